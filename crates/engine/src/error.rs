@@ -1,0 +1,145 @@
+//! Every way an operation can fail, with the figures that explain it.
+
+use std::fmt;
+
+use crate::device::DeviceError;
+
+/// Figures of a failed allocation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FailureFigures {
+    /// Asked for, in bytes.
+    pub size: u64,
+    /// The type that was tried first, and its heap.
+    pub memory_type_index: Option<u32>,
+    /// Of that type.
+    pub heap_index: Option<u32>,
+    /// Bytes that this allocator holds of that heap, or what the driver says.
+    pub heap_usage: u64,
+    /// Bytes that may be used of that heap.
+    pub heap_budget: u64,
+}
+
+/// Why an operation failed. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The driver, a limit or a budget has no memory for it.
+    OutOfDeviceMemory {
+        /// Which rule stopped it, for people.
+        reason: String,
+        /// What was asked and what there was.
+        figures: FailureFigures,
+    },
+    /// The driver has no host memory for it.
+    OutOfHostMemory(FailureFigures),
+    /// `maxMemoryAllocationCount` memory objects live already.
+    TooManyObjects {
+        /// The limit.
+        limit: u32,
+        /// What was asked and what there was.
+        figures: FailureFigures,
+    },
+    /// No memory type has what is required.
+    FeatureNotPresent(String),
+    /// The request itself is wrong.
+    InvalidArgument(String),
+    /// Memory that cannot be mapped, or that the driver refused to map.
+    MemoryMap(String),
+    /// The handle is stale: its allocation was freed.
+    UseAfterFree,
+    /// The device is lost.
+    DeviceLost,
+    /// Another error of the driver.
+    Device(DeviceError),
+}
+
+impl Error {
+    /// The `VkResult` that stands behind it, or the one VMA would return.
+    pub fn vk_result(&self) -> Option<i32> {
+        match self {
+            Self::OutOfDeviceMemory { .. } => Some(-2),
+            Self::OutOfHostMemory(_) => Some(-1),
+            Self::TooManyObjects { .. } => Some(-10),
+            Self::FeatureNotPresent(_) => Some(-8),
+            Self::MemoryMap(_) => Some(-5),
+            Self::DeviceLost => Some(-4),
+            Self::Device(error) => Some(error.vk_result()),
+            Self::InvalidArgument(_) | Self::UseAfterFree => None,
+        }
+    }
+
+    /// The figures of a failed allocation.
+    pub fn figures(&self) -> Option<&FailureFigures> {
+        match self {
+            Self::OutOfDeviceMemory { figures, .. }
+            | Self::OutOfHostMemory(figures)
+            | Self::TooManyObjects { figures, .. } => Some(figures),
+            _ => None,
+        }
+    }
+}
+
+/// Errors of calls that ask for no memory: those of binding, flushing, waiting.
+impl From<DeviceError> for Error {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::DeviceLost => Self::DeviceLost,
+            other => Self::Device(other),
+        }
+    }
+}
+
+/// `12345678` as `11.8 MiB`.
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+impl fmt::Display for FailureFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes ({})", self.size, human_bytes(self.size))?;
+        if let (Some(memory_type), Some(heap)) = (self.memory_type_index, self.heap_index) {
+            write!(
+                f,
+                " of memory type {memory_type}; heap {heap}: {} used, budget {}",
+                human_bytes(self.heap_usage),
+                human_bytes(self.heap_budget)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfDeviceMemory { reason, figures } => {
+                write!(f, "out of device memory: {reason}: asked for {figures}")
+            }
+            Self::OutOfHostMemory(figures) => {
+                write!(f, "out of host memory: the driver refused: asked for {figures}")
+            }
+            Self::TooManyObjects { limit, figures } => write!(
+                f,
+                "too many memory objects: the device allows {limit} (maxMemoryAllocationCount): \
+                 asked for {figures}"
+            ),
+            Self::FeatureNotPresent(reason)
+            | Self::InvalidArgument(reason)
+            | Self::MemoryMap(reason) => f.write_str(reason),
+            Self::UseAfterFree => f.write_str("the allocation was freed"),
+            Self::DeviceLost => f.write_str("the device is lost (VK_ERROR_DEVICE_LOST)"),
+            Self::Device(error) => write!(f, "the driver failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,218 @@
+//! What is asked for: size, alignment, usage, flags, kind of resource.
+
+use bitflags::bitflags;
+
+use crate::device::{DedicatedTarget, MemoryPropertyFlags};
+
+/// The intended use. Values of `VmaMemoryUsage`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum MemoryUsage {
+    /// Only the flags decide.
+    Unknown = 0,
+    /// Older name: memory of the device, not mapped.
+    GpuOnly = 1,
+    /// Older name: host-visible, coherent memory of the host.
+    CpuOnly = 2,
+    /// Older name: written by the host, read by the device.
+    CpuToGpu = 3,
+    /// Older name: written by the device, read by the host.
+    GpuToCpu = 4,
+    /// Older name: memory of the host, not of the device.
+    CpuCopy = 5,
+    /// Lazily allocated; transient attachments of tiled GPUs.
+    GpuLazilyAllocated = 6,
+    /// Chosen from the resource's usage and the `HOST_ACCESS` flags.
+    #[default]
+    Auto = 7,
+    /// The same, leaning to the device.
+    AutoPreferDevice = 8,
+    /// The same, leaning to the host.
+    AutoPreferHost = 9,
+}
+
+impl MemoryUsage {
+    /// The usage of a number, if it is one.
+    pub fn from_raw(raw: u32) -> Option<Self> {
+        Some(match raw {
+            0 => Self::Unknown,
+            1 => Self::GpuOnly,
+            2 => Self::CpuOnly,
+            3 => Self::CpuToGpu,
+            4 => Self::GpuToCpu,
+            5 => Self::CpuCopy,
+            6 => Self::GpuLazilyAllocated,
+            7 => Self::Auto,
+            8 => Self::AutoPreferDevice,
+            9 => Self::AutoPreferHost,
+            _ => return None,
+        })
+    }
+
+    /// Whether the resource's usage takes part in the choice.
+    pub fn is_auto(self) -> bool {
+        matches!(self, Self::Auto | Self::AutoPreferDevice | Self::AutoPreferHost)
+    }
+}
+
+bitflags! {
+    /// How to allocate. Values of `VmaAllocationCreateFlagBits`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct AllocationCreateFlags: u32 {
+        /// A `VkDeviceMemory` of its own.
+        const DEDICATED_MEMORY = 0x1;
+        /// Only in blocks that exist already.
+        const NEVER_ALLOCATE = 0x2;
+        /// Mapped for as long as it lives.
+        const MAPPED = 0x4;
+        /// Create the resource, allocate, do not bind.
+        const DONT_BIND = 0x80;
+        /// Fail instead of going over the heap's budget.
+        const WITHIN_BUDGET = 0x100;
+        /// Other resources may be bound to the same memory.
+        const CAN_ALIAS = 0x200;
+        /// The host writes from front to back and does not read.
+        const HOST_ACCESS_SEQUENTIAL_WRITE = 0x400;
+        /// The host reads, or writes in any order.
+        const HOST_ACCESS_RANDOM = 0x800;
+        /// Memory that is not host-visible will do: the caller then makes a transfer.
+        const HOST_ACCESS_ALLOW_TRANSFER_INSTEAD = 0x1000;
+        /// Best fit: the smallest region that serves.
+        const STRATEGY_MIN_MEMORY = 0x1_0000;
+        /// First fit: the quickest choice.
+        const STRATEGY_MIN_TIME = 0x2_0000;
+        /// The lowest offset; time grows with the number of regions.
+        const STRATEGY_MIN_OFFSET = 0x4_0000;
+    }
+}
+
+impl AllocationCreateFlags {
+    /// All bits of the strategy.
+    pub const STRATEGY_MASK: Self = Self::STRATEGY_MIN_MEMORY
+        .union(Self::STRATEGY_MIN_TIME)
+        .union(Self::STRATEGY_MIN_OFFSET);
+    /// Either kind of host access.
+    pub const HOST_ACCESS_MASK: Self =
+        Self::HOST_ACCESS_SEQUENTIAL_WRITE.union(Self::HOST_ACCESS_RANDOM);
+}
+
+/// How a place is searched for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// A good fit in constant time.
+    #[default]
+    Balanced,
+    /// The best fit among a bounded number of candidates.
+    MinMemory,
+    /// The first that is sure to fit.
+    MinTime,
+    /// The lowest offset of the lowest block.
+    MinOffset,
+}
+
+/// What will live in a region: decides who may share a page of `bufferImageGranularity` bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ResourceKind {
+    /// Anything; shares a page with nothing.
+    #[default]
+    Unknown = 0,
+    /// A buffer.
+    Buffer = 1,
+    /// An image whose tiling is not known; shares a page with nothing.
+    ImageUnknown = 2,
+    /// An image of linear tiling.
+    ImageLinear = 3,
+    /// An image of optimal tiling.
+    ImageOptimal = 4,
+}
+
+/// What is known of the resource's use when the memory type is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResourceUse {
+    /// Memory without a resource yet. Counts as used by the device.
+    #[default]
+    Unknown,
+    /// The device reads or writes it in shaders or fixed functions.
+    Device,
+    /// Only copied from or to.
+    TransferOnly,
+}
+
+/// `VkMemoryRequirements` and what `VkMemoryDedicatedRequirements` adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryRequirements {
+    /// In bytes, more than zero.
+    pub size: u64,
+    /// A power of two.
+    pub alignment: u64,
+    /// Bit i: memory type i will do.
+    pub memory_type_bits: u32,
+    /// The driver wants a memory object of its own for the resource.
+    pub prefers_dedicated: bool,
+    /// The driver insists.
+    pub requires_dedicated: bool,
+}
+
+/// The caller's wishes: what a `VmaAllocationCreateInfo` holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AllocationCreateInfo {
+    /// The intended use.
+    pub usage: MemoryUsage,
+    /// How to allocate.
+    pub flags: AllocationCreateFlags,
+    /// A type must have all of these.
+    pub required_flags: MemoryPropertyFlags,
+    /// A type should have these: each that is missing costs one.
+    pub preferred_flags: MemoryPropertyFlags,
+    /// A type should not have these: each that is present costs one.
+    pub not_preferred_flags: MemoryPropertyFlags,
+    /// Bit i: memory type i may be used. 0 allows all, as in VMA.
+    pub memory_type_bits: u32,
+    /// In bytes, a power of two; raises the alignment that the resource needs. 0 and 1 do nothing.
+    pub min_alignment: u64,
+}
+
+impl Default for AllocationCreateInfo {
+    fn default() -> Self {
+        Self {
+            usage: MemoryUsage::Auto,
+            flags: AllocationCreateFlags::empty(),
+            required_flags: MemoryPropertyFlags::empty(),
+            preferred_flags: MemoryPropertyFlags::empty(),
+            not_preferred_flags: MemoryPropertyFlags::empty(),
+            memory_type_bits: 0,
+            min_alignment: 0,
+        }
+    }
+}
+
+impl AllocationCreateInfo {
+    /// The search that the flags ask for; the lowest bit wins where several are set.
+    pub fn strategy(&self) -> Strategy {
+        if self.flags.contains(AllocationCreateFlags::STRATEGY_MIN_MEMORY) {
+            Strategy::MinMemory
+        } else if self.flags.contains(AllocationCreateFlags::STRATEGY_MIN_TIME) {
+            Strategy::MinTime
+        } else if self.flags.contains(AllocationCreateFlags::STRATEGY_MIN_OFFSET) {
+            Strategy::MinOffset
+        } else {
+            Strategy::Balanced
+        }
+    }
+}
+
+/// One request to the engine: what the resource needs and what the caller wishes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AllocationRequest {
+    /// What the driver said about the resource.
+    pub requirements: MemoryRequirements,
+    /// What the caller said.
+    pub create_info: AllocationCreateInfo,
+    /// For `bufferImageGranularity`.
+    pub kind: ResourceKind,
+    /// For the AUTO usages.
+    pub resource_use: ResourceUse,
+    /// The resource, where one exists that a dedicated memory object can name.
+    pub dedicated: Option<DedicatedTarget>,
+}

@@ -1,0 +1,185 @@
+//! What the allocator needs of a device beyond memory: buffers, images, binding, copies.
+//!
+//! Two things stand behind it: [`VulkanDevice`](crate::VulkanDevice), and
+//! [`SimulatedDriver`](crate::SimulatedDriver), which answers without any driver.
+
+use ash::vk;
+use vkmem_engine::{DeviceError, DeviceMemory, MemoryHandle, MemoryRequirements};
+
+/// The handles of a device, as numbers. All zero for a simulated one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceHandles {
+    /// `VkInstance`
+    pub instance: u64,
+    /// `VkPhysicalDevice`
+    pub physical_device: u64,
+    /// `VkDevice`
+    pub device: u64,
+    /// `VkQueue`; 0 for a wrapped device without one.
+    pub queue: u64,
+    /// Family of the queue.
+    pub queue_family_index: u32,
+}
+
+/// One copy on the device's own queue.
+#[derive(Clone, Copy, Debug)]
+pub enum TransferCommand {
+    /// `vkCmdFillBuffer`. Offset and size are multiples of 4.
+    FillBuffer {
+        /// Written.
+        buffer: vk::Buffer,
+        /// In bytes.
+        offset: u64,
+        /// In bytes.
+        size: u64,
+        /// Repeated in the host's byte order.
+        value: u32,
+    },
+    /// `vkCmdCopyBuffer`.
+    CopyBuffer {
+        /// Read.
+        source: vk::Buffer,
+        /// In bytes.
+        source_offset: u64,
+        /// Written.
+        target: vk::Buffer,
+        /// In bytes.
+        target_offset: u64,
+        /// In bytes.
+        size: u64,
+    },
+    /// `vkCmdCopyBufferToImage` of the whole first mip level and layer of a colour image, tightly
+    /// packed. What the image held is lost; it is left in `layout`.
+    CopyBufferToImage {
+        /// Read.
+        buffer: vk::Buffer,
+        /// In bytes.
+        buffer_offset: u64,
+        /// Written.
+        image: vk::Image,
+        /// Of the image, in texels.
+        extent: vk::Extent3D,
+        /// What the image is left in.
+        layout: vk::ImageLayout,
+    },
+    /// `vkCmdCopyImageToBuffer`, the way back. The image is left in `layout`.
+    CopyImageToBuffer {
+        /// Read.
+        image: vk::Image,
+        /// Of the image, in texels.
+        extent: vk::Extent3D,
+        /// What the image is in, and is left in.
+        layout: vk::ImageLayout,
+        /// Written.
+        buffer: vk::Buffer,
+        /// In bytes.
+        buffer_offset: u64,
+    },
+}
+
+/// A device that the allocator can serve.
+///
+/// # Safety of the calls
+/// Each unsafe call asks what the Vulkan command of its name asks: live handles of this device,
+/// and create infos whose pointers (`p_next` and arrays) are valid for the call.
+pub trait Driver: DeviceMemory {
+    /// The handles, for programs that call Vulkan themselves.
+    fn handles(&self) -> DeviceHandles;
+
+    /// Names of the device extensions that are enabled.
+    fn extensions(&self) -> &[String];
+
+    /// Messages of the validation layer so far (`Device.open(validation=True)`).
+    fn validation_messages(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// `vkCreateBuffer`
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn create_buffer(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<vk::Buffer, DeviceError>;
+
+    /// `vkDestroyBuffer`
+    ///
+    /// # Safety
+    /// See the trait; the device no longer uses the buffer.
+    unsafe fn destroy_buffer(&self, buffer: vk::Buffer);
+
+    /// `vkGetBufferMemoryRequirements2`
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn buffer_requirements(&self, buffer: vk::Buffer) -> MemoryRequirements;
+
+    /// `vkGetDeviceBufferMemoryRequirements`, or the same through a buffer that lives for the call.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn buffer_requirements_of_info(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError>;
+
+    /// `vkBindBufferMemory`
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn bind_buffer(
+        &self,
+        buffer: vk::Buffer,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError>;
+
+    /// `vkCreateImage`
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn create_image(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<vk::Image, DeviceError>;
+
+    /// `vkDestroyImage`
+    ///
+    /// # Safety
+    /// See the trait; the device no longer uses the image.
+    unsafe fn destroy_image(&self, image: vk::Image);
+
+    /// `vkGetImageMemoryRequirements2`
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn image_requirements(&self, image: vk::Image) -> MemoryRequirements;
+
+    /// `vkGetDeviceImageMemoryRequirements`, or the same through an image that lives for the call.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn image_requirements_of_info(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError>;
+
+    /// `vkBindImageMemory`
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn bind_image(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError>;
+
+    /// Records the commands into one command buffer, with a full barrier after each, submits it to
+    /// the device's own queue and waits. `FeatureNotPresent` for a device without a queue.
+    ///
+    /// # Safety
+    /// See the trait; ranges lie inside their buffers; nothing else uses the resources meanwhile.
+    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), DeviceError>;
+}

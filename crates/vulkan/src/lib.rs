@@ -1,0 +1,5 @@
+//! The only crate of vk-mem that calls Vulkan.
+
+pub mod driver;
+
+pub use driver::{DeviceHandles, Driver, TransferCommand};
