@@ -164,7 +164,7 @@ pub struct HostAddress(pub NonZeroUsize);
 
 impl HostAddress {
     /// The address `offset` bytes further on.
-    pub fn add(self, offset: u64) -> Self {
+    pub fn at(self, offset: u64) -> Self {
         let offset = usize::try_from(offset).expect("an offset inside mapped memory fits a usize");
         Self(self.0.checked_add(offset).expect("mapped memory does not wrap around"))
     }

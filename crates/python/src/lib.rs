@@ -1,1 +1,61 @@
-//! The PyO3 face of vk-mem.
+//! The PyO3 face of vk-mem: registration only.
+
+mod allocation;
+mod allocation_info;
+mod allocator;
+mod buffer;
+mod close;
+mod create_info;
+mod device;
+mod device_info;
+mod errors;
+mod host_copy;
+mod image;
+mod mapping;
+mod numbers;
+mod pins;
+mod resource;
+mod resource_object;
+mod simulated;
+mod state;
+mod statistics;
+mod transfers;
+
+use pyo3::prelude::*;
+
+/// The native half of vk_mem.
+#[pymodule]
+mod _vk_mem {
+    #[pymodule_export]
+    use crate::allocation::Allocation;
+    #[pymodule_export]
+    use crate::allocation_info::AllocationCreateInfo;
+    #[pymodule_export]
+    use crate::allocator::Allocator;
+    #[pymodule_export]
+    use crate::buffer::Buffer;
+    #[pymodule_export]
+    use crate::close::_close_all_at_exit;
+    #[pymodule_export]
+    use crate::device::{Device, list_physical_devices};
+    #[pymodule_export]
+    use crate::device_info::{
+        DeviceProperties, MemoryHeap, MemoryProperties, MemoryType, PhysicalDevice,
+    };
+    #[pymodule_export]
+    use crate::image::Image;
+    #[pymodule_export]
+    use crate::mapping::Mapping;
+    #[pymodule_export]
+    use crate::resource_object::ResourceObject;
+    #[pymodule_export]
+    use crate::simulated::SimulatedDevice;
+    #[pymodule_export]
+    use crate::statistics::{HeapBudget, Statistics, TotalStatistics};
+
+    #[pymodule_init]
+    fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
+        use super::PyModuleMethods;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,47 @@
+# The one door for people and CI. Each target sets up what it needs (tools/setup.sh).
+
+PYTHON ?= python3
+BIN := .venv/bin
+VALIDATE := vkmem-engine/validate,vkmem-vulkan/validate
+
+# rustup puts cargo there and cannot change the PATH of a shell that is open already.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+export PYTHON
+# One interpreter for all builds of PyO3; otherwise each tool would rebuild it for its own.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint fmt clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Allocate, map, draw and defragment, on a GPU, a CPU driver or a simulated device
+	@tools/setup.sh release
+	@$(BIN)/vk-mem demo
+
+test: ## Run all tests, with the engine checking itself after every operation
+	@tools/setup.sh validate
+	cargo test --workspace --exclude vkmem-python --features $(VALIDATE)
+	$(BIN)/pytest
+
+lint: ## Check format, lints, types and stubs
+	@tools/setup.sh validate
+	cargo fmt --all --check
+	@# Its own folder: maturin builds PyO3 with other settings, and each would undo the other.
+	cargo clippy --target-dir target/clippy --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest vk_mem
+
+fmt: ## Format all code and fix what can be fixed by itself
+	@tools/setup.sh tools
+	cargo fmt --all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove everything that was built or installed here
+	rm -rf target .venv .setup dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f python/vk_mem/*.so

@@ -1,0 +1,171 @@
+//! Counting what is held of each heap, and what may be.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::device::DeviceMemory;
+use crate::error::{Error, FailureFigures};
+
+/// Without a word of the driver, this share of a heap counts as ours to use.
+const ESTIMATED_SHARE_PERCENT: u64 = 80;
+
+/// Usage and budget of one heap, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapBudget {
+    /// Memory objects that this allocator holds; a count.
+    pub block_count: u32,
+    /// Bytes of them.
+    pub block_bytes: u64,
+    /// Live allocations; a count.
+    pub allocation_count: u64,
+    /// Bytes of them, as requested.
+    pub allocation_bytes: u64,
+    /// Bytes in use: the driver's figure where it gives one, else `block_bytes`.
+    pub usage: u64,
+    /// Bytes that may be in use: the driver's figure where it gives one, else 80 % of the heap or
+    /// of its limit.
+    pub budget: u64,
+}
+
+/// Bytes and memory objects taken from the driver, by heap. Lock-free.
+pub struct HeapLedger {
+    device: Arc<dyn DeviceMemory>,
+    heaps: Vec<HeapCount>,
+    objects: AtomicU32,
+}
+
+struct HeapCount {
+    /// The smaller of the heap's size and the limit that the caller set.
+    limit: u64,
+    limited: bool,
+    bytes: AtomicU64,
+    objects: AtomicU32,
+}
+
+impl HeapLedger {
+    /// `limits[i]` caps heap i; `u64::MAX` and missing entries do not.
+    pub fn new(device: Arc<dyn DeviceMemory>, limits: &[u64]) -> Self {
+        let heaps = device.info().heaps.iter().enumerate().map(|(index, heap)| {
+            let asked = limits.get(index).copied().unwrap_or(u64::MAX);
+            HeapCount {
+                limit: asked.min(heap.size),
+                limited: asked < heap.size,
+                bytes: AtomicU64::new(0),
+                objects: AtomicU32::new(0),
+            }
+        });
+        Self { heaps: heaps.collect(), objects: AtomicU32::new(0), device }
+    }
+
+    fn heap_of(&self, memory_type_index: u32) -> (u32, &HeapCount) {
+        let index = self.device.info().heap_of(memory_type_index);
+        (index, &self.heaps[index as usize])
+    }
+
+    /// Memory objects held, of all heaps.
+    pub fn objects(&self) -> u32 {
+        self.objects.load(Relaxed)
+    }
+
+    /// Memory objects and bytes held of one heap.
+    pub fn held(&self, heap: u32) -> (u32, u64) {
+        let count = &self.heaps[heap as usize];
+        (count.objects.load(Relaxed), count.bytes.load(Relaxed))
+    }
+
+    /// The heap's size, or the limit set below it.
+    pub fn limit(&self, heap: u32) -> u64 {
+        self.heaps[heap as usize].limit
+    }
+
+    /// Usage and budget of a heap.
+    pub fn usage_and_budget(&self, heap: u32) -> (u64, u64) {
+        let count = &self.heaps[heap as usize];
+        let bytes = count.bytes.load(Relaxed);
+        // Multiplied after the division: a heap may be as large as numbers go.
+        (bytes, count.limit / 100 * ESTIMATED_SHARE_PERCENT)
+    }
+
+    /// Bytes that fit into the budget of a memory type's heap.
+    pub fn headroom(&self, memory_type_index: u32) -> u64 {
+        let (heap, _) = self.heap_of(memory_type_index);
+        let (usage, budget) = self.usage_and_budget(heap);
+        budget.saturating_sub(usage)
+    }
+
+    /// Whether more is in use than the budget of a memory type's heap allows.
+    pub fn is_over_budget(&self, memory_type_index: u32) -> bool {
+        let (heap, _) = self.heap_of(memory_type_index);
+        let (usage, budget) = self.usage_and_budget(heap);
+        usage > budget
+    }
+
+    /// Figures for an error about `size` bytes of a memory type.
+    pub fn figures(&self, memory_type_index: u32, size: u64) -> FailureFigures {
+        let (heap, _) = self.heap_of(memory_type_index);
+        let (heap_usage, heap_budget) = self.usage_and_budget(heap);
+        FailureFigures {
+            size,
+            memory_type_index: Some(memory_type_index),
+            heap_index: Some(heap),
+            heap_usage,
+            heap_budget,
+        }
+    }
+
+    /// Books one memory object before the driver is asked for it.
+    pub fn reserve(
+        &self,
+        memory_type_index: u32,
+        size: u64,
+        within_budget: bool,
+    ) -> Result<(), Error> {
+        let (heap, count) = self.heap_of(memory_type_index);
+        let figures = || self.figures(memory_type_index, size);
+        let out_of_memory =
+            |reason: String| Error::OutOfDeviceMemory { reason, figures: figures() };
+        let limits = &self.device.info().limits;
+        if size > limits.max_memory_allocation_size {
+            return Err(out_of_memory(format!(
+                "one memory object may have {} bytes (maxMemoryAllocationSize)",
+                limits.max_memory_allocation_size
+            )));
+        }
+        if size > count.limit {
+            let what = if count.limited { "the limit set on" } else { "all of" };
+            return Err(out_of_memory(format!("{what} heap {heap} is {} bytes", count.limit)));
+        }
+        if within_budget && size > self.headroom(memory_type_index) {
+            return Err(out_of_memory(format!("over the budget of heap {heap} (WITHIN_BUDGET)")));
+        }
+        // The heap itself is the driver's to enforce: some can page.
+        let cap = if count.limited { count.limit } else { u64::MAX };
+        let book_bytes = |bytes: u64| bytes.checked_add(size).filter(|&bytes| bytes <= cap);
+        if count.bytes.fetch_update(Relaxed, Relaxed, book_bytes).is_err() {
+            return Err(out_of_memory(format!("over the limit set on heap {heap}")));
+        }
+        let limit = limits.max_memory_allocation_count;
+        let book_object = |objects: u32| (objects < limit).then(|| objects + 1);
+        if self.objects.fetch_update(Relaxed, Relaxed, book_object).is_err() {
+            count.bytes.fetch_sub(size, Relaxed);
+            return Err(Error::TooManyObjects { limit, figures: figures() });
+        }
+        count.objects.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// Takes a booking back: the driver refused, or the object was freed.
+    pub fn release(&self, memory_type_index: u32, size: u64) {
+        let (_, count) = self.heap_of(memory_type_index);
+        count.bytes.fetch_sub(size, Relaxed);
+        count.objects.fetch_sub(1, Relaxed);
+        self.objects.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether so many objects live that one more should share a block rather than be dedicated:
+    /// more than three quarters of what the device allows.
+    pub fn is_short_of_objects(&self) -> bool {
+        let limit = u64::from(self.device.info().limits.max_memory_allocation_count);
+        u64::from(self.objects()) * 4 > limit * 3
+    }
+}

@@ -1,0 +1,168 @@
+//! One `VkDeviceMemory`: its mapping and its end.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::budget::HeapLedger;
+use crate::device::{DeviceMemory, HostAddress, MemoryHandle, MemoryPropertyFlags};
+use crate::error::Error;
+
+/// After so many maps and unmaps a shared block stays mapped for the rest of its life: mapping is a
+/// call of the kernel, and keeping a mapping costs address space only.
+const STAY_MAPPED_AFTER: u32 = 7;
+
+#[derive(Debug, Default)]
+struct Mapping {
+    address: Option<HostAddress>,
+    /// Maps that were not undone.
+    count: u64,
+    /// Maps and unmaps so far.
+    events: u32,
+    freed: bool,
+}
+
+/// A memory object that the engine took from the device.
+///
+/// Its own small lock is held while the driver maps or unmaps it, because Vulkan asks for exactly
+/// that: host access to one `VkDeviceMemory` has to be synchronised. No other allocation of the
+/// arena waits for it, unless it wants to map the same object.
+pub struct MemoryObject {
+    device: Arc<dyn DeviceMemory>,
+    ledger: Arc<HeapLedger>,
+    /// The handle.
+    pub handle: MemoryHandle,
+    /// In bytes.
+    pub size: u64,
+    /// Index into the device's types.
+    pub memory_type_index: u32,
+    shared: bool,
+    mapping: Mutex<Mapping>,
+}
+
+impl MemoryObject {
+    pub(crate) fn new(
+        device: Arc<dyn DeviceMemory>,
+        ledger: Arc<HeapLedger>,
+        handle: MemoryHandle,
+        size: u64,
+        memory_type_index: u32,
+        shared: bool,
+    ) -> Self {
+        let mapping = Mutex::default();
+        Self { device, ledger, handle, size, memory_type_index, shared, mapping }
+    }
+
+    /// Maps the object if it is not mapped yet, and counts.
+    pub(crate) fn map(&self) -> Result<HostAddress, Error> {
+        let flags = self.device.info().flags_of(self.memory_type_index);
+        if !flags.contains(MemoryPropertyFlags::HOST_VISIBLE) {
+            return Err(Error::MemoryMap(format!(
+                "memory type {} cannot be mapped: it is not HOST_VISIBLE; ask for \
+                 HOST_ACCESS_SEQUENTIAL_WRITE or HOST_ACCESS_RANDOM when allocating, or copy \
+                 through a staging buffer",
+                self.memory_type_index
+            )));
+        }
+        let mut mapping = self.mapping.lock();
+        if mapping.freed {
+            return Err(Error::UseAfterFree);
+        }
+        let address = match mapping.address {
+            Some(address) => address,
+            None => self.device.map(self.handle).map_err(|error| {
+                Error::MemoryMap(format!(
+                    "the driver could not map {} bytes of memory type {}: {error}",
+                    self.size, self.memory_type_index
+                ))
+            })?,
+        };
+        mapping.address = Some(address);
+        mapping.count += 1;
+        mapping.events = mapping.events.saturating_add(1);
+        Ok(address)
+    }
+
+    /// Counts one more map if the object is mapped already; makes no call of the driver.
+    pub(crate) fn map_if_mapped(&self) -> Option<HostAddress> {
+        // A busy lock may mean that the driver is mapping right now.
+        let mut mapping = self.mapping.try_lock()?;
+        let address = mapping.address?;
+        mapping.count += 1;
+        mapping.events = mapping.events.saturating_add(1);
+        Some(address)
+    }
+
+    /// Undoes `count` maps.
+    pub(crate) fn unmap(&self, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let mut mapping = self.mapping.lock();
+        debug_assert!(mapping.count >= count);
+        mapping.count -= count;
+        mapping.events = mapping.events.saturating_add(1);
+        let keep = self.shared && mapping.events >= STAY_MAPPED_AFTER;
+        if mapping.count == 0 && mapping.address.is_some() && !mapping.freed && !keep {
+            mapping.address = None;
+            self.device.unmap(self.handle);
+        }
+    }
+
+    /// Where it is mapped now.
+    pub(crate) fn mapped_at(&self) -> Option<HostAddress> {
+        self.mapping.lock().address
+    }
+
+    /// Gives the memory back to the driver.
+    fn free(&self) {
+        let mut mapping = self.mapping.lock();
+        if !mapping.freed {
+            mapping.freed = true;
+            self.device.free(self.handle);
+            self.ledger.release(self.memory_type_index, self.size);
+        }
+    }
+}
+
+/// The part of a free that has to call the driver. It does so when dropped, so that the caller can
+/// choose where: outside its locks.
+#[must_use = "dropping it calls the driver"]
+#[derive(Default)]
+pub struct Release {
+    unmap: Option<(Arc<MemoryObject>, u64)>,
+    free: Vec<Arc<MemoryObject>>,
+}
+
+impl Release {
+    pub(crate) fn unmap(&mut self, memory: Arc<MemoryObject>, count: u64) {
+        if count > 0 {
+            self.unmap = Some((memory, count));
+        }
+    }
+
+    pub(crate) fn free(&mut self, memory: Arc<MemoryObject>) {
+        self.free.push(memory);
+    }
+
+    /// Whether it has anything for the driver to do.
+    pub fn calls_driver(&self) -> bool {
+        self.unmap.is_some() || self.frees_memory()
+    }
+
+    /// Whether the driver has memory to free, which may take long.
+    pub fn frees_memory(&self) -> bool {
+        !self.free.is_empty()
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if let Some((memory, count)) = self.unmap.take() {
+            memory.unmap(count);
+        }
+        for memory in self.free.drain(..) {
+            memory.free();
+        }
+    }
+}

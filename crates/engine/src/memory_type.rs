@@ -1,0 +1,211 @@
+//! Which memory type: what a usage requires, prefers and avoids, and what each type costs.
+
+use crate::device::{DeviceInfo, DeviceType, MemoryPropertyFlags as Property};
+use crate::error::Error;
+use crate::request::{
+    AllocationCreateFlags as Create, AllocationCreateInfo, MemoryUsage, ResourceUse,
+};
+
+/// What a memory type has to be, should be and should not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preferences {
+    /// A type without all of these is out.
+    pub required: Property,
+    /// Each that is missing costs one.
+    pub preferred: Property,
+    /// Each that is present costs one.
+    pub not_preferred: Property,
+}
+
+impl Preferences {
+    /// Of a usage and flags, on a device of some type.
+    pub fn new(
+        create_info: &AllocationCreateInfo,
+        resource_use: ResourceUse,
+        device_type: DeviceType,
+    ) -> Self {
+        let mut wish = Self {
+            required: create_info.required_flags,
+            preferred: create_info.preferred_flags,
+            not_preferred: create_info.not_preferred_flags,
+        };
+        match create_info.usage {
+            MemoryUsage::Unknown => {}
+            MemoryUsage::GpuOnly => wish.prefer_device_memory(device_type),
+            MemoryUsage::CpuOnly => {
+                wish.required |= Property::HOST_VISIBLE | Property::HOST_COHERENT;
+            }
+            MemoryUsage::CpuToGpu => {
+                wish.required |= Property::HOST_VISIBLE;
+                wish.prefer_device_memory(device_type);
+            }
+            MemoryUsage::GpuToCpu => {
+                wish.required |= Property::HOST_VISIBLE;
+                wish.preferred |= Property::HOST_CACHED;
+            }
+            MemoryUsage::CpuCopy => wish.not_preferred |= Property::DEVICE_LOCAL,
+            MemoryUsage::GpuLazilyAllocated => wish.required |= Property::LAZILY_ALLOCATED,
+            MemoryUsage::Auto | MemoryUsage::AutoPreferDevice | MemoryUsage::AutoPreferHost => {
+                wish.auto(create_info, resource_use, device_type);
+            }
+        }
+        // AMD's uncached types are slow for everybody who did not ask for them.
+        if !(wish.required | wish.preferred)
+            .intersects(Property::DEVICE_COHERENT_AMD | Property::DEVICE_UNCACHED_AMD)
+        {
+            wish.not_preferred |= Property::DEVICE_UNCACHED_AMD;
+        }
+        wish
+    }
+
+    /// Memory of the device, unless the caller wants to map it on a device that shares its memory
+    /// with the host anyway.
+    fn prefer_device_memory(&mut self, device_type: DeviceType) {
+        let wants_host = self.preferred.contains(Property::HOST_VISIBLE);
+        if device_type != DeviceType::IntegratedGpu || !wants_host {
+            self.preferred |= Property::DEVICE_LOCAL;
+        }
+    }
+
+    fn auto(
+        &mut self,
+        create_info: &AllocationCreateInfo,
+        resource_use: ResourceUse,
+        device_type: DeviceType,
+    ) {
+        let prefer_host = create_info.usage == MemoryUsage::AutoPreferHost;
+        let prefer_device = create_info.usage == MemoryUsage::AutoPreferDevice;
+        let used_by_device = resource_use != ResourceUse::TransferOnly;
+        // On a GPU with memory of its own, a copy of the caller's beats reading over the bus.
+        let transfer_instead = create_info.flags.contains(Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD)
+            && device_type != DeviceType::IntegratedGpu
+            && used_by_device
+            && !prefer_host;
+
+        if create_info.flags.contains(Create::HOST_ACCESS_RANDOM) {
+            self.preferred |= Property::HOST_CACHED;
+            if transfer_instead {
+                self.preferred |= Property::DEVICE_LOCAL;
+            } else {
+                self.required |= Property::HOST_VISIBLE;
+            }
+        } else if create_info.flags.contains(Create::HOST_ACCESS_SEQUENTIAL_WRITE) {
+            // Write-combined memory is the faster one to write from front to back.
+            self.not_preferred |= Property::HOST_CACHED;
+            if transfer_instead {
+                self.preferred |= Property::DEVICE_LOCAL | Property::HOST_VISIBLE;
+            } else {
+                self.required |= Property::HOST_VISIBLE;
+                let device_local = if used_by_device { !prefer_host } else { prefer_device };
+                self.lean(device_local);
+            }
+        } else {
+            self.lean(!prefer_host);
+        }
+    }
+
+    fn lean(&mut self, to_device: bool) {
+        if to_device {
+            self.preferred |= Property::DEVICE_LOCAL;
+        } else {
+            self.not_preferred |= Property::DEVICE_LOCAL;
+        }
+    }
+
+    /// The cost of a type with these flags; `None` if it is out.
+    pub fn cost(&self, flags: Property) -> Option<u32> {
+        flags.contains(self.required).then(|| {
+            let missing = self.preferred - flags;
+            let unwanted = self.not_preferred & flags;
+            missing.bits().count_ones() + unwanted.bits().count_ones()
+        })
+    }
+}
+
+/// The memory types that may serve, as a mask from which failed ones are struck.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidates {
+    wish: Preferences,
+    bits: u32,
+}
+
+impl Candidates {
+    /// All types in `memory_type_bits` that the device and the caller allow.
+    pub fn new(
+        device: &DeviceInfo,
+        memory_type_bits: u32,
+        create_info: &AllocationCreateInfo,
+        resource_use: ResourceUse,
+    ) -> Self {
+        let wish = Preferences::new(create_info, resource_use, device.device_type);
+        let mut bits = memory_type_bits;
+        if create_info.memory_type_bits != 0 {
+            bits &= create_info.memory_type_bits;
+        }
+        let asked = wish.required | wish.preferred;
+        for (index, memory_type) in device.types.iter().enumerate() {
+            let flags = memory_type.flags;
+            // Memory of these kinds is for resources made for it, never a fallback.
+            let locked = (flags.contains(Property::PROTECTED) && !asked.contains(Property::PROTECTED))
+                || (flags.contains(Property::LAZILY_ALLOCATED)
+                    && !asked.contains(Property::LAZILY_ALLOCATED))
+                || (flags.contains(Property::DEVICE_COHERENT_AMD) && !device.amd_device_coherent);
+            if locked {
+                bits &= !(1 << index);
+            }
+        }
+        Self { wish, bits }
+    }
+
+    /// The cheapest type that is left; the lowest index among equals.
+    pub fn best(&self, device: &DeviceInfo) -> Option<u32> {
+        (0u32..)
+            .zip(&device.types)
+            .filter(|(index, _)| self.bits >> index & 1 == 1)
+            .filter_map(|(index, memory_type)| Some((self.wish.cost(memory_type.flags)?, index)))
+            .min()
+            .map(|(_, index)| index)
+    }
+
+    /// Strikes a type that failed.
+    pub fn strike(&mut self, memory_type_index: u32) {
+        self.bits &= !(1 << memory_type_index);
+    }
+
+    /// Why there is no type at all, for people.
+    pub fn none_found(
+        &self,
+        device: &DeviceInfo,
+        memory_type_bits: u32,
+        create_info: &AllocationCreateInfo,
+    ) -> Error {
+        let all = mask_of_types(device);
+        let mut reason = format!("no memory type serves: required {}", names(self.wish.required));
+        reason += &format!(", the resource allows types {}", indices(memory_type_bits & all));
+        if create_info.memory_type_bits != 0 {
+            let asked = indices(create_info.memory_type_bits & all);
+            reason += &format!(", memory_type_bits allows {asked}");
+        }
+        let there: Vec<String> = (device.types.iter().enumerate())
+            .map(|(index, memory_type)| format!("{index} = {}", names(memory_type.flags)))
+            .collect();
+        reason += &format!("; the device has {}", there.join(", "));
+        Error::FeatureNotPresent(reason)
+    }
+}
+
+fn mask_of_types(device: &DeviceInfo) -> u32 {
+    u32::MAX.checked_shr(32 - device.types.len() as u32).unwrap_or(0)
+}
+
+fn indices(bits: u32) -> String {
+    let all: Vec<String> =
+        (0..32).filter(|index| bits >> index & 1 == 1).map(|index| index.to_string()).collect();
+    if all.is_empty() { "none".into() } else { all.join(" ") }
+}
+
+/// `DEVICE_LOCAL|HOST_VISIBLE`
+pub fn names(flags: Property) -> String {
+    let all: Vec<&str> = flags.iter_names().map(|(name, _)| name).collect();
+    if all.is_empty() { "nothing".into() } else { all.join("|") }
+}

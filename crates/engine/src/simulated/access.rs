@@ -1,0 +1,191 @@
+//! The two sides of a memory object: what the host sees, what the device sees, and the copies
+//! between them.
+//!
+//! Non-coherent memory has two stores, so a flush or an invalidate that is missing shows as wrong
+//! bytes instead of passing by luck.
+
+use std::sync::Arc;
+
+use crate::device::{DeviceError, MemoryHandle, MemoryRange};
+
+use super::calls::Call;
+use super::store::LazyStore;
+use super::{SimulatedDevice, VALIDATION_FAILED};
+
+impl SimulatedDevice {
+    /// Writes `size` bytes as the device would: the pattern, repeated, cut short at the end.
+    ///
+    /// A range outside live memory or an empty pattern is a violation, and nothing is written.
+    pub fn device_fill(&self, memory: MemoryHandle, offset: u64, size: u64, pattern: &[u8]) {
+        let Some(store) = self.device_store(MemoryRange { memory, offset, size }) else { return };
+        if pattern.is_empty() {
+            self.report_violation(Call::Submit, "a fill with an empty pattern");
+            return;
+        }
+        if store.peek().is_none() && pattern.iter().all(|byte| *byte == 0) {
+            return;
+        }
+        match store.get() {
+            Some(store) => store.fill(offset, size, pattern),
+            None => self.out_of_host_memory(),
+        }
+    }
+
+    /// Copies `size` bytes as the device would.
+    ///
+    /// A range outside live memory, or two that overlap, is a violation, and nothing is copied.
+    pub fn device_copy(
+        &self,
+        source: MemoryHandle,
+        source_offset: u64,
+        target: MemoryHandle,
+        target_offset: u64,
+        size: u64,
+    ) {
+        let from = MemoryRange { memory: source, offset: source_offset, size };
+        let to = MemoryRange { memory: target, offset: target_offset, size };
+        let (Some(from), Some(to)) = (self.device_store(from), self.device_store(to)) else {
+            return;
+        };
+        if source == target && source_offset.abs_diff(target_offset) < size {
+            self.report_violation(
+                Call::Submit,
+                format!(
+                    "a copy of {size} bytes from {source_offset} to {target_offset} of the same \
+                     memory {:#x} overlaps",
+                    source.0
+                ),
+            );
+            return;
+        }
+        // Untouched memory reads as zero, and zeros into untouched memory change nothing.
+        match (from.peek(), to.peek()) {
+            (None, None) => {}
+            (None, Some(to)) => to.fill(target_offset, size, &[0]),
+            (Some(from), _) => match to.get() {
+                Some(to) => to.copy_from(target_offset, &from, source_offset, size),
+                None => self.out_of_host_memory(),
+            },
+        }
+    }
+
+    /// The bytes that the device sees.
+    ///
+    /// A range outside live memory is a violation, and gives no bytes.
+    pub fn device_read(&self, memory: MemoryHandle, offset: u64, size: u64) -> Vec<u8> {
+        match self.device_store(MemoryRange { memory, offset, size }) {
+            None => Vec::new(),
+            Some(store) => match store.peek() {
+                Some(store) => store.read(offset, size),
+                None => vec![0; size as usize],
+            },
+        }
+    }
+
+    fn out_of_host_memory(&self) {
+        self.report_violation(Call::Submit, "the host has no memory for the simulated contents");
+    }
+
+    /// The device's side of a range, if it lies inside live memory.
+    fn device_store(&self, range: MemoryRange) -> Option<Arc<LazyStore>> {
+        let found = {
+            let objects = self.objects.lock();
+            match objects.live.get(&range.memory.0) {
+                None => Err(Self::unknown(&objects, range.memory)),
+                Some(object) if !lies_inside(&range, object.public.size) => {
+                    Err(outside(&range, object.public.size))
+                }
+                Some(object) => Ok(Arc::clone(&object.device)),
+            }
+        };
+        found.inspect_err(|what| self.report_violation(Call::Submit, what)).ok()
+    }
+
+    /// Flush and invalidate: all ranges or, if anything is wrong, none.
+    pub(super) fn synchronise(
+        &self,
+        call: Call,
+        ranges: &[MemoryRange],
+    ) -> Result<(), DeviceError> {
+        self.enter_about(call, ranges)?;
+        if ranges.is_empty() {
+            self.report_violation(call, "no ranges");
+            return Err(VALIDATION_FAILED);
+        }
+        let mut stores = Vec::with_capacity(ranges.len());
+        let mut wrong = Vec::new();
+        {
+            let objects = self.objects.lock();
+            for range in ranges {
+                match objects.live.get(&range.memory.0) {
+                    None => wrong.push(Self::unknown(&objects, range.memory)),
+                    Some(object) => {
+                        let public = &object.public;
+                        let what = self.wrong_range(range, public.memory_type_index, public.size);
+                        wrong.extend(what);
+                        if !public.mapped {
+                            wrong.push(format!("memory {:#x} is not mapped", range.memory.0));
+                        }
+                        stores.push((Arc::clone(&object.host), Arc::clone(&object.device)));
+                    }
+                }
+            }
+        }
+        if !wrong.is_empty() {
+            wrong.iter().for_each(|what| self.report_violation(call, what));
+            return Err(VALIDATION_FAILED);
+        }
+        for (range, (host, device)) in ranges.iter().zip(&stores) {
+            let (from, to) = if call == Call::Flush { (host, device) } else { (device, host) };
+            // A side that was never touched holds zeros.
+            match (from.peek(), to.peek()) {
+                (None, None) => {}
+                (None, Some(to)) => to.fill(range.offset, range.size, &[0]),
+                (Some(from), _) => to.get().ok_or(DeviceError::OutOfHostMemory)?.copy_from(
+                    range.offset,
+                    &from,
+                    range.offset,
+                    range.size,
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a range to flush or to invalidate.
+    fn wrong_range(
+        &self,
+        range: &MemoryRange,
+        memory_type_index: u32,
+        size: u64,
+    ) -> Option<String> {
+        let atom = self.info.limits.non_coherent_atom_size;
+        let MemoryRange { memory, offset, size: length } = *range;
+        if !lies_inside(range, size) {
+            Some(outside(range, size))
+        } else if length == 0 {
+            Some(format!("an empty range at {offset} of memory {:#x}", memory.0))
+        } else if !offset.is_multiple_of(atom)
+            || (!length.is_multiple_of(atom) && offset + length != size)
+        {
+            Some(format!(
+                "range {offset} + {length} of memory {:#x} is not rounded to \
+                 nonCoherentAtomSize {atom}",
+                memory.0
+            ))
+        } else if !self.info.is_non_coherent(memory_type_index) {
+            Some(format!("memory {:#x} needs no flush and no invalidate", memory.0))
+        } else {
+            None
+        }
+    }
+}
+
+fn lies_inside(range: &MemoryRange, size: u64) -> bool {
+    range.offset.checked_add(range.size).is_some_and(|end| end <= size)
+}
+
+fn outside(range: &MemoryRange, size: u64) -> String {
+    let MemoryRange { memory, offset, size: length } = range;
+    format!("range {offset} + {length} lies outside memory {:#x} of {size} bytes", memory.0)
+}

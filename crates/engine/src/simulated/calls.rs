@@ -1,0 +1,294 @@
+//! The calls of a simulated driver: counted, recorded, delayed, and made to fail on demand.
+
+use std::collections::VecDeque;
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::device::{DeviceError, MemoryRange};
+
+/// The newest records that are kept.
+const LOG_CAPACITY: usize = 65_536;
+
+/// A call of a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Call {
+    /// `vkAllocateMemory`
+    Allocate,
+    /// `vkFreeMemory`
+    Free,
+    /// `vkMapMemory`
+    Map,
+    /// `vkUnmapMemory`
+    Unmap,
+    /// `vkFlushMappedMemoryRanges`
+    Flush,
+    /// `vkInvalidateMappedMemoryRanges`
+    Invalidate,
+    /// `vkGetPhysicalDeviceMemoryProperties2` with `VkPhysicalDeviceMemoryBudgetPropertiesEXT`
+    Budget,
+    /// `vkCreateBuffer`
+    CreateBuffer,
+    /// `vkDestroyBuffer`
+    DestroyBuffer,
+    /// `vkGetBufferMemoryRequirements2`
+    BufferRequirements,
+    /// `vkGetDeviceBufferMemoryRequirements`. Can fail here: a device without it makes a buffer.
+    BufferRequirementsOfInfo,
+    /// `vkBindBufferMemory`
+    BindBuffer,
+    /// `vkCreateImage`
+    CreateImage,
+    /// `vkDestroyImage`
+    DestroyImage,
+    /// `vkGetImageMemoryRequirements2`
+    ImageRequirements,
+    /// `vkGetDeviceImageMemoryRequirements`. Can fail here: a device without it makes an image.
+    ImageRequirementsOfInfo,
+    /// `vkBindImageMemory`
+    BindImage,
+    /// `vkQueueSubmit`, and the wait for it.
+    Submit,
+}
+
+impl Call {
+    /// Every call.
+    pub const ALL: [Self; 18] = [
+        Self::Allocate,
+        Self::Free,
+        Self::Map,
+        Self::Unmap,
+        Self::Flush,
+        Self::Invalidate,
+        Self::Budget,
+        Self::CreateBuffer,
+        Self::DestroyBuffer,
+        Self::BufferRequirements,
+        Self::BufferRequirementsOfInfo,
+        Self::BindBuffer,
+        Self::CreateImage,
+        Self::DestroyImage,
+        Self::ImageRequirements,
+        Self::ImageRequirementsOfInfo,
+        Self::BindImage,
+        Self::Submit,
+    ];
+
+    /// The name of the Vulkan command.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allocate => "vkAllocateMemory",
+            Self::Free => "vkFreeMemory",
+            Self::Map => "vkMapMemory",
+            Self::Unmap => "vkUnmapMemory",
+            Self::Flush => "vkFlushMappedMemoryRanges",
+            Self::Invalidate => "vkInvalidateMappedMemoryRanges",
+            Self::Budget => "vkGetPhysicalDeviceMemoryProperties2",
+            Self::CreateBuffer => "vkCreateBuffer",
+            Self::DestroyBuffer => "vkDestroyBuffer",
+            Self::BufferRequirements => "vkGetBufferMemoryRequirements2",
+            Self::BufferRequirementsOfInfo => "vkGetDeviceBufferMemoryRequirements",
+            Self::BindBuffer => "vkBindBufferMemory",
+            Self::CreateImage => "vkCreateImage",
+            Self::DestroyImage => "vkDestroyImage",
+            Self::ImageRequirements => "vkGetImageMemoryRequirements2",
+            Self::ImageRequirementsOfInfo => "vkGetDeviceImageMemoryRequirements",
+            Self::BindImage => "vkBindImageMemory",
+            Self::Submit => "vkQueueSubmit",
+        }
+    }
+
+    /// Whether the call can return an error, and so counts for
+    /// [`SimulatedDevice::fail_call`](super::SimulatedDevice::fail_call).
+    pub fn is_fallible(self) -> bool {
+        !matches!(
+            self,
+            Self::Free
+                | Self::Unmap
+                | Self::Budget
+                | Self::DestroyBuffer
+                | Self::BufferRequirements
+                | Self::DestroyImage
+                | Self::ImageRequirements
+        )
+    }
+}
+
+/// One call that was made, while recording was on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallRecord {
+    /// 0 for the first call of the device, counted whether recorded or not.
+    pub number: u64,
+    /// Which.
+    pub call: Call,
+    /// Who made it.
+    pub thread: ThreadId,
+    /// When it began, since the device was made.
+    pub began: Duration,
+    /// The memory it was about. In `Allocate`, the handle is 0 when it failed.
+    pub ranges: Vec<MemoryRange>,
+    /// Only in `Allocate`.
+    pub memory_type_index: Option<u32>,
+    /// What it returned.
+    pub result: Result<(), DeviceError>,
+}
+
+/// Names one call for as long as it runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket(u64);
+
+#[derive(Debug)]
+struct State {
+    /// By [`Call`].
+    counts: [u64; Call::ALL.len()],
+    latencies: [Duration; Call::ALL.len()],
+    calls: u64,
+    fallible_calls: u64,
+    /// Fallible calls that fail, by their number.
+    failing_numbers: Vec<(u64, DeviceError)>,
+    /// Calls that fail, by kind, and how many more of them; in the order they were asked for.
+    failing_kinds: Vec<(Call, u64, DeviceError)>,
+    recording: bool,
+    log: VecDeque<CallRecord>,
+}
+
+impl State {
+    /// The failure that this call meets, which is then used up.
+    fn next_failure(&mut self, call: Call) -> Option<DeviceError> {
+        if !call.is_fallible() {
+            return None;
+        }
+        let number = self.fallible_calls;
+        self.fallible_calls += 1;
+        if let Some(at) = self.failing_numbers.iter().position(|(n, _)| *n == number) {
+            return Some(self.failing_numbers.remove(at).1);
+        }
+        let at = self.failing_kinds.iter().position(|(kind, ..)| *kind == call)?;
+        let (_, left, error) = &mut self.failing_kinds[at];
+        let error = *error;
+        *left -= 1;
+        if *left == 0 {
+            self.failing_kinds.remove(at);
+        }
+        Some(error)
+    }
+}
+
+/// Counts, recordings, latencies and failures of one device.
+#[derive(Debug)]
+pub(super) struct Calls {
+    born: Instant,
+    state: Mutex<State>,
+}
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        Self {
+            born: Instant::now(),
+            state: Mutex::new(State {
+                counts: [0; Call::ALL.len()],
+                latencies: [Duration::ZERO; Call::ALL.len()],
+                calls: 0,
+                fallible_calls: 0,
+                failing_numbers: Vec::new(),
+                failing_kinds: Vec::new(),
+                recording: false,
+                log: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// Begins a call: counts and records it, waits as long as such a call takes, and says whether
+    /// it is to fail. A call that fails takes its time as well.
+    pub(super) fn begin(
+        &self,
+        call: Call,
+        ranges: &[MemoryRange],
+        memory_type_index: Option<u32>,
+    ) -> Result<Ticket, DeviceError> {
+        let (ticket, failure, latency) = {
+            let mut state = self.state.lock();
+            let number = state.calls;
+            state.calls += 1;
+            state.counts[call as usize] += 1;
+            let failure = state.next_failure(call);
+            if state.recording {
+                if state.log.len() == LOG_CAPACITY {
+                    state.log.pop_front();
+                }
+                state.log.push_back(CallRecord {
+                    number,
+                    call,
+                    thread: thread::current().id(),
+                    began: self.born.elapsed(),
+                    ranges: ranges.to_vec(),
+                    memory_type_index,
+                    result: failure.map_or(Ok(()), Err),
+                });
+            }
+            (Ticket(number), failure, state.latencies[call as usize])
+        };
+        // Outside the lock: calls of other threads go on meanwhile, as in a driver.
+        if !latency.is_zero() {
+            thread::sleep(latency);
+        }
+        failure.map_or(Ok(ticket), Err)
+    }
+
+    /// Corrects the record of a call, if it has one, once its outcome is known.
+    pub(super) fn amend(&self, ticket: Ticket, change: impl FnOnce(&mut CallRecord)) {
+        let mut state = self.state.lock();
+        let found = state.log.binary_search_by_key(&ticket.0, |record| record.number);
+        if let Ok(at) = found {
+            change(&mut state.log[at]);
+        }
+    }
+
+    pub(super) fn fail_call(&self, n: u64, error: DeviceError) {
+        let mut state = self.state.lock();
+        let number = state.fallible_calls.saturating_add(n);
+        state.failing_numbers.push((number, error));
+    }
+
+    pub(super) fn fail_next(&self, call: Call, count: u64, error: DeviceError) {
+        if count > 0 {
+            self.state.lock().failing_kinds.push((call, count, error));
+        }
+    }
+
+    pub(super) fn clear_failures(&self) {
+        let mut state = self.state.lock();
+        state.failing_numbers.clear();
+        state.failing_kinds.clear();
+    }
+
+    pub(super) fn set_latency(&self, call: Option<Call>, latency: Duration) {
+        let mut state = self.state.lock();
+        match call {
+            Some(call) => state.latencies[call as usize] = latency,
+            None => state.latencies.fill(latency),
+        }
+    }
+
+    pub(super) fn count(&self, call: Call) -> u64 {
+        self.state.lock().counts[call as usize]
+    }
+
+    pub(super) fn fallible_count(&self) -> u64 {
+        self.state.lock().fallible_calls
+    }
+
+    pub(super) fn record(&self, on: bool) {
+        self.state.lock().recording = on;
+    }
+
+    pub(super) fn log(&self) -> Vec<CallRecord> {
+        self.state.lock().log.iter().cloned().collect()
+    }
+
+    pub(super) fn clear_log(&self) {
+        self.state.lock().log.clear();
+    }
+}

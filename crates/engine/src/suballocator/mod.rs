@@ -1,0 +1,121 @@
+//! Dividing blocks into regions.
+//!
+//! A [`Suballocator`] holds *all* blocks of an arena under one index, so that finding a place costs
+//! the same with one block and with ten thousand. It knows sizes and offsets only: which memory
+//! stands behind a block is the arena's business.
+
+pub mod granularity;
+mod region;
+pub mod tlsf;
+
+use crate::request::{ResourceKind, Strategy};
+
+pub use region::{BlockIndex, RegionIndex, RegionKey};
+pub use tlsf::Tlsf;
+
+/// What a region must be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionRequest {
+    /// In bytes, more than zero.
+    pub size: u64,
+    /// Of the offset in its block; a power of two.
+    pub alignment: u64,
+    /// Decides which neighbours it may share a page with.
+    pub kind: ResourceKind,
+    /// How to search.
+    pub strategy: Strategy,
+}
+
+/// Where a request was placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The new region; stale after it is freed.
+    pub key: RegionKey,
+    /// The block it lies in.
+    pub block: BlockIndex,
+    /// In that block, in bytes.
+    pub offset: u64,
+}
+
+/// What a live region is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionInfo {
+    /// The block it lies in.
+    pub block: BlockIndex,
+    /// In that block, in bytes.
+    pub offset: u64,
+    /// As requested, in bytes.
+    pub size: u64,
+    /// As requested.
+    pub kind: ResourceKind,
+}
+
+/// A region as a walk over a block meets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionView {
+    /// In the block, in bytes.
+    pub offset: u64,
+    /// Without the padding that rounding added, in bytes.
+    pub size: u64,
+    /// `None` for an unused range.
+    pub live: Option<(RegionKey, ResourceKind)>,
+}
+
+/// What freeing a region did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreedRegion {
+    /// What it was.
+    pub info: RegionInfo,
+    /// No live region is left in its block.
+    pub block_is_empty: bool,
+}
+
+/// A few bits that the owner of a live region keeps with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RegionTag {
+    /// How often it is mapped, persistent mapping aside.
+    pub map_count: u8,
+    /// Mapped for as long as it lives.
+    pub persistently_mapped: bool,
+    /// It has a name.
+    pub named: bool,
+}
+
+/// Divides any number of blocks into regions.
+pub trait Suballocator: Send {
+    /// Takes in a block of `size` bytes. O(1).
+    fn add_block(&mut self, size: u64) -> BlockIndex;
+
+    /// Lets go of a block without live regions. O(1).
+    ///
+    /// # Panics
+    /// If a region of the block is live.
+    fn remove_block(&mut self, block: BlockIndex);
+
+    /// Whether no region of the block is live. O(1).
+    fn is_block_empty(&self, block: BlockIndex) -> bool;
+
+    /// Finds a place in any block, or `None`. O(1), except for [`Strategy::MinOffset`].
+    fn allocate(&mut self, request: &RegionRequest) -> Option<Placement>;
+
+    /// Frees a region; `None` if the key is stale. O(1).
+    fn free(&mut self, key: RegionKey) -> Option<FreedRegion>;
+
+    /// What a region is; `None` if the key is stale. O(1).
+    fn region(&self, key: RegionKey) -> Option<RegionInfo>;
+
+    /// The owner's bits; `None` if the key is stale. O(1).
+    fn tag(&self, key: RegionKey) -> Option<RegionTag>;
+
+    /// Changes the owner's bits; does nothing if the key is stale. O(1).
+    fn set_tag(&mut self, key: RegionKey, tag: RegionTag);
+
+    /// Calls `visit` with the regions of a block, by ascending offset. O(regions of the block).
+    fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView));
+
+    /// Bytes of bookkeeping held, capacity included.
+    fn metadata_bytes(&self) -> usize;
+
+    /// Walks everything and says what is broken. O(regions).
+    fn validate(&self) -> Result<(), String>;
+}

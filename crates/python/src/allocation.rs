@@ -1,0 +1,119 @@
+//! `vk_mem.Allocation`.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use ash::vk::{self, Handle};
+use pyo3::prelude::*;
+
+use crate::errors::invalid;
+use crate::numbers::{flags, live_handle, unsigned};
+use crate::resource::{Handles, Resource};
+use crate::resource_object::ResourceObject;
+
+/// A range of device memory: of a `Buffer` or an `Image`, or on its own.
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
+pub struct Allocation;
+
+impl Allocation {
+    /// The memory of a `Buffer` or an `Image`.
+    pub fn of_owner<'py>(owner: &Bound<'py, ResourceObject>) -> PyResult<Bound<'py, Self>> {
+        owner.get().resource.check_live(owner.py())?;
+        let base = PyClassInitializer::from(ResourceObject::of_owner(owner));
+        Bound::new(owner.py(), base.add_subclass(Self))
+    }
+}
+
+fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a Arc<Resource>> {
+    let resource = &slf.as_super().get().resource;
+    resource.check_live(slf.py())?;
+    Ok(resource)
+}
+
+#[pymethods]
+impl Allocation {
+    /// The `VkDeviceMemory` it lies in.
+    #[getter]
+    fn device_memory(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        Ok(resource(slf)?.allocation.memory.0)
+    }
+
+    /// Where it starts in `device_memory`, in bytes.
+    #[getter]
+    fn offset(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        Ok(resource(slf)?.allocation.offset)
+    }
+
+    /// In bytes.
+    #[getter]
+    fn size(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        Ok(resource(slf)?.allocation.size)
+    }
+
+    /// Index into the device's memory types.
+    #[getter]
+    fn memory_type_index(slf: &Bound<'_, Self>) -> PyResult<u32> {
+        Ok(resource(slf)?.allocation.memory_type_index)
+    }
+
+    /// What memory of its type can do.
+    #[getter]
+    fn memory_properties<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let resource = resource(slf)?;
+        let info = resource.allocator.device_allocator.driver().info();
+        let bits = info.flags_of(resource.allocation.memory_type_index).bits();
+        flags(slf.py(), "MemoryPropertyFlags", u64::from(bits))
+    }
+
+    /// Whether it has the `VkDeviceMemory` for itself.
+    #[getter]
+    fn is_dedicated(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Ok(resource(slf)?.allocation.is_dedicated())
+    }
+
+    #[pyo3(signature = (buffer, offset = None))]
+    fn bind_buffer(
+        slf: &Bound<'_, Self>,
+        buffer: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let buffer = vk::Buffer::from_raw(live_handle(buffer, "buffer")?);
+        let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
+        resource(slf)?.bind(slf.py(), Handles::Buffer(buffer), offset)
+    }
+
+    #[pyo3(signature = (image, offset = None))]
+    fn bind_image(
+        slf: &Bound<'_, Self>,
+        image: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let image = vk::Image::from_raw(live_handle(image, "image")?);
+        let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
+        resource(slf)?.bind(slf.py(), Handles::Image(image), offset)
+    }
+
+    fn free(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let base = slf.as_super().get();
+        if base.has_owner() && !base.resource.pins.is_closed() {
+            let class = base.resource.handles.class();
+            return Err(invalid(
+                slf.py(),
+                format!("this memory belongs to a {class}: call destroy() on that"),
+            ));
+        }
+        base.resource.destroy(slf.py())
+    }
+
+    fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| {
+            Arc::ptr_eq(&slf.as_super().get().resource, &other.as_super().get().resource)
+        })
+    }
+
+    fn __hash__(slf: &Bound<'_, Self>) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        Arc::as_ptr(&slf.as_super().get().resource).hash(&mut hasher);
+        hasher.finish()
+    }
+}

@@ -1,0 +1,172 @@
+//! The keywords that every allocating call takes, and `vk_mem.AllocationCreateInfo` that keeps them.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::{
+    AllocationCreateFlags, AllocationCreateInfo as EngineCreateInfo, MemoryPropertyFlags,
+    MemoryUsage,
+};
+
+use crate::errors::invalid;
+use crate::numbers::{flags, unsigned, unsigned_32};
+
+/// The keywords of one call.
+#[derive(Default)]
+pub struct Keywords {
+    /// For the engine.
+    pub create: EngineCreateInfo,
+    /// For people and dumps.
+    pub name: Option<String>,
+    /// The caller's.
+    pub user_data: Option<Py<PyAny>>,
+}
+
+impl Keywords {
+    /// Reads all keywords; `other` takes those that belong to the call itself and says whether it
+    /// knew them.
+    pub fn read(
+        function: &str,
+        keywords: Option<&Bound<'_, PyDict>>,
+        mut other: impl FnMut(&str, &Bound<'_, PyAny>) -> PyResult<bool>,
+    ) -> PyResult<Self> {
+        let Some(keywords) = keywords else { return Ok(Self::default()) };
+        let mut read = match keywords.get_item("allocation_info")? {
+            Some(kept) if !kept.is_none() => {
+                let kept = kept.cast::<AllocationCreateInfo>().map_err(|_| {
+                    PyTypeError::new_err("allocation_info must be a vk_mem.AllocationCreateInfo")
+                })?;
+                kept.get().keywords.copy(keywords.py())
+            }
+            _ => Self::default(),
+        };
+        for (key, value) in keywords.iter() {
+            let key = key.cast::<PyString>()?.to_cow()?.into_owned();
+            if key != "allocation_info" && !read.take(&key, &value)? && !other(&key, &value)? {
+                return Err(PyTypeError::new_err(format!(
+                    "{function}() got an unexpected keyword argument '{key}'"
+                )));
+            }
+        }
+        Ok(read)
+    }
+
+    fn copy(&self, py: Python<'_>) -> Self {
+        let user_data = self.user_data.as_ref().map(|data| data.clone_ref(py));
+        Self { create: self.create, name: self.name.clone(), user_data }
+    }
+
+    fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let properties =
+            |value| Ok::<_, PyErr>(MemoryPropertyFlags::from_bits_retain(unsigned_32(value, key)?));
+        match key {
+            "usage" => self.create.usage = memory_usage(value)?,
+            "flags" => {
+                let bits = unsigned_32(value, key)?;
+                self.create.flags = AllocationCreateFlags::from_bits_retain(bits);
+            }
+            "required_flags" => self.create.required_flags = properties(value)?,
+            "preferred_flags" => self.create.preferred_flags = properties(value)?,
+            "not_preferred_flags" => self.create.not_preferred_flags = properties(value)?,
+            "memory_type_bits" => self.create.memory_type_bits = unsigned_32(value, key)?,
+            "min_alignment" => self.create.min_alignment = unsigned(value, key)?,
+            "name" if value.is_none() => self.name = None,
+            "name" => self.name = Some(value.extract()?),
+            "user_data" if value.is_none() => self.user_data = None,
+            "user_data" => self.user_data = Some(value.clone().unbind()),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
+    let raw = unsigned_32(value, "usage")?;
+    MemoryUsage::from_raw(raw).ok_or_else(|| {
+        invalid(
+            value.py(),
+            format!(
+                "usage={raw} is not a MemoryUsage (what a buffer or image is used for is a \
+                 positional argument)"
+            ),
+        )
+    })
+}
+
+/// A set of allocation keywords for reuse.
+#[pyclass(module = "vk_mem", frozen)]
+pub struct AllocationCreateInfo {
+    keywords: Keywords,
+}
+
+#[pymethods]
+impl AllocationCreateInfo {
+    #[new]
+    #[pyo3(
+        signature = (**keywords),
+        text_signature = "(*, usage=..., flags=..., required_flags=..., preferred_flags=..., \
+                          not_preferred_flags=..., memory_type_bits=..., min_alignment=..., \
+                          name=None, user_data=None, allocation_info=None)"
+    )]
+    fn new(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let keywords = Keywords::read("AllocationCreateInfo", keywords, |_, _| Ok(false))?;
+        Ok(Self { keywords })
+    }
+
+    #[getter]
+    fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "MemoryUsage", self.keywords.create.usage as u64)
+    }
+
+    #[getter]
+    fn flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "AllocationCreateFlags", self.keywords.create.flags.bits().into())
+    }
+
+    #[getter]
+    fn required_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "MemoryPropertyFlags", self.keywords.create.required_flags.bits().into())
+    }
+
+    #[getter]
+    fn preferred_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "MemoryPropertyFlags", self.keywords.create.preferred_flags.bits().into())
+    }
+
+    #[getter]
+    fn not_preferred_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "MemoryPropertyFlags", self.keywords.create.not_preferred_flags.bits().into())
+    }
+
+    #[getter]
+    fn memory_type_bits(&self) -> u32 {
+        self.keywords.create.memory_type_bits
+    }
+
+    #[getter]
+    fn min_alignment(&self) -> u64 {
+        self.keywords.create.min_alignment
+    }
+
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.keywords.name.as_deref()
+    }
+
+    #[getter]
+    fn user_data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.keywords.user_data.as_ref().map(|data| data.clone_ref(py))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let this = slf.get();
+        let usage = this.usage(slf.py())?.getattr("name")?;
+        let flags = this.flags(slf.py())?.repr()?;
+        Ok(format!("<vk_mem.AllocationCreateInfo usage={usage} flags={flags}>"))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.keywords.user_data.as_ref().map_or(Ok(()), |data| visit.call(data))
+    }
+}

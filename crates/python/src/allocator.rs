@@ -1,0 +1,445 @@
+//! `vk_mem.Allocator`.
+
+use std::ffi::CString;
+use std::sync::Arc;
+
+use ash::vk::{self, Handle};
+use pyo3::PyClass;
+use pyo3::exceptions::{PyResourceWarning, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use vkmem_engine::{
+    Allocation as EngineAllocation, AllocationRequest, Allocator as Engine, AllocatorOptions,
+    Error, MemoryRequirements, ResourceKind, ResourceUse, human_bytes,
+};
+use vkmem_vulkan::DeviceAllocator;
+
+use crate::allocation::Allocation;
+use crate::allocation_info::Keywords;
+use crate::buffer::Buffer;
+use crate::close::{close, register};
+use crate::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::device::Device;
+use crate::errors::IntoPyResult;
+use crate::image::Image;
+use crate::numbers::{live_handle, unsigned, unsigned_32};
+use crate::resource::{Handles, Resource, release_all};
+use crate::resource_object::ResourceObject;
+use crate::state::AllocatorState;
+use crate::statistics::{HeapBudget, TotalStatistics};
+
+/// Allocates the memory of one device.
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct Allocator {
+    state: Arc<AllocatorState>,
+    device: Py<Device>,
+}
+
+/// Asks the engine; without the interpreter if the driver has to be called.
+fn allocate(
+    py: Python<'_>,
+) -> impl FnMut(&Engine, &AllocationRequest) -> Result<EngineAllocation, Error> {
+    move |engine, request| match engine.try_allocate(request) {
+        Some(allocation) => Ok(allocation),
+        None => py.detach(|| engine.allocate(request)),
+    }
+}
+
+impl Allocator {
+    fn finish<T: PyClass<BaseType = ResourceObject>>(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        handles: Handles,
+        allocation: EngineAllocation,
+        host_size: u64,
+        object: T,
+    ) -> PyResult<Py<T>> {
+        let resource = Resource::new(self.state.clone(), handles, allocation, host_size);
+        if let Some(name) = &keywords.name {
+            self.state.engine().set_name(allocation.id, Some(name)).or_raise(py)?;
+        }
+        let base = ResourceObject::new(resource, keywords.user_data);
+        Py::new(py, PyClassInitializer::from(base).add_subclass(object))
+    }
+
+    /// Says what unclosed objects hold when memory is missing.
+    fn explain(&self, error: Error) -> Error {
+        let (waiting, bytes) = self.state.waiting();
+        match error {
+            Error::OutOfDeviceMemory { reason, figures } if waiting > 0 => {
+                let held = human_bytes(bytes);
+                let reason = format!(
+                    "{reason} (and {waiting} objects that were never closed hold {held} until \
+                     set_current_frame_index() or close())"
+                );
+                Error::OutOfDeviceMemory { reason, figures }
+            }
+            other => other,
+        }
+    }
+
+    fn bare_memory(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        request: &AllocationRequest,
+    ) -> PyResult<Py<Allocation>> {
+        let made = allocate(py)(self.state.engine(), request);
+        let made = made.map_err(|error| self.explain(error)).or_raise(py)?;
+        self.finish(py, keywords, Handles::Memory, made, made.size, Allocation)
+    }
+}
+
+/// Binds, and frees the memory again if that fails.
+fn bind_or_free(allocation: &Bound<'_, Allocation>, what: Handles) -> PyResult<()> {
+    let resource = &allocation.as_super().get().resource;
+    resource.bind(allocation.py(), what, 0).inspect_err(|_| {
+        // The error of the bind is the one to tell.
+        let _ = resource.destroy(allocation.py());
+    })
+}
+
+fn no_more(_: &str, _: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(false)
+}
+
+#[pymethods]
+impl Allocator {
+    #[new]
+    #[pyo3(signature = (
+        device, *, preferred_block_size = None, heap_size_limits = None, frames_in_flight = 2
+    ))]
+    fn new(
+        py: Python<'_>,
+        device: &Bound<'_, PyAny>,
+        preferred_block_size: Option<&Bound<'_, PyAny>>,
+        heap_size_limits: Option<&Bound<'_, PyAny>>,
+        frames_in_flight: u64,
+    ) -> PyResult<Self> {
+        let device = device.cast::<Device>().map_err(|_| {
+            let kind = device.get_type().name().map_or("?".into(), |name| name.to_string());
+            PyTypeError::new_err(format!(
+                "device must be a vk_mem.Device (Device.open, Device.wrap) or a \
+                 vk_mem.SimulatedDevice, not {kind}"
+            ))
+        })?;
+        let limits = match heap_size_limits {
+            None => Vec::new(),
+            Some(limits) => limits
+                .try_iter()?
+                .map(|limit| match limit? {
+                    none if none.is_none() => Ok(u64::MAX),
+                    limit => unsigned(&limit, "heap_size_limits"),
+                })
+                .collect::<PyResult<_>>()?,
+        };
+        let block_size = preferred_block_size.map(|it| unsigned(it, "preferred_block_size"));
+        let options = AllocatorOptions {
+            preferred_block_size: block_size.transpose()?,
+            heap_size_limits: limits,
+        };
+        let core = device.get().core.clone();
+        let device_allocator = DeviceAllocator::new(core.driver.clone(), &options).or_raise(py)?;
+        let state = AllocatorState::new(device_allocator, core, frames_in_flight);
+        let state = Arc::new(state);
+        register(&state);
+        Ok(Self { state, device: device.clone().unbind() })
+    }
+
+    /// The device it allocates from.
+    #[getter]
+    fn device(&self, py: Python<'_>) -> Py<Device> {
+        self.device.clone_ref(py)
+    }
+
+    #[pyo3(
+        signature = (size = None, buffer_usage = None, /, **keywords),
+        text_signature = "($self, size=..., buffer_usage=..., /, *, info=None, create_flags=0, \
+            sharing_mode=0, queue_family_indices=(), usage=..., flags=..., required_flags=..., \
+            preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, min_alignment=0, \
+            name=None, user_data=None, allocation_info=None)"
+    )]
+    fn create_buffer(
+        &self,
+        py: Python<'_>,
+        size: Option<&Bound<'_, PyAny>>,
+        buffer_usage: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Buffer>> {
+        let _inside = self.state.enter(py)?;
+        let mut common = CommonKeywords::default();
+        let keywords =
+            Keywords::read("create_buffer", keywords, |key, value| common.take(key, value))?;
+        let built = create_info::buffer(py, size, buffer_usage, common)?;
+        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        let made = unsafe {
+            self.state.device_allocator.create_buffer(
+                &built.info,
+                &keywords.create,
+                &mut allocate(py),
+            )
+        };
+        let (buffer, allocation) = made.map_err(|error| self.explain(error)).or_raise(py)?;
+        let object = Buffer { usage: u64::from(built.info.usage.as_raw()) };
+        self.finish(py, keywords, Handles::Buffer(buffer), allocation, built.info.size, object)
+    }
+
+    #[pyo3(
+        signature = (*arguments, **keywords),
+        text_signature = "($self, format=..., extent=..., image_usage=..., /, *, info=None, \
+            create_flags=0, image_type=None, mip_levels=1, array_layers=1, samples=1, tiling=0, \
+            initial_layout=0, sharing_mode=0, queue_family_indices=(), usage=..., flags=..., \
+            required_flags=..., preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, \
+            min_alignment=0, name=None, user_data=None, allocation_info=None)"
+    )]
+    fn create_image(
+        &self,
+        py: Python<'_>,
+        arguments: &Bound<'_, PyTuple>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Image>> {
+        let _inside = self.state.enter(py)?;
+        let mut image = ImageKeywords::default();
+        let keywords =
+            Keywords::read("create_image", keywords, |key, value| image.take(key, value))?;
+        let built = create_info::image(py, arguments, image)?;
+        let info = &built.info;
+        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        let made = unsafe {
+            self.state.device_allocator.create_image(info, &keywords.create, &mut allocate(py))
+        };
+        let (image, allocation) = made.map_err(|error| self.explain(error)).or_raise(py)?;
+        let object = Image {
+            format: info.format.as_raw() as u32,
+            extent: (info.extent.width, info.extent.height, info.extent.depth),
+            usage: info.usage.as_raw(),
+        };
+        self.finish(py, keywords, Handles::Image(image), allocation, allocation.size, object)
+    }
+
+    #[pyo3(
+        signature = (size, alignment = None, **keywords),
+        text_signature = "($self, size, alignment=1, *, usage=..., flags=..., required_flags=..., \
+            preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, min_alignment=0, \
+            name=None, user_data=None, allocation_info=None)"
+    )]
+    fn allocate_memory(
+        &self,
+        py: Python<'_>,
+        size: &Bound<'_, PyAny>,
+        alignment: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Allocation>> {
+        let _inside = self.state.enter(py)?;
+        let keywords = Keywords::read("allocate_memory", keywords, no_more)?;
+        let request = AllocationRequest {
+            requirements: MemoryRequirements {
+                size: unsigned(size, "size")?,
+                alignment: alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?,
+                memory_type_bits: u32::MAX,
+                prefers_dedicated: false,
+                requires_dedicated: false,
+            },
+            create_info: keywords.create,
+            kind: ResourceKind::Unknown,
+            resource_use: ResourceUse::Unknown,
+            dedicated: None,
+        };
+        self.bare_memory(py, keywords, &request)
+    }
+
+    #[pyo3(
+        signature = (buffer, *, bind = false, **keywords),
+        text_signature = "($self, buffer, *, bind=False, usage=..., flags=..., \
+            required_flags=..., preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, \
+            min_alignment=0, name=None, user_data=None, allocation_info=None)"
+    )]
+    fn allocate_memory_for_buffer(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        bind: bool,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Allocation>> {
+        let _inside = self.state.enter(py)?;
+        let keywords = Keywords::read("allocate_memory_for_buffer", keywords, no_more)?;
+        let buffer = vk::Buffer::from_raw(live_handle(buffer, "buffer")?);
+        // SAFETY: the caller vouches for the handle.
+        let request = unsafe {
+            self.state.device_allocator.request_for_buffer(buffer, &keywords.create)
+        };
+        let allocation = self.bare_memory(py, keywords, &request)?;
+        if bind {
+            bind_or_free(allocation.bind(py), Handles::Buffer(buffer))?;
+        }
+        Ok(allocation)
+    }
+
+    #[pyo3(
+        signature = (image, *, bind = false, **keywords),
+        text_signature = "($self, image, *, bind=False, tiling=None, usage=..., flags=..., \
+            required_flags=..., preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, \
+            min_alignment=0, name=None, user_data=None, allocation_info=None)"
+    )]
+    fn allocate_memory_for_image(
+        &self,
+        py: Python<'_>,
+        image: &Bound<'_, PyAny>,
+        bind: bool,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Allocation>> {
+        let _inside = self.state.enter(py)?;
+        let mut tiling = None;
+        let keywords = Keywords::read("allocate_memory_for_image", keywords, |key, value| {
+            if key == "tiling" && !value.is_none() {
+                tiling = Some(vk::ImageTiling::from_raw(unsigned_32(value, key)? as i32));
+            }
+            Ok(key == "tiling")
+        })?;
+        let image = vk::Image::from_raw(live_handle(image, "image")?);
+        // SAFETY: the caller vouches for the handle.
+        let request = unsafe {
+            self.state.device_allocator.request_for_image(image, tiling, &keywords.create)
+        };
+        let allocation = self.bare_memory(py, keywords, &request)?;
+        if bind {
+            bind_or_free(allocation.bind(py), Handles::Image(image))?;
+        }
+        Ok(allocation)
+    }
+
+    #[pyo3(
+        signature = (memory_type_bits = None, **keywords),
+        text_signature = "($self, memory_type_bits=0xffffffff, *, usage=..., flags=..., \
+            required_flags=..., preferred_flags=..., not_preferred_flags=..., min_alignment=0, \
+            name=None, user_data=None, allocation_info=None)"
+    )]
+    fn find_memory_type_index(
+        &self,
+        py: Python<'_>,
+        memory_type_bits: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u32> {
+        let _inside = self.state.enter(py)?;
+        let create = Keywords::read("find_memory_type_index", keywords, no_more)?.create;
+        let bits = memory_type_bits.map_or(Ok(u32::MAX), |it| unsigned_32(it, "memory_type_bits"))?;
+        self.state.engine().find_memory_type_index(bits, &create, ResourceUse::Unknown).or_raise(py)
+    }
+
+    #[pyo3(
+        signature = (size = None, buffer_usage = None, /, **keywords),
+        text_signature = "($self, size=..., buffer_usage=..., /, *, info=None, create_flags=0, \
+            sharing_mode=0, queue_family_indices=(), usage=..., flags=..., required_flags=..., \
+            preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, min_alignment=0, \
+            name=None, user_data=None, allocation_info=None)"
+    )]
+    fn find_memory_type_index_for_buffer_info(
+        &self,
+        py: Python<'_>,
+        size: Option<&Bound<'_, PyAny>>,
+        buffer_usage: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u32> {
+        let _inside = self.state.enter(py)?;
+        let mut common = CommonKeywords::default();
+        let name = "find_memory_type_index_for_buffer_info";
+        let keywords = Keywords::read(name, keywords, |key, value| common.take(key, value))?;
+        let built = create_info::buffer(py, size, buffer_usage, common)?;
+        let allocator = &self.state.device_allocator;
+        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        unsafe { allocator.find_memory_type_for_buffer(&built.info, &keywords.create) }.or_raise(py)
+    }
+
+    #[pyo3(
+        signature = (*arguments, **keywords),
+        text_signature = "($self, format=..., extent=..., image_usage=..., /, *, info=None, \
+            create_flags=0, image_type=None, mip_levels=1, array_layers=1, samples=1, tiling=0, \
+            initial_layout=0, sharing_mode=0, queue_family_indices=(), usage=..., flags=..., \
+            required_flags=..., preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, \
+            min_alignment=0, name=None, user_data=None, allocation_info=None)"
+    )]
+    fn find_memory_type_index_for_image_info(
+        &self,
+        py: Python<'_>,
+        arguments: &Bound<'_, PyTuple>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u32> {
+        let _inside = self.state.enter(py)?;
+        let mut image = ImageKeywords::default();
+        let name = "find_memory_type_index_for_image_info";
+        let keywords = Keywords::read(name, keywords, |key, value| image.take(key, value))?;
+        let built = create_info::image(py, arguments, image)?;
+        let allocator = &self.state.device_allocator;
+        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        unsafe { allocator.find_memory_type_for_image(&built.info, &keywords.create) }.or_raise(py)
+    }
+
+    fn heap_budgets(&self, py: Python<'_>) -> PyResult<Vec<HeapBudget>> {
+        let _inside = self.state.enter(py)?;
+        Ok(self.state.engine().heap_budgets().into_iter().map(HeapBudget::from).collect())
+    }
+
+    fn calculate_statistics(&self, py: Python<'_>) -> PyResult<TotalStatistics> {
+        let _inside = self.state.enter(py)?;
+        Ok(py.detach(|| TotalStatistics::of(self.state.engine())))
+    }
+
+    fn validate(&self, py: Python<'_>) -> PyResult<()> {
+        let _inside = self.state.enter(py)?;
+        let checked = py.detach(|| self.state.engine().validate());
+        checked.map_err(|broken| crate::errors::corruption(py, &broken))
+    }
+
+    /// Frames that the device may still be working on.
+    #[getter]
+    fn frames_in_flight(&self) -> u64 {
+        self.state.frames_in_flight()
+    }
+
+    #[getter]
+    fn current_frame_index(&self) -> u64 {
+        self.state.current_frame()
+    }
+
+    fn set_current_frame_index(&self, py: Python<'_>, frame: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _inside = self.state.enter(py)?;
+        let old = self.state.begin_frame(unsigned(frame, "frame")?);
+        release_all(py, &self.state, &old);
+        Ok(())
+    }
+
+    /// Whether `close` was called.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.state.pins.is_closed()
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        match close(py, &self.state)? {
+            Some(leaked) => {
+                let category = py.get_type::<PyResourceWarning>();
+                PyErr::warn(py, &category, &CString::new(leaked.replace('\0', "?"))?, 1)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        let name = &self.state.device_allocator.driver().info().name;
+        if self.closed() {
+            return format!("<vk_mem.Allocator of {name}, closed>");
+        }
+        let live = self.state.live.lock().len();
+        format!("<vk_mem.Allocator of {name}, {live} live objects>")
+    }
+}

@@ -1,0 +1,51 @@
+//! `vk_mem.Buffer`.
+
+use pyo3::prelude::*;
+
+use crate::allocation::Allocation;
+use crate::numbers::flags;
+use crate::resource_object::ResourceObject;
+
+/// A `VkBuffer` and its memory.
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
+pub struct Buffer {
+    pub usage: u64,
+}
+
+#[pymethods]
+impl Buffer {
+    /// The `VkBuffer`.
+    #[getter]
+    fn handle(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        Ok(resource.handles.raw())
+    }
+
+    /// In bytes, as asked for. The memory may be larger: `allocation.size`.
+    #[getter]
+    fn size(slf: &Bound<'_, Self>) -> u64 {
+        slf.as_super().get().resource.host_size
+    }
+
+    /// What it was created for.
+    #[getter]
+    fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        flags(slf.py(), "BufferUsage", slf.get().usage)
+    }
+
+    /// Its memory.
+    #[getter]
+    fn allocation<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Allocation>> {
+        Allocation::of_owner(slf.as_super())
+    }
+
+    fn bind(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let resource = &slf.as_super().get().resource;
+        resource.bind(slf.py(), resource.handles, 0)
+    }
+
+    fn destroy(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.as_super().get().resource.destroy(slf.py())
+    }
+}

@@ -1,0 +1,90 @@
+//! The end of an allocator: closed by hand, collected, or left to the end of the interpreter.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use vkmem_engine::human_bytes;
+
+use crate::errors::pinned;
+use crate::pins::NotClosed;
+use crate::resource::{live_resources, release_all};
+use crate::state::{AllocatorState, warn_unclosed};
+
+/// How many live things a warning lists by name.
+const LISTED: usize = 10;
+
+/// Every allocator that may still be open.
+static OPEN: Mutex<Vec<Weak<AllocatorState>>> = Mutex::new(Vec::new());
+
+/// Remembers an allocator for the end of the interpreter.
+pub fn register(state: &Arc<AllocatorState>) {
+    let mut open = OPEN.lock();
+    open.retain(|state| state.strong_count() > 0);
+    open.push(Arc::downgrade(state));
+}
+
+/// Closes; what was still live is in the returned line. A refused close changes nothing.
+pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>> {
+    if state.pins.is_closed() {
+        return Ok(None);
+    }
+    // The lock is gone when the last reference of one of them is.
+    let live = {
+        let live = state.live.lock();
+        live_resources(&live)
+    };
+    if let Some(used) = live.iter().find(|it| it.pins.is_in_use()) {
+        return Err(pinned(format!(
+            "cannot close the allocator: {} has an open view, or another thread uses it",
+            used.describe()
+        )));
+    }
+    match state.pins.close() {
+        Ok(()) => {}
+        Err(NotClosed::Already) => return Ok(None),
+        Err(NotClosed::InUse) => {
+            return Err(pinned("cannot close the allocator: another thread is inside a call"));
+        }
+    }
+    let leaked = (!live.is_empty()).then(|| {
+        let mut lines: Vec<String> = live.iter().take(LISTED).map(|it| it.describe()).collect();
+        if live.len() > LISTED {
+            lines.push(format!("and {} more", live.len() - LISTED));
+        }
+        let bytes = human_bytes(live.iter().map(|it| it.allocation.size).sum());
+        format!(
+            "the allocator was closed with {} live objects ({bytes}), which were released: {}",
+            live.len(),
+            lines.join(", ")
+        )
+    });
+    let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();
+    remains.extend(state.take_collected());
+    release_all(py, state, &remains);
+    py.detach(|| state.engine().release_spares());
+    Ok(leaked)
+}
+
+/// The last call before the interpreter ends; registered with `atexit`.
+#[pyfunction]
+pub fn _close_all_at_exit(py: Python<'_>) {
+    let open: Vec<_> = OPEN.lock().drain(..).filter_map(|state| state.upgrade()).collect();
+    for state in open.iter().filter(|state| !state.pins.is_closed()) {
+        let name = &state.device_allocator.driver().info().name;
+        if !state.device.is_owned {
+            // The caller's device may be gone already.
+            state.abandon();
+            warn_unclosed(py, &format!("the allocator of {name} was never closed"));
+            continue;
+        }
+        match close(py, state) {
+            Ok(leaked) => {
+                let leaked = leaked.map_or(String::new(), |leaked| format!(": {leaked}"));
+                warn_unclosed(py, &format!("the allocator of {name} was never closed{leaked}"));
+            }
+            // A view is open. Leaving the memory to the end of the process is the safe thing.
+            Err(_) => state.abandon(),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `VkBufferCreateInfo` and `VkImageCreateInfo`: from keywords, or from a struct of any binding.
+
+use ash::vk;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyTuple};
+
+use crate::errors::invalid;
+use crate::numbers::{unsigned, unsigned_32};
+
+/// A create info, and what its pointers point to.
+pub struct Built<T> {
+    /// Its pointers are good while this lives.
+    pub info: T,
+    /// Behind `pQueueFamilyIndices`.
+    _indices: Vec<u32>,
+    /// The caller's struct, which owns what its pointers point to.
+    _source: Option<Py<PyAny>>,
+}
+
+/// Keywords that buffers and images have in common.
+#[derive(Default)]
+pub struct CommonKeywords {
+    create_flags: Option<u32>,
+    sharing_mode: Option<u32>,
+    indices: Vec<u32>,
+    info: Option<Py<PyAny>>,
+}
+
+impl CommonKeywords {
+    /// Takes a keyword; whether it knew it.
+    pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        match key {
+            "create_flags" => self.create_flags = Some(unsigned_32(value, key)?),
+            "sharing_mode" => self.sharing_mode = Some(unsigned_32(value, key)?),
+            "queue_family_indices" => {
+                for index in value.try_iter()? {
+                    self.indices.push(unsigned_32(&index?, key)?);
+                }
+            }
+            "info" if value.is_none() => {}
+            "info" => self.info = Some(value.clone().unbind()),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn sharing_mode(&self) -> vk::SharingMode {
+        let concurrent = vk::SharingMode::CONCURRENT.as_raw();
+        // Naming several families means sharing among them, unless the caller says otherwise.
+        let implied = if self.indices.len() > 1 { concurrent as u32 } else { 0 };
+        vk::SharingMode::from_raw(self.sharing_mode.unwrap_or(implied) as i32)
+    }
+}
+
+/// A struct of Vulkan that starts with `sType`.
+trait CreateInfo: Copy {
+    const NAME: &'static str;
+    const TYPE: vk::StructureType;
+    fn set_type(&mut self);
+}
+
+impl CreateInfo for vk::BufferCreateInfo<'static> {
+    const NAME: &'static str = "VkBufferCreateInfo";
+    const TYPE: vk::StructureType = vk::StructureType::BUFFER_CREATE_INFO;
+    fn set_type(&mut self) {
+        self.s_type = Self::TYPE;
+    }
+}
+
+impl CreateInfo for vk::ImageCreateInfo<'static> {
+    const NAME: &'static str = "VkImageCreateInfo";
+    const TYPE: vk::StructureType = vk::StructureType::IMAGE_CREATE_INFO;
+    fn set_type(&mut self) {
+        self.s_type = Self::TYPE;
+    }
+}
+
+/// Copies the caller's struct. What it points to stays the caller's.
+fn from_struct<T: CreateInfo>(source: &Bound<'_, PyAny>) -> PyResult<Built<T>> {
+    let py = source.py();
+    let interop = py.import("vk_mem.interop")?;
+    let found = interop.call_method1("struct_address", (source, T::NAME, size_of::<T>()))?;
+    let (address, verified): (usize, bool) = found.extract()?;
+    if address == 0 || !address.is_multiple_of(align_of::<T>()) {
+        return Err(invalid(py, format!("{address:#x} is not the address of a {}", T::NAME)));
+    }
+    // SAFETY: interop found a struct of this size there, or the caller gave its address. `sType` is
+    // the first member of every such struct.
+    let s_type = unsafe { *(address as *const i32) };
+    // Some bindings leave sType to the caller; the name of the struct is as good.
+    let unset = verified && s_type == 0;
+    if s_type != T::TYPE.as_raw() && !unset {
+        return Err(invalid(
+            py,
+            format!("sType is {s_type}, not that of a {} ({})", T::NAME, T::TYPE.as_raw()),
+        ));
+    }
+    // SAFETY: as above, and the struct says what it is.
+    let mut info = unsafe { *(address as *const T) };
+    info.set_type();
+    Ok(Built { info, _indices: Vec::new(), _source: Some(source.clone().unbind()) })
+}
+
+/// The struct that the caller passed, by position or by name.
+fn given_struct<'py>(
+    common: &CommonKeywords,
+    first: Option<&Bound<'py, PyAny>>,
+    py: Python<'py>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match (&common.info, first) {
+        (Some(_), Some(_)) => Err(invalid(py, "info= stands instead of the positional arguments")),
+        (Some(info), None) => Ok(Some(info.bind(py).clone())),
+        (None, first) => Ok(first.filter(|it| !is_integer(it)).cloned()),
+    }
+}
+
+fn is_integer(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyInt>() || value.hasattr("__index__").unwrap_or(false)
+}
+
+/// The buffer of `create_buffer(size, buffer_usage)` or `create_buffer(struct)`.
+pub fn buffer(
+    py: Python<'_>,
+    first: Option<&Bound<'_, PyAny>>,
+    usage: Option<&Bound<'_, PyAny>>,
+    common: CommonKeywords,
+) -> PyResult<Built<vk::BufferCreateInfo<'static>>> {
+    if let Some(source) = given_struct(&common, first, py)? {
+        return from_struct(&source);
+    }
+    let (Some(size), Some(usage)) = (first, usage) else {
+        return Err(PyTypeError::new_err(
+            "a buffer needs its size and a BufferUsage, as in create_buffer(1024, \
+             BufferUsage.VERTEX_BUFFER), or a VkBufferCreateInfo",
+        ));
+    };
+    let usage = unsigned_32(usage, "buffer_usage")?;
+    if usage == 0 {
+        return Err(invalid(py, "buffer_usage is 0: say what the buffer is used for"));
+    }
+    let mut info = vk::BufferCreateInfo {
+        flags: vk::BufferCreateFlags::from_raw(common.create_flags.unwrap_or(0)),
+        size: unsigned(size, "size")?,
+        usage: vk::BufferUsageFlags::from_raw(usage),
+        sharing_mode: common.sharing_mode(),
+        ..Default::default()
+    };
+    let indices = common.indices;
+    info.queue_family_index_count = indices.len() as u32;
+    info.p_queue_family_indices = indices.as_ptr();
+    Ok(Built { info, _indices: indices, _source: None })
+}
+
+/// Keywords of images alone.
+#[derive(Default)]
+pub struct ImageKeywords {
+    /// Those they share with buffers.
+    pub common: CommonKeywords,
+    image_type: Option<u32>,
+    mip_levels: Option<u32>,
+    array_layers: Option<u32>,
+    samples: Option<u32>,
+    tiling: Option<u32>,
+    initial_layout: Option<u32>,
+}
+
+impl ImageKeywords {
+    /// Takes a keyword; whether it knew it.
+    pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let number = match key {
+            "image_type" => &mut self.image_type,
+            "mip_levels" => &mut self.mip_levels,
+            "array_layers" => &mut self.array_layers,
+            "samples" => &mut self.samples,
+            "tiling" => &mut self.tiling,
+            "initial_layout" => &mut self.initial_layout,
+            _ => return self.common.take(key, value),
+        };
+        if !value.is_none() {
+            *number = Some(unsigned_32(value, key)?);
+        }
+        Ok(true)
+    }
+}
+
+/// Width, height and depth, of which the last may be left out.
+pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
+    let sides: Vec<u32> = match value.try_iter() {
+        Ok(sides) => {
+            sides.map(|side| unsigned_32(&side?, "extent")).collect::<PyResult<_>>()?
+        }
+        Err(_) => vec![unsigned_32(value, "extent")?],
+    };
+    let side = |index: usize| sides.get(index).copied().unwrap_or(1);
+    if sides.is_empty() || sides.len() > 3 {
+        return Err(invalid(value.py(), "extent is (width,), (width, height) or (w, h, depth)"));
+    }
+    Ok((vk::Extent3D { width: side(0), height: side(1), depth: side(2) }, sides.len()))
+}
+
+/// The image of `create_image(format, extent, image_usage)` or `create_image(struct)`.
+pub fn image(
+    py: Python<'_>,
+    arguments: &Bound<'_, PyTuple>,
+    keywords: ImageKeywords,
+) -> PyResult<Built<vk::ImageCreateInfo<'static>>> {
+    let first = arguments.iter().next();
+    if let Some(source) = given_struct(&keywords.common, first.as_ref(), py)? {
+        return from_struct(&source);
+    }
+    let Ok((format, extent_given, usage)) =
+        arguments.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>)>()
+    else {
+        return Err(PyTypeError::new_err(
+            "an image needs its format, extent and an ImageUsage, as in \
+             create_image(Format.R8G8B8A8_UNORM, (256, 256), ImageUsage.SAMPLED), or a \
+             VkImageCreateInfo",
+        ));
+    };
+    let (extent, dimensions) = extent(&extent_given)?;
+    let usage = unsigned_32(&usage, "image_usage")?;
+    if usage == 0 {
+        return Err(invalid(py, "image_usage is 0: say what the image is used for"));
+    }
+    // 0, 1 and 2 are images of one, two and three dimensions.
+    let image_type = keywords.image_type.unwrap_or(dimensions as u32 - 1) as i32;
+    let mut info = vk::ImageCreateInfo {
+        flags: vk::ImageCreateFlags::from_raw(keywords.common.create_flags.unwrap_or(0)),
+        image_type: vk::ImageType::from_raw(image_type),
+        format: vk::Format::from_raw(unsigned_32(&format, "format")? as i32),
+        extent,
+        mip_levels: keywords.mip_levels.unwrap_or(1),
+        array_layers: keywords.array_layers.unwrap_or(1),
+        samples: vk::SampleCountFlags::from_raw(keywords.samples.unwrap_or(1)),
+        tiling: vk::ImageTiling::from_raw(keywords.tiling.unwrap_or(0) as i32),
+        usage: vk::ImageUsageFlags::from_raw(usage),
+        sharing_mode: keywords.common.sharing_mode(),
+        initial_layout: vk::ImageLayout::from_raw(keywords.initial_layout.unwrap_or(0) as i32),
+        ..Default::default()
+    };
+    let indices = keywords.common.indices;
+    info.queue_family_index_count = indices.len() as u32;
+    info.p_queue_family_indices = indices.as_ptr();
+    Ok(Built { info, _indices: indices, _source: None })
+}

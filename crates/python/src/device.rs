@@ -1,0 +1,251 @@
+//! `vk_mem.Device`: opened here, or wrapped from the caller's handles.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyAnyMethods, PyTuple, PyType};
+use vkmem_vulkan::{DeviceSelector, Driver, OpenOptions, VulkanDevice, WrapOptions, enumerate};
+
+use crate::buffer::Buffer;
+use crate::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
+use crate::errors::{IntoPyResult, invalid};
+use crate::image::Image;
+use crate::numbers::{handle, unsigned_32};
+use crate::transfers;
+
+/// What a device and its allocators share.
+pub struct DeviceCore {
+    /// Vulkan, or a simulation.
+    pub driver: Arc<dyn Driver>,
+    /// Made here, so it is alive as long as this.
+    pub is_owned: bool,
+}
+
+/// A Vulkan device.
+#[pyclass(module = "vk_mem", subclass, frozen, weakref)]
+pub struct Device {
+    pub core: Arc<DeviceCore>,
+}
+
+impl Device {
+    pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
+        Self { core: Arc::new(DeviceCore { driver, is_owned }) }
+    }
+}
+
+/// `(1, 3)`, `(1, 3, 250)` or a `VK_MAKE_API_VERSION`.
+fn api_version(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    if !value.is_instance_of::<PyTuple>() {
+        return unsigned_32(value, "api_version");
+    }
+    let parts: Vec<u32> = value.extract()?;
+    match parts[..] {
+        [major, minor] => Ok((major << 22) | (minor << 12)),
+        [major, minor, patch] => Ok((major << 22) | (minor << 12) | patch),
+        _ => Err(invalid(value.py(), "api_version is (major, minor) or (major, minor, patch)")),
+    }
+}
+
+/// All devices of the system's drivers, in the order that `Device.open(index=...)` counts.
+#[pyfunction]
+pub fn list_physical_devices(py: Python<'_>) -> PyResult<Vec<PhysicalDevice>> {
+    let found = py.detach(enumerate).or_raise(py)?;
+    Ok(found.into_iter().map(PhysicalDevice::from).collect())
+}
+
+#[pymethods]
+impl Device {
+    #[classmethod]
+    #[pyo3(signature = (
+        name = None, *, index = None, validation = false, api_version = None, extensions = None,
+        application_name = "vk-mem"
+    ))]
+    fn open(
+        _cls: &Bound<'_, PyType>,
+        py: Python<'_>,
+        name: Option<String>,
+        index: Option<u32>,
+        validation: bool,
+        api_version: Option<&Bound<'_, PyAny>>,
+        extensions: Option<Vec<String>>,
+        application_name: &str,
+    ) -> PyResult<Self> {
+        let selector = match (name, index) {
+            (Some(_), Some(_)) => return Err(invalid(py, "either name or index, not both")),
+            (Some(name), None) => DeviceSelector::Name(name),
+            (None, Some(index)) => DeviceSelector::Index(index),
+            (None, None) => DeviceSelector::Best,
+        };
+        let options = OpenOptions {
+            selector,
+            validation,
+            application_name: application_name.into(),
+            api_version: api_version.map(self::api_version).transpose()?,
+            extensions,
+        };
+        let device = py.detach(|| VulkanDevice::open(&options)).or_raise(py)?;
+        Ok(Self::new(Arc::new(device), true))
+    }
+
+    #[classmethod]
+    #[pyo3(signature = (
+        instance, physical_device, logical_device, *, api_version, extensions = vec![],
+        queue = None, queue_family_index = 0, buffer_device_address = false,
+        amd_device_coherent = false, binding = None
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn wrap(
+        _cls: &Bound<'_, PyType>,
+        py: Python<'_>,
+        instance: &Bound<'_, PyAny>,
+        physical_device: &Bound<'_, PyAny>,
+        logical_device: &Bound<'_, PyAny>,
+        api_version: &Bound<'_, PyAny>,
+        extensions: Vec<String>,
+        queue: Option<&Bound<'_, PyAny>>,
+        queue_family_index: u32,
+        buffer_device_address: bool,
+        amd_device_coherent: bool,
+        binding: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let keywords = pyo3::types::PyDict::new(py);
+        keywords.set_item("binding", binding)?;
+        let arguments = py.import("vk_mem.interop")?.call_method(
+            "device_arguments",
+            (instance, physical_device, logical_device),
+            Some(&keywords),
+        )?;
+        let (instance, physical_device, device, loader): (u64, u64, u64, Option<u64>) =
+            arguments.extract()?;
+        let options = WrapOptions {
+            instance,
+            physical_device,
+            device,
+            api_version: self::api_version(api_version)?,
+            extensions,
+            queue: queue.map_or(Ok(0), |queue| handle(queue, "queue"))?,
+            queue_family_index,
+            get_instance_proc_addr: loader.unwrap_or(0),
+            buffer_device_address,
+            amd_device_coherent,
+        };
+        // SAFETY: the handles are the caller's, as the documentation asks.
+        let device = py.detach(|| unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
+        Ok(Self::new(Arc::new(device), false))
+    }
+
+    /// The `VkInstance`; 0 for a simulated device.
+    #[getter]
+    fn instance(&self) -> u64 {
+        self.core.driver.handles().instance
+    }
+
+    /// The `VkPhysicalDevice`; 0 for a simulated device.
+    #[getter]
+    fn physical_device(&self) -> u64 {
+        self.core.driver.handles().physical_device
+    }
+
+    /// The `VkDevice`; 0 for a simulated device.
+    #[getter]
+    fn handle(&self) -> u64 {
+        self.core.driver.handles().device
+    }
+
+    /// The `VkQueue` for copies; 0 without one.
+    #[getter]
+    fn queue(&self) -> u64 {
+        self.core.driver.handles().queue
+    }
+
+    /// Of that queue.
+    #[getter]
+    fn queue_family_index(&self) -> u32 {
+        self.core.driver.handles().queue_family_index
+    }
+
+    /// The newest version in use: major, minor and patch.
+    #[getter]
+    fn api_version(&self) -> (u32, u32, u32) {
+        version_tuple(self.core.driver.info().api_version)
+    }
+
+    /// Names of the enabled extensions.
+    #[getter]
+    fn extensions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.core.driver.extensions())
+    }
+
+    /// Name, kind and limits.
+    #[getter]
+    fn properties(&self) -> DeviceProperties {
+        DeviceProperties::new(self.core.driver.info())
+    }
+
+    /// Heaps and types.
+    #[getter]
+    fn memory_properties(&self) -> MemoryProperties {
+        MemoryProperties::new(self.core.driver.info())
+    }
+
+    /// What the validation layer said so far; empty without `validation=True`.
+    #[getter]
+    fn validation_messages(&self) -> Vec<String> {
+        self.core.driver.validation_messages()
+    }
+
+    #[pyo3(signature = (buffer, value = 0, *, offset = None, size = None))]
+    fn fill_buffer(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, Buffer>,
+        value: u32,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        transfers::fill_buffer(py, &self.core, buffer, value, offset, size)
+    }
+
+    #[pyo3(signature = (source, target, size = None, *, source_offset = None, target_offset = None))]
+    fn copy_buffer(
+        &self,
+        py: Python<'_>,
+        source: &Bound<'_, Buffer>,
+        target: &Bound<'_, Buffer>,
+        size: Option<&Bound<'_, PyAny>>,
+        source_offset: Option<&Bound<'_, PyAny>>,
+        target_offset: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (from, to) = (source_offset, target_offset);
+        transfers::copy_buffer(py, &self.core, source, target, size, from, to)
+    }
+
+    #[pyo3(signature = (buffer, image, *, buffer_offset = None, layout = None))]
+    fn copy_buffer_to_image(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, Buffer>,
+        image: &Bound<'_, Image>,
+        buffer_offset: Option<&Bound<'_, PyAny>>,
+        layout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        transfers::copy_image(py, &self.core, buffer, image, buffer_offset, layout, true)
+    }
+
+    #[pyo3(signature = (image, buffer, *, buffer_offset = None, layout = None))]
+    fn copy_image_to_buffer(
+        &self,
+        py: Python<'_>,
+        image: &Bound<'_, Image>,
+        buffer: &Bound<'_, Buffer>,
+        buffer_offset: Option<&Bound<'_, PyAny>>,
+        layout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        transfers::copy_image(py, &self.core, buffer, image, buffer_offset, layout, false)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = slf.get_type().name()?;
+        Ok(format!("<vk_mem.{class} {}>", slf.get().core.driver.info().name))
+    }
+}

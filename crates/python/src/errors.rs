@@ -1,0 +1,103 @@
+//! Engine errors as the Python exceptions of `vk_mem.errors`.
+
+use pyo3::exceptions::PyBufferError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+use vkmem_engine::Error;
+use vkmem_vulkan::OpenError;
+
+static CLASSES: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
+    let module =
+        CLASSES.get_or_try_init(py, || Ok::<_, PyErr>(py.import("vk_mem.errors")?.unbind()))?;
+    Ok(module.bind(py).getattr(name)?.cast_into::<PyType>()?)
+}
+
+fn raise(py: Python<'_>, name: &str, message: &str, figures: Option<&Bound<'_, PyDict>>) -> PyErr {
+    let make = || Ok::<_, PyErr>(class(py, name)?.call((message,), figures)?);
+    match make() {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(error) => error,
+    }
+}
+
+/// The exception of an engine error.
+pub fn to_py(py: Python<'_>, error: &Error) -> PyErr {
+    let vk_result = error.vk_result();
+    let name = match error {
+        Error::InvalidArgument(_) => "InvalidArgumentError",
+        Error::UseAfterFree => "UseAfterFreeError",
+        _ => match vk_result {
+            Some(-1) => "OutOfHostMemoryError",
+            Some(-2) => "OutOfDeviceMemoryError",
+            Some(-4) => "DeviceLostError",
+            Some(-5) => "MemoryMapError",
+            Some(-8) => "FeatureNotPresentError",
+            Some(-10) => "TooManyObjectsError",
+            _ => "VkMemError",
+        },
+    };
+    let arguments = PyDict::new(py);
+    let fill = || {
+        arguments.set_item("vk_result", vk_result)?;
+        if let Some(figures) = error.figures() {
+            arguments.set_item("size", figures.size)?;
+            arguments.set_item("memory_type_index", figures.memory_type_index)?;
+            arguments.set_item("heap_index", figures.heap_index)?;
+            if figures.heap_index.is_some() {
+                arguments.set_item("heap_usage", figures.heap_usage)?;
+                arguments.set_item("heap_budget", figures.heap_budget)?;
+            }
+        }
+        Ok::<_, PyErr>(())
+    };
+    match fill() {
+        Ok(()) => raise(py, name, &error.to_string(), Some(&arguments)),
+        Err(error) => error,
+    }
+}
+
+/// Results of the engine as results of Python.
+pub trait IntoPyResult<T> {
+    /// The value or the exception.
+    fn or_raise(self, py: Python<'_>) -> PyResult<T>;
+}
+
+impl<T> IntoPyResult<T> for Result<T, Error> {
+    fn or_raise(self, py: Python<'_>) -> PyResult<T> {
+        self.map_err(|error| to_py(py, &error))
+    }
+}
+
+impl<T> IntoPyResult<T> for Result<T, OpenError> {
+    fn or_raise(self, py: Python<'_>) -> PyResult<T> {
+        self.map_err(|error| raise(py, "InitializationError", &error.to_string(), None))
+    }
+}
+
+/// `InvalidArgumentError`
+pub fn invalid(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
+    raise(py, "InvalidArgumentError", message.as_ref(), None)
+}
+
+/// `UseAfterFreeError`
+pub fn use_after_free(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
+    raise(py, "UseAfterFreeError", message.as_ref(), None)
+}
+
+/// `MemoryMapError`
+pub fn memory_map(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
+    raise(py, "MemoryMapError", message.as_ref(), None)
+}
+
+/// `BufferError`, as the standard library raises it for pinned memory.
+pub fn pinned(message: impl Into<String>) -> PyErr {
+    PyBufferError::new_err(message.into())
+}
+
+/// `CorruptionError`
+pub fn corruption(py: Python<'_>, message: &str) -> PyErr {
+    raise(py, "CorruptionError", message, None)
+}

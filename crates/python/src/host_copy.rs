@@ -1,0 +1,173 @@
+//! Copies between Python buffers and mapped memory.
+
+use std::mem::MaybeUninit;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use vkmem_engine::HostAddress;
+
+use crate::errors::{IntoPyResult, invalid};
+use crate::numbers::unsigned;
+use crate::resource::Resource;
+
+/// Copies above this size let other Python threads run.
+const LARGE: usize = 64 << 10;
+
+/// An optional offset argument.
+pub fn offset(value: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+    value.map_or(Ok(0), |value| unsigned(value, "offset"))
+}
+
+/// An optional size argument.
+pub fn size(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
+    value.map(|value| unsigned(value, "size")).transpose()
+}
+
+/// A contiguous buffer of another Python object, held for a copy.
+struct Contiguous(ffi::Py_buffer);
+
+impl Contiguous {
+    fn of(object: &Bound<'_, PyAny>, writable: bool) -> PyResult<Self> {
+        let py = object.py();
+        let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
+        let mut view = MaybeUninit::<ffi::Py_buffer>::zeroed();
+        // SAFETY: a valid object and a place for the view.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), view.as_mut_ptr(), flags) } != 0 {
+            let why = PyErr::fetch(py);
+            if why.is_instance_of::<PyTypeError>(py) {
+                return Err(why);
+            }
+            return Err(invalid(py, format!("the data cannot be copied in one piece: {why}")));
+        }
+        // SAFETY: filled by CPython.
+        Ok(Self(unsafe { view.assume_init() }))
+    }
+
+    fn len(&self) -> usize {
+        self.0.len.unsigned_abs()
+    }
+}
+
+impl Drop for Contiguous {
+    fn drop(&mut self) {
+        // SAFETY: filled by PyObject_GetBuffer, released once, attached to the interpreter.
+        unsafe { ffi::PyBuffer_Release(&mut self.0) };
+    }
+}
+
+/// Copies between a host address and a Python buffer, which both stay valid for the call.
+///
+/// # Safety
+/// Both ranges are valid for `length` bytes, the target for writing.
+unsafe fn copy(py: Python<'_>, from: usize, to: usize, length: usize) {
+    // SAFETY: the caller vouches for both; they may overlap when one is a view of the other.
+    let run = || unsafe { std::ptr::copy(from as *const u8, to as *mut u8, length) };
+    if length > LARGE { py.detach(run) } else { run() }
+}
+
+fn check_range(py: Python<'_>, resource: &Resource, offset: u64, size: u64) -> PyResult<()> {
+    let whole = resource.host_size;
+    if offset <= whole && size <= whole - offset {
+        return Ok(());
+    }
+    let what = resource.describe();
+    Err(invalid(py, format!("{size} bytes at offset {offset} are outside of {what}")))
+}
+
+/// Maps for one copy.
+fn with_mapped<T>(
+    py: Python<'_>,
+    resource: &Resource,
+    run: impl FnOnce(HostAddress) -> PyResult<T>,
+) -> PyResult<T> {
+    if let Some(address) = resource.allocation.mapped {
+        return run(address);
+    }
+    let (engine, id) = (resource.allocator.engine(), resource.allocation.id);
+    let address = py.detach(|| engine.map(id)).or_raise(py)?;
+    let result = run(address);
+    let unmapped = py.detach(|| engine.unmap(id)).or_raise(py);
+    result.and_then(|value| unmapped.map(|()| value))
+}
+
+/// `write(data, offset)`: copies and flushes.
+pub fn write(
+    py: Python<'_>,
+    resource: &Resource,
+    data: &Bound<'_, PyAny>,
+    offset: u64,
+) -> PyResult<()> {
+    let _pin = resource.enter(py)?;
+    let data = Contiguous::of(data, false)?;
+    let length = data.len();
+    check_range(py, resource, offset, length as u64)?;
+    if length == 0 {
+        return Ok(());
+    }
+    with_mapped(py, resource, |address| {
+        // SAFETY: the source is held, the target mapped, pinned and in range.
+        unsafe { copy(py, data.0.buf as usize, address.at(offset).0.get(), length) };
+        let (engine, id) = (resource.allocator.engine(), resource.allocation.id);
+        engine.flush(id, offset, length as u64).or_raise(py)
+    })
+}
+
+/// `read_into(target, offset)`: invalidates and copies.
+pub fn read_into(
+    py: Python<'_>,
+    resource: &Resource,
+    target: &Bound<'_, PyAny>,
+    offset: u64,
+) -> PyResult<()> {
+    let _pin = resource.enter(py)?;
+    let target = Contiguous::of(target, true)?;
+    check_range(py, resource, offset, target.len() as u64)?;
+    read_to(py, resource, target.0.buf as usize, offset, target.len())
+}
+
+/// `read(offset, size)`: invalidates and copies.
+pub fn read<'py>(
+    py: Python<'py>,
+    resource: &Resource,
+    offset: u64,
+    size: Option<u64>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let _pin = resource.enter(py)?;
+    let size = size.unwrap_or_else(|| resource.host_size.saturating_sub(offset));
+    check_range(py, resource, offset, size)?;
+    let length = usize::try_from(size).map_err(|_| invalid(py, "too large for this machine"))?;
+    // SAFETY: asks CPython for uninitialised bytes, all of which are written before anybody sees
+    // them; a failure is the exception that CPython set.
+    let bytes = unsafe {
+        let raw = ffi::PyBytes_FromStringAndSize(std::ptr::null(), length as isize);
+        Bound::from_owned_ptr_or_err(py, raw)?.cast_into_unchecked::<PyBytes>()
+    };
+    // SAFETY: a bytes object; nobody else has seen it.
+    let target = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
+    read_to(py, resource, target as usize, offset, length)?;
+    Ok(bytes)
+}
+
+fn read_to(
+    py: Python<'_>,
+    resource: &Resource,
+    target: usize,
+    offset: u64,
+    length: usize,
+) -> PyResult<()> {
+    if length == 0 {
+        return Ok(());
+    }
+    with_mapped(py, resource, |address| {
+        let (engine, id) = (resource.allocator.engine(), resource.allocation.id);
+        // Not while a view is open: its writes may not be flushed yet, and would be lost.
+        if !resource.has_open_mapping() {
+            engine.invalidate(id, offset, length as u64).or_raise(py)?;
+        }
+        // SAFETY: the source is mapped, pinned and in range, the target as long and ours.
+        unsafe { copy(py, address.at(offset).0.get(), target, length) };
+        Ok(())
+    })
+}

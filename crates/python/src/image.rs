@@ -1,0 +1,59 @@
+//! `vk_mem.Image`.
+
+use pyo3::prelude::*;
+
+use crate::allocation::Allocation;
+use crate::numbers::flags;
+use crate::resource_object::ResourceObject;
+
+/// A `VkImage` and its memory.
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
+pub struct Image {
+    pub format: u32,
+    pub extent: (u32, u32, u32),
+    pub usage: u32,
+}
+
+#[pymethods]
+impl Image {
+    /// The `VkImage`.
+    #[getter]
+    fn handle(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        Ok(resource.handles.raw())
+    }
+
+    /// `VkFormat`
+    #[getter]
+    fn format<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        flags(slf.py(), "Format", u64::from(slf.get().format))
+    }
+
+    /// Width, height and depth in texels.
+    #[getter]
+    fn extent(&self) -> (u32, u32, u32) {
+        self.extent
+    }
+
+    /// What it was created for.
+    #[getter]
+    fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        flags(slf.py(), "ImageUsage", u64::from(slf.get().usage))
+    }
+
+    /// Its memory.
+    #[getter]
+    fn allocation<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Allocation>> {
+        Allocation::of_owner(slf.as_super())
+    }
+
+    fn bind(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let resource = &slf.as_super().get().resource;
+        resource.bind(slf.py(), resource.handles, 0)
+    }
+
+    fn destroy(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.as_super().get().resource.destroy(slf.py())
+    }
+}

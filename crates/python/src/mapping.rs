@@ -1,0 +1,241 @@
+//! `vk_mem.Mapping`: the memory of a resource under Python's buffer protocol.
+//!
+//! ```text
+//!   resource  <-- pin --  Mapping  <-- reference --  memoryview  <--  NumPy array, slices ...
+//! ```
+//!
+//! A mapping ends when it is closed *and* its last view is gone; until then the resource cannot be
+//! destroyed. So no Python program can keep a view of freed memory.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyMemoryView, PyTuple};
+use vkmem_engine::HostAddress;
+
+use crate::errors::{IntoPyResult, pinned};
+use crate::resource::Resource;
+
+/// What a mapping is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `map(readonly=True)`
+    Read,
+    /// `map()`
+    Write,
+    /// `mapped`: the memory is mapped for ever, and the view ends with its last reference.
+    Persistent,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Buffers that Python holds.
+    exports: usize,
+    /// No further ones; the mapping ends with the last.
+    closing: bool,
+    ended: bool,
+}
+
+/// A mapped resource.
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct Mapping {
+    resource: Arc<Resource>,
+    address: HostAddress,
+    access: Access,
+    state: Mutex<State>,
+    /// What `__enter__` gave out.
+    view: Mutex<Option<Py<PyMemoryView>>>,
+}
+
+impl Mapping {
+    /// Maps, and makes what the device wrote visible.
+    pub fn open(py: Python<'_>, resource: &Arc<Resource>, access: Access) -> PyResult<Self> {
+        let pin = resource.enter(py)?;
+        let engine = resource.allocator.engine();
+        let id = resource.allocation.id;
+        let address = match resource.allocation.mapped {
+            Some(address) if access == Access::Persistent => address,
+            _ => py.detach(|| engine.map(id)).or_raise(py)?,
+        };
+        let mapping = Self {
+            resource: resource.clone(),
+            address,
+            access,
+            state: Mutex::default(),
+            view: Mutex::default(),
+        };
+        // Kept until the mapping ends; from here on its own drop undoes everything.
+        std::mem::forget(pin);
+        // Only the first: writes through an earlier one may not be flushed yet, and would be lost.
+        if resource.begin_mapping() {
+            py.detach(|| engine.invalidate(id, 0, u64::MAX)).or_raise(py)?;
+        }
+        Ok(mapping)
+    }
+
+    /// Flushes, unmaps and lets go of the resource; once.
+    fn end(&self, py: Python<'_>) -> PyResult<()> {
+        let first = !std::mem::replace(&mut self.state.lock().ended, true);
+        if !first {
+            return Ok(());
+        }
+        let engine = self.resource.allocator.engine();
+        let id = self.resource.allocation.id;
+        let ended = py.detach(|| {
+            let flushed = match self.access {
+                Access::Read => Ok(()),
+                Access::Write | Access::Persistent => engine.flush(id, 0, u64::MAX),
+            };
+            self.resource.end_mapping();
+            let unmapped = match self.access {
+                Access::Persistent => Ok(()),
+                Access::Read | Access::Write => engine.unmap(id),
+            };
+            flushed.and(unmapped)
+        });
+        self.resource.pins.remove();
+        ended.or_raise(py)
+    }
+
+    /// Ends now, or with the last view.
+    fn end_when_unused(&self, py: Python<'_>) -> PyResult<()> {
+        let unused = {
+            let mut state = self.state.lock();
+            state.closing = true;
+            state.exports == 0
+        };
+        if unused { self.end(py) } else { Ok(()) }
+    }
+
+    fn release_view(&self, py: Python<'_>) {
+        let view = self.view.lock().take();
+        if let Some(view) = view {
+            // Refuses while an array still uses it; then that array keeps the mapping open.
+            let _ = view.call_method0(py, "release");
+        }
+    }
+}
+
+#[pymethods]
+impl Mapping {
+    /// In bytes.
+    #[getter]
+    fn size(&self) -> u64 {
+        self.resource.host_size
+    }
+
+    /// Where the memory starts in this process; for C libraries. Valid while the mapping is open.
+    #[getter]
+    fn address(&self, py: Python<'_>) -> PyResult<usize> {
+        if self.state.lock().ended {
+            return Err(crate::errors::memory_map(py, "the mapping is closed"));
+        }
+        Ok(self.address.0.get())
+    }
+
+    /// Whether it was closed and no view is left.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.state.lock().ended
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.release_view(py);
+        if self.state.lock().exports > 0 {
+            return Err(pinned("cannot close the mapping: a view of it is in use"));
+        }
+        self.end_when_unused(py)
+    }
+
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let (engine, id) = (self.resource.allocator.engine(), self.resource.allocation.id);
+        py.detach(|| engine.flush(id, 0, u64::MAX)).or_raise(py)
+    }
+
+    fn invalidate(&self, py: Python<'_>) -> PyResult<()> {
+        let (engine, id) = (self.resource.allocator.engine(), self.resource.allocation.id);
+        py.detach(|| engine.invalidate(id, 0, u64::MAX)).or_raise(py)
+    }
+
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
+        let view = PyMemoryView::from(slf.as_any())?;
+        *slf.get().view.lock() = Some(view.clone().unbind());
+        Ok(view)
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.release_view(py);
+        self.end_when_unused(py)
+    }
+
+    fn __len__(&self) -> usize {
+        usize::try_from(self.resource.host_size).unwrap_or(usize::MAX)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.closed() { "closed" } else { "open" };
+        format!("<vk_mem.Mapping of {} bytes, {state}>", self.resource.host_size)
+    }
+
+    /// # Safety
+    /// `view` is what CPython passes.
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let mut state = this.state.lock();
+        if state.closing || state.ended {
+            return Err(PyBufferError::new_err("the mapping is closed"));
+        }
+        let length = isize::try_from(this.resource.host_size)
+            .map_err(|_| PyBufferError::new_err("too large for a Python buffer"))?;
+        let readonly = c_int::from(this.access == Access::Read);
+        let start = this.address.0.get() as *mut std::ffi::c_void;
+        // SAFETY: CPython gives a valid view; the memory is mapped until the exports are gone.
+        let filled =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, readonly, flags) };
+        if filled != 0 {
+            return Err(PyErr::fetch(slf.py()));
+        }
+        state.exports += 1;
+        Ok(())
+    }
+
+    /// # Safety
+    /// `_view` was filled by `__getbuffer__`.
+    unsafe fn __releasebuffer__(&self, py: Python<'_>, _view: *mut ffi::Py_buffer) {
+        let last = {
+            let mut state = self.state.lock();
+            state.exports -= 1;
+            state.exports == 0 && state.closing
+        };
+        // Nothing may be raised here.
+        if last && let Err(error) = self.end(py) {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.state.get_mut().ended {
+            return;
+        }
+        Python::try_attach(|py| {
+            let on_its_way = PyErr::take(py);
+            if let Err(error) = self.end(py) {
+                error.write_unraisable(py, None);
+            }
+            if let Some(error) = on_its_way {
+                error.restore(py);
+            }
+        });
+    }
+}

@@ -1,0 +1,252 @@
+//! One thing that an allocator gave out: a buffer, an image or bare memory.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use ash::vk::{self, Handle};
+use pyo3::prelude::*;
+use vkmem_engine::suballocator::RegionKey;
+use vkmem_engine::{Allocation, Release, human_bytes};
+
+use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
+use crate::pins::{NotClosed, Pinned, Pins};
+use crate::state::{AllocatorState, warn_unclosed};
+
+/// What was made on top of the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handles {
+    /// Nothing.
+    Memory,
+    /// A `VkBuffer`.
+    Buffer(vk::Buffer),
+    /// A `VkImage`.
+    Image(vk::Image),
+}
+
+impl Handles {
+    /// The name of the Python class.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Memory => "Allocation",
+            Self::Buffer(_) => "Buffer",
+            Self::Image(_) => "Image",
+        }
+    }
+
+    /// As a number; 0 for bare memory.
+    pub fn raw(self) -> u64 {
+        match self {
+            Self::Memory => 0,
+            Self::Buffer(buffer) => buffer.as_raw(),
+            Self::Image(image) => image.as_raw(),
+        }
+    }
+}
+
+/// The shared half of a `Buffer`, an `Image` or an `Allocation`.
+pub struct Resource {
+    /// Its allocator.
+    pub allocator: Arc<AllocatorState>,
+    /// What it is.
+    pub handles: Handles,
+    /// Where its memory is.
+    pub allocation: Allocation,
+    /// Bytes that the host may see: the size of a buffer, else of the memory.
+    pub host_size: u64,
+    /// Views and calls that use it; closed when destroyed.
+    pub pins: Pins,
+    /// Open mappings: the first invalidates, each flushes at its end.
+    open_mappings: AtomicU32,
+    place: OnceLock<RegionKey>,
+    last_name: OnceLock<String>,
+}
+
+/// What has to be given back of a resource, without its Python side.
+pub struct Remains {
+    handles: Handles,
+    allocation: Allocation,
+}
+
+impl Remains {
+    /// In bytes.
+    pub fn size(&self) -> u64 {
+        self.allocation.size
+    }
+
+    /// Destroys the handle and frees the memory; the slow part is in the [`Release`].
+    pub fn release(&self, state: &AllocatorState) -> Release {
+        let driver = state.device_allocator.driver();
+        match self.handles {
+            Handles::Memory => {}
+            // SAFETY: the pins show that nobody uses it, and it is destroyed once.
+            Handles::Buffer(buffer) => unsafe { driver.destroy_buffer(buffer) },
+            // SAFETY: as above.
+            Handles::Image(image) => unsafe { driver.destroy_image(image) },
+        }
+        state.engine().free(self.allocation.id).unwrap_or_default()
+    }
+}
+
+/// Releases many, without the interpreter: the driver may take its time.
+pub fn release_all(py: Python<'_>, state: &AllocatorState, remains: &[Remains]) {
+    py.detach(|| remains.iter().for_each(|it| drop(it.release(state))));
+}
+
+impl Resource {
+    /// Registers a new resource with its allocator.
+    pub fn new(
+        allocator: Arc<AllocatorState>,
+        handles: Handles,
+        allocation: Allocation,
+        host_size: u64,
+    ) -> Arc<Self> {
+        let resource = Arc::new(Self {
+            allocator,
+            handles,
+            allocation,
+            host_size,
+            pins: Pins::default(),
+            open_mappings: AtomicU32::new(0),
+            place: OnceLock::new(),
+            last_name: OnceLock::new(),
+        });
+        let place = resource.allocator.live.lock().insert(Arc::downgrade(&resource));
+        resource.place.get_or_init(|| place);
+        resource
+    }
+
+    /// Registers a use; an exception after destroy.
+    pub fn enter(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
+        self.pins.pin().ok_or_else(|| self.dead(py))
+    }
+
+    /// An exception after destroy.
+    pub fn check_live(&self, py: Python<'_>) -> PyResult<()> {
+        if self.pins.is_closed() { Err(self.dead(py)) } else { Ok(()) }
+    }
+
+    fn dead(&self, py: Python<'_>) -> PyErr {
+        let verb = if self.handles == Handles::Memory { "freed" } else { "destroyed" };
+        let name = self.last_name.get().map_or(String::new(), |name| format!(" '{name}'"));
+        use_after_free(py, format!("{}{name} was {verb}", self.handles.class()))
+    }
+
+    /// `Buffer 'staging' (16384 bytes, memory type 3)`
+    pub fn describe(&self) -> String {
+        let name = self.allocator.engine().name(self.allocation.id).ok().flatten();
+        let name = name.map_or(String::new(), |name| format!(" '{name}'"));
+        format!(
+            "{}{name} ({} bytes, memory type {})",
+            self.handles.class(),
+            self.allocation.size,
+            self.allocation.memory_type_index
+        )
+    }
+
+    fn remains(&self) -> Remains {
+        Remains { handles: self.handles, allocation: self.allocation }
+    }
+
+    /// Ends it, unless a view or a call uses it. Nothing happens the second time.
+    pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
+        match self.pins.close() {
+            Err(NotClosed::Already) => return Ok(()),
+            Err(NotClosed::InUse) => {
+                return Err(pinned(format!(
+                    "cannot destroy {}: a view of its memory is open, or another thread uses it",
+                    self.describe()
+                )));
+            }
+            Ok(()) => {}
+        }
+        self.bury();
+        let release = self.remains().release(&self.allocator);
+        if release.calls_driver() {
+            py.detach(|| drop(release));
+        }
+        Ok(())
+    }
+
+    /// Remembers the name for errors and leaves the list of live things.
+    fn bury(&self) {
+        if let Ok(Some(name)) = self.allocator.engine().name(self.allocation.id) {
+            self.last_name.get_or_init(|| name);
+        }
+        if let Some(place) = self.place.get() {
+            self.allocator.live.lock().remove(*place);
+        }
+    }
+
+    /// The same for a closing allocator, which releases all remains together.
+    pub fn close_for_allocator(&self) -> Option<Remains> {
+        self.pins.close().ok()?;
+        self.bury();
+        Some(self.remains())
+    }
+
+    /// Counts an open mapping; whether it is the first.
+    pub fn begin_mapping(&self) -> bool {
+        self.open_mappings.fetch_add(1, Ordering::AcqRel) == 0
+    }
+
+    /// Whether any is open.
+    pub fn has_open_mapping(&self) -> bool {
+        self.open_mappings.load(Ordering::Acquire) > 0
+    }
+
+    /// Counts it out.
+    pub fn end_mapping(&self) {
+        self.open_mappings.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Binds a resource of the caller's, or the one of DONT_BIND, to this memory.
+    pub fn bind(&self, py: Python<'_>, what: Handles, offset: u64) -> PyResult<()> {
+        let _pin = self.enter(py)?;
+        if offset >= self.allocation.size {
+            return Err(invalid(
+                py,
+                format!("offset {offset} is outside of {}", self.describe()),
+            ));
+        }
+        let driver = self.allocator.device_allocator.driver();
+        let offset = self.allocation.offset + offset;
+        let memory = self.allocation.memory;
+        let bound = match what {
+            Handles::Memory => Ok(()),
+            // SAFETY: the memory is live and pinned; the caller vouches for the buffer.
+            Handles::Buffer(buffer) => unsafe { driver.bind_buffer(buffer, memory, offset) },
+            // SAFETY: the memory is live and pinned; the caller vouches for the image.
+            Handles::Image(image) => unsafe { driver.bind_image(image, memory, offset) },
+        };
+        bound.map_err(vkmem_engine::Error::from).or_raise(py)
+    }
+}
+
+impl Drop for Resource {
+    fn drop(&mut self) {
+        if self.pins.is_closed() || self.allocator.pins.is_closed() {
+            return;
+        }
+        // Nobody holds it any more, but the device may still be using it.
+        let description = self.describe();
+        if let Some(place) = self.place.get() {
+            self.allocator.live.lock().remove(*place);
+        }
+        self.allocator.collect(self.remains());
+        Python::try_attach(|py| {
+            warn_unclosed(
+                py,
+                &format!(
+                    "unclosed {description}, {}: it is released when no frame in flight can use \
+                     it, or with its allocator",
+                    human_bytes(self.allocation.size)
+                ),
+            );
+        });
+    }
+}
+
+/// Live resources of an allocator.
+pub fn live_resources(live: &vkmem_engine::SlotMap<Weak<Resource>>) -> Vec<Arc<Resource>> {
+    live.iter().filter_map(|(_, resource)| resource.upgrade()).collect()
+}

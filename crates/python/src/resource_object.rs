@@ -1,0 +1,194 @@
+//! `vk_mem.Resource`: what a `Buffer`, an `Image` and an `Allocation` have in common.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView};
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::errors::IntoPyResult;
+use crate::host_copy;
+use crate::mapping::{Access, Mapping};
+use crate::resource::Resource;
+
+/// A Python object that stands for a resource.
+#[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
+pub struct ResourceObject {
+    pub resource: Arc<Resource>,
+    user_data: Mutex<Option<Py<PyAny>>>,
+    /// The `Buffer` or `Image` that this `Allocation` belongs to, and whose user data it shows.
+    owner: Option<Py<ResourceObject>>,
+}
+
+impl ResourceObject {
+    /// Of a new resource.
+    pub fn new(resource: Arc<Resource>, user_data: Option<Py<PyAny>>) -> Self {
+        Self { resource, user_data: Mutex::new(user_data), owner: None }
+    }
+
+    /// A second face of an owner's resource; keeps the owner alive.
+    pub fn of_owner(owner: &Bound<'_, Self>) -> Self {
+        let resource = owner.get().resource.clone();
+        Self { resource, user_data: Mutex::new(None), owner: Some(owner.clone().unbind()) }
+    }
+
+    fn user_data_cell(&self) -> &Mutex<Option<Py<PyAny>>> {
+        self.owner.as_ref().map_or(&self.user_data, |owner| &owner.get().user_data)
+    }
+
+    /// Whether it belongs to a `Buffer` or an `Image`.
+    pub fn has_owner(&self) -> bool {
+        self.owner.is_some()
+    }
+}
+
+#[pymethods]
+impl ResourceObject {
+    /// The name, for people and dumps. None if it has none.
+    #[getter]
+    fn name(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let _pin = self.resource.enter(py)?;
+        self.resource.allocator.engine().name(self.resource.allocation.id).or_raise(py)
+    }
+
+    #[setter]
+    fn set_name(&self, py: Python<'_>, name: Option<&str>) -> PyResult<()> {
+        let _pin = self.resource.enter(py)?;
+        let engine = self.resource.allocator.engine();
+        engine.set_name(self.resource.allocation.id, name).or_raise(py)
+    }
+
+    /// Any Python object that the caller wants to find here again.
+    #[getter]
+    fn user_data(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.resource.check_live(py)?;
+        Ok(self.user_data_cell().lock().as_ref().map(|data| data.clone_ref(py)))
+    }
+
+    #[setter]
+    fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
+        self.resource.check_live(py)?;
+        let before = std::mem::replace(&mut *self.user_data_cell().lock(), data);
+        // Dropped without the lock: its finaliser may come back here.
+        drop(before);
+        Ok(())
+    }
+
+    /// Whether it is neither destroyed nor freed, and its allocator not closed.
+    #[getter]
+    fn alive(&self) -> bool {
+        !self.resource.pins.is_closed()
+    }
+
+    #[pyo3(signature = (*, readonly = false))]
+    fn map(&self, py: Python<'_>, readonly: bool) -> PyResult<Mapping> {
+        Mapping::open(py, &self.resource, if readonly { Access::Read } else { Access::Write })
+    }
+
+    /// The memory of a MAPPED allocation; None if it was not created so.
+    #[getter]
+    fn mapped<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        self.resource.check_live(py)?;
+        if self.resource.allocation.mapped.is_none() {
+            return Ok(None);
+        }
+        let mapping = Mapping::open(py, &self.resource, Access::Persistent)?;
+        PyMemoryView::from(Bound::new(py, mapping)?.as_any()).map(Some)
+    }
+
+    #[pyo3(signature = (data, offset = None))]
+    fn write(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        host_copy::write(py, &self.resource, data, host_copy::offset(offset)?)
+    }
+
+    #[pyo3(signature = (offset = None, size = None))]
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        host_copy::read(py, &self.resource, host_copy::offset(offset)?, host_copy::size(size)?)
+    }
+
+    #[pyo3(signature = (target, offset = None))]
+    fn read_into(
+        &self,
+        py: Python<'_>,
+        target: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        host_copy::read_into(py, &self.resource, target, host_copy::offset(offset)?)
+    }
+
+    #[pyo3(signature = (offset = None, size = None))]
+    fn flush(
+        &self,
+        py: Python<'_>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
+        let _pin = self.resource.enter(py)?;
+        let engine = self.resource.allocator.engine();
+        let id = self.resource.allocation.id;
+        py.detach(|| engine.flush(id, offset, size.unwrap_or(u64::MAX))).or_raise(py)
+    }
+
+    #[pyo3(signature = (offset = None, size = None))]
+    fn invalidate(
+        &self,
+        py: Python<'_>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
+        let _pin = self.resource.enter(py)?;
+        let engine = self.resource.allocator.engine();
+        let id = self.resource.allocation.id;
+        py.detach(|| engine.invalidate(id, offset, size.unwrap_or(u64::MAX))).or_raise(py)
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _exception: &Bound<'_, pyo3::types::PyTuple>,
+    ) -> PyResult<()> {
+        if self.has_owner() { Ok(()) } else { self.resource.destroy(py) }
+    }
+
+    fn __repr__(&self) -> String {
+        if self.resource.pins.is_closed() {
+            return format!("<vk_mem.{}, no longer alive>", self.resource.handles.class());
+        }
+        format!("<vk_mem.{}>", self.resource.describe())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(data) = self.user_data.try_lock()
+            && let Some(data) = data.as_ref()
+        {
+            visit.call(data)?;
+        }
+        if let Some(owner) = &self.owner {
+            visit.call(owner)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let before = self.user_data.lock().take();
+        drop(before);
+    }
+}

@@ -1,0 +1,187 @@
+//! `vk_mem.SimulatedDevice`: any GPU without a driver, for tests and for machines without one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use vkmem_engine::{
+    DeviceMemory,
+    Call, DeviceError, DeviceType, MemoryHeapFlags, MemoryPropertyFlags,
+    SimulatedDevice as EngineDevice, simulated_info,
+};
+use vkmem_vulkan::SimulatedDriver;
+
+use crate::device::Device;
+use crate::errors::{IntoPyResult, invalid};
+use crate::numbers::{unsigned, unsigned_32};
+
+/// A device that answers like one that exists.
+#[pyclass(module = "vk_mem", extends = Device, frozen)]
+pub struct SimulatedDevice {
+    driver: Arc<SimulatedDriver>,
+}
+
+fn call_named(py: Python<'_>, name: &str) -> PyResult<Call> {
+    Call::ALL.into_iter().find(|call| call.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = Call::ALL.iter().map(|call| call.name()).collect();
+        invalid(py, format!("no call is named '{name}'; there are {}", names.join(", ")))
+    })
+}
+
+/// Pairs of numbers, as in `[(size, flags), ...]`.
+fn pairs(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<(u64, u32)>> {
+    let pair = |item: PyResult<Bound<'_, PyAny>>| {
+        let (number, flags): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item?.extract()?;
+        Ok((unsigned(&number, name)?, unsigned_32(&flags, name)?))
+    };
+    value.try_iter()?.map(pair).collect()
+}
+
+#[pymethods]
+impl SimulatedDevice {
+    #[new]
+    #[pyo3(signature = (
+        profile = None, *, heaps = None, types = None, device_type = None,
+        buffer_image_granularity = None, non_coherent_atom_size = None,
+        max_memory_allocation_count = None, max_memory_allocation_size = None
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn new(
+        py: Python<'_>,
+        profile: Option<&str>,
+        heaps: Option<&Bound<'_, PyAny>>,
+        types: Option<&Bound<'_, PyAny>>,
+        device_type: Option<u32>,
+        buffer_image_granularity: Option<u64>,
+        non_coherent_atom_size: Option<u64>,
+        max_memory_allocation_count: Option<u32>,
+        max_memory_allocation_size: Option<u64>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let driver = match (heaps, types) {
+            (None, None) => {
+                let name = profile.unwrap_or("nvidia-h200");
+                SimulatedDriver::profile(name).ok_or_else(|| {
+                    let names = EngineDevice::profile_names().join(", ");
+                    invalid(py, format!("no profile is named '{name}'; there are {names}"))
+                })?
+            }
+            (Some(heaps), Some(types)) if profile.is_none() => {
+                let heaps = pairs(heaps, "heaps")?
+                    .into_iter()
+                    .map(|(size, flags)| (size, MemoryHeapFlags::from_bits_retain(flags)));
+                let types = pairs(types, "types")?.into_iter().map(|(heap, flags)| {
+                    let heap = u32::try_from(heap).unwrap_or(u32::MAX);
+                    (heap, MemoryPropertyFlags::from_bits_retain(flags))
+                });
+                let (heaps, types): (Vec<_>, Vec<_>) = (heaps.collect(), types.collect());
+                let mut info = simulated_info(&heaps, &types);
+                info.device_type = match device_type {
+                    None => info.device_type,
+                    Some(0) => DeviceType::Other,
+                    Some(1) => DeviceType::IntegratedGpu,
+                    Some(2) => DeviceType::DiscreteGpu,
+                    Some(3) => DeviceType::VirtualGpu,
+                    Some(4) => DeviceType::Cpu,
+                    Some(other) => return Err(invalid(py, format!("no DeviceType is {other}"))),
+                };
+                let limits = &mut info.limits;
+                let set = |limit: &mut u64, value: Option<u64>| *limit = value.unwrap_or(*limit);
+                set(&mut limits.buffer_image_granularity, buffer_image_granularity);
+                set(&mut limits.non_coherent_atom_size, non_coherent_atom_size);
+                set(&mut limits.max_memory_allocation_size, max_memory_allocation_size);
+                let count = max_memory_allocation_count;
+                limits.max_memory_allocation_count =
+                    count.unwrap_or(limits.max_memory_allocation_count);
+                SimulatedDriver::new(Arc::new(EngineDevice::try_new(info).or_raise(py)?))
+            }
+            _ => return Err(invalid(py, "either a profile, or heaps together with types")),
+        };
+        let driver = Arc::new(driver);
+        let base = PyClassInitializer::from(Device::new(driver.clone(), true));
+        Ok(base.add_subclass(Self { driver }))
+    }
+
+    /// Names of the profiles.
+    #[staticmethod]
+    fn profile_names(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        PyTuple::new(py, EngineDevice::profile_names())
+    }
+
+    #[pyo3(signature = (n = 0, vk_result = -2))]
+    fn fail_call(&self, n: u64, vk_result: i32) {
+        self.driver.device().fail_call(n, DeviceError::from_vk_result(vk_result));
+    }
+
+    #[pyo3(signature = (call, count = 1, vk_result = -2))]
+    fn fail_next(&self, py: Python<'_>, call: &str, count: u64, vk_result: i32) -> PyResult<()> {
+        let error = DeviceError::from_vk_result(vk_result);
+        self.driver.device().fail_next(call_named(py, call)?, count, error);
+        Ok(())
+    }
+
+    fn clear_failures(&self) {
+        self.driver.device().clear_failures();
+    }
+
+    #[pyo3(signature = (seconds, call = None))]
+    fn set_latency(&self, py: Python<'_>, seconds: f64, call: Option<&str>) -> PyResult<()> {
+        let latency = Duration::try_from_secs_f64(seconds)
+            .map_err(|_| invalid(py, format!("a latency of {seconds} seconds")))?;
+        match call {
+            None => self.driver.device().set_latency_of_all(latency),
+            Some(call) => self.driver.device().set_latency(call_named(py, call)?, latency),
+        }
+        Ok(())
+    }
+
+    fn set_requires_dedicated(&self, requires: bool) {
+        self.driver.set_requires_dedicated(requires);
+    }
+
+    #[pyo3(signature = (call = None))]
+    fn call_count(&self, py: Python<'_>, call: Option<&str>) -> PyResult<u64> {
+        let device = self.driver.device();
+        Ok(match call {
+            None => Call::ALL.into_iter().map(|call| device.call_count(call)).sum(),
+            Some(call) => device.call_count(call_named(py, call)?),
+        })
+    }
+
+    /// How many calls that can fail were made.
+    #[getter]
+    fn fallible_call_count(&self) -> u64 {
+        self.driver.device().fallible_call_count()
+    }
+
+    /// `VkDeviceMemory` objects that live.
+    #[getter]
+    fn live_memory_objects(&self) -> usize {
+        self.driver.device().live_memory_objects()
+    }
+
+    fn live_bytes(&self, py: Python<'_>, heap: u32) -> PyResult<u64> {
+        if heap as usize >= self.driver.info().heaps.len() {
+            return Err(invalid(py, format!("the device has no heap {heap}")));
+        }
+        Ok(self.driver.device().live_bytes(heap))
+    }
+
+    /// Buffers that live.
+    #[getter]
+    fn live_buffers(&self) -> usize {
+        self.driver.live_buffers()
+    }
+
+    /// Images that live.
+    #[getter]
+    fn live_images(&self) -> usize {
+        self.driver.live_images()
+    }
+
+    /// Rules of Vulkan that were broken so far.
+    #[getter]
+    fn violations(&self) -> Vec<String> {
+        self.driver.device().violations()
+    }
+}

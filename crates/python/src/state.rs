@@ -1,0 +1,150 @@
+//! What the Python objects of one allocator share.
+
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyResourceWarning;
+use pyo3::prelude::*;
+use vkmem_engine::{Allocator as Engine, SlotMap};
+use vkmem_vulkan::DeviceAllocator;
+
+use crate::device::DeviceCore;
+use crate::errors::use_after_free;
+use crate::pins::{Pinned, Pins};
+use crate::resource::{Remains, Resource};
+
+/// A resource that nobody holds any more, and the frame in which that was noticed.
+struct Collected {
+    frame: u64,
+    remains: Remains,
+}
+
+/// The shared half of an `Allocator`.
+pub struct AllocatorState {
+    /// The engine and the driver.
+    pub device_allocator: ManuallyDrop<DeviceAllocator>,
+    /// Keeps the device alive.
+    pub device: Arc<DeviceCore>,
+    /// Who is inside a call; closed when the allocator is.
+    pub pins: Pins,
+    /// Everything that is not destroyed.
+    pub live: Mutex<SlotMap<Weak<Resource>>>,
+    collected: Mutex<Vec<Collected>>,
+    frame: AtomicU64,
+    frames_in_flight: u64,
+    abandoned: AtomicBool,
+}
+
+impl AllocatorState {
+    /// With nothing in it.
+    pub fn new(
+        device_allocator: DeviceAllocator,
+        device: Arc<DeviceCore>,
+        frames_in_flight: u64,
+    ) -> Self {
+        Self {
+            device_allocator: ManuallyDrop::new(device_allocator),
+            device,
+            pins: Pins::default(),
+            live: Mutex::default(),
+            collected: Mutex::default(),
+            frame: AtomicU64::new(0),
+            frames_in_flight,
+            abandoned: AtomicBool::new(false),
+        }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        self.device_allocator.engine()
+    }
+
+    /// Registers a call; an exception after close.
+    pub fn enter(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
+        self.pins.pin().ok_or_else(|| use_after_free(py, "the allocator is closed"))
+    }
+
+    /// Puts what an unclosed object leaves behind aside until no frame in flight can use it.
+    pub fn collect(&self, remains: Remains) {
+        let frame = self.frame.load(Ordering::Relaxed);
+        self.collected.lock().push(Collected { frame, remains });
+    }
+
+    /// How many objects wait so, and their bytes.
+    pub fn waiting(&self) -> (usize, u64) {
+        let collected = self.collected.lock();
+        (collected.len(), collected.iter().map(|it| it.remains.size()).sum())
+    }
+
+    /// The frame that is being recorded.
+    pub fn current_frame(&self) -> u64 {
+        self.frame.load(Ordering::Relaxed)
+    }
+
+    /// Frames that the device may still be working on.
+    pub fn frames_in_flight(&self) -> u64 {
+        self.frames_in_flight
+    }
+
+    /// Starts a frame; what no frame in flight can use any more comes back, to be released.
+    pub fn begin_frame(&self, frame: u64) -> Vec<Remains> {
+        self.frame.store(frame, Ordering::Relaxed);
+        let mut collected = self.collected.lock();
+        let (old, young) = std::mem::take(&mut *collected)
+            .into_iter()
+            .partition(|it| it.frame.saturating_add(self.frames_in_flight) < frame);
+        *collected = young;
+        drop(collected);
+        let old: Vec<Collected> = old;
+        old.into_iter().map(|it| it.remains).collect()
+    }
+
+    /// Everything that waits, to be released.
+    pub fn take_collected(&self) -> Vec<Remains> {
+        std::mem::take(&mut *self.collected.lock()).into_iter().map(|it| it.remains).collect()
+    }
+
+    /// From now on the device may be gone: nothing calls it any more.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`abandon`](Self::abandon) was called.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for AllocatorState {
+    fn drop(&mut self) {
+        let closed = self.pins.is_closed();
+        // Without close(), a wrapped device may be gone by now: its memory goes with it, and a call
+        // would crash.
+        if !closed && (!self.device.is_owned || self.is_abandoned()) {
+            return;
+        }
+        for remains in self.take_collected() {
+            drop(remains.release(self));
+        }
+        // SAFETY: dropped once, here; nothing uses it afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.device_allocator) };
+    }
+}
+
+/// Issues a `ResourceWarning` from a finaliser: whatever exception is on its way stays, and a warning
+/// that was turned into an error is shown, not raised.
+pub fn warn_unclosed(py: Python<'_>, message: &str) {
+    let on_its_way = PyErr::take(py);
+    let category = py.get_type::<PyResourceWarning>();
+    let warned = std::ffi::CString::new(message.replace('\0', "?"))
+        .map_err(PyErr::from)
+        .and_then(|message| PyErr::warn(py, &category, &message, 1));
+    if let Err(error) = warned {
+        error.write_unraisable(py, None);
+    }
+    if let Some(error) = on_its_way {
+        error.restore(py);
+    }
+}

@@ -1,0 +1,122 @@
+//! Counts of blocks, allocations and unused ranges, and budgets.
+
+use pyo3::prelude::*;
+use vkmem_engine as engine;
+
+/// What some blocks hold.
+#[pyclass(module = "vk_mem", frozen, get_all, eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    block_count: u64,
+    block_bytes: u64,
+    allocation_count: u64,
+    allocation_bytes: u64,
+    unused_range_count: u64,
+    allocation_size_min: Option<u64>,
+    allocation_size_max: Option<u64>,
+    unused_range_size_min: Option<u64>,
+    unused_range_size_max: Option<u64>,
+}
+
+impl From<engine::Statistics> for Statistics {
+    fn from(it: engine::Statistics) -> Self {
+        let allocated = |size| (it.allocation_count > 0).then_some(size);
+        let unused = |size| (it.unused_range_count > 0).then_some(size);
+        Self {
+            block_count: it.block_count,
+            block_bytes: it.block_bytes,
+            allocation_count: it.allocation_count,
+            allocation_bytes: it.allocation_bytes,
+            unused_range_count: it.unused_range_count,
+            allocation_size_min: allocated(it.allocation_size_min),
+            allocation_size_max: allocated(it.allocation_size_max),
+            unused_range_size_min: unused(it.unused_range_size_min),
+            unused_range_size_max: unused(it.unused_range_size_max),
+        }
+    }
+}
+
+#[pymethods]
+impl Statistics {
+    fn __repr__(&self) -> String {
+        format!(
+            "Statistics(block_count={}, block_bytes={}, allocation_count={}, \
+             allocation_bytes={}, unused_range_count={})",
+            self.block_count,
+            self.block_bytes,
+            self.allocation_count,
+            self.allocation_bytes,
+            self.unused_range_count
+        )
+    }
+}
+
+/// Statistics by memory type and by heap.
+#[pyclass(module = "vk_mem", frozen, get_all)]
+pub struct TotalStatistics {
+    memory_types: Vec<Statistics>,
+    memory_heaps: Vec<Statistics>,
+    total: Statistics,
+}
+
+impl TotalStatistics {
+    /// Walks everything.
+    pub fn of(allocator: &engine::Allocator) -> Self {
+        let info = allocator.device().info();
+        let types: Vec<engine::Statistics> =
+            (0..info.types.len() as u32).map(|it| allocator.statistics_of_type(it)).collect();
+        let sum = |wanted: &dyn Fn(u32) -> bool| {
+            let mut sum = engine::Statistics::default();
+            let heaps = info.types.iter().map(|it| it.heap_index);
+            heaps.zip(&types).filter(|(heap, _)| wanted(*heap)).for_each(|(_, it)| sum.add(it));
+            Statistics::from(sum)
+        };
+        let heaps = (0..info.heaps.len() as u32).map(|heap| sum(&|it| it == heap));
+        Self {
+            memory_heaps: heaps.collect(),
+            total: sum(&|_| true),
+            memory_types: types.iter().copied().map(Statistics::from).collect(),
+        }
+    }
+}
+
+/// Usage and budget of one heap, in bytes.
+#[pyclass(module = "vk_mem", frozen, get_all, eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct HeapBudget {
+    block_count: u32,
+    block_bytes: u64,
+    allocation_count: u64,
+    allocation_bytes: u64,
+    usage: u64,
+    budget: u64,
+}
+
+impl From<engine::HeapBudget> for HeapBudget {
+    fn from(it: engine::HeapBudget) -> Self {
+        Self {
+            block_count: it.block_count,
+            block_bytes: it.block_bytes,
+            allocation_count: it.allocation_count,
+            allocation_bytes: it.allocation_bytes,
+            usage: it.usage,
+            budget: it.budget,
+        }
+    }
+}
+
+#[pymethods]
+impl HeapBudget {
+    fn __repr__(&self) -> String {
+        format!(
+            "HeapBudget(usage={}, budget={}, block_count={}, block_bytes={}, \
+             allocation_count={}, allocation_bytes={})",
+            self.usage,
+            self.budget,
+            self.block_count,
+            self.block_bytes,
+            self.allocation_count,
+            self.allocation_bytes
+        )
+    }
+}

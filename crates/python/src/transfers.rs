@@ -1,0 +1,164 @@
+//! Copies on a device's own queue, with everything checked that Vulkan does not check.
+
+use std::sync::Arc;
+
+use ash::vk;
+use pyo3::prelude::*;
+use vkmem_vulkan::{TransferCommand, format};
+
+use crate::buffer::Buffer;
+use crate::device::DeviceCore;
+use crate::errors::{IntoPyResult, invalid};
+use crate::image::Image;
+use crate::numbers::{unsigned, unsigned_32};
+use crate::resource::{Handles, Resource};
+
+const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
+const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
+
+fn number(value: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<u64> {
+    value.map_or(Ok(0), |value| unsigned(value, name))
+}
+
+/// The buffer, if it is this device's and may be used so.
+fn usable<'a>(
+    core: &Arc<DeviceCore>,
+    buffer: &'a Bound<'_, Buffer>,
+    usage: u64,
+) -> PyResult<(&'a Resource, vk::Buffer)> {
+    let py = buffer.py();
+    let resource = &buffer.as_super().get().resource;
+    check_device(py, core, resource)?;
+    if buffer.get().usage & usage == 0 {
+        let name = if usage == TRANSFER_SRC { "TRANSFER_SRC" } else { "TRANSFER_DST" };
+        let what = resource.describe();
+        return Err(invalid(py, format!("{what} was created without BufferUsage.{name}")));
+    }
+    match resource.handles {
+        Handles::Buffer(handle) => Ok((resource, handle)),
+        Handles::Image(_) | Handles::Memory => Err(invalid(py, "not a buffer")),
+    }
+}
+
+fn check_device(py: Python<'_>, core: &Arc<DeviceCore>, resource: &Resource) -> PyResult<()> {
+    resource.check_live(py)?;
+    if Arc::ptr_eq(core, &resource.allocator.device) {
+        return Ok(());
+    }
+    Err(invalid(py, format!("{} is of another device", resource.describe())))
+}
+
+fn check_range(py: Python<'_>, resource: &Resource, offset: u64, size: u64) -> PyResult<()> {
+    if size > 0 && offset <= resource.host_size && size <= resource.host_size - offset {
+        return Ok(());
+    }
+    let what = resource.describe();
+    Err(invalid(py, format!("{size} bytes at offset {offset} are outside of {what}")))
+}
+
+fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
+    // SAFETY: the callers below checked device, usage and ranges, and hold pins.
+    let done = py.detach(|| unsafe { core.driver.transfer(&[command]) });
+    done.map_err(vkmem_engine::Error::from).or_raise(py)
+}
+
+/// `vkCmdFillBuffer`
+pub fn fill_buffer(
+    py: Python<'_>,
+    core: &Arc<DeviceCore>,
+    buffer: &Bound<'_, Buffer>,
+    value: u32,
+    offset: Option<&Bound<'_, PyAny>>,
+    size: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let (resource, handle) = usable(core, buffer, TRANSFER_DST)?;
+    let _pin = resource.enter(py)?;
+    let offset = number(offset, "offset")?;
+    let whole = resource.host_size.saturating_sub(offset) / 4 * 4;
+    let size = size.map_or(Ok(whole), |size| unsigned(size, "size"))?;
+    check_range(py, resource, offset, size)?;
+    if !offset.is_multiple_of(4) || !size.is_multiple_of(4) {
+        return Err(invalid(py, "offset and size of a fill are multiples of 4"));
+    }
+    run(py, core, TransferCommand::FillBuffer { buffer: handle, offset, size, value })
+}
+
+/// `vkCmdCopyBuffer`
+pub fn copy_buffer(
+    py: Python<'_>,
+    core: &Arc<DeviceCore>,
+    source: &Bound<'_, Buffer>,
+    target: &Bound<'_, Buffer>,
+    size: Option<&Bound<'_, PyAny>>,
+    source_offset: Option<&Bound<'_, PyAny>>,
+    target_offset: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let (from, from_handle) = usable(core, source, TRANSFER_SRC)?;
+    let (to, to_handle) = usable(core, target, TRANSFER_DST)?;
+    let (_pin_from, _pin_to) = (from.enter(py)?, to.enter(py)?);
+    let source_offset = number(source_offset, "source_offset")?;
+    let target_offset = number(target_offset, "target_offset")?;
+    let whole = from.host_size.saturating_sub(source_offset);
+    let size = size.map_or(Ok(whole), |size| unsigned(size, "size"))?;
+    check_range(py, from, source_offset, size)?;
+    check_range(py, to, target_offset, size)?;
+    if from_handle == to_handle && source_offset.abs_diff(target_offset) < size {
+        return Err(invalid(py, "the two ranges of one buffer overlap"));
+    }
+    let command = TransferCommand::CopyBuffer {
+        source: from_handle,
+        source_offset,
+        target: to_handle,
+        target_offset,
+        size,
+    };
+    run(py, core, command)
+}
+
+/// `vkCmdCopyBufferToImage` or, the other way, `vkCmdCopyImageToBuffer`.
+pub fn copy_image(
+    py: Python<'_>,
+    core: &Arc<DeviceCore>,
+    buffer: &Bound<'_, Buffer>,
+    image: &Bound<'_, Image>,
+    buffer_offset: Option<&Bound<'_, PyAny>>,
+    layout: Option<&Bound<'_, PyAny>>,
+    to_image: bool,
+) -> PyResult<()> {
+    let usage = if to_image { TRANSFER_SRC } else { TRANSFER_DST };
+    let (memory, buffer) = usable(core, buffer, usage)?;
+    let texels = &image.as_super().get().resource;
+    check_device(py, core, texels)?;
+    let (_pin_memory, _pin_texels) = (memory.enter(py)?, texels.enter(py)?);
+    let facts = image.get();
+    let wanted = if to_image {
+        (vk::ImageUsageFlags::TRANSFER_DST, "TRANSFER_DST")
+    } else {
+        (vk::ImageUsageFlags::TRANSFER_SRC, "TRANSFER_SRC")
+    };
+    if facts.usage & wanted.0.as_raw() == 0 {
+        let what = texels.describe();
+        return Err(invalid(py, format!("{what} was created without ImageUsage.{}", wanted.1)));
+    }
+    let Handles::Image(image) = texels.handles else {
+        return Err(invalid(py, "not an image"));
+    };
+    let (width, height, depth) = facts.extent;
+    let extent = vk::Extent3D { width, height, depth };
+    let texel_format = vk::Format::from_raw(facts.format as i32);
+    let size = format::block(texel_format).and_then(|block| block.size_of(extent));
+    let size = size.ok_or_else(|| {
+        invalid(py, format!("texels of format {} have no known size", facts.format))
+    })?;
+    let buffer_offset = number(buffer_offset, "buffer_offset")?;
+    check_range(py, memory, buffer_offset, size)?;
+    let general = vk::ImageLayout::GENERAL.as_raw() as u32;
+    let layout = layout.map_or(Ok(general), |layout| unsigned_32(layout, "layout"))?;
+    let layout = vk::ImageLayout::from_raw(layout as i32);
+    let command = if to_image {
+        TransferCommand::CopyBufferToImage { buffer, buffer_offset, image, extent, layout }
+    } else {
+        TransferCommand::CopyImageToBuffer { image, extent, layout, buffer, buffer_offset }
+    };
+    run(py, core, command)
+}

@@ -1,0 +1,282 @@
+//! Create, allocate and bind in one call.
+
+use std::sync::Arc;
+
+use ash::vk;
+use vkmem_engine::{
+    Allocation, AllocationCreateFlags, AllocationCreateInfo, AllocationRequest, Allocator,
+    AllocatorOptions, DedicatedTarget, Error, MemoryRequirements, ResourceKind, ResourceUse,
+};
+
+use crate::chain;
+use crate::driver::Driver;
+
+/// An engine and the device it serves.
+pub struct DeviceAllocator {
+    engine: Allocator,
+    driver: Arc<dyn Driver>,
+}
+
+/// How the engine is asked for memory; lets a caller come between, to let go of its own locks before
+/// the slow way.
+pub type AllocateFn<'a> =
+    &'a mut dyn FnMut(&Allocator, &AllocationRequest) -> Result<Allocation, Error>;
+
+/// Asks the engine on this thread.
+pub fn allocate_here(
+    engine: &Allocator,
+    request: &AllocationRequest,
+) -> Result<Allocation, Error> {
+    engine.allocate(request)
+}
+
+impl DeviceAllocator {
+    /// Holds nothing yet.
+    pub fn new(driver: Arc<dyn Driver>, options: &AllocatorOptions) -> Result<Self, Error> {
+        Ok(Self { engine: Allocator::new(driver.clone(), options)?, driver })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Allocator {
+        &self.engine
+    }
+
+    /// The device.
+    pub fn driver(&self) -> &Arc<dyn Driver> {
+        &self.driver
+    }
+
+    /// Creates a buffer, allocates its memory and binds it (`vmaCreateBuffer`). A failure leaves
+    /// nothing behind.
+    ///
+    /// # Safety
+    /// `info` is what `vkCreateBuffer` accepts.
+    pub unsafe fn create_buffer(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+        create_info: &AllocationCreateInfo,
+        allocate: AllocateFn<'_>,
+    ) -> Result<(vk::Buffer, Allocation), Error> {
+        // SAFETY: the caller vouches for the chain.
+        let mut request = unsafe { self.buffer_request(info, create_info)? };
+        // SAFETY: the caller vouches for the create info.
+        let buffer = unsafe { self.driver.create_buffer(info) }.map_err(Error::from)?;
+        // SAFETY: the buffer was just made.
+        request.requirements = unsafe { self.driver.buffer_requirements(buffer) };
+        request.dedicated = Some(DedicatedTarget::Buffer(ash::vk::Handle::as_raw(buffer)));
+        let made = self.finish(&request, allocate, |allocation| {
+            // SAFETY: buffer and memory are live, the offset is aligned as the driver asked.
+            unsafe { self.driver.bind_buffer(buffer, allocation.memory, allocation.offset) }
+        });
+        if made.is_err() {
+            // SAFETY: nobody else has seen it.
+            unsafe { self.driver.destroy_buffer(buffer) };
+        }
+        Ok((buffer, made?))
+    }
+
+    /// Creates an image, allocates its memory and binds it (`vmaCreateImage`). A failure leaves
+    /// nothing behind.
+    ///
+    /// # Safety
+    /// `info` is what `vkCreateImage` accepts.
+    pub unsafe fn create_image(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+        create_info: &AllocationCreateInfo,
+        allocate: AllocateFn<'_>,
+    ) -> Result<(vk::Image, Allocation), Error> {
+        let mut request = self.image_request(info, create_info)?;
+        // SAFETY: the caller vouches for the create info.
+        let image = unsafe { self.driver.create_image(info) }.map_err(Error::from)?;
+        // SAFETY: the image was just made.
+        request.requirements = unsafe { self.driver.image_requirements(image) };
+        request.dedicated = Some(DedicatedTarget::Image(ash::vk::Handle::as_raw(image)));
+        let made = self.finish(&request, allocate, |allocation| {
+            // SAFETY: image and memory are live, the offset is aligned as the driver asked.
+            unsafe { self.driver.bind_image(image, allocation.memory, allocation.offset) }
+        });
+        if made.is_err() {
+            // SAFETY: nobody else has seen it.
+            unsafe { self.driver.destroy_image(image) };
+        }
+        Ok((image, made?))
+    }
+
+    /// Allocates and binds; undoes the first if the second fails.
+    fn finish(
+        &self,
+        request: &AllocationRequest,
+        allocate: AllocateFn<'_>,
+        bind: impl FnOnce(&Allocation) -> Result<(), vkmem_engine::DeviceError>,
+    ) -> Result<Allocation, Error> {
+        let allocation = allocate(&self.engine, request)?;
+        if request.create_info.flags.contains(AllocationCreateFlags::DONT_BIND) {
+            return Ok(allocation);
+        }
+        match bind(&allocation) {
+            Ok(()) => Ok(allocation),
+            Err(error) => {
+                drop(self.engine.free(allocation.id));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The request of a buffer, but for the requirements that the driver gives.
+    unsafe fn buffer_request(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+        create_info: &AllocationCreateInfo,
+    ) -> Result<AllocationRequest, Error> {
+        if info.size == 0 {
+            return Err(Error::InvalidArgument("a buffer of size 0".into()));
+        }
+        if info.flags.intersects(
+            vk::BufferCreateFlags::SPARSE_BINDING | vk::BufferCreateFlags::SPARSE_RESIDENCY,
+        ) {
+            return Err(Error::InvalidArgument(
+                "a sparse buffer is not bound to one allocation: create it yourself".into(),
+            ));
+        }
+        self.engine.check_size(info.size)?;
+        // SAFETY: the caller vouches for the chain.
+        let usage = unsafe { chain::buffer_usage(info) };
+        Ok(request(create_info, ResourceKind::Buffer, buffer_use(usage)))
+    }
+
+    fn image_request(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+        create_info: &AllocationCreateInfo,
+    ) -> Result<AllocationRequest, Error> {
+        let extent = info.extent;
+        if extent.width == 0 || extent.height == 0 || extent.depth == 0 {
+            return Err(Error::InvalidArgument(format!(
+                "an image of {} x {} x {} texels",
+                extent.width, extent.height, extent.depth
+            )));
+        }
+        if info.mip_levels == 0 || info.array_layers == 0 {
+            return Err(Error::InvalidArgument("an image without mip levels or layers".into()));
+        }
+        let unbindable = [
+            (vk::ImageCreateFlags::SPARSE_BINDING, "a sparse image"),
+            (vk::ImageCreateFlags::SPARSE_RESIDENCY, "a sparse image"),
+            (vk::ImageCreateFlags::DISJOINT, "a disjoint image"),
+        ];
+        if let Some((_, what)) = unbindable.iter().find(|(flag, _)| info.flags.contains(*flag)) {
+            return Err(Error::InvalidArgument(format!(
+                "{what} is not bound to one allocation: create it yourself"
+            )));
+        }
+        Ok(request(create_info, image_kind(info.tiling), image_use(info.usage)))
+    }
+
+    /// Memory for a buffer that the caller made.
+    ///
+    /// # Safety
+    /// The buffer is live and this device's.
+    pub unsafe fn request_for_buffer(
+        &self,
+        buffer: vk::Buffer,
+        create_info: &AllocationCreateInfo,
+    ) -> AllocationRequest {
+        let mut request = request(create_info, ResourceKind::Buffer, ResourceUse::Unknown);
+        // SAFETY: the caller vouches for the buffer.
+        request.requirements = unsafe { self.driver.buffer_requirements(buffer) };
+        request.dedicated = Some(DedicatedTarget::Buffer(ash::vk::Handle::as_raw(buffer)));
+        request
+    }
+
+    /// Memory for an image that the caller made. Its tiling cannot be asked for, so it shares pages
+    /// with nothing unless `tiling` is given.
+    ///
+    /// # Safety
+    /// The image is live and this device's.
+    pub unsafe fn request_for_image(
+        &self,
+        image: vk::Image,
+        tiling: Option<vk::ImageTiling>,
+        create_info: &AllocationCreateInfo,
+    ) -> AllocationRequest {
+        let kind = tiling.map_or(ResourceKind::ImageUnknown, image_kind);
+        let mut request = request(create_info, kind, ResourceUse::Unknown);
+        // SAFETY: the caller vouches for the image.
+        request.requirements = unsafe { self.driver.image_requirements(image) };
+        request.dedicated = Some(DedicatedTarget::Image(ash::vk::Handle::as_raw(image)));
+        request
+    }
+
+    /// The memory type that a buffer would get; makes no buffer where the device can tell without.
+    ///
+    /// # Safety
+    /// `info` is what `vkCreateBuffer` accepts.
+    pub unsafe fn find_memory_type_for_buffer(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+        create_info: &AllocationCreateInfo,
+    ) -> Result<u32, Error> {
+        // SAFETY: the caller vouches for the chain.
+        let request = unsafe { self.buffer_request(info, create_info)? };
+        // SAFETY: the caller vouches for the create info.
+        let needs = unsafe { self.driver.buffer_requirements_of_info(info) }?;
+        let bits = needs.memory_type_bits;
+        self.engine.find_memory_type_index(bits, create_info, request.resource_use)
+    }
+
+    /// The memory type that an image would get.
+    ///
+    /// # Safety
+    /// `info` is what `vkCreateImage` accepts.
+    pub unsafe fn find_memory_type_for_image(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+        create_info: &AllocationCreateInfo,
+    ) -> Result<u32, Error> {
+        let request = self.image_request(info, create_info)?;
+        // SAFETY: the caller vouches for the create info.
+        let needs = unsafe { self.driver.image_requirements_of_info(info) }?;
+        let bits = needs.memory_type_bits;
+        self.engine.find_memory_type_index(bits, create_info, request.resource_use)
+    }
+}
+
+fn request(
+    create_info: &AllocationCreateInfo,
+    kind: ResourceKind,
+    resource_use: ResourceUse,
+) -> AllocationRequest {
+    let requirements = MemoryRequirements {
+        size: 0,
+        alignment: 1,
+        memory_type_bits: 0,
+        prefers_dedicated: false,
+        requires_dedicated: false,
+    };
+    let create_info = *create_info;
+    AllocationRequest { requirements, create_info, kind, resource_use, dedicated: None }
+}
+
+fn buffer_use(usage: u64) -> ResourceUse {
+    let transfer = vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST;
+    if usage & !u64::from(transfer.as_raw()) == 0 {
+        ResourceUse::TransferOnly
+    } else {
+        ResourceUse::Device
+    }
+}
+
+fn image_use(usage: vk::ImageUsageFlags) -> ResourceUse {
+    let transfer = vk::ImageUsageFlags::TRANSFER_SRC | vk::ImageUsageFlags::TRANSFER_DST;
+    if transfer.contains(usage) { ResourceUse::TransferOnly } else { ResourceUse::Device }
+}
+
+fn image_kind(tiling: vk::ImageTiling) -> ResourceKind {
+    match tiling {
+        vk::ImageTiling::OPTIMAL => ResourceKind::ImageOptimal,
+        vk::ImageTiling::LINEAR => ResourceKind::ImageLinear,
+        // A DRM format modifier may mean either.
+        _ => ResourceKind::ImageUnknown,
+    }
+}

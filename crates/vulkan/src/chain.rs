@@ -1,0 +1,68 @@
+//! Reads `pNext` chains. They are passed to Vulkan as they are; nothing here changes one.
+
+use ash::vk;
+
+/// All bits of a buffer's usage: those of `usage`, or of a `VkBufferUsageFlags2CreateInfo`
+/// (Vulkan 1.4, `VK_KHR_maintenance5`) in the `pNext` chain, which takes the place of `usage`.
+///
+/// # Safety
+/// The `pNext` chain is valid.
+pub unsafe fn buffer_usage(info: &vk::BufferCreateInfo<'_>) -> u64 {
+    // SAFETY: the caller vouches for the chain.
+    let found = unsafe {
+        find(info.p_next.cast(), vk::StructureType::BUFFER_USAGE_FLAGS_2_CREATE_INFO_KHR)
+    };
+    match found {
+        // SAFETY: the structure type says what it is.
+        Some(found) => unsafe {
+            (*found.cast::<vk::BufferUsageFlags2CreateInfoKHR<'_>>()).usage.as_raw()
+        },
+        None => u64::from(info.usage.as_raw()),
+    }
+}
+
+/// Whether the layout of an image is given by its `VkImageDrmFormatModifierExplicitCreateInfoEXT`.
+///
+/// # Safety
+/// The `pNext` chain is valid.
+pub(crate) unsafe fn has_explicit_drm_modifier(info: &vk::ImageCreateInfo<'_>) -> bool {
+    let wanted = vk::StructureType::IMAGE_DRM_FORMAT_MODIFIER_EXPLICIT_CREATE_INFO_EXT;
+    // SAFETY: the caller vouches for the chain.
+    unsafe { find(info.p_next.cast(), wanted) }.is_some()
+}
+
+/// # Safety
+/// The chain is valid: null, or structures that each start with a type and the next.
+unsafe fn find(
+    mut next: *const vk::BaseInStructure<'static>,
+    wanted: vk::StructureType,
+) -> Option<*const vk::BaseInStructure<'static>> {
+    while !next.is_null() {
+        // SAFETY: not null, and the caller vouches for the chain.
+        let structure = unsafe { &*next };
+        if structure.s_type == wanted {
+            return Some(next);
+        }
+        next = structure.p_next;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usage_of_a_chain_takes_the_place_of_the_plain_one() {
+        let plain = vk::BufferCreateInfo::default().usage(vk::BufferUsageFlags::TRANSFER_SRC);
+        // SAFETY: no chain.
+        assert_eq!(unsafe { buffer_usage(&plain) }, 1);
+
+        let mut wide = vk::BufferUsageFlags2CreateInfoKHR::default()
+            .usage(vk::BufferUsageFlags2KHR::from_raw(1 << 40));
+        let mut external = vk::ExternalMemoryBufferCreateInfo::default();
+        let info = plain.push_next(&mut wide).push_next(&mut external);
+        // SAFETY: both structures live.
+        assert_eq!(unsafe { buffer_usage(&info) }, 1 << 40);
+    }
+}

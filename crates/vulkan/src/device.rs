@@ -1,0 +1,318 @@
+//! A real Vulkan device, and its memory.
+
+use std::ffi::{CStr, c_void};
+use std::num::NonZeroUsize;
+use std::ptr;
+
+use ash::vk::{self, Handle};
+use vkmem_engine::{
+    DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, HostAddress,
+    MemoryAllocateInfo, MemoryHandle, MemoryRange,
+};
+
+use crate::budget::read_budget;
+use crate::capabilities::{Capabilities, provider};
+use crate::functions::{DeviceFunctions, Maintenance4Functions, Provider, Requirements2Functions};
+use crate::instance::Instance;
+use crate::open_error::OpenError;
+use crate::transfer::TransferQueue;
+use crate::validation::ValidationLog;
+
+/// A Vulkan device: opened by this library, or wrapped around a caller's handles.
+///
+/// Uses only what its API version and its enabled extensions have.
+///
+/// Dropping an opened one destroys the device and the instance; nothing created from them may
+/// live then. Dropping a wrapped one leaves the caller's handles alone.
+pub struct VulkanDevice {
+    pub(crate) info: DeviceInfo,
+    pub(crate) capabilities: Capabilities,
+    /// `vkGetBufferMemoryRequirements2` and its like, with dedicated requirements.
+    pub(crate) requirements2: Option<Requirements2Functions>,
+    /// `vkGetDeviceBufferMemoryRequirements` and its like.
+    pub(crate) maintenance4: Option<Maintenance4Functions>,
+    pub(crate) physical_device: vk::PhysicalDevice,
+    pub(crate) extensions: Vec<String>,
+    pub(crate) transfer: TransferQueue,
+    // In this order: the device goes before its instance.
+    pub(crate) logical: LogicalDevice,
+    pub(crate) instance: Instance,
+}
+
+/// A `VkDevice` and its functions. Destroys the device if it was opened here.
+pub(crate) struct LogicalDevice {
+    pub(crate) handle: vk::Device,
+    pub(crate) functions: DeviceFunctions,
+    owned: bool,
+}
+
+impl LogicalDevice {
+    /// # Safety
+    /// The device is live and of this instance; if owned, it is no one else's.
+    pub(crate) unsafe fn load(
+        instance: &Instance,
+        handle: vk::Device,
+        owned: bool,
+    ) -> Result<Self, OpenError> {
+        // SAFETY: the caller vouches for the device, and `device_function` returns the function it
+        // is asked for.
+        let functions = unsafe {
+            DeviceFunctions::load(Provider::VULKAN_1_0, &|name| {
+                device_function(instance, handle, name)
+            })
+        };
+        match functions {
+            Ok(functions) => Ok(Self { handle, functions, owned }),
+            Err(error) => {
+                if owned {
+                    // SAFETY: as above; nothing was made from the device yet.
+                    unsafe { Self::destroy_unloaded(instance, handle) };
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Destroys a device whose functions are not all there.
+    ///
+    /// # Safety
+    /// The device is live, of this instance, and no one else's.
+    unsafe fn destroy_unloaded(instance: &Instance, handle: vk::Device) {
+        // SAFETY: the caller vouches for the device.
+        let function = unsafe { device_function(instance, handle, c"vkDestroyDevice") };
+        if let Some(function) = function {
+            // SAFETY: the type is that of the function of this name.
+            let destroy = unsafe {
+                std::mem::transmute::<unsafe extern "system" fn(), vk::PFN_vkDestroyDevice>(
+                    function,
+                )
+            };
+            // SAFETY: the caller vouches for the device.
+            unsafe { destroy(handle, ptr::null()) };
+        }
+    }
+}
+
+impl Drop for LogicalDevice {
+    fn drop(&mut self) {
+        if self.owned {
+            // SAFETY: ours, and this is its end.
+            unsafe { (self.functions.destroy_device)(self.handle, ptr::null()) };
+        }
+    }
+}
+
+/// # Safety
+/// The device is live and of this instance.
+unsafe fn device_function(
+    instance: &Instance,
+    device: vk::Device,
+    name: &CStr,
+) -> vk::PFN_vkVoidFunction {
+    // SAFETY: the caller vouches for the device; the name ends with NUL.
+    unsafe { (instance.functions.get_device_proc_addr)(device, name.as_ptr()) }
+}
+
+/// The parts of a device that `open` and `wrap` find.
+pub(crate) struct Parts {
+    // In this order, as in `VulkanDevice`.
+    pub(crate) logical: LogicalDevice,
+    pub(crate) instance: Instance,
+    pub(crate) physical_device: vk::PhysicalDevice,
+    pub(crate) info: DeviceInfo,
+    pub(crate) extensions: Vec<String>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) queue: vk::Queue,
+    pub(crate) queue_family_index: u32,
+}
+
+impl VulkanDevice {
+    /// # Safety
+    /// The handles are live and belong together; the capabilities are those of the device.
+    pub(crate) unsafe fn assemble(parts: Parts) -> Result<Self, OpenError> {
+        let Parts { instance, logical, physical_device, mut info, extensions, .. } = parts;
+        let capabilities = parts.capabilities;
+        info.amd_device_coherent = capabilities.amd_device_coherent;
+        // SAFETY: the caller vouches for the device.
+        let find = |name: &CStr| unsafe { device_function(&instance, logical.handle, name) };
+        let mut requirements2 = None;
+        if let Some(name) = capabilities.dedicated {
+            // SAFETY: `find` returns the function it is asked for; so it does below.
+            requirements2 = Some(unsafe { Requirements2Functions::load(provider(name), &find) }?);
+        }
+        let mut maintenance4 = None;
+        if let Some(name) = capabilities.maintenance4 {
+            // SAFETY: as above.
+            maintenance4 = Some(unsafe { Maintenance4Functions::load(provider(name), &find) }?);
+        }
+        Ok(Self {
+            info,
+            capabilities,
+            requirements2,
+            maintenance4,
+            physical_device,
+            extensions,
+            transfer: TransferQueue::new(parts.queue, parts.queue_family_index),
+            logical,
+            instance,
+        })
+    }
+
+    /// Whether the device was opened here, and goes with this value.
+    pub fn is_owned(&self) -> bool {
+        self.logical.owned
+    }
+
+    /// Whether memory can be addressed by shaders (`bufferDeviceAddress`).
+    pub fn buffer_device_address(&self) -> bool {
+        self.capabilities.device_address
+    }
+
+    /// Names of the instance extensions that are enabled. Of a wrapped device, all that its caller
+    /// listed: instance and device extensions come in one list there.
+    pub fn instance_extensions(&self) -> &[String] {
+        &self.instance.extensions
+    }
+
+    /// The messages of the validation layer, if it is on.
+    pub fn validation_log(&self) -> Option<ValidationLog> {
+        self.instance.validation.clone()
+    }
+
+    fn mapped_ranges(ranges: &[MemoryRange]) -> Vec<vk::MappedMemoryRange<'static>> {
+        ranges
+            .iter()
+            .map(|range| {
+                vk::MappedMemoryRange::default()
+                    .memory(memory(range.memory))
+                    .offset(range.offset)
+                    .size(range.size)
+            })
+            .collect()
+    }
+}
+
+impl Drop for VulkanDevice {
+    fn drop(&mut self) {
+        // SAFETY: the device is live until its field is dropped, after this.
+        unsafe { self.transfer.destroy(&self.logical) };
+    }
+}
+
+/// A `VkResult` as the engine knows it.
+pub(crate) fn check(result: vk::Result) -> Result<(), DeviceError> {
+    result.result().map_err(|error| DeviceError::from_vk_result(error.as_raw()))
+}
+
+/// A handle of the engine as Vulkan knows it.
+pub(crate) fn memory(handle: MemoryHandle) -> vk::DeviceMemory {
+    vk::DeviceMemory::from_raw(handle.0)
+}
+
+impl DeviceMemory for VulkanDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
+        let mut allocate_info = vk::MemoryAllocateInfo::default()
+            .allocation_size(info.size)
+            .memory_type_index(info.memory_type_index);
+        let mut dedicated = vk::MemoryDedicatedAllocateInfo::default();
+        if let (Some(target), Some(_)) = (info.dedicated, self.capabilities.dedicated) {
+            dedicated = match target {
+                DedicatedTarget::Buffer(buffer) => dedicated.buffer(vk::Buffer::from_raw(buffer)),
+                DedicatedTarget::Image(image) => dedicated.image(vk::Image::from_raw(image)),
+            };
+            allocate_info = allocate_info.push_next(&mut dedicated);
+        }
+        // On all memory: which buffers will be bound to a block is not known yet.
+        let mut flags =
+            vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
+        if self.capabilities.device_address {
+            allocate_info = allocate_info.push_next(&mut flags);
+        }
+        let mut memory = vk::DeviceMemory::null();
+        // SAFETY: the device is live; the chain lives for the call and holds only what is enabled.
+        check(unsafe {
+            (self.logical.functions.allocate_memory)(
+                self.logical.handle,
+                &allocate_info,
+                ptr::null(),
+                &mut memory,
+            )
+        })?;
+        Ok(MemoryHandle(memory.as_raw()))
+    }
+
+    fn free(&self, handle: MemoryHandle) {
+        // SAFETY: the engine frees each handle once and does not use it afterwards.
+        unsafe {
+            (self.logical.functions.free_memory)(self.logical.handle, memory(handle), ptr::null());
+        }
+    }
+
+    fn map(&self, handle: MemoryHandle) -> Result<HostAddress, DeviceError> {
+        let mut address: *mut c_void = ptr::null_mut();
+        // SAFETY: the engine maps only live, host-visible memory that is not mapped yet.
+        check(unsafe {
+            (self.logical.functions.map_memory)(
+                self.logical.handle,
+                memory(handle),
+                0,
+                vk::WHOLE_SIZE,
+                vk::MemoryMapFlags::empty(),
+                &mut address,
+            )
+        })?;
+        // Exposed: the engine's number becomes a pointer again where the host reads and writes.
+        NonZeroUsize::new(address.expose_provenance())
+            .map(HostAddress)
+            .ok_or(DeviceError::MemoryMapFailed)
+    }
+
+    fn unmap(&self, handle: MemoryHandle) {
+        // SAFETY: the engine unmaps only live memory that is mapped.
+        unsafe { (self.logical.functions.unmap_memory)(self.logical.handle, memory(handle)) };
+    }
+
+    fn flush(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        let ranges = Self::mapped_ranges(ranges);
+        let Some(count) = range_count(&ranges) else { return Ok(()) };
+        // SAFETY: the engine names live, mapped memory, in ranges that are rounded already.
+        check(unsafe {
+            (self.logical.functions.flush_mapped_memory_ranges)(
+                self.logical.handle,
+                count,
+                ranges.as_ptr(),
+            )
+        })
+    }
+
+    fn invalidate(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        let ranges = Self::mapped_ranges(ranges);
+        let Some(count) = range_count(&ranges) else { return Ok(()) };
+        // SAFETY: as in `flush`.
+        check(unsafe {
+            (self.logical.functions.invalidate_mapped_memory_ranges)(
+                self.logical.handle,
+                count,
+                ranges.as_ptr(),
+            )
+        })
+    }
+
+    fn budget(&self) -> Option<Vec<DriverBudget>> {
+        if !self.capabilities.memory_budget {
+            return None;
+        }
+        let functions = self.instance.properties2(self.info.api_version)?;
+        // SAFETY: the physical device is live, and the extension is enabled.
+        Some(unsafe { read_budget(functions, self.physical_device, self.info.heaps.len()) })
+    }
+}
+
+/// `None` where there is nothing to do: Vulkan does not allow empty lists.
+fn range_count(ranges: &[vk::MappedMemoryRange<'_>]) -> Option<u32> {
+    u32::try_from(ranges.len()).ok().filter(|count| *count > 0)
+}

@@ -1,0 +1,193 @@
+//! Buffers, images, binding and copies of a real device.
+
+use std::ptr;
+
+use ash::vk::{self, Handle};
+use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
+
+use crate::chain::has_explicit_drm_modifier;
+use crate::device::{VulkanDevice, check, memory};
+use crate::driver::{DeviceHandles, Driver, TransferCommand};
+
+/// Calls a function that fills a `VkMemoryRequirements2` with dedicated requirements chained to it.
+fn requirements2(call: impl FnOnce(&mut vk::MemoryRequirements2<'_>)) -> MemoryRequirements {
+    let mut dedicated = vk::MemoryDedicatedRequirements::default();
+    let mut requirements = vk::MemoryRequirements2::default().push_next(&mut dedicated);
+    call(&mut requirements);
+    let plain = requirements.memory_requirements;
+    MemoryRequirements {
+        prefers_dedicated: dedicated.prefers_dedicated_allocation == vk::TRUE,
+        requires_dedicated: dedicated.requires_dedicated_allocation == vk::TRUE,
+        ..without_dedicated(&plain)
+    }
+}
+
+fn without_dedicated(requirements: &vk::MemoryRequirements) -> MemoryRequirements {
+    MemoryRequirements {
+        size: requirements.size,
+        alignment: requirements.alignment,
+        memory_type_bits: requirements.memory_type_bits,
+        prefers_dedicated: false,
+        requires_dedicated: false,
+    }
+}
+
+impl Driver for VulkanDevice {
+    fn handles(&self) -> DeviceHandles {
+        DeviceHandles {
+            instance: self.instance.handle.as_raw(),
+            physical_device: self.physical_device.as_raw(),
+            device: self.logical.handle.as_raw(),
+            queue: self.transfer.queue().as_raw(),
+            queue_family_index: self.transfer.family_index(),
+        }
+    }
+
+    fn extensions(&self) -> &[String] {
+        &self.extensions
+    }
+
+    fn validation_messages(&self) -> Vec<String> {
+        self.instance.validation.as_ref().map(|log| log.messages()).unwrap_or_default()
+    }
+
+    unsafe fn create_buffer(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<vk::Buffer, DeviceError> {
+        let mut buffer = vk::Buffer::null();
+        let create = self.logical.functions.create_buffer;
+        // SAFETY: the caller vouches for the info and its chain.
+        check(unsafe { create(self.logical.handle, info, ptr::null(), &mut buffer) })?;
+        Ok(buffer)
+    }
+
+    unsafe fn destroy_buffer(&self, buffer: vk::Buffer) {
+        // SAFETY: the caller vouches that the buffer is live and no longer used.
+        unsafe {
+            (self.logical.functions.destroy_buffer)(self.logical.handle, buffer, ptr::null());
+        }
+    }
+
+    unsafe fn buffer_requirements(&self, buffer: vk::Buffer) -> MemoryRequirements {
+        let device = self.logical.handle;
+        if let Some(functions) = &self.requirements2 {
+            let info = vk::BufferMemoryRequirementsInfo2::default().buffer(buffer);
+            // SAFETY: the caller vouches for the buffer; the structures live for the call.
+            return requirements2(|requirements| unsafe {
+                (functions.get_buffer_memory_requirements2)(device, &info, requirements);
+            });
+        }
+        let mut requirements = vk::MemoryRequirements::default();
+        let get = self.logical.functions.get_buffer_memory_requirements;
+        // SAFETY: the caller vouches for the buffer.
+        unsafe { get(device, buffer, &mut requirements) };
+        without_dedicated(&requirements)
+    }
+
+    unsafe fn buffer_requirements_of_info(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        if let Some(functions) = &self.maintenance4 {
+            let info = vk::DeviceBufferMemoryRequirements::default().create_info(info);
+            let device = self.logical.handle;
+            // SAFETY: the caller vouches for the info; the structures live for the call.
+            return Ok(requirements2(|requirements| unsafe {
+                (functions.get_device_buffer_memory_requirements)(device, &info, requirements);
+            }));
+        }
+        // SAFETY: the caller vouches for the info; the buffer is used only here.
+        unsafe {
+            let buffer = self.create_buffer(info)?;
+            let requirements = self.buffer_requirements(buffer);
+            self.destroy_buffer(buffer);
+            Ok(requirements)
+        }
+    }
+
+    unsafe fn bind_buffer(
+        &self,
+        buffer: vk::Buffer,
+        handle: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError> {
+        let bind = self.logical.functions.bind_buffer_memory;
+        // SAFETY: the caller vouches for the buffer, the memory and the offset.
+        check(unsafe { bind(self.logical.handle, buffer, memory(handle), offset) })
+    }
+
+    unsafe fn create_image(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<vk::Image, DeviceError> {
+        let mut image = vk::Image::null();
+        let create = self.logical.functions.create_image;
+        // SAFETY: the caller vouches for the info and its chain.
+        check(unsafe { create(self.logical.handle, info, ptr::null(), &mut image) })?;
+        Ok(image)
+    }
+
+    unsafe fn destroy_image(&self, image: vk::Image) {
+        // SAFETY: the caller vouches that the image is live and no longer used.
+        unsafe {
+            (self.logical.functions.destroy_image)(self.logical.handle, image, ptr::null());
+        }
+    }
+
+    unsafe fn image_requirements(&self, image: vk::Image) -> MemoryRequirements {
+        let device = self.logical.handle;
+        if let Some(functions) = &self.requirements2 {
+            let info = vk::ImageMemoryRequirementsInfo2::default().image(image);
+            // SAFETY: the caller vouches for the image; the structures live for the call.
+            return requirements2(|requirements| unsafe {
+                (functions.get_image_memory_requirements2)(device, &info, requirements);
+            });
+        }
+        let mut requirements = vk::MemoryRequirements::default();
+        let get = self.logical.functions.get_image_memory_requirements;
+        // SAFETY: the caller vouches for the image.
+        unsafe { get(device, image, &mut requirements) };
+        without_dedicated(&requirements)
+    }
+
+    unsafe fn image_requirements_of_info(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        // vkGetDeviceImageMemoryRequirements does not take an explicit DRM format modifier.
+        // SAFETY: the caller vouches for the chain.
+        let needs_an_image = unsafe { has_explicit_drm_modifier(info) };
+        if let (Some(functions), false) = (&self.maintenance4, needs_an_image) {
+            let info = vk::DeviceImageMemoryRequirements::default().create_info(info);
+            let device = self.logical.handle;
+            // SAFETY: the caller vouches for the info; the structures live for the call.
+            return Ok(requirements2(|requirements| unsafe {
+                (functions.get_device_image_memory_requirements)(device, &info, requirements);
+            }));
+        }
+        // SAFETY: the caller vouches for the info; the image is used only here.
+        unsafe {
+            let image = self.create_image(info)?;
+            let requirements = self.image_requirements(image);
+            self.destroy_image(image);
+            Ok(requirements)
+        }
+    }
+
+    unsafe fn bind_image(
+        &self,
+        image: vk::Image,
+        handle: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError> {
+        let bind = self.logical.functions.bind_image_memory;
+        // SAFETY: the caller vouches for the image, the memory and the offset.
+        check(unsafe { bind(self.logical.handle, image, memory(handle), offset) })
+    }
+
+    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), DeviceError> {
+        // SAFETY: the caller vouches for the resources and for the owner of a wrapped queue.
+        unsafe { self.transfer.run(&self.logical, commands) }
+    }
+}

@@ -1,0 +1,404 @@
+//! A Vulkan driver that is none: buffers and images with realistic requirements, over the memory of
+//! a [`SimulatedDevice`].
+//!
+//! It answers as a strict driver with every validation layer on: what Vulkan forbids is noted in
+//! [`SimulatedDevice::violations`], and the call fails where it can.
+
+mod resources;
+mod rules;
+mod transfer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ash::vk::{self, Handle};
+use parking_lot::Mutex;
+use vkmem_engine::{
+    Call, DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, HostAddress,
+    MemoryAllocateInfo, MemoryHandle, MemoryRange, MemoryRequirements, SimulatedDevice,
+    VALIDATION_FAILED,
+};
+
+use crate::chain;
+use crate::driver::{DeviceHandles, Driver, TransferCommand};
+use resources::{Resource, Resources};
+pub use rules::RequirementRules;
+use rules::{BufferShape, ImageShape};
+
+/// Buffer handles spell "BUF" in their upper bytes, image handles "IMG".
+const BUFFER_TAG: u64 = 0x4255_4600_0000_0000;
+const IMAGE_TAG: u64 = 0x494D_4700_0000_0000;
+
+/// What stands for any requirement of a resource that does not exist: nothing fits it.
+const NO_REQUIREMENTS: MemoryRequirements = MemoryRequirements {
+    size: 1,
+    alignment: 1,
+    memory_type_bits: 0,
+    prefers_dedicated: false,
+    requires_dedicated: false,
+};
+
+/// Buffers, images, binding and copies without a driver.
+#[derive(Debug)]
+pub struct SimulatedDriver {
+    device: Arc<SimulatedDevice>,
+    rules: RequirementRules,
+    extensions: Vec<String>,
+    requires_dedicated: AtomicBool,
+    buffers: Mutex<Resources<BufferShape>>,
+    images: Mutex<Resources<ImageShape>>,
+}
+
+impl SimulatedDriver {
+    /// Over a device that is none of the profiles: plain rules, no extensions.
+    pub fn new(device: Arc<SimulatedDevice>) -> Self {
+        let rules = RequirementRules::of_device(device.info());
+        Self::with_rules(device, rules, Vec::new())
+    }
+
+    /// With rules and enabled extensions of one's own.
+    pub fn with_rules(
+        device: Arc<SimulatedDevice>,
+        rules: RequirementRules,
+        extensions: Vec<String>,
+    ) -> Self {
+        Self {
+            device,
+            rules,
+            extensions,
+            requires_dedicated: AtomicBool::new(false),
+            buffers: Mutex::new(Resources::new(BUFFER_TAG)),
+            images: Mutex::new(Resources::new(IMAGE_TAG)),
+        }
+    }
+
+    /// A driver like one that exists; one of [`SimulatedDevice::profile_names`]. That of
+    /// `nvidia-h200` has `VK_EXT_memory_budget`, with the budgets that the idle device gave.
+    pub fn profile(name: &str) -> Option<Self> {
+        let device = Arc::new(SimulatedDevice::profile(name)?);
+        let rules = RequirementRules::of_profile(name, device.info());
+        let mut extensions = vec![
+            "VK_KHR_bind_memory2",
+            "VK_KHR_dedicated_allocation",
+            "VK_KHR_get_memory_requirements2",
+            "VK_KHR_maintenance3",
+            "VK_KHR_maintenance4",
+        ];
+        if name == "nvidia-h200" {
+            extensions.extend([
+                "VK_EXT_memory_budget",
+                "VK_EXT_memory_priority",
+                "VK_EXT_pageable_device_local_memory",
+                "VK_KHR_buffer_device_address",
+                "VK_KHR_maintenance5",
+            ]);
+            device.set_live_budget(vec![150_092_709_888, 101_361_423_360]);
+        }
+        let extensions = extensions.into_iter().map(String::from).collect();
+        Some(Self::with_rules(device, rules, extensions))
+    }
+
+    /// The memory below: its failures, latencies, log and violations.
+    pub fn device(&self) -> &Arc<SimulatedDevice> {
+        &self.device
+    }
+
+    /// How requirements are found.
+    pub fn rules(&self) -> &RequirementRules {
+        &self.rules
+    }
+
+    /// Makes every resource that is created from now on insist on memory of its own.
+    pub fn set_requires_dedicated(&self, requires: bool) {
+        self.requires_dedicated.store(requires, Ordering::Relaxed);
+    }
+
+    /// Buffers that were created and not destroyed.
+    pub fn live_buffers(&self) -> usize {
+        self.buffers.lock().len()
+    }
+
+    /// Images that were created and not destroyed.
+    pub fn live_images(&self) -> usize {
+        self.images.lock().len()
+    }
+
+    /// # Panics
+    /// When Vulkan's rules were broken, or buffers, images or memory objects are left.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        self.device.assert_clean();
+        assert_eq!(self.live_buffers(), 0, "buffers that were never destroyed");
+        assert_eq!(self.live_images(), 0, "images that were never destroyed");
+    }
+
+    /// Adds the test hook to what the rules say; a create info that breaks them is a violation.
+    fn checked(
+        &self,
+        call: Call,
+        requirements: Result<MemoryRequirements, String>,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        let requirements = requirements.map_err(|what| {
+            self.device.report_violation(call, what);
+            VALIDATION_FAILED
+        })?;
+        let requires = self.requires_dedicated.load(Ordering::Relaxed);
+        Ok(MemoryRequirements {
+            prefers_dedicated: requirements.prefers_dedicated || requires,
+            requires_dedicated: requires,
+            ..requirements
+        })
+    }
+
+    /// # Safety
+    /// The `pNext` chain is valid.
+    unsafe fn buffer_shape(
+        &self,
+        call: Call,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<(BufferShape, MemoryRequirements), DeviceError> {
+        // SAFETY: the caller vouches for the chain.
+        let usage = unsafe { chain::buffer_usage(info) };
+        let shape = BufferShape { size: info.size, usage, flags: info.flags };
+        let requirements = self.rules.buffer(self.device.info(), &shape);
+        Ok((shape, self.checked(call, requirements)?))
+    }
+
+    fn image_shape(
+        &self,
+        call: Call,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<(ImageShape, MemoryRequirements), DeviceError> {
+        let shape = ImageShape::of(info);
+        let requirements = self.rules.image(self.device.info(), &shape);
+        Ok((shape, self.checked(call, requirements)?))
+    }
+
+    /// Binds, after all checks that Vulkan asks of the caller.
+    fn bind<S>(
+        &self,
+        call: Call,
+        resources: &Mutex<Resources<S>>,
+        handle: u64,
+        target: DedicatedTarget,
+        (memory, offset): (MemoryHandle, u64),
+    ) -> Result<(), DeviceError> {
+        let size = resources.lock().get(handle).map_or(0, |found| found.requirements.size);
+        self.device.enter_about(call, &[MemoryRange { memory, offset, size }])?;
+        let mut resources = resources.lock();
+        let wrong = match resources.get(handle) {
+            Ok(resource) => self.wrong_binding(resource, target, memory, offset),
+            Err(what) => Some(what),
+        };
+        if let Some(what) = wrong {
+            self.device.report_violation(call, format!("{handle:#x}: {what}"));
+            return Err(VALIDATION_FAILED);
+        }
+        if let Ok(resource) = resources.get_mut(handle) {
+            resource.bound = Some((memory, offset));
+        }
+        Ok(())
+    }
+
+    /// What Vulkan forbids about a binding.
+    fn wrong_binding<S>(
+        &self,
+        resource: &Resource<S>,
+        target: DedicatedTarget,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Option<String> {
+        let MemoryRequirements { size, alignment, memory_type_bits, requires_dedicated, .. } =
+            resource.requirements;
+        if resource.bound.is_some() {
+            return Some("is bound already".into());
+        }
+        let Some(object) = self.device.memory(memory) else {
+            return Some(format!("memory {:#x} is not allocated", memory.0));
+        };
+        if !offset.is_multiple_of(alignment) {
+            return Some(format!("offset {offset} is not aligned to {alignment}"));
+        }
+        if offset.checked_add(size).is_none_or(|end| end > object.size) {
+            let whole = object.size;
+            return Some(format!("{offset} + {size} lies outside memory of {whole} bytes"));
+        }
+        if memory_type_bits & (1 << object.memory_type_index) == 0 {
+            return Some(format!(
+                "memory type {} is not among {memory_type_bits:#b}",
+                object.memory_type_index
+            ));
+        }
+        match object.dedicated {
+            None if requires_dedicated => Some("requires dedicated memory".into()),
+            Some(other) if other != target => {
+                Some(format!("the memory is dedicated to another resource, {other:?}"))
+            }
+            Some(_) if offset != 0 || object.size != size => Some(format!(
+                "dedicated memory of {} bytes at {offset}, not of exactly {size} at 0",
+                object.size
+            )),
+            _ => None,
+        }
+    }
+
+    fn requirements<S>(
+        &self,
+        call: Call,
+        resources: &Mutex<Resources<S>>,
+        handle: u64,
+    ) -> MemoryRequirements {
+        // Cannot fail: it only counts.
+        let _ = self.device.enter(call);
+        let found = resources.lock().get(handle).map(|resource| resource.requirements);
+        found.unwrap_or_else(|what| {
+            self.device.report_violation(call, format!("{handle:#x}: {what}"));
+            NO_REQUIREMENTS
+        })
+    }
+
+    fn destroy<S>(&self, call: Call, resources: &Mutex<Resources<S>>, handle: u64) {
+        // Cannot fail: it only counts.
+        let _ = self.device.enter(call);
+        // Vulkan lets null handles be destroyed.
+        if handle == 0 {
+            return;
+        }
+        let removed = resources.lock().remove(handle);
+        if let Err(what) = removed {
+            self.device.report_violation(call, format!("{handle:#x}: {what}"));
+        }
+    }
+}
+
+impl DeviceMemory for SimulatedDriver {
+    fn info(&self) -> &DeviceInfo {
+        self.device.info()
+    }
+
+    fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
+        self.device.allocate(info)
+    }
+
+    fn free(&self, memory: MemoryHandle) {
+        self.device.free(memory);
+    }
+
+    fn map(&self, memory: MemoryHandle) -> Result<HostAddress, DeviceError> {
+        self.device.map(memory)
+    }
+
+    fn unmap(&self, memory: MemoryHandle) {
+        self.device.unmap(memory);
+    }
+
+    fn flush(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        self.device.flush(ranges)
+    }
+
+    fn invalidate(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        self.device.invalidate(ranges)
+    }
+
+    fn budget(&self) -> Option<Vec<DriverBudget>> {
+        self.device.budget()
+    }
+}
+
+impl Driver for SimulatedDriver {
+    fn handles(&self) -> DeviceHandles {
+        DeviceHandles::default()
+    }
+
+    fn extensions(&self) -> &[String] {
+        &self.extensions
+    }
+
+    unsafe fn create_buffer(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<vk::Buffer, DeviceError> {
+        self.device.enter(Call::CreateBuffer)?;
+        // SAFETY: the caller vouches for the chain.
+        let (shape, requirements) = unsafe { self.buffer_shape(Call::CreateBuffer, info) }?;
+        Ok(vk::Buffer::from_raw(self.buffers.lock().insert(shape, requirements)))
+    }
+
+    unsafe fn destroy_buffer(&self, buffer: vk::Buffer) {
+        self.destroy(Call::DestroyBuffer, &self.buffers, buffer.as_raw());
+    }
+
+    unsafe fn buffer_requirements(&self, buffer: vk::Buffer) -> MemoryRequirements {
+        self.requirements(Call::BufferRequirements, &self.buffers, buffer.as_raw())
+    }
+
+    unsafe fn buffer_requirements_of_info(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        let call = Call::BufferRequirementsOfInfo;
+        self.device.enter(call)?;
+        // SAFETY: the caller vouches for the chain.
+        unsafe { self.buffer_shape(call, info) }.map(|(_, requirements)| requirements)
+    }
+
+    unsafe fn bind_buffer(
+        &self,
+        buffer: vk::Buffer,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError> {
+        let handle = buffer.as_raw();
+        let target = DedicatedTarget::Buffer(handle);
+        self.bind(Call::BindBuffer, &self.buffers, handle, target, (memory, offset))
+    }
+
+    unsafe fn create_image(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<vk::Image, DeviceError> {
+        self.device.enter(Call::CreateImage)?;
+        let (shape, requirements) = self.image_shape(Call::CreateImage, info)?;
+        Ok(vk::Image::from_raw(self.images.lock().insert(shape, requirements)))
+    }
+
+    unsafe fn destroy_image(&self, image: vk::Image) {
+        self.destroy(Call::DestroyImage, &self.images, image.as_raw());
+    }
+
+    unsafe fn image_requirements(&self, image: vk::Image) -> MemoryRequirements {
+        self.requirements(Call::ImageRequirements, &self.images, image.as_raw())
+    }
+
+    unsafe fn image_requirements_of_info(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        let call = Call::ImageRequirementsOfInfo;
+        self.device.enter(call)?;
+        self.image_shape(call, info).map(|(_, requirements)| requirements)
+    }
+
+    unsafe fn bind_image(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError> {
+        let handle = image.as_raw();
+        let target = DedicatedTarget::Image(handle);
+        self.bind(Call::BindImage, &self.images, handle, target, (memory, offset))
+    }
+
+    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), DeviceError> {
+        self.device.enter(Call::Submit)?;
+        let mut done = Ok(());
+        for command in commands {
+            if let Err(what) = self.run(command) {
+                self.device.report_violation(Call::Submit, what);
+                done = Err(VALIDATION_FAILED);
+            }
+        }
+        done
+    }
+}

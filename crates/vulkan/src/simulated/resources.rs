@@ -1,0 +1,60 @@
+//! The live buffers or images of a simulated driver.
+
+use std::collections::HashMap;
+
+use vkmem_engine::{MemoryHandle, MemoryRequirements};
+
+/// One buffer or image.
+#[derive(Debug)]
+pub(super) struct Resource<S> {
+    /// What is kept of its create info.
+    pub(super) shape: S,
+    pub(super) requirements: MemoryRequirements,
+    /// Memory and offset in bytes, once bound.
+    pub(super) bound: Option<(MemoryHandle, u64)>,
+}
+
+/// All that live. Handles count up from a tag that says what they are, and are not used again, so
+/// a stale one never means something else.
+#[derive(Debug)]
+pub(super) struct Resources<S> {
+    tag: u64,
+    next_handle: u64,
+    live: HashMap<u64, Resource<S>>,
+}
+
+impl<S> Resources<S> {
+    pub(super) fn new(tag: u64) -> Self {
+        Self { tag, next_handle: tag + 1, live: HashMap::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    pub(super) fn insert(&mut self, shape: S, requirements: MemoryRequirements) -> u64 {
+        let handle = self.next_handle;
+        self.next_handle += 1;
+        self.live.insert(handle, Resource { shape, requirements, bound: None });
+        handle
+    }
+
+    /// `Err` says why the handle is not live, for people.
+    pub(super) fn get(&self, handle: u64) -> Result<&Resource<S>, String> {
+        self.live.get(&handle).ok_or_else(|| self.why_not(handle))
+    }
+
+    pub(super) fn get_mut(&mut self, handle: u64) -> Result<&mut Resource<S>, String> {
+        let why_not = self.why_not(handle);
+        self.live.get_mut(&handle).ok_or(why_not)
+    }
+
+    pub(super) fn remove(&mut self, handle: u64) -> Result<Resource<S>, String> {
+        self.live.remove(&handle).ok_or_else(|| self.why_not(handle))
+    }
+
+    fn why_not(&self, handle: u64) -> String {
+        let past = handle > self.tag && handle < self.next_handle;
+        if past { "was destroyed already".into() } else { "was never created".into() }
+    }
+}

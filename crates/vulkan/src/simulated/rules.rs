@@ -1,0 +1,301 @@
+//! What a simulated driver says that buffers and images need.
+
+use ash::vk;
+use vkmem_engine::{DeviceInfo, DeviceType, MemoryPropertyFlags, MemoryRequirements};
+
+use crate::format;
+
+/// Above this size a card with memory of its own prefers to have an image to itself.
+const DEDICATED_IMAGE_SIZE: u64 = 256 << 20;
+
+/// Acceleration structures and shader binding tables start at multiples of this on all hardware.
+const RAY_TRACING_ALIGNMENT: u64 = 256;
+
+/// For formats without a known block: as much as the largest texel takes that is in common use.
+const UNKNOWN_TEXEL_BYTES: u64 = 16;
+
+/// How requirements follow from create infos. All sizes and alignments are bytes; sizes are rounded
+/// up to the alignment, as drivers do.
+///
+/// | profile | buffer | image below / from a size | linear image | types of optimal images |
+/// | --- | --- | --- | --- | --- |
+/// | `nvidia-h200` | 16 | 1 KiB / 64 KiB from 128 KiB | 256 | 0 and 1, as measured |
+/// | `lavapipe` | 64 | 64 | 64 | all |
+/// | `discrete-8gib` | 16 | 1 KiB / 64 KiB from 128 KiB | 256 | all |
+/// | `discrete-8gib-bar` | 16 | 4 KiB / 64 KiB from 64 KiB | 256 | all |
+/// | `integrated` | 64 | 4 KiB / 64 KiB from 1 MiB | 64 | all |
+/// | `raspberry-pi` | 256 | 4 KiB | 256 | all |
+/// | `moltenvk` | 16 | 256 / 16 KiB from 16 KiB | 256 | all; linear images only type 1 |
+/// | `non-coherent`, others | 16 | 4 KiB | 256 | all |
+///
+/// "All" leaves out lazily allocated types, which only images with `TRANSIENT_ATTACHMENT` usage may
+/// use, and protected ones, which resources use that are created protected, and no others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequirementRules {
+    /// The least alignment of any buffer; usages raise it to the limits of the device.
+    pub buffer_alignment: u64,
+    /// Of images of optimal tiling below `large_image_size`.
+    pub small_image_alignment: u64,
+    /// Of images of optimal tiling from `large_image_size` on.
+    pub large_image_alignment: u64,
+    /// In bytes.
+    pub large_image_size: u64,
+    /// Of images of linear tiling.
+    pub linear_image_alignment: u64,
+    /// Bit i: buffers may use memory type i.
+    pub buffer_types: u32,
+    /// Bit i: images of optimal tiling may use memory type i.
+    pub optimal_image_types: u32,
+    /// Bit i: images of linear tiling may use memory type i.
+    pub linear_image_types: u32,
+    /// Images above this size prefer memory of their own.
+    pub dedicated_image_size: Option<u64>,
+}
+
+impl RequirementRules {
+    /// The rules of a profile of the simulated device.
+    pub fn of_profile(name: &str, info: &DeviceInfo) -> Self {
+        let general = Self::of_device(info);
+        match name {
+            "nvidia-h200" => Self {
+                small_image_alignment: 1024,
+                large_image_size: 128 << 10,
+                large_image_alignment: 64 << 10,
+                optimal_image_types: 0b11,
+                ..general
+            },
+            "lavapipe" => Self {
+                buffer_alignment: 64,
+                small_image_alignment: 64,
+                large_image_alignment: 64,
+                linear_image_alignment: 64,
+                ..general
+            },
+            "discrete-8gib" => Self {
+                small_image_alignment: 1024,
+                large_image_size: 128 << 10,
+                large_image_alignment: 64 << 10,
+                ..general
+            },
+            "discrete-8gib-bar" => {
+                Self { large_image_size: 64 << 10, large_image_alignment: 64 << 10, ..general }
+            }
+            "integrated" => Self {
+                buffer_alignment: 64,
+                large_image_size: 1 << 20,
+                large_image_alignment: 64 << 10,
+                linear_image_alignment: 64,
+                ..general
+            },
+            "raspberry-pi" => Self { buffer_alignment: 256, ..general },
+            "moltenvk" => Self {
+                small_image_alignment: 256,
+                large_image_size: 16 << 10,
+                large_image_alignment: 16 << 10,
+                linear_image_types: 0b10,
+                ..general
+            },
+            _ => general,
+        }
+    }
+
+    /// The rules of a device that is none of the profiles.
+    pub fn of_device(info: &DeviceInfo) -> Self {
+        let all = u32::MAX >> (32 - info.types.len());
+        let discrete = info.device_type == DeviceType::DiscreteGpu;
+        Self {
+            buffer_alignment: 16,
+            small_image_alignment: 4096,
+            large_image_alignment: 4096,
+            large_image_size: u64::MAX,
+            linear_image_alignment: 256,
+            buffer_types: all,
+            optimal_image_types: all,
+            linear_image_types: all,
+            dedicated_image_size: discrete.then_some(DEDICATED_IMAGE_SIZE),
+        }
+    }
+
+    /// What a buffer needs. `Err` says why it cannot exist.
+    pub(super) fn buffer(
+        &self,
+        info: &DeviceInfo,
+        buffer: &BufferShape,
+    ) -> Result<MemoryRequirements, String> {
+        if buffer.size == 0 {
+            return Err("a buffer of size zero".into());
+        }
+        if buffer.usage == 0 {
+            return Err("a buffer without usage".into());
+        }
+        let mut alignment = self.buffer_alignment;
+        let mut at_least = |usages: vk::BufferUsageFlags, least: u64| {
+            if buffer.usage & u64::from(usages.as_raw()) != 0 {
+                alignment = alignment.max(least);
+            }
+        };
+        let limits = &info.limits;
+        at_least(vk::BufferUsageFlags::UNIFORM_BUFFER, limits.min_uniform_buffer_offset_alignment);
+        at_least(vk::BufferUsageFlags::STORAGE_BUFFER, limits.min_storage_buffer_offset_alignment);
+        at_least(
+            vk::BufferUsageFlags::UNIFORM_TEXEL_BUFFER | vk::BufferUsageFlags::STORAGE_TEXEL_BUFFER,
+            limits.min_texel_buffer_offset_alignment,
+        );
+        at_least(
+            vk::BufferUsageFlags::ACCELERATION_STRUCTURE_STORAGE_KHR
+                | vk::BufferUsageFlags::SHADER_BINDING_TABLE_KHR,
+            RAY_TRACING_ALIGNMENT,
+        );
+        let protected = buffer.flags.contains(vk::BufferCreateFlags::PROTECTED);
+        Ok(MemoryRequirements {
+            size: round_up(buffer.size, alignment)?,
+            alignment,
+            memory_type_bits: usable(info, self.buffer_types, protected, false),
+            prefers_dedicated: false,
+            requires_dedicated: false,
+        })
+    }
+
+    /// What an image needs. `Err` says why it cannot exist.
+    pub(super) fn image(
+        &self,
+        info: &DeviceInfo,
+        image: &ImageShape,
+    ) -> Result<MemoryRequirements, String> {
+        image.check()?;
+        let bytes = image.bytes().ok_or("an image of more bytes than a u64 counts")?;
+        let linear = image.tiling == vk::ImageTiling::LINEAR;
+        let alignment = if linear {
+            self.linear_image_alignment
+        } else if bytes >= self.large_image_size {
+            self.large_image_alignment
+        } else {
+            self.small_image_alignment
+        };
+        let types = if linear { self.linear_image_types } else { self.optimal_image_types };
+        let protected = image.flags.contains(vk::ImageCreateFlags::PROTECTED);
+        let transient = image.usage.contains(vk::ImageUsageFlags::TRANSIENT_ATTACHMENT);
+        let size = round_up(bytes, alignment)?;
+        Ok(MemoryRequirements {
+            size,
+            alignment,
+            memory_type_bits: usable(info, types, protected, transient),
+            prefers_dedicated: self.dedicated_image_size.is_some_and(|limit| size > limit),
+            requires_dedicated: false,
+        })
+    }
+}
+
+/// What is kept of a `VkBufferCreateInfo`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BufferShape {
+    pub(super) size: u64,
+    /// `VkBufferUsageFlags2`
+    pub(super) usage: u64,
+    pub(super) flags: vk::BufferCreateFlags,
+}
+
+/// What is kept of a `VkImageCreateInfo`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ImageShape {
+    pub(super) flags: vk::ImageCreateFlags,
+    pub(super) image_type: vk::ImageType,
+    pub(super) format: vk::Format,
+    pub(super) extent: vk::Extent3D,
+    pub(super) mip_levels: u32,
+    pub(super) array_layers: u32,
+    pub(super) samples: vk::SampleCountFlags,
+    pub(super) tiling: vk::ImageTiling,
+    pub(super) usage: vk::ImageUsageFlags,
+    pub(super) layout: vk::ImageLayout,
+}
+
+impl ImageShape {
+    pub(super) fn of(info: &vk::ImageCreateInfo<'_>) -> Self {
+        Self {
+            flags: info.flags,
+            image_type: info.image_type,
+            format: info.format,
+            extent: info.extent,
+            mip_levels: info.mip_levels,
+            array_layers: info.array_layers,
+            samples: info.samples,
+            tiling: info.tiling,
+            usage: info.usage,
+            layout: info.initial_layout,
+        }
+    }
+
+    /// The rules of `VkImageCreateInfo` that a caller gets wrong by leaving a field at zero.
+    fn check(&self) -> Result<(), String> {
+        let vk::Extent3D { width, height, depth } = self.extent;
+        let largest = width.max(height).max(depth);
+        let flat = match self.image_type {
+            vk::ImageType::TYPE_1D => height == 1 && depth == 1,
+            vk::ImageType::TYPE_2D => depth == 1,
+            _ => true,
+        };
+        let wrong = if width == 0 || height == 0 || depth == 0 {
+            "without extent"
+        } else if !flat {
+            "with more dimensions than its type"
+        } else if self.mip_levels == 0 || self.mip_levels > largest.ilog2() + 1 {
+            "with no mip level, or more than halving its extent gives"
+        } else if self.array_layers == 0 {
+            "without array layers"
+        } else if self.samples.as_raw().count_ones() != 1 {
+            "without one sample count"
+        } else if self.usage.is_empty() {
+            "without usage"
+        } else if self.format == vk::Format::UNDEFINED {
+            "without a format"
+        } else if !matches!(
+            self.layout,
+            vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED
+        ) {
+            "whose initial layout is neither undefined nor preinitialized"
+        } else {
+            return Ok(());
+        };
+        Err(format!("an image {wrong}"))
+    }
+
+    /// All levels, layers and samples, tightly packed, the first level of the first layer in front.
+    fn bytes(&self) -> Option<u64> {
+        let block = format::block(self.format);
+        let mut levels = 0_u64;
+        for level in 0..self.mip_levels {
+            let smaller = |length: u32| (length >> level).max(1);
+            let extent = vk::Extent3D {
+                width: smaller(self.extent.width),
+                height: smaller(self.extent.height),
+                depth: smaller(self.extent.depth),
+            };
+            let bytes = match block {
+                Some(block) => block.size_of(extent)?,
+                None => u64::from(extent.width)
+                    .checked_mul(extent.height.into())?
+                    .checked_mul(extent.depth.into())?
+                    .checked_mul(UNKNOWN_TEXEL_BYTES)?,
+            };
+            levels = levels.checked_add(bytes)?;
+        }
+        // The bit of a sample count is the count.
+        levels.checked_mul(self.array_layers.into())?.checked_mul(self.samples.as_raw().into())
+    }
+}
+
+fn round_up(size: u64, alignment: u64) -> Result<u64, String> {
+    let rounded = size.checked_next_multiple_of(alignment);
+    rounded.ok_or_else(|| format!("{size} bytes, more than any memory"))
+}
+
+/// The allowed types less those that are kept for protected or transient resources.
+fn usable(info: &DeviceInfo, allowed: u32, protected: bool, transient: bool) -> u32 {
+    let types = info.types.iter().enumerate().filter(|(index, memory_type)| {
+        allowed & (1 << index) != 0
+            && memory_type.flags.contains(MemoryPropertyFlags::PROTECTED) == protected
+            && (transient || !memory_type.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED))
+    });
+    types.fold(0, |bits, (index, _)| bits | 1 << index)
+}

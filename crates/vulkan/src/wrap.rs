@@ -1,0 +1,95 @@
+//! Wraps handles that a program has made itself.
+
+use ash::vk::{self, Handle};
+
+use crate::capabilities::Capabilities;
+use crate::device::{LogicalDevice, Parts, VulkanDevice};
+use crate::info::summarise;
+use crate::instance::{Instance, checked_version};
+use crate::loader::Loader;
+use crate::open_error::OpenError;
+
+/// A caller's device. What is not said to be enabled is not used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WrapOptions {
+    /// `VkInstance`
+    pub instance: u64,
+    /// `VkPhysicalDevice`
+    pub physical_device: u64,
+    /// `VkDevice`
+    pub device: u64,
+    /// The `apiVersion` that the instance was created with (`VK_MAKE_API_VERSION`), or less.
+    /// Versions that are newer than this library are as good as those it knows.
+    pub api_version: u32,
+    /// Names of the extensions that are enabled, those of the device and those of the instance.
+    pub extensions: Vec<String>,
+    /// `VkQueue` for transfers, with graphics, compute or transfer; 0 for none. The owner does not
+    /// submit to it during a transfer.
+    pub queue: u64,
+    /// Of that queue.
+    pub queue_family_index: u32,
+    /// Address of the `vkGetInstanceProcAddr` that the instance comes from; 0 for the one of the
+    /// system's loader.
+    pub get_instance_proc_addr: u64,
+    /// The feature `bufferDeviceAddress` is enabled. Also follows from
+    /// `VK_KHR_buffer_device_address` in the list.
+    pub buffer_device_address: bool,
+    /// The feature `deviceCoherentMemory` is enabled. Also follows from
+    /// `VK_AMD_device_coherent_memory` in the list.
+    pub amd_device_coherent: bool,
+}
+
+impl VulkanDevice {
+    /// Wraps a caller's device, which stays the caller's.
+    ///
+    /// # Safety
+    /// The handles are null or live, belong together and outlive the result; the version, the
+    /// extensions and the features are those they were created with; the address is zero or that
+    /// of their `vkGetInstanceProcAddr`.
+    pub unsafe fn wrap(options: WrapOptions) -> Result<Self, OpenError> {
+        for (handle, what) in [
+            (options.instance, "the instance"),
+            (options.physical_device, "the physical device"),
+            (options.device, "the device"),
+        ] {
+            if handle == 0 {
+                return Err(OpenError::NullHandle { what });
+            }
+        }
+        let api_version = checked_version(options.api_version)?;
+        let loader = if options.get_instance_proc_addr == 0 {
+            Loader::system()?
+        } else {
+            // SAFETY: the caller vouches for the address.
+            unsafe { Loader::from_address(options.get_instance_proc_addr) }?
+        };
+        let handle = vk::Instance::from_raw(options.instance);
+        let physical_device = vk::PhysicalDevice::from_raw(options.physical_device);
+        // SAFETY: the caller vouches for the instance, its version and its extensions.
+        let instance =
+            unsafe { Instance::load(loader, handle, api_version, options.extensions.clone()) }?;
+        // SAFETY: the caller vouches that the device is of this instance.
+        let info = unsafe { summarise(&instance, physical_device) }?.info;
+        // SAFETY: as above.
+        let logical =
+            unsafe { LogicalDevice::load(&instance, vk::Device::from_raw(options.device), false) }?;
+        let capabilities = Capabilities::new(
+            info.api_version,
+            &options.extensions,
+            options.buffer_device_address,
+            options.amd_device_coherent,
+        );
+        let parts = Parts {
+            instance,
+            logical,
+            physical_device,
+            info,
+            extensions: options.extensions,
+            capabilities,
+            queue: vk::Queue::from_raw(options.queue),
+            queue_family_index: options.queue_family_index,
+        };
+        // SAFETY: the caller vouches for all of them.
+        unsafe { Self::assemble(parts) }
+    }
+}

@@ -1,0 +1,125 @@
+"""The errors of vk-mem. All derive from `VkMemError`; figures are attributes.
+
+Out of memory is a `MemoryError`, a wrong argument a `ValueError`, so code that knows nothing of
+Vulkan catches them too.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CorruptionError",
+    "DeviceLostError",
+    "FeatureNotPresentError",
+    "InitializationError",
+    "InvalidArgumentError",
+    "MemoryMapError",
+    "OutOfDeviceMemoryError",
+    "OutOfHostMemoryError",
+    "TooManyObjectsError",
+    "UseAfterFreeError",
+    "VkMemError",
+]
+
+
+class VkMemError(Exception):
+    """Base of all errors of this package; raised itself for a `VkResult` that has no class here.
+
+    Every figure is `None` where it is not known or has no meaning.
+    """
+
+    size: int | None
+    """What was asked for, in bytes."""
+    memory_type_index: int | None
+    """The memory type of the last attempt."""
+    heap_index: int | None
+    """The heap of that memory type."""
+    heap_usage: int | None
+    """Bytes in use on that heap when the request failed."""
+    heap_budget: int | None
+    """Bytes that this process may use on that heap."""
+    vk_result: int | None
+    """The `VkResult` of the driver's call, where one failed."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        size: int | None = None,
+        memory_type_index: int | None = None,
+        heap_index: int | None = None,
+        heap_usage: int | None = None,
+        heap_budget: int | None = None,
+        vk_result: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        # Plain instance attributes: BaseException pickles and copies `args` and `__dict__`.
+        self.size = size
+        self.memory_type_index = memory_type_index
+        self.heap_index = heap_index
+        self.heap_usage = heap_usage
+        self.heap_budget = heap_budget
+        self.vk_result = vk_result
+
+
+class OutOfDeviceMemoryError(VkMemError, MemoryError):
+    """No memory type that serves has room, in the driver, the budget, the limits or the pool.
+
+    `VK_ERROR_OUT_OF_DEVICE_MEMORY` (-2).
+    """
+
+
+class OutOfHostMemoryError(VkMemError, MemoryError):
+    """The driver or the allocator has no host memory left. `VK_ERROR_OUT_OF_HOST_MEMORY` (-1)."""
+
+
+class TooManyObjectsError(VkMemError):
+    """The device allows no further memory object: `maxMemoryAllocationCount`.
+
+    `VK_ERROR_TOO_MANY_OBJECTS` (-10).
+    """
+
+
+class FeatureNotPresentError(VkMemError):
+    """The device, or what was enabled on it, lacks what the call needs.
+
+    Also raised where no memory type fits the flags that are required.
+    `VK_ERROR_FEATURE_NOT_PRESENT` (-8), `VK_ERROR_EXTENSION_NOT_PRESENT` (-7).
+    """
+
+
+class MemoryMapError(VkMemError):
+    """Memory could not be mapped, or is not host-visible. `VK_ERROR_MEMORY_MAP_FAILED` (-5)."""
+
+
+class CorruptionError(VkMemError):
+    """Something wrote past the end of an allocation, or before its start.
+
+    Found by the margins of corruption detection, on free or by `Allocator.check_corruption`.
+    VMA answers `VK_ERROR_UNKNOWN` (-13) here.
+    """
+
+
+class InvalidArgumentError(VkMemError, ValueError):
+    """An argument has no meaning in Vulkan or does not fit another one. No driver was called.
+
+    Where VMA answers `VK_ERROR_INITIALIZATION_FAILED` (-3) or asserts.
+    """
+
+
+class UseAfterFreeError(VkMemError, ValueError):
+    """An object was used after its `destroy()`, `free()` or `close()`. No `VkResult`."""
+
+
+class DeviceLostError(VkMemError):
+    """The device is lost: destroy what lives on it and open it anew.
+
+    `VK_ERROR_DEVICE_LOST` (-4).
+    """
+
+
+class InitializationError(VkMemError, RuntimeError):
+    """No Vulkan loader, no driver or no fitting device was found, or one could not be opened.
+
+    `VK_ERROR_INITIALIZATION_FAILED` (-3), `VK_ERROR_INCOMPATIBLE_DRIVER` (-9),
+    `VK_ERROR_LAYER_NOT_PRESENT` (-6).
+    """
