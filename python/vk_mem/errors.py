@@ -83,7 +83,7 @@ class FeatureNotPresentError(VkMemError):
     """The device, or what was enabled on it, lacks what the call needs.
 
     Also raised where no memory type fits the flags that are required.
-    `VK_ERROR_FEATURE_NOT_PRESENT` (-8), `VK_ERROR_EXTENSION_NOT_PRESENT` (-7).
+    `VK_ERROR_FEATURE_NOT_PRESENT` (-8).
     """
 
 

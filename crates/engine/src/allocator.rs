@@ -174,7 +174,12 @@ impl Allocator {
         let mut tried_dedicated = false;
         if wish != Wish::No && !never {
             let made = self.allocate_dedicated(memory_type, request);
-            if wish == Wish::Must || !matches!(made, Err(Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })) {
+            if wish == Wish::Must
+                || !matches!(
+                    made,
+                    Err(Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })
+                )
+            {
                 return made;
             }
             tried_dedicated = true;
@@ -182,10 +187,8 @@ impl Allocator {
             return Err(self.must_be_dedicated(memory_type, request));
         }
         let region = self.region_request(memory_type, request);
-        let growth = Growth {
-            allowed: !never,
-            within_budget: flags.contains(Create::WITHIN_BUDGET),
-        };
+        let growth =
+            Growth { allowed: !never, within_budget: flags.contains(Create::WITHIN_BUDGET) };
         match self.arenas[memory_type as usize].allocate(&region, growth) {
             Ok(placed) => self.map_if_asked(Home::Arena(memory_type), placed, request),
             Err(error @ Error::OutOfDeviceMemory { .. }) if !never && !tried_dedicated => {
@@ -232,9 +235,8 @@ impl Allocator {
         let flags = request.create_info.flags;
         // Memory that names one resource may be bound to no other.
         let can_alias = flags.contains(Create::CAN_ALIAS);
-        let dedicated = request
-            .dedicated
-            .filter(|_| !can_alias || request.requirements.requires_dedicated);
+        let dedicated =
+            request.dedicated.filter(|_| !can_alias || request.requirements.requires_dedicated);
         let info = MemoryAllocateInfo {
             memory_type_index: memory_type,
             size: request.requirements.size,

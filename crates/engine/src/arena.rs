@@ -165,7 +165,9 @@ impl Arena {
             }
             if !growth.allowed {
                 drop(state);
-                return Err(self.no_room("no room in the blocks there are (NEVER_ALLOCATE)", request));
+                return Err(
+                    self.no_room("no room in the blocks there are (NEVER_ALLOCATE)", request)
+                );
             }
             if request.size > self.sizes.preferred {
                 drop(state);
@@ -196,8 +198,7 @@ impl Arena {
         let largest = state.memories.iter().flatten().map(|memory| memory.size).max().unwrap_or(0);
         let headroom = self.ledger.headroom(self.memory_type_index);
         let first = self.sizes.first(request.size, largest, headroom);
-        state.growing_size =
-            if state.growing == 0 { first } else { state.growing_size.min(first) };
+        state.growing_size = if state.growing == 0 { first } else { state.growing_size.min(first) };
         state.growing += 1;
         drop(state);
 
@@ -231,7 +232,12 @@ impl Arena {
     }
 
     /// Asks the driver for a block, and for smaller ones while it refuses. No lock is held.
-    fn take_block(&self, first: u64, request: u64, within_budget: bool) -> Result<MemoryObject, Error> {
+    fn take_block(
+        &self,
+        first: u64,
+        request: u64,
+        within_budget: bool,
+    ) -> Result<MemoryObject, Error> {
         let mut size = first;
         loop {
             let taken = take_memory(
@@ -382,7 +388,11 @@ impl State {
     }
 
     /// Keeps an empty block as the spare, or removes it or the spare before it: the smaller one.
-    fn keep_or_remove(&mut self, block: BlockIndex, over_budget: bool) -> Option<Arc<MemoryObject>> {
+    fn keep_or_remove(
+        &mut self,
+        block: BlockIndex,
+        over_budget: bool,
+    ) -> Option<Arc<MemoryObject>> {
         if over_budget {
             return Some(self.remove(block));
         }

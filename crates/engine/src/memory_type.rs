@@ -77,10 +77,11 @@ impl Preferences {
         let prefer_device = create_info.usage == MemoryUsage::AutoPreferDevice;
         let used_by_device = resource_use != ResourceUse::TransferOnly;
         // On a GPU with memory of its own, a copy of the caller's beats reading over the bus.
-        let transfer_instead = create_info.flags.contains(Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD)
-            && device_type != DeviceType::IntegratedGpu
-            && used_by_device
-            && !prefer_host;
+        let transfer_instead =
+            create_info.flags.contains(Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD)
+                && device_type != DeviceType::IntegratedGpu
+                && used_by_device
+                && !prefer_host;
 
         if create_info.flags.contains(Create::HOST_ACCESS_RANDOM) {
             self.preferred |= Property::HOST_CACHED;
@@ -146,7 +147,8 @@ impl Candidates {
         for (index, memory_type) in device.types.iter().enumerate() {
             let flags = memory_type.flags;
             // Memory of these kinds is for resources made for it, never a fallback.
-            let locked = (flags.contains(Property::PROTECTED) && !asked.contains(Property::PROTECTED))
+            let locked = (flags.contains(Property::PROTECTED)
+                && !asked.contains(Property::PROTECTED))
                 || (flags.contains(Property::LAZILY_ALLOCATED)
                     && !asked.contains(Property::LAZILY_ALLOCATED))
                 || (flags.contains(Property::DEVICE_COHERENT_AMD) && !device.amd_device_coherent);

@@ -88,9 +88,8 @@ bitflags! {
 
 impl AllocationCreateFlags {
     /// All bits of the strategy.
-    pub const STRATEGY_MASK: Self = Self::STRATEGY_MIN_MEMORY
-        .union(Self::STRATEGY_MIN_TIME)
-        .union(Self::STRATEGY_MIN_OFFSET);
+    pub const STRATEGY_MASK: Self =
+        Self::STRATEGY_MIN_MEMORY.union(Self::STRATEGY_MIN_TIME).union(Self::STRATEGY_MIN_OFFSET);
     /// Either kind of host access.
     pub const HOST_ACCESS_MASK: Self =
         Self::HOST_ACCESS_SEQUENTIAL_WRITE.union(Self::HOST_ACCESS_RANDOM);

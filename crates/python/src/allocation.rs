@@ -71,28 +71,34 @@ impl Allocation {
         Ok(resource(slf)?.allocation.is_dedicated())
     }
 
+    /// Binds a `VkBuffer` of the caller's, `offset` bytes into this memory (`vmaBindBufferMemory2`).
     #[pyo3(signature = (buffer, offset = None))]
     fn bind_buffer(
         slf: &Bound<'_, Self>,
         buffer: &Bound<'_, PyAny>,
         offset: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let buffer = vk::Buffer::from_raw(live_handle(buffer, "buffer")?);
+        let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer")?);
         let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
         resource(slf)?.bind(slf.py(), Handles::Buffer(buffer), offset)
     }
 
+    /// Binds a `VkImage` of the caller's, `offset` bytes into this memory (`vmaBindImageMemory2`).
     #[pyo3(signature = (image, offset = None))]
     fn bind_image(
         slf: &Bound<'_, Self>,
         image: &Bound<'_, PyAny>,
         offset: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let image = vk::Image::from_raw(live_handle(image, "image")?);
+        let image = vk::Image::from_raw(live_handle(image, "VkImage")?);
         let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
         resource(slf)?.bind(slf.py(), Handles::Image(image), offset)
     }
 
+    /// Frees memory of `allocate_memory*` (`vmaFreeMemory`). Nothing happens the second time.
+    ///
+    /// Raises `BufferError` while a view is open, and `InvalidArgumentError` for the memory of a `Buffer`
+    /// or an `Image`, which is freed with that.
     fn free(slf: &Bound<'_, Self>) -> PyResult<()> {
         let base = slf.as_super().get();
         if base.has_owner() && !base.resource.pins.is_closed() {

@@ -94,7 +94,13 @@ fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
     })
 }
 
-/// A set of allocation keywords for reuse.
+/// A set of allocation keywords for reuse (`VmaAllocationCreateInfo`).
+///
+/// The keywords are those of every call that allocates: `usage` (`MemoryUsage.AUTO`), `flags`
+/// (`AllocationCreateFlags`), `required_flags`, `preferred_flags` and `not_preferred_flags`
+/// (`MemoryPropertyFlags`), `memory_type_bits` (bit i: type i may be used; 0: all), `min_alignment`
+/// (bytes, a power of two), `name`, `user_data` (any object), and `allocation_info` (a set to start
+/// from).
 #[pyclass(module = "vk_mem", frozen)]
 pub struct AllocationCreateInfo {
     keywords: Keywords,
@@ -103,57 +109,61 @@ pub struct AllocationCreateInfo {
 #[pymethods]
 impl AllocationCreateInfo {
     #[new]
-    #[pyo3(
-        signature = (**keywords),
-        text_signature = "(*, usage=..., flags=..., required_flags=..., preferred_flags=..., \
-                          not_preferred_flags=..., memory_type_bits=..., min_alignment=..., \
-                          name=None, user_data=None, allocation_info=None)"
-    )]
+    #[pyo3(signature = (**keywords))]
     fn new(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let keywords = Keywords::read("AllocationCreateInfo", keywords, |_, _| Ok(false))?;
         Ok(Self { keywords })
     }
 
+    /// `MemoryUsage`
     #[getter]
     fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "MemoryUsage", self.keywords.create.usage as u64)
     }
 
+    /// `AllocationCreateFlags`
     #[getter]
     fn flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "AllocationCreateFlags", self.keywords.create.flags.bits().into())
     }
 
+    /// A memory type must have all of these `MemoryPropertyFlags`.
     #[getter]
     fn required_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "MemoryPropertyFlags", self.keywords.create.required_flags.bits().into())
     }
 
+    /// A memory type should have these: each that is missing costs one.
     #[getter]
     fn preferred_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "MemoryPropertyFlags", self.keywords.create.preferred_flags.bits().into())
     }
 
+    /// A memory type should not have these: each that is present costs one.
     #[getter]
     fn not_preferred_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "MemoryPropertyFlags", self.keywords.create.not_preferred_flags.bits().into())
     }
 
+    /// Bit i: memory type i may be used. 0 allows all.
     #[getter]
     fn memory_type_bits(&self) -> u32 {
         self.keywords.create.memory_type_bits
     }
 
+    /// In bytes, a power of two; raises the alignment that the resource needs.
     #[getter]
     fn min_alignment(&self) -> u64 {
         self.keywords.create.min_alignment
     }
 
+    /// For people and dumps.
     #[getter]
     fn name(&self) -> Option<&str> {
         self.keywords.name.as_deref()
     }
 
+    /// Any Python object that the caller wants to find again.
     #[getter]
     fn user_data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.keywords.user_data.as_ref().map(|data| data.clone_ref(py))

@@ -28,7 +28,14 @@ use crate::resource_object::ResourceObject;
 use crate::state::AllocatorState;
 use crate::statistics::{HeapBudget, TotalStatistics};
 
-/// Allocates the memory of one device.
+/// Allocates the memory of one device (`VmaAllocator`). Usable from many threads at once.
+///
+/// `preferred_block_size` is the size of the blocks it takes from the driver, in bytes: by default
+/// an eighth of heaps up to 1 GiB, else 256 MiB. `heap_size_limits` caps what it takes of each heap,
+/// in bytes; None and missing entries do not. `frames_in_flight` is how many frames the device may
+/// still work on while the next is recorded.
+///
+/// Every call that allocates takes the keywords of `AllocationCreateInfo`.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Allocator {
     state: Arc<AllocatorState>,
@@ -153,13 +160,20 @@ impl Allocator {
         self.device.clone_ref(py)
     }
 
+    /// Creates a buffer, allocates its memory and binds it (`vmaCreateBuffer`).
+    ///
+    /// Called as `create_buffer(size, buffer_usage)` with the size in bytes and a `BufferUsage`, or with
+    /// a `VkBufferCreateInfo`: a struct of any binding in first place, or `info=` a struct or its
+    /// address. Its `pNext` chain goes to Vulkan untouched.
+    ///
+    /// The memory follows from the keywords of an allocation (`MemoryUsage.AUTO` by default). A failure
+    /// leaves nothing behind.
+    ///
+    /// Raises `OutOfDeviceMemoryError`, `OutOfHostMemoryError`, `TooManyObjectsError`,
+    /// `FeatureNotPresentError` (no memory type serves), `InvalidArgumentError`, `UseAfterFreeError`
+    /// (closed).
     #[pyo3(
-        signature = (size = None, buffer_usage = None, /, **keywords),
-        text_signature = "($self, size=..., buffer_usage=..., /, *, info=None, create_flags=0, \
-            sharing_mode=0, queue_family_indices=(), usage=..., flags=..., required_flags=..., \
-            preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, min_alignment=0, \
-            name=None, user_data=None, allocation_info=None)"
-    )]
+        signature = (size = None, buffer_usage = None, /, **keywords))]
     fn create_buffer(
         &self,
         py: Python<'_>,
@@ -185,25 +199,26 @@ impl Allocator {
         self.finish(py, keywords, Handles::Buffer(buffer), allocation, built.info.size, object)
     }
 
-    #[pyo3(
-        signature = (*arguments, **keywords),
-        text_signature = "($self, format=..., extent=..., image_usage=..., /, *, info=None, \
-            create_flags=0, image_type=None, mip_levels=1, array_layers=1, samples=1, tiling=0, \
-            initial_layout=0, sharing_mode=0, queue_family_indices=(), usage=..., flags=..., \
-            required_flags=..., preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, \
-            min_alignment=0, name=None, user_data=None, allocation_info=None)"
-    )]
+    /// Creates an image, allocates its memory and binds it (`vmaCreateImage`).
+    ///
+    /// Called as `create_image(format, extent, image_usage)`, where the extent is one to three sides in
+    /// texels and makes a 1D, 2D or 3D image, or with a `VkImageCreateInfo` as in `create_buffer`.
+    ///
+    /// Raises what `create_buffer` raises.
+    #[pyo3(signature = (format = None, extent = None, image_usage = None, /, **keywords))]
     fn create_image(
         &self,
         py: Python<'_>,
-        arguments: &Bound<'_, PyTuple>,
+        format: Option<&Bound<'_, PyAny>>,
+        extent: Option<&Bound<'_, PyAny>>,
+        image_usage: Option<&Bound<'_, PyAny>>,
         keywords: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<Image>> {
         let _inside = self.state.enter(py)?;
         let mut image = ImageKeywords::default();
         let keywords =
             Keywords::read("create_image", keywords, |key, value| image.take(key, value))?;
-        let built = create_info::image(py, arguments, image)?;
+        let built = create_info::image(py, [format, extent, image_usage], image)?;
         let info = &built.info;
         // SAFETY: made here, or a struct of the caller's that interop has checked.
         let made = unsafe {
@@ -218,12 +233,14 @@ impl Allocator {
         self.finish(py, keywords, Handles::Image(image), allocation, allocation.size, object)
     }
 
-    #[pyo3(
-        signature = (size, alignment = None, **keywords),
-        text_signature = "($self, size, alignment=1, *, usage=..., flags=..., required_flags=..., \
-            preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, min_alignment=0, \
-            name=None, user_data=None, allocation_info=None)"
-    )]
+    /// Allocates `size` bytes without a buffer or an image (`vmaAllocateMemory`).
+    ///
+    /// `alignment` is a power of two, in bytes. `memory_type_bits` says which types will do; without it
+    /// all do. What is bound to it later is not known, so it shares no page of
+    /// `buffer_image_granularity` bytes with anything.
+    ///
+    /// Raises what `create_buffer` raises.
+    #[pyo3(signature = (size, alignment = None, **keywords))]
     fn allocate_memory(
         &self,
         py: Python<'_>,
@@ -249,12 +266,12 @@ impl Allocator {
         self.bare_memory(py, keywords, &request)
     }
 
-    #[pyo3(
-        signature = (buffer, *, bind = false, **keywords),
-        text_signature = "($self, buffer, *, bind=False, usage=..., flags=..., \
-            required_flags=..., preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, \
-            min_alignment=0, name=None, user_data=None, allocation_info=None)"
-    )]
+    /// Allocates what a `VkBuffer` of the caller's needs, and binds it if `bind`
+    /// (`vmaAllocateMemoryForBuffer`).
+    ///
+    /// Takes the handle of any binding. The buffer stays the caller's, who destroys it before freeing the
+    /// memory. Raises what `create_buffer` raises.
+    #[pyo3(signature = (buffer, *, bind = false, **keywords))]
     fn allocate_memory_for_buffer(
         &self,
         py: Python<'_>,
@@ -264,11 +281,10 @@ impl Allocator {
     ) -> PyResult<Py<Allocation>> {
         let _inside = self.state.enter(py)?;
         let keywords = Keywords::read("allocate_memory_for_buffer", keywords, no_more)?;
-        let buffer = vk::Buffer::from_raw(live_handle(buffer, "buffer")?);
+        let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer")?);
         // SAFETY: the caller vouches for the handle.
-        let request = unsafe {
-            self.state.device_allocator.request_for_buffer(buffer, &keywords.create)
-        };
+        let request =
+            unsafe { self.state.device_allocator.request_for_buffer(buffer, &keywords.create) };
         let allocation = self.bare_memory(py, keywords, &request)?;
         if bind {
             bind_or_free(allocation.bind(py), Handles::Buffer(buffer))?;
@@ -276,12 +292,12 @@ impl Allocator {
         Ok(allocation)
     }
 
-    #[pyo3(
-        signature = (image, *, bind = false, **keywords),
-        text_signature = "($self, image, *, bind=False, tiling=None, usage=..., flags=..., \
-            required_flags=..., preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, \
-            min_alignment=0, name=None, user_data=None, allocation_info=None)"
-    )]
+    /// Allocates what a `VkImage` of the caller's needs, and binds it if `bind`
+    /// (`vmaAllocateMemoryForImage`).
+    ///
+    /// `tiling` is the `ImageTiling` it was created with; without it the memory shares no page of
+    /// `buffer_image_granularity` bytes with anything. Raises what `create_buffer` raises.
+    #[pyo3(signature = (image, *, bind = false, **keywords))]
     fn allocate_memory_for_image(
         &self,
         py: Python<'_>,
@@ -297,7 +313,7 @@ impl Allocator {
             }
             Ok(key == "tiling")
         })?;
-        let image = vk::Image::from_raw(live_handle(image, "image")?);
+        let image = vk::Image::from_raw(live_handle(image, "VkImage")?);
         // SAFETY: the caller vouches for the handle.
         let request = unsafe {
             self.state.device_allocator.request_for_image(image, tiling, &keywords.create)
@@ -309,31 +325,28 @@ impl Allocator {
         Ok(allocation)
     }
 
-    #[pyo3(
-        signature = (memory_type_bits = None, **keywords),
-        text_signature = "($self, memory_type_bits=0xffffffff, *, usage=..., flags=..., \
-            required_flags=..., preferred_flags=..., not_preferred_flags=..., min_alignment=0, \
-            name=None, user_data=None, allocation_info=None)"
-    )]
+    /// The memory type that an allocation would get first (`vmaFindMemoryTypeIndex`), among those
+    /// that a resource allows (`VkMemoryRequirements::memoryTypeBits`); all without an argument.
+    ///
+    /// Raises `FeatureNotPresentError` if none serves.
+    #[pyo3(signature = (allowed_type_bits = None, /, **keywords))]
     fn find_memory_type_index(
         &self,
         py: Python<'_>,
-        memory_type_bits: Option<&Bound<'_, PyAny>>,
+        allowed_type_bits: Option<&Bound<'_, PyAny>>,
         keywords: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<u32> {
         let _inside = self.state.enter(py)?;
         let create = Keywords::read("find_memory_type_index", keywords, no_more)?.create;
-        let bits = memory_type_bits.map_or(Ok(u32::MAX), |it| unsigned_32(it, "memory_type_bits"))?;
+        let bits =
+            allowed_type_bits.map_or(Ok(u32::MAX), |it| unsigned_32(it, "memory_type_bits"))?;
         self.state.engine().find_memory_type_index(bits, &create, ResourceUse::Unknown).or_raise(py)
     }
 
-    #[pyo3(
-        signature = (size = None, buffer_usage = None, /, **keywords),
-        text_signature = "($self, size=..., buffer_usage=..., /, *, info=None, create_flags=0, \
-            sharing_mode=0, queue_family_indices=(), usage=..., flags=..., required_flags=..., \
-            preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, min_alignment=0, \
-            name=None, user_data=None, allocation_info=None)"
-    )]
+    /// The memory type that such a buffer would get first (`vmaFindMemoryTypeIndexForBufferInfo`).
+    ///
+    /// Takes what `create_buffer` takes. Raises `FeatureNotPresentError` if none serves.
+    #[pyo3(signature = (size = None, buffer_usage = None, /, **keywords))]
     fn find_memory_type_index_for_buffer_info(
         &self,
         py: Python<'_>,
@@ -351,40 +364,42 @@ impl Allocator {
         unsafe { allocator.find_memory_type_for_buffer(&built.info, &keywords.create) }.or_raise(py)
     }
 
-    #[pyo3(
-        signature = (*arguments, **keywords),
-        text_signature = "($self, format=..., extent=..., image_usage=..., /, *, info=None, \
-            create_flags=0, image_type=None, mip_levels=1, array_layers=1, samples=1, tiling=0, \
-            initial_layout=0, sharing_mode=0, queue_family_indices=(), usage=..., flags=..., \
-            required_flags=..., preferred_flags=..., not_preferred_flags=..., memory_type_bits=0, \
-            min_alignment=0, name=None, user_data=None, allocation_info=None)"
-    )]
+    /// The memory type that such an image would get first (`vmaFindMemoryTypeIndexForImageInfo`).
+    ///
+    /// Takes what `create_image` takes. Raises `FeatureNotPresentError` if none serves.
+    #[pyo3(signature = (format = None, extent = None, image_usage = None, /, **keywords))]
     fn find_memory_type_index_for_image_info(
         &self,
         py: Python<'_>,
-        arguments: &Bound<'_, PyTuple>,
+        format: Option<&Bound<'_, PyAny>>,
+        extent: Option<&Bound<'_, PyAny>>,
+        image_usage: Option<&Bound<'_, PyAny>>,
         keywords: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<u32> {
         let _inside = self.state.enter(py)?;
         let mut image = ImageKeywords::default();
         let name = "find_memory_type_index_for_image_info";
         let keywords = Keywords::read(name, keywords, |key, value| image.take(key, value))?;
-        let built = create_info::image(py, arguments, image)?;
+        let built = create_info::image(py, [format, extent, image_usage], image)?;
         let allocator = &self.state.device_allocator;
         // SAFETY: made here, or a struct of the caller's that interop has checked.
         unsafe { allocator.find_memory_type_for_image(&built.info, &keywords.create) }.or_raise(py)
     }
 
+    /// Usage and budget of every heap, in bytes (`vmaGetHeapBudgets`). Quick enough for every frame.
     fn heap_budgets(&self, py: Python<'_>) -> PyResult<Vec<HeapBudget>> {
         let _inside = self.state.enter(py)?;
         Ok(self.state.engine().heap_budgets().into_iter().map(HeapBudget::from).collect())
     }
 
+    /// Counts blocks, allocations and unused ranges by type and heap (`vmaCalculateStatistics`). Takes
+    /// time in proportion to the number of allocations.
     fn calculate_statistics(&self, py: Python<'_>) -> PyResult<TotalStatistics> {
         let _inside = self.state.enter(py)?;
         Ok(py.detach(|| TotalStatistics::of(self.state.engine())))
     }
 
+    /// Walks all bookkeeping of the engine. Raises `CorruptionError` with what is broken.
     fn validate(&self, py: Python<'_>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
         let checked = py.detach(|| self.state.engine().validate());
@@ -397,11 +412,16 @@ impl Allocator {
         self.state.frames_in_flight()
     }
 
+    /// What `set_current_frame_index` was called with last; 0 at first.
     #[getter]
     fn current_frame_index(&self) -> u64 {
         self.state.current_frame()
     }
 
+    /// Starts a frame (`vmaSetCurrentFrameIndex`).
+    ///
+    /// Objects that were collected without `destroy()` more than `frames_in_flight` frames ago are
+    /// released.
     fn set_current_frame_index(&self, py: Python<'_>, frame: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
         let old = self.state.begin_frame(unsigned(frame, "frame")?);
@@ -415,6 +435,11 @@ impl Allocator {
         self.state.pins.is_closed()
     }
 
+    /// Gives everything back to the driver. Nothing happens the second time.
+    ///
+    /// Objects that are still alive are released and listed in a `ResourceWarning`. Call it before the
+    /// device of a wrapped allocator is destroyed. Raises `BufferError`, and changes nothing, while a view
+    /// is open or another thread is inside a call.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         match close(py, &self.state)? {
             Some(leaked) => {

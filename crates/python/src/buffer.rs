@@ -40,11 +40,15 @@ impl Buffer {
         Allocation::of_owner(slf.as_super())
     }
 
+    /// Binds a buffer that was created with `DONT_BIND` (`vmaBindBufferMemory`).
     fn bind(slf: &Bound<'_, Self>) -> PyResult<()> {
         let resource = &slf.as_super().get().resource;
         resource.bind(slf.py(), resource.handles, 0)
     }
 
+    /// Destroys the buffer and frees its memory (`vmaDestroyBuffer`). Nothing happens the second time.
+    ///
+    /// The device must be done with it. Raises `BufferError` while a view is open.
     fn destroy(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.as_super().get().resource.destroy(slf.py())
     }

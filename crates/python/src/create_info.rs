@@ -3,7 +3,7 @@
 use ash::vk;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyTuple};
+use pyo3::types::PyInt;
 
 use crate::errors::invalid;
 use crate::numbers::{unsigned, unsigned_32};
@@ -187,9 +187,7 @@ impl ImageKeywords {
 /// Width, height and depth, of which the last may be left out.
 pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
     let sides: Vec<u32> = match value.try_iter() {
-        Ok(sides) => {
-            sides.map(|side| unsigned_32(&side?, "extent")).collect::<PyResult<_>>()?
-        }
+        Ok(sides) => sides.map(|side| unsigned_32(&side?, "extent")).collect::<PyResult<_>>()?,
         Err(_) => vec![unsigned_32(value, "extent")?],
     };
     let side = |index: usize| sides.get(index).copied().unwrap_or(1);
@@ -202,24 +200,21 @@ pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
 /// The image of `create_image(format, extent, image_usage)` or `create_image(struct)`.
 pub fn image(
     py: Python<'_>,
-    arguments: &Bound<'_, PyTuple>,
+    arguments: [Option<&Bound<'_, PyAny>>; 3],
     keywords: ImageKeywords,
 ) -> PyResult<Built<vk::ImageCreateInfo<'static>>> {
-    let first = arguments.iter().next();
-    if let Some(source) = given_struct(&keywords.common, first.as_ref(), py)? {
+    if let Some(source) = given_struct(&keywords.common, arguments[0], py)? {
         return from_struct(&source);
     }
-    let Ok((format, extent_given, usage)) =
-        arguments.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>)>()
-    else {
+    let [Some(format), Some(extent_given), Some(usage)] = arguments else {
         return Err(PyTypeError::new_err(
             "an image needs its format, extent and an ImageUsage, as in \
              create_image(Format.R8G8B8A8_UNORM, (256, 256), ImageUsage.SAMPLED), or a \
              VkImageCreateInfo",
         ));
     };
-    let (extent, dimensions) = extent(&extent_given)?;
-    let usage = unsigned_32(&usage, "image_usage")?;
+    let (extent, dimensions) = extent(extent_given)?;
+    let usage = unsigned_32(usage, "image_usage")?;
     if usage == 0 {
         return Err(invalid(py, "image_usage is 0: say what the image is used for"));
     }
@@ -228,7 +223,7 @@ pub fn image(
     let mut info = vk::ImageCreateInfo {
         flags: vk::ImageCreateFlags::from_raw(keywords.common.create_flags.unwrap_or(0)),
         image_type: vk::ImageType::from_raw(image_type),
-        format: vk::Format::from_raw(unsigned_32(&format, "format")? as i32),
+        format: vk::Format::from_raw(unsigned_32(format, "format")? as i32),
         extent,
         mip_levels: keywords.mip_levels.unwrap_or(1),
         array_layers: keywords.array_layers.unwrap_or(1),

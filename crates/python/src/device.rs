@@ -55,11 +55,22 @@ pub fn list_physical_devices(py: Python<'_>) -> PyResult<Vec<PhysicalDevice>> {
 
 #[pymethods]
 impl Device {
+    /// Opens a device without a window: instance, device, one queue.
+    ///
+    /// The best is taken: a discrete GPU before an integrated one, a driver that runs on the processor
+    /// last; or the best whose name contains `name`; or number `index` of `list_physical_devices()`.
+    ///
+    /// `validation` turns the Khronos validation layer on and collects `validation_messages`.
+    /// `api_version` caps the version, as `(1, 2)`. `extensions` limits the optional extensions to those
+    /// named; without it all that the allocator has a use for are enabled.
+    ///
+    /// Raises `InitializationError` if there is no loader, driver, device or layer.
     #[classmethod]
     #[pyo3(signature = (
         name = None, *, index = None, validation = false, api_version = None, extensions = None,
         application_name = "vk-mem"
     ))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn open(
         _cls: &Bound<'_, PyType>,
         py: Python<'_>,
@@ -87,6 +98,15 @@ impl Device {
         Ok(Self::new(Arc::new(device), true))
     }
 
+    /// Wraps a caller's device, which stays the caller's and outlives its allocators.
+    ///
+    /// Takes the handles of any binding. `api_version` is what the instance was created with, as
+    /// `(1, 3)`; `extensions` are the names that were enabled, of instance and device. Nothing that is not
+    /// named is used. `queue` is needed for the copies below only. `binding` names the module that the
+    /// handles come from where they do not tell: its loader is used.
+    ///
+    /// Raises `InitializationError` if a function is missing that the version or an extension
+    /// promises.
     #[classmethod]
     #[pyo3(signature = (
         instance, physical_device, logical_device, *, api_version, extensions = vec![],
@@ -123,7 +143,7 @@ impl Device {
             device,
             api_version: self::api_version(api_version)?,
             extensions,
-            queue: queue.map_or(Ok(0), |queue| handle(queue, "queue"))?,
+            queue: queue.map_or(Ok(0), |queue| handle(queue, "VkQueue"))?,
             queue_family_index,
             get_instance_proc_addr: loader.unwrap_or(0),
             buffer_device_address,
@@ -194,6 +214,8 @@ impl Device {
         self.core.driver.validation_messages()
     }
 
+    /// Fills `size` bytes of a buffer with a 32-bit value on the device's queue, and waits
+    /// (`vkCmdFillBuffer`). Offset and size are multiples of 4.
     #[pyo3(signature = (buffer, value = 0, *, offset = None, size = None))]
     fn fill_buffer(
         &self,
@@ -206,6 +228,8 @@ impl Device {
         transfers::fill_buffer(py, &self.core, buffer, value, offset, size)
     }
 
+    /// Copies `size` bytes between buffers on the device's queue, and waits (`vkCmdCopyBuffer`); up to
+    /// the end of the source without a size.
     #[pyo3(signature = (source, target, size = None, *, source_offset = None, target_offset = None))]
     fn copy_buffer(
         &self,
@@ -220,6 +244,8 @@ impl Device {
         transfers::copy_buffer(py, &self.core, source, target, size, from, to)
     }
 
+    /// Fills the first mip level and layer of a colour image from tightly packed texels, and waits
+    /// (`vkCmdCopyBufferToImage`). The image is left in `layout`, `ImageLayout.GENERAL` by default.
     #[pyo3(signature = (buffer, image, *, buffer_offset = None, layout = None))]
     fn copy_buffer_to_image(
         &self,
@@ -232,6 +258,8 @@ impl Device {
         transfers::copy_image(py, &self.core, buffer, image, buffer_offset, layout, true)
     }
 
+    /// Copies the first mip level and layer of a colour image, which is in `layout`, to tightly packed
+    /// texels, and waits (`vkCmdCopyImageToBuffer`).
     #[pyo3(signature = (image, buffer, *, buffer_offset = None, layout = None))]
     fn copy_image_to_buffer(
         &self,

@@ -174,16 +174,18 @@ impl MemoryProperties {
     #[getter]
     fn memory_heaps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let heaps = self.info.heaps.iter();
-        let heaps = heaps.map(|it| Py::new(py, MemoryHeap { size: it.size, bits: it.flags.bits() }));
+        let heaps =
+            heaps.map(|it| Py::new(py, MemoryHeap { size: it.size, bits: it.flags.bits() }));
         PyTuple::new(py, heaps.collect::<PyResult<Vec<_>>>()?)
     }
 
     /// All types.
     #[getter]
     fn memory_types<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let types = self.info.types.iter().map(|it| {
-            Py::new(py, MemoryType { heap_index: it.heap_index, bits: it.flags.bits() })
-        });
+        let types =
+            self.info.types.iter().map(|it| {
+                Py::new(py, MemoryType { heap_index: it.heap_index, bits: it.flags.bits() })
+            });
         PyTuple::new(py, types.collect::<PyResult<Vec<_>>>()?)
     }
 }

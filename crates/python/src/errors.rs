@@ -16,7 +16,7 @@ fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
 }
 
 fn raise(py: Python<'_>, name: &str, message: &str, figures: Option<&Bound<'_, PyDict>>) -> PyErr {
-    let make = || Ok::<_, PyErr>(class(py, name)?.call((message,), figures)?);
+    let make = || class(py, name)?.call((message,), figures);
     match make() {
         Ok(instance) => PyErr::from_value(instance),
         Err(error) => error,

@@ -48,11 +48,15 @@ impl Image {
         Allocation::of_owner(slf.as_super())
     }
 
+    /// Binds an image that was created with `DONT_BIND` (`vmaBindImageMemory`).
     fn bind(slf: &Bound<'_, Self>) -> PyResult<()> {
         let resource = &slf.as_super().get().resource;
         resource.bind(slf.py(), resource.handles, 0)
     }
 
+    /// Destroys the image and frees its memory (`vmaDestroyImage`). Nothing happens the second time.
+    ///
+    /// The device must be done with it. Raises `BufferError` while a view is open.
     fn destroy(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.as_super().get().resource.destroy(slf.py())
     }

@@ -143,6 +143,9 @@ impl Mapping {
         self.state.lock().ended
     }
 
+    /// Unmaps, after a flush if needed. Nothing happens the second time.
+    ///
+    /// Raises `BufferError` while a view of it is in use.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.release_view(py);
         if self.state.lock().exports > 0 {
@@ -151,11 +154,13 @@ impl Mapping {
         self.end_when_unused(py)
     }
 
+    /// Makes what was written so far visible to the device.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         let (engine, id) = (self.resource.allocator.engine(), self.resource.allocation.id);
         py.detach(|| engine.flush(id, 0, u64::MAX)).or_raise(py)
     }
 
+    /// Makes what the device wrote so far visible. Host writes that are not flushed are lost.
     fn invalidate(&self, py: Python<'_>) -> PyResult<()> {
         let (engine, id) = (self.resource.allocator.engine(), self.resource.allocation.id);
         py.detach(|| engine.invalidate(id, 0, u64::MAX)).or_raise(py)

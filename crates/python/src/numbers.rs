@@ -1,5 +1,6 @@
 //! Numbers, flags and handles from Python, with one clear line for what is none.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::invalid;
@@ -28,24 +29,31 @@ pub fn unsigned_32(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u32> {
         .map_err(|_| invalid(value.py(), format!("{name} is {number}; it does not fit 32 bits")))
 }
 
-/// A handle of any Vulkan binding, as `vk_mem.interop` reads it.
-pub fn handle(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
+/// A handle of any Vulkan binding, as `vk_mem.interop` reads it; `type_name` is that of Vulkan, as
+/// `VkBuffer`.
+pub fn handle(value: &Bound<'_, PyAny>, type_name: &str) -> PyResult<u64> {
     if value.is_exact_instance_of::<pyo3::types::PyInt>() {
-        return unsigned(value, name);
+        return unsigned(value, type_name);
     }
     let interop = value.py().import("vk_mem.interop")?;
-    unsigned(&interop.call_method1("to_int", (value,))?, name)
+    unsigned(&interop.call_method1("to_int", (value, type_name))?, type_name)
 }
 
 /// The same, but null is refused.
-pub fn live_handle(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
-    match handle(value, name)? {
-        0 => Err(invalid(value.py(), format!("{name} is a null handle"))),
+pub fn live_handle(value: &Bound<'_, PyAny>, type_name: &str) -> PyResult<u64> {
+    match handle(value, type_name)? {
+        0 => Err(invalid(value.py(), format!("a null handle is no {type_name}"))),
         handle => Ok(handle),
     }
 }
 
-/// Bits as a flag class of `vk_mem.flags`.
+/// Bits or a number as a class of `vk_mem.flags`; numbers that have no name there stay numbers.
 pub fn flags<'py>(py: Python<'py>, class: &str, bits: u64) -> PyResult<Bound<'py, PyAny>> {
-    py.import("vk_mem.flags")?.getattr(class)?.call1((bits,))
+    let named = py.import("vk_mem.flags")?.getattr(class)?.call1((bits,));
+    match named {
+        Err(error) if error.is_instance_of::<PyValueError>(py) => {
+            Ok(bits.into_pyobject(py)?.into_any())
+        }
+        named => named,
+    }
 }

@@ -203,10 +203,7 @@ impl Resource {
     pub fn bind(&self, py: Python<'_>, what: Handles, offset: u64) -> PyResult<()> {
         let _pin = self.enter(py)?;
         if offset >= self.allocation.size {
-            return Err(invalid(
-                py,
-                format!("offset {offset} is outside of {}", self.describe()),
-            ));
+            return Err(invalid(py, format!("offset {offset} is outside of {}", self.describe())));
         }
         let driver = self.allocator.device_allocator.driver();
         let offset = self.allocation.offset + offset;

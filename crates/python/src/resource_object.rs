@@ -81,6 +81,13 @@ impl ResourceObject {
         !self.resource.pins.is_closed()
     }
 
+    /// Maps the memory (`vmaMapMemory`): a `Mapping`, to be used as a context manager.
+    ///
+    /// Counted: 255 maps of one allocation may be open. What the device wrote is made visible when the
+    /// first opens, what the host wrote when one closes, where memory is not coherent. While it or a view
+    /// of it is open, `destroy()` raises `BufferError`.
+    ///
+    /// Raises `MemoryMapError` if the memory is not `HOST_VISIBLE` or the driver refuses.
     #[pyo3(signature = (*, readonly = false))]
     fn map(&self, py: Python<'_>, readonly: bool) -> PyResult<Mapping> {
         Mapping::open(py, &self.resource, if readonly { Access::Read } else { Access::Write })
@@ -97,6 +104,10 @@ impl ResourceObject {
         PyMemoryView::from(Bound::new(py, mapping)?.as_any()).map(Some)
     }
 
+    /// Copies a contiguous buffer of any Python object to `offset` bytes into the memory, and flushes
+    /// it if needed (`vmaCopyMemoryToAllocation`).
+    ///
+    /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if it does not fit.
     #[pyo3(signature = (data, offset = None))]
     fn write(
         &self,
@@ -107,6 +118,10 @@ impl ResourceObject {
         host_copy::write(py, &self.resource, data, host_copy::offset(offset)?)
     }
 
+    /// Copies `size` bytes from `offset` on, after an invalidate if needed; up to the end without a
+    /// size (`vmaCopyAllocationToMemory`).
+    ///
+    /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if it is outside.
     #[pyo3(signature = (offset = None, size = None))]
     fn read<'py>(
         &self,
@@ -117,6 +132,10 @@ impl ResourceObject {
         host_copy::read(py, &self.resource, host_copy::offset(offset)?, host_copy::size(size)?)
     }
 
+    /// Fills a writable contiguous buffer of any Python object from `offset` on, after an invalidate if
+    /// needed.
+    ///
+    /// Raises what `read` raises.
     #[pyo3(signature = (target, offset = None))]
     fn read_into(
         &self,
@@ -127,6 +146,9 @@ impl ResourceObject {
         host_copy::read_into(py, &self.resource, target, host_copy::offset(offset)?)
     }
 
+    /// Makes host writes to `size` bytes from `offset` on visible to the device
+    /// (`vmaFlushAllocation`), rounded to `non_coherent_atom_size`; up to the end without a size. Does
+    /// nothing on coherent memory. Only mapped memory is flushed.
     #[pyo3(signature = (offset = None, size = None))]
     fn flush(
         &self,
@@ -141,6 +163,7 @@ impl ResourceObject {
         py.detach(|| engine.flush(id, offset, size.unwrap_or(u64::MAX))).or_raise(py)
     }
 
+    /// Makes device writes visible to the host (`vmaInvalidateAllocation`); see `flush`.
     #[pyo3(signature = (offset = None, size = None))]
     fn invalidate(
         &self,

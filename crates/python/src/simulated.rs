@@ -6,8 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use vkmem_engine::{
-    DeviceMemory,
-    Call, DeviceError, DeviceType, MemoryHeapFlags, MemoryPropertyFlags,
+    Call, DeviceError, DeviceMemory, DeviceType, MemoryHeapFlags, MemoryPropertyFlags,
     SimulatedDevice as EngineDevice, simulated_info,
 };
 use vkmem_vulkan::SimulatedDriver;
@@ -16,7 +15,12 @@ use crate::device::Device;
 use crate::errors::{IntoPyResult, invalid};
 use crate::numbers::{unsigned, unsigned_32};
 
-/// A device that answers like one that exists.
+/// A device that needs no driver and answers like one that exists, or like one that is described.
+///
+/// `profile` is one of `profile_names()`, "nvidia-h200" by default. Or `heaps` are pairs of a size in
+/// bytes and `MemoryHeapFlags`, and `types` pairs of a heap's index and `MemoryPropertyFlags`. Memory
+/// that can be mapped is real, copies between buffers happen, and breaking a rule of Vulkan is noted
+/// in `violations`.
 #[pyclass(module = "vk_mem", extends = Device, frozen)]
 pub struct SimulatedDevice {
     driver: Arc<SimulatedDriver>,
@@ -108,22 +112,29 @@ impl SimulatedDevice {
         PyTuple::new(py, EngineDevice::profile_names())
     }
 
-    #[pyo3(signature = (n = 0, vk_result = -2))]
+    /// The `n`th call from now that can fail, counted from 0, fails with `vk_result`.
+    #[pyo3(signature = (n = 0, vk_result = -2), text_signature = "($self, n=0, vk_result=-2)")]
     fn fail_call(&self, n: u64, vk_result: i32) {
         self.driver.device().fail_call(n, DeviceError::from_vk_result(vk_result));
     }
 
-    #[pyo3(signature = (call, count = 1, vk_result = -2))]
+    /// The next `count` calls of a Vulkan command, as `"vkAllocateMemory"`, fail with `vk_result`.
+    #[pyo3(
+        signature = (call, count = 1, vk_result = -2),
+        text_signature = "($self, call, count=1, vk_result=-2)"
+    )]
     fn fail_next(&self, py: Python<'_>, call: &str, count: u64, vk_result: i32) -> PyResult<()> {
         let error = DeviceError::from_vk_result(vk_result);
         self.driver.device().fail_next(call_named(py, call)?, count, error);
         Ok(())
     }
 
+    /// No call fails any more, other than by its own fault.
     fn clear_failures(&self) {
         self.driver.device().clear_failures();
     }
 
+    /// Makes a Vulkan command, or all of them, take `seconds` longer.
     #[pyo3(signature = (seconds, call = None))]
     fn set_latency(&self, py: Python<'_>, seconds: f64, call: Option<&str>) -> PyResult<()> {
         let latency = Duration::try_from_secs_f64(seconds)
@@ -135,10 +146,12 @@ impl SimulatedDevice {
         Ok(())
     }
 
+    /// Makes resources created from now on insist on a memory object of their own.
     fn set_requires_dedicated(&self, requires: bool) {
         self.driver.set_requires_dedicated(requires);
     }
 
+    /// How often a Vulkan command was called, or all of them.
     #[pyo3(signature = (call = None))]
     fn call_count(&self, py: Python<'_>, call: Option<&str>) -> PyResult<u64> {
         let device = self.driver.device();
@@ -160,6 +173,7 @@ impl SimulatedDevice {
         self.driver.device().live_memory_objects()
     }
 
+    /// Bytes of the memory objects that live in a heap.
     fn live_bytes(&self, py: Python<'_>, heap: u32) -> PyResult<u64> {
         if heap as usize >= self.driver.info().heaps.len() {
             return Err(invalid(py, format!("the device has no heap {heap}")));

@@ -23,10 +23,7 @@ pub type AllocateFn<'a> =
     &'a mut dyn FnMut(&Allocator, &AllocationRequest) -> Result<Allocation, Error>;
 
 /// Asks the engine on this thread.
-pub fn allocate_here(
-    engine: &Allocator,
-    request: &AllocationRequest,
-) -> Result<Allocation, Error> {
+pub fn allocate_here(engine: &Allocator, request: &AllocationRequest) -> Result<Allocation, Error> {
     engine.allocate(request)
 }
 

@@ -139,10 +139,8 @@ pub trait Driver: DeviceMemory {
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn create_image(
-        &self,
-        info: &vk::ImageCreateInfo<'_>,
-    ) -> Result<vk::Image, DeviceError>;
+    unsafe fn create_image(&self, info: &vk::ImageCreateInfo<'_>)
+    -> Result<vk::Image, DeviceError>;
 
     /// `vkDestroyImage`
     ///

@@ -172,7 +172,13 @@ impl RegionTable {
         }
         let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index != NONE);
         let index = index.expect("fewer than 2^32 - 1 regions");
-        self.nodes.push(Node { offset: 0, word: FREE, previous: NONE, next: NONE, links: [NONE; 2] });
+        self.nodes.push(Node {
+            offset: 0,
+            word: FREE,
+            previous: NONE,
+            next: NONE,
+            links: [NONE; 2],
+        });
         self.identities.push(Identity { generation: 0, block });
         index
     }
@@ -217,7 +223,8 @@ impl RegionTable {
     }
 
     pub fn bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>() + self.identities.capacity() * size_of::<Identity>()
+        self.nodes.capacity() * size_of::<Node>()
+            + self.identities.capacity() * size_of::<Identity>()
     }
 }
 

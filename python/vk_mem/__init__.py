@@ -1,0 +1,113 @@
+"""vk-mem: Vulkan memory for Python.
+
+Start with a `Device` (`Device.open()`, `Device.wrap(...)`, or a `SimulatedDevice`) and an
+`Allocator` on it.
+"""
+
+import atexit as _atexit
+
+from vk_mem import interop
+from vk_mem._vk_mem import (
+    Allocation,
+    AllocationCreateInfo,
+    Allocator,
+    Buffer,
+    Device,
+    DeviceProperties,
+    HeapBudget,
+    Image,
+    Mapping,
+    MemoryHeap,
+    MemoryProperties,
+    MemoryType,
+    PhysicalDevice,
+    Resource,
+    SimulatedDevice,
+    Statistics,
+    TotalStatistics,
+    __version__,
+    _close_all_at_exit,
+    list_physical_devices,
+)
+from vk_mem.errors import (
+    CorruptionError,
+    DeviceLostError,
+    FeatureNotPresentError,
+    InitializationError,
+    InvalidArgumentError,
+    MemoryMapError,
+    OutOfDeviceMemoryError,
+    OutOfHostMemoryError,
+    TooManyObjectsError,
+    UseAfterFreeError,
+    VkMemError,
+)
+from vk_mem.flags import (
+    AllocationCreateFlags,
+    BufferCreateFlags,
+    BufferUsage,
+    DeviceType,
+    Format,
+    ImageCreateFlags,
+    ImageLayout,
+    ImageTiling,
+    ImageType,
+    ImageUsage,
+    MemoryHeapFlags,
+    MemoryPropertyFlags,
+    MemoryUsage,
+    SampleCount,
+    SharingMode,
+)
+
+__all__ = [
+    "Allocation",
+    "AllocationCreateFlags",
+    "AllocationCreateInfo",
+    "Allocator",
+    "Buffer",
+    "BufferCreateFlags",
+    "BufferUsage",
+    "CorruptionError",
+    "Device",
+    "DeviceLostError",
+    "DeviceProperties",
+    "DeviceType",
+    "FeatureNotPresentError",
+    "Format",
+    "HeapBudget",
+    "Image",
+    "ImageCreateFlags",
+    "ImageLayout",
+    "ImageTiling",
+    "ImageType",
+    "ImageUsage",
+    "InitializationError",
+    "InvalidArgumentError",
+    "Mapping",
+    "MemoryHeap",
+    "MemoryHeapFlags",
+    "MemoryMapError",
+    "MemoryProperties",
+    "MemoryPropertyFlags",
+    "MemoryType",
+    "MemoryUsage",
+    "OutOfDeviceMemoryError",
+    "OutOfHostMemoryError",
+    "PhysicalDevice",
+    "Resource",
+    "SampleCount",
+    "SharingMode",
+    "SimulatedDevice",
+    "Statistics",
+    "TooManyObjectsError",
+    "TotalStatistics",
+    "UseAfterFreeError",
+    "VkMemError",
+    "__version__",
+    "interop",
+    "list_physical_devices",
+]
+
+# Allocators that nobody closed end while the interpreter still runs, and say what they held.
+_atexit.register(_close_all_at_exit)
