@@ -5,11 +5,12 @@ from typing import Any, Self, Unpack, final, overload
 from typing_extensions import Buffer as PythonBuffer
 from typing_extensions import disjoint_base
 
-from vk_mem._keywords import (
+from vk_mem._typing import (
     AllocationKeywords,
     BufferKeywords,
     ImageKeywords,
     ImageMemoryKeywords,
+    SupportsArrayInterface,
 )
 from vk_mem.flags import (
     AllocationCreateFlags,
@@ -23,7 +24,6 @@ from vk_mem.flags import (
 )
 
 __all__ = [
-    "__version__",
     "Allocation",
     "AllocationCreateInfo",
     "Allocator",
@@ -41,6 +41,7 @@ __all__ = [
     "SimulatedDevice",
     "Statistics",
     "TotalStatistics",
+    "__version__",
     "_close_all_at_exit",
     "list_physical_devices",
 ]
@@ -62,9 +63,13 @@ class Resource:
     @property
     def mapped(self) -> memoryview | None: ...
     def map(self, *, readonly: bool = False) -> Mapping: ...
-    def write(self, data: PythonBuffer, offset: int | None = None) -> None: ...
+    def write(
+        self, data: PythonBuffer | SupportsArrayInterface, offset: int | None = None
+    ) -> None: ...
     def read(self, offset: int | None = None, size: int | None = None) -> bytes: ...
-    def read_into(self, target: PythonBuffer, offset: int | None = None) -> None: ...
+    def read_into(
+        self, target: PythonBuffer | SupportsArrayInterface, offset: int | None = None
+    ) -> None: ...
     def flush(self, offset: int | None = None, size: int | None = None) -> None: ...
     def invalidate(self, offset: int | None = None, size: int | None = None) -> None: ...
     def __enter__(self) -> Self: ...
@@ -181,6 +186,8 @@ class Allocator:
     ) -> Self: ...
     @property
     def device(self) -> Device: ...
+    @property
+    def preferred_block_sizes(self) -> list[int]: ...
     @property
     def closed(self) -> bool: ...
     @property

@@ -37,7 +37,9 @@ impl BlockSizes {
             None if heap_size <= 1 << 30 => heap_size / 8,
             None => 256 << 20,
         };
-        let preferred = preferred.max(1).next_multiple_of(BLOCK_ROUNDING);
+        // The largest numbers have no multiple above them.
+        let rounded = preferred.max(1).checked_next_multiple_of(BLOCK_ROUNDING);
+        let preferred = rounded.unwrap_or(preferred);
         Self { preferred, explicit: explicit.is_some() }
     }
 

@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyResourceWarning, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use vkmem_engine::{
-    Allocation as EngineAllocation, AllocationRequest, Allocator as Engine, AllocatorOptions,
+    Allocation as EngineAllocation, AllocationCreateFlags, AllocationRequest, Allocator as Engine, AllocatorOptions,
     Error, MemoryRequirements, ResourceKind, ResourceUse, human_bytes,
 };
 use vkmem_vulkan::DeviceAllocator;
@@ -62,7 +62,10 @@ impl Allocator {
         host_size: u64,
         object: T,
     ) -> PyResult<Py<T>> {
-        let resource = Resource::new(self.state.clone(), handles, allocation, host_size);
+        let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND)
+            && handles != Handles::Memory;
+        let resource =
+            Resource::new(self.state.clone(), handles, allocation, host_size, dont_bind);
         if let Some(name) = &keywords.name {
             self.state.engine().set_name(allocation.id, Some(name)).or_raise(py)?;
         }
@@ -107,6 +110,10 @@ fn bind_or_free(allocation: &Bound<'_, Allocation>, what: Handles) -> PyResult<(
     })
 }
 
+fn frames(value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    unsigned(value, "frames_in_flight")
+}
+
 fn no_more(_: &str, _: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(false)
 }
@@ -122,7 +129,7 @@ impl Allocator {
         device: &Bound<'_, PyAny>,
         preferred_block_size: Option<&Bound<'_, PyAny>>,
         heap_size_limits: Option<&Bound<'_, PyAny>>,
-        frames_in_flight: u64,
+        #[pyo3(from_py_with = frames)] frames_in_flight: u64,
     ) -> PyResult<Self> {
         let device = device.cast::<Device>().map_err(|_| {
             let kind = device.get_type().name().map_or("?".into(), |name| name.to_string());
@@ -152,6 +159,15 @@ impl Allocator {
         let state = Arc::new(state);
         register(&state);
         Ok(Self { state, device: device.clone().unbind() })
+    }
+
+    /// Bytes of the blocks it takes from the driver, by memory type; the first ones are smaller.
+    #[getter]
+    fn preferred_block_sizes(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+        let _inside = self.state.enter(py)?;
+        let engine = self.state.engine();
+        let types = engine.device().info().types.len() as u32;
+        Ok((0..types).map(|index| engine.preferred_block_size(index)).collect())
     }
 
     /// The device it allocates from.
@@ -229,6 +245,7 @@ impl Allocator {
             format: info.format.as_raw() as u32,
             extent: (info.extent.width, info.extent.height, info.extent.depth),
             usage: info.usage.as_raw(),
+            samples: info.samples.as_raw(),
         };
         self.finish(py, keywords, Handles::Image(image), allocation, allocation.size, object)
     }
@@ -408,14 +425,16 @@ impl Allocator {
 
     /// Frames that the device may still be working on.
     #[getter]
-    fn frames_in_flight(&self) -> u64 {
-        self.state.frames_in_flight()
+    fn frames_in_flight(&self, py: Python<'_>) -> PyResult<u64> {
+        let _inside = self.state.enter(py)?;
+        Ok(self.state.frames_in_flight())
     }
 
     /// What `set_current_frame_index` was called with last; 0 at first.
     #[getter]
-    fn current_frame_index(&self) -> u64 {
-        self.state.current_frame()
+    fn current_frame_index(&self, py: Python<'_>) -> PyResult<u64> {
+        let _inside = self.state.enter(py)?;
+        Ok(self.state.current_frame())
     }
 
     /// Starts a frame (`vmaSetCurrentFrameIndex`).
@@ -450,8 +469,9 @@ impl Allocator {
         }
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        drop(slf.get().state.enter(slf.py())?);
+        Ok(slf)
     }
 
     #[pyo3(signature = (*_exception))]

@@ -24,13 +24,16 @@ impl Buffer {
 
     /// In bytes, as asked for. The memory may be larger: `allocation.size`.
     #[getter]
-    fn size(slf: &Bound<'_, Self>) -> u64 {
-        slf.as_super().get().resource.host_size
+    fn size(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        Ok(resource.host_size)
     }
 
     /// What it was created for.
     #[getter]
     fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.as_super().get().resource.check_live(slf.py())?;
         flags(slf.py(), "BufferUsage", slf.get().usage)
     }
 

@@ -1,7 +1,9 @@
 //! `vk_mem.Device`: opened here, or wrapped from the caller's handles.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyTuple, PyType};
 use vkmem_vulkan::{DeviceSelector, Driver, OpenOptions, VulkanDevice, WrapOptions, enumerate};
@@ -11,6 +13,7 @@ use crate::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, ver
 use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
 use crate::numbers::{handle, unsigned_32};
+use crate::resource::Handles;
 use crate::transfers;
 
 /// What a device and its allocators share.
@@ -19,6 +22,9 @@ pub struct DeviceCore {
     pub driver: Arc<dyn Driver>,
     /// Made here, so it is alive as long as this.
     pub is_owned: bool,
+    /// Resources of DONT_BIND that were not bound yet, of all allocators: memory of one can be bound
+    /// to a resource of another.
+    pub unbound: Mutex<HashSet<Handles>>,
 }
 
 /// A Vulkan device.
@@ -29,7 +35,7 @@ pub struct Device {
 
 impl Device {
     pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
-        Self { core: Arc::new(DeviceCore { driver, is_owned }) }
+        Self { core: Arc::new(DeviceCore { driver, is_owned, unbound: Mutex::default() }) }
     }
 }
 

@@ -16,6 +16,8 @@ fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
 }
 
 fn raise(py: Python<'_>, name: &str, message: &str, figures: Option<&Bound<'_, PyDict>>) -> PyErr {
+    // Names and texts of the caller may have several lines; a message has one.
+    let message = message.replace(['\n', '\r'], " ");
     let make = || class(py, name)?.call((message,), figures);
     match make() {
         Ok(instance) => PyErr::from_value(instance),

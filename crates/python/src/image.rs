@@ -12,6 +12,7 @@ pub struct Image {
     pub format: u32,
     pub extent: (u32, u32, u32),
     pub usage: u32,
+    pub samples: u32,
 }
 
 #[pymethods]
@@ -27,18 +28,21 @@ impl Image {
     /// `VkFormat`
     #[getter]
     fn format<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.as_super().get().resource.check_live(slf.py())?;
         flags(slf.py(), "Format", u64::from(slf.get().format))
     }
 
     /// Width, height and depth in texels.
     #[getter]
-    fn extent(&self) -> (u32, u32, u32) {
-        self.extent
+    fn extent(slf: &Bound<'_, Self>) -> PyResult<(u32, u32, u32)> {
+        slf.as_super().get().resource.check_live(slf.py())?;
+        Ok(slf.get().extent)
     }
 
     /// What it was created for.
     #[getter]
     fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.as_super().get().resource.check_live(slf.py())?;
         flags(slf.py(), "ImageUsage", u64::from(slf.get().usage))
     }
 

@@ -1,25 +1,36 @@
 //! Numbers, flags and handles from Python, with one clear line for what is none.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::invalid;
 
 /// A non-negative integer: a size, an offset, flags of any binding.
 pub fn unsigned(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
-    if let Ok(number) = value.extract::<u64>() {
-        return Ok(number);
-    }
     let py = value.py();
-    let shown = value.repr().map(|it| it.to_string()).unwrap_or_else(|_| "?".into());
-    if value.extract::<i128>().is_ok_and(|number| number < 0) {
-        return Err(invalid(py, format!("{name} is {shown}; it must not be negative")));
+    match value.extract::<u64>() {
+        Ok(number) => Ok(number),
+        Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+            Err(out_of_range(value, name)?)
+        }
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+            let kind = value.get_type().name()?;
+            Err(PyTypeError::new_err(format!("{name} must be an integer, not {kind}")))
+        }
+        // Whatever the value's own `__index__` raised.
+        Err(error) => Err(error),
     }
-    let kind = value.get_type().name()?.to_string();
-    if kind == "int" {
-        return Err(invalid(py, format!("{name} is {shown}; it does not fit 64 bits")));
-    }
-    Err(pyo3::exceptions::PyTypeError::new_err(format!("{name} must be an integer, not {kind}")))
+}
+
+/// What to raise for an integer that is negative or has more than 64 bits.
+fn out_of_range(value: &Bound<'_, PyAny>, name: &str) -> PyResult<PyErr> {
+    let number = value.call_method0("__index__")?;
+    let bits: u64 = number.call_method0("bit_length")?.extract()?;
+    // Thousands of digits help nobody, and Python refuses to write them.
+    let shown =
+        if bits <= 128 { number.str()?.to_string() } else { format!("a number of {bits} bits") };
+    let why = if number.lt(0)? { "must not be negative" } else { "does not fit 64 bits" };
+    Ok(invalid(value.py(), format!("{name} is {shown}; it {why}")))
 }
 
 /// The same for 32 bits.

@@ -13,7 +13,7 @@ use crate::pins::{NotClosed, Pinned, Pins};
 use crate::state::{AllocatorState, warn_unclosed};
 
 /// What was made on top of the memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Handles {
     /// Nothing.
     Memory,
@@ -55,6 +55,8 @@ pub struct Resource {
     pub host_size: u64,
     /// Views and calls that use it; closed when destroyed.
     pub pins: Pins,
+    /// Created with DONT_BIND, so it may be without memory.
+    dont_bind: bool,
     /// Open mappings: the first invalidates, each flushes at its end.
     open_mappings: AtomicU32,
     place: OnceLock<RegionKey>,
@@ -65,6 +67,7 @@ pub struct Resource {
 pub struct Remains {
     handles: Handles,
     allocation: Allocation,
+    dont_bind: bool,
 }
 
 impl Remains {
@@ -76,6 +79,10 @@ impl Remains {
     /// Destroys the handle and frees the memory; the slow part is in the [`Release`].
     pub fn release(&self, state: &AllocatorState) -> Release {
         let driver = state.device_allocator.driver();
+        if self.dont_bind {
+            // Before the handle is free to be given out again.
+            state.device.unbound.lock().remove(&self.handles);
+        }
         match self.handles {
             Handles::Memory => {}
             // SAFETY: the pins show that nobody uses it, and it is destroyed once.
@@ -99,13 +106,18 @@ impl Resource {
         handles: Handles,
         allocation: Allocation,
         host_size: u64,
+        dont_bind: bool,
     ) -> Arc<Self> {
+        if dont_bind {
+            allocator.device.unbound.lock().insert(handles);
+        }
         let resource = Arc::new(Self {
             allocator,
             handles,
             allocation,
             host_size,
             pins: Pins::default(),
+            dont_bind,
             open_mappings: AtomicU32::new(0),
             place: OnceLock::new(),
             last_name: OnceLock::new(),
@@ -127,14 +139,14 @@ impl Resource {
 
     fn dead(&self, py: Python<'_>) -> PyErr {
         let verb = if self.handles == Handles::Memory { "freed" } else { "destroyed" };
-        let name = self.last_name.get().map_or(String::new(), |name| format!(" '{name}'"));
+        let name = self.last_name.get().map_or(String::new(), |name| quoted(name));
         use_after_free(py, format!("{}{name} was {verb}", self.handles.class()))
     }
 
     /// `Buffer 'staging' (16384 bytes, memory type 3)`
     pub fn describe(&self) -> String {
         let name = self.allocator.engine().name(self.allocation.id).ok().flatten();
-        let name = name.map_or(String::new(), |name| format!(" '{name}'"));
+        let name = name.map_or(String::new(), |name| quoted(&name));
         format!(
             "{}{name} ({} bytes, memory type {})",
             self.handles.class(),
@@ -144,7 +156,8 @@ impl Resource {
     }
 
     fn remains(&self) -> Remains {
-        Remains { handles: self.handles, allocation: self.allocation }
+        let Self { handles, allocation, dont_bind, .. } = *self;
+        Remains { handles, allocation, dont_bind }
     }
 
     /// Ends it, unless a view or a call uses it. Nothing happens the second time.
@@ -205,6 +218,9 @@ impl Resource {
         if offset >= self.allocation.size {
             return Err(invalid(py, format!("offset {offset} is outside of {}", self.describe())));
         }
+        if what == self.handles && self.is_bound() {
+            return Err(invalid(py, format!("{} is bound already", self.describe())));
+        }
         let driver = self.allocator.device_allocator.driver();
         let offset = self.allocation.offset + offset;
         let memory = self.allocation.memory;
@@ -215,8 +231,21 @@ impl Resource {
             // SAFETY: the memory is live and pinned; the caller vouches for the image.
             Handles::Image(image) => unsafe { driver.bind_image(image, memory, offset) },
         };
-        bound.map_err(vkmem_engine::Error::from).or_raise(py)
+        bound.map_err(vkmem_engine::Error::from).or_raise(py)?;
+        self.allocator.device.unbound.lock().remove(&what);
+        Ok(())
     }
+
+    /// Whether it has memory, as far as this library knows: some drivers crash when they copy to or
+    /// from what has none.
+    pub fn is_bound(&self) -> bool {
+        !self.dont_bind || !self.allocator.device.unbound.lock().contains(&self.handles)
+    }
+}
+
+/// A name in a message, on one line.
+fn quoted(name: &str) -> String {
+    format!(" '{}'", name.escape_debug())
 }
 
 impl Drop for Resource {

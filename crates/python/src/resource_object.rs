@@ -178,8 +178,9 @@ impl ResourceObject {
         py.detach(|| engine.invalidate(id, offset, size.unwrap_or(u64::MAX))).or_raise(py)
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().resource.check_live(slf.py())?;
+        Ok(slf)
     }
 
     #[pyo3(signature = (*_exception))]

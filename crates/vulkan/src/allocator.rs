@@ -157,6 +157,14 @@ impl DeviceAllocator {
         if info.mip_levels == 0 || info.array_layers == 0 {
             return Err(Error::InvalidArgument("an image without mip levels or layers".into()));
         }
+        // Drivers do not check it; some abort.
+        let most = extent.width.max(extent.height).max(extent.depth).ilog2() + 1;
+        if info.mip_levels > most {
+            return Err(Error::InvalidArgument(format!(
+                "{} mip levels of an image of {} x {} x {} texels, which has {most} at most",
+                info.mip_levels, extent.width, extent.height, extent.depth
+            )));
+        }
         let unbindable = [
             (vk::ImageCreateFlags::SPARSE_BINDING, "a sparse image"),
             (vk::ImageCreateFlags::SPARSE_RESIDENCY, "a sparse image"),

@@ -43,7 +43,9 @@ pub struct VulkanDevice {
 pub(crate) struct LogicalDevice {
     pub(crate) handle: vk::Device,
     pub(crate) functions: DeviceFunctions,
-    owned: bool,
+    /// Opened here, so it lives as long as this. One that is wrapped may end at any time between
+    /// two calls.
+    pub(crate) owned: bool,
 }
 
 impl LogicalDevice {

@@ -10,7 +10,9 @@ use vkmem_engine::DeviceError;
 use crate::device::{LogicalDevice, check};
 use crate::driver::TransferCommand;
 
-/// The queue, and a command pool that is made when it is first used.
+/// The queue, and a command pool that is made when it is first used. On a wrapped device the pool
+/// goes again after each transfer: the owner may destroy the device before this library lets go of
+/// it, and nothing of ours may be left by then.
 ///
 /// Vulkan wants one thread at a time on a queue. The lock sees to it among the calls of this
 /// library; the owner of a wrapped queue must not submit to it meanwhile.
@@ -54,7 +56,25 @@ impl TransferQueue {
         if *pool == vk::CommandPool::null() {
             *pool = create_pool(device, self.family_index)?;
         }
-        let once = OneTime::new(device, *pool)?;
+        // SAFETY: the pool is live and locked; the caller vouches for the rest.
+        let done = unsafe { self.run_once(device, *pool, commands) };
+        if !device.owned {
+            let pool = std::mem::take(&mut *pool);
+            // SAFETY: the device is live for this call, and the transfer has ended.
+            unsafe { (device.functions.destroy_command_pool)(device.handle, pool, ptr::null()) };
+        }
+        done
+    }
+
+    /// # Safety
+    /// As in `run`; the pool is locked.
+    unsafe fn run_once(
+        &self,
+        device: &LogicalDevice,
+        pool: vk::CommandPool,
+        commands: &[TransferCommand],
+    ) -> Result<(), DeviceError> {
+        let once = OneTime::new(device, pool)?;
         once.begin()?;
         // What was submitted before may still write.
         once.barrier(Reach::Device, &[]);
@@ -67,10 +87,14 @@ impl TransferQueue {
     }
 
     /// # Safety
-    /// The device is the queue's, live, and no transfer runs.
+    /// The device is the queue's and, if opened here, live; no transfer runs.
     pub(crate) unsafe fn destroy(&self, device: &LogicalDevice) {
         let pool = std::mem::take(&mut *self.pool.lock());
-        // SAFETY: the caller vouches for the device; a null pool is allowed.
+        if pool == vk::CommandPool::null() {
+            // Without a call: a wrapped device may be gone by now.
+            return;
+        }
+        // SAFETY: the caller vouches for the device.
         unsafe { (device.functions.destroy_command_pool)(device.handle, pool, ptr::null()) };
     }
 }

@@ -1,12 +1,19 @@
-"""Keyword arguments that many calls share, for type checkers."""
+"""For type checkers: keyword arguments that many calls share, and what counts as a buffer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 if TYPE_CHECKING:
     from vk_mem._vk_mem import AllocationCreateInfo
+
+
+class SupportsArrayInterface(Protocol):
+    """A NumPy array, whose stubs name its buffer protocol from Python 3.12 on only."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
 
 
 class AllocationKeywords(TypedDict, total=False):

@@ -1,0 +1,125 @@
+//! What the tests of the allocator share.
+#![allow(dead_code)]
+
+use std::sync::Arc;
+
+use vkmem_engine::{
+    AllocationCreateFlags, AllocationCreateInfo, AllocationRequest, Allocator, AllocatorOptions,
+    Call, DeviceInfo, MemoryHeapFlags, MemoryPropertyFlags, MemoryRequirements, ResourceKind,
+    ResourceUse, SimulatedDevice, simulated_info,
+};
+
+pub const KIB: u64 = 1 << 10;
+pub const MIB: u64 = 1 << 20;
+pub const GIB: u64 = 1 << 30;
+
+pub const LOCAL: MemoryPropertyFlags = MemoryPropertyFlags::DEVICE_LOCAL;
+pub const VISIBLE: MemoryPropertyFlags = MemoryPropertyFlags::HOST_VISIBLE;
+pub const COHERENT: MemoryPropertyFlags = VISIBLE.union(MemoryPropertyFlags::HOST_COHERENT);
+
+/// A buffer of the device's, 16 bytes aligned, in any memory type.
+pub fn buffer(size: u64) -> AllocationRequest {
+    AllocationRequest {
+        requirements: MemoryRequirements {
+            size,
+            alignment: 16,
+            memory_type_bits: u32::MAX,
+            prefers_dedicated: false,
+            requires_dedicated: false,
+        },
+        create_info: AllocationCreateInfo::default(),
+        kind: ResourceKind::Buffer,
+        resource_use: ResourceUse::Device,
+        dedicated: None,
+    }
+}
+
+/// The same with flags.
+pub fn flagged(size: u64, flags: AllocationCreateFlags) -> AllocationRequest {
+    let mut request = buffer(size);
+    request.create_info.flags = flags;
+    request
+}
+
+/// The same, mapped for as long as it lives.
+pub fn mapped(size: u64) -> AllocationRequest {
+    use AllocationCreateFlags as Create;
+    flagged(size, Create::MAPPED | Create::HOST_ACCESS_SEQUENTIAL_WRITE)
+}
+
+/// One heap with one memory type that can do everything.
+pub fn one_heap(size: u64) -> DeviceInfo {
+    simulated_info(&[(size, MemoryHeapFlags::DEVICE_LOCAL)], &[(0, LOCAL.union(COHERENT))])
+}
+
+/// A device and an allocator for it.
+pub struct World {
+    pub device: Arc<SimulatedDevice>,
+    pub allocator: Allocator,
+}
+
+impl World {
+    pub fn new(info: DeviceInfo) -> Self {
+        Self::with(info, &AllocatorOptions::default())
+    }
+
+    pub fn with(info: DeviceInfo, options: &AllocatorOptions) -> Self {
+        let device = Arc::new(SimulatedDevice::new(info));
+        let allocator = Allocator::new(device.clone(), options).expect("an allocator");
+        Self { device, allocator }
+    }
+
+    /// Calls of the driver so far, of any kind.
+    pub fn calls(&self) -> u64 {
+        Call::ALL.iter().map(|&call| self.device.call_count(call)).sum()
+    }
+
+    pub fn allocate_calls(&self) -> u64 {
+        self.device.call_count(Call::Allocate)
+    }
+
+    /// Nothing may be held after everything was freed.
+    #[track_caller]
+    pub fn assert_empty(&self) {
+        self.allocator.release_spares();
+        self.device.assert_clean();
+        assert_eq!(self.allocator.statistics(), Default::default());
+        for budget in self.allocator.heap_budgets() {
+            let counts = (budget.block_count, budget.allocation_count);
+            let bytes = (budget.block_bytes, budget.allocation_bytes, budget.usage);
+            assert_eq!((counts, bytes), ((0, 0), (0, 0, 0)));
+        }
+    }
+}
+
+/// Small, quick, the same everywhere (SplitMix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut value = self.0;
+        value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        value ^ (value >> 31)
+    }
+
+    /// From 0 to `end`, without it.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+
+    /// Small ones and large ones alike, up to 2^`bits`.
+    pub fn size(&mut self, bits: u64) -> u64 {
+        let top = 1 << self.below(bits + 1);
+        1 + self.below(top)
+    }
+}

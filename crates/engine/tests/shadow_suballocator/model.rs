@@ -1,0 +1,152 @@
+//! The model: an interval map per block, and brute force.
+
+use std::collections::BTreeMap;
+
+use vkmem_engine::ResourceKind::{self, *};
+use vkmem_engine::suballocator::{RegionKey, RegionRequest};
+
+#[derive(Clone, Copy, Debug)]
+pub struct Region {
+    pub key: RegionKey,
+    pub size: u64,
+    pub footprint: u64,
+    pub kind: ResourceKind,
+}
+
+#[derive(Debug, Default)]
+pub struct Block {
+    pub size: u64,
+    /// By offset.
+    pub regions: BTreeMap<u64, Region>,
+}
+
+/// A range that no region covers: where it starts and ends.
+pub type Range = (u64, u64);
+
+#[derive(Debug)]
+pub struct Model {
+    pub granularity: u64,
+    /// By index.
+    pub blocks: BTreeMap<u32, Block>,
+}
+
+/// The table of the specification, written out: linear resources may share a page with each other,
+/// optimal images with each other, and what is not known with nothing.
+fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
+    matches!(
+        (a, b),
+        (Buffer, Buffer)
+            | (Buffer, ImageLinear)
+            | (ImageLinear, Buffer)
+            | (ImageLinear, ImageLinear)
+            | (ImageOptimal, ImageOptimal)
+    )
+}
+
+impl Block {
+    pub fn unused(&self) -> Vec<Range> {
+        let mut ranges = Vec::new();
+        let mut start = 0;
+        for (&offset, region) in &self.regions {
+            if offset > start {
+                ranges.push((start, offset));
+            }
+            start = offset + region.footprint;
+        }
+        if self.size > start {
+            ranges.push((start, self.size));
+        }
+        ranges
+    }
+
+    /// A region that overlaps this range.
+    pub fn overlapping(&self, offset: u64, size: u64) -> Option<(u64, Region)> {
+        let (&at, &region) = self.regions.range(..offset.checked_add(size)?).next_back()?;
+        (at + region.footprint > offset).then_some((at, region))
+    }
+
+    /// Any region, near or far, on a page of this range that it must not share.
+    pub fn page_conflict(
+        &self,
+        (offset, size): (u64, u64),
+        kind: ResourceKind,
+        page: u64,
+    ) -> Option<(u64, Region)> {
+        if page == 1 {
+            return None;
+        }
+        let pages = |offset: u64, size: u64| (offset / page, (offset + size - 1) / page);
+        let (first, last) = pages(offset, size);
+        let on_a_page = |(&at, region): (&u64, &Region)| {
+            let (from, to) = pages(at, region.size);
+            let conflict = from <= last && first <= to && !may_share(kind, region.kind);
+            conflict.then_some((at, *region))
+        };
+        self.regions.iter().find_map(on_a_page)
+    }
+
+    /// The lowest offset inside an unused range, by trying.
+    pub fn lowest_in(
+        &self,
+        (start, end): Range,
+        footprint: u64,
+        request: &RegionRequest,
+        page: u64,
+    ) -> Option<u64> {
+        // Any offset that is not one of these has one of them below it, on the same pages or on
+        // fewer.
+        let next_page = (start / page).checked_add(1)?.checked_mul(page)?;
+        [start, next_page].into_iter().find_map(|from| {
+            let offset = from.checked_next_multiple_of(request.alignment)?;
+            let fits = offset.checked_add(footprint)? <= end;
+            let alone = || {
+                self.page_conflict((offset, request.size), request.kind, page).is_none()
+            };
+            (fits && alone()).then_some(offset)
+        })
+    }
+}
+
+impl Model {
+    /// All unused ranges with their block, in order.
+    pub fn unused(&self) -> Vec<(u32, Range)> {
+        let of_block = |(&index, block): (&u32, &Block)| {
+            block.unused().into_iter().map(move |range| (index, range)).collect::<Vec<_>>()
+        };
+        self.blocks.iter().flat_map(of_block).collect()
+    }
+
+    /// Where a request could go: the lowest offset in every unused range that serves.
+    pub fn places(&self, footprint: u64, request: &RegionRequest) -> Vec<(u32, Range, u64)> {
+        let mut places = Vec::new();
+        for (index, block) in &self.blocks {
+            for range in block.unused() {
+                if range.1 - range.0 >= footprint
+                    && let Some(offset) =
+                        block.lowest_in(range, footprint, request, self.granularity)
+                {
+                    places.push((*index, range, offset));
+                }
+            }
+        }
+        places
+    }
+
+    /// What a new region breaks, if anything.
+    pub fn wrong(&self, block: u32, offset: u64, footprint: u64, request: &RegionRequest) -> Option<String> {
+        let Some(block) = self.blocks.get(&block) else {
+            return Some(format!("block {block} does not exist"));
+        };
+        if !offset.is_multiple_of(request.alignment) {
+            return Some(format!("{offset} is not aligned to {}", request.alignment));
+        }
+        if offset.checked_add(footprint).is_none_or(|end| end > block.size) {
+            return Some(format!("{offset} + {footprint} is outside of {} bytes", block.size));
+        }
+        if let Some(other) = block.overlapping(offset, footprint) {
+            return Some(format!("{offset} + {footprint} overlaps {other:?}"));
+        }
+        let other = block.page_conflict((offset, request.size), request.kind, self.granularity)?;
+        Some(format!("{:?} at {offset} shares a page with {other:?}", request.kind))
+    }
+}

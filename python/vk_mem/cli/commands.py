@@ -1,0 +1,214 @@
+"""The commands: what they take, print and return."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import vk_mem
+from vk_mem.cli import demo as demonstration
+from vk_mem.cli.devices import (
+    flag_names,
+    kind_of,
+    open_device,
+    short_flag_names,
+    size_text,
+    version_text,
+)
+
+app = typer.Typer(
+    name="vk-mem",
+    help="Vulkan memory: what there is, and whether it works.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+DeviceName = Annotated[
+    str | None, typer.Option("--device", help="Part of the device's name; the best without it.")
+]
+Profile = Annotated[
+    str | None,
+    typer.Option("--simulated", help="A profile instead of a driver, as nvidia-h200."),
+]
+Validation = Annotated[
+    bool, typer.Option("--validation", help="With the Khronos validation layer.")
+]
+
+
+def table(title: str, *columns: str, right: tuple[int, ...] = ()) -> Table:
+    """An empty table in the style of all of them; `right` are the columns of numbers."""
+    made = Table(*columns, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for column in right:
+        made.columns[column].justify = "right"
+    return made
+
+
+def fail(message: str) -> typer.Exit:
+    """Prints one line; to be raised."""
+    err.print(f"vk-mem: {message}", markup=False, soft_wrap=True)
+    return typer.Exit(1)
+
+
+def version(asked: bool) -> None:
+    """Prints the version and ends."""
+    if asked:
+        out.print(vk_mem.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Vulkan memory: what there is, and whether it works."""
+
+
+@app.command()
+def info(device: DeviceName = None, simulated: Profile = None) -> None:
+    """Show devices, heaps, memory types, limits, and what the allocator will use."""
+    try:
+        if simulated is None and device is None:
+            present = vk_mem.list_physical_devices()
+            chosen = vk_mem.Device.open()
+        else:
+            present = []
+            chosen, _ = open_device(device, simulated, validation=False)
+    except vk_mem.VkMemError as error:
+        raise fail(str(error)) from None
+    if present:
+        out.print(device_table(present))
+    properties = chosen.properties
+    out.print(f"[bold]{properties.device_name}[/] ({kind_of(chosen)}), {properties.driver}")
+    out.print(heap_table(chosen))
+    out.print(type_table(chosen))
+    out.print(limit_table(chosen))
+    out.print(f"Vulkan {version_text(chosen.api_version)}, extensions in use:")
+    out.print(", ".join(chosen.extensions) or "none", soft_wrap=True)
+
+
+def device_table(present: list[vk_mem.PhysicalDevice]) -> Table:
+    rows = table("Devices", "", "Device", "Kind", "Vulkan", "Driver")
+    for index, device in enumerate(present):
+        properties = device.properties
+        rows.add_row(
+            str(index),
+            properties.device_name,
+            properties.device_type.name,
+            version_text(properties.api_version),
+            properties.driver,
+        )
+    return rows
+
+
+def heap_table(device: vk_mem.Device) -> Table:
+    columns = ("Heap", "Size", "Device local", "Budget", "Block")
+    rows = table("Heaps", *columns, right=(1, 2, 3, 4))
+    with vk_mem.Allocator(device) as allocator:
+        budgets = allocator.heap_budgets()
+        blocks = allocator.preferred_block_sizes
+    types = device.memory_properties.memory_types
+    for index, heap in enumerate(device.memory_properties.memory_heaps):
+        block = next((blocks[i] for i, it in enumerate(types) if it.heap_index == index), 0)
+        local = "yes" if heap.flags & vk_mem.MemoryHeapFlags.DEVICE_LOCAL else "no"
+        budget = size_text(budgets[index].budget)
+        rows.add_row(str(index), size_text(heap.size), local, budget, size_text(block))
+    return rows
+
+
+def type_table(device: vk_mem.Device) -> Table:
+    rows = table("Memory types", "Type", "Heap", "Properties", "AUTO chooses it for")
+    uses = chosen_types(device)
+    for index, memory_type in enumerate(device.memory_properties.memory_types):
+        heap, flags = str(memory_type.heap_index), flag_names(memory_type.property_flags)
+        rows.add_row(str(index), heap, flags, ", ".join(uses.get(index, [])))
+    return rows
+
+
+def chosen_types(device: vk_mem.Device) -> dict[int, list[str]]:
+    """Which memory type serves the usual uses."""
+    flags, usage = vk_mem.AllocationCreateFlags, vk_mem.BufferUsage
+    uses = {
+        "device only": (usage.STORAGE_BUFFER, flags(0)),
+        "staging": (usage.TRANSFER_SRC, flags.HOST_ACCESS_SEQUENTIAL_WRITE),
+        "read-back": (usage.TRANSFER_DST, flags.HOST_ACCESS_RANDOM),
+        "uniforms": (usage.UNIFORM_BUFFER, flags.HOST_ACCESS_SEQUENTIAL_WRITE),
+    }
+    chosen: dict[int, list[str]] = {}
+    with vk_mem.Allocator(device) as allocator:
+        for name, (buffer_usage, access) in uses.items():
+            index = allocator.find_memory_type_index_for_buffer_info(
+                65536, buffer_usage, flags=access
+            )
+            chosen.setdefault(index, []).append(name)
+    return chosen
+
+
+def limit_table(device: vk_mem.Device) -> Table:
+    limits = device.properties
+    rows = table("Limits", "Limit", "Value", right=(1,))
+    rows.add_row("maxMemoryAllocationCount", str(limits.max_memory_allocation_count))
+    rows.add_row("maxMemoryAllocationSize", size_text(limits.max_memory_allocation_size))
+    rows.add_row("bufferImageGranularity", size_text(limits.buffer_image_granularity))
+    rows.add_row("nonCoherentAtomSize", size_text(limits.non_coherent_atom_size))
+    return rows
+
+
+@app.command()
+def demo(
+    device: DeviceName = None,
+    simulated: Profile = None,
+    validation: Validation = False,
+    count: Annotated[int, typer.Option(help="Buffers to create and destroy.", min=0)] = 4000,
+    seed: Annotated[int, typer.Option(help="Of the random numbers.", min=0)] = 1,
+) -> None:
+    """Create, bind, map, copy on the device, compare, release. Fails if anything differs."""
+    try:
+        chosen, without_driver = open_device(device, simulated, validation)
+        if without_driver is not None:
+            out.print(f"No driver to use: {without_driver}", markup=False, soft_wrap=True)
+        name = f"{chosen.properties.device_name} ({kind_of(chosen)})"
+        out.print(f"Device: [bold]{name}[/], Vulkan {version_text(chosen.api_version)}")
+        began = time.perf_counter()
+        with Progress(console=err, transient=True) as progress:
+            task = progress.add_task("buffers", total=count)
+            result = demonstration.run(
+                chosen, count, seed, lambda done: progress.update(task, completed=done)
+            )
+        seconds = time.perf_counter() - began
+    except (vk_mem.VkMemError, demonstration.Difference) as error:
+        raise fail(str(error)) from None
+    out.print(placed_table(result.placed))
+    out.print(
+        f"{size_text(result.compared_bytes)} went to the device and back and are equal; "
+        f"{result.churned} random buffers created, written, read and destroyed; "
+        f"{result.blocks} memory blocks; everything released; {seconds:.2f} s",
+        soft_wrap=True,
+    )
+    out.print(f"[green]ok[/] on {name}", soft_wrap=True)
+
+
+def placed_table(placed: list[demonstration.Placed]) -> Table:
+    columns = ("Name", "Kind", "Size", "Memory", "Offset", "Type", "Properties")
+    rows = table("What went where", *columns, right=(2, 4, 5))
+    for row in placed:
+        rows.add_row(
+            row.name,
+            row.kind,
+            size_text(row.size),
+            row.memory,
+            str(row.offset),
+            str(row.memory_type_index),
+            short_flag_names(row.memory_properties),
+        )
+    return rows

@@ -1,0 +1,201 @@
+"""The main job end to end: create, bind, map, copy on the device, compare, release."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vk_mem import (
+    AllocationCreateFlags,
+    Allocator,
+    Buffer,
+    BufferUsage,
+    Device,
+    Format,
+    Image,
+    ImageLayout,
+    ImageUsage,
+    MemoryUsage,
+)
+
+WRITE = AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE
+READ = AllocationCreateFlags.HOST_ACCESS_RANDOM
+MAPPED = AllocationCreateFlags.MAPPED
+SIDE = 512
+STORAGE_SIZE = 8 << 20
+
+
+class Difference(Exception):
+    """Something came back other than it went in."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a resource went."""
+
+    name: str
+    kind: str
+    size: int
+    memory_type_index: int
+    memory_properties: int
+    memory: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the demo saw."""
+
+    placed: list[Placed]
+    compared_bytes: int
+    churned: int
+    blocks: int
+    left_over: int
+
+
+def run(device: Device, churn: int, seed: int, progress: Callable[[int], object]) -> Result:
+    """Runs everything. `progress` is called with the creates and destroys so far.
+
+    Raises `Difference` where contents differ or memory is left.
+    """
+    with Allocator(device) as allocator:
+        resources = create(allocator)
+        compared = round_trips(device, resources, np.random.default_rng(seed))
+        churn_at_random(allocator, churn, random.Random(seed), progress)
+        allocator.validate()
+        placed = where_everything_went(resources)
+        blocks = allocator.calculate_statistics().total.block_count
+        for resource in resources.values():
+            resource.destroy()
+        left_over = allocator.calculate_statistics().total.allocation_count
+        if left_over:
+            raise Difference(f"{left_over} allocations are left after everything was destroyed")
+    for message in device.validation_messages:
+        raise Difference(f"the validation layer said: {message}")
+    return Result(placed, compared, churn, blocks, left_over)
+
+
+def create(allocator: Allocator) -> dict[str, Buffer | Image]:
+    """One resource for each usual use."""
+    both_ways = BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
+    return {
+        "vertices": allocator.create_buffer(
+            16 * 1024, BufferUsage.VERTEX_BUFFER | both_ways, name="vertices"
+        ),
+        "uniforms": allocator.create_buffer(
+            4096, BufferUsage.UNIFORM_BUFFER, flags=WRITE | MAPPED, name="uniforms"
+        ),
+        "storage": allocator.create_buffer(
+            STORAGE_SIZE, BufferUsage.STORAGE_BUFFER | both_ways, name="storage"
+        ),
+        "texture": allocator.create_image(
+            Format.R8G8B8A8_UNORM,
+            (SIDE, SIDE),
+            ImageUsage.SAMPLED | ImageUsage.TRANSFER_SRC | ImageUsage.TRANSFER_DST,
+            name="texture",
+        ),
+        "staging": allocator.create_buffer(
+            STORAGE_SIZE, BufferUsage.TRANSFER_SRC, flags=WRITE | MAPPED, name="staging"
+        ),
+        "readback": allocator.create_buffer(
+            STORAGE_SIZE,
+            BufferUsage.TRANSFER_DST,
+            flags=READ,
+            usage=MemoryUsage.AUTO_PREFER_HOST,
+            name="readback",
+        ),
+    }
+
+
+def round_trips(
+    device: Device, resources: dict[str, Buffer | Image], rng: np.random.Generator
+) -> int:
+    """Sends random bytes to the device and back; how many were compared."""
+    staging, readback = resources["staging"], resources["readback"]
+    texture, uniforms = resources["texture"], resources["uniforms"]
+    assert isinstance(staging, Buffer) and isinstance(readback, Buffer)
+    assert isinstance(texture, Image)
+    compared = 0
+    for name in ("vertices", "storage"):
+        target = resources[name]
+        assert isinstance(target, Buffer)
+        sent = rng.integers(0, 256, target.size, dtype=np.uint8)
+        with staging.map() as view:
+            np.frombuffer(view, np.uint8)[: sent.size] = sent
+        device.copy_buffer(staging, target, sent.size)
+        device.copy_buffer(target, readback, sent.size)
+        compared += compare(name, sent, readback)
+
+    texels = rng.integers(0, 256, SIDE * SIDE * 4, dtype=np.uint8)
+    staging.write(texels)
+    sampled = ImageLayout.SHADER_READ_ONLY_OPTIMAL
+    device.copy_buffer_to_image(staging, texture, layout=sampled)
+    device.copy_image_to_buffer(texture, readback, layout=sampled)
+    compared += compare("texture", texels, readback)
+
+    uniform = rng.random(64, dtype=np.float32)
+    mapped = uniforms.mapped
+    assert mapped is not None
+    np.frombuffer(mapped, np.float32)[: uniform.size] = uniform
+    mapped.release()
+    uniforms.flush()
+    if not np.array_equal(np.frombuffer(uniforms.read(0, uniform.nbytes), np.float32), uniform):
+        raise Difference("uniforms: what was mapped and written reads otherwise")
+    return compared + uniform.nbytes
+
+
+def compare(name: str, sent: np.ndarray, readback: Buffer) -> int:
+    """Raises `Difference` unless the read-back buffer starts with what was sent."""
+    got = np.frombuffer(readback.read(0, sent.nbytes), np.uint8)
+    wrong = np.flatnonzero(got != sent)
+    if wrong.size:
+        raise Difference(
+            f"{name}: {wrong.size} of {sent.size} bytes differ, the first at offset {wrong[0]}"
+        )
+    return sent.nbytes
+
+
+def churn_at_random(
+    allocator: Allocator, count: int, rng: random.Random, progress: Callable[[int], object]
+) -> None:
+    """Creates and destroys `count` buffers in random order, up to 256 at a time."""
+    live: list[tuple[Buffer, bytes]] = []
+    created = 0
+    while created < count or live:
+        if created < count and len(live) < 256 and rng.random() < 0.6:
+            size = int(2 ** rng.uniform(8, 19))
+            mark = created.to_bytes(8, "little")
+            buffer = allocator.create_buffer(size, BufferUsage.STORAGE_BUFFER, flags=WRITE)
+            buffer.write(mark, size - len(mark))
+            live.append((buffer, mark))
+            created += 1
+            progress(created)
+        elif live:
+            buffer, mark = live.pop(rng.randrange(len(live)))
+            if buffer.read(buffer.size - len(mark)) != mark:
+                raise Difference(f"a buffer of {buffer.size} bytes does not hold its mark")
+            buffer.destroy()
+
+
+def where_everything_went(resources: dict[str, Buffer | Image]) -> list[Placed]:
+    """One row a resource, in the order of creation."""
+    rows = []
+    memories: dict[int, int] = {}
+    for name, resource in resources.items():
+        memory = resource.allocation
+        number = memories.setdefault(memory.device_memory, len(memories) + 1)
+        rows.append(
+            Placed(
+                name=name,
+                kind=type(resource).__name__,
+                size=memory.size,
+                memory_type_index=memory.memory_type_index,
+                memory_properties=memory.memory_properties,
+                memory="its own" if memory.is_dedicated else f"block {number}",
+                offset=memory.offset,
+            )
+        )
+    return rows

@@ -1,0 +1,60 @@
+"""Choosing a device on the command line."""
+
+from __future__ import annotations
+
+import vk_mem
+from vk_mem.flags import DeviceType
+
+
+def open_device(
+    name: str | None, simulated: str | None, validation: bool
+) -> tuple[vk_mem.Device, str | None]:
+    """The device that was asked for: a profile, one by name, or the best there is.
+
+    Where nothing was asked for and no driver is present, a simulated one, and the reason.
+    """
+    if simulated is not None:
+        return vk_mem.SimulatedDevice(simulated), None
+    try:
+        return vk_mem.Device.open(name, validation=validation), None
+    except vk_mem.InitializationError as error:
+        if name is not None or validation:
+            raise
+        return vk_mem.SimulatedDevice(), str(error)
+
+
+def kind_of(device: vk_mem.Device) -> str:
+    """What stands behind a device, for people."""
+    if isinstance(device, vk_mem.SimulatedDevice):
+        return "simulated, no driver"
+    if device.properties.device_type is DeviceType.CPU:
+        return "CPU driver"
+    return device.properties.device_type.name.lower().replace("_", " ")
+
+
+def version_text(version: tuple[int, int, int]) -> str:
+    """`1.3.230`"""
+    return ".".join(map(str, version))
+
+
+def size_text(size: int) -> str:
+    """Bytes with a unit: `256.0 MiB`; `unlimited` for the largest number."""
+    if size >= 2**64 - 1:
+        return "unlimited"
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{size} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def flag_names(flags: int) -> str:
+    """`DEVICE_LOCAL HOST_VISIBLE`, or a dash."""
+    properties = vk_mem.MemoryPropertyFlags(flags)
+    return " ".join(flag.name for flag in properties if flag.name) or "-"
+
+
+def short_flag_names(flags: int) -> str:
+    """`device, visible, coherent`, or a dash."""
+    names = flag_names(flags).split()
+    return ", ".join(name.removesuffix("_LOCAL").split("_")[-1].lower() for name in names)
