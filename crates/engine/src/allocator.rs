@@ -117,18 +117,16 @@ impl Allocator {
             return None;
         }
         let region = self.region_request(memory_type, request);
-        let placed = self.arenas[memory_type as usize].allocate_in_place(&region)?;
-        let mapped = if self.is_to_be_mapped(memory_type, request) {
-            let Some(address) = placed.memory.map_if_mapped() else {
-                drop(self.arenas[memory_type as usize].free(placed.key));
-                return None;
-            };
-            self.mark_mapped(Home::Arena(memory_type), &placed);
-            Some(address.at(placed.offset))
-        } else {
-            None
-        };
-        Some(self.finished(Home::Arena(memory_type), &placed, request, mapped))
+        let arena = &self.arenas[memory_type as usize];
+        let home = Home::Arena(memory_type);
+        if !self.is_to_be_mapped(memory_type, request) {
+            let placed = arena.allocate_in_place(&region)?;
+            return Some(self.finished(home, &placed, request, None));
+        }
+        let (placed, address) = arena.allocate_in_mapped_place(&region)?;
+        self.mark_mapped(home, &placed);
+        let mapped = Some(address.at(placed.offset));
+        Some(self.finished(home, &placed, request, mapped))
     }
 
     /// Allocates: the cheapest memory type first, the next one if it fails. May call the driver.
@@ -171,35 +169,42 @@ impl Allocator {
         let flags = request.create_info.flags;
         let never = flags.contains(Create::NEVER_ALLOCATE);
         let wish = self.wants_dedicated(memory_type, request);
-        let mut tried_dedicated = false;
+        let mut refused = None;
         if wish != Wish::No && !never {
-            let made = self.allocate_dedicated(memory_type, request);
-            if wish == Wish::Must
-                || !matches!(
-                    made,
-                    Err(Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })
-                )
-            {
-                return made;
+            match self.allocate_dedicated(memory_type, request) {
+                Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }))
+                    if wish == Wish::Should =>
+                {
+                    refused = Some(error);
+                }
+                made => return made,
             }
-            tried_dedicated = true;
         } else if wish == Wish::Must {
             return Err(self.must_be_dedicated(memory_type, request));
         }
         let region = self.region_request(memory_type, request);
         let growth =
             Growth { allowed: !never, within_budget: flags.contains(Create::WITHIN_BUDGET) };
-        match self.arenas[memory_type as usize].allocate(&region, growth) {
-            Ok(placed) => self.map_if_asked(Home::Arena(memory_type), placed, request),
-            Err(error @ Error::OutOfDeviceMemory { .. }) if !never && !tried_dedicated => {
-                // The last resort; the arena has tried smaller blocks before. Where even this
-                // fails, its error names the size that was asked for.
+        let arena = &self.arenas[memory_type as usize];
+        let error = match arena.allocate(&region, growth) {
+            Ok(placed) => return self.map_if_asked(Home::Arena(memory_type), placed, request),
+            Err(error) => error,
+        };
+        match error {
+            // What stopped the better choice says more than that no block had room either.
+            Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. } if refused.is_some() => {
+                Err(refused.unwrap_or(error))
+            }
+            Error::OutOfDeviceMemory { .. } if !never => {
+                // The last resort; the arena has tried smaller blocks before.
                 match self.allocate_dedicated(memory_type, request) {
-                    Err(Error::TooManyObjects { .. }) => Err(error),
+                    Err(Error::TooManyObjects { .. }) if region.size <= arena.sizes().preferred => {
+                        Err(error)
+                    }
                     other => other,
                 }
             }
-            Err(error) => Err(error),
+            error => Err(error),
         }
     }
 
@@ -377,20 +382,23 @@ impl Allocator {
     /// Maps an allocation; where it starts in the host's address space. Counts: each map has its
     /// [`unmap`](Self::unmap), 255 at most are open.
     pub fn map(&self, id: AllocationId) -> Result<HostAddress, Error> {
-        let (counted, memory, found) = self.update_tag(id, |tag| {
+        let ((), memory, found) = self.update_tag(id, |_| ())?;
+        let address = memory.map()?;
+        // Counted after the driver has mapped it, so that a map that failed does not count, and so
+        // that a free or an unmap of another thread never undoes one that has not happened yet.
+        let counted = self.update_tag(id, |tag| {
             let more = tag.map_count.checked_add(1);
             tag.map_count = more.unwrap_or(u8::MAX);
             more.is_some()
-        })?;
-        if !counted {
-            return Err(Error::MemoryMap("mapped 255 times already".into()));
-        }
-        match memory.map() {
-            Ok(address) => Ok(address.at(extent(&found, &memory).0)),
+        });
+        match counted {
+            Ok((true, ..)) => Ok(address.at(extent(&found, &memory).0)),
+            Ok((false, ..)) => {
+                memory.unmap(1);
+                Err(Error::MemoryMap("mapped 255 times already".into()))
+            }
             Err(error) => {
-                // A map that failed does not count.
-                let undone = self.update_tag(id, |tag| tag.map_count -= 1);
-                debug_assert!(undone.is_ok());
+                memory.unmap(1);
                 Err(error)
             }
         }
@@ -457,9 +465,15 @@ impl Allocator {
 
     /// Names an allocation, or takes its name away.
     pub fn set_name(&self, id: AllocationId, name: Option<&str>) -> Result<(), Error> {
-        self.update_tag(id, |tag| tag.named = name.is_some())?;
-        self.names.set(id, name);
-        Ok(())
+        if name.is_some() {
+            // Before the tag says so: a free in between then finds the name, or the tag is refused.
+            self.names.set(id, name);
+        }
+        let named = self.update_tag(id, |tag| tag.named = name.is_some());
+        if name.is_none() || named.is_err() {
+            self.names.remove(id);
+        }
+        named.map(drop)
     }
 
     /// The name of an allocation.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::budget::HeapLedger;
-use crate::device::{DeviceError, DeviceMemory, MemoryAllocateInfo};
+use crate::device::{DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo};
 use crate::error::Error;
 use crate::memory_object::{MemoryObject, Release};
 use crate::statistics::Statistics;
@@ -19,6 +19,8 @@ const RAMP: u32 = 3;
 const SMALLEST_BLOCK: u64 = 1 << 20;
 /// Block sizes are multiples of this.
 const BLOCK_ROUNDING: u64 = 32;
+/// No block is larger, whatever is asked for: a suballocator keeps sizes in 60 bits.
+const LARGEST_BLOCK: u64 = 1 << 59;
 
 /// How large blocks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +39,7 @@ impl BlockSizes {
             None if heap_size <= 1 << 30 => heap_size / 8,
             None => 256 << 20,
         };
-        // The largest numbers have no multiple above them.
-        let rounded = preferred.max(1).checked_next_multiple_of(BLOCK_ROUNDING);
-        let preferred = rounded.unwrap_or(preferred);
+        let preferred = round(preferred.clamp(1, LARGEST_BLOCK));
         Self { preferred, explicit: explicit.is_some() }
     }
 
@@ -66,9 +66,10 @@ impl BlockSizes {
 
     /// What the next attempt takes, if there is one.
     fn smaller(self, size: u64, request: u64) -> Option<u64> {
-        let half = round(size / 2);
-        let floor = SMALLEST_BLOCK.min(self.preferred / 8);
-        (!self.explicit && half >= request && half >= floor && half < size).then_some(half)
+        // The last step goes to the floor itself: a heap may have that much left, and no more.
+        let floor = round(SMALLEST_BLOCK.min(self.preferred / 8));
+        let half = round(size / 2).max(floor);
+        (!self.explicit && half >= request && half < size).then_some(half)
     }
 }
 
@@ -155,6 +156,27 @@ impl Arena {
         placed
     }
 
+    /// The same, and counts a map of the block; `None` if the block is not mapped. What was placed
+    /// is then taken back under the same lock: an ordinary free could give the block away, which is
+    /// a call of the driver.
+    pub fn allocate_in_mapped_place(
+        &self,
+        request: &RegionRequest,
+    ) -> Option<(Placed, HostAddress)> {
+        let mut state = self.state.lock();
+        let spare = state.spare;
+        let placed = state.place(request)?;
+        let mapped = placed.memory.map_if_mapped();
+        if mapped.is_none() {
+            let freed = state.suballocator.free(placed.key).expect("it was placed just now");
+            state.allocation_count -= 1;
+            state.allocation_bytes -= freed.info.size;
+            state.spare = spare;
+        }
+        self.check(&state);
+        mapped.map(|address| (placed, address))
+    }
+
     /// Places a request, with a new block if there is no room. The lock is not held while the
     /// driver works: whoever finds room meanwhile is served.
     pub fn allocate(&self, request: &RegionRequest, growth: Growth) -> Result<Placed, Error> {
@@ -226,7 +248,7 @@ impl Arena {
             Err(error) => {
                 state.refusals += 1;
                 drop(state);
-                Err(error)
+                Err(error.about(request.size))
             }
         };
         self.grown.notify_all();

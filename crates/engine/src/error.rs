@@ -67,6 +67,18 @@ impl Error {
         }
     }
 
+    /// The same failure, about `size` bytes: what the caller asked for, not the block that was to
+    /// hold it.
+    pub(crate) fn about(mut self, size: u64) -> Self {
+        match &mut self {
+            Self::OutOfDeviceMemory { figures, .. }
+            | Self::OutOfHostMemory(figures)
+            | Self::TooManyObjects { figures, .. } => figures.size = size,
+            _ => {}
+        }
+        self
+    }
+
     /// The figures of a failed allocation.
     pub fn figures(&self) -> Option<&FailureFigures> {
         match self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::budget::HeapLedger;
-use crate::device::{DeviceMemory, HostAddress, MemoryHandle, MemoryPropertyFlags};
+use crate::device::{DeviceError, DeviceMemory, HostAddress, MemoryHandle, MemoryPropertyFlags};
 use crate::error::Error;
 
 /// After so many maps and unmaps a shared block stays mapped for the rest of its life: mapping is a
@@ -70,17 +70,26 @@ impl MemoryObject {
         }
         let address = match mapping.address {
             Some(address) => address,
-            None => self.device.map(self.handle).map_err(|error| {
-                Error::MemoryMap(format!(
-                    "the driver could not map {} bytes of memory type {}: {error}",
-                    self.size, self.memory_type_index
-                ))
-            })?,
+            None => self.device.map(self.handle).map_err(|error| self.map_failed(error))?,
         };
         mapping.address = Some(address);
         mapping.count += 1;
         mapping.events = mapping.events.saturating_add(1);
         Ok(address)
+    }
+
+    fn map_failed(&self, error: DeviceError) -> Error {
+        match error {
+            DeviceError::DeviceLost => Error::DeviceLost,
+            DeviceError::OutOfHostMemory => {
+                Error::OutOfHostMemory(self.ledger.figures(self.memory_type_index, self.size))
+            }
+            // Out of device memory, too: that no other memory type can help is what counts here.
+            other => Error::MemoryMap(format!(
+                "the driver could not map {} bytes of memory type {}: {other}",
+                self.size, self.memory_type_index
+            )),
+        }
     }
 
     /// Counts one more map if the object is mapped already; makes no call of the driver.

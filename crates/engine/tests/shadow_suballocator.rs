@@ -48,15 +48,15 @@ macro_rules! enrol {
     ($name:ident, $promises:expr) => {
         mod $name {
             use super::*;
-            use proptest::prelude::*;
+            use proptest::test_runner::Config;
 
             static PROMISES: Promises = $promises;
 
-            proptest! {
-                #![proptest_config(ProptestConfig {
+            proptest::proptest! {
+                #![proptest_config(Config {
                     cases: 160,
                     failure_persistence: None,
-                    ..ProptestConfig::default()
+                    ..Config::default()
                 })]
 
                 #[test]

@@ -45,7 +45,8 @@ impl Keywords {
             let key = key.cast::<PyString>()?.to_cow()?.into_owned();
             if key != "allocation_info" && !read.take(&key, &value)? && !other(&key, &value)? {
                 return Err(PyTypeError::new_err(format!(
-                    "{function}() got an unexpected keyword argument '{key}'"
+                    "{function}() got an unexpected keyword argument '{}'",
+                    key.escape_debug()
                 )));
             }
         }

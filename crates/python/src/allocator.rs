@@ -9,8 +9,8 @@ use pyo3::exceptions::{PyResourceWarning, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use vkmem_engine::{
-    Allocation as EngineAllocation, AllocationCreateFlags, AllocationRequest, Allocator as Engine, AllocatorOptions,
-    Error, MemoryRequirements, ResourceKind, ResourceUse, human_bytes,
+    Allocation as EngineAllocation, AllocationCreateFlags, AllocationRequest, Allocator as Engine,
+    AllocatorOptions, Error, MemoryRequirements, ResourceKind, ResourceUse, human_bytes,
 };
 use vkmem_vulkan::DeviceAllocator;
 
@@ -64,8 +64,7 @@ impl Allocator {
     ) -> PyResult<Py<T>> {
         let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND)
             && handles != Handles::Memory;
-        let resource =
-            Resource::new(self.state.clone(), handles, allocation, host_size, dont_bind);
+        let resource = Resource::new(self.state.clone(), handles, allocation, host_size, dont_bind);
         if let Some(name) = &keywords.name {
             self.state.engine().set_name(allocation.id, Some(name)).or_raise(py)?;
         }

@@ -84,7 +84,11 @@ pub fn _close_all_at_exit(py: Python<'_>) {
                 warn_unclosed(py, &format!("the allocator of {name} was never closed{leaked}"));
             }
             // A view is open. Leaving the memory to the end of the process is the safe thing.
-            Err(_) => state.abandon(),
+            Err(why) => {
+                state.abandon();
+                let why = why.value(py);
+                warn_unclosed(py, &format!("the allocator of {name} was never closed: {why}"));
+            }
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct CommonKeywords {
     sharing_mode: Option<u32>,
     indices: Vec<u32>,
     info: Option<Py<PyAny>>,
+    /// A keyword that says what a struct would say.
+    beside: Option<String>,
 }
 
 impl CommonKeywords {
@@ -41,6 +43,9 @@ impl CommonKeywords {
             "info" if value.is_none() => {}
             "info" => self.info = Some(value.clone().unbind()),
             _ => return Ok(false),
+        }
+        if key != "info" {
+            self.beside = Some(key.into());
         }
         Ok(true)
     }
@@ -102,16 +107,30 @@ fn from_struct<T: CreateInfo>(source: &Bound<'_, PyAny>) -> PyResult<Built<T>> {
     Ok(Built { info, _indices: Vec::new(), _source: Some(source.clone().unbind()) })
 }
 
-/// The struct that the caller passed, by position or by name.
+/// The struct that the caller passed, by position or by name. `name` is what else would come first.
 fn given_struct<'py>(
     common: &CommonKeywords,
-    first: Option<&Bound<'py, PyAny>>,
+    arguments: &[Option<&Bound<'py, PyAny>>],
+    name: &str,
     py: Python<'py>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    match (&common.info, first) {
-        (Some(_), Some(_)) => Err(invalid(py, "info= stands instead of the positional arguments")),
-        (Some(info), None) => Ok(Some(info.bind(py).clone())),
-        (None, first) => Ok(first.filter(|it| !is_integer(it)).cloned()),
+    let first = arguments[0];
+    let others = arguments[1..].iter().any(Option::is_some);
+    let source = match (&common.info, first) {
+        (None, None) => return Ok(None),
+        (None, Some(first)) if is_integer(first) => return Ok(None),
+        // Then the first is no struct, whatever it is.
+        (None, Some(first)) if others => return unsigned(first, name).map(|_| None),
+        (None, Some(first)) => first.clone(),
+        (Some(info), None) if !others => info.bind(py).clone(),
+        (Some(_), _) => {
+            return Err(invalid(py, "info= stands instead of the positional arguments"));
+        }
+    };
+    match &common.beside {
+        // Not silently one or the other.
+        Some(key) => Err(invalid(py, format!("{key}= stands beside a struct that says it too"))),
+        None => Ok(Some(source)),
     }
 }
 
@@ -126,7 +145,7 @@ pub fn buffer(
     usage: Option<&Bound<'_, PyAny>>,
     common: CommonKeywords,
 ) -> PyResult<Built<vk::BufferCreateInfo<'static>>> {
-    if let Some(source) = given_struct(&common, first, py)? {
+    if let Some(source) = given_struct(&common, &[first, usage], "size", py)? {
         return from_struct(&source);
     }
     let (Some(size), Some(usage)) = (first, usage) else {
@@ -179,6 +198,7 @@ impl ImageKeywords {
         };
         if !value.is_none() {
             *number = Some(unsigned_32(value, key)?);
+            self.common.beside = Some(key.into());
         }
         Ok(true)
     }
@@ -203,7 +223,7 @@ pub fn image(
     arguments: [Option<&Bound<'_, PyAny>>; 3],
     keywords: ImageKeywords,
 ) -> PyResult<Built<vk::ImageCreateInfo<'static>>> {
-    if let Some(source) = given_struct(&keywords.common, arguments[0], py)? {
+    if let Some(source) = given_struct(&keywords.common, &arguments, "format", py)? {
         return from_struct(&source);
     }
     let [Some(format), Some(extent_given), Some(usage)] = arguments else {

@@ -52,6 +52,18 @@ fn api_version(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     }
 }
 
+fn index(value: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
+    (!value.is_none()).then(|| unsigned_32(value, "index")).transpose()
+}
+
+fn queue_family_index(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    unsigned_32(value, "queue_family_index")
+}
+
+fn fill_value(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    unsigned_32(value, "value")
+}
+
 /// All devices of the system's drivers, in the order that `Device.open(index=...)` counts.
 #[pyfunction]
 pub fn list_physical_devices(py: Python<'_>) -> PyResult<Vec<PhysicalDevice>> {
@@ -81,7 +93,7 @@ impl Device {
         _cls: &Bound<'_, PyType>,
         py: Python<'_>,
         name: Option<String>,
-        index: Option<u32>,
+        #[pyo3(from_py_with = index)] index: Option<u32>,
         validation: bool,
         api_version: Option<&Bound<'_, PyAny>>,
         extensions: Option<Vec<String>>,
@@ -129,7 +141,7 @@ impl Device {
         api_version: &Bound<'_, PyAny>,
         extensions: Vec<String>,
         queue: Option<&Bound<'_, PyAny>>,
-        queue_family_index: u32,
+        #[pyo3(from_py_with = queue_family_index)] queue_family_index: u32,
         buffer_device_address: bool,
         amd_device_coherent: bool,
         binding: Option<&Bound<'_, PyAny>>,
@@ -227,7 +239,7 @@ impl Device {
         &self,
         py: Python<'_>,
         buffer: &Bound<'_, Buffer>,
-        value: u32,
+        #[pyo3(from_py_with = fill_value)] value: u32,
         offset: Option<&Bound<'_, PyAny>>,
         size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {

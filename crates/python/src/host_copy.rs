@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -36,10 +36,11 @@ impl Contiguous {
         // SAFETY: a valid object and a place for the view.
         if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), view.as_mut_ptr(), flags) } != 0 {
             let why = PyErr::fetch(py);
-            if why.is_instance_of::<PyTypeError>(py) {
-                return Err(why);
+            if why.is_instance_of::<PyBufferError>(py) {
+                let why = why.value(py);
+                return Err(invalid(py, format!("the data cannot be copied in one piece: {why}")));
             }
-            return Err(invalid(py, format!("the data cannot be copied in one piece: {why}")));
+            return Err(why);
         }
         // SAFETY: filled by CPython.
         Ok(Self(unsafe { view.assume_init() }))
@@ -137,16 +138,17 @@ pub fn read<'py>(
     let _pin = resource.enter(py)?;
     let size = size.unwrap_or_else(|| resource.host_size.saturating_sub(offset));
     check_range(py, resource, offset, size)?;
-    let length = usize::try_from(size).map_err(|_| invalid(py, "too large for this machine"))?;
+    let too_large = |_| invalid(py, format!("{size} bytes are too many for a bytes object"));
+    let length = isize::try_from(size).map_err(too_large)?;
     // SAFETY: asks CPython for uninitialised bytes, all of which are written before anybody sees
     // them; a failure is the exception that CPython set.
     let bytes = unsafe {
-        let raw = ffi::PyBytes_FromStringAndSize(std::ptr::null(), length as isize);
+        let raw = ffi::PyBytes_FromStringAndSize(std::ptr::null(), length);
         Bound::from_owned_ptr_or_err(py, raw)?.cast_into_unchecked::<PyBytes>()
     };
     // SAFETY: a bytes object; nobody else has seen it.
     let target = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
-    read_to(py, resource, target as usize, offset, length)?;
+    read_to(py, resource, target as usize, offset, length.unsigned_abs())?;
     Ok(bytes)
 }
 

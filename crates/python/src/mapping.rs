@@ -15,6 +15,7 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::HostAddress;
 
 use crate::errors::{IntoPyResult, pinned};
@@ -33,7 +34,7 @@ pub enum Access {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Buffers that Python holds.
+    /// Buffers that Python holds, and calls that run.
     exports: usize,
     /// No further ones; the mapping ends with the last.
     closing: bool,
@@ -111,6 +112,39 @@ impl Mapping {
         if unused { self.end(py) } else { Ok(()) }
     }
 
+    /// One more user: a view, or a call that needs the memory mapped until it returns. The lock is
+    /// never held while Python code can run: a collection may release other views of this mapping.
+    fn begin_use(&self, while_closing: bool) -> bool {
+        let mut state = self.state.lock();
+        let open = !state.ended && (while_closing || !state.closing);
+        state.exports += usize::from(open);
+        open
+    }
+
+    /// One less; the last one of a closed mapping ends it.
+    fn end_use(&self, py: Python<'_>) -> PyResult<()> {
+        let last = {
+            let mut state = self.state.lock();
+            state.exports -= 1;
+            state.exports == 0 && state.closing
+        };
+        if last { self.end(py) } else { Ok(()) }
+    }
+
+    /// Runs without the interpreter; no other thread can unmap the memory meanwhile.
+    fn detached(
+        &self,
+        py: Python<'_>,
+        run: impl FnOnce() -> Result<(), vkmem_engine::Error> + Send,
+    ) -> PyResult<()> {
+        if !self.begin_use(true) {
+            return Err(closed(py));
+        }
+        let done = py.detach(run);
+        self.end_use(py)?;
+        done.or_raise(py)
+    }
+
     fn release_view(&self, py: Python<'_>) {
         let view = self.view.lock().take();
         if let Some(view) = view {
@@ -132,7 +166,7 @@ impl Mapping {
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<usize> {
         if self.state.lock().ended {
-            return Err(crate::errors::memory_map(py, "the mapping is closed"));
+            return Err(closed(py));
         }
         Ok(self.address.0.get())
     }
@@ -149,7 +183,8 @@ impl Mapping {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.release_view(py);
         if self.state.lock().exports > 0 {
-            return Err(pinned("cannot close the mapping: a view of it is in use"));
+            let why = "a view of it is in use, or another thread uses it";
+            return Err(pinned(format!("cannot close the mapping: {why}")));
         }
         self.end_when_unused(py)
     }
@@ -157,18 +192,24 @@ impl Mapping {
     /// Makes what was written so far visible to the device.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         let (engine, id) = (self.resource.allocator.engine(), self.resource.allocation.id);
-        py.detach(|| engine.flush(id, 0, u64::MAX)).or_raise(py)
+        self.detached(py, || engine.flush(id, 0, u64::MAX))
     }
 
     /// Makes what the device wrote so far visible. Host writes that are not flushed are lost.
     fn invalidate(&self, py: Python<'_>) -> PyResult<()> {
         let (engine, id) = (self.resource.allocator.engine(), self.resource.allocation.id);
-        py.detach(|| engine.invalidate(id, 0, u64::MAX)).or_raise(py)
+        self.detached(py, || engine.invalidate(id, 0, u64::MAX))
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
+        let this = slf.get();
+        if this.state.lock().ended {
+            return Err(closed(slf.py()));
+        }
         let view = PyMemoryView::from(slf.as_any())?;
-        *slf.get().view.lock() = Some(view.clone().unbind());
+        let before = this.view.lock().replace(view.clone().unbind());
+        // Dropped without the lock: it may be the last reference, which comes back here.
+        drop(before);
         Ok(view)
     }
 
@@ -187,6 +228,20 @@ impl Mapping {
         format!("<vk_mem.Mapping of {} bytes, {state}>", self.resource.host_size)
     }
 
+    /// It and the view that `__enter__` gave out hold each other; without this, one that is never
+    /// left would pin its memory for ever.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.view.try_lock().as_deref() {
+            Some(Some(view)) => visit.call(view),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let view = self.view.lock().take();
+        drop(view);
+    }
+
     /// # Safety
     /// `view` is what CPython passes.
     unsafe fn __getbuffer__(
@@ -195,37 +250,41 @@ impl Mapping {
         flags: c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        let mut state = this.state.lock();
-        if state.closing || state.ended {
-            return Err(PyBufferError::new_err("the mapping is closed"));
-        }
         let length = isize::try_from(this.resource.host_size)
             .map_err(|_| PyBufferError::new_err("too large for a Python buffer"))?;
-        let readonly = c_int::from(this.access == Access::Read);
+        let readonly = this.access == Access::Read;
+        if readonly && flags & ffi::PyBUF_WRITABLE != 0 {
+            return Err(PyBufferError::new_err("the mapping is read-only"));
+        }
+        if !this.begin_use(false) {
+            return Err(PyBufferError::new_err("the mapping is closed"));
+        }
+        let readonly = c_int::from(readonly);
         let start = this.address.0.get() as *mut std::ffi::c_void;
         // SAFETY: CPython gives a valid view; the memory is mapped until the exports are gone.
         let filled =
             unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, readonly, flags) };
         if filled != 0 {
-            return Err(PyErr::fetch(slf.py()));
+            let error = PyErr::fetch(slf.py());
+            this.end_use(slf.py())?;
+            return Err(error);
         }
-        state.exports += 1;
         Ok(())
     }
 
     /// # Safety
     /// `_view` was filled by `__getbuffer__`.
     unsafe fn __releasebuffer__(&self, py: Python<'_>, _view: *mut ffi::Py_buffer) {
-        let last = {
-            let mut state = self.state.lock();
-            state.exports -= 1;
-            state.exports == 0 && state.closing
-        };
         // Nothing may be raised here.
-        if last && let Err(error) = self.end(py) {
+        if let Err(error) = self.end_use(py) {
             error.write_unraisable(py, None);
         }
     }
+}
+
+/// For every use of a closed mapping.
+fn closed(py: Python<'_>) -> PyErr {
+    crate::errors::use_after_free(py, "the mapping is closed")
 }
 
 impl Drop for Mapping {

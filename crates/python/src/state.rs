@@ -120,9 +120,19 @@ impl AllocatorState {
 impl Drop for AllocatorState {
     fn drop(&mut self) {
         let closed = self.pins.is_closed();
-        // Without close(), a wrapped device may be gone by now: its memory goes with it, and a call
-        // would crash.
-        if !closed && (!self.device.is_owned || self.is_abandoned()) {
+        if self.is_abandoned() && !closed {
+            return;
+        }
+        if !closed {
+            let name = &self.device_allocator.driver().info().name;
+            let mut message = format!("the allocator of {name} was never closed");
+            if !self.device.is_owned {
+                message += ", and keeps its memory: the device, which is not its own, may be gone";
+            }
+            Python::try_attach(|py| warn_unclosed(py, &message));
+        }
+        // A wrapped device may be gone by now: its memory goes with it, and a call would crash.
+        if !closed && !self.device.is_owned {
             return;
         }
         for remains in self.take_collected() {

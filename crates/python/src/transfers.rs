@@ -34,6 +34,7 @@ fn usable<'a>(
         let what = resource.describe();
         return Err(invalid(py, format!("{what} was created without BufferUsage.{name}")));
     }
+    check_bound(py, resource)?;
     match resource.handles {
         Handles::Buffer(handle) => Ok((resource, handle)),
         Handles::Image(_) | Handles::Memory => Err(invalid(py, "not a buffer")),
@@ -46,6 +47,13 @@ fn check_device(py: Python<'_>, core: &Arc<DeviceCore>, resource: &Resource) -> 
         return Ok(());
     }
     Err(invalid(py, format!("{} is of another device", resource.describe())))
+}
+
+fn check_bound(py: Python<'_>, resource: &Resource) -> PyResult<()> {
+    if resource.is_bound() {
+        return Ok(());
+    }
+    Err(invalid(py, format!("{} is not bound to memory: call bind()", resource.describe())))
 }
 
 fn check_range(py: Python<'_>, resource: &Resource, offset: u64, size: u64) -> PyResult<()> {
@@ -140,21 +148,42 @@ pub fn copy_image(
         let what = texels.describe();
         return Err(invalid(py, format!("{what} was created without ImageUsage.{}", wanted.1)));
     }
+    check_bound(py, texels)?;
+    if facts.samples > 1 {
+        let (what, samples) = (texels.describe(), facts.samples);
+        return Err(invalid(py, format!("{what} has {samples} samples: it cannot be copied")));
+    }
     let Handles::Image(image) = texels.handles else {
         return Err(invalid(py, "not an image"));
     };
     let (width, height, depth) = facts.extent;
     let extent = vk::Extent3D { width, height, depth };
     let texel_format = vk::Format::from_raw(facts.format as i32);
-    let size = format::block(texel_format).and_then(|block| block.size_of(extent));
-    let size = size.ok_or_else(|| {
-        invalid(py, format!("texels of format {} have no known size", facts.format))
-    })?;
+    if (vk::Format::D16_UNORM.as_raw()..=vk::Format::D32_SFLOAT_S8_UINT.as_raw())
+        .contains(&texel_format.as_raw())
+    {
+        let what = texels.describe();
+        return Err(invalid(py, format!("{what} holds depth or stencil, not colour")));
+    }
+    let block = format::block(texel_format);
+    let size = block.and_then(|block| block.size_of(extent));
+    let (Some(block), Some(size)) = (block, size) else {
+        return Err(invalid(py, format!("texels of format {} have no known size", facts.format)));
+    };
     let buffer_offset = number(buffer_offset, "buffer_offset")?;
     check_range(py, memory, buffer_offset, size)?;
+    if !buffer_offset.is_multiple_of(block.bytes.into()) {
+        let bytes = block.bytes;
+        let why = format!("buffer_offset is {buffer_offset}, not a multiple of a texel's {bytes}");
+        return Err(invalid(py, why + " bytes"));
+    }
     let general = vk::ImageLayout::GENERAL.as_raw() as u32;
     let layout = layout.map_or(Ok(general), |layout| unsigned_32(layout, "layout"))?;
     let layout = vk::ImageLayout::from_raw(layout as i32);
+    if to_image && matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED) {
+        let layout = layout.as_raw();
+        return Err(invalid(py, format!("no image can be left in the layout {layout}")));
+    }
     let command = if to_image {
         TransferCommand::CopyBufferToImage { buffer, buffer_offset, image, extent, layout }
     } else {

@@ -126,6 +126,16 @@ pub(crate) fn choose_for_instance(
         .collect()
 }
 
+/// Those of the device's extensions that a validation layer of some version has heard of. Of those
+/// that are used here only one is younger than the layers that systems ship.
+pub(crate) fn known_to_layer(mut present: Vec<String>, layer_version: Option<u32>) -> Vec<String> {
+    const SINCE: u32 = vk::make_api_version(0, 1, 3, 274);
+    if layer_version.is_some_and(|version| version < SINCE) {
+        present.retain(|name| name != "VK_KHR_maintenance5");
+    }
+    present
+}
+
 /// Features that a device of this version may be asked about.
 pub(crate) fn features_to_query(present: &[String], api_version: u32) -> Vec<Feature> {
     DEVICE

@@ -23,6 +23,8 @@ pub(crate) struct Instance {
     pub(crate) extensions: Vec<String>,
     /// Where the validation layer's messages go, if it is on.
     pub(crate) validation: Option<ValidationLog>,
+    /// What the validation layer knows of Vulkan, if it is on.
+    pub(crate) layer_version: Option<u32>,
     core_properties2: Option<Properties2Functions>,
     khr_properties2: Option<Properties2Functions>,
     messenger: Option<Messenger>,
@@ -48,10 +50,13 @@ impl Instance {
         }
         let mut present = instance_extensions(&global, None)?;
         let mut layers: Vec<*const c_char> = Vec::new();
+        let mut layer_version = None;
         if options.validation {
-            if !has_validation_layer(&global)? {
-                return Err(OpenError::ValidationLayerMissing);
-            }
+            let version = validation_layer_version(&global)?;
+            let version = version.ok_or(OpenError::ValidationLayerMissing)?;
+            // What the layer does not know it calls an error.
+            api_version = api_version.min(version);
+            layer_version = Some(version);
             layers.push(LAYER.as_ptr());
             present.extend(instance_extensions(&global, Some(LAYER))?);
         }
@@ -100,6 +105,7 @@ impl Instance {
         })?;
         instance.owned = true;
         instance.validation = validation;
+        instance.layer_version = layer_version;
         if let Some(log) = &instance.validation {
             let provider = Provider::extension(DEBUG_UTILS);
             // SAFETY: the instance is live, and `find` returns the function it is asked for.
@@ -143,6 +149,7 @@ impl Instance {
             api_version,
             extensions,
             validation: None,
+            layer_version: None,
             core_properties2,
             khr_properties2,
             messenger: None,
@@ -232,13 +239,15 @@ fn instance_extensions(
     .map_err(OpenError::vulkan("vkEnumerateInstanceExtensionProperties"))
 }
 
-fn has_validation_layer(global: &GlobalFunctions) -> Result<bool, OpenError> {
+/// The version of Vulkan that the validation layer was written for, if there is one.
+fn validation_layer_version(global: &GlobalFunctions) -> Result<Option<u32>, OpenError> {
     // SAFETY: `read_all` passes a pointer to as many items as it says.
     let layers: Vec<vk::LayerProperties> = read_all(|count, items| unsafe {
         (global.enumerate_instance_layer_properties)(count, items)
     })
     .map_err(OpenError::vulkan("vkEnumerateInstanceLayerProperties"))?;
-    Ok(layers.iter().any(|layer| layer.layer_name_as_c_str() == Ok(LAYER)))
+    let layer = layers.iter().find(|layer| layer.layer_name_as_c_str() == Ok(LAYER));
+    Ok(layer.map(|layer| layer.spec_version))
 }
 
 fn extension_names(properties: &[vk::ExtensionProperties]) -> Vec<String> {

@@ -8,7 +8,9 @@ use vkmem_engine::DeviceType;
 
 use crate::capabilities::Capabilities;
 use crate::device::{LogicalDevice, Parts, VulkanDevice};
-use crate::extensions::{Feature, FeatureChain, choose_for_device, features_to_query};
+use crate::extensions::{
+    Feature, FeatureChain, choose_for_device, features_to_query, known_to_layer,
+};
 use crate::info::{PhysicalDeviceSummary, summarise, transfer_queue_family};
 use crate::instance::{Instance, InstanceOptions, c_names};
 use crate::loader::Loader;
@@ -100,12 +102,13 @@ impl VulkanDevice {
         // SAFETY: the physical device is of this instance.
         let queue_family_index = unsafe { transfer_queue_family(&instance, physical_device) }
             .ok_or_else(|| OpenError::NoQueue { name: info.name.clone() })?;
-        let asked = features_to_query(&summary.extensions, info.api_version);
+        let present = known_to_layer(summary.extensions, instance.layer_version);
+        let asked = features_to_query(&present, info.api_version);
         // SAFETY: as above.
         let supported =
             unsafe { supported_features(&instance, physical_device, info.api_version, &asked) };
         let (extensions, features) = choose_for_device(
-            &summary.extensions,
+            &present,
             restriction,
             info.api_version,
             &instance.extensions,

@@ -8,13 +8,15 @@ import sys
 def main() -> None:
     """Runs the command; the exit status is 0, 1 when something is wrong, 2 for a wrong call."""
     try:
-        from vk_mem.cli.commands import app
+        import numpy  # noqa: F401
+        import rich  # noqa: F401
+        import typer  # noqa: F401
     except ModuleNotFoundError as missing:
-        if missing.name not in ("rich", "typer", "numpy"):
-            raise
         print(
             f"vk-mem: the command line needs {missing.name}: pip install 'vk-mem[cli,numpy]'",
             file=sys.stderr,
         )
         sys.exit(1)
+    from vk_mem.cli.commands import app
+
     app()

@@ -99,9 +99,7 @@ impl Block {
         [start, next_page].into_iter().find_map(|from| {
             let offset = from.checked_next_multiple_of(request.alignment)?;
             let fits = offset.checked_add(footprint)? <= end;
-            let alone = || {
-                self.page_conflict((offset, request.size), request.kind, page).is_none()
-            };
+            let alone = || self.page_conflict((offset, request.size), request.kind, page).is_none();
             (fits && alone()).then_some(offset)
         })
     }
@@ -133,7 +131,13 @@ impl Model {
     }
 
     /// What a new region breaks, if anything.
-    pub fn wrong(&self, block: u32, offset: u64, footprint: u64, request: &RegionRequest) -> Option<String> {
+    pub fn wrong(
+        &self,
+        block: u32,
+        offset: u64,
+        footprint: u64,
+        request: &RegionRequest,
+    ) -> Option<String> {
         let Some(block) = self.blocks.get(&block) else {
             return Some(format!("block {block} does not exist"));
         };

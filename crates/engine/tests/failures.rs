@@ -1,0 +1,427 @@
+//! Every failure leaves the state as it was, and says what failed in one line with figures.
+
+mod common;
+
+use common::{KIB, MIB, World, buffer, flagged, mapped, one_heap};
+use vkmem_engine::{
+    Allocation, AllocationCreateFlags as Create, AllocationId, AllocatorOptions, Call, DeviceError,
+    Error, HeapBudget, Home, MemoryUsage, Statistics, profile_info,
+};
+
+/// Everything that can be seen of an allocator. Empty blocks that are kept are given back first:
+/// whether one more of them is there is no change that a caller could notice.
+fn state(world: &World) -> (Statistics, Vec<HeapBudget>, usize) {
+    world.allocator.release_spares();
+    world.allocator.validate().expect("valid");
+    world.device.assert_no_violations();
+    let live = world.device.live_memory_objects();
+    (world.allocator.statistics(), world.allocator.heap_budgets(), live)
+}
+
+const INJECTED: [DeviceError; 6] = [
+    DeviceError::OutOfDeviceMemory,
+    DeviceError::OutOfHostMemory,
+    DeviceError::TooManyObjects,
+    DeviceError::DeviceLost,
+    DeviceError::MemoryMapFailed,
+    DeviceError::Other(-1_000_072_003),
+];
+
+/// Whether the error of an operation is the right one for what the driver answered.
+fn is_right(error: &Error, call: Call, injected: DeviceError) -> bool {
+    use DeviceError as Driver;
+    match (injected, call) {
+        (Driver::DeviceLost, _) => *error == Error::DeviceLost,
+        (Driver::OutOfHostMemory, Call::Allocate | Call::Map) => {
+            matches!(error, Error::OutOfHostMemory(figures) if figures.size > 0)
+        }
+        (_, Call::Map) => matches!(error, Error::MemoryMap(_)),
+        (Driver::OutOfDeviceMemory, Call::Allocate) => {
+            matches!(error, Error::OutOfDeviceMemory { .. })
+        }
+        (Driver::TooManyObjects, Call::Allocate) => matches!(error, Error::TooManyObjects { .. }),
+        (other, _) => *error == Error::Device(other),
+    }
+}
+
+/// Runs `operation` with each of its driver calls failing in turn, in every way a driver can fail.
+/// Whether it succeeded all the same, through another way, is returned for each failure.
+fn inject<T>(
+    prepare: impl Fn() -> (World, T),
+    operation: impl Fn(&World, &T) -> Result<(), Error>,
+) -> Vec<(Call, DeviceError, bool)> {
+    let mut seen = Vec::new();
+    for injected in INJECTED {
+        for n in 0.. {
+            assert!(n < 50, "an operation of a bounded number of calls");
+            let (world, prepared) = prepare();
+            let before = state(&world);
+            world.device.record_log(true);
+            world.device.fail_call(n, injected);
+            let result = operation(&world, &prepared);
+            let log = world.device.log();
+            let failed = log.iter().find(|record| record.result == Err(injected));
+            world.device.clear_failures();
+            let Some(failed) = failed else {
+                assert_eq!(result, Ok(()), "nothing failed");
+                break;
+            };
+            if let Err(error) = &result {
+                assert!(is_right(error, failed.call, injected), "{injected:?}: {error:?}");
+                let text = error.to_string();
+                assert!(!text.is_empty() && !text.contains('\n'), "{text}");
+                assert_eq!(state(&world), before, "after {injected:?} in call {n}");
+                operation(&world, &prepared).expect("a second time, without a failure");
+            }
+            seen.push((failed.call, injected, result.is_ok()));
+            world.allocator.validate().expect("valid");
+            drop(world.allocator);
+            world.device.assert_clean();
+        }
+    }
+    assert!(!seen.is_empty(), "the operation makes no call");
+    seen
+}
+
+fn small_blocks(info: vkmem_engine::DeviceInfo) -> World {
+    let options = AllocatorOptions { preferred_block_size: Some(MIB), ..Default::default() };
+    World::with(info, &options)
+}
+
+fn allocate(world: &World, request: &vkmem_engine::AllocationRequest) -> Result<(), Error> {
+    let allocation = world.allocator.allocate(request)?;
+    assert_eq!(world.allocator.info(allocation.id), Ok(allocation));
+    Ok(())
+}
+
+#[test]
+fn growth() {
+    let seen =
+        inject(|| (small_blocks(one_heap(64 * MIB)), ()), |it, ()| allocate(it, &buffer(1000)));
+    // A block that is refused becomes memory of its own; other failures are final.
+    for (call, injected, succeeded) in seen {
+        assert_eq!(call, Call::Allocate);
+        assert_eq!(succeeded, injected == DeviceError::OutOfDeviceMemory, "{injected:?}");
+    }
+}
+
+#[test]
+fn growth_with_other_types_to_go_to() {
+    let prepare = || {
+        let world = World::new(profile_info("nvidia-h200").unwrap());
+        let kept = world.allocator.allocate(&buffer(5 * MIB)).unwrap();
+        (world, kept)
+    };
+    let seen = inject(prepare, |world, _| allocate(world, &buffer(100 * MIB)));
+    assert!(seen.iter().all(|(_, injected, succeeded)| {
+        let elsewhere = [DeviceError::OutOfDeviceMemory, DeviceError::TooManyObjects];
+        elsewhere.contains(injected) == *succeeded
+    }));
+}
+
+#[test]
+fn dedicated() {
+    let request = flagged(1000, Create::DEDICATED_MEMORY);
+    let seen = inject(|| (World::new(one_heap(MIB)), ()), |world, ()| allocate(world, &request));
+    assert!(seen.iter().all(|(.., succeeded)| !succeeded));
+    assert_eq!(seen.len(), INJECTED.len());
+}
+
+#[test]
+fn mapped_from_the_start_in_a_new_block_and_dedicated() {
+    for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
+        let mut request = mapped(1000);
+        request.create_info.flags |= flags;
+        let seen =
+            inject(|| (small_blocks(one_heap(64 * MIB)), ()), |it, ()| allocate(it, &request));
+        let of_map = seen.iter().filter(|(call, ..)| *call == Call::Map);
+        assert_eq!(of_map.clone().count(), INJECTED.len());
+        assert!(of_map.clone().all(|(.., succeeded)| !succeeded));
+    }
+}
+
+#[test]
+fn mapped_from_the_start_in_a_block_that_exists() {
+    let prepare = || {
+        let world = small_blocks(one_heap(64 * MIB));
+        let neighbour = world.allocator.allocate(&buffer(1000)).unwrap();
+        (world, neighbour)
+    };
+    let seen = inject(prepare, |world, _| allocate(world, &mapped(1000)));
+    assert!(seen.iter().all(|(call, ..)| *call == Call::Map));
+    assert_eq!(seen.len(), INJECTED.len());
+}
+
+fn non_coherent(flags: Create) -> (World, Allocation) {
+    let world = World::new(profile_info("non-coherent").unwrap());
+    let mut request = flagged(1000, Create::HOST_ACCESS_RANDOM | flags);
+    request.requirements.memory_type_bits = 0b110;
+    let allocation = world.allocator.allocate(&request).unwrap();
+    (world, allocation)
+}
+
+#[test]
+fn map_flush_and_invalidate() {
+    for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
+        let seen = inject(
+            || non_coherent(flags),
+            |world, it| {
+                world.allocator.map(it.id)?;
+                let flushed = (world.allocator.flush(it.id, 0, 100))
+                    .and_then(|()| world.allocator.invalidate(it.id, 0, u64::MAX));
+                world.allocator.unmap(it.id)?;
+                flushed
+            },
+        );
+        let calls = |call| seen.iter().filter(|(it, ..)| *it == call).count();
+        let each = INJECTED.len();
+        assert_eq!([Call::Map, Call::Flush, Call::Invalidate].map(calls), [each; 3]);
+        assert!(seen.iter().all(|(.., succeeded)| !succeeded));
+    }
+}
+
+#[test]
+fn freeing_makes_no_call_that_fails() {
+    for flags in [Create::empty(), Create::DEDICATED_MEMORY, Create::MAPPED] {
+        let (world, it) = non_coherent(flags);
+        let calls = world.device.fallible_call_count();
+        world.device.fail_call(0, DeviceError::DeviceLost);
+        drop(world.allocator.free(it.id).unwrap());
+        assert_eq!(world.device.fallible_call_count(), calls);
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn maps_that_failed_do_not_count() {
+    for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
+        let (world, it) = non_coherent(flags);
+        world.device.fail_next(Call::Map, 9, DeviceError::MemoryMapFailed);
+        for _ in 0..9 {
+            let error = world.allocator.map(it.id).unwrap_err();
+            assert!(matches!(error, Error::MemoryMap(_)), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("VK_ERROR_MEMORY_MAP_FAILED"), "{text}");
+            assert!(matches!(world.allocator.unmap(it.id), Err(Error::InvalidArgument(_))));
+            assert!(world.allocator.flush(it.id, 0, 1).is_err());
+        }
+        assert!(!world.device.memory(it.memory).unwrap().mapped);
+        world.allocator.map(it.id).unwrap();
+        world.allocator.unmap(it.id).unwrap();
+        assert!(!world.device.memory(it.memory).unwrap().mapped, "two events, not eleven");
+        drop(world.allocator.free(it.id).unwrap());
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_block_that_is_mapped_again_and_again_stays_mapped() {
+    let (world, it) = non_coherent(Create::empty());
+    for _ in 0..100 {
+        world.allocator.map(it.id).unwrap();
+        world.allocator.unmap(it.id).unwrap();
+    }
+    assert!(world.device.call_count(Call::Map) <= 4);
+    drop(world.allocator.free(it.id).unwrap());
+    world.assert_empty();
+}
+
+#[track_caller]
+fn refused(world: &World, request: &vkmem_engine::AllocationRequest, text: &str) {
+    let (before, calls) = (state(world), world.calls());
+    let error = world.allocator.allocate(request).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument(_)), "{error:?}");
+    assert_eq!(error.to_string(), text);
+    assert_eq!(world.allocator.try_allocate(request), None);
+    assert_eq!((state(world), world.calls()), (before, calls));
+}
+
+#[test]
+fn requests_that_are_wrong() {
+    let world = World::new(one_heap(64 * MIB));
+    refused(&world, &buffer(0), "size is 0");
+    let mut request = buffer(1);
+    for alignment in [0, 3, 48, u64::MAX] {
+        request.requirements.alignment = alignment;
+        refused(&world, &request, &format!("alignment is {alignment}, not a power of two"));
+    }
+    request = buffer(1);
+    request.create_info.min_alignment = 24;
+    refused(&world, &request, "min_alignment is 24, not a power of two");
+    for (flags, text) in [
+        (
+            Create::DEDICATED_MEMORY | Create::NEVER_ALLOCATE,
+            "DEDICATED_MEMORY and NEVER_ALLOCATE contradict each other",
+        ),
+        (
+            Create::HOST_ACCESS_MASK,
+            "HOST_ACCESS_SEQUENTIAL_WRITE and HOST_ACCESS_RANDOM contradict each other: choose \
+             RANDOM if the host reads",
+        ),
+        (Create::STRATEGY_MIN_MEMORY | Create::STRATEGY_MIN_TIME, "more than one STRATEGY flag"),
+        (Create::STRATEGY_MIN_OFFSET | Create::STRATEGY_MIN_TIME, "more than one STRATEGY flag"),
+        (
+            Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD,
+            "HOST_ACCESS_ALLOW_TRANSFER_INSTEAD needs HOST_ACCESS_SEQUENTIAL_WRITE or \
+             HOST_ACCESS_RANDOM",
+        ),
+        (
+            Create::MAPPED,
+            "MAPPED with MemoryUsage.AUTO needs HOST_ACCESS_SEQUENTIAL_WRITE or HOST_ACCESS_RANDOM",
+        ),
+        (Create::from_bits_retain(0x4000_0008), "AllocationCreateFlags has no bits 0x40000008"),
+    ] {
+        refused(&world, &flagged(1, flags), text);
+    }
+    for flags in [Create::MAPPED, Create::NEVER_ALLOCATE, Create::HOST_ACCESS_RANDOM] {
+        request = flagged(1, flags);
+        request.create_info.usage = MemoryUsage::GpuLazilyAllocated;
+        refused(
+            &world,
+            &request,
+            "GPU_LAZILY_ALLOCATED memory is dedicated and cannot be mapped: MAPPED, HOST_ACCESS \
+             and NEVER_ALLOCATE contradict it",
+        );
+    }
+}
+
+#[test]
+fn requests_that_no_memory_can_hold() {
+    for profile in vkmem_engine::profile_names() {
+        let world = World::new(profile_info(profile).unwrap());
+        for size in [u64::MAX, u64::MAX - 1, 1 << 63, (1 << 60) - 1, 1 << 45] {
+            for flags in [Create::empty(), Create::DEDICATED_MEMORY, Create::NEVER_ALLOCATE] {
+                let error = world.allocator.allocate(&flagged(size, flags)).unwrap_err();
+                assert!(matches!(error, Error::OutOfDeviceMemory { .. }), "{error:?}");
+                assert_eq!(error.figures().unwrap().size, size);
+                assert!(error.to_string().contains(&format!("{size} bytes")), "{error}");
+            }
+        }
+        let mut request = buffer(100);
+        request.requirements.memory_type_bits = 0;
+        let error = world.allocator.allocate(&request).unwrap_err();
+        assert!(matches!(error, Error::FeatureNotPresent(_)), "{error:?}");
+        assert_eq!(world.calls(), 0, "the driver was not asked");
+        // The largest alignment there is: only offset 0 has it.
+        request = buffer(100);
+        request.requirements.alignment = 1 << 63;
+        let made = world.allocator.allocate(&request).unwrap();
+        assert_eq!(made.offset, 0);
+        drop(world.allocator.free(made.id).unwrap());
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn the_figures_are_about_what_was_asked_for() {
+    // Blocks of 1 MiB are refused, and so is memory of its own.
+    let world = small_blocks(one_heap(64 * MIB));
+    for (injected, size) in [
+        (DeviceError::OutOfHostMemory, 1234),
+        (DeviceError::TooManyObjects, 1234),
+        (DeviceError::OutOfDeviceMemory, 1234),
+        (DeviceError::OutOfDeviceMemory, 600 * KIB),
+        (DeviceError::TooManyObjects, 2 * MIB),
+    ] {
+        world.device.fail_next(Call::Allocate, u64::MAX, injected);
+        let error = world.allocator.allocate(&buffer(size)).unwrap_err();
+        world.device.clear_failures();
+        let figures = error.figures().unwrap();
+        assert_eq!((figures.size, figures.memory_type_index), (size, Some(0)), "{error}");
+        assert_eq!(figures.heap_budget, 64 * MIB / 100 * 80);
+        assert!(!error.to_string().contains("block"), "a caller knows no blocks: {error}");
+    }
+    world.assert_empty();
+}
+
+#[test]
+fn stale_handles() {
+    let world = World::new(one_heap(64 * MIB));
+    for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
+        let stale = world.allocator.allocate(&flagged(100, flags)).unwrap();
+        drop(world.allocator.free(stale.id).unwrap());
+        // The slot is used again, under another key.
+        let fresh = world.allocator.allocate(&flagged(100, flags)).unwrap();
+        assert_eq!(fresh.id.key.index, stale.id.key.index);
+        assert_ne!(fresh.id, stale.id);
+        assert!(matches!(world.allocator.free(stale.id), Err(Error::UseAfterFree)));
+        assert_eq!(world.allocator.info(stale.id), Err(Error::UseAfterFree));
+        assert_eq!(world.allocator.map(stale.id), Err(Error::UseAfterFree));
+        assert_eq!(world.allocator.unmap(stale.id), Err(Error::UseAfterFree));
+        assert_eq!(world.allocator.flush(stale.id, 0, 0), Err(Error::UseAfterFree));
+        assert_eq!(world.allocator.invalidate(stale.id, 0, 0), Err(Error::UseAfterFree));
+        assert_eq!(world.allocator.set_name(stale.id, Some("x")), Err(Error::UseAfterFree));
+        assert_eq!(world.allocator.name(fresh.id), Ok(None));
+        assert_eq!(world.allocator.info(fresh.id), Ok(fresh));
+        drop(world.allocator.free(fresh.id).unwrap());
+    }
+    let nowhere = |home| AllocationId { home, ..world.allocator.allocate(&buffer(1)).unwrap().id };
+    for id in
+        [nowhere(Home::Arena(7)), nowhere(Home::Dedicated(u32::MAX)), nowhere(Home::Dedicated(0))]
+    {
+        assert_eq!(world.allocator.info(id), Err(Error::UseAfterFree));
+        assert!(world.allocator.free(id).is_err());
+    }
+}
+
+#[test]
+fn maps_are_counted_up_to_255() {
+    for flags in [Create::empty(), Create::DEDICATED_MEMORY, Create::MAPPED] {
+        let (world, it) = non_coherent(flags);
+        let error = world.allocator.unmap(it.id).unwrap_err();
+        assert_eq!(error, Error::InvalidArgument("not mapped".into()));
+        let address = world.allocator.map(it.id).unwrap();
+        for _ in 1..255 {
+            assert_eq!(world.allocator.map(it.id), Ok(address));
+        }
+        let error = world.allocator.map(it.id).unwrap_err();
+        assert_eq!(error.to_string(), "mapped 255 times already");
+        for _ in 0..255 {
+            world.allocator.unmap(it.id).unwrap();
+        }
+        assert!(world.allocator.unmap(it.id).is_err());
+        let still = flags.contains(Create::MAPPED) || flags.is_empty();
+        assert_eq!(world.device.memory(it.memory).unwrap().mapped, still);
+        drop(world.allocator.free(it.id).unwrap());
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn what_cannot_be_mapped_says_what_to_do() {
+    let world = World::new(profile_info("discrete-8gib").unwrap());
+    let it = world.allocator.allocate(&buffer(100)).unwrap();
+    let error = world.allocator.map(it.id).unwrap_err();
+    assert!(matches!(error, Error::MemoryMap(_)));
+    let text = error.to_string();
+    assert!(text.starts_with("memory type 0 cannot be mapped: it is not HOST_VISIBLE;"), "{text}");
+    assert!(text.contains("HOST_ACCESS_SEQUENTIAL_WRITE"), "{text}");
+    assert_eq!(world.device.call_count(Call::Map), 0);
+}
+
+#[test]
+fn ranges_to_flush_lie_inside_and_are_mapped() {
+    let (world, it) = non_coherent(Create::empty());
+    let error = world.allocator.flush(it.id, 0, 1).unwrap_err();
+    assert_eq!(error.to_string(), "only mapped memory is flushed or invalidated");
+    assert_eq!(world.allocator.flush(it.id, 1000, u64::MAX), Ok(()), "nothing to flush");
+    world.allocator.map(it.id).unwrap();
+    for (offset, size) in
+        [(0, 1001), (1000, 1), (1001, 0), (1001, u64::MAX), (u64::MAX, 1), (1, u64::MAX - 1)]
+    {
+        for done in [
+            world.allocator.flush(it.id, offset, size),
+            world.allocator.invalidate(it.id, offset, size),
+        ] {
+            let Err(Error::InvalidArgument(text)) = done else { panic!("{done:?}") };
+            assert!(text.contains(&format!("from offset {offset} ")), "{text}");
+            assert!(text.contains("outside of the allocation's 1000 bytes"), "{text}");
+        }
+    }
+    assert_eq!(world.device.call_count(Call::Flush), 0);
+    for (offset, size) in [(0, 0), (0, 1), (999, 1), (1000, 0), (0, 1000), (17, u64::MAX)] {
+        world.allocator.flush(it.id, offset, size).unwrap();
+    }
+    drop(world.allocator.free(it.id).unwrap());
+    world.assert_empty();
+}

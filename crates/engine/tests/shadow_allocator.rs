@@ -1,0 +1,118 @@
+//! The allocator beside a shadow of it, on every profile: random requests, and after each of them
+//! all that must be true.
+
+mod common;
+#[path = "shadow_allocator/requests.rs"]
+mod requests;
+#[path = "shadow_allocator/shadow.rs"]
+mod shadow;
+
+use std::sync::Arc;
+
+use common::{KIB, MIB, Random, World};
+use shadow::Shadow;
+use vkmem_engine::{
+    Allocator, AllocatorOptions, DeviceInfo, Error, SimulatedDevice, profile_info, profile_names,
+};
+
+/// A profile, in one of many situations: small blocks, limits on heaps, few memory objects, a heap
+/// that others fill.
+fn situation(info: &mut DeviceInfo, random: &mut Random) -> AllocatorOptions {
+    if random.one_in(2) {
+        info.limits.max_memory_allocation_count = 6 + random.below(20) as u32;
+    }
+    let preferred_block_size = match random.below(3) {
+        0 => None,
+        1 => Some((64 * KIB) << random.below(5)),
+        _ => Some(1 + random.size(20)),
+    };
+    let heap_size_limits = match random.below(3) {
+        0 => Vec::new(),
+        _ => info
+            .heaps
+            .iter()
+            .map(|_| random.pick(&[u64::MAX, 64 * MIB, 9 * MIB, 1_000_003]))
+            .collect(),
+    };
+    AllocatorOptions { preferred_block_size, heap_size_limits }
+}
+
+fn run(profile: &str, seed: u64, steps: u64) {
+    let mut random = Random(seed);
+    let mut info = profile_info(profile).unwrap();
+    let options = situation(&mut info, &mut random);
+    let heaps = info.heaps.clone();
+    let mut shadow = Shadow::new(World::with(info, &options));
+    for step in 0..steps {
+        // Fills up and empties by turns.
+        let grows = step / 60 % 2 == 0;
+        match random.below(20) {
+            0 => {
+                let heap = random.below(heaps.len() as u64) as u32;
+                let left = random.pick(&[u64::MAX, 3 * MIB, 100 * KIB, 0]);
+                let free = heaps[heap as usize].size.saturating_sub(left);
+                shadow.world.device.occupy(heap, free);
+            }
+            1..=4 if !shadow.is_empty() => shadow.use_one(&mut random),
+            it if it < if grows { 15 } else { 9 } => {
+                let request = requests::random(&mut random, shadow.world.device.as_ref());
+                shadow.allocate(&request, random.one_in(3));
+            }
+            _ if !shadow.is_empty() => shadow.free(random.below(shadow.len()) as usize),
+            _ => {}
+        }
+        shadow.check();
+    }
+    for f in &shadow.failed {
+        eprintln!("FAIL {f}");
+    }
+    shadow.free_all();
+    shadow.world.assert_empty();
+}
+
+#[test]
+fn random_requests_agree_with_the_shadow() {
+    for profile in profile_names() {
+        for seed in 0..80 {
+            println!("profile {profile}, seed {seed}");
+            run(profile, seed, 220);
+        }
+    }
+}
+
+#[test]
+fn dropping_the_allocator_gives_everything_back() {
+    for profile in profile_names() {
+        let device = Arc::new(SimulatedDevice::profile(profile).unwrap());
+        let allocator = Allocator::new(device.clone(), &AllocatorOptions::default()).unwrap();
+        let mut random = Random(3);
+        let mut live = 0;
+        for _ in 0..60 {
+            let request = requests::random(&mut random, device.as_ref());
+            live += u64::from(allocator.allocate(&request).is_ok());
+        }
+        assert!(live > 10 && device.live_memory_objects() > 0);
+        drop(allocator);
+        device.assert_clean();
+    }
+}
+
+#[test]
+fn devices_and_options_that_cannot_be_are_refused() {
+    let make = |change: fn(&mut DeviceInfo, &mut AllocatorOptions)| {
+        let mut info = profile_info("lavapipe").unwrap();
+        let mut options = AllocatorOptions::default();
+        change(&mut info, &mut options);
+        Allocator::new(Arc::new(SimulatedDevice::new(info)), &options).err()
+    };
+    assert_eq!(make(|_, _| {}), None);
+    let refused = |error: Option<Error>, text: &str| match error {
+        Some(Error::InvalidArgument(reason)) => assert_eq!(reason, text),
+        other => panic!("{other:?}"),
+    };
+    refused(make(|_, it| it.preferred_block_size = Some(0)), "preferred_block_size is 0");
+    refused(
+        make(|_, it| it.heap_size_limits = vec![1, 2]),
+        "heap_size_limits has 2 entries, the device 1 heaps",
+    );
+}

@@ -1,0 +1,297 @@
+//! What the allocator should hold: memory objects and the intervals in them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use vkmem_engine::{
+    Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call,
+    DeviceMemory, Error, MemoryPropertyFlags as Property, MemoryUsage, ResourceKind,
+};
+
+use super::common::{Random, World};
+
+struct Live {
+    allocation: Allocation,
+    kind: ResourceKind,
+    maps: u32,
+    name: Option<String>,
+}
+
+pub struct Shadow {
+    pub world: World,
+    live: Vec<Live>,
+    freed: Vec<AllocationId>,
+    pub made: u64,
+    pub failed: Vec<String>,
+}
+
+fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
+    use ResourceKind::{Buffer, ImageLinear, ImageOptimal};
+    let linear = |kind| matches!(kind, Buffer | ImageLinear);
+    linear(a) && linear(b) || (a == ImageOptimal && b == ImageOptimal)
+}
+
+impl Shadow {
+    pub fn new(world: World) -> Self {
+        Self { world, live: Vec::new(), freed: Vec::new(), made: 0, failed: vec![] }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    pub fn len(&self) -> u64 {
+        self.live.len() as u64
+    }
+
+    pub fn allocate(&mut self, request: &AllocationRequest, try_first: bool) {
+        let World { allocator, device } = &self.world;
+        let before = allocator.statistics();
+        if try_first {
+            let calls = self.world.calls();
+            let tried = allocator.try_allocate(request);
+            assert_eq!(self.world.calls(), calls, "an attempt in place called the driver");
+            if let Some(allocation) = tried {
+                self.check_new(request, &allocation);
+                return self.take(allocation, request);
+            }
+            assert_eq!(allocator.statistics(), before, "an attempt left something");
+        }
+        let calls = device.call_count(Call::Allocate);
+        let made = allocator.allocate(request);
+        let never = request.create_info.flags.contains(Create::NEVER_ALLOCATE);
+        let asked = device.call_count(Call::Allocate) - calls;
+        assert!(!never || asked == 0, "NEVER_ALLOCATE asked the driver {asked} times");
+        match made {
+            Ok(allocation) => {
+                let grew = allocator.statistics().block_bytes > before.block_bytes;
+                if grew && request.create_info.flags.contains(Create::WITHIN_BUDGET) {
+                    let heap = device.info().heap_of(allocation.memory_type_index) as usize;
+                    let budget = allocator.heap_budgets()[heap];
+                    assert!(budget.usage <= budget.budget, "{budget:?}");
+                }
+                self.check_new(request, &allocation);
+                self.take(allocation, request);
+            }
+            Err(error) => {
+                self.failed.push(format!("{:.60}", error.to_string()));
+                self.check_error(request, &error, &before)
+            }
+        }
+    }
+
+    fn check_error(
+        &self,
+        request: &AllocationRequest,
+        error: &Error,
+        before: &vkmem_engine::Statistics,
+    ) {
+        let after = self.world.allocator.statistics();
+        assert_eq!(after.allocation_count, before.allocation_count);
+        assert_eq!(after.allocation_bytes, before.allocation_bytes);
+        assert!(after.block_bytes <= before.block_bytes, "{request:?} failed and left a block");
+        let text = error.to_string();
+        assert!(!text.is_empty() && !text.contains('\n'), "{text}");
+        match error {
+            Error::OutOfDeviceMemory { figures, .. } | Error::TooManyObjects { figures, .. } => {
+                assert_eq!(figures.size, request.requirements.size, "{text}");
+                assert!(figures.memory_type_index.is_some(), "{text}");
+            }
+            Error::FeatureNotPresent(_) | Error::InvalidArgument(_) => {}
+            // Blocks of tens of gigabytes are more than the host of a test may have.
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn take(&mut self, allocation: Allocation, request: &AllocationRequest) {
+        self.made += 1;
+        self.live.push(Live { allocation, kind: request.kind, maps: 0, name: None });
+    }
+
+    /// Everything that one new allocation has to be.
+    fn check_new(&self, request: &AllocationRequest, it: &Allocation) {
+        let info = self.world.device.info();
+        let (needs, wish) = (&request.requirements, &request.create_info);
+        let memory = self.world.device.memory(it.memory).expect("its memory lives");
+        assert_eq!((it.size, it.memory_type_index), (needs.size, memory.memory_type_index));
+        assert!(it.offset.checked_add(it.size).is_some_and(|end| end <= memory.size));
+        assert!(it.offset.is_multiple_of(needs.alignment.max(wish.min_alignment).max(1)));
+        assert_eq!(self.world.allocator.info(it.id), Ok(*it));
+
+        let flags = info.flags_of(it.memory_type_index);
+        let bit = 1_u32 << it.memory_type_index;
+        assert!(needs.memory_type_bits & bit != 0);
+        assert!(wish.memory_type_bits == 0 || wish.memory_type_bits & bit != 0);
+        assert!(flags.contains(wish.required_flags));
+        assert!(info.amd_device_coherent || !flags.contains(Property::DEVICE_COHERENT_AMD));
+        let host_access = wish.flags.intersects(Create::HOST_ACCESS_MASK);
+        let transfer = wish.flags.contains(Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD);
+        if wish.usage.is_auto() && host_access && !transfer {
+            assert!(flags.contains(Property::HOST_VISIBLE));
+        }
+        let lazy = flags.contains(Property::LAZILY_ALLOCATED);
+        let asked_for_lazy = wish.usage == MemoryUsage::GpuLazilyAllocated
+            || (wish.required_flags | wish.preferred_flags).contains(Property::LAZILY_ALLOCATED);
+        assert!(!lazy || (asked_for_lazy && it.is_dedicated()));
+
+        let mapped = wish.flags.contains(Create::MAPPED) && flags.contains(Property::HOST_VISIBLE);
+        assert_eq!(it.mapped.is_some(), mapped);
+        assert!(!mapped || memory.mapped);
+
+        let must = wish.flags.contains(Create::DEDICATED_MEMORY) || needs.requires_dedicated;
+        assert!(!must || it.is_dedicated());
+        if it.is_dedicated() {
+            assert_eq!((it.offset, memory.size), (0, it.size));
+            let aliases = wish.flags.contains(Create::CAN_ALIAS) && !needs.requires_dedicated;
+            assert_eq!(memory.dedicated, request.dedicated.filter(|_| !aliases));
+        } else {
+            assert_eq!(memory.dedicated, None);
+        }
+    }
+
+    pub fn free(&mut self, at: usize) {
+        let Live { allocation, .. } = self.live.swap_remove(at);
+        drop(self.world.allocator.free(allocation.id).expect("it lives"));
+        self.freed.push(allocation.id);
+    }
+
+    pub fn free_all(&mut self) {
+        while let Some(last) = self.live.len().checked_sub(1) {
+            self.free(last / 2);
+            self.check();
+        }
+    }
+
+    /// Maps, unmaps, flushes, names, or tries a stale handle.
+    pub fn use_one(&mut self, random: &mut Random) {
+        let at = random.below(self.len()) as usize;
+        let allocator = &self.world.allocator;
+        let device = &self.world.device;
+        let one = &mut self.live[at];
+        let it = one.allocation;
+        let flags = device.info().flags_of(it.memory_type_index);
+        match random.below(5) {
+            0 => match allocator.map(it.id) {
+                Ok(address) => {
+                    assert!(flags.contains(Property::HOST_VISIBLE));
+                    assert!(it.mapped.is_none_or(|mapped| mapped == address));
+                    assert!(device.memory(it.memory).unwrap().mapped);
+                    one.maps += 1;
+                }
+                Err(Error::MemoryMap(_)) => assert!(!flags.contains(Property::HOST_VISIBLE)),
+                Err(other) => panic!("{other}"),
+            },
+            1 => {
+                let unmapped = allocator.unmap(it.id);
+                assert_eq!(unmapped.is_ok(), one.maps > 0, "{unmapped:?}");
+                one.maps = one.maps.saturating_sub(1);
+            }
+            2 => {
+                let offset = random.below(it.size + 1);
+                let size = random.pick(&[u64::MAX, 0, random.0 % (it.size - offset + 1)]);
+                let mapped = one.maps > 0 || it.mapped.is_some();
+                let needs_it = device.info().is_non_coherent(it.memory_type_index)
+                    && !(size == 0 || offset == it.size);
+                for done in [
+                    allocator.flush(it.id, offset, size),
+                    allocator.invalidate(it.id, offset, size),
+                ] {
+                    assert_eq!(done.is_ok(), mapped || !needs_it, "{done:?}");
+                }
+            }
+            3 => {
+                one.name = random.one_in(2).then(|| format!("name {}", random.below(100)));
+                allocator.set_name(it.id, one.name.as_deref()).unwrap();
+            }
+            _ => {
+                let Some(&stale) =
+                    self.freed.get(random.below(self.freed.len() as u64 + 1) as usize)
+                else {
+                    return;
+                };
+                assert_eq!(allocator.info(stale), Err(Error::UseAfterFree));
+                assert_eq!(allocator.map(stale), Err(Error::UseAfterFree));
+                assert_eq!(allocator.unmap(stale), Err(Error::UseAfterFree));
+                assert_eq!(allocator.flush(stale, 0, 1), Err(Error::UseAfterFree));
+                assert_eq!(allocator.name(stale), Err(Error::UseAfterFree));
+                assert_eq!(allocator.set_name(stale, Some("stale")), Err(Error::UseAfterFree));
+                assert!(matches!(allocator.free(stale), Err(Error::UseAfterFree)));
+            }
+        }
+    }
+
+    /// Compares everything.
+    pub fn check(&self) {
+        let World { device, allocator } = &self.world;
+        let info = device.info();
+        device.assert_no_violations();
+        allocator.validate().expect("valid");
+        self.check_neighbours();
+
+        let mut by_heap = vec![(0, 0); info.heaps.len()];
+        let mut by_type = vec![(0, 0); info.types.len()];
+        for Live { allocation: it, name, .. } in &self.live {
+            assert_eq!(allocator.info(it.id), Ok(*it));
+            assert_eq!(allocator.name(it.id).as_ref(), Ok(name));
+            let heap = info.heap_of(it.memory_type_index) as usize;
+            for (count, bytes) in [&mut by_heap[heap], &mut by_type[it.memory_type_index as usize]]
+            {
+                *count += 1;
+                *bytes += it.size;
+            }
+        }
+        let total = allocator.statistics();
+        let bytes: u64 = self.live.iter().map(|it| it.allocation.size).sum();
+        assert_eq!((total.allocation_count, total.allocation_bytes), (self.len(), bytes));
+        assert_eq!(total.block_count, device.live_memory_objects() as u64);
+        let smallest = self.live.iter().map(|it| it.allocation.size).min();
+        let largest = self.live.iter().map(|it| it.allocation.size).max();
+        assert_eq!(total.allocation_size_min, smallest.unwrap_or(u64::MAX));
+        assert_eq!(total.allocation_size_max, largest.unwrap_or(0));
+        let mut blocks = vec![(0, 0); info.heaps.len()];
+        for (index, expected) in by_type.into_iter().enumerate() {
+            let of_type = allocator.statistics_of_type(index as u32);
+            assert_eq!((of_type.allocation_count, of_type.allocation_bytes), expected);
+            let heap = &mut blocks[info.heap_of(index as u32) as usize];
+            heap.0 += of_type.block_count;
+            heap.1 += of_type.block_bytes;
+        }
+        for (heap, budget) in allocator.heap_budgets().into_iter().enumerate() {
+            assert_eq!((budget.allocation_count, budget.allocation_bytes), by_heap[heap]);
+            assert_eq!((u64::from(budget.block_count), budget.block_bytes), blocks[heap]);
+            assert_eq!(budget.block_bytes, device.live_bytes(heap as u32));
+            assert_eq!(budget.usage, budget.block_bytes);
+        }
+        assert!(device.live_memory_objects() <= info.limits.max_memory_allocation_count as usize);
+    }
+
+    /// Overlaps, pages and atoms, in every memory object.
+    fn check_neighbours(&self) {
+        let info = self.world.device.info();
+        let mut objects: HashMap<u64, BTreeMap<u64, (u64, ResourceKind)>> = HashMap::new();
+        for Live { allocation: it, kind, .. } in &self.live {
+            let (mut end, mut start) = (it.offset + it.size, it.offset);
+            if info.is_non_coherent(it.memory_type_index) {
+                // A flush of one must not touch another.
+                let atom = info.limits.non_coherent_atom_size;
+                (start, end) = (start / atom * atom, end.next_multiple_of(atom));
+            }
+            let intervals = objects.entry(it.memory.0).or_default();
+            let taken = intervals.insert(start, (end, *kind));
+            assert!(taken.is_none(), "two allocations at {start}");
+        }
+        let page = info.limits.buffer_image_granularity;
+        for intervals in objects.values() {
+            let all: Vec<_> =
+                intervals.iter().map(|(&from, &(to, kind))| (from, to, kind)).collect();
+            for (at, &(_, end, kind)) in all.iter().enumerate() {
+                for &(from, _, other) in &all[at + 1..] {
+                    assert!(end <= from, "overlap at {from}");
+                    if (end - 1) / page != from / page {
+                        break;
+                    }
+                    assert!(page == 1 || may_share(kind, other), "{kind:?}, {other:?} at {from}");
+                }
+            }
+        }
+    }
+}

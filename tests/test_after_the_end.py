@@ -1,0 +1,162 @@
+"""Every use of what was destroyed, freed or closed is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support import IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER, WRITE, pattern, totals
+
+import vk_mem
+from vk_mem import Allocator, UseAfterFreeError
+
+# What works after the end, and why.
+ALWAYS = {
+    "Resource": {"alive"},
+    "Buffer": {"alive", "destroy"},
+    "Image": {"alive", "destroy"},
+    "Allocation": {"alive", "free"},
+    # The device is not the allocator's: it outlives it.
+    "Allocator": {"closed", "close", "device"},
+    "Mapping": {"closed", "close", "size"},
+}
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "write": (b"x",),
+    "read_into": (bytearray(1),),
+    "bind_buffer": (1,),
+    "bind_image": (1,),
+    "create_buffer": (64, TRANSFER),
+    "create_image": (RGBA8, (4, 4), IMAGE_TRANSFER),
+    "allocate_memory": (64,),
+    "allocate_memory_for_buffer": (1,),
+    "allocate_memory_for_image": (1,),
+    "find_memory_type_index_for_buffer_info": (64, TRANSFER),
+    "find_memory_type_index_for_image_info": (RGBA8, (4, 4), IMAGE_TRANSFER),
+    "set_current_frame_index": (1,),
+}
+
+
+def public_names(cls: type) -> list[str]:
+    return [name for name in dir(cls) if not name.startswith("_")]
+
+
+def ended(allocator: Allocator, kind: str) -> Any:
+    """An object of a class, after its end."""
+    flags = WRITE | MAPPED
+    if kind == "Allocator":
+        other = Allocator(allocator.device)
+        other.close()
+        return other
+    if kind == "Allocation of a Buffer":
+        buffer = allocator.create_buffer(64, TRANSFER, flags=flags, name="gone")
+        allocation = buffer.allocation
+        buffer.destroy()
+        return allocation
+    if kind == "Mapping":
+        with allocator.create_buffer(64, TRANSFER, flags=flags) as buffer:
+            mapping = buffer.map()
+            mapping.close()
+            return mapping
+    made = {
+        "Buffer": lambda: allocator.create_buffer(64, TRANSFER, flags=flags, name="gone"),
+        "Image": lambda: allocator.create_image(RGBA8, (4, 4), IMAGE_TRANSFER, name="gone"),
+        "Allocation": lambda: allocator.allocate_memory(64, flags=flags, name="gone"),
+    }[kind]()
+    made.__exit__(None, None, None)
+    return made
+
+
+KINDS = ["Buffer", "Image", "Allocation", "Allocation of a Buffer", "Mapping", "Allocator"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_use_after_the_end_is_refused(simulated_allocator: Allocator, kind: str) -> None:
+    gone = ended(simulated_allocator, kind)
+    cls = type(gone)
+    used = 0
+    for name in public_names(cls):
+        if name in ALWAYS[cls.__name__]:
+            continue
+        used += 1
+        if callable(getattr(cls, name)):
+            arguments = ARGUMENTS.get(name, ())
+            with pytest.raises(UseAfterFreeError, match=r"destroyed|freed|closed"):
+                getattr(gone, name)(*arguments)
+        else:
+            with pytest.raises(UseAfterFreeError, match=r"destroyed|freed|closed"):
+                getattr(gone, name)
+            setter = getattr(cls, name)
+            if name in {"name", "user_data"}:
+                assert hasattr(setter, "__set__")
+                with pytest.raises(UseAfterFreeError):
+                    setattr(gone, name, "x")
+    assert used >= 3
+    with pytest.raises(UseAfterFreeError), gone:
+        pass
+    assert isinstance(repr(gone), str)
+    assert "gone" not in repr(gone)
+
+
+def test_every_class_that_ends_is_tested(simulated_allocator: Allocator) -> None:
+    enders = {
+        cls.__name__
+        for cls in vars(vk_mem).values()
+        if isinstance(cls, type) and {"destroy", "free", "close"} & set(public_names(cls))
+    }
+    assert enders <= {kind.split()[0] for kind in KINDS}, "a new class: add it to KINDS"
+
+
+def test_the_error_names_the_object(simulated_allocator: Allocator) -> None:
+    gone = ended(simulated_allocator, "Buffer")
+    with pytest.raises(UseAfterFreeError, match="Buffer 'gone' was destroyed"):
+        gone.map()
+    gone = ended(simulated_allocator, "Allocation")
+    with pytest.raises(UseAfterFreeError, match="Allocation 'gone' was freed"):
+        gone.read()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ending_twice_is_harmless(simulated_allocator: Allocator, kind: str) -> None:
+    gone = ended(simulated_allocator, kind)
+    before = totals(simulated_allocator)
+    for name in ("destroy", "free", "close"):
+        if hasattr(type(gone), name):
+            getattr(gone, name)()
+            getattr(gone, name)()
+    gone.__exit__(None, None, None)
+    assert totals(simulated_allocator) == before
+
+
+def test_a_new_object_is_not_mistaken_for_an_old_one(simulated_allocator: Allocator) -> None:
+    old = simulated_allocator.create_buffer(64, TRANSFER, flags=RANDOM)
+    place = (old.allocation.device_memory, old.allocation.offset)
+    old.destroy()
+    new = simulated_allocator.create_buffer(64, TRANSFER, flags=RANDOM)
+    assert (new.allocation.device_memory, new.allocation.offset) == place
+    new.write(pattern(64))
+    with pytest.raises(UseAfterFreeError):
+        old.write(bytes(64))
+    old.destroy()
+    assert new.read() == pattern(64)
+    new.destroy()
+
+
+def test_copies_with_a_destroyed_buffer(simulated_allocator: Allocator) -> None:
+    device = simulated_allocator.device
+    gone = ended(simulated_allocator, "Buffer")
+    gone_image = ended(simulated_allocator, "Image")
+    with (
+        simulated_allocator.create_buffer(64, TRANSFER) as live,
+        simulated_allocator.create_image(RGBA8, (4, 4), IMAGE_TRANSFER) as image,
+    ):
+        for use in (
+            lambda: device.fill_buffer(gone),
+            lambda: device.copy_buffer(gone, live),
+            lambda: device.copy_buffer(live, gone),
+            lambda: device.copy_buffer_to_image(gone, image),
+            lambda: device.copy_buffer_to_image(live, gone_image),
+            lambda: device.copy_image_to_buffer(image, gone),
+            lambda: device.copy_image_to_buffer(gone_image, live),
+        ):
+            with pytest.raises(UseAfterFreeError):
+                use()
