@@ -322,6 +322,7 @@ impl Allocator {
             size: request.requirements.size,
             alignment,
             kind: request.kind,
+            upper: false,
             strategy: request.create_info.strategy(),
         }
     }

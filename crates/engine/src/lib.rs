@@ -17,6 +17,7 @@ mod request;
 mod simulated;
 mod statistics;
 pub mod suballocator;
+mod virtual_block;
 
 pub use allocation::*;
 pub use allocator::{Allocator, AllocatorOptions};
@@ -29,3 +30,4 @@ pub use memory_type::{Candidates, Preferences, names as memory_property_names};
 pub use request::*;
 pub use simulated::*;
 pub use statistics::Statistics;
+pub use virtual_block::{VirtualAllocation, VirtualBlock, VirtualRequest};

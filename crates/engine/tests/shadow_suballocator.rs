@@ -11,7 +11,7 @@ mod model;
 mod program;
 
 use vkmem_engine::Strategy;
-use vkmem_engine::suballocator::{Suballocator, Tlsf};
+use vkmem_engine::suballocator::{Buddy, Linear, Suballocator, Tlsf};
 
 /// What a suballocator promises beyond being right.
 pub(crate) struct Promises {
@@ -111,5 +111,56 @@ enrol!(
         complete_among: Some(256),
         lowest_offset: true,
         best_fit: Some(BestFit { among: 16, class: tlsf_class }),
+    }
+);
+
+enrol!(
+    linear,
+    Promises {
+        make: |granule, granularity| Box::new(Linear::new(granule, granularity)),
+        granules: &[1, 16],
+        granularities: &[1, 64, 1024, 65536],
+        strategies: &[Strategy::Balanced],
+        many_blocks: true,
+        footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
+        // What is freed inside a run is unused, though not yet to be had.
+        merges: true,
+        complete_among: None,
+        lowest_offset: false,
+        best_fit: None,
+    }
+);
+
+enrol!(
+    linear_of_one_block,
+    Promises {
+        make: |granule, granularity| Box::new(Linear::new(granule, granularity)),
+        granules: &[1, 16],
+        granularities: &[1, 64, 1024, 65536],
+        strategies: &[Strategy::Balanced],
+        // Both stacks and the ring.
+        many_blocks: false,
+        footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
+        merges: true,
+        complete_among: None,
+        lowest_offset: false,
+        best_fit: None,
+    }
+);
+
+enrol!(
+    buddy,
+    Promises {
+        make: |granule, granularity| Box::new(Buddy::new(granule, granularity)),
+        granules: &[1, 16],
+        granularities: &[1, 64, 1024, 65536],
+        strategies: &[Strategy::Balanced],
+        many_blocks: true,
+        footprint: |size, granule| size.max(granule).checked_next_power_of_two().unwrap_or(size),
+        // Only buddies are joined.
+        merges: false,
+        complete_among: None,
+        lowest_offset: false,
+        best_fit: None,
     }
 );

@@ -4,12 +4,16 @@
 //! the same with one block and with ten thousand. It knows sizes and offsets only: which memory
 //! stands behind a block is the arena's business.
 
+mod buddy;
 pub mod granularity;
+mod linear;
 mod region;
-pub mod tlsf;
+mod tlsf;
 
 use crate::request::{ResourceKind, Strategy};
 
+pub use buddy::Buddy;
+pub use linear::Linear;
 pub use region::{BlockIndex, RegionIndex, RegionKey};
 pub use tlsf::Tlsf;
 
@@ -22,6 +26,8 @@ pub struct RegionRequest {
     pub alignment: u64,
     /// Decides which neighbours it may share a page with.
     pub kind: ResourceKind,
+    /// From the upper end of the block; only [`Linear`] does so, for others it means nothing.
+    pub upper: bool,
     /// How to search.
     pub strategy: Strategy,
 }
@@ -81,6 +87,46 @@ pub struct RegionTag {
     pub named: bool,
 }
 
+/// How blocks are divided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Any sizes in any order.
+    #[default]
+    Tlsf,
+    /// One behind the other: freed at once, as a stack, as two stacks, or as a ring.
+    Linear,
+    /// Powers of two.
+    Buddy,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 3] = [Self::Tlsf, Self::Linear, Self::Buddy];
+
+    /// In lower case, as people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tlsf => "tlsf",
+            Self::Linear => "linear",
+            Self::Buddy => "buddy",
+        }
+    }
+
+    /// The algorithm of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// A suballocator without blocks; see [`Tlsf::new`] for the numbers.
+    pub fn suballocator(self, granule: u64, granularity: u64) -> Box<dyn Suballocator> {
+        match self {
+            Self::Tlsf => Box::new(Tlsf::new(granule, granularity)),
+            Self::Linear => Box::new(Linear::new(granule, granularity)),
+            Self::Buddy => Box::new(Buddy::new(granule, granularity)),
+        }
+    }
+}
+
 /// Divides any number of blocks into regions.
 pub trait Suballocator: Send {
     /// Takes in a block of `size` bytes. O(1).
@@ -109,6 +155,12 @@ pub trait Suballocator: Send {
 
     /// Changes the owner's bits; does nothing if the key is stale. O(1).
     fn set_tag(&mut self, key: RegionKey, tag: RegionTag);
+
+    /// Makes a block larger; what lives in it stays. O(regions of the block).
+    ///
+    /// # Panics
+    /// If the new size is smaller.
+    fn grow_block(&mut self, block: BlockIndex, size: u64);
 
     /// Calls `visit` with the regions of a block, by ascending offset. O(regions of the block).
     fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView));

@@ -8,7 +8,7 @@
 //! A node is 32 bytes, its identity 8 more in an array beside it, because a search reads many nodes
 //! and no identities. Slots are recycled; a generation in the identity makes every old key stale.
 
-use super::RegionTag;
+use super::{RegionInfo, RegionTag};
 use crate::request::ResourceKind;
 
 /// A block of a suballocator.
@@ -34,6 +34,11 @@ pub(super) const NONE: u32 = u32::MAX;
 const KIND_SHIFT: u32 = 60;
 const FREE: u64 = 1 << 63;
 const SIZE_MASK: u64 = (1 << KIND_SHIFT) - 1;
+
+/// A live region keeps its padding in the low word of its links and above the tag in the high one.
+const TAG_BITS: u32 = 10;
+const TAG_MASK: u32 = (1 << TAG_BITS) - 1;
+const PADDING_BITS: u32 = 32 - TAG_BITS;
 
 /// The largest block: sizes share a word with kind and state.
 pub(super) const MAX_SIZE: u64 = SIZE_MASK;
@@ -80,11 +85,11 @@ impl Node {
         self.word = size | FREE;
     }
 
-    pub fn set_live(&mut self, offset: u64, size: u64, kind: ResourceKind, padding: u32) {
-        debug_assert!(size <= SIZE_MASK);
+    pub fn set_live(&mut self, offset: u64, size: u64, kind: ResourceKind, padding: u64) {
+        debug_assert!(size <= SIZE_MASK && padding < size && padding < 1 << (32 + PADDING_BITS));
         self.offset = offset;
         self.word = size | (u64::from(kind as u8) << KIND_SHIFT);
-        self.links = [padding, 0];
+        self.links = [padding as u32, ((padding >> 32) as u32) << TAG_BITS];
     }
 
     pub fn previous_free(&self) -> u32 {
@@ -106,9 +111,9 @@ impl Node {
     }
 
     /// What rounding added to the requested size.
-    pub fn padding(&self) -> u32 {
+    pub fn padding(&self) -> u64 {
         debug_assert!(!self.is_free());
-        self.links[0]
+        u64::from(self.links[0]) | u64::from(self.links[1] >> TAG_BITS) << 32
     }
 
     pub fn tag(&self) -> RegionTag {
@@ -123,7 +128,8 @@ impl Node {
 
     pub fn set_tag(&mut self, tag: RegionTag) {
         debug_assert!(!self.is_free());
-        self.links[1] = u32::from(tag.map_count)
+        self.links[1] = (self.links[1] & !TAG_MASK)
+            | u32::from(tag.map_count)
             | (u32::from(tag.persistently_mapped) << 8)
             | (u32::from(tag.named) << 9);
     }
@@ -211,6 +217,50 @@ impl RegionTable {
         self.identities
             .get(key.index as usize)
             .is_some_and(|it| it.generation == key.generation && key.generation % 2 == 1)
+    }
+
+    /// What a live region is; `None` if the key is stale.
+    pub fn info(&self, key: RegionKey) -> Option<RegionInfo> {
+        self.is_live(key).then(|| {
+            let node = self.node(key.index);
+            RegionInfo {
+                block: BlockIndex(self.block_of(key.index)),
+                offset: node.offset,
+                size: node.size() - node.padding(),
+                kind: node.kind(),
+            }
+        })
+    }
+
+    /// The owner's bits; `None` if the key is stale.
+    pub fn tag(&self, key: RegionKey) -> Option<RegionTag> {
+        self.is_live(key).then(|| self.node(key.index).tag())
+    }
+
+    /// Changes the owner's bits; does nothing if the key is stale.
+    pub fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
+        if self.is_live(key) {
+            self.node_mut(key.index).set_tag(tag);
+        }
+    }
+
+    /// Appends a free region to the neighbours of a block, whose last one is `last`.
+    pub fn append_free(&mut self, last: u32, offset: u64, size: u64) -> u32 {
+        let index = self.take(self.block_of(last));
+        let node = self.node_mut(index);
+        node.set_free(offset, size);
+        node.previous = last;
+        node.next = NONE;
+        self.node_mut(last).next = index;
+        index
+    }
+
+    /// The last region of a block, from any of its regions on. O(regions).
+    pub fn last_from(&self, mut index: u32) -> u32 {
+        while self.node(index).next != NONE {
+            index = self.node(index).next;
+        }
+        index
     }
 
     /// The key of a live slot.

@@ -32,7 +32,7 @@ const LOOK_BEST_FIT: u32 = 16;
 /// Candidates looked at in larger classes before the one that is sure to fit.
 const LOOK_ABOVE: u32 = 4;
 /// Candidates looked at before giving up: far cheaper than a call of the driver.
-const LOOK_LAST: u32 = 256;
+const LOOK_LAST: u32 = 512;
 
 #[derive(Debug)]
 struct Block {
@@ -306,7 +306,7 @@ impl Tlsf {
             self.regions.node_mut(index).next = rest;
             self.link(rest);
         }
-        let padding = (size - request.size) as u32;
+        let padding = size - request.size;
         self.regions.node_mut(index).set_live(at.offset, size, request.kind, padding);
         self.blocks[block as usize].live += 1;
         let key = self.regions.begin_life(index);
@@ -401,25 +401,25 @@ impl Suballocator for Tlsf {
     }
 
     fn region(&self, key: RegionKey) -> Option<RegionInfo> {
-        if !self.regions.is_live(key) {
-            return None;
-        }
-        let node = self.regions.node(key.index);
-        Some(RegionInfo {
-            block: BlockIndex(self.regions.block_of(key.index)),
-            offset: node.offset,
-            size: node.size() - u64::from(node.padding()),
-            kind: node.kind(),
-        })
+        self.regions.info(key)
     }
 
     fn tag(&self, key: RegionKey) -> Option<RegionTag> {
-        self.regions.is_live(key).then(|| self.regions.node(key.index).tag())
+        self.regions.tag(key)
     }
 
     fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
-        if self.regions.is_live(key) {
-            self.regions.node_mut(key.index).set_tag(tag);
+        self.regions.set_tag(key, tag);
+    }
+
+    fn grow_block(&mut self, block: BlockIndex, size: u64) {
+        let Block { size: before, first, .. } = *self.block(block);
+        assert!(size >= before && size <= MAX_SIZE, "a block of {before} bytes grows to {size}");
+        if size > before {
+            let last = self.regions.last_from(first);
+            let index = self.regions.append_free(last, before, size - before);
+            self.merge_and_link(index);
+            self.blocks[block.0 as usize].size = size;
         }
     }
 
@@ -428,7 +428,7 @@ impl Suballocator for Tlsf {
         while index != NONE {
             let node = self.regions.node(index);
             let live = (!node.is_free()).then(|| (self.regions.key_of(index), node.kind()));
-            let padding = if node.is_free() { 0 } else { u64::from(node.padding()) };
+            let padding = if node.is_free() { 0 } else { node.padding() };
             visit(RegionView { offset: node.offset, size: node.size() - padding, live });
             index = node.next;
         }

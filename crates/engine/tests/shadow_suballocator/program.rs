@@ -61,11 +61,13 @@ fn block_sizes() -> impl Strategy<Value = u64> {
 fn requests(strategies: &'static [Search]) -> impl Strategy<Value = RegionRequest> {
     // Alignments up to 64 KiB, mostly small ones.
     let alignments = prop_oneof![3 => 0u32..=8, 1 => 0u32..=16].prop_map(|log2| 1u64 << log2);
-    let parts = (sizes(), alignments, select(KINDS.to_vec()), select(strategies));
-    parts.prop_map(|(size, alignment, kind, strategy)| RegionRequest {
+    let upper = prop::bool::weighted(0.3);
+    let parts = (sizes(), alignments, select(KINDS.to_vec()), upper, select(strategies));
+    parts.prop_map(|(size, alignment, kind, upper, strategy)| RegionRequest {
         size,
         alignment,
         kind,
+        upper,
         strategy,
     })
 }
@@ -298,6 +300,7 @@ fn random_request(random: &mut Random, strategies: &[Search], bits: u64) -> Regi
         size: random.size(bits),
         alignment: 1 << random.below(random.0 % 17 + 1),
         kind: random.pick(&KINDS),
+        upper: random.one_in(4),
         strategy: random.pick(strategies),
     }
 }
@@ -374,8 +377,13 @@ pub fn crowded(promises: &'static Promises) {
 pub fn refuses_to_remove(promises: &'static Promises) {
     let mut pair = Pair::new(promises, promises.granules[0], 1);
     pair.add_block(1 << 16);
-    let request =
-        RegionRequest { size: 64, alignment: 1, kind: Buffer, strategy: Search::Balanced };
+    let request = RegionRequest {
+        size: 64,
+        alignment: 1,
+        kind: Buffer,
+        upper: false,
+        strategy: Search::Balanced,
+    };
     pair.allocate(&request);
     let block = pair.live[0].1;
     let removed = catch_unwind(AssertUnwindSafe(|| pair.subject.remove_block(block)));

@@ -1,0 +1,332 @@
+//! Regions of powers of two that split into halves and merge again.
+//!
+//! ```text
+//!   order 4   [                free               ]
+//!   order 3   [      live      ][      free       ]
+//!   order 2                     [ live ][  free   ]     buddies: offset xor size
+//! ```
+//!
+//! Of a block that is no power of two, the largest one that fits is used; the rest is one unused
+//! range. After Knowlton, "A fast storage allocator" (1965), with one free list an order for all
+//! blocks.
+
+use super::granularity::conflict;
+use super::region::{MAX_SIZE, NONE, RegionTable};
+use super::{
+    BlockIndex, FreedRegion, Placement, RegionInfo, RegionKey, RegionRequest, RegionTag,
+    RegionView, Suballocator,
+};
+use crate::request::ResourceKind;
+
+const ORDERS: usize = 61;
+
+#[derive(Debug)]
+struct Block {
+    size: u64,
+    /// The region at offset 0.
+    first: u32,
+    live: u32,
+    used: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Buddy {
+    regions: RegionTable,
+    blocks: Vec<Block>,
+    vacant_blocks: Vec<u32>,
+    /// Bit i: there is a free region of 2^i bytes.
+    orders: u64,
+    heads: [u32; ORDERS],
+    /// Of the smallest region.
+    smallest: u64,
+    granularity: u64,
+}
+
+impl Buddy {
+    /// Without blocks. Both are powers of two: no region is smaller than `smallest` bytes, and
+    /// `granularity` is the page that conflicting kinds must not share; 1 switches it off.
+    pub fn new(smallest: u64, granularity: u64) -> Self {
+        assert!(smallest.is_power_of_two() && granularity.is_power_of_two());
+        Self {
+            regions: RegionTable::default(),
+            blocks: Vec::new(),
+            vacant_blocks: Vec::new(),
+            orders: 0,
+            heads: [NONE; ORDERS],
+            smallest,
+            granularity,
+        }
+    }
+
+    /// The size of the region that a request gets: a power of two that keeps its alignment by
+    /// itself, and a whole page where others must not come near.
+    fn region_size(&self, request: &RegionRequest) -> Option<u64> {
+        let shares = matches!(request.kind, ResourceKind::Buffer | ResourceKind::ImageLinear);
+        let page = if shares { 1 } else { self.granularity };
+        let size = request.size.max(request.alignment).max(self.smallest).max(page);
+        size.checked_next_power_of_two().filter(|&size| size <= MAX_SIZE)
+    }
+
+    fn block(&self, block: BlockIndex) -> &Block {
+        let block = &self.blocks[block.0 as usize];
+        assert!(block.used, "the block was removed");
+        block
+    }
+
+    fn link(&mut self, index: u32) {
+        let order = self.regions.node(index).size().ilog2() as usize;
+        let head = self.heads[order];
+        let node = self.regions.node_mut(index);
+        node.set_previous_free(NONE);
+        node.set_next_free(head);
+        if head != NONE {
+            self.regions.node_mut(head).set_previous_free(index);
+        }
+        self.heads[order] = index;
+        self.orders |= 1 << order;
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let node = self.regions.node(index);
+        let (before, after) = (node.previous_free(), node.next_free());
+        let order = node.size().ilog2() as usize;
+        if after != NONE {
+            self.regions.node_mut(after).set_previous_free(before);
+        }
+        if before != NONE {
+            self.regions.node_mut(before).set_next_free(after);
+        } else {
+            self.heads[order] = after;
+            if after == NONE {
+                self.orders &= !(1 << order);
+            }
+        }
+    }
+
+    /// Halves an unlinked free region; the upper half is linked.
+    fn split(&mut self, index: u32) {
+        let node = *self.regions.node(index);
+        let half = node.size() / 2;
+        let upper = self.regions.take(self.regions.block_of(index));
+        let upper_node = self.regions.node_mut(upper);
+        upper_node.set_free(node.offset + half, half);
+        upper_node.previous = index;
+        upper_node.next = node.next;
+        if node.next != NONE {
+            self.regions.node_mut(node.next).previous = upper;
+        }
+        let lower = self.regions.node_mut(index);
+        lower.set_free(node.offset, half);
+        lower.next = upper;
+        self.link(upper);
+    }
+
+    /// The other half of what this region was split from, if it is free and whole.
+    fn free_buddy(&self, index: u32) -> Option<u32> {
+        let node = self.regions.node(index);
+        let buddy = if node.offset & node.size() == 0 { node.next } else { node.previous };
+        let whole = |it: &super::region::Node| it.is_free() && it.size() == node.size();
+        (buddy != NONE && whole(self.regions.node(buddy))).then_some(buddy)
+    }
+
+    /// Joins two buddies into the lower one.
+    fn join(&mut self, a: u32, b: u32) -> u32 {
+        let lower_first = self.regions.node(a).offset < self.regions.node(b).offset;
+        let (lower, upper) = if lower_first { (a, b) } else { (b, a) };
+        let gone = *self.regions.node(upper);
+        let node = self.regions.node_mut(lower);
+        let (offset, size) = (node.offset, node.size() * 2);
+        node.set_free(offset, size);
+        node.next = gone.next;
+        if gone.next != NONE {
+            self.regions.node_mut(gone.next).previous = lower;
+        }
+        self.regions.give_back(upper);
+        lower
+    }
+
+    /// Joins a free, unlinked region with its buddy and theirs, and links the result.
+    fn join_and_link(&mut self, mut index: u32) -> u32 {
+        while let Some(buddy) = self.free_buddy(index) {
+            self.unlink(buddy);
+            index = self.join(index, buddy);
+        }
+        self.link(index);
+        index
+    }
+}
+
+impl Suballocator for Buddy {
+    fn add_block(&mut self, size: u64) -> BlockIndex {
+        assert!(size > 0 && size <= MAX_SIZE, "a block of {size} bytes");
+        let block = self.vacant_blocks.pop().unwrap_or_else(|| {
+            self.blocks.push(Block { size: 0, first: NONE, live: 0, used: false });
+            (self.blocks.len() - 1) as u32
+        });
+        let first = self.regions.take(block);
+        let node = self.regions.node_mut(first);
+        node.set_free(0, 1 << size.ilog2());
+        node.previous = NONE;
+        node.next = NONE;
+        self.link(first);
+        self.blocks[block as usize] = Block { size, first, live: 0, used: true };
+        BlockIndex(block)
+    }
+
+    fn remove_block(&mut self, block: BlockIndex) {
+        let Block { first, live, .. } = *self.block(block);
+        assert!(live == 0, "a block with live regions cannot be removed");
+        self.unlink(first);
+        self.regions.give_back(first);
+        self.blocks[block.0 as usize].used = false;
+        self.vacant_blocks.push(block.0);
+    }
+
+    fn is_block_empty(&self, block: BlockIndex) -> bool {
+        self.block(block).live == 0
+    }
+
+    fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
+        debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
+        let size = self.region_size(request)?;
+        let enough = self.orders & (!0u64).checked_shl(size.ilog2())?;
+        if enough == 0 {
+            return None;
+        }
+        let index = self.heads[enough.trailing_zeros() as usize];
+        self.unlink(index);
+        while self.regions.node(index).size() > size {
+            self.split(index);
+        }
+        let block = self.regions.block_of(index);
+        let node = self.regions.node_mut(index);
+        let offset = node.offset;
+        node.set_live(offset, size, request.kind, size - request.size);
+        self.blocks[block as usize].live += 1;
+        let key = self.regions.begin_life(index);
+        Some(Placement { key, block: BlockIndex(block), offset })
+    }
+
+    fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
+        let info = self.region(key)?;
+        self.regions.end_life(key.index);
+        let node = self.regions.node_mut(key.index);
+        let (offset, size) = (node.offset, node.size());
+        node.set_free(offset, size);
+        self.join_and_link(key.index);
+        let block = &mut self.blocks[info.block.0 as usize];
+        block.live -= 1;
+        Some(FreedRegion { info, block_is_empty: block.live == 0 })
+    }
+
+    fn region(&self, key: RegionKey) -> Option<RegionInfo> {
+        self.regions.info(key)
+    }
+
+    fn tag(&self, key: RegionKey) -> Option<RegionTag> {
+        self.regions.tag(key)
+    }
+
+    fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
+        self.regions.set_tag(key, tag);
+    }
+
+    fn grow_block(&mut self, block: BlockIndex, size: u64) {
+        let Block { size: before, first, .. } = *self.block(block);
+        assert!(size >= before && size <= MAX_SIZE, "a block of {before} bytes grows to {size}");
+        self.blocks[block.0 as usize].size = size;
+        let mut last = self.regions.last_from(first);
+        let mut used = 1u64 << before.ilog2();
+        // What was all of it becomes the lower half, again and again.
+        while used < 1 << size.ilog2() {
+            last = self.regions.append_free(last, used, used);
+            last = self.join_and_link(last);
+            last = self.regions.last_from(last);
+            used *= 2;
+        }
+    }
+
+    fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
+        let Block { size, first, .. } = *self.block(block);
+        let (mut index, mut end) = (first, 0);
+        while index != NONE {
+            let node = self.regions.node(index);
+            let live = (!node.is_free()).then(|| (self.regions.key_of(index), node.kind()));
+            let padding = if node.is_free() { 0 } else { node.padding() };
+            visit(RegionView { offset: node.offset, size: node.size() - padding, live });
+            end = node.end();
+            index = node.next;
+        }
+        if end < size {
+            visit(RegionView { offset: end, size: size - end, live: None });
+        }
+    }
+
+    fn metadata_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.regions.bytes()
+            + self.blocks.capacity() * size_of::<Block>()
+            + self.vacant_blocks.capacity() * size_of::<u32>()
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let (mut slots, mut free) = (0, 0);
+        for (number, block) in (0u32..).zip(&self.blocks).filter(|(_, block)| block.used) {
+            let at = |what: &str| Err(format!("block {number}: {what}"));
+            let (mut index, mut previous, mut end, mut live) = (block.first, NONE, 0, 0);
+            let mut last_live: Option<(u64, ResourceKind)> = None;
+            while index != NONE {
+                let node = self.regions.node(index);
+                slots += 1;
+                if node.previous != previous || node.offset != end {
+                    return at("regions do not follow each other");
+                }
+                if !node.size().is_power_of_two() || !node.offset.is_multiple_of(node.size()) {
+                    return at("a region is not a power of two at a multiple of itself");
+                }
+                if node.is_free() {
+                    free += 1;
+                    if self.free_buddy(index).is_some() {
+                        return at("two free buddies are not joined");
+                    }
+                } else {
+                    live += 1;
+                    let page = |offset: u64| offset & !(self.granularity - 1);
+                    if let Some((last_end, kind)) = last_live
+                        && self.granularity > 1
+                        && page(last_end - 1) == page(node.offset)
+                        && conflict(kind, node.kind())
+                    {
+                        return at("conflicting kinds share a page");
+                    }
+                    last_live = Some((node.end(), node.kind()));
+                }
+                end = node.end();
+                previous = index;
+                index = node.next;
+            }
+            if end != 1 << block.size.ilog2() || live != block.live {
+                return at("its regions do not add up to its size and count");
+            }
+        }
+        for (order, &head) in self.heads.iter().enumerate() {
+            let mut index = head;
+            if (head != NONE) != (self.orders >> order & 1 == 1) {
+                return Err(format!("the bit of order {order} is wrong"));
+            }
+            while index != NONE {
+                let node = self.regions.node(index);
+                if !node.is_free() || node.size() != 1 << order || free == 0 {
+                    return Err(format!("the list of order {order} is broken"));
+                }
+                free -= 1;
+                index = node.next_free();
+            }
+        }
+        if free != 0 || slots != self.regions.used_slots() {
+            return Err("regions are lost".into());
+        }
+        Ok(())
+    }
+}

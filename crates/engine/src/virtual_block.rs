@@ -1,0 +1,191 @@
+//! The suballocators for any resource that is not Vulkan memory.
+
+use crate::error::{Error, FailureFigures};
+use crate::request::{ResourceKind, Strategy};
+use crate::statistics::Statistics;
+use crate::suballocator::{
+    Algorithm, BlockIndex, RegionKey, RegionRequest, RegionView, Suballocator,
+};
+
+/// One request to a virtual block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtualRequest {
+    /// In the caller's unit, more than zero.
+    pub size: u64,
+    /// A power of two.
+    pub alignment: u64,
+    /// From the upper end (`VMA_VIRTUAL_ALLOCATION_CREATE_UPPER_ADDRESS_BIT`); linear only.
+    pub upper: bool,
+    /// How to search.
+    pub strategy: Strategy,
+}
+
+/// A range of a virtual block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtualAllocation {
+    /// The handle; stale after it is freed.
+    pub key: RegionKey,
+    /// In the caller's unit.
+    pub offset: u64,
+    /// As requested.
+    pub size: u64,
+}
+
+/// Divides a range of numbers: bytes of a buffer, slots of a table, frames of a sound ...
+pub struct VirtualBlock {
+    suballocator: Box<dyn Suballocator>,
+    block: BlockIndex,
+    size: u64,
+    algorithm: Algorithm,
+    allocation_count: u64,
+    allocated: u64,
+}
+
+impl VirtualBlock {
+    /// Of `size` units, nothing allocated.
+    pub fn new(size: u64, algorithm: Algorithm) -> Result<Self, Error> {
+        check_size(size)?;
+        let mut suballocator = algorithm.suballocator(1, 1);
+        let block = suballocator.add_block(size);
+        Ok(Self { suballocator, block, size, algorithm, allocation_count: 0, allocated: 0 })
+    }
+
+    /// In the caller's unit.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What divides it.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Live allocations and what they add up to. O(1).
+    pub fn live(&self) -> (u64, u64) {
+        (self.allocation_count, self.allocated)
+    }
+
+    /// Finds a place. O(1), except for [`Strategy::MinOffset`].
+    pub fn allocate(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
+        let VirtualRequest { size, alignment, upper, strategy } = *request;
+        if size == 0 {
+            return Err(Error::InvalidArgument("size is 0".into()));
+        }
+        if !alignment.is_power_of_two() {
+            let reason = format!("alignment is {alignment}, not a power of two");
+            return Err(Error::InvalidArgument(reason));
+        }
+        if upper && self.algorithm != Algorithm::Linear {
+            let reason = "only a linear block allocates from its upper end";
+            return Err(Error::InvalidArgument(reason.into()));
+        }
+        let kind = ResourceKind::Buffer;
+        let request = RegionRequest { size, alignment, kind, upper, strategy };
+        let placement = self.suballocator.allocate(&request).ok_or_else(|| self.full(size))?;
+        self.allocation_count += 1;
+        self.allocated += size;
+        Ok(VirtualAllocation { key: placement.key, offset: placement.offset, size })
+    }
+
+    fn full(&self, size: u64) -> Error {
+        let reason =
+            format!("no room in the virtual block, {} of {} in use", self.allocated, self.size);
+        let figures = FailureFigures { size, ..FailureFigures::default() };
+        Error::OutOfDeviceMemory { reason, figures }
+    }
+
+    /// Frees one. O(1).
+    pub fn free(&mut self, key: RegionKey) -> Result<(), Error> {
+        let freed = self.suballocator.free(key).ok_or(Error::UseAfterFree)?;
+        self.allocation_count -= 1;
+        self.allocated -= freed.info.size;
+        Ok(())
+    }
+
+    /// Frees many, all or none. O(keys).
+    pub fn free_many(
+        &mut self,
+        mut keys: impl Iterator<Item = RegionKey> + Clone,
+    ) -> Result<(), Error> {
+        // A key that stands there twice is live at the first look, and stale at the second free; so
+        // all are looked at first, and doubles found by sorting.
+        let mut sorted: Vec<RegionKey> = keys.clone().collect();
+        if sorted.iter().any(|key| self.suballocator.region(*key).is_none()) {
+            return Err(Error::UseAfterFree);
+        }
+        sorted.sort_unstable_by_key(|key| key.index);
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Error::UseAfterFree);
+        }
+        keys.try_for_each(|key| self.free(key))
+    }
+
+    /// Where one is. O(1).
+    pub fn info(&self, key: RegionKey) -> Result<VirtualAllocation, Error> {
+        let region = self.suballocator.region(key).ok_or(Error::UseAfterFree)?;
+        Ok(VirtualAllocation { key, offset: region.offset, size: region.size })
+    }
+
+    /// Frees all. O(regions).
+    pub fn clear(&mut self) {
+        let mut live = Vec::new();
+        self.visit(&mut |region| live.extend(region.live.map(|(key, _)| key)));
+        for key in live {
+            self.suballocator.free(key);
+        }
+        (self.allocation_count, self.allocated) = (0, 0);
+    }
+
+    /// Makes it larger; what is allocated stays where it is. O(regions).
+    pub fn grow(&mut self, size: u64) -> Result<(), Error> {
+        check_size(size)?;
+        if size < self.size {
+            return Err(Error::InvalidArgument(format!(
+                "a virtual block of {} cannot shrink to {size}",
+                self.size
+            )));
+        }
+        self.suballocator.grow_block(self.block, size);
+        self.size = size;
+        Ok(())
+    }
+
+    /// Calls `visit` with all regions, by ascending offset. O(regions).
+    pub fn visit(&self, visit: &mut dyn FnMut(RegionView)) {
+        self.suballocator.visit_block(self.block, visit);
+    }
+
+    /// Counts everything. O(regions).
+    pub fn statistics(&self) -> Statistics {
+        let mut statistics = Statistics::default();
+        statistics.add_block(self.size);
+        self.visit(&mut |region| match region.live {
+            Some(_) => statistics.add_allocation(region.size),
+            None => statistics.add_unused_range(region.size),
+        });
+        statistics
+    }
+
+    /// Bytes of bookkeeping.
+    pub fn metadata_bytes(&self) -> usize {
+        size_of::<Self>() + self.suballocator.metadata_bytes()
+    }
+
+    /// Walks everything and says what is broken. O(regions).
+    pub fn validate(&self) -> Result<(), String> {
+        self.suballocator.validate()?;
+        let statistics = self.statistics();
+        let counted = (statistics.allocation_count, statistics.allocation_bytes);
+        if counted == self.live() { Ok(()) } else { Err("allocations are counted wrongly".into()) }
+    }
+}
+
+fn check_size(size: u64) -> Result<(), Error> {
+    const LARGEST: u64 = (1 << 60) - 1;
+    if size == 0 || size > LARGEST {
+        return Err(Error::InvalidArgument(format!(
+            "a virtual block has 1 to {LARGEST} units, not {size}"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Virtual blocks: the suballocators over numbers that are nobody's memory.
+
+use vkmem_engine::suballocator::Algorithm;
+use vkmem_engine::{Error, Strategy, VirtualAllocation, VirtualBlock, VirtualRequest};
+
+fn request(size: u64, alignment: u64) -> VirtualRequest {
+    VirtualRequest { size, alignment, upper: false, strategy: Strategy::Balanced }
+}
+
+fn upper(size: u64) -> VirtualRequest {
+    VirtualRequest { upper: true, ..request(size, 1) }
+}
+
+fn take(block: &mut VirtualBlock, size: u64) -> VirtualAllocation {
+    let made = block.allocate(&request(size, 1)).expect("there is room");
+    block.validate().unwrap();
+    made
+}
+
+#[test]
+fn units_are_exact() {
+    for algorithm in Algorithm::ALL {
+        let mut block = VirtualBlock::new(64, algorithm).unwrap();
+        let all: Vec<_> = (0..64).map(|_| take(&mut block, 1)).collect();
+        assert!(matches!(block.allocate(&request(1, 1)), Err(Error::OutOfDeviceMemory { .. })));
+        assert_eq!(block.live(), (64, 64));
+        assert_eq!(block.statistics().unused_range_count, 0);
+        all.iter().rev().for_each(|it| block.free(it.key).unwrap());
+        block.validate().unwrap();
+        assert_eq!(block.live(), (0, 0));
+        assert_eq!(block.free(all[0].key), Err(Error::UseAfterFree));
+    }
+}
+
+#[test]
+fn nonsense_is_refused() {
+    for algorithm in Algorithm::ALL {
+        assert!(VirtualBlock::new(0, algorithm).is_err());
+        assert!(VirtualBlock::new(u64::MAX, algorithm).is_err());
+        let mut block = VirtualBlock::new(100, algorithm).unwrap();
+        for bad in [request(0, 1), request(1, 0), request(1, 3), request(u64::MAX, 1)] {
+            assert!(block.allocate(&bad).is_err());
+        }
+        assert!(block.grow(99).is_err());
+        assert_eq!(block.allocate(&upper(1)).is_ok(), algorithm == Algorithm::Linear);
+        block.validate().unwrap();
+    }
+}
+
+#[test]
+fn growing_keeps_what_is_there_and_gives_the_rest() {
+    for algorithm in Algorithm::ALL {
+        for before in [1, 5, 16, 60] {
+            let mut block = VirtualBlock::new(before, algorithm).unwrap();
+            let kept = take(&mut block, 1);
+            block.grow(256).unwrap();
+            block.validate().unwrap();
+            assert_eq!(block.info(kept.key).unwrap(), kept);
+            let large = take(&mut block, 128);
+            assert!(large.offset >= 1);
+            block.free(kept.key).unwrap();
+            block.free(large.key).unwrap();
+            // Whole again: everything was merged.
+            assert_eq!(take(&mut block, 256).offset, 0);
+        }
+    }
+}
+
+#[test]
+fn clear_frees_all() {
+    for algorithm in Algorithm::ALL {
+        let mut block = VirtualBlock::new(1000, algorithm).unwrap();
+        let old: Vec<_> = (1..20).map(|size| take(&mut block, size)).collect();
+        block.clear();
+        block.validate().unwrap();
+        assert_eq!(block.live(), (0, 0));
+        assert!(old.iter().all(|it| block.info(it.key) == Err(Error::UseAfterFree)));
+        take(&mut block, 512);
+    }
+}
+
+#[test]
+fn many_are_freed_all_or_none() {
+    let mut block = VirtualBlock::new(1000, Algorithm::Tlsf).unwrap();
+    let keys: Vec<_> = (0..10).map(|_| take(&mut block, 10).key).collect();
+    let twice = [keys[3], keys[4], keys[3]];
+    assert_eq!(block.free_many(twice.into_iter()), Err(Error::UseAfterFree));
+    assert_eq!(block.live(), (10, 100));
+    block.free_many(keys.iter().copied()).unwrap();
+    assert_eq!(block.free_many(keys.iter().copied()), Err(Error::UseAfterFree));
+    assert_eq!(block.live(), (0, 0));
+}
+
+#[test]
+fn a_linear_block_is_a_stack() {
+    let mut block = VirtualBlock::new(100, Algorithm::Linear).unwrap();
+    let a = take(&mut block, 40);
+    let b = take(&mut block, 40);
+    assert!(block.allocate(&request(40, 1)).is_err());
+    block.free(b.key).unwrap();
+    assert_eq!(take(&mut block, 60).offset, 40);
+    assert_eq!(a.offset, 0);
+}
+
+#[test]
+fn a_linear_block_is_a_double_stack() {
+    let mut block = VirtualBlock::new(100, Algorithm::Linear).unwrap();
+    let low = take(&mut block, 30);
+    let high = block.allocate(&upper(30)).unwrap();
+    let higher = block.allocate(&upper(30)).unwrap();
+    assert_eq!((low.offset, high.offset, higher.offset), (0, 70, 40));
+    assert!(block.allocate(&request(11, 1)).is_err());
+    assert!(block.allocate(&upper(11)).is_err());
+    block.free(higher.key).unwrap();
+    assert_eq!(take(&mut block, 40).offset, 30);
+    block.validate().unwrap();
+}
+
+#[test]
+fn a_linear_block_is_a_ring() {
+    let mut block = VirtualBlock::new(100, Algorithm::Linear).unwrap();
+    let mut ring: std::collections::VecDeque<_> = (0..3).map(|_| take(&mut block, 30)).collect();
+    for round in 0..100 {
+        let oldest = ring.pop_front().unwrap();
+        block.free(oldest.key).unwrap();
+        let newest = take(&mut block, 30);
+        // The oldest place is the next one.
+        assert_eq!(newest.offset, oldest.offset, "round {round}");
+        ring.push_back(newest);
+    }
+    // A ring has no upper end.
+    assert!(block.allocate(&upper(1)).is_err());
+    // Too large for where the ring would wrap around.
+    let first = ring.pop_front().unwrap();
+    block.free(first.key).unwrap();
+    assert!(block.allocate(&request(50, 1)).is_err());
+    block.validate().unwrap();
+}
+
+#[test]
+fn buddies_are_powers_of_two_and_the_rest_is_unused() {
+    let mut block = VirtualBlock::new(100, Algorithm::Buddy).unwrap();
+    let unused = block.statistics();
+    assert_eq!((unused.unused_range_count, unused.unused_range_size_max), (2, 64));
+    assert_eq!(take(&mut block, 33).offset, 0);
+    assert!(block.allocate(&request(1, 1)).is_err());
+    block.clear();
+    let offsets: Vec<_> = (0..4).map(|_| take(&mut block, 9).offset).collect();
+    assert_eq!(offsets, [0, 16, 32, 48]);
+}
