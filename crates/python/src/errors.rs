@@ -89,11 +89,6 @@ pub fn use_after_free(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
     raise(py, "UseAfterFreeError", message.as_ref(), None)
 }
 
-/// `MemoryMapError`
-pub fn memory_map(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
-    raise(py, "MemoryMapError", message.as_ref(), None)
-}
-
 /// `BufferError`, as the standard library raises it for pinned memory.
 pub fn pinned(message: impl Into<String>) -> PyErr {
     PyBufferError::new_err(message.into())

@@ -138,8 +138,10 @@ pub fn read<'py>(
     let _pin = resource.enter(py)?;
     let size = size.unwrap_or_else(|| resource.host_size.saturating_sub(offset));
     check_range(py, resource, offset, size)?;
-    let too_large = |_| invalid(py, format!("{size} bytes are too many for a bytes object"));
-    let length = isize::try_from(size).map_err(too_large)?;
+    // CPython needs some bytes beside them.
+    let length = isize::try_from(size).ok().filter(|length| *length < isize::MAX - 4096);
+    let length = length
+        .ok_or_else(|| invalid(py, format!("{size} bytes are too many for a bytes object")))?;
     // SAFETY: asks CPython for uninitialised bytes, all of which are written before anybody sees
     // them; a failure is the exception that CPython set.
     let bytes = unsafe {

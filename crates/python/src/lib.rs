@@ -14,12 +14,14 @@ mod image;
 mod mapping;
 mod numbers;
 mod pins;
+mod quads;
 mod resource;
 mod resource_object;
 mod simulated;
 mod state;
 mod statistics;
 mod transfers;
+mod virtual_block;
 
 use pyo3::prelude::*;
 
@@ -52,6 +54,8 @@ mod _vk_mem {
     use crate::simulated::SimulatedDevice;
     #[pymodule_export]
     use crate::statistics::{HeapBudget, Statistics, TotalStatistics};
+    #[pymodule_export]
+    use crate::virtual_block::{VirtualAllocation, VirtualBlock};
 
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {

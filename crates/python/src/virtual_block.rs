@@ -1,0 +1,418 @@
+//! `vk_mem.VirtualBlock`: the suballocators for anything that is not Vulkan memory.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::{PyAnyMethods, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::suballocator::{Algorithm, RegionKey};
+use vkmem_engine::{Error, VirtualBlock as Engine, VirtualRequest};
+
+use crate::errors::{IntoPyResult, invalid, use_after_free};
+use crate::numbers::{unsigned, unsigned_32};
+use crate::quads::{Quads, new_quads};
+use crate::statistics::Statistics;
+
+/// An algorithm by its name.
+pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
+    Algorithm::from_name(name).ok_or_else(|| {
+        let names = Algorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
+        invalid(py, format!("no algorithm is named '{}'; there are {names}", name.escape_debug()))
+    })
+}
+
+fn to_handle(key: RegionKey) -> u64 {
+    u64::from(key.generation) << 32 | u64::from(key.index)
+}
+
+fn to_key(handle: u64) -> RegionKey {
+    RegionKey { index: handle as u32, generation: (handle >> 32) as u32 }
+}
+
+/// A range of numbers that is divided: bytes of a buffer, slots of a table, frames of a sound
+/// (`VmaVirtualBlock`).
+///
+/// `size` is in the caller's unit. `algorithm` is "tlsf", "linear" or "buddy". Usable from many
+/// threads at once.
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct VirtualBlock {
+    block: Mutex<Engine>,
+    /// By handle; most have none.
+    user_data: Mutex<HashMap<u64, Py<PyAny>>>,
+}
+
+/// A range of a `VirtualBlock`.
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct VirtualAllocation {
+    block: Py<VirtualBlock>,
+    handle: u64,
+    offset: u64,
+    size: u64,
+}
+
+impl VirtualBlock {
+    fn free_handle(&self, py: Python<'_>, handle: u64) -> PyResult<()> {
+        self.block.lock().free(to_key(handle)).map_err(|error| stale(py, &error))?;
+        let data = self.user_data.lock().remove(&handle);
+        // Dropped without the lock: its finaliser may come back here.
+        drop(data);
+        Ok(())
+    }
+}
+
+fn stale(py: Python<'_>, error: &Error) -> PyErr {
+    match error {
+        Error::UseAfterFree => use_after_free(py, "the virtual allocation was freed"),
+        other => crate::errors::to_py(py, other),
+    }
+}
+
+/// A `VirtualAllocation` or its handle.
+fn handle_of(value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match value.cast::<VirtualAllocation>() {
+        Ok(allocation) => Ok(allocation.get().handle),
+        Err(_) => unsigned(value, "allocation"),
+    }
+}
+
+fn strategy(value: Option<&Bound<'_, PyAny>>) -> PyResult<vkmem_engine::Strategy> {
+    let Some(value) = value else { return Ok(vkmem_engine::Strategy::default()) };
+    let bits = unsigned_32(value, "strategy")?;
+    let flags = vkmem_engine::AllocationCreateFlags::from_bits_retain(bits);
+    let only = vkmem_engine::AllocationCreateFlags::STRATEGY_MASK;
+    if !(flags - only).is_empty() || bits.count_ones() > 1 {
+        return Err(invalid(value.py(), format!("strategy={bits:#x} is no STRATEGY flag")));
+    }
+    let info = vkmem_engine::AllocationCreateInfo { flags, ..Default::default() };
+    Ok(info.strategy())
+}
+
+#[pymethods]
+impl VirtualBlock {
+    #[new]
+    #[pyo3(signature = (size, *, algorithm = "tlsf"))]
+    fn new(py: Python<'_>, size: &Bound<'_, PyAny>, algorithm: &str) -> PyResult<Self> {
+        let algorithm = self::algorithm(py, algorithm)?;
+        let block = Engine::new(unsigned(size, "size")?, algorithm).or_raise(py)?;
+        Ok(Self { block: Mutex::new(block), user_data: Mutex::default() })
+    }
+
+    /// In the caller's unit.
+    #[getter]
+    fn size(&self) -> u64 {
+        self.block.lock().size()
+    }
+
+    /// "tlsf", "linear" or "buddy".
+    #[getter]
+    fn algorithm(&self) -> &'static str {
+        self.block.lock().algorithm().name()
+    }
+
+    /// How many allocations live.
+    #[getter]
+    fn allocation_count(&self) -> u64 {
+        self.block.lock().live().0
+    }
+
+    /// What they add up to.
+    #[getter]
+    fn allocated(&self) -> u64 {
+        self.block.lock().live().1
+    }
+
+    /// Finds a place for `size` units (`vmaVirtualAllocate`).
+    ///
+    /// `alignment` is a power of two. `upper_address` takes it from the upper end of a linear block.
+    /// `strategy` is one of the STRATEGY flags.
+    ///
+    /// Raises `OutOfDeviceMemoryError` if there is no room, `InvalidArgumentError`.
+    #[pyo3(signature = (
+        size, alignment = None, *, upper_address = false, strategy = None, user_data = None
+    ))]
+    fn allocate(
+        slf: &Bound<'_, Self>,
+        size: &Bound<'_, PyAny>,
+        alignment: Option<&Bound<'_, PyAny>>,
+        upper_address: bool,
+        strategy: Option<&Bound<'_, PyAny>>,
+        user_data: Option<Py<PyAny>>,
+    ) -> PyResult<VirtualAllocation> {
+        let request = VirtualRequest {
+            size: unsigned(size, "size")?,
+            alignment: alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?,
+            upper: upper_address,
+            strategy: self::strategy(strategy)?,
+        };
+        let this = slf.get();
+        let made = this.block.lock().allocate(&request).or_raise(slf.py())?;
+        let handle = to_handle(made.key);
+        if let Some(data) = user_data {
+            this.user_data.lock().insert(handle, data);
+        }
+        let block = slf.clone().unbind();
+        Ok(VirtualAllocation { block, handle, offset: made.offset, size: made.size })
+    }
+
+    /// Finds places for many, all or none.
+    ///
+    /// `sizes` and `alignments` are contiguous buffers of unsigned 64-bit integers (format "Q" or
+    /// "L"), as NumPy's uint64; one alignment may stand for all. Gives handles and offsets as
+    /// memoryviews of the same format, which `numpy.asarray` takes without a copy.
+    ///
+    /// Raises what `allocate` raises.
+    #[pyo3(signature = (sizes, alignments = None, *, strategy = None))]
+    fn allocate_many<'py>(
+        &self,
+        py: Python<'py>,
+        sizes: &Bound<'py, PyAny>,
+        alignments: Option<&Bound<'py, PyAny>>,
+        strategy: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let sizes = Quads::read(sizes, "sizes")?;
+        let one = match alignments {
+            None => Some(1),
+            Some(value) => value.extract::<u64>().ok(),
+        };
+        let alignments = match (alignments, one) {
+            (Some(value), None) => Some(Quads::read(value, "alignments")?),
+            _ => None,
+        };
+        if let Some(alignments) = &alignments
+            && alignments.len() != sizes.len()
+        {
+            let (given, wanted) = (alignments.len(), sizes.len());
+            return Err(invalid(py, format!("{given} alignments for {wanted} sizes")));
+        }
+        let strategy = self::strategy(strategy)?;
+        let (handles, handles_view) = new_quads(py, sizes.len())?;
+        let (offsets, offsets_view) = new_quads(py, sizes.len())?;
+        let made = py.detach(|| {
+            let mut block = self.block.lock();
+            for index in 0..sizes.len() {
+                let alignment = alignments.as_ref().map_or(one.unwrap_or(1), |it| it.get(index));
+                let size = sizes.get(index);
+                let request = VirtualRequest { size, alignment, upper: false, strategy };
+                match block.allocate(&request) {
+                    Ok(made) => {
+                        handles.set(index, to_handle(made.key));
+                        offsets.set(index, made.offset);
+                    }
+                    Err(error) => {
+                        // In reverse, for a linear block.
+                        (0..index).rev().for_each(|before| {
+                            let freed = block.free(to_key(handles.get(before)));
+                            debug_assert!(freed.is_ok());
+                        });
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(())
+        });
+        match made {
+            Ok(()) => Ok((handles_view, offsets_view)),
+            Err(error) => Err(crate::errors::to_py(py, &error)),
+        }
+    }
+
+    /// Frees one: a `VirtualAllocation` or its handle (`vmaVirtualFree`).
+    ///
+    /// Raises `UseAfterFreeError` if it was freed before.
+    fn free(&self, py: Python<'_>, allocation: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.free_handle(py, handle_of(allocation)?)
+    }
+
+    /// Frees many handles, all or none: a contiguous buffer of unsigned 64-bit integers.
+    ///
+    /// Raises `UseAfterFreeError` if one was freed before or stands there twice.
+    fn free_many(&self, py: Python<'_>, handles: &Bound<'_, PyAny>) -> PyResult<()> {
+        let handles = Quads::read(handles, "handles")?;
+        let freed = py.detach(|| {
+            let mut block = self.block.lock();
+            let all = (0..handles.len()).map(|index| handles.get(index));
+            block.free_many(all.map(to_key))
+        });
+        freed.map_err(|error| stale(py, &error))?;
+        let mut user_data = self.user_data.lock();
+        if user_data.is_empty() {
+            return Ok(());
+        }
+        let dropped: Vec<_> = (0..handles.len())
+            .filter_map(|index| user_data.remove(&handles.get(index)))
+            .collect();
+        drop(user_data);
+        drop(dropped);
+        Ok(())
+    }
+
+    /// Frees all (`vmaClearVirtualBlock`).
+    fn clear(&self) {
+        self.block.lock().clear();
+        let dropped = std::mem::take(&mut *self.user_data.lock());
+        drop(dropped);
+    }
+
+    /// Where a handle's range is (`vmaGetVirtualAllocationInfo`).
+    ///
+    /// Raises `UseAfterFreeError`.
+    fn info(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<VirtualAllocation> {
+        let handle = handle_of(handle)?;
+        let found = slf.get().block.lock().info(to_key(handle));
+        let found = found.map_err(|error| stale(slf.py(), &error))?;
+        let block = slf.clone().unbind();
+        Ok(VirtualAllocation { block, handle, offset: found.offset, size: found.size })
+    }
+
+    /// Makes it larger; what is allocated stays where it is.
+    ///
+    /// Raises `InvalidArgumentError` for a smaller size.
+    fn grow(&self, py: Python<'_>, size: &Bound<'_, PyAny>) -> PyResult<()> {
+        let size = unsigned(size, "size")?;
+        self.block.lock().grow(size).or_raise(py)
+    }
+
+    /// Counts allocations and unused ranges (`vmaCalculateVirtualBlockStatistics`).
+    fn statistics(&self, py: Python<'_>) -> Statistics {
+        py.detach(|| self.block.lock().statistics()).into()
+    }
+
+    /// All regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of VMA's dump, with
+    /// `TotalBytes`, `UnusedBytes`, `Allocations`, `UnusedRanges` and, if `detailed`,
+    /// `Suballocations` with `Offset`, `Type` and `Size`.
+    #[pyo3(signature = (detailed = true))]
+    fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> String {
+        py.detach(|| to_json(&self.block.lock(), detailed))
+    }
+
+    /// Walks all bookkeeping. Raises `CorruptionError` with what is broken.
+    fn validate(&self, py: Python<'_>) -> PyResult<()> {
+        let checked = py.detach(|| self.block.lock().validate());
+        checked.map_err(|broken| crate::errors::corruption(py, &broken))
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {
+        self.clear();
+    }
+
+    fn __repr__(&self) -> String {
+        let block = self.block.lock();
+        let (name, size, (count, used)) = (block.algorithm().name(), block.size(), block.live());
+        format!("<vk_mem.VirtualBlock {name}, {used} of {size} in {count} allocations>")
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.user_data.try_lock() {
+            Some(data) => data.values().try_for_each(|data| visit.call(data)),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let dropped = std::mem::take(&mut *self.user_data.lock());
+        drop(dropped);
+    }
+}
+
+/// Numbers and fixed words only: nothing needs escaping.
+fn to_json(block: &Engine, detailed: bool) -> String {
+    let counts = block.statistics();
+    let mut json = format!(
+        "{{\"TotalBytes\": {}, \"UnusedBytes\": {}, \"Allocations\": {}, \"UnusedRanges\": {}",
+        block.size(),
+        block.size() - counts.allocation_bytes,
+        counts.allocation_count,
+        counts.unused_range_count,
+    );
+    if detailed {
+        let mut regions = Vec::new();
+        block.visit(&mut |region| {
+            let kind = if region.live.is_some() { "UNKNOWN" } else { "FREE" };
+            let (offset, size) = (region.offset, region.size);
+            regions.push(format!(
+                "{{\"Offset\": {offset}, \"Type\": \"{kind}\", \"Size\": {size}}}"
+            ));
+        });
+        json += &format!(", \"Suballocations\": [{}]", regions.join(", "));
+    }
+    json + "}"
+}
+
+#[pymethods]
+impl VirtualAllocation {
+    /// For `free`, `free_many` and `info`.
+    #[getter]
+    fn handle(&self) -> u64 {
+        self.handle
+    }
+
+    /// Where it starts, in the caller's unit.
+    #[getter]
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// As requested.
+    #[getter]
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The block it is a part of.
+    #[getter]
+    fn block(&self, py: Python<'_>) -> Py<VirtualBlock> {
+        self.block.clone_ref(py)
+    }
+
+    /// Any Python object that the caller wants to find here again.
+    #[getter]
+    fn user_data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.block.get().user_data.lock().get(&self.handle).map(|data| data.clone_ref(py))
+    }
+
+    #[setter]
+    fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
+        let block = self.block.get();
+        block.block.lock().info(to_key(self.handle)).map_err(|error| stale(py, &error))?;
+        let mut all = block.user_data.lock();
+        let before = match data {
+            Some(data) => all.insert(self.handle, data),
+            None => all.remove(&self.handle),
+        };
+        drop(all);
+        drop(before);
+        Ok(())
+    }
+
+    /// Frees it. Nothing happens the second time.
+    fn free(&self, py: Python<'_>) -> PyResult<()> {
+        let block = self.block.get();
+        if block.block.lock().info(to_key(self.handle)).is_err() {
+            return Ok(());
+        }
+        block.free_handle(py, self.handle)
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.free(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.block)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<vk_mem.VirtualAllocation of {} at {}>", self.size, self.offset)
+    }
+}

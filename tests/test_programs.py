@@ -1,0 +1,251 @@
+"""Random programs on simulated devices, beside a shadow of what has to be true."""
+
+from __future__ import annotations
+
+import gc
+import os
+import warnings
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
+from support import DEDICATED, IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER, WRITE, totals
+
+from vk_mem import (
+    Allocator,
+    Buffer,
+    BufferUsage,
+    ImageTiling,
+    OutOfDeviceMemoryError,
+    SimulatedDevice,
+    UseAfterFreeError,
+)
+
+FRAMES_IN_FLIGHT = 2
+EXAMPLES = int(os.environ.get("VK_MEM_TEST_PROGRAMS", "800"))
+SIZES = st.one_of(st.integers(1, 300), st.integers(1, 70_000), st.just(1 << 20))
+HOST_FLAGS = st.sampled_from([RANDOM, WRITE | MAPPED, RANDOM | MAPPED, RANDOM | DEDICATED])
+SEEDS = st.integers(0, 255)
+
+
+class Shadow:
+    """What has to be true of one resource."""
+
+    def __init__(self, resource: Any, size: int, name: str | None) -> None:
+        self.resource = resource
+        self.size = size
+        self.name = name
+        self.contents = bytearray(size)
+        self.known = False
+        self.view: memoryview | None = None
+
+
+class Programs(RuleBasedStateMachine):
+    resources = Bundle("resources")
+    buffers = Bundle("buffers")
+
+    @initialize(profile=st.sampled_from(SimulatedDevice.profile_names()), small=st.booleans())
+    def open(self, profile: str, small: bool) -> None:
+        self.device = SimulatedDevice(profile)
+        self.allocator = Allocator(
+            self.device,
+            preferred_block_size=1 << 18 if small else None,
+            frames_in_flight=FRAMES_IN_FLIGHT,
+        )
+        self.frame = 0
+        self.live: list[Shadow] = []
+        # Frames in which something was dropped without a close, and how many bytes.
+        self.dropped: list[tuple[int, int]] = []
+
+    def keep(self, resource: Any, size: int, name: str | None) -> Shadow:
+        shadow = Shadow(resource, size, name)
+        self.live.append(shadow)
+        return shadow
+
+    # ---- create ----
+
+    @rule(target=buffers, size=SIZES, flags=HOST_FLAGS, name=st.none() | st.text(max_size=5))
+    def create_buffer(self, size: int, flags: int, name: str | None) -> Any:
+        try:
+            made = self.allocator.create_buffer(size, TRANSFER, flags=flags, name=name)
+        except OutOfDeviceMemoryError:
+            return multiple()
+        return self.keep(made, size, name)
+
+    @rule(target=resources, size=SIZES, alignment=st.sampled_from([1, 16, 256, 4096]))
+    def create_hidden_buffer(self, size: int, alignment: int) -> Any:
+        made = self.allocator.create_buffer(
+            size, BufferUsage.STORAGE_BUFFER, min_alignment=alignment
+        )
+        assert made.allocation.offset % alignment == 0
+        return self.keep(made, size, None)
+
+    @rule(target=resources, side=st.integers(1, 100), tiling=st.sampled_from(list(ImageTiling)[:2]))
+    def create_image(self, side: int, tiling: int) -> Any:
+        made = self.allocator.create_image(RGBA8, (side, side), IMAGE_TRANSFER, tiling=tiling)
+        return self.keep(made, made.allocation.size, None)
+
+    @rule(target=resources, size=SIZES)
+    def allocate_memory(self, size: int) -> Any:
+        return self.keep(self.allocator.allocate_memory(size), size, None)
+
+    # ---- use ----
+
+    @rule(shadow=buffers, seed=SEEDS, place=st.floats(0, 1), part=st.floats(0, 1))
+    def write(self, shadow: Shadow, seed: int, place: float, part: float) -> None:
+        if shadow not in self.live:
+            return
+        offset = int(place * shadow.size)
+        length = int(part * (shadow.size - offset))
+        data = bytes([seed]) * length
+        if not shadow.known:
+            # New memory holds anything.
+            shadow.resource.write(bytes(shadow.size))
+            shadow.known = True
+        shadow.resource.write(data, offset)
+        shadow.contents[offset : offset + length] = data
+
+    @rule(shadow=buffers, seed=SEEDS)
+    def write_through_a_view(self, shadow: Shadow, seed: int) -> None:
+        if shadow not in self.live:
+            return
+        with shadow.resource.map() as view:
+            view[:] = bytes([seed]) * shadow.size
+        shadow.contents[:] = bytes([seed]) * shadow.size
+        shadow.known = True
+
+    @rule(one=buffers, other=buffers)
+    def copy(self, one: Shadow, other: Shadow) -> None:
+        if one is other or one not in self.live or other not in self.live:
+            return
+        if not (one.known and other.known) or one.view or other.view:
+            return
+        length = min(one.size, other.size)
+        self.device.copy_buffer(one.resource, other.resource, length)
+        other.contents[:length] = one.contents[:length]
+
+    @rule(shadow=buffers)
+    def read(self, shadow: Shadow) -> None:
+        if shadow in self.live and shadow.known:
+            assert shadow.resource.read() == shadow.contents
+
+    @rule(shadow=buffers)
+    def open_a_view(self, shadow: Shadow) -> None:
+        if shadow in self.live and shadow.view is None:
+            shadow.view = memoryview(shadow.resource.map())
+
+    @rule(shadow=buffers)
+    def end_a_view(self, shadow: Shadow) -> None:
+        if shadow.view is not None:
+            shadow.view.release()
+            shadow.view = None
+
+    @rule(shadow=buffers, name=st.none() | st.text(max_size=5))
+    def rename(self, shadow: Shadow, name: str | None) -> None:
+        if shadow in self.live:
+            shadow.resource.name = name
+            shadow.name = name
+
+    # ---- end ----
+
+    def destroy(self, shadow: Shadow) -> None:
+        resource = shadow.resource
+        if shadow not in self.live:
+            return
+        end = resource.destroy if hasattr(resource, "destroy") else resource.free
+        if shadow.view is not None:
+            try:
+                end()
+            except BufferError:
+                return
+            raise AssertionError("destroyed under a view")
+        end()
+        end()
+        self.live.remove(shadow)
+        try:
+            resource.read()
+        except UseAfterFreeError:
+            return
+        raise AssertionError("read after destroy")
+
+    @rule(shadow=buffers)
+    def destroy_a_buffer(self, shadow: Shadow) -> None:
+        self.destroy(shadow)
+
+    @rule(shadow=consumes(resources))
+    def destroy_a_resource(self, shadow: Shadow) -> None:
+        self.destroy(shadow)
+
+    @rule(shadow=buffers | resources)
+    def drop_without_close(self, shadow: Shadow) -> None:
+        if shadow not in self.live or shadow.view is not None:
+            return
+        self.live.remove(shadow)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            shadow.resource = None
+            gc.collect(0)
+        assert [it.category for it in caught] == [ResourceWarning]
+        self.dropped.append((self.frame, shadow.size))
+
+    @rule(step=st.integers(1, 3))
+    def next_frame(self, step: int) -> None:
+        self.frame += step
+        self.allocator.set_current_frame_index(self.frame)
+        self.dropped = [it for it in self.dropped if it[0] + FRAMES_IN_FLIGHT >= self.frame]
+
+    # ---- always ----
+
+    @invariant()
+    def counts_are_right(self) -> None:
+        if not hasattr(self, "allocator"):
+            return
+        self.allocator.validate()
+        total = totals(self.allocator)
+        assert total.allocation_count == len(self.live) + len(self.dropped)
+        assert total.allocation_bytes >= sum(it.size for it in self.live)
+        budgets = self.allocator.heap_budgets()
+        assert sum(it.allocation_count for it in budgets) == total.allocation_count
+        assert sum(it.allocation_bytes for it in budgets) == total.allocation_bytes
+        assert sum(it.block_bytes for it in budgets) == total.block_bytes
+        held = sum(self.device.live_bytes(heap) for heap in range(len(budgets)))
+        assert held == total.block_bytes
+        assert self.device.live_memory_objects == total.block_count
+        assert self.device.violations == []
+
+    def teardown(self) -> None:
+        if not hasattr(self, "allocator"):
+            return
+        for shadow in self.live:
+            if shadow.view is not None:
+                shadow.view.release()
+            if isinstance(shadow.resource, Buffer):
+                if shadow.known:
+                    assert shadow.resource.read() == shadow.contents
+                assert shadow.resource.name == shadow.name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            self.allocator.close()
+        assert not any(shadow.resource.alive for shadow in self.live)
+        assert self.device.violations == []
+        left = (self.device.live_memory_objects, self.device.live_buffers, self.device.live_images)
+        assert left == (0, 0, 0)
+
+
+TestPrograms = Programs.TestCase
+TestPrograms.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=50,
+    deadline=None,
+    derandomize="VK_MEM_TEST_PROGRAMS" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
