@@ -115,9 +115,6 @@ while time.monotonic() < end:
     except (Exception, BufferError) as error:
         # A panic is no Exception.
         assert "\\n" not in str(error) or not isinstance(error, VkMemError), error
-for it in held:
-    if isinstance(it, memoryview):
-        it.release()
 held.clear()
 device.validation_messages
 if isinstance(device, SimulatedDevice):

@@ -3,13 +3,17 @@
 use crate::device::{HostAddress, MemoryHandle};
 use crate::suballocator::RegionKey;
 
-/// The room of the allocator in which an allocation lives.
+/// A custom pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolId(pub RegionKey);
+
+/// The pool in which an allocation lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Home {
-    /// The default arena of a memory type.
-    Arena(u32),
-    /// A memory object of its own, of a memory type.
-    Dedicated(u32),
+    /// The default pool of a memory type.
+    Default(u32),
+    /// One that the caller made.
+    Custom(PoolId),
 }
 
 /// What the caller holds: a slot and its generation. Copies are harmless, a stale one is an error.
@@ -17,6 +21,8 @@ pub enum Home {
 pub struct AllocationId {
     /// Where to look.
     pub home: Home,
+    /// Whether it has a memory object of its own there.
+    pub dedicated: bool,
     /// Slot and generation there.
     pub key: RegionKey,
 }
@@ -41,7 +47,7 @@ pub struct Allocation {
 impl Allocation {
     /// Whether it has a memory object of its own.
     pub fn is_dedicated(&self) -> bool {
-        matches!(self.id.home, Home::Dedicated(_))
+        self.id.dedicated
     }
 }
 

@@ -8,6 +8,7 @@ use crate::budget::HeapLedger;
 use crate::device::{DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo};
 use crate::error::Error;
 use crate::memory_object::{MemoryObject, Release};
+use crate::pool::PoolCreateInfo;
 use crate::statistics::Statistics;
 use crate::suballocator::{
     BlockIndex, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,
@@ -100,8 +101,11 @@ struct State {
     suballocator: Box<dyn Suballocator>,
     /// By block index.
     memories: Vec<Option<Arc<MemoryObject>>>,
-    /// An empty block that is kept: the next allocation often comes soon.
-    spare: Option<BlockIndex>,
+    block_count: u32,
+    /// Empty blocks that are kept: those of `min_blocks`, or one, as the next allocation often comes
+    /// soon.
+    empties: Vec<BlockIndex>,
+    min_blocks: u32,
     /// Blocks that are being asked of the driver, and the smallest of their sizes.
     growing: u32,
     growing_size: u64,
@@ -115,7 +119,7 @@ struct State {
 pub struct Arena {
     device: Arc<dyn DeviceMemory>,
     ledger: Arc<HeapLedger>,
-    memory_type_index: u32,
+    rules: PoolCreateInfo,
     sizes: BlockSizes,
     state: Mutex<State>,
     grown: Condvar,
@@ -126,21 +130,23 @@ impl Arena {
     pub fn new(
         device: Arc<dyn DeviceMemory>,
         ledger: Arc<HeapLedger>,
-        memory_type_index: u32,
         sizes: BlockSizes,
+        rules: &PoolCreateInfo,
         suballocator: Box<dyn Suballocator>,
     ) -> Self {
         let state = Mutex::new(State {
             suballocator,
             memories: Vec::new(),
-            spare: None,
+            block_count: 0,
+            empties: Vec::new(),
+            min_blocks: rules.min_block_count,
             growing: 0,
             growing_size: 0,
             refusals: 0,
             allocation_count: 0,
             allocation_bytes: 0,
         });
-        Self { device, ledger, memory_type_index, sizes, state, grown: Condvar::new() }
+        Self { device, ledger, rules: *rules, sizes, state, grown: Condvar::new() }
     }
 
     /// How large its blocks are.
@@ -164,14 +170,15 @@ impl Arena {
         request: &RegionRequest,
     ) -> Option<(Placed, HostAddress)> {
         let mut state = self.state.lock();
-        let spare = state.spare;
         let placed = state.place(request)?;
         let mapped = placed.memory.map_if_mapped();
         if mapped.is_none() {
             let freed = state.suballocator.free(placed.key).expect("it was placed just now");
             state.allocation_count -= 1;
             state.allocation_bytes -= freed.info.size;
-            state.spare = spare;
+            if freed.block_is_empty {
+                state.empties.push(freed.info.block);
+            }
         }
         self.check(&state);
         mapped.map(|address| (placed, address))
@@ -202,14 +209,33 @@ impl Arena {
                 && state.growing_size >= request.size
                 && state.refusals == refusals;
             if !worth_waiting {
+                let most = self.rules.max_block_count;
+                if most != 0 && state.block_count + state.growing >= most {
+                    drop(state);
+                    let reason = format!("the pool is full: {most} blocks (max_block_count)");
+                    return Err(self.no_room(&reason, request));
+                }
                 return self.grow(state, request, growth);
             }
             self.grown.wait(&mut state);
         }
     }
 
+    /// Takes the blocks that a pool never gives back.
+    pub fn take_first_blocks(&self) -> Result<(), Error> {
+        let size = self.sizes.preferred;
+        for _ in 0..self.rules.min_block_count {
+            let memory = self.take_block(size, size, false)?;
+            let mut state = self.state.lock();
+            let block = state.add(memory);
+            state.empties.push(block);
+            self.check(&state);
+        }
+        Ok(())
+    }
+
     fn no_room(&self, reason: &str, request: &RegionRequest) -> Error {
-        let figures = self.ledger.figures(self.memory_type_index, request.size);
+        let figures = self.ledger.figures(self.rules.memory_type_index, request.size);
         Error::OutOfDeviceMemory { reason: reason.into(), figures }
     }
 
@@ -220,7 +246,7 @@ impl Arena {
         growth: Growth,
     ) -> Result<Placed, Error> {
         let largest = state.memories.iter().flatten().map(|memory| memory.size).max().unwrap_or(0);
-        let headroom = self.ledger.headroom(self.memory_type_index);
+        let headroom = self.ledger.headroom(self.rules.memory_type_index);
         let first = self.sizes.first(request.size, largest, headroom);
         state.growing_size = if state.growing == 0 { first } else { state.growing_size.min(first) };
         state.growing += 1;
@@ -232,13 +258,11 @@ impl Arena {
         state.growing -= 1;
         let placed = match taken {
             Ok(memory) => {
-                let size = memory.size;
-                let block = state.suballocator.add_block(size);
-                state.set_memory(block, Some(Arc::new(memory)));
-                // Counts as spare until something lies in it: a region that came free meanwhile may
-                // be the better place.
-                let surplus = state.keep_or_remove(block, false);
+                let block = state.add(memory);
                 let placed = state.place(request);
+                // A region that came free meanwhile may have been the better place.
+                let unused = state.suballocator.is_block_empty(block);
+                let surplus = if unused { state.keep_or_remove(block, false) } else { None };
                 self.check(&state);
                 drop(state);
                 let mut release = Release::default();
@@ -268,9 +292,9 @@ impl Arena {
                 &self.device,
                 &self.ledger,
                 &MemoryAllocateInfo {
-                    memory_type_index: self.memory_type_index,
-                    size,
-                    dedicated: None,
+                    priority: self.rules.priority,
+                    next: self.rules.memory_allocate_next,
+                    ..MemoryAllocateInfo::of_type(self.rules.memory_type_index, size)
                 },
                 within_budget,
                 true,
@@ -289,7 +313,7 @@ impl Arena {
 
     /// Frees a region. What the driver has to do is in the [`Release`].
     pub fn free(&self, key: RegionKey) -> Option<(Release, RegionTag)> {
-        let over_budget = self.ledger.is_over_budget(self.memory_type_index);
+        let over_budget = self.ledger.is_over_budget(self.rules.memory_type_index);
         let mut release = Release::default();
         let mut state = self.state.lock();
         let tag = state.suballocator.tag(key)?;
@@ -313,7 +337,9 @@ impl Arena {
     pub fn release_spare(&self) -> Release {
         let mut release = Release::default();
         let mut state = self.state.lock();
-        if let Some(spare) = state.spare.take() {
+        while state.block_count > state.min_blocks
+            && let Some(spare) = state.empties.pop()
+        {
             release.free(state.remove(spare));
         }
         self.check(&state);
@@ -368,7 +394,7 @@ impl Arena {
         if cfg!(feature = "validate")
             && let Err(broken) = state.validate()
         {
-            panic!("arena of memory type {}: {broken}", self.memory_type_index);
+            panic!("arena of memory type {}: {broken}", self.rules.memory_type_index);
         }
     }
 }
@@ -384,8 +410,8 @@ impl Drop for Arena {
 impl State {
     fn place(&mut self, request: &RegionRequest) -> Option<Placed> {
         let placement = self.suballocator.allocate(request)?;
-        if self.spare == Some(placement.block) {
-            self.spare = None;
+        if let Some(at) = self.empties.iter().position(|&block| block == placement.block) {
+            self.empties.swap_remove(at);
         }
         self.allocation_count += 1;
         self.allocation_bytes += request.size;
@@ -411,28 +437,42 @@ impl State {
             .filter_map(|(index, memory)| Some((BlockIndex(index), memory.as_ref()?)))
     }
 
-    /// Keeps an empty block as the spare, or removes it or the spare before it: the smaller one.
+    /// Takes a new block in.
+    fn add(&mut self, memory: MemoryObject) -> BlockIndex {
+        let block = self.suballocator.add_block(memory.size);
+        self.set_memory(block, Some(Arc::new(memory)));
+        self.block_count += 1;
+        block
+    }
+
+    /// Keeps an empty block, or removes it or the one that was kept before it: the smaller one.
     fn keep_or_remove(
         &mut self,
         block: BlockIndex,
         over_budget: bool,
     ) -> Option<Arc<MemoryObject>> {
+        if self.block_count <= self.min_blocks {
+            self.empties.push(block);
+            return None;
+        }
         if over_budget {
             return Some(self.remove(block));
         }
-        let Some(spare) = self.spare else {
-            self.spare = Some(block);
+        let Some(&kept) = self.empties.last() else {
+            self.empties.push(block);
             return None;
         };
-        if self.memory(block).size > self.memory(spare).size {
-            self.spare = Some(block);
-            return Some(self.remove(spare));
+        if self.memory(block).size > self.memory(kept).size {
+            self.empties.pop();
+            self.empties.push(block);
+            return Some(self.remove(kept));
         }
         Some(self.remove(block))
     }
 
     fn remove(&mut self, block: BlockIndex) -> Arc<MemoryObject> {
         self.suballocator.remove_block(block);
+        self.block_count -= 1;
         self.memories[block.0 as usize].take().expect("a block has memory until it is removed")
     }
 
@@ -451,9 +491,15 @@ impl State {
             if end > memory.size {
                 return Err(format!("a region ends at {end}, the memory at {}", memory.size));
             }
-            if self.suballocator.is_block_empty(block) && self.spare != Some(block) {
-                return Err(format!("block {} is empty and not the spare one", block.0));
+            if self.suballocator.is_block_empty(block) != self.empties.contains(&block) {
+                return Err(format!("block {} is empty and not kept, or the other way", block.0));
             }
+        }
+        if self.empties.len() > self.min_blocks.max(1) as usize {
+            return Err(format!("{} empty blocks are kept", self.empties.len()));
+        }
+        if self.blocks().count() != self.block_count as usize {
+            return Err("blocks are counted wrongly".into());
         }
         if (count, bytes) != (self.allocation_count, self.allocation_bytes) {
             return Err(format!("{count} regions of {bytes} bytes, counted otherwise"));

@@ -32,6 +32,20 @@ pub struct HeapLedger {
     device: Arc<dyn DeviceMemory>,
     heaps: Vec<HeapCount>,
     objects: AtomicU32,
+    /// Whether the driver knows budgets.
+    asks_driver: bool,
+    /// Objects taken and given back since the driver was asked.
+    changes: AtomicU32,
+}
+
+/// After so many objects taken or given back the driver is asked again.
+const CHANGES_UNTIL_OLD: u32 = 30;
+
+impl HeapCount {
+    fn estimate(&self) -> u64 {
+        // Multiplied after the division: a heap may be as large as numbers go.
+        self.limit / 100 * ESTIMATED_SHARE_PERCENT
+    }
 }
 
 struct HeapCount {
@@ -40,6 +54,10 @@ struct HeapCount {
     limited: bool,
     bytes: AtomicU64,
     objects: AtomicU32,
+    /// What the driver said last, and `bytes` at that time.
+    driver_usage: AtomicU64,
+    driver_budget: AtomicU64,
+    bytes_then: AtomicU64,
 }
 
 impl HeapLedger {
@@ -52,9 +70,43 @@ impl HeapLedger {
                 limited: asked < heap.size,
                 bytes: AtomicU64::new(0),
                 objects: AtomicU32::new(0),
+                driver_usage: AtomicU64::new(0),
+                driver_budget: AtomicU64::new(0),
+                bytes_then: AtomicU64::new(0),
             }
         });
-        Self { heaps: heaps.collect(), objects: AtomicU32::new(0), device }
+        let heaps = heaps.collect();
+        let (objects, changes) = (AtomicU32::new(0), AtomicU32::new(0));
+        let asks_driver = device.budget().is_some();
+        let ledger = Self { heaps, objects, asks_driver, changes, device };
+        ledger.refresh();
+        ledger
+    }
+
+    /// Asks the driver for usage and budget, if it knows them. The three figures of a heap are
+    /// read one by one: a reader in between may be off by what changed meanwhile, once.
+    pub fn refresh(&self) {
+        if !self.asks_driver {
+            return;
+        }
+        let Some(budgets) = self.device.budget() else { return };
+        for (count, said) in self.heaps.iter().zip(budgets) {
+            let bytes = count.bytes.load(Relaxed);
+            // Drivers have been seen to say 0, and more than the heap.
+            let usage = if said.usage == 0 { bytes } else { said.usage };
+            let budget = if said.budget == 0 { count.estimate() } else { said.budget };
+            count.driver_usage.store(usage, Relaxed);
+            count.driver_budget.store(budget.min(count.limit), Relaxed);
+            count.bytes_then.store(bytes, Relaxed);
+        }
+        self.changes.store(0, Relaxed);
+    }
+
+    /// The same, if much has changed since.
+    pub fn refresh_if_old(&self) {
+        if self.changes.load(Relaxed) >= CHANGES_UNTIL_OLD {
+            self.refresh();
+        }
     }
 
     fn heap_of(&self, memory_type_index: u32) -> (u32, &HeapCount) {
@@ -82,8 +134,13 @@ impl HeapLedger {
     pub fn usage_and_budget(&self, heap: u32) -> (u64, u64) {
         let count = &self.heaps[heap as usize];
         let bytes = count.bytes.load(Relaxed);
-        // Multiplied after the division: a heap may be as large as numbers go.
-        (bytes, count.limit / 100 * ESTIMATED_SHARE_PERCENT)
+        if !self.asks_driver {
+            return (bytes, count.estimate());
+        }
+        // What the driver said, and what was taken or given back since.
+        let said = count.driver_usage.load(Relaxed).saturating_add(bytes);
+        let usage = said.saturating_sub(count.bytes_then.load(Relaxed));
+        (usage, count.driver_budget.load(Relaxed))
     }
 
     /// Bytes that fit into the budget of a memory type's heap.
@@ -120,6 +177,7 @@ impl HeapLedger {
         size: u64,
         within_budget: bool,
     ) -> Result<(), Error> {
+        self.refresh_if_old();
         let (heap, count) = self.heap_of(memory_type_index);
         let figures = || self.figures(memory_type_index, size);
         let out_of_memory =
@@ -151,6 +209,7 @@ impl HeapLedger {
             return Err(Error::TooManyObjects { limit, figures: figures() });
         }
         count.objects.fetch_add(1, Relaxed);
+        self.changes.fetch_add(1, Relaxed);
         Ok(())
     }
 
@@ -159,6 +218,7 @@ impl HeapLedger {
         let (_, count) = self.heap_of(memory_type_index);
         count.bytes.fetch_sub(size, Relaxed);
         count.objects.fetch_sub(1, Relaxed);
+        self.changes.fetch_add(1, Relaxed);
         self.objects.fetch_sub(1, Relaxed);
     }
 

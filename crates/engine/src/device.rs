@@ -188,6 +188,17 @@ pub struct MemoryAllocateInfo {
     pub size: u64,
     /// Set only where the resource exists already.
     pub dedicated: Option<DedicatedTarget>,
+    /// From 0 to 1; for `VK_EXT_memory_priority`, without which it means nothing.
+    pub priority: Option<f32>,
+    /// Address of a `pNext` chain of the caller's to append, or 0.
+    pub next: usize,
+}
+
+impl MemoryAllocateInfo {
+    /// Plain memory.
+    pub fn of_type(memory_type_index: u32, size: u64) -> Self {
+        Self { memory_type_index, size, dedicated: None, priority: None, next: 0 }
+    }
 }
 
 /// A range of a memory object. The device rounds nothing: the engine already has.

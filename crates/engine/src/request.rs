@@ -2,6 +2,7 @@
 
 use bitflags::bitflags;
 
+use crate::allocation::PoolId;
 use crate::device::{DedicatedTarget, MemoryPropertyFlags};
 
 /// The intended use. Values of `VmaMemoryUsage`.
@@ -65,6 +66,8 @@ bitflags! {
         const NEVER_ALLOCATE = 0x2;
         /// Mapped for as long as it lives.
         const MAPPED = 0x4;
+        /// From the upper end of a block; for pools with the linear algorithm.
+        const UPPER_ADDRESS = 0x40;
         /// Create the resource, allocate, do not bind.
         const DONT_BIND = 0x80;
         /// Fail instead of going over the heap's budget.
@@ -170,6 +173,10 @@ pub struct AllocationCreateInfo {
     pub memory_type_bits: u32,
     /// In bytes, a power of two; raises the alignment that the resource needs. 0 and 1 do nothing.
     pub min_alignment: u64,
+    /// The pool to allocate from; its memory type is the one.
+    pub pool: Option<PoolId>,
+    /// From 0 to 1 (`VK_EXT_memory_priority`); of dedicated memory, blocks have that of their pool.
+    pub priority: Option<f32>,
 }
 
 impl Default for AllocationCreateInfo {
@@ -182,6 +189,8 @@ impl Default for AllocationCreateInfo {
             not_preferred_flags: MemoryPropertyFlags::empty(),
             memory_type_bits: 0,
             min_alignment: 0,
+            pool: None,
+            priority: None,
         }
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{KIB, MIB, World, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, AllocationId, AllocatorOptions, Call, DeviceError,
-    Error, HeapBudget, Home, MemoryUsage, Statistics, profile_info,
+    Error, HeapBudget, Home, MemoryUsage, PoolId, Statistics, profile_info,
 };
 
 /// Everything that can be seen of an allocator. Empty blocks that are kept are given back first:
@@ -355,10 +355,17 @@ fn stale_handles() {
         assert_eq!(world.allocator.info(fresh.id), Ok(fresh));
         drop(world.allocator.free(fresh.id).unwrap());
     }
-    let nowhere = |home| AllocationId { home, ..world.allocator.allocate(&buffer(1)).unwrap().id };
-    for id in
-        [nowhere(Home::Arena(7)), nowhere(Home::Dedicated(u32::MAX)), nowhere(Home::Dedicated(0))]
-    {
+    let nowhere = |home, dedicated| {
+        let id = world.allocator.allocate(&buffer(1)).unwrap().id;
+        AllocationId { home, dedicated, ..id }
+    };
+    let no_pool = Home::Custom(PoolId(world.allocator.allocate(&buffer(1)).unwrap().id.key));
+    for id in [
+        nowhere(Home::Default(7), false),
+        nowhere(Home::Default(u32::MAX), true),
+        nowhere(Home::Default(0), true),
+        nowhere(no_pool, false),
+    ] {
         assert_eq!(world.allocator.info(id), Err(Error::UseAfterFree));
         assert!(world.allocator.free(id).is_err());
     }

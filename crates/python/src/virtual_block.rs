@@ -239,9 +239,8 @@ impl VirtualBlock {
         if user_data.is_empty() {
             return Ok(());
         }
-        let dropped: Vec<_> = (0..handles.len())
-            .filter_map(|index| user_data.remove(&handles.get(index)))
-            .collect();
+        let dropped: Vec<_> =
+            (0..handles.len()).filter_map(|index| user_data.remove(&handles.get(index))).collect();
         drop(user_data);
         drop(dropped);
         Ok(())
@@ -335,9 +334,8 @@ fn to_json(block: &Engine, detailed: bool) -> String {
         block.visit(&mut |region| {
             let kind = if region.live.is_some() { "UNKNOWN" } else { "FREE" };
             let (offset, size) = (region.offset, region.size);
-            regions.push(format!(
-                "{{\"Offset\": {offset}, \"Type\": \"{kind}\", \"Size\": {size}}}"
-            ));
+            regions
+                .push(format!("{{\"Offset\": {offset}, \"Type\": \"{kind}\", \"Size\": {size}}}"));
         });
         json += &format!(", \"Suballocations\": [{}]", regions.join(", "));
     }

@@ -75,7 +75,10 @@ fn allocate(
     dedicated: Option<DedicatedTarget>,
 ) -> MemoryHandle {
     let memory_type_index = memory_type(device, requirements, flags);
-    let info = MemoryAllocateInfo { memory_type_index, size: requirements.size, dedicated };
+    let info = MemoryAllocateInfo {
+        dedicated,
+        ..MemoryAllocateInfo::of_type(memory_type_index, requirements.size)
+    };
     device.allocate(&info).expect("memory")
 }
 

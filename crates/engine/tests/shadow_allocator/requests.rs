@@ -73,6 +73,7 @@ pub fn random(random: &mut Random, device: &dyn DeviceMemory) -> AllocationReque
         not_preferred_flags,
         memory_type_bits: if random.one_in(12) { random.next() as u32 } else { 0 },
         min_alignment: if random.one_in(8) { 1 << random.below(17) } else { 0 },
+        ..AllocationCreateInfo::default()
     };
     let size = match random.below(40) {
         0 => random.pick(&[u64::MAX, 1 << 60, u64::MAX / 2, 1 << 40]),

@@ -20,7 +20,7 @@ fn device(name: &str) -> SimulatedDevice {
 }
 
 fn of_type(memory_type_index: u32, size: u64) -> MemoryAllocateInfo {
-    MemoryAllocateInfo { memory_type_index, size, dedicated: None }
+    MemoryAllocateInfo::of_type(memory_type_index, size)
 }
 
 fn range(memory: MemoryHandle, offset: u64, size: u64) -> MemoryRange {

@@ -41,7 +41,7 @@ fn copied() -> vk::BufferUsageFlags {
 }
 
 fn of_type(memory_type_index: u32, size: u64) -> MemoryAllocateInfo {
-    MemoryAllocateInfo { memory_type_index, size, dedicated: None }
+    MemoryAllocateInfo::of_type(memory_type_index, size)
 }
 
 fn buffer_needs(driver: &SimulatedDriver, info: &vk::BufferCreateInfo<'_>) -> MemoryRequirements {

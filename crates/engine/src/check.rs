@@ -1,0 +1,102 @@
+//! Refusing what is wrong before anything is changed: one clear line each.
+
+use crate::device::DeviceInfo;
+use crate::error::Error;
+use crate::request::{
+    AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest, MemoryUsage,
+};
+
+fn invalid(reason: impl Into<String>) -> Result<(), Error> {
+    Err(Error::InvalidArgument(reason.into()))
+}
+
+/// A device that could not be.
+pub(crate) fn check_device(info: &DeviceInfo) -> Result<(), Error> {
+    let limits = &info.limits;
+    if info.types.is_empty() || info.types.len() > 32 {
+        return invalid(format!("a device with {} memory types", info.types.len()));
+    }
+    if info.heaps.iter().any(|heap| heap.size == 0) {
+        return invalid("a heap of 0 bytes");
+    }
+    if info.types.iter().any(|it| it.heap_index as usize >= info.heaps.len()) {
+        return invalid("a memory type of a heap that the device does not have");
+    }
+    for (name, value) in [
+        ("bufferImageGranularity", limits.buffer_image_granularity),
+        ("nonCoherentAtomSize", limits.non_coherent_atom_size),
+    ] {
+        if !value.is_power_of_two() {
+            return invalid(format!("{name} is {value}, not a power of two"));
+        }
+    }
+    Ok(())
+}
+
+/// A request that could not be.
+pub(crate) fn check_request(request: &AllocationRequest) -> Result<(), Error> {
+    let needs = &request.requirements;
+    if needs.size == 0 {
+        return invalid("size is 0");
+    }
+    if !needs.alignment.is_power_of_two() {
+        return invalid(format!("alignment is {}, not a power of two", needs.alignment));
+    }
+    check_create_info(&request.create_info)
+}
+
+/// Wishes that contradict each other.
+pub(crate) fn check_create_info(create_info: &AllocationCreateInfo) -> Result<(), Error> {
+    let flags = create_info.flags;
+    let unknown = flags - Create::all();
+    if !unknown.is_empty() {
+        return invalid(format!("AllocationCreateFlags has no bits {:#x}", unknown.bits()));
+    }
+    if create_info.min_alignment != 0 && !create_info.min_alignment.is_power_of_two() {
+        let alignment = create_info.min_alignment;
+        return invalid(format!("min_alignment is {alignment}, not a power of two"));
+    }
+    if let Some(priority) = create_info.priority
+        && !(0.0..=1.0).contains(&priority)
+    {
+        return invalid(format!("priority is {priority}, not from 0 to 1"));
+    }
+    if flags.contains(Create::UPPER_ADDRESS) && create_info.pool.is_none() {
+        return invalid("UPPER_ADDRESS is for a pool with the linear algorithm");
+    }
+    if flags.contains(Create::DEDICATED_MEMORY | Create::NEVER_ALLOCATE) {
+        return invalid("DEDICATED_MEMORY and NEVER_ALLOCATE contradict each other");
+    }
+    if flags.contains(Create::HOST_ACCESS_MASK) {
+        return invalid(
+            "HOST_ACCESS_SEQUENTIAL_WRITE and HOST_ACCESS_RANDOM contradict each other: choose \
+             RANDOM if the host reads",
+        );
+    }
+    if (flags & Create::STRATEGY_MASK).bits().count_ones() > 1 {
+        return invalid("more than one STRATEGY flag");
+    }
+    let host_access = flags.intersects(Create::HOST_ACCESS_MASK);
+    if flags.contains(Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD) && !host_access {
+        return invalid(
+            "HOST_ACCESS_ALLOW_TRANSFER_INSTEAD needs HOST_ACCESS_SEQUENTIAL_WRITE or \
+             HOST_ACCESS_RANDOM",
+        );
+    }
+    let usage = create_info.usage;
+    if usage.is_auto() && flags.contains(Create::MAPPED) && !host_access {
+        return invalid(
+            "MAPPED with MemoryUsage.AUTO needs HOST_ACCESS_SEQUENTIAL_WRITE or \
+             HOST_ACCESS_RANDOM",
+        );
+    }
+    if usage == MemoryUsage::GpuLazilyAllocated
+        && (host_access || flags.intersects(Create::MAPPED | Create::NEVER_ALLOCATE))
+    {
+        return invalid(
+            "GPU_LAZILY_ALLOCATED memory is dedicated and cannot be mapped: MAPPED, HOST_ACCESS \
+             and NEVER_ALLOCATE contradict it",
+        );
+    }
+    Ok(())
+}

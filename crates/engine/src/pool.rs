@@ -1,0 +1,409 @@
+//! Memory of one type with rules of its own: the default pool of each type, and custom ones.
+
+use std::sync::Arc;
+
+use crate::allocation::{Allocation, AllocationId, Home, PoolId};
+use crate::arena::{Arena, BlockSizes, Growth, Placed, take_memory};
+use crate::budget::HeapLedger;
+use crate::dedicated::Dedicated;
+use crate::device::{DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
+use crate::error::{Error, FailureFigures};
+use crate::memory_object::{MemoryObject, Release};
+use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
+use crate::statistics::Statistics;
+use crate::suballocator::{Algorithm, RegionRequest, RegionTag};
+
+/// Offsets and sizes inside blocks are multiples of it: smaller remainders are of no use to any
+/// resource, and would cost a region each.
+const GRANULE: u64 = 16;
+/// A buddy block keeps no region below this.
+const SMALLEST_BUDDY: u64 = 32;
+
+/// A custom pool (`VmaPoolCreateInfo`).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PoolCreateInfo {
+    /// Index into the device's types.
+    pub memory_type_index: u32,
+    /// Bytes of each block; `None`: as in the default pools, and dedicated memory is allowed.
+    pub block_size: Option<u64>,
+    /// Taken at once and never given back.
+    pub min_block_count: u32,
+    /// 0: no limit.
+    pub max_block_count: u32,
+    /// How blocks are divided.
+    pub algorithm: Algorithm,
+    /// All resources are of one kind, so nothing can share a page with another kind.
+    pub ignore_buffer_image_granularity: bool,
+    /// In bytes, a power of two; 0 and 1 do nothing.
+    pub min_alignment: u64,
+    /// From 0 to 1 (`VK_EXT_memory_priority`).
+    pub priority: Option<f32>,
+    /// Address of a `pNext` chain for each `vkAllocateMemory`, or 0. Stays valid while the pool
+    /// lives; the caller vouches for it.
+    pub memory_allocate_next: usize,
+    /// When the pool is full, allocate from the default pools.
+    pub fallback: bool,
+}
+
+/// See the module.
+pub(crate) struct Pool {
+    device: Arc<dyn DeviceMemory>,
+    ledger: Arc<HeapLedger>,
+    home: Home,
+    rules: PoolCreateInfo,
+    arena: Arena,
+    dedicated: Dedicated,
+}
+
+/// How much an allocation wants a memory object of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    No,
+    Should,
+    Must,
+}
+
+impl Pool {
+    /// The pool that a memory type has anyway.
+    pub(crate) fn of_type(
+        device: &Arc<dyn DeviceMemory>,
+        ledger: &Arc<HeapLedger>,
+        memory_type_index: u32,
+        preferred_block_size: Option<u64>,
+    ) -> Self {
+        let rules = PoolCreateInfo { memory_type_index, ..PoolCreateInfo::default() };
+        let home = Home::Default(memory_type_index);
+        Self::new(device, ledger, home, rules, preferred_block_size)
+    }
+
+    /// A custom one, with its first blocks.
+    pub(crate) fn custom(
+        device: &Arc<dyn DeviceMemory>,
+        ledger: &Arc<HeapLedger>,
+        id: PoolId,
+        rules: PoolCreateInfo,
+        preferred_block_size: Option<u64>,
+    ) -> Result<Self, Error> {
+        let block_size = rules.block_size.or(preferred_block_size);
+        let pool = Self::new(device, ledger, Home::Custom(id), rules, block_size);
+        pool.arena.take_first_blocks()?;
+        Ok(pool)
+    }
+
+    fn new(
+        device: &Arc<dyn DeviceMemory>,
+        ledger: &Arc<HeapLedger>,
+        home: Home,
+        rules: PoolCreateInfo,
+        block_size: Option<u64>,
+    ) -> Self {
+        let info = device.info();
+        let memory_type = rules.memory_type_index;
+        let heap_size = ledger.limit(info.heap_of(memory_type));
+        let largest = heap_size.min(info.limits.max_memory_allocation_size);
+        let mut sizes = BlockSizes::for_heap(heap_size, block_size);
+        sizes.preferred = sizes.preferred.min(largest);
+        let granularity = if rules.ignore_buffer_image_granularity {
+            1
+        } else {
+            info.limits.buffer_image_granularity
+        };
+        let granule = match rules.algorithm {
+            Algorithm::Tlsf | Algorithm::Linear => GRANULE,
+            Algorithm::Buddy => SMALLEST_BUDDY,
+        };
+        let suballocator = rules.algorithm.suballocator(granule, granularity);
+        let arena = Arena::new(device.clone(), ledger.clone(), sizes, &rules, suballocator);
+        let (device, ledger) = (device.clone(), ledger.clone());
+        Self { device, ledger, home, rules, arena, dedicated: Dedicated::default() }
+    }
+
+    /// What it was made of.
+    pub(crate) fn rules(&self) -> &PoolCreateInfo {
+        &self.rules
+    }
+
+    /// How large its blocks are.
+    pub(crate) fn sizes(&self) -> BlockSizes {
+        self.arena.sizes()
+    }
+
+    /// Allocates without any call of the driver, or answers `None`.
+    pub(crate) fn try_allocate(&self, request: &AllocationRequest) -> Option<Allocation> {
+        if self.wants_dedicated(request) != Wish::No {
+            return None;
+        }
+        let region = self.region_request(request);
+        if !self.is_to_be_mapped(request) {
+            let placed = self.arena.allocate_in_place(&region)?;
+            return Some(self.finished(false, &placed, request, None));
+        }
+        let (placed, address) = self.arena.allocate_in_mapped_place(&region)?;
+        self.mark_mapped(false, &placed);
+        let mapped = Some(address.at(placed.offset));
+        Some(self.finished(false, &placed, request, mapped))
+    }
+
+    /// Allocates. May call the driver.
+    pub(crate) fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
+        let flags = request.create_info.flags;
+        let never = flags.contains(Create::NEVER_ALLOCATE);
+        let wish = self.wants_dedicated(request);
+        let mut refused = None;
+        if wish == Wish::Must && (never || !self.allows_dedicated()) {
+            return Err(self.must_be_dedicated(request, never));
+        }
+        if wish != Wish::No && !never {
+            match self.allocate_dedicated(request) {
+                Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }))
+                    if wish == Wish::Should =>
+                {
+                    refused = Some(error);
+                }
+                made => return made,
+            }
+        }
+        let region = self.region_request(request);
+        let growth =
+            Growth { allowed: !never, within_budget: flags.contains(Create::WITHIN_BUDGET) };
+        let error = match self.arena.allocate(&region, growth) {
+            Ok(placed) => return self.map_if_asked(false, placed, request),
+            Err(error) => error,
+        };
+        match error {
+            // What stopped the better choice says more than that no block had room either.
+            Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. } if refused.is_some() => {
+                Err(refused.unwrap_or(error))
+            }
+            Error::OutOfDeviceMemory { .. } if !never && self.allows_dedicated() => {
+                // The last resort; the arena has tried smaller blocks before.
+                match self.allocate_dedicated(request) {
+                    Err(Error::TooManyObjects { .. }) if region.size <= self.sizes().preferred => {
+                        Err(error)
+                    }
+                    other => other,
+                }
+            }
+            error => Err(error),
+        }
+    }
+
+    /// A pool of blocks of a size, or of so many, is a promise of what it holds at most.
+    fn allows_dedicated(&self) -> bool {
+        self.rules.block_size.is_none() && self.rules.max_block_count == 0
+    }
+
+    fn must_be_dedicated(&self, request: &AllocationRequest, never: bool) -> Error {
+        let figures = self.ledger.figures(self.rules.memory_type_index, request.requirements.size);
+        let why = if never { "NEVER_ALLOCATE forbids" } else { "this pool does not allow" };
+        let reason = format!("it needs a memory object of its own, which {why}");
+        Error::OutOfDeviceMemory { reason, figures }
+    }
+
+    fn wants_dedicated(&self, request: &AllocationRequest) -> Wish {
+        let needs = &request.requirements;
+        let flags = self.device.info().flags_of(self.rules.memory_type_index);
+        if request.create_info.flags.contains(Create::DEDICATED_MEMORY)
+            || needs.requires_dedicated
+            || flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
+        {
+            return Wish::Must;
+        }
+        let large = needs.size > self.sizes().preferred / 2;
+        if (needs.prefers_dedicated || large)
+            && self.allows_dedicated()
+            && !self.ledger.is_short_of_objects()
+        {
+            Wish::Should
+        } else {
+            Wish::No
+        }
+    }
+
+    fn allocate_dedicated(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
+        let flags = request.create_info.flags;
+        // Memory that names one resource may be bound to no other.
+        let can_alias = flags.contains(Create::CAN_ALIAS);
+        let dedicated =
+            request.dedicated.filter(|_| !can_alias || request.requirements.requires_dedicated);
+        let info = MemoryAllocateInfo {
+            memory_type_index: self.rules.memory_type_index,
+            size: request.requirements.size,
+            dedicated,
+            priority: request.create_info.priority.or(self.rules.priority),
+            next: self.rules.memory_allocate_next,
+        };
+        let within_budget = flags.contains(Create::WITHIN_BUDGET);
+        let memory = take_memory(&self.device, &self.ledger, &info, within_budget, false)?;
+        let memory = Arc::new(memory);
+        let key = self.dedicated.insert(memory.clone());
+        self.map_if_asked(true, Placed { key, memory, offset: 0 }, request)
+    }
+
+    fn map_if_asked(
+        &self,
+        dedicated: bool,
+        placed: Placed,
+        request: &AllocationRequest,
+    ) -> Result<Allocation, Error> {
+        if !self.is_to_be_mapped(request) {
+            return Ok(self.finished(dedicated, &placed, request, None));
+        }
+        match placed.memory.map() {
+            Ok(address) => {
+                self.mark_mapped(dedicated, &placed);
+                let mapped = Some(address.at(placed.offset));
+                Ok(self.finished(dedicated, &placed, request, mapped))
+            }
+            Err(error) => {
+                drop(self.free(self.id(dedicated, &placed)));
+                Err(error)
+            }
+        }
+    }
+
+    /// MAPPED asks for nothing where the memory cannot be mapped, as in VMA: with
+    /// ALLOW_TRANSFER_INSTEAD the caller finds out by looking.
+    fn is_to_be_mapped(&self, request: &AllocationRequest) -> bool {
+        let flags = self.device.info().flags_of(self.rules.memory_type_index);
+        request.create_info.flags.contains(Create::MAPPED)
+            && flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
+    }
+
+    fn id(&self, dedicated: bool, placed: &Placed) -> AllocationId {
+        AllocationId { home: self.home, dedicated, key: placed.key }
+    }
+
+    fn mark_mapped(&self, dedicated: bool, placed: &Placed) {
+        let id = self.id(dedicated, placed);
+        let marked = self.update_tag(id, |tag| tag.persistently_mapped = true);
+        debug_assert!(marked.is_some());
+    }
+
+    fn finished(
+        &self,
+        dedicated: bool,
+        placed: &Placed,
+        request: &AllocationRequest,
+        mapped: Option<HostAddress>,
+    ) -> Allocation {
+        Allocation {
+            id: self.id(dedicated, placed),
+            memory: placed.memory.handle,
+            offset: placed.offset,
+            size: request.requirements.size,
+            memory_type_index: self.rules.memory_type_index,
+            mapped,
+        }
+    }
+
+    fn region_request(&self, request: &AllocationRequest) -> RegionRequest {
+        let info = self.device.info();
+        let create_info = &request.create_info;
+        let mut alignment = request.requirements.alignment.max(create_info.min_alignment);
+        alignment = alignment.max(self.rules.min_alignment).max(1);
+        if info.is_non_coherent(self.rules.memory_type_index) {
+            // Two allocations in one atom would flush and invalidate each other.
+            alignment = alignment.max(info.limits.non_coherent_atom_size);
+        }
+        RegionRequest {
+            size: request.requirements.size,
+            alignment,
+            kind: request.kind,
+            upper: create_info.flags.contains(Create::UPPER_ADDRESS),
+            strategy: create_info.strategy(),
+        }
+    }
+
+    /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
+    pub(crate) fn free(&self, id: AllocationId) -> Option<(Release, RegionTag)> {
+        if id.dedicated { self.dedicated.free(id.key) } else { self.arena.free(id.key) }
+    }
+
+    /// Changes the tag of an allocation, and gives its memory, its offset there and its size.
+    pub(crate) fn update_tag<R>(
+        &self,
+        id: AllocationId,
+        update: impl FnOnce(&mut RegionTag) -> R,
+    ) -> Option<(R, Arc<MemoryObject>, u64, u64)> {
+        if id.dedicated {
+            let (result, memory) = self.dedicated.update_tag(id.key, update)?;
+            let size = memory.size;
+            return Some((result, memory, 0, size));
+        }
+        let (result, memory, info) = self.arena.update_tag(id.key, update)?;
+        Some((result, memory, info.offset, info.size))
+    }
+
+    /// Gives the empty block that is kept back to the driver.
+    pub(crate) fn release_spare(&self) -> Release {
+        self.arena.release_spare()
+    }
+
+    /// Live allocations and their bytes.
+    pub(crate) fn live(&self) -> (u64, u64) {
+        let (arena, dedicated) = (self.arena.live(), self.dedicated.live());
+        (arena.0 + dedicated.0, arena.1 + dedicated.1)
+    }
+
+    /// Counts everything. O(regions).
+    pub(crate) fn statistics(&self) -> Statistics {
+        let mut statistics = self.arena.statistics();
+        statistics.add(&self.dedicated.statistics());
+        statistics
+    }
+
+    /// Bytes of bookkeeping.
+    pub(crate) fn metadata_bytes(&self) -> usize {
+        self.arena.metadata_bytes()
+    }
+
+    /// Walks everything and says what is broken. O(regions).
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        self.arena.validate()
+    }
+}
+
+/// Refuses a pool that no device could have.
+pub(crate) fn check_pool(device: &dyn DeviceMemory, rules: &PoolCreateInfo) -> Result<(), Error> {
+    let invalid = |reason: String| Err(Error::InvalidArgument(reason));
+    let info = device.info();
+    let types = info.types.len();
+    if rules.memory_type_index as usize >= types {
+        return invalid(format!("memory type {} of {types}", rules.memory_type_index));
+    }
+    if rules.block_size == Some(0) {
+        return invalid("block_size is 0".into());
+    }
+    if rules.max_block_count != 0 && rules.min_block_count > rules.max_block_count {
+        let (min, max) = (rules.min_block_count, rules.max_block_count);
+        return invalid(format!("min_block_count is {min}, above max_block_count, which is {max}"));
+    }
+    if rules.min_alignment != 0 && !rules.min_alignment.is_power_of_two() {
+        return invalid(format!("min_alignment is {}, not a power of two", rules.min_alignment));
+    }
+    if let Some(priority) = rules.priority
+        && !(0.0..=1.0).contains(&priority)
+    {
+        return invalid(format!("priority is {priority}, not from 0 to 1"));
+    }
+    let flags = info.flags_of(rules.memory_type_index);
+    if flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED) && rules.block_size.is_some() {
+        return invalid(
+            "lazily allocated memory is dedicated: a pool of it has no block_size".into(),
+        );
+    }
+    let heap_size = info.heaps[info.heap_of(rules.memory_type_index) as usize].size;
+    let largest = heap_size.min(info.limits.max_memory_allocation_size);
+    match rules.block_size {
+        Some(size) if size > largest => {
+            let reason = format!(
+                "a block of memory type {} has at most {largest} bytes",
+                rules.memory_type_index
+            );
+            let figures = FailureFigures { size, ..FailureFigures::default() };
+            Err(Error::OutOfDeviceMemory { reason, figures })
+        }
+        _ => Ok(()),
+    }
+}
