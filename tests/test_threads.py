@@ -255,6 +255,20 @@ def test_leaving_a_mapping_that_another_thread_flushes(simulated_allocator: Allo
         assert mapping.closed
 
 
+@pytest.mark.parametrize("call", ["vkFlushMappedMemoryRanges", "vkInvalidateMappedMemoryRanges"])
+def test_a_mapping_ends_while_its_buffer_is_flushed(
+    simulated_allocator: Allocator, call: str
+) -> None:
+    device = simulated_allocator.device
+    with simulated_allocator.create_buffer(4096, TRANSFER, flags=RANDOM | DEDICATED) as buffer:
+        mapping = buffer.map()
+        use = buffer.flush if "Flush" in call else buffer.invalidate
+        thread = inside(device, call, use)
+        # The memory stays mapped until that call is done; the fixture looks for violations.
+        mapping.close()
+        thread.join()
+
+
 def test_closing_from_many_threads(make_simulated: Callable[..., SimulatedDevice]) -> None:
     for _ in range(20):
         device = make_simulated("lavapipe")

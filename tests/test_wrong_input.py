@@ -113,6 +113,7 @@ ROWS: dict[type[BaseException], list[tuple[str, str]]] = {
         ("allocator.allocate_memory(64, usage=10)", "10"),
         ("allocator.create_buffer(64, 0)", "buffer_usage"),
         ("allocator.create_buffer(64, TRANSFER, create_flags=SPARSE)", "sparse"),
+        ("allocator.create_image(0, (4, 4), 3)", "format is UNDEFINED"),
         ("allocator.create_image(RGBA8, (0, 4), 3)", "0 x 4"),
         ("allocator.create_image(RGBA8, (), 3)", "extent"),
         ("allocator.create_image(RGBA8, (1, 1, 1, 1), 3)", "extent"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 if TYPE_CHECKING:
-    from vk_mem._vk_mem import AllocationCreateInfo
+    from vk_mem._vk_mem import AllocationCreateInfo, Pool
 
 
 class SupportsArrayInterface(Protocol):
@@ -37,6 +37,10 @@ class AllocationKeywords(TypedDict, total=False):
     """For people and dumps."""
     user_data: Any
     """Any object that the caller wants to find again."""
+    pool: Pool | None
+    """Where to allocate from, instead of the default pools."""
+    priority: float | None
+    """From 0 to 1 (`VK_EXT_memory_priority`); of dedicated memory."""
     allocation_info: AllocationCreateInfo | None
     """A set of these to start from; those given beside it win."""
 
@@ -84,3 +88,32 @@ class ImageMemoryKeywords(AllocationKeywords, total=False):
 
     tiling: int | None
     """The `ImageTiling` it was created with."""
+
+
+class PoolKeywords(TypedDict, total=False):
+    """What a pool is like: `VmaPoolCreateInfo`."""
+
+    memory_type_index: int
+    """Index into the device's memory types."""
+    like: object
+    """An example instead: a resource, or what a creating call takes and `AllocationCreateInfo`."""
+    block_size: int | None
+    """Bytes of each block; without it as in the default pools."""
+    min_block_count: int
+    """Taken at once and kept."""
+    max_block_count: int
+    """0: no limit."""
+    algorithm: str
+    """One of "tlsf", "linear" and "buddy"."""
+    ignore_buffer_image_granularity: bool
+    """All resources are of one kind."""
+    priority: float | None
+    """From 0 to 1 (`VK_EXT_memory_priority`)."""
+    min_alignment: int
+    """In bytes, a power of two."""
+    memory_allocate_next: object
+    """Address or struct of a `pNext` chain for each `vkAllocateMemory`."""
+    fallback: bool
+    """When it is full, allocate from the default pools."""
+    name: str | None
+    """For people and dumps."""

@@ -1,5 +1,7 @@
 //! The keywords that every allocating call takes, and `vk_mem.AllocationCreateInfo` that keeps them.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -11,6 +13,7 @@ use vkmem_engine::{
 
 use crate::errors::invalid;
 use crate::numbers::{flags, unsigned, unsigned_32};
+use crate::pool::{Pool, PoolState};
 
 /// The keywords of one call.
 #[derive(Default)]
@@ -21,6 +24,8 @@ pub struct Keywords {
     pub name: Option<String>,
     /// The caller's.
     pub user_data: Option<Py<PyAny>>,
+    /// Where to allocate from; `create` has its handle.
+    pub pool: Option<Arc<PoolState>>,
 }
 
 impl Keywords {
@@ -55,7 +60,7 @@ impl Keywords {
 
     fn copy(&self, py: Python<'_>) -> Self {
         let user_data = self.user_data.as_ref().map(|data| data.clone_ref(py));
-        Self { create: self.create, name: self.name.clone(), user_data }
+        Self { create: self.create, name: self.name.clone(), user_data, pool: self.pool.clone() }
     }
 
     fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -72,6 +77,15 @@ impl Keywords {
             "not_preferred_flags" => self.create.not_preferred_flags = properties(value)?,
             "memory_type_bits" => self.create.memory_type_bits = unsigned_32(value, key)?,
             "min_alignment" => self.create.min_alignment = unsigned(value, key)?,
+            "priority" if value.is_none() => self.create.priority = None,
+            "priority" => self.create.priority = Some(value.extract()?),
+            "pool" => {
+                self.pool = match value.is_none() {
+                    true => None,
+                    false => Some(pool(value)?),
+                };
+                self.create.pool = self.pool.as_ref().map(|pool| pool.id);
+            }
             "name" if value.is_none() => self.name = None,
             "name" => self.name = Some(value.extract()?),
             "user_data" if value.is_none() => self.user_data = None,
@@ -80,6 +94,12 @@ impl Keywords {
         }
         Ok(true)
     }
+}
+
+fn pool(value: &Bound<'_, PyAny>) -> PyResult<Arc<PoolState>> {
+    let pool = value.cast::<Pool>();
+    let pool = pool.map_err(|_| PyTypeError::new_err("pool must be a vk_mem.Pool"))?;
+    Ok(pool.get().state.clone())
 }
 
 fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
@@ -101,10 +121,17 @@ fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
 /// (`AllocationCreateFlags`), `required_flags`, `preferred_flags` and `not_preferred_flags`
 /// (`MemoryPropertyFlags`), `memory_type_bits` (bit i: type i may be used; 0: all), `min_alignment`
 /// (bytes, a power of two), `name`, `user_data` (any object), and `allocation_info` (a set to start
-/// from).
+/// from), `pool`, and `priority` (0 to 1; of dedicated memory).
 #[pyclass(module = "vk_mem", frozen)]
 pub struct AllocationCreateInfo {
     keywords: Keywords,
+}
+
+impl AllocationCreateInfo {
+    /// For the engine.
+    pub fn create(&self) -> EngineCreateInfo {
+        self.keywords.create
+    }
 }
 
 #[pymethods]
@@ -150,6 +177,18 @@ impl AllocationCreateInfo {
     #[getter]
     fn memory_type_bits(&self) -> u32 {
         self.keywords.create.memory_type_bits
+    }
+
+    /// From 0 to 1 (`VK_EXT_memory_priority`); None for that of the pool, or the driver's.
+    #[getter]
+    fn priority(&self) -> Option<f32> {
+        self.keywords.create.priority
+    }
+
+    /// Where to allocate from; None for the default pools.
+    #[getter]
+    fn pool(&self) -> Option<Pool> {
+        self.keywords.pool.clone().map(|state| Pool { state })
     }
 
     /// In bytes, a power of two; raises the alignment that the resource needs.

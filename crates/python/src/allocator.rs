@@ -15,14 +15,15 @@ use vkmem_engine::{
 use vkmem_vulkan::DeviceAllocator;
 
 use crate::allocation::Allocation;
-use crate::allocation_info::Keywords;
+use crate::allocation_info::{AllocationCreateInfo, Keywords};
 use crate::buffer::Buffer;
 use crate::close::{close, register};
 use crate::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::device::Device;
-use crate::errors::IntoPyResult;
+use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
 use crate::numbers::{live_handle, unsigned, unsigned_32};
+use crate::pool::{Pool, PoolKeywords, checked};
 use crate::resource::{Handles, Resource, release_all};
 use crate::resource_object::ResourceObject;
 use crate::state::AllocatorState;
@@ -64,7 +65,9 @@ impl Allocator {
     ) -> PyResult<Py<T>> {
         let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND)
             && handles != Handles::Memory;
-        let resource = Resource::new(self.state.clone(), handles, allocation, host_size, dont_bind);
+        let state = self.state.clone();
+        let pool = keywords.pool;
+        let resource = Resource::new(state, handles, allocation, host_size, dont_bind, pool);
         if let Some(name) = &keywords.name {
             self.state.engine().set_name(allocation.id, Some(name)).or_raise(py)?;
         }
@@ -94,9 +97,59 @@ impl Allocator {
         keywords: Keywords,
         request: &AllocationRequest,
     ) -> PyResult<Py<Allocation>> {
+        checked(py, keywords.pool.as_ref(), &self.state)?;
         let made = allocate(py)(self.state.engine(), request);
         let made = made.map_err(|error| self.explain(error)).or_raise(py)?;
         self.finish(py, keywords, Handles::Memory, made, made.size, Allocation)
+    }
+}
+
+impl Allocator {
+    /// The memory type of an example.
+    fn memory_type_like(&self, like: &Bound<'_, PyAny>) -> PyResult<u32> {
+        let py = like.py();
+        if let Ok(resource) = like.cast::<ResourceObject>() {
+            let resource = &resource.get().resource;
+            resource.check_live(py)?;
+            return Ok(resource.allocation.memory_type_index);
+        }
+        let (what, wishes) = match like.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() {
+            Ok((what, wishes)) if wishes.is_instance_of::<AllocationCreateInfo>() => {
+                (what, Some(wishes))
+            }
+            _ => (like.clone(), None),
+        };
+        let create = match &wishes {
+            Some(wishes) => wishes.cast::<AllocationCreateInfo>()?.get().create(),
+            None => Default::default(),
+        };
+        let allocator = &self.state.device_allocator;
+        let arguments: Vec<Bound<'_, PyAny>> =
+            what.cast::<PyTuple>().map_or(vec![what.clone()], |it| it.iter().collect());
+        let argument = |index: usize| arguments.get(index);
+        if arguments.len() == 3 {
+            let image = [argument(0), argument(1), argument(2)];
+            let built = create_info::image(py, image, ImageKeywords::default())?;
+            // SAFETY: made here from numbers.
+            return unsafe { allocator.find_memory_type_for_image(&built.info, &create) }
+                .or_raise(py);
+        }
+        let common = CommonKeywords::default();
+        match create_info::buffer(py, argument(0), argument(1), common) {
+            Ok(built) => {
+                // SAFETY: made here, or a struct of the caller's that interop has checked.
+                unsafe { allocator.find_memory_type_for_buffer(&built.info, &create) }.or_raise(py)
+            }
+            Err(no_buffer) if arguments.len() == 1 => {
+                let image = [argument(0), None, None];
+                let Ok(built) = create_info::image(py, image, ImageKeywords::default()) else {
+                    return Err(no_buffer);
+                };
+                // SAFETY: a struct of the caller's that interop has checked.
+                unsafe { allocator.find_memory_type_for_image(&built.info, &create) }.or_raise(py)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -200,6 +253,7 @@ impl Allocator {
         let mut common = CommonKeywords::default();
         let keywords =
             Keywords::read("create_buffer", keywords, |key, value| common.take(key, value))?;
+        checked(py, keywords.pool.as_ref(), &self.state)?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         // SAFETY: made here, or a struct of the caller's that interop has checked.
         let made = unsafe {
@@ -235,6 +289,7 @@ impl Allocator {
             Keywords::read("create_image", keywords, |key, value| image.take(key, value))?;
         let built = create_info::image(py, [format, extent, image_usage], image)?;
         let info = &built.info;
+        checked(py, keywords.pool.as_ref(), &self.state)?;
         // SAFETY: made here, or a struct of the caller's that interop has checked.
         let made = unsafe {
             self.state.device_allocator.create_image(info, &keywords.create, &mut allocate(py))
@@ -402,6 +457,37 @@ impl Allocator {
         unsafe { allocator.find_memory_type_for_image(&built.info, &keywords.create) }.or_raise(py)
     }
 
+    /// Makes a pool: memory of one type with rules of its own (`vmaCreatePool`).
+    ///
+    /// `memory_type_index` says which type, or `like` gives an example: a `Buffer`, an `Image` or an
+    /// `Allocation`, or a pair of what `create_buffer` or `create_image` takes, as
+    /// `((65536, BufferUsage.STORAGE_BUFFER), AllocationCreateInfo(...))`, or of a create-info struct
+    /// and an `AllocationCreateInfo`.
+    ///
+    /// `block_size` is the size of each block in bytes; without it blocks are as in the default
+    /// pools, and large resources get dedicated memory. `min_block_count` blocks are taken at once
+    /// and kept, `max_block_count` is the most (0: no limit). `algorithm` is "tlsf", "linear" or
+    /// "buddy". `ignore_buffer_image_granularity` is for pools of one kind of resource. `priority` is
+    /// from 0 to 1 (`VK_EXT_memory_priority`). `min_alignment` is in bytes. `memory_allocate_next`
+    /// is the address or struct of a `pNext` chain for each `vkAllocateMemory`, kept valid by the
+    /// caller. With `fallback=True` a full pool allocates from the default pools. `name` is for
+    /// people and dumps.
+    ///
+    /// Raises `OutOfDeviceMemoryError`, `InvalidArgumentError`.
+    #[pyo3(signature = (**keywords))]
+    fn create_pool(&self, py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Pool> {
+        let _inside = self.state.enter(py)?;
+        let mut keywords = PoolKeywords::read(keywords)?;
+        match (&keywords.like, keywords.has_memory_type) {
+            (Some(like), false) => {
+                keywords.rules.memory_type_index = self.memory_type_like(like.bind(py))?;
+            }
+            (None, true) => {}
+            _ => return Err(invalid(py, "a pool needs either memory_type_index= or like=")),
+        }
+        keywords.create(py, &self.state)
+    }
+
     /// Usage and budget of every heap, in bytes (`vmaGetHeapBudgets`). Quick enough for every frame.
     fn heap_budgets(&self, py: Python<'_>) -> PyResult<Vec<HeapBudget>> {
         let _inside = self.state.enter(py)?;
@@ -444,6 +530,7 @@ impl Allocator {
         let _inside = self.state.enter(py)?;
         let old = self.state.begin_frame(unsigned(frame, "frame")?);
         release_all(py, &self.state, &old);
+        py.detach(|| self.state.engine().refresh_budget());
         Ok(())
     }
 

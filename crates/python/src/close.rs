@@ -8,7 +8,7 @@ use vkmem_engine::human_bytes;
 
 use crate::errors::pinned;
 use crate::pins::NotClosed;
-use crate::resource::{live_resources, release_all};
+use crate::resource::{Resource, live_resources, release_all};
 use crate::state::{AllocatorState, warn_unclosed};
 
 /// How many live things a warning lists by name.
@@ -24,6 +24,33 @@ pub fn register(state: &Arc<AllocatorState>) {
     open.push(Arc::downgrade(state));
 }
 
+/// An exception if something has an open view or is in a call.
+pub fn in_use(live: &[Arc<Resource>], owner: &str) -> PyResult<()> {
+    match live.iter().find(|it| it.pins.is_in_use()) {
+        None => Ok(()),
+        Some(used) => Err(pinned(format!(
+            "cannot close the {owner}: {} has an open view, or another thread uses it",
+            used.describe()
+        ))),
+    }
+}
+
+/// What a closing owner says of things that are still alive.
+pub fn leaked(live: &[Arc<Resource>], owner: &str) -> Option<String> {
+    (!live.is_empty()).then(|| {
+        let mut lines: Vec<String> = live.iter().take(LISTED).map(|it| it.describe()).collect();
+        if live.len() > LISTED {
+            lines.push(format!("and {} more", live.len() - LISTED));
+        }
+        let bytes = human_bytes(live.iter().map(|it| it.allocation.size).sum());
+        format!(
+            "the {owner} was closed with {} live objects ({bytes}), which were released: {}",
+            live.len(),
+            lines.join(", ")
+        )
+    })
+}
+
 /// Closes; what was still live is in the returned line. A refused close changes nothing.
 pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>> {
     if state.pins.is_closed() {
@@ -34,12 +61,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
         let live = state.live.lock();
         live_resources(&live)
     };
-    if let Some(used) = live.iter().find(|it| it.pins.is_in_use()) {
-        return Err(pinned(format!(
-            "cannot close the allocator: {} has an open view, or another thread uses it",
-            used.describe()
-        )));
-    }
+    in_use(&live, "allocator")?;
     match state.pins.close() {
         Ok(()) => {}
         Err(NotClosed::Already) => return Ok(None),
@@ -47,23 +69,12 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
             return Err(pinned("cannot close the allocator: another thread is inside a call"));
         }
     }
-    let leaked = (!live.is_empty()).then(|| {
-        let mut lines: Vec<String> = live.iter().take(LISTED).map(|it| it.describe()).collect();
-        if live.len() > LISTED {
-            lines.push(format!("and {} more", live.len() - LISTED));
-        }
-        let bytes = human_bytes(live.iter().map(|it| it.allocation.size).sum());
-        format!(
-            "the allocator was closed with {} live objects ({bytes}), which were released: {}",
-            live.len(),
-            lines.join(", ")
-        )
-    });
+    let warning = leaked(&live, "allocator");
     let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();
-    remains.extend(state.take_collected());
+    remains.extend(state.take_collected(|_| true));
     release_all(py, state, &remains);
     py.detach(|| state.engine().release_spares());
-    Ok(leaked)
+    Ok(warning)
 }
 
 /// The last call before the interpreter ends; registered with `atexit`.

@@ -238,12 +238,16 @@ pub fn image(
     if usage == 0 {
         return Err(invalid(py, "image_usage is 0: say what the image is used for"));
     }
+    let format = unsigned_32(format, "format")?;
+    if format == 0 {
+        return Err(invalid(py, "format is UNDEFINED: only a VkImageCreateInfo can mean that"));
+    }
     // 0, 1 and 2 are images of one, two and three dimensions.
     let image_type = keywords.image_type.unwrap_or(dimensions as u32 - 1) as i32;
     let mut info = vk::ImageCreateInfo {
         flags: vk::ImageCreateFlags::from_raw(keywords.common.create_flags.unwrap_or(0)),
         image_type: vk::ImageType::from_raw(image_type),
-        format: vk::Format::from_raw(unsigned_32(format, "format")? as i32),
+        format: vk::Format::from_raw(format as i32),
         extent,
         mip_levels: keywords.mip_levels.unwrap_or(1),
         array_layers: keywords.array_layers.unwrap_or(1),

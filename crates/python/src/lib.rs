@@ -14,6 +14,7 @@ mod image;
 mod mapping;
 mod numbers;
 mod pins;
+mod pool;
 mod quads;
 mod resource;
 mod resource_object;
@@ -48,6 +49,8 @@ mod _vk_mem {
     use crate::image::Image;
     #[pymodule_export]
     use crate::mapping::Mapping;
+    #[pymodule_export]
+    use crate::pool::Pool;
     #[pymodule_export]
     use crate::resource_object::ResourceObject;
     #[pymodule_export]

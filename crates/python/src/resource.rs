@@ -6,10 +6,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 use vkmem_engine::suballocator::RegionKey;
-use vkmem_engine::{Allocation, Release, human_bytes};
+use vkmem_engine::{Allocation, Home, Release, human_bytes};
 
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::pins::{NotClosed, Pinned, Pins};
+use crate::pool::PoolState;
 use crate::state::{AllocatorState, warn_unclosed};
 
 /// What was made on top of the memory.
@@ -51,6 +52,8 @@ pub struct Resource {
     pub handles: Handles,
     /// Where its memory is.
     pub allocation: Allocation,
+    /// Kept alive by what was allocated from it.
+    _pool: Option<Arc<PoolState>>,
     /// Bytes that the host may see: the size of a buffer, else of the memory.
     pub host_size: u64,
     /// Views and calls that use it; closed when destroyed.
@@ -74,6 +77,11 @@ impl Remains {
     /// In bytes.
     pub fn size(&self) -> u64 {
         self.allocation.size
+    }
+
+    /// The pool it lies in.
+    pub fn home(&self) -> Home {
+        self.allocation.id.home
     }
 
     /// Destroys the handle and frees the memory; the slow part is in the [`Release`].
@@ -107,6 +115,7 @@ impl Resource {
         allocation: Allocation,
         host_size: u64,
         dont_bind: bool,
+        pool: Option<Arc<PoolState>>,
     ) -> Arc<Self> {
         if dont_bind {
             allocator.device.unbound.lock().insert(handles);
@@ -115,6 +124,7 @@ impl Resource {
             allocator,
             handles,
             allocation,
+            _pool: pool,
             host_size,
             pins: Pins::default(),
             dont_bind,

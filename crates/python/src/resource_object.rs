@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::{Allocator as Engine, Error};
 
 use crate::errors::IntoPyResult;
 use crate::host_copy;
@@ -35,6 +36,27 @@ impl ResourceObject {
 
     fn user_data_cell(&self) -> &Mutex<Option<Py<PyAny>>> {
         self.owner.as_ref().map_or(&self.user_data, |owner| &owner.get().user_data)
+    }
+
+    /// Flushes or invalidates without the interpreter. Memory that an open mapping holds is held
+    /// here as well: that one may end meanwhile in another thread, and only mapped memory is
+    /// flushed.
+    fn synchronise(
+        &self,
+        py: Python<'_>,
+        run: impl FnOnce(&Engine) -> Result<(), Error> + Send,
+    ) -> PyResult<()> {
+        let _pin = self.resource.enter(py)?;
+        let engine = self.resource.allocator.engine();
+        let id = self.resource.allocation.id;
+        let open = self.resource.has_open_mapping();
+        py.detach(|| {
+            // Fails beside 255 mappings; those do not all end at once.
+            let held = open && engine.map(id).is_ok();
+            let done = run(engine);
+            if held { done.and(engine.unmap(id)) } else { done }
+        })
+        .or_raise(py)
     }
 
     /// Whether it belongs to a `Buffer` or an `Image`.
@@ -157,10 +179,8 @@ impl ResourceObject {
         size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
-        let _pin = self.resource.enter(py)?;
-        let engine = self.resource.allocator.engine();
-        let id = self.resource.allocation.id;
-        py.detach(|| engine.flush(id, offset, size.unwrap_or(u64::MAX))).or_raise(py)
+        let (size, id) = (size.unwrap_or(u64::MAX), self.resource.allocation.id);
+        self.synchronise(py, |engine| engine.flush(id, offset, size))
     }
 
     /// Makes device writes visible to the host (`vmaInvalidateAllocation`); see `flush`.
@@ -172,10 +192,8 @@ impl ResourceObject {
         size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
-        let _pin = self.resource.enter(py)?;
-        let engine = self.resource.allocator.engine();
-        let id = self.resource.allocation.id;
-        py.detach(|| engine.invalidate(id, offset, size.unwrap_or(u64::MAX))).or_raise(py)
+        let (size, id) = (size.unwrap_or(u64::MAX), self.resource.allocation.id);
+        self.synchronise(py, |engine| engine.invalidate(id, offset, size))
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

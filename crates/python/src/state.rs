@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
-use vkmem_engine::{Allocator as Engine, SlotMap};
+use vkmem_engine::{Allocator as Engine, Home, SlotMap};
 use vkmem_vulkan::DeviceAllocator;
 
 use crate::device::DeviceCore;
@@ -101,9 +101,13 @@ impl AllocatorState {
         old.into_iter().map(|it| it.remains).collect()
     }
 
-    /// Everything that waits, to be released.
-    pub fn take_collected(&self) -> Vec<Remains> {
-        std::mem::take(&mut *self.collected.lock()).into_iter().map(|it| it.remains).collect()
+    /// What waits in some pools, to be released.
+    pub fn take_collected(&self, wanted: impl Fn(Home) -> bool) -> Vec<Remains> {
+        let mut collected = self.collected.lock();
+        let (taken, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut *collected).into_iter().partition(|it| wanted(it.remains.home()));
+        *collected = kept;
+        taken.into_iter().map(|it| it.remains).collect()
     }
 
     /// From now on the device may be gone: nothing calls it any more.
@@ -135,7 +139,7 @@ impl Drop for AllocatorState {
         if !closed && !self.device.is_owned {
             return;
         }
-        for remains in self.take_collected() {
+        for remains in self.take_collected(|_| true) {
             drop(remains.release(self));
         }
         // SAFETY: dropped once, here; nothing uses it afterwards.

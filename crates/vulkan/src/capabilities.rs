@@ -12,6 +12,7 @@ pub(crate) struct Capabilities {
     /// Requirements of a create info, and where their functions come from.
     pub(crate) maintenance4: Option<&'static str>,
     pub(crate) memory_budget: bool,
+    pub(crate) memory_priority: bool,
     pub(crate) device_address: bool,
     pub(crate) amd_device_coherent: bool,
 }
@@ -41,6 +42,7 @@ impl Capabilities {
                 (core(vk::API_VERSION_1_1) && has(MAINTENANCE4)).then_some(MAINTENANCE4)
             },
             memory_budget: has("VK_EXT_memory_budget"),
+            memory_priority: has("VK_EXT_memory_priority"),
             // VK_EXT_buffer_device_address is not meant: its memory needs no flag.
             device_address: device_address || has("VK_KHR_buffer_device_address"),
             amd_device_coherent: amd_device_coherent || has("VK_AMD_device_coherent_memory"),

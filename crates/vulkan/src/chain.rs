@@ -31,6 +31,24 @@ pub(crate) unsafe fn has_explicit_drm_modifier(info: &vk::ImageCreateInfo<'_>) -
     unsafe { find(info.p_next.cast(), wanted) }.is_some()
 }
 
+/// Appends `tail` to a chain that is ours.
+///
+/// # Safety
+/// `first` starts a valid chain of structures that nobody else uses; `tail` is a valid chain.
+pub(crate) unsafe fn append(
+    first: *mut vk::BaseOutStructure<'static>,
+    tail: *mut std::ffi::c_void,
+) {
+    let mut last = first;
+    // SAFETY: the caller vouches for the chain.
+    unsafe {
+        while !(*last).p_next.is_null() {
+            last = (*last).p_next;
+        }
+        (*last).p_next = tail.cast();
+    }
+}
+
 /// # Safety
 /// The chain is valid: null, or structures that each start with a type and the next.
 unsafe fn find(

@@ -12,6 +12,7 @@ use vkmem_engine::{
 
 use crate::budget::read_budget;
 use crate::capabilities::{Capabilities, provider};
+use crate::chain;
 use crate::functions::{DeviceFunctions, Maintenance4Functions, Provider, Requirements2Functions};
 use crate::instance::Instance;
 use crate::open_error::OpenError;
@@ -234,8 +235,22 @@ impl DeviceMemory for VulkanDevice {
         if self.capabilities.device_address {
             allocate_info = allocate_info.push_next(&mut flags);
         }
+        let mut priority = vk::MemoryPriorityAllocateInfoEXT::default();
+        if let (Some(value), true) = (info.priority, self.capabilities.memory_priority) {
+            priority = priority.priority(value);
+            allocate_info = allocate_info.push_next(&mut priority);
+        }
+        // The caller's chain comes last, untouched.
+        let own = allocate_info.p_next;
+        if own.is_null() {
+            allocate_info.p_next = info.next as *const c_void;
+        } else if info.next != 0 {
+            // SAFETY: the structures of the chain so far are those above.
+            unsafe { chain::append(own.cast_mut().cast(), info.next as *mut c_void) };
+        }
         let mut memory = vk::DeviceMemory::null();
-        // SAFETY: the device is live; the chain lives for the call and holds only what is enabled.
+        // SAFETY: the device is live; the chain lives for the call and holds only what is enabled,
+        // and what a pool's caller vouches for.
         check(unsafe {
             (self.logical.functions.allocate_memory)(
                 self.logical.handle,

@@ -75,6 +75,8 @@ class AllocationCreateFlags(enum.IntFlag, boundary=enum.KEEP):
     """Only in blocks that exist already."""
     MAPPED = 0x4
     """Mapped for as long as it lives."""
+    UPPER_ADDRESS = 0x40
+    """From the upper end of a block; for pools with the linear algorithm."""
     DONT_BIND = 0x80
     """Create the resource, allocate, do not bind."""
     WITHIN_BUDGET = 0x100

@@ -1,0 +1,252 @@
+//! `vk_mem.Pool`.
+
+use std::ffi::CString;
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyResourceWarning, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use vkmem_engine::{Home, PoolCreateInfo, PoolId};
+
+use crate::close::{in_use, leaked};
+use crate::errors::{IntoPyResult, invalid, use_after_free};
+use crate::numbers::{unsigned, unsigned_32};
+use crate::pins::{NotClosed, Pins};
+use crate::resource::{live_resources, release_all};
+use crate::state::{AllocatorState, warn_unclosed};
+use crate::statistics::Statistics;
+use crate::virtual_block::algorithm;
+
+/// The shared half of a `Pool`: everything that was allocated from it keeps it alive.
+pub struct PoolState {
+    /// Its allocator.
+    pub allocator: Arc<AllocatorState>,
+    /// Of the engine.
+    pub id: PoolId,
+    name: Option<String>,
+    pins: Pins,
+    /// What `memory_allocate_next` points into.
+    _next: Option<Py<PyAny>>,
+}
+
+impl PoolState {
+    /// Whether something of the allocator lives in this pool.
+    fn holds(&self, home: Home) -> bool {
+        home == Home::Custom(self.id)
+    }
+
+    fn describe(&self) -> String {
+        let name = self.name.as_ref().map_or(String::new(), |name| format!(" '{name}'"));
+        let memory_type = self.allocator.engine().pool_info(self.id).map(|it| it.memory_type_index);
+        let memory_type = memory_type.map_or(String::new(), |it| format!(" (memory type {it})"));
+        format!("Pool{name}{memory_type}")
+    }
+}
+
+impl Drop for PoolState {
+    fn drop(&mut self) {
+        if self.pins.is_closed() || self.allocator.pins.is_closed() {
+            return;
+        }
+        let message = format!("unclosed {}: it is released with its allocator", self.describe());
+        Python::try_attach(|py| warn_unclosed(py, &message));
+    }
+}
+
+/// Memory of one type with rules of its own (`VmaPool`).
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct Pool {
+    pub state: Arc<PoolState>,
+}
+
+/// Reads the keywords of `create_pool`.
+pub struct PoolKeywords {
+    /// For the engine; without the memory type, if it has to be found.
+    pub rules: PoolCreateInfo,
+    /// Given as a number.
+    pub has_memory_type: bool,
+    /// Given by an example.
+    pub like: Option<Py<PyAny>>,
+    name: Option<String>,
+    next: Option<Py<PyAny>>,
+}
+
+impl PoolKeywords {
+    /// All of them.
+    pub fn read(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let mut read = Self {
+            rules: PoolCreateInfo::default(),
+            has_memory_type: false,
+            like: None,
+            name: None,
+            next: None,
+        };
+        let Some(keywords) = keywords else { return Ok(read) };
+        for (key, value) in keywords.iter() {
+            let key = key.cast::<PyString>()?.to_cow()?.into_owned();
+            if !value.is_none() {
+                read.take(&key, &value)?;
+            }
+        }
+        Ok(read)
+    }
+
+    fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let rules = &mut self.rules;
+        match key {
+            "memory_type_index" => {
+                rules.memory_type_index = unsigned_32(value, key)?;
+                self.has_memory_type = true;
+            }
+            "like" => self.like = Some(value.clone().unbind()),
+            "block_size" => rules.block_size = Some(unsigned(value, key)?),
+            "min_block_count" => rules.min_block_count = unsigned_32(value, key)?,
+            "max_block_count" => rules.max_block_count = unsigned_32(value, key)?,
+            "algorithm" => rules.algorithm = algorithm(value.py(), value.extract()?)?,
+            "ignore_buffer_image_granularity" => {
+                rules.ignore_buffer_image_granularity = value.extract()?;
+            }
+            "min_alignment" => rules.min_alignment = unsigned(value, key)?,
+            "priority" => rules.priority = Some(value.extract()?),
+            "memory_allocate_next" => {
+                let interop = value.py().import("vk_mem.interop")?;
+                let address: u64 = interop.call_method1("to_int", (value,))?.extract()?;
+                rules.memory_allocate_next = address as usize;
+                self.next = Some(value.clone().unbind());
+            }
+            "fallback" => rules.fallback = value.extract()?,
+            "name" => self.name = Some(value.extract()?),
+            _ => {
+                return Err(PyTypeError::new_err(format!(
+                    "create_pool() got an unexpected keyword argument '{}'",
+                    key.escape_debug()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the pool.
+    pub fn create(self, py: Python<'_>, allocator: &Arc<AllocatorState>) -> PyResult<Pool> {
+        let rules = self.rules;
+        let id = py.detach(|| allocator.engine().create_pool(&rules)).or_raise(py)?;
+        let allocator = allocator.clone();
+        let (name, _next, pins) = (self.name, self.next, Pins::default());
+        Ok(Pool { state: Arc::new(PoolState { allocator, id, name, pins, _next }) })
+    }
+}
+
+/// The pool of a `pool=` keyword, if it is this allocator's and open.
+pub fn checked(
+    py: Python<'_>,
+    pool: Option<&Arc<PoolState>>,
+    allocator: &Arc<AllocatorState>,
+) -> PyResult<()> {
+    let Some(pool) = pool else { return Ok(()) };
+    if pool.pins.is_closed() {
+        return Err(use_after_free(py, "the pool is closed"));
+    }
+    if !Arc::ptr_eq(&pool.allocator, allocator) {
+        return Err(invalid(py, format!("{} is of another allocator", pool.describe())));
+    }
+    Ok(())
+}
+
+impl Pool {
+    fn rules(&self, py: Python<'_>) -> PyResult<PoolCreateInfo> {
+        if self.state.pins.is_closed() {
+            return Err(use_after_free(py, "the pool is closed"));
+        }
+        let _inside = self.state.allocator.enter(py)?;
+        self.state.allocator.engine().pool_info(self.state.id).or_raise(py)
+    }
+}
+
+#[pymethods]
+impl Pool {
+    /// For people and dumps.
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.state.name.as_deref()
+    }
+
+    /// Index into the device's memory types.
+    #[getter]
+    fn memory_type_index(&self, py: Python<'_>) -> PyResult<u32> {
+        Ok(self.rules(py)?.memory_type_index)
+    }
+
+    /// "tlsf", "linear" or "buddy".
+    #[getter]
+    fn algorithm(&self, py: Python<'_>) -> PyResult<&'static str> {
+        Ok(self.rules(py)?.algorithm.name())
+    }
+
+    /// Bytes of each block; None if it was not given.
+    #[getter]
+    fn block_size(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        Ok(self.rules(py)?.block_size)
+    }
+
+    /// Whether `close` was called, or its allocator's.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.state.pins.is_closed() || self.state.allocator.pins.is_closed()
+    }
+
+    /// Counts blocks, allocations and unused ranges (`vmaCalculatePoolStatistics`).
+    fn statistics(&self, py: Python<'_>) -> PyResult<Statistics> {
+        self.rules(py)?;
+        let _inside = self.state.allocator.enter(py)?;
+        let (engine, id) = (self.state.allocator.engine(), self.state.id);
+        py.detach(|| engine.statistics_of_pool(id)).or_raise(py).map(Statistics::from)
+    }
+
+    /// Gives its memory back (`vmaDestroyPool`). Nothing happens the second time.
+    ///
+    /// What still lives in it is released and listed in a `ResourceWarning`. Raises `BufferError`,
+    /// and changes nothing, while a view is open.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let state = &self.state;
+        if self.closed() {
+            return Ok(());
+        }
+        let _inside = state.allocator.enter(py)?;
+        let live: Vec<_> = {
+            let live = state.allocator.live.lock();
+            live_resources(&live)
+        };
+        let live: Vec<_> =
+            live.into_iter().filter(|it| state.holds(it.allocation.id.home)).collect();
+        in_use(&live, "pool")?;
+        if let Err(NotClosed::Already) = state.pins.close() {
+            return Ok(());
+        }
+        let warning = leaked(&live, "pool");
+        let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();
+        remains.extend(state.allocator.take_collected(|home| state.holds(home)));
+        release_all(py, &state.allocator, &remains);
+        py.detach(|| state.allocator.engine().destroy_pool(state.id)).or_raise(py)?;
+        match warning {
+            Some(warning) => {
+                let category = py.get_type::<PyResourceWarning>();
+                PyErr::warn(py, &category, &CString::new(warning.replace('\0', "?"))?, 1)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.closed() { ", closed" } else { "" };
+        format!("<vk_mem.{}{state}>", self.state.describe())
+    }
+}

@@ -1,0 +1,260 @@
+"""Custom pools, on every device."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from vk_mem import (
+    AllocationCreateFlags,
+    AllocationCreateInfo,
+    Allocator,
+    BufferUsage,
+    FeatureNotPresentError,
+    Format,
+    ImageUsage,
+    InvalidArgumentError,
+    OutOfDeviceMemoryError,
+    SimulatedDevice,
+    UseAfterFreeError,
+)
+
+STORAGE = BufferUsage.STORAGE_BUFFER
+WRITE = AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE
+UPPER = AllocationCreateFlags.UPPER_ADDRESS
+MIB = 1 << 20
+
+
+def pool_of(allocator, **keywords):
+    index = allocator.find_memory_type_index_for_buffer_info(4096, STORAGE, flags=WRITE)
+    return allocator.create_pool(memory_type_index=index, **keywords)
+
+
+@pytest.mark.parametrize("algorithm", ["tlsf", "linear", "buddy"])
+def test_buffers_live_in_the_blocks_of_their_pool(device, algorithm):
+    with (
+        Allocator(device) as allocator,
+        pool_of(allocator, algorithm=algorithm, block_size=MIB, name="mine") as pool,
+    ):
+        assert (pool.algorithm, pool.block_size, pool.name) == (algorithm, MIB, "mine")
+        buffers = [allocator.create_buffer(60_000, STORAGE, pool=pool) for _ in range(40)]
+        for number, buffer in enumerate(buffers):
+            assert buffer.allocation.memory_type_index == pool.memory_type_index
+            assert not buffer.allocation.is_dedicated
+            buffer.write(bytes([number]) * 60_000)
+        assert len({buffer.allocation.device_memory for buffer in buffers}) >= 3
+        for number, buffer in enumerate(buffers):
+            assert buffer.read() == bytes([number]) * 60_000
+        statistics = pool.statistics()
+        assert statistics.allocation_count == 40
+        assert statistics.block_bytes == statistics.block_count * MIB
+        assert allocator.calculate_statistics().total.allocation_count == 40
+        assert sum(heap.allocation_count for heap in allocator.heap_budgets()) == 40
+        allocator.validate()
+        for buffer in buffers:
+            buffer.destroy()
+        assert pool.statistics().allocation_count == 0
+
+
+def test_images_live_in_pools(device):
+    example = ((Format.R8G8B8A8_UNORM, (64, 64), ImageUsage.SAMPLED), AllocationCreateInfo())
+    with (
+        Allocator(device) as allocator,
+        allocator.create_pool(like=example, ignore_buffer_image_granularity=True) as pool,
+        allocator.create_image(
+            Format.R8G8B8A8_UNORM, (64, 64), ImageUsage.SAMPLED, pool=pool
+        ) as image,
+    ):
+        assert image.allocation.memory_type_index == pool.memory_type_index
+        assert pool.statistics().allocation_count == 1
+
+
+def test_a_pool_like_an_example(device):
+    with Allocator(device) as allocator:
+        buffer = allocator.create_buffer(4096, STORAGE, flags=WRITE)
+        wishes = AllocationCreateInfo(flags=WRITE)
+        for like in (buffer, buffer.allocation, ((4096, STORAGE), wishes)):
+            with allocator.create_pool(like=like) as pool:
+                assert pool.memory_type_index == buffer.allocation.memory_type_index
+        buffer.destroy()
+
+
+def test_first_blocks_are_taken_at_once_and_kept(device):
+    with Allocator(device) as allocator:
+        with pool_of(allocator, block_size=MIB, min_block_count=3) as pool:
+            assert pool.statistics().block_count == 3
+            buffers = [allocator.create_buffer(MIB // 2, STORAGE, pool=pool) for _ in range(8)]
+            assert pool.statistics().block_count == 4
+            for buffer in buffers:
+                buffer.destroy()
+            assert pool.statistics().block_count in (3, 4)
+        assert allocator.calculate_statistics().total.block_count == 0
+
+
+def test_a_full_pool_refuses_or_falls_back(device):
+    with Allocator(device) as allocator:
+        for fallback in (False, True):
+            with pool_of(allocator, block_size=MIB, max_block_count=1, fallback=fallback) as pool:
+                first = allocator.create_buffer(MIB * 3 // 4, STORAGE, pool=pool)
+                if fallback:
+                    second = allocator.create_buffer(MIB // 2, STORAGE, pool=pool)
+                    assert second.allocation.device_memory != first.allocation.device_memory
+                    assert pool.statistics().allocation_count == 1
+                    second.destroy()
+                else:
+                    with pytest.raises(OutOfDeviceMemoryError, match="max_block_count"):
+                        allocator.create_buffer(MIB // 2, STORAGE, pool=pool)
+                first.destroy()
+
+
+def test_upper_addresses_of_a_linear_pool(device):
+    with (
+        Allocator(device) as allocator,
+        pool_of(allocator, algorithm="linear", block_size=MIB, max_block_count=1) as pool,
+    ):
+        low = allocator.create_buffer(4096, STORAGE, pool=pool)
+        high = allocator.create_buffer(4096, STORAGE, pool=pool, flags=UPPER)
+        assert low.allocation.offset == 0
+        assert high.allocation.offset == MIB - high.allocation.size
+        high.destroy()
+        low.destroy()
+        with pytest.raises(InvalidArgumentError, match="UPPER_ADDRESS"):
+            allocator.create_buffer(4096, STORAGE, flags=UPPER)
+
+
+def test_a_ring_of_frames(device):
+    """Each frame's buffer takes the place that the oldest frame leaves."""
+    with (
+        Allocator(device) as allocator,
+        pool_of(allocator, algorithm="linear", block_size=MIB, max_block_count=1) as pool,
+    ):
+        size = MIB // 4
+        frames = [allocator.create_buffer(size, STORAGE, pool=pool) for _ in range(3)]
+        for number in range(20):
+            frames.pop(0).destroy()
+            frames.append(allocator.create_buffer(size, STORAGE, pool=pool))
+            frames[-1].write(np.full(size // 8, number, np.uint64))
+            allocator.validate()
+        for frame in frames:
+            frame.destroy()
+
+
+def test_alignment_of_a_pool_and_of_a_request(device):
+    with Allocator(device) as allocator, pool_of(allocator, min_alignment=8192) as pool:
+        buffers = [
+            allocator.create_buffer(100, STORAGE, pool=pool, min_alignment=alignment)
+            for alignment in (1, 16384, 1)
+        ]
+        assert all(buffer.allocation.offset % 8192 == 0 for buffer in buffers)
+        assert buffers[1].allocation.offset % 16384 == 0
+        for buffer in buffers:
+            buffer.destroy()
+
+
+def test_closing_a_pool_releases_and_lists_what_lives_in_it(device):
+    with Allocator(device) as allocator:
+        pool = pool_of(allocator)
+        inside = allocator.create_buffer(4096, STORAGE, pool=pool, name="forgotten")
+        outside = allocator.create_buffer(4096, STORAGE)
+        with inside.map(), pytest.raises(BufferError, match="cannot close the pool"):
+            pool.close()
+        with pytest.warns(ResourceWarning, match="pool was closed with 1 live.*forgotten"):
+            pool.close()
+        pool.close()
+        assert pool.closed and not inside.alive and outside.alive
+        with pytest.raises(UseAfterFreeError, match="the pool is closed"):
+            allocator.create_buffer(4096, STORAGE, pool=pool)
+        with pytest.raises(UseAfterFreeError):
+            pool.statistics()
+        outside.destroy()
+
+
+def test_what_lives_in_a_pool_keeps_it_alive(device):
+    with Allocator(device) as allocator:
+        pool = pool_of(allocator, name="hidden")
+        buffer = allocator.create_buffer(4096, STORAGE, pool=pool)
+        del pool
+        gc.collect()
+        buffer.write(b"still here")
+        buffer.destroy()
+        with pytest.warns(ResourceWarning, match="unclosed Pool 'hidden'"):
+            del buffer
+            gc.collect()
+
+
+def test_a_set_of_keywords_names_a_pool(device):
+    with Allocator(device) as allocator, pool_of(allocator) as pool:
+        info = AllocationCreateInfo(pool=pool, priority=0.5)
+        assert (info.pool.memory_type_index, info.priority) == (pool.memory_type_index, 0.5)
+        with allocator.create_buffer(4096, STORAGE, allocation_info=info):
+            assert pool.statistics().allocation_count == 1
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({}, "either memory_type_index= or like="),
+        ({"memory_type_index": 0, "like": (1, 1)}, "either memory_type_index= or like="),
+        ({"memory_type_index": 32}, "memory type 32 of"),
+        ({"memory_type_index": 1, "block_size": 0}, "block_size is 0"),
+        ({"memory_type_index": 1, "block_size": -1}, "negative"),
+        ({"memory_type_index": 1, "min_block_count": 2, "max_block_count": 1}, "above max"),
+        ({"memory_type_index": 1, "min_alignment": 3}, "power of two"),
+        ({"memory_type_index": 1, "priority": 2.0}, "not from 0 to 1"),
+        ({"memory_type_index": 1, "algorithm": "best"}, "no algorithm is named"),
+    ],
+)
+def test_wrong_pools_get_one_clear_line(keywords, message):
+    with (
+        Allocator(SimulatedDevice("nvidia-h200")) as allocator,
+        pytest.raises(InvalidArgumentError, match=message) as caught,
+    ):
+        allocator.create_pool(**keywords)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_wrong_calls():
+    device = SimulatedDevice("nvidia-h200")
+    with Allocator(device) as one, Allocator(device) as other:
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            one.create_pool(memory_type_index=1, size=3)
+        with pytest.raises(OutOfDeviceMemoryError, match="at most"):
+            one.create_pool(memory_type_index=1, block_size=1 << 50)
+        with one.create_pool(memory_type_index=1, name="theirs") as pool:
+            with pytest.raises(InvalidArgumentError, match="'theirs'.*another allocator"):
+                other.create_buffer(4096, STORAGE, pool=pool)
+            with pytest.raises(TypeError, match="vk_mem.Pool"):
+                one.create_buffer(4096, STORAGE, pool=3)
+        # Optimal images of the H200 cannot live in host memory.
+        with one.create_pool(memory_type_index=2) as pool, pytest.raises(FeatureNotPresentError):
+            one.create_image(Format.R8G8B8A8_UNORM, (8, 8), ImageUsage.SAMPLED, pool=pool)
+
+
+def test_a_pool_that_cannot_be_made_leaves_nothing():
+    device = SimulatedDevice("nvidia-h200")
+    with Allocator(device) as allocator:
+        for n in range(3):
+            device.fail_call(n)
+            with pytest.raises(OutOfDeviceMemoryError):
+                allocator.create_pool(memory_type_index=1, block_size=MIB, min_block_count=3)
+            device.clear_failures()
+            assert device.live_memory_objects == 0
+        with allocator.create_pool(memory_type_index=1, block_size=MIB, min_block_count=3):
+            assert device.live_memory_objects == 3
+    assert device.live_memory_objects == 0
+
+
+def test_dedicated_memory_in_a_pool(device):
+    dedicated = AllocationCreateFlags.DEDICATED_MEMORY
+    with Allocator(device) as allocator:
+        with (
+            pool_of(allocator) as pool,
+            allocator.create_buffer(4096, STORAGE, pool=pool, flags=dedicated) as buffer,
+        ):
+            assert buffer.allocation.is_dedicated
+            assert pool.statistics().allocation_count == 1
+        with (
+            pool_of(allocator, block_size=MIB) as pool,
+            pytest.raises(OutOfDeviceMemoryError, match="this pool does not allow"),
+        ):
+            allocator.create_buffer(4096, STORAGE, pool=pool, flags=dedicated)
