@@ -13,12 +13,13 @@ from vk_mem import Allocator, UseAfterFreeError
 # What works after the end, and why.
 ALWAYS = {
     "Resource": {"alive"},
-    "Buffer": {"alive", "destroy"},
-    "Image": {"alive", "destroy"},
-    "Allocation": {"alive", "free"},
+    "Buffer": {"alive", "destroy", "retire"},
+    "Image": {"alive", "destroy", "retire"},
+    "Allocation": {"alive", "free", "retire"},
     # The device is not the allocator's: it outlives it.
     "Allocator": {"closed", "close", "device"},
     "Mapping": {"closed", "close", "size"},
+    "Pool": {"closed", "close", "name"},
 }
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "write": (b"x",),
@@ -47,6 +48,10 @@ def ended(allocator: Allocator, kind: str) -> Any:
         other = Allocator(allocator.device)
         other.close()
         return other
+    if kind == "Pool":
+        pool = allocator.create_pool(memory_type_index=0, name="pool")
+        pool.close()
+        return pool
     if kind == "Allocation of a Buffer":
         buffer = allocator.create_buffer(64, TRANSFER, flags=flags, name="gone")
         allocation = buffer.allocation
@@ -68,7 +73,7 @@ def ended(allocator: Allocator, kind: str) -> Any:
 
 # Numbers, no memory: a freed one keeps what it said. Their own tests are in test_virtual_block.py.
 NUMBERS = {"VirtualBlock", "VirtualAllocation"}
-KINDS = ["Buffer", "Image", "Allocation", "Allocation of a Buffer", "Mapping", "Allocator"]
+KINDS = ["Buffer", "Image", "Allocation", "Allocation of a Buffer", "Mapping", "Pool", "Allocator"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,7 +127,7 @@ def test_the_error_names_the_object(simulated_allocator: Allocator) -> None:
 def test_ending_twice_is_harmless(simulated_allocator: Allocator, kind: str) -> None:
     gone = ended(simulated_allocator, kind)
     before = totals(simulated_allocator)
-    for name in ("destroy", "free", "close"):
+    for name in ("destroy", "free", "close", "retire"):
         if hasattr(type(gone), name):
             getattr(gone, name)()
             getattr(gone, name)()

@@ -194,6 +194,35 @@ def test_an_unclosed_object_warns_and_is_kept_for_the_frames(device: Device, kin
         assert totals(allocator).allocation_count == 0
 
 
+@pytest.mark.parametrize("kind", ["Buffer", "Image", "Allocation"])
+def test_a_retired_object_is_kept_for_the_frames(device: Device, kind: str) -> None:
+    with Allocator(device, frames_in_flight=1) as allocator:
+        kept = {
+            "Buffer": lambda: allocator.create_buffer(4096, TRANSFER, name="retired"),
+            "Image": lambda: allocator.create_image(RGBA8, 32, IMAGE_TRANSFER, name="retired"),
+            "Allocation": lambda: allocator.allocate_memory(4096, name="retired"),
+        }[kind]()
+        kept.retire()
+        kept.retire()
+        kept.__exit__(None, None, None)
+        assert not kept.alive
+        with pytest.raises(vk_mem.UseAfterFreeError, match="'retired'"):
+            kept.read()
+        # Nothing is left to warn about.
+        del kept
+        allocator.set_current_frame_index(1)
+        assert totals(allocator).allocation_count == 1
+        allocator.set_current_frame_index(2)
+        assert totals(allocator).allocation_count == 0
+
+
+def test_a_view_keeps_its_buffer_from_being_retired(simulated_allocator: Allocator) -> None:
+    with simulated_allocator.create_buffer(64, TRANSFER, flags=RANDOM) as buffer:
+        with buffer.map(), pytest.raises(BufferError):
+            buffer.retire()
+        assert buffer.alive
+
+
 def test_unclosed_objects_go_with_the_allocator(simulated: SimulatedDevice) -> None:
     allocator = Allocator(simulated)
     with pytest.warns(ResourceWarning):

@@ -158,7 +158,7 @@ def test_closing_a_pool_releases_and_lists_what_lives_in_it(device):
         outside = allocator.create_buffer(4096, STORAGE)
         with inside.map(), pytest.raises(BufferError, match="cannot close the pool"):
             pool.close()
-        with pytest.warns(ResourceWarning, match="pool was closed with 1 live.*forgotten"):
+        with pytest.warns(ResourceWarning, match=r"pool was closed with 1 live.*forgotten"):
             pool.close()
         pool.close()
         assert pool.closed and not inside.alive and outside.alive
@@ -221,9 +221,9 @@ def test_other_wrong_calls():
         with pytest.raises(OutOfDeviceMemoryError, match="at most"):
             one.create_pool(memory_type_index=1, block_size=1 << 50)
         with one.create_pool(memory_type_index=1, name="theirs") as pool:
-            with pytest.raises(InvalidArgumentError, match="'theirs'.*another allocator"):
+            with pytest.raises(InvalidArgumentError, match=r"'theirs'.*another allocator"):
                 other.create_buffer(4096, STORAGE, pool=pool)
-            with pytest.raises(TypeError, match="vk_mem.Pool"):
+            with pytest.raises(TypeError, match=r"vk_mem\.Pool"):
                 one.create_buffer(4096, STORAGE, pool=3)
         # Optimal images of the H200 cannot live in host memory.
         with one.create_pool(memory_type_index=2) as pool, pytest.raises(FeatureNotPresentError):

@@ -38,6 +38,15 @@ pub enum Error {
         /// What was asked and what there was.
         figures: FailureFigures,
     },
+    /// A virtual block has no room. In the caller's unit, not in bytes.
+    VirtualBlockFull {
+        /// What was asked; only the size is known.
+        figures: FailureFigures,
+        /// In use.
+        allocated: u64,
+        /// Of the block.
+        size: u64,
+    },
     /// No memory type has what is required.
     FeatureNotPresent(String),
     /// The request itself is wrong.
@@ -56,7 +65,7 @@ impl Error {
     /// The `VkResult` that stands behind it, or the one VMA would return.
     pub fn vk_result(&self) -> Option<i32> {
         match self {
-            Self::OutOfDeviceMemory { .. } => Some(-2),
+            Self::OutOfDeviceMemory { .. } | Self::VirtualBlockFull { .. } => Some(-2),
             Self::OutOfHostMemory(_) => Some(-1),
             Self::TooManyObjects { .. } => Some(-10),
             Self::FeatureNotPresent(_) => Some(-8),
@@ -84,7 +93,8 @@ impl Error {
         match self {
             Self::OutOfDeviceMemory { figures, .. }
             | Self::OutOfHostMemory(figures)
-            | Self::TooManyObjects { figures, .. } => Some(figures),
+            | Self::TooManyObjects { figures, .. }
+            | Self::VirtualBlockFull { figures, .. } => Some(figures),
             _ => None,
         }
     }
@@ -143,6 +153,11 @@ impl fmt::Display for Error {
                 f,
                 "too many memory objects: the device allows {limit} (maxMemoryAllocationCount): \
                  asked for {figures}"
+            ),
+            Self::VirtualBlockFull { figures, allocated, size } => write!(
+                f,
+                "no room for {} in the virtual block: {allocated} of {size} are in use",
+                figures.size
             ),
             Self::FeatureNotPresent(reason)
             | Self::InvalidArgument(reason)

@@ -88,10 +88,8 @@ impl VirtualBlock {
     }
 
     fn full(&self, size: u64) -> Error {
-        let reason =
-            format!("no room in the virtual block, {} of {} in use", self.allocated, self.size);
         let figures = FailureFigures { size, ..FailureFigures::default() };
-        Error::OutOfDeviceMemory { reason, figures }
+        Error::VirtualBlockFull { figures, allocated: self.allocated, size: self.size }
     }
 
     /// Frees one. O(1).

@@ -22,7 +22,7 @@ fn units_are_exact() {
     for algorithm in Algorithm::ALL {
         let mut block = VirtualBlock::new(64, algorithm).unwrap();
         let all: Vec<_> = (0..64).map(|_| take(&mut block, 1)).collect();
-        assert!(matches!(block.allocate(&request(1, 1)), Err(Error::OutOfDeviceMemory { .. })));
+        assert!(matches!(block.allocate(&request(1, 1)), Err(Error::VirtualBlockFull { .. })));
         assert_eq!(block.live(), (64, 64));
         assert_eq!(block.statistics().unused_range_count, 0);
         all.iter().rev().for_each(|it| block.free(it.key).unwrap());

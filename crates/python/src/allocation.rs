@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 
-use crate::errors::invalid;
+use crate::errors::{feature_not_present, invalid};
 use crate::numbers::{flags, live_handle, unsigned};
 use crate::resource::{Handles, Resource};
 use crate::resource_object::ResourceObject;
@@ -109,6 +109,33 @@ impl Allocation {
             ));
         }
         base.resource.destroy(slf.py())
+    }
+
+    /// Changes how likely the memory stays on the device when that runs short, from 0 to 1
+    /// (`vkSetDeviceMemoryPriorityEXT`). Dedicated memory only: a block is shared by many.
+    ///
+    /// Raises `FeatureNotPresentError` without `VK_EXT_pageable_device_local_memory`.
+    fn set_priority(slf: &Bound<'_, Self>, priority: f32) -> PyResult<()> {
+        let py = slf.py();
+        let resource = resource(slf)?;
+        let _pin = resource.enter(py)?;
+        if !(0.0..=1.0).contains(&priority) {
+            return Err(invalid(py, format!("priority is {priority}, not from 0 to 1")));
+        }
+        if !resource.allocation.is_dedicated() {
+            let what = resource.describe();
+            return Err(invalid(
+                py,
+                format!("{what} shares its memory object: it has no priority"),
+            ));
+        }
+        let driver = resource.allocator.device_allocator.driver();
+        // SAFETY: the memory is live and pinned, the priority checked.
+        if unsafe { driver.set_memory_priority(resource.allocation.memory, priority) } {
+            return Ok(());
+        }
+        let why = "the device was not opened with VK_EXT_pageable_device_local_memory";
+        Err(feature_not_present(py, why))
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {

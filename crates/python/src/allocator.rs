@@ -82,7 +82,7 @@ impl Allocator {
             Error::OutOfDeviceMemory { reason, figures } if waiting > 0 => {
                 let held = human_bytes(bytes);
                 let reason = format!(
-                    "{reason} (and {waiting} objects that were never closed hold {held} until \
+                    "{reason} (and {waiting} objects that were retired or never closed hold {held} until \
                      set_current_frame_index() or close())"
                 );
                 Error::OutOfDeviceMemory { reason, figures }

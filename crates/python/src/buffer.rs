@@ -3,7 +3,9 @@
 use pyo3::prelude::*;
 
 use crate::allocation::Allocation;
+use crate::errors::{feature_not_present, invalid};
 use crate::numbers::flags;
+use crate::resource::Handles;
 use crate::resource_object::ResourceObject;
 
 /// A `VkBuffer` and its memory.
@@ -35,6 +37,36 @@ impl Buffer {
     fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.as_super().get().resource.check_live(slf.py())?;
         flags(slf.py(), "BufferUsage", slf.get().usage)
+    }
+
+    /// Where shaders find it (`vkGetBufferDeviceAddress`).
+    ///
+    /// Raises `FeatureNotPresentError` unless the device has `bufferDeviceAddress` enabled and the
+    /// buffer was created with `BufferUsage.SHADER_DEVICE_ADDRESS`.
+    #[getter]
+    fn device_address(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        const SHADER_DEVICE_ADDRESS: u64 = 0x20000;
+        let py = slf.py();
+        let resource = &slf.as_super().get().resource;
+        let _pin = resource.enter(py)?;
+        if slf.get().usage & SHADER_DEVICE_ADDRESS == 0 {
+            let what = resource.describe();
+            let why = format!("{what} was created without BufferUsage.SHADER_DEVICE_ADDRESS");
+            return Err(feature_not_present(py, &why));
+        }
+        if !resource.is_bound() {
+            let what = resource.describe();
+            return Err(invalid(py, format!("{what} is not bound to memory: call bind()")));
+        }
+        let driver = resource.allocator.device_allocator.driver();
+        let address = match resource.handles {
+            // SAFETY: a live, pinned, bound buffer of this device with the usage.
+            Handles::Buffer(buffer) => unsafe { driver.buffer_device_address(buffer) },
+            Handles::Image(_) | Handles::Memory => None,
+        };
+        address.ok_or_else(|| {
+            feature_not_present(py, "the device was not opened with bufferDeviceAddress")
+        })
     }
 
     /// Its memory.

@@ -89,6 +89,12 @@ pub fn use_after_free(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
     raise(py, "UseAfterFreeError", message.as_ref(), None)
 }
 
+/// `FeatureNotPresentError`
+pub fn feature_not_present(py: Python<'_>, message: &str) -> PyErr {
+    let error = Error::FeatureNotPresent(message.into());
+    to_py(py, &error)
+}
+
 /// `BufferError`, as the standard library raises it for pinned memory.
 pub fn pinned(message: impl Into<String>) -> PyErr {
     PyBufferError::new_err(message.into())

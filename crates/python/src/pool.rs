@@ -236,8 +236,9 @@ impl Pool {
         }
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().rules(slf.py())?;
+        Ok(slf)
     }
 
     #[pyo3(signature = (*_exception))]

@@ -174,12 +174,7 @@ impl Resource {
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
         match self.pins.close() {
             Err(NotClosed::Already) => return Ok(()),
-            Err(NotClosed::InUse) => {
-                return Err(pinned(format!(
-                    "cannot destroy {}: a view of its memory is open, or another thread uses it",
-                    self.describe()
-                )));
-            }
+            Err(NotClosed::InUse) => return Err(self.still_in_use("destroy")),
             Ok(()) => {}
         }
         self.bury();
@@ -188,6 +183,25 @@ impl Resource {
             py.detach(|| drop(release));
         }
         Ok(())
+    }
+
+    /// Ends it for Python; the device may go on for the frames in flight.
+    pub fn retire(&self) -> PyResult<()> {
+        match self.pins.close() {
+            Err(NotClosed::Already) => return Ok(()),
+            Err(NotClosed::InUse) => return Err(self.still_in_use("retire")),
+            Ok(()) => {}
+        }
+        self.bury();
+        self.allocator.collect(self.remains());
+        Ok(())
+    }
+
+    fn still_in_use(&self, verb: &str) -> PyErr {
+        pinned(format!(
+            "cannot {verb} {}: a view of its memory is open, or another thread uses it",
+            self.describe()
+        ))
     }
 
     /// Remembers the name for errors and leaves the list of live things.

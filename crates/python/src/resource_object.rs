@@ -196,6 +196,20 @@ impl ResourceObject {
         self.synchronise(py, |engine| engine.invalidate(id, offset, size))
     }
 
+    /// Lets go of it now; it is released when no frame in flight can use it any more
+    /// (`frames_in_flight`, `set_current_frame_index`), or with its allocator. To be called when the
+    /// last command that uses it was recorded. Nothing happens the second time.
+    ///
+    /// Raises `BufferError` while a view is open.
+    fn retire(&self, py: Python<'_>) -> PyResult<()> {
+        if self.has_owner() && !self.resource.pins.is_closed() {
+            let class = self.resource.handles.class();
+            let why = format!("this memory belongs to a {class}: call retire() on that");
+            return Err(crate::errors::invalid(py, why));
+        }
+        self.resource.retire()
+    }
+
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         slf.get().resource.check_live(slf.py())?;
         Ok(slf)

@@ -13,11 +13,14 @@ pub(crate) struct Capabilities {
     pub(crate) maintenance4: Option<&'static str>,
     pub(crate) memory_budget: bool,
     pub(crate) memory_priority: bool,
+    pub(crate) pageable: bool,
     pub(crate) device_address: bool,
     pub(crate) amd_device_coherent: bool,
 }
 
 const REQUIREMENTS2: &str = "VK_KHR_get_memory_requirements2";
+/// `vkSetDeviceMemoryPriorityEXT`
+pub(crate) const PAGEABLE: &str = "VK_EXT_pageable_device_local_memory";
 const MAINTENANCE4: &str = "VK_KHR_maintenance4";
 
 impl Capabilities {
@@ -43,10 +46,20 @@ impl Capabilities {
             },
             memory_budget: has("VK_EXT_memory_budget"),
             memory_priority: has("VK_EXT_memory_priority"),
+            pageable: has(PAGEABLE),
             // VK_EXT_buffer_device_address is not meant: its memory needs no flag.
             device_address: device_address || has("VK_KHR_buffer_device_address"),
             amd_device_coherent: amd_device_coherent || has("VK_AMD_device_coherent_memory"),
         }
+    }
+}
+
+/// Where `vkGetBufferDeviceAddress` comes from.
+pub(crate) fn device_address_provider(api_version: u32) -> Provider {
+    if api_version >= vk::API_VERSION_1_2 {
+        Provider::VULKAN_1_2
+    } else {
+        Provider::khr("VK_KHR_buffer_device_address")
     }
 }
 

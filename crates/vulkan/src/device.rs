@@ -11,9 +11,12 @@ use vkmem_engine::{
 };
 
 use crate::budget::read_budget;
-use crate::capabilities::{Capabilities, provider};
+use crate::capabilities::{Capabilities, PAGEABLE, device_address_provider, provider};
 use crate::chain;
-use crate::functions::{DeviceFunctions, Maintenance4Functions, Provider, Requirements2Functions};
+use crate::functions::{
+    DeviceAddressFunctions, DeviceFunctions, Maintenance4Functions, PageableFunctions, Provider,
+    Requirements2Functions,
+};
 use crate::instance::Instance;
 use crate::open_error::OpenError;
 use crate::transfer::TransferQueue;
@@ -32,6 +35,10 @@ pub struct VulkanDevice {
     pub(crate) requirements2: Option<Requirements2Functions>,
     /// `vkGetDeviceBufferMemoryRequirements` and its like.
     pub(crate) maintenance4: Option<Maintenance4Functions>,
+    /// `vkGetBufferDeviceAddress`.
+    pub(crate) device_address: Option<DeviceAddressFunctions>,
+    /// `vkSetDeviceMemoryPriorityEXT`.
+    pub(crate) pageable: Option<PageableFunctions>,
     pub(crate) physical_device: vk::PhysicalDevice,
     pub(crate) extensions: Vec<String>,
     pub(crate) transfer: TransferQueue,
@@ -148,11 +155,24 @@ impl VulkanDevice {
             // SAFETY: as above.
             maintenance4 = Some(unsafe { Maintenance4Functions::load(provider(name), &find) }?);
         }
+        let mut device_address = None;
+        if capabilities.device_address {
+            let provider = device_address_provider(info.api_version);
+            // SAFETY: as above.
+            device_address = Some(unsafe { DeviceAddressFunctions::load(provider, &find) }?);
+        }
+        let mut pageable = None;
+        if capabilities.pageable {
+            // SAFETY: as above.
+            pageable = Some(unsafe { PageableFunctions::load(provider(PAGEABLE), &find) }?);
+        }
         Ok(Self {
             info,
             capabilities,
             requirements2,
             maintenance4,
+            device_address,
+            pageable,
             physical_device,
             extensions,
             transfer: TransferQueue::new(parts.queue, parts.queue_family_index),

@@ -174,6 +174,22 @@ pub trait Driver: DeviceMemory {
         offset: u64,
     ) -> Result<(), DeviceError>;
 
+    /// `vkGetBufferDeviceAddress`; `None` without the feature.
+    ///
+    /// # Safety
+    /// See the trait; the buffer was created with `SHADER_DEVICE_ADDRESS` and is bound.
+    unsafe fn buffer_device_address(&self, _buffer: vk::Buffer) -> Option<u64> {
+        None
+    }
+
+    /// `vkSetDeviceMemoryPriorityEXT`; false without the extension.
+    ///
+    /// # Safety
+    /// See the trait; the priority is from 0 to 1.
+    unsafe fn set_memory_priority(&self, _memory: MemoryHandle, _priority: f32) -> bool {
+        false
+    }
+
     /// Records the commands into one command buffer, with a full barrier after each, submits it to
     /// the device's own queue and waits. `FeatureNotPresent` for a device without a queue.
     ///

@@ -24,6 +24,8 @@ impl Provider {
     pub(crate) const VULKAN_1_0: Self = Self { name: "Vulkan 1.0", suffix: "" };
     /// Core since 1.1.
     pub(crate) const VULKAN_1_1: Self = Self { name: "Vulkan 1.1", suffix: "" };
+    /// Core since 1.2.
+    pub(crate) const VULKAN_1_2: Self = Self { name: "Vulkan 1.2", suffix: "" };
     /// Core since 1.3.
     pub(crate) const VULKAN_1_3: Self = Self { name: "Vulkan 1.3", suffix: "" };
 
@@ -196,5 +198,20 @@ function_table! {
             = "GetDeviceBufferMemoryRequirements",
         get_device_image_memory_requirements: PFN_vkGetDeviceImageMemoryRequirements
             = "GetDeviceImageMemoryRequirements",
+    }
+}
+
+function_table! {
+    /// Core 1.2, or `VK_KHR_buffer_device_address`.
+    DeviceAddressFunctions {
+        get_buffer_device_address: PFN_vkGetBufferDeviceAddress = "GetBufferDeviceAddress",
+    }
+}
+
+function_table! {
+    /// `VK_EXT_pageable_device_local_memory`.
+    PageableFunctions {
+        set_device_memory_priority: PFN_vkSetDeviceMemoryPriorityEXT
+            = "SetDeviceMemoryPriorityEXT",
     }
 }

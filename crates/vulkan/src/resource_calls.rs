@@ -186,6 +186,21 @@ impl Driver for VulkanDevice {
         check(unsafe { bind(self.logical.handle, image, memory(handle), offset) })
     }
 
+    unsafe fn buffer_device_address(&self, buffer: vk::Buffer) -> Option<u64> {
+        let functions = self.device_address.as_ref()?;
+        let info = vk::BufferDeviceAddressInfo::default().buffer(buffer);
+        // SAFETY: the caller vouches for the buffer; the feature is enabled.
+        Some(unsafe { (functions.get_buffer_device_address)(self.logical.handle, &info) })
+    }
+
+    unsafe fn set_memory_priority(&self, memory: MemoryHandle, priority: f32) -> bool {
+        let Some(functions) = &self.pageable else { return false };
+        let memory = vk::DeviceMemory::from_raw(memory.0);
+        // SAFETY: the caller vouches for memory and priority; the extension is enabled.
+        unsafe { (functions.set_device_memory_priority)(self.logical.handle, memory, priority) };
+        true
+    }
+
     unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), DeviceError> {
         // SAFETY: the caller vouches for the resources and for the owner of a wrapped queue.
         unsafe { self.transfer.run(&self.logical, commands) }

@@ -390,6 +390,19 @@ impl Driver for SimulatedDriver {
         self.bind(Call::BindImage, &self.images, handle, target, (memory, offset))
     }
 
+    unsafe fn buffer_device_address(&self, buffer: vk::Buffer) -> Option<u64> {
+        let enabled = self.extensions.iter().any(|it| it == "VK_KHR_buffer_device_address");
+        let buffers = self.buffers.lock();
+        let (memory, offset) = buffers.get(buffer.as_raw()).ok()?.bound?;
+        // Objects lie far apart, as in the address space of a GPU.
+        enabled.then_some(((memory.0 & 0xff_ffff) << 38) + offset)
+    }
+
+    unsafe fn set_memory_priority(&self, memory: MemoryHandle, _priority: f32) -> bool {
+        let known = self.device.memory(memory).is_some();
+        known && self.extensions.iter().any(|it| it == "VK_EXT_pageable_device_local_memory")
+    }
+
     unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), DeviceError> {
         self.device.enter(Call::Submit)?;
         let mut done = Ok(());

@@ -1,0 +1,32 @@
+"""Every example runs, warns of nothing and shows what it says."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+SHOWS = {
+    "pools": ["streaming: memory type", "after 10 chunks", "all destroyed"],
+    "ring_buffer": ["frame 7: buffers in flight at", "0 MiB"],
+    "virtual_block": ["material 7: slots 0 to 15", "600 slots at", "1 left"],
+}
+
+
+def test_every_example_is_run():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SHOWS)
+
+
+@pytest.mark.parametrize("name", sorted(SHOWS))
+def test_the_example_shows_its_result(name):
+    ran = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", EXAMPLES / f"{name}.py"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    assert all(text in ran.stdout for text in SHOWS[name]), ran.stdout
