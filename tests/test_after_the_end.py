@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "write": (b"x",),
     "read_into": (bytearray(1),),
     "bind_buffer": (1,),
+    "set_priority": (0.5,),
     "bind_image": (1,),
     "create_buffer": (64, TRANSFER),
     "create_image": (RGBA8, (4, 4), IMAGE_TRANSFER),

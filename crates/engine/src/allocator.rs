@@ -12,9 +12,10 @@ use crate::error::{Error, FailureFigures};
 use crate::memory_object::{MemoryObject, Release};
 use crate::memory_type::Candidates;
 use crate::names::Names;
-use crate::pool::{Pool, PoolCreateInfo, check_pool};
+use crate::pool::{Pool, check_pool};
 use crate::request::{
-    AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest, ResourceUse,
+    AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest, PoolCreateInfo,
+    ResourceUse,
 };
 use crate::statistics::Statistics;
 use crate::suballocator::RegionTag;

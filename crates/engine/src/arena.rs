@@ -8,7 +8,7 @@ use crate::budget::HeapLedger;
 use crate::device::{DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo};
 use crate::error::Error;
 use crate::memory_object::{MemoryObject, Release};
-use crate::pool::PoolCreateInfo;
+use crate::request::PoolCreateInfo;
 use crate::statistics::Statistics;
 use crate::suballocator::{
     BlockIndex, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,

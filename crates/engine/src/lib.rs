@@ -30,7 +30,6 @@ pub use device::*;
 pub use error::*;
 pub use memory_object::Release;
 pub use memory_type::{Candidates, Preferences, names as memory_property_names};
-pub use pool::PoolCreateInfo;
 pub use request::*;
 pub use simulated::*;
 pub use statistics::Statistics;

@@ -9,7 +9,7 @@ use crate::dedicated::Dedicated;
 use crate::device::{DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
 use crate::error::{Error, FailureFigures};
 use crate::memory_object::{MemoryObject, Release};
-use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
+use crate::request::{AllocationCreateFlags as Create, AllocationRequest, PoolCreateInfo};
 use crate::statistics::Statistics;
 use crate::suballocator::{Algorithm, RegionRequest, RegionTag};
 
@@ -18,32 +18,6 @@ use crate::suballocator::{Algorithm, RegionRequest, RegionTag};
 const GRANULE: u64 = 16;
 /// A buddy block keeps no region below this.
 const SMALLEST_BUDDY: u64 = 32;
-
-/// A custom pool (`VmaPoolCreateInfo`).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct PoolCreateInfo {
-    /// Index into the device's types.
-    pub memory_type_index: u32,
-    /// Bytes of each block; `None`: as in the default pools, and dedicated memory is allowed.
-    pub block_size: Option<u64>,
-    /// Taken at once and never given back.
-    pub min_block_count: u32,
-    /// 0: no limit.
-    pub max_block_count: u32,
-    /// How blocks are divided.
-    pub algorithm: Algorithm,
-    /// All resources are of one kind, so nothing can share a page with another kind.
-    pub ignore_buffer_image_granularity: bool,
-    /// In bytes, a power of two; 0 and 1 do nothing.
-    pub min_alignment: u64,
-    /// From 0 to 1 (`VK_EXT_memory_priority`).
-    pub priority: Option<f32>,
-    /// Address of a `pNext` chain for each `vkAllocateMemory`, or 0. Stays valid while the pool
-    /// lives; the caller vouches for it.
-    pub memory_allocate_next: usize,
-    /// When the pool is full, allocate from the default pools.
-    pub fallback: bool,
-}
 
 /// See the module.
 pub(crate) struct Pool {

@@ -4,6 +4,7 @@ use bitflags::bitflags;
 
 use crate::allocation::PoolId;
 use crate::device::{DedicatedTarget, MemoryPropertyFlags};
+use crate::suballocator::Algorithm;
 
 /// The intended use. Values of `VmaMemoryUsage`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -223,4 +224,30 @@ pub struct AllocationRequest {
     pub resource_use: ResourceUse,
     /// The resource, where one exists that a dedicated memory object can name.
     pub dedicated: Option<DedicatedTarget>,
+}
+
+/// A custom pool (`VmaPoolCreateInfo`).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PoolCreateInfo {
+    /// Index into the device's types.
+    pub memory_type_index: u32,
+    /// Bytes of each block; `None`: as in the default pools, and dedicated memory is allowed.
+    pub block_size: Option<u64>,
+    /// Taken at once and never given back.
+    pub min_block_count: u32,
+    /// 0: no limit.
+    pub max_block_count: u32,
+    /// How blocks are divided.
+    pub algorithm: Algorithm,
+    /// All resources are of one kind, so nothing can share a page with another kind.
+    pub ignore_buffer_image_granularity: bool,
+    /// In bytes, a power of two; 0 and 1 do nothing.
+    pub min_alignment: u64,
+    /// From 0 to 1 (`VK_EXT_memory_priority`).
+    pub priority: Option<f32>,
+    /// Address of a `pNext` chain for each `vkAllocateMemory`, or 0. Stays valid while the pool
+    /// lives; the caller vouches for it.
+    pub memory_allocate_next: usize,
+    /// When the pool is full, allocate from the default pools.
+    pub fallback: bool,
 }

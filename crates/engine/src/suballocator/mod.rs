@@ -14,7 +14,7 @@ use crate::request::{ResourceKind, Strategy};
 
 pub use buddy::Buddy;
 pub use linear::Linear;
-pub use region::{BlockIndex, RegionIndex, RegionKey};
+pub use region::{BlockIndex, RegionKey, RegionTable};
 pub use tlsf::Tlsf;
 
 /// What a region must be like.
@@ -147,14 +147,26 @@ pub trait Suballocator: Send {
     /// Frees a region; `None` if the key is stale. O(1).
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion>;
 
+    /// Where it keeps its regions.
+    fn regions(&self) -> &RegionTable;
+
+    /// The same, to be changed.
+    fn regions_mut(&mut self) -> &mut RegionTable;
+
     /// What a region is; `None` if the key is stale. O(1).
-    fn region(&self, key: RegionKey) -> Option<RegionInfo>;
+    fn region(&self, key: RegionKey) -> Option<RegionInfo> {
+        self.regions().info(key)
+    }
 
     /// The owner's bits; `None` if the key is stale. O(1).
-    fn tag(&self, key: RegionKey) -> Option<RegionTag>;
+    fn tag(&self, key: RegionKey) -> Option<RegionTag> {
+        self.regions().tag(key)
+    }
 
     /// Changes the owner's bits; does nothing if the key is stale. O(1).
-    fn set_tag(&mut self, key: RegionKey, tag: RegionTag);
+    fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
+        self.regions_mut().set_tag(key, tag);
+    }
 
     /// Makes a block larger; what lives in it stays. O(regions of the block).
     ///

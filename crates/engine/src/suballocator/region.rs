@@ -15,10 +15,6 @@ use crate::request::ResourceKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockIndex(pub u32);
 
-/// A slot of the region slab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RegionIndex(pub u32);
-
 /// A slot and the generation in which it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RegionKey {
@@ -141,9 +137,9 @@ struct Identity {
     block: u32,
 }
 
-/// The slab.
+/// The slab. Opaque outside of the suballocators.
 #[derive(Debug, Default)]
-pub(super) struct RegionTable {
+pub struct RegionTable {
     nodes: Vec<Node>,
     identities: Vec<Identity>,
     /// First unused slot; they are linked through `next`.
@@ -152,15 +148,15 @@ pub(super) struct RegionTable {
 }
 
 impl RegionTable {
-    pub fn node(&self, index: u32) -> &Node {
+    pub(super) fn node(&self, index: u32) -> &Node {
         &self.nodes[index as usize]
     }
 
-    pub fn node_mut(&mut self, index: u32) -> &mut Node {
+    pub(super) fn node_mut(&mut self, index: u32) -> &mut Node {
         &mut self.nodes[index as usize]
     }
 
-    pub fn block_of(&self, index: u32) -> u32 {
+    pub(super) fn block_of(&self, index: u32) -> u32 {
         self.identities[index as usize].block
     }
 
@@ -168,7 +164,7 @@ impl RegionTable {
     ///
     /// # Panics
     /// At 2^32 - 1 regions.
-    pub fn take(&mut self, block: u32) -> u32 {
+    pub(super) fn take(&mut self, block: u32) -> u32 {
         if let Some(index) = self.vacant {
             let next = self.nodes[index as usize].next;
             self.vacant = (next != NONE).then_some(next);
@@ -190,7 +186,7 @@ impl RegionTable {
     }
 
     /// Gives a slot back.
-    pub fn give_back(&mut self, index: u32) {
+    pub(super) fn give_back(&mut self, index: u32) {
         debug_assert!(self.node(index).is_free());
         self.nodes[index as usize].next = self.vacant.unwrap_or(NONE);
         self.vacant = Some(index);
@@ -198,7 +194,7 @@ impl RegionTable {
     }
 
     /// Makes the slot's generation odd: a key exists from now on.
-    pub fn begin_life(&mut self, index: u32) -> RegionKey {
+    pub(super) fn begin_life(&mut self, index: u32) -> RegionKey {
         let identity = &mut self.identities[index as usize];
         debug_assert!(identity.generation.is_multiple_of(2));
         identity.generation = identity.generation.wrapping_add(1);
@@ -206,21 +202,21 @@ impl RegionTable {
     }
 
     /// Makes every key of the slot stale.
-    pub fn end_life(&mut self, index: u32) {
+    pub(super) fn end_life(&mut self, index: u32) {
         let identity = &mut self.identities[index as usize];
         debug_assert!(identity.generation % 2 == 1);
         identity.generation = identity.generation.wrapping_add(1);
     }
 
     /// Whether the key's region lives.
-    pub fn is_live(&self, key: RegionKey) -> bool {
+    pub(super) fn is_live(&self, key: RegionKey) -> bool {
         self.identities
             .get(key.index as usize)
             .is_some_and(|it| it.generation == key.generation && key.generation % 2 == 1)
     }
 
     /// What a live region is; `None` if the key is stale.
-    pub fn info(&self, key: RegionKey) -> Option<RegionInfo> {
+    pub(super) fn info(&self, key: RegionKey) -> Option<RegionInfo> {
         self.is_live(key).then(|| {
             let node = self.node(key.index);
             RegionInfo {
@@ -233,19 +229,19 @@ impl RegionTable {
     }
 
     /// The owner's bits; `None` if the key is stale.
-    pub fn tag(&self, key: RegionKey) -> Option<RegionTag> {
+    pub(super) fn tag(&self, key: RegionKey) -> Option<RegionTag> {
         self.is_live(key).then(|| self.node(key.index).tag())
     }
 
     /// Changes the owner's bits; does nothing if the key is stale.
-    pub fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
+    pub(super) fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
         if self.is_live(key) {
             self.node_mut(key.index).set_tag(tag);
         }
     }
 
     /// Appends a free region to the neighbours of a block, whose last one is `last`.
-    pub fn append_free(&mut self, last: u32, offset: u64, size: u64) -> u32 {
+    pub(super) fn append_free(&mut self, last: u32, offset: u64, size: u64) -> u32 {
         let index = self.take(self.block_of(last));
         let node = self.node_mut(index);
         node.set_free(offset, size);
@@ -256,7 +252,7 @@ impl RegionTable {
     }
 
     /// The last region of a block, from any of its regions on. O(regions).
-    pub fn last_from(&self, mut index: u32) -> u32 {
+    pub(super) fn last_from(&self, mut index: u32) -> u32 {
         while self.node(index).next != NONE {
             index = self.node(index).next;
         }
@@ -264,15 +260,15 @@ impl RegionTable {
     }
 
     /// The key of a live slot.
-    pub fn key_of(&self, index: u32) -> RegionKey {
+    pub(super) fn key_of(&self, index: u32) -> RegionKey {
         RegionKey { index, generation: self.identities[index as usize].generation }
     }
 
-    pub fn used_slots(&self) -> usize {
+    pub(super) fn used_slots(&self) -> usize {
         self.nodes.len() - self.vacant_count
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.nodes.capacity() * size_of::<Node>()
             + self.identities.capacity() * size_of::<Identity>()
     }

@@ -16,8 +16,7 @@
 use super::granularity::{Gap, Neighbour, align_up, place_in_gap};
 use super::region::{MAX_SIZE, NONE, RegionTable};
 use super::{
-    BlockIndex, FreedRegion, Placement, RegionInfo, RegionKey, RegionRequest, RegionTag,
-    RegionView, Suballocator,
+    BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
 };
 use crate::request::{ResourceKind, Strategy};
 
@@ -400,16 +399,12 @@ impl Suballocator for Tlsf {
         Some(FreedRegion { info, block_is_empty: block.live == 0 })
     }
 
-    fn region(&self, key: RegionKey) -> Option<RegionInfo> {
-        self.regions.info(key)
+    fn regions(&self) -> &RegionTable {
+        &self.regions
     }
 
-    fn tag(&self, key: RegionKey) -> Option<RegionTag> {
-        self.regions.tag(key)
-    }
-
-    fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
-        self.regions.set_tag(key, tag);
+    fn regions_mut(&mut self) -> &mut RegionTable {
+        &mut self.regions
     }
 
     fn grow_block(&mut self, block: BlockIndex, size: u64) {
