@@ -51,6 +51,16 @@ def test_a_freed_allocation_is_stale(block):
     assert again.handle != one.handle
 
 
+def test_an_allocation_of_another_block_is_refused(block):
+    other = VirtualBlock(1000)
+    theirs, ours = other.allocate(10), block.allocate(10)
+    for call in (block.free, block.info):
+        with pytest.raises(InvalidArgumentError, match="of another block"):
+            call(theirs)
+    assert block.info(ours).offset == ours.offset
+    assert other.allocation_count == 1
+
+
 def test_a_handle_is_as_good_as_the_object(block):
     one = block.allocate(64, 16)
     found = block.info(one.handle)

@@ -23,7 +23,7 @@ use crate::device::Device;
 use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
 use crate::numbers::{live_handle, unsigned, unsigned_32};
-use crate::pool::{Pool, PoolKeywords, checked};
+use crate::pool::{self, Pool, PoolKeywords};
 use crate::resource::{Handles, Resource, release_all};
 use crate::resource_object::ResourceObject;
 use crate::state::AllocatorState;
@@ -97,7 +97,8 @@ impl Allocator {
         keywords: Keywords,
         request: &AllocationRequest,
     ) -> PyResult<Py<Allocation>> {
-        checked(py, keywords.pool.as_ref(), &self.state)?;
+        let from = keywords.pool.clone();
+        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let made = allocate(py)(self.state.engine(), request);
         let made = made.map_err(|error| self.explain(error)).or_raise(py)?;
         self.finish(py, keywords, Handles::Memory, made, made.size, Allocation)
@@ -253,7 +254,8 @@ impl Allocator {
         let mut common = CommonKeywords::default();
         let keywords =
             Keywords::read("create_buffer", keywords, |key, value| common.take(key, value))?;
-        checked(py, keywords.pool.as_ref(), &self.state)?;
+        let from = keywords.pool.clone();
+        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         // SAFETY: made here, or a struct of the caller's that interop has checked.
         let made = unsafe {
@@ -289,7 +291,8 @@ impl Allocator {
             Keywords::read("create_image", keywords, |key, value| image.take(key, value))?;
         let built = create_info::image(py, [format, extent, image_usage], image)?;
         let info = &built.info;
-        checked(py, keywords.pool.as_ref(), &self.state)?;
+        let from = keywords.pool.clone();
+        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         // SAFETY: made here, or a struct of the caller's that interop has checked.
         let made = unsafe {
             self.state.device_allocator.create_image(info, &keywords.create, &mut allocate(py))

@@ -9,9 +9,9 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use vkmem_engine::{Home, PoolCreateInfo, PoolId};
 
 use crate::close::{in_use, leaked};
-use crate::errors::{IntoPyResult, invalid, use_after_free};
+use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::numbers::{unsigned, unsigned_32};
-use crate::pins::{NotClosed, Pins};
+use crate::pins::{NotClosed, Pinned, Pins};
 use crate::resource::{live_resources, release_all};
 use crate::state::{AllocatorState, warn_unclosed};
 use crate::statistics::Statistics;
@@ -136,20 +136,17 @@ impl PoolKeywords {
     }
 }
 
-/// The pool of a `pool=` keyword, if it is this allocator's and open.
-pub fn checked(
+/// Keeps the pool of a `pool=` keyword open for a call, if it is this allocator's and open.
+pub fn enter<'a>(
     py: Python<'_>,
-    pool: Option<&Arc<PoolState>>,
+    pool: Option<&'a Arc<PoolState>>,
     allocator: &Arc<AllocatorState>,
-) -> PyResult<()> {
-    let Some(pool) = pool else { return Ok(()) };
-    if pool.pins.is_closed() {
-        return Err(use_after_free(py, "the pool is closed"));
-    }
+) -> PyResult<Option<Pinned<'a>>> {
+    let Some(pool) = pool else { return Ok(None) };
     if !Arc::ptr_eq(&pool.allocator, allocator) {
         return Err(invalid(py, format!("{} is of another allocator", pool.describe())));
     }
-    Ok(())
+    pool.pins.pin().map(Some).ok_or_else(|| use_after_free(py, "the pool is closed"))
 }
 
 impl Pool {
@@ -219,8 +216,12 @@ impl Pool {
         let live: Vec<_> =
             live.into_iter().filter(|it| state.holds(it.allocation.id.home)).collect();
         in_use(&live, "pool")?;
-        if let Err(NotClosed::Already) = state.pins.close() {
-            return Ok(());
+        match state.pins.close() {
+            Ok(()) => {}
+            Err(NotClosed::Already) => return Ok(()),
+            Err(NotClosed::InUse) => {
+                return Err(pinned("cannot close the pool: another thread allocates from it"));
+            }
         }
         let warning = leaked(&live, "pool");
         let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();

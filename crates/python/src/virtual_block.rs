@@ -68,12 +68,15 @@ fn stale(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-/// A `VirtualAllocation` or its handle.
-fn handle_of(value: &Bound<'_, PyAny>) -> PyResult<u64> {
-    match value.cast::<VirtualAllocation>() {
-        Ok(allocation) => Ok(allocation.get().handle),
-        Err(_) => unsigned(value, "allocation"),
+/// A `VirtualAllocation` of this block, or its handle.
+fn handle_of(slf: &Bound<'_, VirtualBlock>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let Ok(allocation) = value.cast::<VirtualAllocation>() else {
+        return unsigned(value, "allocation");
+    };
+    if !allocation.get().block.is(slf) {
+        return Err(invalid(slf.py(), "the virtual allocation is of another block"));
     }
+    Ok(allocation.get().handle)
 }
 
 fn strategy(value: Option<&Bound<'_, PyAny>>) -> PyResult<vkmem_engine::Strategy> {
@@ -220,8 +223,8 @@ impl VirtualBlock {
     /// Frees one: a `VirtualAllocation` or its handle (`vmaVirtualFree`).
     ///
     /// Raises `UseAfterFreeError` if it was freed before.
-    fn free(&self, py: Python<'_>, allocation: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.free_handle(py, handle_of(allocation)?)
+    fn free(slf: &Bound<'_, Self>, allocation: &Bound<'_, PyAny>) -> PyResult<()> {
+        slf.get().free_handle(slf.py(), handle_of(slf, allocation)?)
     }
 
     /// Frees many handles, all or none: a contiguous buffer of unsigned 64-bit integers.
@@ -257,7 +260,7 @@ impl VirtualBlock {
     ///
     /// Raises `UseAfterFreeError`.
     fn info(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<VirtualAllocation> {
-        let handle = handle_of(handle)?;
+        let handle = handle_of(slf, handle)?;
         let found = slf.get().block.lock().info(to_key(handle));
         let found = found.map_err(|error| stale(slf.py(), &error))?;
         let block = slf.clone().unbind();

@@ -88,6 +88,15 @@ impl DeviceAllocator {
         let image = unsafe { self.driver.create_image(info) }.map_err(Error::from)?;
         // SAFETY: the image was just made.
         request.requirements = unsafe { self.driver.image_requirements(image) };
+        if request.requirements.size == 0 {
+            // SAFETY: nobody else has seen it.
+            unsafe { self.driver.destroy_image(image) };
+            let vk::Extent3D { width, height, depth } = info.extent;
+            return Err(Error::InvalidArgument(format!(
+                "the driver has no size for an image of {width} x {height} x {depth} texels: it is \
+                 beyond the device's limits (maxImageDimension)"
+            )));
+        }
         request.dedicated = Some(DedicatedTarget::Image(ash::vk::Handle::as_raw(image)));
         let made = self.finish(&request, allocate, |allocation| {
             // SAFETY: image and memory are live, the offset is aligned as the driver asked.
