@@ -8,6 +8,7 @@ import pytest
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 SHOWS = {
+    "buffer_heap": ["1000 meshes in", "written and read back"],
     "pools": ["streaming: memory type", "after 10 chunks", "all destroyed"],
     "ring_buffer": ["frame 7: buffers in flight at", "0 MiB"],
     "virtual_block": ["material 7: slots 0 to 15", "600 slots at", "1 left"],

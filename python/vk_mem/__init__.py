@@ -32,6 +32,7 @@ from vk_mem._vk_mem import (
     _close_all_at_exit,
     list_physical_devices,
 )
+from vk_mem.buffer_heap import BufferHeap, BufferSlice
 from vk_mem.errors import (
     CorruptionError,
     DeviceLostError,
@@ -70,6 +71,8 @@ __all__ = [
     "Allocator",
     "Buffer",
     "BufferCreateFlags",
+    "BufferHeap",
+    "BufferSlice",
     "BufferUsage",
     "CorruptionError",
     "Device",

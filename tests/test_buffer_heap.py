@@ -1,0 +1,191 @@
+"""Small pieces of data in few buffers, on every device."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+from vk_mem import (
+    AllocationCreateFlags,
+    Allocator,
+    BufferHeap,
+    BufferUsage,
+    InvalidArgumentError,
+    MemoryMapError,
+    OutOfDeviceMemoryError,
+    SimulatedDevice,
+    UseAfterFreeError,
+)
+
+WRITE = AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE
+UNIFORM = BufferUsage.UNIFORM_BUFFER
+KIB = 1024
+
+
+@pytest.mark.parametrize("algorithm", ["tlsf", "linear", "buddy"])
+def test_slices_share_buffers_and_keep_their_contents(device, algorithm):
+    with (
+        Allocator(device) as allocator,
+        BufferHeap(
+            allocator, UNIFORM, block_size=64 * KIB, algorithm=algorithm, flags=WRITE
+        ) as heap,
+    ):
+        slices = [heap.allocate(700 + i) for i in range(300)]
+        for i, piece in enumerate(slices):
+            piece.write(np.full(700 + i, i % 251, np.uint8))
+        assert 3 <= len(heap.buffers) <= 12
+        assert heap.allocated == sum(700 + i for i in range(300))
+        places = set()
+        for i, piece in enumerate(slices):
+            assert piece.read() == bytes([i % 251]) * (700 + i)
+            assert piece.offset % device.properties.min_uniform_buffer_offset_alignment == 0
+            places.add((piece.handle, piece.offset))
+        assert len(places) == 300
+        for piece in slices:
+            piece.free()
+        assert len(heap.buffers) <= 1 and heap.allocated == 0
+    assert heap.closed
+
+
+def test_a_mapped_slice_is_flushed_by_hand(device):
+    with Allocator(device) as allocator, BufferHeap(allocator, UNIFORM, flags=WRITE) as heap:
+        one, two = heap.allocate(256), heap.allocate(256)
+        np.frombuffer(one.mapped, np.uint32)[:] = 7
+        one.flush()
+        assert one.read() == (7).to_bytes(4, "little") * 64
+        assert two.mapped is two.mapped and len(two.mapped) == 256
+        array = np.frombuffer(one.mapped, np.uint8)
+        with pytest.raises(BufferError):
+            one.free()
+        with pytest.raises(BufferError):
+            heap.close()
+        del array
+        one.free()
+        two.free()
+
+
+def test_memory_of_the_device_has_no_view():
+    with (
+        Allocator(SimulatedDevice("discrete-8gib")) as allocator,
+        BufferHeap(allocator, BufferUsage.VERTEX_BUFFER) as heap,
+        heap.allocate(100) as piece,
+    ):
+        assert piece.mapped is None
+        with pytest.raises(MemoryMapError):
+            piece.write(b"x")
+
+
+def test_a_large_slice_gets_a_buffer_of_its_own():
+    with (
+        Allocator(SimulatedDevice("nvidia-h200")) as allocator,
+        BufferHeap(allocator, UNIFORM, block_size=64 * KIB) as heap,
+    ):
+        small, large = heap.allocate(100), heap.allocate(1 << 20)
+        assert large.buffer.size == 1 << 20 and small.handle != large.handle
+        large.free()
+        assert [buffer.size for buffer in heap.buffers] == [64 * KIB]
+        small.free()
+    with (
+        Allocator(SimulatedDevice("nvidia-h200")) as allocator,
+        BufferHeap(allocator, UNIFORM, block_size=64 * KIB, algorithm="buddy") as heap,
+        heap.allocate(100 * KIB) as large,
+    ):
+        assert large.size == 100 * KIB
+
+
+def test_wrong_use_gets_one_clear_line():
+    with Allocator(SimulatedDevice("nvidia-h200")) as allocator:
+        with pytest.raises(InvalidArgumentError, match="must be positive"):
+            BufferHeap(allocator, UNIFORM, block_size=0)
+        with pytest.raises(InvalidArgumentError, match="no algorithm"):
+            BufferHeap(allocator, UNIFORM, algorithm="best")
+        heap = BufferHeap(allocator, UNIFORM, flags=WRITE)
+        for size, alignment in ((0, 1), (-1, 1), (1, 300)):
+            with pytest.raises(InvalidArgumentError):
+                heap.allocate(size, alignment)
+        assert heap.buffers == ()
+        with pytest.raises(OutOfDeviceMemoryError):
+            heap.allocate(1 << 60)
+        piece = heap.allocate(100)
+        for call in (
+            lambda: piece.write(b"x" * 101),
+            lambda: piece.write(b"x", 100),
+            lambda: piece.write(b"x", -1),
+            lambda: piece.read(0, 101),
+            lambda: piece.read(101),
+        ):
+            with pytest.raises(InvalidArgumentError, match="outside of a slice of 100 bytes"):
+                call()
+        piece.free()
+        piece.free()
+        for call in (
+            lambda: piece.offset,
+            lambda: piece.size,
+            lambda: piece.handle,
+            lambda: piece.buffer,
+            lambda: piece.mapped,
+            lambda: piece.device_address,
+            lambda: piece.write(b"x"),
+            piece.read,
+            piece.flush,
+            piece.__enter__,
+        ):
+            with pytest.raises(UseAfterFreeError, match="was freed"):
+                call()
+        heap.close()
+        heap.close()
+        for call in (lambda: heap.allocate(1), heap.__enter__):
+            with pytest.raises(UseAfterFreeError, match="heap is closed"):
+                call()
+
+
+def test_closing_the_allocator_ends_heap_and_slices():
+    allocator = Allocator(SimulatedDevice("nvidia-h200"))
+    heap = BufferHeap(allocator, UNIFORM)
+    piece = heap.allocate(100)
+    with pytest.warns(ResourceWarning, match="live objects"):
+        allocator.close()
+    assert heap.closed
+    with pytest.raises(UseAfterFreeError):
+        _ = piece.handle
+    heap.close()
+    piece.free()
+
+
+def test_a_collected_slice_is_released_after_the_frames_in_flight():
+    with (
+        Allocator(SimulatedDevice("nvidia-h200"), frames_in_flight=2) as allocator,
+        BufferHeap(allocator, UNIFORM) as heap,
+    ):
+        piece = heap.allocate(100)
+        with pytest.warns(ResourceWarning, match=r"unclosed BufferSlice \(100 bytes\)"):
+            del piece
+            gc.collect()
+        heap.allocate(50).free()
+        assert heap.allocated == 100
+        allocator.set_current_frame_index(3)
+        heap.allocate(50).free()
+        assert heap.allocated == 0
+
+
+def test_threads_share_a_heap(device):
+    failures = []
+
+    def work(mark):
+        for i in range(60):
+            with heap.allocate(64 + i) as piece:
+                piece.write(bytes([mark]) * (64 + i))
+                if piece.read() != bytes([mark]) * (64 + i):
+                    failures.append(mark)
+
+    with (
+        Allocator(device) as allocator,
+        BufferHeap(allocator, UNIFORM, block_size=4 * KIB, flags=WRITE) as heap,
+    ):
+        threads = [threading.Thread(target=work, args=(mark,)) for mark in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures and heap.allocated == 0
