@@ -5,6 +5,7 @@ Start with a `Device` (`Device.open()`, `Device.wrap(...)`, or a `SimulatedDevic
 """
 
 import atexit as _atexit
+import os as _os
 
 from vk_mem import interop
 from vk_mem._vk_mem import (
@@ -29,6 +30,7 @@ from vk_mem._vk_mem import (
     VirtualAllocation,
     VirtualBlock,
     __version__,
+    _after_fork_in_child,
     _close_all_at_exit,
     list_physical_devices,
 )
@@ -120,3 +122,6 @@ __all__ = [
 
 # Allocators that nobody closed end while the interpreter still runs, and say what they held.
 _atexit.register(_close_all_at_exit)
+# A driver's threads and locks do not survive a fork: the child gets an error instead of a hang.
+if hasattr(_os, "register_at_fork"):
+    _os.register_at_fork(after_in_child=_after_fork_in_child)

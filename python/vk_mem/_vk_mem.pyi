@@ -46,6 +46,7 @@ __all__ = [
     "VirtualAllocation",
     "VirtualBlock",
     "__version__",
+    "_after_fork_in_child",
     "_close_all_at_exit",
     "list_physical_devices",
 ]
@@ -619,4 +620,5 @@ class HeapBudget:
     def __eq__(self, value: object, /) -> bool: ...
 
 def list_physical_devices() -> list[PhysicalDevice]: ...
+def _after_fork_in_child() -> None: ...
 def _close_all_at_exit() -> None: ...

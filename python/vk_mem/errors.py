@@ -92,10 +92,9 @@ class MemoryMapError(VkMemError):
 
 
 class CorruptionError(VkMemError):
-    """Something wrote past the end of an allocation, or before its start.
+    """The bookkeeping of an allocator is broken; `Allocator.validate` says how.
 
-    Found by the margins of corruption detection, on free or by `Allocator.check_corruption`.
-    VMA answers `VK_ERROR_UNKNOWN` (-13) here.
+    A bug of this library, or memory of this process that something wrote over.
     """
 
 

@@ -12,7 +12,8 @@ use vkmem_engine::{
 };
 
 use crate::errors::invalid;
-use crate::numbers::{flags, unsigned, unsigned_32};
+use crate::links::Link;
+use crate::numbers::{flags, of_class, unsigned, unsigned_32};
 use crate::pool::{Pool, PoolState};
 
 /// The keywords of one call.
@@ -23,7 +24,7 @@ pub struct Keywords {
     /// For people and dumps.
     pub name: Option<String>,
     /// The caller's.
-    pub user_data: Option<Py<PyAny>>,
+    pub user_data: Option<Link<PyAny>>,
     /// Where to allocate from; `create` has its handle.
     pub pool: Option<Arc<PoolState>>,
 }
@@ -59,17 +60,18 @@ impl Keywords {
     }
 
     fn copy(&self, py: Python<'_>) -> Self {
-        let user_data = self.user_data.as_ref().map(|data| data.clone_ref(py));
+        let user_data = self.user_data.as_ref().map(|data| Link::new(data.clone_ref(py)));
         Self { create: self.create, name: self.name.clone(), user_data, pool: self.pool.clone() }
     }
 
     fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let properties =
-            |value| Ok::<_, PyErr>(MemoryPropertyFlags::from_bits_retain(unsigned_32(value, key)?));
+        let properties = |value| {
+            of_class(value, key, "MemoryPropertyFlags").map(MemoryPropertyFlags::from_bits_retain)
+        };
         match key {
             "usage" => self.create.usage = memory_usage(value)?,
             "flags" => {
-                let bits = unsigned_32(value, key)?;
+                let bits = of_class(value, key, "AllocationCreateFlags")?;
                 self.create.flags = AllocationCreateFlags::from_bits_retain(bits);
             }
             "required_flags" => self.create.required_flags = properties(value)?,
@@ -89,7 +91,7 @@ impl Keywords {
             "name" if value.is_none() => self.name = None,
             "name" => self.name = Some(value.extract()?),
             "user_data" if value.is_none() => self.user_data = None,
-            "user_data" => self.user_data = Some(value.clone().unbind()),
+            "user_data" => self.user_data = Some(Link::new(value.clone().unbind())),
             _ => return Ok(false),
         }
         Ok(true)
@@ -103,7 +105,7 @@ fn pool(value: &Bound<'_, PyAny>) -> PyResult<Arc<PoolState>> {
 }
 
 fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
-    let raw = unsigned_32(value, "usage")?;
+    let raw = of_class(value, "usage", "MemoryUsage")?;
     MemoryUsage::from_raw(raw).ok_or_else(|| {
         invalid(
             value.py(),
@@ -217,6 +219,6 @@ impl AllocationCreateInfo {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.keywords.user_data.as_ref().map_or(Ok(()), |data| visit.call(data))
+        self.keywords.user_data.as_ref().map_or(Ok(()), |data| visit.call(&**data))
     }
 }

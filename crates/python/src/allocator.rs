@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ash::vk::{self, Handle};
 use pyo3::PyClass;
-use pyo3::exceptions::{PyResourceWarning, PyTypeError};
+use pyo3::exceptions::{PyBufferError, PyResourceWarning, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use vkmem_engine::{
@@ -26,7 +26,7 @@ use crate::numbers::{live_handle, unsigned, unsigned_32};
 use crate::pool::{self, Pool, PoolKeywords};
 use crate::resource::{Handles, Resource, release_all};
 use crate::resource_object::ResourceObject;
-use crate::state::AllocatorState;
+use crate::state::{AllocatorState, warn_unclosed};
 use crate::statistics::{HeapBudget, TotalStatistics};
 
 /// Allocates the memory of one device (`VmaAllocator`). Usable from many threads at once.
@@ -207,7 +207,8 @@ impl Allocator {
             heap_size_limits: limits,
         };
         let core = device.get().core.clone();
-        let device_allocator = DeviceAllocator::new(core.driver.clone(), &options).or_raise(py)?;
+        let device_allocator =
+            DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
         let state = AllocatorState::new(device_allocator, core, frames_in_flight);
         let state = Arc::new(state);
         register(&state);
@@ -235,8 +236,9 @@ impl Allocator {
     /// a `VkBufferCreateInfo`: a struct of any binding in first place, or `info=` a struct or its
     /// address. Its `pNext` chain goes to Vulkan untouched.
     ///
-    /// The memory follows from the keywords of an allocation (`MemoryUsage.AUTO` by default). A failure
-    /// leaves nothing behind.
+    /// Beside those of an allocation (see `AllocationCreateInfo`; `MemoryUsage.AUTO` by default), the
+    /// keywords are `create_flags` (`BufferCreateFlags`), `sharing_mode` and `queue_family_indices`.
+    /// A failure leaves nothing behind.
     ///
     /// Raises `OutOfDeviceMemoryError`, `OutOfHostMemoryError`, `TooManyObjectsError`,
     /// `FeatureNotPresentError` (no memory type serves), `InvalidArgumentError`, `UseAfterFreeError`
@@ -273,7 +275,12 @@ impl Allocator {
     /// Creates an image, allocates its memory and binds it (`vmaCreateImage`).
     ///
     /// Called as `create_image(format, extent, image_usage)`, where the extent is one to three sides in
-    /// texels and makes a 1D, 2D or 3D image, or with a `VkImageCreateInfo` as in `create_buffer`.
+    /// texels, width first, and makes a 1D, 2D or 3D image (for a NumPy array of rows that is
+    /// `(a.shape[1], a.shape[0])`), or with a `VkImageCreateInfo` as in `create_buffer`.
+    ///
+    /// Beside those of an allocation the keywords are `tiling` (`ImageTiling.OPTIMAL` by default),
+    /// `mip_levels`, `array_layers` and `samples` (1), `image_type`, `initial_layout`, `create_flags`
+    /// (`ImageCreateFlags`), `sharing_mode` and `queue_family_indices`.
     ///
     /// Raises what `create_buffer` raises.
     #[pyo3(signature = (format = None, extent = None, image_usage = None, /, **keywords))]
@@ -563,9 +570,18 @@ impl Allocator {
         Ok(slf)
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.close(py)
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let closed = self.close(py);
+        let failing = exception.iter().next().is_some_and(|kind| !kind.is_none());
+        match closed {
+            // The exception that is on its way is the one to tell; it may hold the view itself.
+            Err(error) if failing && error.is_instance_of::<PyBufferError>(py) => {
+                warn_unclosed(py, &error.value(py).to_string());
+                Ok(())
+            }
+            closed => closed,
+        }
     }
 
     fn __repr__(&self) -> String {

@@ -53,7 +53,9 @@ pub fn leaked(live: &[Arc<Resource>], owner: &str) -> Option<String> {
 
 /// Closes; what was still live is in the returned line. A refused close changes nothing.
 pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>> {
+    state.device.check_process(py)?;
     if state.pins.is_closed() {
+        state.wait_until_released(py);
         return Ok(None);
     }
     // The lock is gone when the last reference of one of them is.
@@ -62,7 +64,15 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
         live_resources(&live)
     };
     in_use(&live, "allocator")?;
-    match state.pins.close() {
+    // Before it says that it is closed, so that nobody takes that for the end.
+    let closed = {
+        state.set_closing(true);
+        state.pins.close()
+    };
+    if closed.is_err() {
+        state.set_closing(false);
+    }
+    match closed {
         Ok(()) => {}
         Err(NotClosed::Already) => return Ok(None),
         Err(NotClosed::InUse) => {
@@ -74,6 +84,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
     remains.extend(state.take_collected(|_| true));
     release_all(py, state, &remains);
     py.detach(|| state.engine().release_spares());
+    state.set_closing(false);
     Ok(warning)
 }
 
@@ -81,7 +92,8 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
 #[pyfunction]
 pub fn _close_all_at_exit(py: Python<'_>) {
     let open: Vec<_> = OPEN.lock().drain(..).filter_map(|state| state.upgrade()).collect();
-    for state in open.iter().filter(|state| !state.pins.is_closed()) {
+    let here = |state: &&Arc<AllocatorState>| !state.pins.is_closed() && !state.device.is_forked();
+    for state in open.iter().filter(here) {
         let name = &state.device_allocator.driver().info().name;
         if !state.device.is_owned {
             // The caller's device may be gone already.

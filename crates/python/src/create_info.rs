@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use crate::errors::invalid;
-use crate::numbers::{unsigned, unsigned_32};
+use crate::numbers::{of_class, quantity, unsigned, unsigned_32};
 
 /// A create info, and what its pointers point to.
 pub struct Built<T> {
@@ -154,13 +154,13 @@ pub fn buffer(
              BufferUsage.VERTEX_BUFFER), or a VkBufferCreateInfo",
         ));
     };
-    let usage = unsigned_32(usage, "buffer_usage")?;
+    let usage = of_class(usage, "buffer_usage", "BufferUsage")?;
     if usage == 0 {
         return Err(invalid(py, "buffer_usage is 0: say what the buffer is used for"));
     }
     let mut info = vk::BufferCreateInfo {
         flags: vk::BufferCreateFlags::from_raw(common.create_flags.unwrap_or(0)),
-        size: unsigned(size, "size")?,
+        size: quantity(size, "size")?,
         usage: vk::BufferUsageFlags::from_raw(usage),
         sharing_mode: common.sharing_mode(),
         ..Default::default()
@@ -234,11 +234,11 @@ pub fn image(
         ));
     };
     let (extent, dimensions) = extent(extent_given)?;
-    let usage = unsigned_32(usage, "image_usage")?;
+    let usage = of_class(usage, "image_usage", "ImageUsage")?;
     if usage == 0 {
         return Err(invalid(py, "image_usage is 0: say what the image is used for"));
     }
-    let format = unsigned_32(format, "format")?;
+    let format = of_class(format, "format", "Format")?;
     if format == 0 {
         return Err(invalid(py, "format is UNDEFINED: only a VkImageCreateInfo can mean that"));
     }

@@ -1,6 +1,7 @@
 //! `vk_mem.Device`: opened here, or wrapped from the caller's handles.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,19 +13,56 @@ use crate::buffer::Buffer;
 use crate::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
 use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
+use crate::links::fork_generation;
 use crate::numbers::{handle, unsigned_32};
-use crate::resource::Handles;
+use crate::resource::{Handles, Resource};
 use crate::transfers;
 
 /// What a device and its allocators share.
 pub struct DeviceCore {
     /// Vulkan, or a simulation.
-    pub driver: Arc<dyn Driver>,
+    pub driver: ManuallyDrop<Arc<dyn Driver>>,
     /// Made here, so it is alive as long as this.
     pub is_owned: bool,
-    /// Resources of DONT_BIND that were not bound yet, of all allocators: memory of one can be bound
-    /// to a resource of another.
-    pub unbound: Mutex<HashSet<Handles>>,
+    /// All live buffers and images, of all allocators: memory of one can be bound to a resource of
+    /// another.
+    pub bindings: Mutex<HashMap<Handles, Binding>>,
+    fork_generation: u32,
+}
+
+/// What memory a buffer or an image has.
+pub enum Binding {
+    /// That which it was created with.
+    Own,
+    /// None yet: DONT_BIND.
+    Unbound,
+    /// That of another allocation, which must stay.
+    Foreign(Arc<Resource>),
+}
+
+impl DeviceCore {
+    /// Whether this is the child of a fork, where the driver's threads and locks are those of the
+    /// parent: nothing of the device can be used, not even to end it.
+    pub fn is_forked(&self) -> bool {
+        self.fork_generation != fork_generation()
+    }
+
+    /// An exception in the child of a fork.
+    pub fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_forked() {
+            return Ok(());
+        }
+        Err(invalid(py, "the device was opened before os.fork(): open another in this process"))
+    }
+}
+
+impl Drop for DeviceCore {
+    fn drop(&mut self) {
+        if !self.is_forked() {
+            // SAFETY: dropped once, here; nothing uses it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.driver) };
+        }
+    }
 }
 
 /// A Vulkan device.
@@ -35,7 +73,9 @@ pub struct Device {
 
 impl Device {
     pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
-        Self { core: Arc::new(DeviceCore { driver, is_owned, unbound: Mutex::default() }) }
+        let driver = ManuallyDrop::new(driver);
+        let (bindings, fork_generation) = (Mutex::default(), fork_generation());
+        Self { core: Arc::new(DeviceCore { driver, is_owned, bindings, fork_generation }) }
     }
 }
 

@@ -11,6 +11,7 @@ mod device_info;
 mod errors;
 mod host_copy;
 mod image;
+mod links;
 mod mapping;
 mod numbers;
 mod pins;
@@ -47,6 +48,8 @@ mod _vk_mem {
     };
     #[pymodule_export]
     use crate::image::Image;
+    #[pymodule_export]
+    use crate::links::_after_fork_in_child;
     #[pymodule_export]
     use crate::mapping::Mapping;
     #[pymodule_export]

@@ -216,6 +216,11 @@ impl Mapping {
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.release_view(py);
+        let viewed = self.state.lock().exports > 0;
+        if viewed && self.access != Access::Read {
+            // An array made from the view may live on; what was written by now is to be seen now.
+            self.flush(py)?;
+        }
         self.end_when_unused(py)
     }
 

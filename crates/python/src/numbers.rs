@@ -68,3 +68,29 @@ pub fn flags<'py>(py: Python<'py>, class: &str, bits: u64) -> PyResult<Bound<'py
         named => named,
     }
 }
+
+/// The class of `vk_mem.flags` that a value is of, if it is of one.
+fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
+    let class = value.get_type();
+    let ours = class.module().is_ok_and(|it| it.to_string().starts_with("vk_mem.flags"));
+    ours.then(|| class.name().map_or(String::new(), |name| name.to_string()))
+}
+
+/// Bits or a number of a class of `vk_mem.flags`, or a plain integer of any binding. Another class
+/// of this package means that arguments were mixed up.
+pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &str) -> PyResult<u32> {
+    match flag_class(value) {
+        Some(given) if given != class => {
+            Err(PyTypeError::new_err(format!("{name} is a {given}; it takes {class}")))
+        }
+        _ => unsigned_32(value, name),
+    }
+}
+
+/// A number that no class of `vk_mem.flags` can be.
+pub fn quantity(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
+    match flag_class(value) {
+        Some(given) => Err(PyTypeError::new_err(format!("{name} is a {given}; it takes a number"))),
+        None => unsigned(value, name),
+    }
+}

@@ -47,6 +47,11 @@ impl Pins {
         }
     }
 
+    /// Undoes a [`close`](Self::close) that turned out to be too early.
+    pub fn reopen(&self) {
+        self.0.fetch_and(!CLOSED, Ordering::AcqRel);
+    }
+
     /// Whether it has ended.
     pub fn is_closed(&self) -> bool {
         self.0.load(Ordering::Acquire) & CLOSED != 0

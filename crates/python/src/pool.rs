@@ -10,6 +10,7 @@ use vkmem_engine::{Home, PoolCreateInfo, PoolId};
 
 use crate::close::{in_use, leaked};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
+use crate::links::Link;
 use crate::numbers::{unsigned, unsigned_32};
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::resource::{live_resources, release_all};
@@ -26,7 +27,7 @@ pub struct PoolState {
     name: Option<String>,
     pins: Pins,
     /// What `memory_allocate_next` points into.
-    _next: Option<Py<PyAny>>,
+    _next: Option<Link<PyAny>>,
 }
 
 impl PoolState {
@@ -68,7 +69,7 @@ pub struct PoolKeywords {
     /// Given by an example.
     pub like: Option<Py<PyAny>>,
     name: Option<String>,
-    next: Option<Py<PyAny>>,
+    next: Option<Link<PyAny>>,
 }
 
 impl PoolKeywords {
@@ -112,7 +113,7 @@ impl PoolKeywords {
                 let interop = value.py().import("vk_mem.interop")?;
                 let address: u64 = interop.call_method1("to_int", (value,))?.extract()?;
                 rules.memory_allocate_next = address as usize;
-                self.next = Some(value.clone().unbind());
+                self.next = Some(Link::new(value.clone().unbind()));
             }
             "fallback" => rules.fallback = value.extract()?,
             "name" => self.name = Some(value.extract()?),
@@ -227,7 +228,12 @@ impl Pool {
         let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();
         remains.extend(state.allocator.take_collected(|home| state.holds(home)));
         release_all(py, &state.allocator, &remains);
-        py.detach(|| state.allocator.engine().destroy_pool(state.id)).or_raise(py)?;
+        let destroyed = py.detach(|| state.allocator.engine().destroy_pool(state.id));
+        if destroyed.is_err() {
+            // Another thread is releasing something of it, as at the start of a frame.
+            state.pins.reopen();
+        }
+        destroyed.or_raise(py)?;
         match warning {
             Some(warning) => {
                 let category = py.get_type::<PyResourceWarning>();

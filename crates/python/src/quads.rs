@@ -1,7 +1,6 @@
 //! Arrays of unsigned 64-bit integers under Python's buffer protocol: NumPy's uint64 and its like.
 
-use std::mem::MaybeUninit;
-
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyMemoryView};
@@ -10,7 +9,8 @@ use crate::errors::invalid;
 
 /// A contiguous array of another Python object, held while this lives.
 pub struct Quads {
-    view: ffi::Py_buffer,
+    /// Boxed: its shape may point into itself.
+    view: Box<ffi::Py_buffer>,
 }
 
 // SAFETY: the memory is held by the buffer protocol, which is not tied to a thread; only the release
@@ -23,15 +23,21 @@ impl Quads {
     /// Of an object; refuses other formats rather than guess.
     pub fn read(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
         let py = object.py();
-        let mut view = MaybeUninit::<ffi::Py_buffer>::zeroed();
+        let mut view = Box::new(ffi::Py_buffer::new());
         let flags = ffi::PyBUF_FORMAT | ffi::PyBUF_C_CONTIGUOUS;
         // SAFETY: a valid object and a place for the view.
-        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), view.as_mut_ptr(), flags) } != 0 {
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut *view, flags) } != 0 {
             let why = PyErr::fetch(py);
+            // NumPy says ValueError where the protocol says BufferError.
+            let expected = why.is_instance_of::<PyTypeError>(py)
+                || why.is_instance_of::<PyBufferError>(py)
+                || why.is_instance_of::<PyValueError>(py);
+            if !expected {
+                return Err(why);
+            }
             return Err(invalid(py, format!("{name} is no contiguous buffer: {}", why.value(py))));
         }
-        // SAFETY: filled by CPython.
-        let array = Self { view: unsafe { view.assume_init() } };
+        let array = Self { view };
         let format = if array.view.format.is_null() {
             "B".into()
         } else {
@@ -65,37 +71,20 @@ impl Quads {
 impl Drop for Quads {
     fn drop(&mut self) {
         // SAFETY: filled by PyObject_GetBuffer, released once, attached to the interpreter.
-        unsafe { ffi::PyBuffer_Release(&mut self.view) };
+        unsafe { ffi::PyBuffer_Release(&mut *self.view) };
     }
 }
 
-/// The memory of a new array, to be filled.
-#[derive(Clone, Copy)]
-pub struct NewQuads {
-    start: usize,
-    length: usize,
-}
-
-impl NewQuads {
-    /// Writes one.
-    pub fn set(&self, index: usize, value: u64) {
-        assert!(index < self.length);
-        // SAFETY: in range of an array that `new_quads` made, which nobody else has seen yet.
-        unsafe { (self.start as *mut u64).add(index).write_unaligned(value) };
-    }
-
-    /// Reads one back.
-    pub fn get(&self, index: usize) -> u64 {
-        assert!(index < self.length);
-        // SAFETY: as above.
-        unsafe { (self.start as *const u64).add(index).read_unaligned() }
-    }
-}
-
-/// A new array of zeros, and the view of it that Python gets.
-pub fn new_quads(py: Python<'_>, length: usize) -> PyResult<(NewQuads, Bound<'_, PyAny>)> {
-    let bytes = PyByteArray::new_with(py, length * 8, |_| Ok(()))?;
-    let start = bytes.data() as usize;
-    let view = PyMemoryView::from(bytes.as_any())?.call_method1("cast", ("Q",))?;
-    Ok((NewQuads { start, length }, view))
+/// A new array. Its memory is filled before any view of it exists.
+pub fn quads<'py>(
+    py: Python<'py>,
+    values: impl ExactSizeIterator<Item = u64>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let bytes = PyByteArray::new_with(py, values.len() * 8, |bytes| {
+        for (place, value) in bytes.chunks_exact_mut(8).zip(values) {
+            place.copy_from_slice(&value.to_ne_bytes());
+        }
+        Ok(())
+    })?;
+    PyMemoryView::from(bytes.as_any())?.call_method1("cast", ("Q",))
 }

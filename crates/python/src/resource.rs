@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 use vkmem_engine::suballocator::RegionKey;
-use vkmem_engine::{Allocation, Home, Release, human_bytes};
+use vkmem_engine::{Allocation, Home, MemoryRequirements, Release, human_bytes};
 
+use crate::device::Binding;
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::pool::PoolState;
@@ -60,6 +61,8 @@ pub struct Resource {
     pub pins: Pins,
     /// Created with DONT_BIND, so it may be without memory.
     dont_bind: bool,
+    /// Buffers and images of other allocations that live in this memory.
+    bound_here: AtomicU32,
     /// Open mappings: the first invalidates, each flushes at its end.
     open_mappings: AtomicU32,
     place: OnceLock<RegionKey>,
@@ -70,7 +73,6 @@ pub struct Resource {
 pub struct Remains {
     handles: Handles,
     allocation: Allocation,
-    dont_bind: bool,
 }
 
 impl Remains {
@@ -87,16 +89,17 @@ impl Remains {
     /// Destroys the handle and frees the memory; the slow part is in the [`Release`].
     pub fn release(&self, state: &AllocatorState) -> Release {
         let driver = state.device_allocator.driver();
-        if self.dont_bind {
-            // Before the handle is free to be given out again.
-            state.device.unbound.lock().remove(&self.handles);
-        }
+        // Before the handle is free to be given out again.
+        let binding = state.device.bindings.lock().remove(&self.handles);
         match self.handles {
             Handles::Memory => {}
             // SAFETY: the pins show that nobody uses it, and it is destroyed once.
             Handles::Buffer(buffer) => unsafe { driver.destroy_buffer(buffer) },
             // SAFETY: as above.
             Handles::Image(image) => unsafe { driver.destroy_image(image) },
+        }
+        if let Some(Binding::Foreign(memory)) = binding {
+            memory.bound_here.fetch_sub(1, Ordering::AcqRel);
         }
         state.engine().free(self.allocation.id).unwrap_or_default()
     }
@@ -117,8 +120,9 @@ impl Resource {
         dont_bind: bool,
         pool: Option<Arc<PoolState>>,
     ) -> Arc<Self> {
-        if dont_bind {
-            allocator.device.unbound.lock().insert(handles);
+        if handles != Handles::Memory {
+            let binding = if dont_bind { Binding::Unbound } else { Binding::Own };
+            allocator.device.bindings.lock().insert(handles, binding);
         }
         let resource = Arc::new(Self {
             allocator,
@@ -128,6 +132,7 @@ impl Resource {
             host_size,
             pins: Pins::default(),
             dont_bind,
+            bound_here: AtomicU32::new(0),
             open_mappings: AtomicU32::new(0),
             place: OnceLock::new(),
             last_name: OnceLock::new(),
@@ -139,6 +144,7 @@ impl Resource {
 
     /// Registers a use; an exception after destroy.
     pub fn enter(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
+        self.allocator.device.check_process(py)?;
         self.pins.pin().ok_or_else(|| self.dead(py))
     }
 
@@ -160,24 +166,24 @@ impl Resource {
         format!(
             "{}{name} ({} bytes, memory type {})",
             self.handles.class(),
-            self.allocation.size,
+            self.host_size,
             self.allocation.memory_type_index
         )
     }
 
     fn remains(&self) -> Remains {
-        let Self { handles, allocation, dont_bind, .. } = *self;
-        Remains { handles, allocation, dont_bind }
+        Remains { handles: self.handles, allocation: self.allocation }
     }
 
     /// Ends it, unless a view or a call uses it. Nothing happens the second time.
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
-        match self.pins.close() {
-            Err(NotClosed::Already) => return Ok(()),
-            Err(NotClosed::InUse) => return Err(self.still_in_use("destroy")),
-            Ok(()) => {}
+        // So that the allocator does not say it is closed while the driver still works here. Once it
+        // is closed, so is this.
+        let Some(_inside) = self.allocator.pins.pin() else { return Ok(()) };
+        if !self.end("destroy")? {
+            return Ok(());
         }
-        self.bury();
+        self.allocator.device.check_process(py)?;
         let release = self.remains().release(&self.allocator);
         if release.calls_driver() {
             py.detach(|| drop(release));
@@ -185,15 +191,30 @@ impl Resource {
         Ok(())
     }
 
-    /// Ends it for Python; the device may go on for the frames in flight.
-    pub fn retire(&self) -> PyResult<()> {
+    /// Closes it and leaves the list of live things; false if that was done before.
+    fn end(&self, verb: &str) -> PyResult<bool> {
         match self.pins.close() {
-            Err(NotClosed::Already) => return Ok(()),
-            Err(NotClosed::InUse) => return Err(self.still_in_use("retire")),
+            Err(NotClosed::Already) => return Ok(false),
+            Err(NotClosed::InUse) => return Err(self.still_in_use(verb)),
             Ok(()) => {}
         }
+        // From here on nothing new is bound to it.
+        if self.bound_here.load(Ordering::Acquire) > 0 {
+            self.pins.reopen();
+            let what = self.describe();
+            return Err(pinned(format!(
+                "cannot {verb} {what}: a buffer or an image is bound to it"
+            )));
+        }
         self.bury();
-        self.allocator.collect(self.remains());
+        Ok(true)
+    }
+
+    /// Ends it for Python; the device may go on for the frames in flight.
+    pub fn retire(&self) -> PyResult<()> {
+        if self.end("retire")? {
+            self.allocator.collect(self.remains());
+        }
         Ok(())
     }
 
@@ -236,34 +257,68 @@ impl Resource {
         self.open_mappings.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Binds a resource of the caller's, or the one of DONT_BIND, to this memory.
-    pub fn bind(&self, py: Python<'_>, what: Handles, offset: u64) -> PyResult<()> {
+    /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.
+    pub fn bind(self: &Arc<Self>, py: Python<'_>, what: Handles, offset: u64) -> PyResult<()> {
         let _pin = self.enter(py)?;
-        if offset >= self.allocation.size {
-            return Err(invalid(py, format!("offset {offset} is outside of {}", self.describe())));
-        }
-        if what == self.handles && self.is_bound() {
-            return Err(invalid(py, format!("{} is bound already", self.describe())));
-        }
         let driver = self.allocator.device_allocator.driver();
-        let offset = self.allocation.offset + offset;
+        let mut bindings = self.allocator.device.bindings.lock();
+        if let Some(Binding::Own | Binding::Foreign(_)) = bindings.get(&what) {
+            let class = what.class();
+            return Err(invalid(py, format!("the {class} is bound already")));
+        }
+        let needs = match what {
+            Handles::Memory => return Ok(()),
+            // SAFETY: the caller vouches for the buffer.
+            Handles::Buffer(buffer) => unsafe { driver.buffer_requirements(buffer) },
+            // SAFETY: the caller vouches for the image.
+            Handles::Image(image) => unsafe { driver.image_requirements(image) },
+        };
+        self.check_fit(py, &needs, offset)?;
+        let place = self.allocation.offset + offset;
         let memory = self.allocation.memory;
         let bound = match what {
             Handles::Memory => Ok(()),
-            // SAFETY: the memory is live and pinned; the caller vouches for the buffer.
-            Handles::Buffer(buffer) => unsafe { driver.bind_buffer(buffer, memory, offset) },
-            // SAFETY: the memory is live and pinned; the caller vouches for the image.
-            Handles::Image(image) => unsafe { driver.bind_image(image, memory, offset) },
+            // SAFETY: the memory is live, pinned and fits; the caller vouches for the buffer.
+            Handles::Buffer(buffer) => unsafe { driver.bind_buffer(buffer, memory, place) },
+            // SAFETY: the memory is live, pinned and fits; the caller vouches for the image.
+            Handles::Image(image) => unsafe { driver.bind_image(image, memory, place) },
         };
         bound.map_err(vkmem_engine::Error::from).or_raise(py)?;
-        self.allocator.device.unbound.lock().remove(&what);
+        if let Some(binding) = bindings.get_mut(&what) {
+            *binding = if what == self.handles {
+                Binding::Own
+            } else {
+                self.bound_here.fetch_add(1, Ordering::AcqRel);
+                Binding::Foreign(self.clone())
+            };
+        }
         Ok(())
+    }
+
+    /// Vulkan does not check it, and drivers write where they are told to.
+    fn check_fit(&self, py: Python<'_>, needs: &MemoryRequirements, offset: u64) -> PyResult<()> {
+        let have = &self.allocation;
+        let end = offset.checked_add(needs.size);
+        let why = if end.is_none_or(|end| end > have.size) {
+            format!("needs {} bytes from offset {offset} on", needs.size)
+        } else if !(have.offset + offset).is_multiple_of(needs.alignment) {
+            format!("needs an alignment of {}, which offset {offset} has not", needs.alignment)
+        } else if needs.memory_type_bits >> have.memory_type_index & 1 == 0 {
+            format!("cannot live in it (memoryTypeBits {:#x})", needs.memory_type_bits)
+        } else {
+            return Ok(());
+        };
+        Err(invalid(py, format!("it does not fit {}: it {why}", self.describe())))
     }
 
     /// Whether it has memory, as far as this library knows: some drivers crash when they copy to or
     /// from what has none.
     pub fn is_bound(&self) -> bool {
-        !self.dont_bind || !self.allocator.device.unbound.lock().contains(&self.handles)
+        !self.dont_bind
+            || !matches!(
+                self.allocator.device.bindings.lock().get(&self.handles),
+                Some(Binding::Unbound)
+            )
     }
 }
 
@@ -274,7 +329,8 @@ fn quoted(name: &str) -> String {
 
 impl Drop for Resource {
     fn drop(&mut self) {
-        if self.pins.is_closed() || self.allocator.pins.is_closed() {
+        let over = self.pins.is_closed() || self.allocator.pins.is_closed();
+        if over || self.allocator.device.is_forked() {
             return;
         }
         // Nobody holds it any more, but the device may still be using it.

@@ -10,6 +10,7 @@ use vkmem_engine::{Allocator as Engine, Error};
 
 use crate::errors::IntoPyResult;
 use crate::host_copy;
+use crate::links::Link;
 use crate::mapping::{Access, Mapping};
 use crate::resource::Resource;
 
@@ -17,24 +18,28 @@ use crate::resource::Resource;
 #[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
 pub struct ResourceObject {
     pub resource: Arc<Resource>,
-    user_data: Mutex<Option<Py<PyAny>>>,
+    user_data: Mutex<Option<Link<PyAny>>>,
     /// The `Buffer` or `Image` that this `Allocation` belongs to, and whose user data it shows.
-    owner: Option<Py<ResourceObject>>,
+    owner: Option<Link<ResourceObject>>,
 }
 
 impl ResourceObject {
     /// Of a new resource.
-    pub fn new(resource: Arc<Resource>, user_data: Option<Py<PyAny>>) -> Self {
+    pub fn new(resource: Arc<Resource>, user_data: Option<Link<PyAny>>) -> Self {
         Self { resource, user_data: Mutex::new(user_data), owner: None }
     }
 
     /// A second face of an owner's resource; keeps the owner alive.
     pub fn of_owner(owner: &Bound<'_, Self>) -> Self {
         let resource = owner.get().resource.clone();
-        Self { resource, user_data: Mutex::new(None), owner: Some(owner.clone().unbind()) }
+        Self {
+            resource,
+            user_data: Mutex::new(None),
+            owner: Some(Link::new(owner.clone().unbind())),
+        }
     }
 
-    fn user_data_cell(&self) -> &Mutex<Option<Py<PyAny>>> {
+    fn user_data_cell(&self) -> &Mutex<Option<Link<PyAny>>> {
         self.owner.as_ref().map_or(&self.user_data, |owner| &owner.get().user_data)
     }
 
@@ -91,7 +96,7 @@ impl ResourceObject {
     #[setter]
     fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
         self.resource.check_live(py)?;
-        let before = std::mem::replace(&mut *self.user_data_cell().lock(), data);
+        let before = std::mem::replace(&mut *self.user_data_cell().lock(), data.map(Link::new));
         // Dropped without the lock: its finaliser may come back here.
         drop(before);
         Ok(())
@@ -115,7 +120,11 @@ impl ResourceObject {
         Mapping::open(py, &self.resource, if readonly { Access::Read } else { Access::Write })
     }
 
-    /// The memory of a MAPPED allocation; None if it was not created so.
+    /// The memory of a MAPPED allocation. None if it was not created so, or if its memory type is not
+    /// `HOST_VISIBLE`.
+    ///
+    /// On memory that is not coherent, call `flush()` after writing to it and `invalidate()` before
+    /// reading what the device wrote; on coherent memory these do nothing.
     #[getter]
     fn mapped<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
         self.resource.check_live(py)?;
@@ -235,10 +244,10 @@ impl ResourceObject {
         if let Some(data) = self.user_data.try_lock()
             && let Some(data) = data.as_ref()
         {
-            visit.call(data)?;
+            visit.call(&**data)?;
         }
         if let Some(owner) = &self.owner {
-            visit.call(owner)?;
+            visit.call(&**owner)?;
         }
         Ok(())
     }

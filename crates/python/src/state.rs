@@ -3,6 +3,8 @@
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread::ThreadId;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyResourceWarning;
@@ -35,6 +37,8 @@ pub struct AllocatorState {
     frame: AtomicU64,
     frames_in_flight: u64,
     abandoned: AtomicBool,
+    /// Who closes it, until everything is released.
+    closing: Mutex<Option<ThreadId>>,
 }
 
 impl AllocatorState {
@@ -53,6 +57,7 @@ impl AllocatorState {
             frame: AtomicU64::new(0),
             frames_in_flight,
             abandoned: AtomicBool::new(false),
+            closing: Mutex::default(),
         }
     }
 
@@ -63,6 +68,7 @@ impl AllocatorState {
 
     /// Registers a call; an exception after close.
     pub fn enter(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
+        self.device.check_process(py)?;
         self.pins.pin().ok_or_else(|| use_after_free(py, "the allocator is closed"))
     }
 
@@ -110,6 +116,21 @@ impl AllocatorState {
         taken.into_iter().map(|it| it.remains).collect()
     }
 
+    /// Marks the stretch in which everything is released.
+    pub fn set_closing(&self, closing: bool) {
+        *self.closing.lock() = closing.then(|| std::thread::current().id());
+    }
+
+    /// Waits while another thread releases everything: after close() the caller may end the device.
+    pub fn wait_until_released(&self, py: Python<'_>) {
+        let me = std::thread::current().id();
+        py.detach(|| {
+            while self.closing.lock().is_some_and(|other| other != me) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
+
     /// From now on the device may be gone: nothing calls it any more.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
@@ -117,12 +138,15 @@ impl AllocatorState {
 
     /// Whether [`abandon`](Self::abandon) was called.
     pub fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
+        self.abandoned.load(Ordering::Relaxed) || self.device.is_forked()
     }
 }
 
 impl Drop for AllocatorState {
     fn drop(&mut self) {
+        if self.device.is_forked() {
+            return;
+        }
         let closed = self.pins.is_closed();
         if self.is_abandoned() && !closed {
             return;

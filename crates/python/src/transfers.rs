@@ -8,7 +8,7 @@ use vkmem_vulkan::{TransferCommand, format};
 
 use crate::buffer::Buffer;
 use crate::device::DeviceCore;
-use crate::errors::{IntoPyResult, invalid};
+use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::image::Image;
 use crate::numbers::{unsigned, unsigned_32};
 use crate::resource::{Handles, Resource};
@@ -65,6 +65,11 @@ fn check_range(py: Python<'_>, resource: &Resource, offset: u64, size: u64) -> P
 }
 
 fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
+    let handles = core.driver.handles();
+    if handles.device != 0 && handles.queue == 0 {
+        let why = "the device was wrapped without queue=: copies and fills need one";
+        return Err(feature_not_present(py, why));
+    }
     // SAFETY: the callers below checked device, usage and ranges, and hold pins.
     let done = py.detach(|| unsafe { core.driver.transfer(&[command]) });
     done.map_err(vkmem_engine::Error::from).or_raise(py)

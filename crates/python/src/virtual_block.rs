@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -10,8 +11,9 @@ use vkmem_engine::suballocator::{Algorithm, RegionKey};
 use vkmem_engine::{Error, VirtualBlock as Engine, VirtualRequest};
 
 use crate::errors::{IntoPyResult, invalid, use_after_free};
+use crate::links::Link;
 use crate::numbers::{unsigned, unsigned_32};
-use crate::quads::{Quads, new_quads};
+use crate::quads::{Quads, quads};
 use crate::statistics::Statistics;
 
 /// An algorithm by its name.
@@ -39,13 +41,13 @@ fn to_key(handle: u64) -> RegionKey {
 pub struct VirtualBlock {
     block: Mutex<Engine>,
     /// By handle; most have none.
-    user_data: Mutex<HashMap<u64, Py<PyAny>>>,
+    user_data: Mutex<HashMap<u64, Link<PyAny>>>,
 }
 
 /// A range of a `VirtualBlock`.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct VirtualAllocation {
-    block: Py<VirtualBlock>,
+    block: Link<VirtualBlock>,
     handle: u64,
     offset: u64,
     size: u64,
@@ -77,6 +79,21 @@ fn handle_of(slf: &Bound<'_, VirtualBlock>, value: &Bound<'_, PyAny>) -> PyResul
         return Err(invalid(slf.py(), "the virtual allocation is of another block"));
     }
     Ok(allocation.get().handle)
+}
+
+/// One alignment for all, or one for each.
+enum Alignments {
+    All(u64),
+    Each(Quads),
+}
+
+impl Alignments {
+    fn get(&self, index: usize) -> u64 {
+        match self {
+            Self::All(alignment) => *alignment,
+            Self::Each(alignments) => alignments.get(index),
+        }
+    }
 }
 
 fn strategy(value: Option<&Bound<'_, PyAny>>) -> PyResult<vkmem_engine::Strategy> {
@@ -152,9 +169,9 @@ impl VirtualBlock {
         let made = this.block.lock().allocate(&request).or_raise(slf.py())?;
         let handle = to_handle(made.key);
         if let Some(data) = user_data {
-            this.user_data.lock().insert(handle, data);
+            this.user_data.lock().insert(handle, Link::new(data));
         }
-        let block = slf.clone().unbind();
+        let block = Link::new(slf.clone().unbind());
         Ok(VirtualAllocation { block, handle, offset: made.offset, size: made.size })
     }
 
@@ -174,49 +191,62 @@ impl VirtualBlock {
         strategy: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let sizes = Quads::read(sizes, "sizes")?;
-        let one = match alignments {
-            None => Some(1),
-            Some(value) => value.extract::<u64>().ok(),
+        let alignments = match alignments {
+            None => Alignments::All(1),
+            // Arrays of numbers are no numbers; any other error is the caller's own.
+            Some(value) => match value.extract::<u64>() {
+                Ok(one) => Alignments::All(one),
+                Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+                    Alignments::Each(Quads::read(value, "alignments")?)
+                }
+                Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+                    Alignments::All(unsigned(value, "alignments")?)
+                }
+                Err(error) => return Err(error),
+            },
         };
-        let alignments = match (alignments, one) {
-            (Some(value), None) => Some(Quads::read(value, "alignments")?),
-            _ => None,
-        };
-        if let Some(alignments) = &alignments
+        if let Alignments::Each(alignments) = &alignments
             && alignments.len() != sizes.len()
         {
             let (given, wanted) = (alignments.len(), sizes.len());
             return Err(invalid(py, format!("{given} alignments for {wanted} sizes")));
         }
         let strategy = self::strategy(strategy)?;
-        let (handles, handles_view) = new_quads(py, sizes.len())?;
-        let (offsets, offsets_view) = new_quads(py, sizes.len())?;
+        // Filled where Python cannot reach; only then do its objects exist.
         let made = py.detach(|| {
             let mut block = self.block.lock();
+            let mut made = Vec::with_capacity(sizes.len());
             for index in 0..sizes.len() {
-                let alignment = alignments.as_ref().map_or(one.unwrap_or(1), |it| it.get(index));
-                let size = sizes.get(index);
+                let (size, alignment) = (sizes.get(index), alignments.get(index));
                 let request = VirtualRequest { size, alignment, upper: false, strategy };
                 match block.allocate(&request) {
-                    Ok(made) => {
-                        handles.set(index, to_handle(made.key));
-                        offsets.set(index, made.offset);
-                    }
+                    Ok(allocation) => made.push(allocation),
                     Err(error) => {
                         // In reverse, for a linear block.
-                        (0..index).rev().for_each(|before| {
-                            let freed = block.free(to_key(handles.get(before)));
+                        for allocation in made.iter().rev() {
+                            let freed = block.free(allocation.key);
                             debug_assert!(freed.is_ok());
-                        });
+                        }
                         return Err(error);
                     }
                 }
             }
-            Ok(())
+            Ok(made)
         });
-        match made {
-            Ok(()) => Ok((handles_view, offsets_view)),
-            Err(error) => Err(crate::errors::to_py(py, &error)),
+        let made = made.or_raise(py)?;
+        let handles = quads(py, made.iter().map(|it| to_handle(it.key)));
+        let offsets = quads(py, made.iter().map(|it| it.offset));
+        match (handles, offsets) {
+            (Ok(handles), Ok(offsets)) => Ok((handles, offsets)),
+            (Err(error), _) | (_, Err(error)) => {
+                // No memory for the arrays: nobody would know the handles.
+                let mut block = self.block.lock();
+                for allocation in made.iter().rev() {
+                    let freed = block.free(allocation.key);
+                    debug_assert!(freed.is_ok());
+                }
+                Err(error)
+            }
         }
     }
 
@@ -231,11 +261,12 @@ impl VirtualBlock {
     ///
     /// Raises `UseAfterFreeError` if one was freed before or stands there twice.
     fn free_many(&self, py: Python<'_>, handles: &Bound<'_, PyAny>) -> PyResult<()> {
+        // Read once: another thread may change the array.
         let handles = Quads::read(handles, "handles")?;
+        let handles: Vec<u64> = (0..handles.len()).map(|index| handles.get(index)).collect();
         let freed = py.detach(|| {
             let mut block = self.block.lock();
-            let all = (0..handles.len()).map(|index| handles.get(index));
-            block.free_many(all.map(to_key))
+            block.free_many(handles.iter().copied().map(to_key))
         });
         freed.map_err(|error| stale(py, &error))?;
         let mut user_data = self.user_data.lock();
@@ -243,7 +274,7 @@ impl VirtualBlock {
             return Ok(());
         }
         let dropped: Vec<_> =
-            (0..handles.len()).filter_map(|index| user_data.remove(&handles.get(index))).collect();
+            handles.iter().filter_map(|handle| user_data.remove(handle)).collect();
         drop(user_data);
         drop(dropped);
         Ok(())
@@ -263,7 +294,7 @@ impl VirtualBlock {
         let handle = handle_of(slf, handle)?;
         let found = slf.get().block.lock().info(to_key(handle));
         let found = found.map_err(|error| stale(slf.py(), &error))?;
-        let block = slf.clone().unbind();
+        let block = Link::new(slf.clone().unbind());
         Ok(VirtualAllocation { block, handle, offset: found.offset, size: found.size })
     }
 
@@ -311,7 +342,7 @@ impl VirtualBlock {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.user_data.try_lock() {
-            Some(data) => data.values().try_for_each(|data| visit.call(data)),
+            Some(data) => data.values().try_for_each(|data| visit.call(&**data)),
             None => Ok(()),
         }
     }
@@ -383,7 +414,7 @@ impl VirtualAllocation {
         block.block.lock().info(to_key(self.handle)).map_err(|error| stale(py, &error))?;
         let mut all = block.user_data.lock();
         let before = match data {
-            Some(data) => all.insert(self.handle, data),
+            Some(data) => all.insert(self.handle, Link::new(data)),
             None => all.remove(&self.handle),
         };
         drop(all);
@@ -410,7 +441,7 @@ impl VirtualAllocation {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.block)
+        visit.call(&*self.block)
     }
 
     fn __repr__(&self) -> String {

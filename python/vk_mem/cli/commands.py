@@ -32,15 +32,21 @@ app = typer.Typer(
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+PROFILES = vk_mem.SimulatedDevice.profile_names()
+
 DeviceName = Annotated[
-    str | None, typer.Option("--device", help="Part of the device's name; the best without it.")
+    str | None,
+    typer.Option("--device", help="Use the device whose name contains this; by default the best."),
 ]
 Profile = Annotated[
     str | None,
-    typer.Option("--simulated", help="A profile instead of a driver, as nvidia-h200."),
+    typer.Option(
+        "--simulated",
+        help="Use a simulated device: " + ", ".join(PROFILES),
+    ),
 ]
 Validation = Annotated[
-    bool, typer.Option("--validation", help="With the Khronos validation layer.")
+    bool, typer.Option("--validation", help="Turn on the Khronos validation layer.")
 ]
 
 
@@ -169,8 +175,8 @@ def demo(
     device: DeviceName = None,
     simulated: Profile = None,
     validation: Validation = False,
-    count: Annotated[int, typer.Option(help="Buffers to create and destroy.", min=0)] = 4000,
-    seed: Annotated[int, typer.Option(help="Of the random numbers.", min=0)] = 1,
+    count: Annotated[int, typer.Option(help="Random buffers to create and destroy.", min=0)] = 4000,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.", min=0)] = 1,
 ) -> None:
     """Create, bind, map, copy on the device, compare, release. Fails if anything differs."""
     try:

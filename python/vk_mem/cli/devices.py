@@ -13,6 +13,8 @@ def open_device(
 
     Where nothing was asked for and no driver is present, a simulated one, and the reason.
     """
+    if simulated is not None and name is not None:
+        raise vk_mem.InvalidArgumentError("--device and --simulated exclude each other")
     if simulated is not None:
         return vk_mem.SimulatedDevice(simulated), None
     try:

@@ -11,7 +11,7 @@
 //! blocks.
 
 use super::granularity::conflict;
-use super::region::{MAX_SIZE, NONE, RegionTable};
+use super::region::{MAX_PADDING, MAX_SIZE, NONE, RegionTable};
 use super::{
     BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
 };
@@ -189,6 +189,9 @@ impl Suballocator for Buddy {
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
         let size = self.region_size(request)?;
+        if size - request.size >= MAX_PADDING {
+            return None;
+        }
         let enough = self.orders & (!0u64).checked_shl(size.ilog2())?;
         if enough == 0 {
             return None;

@@ -35,6 +35,8 @@ const SIZE_MASK: u64 = (1 << KIND_SHIFT) - 1;
 const TAG_BITS: u32 = 10;
 const TAG_MASK: u32 = (1 << TAG_BITS) - 1;
 const PADDING_BITS: u32 = 32 - TAG_BITS;
+/// What rounding may add, at most.
+pub(super) const MAX_PADDING: u64 = 1 << (32 + PADDING_BITS);
 
 /// The largest block: sizes share a word with kind and state.
 pub(super) const MAX_SIZE: u64 = SIZE_MASK;
