@@ -94,6 +94,15 @@ DEVICES = [
 ]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def the_drivers_stay_loaded() -> Iterator[None]:
+    """The loader unloads a driver with its last instance, and some drivers cannot be loaded again
+    and again: NVIDIA's runs out of static thread-local storage after a dozen times."""
+    held = [Device.open(index=index) for index, _ in enumerate(physical_devices())]
+    yield
+    held.clear()
+
+
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     """Every kind of device, simulated and real."""
