@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import vk_mem
 from vk_mem import (
@@ -62,9 +63,12 @@ class Check:
 
 
 def run_python(code: str, *options: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Runs a program in an interpreter of its own."""
+    """Runs a program in an interpreter of its own, with the package that is tested here."""
+    # The isolated mode does not look where this interpreter was told to.
+    found = str(Path(vk_mem.__file__).parent.parent)
+    start = f"import sys; sys.path.insert(0, {found!r})\n" if "-I" in options else ""
     return subprocess.run(
-        [sys.executable, *options, "-c", textwrap.dedent(code)],
+        [sys.executable, *options, "-c", start + textwrap.dedent(code)],
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -492,7 +492,8 @@ fn a_wrapped_device_serves() {
 fn a_version_of_the_future_is_accepted() {
     with_device(&validated(), |opened| {
         let wrapped = wrap(wrap_options(opened, V1_9, true)).expect("wrapped");
-        assert_eq!(wrapped.info().api_version, opened.info().api_version);
+        // All that the device has; the opened one may be held back by an older validation layer.
+        assert!(wrapped.info().api_version >= opened.info().api_version);
         run_suite(&wrapped);
     });
 }
