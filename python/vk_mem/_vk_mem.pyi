@@ -346,7 +346,7 @@ class Device:
         logical_device: object,
         *,
         api_version: int | tuple[int, int] | tuple[int, int, int],
-        extensions: Sequence[str] = ...,
+        extensions: Sequence[str] | None = None,
         queue: object = None,
         queue_family_index: int = 0,
         buffer_device_address: bool = False,

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use crate::errors::invalid;
-use crate::numbers::{of_class, quantity, unsigned, unsigned_32};
+use crate::numbers::{of_class, quantity, unsigned_32};
 
 /// A create info, and what its pointers point to.
 pub struct Built<T> {
@@ -120,7 +120,13 @@ fn given_struct<'py>(
         (None, None) => return Ok(None),
         (None, Some(first)) if is_integer(first) => return Ok(None),
         // Then the first is no struct, whatever it is.
-        (None, Some(first)) if others => return unsigned(first, name).map(|_| None),
+        (None, Some(first)) if others => {
+            let kind = first.get_type().name()?;
+            return Err(PyTypeError::new_err(format!(
+                "{name} must be an integer, not {kind} (a create-info struct stands alone, and \
+                 allocation_info= is a keyword)"
+            )));
+        }
         (None, Some(first)) => first.clone(),
         (Some(info), None) if !others => info.bind(py).clone(),
         (Some(_), _) => {

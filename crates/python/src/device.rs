@@ -5,8 +5,9 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyAnyMethods, PyTuple, PyType};
+use pyo3::types::{PyAnyMethods, PyString, PyTuple, PyType};
 use vkmem_vulkan::{DeviceSelector, Driver, OpenOptions, VulkanDevice, WrapOptions, enumerate};
 
 use crate::buffer::Buffer;
@@ -92,6 +93,19 @@ fn api_version(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     }
 }
 
+/// A list of names; a lone str would be a list of letters.
+fn names(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    let wrong = || PyTypeError::new_err("extensions must be a list of names");
+    if value.is_instance_of::<PyString>() {
+        return Err(wrong());
+    }
+    let items = value.try_iter().map_err(|_| wrong())?;
+    items.map(|item| item?.extract().map_err(|_| wrong())).collect::<PyResult<_>>().map(Some)
+}
+
 fn index(value: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
     (!value.is_none()).then(|| unsigned_32(value, "index")).transpose()
 }
@@ -136,7 +150,7 @@ impl Device {
         #[pyo3(from_py_with = index)] index: Option<u32>,
         validation: bool,
         api_version: Option<&Bound<'_, PyAny>>,
-        extensions: Option<Vec<String>>,
+        #[pyo3(from_py_with = names)] extensions: Option<Vec<String>>,
         application_name: &str,
     ) -> PyResult<Self> {
         let selector = match (name, index) {
@@ -167,7 +181,7 @@ impl Device {
     /// promises.
     #[classmethod]
     #[pyo3(signature = (
-        instance, physical_device, logical_device, *, api_version, extensions = vec![],
+        instance, physical_device, logical_device, *, api_version, extensions = None,
         queue = None, queue_family_index = 0, buffer_device_address = false,
         amd_device_coherent = false, binding = None
     ))]
@@ -179,7 +193,7 @@ impl Device {
         physical_device: &Bound<'_, PyAny>,
         logical_device: &Bound<'_, PyAny>,
         api_version: &Bound<'_, PyAny>,
-        extensions: Vec<String>,
+        #[pyo3(from_py_with = names)] extensions: Option<Vec<String>>,
         queue: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = queue_family_index)] queue_family_index: u32,
         buffer_device_address: bool,
@@ -200,7 +214,7 @@ impl Device {
             physical_device,
             device,
             api_version: self::api_version(api_version)?,
-            extensions,
+            extensions: extensions.unwrap_or_default(),
             queue: queue.map_or(Ok(0), |queue| handle(queue, "VkQueue"))?,
             queue_family_index,
             get_instance_proc_addr: loader.unwrap_or(0),

@@ -170,6 +170,11 @@ impl MemoryProperties {
 
 #[pymethods]
 impl MemoryProperties {
+    fn __repr__(&self) -> String {
+        let (heaps, types) = (self.info.heaps.len(), self.info.types.len());
+        format!("<vk_mem.MemoryProperties of {heaps} heaps and {types} types>")
+    }
+
     /// All heaps.
     #[getter]
     fn memory_heaps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {

@@ -80,6 +80,13 @@ impl TotalStatistics {
     }
 }
 
+#[pymethods]
+impl TotalStatistics {
+    fn __repr__(&self) -> String {
+        format!("TotalStatistics(total={})", self.total.__repr__())
+    }
+}
+
 /// Usage and budget of one heap, in bytes.
 #[pyclass(module = "vk_mem", frozen, get_all, eq)]
 #[derive(Clone, Copy, PartialEq, Eq)]
