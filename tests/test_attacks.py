@@ -300,3 +300,35 @@ def test_user_data_keywords_can_be_shared():
         allocator.create_buffer(64, STORAGE, allocation_info=info) as one,
     ):
         assert one.user_data is info.user_data
+
+
+def test_a_collection_while_an_error_is_made_may_come_back():
+    """Making an exception may run a collection, and that any Python code."""
+    block = VirtualBlock(64)
+    one = block.allocate(8)
+    one.free()
+    calls = []
+
+    def come_back(phase, info):
+        calls.append(block.allocated)
+        block.allocate(1).free()
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(come_back)
+    gc.set_threshold(1, 1, 1)
+    try:
+        for call in (
+            lambda: block.allocate(100),
+            lambda: block.free(one),
+            lambda: block.info(one),
+            lambda: block.grow(1),
+            lambda: block.allocate_many(array.array("Q", [100])),
+            lambda: block.free_many(array.array("Q", [one.handle])),
+            lambda: setattr(one, "user_data", 1),
+        ):
+            with pytest.raises((OutOfDeviceMemoryError, ValueError)):
+                call()
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(come_back)
+    assert calls and block.allocated == 0

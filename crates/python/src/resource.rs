@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 use vkmem_engine::suballocator::RegionKey;
-use vkmem_engine::{Allocation, Home, MemoryRequirements, Release, human_bytes};
+use vkmem_engine::{Allocation, Error, Home, MemoryRequirements, Release, human_bytes};
 
 use crate::device::Binding;
-use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
+use crate::errors::{IntoPyResult, pinned, use_after_free};
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::pool::PoolState;
 use crate::state::{AllocatorState, warn_unclosed};
@@ -180,10 +180,10 @@ impl Resource {
         // So that the allocator does not say it is closed while the driver still works here. Once it
         // is closed, so is this.
         let Some(_inside) = self.allocator.pins.pin() else { return Ok(()) };
+        self.allocator.device.check_process(py)?;
         if !self.end("destroy")? {
             return Ok(());
         }
-        self.allocator.device.check_process(py)?;
         let release = self.remains().release(&self.allocator);
         if release.calls_driver() {
             py.detach(|| drop(release));
@@ -260,11 +260,16 @@ impl Resource {
     /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.
     pub fn bind(self: &Arc<Self>, py: Python<'_>, what: Handles, offset: u64) -> PyResult<()> {
         let _pin = self.enter(py)?;
+        // The exception is made without the lock: that runs Python code, which may come back here.
+        self.try_bind(what, offset).or_raise(py)
+    }
+
+    fn try_bind(self: &Arc<Self>, what: Handles, offset: u64) -> Result<(), Error> {
         let driver = self.allocator.device_allocator.driver();
         let mut bindings = self.allocator.device.bindings.lock();
         if let Some(Binding::Own | Binding::Foreign(_)) = bindings.get(&what) {
             let class = what.class();
-            return Err(invalid(py, format!("the {class} is bound already")));
+            return Err(Error::InvalidArgument(format!("the {class} is bound already")));
         }
         let needs = match what {
             Handles::Memory => return Ok(()),
@@ -273,17 +278,16 @@ impl Resource {
             // SAFETY: the caller vouches for the image.
             Handles::Image(image) => unsafe { driver.image_requirements(image) },
         };
-        self.check_fit(py, &needs, offset)?;
+        self.check_fit(&needs, offset)?;
         let place = self.allocation.offset + offset;
         let memory = self.allocation.memory;
-        let bound = match what {
-            Handles::Memory => Ok(()),
+        match what {
+            Handles::Memory => {}
             // SAFETY: the memory is live, pinned and fits; the caller vouches for the buffer.
-            Handles::Buffer(buffer) => unsafe { driver.bind_buffer(buffer, memory, place) },
+            Handles::Buffer(buffer) => unsafe { driver.bind_buffer(buffer, memory, place) }?,
             // SAFETY: the memory is live, pinned and fits; the caller vouches for the image.
-            Handles::Image(image) => unsafe { driver.bind_image(image, memory, place) },
-        };
-        bound.map_err(vkmem_engine::Error::from).or_raise(py)?;
+            Handles::Image(image) => unsafe { driver.bind_image(image, memory, place) }?,
+        }
         if let Some(binding) = bindings.get_mut(&what) {
             *binding = if what == self.handles {
                 Binding::Own
@@ -296,7 +300,7 @@ impl Resource {
     }
 
     /// Vulkan does not check it, and drivers write where they are told to.
-    fn check_fit(&self, py: Python<'_>, needs: &MemoryRequirements, offset: u64) -> PyResult<()> {
+    fn check_fit(&self, needs: &MemoryRequirements, offset: u64) -> Result<(), Error> {
         let have = &self.allocation;
         let end = offset.checked_add(needs.size);
         let why = if end.is_none_or(|end| end > have.size) {
@@ -308,7 +312,8 @@ impl Resource {
         } else {
             return Ok(());
         };
-        Err(invalid(py, format!("it does not fit {}: it {why}", self.describe())))
+        let what = self.describe();
+        Err(Error::InvalidArgument(format!("it does not fit {what}: it {why}")))
     }
 
     /// Whether it has memory, as far as this library knows: some drivers crash when they copy to or

@@ -39,6 +39,7 @@ fn to_key(handle: u64) -> RegionKey {
 /// threads at once.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct VirtualBlock {
+    /// Never held while an exception is made: that runs Python code, which may come back here.
     block: Mutex<Engine>,
     /// By handle; most have none.
     user_data: Mutex<HashMap<u64, Link<PyAny>>>,
@@ -55,7 +56,8 @@ pub struct VirtualAllocation {
 
 impl VirtualBlock {
     fn free_handle(&self, py: Python<'_>, handle: u64) -> PyResult<()> {
-        self.block.lock().free(to_key(handle)).map_err(|error| stale(py, &error))?;
+        let freed = self.block.lock().free(to_key(handle));
+        freed.map_err(|error| stale(py, &error))?;
         let data = self.user_data.lock().remove(&handle);
         // Dropped without the lock: its finaliser may come back here.
         drop(data);
@@ -166,7 +168,8 @@ impl VirtualBlock {
             strategy: self::strategy(strategy)?,
         };
         let this = slf.get();
-        let made = this.block.lock().allocate(&request).or_raise(slf.py())?;
+        let made = this.block.lock().allocate(&request);
+        let made = made.or_raise(slf.py())?;
         let handle = to_handle(made.key);
         if let Some(data) = user_data {
             this.user_data.lock().insert(handle, Link::new(data));
@@ -303,7 +306,8 @@ impl VirtualBlock {
     /// Raises `InvalidArgumentError` for a smaller size.
     fn grow(&self, py: Python<'_>, size: &Bound<'_, PyAny>) -> PyResult<()> {
         let size = unsigned(size, "size")?;
-        self.block.lock().grow(size).or_raise(py)
+        let grown = self.block.lock().grow(size);
+        grown.or_raise(py)
     }
 
     /// Counts allocations and unused ranges (`vmaCalculateVirtualBlockStatistics`).
@@ -411,7 +415,8 @@ impl VirtualAllocation {
     #[setter]
     fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
         let block = self.block.get();
-        block.block.lock().info(to_key(self.handle)).map_err(|error| stale(py, &error))?;
+        let known = block.block.lock().info(to_key(self.handle));
+        known.map_err(|error| stale(py, &error))?;
         let mut all = block.user_data.lock();
         let before = match data {
             Some(data) => all.insert(self.handle, Link::new(data)),
