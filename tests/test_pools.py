@@ -258,3 +258,22 @@ def test_dedicated_memory_in_a_pool(device):
             pytest.raises(OutOfDeviceMemoryError, match="this pool does not allow"),
         ):
             allocator.create_buffer(4096, STORAGE, pool=pool, flags=dedicated)
+
+
+def test_a_heap_limit_leaves_no_room_for_a_pool():
+    device = SimulatedDevice(heaps=[(1 << 20, 1)], types=[(0, 7)])
+    with (
+        Allocator(device, heap_size_limits=[0]) as allocator,
+        pytest.raises(OutOfDeviceMemoryError, match="at most 0 bytes"),
+    ):
+        allocator.create_pool(memory_type_index=0, min_block_count=1)
+    assert device.violations == []
+
+
+def test_a_pool_of_memory_that_is_not_enabled_is_refused():
+    device = SimulatedDevice(heaps=[(1 << 20, 1)], types=[(0, 7), (0, 7 | 0x40)])
+    with (
+        Allocator(device) as allocator,
+        pytest.raises(InvalidArgumentError, match="VK_AMD_device_coherent_memory"),
+    ):
+        allocator.create_pool(memory_type_index=1, min_block_count=1)

@@ -91,7 +91,7 @@ impl Allocator {
 
     /// Makes a pool, and takes its first blocks from the driver.
     pub fn create_pool(&self, rules: &PoolCreateInfo) -> Result<PoolId, Error> {
-        check_pool(&*self.device, rules)?;
+        check_pool(&*self.device, &self.ledger, rules)?;
         // The key first: allocations of the pool carry it. Nobody knows it yet.
         let placeholder = self.custom.write().insert(None);
         let id = PoolId(placeholder);

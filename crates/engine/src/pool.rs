@@ -339,7 +339,11 @@ impl Pool {
 }
 
 /// Refuses a pool that no device could have.
-pub(crate) fn check_pool(device: &dyn DeviceMemory, rules: &PoolCreateInfo) -> Result<(), Error> {
+pub(crate) fn check_pool(
+    device: &dyn DeviceMemory,
+    ledger: &HeapLedger,
+    rules: &PoolCreateInfo,
+) -> Result<(), Error> {
     let invalid = |reason: String| Err(Error::InvalidArgument(reason));
     let info = device.info();
     let types = info.types.len();
@@ -367,17 +371,21 @@ pub(crate) fn check_pool(device: &dyn DeviceMemory, rules: &PoolCreateInfo) -> R
             "lazily allocated memory is dedicated: a pool of it has no block_size".into(),
         );
     }
-    let heap_size = info.heaps[info.heap_of(rules.memory_type_index) as usize].size;
-    let largest = heap_size.min(info.limits.max_memory_allocation_size);
-    match rules.block_size {
-        Some(size) if size > largest => {
-            let reason = format!(
-                "a block of memory type {} has at most {largest} bytes",
-                rules.memory_type_index
-            );
-            let figures = FailureFigures { size, ..FailureFigures::default() };
-            Err(Error::OutOfDeviceMemory { reason, figures })
-        }
-        _ => Ok(()),
+    if flags.contains(MemoryPropertyFlags::DEVICE_COHERENT_AMD) && !info.amd_device_coherent {
+        let index = rules.memory_type_index;
+        return invalid(format!(
+            "memory type {index} needs VK_AMD_device_coherent_memory, which is not enabled"
+        ));
     }
+    let heap_size = ledger.limit(info.heap_of(rules.memory_type_index));
+    let largest = heap_size.min(info.limits.max_memory_allocation_size);
+    // Where none was named a block is as large as may be, but for nothing at all.
+    let size = rules.block_size.unwrap_or(1);
+    if size > largest {
+        let index = rules.memory_type_index;
+        let reason = format!("a block of memory type {index} has at most {largest} bytes");
+        let figures = FailureFigures { size, ..FailureFigures::default() };
+        return Err(Error::OutOfDeviceMemory { reason, figures });
+    }
+    Ok(())
 }
