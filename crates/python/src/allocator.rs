@@ -1,11 +1,10 @@
 //! `vk_mem.Allocator`.
 
-use std::ffi::CString;
 use std::sync::Arc;
 
 use ash::vk::{self, Handle};
 use pyo3::PyClass;
-use pyo3::exceptions::{PyBufferError, PyResourceWarning, PyTypeError};
+use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use vkmem_engine::{
@@ -26,7 +25,7 @@ use crate::numbers::{live_handle, unsigned, unsigned_32};
 use crate::pool::{self, Pool, PoolKeywords};
 use crate::resource::{Handles, Resource, release_all};
 use crate::resource_object::ResourceObject;
-use crate::state::{AllocatorState, warn_unclosed};
+use crate::state::{AllocatorState, warn, warn_unclosed};
 use crate::statistics::{HeapBudget, TotalStatistics};
 
 /// Allocates the memory of one device (`VmaAllocator`). Usable from many threads at once.
@@ -556,13 +555,7 @@ impl Allocator {
     /// device of a wrapped allocator is destroyed. Raises `BufferError`, and changes nothing, while a view
     /// is open or another thread is inside a call.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        match close(py, &self.state)? {
-            Some(leaked) => {
-                let category = py.get_type::<PyResourceWarning>();
-                PyErr::warn(py, &category, &CString::new(leaked.replace('\0', "?"))?, 1)
-            }
-            None => Ok(()),
-        }
+        close(py, &self.state)?.map_or(Ok(()), |leaked| warn(py, &leaked))
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

@@ -68,15 +68,6 @@ unsafe fn copy(py: Python<'_>, from: usize, to: usize, length: usize) {
     if length > LARGE { py.detach(run) } else { run() }
 }
 
-fn check_range(py: Python<'_>, resource: &Resource, offset: u64, size: u64) -> PyResult<()> {
-    let whole = resource.host_size;
-    if offset <= whole && size <= whole - offset {
-        return Ok(());
-    }
-    let what = resource.describe();
-    Err(invalid(py, format!("{size} bytes at offset {offset} are outside of {what}")))
-}
-
 /// Maps for one copy.
 fn with_mapped<T>(
     py: Python<'_>,
@@ -103,7 +94,7 @@ pub fn write(
     let _pin = resource.enter(py)?;
     let data = Contiguous::of(data, false)?;
     let length = data.len();
-    check_range(py, resource, offset, length as u64)?;
+    resource.check_range(py, offset, length as u64)?;
     if length == 0 {
         return Ok(());
     }
@@ -124,7 +115,7 @@ pub fn read_into(
 ) -> PyResult<()> {
     let _pin = resource.enter(py)?;
     let target = Contiguous::of(target, true)?;
-    check_range(py, resource, offset, target.len() as u64)?;
+    resource.check_range(py, offset, target.len() as u64)?;
     read_to(py, resource, target.0.buf as usize, offset, target.len())
 }
 
@@ -137,7 +128,7 @@ pub fn read<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     let _pin = resource.enter(py)?;
     let size = size.unwrap_or_else(|| resource.host_size.saturating_sub(offset));
-    check_range(py, resource, offset, size)?;
+    resource.check_range(py, offset, size)?;
     // CPython needs some bytes beside them.
     let length = isize::try_from(size).ok().filter(|length| *length < isize::MAX - 4096);
     let length = length

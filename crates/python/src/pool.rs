@@ -1,9 +1,8 @@
 //! `vk_mem.Pool`.
 
-use std::ffi::CString;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyResourceWarning, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use vkmem_engine::{Home, PoolCreateInfo, PoolId};
@@ -14,7 +13,7 @@ use crate::links::Link;
 use crate::numbers::{unsigned, unsigned_32};
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::resource::{live_resources, release_all};
-use crate::state::{AllocatorState, warn_unclosed};
+use crate::state::{AllocatorState, warn, warn_unclosed};
 use crate::statistics::Statistics;
 use crate::virtual_block::algorithm;
 
@@ -234,13 +233,7 @@ impl Pool {
             state.pins.reopen();
         }
         destroyed.or_raise(py)?;
-        match warning {
-            Some(warning) => {
-                let category = py.get_type::<PyResourceWarning>();
-                PyErr::warn(py, &category, &CString::new(warning.replace('\0', "?"))?, 1)
-            }
-            None => Ok(()),
-        }
+        warning.map_or(Ok(()), |warning| warn(py, &warning))
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

@@ -9,7 +9,7 @@ use vkmem_engine::suballocator::RegionKey;
 use vkmem_engine::{Allocation, Error, Home, MemoryRequirements, Release, human_bytes};
 
 use crate::device::Binding;
-use crate::errors::{IntoPyResult, pinned, use_after_free};
+use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::pool::PoolState;
 use crate::state::{AllocatorState, warn_unclosed};
@@ -90,7 +90,10 @@ impl Remains {
     pub fn release(&self, state: &AllocatorState) -> Release {
         let driver = state.device_allocator.driver();
         // Before the handle is free to be given out again.
-        let binding = state.device.bindings.lock().remove(&self.handles);
+        let binding = match self.handles {
+            Handles::Memory => None,
+            handles => state.device.bindings.lock().remove(&handles),
+        };
         match self.handles {
             Handles::Memory => {}
             // SAFETY: the pins show that nobody uses it, and it is destroyed once.
@@ -169,6 +172,19 @@ impl Resource {
             self.host_size,
             self.allocation.memory_type_index
         )
+    }
+
+    /// An exception unless the range lies in what the host may see.
+    pub fn check_range(&self, py: Python<'_>, offset: u64, size: u64) -> PyResult<()> {
+        let whole = self.host_size;
+        let inside = offset <= whole && size <= whole - offset;
+        if inside { Ok(()) } else { Err(self.outside(py, offset, size)) }
+    }
+
+    /// The exception of such a range.
+    pub fn outside(&self, py: Python<'_>, offset: u64, size: u64) -> PyErr {
+        let what = self.describe();
+        invalid(py, format!("{size} bytes at offset {offset} are outside of {what}"))
     }
 
     fn remains(&self) -> Remains {

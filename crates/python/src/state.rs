@@ -1,5 +1,6 @@
 //! What the Python objects of one allocator share.
 
+use std::ffi::CString;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -171,15 +172,17 @@ impl Drop for AllocatorState {
     }
 }
 
+/// Issues a `ResourceWarning`; an exception if warnings are turned into errors.
+pub fn warn(py: Python<'_>, message: &str) -> PyResult<()> {
+    let category = py.get_type::<PyResourceWarning>();
+    PyErr::warn(py, &category, &CString::new(message.replace('\0', "?"))?, 1)
+}
+
 /// Issues a `ResourceWarning` from a finaliser: whatever exception is on its way stays, and a warning
 /// that was turned into an error is shown, not raised.
 pub fn warn_unclosed(py: Python<'_>, message: &str) {
     let on_its_way = PyErr::take(py);
-    let category = py.get_type::<PyResourceWarning>();
-    let warned = std::ffi::CString::new(message.replace('\0', "?"))
-        .map_err(PyErr::from)
-        .and_then(|message| PyErr::warn(py, &category, &message, 1));
-    if let Err(error) = warned {
+    if let Err(error) = warn(py, message) {
         error.write_unraisable(py, None);
     }
     if let Some(error) = on_its_way {

@@ -56,12 +56,12 @@ fn check_bound(py: Python<'_>, resource: &Resource) -> PyResult<()> {
     Err(invalid(py, format!("{} is not bound to memory: call bind()", resource.describe())))
 }
 
+/// Vulkan copies no empty range.
 fn check_range(py: Python<'_>, resource: &Resource, offset: u64, size: u64) -> PyResult<()> {
-    if size > 0 && offset <= resource.host_size && size <= resource.host_size - offset {
-        return Ok(());
+    if size == 0 {
+        return Err(resource.outside(py, offset, size));
     }
-    let what = resource.describe();
-    Err(invalid(py, format!("{size} bytes at offset {offset} are outside of {what}")))
+    resource.check_range(py, offset, size)
 }
 
 fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
