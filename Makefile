@@ -12,10 +12,10 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint fmt clean
+.PHONY: help demo test bench bench-quick lint fmt clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Create, bind, map, copy and release on the best device there is, or a simulated one
 	@tools/setup.sh release
@@ -25,6 +25,12 @@ test: ## Run all tests, with the engine checking itself after every operation
 	@tools/setup.sh validate
 	cargo test --workspace --exclude vkmem-python --features $(VALIDATE)
 	$(BIN)/pytest
+
+bench: ## Measure beside VMA in one process, some minutes; writes bench/results.json
+	cargo run --release -p vkmem-peers
+
+bench-quick: ## The same with smaller counts, under a minute
+	cargo run --release -p vkmem-peers -- quick
 
 lint: ## Check format, lints, types and stubs
 	@tools/setup.sh validate

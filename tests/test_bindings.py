@@ -73,6 +73,35 @@ def test_the_device_is_theirs(cffi_bound: Bound) -> None:
     assert device.api_version[:2] == (1, 1)
 
 
+def test_many_and_aliases_from_structs(cffi_bound: Bound) -> None:
+    vk = cffi_bound.binding
+    info = vk.VkBufferCreateInfo(size=SIZE, usage=int(TRANSFER))
+    half = vk.VkBufferCreateInfo(size=SIZE // 2, usage=int(TRANSFER))
+    image = vk.VkImageCreateInfo(
+        imageType=vk.VK_IMAGE_TYPE_2D,
+        format=vk.VK_FORMAT_R8G8B8A8_UNORM,
+        extent=vk.VkExtent3D(16, 16, 1),
+        mipLevels=1,
+        arrayLayers=1,
+        samples=1,
+        usage=vk.VK_IMAGE_USAGE_SAMPLED_BIT,
+    )
+    with Allocator(cffi_bound.device) as allocator:
+        made = allocator.create_buffers([info, half, vk.ffi.addressof(info)], flags=RANDOM)
+        assert [it.size for it in made] == [SIZE, SIZE // 2, SIZE]
+        with pytest.raises(InvalidArgumentError, match="item 1: "):
+            allocator.create_buffers([info, image])
+        alias = allocator.create_aliasing_buffer(made[0], half, local_offset=SIZE // 2)
+        named = allocator.create_aliasing_buffer(made[0], info=info, name="named")
+        alias.write(pattern(SIZE // 2))
+        assert named.read(SIZE // 2) == pattern(SIZE // 2)
+        images = allocator.create_images([image, (Format.R8G8B8A8_UNORM, (8, 8), 4)])
+        assert [it.extent for it in images] == [(16, 16, 1), (8, 8, 1)]
+        memory = allocator.allocate_memory(1 << 16, 1 << 16)
+        alias_image = allocator.create_aliasing_image(memory, image)
+        allocator.destroy_many([*made, *images, memory, alias, named, alias_image])
+
+
 def test_a_buffer_from_a_struct_is_filled_by_their_commands(cffi_bound: Bound) -> None:
     vk = cffi_bound.binding
     info = vk.VkBufferCreateInfo(

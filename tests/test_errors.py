@@ -68,6 +68,7 @@ def test_figures_that_have_no_meaning_are_none(simulated_allocator: Allocator) -
         figures = vars(caught.value)
         assert set(figures) == {
             "size", "memory_type_index", "heap_index", "heap_usage", "heap_budget", "vk_result",
+            "item",
         }  # fmt: skip
         assert set(figures.values()) == {None}
         assert isinstance(caught.value, ValueError)
@@ -114,6 +115,7 @@ def test_bases_of_the_errors() -> None:
         "OutOfHostMemoryError": MemoryError,
         "InvalidArgumentError": ValueError,
         "UseAfterFreeError": ValueError,
+        "DumpError": ValueError,
         "InitializationError": RuntimeError,
     }
     for name in errors.__all__:

@@ -8,6 +8,8 @@ import pytest
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 SHOWS = {
+    "budget": ["MiB of", "pressure: heap", "made room", "refused within the budget"],
+    "aliasing": ["the same memory: True, 0 bytes apart", "1 allocation", "refused: ", "0 left"],
     "buffer_heap": ["1000 meshes in", "written and read back"],
     "pools": ["streaming: memory type", "after 10 chunks", "all destroyed"],
     "ring_buffer": ["frame 7: buffers in flight at", "0 MiB"],

@@ -7,6 +7,8 @@ call was left to fail, so a call that is added to an operation later is tested a
 from __future__ import annotations
 
 import gc
+import mmap
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -57,6 +59,7 @@ class World:
         self.mapped = make(4096, TRANSFER, flags=RANDOM | MAPPED | DEDICATED)
         self.target = make(4096, TRANSFER)
         self.unbound = make(4096, TRANSFER, flags=DONT_BIND)
+        self.exported = make(4096, TRANSFER, export_handle_types=1)
         self.image = self.allocator.create_image(RGBA8, (32, 32), IMAGE_TRANSFER)
         self.unbound_image = self.allocator.create_image(RGBA8, 4, IMAGE_TRANSFER, flags=DONT_BIND)
         self.device.copy_buffer_to_image(self.target, self.image)
@@ -123,6 +126,18 @@ def renew(name: str) -> Callable[[World, Any], None]:
     return undo
 
 
+def import_memory_fd(world: World) -> Any:
+    memory = world.exported.allocation
+    fd = world.exported.export_fd()
+    try:
+        return world.allocator.import_memory_fd(
+            fd, memory.device_memory_size, memory_type_index=memory.memory_type_index
+        )
+    except BaseException:
+        os.close(fd)  # raises unless it is still ours
+        raise
+
+
 def write_through_a_view(world: World) -> None:
     with world.buffer.map() as view:
         view[:] = pattern(4096)
@@ -158,6 +173,24 @@ OPERATIONS = {
         lambda it: it.allocator.create_image(RGBA8, (64, 64), IMAGE_TRANSFER, flags=DEDICATED),
         destroy,
     ),
+    "create_buffer to export": Operation(
+        lambda it: it.allocator.create_buffer(100, TRANSFER, export_handle_types=1), destroy
+    ),
+    "create_image to export": Operation(
+        lambda it: it.allocator.create_image(RGBA8, 64, IMAGE_TRANSFER, export_handle_types=1),
+        destroy,
+    ),
+    "create_buffer on memory of the host": Operation(
+        lambda it: it.allocator.create_buffer(
+            4096, TRANSFER, flags=RANDOM | MAPPED, import_host_pointer=mmap.mmap(-1, 4096)
+        ),
+        destroy,
+    ),
+    "import_host_pointer": Operation(
+        lambda it: it.allocator.import_host_pointer(mmap.mmap(-1, 4096)), free
+    ),
+    "export_fd": Operation(lambda it: it.exported.export_fd(), lambda it, made: os.close(made)),
+    "import_memory_fd": Operation(import_memory_fd, free),
     "allocate_memory": Operation(lambda it: it.allocator.allocate_memory(100), free),
     "allocate_memory mapped": Operation(
         lambda it: it.allocator.allocate_memory(100, flags=RANDOM | MAPPED | DEDICATED), free

@@ -81,6 +81,16 @@ class Programs(RuleBasedStateMachine):
             return multiple()
         return self.keep(made, size, name)
 
+    @rule(target=buffers, sizes=st.lists(SIZES, max_size=5), flags=HOST_FLAGS)
+    def create_buffers(self, sizes: list[int], flags: int) -> Any:
+        try:
+            made = self.allocator.create_buffers(sizes, TRANSFER, flags=flags, name="one of many")
+        except OutOfDeviceMemoryError as error:
+            assert error.item is not None
+            return multiple()
+        assert [it.size for it in made] == sizes
+        return multiple(*(self.keep(it, it.size, "one of many") for it in made))
+
     @rule(target=resources, size=SIZES, alignment=st.sampled_from([1, 16, 256, 4096]))
     def create_hidden_buffer(self, size: int, alignment: int) -> Any:
         made = self.allocator.create_buffer(
@@ -180,6 +190,19 @@ class Programs(RuleBasedStateMachine):
     @rule(shadow=buffers)
     def destroy_a_buffer(self, shadow: Shadow) -> None:
         self.destroy(shadow)
+
+    @rule(shadows=st.lists(buffers, max_size=4))
+    def destroy_many(self, shadows: list[Shadow]) -> None:
+        ending = [it.resource for it in shadows if it.resource is not None]
+        if any(it.view is not None for it in shadows):
+            try:
+                self.allocator.destroy_many(ending)
+            except BufferError:
+                return
+            raise AssertionError("destroyed under a view")
+        self.allocator.destroy_many(ending)
+        assert not any(it.alive for it in ending)
+        self.live = [it for it in self.live if it not in shadows]
 
     @rule(shadow=consumes(resources))
     def destroy_a_resource(self, shadow: Shadow) -> None:

@@ -35,9 +35,11 @@ from vk_mem._vk_mem import (
     list_physical_devices,
 )
 from vk_mem.buffer_heap import BufferHeap, BufferSlice
+from vk_mem.dump import Diff, Dump, diff, load_dump
 from vk_mem.errors import (
     CorruptionError,
     DeviceLostError,
+    DumpError,
     FeatureNotPresentError,
     InitializationError,
     InvalidArgumentError,
@@ -53,6 +55,7 @@ from vk_mem.flags import (
     BufferCreateFlags,
     BufferUsage,
     DeviceType,
+    ExternalMemoryHandleType,
     Format,
     ImageCreateFlags,
     ImageLayout,
@@ -65,6 +68,7 @@ from vk_mem.flags import (
     SampleCount,
     SharingMode,
 )
+from vk_mem.retention import EmptyBlockRetention
 
 __all__ = [
     "Allocation",
@@ -81,6 +85,11 @@ __all__ = [
     "DeviceLostError",
     "DeviceProperties",
     "DeviceType",
+    "Diff",
+    "Dump",
+    "DumpError",
+    "EmptyBlockRetention",
+    "ExternalMemoryHandleType",
     "FeatureNotPresentError",
     "Format",
     "HeapBudget",
@@ -116,8 +125,10 @@ __all__ = [
     "VirtualBlock",
     "VkMemError",
     "__version__",
+    "diff",
     "interop",
     "list_physical_devices",
+    "load_dump",
 ]
 
 # Allocators that nobody closed end while the interpreter still runs, and say what they held.

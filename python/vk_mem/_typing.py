@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from vk_mem._vk_mem import AllocationCreateInfo, Pool
 
 
@@ -41,11 +43,41 @@ class AllocationKeywords(TypedDict, total=False):
     """Where to allocate from, instead of the default pools."""
     priority: float | None
     """From 0 to 1 (`VK_EXT_memory_priority`); of dedicated memory."""
+    export_handle_types: int | None
+    """`ExternalMemoryHandleType` that the memory can be exported as."""
     allocation_info: AllocationCreateInfo | None
     """A set of these to start from; those given beside it win."""
 
 
-class BufferKeywords(AllocationKeywords, total=False):
+class MemoryImportKeywords(AllocationKeywords, total=False):
+    """How to import memory alone."""
+
+    handle_type: int | None
+    """`ExternalMemoryHandleType`; by default the opaque or plain one of its kind."""
+    memory_type_index: int | None
+    """The memory type that it was exported from. Opaque handles do not tell."""
+
+
+class ImportKeywords(AllocationKeywords, total=False):
+    """What memory of others a buffer or an image is put on."""
+
+    import_fd: int | None
+    """An open file descriptor; consumed on success."""
+    import_win32_handle: int | None
+    """A Win32 handle; it stays the caller's."""
+    import_host_pointer: Buffer | SupportsArrayInterface | int | None
+    """A writable buffer of this process, which is held, or an address."""
+    import_handle_type: int | None
+    """`ExternalMemoryHandleType`; by default the opaque or plain one of its kind."""
+    import_size: int | None
+    """Bytes of the whole `VkDeviceMemory`; what the resource needs by default."""
+    import_offset: int | None
+    """Where the resource starts in it, in bytes; 0 by default."""
+    import_memory_type_index: int | None
+    """The memory type that it was exported from. Opaque handles do not tell."""
+
+
+class BufferInfoKeywords(AllocationKeywords, total=False):
     """What else a buffer can be: `VkBufferCreateInfo`."""
 
     info: object
@@ -58,8 +90,106 @@ class BufferKeywords(AllocationKeywords, total=False):
     """The families that share it."""
 
 
-class ImageKeywords(AllocationKeywords, total=False):
+class BufferKeywords(BufferInfoKeywords, ImportKeywords, total=False):
+    """All of `create_buffer`."""
+
+
+class ImageInfoKeywords(AllocationKeywords, total=False):
     """What else an image can be: `VkImageCreateInfo`."""
+
+    info: object
+    """A `VkImageCreateInfo` of any binding or its address, instead of the positional arguments."""
+    create_flags: int
+    """`ImageCreateFlags`."""
+    image_type: int | None
+    """`ImageType`; from the number of sides in `extent` by default."""
+    mip_levels: int
+    """1 by default."""
+    array_layers: int
+    """1 by default."""
+    samples: int
+    """`SampleCount`; 1 by default."""
+    tiling: int
+    """`ImageTiling`; OPTIMAL by default."""
+    initial_layout: int
+    """`ImageLayout`; UNDEFINED by default."""
+    sharing_mode: int
+    """`SharingMode`; CONCURRENT where several queue families are named."""
+    queue_family_indices: Iterable[int]
+    """The families that share it."""
+
+
+class ImageKeywords(ImageInfoKeywords, ImportKeywords, total=False):
+    """All of `create_image`."""
+
+
+class ManyKeywords(AllocationKeywords, total=False):
+    """How to allocate many at once; all keywords apply to all."""
+
+    names: Iterable[str | None] | None
+    """A name for each, instead of `name`."""
+
+
+class ManyBufferKeywords(ManyKeywords, total=False):
+    """What else many buffers can be."""
+
+    create_flags: int
+    """`BufferCreateFlags`."""
+    sharing_mode: int
+    """`SharingMode`; CONCURRENT where several queue families are named."""
+    queue_family_indices: Iterable[int]
+    """The families that share them."""
+
+
+class ManyImageKeywords(ManyKeywords, total=False):
+    """What else many images can be."""
+
+    create_flags: int
+    """`ImageCreateFlags`."""
+    image_type: int | None
+    """`ImageType`; from the number of sides in the extent by default."""
+    mip_levels: int
+    """1 by default."""
+    array_layers: int
+    """1 by default."""
+    samples: int
+    """`SampleCount`; 1 by default."""
+    tiling: int
+    """`ImageTiling`; OPTIMAL by default."""
+    initial_layout: int
+    """`ImageLayout`; UNDEFINED by default."""
+    sharing_mode: int
+    """`SharingMode`; CONCURRENT where several queue families are named."""
+    queue_family_indices: Iterable[int]
+    """The families that share them."""
+
+
+class AliasKeywords(TypedDict, total=False):
+    """What an alias has of its own; it is not allocated."""
+
+    local_offset: int
+    """Bytes from the start of the memory that it shares."""
+    name: str | None
+    """For people and dumps."""
+    user_data: Any
+    """Any object that the caller wants to find again."""
+
+
+class AliasBufferKeywords(AliasKeywords, total=False):
+    """What else an aliasing buffer can be: `VkBufferCreateInfo`."""
+
+    info: object
+    """A `VkBufferCreateInfo` of any binding or its address, instead of the positional arguments."""
+    create_flags: int
+    """`BufferCreateFlags`."""
+    sharing_mode: int
+    """`SharingMode`; CONCURRENT where several queue families are named."""
+    queue_family_indices: Iterable[int]
+    """The families that share it."""
+
+
+class AliasImageKeywords(AliasKeywords, total=False):
+    """What else an aliasing image can be: `VkImageCreateInfo`."""
 
     info: object
     """A `VkImageCreateInfo` of any binding or its address, instead of the positional arguments."""
@@ -113,6 +243,8 @@ class PoolKeywords(TypedDict, total=False):
     """In bytes, a power of two."""
     memory_allocate_next: object
     """Address or struct of a `pNext` chain for each `vkAllocateMemory`."""
+    export_handle_types: int | None
+    """`ExternalMemoryHandleType` that its blocks can be exported as."""
     fallback: bool
     """When it is full, allocate from the default pools."""
     name: str | None

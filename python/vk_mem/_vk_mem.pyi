@@ -1,28 +1,44 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType, TracebackType
-from typing import Any, Self, Unpack, final, overload
+from typing import Any, Self, TypeVar, Unpack, final, overload
 
 from typing_extensions import Buffer as PythonBuffer
 from typing_extensions import disjoint_base
 
 from vk_mem._typing import (
+    AliasBufferKeywords,
+    AliasImageKeywords,
     AllocationKeywords,
+    BufferInfoKeywords,
     BufferKeywords,
+    ImageInfoKeywords,
     ImageKeywords,
     ImageMemoryKeywords,
+    ImportKeywords,
+    ManyBufferKeywords,
+    ManyImageKeywords,
+    ManyKeywords,
+    MemoryImportKeywords,
     PoolKeywords,
     SupportsArrayInterface,
 )
+from vk_mem.dump import Dump
+from vk_mem.errors import VkMemError
 from vk_mem.flags import (
     AllocationCreateFlags,
     BufferUsage,
     DeviceType,
+    ExternalMemoryHandleType,
     Format,
     ImageUsage,
     MemoryHeapFlags,
     MemoryPropertyFlags,
     MemoryUsage,
 )
+from vk_mem.retention import EmptyBlockRetention
+
+_OnPressure = TypeVar("_OnPressure", bound=Callable[[int, HeapBudget], object] | None)
+_OnOutOfMemory = TypeVar("_OnOutOfMemory", bound=Callable[[VkMemError], object] | None)
 
 __all__ = [
     "Allocation",
@@ -77,6 +93,8 @@ class Resource:
     ) -> None: ...
     def flush(self, offset: int | None = None, size: int | None = None) -> None: ...
     def invalidate(self, offset: int | None = None, size: int | None = None) -> None: ...
+    def export_fd(self, handle_type: int | None = None) -> int: ...
+    def export_win32_handle(self, handle_type: int | None = None) -> int: ...
     def retire(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -131,6 +149,10 @@ class Allocation(Resource):
     def memory_properties(self) -> MemoryPropertyFlags: ...
     @property
     def is_dedicated(self) -> bool: ...
+    @property
+    def device_memory_size(self) -> int: ...
+    @property
+    def export_handle_types(self) -> ExternalMemoryHandleType: ...
     def bind_buffer(self, buffer: object, offset: int | None = None) -> None: ...
     def bind_image(self, image: object, offset: int | None = None) -> None: ...
     def set_priority(self, priority: float) -> None: ...
@@ -181,6 +203,8 @@ class AllocationCreateInfo:
     @property
     def priority(self) -> float | None: ...
     @property
+    def export_handle_types(self) -> ExternalMemoryHandleType: ...
+    @property
     def pool(self) -> Pool | None: ...
     @property
     def name(self) -> str | None: ...
@@ -196,6 +220,8 @@ class Allocator:
         preferred_block_size: int | None = None,
         heap_size_limits: Sequence[int | None] | None = None,
         frames_in_flight: int = 2,
+        empty_block_retention: int | float | EmptyBlockRetention | None = None,
+        prefetch: bool = False,
     ) -> Self: ...
     @property
     def device(self) -> Device: ...
@@ -217,7 +243,7 @@ class Allocator:
         info: object,
         buffer_usage: None = None,
         /,
-        **keywords: Unpack[AllocationKeywords],
+        **keywords: Unpack[ImportKeywords],
     ) -> Buffer: ...
     @overload
     def create_buffer(self, **keywords: Unpack[BufferKeywords]) -> Buffer: ...
@@ -237,10 +263,97 @@ class Allocator:
         extent: None = None,
         image_usage: None = None,
         /,
-        **keywords: Unpack[AllocationKeywords],
+        **keywords: Unpack[ImportKeywords],
     ) -> Image: ...
     @overload
     def create_image(self, **keywords: Unpack[ImageKeywords]) -> Image: ...
+    @overload
+    def create_buffers(
+        self,
+        sizes: Iterable[int] | PythonBuffer | SupportsArrayInterface,
+        buffer_usage: int,
+        /,
+        **keywords: Unpack[ManyBufferKeywords],
+    ) -> list[Buffer]: ...
+    @overload
+    def create_buffers(
+        self,
+        infos: Iterable[object],
+        buffer_usage: None = None,
+        /,
+        **keywords: Unpack[ManyKeywords],
+    ) -> list[Buffer]: ...
+    def create_images(
+        self,
+        images: Iterable[tuple[int, int | Sequence[int], int] | object],
+        /,
+        **keywords: Unpack[ManyImageKeywords],
+    ) -> list[Image]: ...
+    @overload
+    def allocate_memory_pages(
+        self,
+        size: int,
+        alignment: int | None = None,
+        *,
+        count: int,
+        **keywords: Unpack[ManyKeywords],
+    ) -> list[Allocation]: ...
+    @overload
+    def allocate_memory_pages(
+        self,
+        size: int,
+        alignment: int | None,
+        count: int,
+        **keywords: Unpack[ManyKeywords],
+    ) -> list[Allocation]: ...
+    @overload
+    def allocate_memory_pages(
+        self,
+        size: Iterable[int] | PythonBuffer | SupportsArrayInterface,
+        alignment: int | None = None,
+        count: None = None,
+        **keywords: Unpack[ManyKeywords],
+    ) -> list[Allocation]: ...
+    def free_memory_pages(self, allocations: Iterable[Allocation], /) -> None: ...
+    def destroy_many(self, resources: Iterable[Buffer | Image | Allocation], /) -> None: ...
+    @overload
+    def create_aliasing_buffer(
+        self,
+        base: Resource,
+        size: int,
+        buffer_usage: int,
+        /,
+        **keywords: Unpack[AliasBufferKeywords],
+    ) -> Buffer: ...
+    @overload
+    def create_aliasing_buffer(
+        self,
+        base: Resource,
+        info: object = None,
+        buffer_usage: None = None,
+        /,
+        **keywords: Unpack[AliasBufferKeywords],
+    ) -> Buffer: ...
+    @overload
+    def create_aliasing_image(
+        self,
+        base: Resource,
+        format: int,
+        extent: int | Sequence[int],
+        image_usage: int,
+        /,
+        **keywords: Unpack[AliasImageKeywords],
+    ) -> Image: ...
+    @overload
+    def create_aliasing_image(
+        self,
+        base: Resource,
+        info: object = None,
+        extent: None = None,
+        image_usage: None = None,
+        /,
+        **keywords: Unpack[AliasImageKeywords],
+    ) -> Image: ...
     def allocate_memory(
         self, size: int, alignment: int | None = None, **keywords: Unpack[AllocationKeywords]
     ) -> Allocation: ...
@@ -250,12 +363,24 @@ class Allocator:
     def allocate_memory_for_image(
         self, image: object, *, bind: bool = False, **keywords: Unpack[ImageMemoryKeywords]
     ) -> Allocation: ...
+    def import_memory_fd(
+        self, fd: int, size: int, **keywords: Unpack[MemoryImportKeywords]
+    ) -> Allocation: ...
+    def import_memory_win32_handle(
+        self, handle: int, size: int, **keywords: Unpack[MemoryImportKeywords]
+    ) -> Allocation: ...
+    def import_host_pointer(
+        self,
+        data: PythonBuffer | SupportsArrayInterface | int,
+        size: int | None = None,
+        **keywords: Unpack[MemoryImportKeywords],
+    ) -> Allocation: ...
     def find_memory_type_index(
         self, allowed_type_bits: int | None = None, /, **keywords: Unpack[AllocationKeywords]
     ) -> int: ...
     @overload
     def find_memory_type_index_for_buffer_info(
-        self, size: int, buffer_usage: int, /, **keywords: Unpack[BufferKeywords]
+        self, size: int, buffer_usage: int, /, **keywords: Unpack[BufferInfoKeywords]
     ) -> int: ...
     @overload
     def find_memory_type_index_for_buffer_info(
@@ -266,7 +391,9 @@ class Allocator:
         **keywords: Unpack[AllocationKeywords],
     ) -> int: ...
     @overload
-    def find_memory_type_index_for_buffer_info(self, **keywords: Unpack[BufferKeywords]) -> int: ...
+    def find_memory_type_index_for_buffer_info(
+        self, **keywords: Unpack[BufferInfoKeywords]
+    ) -> int: ...
     @overload
     def find_memory_type_index_for_image_info(
         self,
@@ -274,7 +401,7 @@ class Allocator:
         extent: int | Sequence[int],
         image_usage: int,
         /,
-        **keywords: Unpack[ImageKeywords],
+        **keywords: Unpack[ImageInfoKeywords],
     ) -> int: ...
     @overload
     def find_memory_type_index_for_image_info(
@@ -286,9 +413,16 @@ class Allocator:
         **keywords: Unpack[AllocationKeywords],
     ) -> int: ...
     @overload
-    def find_memory_type_index_for_image_info(self, **keywords: Unpack[ImageKeywords]) -> int: ...
+    def find_memory_type_index_for_image_info(
+        self, **keywords: Unpack[ImageInfoKeywords]
+    ) -> int: ...
     def create_pool(self, **keywords: Unpack[PoolKeywords]) -> Pool: ...
+    def build_stats_string(self, detailed: bool = True) -> str: ...
+    def snapshot(self) -> Dump: ...
     def heap_budgets(self) -> list[HeapBudget]: ...
+    def on_pressure(self, callback: _OnPressure, threshold: float = 0.9) -> _OnPressure: ...
+    def on_out_of_memory(self, callback: _OnOutOfMemory) -> _OnOutOfMemory: ...
+    def trim(self) -> int: ...
     def calculate_statistics(self) -> TotalStatistics: ...
     def validate(self) -> None: ...
     def set_current_frame_index(self, frame: int) -> None: ...
@@ -369,6 +503,8 @@ class Device:
     def extensions(self) -> tuple[str, ...]: ...
     @property
     def properties(self) -> DeviceProperties: ...
+    @property
+    def min_imported_host_pointer_alignment(self) -> int | None: ...
     @property
     def memory_properties(self) -> MemoryProperties: ...
     @property

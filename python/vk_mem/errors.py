@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "CorruptionError",
     "DeviceLostError",
+    "DumpError",
     "FeatureNotPresentError",
     "InitializationError",
     "InvalidArgumentError",
@@ -39,6 +40,8 @@ class VkMemError(Exception):
     """Bytes that this process may use on that heap."""
     vk_result: int | None
     """The `VkResult` of the driver's call, where one failed."""
+    item: int | None
+    """Which item of a call that takes many, counted from 0."""
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class VkMemError(Exception):
         heap_usage: int | None = None,
         heap_budget: int | None = None,
         vk_result: int | None = None,
+        item: int | None = None,
     ) -> None:
         super().__init__(message)
         # Plain instance attributes: BaseException pickles and copies `args` and `__dict__`.
@@ -59,6 +63,7 @@ class VkMemError(Exception):
         self.heap_usage = heap_usage
         self.heap_budget = heap_budget
         self.vk_result = vk_result
+        self.item = item
 
 
 class OutOfDeviceMemoryError(VkMemError, MemoryError):
@@ -122,3 +127,7 @@ class InitializationError(VkMemError, RuntimeError):
     `VK_ERROR_INITIALIZATION_FAILED` (-3), `VK_ERROR_INCOMPATIBLE_DRIVER` (-9),
     `VK_ERROR_LAYER_NOT_PRESENT` (-6).
     """
+
+
+class DumpError(VkMemError, ValueError):
+    """A dump is cut off, of another format, or contradicts itself. No `VkResult`."""

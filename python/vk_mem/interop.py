@@ -74,7 +74,8 @@ def to_int(handle: object, type_name: str | None = None) -> int:
     Raises `InvalidArgumentError` for anything else: a bool, a struct, a pointer *to* a handle, a
     number outside of 0 to 2**64 - 1.
     """
-    if isinstance(handle, bool):
+    # NumPy's, too, which is no subclass and says so itself only in newer versions.
+    if isinstance(handle, bool) or type(handle).__name__ in {"bool", "bool_"}:
         raise _no_handle(type_name, "a bool")
     if isinstance(handle, int):
         return _in_range(int(handle), type_name)

@@ -1,10 +1,11 @@
 //! The front: choice of the type -> pool -> placement.
 
+mod alias;
+mod many;
+
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
-use crate::allocation::{Allocation, AllocationId, Home, PoolId, SlotMap};
+use crate::allocation::{Allocation, AllocationId, PoolId};
 use crate::budget::{HeapBudget, HeapLedger};
 use crate::check::{check_create_info, check_device, check_request};
 use crate::device::DeviceMemory;
@@ -12,33 +13,40 @@ use crate::error::{Error, FailureFigures};
 use crate::memory_object::{MemoryObject, Release};
 use crate::memory_type::Candidates;
 use crate::names::Names;
-use crate::pool::{Pool, check_pool};
+use crate::pool::{Pool, Setup};
+use crate::pools::Pools;
+use crate::prefetch::Prefetcher;
 use crate::request::{
     AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest, PoolCreateInfo,
     ResourceUse,
 };
+use crate::retention::EmptyBlockRetention;
 use crate::statistics::Statistics;
 use crate::suballocator::RegionTag;
 
+pub use alias::AliasRequest;
+pub use many::{FailedItem, Freed};
+
 /// How an allocator is set up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AllocatorOptions {
     /// Bytes a block; `None`: an eighth of heaps up to 1 GiB, else 256 MiB.
     pub preferred_block_size: Option<u64>,
     /// `[i]`: bytes to hold of heap i at most; `u64::MAX` and missing ones do not limit.
     pub heap_size_limits: Vec<u64>,
+    /// Which empty blocks are kept.
+    pub empty_block_retention: EmptyBlockRetention,
+    /// Whether a thread takes the next block before it is needed.
+    pub prefetch: bool,
 }
 
 /// Allocates the memory of one device. Usable from many threads at once.
 pub struct Allocator {
-    pub(crate) device: Arc<dyn DeviceMemory>,
-    ledger: Arc<HeapLedger>,
-    preferred_block_size: Option<u64>,
-    /// By memory type.
-    defaults: Vec<Pool>,
-    /// Empty while one is being made.
-    custom: RwLock<SlotMap<Option<Arc<Pool>>>>,
-    names: Names,
+    // First, so that it has ended before the pools go.
+    prefetcher: Option<Prefetcher>,
+    setup: Setup,
+    pub(crate) pools: Arc<Pools>,
+    pub(crate) names: Names,
 }
 
 impl Allocator {
@@ -57,22 +65,29 @@ impl Allocator {
                 info.heaps.len()
             )));
         }
+        let retention = options.empty_block_retention;
+        if retention.share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+            return Err(Error::InvalidArgument(
+                "the share of empty_block_retention is not from 0 to 1".into(),
+            ));
+        }
         let ledger = Arc::new(HeapLedger::new(device.clone(), &options.heap_size_limits));
-        let defaults = (0..info.types.len() as u32)
-            .map(|index| Pool::of_type(&device, &ledger, index, preferred_block_size))
-            .collect();
-        let (custom, names) = (RwLock::default(), Names::default());
-        Ok(Self { device, ledger, preferred_block_size, defaults, custom, names })
+        let prefetch = options.prefetch.then(Arc::default);
+        let setup = Setup { device, ledger, preferred_block_size, retention, prefetch };
+        let pools = Arc::new(Pools::new(&setup));
+        let queue = setup.prefetch.clone();
+        let prefetcher = queue.map(|queue| Prefetcher::start(queue, &pools)).transpose()?;
+        Ok(Self { prefetcher, setup, pools, names: Names::default() })
     }
 
     /// The device it serves.
     pub fn device(&self) -> &Arc<dyn DeviceMemory> {
-        &self.device
+        &self.setup.device
     }
 
     /// Bytes of a block of a memory type, once the first few smaller ones exist.
     pub fn preferred_block_size(&self, memory_type_index: u32) -> u64 {
-        self.defaults[memory_type_index as usize].sizes().preferred
+        self.pools.defaults[memory_type_index as usize].sizes().preferred
     }
 
     /// The memory type that a request would get first.
@@ -83,7 +98,7 @@ impl Allocator {
         resource_use: ResourceUse,
     ) -> Result<u32, Error> {
         check_create_info(create_info)?;
-        let info = self.device.info();
+        let info = self.device().info();
         let candidates = Candidates::new(info, memory_type_bits, create_info, resource_use);
         let best = candidates.best(info);
         best.ok_or_else(|| candidates.none_found(info, memory_type_bits, create_info))
@@ -91,56 +106,22 @@ impl Allocator {
 
     /// Makes a pool, and takes its first blocks from the driver.
     pub fn create_pool(&self, rules: &PoolCreateInfo) -> Result<PoolId, Error> {
-        check_pool(&*self.device, &self.ledger, rules)?;
-        // The key first: allocations of the pool carry it. Nobody knows it yet.
-        let placeholder = self.custom.write().insert(None);
-        let id = PoolId(placeholder);
-        let made = Pool::custom(&self.device, &self.ledger, id, *rules, self.preferred_block_size);
-        let mut custom = self.custom.write();
-        match made {
-            Ok(pool) => {
-                if let Some(slot) = custom.get_mut(id.0) {
-                    *slot = Some(Arc::new(pool));
-                }
-                Ok(id)
-            }
-            Err(error) => {
-                custom.remove(id.0);
-                Err(error)
-            }
-        }
+        self.pools.create(&self.setup, rules)
     }
 
     /// Gives a pool's memory back. Refused while something lives in it.
     pub fn destroy_pool(&self, id: PoolId) -> Result<(), Error> {
-        let mut custom = self.custom.write();
-        let pool = custom.get(id.0).and_then(Option::as_ref).ok_or(Error::UseAfterFree)?;
-        let (count, bytes) = pool.live();
-        if count > 0 {
-            return Err(Error::InvalidArgument(format!(
-                "{count} allocations of {bytes} bytes live in the pool"
-            )));
-        }
-        let pool = custom.remove(id.0);
-        // The driver is called without the lock.
-        drop(custom);
-        drop(pool);
-        Ok(())
-    }
-
-    fn pool(&self, id: PoolId) -> Result<Arc<Pool>, Error> {
-        let custom = self.custom.read();
-        custom.get(id.0).and_then(Option::as_ref).cloned().ok_or(Error::UseAfterFree)
+        self.pools.destroy(id)
     }
 
     /// What a pool was made of.
     pub fn pool_info(&self, id: PoolId) -> Result<PoolCreateInfo, Error> {
-        Ok(*self.pool(id)?.rules())
+        Ok(*self.pools.get(id)?.rules())
     }
 
     /// Counts a pool. O(regions).
     pub fn statistics_of_pool(&self, id: PoolId) -> Result<Statistics, Error> {
-        Ok(self.pool(id)?.statistics())
+        Ok(self.pools.get(id)?.statistics())
     }
 
     /// Allocates without any call of the driver, or answers `None`: then
@@ -149,16 +130,24 @@ impl Allocator {
         if check_request(request).is_err() {
             return None;
         }
+        self.in_first_pool(request, |pool| pool.try_allocate(request))?
+    }
+
+    /// Runs something on the pool that a request goes to first, if its resource may live there.
+    fn in_first_pool<R>(
+        &self,
+        request: &AllocationRequest,
+        run: impl FnOnce(&Pool) -> R,
+    ) -> Option<R> {
         let bits = request.requirements.memory_type_bits;
         if let Some(id) = request.create_info.pool {
-            let pool = self.pool(id).ok()?;
+            let pool = self.pools.get(id).ok()?;
             let allowed = bits >> pool.rules().memory_type_index & 1 == 1;
-            return if allowed { pool.try_allocate(request) } else { None };
+            return allowed.then(|| run(&pool));
         }
-        let info = self.device.info();
+        let info = self.device().info();
         let candidates = Candidates::new(info, bits, &request.create_info, request.resource_use);
-        let memory_type = candidates.best(info)?;
-        self.defaults[memory_type as usize].try_allocate(request)
+        Some(run(&self.pools.defaults[candidates.best(info)? as usize]))
     }
 
     /// Allocates: from its pool, or the cheapest memory type first and the next one if it fails.
@@ -167,7 +156,11 @@ impl Allocator {
         check_request(request)?;
         let first = match self.allocate_anywhere(request) {
             Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })) => error,
-            other => return other,
+            other => {
+                // A new block may have taken what empty ones of the same heap are kept in.
+                self.trim_over_budget();
+                return other;
+            }
         };
         // Empty blocks that are kept for comfort must not be what is missing now.
         if request.create_info.flags.contains(Create::NEVER_ALLOCATE) || !self.release_spares() {
@@ -180,7 +173,7 @@ impl Allocator {
         let Some(id) = request.create_info.pool else {
             return self.allocate_in_any_type(request);
         };
-        let pool = self.pool(id)?;
+        let pool = self.pools.get(id)?;
         let memory_type = pool.rules().memory_type_index;
         if request.requirements.memory_type_bits >> memory_type & 1 == 0 {
             return Err(Error::FeatureNotPresent(format!(
@@ -195,6 +188,7 @@ impl Allocator {
             {
                 let mut request = *request;
                 request.create_info.pool = None;
+                request.create_info.export_handle_types |= pool.rules().export_handle_types;
                 request.create_info.flags -= Create::UPPER_ADDRESS;
                 self.allocate_in_any_type(&request)
             }
@@ -203,13 +197,13 @@ impl Allocator {
     }
 
     fn allocate_in_any_type(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
-        let info = self.device.info();
+        let info = self.device().info();
         let bits = request.requirements.memory_type_bits;
         let create_info = &request.create_info;
         let mut candidates = Candidates::new(info, bits, create_info, request.resource_use);
         let mut first_error = None;
         while let Some(memory_type) = candidates.best(info) {
-            match self.defaults[memory_type as usize].allocate(request) {
+            match self.pools.defaults[memory_type as usize].allocate(request) {
                 Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })) => {
                     first_error.get_or_insert(error);
                     candidates.strike(memory_type);
@@ -220,31 +214,47 @@ impl Allocator {
         Err(first_error.unwrap_or_else(|| candidates.none_found(info, bits, create_info)))
     }
 
-    /// Runs something on the pool of a home.
-    fn in_home<R>(&self, home: Home, run: impl FnOnce(&Pool) -> Option<R>) -> Result<R, Error> {
-        let result = match home {
-            Home::Default(index) => self.defaults.get(index as usize).and_then(run),
-            Home::Custom(id) => self.pool(id).ok().and_then(|pool| run(&pool)),
-        };
-        result.ok_or(Error::UseAfterFree)
-    }
-
     /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
     pub fn free(&self, id: AllocationId) -> Result<Release, Error> {
-        let (release, tag) = self.in_home(id.home, |pool| pool.free(id))?;
+        let (release, tag) = self.pools.in_home(id.home, |pool| pool.free(id))?;
         if tag.named {
             self.names.remove(id);
         }
         Ok(release)
     }
 
-    /// Gives empty blocks that are kept back to the driver; whether there were any.
+    /// Gives empty blocks that are kept back to the driver, but for those of `min_block_count`;
+    /// how many bytes.
+    pub fn trim(&self) -> u64 {
+        self.pools.release_empties(|_| true, false).bytes()
+    }
+
+    /// The same; whether there were any.
     pub fn release_spares(&self) -> bool {
-        let mut releases: Vec<Release> = self.defaults.iter().map(Pool::release_spare).collect();
-        let pools: Vec<Arc<Pool>> =
-            self.custom.read().iter().filter_map(|(_, pool)| pool.clone()).collect();
-        releases.extend(pools.iter().map(|pool| pool.release_spare()));
-        releases.iter().any(Release::frees_memory)
+        self.trim() > 0
+    }
+
+    /// Ends the work in the background, and waits for the call of the driver that it may be in.
+    pub fn stop_prefetch(&self) {
+        if let Some(prefetcher) = &self.prefetcher {
+            prefetcher.stop();
+        }
+    }
+
+    /// The same, and gives every empty block back: the device may go.
+    pub fn close(&self) {
+        self.stop_prefetch();
+        drop(self.pools.release_empties(|_| true, true));
+    }
+
+    /// Gives empty blocks of heaps that are over their budget back.
+    fn trim_over_budget(&self) {
+        let ledger = &self.setup.ledger;
+        let over = |pool: &Pool| ledger.is_over_budget(pool.rules().memory_type_index);
+        let heaps = 0..self.device().info().heaps.len() as u32;
+        if heaps.into_iter().any(|heap| ledger.kept(heap) > 0 && ledger.is_heap_over_budget(heap)) {
+            drop(self.pools.release_empties(over, false));
+        }
     }
 
     /// What an allocation is and where.
@@ -267,7 +277,7 @@ impl Allocator {
         id: AllocationId,
         update: impl FnOnce(&mut RegionTag) -> R,
     ) -> Result<(R, Arc<MemoryObject>, u64, u64), Error> {
-        self.in_home(id.home, |pool| pool.update_tag(id, update))
+        self.pools.in_home(id.home, |pool| pool.update_tag(id, update))
     }
 
     /// Names an allocation, or takes its name away.
@@ -291,8 +301,8 @@ impl Allocator {
 
     /// Counts a memory type, custom pools included. O(regions).
     pub fn statistics_of_type(&self, memory_type_index: u32) -> Statistics {
-        let mut statistics = self.defaults[memory_type_index as usize].statistics();
-        self.each_custom(|pool| {
+        let mut statistics = self.pools.defaults[memory_type_index as usize].statistics();
+        self.pools.each_custom(|pool| {
             if pool.rules().memory_type_index == memory_type_index {
                 statistics.add(&pool.statistics());
             }
@@ -300,18 +310,10 @@ impl Allocator {
         statistics
     }
 
-    fn each_custom(&self, mut run: impl FnMut(&Pool)) {
-        for (_, pool) in self.custom.read().iter() {
-            if let Some(pool) = pool {
-                run(pool);
-            }
-        }
-    }
-
     /// Counts everything. O(regions).
     pub fn statistics(&self) -> Statistics {
         let mut total = Statistics::default();
-        for index in 0..self.defaults.len() {
+        for index in 0..self.pools.defaults.len() {
             total.add(&self.statistics_of_type(index as u32));
         }
         total
@@ -320,17 +322,31 @@ impl Allocator {
     /// Asks the driver for usage and budget of all heaps, where it knows them. To be called once a
     /// frame; allocations in between count from there.
     pub fn refresh_budget(&self) {
-        self.ledger.refresh();
+        self.setup.ledger.refresh();
+        self.trim_over_budget();
+        if self.prefetcher.is_some() {
+            self.pools.each(Pool::retry_prefetch);
+        }
+    }
+
+    /// From which share of its budget on a heap counts as pressed; `None`: none does.
+    pub fn set_pressure_threshold(&self, share: Option<f64>) {
+        self.setup.ledger.set_pressure_threshold(share);
+    }
+
+    /// Bit i: the usage of heap i has come to the threshold since this was asked last.
+    pub fn take_pressed(&self) -> u32 {
+        self.setup.ledger.take_pressed()
     }
 
     /// Usage and budget of every heap. Quick enough for every frame.
     pub fn heap_budgets(&self) -> Vec<HeapBudget> {
-        self.ledger.refresh_if_old();
-        let info = self.device.info();
+        self.setup.ledger.refresh_if_old();
+        let info = self.device().info();
         let mut budgets: Vec<HeapBudget> = (0..info.heaps.len() as u32)
             .map(|heap| {
-                let (block_count, block_bytes) = self.ledger.held(heap);
-                let (usage, budget) = self.ledger.usage_and_budget(heap);
+                let (block_count, block_bytes) = self.setup.ledger.held(heap);
+                let (usage, budget) = self.setup.ledger.usage_and_budget(heap);
                 HeapBudget { block_count, block_bytes, usage, budget, ..HeapBudget::default() }
             })
             .collect();
@@ -340,15 +356,14 @@ impl Allocator {
             budgets[heap].allocation_count += allocations;
             budgets[heap].allocation_bytes += bytes;
         };
-        self.defaults.iter().for_each(&mut count);
-        self.each_custom(count);
+        self.pools.each(&mut count);
         budgets
     }
 
     /// An error if no heap could ever hold `size` bytes. Lets callers refuse a resource before the
     /// driver has to.
     pub fn check_size(&self, size: u64) -> Result<(), Error> {
-        let info = self.device.info();
+        let info = self.device().info();
         let largest = info.heaps.iter().map(|heap| heap.size).max().unwrap_or(0);
         if size <= largest {
             return Ok(());
@@ -360,24 +375,22 @@ impl Allocator {
 
     /// Bytes of bookkeeping.
     pub fn metadata_bytes(&self) -> usize {
-        let mut bytes = self.defaults.iter().map(Pool::metadata_bytes).sum();
-        self.each_custom(|pool| bytes += pool.metadata_bytes());
+        let mut bytes = 0;
+        self.pools.each(|pool| bytes += pool.metadata_bytes());
         bytes
     }
 
     /// Walks everything and says what is broken. O(regions).
     pub fn validate(&self) -> Result<(), String> {
         let mut checked = Ok(());
-        let mut check = |pool: &Pool| {
+        self.pools.each(|pool| {
             if checked.is_ok() {
                 let memory_type = pool.rules().memory_type_index;
                 checked = pool
                     .validate()
                     .map_err(|broken| format!("memory type {memory_type}: {broken}"));
             }
-        };
-        self.defaults.iter().for_each(&mut check);
-        self.each_custom(check);
+        });
         checked
     }
 }

@@ -1,18 +1,21 @@
-//! All blocks of one memory type under one index: growth, shrinking, the spare block.
+//! All blocks of one memory type under one index: growth, shrinking, the next block ahead of time.
+
+mod many;
 
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::budget::HeapLedger;
-use crate::device::{DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo};
+use crate::allocation::Home;
+use crate::blocks::{Blocks, Placed};
+use crate::device::{DeviceError, HostAddress, MemoryAllocateInfo};
+use crate::dump::{DumpBlock, DumpBlocks, DumpRegion};
 use crate::error::Error;
 use crate::memory_object::{MemoryObject, Release};
+use crate::pool::Setup;
 use crate::request::PoolCreateInfo;
 use crate::statistics::Statistics;
-use crate::suballocator::{
-    BlockIndex, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,
-};
+use crate::suballocator::{RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator};
 
 /// How often a first block is halved below the preferred size.
 const RAMP: u32 = 3;
@@ -87,38 +90,48 @@ pub struct Growth {
     pub within_budget: bool,
 }
 
-/// A place in an arena.
-pub struct Placed {
-    /// Of the region.
-    pub key: RegionKey,
-    /// The block's memory.
-    pub memory: Arc<MemoryObject>,
-    /// In that memory, in bytes.
-    pub offset: u64,
-}
-
 struct State {
-    suballocator: Box<dyn Suballocator>,
-    /// By block index.
-    memories: Vec<Option<Arc<MemoryObject>>>,
-    block_count: u32,
-    /// Empty blocks that are kept: those of `min_blocks`, or one, as the next allocation often comes
-    /// soon.
-    empties: Vec<BlockIndex>,
-    min_blocks: u32,
+    blocks: Blocks,
     /// Blocks that are being asked of the driver, and the smallest of their sizes.
     growing: u32,
     growing_size: u64,
     /// Grows whenever the driver refused one.
     refusals: u64,
-    allocation_count: u64,
-    allocation_bytes: u64,
+    /// A block was asked for ahead of time, or was refused and is not asked for again.
+    prefetching: bool,
+}
+
+impl State {
+    /// Places a request in a block that is mapped, counted as a map of it.
+    fn place_mapped(&mut self, request: &RegionRequest) -> Option<(Placed, HostAddress)> {
+        let placed = self.blocks.place(request)?;
+        let mapped = placed.memory.map_if_mapped();
+        if mapped.is_none() {
+            self.blocks.take_back(&placed);
+        }
+        mapped.map(|address| (placed, address))
+    }
+
+    /// Frees a region; `None` if the key is stale. The driver's part goes to the release.
+    fn free(&mut self, key: RegionKey, release: &mut Release) -> Option<RegionTag> {
+        let blocks = &mut self.blocks;
+        let tag = blocks.suballocator.tag(key)?;
+        let freed = blocks.free(key)?;
+        let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
+        if maps > 0 {
+            release.unmap(blocks.memory(freed.info.block).clone(), maps);
+        }
+        if freed.block_is_empty {
+            blocks.keep_or_remove(freed.info.block, release);
+        }
+        Some(tag)
+    }
 }
 
 /// See the module.
 pub struct Arena {
-    device: Arc<dyn DeviceMemory>,
-    ledger: Arc<HeapLedger>,
+    setup: Setup,
+    home: Home,
     rules: PoolCreateInfo,
     sizes: BlockSizes,
     state: Mutex<State>,
@@ -128,25 +141,19 @@ pub struct Arena {
 impl Arena {
     /// Without blocks.
     pub fn new(
-        device: Arc<dyn DeviceMemory>,
-        ledger: Arc<HeapLedger>,
+        setup: &Setup,
+        home: Home,
         sizes: BlockSizes,
         rules: &PoolCreateInfo,
         suballocator: Box<dyn Suballocator>,
     ) -> Self {
-        let state = Mutex::new(State {
-            suballocator,
-            memories: Vec::new(),
-            block_count: 0,
-            empties: Vec::new(),
-            min_blocks: rules.min_block_count,
-            growing: 0,
-            growing_size: 0,
-            refusals: 0,
-            allocation_count: 0,
-            allocation_bytes: 0,
-        });
-        Self { device, ledger, rules: *rules, sizes, state, grown: Condvar::new() }
+        let ledger = setup.ledger.clone();
+        let (of_type, min_count) = (rules.memory_type_index, rules.min_block_count);
+        let blocks = Blocks::new(suballocator, ledger, of_type, setup.retention, min_count);
+        let (growing, growing_size, refusals, prefetching) = (0, 0, 0, false);
+        let state = Mutex::new(State { blocks, growing, growing_size, refusals, prefetching });
+        let (setup, grown) = (setup.clone(), Condvar::new());
+        Self { setup, home, rules: *rules, sizes, state, grown }
     }
 
     /// How large its blocks are.
@@ -157,8 +164,8 @@ impl Arena {
     /// Places a request in the blocks there are. O(1), no call of the driver.
     pub fn allocate_in_place(&self, request: &RegionRequest) -> Option<Placed> {
         let mut state = self.state.lock();
-        let placed = state.place(request);
-        self.check(&state);
+        let placed = state.blocks.place(request);
+        self.end(state);
         placed
     }
 
@@ -170,18 +177,9 @@ impl Arena {
         request: &RegionRequest,
     ) -> Option<(Placed, HostAddress)> {
         let mut state = self.state.lock();
-        let placed = state.place(request)?;
-        let mapped = placed.memory.map_if_mapped();
-        if mapped.is_none() {
-            let freed = state.suballocator.free(placed.key).expect("it was placed just now");
-            state.allocation_count -= 1;
-            state.allocation_bytes -= freed.info.size;
-            if freed.block_is_empty {
-                state.empties.push(freed.info.block);
-            }
-        }
-        self.check(&state);
-        mapped.map(|address| (placed, address))
+        let placed = state.place_mapped(request);
+        self.end(state);
+        placed
     }
 
     /// Places a request, with a new block if there is no room. The lock is not held while the
@@ -190,8 +188,8 @@ impl Arena {
         let mut state = self.state.lock();
         let refusals = state.refusals;
         loop {
-            if let Some(placed) = state.place(request) {
-                self.check(&state);
+            if let Some(placed) = state.blocks.place(request) {
+                self.end(state);
                 return Ok(placed);
             }
             if !growth.allowed {
@@ -209,9 +207,9 @@ impl Arena {
                 && state.growing_size >= request.size
                 && state.refusals == refusals;
             if !worth_waiting {
-                let most = self.rules.max_block_count;
-                if most != 0 && state.block_count + state.growing >= most {
+                if self.is_full(&state) {
                     drop(state);
+                    let most = self.rules.max_block_count;
                     let reason = format!("the pool is full: {most} blocks (max_block_count)");
                     return Err(self.no_room(&reason, request));
                 }
@@ -221,22 +219,93 @@ impl Arena {
         }
     }
 
+    fn is_full(&self, state: &State) -> bool {
+        let most = self.rules.max_block_count;
+        most != 0 && state.blocks.count() + state.growing >= most
+    }
+
+    /// Lets go of the lock after a change, and asks for the next block if this one runs low.
+    fn end(&self, mut state: MutexGuard<'_, State>) {
+        self.check(&state);
+        let Some(queue) = &self.setup.prefetch else { return };
+        if self.runs_low(&state) && !std::mem::replace(&mut state.prefetching, true) {
+            drop(state);
+            queue.ask(self.home);
+        }
+    }
+
+    fn runs_low(&self, state: &State) -> bool {
+        state.blocks.run_low() && !self.is_full(state)
+    }
+
+    /// Takes the next block from the driver, if it still runs low. Within the budget only: nobody
+    /// has asked for it yet.
+    pub fn prefetch(&self) {
+        let mut state = self.state.lock();
+        if !self.runs_low(&state) {
+            state.prefetching = false;
+            return;
+        }
+        let least = self.sizes.preferred >> RAMP;
+        let size = self.begin_growth(&mut state, least);
+        // Whoever maps here would have to wait for the mapping of the new block otherwise.
+        let map = state.blocks.iter().any(|(_, memory)| memory.is_mapped());
+        drop(state);
+
+        let taken = self.take_block(size, least, true);
+        if let (Ok(memory), true) = (&taken, map) {
+            memory.map_for_good();
+        }
+
+        let mut state = self.state.lock();
+        state.growing -= 1;
+        match taken {
+            Ok(memory) => {
+                let block = state.blocks.add(memory);
+                state.blocks.keep(block);
+                state.prefetching = false;
+            }
+            Err(_) => state.refusals += 1,
+        }
+        self.check(&state);
+        drop(state);
+        self.grown.notify_all();
+    }
+
+    /// A block that was refused ahead of time may be asked for again.
+    pub fn retry_prefetch(&self) {
+        let mut state = self.state.lock();
+        if state.growing == 0 {
+            state.prefetching = false;
+        }
+    }
+
     /// Takes the blocks that a pool never gives back.
     pub fn take_first_blocks(&self) -> Result<(), Error> {
         let size = self.sizes.preferred;
         for _ in 0..self.rules.min_block_count {
             let memory = self.take_block(size, size, false)?;
             let mut state = self.state.lock();
-            let block = state.add(memory);
-            state.empties.push(block);
+            let block = state.blocks.add(memory);
+            state.blocks.keep(block);
             self.check(&state);
         }
         Ok(())
     }
 
     fn no_room(&self, reason: &str, request: &RegionRequest) -> Error {
-        let figures = self.ledger.figures(self.rules.memory_type_index, request.size);
+        let figures = self.setup.ledger.figures(self.rules.memory_type_index, request.size);
         Error::OutOfDeviceMemory { reason: reason.into(), figures }
+    }
+
+    /// Says that a block is on its way; how large it should be.
+    fn begin_growth(&self, state: &mut State, request: u64) -> u64 {
+        let largest = state.blocks.iter().map(|(_, memory)| memory.size).max().unwrap_or(0);
+        let headroom = self.setup.ledger.headroom(self.rules.memory_type_index);
+        let first = self.sizes.first(request, largest, headroom);
+        state.growing_size = if state.growing == 0 { first } else { state.growing_size.min(first) };
+        state.growing += 1;
+        first
     }
 
     fn grow(
@@ -245,11 +314,7 @@ impl Arena {
         request: &RegionRequest,
         growth: Growth,
     ) -> Result<Placed, Error> {
-        let largest = state.memories.iter().flatten().map(|memory| memory.size).max().unwrap_or(0);
-        let headroom = self.ledger.headroom(self.rules.memory_type_index);
-        let first = self.sizes.first(request.size, largest, headroom);
-        state.growing_size = if state.growing == 0 { first } else { state.growing_size.min(first) };
-        state.growing += 1;
+        let first = self.begin_growth(&mut state, request.size);
         drop(state);
 
         let taken = self.take_block(first, request.size, growth.within_budget);
@@ -258,15 +323,16 @@ impl Arena {
         state.growing -= 1;
         let placed = match taken {
             Ok(memory) => {
-                let block = state.add(memory);
-                let placed = state.place(request);
+                let block = state.blocks.add(memory);
+                state.prefetching = false;
+                let placed = state.blocks.place(request);
                 // A region that came free meanwhile may have been the better place.
-                let unused = state.suballocator.is_block_empty(block);
-                let surplus = if unused { state.keep_or_remove(block, false) } else { None };
-                self.check(&state);
-                drop(state);
                 let mut release = Release::default();
-                surplus.into_iter().for_each(|memory| release.free(memory));
+                if state.blocks.suballocator.is_block_empty(block) {
+                    state.blocks.keep_or_remove(block, &mut release);
+                }
+                self.end(state);
+                drop(release);
                 placed.ok_or_else(|| self.no_room("a new block did not serve", request))
             }
             Err(error) => {
@@ -289,11 +355,11 @@ impl Arena {
         let mut size = first;
         loop {
             let taken = take_memory(
-                &self.device,
-                &self.ledger,
+                &self.setup,
                 &MemoryAllocateInfo {
                     priority: self.rules.priority,
                     next: self.rules.memory_allocate_next,
+                    export_handle_types: self.rules.export_handle_types,
                     ..MemoryAllocateInfo::of_type(self.rules.memory_type_index, size)
                 },
                 within_budget,
@@ -313,37 +379,19 @@ impl Arena {
 
     /// Frees a region. What the driver has to do is in the [`Release`].
     pub fn free(&self, key: RegionKey) -> Option<(Release, RegionTag)> {
-        let over_budget = self.ledger.is_over_budget(self.rules.memory_type_index);
         let mut release = Release::default();
         let mut state = self.state.lock();
-        let tag = state.suballocator.tag(key)?;
-        let freed = state.suballocator.free(key)?;
-        state.allocation_count -= 1;
-        state.allocation_bytes -= freed.info.size;
-        let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
-        if maps > 0 {
-            release.unmap(state.memory(freed.info.block).clone(), maps);
-        }
-        if freed.block_is_empty
-            && let Some(memory) = state.keep_or_remove(freed.info.block, over_budget)
-        {
-            release.free(memory);
-        }
+        let tag = state.free(key, &mut release)?;
         self.check(&state);
         Some((release, tag))
     }
 
-    /// Removes the spare block, so that another memory type of its heap may have the memory.
-    pub fn release_spare(&self) -> Release {
-        let mut release = Release::default();
+    /// Removes empty blocks that are kept; those of `min_block_count` only if `all`.
+    pub fn release_empties(&self, all: bool, release: &mut Release) {
         let mut state = self.state.lock();
-        while state.block_count > state.min_blocks
-            && let Some(spare) = state.empties.pop()
-        {
-            release.free(state.remove(spare));
-        }
+        let least = if all { 0 } else { state.blocks.min_count() };
+        state.blocks.remove_empties(least, release);
         self.check(&state);
-        release
     }
 
     /// Changes the tag of a region, and gives the memory it lies in and its offset there.
@@ -353,26 +401,26 @@ impl Arena {
         update: impl FnOnce(&mut RegionTag) -> R,
     ) -> Option<(R, Arc<MemoryObject>, RegionInfo)> {
         let mut state = self.state.lock();
-        let info = state.suballocator.region(key)?;
-        let mut tag = state.suballocator.tag(key)?;
+        let blocks = &mut state.blocks;
+        let info = blocks.suballocator.region(key)?;
+        let mut tag = blocks.suballocator.tag(key)?;
         let result = update(&mut tag);
-        state.suballocator.set_tag(key, tag);
-        Some((result, state.memory(info.block).clone(), info))
+        blocks.suballocator.set_tag(key, tag);
+        Some((result, blocks.memory(info.block).clone(), info))
     }
 
     /// Live allocations and their bytes. O(1).
     pub fn live(&self) -> (u64, u64) {
-        let state = self.state.lock();
-        (state.allocation_count, state.allocation_bytes)
+        self.state.lock().blocks.live()
     }
 
     /// Counts everything. O(regions).
     pub fn statistics(&self) -> Statistics {
         let state = self.state.lock();
         let mut statistics = Statistics::default();
-        for (block, memory) in state.blocks() {
+        for (block, memory) in state.blocks.iter() {
             statistics.add_block(memory.size);
-            state.suballocator.visit_block(block, &mut |region| match region.live {
+            state.blocks.visit(block, &mut |region| match region.live {
                 Some(_) => statistics.add_allocation(region.size),
                 None => statistics.add_unused_range(region.size),
             });
@@ -380,148 +428,59 @@ impl Arena {
         statistics
     }
 
+    /// All blocks and regions at one moment. O(regions).
+    pub(crate) fn copy_for_dump(&self) -> DumpBlocks {
+        // Most of the room before the lock.
+        let regions = Vec::with_capacity(self.live().0 as usize * 2);
+        let mut copied = DumpBlocks { blocks: Vec::new(), regions };
+        let state = self.state.lock();
+        for (block, memory) in state.blocks.iter() {
+            state.blocks.visit(block, &mut |view| {
+                let tag = view.live.and_then(|(key, _)| state.blocks.suballocator.tag(key));
+                let named = tag.is_some_and(|tag| tag.named);
+                copied.regions.push(DumpRegion { view, named });
+            });
+            let regions_end = copied.regions.len();
+            copied.blocks.push(DumpBlock { id: block.0, memory: memory.clone(), regions_end });
+        }
+        copied
+    }
+
     /// Bytes of bookkeeping.
     pub fn metadata_bytes(&self) -> usize {
-        self.state.lock().suballocator.metadata_bytes()
+        self.state.lock().blocks.suballocator.metadata_bytes()
     }
 
     /// Walks everything and says what is broken. O(regions).
     pub fn validate(&self) -> Result<(), String> {
-        self.state.lock().validate()
+        self.state.lock().blocks.validate()
     }
 
     fn check(&self, state: &State) {
         if cfg!(feature = "validate")
-            && let Err(broken) = state.validate()
+            && let Err(broken) = state.blocks.validate()
         {
             panic!("arena of memory type {}: {broken}", self.rules.memory_type_index);
         }
     }
 }
 
-impl Drop for Arena {
-    fn drop(&mut self) {
-        let state = self.state.get_mut();
-        let mut release = Release::default();
-        state.memories.drain(..).flatten().for_each(|memory| release.free(memory));
-    }
-}
-
-impl State {
-    fn place(&mut self, request: &RegionRequest) -> Option<Placed> {
-        let placement = self.suballocator.allocate(request)?;
-        if let Some(at) = self.empties.iter().position(|&block| block == placement.block) {
-            self.empties.swap_remove(at);
-        }
-        self.allocation_count += 1;
-        self.allocation_bytes += request.size;
-        let memory = self.memory(placement.block).clone();
-        Some(Placed { key: placement.key, memory, offset: placement.offset })
-    }
-
-    fn memory(&self, block: BlockIndex) -> &Arc<MemoryObject> {
-        self.memories[block.0 as usize].as_ref().expect("a block has memory until it is removed")
-    }
-
-    fn set_memory(&mut self, block: BlockIndex, memory: Option<Arc<MemoryObject>>) {
-        let index = block.0 as usize;
-        if index >= self.memories.len() {
-            self.memories.resize(index + 1, None);
-        }
-        self.memories[index] = memory;
-    }
-
-    fn blocks(&self) -> impl Iterator<Item = (BlockIndex, &Arc<MemoryObject>)> {
-        (0u32..)
-            .zip(&self.memories)
-            .filter_map(|(index, memory)| Some((BlockIndex(index), memory.as_ref()?)))
-    }
-
-    /// Takes a new block in.
-    fn add(&mut self, memory: MemoryObject) -> BlockIndex {
-        let block = self.suballocator.add_block(memory.size);
-        self.set_memory(block, Some(Arc::new(memory)));
-        self.block_count += 1;
-        block
-    }
-
-    /// Keeps an empty block, or removes it or the one that was kept before it: the smaller one.
-    fn keep_or_remove(
-        &mut self,
-        block: BlockIndex,
-        over_budget: bool,
-    ) -> Option<Arc<MemoryObject>> {
-        if self.block_count <= self.min_blocks {
-            self.empties.push(block);
-            return None;
-        }
-        if over_budget {
-            return Some(self.remove(block));
-        }
-        let Some(&kept) = self.empties.last() else {
-            self.empties.push(block);
-            return None;
-        };
-        if self.memory(block).size > self.memory(kept).size {
-            self.empties.pop();
-            self.empties.push(block);
-            return Some(self.remove(kept));
-        }
-        Some(self.remove(block))
-    }
-
-    fn remove(&mut self, block: BlockIndex) -> Arc<MemoryObject> {
-        self.suballocator.remove_block(block);
-        self.block_count -= 1;
-        self.memories[block.0 as usize].take().expect("a block has memory until it is removed")
-    }
-
-    fn validate(&self) -> Result<(), String> {
-        self.suballocator.validate()?;
-        let (mut count, mut bytes) = (0, 0);
-        for (block, memory) in self.blocks() {
-            let mut end = 0;
-            self.suballocator.visit_block(block, &mut |region| {
-                end = region.offset + region.size;
-                if region.live.is_some() {
-                    count += 1;
-                    bytes += region.size;
-                }
-            });
-            if end > memory.size {
-                return Err(format!("a region ends at {end}, the memory at {}", memory.size));
-            }
-            if self.suballocator.is_block_empty(block) != self.empties.contains(&block) {
-                return Err(format!("block {} is empty and not kept, or the other way", block.0));
-            }
-        }
-        if self.empties.len() > self.min_blocks.max(1) as usize {
-            return Err(format!("{} empty blocks are kept", self.empties.len()));
-        }
-        if self.blocks().count() != self.block_count as usize {
-            return Err("blocks are counted wrongly".into());
-        }
-        if (count, bytes) != (self.allocation_count, self.allocation_bytes) {
-            return Err(format!("{count} regions of {bytes} bytes, counted otherwise"));
-        }
-        Ok(())
-    }
-}
-
 /// Books memory and asks the driver for it; takes the booking back if it refuses.
 pub(crate) fn take_memory(
-    device: &Arc<dyn DeviceMemory>,
-    ledger: &Arc<HeapLedger>,
+    setup: &Setup,
     info: &MemoryAllocateInfo,
     within_budget: bool,
     shared: bool,
 ) -> Result<MemoryObject, Error> {
+    let (device, ledger) = (&setup.device, &setup.ledger);
     let (memory_type_index, size) = (info.memory_type_index, info.size);
     ledger.reserve(memory_type_index, size, within_budget)?;
-    match device.allocate(info) {
+    let taken = device.allocate(info);
+    ledger.settle(memory_type_index, size);
+    match taken {
         Ok(handle) => {
             let (device, ledger) = (device.clone(), ledger.clone());
-            Ok(MemoryObject::new(device, ledger, handle, size, memory_type_index, shared))
+            Ok(MemoryObject::new(device, ledger, handle, info, shared))
         }
         Err(error) => {
             ledger.release(memory_type_index, size);

@@ -1,10 +1,16 @@
 //! Counting what is held of each heap, and what may be.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+
+use parking_lot::RwLock;
 
 use crate::device::DeviceMemory;
 use crate::error::{Error, FailureFigures};
+use crate::pressure::Pressure;
 
 /// Without a word of the driver, this share of a heap counts as ours to use.
 const ESTIMATED_SHARE_PERCENT: u64 = 80;
@@ -36,12 +42,19 @@ pub struct HeapLedger {
     asks_driver: bool,
     /// Objects taken and given back since the driver was asked.
     changes: AtomicU32,
+    pressure: Pressure,
 }
 
 /// After so many objects taken or given back the driver is asked again.
 const CHANGES_UNTIL_OLD: u32 = 30;
 
 impl HeapCount {
+    fn settled(&self) -> u64 {
+        // In this order: what is booked in between is missing from the first, or is in the second.
+        let bytes = self.bytes.load(Acquire);
+        bytes.saturating_sub(self.pending.load(Relaxed))
+    }
+
     fn estimate(&self) -> u64 {
         // Multiplied after the division: a heap may be as large as numbers go.
         self.limit / 100 * ESTIMATED_SHARE_PERCENT
@@ -53,11 +66,28 @@ struct HeapCount {
     limit: u64,
     limited: bool,
     bytes: AtomicU64,
+    /// The part of `bytes` that is booked and not yet in the driver's hands.
+    pending: AtomicU64,
     objects: AtomicU32,
-    /// What the driver said last, and `bytes` at that time.
-    driver_usage: AtomicU64,
-    driver_budget: AtomicU64,
-    bytes_then: AtomicU64,
+    /// Bytes of empty blocks that are kept.
+    kept: AtomicU64,
+    said: RwLock<Said>,
+}
+
+/// What the driver said last of a heap.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    usage: u64,
+    budget: u64,
+    /// The driver had seen so many of our bytes.
+    bytes_then: u64,
+}
+
+impl Said {
+    /// What was said, and what was taken or given back since.
+    fn usage_with(self, bytes: u64) -> u64 {
+        self.usage.saturating_add(bytes).saturating_sub(self.bytes_then)
+    }
 }
 
 impl HeapLedger {
@@ -69,37 +99,38 @@ impl HeapLedger {
                 limit: asked.min(heap.size),
                 limited: asked < heap.size,
                 bytes: AtomicU64::new(0),
+                pending: AtomicU64::new(0),
                 objects: AtomicU32::new(0),
-                driver_usage: AtomicU64::new(0),
-                driver_budget: AtomicU64::new(0),
-                bytes_then: AtomicU64::new(0),
+                kept: AtomicU64::new(0),
+                said: RwLock::default(),
             }
         });
         let heaps = heaps.collect();
         let (objects, changes) = (AtomicU32::new(0), AtomicU32::new(0));
         let asks_driver = device.budget().is_some();
-        let ledger = Self { heaps, objects, asks_driver, changes, device };
+        let pressure = Pressure::default();
+        let ledger = Self { heaps, objects, asks_driver, changes, pressure, device };
         ledger.refresh();
         ledger
     }
 
-    /// Asks the driver for usage and budget, if it knows them. The three figures of a heap are
-    /// read one by one: a reader in between may be off by what changed meanwhile, once.
+    /// Asks the driver for usage and budget, if it knows them.
     pub fn refresh(&self) {
         if !self.asks_driver {
             return;
         }
+        // Before the driver is asked: what it takes meanwhile then counts twice until the next
+        // time, rather than not at all.
+        let settled: Vec<u64> = self.heaps.iter().map(HeapCount::settled).collect();
         let Some(budgets) = self.device.budget() else { return };
-        for (count, said) in self.heaps.iter().zip(budgets) {
-            let bytes = count.bytes.load(Relaxed);
+        for ((count, said), bytes_then) in self.heaps.iter().zip(budgets).zip(settled) {
             // Drivers have been seen to say 0, and more than the heap.
-            let usage = if said.usage == 0 { bytes } else { said.usage };
+            let usage = if said.usage == 0 { bytes_then } else { said.usage };
             let budget = if said.budget == 0 { count.estimate() } else { said.budget };
-            count.driver_usage.store(usage, Relaxed);
-            count.driver_budget.store(budget.min(count.limit), Relaxed);
-            count.bytes_then.store(bytes, Relaxed);
+            *count.said.write() = Said { usage, budget: budget.min(count.limit), bytes_then };
         }
         self.changes.store(0, Relaxed);
+        (0..self.heaps.len() as u32).for_each(|heap| self.watch(heap));
     }
 
     /// The same, if much has changed since.
@@ -137,10 +168,14 @@ impl HeapLedger {
         if !self.asks_driver {
             return (bytes, count.estimate());
         }
-        // What the driver said, and what was taken or given back since.
-        let said = count.driver_usage.load(Relaxed).saturating_add(bytes);
-        let usage = said.saturating_sub(count.bytes_then.load(Relaxed));
-        (usage, count.driver_budget.load(Relaxed))
+        let said = *count.said.read();
+        (said.usage_with(bytes), said.budget)
+    }
+
+    /// Bytes that may be in use of a memory type's heap.
+    pub fn budget(&self, memory_type_index: u32) -> u64 {
+        let (heap, _) = self.heap_of(memory_type_index);
+        self.usage_and_budget(heap).1
     }
 
     /// Bytes that fit into the budget of a memory type's heap.
@@ -152,7 +187,11 @@ impl HeapLedger {
 
     /// Whether more is in use than the budget of a memory type's heap allows.
     pub fn is_over_budget(&self, memory_type_index: u32) -> bool {
-        let (heap, _) = self.heap_of(memory_type_index);
+        self.is_heap_over_budget(self.heap_of(memory_type_index).0)
+    }
+
+    /// Whether more is in use than the budget of a heap allows.
+    pub fn is_heap_over_budget(&self, heap: u32) -> bool {
         let (usage, budget) = self.usage_and_budget(heap);
         usage > budget
     }
@@ -193,33 +232,90 @@ impl HeapLedger {
             let what = if count.limited { "the limit set on" } else { "all of" };
             return Err(out_of_memory(format!("{what} heap {heap} is {} bytes", count.limit)));
         }
-        if within_budget && size > self.headroom(memory_type_index) {
-            return Err(out_of_memory(format!("over the budget of heap {heap} (WITHIN_BUDGET)")));
-        }
         // The heap itself is the driver's to enforce: some can page.
         let cap = if count.limited { count.limit } else { u64::MAX };
-        let book_bytes = |bytes: u64| bytes.checked_add(size).filter(|&bytes| bytes <= cap);
-        if count.bytes.fetch_update(Relaxed, Relaxed, book_bytes).is_err() {
-            return Err(out_of_memory(format!("over the limit set on heap {heap}")));
+        let said = *count.said.read();
+        // Looked at and booked in one step: of two threads that each fit alone, one gets it.
+        count.pending.fetch_add(size, Relaxed);
+        let booked = count.bytes.fetch_update(AcqRel, Relaxed, |bytes| {
+            let bytes = bytes.checked_add(size)?;
+            let over = within_budget
+                && if self.asks_driver {
+                    said.usage_with(bytes) > said.budget
+                } else {
+                    bytes > count.estimate()
+                };
+            (bytes <= cap && !over).then_some(bytes)
+        });
+        if let Err(bytes) = booked {
+            count.pending.fetch_sub(size, Relaxed);
+            return Err(out_of_memory(if bytes.saturating_add(size) > cap {
+                format!("over the limit set on heap {heap}")
+            } else {
+                format!("over the budget of heap {heap} (WITHIN_BUDGET)")
+            }));
         }
         let limit = limits.max_memory_allocation_count;
         let book_object = |objects: u32| (objects < limit).then(|| objects + 1);
         if self.objects.fetch_update(Relaxed, Relaxed, book_object).is_err() {
             count.bytes.fetch_sub(size, Relaxed);
+            count.pending.fetch_sub(size, Relaxed);
             return Err(Error::TooManyObjects { limit, figures: figures() });
         }
         count.objects.fetch_add(1, Relaxed);
         self.changes.fetch_add(1, Relaxed);
+        self.watch(heap);
         Ok(())
+    }
+
+    /// The driver has answered for a booking, whatever it said.
+    pub fn settle(&self, memory_type_index: u32, size: u64) {
+        self.heap_of(memory_type_index).1.pending.fetch_sub(size, Relaxed);
     }
 
     /// Takes a booking back: the driver refused, or the object was freed.
     pub fn release(&self, memory_type_index: u32, size: u64) {
-        let (_, count) = self.heap_of(memory_type_index);
+        let (heap, count) = self.heap_of(memory_type_index);
         count.bytes.fetch_sub(size, Relaxed);
         count.objects.fetch_sub(1, Relaxed);
         self.changes.fetch_add(1, Relaxed);
         self.objects.fetch_sub(1, Relaxed);
+        self.watch(heap);
+    }
+
+    /// Counts an empty block that is kept, if those of its heap stay within `most` bytes.
+    pub fn keep(&self, memory_type_index: u32, size: u64, most: u64) -> bool {
+        let (_, count) = self.heap_of(memory_type_index);
+        let more = |kept: u64| kept.checked_add(size).filter(|&kept| kept <= most);
+        count.kept.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    /// Such a block is in use, or given back.
+    pub fn unkeep(&self, memory_type_index: u32, size: u64) {
+        self.heap_of(memory_type_index).1.kept.fetch_sub(size, Relaxed);
+    }
+
+    /// Bytes of empty blocks that are kept in a heap.
+    pub fn kept(&self, heap: u32) -> u64 {
+        self.heaps[heap as usize].kept.load(Relaxed)
+    }
+
+    /// What [`take_pressed`](Self::take_pressed) reports; `None`: nothing.
+    pub fn set_pressure_threshold(&self, share: Option<f64>) {
+        self.pressure.set_threshold(share);
+        (0..self.heaps.len() as u32).for_each(|heap| self.watch(heap));
+    }
+
+    /// Bit i: the usage of heap i has come to the threshold since this was asked last.
+    pub fn take_pressed(&self) -> u32 {
+        self.pressure.take()
+    }
+
+    fn watch(&self, heap: u32) {
+        if self.pressure.is_watched() {
+            let (usage, budget) = self.usage_and_budget(heap);
+            self.pressure.note(heap, usage, budget);
+        }
     }
 
     /// Whether so many objects live that one more should share a block rather than be dedicated:

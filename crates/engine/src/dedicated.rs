@@ -5,13 +5,22 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::allocation::SlotMap;
+use crate::device::DedicatedTarget;
+use crate::dump::DumpDedicated;
 use crate::memory_object::{MemoryObject, Release};
+use crate::request::ResourceKind;
 use crate::statistics::Statistics;
 use crate::suballocator::{RegionKey, RegionTag};
 
 struct Slot {
     memory: Arc<MemoryObject>,
+    kind: ResourceKind,
+    /// What the memory object names (`VkMemoryDedicatedAllocateInfo`): nothing else may be bound.
+    target: Option<DedicatedTarget>,
     tag: RegionTag,
+    /// The whole object, but for what others made.
+    offset: u64,
+    size: u64,
 }
 
 /// The dedicated allocations of one memory type.
@@ -27,18 +36,25 @@ struct Inside {
 }
 
 impl Dedicated {
-    /// Takes a memory object in.
-    pub fn insert(&self, memory: Arc<MemoryObject>) -> RegionKey {
+    /// Takes a memory object in, and what it names; `size` bytes from `offset` on are the allocation.
+    pub fn insert(
+        &self,
+        memory: Arc<MemoryObject>,
+        kind: ResourceKind,
+        target: Option<DedicatedTarget>,
+        offset: u64,
+        size: u64,
+    ) -> RegionKey {
         let mut inside = self.inside.lock();
-        inside.bytes += memory.size;
-        inside.slots.insert(Slot { memory, tag: RegionTag::default() })
+        inside.bytes += size;
+        inside.slots.insert(Slot { memory, kind, target, tag: RegionTag::default(), offset, size })
     }
 
     /// Frees one. What the driver has to do is in the [`Release`].
     pub fn free(&self, key: RegionKey) -> Option<(Release, RegionTag)> {
         let mut inside = self.inside.lock();
-        let Slot { memory, tag } = inside.slots.remove(key)?;
-        inside.bytes -= memory.size;
+        let Slot { memory, tag, size, .. } = inside.slots.remove(key)?;
+        inside.bytes -= size;
         drop(inside);
         let mut release = Release::default();
         // Vulkan unmaps what it frees.
@@ -46,15 +62,22 @@ impl Dedicated {
         Some((release, tag))
     }
 
-    /// Changes the tag of one, and gives its memory.
+    /// Changes the tag of one, and gives its memory, its offset there and its size.
     pub fn update_tag<R>(
         &self,
         key: RegionKey,
         update: impl FnOnce(&mut RegionTag) -> R,
-    ) -> Option<(R, Arc<MemoryObject>)> {
+    ) -> Option<(R, Arc<MemoryObject>, u64, u64)> {
         let mut inside = self.inside.lock();
         let slot = inside.slots.get_mut(key)?;
-        Some((update(&mut slot.tag), slot.memory.clone()))
+        Some((update(&mut slot.tag), slot.memory.clone(), slot.offset, slot.size))
+    }
+
+    /// The memory of one and what it names.
+    pub fn memory(&self, key: RegionKey) -> Option<(Arc<MemoryObject>, Option<DedicatedTarget>)> {
+        let inside = self.inside.lock();
+        let slot = inside.slots.get(key)?;
+        Some((slot.memory.clone(), slot.target))
     }
 
     /// Live allocations and their bytes. O(1).
@@ -68,9 +91,21 @@ impl Dedicated {
         let mut statistics = Statistics::default();
         for (_, slot) in self.inside.lock().slots.iter() {
             statistics.add_block(slot.memory.size);
-            statistics.add_allocation(slot.memory.size);
+            statistics.add_allocation(slot.size);
         }
         statistics
+    }
+
+    /// All of them at one moment. O(slots).
+    pub(crate) fn copy_for_dump(&self) -> Vec<DumpDedicated> {
+        let inside = self.inside.lock();
+        let copy = |(key, slot): (RegionKey, &Slot)| DumpDedicated {
+            key,
+            size: slot.memory.size,
+            named: slot.tag.named,
+            kind: slot.kind,
+        };
+        inside.slots.iter().map(copy).collect()
     }
 }
 

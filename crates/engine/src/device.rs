@@ -179,6 +179,16 @@ pub enum DedicatedTarget {
     Image(u64),
 }
 
+/// Memory that somebody else made, to be taken in instead of new memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryImport {
+    /// One `VkExternalMemoryHandleTypeFlagBits`; says what `handle` is.
+    pub handle_type: u32,
+    /// A file descriptor, a Win32 handle or an address of the host. It stays the caller's, whatever
+    /// happens: the device keeps a reference of its own, except of an address.
+    pub handle: u64,
+}
+
 /// One call of `vkAllocateMemory`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryAllocateInfo {
@@ -192,12 +202,24 @@ pub struct MemoryAllocateInfo {
     pub priority: Option<f32>,
     /// Address of a `pNext` chain of the caller's to append, or 0.
     pub next: usize,
+    /// `VkExternalMemoryHandleTypeFlags` that the memory can be exported as; 0 for none.
+    pub export_handle_types: u32,
+    /// What to take in.
+    pub import: Option<MemoryImport>,
 }
 
 impl MemoryAllocateInfo {
     /// Plain memory.
     pub fn of_type(memory_type_index: u32, size: u64) -> Self {
-        Self { memory_type_index, size, dedicated: None, priority: None, next: 0 }
+        Self {
+            memory_type_index,
+            size,
+            dedicated: None,
+            priority: None,
+            next: 0,
+            export_handle_types: 0,
+            import: None,
+        }
     }
 }
 
@@ -227,6 +249,8 @@ pub enum DeviceError {
     FeatureNotPresent,
     /// `VK_ERROR_TOO_MANY_OBJECTS`
     TooManyObjects,
+    /// `VK_ERROR_INVALID_EXTERNAL_HANDLE`
+    InvalidExternalHandle,
     /// Any other negative `VkResult`.
     Other(i32),
 }
@@ -241,6 +265,7 @@ impl DeviceError {
             Self::MemoryMapFailed => -5,
             Self::FeatureNotPresent => -8,
             Self::TooManyObjects => -10,
+            Self::InvalidExternalHandle => -1_000_072_003,
             Self::Other(result) => result,
         }
     }
@@ -254,6 +279,7 @@ impl DeviceError {
             -5 => Self::MemoryMapFailed,
             -8 => Self::FeatureNotPresent,
             -10 => Self::TooManyObjects,
+            -1_000_072_003 => Self::InvalidExternalHandle,
             other => Self::Other(other),
         }
     }
@@ -268,6 +294,7 @@ impl fmt::Display for DeviceError {
             Self::MemoryMapFailed => f.write_str("VK_ERROR_MEMORY_MAP_FAILED"),
             Self::FeatureNotPresent => f.write_str("VK_ERROR_FEATURE_NOT_PRESENT"),
             Self::TooManyObjects => f.write_str("VK_ERROR_TOO_MANY_OBJECTS"),
+            Self::InvalidExternalHandle => f.write_str("VK_ERROR_INVALID_EXTERNAL_HANDLE"),
             Self::Other(result) => write!(f, "VkResult {result}"),
         }
     }

@@ -49,7 +49,7 @@ impl Allocator {
     /// device. Does nothing on coherent memory. `u64::MAX`: up to the end.
     pub fn flush(&self, id: AllocationId, offset: u64, size: u64) -> Result<(), Error> {
         match self.host_range(id, offset, size)? {
-            Some(range) => Ok(self.device.flush(&[range])?),
+            Some(range) => Ok(self.device().flush(&[range])?),
             None => Ok(()),
         }
     }
@@ -57,7 +57,7 @@ impl Allocator {
     /// Makes device writes visible to the host; see [`flush`](Self::flush).
     pub fn invalidate(&self, id: AllocationId, offset: u64, size: u64) -> Result<(), Error> {
         match self.host_range(id, offset, size)? {
-            Some(range) => Ok(self.device.invalidate(&[range])?),
+            Some(range) => Ok(self.device().invalidate(&[range])?),
             None => Ok(()),
         }
     }
@@ -75,14 +75,14 @@ impl Allocator {
                 "{size} bytes from offset {offset} are outside of the allocation's {length} bytes"
             )));
         }
-        if size == 0 || !self.device.info().is_non_coherent(memory.memory_type_index) {
+        if size == 0 || !self.device().info().is_non_coherent(memory.memory_type_index) {
             return Ok(None);
         }
         if tag.map_count == 0 && !tag.persistently_mapped {
             return Err(Error::MemoryMap("only mapped memory is flushed or invalidated".into()));
         }
         // Rounded outward; the end of the object need not be a multiple.
-        let atom = self.device.info().limits.non_coherent_atom_size;
+        let atom = self.device().info().limits.non_coherent_atom_size;
         let from = (start + offset) / atom * atom;
         let to = (start + offset + size).next_multiple_of(atom).min(memory.size);
         let (memory, offset, size) = (memory.handle, from, to - from);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::budget::HeapLedger;
-use crate::device::{DeviceError, DeviceMemory, HostAddress, MemoryHandle, MemoryPropertyFlags};
+use crate::device::{
+    DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags,
+};
 use crate::error::Error;
 
 /// After so many maps and unmaps a shared block stays mapped for the rest of its life: mapping is a
@@ -36,6 +38,10 @@ pub struct MemoryObject {
     pub size: u64,
     /// Index into the device's types.
     pub memory_type_index: u32,
+    /// `VkExternalMemoryHandleTypeFlags` that it was allocated for.
+    pub export_handle_types: u32,
+    /// Others made it.
+    pub is_imported: bool,
     shared: bool,
     mapping: Mutex<Mapping>,
 }
@@ -45,12 +51,28 @@ impl MemoryObject {
         device: Arc<dyn DeviceMemory>,
         ledger: Arc<HeapLedger>,
         handle: MemoryHandle,
-        size: u64,
-        memory_type_index: u32,
+        info: &MemoryAllocateInfo,
         shared: bool,
     ) -> Self {
+        let MemoryAllocateInfo { size, memory_type_index, export_handle_types, .. } = *info;
+        let is_imported = info.import.is_some();
         let mapping = Mutex::default();
-        Self { device, ledger, handle, size, memory_type_index, shared, mapping }
+        Self {
+            device,
+            ledger,
+            handle,
+            size,
+            memory_type_index,
+            export_handle_types,
+            is_imported,
+            shared,
+            mapping,
+        }
+    }
+
+    /// Maps that were not undone. Waits while the driver maps it.
+    pub(crate) fn map_count(&self) -> u64 {
+        self.mapping.lock().count
     }
 
     /// Maps the object if it is not mapped yet, and counts.
@@ -100,6 +122,20 @@ impl MemoryObject {
         mapping.count += 1;
         mapping.events = mapping.events.saturating_add(1);
         Some(address)
+    }
+
+    /// Whether it is mapped now; does not wait for a driver that is mapping it.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.mapping.try_lock().is_some_and(|mapping| mapping.address.is_some())
+    }
+
+    /// Maps it for the rest of its life, if the driver can. Whoever maps it then finds out.
+    pub(crate) fn map_for_good(&self) {
+        if self.map().is_ok() {
+            let mut mapping = self.mapping.lock();
+            mapping.count -= 1;
+            mapping.events = STAY_MAPPED_AFTER;
+        }
     }
 
     /// Undoes `count` maps.
@@ -152,6 +188,11 @@ impl Release {
 
     pub(crate) fn free(&mut self, memory: Arc<MemoryObject>) {
         self.free.push(memory);
+    }
+
+    /// Bytes of memory that the driver has to free.
+    pub fn bytes(&self) -> u64 {
+        self.free.iter().map(|memory| memory.size).sum()
     }
 
     /// Whether it has anything for the driver to do.

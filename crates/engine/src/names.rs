@@ -27,6 +27,12 @@ impl Names {
         };
     }
 
+    /// Forgets some that were freed; the names they had.
+    pub fn take_many(&self, ids: impl Iterator<Item = AllocationId>) -> Vec<Option<String>> {
+        let mut names = self.names.lock();
+        ids.map(|id| names.remove(&id).map(String::from)).collect()
+    }
+
     /// Forgets one that was freed.
     pub fn remove(&self, id: AllocationId) {
         self.names.lock().remove(&id);

@@ -1,17 +1,27 @@
 //! Memory of one type with rules of its own: the default pool of each type, and custom ones.
 
+mod alias;
+mod many;
+
 use std::sync::Arc;
 
 use crate::allocation::{Allocation, AllocationId, Home, PoolId};
-use crate::arena::{Arena, BlockSizes, Growth, Placed, take_memory};
+use crate::arena::{Arena, BlockSizes, Growth, take_memory};
+use crate::blocks::Placed;
 use crate::budget::HeapLedger;
 use crate::dedicated::Dedicated;
 use crate::device::{DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
+use crate::dump::DumpPool;
 use crate::error::{Error, FailureFigures};
+use crate::external::ImportRequest;
 use crate::memory_object::{MemoryObject, Release};
+use crate::prefetch::PrefetchQueue;
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest, PoolCreateInfo};
+use crate::retention::EmptyBlockRetention;
 use crate::statistics::Statistics;
 use crate::suballocator::{Algorithm, RegionRequest, RegionTag};
+
+pub(crate) use alias::Place;
 
 /// Offsets and sizes inside blocks are multiples of it: smaller remainders are of no use to any
 /// resource, and would cost a region each.
@@ -19,10 +29,21 @@ const GRANULE: u64 = 16;
 /// A buddy block keeps no region below this.
 const SMALLEST_BUDDY: u64 = 32;
 
+/// What all pools of an allocator share.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub device: Arc<dyn DeviceMemory>,
+    pub ledger: Arc<HeapLedger>,
+    /// Bytes of a block; `None`: by the heap.
+    pub preferred_block_size: Option<u64>,
+    pub retention: EmptyBlockRetention,
+    /// Where blocks are asked for ahead of time, if they are.
+    pub prefetch: Option<Arc<PrefetchQueue>>,
+}
+
 /// See the module.
 pub(crate) struct Pool {
-    device: Arc<dyn DeviceMemory>,
-    ledger: Arc<HeapLedger>,
+    setup: Setup,
     home: Home,
     rules: PoolCreateInfo,
     arena: Arena,
@@ -39,41 +60,24 @@ enum Wish {
 
 impl Pool {
     /// The pool that a memory type has anyway.
-    pub(crate) fn of_type(
-        device: &Arc<dyn DeviceMemory>,
-        ledger: &Arc<HeapLedger>,
-        memory_type_index: u32,
-        preferred_block_size: Option<u64>,
-    ) -> Self {
+    pub(crate) fn of_type(setup: &Setup, memory_type_index: u32) -> Self {
         let rules = PoolCreateInfo { memory_type_index, ..PoolCreateInfo::default() };
         let home = Home::Default(memory_type_index);
-        Self::new(device, ledger, home, rules, preferred_block_size)
+        Self::new(setup, home, rules, setup.preferred_block_size)
     }
 
     /// A custom one, with its first blocks.
-    pub(crate) fn custom(
-        device: &Arc<dyn DeviceMemory>,
-        ledger: &Arc<HeapLedger>,
-        id: PoolId,
-        rules: PoolCreateInfo,
-        preferred_block_size: Option<u64>,
-    ) -> Result<Self, Error> {
-        let block_size = rules.block_size.or(preferred_block_size);
-        let pool = Self::new(device, ledger, Home::Custom(id), rules, block_size);
+    pub(crate) fn custom(setup: &Setup, id: PoolId, rules: PoolCreateInfo) -> Result<Self, Error> {
+        let block_size = rules.block_size.or(setup.preferred_block_size);
+        let pool = Self::new(setup, Home::Custom(id), rules, block_size);
         pool.arena.take_first_blocks()?;
         Ok(pool)
     }
 
-    fn new(
-        device: &Arc<dyn DeviceMemory>,
-        ledger: &Arc<HeapLedger>,
-        home: Home,
-        rules: PoolCreateInfo,
-        block_size: Option<u64>,
-    ) -> Self {
-        let info = device.info();
+    fn new(setup: &Setup, home: Home, rules: PoolCreateInfo, block_size: Option<u64>) -> Self {
+        let info = setup.device.info();
         let memory_type = rules.memory_type_index;
-        let heap_size = ledger.limit(info.heap_of(memory_type));
+        let heap_size = setup.ledger.limit(info.heap_of(memory_type));
         let largest = heap_size.min(info.limits.max_memory_allocation_size);
         let mut sizes = BlockSizes::for_heap(heap_size, block_size);
         sizes.preferred = sizes.preferred.min(largest);
@@ -87,9 +91,9 @@ impl Pool {
             Algorithm::Buddy => SMALLEST_BUDDY,
         };
         let suballocator = rules.algorithm.suballocator(granule, granularity);
-        let arena = Arena::new(device.clone(), ledger.clone(), sizes, &rules, suballocator);
-        let (device, ledger) = (device.clone(), ledger.clone());
-        Self { device, ledger, home, rules, arena, dedicated: Dedicated::default() }
+        let arena = Arena::new(setup, home, sizes, &rules, suballocator);
+        let (setup, dedicated) = (setup.clone(), Dedicated::default());
+        Self { setup, home, rules, arena, dedicated }
     }
 
     /// What it was made of.
@@ -128,7 +132,7 @@ impl Pool {
             return Err(self.must_be_dedicated(request, never));
         }
         if wish != Wish::No && !never {
-            match self.allocate_dedicated(request) {
+            match self.allocate_dedicated(request, None) {
                 Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }))
                     if wish == Wish::Should =>
                 {
@@ -151,7 +155,7 @@ impl Pool {
             }
             Error::OutOfDeviceMemory { .. } if !never && self.allows_dedicated() => {
                 // The last resort; the arena has tried smaller blocks before.
-                match self.allocate_dedicated(request) {
+                match self.allocate_dedicated(request, None) {
                     Err(Error::TooManyObjects { .. }) if region.size <= self.sizes().preferred => {
                         Err(error)
                     }
@@ -168,7 +172,8 @@ impl Pool {
     }
 
     fn must_be_dedicated(&self, request: &AllocationRequest, never: bool) -> Error {
-        let figures = self.ledger.figures(self.rules.memory_type_index, request.requirements.size);
+        let figures =
+            self.setup.ledger.figures(self.rules.memory_type_index, request.requirements.size);
         let why = if never { "NEVER_ALLOCATE forbids" } else { "this pool does not allow" };
         let reason = format!("it needs a memory object of its own, which {why}");
         Error::OutOfDeviceMemory { reason, figures }
@@ -176,9 +181,10 @@ impl Pool {
 
     fn wants_dedicated(&self, request: &AllocationRequest) -> Wish {
         let needs = &request.requirements;
-        let flags = self.device.info().flags_of(self.rules.memory_type_index);
+        let flags = self.setup.device.info().flags_of(self.rules.memory_type_index);
         if request.create_info.flags.contains(Create::DEDICATED_MEMORY)
             || needs.requires_dedicated
+            || request.create_info.export_handle_types & !self.rules.export_handle_types != 0
             || flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
         {
             return Wish::Must;
@@ -186,7 +192,7 @@ impl Pool {
         let large = needs.size > self.sizes().preferred / 2;
         if (needs.prefers_dedicated || large)
             && self.allows_dedicated()
-            && !self.ledger.is_short_of_objects()
+            && !self.setup.ledger.is_short_of_objects()
         {
             Wish::Should
         } else {
@@ -194,24 +200,46 @@ impl Pool {
         }
     }
 
-    fn allocate_dedicated(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
+    /// Takes in memory that somebody else made.
+    pub(crate) fn import(&self, request: &ImportRequest) -> Result<Allocation, Error> {
+        self.allocate_dedicated(&request.whole, Some(request))
+    }
+
+    fn allocate_dedicated(
+        &self,
+        request: &AllocationRequest,
+        import: Option<&ImportRequest>,
+    ) -> Result<Allocation, Error> {
         let flags = request.create_info.flags;
+        let needs = &request.requirements;
+        let export_handle_types =
+            request.create_info.export_handle_types | self.rules.export_handle_types;
         // Memory that names one resource may be bound to no other.
         let can_alias = flags.contains(Create::CAN_ALIAS);
+        // Both sides of shared memory have to name the same resource or none. Neither sees what the
+        // other asked for, so it follows from the resource alone.
+        let is_external = export_handle_types != 0 || import.is_some();
+        let may_name =
+            !is_external || needs.prefers_dedicated || flags.contains(Create::DEDICATED_MEMORY);
         let dedicated =
-            request.dedicated.filter(|_| !can_alias || request.requirements.requires_dedicated);
+            request.dedicated.filter(|_| needs.requires_dedicated || (may_name && !can_alias));
         let info = MemoryAllocateInfo {
             memory_type_index: self.rules.memory_type_index,
             size: request.requirements.size,
             dedicated,
             priority: request.create_info.priority.or(self.rules.priority),
             next: self.rules.memory_allocate_next,
+            export_handle_types,
+            import: import.map(|import| import.import),
         };
         let within_budget = flags.contains(Create::WITHIN_BUDGET);
-        let memory = take_memory(&self.device, &self.ledger, &info, within_budget, false)?;
+        let memory = take_memory(&self.setup, &info, within_budget, false)?;
         let memory = Arc::new(memory);
-        let key = self.dedicated.insert(memory.clone());
-        self.map_if_asked(true, Placed { key, memory, offset: 0 }, request)
+        let (offset, size) = import.map_or((0, memory.size), |it| (it.offset, it.size));
+        let inside = &self.dedicated;
+        let key = inside.insert(memory.clone(), request.kind, dedicated, offset, size);
+        let made = self.map_if_asked(true, Placed { key, memory, offset }, request)?;
+        Ok(Allocation { size, ..made })
     }
 
     fn map_if_asked(
@@ -239,7 +267,7 @@ impl Pool {
     /// MAPPED asks for nothing where the memory cannot be mapped, as in VMA: with
     /// ALLOW_TRANSFER_INSTEAD the caller finds out by looking.
     fn is_to_be_mapped(&self, request: &AllocationRequest) -> bool {
-        let flags = self.device.info().flags_of(self.rules.memory_type_index);
+        let flags = self.setup.device.info().flags_of(self.rules.memory_type_index);
         request.create_info.flags.contains(Create::MAPPED)
             && flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
     }
@@ -272,7 +300,7 @@ impl Pool {
     }
 
     fn region_request(&self, request: &AllocationRequest) -> RegionRequest {
-        let info = self.device.info();
+        let info = self.setup.device.info();
         let create_info = &request.create_info;
         let mut alignment = request.requirements.alignment.max(create_info.min_alignment);
         alignment = alignment.max(self.rules.min_alignment).max(1);
@@ -301,17 +329,25 @@ impl Pool {
         update: impl FnOnce(&mut RegionTag) -> R,
     ) -> Option<(R, Arc<MemoryObject>, u64, u64)> {
         if id.dedicated {
-            let (result, memory) = self.dedicated.update_tag(id.key, update)?;
-            let size = memory.size;
-            return Some((result, memory, 0, size));
+            return self.dedicated.update_tag(id.key, update);
         }
         let (result, memory, info) = self.arena.update_tag(id.key, update)?;
         Some((result, memory, info.offset, info.size))
     }
 
-    /// Gives the empty block that is kept back to the driver.
-    pub(crate) fn release_spare(&self) -> Release {
-        self.arena.release_spare()
+    /// Collects empty blocks that are kept; those of `min_block_count` only if `all`.
+    pub(crate) fn release_empties(&self, all: bool, release: &mut Release) {
+        self.arena.release_empties(all, release);
+    }
+
+    /// Takes the next block, if it still runs low.
+    pub(crate) fn prefetch(&self) {
+        self.arena.prefetch();
+    }
+
+    /// A block that was refused ahead of time may be asked for again.
+    pub(crate) fn retry_prefetch(&self) {
+        self.arena.retry_prefetch();
     }
 
     /// Live allocations and their bytes.
@@ -327,6 +363,19 @@ impl Pool {
         statistics
     }
 
+    /// Everything in it, the arena and the dedicated memory each at one moment. O(regions).
+    pub(crate) fn copy_for_dump(&self) -> DumpPool {
+        DumpPool {
+            home: self.home,
+            memory_type_index: self.rules.memory_type_index,
+            preferred_block_size: self.sizes().preferred,
+            algorithm: self.rules.algorithm,
+            ignores_granularity: self.rules.ignore_buffer_image_granularity,
+            blocks: self.arena.copy_for_dump(),
+            dedicated: self.dedicated.copy_for_dump(),
+        }
+    }
+
     /// Bytes of bookkeeping.
     pub(crate) fn metadata_bytes(&self) -> usize {
         self.arena.metadata_bytes()
@@ -339,13 +388,9 @@ impl Pool {
 }
 
 /// Refuses a pool that no device could have.
-pub(crate) fn check_pool(
-    device: &dyn DeviceMemory,
-    ledger: &HeapLedger,
-    rules: &PoolCreateInfo,
-) -> Result<(), Error> {
+pub(crate) fn check_pool(setup: &Setup, rules: &PoolCreateInfo) -> Result<(), Error> {
     let invalid = |reason: String| Err(Error::InvalidArgument(reason));
-    let info = device.info();
+    let info = setup.device.info();
     let types = info.types.len();
     if rules.memory_type_index as usize >= types {
         return invalid(format!("memory type {} of {types}", rules.memory_type_index));
@@ -377,7 +422,7 @@ pub(crate) fn check_pool(
             "memory type {index} needs VK_AMD_device_coherent_memory, which is not enabled"
         ));
     }
-    let heap_size = ledger.limit(info.heap_of(rules.memory_type_index));
+    let heap_size = setup.ledger.limit(info.heap_of(rules.memory_type_index));
     let largest = heap_size.min(info.limits.max_memory_allocation_size);
     // Where none was named a block is as large as may be, but for nothing at all.
     let size = rules.block_size.unwrap_or(1);

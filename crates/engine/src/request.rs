@@ -178,6 +178,9 @@ pub struct AllocationCreateInfo {
     pub pool: Option<PoolId>,
     /// From 0 to 1 (`VK_EXT_memory_priority`); of dedicated memory, blocks have that of their pool.
     pub priority: Option<f32>,
+    /// `VkExternalMemoryHandleTypeFlags` that the memory can be exported as; 0 for none. What its
+    /// pool does not export gets a memory object of its own.
+    pub export_handle_types: u32,
 }
 
 impl Default for AllocationCreateInfo {
@@ -192,6 +195,7 @@ impl Default for AllocationCreateInfo {
             min_alignment: 0,
             pool: None,
             priority: None,
+            export_handle_types: 0,
         }
     }
 }
@@ -226,6 +230,26 @@ pub struct AllocationRequest {
     pub dedicated: Option<DedicatedTarget>,
 }
 
+impl AllocationRequest {
+    /// Memory for whatever is bound to it later: any type will do, and it shares a page with
+    /// nothing. Size and alignment are in bytes.
+    pub fn of_memory(size: u64, alignment: u64, create_info: &AllocationCreateInfo) -> Self {
+        Self {
+            requirements: MemoryRequirements {
+                size,
+                alignment,
+                memory_type_bits: u32::MAX,
+                prefers_dedicated: false,
+                requires_dedicated: false,
+            },
+            create_info: *create_info,
+            kind: ResourceKind::Unknown,
+            resource_use: ResourceUse::Unknown,
+            dedicated: None,
+        }
+    }
+}
+
 /// A custom pool (`VmaPoolCreateInfo`).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PoolCreateInfo {
@@ -250,4 +274,6 @@ pub struct PoolCreateInfo {
     pub memory_allocate_next: usize,
     /// When the pool is full, allocate from the default pools.
     pub fallback: bool,
+    /// `VkExternalMemoryHandleTypeFlags` that its memory objects can be exported as; 0 for none.
+    pub export_handle_types: u32,
 }

@@ -4,8 +4,9 @@ mod common;
 
 use common::{GIB, KIB, LOCAL, MIB, VISIBLE, World, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
-    Allocation, AllocationCreateFlags as Create, AllocatorOptions, Call, DedicatedTarget,
-    DeviceError, DeviceInfo, Error, MemoryHeapFlags, simulated_info,
+    Allocation, AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest,
+    AllocatorOptions, Call, DedicatedTarget, DeviceError, DeviceInfo, Error, MemoryHeapFlags,
+    PoolCreateInfo, simulated_info,
 };
 
 fn sized(preferred_block_size: u64) -> AllocatorOptions {
@@ -173,20 +174,26 @@ fn over_budget_an_empty_block_goes_at_once() {
 
 #[test]
 fn an_attempt_in_place_never_calls_the_driver() {
-    // An empty block that is not mapped, while the heap is over its budget.
+    // An empty block that is not mapped, of a pool that keeps it, while the heap is over its budget.
     let world = World::new(one_heap(100 * MIB));
-    let small = world.allocator.allocate(&buffer(MIB)).unwrap();
-    free(&world, small);
+    let block_size = Some(MIB);
+    let rules = PoolCreateInfo { block_size, min_block_count: 1, ..Default::default() };
+    let pool = world.allocator.create_pool(&rules).unwrap();
+    let from_pool = |request: AllocationRequest| {
+        let create_info = AllocationCreateInfo { pool: Some(pool), ..request.create_info };
+        AllocationRequest { create_info, ..request }
+    };
     let large: Vec<_> =
         (0..4).map(|_| world.allocator.allocate(&buffer(20 * MIB)).unwrap()).collect();
     let budget = world.allocator.heap_budgets()[0];
     assert!(budget.usage > budget.budget, "{budget:?}");
     let (calls, before) = (world.calls(), world.allocator.statistics());
-    assert_eq!(world.allocator.try_allocate(&mapped(1000)), None, "mapping is a call");
+    assert_eq!(world.allocator.try_allocate(&from_pool(mapped(1000))), None, "mapping is a call");
     assert_eq!((world.calls(), world.allocator.statistics()), (calls, before));
-    let placed = world.allocator.try_allocate(&buffer(1000)).unwrap();
+    let placed = world.allocator.try_allocate(&from_pool(buffer(1000))).unwrap();
     assert_eq!(world.calls(), calls);
     large.into_iter().chain([placed]).for_each(|it| free(&world, it));
+    world.allocator.destroy_pool(pool).unwrap();
     world.assert_empty();
 }
 

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use common::{KIB, MIB, Random, World};
 use shadow::Shadow;
 use vkmem_engine::{
-    Allocator, AllocatorOptions, DeviceInfo, Error, SimulatedDevice, profile_info, profile_names,
+    AllocationRequest, Allocator, AllocatorOptions, DeviceInfo, EmptyBlockRetention, Error,
+    SimulatedDevice, profile_info, profile_names,
 };
 
 /// A profile, in one of many situations: small blocks, limits on heaps, few memory objects, a heap
@@ -34,7 +35,18 @@ fn situation(info: &mut DeviceInfo, random: &mut Random) -> AllocatorOptions {
             .map(|_| random.pick(&[u64::MAX, 64 * MIB, 9 * MIB, 1_000_003]))
             .collect(),
     };
-    AllocatorOptions { preferred_block_size, heap_size_limits }
+    let empty_block_retention = match random.below(4) {
+        0 => EmptyBlockRetention { count: Some(random.below(4) as u32), bytes: None, share: None },
+        1 => EmptyBlockRetention { count: None, bytes: Some(3 * MIB), share: None },
+        2 => EmptyBlockRetention { count: Some(9), bytes: None, share: Some(0.3) },
+        _ => EmptyBlockRetention::default(),
+    };
+    AllocatorOptions {
+        preferred_block_size,
+        heap_size_limits,
+        empty_block_retention,
+        prefetch: false,
+    }
 }
 
 fn run(profile: &str, seed: u64, steps: u64) {
@@ -76,6 +88,46 @@ fn random_requests_agree_with_the_shadow() {
         for seed in 0..80 {
             println!("profile {profile}, seed {seed}");
             run(profile, seed, 220);
+        }
+    }
+}
+
+#[test]
+fn random_batches_agree_with_the_shadow() {
+    for profile in profile_names() {
+        for seed in 0..20 {
+            let mut random = Random(seed);
+            let mut info = profile_info(profile).unwrap();
+            info.limits.max_memory_allocation_count = 40;
+            let options = AllocatorOptions {
+                preferred_block_size: Some((256 * KIB) << random.below(4)),
+                heap_size_limits: Vec::new(),
+                ..AllocatorOptions::default()
+            };
+            let mut shadow = Shadow::new(World::with(info, &options));
+            for _ in 0..30 {
+                let count = random.below(40) as usize;
+                // A call repeats its wishes; a few calls mix them.
+                let one = requests::random(&mut random, shadow.world.device.as_ref());
+                let mixed = random.one_in(4);
+                let batch: Vec<AllocationRequest> = (0..count)
+                    .map(|_| {
+                        let other = requests::random(&mut random, shadow.world.device.as_ref());
+                        let mut request = if mixed { other } else { one };
+                        request.requirements.size = random.size(18);
+                        request
+                    })
+                    .collect();
+                shadow.allocate_many(&batch);
+                shadow.check();
+                if random.one_in(2) {
+                    let count = random.below(shadow.len() + 1) as usize;
+                    shadow.free_many(count);
+                    shadow.check();
+                }
+            }
+            shadow.free_many(shadow.len() as usize);
+            shadow.world.assert_empty();
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Promises {
     pub(crate) many_blocks: bool,
     /// What a request of some size takes up, for a granule.
     pub(crate) footprint: fn(u64, u64) -> u64,
+    /// What a region's end is rounded up to beyond that where there is room, for an alignment.
+    pub(crate) rounding: fn(u64) -> u64,
     /// Its unused ranges are exactly what the live regions leave: neighbours are merged.
     pub(crate) merges: bool,
     /// With at most so many unused ranges it places whatever can be placed.
@@ -85,10 +87,10 @@ macro_rules! enrol {
     };
 }
 
-/// 32 linear steps a power of two; below 32 each size is a class of its own.
+/// 16 linear steps a power of two; below 16 each size is a class of its own.
 fn tlsf_class(size: u64) -> u64 {
     match size.checked_ilog2() {
-        Some(log2) if log2 >= 5 => u64::from(log2) << 32 | size >> (log2 - 5),
+        Some(log2) if log2 >= 4 => u64::from(log2) << 32 | size >> (log2 - 4),
         _ => size,
     }
 }
@@ -107,10 +109,11 @@ enrol!(
         ],
         many_blocks: true,
         footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
+        rounding: |alignment| alignment.min(256),
         merges: true,
         complete_among: Some(256),
         lowest_offset: true,
-        best_fit: Some(BestFit { among: 16, class: tlsf_class }),
+        best_fit: Some(BestFit { among: 64, class: tlsf_class }),
     }
 );
 
@@ -123,6 +126,7 @@ enrol!(
         strategies: &[Strategy::Balanced],
         many_blocks: true,
         footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
+        rounding: |_| 1,
         // What is freed inside a run is unused, though not yet to be had.
         merges: true,
         complete_among: None,
@@ -141,6 +145,7 @@ enrol!(
         // Both stacks and the ring.
         many_blocks: false,
         footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
+        rounding: |_| 1,
         merges: true,
         complete_among: None,
         lowest_offset: false,
@@ -157,6 +162,7 @@ enrol!(
         strategies: &[Strategy::Balanced],
         many_blocks: true,
         footprint: |size, granule| size.max(granule).checked_next_power_of_two().unwrap_or(size),
+        rounding: |_| 1,
         // Only buddies are joined.
         merges: false,
         complete_among: None,

@@ -7,13 +7,16 @@ use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 
 use crate::errors::{feature_not_present, invalid};
+use crate::external::memory_of;
 use crate::numbers::{flags, live_handle, unsigned};
 use crate::resource::{Handles, Resource};
-use crate::resource_object::ResourceObject;
+use crate::resource_object::{ResourceObject, Used};
 
 /// A range of device memory: of a `Buffer` or an `Image`, or on its own.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
 pub struct Allocation;
+
+impl Used for Allocation {}
 
 impl Allocation {
     /// The memory of a `Buffer` or an `Image`.
@@ -69,6 +72,19 @@ impl Allocation {
     #[getter]
     fn is_dedicated(slf: &Bound<'_, Self>) -> PyResult<bool> {
         Ok(resource(slf)?.allocation.is_dedicated())
+    }
+
+    /// Bytes of the whole `device_memory`: what an import elsewhere has to be told.
+    #[getter]
+    fn device_memory_size(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        memory_of(slf.py(), resource(slf)?).map(|memory| memory.size)
+    }
+
+    /// `ExternalMemoryHandleType` that `device_memory` can be exported as.
+    #[getter]
+    fn export_handle_types<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let types = memory_of(slf.py(), resource(slf)?)?.export_handle_types;
+        flags(slf.py(), "ExternalMemoryHandleType", types.into())
     }
 
     /// Binds a `VkBuffer` of the caller's, `offset` bytes into this memory (`vmaBindBufferMemory2`).

@@ -59,8 +59,13 @@ impl Keywords {
         Ok(read)
     }
 
+    /// Another reference to the caller's object.
+    pub fn user_data(&self, py: Python<'_>) -> Option<Link<PyAny>> {
+        self.user_data.as_ref().map(|data| Link::new(data.clone_ref(py)))
+    }
+
     fn copy(&self, py: Python<'_>) -> Self {
-        let user_data = self.user_data.as_ref().map(|data| Link::new(data.clone_ref(py)));
+        let user_data = self.user_data(py);
         Self { create: self.create, name: self.name.clone(), user_data, pool: self.pool.clone() }
     }
 
@@ -81,6 +86,7 @@ impl Keywords {
             "min_alignment" => self.create.min_alignment = unsigned(value, key)?,
             "priority" if value.is_none() => self.create.priority = None,
             "priority" => self.create.priority = Some(value.extract()?),
+            "export_handle_types" => self.create.export_handle_types = export_types(value)?,
             "pool" => {
                 self.pool = match value.is_none() {
                     true => None,
@@ -96,6 +102,12 @@ impl Keywords {
         }
         Ok(true)
     }
+}
+
+/// None is no type.
+pub fn export_types(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    let class = "ExternalMemoryHandleType";
+    if value.is_none() { Ok(0) } else { of_class(value, "export_handle_types", class) }
 }
 
 fn pool(value: &Bound<'_, PyAny>) -> PyResult<Arc<PoolState>> {
@@ -123,7 +135,10 @@ fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
 /// (`AllocationCreateFlags`), `required_flags`, `preferred_flags` and `not_preferred_flags`
 /// (`MemoryPropertyFlags`), `memory_type_bits` (bit i: type i may be used; 0: all), `min_alignment`
 /// (bytes, a power of two), `name`, `user_data` (any object), and `allocation_info` (a set to start
-/// from), `pool`, and `priority` (0 to 1; of dedicated memory).
+/// from), `pool`, `priority` (0 to 1; of dedicated memory), and `export_handle_types`
+/// (`ExternalMemoryHandleType`): what the memory can be exported as. Outside a pool that exports
+/// these types such an allocation has a `VkDeviceMemory` of its own, which names the buffer or image
+/// (`VkMemoryDedicatedAllocateInfo`) where the driver prefers that or DEDICATED_MEMORY asks for it.
 #[pyclass(module = "vk_mem", frozen)]
 pub struct AllocationCreateInfo {
     keywords: Keywords,
@@ -185,6 +200,12 @@ impl AllocationCreateInfo {
     #[getter]
     fn priority(&self) -> Option<f32> {
         self.keywords.create.priority
+    }
+
+    /// `ExternalMemoryHandleType` that the memory can be exported as.
+    #[getter]
+    fn export_handle_types<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "ExternalMemoryHandleType", self.keywords.create.export_handle_types.into())
     }
 
     /// Where to allocate from; None for the default pools.

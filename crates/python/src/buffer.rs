@@ -6,12 +6,18 @@ use crate::allocation::Allocation;
 use crate::errors::{feature_not_present, invalid};
 use crate::numbers::flags;
 use crate::resource::Handles;
-use crate::resource_object::ResourceObject;
+use crate::resource_object::{ResourceObject, Used};
 
 /// A `VkBuffer` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
 pub struct Buffer {
     pub usage: u64,
+}
+
+impl Used for Buffer {
+    fn usage(&self) -> u64 {
+        self.usage
+    }
 }
 
 #[pymethods]

@@ -8,7 +8,8 @@ use vkmem_engine::human_bytes;
 
 use crate::errors::pinned;
 use crate::pins::NotClosed;
-use crate::resource::{Resource, live_resources, release_all};
+use crate::remains::release_all;
+use crate::resource::{Resource, live_resources};
 use crate::state::{AllocatorState, warn_unclosed};
 
 /// How many live things a warning lists by name.
@@ -42,7 +43,7 @@ pub fn leaked(live: &[Arc<Resource>], owner: &str) -> Option<String> {
         if live.len() > LISTED {
             lines.push(format!("and {} more", live.len() - LISTED));
         }
-        let bytes = human_bytes(live.iter().map(|it| it.allocation.size).sum());
+        let bytes = human_bytes(live.iter().map(|it| it.remains().size()).sum());
         format!(
             "the {owner} was closed with {} live objects ({bytes}), which were released: {}",
             live.len(),
@@ -83,7 +84,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
     let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();
     remains.extend(state.take_collected(|_| true));
     release_all(py, state, &remains);
-    py.detach(|| state.engine().release_spares());
+    py.detach(|| state.engine().close());
     state.set_closing(false);
     Ok(warning)
 }

@@ -50,6 +50,17 @@ impl CommonKeywords {
         Ok(true)
     }
 
+    /// An exception where structs say everything and a keyword says it again.
+    pub fn refuse_beside_structs(&self, py: Python<'_>) -> PyResult<()> {
+        match &self.beside {
+            None => Ok(()),
+            // Not silently one or the other.
+            Some(key) => {
+                Err(invalid(py, format!("{key}= stands beside a struct that says it too")))
+            }
+        }
+    }
+
     fn sharing_mode(&self) -> vk::SharingMode {
         let concurrent = vk::SharingMode::CONCURRENT.as_raw();
         // Naming several families means sharing among them, unless the caller says otherwise.
@@ -133,11 +144,8 @@ fn given_struct<'py>(
             return Err(invalid(py, "info= stands instead of the positional arguments"));
         }
     };
-    match &common.beside {
-        // Not silently one or the other.
-        Some(key) => Err(invalid(py, format!("{key}= stands beside a struct that says it too"))),
-        None => Ok(Some(source)),
-    }
+    common.refuse_beside_structs(py)?;
+    Ok(Some(source))
 }
 
 fn is_integer(value: &Bound<'_, PyAny>) -> bool {
@@ -191,6 +199,18 @@ pub struct ImageKeywords {
 }
 
 impl ImageKeywords {
+    /// The same keywords for one more image of a call that makes many, which has no `info=`.
+    pub fn for_another(&self) -> Self {
+        let common = CommonKeywords {
+            create_flags: self.common.create_flags,
+            sharing_mode: self.common.sharing_mode,
+            indices: self.common.indices.clone(),
+            info: None,
+            beside: self.common.beside.clone(),
+        };
+        Self { common, ..*self }
+    }
+
     /// Takes a keyword; whether it knew it.
     pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let number = match key {

@@ -274,6 +274,13 @@ impl Device {
         DeviceProperties::new(self.core.driver.info())
     }
 
+    /// What address and size of host memory have to be multiples of to be imported, in bytes
+    /// (`minImportedHostPointerAlignment`); None without `VK_EXT_external_memory_host`.
+    #[getter]
+    fn min_imported_host_pointer_alignment(&self) -> Option<u64> {
+        self.core.driver.external().host_pointer_alignment()
+    }
+
     /// Heaps and types.
     #[getter]
     fn memory_properties(&self) -> MemoryProperties {

@@ -27,6 +27,15 @@ fn raise(py: Python<'_>, name: &str, message: &str, figures: Option<&Bound<'_, P
 
 /// The exception of an engine error.
 pub fn to_py(py: Python<'_>, error: &Error) -> PyErr {
+    exception(py, error, None)
+}
+
+/// The same about one item of many, counted from 0.
+pub fn to_py_of_item(py: Python<'_>, error: &Error, item: usize) -> PyErr {
+    exception(py, error, Some(item))
+}
+
+fn exception(py: Python<'_>, error: &Error, item: Option<usize>) -> PyErr {
     let vk_result = error.vk_result();
     let name = match error {
         Error::InvalidArgument(_) => "InvalidArgumentError",
@@ -37,6 +46,8 @@ pub fn to_py(py: Python<'_>, error: &Error) -> PyErr {
             Some(-4) => "DeviceLostError",
             Some(-5) => "MemoryMapError",
             Some(-8) => "FeatureNotPresentError",
+            // VK_ERROR_INVALID_EXTERNAL_HANDLE: the descriptor or handle was the caller's choice.
+            Some(-1_000_072_003) => "InvalidArgumentError",
             Some(-10) => "TooManyObjectsError",
             _ => "VkMemError",
         },
@@ -44,6 +55,9 @@ pub fn to_py(py: Python<'_>, error: &Error) -> PyErr {
     let arguments = PyDict::new(py);
     let fill = || {
         arguments.set_item("vk_result", vk_result)?;
+        if item.is_some() {
+            arguments.set_item("item", item)?;
+        }
         if let Some(figures) = error.figures() {
             arguments.set_item("size", figures.size)?;
             arguments.set_item("memory_type_index", figures.memory_type_index)?;
@@ -56,7 +70,10 @@ pub fn to_py(py: Python<'_>, error: &Error) -> PyErr {
         Ok::<_, PyErr>(())
     };
     match fill() {
-        Ok(()) => raise(py, name, &error.to_string(), Some(&arguments)),
+        Ok(()) => {
+            let item = item.map_or(String::new(), |item| format!("item {item}: "));
+            raise(py, name, &format!("{item}{error}"), Some(&arguments))
+        }
         Err(error) => error,
     }
 }

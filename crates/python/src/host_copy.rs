@@ -77,10 +77,9 @@ fn with_mapped<T>(
     if let Some(address) = resource.allocation.mapped {
         return run(address);
     }
-    let (engine, id) = (resource.allocator.engine(), resource.allocation.id);
-    let address = py.detach(|| engine.map(id)).or_raise(py)?;
+    let address = py.detach(|| resource.map()).or_raise(py)?;
     let result = run(address);
-    let unmapped = py.detach(|| engine.unmap(id)).or_raise(py);
+    let unmapped = py.detach(|| resource.unmap()).or_raise(py);
     result.and_then(|value| unmapped.map(|()| value))
 }
 
@@ -101,8 +100,7 @@ pub fn write(
     with_mapped(py, resource, |address| {
         // SAFETY: the source is held, the target mapped, pinned and in range.
         unsafe { copy(py, data.0.buf as usize, address.at(offset).0.get(), length) };
-        let (engine, id) = (resource.allocator.engine(), resource.allocation.id);
-        engine.flush(id, offset, length as u64).or_raise(py)
+        resource.flush(offset, length as u64).or_raise(py)
     })
 }
 
@@ -156,10 +154,9 @@ fn read_to(
         return Ok(());
     }
     with_mapped(py, resource, |address| {
-        let (engine, id) = (resource.allocator.engine(), resource.allocation.id);
         // Not while a view is open: its writes may not be flushed yet, and would be lost.
         if !resource.has_open_mapping() {
-            engine.invalidate(id, offset, length as u64).or_raise(py)?;
+            resource.invalidate(offset, length as u64).or_raise(py)?;
         }
         // SAFETY: the source is mapped, pinned and in range, the target as long and ours.
         unsafe { copy(py, address.at(offset).0.get(), target, length) };

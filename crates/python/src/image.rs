@@ -1,10 +1,11 @@
 //! `vk_mem.Image`.
 
+use ash::vk;
 use pyo3::prelude::*;
 
 use crate::allocation::Allocation;
 use crate::numbers::flags;
-use crate::resource_object::ResourceObject;
+use crate::resource_object::{ResourceObject, Used};
 
 /// A `VkImage` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
@@ -13,6 +14,24 @@ pub struct Image {
     pub extent: (u32, u32, u32),
     pub usage: u32,
     pub samples: u32,
+}
+
+impl Used for Image {
+    fn usage(&self) -> u64 {
+        u64::from(self.usage)
+    }
+}
+
+impl Image {
+    /// What is known of one from its create info.
+    pub fn of(info: &vk::ImageCreateInfo<'_>) -> Self {
+        Self {
+            format: info.format.as_raw() as u32,
+            extent: (info.extent.width, info.extent.height, info.extent.depth),
+            usage: info.usage.as_raw(),
+            samples: info.samples.as_raw(),
+        }
+    }
 }
 
 #[pymethods]

@@ -56,11 +56,9 @@ impl Mapping {
     /// Maps, and makes what the device wrote visible.
     pub fn open(py: Python<'_>, resource: &Arc<Resource>, access: Access) -> PyResult<Self> {
         let pin = resource.enter(py)?;
-        let engine = resource.allocator.engine();
-        let id = resource.allocation.id;
         let address = match resource.allocation.mapped {
             Some(address) if access == Access::Persistent => address,
-            _ => py.detach(|| engine.map(id)).or_raise(py)?,
+            _ => py.detach(|| resource.map()).or_raise(py)?,
         };
         let mapping = Self {
             resource: resource.clone(),
@@ -73,7 +71,7 @@ impl Mapping {
         std::mem::forget(pin);
         // Only the first: writes through an earlier one may not be flushed yet, and would be lost.
         if resource.begin_mapping() {
-            py.detach(|| engine.invalidate(id, 0, u64::MAX)).or_raise(py)?;
+            py.detach(|| resource.invalidate(0, u64::MAX)).or_raise(py)?;
         }
         Ok(mapping)
     }
@@ -84,17 +82,16 @@ impl Mapping {
         if !first {
             return Ok(());
         }
-        let engine = self.resource.allocator.engine();
-        let id = self.resource.allocation.id;
+        let resource = &self.resource;
         let ended = py.detach(|| {
             let flushed = match self.access {
                 Access::Read => Ok(()),
-                Access::Write | Access::Persistent => engine.flush(id, 0, u64::MAX),
+                Access::Write | Access::Persistent => resource.flush(0, u64::MAX),
             };
-            self.resource.end_mapping();
+            resource.end_mapping();
             let unmapped = match self.access {
                 Access::Persistent => Ok(()),
-                Access::Read | Access::Write => engine.unmap(id),
+                Access::Read | Access::Write => resource.unmap(),
             };
             flushed.and(unmapped)
         });
@@ -191,14 +188,12 @@ impl Mapping {
 
     /// Makes what was written so far visible to the device.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        let (engine, id) = (self.resource.allocator.engine(), self.resource.allocation.id);
-        self.detached(py, || engine.flush(id, 0, u64::MAX))
+        self.detached(py, || self.resource.flush(0, u64::MAX))
     }
 
     /// Makes what the device wrote so far visible. Host writes that are not flushed are lost.
     fn invalidate(&self, py: Python<'_>) -> PyResult<()> {
-        let (engine, id) = (self.resource.allocator.engine(), self.resource.allocation.id);
-        self.detached(py, || engine.invalidate(id, 0, u64::MAX))
+        self.detached(py, || self.resource.invalidate(0, u64::MAX))
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {

@@ -7,12 +7,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use vkmem_engine::{Home, PoolCreateInfo, PoolId};
 
+use crate::allocation_info::export_types;
 use crate::close::{in_use, leaked};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::links::Link;
 use crate::numbers::{unsigned, unsigned_32};
 use crate::pins::{NotClosed, Pinned, Pins};
-use crate::resource::{live_resources, release_all};
+use crate::remains::release_all;
+use crate::resource::live_resources;
 use crate::state::{AllocatorState, warn, warn_unclosed};
 use crate::statistics::Statistics;
 use crate::virtual_block::algorithm;
@@ -114,6 +116,7 @@ impl PoolKeywords {
                 rules.memory_allocate_next = address as usize;
                 self.next = Some(Link::new(value.clone().unbind()));
             }
+            "export_handle_types" => rules.export_handle_types = export_types(value)?,
             "fallback" => rules.fallback = value.extract()?,
             "name" => self.name = Some(value.extract()?),
             _ => {
@@ -127,10 +130,11 @@ impl PoolKeywords {
     }
 
     /// Makes the pool.
-    pub fn create(self, py: Python<'_>, allocator: &Arc<AllocatorState>) -> PyResult<Pool> {
-        let rules = self.rules;
-        let id = py.detach(|| allocator.engine().create_pool(&rules)).or_raise(py)?;
+    pub fn create(self, id: PoolId, allocator: &Arc<AllocatorState>) -> PyResult<Pool> {
         let allocator = allocator.clone();
+        if let Some(name) = &self.name {
+            allocator.pool_names.lock().insert(id, name.as_str().into());
+        }
         let (name, _next, pins) = (self.name, self.next, Pins::default());
         Ok(Pool { state: Arc::new(PoolState { allocator, id, name, pins, _next }) })
     }
@@ -233,6 +237,7 @@ impl Pool {
             state.pins.reopen();
         }
         destroyed.or_raise(py)?;
+        state.allocator.pool_names.lock().remove(&state.id);
         warning.map_or(Ok(()), |warning| warn(py, &warning))
     }
 

@@ -4,15 +4,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use ash::vk::{self, Handle};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::suballocator::RegionKey;
-use vkmem_engine::{Allocation, Error, Home, MemoryRequirements, Release, human_bytes};
+use vkmem_engine::{Allocation, Error, MemoryRequirements, human_bytes};
 
 use crate::device::Binding;
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
+use crate::external::HeldBuffer;
+use crate::label::Label;
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::pool::PoolState;
+use crate::remains::Remains;
 use crate::state::{AllocatorState, warn_unclosed};
+
+/// What `retire` is called in errors.
+const RETIRE: &str = "retire";
 
 /// What was made on top of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +52,14 @@ impl Handles {
     }
 }
 
+/// What an alias has beside its own handle.
+pub struct Alias {
+    /// Whose memory it is; no alias itself.
+    pub base: Arc<Resource>,
+    /// The engine keeps the names of allocations only.
+    pub name: Mutex<Option<String>>,
+}
+
 /// The shared half of a `Buffer`, an `Image` or an `Allocation`.
 pub struct Resource {
     /// Its allocator.
@@ -53,96 +68,118 @@ pub struct Resource {
     pub handles: Handles,
     /// Where its memory is.
     pub allocation: Allocation,
+    /// It lies in the memory of another one.
+    pub(crate) alias: Option<Alias>,
     /// Kept alive by what was allocated from it.
-    _pool: Option<Arc<PoolState>>,
+    pool: Option<Arc<PoolState>>,
     /// Bytes that the host may see: the size of a buffer, else of the memory.
     pub host_size: u64,
     /// Views and calls that use it; closed when destroyed.
     pub pins: Pins,
     /// Created with DONT_BIND, so it may be without memory.
     dont_bind: bool,
-    /// Buffers and images of other allocations that live in this memory.
-    bound_here: AtomicU32,
-    /// Open mappings: the first invalidates, each flushes at its end.
-    open_mappings: AtomicU32,
+    /// Buffers and images of other allocations that live in this memory, and aliases.
+    pub(crate) bound_here: AtomicU32,
+    /// Open mappings, those of aliases included: the first invalidates, each flushes at its end.
+    pub(crate) open_mappings: AtomicU32,
+    /// Memory of the host that the device works on; goes with the memory object.
+    held: Mutex<Option<HeldBuffer>>,
+    /// For dumps.
+    pub label: Label,
     place: OnceLock<RegionKey>,
     last_name: OnceLock<String>,
 }
 
-/// What has to be given back of a resource, without its Python side.
-pub struct Remains {
-    handles: Handles,
-    allocation: Allocation,
+/// What a new resource is made of.
+pub struct Made {
+    /// What it is.
+    pub handles: Handles,
+    /// Where its memory is.
+    pub allocation: Allocation,
+    /// Bytes that the host may see.
+    pub host_size: u64,
 }
 
-impl Remains {
-    /// In bytes.
-    pub fn size(&self) -> u64 {
-        self.allocation.size
+impl Made {
+    /// Of bare memory.
+    pub fn memory(allocation: Allocation) -> Self {
+        Self { handles: Handles::Memory, allocation, host_size: allocation.size }
     }
 
-    /// The pool it lies in.
-    pub fn home(&self) -> Home {
-        self.allocation.id.home
+    /// Of an image, whose bytes are the driver's affair.
+    pub fn image(image: vk::Image, allocation: Allocation) -> Self {
+        Self { handles: Handles::Image(image), allocation, host_size: allocation.size }
     }
 
-    /// Destroys the handle and frees the memory; the slow part is in the [`Release`].
-    pub fn release(&self, state: &AllocatorState) -> Release {
-        let driver = state.device_allocator.driver();
-        // Before the handle is free to be given out again.
-        let binding = match self.handles {
-            Handles::Memory => None,
-            handles => state.device.bindings.lock().remove(&handles),
-        };
-        match self.handles {
-            Handles::Memory => {}
-            // SAFETY: the pins show that nobody uses it, and it is destroyed once.
-            Handles::Buffer(buffer) => unsafe { driver.destroy_buffer(buffer) },
-            // SAFETY: as above.
-            Handles::Image(image) => unsafe { driver.destroy_image(image) },
-        }
-        if let Some(Binding::Foreign(memory)) = binding {
-            memory.bound_here.fetch_sub(1, Ordering::AcqRel);
-        }
-        state.engine().free(self.allocation.id).unwrap_or_default()
+    /// Of a buffer of a size.
+    pub fn buffer(buffer: vk::Buffer, allocation: Allocation, host_size: u64) -> Self {
+        Self { handles: Handles::Buffer(buffer), allocation, host_size }
     }
 }
 
-/// Releases many, without the interpreter: the driver may take its time.
-pub fn release_all(py: Python<'_>, state: &AllocatorState, remains: &[Remains]) {
-    py.detach(|| remains.iter().for_each(|it| drop(it.release(state))));
+/// What the resources of one call have in common.
+#[derive(Clone, Default)]
+pub struct Shared {
+    /// Created with DONT_BIND.
+    pub dont_bind: bool,
+    /// Where they were allocated from.
+    pub pool: Option<Arc<PoolState>>,
 }
 
 impl Resource {
     /// Registers a new resource with its allocator.
-    pub fn new(
-        allocator: Arc<AllocatorState>,
-        handles: Handles,
-        allocation: Allocation,
-        host_size: u64,
-        dont_bind: bool,
-        pool: Option<Arc<PoolState>>,
-    ) -> Arc<Self> {
-        if handles != Handles::Memory {
-            let binding = if dont_bind { Binding::Unbound } else { Binding::Own };
-            allocator.device.bindings.lock().insert(handles, binding);
-        }
-        let resource = Arc::new(Self {
-            allocator,
-            handles,
-            allocation,
-            _pool: pool,
-            host_size,
+    pub fn new(allocator: &Arc<AllocatorState>, made: Made, shared: &Shared) -> Arc<Self> {
+        let resource = Arc::new(Self::unregistered(allocator, made, shared, None));
+        register(allocator, std::slice::from_ref(&resource));
+        resource
+    }
+
+    /// The same of many, all of one kind.
+    pub fn new_many(
+        allocator: &Arc<AllocatorState>,
+        made: impl Iterator<Item = Made>,
+        shared: &Shared,
+    ) -> Vec<Arc<Self>> {
+        let make = |made| Arc::new(Self::unregistered(allocator, made, shared, None));
+        let resources: Vec<_> = made.map(make).collect();
+        register(allocator, &resources);
+        resources
+    }
+
+    /// The same of one that lies in the memory of another, which the caller has pinned.
+    pub fn new_alias(of: &Arc<Self>, made: Made, name: Option<String>) -> Arc<Self> {
+        let base = of.alias.as_ref().map_or(of, |alias| &alias.base).clone();
+        base.bound_here.fetch_add(1, Ordering::AcqRel);
+        let shared = Shared { dont_bind: false, pool: base.pool.clone() };
+        let allocator = base.allocator.clone();
+        let alias = Alias { base, name: Mutex::new(name) };
+        let resource = Arc::new(Self::unregistered(&allocator, made, &shared, Some(alias)));
+        register(&allocator, std::slice::from_ref(&resource));
+        resource
+    }
+
+    fn unregistered(
+        allocator: &Arc<AllocatorState>,
+        made: Made,
+        shared: &Shared,
+        alias: Option<Alias>,
+    ) -> Self {
+        Self {
+            allocator: allocator.clone(),
+            handles: made.handles,
+            allocation: made.allocation,
+            alias,
+            pool: shared.pool.clone(),
+            host_size: made.host_size,
             pins: Pins::default(),
-            dont_bind,
+            dont_bind: shared.dont_bind && made.handles != Handles::Memory,
             bound_here: AtomicU32::new(0),
             open_mappings: AtomicU32::new(0),
+            label: Label::default(),
+            held: Mutex::default(),
             place: OnceLock::new(),
             last_name: OnceLock::new(),
-        });
-        let place = resource.allocator.live.lock().insert(Arc::downgrade(&resource));
-        resource.place.get_or_init(|| place);
-        resource
+        }
     }
 
     /// Registers a use; an exception after destroy.
@@ -164,7 +201,7 @@ impl Resource {
 
     /// `Buffer 'staging' (16384 bytes, memory type 3)`
     pub fn describe(&self) -> String {
-        let name = self.allocator.engine().name(self.allocation.id).ok().flatten();
+        let name = self.name().ok().flatten();
         let name = name.map_or(String::new(), |name| quoted(&name));
         format!(
             "{}{name} ({} bytes, memory type {})",
@@ -187,8 +224,16 @@ impl Resource {
         invalid(py, format!("{size} bytes at offset {offset} are outside of {what}"))
     }
 
-    fn remains(&self) -> Remains {
-        Remains { handles: self.handles, allocation: self.allocation }
+    /// What has to be given back of it.
+    pub(crate) fn remains(&self) -> Remains {
+        let alias_of = self.alias.as_ref().map(|alias| Arc::downgrade(&alias.base));
+        let held = self.held.lock().take();
+        Remains { handles: self.handles, allocation: self.allocation, alias_of, _held: held }
+    }
+
+    /// Keeps memory of the host until the resource is released.
+    pub fn hold(&self, held: HeldBuffer) {
+        *self.held.lock() = Some(held);
     }
 
     /// Ends it, unless a view or a call uses it. Nothing happens the second time.
@@ -200,7 +245,8 @@ impl Resource {
         if !self.end("destroy")? {
             return Ok(());
         }
-        let release = self.remains().release(&self.allocator);
+        let remains = self.remains();
+        let release = remains.release(&self.allocator);
         if release.calls_driver() {
             py.detach(|| drop(release));
         }
@@ -215,12 +261,12 @@ impl Resource {
             Ok(()) => {}
         }
         // From here on nothing new is bound to it.
-        if self.bound_here.load(Ordering::Acquire) > 0 {
+        let bound = self.bound_here.load(Ordering::Acquire);
+        // What was retired before it is released before it.
+        let waits = verb == RETIRE && bound == self.allocator.waiting_in(self);
+        if bound > 0 && !waits {
             self.pins.reopen();
-            let what = self.describe();
-            return Err(pinned(format!(
-                "cannot {verb} {what}: a buffer or an image is bound to it"
-            )));
+            return Err(self.still_bound(verb));
         }
         self.bury();
         Ok(true)
@@ -228,13 +274,20 @@ impl Resource {
 
     /// Ends it for Python; the device may go on for the frames in flight.
     pub fn retire(&self) -> PyResult<()> {
-        if self.end("retire")? {
+        if self.end(RETIRE)? {
             self.allocator.collect(self.remains());
         }
         Ok(())
     }
 
-    fn still_in_use(&self, verb: &str) -> PyErr {
+    /// The exception where something is bound to its memory.
+    pub(crate) fn still_bound(&self, verb: &str) -> PyErr {
+        let what = self.describe();
+        pinned(format!("cannot {verb} {what}: a buffer or an image is bound to it"))
+    }
+
+    /// The exception where a view or a call uses it.
+    pub(crate) fn still_in_use(&self, verb: &str) -> PyErr {
         pinned(format!(
             "cannot {verb} {}: a view of its memory is open, or another thread uses it",
             self.describe()
@@ -243,12 +296,22 @@ impl Resource {
 
     /// Remembers the name for errors and leaves the list of live things.
     fn bury(&self) {
-        if let Ok(Some(name)) = self.allocator.engine().name(self.allocation.id) {
-            self.last_name.get_or_init(|| name);
+        if let Ok(Some(name)) = self.name() {
+            self.remember_name(name);
         }
         if let Some(place) = self.place.get() {
             self.allocator.live.lock().remove(*place);
         }
+    }
+
+    /// For errors after its end.
+    pub(crate) fn remember_name(&self, name: String) {
+        self.last_name.get_or_init(|| name);
+    }
+
+    /// Its place in the list of live things.
+    pub(crate) fn place(&self) -> Option<RegionKey> {
+        self.place.get().copied()
     }
 
     /// The same for a closing allocator, which releases all remains together.
@@ -256,21 +319,6 @@ impl Resource {
         self.pins.close().ok()?;
         self.bury();
         Some(self.remains())
-    }
-
-    /// Counts an open mapping; whether it is the first.
-    pub fn begin_mapping(&self) -> bool {
-        self.open_mappings.fetch_add(1, Ordering::AcqRel) == 0
-    }
-
-    /// Whether any is open.
-    pub fn has_open_mapping(&self) -> bool {
-        self.open_mappings.load(Ordering::Acquire) > 0
-    }
-
-    /// Counts it out.
-    pub fn end_mapping(&self) {
-        self.open_mappings.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.
@@ -348,6 +396,23 @@ fn quoted(name: &str) -> String {
     format!(" '{}'", name.escape_debug())
 }
 
+/// Enters them in the tables of their allocator and device.
+fn register(allocator: &AllocatorState, resources: &[Arc<Resource>]) {
+    let mut live = allocator.live.lock();
+    for resource in resources {
+        let place = live.insert(Arc::downgrade(resource));
+        resource.place.get_or_init(|| place);
+    }
+    drop(live);
+    if resources.iter().any(|it| it.handles != Handles::Memory) {
+        let mut bindings = allocator.device.bindings.lock();
+        for resource in resources {
+            let binding = if resource.dont_bind { Binding::Unbound } else { Binding::Own };
+            bindings.insert(resource.handles, binding);
+        }
+    }
+}
+
 impl Drop for Resource {
     fn drop(&mut self) {
         let over = self.pins.is_closed() || self.allocator.pins.is_closed();
@@ -359,14 +424,16 @@ impl Drop for Resource {
         if let Some(place) = self.place.get() {
             self.allocator.live.lock().remove(*place);
         }
-        self.allocator.collect(self.remains());
+        let remains = self.remains();
+        let remains_size = remains.size();
+        self.allocator.collect(remains);
         Python::try_attach(|py| {
             warn_unclosed(
                 py,
                 &format!(
                     "unclosed {description}, {}: it is released when no frame in flight can use \
                      it, or with its allocator",
-                    human_bytes(self.allocation.size)
+                    human_bytes(remains_size)
                 ),
             );
         });

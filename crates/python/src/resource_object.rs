@@ -6,9 +6,10 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyTraverseError, PyVisit};
-use vkmem_engine::{Allocator as Engine, Error};
+use vkmem_engine::Error;
 
 use crate::errors::IntoPyResult;
+use crate::external;
 use crate::host_copy;
 use crate::links::Link;
 use crate::mapping::{Access, Mapping};
@@ -23,9 +24,20 @@ pub struct ResourceObject {
     owner: Option<Link<ResourceObject>>,
 }
 
+/// What a resource was created for.
+pub trait Used {
+    /// `VkBufferUsageFlags` or `VkImageUsageFlags`; 0 for bare memory.
+    fn usage(&self) -> u64 {
+        0
+    }
+}
+
 impl ResourceObject {
     /// Of a new resource.
-    pub fn new(resource: Arc<Resource>, user_data: Option<Link<PyAny>>) -> Self {
+    pub fn new(py: Python<'_>, resource: Arc<Resource>, user_data: Option<Link<PyAny>>) -> Self {
+        if let Some(data) = &user_data {
+            resource.label.set_custom_data(Some(data.bind(py)));
+        }
         Self { resource, user_data: Mutex::new(user_data), owner: None }
     }
 
@@ -49,17 +61,16 @@ impl ResourceObject {
     fn synchronise(
         &self,
         py: Python<'_>,
-        run: impl FnOnce(&Engine) -> Result<(), Error> + Send,
+        run: impl FnOnce(&Resource) -> Result<(), Error> + Send,
     ) -> PyResult<()> {
         let _pin = self.resource.enter(py)?;
-        let engine = self.resource.allocator.engine();
-        let id = self.resource.allocation.id;
-        let open = self.resource.has_open_mapping();
+        let resource = &*self.resource;
+        let open = resource.has_open_mapping();
         py.detach(|| {
             // Fails beside 255 mappings; those do not all end at once.
-            let held = open && engine.map(id).is_ok();
-            let done = run(engine);
-            if held { done.and(engine.unmap(id)) } else { done }
+            let held = open && resource.map().is_ok();
+            let done = run(resource);
+            if held { done.and(resource.unmap()) } else { done }
         })
         .or_raise(py)
     }
@@ -76,14 +87,13 @@ impl ResourceObject {
     #[getter]
     fn name(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let _pin = self.resource.enter(py)?;
-        self.resource.allocator.engine().name(self.resource.allocation.id).or_raise(py)
+        self.resource.name().or_raise(py)
     }
 
     #[setter]
     fn set_name(&self, py: Python<'_>, name: Option<&str>) -> PyResult<()> {
         let _pin = self.resource.enter(py)?;
-        let engine = self.resource.allocator.engine();
-        engine.set_name(self.resource.allocation.id, name).or_raise(py)
+        self.resource.set_name(name).or_raise(py)
     }
 
     /// Any Python object that the caller wants to find here again.
@@ -96,6 +106,7 @@ impl ResourceObject {
     #[setter]
     fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
         self.resource.check_live(py)?;
+        self.resource.label.set_custom_data(data.as_ref().map(|data| data.bind(py)));
         let before = std::mem::replace(&mut *self.user_data_cell().lock(), data.map(Link::new));
         // Dropped without the lock: its finaliser may come back here.
         drop(before);
@@ -188,8 +199,8 @@ impl ResourceObject {
         size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
-        let (size, id) = (size.unwrap_or(u64::MAX), self.resource.allocation.id);
-        self.synchronise(py, |engine| engine.flush(id, offset, size))
+        let size = size.unwrap_or(u64::MAX);
+        self.synchronise(py, |resource| resource.flush(offset, size))
     }
 
     /// Makes device writes visible to the host (`vmaInvalidateAllocation`); see `flush`.
@@ -201,8 +212,36 @@ impl ResourceObject {
         size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
-        let (size, id) = (size.unwrap_or(u64::MAX), self.resource.allocation.id);
-        self.synchronise(py, |engine| engine.invalidate(id, offset, size))
+        let size = size.unwrap_or(u64::MAX);
+        self.synchronise(py, |resource| resource.invalidate(offset, size))
+    }
+
+    /// Exports the `VkDeviceMemory` that it lies in as a new file descriptor (`vkGetMemoryFdKHR`),
+    /// which the caller closes, or gives to an import that consumes it.
+    ///
+    /// The whole memory object is exported: this starts `allocation.offset` bytes into
+    /// `allocation.device_memory_size`. The memory was created with `export_handle_types`, or in a
+    /// pool that was. `handle_type` is `ExternalMemoryHandleType.OPAQUE_FD` by default, or
+    /// `DMA_BUF_EXT`.
+    ///
+    /// Raises `InvalidArgumentError` for other memory, `FeatureNotPresentError` without
+    /// `VK_KHR_external_memory_fd`.
+    #[pyo3(signature = (handle_type = None))]
+    fn export_fd(&self, py: Python<'_>, handle_type: Option<&Bound<'_, PyAny>>) -> PyResult<i32> {
+        external::export_fd(py, &self.resource, handle_type)
+    }
+
+    /// The same as a Win32 handle (`vkGetMemoryWin32HandleKHR`), of
+    /// `ExternalMemoryHandleType.OPAQUE_WIN32` by default. NT handles are closed by the caller.
+    ///
+    /// Raises `FeatureNotPresentError` without `VK_KHR_external_memory_win32`.
+    #[pyo3(signature = (handle_type = None))]
+    fn export_win32_handle(
+        &self,
+        py: Python<'_>,
+        handle_type: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        external::export_win32_handle(py, &self.resource, handle_type)
     }
 
     /// Lets go of it now; it is released when no frame in flight can use it any more

@@ -1,5 +1,6 @@
 //! What the Python objects of one allocator share.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,13 +11,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
-use vkmem_engine::{Allocator as Engine, Home, SlotMap};
+use vkmem_engine::{Allocator as Engine, Home, PoolId, SlotMap};
 use vkmem_vulkan::DeviceAllocator;
 
 use crate::device::DeviceCore;
 use crate::errors::use_after_free;
 use crate::pins::{Pinned, Pins};
-use crate::resource::{Remains, Resource};
+use crate::remains::Remains;
+use crate::resource::Resource;
 
 /// A resource that nobody holds any more, and the frame in which that was noticed.
 struct Collected {
@@ -34,6 +36,8 @@ pub struct AllocatorState {
     pub pins: Pins,
     /// Everything that is not destroyed.
     pub live: Mutex<SlotMap<Weak<Resource>>>,
+    /// Of open pools that have one.
+    pub pool_names: Mutex<HashMap<PoolId, Arc<str>>>,
     collected: Mutex<Vec<Collected>>,
     frame: AtomicU64,
     frames_in_flight: u64,
@@ -54,6 +58,7 @@ impl AllocatorState {
             device,
             pins: Pins::default(),
             live: Mutex::default(),
+            pool_names: Mutex::default(),
             collected: Mutex::default(),
             frame: AtomicU64::new(0),
             frames_in_flight,
@@ -83,6 +88,13 @@ impl AllocatorState {
     pub fn waiting(&self) -> (usize, u64) {
         let collected = self.collected.lock();
         (collected.len(), collected.iter().map(|it| it.remains.size()).sum())
+    }
+
+    /// How many aliases of a resource wait so.
+    pub fn waiting_in(&self, resource: &Resource) -> u32 {
+        let collected = self.collected.lock();
+        let aliases = collected.iter().filter(|it| it.remains.lies_in(resource));
+        aliases.fold(0, |count, _| count + 1)
     }
 
     /// The frame that is being recorded.
@@ -135,6 +147,7 @@ impl AllocatorState {
     /// From now on the device may be gone: nothing calls it any more.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
+        self.engine().stop_prefetch();
     }
 
     /// Whether [`abandon`](Self::abandon) was called.
@@ -162,6 +175,7 @@ impl Drop for AllocatorState {
         }
         // A wrapped device may be gone by now: its memory goes with it, and a call would crash.
         if !closed && !self.device.is_owned {
+            self.engine().stop_prefetch();
             return;
         }
         for remains in self.take_collected(|_| true) {

@@ -118,6 +118,13 @@ pub fn copy_buffer(
     if from_handle == to_handle && source_offset.abs_diff(target_offset) < size {
         return Err(invalid(py, "the two ranges of one buffer overlap"));
     }
+    let place = |of: &Resource, offset| of.allocation.offset + offset;
+    if (from.alias.is_some() || to.alias.is_some())
+        && from.allocation.memory == to.allocation.memory
+        && place(from, source_offset).abs_diff(place(to, target_offset)) < size
+    {
+        return Err(invalid(py, "the two ranges overlap in the memory that the buffers share"));
+    }
     let command = TransferCommand::CopyBuffer {
         source: from_handle,
         source_offset,

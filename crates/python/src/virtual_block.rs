@@ -320,7 +320,7 @@ impl VirtualBlock {
     /// `Suballocations` with `Offset`, `Type` and `Size`.
     #[pyo3(signature = (detailed = true))]
     fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> String {
-        py.detach(|| to_json(&self.block.lock(), detailed))
+        py.detach(|| self.block.lock().build_stats_string(detailed))
     }
 
     /// Walks all bookkeeping. Raises `CorruptionError` with what is broken.
@@ -355,29 +355,6 @@ impl VirtualBlock {
         let dropped = std::mem::take(&mut *self.user_data.lock());
         drop(dropped);
     }
-}
-
-/// Numbers and fixed words only: nothing needs escaping.
-fn to_json(block: &Engine, detailed: bool) -> String {
-    let counts = block.statistics();
-    let mut json = format!(
-        "{{\"TotalBytes\": {}, \"UnusedBytes\": {}, \"Allocations\": {}, \"UnusedRanges\": {}",
-        block.size(),
-        block.size() - counts.allocation_bytes,
-        counts.allocation_count,
-        counts.unused_range_count,
-    );
-    if detailed {
-        let mut regions = Vec::new();
-        block.visit(&mut |region| {
-            let kind = if region.live.is_some() { "UNKNOWN" } else { "FREE" };
-            let (offset, size) = (region.offset, region.size);
-            regions
-                .push(format!("{{\"Offset\": {offset}, \"Type\": \"{kind}\", \"Size\": {size}}}"));
-        });
-        json += &format!(", \"Suballocations\": [{}]", regions.join(", "));
-    }
-    json + "}"
 }
 
 #[pymethods]

@@ -10,6 +10,8 @@ use vkmem_engine::{
 
 use crate::chain;
 use crate::driver::Driver;
+use crate::external::Direction;
+use crate::kind::{Buffers, Images, Kind};
 
 /// An engine and the device it serves.
 pub struct DeviceAllocator {
@@ -54,22 +56,8 @@ impl DeviceAllocator {
         create_info: &AllocationCreateInfo,
         allocate: AllocateFn<'_>,
     ) -> Result<(vk::Buffer, Allocation), Error> {
-        // SAFETY: the caller vouches for the chain.
-        let mut request = unsafe { self.buffer_request(info, create_info)? };
-        // SAFETY: the caller vouches for the create info.
-        let buffer = unsafe { self.driver.create_buffer(info) }.map_err(Error::from)?;
-        // SAFETY: the buffer was just made.
-        request.requirements = unsafe { self.driver.buffer_requirements(buffer) };
-        request.dedicated = Some(DedicatedTarget::Buffer(ash::vk::Handle::as_raw(buffer)));
-        let made = self.finish(&request, allocate, |allocation| {
-            // SAFETY: buffer and memory are live, the offset is aligned as the driver asked.
-            unsafe { self.driver.bind_buffer(buffer, allocation.memory, allocation.offset) }
-        });
-        if made.is_err() {
-            // SAFETY: nobody else has seen it.
-            unsafe { self.driver.destroy_buffer(buffer) };
-        }
-        Ok((buffer, made?))
+        // SAFETY: the caller vouches for the info.
+        unsafe { self.create::<Buffers>(info, create_info, allocate) }
     }
 
     /// Creates an image, allocates its memory and binds it (`vmaCreateImage`). A failure leaves
@@ -83,30 +71,43 @@ impl DeviceAllocator {
         create_info: &AllocationCreateInfo,
         allocate: AllocateFn<'_>,
     ) -> Result<(vk::Image, Allocation), Error> {
-        let mut request = self.image_request(info, create_info)?;
-        // SAFETY: the caller vouches for the create info.
-        let image = unsafe { self.driver.create_image(info) }.map_err(Error::from)?;
-        // SAFETY: the image was just made.
-        request.requirements = unsafe { self.driver.image_requirements(image) };
-        if request.requirements.size == 0 {
-            // SAFETY: nobody else has seen it.
-            unsafe { self.driver.destroy_image(image) };
-            let vk::Extent3D { width, height, depth } = info.extent;
-            return Err(Error::InvalidArgument(format!(
-                "the driver has no size for an image of {width} x {height} x {depth} texels: it is \
-                 beyond the device's limits (maxImageDimension)"
-            )));
-        }
-        request.dedicated = Some(DedicatedTarget::Image(ash::vk::Handle::as_raw(image)));
+        // SAFETY: the caller vouches for the info.
+        unsafe { self.create::<Images>(info, create_info, allocate) }
+    }
+
+    /// # Safety
+    /// The info is what its creating command accepts.
+    unsafe fn create<K: Kind>(
+        &self,
+        info: &K::Info<'_>,
+        create_info: &AllocationCreateInfo,
+        allocate: AllocateFn<'_>,
+    ) -> Result<(K::Handle, Allocation), Error> {
+        // SAFETY: the caller vouches for the info.
+        let mut request = unsafe { K::request(self, info, create_info)? };
+        let (export, direction) = (self.export_types(create_info)?, Direction::Export);
+        // SAFETY: as above.
+        let handle = unsafe { self.create_handle::<K>(info, &mut request, export, direction)? };
         let made = self.finish(&request, allocate, |allocation| {
-            // SAFETY: image and memory are live, the offset is aligned as the driver asked.
-            unsafe { self.driver.bind_image(image, allocation.memory, allocation.offset) }
+            // SAFETY: resource and memory are live, the offset is aligned as the driver asked.
+            unsafe { K::bind(&*self.driver, handle, allocation.memory, allocation.offset) }
         });
-        if made.is_err() {
-            // SAFETY: nobody else has seen it.
-            unsafe { self.driver.destroy_image(image) };
+        // SAFETY: made here.
+        unsafe { self.or_destroy::<K>(handle, made) }
+    }
+
+    /// What the memory of a request is to be exported as: what was asked for, and what its pool
+    /// exports anyway.
+    pub(crate) fn export_types(&self, create_info: &AllocationCreateInfo) -> Result<u32, Error> {
+        let asked = create_info.export_handle_types;
+        let types = match create_info.pool {
+            Some(pool) => asked | self.engine.pool_info(pool)?.export_handle_types,
+            None => asked,
+        };
+        if types != 0 {
+            self.check_export(types)?;
         }
-        Ok((image, made?))
+        Ok(types)
     }
 
     /// Allocates and binds; undoes the first if the second fails.
@@ -130,7 +131,7 @@ impl DeviceAllocator {
     }
 
     /// The request of a buffer, but for the requirements that the driver gives.
-    unsafe fn buffer_request(
+    pub(crate) unsafe fn buffer_request(
         &self,
         info: &vk::BufferCreateInfo<'_>,
         create_info: &AllocationCreateInfo,
@@ -151,7 +152,7 @@ impl DeviceAllocator {
         Ok(request(create_info, ResourceKind::Buffer, buffer_use(usage)))
     }
 
-    fn image_request(
+    pub(crate) fn image_request(
         &self,
         info: &vk::ImageCreateInfo<'_>,
         create_info: &AllocationCreateInfo,
@@ -233,8 +234,13 @@ impl DeviceAllocator {
     ) -> Result<u32, Error> {
         // SAFETY: the caller vouches for the chain.
         let request = unsafe { self.buffer_request(info, create_info)? };
-        // SAFETY: the caller vouches for the create info.
-        let needs = unsafe { self.driver.buffer_requirements_of_info(info) }?;
+        let export = self.export_types(create_info)?;
+        let (mut info, mut link) = (*info, vk::ExternalMemoryBufferCreateInfo::default());
+        // SAFETY: the caller vouches for the create info; the link lives as long as the info.
+        let needs = unsafe {
+            self.share_buffer(&mut info, &mut link, export, Direction::Export)?;
+            self.driver.buffer_requirements_of_info(&info)
+        }?;
         let bits = needs.memory_type_bits;
         self.engine.find_memory_type_index(bits, create_info, request.resource_use)
     }
@@ -249,8 +255,13 @@ impl DeviceAllocator {
         create_info: &AllocationCreateInfo,
     ) -> Result<u32, Error> {
         let request = self.image_request(info, create_info)?;
-        // SAFETY: the caller vouches for the create info.
-        let needs = unsafe { self.driver.image_requirements_of_info(info) }?;
+        let export = self.export_types(create_info)?;
+        let (mut info, mut link) = (*info, vk::ExternalMemoryImageCreateInfo::default());
+        // SAFETY: the caller vouches for the create info; the link lives as long as the info.
+        let needs = unsafe {
+            self.share_image(&mut info, &mut link, export, Direction::Export)?;
+            self.driver.image_requirements_of_info(&info)
+        }?;
         let bits = needs.memory_type_bits;
         self.engine.find_memory_type_index(bits, create_info, request.resource_use)
     }

@@ -31,6 +31,42 @@ pub(crate) unsafe fn has_explicit_drm_modifier(info: &vk::ImageCreateInfo<'_>) -
     unsafe { find(info.p_next.cast(), wanted) }.is_some()
 }
 
+/// The `VkExternalMemoryHandleTypeFlags` of a `VkExternalMemoryBufferCreateInfo` in the chain.
+///
+/// # Safety
+/// The `pNext` chain is valid.
+pub(crate) unsafe fn external_types_of_buffer(info: &vk::BufferCreateInfo<'_>) -> Option<u32> {
+    let wanted = vk::StructureType::EXTERNAL_MEMORY_BUFFER_CREATE_INFO;
+    // SAFETY: the caller vouches for the chain, and the structure type says what it is.
+    unsafe {
+        let found = find(info.p_next.cast(), wanted)?;
+        Some((*found.cast::<vk::ExternalMemoryBufferCreateInfo<'_>>()).handle_types.as_raw())
+    }
+}
+
+/// The same of a `VkExternalMemoryImageCreateInfo`.
+///
+/// # Safety
+/// The `pNext` chain is valid.
+pub(crate) unsafe fn external_types_of_image(info: &vk::ImageCreateInfo<'_>) -> Option<u32> {
+    let wanted = vk::StructureType::EXTERNAL_MEMORY_IMAGE_CREATE_INFO;
+    // SAFETY: the caller vouches for the chain, and the structure type says what it is.
+    unsafe {
+        let found = find(info.p_next.cast(), wanted)?;
+        Some((*found.cast::<vk::ExternalMemoryImageCreateInfo<'_>>()).handle_types.as_raw())
+    }
+}
+
+/// Whether a caller's chain for `vkAllocateMemory` says itself what can be exported.
+///
+/// # Safety
+/// The address is 0 or that of a valid chain.
+pub(crate) unsafe fn has_export_info(address: usize) -> bool {
+    let first = address as *const vk::BaseInStructure<'static>;
+    // SAFETY: the caller vouches for the chain.
+    unsafe { find(first, vk::StructureType::EXPORT_MEMORY_ALLOCATE_INFO) }.is_some()
+}
+
 /// Appends `tail` to a chain that is ours.
 ///
 /// # Safety

@@ -13,6 +13,7 @@ use vkmem_engine::{
 use crate::budget::read_budget;
 use crate::capabilities::{Capabilities, PAGEABLE, device_address_provider, provider};
 use crate::chain;
+use crate::external_calls::{ExternalFunctions, ImportChain};
 use crate::functions::{
     DeviceAddressFunctions, DeviceFunctions, Maintenance4Functions, PageableFunctions, Provider,
     Requirements2Functions,
@@ -39,6 +40,8 @@ pub struct VulkanDevice {
     pub(crate) device_address: Option<DeviceAddressFunctions>,
     /// `vkSetDeviceMemoryPriorityEXT`.
     pub(crate) pageable: Option<PageableFunctions>,
+    /// `vkGetMemoryFdKHR` and its like.
+    pub(crate) external: ExternalFunctions,
     pub(crate) physical_device: vk::PhysicalDevice,
     pub(crate) extensions: Vec<String>,
     pub(crate) transfer: TransferQueue,
@@ -166,6 +169,10 @@ impl VulkanDevice {
             // SAFETY: as above.
             pageable = Some(unsafe { PageableFunctions::load(provider(PAGEABLE), &find) }?);
         }
+        // SAFETY: as above; the physical device is of this instance.
+        let external = unsafe {
+            ExternalFunctions::load(&instance, physical_device, &info, &extensions, &find)
+        }?;
         Ok(Self {
             info,
             capabilities,
@@ -173,6 +180,7 @@ impl VulkanDevice {
             maintenance4,
             device_address,
             pageable,
+            external,
             physical_device,
             extensions,
             transfer: TransferQueue::new(parts.queue, parts.queue_family_index),
@@ -260,6 +268,18 @@ impl DeviceMemory for VulkanDevice {
             priority = priority.priority(value);
             allocate_info = allocate_info.push_next(&mut priority);
         }
+        let mut export = vk::ExportMemoryAllocateInfo::default();
+        if info.export_handle_types != 0 {
+            // SAFETY: the engine passes the caller's chain on as it was given.
+            if unsafe { chain::has_export_info(info.next) } {
+                return Err(DeviceError::FeatureNotPresent);
+            }
+            let types = vk::ExternalMemoryHandleTypeFlags::from_raw(info.export_handle_types);
+            export = export.handle_types(types);
+            allocate_info = allocate_info.push_next(&mut export);
+        }
+        let mut import = ImportChain::new(info.import)?;
+        allocate_info = import.link(allocate_info);
         // The caller's chain comes last, untouched.
         let own = allocate_info.p_next;
         if own.is_null() {
@@ -279,6 +299,7 @@ impl DeviceMemory for VulkanDevice {
                 &mut memory,
             )
         })?;
+        import.taken();
         Ok(MemoryHandle(memory.as_raw()))
     }
 

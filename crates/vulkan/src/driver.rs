@@ -6,6 +6,8 @@
 use ash::vk;
 use vkmem_engine::{DeviceError, DeviceMemory, MemoryHandle, MemoryRequirements};
 
+use crate::external::ExternalMemory;
+
 /// The handles of a device, as numbers. All zero for a simulated one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceHandles {
@@ -88,6 +90,9 @@ pub trait Driver: DeviceMemory {
 
     /// Names of the device extensions that are enabled.
     fn extensions(&self) -> &[String];
+
+    /// Memory that is shared with others.
+    fn external(&self) -> &dyn ExternalMemory;
 
     /// Messages of the validation layer so far (`Device.open(validation=True)`).
     fn validation_messages(&self) -> Vec<String> {

@@ -6,6 +6,8 @@ use ash::vk;
 
 /// `VK_KHR_get_physical_device_properties2`
 pub(crate) const PROPERTIES2: &str = "VK_KHR_get_physical_device_properties2";
+/// `VK_KHR_external_memory_capabilities`
+pub(crate) const EXTERNAL_CAPABILITIES: &str = "VK_KHR_external_memory_capabilities";
 /// Must be enabled wherever a device has it.
 pub(crate) const PORTABILITY_SUBSET: &str = "VK_KHR_portability_subset";
 /// Without it, an instance hides devices that are not fully conformant, such as MoltenVK's.
@@ -55,7 +57,7 @@ const API_VERSION_1_4: u32 = vk::make_api_version(0, 1, 4, 0);
 /// Of instances. What others need stands before them, here and below.
 const INSTANCE: &[Optional] = &[
     Optional::new(PROPERTIES2, vk::API_VERSION_1_1, &[]),
-    Optional::new("VK_KHR_external_memory_capabilities", vk::API_VERSION_1_1, &[PROPERTIES2]),
+    Optional::new(EXTERNAL_CAPABILITIES, vk::API_VERSION_1_1, &[PROPERTIES2]),
 ];
 
 /// Of devices.
@@ -73,6 +75,8 @@ const DEVICE: &[Optional] = &[
         &["VK_KHR_external_memory_capabilities"],
     ),
     Optional::new("VK_KHR_external_memory_fd", NEVER, &["VK_KHR_external_memory"]),
+    Optional::new("VK_EXT_external_memory_dma_buf", NEVER, &["VK_KHR_external_memory_fd"]),
+    Optional::new("VK_KHR_external_memory_win32", NEVER, &["VK_KHR_external_memory"]),
     Optional::new("VK_EXT_external_memory_host", NEVER, &["VK_KHR_external_memory"]),
     Optional::new("VK_EXT_memory_budget", NEVER, &[PROPERTIES2]),
     Optional::new("VK_EXT_memory_priority", NEVER, &[PROPERTIES2])

@@ -127,6 +127,17 @@ function_table! {
             = "GetPhysicalDeviceMemoryProperties2",
         get_physical_device_features2: PFN_vkGetPhysicalDeviceFeatures2
             = "GetPhysicalDeviceFeatures2",
+        get_physical_device_image_format_properties2: PFN_vkGetPhysicalDeviceImageFormatProperties2
+            = "GetPhysicalDeviceImageFormatProperties2",
+    }
+}
+
+function_table! {
+    /// Core 1.1, or `VK_KHR_external_memory_capabilities`.
+    ExternalCapabilitiesFunctions {
+        get_physical_device_external_buffer_properties:
+            PFN_vkGetPhysicalDeviceExternalBufferProperties
+            = "GetPhysicalDeviceExternalBufferProperties",
     }
 }
 
@@ -213,5 +224,30 @@ function_table! {
     PageableFunctions {
         set_device_memory_priority: PFN_vkSetDeviceMemoryPriorityEXT
             = "SetDeviceMemoryPriorityEXT",
+    }
+}
+
+function_table! {
+    /// `VK_KHR_external_memory_fd`.
+    ExternalFdFunctions {
+        get_memory_fd: PFN_vkGetMemoryFdKHR = "GetMemoryFdKHR",
+        get_memory_fd_properties: PFN_vkGetMemoryFdPropertiesKHR = "GetMemoryFdPropertiesKHR",
+    }
+}
+
+function_table! {
+    /// `VK_KHR_external_memory_win32`. The types are numbers, so it compiles everywhere.
+    ExternalWin32Functions {
+        get_memory_win32_handle: PFN_vkGetMemoryWin32HandleKHR = "GetMemoryWin32HandleKHR",
+        get_memory_win32_handle_properties: PFN_vkGetMemoryWin32HandlePropertiesKHR
+            = "GetMemoryWin32HandlePropertiesKHR",
+    }
+}
+
+function_table! {
+    /// `VK_EXT_external_memory_host`.
+    ExternalHostFunctions {
+        get_memory_host_pointer_properties: PFN_vkGetMemoryHostPointerPropertiesEXT
+            = "GetMemoryHostPointerPropertiesEXT",
     }
 }

@@ -5,9 +5,12 @@ use std::ptr;
 
 use ash::vk;
 
-use crate::extensions::{self, DEBUG_UTILS, PORTABILITY_ENUMERATION, PROPERTIES2};
+use crate::extensions::{
+    self, DEBUG_UTILS, EXTERNAL_CAPABILITIES, PORTABILITY_ENUMERATION, PROPERTIES2,
+};
 use crate::functions::{
-    DebugUtilsFunctions, GlobalFunctions, InstanceFunctions, Properties2Functions, Provider,
+    DebugUtilsFunctions, ExternalCapabilitiesFunctions, GlobalFunctions, InstanceFunctions,
+    Properties2Functions, Provider,
 };
 use crate::loader::Loader;
 use crate::open_error::OpenError;
@@ -27,6 +30,8 @@ pub(crate) struct Instance {
     pub(crate) layer_version: Option<u32>,
     core_properties2: Option<Properties2Functions>,
     khr_properties2: Option<Properties2Functions>,
+    core_external: Option<ExternalCapabilitiesFunctions>,
+    khr_external: Option<ExternalCapabilitiesFunctions>,
     messenger: Option<Messenger>,
     owned: bool,
 }
@@ -143,6 +148,18 @@ impl Instance {
             khr_properties2 =
                 Some(unsafe { Properties2Functions::load(Provider::khr(PROPERTIES2), &find) }?);
         }
+        let mut core_external = None;
+        if api_version >= vk::API_VERSION_1_1 {
+            // SAFETY: as above.
+            core_external =
+                Some(unsafe { ExternalCapabilitiesFunctions::load(Provider::VULKAN_1_1, &find) }?);
+        }
+        let mut khr_external = None;
+        if extensions.iter().any(|name| name == EXTERNAL_CAPABILITIES) {
+            let provider = Provider::khr(EXTERNAL_CAPABILITIES);
+            // SAFETY: as above.
+            khr_external = Some(unsafe { ExternalCapabilitiesFunctions::load(provider, &find) }?);
+        }
         Ok(Self {
             handle,
             functions,
@@ -152,6 +169,8 @@ impl Instance {
             layer_version: None,
             core_properties2,
             khr_properties2,
+            core_external,
+            khr_external,
             messenger: None,
             owned: false,
         })
@@ -165,6 +184,18 @@ impl Instance {
             self.core_properties2.as_ref()
         } else {
             self.khr_properties2.as_ref()
+        }
+    }
+
+    /// `vkGetPhysicalDeviceExternalBufferProperties`, for devices of a version.
+    pub(crate) fn external_capabilities(
+        &self,
+        device_version: u32,
+    ) -> Option<&ExternalCapabilitiesFunctions> {
+        if device_version >= vk::API_VERSION_1_1 && self.core_external.is_some() {
+            self.core_external.as_ref()
+        } else {
+            self.khr_external.as_ref()
         }
     }
 

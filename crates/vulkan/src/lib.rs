@@ -1,5 +1,6 @@
 //! The only crate of vk-mem that calls Vulkan.
 
+mod alias;
 mod allocator;
 mod budget;
 mod capabilities;
@@ -7,11 +8,16 @@ mod chain;
 mod device;
 pub mod driver;
 mod extensions;
+pub mod external;
+mod external_calls;
 pub mod format;
 mod functions;
+mod import;
 mod info;
 mod instance;
+mod kind;
 mod loader;
+mod many;
 mod open;
 mod open_error;
 mod resource_calls;
@@ -24,6 +30,8 @@ pub use allocator::{AllocateFn, DeviceAllocator, allocate_here};
 pub use chain::buffer_usage;
 pub use device::VulkanDevice;
 pub use driver::{DeviceHandles, Driver, TransferCommand};
+pub use external::{ExternalMemory, ExternalSupport};
+pub use import::Import;
 pub use info::PhysicalDeviceSummary;
 pub use open::{DeviceSelector, OpenOptions, enumerate};
 pub use open_error::OpenError;

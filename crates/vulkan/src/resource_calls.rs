@@ -8,6 +8,7 @@ use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
 use crate::chain::has_explicit_drm_modifier;
 use crate::device::{VulkanDevice, check, memory};
 use crate::driver::{DeviceHandles, Driver, TransferCommand};
+use crate::external::ExternalMemory;
 
 /// Calls a function that fills a `VkMemoryRequirements2` with dedicated requirements chained to it.
 fn requirements2(call: impl FnOnce(&mut vk::MemoryRequirements2<'_>)) -> MemoryRequirements {
@@ -45,6 +46,10 @@ impl Driver for VulkanDevice {
 
     fn extensions(&self) -> &[String] {
         &self.extensions
+    }
+
+    fn external(&self) -> &dyn ExternalMemory {
+        self
     }
 
     fn validation_messages(&self) -> Vec<String> {

@@ -4,6 +4,7 @@
 //! It answers as a strict driver with every validation layer on: what Vulkan forbids is noted in
 //! [`SimulatedDevice::violations`], and the call fails where it can.
 
+mod external;
 mod resources;
 mod rules;
 mod transfer;
@@ -21,6 +22,7 @@ use vkmem_engine::{
 
 use crate::chain;
 use crate::driver::{DeviceHandles, Driver, TransferCommand};
+use crate::external::ExternalMemory;
 use resources::{Resource, Resources};
 pub use rules::RequirementRules;
 use rules::{BufferShape, ImageShape};
@@ -93,6 +95,12 @@ impl SimulatedDriver {
                 "VK_KHR_maintenance5",
             ]);
             device.set_live_budget(vec![150_092_709_888, 101_361_423_360]);
+        }
+        if name != "moltenvk" {
+            extensions.extend(["VK_KHR_external_memory_fd", "VK_EXT_external_memory_host"]);
+        }
+        if matches!(name, "nvidia-h200" | "discrete-8gib" | "integrated" | "raspberry-pi") {
+            extensions.push("VK_EXT_external_memory_dma_buf");
         }
         let extensions = extensions.into_iter().map(String::from).collect();
         Some(Self::with_rules(device, rules, extensions))
@@ -229,6 +237,19 @@ impl SimulatedDriver {
                 object.memory_type_index
             ));
         }
+        let (exported, imported) = (object.export_handle_types, object.import_handle_type);
+        if exported != 0 && exported & resource.external == 0 {
+            return Some(format!(
+                "was created for external memory of types {:#x}, its memory for {exported:#x}",
+                resource.external
+            ));
+        }
+        if imported & !resource.external != 0 {
+            return Some(format!(
+                "was created for external memory of types {:#x}, its memory is imported as {imported:#x}",
+                resource.external
+            ));
+        }
         match object.dedicated {
             None if requires_dedicated => Some("requires dedicated memory".into()),
             Some(other) if other != target => {
@@ -277,11 +298,12 @@ impl DeviceMemory for SimulatedDriver {
     }
 
     fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
-        self.device.allocate(info)
+        self.device.allocate_on(info, || self.imported(info))
     }
 
     fn free(&self, memory: MemoryHandle) {
         self.device.free(memory);
+        external::forget_closed();
     }
 
     fn map(&self, memory: MemoryHandle) -> Result<HostAddress, DeviceError> {
@@ -314,6 +336,10 @@ impl Driver for SimulatedDriver {
         &self.extensions
     }
 
+    fn external(&self) -> &dyn ExternalMemory {
+        self
+    }
+
     unsafe fn create_buffer(
         &self,
         info: &vk::BufferCreateInfo<'_>,
@@ -321,7 +347,10 @@ impl Driver for SimulatedDriver {
         self.device.enter(Call::CreateBuffer)?;
         // SAFETY: the caller vouches for the chain.
         let (shape, requirements) = unsafe { self.buffer_shape(Call::CreateBuffer, info) }?;
-        Ok(vk::Buffer::from_raw(self.buffers.lock().insert(shape, requirements)))
+        // SAFETY: the caller vouches for the chain.
+        let external = unsafe { chain::external_types_of_buffer(info) }.unwrap_or(0);
+        let handle = self.buffers.lock().insert(shape, requirements, external);
+        Ok(vk::Buffer::from_raw(handle))
     }
 
     unsafe fn destroy_buffer(&self, buffer: vk::Buffer) {
@@ -358,8 +387,12 @@ impl Driver for SimulatedDriver {
         info: &vk::ImageCreateInfo<'_>,
     ) -> Result<vk::Image, DeviceError> {
         self.device.enter(Call::CreateImage)?;
-        let (shape, requirements) = self.image_shape(Call::CreateImage, info)?;
-        Ok(vk::Image::from_raw(self.images.lock().insert(shape, requirements)))
+        let (shape, mut requirements) = self.image_shape(Call::CreateImage, info)?;
+        // SAFETY: the caller vouches for the chain.
+        let external = unsafe { chain::external_types_of_image(info) }.unwrap_or(0);
+        requirements.requires_dedicated |= self.shares_images_alone(info, external);
+        let handle = self.images.lock().insert(shape, requirements, external);
+        Ok(vk::Image::from_raw(handle))
     }
 
     unsafe fn destroy_image(&self, image: vk::Image) {

@@ -15,6 +15,7 @@ from vk_mem.flags.format import Format
 from vk_mem.flags.memory import (
     AllocationCreateFlags,
     DeviceType,
+    ExternalMemoryHandleType,
     MemoryHeapFlags,
     MemoryPropertyFlags,
     MemoryUsage,
@@ -36,6 +37,7 @@ __all__ = [
     "BufferCreateFlags",
     "BufferUsage",
     "DeviceType",
+    "ExternalMemoryHandleType",
     "Format",
     "ImageCreateFlags",
     "ImageLayout",

@@ -27,6 +27,35 @@ class MemoryHeapFlags(enum.IntFlag, boundary=enum.KEEP):
     TILE_MEMORY_QCOM = 0x8
 
 
+class ExternalMemoryHandleType(enum.IntFlag, boundary=enum.KEEP):
+    """How memory is handed to others: `VkExternalMemoryHandleTypeFlagBits`."""
+
+    OPAQUE_FD = 0x1
+    """A file descriptor that only Vulkan and its relatives (CUDA) understand."""
+    OPAQUE_WIN32 = 0x2
+    """The same as an NT handle."""
+    OPAQUE_WIN32_KMT = 0x4
+    """The same as a global share handle, which nobody closes."""
+    D3D11_TEXTURE = 0x8
+    D3D11_TEXTURE_KMT = 0x10
+    D3D12_HEAP = 0x20
+    D3D12_RESOURCE = 0x40
+    HOST_ALLOCATION_EXT = 0x80
+    """Memory of this process; import only."""
+    HOST_MAPPED_FOREIGN_MEMORY_EXT = 0x100
+    """Memory of another device that is mapped into this process; import only."""
+    DMA_BUF_EXT = 0x200
+    """A Linux dma-buf."""
+    ANDROID_HARDWARE_BUFFER_ANDROID = 0x400
+    ZIRCON_VMO_FUCHSIA = 0x800
+    RDMA_ADDRESS_NV = 0x1000
+    SCREEN_BUFFER_QNX = 0x4000
+    OH_NATIVE_BUFFER_OHOS = 0x8000
+    MTLBUFFER_EXT = 0x10000
+    MTLTEXTURE_EXT = 0x20000
+    MTLHEAP_EXT = 0x40000
+
+
 class DeviceType(enum.IntEnum):
     """Kind of a physical device: `VkPhysicalDeviceType`."""
 

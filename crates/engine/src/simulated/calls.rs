@@ -51,11 +51,17 @@ pub enum Call {
     BindImage,
     /// `vkQueueSubmit`, and the wait for it.
     Submit,
+    /// `vkGetMemoryFdKHR`
+    ExportFd,
+    /// `vkGetMemoryFdPropertiesKHR`
+    FdProperties,
+    /// `vkGetMemoryHostPointerPropertiesEXT`
+    HostPointerProperties,
 }
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Allocate,
         Self::Free,
         Self::Map,
@@ -74,6 +80,9 @@ impl Call {
         Self::ImageRequirementsOfInfo,
         Self::BindImage,
         Self::Submit,
+        Self::ExportFd,
+        Self::FdProperties,
+        Self::HostPointerProperties,
     ];
 
     /// The name of the Vulkan command.
@@ -97,6 +106,9 @@ impl Call {
             Self::ImageRequirementsOfInfo => "vkGetDeviceImageMemoryRequirements",
             Self::BindImage => "vkBindImageMemory",
             Self::Submit => "vkQueueSubmit",
+            Self::ExportFd => "vkGetMemoryFdKHR",
+            Self::FdProperties => "vkGetMemoryFdPropertiesKHR",
+            Self::HostPointerProperties => "vkGetMemoryHostPointerPropertiesEXT",
         }
     }
 

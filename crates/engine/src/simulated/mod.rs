@@ -7,6 +7,7 @@
 
 mod access;
 mod calls;
+mod external;
 mod info;
 mod profiles;
 mod store;
@@ -25,8 +26,10 @@ use crate::error::Error;
 
 use calls::Calls;
 pub use calls::{Call, CallRecord};
+pub use external::SimulatedPayload;
 pub use info::{check_info, simulated_info};
 pub use profiles::{profile_info, profile_names};
+pub use store::HostBytes;
 use store::LazyStore;
 
 /// What a call answers that broke the contract: `VK_ERROR_VALIDATION_FAILED_EXT`.
@@ -49,6 +52,10 @@ pub struct SimulatedMemory {
     pub dedicated: Option<DedicatedTarget>,
     /// Between `map` and `unmap`.
     pub mapped: bool,
+    /// `VkExternalMemoryHandleTypeFlags` that it can be exported as.
+    pub export_handle_types: u32,
+    /// The `VkExternalMemoryHandleTypeFlagBits` that it was imported as; 0 for memory of its own.
+    pub import_handle_type: u32,
 }
 
 #[derive(Debug)]
@@ -363,7 +370,11 @@ impl SimulatedDevice {
     }
 
     /// Takes the memory, if the limits let it.
-    fn take_memory(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
+    fn take_memory(
+        &self,
+        info: &MemoryAllocateInfo,
+        payload: Option<&SimulatedPayload>,
+    ) -> Result<MemoryHandle, DeviceError> {
         let heap_index = self.info.heap_of(info.memory_type_index) as usize;
         let mut objects = self.objects.lock();
         if objects.live.len() as u64 >= u64::from(self.info.limits.max_memory_allocation_count) {
@@ -374,9 +385,10 @@ impl SimulatedDevice {
             return Err(DeviceError::OutOfDeviceMemory);
         }
         let alignment = PAGE.max(self.info.limits.min_memory_map_alignment);
-        let device = Arc::new(LazyStore::new(info.size, alignment));
+        let new_store = || Arc::new(LazyStore::new(info.size, alignment));
+        let device = payload.map_or_else(new_store, |payload| Arc::clone(&payload.store));
         let host = if self.info.is_non_coherent(info.memory_type_index) {
-            Arc::new(LazyStore::new(info.size, alignment))
+            new_store()
         } else {
             Arc::clone(&device)
         };
@@ -388,6 +400,8 @@ impl SimulatedDevice {
             size: info.size,
             dedicated: info.dedicated,
             mapped: false,
+            export_handle_types: info.export_handle_types,
+            import_handle_type: info.import.map_or(0, |import| import.handle_type),
         };
         objects.live.insert(handle, Object { public, running: None, host, device });
         Ok(MemoryHandle(handle))
@@ -399,21 +413,12 @@ impl DeviceMemory for SimulatedDevice {
         &self.info
     }
 
+    /// Without a payload: what an import's handle stands for is a layer's to know.
     fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
-        let asked = MemoryRange { memory: MemoryHandle(0), offset: 0, size: info.size };
-        let ticket = self.calls.begin(Call::Allocate, &[asked], Some(info.memory_type_index))?;
-        let result = match self.wrong_request(info) {
-            Some((what, error)) => {
-                self.report_violation(Call::Allocate, what);
-                Err(error)
-            }
-            None => self.take_memory(info),
-        };
-        self.calls.amend(ticket, |record| match result {
-            Ok(memory) => record.ranges[0].memory = memory,
-            Err(error) => record.result = Err(error),
-        });
-        result
+        self.allocate_on(info, || match info.import {
+            None => Ok(None),
+            Some(_) => Err(DeviceError::InvalidExternalHandle),
+        })
     }
 
     fn free(&self, memory: MemoryHandle) {

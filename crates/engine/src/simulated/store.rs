@@ -4,7 +4,9 @@
 //! writes through the address and knows no lock: two sides at the same bytes at the same time are
 //! a race, here as on a GPU, and the caller's to prevent.
 
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,15 +17,35 @@ use crate::device::HostAddress;
 /// and none for long.
 const COPY_STEP: u64 = 64 << 10;
 
-/// Zeroed bytes at an aligned address that stays the same.
+/// Memory of the host that a simulated device works on in place.
+pub trait HostBytes: Send + Sync + fmt::Debug {
+    /// Where it starts.
+    fn address(&self) -> HostAddress;
+
+    /// Fills `target` with the bytes from `offset` on.
+    fn read(&self, offset: u64, target: &mut [u8]);
+
+    /// Replaces the bytes from `offset` on.
+    fn write(&self, offset: u64, source: &[u8]);
+}
+
+/// Zeroed bytes at an aligned address that stays the same; or bytes of somebody else's.
 #[derive(Debug)]
 pub(super) struct Store {
-    /// Never grows, so it never moves.
-    bytes: Mutex<Vec<u8>>,
-    /// From the start of `bytes` to the first aligned one.
-    padding: usize,
+    bytes: Bytes,
     size: usize,
     address: HostAddress,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Own {
+        /// Never grows, so it never moves.
+        bytes: Mutex<Vec<u8>>,
+        /// From the start of `bytes` to the first aligned one.
+        padding: usize,
+    },
+    Foreign(Arc<dyn HostBytes>),
 }
 
 impl Store {
@@ -42,7 +64,14 @@ impl Store {
         let start = bytes.as_mut_ptr().expose_provenance();
         let padding = start.next_multiple_of(alignment) - start;
         let address = NonZeroUsize::new(start + padding).map(HostAddress)?;
-        Some(Self { bytes: Mutex::new(bytes), padding, size, address })
+        let bytes = Bytes::Own { bytes: Mutex::new(bytes), padding };
+        Some(Self { bytes, size, address })
+    }
+
+    /// `size` bytes of somebody else's.
+    fn foreign(bytes: Arc<dyn HostBytes>, size: u64) -> Option<Self> {
+        let (size, address) = (usize::try_from(size).ok()?, bytes.address());
+        Some(Self { bytes: Bytes::Foreign(bytes), size, address })
     }
 
     /// Where the bytes lie. They may be written through it as long as the store lives.
@@ -50,24 +79,43 @@ impl Store {
         self.address
     }
 
-    /// Lends a range to `work`.
-    fn with<T>(&self, offset: u64, size: u64, work: impl FnOnce(&mut [u8]) -> T) -> T {
-        let end = offset.checked_add(size).filter(|end| *end <= self.size as u64);
+    fn range(&self, offset: u64, length: usize) -> Range<usize> {
+        let end = offset.checked_add(length as u64).filter(|end| *end <= self.size as u64);
         let end = end.expect("a simulated access is checked before it reaches the store") as usize;
-        work(&mut self.bytes.lock()[self.padding + offset as usize..self.padding + end])
+        offset as usize..end
+    }
+
+    fn read_to(&self, offset: u64, target: &mut [u8]) {
+        let range = self.range(offset, target.len());
+        match &self.bytes {
+            Bytes::Own { bytes, padding } => {
+                target.copy_from_slice(&bytes.lock()[padding + range.start..padding + range.end]);
+            }
+            Bytes::Foreign(bytes) => bytes.read(offset, target),
+        }
+    }
+
+    fn write_from(&self, offset: u64, source: &[u8]) {
+        let range = self.range(offset, source.len());
+        match &self.bytes {
+            Bytes::Own { bytes, padding } => {
+                bytes.lock()[padding + range.start..padding + range.end].copy_from_slice(source);
+            }
+            Bytes::Foreign(bytes) => bytes.write(offset, source),
+        }
     }
 
     /// Repeats the pattern from `offset` on; the last repetition may be cut short.
     pub(super) fn fill(&self, offset: u64, size: u64, pattern: &[u8]) {
-        self.with(offset, size, |bytes| {
-            if let [value] = pattern {
-                bytes.fill(*value);
-                return;
-            }
-            for piece in bytes.chunks_mut(pattern.len()) {
-                piece.copy_from_slice(&pattern[..piece.len()]);
-            }
-        });
+        // Whole repetitions, so that each piece starts with the pattern.
+        let repeats = (COPY_STEP as usize / pattern.len()).max(1);
+        let piece = pattern.repeat(repeats.min((size as usize).div_ceil(pattern.len())));
+        let mut done = 0;
+        while done < size {
+            let step = (piece.len() as u64).min(size - done);
+            self.write_from(offset + done, &piece[..step as usize]);
+            done += step;
+        }
     }
 
     /// Copies `size` bytes; ranges of one store do not overlap.
@@ -77,15 +125,17 @@ impl Store {
         while done < size {
             let step = COPY_STEP.min(size - done);
             let buffer = &mut buffer[..step as usize];
-            source.with(source_offset + done, step, |bytes| buffer.copy_from_slice(bytes));
-            self.with(offset + done, step, |bytes| bytes.copy_from_slice(buffer));
+            source.read_to(source_offset + done, buffer);
+            self.write_from(offset + done, buffer);
             done += step;
         }
     }
 
     /// A copy of the bytes.
     pub(super) fn read(&self, offset: u64, size: u64) -> Vec<u8> {
-        self.with(offset, size, |bytes| bytes.to_vec())
+        let mut bytes = vec![0; size as usize];
+        self.read_to(offset, &mut bytes);
+        bytes
     }
 }
 
@@ -100,6 +150,12 @@ pub(super) struct LazyStore {
 impl LazyStore {
     pub(super) fn new(size: u64, alignment: u64) -> Self {
         Self { size, alignment, store: Mutex::new(None) }
+    }
+
+    /// One of somebody else's bytes.
+    pub(super) fn foreign(bytes: Arc<dyn HostBytes>, size: u64) -> Self {
+        let store = Store::foreign(bytes, size).map(Arc::new);
+        Self { size, alignment: 1, store: Mutex::new(store) }
     }
 
     /// The store, made now if need be. `None` where the host has not that much memory.

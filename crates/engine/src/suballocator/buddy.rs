@@ -10,14 +10,13 @@
 //! range. After Knowlton, "A fast storage allocator" (1965), with one free list an order for all
 //! blocks.
 
+use super::bins::Bins;
 use super::granularity::conflict;
-use super::region::{MAX_PADDING, MAX_SIZE, NONE, RegionTable};
+use super::region::{MAX_SIZE, NONE, RegionTable};
 use super::{
     BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
 };
 use crate::request::ResourceKind;
-
-const ORDERS: usize = 61;
 
 #[derive(Debug)]
 struct Block {
@@ -34,9 +33,8 @@ pub struct Buddy {
     regions: RegionTable,
     blocks: Vec<Block>,
     vacant_blocks: Vec<u32>,
-    /// Bit i: there is a free region of 2^i bytes.
-    orders: u64,
-    heads: [u32; ORDERS],
+    /// Class i: the free regions of 2^i bytes.
+    free: Bins,
     /// Of the smallest region.
     smallest: u64,
     granularity: u64,
@@ -51,8 +49,7 @@ impl Buddy {
             regions: RegionTable::default(),
             blocks: Vec::new(),
             vacant_blocks: Vec::new(),
-            orders: 0,
-            heads: [NONE; ORDERS],
+            free: Bins::default(),
             smallest,
             granularity,
         }
@@ -74,33 +71,16 @@ impl Buddy {
     }
 
     fn link(&mut self, index: u32) {
-        let order = self.regions.node(index).size().ilog2() as usize;
-        let head = self.heads[order];
-        let node = self.regions.node_mut(index);
-        node.set_previous_free(NONE);
-        node.set_next_free(head);
-        if head != NONE {
-            self.regions.node_mut(head).set_previous_free(index);
-        }
-        self.heads[order] = index;
-        self.orders |= 1 << order;
+        let size = self.regions.node(index).size();
+        let position = self.free.insert(size.ilog2() as usize, size, index);
+        self.regions.node_mut(index).set_position(position);
     }
 
     fn unlink(&mut self, index: u32) {
         let node = self.regions.node(index);
-        let (before, after) = (node.previous_free(), node.next_free());
-        let order = node.size().ilog2() as usize;
-        if after != NONE {
-            self.regions.node_mut(after).set_previous_free(before);
-        }
-        if before != NONE {
-            self.regions.node_mut(before).set_next_free(after);
-        } else {
-            self.heads[order] = after;
-            if after == NONE {
-                self.orders &= !(1 << order);
-            }
-        }
+        let position = node.position();
+        let moved = self.free.remove(node.size().ilog2() as usize, position);
+        self.regions.node_mut(moved).set_position(position);
     }
 
     /// Halves an unlinked free region; the upper half is linked.
@@ -124,6 +104,7 @@ impl Buddy {
     /// The other half of what this region was split from, if it is free and whole.
     fn free_buddy(&self, index: u32) -> Option<u32> {
         let node = self.regions.node(index);
+        debug_assert!(node.is_free());
         let buddy = if node.offset & node.size() == 0 { node.next } else { node.previous };
         let whole = |it: &super::region::Node| it.is_free() && it.size() == node.size();
         (buddy != NONE && whole(self.regions.node(buddy))).then_some(buddy)
@@ -163,6 +144,7 @@ impl Suballocator for Buddy {
             self.blocks.push(Block { size: 0, first: NONE, live: 0, used: false });
             (self.blocks.len() - 1) as u32
         });
+        self.free.reserve(size.ilog2() as usize);
         let first = self.regions.take(block);
         let node = self.regions.node_mut(first);
         node.set_free(0, 1 << size.ilog2());
@@ -189,14 +171,7 @@ impl Suballocator for Buddy {
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
         let size = self.region_size(request)?;
-        if size - request.size >= MAX_PADDING {
-            return None;
-        }
-        let enough = self.orders & (!0u64).checked_shl(size.ilog2())?;
-        if enough == 0 {
-            return None;
-        }
-        let index = self.heads[enough.trailing_zeros() as usize];
+        let index = self.free.newest(self.free.next_used(size.ilog2() as usize)?);
         self.unlink(index);
         while self.regions.node(index).size() > size {
             self.split(index);
@@ -204,7 +179,7 @@ impl Suballocator for Buddy {
         let block = self.regions.block_of(index);
         let node = self.regions.node_mut(index);
         let offset = node.offset;
-        node.set_live(offset, size, request.kind, size - request.size);
+        node.set_live_in_power(offset, request.size, request.kind, size.ilog2());
         self.blocks[block as usize].live += 1;
         let key = self.regions.begin_life(index);
         Some(Placement { key, block: BlockIndex(block), offset })
@@ -214,7 +189,7 @@ impl Suballocator for Buddy {
         let info = self.region(key)?;
         self.regions.end_life(key.index);
         let node = self.regions.node_mut(key.index);
-        let (offset, size) = (node.offset, node.size());
+        let (offset, size) = (node.offset, node.footprint());
         node.set_free(offset, size);
         self.join_and_link(key.index);
         let block = &mut self.blocks[info.block.0 as usize];
@@ -234,6 +209,7 @@ impl Suballocator for Buddy {
         let Block { size: before, first, .. } = *self.block(block);
         assert!(size >= before && size <= MAX_SIZE, "a block of {before} bytes grows to {size}");
         self.blocks[block.0 as usize].size = size;
+        self.free.reserve(size.ilog2() as usize);
         let mut last = self.regions.last_from(first);
         let mut used = 1u64 << before.ilog2();
         // What was all of it becomes the lower half, again and again.
@@ -251,8 +227,7 @@ impl Suballocator for Buddy {
         while index != NONE {
             let node = self.regions.node(index);
             let live = (!node.is_free()).then(|| (self.regions.key_of(index), node.kind()));
-            let padding = if node.is_free() { 0 } else { node.padding() };
-            visit(RegionView { offset: node.offset, size: node.size() - padding, live });
+            visit(RegionView { offset: node.offset, size: node.size(), live });
             end = node.end();
             index = node.next;
         }
@@ -264,6 +239,7 @@ impl Suballocator for Buddy {
     fn metadata_bytes(&self) -> usize {
         size_of::<Self>()
             + self.regions.bytes()
+            + self.free.bytes()
             + self.blocks.capacity() * size_of::<Block>()
             + self.vacant_blocks.capacity() * size_of::<u32>()
     }
@@ -280,7 +256,8 @@ impl Suballocator for Buddy {
                 if node.previous != previous || node.offset != end {
                     return at("regions do not follow each other");
                 }
-                if !node.size().is_power_of_two() || !node.offset.is_multiple_of(node.size()) {
+                let size = node.footprint();
+                if !size.is_power_of_two() || !node.offset.is_multiple_of(size) {
                     return at("a region is not a power of two at a multiple of itself");
                 }
                 if node.is_free() {
@@ -308,18 +285,17 @@ impl Suballocator for Buddy {
                 return at("its regions do not add up to its size and count");
             }
         }
-        for (order, &head) in self.heads.iter().enumerate() {
-            let mut index = head;
-            if (head != NONE) != (self.orders >> order & 1 == 1) {
-                return Err(format!("the bit of order {order} is wrong"));
-            }
-            while index != NONE {
-                let node = self.regions.node(index);
-                if !node.is_free() || node.size() != 1 << order || free == 0 {
-                    return Err(format!("the list of order {order} is broken"));
+        if !self.free.marks_are_right() {
+            return Err("an order is marked wrongly".into());
+        }
+        for order in 0..=MAX_SIZE.ilog2() {
+            for (position, entry) in self.free.positions_of_class(order as usize) {
+                let node = self.regions.node(entry.node());
+                let right = node.is_free() && node.size() == 1 << order && free > 0;
+                if !right || node.position() != position {
+                    return Err(format!("the index of order {order} is broken"));
                 }
                 free -= 1;
-                index = node.next_free();
             }
         }
         if free != 0 || slots != self.regions.used_slots() {

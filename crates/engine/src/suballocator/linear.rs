@@ -280,7 +280,12 @@ impl Suballocator for Linear {
             self.empty = NONE;
         }
         let index = self.regions.take(block);
-        self.regions.node_mut(index).set_live(offset, size, request.kind, size - request.size);
+        self.regions.node_mut(index).set_live(
+            offset,
+            request.size,
+            request.kind,
+            size - request.size,
+        );
         self.push(block, which, index);
         self.blocks[block as usize].live += 1;
         let key = self.regions.begin_life(index);
@@ -291,7 +296,7 @@ impl Suballocator for Linear {
         let info = self.region(key)?;
         self.regions.end_life(key.index);
         let node = self.regions.node_mut(key.index);
-        let (offset, size) = (node.offset, node.size());
+        let (offset, size) = (node.offset, node.footprint());
         node.set_free(offset, size);
         let index = info.block.0;
         for which in [Which::Lower, Which::Upper, Which::Wrapped] {
@@ -335,7 +340,7 @@ impl Suballocator for Linear {
                 visit(RegionView { offset: end, size: node.offset - end, live: None });
             }
             let live = Some((self.regions.key_of(index), node.kind()));
-            visit(RegionView { offset: node.offset, size: node.size() - node.padding(), live });
+            visit(RegionView { offset: node.offset, size: node.size(), live });
             end = node.end();
         };
         let [wrapped, lower, upper] = self.runs(block);

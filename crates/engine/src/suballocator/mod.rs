@@ -4,6 +4,7 @@
 //! the same with one block and with ten thousand. It knows sizes and offsets only: which memory
 //! stands behind a block is the arena's business.
 
+mod bins;
 mod buddy;
 pub mod granularity;
 mod linear;

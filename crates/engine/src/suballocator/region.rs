@@ -5,9 +5,11 @@
 //!   block 1   [ free                                      ]
 //! ```
 //!
-//! A node is 32 bytes, its identity 8 more in an array beside it, because a search reads many nodes
-//! and no identities. Slots are recycled; a generation in the identity makes every old key stale.
+//! A node is 32 bytes, half a line of the cache, and has its identity with it: of many regions, each
+//! look at a node is a miss. Only suballocators of several blocks keep the block beside it. Slots are
+//! recycled; a generation in the node makes every old key stale.
 
+use super::bins::Position;
 use super::{RegionInfo, RegionTag};
 use crate::request::ResourceKind;
 
@@ -31,36 +33,52 @@ const KIND_SHIFT: u32 = 60;
 const FREE: u64 = 1 << 63;
 const SIZE_MASK: u64 = (1 << KIND_SHIFT) - 1;
 
-/// A live region keeps its padding in the low word of its links and above the tag in the high one.
+/// A live region keeps the owner's tag in the low bits of `extra`, and above it what it takes up: so
+/// many bytes more than its size, or, with the highest bit set, a power of two.
 const TAG_BITS: u32 = 10;
 const TAG_MASK: u32 = (1 << TAG_BITS) - 1;
-const PADDING_BITS: u32 = 32 - TAG_BITS;
-/// What rounding may add, at most.
-pub(super) const MAX_PADDING: u64 = 1 << (32 + PADDING_BITS);
+const POWER: u32 = 1 << 31;
+/// What a suballocator that does not use powers may add, at most.
+pub(super) const MAX_PADDING: u64 = 1 << 16;
 
 /// The largest block: sizes share a word with kind and state.
 pub(super) const MAX_SIZE: u64 = SIZE_MASK;
 
 /// One region, used or free.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 pub(super) struct Node {
     pub offset: u64,
-    /// Size in the low 60 bits, kind above, the top bit set when free.
+    /// Size in the low 60 bits, as requested when live; kind above, the top bit set when free.
     word: u64,
     /// Neighbours in the block.
     pub previous: u32,
     pub next: u32,
-    /// Free: the list of its size class. Live: padding and the owner's tag.
-    links: [u32; 2],
+    /// Odd while the region lives.
+    generation: u32,
+    /// Free: the position in the index. Live: the tag and what it takes up.
+    extra: u32,
 }
 
 impl Node {
+    /// As requested, or of the unused range.
     pub fn size(&self) -> u64 {
         self.word & SIZE_MASK
     }
 
+    /// What it takes up.
+    pub fn footprint(&self) -> u64 {
+        if self.is_free() {
+            self.size()
+        } else if self.extra & POWER == 0 {
+            self.size() + u64::from(self.extra >> TAG_BITS)
+        } else {
+            1 << (self.extra >> TAG_BITS & 63)
+        }
+    }
+
     pub fn end(&self) -> u64 {
-        self.offset + self.size()
+        self.offset + self.footprint()
     }
 
     pub fn is_free(&self) -> bool {
@@ -83,70 +101,69 @@ impl Node {
         self.word = size | FREE;
     }
 
+    /// Live, taking up `padding` more than it has.
     pub fn set_live(&mut self, offset: u64, size: u64, kind: ResourceKind, padding: u64) {
-        debug_assert!(size <= SIZE_MASK && padding < size && padding < 1 << (32 + PADDING_BITS));
+        debug_assert!(size <= SIZE_MASK && padding < MAX_PADDING);
         self.offset = offset;
         self.word = size | (u64::from(kind as u8) << KIND_SHIFT);
-        self.links = [padding as u32, ((padding >> 32) as u32) << TAG_BITS];
+        self.extra = (padding as u32) << TAG_BITS;
     }
 
-    pub fn previous_free(&self) -> u32 {
+    /// Live, taking up 2^`order` bytes.
+    pub fn set_live_in_power(&mut self, offset: u64, size: u64, kind: ResourceKind, order: u32) {
+        self.set_live(offset, size, kind, 0);
+        self.extra = POWER | order << TAG_BITS;
+    }
+
+    pub fn position(&self) -> Position {
         debug_assert!(self.is_free());
-        self.links[0]
+        self.extra
     }
 
-    pub fn next_free(&self) -> u32 {
-        debug_assert!(self.is_free());
-        self.links[1]
-    }
-
-    pub fn set_previous_free(&mut self, index: u32) {
-        self.links[0] = index;
-    }
-
-    pub fn set_next_free(&mut self, index: u32) {
-        self.links[1] = index;
-    }
-
-    /// What rounding added to the requested size.
-    pub fn padding(&self) -> u64 {
-        debug_assert!(!self.is_free());
-        u64::from(self.links[0]) | u64::from(self.links[1] >> TAG_BITS) << 32
+    pub fn set_position(&mut self, position: Position) {
+        self.extra = position;
     }
 
     pub fn tag(&self) -> RegionTag {
         debug_assert!(!self.is_free());
-        let bits = self.links[1];
         RegionTag {
-            map_count: (bits & 0xff) as u8,
-            persistently_mapped: bits & 0x100 != 0,
-            named: bits & 0x200 != 0,
+            map_count: (self.extra & 0xff) as u8,
+            persistently_mapped: self.extra & 0x100 != 0,
+            named: self.extra & 0x200 != 0,
         }
     }
 
     pub fn set_tag(&mut self, tag: RegionTag) {
         debug_assert!(!self.is_free());
-        self.links[1] = (self.links[1] & !TAG_MASK)
+        self.extra = (self.extra & !TAG_MASK)
             | u32::from(tag.map_count)
             | (u32::from(tag.persistently_mapped) << 8)
             | (u32::from(tag.named) << 9);
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Identity {
-    generation: u32,
-    block: u32,
+/// Makes room for one more by an eighth: a table that doubles is half empty on average.
+pub(super) fn grow_gently<T>(table: &mut Vec<T>) {
+    if table.len() == table.capacity() {
+        table.reserve_exact((table.len() / 8).max(16));
+    }
 }
 
 /// The slab. Opaque outside of the suballocators.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RegionTable {
     nodes: Vec<Node>,
-    identities: Vec<Identity>,
+    /// The block of each node; empty while all are of block 0.
+    blocks: Vec<u32>,
     /// First unused slot; they are linked through `next`.
-    vacant: Option<u32>,
+    vacant: u32,
     vacant_count: usize,
+}
+
+impl Default for RegionTable {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), blocks: Vec::new(), vacant: NONE, vacant_count: 0 }
+    }
 }
 
 impl RegionTable {
@@ -159,7 +176,7 @@ impl RegionTable {
     }
 
     pub(super) fn block_of(&self, index: u32) -> u32 {
-        self.identities[index as usize].block
+        if self.blocks.is_empty() { 0 } else { self.blocks[index as usize] }
     }
 
     /// A slot for a region of `block`; its node still has to be filled.
@@ -167,77 +184,88 @@ impl RegionTable {
     /// # Panics
     /// At 2^32 - 1 regions.
     pub(super) fn take(&mut self, block: u32) -> u32 {
-        if let Some(index) = self.vacant {
-            let next = self.nodes[index as usize].next;
-            self.vacant = (next != NONE).then_some(next);
+        if block != 0 && self.blocks.is_empty() {
+            self.blocks = vec![0; self.nodes.len()];
+        }
+        let index = self.vacant;
+        if index != NONE {
+            self.vacant = self.nodes[index as usize].next;
             self.vacant_count -= 1;
-            self.identities[index as usize].block = block;
+            if !self.blocks.is_empty() {
+                self.blocks[index as usize] = block;
+            }
             return index;
         }
+        self.push(block)
+    }
+
+    #[cold]
+    fn push(&mut self, block: u32) -> u32 {
         let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index != NONE);
         let index = index.expect("fewer than 2^32 - 1 regions");
+        grow_gently(&mut self.nodes);
         self.nodes.push(Node {
             offset: 0,
             word: FREE,
             previous: NONE,
             next: NONE,
-            links: [NONE; 2],
+            generation: 0,
+            extra: 0,
         });
-        self.identities.push(Identity { generation: 0, block });
+        // Block 0 may come first and last, and others in between.
+        if block != 0 || !self.blocks.is_empty() {
+            grow_gently(&mut self.blocks);
+            self.blocks.push(block);
+        }
         index
     }
 
     /// Gives a slot back.
     pub(super) fn give_back(&mut self, index: u32) {
-        debug_assert!(self.node(index).is_free());
-        self.nodes[index as usize].next = self.vacant.unwrap_or(NONE);
-        self.vacant = Some(index);
+        self.nodes[index as usize].next = self.vacant;
+        self.vacant = index;
         self.vacant_count += 1;
     }
 
     /// Makes the slot's generation odd: a key exists from now on.
     pub(super) fn begin_life(&mut self, index: u32) -> RegionKey {
-        let identity = &mut self.identities[index as usize];
-        debug_assert!(identity.generation.is_multiple_of(2));
-        identity.generation = identity.generation.wrapping_add(1);
-        RegionKey { index, generation: identity.generation }
+        let node = &mut self.nodes[index as usize];
+        debug_assert!(node.generation.is_multiple_of(2));
+        node.generation = node.generation.wrapping_add(1);
+        RegionKey { index, generation: node.generation }
     }
 
     /// Makes every key of the slot stale.
     pub(super) fn end_life(&mut self, index: u32) {
-        let identity = &mut self.identities[index as usize];
-        debug_assert!(identity.generation % 2 == 1);
-        identity.generation = identity.generation.wrapping_add(1);
+        let node = &mut self.nodes[index as usize];
+        debug_assert!(node.generation % 2 == 1);
+        node.generation = node.generation.wrapping_add(1);
     }
 
-    /// Whether the key's region lives.
-    pub(super) fn is_live(&self, key: RegionKey) -> bool {
-        self.identities
-            .get(key.index as usize)
-            .is_some_and(|it| it.generation == key.generation && key.generation % 2 == 1)
+    /// The node of a key, if its region lives.
+    pub(super) fn live(&self, key: RegionKey) -> Option<&Node> {
+        let node = self.nodes.get(key.index as usize)?;
+        (node.generation == key.generation && key.generation % 2 == 1).then_some(node)
     }
 
     /// What a live region is; `None` if the key is stale.
     pub(super) fn info(&self, key: RegionKey) -> Option<RegionInfo> {
-        self.is_live(key).then(|| {
-            let node = self.node(key.index);
-            RegionInfo {
-                block: BlockIndex(self.block_of(key.index)),
-                offset: node.offset,
-                size: node.size() - node.padding(),
-                kind: node.kind(),
-            }
+        self.live(key).map(|node| RegionInfo {
+            block: BlockIndex(self.block_of(key.index)),
+            offset: node.offset,
+            size: node.size(),
+            kind: node.kind(),
         })
     }
 
     /// The owner's bits; `None` if the key is stale.
     pub(super) fn tag(&self, key: RegionKey) -> Option<RegionTag> {
-        self.is_live(key).then(|| self.node(key.index).tag())
+        self.live(key).map(Node::tag)
     }
 
     /// Changes the owner's bits; does nothing if the key is stale.
     pub(super) fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
-        if self.is_live(key) {
+        if self.live(key).is_some() {
             self.node_mut(key.index).set_tag(tag);
         }
     }
@@ -263,7 +291,7 @@ impl RegionTable {
 
     /// The key of a live slot.
     pub(super) fn key_of(&self, index: u32) -> RegionKey {
-        RegionKey { index, generation: self.identities[index as usize].generation }
+        RegionKey { index, generation: self.nodes[index as usize].generation }
     }
 
     pub(super) fn used_slots(&self) -> usize {
@@ -271,8 +299,7 @@ impl RegionTable {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>()
-            + self.identities.capacity() * size_of::<Identity>()
+        self.nodes.capacity() * size_of::<Node>() + self.blocks.capacity() * size_of::<u32>()
     }
 }
 
@@ -281,8 +308,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_and_its_identity_take_40_bytes() {
-        assert_eq!(size_of::<Node>() + size_of::<Identity>(), 40);
+    fn a_node_takes_half_a_line_of_the_cache() {
+        assert_eq!(size_of::<Node>(), 32);
     }
 
     #[test]
@@ -290,14 +317,14 @@ mod tests {
         let mut table = RegionTable::default();
         let first = table.take(0);
         let key = table.begin_life(first);
-        assert!(table.is_live(key));
+        assert!(table.live(key).is_some());
         table.end_life(first);
-        assert!(!table.is_live(key));
+        assert!(table.live(key).is_none());
         table.give_back(first);
         let again = table.take(1);
         assert_eq!(again, first);
         let second = table.begin_life(again);
-        assert!(table.is_live(second) && !table.is_live(key));
-        assert!(!table.is_live(RegionKey { index: 9, generation: 1 }));
+        assert!(table.live(second).is_some() && table.live(key).is_none());
+        assert!(table.live(RegionKey { index: 9, generation: 1 }).is_none());
     }
 }

@@ -3,35 +3,35 @@
 //! ```text
 //!   first level     one bit a power of two         ...0001 0110
 //!                                                       |  ||
-//!   second level    32 bits, linear steps         [..1.....1...]        <- any class non-empty?
+//!   second level    16 bits, linear steps         [..1.....1...]        <- any class non-empty?
 //!                                                    |     |
-//!   heads           free list of the class         node   node -> node  <- nodes of *any* block
+//!   bins            free regions of the class      sizes and nodes       <- of *any* block
 //! ```
 //!
 //! After Masmano, Ripoll, Crespo and Real, "TLSF: a new dynamic memory allocator for real-time
 //! systems" (2004), with three changes: the nodes stand beside the memory, one index spans all
 //! blocks, and a bounded look into the request's own size class comes before the class that is sure
-//! to fit, which makes the fit much tighter at constant cost.
+//! to fit, which makes the fit much tighter at constant cost. The two levels of bits lie behind each
+//! other in one array, so that a class is a number and the next one is one more.
 
+use super::bins::{Bins, CLASSES};
 use super::granularity::{Gap, Neighbour, align_up, place_in_gap};
-use super::region::{MAX_SIZE, NONE, RegionTable};
+use super::region::{MAX_PADDING, MAX_SIZE, NONE, Node, RegionTable};
 use super::{
     BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
 };
 use crate::request::{ResourceKind, Strategy};
 
-const SECOND_LEVEL_BITS: u32 = 5;
+const SECOND_LEVEL_BITS: u32 = 4;
 const SECOND_LEVELS: usize = 1 << SECOND_LEVEL_BITS;
-const FIRST_LEVELS: usize = 64 - SECOND_LEVEL_BITS as usize;
 
-/// Candidates looked at in the request's own class, where only some fit.
-const LOOK_OWN_CLASS: u32 = 4;
-/// The same for `MIN_MEMORY`, which takes the best of them.
-const LOOK_BEST_FIT: u32 = 16;
-/// Candidates looked at in larger classes before the one that is sure to fit.
-const LOOK_ABOVE: u32 = 4;
+/// Candidates that `MIN_MEMORY` looks at, to take the best of them.
+const LOOK_BEST_FIT: u32 = 64;
 /// Candidates looked at before giving up: far cheaper than a call of the driver.
 const LOOK_LAST: u32 = 512;
+/// A region's end is rounded up to its alignment, but not to more than this: what is left between
+/// two regions of one alignment would serve nobody, and cost a node.
+const MAX_ROUNDING: u64 = 256;
 
 #[derive(Debug)]
 struct Block {
@@ -55,9 +55,7 @@ pub struct Tlsf {
     regions: RegionTable,
     blocks: Vec<Block>,
     vacant_blocks: Vec<u32>,
-    first_level: u64,
-    second_level: [u32; FIRST_LEVELS],
-    heads: Box<[[u32; SECOND_LEVELS]]>,
+    free: Bins,
     /// Sizes and offsets of regions are multiples of it, but for the end of a block.
     granule: u64,
     /// `bufferImageGranularity`.
@@ -69,30 +67,29 @@ impl Tlsf {
     /// `granularity` is the page that conflicting kinds must not share; 1 switches it off.
     pub fn new(granule: u64, granularity: u64) -> Self {
         assert!(granule.is_power_of_two() && granularity.is_power_of_two());
+        assert!(granule < MAX_PADDING, "a granule of {granule} bytes");
         Self {
             regions: RegionTable::default(),
             blocks: Vec::new(),
             vacant_blocks: Vec::new(),
-            first_level: 0,
-            second_level: [0; FIRST_LEVELS],
-            heads: vec![[NONE; SECOND_LEVELS]; FIRST_LEVELS].into_boxed_slice(),
+            free: Bins::default(),
             granule,
             granularity,
         }
     }
 
     /// The class that holds free regions of `size`.
-    fn class_of(size: u64) -> (usize, usize) {
+    fn class_of(size: u64) -> usize {
         if size < SECOND_LEVELS as u64 {
-            return (0, size as usize);
+            return size as usize;
         }
         let log2 = size.ilog2();
         let second = (size >> (log2 - SECOND_LEVEL_BITS)) as usize & (SECOND_LEVELS - 1);
-        ((log2 - SECOND_LEVEL_BITS + 1) as usize, second)
+        ((log2 - SECOND_LEVEL_BITS + 1) as usize) << SECOND_LEVEL_BITS | second
     }
 
     /// The first class all of whose regions are at least `size`.
-    fn class_at_least(size: u64) -> (usize, usize) {
+    fn class_at_least(size: u64) -> usize {
         if size < SECOND_LEVELS as u64 {
             return Self::class_of(size);
         }
@@ -100,58 +97,32 @@ impl Tlsf {
         Self::class_of(size.saturating_add(step - 1))
     }
 
-    fn class_after((first, second): (usize, usize)) -> (usize, usize) {
-        if second + 1 < SECOND_LEVELS { (first, second + 1) } else { (first + 1, 0) }
-    }
-
-    /// The first class with a region in it, from `class` on.
-    fn next_used_class(&self, (first, second): (usize, usize)) -> Option<(usize, usize)> {
-        if first >= FIRST_LEVELS {
-            return None;
-        }
-        let here = self.second_level[first] & (!0u32 << second);
-        if here != 0 {
-            return Some((first, here.trailing_zeros() as usize));
-        }
-        let above = self.first_level & (!0u64).checked_shl(first as u32 + 1).unwrap_or(0);
-        if above == 0 {
-            return None;
-        }
-        let first = above.trailing_zeros() as usize;
-        Some((first, self.second_level[first].trailing_zeros() as usize))
-    }
-
     fn link(&mut self, index: u32) {
-        let (first, second) = Self::class_of(self.regions.node(index).size());
-        let head = self.heads[first][second];
-        let node = self.regions.node_mut(index);
-        node.set_previous_free(NONE);
-        node.set_next_free(head);
-        if head != NONE {
-            self.regions.node_mut(head).set_previous_free(index);
-        }
-        self.heads[first][second] = index;
-        self.second_level[first] |= 1 << second;
-        self.first_level |= 1 << first;
+        let size = self.regions.node(index).size();
+        let position = self.free.insert(Self::class_of(size), size, index);
+        self.regions.node_mut(index).set_position(position);
     }
 
     fn unlink(&mut self, index: u32) {
         let node = self.regions.node(index);
-        let (before, after) = (node.previous_free(), node.next_free());
-        if after != NONE {
-            self.regions.node_mut(after).set_previous_free(before);
-        }
-        if before != NONE {
-            self.regions.node_mut(before).set_next_free(after);
-            return;
-        }
-        let (first, second) = Self::class_of(self.regions.node(index).size());
-        self.heads[first][second] = after;
-        if after == NONE {
-            self.second_level[first] &= !(1 << second);
-            if self.second_level[first] == 0 {
-                self.first_level &= !(1 << first);
-            }
+        let position = node.position();
+        let moved = self.free.remove(Self::class_of(node.size()), position);
+        self.regions.node_mut(moved).set_position(position);
+    }
+
+    /// Makes a linked region another one.
+    fn resize(&mut self, index: u32, offset: u64, size: u64) {
+        let node = *self.regions.node(index);
+        let class = Self::class_of(size);
+        if class == Self::class_of(node.size()) {
+            self.free.resize(node.position(), size);
+            self.regions.node_mut(index).set_free(offset, size);
+        } else {
+            self.unlink(index);
+            let position = self.free.insert(class, size, index);
+            let node = self.regions.node_mut(index);
+            node.set_free(offset, size);
+            node.set_position(position);
         }
     }
 
@@ -169,7 +140,9 @@ impl Tlsf {
         let neighbour = |index: u32, before: bool| {
             (index != NONE).then(|| {
                 let node = self.regions.node(index);
-                Neighbour { edge: if before { node.end() } else { node.offset }, kind: node.kind() }
+                // What rounding added holds nothing that could conflict.
+                let edge = if before { node.offset + node.size() } else { node.offset };
+                Neighbour { edge, kind: node.kind() }
             })
         };
         let gap = Gap {
@@ -184,27 +157,27 @@ impl Tlsf {
     /// The first, or the smallest, of the first `look` regions of a class that fits.
     fn look_in_class(
         &self,
-        (first, second): (usize, usize),
+        class: usize,
         size: u64,
         request: &RegionRequest,
         look: &mut u32,
         best: bool,
     ) -> Option<Candidate> {
-        let mut index = self.heads[first][second];
         let mut found: Option<(u64, Candidate)> = None;
-        while index != NONE && *look > 0 {
+        for entry in self.free.of_class(class) {
+            if *look == 0 {
+                break;
+            }
             *look -= 1;
-            let node = self.regions.node(index);
-            let node_size = node.size();
+            let node_size = self.regions.node(entry.node()).size();
             if found.is_none_or(|(smallest, _)| node_size < smallest)
-                && let Some(offset) = self.fit(index, size, request)
+                && let Some(offset) = self.fit(entry.node(), size, request)
             {
-                found = Some((node_size, Candidate { node: index, offset }));
+                found = Some((node_size, Candidate { node: entry.node(), offset }));
                 if !best || node_size == size {
                     break;
                 }
             }
-            index = node.next_free();
         }
         found.map(|(_, candidate)| candidate)
     }
@@ -212,20 +185,31 @@ impl Tlsf {
     /// The classes from `class` on, at most `look` regions in all.
     fn look_upwards(
         &self,
-        mut class: (usize, usize),
+        mut class: usize,
         size: u64,
         request: &RegionRequest,
         mut look: u32,
         best: bool,
     ) -> Option<Candidate> {
         while look > 0 {
-            class = self.next_used_class(class)?;
+            class = self.free.next_used(class)?;
             if let Some(found) = self.look_in_class(class, size, request, &mut look, best) {
                 return Some(found);
             }
-            class = Self::class_after(class);
+            class += 1;
         }
         None
+    }
+
+    /// The best of the newest regions of the request's own class, or else of the next one that is in
+    /// use: two lines of the cache.
+    fn look_near(&self, size: u64, request: &RegionRequest) -> Option<Candidate> {
+        let own = Self::class_of(size);
+        let found = self
+            .free
+            .best_of_newest(own, size)
+            .or_else(|| self.free.best_of_newest(self.free.next_used(own + 1)?, size))?;
+        self.fit(found, size, request).map(|offset| Candidate { node: found, offset })
     }
 
     /// A region so large that alignment and pages cannot matter.
@@ -235,8 +219,8 @@ impl Tlsf {
             // One page lost at either end.
             worst = worst.checked_add(2 * self.granularity)?;
         }
-        let (first, second) = self.next_used_class(Self::class_at_least(worst))?;
-        let node = self.heads[first][second];
+        let class = self.free.next_used(Self::class_at_least(worst))?;
+        let node = self.free.best_of_newest(class, size)?;
         self.fit(node, size, request).map(|offset| Candidate { node, offset })
     }
 
@@ -257,87 +241,142 @@ impl Tlsf {
     }
 
     fn search(&self, size: u64, request: &RegionRequest) -> Option<Candidate> {
-        let own = Self::class_of(size);
-        let above = Self::class_after(own);
+        // Most unused ranges are as long as regions are: rounded.
+        let rounded = align_up(size, self.rounding(request.alignment))?;
         let quick = match request.strategy {
             Strategy::MinOffset => return self.look_lowest_offset(size, request),
-            Strategy::MinTime => self.look_sure(size, request),
-            Strategy::Balanced => self
-                .look_in_class(own, size, request, &mut { LOOK_OWN_CLASS }, false)
-                .or_else(|| self.look_upwards(above, size, request, LOOK_ABOVE, false))
-                .or_else(|| self.look_sure(size, request)),
-            Strategy::MinMemory => self
-                .look_in_class(own, size, request, &mut { LOOK_BEST_FIT }, true)
-                .or_else(|| self.look_upwards(above, size, request, LOOK_BEST_FIT, true))
-                .or_else(|| self.look_sure(size, request)),
+            Strategy::MinTime => self.look_newest(rounded, request),
+            Strategy::Balanced => self.look_near(rounded, request),
+            Strategy::MinMemory => {
+                self.look_upwards(Self::class_of(size), size, request, LOOK_BEST_FIT, true)
+            }
         };
-        quick.or_else(|| self.look_upwards(own, size, request, LOOK_LAST, false))
+        quick.or_else(|| self.search_longer(size, request))
+    }
+
+    /// The newest region of the first class that is sure to fit.
+    fn look_newest(&self, size: u64, request: &RegionRequest) -> Option<Candidate> {
+        let node = self.free.newest(self.free.next_used(Self::class_at_least(size))?);
+        self.fit(node, size, request).map(|offset| Candidate { node, offset })
+    }
+
+    #[cold]
+    fn search_longer(&self, size: u64, request: &RegionRequest) -> Option<Candidate> {
+        self.look_sure(size, request)
+            .or_else(|| self.look_upwards(Self::class_of(size), size, request, LOOK_LAST, false))
+    }
+
+    /// What the size of a region is rounded up to where there is room.
+    fn rounding(&self, alignment: u64) -> u64 {
+        alignment.min(MAX_ROUNDING).max(self.granule)
     }
 
     /// Cuts the request out of a free region; what is left stays free.
     fn take(&mut self, at: Candidate, size: u64, request: &RegionRequest) -> Placement {
-        self.unlink(at.node);
+        let Node { offset: start, previous, next, .. } = *self.regions.node(at.node);
+        let end = self.regions.node(at.node).end();
         let block = self.regions.block_of(at.node);
-        let node = *self.regions.node(at.node);
-        let mut index = at.node;
-        if at.offset > node.offset {
-            // The front stays free in its slot; the request gets a new one behind it.
+        let room = end - at.offset;
+        let footprint = room.min(align_up(size, self.rounding(request.alignment)).unwrap_or(room));
+        let rest = room - footprint;
+        let padding = footprint - request.size;
+        let index;
+        if at.offset == start && rest == 0 {
+            self.unlink(at.node);
+            index = at.node;
+        } else {
+            // The request gets a slot of its own, as a rule one that was used just now; the region
+            // that it is cut from keeps its slot, and often its class.
             index = self.regions.take(block);
-            self.regions.node_mut(at.node).set_free(node.offset, at.offset - node.offset);
-            self.regions.node_mut(at.node).next = index;
-            self.link(at.node);
-            self.regions.node_mut(index).previous = at.node;
-            self.regions.node_mut(index).next = node.next;
-            if node.next != NONE {
-                self.regions.node_mut(node.next).previous = index;
+            let (mut before, mut after) = (previous, next);
+            if at.offset == start {
+                after = at.node;
+                self.resize(at.node, at.offset + footprint, rest);
+                self.regions.node_mut(at.node).previous = index;
+            } else {
+                before = at.node;
+                self.resize(at.node, start, at.offset - start);
+                self.regions.node_mut(at.node).next = index;
+                if rest > 0 {
+                    let behind = self.regions.take(block);
+                    let node = self.regions.node_mut(behind);
+                    node.set_free(at.offset + footprint, rest);
+                    node.previous = index;
+                    node.next = next;
+                    self.link(behind);
+                    after = behind;
+                    self.set_previous(next, behind);
+                }
             }
-        }
-        let end = at.offset + size;
-        if end < node.end() {
-            let rest = self.regions.take(block);
-            let rest_node = self.regions.node_mut(rest);
-            rest_node.set_free(end, node.end() - end);
-            rest_node.previous = index;
-            rest_node.next = node.next;
-            if node.next != NONE {
-                self.regions.node_mut(node.next).previous = rest;
+            if after == next {
+                self.set_previous(next, index);
             }
-            self.regions.node_mut(index).next = rest;
-            self.link(rest);
+            if before == previous {
+                self.set_next(block, previous, index);
+            }
+            let node = self.regions.node_mut(index);
+            node.previous = before;
+            node.next = after;
         }
-        let padding = size - request.size;
-        self.regions.node_mut(index).set_live(at.offset, size, request.kind, padding);
+        self.regions.node_mut(index).set_live(at.offset, request.size, request.kind, padding);
         self.blocks[block as usize].live += 1;
         let key = self.regions.begin_life(index);
         Placement { key, block: BlockIndex(block), offset: at.offset }
     }
 
-    /// Merges a free, unlinked region with its free neighbours and links the result.
-    fn merge_and_link(&mut self, mut index: u32) {
-        let next = self.regions.node(index).next;
-        if next != NONE && self.regions.node(next).is_free() {
-            self.unlink(next);
-            self.absorb_next(index, next);
+    fn set_previous(&mut self, of: u32, index: u32) {
+        if of != NONE {
+            self.regions.node_mut(of).previous = index;
         }
-        let previous = self.regions.node(index).previous;
-        if previous != NONE && self.regions.node(previous).is_free() {
-            self.unlink(previous);
-            self.absorb_next(previous, index);
-            index = previous;
-        }
-        self.link(index);
     }
 
-    fn absorb_next(&mut self, index: u32, next: u32) {
-        let gone = *self.regions.node(next);
-        let node = self.regions.node_mut(index);
-        let (offset, size) = (node.offset, node.size() + gone.size());
-        node.set_free(offset, size);
-        node.next = gone.next;
-        if gone.next != NONE {
-            self.regions.node_mut(gone.next).previous = index;
+    fn set_next(&mut self, block: u32, of: u32, index: u32) {
+        if of != NONE {
+            self.regions.node_mut(of).next = index;
+        } else {
+            self.blocks[block as usize].first = index;
         }
-        self.regions.give_back(next);
+    }
+
+    /// Makes a region free, merged with its free neighbours. A neighbour keeps its slot, and often
+    /// its class; the region's own slot, which is in the cache, is the next one to be taken.
+    fn merge_and_link(&mut self, index: u32, block: u32) {
+        let node = *self.regions.node(index);
+        let Node { offset, previous, next, .. } = node;
+        let before = self.free_neighbour(previous);
+        match (before, self.free_neighbour(next)) {
+            (None, None) => {
+                let size = node.footprint();
+                let position = self.free.insert(Self::class_of(size), size, index);
+                let node = self.regions.node_mut(index);
+                node.set_free(offset, size);
+                node.set_position(position);
+            }
+            (None, Some(after)) => {
+                self.resize(next, offset, after.end() - offset);
+                self.regions.node_mut(next).previous = previous;
+                self.set_next(block, previous, next);
+                self.regions.give_back(index);
+            }
+            (Some(before), None) => {
+                self.resize(previous, before.offset, node.end() - before.offset);
+                self.regions.node_mut(previous).next = next;
+                self.set_previous(next, previous);
+                self.regions.give_back(index);
+            }
+            (Some(before), Some(after)) => {
+                self.unlink(next);
+                self.resize(previous, before.offset, after.end() - before.offset);
+                self.regions.node_mut(previous).next = after.next;
+                self.set_previous(after.next, previous);
+                self.regions.give_back(next);
+                self.regions.give_back(index);
+            }
+        }
+    }
+
+    fn free_neighbour(&self, index: u32) -> Option<Node> {
+        (index != NONE).then(|| *self.regions.node(index)).filter(Node::is_free)
     }
 
     fn block(&self, block: BlockIndex) -> &Block {
@@ -354,6 +393,7 @@ impl Suballocator for Tlsf {
             self.blocks.push(Block { size: 0, first: NONE, live: 0, used: false });
             (self.blocks.len() - 1) as u32
         });
+        self.free.reserve(Self::class_of(size));
         let first = self.regions.take(block);
         let node = self.regions.node_mut(first);
         node.set_free(0, size);
@@ -390,10 +430,7 @@ impl Suballocator for Tlsf {
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
         let info = self.region(key)?;
         self.regions.end_life(key.index);
-        let node = self.regions.node_mut(key.index);
-        let (offset, size) = (node.offset, node.size());
-        node.set_free(offset, size);
-        self.merge_and_link(key.index);
+        self.merge_and_link(key.index, info.block.0);
         let block = &mut self.blocks[info.block.0 as usize];
         block.live -= 1;
         Some(FreedRegion { info, block_is_empty: block.live == 0 })
@@ -411,9 +448,10 @@ impl Suballocator for Tlsf {
         let Block { size: before, first, .. } = *self.block(block);
         assert!(size >= before && size <= MAX_SIZE, "a block of {before} bytes grows to {size}");
         if size > before {
+            self.free.reserve(Self::class_of(size));
             let last = self.regions.last_from(first);
             let index = self.regions.append_free(last, before, size - before);
-            self.merge_and_link(index);
+            self.merge_and_link(index, block.0);
             self.blocks[block.0 as usize].size = size;
         }
     }
@@ -423,8 +461,7 @@ impl Suballocator for Tlsf {
         while index != NONE {
             let node = self.regions.node(index);
             let live = (!node.is_free()).then(|| (self.regions.key_of(index), node.kind()));
-            let padding = if node.is_free() { 0 } else { node.padding() };
-            visit(RegionView { offset: node.offset, size: node.size() - padding, live });
+            visit(RegionView { offset: node.offset, size: node.size(), live });
             index = node.next;
         }
     }
@@ -432,7 +469,7 @@ impl Suballocator for Tlsf {
     fn metadata_bytes(&self) -> usize {
         size_of::<Self>()
             + self.regions.bytes()
-            + self.heads.len() * size_of::<[u32; SECOND_LEVELS]>()
+            + self.free.bytes()
             + self.blocks.capacity() * size_of::<Block>()
             + self.vacant_blocks.capacity() * size_of::<u32>()
     }
@@ -472,7 +509,7 @@ impl Suballocator for Tlsf {
                     {
                         return Err(at(&format!("conflicting kinds share the page of {end}")));
                     }
-                    last_live = Some((node.end(), node.kind()));
+                    last_live = Some((node.offset + node.size(), node.kind()));
                 }
                 end = node.end();
                 previous = index;
@@ -491,31 +528,23 @@ impl Suballocator for Tlsf {
 
 impl Tlsf {
     fn validate_lists(&self, mut free: usize) -> Result<(), String> {
-        for first in 0..FIRST_LEVELS {
-            if (self.second_level[first] != 0) != (self.first_level >> first & 1 == 1) {
-                return Err(format!("first level bit {first} is wrong"));
-            }
-            for second in 0..SECOND_LEVELS {
-                let mut index = self.heads[first][second];
-                if (index != NONE) != (self.second_level[first] >> second & 1 == 1) {
-                    return Err(format!("second level bit {first}, {second} is wrong"));
+        if !self.free.marks_are_right() {
+            return Err("a size class is marked wrongly".into());
+        }
+        for class in 0..CLASSES {
+            for (position, entry) in self.free.positions_of_class(class) {
+                let node = self.regions.node(entry.node());
+                if !node.is_free()
+                    || Self::class_of(node.size()) != class
+                    || node.position() != position
+                    || !Bins::agrees(entry, node.size(), entry.node())
+                    || free == 0
+                {
+                    return Err(format!("class {class} is broken"));
                 }
-                let mut previous = NONE;
-                while index != NONE {
-                    let node = self.regions.node(index);
-                    if !node.is_free()
-                        || Self::class_of(node.size()) != (first, second)
-                        || node.previous_free() != previous
-                        || free == 0
-                    {
-                        return Err(format!("the list of class {first}, {second} is broken"));
-                    }
-                    free -= 1;
-                    previous = index;
-                    index = node.next_free();
-                }
+                free -= 1;
             }
         }
-        if free == 0 { Ok(()) } else { Err("free regions are missing from the lists".into()) }
+        if free == 0 { Ok(()) } else { Err("free regions are missing from their classes".into()) }
     }
 }

@@ -102,6 +102,40 @@ impl Shadow {
         }
     }
 
+    /// All or none.
+    pub fn allocate_many(&mut self, requests: &[AllocationRequest]) {
+        let before = self.world.allocator.statistics();
+        match self.world.allocator.allocate_many(requests) {
+            Ok(made) => {
+                assert_eq!(made.len(), requests.len());
+                for (it, request) in made.into_iter().zip(requests) {
+                    self.check_new(request, &it);
+                    self.take(it, request);
+                }
+            }
+            Err(failed) => {
+                let after = self.world.allocator.statistics();
+                assert_eq!(after.allocation_count, before.allocation_count, "{failed:?}");
+                assert_eq!(after.allocation_bytes, before.allocation_bytes);
+                let short = matches!(
+                    failed.error,
+                    Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }
+                );
+                assert!(!short || after.block_bytes <= before.block_bytes);
+                assert!(failed.index < requests.len());
+            }
+        }
+    }
+
+    /// The last `count`, and some that were freed before.
+    pub fn free_many(&mut self, count: usize) {
+        let mut ids: Vec<_> = self.freed.iter().rev().take(3).copied().collect();
+        let last = self.live.split_off(self.live.len() - count);
+        ids.extend(last.iter().map(|it| it.allocation.id));
+        drop(self.world.allocator.free_many(&ids));
+        self.freed.extend(last.iter().map(|it| it.allocation.id));
+    }
+
     fn take(&mut self, allocation: Allocation, request: &AllocationRequest) {
         self.made += 1;
         self.live.push(Live { allocation, kind: request.kind, maps: 0, name: None });

@@ -170,7 +170,13 @@ impl Pair {
             Search::MinMemory => self.check_best_fit(request, footprint, (index, placed.offset)),
             _ => {}
         }
-        let RegionRequest { size, kind, .. } = *request;
+        let RegionRequest { size, kind, alignment, .. } = *request;
+        let holds = |(block, (start, end)): &&(u32, (u64, u64))| {
+            *block == index && (*start..*end).contains(&placed.offset)
+        };
+        let (_, (_, end)) = unused.iter().find(holds).expect("it was placed in an unused range");
+        let rounded = footprint.next_multiple_of((self.promises.rounding)(alignment));
+        let footprint = rounded.min(end - placed.offset);
         let region = Region { key: placed.key, size, footprint, kind };
         let block = self.model.blocks.get_mut(&index).expect("checked above");
         block.regions.insert(placed.offset, region);

@@ -10,6 +10,8 @@ pub(super) struct Resource<S> {
     /// What is kept of its create info.
     pub(super) shape: S,
     pub(super) requirements: MemoryRequirements,
+    /// `VkExternalMemoryHandleTypeFlags` of its create info.
+    pub(super) external: u32,
     /// Memory and offset in bytes, once bound.
     pub(super) bound: Option<(MemoryHandle, u64)>,
 }
@@ -32,10 +34,15 @@ impl<S> Resources<S> {
         self.live.len()
     }
 
-    pub(super) fn insert(&mut self, shape: S, requirements: MemoryRequirements) -> u64 {
+    pub(super) fn insert(
+        &mut self,
+        shape: S,
+        requirements: MemoryRequirements,
+        external: u32,
+    ) -> u64 {
         let handle = self.next_handle;
         self.next_handle += 1;
-        self.live.insert(handle, Resource { shape, requirements, bound: None });
+        self.live.insert(handle, Resource { shape, requirements, external, bound: None });
         handle
     }
 

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod contents;
+mod external;
 mod requirements;
 
 use std::ptr;

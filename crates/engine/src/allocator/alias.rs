@@ -1,0 +1,101 @@
+//! Several resources in the memory of one allocation.
+
+use super::Allocator;
+use crate::allocation::Allocation;
+use crate::error::Error;
+use crate::pool::Place;
+use crate::request::{MemoryRequirements, ResourceKind};
+use crate::suballocator::granularity::{align_up, conflict};
+
+/// A resource that is to lie in memory which another one has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AliasRequest {
+    /// What the driver said about the resource.
+    pub requirements: MemoryRequirements,
+    /// For `bufferImageGranularity`.
+    pub kind: ResourceKind,
+    /// In the memory it is to share, in bytes.
+    pub local_offset: u64,
+}
+
+impl Allocator {
+    /// Where a resource comes to lie inside a live allocation, or inside an alias of one, if it may.
+    /// Allocates nothing: the result has the handle of the allocation, with the place of the
+    /// resource.
+    ///
+    /// Vulkan allows it unless the memory object names one resource. Beyond that the resource must
+    /// fit in size, alignment and memory type, and must not bring another kind to a page that the
+    /// allocation shares with a neighbour.
+    pub fn alias(&self, base: &Allocation, request: &AliasRequest) -> Result<Allocation, Error> {
+        let place = self.pools.in_home(base.id.home, |pool| pool.place(base.id))?;
+        check_place(&place, base, request).map_err(Error::InvalidArgument)?;
+        Ok(Allocation {
+            offset: base.offset + request.local_offset,
+            size: request.requirements.size,
+            mapped: base.mapped.map(|address| address.at(request.local_offset)),
+            ..*base
+        })
+    }
+}
+
+fn check_place(place: &Place, base: &Allocation, request: &AliasRequest) -> Result<(), String> {
+    let needs = &request.requirements;
+    let local = request.local_offset;
+    if place.target.is_some() {
+        return Err("the memory is dedicated to one resource \
+                    (VkMemoryDedicatedAllocateInfo): create that with \
+                    AllocationCreateFlags.CAN_ALIAS; where the driver requires dedicated memory \
+                    it cannot be aliased"
+            .into());
+    }
+    if needs.requires_dedicated {
+        return Err("the driver requires a memory object of its own for such a resource: it \
+                    cannot be an alias"
+            .into());
+    }
+    let end = local.checked_add(needs.size);
+    if end.is_none_or(|end| end > base.size) {
+        return Err(format!(
+            "the alias needs {} bytes from offset {local} on, the memory has {}",
+            needs.size, base.size
+        ));
+    }
+    let start = base.offset + local;
+    if !start.is_multiple_of(needs.alignment) {
+        return Err(format!(
+            "the alias needs an alignment of {}, which local_offset {local} in memory at {} has \
+             not: allocate with min_alignment={}",
+            needs.alignment, base.offset, needs.alignment
+        ));
+    }
+    if needs.memory_type_bits >> base.memory_type_index & 1 == 0 {
+        return Err(format!(
+            "the alias cannot live in memory type {} (memoryTypeBits {:#x})",
+            base.memory_type_index, needs.memory_type_bits
+        ));
+    }
+    if shares_a_page(place, request, start) {
+        return Err(format!(
+            "the alias is of another kind than the resource that the memory was allocated for, \
+             and would share a page of {} bytes (bufferImageGranularity) with a neighbour: \
+             allocate with allocate_memory(), which shares no page, or DEDICATED_MEMORY",
+            place.granularity
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the resource may come to share a page with a neighbour of the allocation that it must
+/// not share one with: neighbours, of now and later, are checked against the allocation's kind only.
+fn shares_a_page(place: &Place, request: &AliasRequest, start: u64) -> bool {
+    let Some(kind) = place.kind else { return false };
+    if matches!(kind, ResourceKind::Unknown | ResourceKind::ImageUnknown)
+        || !conflict(kind, request.kind)
+    {
+        return false;
+    }
+    let first_page = start & !(place.granularity - 1);
+    let end = align_up(start + request.requirements.size, place.granularity);
+    let end = end.map_or(place.memory_size, |end| end.min(place.memory_size));
+    first_page < place.offset || end > place.offset + place.size
+}

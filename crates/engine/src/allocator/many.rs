@@ -1,0 +1,111 @@
+//! Many allocations in one call, all or none.
+
+use super::Allocator;
+use crate::allocation::{Allocation, AllocationId};
+use crate::check::check_request;
+use crate::error::Error;
+use crate::memory_object::Release;
+use crate::request::AllocationRequest;
+use crate::suballocator::RegionTag;
+
+/// Which of many failed, and why. Nothing of the others is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedItem {
+    /// Counted from 0.
+    pub index: usize,
+    /// Why.
+    pub error: Error,
+}
+
+/// What is left to do after many were freed.
+#[derive(Default)]
+pub struct Freed {
+    /// The driver's part; dropping it calls the driver.
+    pub releases: Vec<Release>,
+    /// Names of those that had one, by their place in what was freed.
+    pub names: Vec<(usize, String)>,
+}
+
+/// Whether two requests go the same way through the choice of a memory type.
+fn alike(a: &AllocationRequest, b: &AllocationRequest) -> bool {
+    a.requirements.memory_type_bits == b.requirements.memory_type_bits
+        && a.resource_use == b.resource_use
+        && a.create_info == b.create_info
+}
+
+impl Allocator {
+    /// Allocates all or none. Requests that go to one pool are placed under one lock as long as
+    /// there is room; each that is not takes the way of [`allocate`](Self::allocate). May call the
+    /// driver.
+    pub fn allocate_many(
+        &self,
+        requests: &[AllocationRequest],
+    ) -> Result<Vec<Allocation>, FailedItem> {
+        for (index, request) in requests.iter().enumerate() {
+            check_request(request).map_err(|error| FailedItem { index, error })?;
+        }
+        let mut made = Vec::with_capacity(requests.len());
+        for run in requests.chunk_by(alike) {
+            let end = made.len() + run.len();
+            while made.len() < end {
+                let index = made.len();
+                let rest = &run[run.len() - (end - index)..];
+                if self.try_allocate_run(rest, &mut made) == rest.len() {
+                    break;
+                }
+                let index = made.len();
+                match self.allocate(&run[run.len() - (end - index)]) {
+                    Ok(allocation) => made.push(allocation),
+                    Err(error) => {
+                        self.undo(&made, &error);
+                        return Err(FailedItem { index, error });
+                    }
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    /// Places what has room, of requests that are alike; how many.
+    fn try_allocate_run(&self, run: &[AllocationRequest], made: &mut Vec<Allocation>) -> usize {
+        let Some(first) = run.first() else { return 0 };
+        self.in_first_pool(first, |pool| pool.try_allocate_many(run, made)).unwrap_or(0)
+    }
+
+    fn undo(&self, made: &[Allocation], error: &Error) {
+        let ids: Vec<AllocationId> = made.iter().map(|it| it.id).collect();
+        drop(self.free_many(&ids));
+        if matches!(error, Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }) {
+            // Memory was short, and the blocks that were taken for the others are empty now.
+            self.release_spares();
+        }
+    }
+
+    /// Frees many: those of one pool that follow each other under one lock. Stale handles are passed
+    /// over. The places are free at once, the driver's part is in [`Freed`].
+    pub fn free_many(&self, ids: &[AllocationId]) -> Freed {
+        let mut all = Freed::default();
+        let mut named = Vec::new();
+        let mut start = 0;
+        for run in ids.chunk_by(|a, b| a.home == b.home) {
+            let mut freed = |index: usize, tag: RegionTag| {
+                if tag.named {
+                    named.push(start + index);
+                }
+            };
+            let in_home = self.pools.in_home(run[0].home, |pool| {
+                all.releases.extend(pool.free_many(run, &mut freed));
+                Some(())
+            });
+            // Those of a pool that is gone are stale as well.
+            drop(in_home);
+            start += run.len();
+        }
+        if !named.is_empty() {
+            let names = self.names.take_many(named.iter().map(|&index| ids[index]));
+            all.names =
+                named.into_iter().zip(names).filter_map(|(at, it)| Some((at, it?))).collect();
+        }
+        all
+    }
+}

@@ -1,0 +1,296 @@
+//! The blocks of an arena, and which empty ones stay: bookkeeping only, under the arena's lock.
+
+use std::sync::Arc;
+
+use crate::budget::HeapLedger;
+use crate::memory_object::{MemoryObject, Release};
+use crate::retention::EmptyBlockRetention;
+use crate::suballocator::{
+    BlockIndex, FreedRegion, RegionKey, RegionRequest, RegionView, Suballocator,
+};
+
+/// A place in an arena.
+pub struct Placed {
+    /// Of the region.
+    pub key: RegionKey,
+    /// The block's memory.
+    pub memory: Arc<MemoryObject>,
+    /// In that memory, in bytes.
+    pub offset: u64,
+}
+
+/// Not in the list of empty blocks.
+const NOT_EMPTY: u32 = u32::MAX;
+
+struct Block {
+    memory: Arc<MemoryObject>,
+    /// Its place in `empties`.
+    empty_at: u32,
+}
+
+/// See the module.
+pub(crate) struct Blocks {
+    pub suballocator: Box<dyn Suballocator>,
+    ledger: Arc<HeapLedger>,
+    memory_type_index: u32,
+    retention: EmptyBlockRetention,
+    /// So many are never given back.
+    min_count: u32,
+    /// By block index.
+    blocks: Vec<Option<Block>>,
+    count: u32,
+    bytes: u64,
+    /// Bytes of the one that came last.
+    newest: u64,
+    /// Empty blocks that are kept; the ledger knows them.
+    empties: Vec<BlockIndex>,
+    allocation_count: u64,
+    allocation_bytes: u64,
+}
+
+impl Blocks {
+    /// None yet.
+    pub fn new(
+        suballocator: Box<dyn Suballocator>,
+        ledger: Arc<HeapLedger>,
+        memory_type_index: u32,
+        retention: EmptyBlockRetention,
+        min_count: u32,
+    ) -> Self {
+        Self {
+            suballocator,
+            ledger,
+            memory_type_index,
+            retention,
+            min_count,
+            blocks: Vec::new(),
+            count: 0,
+            bytes: 0,
+            newest: 0,
+            empties: Vec::new(),
+            allocation_count: 0,
+            allocation_bytes: 0,
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Live allocations and their bytes.
+    pub fn live(&self) -> (u64, u64) {
+        (self.allocation_count, self.allocation_bytes)
+    }
+
+    /// Bytes in which nothing lives.
+    fn unused_bytes(&self) -> u64 {
+        self.bytes - self.allocation_bytes
+    }
+
+    /// Whether none is empty, and less than half of a block unused in all.
+    pub fn run_low(&self) -> bool {
+        self.count > 0 && self.empties.is_empty() && self.unused_bytes() < self.newest / 2
+    }
+
+    /// Places a request in one of them.
+    pub fn place(&mut self, request: &RegionRequest) -> Option<Placed> {
+        let placement = self.suballocator.allocate(request)?;
+        if self.block(placement.block).empty_at != NOT_EMPTY {
+            self.take_from_empties(placement.block);
+        }
+        self.allocation_count += 1;
+        self.allocation_bytes += request.size;
+        let memory = self.memory(placement.block).clone();
+        Some(Placed { key: placement.key, memory, offset: placement.offset })
+    }
+
+    /// Takes back what [`place`](Self::place) has just placed, without any work for the driver.
+    pub fn take_back(&mut self, placed: &Placed) {
+        let freed = self.free(placed.key).expect("it was placed just now");
+        if freed.block_is_empty {
+            self.keep(freed.info.block);
+        }
+    }
+
+    /// Frees a region. A block that came empty is for
+    /// [`keep_or_remove`](Self::keep_or_remove).
+    pub fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
+        let freed = self.suballocator.free(key)?;
+        self.allocation_count -= 1;
+        self.allocation_bytes -= freed.info.size;
+        Some(freed)
+    }
+
+    fn block(&self, block: BlockIndex) -> &Block {
+        self.blocks[block.0 as usize].as_ref().expect("a block stays until it is removed")
+    }
+
+    fn block_mut(&mut self, block: BlockIndex) -> &mut Block {
+        self.blocks[block.0 as usize].as_mut().expect("a block stays until it is removed")
+    }
+
+    /// The memory of a block.
+    pub fn memory(&self, block: BlockIndex) -> &Arc<MemoryObject> {
+        &self.block(block).memory
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (BlockIndex, &Arc<MemoryObject>)> {
+        (0u32..)
+            .zip(&self.blocks)
+            .filter_map(|(index, block)| Some((BlockIndex(index), &block.as_ref()?.memory)))
+    }
+
+    /// Calls `visit` with the regions of a block, by ascending offset.
+    pub fn visit(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
+        self.suballocator.visit_block(block, visit);
+    }
+
+    /// Takes a new one in, empty and not yet in the list of those.
+    pub fn add(&mut self, memory: MemoryObject) -> BlockIndex {
+        let size = memory.size;
+        let block = self.suballocator.add_block(size);
+        let index = block.0 as usize;
+        if index >= self.blocks.len() {
+            self.blocks.resize_with(index + 1, || None);
+        }
+        self.blocks[index] = Some(Block { memory: Arc::new(memory), empty_at: NOT_EMPTY });
+        self.count += 1;
+        self.bytes += size;
+        self.newest = size;
+        block
+    }
+
+    /// Keeps an empty block, whatever the limits say.
+    pub fn keep(&mut self, block: BlockIndex) {
+        let size = self.memory(block).size;
+        self.ledger.keep(self.memory_type_index, size, u64::MAX);
+        self.push_empty(block);
+    }
+
+    fn push_empty(&mut self, block: BlockIndex) {
+        self.block_mut(block).empty_at = self.empties.len() as u32;
+        self.empties.push(block);
+    }
+
+    fn take_from_empties(&mut self, block: BlockIndex) {
+        let entry = self.block_mut(block);
+        let at = entry.empty_at as usize;
+        entry.empty_at = NOT_EMPTY;
+        let size = entry.memory.size;
+        self.empties.swap_remove(at);
+        if let Some(&moved) = self.empties.get(at) {
+            self.block_mut(moved).empty_at = at as u32;
+        }
+        self.ledger.unkeep(self.memory_type_index, size);
+    }
+
+    /// What becomes of a block that came empty: it is kept, or goes to the driver, or one that was
+    /// kept before does, if it is smaller.
+    pub fn keep_or_remove(&mut self, block: BlockIndex, release: &mut Release) {
+        if self.count <= self.min_count {
+            return self.keep(block);
+        }
+        if self.ledger.is_over_budget(self.memory_type_index) {
+            return release.free(self.remove(block));
+        }
+        if self.keep_within_limits(block) {
+            return;
+        }
+        let size = |&block: &BlockIndex| self.memory(block).size;
+        let smallest = self.empties.iter().copied().min_by_key(size);
+        if let Some(smaller) = smallest.filter(|it| size(it) < size(&block)) {
+            release.free(self.remove(smaller));
+            if self.keep_within_limits(block) {
+                return;
+            }
+        }
+        release.free(self.remove(block));
+    }
+
+    fn keep_within_limits(&mut self, block: BlockIndex) -> bool {
+        let size = self.memory(block).size;
+        let (kept, of_type) = (self.empties.len(), self.memory_type_index);
+        let keep = self.retention.keep(&self.ledger, of_type, kept, size);
+        if keep {
+            self.push_empty(block);
+        }
+        keep
+    }
+
+    /// Removes empty ones, but for `min_count` blocks.
+    pub fn remove_empties(&mut self, min_count: u32, release: &mut Release) {
+        while self.count > min_count
+            && let Some(&empty) = self.empties.last()
+        {
+            release.free(self.remove(empty));
+        }
+    }
+
+    /// How many of them are never given back.
+    pub fn min_count(&self) -> u32 {
+        self.min_count
+    }
+
+    fn remove(&mut self, block: BlockIndex) -> Arc<MemoryObject> {
+        if self.block(block).empty_at != NOT_EMPTY {
+            self.take_from_empties(block);
+        }
+        self.suballocator.remove_block(block);
+        let memory = self.memory(block).clone();
+        self.blocks[block.0 as usize] = None;
+        self.count -= 1;
+        self.bytes -= memory.size;
+        memory
+    }
+
+    /// Walks everything and says what is broken. O(regions).
+    pub fn validate(&self) -> Result<(), String> {
+        self.suballocator.validate()?;
+        let (mut count, mut bytes, mut block_bytes, mut empty) = (0, 0, 0, 0);
+        for (block, memory) in self.iter() {
+            let mut end = 0;
+            self.visit(block, &mut |region| {
+                end = region.offset + region.size;
+                if region.live.is_some() {
+                    count += 1;
+                    bytes += region.size;
+                }
+            });
+            if end > memory.size {
+                return Err(format!("a region ends at {end}, the memory at {}", memory.size));
+            }
+            block_bytes += memory.size;
+            let at = self.block(block).empty_at;
+            let listed = at != NOT_EMPTY;
+            if listed && self.empties.get(at as usize) != Some(&block) {
+                return Err(format!("block {} is not where the empty ones are listed", block.0));
+            }
+            if self.suballocator.is_block_empty(block) != listed {
+                return Err(format!("block {} is empty and not kept, or the other way", block.0));
+            }
+            empty += usize::from(listed);
+        }
+        if self.empties.len() != empty {
+            return Err(format!("{} empty blocks are listed, {empty} kept", self.empties.len()));
+        }
+        if (self.iter().count(), block_bytes) != (self.count as usize, self.bytes) {
+            return Err("blocks are counted wrongly".into());
+        }
+        if (count, bytes) != self.live() {
+            return Err(format!("{count} regions of {bytes} bytes, counted otherwise"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        while let Some(&empty) = self.empties.last() {
+            self.take_from_empties(empty);
+        }
+        let mut release = Release::default();
+        self.blocks.drain(..).flatten().for_each(|block| release.free(block.memory));
+    }
+}

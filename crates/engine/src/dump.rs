@@ -1,0 +1,408 @@
+//! Everything that is held, as JSON in VMA's format (`vmaBuildStatsString`), so that tools made for
+//! VMA read it.
+//!
+//! Each pool is copied under its own lock in one go, and written when that is let go of: others wait
+//! for a copy of 32 bytes a region, not for the text.
+
+use std::sync::Arc;
+
+use crate::allocation::{AllocationId, Home, PoolId};
+use crate::allocator::Allocator;
+use crate::budget::HeapBudget;
+use crate::device::{DeviceInfo, MemoryHeapFlags, MemoryPropertyFlags};
+use crate::json::JsonWriter;
+use crate::memory_object::MemoryObject;
+use crate::names::Names;
+use crate::request::ResourceKind;
+use crate::statistics::Statistics;
+use crate::suballocator::{Algorithm, RegionKey, RegionView};
+use crate::virtual_block::VirtualBlock;
+
+/// What the owner of an allocation knows and the engine does not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Description<'a> {
+    /// `VkBufferUsageFlags` or `VkImageUsageFlags`; 0 if not known.
+    pub usage: u64,
+    /// User data as a text; empty if there is none.
+    pub custom_data: &'a str,
+}
+
+/// Looks allocations and pools up for a dump. No lock of the engine is held meanwhile.
+pub trait Describe {
+    /// What an allocation is for.
+    fn allocation(&self, id: AllocationId) -> Description<'_>;
+
+    /// The name of a pool.
+    fn pool(&self, id: PoolId) -> Option<&str>;
+}
+
+/// A region as it was when its pool was copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DumpRegion {
+    pub view: RegionView,
+    pub named: bool,
+}
+
+/// A block, and where its regions end in the list of all.
+pub(crate) struct DumpBlock {
+    pub id: u32,
+    pub memory: Arc<MemoryObject>,
+    pub regions_end: usize,
+}
+
+/// The blocks of an arena at one moment.
+#[derive(Default)]
+pub(crate) struct DumpBlocks {
+    pub blocks: Vec<DumpBlock>,
+    pub regions: Vec<DumpRegion>,
+}
+
+impl DumpBlocks {
+    fn each(&self) -> impl Iterator<Item = (&DumpBlock, &[DumpRegion])> {
+        let mut start = 0;
+        self.blocks.iter().map(move |block| {
+            let regions = &self.regions[start..block.regions_end];
+            start = block.regions_end;
+            (block, regions)
+        })
+    }
+}
+
+/// A dedicated allocation at that moment.
+pub(crate) struct DumpDedicated {
+    pub key: RegionKey,
+    pub size: u64,
+    pub named: bool,
+    pub kind: ResourceKind,
+}
+
+/// A pool at one moment.
+pub(crate) struct DumpPool {
+    pub home: Home,
+    pub memory_type_index: u32,
+    pub preferred_block_size: u64,
+    pub algorithm: Algorithm,
+    pub ignores_granularity: bool,
+    pub blocks: DumpBlocks,
+    pub dedicated: Vec<DumpDedicated>,
+}
+
+impl DumpPool {
+    fn statistics(&self) -> Statistics {
+        let mut statistics = Statistics::default();
+        for (block, regions) in self.blocks.each() {
+            statistics.add_block(block.memory.size);
+            regions.iter().for_each(|region| count(&mut statistics, &region.view));
+        }
+        for it in &self.dedicated {
+            statistics.add_block(it.size);
+            statistics.add_allocation(it.size);
+        }
+        statistics
+    }
+}
+
+fn count(statistics: &mut Statistics, region: &RegionView) {
+    match region.live {
+        Some(_) => statistics.add_allocation(region.size),
+        None => statistics.add_unused_range(region.size),
+    }
+}
+
+impl Allocator {
+    /// Everything that is held, as JSON (`vmaBuildStatsString`); the single blocks and allocations
+    /// only if `detailed`. O(regions). May call the driver for the budget.
+    pub fn build_stats_string(&self, detailed: bool, describe: &dyn Describe) -> String {
+        let info = self.device().info().clone();
+        let budgets = self.heap_budgets();
+        let mut pools = Vec::new();
+        let mut by_type = vec![Statistics::default(); info.types.len()];
+        if detailed {
+            self.pools.each(|pool| pools.push(pool.copy_for_dump()));
+            for pool in &pools {
+                by_type[pool.memory_type_index as usize].add(&pool.statistics());
+            }
+        } else {
+            for (index, statistics) in by_type.iter_mut().enumerate() {
+                *statistics = self.statistics_of_type(index as u32);
+            }
+        }
+        let regions: usize =
+            pools.iter().map(|pool| pool.blocks.regions.len() + pool.dedicated.len()).sum();
+        let mut json = JsonWriter::with_capacity(8192 + regions * 96);
+        json.object(|json| {
+            json.key("General").object(|json| general(json, &info));
+            json.key("Total").object(|json| stats(json, &sum(&by_type)));
+            json.key("MemoryInfo").object(|json| memory_info(json, &info, &budgets, &by_type));
+            if detailed {
+                let writer = PoolWriter { describe, names: &self.names };
+                json.key("DefaultPools").object(|json| writer.default_pools(json, &pools));
+                json.key("CustomPools").object(|json| {
+                    writer.custom_pools(json, &pools, info.types.len() as u32);
+                });
+            }
+        });
+        json.finish()
+    }
+}
+
+fn sum<'a>(all: impl IntoIterator<Item = &'a Statistics>) -> Statistics {
+    let mut total = Statistics::default();
+    all.into_iter().for_each(|it| total.add(it));
+    total
+}
+
+fn general(json: &mut JsonWriter, info: &DeviceInfo) {
+    json.key("API").string("Vulkan");
+    // Fields of VK_MAKE_API_VERSION.
+    let version = info.api_version;
+    let (major, minor, patch) = (version >> 22 & 0x7f, version >> 12 & 0x3ff, version & 0xfff);
+    json.key("apiVersion").string(&format!("{major}.{minor}.{patch}"));
+    json.key("GPU").string(&info.name);
+    json.field("deviceType", info.device_type as u64);
+    json.field("maxMemoryAllocationCount", u64::from(info.limits.max_memory_allocation_count));
+    json.field("bufferImageGranularity", info.limits.buffer_image_granularity);
+    json.field("nonCoherentAtomSize", info.limits.non_coherent_atom_size);
+    json.field("memoryHeapCount", info.heaps.len() as u64);
+    json.field("memoryTypeCount", info.types.len() as u64);
+}
+
+fn stats(json: &mut JsonWriter, it: &Statistics) {
+    json.field("BlockCount", it.block_count);
+    json.field("BlockBytes", it.block_bytes);
+    json.field("AllocationCount", it.allocation_count);
+    json.field("AllocationBytes", it.allocation_bytes);
+    json.field("UnusedRangeCount", it.unused_range_count);
+    if it.allocation_count > 0 {
+        json.field("AllocationSizeMin", it.allocation_size_min);
+        json.field("AllocationSizeMax", it.allocation_size_max);
+    }
+    if it.unused_range_count > 0 {
+        json.field("UnusedRangeSizeMin", it.unused_range_size_min);
+        json.field("UnusedRangeSizeMax", it.unused_range_size_max);
+    }
+}
+
+fn memory_info(
+    json: &mut JsonWriter,
+    info: &DeviceInfo,
+    budgets: &[HeapBudget],
+    by_type: &[Statistics],
+) {
+    let types = || info.types.iter().zip(by_type).enumerate();
+    for (index, (heap, budget)) in info.heaps.iter().zip(budgets).enumerate() {
+        let of_heap = |it: u32| it as usize == index;
+        json.numbered_key("Heap ", index as u64).object(|json| {
+            json.key("Flags").array(|json| {
+                let known = MemoryHeapFlags::DEVICE_LOCAL | MemoryHeapFlags::MULTI_INSTANCE;
+                names_of(json, heap.flags.iter_names().map(|(name, _)| name));
+                rest(json, (heap.flags - known).bits());
+            });
+            json.field("Size", heap.size);
+            json.key("Budget").object(|json| {
+                json.field("BudgetBytes", budget.budget);
+                json.field("UsageBytes", budget.usage);
+            });
+            let here = types().filter(|(_, (it, _))| of_heap(it.heap_index)).map(|(_, it)| it.1);
+            json.key("Stats").object(|json| stats(json, &sum(here)));
+            json.key("MemoryPools").object(|json| {
+                for (number, (memory_type, statistics)) in types() {
+                    if !of_heap(memory_type.heap_index) {
+                        continue;
+                    }
+                    json.numbered_key("Type ", number as u64).object(|json| {
+                        json.key("Flags").array(|json| property_names(json, memory_type.flags));
+                        json.key("Stats").object(|json| stats(json, statistics));
+                    });
+                }
+            });
+        });
+    }
+}
+
+fn property_names(json: &mut JsonWriter, flags: MemoryPropertyFlags) {
+    let mut known = MemoryPropertyFlags::empty();
+    for (name, flag) in flags.iter_names() {
+        known |= flag;
+        json.string(name);
+    }
+    rest(json, (flags - known).bits());
+}
+
+fn names_of<'a>(json: &mut JsonWriter, names: impl Iterator<Item = &'a str>) {
+    names.for_each(|name| json.string(name));
+}
+
+/// Bits without a name, as VMA does: one number behind the names.
+fn rest(json: &mut JsonWriter, bits: u32) {
+    if bits != 0 {
+        json.number(u64::from(bits));
+    }
+}
+
+struct PoolWriter<'a> {
+    describe: &'a dyn Describe,
+    names: &'a Names,
+}
+
+impl PoolWriter<'_> {
+    fn default_pools(&self, json: &mut JsonWriter, pools: &[DumpPool]) {
+        for pool in pools {
+            if let Home::Default(index) = pool.home {
+                json.numbered_key("Type ", u64::from(index)).object(|json| self.pool(json, pool));
+            }
+        }
+    }
+
+    fn custom_pools(&self, json: &mut JsonWriter, pools: &[DumpPool], types: u32) {
+        for memory_type in 0..types {
+            let mut of_type = (pools.iter())
+                .filter(|pool| pool.memory_type_index == memory_type)
+                .filter_map(|pool| match pool.home {
+                    Home::Custom(id) => Some((id, pool)),
+                    Home::Default(_) => None,
+                })
+                .peekable();
+            if of_type.peek().is_none() {
+                continue;
+            }
+            json.numbered_key("Type ", u64::from(memory_type)).array(|json| {
+                for (id, pool) in of_type {
+                    json.object(|json| self.custom_pool(json, id, pool));
+                }
+            });
+        }
+    }
+
+    fn custom_pool(&self, json: &mut JsonWriter, id: PoolId, pool: &DumpPool) {
+        // The slot, not the place in a list: it stays while the pool lives, so that two dumps can
+        // be compared.
+        let number = id.0.index;
+        let name = self.describe.pool(id);
+        let name = name.map_or(number.to_string(), |name| format!("{number} - {name}"));
+        json.key("Name").string(&name);
+        json.key("Flags").array(|json| {
+            if pool.ignores_granularity {
+                json.string("IGNORE_BUFFER_IMAGE_GRANULARITY");
+            }
+            match pool.algorithm {
+                Algorithm::Tlsf => {}
+                Algorithm::Linear => json.string("LINEAR_ALGORITHM"),
+                Algorithm::Buddy => json.string("BUDDY_ALGORITHM"),
+            }
+        });
+        self.pool(json, pool);
+    }
+
+    fn pool(&self, json: &mut JsonWriter, pool: &DumpPool) {
+        json.field("PreferredBlockSize", pool.preferred_block_size);
+        json.key("Blocks").object(|json| {
+            for (block, regions) in pool.blocks.each() {
+                json.numbered_key("", u64::from(block.id)).object(|json| {
+                    json.field("MapRefCount", block.memory.map_count());
+                    block_counts(json, block.memory.size, regions.iter().map(|it| &it.view));
+                    json.key("Suballocations").array(|json| {
+                        regions.iter().for_each(|region| self.region(json, pool.home, region));
+                    });
+                });
+            }
+        });
+        json.key("DedicatedAllocations").array(|json| {
+            for it in &pool.dedicated {
+                let id = AllocationId { home: pool.home, dedicated: true, key: it.key };
+                json.element("{");
+                self.parameters(json, id, it.kind, it.size, it.named);
+            }
+        });
+    }
+
+    fn region(&self, json: &mut JsonWriter, home: Home, region: &DumpRegion) {
+        let RegionView { offset, size, live } = region.view;
+        json.element("{\"Offset\":");
+        json.raw_number(offset);
+        match live {
+            None => free(json, size),
+            Some((key, kind)) => {
+                let id = AllocationId { home, dedicated: false, key };
+                json.raw(",");
+                self.parameters(json, id, kind, size, region.named);
+            }
+        }
+    }
+
+    fn parameters(
+        &self,
+        json: &mut JsonWriter,
+        id: AllocationId,
+        kind: ResourceKind,
+        size: u64,
+        named: bool,
+    ) {
+        json.raw(match kind {
+            ResourceKind::Unknown => "\"Type\":\"UNKNOWN\",\"Size\":",
+            ResourceKind::Buffer => "\"Type\":\"BUFFER\",\"Size\":",
+            ResourceKind::ImageUnknown => "\"Type\":\"IMAGE_UNKNOWN\",\"Size\":",
+            ResourceKind::ImageLinear => "\"Type\":\"IMAGE_LINEAR\",\"Size\":",
+            ResourceKind::ImageOptimal => "\"Type\":\"IMAGE_OPTIMAL\",\"Size\":",
+        });
+        json.raw_number(size);
+        let description = self.describe.allocation(id);
+        json.raw(",\"Usage\":");
+        json.raw_number(description.usage);
+        if !description.custom_data.is_empty() {
+            json.raw_text(",\"CustomData\":", description.custom_data);
+        }
+        if named && let Some(name) = self.names.get(id) {
+            json.raw_text(",\"Name\":", &name);
+        }
+        json.raw("}");
+    }
+}
+
+fn free(json: &mut JsonWriter, size: u64) {
+    json.raw(",\"Type\":\"FREE\",\"Size\":");
+    json.raw_number(size);
+    json.raw("}");
+}
+
+fn block_counts<'a>(
+    json: &mut JsonWriter,
+    size: u64,
+    regions: impl Iterator<Item = &'a RegionView>,
+) {
+    let mut counts = Statistics::default();
+    regions.for_each(|region| count(&mut counts, region));
+    json.field("TotalBytes", size);
+    json.field("UnusedBytes", size - counts.allocation_bytes);
+    json.field("Allocations", counts.allocation_count);
+    json.field("UnusedRanges", counts.unused_range_count);
+}
+
+impl VirtualBlock {
+    /// Its regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of the dump above; the single
+    /// regions only if `detailed`. O(regions).
+    pub fn build_stats_string(&self, detailed: bool) -> String {
+        let mut regions = Vec::with_capacity(self.live().0 as usize * 2 + 1);
+        self.visit(&mut |region| regions.push(region));
+        let mut json = JsonWriter::with_capacity(128 + regions.len() * 64);
+        json.object(|json| {
+            block_counts(json, self.size(), regions.iter());
+            if detailed {
+                json.key("Suballocations").array(|json| {
+                    for region in &regions {
+                        json.element("{\"Offset\":");
+                        json.raw_number(region.offset);
+                        if region.live.is_none() {
+                            free(json, region.size);
+                            continue;
+                        }
+                        json.raw(",\"Type\":\"UNKNOWN\",\"Size\":");
+                        json.raw_number(region.size);
+                        json.raw("}");
+                    }
+                });
+            }
+        });
+        json.finish()
+    }
+}

@@ -1,0 +1,112 @@
+//! Memory that is shared with others: taking it in, and what of it can be given out.
+
+use crate::allocation::{Allocation, AllocationId};
+use crate::allocator::Allocator;
+use crate::check::check_request;
+use crate::device::MemoryImport;
+use crate::error::Error;
+use crate::memory_object::MemoryObject;
+use crate::memory_type::Candidates;
+use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
+
+/// Memory that somebody else made, and what is to live in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ImportRequest {
+    /// The whole memory object: its size is that of the memory, its `memory_type_bits` are the types
+    /// that serve both the resource and the memory.
+    pub whole: AllocationRequest,
+    /// Where the resource starts in it, in bytes.
+    pub offset: u64,
+    /// Of the resource, in bytes.
+    pub size: u64,
+    /// Which memory.
+    pub import: MemoryImport,
+    /// The type that it was made of, where that is known.
+    pub memory_type_index: Option<u32>,
+    /// The memory is of one type only and cannot be asked for it, so none may be guessed.
+    pub is_opaque: bool,
+}
+
+/// What is known of a memory object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryOf {
+    /// In bytes.
+    pub size: u64,
+    /// `VkExternalMemoryHandleTypeFlags` that it was allocated for.
+    pub export_handle_types: u32,
+    /// Others made it.
+    pub is_imported: bool,
+}
+
+impl Allocator {
+    /// Takes memory in that somebody else made. It is a dedicated allocation, and counts as one of
+    /// its heap.
+    pub fn import(&self, request: &ImportRequest) -> Result<Allocation, Error> {
+        let whole = &request.whole;
+        check_request(whole)?;
+        let invalid = |what: &str| Err(Error::InvalidArgument(what.into()));
+        if whole.create_info.pool.is_some() {
+            return invalid("imported memory lives in no pool");
+        }
+        if whole.create_info.flags.contains(Create::NEVER_ALLOCATE) {
+            return invalid("imported memory is a memory object of its own: not NEVER_ALLOCATE");
+        }
+        if whole.create_info.export_handle_types != 0 {
+            return invalid(
+                "imported memory is exported where it was allocated: no export_handle_types",
+            );
+        }
+        let end = request.offset.checked_add(request.size);
+        if request.size == 0 || end.is_none_or(|end| end > whole.requirements.size) {
+            return Err(Error::InvalidArgument(format!(
+                "{} bytes from offset {} on, of imported memory of {}",
+                request.size, request.offset, whole.requirements.size
+            )));
+        }
+        let memory_type_index = self.type_of_import(request)?;
+        let pool = self.pools.defaults.get(memory_type_index as usize).ok_or_else(|| {
+            Error::InvalidArgument(format!("the device has no memory type {memory_type_index}"))
+        })?;
+        pool.import(request)
+    }
+
+    fn type_of_import(&self, request: &ImportRequest) -> Result<u32, Error> {
+        let info = self.device().info();
+        let whole = &request.whole;
+        let bits = whole.requirements.memory_type_bits;
+        if let Some(index) = request.memory_type_index {
+            if index as usize >= info.types.len() {
+                let types = info.types.len();
+                return Err(Error::InvalidArgument(format!("memory type {index} of {types}")));
+            }
+            if bits >> index & 1 == 0 {
+                return Err(Error::InvalidArgument(format!(
+                    "memory type {index} cannot be: the resource and the handle allow \
+                     memoryTypeBits {bits:#x}"
+                )));
+            }
+            return Ok(index);
+        }
+        let create_info = &whole.create_info;
+        let mut candidates = Candidates::new(info, bits, create_info, whole.resource_use);
+        let Some(best) = candidates.best(info) else {
+            return Err(candidates.none_found(info, bits, create_info));
+        };
+        candidates.strike(best);
+        if request.is_opaque && candidates.best(info).is_some() {
+            return Err(Error::InvalidArgument(
+                "the memory type of an opaque handle cannot be asked for: give that of the memory \
+                 that was exported"
+                    .into(),
+            ));
+        }
+        Ok(best)
+    }
+
+    /// The memory object that an allocation lies in.
+    pub fn memory_of(&self, id: AllocationId) -> Result<MemoryOf, Error> {
+        let ((), memory, ..) = self.update_tag(id, |_| ())?;
+        let MemoryObject { size, export_handle_types, is_imported, .. } = *memory;
+        Ok(MemoryOf { size, export_handle_types, is_imported })
+    }
+}

@@ -1,0 +1,57 @@
+//! Many allocations of one pool.
+
+use super::{Pool, Wish};
+use crate::allocation::{Allocation, AllocationId};
+use crate::memory_object::Release;
+use crate::request::AllocationRequest;
+use crate::suballocator::{RegionKey, RegionTag};
+
+impl Pool {
+    /// Allocates without any call of the driver, up to the first request that needs one; how many.
+    /// They share their wishes: only size, alignment and the resource differ.
+    pub(crate) fn try_allocate_many(
+        &self,
+        requests: &[AllocationRequest],
+        made: &mut Vec<Allocation>,
+    ) -> usize {
+        let Some(first) = requests.first() else { return 0 };
+        let mapped = self.is_to_be_mapped(first);
+        let in_blocks = requests
+            .iter()
+            .take_while(|request| self.wants_dedicated(request) == Wish::No)
+            .map(|request| self.region_request(request));
+        let mut of_place = requests.iter();
+        self.arena.allocate_many_in_place(in_blocks, mapped, |placed, address| {
+            if let Some(request) = of_place.next() {
+                let mapped = address.map(|address| address.at(placed.offset));
+                made.push(self.finished(false, placed, request, mapped));
+            }
+        })
+    }
+
+    /// Frees allocations; `freed` hears of each that was not stale. The driver's part comes back,
+    /// where it has one.
+    pub(crate) fn free_many(
+        &self,
+        ids: &[AllocationId],
+        mut freed: impl FnMut(usize, RegionTag),
+    ) -> Vec<Release> {
+        let mut releases = Vec::new();
+        let mut next = 0;
+        for run in ids.chunk_by(|a, b| a.dedicated == b.dedicated) {
+            if run.first().is_some_and(|id| id.dedicated) {
+                for (index, id) in run.iter().enumerate() {
+                    if let Some((release, tag)) = self.dedicated.free(id.key) {
+                        freed(next + index, tag);
+                        releases.push(release);
+                    }
+                }
+            } else {
+                let keys: Vec<RegionKey> = run.iter().map(|id| id.key).collect();
+                releases.extend(self.arena.free_many(&keys, |index, tag| freed(next + index, tag)));
+            }
+            next += run.len();
+        }
+        releases
+    }
+}

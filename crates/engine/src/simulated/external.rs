@@ -1,0 +1,58 @@
+//! Memory that several simulated devices share.
+
+use std::sync::Arc;
+
+use crate::device::{DeviceError, MemoryAllocateInfo, MemoryHandle, MemoryRange};
+
+use super::SimulatedDevice;
+use super::calls::Call;
+use super::store::{HostBytes, LazyStore};
+
+/// What is behind a memory object, apart from the object: it lives as long as any of them.
+#[derive(Clone, Debug)]
+pub struct SimulatedPayload {
+    /// What the devices see. On non-coherent memory each mapping has its own view of it.
+    pub(super) store: Arc<LazyStore>,
+}
+
+impl SimulatedPayload {
+    /// Bytes of the host's.
+    pub fn of_host(bytes: Arc<dyn HostBytes>, size: u64) -> Self {
+        Self { store: Arc::new(LazyStore::foreign(bytes, size)) }
+    }
+}
+
+impl SimulatedDevice {
+    /// What is behind a live memory object.
+    pub fn payload(&self, memory: MemoryHandle) -> Option<SimulatedPayload> {
+        let objects = self.objects.lock();
+        let object = objects.live.get(&memory.0)?;
+        Some(SimulatedPayload { store: Arc::clone(&object.device) })
+    }
+
+    /// `vkAllocateMemory`, of the payload that `find` gives: a layer above knows what the handle of
+    /// an import stands for.
+    ///
+    /// # Errors
+    /// What `find` says, or what any allocation meets.
+    pub fn allocate_on(
+        &self,
+        info: &MemoryAllocateInfo,
+        find: impl FnOnce() -> Result<Option<SimulatedPayload>, DeviceError>,
+    ) -> Result<MemoryHandle, DeviceError> {
+        let asked = MemoryRange { memory: MemoryHandle(0), offset: 0, size: info.size };
+        let ticket = self.calls.begin(Call::Allocate, &[asked], Some(info.memory_type_index))?;
+        let result = match self.wrong_request(info) {
+            Some((what, error)) => {
+                self.report_violation(Call::Allocate, what);
+                Err(error)
+            }
+            None => find().and_then(|payload| self.take_memory(info, payload.as_ref())),
+        };
+        self.calls.amend(ticket, |record| match result {
+            Ok(memory) => record.ranges[0].memory = memory,
+            Err(error) => record.result = Err(error),
+        });
+        result
+    }
+}

@@ -1,0 +1,158 @@
+//! Resources in memory that another one has already.
+
+use std::sync::Arc;
+
+use pyo3::PyClass;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use super::{Allocator, python_object};
+use crate::buffer::Buffer;
+use crate::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::errors::{IntoPyResult, invalid};
+use crate::image::Image;
+use crate::links::Link;
+use crate::numbers::unsigned;
+use crate::resource::{Made, Resource};
+use crate::resource_object::{ResourceObject, Used};
+
+/// Keywords of an alias: it is not allocated, so it has none of an allocation.
+#[derive(Default)]
+struct AliasKeywords {
+    local_offset: u64,
+    name: Option<String>,
+    user_data: Option<Link<PyAny>>,
+}
+
+impl AliasKeywords {
+    fn read(
+        function: &str,
+        keywords: Option<&Bound<'_, PyDict>>,
+        mut other: impl FnMut(&str, &Bound<'_, PyAny>) -> PyResult<bool>,
+    ) -> PyResult<Self> {
+        let mut read = Self::default();
+        for (key, value) in keywords.into_iter().flat_map(|it| it.iter()) {
+            let key = key.cast::<PyString>()?.to_cow()?.into_owned();
+            match key.as_str() {
+                "local_offset" => read.local_offset = unsigned(&value, "local_offset")?,
+                "name" => read.name = value.extract()?,
+                "user_data" => {
+                    let data = (!value.is_none()).then(|| Link::new(value.clone().unbind()));
+                    read.user_data = data;
+                }
+                _ if other(&key, &value)? => {}
+                _ => {
+                    return Err(PyTypeError::new_err(format!(
+                        "{function}() got an unexpected keyword argument '{}'",
+                        key.escape_debug()
+                    )));
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    fn finish<T: PyClass<BaseType = ResourceObject> + Used>(
+        self,
+        py: Python<'_>,
+        base: &Arc<Resource>,
+        made: Made,
+        object: T,
+    ) -> PyResult<Py<T>> {
+        let resource = Resource::new_alias(base, made, self.name);
+        python_object(py, resource, self.user_data, object)
+    }
+}
+
+impl Allocator {
+    fn base<'a>(&self, base: &'a Bound<'_, PyAny>) -> PyResult<&'a Arc<Resource>> {
+        let Ok(object) = base.cast::<ResourceObject>() else {
+            let kind = base.get_type().name()?;
+            return Err(PyTypeError::new_err(format!(
+                "base must be a Buffer, an Image or an Allocation, not {kind}"
+            )));
+        };
+        let resource = &object.get().resource;
+        if Arc::ptr_eq(&resource.allocator, &self.state) {
+            return Ok(resource);
+        }
+        Err(invalid(base.py(), format!("{} is of another allocator", resource.describe())))
+    }
+}
+
+#[pymethods]
+impl Allocator {
+    /// Creates a buffer in the memory of a `Buffer`, an `Image` or an `Allocation`, which it shares
+    /// (`vmaCreateAliasingBuffer2`). Nothing is allocated.
+    ///
+    /// After `base` it takes the arguments of `create_buffer` that make a buffer; the other keywords
+    /// are `local_offset` (bytes from the start of the base's memory), `name` and `user_data`. The
+    /// base cannot be destroyed before its aliases; destroying an alias frees no memory. Barriers
+    /// between the two are the caller's, as Vulkan asks (memory aliasing).
+    ///
+    /// Raises `InvalidArgumentError`, and creates nothing, where the alias does not fit in size,
+    /// alignment or memory type, where the memory is dedicated to one resource (create that with
+    /// `CAN_ALIAS`), and where another kind of resource would come to share a page of
+    /// `buffer_image_granularity` bytes with a neighbour (memory of `allocate_memory` shares none).
+    /// `UseAfterFreeError`.
+    #[pyo3(signature = (base, size = None, buffer_usage = None, /, **keywords))]
+    fn create_aliasing_buffer(
+        &self,
+        py: Python<'_>,
+        base: &Bound<'_, PyAny>,
+        size: Option<&Bound<'_, PyAny>>,
+        buffer_usage: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Buffer>> {
+        let _inside = self.state.enter(py)?;
+        let mut common = CommonKeywords::default();
+        let keywords = AliasKeywords::read("create_aliasing_buffer", keywords, |key, value| {
+            common.take(key, value)
+        })?;
+        let built = create_info::buffer(py, size, buffer_usage, common)?;
+        let base = self.base(base)?;
+        let _pin = base.enter(py)?;
+        let allocator = &self.state.device_allocator;
+        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        let made = unsafe {
+            allocator.create_aliasing_buffer(&built.info, &base.allocation, keywords.local_offset)
+        };
+        let (buffer, allocation) = made.or_raise(py)?;
+        let made = Made::buffer(buffer, allocation, built.info.size);
+        let object = Buffer { usage: u64::from(built.info.usage.as_raw()) };
+        keywords.finish(py, base, made, object)
+    }
+
+    /// Creates an image in the memory of a `Buffer`, an `Image` or an `Allocation`, which it shares
+    /// (`vmaCreateAliasingImage2`). Nothing is allocated.
+    ///
+    /// After `base` it takes the arguments of `create_image` that make an image; all else is as in
+    /// `create_aliasing_buffer`.
+    #[pyo3(signature = (base, format = None, extent = None, image_usage = None, /, **keywords))]
+    fn create_aliasing_image(
+        &self,
+        py: Python<'_>,
+        base: &Bound<'_, PyAny>,
+        format: Option<&Bound<'_, PyAny>>,
+        extent: Option<&Bound<'_, PyAny>>,
+        image_usage: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Image>> {
+        let _inside = self.state.enter(py)?;
+        let mut image = ImageKeywords::default();
+        let keywords = AliasKeywords::read("create_aliasing_image", keywords, |key, value| {
+            image.take(key, value)
+        })?;
+        let built = create_info::image(py, [format, extent, image_usage], image)?;
+        let base = self.base(base)?;
+        let _pin = base.enter(py)?;
+        let allocator = &self.state.device_allocator;
+        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        let made = unsafe {
+            allocator.create_aliasing_image(&built.info, &base.allocation, keywords.local_offset)
+        };
+        let (image, allocation) = made.or_raise(py)?;
+        keywords.finish(py, base, Made::image(image, allocation), Image::of(&built.info))
+    }
+}

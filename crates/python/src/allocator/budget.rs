@@ -1,0 +1,99 @@
+//! Budgets, what happens when one is reached, and empty blocks.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use vkmem_engine::EmptyBlockRetention;
+
+use super::Allocator;
+use crate::errors::invalid;
+use crate::numbers::{unsigned, unsigned_32};
+use crate::statistics::HeapBudget;
+
+fn given(limit: Bound<'_, PyAny>) -> Option<Bound<'_, PyAny>> {
+    (!limit.is_none()).then_some(limit)
+}
+
+/// Reads `empty_block_retention`.
+pub(super) fn retention(value: &Bound<'_, PyAny>) -> PyResult<EmptyBlockRetention> {
+    if let (Ok(count), Ok(size), Ok(share)) =
+        (value.getattr("count"), value.getattr("size"), value.getattr("share"))
+    {
+        return Ok(EmptyBlockRetention {
+            count: given(count).map(|it| unsigned_32(&it, "count")).transpose()?,
+            bytes: given(size).map(|it| unsigned(&it, "size")).transpose()?,
+            share: given(share).map(|it| it.extract()).transpose()?,
+        });
+    }
+    let kind = value.get_type().name()?;
+    if kind == "float" {
+        let share = Some(value.extract()?);
+        return Ok(EmptyBlockRetention { count: None, bytes: None, share });
+    }
+    match unsigned(value, "empty_block_retention") {
+        Ok(bytes) => Ok(EmptyBlockRetention { count: None, bytes: Some(bytes), share: None }),
+        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => {
+            Err(PyTypeError::new_err(format!(
+                "empty_block_retention must be bytes (int), a share of the budget (float) or a \
+                 vk_mem.EmptyBlockRetention, not {kind}"
+            )))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[pymethods]
+impl Allocator {
+    /// Usage and budget of every heap, in bytes (`vmaGetHeapBudgets`). Quick enough for every frame.
+    fn heap_budgets(&self, py: Python<'_>) -> PyResult<Vec<HeapBudget>> {
+        let _inside = self.state.enter(py)?;
+        let budgets = self.state.engine().heap_budgets();
+        self.handlers.tell(py, &self.state);
+        Ok(budgets.into_iter().map(HeapBudget::from).collect())
+    }
+
+    /// Calls `callback(heap_index, budget)` when the usage of a heap comes to `threshold` times its
+    /// budget, with the `HeapBudget` of that time; again when it has been below in between.
+    ///
+    /// The callback runs outside of all locks, in the call that noticed: one that allocates,
+    /// `heap_budgets` or `set_current_frame_index`. It may use the allocator, as to destroy what
+    /// can be made again, or to `trim`. An exception in it is shown (`sys.unraisablehook`), not
+    /// raised. One callback at a time; None removes it. Returns the callback, so that it serves as
+    /// a decorator.
+    ///
+    /// Raises `InvalidArgumentError` for a threshold that is not from 0 to 1.
+    #[pyo3(signature = (callback, threshold = 0.9))]
+    fn on_pressure<'py>(
+        &self,
+        callback: Bound<'py, PyAny>,
+        threshold: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = callback.py();
+        let _inside = self.state.enter(py)?;
+        if !(0.0..=1.0).contains(&threshold) {
+            return Err(invalid(py, format!("threshold is {threshold}, not from 0 to 1")));
+        }
+        let is_set = self.handlers.set_pressure(&callback)?;
+        self.state.engine().set_pressure_threshold(is_set.then_some(threshold));
+        Ok(callback)
+    }
+
+    /// Calls `callback(error)` before an `OutOfDeviceMemoryError` or a `TooManyObjectsError` is raised.
+    ///
+    /// If it answers True, having freed something, the call is tried again, for as long as that
+    /// goes on; any other answer raises the error. The callback runs outside of all locks, while
+    /// nothing of the failed attempt is left, and may use the allocator; what fails inside it is
+    /// raised there at once. One callback at a time; None removes it. Returns the callback, so that
+    /// it serves as a decorator.
+    fn on_out_of_memory<'py>(&self, callback: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = self.state.enter(callback.py())?;
+        self.handlers.set_out_of_memory(&callback)?;
+        Ok(callback)
+    }
+
+    /// Gives empty blocks that are kept back to the driver, but for those of `min_block_count`.
+    /// Returns their bytes.
+    fn trim(&self, py: Python<'_>) -> PyResult<u64> {
+        let _inside = self.state.enter(py)?;
+        Ok(py.detach(|| self.state.engine().trim()))
+    }
+}

@@ -1,0 +1,202 @@
+//! Buffers, images and bare memory, one at a time.
+
+use ash::vk::{self, Handle};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use vkmem_engine::AllocationRequest;
+
+use super::{Allocator, allocate, no_more};
+use crate::allocation::Allocation;
+use crate::allocation_info::Keywords;
+use crate::buffer::Buffer;
+use crate::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::external::ImportKeywords;
+use crate::image::Image;
+use crate::numbers::{live_handle, unsigned, unsigned_32};
+use crate::pool;
+use crate::resource::{Handles, Made};
+
+/// Binds, and frees the memory again if that fails.
+fn bind_or_free(allocation: &Bound<'_, Allocation>, what: Handles) -> PyResult<()> {
+    let resource = &allocation.as_super().get().resource;
+    resource.bind(allocation.py(), what, 0).inspect_err(|_| {
+        // The error of the bind is the one to tell.
+        let _ = resource.destroy(allocation.py());
+    })
+}
+
+#[pymethods]
+impl Allocator {
+    /// Creates a buffer, allocates its memory and binds it (`vmaCreateBuffer`).
+    ///
+    /// Called as `create_buffer(size, buffer_usage)` with the size in bytes and a `BufferUsage`, or with
+    /// a `VkBufferCreateInfo`: a struct of any binding in first place, or `info=` a struct or its
+    /// address. Its `pNext` chain goes to Vulkan untouched.
+    ///
+    /// Beside those of an allocation (see `AllocationCreateInfo`; `MemoryUsage.AUTO` by default), the
+    /// keywords are `create_flags` (`BufferCreateFlags`), `sharing_mode` and `queue_family_indices`.
+    /// A failure leaves nothing behind.
+    ///
+    /// With `export_handle_types` the memory can be exported (`export_fd`). One of `import_fd`,
+    /// `import_win32_handle` and `import_host_pointer` puts the buffer on memory that others made, as
+    /// `import_memory_fd` and its relatives do, with the same fate of a descriptor. Beside it stand
+    /// `import_handle_type`; `import_size`, of the whole `VkDeviceMemory` (what the buffer needs by
+    /// default); `import_offset`, where the buffer starts in it (0); and `import_memory_type_index`.
+    /// Memory that was exported from another allocator is described by `memory_type_index`,
+    /// `device_memory_size` and `offset` of the `Allocation` there; flags and usage are the same.
+    ///
+    /// Raises `OutOfDeviceMemoryError`, `OutOfHostMemoryError`, `TooManyObjectsError`,
+    /// `FeatureNotPresentError` (no memory type serves), `InvalidArgumentError`, `UseAfterFreeError`
+    /// (closed).
+    #[pyo3(
+        signature = (size = None, buffer_usage = None, /, **keywords))]
+    fn create_buffer(
+        &self,
+        py: Python<'_>,
+        size: Option<&Bound<'_, PyAny>>,
+        buffer_usage: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Buffer>> {
+        let _inside = self.state.enter(py)?;
+        let (mut common, mut import) = (CommonKeywords::default(), ImportKeywords::default());
+        let keywords = Keywords::read("create_buffer", keywords, |key, value| {
+            Ok(import.take(key, value)? || common.take(key, value)?)
+        })?;
+        let from = keywords.pool.clone();
+        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let built = create_info::buffer(py, size, buffer_usage, common)?;
+        if let Some(importing) = import.finish(py)? {
+            return self.import_buffer(py, keywords, &built, importing);
+        }
+        let (buffer, allocation) = self.attempt(py, || {
+            let (info, create) = (&built.info, &keywords.create);
+            // SAFETY: made here, or a struct of the caller's that interop has checked.
+            unsafe { self.state.device_allocator.create_buffer(info, create, &mut allocate(py)) }
+        })?;
+        let object = Buffer { usage: u64::from(built.info.usage.as_raw()) };
+        let made = Made::buffer(buffer, allocation, built.info.size);
+        self.finish(py, keywords, made, object)
+    }
+
+    /// Creates an image, allocates its memory and binds it (`vmaCreateImage`).
+    ///
+    /// Called as `create_image(format, extent, image_usage)`, where the extent is one to three sides in
+    /// texels, width first, and makes a 1D, 2D or 3D image (for a NumPy array of rows that is
+    /// `(a.shape[1], a.shape[0])`), or with a `VkImageCreateInfo` as in `create_buffer`.
+    ///
+    /// Beside those of an allocation the keywords are `tiling` (`ImageTiling.OPTIMAL` by default),
+    /// `mip_levels`, `array_layers` and `samples` (1), `image_type`, `initial_layout`, `create_flags`
+    /// (`ImageCreateFlags`), `sharing_mode` and `queue_family_indices`.
+    ///
+    /// Raises what `create_buffer` raises.
+    #[pyo3(signature = (format = None, extent = None, image_usage = None, /, **keywords))]
+    fn create_image(
+        &self,
+        py: Python<'_>,
+        format: Option<&Bound<'_, PyAny>>,
+        extent: Option<&Bound<'_, PyAny>>,
+        image_usage: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Image>> {
+        let _inside = self.state.enter(py)?;
+        let (mut image, mut import) = (ImageKeywords::default(), ImportKeywords::default());
+        let keywords = Keywords::read("create_image", keywords, |key, value| {
+            Ok(import.take(key, value)? || image.take(key, value)?)
+        })?;
+        let built = create_info::image(py, [format, extent, image_usage], image)?;
+        let info = &built.info;
+        let from = keywords.pool.clone();
+        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        if let Some(importing) = import.finish(py)? {
+            return self.import_image(py, keywords, &built, importing);
+        }
+        let (image, allocation) = self.attempt(py, || {
+            let create = &keywords.create;
+            // SAFETY: made here, or a struct of the caller's that interop has checked.
+            unsafe { self.state.device_allocator.create_image(info, create, &mut allocate(py)) }
+        })?;
+        self.finish(py, keywords, Made::image(image, allocation), Image::of(info))
+    }
+
+    /// Allocates `size` bytes without a buffer or an image (`vmaAllocateMemory`).
+    ///
+    /// `alignment` is a power of two, in bytes. `memory_type_bits` says which types will do; without it
+    /// all do. What is bound to it later is not known, so it shares no page of
+    /// `buffer_image_granularity` bytes with anything.
+    ///
+    /// Raises what `create_buffer` raises.
+    #[pyo3(signature = (size, alignment = None, **keywords))]
+    fn allocate_memory(
+        &self,
+        py: Python<'_>,
+        size: &Bound<'_, PyAny>,
+        alignment: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Allocation>> {
+        let _inside = self.state.enter(py)?;
+        let keywords = Keywords::read("allocate_memory", keywords, no_more)?;
+        let size = unsigned(size, "size")?;
+        let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;
+        let request = AllocationRequest::of_memory(size, alignment, &keywords.create);
+        self.bare_memory(py, keywords, &request)
+    }
+
+    /// Allocates what a `VkBuffer` of the caller's needs, and binds it if `bind`
+    /// (`vmaAllocateMemoryForBuffer`).
+    ///
+    /// Takes the handle of any binding. The buffer stays the caller's, who destroys it before freeing the
+    /// memory. Raises what `create_buffer` raises.
+    #[pyo3(signature = (buffer, *, bind = false, **keywords))]
+    fn allocate_memory_for_buffer(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        bind: bool,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Allocation>> {
+        let _inside = self.state.enter(py)?;
+        let keywords = Keywords::read("allocate_memory_for_buffer", keywords, no_more)?;
+        let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer")?);
+        // SAFETY: the caller vouches for the handle.
+        let request =
+            unsafe { self.state.device_allocator.request_for_buffer(buffer, &keywords.create) };
+        let allocation = self.bare_memory(py, keywords, &request)?;
+        if bind {
+            bind_or_free(allocation.bind(py), Handles::Buffer(buffer))?;
+        }
+        Ok(allocation)
+    }
+
+    /// Allocates what a `VkImage` of the caller's needs, and binds it if `bind`
+    /// (`vmaAllocateMemoryForImage`).
+    ///
+    /// `tiling` is the `ImageTiling` it was created with; without it the memory shares no page of
+    /// `buffer_image_granularity` bytes with anything. Raises what `create_buffer` raises.
+    #[pyo3(signature = (image, *, bind = false, **keywords))]
+    fn allocate_memory_for_image(
+        &self,
+        py: Python<'_>,
+        image: &Bound<'_, PyAny>,
+        bind: bool,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Allocation>> {
+        let _inside = self.state.enter(py)?;
+        let mut tiling = None;
+        let keywords = Keywords::read("allocate_memory_for_image", keywords, |key, value| {
+            if key == "tiling" && !value.is_none() {
+                tiling = Some(vk::ImageTiling::from_raw(unsigned_32(value, key)? as i32));
+            }
+            Ok(key == "tiling")
+        })?;
+        let image = vk::Image::from_raw(live_handle(image, "VkImage")?);
+        // SAFETY: the caller vouches for the handle.
+        let request = unsafe {
+            self.state.device_allocator.request_for_image(image, tiling, &keywords.create)
+        };
+        let allocation = self.bare_memory(py, keywords, &request)?;
+        if bind {
+            bind_or_free(allocation.bind(py), Handles::Image(image))?;
+        }
+        Ok(allocation)
+    }
+}

@@ -1,0 +1,23 @@
+//! Figures and checks.
+
+use pyo3::prelude::*;
+
+use super::Allocator;
+use crate::statistics::TotalStatistics;
+
+#[pymethods]
+impl Allocator {
+    /// Counts blocks, allocations and unused ranges by type and heap (`vmaCalculateStatistics`). Takes
+    /// time in proportion to the number of allocations.
+    fn calculate_statistics(&self, py: Python<'_>) -> PyResult<TotalStatistics> {
+        let _inside = self.state.enter(py)?;
+        Ok(py.detach(|| TotalStatistics::of(self.state.engine())))
+    }
+
+    /// Walks all bookkeeping of the engine. Raises `CorruptionError` with what is broken.
+    fn validate(&self, py: Python<'_>) -> PyResult<()> {
+        let _inside = self.state.enter(py)?;
+        let checked = py.detach(|| self.state.engine().validate());
+        checked.map_err(|broken| crate::errors::corruption(py, &broken))
+    }
+}

@@ -1,0 +1,263 @@
+//! Many resources in one call, all or none.
+
+use std::sync::Arc;
+
+use pyo3::PyClass;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyInt, PyList};
+use vkmem_engine::{AllocationRequest, FailedItem};
+
+use super::{Allocator, python_object, shared};
+use crate::allocation::Allocation;
+use crate::allocation_info::Keywords;
+use crate::buffer::Buffer;
+use crate::create_info::{CommonKeywords, ImageKeywords};
+use crate::destroy_many::destroy_many;
+use crate::errors::{IntoPyResult, invalid};
+use crate::image::Image;
+use crate::many;
+use crate::numbers::unsigned;
+use crate::pool;
+use crate::resource::{Made, Resource};
+use crate::resource_object::{ResourceObject, Used};
+
+/// Takes `names=`, which stands instead of `name=`.
+fn take_names(names: &mut Option<Py<PyAny>>, key: &str, value: &Bound<'_, PyAny>) -> bool {
+    if key == "names" && !value.is_none() {
+        *names = Some(value.clone().unbind());
+    }
+    key == "names"
+}
+
+impl Allocator {
+    /// Makes the Python objects of many resources; if one cannot be made, none is left.
+    fn finish_many<'py, T: PyClass<BaseType = ResourceObject> + Used>(
+        &self,
+        py: Python<'py>,
+        keywords: &Keywords,
+        names: &[Option<String>],
+        made: Vec<Made>,
+        object: impl Fn(usize) -> T,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let resources = Resource::new_many(&self.state, made.into_iter(), &shared(keywords));
+        let list = PyList::empty(py);
+        let finish = || {
+            for (index, resource) in resources.iter().enumerate() {
+                let name = names.get(index).map_or(keywords.name.as_ref(), Option::as_ref);
+                if let Some(name) = name {
+                    resource.set_name(Some(name)).or_raise(py)?;
+                }
+                let user_data = keywords.user_data(py);
+                list.append(python_object(py, resource.clone(), user_data, object(index))?)?;
+            }
+            Ok(())
+        };
+        let finished: PyResult<()> = finish();
+        if let Err(error) = finished {
+            destroy_many(py, &self.state, &resources)?;
+            return Err(error);
+        }
+        self.handlers.tell(py, &self.state);
+        Ok(list)
+    }
+
+    /// Runs an attempt as of one: the same words about unclosed objects, the same callback.
+    fn attempt_many<T>(
+        &self,
+        py: Python<'_>,
+        mut attempt: impl FnMut() -> Result<T, FailedItem>,
+    ) -> PyResult<T> {
+        self.handlers.retrying(py, || {
+            attempt().map_err(|FailedItem { index, error }| FailedItem {
+                index,
+                error: self.explain(error),
+            })
+        })
+    }
+
+    /// Ends what was checked.
+    fn end_all(&self, py: Python<'_>, objects: &[Bound<'_, PyAny>]) -> PyResult<()> {
+        let mut resources = Vec::with_capacity(objects.len());
+        for object in objects {
+            let object = object.cast::<ResourceObject>()?.get();
+            resources.push(object.resource.clone());
+        }
+        destroy_many(py, &self.state, &resources)
+    }
+
+    fn check_own(&self, object: &Bound<'_, PyAny>, classes: &str) -> PyResult<()> {
+        let py = object.py();
+        let Ok(resource) = object.cast::<ResourceObject>() else {
+            let kind = object.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("{kind} is no {classes}")));
+        };
+        let resource = resource.get();
+        if !Arc::ptr_eq(&resource.resource.allocator, &self.state) {
+            let what = resource.resource.describe();
+            return Err(invalid(py, format!("{what} is of another allocator")));
+        }
+        if resource.has_owner() && !resource.resource.pins.is_closed() {
+            let class = resource.resource.handles.class();
+            return Err(invalid(py, format!("this memory belongs to a {class}: destroy that")));
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Allocator {
+    /// Creates many buffers in one call, all or none (`vmaCreateBuffer` for each).
+    ///
+    /// Called as `create_buffers(sizes, buffer_usage)` with sizes in bytes, a sequence of integers or
+    /// an array of uint64, or as `create_buffers(infos)` with a `VkBufferCreateInfo` for each. The
+    /// keywords are those of `create_buffer` and apply to all; `names` has a name, or None, for each
+    /// and stands instead of `name`. The interpreter is free for other threads meanwhile.
+    ///
+    /// A failure leaves nothing of any behind. Raises what `create_buffer` raises; `item` of the
+    /// error says which one it was, counted from 0.
+    #[pyo3(signature = (sizes, buffer_usage = None, /, **keywords))]
+    fn create_buffers<'py>(
+        &self,
+        py: Python<'py>,
+        sizes: &Bound<'py, PyAny>,
+        buffer_usage: Option<&Bound<'py, PyAny>>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let _inside = self.state.enter(py)?;
+        let (mut common, mut names) = (CommonKeywords::default(), None);
+        let keywords = Keywords::read("create_buffers", keywords, |key, value| {
+            Ok(take_names(&mut names, key, value) || (key != "info" && common.take(key, value)?))
+        })?;
+        let built = many::buffer_infos(py, sizes, buffer_usage, common)?;
+        let names = many::names(names.as_ref().map(|it| it.bind(py)), built.infos.len())?;
+        let from = keywords.pool.clone();
+        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
+        let made = self.attempt_many(py, || {
+            // SAFETY: made here, or structs of the caller's that interop has checked.
+            py.detach(|| unsafe { allocator.create_buffers(&whole.infos, create) })
+        })?;
+        let infos = &built.infos;
+        let made = made
+            .into_iter()
+            .zip(infos)
+            .map(|((buffer, allocation), info)| Made::buffer(buffer, allocation, info.size));
+        let object = |index: usize| Buffer { usage: u64::from(infos[index].usage.as_raw()) };
+        self.finish_many(py, &keywords, &names, made.collect(), object)
+    }
+
+    /// Creates many images in one call, all or none (`vmaCreateImage` for each).
+    ///
+    /// Each is a tuple of format, extent and `ImageUsage`, or a `VkImageCreateInfo`. The keywords are
+    /// those of `create_image` and apply to all; `names` is as in `create_buffers`.
+    ///
+    /// Raises what `create_buffers` raises.
+    #[pyo3(signature = (images, /, **keywords))]
+    fn create_images<'py>(
+        &self,
+        py: Python<'py>,
+        images: &Bound<'py, PyAny>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let _inside = self.state.enter(py)?;
+        let (mut common, mut names) = (ImageKeywords::default(), None);
+        let keywords = Keywords::read("create_images", keywords, |key, value| {
+            Ok(take_names(&mut names, key, value) || (key != "info" && common.take(key, value)?))
+        })?;
+        let built = many::image_infos(py, images, &common)?;
+        let names = many::names(names.as_ref().map(|it| it.bind(py)), built.infos.len())?;
+        let from = keywords.pool.clone();
+        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
+        let made = self.attempt_many(py, || {
+            // SAFETY: made here, or structs of the caller's that interop has checked.
+            py.detach(|| unsafe { allocator.create_images(&whole.infos, create) })
+        })?;
+        let made = made.into_iter().map(|(image, allocation)| Made::image(image, allocation));
+        let object = |index: usize| Image::of(&built.infos[index]);
+        self.finish_many(py, &keywords, &names, made.collect(), object)
+    }
+
+    /// Allocates memory many times in one call, all or none (`vmaAllocateMemoryPages`); for sparse
+    /// binding, where size and alignment are those of a page.
+    ///
+    /// `size` is in bytes and `count` how many, or `size` is a sequence of sizes. `alignment` is a
+    /// power of two, in bytes. `names` is as in `create_buffers`. What is bound to it later is not
+    /// known, so it shares no page of `buffer_image_granularity` bytes with anything.
+    ///
+    /// Raises what `create_buffers` raises.
+    #[pyo3(signature = (size, alignment = None, count = None, **keywords))]
+    fn allocate_memory_pages<'py>(
+        &self,
+        py: Python<'py>,
+        size: &Bound<'py, PyAny>,
+        alignment: Option<&Bound<'py, PyAny>>,
+        count: Option<&Bound<'py, PyAny>>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let _inside = self.state.enter(py)?;
+        let mut names = None;
+        let keywords = Keywords::read("allocate_memory_pages", keywords, |key, value| {
+            Ok(take_names(&mut names, key, value))
+        })?;
+        let one = size.is_instance_of::<PyInt>();
+        let sizes = match (one, count) {
+            (true, Some(count)) => {
+                let count = usize::try_from(unsigned(count, "count")?);
+                let count = count.ok().filter(|count| *count <= isize::MAX as usize / 1024);
+                let count = count.ok_or_else(|| invalid(py, "count is more than memory holds"))?;
+                vec![unsigned(size, "size")?; count]
+            }
+            (true, None) => {
+                return Err(PyTypeError::new_err("a size needs a count; or pass a list of sizes"));
+            }
+            (false, None) => many::sizes(size)?,
+            (false, Some(_)) => {
+                return Err(PyTypeError::new_err("count stands beside one size, not a list"));
+            }
+        };
+        let names = many::names(names.as_ref().map(|it| it.bind(py)), sizes.len())?;
+        let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;
+        let from = keywords.pool.clone();
+        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let request = |size| AllocationRequest::of_memory(size, alignment, &keywords.create);
+        let requests: Vec<AllocationRequest> = sizes.into_iter().map(request).collect();
+        let engine = self.state.engine();
+        let made = self.attempt_many(py, || py.detach(|| engine.allocate_many(&requests)))?;
+        let made = made.into_iter().map(Made::memory);
+        self.finish_many(py, &keywords, &names, made.collect(), |_| Allocation)
+    }
+
+    /// Frees many allocations of `allocate_memory*` in one call, all or none
+    /// (`vmaFreeMemoryPages`). Those that were freed before are passed over.
+    ///
+    /// Raises `BufferError` while a view of one is open, `InvalidArgumentError` for the memory of a
+    /// `Buffer` or an `Image` and for one of another allocator.
+    #[pyo3(signature = (allocations, /))]
+    fn free_memory_pages(&self, py: Python<'_>, allocations: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _inside = self.state.enter(py)?;
+        let objects = many::objects(allocations, "allocations", |object| {
+            if !object.is_instance_of::<Allocation>() {
+                let kind = object.get_type().name()?;
+                return Err(PyTypeError::new_err(format!("{kind} is no Allocation")));
+            }
+            self.check_own(object, "Allocation")
+        })?;
+        self.end_all(py, &objects)
+    }
+
+    /// Destroys many buffers and images, and frees allocations, in one call: all or none
+    /// (`vmaDestroyBuffer` for each). Those that ended before are passed over; aliases may stand
+    /// beside what they lie in, in any order.
+    ///
+    /// Raises what `destroy` and `free_memory_pages` raise.
+    #[pyo3(signature = (resources, /))]
+    fn destroy_many(&self, py: Python<'_>, resources: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _inside = self.state.enter(py)?;
+        let classes = "Buffer, Image or Allocation";
+        let objects =
+            many::objects(resources, "resources", |object| self.check_own(object, classes))?;
+        self.end_all(py, &objects)
+    }
+}

@@ -1,0 +1,297 @@
+//! `vk_mem.Allocator`: making and closing it; its calls by topic are in the files beside this one.
+
+mod alias;
+mod budget;
+mod create;
+mod dump;
+mod external;
+mod figures;
+mod find;
+mod many;
+
+use std::sync::Arc;
+
+use pyo3::PyClass;
+use pyo3::exceptions::{PyBufferError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use vkmem_engine::{
+    Allocation as EngineAllocation, AllocationCreateFlags, AllocationRequest, Allocator as Engine,
+    AllocatorOptions, EmptyBlockRetention, Error, human_bytes,
+};
+use vkmem_vulkan::DeviceAllocator;
+
+use crate::allocation::Allocation;
+use crate::allocation_info::Keywords;
+use crate::close::{close, register};
+use crate::device::Device;
+use crate::errors::IntoPyResult;
+use crate::handlers::Handlers;
+use crate::links::Link;
+use crate::numbers::unsigned;
+use crate::pool;
+use crate::remains::release_all;
+use crate::resource::{Made, Resource, Shared};
+use crate::resource_object::{ResourceObject, Used};
+use crate::state::{AllocatorState, warn, warn_unclosed};
+
+/// Allocates the memory of one device (`VmaAllocator`). Usable from many threads at once.
+///
+/// `preferred_block_size` is the size of the blocks it takes from the driver, in bytes: by default
+/// an eighth of heaps up to 1 GiB, else 256 MiB. `heap_size_limits` caps what it takes of each heap,
+/// in bytes; None and missing entries do not. `frames_in_flight` is how many frames the device may
+/// still work on while the next is recorded.
+///
+/// `empty_block_retention` says which empty blocks are kept for the next allocation while their heap
+/// is within its budget: at most so many bytes of a heap (int), a share of its budget (float), or an
+/// `EmptyBlockRetention`; by default one block of each memory type. With `prefetch=True` a thread
+/// takes the next block when less than half a block is left, so that in a steady state no call waits
+/// for `vkAllocateMemory`; dedicated memory cannot be foreseen.
+///
+/// Every call that allocates takes the keywords of `AllocationCreateInfo`.
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct Allocator {
+    state: Arc<AllocatorState>,
+    device: Py<Device>,
+    handlers: Handlers,
+}
+
+/// Asks the engine; without the interpreter if the driver has to be called.
+fn allocate(
+    py: Python<'_>,
+) -> impl FnMut(&Engine, &AllocationRequest) -> Result<EngineAllocation, Error> {
+    move |engine, request| match engine.try_allocate(request) {
+        Some(allocation) => Ok(allocation),
+        None => py.detach(|| engine.allocate(request)),
+    }
+}
+
+/// The Python half of a resource.
+fn python_object<T: PyClass<BaseType = ResourceObject> + Used>(
+    py: Python<'_>,
+    resource: Arc<Resource>,
+    user_data: Option<Link<PyAny>>,
+    object: T,
+) -> PyResult<Py<T>> {
+    resource.label.set_usage(object.usage());
+    let base = ResourceObject::new(py, resource, user_data);
+    Py::new(py, PyClassInitializer::from(base).add_subclass(object))
+}
+
+impl Allocator {
+    fn finish<T: PyClass<BaseType = ResourceObject> + Used>(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        made: Made,
+        object: T,
+    ) -> PyResult<Py<T>> {
+        let resource = Resource::new(&self.state, made, &shared(&keywords));
+        if let Some(name) = &keywords.name {
+            resource.set_name(Some(name)).or_raise(py)?;
+        }
+        let made = python_object(py, resource, keywords.user_data, object);
+        self.handlers.tell(py, &self.state);
+        made
+    }
+
+    /// Runs an attempt to allocate; `on_out_of_memory` may have it repeated.
+    fn attempt<T>(
+        &self,
+        py: Python<'_>,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> PyResult<T> {
+        self.handlers.retrying(py, || attempt().map_err(|error| self.explain(error)))
+    }
+
+    /// Says what unclosed objects hold when memory is missing.
+    fn explain(&self, error: Error) -> Error {
+        let (waiting, bytes) = self.state.waiting();
+        match error {
+            Error::OutOfDeviceMemory { reason, figures } if waiting > 0 => {
+                let held = human_bytes(bytes);
+                let reason = format!(
+                    "{reason} (and {waiting} objects that were retired or never closed hold {held} until \
+                     set_current_frame_index() or close())"
+                );
+                Error::OutOfDeviceMemory { reason, figures }
+            }
+            other => other,
+        }
+    }
+
+    fn bare_memory(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        request: &AllocationRequest,
+    ) -> PyResult<Py<Allocation>> {
+        let from = keywords.pool.clone();
+        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        self.state
+            .device_allocator
+            .check_export(keywords.create.export_handle_types)
+            .or_raise(py)?;
+        let made = self.attempt(py, || allocate(py)(self.state.engine(), request))?;
+        self.finish(py, keywords, Made::memory(made), Allocation)
+    }
+}
+
+fn shared(keywords: &Keywords) -> Shared {
+    let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND);
+    Shared { dont_bind, pool: keywords.pool.clone() }
+}
+
+fn frames(value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    unsigned(value, "frames_in_flight")
+}
+
+fn no_more(_: &str, _: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(false)
+}
+
+#[pymethods]
+impl Allocator {
+    #[new]
+    #[pyo3(signature = (
+        device, *, preferred_block_size = None, heap_size_limits = None, frames_in_flight = 2,
+        empty_block_retention = None, prefetch = false
+    ))]
+    fn new(
+        py: Python<'_>,
+        device: &Bound<'_, PyAny>,
+        preferred_block_size: Option<&Bound<'_, PyAny>>,
+        heap_size_limits: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = frames)] frames_in_flight: u64,
+        empty_block_retention: Option<&Bound<'_, PyAny>>,
+        prefetch: bool,
+    ) -> PyResult<Self> {
+        let device = device.cast::<Device>().map_err(|_| {
+            let kind = device.get_type().name().map_or("?".into(), |name| name.to_string());
+            PyTypeError::new_err(format!(
+                "device must be a vk_mem.Device (Device.open, Device.wrap) or a \
+                 vk_mem.SimulatedDevice, not {kind}"
+            ))
+        })?;
+        let limits = match heap_size_limits {
+            None => Vec::new(),
+            Some(limits) => limits
+                .try_iter()?
+                .map(|limit| match limit? {
+                    none if none.is_none() => Ok(u64::MAX),
+                    limit => unsigned(&limit, "heap_size_limits"),
+                })
+                .collect::<PyResult<_>>()?,
+        };
+        let block_size = preferred_block_size.map(|it| unsigned(it, "preferred_block_size"));
+        let options = AllocatorOptions {
+            preferred_block_size: block_size.transpose()?,
+            heap_size_limits: limits,
+            empty_block_retention: empty_block_retention
+                .map_or(Ok(EmptyBlockRetention::default()), budget::retention)?,
+            prefetch,
+        };
+        let core = device.get().core.clone();
+        let device_allocator =
+            DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
+        let state = AllocatorState::new(device_allocator, core, frames_in_flight);
+        let state = Arc::new(state);
+        register(&state);
+        Ok(Self { state, device: device.clone().unbind(), handlers: Handlers::default() })
+    }
+
+    /// Bytes of the blocks it takes from the driver, by memory type; the first ones are smaller.
+    #[getter]
+    fn preferred_block_sizes(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+        let _inside = self.state.enter(py)?;
+        let engine = self.state.engine();
+        let types = engine.device().info().types.len() as u32;
+        Ok((0..types).map(|index| engine.preferred_block_size(index)).collect())
+    }
+
+    /// The device it allocates from.
+    #[getter]
+    fn device(&self, py: Python<'_>) -> Py<Device> {
+        self.device.clone_ref(py)
+    }
+
+    /// Frames that the device may still be working on.
+    #[getter]
+    fn frames_in_flight(&self, py: Python<'_>) -> PyResult<u64> {
+        let _inside = self.state.enter(py)?;
+        Ok(self.state.frames_in_flight())
+    }
+
+    /// What `set_current_frame_index` was called with last; 0 at first.
+    #[getter]
+    fn current_frame_index(&self, py: Python<'_>) -> PyResult<u64> {
+        let _inside = self.state.enter(py)?;
+        Ok(self.state.current_frame())
+    }
+
+    /// Starts a frame (`vmaSetCurrentFrameIndex`).
+    ///
+    /// Objects that were collected without `destroy()` more than `frames_in_flight` frames ago are
+    /// released.
+    fn set_current_frame_index(&self, py: Python<'_>, frame: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _inside = self.state.enter(py)?;
+        let old = self.state.begin_frame(unsigned(frame, "frame")?);
+        release_all(py, &self.state, &old);
+        py.detach(|| self.state.engine().refresh_budget());
+        self.handlers.tell(py, &self.state);
+        Ok(())
+    }
+
+    /// Whether `close` was called.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.state.pins.is_closed()
+    }
+
+    /// Gives everything back to the driver. Nothing happens the second time.
+    ///
+    /// Objects that are still alive are released and listed in a `ResourceWarning`. Call it before the
+    /// device of a wrapped allocator is destroyed. Raises `BufferError`, and changes nothing, while a view
+    /// is open or another thread is inside a call.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        close(py, &self.state)?.map_or(Ok(()), |leaked| warn(py, &leaked))
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        drop(slf.get().state.enter(slf.py())?);
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let closed = self.close(py);
+        let failing = exception.iter().next().is_some_and(|kind| !kind.is_none());
+        match closed {
+            // The exception that is on its way is the one to tell; it may hold the view itself.
+            Err(error) if failing && error.is_instance_of::<PyBufferError>(py) => {
+                warn_unclosed(py, &error.value(py).to_string());
+                Ok(())
+            }
+            closed => closed,
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.device)?;
+        self.handlers.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.handlers.clear();
+    }
+
+    fn __repr__(&self) -> String {
+        let name = &self.state.device_allocator.driver().info().name;
+        if self.closed() {
+            return format!("<vk_mem.Allocator of {name}, closed>");
+        }
+        let live = self.state.live.lock().len();
+        format!("<vk_mem.Allocator of {name}, {live} live objects>")
+    }
+}

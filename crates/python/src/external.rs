@@ -1,0 +1,362 @@
+//! Memory from outside: the keywords that name it, and what has to stay while it is used.
+
+use std::ptr::NonNull;
+
+use pyo3::exceptions::{PyBufferError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt};
+use vkmem_engine::{MemoryImport, MemoryOf};
+use vkmem_vulkan::Import;
+use vkmem_vulkan::external::{FD_TYPES, HOST_TYPES, WIN32_TYPES, names_of_types};
+
+use crate::errors::{IntoPyResult, invalid};
+use crate::numbers::{of_class, unsigned, unsigned_32};
+use crate::resource::Resource;
+
+const OPAQUE_FD: u32 = 0x1;
+const OPAQUE_WIN32: u32 = 0x2;
+const HOST_ALLOCATION: u32 = 0x80;
+
+/// The memory of a Python object, held through its buffer protocol: it neither moves nor ends.
+pub struct HeldBuffer {
+    /// On the heap: its shape may point into itself.
+    view: NonNull<ffi::Py_buffer>,
+}
+
+// SAFETY: the memory is held by the buffer protocol, which is not tied to a thread; the release
+// attaches to the interpreter.
+unsafe impl Send for HeldBuffer {}
+// SAFETY: as above; shared access only reads the address and the length.
+unsafe impl Sync for HeldBuffer {}
+
+impl HeldBuffer {
+    /// Of an object whose memory is contiguous and may be written.
+    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = object.py();
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: a valid object and a place for the view.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut *view, ffi::PyBUF_WRITABLE) } != 0
+        {
+            let why = PyErr::fetch(py);
+            let expected = why.is_instance_of::<PyBufferError>(py)
+                || why.is_instance_of::<pyo3::exceptions::PyValueError>(py);
+            if !expected {
+                return Err(why);
+            }
+            let why = why.value(py);
+            return Err(invalid(
+                py,
+                format!("the device needs memory that is contiguous and may be written: {why}"),
+            ));
+        }
+        Ok(Self { view: NonNull::from(Box::leak(view)) })
+    }
+
+    fn address(&self) -> u64 {
+        // SAFETY: filled by CPython, and held.
+        unsafe { self.view.as_ref() }.buf as usize as u64
+    }
+
+    fn len(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { self.view.as_ref() }.len.unsigned_abs() as u64
+    }
+}
+
+impl Drop for HeldBuffer {
+    fn drop(&mut self) {
+        // Without an interpreter there is nobody left to release it for.
+        Python::try_attach(|_| {
+            // SAFETY: made by `Box::leak`, filled by PyObject_GetBuffer, released once.
+            unsafe {
+                let mut view = Box::from_raw(self.view.as_ptr());
+                ffi::PyBuffer_Release(&mut *view);
+            }
+        });
+    }
+}
+
+/// Where imported memory comes from.
+enum Source {
+    /// Open, and closed here once everything has worked.
+    Fd(i32),
+    /// Stays the caller's.
+    Win32(u64),
+    /// Stays while the import lives.
+    Host(Option<HeldBuffer>, u64, Option<u64>),
+}
+
+/// The keywords of a call that can import.
+#[derive(Default)]
+pub struct ImportKeywords {
+    source: Option<Source>,
+    handle_type: Option<u32>,
+    size: Option<u64>,
+    offset: Option<u64>,
+    memory_type_index: Option<u32>,
+    /// Which keyword named the source, and which stood beside it.
+    named: Option<&'static str>,
+    beside: Option<String>,
+}
+
+/// An import that was read, and who has to hear of its success.
+pub struct Importing {
+    /// For the device.
+    pub import: Import,
+    fd: Option<i32>,
+    held: Option<HeldBuffer>,
+}
+
+impl ImportKeywords {
+    /// Of a call that names the memory by itself.
+    pub fn fd(fd: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut read = Self::default();
+        read.name("fd", Source::Fd(open_fd(fd)?))?;
+        Ok(read)
+    }
+
+    /// The same for a Win32 handle.
+    pub fn win32_handle(handle: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut read = Self::default();
+        read.name("handle", Source::Win32(win32_handle(handle)?))?;
+        Ok(read)
+    }
+
+    /// The same for memory of the host.
+    pub fn host_pointer(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut read = Self::default();
+        read.name("data", host_memory(data)?)?;
+        Ok(read)
+    }
+
+    fn name(&mut self, key: &'static str, source: Source) -> PyResult<()> {
+        if let Some(other) = self.named {
+            return Err(PyTypeError::new_err(format!("{key}= and {other}= name two memories")));
+        }
+        (self.named, self.source) = (Some(key), Some(source));
+        Ok(())
+    }
+
+    /// Bytes of the whole memory object.
+    pub fn set_size(&mut self, size: u64) {
+        self.size = Some(size);
+    }
+
+    /// Takes a keyword of `create_buffer` and `create_image`; whether it knew it.
+    pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let known = matches!(
+            key,
+            "import_fd"
+                | "import_win32_handle"
+                | "import_host_pointer"
+                | "import_handle_type"
+                | "import_size"
+                | "import_offset"
+                | "import_memory_type_index"
+        );
+        if !known || value.is_none() {
+            return Ok(known);
+        }
+        match key {
+            "import_fd" => self.name("import_fd", Source::Fd(open_fd(value)?))?,
+            "import_win32_handle" => {
+                self.name("import_win32_handle", Source::Win32(win32_handle(value)?))?;
+            }
+            "import_host_pointer" => self.name("import_host_pointer", host_memory(value)?)?,
+            _ => {
+                self.take_detail(&key["import_".len()..], value)?;
+                self.beside = Some(key.into());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes a keyword of the calls that import memory alone.
+    pub fn take_detail(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        match key {
+            "handle_type" | "memory_type_index" if value.is_none() => {}
+            "handle_type" => self.handle_type = Some(handle_type(value)?),
+            "size" => self.size = Some(unsigned(value, "import_size")?),
+            "offset" => self.offset = Some(unsigned(value, "import_offset")?),
+            "memory_type_index" => self.memory_type_index = Some(unsigned_32(value, key)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// What to import; `None` if nothing was named.
+    pub fn finish(self, py: Python<'_>) -> PyResult<Option<Importing>> {
+        let Some(source) = self.source else {
+            return match self.beside {
+                Some(key) => Err(invalid(
+                    py,
+                    format!(
+                        "{key}= says how to import; import_fd=, import_win32_handle= or \
+                         import_host_pointer= says what"
+                    ),
+                )),
+                None => Ok(None),
+            };
+        };
+        let (usual, allowed) = match source {
+            Source::Fd(_) => (OPAQUE_FD, FD_TYPES),
+            Source::Win32(_) => (OPAQUE_WIN32, WIN32_TYPES),
+            Source::Host(..) => (HOST_ALLOCATION, HOST_TYPES),
+        };
+        let handle_type = self.handle_type.unwrap_or(usual);
+        check_one_of(py, handle_type, allowed)?;
+        let mut size = self.size;
+        let (handle, fd, held) = match source {
+            Source::Fd(fd) => (u64::from(fd.unsigned_abs()), Some(fd), None),
+            Source::Win32(handle) => (handle, None, None),
+            Source::Host(held, address, length) => {
+                if let (Some(size), Some(length)) = (size, length)
+                    && size > length
+                {
+                    return Err(invalid(py, format!("a size of {size}, of {length} bytes")));
+                }
+                size = size.or(length);
+                if size.is_none() {
+                    return Err(invalid(py, "an address alone has no size: give it as well"));
+                }
+                (address, None, held)
+            }
+        };
+        let import = Import {
+            memory: MemoryImport { handle_type, handle },
+            size,
+            offset: self.offset.unwrap_or(0),
+            memory_type_index: self.memory_type_index,
+        };
+        Ok(Some(Importing { import, fd, held }))
+    }
+}
+
+impl Importing {
+    /// Everything has worked: a file descriptor is the driver's now, and host memory stays until the
+    /// resource is released.
+    pub fn done(self, py: Python<'_>, resource: &Resource) -> PyResult<()> {
+        if let Some(held) = self.held {
+            resource.hold(held);
+        }
+        if let Some(fd) = self.fd {
+            // The device has a reference of its own.
+            py.import("os")?.call_method1("close", (fd,))?;
+        }
+        Ok(())
+    }
+}
+
+/// `ExternalMemoryHandleType`
+pub fn handle_type(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    of_class(value, "handle_type", "ExternalMemoryHandleType")
+}
+
+/// An exception unless it is one of the allowed types.
+pub fn check_one_of(py: Python<'_>, handle_type: u32, allowed: u32) -> PyResult<()> {
+    if handle_type.count_ones() == 1 && handle_type & allowed != 0 {
+        return Ok(());
+    }
+    let (given, allowed) = (names_of_types(handle_type), names_of_types(allowed));
+    let allowed = allowed.replace('|', ", ");
+    Err(invalid(py, format!("handle_type is {given}; here it is one of {allowed}")))
+}
+
+fn open_fd(value: &Bound<'_, PyAny>) -> PyResult<i32> {
+    let py = value.py();
+    // True is an int in Python, and descriptor 1 in C.
+    if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
+        let kind = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("fd must be an integer, not {kind}")));
+    }
+    let number = unsigned(value, "fd")?;
+    let fd = i32::try_from(number)
+        .map_err(|_| invalid(py, format!("fd is {number}; it is no file descriptor")))?;
+    let found = py.import("os")?.call_method1("fstat", (fd,));
+    found.map(|_| fd).map_err(|why| invalid(py, format!("fd {fd} is not open: {}", why.value(py))))
+}
+
+fn win32_handle(value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match unsigned(value, "a Win32 handle")? {
+        0 => Err(invalid(value.py(), "a Win32 handle of 0 is none")),
+        handle => Ok(handle),
+    }
+}
+
+fn host_memory(value: &Bound<'_, PyAny>) -> PyResult<Source> {
+    let py = value.py();
+    if value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>() {
+        return match unsigned(value, "the address")? {
+            0 => Err(invalid(py, "address 0 is no memory")),
+            address => Ok(Source::Host(None, address, None)),
+        };
+    }
+    let held = HeldBuffer::of(value)?;
+    let (address, length) = (held.address(), held.len());
+    if length == 0 {
+        return Err(invalid(py, "no bytes to import"));
+    }
+    Ok(Source::Host(Some(held), address, Some(length)))
+}
+
+/// Bytes of the memory object of a resource, and the handle types that it was allocated for.
+pub fn memory_of(py: Python<'_>, resource: &Resource) -> PyResult<MemoryOf> {
+    resource.allocator.engine().memory_of(resource.allocation.id).or_raise(py)
+}
+
+/// Checks that the memory of a resource can be exported so.
+fn check_export(
+    py: Python<'_>,
+    resource: &Resource,
+    handle_type: u32,
+    allowed: u32,
+) -> PyResult<()> {
+    check_one_of(py, handle_type, allowed)?;
+    let allocator = &resource.allocator.device_allocator;
+    allocator.check_handle_types(handle_type).or_raise(py)?;
+    let exported = memory_of(py, resource)?.export_handle_types;
+    if exported & handle_type == 0 {
+        let (what, name) = (resource.describe(), names_of_types(handle_type));
+        return Err(invalid(
+            py,
+            format!(
+                "{what} was not allocated to be exported as {name}: create it, or its pool, with \
+                 export_handle_types=ExternalMemoryHandleType.{name}"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// `export_fd(handle_type=OPAQUE_FD)`
+pub fn export_fd(
+    py: Python<'_>,
+    resource: &Resource,
+    handle_type: Option<&Bound<'_, PyAny>>,
+) -> PyResult<i32> {
+    let _pin = resource.enter(py)?;
+    let handle_type = handle_type.map_or(Ok(OPAQUE_FD), self::handle_type)?;
+    check_export(py, resource, handle_type, FD_TYPES)?;
+    let external = resource.allocator.device_allocator.driver().external();
+    let memory = resource.allocation.memory;
+    // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
+    let exported = py.detach(|| unsafe { external.export_fd(memory, handle_type) });
+    exported.map_err(vkmem_engine::Error::from).or_raise(py)
+}
+
+/// `export_win32_handle(handle_type=OPAQUE_WIN32)`
+pub fn export_win32_handle(
+    py: Python<'_>,
+    resource: &Resource,
+    handle_type: Option<&Bound<'_, PyAny>>,
+) -> PyResult<u64> {
+    let _pin = resource.enter(py)?;
+    let handle_type = handle_type.map_or(Ok(OPAQUE_WIN32), self::handle_type)?;
+    check_export(py, resource, handle_type, WIN32_TYPES)?;
+    let external = resource.allocator.device_allocator.driver().external();
+    let memory = resource.allocation.memory;
+    // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
+    let exported = py.detach(|| unsafe { external.export_win32_handle(memory, handle_type) });
+    exported.map_err(vkmem_engine::Error::from).or_raise(py)
+}

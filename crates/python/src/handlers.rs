@@ -1,0 +1,190 @@
+//! What a program wants to be told of: a heap that fills up, memory that runs out.
+
+use std::thread::{self, ThreadId};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use vkmem_engine::{Error, FailedItem};
+
+use crate::state::AllocatorState;
+use crate::statistics::HeapBudget;
+
+/// The callbacks of an allocator. They run on the thread whose call noticed, outside of all locks.
+#[derive(Default)]
+pub struct Handlers {
+    out_of_memory: Mutex<Option<Py<PyAny>>>,
+    pressure: Mutex<Option<Py<PyAny>>>,
+    /// Threads inside the callback: what fails there is not handled again.
+    handling: Mutex<Vec<ThreadId>>,
+}
+
+/// Why an attempt to allocate failed.
+pub trait Failure {
+    /// What the engine said.
+    fn error(&self) -> &Error;
+
+    /// As an exception.
+    fn raise(self, py: Python<'_>) -> PyErr;
+}
+
+impl Failure for Error {
+    fn error(&self) -> &Error {
+        self
+    }
+
+    fn raise(self, py: Python<'_>) -> PyErr {
+        crate::errors::to_py(py, &self)
+    }
+}
+
+impl Failure for FailedItem {
+    fn error(&self) -> &Error {
+        &self.error
+    }
+
+    fn raise(self, py: Python<'_>) -> PyErr {
+        crate::many::failed(py, &self)
+    }
+}
+
+/// None, or something that can be called.
+fn callable(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    if !value.is_callable() {
+        let kind = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("the callback must be callable, not {kind}")));
+    }
+    Ok(Some(value.clone().unbind()))
+}
+
+/// Nothing but True asks for another attempt: whatever else is true by accident would go on for ever.
+fn yes(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if answer.is_none() {
+        return Ok(false);
+    }
+    answer.extract().map_err(|_| {
+        let kind = answer.get_type().name().map_or("?".into(), |name| name.to_string());
+        PyTypeError::new_err(format!(
+            "the callback of on_out_of_memory must answer True or False, not {kind}"
+        ))
+    })
+}
+
+/// Exchanges a callback. The old one ends outside of the lock: that may run Python code.
+fn exchange(slot: &Mutex<Option<Py<PyAny>>>, callback: Option<Py<PyAny>>) {
+    let old = std::mem::replace(&mut *slot.lock(), callback);
+    drop(old);
+}
+
+fn current(py: Python<'_>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<Py<PyAny>> {
+    slot.lock().as_ref().map(|callback| callback.clone_ref(py))
+}
+
+/// Takes this thread off the list again, however the callback ends.
+struct Inside<'a>(&'a Handlers);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let me = thread::current().id();
+        self.0.handling.lock().retain(|&other| other != me);
+    }
+}
+
+impl Handlers {
+    /// See `Allocator.on_out_of_memory`.
+    pub fn set_out_of_memory(&self, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        exchange(&self.out_of_memory, callable(callback)?);
+        Ok(())
+    }
+
+    /// See `Allocator.on_pressure`. Whether there is a callback now.
+    pub fn set_pressure(&self, callback: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let callback = callable(callback)?;
+        let is_set = callback.is_some();
+        exchange(&self.pressure, callback);
+        Ok(is_set)
+    }
+
+    /// Runs an attempt that leaves nothing behind when it fails, again for as long as memory is
+    /// missing and the callback says that it has freed some.
+    pub fn retrying<T, F: Failure>(
+        &self,
+        py: Python<'_>,
+        mut attempt: impl FnMut() -> Result<T, F>,
+    ) -> PyResult<T> {
+        loop {
+            let failure = match attempt() {
+                Ok(made) => return Ok(made),
+                Err(failure) => failure,
+            };
+            let missing = matches!(
+                failure.error(),
+                Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }
+            );
+            let callback = current(py, &self.out_of_memory).filter(|_| missing);
+            let Some(callback) = callback else { return Err(failure.raise(py)) };
+            let me = thread::current().id();
+            let nested = {
+                let mut handling = self.handling.lock();
+                let nested = handling.contains(&me);
+                if !nested {
+                    handling.push(me);
+                }
+                nested
+            };
+            let error = failure.raise(py);
+            if nested {
+                return Err(error);
+            }
+            let _inside = Inside(self);
+            let answer = callback.call1(py, (error.value(py),)).and_then(|it| yes(it.bind(py)));
+            match answer {
+                Ok(true) => {}
+                Ok(false) => return Err(error),
+                Err(theirs) => {
+                    theirs.set_context(py, Some(error));
+                    return Err(theirs);
+                }
+            }
+        }
+    }
+
+    /// Calls back for each heap that has filled up since. An exception of the callback is shown,
+    /// not raised: the call that noticed has done its work.
+    pub fn tell(&self, py: Python<'_>, state: &AllocatorState) {
+        let pressed = state.engine().take_pressed();
+        if pressed == 0 {
+            return;
+        }
+        let Some(callback) = current(py, &self.pressure) else { return };
+        let budgets = state.engine().heap_budgets();
+        for (heap, budget) in budgets.into_iter().enumerate() {
+            if pressed >> heap & 1 == 1
+                && let Err(error) = callback.call1(py, (heap, HeapBudget::from(budget)))
+            {
+                error.write_unraisable(py, Some(callback.bind(py)));
+            }
+        }
+    }
+
+    /// For the garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for slot in [&self.out_of_memory, &self.pressure] {
+            // Another thread that holds it is alive, and so is what it holds.
+            if let Some(callback) = slot.try_lock() {
+                visit.call(&*callback)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// For the garbage collector, and at the end.
+    pub fn clear(&self) {
+        exchange(&self.out_of_memory, None);
+        exchange(&self.pressure, None);
+    }
+}

@@ -1,0 +1,161 @@
+//! Lists of what one call creates, and errors that say which item it was.
+
+use ash::vk;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyInt, PyList, PyString, PyTuple};
+use vkmem_engine::FailedItem;
+
+use crate::create_info::{self, Built, CommonKeywords, ImageKeywords};
+use crate::errors::{invalid, to_py_of_item};
+use crate::numbers::quantity;
+use crate::quads::Quads;
+
+/// The exception of one item of many.
+pub fn failed(py: Python<'_>, failed: &FailedItem) -> PyErr {
+    to_py_of_item(py, &failed.error, failed.index)
+}
+
+/// The same exception, with a word on which item it is about.
+fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
+    let class = error.get_type(py);
+    let ours = class.is(py.get_type::<PyTypeError>())
+        || class.module().is_ok_and(|module| module.to_string().starts_with("vk_mem"));
+    if !ours {
+        // Whatever the item's own code raised.
+        return error;
+    }
+    match class.call1((format!("item {index}: {}", error.value(py)),)) {
+        Ok(instance) => {
+            // Only errors of this package have the attribute; a TypeError may take it as well.
+            let _ = instance.setattr("item", index);
+            PyErr::from_value(instance)
+        }
+        Err(error) => error,
+    }
+}
+
+/// The items of a sequence; text and bytes are none.
+fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let is_text = given.is_instance_of::<PyString>()
+        || given.is_instance_of::<PyBytes>()
+        || given.is_instance_of::<PyByteArray>();
+    match given.try_iter() {
+        Ok(items) if !is_text => items.collect(),
+        _ => {
+            let kind = given.get_type().name()?;
+            Err(PyTypeError::new_err(format!("{name} must be a sequence, not {kind}")))
+        }
+    }
+}
+
+/// Sizes: integers, or a contiguous array of unsigned 64-bit integers, which is read without an
+/// object for each.
+pub fn sizes(given: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
+    let is_list = given.is_exact_instance_of::<PyList>() || given.is_exact_instance_of::<PyTuple>();
+    if !is_list && let Ok(array) = Quads::read(given, "sizes") {
+        return Ok((0..array.len()).map(|index| array.get(index)).collect());
+    }
+    let read = |(index, item): (usize, Bound<'_, PyAny>)| {
+        if item.is_exact_instance_of::<PyInt>()
+            && let Ok(size) = item.extract()
+        {
+            return Ok(size);
+        }
+        quantity(&item, "size").map_err(|error| about_item(given.py(), index, error))
+    };
+    items(given, "sizes")?.into_iter().enumerate().map(read).collect()
+}
+
+/// Names, one an item.
+pub fn names(given: Option<&Bound<'_, PyAny>>, count: usize) -> PyResult<Vec<Option<String>>> {
+    let Some(given) = given else { return Ok(Vec::new()) };
+    let read = |(index, item): (usize, Bound<'_, PyAny>)| {
+        let wrong =
+            || about_item(given.py(), index, PyTypeError::new_err("a name is a str or None"));
+        item.extract().map_err(|_| wrong())
+    };
+    let names: Vec<_> =
+        items(given, "names")?.into_iter().enumerate().map(read).collect::<PyResult<_>>()?;
+    if names.len() == count {
+        return Ok(names);
+    }
+    Err(invalid(given.py(), format!("{} names for {count} items", names.len())))
+}
+
+/// The create infos of one call. Their pointers are good while this lives.
+pub struct Infos<T> {
+    /// For the driver.
+    pub infos: Vec<T>,
+    _sources: Vec<Built<T>>,
+}
+
+// SAFETY: the pointers inside lead to memory that this keeps, or that the caller vouches for until
+// the call returns. The Python objects it keeps are dropped where it was made, attached.
+unsafe impl<T> Sync for Infos<T> {}
+
+/// `create_buffers(sizes, buffer_usage)` or `create_buffers(structs)`.
+pub fn buffer_infos(
+    py: Python<'_>,
+    given: &Bound<'_, PyAny>,
+    usage: Option<&Bound<'_, PyAny>>,
+    common: CommonKeywords,
+) -> PyResult<Infos<vk::BufferCreateInfo<'static>>> {
+    let Some(usage) = usage else {
+        common.refuse_beside_structs(py)?;
+        let read = |(index, item): (usize, Bound<'_, PyAny>)| {
+            create_info::buffer(py, Some(&item), None, CommonKeywords::default())
+                .map_err(|error| about_item(py, index, error))
+        };
+        let built: Vec<_> =
+            items(given, "infos")?.into_iter().enumerate().map(read).collect::<PyResult<_>>()?;
+        let infos = built.iter().map(|it| it.info).collect();
+        return Ok(Infos { infos, _sources: built });
+    };
+    let sizes = sizes(given)?;
+    // One is built with everything that they share.
+    let one = create_info::buffer(py, Some(PyInt::new(py, 1).as_any()), Some(usage), common)?;
+    let infos = sizes.into_iter().map(|size| vk::BufferCreateInfo { size, ..one.info }).collect();
+    Ok(Infos { infos, _sources: vec![one] })
+}
+
+/// `create_images(items)`: tuples of format, extent and usage, or structs.
+pub fn image_infos(
+    py: Python<'_>,
+    given: &Bound<'_, PyAny>,
+    keywords: &ImageKeywords,
+) -> PyResult<Infos<vk::ImageCreateInfo<'static>>> {
+    let read = |(index, item): (usize, Bound<'_, PyAny>)| {
+        let parts: Vec<Bound<'_, PyAny>> =
+            item.cast::<PyTuple>().map_or_else(|_| vec![item.clone()], |it| it.iter().collect());
+        let built = match &parts[..] {
+            [format, extent, usage] => {
+                let arguments = [Some(format), Some(extent), Some(usage)];
+                create_info::image(py, arguments, keywords.for_another())
+            }
+            [info] if !item.is_instance_of::<PyTuple>() => {
+                create_info::image(py, [Some(info), None, None], keywords.for_another())
+            }
+            _ => Err(PyTypeError::new_err(
+                "an image of many is (format, extent, image_usage) or a VkImageCreateInfo",
+            )),
+        };
+        built.map_err(|error| about_item(py, index, error))
+    };
+    let built: Vec<_> =
+        items(given, "images")?.into_iter().enumerate().map(read).collect::<PyResult<_>>()?;
+    Ok(Infos { infos: built.iter().map(|it| it.info).collect(), _sources: built })
+}
+
+/// Objects of a class, one after the other; `what` names the class for errors.
+pub fn objects<'py>(
+    given: &Bound<'py, PyAny>,
+    name: &str,
+    accept: impl Fn(&Bound<'py, PyAny>) -> PyResult<()>,
+) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let all = items(given, name)?;
+    for (index, item) in all.iter().enumerate() {
+        accept(item).map_err(|error| about_item(given.py(), index, error))?;
+    }
+    Ok(all)
+}

@@ -1,0 +1,102 @@
+//! What has to be given back of a resource once its Python side is gone.
+
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use vkmem_engine::{Allocation, AllocationId, Home, Release};
+
+use crate::device::Binding;
+use crate::external::HeldBuffer;
+use crate::resource::{Handles, Resource};
+use crate::state::AllocatorState;
+
+/// The handle and the memory of a resource.
+pub struct Remains {
+    /// What is destroyed.
+    pub handles: Handles,
+    /// What is freed.
+    pub allocation: Allocation,
+    /// Whose memory it is, if it is an alias.
+    pub alias_of: Option<Weak<Resource>>,
+    /// Dropped after the memory was given back.
+    pub _held: Option<HeldBuffer>,
+}
+
+impl Remains {
+    /// Bytes that come free with it.
+    pub fn size(&self) -> u64 {
+        if self.alias_of.is_some() { 0 } else { self.allocation.size }
+    }
+
+    /// The pool it lies in.
+    pub fn home(&self) -> Home {
+        self.allocation.id.home
+    }
+
+    /// Whether it is an alias in the memory of a resource.
+    pub fn lies_in(&self, resource: &Resource) -> bool {
+        self.alias_of.as_ref().is_some_and(|base| std::ptr::eq(base.as_ptr(), resource))
+    }
+
+    fn destroy_handle(&self, state: &AllocatorState) {
+        let driver = state.device_allocator.driver();
+        match self.handles {
+            Handles::Memory => {}
+            // SAFETY: the pins show that nobody uses it, and it is destroyed once.
+            Handles::Buffer(buffer) => unsafe { driver.destroy_buffer(buffer) },
+            // SAFETY: as above.
+            Handles::Image(image) => unsafe { driver.destroy_image(image) },
+        }
+        if let Some(base) = self.alias_of.as_ref().and_then(Weak::upgrade) {
+            base.bound_here.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Destroys the handle and frees the memory; the slow part is in the [`Release`].
+    pub fn release(&self, state: &AllocatorState) -> Release {
+        // Before the handle is free to be given out again.
+        let binding = match self.handles {
+            Handles::Memory => None,
+            handles => state.device.bindings.lock().remove(&handles),
+        };
+        self.destroy_handle(state);
+        unbind(binding);
+        if self.alias_of.is_some() {
+            return Release::default();
+        }
+        state.engine().free(self.allocation.id).unwrap_or_default()
+    }
+}
+
+/// Lets go of the memory that a resource was bound to, if that is another's.
+fn unbind(binding: Option<Binding>) {
+    if let Some(Binding::Foreign(memory)) = binding {
+        memory.bound_here.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Destroys all handles, then frees all memory: what is bound goes before what it is bound to. Gives
+/// the names of the memory that had one, by their place in `remains`. Calls the driver.
+pub fn release_many(state: &AllocatorState, remains: &[Remains]) -> Vec<(usize, String)> {
+    // Before the handles are free to be given out again.
+    let mut bound = Vec::new();
+    if remains.iter().any(|it| it.handles != Handles::Memory) {
+        let mut bindings = state.device.bindings.lock();
+        let removed = remains.iter().filter_map(|it| bindings.remove(&it.handles));
+        bound.extend(removed.filter(|it| matches!(it, Binding::Foreign(_))));
+    }
+    remains.iter().for_each(|it| it.destroy_handle(state));
+    bound.into_iter().for_each(|binding| unbind(Some(binding)));
+    let owners = remains.iter().enumerate().filter(|(_, it)| it.alias_of.is_none());
+    let (places, ids): (Vec<usize>, Vec<AllocationId>) =
+        owners.map(|(place, it)| (place, it.allocation.id)).unzip();
+    let freed = state.engine().free_many(&ids);
+    drop(freed.releases);
+    freed.names.into_iter().map(|(index, name)| (places[index], name)).collect()
+}
+
+/// The same without the interpreter: the driver may take its time.
+pub fn release_all(py: Python<'_>, state: &AllocatorState, remains: &[Remains]) {
+    py.detach(|| drop(release_many(state, remains)));
+}

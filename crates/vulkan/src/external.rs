@@ -1,0 +1,280 @@
+//! What a device can share with other devices, APIs and processes, and what stands in the way.
+
+use ash::vk;
+use vkmem_engine::{DeviceError, Error, MemoryHandle};
+
+use crate::allocator::DeviceAllocator;
+use crate::chain;
+
+use vk::ExternalMemoryHandleTypeFlags as Type;
+
+/// Handle types that are file descriptors.
+pub const FD_TYPES: u32 = Type::OPAQUE_FD.as_raw() | Type::DMA_BUF_EXT.as_raw();
+/// Handle types that are Win32 handles.
+pub const WIN32_TYPES: u32 = Type::OPAQUE_WIN32.as_raw()
+    | Type::OPAQUE_WIN32_KMT.as_raw()
+    | Type::D3D11_TEXTURE.as_raw()
+    | Type::D3D11_TEXTURE_KMT.as_raw()
+    | Type::D3D12_HEAP.as_raw()
+    | Type::D3D12_RESOURCE.as_raw();
+/// Handle types that are addresses of the host; imported only.
+pub const HOST_TYPES: u32 =
+    Type::HOST_ALLOCATION_EXT.as_raw() | Type::HOST_MAPPED_FOREIGN_MEMORY_EXT.as_raw();
+/// Handle types whose memory type and size cannot be asked for.
+pub const OPAQUE_TYPES: u32 =
+    Type::OPAQUE_FD.as_raw() | Type::OPAQUE_WIN32.as_raw() | Type::OPAQUE_WIN32_KMT.as_raw();
+
+/// Handle types, and the extension that they need.
+pub(crate) const EXTENSIONS: [(u32, &str); 4] = [
+    (Type::OPAQUE_FD.as_raw(), "VK_KHR_external_memory_fd"),
+    (Type::DMA_BUF_EXT.as_raw(), "VK_EXT_external_memory_dma_buf"),
+    (WIN32_TYPES, "VK_KHR_external_memory_win32"),
+    (HOST_TYPES, "VK_EXT_external_memory_host"),
+];
+
+/// The handle types of a list of enabled extensions.
+pub(crate) fn types_of_extensions(extensions: &[String]) -> u32 {
+    let has = |name: &str| extensions.iter().any(|enabled| enabled == name);
+    let enabled = EXTENSIONS.iter().filter(|(_, name)| has(name));
+    let types = enabled.fold(0, |types, (more, _)| types | more);
+    // The functions of a dma-buf are those of any file descriptor.
+    if has("VK_KHR_external_memory_fd") { types } else { types & !FD_TYPES }
+}
+
+/// `VkExternalMemoryProperties` of a kind of buffer or image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExternalSupport {
+    /// `VkExternalMemoryFeatureFlags`
+    pub features: u32,
+    /// The other handle types that one memory object can have beside this one.
+    pub compatible_types: u32,
+}
+
+/// The way of a device's memory to others and back.
+///
+/// # Safety of the calls
+/// Each unsafe call asks what the Vulkan command of its name asks; the handle type is one of
+/// [`handle_types`](Self::handle_types) and of the kind that the command is about.
+pub trait ExternalMemory: Send + Sync {
+    /// `VkExternalMemoryHandleTypeFlags` whose extension is enabled.
+    fn handle_types(&self) -> u32;
+
+    /// `vkGetPhysicalDeviceExternalBufferProperties`; `None` where it cannot be asked.
+    fn buffer_support(
+        &self,
+        flags: vk::BufferCreateFlags,
+        usage: vk::BufferUsageFlags,
+        handle_type: u32,
+    ) -> Option<ExternalSupport>;
+
+    /// `vkGetPhysicalDeviceImageFormatProperties2`; `None` where it cannot be asked.
+    fn image_support(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+        handle_type: u32,
+    ) -> Option<ExternalSupport>;
+
+    /// `vkGetMemoryFdKHR`
+    ///
+    /// # Safety
+    /// See the trait; the memory was allocated for this handle type.
+    unsafe fn export_fd(&self, memory: MemoryHandle, handle_type: u32) -> Result<i32, DeviceError>;
+
+    /// `memoryTypeBits` of `vkGetMemoryFdPropertiesKHR`; not of an opaque type.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn types_of_fd(&self, fd: i32, handle_type: u32) -> Result<u32, DeviceError>;
+
+    /// `vkGetMemoryWin32HandleKHR`
+    ///
+    /// # Safety
+    /// See the trait; the memory was allocated for this handle type.
+    unsafe fn export_win32_handle(
+        &self,
+        _memory: MemoryHandle,
+        _handle_type: u32,
+    ) -> Result<u64, DeviceError> {
+        Err(DeviceError::FeatureNotPresent)
+    }
+
+    /// `memoryTypeBits` of `vkGetMemoryWin32HandlePropertiesKHR`; not of an opaque type.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn types_of_win32_handle(
+        &self,
+        _handle: u64,
+        _handle_type: u32,
+    ) -> Result<u32, DeviceError> {
+        Err(DeviceError::FeatureNotPresent)
+    }
+
+    /// `memoryTypeBits` of `vkGetMemoryHostPointerPropertiesEXT`.
+    ///
+    /// # Safety
+    /// See the trait; the address is that of memory of this process.
+    unsafe fn types_of_host_pointer(
+        &self,
+        address: u64,
+        handle_type: u32,
+    ) -> Result<u32, DeviceError>;
+
+    /// `minImportedHostPointerAlignment`; `None` without `VK_EXT_external_memory_host`.
+    fn host_pointer_alignment(&self) -> Option<u64>;
+}
+
+/// Which way memory goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Export,
+    Import,
+}
+
+/// `OPAQUE_FD`, for people.
+pub fn names_of_types(types: u32) -> String {
+    format!("{:?}", Type::from_raw(types)).replace(" | ", "|")
+}
+
+impl DeviceAllocator {
+    /// An error unless the extensions of all these handle types are enabled.
+    pub fn check_handle_types(&self, handle_types: u32) -> Result<(), Error> {
+        let missing = handle_types & !self.driver().external().handle_types();
+        if missing == 0 {
+            return Ok(());
+        }
+        let names = names_of_types(missing);
+        let extension = EXTENSIONS.iter().find(|(types, _)| types & missing != 0);
+        Err(match extension {
+            Some((_, extension)) => Error::FeatureNotPresent(format!(
+                "memory of type {names} needs {extension}, which is not enabled on this device"
+            )),
+            None => Error::FeatureNotPresent(format!("handles of type {names} are not known here")),
+        })
+    }
+
+    /// The same for memory that is to be exported: host pointers only come in.
+    pub fn check_export(&self, handle_types: u32) -> Result<(), Error> {
+        if handle_types & HOST_TYPES != 0 {
+            let names = names_of_types(handle_types & HOST_TYPES);
+            return Err(Error::FeatureNotPresent(format!("{names} can only be imported")));
+        }
+        self.check_handle_types(handle_types)
+    }
+
+    /// Whether something can be shared so; answers whether it then needs memory of its own.
+    pub(crate) fn check_support(
+        &self,
+        what: &str,
+        handle_types: u32,
+        direction: Direction,
+        ask: impl Fn(u32) -> Option<ExternalSupport>,
+    ) -> Result<bool, Error> {
+        let (needed, verb) = match direction {
+            Direction::Export => (vk::ExternalMemoryFeatureFlags::EXPORTABLE, "exported"),
+            Direction::Import => (vk::ExternalMemoryFeatureFlags::IMPORTABLE, "imported"),
+        };
+        let mut dedicated_only = false;
+        for bit in (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| handle_types & bit != 0) {
+            let Some(support) = ask(bit) else { continue };
+            let features = vk::ExternalMemoryFeatureFlags::from_raw(support.features);
+            if !features.contains(needed) {
+                let name = names_of_types(bit);
+                return Err(Error::FeatureNotPresent(format!(
+                    "this device has no {what} of this kind that can be {verb} as {name}"
+                )));
+            }
+            let others = handle_types & !bit & !support.compatible_types;
+            if others != 0 {
+                let (name, others) = (names_of_types(bit), names_of_types(others));
+                return Err(Error::FeatureNotPresent(format!(
+                    "the memory of a {what} of this kind cannot be both {name} and {others}"
+                )));
+            }
+            dedicated_only |= features.contains(vk::ExternalMemoryFeatureFlags::DEDICATED_ONLY);
+        }
+        Ok(dedicated_only)
+    }
+
+    /// Prepares a buffer whose memory is shared; `true` if it needs memory of its own.
+    ///
+    /// `link` is chained to `info`, unless the caller's chain says the same already.
+    ///
+    /// # Safety
+    /// The chain of `info` is valid, and `link` lives as long as `info` is used.
+    pub(crate) unsafe fn share_buffer(
+        &self,
+        info: &mut vk::BufferCreateInfo<'_>,
+        link: &mut vk::ExternalMemoryBufferCreateInfo<'_>,
+        handle_types: u32,
+        direction: Direction,
+    ) -> Result<bool, Error> {
+        if handle_types == 0 {
+            return Ok(false);
+        }
+        let (flags, usage) = (info.flags, info.usage);
+        let external = self.driver().external();
+        let dedicated_only = self.check_support("buffer", handle_types, direction, |bit| {
+            external.buffer_support(flags, usage, bit)
+        })?;
+        // SAFETY: the caller vouches for the chain.
+        if unsafe { chain::external_types_of_buffer(info) }.is_none() {
+            link.handle_types = Type::from_raw(handle_types);
+            link.p_next = info.p_next;
+            info.p_next = (&raw const *link).cast();
+        }
+        Ok(dedicated_only)
+    }
+
+    /// The same for an image.
+    ///
+    /// # Safety
+    /// As of [`share_buffer`](Self::share_buffer).
+    pub(crate) unsafe fn share_image(
+        &self,
+        info: &mut vk::ImageCreateInfo<'_>,
+        link: &mut vk::ExternalMemoryImageCreateInfo<'_>,
+        handle_types: u32,
+        direction: Direction,
+    ) -> Result<bool, Error> {
+        if handle_types == 0 {
+            return Ok(false);
+        }
+        let external = self.driver().external();
+        let dedicated_only = self.check_support("image", handle_types, direction, |bit| {
+            external.image_support(info, bit)
+        })?;
+        // SAFETY: the caller vouches for the chain.
+        if unsafe { chain::external_types_of_image(info) }.is_none() {
+            link.handle_types = Type::from_raw(handle_types);
+            link.p_next = info.p_next;
+            info.p_next = (&raw const *link).cast();
+        }
+        Ok(dedicated_only)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_enabled_extensions_give_handle_types() {
+        let of = |names: &[&str]| {
+            types_of_extensions(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["VK_KHR_external_memory"]), 0);
+        assert_eq!(of(&["VK_KHR_external_memory_fd"]), 0x1);
+        // Without the functions of file descriptors it is of no use.
+        assert_eq!(of(&["VK_EXT_external_memory_dma_buf"]), 0);
+        assert_eq!(of(&["VK_EXT_external_memory_dma_buf", "VK_KHR_external_memory_fd"]), 0x201);
+        assert_eq!(of(&["VK_EXT_external_memory_host"]), 0x180);
+        assert_eq!(of(&["VK_KHR_external_memory_win32"]), 0x7e);
+    }
+
+    #[test]
+    fn handle_types_have_names() {
+        assert_eq!(names_of_types(0x1), "OPAQUE_FD");
+        assert_eq!(names_of_types(0x201), "OPAQUE_FD|DMA_BUF_EXT");
+    }
+}

@@ -1,0 +1,233 @@
+//! What is the same for buffers and images, over what is not.
+
+use ash::vk::{self, Handle};
+use vkmem_engine::{
+    Allocation, AllocationCreateInfo, AllocationRequest, DedicatedTarget, DeviceError, Error,
+    MemoryHandle, MemoryRequirements,
+};
+
+use crate::allocator::DeviceAllocator;
+use crate::driver::Driver;
+use crate::external::Direction;
+
+/// What buffers and images do by different commands.
+pub(crate) trait Kind {
+    /// Its create info.
+    type Info<'a>;
+    /// Its handle.
+    type Handle: Copy;
+
+    /// # Safety
+    /// The info is what its creating command accepts.
+    unsafe fn request(
+        allocator: &DeviceAllocator,
+        info: &Self::Info<'_>,
+        create_info: &AllocationCreateInfo,
+    ) -> Result<AllocationRequest, Error>;
+    /// Creates one whose memory is shared as handles of some types; whether it then needs memory of
+    /// its own.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn create(
+        allocator: &DeviceAllocator,
+        info: &Self::Info<'_>,
+        handle_types: u32,
+        direction: Direction,
+    ) -> Result<(Self::Handle, bool), Error>;
+    /// # Safety
+    /// The handle is live.
+    unsafe fn requirements(driver: &dyn Driver, handle: Self::Handle) -> MemoryRequirements;
+    /// # Safety
+    /// Handle and memory are live, and the resource may lie there.
+    unsafe fn bind(
+        driver: &dyn Driver,
+        handle: Self::Handle,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError>;
+    /// # Safety
+    /// The handle is live and used by nobody.
+    unsafe fn destroy(driver: &dyn Driver, handle: Self::Handle);
+    /// For dedicated memory.
+    fn target(handle: Self::Handle) -> DedicatedTarget;
+    /// Refuses what drivers answer nonsense for.
+    fn check(info: &Self::Info<'_>, requirements: &MemoryRequirements) -> Result<(), Error>;
+}
+
+/// `VkBuffer`
+pub(crate) struct Buffers;
+/// `VkImage`
+pub(crate) struct Images;
+
+impl Kind for Buffers {
+    type Info<'a> = vk::BufferCreateInfo<'a>;
+    type Handle = vk::Buffer;
+
+    unsafe fn request(
+        allocator: &DeviceAllocator,
+        info: &Self::Info<'_>,
+        create_info: &AllocationCreateInfo,
+    ) -> Result<AllocationRequest, Error> {
+        // SAFETY: the caller vouches for the info.
+        unsafe { allocator.buffer_request(info, create_info) }
+    }
+
+    unsafe fn create(
+        allocator: &DeviceAllocator,
+        info: &Self::Info<'_>,
+        handle_types: u32,
+        direction: Direction,
+    ) -> Result<(Self::Handle, bool), Error> {
+        let (mut info, mut link) = (*info, vk::ExternalMemoryBufferCreateInfo::default());
+        // SAFETY: the caller vouches for the chain; the link lives as long as the info.
+        let dedicated =
+            unsafe { allocator.share_buffer(&mut info, &mut link, handle_types, direction)? };
+        // SAFETY: the caller vouches for the info.
+        let handle = unsafe { allocator.driver().create_buffer(&info) }?;
+        Ok((handle, dedicated))
+    }
+
+    unsafe fn requirements(driver: &dyn Driver, handle: Self::Handle) -> MemoryRequirements {
+        // SAFETY: the caller vouches for the handle.
+        unsafe { driver.buffer_requirements(handle) }
+    }
+
+    unsafe fn bind(
+        driver: &dyn Driver,
+        handle: Self::Handle,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: the caller vouches for all of them.
+        unsafe { driver.bind_buffer(handle, memory, offset) }
+    }
+
+    unsafe fn destroy(driver: &dyn Driver, handle: Self::Handle) {
+        // SAFETY: the caller vouches for the handle.
+        unsafe { driver.destroy_buffer(handle) }
+    }
+
+    fn target(handle: Self::Handle) -> DedicatedTarget {
+        DedicatedTarget::Buffer(handle.as_raw())
+    }
+
+    fn check(_: &Self::Info<'_>, _: &MemoryRequirements) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Kind for Images {
+    type Info<'a> = vk::ImageCreateInfo<'a>;
+    type Handle = vk::Image;
+
+    unsafe fn request(
+        allocator: &DeviceAllocator,
+        info: &Self::Info<'_>,
+        create_info: &AllocationCreateInfo,
+    ) -> Result<AllocationRequest, Error> {
+        allocator.image_request(info, create_info)
+    }
+
+    unsafe fn create(
+        allocator: &DeviceAllocator,
+        info: &Self::Info<'_>,
+        handle_types: u32,
+        direction: Direction,
+    ) -> Result<(Self::Handle, bool), Error> {
+        let (mut info, mut link) = (*info, vk::ExternalMemoryImageCreateInfo::default());
+        // SAFETY: the caller vouches for the chain; the link lives as long as the info.
+        let dedicated =
+            unsafe { allocator.share_image(&mut info, &mut link, handle_types, direction)? };
+        // SAFETY: the caller vouches for the info.
+        let handle = unsafe { allocator.driver().create_image(&info) }?;
+        Ok((handle, dedicated))
+    }
+
+    unsafe fn requirements(driver: &dyn Driver, handle: Self::Handle) -> MemoryRequirements {
+        // SAFETY: the caller vouches for the handle.
+        unsafe { driver.image_requirements(handle) }
+    }
+
+    unsafe fn bind(
+        driver: &dyn Driver,
+        handle: Self::Handle,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: the caller vouches for all of them.
+        unsafe { driver.bind_image(handle, memory, offset) }
+    }
+
+    unsafe fn destroy(driver: &dyn Driver, handle: Self::Handle) {
+        // SAFETY: the caller vouches for the handle.
+        unsafe { driver.destroy_image(handle) }
+    }
+
+    fn target(handle: Self::Handle) -> DedicatedTarget {
+        DedicatedTarget::Image(handle.as_raw())
+    }
+
+    fn check(info: &Self::Info<'_>, requirements: &MemoryRequirements) -> Result<(), Error> {
+        check_image_size(info.extent, requirements)
+    }
+}
+
+/// Some drivers answer 0 for an image that no device has room for.
+pub(crate) fn check_image_size(
+    extent: vk::Extent3D,
+    requirements: &MemoryRequirements,
+) -> Result<(), Error> {
+    if requirements.size > 0 {
+        return Ok(());
+    }
+    let vk::Extent3D { width, height, depth } = extent;
+    Err(Error::InvalidArgument(format!(
+        "the driver has no size for an image of {width} x {height} x {depth} texels: it is beyond \
+         the device's limits (maxImageDimension)"
+    )))
+}
+
+impl DeviceAllocator {
+    /// Creates a handle, and completes the request with what it needs.
+    ///
+    /// # Safety
+    /// The info is what its creating command accepts.
+    pub(crate) unsafe fn create_handle<K: Kind>(
+        &self,
+        info: &K::Info<'_>,
+        request: &mut AllocationRequest,
+        handle_types: u32,
+        direction: Direction,
+    ) -> Result<K::Handle, Error> {
+        let driver = &**self.driver();
+        // SAFETY: the caller vouches for the info.
+        let (handle, dedicated) = unsafe { K::create(self, info, handle_types, direction)? };
+        // SAFETY: it was just made.
+        request.requirements = unsafe { K::requirements(driver, handle) };
+        request.requirements.requires_dedicated |= dedicated;
+        request.dedicated = Some(K::target(handle));
+        let checked = K::check(info, &request.requirements);
+        if checked.is_err() {
+            // SAFETY: nobody else has seen it.
+            unsafe { K::destroy(driver, handle) };
+        }
+        checked.map(|()| handle)
+    }
+
+    /// What a handle is given after it was created; it is destroyed if that fails.
+    ///
+    /// # Safety
+    /// The handle is live, and nobody else has seen it.
+    pub(crate) unsafe fn or_destroy<K: Kind>(
+        &self,
+        handle: K::Handle,
+        made: Result<Allocation, Error>,
+    ) -> Result<(K::Handle, Allocation), Error> {
+        if made.is_err() {
+            // SAFETY: the caller vouches for the handle.
+            unsafe { K::destroy(&**self.driver(), handle) };
+        }
+        Ok((handle, made?))
+    }
+}

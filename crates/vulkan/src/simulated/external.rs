@@ -1,0 +1,284 @@
+//! Memory that simulated devices of one process share.
+//!
+//! An exported file descriptor is one end of a socket. The other end stays here, with what the
+//! memory object holds: it says when the last copy of the descriptor was closed.
+
+use std::sync::Arc;
+
+use ash::vk;
+use vkmem_engine::{
+    Call, DeviceError, HostAddress, HostBytes, MemoryAllocateInfo, MemoryHandle,
+    MemoryPropertyFlags, SimulatedPayload,
+};
+
+use super::SimulatedDriver;
+use crate::external::{
+    ExternalMemory, ExternalSupport, FD_TYPES, HOST_TYPES, WIN32_TYPES, types_of_extensions,
+};
+
+/// As of most hosts: a page.
+const HOST_POINTER_ALIGNMENT: u64 = 4096;
+const DMA_BUF: u32 = vk::ExternalMemoryHandleTypeFlags::DMA_BUF_EXT.as_raw();
+
+/// What was exported: enough to refuse what does not fit.
+#[derive(Clone)]
+struct Exported {
+    payload: SimulatedPayload,
+    device_name: String,
+    handle_type: u32,
+    memory_type_index: u32,
+    size: u64,
+    /// Whether it names one resource.
+    dedicated: bool,
+}
+
+/// Memory of this process, named by its address.
+#[derive(Debug)]
+struct HostRange {
+    address: HostAddress,
+}
+
+impl HostBytes for HostRange {
+    fn address(&self) -> HostAddress {
+        self.address
+    }
+
+    fn read(&self, offset: u64, target: &mut [u8]) {
+        let from = std::ptr::with_exposed_provenance::<u8>(self.address.at(offset).0.get());
+        // SAFETY: whoever imported the range vouched that it stays; the store checks offset and
+        // length. Others may write it at the same time, as on a device.
+        unsafe { std::ptr::copy(from, target.as_mut_ptr(), target.len()) };
+    }
+
+    fn write(&self, offset: u64, source: &[u8]) {
+        let to = std::ptr::with_exposed_provenance_mut::<u8>(self.address.at(offset).0.get());
+        // SAFETY: as above.
+        unsafe { std::ptr::copy(source.as_ptr(), to, source.len()) };
+    }
+}
+
+#[cfg(unix)]
+mod registry {
+    use std::collections::HashMap;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::UnixStream;
+
+    use parking_lot::Mutex;
+    use vkmem_engine::DeviceError;
+
+    use super::Exported;
+
+    type Identity = (u64, u64);
+
+    static EXPORTED: Mutex<Option<HashMap<Identity, (UnixStream, Exported)>>> = Mutex::new(None);
+
+    fn identity(fd: BorrowedFd<'_>) -> std::io::Result<Identity> {
+        let metadata = File::from(fd.try_clone_to_owned()?).metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// A new descriptor of it.
+    pub(super) fn export(exported: Exported) -> Result<i32, DeviceError> {
+        forget_closed();
+        let make = || {
+            let (kept, given) = UnixStream::pair()?;
+            kept.set_nonblocking(true)?;
+            let identity = identity(given.as_fd())?;
+            EXPORTED.lock().get_or_insert_default().insert(identity, (kept, exported));
+            Ok::<i32, std::io::Error>(given.into_raw_fd())
+        };
+        make().map_err(|_| DeviceError::OutOfHostMemory)
+    }
+
+    /// What a descriptor refers to.
+    pub(super) fn find(fd: u64) -> Result<Exported, DeviceError> {
+        let invalid = DeviceError::InvalidExternalHandle;
+        let fd = i32::try_from(fd).map_err(|_| invalid)?;
+        // SAFETY: not -1, and the caller keeps it open for the call.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let identity = identity(fd).map_err(|_| invalid)?;
+        let exported = EXPORTED.lock();
+        let found = exported.as_ref().and_then(|exported| exported.get(&identity));
+        found.map(|(_, exported)| exported.clone()).ok_or(invalid)
+    }
+
+    /// Lets go of what has no descriptor left.
+    pub(crate) fn forget_closed() {
+        let mut closed = Vec::new();
+        if let Some(exported) = &mut *EXPORTED.lock() {
+            closed.extend(
+                exported.extract_if(|_, (kept, _)| matches!(kept.read(&mut [0; 64]), Ok(0))),
+            );
+        }
+        // Giving pages back to the host takes time.
+        drop(closed);
+    }
+}
+
+#[cfg(not(unix))]
+mod registry {
+    use vkmem_engine::DeviceError;
+
+    use super::Exported;
+
+    /// There are no file descriptors here.
+    pub(super) fn export(_exported: Exported) -> Result<i32, DeviceError> {
+        Err(DeviceError::FeatureNotPresent)
+    }
+
+    pub(super) fn find(_fd: u64) -> Result<Exported, DeviceError> {
+        Err(DeviceError::InvalidExternalHandle)
+    }
+
+    pub(crate) fn forget_closed() {}
+}
+
+pub(super) use registry::forget_closed;
+
+impl SimulatedDriver {
+    /// What an allocation takes in, if it imports.
+    pub(super) fn imported(
+        &self,
+        info: &MemoryAllocateInfo,
+    ) -> Result<Option<SimulatedPayload>, DeviceError> {
+        let Some(import) = info.import else { return Ok(None) };
+        let invalid = Err(DeviceError::InvalidExternalHandle);
+        if import.handle_type & self.handle_types() == 0 {
+            self.device.report_violation(Call::Allocate, "an import of a type that is not enabled");
+            return invalid;
+        }
+        if import.handle_type & HOST_TYPES != 0 {
+            let aligned = |value: u64| value.is_multiple_of(HOST_POINTER_ALIGNMENT);
+            let address = std::num::NonZeroUsize::new(import.handle as usize);
+            let Some(address) = address.filter(|_| aligned(import.handle) && aligned(info.size))
+            else {
+                let what = "a host pointer or a size that is not aligned";
+                self.device.report_violation(Call::Allocate, what);
+                return invalid;
+            };
+            let bytes = Arc::new(HostRange { address: HostAddress(address) });
+            return Ok(Some(SimulatedPayload::of_host(bytes, info.size)));
+        }
+        let exported = registry::find(import.handle)?;
+        // A driver that checks what Vulkan asks of an opaque handle.
+        let fits = exported.handle_type == import.handle_type
+            && exported.device_name == self.device_name()
+            && exported.memory_type_index == info.memory_type_index
+            && exported.size == info.size
+            && exported.dedicated == info.dedicated.is_some();
+        if fits { Ok(Some(exported.payload)) } else { invalid }
+    }
+
+    fn device_name(&self) -> &str {
+        &vkmem_engine::DeviceMemory::info(self).name
+    }
+
+    /// Whether the memory of an image can be shared only if it is dedicated to it: so it is on
+    /// devices with memory of their own, which keep what they know of an image's layout beside it.
+    pub(super) fn shares_images_alone(&self, info: &vk::ImageCreateInfo<'_>, types: u32) -> bool {
+        let device = vkmem_engine::DeviceMemory::info(self).device_type;
+        types & FD_TYPES != 0
+            && info.tiling == vk::ImageTiling::OPTIMAL
+            && device == vkmem_engine::DeviceType::DiscreteGpu
+    }
+
+    fn support(&self, handle_type: u32, dedicated_only: bool) -> ExternalSupport {
+        use vk::ExternalMemoryFeatureFlags as Feature;
+        let enabled = handle_type & self.handle_types();
+        let mut features = Feature::empty();
+        if enabled & FD_TYPES != 0 {
+            features = Feature::EXPORTABLE | Feature::IMPORTABLE;
+        } else if enabled & HOST_TYPES != 0 {
+            features = Feature::IMPORTABLE;
+        }
+        if dedicated_only && !features.is_empty() {
+            features |= Feature::DEDICATED_ONLY;
+        }
+        let compatible_types = if enabled & FD_TYPES != 0 { FD_TYPES } else { enabled };
+        ExternalSupport { features: features.as_raw(), compatible_types }
+    }
+}
+
+impl ExternalMemory for SimulatedDriver {
+    fn handle_types(&self) -> u32 {
+        types_of_extensions(&self.extensions) & !WIN32_TYPES
+    }
+
+    fn buffer_support(
+        &self,
+        flags: vk::BufferCreateFlags,
+        _usage: vk::BufferUsageFlags,
+        handle_type: u32,
+    ) -> Option<ExternalSupport> {
+        if flags.contains(vk::BufferCreateFlags::PROTECTED) {
+            return Some(ExternalSupport::default());
+        }
+        Some(self.support(handle_type, false))
+    }
+
+    fn image_support(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+        handle_type: u32,
+    ) -> Option<ExternalSupport> {
+        // The layout of a dma-buf has to be known outside.
+        let unknown = handle_type == DMA_BUF && info.tiling == vk::ImageTiling::OPTIMAL;
+        if unknown || info.flags.contains(vk::ImageCreateFlags::PROTECTED) {
+            return Some(ExternalSupport::default());
+        }
+        Some(self.support(handle_type, self.shares_images_alone(info, handle_type)))
+    }
+
+    unsafe fn export_fd(&self, memory: MemoryHandle, handle_type: u32) -> Result<i32, DeviceError> {
+        self.device.enter(Call::ExportFd)?;
+        let found = self.device.memory(memory).zip(self.device.payload(memory));
+        let Some((object, payload)) = found else {
+            self.device.report_violation(Call::ExportFd, "memory that is not allocated");
+            return Err(DeviceError::OutOfHostMemory);
+        };
+        if object.export_handle_types & handle_type == 0 {
+            let types = object.export_handle_types;
+            let what = format!("type {handle_type:#x} of memory that was allocated for {types:#x}");
+            self.device.report_violation(Call::ExportFd, what);
+            return Err(DeviceError::OutOfHostMemory);
+        }
+        registry::export(Exported {
+            payload,
+            device_name: self.device_name().to_owned(),
+            handle_type,
+            memory_type_index: object.memory_type_index,
+            size: object.size,
+            dedicated: object.dedicated.is_some(),
+        })
+    }
+
+    unsafe fn types_of_fd(&self, fd: i32, handle_type: u32) -> Result<u32, DeviceError> {
+        self.device.enter(Call::FdProperties)?;
+        let fd = u64::try_from(fd).map_err(|_| DeviceError::InvalidExternalHandle)?;
+        let exported = registry::find(fd)?;
+        let known = exported.handle_type == handle_type;
+        known.then_some(1 << exported.memory_type_index).ok_or(DeviceError::InvalidExternalHandle)
+    }
+
+    unsafe fn types_of_host_pointer(
+        &self,
+        _address: u64,
+        _handle_type: u32,
+    ) -> Result<u32, DeviceError> {
+        self.device.enter(Call::HostPointerProperties)?;
+        let wanted = MemoryPropertyFlags::HOST_VISIBLE | MemoryPropertyFlags::HOST_COHERENT;
+        let info = vkmem_engine::DeviceMemory::info(self);
+        let types = (0..info.types.len()).filter(|index| {
+            let flags = info.types[*index].flags;
+            flags.contains(wanted) && !flags.contains(MemoryPropertyFlags::DEVICE_COHERENT_AMD)
+        });
+        Ok(types.fold(0, |bits, index| bits | 1 << index))
+    }
+
+    fn host_pointer_alignment(&self) -> Option<u64> {
+        (self.handle_types() & HOST_TYPES != 0).then_some(HOST_POINTER_ALIGNMENT)
+    }
+}

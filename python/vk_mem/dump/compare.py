@@ -1,0 +1,89 @@
+"""What is different between two dumps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vk_mem.dump.load import Source, as_dump
+from vk_mem.dump.model import Block, Dump, PoolDump, Region
+
+__all__ = ["Diff", "DiffEntry", "diff"]
+
+Identity = tuple[str, str | None, str | None, int, int, str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class DiffEntry:
+    """An allocation and where it lies."""
+
+    pool: PoolDump
+    block: Block | None
+    """None if it is dedicated."""
+    region: Region
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.region.size
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What two dumps hold: `only_in_a` was freed, `only_in_b` is new and may be a leak."""
+
+    a: Dump
+    b: Dump
+    only_in_a: tuple[DiffEntry, ...]
+    in_both: tuple[DiffEntry, ...]
+    """As they are in `b`."""
+    only_in_b: tuple[DiffEntry, ...]
+
+    def __repr__(self) -> str:
+        def of(entries: tuple[DiffEntry, ...]) -> str:
+            return f"{len(entries)} ({sum(entry.size for entry in entries)} bytes)"
+
+        return (
+            f"<vk_mem.Diff: {of(self.only_in_a)} only in a, {of(self.in_both)} in both, "
+            f"{of(self.only_in_b)} only in b>"
+        )
+
+
+def diff(a: Source, b: Source) -> Diff:
+    """Compares two dumps: live allocators, dumps, paths or JSON texts.
+
+    An allocation is the same in both if its pool, block, offset, size, type and name are; dedicated
+    ones have no offset, so equal ones are counted off against each other. Something that was freed
+    and made again at its old place counts as the same.
+
+    Raises what `load_dump` raises.
+    """
+    a, b = as_dump(a), as_dump(b)
+    first = [(_identity(entry), entry) for entry in _entries(a)]
+    second = [(_identity(entry), entry) for entry in _entries(b)]
+    left = Counter(identity for identity, _ in first)
+    both, new = [], []
+    for identity, entry in second:
+        if left[identity] > 0:
+            left[identity] -= 1
+            both.append(entry)
+        else:
+            new.append(entry)
+    gone = []
+    for identity, entry in first:
+        if left[identity] > 0:
+            left[identity] -= 1
+            gone.append(entry)
+    return Diff(a, b, tuple(gone), tuple(both), tuple(new))
+
+
+def _entries(dump: Dump) -> Iterator[DiffEntry]:
+    return (DiffEntry(*found) for found in dump.allocations())
+
+
+def _identity(entry: DiffEntry) -> Identity:
+    pool, region = entry.pool, entry.region
+    block = None if entry.block is None else entry.block.id
+    place = (pool.type_name, pool.name, block, region.offset)
+    return (*place, region.size, region.type_name, region.name)

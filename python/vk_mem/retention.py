@@ -1,0 +1,32 @@
+"""Which empty blocks an allocator keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vk_mem.errors import InvalidArgumentError
+
+__all__ = ["EmptyBlockRetention"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmptyBlockRetention:
+    """Which empty blocks are kept for the next allocation, while their heap is within its budget.
+
+    `count` is in blocks of each memory type and of each pool, `size` in bytes of each heap, `share`
+    a part of each heap's budget, from 0 to 1. None does not limit; all limits hold together. Blocks
+    of a pool's `min_block_count` stay in any case.
+
+    Raises `InvalidArgumentError` for a negative limit, or a share above 1.
+    """
+
+    count: int | None = None
+    size: int | None = None
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in (("count", self.count), ("size", self.size)):
+            if limit is not None and limit < 0:
+                raise InvalidArgumentError(f"{name} is {limit}, below 0")
+        if self.share is not None and not 0 <= self.share <= 1:
+            raise InvalidArgumentError(f"share is {self.share}, not from 0 to 1")
