@@ -1,0 +1,127 @@
+//! One free and one allocate of a random victim in one virtual block.
+
+use std::cell::RefCell;
+
+use vkmem_engine::Strategy;
+
+use super::Effort;
+use super::contestant::{ALIGNMENT, Churn, Contestant, Ours, Vma};
+use crate::measure::{Figure, Round, heap_bytes, in_turns};
+use crate::random::Random;
+use crate::report::Report;
+use crate::vma::VirtualStrategy;
+
+/// Room for `n` allocations, however badly they are placed.
+pub fn room(n: usize) -> u64 {
+    (n as u64 * (1 << 20)).next_power_of_two().max(1 << 30)
+}
+
+const SEED: u64 = 1;
+
+fn turn<'a, C: Contestant>(churn: &'a RefCell<Churn<C>>, pairs: usize) -> Round<'a> {
+    // The plan is made outside of the measurement, one round ahead.
+    let mut plans: Vec<_> = (0..16).map(|_| churn.borrow_mut().plan(pairs)).collect();
+    Box::new(move || churn.borrow_mut().run(&plans.pop().expect("at most 16 rounds")))
+}
+
+/// The pair's time against each strategy of VMA, and how it grows.
+pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
+    report.section("free + allocate of a random victim, one virtual block");
+    let mut first = None;
+    for &n in counts {
+        let rounds = if effort.quick { 5 } else { 9 };
+        let pairs = if effort.quick { 20_000.max(n / 20) } else { 50_000.max(n / 5) };
+        let warm = if effort.quick { n } else { 2 * n };
+        let ours = RefCell::new(Churn::new(Ours::new(room(n), Strategy::Balanced), n, SEED));
+        ours.borrow_mut().warm(warm);
+        let theirs: Vec<_> = VirtualStrategy::TIMED
+            .iter()
+            .map(|&strategy| {
+                let mut churn = Churn::new(Vma::new(room(n), strategy), n, SEED);
+                churn.warm(warm);
+                RefCell::new(churn)
+            })
+            .collect();
+        let mut contestants = vec![turn(&ours, pairs)];
+        contestants.extend(theirs.iter().map(|it| turn(it, pairs)));
+        let figures = in_turns(rounds, &mut contestants);
+        let named: Vec<_> = VirtualStrategy::TIMED
+            .iter()
+            .zip(&figures[1..])
+            .map(|(strategy, figure)| (strategy.name(), *figure))
+            .collect();
+        report.add("churn pair", n as u64, "ns", figures[0], &named);
+        let first = *first.get_or_insert(figures[0].median);
+        report.add(
+            "growth of our pair",
+            n as u64,
+            "x",
+            Figure::exact(figures[0].median / first),
+            &[],
+        );
+    }
+}
+
+/// End of the used range over live bytes, and metadata, after 5 n pairs.
+pub fn packing(report: &mut Report, effort: Effort, counts: &[usize]) {
+    report.section("after 5 n pairs: end of the used range over live bytes, and metadata");
+    for &n in counts {
+        let pairs = if effort.quick { n } else { 5 * n };
+        let (end, bytes) = packed(|| Ours::new(room(n), Strategy::Balanced), n, pairs);
+        let strategy = VirtualStrategy::Default;
+        let (vma_end, vma_bytes) = packed(|| Vma::new(room(n), strategy), n, pairs);
+        let name = strategy.name();
+        report.add("end over live bytes", n as u64, "x", end, &[(name, vma_end)]);
+        report.add("metadata a live allocation", n as u64, "bytes", bytes, &[(name, vma_bytes)]);
+    }
+}
+
+/// End over live bytes, and what the heap grew by for each live allocation.
+fn packed<C: Contestant>(make: impl FnOnce() -> C, n: usize, pairs: usize) -> (Figure, Figure) {
+    let before = heap_bytes();
+    let mut churn = Churn::new(make(), n, SEED);
+    churn.warm(pairs);
+    let grown = heap_bytes() - before - churn.own_bytes();
+    (Figure::exact(churn.end_over_live()), Figure::exact(grown as f64 / n as f64))
+}
+
+/// Allocates, and frees now and then, until the first failure. Bytes that live then.
+fn filled<C: Contestant>(mut contestant: C, free_percent: u64, seed: u64) -> u64 {
+    let mut random = Random(seed);
+    let (mut live, mut bytes) = (Vec::new(), 0);
+    loop {
+        if !live.is_empty() && random.below(100) < free_percent {
+            let at = random.below(live.len() as u64) as usize;
+            let (handle, size) = live.swap_remove(at);
+            contestant.free(handle);
+            bytes -= size;
+            continue;
+        }
+        let size = random.size();
+        let Some((handle, _)) = contestant.allocate(size, ALIGNMENT) else { return bytes };
+        live.push((handle, size));
+        bytes += size;
+    }
+}
+
+/// Bytes in a 1 GiB block when the first request fails, over several seeds.
+pub fn first_failure(report: &mut Report, effort: Effort) {
+    report.section("live bytes in a 1 GiB block at the first failure, mean of the seeds");
+    let seeds = if effort.quick { 8 } else { 64 };
+    for free_percent in [0, 30, 45] {
+        let mean = |bytes: &dyn Fn(u64) -> u64| {
+            Figure::exact(
+                (0..seeds).map(bytes).sum::<u64>() as f64 / seeds as f64 / (1 << 20) as f64,
+            )
+        };
+        let ours = |seed| filled(Ours::new(1 << 30, Strategy::Balanced), free_percent, seed);
+        let theirs = |seed| filled(Vma::new(1 << 30, VirtualStrategy::Default), free_percent, seed);
+        report.add(
+            "bytes at first failure",
+            free_percent,
+            "MiB",
+            mean(&ours),
+            &[("vma default", mean(&theirs))],
+        );
+    }
+}

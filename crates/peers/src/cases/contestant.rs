@@ -1,0 +1,167 @@
+//! One face for the virtual blocks of everybody.
+
+use vkmem_engine::suballocator::{Algorithm, RegionKey};
+use vkmem_engine::{Strategy, VirtualBlock, VirtualRequest};
+
+use crate::vma;
+
+/// A virtual block that a trace can drive.
+pub trait Contestant {
+    /// What `allocate` gives and `free` takes.
+    type Handle: Copy;
+
+    /// The handle and the offset, or `None` without room.
+    fn allocate(&mut self, size: u64, alignment: u64) -> Option<(Self::Handle, u64)>;
+
+    /// Frees one that is live.
+    fn free(&mut self, handle: Self::Handle);
+
+    /// Offset and size.
+    fn place(&self, handle: Self::Handle) -> (u64, u64);
+}
+
+/// Ours.
+pub struct Ours {
+    /// The block.
+    pub block: VirtualBlock,
+    /// How it searches.
+    pub strategy: Strategy,
+}
+
+impl Ours {
+    /// A block of `size` bytes.
+    pub fn new(size: u64, strategy: Strategy) -> Self {
+        let block = VirtualBlock::new(size, Algorithm::Tlsf).expect("a valid size");
+        Self { block, strategy }
+    }
+}
+
+impl Contestant for Ours {
+    type Handle = RegionKey;
+
+    #[inline]
+    fn allocate(&mut self, size: u64, alignment: u64) -> Option<(RegionKey, u64)> {
+        let request = VirtualRequest { size, alignment, upper: false, strategy: self.strategy };
+        self.block.allocate(&request).ok().map(|it| (it.key, it.offset))
+    }
+
+    #[inline]
+    fn free(&mut self, handle: RegionKey) {
+        self.block.free(handle).expect("it is live");
+    }
+
+    fn place(&self, handle: RegionKey) -> (u64, u64) {
+        let info = self.block.info(handle).expect("it is live");
+        (info.offset, info.size)
+    }
+}
+
+/// VMA with one of its strategies.
+pub struct Vma {
+    /// The block.
+    pub block: vma::VirtualBlock,
+    /// How it searches.
+    pub strategy: vma::VirtualStrategy,
+}
+
+impl Vma {
+    /// A block of `size` bytes.
+    pub fn new(size: u64, strategy: vma::VirtualStrategy) -> Self {
+        Self { block: vma::VirtualBlock::new(size, false), strategy }
+    }
+}
+
+impl Contestant for Vma {
+    type Handle = u64;
+
+    #[inline]
+    fn allocate(&mut self, size: u64, alignment: u64) -> Option<(u64, u64)> {
+        self.block.allocate(size, alignment, self.strategy, false)
+    }
+
+    #[inline]
+    fn free(&mut self, handle: u64) {
+        // SAFETY: the traces free each handle once.
+        unsafe { self.block.free(handle) }
+    }
+
+    fn place(&self, handle: u64) -> (u64, u64) {
+        // SAFETY: the traces ask about live handles only.
+        unsafe { self.block.info(handle) }
+    }
+}
+
+/// Live allocations under churn: each step frees a random one and allocates another.
+pub struct Churn<C: Contestant> {
+    /// Who is driven.
+    pub contestant: C,
+    live: Vec<C::Handle>,
+    bytes: Vec<u32>,
+    steps: crate::random::Random,
+}
+
+/// The victim's position and the size that follows it.
+pub type Step = (u32, u32);
+
+/// The alignment of all traces that do not say otherwise.
+pub const ALIGNMENT: u64 = 256;
+
+impl<C: Contestant> Churn<C> {
+    /// With `n` live allocations.
+    pub fn new(mut contestant: C, n: usize, seed: u64) -> Self {
+        let mut steps = crate::random::Random(seed);
+        let (mut live, mut bytes) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for _ in 0..n {
+            let size = steps.size();
+            live.push(contestant.allocate(size, ALIGNMENT).expect("there is room").0);
+            bytes.push(size as u32);
+        }
+        Self { contestant, live, bytes, steps }
+    }
+
+    /// The next steps of the trace, made before they are timed.
+    pub fn plan(&mut self, count: usize) -> Vec<Step> {
+        let n = self.live.len() as u64;
+        (0..count).map(|_| (self.steps.below(n) as u32, self.steps.size() as u32)).collect()
+    }
+
+    /// Frees and allocates; what is timed.
+    pub fn run(&mut self, steps: &[Step]) -> u64 {
+        for &(at, size) in steps {
+            let handle = &mut self.live[at as usize];
+            self.contestant.free(*handle);
+            let placed = self.contestant.allocate(u64::from(size), ALIGNMENT);
+            *handle = placed.expect("there is room").0;
+        }
+        for &(at, size) in steps {
+            self.bytes[at as usize] = size;
+        }
+        steps.len() as u64
+    }
+
+    /// The same outside of a measurement.
+    pub fn warm(&mut self, count: usize) {
+        let steps = self.plan(count);
+        self.run(&steps);
+    }
+
+    /// End of the used range over the bytes that live in it.
+    pub fn end_over_live(&self) -> f64 {
+        let end = self.live.iter().map(|&it| {
+            let (offset, size) = self.contestant.place(it);
+            offset + size
+        });
+        let live: u64 = self.bytes.iter().map(|&it| u64::from(it)).sum();
+        end.max().unwrap_or(0) as f64 / live as f64
+    }
+
+    /// Bytes that the trace itself holds for its live allocations.
+    pub fn own_bytes(&self) -> usize {
+        self.live.capacity() * size_of::<C::Handle>() + self.bytes.capacity() * size_of::<u32>()
+    }
+
+    /// Live allocations.
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+}

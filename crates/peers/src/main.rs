@@ -1,0 +1,31 @@
+//! `make bench`: everything, with ratios. `quick` as an argument does less of it; other arguments
+//! choose sections by name.
+
+use vkmem_peers::cases::{Effort, churn};
+use vkmem_peers::report::Report;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let effort = Effort { quick: arguments.iter().any(|it| it == "quick") };
+    let chosen: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|it| *it != "quick").collect();
+    let wanted = |name: &str| chosen.is_empty() || chosen.contains(&name);
+    let counts: &[usize] =
+        if effort.quick { &[1_000, 10_000, 100_000] } else { &[1_000, 10_000, 100_000, 1_000_000] };
+    let mut report = Report::default();
+    if wanted("churn") {
+        churn::pairs(&mut report, effort, counts);
+    }
+    if wanted("packing") {
+        churn::packing(&mut report, effort, counts);
+        churn::first_failure(&mut report, effort);
+    }
+    let path = "bench/results.json";
+    match report.write(path) {
+        Ok(()) => println!("\nwritten to {path}"),
+        Err(error) => {
+            eprintln!("{path}: {error}");
+            std::process::exit(1);
+        }
+    }
+}

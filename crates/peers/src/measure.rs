@@ -1,0 +1,68 @@
+//! Rounds in turns, and what they amount to.
+
+use std::time::Instant;
+
+/// What the rounds of one contestant took.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    /// The middle one of the rounds.
+    pub median: f64,
+    /// The least of them.
+    pub low: f64,
+    /// The most of them.
+    pub high: f64,
+}
+
+impl Figure {
+    /// Of the figures of some rounds.
+    ///
+    /// # Panics
+    /// Without rounds.
+    pub fn of(mut rounds: Vec<f64>) -> Self {
+        rounds.sort_by(f64::total_cmp);
+        let (low, high) = (rounds[0], rounds[rounds.len() - 1]);
+        Self { median: rounds[rounds.len() / 2], low, high }
+    }
+
+    /// A count, which is the same in every round.
+    pub fn exact(value: f64) -> Self {
+        Self { median: value, low: value, high: value }
+    }
+}
+
+/// One contestant: a round of its work, which returns how many items it did.
+pub type Round<'a> = Box<dyn FnMut() -> u64 + 'a>;
+
+/// Lets the contestants take turns (A B C A B C ...), and gives nanoseconds an item for each.
+pub fn in_turns(rounds: usize, contestants: &mut [Round<'_>]) -> Vec<Figure> {
+    let mut taken = vec![Vec::new(); contestants.len()];
+    for _ in 0..rounds {
+        for (contestant, taken) in contestants.iter_mut().zip(&mut taken) {
+            let start = Instant::now();
+            let items = contestant();
+            taken.push(start.elapsed().as_nanos() as f64 / items as f64);
+        }
+    }
+    taken.into_iter().map(Figure::of).collect()
+}
+
+/// Bytes of the C heap in use. VMA's allocation callbacks do not see its pools of nodes, so its
+/// metadata is what the heap grew by.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn heap_bytes() -> usize {
+    /// `struct mallinfo2` of glibc.
+    #[repr(C)]
+    struct Mallinfo2 {
+        before: [usize; 4],
+        mapped: usize,
+        between: [usize; 2],
+        used: usize,
+        after: [usize; 2],
+    }
+    unsafe extern "C" {
+        fn mallinfo2() -> Mallinfo2;
+    }
+    // SAFETY: it has no parameters and only reads.
+    let info = unsafe { mallinfo2() };
+    info.mapped + info.used
+}
