@@ -64,6 +64,11 @@ class Region:
     """As the dump writes it: `BUFFER`, `IMAGE_OPTIMAL`, `TEXTURE2D` ..."""
     layout: int | None = None
     """`D3D12_TEXTURE_LAYOUT` and the like, where the dump has it."""
+    call_site: str | None = None
+    """Where it was created, if the allocator tracks that: one `file:line in function` a line, the
+    innermost first."""
+    aliases: tuple[Region, ...] = ()
+    """Other resources that lie in its memory; their offsets count as its own does."""
 
     @property
     def is_free(self) -> bool:
@@ -83,7 +88,7 @@ class Block:
     id: str
     size: int
     regions: tuple[Region, ...]
-    """By ascending offset. Regions overlap where resources share memory."""
+    """By ascending offset. What shares memory with one of them is among its `aliases`."""
     map_count: int = 0
     """How often it is mapped now."""
 
