@@ -12,9 +12,8 @@
 
 use super::granularity::{Gap, Neighbour, align_up, conflict, place_in_gap};
 use super::region::{MAX_SIZE, NONE, RegionTable};
-use super::{
-    BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
-};
+use super::{BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator};
+use crate::request::ResourceKind;
 
 /// Regions linked in the order in which they were placed. The nodes at both ends are live.
 #[derive(Clone, Copy, Debug)]
@@ -164,19 +163,6 @@ impl Linear {
         }
     }
 
-    fn push(&mut self, block: u32, which: Which, index: u32) {
-        let last = self.run(block, which).last;
-        let node = self.regions.node_mut(index);
-        node.previous = last;
-        node.next = NONE;
-        if last == NONE {
-            self.run(block, which).first = index;
-        } else {
-            self.regions.node_mut(last).next = index;
-        }
-        self.run(block, which).last = index;
-    }
-
     /// Drops freed regions from both ends of a run.
     fn trim(&mut self, block: u32, which: Which) {
         loop {
@@ -280,27 +266,35 @@ impl Suballocator for Linear {
             self.empty = NONE;
         }
         let index = self.regions.take(block);
-        self.regions.node_mut(index).set_live(
-            offset,
-            request.size,
-            request.kind,
-            size - request.size,
-        );
-        self.push(block, which, index);
+        let run = self.run(block, which);
+        let last = std::mem::replace(&mut run.last, index);
+        if last == NONE {
+            run.first = index;
+        } else {
+            self.regions.node_mut(last).next = index;
+        }
+        let node = self.regions.node_mut(index);
+        node.previous = last;
+        node.next = NONE;
+        node.set_live(offset, request.size, request.kind, size - request.size);
+        let key = RegionKey::new(index, node.begin_life());
         self.blocks[block as usize].live += 1;
-        let key = self.regions.begin_life(index);
         Some(Placement { key, block: BlockIndex(block), offset })
     }
 
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
-        let info = self.region(key)?;
-        self.regions.end_life(key.index);
-        let node = self.regions.node_mut(key.index);
-        let (offset, size) = (node.offset, node.footprint());
-        node.set_free(offset, size);
-        let index = info.block.0;
-        for which in [Which::Lower, Which::Upper, Which::Wrapped] {
-            self.trim(index, which);
+        let node = self.regions.end_life(key)?;
+        let index = self.regions.block_of(key.index());
+        self.regions.node_mut(key.index()).set_free(node.offset, node.footprint());
+        // Inside a run it stays.
+        if node.previous == NONE || node.next == NONE {
+            for which in [Which::Lower, Which::Upper, Which::Wrapped] {
+                let Run { first, last } = *self.run(index, which);
+                if first == key.index() || last == key.index() {
+                    self.trim(index, which);
+                    break;
+                }
+            }
         }
         let block = &mut self.blocks[index as usize];
         if block.lower.is_empty() {
@@ -311,7 +305,7 @@ impl Suballocator for Linear {
         if block_is_empty && index != self.newest {
             self.empty = index;
         }
-        Some(FreedRegion { info, block_is_empty })
+        Some(FreedRegion { info: node.info(index), block_is_empty })
     }
 
     fn regions(&self) -> &RegionTable {
@@ -329,36 +323,26 @@ impl Suballocator for Linear {
         self.blocks[block.0 as usize].size = size;
     }
 
-    fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
-        let mut end = 0;
-        let mut emit = |index: u32| {
-            let node = self.regions.node(index);
-            if node.is_free() {
-                return;
-            }
-            if node.offset > end {
-                visit(RegionView { offset: end, size: node.offset - end, live: None });
-            }
-            let live = Some((self.regions.key_of(index), node.kind()));
-            visit(RegionView { offset: node.offset, size: node.size(), live });
-            end = node.end();
-        };
+    fn block_size(&self, block: BlockIndex) -> u64 {
+        self.block(block).size
+    }
+
+    fn visit_live(
+        &self,
+        block: BlockIndex,
+        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+    ) {
         let [wrapped, lower, upper] = self.runs(block);
         for run in [wrapped, lower] {
-            let mut index = run.first;
-            while index != NONE {
-                emit(index);
-                index = self.regions.node(index).next;
-            }
+            self.regions.visit_live_from(run.first, visit);
         }
         let mut index = upper.last;
         while index != NONE {
-            emit(index);
-            index = self.regions.node(index).previous;
-        }
-        let size = self.block(block).size;
-        if end < size {
-            visit(RegionView { offset: end, size: size - end, live: None });
+            let node = self.regions.node(index);
+            if !node.is_free() {
+                visit(node.offset, node.size(), self.regions.key_of(index), node.kind());
+            }
+            index = node.previous;
         }
     }
 
@@ -410,25 +394,25 @@ impl Suballocator for Linear {
 impl Linear {
     fn validate_order(&self, block: BlockIndex) -> Result<(), String> {
         let size = self.block(block).size;
-        let mut end = 0;
         let mut broken = None;
-        let mut last_live: Option<Neighbour> = None;
-        self.visit_block(block, &mut |region| {
-            if region.offset < end {
-                broken = Some(format!("block {}: regions overlap at {end}", block.0));
+        let mut last: Option<Neighbour> = None;
+        self.visit_live(block, &mut |offset, size, key, kind| {
+            let before = last.map_or(0, |it| it.edge);
+            if offset < before {
+                broken = Some(format!("block {}: regions overlap at {before}", block.0));
             }
-            end = region.offset + region.size;
-            let Some((_, kind)) = region.live else { return };
             let page = |offset: u64| offset & !(self.granularity - 1);
             if self.granularity > 1
-                && let Some(last) = last_live
-                && page(last.edge - 1) == page(region.offset)
+                && let Some(last) = last
+                && page(last.edge - 1) == page(offset)
                 && conflict(last.kind, kind)
             {
-                broken = Some(format!("block {}: conflicting kinds at {}", block.0, region.offset));
+                broken = Some(format!("block {}: conflicting kinds at {offset}", block.0));
             }
-            last_live = Some(Neighbour { edge: end, kind });
+            debug_assert!(self.regions.live(key).is_some());
+            last = Some(Neighbour { edge: offset + size, kind });
         });
+        let end = last.map_or(0, |it| it.edge);
         if end > size {
             broken = Some(format!("block {}: a region ends at {end} of {size}", block.0));
         }

@@ -17,17 +17,59 @@ use crate::request::ResourceKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockIndex(pub u32);
 
-/// A slot and the generation in which it was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RegionKey {
+/// A slot and the generation in which it was taken, in one number: a key that was stored in halves
+/// and is loaded as a whole waits for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionKey(u64);
+
+impl RegionKey {
+    /// Of a slot and a generation.
+    #[inline]
+    pub fn new(index: u32, generation: u32) -> Self {
+        Self(u64::from(generation) << 32 | u64::from(index))
+    }
+
     /// The slot.
-    pub index: u32,
+    #[inline]
+    pub fn index(self) -> u32 {
+        self.0 as u32
+    }
+
     /// Odd while the region lives.
-    pub generation: u32,
+    #[inline]
+    pub fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The generation above, the slot below.
+    #[inline]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// What [`to_bits`](Self::to_bits) gave.
+    #[inline]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
 }
 
 /// No node.
-pub(super) const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX >> 1;
+
+/// A link to a region that is free, in suballocators that say so: then the neighbours of a region
+/// need not be looked at to find out.
+pub(super) const FREE_LINK: u32 = 1 << 31;
+
+/// Whether a link says that the neighbour is free.
+pub(super) fn is_free_link(link: u32) -> bool {
+    link & FREE_LINK != 0
+}
+
+/// The neighbour that a link leads to, or `NONE`.
+pub(super) fn target(link: u32) -> u32 {
+    link & !FREE_LINK
+}
 
 const KIND_SHIFT: u32 = 60;
 const FREE: u64 = 1 << 63;
@@ -51,7 +93,7 @@ pub(super) struct Node {
     pub offset: u64,
     /// Size in the low 60 bits, as requested when live; kind above, the top bit set when free.
     word: u64,
-    /// Neighbours in the block.
+    /// Links to the neighbours in the block.
     pub previous: u32,
     pub next: u32,
     /// Odd while the region lives.
@@ -95,10 +137,22 @@ impl Node {
         }
     }
 
+    /// What a live region of a block is.
+    pub fn info(&self, block: u32) -> RegionInfo {
+        let block = BlockIndex(block);
+        RegionInfo { block, offset: self.offset, size: self.size(), kind: self.kind() }
+    }
+
     pub fn set_free(&mut self, offset: u64, size: u64) {
         debug_assert!(size <= SIZE_MASK);
         self.offset = offset;
         self.word = size | FREE;
+    }
+
+    /// The same, at a position of the index.
+    pub fn set_free_at(&mut self, offset: u64, size: u64, position: Position) {
+        self.set_free(offset, size);
+        self.extra = position;
     }
 
     /// Live, taking up `padding` more than it has.
@@ -113,6 +167,13 @@ impl Node {
     pub fn set_live_in_power(&mut self, offset: u64, size: u64, kind: ResourceKind, order: u32) {
         self.set_live(offset, size, kind, 0);
         self.extra = POWER | order << TAG_BITS;
+    }
+
+    /// Makes the generation odd: a key exists from now on.
+    pub fn begin_life(&mut self) -> u32 {
+        debug_assert!(self.generation.is_multiple_of(2));
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
     }
 
     pub fn position(&self) -> Position {
@@ -182,7 +243,7 @@ impl RegionTable {
     /// A slot for a region of `block`; its node still has to be filled.
     ///
     /// # Panics
-    /// At 2^32 - 1 regions.
+    /// At 2^31 - 1 regions.
     pub(super) fn take(&mut self, block: u32) -> u32 {
         if block != 0 && self.blocks.is_empty() {
             self.blocks = vec![0; self.nodes.len()];
@@ -201,8 +262,8 @@ impl RegionTable {
 
     #[cold]
     fn push(&mut self, block: u32) -> u32 {
-        let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index != NONE);
-        let index = index.expect("fewer than 2^32 - 1 regions");
+        let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index < NONE);
+        let index = index.expect("fewer than 2^31 - 1 regions");
         grow_gently(&mut self.nodes);
         self.nodes.push(Node {
             offset: 0,
@@ -227,35 +288,31 @@ impl RegionTable {
         self.vacant_count += 1;
     }
 
-    /// Makes the slot's generation odd: a key exists from now on.
+    /// Makes a key of the slot, whose node is live from now on.
     pub(super) fn begin_life(&mut self, index: u32) -> RegionKey {
-        let node = &mut self.nodes[index as usize];
-        debug_assert!(node.generation.is_multiple_of(2));
-        node.generation = node.generation.wrapping_add(1);
-        RegionKey { index, generation: node.generation }
+        RegionKey::new(index, self.node_mut(index).begin_life())
     }
 
-    /// Makes every key of the slot stale.
-    pub(super) fn end_life(&mut self, index: u32) {
-        let node = &mut self.nodes[index as usize];
-        debug_assert!(node.generation % 2 == 1);
+    /// Makes a key stale and gives what its node was; `None` if it is stale already.
+    #[inline]
+    pub(super) fn end_life(&mut self, key: RegionKey) -> Option<Node> {
+        let node = self.nodes.get_mut(key.index() as usize)?;
+        if node.generation != key.generation() || key.generation().is_multiple_of(2) {
+            return None;
+        }
         node.generation = node.generation.wrapping_add(1);
+        Some(*node)
     }
 
     /// The node of a key, if its region lives.
     pub(super) fn live(&self, key: RegionKey) -> Option<&Node> {
-        let node = self.nodes.get(key.index as usize)?;
-        (node.generation == key.generation && key.generation % 2 == 1).then_some(node)
+        let node = self.nodes.get(key.index() as usize)?;
+        (node.generation == key.generation() && key.generation() % 2 == 1).then_some(node)
     }
 
     /// What a live region is; `None` if the key is stale.
     pub(super) fn info(&self, key: RegionKey) -> Option<RegionInfo> {
-        self.live(key).map(|node| RegionInfo {
-            block: BlockIndex(self.block_of(key.index)),
-            offset: node.offset,
-            size: node.size(),
-            kind: node.kind(),
-        })
+        self.live(key).map(|node| node.info(self.block_of(key.index())))
     }
 
     /// The owner's bits; `None` if the key is stale.
@@ -266,7 +323,7 @@ impl RegionTable {
     /// Changes the owner's bits; does nothing if the key is stale.
     pub(super) fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
         if self.live(key).is_some() {
-            self.node_mut(key.index).set_tag(tag);
+            self.node_mut(key.index()).set_tag(tag);
         }
     }
 
@@ -283,15 +340,30 @@ impl RegionTable {
 
     /// The last region of a block, from any of its regions on. O(regions).
     pub(super) fn last_from(&self, mut index: u32) -> u32 {
-        while self.node(index).next != NONE {
-            index = self.node(index).next;
+        while target(self.node(index).next) != NONE {
+            index = target(self.node(index).next);
         }
         index
     }
 
+    /// Calls `visit` with offset, size, key and kind of the live regions from a slot on.
+    pub(super) fn visit_live_from(
+        &self,
+        mut index: u32,
+        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+    ) {
+        while index != NONE {
+            let node = self.node(index);
+            if !node.is_free() {
+                visit(node.offset, node.size(), self.key_of(index), node.kind());
+            }
+            index = target(node.next);
+        }
+    }
+
     /// The key of a live slot.
     pub(super) fn key_of(&self, index: u32) -> RegionKey {
-        RegionKey { index, generation: self.nodes[index as usize].generation }
+        RegionKey::new(index, self.nodes[index as usize].generation)
     }
 
     pub(super) fn used_slots(&self) -> usize {
@@ -318,13 +390,13 @@ mod tests {
         let first = table.take(0);
         let key = table.begin_life(first);
         assert!(table.live(key).is_some());
-        table.end_life(first);
-        assert!(table.live(key).is_none());
+        assert!(table.end_life(key).is_some());
+        assert!(table.live(key).is_none() && table.end_life(key).is_none());
         table.give_back(first);
         let again = table.take(1);
         assert_eq!(again, first);
         let second = table.begin_life(again);
         assert!(table.live(second).is_some() && table.live(key).is_none());
-        assert!(table.live(RegionKey { index: 9, generation: 1 }).is_none());
+        assert!(table.live(RegionKey::new(9, 1)).is_none());
     }
 }
