@@ -1,7 +1,7 @@
 //! `make bench`: everything, with ratios. `quick` as an argument does less of it; other arguments
 //! choose sections by name.
 
-use vkmem_peers::cases::{Effort, churn};
+use vkmem_peers::cases::{Effort, blocks, churn, statistics, threads};
 use vkmem_peers::report::Report;
 
 fn main() {
@@ -20,6 +20,21 @@ fn main() {
         churn::packing(&mut report, effort, counts);
         churn::first_failure(&mut report, effort);
     }
+    if wanted("blocks") {
+        blocks::growth(&mut report, effort);
+    }
+    if wanted("day") {
+        blocks::day_in_the_life(&mut report, effort);
+    }
+    if wanted("threads") {
+        threads::throughput(&mut report, effort);
+    }
+    if wanted("statistics") {
+        statistics::counting(&mut report, effort);
+    }
+    let (met, missed) = report.verdict();
+    println!("\n{met} bars met, {} missed", missed.len());
+    missed.iter().for_each(|it| println!("  {it}"));
     let path = "bench/results.json";
     match report.write(path) {
         Ok(()) => println!("\nwritten to {path}"),

@@ -1,7 +1,11 @@
 //! What is measured: one file a case.
 
+pub mod blocks;
 pub mod churn;
 pub mod contestant;
+pub mod memory;
+pub mod statistics;
+pub mod threads;
 
 /// How much is done.
 #[derive(Clone, Copy, Debug)]

@@ -49,6 +49,15 @@ pub struct Allocation(*mut c_void);
 // SAFETY: VMA lets any thread free what another one allocated.
 unsafe impl Send for Allocation {}
 
+/// A `VmaPool`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool(*mut c_void);
+
+// SAFETY: VMA is internally synchronised.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
 /// `VmaTotalStatistics`
 pub struct TotalStatistics(Box<ffi::TotalStatistics>);
 
@@ -214,6 +223,37 @@ impl Allocator {
         found(result, index)
     }
 
+    /// `vmaCreatePool` of blocks of one size, `blocks` of them there from the start.
+    ///
+    /// # Panics
+    /// If VMA refuses.
+    pub fn create_pool(&self, memory_type_index: u32, block_size: u64, blocks: usize) -> Pool {
+        let info = ffi::PoolCreateInfo {
+            memory_type_index,
+            flags: 0,
+            block_size,
+            min_block_count: blocks,
+            max_block_count: 0,
+            priority: 0.5,
+            min_allocation_alignment: 0,
+            memory_allocate_next: null_mut(),
+        };
+        let mut pool = null_mut();
+        // SAFETY: the allocator lives, and the structures are those of the header.
+        let result = unsafe { ffi::vmaCreatePool(self.raw, &info, &mut pool) };
+        assert_eq!(result, vk::Result::SUCCESS);
+        Pool(pool)
+    }
+
+    /// `vmaDestroyPool`
+    ///
+    /// # Safety
+    /// It is live, of this allocator, and nothing lives in it.
+    pub unsafe fn destroy_pool(&self, pool: Pool) {
+        // SAFETY: as the caller promises.
+        unsafe { ffi::vmaDestroyPool(self.raw, pool.0) }
+    }
+
     /// `vmaAllocateMemory`
     #[inline]
     pub fn allocate(
@@ -221,7 +261,19 @@ impl Allocator {
         requirements: &vk::MemoryRequirements,
         info: &engine::AllocationCreateInfo,
     ) -> Result<Allocation, vk::Result> {
-        let (info, mut allocation) = (create_info(info), null_mut());
+        self.allocate_from(requirements, info, None)
+    }
+
+    /// The same from a pool.
+    #[inline]
+    pub fn allocate_from(
+        &self,
+        requirements: &vk::MemoryRequirements,
+        info: &engine::AllocationCreateInfo,
+        pool: Option<Pool>,
+    ) -> Result<Allocation, vk::Result> {
+        let (mut info, mut allocation) = (create_info(info), null_mut());
+        info.pool = pool.map_or(null_mut(), |it| it.0);
         // SAFETY: the allocator lives, and the structures are those of the header.
         let result = unsafe {
             ffi::vmaAllocateMemory(self.raw, requirements, &info, &mut allocation, null_mut())

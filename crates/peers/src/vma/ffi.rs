@@ -64,6 +64,19 @@ pub struct AllocationCreateInfo {
     pub priority: f32,
 }
 
+/// `VmaPoolCreateInfo`
+#[repr(C)]
+pub struct PoolCreateInfo {
+    pub memory_type_index: u32,
+    pub flags: u32,
+    pub block_size: u64,
+    pub min_block_count: usize,
+    pub max_block_count: usize,
+    pub priority: f32,
+    pub min_allocation_alignment: u64,
+    pub memory_allocate_next: *mut c_void,
+}
+
 /// `VmaAllocationInfo`
 #[repr(C)]
 pub struct AllocationInfo {
@@ -109,6 +122,12 @@ unsafe extern "C" {
         info: *const AllocationCreateInfo,
         index: *mut u32,
     ) -> vk::Result;
+    pub fn vmaCreatePool(
+        allocator: *mut c_void,
+        info: *const PoolCreateInfo,
+        pool: *mut *mut c_void,
+    ) -> vk::Result;
+    pub fn vmaDestroyPool(allocator: *mut c_void, pool: *mut c_void);
     pub fn vmaAllocateMemory(
         allocator: *mut c_void,
         requirements: *const vk::MemoryRequirements,

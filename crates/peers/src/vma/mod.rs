@@ -6,7 +6,7 @@ mod allocator;
 mod ffi;
 mod virtual_block;
 
-pub use allocator::{Allocation, Allocator, Handles, Options, TotalStatistics};
+pub use allocator::{Allocation, Allocator, Handles, Options, Pool, TotalStatistics};
 pub use virtual_block::{DetailedStatistics, VirtualBlock, VirtualStrategy};
 
 // Links the library that the declarations of this module are found in.
