@@ -1,6 +1,7 @@
 //! VMA beside our engine, in one process and on the same traces. Not shipped; `make bench` runs it.
 
 pub mod cases;
+pub mod driver;
 pub mod fake;
 pub mod measure;
 pub mod random;

@@ -1,7 +1,7 @@
 //! `make bench`: everything, with ratios. `quick` as an argument does less of it; other arguments
 //! choose sections by name.
 
-use vkmem_peers::cases::{Effort, blocks, churn, statistics, threads};
+use vkmem_peers::cases::{Effort, blocks, buffers, churn, linear, statistics, tail, threads};
 use vkmem_peers::report::Report;
 
 fn main() {
@@ -20,6 +20,10 @@ fn main() {
         churn::packing(&mut report, effort, counts);
         churn::first_failure(&mut report, effort);
     }
+    if wanted("linear") {
+        linear::patterns(&mut report, effort);
+        linear::buddy(&mut report, effort);
+    }
     if wanted("blocks") {
         blocks::growth(&mut report, effort);
     }
@@ -31,6 +35,12 @@ fn main() {
     }
     if wanted("statistics") {
         statistics::counting(&mut report, effort);
+    }
+    if wanted("buffers") {
+        buffers::on_cpu_driver(&mut report, effort);
+    }
+    if wanted("tail") {
+        tail::tail(&mut report, effort);
     }
     let (met, missed) = report.verdict();
     println!("\n{met} bars met, {} missed", missed.len());

@@ -37,12 +37,11 @@ pub fn growth(report: &mut Report, effort: Effort) {
     let theirs = shapes.map(|(size, count)| {
         Vma::new(device(&info), &vma::Options::default()).in_pool(LOCAL_TYPE, size, count)
     });
-    let ours = ours.each_ref().map(|it| {
-        RefCell::new(Churn::new(it, live, 1 << LOCAL_TYPE, range, SEED))
-    });
-    let theirs = theirs.each_ref().map(|it| {
-        RefCell::new(Churn::new(it, live, 1 << LOCAL_TYPE, range, SEED))
-    });
+    let ours =
+        ours.each_ref().map(|it| RefCell::new(Churn::new(it, live, 1 << LOCAL_TYPE, range, SEED)));
+    let theirs = theirs
+        .each_ref()
+        .map(|it| RefCell::new(Churn::new(it, live, 1 << LOCAL_TYPE, range, SEED)));
     for it in &ours {
         let warm = it.borrow_mut().plan(live);
         it.borrow_mut().run(&warm);
@@ -56,10 +55,8 @@ pub fn growth(report: &mut Report, effort: Effort) {
     let (one, of_many) = (figures[0], figures[1]);
     report.add("pair, 1 block", live as u64, "ns", one, &[Peer::new("vma default", figures[2])]);
     let case = format!("pair, {many} blocks");
-    let peers = [
-        Peer::new("ours in 1 block", one).at_most(1.5),
-        Peer::new("vma default", figures[3]),
-    ];
+    let peers =
+        [Peer::new("ours in 1 block", one).at_most(1.5), Peer::new("vma default", figures[3])];
     report.add(&case, live as u64, "ns", of_many, &peers);
 }
 

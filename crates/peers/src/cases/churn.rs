@@ -18,7 +18,8 @@ pub fn room(n: usize) -> u64 {
 
 const SEED: u64 = 1;
 
-fn turn<'a, C: Contestant>(churn: &'a RefCell<Churn<C>>, pairs: usize) -> Round<'a> {
+/// A contestant's rounds, each with a plan of its own.
+pub fn turn<'a, C: Contestant>(churn: &'a RefCell<Churn<C>>, pairs: usize) -> Round<'a> {
     // The plan is made outside of the measurement, one round ahead.
     let mut plans: Vec<_> = (0..16).map(|_| churn.borrow_mut().plan(pairs)).collect();
     Box::new(move || churn.borrow_mut().run(&plans.pop().expect("at most 16 rounds")))

@@ -1,8 +1,6 @@
 //! Counting and dumping a million allocations.
 
-use vkmem_engine::{
-    AllocationId, AllocatorOptions, Describe, Description, DeviceInfo, PoolId,
-};
+use vkmem_engine::{AllocationId, AllocatorOptions, Describe, Description, DeviceInfo, PoolId};
 
 use super::Effort;
 use super::memory::{Churn, Ours, Vma, device, h200};

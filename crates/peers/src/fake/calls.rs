@@ -3,9 +3,7 @@
 use std::ffi::{CStr, c_char, c_void};
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{
-    DedicatedTarget, DeviceError, MemoryAllocateInfo, MemoryHandle, MemoryRange,
-};
+use vkmem_engine::{DedicatedTarget, DeviceError, MemoryAllocateInfo, MemoryHandle, MemoryRange};
 
 use super::{behind, description, resources};
 

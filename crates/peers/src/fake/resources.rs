@@ -112,10 +112,7 @@ pub(super) unsafe extern "system" fn image_requirements(
 }
 
 /// No resource wants memory of its own, so the chain stays as its maker zeroed it.
-unsafe fn answer(
-    requirements: *mut vk::MemoryRequirements2<'_>,
-    found: vk::MemoryRequirements,
-) {
+unsafe fn answer(requirements: *mut vk::MemoryRequirements2<'_>, found: vk::MemoryRequirements) {
     // SAFETY: the caller keeps to the rules of Vulkan.
     unsafe {
         (*requirements).memory_requirements = found;

@@ -115,10 +115,9 @@ impl Allocator {
             if name == c"vkGetInstanceProcAddr" {
                 // SAFETY: both are pointers to functions; VMA casts it back.
                 return Some(unsafe {
-                    std::mem::transmute::<
-                        vk::PFN_vkGetInstanceProcAddr,
-                        unsafe extern "system" fn(),
-                    >(get_instance_proc_addr)
+                    std::mem::transmute::<vk::PFN_vkGetInstanceProcAddr, unsafe extern "system" fn()>(
+                        get_instance_proc_addr,
+                    )
                 });
             }
             global
@@ -189,9 +188,8 @@ impl Allocator {
     ) -> Option<u32> {
         let (info, mut index) = (create_info(info), 0);
         // SAFETY: the allocator lives, and the structures are those of the header.
-        let result = unsafe {
-            ffi::vmaFindMemoryTypeIndex(self.raw, memory_type_bits, &info, &mut index)
-        };
+        let result =
+            unsafe { ffi::vmaFindMemoryTypeIndex(self.raw, memory_type_bits, &info, &mut index) };
         found(result, index)
     }
 
@@ -217,9 +215,8 @@ impl Allocator {
     ) -> Option<u32> {
         let (info, mut index) = (create_info(info), 0);
         // SAFETY: the allocator lives, and the structures are those of the header.
-        let result = unsafe {
-            ffi::vmaFindMemoryTypeIndexForImageInfo(self.raw, image, &info, &mut index)
-        };
+        let result =
+            unsafe { ffi::vmaFindMemoryTypeIndexForImageInfo(self.raw, image, &info, &mut index) };
         found(result, index)
     }
 

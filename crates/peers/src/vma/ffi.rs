@@ -154,11 +154,7 @@ unsafe extern "C" {
         allocation: *mut *mut c_void,
         place: *mut AllocationInfo,
     ) -> vk::Result;
-    pub fn vmaDestroyBuffer(
-        allocator: *mut c_void,
-        buffer: vk::Buffer,
-        allocation: *mut c_void,
-    );
+    pub fn vmaDestroyBuffer(allocator: *mut c_void, buffer: vk::Buffer, allocation: *mut c_void);
     pub fn vmaCreateImage(
         allocator: *mut c_void,
         image_info: *const vk::ImageCreateInfo<'_>,
