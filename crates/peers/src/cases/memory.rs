@@ -109,7 +109,7 @@ impl Vma {
 
     /// Everything goes to a pool of blocks that are there from the start.
     pub fn in_pool(mut self, memory_type_index: u32, block_size: u64, blocks: u32) -> Self {
-        let pool = self.allocator.create_pool(memory_type_index, block_size, blocks as usize);
+        let pool = self.allocator.create_pool(memory_type_index, block_size, (blocks as usize, 0));
         self.pool = Some(pool);
         self
     }

@@ -220,17 +220,22 @@ impl Allocator {
         found(result, index)
     }
 
-    /// `vmaCreatePool` of blocks of one size, `blocks` of them there from the start.
+    /// `vmaCreatePool` of blocks of one size: as many as said at least and at most; 0 does not limit.
     ///
     /// # Panics
     /// If VMA refuses.
-    pub fn create_pool(&self, memory_type_index: u32, block_size: u64, blocks: usize) -> Pool {
+    pub fn create_pool(
+        &self,
+        memory_type_index: u32,
+        block_size: u64,
+        (min_block_count, max_block_count): (usize, usize),
+    ) -> Pool {
         let info = ffi::PoolCreateInfo {
             memory_type_index,
             flags: 0,
             block_size,
-            min_block_count: blocks,
-            max_block_count: 0,
+            min_block_count,
+            max_block_count,
             priority: 0.5,
             min_allocation_alignment: 0,
             memory_allocate_next: null_mut(),
