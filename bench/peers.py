@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from array import array
-from ctypes import POINTER, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_bool, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
 import vk_mem
@@ -24,8 +24,12 @@ def _load() -> ctypes.CDLL:
         ("peers_close", None, (c_void_p,)),
         ("peers_fill", None, (c_void_p, sizes, c_size_t)),
         ("peers_pairs", c_uint64, (c_void_p, words, sizes, c_size_t)),
-        ("peers_batch", c_uint64, (c_void_p, sizes, c_size_t)),
-        ("peers_virtual_many", c_uint64, (c_uint64, sizes, c_size_t, c_uint64, c_uint32)),
+        ("peers_batch", c_uint64, (c_void_p, sizes, c_size_t, c_bool)),
+        (
+            "peers_virtual_many",
+            c_uint64,
+            (c_uint64, sizes, c_size_t, sizes, c_size_t, c_uint64, c_uint32),
+        ),
         ("peers_memcpy", c_uint64, (c_void_p, c_void_p, c_size_t)),
         ("peers_memcpy_new", c_uint64, (c_void_p, c_size_t)),
     ):
@@ -70,20 +74,28 @@ class Vma:
             _library.peers_pairs(self._peer, _pointer(victims), _pointer(sizes), len(sizes))
         )
 
-    def batch(self, sizes: array) -> int:
-        """Creates many, then destroys them all."""
-        return _checked(_library.peers_batch(self._peer, _pointer(sizes), len(sizes)))
+    def batch(self, sizes: array, *, alone: bool = False) -> int:
+        """Creates many, then destroys them all; without any allocator if `alone`."""
+        return _checked(_library.peers_batch(self._peer, _pointer(sizes), len(sizes), alone))
 
     def close(self) -> None:
         """Ends VMA and what lives in it."""
         _library.peers_close(self._peer)
 
 
-def virtual_many(block_size: int, sizes: array, alignment: int, strategy: int) -> int:
-    """Allocates all in a new virtual block of VMA's."""
+def virtual_many(
+    block_size: int, first: array, sizes: array, alignment: int, strategy: int
+) -> int:
+    """Allocates all in a virtual block of VMA's, in which every second one of the first was freed."""
     return _checked(
         _library.peers_virtual_many(
-            block_size, _pointer(sizes), len(sizes), alignment, strategy
+            block_size,
+            _pointer(first),
+            len(first),
+            _pointer(sizes),
+            len(sizes),
+            alignment,
+            strategy,
         )
     )
 

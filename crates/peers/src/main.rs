@@ -25,6 +25,7 @@ fn main() {
         linear::buddy(&mut report, effort);
     }
     if wanted("blocks") {
+        blocks::pairs(&mut report, effort);
         blocks::growth(&mut report, effort);
     }
     if wanted("day") {

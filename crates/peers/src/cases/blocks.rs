@@ -21,6 +21,31 @@ fn turn<'a, M: Memory>(churn: &'a RefCell<Churn<'_, M>>, pairs: usize) -> Round<
     Box::new(move || churn.borrow_mut().run(&plans.pop().expect("at most 16 rounds")))
 }
 
+/// The pair of bare memory in the default pools, where `gpu-allocator` can take part.
+pub fn pairs(report: &mut Report, effort: Effort) {
+    report.section("free + allocate of bare memory, one type, default blocks");
+    let counts: &[usize] = if effort.quick { &[1_000, 10_000] } else { &[1_000, 10_000, 100_000] };
+    let (rounds, pairs) = if effort.quick { (5, 10_000) } else { (9, 50_000) };
+    let (types, range) = (1 << LOCAL_TYPE, (256, 2 << 20));
+    for &n in counts {
+        let ours = Ours::new(device(&h200()), &AllocatorOptions::default());
+        let theirs = Vma::new(device(&h200()), &vma::Options::default());
+        let third = GpuAllocator::new(device(&h200()));
+        let ours = RefCell::new(Churn::new(&ours, n, types, range, SEED));
+        let theirs = RefCell::new(Churn::new(&theirs, n, types, range, SEED));
+        let mut contestants = vec![turn(&ours, pairs), turn(&theirs, pairs)];
+        let figures = in_turns(rounds, &mut contestants);
+        let mut peers = vec![Peer::new("vma default", figures[1]).at_most(1.0)];
+        // It looks at one free range after the other: 10,000 live take it a minute.
+        if n <= 1_000 {
+            let third = RefCell::new(Churn::new(&third, n, types, range, SEED));
+            let figures = in_turns(rounds, &mut [turn(&third, pairs / 10)]);
+            peers.push(Peer::new("gpu-allocator", figures[0]).at_most(1.0));
+        }
+        report.add("pair, default blocks", n as u64, "ns", figures[0], &peers);
+    }
+}
+
 /// The same allocations in one block and in ten thousand that hold as much together.
 pub fn growth(report: &mut Report, effort: Effort) {
     report.section("free + allocate of bare memory, one pool: the same in 1 block and in many");
@@ -157,17 +182,15 @@ pub fn day_in_the_life(report: &mut Report, effort: Effort) {
     let third = live_through(&GpuAllocator::new(devices[2].clone()), &devices[2], &deeds);
 
     let unloading = |at: &usize| unloads.iter().any(|(start, end)| (*start..*end).contains(at));
-    let mean = |held: &[u64], phase: &dyn Fn(&usize) -> bool| {
-        let all: Vec<usize> = (0..deeds.len()).filter(|at| phase(at)).collect();
+    let mean = |held: &[u64], unload: bool| {
+        let all: Vec<usize> = (0..deeds.len()).filter(|at| unloading(at) == unload).collect();
         let held: u128 = all.iter().map(|at| u128::from(held[*at])).sum();
         let live: u128 = all.iter().map(|at| u128::from(live[*at])).sum();
         Figure::exact(held as f64 / live as f64)
     };
     let n = deeds.len() as u64;
-    let phases: [(&str, &dyn Fn(&usize) -> bool); 2] = [
-        ("held over live, load and stream", &|at| !unloading(at)),
-        ("held over live, while unloading", &unloading),
-    ];
+    let phases =
+        [("held over live, load and stream", false), ("held over live, while unloading", true)];
     for (case, phase) in phases {
         let peers = [
             Peer::new("vma default", mean(&theirs, phase)).at_most(1.0),

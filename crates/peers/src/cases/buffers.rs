@@ -3,7 +3,7 @@
 use ash::vk;
 use gpu_allocator::MemoryLocation;
 use gpu_allocator::vulkan as gpu;
-use vkmem_engine::{Allocation, AllocationCreateInfo, AllocatorOptions};
+use vkmem_engine::{Allocation, AllocationCreateInfo, AllocatorOptions, DeviceMemory};
 use vkmem_vulkan::{DeviceAllocator, Driver, allocate_here};
 
 use super::Effort;
@@ -102,6 +102,52 @@ impl Buffers for GpuAllocator {
     }
 }
 
+/// The calls of the driver that everybody makes, and nothing else: all buffers lie at the start of one
+/// memory object.
+pub struct DriverAlone {
+    device: ash::Device,
+    memory: vk::DeviceMemory,
+}
+
+impl DriverAlone {
+    /// On a device of which every buffer may use memory type 0, as Mesa's CPU driver.
+    pub fn new(device: ash::Device) -> Self {
+        let info = vk::MemoryAllocateInfo { allocation_size: 1 << 20, ..Default::default() };
+        // SAFETY: the info is what Vulkan accepts.
+        let memory = unsafe { device.allocate_memory(&info, None) }.expect("there is room");
+        Self { device, memory }
+    }
+}
+
+impl Buffers for DriverAlone {
+    type Made = vk::Buffer;
+
+    fn create(&mut self, size: u64) -> vk::Buffer {
+        // SAFETY: the info is what Vulkan accepts, and the memory is live and large enough.
+        unsafe {
+            let buffer = self.device.create_buffer(&buffer_info(size), None);
+            let buffer = buffer.expect("there is room");
+            let needs = self.device.get_buffer_memory_requirements(buffer);
+            assert!(needs.size <= 1 << 20 && needs.memory_type_bits & 1 == 1);
+            let bound = self.device.bind_buffer_memory(buffer, self.memory, 0);
+            bound.expect("the driver binds");
+            buffer
+        }
+    }
+
+    fn destroy(&mut self, buffer: vk::Buffer) {
+        // SAFETY: it is live, and the device does nothing.
+        unsafe { self.device.destroy_buffer(buffer, None) }
+    }
+}
+
+impl Drop for DriverAlone {
+    fn drop(&mut self) {
+        // SAFETY: it is live; whoever made buffers here has destroyed them.
+        unsafe { self.device.free_memory(self.memory, None) }
+    }
+}
+
 /// Live buffers under churn.
 pub struct Churn<B: Buffers> {
     buffers: B,
@@ -157,7 +203,7 @@ pub fn on_cpu_driver(report: &mut Report, effort: Effort) {
     let n = 10_000;
     // SAFETY: the device outlives all of them.
     let opened = unsafe {
-        let api_version = vkmem_engine::DeviceMemory::info(&*device).api_version;
+        let api_version = device.info().api_version;
         (open_vma(&handles, api_version), ash_tables(&handles))
     };
     let (theirs, (instance, table)) = (opened.0.expect("VMA"), opened.1.expect("the loader"));
@@ -171,19 +217,24 @@ pub fn on_cpu_driver(report: &mut Report, effort: Effort) {
         buffer_device_address: false,
         allocation_sizes: gpu_allocator::AllocationSizes::default(),
     });
-    let third = GpuAllocator(third.expect("gpu-allocator"), table);
+    let third = GpuAllocator(third.expect("gpu-allocator"), table.clone());
     let mut ours = Churn::new(Ours(&ours), n, 31);
     let mut vma = Churn::new(Vma(&theirs), n, 31);
     let mut third = Churn::new(third, n, 31);
+    let mut alone = Churn::new(DriverAlone::new(table.clone()), n, 31);
     let figures = in_turns(
         rounds,
         &mut [
             Box::new(|| ours.run(pairs)),
             Box::new(|| vma.run(pairs)),
             Box::new(|| third.run(pairs / 10)),
+            Box::new(|| alone.run(pairs)),
         ],
     );
-    let peers =
-        [Peer::new("vma default", figures[1]).at_most(0.5), Peer::new("gpu-allocator", figures[2])];
+    let peers = [
+        Peer::new("vma default", figures[1]).at_most(0.5),
+        Peer::new("gpu-allocator", figures[2]),
+        Peer::new("driver alone", figures[3]),
+    ];
     report.add("buffer pair from Rust", n as u64, "ns", figures[0], &peers);
 }
