@@ -11,8 +11,8 @@ from pathlib import Path
 import vk_mem
 
 NAMES = {"win32": "vkmem_peers.dll", "darwin": "libvkmem_peers.dylib"}
-LIBRARY = Path(__file__).parent.parent / "target/release" / NAMES.get(
-    sys.platform, "libvkmem_peers.so"
+LIBRARY = (
+    Path(__file__).parent.parent / "target/release" / NAMES.get(sys.platform, "libvkmem_peers.so")
 )
 
 
@@ -83,10 +83,8 @@ class Vma:
         _library.peers_close(self._peer)
 
 
-def virtual_many(
-    block_size: int, first: array, sizes: array, alignment: int, strategy: int
-) -> int:
-    """Allocates all in a virtual block of VMA's, in which every second one of the first was freed."""
+def virtual_many(block_size: int, first: array, sizes: array, alignment: int, strategy: int) -> int:
+    """Allocates all in a virtual block of VMA's, every second one of the first freed before."""
     return _checked(
         _library.peers_virtual_many(
             block_size,

@@ -13,8 +13,9 @@ from random import Random
 from time import thread_time_ns
 
 import peers
-import vk_mem
 from report import Report, in_turns
+
+import vk_mem
 from vk_mem import AllocationCreateFlags, BufferUsage
 
 #: As in the Rust half: 10,000 of them fit into the memory of a machine.
@@ -46,7 +47,10 @@ def buffer_pairs(report: Report, device: vk_mem.Device, quick: bool) -> None:
         vma.fill(first)
         # Victims and sizes of each round, the same for both.
         plans = [
-            (array("I", (random.randrange(LIVE) for _ in range(count))), buffer_sizes(random, count))
+            (
+                array("I", (random.randrange(LIVE) for _ in range(count))),
+                buffer_sizes(random, count),
+            )
             for _ in range(rounds)
         ]
         ours_next, theirs_next = iter(plans), iter(plans)
