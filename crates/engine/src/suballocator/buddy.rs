@@ -64,6 +64,17 @@ impl Buddy {
         size.checked_next_power_of_two().filter(|&size| size <= MAX_SIZE)
     }
 
+    /// Makes a block one free region.
+    fn start(&mut self, block: u32, size: u64) {
+        let first = self.regions.take(block);
+        let node = self.regions.node_mut(first);
+        node.set_free(0, 1 << size.ilog2());
+        node.previous = NONE;
+        node.next = NONE;
+        self.link(first);
+        self.blocks[block as usize] = Block { size, first, live: 0, used: true };
+    }
+
     fn block(&self, block: BlockIndex) -> &Block {
         let block = &self.blocks[block.0 as usize];
         assert!(block.used, "the block was removed");
@@ -145,13 +156,7 @@ impl Suballocator for Buddy {
             (self.blocks.len() - 1) as u32
         });
         self.free.reserve(class_of(1 << size.ilog2()));
-        let first = self.regions.take(block);
-        let node = self.regions.node_mut(first);
-        node.set_free(0, 1 << size.ilog2());
-        node.previous = NONE;
-        node.next = NONE;
-        self.link(first);
-        self.blocks[block as usize] = Block { size, first, live: 0, used: true };
+        self.start(block, size);
         BlockIndex(block)
     }
 
@@ -193,6 +198,16 @@ impl Suballocator for Buddy {
         let block = &mut self.blocks[index as usize];
         block.live -= 1;
         Some(FreedRegion { info: node.info(index), block_is_empty: block.live == 0 })
+    }
+
+    fn clear(&mut self) {
+        self.regions.clear();
+        self.free.clear();
+        for block in 0..self.blocks.len() {
+            if self.blocks[block].used {
+                self.start(block as u32, self.blocks[block].size);
+            }
+        }
     }
 
     fn regions(&self) -> &RegionTable {

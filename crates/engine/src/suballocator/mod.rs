@@ -173,6 +173,10 @@ impl Suballocator for AnySuballocator {
         each!(self, it => it.free(key))
     }
 
+    fn clear(&mut self) {
+        each!(self, it => it.clear());
+    }
+
     #[inline]
     fn regions(&self) -> &RegionTable {
         each!(self, it => it.regions())
@@ -231,6 +235,9 @@ pub trait Suballocator: Send {
 
     /// Frees a region; `None` if the key is stale. O(1).
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion>;
+
+    /// Frees every region; the blocks stay. O(regions).
+    fn clear(&mut self);
 
     /// Where it keeps its regions.
     fn regions(&self) -> &RegionTable;

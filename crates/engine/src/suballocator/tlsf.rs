@@ -409,6 +409,16 @@ impl Tlsf {
         }
     }
 
+    /// Makes a block one free region.
+    fn start(&mut self, block: u32, size: u64) {
+        let first = self.regions.take(block);
+        self.set_free(first, 0, size);
+        let node = self.regions.node_mut(first);
+        node.previous = NONE;
+        node.next = NONE;
+        self.blocks[block as usize] = Block { size, first, live: 0, used: true };
+    }
+
     fn block(&self, block: BlockIndex) -> &Block {
         let block = &self.blocks[block.0 as usize];
         assert!(block.used, "the block was removed");
@@ -424,12 +434,7 @@ impl Suballocator for Tlsf {
             (self.blocks.len() - 1) as u32
         });
         self.free.reserve(class_of(size));
-        let first = self.regions.take(block);
-        self.set_free(first, 0, size);
-        let node = self.regions.node_mut(first);
-        node.previous = NONE;
-        node.next = NONE;
-        self.blocks[block as usize] = Block { size, first, live: 0, used: true };
+        self.start(block, size);
         BlockIndex(block)
     }
 
@@ -471,6 +476,16 @@ impl Suballocator for Tlsf {
         let block = &mut self.blocks[index as usize];
         block.live -= 1;
         Some(FreedRegion { info: node.info(index), block_is_empty: block.live == 0 })
+    }
+
+    fn clear(&mut self) {
+        self.regions.clear();
+        self.free.clear();
+        for block in 0..self.blocks.len() {
+            if self.blocks[block].used {
+                self.start(block as u32, self.blocks[block].size);
+            }
+        }
     }
 
     fn regions(&self) -> &RegionTable {

@@ -29,6 +29,7 @@ pub enum Step {
     /// Which of the empty ones.
     RemoveBlock(prop::sample::Index),
     FreeAll,
+    Clear,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +84,7 @@ pub fn programs(
         4 => block_sizes().prop_map(Step::AddBlock),
         3 => any::<prop::sample::Index>().prop_map(Step::RemoveBlock),
         1 => Just(Step::FreeAll),
+        1 => Just(Step::Clear),
     ];
     let steps = prop::collection::vec(step, length);
     let parts = (select(promises.granules), select(promises.granularities), block_sizes(), steps);
@@ -261,6 +263,14 @@ impl Pair {
         }
     }
 
+    /// Frees all at once; what was live is stale then.
+    fn clear(&mut self) {
+        self.subject.clear();
+        self.dead.extend(self.live.drain(..).map(|(key, ..)| key));
+        self.model.blocks.values_mut().for_each(|block| block.regions.clear());
+        self.check();
+    }
+
     fn free_all(&mut self) {
         while !self.live.is_empty() {
             self.free(self.live.len() / 2);
@@ -286,6 +296,7 @@ impl Pair {
             Step::AddBlock(size) => self.add_block(*size),
             Step::RemoveBlock(which) => self.remove_block(|empty| *which.get(empty)),
             Step::FreeAll => self.free_all(),
+            Step::Clear => self.clear(),
         }
     }
 }
