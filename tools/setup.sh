@@ -35,6 +35,10 @@ missing_packages() {
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
             printf '%s ' "$package"
     done
+    # What the tests look at pages with; any Chromium or Chrome on the path will do.
+    if [ "$BUILD" = validate ] && ! have chromium && ! have chromium-browser && ! have google-chrome; then
+        printf 'chromium '
+    fi
     have cc && have c++ || printf 'build-essential '
     if ! have "$PYTHON"; then
         # A Python that was asked for by name is the caller's affair.
@@ -156,7 +160,7 @@ extension_module() {
         # maturin refuses to choose when a Conda environment is active as well. Without --group it
         # would install `dev`.
         if ! env -u CONDA_PREFIX VIRTUAL_ENV="$PWD/.venv" PYO3_PYTHON="$PWD/.venv/bin/python" \
-            .venv/bin/maturin develop --extras cli,numpy --group build "${options[@]}" \
+            .venv/bin/maturin develop --extras cli,numpy,view --group build "${options[@]}" \
             >"$kept/log" 2>&1; then
             cat "$kept/log" >&2
             die "the extension module could not be built"

@@ -1,0 +1,98 @@
+"""Sizes and names as people read them, safe in every output."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# What would break a document, hide, or turn the text around it: controls, surrogates that stand
+# alone, marks of direction, invisible characters, the two non-characters that XML forbids.
+ODD = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+LONGEST = 200
+"""Characters of a name that is put into a picture; the page has all of it."""
+
+
+def visible(text: str) -> str:
+    """A text with controls and marks of direction spelled out: `\\x00`, `\\u202e`."""
+    return ODD.sub(_spelled, text)
+
+
+def _spelled(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def escaped(text: str) -> str:
+    """For XML and HTML, in text and in attributes of either quote."""
+    text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace('"', "&quot;").replace("'", "&#39;")
+
+
+def short(text: str, length: int = LONGEST) -> str:
+    """The beginning of it, with an ellipsis if there is more."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def size_text(size: float) -> str:
+    """Bytes with a unit: `64 B`, `16 KiB`, `1.5 MiB`."""
+    if size < 1024:
+        return f"{size:.0f} B"
+    value = float(size)
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        value /= 1024
+        if value < 1023.95:
+            break
+    else:
+        unit, value = "EiB", value / 1024
+    rounded = f"{value:.1f}".removesuffix(".0")
+    return f"{rounded} {unit}"
+
+
+def count_text(count: int, what: str) -> str:
+    """`1 block`, `12,000 blocks`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def percent(part: float, whole: float) -> str:
+    """`37 %`. What is not zero does not read 0, what is not all does not read 100."""
+    if not whole or not part:
+        return "0 %"
+    value = 100 * part / whole
+    if value < 1:
+        return "< 1 %"
+    return f"{min(round(value), 99) if part < whole else round(value)} %"
+
+
+# In hundredths of the font size, those of common sans-serif fonts and rather wide.
+NARROW, WIDE = frozenset("iljtfrI.,:;'|!()[] "), frozenset("mwMWOQ@%—…")
+
+
+def text_width(text: str, size: float) -> float:
+    """About how wide a text is in a sans-serif font of that size. Never far too small."""
+    total = 0
+    for char in text:
+        if char in NARROW:
+            total += 34
+        elif char in WIDE:
+            total += 92
+        elif char < "\x7f":
+            total += 68 if char.isupper() else 58
+        else:
+            total += 102 if unicodedata.east_asian_width(char) in "WF" else 70
+    return total * size / 100
+
+
+def fitted(text: str, width: float, size: float) -> str:
+    """As much of a text as fits, with an ellipsis; empty if not even three characters do."""
+    if text_width(text, size) <= width:
+        return text
+    kept, room = "", width - text_width("…", size)
+    for char in text:
+        room -= text_width(char, size)
+        if room < 0:
+            break
+        kept += char
+    return kept.rstrip() + "…" if len(kept) >= 3 else ""
