@@ -35,10 +35,6 @@ missing_packages() {
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
             printf '%s ' "$package"
     done
-    # What the tests look at pages with; any Chromium or Chrome on the path will do.
-    if [ "$BUILD" = validate ] && ! have chromium && ! have chromium-browser && ! have google-chrome; then
-        printf 'chromium '
-    fi
     have cc && have c++ || printf 'build-essential '
     if ! have "$PYTHON"; then
         # A Python that was asked for by name is the caller's affair.
@@ -58,7 +54,19 @@ system_packages() {
     fi
     local packages
     packages="$(missing_packages)"
-    [ -n "$packages" ] || return 0
+    [ -z "$packages" ] || install_packages "$packages"
+    browser
+}
+
+# What the tests look at pages with. Apart from the others and once, as not every system has it so.
+browser() {
+    [ "$BUILD" = validate ] && [ ! -e .setup/browser ] || return 0
+    have chromium || have chromium-browser || have google-chrome || install_packages chromium
+    touch .setup/browser
+}
+
+install_packages() {
+    local packages="$1"
     if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
         say "not root, going on without these packages: apt-get install ${packages% }"
         return 0

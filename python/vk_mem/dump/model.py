@@ -187,6 +187,12 @@ class Dump:
             for region in pool.dedicated:
                 yield pool, None, region
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from vk_mem.view.summary import summary_html
+
+        return summary_html(self)
+
     def __repr__(self) -> str:
         total = self.total
         return (

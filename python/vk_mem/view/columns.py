@@ -5,7 +5,9 @@ the header lists, and the JSON array of all texts. A row is a region; the rows o
 other. Columns:
 
     use     u32   index into `uses` of the header: kind, class, type and usage
-    name    u32   index into the texts; 0 is none. `data` (user data) and `site` (call site) likewise
+    name    u32   index into the texts; 0 is none
+    data    u32   the same, of the user data
+    site    u32   the same, of the call site
     offset  u64   in bytes, as the dump has it
     size    u64
     side    u8    0 in both dumps or only one dump, 1 only before, 2 only after
@@ -23,7 +25,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-from vk_mem.dump.model import Heap, Region
+from vk_mem.dump.model import Heap
 from vk_mem.view.kinds import KINDS, usage_text
 from vk_mem.view.layout import (
     budget_texts,
@@ -31,7 +33,7 @@ from vk_mem.view.layout import (
     heading,
     summary,
 )
-from vk_mem.view.scene import Bar, Progress, Scene
+from vk_mem.view.scene import Bar, Progress, Row, Scene
 from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 
 VERSION = 1
@@ -115,14 +117,15 @@ class _Table:
     def text(self, text: str | None) -> int:
         return self.texts.setdefault(text, len(self.texts)) if text else 0
 
-    def use(self, region: Region) -> int:
-        key = (region.resource_class, region.usage, region.type_name, region.layout)
+    def use(self, row: Row) -> int:
+        region = row.region
+        key = (id(region.resource_class), region.usage, region.type_name, region.layout)
         found = self._uses.get(key)
         if found is None:
             found = self._uses[key] = len(self.uses)
             self.uses.append(
                 {
-                    "kind": self.scene.kind(region),
+                    "kind": row.kind,
                     "class": region.resource_class.value,
                     "type": region.type_name,
                     "usage": f"0x{region.usage:x}",
@@ -137,7 +140,7 @@ class _Table:
         columns, rows, use, text = self.columns, bar.rows, self.use, self.text
         first = len(columns["use"])
         regions = [row.region for row in rows]
-        columns["use"].extend([use(it) for it in regions])
+        columns["use"].extend([use(row) for row in rows])
         columns["name"].extend([text(it.name) for it in regions])
         columns["data"].extend([text(it.custom_data) for it in regions])
         columns["site"].extend([text(it.call_site) for it in regions])

@@ -8,7 +8,7 @@ from pathlib import Path
 from vk_mem.dump.load import Source
 from vk_mem.errors import InvalidArgumentError
 from vk_mem.view.layout import Picture, lay_out
-from vk_mem.view.scene import Progress, Scene, check_progress, make_scene
+from vk_mem.view.scene import Progress, check_progress, make_scene
 
 WIDTH = 1000
 WIDTHS = range(480, 8001)
@@ -42,8 +42,7 @@ def svg(
     """
     from vk_mem.view.vector import write_svg
 
-    scene, picture = _picture(source, other, title, width, progress)
-    text = write_svg(scene, picture)
+    text = write_svg(_picture(source, other, title, width, progress))
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
     return text
@@ -76,8 +75,8 @@ def png(
     if not SCALES[0] <= scale <= SCALES[1]:
         raise InvalidArgumentError(f"scale is from {SCALES[0]} to {SCALES[1]}, not {scale}")
     check_pillow()
-    scene, picture = _picture(source, other, title, width, progress)
-    data = write_png(scene, picture, float(scale), bool(dark))
+    picture = _picture(source, other, title, width, progress)
+    data = write_png(picture, float(scale), bool(dark))
     if path is not None:
         Path(path).write_bytes(data)
     return data
@@ -120,7 +119,7 @@ def _picture(
     title: str | None,
     width: int,
     progress: Progress | None,
-) -> tuple[Scene, Picture]:
+) -> Picture:
     if isinstance(width, bool) or not isinstance(width, int):
         raise InvalidArgumentError(f"width is a number of pixels, not {type(width).__name__}")
     if width not in WIDTHS:
@@ -128,4 +127,4 @@ def _picture(
             f"width is from {WIDTHS.start} to {WIDTHS.stop - 1} pixels, not {width}"
         )
     scene = make_scene(source, other)
-    return scene, lay_out(scene, width, _checked_title(title), check_progress(progress))
+    return lay_out(scene, width, _checked_title(title), check_progress(progress))

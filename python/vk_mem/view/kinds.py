@@ -124,7 +124,7 @@ def _kind_in_d3d12(image: bool, usage: int) -> str:
 
 
 def usage_text(region: Region, api: str = "Vulkan") -> str:
-    """`VERTEX_BUFFER, TRANSFER_DST`; bits without a name as a hexadecimal number, empty for none."""
+    """`VERTEX_BUFFER, TRANSFER_DST`; what has no name as a hexadecimal number, empty for none."""
     if region.is_free or not region.usage:
         return ""
     if api != "Vulkan":

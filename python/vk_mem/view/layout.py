@@ -11,16 +11,15 @@ from typing import NamedTuple
 
 from vk_mem.dump.model import Figures, Heap
 from vk_mem.view.kinds import KINDS
-from vk_mem.view.pieces import Pieces, cut
+from vk_mem.view.pieces import Pieces, bar_height, cut
 from vk_mem.view.scene import Bar, HeapPart, PoolPart, Progress, Scene, TypePart
 from vk_mem.view.text import count_text, fitted, percent, short, size_text, text_width, visible
 
 MARGIN = 24.0
-LEFT = 136.0
+LEFT = 152.0
 """Of a bar: its name and size."""
 RIGHT = 128.0
 """Of a bar: how full it is, and how fragmented."""
-BAR, BAR_WITH_LANES, BAR_OF_TWO = 24.0, 38.0, 30.0
 GAP = 7.0
 NARROWEST_BAR = 40.0
 MOST_BARS_OF_A_POOL = 64
@@ -96,7 +95,7 @@ class _Page:
     def made(self, title: str | None) -> Picture:
         title = title if title is not None else heading(scene=self.scene)
         self.y += 16
-        self.label(MARGIN, fitted(visible(short(title)), self.inner, 20), "title")
+        self.label(MARGIN, fitted(visible(short(title)), self.inner, 19, True), "title")
         for line in summary(self.scene):
             self.y += 19
             self.label(MARGIN, fitted(line, self.inner, 12), "quiet")
@@ -133,9 +132,9 @@ class _Page:
         """A heading, something quiet behind it, and figures at the right end."""
         end = self.width - MARGIN
         room = self.inner - text_width(right, 12) - 16
-        head = fitted(visible(short(head)), room, 14)
+        head = fitted(visible(short(head)), room, 13, True)
         self.label(MARGIN, head, "head")
-        used = text_width(head, 14) + 10
+        used = text_width(head, 13, True) + 10
         self.label(MARGIN + used, fitted(visible(short(rest)), room - used, 12), "quiet")
         self.label(end, right, "text", "end")
 
@@ -190,6 +189,9 @@ class _Page:
         size = sum(bar.size for bar in part.bars)
         blocks = sum(not bar.dedicated for bar in part.bars)
         figures = f"{size_text(allocated)} of {size_text(size)}"
+        dedicated = sum(bar.count for bar in part.bars if bar.dedicated)
+        if dedicated:
+            figures = f"{dedicated:,} dedicated, {figures}"
         if blocks:
             figures = f"{count_text(blocks, 'block')}, {figures}"
         self.line_of_two(head, flags, figures if part.bars else "empty")
@@ -216,7 +218,7 @@ class _Page:
             self.label(MARGIN + LEFT, text, "quiet")
 
     def bar(self, bar: Bar, width: float) -> None:
-        height = BAR_WITH_LANES if bar.lanes else BAR_OF_TWO if self.scene.compares else BAR
+        height = bar_height(bar, self.scene.compares)
         x = MARGIN + LEFT
         pieces = cut(self.scene, bar, width, height)
         self.items.append(BarItem(x, self.y, width, height, bar, pieces, bar_title(bar)))
@@ -244,7 +246,9 @@ class _Page:
         self.y += 30
         flags = flags_text(part.memory_type.flags if part.memory_type else ())
         used, size = figures.allocation_bytes, figures.block_bytes
-        right = f"{count_text(figures.block_count, 'block')}, {size_text(used)} of {size_text(size)}"
+        right = (
+            f"{count_text(figures.block_count, 'block')}, {size_text(used)} of {size_text(size)}"
+        )
         self.line_of_two(part.name, flags, right)
         self.y += 9
         self.items.append(Box(MARGIN, self.y, self.inner, 12, "track"))
@@ -276,11 +280,11 @@ def summary(scene: Scene) -> Iterator[str]:
 
 def figures_text(figures: Figures) -> str:
     """`12 allocations of 3 MiB in 2 blocks of 4 MiB, 75 % used`"""
+    used, held = figures.allocation_bytes, figures.block_bytes
     return (
-        f"{count_text(figures.allocation_count, 'allocation')} of "
-        f"{size_text(figures.allocation_bytes)} in {count_text(figures.block_count, 'memory object')}"
-        f" of {size_text(figures.block_bytes)}, "
-        f"{percent(figures.allocation_bytes, figures.block_bytes)} used"
+        f"{count_text(figures.allocation_count, 'allocation')} of {size_text(used)} in "
+        f"{count_text(figures.block_count, 'memory object')} of {size_text(held)}, "
+        f"{percent(used, held)} used"
     )
 
 
@@ -295,8 +299,8 @@ def figures_of(part: TypePart) -> Figures:
 
 
 def bar_name(bar: Bar) -> str:
-    """`Block 3`, `12 dedicated`"""
-    return f"{bar.count:,} dedicated" if bar.dedicated else f"Block {visible(short(bar.id, 40))}"
+    """`Block 3`"""
+    return "Dedicated" if bar.dedicated else f"Block {visible(short(bar.id, 40))}"
 
 
 def bar_title(bar: Bar) -> str:
@@ -306,7 +310,8 @@ def bar_title(bar: Bar) -> str:
     mapped = f", mapped {count_text(bar.map_count, 'time')}" if bar.map_count else ""
     return (
         f"{bar_name(bar)}: {size_text(bar.size)}, {count_text(bar.count, 'allocation')}, "
-        f"{percent(bar.allocated, bar.size)} used, {percent(bar.fragmentation, 1)} fragmented{mapped}"
+        f"{percent(bar.allocated, bar.size)} used, "
+        f"{percent(bar.fragmentation, 1)} fragmented{mapped}"
     )
 
 

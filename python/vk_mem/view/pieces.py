@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vk_mem.view.kinds import KINDS
+from vk_mem.view.kinds import FREE, KINDS
 from vk_mem.view.scene import AFTER, BEFORE, Bar, Row, Scene
 from vk_mem.view.text import short, size_text
 
@@ -17,8 +17,21 @@ LONE = 1.5
 """Width of what is alone in its column, however small: nothing becomes invisible."""
 FLATTEST = 2.0
 """Height of the smallest part of a column."""
-INSET = 0.42
-"""From here down, in heights of its track, aliases lie on what they share memory with."""
+BAR, BAR_OF_TWO, LANE = 24.0, 30.0, 16.0
+HEAD = 1.1
+"""Of what has aliases: how much of it is left above them, in lanes."""
+
+
+def bar_height(bar: Bar, compares: bool) -> float:
+    """In pixels: a name has to fit into every lane."""
+    if not bar.lanes:
+        return BAR_OF_TWO if compares else BAR
+    return LANE * (HEAD + bar.lanes) * (1.6 if compares else 1.0)
+
+
+def inset(lanes: int) -> float:
+    """From here down, in heights of its track, aliases lie on what they share memory with."""
+    return HEAD / (HEAD + lanes)
 
 
 class Piece(NamedTuple):
@@ -63,7 +76,7 @@ def cut(scene: Scene, bar: Bar, width: float, height: float) -> Pieces:
     drawn: set[tuple[int, int]] = set()
     for row in bar.rows:
         region = row.region
-        if region.is_free:
+        if row.kind == FREE:
             continue
         x, w = row.position * scale, region.size * scale
         if row.lane:
@@ -102,8 +115,8 @@ def _track(scene: Scene, side: int, height: float) -> tuple[float, float]:
 
 def _alias(scene: Scene, bar: Bar, row: Row, x: float, w: float, height: float) -> Piece:
     top, tall = _track(scene, row.side, height)
-    thick = tall * (1 - INSET) / max(bar.lanes, 1)
-    top += tall * INSET + thick * (row.lane - 1)
+    thick = tall * (1 - inset(bar.lanes)) / max(bar.lanes, 1)
+    top += tall * inset(bar.lanes) + thick * (row.lane - 1)
     # A line of what lies below shows between two lanes.
     return Piece(x, top, max(w, LONE), max(thick - 2, 1.5), scene.shade(row), row)
 
@@ -126,9 +139,9 @@ def _stacks(
         yield Stack(x, bottom, width, tall * excess, shade)
 
 
-def region_title(scene: Scene, row: Row) -> str:
+def region_title(row: Row) -> str:
     """What is said of a region, in a line; not yet escaped."""
     region = row.region
     parts = [short(region.name, 80)] if region.name else []
-    parts.append(f"{KINDS[scene.kind(region)].title}, {size_text(region.size)}")
+    parts.append(f"{KINDS[row.kind].title}, {size_text(region.size)}")
     return ", ".join(parts)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vk_mem.errors import FeatureNotPresentError
 from vk_mem.view.kinds import FREE, KINDS
 from vk_mem.view.layout import BOLD, SIZES, BarItem, Box, Label, Picture
-from vk_mem.view.pieces import INSET, Piece
-from vk_mem.view.scene import Scene
+from vk_mem.view.pieces import Piece, inset
 from vk_mem.view.text import short, visible
 from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 
@@ -36,7 +35,7 @@ def check_pillow() -> None:
         ) from None
 
 
-def write_png(scene: Scene, picture: Picture, scale: float, dark: bool) -> bytes:
+def write_png(picture: Picture, scale: float, dark: bool) -> bytes:
     """The file as bytes."""
     from PIL import Image
 
@@ -49,7 +48,7 @@ def write_png(scene: Scene, picture: Picture, scale: float, dark: bool) -> bytes
             "scale"
         )
     image = Image.new("RGB", size, (DARK if dark else LIGHT)["ground"])
-    _Canvas(scene, image, scale, dark).draw(picture)
+    _Canvas(image, scale, dark).draw(picture)
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
@@ -68,11 +67,10 @@ def _font(size: float, bold: bool) -> Any:
 
 
 class _Canvas:
-    def __init__(self, scene: Scene, image: Image.Image, scale: float, dark: bool) -> None:
+    def __init__(self, image: Image.Image, scale: float, dark: bool) -> None:
         from PIL import ImageDraw
 
-        self.scene, self.scale = scene, scale
-        self.image = image
+        self.image, self.scale = image, scale
         self.pen: ImageDraw.ImageDraw = ImageDraw.Draw(image)
         self.theme = DARK if dark else LIGHT
         self.kinds = kind_colours(dark)
@@ -167,10 +165,10 @@ class _Canvas:
             return
         region, tall = piece.row.region, piece.height
         if not piece.row.lane and region.aliases:
-            tall *= INSET
+            tall *= inset(item.bar.lanes)
         if tall < 11:
             return
-        text = visible(short(region.name or KINDS[self.scene.kind(region)].title, 120))
+        text = visible(short(region.name or KINDS[piece.row.kind].title, 120))
         font, room = _font(round(10.5 * self.scale, 1), False), (piece.width - 9) * self.scale
         if font.getlength(text) > room:
             while text and font.getlength(text + "…") > room:

@@ -24,6 +24,8 @@ class Row:
     """A region where it is drawn."""
 
     region: Region
+    kind: int
+    """Index into `KINDS`."""
     position: int
     """Bytes from the left end of its bar: the offset, except in a strip of dedicated memory."""
     side: int = BOTH
@@ -48,11 +50,8 @@ class Bar:
     map_count: int = 0
     lanes: int = 0
     """How many lanes the aliases need."""
-
-    @property
-    def count(self) -> int:
-        """Allocations; aliases are none of their own."""
-        return sum(row.parent < 0 and not row.region.is_free for row in self.rows)
+    count: int = 0
+    """Allocations; aliases are none of their own."""
 
 
 @dataclass
@@ -93,7 +92,6 @@ class Scene:
     heaps: list[HeapPart]
     total: int
     """Allocations to draw."""
-    _kinds: dict[tuple[object, int], int] = field(default_factory=dict)
 
     @property
     def compares(self) -> bool:
@@ -106,26 +104,31 @@ class Scene:
                     for bar in pool.bars:
                         yield heap, of_type, pool, bar
 
-    def kind(self, region: Region) -> int:
-        """`kind_of`, remembered."""
-        key = (region.resource_class, region.usage)
-        found = self._kinds.get(key)
-        if found is None:
-            found = self._kinds[key] = kind_of(region, self.dump.api)
-        return found
-
     def shade(self, row: Row) -> int:
         """The kind whose colour a row has."""
-        if self.before is None or row.region.is_free:
-            return self.kind(row.region)
-        return SHADES[row.side]
+        return row.kind if self.before is None or row.kind == FREE else SHADES[row.side]
 
     def shades(self) -> list[int]:
         """Those that occur, for a legend."""
-        found = {self.shade(row) for *_, bar in self.bars() for row in bar.rows} - {FREE}
         if self.before is not None:
-            found |= {SAME, GONE, NEW}
-        return [*sorted(found), FREE]
+            return [SAME, GONE, NEW, FREE]
+        return [*sorted({row.kind for *_, bar in self.bars() for row in bar.rows} - {FREE}), FREE]
+
+
+class _Kinds:
+    """`kind_of`, remembered: there are millions of regions of a few kinds."""
+
+    def __init__(self, api: str) -> None:
+        self.api = api
+        self.known: dict[tuple[int, int], int] = {}
+
+    def __call__(self, region: Region) -> int:
+        # The classes are as many as an enumeration has, and their ids are quick to hash.
+        key = (id(region.resource_class), region.usage)
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = kind_of(region, self.api)
+        return found
 
 
 PoolKey = tuple[str, str | None]
@@ -134,11 +137,12 @@ PoolKey = tuple[str, str | None]
 def make_scene(source: Source, other: Source | None = None) -> Scene:
     """Reads what is to be drawn. Raises what `load_dump` raises."""
     if other is None:
-        dump, before, sides = as_dump(source), None, _Sides(None)
+        dump, before = as_dump(source), None
+        sides = _Sides(None, _Kinds(dump.api))
     else:
         found = diff(source, other)
         before, dump = found.a, found.b
-        sides = _Sides((before, dump))
+        sides = _Sides((before, dump), _Kinds(dump.api))
         sides.take(found.only_in_a, found.only_in_b)
     pools: dict[PoolKey, list[PoolDump | None]] = {}
     for number, it in enumerate((before, dump)):
@@ -146,9 +150,9 @@ def make_scene(source: Source, other: Source | None = None) -> Scene:
             pools.setdefault((pool.type_name, pool.name), [None, None])[number] = pool
     parts: dict[str, list[PoolPart]] = {}
     for (type_name, _), (a, b) in pools.items():
-        pool = b or a
-        assert pool is not None
-        parts.setdefault(type_name, []).append(PoolPart(pool, _bars(a, b, sides)))
+        shown = b or a
+        assert shown is not None
+        parts.setdefault(type_name, []).append(PoolPart(shown, _bars(a, b, sides)))
     heaps = []
     for heap in _heaps(before, dump):
         types = [
@@ -169,10 +173,10 @@ def _heaps(before: Dump | None, dump: Dump) -> Iterable[Heap]:
 
 
 class _Sides:
-    """Which of two dumps a region is in."""
+    """Which of two dumps a region is in, and of which kind it is."""
 
-    def __init__(self, dumps: tuple[Dump, Dump] | None) -> None:
-        self.dumps = dumps
+    def __init__(self, dumps: tuple[Dump, Dump] | None, kind: _Kinds) -> None:
+        self.dumps, self.kind = dumps, kind
         self.only: set[int] = set()
 
     def take(self, gone: Iterable[object], new: Iterable[object]) -> None:
@@ -212,15 +216,17 @@ def _block_bar(a: Block | None, b: Block | None, sides: _Sides) -> Bar:
         block.map_count,
     )
     if not compares:
-        bar.rows = [Row(region, region.offset) for region in block.regions]
+        kind = sides.kind
+        bar.rows = [Row(region, kind(region), region.offset) for region in block.regions]
     else:
         for of, number in ((a, BEFORE), (b, AFTER)):
             for region in of.regions if of else ():
                 found = sides.of(region, number)
                 # What is in both is drawn once, as it is now.
                 if found != BOTH or number == AFTER:
-                    bar.rows.append(Row(region, region.offset, found))
+                    bar.rows.append(Row(region, sides.kind(region), region.offset, found))
         bar.rows.sort(key=lambda row: (row.position, row.side))
+    bar.count = sum(row.kind != FREE for row in bar.rows)
     _overlaps(bar)
     gone: dict[int, list[Region]] = {}
     if compares and a and b:
@@ -229,14 +235,14 @@ def _block_bar(a: Block | None, b: Block | None, sides: _Sides) -> Bar:
             if region.aliases and sides.of(region, BEFORE) == BOTH:
                 gone[region.offset] = [it for it in region.aliases if _alias_key(it) not in after]
     if gone or any(row.region.aliases for row in bar.rows):
-        _aliases(bar, _alias_keys(a) if compares else None, gone)
+        _aliases(bar, sides.kind, _alias_keys(a) if compares else None, gone)
     return bar
 
 
 def _strip(a: Iterable[Region], b: Iterable[Region], sides: _Sides) -> Bar | None:
-    rows = [Row(region, 0, sides.of(region, AFTER)) for region in b]
+    rows = [Row(region, sides.kind(region), 0, sides.of(region, AFTER)) for region in b]
     if sides.dumps is not None:
-        found = (Row(region, 0, sides.of(region, BEFORE)) for region in a)
+        found = (Row(region, sides.kind(region), 0, sides.of(region, BEFORE)) for region in a)
         rows += [row for row in found if row.side == BEFORE]
     if not rows:
         return None
@@ -246,24 +252,26 @@ def _strip(a: Iterable[Region], b: Iterable[Region], sides: _Sides) -> Bar | Non
         row.position = end
         end += row.region.size
     now = sum(row.region.size for row in rows if row.side != BEFORE)
-    bar = Bar("", end, True, BOTH, rows, now, 0.0)
+    bar = Bar("", end, True, BOTH, rows, now, 0.0, count=len(rows))
     if any(row.region.aliases for row in rows):
-        _aliases(bar, None, {})
+        _aliases(bar, sides.kind, None, {})
     return bar
 
 
 def _overlaps(bar: Bar) -> None:
     """Foreign dumps may have regions that overlap: the later ones are drawn as sharing."""
-    ends = {BEFORE: 0, AFTER: 0}
+    before = after = 0
     for row in bar.rows:
-        tracks = (BEFORE, AFTER) if row.side == BOTH else (row.side,)
-        if row.region.is_free:
+        if row.kind == FREE:
             continue
-        if row.position < max(ends[track] for track in tracks):
-            row.lane = 1
-            bar.lanes = max(bar.lanes, 1)
-        for track in tracks:
-            ends[track] = max(ends[track], row.position + row.region.size)
+        start, side = row.position, row.side
+        if (side != AFTER and start < before) or (side != BEFORE and start < after):
+            row.lane = bar.lanes = 1
+        end = start + row.region.size
+        if side != AFTER and end > before:
+            before = end
+        if side != BEFORE and end > after:
+            after = end
 
 
 AliasKey = tuple[int, int, str, str | None]
@@ -277,7 +285,9 @@ def _alias_key(region: Region) -> AliasKey:
     return (region.offset, region.size, region.type_name, region.name)
 
 
-def _aliases(bar: Bar, before: set[AliasKey] | None, gone: dict[int, list[Region]]) -> None:
+def _aliases(
+    bar: Bar, kind: _Kinds, before: set[AliasKey] | None, gone: dict[int, list[Region]]
+) -> None:
     """Puts aliases behind what they share memory with, into lanes where none overlaps another.
 
     Of a comparison, `before` has those of the block before, and `gone` those which only it had, by
@@ -291,7 +301,7 @@ def _aliases(bar: Bar, before: set[AliasKey] | None, gone: dict[int, list[Region
         lane = next((i for i, end in enumerate(ends) if end <= position), MOST_LANES - 1)
         ends[lane] = max(ends[lane], position + region.size)
         bar.lanes = max(bar.lanes, lane + 1)
-        rows.append(Row(region, position, side, lane + 1, parent))
+        rows.append(Row(region, kind(region), position, side, lane + 1, parent))
         if depth < DEEPEST_ALIAS:
             put_all(rows[-1], len(rows) - 1, depth + 1)
 

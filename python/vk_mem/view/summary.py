@@ -17,6 +17,7 @@ BAR_WIDTH = 320
 # Notebooks have themes of their own, so that everything takes their ink and lets their ground
 # through. Styles stand on the elements: a sheet would reach into the rest of the notebook.
 CELL = "text-align:left;padding:2px 12px 2px 0;border:0;background:none;white-space:nowrap"
+LAST = CELL.replace("nowrap", "normal")
 RIGHT = "text-align:right;padding:2px 12px 2px 0;border:0;background:none;white-space:nowrap"
 QUIET = "opacity:.7"
 TABLE = "border-collapse:collapse;margin:4px 0;font-size:90%;color:inherit"
@@ -50,14 +51,14 @@ def _dump(dump: Dump) -> Iterator[str]:
     yield _line(figures_text(dump.total), QUIET)
     yield f'<table style="{TABLE}">'
     for heap in dump.heaps:
-        yield _row((_heap_name(heap), CELL), (_budget_bar(heap), CELL), (_budget(heap), CELL))
+        yield _row((_heap_name(heap), CELL), (_budget_bar(heap), CELL), (_budget(heap), LAST))
     held = [pool for pool in dump.pools if pool.blocks or pool.dedicated]
     for pool in held[:MOST_ROWS]:
         used, size, kinds = _shares(pool, dump.api)
         bar = _bar([(KINDS[k].colour, n, KINDS[k].title) for k, n in kinds.items()], size)
         text = f"{size_text(used)} of {size_text(size)}, {percent(used, size)} used"
         name = f"<span style='padding-left:1em'>{escaped(short(pool.title, 48))}</span>"
-        yield _row((name, CELL), (bar, CELL), (f"<span style='{QUIET}'>{text}</span>", CELL))
+        yield _row((name, CELL), (bar, CELL), (f"<span style='{QUIET}'>{text}</span>", LAST))
     yield "</table>"
     if len(held) > MOST_ROWS:
         yield _line(f"and {count_text(len(held) - MOST_ROWS, 'more pool')}", QUIET)
@@ -135,11 +136,11 @@ def _legend(kinds: list[int]) -> str:
 
 def _shares(pool: PoolDump, api: str) -> tuple[int, int, dict[int, int]]:
     """Used bytes, all bytes, and the used ones by kind."""
-    known: dict[tuple[object, int], int] = {}
+    known: dict[tuple[int, int], int] = {}
     kinds: dict[int, int] = {}
     regions = (it for block in pool.blocks for it in block.regions if not it.is_free)
     for region in (*regions, *pool.dedicated):
-        key = (region.resource_class, region.usage)
+        key = (id(region.resource_class), region.usage)
         kind = known.get(key)
         if kind is None:
             kind = known[key] = kind_of(region, api)
@@ -179,7 +180,7 @@ def _largest(shade: int, what: str, entries: tuple[DiffEntry, ...]) -> Iterator[
         place = "dedicated" if entry.block is None else f"block {short(entry.block.id, 20)}"
         where = escaped(f"{short(entry.pool.title, 40)}, {place}, offset {entry.region.offset:,}")
         where = f"<span style='{QUIET}'>{where}</span>"
-        yield _row((size_text(entry.size), RIGHT), (name, CELL), (where, CELL))
+        yield _row((size_text(entry.size), RIGHT), (name, CELL), (where, LAST))
     yield "</table>"
     if len(entries) > len(largest):
         yield _line(f"and {len(entries) - len(largest):,} more", QUIET)

@@ -44,11 +44,12 @@ def size_text(size: float) -> str:
     for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
         value /= 1024
         if value < 1023.95:
-            break
-    else:
-        unit, value = "EiB", value / 1024
-    rounded = f"{value:.1f}".removesuffix(".0")
-    return f"{rounded} {unit}"
+            return f"{_rounded(value)} {unit}"
+    return f"{_rounded(value / 1024)} EiB"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def count_text(count: int, what: str) -> str:
@@ -66,32 +67,38 @@ def percent(part: float, whole: float) -> str:
     return f"{min(round(value), 99) if part < whole else round(value)} %"
 
 
-# In hundredths of the font size, those of common sans-serif fonts and rather wide.
-NARROW, WIDE = frozenset("iljtfrI.,:;'|!()[] "), frozenset("mwMWOQ@%—…")
+# Of the letters from space to tilde, in hundredths of the font size: those of DejaVu Sans, which is
+# wider than what most systems have.
+WIDTHS = (
+    32, 40, 46, 84, 64, 95, 78, 27, 39, 39, 50, 84, 32, 36, 32, 34, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 34, 34, 84, 84, 84, 53, 100, 68, 69, 70, 77, 63, 58, 77, 75, 29, 29, 66, 56, 86, 75, 79,
+    60, 79, 69, 63, 61, 73, 68, 99, 69, 61, 69, 39, 34, 39, 84, 50, 50, 61, 63, 55, 63, 62, 35, 63,
+    63, 28, 28, 58, 28, 97, 63, 61, 63, 63, 41, 52, 39, 63, 59, 82, 59, 59, 52, 64, 34, 64, 84,
+)  # fmt: skip
+BOLD = 1.15
 
 
-def text_width(text: str, size: float) -> float:
-    """About how wide a text is in a sans-serif font of that size. Never far too small."""
+def text_width(text: str, size: float, bold: bool = False) -> float:
+    """About how wide a text is in a sans-serif font of that size. Rather too much."""
     total = 0
     for char in text:
-        if char in NARROW:
-            total += 34
-        elif char in WIDE:
-            total += 92
-        elif char < "\x7f":
-            total += 68 if char.isupper() else 58
+        code = ord(char)
+        if 32 <= code < 127:
+            total += WIDTHS[code - 32]
+        elif char == "…" or unicodedata.east_asian_width(char) in "WF":
+            total += 102
         else:
-            total += 102 if unicodedata.east_asian_width(char) in "WF" else 70
-    return total * size / 100
+            total += 70
+    return total * size / 100 * (BOLD if bold else 1)
 
 
-def fitted(text: str, width: float, size: float) -> str:
+def fitted(text: str, width: float, size: float, bold: bool = False) -> str:
     """As much of a text as fits, with an ellipsis; empty if not even three characters do."""
-    if text_width(text, size) <= width:
+    if text_width(text, size, bold) <= width:
         return text
-    kept, room = "", width - text_width("…", size)
+    kept, room = "", width - text_width("…", size, bold)
     for char in text:
-        room -= text_width(char, size)
+        room -= text_width(char, size, bold)
         if room < 0:
             break
         kept += char

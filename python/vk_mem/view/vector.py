@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from vk_mem.view.kinds import FREE, KINDS
 from vk_mem.view.layout import SIZES, BarItem, Box, Label, Picture
-from vk_mem.view.pieces import Piece, Stack, region_title
-from vk_mem.view.scene import Scene
+from vk_mem.view.pieces import Piece, Stack, inset, region_title
 from vk_mem.view.text import escaped, fitted, short, visible
 from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 
@@ -19,9 +18,9 @@ SEAM = 0.75
 """What is left open at the right end of a region, so that equal neighbours stay apart."""
 
 
-def write_svg(scene: Scene, picture: Picture) -> str:
+def write_svg(picture: Picture) -> str:
     """The document as text."""
-    return "".join(_document(scene, picture))
+    return "".join(_document(picture))
 
 
 def number(value: float) -> str:
@@ -29,7 +28,7 @@ def number(value: float) -> str:
     return f"{round(value, 2):g}"
 
 
-def _document(scene: Scene, picture: Picture) -> Iterator[str]:
+def _document(picture: Picture) -> Iterator[str]:
     width, height = number(picture.width), number(picture.height)
     title = escaped(short(picture.title))
     yield (
@@ -46,7 +45,7 @@ def _document(scene: Scene, picture: Picture) -> Iterator[str]:
         elif isinstance(item, Label):
             yield _label(item)
         else:
-            yield from _bar(scene, item)
+            yield from _bar(item)
     yield "</svg>\n"
 
 
@@ -54,7 +53,9 @@ def _style() -> str:
     rules = [f"text{{font:12px {FONT};font-variant-numeric:tabular-nums}}"]
     rules += [f".{style}{{font-size:{number(size)}px}}" for style, size in SIZES.items()]
     rules += [".title,.head{font-weight:600}.seen{font-size:10.5px;pointer-events:none}"]
-    rules += [".hatch{fill:none;stroke-width:1}.bar{fill:none;stroke-width:1}.alias{stroke-width:1}"]
+    rules += [
+        ".hatch{fill:none;stroke-width:1}.bar{fill:none;stroke-width:1}.alias{stroke-width:1}"
+    ]
     scoped = [f".vkm {rule}" for rule in "".join(rules).replace("}.", "}\0.").split("\0")]
     light, dark = _colours(LIGHT, False), _colours(DARK, True)
     return (
@@ -109,7 +110,7 @@ def _label(label: Label) -> str:
     )
 
 
-def _bar(scene: Scene, item: BarItem) -> Iterator[str]:
+def _bar(item: BarItem) -> Iterator[str]:
     width, height = number(item.width), number(item.height)
     kind = "strip" if item.bar.dedicated else "block"
     yield (
@@ -120,17 +121,17 @@ def _bar(scene: Scene, item: BarItem) -> Iterator[str]:
         f'<rect fill="url(#vkm-free)" width="{width}" height="{height}"/>'
     )
     for piece in item.pieces.regions:
-        yield _region(scene, piece, "")
+        yield _region(piece, "")
     yield from _stacks(item.pieces.stacks)
     for piece in item.pieces.aliases:
-        yield _region(scene, piece, " alias")
+        yield _region(piece, " alias")
     for piece in (*item.pieces.regions, *item.pieces.aliases):
         if piece.width >= NARROWEST_NAME:
-            yield _name(scene, item, piece)
+            yield _name(item, piece)
     yield f'<rect class="bar" width="{width}" height="{height}"/></g>\n'
 
 
-def _region(scene: Scene, piece: Piece, more: str) -> str:
+def _region(piece: Piece, more: str) -> str:
     x, y, width, height, shade, row = piece
     shown = width - SEAM if width >= 3 else width
     top = f' y="{y:.4g}"' if y else ""
@@ -140,7 +141,7 @@ def _region(scene: Scene, piece: Piece, more: str) -> str:
     )
     if width < NARROWEST_TITLE:
         return start + "/>"
-    return f"{start}><title>{escaped(region_title(scene, row))}</title></rect>"
+    return f"{start}><title>{escaped(region_title(row))}</title></rect>"
 
 
 def _stacks(stacks: list[Stack]) -> Iterator[str]:
@@ -153,16 +154,16 @@ def _stacks(stacks: list[Stack]) -> Iterator[str]:
         yield f'<path class="k{shade}" d="{"".join(parts)}"/>'
 
 
-def _name(scene: Scene, item: BarItem, piece: Piece) -> str:
+def _name(item: BarItem, piece: Piece) -> str:
     """The name inside a region, where it can be read: above what shares its memory."""
     region = piece.row.region
     tall = piece.height
     if not piece.row.lane and item.bar.lanes and region.aliases:
-        tall *= 0.42
+        tall *= inset(item.bar.lanes)
     if tall < 11:
         return ""
-    text = region.name or KINDS[scene.kind(region)].title
-    text = fitted(visible(short(text, 120)), piece.width - 9, 10.5)
+    text = region.name or KINDS[piece.row.kind].title
+    text = fitted(visible(short(text, 120)), piece.width - 8, 10.5)
     if not text:
         return ""
     middle = number(piece.y + tall / 2 + 3.8)

@@ -6,8 +6,9 @@
 
 const BIN_LIMIT = 1 << 16;
 const KEPT_BINS = 24;
-// Of the height of its track: from here down, aliases lie on what they share memory with.
-const INSET = 0.42;
+// Of the height of its track: from here down, aliases lie on what they share memory with. As in pieces.py.
+const HEAD = 1.1;
+const inset = (lanes) => HEAD / (HEAD + lanes);
 
 function makePainter(state, pixels) {
   const { data } = state;
@@ -231,8 +232,8 @@ function makePainter(state, pixels) {
 
   function sharedRange(bar, row, y0, y1) {
     const [top, bottom] = trackRange(data.compares ? columns.side[row] : 0, y0, y1);
-    const thick = ((bottom - top) * (1 - INSET)) / Math.max(bar.lanes, 1);
-    const from = top + (bottom - top) * INSET + thick * (columns.lane[row] - 1);
+    const thick = ((bottom - top) * (1 - inset(bar.lanes))) / Math.max(bar.lanes, 1);
+    const from = top + (bottom - top) * inset(bar.lanes) + thick * (columns.lane[row] - 1);
     return [Math.round(from), Math.max(Math.round(from + thick) - 2, Math.round(from) + 1)];
   }
 

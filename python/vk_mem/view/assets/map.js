@@ -1,6 +1,6 @@
 // The map: lines of headings and bars, zoomed in one scale for all, scrolled by the browser.
 
-const LINES = { heap: 40, pool: 40, bar: 24, lanes: 38, two: 30, gap: 7, none: 26 };
+const LINES = { heap: 40, pool: 40, bar: 24, two: 30, lane: 16, gap: 7, none: 26 };
 const NARROWEST_BAR = 0.06;
 
 function makeMap(state) {
@@ -12,7 +12,7 @@ function makeMap(state) {
   const lines = layLines(data);
   const view = { zoom: 1, left: 0, width: 0, height: 0, ratio: 1, gutter: 120, right: 118, hover: -1 };
   const lineOfBar = new Map(lines.filter((line) => line.bar).map((line) => [line.bar.index, line]));
-  const total = lines.length ? lines[lines.length - 1].y + lines[lines.length - 1].height + 14 : 60;
+  const total = lines.length ? lines[lines.length - 1].y + lines[lines.length - 1].height + 52 : 60;
   byId("height").style.height = "1px";
   let waiting = false;
   let font = "";
@@ -31,8 +31,8 @@ function makeMap(state) {
     view.height = scroll.clientHeight;
     view.ratio = Math.min(window.devicePixelRatio || 1, 3);
     const narrow = view.width < 560;
-    view.gutter = narrow ? 76 : 132;
-    view.right = narrow ? 12 : 124;
+    view.gutter = narrow ? 76 : 152;
+    view.right = narrow ? 12 : 140;
     canvas.width = Math.max(Math.round(view.width * view.ratio), 1);
     canvas.height = Math.max(Math.round(view.height * view.ratio), 1);
     canvas.style.width = `${view.width}px`;
@@ -85,7 +85,7 @@ function makeMap(state) {
     const { ratio } = view, { row, bar, place } = it;
     let [y0, y1] = painter.trackRange(it.track, place.y0, place.y1);
     if (it.lane) [y0, y1] = painter.sharedRange(bar, row, place.y0, place.y1);
-    else if (bar.shared && data.header.compares === false && hasAlias(bar, row)) y1 = y0 + (y1 - y0) * INSET;
+    else if (bar.shared && data.header.compares === false && hasAlias(bar, row)) y1 = y0 + (y1 - y0) * inset(bar.lanes);
     const height = (y1 - y0) / ratio;
     if (height < 10) return;
     const shade = state.shade[row];
@@ -94,7 +94,7 @@ function makeMap(state) {
     context.font = `10.5px ${font}`;
     context.textAlign = "left";
     context.fillStyle = state.dark ? kind.onDark : kind.onLight;
-    const text = fitted(nameOf(data, row) || data.kinds[data.kind[row]].title, (it.x1 - it.x0) / ratio - 9);
+    const text = fitted(nameOf(data, row) || data.kinds[data.kind[row]].title, (it.x1 - it.x0) / ratio - 7);
     if (text) context.fillText(text, it.x0 / ratio + 4, y0 / ratio + height / 2 + 3.8);
   }
 
@@ -138,7 +138,12 @@ function makeMap(state) {
         context.fillRect(14, y + 8, room, 1);
       }
       const used = write(visible(line.heap.name), 14, y + 29, colours.ink, "600 13px", "left", room * 0.6);
-      write(visible(line.heap.flags), 14 + used + 10, y + 29, colours.quiet, "12px", "left", room - used - 20);
+      const columns = view.width < 560 ? 0 : 140;
+      write(visible(line.heap.flags), 14 + used + 10, y + 29, colours.quiet, "12px", "left", room - used - 20 - columns);
+      if (columns) {
+        write("used", view.gutter + mapWidth() + 44, y + 29, colours.quiet, "12px", "right");
+        write("fragmented", end, y + 29, colours.quiet, "12px", "right");
+      }
     } else if (line.pool) {
       const figures = line.figures;
       context.font = `12px ${font}`;
@@ -157,7 +162,7 @@ function makeMap(state) {
     const size = sizeText(bar.size);
     context.font = `12px ${font}`;
     const sizeWidth = narrow ? 0 : context.measureText(size).width + 8;
-    const name = bar.dedicated ? `${bar.allocations.toLocaleString("en")} dedicated` : narrow ? `#${visible(bar.id)}` : `Block ${visible(bar.id)}`;
+    const name = bar.dedicated ? (narrow ? "own" : "Dedicated") : narrow ? `#${visible(bar.id)}` : `Block ${visible(bar.id)}`;
     write(name, 14, middle, colours.ink, "12px", "left", view.gutter - 24 - sizeWidth);
     if (!narrow) write(size, view.gutter - 10, middle, colours.quiet, "12px", "right");
     const { left, width } = barPlace(line);
@@ -169,9 +174,9 @@ function makeMap(state) {
     const x = view.gutter + mapWidth();
     write(percent(bar.allocated, bar.size), x + 44, middle, colours.ink, "12px", "right");
     context.fillStyle = colours.track;
-    context.fillRect(x + 54, middle - 7, 26, 6);
+    context.fillRect(x + 54, middle - 7, 34, 6);
     context.fillStyle = colours.fragmented;
-    if (bar.fragmentation) context.fillRect(x + 54, middle - 7, Math.max(26 * bar.fragmentation, 1.5), 6);
+    if (bar.fragmentation) context.fillRect(x + 54, middle - 7, Math.max(34 * bar.fragmentation, 1.5), 6);
     write(percent(bar.fragmentation, 1), end, middle, bar.fragmentation ? colours.ink : colours.quiet, "12px", "right");
   }
 
@@ -313,8 +318,9 @@ function layLines(data) {
 function addPool(data, add, pool, type, bars) {
   const sum = (name) => bars.reduce((all, bar) => all + bar[name], 0);
   const blocks = bars.filter((bar) => !bar.dedicated);
+  const dedicated = bars.reduce((all, bar) => all + (bar.dedicated ? bar.allocations : 0), 0);
   const figures = bars.length
-    ? `${blocks.length ? countText(blocks.length, "block") + ", " : ""}${sizeText(sum("allocated"))} of ${sizeText(sum("size"))}`
+    ? `${blocks.length ? countText(blocks.length, "block") + ", " : ""}${dedicated ? dedicated.toLocaleString("en") + " dedicated, " : ""}${sizeText(sum("allocated"))} of ${sizeText(sum("size"))}`
     : "empty";
   const flags = pool.name !== null && pool.flags ? pool.flags : type.flags;
   add({ pool, title: pool.title, flags, figures }, LINES.pool);
@@ -322,8 +328,14 @@ function addPool(data, add, pool, type, bars) {
   const largest = (blocks.length ? blocks : bars).reduce((most, bar) => Math.max(most, bar.size), 1);
   for (const bar of bars) {
     const share = Math.max(Math.min(bar.size / largest, 1), NARROWEST_BAR);
-    add({ bar, share }, bar.lanes ? LINES.lanes : data.compares ? LINES.two : LINES.bar, LINES.gap);
+    add({ bar, share }, barHeight(bar, data.compares), LINES.gap);
   }
+}
+
+// A name has to fit into every lane.
+function barHeight(bar, compares) {
+  if (!bar.lanes) return compares ? LINES.two : LINES.bar;
+  return Math.round(LINES.lane * (HEAD + bar.lanes) * (compares ? 1.6 : 1));
 }
 
 // The lines that touch a range of heights.

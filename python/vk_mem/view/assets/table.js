@@ -97,6 +97,8 @@ function makeTable(state) {
       made.element.hidden = i >= count;
       if (i < count) fill(made, shown[first + i], first + i, rows.scrollTop + (first + i) * ROW_HEIGHT - top);
     });
+    // The headings stand above their columns, whatever a scroll bar takes.
+    columns.style.paddingRight = `${10 + rows.offsetWidth - rows.clientWidth}px`;
     const active = pool.find((made, i) => i < count && made.row === state.selected);
     if (active) table.setAttribute("aria-activedescendant", active.element.id);
     else table.removeAttribute("aria-activedescendant");
@@ -134,7 +136,8 @@ function makeTable(state) {
     made.size.textContent = sizeText(data.size[row]);
     made.swatch.style.background = colourOf(state, row);
     made.use.data = useText(state, row);
-    made.place.textContent = placeText(data, row);
+    made.place.textContent = shortPlace(data, row);
+    made.place.title = placeText(data, row);
   }
 
   // Selects what is so many rows further; the first if nothing is selected.
@@ -190,7 +193,13 @@ function useText(state, row) {
   return data.kinds[data.kind[row]].title;
 }
 
-// `Type 3, block 0`, short.
+// `Type 3 / 0`, short.
+function shortPlace(data, row) {
+  const bar = barOf(data, row);
+  return visible(`${bar.pool.title} / ${bar.dedicated ? "own" : bar.id}`);
+}
+
+// `Type 3, block 0`
 function placeText(data, row) {
   const bar = barOf(data, row);
   return visible(`${bar.pool.title}, ${bar.dedicated ? "dedicated" : `block ${bar.id}`}`);
