@@ -19,25 +19,26 @@ class Kind(NamedTuple):
     """On dark ground, if it has to be another."""
 
 
-# Buffers are blue to green, images yellow to red: the axis that every kind of colour blindness
-# keeps. Inside a family neighbours differ in lightness. tests/test_view.py measures both.
+# Buffers are blue to green, images yellow to red: the axis that the usual colour blindness keeps.
+# Found by moving hues of that kind until, to every kind of sight, any two are as far apart as
+# tests/test_view.py asks for.
 KINDS = (
-    Kind("vertex", "Vertex, index", "#2f62c9", "#4f86f0"),
-    Kind("uniform", "Uniform", "#56b8f2"),
+    Kind("vertex", "Vertex, index", "#1e55d8"),
+    Kind("uniform", "Uniform", "#5bc0f0"),
     Kind("storage", "Storage", "#12908a"),
-    Kind("transfer", "Transfer", "#a9dcd2"),
-    Kind("acceleration", "Ray tracing", "#1f3a70", "#3c4f9e"),
-    Kind("buffer", "Other buffer", "#7f93c4"),
+    Kind("transfer", "Transfer", "#afdbe8"),
+    Kind("acceleration", "Ray tracing", "#1f3a70", "#2d4674"),
+    Kind("buffer", "Other buffer", "#878fc8"),
     Kind("sampled", "Sampled image", "#f2b134"),
-    Kind("attachment", "Attachment", "#d9542b"),
-    Kind("storage-image", "Storage image", "#8c2a3c", "#a83350"),
-    Kind("image", "Other image", "#f0c9a4"),
-    Kind("memory", "Plain memory", "#8f7d97"),
+    Kind("attachment", "Attachment", "#cf602e"),
+    Kind("storage-image", "Storage image", "#8c2a3c"),
+    Kind("image", "Other image", "#f1d69c"),
+    Kind("memory", "Plain memory", "#81529d"),
     Kind("free", "Free", "#f1f2f5"),
     # Of a comparison.
     Kind("same", "In both", "#9aa1ad"),
-    Kind("gone", "Only before", "#d9542b"),
-    Kind("new", "Only after", "#2f62c9"),
+    Kind("gone", "Only before", "#cf602e"),
+    Kind("new", "Only after", "#1e55d8"),
 )
 NUMBER = {kind.key: number for number, kind in enumerate(KINDS)}
 FREE, SAME, GONE, NEW = (NUMBER[key] for key in ("free", "same", "gone", "new"))

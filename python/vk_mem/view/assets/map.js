@@ -248,8 +248,12 @@ function makeMap(state) {
     schedule();
   }
 
+  // Browsers scroll by whole pixels; what is left of them is kept for the next time.
+  let rest = 0;
   const pan = (dx, dy) => {
-    if (dy) scroll.scrollTop += dy;
+    const whole = Math.trunc(rest + dy);
+    rest += dy - whole;
+    if (whole) scroll.scrollTop += whole;
     moveTo(view.left + dx / span());
   };
 
