@@ -316,6 +316,22 @@ def test_dragging_moves(opened: Callable[..., Any]) -> None:
     assert selected(page) == "", "a drag is no click"
 
 
+def test_the_wheel_over_the_labels_scrolls(opened: Callable[..., Any]) -> None:
+    page = opened(large_dump(2000, 60))
+    box = page.locator("#canvas").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 200)
+    page.mouse.wheel(0, 300)
+    settle(page)
+    assert page.evaluate("vkMem.map.scroll.scrollTop") > 0 and zoom_of(page) == 1
+    page.mouse.move(box["x"] + 400, box["y"] + 200)
+    page.mouse.wheel(0, -200)
+    page.keyboard.down("Shift")
+    page.mouse.wheel(0, 100)
+    page.keyboard.up("Shift")
+    settle(page)
+    assert zoom_of(page) > 1 and left_of(page) > 0
+
+
 def test_two_fingers_pinch(opened: Callable[..., Any]) -> None:
     page = opened(mixed_dump())
     page.evaluate(

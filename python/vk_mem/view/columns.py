@@ -38,8 +38,8 @@ from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 
 VERSION = 1
 NONE = (1 << 32) - 1
-LEVEL = 6
-"""Of zlib: 9 takes three times as long for one percent."""
+LEVEL = 5
+"""Of zlib: 9 takes several times as long for one percent."""
 
 FORMATS = {
     "use": "I",

@@ -13,7 +13,16 @@ from vk_mem.dump.model import Figures, Heap
 from vk_mem.view.kinds import KINDS
 from vk_mem.view.pieces import Pieces, bar_height, cut
 from vk_mem.view.scene import Bar, HeapPart, PoolPart, Progress, Scene, TypePart
-from vk_mem.view.text import count_text, fitted, percent, short, size_text, text_width, visible
+from vk_mem.view.text import (
+    count_text,
+    fitted,
+    percent,
+    short,
+    size_text,
+    text_width,
+    visible,
+    wrapped,
+)
 
 MARGIN = 24.0
 LEFT = 152.0
@@ -97,8 +106,9 @@ class _Page:
         self.y += 16
         self.label(MARGIN, fitted(visible(short(title)), self.inner, 19, True), "title")
         for line in summary(self.scene):
-            self.y += 19
-            self.label(MARGIN, fitted(line, self.inner, 12), "quiet")
+            for part in wrapped(line, self.inner, 12):
+                self.y += 18
+                self.label(MARGIN, part, "quiet")
         self.y += 16
         self.legend()
         for heap in self.scene.heaps:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from vk_mem.view.kinds import FREE, KINDS
-from vk_mem.view.scene import AFTER, BEFORE, Bar, Row, Scene
+from vk_mem.view.scene import AFTER, BEFORE, BOTH, Bar, Row, Scene
 from vk_mem.view.text import short, size_text
 
 NARROWEST = 1.0
@@ -70,37 +70,41 @@ def cut(scene: Scene, bar: Bar, width: float, height: float) -> Pieces:
     if not bar.size:
         return made
     scale = width / bar.size
-    tracks = [(BEFORE, 0.0), (AFTER, height / 2)] if scene.compares else [(None, 0.0)]
+    compares, narrowest, lone = scene.compares, NARROWEST / scale, width - LONE
+    tracks = [(BEFORE, 0.0), (AFTER, height / 2)] if compares else [(BOTH, 0.0)]
     thick = height / len(tracks)
     crowds: list[dict[int, list[Row]]] = [{} for _ in tracks]
     drawn: set[tuple[int, int]] = set()
+    add = made.regions.append
     for row in bar.rows:
-        region = row.region
         if row.kind == FREE:
             continue
-        x, w = row.position * scale, region.size * scale
+        size, x = row.region.size, row.position * scale
         if row.lane:
-            alias = _alias(scene, bar, row, x, w, height)
             # Those that nobody could tell apart are drawn once.
             place = (row.lane * 4 + row.side, int(x / COLUMN))
-            if w >= NARROWEST or place not in drawn:
+            if size >= narrowest or place not in drawn:
                 drawn.add(place)
-                made.aliases.append(alias)
-        elif w >= NARROWEST:
-            top, tall = _track(scene, row.side, height)
-            w = min(w, width - x)
-            made.regions.append(Piece(x, top, w, tall, scene.shade(row), row))
+                made.aliases.append(_alias(scene, bar, row, x, size * scale, height))
+        elif size >= narrowest:
+            wide = min(size * scale, width - x)
+            if compares:
+                top, tall = _track(scene, row.side, height)
+                add(Piece(x, top, wide, tall, scene.shade(row), row))
+            else:
+                add(Piece(x, 0.0, wide, height, row.kind, row))
         else:
-            for number, (side, _) in enumerate(tracks):
-                if side is None or row.side in (0, side):
-                    crowds[number].setdefault(int(x / COLUMN), []).append(row)
+            column = int(x / COLUMN)
+            for crowd, (side, _) in zip(crowds, tracks, strict=True):
+                if row.side in (BOTH, side):
+                    crowd.setdefault(column, []).append(row)
     for (_, top), crowd in zip(tracks, crowds, strict=True):
         for column, rows in crowd.items():
-            left = min(column * COLUMN, width - LONE)
             if len(rows) == 1:
-                x = min(rows[0].position * scale, width - LONE)
-                made.regions.append(Piece(x, top, LONE, thick, scene.shade(rows[0]), rows[0]))
+                x = min(rows[0].position * scale, lone)
+                add(Piece(x, top, LONE, thick, scene.shade(rows[0]), rows[0]))
             else:
+                left = min(column * COLUMN, lone)
                 across = min(COLUMN, width - left)
                 made.stacks.extend(_stacks(scene, rows, left, across, top, thick, COLUMN / scale))
     return made

@@ -11,12 +11,15 @@ ODD = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
 )
+ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
 LONGEST = 200
 """Characters of a name that is put into a picture; the page has all of it."""
 
 
 def visible(text: str) -> str:
     """A text with controls and marks of direction spelled out: `\\x00`, `\\u202e`."""
+    if text.isascii() and text.isprintable():
+        return text
     return ODD.sub(_spelled, text)
 
 
@@ -27,8 +30,7 @@ def _spelled(match: re.Match[str]) -> str:
 
 def escaped(text: str) -> str:
     """For XML and HTML, in text and in attributes of either quote."""
-    text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return text.replace('"', "&quot;").replace("'", "&#39;")
+    return visible(text).translate(ENTITIES)
 
 
 def short(text: str, length: int = LONGEST) -> str:
@@ -90,6 +92,18 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
         else:
             total += 70
     return total * size / 100 * (BOLD if bold else 1)
+
+
+def wrapped(text: str, width: float, size: float) -> list[str]:
+    """The text in lines of at most that width, broken between words."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [fitted(line, width, size) for line in lines]
 
 
 def fitted(text: str, width: float, size: float, bold: bool = False) -> str:

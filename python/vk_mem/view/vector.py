@@ -133,14 +133,12 @@ def _bar(item: BarItem) -> Iterator[str]:
 
 def _region(piece: Piece, more: str) -> str:
     x, y, width, height, shade, row = piece
-    shown = width - SEAM if width >= 3 else width
+    # Six digits are a hundredth of a pixel, up to 10,000.
     top = f' y="{y:.4g}"' if y else ""
-    start = (
-        f'<rect class="k{shade}{more}" x="{round(x, 2):g}"{top} width="{round(shown, 2):g}" '
-        f'height="{height:.4g}"'
-    )
+    start = f'<rect class="k{shade}{more}" x="{x:.6g}"{top} width='
     if width < NARROWEST_TITLE:
-        return start + "/>"
+        return f'{start}"{width:.3g}" height="{height:.4g}"/>'
+    start = f'{start}"{width - SEAM:.5g}" height="{height:.4g}"'
     return f"{start}><title>{escaped(region_title(row))}</title></rect>"
 
 

@@ -31,7 +31,7 @@ function makeMap(state) {
     view.height = scroll.clientHeight;
     view.ratio = Math.min(window.devicePixelRatio || 1, 3);
     const narrow = view.width < 560;
-    view.gutter = narrow ? 76 : 152;
+    view.gutter = narrow ? 76 : 166;
     view.right = narrow ? 12 : 140;
     canvas.width = Math.max(Math.round(view.width * view.ratio), 1);
     canvas.height = Math.max(Math.round(view.height * view.ratio), 1);
@@ -170,13 +170,15 @@ function makeMap(state) {
     context.strokeStyle = colours.edge;
     context.lineWidth = 1;
     if (b > a) context.strokeRect(a + 0.5, y + 0.5, b - a - 1, line.inner - 1);
+    // A bar that is shorter than what is looked at ends left of it.
+    else write("‹", view.gutter + 2, middle, colours.quiet, "14px");
     if (narrow || bar.dedicated) return;
     const x = view.gutter + mapWidth();
     write(percent(bar.allocated, bar.size), x + 44, middle, colours.ink, "12px", "right");
     context.fillStyle = colours.track;
-    context.fillRect(x + 54, middle - 7, 34, 6);
+    context.fillRect(x + 56, middle - 7, 30, 6);
     context.fillStyle = colours.fragmented;
-    if (bar.fragmentation) context.fillRect(x + 54, middle - 7, Math.max(34 * bar.fragmentation, 1.5), 6);
+    if (bar.fragmentation) context.fillRect(x + 56, middle - 7, Math.max(30 * bar.fragmentation, 1.5), 6);
     write(percent(bar.fragmentation, 1), end, middle, bar.fragmentation ? colours.ink : colours.quiet, "12px", "right");
   }
 
