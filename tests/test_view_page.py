@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from pictures import (
+    BUFFER,
+    IMAGE,
     MIB,
     filled_block,
     large_dump,
@@ -21,7 +23,7 @@ from pictures import (
 )
 
 import vk_mem
-from vk_mem.dump import Block, Dump
+from vk_mem.dump import Block, Dump, Region
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPENS_WITHIN = 2.0
@@ -187,6 +189,34 @@ def test_regions_have_their_places_and_colours(
     mesh, albedo = rect_of(page, "mesh"), rect_of(page, "albedo")
     assert albedo["x"] - mesh["x"] == pytest.approx(4.5 * mesh["width"], abs=0.5)
     assert albedo["width"] == pytest.approx(2 * mesh["width"], abs=0.5)
+
+
+def test_aliases_of_dedicated_memory(opened: Callable[..., Any]) -> None:
+    half = region(4 * MIB, 4 * MIB, 4, "half")
+    large = region(0, 8 * MIB, 5, "large", aliases=(half,))
+    small = region(0, 2 * MIB, 2, "small", aliases=(region(0, MIB, 6, "quarter"),))
+    page = opened(make_dump(pool(dedicated=(small, large))))
+    large_rect, half_rect = rect_of(page, "large"), rect_of(page, "half")
+    assert half_rect["x"] == pytest.approx(large_rect["x"] + large_rect["width"] / 2, abs=1)
+    small_rect, quarter = rect_of(page, "small"), rect_of(page, "quarter")
+    assert small_rect["x"] == pytest.approx(large_rect["x"] + large_rect["width"], abs=1)
+    assert quarter["x"] == pytest.approx(small_rect["x"], abs=1)
+    assert colour_at(page, half_rect["x"] + 60, half_rect["y"] + 3) == kind_colour(page, "sampled")
+    page.mouse.move(half_rect["x"] + 60, half_rect["y"] + 3)
+    page.wait_for_selector("#tip:visible")
+    assert "half" in page.inner_text("#tip") and "dedicated" in page.inner_text("#tip")
+
+
+def test_a_dump_of_direct3d(opened: Callable[..., Any]) -> None:
+    texture = Region(0, MIB, IMAGE, 0x1, "target", type_name="TEXTURE2D", layout=3)
+    blob = Region(MIB, MIB, BUFFER, 0x4, "blob", type_name="BUFFER")
+    block = Block("0", 2 * MIB, (texture, blob))
+    page = opened(make_dump(pool(block, type_name="DEFAULT"), api="Direct3D 12"))
+    page.mouse.click(*middle_of(page, "target"))
+    details = page.inner_text("#details")
+    assert "Attachment" in details and "ALLOW_RENDER_TARGET" in details and "Layout" in details
+    rect = rect_of(page, "blob")
+    assert colour_at(page, rect["x"] + 5, rect["y"] + 3) == kind_colour(page, "storage")
 
 
 def test_a_tiny_region_in_a_huge_block_is_seen_and_found(opened: Callable[..., Any]) -> None:

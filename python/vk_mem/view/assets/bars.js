@@ -6,7 +6,8 @@
 
 const BIN_LIMIT = 1 << 16;
 const KEPT_BINS = 24;
-// Of the height of its track: from here down, aliases lie on what they share memory with. As in pieces.py.
+// Of the height of its track: from here down, aliases lie on what they share memory with. The same
+// as in pieces.py.
 const HEAD = 1.1;
 const inset = (lanes) => HEAD / (HEAD + lanes);
 
@@ -14,15 +15,17 @@ function makePainter(state, pixels) {
   const { data } = state;
   const { size, position, columns } = data;
   const kept = new Map();
-  let columnBytes = new Float64Array(0), columnCount = new Uint32Array(0), columnRow = new Int32Array(0);
+  let columnBytes = new Float64Array(0);
+  let columnCount = new Uint32Array(0);
+  let columnShade = new Int32Array(0);
   let theme = null;
 
   function setTheme() {
     const colours = data.header.themes[state.dark ? "dark" : "light"];
     const words = data.kinds.map((kind) => packed(state.dark ? kind.dark : kind.light));
     words.push(packed(colours.dimmed));
-    theme = { colours, words, ground: packed(colours.ground), edge: packed(colours.edge),
-      free: packed(colours.free), hatch: packed(colours.hatch) };
+    const { ground, free, hatch } = colours;
+    theme = { colours, words, ground: packed(ground), free: packed(free), hatch: packed(hatch) };
   }
 
   // The halves of a bar that a side is drawn in: before above, after below.
@@ -85,7 +88,7 @@ function makePainter(state, pixels) {
     if (columnCount.length < pixels.width) {
       columnBytes = new Float64Array(pixels.width * state.shadeCount);
       columnCount = new Uint32Array(pixels.width);
-      columnRow = new Int32Array(pixels.width);
+      columnShade = new Int32Array(pixels.width);
     }
     for (const track of tracksOf()) {
       const [top, bottom] = trackRange(track, y0, y1);
@@ -150,7 +153,7 @@ function makePainter(state, pixels) {
       } else {
         const x = Math.min(Math.max(Math.floor(start), x0), x1 - 1);
         if (columnCount[x]++ === 0) used.push(x);
-        columnRow[x] = shade;
+        columnShade[x] = shade;
         columnBytes[x * shades + shade] += size[row];
       }
     }
@@ -161,8 +164,8 @@ function makePainter(state, pixels) {
         continue;
       }
       // Alone in its column: all of it, however small, so that nothing is invisible.
-      line.fill(theme.words[columnRow[x]], x, Math.min(x + Math.max(1, Math.round(ratio)), x1));
-      columnBytes[x * shades + columnRow[x]] = 0;
+      line.fill(theme.words[columnShade[x]], x, Math.min(x + Math.max(1, Math.round(ratio)), x1));
+      columnBytes[x * shades + columnShade[x]] = 0;
       columnCount[x] = 0;
     }
     return crowded;
@@ -179,12 +182,13 @@ function makePainter(state, pixels) {
   function pile(x, bytes, all, top, bottom) {
     const height = bottom - top, { words, width, height: rows } = pixels;
     let sum = 0;
-    for (let s = 0; s < bytes.length; s++) if (bytes[s] > 0) sum += Math.max((bytes[s] / all) * height, 1.5);
+    const tall = (s) => Math.max((bytes[s] / all) * height, 1.5);
+    for (let s = 0; s < bytes.length; s++) if (bytes[s] > 0) sum += tall(s);
     const squeeze = sum > height ? height / sum : 1;
     let y = bottom;
     for (let s = 0; s < bytes.length; s++) {
       if (!(bytes[s] > 0)) continue;
-      const next = y - Math.max((bytes[s] / all) * height, 1.5) * squeeze;
+      const next = y - tall(s) * squeeze;
       for (let at = Math.max(Math.round(next), 0); at < Math.min(Math.round(y), rows); at++)
         words[at * width + x] = theme.words[s];
       y = next;
@@ -195,7 +199,10 @@ function makePainter(state, pixels) {
     const { x0, x1, left, scale } = place;
     const bins = binsOf(bar, track);
     let depth = 0, width = bins.width;
-    while (depth + 1 < bins.levels.length && width * 2 * scale <= 1) { depth++; width *= 2; }
+    while (depth + 1 < bins.levels.length && width * 2 * scale <= 1) {
+      depth++;
+      width *= 2;
+    }
     const level = bins.levels[depth], shades = state.shadeCount;
     const count = level.length / shades;
     const stacks = [];
@@ -208,7 +215,11 @@ function makePainter(state, pixels) {
       let only = -1, kinds = 0, sum = 0;
       for (let s = 0; s < shades; s++) {
         for (let bin = a; bin < b; bin++) bytes[s] += level[bin * shades + s];
-        if (bytes[s] > 0) { only = s; kinds++; sum += bytes[s]; }
+        if (bytes[s] > 0) {
+          only = s;
+          kinds++;
+          sum += bytes[s];
+        }
       }
       if (kinds === 1 && sum >= (b - a) * width * 0.999) line[x] = theme.words[only];
       else if (kinds) stacks.push({ x, bytes, all: (b - a) * width });
@@ -223,8 +234,10 @@ function makePainter(state, pixels) {
       const start = left + position[row] * scale, end = start + size[row] * scale;
       if (end < x0 || start > x1) continue;
       const [top, bottom] = sharedRange(bar, row, place.y0, place.y1);
-      const a = Math.max(Math.round(start), x0), b = Math.min(Math.max(Math.round(end), a + outline), x1);
-      pixels.fill(Math.max(a - outline, x0), top - outline, Math.min(b + outline, x1), bottom + outline, theme.ground);
+      const a = Math.max(Math.round(start), x0);
+      const b = Math.min(Math.max(Math.round(end), a + outline), x1);
+      const before = Math.max(a - outline, x0), behind = Math.min(b + outline, x1);
+      pixels.fill(before, top - outline, behind, bottom + outline, theme.ground);
       pixels.fill(a, top, b, bottom, theme.words[state.shade[row]]);
       if (b - a >= 44 * ratio) names.push({ row, x0: a, x1: b, track: 0, lane: columns.lane[row] });
     }

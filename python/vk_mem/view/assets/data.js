@@ -43,23 +43,26 @@ function prepare(header, columns, texts) {
   const kindOfUse = Uint8Array.from(header.uses, (use) => use.kind);
   for (let row = 0; row < count; row++) kind[row] = kindOfUse[columns.use[row]];
   const freeKind = header.kinds.findIndex((it) => it.key === "free");
-  const bars = makeBars(header, columns);
+  const bars = makeBars(header);
   for (const bar of bars) {
     if (bar.dedicated) layEndToEnd(bar, columns, size, position);
     if (bar.lanes) splitLanes(bar, columns.lane);
     if (bar.lanes || header.compares) bar.reach = reachOf(bar, size, position);
   }
-  return { header, columns, texts, count, size, position, kind, freeKind, bars, kinds: header.kinds,
-    compares: header.compares };
+  const { kinds, compares } = header;
+  return { header, columns, texts, count, size, position, kind, kinds, freeKind, bars, compares };
 }
+
+const BAR_COLUMNS = [
+  "size", "side", "first", "rows", "allocations", "allocated", "fragmentation", "mapped", "lanes",
+];
 
 function makeBars(header) {
   const from = header.bars;
   return from.id.map((id, index) => {
     const pool = header.pools[from.pool[index]];
     const bar = { index, id, pool, poolIndex: from.pool[index] };
-    for (const name of ["size", "side", "first", "rows", "allocations", "allocated", "fragmentation", "mapped", "lanes"])
-      bar[name] = from[name][index];
+    for (const name of BAR_COLUMNS) bar[name] = from[name][index];
     bar.dedicated = from.dedicated[index] === 1;
     // Rows that lie beside each other, and those that share memory with one of them.
     bar.base = null;
@@ -86,7 +89,8 @@ function layEndToEnd(bar, columns, size, position) {
 
 function splitLanes(bar, lane) {
   const base = [], shared = [];
-  for (let row = bar.first; row < bar.first + bar.rows; row++) (lane[row] ? shared : base).push(row);
+  for (let row = bar.first; row < bar.first + bar.rows; row++)
+    (lane[row] ? shared : base).push(row);
   bar.base = Uint32Array.from(base);
   bar.shared = Uint32Array.from(shared);
 }

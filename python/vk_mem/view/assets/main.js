@@ -14,7 +14,8 @@ function start(data) {
   const table = makeTable(state);
   listenToPointers(state, map, tip);
   state.on("select", () => {
-    if (state.selected >= 0 && state.how.from !== "map") map.reveal(state.selected, state.how.close);
+    const { selected, how } = state;
+    if (selected >= 0 && how.from !== "map") map.reveal(selected, how.close);
   });
   listenToTheme(state, preferred);
   listenToKeys(state, map, table, tip, { clear, search });
@@ -52,18 +53,20 @@ function listenToKeys(state, map, table, tip, { clear, search }) {
   byId("help-button").addEventListener("click", () => help.showModal());
 
   const step = () => map.mapWidth() / 6;
+  const page = () => map.view.height * 0.9;
   const actions = {
     "+": () => zoomBy(1.5), "=": () => zoomBy(1.5), "-": () => zoomBy(1 / 1.5), "0": map.fit,
     ArrowLeft: () => map.pan(-step(), 0), ArrowRight: () => map.pan(step(), 0),
     ArrowUp: () => map.pan(0, -60), ArrowDown: () => map.pan(0, 60),
-    PageUp: () => map.pan(0, -map.view.height * 0.9), PageDown: () => map.pan(0, map.view.height * 0.9),
+    PageUp: () => map.pan(0, -page()), PageDown: () => map.pan(0, page()),
     n: () => table.step(1), p: () => table.step(-1),
     t: () => state.toggleTheme(),
     "/": () => search.focus(), "?": () => help.showModal(),
     Escape: () => (state.selected >= 0 ? state.select(-1) : clear()),
   };
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || help.open || event.defaultPrevented) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (help.open || event.defaultPrevented) return;
     const typing = event.target.matches("input, select, textarea");
     if (typing) {
       if (event.key === "Escape") {

@@ -2,6 +2,8 @@
 
 const LINES = { heap: 40, pool: 40, bar: 24, two: 30, lane: 16, gap: 7, none: 26 };
 const NARROWEST_BAR = 0.06;
+// A byte of 256 GiB is some pixels then.
+const LARGEST_ZOOM = 1e9;
 
 function makeMap(state) {
   const { data } = state;
@@ -10,7 +12,8 @@ function makeMap(state) {
   const pixels = makePixels();
   const painter = makePainter(state, pixels);
   const lines = layLines(data);
-  const view = { zoom: 1, left: 0, width: 0, height: 0, ratio: 1, gutter: 120, right: 118, hover: -1 };
+  // `left` is in widths of the map, `gutter` and `right` are what the labels beside it take.
+  const view = { zoom: 1, left: 0, width: 0, height: 0, ratio: 1, gutter: 0, right: 0, hover: -1 };
   const lineOfBar = new Map(lines.filter((line) => line.bar).map((line) => [line.bar.index, line]));
   const total = lines.length ? lines[lines.length - 1].y + lines[lines.length - 1].height + 52 : 60;
   byId("height").style.height = "1px";
@@ -59,7 +62,7 @@ function makeMap(state) {
     const named = [];
     for (const line of found) {
       if (!line.bar) continue;
-      const place = deviceplace(line, top);
+      const place = devicePlace(line, top);
       for (const it of painter.paint(line.bar, place)) named.push({ ...it, bar: line.bar, place });
     }
     context.putImageData(pixels.image, 0, 0);
@@ -67,25 +70,31 @@ function makeMap(state) {
     context.scale(ratio, ratio);
     for (const it of named) drawName(it);
     for (const line of found) drawLine(line, line.y - top, theme.colours);
-    mark(view.hover, top, theme.colours.quiet, 1.5);
-    mark(state.selected, top, theme.colours.accent, 2.5);
+    mark(view.hover, theme.colours.quiet, 1.5);
+    mark(state.selected, theme.colours.accent, 2.5);
     context.restore();
-    byId("zoom").textContent = `${view.zoom < 10 ? Number(view.zoom.toFixed(1)) : Math.round(view.zoom).toLocaleString("en")}×`;
+    byId("zoom").textContent = `${zoomText(view.zoom)}×`;
   }
 
-  function deviceplace(line, top) {
+  const zoomText = (zoom) =>
+    zoom < 10 ? String(Number(zoom.toFixed(1))) : Math.round(zoom).toLocaleString("en");
+
+  // The same in pixels of the screen, and what of it is seen.
+  function devicePlace(line, top) {
     const { ratio } = view, { left, width } = barPlace(line);
     const x0 = Math.round(Math.max(left, view.gutter) * ratio);
     const x1 = Math.round(Math.min(left + width, view.gutter + mapWidth()) * ratio);
-    return { x0, x1, left: left * ratio, scale: (width * ratio) / (line.bar.size || 1),
-      y0: Math.round((line.y - top) * ratio), y1: Math.round((line.y - top + line.inner) * ratio), ratio };
+    const y0 = Math.round((line.y - top) * ratio);
+    const y1 = Math.round((line.y - top + line.inner) * ratio);
+    const scale = (width * ratio) / (line.bar.size || 1);
+    return { x0, x1, y0, y1, left: left * ratio, scale, ratio };
   }
 
   function drawName(it) {
     const { ratio } = view, { row, bar, place } = it;
     let [y0, y1] = painter.trackRange(it.track, place.y0, place.y1);
     if (it.lane) [y0, y1] = painter.sharedRange(bar, row, place.y0, place.y1);
-    else if (bar.shared && data.header.compares === false && hasAlias(bar, row)) y1 = y0 + (y1 - y0) * inset(bar.lanes);
+    else if (bar.shared && hasAlias(bar, row)) y1 = y0 + (y1 - y0) * inset(bar.lanes);
     const height = (y1 - y0) / ratio;
     if (height < 10) return;
     const shade = state.shade[row];
@@ -94,7 +103,8 @@ function makeMap(state) {
     context.font = `10.5px ${font}`;
     context.textAlign = "left";
     context.fillStyle = state.dark ? kind.onDark : kind.onLight;
-    const text = fitted(nameOf(data, row) || data.kinds[data.kind[row]].title, (it.x1 - it.x0) / ratio - 7);
+    const name = nameOf(data, row) || data.kinds[data.kind[row]].title;
+    const text = fitted(name, (it.x1 - it.x0) / ratio - 7);
     if (text) context.fillText(text, it.x0 / ratio + 4, y0 / ratio + height / 2 + 3.8);
   }
 
@@ -125,6 +135,12 @@ function makeMap(state) {
     return context.measureText(shown).width;
   }
 
+  // A heading, and something quiet behind it.
+  function writeTwo(head, rest, y, colours, style, room) {
+    const used = write(visible(head), 14, y, colours.ink, style, "left", room);
+    write(visible(rest), 14 + used + 10, y, colours.quiet, "12px", "left", room - used - 20);
+  }
+
   function drawLine(line, y, colours) {
     const end = view.width - 12;
     if (line.bar) {
@@ -137,9 +153,8 @@ function makeMap(state) {
         context.fillStyle = colours.track;
         context.fillRect(14, y + 8, room, 1);
       }
-      const used = write(visible(line.heap.name), 14, y + 29, colours.ink, "600 13px", "left", room * 0.6);
       const columns = view.width < 560 ? 0 : 140;
-      write(visible(line.heap.flags), 14 + used + 10, y + 29, colours.quiet, "12px", "left", room - used - 20 - columns);
+      writeTwo(line.heap.name, line.heap.flags, y + 29, colours, "600 13px", room - columns);
       if (columns) {
         write("used", view.gutter + mapWidth() + 44, y + 29, colours.quiet, "12px", "right");
         write("fragmented", end, y + 29, colours.quiet, "12px", "right");
@@ -148,8 +163,7 @@ function makeMap(state) {
       const figures = line.figures;
       context.font = `12px ${font}`;
       const width = view.width < 560 ? 0 : context.measureText(figures).width + 16;
-      const used = write(visible(line.title), 14, y + 27, colours.ink, "600 12px", "left", room - width);
-      write(visible(line.flags), 14 + used + 10, y + 27, colours.quiet, "12px", "left", room - width - used - 20);
+      writeTwo(line.title, line.flags, y + 27, colours, "600 12px", room - width);
       if (width) write(figures, end, y + 27, colours.quiet, "12px", "right");
     } else {
       write(line.text, 14, y + 17, colours.quiet, "12px", "left", room);
@@ -162,7 +176,8 @@ function makeMap(state) {
     const size = sizeText(bar.size);
     context.font = `12px ${font}`;
     const sizeWidth = narrow ? 0 : context.measureText(size).width + 8;
-    const name = bar.dedicated ? (narrow ? "own" : "Dedicated") : narrow ? `#${visible(bar.id)}` : `Block ${visible(bar.id)}`;
+    const names = bar.dedicated ? ["Dedicated", "own"] : [`Block ${bar.id}`, `#${bar.id}`];
+    const name = visible(names[narrow ? 1 : 0]);
     write(name, 14, middle, colours.ink, "12px", "left", view.gutter - 24 - sizeWidth);
     if (!narrow) write(size, view.gutter - 10, middle, colours.quiet, "12px", "right");
     const { left, width } = barPlace(line);
@@ -178,42 +193,53 @@ function makeMap(state) {
     context.fillStyle = colours.track;
     context.fillRect(x + 56, middle - 7, 30, 6);
     context.fillStyle = colours.fragmented;
-    if (bar.fragmentation) context.fillRect(x + 56, middle - 7, Math.max(30 * bar.fragmentation, 1.5), 6);
-    write(percent(bar.fragmentation, 1), end, middle, bar.fragmentation ? colours.ink : colours.quiet, "12px", "right");
+    const { fragmentation } = bar;
+    if (fragmentation) context.fillRect(x + 56, middle - 7, Math.max(30 * fragmentation, 1.5), 6);
+    const ink = fragmentation ? colours.ink : colours.quiet;
+    write(percent(fragmentation, 1), end, middle, ink, "12px", "right");
   }
 
-  // Where a row lies, in pixels of the canvas; null if it is out of sight. Never thinner than can be seen.
+  // Where a row lies, in pixels of the canvas, never thinner than can be seen; null if it is out of
+  // sight.
   function rectOf(row) {
     if (row < 0) return null;
     const bar = barOf(data, row), line = lineOfBar.get(bar.index);
     const { left, width } = barPlace(line), scale = width / (bar.size || 1);
     const y0 = line.y - scroll.scrollTop;
-    let [top, bottom] = painter.trackRange(data.compares ? data.columns.side[row] : 0, y0, y0 + line.inner);
-    if (data.columns.lane[row]) [top, bottom] = painter.sharedRange(bar, row, y0, y0 + line.inner);
+    const y1 = y0 + line.inner;
+    const [top, bottom] = data.columns.lane[row]
+      ? painter.sharedRange(bar, row, y0, y1)
+      : painter.trackRange(data.compares ? data.columns.side[row] : 0, y0, y1);
     const x = left + data.position[row] * scale;
-    const a = Math.max(x, view.gutter), b = Math.min(x + Math.max(data.size[row] * scale, 1), view.gutter + mapWidth());
+    const a = Math.max(x, view.gutter);
+    const b = Math.min(x + Math.max(data.size[row] * scale, 1), view.gutter + mapWidth());
     if (b <= a || bottom < 0 || top > view.height) return null;
     return { x: a, y: top, width: b - a, height: bottom - top };
   }
 
-  function mark(row, top, colour, thick) {
+  // A frame around a row; a wider one around what is narrow.
+  function mark(row, colour, thick) {
     const rect = rectOf(row);
     if (!rect) return;
-    const grow = rect.width < 6 ? 2 : 0;
+    const x = thick / 2 + (rect.width < 6 ? 2 : 0), y = thick / 2 + 1;
     context.strokeStyle = colour;
     context.lineWidth = thick;
-    context.strokeRect(rect.x - grow - thick / 2, rect.y - 1 - thick / 2, rect.width + 2 * grow + thick, rect.height + 2 + thick);
+    context.strokeRect(rect.x - x, rect.y - y, rect.width + 2 * x, rect.height + 2 * y);
   }
 
   // What lies at a point of the canvas: a row, or -1.
   function rowAt(x, y) {
     const at = y + scroll.scrollTop;
-    const line = visibleLines(lines, at, 0).find((it) => it.bar && at >= it.y && at < it.y + it.inner);
+    const hit = (it) => it.bar && at >= it.y && at < it.y + it.inner;
+    const line = visibleLines(lines, at, 0).find(hit);
     if (!line || x < view.gutter || x > view.gutter + mapWidth()) return -1;
     const { bar } = line, { left, width } = barPlace(line), scale = width / (bar.size || 1);
     if (x > left + width) return -1;
     const byte = (x - left) / scale, slack = 3 / scale;
-    const inside = (row) => byte >= data.position[row] && byte < data.position[row] + Math.max(data.size[row], 1 / scale);
+    const inside = (row) => {
+      const from = byte - data.position[row];
+      return from >= 0 && from < Math.max(data.size[row], 1 / scale);
+    };
     if (bar.shared) {
       for (const row of bar.shared) {
         const [y0, y1] = painter.sharedRange(bar, row, line.y, line.y + line.inner);
@@ -241,7 +267,7 @@ function makeMap(state) {
   function setZoom(zoom, x = view.gutter + mapWidth() / 2) {
     const at = (x - view.gutter) / mapWidth();
     const under = view.left + at / view.zoom;
-    view.zoom = Math.min(Math.max(zoom, 1), 1e9);
+    view.zoom = Math.min(Math.max(zoom, 1), LARGEST_ZOOM);
     moveTo(under - at / view.zoom);
   }
 
@@ -274,8 +300,9 @@ function makeMap(state) {
     const share = line.share / (bar.size || 1);
     const start = data.position[row] * share, width = Math.max(data.size[row] * share, 1e-12);
     const pixelsNow = width * span();
-    if (close) view.zoom = Math.min(Math.max((0.5 / width), 1), 1e9);
-    else if (pixelsNow < 6) view.zoom = Math.min(Math.max((24 / mapWidth()) / width, view.zoom), 1e9);
+    const zoomTo = (zoom) => { view.zoom = Math.min(Math.max(zoom, 1), LARGEST_ZOOM); };
+    if (close) zoomTo(0.5 / width);
+    else if (pixelsNow < 6) zoomTo(Math.max(24 / mapWidth() / width, view.zoom));
     const shown = 1 / view.zoom;
     if (close || start < view.left || start + Math.min(width, shown) > view.left + shown)
       view.left = start + width / 2 - shown / 2;
@@ -285,7 +312,9 @@ function makeMap(state) {
   scroll.addEventListener("scroll", schedule, { passive: true });
   new ResizeObserver(resize).observe(scroll);
   for (const name of ["select", "filter", "colour"]) state.on(name, schedule);
-  return { canvas, scroll, view, resize, draw, schedule, rowAt, rectOf, setZoom, pan, fit, reveal, mapWidth };
+  return {
+    canvas, scroll, view, resize, schedule, rowAt, rectOf, setZoom, pan, fit, reveal, mapWidth,
+  };
 }
 
 // Headings and bars from top to bottom.
@@ -293,7 +322,10 @@ function layLines(data) {
   const { header, bars } = data;
   const lines = [];
   let y = 0;
-  const add = (line, height, gap = 0) => { lines.push({ ...line, y, inner: height, height: height + gap }); y += height + gap; };
+  const add = (line, inner, gap = 0) => {
+    lines.push({ ...line, y, inner, height: inner + gap });
+    y += inner + gap;
+  };
   const byPool = new Map();
   for (const bar of bars) {
     if (!byPool.has(bar.poolIndex)) byPool.set(bar.poolIndex, []);
@@ -312,7 +344,10 @@ function layLines(data) {
         addPool(data, add, pool, type, here);
       });
       if (shown) return;
-      if (type.blocks) add({ pool: true, title: type.name, flags: type.flags, figures: `${countText(type.blocks, "block")}, ${sizeText(type.allocated)} of ${sizeText(type.held)}` }, LINES.pool);
+      // A dump without single blocks has their totals.
+      const totals = `${countText(type.blocks, "block")}, ${shareText(type.allocated, type.held)}`;
+      const { name: title, flags } = type;
+      if (type.blocks) add({ pool: true, title, flags, figures: totals }, LINES.pool);
       else empty.push(visible(type.name));
     });
     if (empty.length) add({ text: `Nothing in ${empty.join(", ")}` }, LINES.none);
@@ -321,17 +356,22 @@ function layLines(data) {
   return lines;
 }
 
+const shareText = (part, whole) => `${sizeText(part)} of ${sizeText(whole)}`;
+
 function addPool(data, add, pool, type, bars) {
   const sum = (name) => bars.reduce((all, bar) => all + bar[name], 0);
   const blocks = bars.filter((bar) => !bar.dedicated);
   const dedicated = bars.reduce((all, bar) => all + (bar.dedicated ? bar.allocations : 0), 0);
-  const figures = bars.length
-    ? `${blocks.length ? countText(blocks.length, "block") + ", " : ""}${dedicated ? dedicated.toLocaleString("en") + " dedicated, " : ""}${sizeText(sum("allocated"))} of ${sizeText(sum("size"))}`
-    : "empty";
+  const counts = [];
+  if (blocks.length) counts.push(countText(blocks.length, "block"));
+  if (dedicated) counts.push(`${dedicated.toLocaleString("en")} dedicated`);
+  const share = shareText(sum("allocated"), sum("size"));
+  const figures = bars.length ? [...counts, share].join(", ") : "empty";
   const flags = pool.name !== null && pool.flags ? pool.flags : type.flags;
   add({ pool, title: pool.title, flags, figures }, LINES.pool);
   // One scale for a pool: that of its largest block.
-  const largest = (blocks.length ? blocks : bars).reduce((most, bar) => Math.max(most, bar.size), 1);
+  const scaled = blocks.length ? blocks : bars;
+  const largest = scaled.reduce((most, bar) => Math.max(most, bar.size), 1);
   for (const bar of bars) {
     const share = Math.max(Math.min(bar.size / largest, 1), NARROWEST_BAR);
     add({ bar, share }, barHeight(bar, data.compares), LINES.gap);

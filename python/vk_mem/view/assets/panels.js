@@ -5,13 +5,17 @@ function showHeaps(data) {
   byId("heaps").hidden = !heaps.length;
   for (const heap of heaps) {
     const whole = Math.max(heap.size ?? 0, heap.budget ?? 0, heap.usage ?? 0, heap.held ?? 0, 1);
-    const bar = element("div", { className: "budget", role: "img", "aria-label": heap.texts.map(([, text]) => text).join(", ") });
+    const label = heap.texts.map(([, text]) => text).join(", ");
+    const bar = element("div", { className: "budget", role: "img", "aria-label": label });
     const held = heap.held ?? 0, allocated = heap.allocated ?? 0;
-    const parts = [["allocated", allocated], ["reserved", held - allocated], ["foreign", Math.max((heap.usage ?? 0) - held, 0)]];
-    for (const [name, size] of parts)
-      if (size > 0) bar.append(element("i", { className: name, style: { width: `max(2px, ${(100 * size) / whole}%)` } }));
-    if (heap.budget)
-      bar.append(element("i", { className: "tick", style: { left: `calc(${(100 * heap.budget) / whole}% - 2px)` } }));
+    const share = (size) => `${(100 * size) / whole}%`;
+    const parts = { allocated, reserved: held - allocated, foreign: (heap.usage ?? 0) - held };
+    for (const [className, size] of Object.entries(parts)) {
+      const width = `max(2px, ${share(size)})`;
+      if (size > 0) bar.append(element("i", { className, style: { width } }));
+    }
+    const left = `calc(${share(heap.budget)} - 2px)`;
+    if (heap.budget) bar.append(element("i", { className: "tick", style: { left } }));
     const figures = element("div", { className: "figures" });
     for (const [name, text] of heap.texts) {
       const over = name === "budget" && heap.over;
@@ -31,7 +35,9 @@ function showLegend(state) {
   const chip = (text, colour, set, value) => {
     const swatch = element("i");
     swatches.push([swatch, colour]);
-    const button = element("button", { type: "button", className: "chip", "aria-pressed": "true", title: `Show or hide: ${text}` }, swatch, text);
+    const button = element("button", { type: "button", className: "chip" }, swatch, text);
+    button.title = `Show or hide: ${text}`;
+    button.setAttribute("aria-pressed", "true");
     button.addEventListener("click", () => {
       if (!set.delete(value)) set.add(value);
       state.apply();
@@ -51,7 +57,8 @@ function showLegend(state) {
     if (!present.has(number) || number === data.freeKind) return;
     chip(kind.title, () => (state.colourBy === "kind" ? kind : null), state.filter.kinds, number);
   });
-  legend.append(element("span", { className: "chip" }, element("i", { className: "free-chip" }), "Free"));
+  const free = element("i", { className: "free-chip" });
+  legend.append(element("span", { className: "chip" }, free, "Free"));
   const paint = () => {
     for (const [swatch, colour] of swatches) {
       const kind = colour();
@@ -68,11 +75,12 @@ function listenToFilters(state) {
   const place = byId("place"), search = byId("search");
   place.append(element("option", { value: "" }, "All types and pools"));
   data.header.types.forEach((type, number) => {
-    const pools = data.header.pools.map((pool, index) => ({ ...pool, index })).filter((pool) => pool.type === number);
     if (!data.bars.some((bar) => bar.pool.type === number)) return;
     place.append(element("option", { value: `type ${number}` }, visible(type.name)));
-    for (const pool of pools)
-      if (pool.name !== null) place.append(element("option", { value: `pool ${pool.index}` }, `\u2003${visible(pool.name)}`));
+    data.header.pools.forEach((pool, index) => {
+      if (pool.type !== number || pool.name === null) return;
+      place.append(element("option", { value: `pool ${index}` }, `\u2003${visible(pool.name)}`));
+    });
   });
   place.addEventListener("change", () => { filter.place = place.value; state.apply(); });
 
@@ -122,10 +130,11 @@ function facts(state, row) {
   const use = header.uses[columns.use[row]], bar = barOf(data, row);
   const free = data.kind[row] === data.freeKind;
   const size = exactly(columns.size, row);
-  const found = [["Size", `${sizeText(data.size[row])}${size >= 1024n ? ` (${size.toLocaleString("en")} B)` : ""}`]];
+  const bytes = size >= 1024n ? ` (${size.toLocaleString("en")} B)` : "";
+  const found = [["Size", sizeText(data.size[row]) + bytes]];
   if (!bar.dedicated) found.push(["Offset", exactly(columns.offset, row).toLocaleString("en")]);
   found.push(["Place", placeText(data, row)]);
-  if (data.compares && !free) found.push(["Change", ["In both", "Only before", "Only after"][columns.side[row]]]);
+  if (data.compares && !free) found.push(["Change", CHANGES[columns.side[row]]]);
   if (free) return found;
   found.push(["Kind", `${data.kinds[data.kind[row]].title} (${visible(use.class)})`]);
   if (use.flags) found.push(["Usage", visible(use.flags)]);
@@ -134,10 +143,17 @@ function facts(state, row) {
   return found;
 }
 
-const titleOf = (data, row) => (data.kind[row] === data.freeKind ? "Free" : nameOf(data, row) || "No name");
+const titleOf = (data, row) =>
+  data.kind[row] === data.freeKind ? "Free" : nameOf(data, row) || "No name";
 
 // A call site has lines of its own; everything else in it is spelled out.
-const siteOf = (data, row) => data.texts[data.columns.site[row]].split("\n").map(visible).join("\n");
+const siteOf = (data, row) =>
+  data.texts[data.columns.site[row]].split("\n").map(visible).join("\n");
+
+const cut = (text, length) => (text.length > length ? text.slice(0, length) + "…" : text);
+
+const swatchOf = (state, row) =>
+  element("i", { className: "swatch", style: { background: colourOf(state, row) } });
 
 function makeTip(state) {
   const { data } = state;
@@ -148,13 +164,14 @@ function makeTip(state) {
     show(row, x, y) {
       if (row !== last) {
         last = row;
-        const swatch = element("i", { className: "swatch", style: { background: colourOf(state, row) } });
-        const name = titleOf(data, row);
-        tip.replaceChildren(element("b", {}, swatch, name.length > 300 ? name.slice(0, 300) + "…" : name));
-        for (const [what, value] of facts(state, row))
-          tip.append(element("div", {}, element("span", { className: "quiet" }, `${what}: `), value.length > 300 ? value.slice(0, 300) + "…" : value));
-        const site = siteOf(data, row);
-        if (site) tip.append(element("div", { className: "site" }, site.split("\n").slice(0, 4).join("\n").slice(0, 600)));
+        const name = cut(titleOf(data, row), 300);
+        tip.replaceChildren(element("b", {}, swatchOf(state, row), name));
+        for (const [what, value] of facts(state, row)) {
+          const label = element("span", { className: "quiet" }, `${what}: `);
+          tip.append(element("div", {}, label, cut(value, 300)));
+        }
+        const site = siteOf(data, row).split("\n").slice(0, 4).join("\n");
+        if (site) tip.append(element("div", { className: "site" }, cut(site, 600)));
       }
       tip.hidden = false;
       const { offsetWidth: width, offsetHeight: height } = tip;
@@ -173,17 +190,17 @@ function listenToDetails(state) {
     const row = state.selected;
     details.hidden = row < 0;
     if (row < 0) return;
-    const swatch = element("i", { className: "swatch", style: { background: colourOf(state, row) } });
     const list = element("dl");
-    const put = (what, ...values) => list.append(element("dt", {}, what), element("dd", {}, ...values));
+    const put = (what, ...values) =>
+      list.append(element("dt", {}, what), element("dd", {}, ...values));
     for (const [what, value] of facts(state, row)) put(what, value);
     const parent = data.columns.parent[row];
     if (parent !== NONE) put("Shares", link(parent));
-    const sharing = sharedWith(row);
-    if (sharing.length) put("Shared by", ...sharing.slice(0, 20).flatMap((it, i) => (i ? [", ", link(it)] : [link(it)])));
+    const sharing = sharedWith(row).slice(0, 20);
+    if (sharing.length) put("Shared by", ...sharing.flatMap((it) => [", ", link(it)]).slice(1));
     const site = siteOf(data, row);
     if (site) list.append(element("dt", {}, "Made in"), element("dd", { className: "site" }, site));
-    details.replaceChildren(element("h2", {}, swatch, titleOf(data, row)), list);
+    details.replaceChildren(element("h2", {}, swatchOf(state, row), titleOf(data, row)), list);
     details.scrollTop = 0;
   };
   const link = (row) => {

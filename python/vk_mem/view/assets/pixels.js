@@ -23,7 +23,10 @@ function makePixels() {
     x0 = Math.max(x0, 0); x1 = Math.min(x1, pixels.width);
     y0 = Math.max(y0, 0); y1 = Math.min(y1, pixels.height);
     if (x1 <= x0) return;
-    for (let y = y0; y < y1; y++) pixels.words.fill(word, y * pixels.width + x0, y * pixels.width + x1);
+    for (let y = y0; y < y1; y++) {
+      const start = y * pixels.width;
+      pixels.words.fill(word, start + x0, start + x1);
+    }
   };
 
   // Lines of the pattern of free memory, one for each phase.

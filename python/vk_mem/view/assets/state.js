@@ -7,7 +7,10 @@ function makeState(data) {
     dark: false,
     selected: -1,
     colourBy: data.compares ? "change" : "kind",
-    filter: { text: "", place: "", smallest: null, largest: null, kinds: new Set(), sides: new Set() },
+    // `kinds` and `sides` are what is hidden.
+    filter: {
+      text: "", place: "", smallest: null, largest: null, kinds: new Set(), sides: new Set(),
+    },
     filtered: false,
     match: new Uint8Array(data.count),
     shade: new Uint8Array(data.count),
@@ -43,7 +46,8 @@ function makeState(data) {
 // Which texts contain what is searched: each is looked at once, however many rows have it.
 function textsWith(texts, wanted) {
   const needle = wanted.toLowerCase();
-  return Uint8Array.from(texts, (text, index) => (index && text.toLowerCase().includes(needle) ? 1 : 0));
+  const hit = (text, index) => (index && text.toLowerCase().includes(needle) ? 1 : 0);
+  return Uint8Array.from(texts, hit);
 }
 
 function applyFilter(state) {
@@ -61,7 +65,8 @@ function applyFilter(state) {
   for (const bar of data.bars) {
     const here = inPlace(data, bar, filter.place);
     for (let row = bar.first, end = bar.first + bar.rows; row < end; row++) {
-      const ok = here && kind[row] !== freeKind && !hiddenKind[kind[row]] && !hiddenSide[columns.side[row]] &&
+      const ok = here && kind[row] !== freeKind &&
+        !hiddenKind[kind[row]] && !hiddenSide[columns.side[row]] &&
         size[row] >= smallest && size[row] <= largest &&
         (!hits || hits[columns.name[row]] || hits[columns.data[row]] || hits[columns.site[row]]);
       match[row] = ok ? 1 : 0;
@@ -95,6 +100,9 @@ function applyShades(state) {
   }
 }
 
+// By the side of a row.
+const CHANGES = ["In both", "Only before", "Only after"];
+
 const nameOf = (data, row) => visible(data.texts[data.columns.name[row]]);
 
 // Rows in order of a column, by sorting two halves of 32 bits, 16 bits at a time: a million in well
@@ -107,7 +115,7 @@ function sorted(rows, low, high, descending) {
     for (let i = 0; i < from.length; i++) counts[((half(from[i]) >>> shift) & 0xffff) + 1]++;
     if (counts.some((count, digit) => digit > 0 && count === from.length)) continue;
     for (let digit = 1; digit < counts.length; digit++) counts[digit] += counts[digit - 1];
-    for (let i = 0; i < from.length; i++) to[counts[(half(from[i]) >>> shift) & 0xffff]++] = from[i];
+    for (const row of from) to[counts[(half(row) >>> shift) & 0xffff]++] = row;
     [from, to] = [to, from];
   }
   return descending ? from.reverse() : from;

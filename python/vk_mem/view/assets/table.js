@@ -29,7 +29,8 @@ function makeTable(state) {
   const allocations = () => {
     const found = new Uint32Array(data.count);
     let count = 0;
-    for (let row = 0; row < data.count; row++) if (data.kind[row] !== data.freeKind) found[count++] = row;
+    for (let row = 0; row < data.count; row++)
+      if (data.kind[row] !== data.freeKind) found[count++] = row;
     return found.slice(0, count);
   };
 
@@ -37,7 +38,8 @@ function makeTable(state) {
   function nameRanks() {
     if (ranks) return ranks;
     const lower = data.texts.map((text) => text.toLowerCase());
-    const order = Array.from(lower.keys()).sort((a, b) => (lower[a] < lower[b] ? -1 : lower[a] > lower[b] ? 1 : a - b));
+    const compare = (a, b) => (lower[a] < lower[b] ? -1 : lower[a] > lower[b] ? 1 : a - b);
+    const order = Array.from(lower.keys()).sort(compare);
     ranks = new Uint32Array(order.length);
     order.forEach((text, rank) => { ranks[text] = rank; });
     return ranks;
@@ -51,14 +53,19 @@ function makeTable(state) {
   }
 
   function sort() {
-    const { size } = data.columns;
+    const { size, side, name } = data.columns;
     const rows = allocations();
-    if (sortedBy === "size") all = sorted(rows, (row) => size[2 * row], (row) => size[2 * row + 1], descending);
-    else if (sortedBy === "name") {
+    if (sortedBy === "size") {
+      all = sorted(rows, (row) => size[2 * row], (row) => size[2 * row + 1], descending);
+    } else if (sortedBy === "name") {
       const rank = nameRanks();
-      all = sorted(rows, (row) => rank[data.columns.name[row]], null, descending);
-    } else if (sortedBy === "kind") all = sorted(rows, (row) => (data.compares ? data.columns.side[row] * 256 : 0) + data.kind[row], null, descending);
-    else all = descending ? rows.reverse() : rows;
+      all = sorted(rows, (row) => rank[name[row]], null, descending);
+    } else if (sortedBy === "kind") {
+      const first = data.compares ? 256 : 0;
+      all = sorted(rows, (row) => side[row] * first + data.kind[row], null, descending);
+    } else {
+      all = descending ? rows.reverse() : rows;
+    }
     for (const header of columns.children) {
       const mine = header.dataset.key === sortedBy;
       const column = COLUMNS.find((it) => it.key === header.dataset.key);
@@ -76,7 +83,10 @@ function makeTable(state) {
 
   const height = () => Math.min(shown.length * ROW_HEIGHT, TALLEST);
   // Rows a pixel of scrolling.
-  const stretch = () => Math.max((shown.length * ROW_HEIGHT - rows.clientHeight) / Math.max(height() - rows.clientHeight, 1), 1);
+  const stretch = () => {
+    const seen = rows.clientHeight;
+    return Math.max((shown.length * ROW_HEIGHT - seen) / Math.max(height() - seen, 1), 1);
+  };
 
   function schedule() {
     if (waiting) return;
@@ -95,7 +105,8 @@ function makeTable(state) {
     }
     pool.forEach((made, i) => {
       made.element.hidden = i >= count;
-      if (i < count) fill(made, shown[first + i], first + i, rows.scrollTop + (first + i) * ROW_HEIGHT - top);
+      const y = rows.scrollTop + (first + i) * ROW_HEIGHT - top;
+      if (i < count) fill(made, shown[first + i], first + i, y);
     });
     // The headings stand above their columns, whatever a scroll bar takes.
     columns.style.paddingRight = `${10 + rows.offsetWidth - rows.clientWidth}px`;
@@ -116,11 +127,14 @@ function makeTable(state) {
   function makeRow() {
     const cell = (className) => element("span", { className, role: "gridcell" });
     const swatch = element("i"), use = document.createTextNode("");
-    const made = { name: cell("name"), size: cell("number"), kind: cell("kind"), place: cell("place quiet"), swatch, use, row: -1 };
-    made.kind.append(swatch, use);
-    made.element = element("div", { className: "row", role: "row", id: `row-${pool.length}` }, made.name, made.size, made.kind, made.place);
-    made.element.addEventListener("click", () => state.select(made.row, { from: "table" }));
-    made.element.addEventListener("dblclick", () => state.select(made.row, { from: "table", close: true }));
+    const name = cell("name"), size = cell("number"), kind = cell("kind"), place = cell("quiet");
+    const row = element("div", { className: "row", role: "row", id: `row-${pool.length}` });
+    kind.append(swatch, use);
+    row.append(name, size, kind, place);
+    const made = { element: row, name, size, kind, place, swatch, use, row: -1 };
+    const select = (close) => state.select(made.row, { from: "table", close });
+    row.addEventListener("click", () => select(false));
+    row.addEventListener("dblclick", () => select(true));
     return made;
   }
 
@@ -143,9 +157,9 @@ function makeTable(state) {
   // Selects what is so many rows further; the first if nothing is selected.
   function step(by) {
     if (!shown.length) return;
-    const now = shown.indexOf(state.selected);
-    const next = now < 0 ? (by < 0 ? shown.length - 1 : 0) : Math.min(Math.max(now + by, 0), shown.length - 1);
-    state.select(shown[next], { from: "keys" });
+    const now = shown.indexOf(state.selected), last = shown.length - 1;
+    const start = now >= 0 ? now + by : by < 0 ? last : 0;
+    state.select(shown[Math.min(Math.max(start, 0), last)], { from: "keys" });
   }
 
   function reveal(row) {
@@ -167,29 +181,32 @@ function makeTable(state) {
   table.addEventListener("keydown", (event) => {
     if (event.target.closest("#columns")) return;
     const page = Math.max(Math.floor(rows.clientHeight / ROW_HEIGHT) - 1, 1);
-    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
-    if (event.key in steps) {
-      event.preventDefault();
-      event.stopPropagation();
-      const by = steps[event.key];
-      if (Number.isFinite(by)) step(by);
-      else if (shown.length) state.select(shown[by < 0 ? 0 : shown.length - 1], { from: "keys" });
-    }
+    const ends = { Home: 0, End: shown.length - 1 };
+    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page };
+    if (!(event.key in ends) && !(event.key in steps)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.key in steps) step(steps[event.key]);
+    else if (shown.length) state.select(shown[ends[event.key]], { from: "keys" });
   });
-  return { start() { sort(); filter(); }, step, first: () => (shown.length ? shown[0] : -1), count: () => shown.length };
+  const start = () => {
+    sort();
+    filter();
+  };
+  return { start, step, first: () => (shown.length ? shown[0] : -1) };
 }
 
 function colourOf(state, row) {
   const { data } = state;
   const change = state.colourBy === "change" && data.kind[row] !== data.freeKind;
-  const key = change ? ["same", "gone", "new"][data.columns.side[row]] : data.kinds[data.kind[row]].key;
-  const kind = data.kinds.find((it) => it.key === key);
+  const key = ["same", "gone", "new"][data.columns.side[row]];
+  const kind = change ? data.kinds.find((it) => it.key === key) : data.kinds[data.kind[row]];
   return state.dark ? kind.dark : kind.light;
 }
 
 function useText(state, row) {
   const { data } = state;
-  if (data.compares && state.colourBy === "change") return ["In both", "Only before", "Only after"][data.columns.side[row]];
+  if (state.colourBy === "change") return CHANGES[data.columns.side[row]];
   return data.kinds[data.kind[row]].title;
 }
 

@@ -1,12 +1,17 @@
 // Sizes and names as people read them; the same rules as text.py.
 
-const ODD = /[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff]|\p{Cs}|[\u{e0000}-\u{e007f}]/gu;
+const ODD = new RegExp(
+  "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e" +
+    "\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\ufffe\\uffff]|\\p{Cs}|[\\u{e0000}-\\u{e007f}]",
+  "gu",
+);
 
 // A text with controls and marks of direction spelled out: \x00, \u202e.
 function visible(text) {
   return text.replace(ODD, (char) => {
     const code = char.codePointAt(0);
-    return code < 0x100 ? "\\x" + code.toString(16).padStart(2, "0") : "\\u" + code.toString(16).padStart(4, "0");
+    const [start, digits] = code < 0x100 ? ["\\x", 2] : ["\\u", 4];
+    return start + code.toString(16).padStart(digits, "0");
   });
 }
 
@@ -46,7 +51,7 @@ function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (name === "style") Object.assign(made.style, value);
-    else if (name.startsWith("aria-") || name.startsWith("data-") || name === "role") made.setAttribute(name, value);
+    else if (/^(aria-|data-|role$)/.test(name)) made.setAttribute(name, value);
     else made[name] = value;
   }
   made.append(...children.filter((child) => child !== null && child !== undefined));
