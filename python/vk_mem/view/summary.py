@@ -8,16 +8,15 @@ from vk_mem.dump.compare import Diff, DiffEntry
 from vk_mem.dump.load import Source, as_dump
 from vk_mem.dump.model import Dump, Heap, PoolDump
 from vk_mem.view.kinds import GONE, KINDS, NEW, SAME, kind_of
-from vk_mem.view.layout import budget_texts, figures_text, flags_text
+from vk_mem.view.layout import figures_text, flags_text
 from vk_mem.view.text import count_text, escaped, percent, short, size_text
 
 MOST_ROWS = 12
-BAR_WIDTH = 320
+BAR_WIDTH = 220
 
 # Notebooks have themes of their own, so that everything takes their ink and lets their ground
 # through. Styles stand on the elements: a sheet would reach into the rest of the notebook.
 CELL = "text-align:left;padding:2px 12px 2px 0;border:0;background:none;white-space:nowrap"
-LAST = CELL.replace("nowrap", "normal")
 RIGHT = "text-align:right;padding:2px 12px 2px 0;border:0;background:none;white-space:nowrap"
 QUIET = "opacity:.7"
 TABLE = "border-collapse:collapse;margin:4px 0;font-size:90%;color:inherit"
@@ -39,7 +38,7 @@ def diff_summary_html(diff: Diff) -> str:
 
 
 def _wrapped(parts: Iterable[str]) -> str:
-    return f'<div style="line-height:1.4">{"".join(parts)}</div>'
+    return f'<div style="line-height:1.4;overflow-x:auto">{"".join(parts)}</div>'
 
 
 def _line(text: str, style: str = "") -> str:
@@ -51,14 +50,14 @@ def _dump(dump: Dump) -> Iterator[str]:
     yield _line(figures_text(dump.total), QUIET)
     yield f'<table style="{TABLE}">'
     for heap in dump.heaps:
-        yield _row((_heap_name(heap), CELL), (_budget_bar(heap), CELL), (_budget(heap), LAST))
+        yield _row((_heap_name(heap), CELL), (_budget_bar(heap), CELL), (_budget(heap), CELL))
     held = [pool for pool in dump.pools if pool.blocks or pool.dedicated]
     for pool in held[:MOST_ROWS]:
         used, size, kinds = _shares(pool, dump.api)
         bar = _bar([(KINDS[k].colour, n, KINDS[k].title) for k, n in kinds.items()], size)
         text = f"{size_text(used)} of {size_text(size)}, {percent(used, size)} used"
         name = f"<span style='padding-left:1em'>{escaped(short(pool.title, 48))}</span>"
-        yield _row((name, CELL), (bar, CELL), (f"<span style='{QUIET}'>{text}</span>", LAST))
+        yield _row((name, CELL), (bar, CELL), (f"<span style='{QUIET}'>{text}</span>", CELL))
     yield "</table>"
     if len(held) > MOST_ROWS:
         yield _line(f"and {count_text(len(held) - MOST_ROWS, 'more pool')}", QUIET)
@@ -79,9 +78,12 @@ def _heap_name(heap: Heap) -> str:
 
 
 def _budget(heap: Heap) -> str:
-    texts, _ = budget_texts(heap)
-    shown = [text for fill, text in texts if fill in ("allocated", "budget", "track")]
-    return f"<span style='{QUIET}'>{escaped(', '.join(shown))}</span>"
+    held = heap.figures.block_bytes if heap.usage is None else heap.usage
+    whole, what = heap.budget, "budget"
+    if whole is None:
+        whole, what = heap.size, "memory"
+    of = "" if whole is None else f" of {size_text(whole)} {what}, {percent(held, whole)}"
+    return f"<span style='{QUIET}'>{size_text(held)}{of} in use</span>"
 
 
 def _budget_bar(heap: Heap) -> str:
@@ -125,13 +127,18 @@ def _bar(
 
 def _legend(kinds: list[int]) -> str:
     chips = (
-        f'<span style="display:inline-block;margin-right:14px">'
-        f'<span style="display:inline-block;width:.8em;height:.8em;border-radius:2px;'
-        f'background:{KINDS[kind].colour};margin-right:5px"></span>{escaped(KINDS[kind].title)}'
-        "</span>"
+        f'<span style="display:inline-block;margin-right:14px">{_swatch(kind)}'
+        f"{escaped(KINDS[kind].title)}</span>"
         for kind in kinds
     )
     return f'<div style="font-size:90%">{"".join(chips)}</div>'
+
+
+def _swatch(kind: int) -> str:
+    return (
+        '<span style="display:inline-block;width:.8em;height:.8em;border-radius:2px;'
+        f'background:{KINDS[kind].colour};margin-right:5px"></span>'
+    )
 
 
 def _shares(pool: PoolDump, api: str) -> tuple[int, int, dict[int, int]]:
@@ -173,14 +180,15 @@ def _diff(diff: Diff) -> Iterator[str]:
 
 def _largest(shade: int, what: str, entries: tuple[DiffEntry, ...]) -> Iterator[str]:
     largest = sorted(entries, key=lambda entry: -entry.size)[:5]
-    yield _line(f"Largest {what}", f"color:{KINDS[shade].colour};font-weight:600")
+    swatch = _swatch(shade)
+    yield f'<div style="font-weight:600;margin-top:6px">{swatch}Largest {what}</div>'
     yield f'<table style="{TABLE}">'
     for entry in largest:
         name = escaped(short(entry.region.name or "without a name", 60))
         place = "dedicated" if entry.block is None else f"block {short(entry.block.id, 20)}"
         where = escaped(f"{short(entry.pool.title, 40)}, {place}, offset {entry.region.offset:,}")
         where = f"<span style='{QUIET}'>{where}</span>"
-        yield _row((size_text(entry.size), RIGHT), (name, CELL), (where, LAST))
+        yield _row((size_text(entry.size), RIGHT), (name, CELL), (where, CELL))
     yield "</table>"
     if len(entries) > len(largest):
         yield _line(f"and {len(entries) - len(largest):,} more", QUIET)
