@@ -130,8 +130,9 @@ def _stacks(
 ) -> Iterator[Stack]:
     """A column, filled from below; what is free of its bytes stays free."""
     sizes: dict[int, int] = {}
+    compares = scene.compares
     for row in rows:
-        shade = scene.shade(row)
+        shade = scene.shade(row) if compares else row.kind
         sizes[shade] = sizes.get(shade, 0) + row.region.size
     heights = {
         shade: max(height * size / column, FLATTEST) for shade, size in sorted(sizes.items())

@@ -97,6 +97,7 @@ function listenToKeys(state, map, table, tip, { clear, search }) {
 readData().then(start).catch((error) => {
   const trouble = byId("trouble");
   trouble.hidden = false;
+  byId("summary").textContent = "";
   trouble.textContent = typeof DecompressionStream === "undefined"
     ? "This browser cannot unpack the data: it takes Chrome 80, Firefox 113, Safari 16.4 or later."
     : `The data of this page cannot be read: ${error.message}`;

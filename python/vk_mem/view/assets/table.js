@@ -210,10 +210,10 @@ function useText(state, row) {
   return data.kinds[data.kind[row]].title;
 }
 
-// `Type 3 / 0`, short.
+// `Type 3 / 0`, short; dedicated memory has no block.
 function shortPlace(data, row) {
   const bar = barOf(data, row);
-  return visible(`${bar.pool.title} / ${bar.dedicated ? "own" : bar.id}`);
+  return visible(`${bar.pool.title} / ${bar.dedicated ? "–" : bar.id}`);
 }
 
 // `Type 3, block 0`
