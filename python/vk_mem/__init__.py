@@ -6,6 +6,8 @@ Start with a `Device` (`Device.open()`, `Device.wrap(...)`, or a `SimulatedDevic
 
 import atexit as _atexit
 import os as _os
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from vk_mem import interop
 from vk_mem._vk_mem import (
@@ -70,6 +72,9 @@ from vk_mem.flags import (
 )
 from vk_mem.retention import EmptyBlockRetention
 
+if _TYPE_CHECKING:
+    from vk_mem import view
+
 __all__ = [
     "Allocation",
     "AllocationCreateFlags",
@@ -129,7 +134,18 @@ __all__ = [
     "interop",
     "list_physical_devices",
     "load_dump",
+    "view",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    """`vk_mem.view` is loaded when it is first used: most programs never draw."""
+    if name == "view":
+        from importlib import import_module
+
+        return import_module("vk_mem.view")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 # Allocators that nobody closed end while the interpreter still runs, and say what they held.
 _atexit.register(_close_all_at_exit)
