@@ -23,6 +23,7 @@ from vk_mem._vk_mem import (
     MemoryType,
     PhysicalDevice,
     Pool,
+    PoolStatistics,
     Resource,
     SimulatedDevice,
     Statistics,
@@ -68,7 +69,11 @@ from vk_mem.flags import (
     SampleCount,
     SharingMode,
 )
+from vk_mem.leaks import Leak, Leaks
+from vk_mem.measure import Measurement, statistics
 from vk_mem.retention import EmptyBlockRetention
+from vk_mem.serve import StatsServer, serve_stats
+from vk_mem.tables import HeapBudgets
 
 __all__ = [
     "Allocation",
@@ -93,6 +98,7 @@ __all__ = [
     "FeatureNotPresentError",
     "Format",
     "HeapBudget",
+    "HeapBudgets",
     "Image",
     "ImageCreateFlags",
     "ImageLayout",
@@ -101,7 +107,10 @@ __all__ = [
     "ImageUsage",
     "InitializationError",
     "InvalidArgumentError",
+    "Leak",
+    "Leaks",
     "Mapping",
+    "Measurement",
     "MemoryHeap",
     "MemoryHeapFlags",
     "MemoryMapError",
@@ -113,11 +122,13 @@ __all__ = [
     "OutOfHostMemoryError",
     "PhysicalDevice",
     "Pool",
+    "PoolStatistics",
     "Resource",
     "SampleCount",
     "SharingMode",
     "SimulatedDevice",
     "Statistics",
+    "StatsServer",
     "TooManyObjectsError",
     "TotalStatistics",
     "UseAfterFreeError",
@@ -129,6 +140,8 @@ __all__ = [
     "interop",
     "list_physical_devices",
     "load_dump",
+    "serve_stats",
+    "statistics",
 ]
 
 # Allocators that nobody closed end while the interpreter still runs, and say what they held.

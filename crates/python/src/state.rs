@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use vkmem_vulkan::DeviceAllocator;
 
 use crate::device::DeviceCore;
 use crate::errors::use_after_free;
+use crate::observed::Observed;
 use crate::pins::{Pinned, Pins};
 use crate::remains::Remains;
 use crate::resource::Resource;
@@ -38,12 +39,34 @@ pub struct AllocatorState {
     pub live: Mutex<SlotMap<Weak<Resource>>>,
     /// Of open pools that have one.
     pub pool_names: Mutex<HashMap<PoolId, Arc<str>>>,
+    /// Call sites and counts, for those who ask.
+    pub observed: Observed,
     collected: Mutex<Vec<Collected>>,
     frame: AtomicU64,
     frames_in_flight: u64,
     abandoned: AtomicBool,
     /// Who closes it, until everything is released.
     closing: Mutex<Option<ThreadId>>,
+    /// Looks from outside that run.
+    samples: AtomicU32,
+    /// Calls that want none.
+    quiet: AtomicU32,
+}
+
+/// Counts as one while it lives.
+pub struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl AllocatorState {
@@ -59,11 +82,14 @@ impl AllocatorState {
             pins: Pins::default(),
             live: Mutex::default(),
             pool_names: Mutex::default(),
+            observed: Observed::default(),
             collected: Mutex::default(),
             frame: AtomicU64::new(0),
             frames_in_flight,
             abandoned: AtomicBool::new(false),
             closing: Mutex::default(),
+            samples: AtomicU32::new(0),
+            quiet: AtomicU32::new(0),
         }
     }
 
@@ -132,6 +158,23 @@ impl AllocatorState {
     /// Marks the stretch in which everything is released.
     pub fn set_closing(&self, closing: bool) {
         *self.closing.lock() = closing.then(|| std::thread::current().id());
+    }
+
+    /// Begins a look from outside, which `close` waits for instead of being refused; `None` while it
+    /// does. To be dropped after the pin.
+    pub fn begin_sample(&self) -> Option<Counted<'_>> {
+        // First, so that a close that does not see it is seen here.
+        let sampling = Counted::new(&self.samples);
+        (self.quiet.load(Ordering::SeqCst) == 0).then_some(sampling)
+    }
+
+    /// Waits until no look from outside runs, and lets none begin while the result lives.
+    pub fn without_samples(&self, py: Python<'_>) -> Counted<'_> {
+        let quiet = Counted::new(&self.quiet);
+        while self.samples.load(Ordering::SeqCst) > 0 {
+            py.detach(|| std::thread::sleep(Duration::from_micros(100)));
+        }
+        quiet
     }
 
     /// Waits while another thread releases everything: after close() the caller may end the device.

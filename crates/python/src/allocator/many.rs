@@ -41,11 +41,14 @@ impl Allocator {
         object: impl Fn(usize) -> T,
     ) -> PyResult<Bound<'py, PyList>> {
         let resources = Resource::new_many(&self.state, made.into_iter(), &shared(keywords));
+        let name = |index: usize| {
+            names.get(index).map_or(keywords.name.as_deref(), |name| name.as_deref())
+        };
+        self.state.observed.created(py, &resources, name);
         let list = PyList::empty(py);
         let finish = || {
             for (index, resource) in resources.iter().enumerate() {
-                let name = names.get(index).map_or(keywords.name.as_ref(), Option::as_ref);
-                if let Some(name) = name {
+                if let Some(name) = name(index) {
                     resource.set_name(Some(name)).or_raise(py)?;
                 }
                 let user_data = keywords.user_data(py);
