@@ -91,6 +91,7 @@ class StatsServer:
         for ours in (self._socket, self._awake):
             ours.setblocking(False)
             self._selector.register(ours, selectors.EVENT_READ)
+        self._next_sample = 0.0
         self._stopping = False
         _servers.add(self)
         self._thread = threading.Thread(target=self._run, name="vk-mem statistics", daemon=True)
@@ -136,18 +137,20 @@ class StatsServer:
 
     def _serve(self) -> None:
         listener = self._socket
-        next_sample = 0.0
         while not self._stopping:
+            allocator = self._allocator()
+            ended = allocator is None or allocator.closed
+            del allocator
             now = time.monotonic()
-            if self._clients and now >= next_sample:
-                line, alive = self._line()
+            if ended or (self._clients and now >= self._next_sample):
+                line = self._line()
                 for client in list(self._clients.values()):
                     self._send(client, line)
-                if not alive:
-                    return
-                next_sample = time.monotonic() + self._interval
+                self._next_sample = time.monotonic() + self._interval
+            if ended:
+                return
             # Without clients there is nothing to do but notice that the allocator has gone.
-            wait = max(next_sample - now, 0.0) if self._clients else max(self._interval, 1.0)
+            wait = max(self._next_sample - now, 0.0) if self._clients else min(self._interval, 1.0)
             for key, _ in self._selector.select(wait):
                 if key.fileobj is listener:
                     self._accept()
@@ -156,24 +159,20 @@ class StatsServer:
             for client in list(self._clients.values()):
                 if client.unsent:
                     self._send(client, b"")
-            allocator = self._allocator()
-            if allocator is None or (allocator.closed and not self._clients):
-                return
-            del allocator
 
-    def _line(self) -> tuple[bytes, bool]:
-        """A sample, and whether the allocator is there."""
+    def _line(self) -> bytes:
+        """A sample, or why there is none any more."""
         allocator = self._allocator()
         try:
             if allocator is None:
                 raise VkMemError("the allocator is gone")
             sample = {**self._about, **_sample(allocator)}
-            return _encode(sample), True
+            return _encode(sample)
         except VkMemError as error:
             if allocator is not None and not allocator.closed:
                 # About to be closed, or to refuse that.
-                return b"", True
-            return _encode({"format": FORMAT, "end": str(error)}), False
+                return b""
+            return _encode({"format": FORMAT, "end": str(error)})
 
     def _accept(self) -> None:
         assert self._socket is not None
@@ -190,8 +189,9 @@ class StatsServer:
         client = _Client(made)
         self._clients[made.fileno()] = client
         self._selector.register(made, selectors.EVENT_READ)
-        line, _ = self._line()
-        self._send(client, line)
+        self._send(client, self._line())
+        if len(self._clients) == 1:
+            self._next_sample = time.monotonic() + self._interval
 
     def _receive(self, client: _Client) -> None:
         try:

@@ -21,7 +21,7 @@ from vk_mem.cli.devices import (
     version_text,
 )
 from vk_mem.cli.dumps import stats, view
-from vk_mem.cli.output import EXIT_CODES, Json, err, fail, out, plain, print_json, table
+from vk_mem.cli.output import EXIT_CODES, Json, err, fail, out, plain, print_json, show, table
 from vk_mem.cli.top import top
 
 HELP = "Vulkan memory: what there is, whether it works, and what a program does with it."
@@ -90,13 +90,12 @@ def info(device: DeviceName = None, simulated: Profile = None, json: Json = Fals
         return
     if present:
         out.print(device_table(present))
+        out.print()
     properties = chosen.properties
     title = plain(properties.device_name, "bold")
     out.print(title.append_text(plain(f" ({kind_of(chosen)}), {properties.driver}")))
-    out.print(heap_table(chosen))
-    out.print(type_table(chosen))
-    out.print(limit_table(chosen))
-    out.print(f"Vulkan {version_text(chosen.api_version)}, extensions in use:")
+    show(heap_table(chosen), type_table(chosen), limit_table(chosen))
+    out.print(f"\nVulkan {version_text(chosen.api_version)}, extensions in use:")
     out.print(", ".join(chosen.extensions) or "none", soft_wrap=True)
 
 
@@ -246,9 +245,9 @@ def demo(
         result_json = dataclasses.asdict(result)
         print_json({"device": about_it, "seconds": round(seconds, 3), **result_json})
         return
-    out.print(placed_table(result.placed))
+    show(placed_table(result.placed))
     out.print(
-        f"{size_text(result.compared_bytes)} went to the device and back and are equal; "
+        f"\n{size_text(result.compared_bytes)} went to the device and back and are equal; "
         f"{result.churned} random buffers created, written, read and destroyed; "
         f"{result.blocks} memory blocks; everything released; {seconds:.2f} s",
         soft_wrap=True,

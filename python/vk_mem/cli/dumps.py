@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vk_mem.cli.output import Json, fail, out, plain, print_json, steps, table
+from vk_mem.cli.output import Json, fail, out, plain, print_json, show, steps, table
 from vk_mem.dump import Diff, DiffEntry, Dump, Figures, PoolDump, Region, diff, load_dump
 from vk_mem.errors import DumpError
 from vk_mem.tables import count_text, percent, share_text, short_path, size_text
@@ -212,21 +212,20 @@ def print_dump(dump: Dump, names: int) -> None:
         f"in {count_text(total.block_count)} blocks of {size_text(total.block_bytes)}"
     )
     pools = by_type(dump)
-    out.print(heap_table(dump, pools))
-    out.print(type_table(dump, pools))
+    show(heap_table(dump, pools), type_table(dump, pools))
     if not dump.detailed:
-        out.print("not a detailed dump: it has no pools and no names")
+        out.print("\nnot a detailed dump: it has no pools and no names")
         return
     shown = [pool for pool in dump.pools if pool.blocks or pool.dedicated or pool.name is not None]
     if shown:
-        out.print(pool_table(shown))
+        show(pool_table(shown))
     regions = [region for _, _, region in dump.allocations()]
     if regions:
         columns = ("Name", "Count", "Size")
-        out.print(largest_table("Largest names", columns, largest(regions, name_of, names)))
+        show(largest_table("Largest names", columns, largest(regions, name_of, names)))
     if any(region.call_site for region in regions):
         columns = ("Created at", "Count", "Size")
-        out.print(largest_table("Largest call sites", columns, largest(regions, site_of, names)))
+        show(largest_table("Largest call sites", columns, largest(regions, site_of, names)))
 
 
 def optional(size: int | None) -> str:
@@ -255,7 +254,7 @@ def heap_table(dump: Dump, pools: dict[str, list[PoolDump]]) -> Any:
 
 
 def type_table(dump: Dump, pools: dict[str, list[PoolDump]]) -> Any:
-    columns = ("Type", "Blocks", "Size", "Allocations", "Size", "Smallest", "Largest", "Unused")
+    columns = ("Type", "Blocks", "Size", "Count", "Allocated", "Smallest", "Largest", "Unused")
     rows = table("Memory types in use", *columns, right=(1, 2, 3, 4, 5, 6, 7))
     for heap in dump.heaps:
         for memory_type in heap.memory_types:
@@ -277,8 +276,8 @@ def type_table(dump: Dump, pools: dict[str, list[PoolDump]]) -> Any:
 
 
 def pool_table(pools: list[PoolDump]) -> Any:
-    columns = ("Pool", "Blocks", "Dedicated", "Allocated", "Unused", "Largest", "Fragm.")
-    rows = table("Pools", *columns, right=(1, 2, 3, 4, 5, 6))
+    columns = ("Pool", "Blocks", "Dedicated", "Allocated", "Unused", "Fragm.")
+    rows = table("Pools", *columns, right=(1, 2, 3, 4, 5))
     for pool in pools:
         unused = Unused([pool])
         rows.add_row(
@@ -287,7 +286,6 @@ def pool_table(pools: list[PoolDump]) -> Any:
             size_text(sum(it.size for it in pool.dedicated)),
             size_text(sum(it.size for it in allocated(pool))),
             size_text(unused.bytes),
-            size_text(unused.largest),
             percent(unused.fragmentation),
         )
     return rows
@@ -325,22 +323,22 @@ def print_diff(found: Diff, names: int) -> None:
             change(now.allocation_bytes - then.allocation_bytes),
             change(now.block_bytes - then.block_bytes),
         )
-    out.print(rows)
+    show(rows)
     if not (a.detailed and b.detailed):
-        out.print("not both are detailed dumps: what is new and freed cannot be told")
+        out.print("\nnot both are detailed dumps: what is new and freed cannot be told")
         return
     parts = (("Only before: freed", found.only_in_a), ("Only after: new", found.only_in_b))
     for title, entries in parts:
         regions = [entry.region for entry in entries]
         if regions:
             columns = ("Name", "Count", "Size")
-            out.print(largest_table(title, columns, largest(regions, name_of, names)))
+            show(largest_table(title, columns, largest(regions, name_of, names)))
     sites = [entry.region for entry in found.only_in_b if entry.region.call_site]
     if sites:
         columns = ("Created at", "Count", "Size")
-        out.print(largest_table("New, by call site", columns, largest(sites, site_of, names)))
+        show(largest_table("New, by call site", columns, largest(sites, site_of, names)))
     freed, stayed, new = (sum_of(it) for it in (found.only_in_a, found.in_both, found.only_in_b))
-    out.print(f"{freed} freed, {stayed} stayed, {new} new", soft_wrap=True)
+    out.print(f"\n{freed} freed, {stayed} stayed, {new} new", soft_wrap=True)
 
 
 NOTHING = Figures(0, 0, 0, 0, 0)

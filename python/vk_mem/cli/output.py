@@ -29,11 +29,27 @@ err = Console(stderr=True, highlight=False)
 
 def table(title: str, *columns: str, right: tuple[int, ...] = ()) -> Table:
     """An empty table in the style of all of them; `right` are the columns of numbers."""
-    made = Table(*columns, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    made = Table(
+        *columns,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for column in right:
         made.columns[column].justify = "right"
         made.columns[column].no_wrap = True
     return made
+
+
+def show(*tables: Table) -> None:
+    """Prints tables, each after an empty line."""
+    for it in tables:
+        out.print()
+        out.print(it)
 
 
 def plain(text: str, style: str = "") -> Text:

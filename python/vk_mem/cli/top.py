@@ -137,8 +137,7 @@ def screen(sample: Sample, before: Sample, names: int) -> RenderableType:
             share_text(heap.usage, heap.budget),
             size_text(heap.allocation_bytes),
         )
-    heaps.title = None
-    parts: list[RenderableType] = [plain(sample.title, "bold"), rates(sample, before), heaps]
+    parts: list[RenderableType] = [plain(sample.title, "bold"), rates(sample, before), "", heaps]
     if names and sample.names:
         rows = table("Largest names", "Name", "Count", "Size", right=(1, 2))
         rows.columns[0].no_wrap = True
@@ -146,7 +145,7 @@ def screen(sample: Sample, before: Sample, names: int) -> RenderableType:
         for name, count, size in sample.names[:names]:
             shown = plain("none", "dim") if name is None else plain(name)
             rows.add_row(shown, count_text(count), size_text(size))
-        parts.append(rows)
+        parts += ["", rows]
     return Group(*parts)
 
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -87,6 +88,7 @@ impl Allocator {
         };
         live.sort_by_key(|it| it.label.serial());
         let mut sites = SiteTexts::new(&self.state.observed.sites);
+        let now = Instant::now();
         let row = |it: &Arc<Resource>| -> Row {
             (
                 it.label.serial(),
@@ -96,7 +98,8 @@ impl Allocator {
                 it.allocation.memory_type_index,
                 it.alias.is_some(),
                 sites.of(py, it),
-                it.label.origin().map(|origin| origin.at.elapsed().as_secs_f64()),
+                (it.label.origin())
+                    .map(|origin| now.saturating_duration_since(origin.at).as_secs_f64()),
             )
         };
         let rows: Vec<Row> = live.iter().map(row).collect();
