@@ -1,4 +1,4 @@
-"""The command `vk-mem`. Needs the extra `vk-mem[cli]`.
+"""The command `vk-mem`. Needs the extra `vk-mem[cli]`; `vk-mem demo` needs NumPy as well.
 
 Exit status: 0 when all went well, 1 when the work failed, 2 for wrong usage. Errors are one line on
 stderr.
@@ -14,12 +14,11 @@ from typing import Any
 def main() -> None:
     """Runs the command and ends the process with its exit status."""
     try:
-        import numpy  # noqa: F401
         import rich  # noqa: F401
         import typer
     except ModuleNotFoundError as missing:
         print(
-            f"vk-mem: the command line needs {missing.name}: pip install 'vk-mem[cli,numpy]'",
+            f"vk-mem: the command line needs {missing.name}: pip install 'vk-mem[cli]'",
             file=sys.stderr,
         )
         sys.exit(1)

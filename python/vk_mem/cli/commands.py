@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
 import vk_mem
-from vk_mem.cli import demo as demonstration
 from vk_mem.cli.devices import (
     flag_names,
     kind_of,
@@ -23,6 +22,9 @@ from vk_mem.cli.devices import (
 from vk_mem.cli.dumps import stats, view
 from vk_mem.cli.output import EXIT_CODES, Json, err, fail, out, plain, print_json, show, table
 from vk_mem.cli.top import top
+
+if TYPE_CHECKING:
+    from vk_mem.cli.demo import Placed
 
 HELP = "Vulkan memory: what there is, whether it works, and what a program does with it."
 
@@ -224,6 +226,11 @@ def demo(
 ) -> None:
     """Create, bind, map, copy on the device, compare, release. Fails if anything differs."""
     try:
+        # NumPy takes longer to load than all other commands take.
+        from vk_mem.cli import demo as demonstration
+    except ModuleNotFoundError as missing:
+        raise fail(f"the demo needs {missing.name}: pip install 'vk-mem[cli,numpy]'") from None
+    try:
         chosen, without_driver = open_device(device, simulated, validation)
         name = f"{chosen.properties.device_name} ({kind_of(chosen)})"
         if not json:
@@ -255,7 +262,7 @@ def demo(
     out.print(plain("ok", "green").append_text(plain(f" on {name}")), soft_wrap=True)
 
 
-def placed_table(placed: list[demonstration.Placed]) -> Table:
+def placed_table(placed: list[Placed]) -> Table:
     columns = ("Name", "Kind", "Size", "Memory", "Offset", "Type", "Properties")
     rows = table("What went where", *columns, right=(2, 4, 5))
     for row in placed:

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vk_mem.cli.output import Json, fail, out, plain, print_json, show, steps, table
+from vk_mem.cli.output import Json, fail, out, plain, print_json, show, table, working
 from vk_mem.dump import Diff, DiffEntry, Dump, Figures, PoolDump, Region, diff, load_dump
-from vk_mem.errors import DumpError
+from vk_mem.errors import DumpError, VkMemError
 from vk_mem.tables import count_text, percent, share_text, short_path, size_text
 
 FORMATS = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
@@ -60,7 +60,7 @@ def view(
 ) -> None:
     """Draw a dump, or the difference of two, as a page or a picture.
 
-    Says where it was written. A .png needs the extra vk-mem[png].
+    Says where it was written. A .png needs the extra vk-mem[view].
     """
     if dump == "-" and other == "-":
         raise typer.BadParameter("only one of the two dumps can be standard input")
@@ -70,17 +70,16 @@ def view(
         pictures = importlib.import_module("vk_mem.view")
     except ModuleNotFoundError as missing:
         raise fail(f"pictures need {missing.name}, which is not installed") from None
-    with steps("reading", "drawing", "writing") as step:
-        next(step)
+    with working() as work:
+        work.step("reading")
         first, second = read(dump), None if other is None else read(other)
-        next(step)
+        work.step("drawing")
+        draw = getattr(pictures, kind)
         try:
-            made: str | bytes = getattr(pictures, kind)(first, second, title=title)
-        except ModuleNotFoundError as missing:
-            raise fail(f"a {kind} needs {missing.name}: pip install 'vk-mem[png]'") from None
-        except (DumpError, ValueError) as error:
+            made: str | bytes = draw(first, second, title=title, progress=work.progress)
+        except VkMemError as error:
             raise fail(str(error)) from None
-        next(step)
+        work.step("writing")
         data = made.encode() if isinstance(made, str) else made
         try:
             write(target, data)
@@ -133,11 +132,11 @@ def stats(
     """
     if dump == "-" and other == "-":
         raise typer.BadParameter("only one of the two dumps can be standard input")
-    with steps("reading", "counting") as step:
-        next(step)
+    with working() as work:
+        work.step("reading")
         first = read(dump)
         second = None if other is None else read(other)
-        next(step)
+        work.step("counting")
         found = None if second is None else diff(first, second)
     if found is not None:
         if json:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -23,8 +23,17 @@ EXIT_CODES = (
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class Output(Console):
+    """A console whose reader may leave."""
+
+    def on_broken_pipe(self) -> None:
+        """Left to `main`, which ends quietly; rich would end with status 1."""
+        raise BrokenPipeError
+
+
+out = Output(highlight=False)
+err = Output(stderr=True, highlight=False)
 
 
 def table(title: str, *columns: str, right: tuple[int, ...] = ()) -> Table:
@@ -74,20 +83,28 @@ def print_json(value: dict[str, Any]) -> None:
     out.file.flush()
 
 
+class Work:
+    """A bar on stderr for work in steps; nothing where nobody looks."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("")
+
+    def step(self, name: str) -> None:
+        """Begins a step, of which nothing is known yet."""
+        self._bar.reset(self._task, description=name, total=None)
+
+    def progress(self, done: int, total: int) -> None:
+        """How far this step has come."""
+        self._bar.update(self._task, completed=done, total=total)
+
+
 @contextmanager
-def steps(*names: str) -> Iterator[Iterator[None]]:
-    """A bar on stderr for work in a few long steps; each is entered with `next`."""
-    columns = (TextColumn("{task.description}"), BarColumn())
-    # Where nobody looks there is nothing to show.
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task(names[0], total=len(names))
-
-        def enter() -> Iterator[None]:
-            for number, name in enumerate(names):
-                progress.update(task, description=name, completed=number)
-                yield
-
-        yield enter()
+def working() -> Iterator[Work]:
+    """Shows a bar until the block ends."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        yield Work(bar)
 
 
 def bar(share: float, width: int = 20) -> Text:

@@ -113,9 +113,14 @@ def show(samples: Iterator[Sample], path: str, once: bool, names: int, lines: bo
         for sample in samples:
             print_json(sample.raw)
     elif out.is_terminal:
-        with Live(screen(before, before, names), console=out, auto_refresh=False) as live:
+        # A screen that is taller than the terminal would scroll instead of changing in place.
+        def fitting(sample: Sample, before: Sample) -> RenderableType:
+            room = out.height - len(sample.heaps) - 9
+            return screen(sample, before, min(names, max(room, 0)))
+
+        with Live(fitting(before, before), console=out, auto_refresh=False) as live:
             for sample in samples:
-                live.update(screen(sample, before, names), refresh=True)
+                live.update(fitting(sample, before), refresh=True)
                 before = sample
     else:
         out.print(screen(before, before, names))
