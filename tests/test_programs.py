@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     Bundle,
@@ -311,6 +312,8 @@ class Programs(RuleBasedStateMachine):
 
 
 TestPrograms = Programs.TestCase
+# They look at everything after every step.
+TestPrograms.pytestmark = [pytest.mark.timeout(300)]
 TestPrograms.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=50,

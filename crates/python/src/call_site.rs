@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::c_int;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyo3::ffi;
@@ -88,20 +88,24 @@ pub struct CallSites {
     table: Mutex<Table>,
 }
 
+type GetBack = unsafe extern "C" fn(*mut ffi::PyFrameObject) -> *mut ffi::PyFrameObject;
+type GetInstruction = unsafe extern "C" fn(*mut ffi::PyFrameObject) -> c_int;
+
 /// What reads a frame faster than its attributes do. These functions are no part of the limited API,
 /// so they are looked for at run time, and done without where they are missing.
 #[derive(Clone, Copy)]
 struct Direct {
-    back: unsafe extern "C" fn(*mut ffi::PyFrameObject) -> *mut ffi::PyFrameObject,
-    instruction: unsafe extern "C" fn(*mut ffi::PyFrameObject) -> c_int,
+    back: GetBack,
+    instruction: GetInstruction,
 }
 
 #[cfg(unix)]
 fn direct() -> Option<Direct> {
-    static FOUND: OnceLock<Option<Direct>> = OnceLock::new();
+    static FOUND: std::sync::OnceLock<Option<Direct>> = std::sync::OnceLock::new();
     *FOUND.get_or_init(|| {
         // SAFETY: names that end in a null byte.
-        let find = |name: &std::ffi::CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        let find =
+            |name: &std::ffi::CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
         let (back, instruction) = (find(c"PyFrame_GetBack"), find(c"PyFrame_GetLasti"));
         if back.is_null() || instruction.is_null() {
             return None;
@@ -109,8 +113,8 @@ fn direct() -> Option<Direct> {
         // SAFETY: public functions of Python 3.11 and later, with these signatures.
         unsafe {
             Some(Direct {
-                back: std::mem::transmute::<*mut libc::c_void, _>(back),
-                instruction: std::mem::transmute::<*mut libc::c_void, _>(instruction),
+                back: std::mem::transmute::<*mut libc::c_void, GetBack>(back),
+                instruction: std::mem::transmute::<*mut libc::c_void, GetInstruction>(instruction),
             })
         }
     })
@@ -236,7 +240,8 @@ fn line_of(code: &Bound<'_, PyAny>, instruction: i32) -> String {
     let line = || -> PyResult<u32> {
         for range in code.call_method0(intern!(py, "co_lines"))?.try_iter()? {
             let (start, end, line): (i32, i32, Option<u32>) = range?.extract()?;
-            if start <= instruction && instruction < end
+            if start <= instruction
+                && instruction < end
                 && let Some(line) = line
             {
                 return Ok(line);

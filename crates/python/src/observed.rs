@@ -105,7 +105,8 @@ impl Observed {
             });
             let mut inner = watch.inner.lock();
             for (index, it) in resources.iter().enumerate() {
-                let row = if watch.by == By::Name { Some(inner.row_of_name(name(index))) } else { row };
+                let row =
+                    if watch.by == By::Name { Some(inner.row_of_name(name(index))) } else { row };
                 inner.add(it.allocation.id, it.allocation.size, row);
             }
         }
