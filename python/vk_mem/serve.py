@@ -228,7 +228,7 @@ class StatsServer:
         client.socket.close()
 
     def _end(self) -> None:
-        listener, self._socket = self._socket, None
+        listener = self._socket
         if listener is None:
             return
         # Before it is closed: until then nobody else can be listening there.
@@ -236,6 +236,8 @@ class StatsServer:
         for client in list(self._clients.values()):
             self._drop(client)
         self._close_descriptors(listener)
+        # Last, so that all is gone for whoever sees that it is closed.
+        self._socket = None
 
     def _close_descriptors(self, listener: socket.socket) -> None:
         self._selector.close()

@@ -86,6 +86,10 @@ def text_table(
     return "\n".join([*head, *map(line, lines)])
 
 
+TEXT = "text-align:left;white-space:pre-wrap"
+NUMBER = "text-align:right;white-space:nowrap"
+
+
 def html_table(
     columns: Row, rows: Iterable[Row], left: Iterable[int] = (0,), title: str = ""
 ) -> str:
@@ -94,8 +98,8 @@ def html_table(
 
     def line(cells: Row, tag: str, style: str) -> str:
         made = "".join(
-            f'<{tag} style="text-align:{"left" if index in left else "right"};padding:1px 8px;'
-            f'white-space:pre-wrap;{style}">{html.escape(cell)}</{tag}>'
+            f'<{tag} style="{TEXT if index in left else NUMBER};padding:1px 8px;{style}">'
+            f"{html.escape(cell)}</{tag}>"
             for index, cell in enumerate(cells)
         )
         return f"<tr>{made}</tr>"

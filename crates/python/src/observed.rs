@@ -298,12 +298,15 @@ impl Watch {
     }
 
     fn end(&self) {
-        self.allocator.observed.end(&self.state);
+        // The child of a fork does not get its parent's threads, but their locks.
+        if !self.allocator.device.is_forked() {
+            self.allocator.observed.end(&self.state);
+        }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.allocator.observed.end(&self.state);
+        self.end();
     }
 }
