@@ -263,6 +263,26 @@ def test_the_end_of_the_interpreter_says_where() -> None:
     assert "Buffer 'left'" in done.stderr and "in forgetful, called from" in done.stderr
 
 
+def test_what_waits_for_its_frame_is_told(tracked: Allocator) -> None:
+    retired = outer(tracked, name="retired")
+    size = retired.allocation.size
+    retired.retire()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        make(tracked)
+        gc.collect()
+    leaks = tracked.leaks()
+    assert (len(leaks), leaks.waiting_count, leaks.waiting_size) == (0, 2, 2 * size)
+    assert "2 retired or never closed" in str(leaks)
+    # They still hold memory, and a dump says whose it is.
+    sites = [region.call_site for _, _, region in tracked.snapshot().allocations()]
+    assert all(str(site).startswith(f"{HERE}:{line_of('make')} in make\n") for site in sites)
+    assert [region.usage for _, _, region in tracked.snapshot().allocations()] == [TRANSFER] * 2
+    tracked.set_current_frame_index(9)
+    assert (tracked.leaks().waiting_count, tracked.leaks().waiting_size) == (0, 0)
+    assert list(tracked.snapshot().allocations()) == []
+
+
 # ---- cost ----
 
 

@@ -68,6 +68,11 @@ class Leaks(list[Leak]):
     tracked = False
     """Whether the allocator keeps call sites."""
 
+    waiting_count = 0
+    """Others that were retired, or collected without `destroy()`, and wait for their frame."""
+    waiting_size = 0
+    """Bytes that those hold."""
+
     @property
     def size(self) -> int:
         """Bytes that all hold together."""
@@ -86,7 +91,11 @@ class Leaks(list[Leak]):
 
     def _title(self) -> str:
         hint = "" if self.tracked or not self else "; Allocator(track_call_sites=True) says where"
-        return f"{count_text(len(self))} alive, {size_text(self.size)}{hint}"
+        waiting = ""
+        if self.waiting_count:
+            count, size = count_text(self.waiting_count), size_text(self.waiting_size)
+            waiting = f"; {count} retired or never closed, {size}, wait for their frame"
+        return f"{count_text(len(self))} alive, {size_text(self.size)}{waiting}{hint}"
 
     def _rows(self, lines: int) -> Iterable[Row]:
         groups = self.groups()
@@ -140,6 +149,7 @@ def _leaks(
     rows: list[_LeakRow],
     sites: list[str],
     tracked: bool,
+    waiting: tuple[int, int],
 ) -> Leaks:
     """Called by `Allocator.leaks`; each call site is one text, however many were created there."""
     leaks = Leaks(
@@ -147,4 +157,5 @@ def _leaks(
         for serial, kind, name, size, index, alias, site, age in rows
     )
     leaks.tracked = tracked
+    leaks.waiting_count, leaks.waiting_size = waiting
     return leaks

@@ -235,7 +235,14 @@ impl Resource {
     pub(crate) fn remains(&self) -> Remains {
         let alias_of = self.alias.as_ref().map(|alias| Arc::downgrade(&alias.base));
         let held = self.held.lock().take();
-        Remains { handles: self.handles, allocation: self.allocation, alias_of, _held: held }
+        Remains {
+            handles: self.handles,
+            allocation: self.allocation,
+            alias_of,
+            usage: self.label.usage(),
+            origin: self.label.origin(),
+            _held: held,
+        }
     }
 
     /// Keeps memory of the host until the resource is released.

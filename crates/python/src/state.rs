@@ -11,12 +11,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
-use vkmem_engine::{Allocator as Engine, Home, PoolId, SlotMap};
+use vkmem_engine::{AllocationId, Allocator as Engine, Home, PoolId, SlotMap};
 use vkmem_vulkan::DeviceAllocator;
 
 use crate::device::DeviceCore;
 use crate::errors::use_after_free;
-use crate::observed::Observed;
+use crate::observed::{Observed, Origin};
 use crate::pins::{Pinned, Pins};
 use crate::remains::Remains;
 use crate::resource::Resource;
@@ -114,6 +114,13 @@ impl AllocatorState {
     pub fn waiting(&self) -> (usize, u64) {
         let collected = self.collected.lock();
         (collected.len(), collected.iter().map(|it| it.remains.size()).sum())
+    }
+
+    /// Allocation, usage and origin of each that waits so and has memory of its own.
+    pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
+        let collected = self.collected.lock();
+        let owners = collected.iter().map(|it| &it.remains).filter(|it| it.alias_of.is_none());
+        owners.map(|it| (it.allocation.id, it.usage, it.origin)).collect()
     }
 
     /// How many aliases of a resource wait so.

@@ -36,10 +36,26 @@ fn alias(resource: &Resource, call_site: Option<u32>) -> AliasDescription {
 /// By slot of the engine: a million of them are looked up one by one, so there is no hashing.
 type Slots = Vec<Option<Entry>>;
 
+/// By home and whether dedicated.
+type SlotsByHome = HashMap<(Home, bool), Slots>;
+
+fn entry_of(slots: &mut SlotsByHome, id: AllocationId) -> &mut Entry {
+    let slots = slots.entry((id.home, id.dedicated)).or_default();
+    let index = id.key.index as usize;
+    if index >= slots.len() {
+        slots.resize_with(index + 1, || None);
+    }
+    let entry = slots[index].get_or_insert_default();
+    if entry.generation != id.key.generation {
+        // Of something that has ended meanwhile.
+        *entry = Entry { generation: id.key.generation, ..Entry::default() };
+    }
+    entry
+}
+
 /// What is known of all live resources and pools at one moment.
 struct Labels {
-    /// By home and whether dedicated.
-    slots: HashMap<(Home, bool), Slots>,
+    slots: SlotsByHome,
     pools: HashMap<PoolId, Arc<str>>,
     call_sites: Vec<String>,
     has_aliases: bool,
@@ -52,25 +68,18 @@ impl Labels {
             let live = state.live.lock();
             live_resources(&live)
         };
-        let mut slots = HashMap::<(Home, bool), Slots>::new();
+        let mut slots = SlotsByHome::new();
         let mut sites = SiteTexts::new(&state.observed.sites);
         let mut has_aliases = false;
         for resource in &live {
             let (usage, custom_data) = (resource.label.usage(), resource.label.custom_data());
-            let call_site = sites.of(py, resource);
+            let call_site = sites.of(py, resource.label.origin());
             let is_alias = resource.alias.is_some();
             if !is_alias && usage == 0 && custom_data.is_none() && call_site.is_none() {
                 continue;
             }
-            let AllocationId { home, dedicated, key } = resource.allocation.id;
-            let slots = slots.entry((home, dedicated)).or_default();
-            let index = key.index as usize;
-            if index >= slots.len() {
-                slots.resize_with(index + 1, || None);
-            }
             // An alias has the handle of what it lies in, and may come first.
-            let entry = slots[index].get_or_insert_default();
-            entry.generation = key.generation;
+            let entry = entry_of(&mut slots, resource.allocation.id);
             if is_alias {
                 has_aliases = true;
                 entry.aliases.push(alias(resource, call_site));
@@ -78,6 +87,11 @@ impl Labels {
                 (entry.usage, entry.custom_data) = (usage, custom_data);
                 entry.call_site = call_site;
             }
+        }
+        for (id, usage, origin) in state.waiting_allocations() {
+            let call_site = sites.of(py, origin);
+            let entry = entry_of(&mut slots, id);
+            (entry.usage, entry.call_site) = (usage, call_site);
         }
         let pools = state.pool_names.lock().clone();
         Self { slots, pools, call_sites: sites.texts, has_aliases }

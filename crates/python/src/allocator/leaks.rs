@@ -12,7 +12,7 @@ use super::Allocator;
 use crate::call_site::{CallSites, MAX_DEPTH};
 use crate::errors::{invalid, use_after_free};
 use crate::numbers::unsigned;
-use crate::observed::Watch;
+use crate::observed::{Origin, Watch};
 use crate::resource::{Resource, live_resources};
 
 /// Frames that `track_call_sites=True` keeps.
@@ -53,9 +53,9 @@ impl<'a> SiteTexts<'a> {
         Self { sites, known: HashMap::new(), texts: Vec::new() }
     }
 
-    /// The place in `texts` of a resource's call site.
-    pub fn of(&mut self, py: Python<'_>, resource: &Resource) -> Option<u32> {
-        let site = resource.label.origin()?.site;
+    /// The place in `texts` of a call site.
+    pub fn of(&mut self, py: Python<'_>, origin: Option<Origin>) -> Option<u32> {
+        let site = origin?.site;
         Some(*self.known.entry(site).or_insert_with(|| {
             self.texts.push(self.sites.lines(py, site).join("\n"));
             self.texts.len() as u32 - 1
@@ -77,7 +77,9 @@ impl Allocator {
     /// size in bytes, memory type, and with `track_call_sites` the call site and the age. Printed, it
     /// is a table by call site, or by name.
     ///
-    /// What was retired, or collected without `destroy()`, and waits for its frame is not among it.
+    /// What was retired, or collected without `destroy()`, and waits for its frame is not in the list;
+    /// its count and bytes are `waiting_count` and `waiting_size`.
+    ///
     /// Raises `UseAfterFreeError` (closed).
     fn leaks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(py)?;
@@ -97,14 +99,15 @@ impl Allocator {
                 it.allocation.size,
                 it.allocation.memory_type_index,
                 it.alias.is_some(),
-                sites.of(py, it),
+                sites.of(py, it.label.origin()),
                 (it.label.origin())
                     .map(|origin| now.saturating_duration_since(origin.at).as_secs_f64()),
             )
         };
         let rows: Vec<Row> = live.iter().map(row).collect();
         let tracked = self.state.observed.is_tracking();
-        py.import("vk_mem.leaks")?.call_method1("_leaks", (rows, sites.texts, tracked))
+        let waiting = self.state.waiting();
+        py.import("vk_mem.leaks")?.call_method1("_leaks", (rows, sites.texts, tracked, waiting))
     }
 
     /// Begins to count; see `vk_mem.statistics`.
