@@ -8,7 +8,6 @@ use vkmem_engine::{Allocation, AllocationId, Home, Release};
 
 use crate::device::Binding;
 use crate::external::HeldBuffer;
-use crate::observed::Origin;
 use crate::resource::{Handles, Resource};
 use crate::state::AllocatorState;
 
@@ -20,10 +19,6 @@ pub struct Remains {
     pub allocation: Allocation,
     /// Whose memory it is, if it is an alias.
     pub alias_of: Option<Weak<Resource>>,
-    /// `VkBufferUsageFlags` or `VkImageUsageFlags`, for dumps.
-    pub usage: u64,
-    /// Where it was created, if that is kept.
-    pub origin: Option<Origin>,
     /// Dropped after the memory was given back.
     pub _held: Option<HeldBuffer>,
 }

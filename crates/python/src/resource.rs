@@ -235,14 +235,7 @@ impl Resource {
     pub(crate) fn remains(&self) -> Remains {
         let alias_of = self.alias.as_ref().map(|alias| Arc::downgrade(&alias.base));
         let held = self.held.lock().take();
-        Remains {
-            handles: self.handles,
-            allocation: self.allocation,
-            alias_of,
-            usage: self.label.usage(),
-            origin: self.label.origin(),
-            _held: held,
-        }
+        Remains { handles: self.handles, allocation: self.allocation, alias_of, _held: held }
     }
 
     /// Keeps memory of the host until the resource is released.
@@ -289,7 +282,7 @@ impl Resource {
     /// Ends it for Python; the device may go on for the frames in flight.
     pub fn retire(&self) -> PyResult<()> {
         if self.end(RETIRE)? {
-            self.allocator.collect(self.remains());
+            self.allocator.collect(self.remains(), &self.label);
         }
         Ok(())
     }
@@ -442,7 +435,7 @@ impl Drop for Resource {
         }
         let remains = self.remains();
         let remains_size = remains.size();
-        self.allocator.collect(remains);
+        self.allocator.collect(remains, &self.label);
         Python::try_attach(|py| {
             let made = self.made_at(py);
             warn_unclosed(

@@ -16,6 +16,7 @@ use vkmem_vulkan::DeviceAllocator;
 
 use crate::device::DeviceCore;
 use crate::errors::use_after_free;
+use crate::label::Label;
 use crate::observed::{Observed, Origin};
 use crate::pins::{Pinned, Pins};
 use crate::remains::Remains;
@@ -25,6 +26,9 @@ use crate::resource::Resource;
 struct Collected {
     frame: u64,
     remains: Remains,
+    /// For dumps.
+    usage: u64,
+    origin: Option<Origin>,
 }
 
 /// The shared half of an `Allocator`.
@@ -105,9 +109,10 @@ impl AllocatorState {
     }
 
     /// Puts what an unclosed object leaves behind aside until no frame in flight can use it.
-    pub fn collect(&self, remains: Remains) {
+    pub fn collect(&self, remains: Remains, label: &Label) {
         let frame = self.frame.load(Ordering::Relaxed);
-        self.collected.lock().push(Collected { frame, remains });
+        let (usage, origin) = (label.usage(), label.origin());
+        self.collected.lock().push(Collected { frame, remains, usage, origin });
     }
 
     /// How many objects wait so, and their bytes.
@@ -119,8 +124,8 @@ impl AllocatorState {
     /// Allocation, usage and origin of each that waits so and has memory of its own.
     pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
         let collected = self.collected.lock();
-        let owners = collected.iter().map(|it| &it.remains).filter(|it| it.alias_of.is_none());
-        owners.map(|it| (it.allocation.id, it.usage, it.origin)).collect()
+        let owners = collected.iter().filter(|it| it.remains.alias_of.is_none());
+        owners.map(|it| (it.remains.allocation.id, it.usage, it.origin)).collect()
     }
 
     /// How many aliases of a resource wait so.
