@@ -192,6 +192,7 @@ WRONG: list[tuple[Call, type[Exception], str, int | None]] = [
     (lambda it: it.allocate_memory_pages(64, 3, 2), InvalidArgumentError, "item 0: al", 0),
     (lambda it: it.allocate_memory_pages(64, 64, -1), InvalidArgumentError, "count is -1", None),
     (lambda it: it.allocate_memory_pages(64, 64, 1 << 62), ValueError, "count is more", None),
+    (lambda it: it.allocate_memory_pages(64, 64, (1 << 32) - 1), ValueError, "count is more", None),
     (lambda it: it.destroy_many([5]), TypeError, "item 0: int is no Buffer, Image or A", 0),
     (lambda it: it.destroy_many(5), TypeError, "must be a sequence", None),
 ]

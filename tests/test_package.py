@@ -67,7 +67,8 @@ def members() -> list[tuple[str, Any]]:
         if issubclass(cls, enum.Enum | BaseException):
             continue
         for name, it in vars(cls).items():
-            if not name.startswith("_"):
+            # The slots of a dataclass are explained in its source, where editors find it.
+            if not name.startswith("_") and not inspect.ismemberdescriptor(it):
                 found.append((f"{class_name}.{name}", it))
     return found
 

@@ -25,6 +25,7 @@ from vk_mem._vk_mem import (
     MemoryType,
     PhysicalDevice,
     Pool,
+    PoolStatistics,
     Resource,
     SimulatedDevice,
     Statistics,
@@ -70,7 +71,11 @@ from vk_mem.flags import (
     SampleCount,
     SharingMode,
 )
+from vk_mem.leaks import Leak, Leaks
+from vk_mem.measure import Measurement, statistics
 from vk_mem.retention import EmptyBlockRetention
+from vk_mem.serve import StatsServer, serve_stats
+from vk_mem.tables import HeapBudgets
 
 if _TYPE_CHECKING:
     from vk_mem import view
@@ -98,6 +103,7 @@ __all__ = [
     "FeatureNotPresentError",
     "Format",
     "HeapBudget",
+    "HeapBudgets",
     "Image",
     "ImageCreateFlags",
     "ImageLayout",
@@ -106,7 +112,10 @@ __all__ = [
     "ImageUsage",
     "InitializationError",
     "InvalidArgumentError",
+    "Leak",
+    "Leaks",
     "Mapping",
+    "Measurement",
     "MemoryHeap",
     "MemoryHeapFlags",
     "MemoryMapError",
@@ -118,11 +127,13 @@ __all__ = [
     "OutOfHostMemoryError",
     "PhysicalDevice",
     "Pool",
+    "PoolStatistics",
     "Resource",
     "SampleCount",
     "SharingMode",
     "SimulatedDevice",
     "Statistics",
+    "StatsServer",
     "TooManyObjectsError",
     "TotalStatistics",
     "UseAfterFreeError",
@@ -134,6 +145,8 @@ __all__ = [
     "interop",
     "list_physical_devices",
     "load_dump",
+    "serve_stats",
+    "statistics",
     "view",
 ]
 

@@ -35,7 +35,7 @@ pub use allocator::{AliasRequest, Allocator, AllocatorOptions, FailedItem, Freed
 pub use arena::BlockSizes;
 pub use budget::HeapBudget;
 pub use device::*;
-pub use dump::{Describe, Description};
+pub use dump::{AliasDescription, Describe, Description};
 pub use error::*;
 pub use external::{ImportRequest, MemoryOf};
 pub use memory_object::Release;
@@ -43,5 +43,5 @@ pub use memory_type::{Candidates, Preferences, names as memory_property_names};
 pub use request::*;
 pub use retention::EmptyBlockRetention;
 pub use simulated::*;
-pub use statistics::Statistics;
+pub use statistics::{PoolStatistics, Statistics};
 pub use virtual_block::{VirtualAllocation, VirtualBlock, VirtualRequest};

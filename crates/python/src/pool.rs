@@ -227,7 +227,7 @@ impl Pool {
                 return Err(pinned("cannot close the pool: another thread allocates from it"));
             }
         }
-        let warning = leaked(&live, "pool");
+        let warning = leaked(py, &live, "pool");
         let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();
         remains.extend(state.allocator.take_collected(|home| state.holds(home)));
         release_all(py, &state.allocator, &remains);

@@ -304,7 +304,7 @@ impl VirtualBlock {
 
     /// Counts allocations and unused ranges (`vmaCalculateVirtualBlockStatistics`).
     fn statistics(&self, py: Python<'_>) -> Statistics {
-        py.detach(|| self.block.lock().statistics()).into()
+        Statistics::of_units(py.detach(|| self.block.lock().statistics()))
     }
 
     /// All regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of VMA's dump, with

@@ -41,11 +41,14 @@ impl Allocator {
         object: impl Fn(usize) -> T,
     ) -> PyResult<Bound<'py, PyList>> {
         let resources = Resource::new_many(&self.state, made.into_iter(), &shared(keywords));
+        let name = |index: usize| {
+            names.get(index).map_or(keywords.name.as_deref(), |name| name.as_deref())
+        };
+        self.state.observed.created(py, &resources, name);
         let list = PyList::empty(py);
         let finish = || {
             for (index, resource) in resources.iter().enumerate() {
-                let name = names.get(index).map_or(keywords.name.as_ref(), Option::as_ref);
-                if let Some(name) = name {
+                if let Some(name) = name(index) {
                     resource.set_name(Some(name)).or_raise(py)?;
                 }
                 let user_data = keywords.user_data(py);
@@ -202,27 +205,37 @@ impl Allocator {
             Ok(take_names(&mut names, key, value))
         })?;
         let one = size.is_instance_of::<PyInt>();
-        let sizes = match (one, count) {
+        let too_many = || invalid(py, "count is more than memory holds");
+        let (one, sizes, count) = match (one, count) {
             (true, Some(count)) => {
-                let count = usize::try_from(unsigned(count, "count")?);
-                let count = count.ok().filter(|count| *count <= isize::MAX as usize / 1024);
-                let count = count.ok_or_else(|| invalid(py, "count is more than memory holds"))?;
-                vec![unsigned(size, "size")?; count]
+                let count = usize::try_from(unsigned(count, "count")?).map_err(|_| too_many())?;
+                (Some(unsigned(size, "size")?), Vec::new(), count)
             }
             (true, None) => {
                 return Err(PyTypeError::new_err("a size needs a count; or pass a list of sizes"));
             }
-            (false, None) => many::sizes(size)?,
+            (false, None) => {
+                let sizes = many::sizes(size)?;
+                let count = sizes.len();
+                (None, sizes, count)
+            }
             (false, Some(_)) => {
                 return Err(PyTypeError::new_err("count stands beside one size, not a list"));
             }
         };
-        let names = many::names(names.as_ref().map(|it| it.bind(py)), sizes.len())?;
+        let names = many::names(names.as_ref().map(|it| it.bind(py)), count)?;
         let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;
         let from = keywords.pool.clone();
         let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let request = |size| AllocationRequest::of_memory(size, alignment, &keywords.create);
-        let requests: Vec<AllocationRequest> = sizes.into_iter().map(request).collect();
+        // Room for all of them first: a count may be anything, and running out of it later would end
+        // the process.
+        let mut requests: Vec<AllocationRequest> = Vec::new();
+        requests.try_reserve_exact(count).map_err(|_| too_many())?;
+        match one {
+            Some(size) => requests.extend(std::iter::repeat_n(size, count).map(request)),
+            None => requests.extend(sizes.into_iter().map(request)),
+        }
         let engine = self.state.engine();
         let made = self.attempt_many(py, || py.detach(|| engine.allocate_many(&requests)))?;
         let made = made.into_iter().map(Made::memory);
