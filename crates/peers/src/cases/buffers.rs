@@ -34,7 +34,8 @@ pub fn buffer_info(size: u64) -> vk::BufferCreateInfo<'static> {
     vk::BufferCreateInfo { size, usage, ..Default::default() }
 }
 
-struct Ours<'a>(&'a DeviceAllocator);
+/// Ours.
+pub struct Ours<'a>(pub &'a DeviceAllocator);
 
 impl Buffers for Ours<'_> {
     type Made = (vk::Buffer, Allocation);
