@@ -420,13 +420,9 @@ impl Arena {
     pub fn statistics(&self) -> Statistics {
         let state = self.state.lock();
         let mut statistics = Statistics::default();
-        for (block, memory) in state.blocks.iter() {
-            statistics.add_block(memory.size);
-            state.blocks.visit(block, &mut |region| match region.live {
-                Some(_) => statistics.add_allocation(region.size),
-                None => statistics.add_unused_range(region.size),
-            });
-        }
+        state.blocks.iter().for_each(|(_, memory)| statistics.add_block(memory.size));
+        let mut blocks = state.blocks.iter().map(|(block, _)| block);
+        state.blocks.suballocator.count(&mut blocks, &mut statistics);
         statistics
     }
 

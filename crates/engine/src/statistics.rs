@@ -15,7 +15,7 @@ pub struct Statistics {
     pub allocation_bytes: u64,
     /// Free regions.
     pub unused_range_count: u64,
-    /// Bytes of them. Less than the blocks leave beside the allocations where ends are rounded.
+    /// Bytes of them.
     pub unused_range_bytes: u64,
     /// In bytes; `u64::MAX` without allocations.
     pub allocation_size_min: u64,

@@ -155,10 +155,7 @@ impl VirtualBlock {
     pub fn statistics(&self) -> Statistics {
         let mut statistics = Statistics::default();
         statistics.add_block(self.size);
-        self.visit(&mut |region| match region.live {
-            Some(_) => statistics.add_allocation(region.size),
-            None => statistics.add_unused_range(region.size),
-        });
+        self.suballocator.count(&mut std::iter::once(self.block), &mut statistics);
         statistics
     }
 

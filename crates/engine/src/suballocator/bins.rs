@@ -13,6 +13,7 @@
 //! one is as likely as not to come soon, and nobody can guess which it will be.
 
 use super::region::NONE;
+use super::slab::Slab;
 
 const ENTRIES: u32 = 7;
 
@@ -97,7 +98,7 @@ impl Chunk {
 #[derive(Debug)]
 pub(super) struct Bins {
     tails: Vec<u32>,
-    chunks: Vec<Chunk>,
+    chunks: Slab<Chunk, 2048, 64>,
     vacant: u32,
     /// Bit c % 64 of word c / 64: class c has entries.
     used: [u64; WORDS],
@@ -113,7 +114,7 @@ impl Default for Bins {
     fn default() -> Self {
         Self {
             tails: Vec::new(),
-            chunks: Vec::new(),
+            chunks: Slab::default(),
             vacant: NONE,
             used: [0; WORDS],
             used_words: 0,
@@ -144,10 +145,10 @@ impl Bins {
     pub fn insert(&mut self, class: usize, size: u64, node: u32) -> Position {
         let mut tail = self.tails[class];
         // One branch for both: no chunk, or a full one.
-        if self.chunks.get(tail as usize).is_none_or(|chunk| chunk.len() == ENTRIES) {
+        if self.chunks.get(tail).is_none_or(|chunk| chunk.len() == ENTRIES) {
             tail = self.push_chunk(class, tail);
         }
-        let chunk = &mut self.chunks[tail as usize].0;
+        let chunk = &mut self.chunks[tail].0;
         let header = chunk[HEADER];
         let at = header as u32 & 7;
         chunk[at as usize] = Entry::new(size, node).0;
@@ -165,12 +166,11 @@ impl Bins {
             let index = self.chunks.len() as u32;
             // Positions are 32 bits.
             assert!(index < NONE >> 3, "fewer than 2^28 chunks of free regions");
-            super::region::grow_gently(&mut self.chunks);
             self.chunks.push(made);
             index
         } else {
             let index = self.vacant;
-            let chunk = &mut self.chunks[index as usize];
+            let chunk = &mut self.chunks[index];
             self.vacant = chunk.before();
             *chunk = made;
             index
@@ -184,12 +184,12 @@ impl Bins {
     #[must_use = "the node that moved has to learn its position"]
     pub fn remove(&mut self, class: usize, position: Position) -> u32 {
         let tail = self.tails[class];
-        let header = self.chunks[tail as usize].0[HEADER];
+        let header = self.chunks[tail].0[HEADER];
         let left = (header as u32).wrapping_sub(1) & 7;
-        let last = self.chunks[tail as usize].0[left as usize];
-        self.chunks[(position >> 3) as usize].0[position as usize & 7] = last;
+        let last = self.chunks[tail].0[left as usize];
+        self.chunks[position >> 3].0[position as usize & 7] = last;
         // After that, as it may be the same place.
-        let chunk = &mut self.chunks[tail as usize].0;
+        let chunk = &mut self.chunks[tail].0;
         chunk[left as usize] = 0;
         chunk[HEADER] = header.wrapping_sub(1);
         // Without a branch, as nobody can guess which removal is the last one of a class.
@@ -208,8 +208,8 @@ impl Bins {
     #[cold]
     #[inline(never)]
     fn pop_chunk(&mut self, class: usize, tail: u32) {
-        let before = self.chunks[tail as usize].before();
-        self.chunks[tail as usize] = Chunk::empty(self.vacant);
+        let before = self.chunks[tail].before();
+        self.chunks[tail] = Chunk::empty(self.vacant);
         self.vacant = tail;
         self.tails[class] = before;
     }
@@ -217,7 +217,7 @@ impl Bins {
     /// Changes the size of a region that stays in its class.
     #[inline(always)]
     pub fn resize(&mut self, position: Position, size: u64) {
-        let entry = &mut self.chunks[(position >> 3) as usize].0[position as usize & 7];
+        let entry = &mut self.chunks[position >> 3].0[position as usize & 7];
         *entry = Entry::new(size, *entry as u32).0;
     }
 
@@ -243,7 +243,7 @@ impl Bins {
     /// The newest region of a class with entries.
     #[inline]
     pub fn newest(&self, class: usize) -> u32 {
-        let chunk = &self.chunks[self.tails[class] as usize];
+        let chunk = &self.chunks[self.tails[class]];
         chunk.0[chunk.len().wrapping_sub(1) as usize & 7] as u32
     }
 
@@ -252,7 +252,7 @@ impl Bins {
     #[inline(always)]
     pub fn best_of_newest(&self, class: usize, size: u64) -> u32 {
         let tail = self.tails.get(class).copied().unwrap_or(NONE);
-        let Some(chunk) = self.chunks.get(tail as usize) else { return NONE };
+        let Some(chunk) = self.chunks.get(tail) else { return NONE };
         let least = size.min(u64::from(u32::MAX)) << 32;
         // Which of them fit is anybody's guess, so no branch asks: what is too small, or not there,
         // wraps around and comes out large. In pairs, so that they do not wait for each other.
@@ -266,7 +266,7 @@ impl Bins {
         let mut next = self.tails.get(class).copied().unwrap_or(NONE);
         std::iter::from_fn(move || {
             let index = next;
-            let chunk = self.chunks.get(index as usize)?;
+            let chunk = self.chunks.get(index)?;
             next = chunk.before();
             Some((index, chunk))
         })
@@ -300,6 +300,6 @@ impl Bins {
     }
 
     pub fn bytes(&self) -> usize {
-        self.tails.capacity() * size_of::<u32>() + self.chunks.capacity() * size_of::<Chunk>()
+        self.tails.capacity() * size_of::<u32>() + self.chunks.bytes()
     }
 }

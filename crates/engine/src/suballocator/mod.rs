@@ -9,9 +9,11 @@ mod buddy;
 pub mod granularity;
 mod linear;
 mod region;
+mod slab;
 mod tlsf;
 
 use crate::request::{ResourceKind, Strategy};
+use crate::statistics::Statistics;
 
 pub use buddy::Buddy;
 pub use linear::Linear;
@@ -207,6 +209,10 @@ impl Suballocator for AnySuballocator {
         each!(self, it => it.visit_block(block, visit));
     }
 
+    fn count(&self, blocks: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
+        each!(self, it => it.count(blocks, statistics));
+    }
+
     fn metadata_bytes(&self) -> usize {
         each!(self, it => it.metadata_bytes())
     }
@@ -291,6 +297,17 @@ pub trait Suballocator: Send {
         let size = self.block_size(block);
         if end < size {
             visit(RegionView { offset: end, size: size - end, live: None });
+        }
+    }
+
+    /// Counts the live regions and unused ranges of some blocks, which have to be all there are.
+    /// O(regions).
+    fn count(&self, blocks: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
+        for block in blocks {
+            self.visit_block(block, &mut |view| match view.live {
+                Some(_) => statistics.add_allocation(view.size),
+                None => statistics.add_unused_range(view.size),
+            });
         }
     }
 

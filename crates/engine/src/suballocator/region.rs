@@ -10,8 +10,10 @@
 //! recycled; a generation in the node makes every old key stale.
 
 use super::bins::Position;
+use super::slab::Slab;
 use super::{RegionInfo, RegionTag};
 use crate::request::ResourceKind;
+use crate::statistics::Statistics;
 
 /// A block of a suballocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +76,8 @@ pub(super) fn target(link: u32) -> u32 {
 const KIND_SHIFT: u32 = 60;
 const FREE: u64 = 1 << 63;
 const SIZE_MASK: u64 = (1 << KIND_SHIFT) - 1;
+/// No region is free and has no bytes.
+const VACANT: u64 = FREE;
 
 /// A live region keeps the owner's tag in the low bits of `extra`, and above it what it takes up: so
 /// many bytes more than its size, or, with the highest bit set, a power of two.
@@ -203,19 +207,12 @@ impl Node {
     }
 }
 
-/// Makes room for one more by an eighth: a table that doubles is half empty on average.
-pub(super) fn grow_gently<T>(table: &mut Vec<T>) {
-    if table.len() == table.capacity() {
-        table.reserve_exact((table.len() / 8).max(16));
-    }
-}
-
 /// The slab. Opaque outside of the suballocators.
 #[derive(Debug)]
 pub struct RegionTable {
-    nodes: Vec<Node>,
+    nodes: Slab<Node, 16384, 256>,
     /// The block of each node; empty while all are of block 0.
-    blocks: Vec<u32>,
+    blocks: Slab<u32, 16384, 1024>,
     /// First unused slot; they are linked through `next`.
     vacant: u32,
     vacant_count: usize,
@@ -223,21 +220,21 @@ pub struct RegionTable {
 
 impl Default for RegionTable {
     fn default() -> Self {
-        Self { nodes: Vec::new(), blocks: Vec::new(), vacant: NONE, vacant_count: 0 }
+        Self { nodes: Slab::default(), blocks: Slab::default(), vacant: NONE, vacant_count: 0 }
     }
 }
 
 impl RegionTable {
     pub(super) fn node(&self, index: u32) -> &Node {
-        &self.nodes[index as usize]
+        &self.nodes[index]
     }
 
     pub(super) fn node_mut(&mut self, index: u32) -> &mut Node {
-        &mut self.nodes[index as usize]
+        &mut self.nodes[index]
     }
 
     pub(super) fn block_of(&self, index: u32) -> u32 {
-        if self.blocks.is_empty() { 0 } else { self.blocks[index as usize] }
+        if self.blocks.is_empty() { 0 } else { self.blocks[index] }
     }
 
     /// A slot for a region of `block`; its node still has to be filled.
@@ -246,14 +243,14 @@ impl RegionTable {
     /// At 2^31 - 1 regions.
     pub(super) fn take(&mut self, block: u32) -> u32 {
         if block != 0 && self.blocks.is_empty() {
-            self.blocks = vec![0; self.nodes.len()];
+            (0..self.nodes.len()).for_each(|_| self.blocks.push(0));
         }
         let index = self.vacant;
         if index != NONE {
-            self.vacant = self.nodes[index as usize].next;
+            self.vacant = self.nodes[index].next;
             self.vacant_count -= 1;
             if !self.blocks.is_empty() {
-                self.blocks[index as usize] = block;
+                self.blocks[index] = block;
             }
             return index;
         }
@@ -264,7 +261,6 @@ impl RegionTable {
     fn push(&mut self, block: u32) -> u32 {
         let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index < NONE);
         let index = index.expect("fewer than 2^31 - 1 regions");
-        grow_gently(&mut self.nodes);
         self.nodes.push(Node {
             offset: 0,
             word: FREE,
@@ -275,7 +271,6 @@ impl RegionTable {
         });
         // Block 0 may come first and last, and others in between.
         if block != 0 || !self.blocks.is_empty() {
-            grow_gently(&mut self.blocks);
             self.blocks.push(block);
         }
         index
@@ -283,7 +278,10 @@ impl RegionTable {
 
     /// Gives a slot back.
     pub(super) fn give_back(&mut self, index: u32) {
-        self.nodes[index as usize].next = self.vacant;
+        let vacant = self.vacant;
+        let node = self.node_mut(index);
+        node.word = VACANT;
+        node.next = vacant;
         self.vacant = index;
         self.vacant_count += 1;
     }
@@ -296,7 +294,7 @@ impl RegionTable {
     /// Makes a key stale and gives what its node was; `None` if it is stale already.
     #[inline]
     pub(super) fn end_life(&mut self, key: RegionKey) -> Option<Node> {
-        let node = self.nodes.get_mut(key.index() as usize)?;
+        let node = self.nodes.get_mut(key.index())?;
         if node.generation != key.generation() || key.generation().is_multiple_of(2) {
             return None;
         }
@@ -307,8 +305,9 @@ impl RegionTable {
     /// Makes every key stale and every slot vacant.
     pub(super) fn clear(&mut self) {
         let count = self.nodes.len() as u32;
-        for (next, node) in (1..).zip(&mut self.nodes) {
+        for (next, node) in (1..).zip(self.nodes.iter_mut()) {
             node.generation = node.generation.wrapping_add(node.generation & 1);
+            node.word = VACANT;
             node.next = if next < count { next } else { NONE };
         }
         self.vacant = if count > 0 { 0 } else { NONE };
@@ -317,7 +316,7 @@ impl RegionTable {
 
     /// The node of a key, if its region lives.
     pub(super) fn live(&self, key: RegionKey) -> Option<&Node> {
-        let node = self.nodes.get(key.index() as usize)?;
+        let node = self.nodes.get(key.index())?;
         (node.generation == key.generation() && key.generation() % 2 == 1).then_some(node)
     }
 
@@ -372,9 +371,31 @@ impl RegionTable {
         }
     }
 
+    /// Counts the regions of all blocks, where free neighbours are merged and links say which are
+    /// free. In the order of the slots: no look waits for the one before it.
+    pub(super) fn count(&self, statistics: &mut Statistics) {
+        for node in self.nodes.iter() {
+            if !node.is_free() {
+                statistics.add_allocation(node.size());
+                let padding = node.footprint() - node.size();
+                if padding > 0 && !is_free_link(node.next) {
+                    statistics.add_unused_range(padding);
+                }
+            } else if node.word != VACANT {
+                let before = if node.previous == NONE {
+                    0
+                } else {
+                    let before = self.node(node.previous);
+                    before.footprint() - before.size()
+                };
+                statistics.add_unused_range(before + node.size());
+            }
+        }
+    }
+
     /// The key of a live slot.
     pub(super) fn key_of(&self, index: u32) -> RegionKey {
-        RegionKey::new(index, self.nodes[index as usize].generation)
+        RegionKey::new(index, self.nodes[index].generation)
     }
 
     pub(super) fn used_slots(&self) -> usize {
@@ -382,7 +403,7 @@ impl RegionTable {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>() + self.blocks.capacity() * size_of::<u32>()
+        self.nodes.bytes() + self.blocks.bytes()
     }
 }
 

@@ -21,6 +21,7 @@ use super::region::{
 };
 use super::{BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator};
 use crate::request::{ResourceKind, Strategy};
+use crate::statistics::Statistics;
 
 /// Candidates that `MIN_MEMORY` looks at, to take the best of them.
 const LOOK_BEST_FIT: u32 = 64;
@@ -68,6 +69,22 @@ pub struct Tlsf {
     granule: u64,
     /// `bufferImageGranularity`.
     granularity: u64,
+    /// Kinds that live here, or have lived here since it was last empty: one bit for those that may
+    /// share pages with each other.
+    kinds: u8,
+    /// Whether neighbours may forbid a place to the request at hand.
+    careful: bool,
+    /// Blocks with live regions.
+    busy_blocks: u32,
+}
+
+/// The bit of a kind in [`Tlsf::kinds`]; a kind that shares pages with nothing has two.
+fn kind_bits(kind: ResourceKind) -> u8 {
+    match kind {
+        ResourceKind::Buffer | ResourceKind::ImageLinear => 0b001,
+        ResourceKind::ImageOptimal => 0b010,
+        ResourceKind::Unknown | ResourceKind::ImageUnknown => 0b101,
+    }
 }
 
 impl Tlsf {
@@ -83,6 +100,9 @@ impl Tlsf {
             free: Bins::default(),
             granule,
             granularity,
+            kinds: 0,
+            careful: false,
+            busy_blocks: 0,
         }
     }
 
@@ -114,7 +134,7 @@ impl Tlsf {
     /// A free region and the offset at which the request fits into it, if it does.
     #[inline(always)]
     fn fit(&self, index: u32, size: u64, request: &RegionRequest) -> Candidate {
-        if self.granularity != 1 {
+        if self.careful {
             return self.fit_beside(index, size, request);
         }
         let node = self.regions.node(index);
@@ -215,7 +235,7 @@ impl Tlsf {
     fn look_sure(&self, size: u64, request: &RegionRequest) -> Candidate {
         let padding = (request.alignment - 1) & !(self.granule - 1);
         // One page lost at either end.
-        let pages = if self.granularity > 1 { 2 * self.granularity } else { 0 };
+        let pages = if self.careful { 2 * self.granularity } else { 0 };
         let worst = size.saturating_add(padding).saturating_add(pages);
         if worst <= MAX_SIZE
             && let Some(class) = self.free.next_used(class_at_least(worst))
@@ -317,7 +337,9 @@ impl Tlsf {
             self.set_previous(next, at.node);
             (at.node, previous, next)
         };
-        self.blocks[block as usize].live += 1;
+        let live = &mut self.blocks[block as usize].live;
+        *live += 1;
+        self.busy_blocks += u32::from(*live == 1);
         let node = self.regions.node_mut(index);
         node.previous = before;
         node.next = after;
@@ -464,8 +486,14 @@ impl Suballocator for Tlsf {
         }
         let rounded = up(self.rounding(request.alignment)).min(MAX_SIZE);
         let rounded = if rounded - size <= size { rounded } else { size };
+        let kinds = self.kinds | kind_bits(request.kind);
+        self.careful = self.granularity != 1 && !kinds.is_power_of_two();
         let found = self.search(size, rounded, request);
-        found.is_found().then(|| self.take(found, rounded, request))
+        if !found.is_found() {
+            return None;
+        }
+        self.kinds = kinds;
+        Some(self.take(found, rounded, request))
     }
 
     #[inline]
@@ -473,14 +501,22 @@ impl Suballocator for Tlsf {
         let node = self.regions.end_life(key)?;
         let index = self.regions.block_of(key.index());
         self.merge_and_link(key.index(), node, index);
-        let block = &mut self.blocks[index as usize];
-        block.live -= 1;
-        Some(FreedRegion { info: node.info(index), block_is_empty: block.live == 0 })
+        let live = &mut self.blocks[index as usize].live;
+        *live -= 1;
+        let block_is_empty = *live == 0;
+        if block_is_empty {
+            self.busy_blocks -= 1;
+            if self.busy_blocks == 0 {
+                self.kinds = 0;
+            }
+        }
+        Some(FreedRegion { info: node.info(index), block_is_empty })
     }
 
     fn clear(&mut self) {
         self.regions.clear();
         self.free.clear();
+        (self.kinds, self.busy_blocks) = (0, 0);
         for block in 0..self.blocks.len() {
             if self.blocks[block].used {
                 self.start(block as u32, self.blocks[block].size);
@@ -521,6 +557,10 @@ impl Suballocator for Tlsf {
         visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
     ) {
         self.regions.visit_live_from(self.block(block).first, visit);
+    }
+
+    fn count(&self, _: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
+        self.regions.count(statistics);
     }
 
     fn metadata_bytes(&self) -> usize {
@@ -583,6 +623,10 @@ impl Suballocator for Tlsf {
         }
         if regions != self.regions.used_slots() {
             return Err("region slots are lost".into());
+        }
+        if self.blocks.iter().filter(|it| it.used && it.live > 0).count() as u32 != self.busy_blocks
+        {
+            return Err("blocks with live regions are counted wrongly".into());
         }
         self.validate_lists(free)
     }

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use vkmem_engine::ResourceKind::{self, *};
-use vkmem_engine::Strategy as Search;
 use vkmem_engine::suballocator::{
     BlockIndex, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,
 };
+use vkmem_engine::{Statistics, Strategy as Search};
 
 use super::Promises;
 use super::common::Random;
@@ -233,7 +233,13 @@ impl Pair {
             assert_eq!(self.subject.region(key), Some(info));
             assert_eq!(self.subject.tag(key), Some(tag));
         }
+        let (mut walked, mut counted) = (Statistics::default(), Statistics::default());
+        self.subject.count(&mut self.model.blocks.keys().map(|&it| BlockIndex(it)), &mut counted);
         for (&index, block) in &self.model.blocks {
+            self.subject.visit_block(BlockIndex(index), &mut |view| match view.live {
+                Some(_) => walked.add_allocation(view.size),
+                None => walked.add_unused_range(view.size),
+            });
             let (mut live, mut unused) = (Vec::new(), Vec::<(u64, u64)>::new());
             self.subject.visit_block(BlockIndex(index), &mut |view| match view.live {
                 Some((key, kind)) => live.push((view.offset, view.size, key, kind)),
@@ -252,6 +258,7 @@ impl Pair {
             let empty = self.subject.is_block_empty(BlockIndex(index));
             assert_eq!(empty, block.regions.is_empty());
         }
+        assert_eq!(counted, walked, "counted in another order");
     }
 
     fn check_dead(&mut self) {
