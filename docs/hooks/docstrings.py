@@ -10,9 +10,14 @@ from typing import Any
 
 import griffe
 
+import vk_mem
+
 log = logging.getLogger("mkdocs.hooks.docstrings")
 
 NATIVE = "vk_mem._vk_mem"
+# Where things are made; all of them are reached through `vk_mem` itself.
+MODULES = {"_vk_mem", "buffer_heap", "compare", "dump", "draw", "errors", "flags", "format", "leaks"}
+MODULES |= {"load", "measure", "memory", "model", "resource", "retention", "serve", "summary", "tables"}
 # In reStructuredText a double colon stands before what is code.
 LITERAL = re.compile(r"::(\n\n {4})")
 
@@ -23,10 +28,25 @@ class NativeDocstrings(griffe.Extension):
     def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **_: Any) -> None:
         native = importlib.import_module(NATIVE)
         module = pkg["_vk_mem"]
+        for member in module.members.values():
+            if member.is_class and not member.is_alias:
+                self._show_overloaded(member)
         for name in native.__all__:
             if not name.startswith("_"):
                 self._complete(module.members[name], getattr(native, name))
         self._tidy(pkg, set())
+
+    def _show_overloaded(self, cls: griffe.Class) -> None:
+        """What a stub has overloads of only is no member for griffe."""
+        for name, overloads in cls.overloads.items():
+            if name in cls.members:
+                continue
+            first = overloads[0]
+            made = griffe.Function(
+                name, parameters=first.parameters, returns=first.returns, lineno=first.lineno
+            )
+            made.overloads = overloads
+            cls.set_member(name, made)
 
     def _complete(self, shown: griffe.Object | griffe.Alias, thing: object) -> None:
         text = inspect.getdoc(thing)
@@ -43,18 +63,15 @@ class NativeDocstrings(griffe.Extension):
         if shown.is_alias or shown.path in seen:
             return
         seen.add(shown.path)
-        private = any(part.startswith("_") for part in shown.name.split("."))
         if shown.docstring is not None:
             shown.docstring.value = LITERAL.sub(r":\1", shown.docstring.value)
-        elif (shown.is_class or shown.is_function) and not private and _is_public(shown):
+        elif (shown.is_class or shown.is_function) and _is_public(shown.path):
             log.warning("%s has no docstring", shown.path)
         for member in shown.members.values():
             self._tidy(member, seen)
 
 
-def _is_public(shown: griffe.Object | griffe.Alias) -> bool:
-    """Whether it, or what it belongs to, can be reached through `vk_mem`."""
-    import vk_mem
-
-    names = shown.path.split(".")
-    return any(name in vk_mem.__all__ for name in names)
+def _is_public(path: str) -> bool:
+    """Whether it can be reached through `vk_mem` and is no special method."""
+    names = [name for name in path.split(".")[1:] if name not in MODULES]
+    return names[:1] != [] and names[0] in vk_mem.__all__ and not names[-1].startswith("_")

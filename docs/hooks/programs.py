@@ -36,9 +36,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Runs the programs of each page that shows a picture."""
     _made.clear()
     for file in list(files.documentation_pages()):
-        path = Path(str(file.abs_src_path))
-        text = path.read_text(encoding="utf-8")
-        for name, content in _pictures(path, text, PICTURE.findall(text)).items():
+        text = Path(str(file.abs_src_path)).read_text(encoding="utf-8")
+        for name, content in _pictures(text, file.src_uri).items():
             uri = posixpath.join(posixpath.dirname(file.src_uri), name)
             if uri in _made:
                 log.warning("%s: another page has a picture %s", file.src_uri, uri)
@@ -47,7 +46,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def _pictures(path: Path, text: str, names: list[str]) -> dict[str, str]:
+def _pictures(text: str, page: str) -> dict[str, str]:
+    names = PICTURE.findall(text)
     if not names:
         return {}
     there = os.getcwd()
@@ -55,7 +55,8 @@ def _pictures(path: Path, text: str, names: list[str]) -> dict[str, str]:
         os.chdir(folder)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                run(python_blocks(text), str(path))
+                # Call sites in the pictures name the page, not a path of this machine.
+                run(python_blocks(text), page)
             return {name: Path(name).read_text(encoding="utf-8") for name in names}
         finally:
             os.chdir(there)
