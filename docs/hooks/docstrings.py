@@ -29,7 +29,7 @@ class NativeDocstrings(griffe.Extension):
         native = importlib.import_module(NATIVE)
         module = pkg["_vk_mem"]
         for member in module.members.values():
-            if member.is_class and not member.is_alias:
+            if not member.is_alias and member.is_class:
                 self._show_overloaded(member)
         for name in native.__all__:
             if not name.startswith("_"):
