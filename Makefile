@@ -42,7 +42,7 @@ bench-quick: ## The same with smaller counts, under a minute
 
 docs: ## Build the documentation into site/, with pictures that its own programs draw
 	@tools/setup.sh docs
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "built site/index.html"
 
 lint: ## Check format, lints, types and stubs

@@ -15,9 +15,6 @@ import vk_mem
 log = logging.getLogger("mkdocs.hooks.docstrings")
 
 NATIVE = "vk_mem._vk_mem"
-# Where things are made; all of them are reached through `vk_mem` itself.
-MODULES = {"_vk_mem", "buffer_heap", "compare", "dump", "draw", "errors", "flags", "format", "leaks"}
-MODULES |= {"load", "measure", "memory", "model", "resource", "retention", "serve", "summary", "tables"}
 # In reStructuredText a double colon stands before what is code.
 LITERAL = re.compile(r"::(\n\n {4})")
 
@@ -65,13 +62,44 @@ class NativeDocstrings(griffe.Extension):
         seen.add(shown.path)
         if shown.docstring is not None:
             shown.docstring.value = LITERAL.sub(r":\1", shown.docstring.value)
-        elif (shown.is_class or shown.is_function) and _is_public(shown.path):
+        elif (shown.is_class or shown.is_function) and _is_public(shown):
             log.warning("%s has no docstring", shown.path)
+        if shown.is_class and any(str(base).startswith("enum.") for base in shown.bases):
+            _enumeration(shown)
         for member in shown.members.values():
             self._tidy(member, seen)
 
 
-def _is_public(path: str) -> bool:
-    """Whether it can be reached through `vk_mem` and is no special method."""
-    names = [name for name in path.split(".")[1:] if name not in MODULES]
-    return names[:1] != [] and names[0] in vk_mem.__all__ and not names[-1].startswith("_")
+def _public() -> set[str]:
+    """Paths of what can be reached through `vk_mem`, where it is made."""
+    found = set()
+    for name in vk_mem.__all__:
+        thing = getattr(vk_mem, name)
+        things = [thing]
+        if inspect.ismodule(thing):
+            things = [getattr(thing, inner) for inner in thing.__all__]
+        found |= {it.__qualname__ for it in things if callable(it)}
+    return found
+
+
+def _is_public(shown: griffe.Object | griffe.Alias) -> bool:
+    inside = shown.path.removeprefix(f"{shown.module.path}.")
+    return inside.split(".")[0] in PUBLIC and not shown.name.startswith("_")
+
+
+def _enumeration(cls: griffe.Class) -> None:
+    """Shows its values as a table, instead of a title for each."""
+    rows = ["", "", "| name | value | |", "| --- | ---: | --- |"]
+    for name, member in list(cls.members.items()):
+        if not member.is_attribute or name.startswith("_"):
+            continue
+        value = int(str(member.value).replace("_", ""), 0)
+        shown = hex(value) if str(member.value).startswith("0x") else str(value)
+        words = "" if member.docstring is None else " ".join(member.docstring.value.split())
+        rows.append(f"| `{name}` | {shown} | {words} |")
+        del cls.members[name]
+    text = "" if cls.docstring is None else cls.docstring.value
+    cls.docstring = griffe.Docstring(text + "\n".join(rows), parent=cls)
+
+
+PUBLIC = _public()

@@ -43,6 +43,10 @@ def public() -> dict[str, str]:
         found[name] = f"vk_mem.{name}"
         if not inspect.isclass(thing):
             continue
+        if issubclass(thing, enum.Enum):
+            # Its values stand in a table.
+            found |= {f"{name}.{inner}": f"vk_mem.{name}" for inner in thing.__members__}
+            continue
         for base in reversed(thing.__mro__):
             if not base.__module__.startswith(("vk_mem", "builtins")) or base is object:
                 continue
