@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import griffe
+from links import linked
 
 import vk_mem
 
@@ -44,6 +45,9 @@ class NativeDocstrings(griffe.Extension):
             )
             made.overloads = overloads
             cls.set_member(name, made)
+        in_order = sorted(cls.members.items(), key=lambda it: it[1].lineno or 0)
+        cls.members.clear()
+        cls.members.update(in_order)
 
     def _complete(self, shown: griffe.Object | griffe.Alias, thing: object) -> None:
         text = inspect.getdoc(thing)
@@ -61,7 +65,7 @@ class NativeDocstrings(griffe.Extension):
             return
         seen.add(shown.path)
         if shown.docstring is not None:
-            shown.docstring.value = LITERAL.sub(r":\1", shown.docstring.value)
+            shown.docstring.value = linked(LITERAL.sub(r":\1", shown.docstring.value))
         elif (shown.is_class or shown.is_function) and _is_public(shown):
             log.warning("%s has no docstring", shown.path)
         if shown.is_class and any(str(base).startswith("enum.") for base in shown.bases):
