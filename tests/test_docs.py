@@ -33,7 +33,7 @@ def programs() -> Iterator[Any]:
             yield pytest.param(page, blocks, id=str(page.relative_to(DOCS)))
 
 
-@pytest.mark.parametrize(("page", "blocks"), programs())
+@pytest.mark.parametrize(("page", "blocks"), list(programs()))
 def test_programs_of_a_page(
     page: Path, blocks: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
