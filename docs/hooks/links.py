@@ -45,7 +45,7 @@ def public() -> dict[str, str]:
                 if inner.startswith("_") or owner not in vk_mem.__all__:
                     continue
                 found[f"{name}.{inner}"] = f"vk_mem.{owner}.{inner}"
-                if name in SPEAK_FOR_THEMSELVES:
+                if name in SPEAK_FOR_THEMSELVES and callable(vars(base)[inner]):
                     members.setdefault(inner, f"vk_mem.{owner}.{inner}")
     # Words such as `size` belong to many.
     return {**{it: where for it, where in members.items() if "_" in it}, **found}
