@@ -12,7 +12,7 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench bench-quick lint fmt clean
+.PHONY: help demo test bench bench-quick docs lint fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ bench-quick: ## The same with smaller counts, under a minute
 	cargo build --release -p vkmem-peers
 	@$(call BENCH,quick)
 
+docs: ## Build the documentation into site/, with pictures that its own programs draw
+	@tools/setup.sh docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "built site/index.html"
+
 lint: ## Check format, lints, types and stubs
 	@tools/setup.sh validate
 	cargo fmt --all --check
@@ -57,5 +62,5 @@ fmt: ## Format all code and fix what can be fixed by itself
 	$(BIN)/ruff format .
 
 clean: ## Remove everything that was built or installed here
-	rm -rf target .venv .setup dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf target .venv .setup dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -f python/vk_mem/*.so

@@ -3,14 +3,15 @@
 #
 #   tools/setup.sh release     what `make demo` runs: optimised
 #   tools/setup.sh validate    what the tests run: every check on, and the tools for developers
-#   tools/setup.sh tools       these tools only, nothing built
+#   tools/setup.sh docs        as for release, and what builds the documentation
+#   tools/setup.sh tools       the tools for developers only, nothing built
 #
 # Does only what is missing, so it is quick when nothing is. What it did is noted under .setup/.
 # Both builds are kept there; the one that is asked for is put into the package.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly BUILD="${1:-}"
+readonly FOR="${1:-}"
 readonly PYTHON="${PYTHON:-python3}"
 readonly OLDEST_PYTHON="3.11"
 readonly OLDEST_RUST="1.88"
@@ -112,7 +113,7 @@ python_tools() {
     "${pip[@]}" install --upgrade 'pip>=25.1'
     "${pip[@]}" install --group "$group"
     printf '%s\n' "$inputs" >".setup/group-$group"
-    # `dev` includes `build`.
+    # Each of the others includes `build`.
     [ "$group" = build ] || printf '%s\n' "$inputs" >.setup/group-build
 }
 
@@ -185,11 +186,14 @@ extension_module() {
 
 # ----------------------------------------------------------------------------------------------
 
-case "$BUILD" in
-    release) group=build ;;
-    validate | tools) group=dev ;;
-    *) die "usage: tools/setup.sh release|validate|tools" ;;
+case "$FOR" in
+    release) group=build BUILD=release ;;
+    validate) group=dev BUILD=validate ;;
+    docs) group=docs BUILD=release ;;
+    tools) group=dev BUILD="" ;;
+    *) die "usage: tools/setup.sh release|validate|docs|tools" ;;
 esac
+readonly BUILD
 mkdir -p .setup
 if have flock; then
     exec 9>.setup/lock
@@ -199,4 +203,4 @@ system_packages
 virtual_environment
 python_tools "$group"
 rust
-[ "$BUILD" = tools ] || extension_module
+[ -z "$BUILD" ] || extension_module

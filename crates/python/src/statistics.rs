@@ -226,11 +226,17 @@ impl TotalStatistics {
 #[pyclass(module = "vk_mem", frozen, get_all, eq)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HeapBudget {
+    /// Memory objects of this allocator.
     block_count: u32,
+    /// Bytes of them.
     block_bytes: u64,
+    /// Live allocations of this allocator.
     allocation_count: u64,
+    /// Bytes of them, as requested.
     allocation_bytes: u64,
+    /// Bytes that the whole process uses, other allocators included where the driver tells.
     usage: u64,
+    /// Bytes that it may use before it is slowed down or refused memory.
     budget: u64,
 }
 

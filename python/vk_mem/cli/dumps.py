@@ -60,7 +60,7 @@ def view(
 ) -> None:
     """Draw a dump, or the difference of two, as a page or a picture.
 
-    Says where it was written. A .png needs the extra vk-mem[view].
+    Says where it was written. A .png needs Pillow: the extra "view" of vk-mem.
     """
     if dump == "-" and other == "-":
         raise typer.BadParameter("only one of the two dumps can be standard input")

@@ -1,0 +1,153 @@
+"""The documentation: the programs of each page run as one, and what it names is there."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from code_blocks import python_blocks, run
+
+import vk_mem
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+DOTTED = re.compile(r"(vk_mem|[A-Z]\w+)((?:\.[A-Za-z_]\w*)+)(?:\(.*\))?")
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def programs() -> Iterator[Any]:
+    for page in PAGES:
+        blocks = list(python_blocks(text_of(page)))
+        if blocks:
+            yield pytest.param(page, blocks, id=str(page.relative_to(DOCS)))
+
+
+@pytest.mark.parametrize(("page", "blocks"), list(programs()))
+def test_programs_of_a_page(
+    page: Path, blocks: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(blocks, str(page))
+    # Each picture of a page was drawn by its programs.
+    for name in PICTURE.findall(text_of(page)):
+        assert (tmp_path / name).stat().st_size > 0, f"no program of {page.name} wrote {name}"
+
+
+def test_most_programs_run() -> None:
+    blocks = [block for page in PAGES for block in python_blocks(text_of(page))]
+    assert len(blocks) > 80
+    assert sum(block.not_run is not None for block in blocks) < 10
+
+
+def test_every_feature_has_a_page_with_a_program() -> None:
+    for page in (DOCS / "features").glob("*.md"):
+        if page.name != "index.md":
+            assert any(it.not_run is None for it in python_blocks(text_of(page))), page.name
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = text_of(ROOT / "mkdocs.yml").split("\nnav:\n")[1]
+    for page in PAGES:
+        assert re.search(rf"\b{re.escape(str(page.relative_to(DOCS)))}\n", navigation), page
+
+
+def names_in_texts() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for code in CODE.findall(text_of(page)):
+            if DOTTED.fullmatch(code):
+                yield page.name, code
+
+
+def test_what_is_named_is_there() -> None:
+    seen = 0
+    for page, code in names_in_texts():
+        found = DOTTED.fullmatch(code)
+        assert found is not None
+        owner = vk_mem if found[1] == "vk_mem" else getattr(vk_mem, found[1], None)
+        if owner is None:
+            continue
+        for name in found[2][1:].split("."):
+            assert hasattr(owner, name), f"{page}: {code}"
+            owner = getattr(owner, name)
+        seen += 1
+    assert seen > 100
+
+
+def in_the_reference() -> set[str]:
+    pages = (DOCS / "reference").glob("*.md")
+    return {it for page in pages for it in re.findall(r"^::: vk_mem\.(\S+)$", text_of(page), re.M)}
+
+
+def test_all_that_is_public_is_in_the_reference() -> None:
+    shown = in_the_reference()
+    for name in vk_mem.__all__:
+        thing = getattr(vk_mem, name)
+        if inspect.ismodule(thing):
+            whole = name in shown
+            assert whole or {f"{name}.{it}" for it in thing.__all__} <= shown, name
+        elif callable(thing):
+            assert name in shown
+
+
+def test_all_that_is_public_has_a_docstring() -> None:
+    for name in vk_mem.__all__:
+        thing = getattr(vk_mem, name)
+        if not callable(thing):
+            continue
+        assert inspect.getdoc(thing), name
+        if not inspect.isclass(thing) or issubclass(thing, enum.Enum | BaseException):
+            continue
+        for inner, member in vars(thing).items():
+            if not inner.startswith("_") and (callable(member) or inspect.isdatadescriptor(member)):
+                # Fields of data classes have theirs beside them, where only the source tells.
+                is_field = inspect.ismemberdescriptor(member)
+                assert is_field or inspect.getdoc(member), f"{name}.{inner}"
+
+
+VMA_FUNCTIONS = """
+    AllocateDedicatedMemory AllocateMemory AllocateMemoryForBuffer AllocateMemoryForImage
+    AllocateMemoryPages BeginDefragmentation BeginDefragmentationPass BindBufferMemory
+    BindBufferMemory2 BindImageMemory BindImageMemory2 BuildStatsString
+    BuildVirtualBlockStatsString CalculatePoolStatistics CalculateStatistics
+    CalculateVirtualBlockStatistics CheckCorruption CheckPoolCorruption ClearVirtualBlock
+    CopyAllocationToMemory CopyMemoryToAllocation CreateAliasingBuffer CreateAliasingBuffer2
+    CreateAliasingImage CreateAliasingImage2 CreateAllocator CreateBuffer
+    CreateBufferWithAlignment CreateDedicatedBuffer CreateDedicatedImage CreateImage CreatePool
+    CreateVirtualBlock DestroyAllocator DestroyBuffer DestroyImage DestroyPool
+    DestroyVirtualBlock EndDefragmentation EndDefragmentationPass FindMemoryTypeIndex
+    FindMemoryTypeIndexForBufferInfo FindMemoryTypeIndexForImageInfo FlushAllocation
+    FlushAllocations FreeMemory FreeMemoryPages FreeStatsString FreeVirtualBlockStatsString
+    GetAllocationInfo GetAllocationInfo2 GetAllocationMemoryProperties GetAllocatorInfo
+    GetHeapBudgets GetMemoryProperties GetMemoryTypeProperties GetMemoryWin32Handle
+    GetMemoryWin32Handle2 GetPhysicalDeviceProperties GetPoolName GetPoolStatistics
+    GetVirtualAllocationInfo GetVirtualBlockStatistics ImportVulkanFunctionsFromVolk
+    InvalidateAllocation InvalidateAllocations IsVirtualBlockEmpty MapMemory SetAllocationName
+    SetAllocationUserData SetCurrentFrameIndex SetPoolName SetVirtualAllocationUserData
+    UnmapMemory VirtualAllocate VirtualFree
+    CalculateStats CreateLostAllocation Defragment DefragmentationBegin DefragmentationEnd
+    GetBudget GetPoolStats MakePoolAllocationsLost ResizeAllocation TouchAllocation
+"""
+"""Of VMA 3.3 and 3.4, and of 2.3 what 3.0 removed."""
+
+
+@pytest.mark.parametrize("name", VMA_FUNCTIONS.split())
+def test_coming_from_vma(name: str) -> None:
+    assert f"`vma{name}`" in text_of(DOCS / "from-vma.md")
+
+
+@pytest.mark.parametrize("flags", [vk_mem.AllocationCreateFlags, vk_mem.MemoryUsage])
+def test_every_flag_is_explained(flags: type[enum.Enum]) -> None:
+    everything = "".join(text_of(page) for page in PAGES)
+    for flag in flags:
+        assert flag.name in everything, flag
