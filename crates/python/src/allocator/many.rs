@@ -220,11 +220,7 @@ impl Allocator {
             (true, None) => {
                 return Err(PyTypeError::new_err("a size needs a count; or pass a list of sizes"));
             }
-            (false, None) => {
-                let sizes = many::sizes(size)?;
-                let count = sizes.len();
-                (None, sizes, count)
-            }
+            (false, None) => many::sizes(size)?,
             (false, Some(_)) => {
                 return Err(PyTypeError::new_err("count stands beside one size, not a list"));
             }
