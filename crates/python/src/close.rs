@@ -25,6 +25,11 @@ pub fn register(state: &Arc<AllocatorState>) {
     open.push(Arc::downgrade(state));
 }
 
+/// All that may still be open.
+pub fn open_allocators() -> Vec<Arc<AllocatorState>> {
+    OPEN.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
 /// An exception if something has an open view or is in a call.
 pub fn in_use(live: &[Arc<Resource>], owner: &str) -> PyResult<()> {
     match live.iter().find(|it| it.pins.is_in_use()) {

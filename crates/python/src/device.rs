@@ -1,22 +1,20 @@
 //! `vk_mem.Device`: opened here, or wrapped from the caller's handles.
 
-use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyString, PyTuple, PyType};
 use vkmem_vulkan::{DeviceSelector, Driver, OpenOptions, VulkanDevice, WrapOptions, enumerate};
 
+use crate::bindings::Bindings;
 use crate::buffer::Buffer;
 use crate::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
 use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
 use crate::links::Process;
 use crate::numbers::{handle, unsigned_32};
-use crate::resource::{Handles, Resource};
 use crate::transfers;
 
 /// What a device and its allocators share.
@@ -25,20 +23,9 @@ pub struct DeviceCore {
     pub driver: ManuallyDrop<Arc<dyn Driver>>,
     /// Made here, so it is alive as long as this.
     pub is_owned: bool,
-    /// All live buffers and images, of all allocators: memory of one can be bound to a resource of
-    /// another.
-    pub bindings: Mutex<HashMap<Handles, Binding>>,
+    /// What is bound to what.
+    pub bindings: Bindings,
     process: Process,
-}
-
-/// What memory a buffer or an image has.
-pub enum Binding {
-    /// That which it was created with.
-    Own,
-    /// None yet: DONT_BIND.
-    Unbound,
-    /// That of another allocation, which must stay.
-    Foreign(Arc<Resource>),
 }
 
 impl DeviceCore {
@@ -75,7 +62,7 @@ pub struct Device {
 impl Device {
     pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
         let driver = ManuallyDrop::new(driver);
-        let (bindings, process) = (Mutex::default(), Process::current());
+        let (bindings, process) = (Bindings::default(), Process::current());
         Self { core: Arc::new(DeviceCore { driver, is_owned, bindings, process }) }
     }
 }

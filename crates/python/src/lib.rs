@@ -3,6 +3,7 @@
 mod allocation;
 mod allocation_info;
 mod allocator;
+mod bindings;
 mod buffer;
 mod call_site;
 mod close;

@@ -1,6 +1,6 @@
 //! One thing that an allocator gave out: a buffer, an image or bare memory.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use ash::vk::{self, Handle};
@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use vkmem_engine::suballocator::RegionKey;
 use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements, human_bytes};
 
-use crate::device::Binding;
+use crate::bindings::{Binding, Kept};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::external::HeldBuffer;
 use crate::label::Label;
@@ -69,7 +69,7 @@ pub struct Resource {
     /// Where its memory is.
     pub allocation: Allocation,
     /// It lies in the memory of another one.
-    pub(crate) alias: Option<Alias>,
+    pub(crate) alias: Option<Box<Alias>>,
     /// Kept alive by what was allocated from it.
     pool: Option<Arc<PoolState>>,
     /// Bytes that the host may see: the size of a buffer, else of the memory.
@@ -77,19 +77,30 @@ pub struct Resource {
     /// Views and calls that use it; closed when destroyed.
     pub pins: Pins,
     /// Created with DONT_BIND, so it may be without memory.
-    dont_bind: bool,
+    pub(crate) dont_bind: bool,
+    /// It had a name at some time. Most never have one, and need not be asked for it at their end.
+    pub(crate) was_named: AtomicBool,
     /// Buffers and images of other allocations that live in this memory, and aliases.
     pub(crate) bound_here: AtomicU32,
     /// Open mappings, those of aliases included: the first invalidates, each flushes at its end.
     pub(crate) open_mappings: AtomicU32,
-    /// Memory of the host that the device works on; goes with the memory object.
-    held: Mutex<Option<HeldBuffer>>,
     /// For dumps.
     pub label: Label,
-    place: OnceLock<RegionKey>,
-    last_name: OnceLock<String>,
+    /// Its place in the list of live things, as bits; 0 outside of it.
+    place: AtomicU64,
     /// It ended by `retire()`.
     retired: AtomicBool,
+    /// What few have, so that the others are small.
+    extras: OnceLock<Box<Extras>>,
+}
+
+/// What few resources have.
+#[derive(Default)]
+struct Extras {
+    /// Memory of the host that the device works on; goes with the memory object.
+    held: Mutex<Option<HeldBuffer>>,
+    /// For errors after the end.
+    last_name: OnceLock<String>,
 }
 
 /// What a new resource is made of.
@@ -154,8 +165,10 @@ impl Resource {
         base.bound_here.fetch_add(1, Ordering::AcqRel);
         let shared = Shared { dont_bind: false, pool: base.pool.clone() };
         let allocator = base.allocator.clone();
-        let alias = Alias { base, name: Mutex::new(name) };
+        let was_named = name.is_some();
+        let alias = Box::new(Alias { base, name: Mutex::new(name) });
         let resource = Arc::new(Self::unregistered(&allocator, made, &shared, Some(alias)));
+        resource.was_named.store(was_named, Ordering::Relaxed);
         register(&allocator, std::slice::from_ref(&resource));
         resource
     }
@@ -164,7 +177,7 @@ impl Resource {
         allocator: &Arc<AllocatorState>,
         made: Made,
         shared: &Shared,
-        alias: Option<Alias>,
+        alias: Option<Box<Alias>>,
     ) -> Self {
         Self {
             allocator: allocator.clone(),
@@ -175,13 +188,13 @@ impl Resource {
             host_size: made.host_size,
             pins: Pins::default(),
             dont_bind: shared.dont_bind && made.handles != Handles::Memory,
+            was_named: AtomicBool::new(false),
             bound_here: AtomicU32::new(0),
             open_mappings: AtomicU32::new(0),
             label: Label::default(),
-            held: Mutex::default(),
-            place: OnceLock::new(),
-            last_name: OnceLock::new(),
+            place: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            extras: OnceLock::new(),
         }
     }
 
@@ -202,7 +215,8 @@ impl Resource {
             Handles::Memory => "freed",
             Handles::Buffer(_) | Handles::Image(_) => "destroyed",
         };
-        let name = self.last_name.get().map_or(String::new(), |name| quoted(name));
+        let last_name = self.extras.get().and_then(|it| it.last_name.get());
+        let name = last_name.map_or(String::new(), |name| quoted(name));
         use_after_free(py, format!("{}{name} was {verb}", self.handles.class()))
     }
 
@@ -244,13 +258,13 @@ impl Resource {
     /// What has to be given back of it.
     pub(crate) fn remains(&self) -> Remains {
         let alias_of = self.alias.as_ref().map(|alias| Arc::downgrade(&alias.base));
-        let held = self.held.lock().take();
+        let held = self.extras.get().and_then(|it| it.held.lock().take());
         Remains { handles: self.handles, allocation: self.allocation, alias_of, _held: held }
     }
 
     /// Keeps memory of the host until the resource is released.
     pub fn hold(&self, held: HeldBuffer) {
-        *self.held.lock() = Some(held);
+        *self.extras.get_or_init(Box::default).held.lock() = Some(held);
     }
 
     /// Ends it, unless a view or a call uses it. Nothing happens the second time.
@@ -315,22 +329,30 @@ impl Resource {
 
     /// Remembers the name for errors and leaves the list of live things.
     fn bury(&self) {
-        if let Ok(Some(name)) = self.name() {
+        if self.was_named.load(Ordering::Relaxed)
+            && let Ok(Some(name)) = self.name()
+        {
             self.remember_name(name);
         }
-        if let Some(place) = self.place.get() {
-            self.allocator.live.lock().remove(*place);
-        }
+        self.leave();
     }
 
     /// For errors after its end.
     pub(crate) fn remember_name(&self, name: String) {
-        self.last_name.get_or_init(|| name);
+        self.extras.get_or_init(Box::default).last_name.get_or_init(|| name);
     }
 
     /// Its place in the list of live things.
     pub(crate) fn place(&self) -> Option<RegionKey> {
-        self.place.get().copied()
+        let bits = self.place.load(Ordering::Relaxed);
+        (bits != 0).then(|| RegionKey::from_bits(bits))
+    }
+
+    /// Leaves the list of live things.
+    fn leave(&self) {
+        if let Some(place) = self.place() {
+            self.allocator.live.lock().remove(place);
+        }
     }
 
     /// The same for a closing allocator, which releases all remains together.
@@ -356,7 +378,13 @@ impl Resource {
     /// The same without the interpreter's part.
     pub fn try_bind(self: &Arc<Self>, what: Handles, offset: u64) -> Result<(), Error> {
         let driver = self.allocator.device_allocator.driver();
-        let mut bindings = self.allocator.device.bindings.lock();
+        let device = &self.allocator.device;
+        // Declared first, so dropped last.
+        let mut _kept = Kept::default();
+        let mut bindings = device.bindings.lock();
+        if !bindings.contains_key(&what) && !device.bindings.is_complete() {
+            _kept = device.bindings.complete(&mut bindings, device);
+        }
         if let Some(Binding::Own | Binding::Foreign(_)) = bindings.get(&what) {
             let class = what.class();
             return Err(Error::InvalidArgument(format!("the {class} is bound already")));
@@ -447,16 +475,11 @@ fn register(allocator: &AllocatorState, resources: &[Arc<Resource>]) {
     for (resource, serial) in resources.iter().zip(serials) {
         resource.label.set_serial(serial);
         let place = live.insert(Arc::downgrade(resource));
-        resource.place.get_or_init(|| place);
+        resource.place.store(place.to_bits(), Ordering::Relaxed);
     }
+    let is_complete = allocator.device.bindings.is_complete();
     drop(live);
-    if resources.iter().any(|it| it.handles != Handles::Memory) {
-        let mut bindings = allocator.device.bindings.lock();
-        for resource in resources {
-            let binding = if resource.dont_bind { Binding::Unbound } else { Binding::Own };
-            bindings.insert(resource.handles, binding);
-        }
-    }
+    allocator.device.bindings.enter(resources, is_complete);
 }
 
 impl Drop for Resource {
@@ -467,9 +490,7 @@ impl Drop for Resource {
         }
         // Nobody holds it any more, but the device may still be using it.
         let description = self.describe();
-        if let Some(place) = self.place.get() {
-            self.allocator.live.lock().remove(*place);
-        }
+        self.leave();
         let remains = self.remains();
         let remains_size = remains.size();
         self.allocator.collect(remains, &self.label);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
 use vkmem_engine::{Error, ResourceKind};
 
 use crate::errors::IntoPyResult;
@@ -53,6 +53,24 @@ impl ResourceObject {
             resource,
             user_data: Mutex::new(None),
             owner: Some(Link::new(owner.clone().unbind())),
+        }
+    }
+
+    /// Takes a new object off the list of the cycle collector while it leads to no other: most are
+    /// never anything else, and walking over them takes as long as creating them.
+    pub fn untrack<T: PyClass<BaseType = Self>>(object: &Bound<'_, T>) {
+        // SAFETY: an object of a class that the collector knows.
+        unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+    }
+
+    /// Puts it on that list, before it leads to another.
+    fn track(object: &Bound<'_, Self>) {
+        // SAFETY: as above, and complete. It is put there once: nobody else does it while this thread
+        // has the interpreter.
+        unsafe {
+            if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
+                ffi::PyObject_GC_Track(object.as_ptr().cast());
+            }
         }
     }
 
@@ -109,10 +127,14 @@ impl ResourceObject {
     }
 
     #[setter]
-    fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
-        self.resource.check_live(py)?;
-        self.resource.label.set_custom_data(data.as_ref().map(|data| data.bind(py)));
-        let before = std::mem::replace(&mut *self.user_data_cell().lock(), data.map(Link::new));
+    fn set_user_data(slf: &Bound<'_, Self>, data: Option<Py<PyAny>>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.resource.check_live(py)?;
+        this.resource.label.set_custom_data(data.as_ref().map(|data| data.bind(py)));
+        if data.is_some() {
+            Self::track(this.owner.as_ref().map_or(slf, |owner| owner.bind(py)));
+        }
+        let before = std::mem::replace(&mut *this.user_data_cell().lock(), data.map(Link::new));
         // Dropped without the lock: its finaliser may come back here.
         drop(before);
         Ok(())

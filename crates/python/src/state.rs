@@ -20,7 +20,7 @@ use crate::label::Label;
 use crate::observed::{Observed, Origin};
 use crate::pins::{Pinned, Pins};
 use crate::remains::Remains;
-use crate::resource::Resource;
+use crate::resource::{Handles, Resource};
 
 /// A resource that nobody holds any more, and how many frames had begun when that was noticed.
 struct Collected {
@@ -144,6 +144,13 @@ impl AllocatorState {
         let collected = &self.waiting.lock().collected;
         let owners = collected.iter().filter(|it| it.remains.alias_of.is_none());
         owners.map(|it| (it.remains.allocation.id, it.usage, it.origin)).collect()
+    }
+
+    /// Handles of all that waits so.
+    pub fn waiting_handles(&self) -> Vec<Handles> {
+        let collected = &self.waiting.lock().collected;
+        let handles = collected.iter().map(|it| it.remains.handles);
+        handles.filter(|it| *it != Handles::Memory).collect()
     }
 
     /// How many aliases of a resource wait so.

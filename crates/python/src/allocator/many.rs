@@ -58,7 +58,7 @@ impl Allocator {
         };
         let finished: PyResult<()> = finish();
         if let Err(error) = finished {
-            destroy_many(py, &self.state, &resources)?;
+            destroy_many(py, &self.state, &resources.iter().collect::<Vec<_>>())?;
             return Err(error);
         }
         self.handlers.tell(py, &self.state);
@@ -84,7 +84,7 @@ impl Allocator {
         let mut resources = Vec::with_capacity(objects.len());
         for object in objects {
             let object = object.cast::<ResourceObject>()?.get();
-            resources.push(object.resource.clone());
+            resources.push(&object.resource);
         }
         destroy_many(py, &self.state, &resources)
     }

@@ -82,8 +82,13 @@ fn python_object<T: PyClass<BaseType = ResourceObject> + Used>(
 ) -> PyResult<Py<T>> {
     resource.label.set_usage(object.usage());
     resource.label.set_kind(object.kind());
+    let leads_on = user_data.is_some();
     let base = ResourceObject::new(py, resource, user_data);
-    Py::new(py, PyClassInitializer::from(base).add_subclass(object))
+    let made = Bound::new(py, PyClassInitializer::from(base).add_subclass(object))?;
+    if !leads_on {
+        ResourceObject::untrack(&made);
+    }
+    Ok(made.unbind())
 }
 
 impl Allocator {
