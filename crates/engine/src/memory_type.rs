@@ -208,6 +208,10 @@ fn indices(bits: u32) -> String {
 
 /// `DEVICE_LOCAL|HOST_VISIBLE`
 pub fn names(flags: Property) -> String {
-    let all: Vec<&str> = flags.iter_names().map(|(name, _)| name).collect();
+    let mut all: Vec<String> = flags.iter_names().map(|(name, _)| name.into()).collect();
+    let unknown = flags.iter_names().fold(flags.bits(), |bits, (_, named)| bits & !named.bits());
+    if unknown != 0 {
+        all.push(format!("{unknown:#x}"));
+    }
     if all.is_empty() { "nothing".into() } else { all.join("|") }
 }

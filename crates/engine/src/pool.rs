@@ -156,7 +156,7 @@ impl Pool {
         match error {
             // What stopped the better choice says more than that no block had room either.
             Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. } if refused.is_some() => {
-                Err(refused.unwrap_or(error))
+                Err(refused.map_or(error.clone(), |refused| refused.unless_hopeful(&error)))
             }
             Error::OutOfDeviceMemory { .. } if !never && self.allows_dedicated() => {
                 // The last resort; the arena has tried smaller blocks before.
@@ -164,7 +164,7 @@ impl Pool {
                     Err(Error::TooManyObjects { .. }) if region.size <= self.sizes().preferred => {
                         Err(error)
                     }
-                    other => other,
+                    other => other.map_err(|last| last.unless_hopeful(&error)),
                 }
             }
             error => Err(error),
@@ -176,11 +176,28 @@ impl Pool {
         self.rules.block_size.is_none() && self.rules.max_block_count == 0
     }
 
+    /// Whether it could serve a request if it were empty, as far as its rules and the device's limits
+    /// go.
+    pub(crate) fn could_serve(&self, request: &AllocationRequest) -> bool {
+        let (ledger, info) = (&self.setup.ledger, self.setup.device.info());
+        let size = request.requirements.size;
+        if self.allows_dedicated() {
+            let never = request.create_info.flags.contains(Create::NEVER_ALLOCATE);
+            let limit = ledger.limit(info.heap_of(self.rules.memory_type_index));
+            let most = if never { self.sizes().preferred } else { limit };
+            size <= most.min(info.limits.max_memory_allocation_size)
+                && (!never || self.wants_dedicated(request) != Wish::Must)
+        } else {
+            size <= self.sizes().preferred && self.wants_dedicated(request) != Wish::Must
+        }
+    }
+
     fn must_be_dedicated(&self, request: &AllocationRequest, never: bool) -> Error {
         let figures =
             self.setup.ledger.figures(self.rules.memory_type_index, request.requirements.size);
         let why = if never { "NEVER_ALLOCATE forbids" } else { "this pool does not allow" };
         let reason = format!("it needs a memory object of its own, which {why}");
+        let figures = FailureFigures { is_hopeless: true, ..figures };
         Error::OutOfDeviceMemory { reason, figures }
     }
 
@@ -434,7 +451,7 @@ pub(crate) fn check_pool(setup: &Setup, rules: &PoolCreateInfo) -> Result<(), Er
     if size > largest {
         let index = rules.memory_type_index;
         let reason = format!("a block of memory type {index} has at most {largest} bytes");
-        let figures = FailureFigures { size, ..FailureFigures::default() };
+        let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
         return Err(Error::OutOfDeviceMemory { reason, figures });
     }
     Ok(())

@@ -25,6 +25,11 @@ pub fn register(state: &Arc<AllocatorState>) {
     open.push(Arc::downgrade(state));
 }
 
+/// All that may still be open.
+pub fn open_allocators() -> Vec<Arc<AllocatorState>> {
+    OPEN.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
 /// An exception if something has an open view or is in a call.
 pub fn in_use(live: &[Arc<Resource>], owner: &str) -> PyResult<()> {
     match live.iter().find(|it| it.pins.is_in_use()) {
@@ -80,7 +85,10 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
         Ok(()) => {}
         Err(NotClosed::Already) => return Ok(None),
         Err(NotClosed::InUse) => {
-            return Err(pinned("cannot close the allocator: another thread is inside a call"));
+            return Err(pinned(
+                "cannot close the allocator: a call runs, in another thread or, around a callback, in \
+                 this one",
+            ));
         }
     }
     let warning = leaked(py, &live, "allocator");

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 
-use crate::device::Binding;
+use crate::bindings::Binding;
 use crate::pins::NotClosed;
 use crate::remains::{Remains, release_many};
 use crate::resource::Resource;
@@ -17,13 +17,13 @@ use crate::state::AllocatorState;
 pub fn destroy_many(
     py: Python<'_>,
     state: &AllocatorState,
-    resources: &[Arc<Resource>],
+    resources: &[&Arc<Resource>],
 ) -> PyResult<()> {
     let mut ended = Vec::with_capacity(resources.len());
     let mut refused = None;
     for resource in resources {
         match resource.pins.close() {
-            Ok(()) => ended.push(resource),
+            Ok(()) => ended.push(*resource),
             Err(NotClosed::Already) => {}
             Err(NotClosed::InUse) => {
                 refused = Some(resource.still_in_use("destroy"));

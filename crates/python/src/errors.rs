@@ -30,6 +30,12 @@ pub fn to_py(py: Python<'_>, error: &Error) -> PyErr {
     exception(py, error, None)
 }
 
+/// Whether it is one of this package: where an exception is made Python code runs, and may raise what
+/// has nothing to do with it, as an interrupt.
+pub fn is_ours(py: Python<'_>, error: &PyErr) -> bool {
+    class(py, "VkMemError").is_ok_and(|base| error.is_instance(py, &base))
+}
+
 /// The same about one item of many, counted from 0.
 pub fn to_py_of_item(py: Python<'_>, error: &Error, item: usize) -> PyErr {
     exception(py, error, Some(item))
@@ -59,7 +65,7 @@ fn exception(py: Python<'_>, error: &Error, item: Option<usize>) -> PyErr {
             arguments.set_item("item", item)?;
         }
         if let Some(figures) = error.figures() {
-            arguments.set_item("size", figures.size)?;
+            arguments.set_item("size", (figures.size > 0).then_some(figures.size))?;
             arguments.set_item("memory_type_index", figures.memory_type_index)?;
             arguments.set_item("heap_index", figures.heap_index)?;
             if figures.heap_index.is_some() {

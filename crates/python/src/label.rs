@@ -20,6 +20,12 @@ pub struct Label {
     usage: AtomicU64,
     kind: AtomicU8,
     serial: AtomicU64,
+    notes: OnceLock<Box<Notes>>,
+}
+
+/// What most resources do not have.
+#[derive(Default)]
+struct Notes {
     origin: OnceLock<Origin>,
     custom_data: Mutex<Option<Arc<str>>>,
 }
@@ -63,23 +69,26 @@ impl Label {
 
     /// Where it was created, if the allocator keeps that.
     pub fn origin(&self) -> Option<Origin> {
-        self.origin.get().copied()
+        self.notes.get()?.origin.get().copied()
     }
 
     /// Set once, when it is created.
     pub fn set_origin(&self, origin: Origin) {
-        self.origin.get_or_init(|| origin);
+        self.notes.get_or_init(Box::default).origin.get_or_init(|| origin);
     }
 
     /// User data as a text.
     pub fn custom_data(&self) -> Option<Arc<str>> {
-        self.custom_data.lock().clone()
+        self.notes.get()?.custom_data.lock().clone()
     }
 
     /// Follows every change of the user data. Runs no Python code.
     pub fn set_custom_data(&self, data: Option<&Bound<'_, PyAny>>) {
+        if data.is_none() && self.notes.get().is_none() {
+            return;
+        }
         let text = data.map(|data| Arc::from(text_of(data)));
-        *self.custom_data.lock() = text;
+        *self.notes.get_or_init(Box::default).custom_data.lock() = text;
     }
 }
 

@@ -3,6 +3,7 @@
 mod allocation;
 mod allocation_info;
 mod allocator;
+mod bindings;
 mod buffer;
 mod call_site;
 mod close;
@@ -33,6 +34,7 @@ mod state;
 mod statistics;
 mod transfers;
 mod virtual_block;
+mod virtual_blocks;
 
 use pyo3::prelude::*;
 
@@ -73,6 +75,8 @@ mod _vk_mem {
     use crate::statistics::{HeapBudget, PoolStatistics, Statistics, TotalStatistics};
     #[pymodule_export]
     use crate::virtual_block::{VirtualAllocation, VirtualBlock};
+    #[pymodule_export]
+    use crate::virtual_blocks::VirtualBlocks;
 
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {

@@ -83,6 +83,9 @@ impl Resource {
 
     /// Names it, or takes its name away.
     pub fn set_name(&self, name: Option<&str>) -> Result<(), Error> {
+        if name.is_some() {
+            self.was_named.store(true, Ordering::Relaxed);
+        }
         match &self.alias {
             Some(alias) => {
                 *alias.name.lock() = name.map(String::from);

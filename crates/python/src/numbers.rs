@@ -2,6 +2,8 @@
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyInt, PyType};
 
 use crate::errors::invalid;
 
@@ -43,7 +45,7 @@ pub fn unsigned_32(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u32> {
 /// A handle of any Vulkan binding, as `vk_mem.interop` reads it; `type_name` is that of Vulkan, as
 /// `VkBuffer`.
 pub fn handle(value: &Bound<'_, PyAny>, type_name: &str) -> PyResult<u64> {
-    if value.is_exact_instance_of::<pyo3::types::PyInt>() {
+    if value.is_exact_instance_of::<PyInt>() {
         return unsigned(value, type_name);
     }
     let interop = value.py().import("vk_mem.interop")?;
@@ -69,6 +71,18 @@ pub fn flags<'py>(py: Python<'py>, class: &str, bits: u64) -> PyResult<Bound<'py
     }
 }
 
+/// Classes of `vk_mem.flags` that arguments are checked against, as soon as one was seen: names are
+/// looked up and compared once.
+static CLASSES: [(&str, PyOnceLock<Py<PyType>>); 7] = [
+    ("BufferUsage", PyOnceLock::new()),
+    ("ImageUsage", PyOnceLock::new()),
+    ("Format", PyOnceLock::new()),
+    ("MemoryUsage", PyOnceLock::new()),
+    ("AllocationCreateFlags", PyOnceLock::new()),
+    ("MemoryPropertyFlags", PyOnceLock::new()),
+    ("ExternalMemoryHandleType", PyOnceLock::new()),
+];
+
 /// The class of `vk_mem.flags` that a value is of, if it is of one.
 fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
     let class = value.get_type();
@@ -79,16 +93,30 @@ fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
 /// Bits or a number of a class of `vk_mem.flags`, or a plain integer of any binding. Another class
 /// of this package means that arguments were mixed up.
 pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &str) -> PyResult<u32> {
-    match flag_class(value) {
-        Some(given) if given != class => {
-            Err(PyTypeError::new_err(format!("{name} is a {given}; it takes {class}")))
-        }
-        _ => unsigned_32(value, name),
+    let py = value.py();
+    let known = CLASSES.iter().find(|(name, _)| *name == class).map(|(_, known)| known);
+    let is_known = known
+        .and_then(|it| it.get(py))
+        .is_some_and(|it| value.get_type_ptr() == it.as_ptr().cast());
+    if is_known || value.is_exact_instance_of::<PyInt>() {
+        return unsigned_32(value, name);
     }
+    if let Some(given) = flag_class(value) {
+        if given != class {
+            return Err(PyTypeError::new_err(format!("{name} is a {given}; it takes {class}")));
+        }
+        if let Some(known) = known {
+            known.get_or_init(py, || value.get_type().unbind());
+        }
+    }
+    unsigned_32(value, name)
 }
 
 /// A number that no class of `vk_mem.flags` can be.
 pub fn quantity(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
+    if value.is_exact_instance_of::<PyInt>() {
+        return unsigned(value, name);
+    }
     match flag_class(value) {
         Some(given) => Err(PyTypeError::new_err(format!("{name} is a {given}; it takes a number"))),
         None => unsigned(value, name),

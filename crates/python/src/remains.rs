@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use vkmem_engine::{Allocation, AllocationId, Home, Release};
 
-use crate::device::Binding;
+use crate::bindings::Binding;
 use crate::external::HeldBuffer;
 use crate::resource::{Handles, Resource};
 use crate::state::AllocatorState;
@@ -57,10 +57,7 @@ impl Remains {
     pub fn release(&self, state: &AllocatorState) -> Release {
         state.observed.released(std::slice::from_ref(self));
         // Before the handle is free to be given out again.
-        let binding = match self.handles {
-            Handles::Memory => None,
-            handles => state.device.bindings.lock().remove(&handles),
-        };
+        let binding = state.device.bindings.remove(self.handles);
         self.destroy_handle(state);
         unbind(binding);
         if self.alias_of.is_some() {
@@ -82,12 +79,7 @@ fn unbind(binding: Option<Binding>) {
 pub fn release_many(state: &AllocatorState, remains: &[Remains]) -> Vec<(usize, String)> {
     state.observed.released(remains);
     // Before the handles are free to be given out again.
-    let mut bound = Vec::new();
-    if remains.iter().any(|it| it.handles != Handles::Memory) {
-        let mut bindings = state.device.bindings.lock();
-        let removed = remains.iter().filter_map(|it| bindings.remove(&it.handles));
-        bound.extend(removed.filter(|it| matches!(it, Binding::Foreign(_))));
-    }
+    let bound = state.device.bindings.remove_many(remains.iter().map(|it| it.handles));
     remains.iter().for_each(|it| it.destroy_handle(state));
     bound.into_iter().for_each(|binding| unbind(Some(binding)));
     let owners = remains.iter().enumerate().filter(|(_, it)| it.alias_of.is_none());

@@ -1,15 +1,15 @@
 //! One thing that an allocator gave out: a buffer, an image or bare memory.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use ash::vk::{self, Handle};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::suballocator::RegionKey;
-use vkmem_engine::{Allocation, Error, MemoryRequirements, human_bytes};
+use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements, human_bytes};
 
-use crate::device::Binding;
+use crate::bindings::{Binding, Kept};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::external::HeldBuffer;
 use crate::label::Label;
@@ -69,7 +69,7 @@ pub struct Resource {
     /// Where its memory is.
     pub allocation: Allocation,
     /// It lies in the memory of another one.
-    pub(crate) alias: Option<Alias>,
+    pub(crate) alias: Option<Box<Alias>>,
     /// Kept alive by what was allocated from it.
     pool: Option<Arc<PoolState>>,
     /// Bytes that the host may see: the size of a buffer, else of the memory.
@@ -77,16 +77,29 @@ pub struct Resource {
     /// Views and calls that use it; closed when destroyed.
     pub pins: Pins,
     /// Created with DONT_BIND, so it may be without memory.
-    dont_bind: bool,
+    pub(crate) dont_bind: bool,
+    /// It had a name at some time. Most never have one, and need not be asked for it at their end.
+    pub(crate) was_named: AtomicBool,
     /// Buffers and images of other allocations that live in this memory, and aliases.
     pub(crate) bound_here: AtomicU32,
     /// Open mappings, those of aliases included: the first invalidates, each flushes at its end.
     pub(crate) open_mappings: AtomicU32,
-    /// Memory of the host that the device works on; goes with the memory object.
-    held: Mutex<Option<HeldBuffer>>,
     /// For dumps.
     pub label: Label,
-    place: OnceLock<RegionKey>,
+    /// Its place in the list of live things, as bits; 0 outside of it.
+    place: AtomicU64,
+    /// It ended by `retire()`.
+    retired: AtomicBool,
+    /// What few have, so that the others are small.
+    extras: OnceLock<Box<Extras>>,
+}
+
+/// What few resources have.
+#[derive(Default)]
+struct Extras {
+    /// Memory of the host that the device works on; goes with the memory object.
+    held: Mutex<Option<HeldBuffer>>,
+    /// For errors after the end.
     last_name: OnceLock<String>,
 }
 
@@ -152,8 +165,10 @@ impl Resource {
         base.bound_here.fetch_add(1, Ordering::AcqRel);
         let shared = Shared { dont_bind: false, pool: base.pool.clone() };
         let allocator = base.allocator.clone();
-        let alias = Alias { base, name: Mutex::new(name) };
+        let was_named = name.is_some();
+        let alias = Box::new(Alias { base, name: Mutex::new(name) });
         let resource = Arc::new(Self::unregistered(&allocator, made, &shared, Some(alias)));
+        resource.was_named.store(was_named, Ordering::Relaxed);
         register(&allocator, std::slice::from_ref(&resource));
         resource
     }
@@ -162,7 +177,7 @@ impl Resource {
         allocator: &Arc<AllocatorState>,
         made: Made,
         shared: &Shared,
-        alias: Option<Alias>,
+        alias: Option<Box<Alias>>,
     ) -> Self {
         Self {
             allocator: allocator.clone(),
@@ -173,12 +188,13 @@ impl Resource {
             host_size: made.host_size,
             pins: Pins::default(),
             dont_bind: shared.dont_bind && made.handles != Handles::Memory,
+            was_named: AtomicBool::new(false),
             bound_here: AtomicU32::new(0),
             open_mappings: AtomicU32::new(0),
             label: Label::default(),
-            held: Mutex::default(),
-            place: OnceLock::new(),
-            last_name: OnceLock::new(),
+            place: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+            extras: OnceLock::new(),
         }
     }
 
@@ -194,8 +210,13 @@ impl Resource {
     }
 
     fn dead(&self, py: Python<'_>) -> PyErr {
-        let verb = if self.handles == Handles::Memory { "freed" } else { "destroyed" };
-        let name = self.last_name.get().map_or(String::new(), |name| quoted(name));
+        let verb = match self.handles {
+            _ if self.retired.load(Ordering::Relaxed) => "retired",
+            Handles::Memory => "freed",
+            Handles::Buffer(_) | Handles::Image(_) => "destroyed",
+        };
+        let last_name = self.extras.get().and_then(|it| it.last_name.get());
+        let name = last_name.map_or(String::new(), |name| quoted(name));
         use_after_free(py, format!("{}{name} was {verb}", self.handles.class()))
     }
 
@@ -228,19 +249,22 @@ impl Resource {
     /// The exception of such a range.
     pub fn outside(&self, py: Python<'_>, offset: u64, size: u64) -> PyErr {
         let what = self.describe();
+        if offset > self.host_size {
+            return invalid(py, format!("offset {offset} is outside of {what}"));
+        }
         invalid(py, format!("{size} bytes at offset {offset} are outside of {what}"))
     }
 
     /// What has to be given back of it.
     pub(crate) fn remains(&self) -> Remains {
         let alias_of = self.alias.as_ref().map(|alias| Arc::downgrade(&alias.base));
-        let held = self.held.lock().take();
+        let held = self.extras.get().and_then(|it| it.held.lock().take());
         Remains { handles: self.handles, allocation: self.allocation, alias_of, _held: held }
     }
 
     /// Keeps memory of the host until the resource is released.
     pub fn hold(&self, held: HeldBuffer) {
-        *self.held.lock() = Some(held);
+        *self.extras.get_or_init(Box::default).held.lock() = Some(held);
     }
 
     /// Ends it, unless a view or a call uses it. Nothing happens the second time.
@@ -280,8 +304,10 @@ impl Resource {
     }
 
     /// Ends it for Python; the device may go on for the frames in flight.
-    pub fn retire(&self) -> PyResult<()> {
+    pub fn retire(&self, py: Python<'_>) -> PyResult<()> {
+        self.allocator.device.check_process(py)?;
         if self.end(RETIRE)? {
+            self.retired.store(true, Ordering::Relaxed);
             self.allocator.collect(self.remains(), &self.label);
         }
         Ok(())
@@ -303,22 +329,30 @@ impl Resource {
 
     /// Remembers the name for errors and leaves the list of live things.
     fn bury(&self) {
-        if let Ok(Some(name)) = self.name() {
+        if self.was_named.load(Ordering::Relaxed)
+            && let Ok(Some(name)) = self.name()
+        {
             self.remember_name(name);
         }
-        if let Some(place) = self.place.get() {
-            self.allocator.live.lock().remove(*place);
-        }
+        self.leave();
     }
 
     /// For errors after its end.
     pub(crate) fn remember_name(&self, name: String) {
-        self.last_name.get_or_init(|| name);
+        self.extras.get_or_init(Box::default).last_name.get_or_init(|| name);
     }
 
     /// Its place in the list of live things.
     pub(crate) fn place(&self) -> Option<RegionKey> {
-        self.place.get().copied()
+        let bits = self.place.load(Ordering::Relaxed);
+        (bits != 0).then(|| RegionKey::from_bits(bits))
+    }
+
+    /// Leaves the list of live things.
+    fn leave(&self) {
+        if let Some(place) = self.place() {
+            self.allocator.live.lock().remove(place);
+        }
     }
 
     /// The same for a closing allocator, which releases all remains together.
@@ -335,9 +369,22 @@ impl Resource {
         self.try_bind(what, offset).or_raise(py)
     }
 
-    fn try_bind(self: &Arc<Self>, what: Handles, offset: u64) -> Result<(), Error> {
+    fn bind_error(&self, call: &str, error: DeviceError) -> Error {
+        let Allocation { memory_type_index, size, .. } = self.allocation;
+        let figures = self.allocator.engine().figures(Some(memory_type_index), size);
+        Error::of_call(call, error, figures)
+    }
+
+    /// The same without the interpreter's part.
+    pub fn try_bind(self: &Arc<Self>, what: Handles, offset: u64) -> Result<(), Error> {
         let driver = self.allocator.device_allocator.driver();
-        let mut bindings = self.allocator.device.bindings.lock();
+        let device = &self.allocator.device;
+        // Declared first, so dropped last.
+        let mut _kept = Kept::default();
+        let mut bindings = device.bindings.lock();
+        if !bindings.contains_key(&what) && !device.bindings.is_complete() {
+            _kept = device.bindings.complete(&mut bindings, device);
+        }
         if let Some(Binding::Own | Binding::Foreign(_)) = bindings.get(&what) {
             let class = what.class();
             return Err(Error::InvalidArgument(format!("the {class} is bound already")));
@@ -355,9 +402,11 @@ impl Resource {
         match what {
             Handles::Memory => {}
             // SAFETY: the memory is live, pinned and fits; the caller vouches for the buffer.
-            Handles::Buffer(buffer) => unsafe { driver.bind_buffer(buffer, memory, place) }?,
+            Handles::Buffer(buffer) => unsafe { driver.bind_buffer(buffer, memory, place) }
+                .map_err(|error| self.bind_error("vkBindBufferMemory", error))?,
             // SAFETY: the memory is live, pinned and fits; the caller vouches for the image.
-            Handles::Image(image) => unsafe { driver.bind_image(image, memory, place) }?,
+            Handles::Image(image) => unsafe { driver.bind_image(image, memory, place) }
+                .map_err(|error| self.bind_error("vkBindImageMemory", error))?,
         }
         if let Some(binding) = bindings.get_mut(&what) {
             *binding = if what == self.handles {
@@ -387,6 +436,22 @@ impl Resource {
         Err(Error::InvalidArgument(format!("it does not fit {what}: it {why}")))
     }
 
+    /// Registers a use of its own memory by the host; an exception where the caller has bound the
+    /// resource to other memory, which is the one to read and to write.
+    pub fn enter_memory(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
+        let pin = self.enter(py)?;
+        if !self.dont_bind {
+            return Ok(pin);
+        }
+        let other = match self.allocator.device.bindings.lock().get(&self.handles) {
+            Some(Binding::Foreign(memory)) => memory.clone(),
+            _ => return Ok(pin),
+        };
+        let (what, other) = (self.describe(), other.describe());
+        let why = format!("{what} is bound to {other}, not to memory of its own: use that one");
+        Err(invalid(py, why))
+    }
+
     /// Whether it has memory, as far as this library knows: some drivers crash when they copy to or
     /// from what has none.
     pub fn is_bound(&self) -> bool {
@@ -410,16 +475,11 @@ fn register(allocator: &AllocatorState, resources: &[Arc<Resource>]) {
     for (resource, serial) in resources.iter().zip(serials) {
         resource.label.set_serial(serial);
         let place = live.insert(Arc::downgrade(resource));
-        resource.place.get_or_init(|| place);
+        resource.place.store(place.to_bits(), Ordering::Relaxed);
     }
+    let is_complete = allocator.device.bindings.is_complete();
     drop(live);
-    if resources.iter().any(|it| it.handles != Handles::Memory) {
-        let mut bindings = allocator.device.bindings.lock();
-        for resource in resources {
-            let binding = if resource.dont_bind { Binding::Unbound } else { Binding::Own };
-            bindings.insert(resource.handles, binding);
-        }
-    }
+    allocator.device.bindings.enter(resources, is_complete);
 }
 
 impl Drop for Resource {
@@ -430,9 +490,7 @@ impl Drop for Resource {
         }
         // Nobody holds it any more, but the device may still be using it.
         let description = self.describe();
-        if let Some(place) = self.place.get() {
-            self.allocator.live.lock().remove(*place);
-        }
+        self.leave();
         let remains = self.remains();
         let remains_size = remains.size();
         self.allocator.collect(remains, &self.label);

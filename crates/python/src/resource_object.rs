@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
 use vkmem_engine::{Error, ResourceKind};
 
 use crate::errors::IntoPyResult;
@@ -56,6 +56,24 @@ impl ResourceObject {
         }
     }
 
+    /// Takes a new object off the list of the cycle collector while it leads to no other: most are
+    /// never anything else, and walking over them takes as long as creating them.
+    pub fn untrack<T: PyClass<BaseType = Self>>(object: &Bound<'_, T>) {
+        // SAFETY: an object of a class that the collector knows.
+        unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+    }
+
+    /// Puts it on that list, before it leads to another.
+    fn track(object: &Bound<'_, Self>) {
+        // SAFETY: as above, and complete. It is put there once: nobody else does it while this thread
+        // has the interpreter.
+        unsafe {
+            if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
+                ffi::PyObject_GC_Track(object.as_ptr().cast());
+            }
+        }
+    }
+
     fn user_data_cell(&self) -> &Mutex<Option<Link<PyAny>>> {
         self.owner.as_ref().map_or(&self.user_data, |owner| &owner.get().user_data)
     }
@@ -68,7 +86,7 @@ impl ResourceObject {
         py: Python<'_>,
         run: impl FnOnce(&Resource) -> Result<(), Error> + Send,
     ) -> PyResult<()> {
-        let _pin = self.resource.enter(py)?;
+        let _pin = self.resource.enter_memory(py)?;
         let resource = &*self.resource;
         let open = resource.has_open_mapping();
         py.detach(|| {
@@ -109,10 +127,14 @@ impl ResourceObject {
     }
 
     #[setter]
-    fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
-        self.resource.check_live(py)?;
-        self.resource.label.set_custom_data(data.as_ref().map(|data| data.bind(py)));
-        let before = std::mem::replace(&mut *self.user_data_cell().lock(), data.map(Link::new));
+    fn set_user_data(slf: &Bound<'_, Self>, data: Option<Py<PyAny>>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.resource.check_live(py)?;
+        this.resource.label.set_custom_data(data.as_ref().map(|data| data.bind(py)));
+        if data.is_some() {
+            Self::track(this.owner.as_ref().map_or(slf, |owner| owner.bind(py)));
+        }
+        let before = std::mem::replace(&mut *this.user_data_cell().lock(), data.map(Link::new));
         // Dropped without the lock: its finaliser may come back here.
         drop(before);
         Ok(())
@@ -260,7 +282,7 @@ impl ResourceObject {
             let why = format!("this memory belongs to a {class}: call retire() on that");
             return Err(crate::errors::invalid(py, why));
         }
-        self.resource.retire()
+        self.resource.retire(py)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
@@ -280,6 +302,10 @@ impl ResourceObject {
     fn __repr__(&self) -> String {
         if self.resource.pins.is_closed() {
             return format!("<vk_mem.{}, no longer alive>", self.resource.handles.class());
+        }
+        if self.resource.allocator.device.is_forked() {
+            let class = self.resource.handles.class();
+            return format!("<vk_mem.{class}, from before os.fork()>");
         }
         format!("<vk_mem.{}>", self.resource.describe())
     }

@@ -147,7 +147,7 @@ impl PoolStatistics {
 /// Bytes of each heap, and heap and property flags of each memory type.
 type Layout = (Vec<u64>, Vec<(u32, u32)>);
 
-/// Statistics by memory type, heap and custom pool. Printed, it is a table.
+/// Statistics by memory type, heap and custom pool (`VmaTotalStatistics`). Printed, it is a table.
 #[pyclass(module = "vk_mem", frozen)]
 pub struct TotalStatistics {
     /// Of each memory type, its custom pools included.
@@ -222,7 +222,13 @@ impl TotalStatistics {
     }
 }
 
-/// Usage and budget of one heap, in bytes.
+/// Usage and budget of one heap (`VmaBudget`).
+///
+/// `block_count` and `block_bytes` are the `VkDeviceMemory` objects that this allocator holds of the heap
+/// and their bytes, `allocation_count` and `allocation_bytes` what lives in them. `usage` and `budget` are
+/// bytes: what the whole process has in use and may have, as the driver says
+/// (`VK_EXT_memory_budget`); without that extension `block_bytes`, and 80 % of the heap or of its limit in
+/// `heap_size_limits`. No field is None.
 #[pyclass(module = "vk_mem", frozen, get_all, eq)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HeapBudget {

@@ -44,7 +44,12 @@ impl Allocator {
         for (index, request) in requests.iter().enumerate() {
             check_request(request).map_err(|error| FailedItem { index, error })?;
         }
-        let mut made = Vec::with_capacity(requests.len());
+        self.refuse_hopeless(requests)?;
+        let mut made = Vec::new();
+        if made.try_reserve_exact(requests.len()).is_err() {
+            let error = Error::TooManyItems(requests.len());
+            return Err(FailedItem { index: 0, error });
+        }
         for run in requests.chunk_by(alike) {
             let end = made.len() + run.len();
             while made.len() < end {
@@ -64,6 +69,33 @@ impl Allocator {
             }
         }
         Ok(made)
+    }
+
+    /// The error of the first that no pool could ever serve, before anything is taken for the others.
+    fn refuse_hopeless(&self, requests: &[AllocationRequest]) -> Result<(), FailedItem> {
+        for (run, start) in requests.chunk_by(alike).scan(0, |next, run| {
+            let start = *next;
+            *next += run.len();
+            Some((run, start))
+        }) {
+            let mut largest = 0;
+            for (at, request) in run.iter().enumerate() {
+                let needs = &request.requirements;
+                if needs.size <= largest && !needs.requires_dedicated {
+                    continue;
+                }
+                if self.could_serve(request) {
+                    largest = largest.max(needs.size);
+                    continue;
+                }
+                // It knows best why.
+                match self.allocate(request) {
+                    Ok(made) => drop(self.free(made.id)),
+                    Err(error) => return Err(FailedItem { index: start + at, error }),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Places what has room, of requests that are alike; how many.
