@@ -37,10 +37,10 @@ impl Allocator {
         py: Python<'py>,
         keywords: &Keywords,
         names: &[Option<String>],
-        made: Vec<Made>,
+        made: impl Iterator<Item = Made>,
         object: impl Fn(usize) -> T,
     ) -> PyResult<Bound<'py, PyList>> {
-        let resources = Resource::new_many(&self.state, made.into_iter(), &shared(keywords));
+        let resources = Resource::new_many(&self.state, made, &shared(keywords));
         let name = |index: usize| {
             names.get(index).map_or(keywords.name.as_deref(), |name| name.as_deref())
         };
@@ -148,7 +148,7 @@ impl Allocator {
             .zip(infos)
             .map(|((buffer, allocation), info)| Made::buffer(buffer, allocation, info.size));
         let object = |index: usize| Buffer { usage: u64::from(infos[index].usage.as_raw()) };
-        self.finish_many(py, &keywords, &names, made.collect(), object)
+        self.finish_many(py, &keywords, &names, made, object)
     }
 
     /// Creates many images in one call, all or none (`vmaCreateImage` for each).
@@ -181,7 +181,7 @@ impl Allocator {
         })?;
         let made = made.into_iter().map(|(image, allocation)| Made::image(image, allocation));
         let object = |index: usize| Image::of(&built.infos[index]);
-        self.finish_many(py, &keywords, &names, made.collect(), object)
+        self.finish_many(py, &keywords, &names, made, object)
     }
 
     /// Allocates memory many times in one call, all or none (`vmaAllocateMemoryPages`); for sparse
@@ -238,7 +238,7 @@ impl Allocator {
         let engine = self.state.engine();
         let made = self.attempt_many(py, || py.detach(|| engine.allocate_many(&requests)))?;
         let made = made.into_iter().map(Made::memory);
-        self.finish_many(py, &keywords, &names, made.collect(), |_| Allocation)
+        self.finish_many(py, &keywords, &names, made, |_| Allocation)
     }
 
     /// Frees many allocations of `allocate_memory*` in one call, all or none
