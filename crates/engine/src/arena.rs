@@ -15,7 +15,9 @@ use crate::memory_object::{MemoryObject, Release};
 use crate::pool::Setup;
 use crate::request::PoolCreateInfo;
 use crate::statistics::Statistics;
-use crate::suballocator::{RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator};
+use crate::suballocator::{
+    AnySuballocator, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,
+};
 
 /// How often a first block is halved below the preferred size.
 const RAMP: u32 = 3;
@@ -145,7 +147,7 @@ impl Arena {
         home: Home,
         sizes: BlockSizes,
         rules: &PoolCreateInfo,
-        suballocator: Box<dyn Suballocator>,
+        suballocator: AnySuballocator,
     ) -> Self {
         let ledger = setup.ledger.clone();
         let (of_type, min_count) = (rules.memory_type_index, rules.min_block_count);

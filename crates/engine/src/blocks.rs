@@ -6,7 +6,7 @@ use crate::budget::HeapLedger;
 use crate::memory_object::{MemoryObject, Release};
 use crate::retention::EmptyBlockRetention;
 use crate::suballocator::{
-    BlockIndex, FreedRegion, RegionKey, RegionRequest, RegionView, Suballocator,
+    AnySuballocator, BlockIndex, FreedRegion, RegionKey, RegionRequest, RegionView, Suballocator,
 };
 
 /// A place in an arena.
@@ -30,7 +30,7 @@ struct Block {
 
 /// See the module.
 pub(crate) struct Blocks {
-    pub suballocator: Box<dyn Suballocator>,
+    pub suballocator: AnySuballocator,
     ledger: Arc<HeapLedger>,
     memory_type_index: u32,
     retention: EmptyBlockRetention,
@@ -51,7 +51,7 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// None yet.
     pub fn new(
-        suballocator: Box<dyn Suballocator>,
+        suballocator: AnySuballocator,
         ledger: Arc<HeapLedger>,
         memory_type_index: u32,
         retention: EmptyBlockRetention,

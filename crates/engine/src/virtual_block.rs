@@ -4,7 +4,7 @@ use crate::error::{Error, FailureFigures};
 use crate::request::{ResourceKind, Strategy};
 use crate::statistics::Statistics;
 use crate::suballocator::{
-    Algorithm, BlockIndex, RegionKey, RegionRequest, RegionView, Suballocator,
+    Algorithm, AnySuballocator, BlockIndex, RegionKey, RegionRequest, RegionView, Suballocator,
 };
 
 /// One request to a virtual block.
@@ -33,7 +33,7 @@ pub struct VirtualAllocation {
 
 /// Divides a range of numbers: bytes of a buffer, slots of a table, frames of a sound ...
 pub struct VirtualBlock {
-    suballocator: Box<dyn Suballocator>,
+    suballocator: AnySuballocator,
     block: BlockIndex,
     size: u64,
     algorithm: Algorithm,

@@ -4,7 +4,7 @@ use super::Arena;
 use crate::blocks::Placed;
 use crate::device::HostAddress;
 use crate::memory_object::Release;
-use crate::suballocator::{RegionKey, RegionRequest, RegionTag};
+use crate::suballocator::{RegionKey, RegionRequest, RegionTag, Suballocator};
 
 /// So many regions are placed or freed before others get the lock: some tens of microseconds.
 const RUN: usize = 512;

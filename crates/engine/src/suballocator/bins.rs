@@ -6,26 +6,54 @@
 //!   chunk   [size node] x 7, how many, the one before       64 bytes: one line of the cache
 //! ```
 //!
-//! An entry has the size beside the node, so that several candidates are weighed by reading one line
-//! and none of their nodes. An entry that leaves is replaced by the last one of its class, which
-//! keeps the ends of all classes, and with them what a search reads, in the cache.
+//! Classes are 16 linear steps of each power of two. An entry has the size beside the node, so that
+//! several candidates are weighed by reading one line and none of their nodes. An entry that leaves
+//! is replaced by the last one of its class, which keeps the ends of all classes, and with them what
+//! a search reads, in the cache. A class keeps its first chunk when its last region leaves: the next
+//! one is as likely as not to come soon, and nobody can guess which it will be.
 
 use super::region::NONE;
 
-const ENTRIES: usize = 7;
+const ENTRIES: u32 = 7;
 
 /// Where an entry stands: its chunk times 8, and its place there.
 pub(super) type Position = u32;
 
-/// One free region as the index knows it: the size above, the node below.
-///
-/// Of a size of more than 32 bits only the upper 32 are kept, rounded down.
+/// One power of two has so many classes, as a power of two.
+const STEPS_LOG2: u32 = 4;
+
+/// The class of regions of `size` bytes, more than zero and less than 2^60.
+#[inline]
+pub(super) fn class_of(size: u64) -> usize {
+    debug_assert!(size > 0 && size >> 60 == 0);
+    class_of_scaled(size << STEPS_LOG2)
+}
+
+/// The first class all of whose regions have at least `size` bytes.
+#[inline]
+pub(super) fn class_at_least(size: u64) -> usize {
+    debug_assert!(size > 0 && size >> 60 == 0);
+    let step = 1u64 << (size | 1).ilog2();
+    class_of_scaled((size << STEPS_LOG2).saturating_add(step - 1))
+}
+
+/// Of a size times 16: so the smallest need no case of their own, as their steps are fractions.
+#[inline]
+fn class_of_scaled(scaled: u64) -> usize {
+    let step = 59u32.wrapping_sub((scaled | 1).leading_zeros());
+    // Nothing wraps, as a scaled size has five bits or more.
+    ((step as usize) << STEPS_LOG2).wrapping_add((scaled >> (step & 63)) as usize).wrapping_sub(16)
+}
+
+/// One free region as the index knows it: the size above, the node below. Sizes that do not fit into
+/// 32 bits count as the largest that does: among regions of 4 GiB none is searched for the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry(u64);
 
 impl Entry {
+    #[inline]
     fn new(size: u64, node: u32) -> Self {
-        Self((size >> shift(size)) << 32 | u64::from(node))
+        Self(size.min(u64::from(u32::MAX)) << 32 | u64::from(node))
     }
 
     pub fn node(self) -> u32 {
@@ -33,25 +61,39 @@ impl Entry {
     }
 }
 
-/// What an entry leaves out of sizes with as many bits as this one.
-fn shift(size: u64) -> u32 {
-    if size >> 32 == 0 { 0 } else { size.ilog2() - 31 }
-}
-
+/// Entries, 0 where there is none, and the header behind them: above the chunk before it, which is
+/// the next vacant one if the chunk is vacant itself, below how many entries.
+///
+/// One array, and of a size that any three bits index.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Chunk {
-    /// 0 from `len` on.
-    entries: [u64; ENTRIES],
-    /// Older entries of the class; the next vacant chunk when it is vacant itself.
-    before: u32,
-    len: u32,
+struct Chunk([u64; 8]);
+
+const HEADER: usize = 7;
+/// The header of the only chunk of a class, with one entry.
+const LAST_OF_ITS_CLASS: u64 = (NONE as u64) << 32 | 1;
+
+impl Chunk {
+    fn empty(before: u32) -> Self {
+        let mut chunk = [0; 8];
+        chunk[HEADER] = u64::from(before) << 32;
+        Self(chunk)
+    }
+
+    fn len(&self) -> u32 {
+        self.0[HEADER] as u32
+    }
+
+    fn before(&self) -> u32 {
+        (self.0[HEADER] >> 32) as u32
+    }
+
+    fn entries(&self) -> &[u64] {
+        &self.0[..self.len() as usize & 7]
+    }
 }
 
-const EMPTY: Chunk = Chunk { entries: [0; ENTRIES], before: NONE, len: 0 };
-
-/// See the module. Classes are numbers; which sizes they stand for is the caller's business, but all
-/// sizes of a class have the same number of bits.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Bins {
     tails: Vec<u32>,
@@ -90,22 +132,27 @@ impl Bins {
     }
 
     /// Puts a free region in.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, class: usize, size: u64, node: u32) -> Position {
         let mut tail = self.tails[class];
-        if tail == NONE || self.chunks[tail as usize].len as usize == ENTRIES {
+        // One branch for both: no chunk, or a full one.
+        if self.chunks.get(tail as usize).is_none_or(|chunk| chunk.len() == ENTRIES) {
             tail = self.push_chunk(class, tail);
         }
-        let chunk = &mut self.chunks[tail as usize];
-        let at = chunk.len;
-        chunk.entries[at as usize & 7] = Entry::new(size, node).0;
-        chunk.len = at + 1;
+        let chunk = &mut self.chunks[tail as usize].0;
+        let header = chunk[HEADER];
+        let at = header as u32 & 7;
+        chunk[at as usize] = Entry::new(size, node).0;
+        chunk[HEADER] = header.wrapping_add(1);
+        self.used[class / 64 % WORDS] |= 1 << (class % 64);
+        self.used_words |= 1 << (class / 64 % WORDS);
         tail << 3 | at
     }
 
+    #[cold]
     #[inline(never)]
     fn push_chunk(&mut self, class: usize, before: u32) -> u32 {
-        let made = Chunk { before, ..EMPTY };
+        let made = Chunk::empty(before);
         let index = if self.vacant == NONE {
             let index = self.chunks.len() as u32;
             // Positions are 32 bits.
@@ -116,53 +163,53 @@ impl Bins {
         } else {
             let index = self.vacant;
             let chunk = &mut self.chunks[index as usize];
-            self.vacant = chunk.before;
+            self.vacant = chunk.before();
             *chunk = made;
             index
         };
         self.tails[class] = index;
-        self.used[class / 64] |= 1 << (class % 64);
-        self.used_words |= 1 << (class / 64);
         index
     }
 
     /// Takes a region out. The last one of the class comes to its position, and is returned.
-    #[inline]
+    #[inline(always)]
     #[must_use = "the node that moved has to learn its position"]
     pub fn remove(&mut self, class: usize, position: Position) -> u32 {
         let tail = self.tails[class];
-        let chunk = &self.chunks[tail as usize];
-        let left = chunk.len - 1;
-        let last = chunk.entries[left as usize & 7];
-        self.chunks[(position >> 3) as usize].entries[position as usize & 7] = last;
-        let chunk = &mut self.chunks[tail as usize];
-        chunk.entries[left as usize & 7] = 0;
-        chunk.len = left;
-        if left == 0 {
+        let header = self.chunks[tail as usize].0[HEADER];
+        let left = (header as u32).wrapping_sub(1) & 7;
+        let last = self.chunks[tail as usize].0[left as usize];
+        self.chunks[(position >> 3) as usize].0[position as usize & 7] = last;
+        // After that, as it may be the same place.
+        let chunk = &mut self.chunks[tail as usize].0;
+        chunk[left as usize] = 0;
+        chunk[HEADER] = header.wrapping_sub(1);
+        // Without a branch, as nobody can guess which removal is the last one of a class.
+        let emptied = u64::from(header == LAST_OF_ITS_CLASS);
+        let used = &mut self.used[class / 64 % WORDS];
+        *used &= !(emptied << (class % 64));
+        if *used == 0 {
+            self.used_words &= !(1 << (class / 64 % WORDS));
+        }
+        if left == 0 && emptied == 0 {
             self.pop_chunk(class, tail);
         }
         last as u32
     }
 
+    #[cold]
     #[inline(never)]
     fn pop_chunk(&mut self, class: usize, tail: u32) {
-        let chunk = &mut self.chunks[tail as usize];
-        let before = chunk.before;
-        chunk.before = self.vacant;
+        let before = self.chunks[tail as usize].before();
+        self.chunks[tail as usize] = Chunk::empty(self.vacant);
         self.vacant = tail;
         self.tails[class] = before;
-        if before == NONE {
-            self.used[class / 64] &= !(1 << (class % 64));
-            if self.used[class / 64] == 0 {
-                self.used_words &= !(1 << (class / 64));
-            }
-        }
     }
 
     /// Changes the size of a region that stays in its class.
-    #[inline]
+    #[inline(always)]
     pub fn resize(&mut self, position: Position, size: u64) {
-        let entry = &mut self.chunks[(position >> 3) as usize].entries[position as usize & 7];
+        let entry = &mut self.chunks[(position >> 3) as usize].0[position as usize & 7];
         *entry = Entry::new(size, *entry as u32).0;
     }
 
@@ -181,7 +228,7 @@ impl Bins {
         if above == 0 {
             return None;
         }
-        let word = above.trailing_zeros() as usize;
+        let word = above.trailing_zeros() as usize % WORDS;
         Some(word * 64 + self.used[word].trailing_zeros() as usize)
     }
 
@@ -189,55 +236,52 @@ impl Bins {
     #[inline]
     pub fn newest(&self, class: usize) -> u32 {
         let chunk = &self.chunks[self.tails[class] as usize];
-        chunk.entries[(chunk.len as usize).wrapping_sub(1) & 7] as u32
+        chunk.0[chunk.len().wrapping_sub(1) as usize & 7] as u32
     }
 
-    /// The smallest of the newest few regions of a class that has at least `size` bytes.
-    #[inline]
-    pub fn best_of_newest(&self, class: usize, size: u64) -> Option<u32> {
-        let tail = self.tails.get(class).copied().filter(|&tail| tail != NONE)?;
-        let chunk = &self.chunks[tail as usize];
-        let shift = shift(size);
-        // Rounded up: an entry is rounded down.
-        let least = (size.saturating_sub(1) >> shift) + 1;
-        let least = if least >> 32 == 0 { least << 32 } else { return None };
+    /// The smallest of the newest few regions of a class that has at least `size` bytes; `NONE` if
+    /// none has.
+    #[inline(always)]
+    pub fn best_of_newest(&self, class: usize, size: u64) -> u32 {
+        let tail = self.tails.get(class).copied().unwrap_or(NONE);
+        let Some(chunk) = self.chunks.get(tail as usize) else { return NONE };
+        let least = size.min(u64::from(u32::MAX)) << 32;
         // Which of them fit is anybody's guess, so no branch asks: what is too small, or not there,
-        // wraps around and comes out large.
-        let over = chunk.entries.iter().map(|entry| entry.wrapping_sub(least)).min()?;
-        over.checked_add(least).map(|best| best as u32)
+        // wraps around and comes out large. In pairs, so that they do not wait for each other.
+        let [a, b, c, d, e, f, g, _] = chunk.0.map(|entry| entry.wrapping_sub(least));
+        let over = a.min(b).min(c.min(d)).min(e.min(f).min(g));
+        over.checked_add(least).map_or(NONE, |best| best as u32)
+    }
+
+    /// The chunks of a class, the newest first.
+    fn chunks_of(&self, class: usize) -> impl Iterator<Item = (u32, &Chunk)> {
+        let mut next = self.tails.get(class).copied().unwrap_or(NONE);
+        std::iter::from_fn(move || {
+            let index = next;
+            let chunk = self.chunks.get(index as usize)?;
+            next = chunk.before();
+            Some((index, chunk))
+        })
     }
 
     /// The regions of a class, the newest ones first.
     pub fn of_class(&self, class: usize) -> impl Iterator<Item = Entry> {
-        let mut chunk = self.tails.get(class).copied().unwrap_or(NONE);
-        std::iter::from_fn(move || {
-            (chunk != NONE).then(|| {
-                let it = &self.chunks[chunk as usize];
-                chunk = it.before;
-                it.entries[..it.len as usize].iter().rev().map(|&entry| Entry(entry))
-            })
-        })
-        .flatten()
+        self.chunks_of(class).flat_map(|(_, it)| it.entries().iter().rev().map(|&it| Entry(it)))
     }
 
     /// Positions beside the regions, for checks.
     pub fn positions_of_class(&self, class: usize) -> Vec<(Position, Entry)> {
-        let mut all = Vec::new();
-        let mut index = self.tails.get(class).copied().unwrap_or(NONE);
-        while index != NONE {
-            let chunk = &self.chunks[index as usize];
-            let places =
-                (0..chunk.len).map(|at| (index << 3 | at, Entry(chunk.entries[at as usize])));
-            all.extend(places);
-            index = chunk.before;
-        }
-        all
+        self.chunks_of(class)
+            .flat_map(|(index, it)| {
+                (0..).zip(it.entries()).map(move |(at, &it)| (index << 3 | at, Entry(it)))
+            })
+            .collect()
     }
 
     /// Whether every class is marked as it is.
     pub fn marks_are_right(&self) -> bool {
         let used = |class: usize| self.used[class / 64] >> (class % 64) & 1 == 1;
-        let has = |class: usize| self.tails.get(class).is_some_and(|&tail| tail != NONE);
+        let has = |class: usize| self.of_class(class).next().is_some();
         let word = |word: usize| (self.used_words >> word & 1 == 1) == (self.used[word] != 0);
         (0..CLASSES).all(|class| used(class) == has(class)) && (0..WORDS).all(word)
     }

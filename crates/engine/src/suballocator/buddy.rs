@@ -10,7 +10,7 @@
 //! range. After Knowlton, "A fast storage allocator" (1965), with one free list an order for all
 //! blocks.
 
-use super::bins::Bins;
+use super::bins::{Bins, class_of};
 use super::granularity::conflict;
 use super::region::{MAX_SIZE, NONE, RegionTable};
 use super::{
@@ -33,7 +33,7 @@ pub struct Buddy {
     regions: RegionTable,
     blocks: Vec<Block>,
     vacant_blocks: Vec<u32>,
-    /// Class i: the free regions of 2^i bytes.
+    /// Powers of two only, so of each power's classes the first.
     free: Bins,
     /// Of the smallest region.
     smallest: u64,
@@ -72,14 +72,14 @@ impl Buddy {
 
     fn link(&mut self, index: u32) {
         let size = self.regions.node(index).size();
-        let position = self.free.insert(size.ilog2() as usize, size, index);
+        let position = self.free.insert(class_of(size), size, index);
         self.regions.node_mut(index).set_position(position);
     }
 
     fn unlink(&mut self, index: u32) {
         let node = self.regions.node(index);
         let position = node.position();
-        let moved = self.free.remove(node.size().ilog2() as usize, position);
+        let moved = self.free.remove(class_of(node.size()), position);
         self.regions.node_mut(moved).set_position(position);
     }
 
@@ -144,7 +144,7 @@ impl Suballocator for Buddy {
             self.blocks.push(Block { size: 0, first: NONE, live: 0, used: false });
             (self.blocks.len() - 1) as u32
         });
-        self.free.reserve(size.ilog2() as usize);
+        self.free.reserve(class_of(1 << size.ilog2()));
         let first = self.regions.take(block);
         let node = self.regions.node_mut(first);
         node.set_free(0, 1 << size.ilog2());
@@ -171,7 +171,7 @@ impl Suballocator for Buddy {
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
         let size = self.region_size(request)?;
-        let index = self.free.newest(self.free.next_used(size.ilog2() as usize)?);
+        let index = self.free.newest(self.free.next_used(class_of(size))?);
         self.unlink(index);
         while self.regions.node(index).size() > size {
             self.split(index);
@@ -186,15 +186,13 @@ impl Suballocator for Buddy {
     }
 
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
-        let info = self.region(key)?;
-        self.regions.end_life(key.index);
-        let node = self.regions.node_mut(key.index);
-        let (offset, size) = (node.offset, node.footprint());
-        node.set_free(offset, size);
+        let node = self.regions.end_life(key)?;
+        let index = self.regions.block_of(key.index);
+        self.regions.node_mut(key.index).set_free(node.offset, node.footprint());
         self.join_and_link(key.index);
-        let block = &mut self.blocks[info.block.0 as usize];
+        let block = &mut self.blocks[index as usize];
         block.live -= 1;
-        Some(FreedRegion { info, block_is_empty: block.live == 0 })
+        Some(FreedRegion { info: node.info(index), block_is_empty: block.live == 0 })
     }
 
     fn regions(&self) -> &RegionTable {
@@ -209,7 +207,7 @@ impl Suballocator for Buddy {
         let Block { size: before, first, .. } = *self.block(block);
         assert!(size >= before && size <= MAX_SIZE, "a block of {before} bytes grows to {size}");
         self.blocks[block.0 as usize].size = size;
-        self.free.reserve(size.ilog2() as usize);
+        self.free.reserve(class_of(1 << size.ilog2()));
         let mut last = self.regions.last_from(first);
         let mut used = 1u64 << before.ilog2();
         // What was all of it becomes the lower half, again and again.
@@ -289,7 +287,7 @@ impl Suballocator for Buddy {
             return Err("an order is marked wrongly".into());
         }
         for order in 0..=MAX_SIZE.ilog2() {
-            for (position, entry) in self.free.positions_of_class(order as usize) {
+            for (position, entry) in self.free.positions_of_class(class_of(1 << order)) {
                 let node = self.regions.node(entry.node());
                 let right = node.is_free() && node.size() == 1 << order && free > 0;
                 if !right || node.position() != position {

@@ -164,19 +164,6 @@ impl Linear {
         }
     }
 
-    fn push(&mut self, block: u32, which: Which, index: u32) {
-        let last = self.run(block, which).last;
-        let node = self.regions.node_mut(index);
-        node.previous = last;
-        node.next = NONE;
-        if last == NONE {
-            self.run(block, which).first = index;
-        } else {
-            self.regions.node_mut(last).next = index;
-        }
-        self.run(block, which).last = index;
-    }
-
     /// Drops freed regions from both ends of a run.
     fn trim(&mut self, block: u32, which: Which) {
         loop {
@@ -280,27 +267,35 @@ impl Suballocator for Linear {
             self.empty = NONE;
         }
         let index = self.regions.take(block);
-        self.regions.node_mut(index).set_live(
-            offset,
-            request.size,
-            request.kind,
-            size - request.size,
-        );
-        self.push(block, which, index);
+        let run = self.run(block, which);
+        let last = std::mem::replace(&mut run.last, index);
+        if last == NONE {
+            run.first = index;
+        } else {
+            self.regions.node_mut(last).next = index;
+        }
+        let node = self.regions.node_mut(index);
+        node.previous = last;
+        node.next = NONE;
+        node.set_live(offset, request.size, request.kind, size - request.size);
+        let key = RegionKey { index, generation: node.begin_life() };
         self.blocks[block as usize].live += 1;
-        let key = self.regions.begin_life(index);
         Some(Placement { key, block: BlockIndex(block), offset })
     }
 
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
-        let info = self.region(key)?;
-        self.regions.end_life(key.index);
-        let node = self.regions.node_mut(key.index);
-        let (offset, size) = (node.offset, node.footprint());
-        node.set_free(offset, size);
-        let index = info.block.0;
-        for which in [Which::Lower, Which::Upper, Which::Wrapped] {
-            self.trim(index, which);
+        let node = self.regions.end_life(key)?;
+        let index = self.regions.block_of(key.index);
+        self.regions.node_mut(key.index).set_free(node.offset, node.footprint());
+        // Inside a run it stays.
+        if node.previous == NONE || node.next == NONE {
+            for which in [Which::Lower, Which::Upper, Which::Wrapped] {
+                let Run { first, last } = *self.run(index, which);
+                if first == key.index || last == key.index {
+                    self.trim(index, which);
+                    break;
+                }
+            }
         }
         let block = &mut self.blocks[index as usize];
         if block.lower.is_empty() {
@@ -311,7 +306,7 @@ impl Suballocator for Linear {
         if block_is_empty && index != self.newest {
             self.empty = index;
         }
-        Some(FreedRegion { info, block_is_empty })
+        Some(FreedRegion { info: node.info(index), block_is_empty })
     }
 
     fn regions(&self) -> &RegionTable {

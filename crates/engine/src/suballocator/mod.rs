@@ -119,12 +119,84 @@ impl Algorithm {
     }
 
     /// A suballocator without blocks; see [`Tlsf::new`] for the numbers.
-    pub fn suballocator(self, granule: u64, granularity: u64) -> Box<dyn Suballocator> {
+    pub fn suballocator(self, granule: u64, granularity: u64) -> AnySuballocator {
         match self {
-            Self::Tlsf => Box::new(Tlsf::new(granule, granularity)),
-            Self::Linear => Box::new(Linear::new(granule, granularity)),
-            Self::Buddy => Box::new(Buddy::new(granule, granularity)),
+            Self::Tlsf => AnySuballocator::Tlsf(Tlsf::new(granule, granularity)),
+            Self::Linear => AnySuballocator::Linear(Linear::new(granule, granularity)),
+            Self::Buddy => AnySuballocator::Buddy(Buddy::new(granule, granularity)),
         }
+    }
+}
+
+/// One of them. An enum and no trait object: a call that the compiler sees through is a third of the
+/// instructions of a short one.
+#[derive(Debug)]
+pub enum AnySuballocator {
+    /// Any sizes in any order.
+    Tlsf(Tlsf),
+    /// One behind the other.
+    Linear(Linear),
+    /// Powers of two.
+    Buddy(Buddy),
+}
+
+macro_rules! each {
+    ($any:expr, $it:ident => $call:expr) => {
+        match $any {
+            AnySuballocator::Tlsf($it) => $call,
+            AnySuballocator::Linear($it) => $call,
+            AnySuballocator::Buddy($it) => $call,
+        }
+    };
+}
+
+impl Suballocator for AnySuballocator {
+    fn add_block(&mut self, size: u64) -> BlockIndex {
+        each!(self, it => it.add_block(size))
+    }
+
+    fn remove_block(&mut self, block: BlockIndex) {
+        each!(self, it => it.remove_block(block));
+    }
+
+    fn is_block_empty(&self, block: BlockIndex) -> bool {
+        each!(self, it => it.is_block_empty(block))
+    }
+
+    #[inline]
+    fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
+        each!(self, it => it.allocate(request))
+    }
+
+    #[inline]
+    fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
+        each!(self, it => it.free(key))
+    }
+
+    #[inline]
+    fn regions(&self) -> &RegionTable {
+        each!(self, it => it.regions())
+    }
+
+    #[inline]
+    fn regions_mut(&mut self) -> &mut RegionTable {
+        each!(self, it => it.regions_mut())
+    }
+
+    fn grow_block(&mut self, block: BlockIndex, size: u64) {
+        each!(self, it => it.grow_block(block, size));
+    }
+
+    fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
+        each!(self, it => it.visit_block(block, visit));
+    }
+
+    fn metadata_bytes(&self) -> usize {
+        each!(self, it => it.metadata_bytes())
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        each!(self, it => it.validate())
     }
 }
 

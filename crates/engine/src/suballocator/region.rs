@@ -95,10 +95,22 @@ impl Node {
         }
     }
 
+    /// What a live region of a block is.
+    pub fn info(&self, block: u32) -> RegionInfo {
+        let block = BlockIndex(block);
+        RegionInfo { block, offset: self.offset, size: self.size(), kind: self.kind() }
+    }
+
     pub fn set_free(&mut self, offset: u64, size: u64) {
         debug_assert!(size <= SIZE_MASK);
         self.offset = offset;
         self.word = size | FREE;
+    }
+
+    /// The same, at a position of the index.
+    pub fn set_free_at(&mut self, offset: u64, size: u64, position: Position) {
+        self.set_free(offset, size);
+        self.extra = position;
     }
 
     /// Live, taking up `padding` more than it has.
@@ -113,6 +125,13 @@ impl Node {
     pub fn set_live_in_power(&mut self, offset: u64, size: u64, kind: ResourceKind, order: u32) {
         self.set_live(offset, size, kind, 0);
         self.extra = POWER | order << TAG_BITS;
+    }
+
+    /// Makes the generation odd: a key exists from now on.
+    pub fn begin_life(&mut self) -> u32 {
+        debug_assert!(self.generation.is_multiple_of(2));
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
     }
 
     pub fn position(&self) -> Position {
@@ -227,19 +246,20 @@ impl RegionTable {
         self.vacant_count += 1;
     }
 
-    /// Makes the slot's generation odd: a key exists from now on.
+    /// Makes a key of the slot, whose node is live from now on.
     pub(super) fn begin_life(&mut self, index: u32) -> RegionKey {
-        let node = &mut self.nodes[index as usize];
-        debug_assert!(node.generation.is_multiple_of(2));
-        node.generation = node.generation.wrapping_add(1);
-        RegionKey { index, generation: node.generation }
+        RegionKey { index, generation: self.node_mut(index).begin_life() }
     }
 
-    /// Makes every key of the slot stale.
-    pub(super) fn end_life(&mut self, index: u32) {
-        let node = &mut self.nodes[index as usize];
-        debug_assert!(node.generation % 2 == 1);
+    /// Makes a key stale and gives what its node was; `None` if it is stale already.
+    #[inline]
+    pub(super) fn end_life(&mut self, key: RegionKey) -> Option<Node> {
+        let node = self.nodes.get_mut(key.index as usize)?;
+        if node.generation != key.generation || key.generation.is_multiple_of(2) {
+            return None;
+        }
         node.generation = node.generation.wrapping_add(1);
+        Some(*node)
     }
 
     /// The node of a key, if its region lives.
@@ -250,12 +270,7 @@ impl RegionTable {
 
     /// What a live region is; `None` if the key is stale.
     pub(super) fn info(&self, key: RegionKey) -> Option<RegionInfo> {
-        self.live(key).map(|node| RegionInfo {
-            block: BlockIndex(self.block_of(key.index)),
-            offset: node.offset,
-            size: node.size(),
-            kind: node.kind(),
-        })
+        self.live(key).map(|node| node.info(self.block_of(key.index)))
     }
 
     /// The owner's bits; `None` if the key is stale.
@@ -318,8 +333,8 @@ mod tests {
         let first = table.take(0);
         let key = table.begin_life(first);
         assert!(table.live(key).is_some());
-        table.end_life(first);
-        assert!(table.live(key).is_none());
+        assert!(table.end_life(key).is_some());
+        assert!(table.live(key).is_none() && table.end_life(key).is_none());
         table.give_back(first);
         let again = table.take(1);
         assert_eq!(again, first);

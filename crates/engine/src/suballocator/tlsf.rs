@@ -14,16 +14,13 @@
 //! to fit, which makes the fit much tighter at constant cost. The two levels of bits lie behind each
 //! other in one array, so that a class is a number and the next one is one more.
 
-use super::bins::{Bins, CLASSES};
-use super::granularity::{Gap, Neighbour, align_up, place_in_gap};
+use super::bins::{Bins, CLASSES, class_at_least, class_of};
+use super::granularity::{Gap, Neighbour, place_in_gap};
 use super::region::{MAX_PADDING, MAX_SIZE, NONE, Node, RegionTable};
 use super::{
     BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
 };
 use crate::request::{ResourceKind, Strategy};
-
-const SECOND_LEVEL_BITS: u32 = 4;
-const SECOND_LEVELS: usize = 1 << SECOND_LEVEL_BITS;
 
 /// Candidates that `MIN_MEMORY` looks at, to take the best of them.
 const LOOK_BEST_FIT: u32 = 64;
@@ -42,11 +39,21 @@ struct Block {
     used: bool,
 }
 
-/// A place found by a search, not yet taken.
+/// A place found by a search, not yet taken. An `Option` of it would go through memory, which costs
+/// more than the rest of a short search.
 #[derive(Clone, Copy)]
 struct Candidate {
+    /// `NONE` if nothing was found.
     node: u32,
     offset: u64,
+}
+
+impl Candidate {
+    const NOTHING: Self = Self { node: NONE, offset: 0 };
+
+    fn is_found(self) -> bool {
+        self.node != NONE
+    }
 }
 
 /// See the module.
@@ -78,64 +85,47 @@ impl Tlsf {
         }
     }
 
-    /// The class that holds free regions of `size`.
-    fn class_of(size: u64) -> usize {
-        if size < SECOND_LEVELS as u64 {
-            return size as usize;
-        }
-        let log2 = size.ilog2();
-        let second = (size >> (log2 - SECOND_LEVEL_BITS)) as usize & (SECOND_LEVELS - 1);
-        ((log2 - SECOND_LEVEL_BITS + 1) as usize) << SECOND_LEVEL_BITS | second
-    }
-
-    /// The first class all of whose regions are at least `size`.
-    fn class_at_least(size: u64) -> usize {
-        if size < SECOND_LEVELS as u64 {
-            return Self::class_of(size);
-        }
-        let step = 1u64 << (size.ilog2() - SECOND_LEVEL_BITS);
-        Self::class_of(size.saturating_add(step - 1))
-    }
-
-    fn link(&mut self, index: u32) {
-        let size = self.regions.node(index).size();
-        let position = self.free.insert(Self::class_of(size), size, index);
-        self.regions.node_mut(index).set_position(position);
-    }
-
     fn unlink(&mut self, index: u32) {
         let node = self.regions.node(index);
         let position = node.position();
-        let moved = self.free.remove(Self::class_of(node.size()), position);
+        let moved = self.free.remove(class_of(node.size()), position);
         self.regions.node_mut(moved).set_position(position);
     }
 
     /// Makes a linked region another one.
-    fn resize(&mut self, index: u32, offset: u64, size: u64) {
-        let node = *self.regions.node(index);
-        let class = Self::class_of(size);
-        if class == Self::class_of(node.size()) {
-            self.free.resize(node.position(), size);
-            self.regions.node_mut(index).set_free(offset, size);
+    #[inline(always)]
+    fn resize(&mut self, index: u32, offset: u64, size: u64) -> &mut Node {
+        let node = self.regions.node(index);
+        let (before, mut position) = (class_of(node.size()), node.position());
+        let class = class_of(size);
+        if class == before {
+            self.free.resize(position, size);
         } else {
-            self.unlink(index);
-            let position = self.free.insert(class, size, index);
-            let node = self.regions.node_mut(index);
-            node.set_free(offset, size);
-            node.set_position(position);
+            let moved = self.free.remove(before, position);
+            self.regions.node_mut(moved).set_position(position);
+            position = self.free.insert(class, size, index);
         }
+        let node = self.regions.node_mut(index);
+        node.set_free_at(offset, size, position);
+        node
     }
 
-    /// The offset at which the request fits into a free region, if it does.
-    fn fit(&self, index: u32, size: u64, request: &RegionRequest) -> Option<u64> {
+    /// A free region and the offset at which the request fits into it, if it does.
+    #[inline(always)]
+    fn fit(&self, index: u32, size: u64, request: &RegionRequest) -> Candidate {
+        if self.granularity != 1 {
+            return self.fit_beside(index, size, request);
+        }
         let node = self.regions.node(index);
-        if node.size() < size {
-            return None;
-        }
-        if self.granularity == 1 {
-            let offset = align_up(node.offset, request.alignment)?;
-            return (offset.checked_add(size)? <= node.end()).then_some(offset);
-        }
+        // Neither can overflow: blocks and sizes are below 2^60, alignments are powers of two.
+        let offset = node.offset.wrapping_add(request.alignment - 1) & !(request.alignment - 1);
+        let fits = offset.wrapping_add(size) <= node.offset.wrapping_add(node.size());
+        Candidate { node: if fits { index } else { NONE }, offset }
+    }
+
+    /// The same where neighbours may forbid it.
+    fn fit_beside(&self, index: u32, size: u64, request: &RegionRequest) -> Candidate {
+        let node = self.regions.node(index);
         // Free neighbours are always merged, so the nodes on both sides are live.
         let neighbour = |index: u32, before: bool| {
             (index != NONE).then(|| {
@@ -152,6 +142,7 @@ impl Tlsf {
             after: neighbour(node.next, false),
         };
         place_in_gap(&gap, size, request.alignment, request.kind, self.granularity)
+            .map_or(Candidate::NOTHING, |offset| Candidate { node: index, offset })
     }
 
     /// The first, or the smallest, of the first `look` regions of a class that fits.
@@ -162,24 +153,26 @@ impl Tlsf {
         request: &RegionRequest,
         look: &mut u32,
         best: bool,
-    ) -> Option<Candidate> {
-        let mut found: Option<(u64, Candidate)> = None;
+    ) -> Candidate {
+        let (mut found, mut smallest) = (Candidate::NOTHING, u64::MAX);
         for entry in self.free.of_class(class) {
             if *look == 0 {
                 break;
             }
             *look -= 1;
             let node_size = self.regions.node(entry.node()).size();
-            if found.is_none_or(|(smallest, _)| node_size < smallest)
-                && let Some(offset) = self.fit(entry.node(), size, request)
-            {
-                found = Some((node_size, Candidate { node: entry.node(), offset }));
+            if node_size >= smallest {
+                continue;
+            }
+            let here = self.fit(entry.node(), size, request);
+            if here.is_found() {
+                (found, smallest) = (here, node_size);
                 if !best || node_size == size {
                     break;
                 }
             }
         }
-        found.map(|(_, candidate)| candidate)
+        found
     }
 
     /// The classes from `class` on, at most `look` regions in all.
@@ -190,80 +183,107 @@ impl Tlsf {
         request: &RegionRequest,
         mut look: u32,
         best: bool,
-    ) -> Option<Candidate> {
-        while look > 0 {
-            class = self.free.next_used(class)?;
-            if let Some(found) = self.look_in_class(class, size, request, &mut look, best) {
-                return Some(found);
+    ) -> Candidate {
+        while look > 0
+            && let Some(used) = self.free.next_used(class)
+        {
+            let found = self.look_in_class(used, size, request, &mut look, best);
+            if found.is_found() {
+                return found;
             }
-            class += 1;
+            class = used + 1;
         }
-        None
+        Candidate::NOTHING
     }
 
     /// The best of the newest regions of the request's own class, or else of the next one that is in
     /// use: two lines of the cache.
-    fn look_near(&self, size: u64, request: &RegionRequest) -> Option<Candidate> {
-        let own = Self::class_of(size);
-        let found = self
-            .free
-            .best_of_newest(own, size)
-            .or_else(|| self.free.best_of_newest(self.free.next_used(own + 1)?, size))?;
-        self.fit(found, size, request).map(|offset| Candidate { node: found, offset })
+    #[inline(always)]
+    fn look_near(&self, size: u64, request: &RegionRequest) -> Candidate {
+        let own = class_of(size);
+        let mut found = self.free.best_of_newest(own, size);
+        if found == NONE
+            && let Some(next) = self.free.next_used(own + 1)
+        {
+            found = self.free.best_of_newest(next, size);
+        }
+        if found == NONE { Candidate::NOTHING } else { self.fit(found, size, request) }
     }
 
     /// A region so large that alignment and pages cannot matter.
-    fn look_sure(&self, size: u64, request: &RegionRequest) -> Option<Candidate> {
-        let mut worst = size.checked_add((request.alignment - 1) & !(self.granule - 1))?;
-        if self.granularity > 1 {
-            // One page lost at either end.
-            worst = worst.checked_add(2 * self.granularity)?;
+    fn look_sure(&self, size: u64, request: &RegionRequest) -> Candidate {
+        let padding = (request.alignment - 1) & !(self.granule - 1);
+        // One page lost at either end.
+        let pages = if self.granularity > 1 { 2 * self.granularity } else { 0 };
+        let worst = size.saturating_add(padding).saturating_add(pages);
+        if worst <= MAX_SIZE
+            && let Some(class) = self.free.next_used(class_at_least(worst))
+        {
+            return self.fit(self.free.newest(class), size, request);
         }
-        let class = self.free.next_used(Self::class_at_least(worst))?;
-        let node = self.free.best_of_newest(class, size)?;
-        self.fit(node, size, request).map(|offset| Candidate { node, offset })
+        Candidate::NOTHING
     }
 
-    fn look_lowest_offset(&self, size: u64, request: &RegionRequest) -> Option<Candidate> {
+    fn look_lowest_offset(&self, size: u64, request: &RegionRequest) -> Candidate {
         for block in self.blocks.iter().filter(|block| block.used) {
             let mut index = block.first;
             while index != NONE {
                 let node = self.regions.node(index);
-                if node.is_free()
-                    && let Some(offset) = self.fit(index, size, request)
-                {
-                    return Some(Candidate { node: index, offset });
+                if node.is_free() {
+                    let found = self.fit(index, size, request);
+                    if found.is_found() {
+                        return found;
+                    }
                 }
                 index = node.next;
             }
         }
-        None
+        Candidate::NOTHING
     }
 
-    fn search(&self, size: u64, request: &RegionRequest) -> Option<Candidate> {
-        // Most unused ranges are as long as regions are: rounded.
-        let rounded = align_up(size, self.rounding(request.alignment))?;
-        let quick = match request.strategy {
-            Strategy::MinOffset => return self.look_lowest_offset(size, request),
-            Strategy::MinTime => self.look_newest(rounded, request),
-            Strategy::Balanced => self.look_near(rounded, request),
-            Strategy::MinMemory => {
-                self.look_upwards(Self::class_of(size), size, request, LOOK_BEST_FIT, true)
-            }
+    /// `rounded` is what the request takes up where there is room: most unused ranges are as long.
+    #[inline(always)]
+    fn search(&self, size: u64, rounded: u64, request: &RegionRequest) -> Candidate {
+        let quick = if request.strategy == Strategy::Balanced {
+            self.look_near(rounded, request)
+        } else {
+            self.look_otherwise(size, rounded, request)
         };
-        quick.or_else(|| self.search_longer(size, request))
+        if quick.is_found() { quick } else { self.search_longer(size, request) }
+    }
+
+    #[inline(never)]
+    fn look_otherwise(&self, size: u64, rounded: u64, request: &RegionRequest) -> Candidate {
+        match request.strategy {
+            Strategy::Balanced => self.look_near(rounded, request),
+            Strategy::MinTime => self.look_newest(rounded, request),
+            Strategy::MinMemory => {
+                self.look_upwards(class_of(size), size, request, LOOK_BEST_FIT, true)
+            }
+            Strategy::MinOffset => self.look_lowest_offset(size, request),
+        }
     }
 
     /// The newest region of the first class that is sure to fit.
-    fn look_newest(&self, size: u64, request: &RegionRequest) -> Option<Candidate> {
-        let node = self.free.newest(self.free.next_used(Self::class_at_least(size))?);
-        self.fit(node, size, request).map(|offset| Candidate { node, offset })
+    #[inline(always)]
+    fn look_newest(&self, size: u64, request: &RegionRequest) -> Candidate {
+        match self.free.next_used(class_at_least(size)) {
+            Some(class) => self.fit(self.free.newest(class), size, request),
+            None => Candidate::NOTHING,
+        }
     }
 
     #[cold]
-    fn search_longer(&self, size: u64, request: &RegionRequest) -> Option<Candidate> {
-        self.look_sure(size, request)
-            .or_else(|| self.look_upwards(Self::class_of(size), size, request, LOOK_LAST, false))
+    #[inline(never)]
+    fn search_longer(&self, size: u64, request: &RegionRequest) -> Candidate {
+        if request.strategy == Strategy::MinOffset {
+            return Candidate::NOTHING;
+        }
+        let sure = self.look_sure(size, request);
+        if sure.is_found() {
+            return sure;
+        }
+        self.look_upwards(class_of(size), size, request, LOOK_LAST, false)
     }
 
     /// What the size of a region is rounded up to where there is room.
@@ -271,57 +291,68 @@ impl Tlsf {
         alignment.min(MAX_ROUNDING).max(self.granule)
     }
 
-    /// Cuts the request out of a free region; what is left stays free.
-    fn take(&mut self, at: Candidate, size: u64, request: &RegionRequest) -> Placement {
-        let Node { offset: start, previous, next, .. } = *self.regions.node(at.node);
-        let end = self.regions.node(at.node).end();
-        let block = self.regions.block_of(at.node);
-        let room = end - at.offset;
-        let footprint = room.min(align_up(size, self.rounding(request.alignment)).unwrap_or(room));
+    /// Cuts the request out of a free region, rounded where there is room; what is left stays free.
+    #[inline(always)]
+    fn take(&mut self, at: Candidate, rounded: u64, request: &RegionRequest) -> Placement {
+        let node = self.regions.node(at.node);
+        let Node { offset: start, previous, next, .. } = *node;
+        let room = start + node.size() - at.offset;
+        let footprint = room.min(rounded);
         let rest = room - footprint;
         let padding = footprint - request.size;
-        let index;
-        if at.offset == start && rest == 0 {
-            self.unlink(at.node);
-            index = at.node;
-        } else {
+        let block = self.regions.block_of(at.node);
+        let (index, before, after) = if at.offset != start {
+            self.take_behind(at, footprint, rest, block)
+        } else if rest > 0 {
             // The request gets a slot of its own, as a rule one that was used just now; the region
             // that it is cut from keeps its slot, and often its class.
-            index = self.regions.take(block);
-            let (mut before, mut after) = (previous, next);
-            if at.offset == start {
-                after = at.node;
-                self.resize(at.node, at.offset + footprint, rest);
-                self.regions.node_mut(at.node).previous = index;
-            } else {
-                before = at.node;
-                self.resize(at.node, start, at.offset - start);
-                self.regions.node_mut(at.node).next = index;
-                if rest > 0 {
-                    let behind = self.regions.take(block);
-                    let node = self.regions.node_mut(behind);
-                    node.set_free(at.offset + footprint, rest);
-                    node.previous = index;
-                    node.next = next;
-                    self.link(behind);
-                    after = behind;
-                    self.set_previous(next, behind);
-                }
-            }
-            if after == next {
-                self.set_previous(next, index);
-            }
-            if before == previous {
-                self.set_next(block, previous, index);
-            }
-            let node = self.regions.node_mut(index);
-            node.previous = before;
-            node.next = after;
-        }
-        self.regions.node_mut(index).set_live(at.offset, request.size, request.kind, padding);
+            let index = self.regions.take(block);
+            self.resize(at.node, at.offset + footprint, rest).previous = index;
+            self.set_next(block, previous, index);
+            (index, previous, at.node)
+        } else {
+            self.unlink(at.node);
+            (at.node, previous, next)
+        };
         self.blocks[block as usize].live += 1;
-        let key = self.regions.begin_life(index);
+        let node = self.regions.node_mut(index);
+        node.previous = before;
+        node.next = after;
+        node.set_live(at.offset, request.size, request.kind, padding);
+        let key = RegionKey { index, generation: node.begin_life() };
         Placement { key, block: BlockIndex(block), offset: at.offset }
+    }
+
+    /// Cuts a slot out of a free region whose lower end the alignment leaves over; the slot and its
+    /// neighbours.
+    #[cold]
+    #[inline(never)]
+    fn take_behind(
+        &mut self,
+        at: Candidate,
+        footprint: u64,
+        rest: u64,
+        block: u32,
+    ) -> (u32, u32, u32) {
+        let Node { offset: start, next, .. } = *self.regions.node(at.node);
+        let index = self.regions.take(block);
+        self.resize(at.node, start, at.offset - start).next = index;
+        let mut after = next;
+        if rest > 0 {
+            after = self.regions.take(block);
+            self.set_free(after, at.offset + footprint, rest);
+            let node = self.regions.node_mut(after);
+            node.previous = index;
+            node.next = next;
+        }
+        self.set_previous(next, if rest > 0 { after } else { index });
+        (index, at.node, after)
+    }
+
+    /// Makes an unlinked region a free one, and links it.
+    fn set_free(&mut self, index: u32, offset: u64, size: u64) {
+        let position = self.free.insert(class_of(size), size, index);
+        self.regions.node_mut(index).set_free_at(offset, size, position);
     }
 
     fn set_previous(&mut self, of: u32, index: u32) {
@@ -340,43 +371,43 @@ impl Tlsf {
 
     /// Makes a region free, merged with its free neighbours. A neighbour keeps its slot, and often
     /// its class; the region's own slot, which is in the cache, is the next one to be taken.
-    fn merge_and_link(&mut self, index: u32, block: u32) {
-        let node = *self.regions.node(index);
-        let Node { offset, previous, next, .. } = node;
-        let before = self.free_neighbour(previous);
-        match (before, self.free_neighbour(next)) {
-            (None, None) => {
-                let size = node.footprint();
-                let position = self.free.insert(Self::class_of(size), size, index);
-                let node = self.regions.node_mut(index);
-                node.set_free(offset, size);
-                node.set_position(position);
-            }
-            (None, Some(after)) => {
-                self.resize(next, offset, after.end() - offset);
-                self.regions.node_mut(next).previous = previous;
-                self.set_next(block, previous, next);
-                self.regions.give_back(index);
-            }
-            (Some(before), None) => {
-                self.resize(previous, before.offset, node.end() - before.offset);
-                self.regions.node_mut(previous).next = next;
-                self.set_previous(next, previous);
-                self.regions.give_back(index);
-            }
-            (Some(before), Some(after)) => {
-                self.unlink(next);
-                self.resize(previous, before.offset, after.end() - before.offset);
-                self.regions.node_mut(previous).next = after.next;
-                self.set_previous(after.next, previous);
-                self.regions.give_back(next);
-                self.regions.give_back(index);
+    #[inline(always)]
+    fn merge_and_link(&mut self, index: u32, node: Node, block: u32) {
+        let Node { offset: mut start, previous, mut next, .. } = node;
+        let mut end = node.end();
+        let mut survivor = index;
+        if next != NONE {
+            let after = *self.regions.node(next);
+            if after.is_free() {
+                end = after.offset + after.size();
+                survivor = next;
             }
         }
-    }
-
-    fn free_neighbour(&self, index: u32) -> Option<Node> {
-        (index != NONE).then(|| *self.regions.node(index)).filter(Node::is_free)
+        if previous != NONE {
+            let before = *self.regions.node(previous);
+            if before.is_free() {
+                start = before.offset;
+                if survivor == next {
+                    let behind = self.regions.node(next).next;
+                    self.unlink(next);
+                    self.regions.give_back(next);
+                    next = behind;
+                }
+                survivor = previous;
+            }
+        }
+        if survivor == index {
+            return self.set_free(index, start, end - start);
+        }
+        let merged = self.resize(survivor, start, end - start);
+        if survivor == previous {
+            merged.next = next;
+            self.set_previous(next, previous);
+        } else {
+            merged.previous = previous;
+            self.set_next(block, previous, next);
+        }
+        self.regions.give_back(index);
     }
 
     fn block(&self, block: BlockIndex) -> &Block {
@@ -393,13 +424,12 @@ impl Suballocator for Tlsf {
             self.blocks.push(Block { size: 0, first: NONE, live: 0, used: false });
             (self.blocks.len() - 1) as u32
         });
-        self.free.reserve(Self::class_of(size));
+        self.free.reserve(class_of(size));
         let first = self.regions.take(block);
+        self.set_free(first, 0, size);
         let node = self.regions.node_mut(first);
-        node.set_free(0, size);
         node.previous = NONE;
         node.next = NONE;
-        self.link(first);
         self.blocks[block as usize] = Block { size, first, live: 0, used: true };
         BlockIndex(block)
     }
@@ -417,23 +447,30 @@ impl Suballocator for Tlsf {
         self.block(block).live == 0
     }
 
+    #[inline]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
-        let size = align_up(request.size, self.granule)?;
+        if request.size > MAX_SIZE {
+            return None;
+        }
+        let up = |multiple: u64| request.size.wrapping_add(multiple - 1) & !(multiple - 1);
+        let size = up(self.granule);
         if size > MAX_SIZE {
             return None;
         }
-        let found = self.search(size, request)?;
-        Some(self.take(found, size, request))
+        let rounded = up(self.rounding(request.alignment)).min(MAX_SIZE);
+        let found = self.search(size, rounded, request);
+        found.is_found().then(|| self.take(found, rounded, request))
     }
 
+    #[inline]
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
-        let info = self.region(key)?;
-        self.regions.end_life(key.index);
-        self.merge_and_link(key.index, info.block.0);
-        let block = &mut self.blocks[info.block.0 as usize];
+        let node = self.regions.end_life(key)?;
+        let index = self.regions.block_of(key.index);
+        self.merge_and_link(key.index, node, index);
+        let block = &mut self.blocks[index as usize];
         block.live -= 1;
-        Some(FreedRegion { info, block_is_empty: block.live == 0 })
+        Some(FreedRegion { info: node.info(index), block_is_empty: block.live == 0 })
     }
 
     fn regions(&self) -> &RegionTable {
@@ -448,10 +485,10 @@ impl Suballocator for Tlsf {
         let Block { size: before, first, .. } = *self.block(block);
         assert!(size >= before && size <= MAX_SIZE, "a block of {before} bytes grows to {size}");
         if size > before {
-            self.free.reserve(Self::class_of(size));
+            self.free.reserve(class_of(size));
             let last = self.regions.last_from(first);
             let index = self.regions.append_free(last, before, size - before);
-            self.merge_and_link(index, block.0);
+            self.merge_and_link(index, *self.regions.node(index), block.0);
             self.blocks[block.0 as usize].size = size;
         }
     }
@@ -535,7 +572,7 @@ impl Tlsf {
             for (position, entry) in self.free.positions_of_class(class) {
                 let node = self.regions.node(entry.node());
                 if !node.is_free()
-                    || Self::class_of(node.size()) != class
+                    || class_of(node.size()) != class
                     || node.position() != position
                     || !Bins::agrees(entry, node.size(), entry.node())
                     || free == 0
