@@ -156,7 +156,7 @@ impl Bins {
         let index = if self.vacant == NONE {
             let index = self.chunks.len() as u32;
             // Positions are 32 bits.
-            assert!(index < NONE >> 3, "fewer than 2^29 chunks of free regions");
+            assert!(index < NONE >> 3, "fewer than 2^28 chunks of free regions");
             super::region::grow_gently(&mut self.chunks);
             self.chunks.push(made);
             index

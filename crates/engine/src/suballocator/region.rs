@@ -27,7 +27,21 @@ pub struct RegionKey {
 }
 
 /// No node.
-pub(super) const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX >> 1;
+
+/// A link to a region that is free, in suballocators that say so: then the neighbours of a region
+/// need not be looked at to find out.
+pub(super) const FREE_LINK: u32 = 1 << 31;
+
+/// Whether a link says that the neighbour is free.
+pub(super) fn is_free_link(link: u32) -> bool {
+    link & FREE_LINK != 0
+}
+
+/// The neighbour that a link leads to, or `NONE`.
+pub(super) fn target(link: u32) -> u32 {
+    link & !FREE_LINK
+}
 
 const KIND_SHIFT: u32 = 60;
 const FREE: u64 = 1 << 63;
@@ -51,7 +65,7 @@ pub(super) struct Node {
     pub offset: u64,
     /// Size in the low 60 bits, as requested when live; kind above, the top bit set when free.
     word: u64,
-    /// Neighbours in the block.
+    /// Links to the neighbours in the block.
     pub previous: u32,
     pub next: u32,
     /// Odd while the region lives.
@@ -201,7 +215,7 @@ impl RegionTable {
     /// A slot for a region of `block`; its node still has to be filled.
     ///
     /// # Panics
-    /// At 2^32 - 1 regions.
+    /// At 2^31 - 1 regions.
     pub(super) fn take(&mut self, block: u32) -> u32 {
         if block != 0 && self.blocks.is_empty() {
             self.blocks = vec![0; self.nodes.len()];
@@ -220,8 +234,8 @@ impl RegionTable {
 
     #[cold]
     fn push(&mut self, block: u32) -> u32 {
-        let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index != NONE);
-        let index = index.expect("fewer than 2^32 - 1 regions");
+        let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index < NONE);
+        let index = index.expect("fewer than 2^31 - 1 regions");
         grow_gently(&mut self.nodes);
         self.nodes.push(Node {
             offset: 0,
@@ -298,8 +312,8 @@ impl RegionTable {
 
     /// The last region of a block, from any of its regions on. O(regions).
     pub(super) fn last_from(&self, mut index: u32) -> u32 {
-        while self.node(index).next != NONE {
-            index = self.node(index).next;
+        while target(self.node(index).next) != NONE {
+            index = target(self.node(index).next);
         }
         index
     }

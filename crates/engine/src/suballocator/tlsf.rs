@@ -16,7 +16,9 @@
 
 use super::bins::{Bins, CLASSES, class_at_least, class_of};
 use super::granularity::{Gap, Neighbour, place_in_gap};
-use super::region::{MAX_PADDING, MAX_SIZE, NONE, Node, RegionTable};
+use super::region::{
+    FREE_LINK, MAX_PADDING, MAX_SIZE, NONE, Node, RegionTable, is_free_link, target,
+};
 use super::{
     BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
 };
@@ -235,7 +237,7 @@ impl Tlsf {
                         return found;
                     }
                 }
-                index = node.next;
+                index = target(node.next);
             }
         }
         Candidate::NOTHING
@@ -309,9 +311,11 @@ impl Tlsf {
             let index = self.regions.take(block);
             self.resize(at.node, at.offset + footprint, rest).previous = index;
             self.set_next(block, previous, index);
-            (index, previous, at.node)
+            (index, previous, at.node | FREE_LINK)
         } else {
             self.unlink(at.node);
+            self.set_next(block, previous, at.node);
+            self.set_previous(next, at.node);
             (at.node, previous, next)
         };
         self.blocks[block as usize].live += 1;
@@ -339,14 +343,15 @@ impl Tlsf {
         self.resize(at.node, start, at.offset - start).next = index;
         let mut after = next;
         if rest > 0 {
-            after = self.regions.take(block);
-            self.set_free(after, at.offset + footprint, rest);
-            let node = self.regions.node_mut(after);
+            let behind = self.regions.take(block);
+            self.set_free(behind, at.offset + footprint, rest);
+            let node = self.regions.node_mut(behind);
             node.previous = index;
             node.next = next;
+            after = behind | FREE_LINK;
         }
         self.set_previous(next, if rest > 0 { after } else { index });
-        (index, at.node, after)
+        (index, at.node | FREE_LINK, after)
     }
 
     /// Makes an unlinked region a free one, and links it.
@@ -355,17 +360,19 @@ impl Tlsf {
         self.regions.node_mut(index).set_free_at(offset, size, position);
     }
 
-    fn set_previous(&mut self, of: u32, index: u32) {
+    /// Links the region `of`, if it is one, to what lies before it.
+    fn set_previous(&mut self, of: u32, link: u32) {
         if of != NONE {
-            self.regions.node_mut(of).previous = index;
+            self.regions.node_mut(of).previous = link;
         }
     }
 
-    fn set_next(&mut self, block: u32, of: u32, index: u32) {
+    /// Links the region `of`, or the start of the block, to what lies behind it.
+    fn set_next(&mut self, block: u32, of: u32, link: u32) {
         if of != NONE {
-            self.regions.node_mut(of).next = index;
+            self.regions.node_mut(of).next = link;
         } else {
-            self.blocks[block as usize].first = index;
+            self.blocks[block as usize].first = target(link);
         }
     }
 
@@ -373,41 +380,34 @@ impl Tlsf {
     /// its class; the region's own slot, which is in the cache, is the next one to be taken.
     #[inline(always)]
     fn merge_and_link(&mut self, index: u32, node: Node, block: u32) {
-        let Node { offset: mut start, previous, mut next, .. } = node;
-        let mut end = node.end();
-        let mut survivor = index;
-        if next != NONE {
-            let after = *self.regions.node(next);
-            if after.is_free() {
-                end = after.offset + after.size();
-                survivor = next;
+        let Node { offset, previous, next, .. } = node;
+        let end = node.end();
+        if is_free_link(previous) {
+            let survivor = target(previous);
+            let (mut end, mut behind) = (end, next);
+            if is_free_link(next) {
+                let after = target(next);
+                let gone = *self.regions.node(after);
+                (end, behind) = (gone.offset + gone.size(), gone.next);
+                self.unlink(after);
+                self.regions.give_back(after);
             }
-        }
-        if previous != NONE {
-            let before = *self.regions.node(previous);
-            if before.is_free() {
-                start = before.offset;
-                if survivor == next {
-                    let behind = self.regions.node(next).next;
-                    self.unlink(next);
-                    self.regions.give_back(next);
-                    next = behind;
-                }
-                survivor = previous;
-            }
-        }
-        if survivor == index {
-            return self.set_free(index, start, end - start);
-        }
-        let merged = self.resize(survivor, start, end - start);
-        if survivor == previous {
-            merged.next = next;
-            self.set_previous(next, previous);
-        } else {
-            merged.previous = previous;
+            let start = self.regions.node(survivor).offset;
+            self.resize(survivor, start, end - start).next = behind;
+            self.set_previous(behind, previous);
+            self.regions.give_back(index);
+        } else if is_free_link(next) {
+            let survivor = target(next);
+            let after = self.regions.node(survivor);
+            let end = after.offset + after.size();
+            self.resize(survivor, offset, end - offset).previous = previous;
             self.set_next(block, previous, next);
+            self.regions.give_back(index);
+        } else {
+            self.set_free(index, offset, end - offset);
+            self.set_next(block, previous, index | FREE_LINK);
+            self.set_previous(next, index | FREE_LINK);
         }
-        self.regions.give_back(index);
     }
 
     fn block(&self, block: BlockIndex) -> &Block {
@@ -488,6 +488,9 @@ impl Suballocator for Tlsf {
             self.free.reserve(class_of(size));
             let last = self.regions.last_from(first);
             let index = self.regions.append_free(last, before, size - before);
+            if self.regions.node(last).is_free() {
+                self.regions.node_mut(index).previous |= FREE_LINK;
+            }
             self.merge_and_link(index, *self.regions.node(index), block.0);
             self.blocks[block.0 as usize].size = size;
         }
@@ -499,7 +502,7 @@ impl Suballocator for Tlsf {
             let node = self.regions.node(index);
             let live = (!node.is_free()).then(|| (self.regions.key_of(index), node.kind()));
             visit(RegionView { offset: node.offset, size: node.size(), live });
-            index = node.next;
+            index = target(node.next);
         }
     }
 
@@ -525,8 +528,13 @@ impl Suballocator for Tlsf {
                 if self.regions.block_of(index) != number as u32 {
                     return Err(at("a region that says it lies in another block"));
                 }
-                if node.previous != previous || node.offset != end || node.size() == 0 {
+                if target(node.previous) != previous || node.offset != end || node.size() == 0 {
                     return Err(at(&format!("regions do not follow each other at {end}")));
+                }
+                let is_free = |it: u32| it != NONE && self.regions.node(it).is_free();
+                let right = |link: u32| is_free_link(link) == is_free(target(link));
+                if !right(node.previous) || !right(node.next) {
+                    return Err(at(&format!("a link that does not know its neighbour at {end}")));
                 }
                 if node.is_free() {
                     free += 1;
@@ -550,7 +558,7 @@ impl Suballocator for Tlsf {
                 }
                 end = node.end();
                 previous = index;
-                index = node.next;
+                index = target(node.next);
             }
             if end != block.size || live != block.live {
                 return Err(at("its regions do not add up to its size and count"));
