@@ -80,11 +80,11 @@ impl<T> SlotMap<T> {
         let slot = &mut self.slots[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         slot.value = Some(value);
-        RegionKey { index, generation: slot.generation }
+        RegionKey::new(index, slot.generation)
     }
 
     fn slot(&self, key: RegionKey) -> Option<&Slot<T>> {
-        self.slots.get(key.index as usize).filter(|slot| slot.generation == key.generation)
+        self.slots.get(key.index() as usize).filter(|slot| slot.generation == key.generation())
     }
 
     /// The value, unless the key is stale. O(1).
@@ -95,23 +95,23 @@ impl<T> SlotMap<T> {
     /// The value, unless the key is stale. O(1).
     pub fn get_mut(&mut self, key: RegionKey) -> Option<&mut T> {
         self.slot(key)?;
-        self.slots[key.index as usize].value.as_mut()
+        self.slots[key.index() as usize].value.as_mut()
     }
 
     /// Takes the value out; the key is stale from now on. O(1).
     pub fn remove(&mut self, key: RegionKey) -> Option<T> {
         self.slot(key)?;
-        let slot = &mut self.slots[key.index as usize];
+        let slot = &mut self.slots[key.index() as usize];
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
-        self.vacant.push(key.index);
+        self.vacant.push(key.index());
         Some(value)
     }
 
     /// All keys and values. O(slots).
     pub fn iter(&self) -> impl Iterator<Item = (RegionKey, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let key = RegionKey { index: index as u32, generation: slot.generation };
+            let key = RegionKey::new(index as u32, slot.generation);
             Some((key, slot.value.as_ref()?))
         })
     }
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(map.remove(a), Some("a"));
         assert_eq!(map.remove(a), None);
         let b = map.insert("b");
-        assert_eq!(b.index, a.index);
+        assert_eq!(b.index(), a.index());
         assert_eq!(map.get(a), None);
         assert_eq!(map.get_mut(b), Some(&mut "b"));
         assert_eq!((map.len(), map.is_empty()), (1, false));

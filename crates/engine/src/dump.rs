@@ -277,7 +277,7 @@ impl PoolWriter<'_> {
     fn custom_pool(&self, json: &mut JsonWriter, id: PoolId, pool: &DumpPool) {
         // The slot, not the place in a list: it stays while the pool lives, so that two dumps can
         // be compared.
-        let number = id.0.index;
+        let number = id.0.index();
         let name = self.describe.pool(id);
         let name = name.map_or(number.to_string(), |name| format!("{number} - {name}"));
         json.key("Name").string(&name);

@@ -111,7 +111,7 @@ impl VirtualBlock {
         if sorted.iter().any(|key| self.suballocator.region(*key).is_none()) {
             return Err(Error::UseAfterFree);
         }
-        sorted.sort_unstable_by_key(|key| key.index);
+        sorted.sort_unstable_by_key(|key| key.index());
         if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(Error::UseAfterFree);
         }

@@ -342,7 +342,7 @@ fn stale_handles() {
         drop(world.allocator.free(stale.id).unwrap());
         // The slot is used again, under another key.
         let fresh = world.allocator.allocate(&flagged(100, flags)).unwrap();
-        assert_eq!(fresh.id.key.index, stale.id.key.index);
+        assert_eq!(fresh.id.key.index(), stale.id.key.index());
         assert_ne!(fresh.id, stale.id);
         assert!(matches!(world.allocator.free(stale.id), Err(Error::UseAfterFree)));
         assert_eq!(world.allocator.info(stale.id), Err(Error::UseAfterFree));

@@ -24,14 +24,6 @@ pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
     })
 }
 
-fn to_handle(key: RegionKey) -> u64 {
-    u64::from(key.generation) << 32 | u64::from(key.index)
-}
-
-fn to_key(handle: u64) -> RegionKey {
-    RegionKey { index: handle as u32, generation: (handle >> 32) as u32 }
-}
-
 /// A range of numbers that is divided: bytes of a buffer, slots of a table, frames of a sound
 /// (`VmaVirtualBlock`).
 ///
@@ -56,7 +48,7 @@ pub struct VirtualAllocation {
 
 impl VirtualBlock {
     fn free_handle(&self, py: Python<'_>, handle: u64) -> PyResult<()> {
-        let freed = self.block.lock().free(to_key(handle));
+        let freed = self.block.lock().free(RegionKey::from_bits(handle));
         freed.map_err(|error| stale(py, &error))?;
         let data = self.user_data.lock().remove(&handle);
         // Dropped without the lock: its finaliser may come back here.
@@ -170,7 +162,7 @@ impl VirtualBlock {
         let this = slf.get();
         let made = this.block.lock().allocate(&request);
         let made = made.or_raise(slf.py())?;
-        let handle = to_handle(made.key);
+        let handle = made.key.to_bits();
         if let Some(data) = user_data {
             this.user_data.lock().insert(handle, Link::new(data));
         }
@@ -237,7 +229,7 @@ impl VirtualBlock {
             Ok(made)
         });
         let made = made.or_raise(py)?;
-        let handles = quads(py, made.iter().map(|it| to_handle(it.key)));
+        let handles = quads(py, made.iter().map(|it| it.key.to_bits()));
         let offsets = quads(py, made.iter().map(|it| it.offset));
         match (handles, offsets) {
             (Ok(handles), Ok(offsets)) => Ok((handles, offsets)),
@@ -269,7 +261,7 @@ impl VirtualBlock {
         let handles: Vec<u64> = (0..handles.len()).map(|index| handles.get(index)).collect();
         let freed = py.detach(|| {
             let mut block = self.block.lock();
-            block.free_many(handles.iter().copied().map(to_key))
+            block.free_many(handles.iter().copied().map(RegionKey::from_bits))
         });
         freed.map_err(|error| stale(py, &error))?;
         let mut user_data = self.user_data.lock();
@@ -295,7 +287,7 @@ impl VirtualBlock {
     /// Raises `UseAfterFreeError`.
     fn info(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<VirtualAllocation> {
         let handle = handle_of(slf, handle)?;
-        let found = slf.get().block.lock().info(to_key(handle));
+        let found = slf.get().block.lock().info(RegionKey::from_bits(handle));
         let found = found.map_err(|error| stale(slf.py(), &error))?;
         let block = Link::new(slf.clone().unbind());
         Ok(VirtualAllocation { block, handle, offset: found.offset, size: found.size })
@@ -392,7 +384,7 @@ impl VirtualAllocation {
     #[setter]
     fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
         let block = self.block.get();
-        let known = block.block.lock().info(to_key(self.handle));
+        let known = block.block.lock().info(RegionKey::from_bits(self.handle));
         known.map_err(|error| stale(py, &error))?;
         let mut all = block.user_data.lock();
         let before = match data {
@@ -407,7 +399,7 @@ impl VirtualAllocation {
     /// Frees it. Nothing happens the second time.
     fn free(&self, py: Python<'_>) -> PyResult<()> {
         let block = self.block.get();
-        if block.block.lock().info(to_key(self.handle)).is_err() {
+        if block.block.lock().info(RegionKey::from_bits(self.handle)).is_err() {
             return Ok(());
         }
         block.free_handle(py, self.handle)

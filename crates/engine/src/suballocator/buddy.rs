@@ -187,9 +187,9 @@ impl Suballocator for Buddy {
 
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
         let node = self.regions.end_life(key)?;
-        let index = self.regions.block_of(key.index);
-        self.regions.node_mut(key.index).set_free(node.offset, node.footprint());
-        self.join_and_link(key.index);
+        let index = self.regions.block_of(key.index());
+        self.regions.node_mut(key.index()).set_free(node.offset, node.footprint());
+        self.join_and_link(key.index());
         let block = &mut self.blocks[index as usize];
         block.live -= 1;
         Some(FreedRegion { info: node.info(index), block_is_empty: block.live == 0 })

@@ -278,20 +278,20 @@ impl Suballocator for Linear {
         node.previous = last;
         node.next = NONE;
         node.set_live(offset, request.size, request.kind, size - request.size);
-        let key = RegionKey { index, generation: node.begin_life() };
+        let key = RegionKey::new(index, node.begin_life());
         self.blocks[block as usize].live += 1;
         Some(Placement { key, block: BlockIndex(block), offset })
     }
 
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
         let node = self.regions.end_life(key)?;
-        let index = self.regions.block_of(key.index);
-        self.regions.node_mut(key.index).set_free(node.offset, node.footprint());
+        let index = self.regions.block_of(key.index());
+        self.regions.node_mut(key.index()).set_free(node.offset, node.footprint());
         // Inside a run it stays.
         if node.previous == NONE || node.next == NONE {
             for which in [Which::Lower, Which::Upper, Which::Wrapped] {
                 let Run { first, last } = *self.run(index, which);
-                if first == key.index || last == key.index {
+                if first == key.index() || last == key.index() {
                     self.trim(index, which);
                     break;
                 }

@@ -17,13 +17,41 @@ use crate::request::ResourceKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockIndex(pub u32);
 
-/// A slot and the generation in which it was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RegionKey {
+/// A slot and the generation in which it was taken, in one number: a key that was stored in halves
+/// and is loaded as a whole waits for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionKey(u64);
+
+impl RegionKey {
+    /// Of a slot and a generation.
+    #[inline]
+    pub fn new(index: u32, generation: u32) -> Self {
+        Self(u64::from(generation) << 32 | u64::from(index))
+    }
+
     /// The slot.
-    pub index: u32,
+    #[inline]
+    pub fn index(self) -> u32 {
+        self.0 as u32
+    }
+
     /// Odd while the region lives.
-    pub generation: u32,
+    #[inline]
+    pub fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The generation above, the slot below.
+    #[inline]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// What [`to_bits`](Self::to_bits) gave.
+    #[inline]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
 }
 
 /// No node.
@@ -262,14 +290,14 @@ impl RegionTable {
 
     /// Makes a key of the slot, whose node is live from now on.
     pub(super) fn begin_life(&mut self, index: u32) -> RegionKey {
-        RegionKey { index, generation: self.node_mut(index).begin_life() }
+        RegionKey::new(index, self.node_mut(index).begin_life())
     }
 
     /// Makes a key stale and gives what its node was; `None` if it is stale already.
     #[inline]
     pub(super) fn end_life(&mut self, key: RegionKey) -> Option<Node> {
-        let node = self.nodes.get_mut(key.index as usize)?;
-        if node.generation != key.generation || key.generation.is_multiple_of(2) {
+        let node = self.nodes.get_mut(key.index() as usize)?;
+        if node.generation != key.generation() || key.generation().is_multiple_of(2) {
             return None;
         }
         node.generation = node.generation.wrapping_add(1);
@@ -278,13 +306,13 @@ impl RegionTable {
 
     /// The node of a key, if its region lives.
     pub(super) fn live(&self, key: RegionKey) -> Option<&Node> {
-        let node = self.nodes.get(key.index as usize)?;
-        (node.generation == key.generation && key.generation % 2 == 1).then_some(node)
+        let node = self.nodes.get(key.index() as usize)?;
+        (node.generation == key.generation() && key.generation() % 2 == 1).then_some(node)
     }
 
     /// What a live region is; `None` if the key is stale.
     pub(super) fn info(&self, key: RegionKey) -> Option<RegionInfo> {
-        self.live(key).map(|node| node.info(self.block_of(key.index)))
+        self.live(key).map(|node| node.info(self.block_of(key.index())))
     }
 
     /// The owner's bits; `None` if the key is stale.
@@ -295,7 +323,7 @@ impl RegionTable {
     /// Changes the owner's bits; does nothing if the key is stale.
     pub(super) fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
         if self.live(key).is_some() {
-            self.node_mut(key.index).set_tag(tag);
+            self.node_mut(key.index()).set_tag(tag);
         }
     }
 
@@ -320,7 +348,7 @@ impl RegionTable {
 
     /// The key of a live slot.
     pub(super) fn key_of(&self, index: u32) -> RegionKey {
-        RegionKey { index, generation: self.nodes[index as usize].generation }
+        RegionKey::new(index, self.nodes[index as usize].generation)
     }
 
     pub(super) fn used_slots(&self) -> usize {
@@ -354,6 +382,6 @@ mod tests {
         assert_eq!(again, first);
         let second = table.begin_life(again);
         assert!(table.live(second).is_some() && table.live(key).is_none());
-        assert!(table.live(RegionKey { index: 9, generation: 1 }).is_none());
+        assert!(table.live(RegionKey::new(9, 1)).is_none());
     }
 }

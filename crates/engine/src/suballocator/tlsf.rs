@@ -323,7 +323,7 @@ impl Tlsf {
         node.previous = before;
         node.next = after;
         node.set_live(at.offset, request.size, request.kind, padding);
-        let key = RegionKey { index, generation: node.begin_life() };
+        let key = RegionKey::new(index, node.begin_life());
         Placement { key, block: BlockIndex(block), offset: at.offset }
     }
 
@@ -466,8 +466,8 @@ impl Suballocator for Tlsf {
     #[inline]
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
         let node = self.regions.end_life(key)?;
-        let index = self.regions.block_of(key.index);
-        self.merge_and_link(key.index, node, index);
+        let index = self.regions.block_of(key.index());
+        self.merge_and_link(key.index(), node, index);
         let block = &mut self.blocks[index as usize];
         block.live -= 1;
         Some(FreedRegion { info: node.info(index), block_is_empty: block.live == 0 })
@@ -543,7 +543,7 @@ impl Suballocator for Tlsf {
                     }
                 } else {
                     live += 1;
-                    if self.regions.key_of(index).generation.is_multiple_of(2) {
+                    if self.regions.key_of(index).generation().is_multiple_of(2) {
                         return Err(at("a live region without a key"));
                     }
                     let page = |offset: u64| offset & !(self.granularity - 1);

@@ -119,10 +119,17 @@ impl<C: Contestant> Churn<C> {
         Self { contestant, live, bytes, steps }
     }
 
-    /// The next steps of the trace, made before they are timed.
+    /// The next steps of the trace, made before they are timed: plans run in the order in which they
+    /// were made.
     pub fn plan(&mut self, count: usize) -> Vec<Step> {
         let n = self.live.len() as u64;
-        (0..count).map(|_| (self.steps.below(n) as u32, self.steps.size() as u32)).collect()
+        let steps: Vec<Step> =
+            (0..count).map(|_| (self.steps.below(n) as u32, self.steps.size() as u32)).collect();
+        // The books are kept here: they are no part of what is timed.
+        for &(at, size) in &steps {
+            self.bytes[at as usize] = size;
+        }
+        steps
     }
 
     /// Frees and allocates; what is timed.
@@ -132,9 +139,6 @@ impl<C: Contestant> Churn<C> {
             self.contestant.free(*handle);
             let placed = self.contestant.allocate(u64::from(size), ALIGNMENT);
             *handle = placed.expect("there is room").0;
-        }
-        for &(at, size) in steps {
-            self.bytes[at as usize] = size;
         }
         steps.len() as u64
     }

@@ -43,11 +43,11 @@ impl Labels {
             }
             let AllocationId { home, dedicated, key } = resource.allocation.id;
             let slots = slots.entry((home, dedicated)).or_default();
-            let index = key.index as usize;
+            let index = key.index() as usize;
             if index >= slots.len() {
                 slots.resize_with(index + 1, || None);
             }
-            slots[index] = Some(Entry { generation: key.generation, usage, custom_data });
+            slots[index] = Some(Entry { generation: key.generation(), usage, custom_data });
         }
         let pools = state.pool_names.lock().clone();
         Self { slots, pools }
@@ -57,8 +57,8 @@ impl Labels {
 impl Describe for Labels {
     fn allocation(&self, id: AllocationId) -> Description<'_> {
         let slots = self.slots.get(&(id.home, id.dedicated));
-        let entry = slots.and_then(|slots| slots.get(id.key.index as usize)?.as_ref());
-        match entry.filter(|entry| entry.generation == id.key.generation) {
+        let entry = slots.and_then(|slots| slots.get(id.key.index() as usize)?.as_ref());
+        match entry.filter(|entry| entry.generation == id.key.generation()) {
             None => Description::default(),
             Some(entry) => Description {
                 usage: entry.usage,
