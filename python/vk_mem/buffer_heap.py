@@ -6,14 +6,15 @@ calls. A `BufferHeap` makes a few large buffers and gives out ranges of them.
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 import weakref
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, NoReturn, Self, Unpack
 
 from vk_mem._typing import AllocationKeywords
-from vk_mem._vk_mem import Allocator, Buffer, VirtualAllocation, VirtualBlock
+from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, _VirtualBlocks
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
 from vk_mem.flags import AllocationCreateFlags, BufferUsage
 
@@ -25,15 +26,23 @@ _TEXEL = BufferUsage.UNIFORM_TEXEL_BUFFER | BufferUsage.STORAGE_TEXEL_BUFFER
 _LEAST_ALIGNMENT = 4
 
 
-class BufferHeap:
+class _NoCopies:
+    """A copy would be a second owner of the same memory."""
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(f"cannot pickle or copy 'vk_mem.{type(self).__name__}' object")
+
+
+class BufferHeap(_NoCopies):
     """Divides large buffers of one usage into slices (nothing in VMA corresponds to it).
 
     `buffer_usage` is the `BufferUsage` of all buffers, `block_size` their size in bytes,
     `algorithm` how they are divided: "tlsf", "linear" or "buddy". The other keywords are those of
     an allocation; with a HOST_ACCESS flag all slices are mapped. A slice larger than a block gets
-    a buffer of its own. Usable from many threads at once.
+    a buffer of its own. Usable from many threads at once; not in the child of `os.fork()`.
 
-    Raises `InvalidArgumentError` for a block size of 0 or an unknown algorithm.
+    Raises `InvalidArgumentError` for a block size of 0 or an unknown algorithm, `TypeError` for a
+    keyword that no allocation has.
     """
 
     def __init__(
@@ -47,19 +56,32 @@ class BufferHeap:
     ) -> None:
         if block_size <= 0:
             raise InvalidArgumentError(f"block_size is {block_size}; it must be positive")
-        VirtualBlock(block_size, algorithm=algorithm)
+        known = AllocationKeywords.__annotations__
+        for keyword in keywords:
+            if keyword not in known:
+                raise TypeError(f"BufferHeap() got an unexpected keyword argument {keyword!r}")
+        info = AllocationCreateInfo(**keywords)
         self._allocator = allocator
         self._usage = BufferUsage(buffer_usage)
         self._block_size = block_size
         self._algorithm = algorithm
-        self._keywords = keywords
-        flags = keywords.get("flags", 0)
-        if flags & _HOST_ACCESS:
-            keywords["flags"] = flags | AllocationCreateFlags.MAPPED
-        self._alignment = self._alignment_of_usage(bool(flags & _HOST_ACCESS))
+        self._flags = int(info.flags)
+        mapped = bool(info.flags & _HOST_ACCESS)
+        if mapped:
+            self._flags |= AllocationCreateFlags.MAPPED
+        self._info = info
+        self._alignment = self._alignment_of_usage(mapped)
+        self._ranges = _VirtualBlocks(algorithm, self._alignment)
+        # A wrong size is better told of now than by the first slice.
+        self._ranges.remove(self._ranges.add(block_size))
         self._lock = threading.RLock()
-        self._blocks: list[_Block] = []
-        self._abandoned: list[tuple[int, _Block, VirtualAllocation]] = []
+        self._process = os.getpid()
+        # By the number that their division has in `_ranges`.
+        self._blocks: dict[int, _Block] = {}
+        # Without slices. One is kept: the next slice often comes soon. More of them stay while a
+        # mapping of the buffer is open.
+        self._empties: dict[int, _Block] = {}
+        self._abandoned: list[tuple[int, _Place]] = []
         # Their views pin the buffers until they are released.
         self._mapped: weakref.WeakSet[BufferSlice] = weakref.WeakSet()
         self._closed = False
@@ -90,99 +112,161 @@ class BufferHeap:
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        """The buffers there are."""
+        """The buffers there are. They are the heap's: to destroy one ends the slices in it."""
+        self._check_process()
         with self._lock:
-            return tuple(block.buffer for block in self._blocks)
+            return tuple(block.buffer for block in self._blocks.values() if block.buffer.alive)
 
     @property
     def allocated(self) -> int:
         """Bytes in slices."""
+        self._check_process()
         with self._lock:
-            return sum(block.ranges.allocated for block in self._blocks)
+            return self._ranges.allocated
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called, or its allocator's."""
         return self._closed or self._allocator.closed
 
+    def _check_process(self) -> None:
+        # Before the lock, which another thread of the parent may hold for ever.
+        if os.getpid() != self._process:
+            raise InvalidArgumentError(
+                "the buffer heap was made before os.fork(): make another in this process"
+            )
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise UseAfterFreeError("the buffer heap is closed")
+
     def allocate(self, size: int, alignment: int = 1) -> BufferSlice:
         """A slice of `size` bytes, aligned to `alignment` and to what the usage needs.
 
+        `alignment` is a power of two. Costs the same whatever the number of buffers.
+
         Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
         """
+        self._check_process()
         with self._lock:
-            if self.closed:
-                raise UseAfterFreeError("the buffer heap is closed")
+            self._check_open()
             self._release_abandoned()
-            alignment = max(alignment, self._alignment)
-            for block in reversed(self._blocks):
-                try:
-                    return BufferSlice(self, block, block.ranges.allocate(size, alignment))
-                except OutOfDeviceMemoryError:
-                    continue
-            block = self._grow(max(size, self._block_size))
-            try:
-                return BufferSlice(self, block, block.ranges.allocate(size, alignment))
-            except BaseException:
-                self._drop_if_empty(block)
-                raise
+            found = self._find(size, alignment)
+            if found is None:
+                # The range of a buddy is as large as its alignment.
+                least = alignment if self._algorithm == "buddy" else 1
+                block = self._grow(max(size, least, self._block_size))
+                found = self._find(size, alignment)
+                if found is None:
+                    self._trim(block)
+                    raise OutOfDeviceMemoryError(
+                        f"a new buffer of {block.size} bytes has no room for {size} bytes aligned to "
+                        f"{alignment}",
+                        size=size,
+                    )
+            return BufferSlice(self, found, size)
+
+    def _find(self, size: int, alignment: int) -> _Place | None:
+        while True:
+            found = self._ranges.allocate(size, alignment)
+            if found is None:
+                return None
+            number, handle, offset = found
+            block = self._blocks[number]
+            if block.buffer.alive:
+                self._empties.pop(number, None)
+                return _Place(block, handle, offset)
+            # The caller has destroyed it; its slices say so.
+            self._forget(block)
 
     def _grow(self, size: int) -> _Block:
         if self._algorithm == "buddy":
             # All of it has to be one range.
             size = 1 << (size - 1).bit_length()
-        # First, as it may fail.
-        buffer = self._allocator.create_buffer(size, self._usage, **self._keywords)
-        block = _Block(buffer, VirtualBlock(size, algorithm=self._algorithm))
-        self._blocks.append(block)
+        # First, as it may fail. Callbacks of the allocator run in here.
+        buffer = self._allocator.create_buffer(
+            size, self._usage, allocation_info=self._info, flags=self._flags
+        )
+        try:
+            self._check_open()
+            block = _Block(buffer, self._ranges.add(size))
+        except BaseException:
+            buffer.destroy()
+            raise
+        self._blocks[block.number] = self._empties[block.number] = block
         return block
 
-    def _free(self, block: _Block, ranges: VirtualAllocation) -> None:
+    def _forget(self, block: _Block) -> None:
+        self._ranges.remove(block.number)
+        del self._blocks[block.number]
+        self._empties.pop(block.number, None)
+
+    def _free(self, place: _Place) -> None:
+        self._check_process()
         with self._lock:
-            if self.closed:
+            block = place.block
+            # It may be gone with its buffer, and its number another's.
+            if self.closed or self._blocks.get(block.number) is not block:
                 return
-            ranges.free()
-            empty = [it for it in self._blocks if it.ranges.allocation_count == 0]
-            # One is kept: the next slice often comes soon.
-            if block in empty and (len(empty) > 1 or block.buffer.size > self._block_size):
-                self._drop_if_empty(block)
+            if self._ranges.free(block.number, place.handle):
+                self._empties[block.number] = block
+                self._trim(block)
 
-    def _drop_if_empty(self, block: _Block) -> None:
-        if block.ranges.allocation_count == 0:
-            self._blocks.remove(block)
-            block.buffer.destroy()
+    def _trim(self, newest: _Block) -> None:
+        """Destroys empty buffers, but for one of the usual size: the newest if it is that."""
+        kept = newest if newest.number in self._empties else None
+        if kept is not None and kept.size > self._block_size:
+            kept = None
+        for block in list(self._empties.values()):
+            if kept is None and block.size <= self._block_size:
+                kept = block
+            if block is kept:
+                continue
+            try:
+                block.buffer.destroy()
+            except BufferError:
+                # A mapping of the buffer itself is open: it stays and serves further slices.
+                continue
+            self._forget(block)
 
-    def _abandon(self, block: _Block, ranges: VirtualAllocation) -> None:
+    def _abandon(self, place: _Place) -> None:
         # From a finaliser, which may run inside of any call here: nothing but an append.
-        self._abandoned.append((self._allocator.current_frame_index, block, ranges))
+        self._abandoned.append((self._allocator.current_frame_index, place))
 
     def _release_abandoned(self) -> None:
-        last_safe = self._allocator.current_frame_index - self._allocator.frames_in_flight
+        if not self._abandoned:
+            return
+        now, in_flight = self._allocator.current_frame_index, self._allocator.frames_in_flight
         waiting, self._abandoned = self._abandoned, []
-        for frame, block, ranges in waiting:
-            if frame < last_safe:
-                self._free(block, ranges)
+        for frame, place in waiting:
+            # An index of 32 bits may have wrapped around.
+            age = now - frame if now >= frame else (now - frame) % (1 << 32)
+            if age > in_flight:
+                self._free(place)
             else:
-                self._abandoned.append((frame, block, ranges))
+                self._abandoned.append((frame, place))
 
     def close(self) -> None:
         """Destroys all buffers; the device must be done with them. Nothing happens twice.
 
-        Raises `BufferError`, and goes no further, while a view of a slice is in use.
+        Raises `BufferError`, and destroys nothing, while a view of a slice or a mapping of a buffer
+        is in use.
         """
+        if self.closed:
+            return
+        self._check_process()
         with self._lock:
             if self.closed:
                 return
             for piece in list(self._mapped):
                 piece._release_view()
-            while self._blocks:
-                self._blocks[-1].buffer.destroy()
-                self._blocks.pop()
+            self._allocator.destroy_many([block.buffer for block in self._blocks.values()])
             self._closed = True
+            self._blocks.clear()
+            self._empties.clear()
 
     def __enter__(self) -> Self:
-        if self.closed:
-            raise UseAfterFreeError("the buffer heap is closed")
+        self._check_open()
         return self
 
     def __exit__(
@@ -194,43 +278,64 @@ class BufferHeap:
         self.close()
 
     def __repr__(self) -> str:
-        state = f"{self.allocated} bytes in {len(self._blocks)} buffers"
-        return f"<vk_mem.BufferHeap {self._usage.name}, {'closed' if self.closed else state}>"
+        name = f"vk_mem.BufferHeap {self._usage.name}"
+        if os.getpid() != self._process:
+            return f"<{name}, from before os.fork()>"
+        if self.closed:
+            return f"<{name}, closed>"
+        return f"<{name}, {self._ranges.allocated} bytes in {len(self._blocks)} buffers>"
 
 
 class _Block:
-    """One buffer and its division."""
+    """One buffer; `number` is that of its division."""
 
-    def __init__(self, buffer: Buffer, ranges: VirtualBlock) -> None:
+    __slots__ = ("buffer", "number", "size")
+
+    def __init__(self, buffer: Buffer, number: int) -> None:
         self.buffer = buffer
-        self.ranges = ranges
+        self.number = number
+        self.size = buffer.size
 
 
-class BufferSlice:
+class _Place:
+    """Where a slice is."""
+
+    __slots__ = ("block", "handle", "offset")
+
+    def __init__(self, block: _Block, handle: int, offset: int) -> None:
+        self.block = block
+        self.handle = handle
+        self.offset = offset
+
+
+class BufferSlice(_NoCopies):
     """A range of a buffer of a `BufferHeap`: bind `handle` at `offset`."""
 
-    def __init__(self, heap: BufferHeap, block: _Block, ranges: VirtualAllocation) -> None:
+    def __init__(self, heap: BufferHeap, place: _Place, size: int) -> None:
         self._heap = heap
-        self._block = block
-        self._range: VirtualAllocation | None = ranges
+        self._size = size
         self._view: memoryview | None = None
+        self._place: _Place | None = place
 
-    def _live(self) -> VirtualAllocation:
-        if self._range is None or not self._block.buffer.alive:
+    def _live(self) -> _Place:
+        place = self._place
+        if place is None:
             raise UseAfterFreeError("the buffer slice was freed")
-        return self._range
+        if not place.block.buffer.alive:
+            closed = self._heap.closed
+            what = "its heap was closed" if closed else "its buffer was destroyed"
+            raise UseAfterFreeError(f"the buffer slice is gone: {what}")
+        return place
 
     @property
     def buffer(self) -> Buffer:
         """The buffer it is a part of."""
-        self._live()
-        return self._block.buffer
+        return self._live().block.buffer
 
     @property
     def handle(self) -> int:
         """The `VkBuffer`."""
-        self._live()
-        return self._block.buffer.handle
+        return self._live().block.buffer.handle
 
     @property
     def offset(self) -> int:
@@ -240,7 +345,8 @@ class BufferSlice:
     @property
     def size(self) -> int:
         """In bytes."""
-        return self._live().size
+        self._live()
+        return self._size
 
     @property
     def device_address(self) -> int:
@@ -253,11 +359,11 @@ class BufferSlice:
 
         Flush what was written to it on memory that is not coherent. Ends with `free`.
         """
-        ranges = self._live()
+        place = self._live()
         if self._view is None:
-            whole = self._block.buffer.mapped
+            whole = place.block.buffer.mapped
             if whole is not None:
-                self._view = whole[ranges.offset : ranges.offset + ranges.size]
+                self._view = whole[place.offset : place.offset + self._size]
                 self._heap._mapped.add(self)
         return self._view
 
@@ -266,28 +372,28 @@ class BufferSlice:
 
         Raises `InvalidArgumentError` if it does not fit, `MemoryMapError` if it cannot be mapped.
         """
-        ranges = self._live()
+        place = self._live()
         length = memoryview(data).nbytes
         self._check(offset, length)
-        self._block.buffer.write(data, ranges.offset + offset)
+        place.block.buffer.write(data, place.offset + offset)
 
     def read(self, offset: int = 0, size: int | None = None) -> bytes:
         """Copies `size` bytes from `offset` on; up to the end without a size.
 
         Raises what `write` raises.
         """
-        ranges = self._live()
-        size = ranges.size - offset if size is None else size
+        place = self._live()
+        size = max(self._size - offset, 0) if size is None else size
         self._check(offset, size)
-        return self._block.buffer.read(ranges.offset + offset, size)
+        return place.block.buffer.read(place.offset + offset, size)
 
     def flush(self) -> None:
         """Makes what was written to `mapped` visible to the device."""
-        ranges = self._live()
-        self._block.buffer.flush(ranges.offset, ranges.size)
+        place = self._live()
+        place.block.buffer.flush(place.offset, self._size)
 
     def _check(self, offset: int, size: int) -> None:
-        whole = self._live().size
+        whole = self._size
         if offset < 0 or size < 0 or offset + size > whole:
             raise InvalidArgumentError(
                 f"{size} bytes at offset {offset} are outside of a slice of {whole} bytes"
@@ -298,12 +404,16 @@ class BufferSlice:
 
         Raises `BufferError` while an array uses `mapped`.
         """
-        ranges = self._range
-        if ranges is None:
+        if self._place is None:
             return
-        self._release_view()
-        self._range = None
-        self._heap._free(self._block, ranges)
+        self._heap._check_process()
+        with self._heap._lock:
+            place = self._place
+            if place is None:
+                return
+            self._release_view()
+            self._place = None
+            self._heap._free(place)
 
     def _release_view(self) -> None:
         if self._view is None:
@@ -315,8 +425,8 @@ class BufferSlice:
         self._view = None
         still_there = mapping()
         if still_there is not None:
-            ranges = self._live()
-            self._view = memoryview(still_there)[ranges.offset : ranges.offset + ranges.size]
+            place = self._live()
+            self._view = memoryview(still_there)[place.offset : place.offset + self._size]
             raise BufferError(f"cannot free {self!r}: an array or a view uses its memory")
 
     def __enter__(self) -> Self:
@@ -332,19 +442,23 @@ class BufferSlice:
         self.free()
 
     def __del__(self) -> None:
-        ranges = getattr(self, "_range", None)
-        if ranges is None or self._heap.closed:
+        place = getattr(self, "_place", None)
+        if place is None or self._heap.closed or os.getpid() != self._heap._process:
+            return
+        if not place.block.buffer.alive:
             return
         warnings.warn(
-            f"unclosed BufferSlice ({ranges.size} bytes): it is released when no frame in flight "
+            f"unclosed BufferSlice ({self._size} bytes): it is released when no frame in flight "
             "can use it, or with its heap",
             ResourceWarning,
             stacklevel=2,
             source=self,
         )
-        self._heap._abandon(self._block, ranges)
+        self._heap._abandon(place)
 
     def __repr__(self) -> str:
-        if self._range is None:
+        if self._place is None:
             return "<vk_mem.BufferSlice, freed>"
-        return f"<vk_mem.BufferSlice of {self._range.size} bytes at {self._range.offset}>"
+        if not self._place.block.buffer.alive:
+            return "<vk_mem.BufferSlice, gone with its buffer>"
+        return f"<vk_mem.BufferSlice of {self._size} bytes at {self._place.offset}>"

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::allocation::{Allocation, AllocationId, PoolId};
 use crate::budget::{HeapBudget, HeapLedger};
 use crate::check::{check_create_info, check_device, check_request};
-use crate::device::DeviceMemory;
+use crate::device::{DeviceMemory, MemoryPropertyFlags as Property};
 use crate::error::{Error, FailureFigures};
 use crate::memory_object::{MemoryObject, Release};
 use crate::memory_type::Candidates;
@@ -155,7 +155,7 @@ impl Allocator {
     pub fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         check_request(request)?;
         let first = match self.allocate_anywhere(request) {
-            Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })) => error,
+            Err(error) if error.is_shortage() => error,
             other => {
                 // A new block may have taken what empty ones of the same heap are kept in.
                 self.trim_over_budget();
@@ -171,7 +171,7 @@ impl Allocator {
 
     fn allocate_anywhere(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         let Some(id) = request.create_info.pool else {
-            return self.allocate_in_any_type(request);
+            return self.allocate_in_types(request, None);
         };
         let pool = self.pools.get(id)?;
         let memory_type = pool.rules().memory_type_index;
@@ -183,29 +183,61 @@ impl Allocator {
             )));
         }
         match pool.allocate(request) {
-            Err(Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })
+            Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }))
                 if pool.rules().fallback =>
             {
-                let mut request = *request;
-                request.create_info.pool = None;
-                request.create_info.export_handle_types |= pool.rules().export_handle_types;
-                request.create_info.flags -= Create::UPPER_ADDRESS;
-                self.allocate_in_any_type(&request)
+                let made = self.fall_back(pool.rules(), request);
+                made.map_err(|last| last.unless_hopeful(&error))
             }
             made => made,
         }
     }
 
-    fn allocate_in_any_type(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
+    /// Allocates from the default pools what a custom one has no room for: from that of its own memory
+    /// type first, whatever the request says, as the pool would have. Another type has to be of the
+    /// kind that the caller sees of the pool's: host-visible and coherent where that is.
+    fn fall_back(
+        &self,
+        rules: &PoolCreateInfo,
+        request: &AllocationRequest,
+    ) -> Result<Allocation, Error> {
+        let own = rules.memory_type_index;
+        let visible = Property::HOST_VISIBLE | Property::HOST_COHERENT | Property::PROTECTED;
+        let mut request = *request;
+        let create_info = &mut request.create_info;
+        create_info.pool = None;
+        create_info.export_handle_types |= rules.export_handle_types;
+        create_info.flags -= Create::UPPER_ADDRESS;
+        create_info.required_flags |= self.device().info().flags_of(own) & visible;
+        match self.pools.defaults[own as usize].allocate(&request) {
+            Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })) => {
+                self.allocate_in_types(&request, Some((own, error)))
+            }
+            made => made,
+        }
+    }
+
+    /// From the cheapest memory type first; not from one that has `failed` before.
+    fn allocate_in_types(
+        &self,
+        request: &AllocationRequest,
+        failed: Option<(u32, Error)>,
+    ) -> Result<Allocation, Error> {
         let info = self.device().info();
         let bits = request.requirements.memory_type_bits;
         let create_info = &request.create_info;
         let mut candidates = Candidates::new(info, bits, create_info, request.resource_use);
-        let mut first_error = None;
+        let mut first_error = failed.map(|(memory_type, error)| {
+            candidates.strike(memory_type);
+            error
+        });
         while let Some(memory_type) = candidates.best(info) {
             match self.pools.defaults[memory_type as usize].allocate(request) {
                 Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })) => {
-                    first_error.get_or_insert(error);
+                    first_error = Some(match first_error {
+                        None => error,
+                        Some(first) => first.unless_hopeful(&error),
+                    });
                     candidates.strike(memory_type);
                 }
                 other => return other,
@@ -369,8 +401,28 @@ impl Allocator {
             return Ok(());
         }
         let reason = format!("the largest heap has {largest} bytes");
-        let figures = FailureFigures { size, ..FailureFigures::default() };
+        let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
         Err(Error::OutOfDeviceMemory { reason, figures })
+    }
+
+    /// The same for many, of `size` bytes in all: an error if all heaps together could not hold them.
+    pub fn check_total(&self, size: u64) -> Result<(), Error> {
+        let heaps = &self.device().info().heaps;
+        let total = heaps.iter().fold(0u64, |total, heap| total.saturating_add(heap.size));
+        if size <= total {
+            return Ok(());
+        }
+        let reason = format!("all heaps together have {total} bytes");
+        let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
+        Err(Error::OutOfDeviceMemory { reason, figures })
+    }
+
+    /// Figures for an error about `size` bytes: of a memory type and its heap where it is known.
+    pub fn figures(&self, memory_type_index: Option<u32>, size: u64) -> FailureFigures {
+        match memory_type_index {
+            Some(index) => self.setup.ledger.figures(index, size),
+            None => FailureFigures { size, ..FailureFigures::default() },
+        }
     }
 
     /// Bytes of bookkeeping.

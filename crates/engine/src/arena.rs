@@ -10,7 +10,7 @@ use crate::allocation::Home;
 use crate::blocks::{Blocks, Placed};
 use crate::device::{DeviceError, HostAddress, MemoryAllocateInfo};
 use crate::dump::{DumpBlock, DumpBlocks, DumpRegion};
-use crate::error::Error;
+use crate::error::{Error, FailureFigures};
 use crate::memory_object::{MemoryObject, Release};
 use crate::pool::Setup;
 use crate::request::PoolCreateInfo;
@@ -196,13 +196,12 @@ impl Arena {
             }
             if !growth.allowed {
                 drop(state);
-                return Err(
-                    self.no_room("no room in the blocks there are (NEVER_ALLOCATE)", request)
-                );
+                let why = "no room in the blocks there are (NEVER_ALLOCATE)";
+                return Err(self.no_room(why, request, request.size > self.sizes.preferred));
             }
             if request.size > self.sizes.preferred {
                 drop(state);
-                return Err(self.no_room("larger than a block", request));
+                return Err(self.no_room("larger than a block", request, true));
             }
             // One thread grows, the others wait for its block rather than take one each.
             let worth_waiting = state.growing > 0
@@ -213,7 +212,7 @@ impl Arena {
                     drop(state);
                     let most = self.rules.max_block_count;
                     let reason = format!("the pool is full: {most} blocks (max_block_count)");
-                    return Err(self.no_room(&reason, request));
+                    return Err(self.no_room(&reason, request, false));
                 }
                 return self.grow(state, request, growth);
             }
@@ -295,8 +294,9 @@ impl Arena {
         Ok(())
     }
 
-    fn no_room(&self, reason: &str, request: &RegionRequest) -> Error {
+    fn no_room(&self, reason: &str, request: &RegionRequest, is_hopeless: bool) -> Error {
         let figures = self.setup.ledger.figures(self.rules.memory_type_index, request.size);
+        let figures = FailureFigures { is_hopeless, ..figures };
         Error::OutOfDeviceMemory { reason: reason.into(), figures }
     }
 
@@ -325,6 +325,8 @@ impl Arena {
         state.growing -= 1;
         let placed = match taken {
             Ok(memory) => {
+                // Not a smaller one for want of memory.
+                let is_full_size = memory.size >= self.sizes.preferred;
                 let block = state.blocks.add(memory);
                 state.prefetching = false;
                 let placed = state.blocks.place(request);
@@ -335,7 +337,9 @@ impl Arena {
                 }
                 self.end(state);
                 drop(release);
-                placed.ok_or_else(|| self.no_room("a new block did not serve", request))
+                placed.ok_or_else(|| {
+                    self.no_room("a new block did not serve", request, is_full_size)
+                })
             }
             Err(error) => {
                 state.refusals += 1;

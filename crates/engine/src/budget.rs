@@ -206,6 +206,7 @@ impl HeapLedger {
             heap_index: Some(heap),
             heap_usage,
             heap_budget,
+            is_hopeless: false,
         }
     }
 
@@ -221,16 +222,20 @@ impl HeapLedger {
         let figures = || self.figures(memory_type_index, size);
         let out_of_memory =
             |reason: String| Error::OutOfDeviceMemory { reason, figures: figures() };
+        let hopeless = |reason: String| Error::OutOfDeviceMemory {
+            reason,
+            figures: FailureFigures { is_hopeless: true, ..figures() },
+        };
         let limits = &self.device.info().limits;
         if size > limits.max_memory_allocation_size {
-            return Err(out_of_memory(format!(
+            return Err(hopeless(format!(
                 "one memory object may have {} bytes (maxMemoryAllocationSize)",
                 limits.max_memory_allocation_size
             )));
         }
         if size > count.limit {
             let what = if count.limited { "the limit set on" } else { "all of" };
-            return Err(out_of_memory(format!("{what} heap {heap} is {} bytes", count.limit)));
+            return Err(hopeless(format!("{what} heap {heap} is {} bytes", count.limit)));
         }
         // The heap itself is the driver's to enforce: some can page.
         let cap = if count.limited { count.limit } else { u64::MAX };

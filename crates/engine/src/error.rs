@@ -17,6 +17,8 @@ pub struct FailureFigures {
     pub heap_usage: u64,
     /// Bytes that may be used of that heap.
     pub heap_budget: u64,
+    /// Nothing that is freed would help: the rules of the pool or the limits of the device forbid it.
+    pub is_hopeless: bool,
 }
 
 /// Why an operation failed. Nothing was changed.
@@ -31,6 +33,8 @@ pub enum Error {
     },
     /// The driver has no host memory for it.
     OutOfHostMemory(FailureFigures),
+    /// There is no host memory for the bookkeeping of so many.
+    TooManyItems(usize),
     /// `maxMemoryAllocationCount` memory objects live already.
     TooManyObjects {
         /// The limit.
@@ -66,7 +70,7 @@ impl Error {
     pub fn vk_result(&self) -> Option<i32> {
         match self {
             Self::OutOfDeviceMemory { .. } | Self::VirtualBlockFull { .. } => Some(-2),
-            Self::OutOfHostMemory(_) => Some(-1),
+            Self::OutOfHostMemory(_) | Self::TooManyItems(_) => Some(-1),
             Self::TooManyObjects { .. } => Some(-10),
             Self::FeatureNotPresent(_) => Some(-8),
             Self::MemoryMap(_) => Some(-5),
@@ -88,6 +92,28 @@ impl Error {
         self
     }
 
+    /// Whether memory is missing that may come free: then another attempt is worth it.
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            Self::OutOfDeviceMemory { figures, .. } | Self::TooManyObjects { figures, .. } => {
+                !figures.is_hopeless
+            }
+            _ => false,
+        }
+    }
+
+    /// The same failure after another way was tried as well: hopeless only if both are.
+    pub(crate) fn unless_hopeful(mut self, other: &Self) -> Self {
+        let hopeful = other.is_shortage();
+        match &mut self {
+            Self::OutOfDeviceMemory { figures, .. } | Self::TooManyObjects { figures, .. } => {
+                figures.is_hopeless &= !hopeful;
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// The figures of a failed allocation.
     pub fn figures(&self) -> Option<&FailureFigures> {
         match self {
@@ -100,12 +126,26 @@ impl Error {
     }
 }
 
-/// Errors of calls that ask for no memory: those of binding, flushing, waiting.
+/// Errors of calls that ask for no memory: those of flushing, waiting, copying.
 impl From<DeviceError> for Error {
     fn from(error: DeviceError) -> Self {
         match error {
             DeviceError::DeviceLost => Self::DeviceLost,
             other => Self::Device(other),
+        }
+    }
+}
+
+impl Error {
+    /// The error of a call of the driver that took no memory object, but ran out of memory by itself,
+    /// as `vkCreateBuffer` can.
+    pub fn of_call(call: &str, error: DeviceError, figures: FailureFigures) -> Self {
+        match error {
+            DeviceError::OutOfDeviceMemory => {
+                Self::OutOfDeviceMemory { reason: format!("the driver refused {call}"), figures }
+            }
+            DeviceError::OutOfHostMemory => Self::OutOfHostMemory(figures),
+            other => other.into(),
         }
     }
 }
@@ -127,7 +167,10 @@ pub fn human_bytes(bytes: u64) -> String {
 
 impl fmt::Display for FailureFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes ({})", self.size, human_bytes(self.size))?;
+        match self.size {
+            0 => f.write_str("a size that is not known")?,
+            size => write!(f, "{size} bytes ({})", human_bytes(size))?,
+        }
         if let (Some(memory_type), Some(heap)) = (self.memory_type_index, self.heap_index) {
             write!(
                 f,
@@ -148,6 +191,9 @@ impl fmt::Display for Error {
             }
             Self::OutOfHostMemory(figures) => {
                 write!(f, "out of host memory: the driver refused: asked for {figures}")
+            }
+            Self::TooManyItems(count) => {
+                write!(f, "out of host memory: no room for the bookkeeping of {count} items")
             }
             Self::TooManyObjects { limit, figures } => write!(
                 f,

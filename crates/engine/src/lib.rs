@@ -29,6 +29,7 @@ mod simulated;
 mod statistics;
 pub mod suballocator;
 mod virtual_block;
+mod virtual_blocks;
 
 pub use allocation::*;
 pub use allocator::{AliasRequest, Allocator, AllocatorOptions, FailedItem, Freed};
@@ -45,3 +46,4 @@ pub use retention::EmptyBlockRetention;
 pub use simulated::*;
 pub use statistics::Statistics;
 pub use virtual_block::{VirtualAllocation, VirtualBlock, VirtualRequest};
+pub use virtual_blocks::VirtualBlocks;

@@ -208,6 +208,10 @@ fn indices(bits: u32) -> String {
 
 /// `DEVICE_LOCAL|HOST_VISIBLE`
 pub fn names(flags: Property) -> String {
-    let all: Vec<&str> = flags.iter_names().map(|(name, _)| name).collect();
+    let mut all: Vec<String> = flags.iter_names().map(|(name, _)| name.into()).collect();
+    let unknown = flags - Property::all();
+    if !unknown.is_empty() {
+        all.push(format!("{:#x}", unknown.bits()));
+    }
     if all.is_empty() { "nothing".into() } else { all.join("|") }
 }

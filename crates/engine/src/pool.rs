@@ -151,7 +151,7 @@ impl Pool {
         match error {
             // What stopped the better choice says more than that no block had room either.
             Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. } if refused.is_some() => {
-                Err(refused.unwrap_or(error))
+                Err(refused.map_or(error.clone(), |refused| refused.unless_hopeful(&error)))
             }
             Error::OutOfDeviceMemory { .. } if !never && self.allows_dedicated() => {
                 // The last resort; the arena has tried smaller blocks before.
@@ -159,7 +159,7 @@ impl Pool {
                     Err(Error::TooManyObjects { .. }) if region.size <= self.sizes().preferred => {
                         Err(error)
                     }
-                    other => other,
+                    other => other.map_err(|last| last.unless_hopeful(&error)),
                 }
             }
             error => Err(error),
@@ -176,6 +176,7 @@ impl Pool {
             self.setup.ledger.figures(self.rules.memory_type_index, request.requirements.size);
         let why = if never { "NEVER_ALLOCATE forbids" } else { "this pool does not allow" };
         let reason = format!("it needs a memory object of its own, which {why}");
+        let figures = FailureFigures { is_hopeless: true, ..figures };
         Error::OutOfDeviceMemory { reason, figures }
     }
 
@@ -429,7 +430,7 @@ pub(crate) fn check_pool(setup: &Setup, rules: &PoolCreateInfo) -> Result<(), Er
     if size > largest {
         let index = rules.memory_type_index;
         let reason = format!("a block of memory type {index} has at most {largest} bytes");
-        let figures = FailureFigures { size, ..FailureFigures::default() };
+        let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
         return Err(Error::OutOfDeviceMemory { reason, figures });
     }
     Ok(())

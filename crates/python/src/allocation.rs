@@ -6,8 +6,10 @@ use std::sync::Arc;
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 
+use crate::buffer::Buffer;
 use crate::errors::{feature_not_present, invalid};
 use crate::external::memory_of;
+use crate::image::Image;
 use crate::numbers::{flags, live_handle, unsigned};
 use crate::resource::{Handles, Resource};
 use crate::resource_object::{ResourceObject, Used};
@@ -31,6 +33,17 @@ fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a Arc<Resource>> {
     let resource = &slf.as_super().get().resource;
     resource.check_live(slf.py())?;
     Ok(resource)
+}
+
+/// Binds a buffer or an image of this package, which stays alive meanwhile.
+fn bind_ours(slf: &Bound<'_, Allocation>, ours: &Resource, offset: u64) -> PyResult<()> {
+    let py = slf.py();
+    let _pin = ours.enter(py)?;
+    let memory = resource(slf)?;
+    if !Arc::ptr_eq(&memory.allocator.device, &ours.allocator.device) {
+        return Err(invalid(py, format!("{} is of another device", ours.describe())));
+    }
+    memory.bind(py, ours.handles, offset)
 }
 
 #[pymethods]
@@ -87,27 +100,36 @@ impl Allocation {
         flags(slf.py(), "ExternalMemoryHandleType", types.into())
     }
 
-    /// Binds a `VkBuffer` of the caller's, `offset` bytes into this memory (`vmaBindBufferMemory2`).
+    /// Binds a buffer, `offset` bytes into this memory (`vmaBindBufferMemory2`): a `VkBuffer` of the
+    /// caller's, or a `Buffer` that was created with `DONT_BIND`. The memory of such a `Buffer` is then
+    /// this one: its own stays unused, and reading, writing or mapping the `Buffer` is refused.
     #[pyo3(signature = (buffer, offset = None))]
     fn bind_buffer(
         slf: &Bound<'_, Self>,
         buffer: &Bound<'_, PyAny>,
         offset: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer")?);
         let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
+        if let Ok(ours) = buffer.cast::<Buffer>() {
+            return bind_ours(slf, &ours.as_super().get().resource, offset);
+        }
+        let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer")?);
         resource(slf)?.bind(slf.py(), Handles::Buffer(buffer), offset)
     }
 
-    /// Binds a `VkImage` of the caller's, `offset` bytes into this memory (`vmaBindImageMemory2`).
+    /// Binds an image, `offset` bytes into this memory (`vmaBindImageMemory2`): a `VkImage` of the
+    /// caller's, or an `Image`, as in `bind_buffer`.
     #[pyo3(signature = (image, offset = None))]
     fn bind_image(
         slf: &Bound<'_, Self>,
         image: &Bound<'_, PyAny>,
         offset: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let image = vk::Image::from_raw(live_handle(image, "VkImage")?);
         let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
+        if let Ok(ours) = image.cast::<Image>() {
+            return bind_ours(slf, &ours.as_super().get().resource, offset);
+        }
+        let image = vk::Image::from_raw(live_handle(image, "VkImage")?);
         resource(slf)?.bind(slf.py(), Handles::Image(image), offset)
     }
 

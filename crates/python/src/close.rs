@@ -77,7 +77,10 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
         Ok(()) => {}
         Err(NotClosed::Already) => return Ok(None),
         Err(NotClosed::InUse) => {
-            return Err(pinned("cannot close the allocator: another thread is inside a call"));
+            return Err(pinned(
+                "cannot close the allocator: a call runs, in another thread or, around a callback, in \
+                 this one",
+            ));
         }
     }
     let warning = leaked(&live, "allocator");

@@ -14,7 +14,7 @@ use crate::buffer::Buffer;
 use crate::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
 use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
-use crate::links::fork_generation;
+use crate::links::Process;
 use crate::numbers::{handle, unsigned_32};
 use crate::resource::{Handles, Resource};
 use crate::transfers;
@@ -28,7 +28,7 @@ pub struct DeviceCore {
     /// All live buffers and images, of all allocators: memory of one can be bound to a resource of
     /// another.
     pub bindings: Mutex<HashMap<Handles, Binding>>,
-    fork_generation: u32,
+    process: Process,
 }
 
 /// What memory a buffer or an image has.
@@ -45,7 +45,7 @@ impl DeviceCore {
     /// Whether this is the child of a fork, where the driver's threads and locks are those of the
     /// parent: nothing of the device can be used, not even to end it.
     pub fn is_forked(&self) -> bool {
-        self.fork_generation != fork_generation()
+        !self.process.is_this()
     }
 
     /// An exception in the child of a fork.
@@ -75,8 +75,8 @@ pub struct Device {
 impl Device {
     pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
         let driver = ManuallyDrop::new(driver);
-        let (bindings, fork_generation) = (Mutex::default(), fork_generation());
-        Self { core: Arc::new(DeviceCore { driver, is_owned, bindings, fork_generation }) }
+        let (bindings, process) = (Mutex::default(), Process::current());
+        Self { core: Arc::new(DeviceCore { driver, is_owned, bindings, process }) }
     }
 }
 
@@ -289,8 +289,9 @@ impl Device {
 
     /// What the validation layer said so far; empty without `validation=True`.
     #[getter]
-    fn validation_messages(&self) -> Vec<String> {
-        self.core.driver.validation_messages()
+    fn validation_messages(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.core.check_process(py)?;
+        Ok(self.core.driver.validation_messages())
     }
 
     /// Fills `size` bytes of a buffer with a 32-bit value on the device's queue, and waits

@@ -59,7 +59,7 @@ fn exception(py: Python<'_>, error: &Error, item: Option<usize>) -> PyErr {
             arguments.set_item("item", item)?;
         }
         if let Some(figures) = error.figures() {
-            arguments.set_item("size", figures.size)?;
+            arguments.set_item("size", (figures.size > 0).then_some(figures.size))?;
             arguments.set_item("memory_type_index", figures.memory_type_index)?;
             arguments.set_item("heap_index", figures.heap_index)?;
             if figures.heap_index.is_some() {

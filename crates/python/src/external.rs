@@ -217,8 +217,12 @@ impl ImportKeywords {
                     return Err(invalid(py, format!("a size of {size}, of {length} bytes")));
                 }
                 size = size.or(length);
-                if size.is_none() {
+                let Some(bytes) = size else {
                     return Err(invalid(py, "an address alone has no size: give it as well"));
+                };
+                if address.checked_add(bytes).is_none() {
+                    let why = format!("{bytes} bytes at address {address:#x} wrap around");
+                    return Err(invalid(py, why));
                 }
                 (address, None, held)
             }
@@ -302,6 +306,7 @@ fn host_memory(value: &Bound<'_, PyAny>) -> PyResult<Source> {
 
 /// Bytes of the memory object of a resource, and the handle types that it was allocated for.
 pub fn memory_of(py: Python<'_>, resource: &Resource) -> PyResult<MemoryOf> {
+    resource.allocator.device.check_process(py)?;
     resource.allocator.engine().memory_of(resource.allocation.id).or_raise(py)
 }
 

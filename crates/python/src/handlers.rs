@@ -121,10 +121,7 @@ impl Handlers {
                 Ok(made) => return Ok(made),
                 Err(failure) => failure,
             };
-            let missing = matches!(
-                failure.error(),
-                Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }
-            );
+            let missing = failure.error().is_shortage();
             let callback = current(py, &self.out_of_memory).filter(|_| missing);
             let Some(callback) = callback else { return Err(failure.raise(py)) };
             let me = thread::current().id();
@@ -143,7 +140,10 @@ impl Handlers {
             let _inside = Inside(self);
             let answer = callback.call1(py, (error.value(py),)).and_then(|it| yes(it.bind(py)));
             match answer {
-                Ok(true) => {}
+                // A callback without Python code in it would never let an interrupt through.
+                Ok(true) => py.check_signals().inspect_err(|interrupt| {
+                    interrupt.set_context(py, Some(error));
+                })?,
                 Ok(false) => return Err(error),
                 Err(theirs) => {
                     theirs.set_context(py, Some(error));

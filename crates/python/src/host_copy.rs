@@ -90,7 +90,7 @@ pub fn write(
     data: &Bound<'_, PyAny>,
     offset: u64,
 ) -> PyResult<()> {
-    let _pin = resource.enter(py)?;
+    let _pin = resource.enter_memory(py)?;
     let data = Contiguous::of(data, false)?;
     let length = data.len();
     resource.check_range(py, offset, length as u64)?;
@@ -111,7 +111,7 @@ pub fn read_into(
     target: &Bound<'_, PyAny>,
     offset: u64,
 ) -> PyResult<()> {
-    let _pin = resource.enter(py)?;
+    let _pin = resource.enter_memory(py)?;
     let target = Contiguous::of(target, true)?;
     resource.check_range(py, offset, target.len() as u64)?;
     read_to(py, resource, target.0.buf as usize, offset, target.len())
@@ -124,7 +124,7 @@ pub fn read<'py>(
     offset: u64,
     size: Option<u64>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let _pin = resource.enter(py)?;
+    let _pin = resource.enter_memory(py)?;
     let size = size.unwrap_or_else(|| resource.host_size.saturating_sub(offset));
     resource.check_range(py, offset, size)?;
     // CPython needs some bytes beside them.

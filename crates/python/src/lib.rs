@@ -31,6 +31,7 @@ mod state;
 mod statistics;
 mod transfers;
 mod virtual_block;
+mod virtual_blocks;
 
 use pyo3::prelude::*;
 
@@ -69,6 +70,8 @@ mod _vk_mem {
     use crate::statistics::{HeapBudget, Statistics, TotalStatistics};
     #[pymodule_export]
     use crate::virtual_block::{VirtualAllocation, VirtualBlock};
+    #[pymodule_export]
+    use crate::virtual_blocks::VirtualBlocks;
 
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {

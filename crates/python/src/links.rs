@@ -58,9 +58,20 @@ impl<T> Drop for Link<T> {
 /// How often this process came out of a fork.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// What a device remembers of the process it was opened in.
-pub fn fork_generation() -> u32 {
-    FORKS.load(Ordering::Relaxed)
+/// What something remembers of the process that it was made in: its locks may be held for ever in the
+/// child of a fork, and what they guard half changed.
+pub struct Process(u32);
+
+impl Process {
+    /// This one.
+    pub fn current() -> Self {
+        Self(FORKS.load(Ordering::Relaxed))
+    }
+
+    /// Whether there was no fork since.
+    pub fn is_this(&self) -> bool {
+        self.0 == FORKS.load(Ordering::Relaxed)
+    }
 }
 
 /// Called in the child of every fork; registered with `os.register_at_fork`.

@@ -4,10 +4,11 @@ use ash::vk;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyInt, PyList, PyString, PyTuple};
-use vkmem_engine::FailedItem;
+use vkmem_engine::{Error, FailedItem};
 
+use crate::allocation_info::Keywords;
 use crate::create_info::{self, Built, CommonKeywords, ImageKeywords};
-use crate::errors::{invalid, to_py_of_item};
+use crate::errors::{invalid, to_py, to_py_of_item};
 use crate::numbers::quantity;
 use crate::quads::Quads;
 
@@ -41,7 +42,7 @@ fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, 
         || given.is_instance_of::<PyBytes>()
         || given.is_instance_of::<PyByteArray>();
     match given.try_iter() {
-        Ok(items) if !is_text => items.collect(),
+        Ok(items) if !is_text => gather(items, given.py()),
         _ => {
             let kind = given.get_type().name()?;
             Err(PyTypeError::new_err(format!("{name} must be a sequence, not {kind}")))
@@ -49,27 +50,97 @@ fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, 
     }
 }
 
-/// Sizes: integers, or a contiguous array of unsigned 64-bit integers, which is read without an
-/// object for each.
-pub fn sizes(given: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
-    let is_list = given.is_exact_instance_of::<PyList>() || given.is_exact_instance_of::<PyTuple>();
-    if !is_list && let Ok(array) = Quads::read(given, "sizes") {
-        return Ok((0..array.len()).map(|index| array.get(index)).collect());
-    }
-    let read = |(index, item): (usize, Bound<'_, PyAny>)| {
-        if item.is_exact_instance_of::<PyInt>()
-            && let Ok(size) = item.extract()
-        {
-            return Ok(size);
+/// Items of a call as they come. Their number is the caller's, so it may be more than memory holds.
+fn gather<T>(items: impl Iterator<Item = PyResult<T>>, py: Python<'_>) -> PyResult<Vec<T>> {
+    let mut all = Vec::new();
+    for item in items {
+        if all.len() == all.capacity() && all.try_reserve(1).is_err() {
+            return Err(to_py(py, &Error::TooManyItems(all.len() + 1)));
         }
-        quantity(&item, "size").map_err(|error| about_item(given.py(), index, error))
-    };
-    items(given, "sizes")?.into_iter().enumerate().map(read).collect()
+        all.push(item?);
+    }
+    Ok(all)
 }
 
-/// Names, one an item.
-pub fn names(given: Option<&Bound<'_, PyAny>>, count: usize) -> PyResult<Vec<Option<String>>> {
+/// Integers of a caller: a contiguous array of unsigned 64-bit ones, which is read without an object
+/// for each, or any sequence.
+pub enum Integers {
+    /// Held while it is read.
+    Array(Quads),
+    /// Copied.
+    List(Vec<u64>),
+}
+
+impl Integers {
+    /// `name` is what all of them are called, `one` what one is.
+    pub fn read(given: &Bound<'_, PyAny>, name: &str, one: &str) -> PyResult<Self> {
+        let py = given.py();
+        let is_list =
+            given.is_exact_instance_of::<PyList>() || given.is_exact_instance_of::<PyTuple>();
+        if !is_list && let Ok(array) = Quads::read(given, name) {
+            return Ok(Self::Array(array));
+        }
+        let read = |(index, item): (usize, Bound<'_, PyAny>)| {
+            if item.is_exact_instance_of::<PyInt>()
+                && let Ok(number) = item.extract()
+            {
+                return Ok(number);
+            }
+            quantity(&item, one).map_err(|error| about_item(py, index, error))
+        };
+        gather(items(given, name)?.into_iter().enumerate().map(read), py).map(Self::List)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Array(array) => array.len(),
+            Self::List(list) => list.len(),
+        }
+    }
+
+    /// One of them.
+    pub fn get(&self, index: usize) -> u64 {
+        match self {
+            Self::Array(array) => array.get(index),
+            Self::List(list) => list[index],
+        }
+    }
+}
+
+/// The same, read once.
+pub fn integers(given: &Bound<'_, PyAny>, name: &str, one: &str) -> PyResult<Vec<u64>> {
+    match Integers::read(given, name, one)? {
+        Integers::List(list) => Ok(list),
+        array => gather((0..array.len()).map(|index| Ok(array.get(index))), given.py()),
+    }
+}
+
+/// Sizes in bytes.
+pub fn sizes(given: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
+    integers(given, "sizes", "size")
+}
+
+/// As many equal ones.
+pub fn repeat(py: Python<'_>, size: u64, count: u64) -> PyResult<Vec<u64>> {
+    let too_many = |count| to_py(py, &Error::TooManyItems(count));
+    let count = usize::try_from(count).map_err(|_| too_many(usize::MAX))?;
+    let mut all = Vec::new();
+    all.try_reserve_exact(count).map_err(|_| too_many(count))?;
+    all.resize(count, size);
+    Ok(all)
+}
+
+/// Names, one an item; not beside one for all.
+pub fn names(
+    given: Option<&Bound<'_, PyAny>>,
+    keywords: &Keywords,
+    count: usize,
+) -> PyResult<Vec<Option<String>>> {
     let Some(given) = given else { return Ok(Vec::new()) };
+    if keywords.name.is_some() {
+        return Err(invalid(given.py(), "names= stands instead of name=, not beside it"));
+    }
     let read = |(index, item): (usize, Bound<'_, PyAny>)| {
         let wrong =
             || about_item(given.py(), index, PyTypeError::new_err("a name is a str or None"));
@@ -115,7 +186,8 @@ pub fn buffer_infos(
     let sizes = sizes(given)?;
     // One is built with everything that they share.
     let one = create_info::buffer(py, Some(PyInt::new(py, 1).as_any()), Some(usage), common)?;
-    let infos = sizes.into_iter().map(|size| vk::BufferCreateInfo { size, ..one.info }).collect();
+    let infos = sizes.into_iter().map(|size| Ok(vk::BufferCreateInfo { size, ..one.info }));
+    let infos = gather(infos, py)?;
     Ok(Infos { infos, _sources: vec![one] })
 }
 

@@ -55,7 +55,7 @@ pub struct Mapping {
 impl Mapping {
     /// Maps, and makes what the device wrote visible.
     pub fn open(py: Python<'_>, resource: &Arc<Resource>, access: Access) -> PyResult<Self> {
-        let pin = resource.enter(py)?;
+        let pin = resource.enter_memory(py)?;
         let address = match resource.allocation.mapped {
             Some(address) if access == Access::Persistent => address,
             _ => py.detach(|| resource.map()).or_raise(py)?,
@@ -83,6 +83,11 @@ impl Mapping {
             return Ok(());
         }
         let resource = &self.resource;
+        if resource.allocator.device.is_forked() {
+            // Flushing and unmapping are the parent's affair, and so are the locks on the way there.
+            self.resource.pins.remove();
+            return Ok(());
+        }
         let ended = py.detach(|| {
             let flushed = match self.access {
                 Access::Read => Ok(()),
@@ -134,6 +139,7 @@ impl Mapping {
         py: Python<'_>,
         run: impl FnOnce() -> Result<(), vkmem_engine::Error> + Send,
     ) -> PyResult<()> {
+        self.resource.allocator.device.check_process(py)?;
         if !self.begin_use(true) {
             return Err(closed(py));
         }

@@ -47,7 +47,8 @@ impl PoolState {
 
 impl Drop for PoolState {
     fn drop(&mut self) {
-        if self.pins.is_closed() || self.allocator.pins.is_closed() {
+        let over = self.pins.is_closed() || self.allocator.pins.is_closed();
+        if over || self.allocator.device.is_forked() {
             return;
         }
         let message = format!("unclosed {}: it is released with its allocator", self.describe());
@@ -224,7 +225,10 @@ impl Pool {
             Ok(()) => {}
             Err(NotClosed::Already) => return Ok(()),
             Err(NotClosed::InUse) => {
-                return Err(pinned("cannot close the pool: another thread allocates from it"));
+                return Err(pinned(
+                    "cannot close the pool: a call allocates from it, in another thread or, around a \
+                     callback, in this one",
+                ));
             }
         }
         let warning = leaked(&live, "pool");
@@ -252,6 +256,9 @@ impl Pool {
     }
 
     fn __repr__(&self) -> String {
+        if self.state.allocator.device.is_forked() {
+            return "<vk_mem.Pool, from before os.fork()>".into();
+        }
         let state = if self.closed() { ", closed" } else { "" };
         format!("<vk_mem.{}{state}>", self.state.describe())
     }

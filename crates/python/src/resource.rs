@@ -1,13 +1,13 @@
 //! One thing that an allocator gave out: a buffer, an image or bare memory.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use ash::vk::{self, Handle};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::suballocator::RegionKey;
-use vkmem_engine::{Allocation, Error, MemoryRequirements, human_bytes};
+use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements, human_bytes};
 
 use crate::device::Binding;
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
@@ -88,6 +88,8 @@ pub struct Resource {
     pub label: Label,
     place: OnceLock<RegionKey>,
     last_name: OnceLock<String>,
+    /// It ended by `retire()`.
+    retired: AtomicBool,
 }
 
 /// What a new resource is made of.
@@ -179,6 +181,7 @@ impl Resource {
             held: Mutex::default(),
             place: OnceLock::new(),
             last_name: OnceLock::new(),
+            retired: AtomicBool::new(false),
         }
     }
 
@@ -194,7 +197,11 @@ impl Resource {
     }
 
     fn dead(&self, py: Python<'_>) -> PyErr {
-        let verb = if self.handles == Handles::Memory { "freed" } else { "destroyed" };
+        let verb = match self.handles {
+            _ if self.retired.load(Ordering::Relaxed) => "retired",
+            Handles::Memory => "freed",
+            Handles::Buffer(_) | Handles::Image(_) => "destroyed",
+        };
         let name = self.last_name.get().map_or(String::new(), |name| quoted(name));
         use_after_free(py, format!("{}{name} was {verb}", self.handles.class()))
     }
@@ -221,6 +228,9 @@ impl Resource {
     /// The exception of such a range.
     pub fn outside(&self, py: Python<'_>, offset: u64, size: u64) -> PyErr {
         let what = self.describe();
+        if offset > self.host_size {
+            return invalid(py, format!("offset {offset} is outside of {what}"));
+        }
         invalid(py, format!("{size} bytes at offset {offset} are outside of {what}"))
     }
 
@@ -273,8 +283,10 @@ impl Resource {
     }
 
     /// Ends it for Python; the device may go on for the frames in flight.
-    pub fn retire(&self) -> PyResult<()> {
+    pub fn retire(&self, py: Python<'_>) -> PyResult<()> {
+        self.allocator.device.check_process(py)?;
         if self.end(RETIRE)? {
+            self.retired.store(true, Ordering::Relaxed);
             self.allocator.collect(self.remains());
         }
         Ok(())
@@ -328,7 +340,14 @@ impl Resource {
         self.try_bind(what, offset).or_raise(py)
     }
 
-    fn try_bind(self: &Arc<Self>, what: Handles, offset: u64) -> Result<(), Error> {
+    fn bind_error(&self, call: &str, error: DeviceError) -> Error {
+        let Allocation { memory_type_index, size, .. } = self.allocation;
+        let figures = self.allocator.engine().figures(Some(memory_type_index), size);
+        Error::of_call(call, error, figures)
+    }
+
+    /// The same without the interpreter's part.
+    pub fn try_bind(self: &Arc<Self>, what: Handles, offset: u64) -> Result<(), Error> {
         let driver = self.allocator.device_allocator.driver();
         let mut bindings = self.allocator.device.bindings.lock();
         if let Some(Binding::Own | Binding::Foreign(_)) = bindings.get(&what) {
@@ -348,9 +367,11 @@ impl Resource {
         match what {
             Handles::Memory => {}
             // SAFETY: the memory is live, pinned and fits; the caller vouches for the buffer.
-            Handles::Buffer(buffer) => unsafe { driver.bind_buffer(buffer, memory, place) }?,
+            Handles::Buffer(buffer) => unsafe { driver.bind_buffer(buffer, memory, place) }
+                .map_err(|error| self.bind_error("vkBindBufferMemory", error))?,
             // SAFETY: the memory is live, pinned and fits; the caller vouches for the image.
-            Handles::Image(image) => unsafe { driver.bind_image(image, memory, place) }?,
+            Handles::Image(image) => unsafe { driver.bind_image(image, memory, place) }
+                .map_err(|error| self.bind_error("vkBindImageMemory", error))?,
         }
         if let Some(binding) = bindings.get_mut(&what) {
             *binding = if what == self.handles {
@@ -378,6 +399,22 @@ impl Resource {
         };
         let what = self.describe();
         Err(Error::InvalidArgument(format!("it does not fit {what}: it {why}")))
+    }
+
+    /// Registers a use of its own memory by the host; an exception where the caller has bound the
+    /// resource to other memory, which is the one to read and to write.
+    pub fn enter_memory(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
+        let pin = self.enter(py)?;
+        if !self.dont_bind {
+            return Ok(pin);
+        }
+        let other = match self.allocator.device.bindings.lock().get(&self.handles) {
+            Some(Binding::Foreign(memory)) => memory.clone(),
+            _ => return Ok(pin),
+        };
+        let (what, other) = (self.describe(), other.describe());
+        let why = format!("{what} is bound to {other}, not to memory of its own: use that one");
+        Err(invalid(py, why))
     }
 
     /// Whether it has memory, as far as this library knows: some drivers crash when they copy to or

@@ -63,7 +63,7 @@ impl ResourceObject {
         py: Python<'_>,
         run: impl FnOnce(&Resource) -> Result<(), Error> + Send,
     ) -> PyResult<()> {
-        let _pin = self.resource.enter(py)?;
+        let _pin = self.resource.enter_memory(py)?;
         let resource = &*self.resource;
         let open = resource.has_open_mapping();
         py.detach(|| {
@@ -255,7 +255,7 @@ impl ResourceObject {
             let why = format!("this memory belongs to a {class}: call retire() on that");
             return Err(crate::errors::invalid(py, why));
         }
-        self.resource.retire()
+        self.resource.retire(py)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
@@ -275,6 +275,10 @@ impl ResourceObject {
     fn __repr__(&self) -> String {
         if self.resource.pins.is_closed() {
             return format!("<vk_mem.{}, no longer alive>", self.resource.handles.class());
+        }
+        if self.resource.allocator.device.is_forked() {
+            let class = self.resource.handles.class();
+            return format!("<vk_mem.{class}, from before os.fork()>");
         }
         format!("<vk_mem.{}>", self.resource.describe())
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use vkmem_engine::{
@@ -11,7 +12,7 @@ use vkmem_engine::{
 };
 use vkmem_vulkan::SimulatedDriver;
 
-use crate::device::Device;
+use crate::device::{Device, DeviceCore};
 use crate::errors::{IntoPyResult, invalid};
 use crate::numbers::{unsigned, unsigned_32};
 
@@ -24,13 +25,56 @@ use crate::numbers::{unsigned, unsigned_32};
 #[pyclass(module = "vk_mem", extends = Device, frozen)]
 pub struct SimulatedDevice {
     driver: Arc<SimulatedDriver>,
+    core: Arc<DeviceCore>,
 }
 
-fn call_named(py: Python<'_>, name: &str) -> PyResult<Call> {
-    Call::ALL.into_iter().find(|call| call.name() == name).ok_or_else(|| {
-        let names: Vec<&str> = Call::ALL.iter().map(|call| call.name()).collect();
-        invalid(py, format!("no call is named '{name}'; there are {}", names.join(", ")))
-    })
+/// Of calls that are `wanted`; others exist, but not for this.
+fn call_named(py: Python<'_>, name: &str, wanted: fn(Call) -> bool) -> PyResult<Call> {
+    let found = Call::ALL.into_iter().find(|call| call.name() == name);
+    if let Some(call) = found.filter(|call| wanted(*call)) {
+        return Ok(call);
+    }
+    let names = Call::ALL.into_iter().filter(|call| wanted(*call)).map(Call::name);
+    let names = names.collect::<Vec<_>>().join(", ");
+    Err(invalid(
+        py,
+        match found {
+            Some(_) => format!("{name} cannot fail; these can: {names}"),
+            None => format!("no call is named '{}'; there are {names}", name.escape_debug()),
+        },
+    ))
+}
+
+/// A `VkResult` that is an error: those are negative.
+fn failure(value: Option<&Bound<'_, PyAny>>) -> PyResult<DeviceError> {
+    let Some(value) = value else { return Ok(DeviceError::OutOfDeviceMemory) };
+    let py = value.py();
+    match value.extract::<i32>() {
+        Ok(result) if result < 0 => Ok(DeviceError::from_vk_result(result)),
+        Ok(result) => {
+            Err(invalid(py, format!("vk_result is {result}; a VkResult that fails is negative")))
+        }
+        Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+            Err(invalid(py, "vk_result does not fit 32 bits: it is no VkResult"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn any(_: Call) -> bool {
+    true
+}
+
+impl SimulatedDevice {
+    /// For every use: in the child of a fork another thread of the parent may hold its locks for ever.
+    fn device(&self, py: Python<'_>) -> PyResult<&EngineDevice> {
+        Ok(self.driver(py)?.device())
+    }
+
+    fn driver(&self, py: Python<'_>) -> PyResult<&SimulatedDriver> {
+        self.core.check_process(py)?;
+        Ok(&self.driver)
+    }
 }
 
 /// Pairs of numbers, as in `[(size, flags), ...]`.
@@ -102,8 +146,9 @@ impl SimulatedDevice {
             _ => return Err(invalid(py, "either a profile, or heaps together with types")),
         };
         let driver = Arc::new(driver);
-        let base = PyClassInitializer::from(Device::new(driver.clone(), true));
-        Ok(base.add_subclass(Self { driver }))
+        let device = Device::new(driver.clone(), true);
+        let core = device.core.clone();
+        Ok(PyClassInitializer::from(device).add_subclass(Self { driver, core }))
     }
 
     /// Names of the profiles.
@@ -112,26 +157,46 @@ impl SimulatedDevice {
         PyTuple::new(py, EngineDevice::profile_names())
     }
 
-    /// The `n`th call from now that can fail, counted from 0, fails with `vk_result`.
-    #[pyo3(signature = (n = 0, vk_result = -2), text_signature = "($self, n=0, vk_result=-2)")]
-    fn fail_call(&self, n: u64, vk_result: i32) {
-        self.driver.device().fail_call(n, DeviceError::from_vk_result(vk_result));
+    /// The `n`th call from now that can fail, counted from 0, fails with `vk_result`, an error
+    /// (negative).
+    #[pyo3(signature = (n = None, vk_result = None), text_signature = "($self, n=0, vk_result=-2)")]
+    fn fail_call(
+        &self,
+        py: Python<'_>,
+        n: Option<&Bound<'_, PyAny>>,
+        vk_result: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (n, error) = (n.map_or(Ok(0), |n| unsigned(n, "n"))?, failure(vk_result)?);
+        self.device(py)?.fail_call(n, error);
+        Ok(())
     }
 
-    /// The next `count` calls of a Vulkan command, as `"vkAllocateMemory"`, fail with `vk_result`.
+    /// The next `count` calls of a Vulkan command that can fail, as `"vkAllocateMemory"`, fail with
+    /// `vk_result`, an error (negative).
+    ///
+    /// Raises `InvalidArgumentError` for a command that cannot fail, as `vkFreeMemory`.
     #[pyo3(
-        signature = (call, count = 1, vk_result = -2),
+        signature = (call, count = None, vk_result = None),
         text_signature = "($self, call, count=1, vk_result=-2)"
     )]
-    fn fail_next(&self, py: Python<'_>, call: &str, count: u64, vk_result: i32) -> PyResult<()> {
-        let error = DeviceError::from_vk_result(vk_result);
-        self.driver.device().fail_next(call_named(py, call)?, count, error);
+    fn fail_next(
+        &self,
+        py: Python<'_>,
+        call: &str,
+        count: Option<&Bound<'_, PyAny>>,
+        vk_result: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let call = call_named(py, call, Call::is_fallible)?;
+        let count = count.map_or(Ok(1), |count| unsigned(count, "count"))?;
+        let error = failure(vk_result)?;
+        self.device(py)?.fail_next(call, count, error);
         Ok(())
     }
 
     /// No call fails any more, other than by its own fault.
-    fn clear_failures(&self) {
-        self.driver.device().clear_failures();
+    fn clear_failures(&self, py: Python<'_>) -> PyResult<()> {
+        self.device(py)?.clear_failures();
+        Ok(())
     }
 
     /// Makes a Vulkan command, or all of them, take `seconds` longer.
@@ -139,9 +204,10 @@ impl SimulatedDevice {
     fn set_latency(&self, py: Python<'_>, seconds: f64, call: Option<&str>) -> PyResult<()> {
         let latency = Duration::try_from_secs_f64(seconds)
             .map_err(|_| invalid(py, format!("a latency of {seconds} seconds")))?;
+        let device = self.device(py)?;
         match call {
-            None => self.driver.device().set_latency_of_all(latency),
-            Some(call) => self.driver.device().set_latency(call_named(py, call)?, latency),
+            None => device.set_latency_of_all(latency),
+            Some(call) => device.set_latency(call_named(py, call, any)?, latency),
         }
         Ok(())
     }
@@ -154,23 +220,23 @@ impl SimulatedDevice {
     /// How often a Vulkan command was called, or all of them.
     #[pyo3(signature = (call = None))]
     fn call_count(&self, py: Python<'_>, call: Option<&str>) -> PyResult<u64> {
-        let device = self.driver.device();
+        let device = self.device(py)?;
         Ok(match call {
             None => Call::ALL.into_iter().map(|call| device.call_count(call)).sum(),
-            Some(call) => device.call_count(call_named(py, call)?),
+            Some(call) => device.call_count(call_named(py, call, any)?),
         })
     }
 
     /// How many calls that can fail were made.
     #[getter]
-    fn fallible_call_count(&self) -> u64 {
-        self.driver.device().fallible_call_count()
+    fn fallible_call_count(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.device(py)?.fallible_call_count())
     }
 
     /// `VkDeviceMemory` objects that live.
     #[getter]
-    fn live_memory_objects(&self) -> usize {
-        self.driver.device().live_memory_objects()
+    fn live_memory_objects(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.device(py)?.live_memory_objects())
     }
 
     /// Bytes of the memory objects that live in a heap.
@@ -178,24 +244,24 @@ impl SimulatedDevice {
         if heap as usize >= self.driver.info().heaps.len() {
             return Err(invalid(py, format!("the device has no heap {heap}")));
         }
-        Ok(self.driver.device().live_bytes(heap))
+        Ok(self.device(py)?.live_bytes(heap))
     }
 
     /// Buffers that live.
     #[getter]
-    fn live_buffers(&self) -> usize {
-        self.driver.live_buffers()
+    fn live_buffers(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.driver(py)?.live_buffers())
     }
 
     /// Images that live.
     #[getter]
-    fn live_images(&self) -> usize {
-        self.driver.live_images()
+    fn live_images(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.driver(py)?.live_images())
     }
 
     /// Rules of Vulkan that were broken so far.
     #[getter]
-    fn violations(&self) -> Vec<String> {
-        self.driver.device().violations()
+    fn violations(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.device(py)?.violations())
     }
 }

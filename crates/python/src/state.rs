@@ -20,10 +20,26 @@ use crate::pins::{Pinned, Pins};
 use crate::remains::Remains;
 use crate::resource::Resource;
 
-/// A resource that nobody holds any more, and the frame in which that was noticed.
+/// A resource that nobody holds any more, and how many frames had begun when that was noticed.
 struct Collected {
     frame: u64,
     remains: Remains,
+}
+
+/// What waits for the frames in flight to end.
+#[derive(Default)]
+struct Waiting {
+    /// Frames begun so far, whatever index the caller counts them by.
+    frames: u64,
+    collected: Vec<Collected>,
+}
+
+/// How many frames lie between two indices; `None` if the second is no later one. VMA's index has 32
+/// bits: from the upper half of those to the lower one it has wrapped around.
+fn frames_between(before: u64, after: u64) -> Option<u64> {
+    const HALF: u64 = 1 << 31;
+    let wraps = (HALF..2 * HALF).contains(&before) && after < HALF;
+    if after >= before { Some(after - before) } else { wraps.then(|| 2 * HALF - before + after) }
 }
 
 /// The shared half of an `Allocator`.
@@ -38,7 +54,8 @@ pub struct AllocatorState {
     pub live: Mutex<SlotMap<Weak<Resource>>>,
     /// Of open pools that have one.
     pub pool_names: Mutex<HashMap<PoolId, Arc<str>>>,
-    collected: Mutex<Vec<Collected>>,
+    waiting: Mutex<Waiting>,
+    /// As the caller counts.
     frame: AtomicU64,
     frames_in_flight: u64,
     abandoned: AtomicBool,
@@ -59,7 +76,7 @@ impl AllocatorState {
             pins: Pins::default(),
             live: Mutex::default(),
             pool_names: Mutex::default(),
-            collected: Mutex::default(),
+            waiting: Mutex::default(),
             frame: AtomicU64::new(0),
             frames_in_flight,
             abandoned: AtomicBool::new(false),
@@ -80,19 +97,20 @@ impl AllocatorState {
 
     /// Puts what an unclosed object leaves behind aside until no frame in flight can use it.
     pub fn collect(&self, remains: Remains) {
-        let frame = self.frame.load(Ordering::Relaxed);
-        self.collected.lock().push(Collected { frame, remains });
+        let mut waiting = self.waiting.lock();
+        let frame = waiting.frames;
+        waiting.collected.push(Collected { frame, remains });
     }
 
     /// How many objects wait so, and their bytes.
     pub fn waiting(&self) -> (usize, u64) {
-        let collected = self.collected.lock();
+        let collected = &self.waiting.lock().collected;
         (collected.len(), collected.iter().map(|it| it.remains.size()).sum())
     }
 
     /// How many aliases of a resource wait so.
     pub fn waiting_in(&self, resource: &Resource) -> u32 {
-        let collected = self.collected.lock();
+        let collected = &self.waiting.lock().collected;
         let aliases = collected.iter().filter(|it| it.remains.lies_in(resource));
         aliases.fold(0, |count, _| count + 1)
     }
@@ -107,25 +125,30 @@ impl AllocatorState {
         self.frames_in_flight
     }
 
-    /// Starts a frame; what no frame in flight can use any more comes back, to be released.
-    pub fn begin_frame(&self, frame: u64) -> Vec<Remains> {
+    /// Starts a frame; what no frame in flight can use any more comes back, to be released. The
+    /// current index, if this one does not follow it.
+    pub fn begin_frame(&self, frame: u64) -> Result<Vec<Remains>, u64> {
+        let mut waiting = self.waiting.lock();
+        let current = self.frame.load(Ordering::Relaxed);
+        let more = frames_between(current, frame).ok_or(current)?;
         self.frame.store(frame, Ordering::Relaxed);
-        let mut collected = self.collected.lock();
-        let (old, young) = std::mem::take(&mut *collected)
+        waiting.frames = waiting.frames.saturating_add(more);
+        let now = waiting.frames;
+        let (old, young): (Vec<_>, Vec<_>) = std::mem::take(&mut waiting.collected)
             .into_iter()
-            .partition(|it| it.frame.saturating_add(self.frames_in_flight) < frame);
-        *collected = young;
-        drop(collected);
-        let old: Vec<Collected> = old;
-        old.into_iter().map(|it| it.remains).collect()
+            .partition(|it| it.frame.saturating_add(self.frames_in_flight) < now);
+        waiting.collected = young;
+        drop(waiting);
+        Ok(old.into_iter().map(|it| it.remains).collect())
     }
 
     /// What waits in some pools, to be released.
     pub fn take_collected(&self, wanted: impl Fn(Home) -> bool) -> Vec<Remains> {
-        let mut collected = self.collected.lock();
-        let (taken, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut *collected).into_iter().partition(|it| wanted(it.remains.home()));
-        *collected = kept;
+        let mut waiting = self.waiting.lock();
+        let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut waiting.collected)
+            .into_iter()
+            .partition(|it| wanted(it.remains.home()));
+        waiting.collected = kept;
         taken.into_iter().map(|it| it.remains).collect()
     }
 

@@ -27,6 +27,7 @@ fn usable<'a>(
     usage: u64,
 ) -> PyResult<(&'a Resource, vk::Buffer)> {
     let py = buffer.py();
+    core.check_process(py)?;
     let resource = &buffer.as_super().get().resource;
     check_device(py, core, resource)?;
     if buffer.get().usage & usage == 0 {

@@ -11,9 +11,10 @@ use vkmem_engine::suballocator::{Algorithm, RegionKey};
 use vkmem_engine::{Error, VirtualBlock as Engine, VirtualRequest};
 
 use crate::errors::{IntoPyResult, invalid, use_after_free};
-use crate::links::Link;
+use crate::links::{Link, Process};
+use crate::many::{self, Integers};
 use crate::numbers::{unsigned, unsigned_32};
-use crate::quads::{Quads, quads};
+use crate::quads::quads;
 use crate::statistics::Statistics;
 
 /// An algorithm by its name.
@@ -28,13 +29,15 @@ pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
 /// (`VmaVirtualBlock`).
 ///
 /// `size` is in the caller's unit. `algorithm` is "tlsf", "linear" or "buddy". Usable from many
-/// threads at once.
+/// threads at once. In the child of `os.fork()` every use of a block of the parent raises
+/// `InvalidArgumentError`, as with a device: another thread may have been changing it at that moment.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct VirtualBlock {
     /// Never held while an exception is made: that runs Python code, which may come back here.
     block: Mutex<Engine>,
     /// By handle; most have none.
     user_data: Mutex<HashMap<u64, Link<PyAny>>>,
+    process: Process,
 }
 
 /// A range of a `VirtualBlock`.
@@ -47,8 +50,17 @@ pub struct VirtualAllocation {
 }
 
 impl VirtualBlock {
+    /// For every use: a lock that another thread held at a fork is never let go of in the child.
+    fn engine(&self, py: Python<'_>) -> PyResult<&Mutex<Engine>> {
+        if self.process.is_this() {
+            return Ok(&self.block);
+        }
+        let why = "the virtual block was made before os.fork(): make another in this process";
+        Err(invalid(py, why))
+    }
+
     fn free_handle(&self, py: Python<'_>, handle: u64) -> PyResult<()> {
-        let freed = self.block.lock().free(RegionKey::from_bits(handle));
+        let freed = self.engine(py)?.lock().free(RegionKey::from_bits(handle));
         freed.map_err(|error| stale(py, &error))?;
         let data = self.user_data.lock().remove(&handle);
         // Dropped without the lock: its finaliser may come back here.
@@ -78,7 +90,7 @@ fn handle_of(slf: &Bound<'_, VirtualBlock>, value: &Bound<'_, PyAny>) -> PyResul
 /// One alignment for all, or one for each.
 enum Alignments {
     All(u64),
-    Each(Quads),
+    Each(Integers),
 }
 
 impl Alignments {
@@ -109,31 +121,32 @@ impl VirtualBlock {
     fn new(py: Python<'_>, size: &Bound<'_, PyAny>, algorithm: &str) -> PyResult<Self> {
         let algorithm = self::algorithm(py, algorithm)?;
         let block = Engine::new(unsigned(size, "size")?, algorithm).or_raise(py)?;
-        Ok(Self { block: Mutex::new(block), user_data: Mutex::default() })
+        let (block, user_data) = (Mutex::new(block), Mutex::default());
+        Ok(Self { block, user_data, process: Process::current() })
     }
 
     /// In the caller's unit.
     #[getter]
-    fn size(&self) -> u64 {
-        self.block.lock().size()
+    fn size(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.engine(py)?.lock().size())
     }
 
     /// "tlsf", "linear" or "buddy".
     #[getter]
-    fn algorithm(&self) -> &'static str {
-        self.block.lock().algorithm().name()
+    fn algorithm(&self, py: Python<'_>) -> PyResult<&'static str> {
+        Ok(self.engine(py)?.lock().algorithm().name())
     }
 
     /// How many allocations live.
     #[getter]
-    fn allocation_count(&self) -> u64 {
-        self.block.lock().live().0
+    fn allocation_count(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.engine(py)?.lock().live().0)
     }
 
     /// What they add up to.
     #[getter]
-    fn allocated(&self) -> u64 {
-        self.block.lock().live().1
+    fn allocated(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.engine(py)?.lock().live().1)
     }
 
     /// Finds a place for `size` units (`vmaVirtualAllocate`).
@@ -160,7 +173,7 @@ impl VirtualBlock {
             strategy: self::strategy(strategy)?,
         };
         let this = slf.get();
-        let made = this.block.lock().allocate(&request);
+        let made = this.engine(slf.py())?.lock().allocate(&request);
         let made = made.or_raise(slf.py())?;
         let handle = made.key.to_bits();
         if let Some(data) = user_data {
@@ -172,9 +185,10 @@ impl VirtualBlock {
 
     /// Finds places for many, all or none.
     ///
-    /// `sizes` and `alignments` are contiguous buffers of unsigned 64-bit integers (format "Q" or
-    /// "L"), as NumPy's uint64; one alignment may stand for all. Gives handles and offsets as
-    /// memoryviews of the same format, which `numpy.asarray` takes without a copy.
+    /// `sizes` and `alignments` are sequences of integers or arrays of them; a contiguous one of
+    /// unsigned 64-bit integers, as NumPy's uint64, is read without an object for each. One alignment
+    /// may stand for all. Gives handles and offsets as memoryviews of unsigned 64-bit integers (format
+    /// "Q"), which `numpy.asarray` takes without a copy.
     ///
     /// Raises what `allocate` raises.
     #[pyo3(signature = (sizes, alignments = None, *, strategy = None))]
@@ -185,14 +199,15 @@ impl VirtualBlock {
         alignments: Option<&Bound<'py, PyAny>>,
         strategy: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let sizes = Quads::read(sizes, "sizes")?;
+        let engine = self.engine(py)?;
+        let sizes = Integers::read(sizes, "sizes", "size")?;
         let alignments = match alignments {
             None => Alignments::All(1),
             // Arrays of numbers are no numbers; any other error is the caller's own.
             Some(value) => match value.extract::<u64>() {
                 Ok(one) => Alignments::All(one),
                 Err(error) if error.is_instance_of::<PyTypeError>(py) => {
-                    Alignments::Each(Quads::read(value, "alignments")?)
+                    Alignments::Each(Integers::read(value, "alignments", "alignment")?)
                 }
                 Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
                     Alignments::All(unsigned(value, "alignments")?)
@@ -209,8 +224,9 @@ impl VirtualBlock {
         let strategy = self::strategy(strategy)?;
         // Filled where Python cannot reach; only then do its objects exist.
         let made = py.detach(|| {
-            let mut block = self.block.lock();
-            let mut made = Vec::with_capacity(sizes.len());
+            let mut block = engine.lock();
+            let mut made = Vec::new();
+            made.try_reserve_exact(sizes.len()).map_err(|_| Error::TooManyItems(sizes.len()))?;
             for index in 0..sizes.len() {
                 let (size, alignment) = (sizes.get(index), alignments.get(index));
                 let request = VirtualRequest { size, alignment, upper: false, strategy };
@@ -235,7 +251,7 @@ impl VirtualBlock {
             (Ok(handles), Ok(offsets)) => Ok((handles, offsets)),
             (Err(error), _) | (_, Err(error)) => {
                 // No memory for the arrays: nobody would know the handles.
-                let mut block = self.block.lock();
+                let mut block = engine.lock();
                 for allocation in made.iter().rev() {
                     let freed = block.free(allocation.key);
                     debug_assert!(freed.is_ok());
@@ -252,15 +268,15 @@ impl VirtualBlock {
         slf.get().free_handle(slf.py(), handle_of(slf, allocation)?)
     }
 
-    /// Frees many handles, all or none: a contiguous buffer of unsigned 64-bit integers.
+    /// Frees many handles, all or none: an array of unsigned 64-bit integers, or a sequence.
     ///
     /// Raises `UseAfterFreeError` if one was freed before or stands there twice.
     fn free_many(&self, py: Python<'_>, handles: &Bound<'_, PyAny>) -> PyResult<()> {
+        let engine = self.engine(py)?;
         // Read once: another thread may change the array.
-        let handles = Quads::read(handles, "handles")?;
-        let handles: Vec<u64> = (0..handles.len()).map(|index| handles.get(index)).collect();
+        let handles = many::integers(handles, "handles", "handle")?;
         let freed = py.detach(|| {
-            let mut block = self.block.lock();
+            let mut block = engine.lock();
             block.free_many(handles.iter().copied().map(RegionKey::from_bits))
         });
         freed.map_err(|error| stale(py, &error))?;
@@ -276,10 +292,11 @@ impl VirtualBlock {
     }
 
     /// Frees all (`vmaClearVirtualBlock`).
-    fn clear(&self) {
-        self.block.lock().clear();
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.engine(py)?.lock().clear();
         let dropped = std::mem::take(&mut *self.user_data.lock());
         drop(dropped);
+        Ok(())
     }
 
     /// Where a handle's range is (`vmaGetVirtualAllocationInfo`).
@@ -287,7 +304,7 @@ impl VirtualBlock {
     /// Raises `UseAfterFreeError`.
     fn info(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<VirtualAllocation> {
         let handle = handle_of(slf, handle)?;
-        let found = slf.get().block.lock().info(RegionKey::from_bits(handle));
+        let found = slf.get().engine(slf.py())?.lock().info(RegionKey::from_bits(handle));
         let found = found.map_err(|error| stale(slf.py(), &error))?;
         let block = Link::new(slf.clone().unbind());
         Ok(VirtualAllocation { block, handle, offset: found.offset, size: found.size })
@@ -298,26 +315,29 @@ impl VirtualBlock {
     /// Raises `InvalidArgumentError` for a smaller size.
     fn grow(&self, py: Python<'_>, size: &Bound<'_, PyAny>) -> PyResult<()> {
         let size = unsigned(size, "size")?;
-        let grown = self.block.lock().grow(size);
+        let grown = self.engine(py)?.lock().grow(size);
         grown.or_raise(py)
     }
 
     /// Counts allocations and unused ranges (`vmaCalculateVirtualBlockStatistics`).
-    fn statistics(&self, py: Python<'_>) -> Statistics {
-        py.detach(|| self.block.lock().statistics()).into()
+    fn statistics(&self, py: Python<'_>) -> PyResult<Statistics> {
+        let engine = self.engine(py)?;
+        Ok(py.detach(|| engine.lock().statistics()).into())
     }
 
     /// All regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of VMA's dump, with
     /// `TotalBytes`, `UnusedBytes`, `Allocations`, `UnusedRanges` and, if `detailed`,
     /// `Suballocations` with `Offset`, `Type` and `Size`.
     #[pyo3(signature = (detailed = true))]
-    fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> String {
-        py.detach(|| self.block.lock().build_stats_string(detailed))
+    fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> PyResult<String> {
+        let engine = self.engine(py)?;
+        Ok(py.detach(|| engine.lock().build_stats_string(detailed)))
     }
 
     /// Walks all bookkeeping. Raises `CorruptionError` with what is broken.
     fn validate(&self, py: Python<'_>) -> PyResult<()> {
-        let checked = py.detach(|| self.block.lock().validate());
+        let engine = self.engine(py)?;
+        let checked = py.detach(|| engine.lock().validate());
         checked.map_err(|broken| crate::errors::corruption(py, &broken))
     }
 
@@ -326,11 +346,14 @@ impl VirtualBlock {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {
-        self.clear();
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.clear(py)
     }
 
     fn __repr__(&self) -> String {
+        if !self.process.is_this() {
+            return "<vk_mem.VirtualBlock, from before os.fork()>".into();
+        }
         let block = self.block.lock();
         let (name, size, (count, used)) = (block.algorithm().name(), block.size(), block.live());
         format!("<vk_mem.VirtualBlock {name}, {used} of {size} in {count} allocations>")
@@ -384,7 +407,7 @@ impl VirtualAllocation {
     #[setter]
     fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
         let block = self.block.get();
-        let known = block.block.lock().info(RegionKey::from_bits(self.handle));
+        let known = block.engine(py)?.lock().info(RegionKey::from_bits(self.handle));
         known.map_err(|error| stale(py, &error))?;
         let mut all = block.user_data.lock();
         let before = match data {
@@ -399,7 +422,7 @@ impl VirtualAllocation {
     /// Frees it. Nothing happens the second time.
     fn free(&self, py: Python<'_>) -> PyResult<()> {
         let block = self.block.get();
-        if block.block.lock().info(RegionKey::from_bits(self.handle)).is_err() {
+        if block.engine(py)?.lock().info(RegionKey::from_bits(self.handle)).is_err() {
             return Ok(());
         }
         block.free_handle(py, self.handle)

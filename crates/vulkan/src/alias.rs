@@ -62,7 +62,8 @@ impl DeviceAllocator {
         let place = self.engine().alias(base, &AliasRequest { requirements, kind, local_offset });
         let place = place.and_then(|place| {
             // SAFETY: both are live, and the engine has checked that it may lie there.
-            unsafe { K::bind(driver, handle, place.memory, place.offset) }?;
+            unsafe { K::bind(driver, handle, place.memory, place.offset) }
+                .map_err(|error| self.bind_error::<K>(error, &place))?;
             Ok(place)
         });
         // SAFETY: made here.

@@ -91,6 +91,7 @@ impl DeviceAllocator {
         let made = self.finish(&request, allocate, |allocation| {
             // SAFETY: resource and memory are live, the offset is aligned as the driver asked.
             unsafe { K::bind(&*self.driver, handle, allocation.memory, allocation.offset) }
+                .map_err(|error| self.bind_error::<K>(error, allocation))
         });
         // SAFETY: made here.
         unsafe { self.or_destroy::<K>(handle, made) }
@@ -115,7 +116,7 @@ impl DeviceAllocator {
         &self,
         request: &AllocationRequest,
         allocate: AllocateFn<'_>,
-        bind: impl FnOnce(&Allocation) -> Result<(), vkmem_engine::DeviceError>,
+        bind: impl FnOnce(&Allocation) -> Result<(), Error>,
     ) -> Result<Allocation, Error> {
         let allocation = allocate(&self.engine, request)?;
         if request.create_info.flags.contains(AllocationCreateFlags::DONT_BIND) {
@@ -125,7 +126,7 @@ impl DeviceAllocator {
             Ok(()) => Ok(allocation),
             Err(error) => {
                 drop(self.engine.free(allocation.id));
-                Err(error.into())
+                Err(error)
             }
         }
     }

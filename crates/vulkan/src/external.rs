@@ -131,9 +131,17 @@ pub(crate) enum Direction {
     Import,
 }
 
-/// `OPAQUE_FD`, for people.
+/// `OPAQUE_FD`, for people; bits without a name as a number.
 pub fn names_of_types(types: u32) -> String {
-    format!("{:?}", Type::from_raw(types)).replace(" | ", "|")
+    let bits = (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| types & bit != 0);
+    let names: Vec<String> = bits
+        .map(|bit| {
+            let name = format!("{:?}", Type::from_raw(bit));
+            let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic());
+            if is_name { name } else { format!("{bit:#x}") }
+        })
+        .collect();
+    if names.is_empty() { "0".into() } else { names.join("|") }
 }
 
 impl DeviceAllocator {
@@ -276,5 +284,7 @@ mod tests {
     fn handle_types_have_names() {
         assert_eq!(names_of_types(0x1), "OPAQUE_FD");
         assert_eq!(names_of_types(0x201), "OPAQUE_FD|DMA_BUF_EXT");
+        assert_eq!(names_of_types(0x4000_0001), "OPAQUE_FD|0x40000000");
+        assert_eq!(names_of_types(0), "0");
     }
 }

@@ -101,6 +101,7 @@ impl DeviceAllocator {
         unsafe {
             let made = self.import_and_bind(request, import, ask, |place| {
                 K::bind(driver, handle, place.memory, place.offset)
+                    .map_err(|error| self.bind_error::<K>(error, place))
             });
             self.or_destroy::<K>(handle, made)
         }
@@ -113,7 +114,7 @@ impl DeviceAllocator {
         request: AllocationRequest,
         import: &Import,
         ask: ImportFn<'_>,
-        bind: impl FnOnce(&Allocation) -> Result<(), DeviceError>,
+        bind: impl FnOnce(&Allocation) -> Result<(), Error>,
     ) -> Result<Allocation, Error> {
         let needs = request.requirements;
         let size = import.size.unwrap_or(needs.size);
@@ -137,7 +138,7 @@ impl DeviceAllocator {
             Ok(()) => Ok(allocation),
             Err(error) => {
                 drop(self.engine().free(allocation.id));
-                Err(error.into())
+                Err(error)
             }
         }
     }

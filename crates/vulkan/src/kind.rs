@@ -16,6 +16,9 @@ pub(crate) trait Kind {
     type Info<'a>;
     /// Its handle.
     type Handle: Copy;
+    /// Its commands, for errors.
+    const CREATE: &'static str;
+    const BIND: &'static str;
 
     /// # Safety
     /// The info is what its creating command accepts.
@@ -63,6 +66,8 @@ pub(crate) struct Images;
 impl Kind for Buffers {
     type Info<'a> = vk::BufferCreateInfo<'a>;
     type Handle = vk::Buffer;
+    const CREATE: &'static str = "vkCreateBuffer";
+    const BIND: &'static str = "vkBindBufferMemory";
 
     unsafe fn request(
         allocator: &DeviceAllocator,
@@ -84,7 +89,9 @@ impl Kind for Buffers {
         let dedicated =
             unsafe { allocator.share_buffer(&mut info, &mut link, handle_types, direction)? };
         // SAFETY: the caller vouches for the info.
-        let handle = unsafe { allocator.driver().create_buffer(&info) }?;
+        let handle = unsafe { allocator.driver().create_buffer(&info) };
+        let figures = allocator.engine().figures(None, info.size);
+        let handle = handle.map_err(|error| Error::of_call(Self::CREATE, error, figures))?;
         Ok((handle, dedicated))
     }
 
@@ -120,6 +127,8 @@ impl Kind for Buffers {
 impl Kind for Images {
     type Info<'a> = vk::ImageCreateInfo<'a>;
     type Handle = vk::Image;
+    const CREATE: &'static str = "vkCreateImage";
+    const BIND: &'static str = "vkBindImageMemory";
 
     unsafe fn request(
         allocator: &DeviceAllocator,
@@ -140,7 +149,10 @@ impl Kind for Images {
         let dedicated =
             unsafe { allocator.share_image(&mut info, &mut link, handle_types, direction)? };
         // SAFETY: the caller vouches for the info.
-        let handle = unsafe { allocator.driver().create_image(&info) }?;
+        let handle = unsafe { allocator.driver().create_image(&info) };
+        // What it needs is known once it exists.
+        let figures = allocator.engine().figures(None, 0);
+        let handle = handle.map_err(|error| Error::of_call(Self::CREATE, error, figures))?;
         Ok((handle, dedicated))
     }
 
@@ -213,6 +225,12 @@ impl DeviceAllocator {
             unsafe { K::destroy(driver, handle) };
         }
         checked.map(|()| handle)
+    }
+
+    /// The error of binding to an allocation.
+    pub(crate) fn bind_error<K: Kind>(&self, error: DeviceError, to: &Allocation) -> Error {
+        let figures = self.engine().figures(Some(to.memory_type_index), to.size);
+        Error::of_call(K::BIND, error, figures)
     }
 
     /// What a handle is given after it was created; it is destroyed if that fails.

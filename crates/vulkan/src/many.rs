@@ -1,7 +1,7 @@
 //! Create, allocate and bind many resources in one call, all or none.
 
 use ash::vk;
-use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, FailedItem};
+use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error, FailedItem};
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::Driver;
@@ -65,14 +65,16 @@ impl DeviceAllocator {
         let driver: &dyn Driver = &**self.driver();
         let export =
             self.export_types(create_info).map_err(|error| FailedItem { index: 0, error })?;
-        let mut requests = Vec::with_capacity(infos.len());
+        let none = |_| FailedItem { index: 0, error: Error::TooManyItems(infos.len()) };
+        let (mut requests, mut handles) = (Vec::new(), Vec::new());
+        requests.try_reserve_exact(infos.len()).map_err(none)?;
+        handles.try_reserve_exact(infos.len()).map_err(none)?;
         for (index, info) in infos.iter().enumerate() {
             // SAFETY: the caller vouches for the info.
             let request = unsafe { K::request(self, info, create_info) };
             requests.push(request.map_err(|error| FailedItem { index, error })?);
         }
-        let mut created: Created<'_, K> =
-            Created { driver, handles: Vec::with_capacity(infos.len()) };
+        let mut created: Created<'_, K> = Created { driver, handles };
         for (index, (info, request)) in infos.iter().zip(&mut requests).enumerate() {
             // SAFETY: the caller vouches for the info.
             let handle =
@@ -88,7 +90,8 @@ impl DeviceAllocator {
                     drop(created);
                     let ids: Vec<_> = allocations.iter().map(|it| it.id).collect();
                     drop(self.engine().free_many(&ids));
-                    return Err(FailedItem { index, error: error.into() });
+                    let error = self.bind_error::<K>(error, it);
+                    return Err(FailedItem { index, error });
                 }
             }
         }

@@ -44,7 +44,14 @@ impl Allocator {
         for (index, request) in requests.iter().enumerate() {
             check_request(request).map_err(|error| FailedItem { index, error })?;
         }
-        let mut made = Vec::with_capacity(requests.len());
+        let sizes = requests.iter().map(|request| request.requirements.size);
+        let total = sizes.fold(0, u64::saturating_add);
+        self.check_total(total).map_err(|error| FailedItem { index: 0, error })?;
+        let mut made = Vec::new();
+        if made.try_reserve_exact(requests.len()).is_err() {
+            let error = Error::TooManyItems(requests.len());
+            return Err(FailedItem { index: 0, error });
+        }
         for run in requests.chunk_by(alike) {
             let end = made.len() + run.len();
             while made.len() < end {
@@ -75,7 +82,7 @@ impl Allocator {
     fn undo(&self, made: &[Allocation], error: &Error) {
         let ids: Vec<AllocationId> = made.iter().map(|it| it.id).collect();
         drop(self.free_many(&ids));
-        if matches!(error, Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }) {
+        if error.is_shortage() {
             // Memory was short, and the blocks that were taken for the others are empty now.
             self.release_spares();
         }

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyString};
 use super::{Allocator, python_object};
 use crate::buffer::Buffer;
 use crate::create_info::{self, CommonKeywords, ImageKeywords};
-use crate::errors::{IntoPyResult, invalid};
+use crate::errors::invalid;
 use crate::image::Image;
 use crate::links::Link;
 use crate::numbers::unsigned;
@@ -112,13 +112,13 @@ impl Allocator {
         })?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         let base = self.base(base)?;
-        let _pin = base.enter(py)?;
+        let _pin = base.enter_memory(py)?;
         let allocator = &self.state.device_allocator;
-        // SAFETY: made here, or a struct of the caller's that interop has checked.
-        let made = unsafe {
-            allocator.create_aliasing_buffer(&built.info, &base.allocation, keywords.local_offset)
-        };
-        let (buffer, allocation) = made.or_raise(py)?;
+        let offset = keywords.local_offset;
+        let (buffer, allocation) = self.attempt(py, || {
+            // SAFETY: made here, or a struct of the caller's that interop has checked.
+            unsafe { allocator.create_aliasing_buffer(&built.info, &base.allocation, offset) }
+        })?;
         let made = Made::buffer(buffer, allocation, built.info.size);
         let object = Buffer { usage: u64::from(built.info.usage.as_raw()) };
         keywords.finish(py, base, made, object)
@@ -146,13 +146,13 @@ impl Allocator {
         })?;
         let built = create_info::image(py, [format, extent, image_usage], image)?;
         let base = self.base(base)?;
-        let _pin = base.enter(py)?;
+        let _pin = base.enter_memory(py)?;
         let allocator = &self.state.device_allocator;
-        // SAFETY: made here, or a struct of the caller's that interop has checked.
-        let made = unsafe {
-            allocator.create_aliasing_image(&built.info, &base.allocation, keywords.local_offset)
-        };
-        let (image, allocation) = made.or_raise(py)?;
+        let offset = keywords.local_offset;
+        let (image, allocation) = self.attempt(py, || {
+            // SAFETY: made here, or a struct of the caller's that interop has checked.
+            unsafe { allocator.create_aliasing_image(&built.info, &base.allocation, offset) }
+        })?;
         keywords.finish(py, base, Made::image(image, allocation), Image::of(&built.info))
     }
 }

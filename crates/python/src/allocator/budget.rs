@@ -2,6 +2,7 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 use vkmem_engine::EmptyBlockRetention;
 
 use super::Allocator;
@@ -25,18 +26,23 @@ pub(super) fn retention(value: &Bound<'_, PyAny>) -> PyResult<EmptyBlockRetentio
         });
     }
     let kind = value.get_type().name()?;
+    let wrong = || {
+        PyTypeError::new_err(format!(
+            "empty_block_retention must be bytes (int), a share of the budget (float) or a \
+             vk_mem.EmptyBlockRetention, not {kind}"
+        ))
+    };
+    // True is an int in Python, and one byte keeps no block.
+    if value.is_instance_of::<PyBool>() {
+        return Err(wrong());
+    }
     if kind == "float" {
         let share = Some(value.extract()?);
         return Ok(EmptyBlockRetention { count: None, bytes: None, share });
     }
     match unsigned(value, "empty_block_retention") {
         Ok(bytes) => Ok(EmptyBlockRetention { count: None, bytes: Some(bytes), share: None }),
-        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => {
-            Err(PyTypeError::new_err(format!(
-                "empty_block_retention must be bytes (int), a share of the budget (float) or a \
-                 vk_mem.EmptyBlockRetention, not {kind}"
-            )))
-        }
+        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => Err(wrong()),
         Err(error) => Err(error),
     }
 }
@@ -77,13 +83,16 @@ impl Allocator {
         Ok(callback)
     }
 
-    /// Calls `callback(error)` before an `OutOfDeviceMemoryError` or a `TooManyObjectsError` is raised.
+    /// Calls `callback(error)` before a call that creates, allocates, aliases or imports raises an
+    /// `OutOfDeviceMemoryError` or a `TooManyObjectsError`, whichever Vulkan call ran out: also
+    /// `vkCreateBuffer` or `vkBindBufferMemory`. Not where freeing cannot help: for a request that is
+    /// larger than a block of its pool, or above what the device can allocate at once.
     ///
     /// If it answers True, having freed something, the call is tried again, for as long as that
-    /// goes on; any other answer raises the error. The callback runs outside of all locks, while
-    /// nothing of the failed attempt is left, and may use the allocator; what fails inside it is
-    /// raised there at once. One callback at a time; None removes it. Returns the callback, so that
-    /// it serves as a decorator.
+    /// goes on, or until a signal (Ctrl-C) ends it; False or None raises the error. The callback runs
+    /// outside of all locks, while nothing of the failed attempt is left, and may use the allocator;
+    /// what fails inside it is raised there at once. One callback at a time; None removes it. Returns
+    /// the callback, so that it serves as a decorator.
     fn on_out_of_memory<'py>(&self, callback: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(callback.py())?;
         self.handlers.set_out_of_memory(&callback)?;

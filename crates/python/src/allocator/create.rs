@@ -16,13 +16,23 @@ use crate::numbers::{live_handle, unsigned, unsigned_32};
 use crate::pool;
 use crate::resource::{Handles, Made};
 
-/// Binds, and frees the memory again if that fails.
-fn bind_or_free(allocation: &Bound<'_, Allocation>, what: Handles) -> PyResult<()> {
-    let resource = &allocation.as_super().get().resource;
-    resource.bind(allocation.py(), what, 0).inspect_err(|_| {
-        // The error of the bind is the one to tell.
-        let _ = resource.destroy(allocation.py());
-    })
+impl Allocator {
+    /// Binds a resource of the caller's, and frees the memory again if that fails.
+    fn bind_or_free(
+        &self,
+        py: Python<'_>,
+        allocation: &Bound<'_, Allocation>,
+        what: Handles,
+    ) -> PyResult<()> {
+        let resource = &allocation.as_super().get().resource;
+        let pin = resource.enter(py)?;
+        let bound = self.attempt(py, || resource.try_bind(what, 0));
+        drop(pin);
+        bound.inspect_err(|_| {
+            // The error of the bind is the one to tell.
+            let _ = resource.destroy(py);
+        })
+    }
 }
 
 #[pymethods]
@@ -162,7 +172,7 @@ impl Allocator {
             unsafe { self.state.device_allocator.request_for_buffer(buffer, &keywords.create) };
         let allocation = self.bare_memory(py, keywords, &request)?;
         if bind {
-            bind_or_free(allocation.bind(py), Handles::Buffer(buffer))?;
+            self.bind_or_free(py, allocation.bind(py), Handles::Buffer(buffer))?;
         }
         Ok(allocation)
     }
@@ -195,7 +205,7 @@ impl Allocator {
         };
         let allocation = self.bare_memory(py, keywords, &request)?;
         if bind {
-            bind_or_free(allocation.bind(py), Handles::Image(image))?;
+            self.bind_or_free(py, allocation.bind(py), Handles::Image(image))?;
         }
         Ok(allocation)
     }

@@ -14,7 +14,7 @@ use crate::allocation::Allocation;
 use crate::allocation_info::Keywords;
 use crate::buffer::Buffer;
 use crate::create_info::Built;
-use crate::errors::{IntoPyResult, invalid};
+use crate::errors::invalid;
 use crate::external::{ImportKeywords, Importing};
 use crate::image::Image;
 use crate::numbers::unsigned;
@@ -44,16 +44,11 @@ impl Allocator {
         let nothing = || invalid(py, "nothing to import");
         let importing = import.finish(py)?.ok_or_else(nothing)?;
         let size = importing.import.size.ok_or_else(nothing)?;
-        // SAFETY: the caller vouches for the handle; host memory is held below.
-        let made = unsafe {
-            self.state.device_allocator.import_memory(
-                size,
-                &importing.import,
-                &keywords.create,
-                &mut ask(py),
-            )
-        };
-        let made = made.map_err(|error| self.explain(error)).or_raise(py)?;
+        let (allocator, import) = (&self.state.device_allocator, &importing.import);
+        let made = self.attempt(py, || {
+            // SAFETY: the caller vouches for the handle; host memory is held below.
+            unsafe { allocator.import_memory(size, import, &keywords.create, &mut ask(py)) }
+        })?;
         self.imported(py, keywords, Made::memory(made), Allocation, importing)
     }
 
@@ -81,14 +76,12 @@ impl Allocator {
     ) -> PyResult<Py<Buffer>> {
         check_plain(py, &keywords)?;
         let info = &built.info;
-        // SAFETY: made here, or a struct of the caller's that interop has checked; the caller vouches
-        // for the handle, and host memory is held below.
-        let made = unsafe {
-            let create = &keywords.create;
-            let allocator = &self.state.device_allocator;
-            allocator.import_buffer(info, &importing.import, create, &mut ask(py))
-        };
-        let (buffer, allocation) = made.map_err(|error| self.explain(error)).or_raise(py)?;
+        let (allocator, create) = (&self.state.device_allocator, &keywords.create);
+        let (buffer, allocation) = self.attempt(py, || {
+            // SAFETY: made here, or a struct of the caller's that interop has checked; the caller
+            // vouches for the handle, and host memory is held below.
+            unsafe { allocator.import_buffer(info, &importing.import, create, &mut ask(py)) }
+        })?;
         let object = Buffer { usage: u64::from(info.usage.as_raw()) };
         let made = Made::buffer(buffer, allocation, info.size);
         self.imported(py, keywords, made, object, importing)
@@ -104,13 +97,11 @@ impl Allocator {
     ) -> PyResult<Py<Image>> {
         check_plain(py, &keywords)?;
         let info = &built.info;
-        // SAFETY: as of a buffer.
-        let made = unsafe {
-            let create = &keywords.create;
-            let allocator = &self.state.device_allocator;
-            allocator.import_image(info, &importing.import, create, &mut ask(py))
-        };
-        let (image, allocation) = made.map_err(|error| self.explain(error)).or_raise(py)?;
+        let (allocator, create) = (&self.state.device_allocator, &keywords.create);
+        let (image, allocation) = self.attempt(py, || {
+            // SAFETY: as of a buffer.
+            unsafe { allocator.import_image(info, &importing.import, create, &mut ask(py)) }
+        })?;
         self.imported(py, keywords, Made::image(image, allocation), Image::of(info), importing)
     }
 }

@@ -1,5 +1,6 @@
 //! Finding memory types; pools.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use vkmem_engine::ResourceUse;
@@ -24,6 +25,12 @@ impl Allocator {
         let (what, wishes) = match like.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() {
             Ok((what, wishes)) if wishes.is_instance_of::<AllocationCreateInfo>() => {
                 (what, Some(wishes))
+            }
+            Ok((what, wishes)) if what.is_instance_of::<PyTuple>() => {
+                let kind = wishes.get_type().name()?;
+                return Err(PyTypeError::new_err(format!(
+                    "beside what is created like= has a vk_mem.AllocationCreateInfo, not {kind}"
+                )));
             }
             _ => (like.clone(), None),
         };
@@ -135,12 +142,24 @@ impl Allocator {
     /// `block_size` is the size of each block in bytes; without it blocks are as in the default
     /// pools, and large resources get dedicated memory. `min_block_count` blocks are taken at once
     /// and kept, `max_block_count` is the most (0: no limit). `algorithm` is "tlsf", "linear" or
-    /// "buddy". `ignore_buffer_image_granularity` is for pools of one kind of resource. `priority` is
-    /// from 0 to 1 (`VK_EXT_memory_priority`). `min_alignment` is in bytes. `memory_allocate_next`
-    /// is the address or struct of a `pNext` chain for each `vkAllocateMemory`, kept valid by the
-    /// caller. With `export_handle_types` (`ExternalMemoryHandleType`) its blocks can be exported as
-    /// they are; then `memory_allocate_next` has no `VkExportMemoryAllocateInfo`. With `fallback=True` a full pool allocates from the default pools. `name` is for
-    /// people and dumps.
+    /// "buddy". A linear pool is a ring or a double stack only while it has one block
+    /// (`max_block_count=1`), so without a `block_size` it is a stack at most, and what is large gets
+    /// dedicated memory. A buddy pool halves powers of two: of a `block_size` that is none the largest
+    /// power of two in it is used, and the rest stays unused. Without a `block_size` that is so on heaps
+    /// up to 1 GiB, whose blocks are an eighth of the heap.
+    ///
+    /// `ignore_buffer_image_granularity` is for pools of one kind of resource. `priority` is from 0 to 1
+    /// (`VK_EXT_memory_priority`), and ignored where the device has not enabled that extension.
+    /// `min_alignment` is in bytes. `memory_allocate_next` is the address or struct of a `pNext` chain
+    /// for each `vkAllocateMemory`, kept valid by the caller. With `export_handle_types`
+    /// (`ExternalMemoryHandleType`) its blocks can be exported as they are; then `memory_allocate_next`
+    /// has no `VkExportMemoryAllocateInfo`. `name` is for people and dumps.
+    ///
+    /// With `fallback=True` what a full pool has no room for comes from the default pools: from that of
+    /// the pool's own memory type first, then from other types that serve the request's own usage and
+    /// flags and are `HOST_VISIBLE`, `HOST_COHERENT` and `PROTECTED` where the pool's type is, so that
+    /// what could be mapped can be. It may be slower memory: `DEVICE_LOCAL` and `HOST_CACHED` are not
+    /// insisted on (`required_flags` does).
     ///
     /// Raises `OutOfDeviceMemoryError`, `InvalidArgumentError`.
     #[pyo3(signature = (**keywords))]
@@ -155,7 +174,13 @@ impl Allocator {
                 };
             }
             (None, true) => {}
-            _ => return Err(invalid(py, "a pool needs either memory_type_index= or like=")),
+            (Some(_), true) => {
+                let why = "like= and memory_type_index= both name a memory type: give one of them";
+                return Err(invalid(py, why));
+            }
+            (None, false) => {
+                return Err(invalid(py, "a pool needs either memory_type_index= or like="));
+            }
         }
         let rules = keywords.rules;
         self.state.device_allocator.check_export(rules.export_handle_types).or_raise(py)?;

@@ -6,7 +6,7 @@ use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList};
-use vkmem_engine::{AllocationRequest, FailedItem};
+use vkmem_engine::{AllocationRequest, Error, FailedItem};
 
 use super::{Allocator, python_object, shared};
 use crate::allocation::Allocation;
@@ -14,7 +14,7 @@ use crate::allocation_info::Keywords;
 use crate::buffer::Buffer;
 use crate::create_info::{CommonKeywords, ImageKeywords};
 use crate::destroy_many::destroy_many;
-use crate::errors::{IntoPyResult, invalid};
+use crate::errors::{IntoPyResult, invalid, to_py};
 use crate::image::Image;
 use crate::many;
 use crate::numbers::unsigned;
@@ -130,7 +130,7 @@ impl Allocator {
             Ok(take_names(&mut names, key, value) || (key != "info" && common.take(key, value)?))
         })?;
         let built = many::buffer_infos(py, sizes, buffer_usage, common)?;
-        let names = many::names(names.as_ref().map(|it| it.bind(py)), built.infos.len())?;
+        let names = many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
         let from = keywords.pool.clone();
         let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
@@ -166,7 +166,7 @@ impl Allocator {
             Ok(take_names(&mut names, key, value) || (key != "info" && common.take(key, value)?))
         })?;
         let built = many::image_infos(py, images, &common)?;
-        let names = many::names(names.as_ref().map(|it| it.bind(py)), built.infos.len())?;
+        let names = many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
         let from = keywords.pool.clone();
         let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
@@ -201,13 +201,16 @@ impl Allocator {
         let keywords = Keywords::read("allocate_memory_pages", keywords, |key, value| {
             Ok(take_names(&mut names, key, value))
         })?;
-        let one = size.is_instance_of::<PyInt>();
+        // One number of any kind; arrays of NumPy say that they are numbers as well.
+        let one = size.is_instance_of::<PyInt>()
+            || size.hasattr("__index__")? && size.len().is_err();
         let sizes = match (one, count) {
             (true, Some(count)) => {
-                let count = usize::try_from(unsigned(count, "count")?);
-                let count = count.ok().filter(|count| *count <= isize::MAX as usize / 1024);
-                let count = count.ok_or_else(|| invalid(py, "count is more than memory holds"))?;
-                vec![unsigned(size, "size")?; count]
+                let (size, count) = (unsigned(size, "size")?, unsigned(count, "count")?);
+                // Before there is anything for each of them.
+                let total = size.saturating_mul(count);
+                self.state.engine().check_total(total).or_raise(py)?;
+                many::repeat(py, size, count)?
             }
             (true, None) => {
                 return Err(PyTypeError::new_err("a size needs a count; or pass a list of sizes"));
@@ -217,12 +220,16 @@ impl Allocator {
                 return Err(PyTypeError::new_err("count stands beside one size, not a list"));
             }
         };
-        let names = many::names(names.as_ref().map(|it| it.bind(py)), sizes.len())?;
+        let names = many::names(names.as_ref().map(|it| it.bind(py)), &keywords, sizes.len())?;
         let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;
         let from = keywords.pool.clone();
         let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let request = |size| AllocationRequest::of_memory(size, alignment, &keywords.create);
-        let requests: Vec<AllocationRequest> = sizes.into_iter().map(request).collect();
+        let mut requests: Vec<AllocationRequest> = Vec::new();
+        if requests.try_reserve_exact(sizes.len()).is_err() {
+            return Err(to_py(py, &Error::TooManyItems(sizes.len())));
+        }
+        requests.extend(sizes.into_iter().map(request));
         let engine = self.state.engine();
         let made = self.attempt_many(py, || py.detach(|| engine.allocate_many(&requests)))?;
         let made = made.into_iter().map(Made::memory);

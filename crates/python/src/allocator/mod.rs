@@ -26,7 +26,7 @@ use crate::allocation::Allocation;
 use crate::allocation_info::Keywords;
 use crate::close::{close, register};
 use crate::device::Device;
-use crate::errors::IntoPyResult;
+use crate::errors::{IntoPyResult, invalid};
 use crate::handlers::Handlers;
 use crate::links::Link;
 use crate::numbers::unsigned;
@@ -41,7 +41,8 @@ use crate::state::{AllocatorState, warn, warn_unclosed};
 /// `preferred_block_size` is the size of the blocks it takes from the driver, in bytes: by default
 /// an eighth of heaps up to 1 GiB, else 256 MiB. `heap_size_limits` caps what it takes of each heap,
 /// in bytes; None and missing entries do not. `frames_in_flight` is how many frames the device may
-/// still work on while the next is recorded.
+/// still work on while the next is recorded: what was retired or never destroyed is released that many
+/// frames later, as `set_current_frame_index` counts them, and not before if that is never called.
 ///
 /// `empty_block_retention` says which empty blocks are kept for the next allocation while their heap
 /// is within its budget: at most so many bytes of a heap (int), a share of its budget (float), or an
@@ -109,7 +110,7 @@ impl Allocator {
     fn explain(&self, error: Error) -> Error {
         let (waiting, bytes) = self.state.waiting();
         match error {
-            Error::OutOfDeviceMemory { reason, figures } if waiting > 0 => {
+            Error::OutOfDeviceMemory { reason, figures } if waiting > 0 && !figures.is_hopeless => {
                 let held = human_bytes(bytes);
                 let reason = format!(
                     "{reason} (and {waiting} objects that were retired or never closed hold {held} until \
@@ -177,7 +178,13 @@ impl Allocator {
         let limits = match heap_size_limits {
             None => Vec::new(),
             Some(limits) => limits
-                .try_iter()?
+                .try_iter()
+                .map_err(|_| {
+                    let kind = limits.get_type().name().map_or("?".into(), |it| it.to_string());
+                    PyTypeError::new_err(format!(
+                        "heap_size_limits must be a list with bytes or None for each heap, not {kind}"
+                    ))
+                })?
                 .map(|limit| match limit? {
                     none if none.is_none() => Ok(u64::MAX),
                     limit => unsigned(&limit, "heap_size_limits"),
@@ -232,11 +239,24 @@ impl Allocator {
 
     /// Starts a frame (`vmaSetCurrentFrameIndex`).
     ///
-    /// Objects that were collected without `destroy()` more than `frames_in_flight` frames ago are
-    /// released.
+    /// Objects that were retired, or collected without `destroy()`, more than `frames_in_flight` frames
+    /// ago are released. So the index counts frames and has to grow: not the index modulo the frames in
+    /// flight. The same one again starts no frame. A counter of 32 bits, as VMA's, may wrap around: from
+    /// the upper half of 32 bits to the lower one.
+    ///
+    /// Raises `InvalidArgumentError` for any other smaller index.
     fn set_current_frame_index(&self, py: Python<'_>, frame: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
-        let old = self.state.begin_frame(unsigned(frame, "frame")?);
+        let frame = unsigned(frame, "frame")?;
+        let old = self.state.begin_frame(frame).map_err(|current| {
+            invalid(
+                py,
+                format!(
+                    "frame is {frame}, after {current}: it counts frames and has to grow (not modulo \
+                     frames_in_flight), or to wrap around 32 bits"
+                ),
+            )
+        })?;
         release_all(py, &self.state, &old);
         py.detach(|| self.state.engine().refresh_budget());
         self.handlers.tell(py, &self.state);
@@ -253,7 +273,7 @@ impl Allocator {
     ///
     /// Objects that are still alive are released and listed in a `ResourceWarning`. Call it before the
     /// device of a wrapped allocator is destroyed. Raises `BufferError`, and changes nothing, while a view
-    /// is open or another thread is inside a call.
+    /// is open or a call runs: in another thread, or in this one around a callback.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         close(py, &self.state)?.map_or(Ok(()), |leaked| warn(py, &leaked))
     }
@@ -290,6 +310,9 @@ impl Allocator {
         let name = &self.state.device_allocator.driver().info().name;
         if self.closed() {
             return format!("<vk_mem.Allocator of {name}, closed>");
+        }
+        if self.state.device.is_forked() {
+            return format!("<vk_mem.Allocator of {name}, from before os.fork()>");
         }
         let live = self.state.live.lock().len();
         format!("<vk_mem.Allocator of {name}, {live} live objects>")

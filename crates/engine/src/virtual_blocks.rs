@@ -1,0 +1,208 @@
+//! Many virtual blocks as one: which of them has room is found without trying all.
+//!
+//! A block that could not serve a size serves none that is as large, until something in it is freed.
+//! So each is filed under the size that it may still serve, and a request looks at blocks of at least
+//! its own size only. A look that finds nothing files the block lower: it is paid for by the free or
+//! the new block that filed it higher.
+
+use std::collections::BTreeSet;
+
+use crate::error::Error;
+use crate::request::Strategy;
+use crate::suballocator::{Algorithm, RegionKey};
+use crate::virtual_block::{VirtualAllocation, VirtualBlock, VirtualRequest};
+
+struct Entry {
+    block: VirtualBlock,
+    /// The largest size that it may have room for.
+    may_serve: u64,
+}
+
+/// See the module.
+pub struct VirtualBlocks {
+    algorithm: Algorithm,
+    /// Of every request at least.
+    alignment: u64,
+    entries: Vec<Option<Entry>>,
+    vacant: Vec<u32>,
+    /// By what they may serve; the index of the entry is beside it.
+    filed: BTreeSet<(u64, u32)>,
+    allocated: u64,
+}
+
+impl VirtualBlocks {
+    /// None yet; all are divided by one algorithm. `alignment` is a power of two.
+    pub fn new(algorithm: Algorithm, alignment: u64) -> Result<Self, Error> {
+        check_alignment(alignment)?;
+        let (entries, vacant, filed) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Ok(Self { algorithm, alignment, entries, vacant, filed, allocated: 0 })
+    }
+
+    /// What all allocations add up to.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// Takes in one of `size` units; its number, which is given out again after it was removed.
+    pub fn add(&mut self, size: u64) -> Result<u32, Error> {
+        let block = VirtualBlock::new(size, self.algorithm)?;
+        let number = self.vacant.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            self.entries.len() as u32 - 1
+        });
+        self.entries[number as usize] = Some(Entry { block, may_serve: size });
+        self.filed.insert((size, number));
+        Ok(number)
+    }
+
+    /// Removes one, with whatever lives in it.
+    pub fn remove(&mut self, number: u32) -> Result<(), Error> {
+        let slot = self.entries.get_mut(number as usize).ok_or(Error::UseAfterFree)?;
+        let entry = slot.take().ok_or(Error::UseAfterFree)?;
+        self.filed.remove(&(entry.may_serve, number));
+        self.allocated -= entry.block.live().1;
+        self.vacant.push(number);
+        Ok(())
+    }
+
+    /// Finds a place in any of them; `None` if there is none. The fullest that may serve comes first,
+    /// so that others come empty.
+    pub fn allocate(
+        &mut self,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Option<(u32, VirtualAllocation)>, Error> {
+        check_alignment(alignment)?;
+        if size == 0 {
+            return Err(Error::InvalidArgument("size is 0".into()));
+        }
+        let alignment = alignment.max(self.alignment);
+        let request = VirtualRequest { size, alignment, upper: false, strategy: Strategy::Balanced };
+        let mut from = (size, 0);
+        while let Some(&(may_serve, number)) = self.filed.range(from..).next() {
+            let Some(entry) = &mut self.entries[number as usize] else { break };
+            match entry.block.allocate(&request) {
+                Ok(made) => {
+                    self.allocated += size;
+                    return Ok(Some((number, made)));
+                }
+                Err(Error::VirtualBlockFull { .. }) => {
+                    // Every gap starts at the common alignment; one of the size and what a larger
+                    // alignment may skip would have served.
+                    let lower = size.saturating_add(alignment - self.alignment) - 1;
+                    if lower < may_serve {
+                        entry.may_serve = lower;
+                        self.filed.remove(&(may_serve, number));
+                        self.filed.insert((lower, number));
+                    }
+                    from = (may_serve, number + 1);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Frees one; whether its block is empty now.
+    pub fn free(&mut self, number: u32, key: RegionKey) -> Result<bool, Error> {
+        let entry = self.entries.get_mut(number as usize).and_then(Option::as_mut);
+        let entry = entry.ok_or(Error::UseAfterFree)?;
+        let before = entry.block.live().1;
+        entry.block.free(key)?;
+        let (count, live) = entry.block.live();
+        self.allocated -= before - live;
+        let may_serve = entry.block.size() - live;
+        self.filed.remove(&(entry.may_serve, number));
+        self.filed.insert((may_serve, number));
+        entry.may_serve = may_serve;
+        Ok(count == 0)
+    }
+
+    /// Walks everything and says what is broken. O(regions).
+    pub fn validate(&self) -> Result<(), String> {
+        let mut allocated = 0;
+        for (number, entry) in (0u32..).zip(&self.entries) {
+            let Some(entry) = entry else { continue };
+            entry.block.validate()?;
+            allocated += entry.block.live().1;
+            if !self.filed.contains(&(entry.may_serve, number)) {
+                return Err(format!("block {number} is not filed"));
+            }
+        }
+        let count = self.entries.iter().flatten().count();
+        if (count, allocated) == (self.filed.len(), self.allocated) {
+            Ok(())
+        } else {
+            Err("blocks or what lives in them are counted wrongly".into())
+        }
+    }
+}
+
+fn check_alignment(alignment: u64) -> Result<(), Error> {
+    if alignment.is_power_of_two() {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument(format!("alignment is {alignment}, not a power of two")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(blocks: &mut VirtualBlocks, size: u64) -> Option<(u32, VirtualAllocation)> {
+        let found = blocks.allocate(size, 1).expect("a request that can be");
+        blocks.validate().expect("sound");
+        found
+    }
+
+    #[test]
+    fn room_is_found_wherever_it_is() {
+        for algorithm in Algorithm::ALL {
+            let mut blocks = VirtualBlocks::new(algorithm, 16).unwrap();
+            assert!(place(&mut blocks, 64).is_none());
+            let numbers: Vec<u32> = (0..50).map(|_| blocks.add(256).unwrap()).collect();
+            let mut made: Vec<_> = (0..200).map(|_| place(&mut blocks, 64).unwrap()).collect();
+            assert!(place(&mut blocks, 1).is_none());
+            assert_eq!(blocks.allocated(), 200 * 64);
+            // Each is found again, whichever block it was in.
+            for _ in 0..made.len() {
+                let (number, freed) = made.remove(0);
+                blocks.free(number, freed.key).unwrap();
+                assert_eq!(blocks.free(number, freed.key), Err(Error::UseAfterFree));
+                let (found, again) = place(&mut blocks, 64).unwrap();
+                assert_eq!((found, again.offset), (number, freed.offset));
+                made.push((found, again));
+            }
+            blocks.remove(numbers[3]).unwrap();
+            assert_eq!(blocks.remove(numbers[3]), Err(Error::UseAfterFree));
+            assert_eq!(blocks.allocated(), 49 * 256);
+            assert_eq!(blocks.add(512), Ok(numbers[3]));
+            assert_eq!(place(&mut blocks, 500).map(|it| it.0), Some(numbers[3]));
+        }
+    }
+
+    #[test]
+    fn a_large_alignment_that_fails_hides_no_room() {
+        let mut blocks = VirtualBlocks::new(Algorithm::Tlsf, 4).unwrap();
+        let block = blocks.add(96).unwrap();
+        let (_, first) = place(&mut blocks, 4).unwrap();
+        assert_eq!(blocks.allocate(64, 64).unwrap(), None);
+        assert_eq!(place(&mut blocks, 92).map(|it| it.0), Some(block));
+        assert!(place(&mut blocks, 4).is_none());
+        assert_eq!(blocks.free(block, first.key), Ok(false));
+        assert_eq!(place(&mut blocks, 4).map(|it| it.1.offset), Some(0));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let mut blocks = VirtualBlocks::new(Algorithm::Tlsf, 4).unwrap();
+        blocks.add(64).unwrap();
+        for (size, alignment) in [(1, 0), (1, 3), (0, 1)] {
+            let refused = blocks.allocate(size, alignment);
+            assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
+        }
+        assert!(VirtualBlocks::new(Algorithm::Buddy, 0).is_err());
+        assert!(blocks.add(0).is_err());
+        blocks.validate().unwrap();
+    }
+}
