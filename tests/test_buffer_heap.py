@@ -1,6 +1,8 @@
 """Small pieces of data in few buffers, on every device."""
 
+import copy
 import gc
+import pickle
 import threading
 
 import numpy as np
@@ -100,8 +102,12 @@ def test_wrong_use_gets_one_clear_line():
             BufferHeap(allocator, UNIFORM, block_size=0)
         with pytest.raises(InvalidArgumentError, match="no algorithm"):
             BufferHeap(allocator, UNIFORM, algorithm="best")
+        with pytest.raises(
+            TypeError, match=r"BufferHeap\(\) got an unexpected keyword argument 'foo'"
+        ):
+            BufferHeap(allocator, UNIFORM, foo=1)
         heap = BufferHeap(allocator, UNIFORM, flags=WRITE)
-        for size, alignment in ((0, 1), (-1, 1), (1, 300)):
+        for size, alignment in ((0, 1), (-1, 1), (1, 300), (5, 3), (5, 0), (5, -8)):
             with pytest.raises(InvalidArgumentError):
                 heap.allocate(size, alignment)
         assert heap.buffers == ()
@@ -189,3 +195,140 @@ def test_threads_share_a_heap(device):
         for thread in threads:
             thread.join()
         assert not failures and heap.allocated == 0
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_nothing_is_copied(copied):
+    with Allocator(SimulatedDevice()) as allocator, BufferHeap(allocator, UNIFORM) as heap:
+        with heap.allocate(100) as piece, pytest.raises(TypeError, match="cannot pickle or copy"):
+            copied(piece)
+        with pytest.raises(TypeError, match=r"cannot pickle or copy 'vk_mem.BufferHeap'"):
+            copied(heap)
+
+
+@pytest.mark.parametrize("name", ["on_out_of_memory", "on_pressure"])
+def test_a_heap_that_is_closed_while_it_allocates_loses_nothing(name):
+    device = SimulatedDevice("discrete-8gib")
+    with Allocator(device) as allocator:
+        heap = BufferHeap(allocator, UNIFORM)
+
+        def close(*_):
+            heap.close()
+            return True
+
+        if name == "on_pressure":
+            allocator.on_pressure(close, threshold=0.0)
+        else:
+            allocator.on_out_of_memory(close)
+            device.fail_next("vkCreateBuffer")
+        with pytest.raises(UseAfterFreeError, match="heap is closed"):
+            heap.allocate(100)
+        assert heap.closed and device.live_buffers == 0
+
+
+@pytest.mark.parametrize("size", [1000, 10_000])
+def test_an_empty_buffer_that_is_mapped_stays_until_it_can_go(size):
+    device = SimulatedDevice("discrete-8gib")
+    with (
+        Allocator(device) as allocator,
+        BufferHeap(allocator, UNIFORM, block_size=4 * KIB, flags=WRITE) as heap,
+    ):
+        other = heap.allocate(4 * KIB)
+        piece = heap.allocate(size)
+        buffer = piece.buffer
+        with buffer.map():
+            piece.free()
+            other.free()
+            assert buffer in heap.buffers and heap.allocated == 0
+            with pytest.raises(BufferError):
+                heap.close()
+            # It serves as before.
+            with heap.allocate(4 * KIB), heap.allocate(size) as again:
+                assert again.buffer is buffer
+        heap.allocate(4 * KIB).free()
+        assert len(heap.buffers) == 1 and device.live_buffers == 1
+        assert heap.buffers[0].size == 4 * KIB
+
+
+def test_a_collected_slice_of_a_mapped_buffer_is_not_lost():
+    with (
+        Allocator(SimulatedDevice("discrete-8gib"), frames_in_flight=1) as allocator,
+        BufferHeap(allocator, UNIFORM, block_size=4 * KIB, flags=WRITE) as heap,
+    ):
+        piece = heap.allocate(10_000)
+        mapping = piece.buffer.map()
+        with pytest.warns(ResourceWarning):
+            del piece
+            gc.collect()
+        allocator.set_current_frame_index(2)
+        heap.allocate(100).free()
+        assert heap.allocated == 0 and [buffer.size for buffer in heap.buffers] == [10_000]
+        mapping.close()
+        heap.allocate(100).free()
+        assert heap.buffers == ()
+
+
+def test_the_index_of_frames_wraps_around_for_slices_as_well():
+    with (
+        Allocator(SimulatedDevice(), frames_in_flight=2) as allocator,
+        BufferHeap(allocator, UNIFORM) as heap,
+    ):
+        allocator.set_current_frame_index((1 << 32) - 1)
+        piece = heap.allocate(100)
+        with pytest.warns(ResourceWarning):
+            del piece
+            gc.collect()
+        for frame, left in ((0, 100), (1, 100), (2, 0)):
+            allocator.set_current_frame_index(frame)
+            heap.allocate(50).free()
+            assert heap.allocated == left
+
+
+def test_a_buffer_that_the_caller_destroys_takes_its_slices_along():
+    device = SimulatedDevice("discrete-8gib")
+    with (
+        Allocator(device) as allocator,
+        BufferHeap(allocator, UNIFORM, block_size=4 * KIB, flags=WRITE) as heap,
+    ):
+        gone = [heap.allocate(100) for _ in range(3)]
+        heap.buffers[0].destroy()
+        assert heap.buffers == ()
+        for use in (lambda: gone[0].offset, lambda: gone[1].write(b"x"), lambda: gone[2].mapped):
+            with pytest.raises(UseAfterFreeError, match="its buffer was destroyed"):
+                use()
+        kept = heap.allocate(100)
+        gone[0].free()
+        kept.write(b"kept")
+        assert kept.read(0, 4) == b"kept" and heap.allocated == 100
+        kept.free()
+        del gone
+        gc.collect()
+    assert device.live_buffers == 0
+
+
+@pytest.mark.parametrize("algorithm", ["tlsf", "linear", "buddy"])
+def test_many_full_buffers_are_not_tried_one_by_one(algorithm):
+    """Counted in calls of the driver; how long it takes is a matter for benchmarks."""
+    with (
+        Allocator(SimulatedDevice("nvidia-h200")) as allocator,
+        BufferHeap(allocator, UNIFORM, block_size=KIB, algorithm=algorithm) as heap,
+    ):
+        pieces = [heap.allocate(KIB) for _ in range(500)]
+        assert len(heap.buffers) == 500
+        pieces[123].free()
+        small = [heap.allocate(256) for _ in range(4)]
+        assert len({piece.handle for piece in small}) == 1 and len(heap.buffers) == 500
+        heap._ranges.validate()
+        for piece in pieces + small:
+            piece.free()
+        assert len(heap.buffers) == 1 and heap.allocated == 0
+
+
+def test_alignments_above_a_block_are_served():
+    for algorithm in ("tlsf", "linear", "buddy"):
+        with (
+            Allocator(SimulatedDevice("nvidia-h200")) as allocator,
+            BufferHeap(allocator, UNIFORM, block_size=KIB, algorithm=algorithm) as heap,
+            heap.allocate(100, 1 << 14) as piece,
+        ):
+            assert piece.offset == 0

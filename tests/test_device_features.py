@@ -86,6 +86,42 @@ def test_retired_buffers_live_for_the_frames_in_flight():
             assert device.live_buffers == left
 
 
+def test_the_index_of_frames_has_to_grow():
+    device = SimulatedDevice("nvidia-h200")
+    with Allocator(device, frames_in_flight=2) as allocator:
+        for frame in (1, 1, 5):
+            allocator.set_current_frame_index(frame)
+        allocator.create_buffer(4096, STORAGE).retire()
+        for frame in (4, 0):
+            with pytest.raises(InvalidArgumentError, match=f"frame is {frame}, after 5: it counts"):
+                allocator.set_current_frame_index(frame)
+        assert allocator.current_frame_index == 5 and device.live_buffers == 1
+        allocator.set_current_frame_index(8)
+        assert device.live_buffers == 0
+
+
+def test_an_index_of_32_bits_wraps_around():
+    device = SimulatedDevice("nvidia-h200")
+    with Allocator(device, frames_in_flight=2) as allocator:
+        allocator.set_current_frame_index((1 << 32) - 2)
+        allocator.create_buffer(4096, STORAGE).retire()
+        for frame, left in (((1 << 32) - 1, 1), (0, 1), (1, 0)):
+            allocator.set_current_frame_index(frame)
+            assert device.live_buffers == left and allocator.current_frame_index == frame
+        # Beyond 32 bits nothing wraps.
+        allocator.set_current_frame_index(1 << 33)
+        with pytest.raises(InvalidArgumentError, match="has to grow"):
+            allocator.set_current_frame_index(0)
+
+
+def test_errors_say_that_something_was_retired():
+    with Allocator(SimulatedDevice()) as allocator:
+        buffer = allocator.create_buffer(4096, STORAGE, name="old")
+        buffer.retire()
+        with pytest.raises(UseAfterFreeError, match="Buffer 'old' was retired"):
+            buffer.read()
+
+
 def test_retiring_is_refused_while_a_view_is_open():
     device = SimulatedDevice("nvidia-h200")
     write = AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE

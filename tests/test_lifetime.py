@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support import (
+    DEDICATED,
     IMAGE_TRANSFER,
     MAPPED,
     RANDOM,
@@ -237,8 +238,14 @@ def test_a_missing_memory_error_mentions_unclosed_objects(simulated: SimulatedDe
     with Allocator(simulated) as allocator:
         with pytest.warns(ResourceWarning):
             allocator.create_buffer(4096, TRANSFER)
+        simulated.fail_next("vkAllocateMemory", 1000)
         with pytest.raises(vk_mem.OutOfDeviceMemoryError, match=r"1 objects .* never closed"):
+            allocator.allocate_memory(1 << 20, flags=DEDICATED)
+        simulated.clear_failures()
+        # Those are not what is missing here.
+        with pytest.raises(vk_mem.OutOfDeviceMemoryError) as caught:
             allocator.allocate_memory(1 << 60)
+        assert "never closed" not in str(caught.value)
 
 
 def test_an_allocator_closed_with_live_objects_lists_them(simulated: SimulatedDevice) -> None:

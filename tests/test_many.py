@@ -35,6 +35,7 @@ from vk_mem import (
     InvalidArgumentError,
     MemoryUsage,
     OutOfDeviceMemoryError,
+    OutOfHostMemoryError,
     SimulatedDevice,
     TooManyObjectsError,
     UseAfterFreeError,
@@ -191,7 +192,25 @@ WRONG: list[tuple[Call, type[Exception], str, int | None]] = [
     (lambda it: it.allocate_memory_pages([64], 64, 2), TypeError, "count stands beside", None),
     (lambda it: it.allocate_memory_pages(64, 3, 2), InvalidArgumentError, "item 0: al", 0),
     (lambda it: it.allocate_memory_pages(64, 64, -1), InvalidArgumentError, "count is -1", None),
-    (lambda it: it.allocate_memory_pages(64, 64, 1 << 62), ValueError, "count is more", None),
+    (
+        lambda it: it.allocate_memory_pages(64, 64, 1 << 62),
+        OutOfDeviceMemoryError,
+        "all heaps",
+        None,
+    ),
+    (
+        lambda it: it.allocate_memory_pages(1, count=1 << 40),
+        OutOfDeviceMemoryError,
+        "all heaps",
+        None,
+    ),
+    (lambda it: it.allocate_memory_pages(0, count=1 << 61), OutOfHostMemoryError, "bookkeep", None),
+    (
+        lambda it: it.create_buffers([64], TRANSFER, name="a", names=["b"]),
+        ValueError,
+        "names=",
+        None,
+    ),
     (lambda it: it.destroy_many([5]), TypeError, "item 0: int is no Buffer, Image or A", 0),
     (lambda it: it.destroy_many(5), TypeError, "must be a sequence", None),
 ]
@@ -321,6 +340,15 @@ def test_the_error_names_the_item(simulated: SimulatedDevice, call: str, k: int)
             allocator.create_buffers([64] * 4, TRANSFER)
         assert caught.value.item == k
         assert state(allocator) == before
+
+
+def test_one_size_may_be_a_number_of_numpy(simulated_allocator: Allocator) -> None:
+    for size in (np.uint64(4096), np.int32(4096), np.array(4096)):
+        pages = simulated_allocator.allocate_memory_pages(size, 4096, np.int64(3))
+        assert [page.size for page in pages] == [4096] * 3
+        simulated_allocator.free_memory_pages(pages)
+    pages = simulated_allocator.allocate_memory_pages(np.array([64]), 64)
+    simulated_allocator.free_memory_pages(pages)
 
 
 def test_no_room_for_item_k(make_simulated: Callable[..., SimulatedDevice]) -> None:

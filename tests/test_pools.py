@@ -107,6 +107,40 @@ def test_a_full_pool_refuses_or_falls_back(device):
                 first.destroy()
 
 
+def test_what_falls_back_can_be_mapped_where_the_pool_could():
+    heaps = [(64 * MIB, 1), (64 * MIB, 0)]
+    # Of the device; of the host; of the host, which the second is preferred to.
+    device = SimulatedDevice(heaps=heaps, types=[(0, 1), (1, 0b110), (1, 0b1110)])
+    limits = [None, 8 * MIB]
+    with Allocator(device, preferred_block_size=MIB, heap_size_limits=limits) as allocator:
+        with allocator.create_pool(
+            memory_type_index=2, block_size=MIB, max_block_count=1, fallback=True
+        ) as pool:
+            made = [allocator.create_buffer(MIB, STORAGE, pool=pool) for _ in range(8)]
+            # The usage alone would lead to the device.
+            assert [it.allocation.memory_type_index for it in made] == [2] * 8
+            made[-1].write(b"x")
+            # There is no more of what can be mapped, though there is of the rest.
+            with pytest.raises(OutOfDeviceMemoryError):
+                allocator.create_buffer(MIB, STORAGE, pool=pool)
+            allocator.destroy_many(made)
+
+
+def test_another_type_of_the_same_kind_serves_when_the_own_one_is_full():
+    device = SimulatedDevice(
+        heaps=[(64 * MIB, 1), (64 * MIB, 0), (64 * MIB, 1)],
+        types=[(0, 1), (1, 0b110), (2, 0b111)],
+    )
+    limits = [None, 2 * MIB, None]
+    with Allocator(device, preferred_block_size=MIB, heap_size_limits=limits) as allocator:
+        with allocator.create_pool(
+            memory_type_index=1, block_size=MIB, max_block_count=1, fallback=True
+        ) as pool:
+            made = [allocator.create_buffer(MIB, STORAGE, pool=pool) for _ in range(3)]
+            assert [it.allocation.memory_type_index for it in made] == [1, 1, 2]
+            allocator.destroy_many(made)
+
+
 def test_upper_addresses_of_a_linear_pool(device):
     with (
         Allocator(device) as allocator,
@@ -194,7 +228,7 @@ def test_a_set_of_keywords_names_a_pool(device):
     ("keywords", "message"),
     [
         ({}, "either memory_type_index= or like="),
-        ({"memory_type_index": 0, "like": (1, 1)}, "either memory_type_index= or like="),
+        ({"memory_type_index": 0, "like": (1, 1)}, "like= and memory_type_index= both name"),
         ({"memory_type_index": 32}, "memory type 32 of"),
         ({"memory_type_index": 1, "block_size": 0}, "block_size is 0"),
         ({"memory_type_index": 1, "block_size": -1}, "negative"),

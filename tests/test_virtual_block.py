@@ -12,8 +12,11 @@ import pytest
 
 from vk_mem import (
     AllocationCreateFlags,
+    Allocator,
+    BufferUsage,
     InvalidArgumentError,
     OutOfDeviceMemoryError,
+    SimulatedDevice,
     UseAfterFreeError,
     VirtualBlock,
 )
@@ -134,6 +137,35 @@ def test_many_at_once_take_other_arrays(block):
     assert len(block.allocate_many(array.array("Q"))[0]) == 0
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [1, 2, 3],
+        (1, 2, 3),
+        range(1, 4),
+        np.array([1, 2, 3], np.int64),
+        np.array([1, 2, 3], np.int32),
+        np.arange(1, 7, dtype=np.uint64)[:5:2] // np.uint64(2) + np.uint64(1),
+        array.array("i", [1, 2, 3]),
+    ],
+    ids=["list", "tuple", "range", "int64", "int32", "strided", "array"],
+)
+def test_many_at_once_take_what_create_buffers_takes(block, sizes):
+    handles, offsets = block.allocate_many(sizes, [4, 4, 8])
+    assert [block.info(handle).size for handle in handles] == [1, 2, 3]
+    assert offsets[2] % 8 == 0
+    block.free_many(list(handles))
+    assert block.allocation_count == 0
+    with Allocator(SimulatedDevice()) as allocator:
+        allocator.destroy_many(allocator.create_buffers(sizes, BufferUsage.STORAGE_BUFFER))
+
+
+@pytest.mark.parametrize("sizes", [np.array([1.0]), [1.0], b"12345678", "12", 5, None])
+def test_what_is_no_list_of_integers_is_refused(block, sizes):
+    with pytest.raises(TypeError):
+        block.allocate_many(sizes)
+
+
 def test_many_are_allocated_all_or_none(block):
     before = block.statistics()
     with pytest.raises(OutOfDeviceMemoryError):
@@ -147,11 +179,10 @@ def test_many_are_allocated_all_or_none(block):
 @pytest.mark.parametrize(
     ("sizes", "alignments", "message"),
     [
-        (np.array([1], np.uint32), None, "unsigned 64-bit"),
-        (np.array([1], np.int64), None, "unsigned 64-bit"),
-        (np.array([1.0]), None, "unsigned 64-bit"),
-        (np.zeros(8, np.uint64)[::2], None, "contiguous"),
-        ([1, 2], None, "contiguous"),
+        (np.array([1, -1]), None, "item 1: size is -1"),
+        ([1, -1], None, "item 1: size is -1"),
+        ([1, 1 << 64], None, "item 1: size is 18446744073709551616"),
+        (np.array([1], np.uint64), [-2], "item 0: alignment is -2"),
         (np.array([1], np.uint64), np.array([1, 1], np.uint64), "2 alignments for 1 sizes"),
         (np.array([1], np.uint64), 3, "not a power of two"),
     ],

@@ -110,6 +110,15 @@ def names() -> Iterator[Names]:
 
 ROWS: dict[type[BaseException], list[tuple[str, str]]] = {
     InvalidArgumentError: [
+        ("device.fail_next('vkFreeMemory')", "vkFreeMemory cannot fail; these can: vkAllocateM"),
+        ("device.fail_next('vkAllocateMemory', -1)", "count is -1"),
+        ("device.fail_next('vkAllocateMemory', 1 << 70)", "count is 1180591620717411303424"),
+        ("device.fail_next('vkAllocateMemory', 1, 0)", "vk_result is 0; a VkResult that fails"),
+        ("device.fail_next('vkAllocateMemory', 1, 1 << 31)", "vk_result does not fit"),
+        ("device.fail_call(-1)", "n is -1"),
+        ("device.fail_call(0, 5)", "vk_result is 5"),
+        ("allocator.import_host_pointer(MAX - 4095, 8192)", "wrap around"),
+        ("buffer.read(4097)", "offset 4097 is outside of Buffer 'b'"),
         ("allocator.allocate_memory(64, usage=10)", "10"),
         ("allocator.create_buffer(64, 0)", "buffer_usage"),
         ("allocator.create_buffer(64, TRANSFER, create_flags=SPARSE)", "sparse"),
@@ -206,6 +215,8 @@ ROWS: dict[type[BaseException], list[tuple[str, str]]] = {
         ("Device.open(index=-1)", "index"),
     ],
     TypeError: [
+        ("Allocator(device, heap_size_limits=5)", "heap_size_limits must be a list"),
+        ("allocator.create_pool(like=((64, 1), {'usage': 1}))", "AllocationCreateInfo, not dict"),
         ("allocator.create_buffer(64, 3, **{'a\\nb': 1})", "'a\\nb'"),
         ("allocator.create_buffer(64)", "BufferUsage"),
         ("allocator.create_buffer()", "size"),
@@ -230,6 +241,8 @@ ROWS: dict[type[BaseException], list[tuple[str, str]]] = {
         ("Device.wrap(1, 1, 1)", "api_version"),
     ],
     FeatureNotPresentError: [
+        ("allocator.allocate_memory(64, required_flags=1 << 30)", "required 0x40000000,"),
+        ("allocator.allocate_memory(64, export_handle_types=1 << 30)", "of type 0x40000000"),
         ("allocator.create_buffer(64, TRANSFER, memory_type_bits=1 << 20)", "no memory type"),
         ("allocator.allocate_memory(64, memory_type_bits=1 << 31)", "no memory type"),
         ("allocator.find_memory_type_index(0)", "no memory type"),
@@ -324,3 +337,11 @@ def test_wrong_input(names: Names, row: str, error: type[BaseException], text: s
     assert totals(names.allocator) == before
     assert names.device.live_memory_objects == memory
     assert names.device.violations == []
+
+
+def test_calls_that_cannot_fail_are_not_offered() -> None:
+    device = SimulatedDevice()
+    with pytest.raises(InvalidArgumentError, match="no call is named 'vkNothing'") as caught:
+        device.fail_next("vkNothing")
+    assert "vkMapMemory" in str(caught.value) and "vkUnmapMemory" not in str(caught.value)
+    assert device.call_count("vkUnmapMemory") == 0

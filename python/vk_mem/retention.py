@@ -17,7 +17,8 @@ class EmptyBlockRetention:
     a part of each heap's budget, from 0 to 1. None does not limit; all limits hold together. Blocks
     of a pool's `min_block_count` stay in any case.
 
-    Raises `InvalidArgumentError` for a negative limit, or a share above 1.
+    Raises `InvalidArgumentError` for a negative limit, or a share above 1, `TypeError` for what is
+    no number.
     """
 
     count: int | None = None
@@ -26,7 +27,15 @@ class EmptyBlockRetention:
 
     def __post_init__(self) -> None:
         for name, limit in (("count", self.count), ("size", self.size)):
-            if limit is not None and limit < 0:
+            if limit is None:
+                continue
+            if isinstance(limit, bool) or not hasattr(limit, "__index__"):
+                raise TypeError(f"{name} must be an integer or None, not {type(limit).__name__}")
+            if limit < 0:
                 raise InvalidArgumentError(f"{name} is {limit}, below 0")
+        if self.share is not None and (
+            isinstance(self.share, bool) or not hasattr(self.share, "__float__")
+        ):
+            raise TypeError(f"share must be a number or None, not {type(self.share).__name__}")
         if self.share is not None and not 0 <= self.share <= 1:
             raise InvalidArgumentError(f"share is {self.share}, not from 0 to 1")

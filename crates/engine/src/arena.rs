@@ -337,9 +337,8 @@ impl Arena {
                 }
                 self.end(state);
                 drop(release);
-                placed.ok_or_else(|| {
-                    self.no_room("a new block did not serve", request, is_full_size)
-                })
+                placed
+                    .ok_or_else(|| self.no_room("a new block did not serve", request, is_full_size))
             }
             Err(error) => {
                 state.refusals += 1;

@@ -209,9 +209,9 @@ fn indices(bits: u32) -> String {
 /// `DEVICE_LOCAL|HOST_VISIBLE`
 pub fn names(flags: Property) -> String {
     let mut all: Vec<String> = flags.iter_names().map(|(name, _)| name.into()).collect();
-    let unknown = flags - Property::all();
-    if !unknown.is_empty() {
-        all.push(format!("{:#x}", unknown.bits()));
+    let unknown = flags.iter_names().fold(flags.bits(), |bits, (_, named)| bits & !named.bits());
+    if unknown != 0 {
+        all.push(format!("{unknown:#x}"));
     }
     if all.is_empty() { "nothing".into() } else { all.join("|") }
 }

@@ -77,7 +77,8 @@ impl VirtualBlocks {
             return Err(Error::InvalidArgument("size is 0".into()));
         }
         let alignment = alignment.max(self.alignment);
-        let request = VirtualRequest { size, alignment, upper: false, strategy: Strategy::Balanced };
+        let request =
+            VirtualRequest { size, alignment, upper: false, strategy: Strategy::Balanced };
         let mut from = (size, 0);
         while let Some(&(may_serve, number)) = self.filed.range(from..).next() {
             let Some(entry) = &mut self.entries[number as usize] else { break };

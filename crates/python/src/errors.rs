@@ -30,6 +30,12 @@ pub fn to_py(py: Python<'_>, error: &Error) -> PyErr {
     exception(py, error, None)
 }
 
+/// Whether it is one of this package: where an exception is made Python code runs, and may raise what
+/// has nothing to do with it, as an interrupt.
+pub fn is_ours(py: Python<'_>, error: &PyErr) -> bool {
+    class(py, "VkMemError").is_ok_and(|base| error.is_instance(py, &base))
+}
+
 /// The same about one item of many, counted from 0.
 pub fn to_py_of_item(py: Python<'_>, error: &Error, item: usize) -> PyErr {
     exception(py, error, Some(item))

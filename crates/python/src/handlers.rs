@@ -8,6 +8,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use vkmem_engine::{Error, FailedItem};
 
+use crate::errors::is_ours;
 use crate::state::AllocatorState;
 use crate::statistics::HeapBudget;
 
@@ -95,6 +96,17 @@ impl Drop for Inside<'_> {
 }
 
 impl Handlers {
+    /// `None` on a thread that is inside of the callback.
+    fn begin_handling(&self) -> Option<Inside<'_>> {
+        let me = thread::current().id();
+        let mut handling = self.handling.lock();
+        if handling.contains(&me) {
+            return None;
+        }
+        handling.push(me);
+        Some(Inside(self))
+    }
+
     /// See `Allocator.on_out_of_memory`.
     pub fn set_out_of_memory(&self, callback: &Bound<'_, PyAny>) -> PyResult<()> {
         exchange(&self.out_of_memory, callable(callback)?);
@@ -124,20 +136,10 @@ impl Handlers {
             let missing = failure.error().is_shortage();
             let callback = current(py, &self.out_of_memory).filter(|_| missing);
             let Some(callback) = callback else { return Err(failure.raise(py)) };
-            let me = thread::current().id();
-            let nested = {
-                let mut handling = self.handling.lock();
-                let nested = handling.contains(&me);
-                if !nested {
-                    handling.push(me);
-                }
-                nested
-            };
             let error = failure.raise(py);
-            if nested {
+            let Some(_inside) = self.begin_handling().filter(|_| is_ours(py, &error)) else {
                 return Err(error);
-            }
-            let _inside = Inside(self);
+            };
             let answer = callback.call1(py, (error.value(py),)).and_then(|it| yes(it.bind(py)));
             match answer {
                 // A callback without Python code in it would never let an interrupt through.

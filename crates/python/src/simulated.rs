@@ -18,7 +18,21 @@ use crate::numbers::{unsigned, unsigned_32};
 
 /// A device that needs no driver and answers like one that exists, or like one that is described.
 ///
-/// `profile` is one of `profile_names()`, "nvidia-h200" by default. Or `heaps` are pairs of a size in
+/// `profile` is one of `profile_names()`, "nvidia-h200" by default:
+///
+/// - "nvidia-h200": 140 GiB of the device, 94 GiB of the host; has `VK_EXT_memory_budget`,
+///   `VK_EXT_memory_priority`, `VK_EXT_pageable_device_local_memory` and device addresses, which no other
+///   has; Vulkan 1.4, the others 1.3;
+/// - "lavapipe": 2 GiB, one type for all; Mesa's CPU driver;
+/// - "discrete-8gib": 8 GiB of the device, 16 GiB of the host, at most 4096 memory objects;
+/// - "discrete-8gib-bar": the same, 256 MiB of the device host-visible; AMD's uncached types;
+/// - "integrated": 12 GiB shared with the host;
+/// - "raspberry-pi": 2 GiB, one type for all;
+/// - "moltenvk": 11 GiB shared with the host, and a lazily allocated type; no external memory;
+/// - "non-coherent": host-visible types that are not coherent, pages of 64 KiB
+///   (`buffer_image_granularity`).
+///
+/// Or `heaps` are pairs of a size in
 /// bytes and `MemoryHeapFlags`, and `types` pairs of a heap's index and `MemoryPropertyFlags`. Memory
 /// that can be mapped is real, copies between buffers happen, and breaking a rule of Vulkan is noted
 /// in `violations`.

@@ -4,6 +4,12 @@ use pyo3::prelude::*;
 use vkmem_engine as engine;
 
 /// What some blocks hold.
+///
+/// `block_count` and `block_bytes` are the `VkDeviceMemory` objects (or the virtual block) and their
+/// bytes, `allocation_count` and `allocation_bytes` what lives in them, `unused_range_count` the gaps.
+/// `allocation_size_min`, `allocation_size_max`, `unused_range_size_min` and `unused_range_size_max` are
+/// the smallest and the largest of these, None where there are none. All sizes are in bytes, of a virtual
+/// block in its own unit, and as requested: what alignment adds counts neither as used nor as a range.
 #[pyclass(module = "vk_mem", frozen, get_all, eq)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Statistics {
@@ -51,7 +57,10 @@ impl Statistics {
     }
 }
 
-/// Statistics by memory type and by heap.
+/// Statistics by memory type and by heap (`VmaTotalStatistics`).
+///
+/// `memory_types` and `memory_heaps` are lists with a `Statistics` for each, by index, custom pools
+/// included; `total` is all of them.
 #[pyclass(module = "vk_mem", frozen, get_all)]
 pub struct TotalStatistics {
     memory_types: Vec<Statistics>,
@@ -87,7 +96,13 @@ impl TotalStatistics {
     }
 }
 
-/// Usage and budget of one heap, in bytes.
+/// Usage and budget of one heap (`VmaBudget`).
+///
+/// `block_count` and `block_bytes` are the `VkDeviceMemory` objects that this allocator holds of the heap
+/// and their bytes, `allocation_count` and `allocation_bytes` what lives in them. `usage` and `budget` are
+/// bytes: what the whole process has in use and may have, as the driver says
+/// (`VK_EXT_memory_budget`); without that extension `block_bytes`, and 80 % of the heap or of its limit in
+/// `heap_size_limits`. No field is None.
 #[pyclass(module = "vk_mem", frozen, get_all, eq)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HeapBudget {

@@ -44,9 +44,6 @@ impl Allocator {
         for (index, request) in requests.iter().enumerate() {
             check_request(request).map_err(|error| FailedItem { index, error })?;
         }
-        let sizes = requests.iter().map(|request| request.requirements.size);
-        let total = sizes.fold(0, u64::saturating_add);
-        self.check_total(total).map_err(|error| FailedItem { index: 0, error })?;
         let mut made = Vec::new();
         if made.try_reserve_exact(requests.len()).is_err() {
             let error = Error::TooManyItems(requests.len());

@@ -130,7 +130,8 @@ impl Allocator {
             Ok(take_names(&mut names, key, value) || (key != "info" && common.take(key, value)?))
         })?;
         let built = many::buffer_infos(py, sizes, buffer_usage, common)?;
-        let names = many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
+        let names =
+            many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
         let from = keywords.pool.clone();
         let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
@@ -166,7 +167,8 @@ impl Allocator {
             Ok(take_names(&mut names, key, value) || (key != "info" && common.take(key, value)?))
         })?;
         let built = many::image_infos(py, images, &common)?;
-        let names = many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
+        let names =
+            many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
         let from = keywords.pool.clone();
         let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
@@ -202,8 +204,8 @@ impl Allocator {
             Ok(take_names(&mut names, key, value))
         })?;
         // One number of any kind; arrays of NumPy say that they are numbers as well.
-        let one = size.is_instance_of::<PyInt>()
-            || size.hasattr("__index__")? && size.len().is_err();
+        let one =
+            size.is_instance_of::<PyInt>() || size.hasattr("__index__")? && size.len().is_err();
         let sizes = match (one, count) {
             (true, Some(count)) => {
                 let (size, count) = (unsigned(size, "size")?, unsigned(count, "count")?);

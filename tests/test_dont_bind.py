@@ -1,0 +1,69 @@
+"""Buffers and images that are created without being bound, and bound to memory of another allocation."""
+
+import pytest
+from support import DONT_BIND, IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER
+
+from vk_mem import Allocator, InvalidArgumentError, SimulatedDevice
+
+
+@pytest.mark.parametrize("flags", [0, MAPPED])
+def test_a_buffer_that_is_bound_elsewhere_is_not_read_in_its_own_memory(device, flags):
+    with Allocator(device) as allocator:
+        memory = allocator.allocate_memory(65536, 4096, flags=RANDOM)
+        buffer = allocator.create_buffer(
+            4096, TRANSFER, flags=DONT_BIND | RANDOM | flags, name="elsewhere"
+        )
+        memory.bind_buffer(buffer, 4096)
+        for use in (
+            lambda: buffer.write(b"x"),
+            lambda: buffer.read(),
+            lambda: buffer.read_into(bytearray(1)),
+            lambda: buffer.map(),
+            lambda: buffer.flush(),
+            lambda: buffer.invalidate(),
+            lambda: buffer.allocation.read(),
+            lambda: allocator.create_aliasing_buffer(buffer, 64, TRANSFER),
+            lambda: allocator.create_aliasing_image(buffer, RGBA8, (4, 4), IMAGE_TRANSFER),
+            *([lambda: buffer.mapped] if flags else []),
+        ):
+            with pytest.raises(InvalidArgumentError, match="'elsewhere' .* is bound to Allocation"):
+                use()
+        # The device sees the memory that it is bound to.
+        device.fill_buffer(buffer, 0x01020304)
+        assert memory.read(4096, 8) == (0x01020304).to_bytes(4, "little") * 2
+        assert buffer.handle and buffer.size == 4096
+        buffer.destroy()
+        memory.free()
+
+
+def test_before_it_is_bound_its_own_memory_is_there(device):
+    with (
+        Allocator(device) as allocator,
+        allocator.create_buffer(4096, TRANSFER, flags=DONT_BIND | RANDOM) as buffer,
+    ):
+        buffer.write(b"before")
+        buffer.bind()
+        assert buffer.read(0, 6) == b"before"
+
+
+def test_what_is_bound_may_be_a_buffer_or_an_image_of_ours():
+    device, other = SimulatedDevice("discrete-8gib"), SimulatedDevice("discrete-8gib")
+    with Allocator(device) as allocator, Allocator(other) as stranger:
+        memory = allocator.allocate_memory(65536, 65536)
+        buffer = allocator.create_buffer(4096, TRANSFER, flags=DONT_BIND)
+        image = allocator.create_image(RGBA8, (4, 4), IMAGE_TRANSFER, flags=DONT_BIND)
+        foreign = stranger.create_buffer(4096, TRANSFER, flags=DONT_BIND)
+        with pytest.raises(InvalidArgumentError, match="is of another device"):
+            memory.bind_buffer(foreign)
+        foreign.destroy()
+        with pytest.raises(InvalidArgumentError, match="expected a VkBuffer"):
+            memory.bind_buffer(image)
+        memory.bind_buffer(buffer)
+        memory.bind_image(image, 8192)
+        for bind in (lambda: memory.bind_buffer(buffer), lambda: memory.bind_image(image)):
+            with pytest.raises(InvalidArgumentError, match="bound already"):
+                bind()
+        with pytest.raises(BufferError, match="is bound to it"):
+            memory.free()
+        allocator.destroy_many([memory, buffer, image])
+    assert device.violations == []
