@@ -301,7 +301,7 @@ def test_a_buffer_that_the_caller_destroys_takes_its_slices_along():
         kept.write(b"kept")
         assert kept.read(0, 4) == b"kept" and heap.allocated == 100
         kept.free()
-        del gone
+        gone.clear()
         gc.collect()
     assert device.live_buffers == 0
 

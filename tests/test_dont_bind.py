@@ -1,4 +1,4 @@
-"""Buffers and images that are created without being bound, and bound to memory of another allocation."""
+"""Buffers and images that are created unbound, and bound to the memory of another allocation."""
 
 import pytest
 from support import DONT_BIND, IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER
@@ -26,7 +26,7 @@ def test_a_buffer_that_is_bound_elsewhere_is_not_read_in_its_own_memory(device, 
             lambda: allocator.create_aliasing_image(buffer, RGBA8, (4, 4), IMAGE_TRANSFER),
             *([lambda: buffer.mapped] if flags else []),
         ):
-            with pytest.raises(InvalidArgumentError, match="'elsewhere' .* is bound to Allocation"):
+            with pytest.raises(InvalidArgumentError, match=r"'elsewhere' .* is bound to Alloc"):
                 use()
         # The device sees the memory that it is bound to.
         device.fill_buffer(buffer, 0x01020304)

@@ -1,7 +1,7 @@
 """In the child of a fork everything of the parent raises or says what it is: nothing hangs.
 
-Another thread of the parent is inside of the library at the fork, with a lock that nobody in the child
-ever lets go of.
+Another thread of the parent is inside of the library at the fork, with a lock that nobody in the
+child ever lets go of.
 """
 
 import contextlib

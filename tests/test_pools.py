@@ -112,18 +112,20 @@ def test_what_falls_back_can_be_mapped_where_the_pool_could():
     # Of the device; of the host; of the host, which the second is preferred to.
     device = SimulatedDevice(heaps=heaps, types=[(0, 1), (1, 0b110), (1, 0b1110)])
     limits = [None, 8 * MIB]
-    with Allocator(device, preferred_block_size=MIB, heap_size_limits=limits) as allocator:
-        with allocator.create_pool(
+    with (
+        Allocator(device, preferred_block_size=MIB, heap_size_limits=limits) as allocator,
+        allocator.create_pool(
             memory_type_index=2, block_size=MIB, max_block_count=1, fallback=True
-        ) as pool:
-            made = [allocator.create_buffer(MIB, STORAGE, pool=pool) for _ in range(8)]
-            # The usage alone would lead to the device.
-            assert [it.allocation.memory_type_index for it in made] == [2] * 8
-            made[-1].write(b"x")
-            # There is no more of what can be mapped, though there is of the rest.
-            with pytest.raises(OutOfDeviceMemoryError):
-                allocator.create_buffer(MIB, STORAGE, pool=pool)
-            allocator.destroy_many(made)
+        ) as pool,
+    ):
+        made = [allocator.create_buffer(MIB, STORAGE, pool=pool) for _ in range(8)]
+        # The usage alone would lead to the device.
+        assert [it.allocation.memory_type_index for it in made] == [2] * 8
+        made[-1].write(b"x")
+        # There is no more of what can be mapped, though there is of the rest.
+        with pytest.raises(OutOfDeviceMemoryError):
+            allocator.create_buffer(MIB, STORAGE, pool=pool)
+        allocator.destroy_many(made)
 
 
 def test_another_type_of_the_same_kind_serves_when_the_own_one_is_full():
@@ -132,13 +134,15 @@ def test_another_type_of_the_same_kind_serves_when_the_own_one_is_full():
         types=[(0, 1), (1, 0b110), (2, 0b111)],
     )
     limits = [None, 2 * MIB, None]
-    with Allocator(device, preferred_block_size=MIB, heap_size_limits=limits) as allocator:
-        with allocator.create_pool(
+    with (
+        Allocator(device, preferred_block_size=MIB, heap_size_limits=limits) as allocator,
+        allocator.create_pool(
             memory_type_index=1, block_size=MIB, max_block_count=1, fallback=True
-        ) as pool:
-            made = [allocator.create_buffer(MIB, STORAGE, pool=pool) for _ in range(3)]
-            assert [it.allocation.memory_type_index for it in made] == [1, 1, 2]
-            allocator.destroy_many(made)
+        ) as pool,
+    ):
+        made = [allocator.create_buffer(MIB, STORAGE, pool=pool) for _ in range(3)]
+        assert [it.allocation.memory_type_index for it in made] == [1, 1, 2]
+        allocator.destroy_many(made)
 
 
 def test_upper_addresses_of_a_linear_pool(device):

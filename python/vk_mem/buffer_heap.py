@@ -10,6 +10,7 @@ import os
 import threading
 import warnings
 import weakref
+from operator import index
 from types import TracebackType
 from typing import Any, NoReturn, Self, Unpack
 
@@ -148,6 +149,7 @@ class BufferHeap(_NoCopies):
         Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
         """
         self._check_process()
+        size, alignment = index(size), index(alignment)
         with self._lock:
             self._check_open()
             self._release_abandoned()
@@ -160,8 +162,8 @@ class BufferHeap(_NoCopies):
                 if found is None:
                     self._trim(block)
                     raise OutOfDeviceMemoryError(
-                        f"a new buffer of {block.size} bytes has no room for {size} bytes aligned to "
-                        f"{alignment}",
+                        f"a new buffer of {block.size} bytes has no room for {size} bytes, aligned "
+                        f"to {alignment}",
                         size=size,
                     )
             return BufferSlice(self, found, size)
@@ -252,8 +254,6 @@ class BufferHeap(_NoCopies):
         Raises `BufferError`, and destroys nothing, while a view of a slice or a mapping of a buffer
         is in use.
         """
-        if self.closed:
-            return
         self._check_process()
         with self._lock:
             if self.closed:
@@ -404,8 +404,6 @@ class BufferSlice(_NoCopies):
 
         Raises `BufferError` while an array uses `mapped`.
         """
-        if self._place is None:
-            return
         self._heap._check_process()
         with self._heap._lock:
             place = self._place
