@@ -238,7 +238,7 @@ class PoolKeywords(TypedDict, total=False):
     ignore_buffer_image_granularity: bool
     """All resources are of one kind."""
     priority: float | None
-    """From 0 to 1 (`VK_EXT_memory_priority`)."""
+    """From 0 to 1 (`VK_EXT_memory_priority`); ignored without that extension."""
     min_alignment: int
     """In bytes, a power of two."""
     memory_allocate_next: object
@@ -246,6 +246,6 @@ class PoolKeywords(TypedDict, total=False):
     export_handle_types: int | None
     """`ExternalMemoryHandleType` that its blocks can be exported as."""
     fallback: bool
-    """When it is full, allocate from the default pools."""
+    """When it is full, allocate from the default pools: of its own memory type first."""
     name: str | None
     """For people and dumps."""

@@ -150,12 +150,31 @@ impl Allocator {
         Some(run(&self.pools.defaults[candidates.best(info)? as usize]))
     }
 
+    /// Whether a pool that a request may go to could serve it if it were empty.
+    fn could_serve(&self, request: &AllocationRequest) -> bool {
+        if let Some(id) = request.create_info.pool {
+            let pool = self.pools.get(id);
+            return pool.is_ok_and(|pool| pool.rules().fallback || pool.could_serve(request));
+        }
+        let (info, bits) = (self.device().info(), request.requirements.memory_type_bits);
+        let mut candidates =
+            Candidates::new(info, bits, &request.create_info, request.resource_use);
+        while let Some(memory_type) = candidates.best(info) {
+            if self.pools.defaults[memory_type as usize].could_serve(request) {
+                return true;
+            }
+            candidates.strike(memory_type);
+        }
+        false
+    }
+
     /// Allocates: from its pool, or the cheapest memory type first and the next one if it fails.
     /// May call the driver.
     pub fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         check_request(request)?;
         let first = match self.allocate_anywhere(request) {
             Err(error) if error.is_shortage() => error,
+            Err(hopeless @ Error::OutOfDeviceMemory { .. }) => return Err(hopeless),
             other => {
                 // A new block may have taken what empty ones of the same heap are kept in.
                 self.trim_over_budget();

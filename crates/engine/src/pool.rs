@@ -171,6 +171,22 @@ impl Pool {
         self.rules.block_size.is_none() && self.rules.max_block_count == 0
     }
 
+    /// Whether it could serve a request if it were empty, as far as its rules and the device's limits
+    /// go.
+    pub(crate) fn could_serve(&self, request: &AllocationRequest) -> bool {
+        let (ledger, info) = (&self.setup.ledger, self.setup.device.info());
+        let size = request.requirements.size;
+        if self.allows_dedicated() {
+            let never = request.create_info.flags.contains(Create::NEVER_ALLOCATE);
+            let limit = ledger.limit(info.heap_of(self.rules.memory_type_index));
+            let most = if never { self.sizes().preferred } else { limit };
+            size <= most.min(info.limits.max_memory_allocation_size)
+                && (!never || self.wants_dedicated(request) != Wish::Must)
+        } else {
+            size <= self.sizes().preferred && self.wants_dedicated(request) != Wish::Must
+        }
+    }
+
     fn must_be_dedicated(&self, request: &AllocationRequest, never: bool) -> Error {
         let figures =
             self.setup.ledger.figures(self.rules.memory_type_index, request.requirements.size);

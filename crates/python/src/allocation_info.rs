@@ -135,10 +135,11 @@ fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
 /// (`AllocationCreateFlags`), `required_flags`, `preferred_flags` and `not_preferred_flags`
 /// (`MemoryPropertyFlags`), `memory_type_bits` (bit i: type i may be used; 0: all), `min_alignment`
 /// (bytes, a power of two), `name`, `user_data` (any object), and `allocation_info` (a set to start
-/// from), `pool`, `priority` (0 to 1; of dedicated memory), and `export_handle_types`
-/// (`ExternalMemoryHandleType`): what the memory can be exported as. Outside a pool that exports
-/// these types such an allocation has a `VkDeviceMemory` of its own, which names the buffer or image
-/// (`VkMemoryDedicatedAllocateInfo`) where the driver prefers that or DEDICATED_MEMORY asks for it.
+/// from), `pool`, `priority` (0 to 1; of dedicated memory; ignored where `VK_EXT_memory_priority` is not
+/// enabled), and `export_handle_types` (`ExternalMemoryHandleType`): what the memory can be exported as.
+/// Outside a pool that exports these types such an allocation has a `VkDeviceMemory` of its own, which
+/// names the buffer or image (`VkMemoryDedicatedAllocateInfo`) where the driver prefers that or
+/// DEDICATED_MEMORY asks for it.
 #[pyclass(module = "vk_mem", frozen)]
 pub struct AllocationCreateInfo {
     keywords: Keywords,

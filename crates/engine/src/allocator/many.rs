@@ -44,6 +44,7 @@ impl Allocator {
         for (index, request) in requests.iter().enumerate() {
             check_request(request).map_err(|error| FailedItem { index, error })?;
         }
+        self.refuse_hopeless(requests)?;
         let mut made = Vec::new();
         if made.try_reserve_exact(requests.len()).is_err() {
             let error = Error::TooManyItems(requests.len());
@@ -70,6 +71,33 @@ impl Allocator {
         Ok(made)
     }
 
+    /// The error of the first that no pool could ever serve, before anything is taken for the others.
+    fn refuse_hopeless(&self, requests: &[AllocationRequest]) -> Result<(), FailedItem> {
+        for (run, start) in requests.chunk_by(alike).scan(0, |next, run| {
+            let start = *next;
+            *next += run.len();
+            Some((run, start))
+        }) {
+            let mut largest = 0;
+            for (at, request) in run.iter().enumerate() {
+                let needs = &request.requirements;
+                if needs.size <= largest && !needs.requires_dedicated {
+                    continue;
+                }
+                if self.could_serve(request) {
+                    largest = largest.max(needs.size);
+                    continue;
+                }
+                // It knows best why.
+                match self.allocate(request) {
+                    Ok(made) => drop(self.free(made.id)),
+                    Err(error) => return Err(FailedItem { index: start + at, error }),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Places what has room, of requests that are alike; how many.
     fn try_allocate_run(&self, run: &[AllocationRequest], made: &mut Vec<Allocation>) -> usize {
         let Some(first) = run.first() else { return 0 };
@@ -79,7 +107,7 @@ impl Allocator {
     fn undo(&self, made: &[Allocation], error: &Error) {
         let ids: Vec<AllocationId> = made.iter().map(|it| it.id).collect();
         drop(self.free_many(&ids));
-        if error.is_shortage() {
+        if matches!(error, Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }) {
             // Memory was short, and the blocks that were taken for the others are empty now.
             self.release_spares();
         }
