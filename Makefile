@@ -26,11 +26,19 @@ test: ## Run all tests, with the engine checking itself after every operation
 	cargo test --workspace --exclude vkmem-python --features $(VALIDATE)
 	$(BIN)/pytest
 
+# First the Rust half, which begins bench/results.json, then every file of cases in Python.
+BENCH = set -e; target/release/vkmem-peers $(1); \
+	for cases in bench/*_cases.py; do $(BIN)/python $$cases $(1); done
+
 bench: ## Measure beside VMA in one process, some minutes; writes bench/results.json
-	cargo run --release -p vkmem-peers
+	@tools/setup.sh release
+	cargo build --release -p vkmem-peers
+	@$(call BENCH)
 
 bench-quick: ## The same with smaller counts, under a minute
-	cargo run --release -p vkmem-peers -- quick
+	@tools/setup.sh release
+	cargo build --release -p vkmem-peers
+	@$(call BENCH,quick)
 
 lint: ## Check format, lints, types and stubs
 	@tools/setup.sh validate

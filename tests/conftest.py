@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from browser import browser, opened  # noqa: F401  (fixtures)
 from support import Check, is_simulated
 
 import vk_mem

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import vk_mem
 from vk_mem import (
@@ -73,6 +75,76 @@ def run_python(code: str, *options: str, timeout: float = 60) -> subprocess.Comp
         text=True,
         timeout=timeout,
         check=False,
+    )
+
+
+def figures_of_a_walk(allocator: Allocator) -> dict[str, dict[str, Any]]:
+    """Statistics by memory type, and by custom pool, counted region by region in a dump."""
+    dump = json.loads(allocator.build_stats_string())
+    found: dict[str, dict[str, Any]] = {}
+    listed = [(name, [name], pool) for name, pool in dump["DefaultPools"].items()]
+    for name, pools in dump["CustomPools"].items():
+        listed += [(name, [name, pool["Name"]], pool) for pool in pools]
+    for _, keys, pool in listed:
+        blocks = list(pool["Blocks"].values())
+        regions = [region for block in blocks for region in block["Suballocations"]]
+        used = [it["Size"] for it in regions if it["Type"] != "FREE"]
+        used += [it["Size"] for it in pool["DedicatedAllocations"]]
+        unused = [it["Size"] for it in regions if it["Type"] == "FREE"]
+        sizes = [block["TotalBytes"] for block in blocks]
+        for key in keys:
+            sums = found.setdefault(key, {"blocks": [], "used": [], "unused": [], "dedicated": 0})
+            sums["blocks"] += sizes
+            sums["used"] += used
+            sums["unused"] += unused
+            sums["dedicated"] += len(pool["DedicatedAllocations"])
+    return found
+
+
+def check_statistics(allocator: Allocator) -> None:
+    """Every figure equals a walk over all regions, and those of heaps and all are their sums."""
+    walk, counted = figures_of_a_walk(allocator), allocator.calculate_statistics()
+    types = allocator.device.memory_properties.memory_types
+    pools = {name: sums for name, sums in walk.items() if not name.startswith("Type ")}
+    titles = [pool.name for pool in counted.pools]
+    assert sorted(name.partition(" - ")[2] for name in pools) == sorted(it or "" for it in titles)
+    for pool in counted.pools:
+        same = [it for it in pools.values() if equals(pool.statistics, it)]
+        assert same, pool
+    for index, of_type in enumerate(counted.memory_types):
+        assert equals(of_type, walk[f"Type {index}"]), (index, of_type)
+    for heap, of_heap in enumerate(counted.memory_heaps):
+        here = [walk[f"Type {it}"] for it, one in enumerate(types) if one.heap_index == heap]
+        assert equals(of_heap, added(here)), heap
+    assert equals(counted.total, added([walk[f"Type {it}"] for it in range(len(types))]))
+
+
+def added(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "blocks": [it for part in parts for it in part["blocks"]],
+        "used": [it for part in parts for it in part["used"]],
+        "unused": [it for part in parts for it in part["unused"]],
+        "dedicated": sum(part["dedicated"] for part in parts),
+    }
+
+
+def equals(counted: vk_mem.Statistics, walk: dict[str, Any]) -> bool:
+    """Whether they say the same. A dump says no size of dedicated memory but the allocation's."""
+    used, unused = walk["used"], walk["unused"]
+    scattered = 1 - max(unused) / sum(unused) if unused else 0.0
+    return (
+        counted.block_count == len(walk["blocks"]) + walk["dedicated"]
+        and counted.block_bytes >= sum(walk["blocks"])
+        and (walk["dedicated"] > 0 or counted.block_bytes == sum(walk["blocks"]))
+        and counted.allocation_count == len(used)
+        and counted.allocation_bytes == sum(used)
+        and counted.allocation_size_min == min(used, default=None)
+        and counted.allocation_size_max == max(used, default=None)
+        and counted.unused_range_count == len(unused)
+        and counted.unused_range_bytes == sum(unused)
+        and counted.unused_range_size_min == min(unused, default=None)
+        and counted.unused_range_size_max == max(unused, default=None)
+        and abs(counted.fragmentation - scattered) < 1e-9
     )
 
 

@@ -11,6 +11,13 @@ SHOWS = {
     "budget": ["MiB of", "pressure: heap", "made room", "refused within the budget"],
     "aliasing": ["the same memory: True, 0 bytes apart", "1 allocation", "refused: ", "0 left"],
     "buffer_heap": ["1000 meshes in", "written and read back"],
+    "leaks": [
+        "made 10 allocations and left 8",
+        "in Level.lightmap",
+        "8 alive, 2.0 MiB",
+        ": 0 left",
+    ],
+    "memory_map": ["15 resources of", "level 1", "level-1.svg, ", "level-1.html, ", "leak.html, "],
     "pools": ["streaming: memory type", "after 10 chunks", "all destroyed"],
     "ring_buffer": ["frame 7: buffers in flight at", "0 MiB"],
     "virtual_block": ["material 7: slots 0 to 15", "600 slots at", "1 left"],

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     Bundle,
@@ -18,8 +19,19 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
-from support import DEDICATED, IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER, WRITE, totals
+from support import (
+    DEDICATED,
+    IMAGE_TRANSFER,
+    MAPPED,
+    RANDOM,
+    RGBA8,
+    TRANSFER,
+    WRITE,
+    check_statistics,
+    totals,
+)
 
+import vk_mem
 from vk_mem import (
     Allocator,
     Buffer,
@@ -60,7 +72,17 @@ class Programs(RuleBasedStateMachine):
             self.device,
             preferred_block_size=1 << 18 if small else None,
             frames_in_flight=FRAMES_IN_FLIGHT,
+            track_call_sites=3,
         )
+        self.pool = self.allocator.create_pool(
+            memory_type_index=self.allocator.find_memory_type_index_for_buffer_info(64, TRANSFER),
+            name="pool",
+            block_size=1 << 17,
+        )
+        # From the beginning, so it knows everything.
+        self.measured = vk_mem.statistics(self.allocator, profile=True)
+        self.measured.__enter__()
+        self.peaks = (0, 0)
         self.frame = 0
         self.live: list[Shadow] = []
         # Frames in which something was dropped without a close, and how many bytes.
@@ -107,6 +129,14 @@ class Programs(RuleBasedStateMachine):
     @rule(target=resources, size=SIZES)
     def allocate_memory(self, size: int) -> Any:
         return self.keep(self.allocator.allocate_memory(size), size, None)
+
+    @rule(target=resources, size=st.integers(1, 60_000))
+    def create_in_the_pool(self, size: int) -> Any:
+        try:
+            made = self.allocator.create_buffer(size, TRANSFER, pool=self.pool)
+        except OutOfDeviceMemoryError:
+            return multiple()
+        return self.keep(made, size, None)
 
     # ---- use ----
 
@@ -244,6 +274,21 @@ class Programs(RuleBasedStateMachine):
         assert held == total.block_bytes
         assert self.device.live_memory_objects == total.block_count
         assert self.device.violations == []
+        check_statistics(self.allocator)
+        # Where several are made or ended in one step, a peak in between is not seen from here.
+        measured = self.measured
+        now = (measured.current_bytes, measured.current_count)
+        assert now == (total.allocation_bytes, total.allocation_count)
+        assert measured.peak_bytes >= max(self.peaks[0], now[0])
+        assert measured.peak_count >= max(self.peaks[1], now[1])
+        self.peaks = (measured.peak_bytes, measured.peak_count)
+        profile = measured.profile
+        assert sum(it.current_bytes for it in profile) == now[0]
+        assert sum(it.total_count for it in profile) == measured.total_count
+        leaks = self.allocator.leaks()
+        assert len(leaks) == len(self.live)
+        assert [it.serial for it in leaks] == sorted(it.serial for it in leaks)
+        assert all(it.call_site and __file__ in it.call_site for it in leaks)
 
     def teardown(self) -> None:
         if not hasattr(self, "allocator"):
@@ -259,12 +304,16 @@ class Programs(RuleBasedStateMachine):
             warnings.simplefilter("ignore", ResourceWarning)
             self.allocator.close()
         assert not any(shadow.resource.alive for shadow in self.live)
+        assert (self.measured.current_bytes, self.measured.current_count) == (0, 0)
+        self.measured.__exit__(None, None, None)
         assert self.device.violations == []
         left = (self.device.live_memory_objects, self.device.live_buffers, self.device.live_images)
         assert left == (0, 0, 0)
 
 
 TestPrograms = Programs.TestCase
+# They look at everything after every step.
+TestPrograms.pytestmark = [pytest.mark.timeout(300)]
 TestPrograms.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=50,

@@ -54,7 +54,19 @@ system_packages() {
     fi
     local packages
     packages="$(missing_packages)"
-    [ -n "$packages" ] || return 0
+    [ -z "$packages" ] || install_packages "$packages"
+    browser
+}
+
+# What the tests look at pages with. Apart from the others and once, as not every system has it so.
+browser() {
+    [ "$BUILD" = validate ] && [ ! -e .setup/browser ] || return 0
+    have chromium || have chromium-browser || have google-chrome || install_packages chromium
+    touch .setup/browser
+}
+
+install_packages() {
+    local packages="$1"
     if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
         say "not root, going on without these packages: apt-get install ${packages% }"
         return 0
@@ -156,7 +168,7 @@ extension_module() {
         # maturin refuses to choose when a Conda environment is active as well. Without --group it
         # would install `dev`.
         if ! env -u CONDA_PREFIX VIRTUAL_ENV="$PWD/.venv" PYO3_PYTHON="$PWD/.venv/bin/python" \
-            .venv/bin/maturin develop --extras cli,numpy --group build "${options[@]}" \
+            .venv/bin/maturin develop --extras cli,numpy,view --group build "${options[@]}" \
             >"$kept/log" 2>&1; then
             cat "$kept/log" >&2
             die "the extension module could not be built"

@@ -6,6 +6,8 @@ Start with a `Device` (`Device.open()`, `Device.wrap(...)`, or a `SimulatedDevic
 
 import atexit as _atexit
 import os as _os
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from vk_mem import interop
 from vk_mem._vk_mem import (
@@ -23,6 +25,7 @@ from vk_mem._vk_mem import (
     MemoryType,
     PhysicalDevice,
     Pool,
+    PoolStatistics,
     Resource,
     SimulatedDevice,
     Statistics,
@@ -68,7 +71,14 @@ from vk_mem.flags import (
     SampleCount,
     SharingMode,
 )
+from vk_mem.leaks import Leak, Leaks
+from vk_mem.measure import Measurement, statistics
 from vk_mem.retention import EmptyBlockRetention
+from vk_mem.serve import StatsServer, serve_stats
+from vk_mem.tables import HeapBudgets
+
+if _TYPE_CHECKING:
+    from vk_mem import view
 
 __all__ = [
     "Allocation",
@@ -93,6 +103,7 @@ __all__ = [
     "FeatureNotPresentError",
     "Format",
     "HeapBudget",
+    "HeapBudgets",
     "Image",
     "ImageCreateFlags",
     "ImageLayout",
@@ -101,7 +112,10 @@ __all__ = [
     "ImageUsage",
     "InitializationError",
     "InvalidArgumentError",
+    "Leak",
+    "Leaks",
     "Mapping",
+    "Measurement",
     "MemoryHeap",
     "MemoryHeapFlags",
     "MemoryMapError",
@@ -113,11 +127,13 @@ __all__ = [
     "OutOfHostMemoryError",
     "PhysicalDevice",
     "Pool",
+    "PoolStatistics",
     "Resource",
     "SampleCount",
     "SharingMode",
     "SimulatedDevice",
     "Statistics",
+    "StatsServer",
     "TooManyObjectsError",
     "TotalStatistics",
     "UseAfterFreeError",
@@ -129,7 +145,20 @@ __all__ = [
     "interop",
     "list_physical_devices",
     "load_dump",
+    "serve_stats",
+    "statistics",
+    "view",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    """`vk_mem.view` is loaded when it is first used: most programs never draw."""
+    if name == "view":
+        from importlib import import_module
+
+        return import_module("vk_mem.view")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 # Allocators that nobody closed end while the interpreter still runs, and say what they held.
 _atexit.register(_close_all_at_exit)

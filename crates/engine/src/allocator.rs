@@ -21,7 +21,7 @@ use crate::request::{
     ResourceUse,
 };
 use crate::retention::EmptyBlockRetention;
-use crate::statistics::Statistics;
+use crate::statistics::{PoolStatistics, Statistics};
 use crate::suballocator::RegionTag;
 
 pub use alias::AliasRequest;
@@ -359,6 +359,20 @@ impl Allocator {
             }
         });
         statistics
+    }
+
+    /// Counts every pool once, the default ones first: sums over these agree with each other, though
+    /// others allocate meanwhile. O(regions).
+    pub fn statistics_of_pools(&self) -> Vec<PoolStatistics> {
+        let mut all = Vec::new();
+        self.pools.each(|pool| {
+            all.push(PoolStatistics {
+                home: pool.home(),
+                memory_type_index: pool.rules().memory_type_index,
+                statistics: pool.statistics(),
+            });
+        });
+        all
     }
 
     /// Counts everything. O(regions).

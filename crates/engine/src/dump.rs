@@ -3,6 +3,10 @@
 //!
 //! Each pool is copied under its own lock in one go, and written when that is let go of: others wait
 //! for a copy of 32 bytes a region, not for the text.
+//!
+//! What VMA does not know has top-level keys of its own (`additions.rs`): its tools pass over those.
+
+mod additions;
 
 use std::sync::Arc;
 
@@ -25,6 +29,29 @@ pub struct Description<'a> {
     pub usage: u64,
     /// User data as a text; empty if there is none.
     pub custom_data: &'a str,
+    /// Where it was created: an index into [`Describe::call_sites`].
+    pub call_site: Option<u32>,
+    /// Other resources in its memory.
+    pub aliases: &'a [AliasDescription],
+}
+
+/// A resource in the memory of another one.
+#[derive(Clone, Debug)]
+pub struct AliasDescription {
+    /// In the memory object, in bytes.
+    pub offset: u64,
+    /// In bytes.
+    pub size: u64,
+    /// Buffer or image.
+    pub kind: ResourceKind,
+    /// `VkBufferUsageFlags` or `VkImageUsageFlags`.
+    pub usage: u64,
+    /// If it has one.
+    pub name: Option<String>,
+    /// User data as a text.
+    pub custom_data: Option<Arc<str>>,
+    /// As of an allocation.
+    pub call_site: Option<u32>,
 }
 
 /// Looks allocations and pools up for a dump. No lock of the engine is held meanwhile.
@@ -34,6 +61,17 @@ pub trait Describe {
 
     /// The name of a pool.
     fn pool(&self, id: PoolId) -> Option<&str>;
+
+    /// All places where something was created: one `file:line in function` a line, the innermost
+    /// first.
+    fn call_sites(&self) -> &[String] {
+        &[]
+    }
+
+    /// Whether any allocation has aliases.
+    fn has_aliases(&self) -> bool {
+        false
+    }
 }
 
 /// A region as it was when its pool was copied.
@@ -140,6 +178,7 @@ impl Allocator {
                 json.key("CustomPools").object(|json| {
                     writer.custom_pools(json, &pools, info.types.len() as u32);
                 });
+                additions::write(json, describe, &pools, info.types.len() as u32);
             }
         });
         json.finish()
@@ -240,6 +279,29 @@ fn rest(json: &mut JsonWriter, bits: u32) {
     }
 }
 
+/// In the order in which the dump lists them.
+fn custom_pools_of(
+    pools: &[DumpPool],
+    memory_type: u32,
+) -> impl Iterator<Item = (PoolId, &DumpPool)> {
+    pools.iter().filter(move |pool| pool.memory_type_index == memory_type).filter_map(|pool| {
+        match pool.home {
+            Home::Custom(id) => Some((id, pool)),
+            Home::Default(_) => None,
+        }
+    })
+}
+
+fn type_name(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Unknown => "UNKNOWN",
+        ResourceKind::Buffer => "BUFFER",
+        ResourceKind::ImageUnknown => "IMAGE_UNKNOWN",
+        ResourceKind::ImageLinear => "IMAGE_LINEAR",
+        ResourceKind::ImageOptimal => "IMAGE_OPTIMAL",
+    }
+}
+
 struct PoolWriter<'a> {
     describe: &'a dyn Describe,
     names: &'a Names,
@@ -256,13 +318,7 @@ impl PoolWriter<'_> {
 
     fn custom_pools(&self, json: &mut JsonWriter, pools: &[DumpPool], types: u32) {
         for memory_type in 0..types {
-            let mut of_type = (pools.iter())
-                .filter(|pool| pool.memory_type_index == memory_type)
-                .filter_map(|pool| match pool.home {
-                    Home::Custom(id) => Some((id, pool)),
-                    Home::Default(_) => None,
-                })
-                .peekable();
+            let mut of_type = custom_pools_of(pools, memory_type).peekable();
             if of_type.peek().is_none() {
                 continue;
             }
@@ -338,13 +394,9 @@ impl PoolWriter<'_> {
         size: u64,
         named: bool,
     ) {
-        json.raw(match kind {
-            ResourceKind::Unknown => "\"Type\":\"UNKNOWN\",\"Size\":",
-            ResourceKind::Buffer => "\"Type\":\"BUFFER\",\"Size\":",
-            ResourceKind::ImageUnknown => "\"Type\":\"IMAGE_UNKNOWN\",\"Size\":",
-            ResourceKind::ImageLinear => "\"Type\":\"IMAGE_LINEAR\",\"Size\":",
-            ResourceKind::ImageOptimal => "\"Type\":\"IMAGE_OPTIMAL\",\"Size\":",
-        });
+        json.raw("\"Type\":\"");
+        json.raw(type_name(kind));
+        json.raw("\",\"Size\":");
         json.raw_number(size);
         let description = self.describe.allocation(id);
         json.raw(",\"Usage\":");

@@ -36,7 +36,7 @@ pub use allocator::{AliasRequest, Allocator, AllocatorOptions, FailedItem, Freed
 pub use arena::BlockSizes;
 pub use budget::HeapBudget;
 pub use device::*;
-pub use dump::{Describe, Description};
+pub use dump::{AliasDescription, Describe, Description};
 pub use error::*;
 pub use external::{ImportRequest, MemoryOf};
 pub use memory_object::Release;
@@ -44,6 +44,6 @@ pub use memory_type::{Candidates, Preferences, names as memory_property_names};
 pub use request::*;
 pub use retention::EmptyBlockRetention;
 pub use simulated::*;
-pub use statistics::Statistics;
+pub use statistics::{PoolStatistics, Statistics};
 pub use virtual_block::{VirtualAllocation, VirtualBlock, VirtualRequest};
 pub use virtual_blocks::VirtualBlocks;

@@ -96,6 +96,11 @@ impl Pool {
         Self { setup, home, rules, arena, dedicated }
     }
 
+    /// Which pool it is.
+    pub(crate) fn home(&self) -> Home {
+        self.home
+    }
+
     /// What it was made of.
     pub(crate) fn rules(&self) -> &PoolCreateInfo {
         &self.rules

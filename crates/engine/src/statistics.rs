@@ -1,5 +1,7 @@
 //! Counts of blocks, allocations and unused ranges.
 
+use crate::allocation::Home;
+
 /// What some blocks hold. Sums and extremes add up with [`Statistics::add`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statistics {
@@ -13,6 +15,8 @@ pub struct Statistics {
     pub allocation_bytes: u64,
     /// Free regions.
     pub unused_range_count: u64,
+    /// Bytes of them. Less than the blocks leave beside the allocations where ends are rounded.
+    pub unused_range_bytes: u64,
     /// In bytes; `u64::MAX` without allocations.
     pub allocation_size_min: u64,
     /// In bytes; 0 without allocations.
@@ -31,6 +35,7 @@ impl Default for Statistics {
             allocation_count: 0,
             allocation_bytes: 0,
             unused_range_count: 0,
+            unused_range_bytes: 0,
             allocation_size_min: u64::MAX,
             allocation_size_max: 0,
             unused_range_size_min: u64::MAX,
@@ -57,6 +62,7 @@ impl Statistics {
     /// Counts a free region.
     pub fn add_unused_range(&mut self, size: u64) {
         self.unused_range_count += 1;
+        self.unused_range_bytes += size;
         self.unused_range_size_min = self.unused_range_size_min.min(size);
         self.unused_range_size_max = self.unused_range_size_max.max(size);
     }
@@ -68,9 +74,30 @@ impl Statistics {
         self.allocation_count += other.allocation_count;
         self.allocation_bytes += other.allocation_bytes;
         self.unused_range_count += other.unused_range_count;
+        self.unused_range_bytes += other.unused_range_bytes;
         self.allocation_size_min = self.allocation_size_min.min(other.allocation_size_min);
         self.allocation_size_max = self.allocation_size_max.max(other.allocation_size_max);
         self.unused_range_size_min = self.unused_range_size_min.min(other.unused_range_size_min);
         self.unused_range_size_max = self.unused_range_size_max.max(other.unused_range_size_max);
     }
+
+    /// 1 - largest unused range / all unused bytes: 0 while what is unused is one piece, or nothing is,
+    /// close to 1 when it is scattered.
+    pub fn fragmentation(&self) -> f64 {
+        if self.unused_range_bytes == 0 {
+            return 0.0;
+        }
+        1.0 - self.unused_range_size_max as f64 / self.unused_range_bytes as f64
+    }
+}
+
+/// What one pool holds.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolStatistics {
+    /// Which pool.
+    pub home: Home,
+    /// Of all its memory.
+    pub memory_type_index: u32,
+    /// The figures.
+    pub statistics: Statistics,
 }

@@ -66,6 +66,7 @@ impl VirtualBlock {
     }
 
     /// Finds a place. O(1), except for [`Strategy::MinOffset`].
+    #[inline]
     pub fn allocate(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
         let VirtualRequest { size, alignment, upper, strategy } = *request;
         if size == 0 {
@@ -93,6 +94,7 @@ impl VirtualBlock {
     }
 
     /// Frees one. O(1).
+    #[inline]
     pub fn free(&mut self, key: RegionKey) -> Result<(), Error> {
         let freed = self.suballocator.free(key).ok_or(Error::UseAfterFree)?;
         self.allocation_count -= 1;
@@ -126,11 +128,7 @@ impl VirtualBlock {
 
     /// Frees all. O(regions).
     pub fn clear(&mut self) {
-        let mut live = Vec::new();
-        self.visit(&mut |region| live.extend(region.live.map(|(key, _)| key)));
-        for key in live {
-            self.suballocator.free(key);
-        }
+        self.suballocator.clear();
         (self.allocation_count, self.allocated) = (0, 0);
     }
 

@@ -24,9 +24,9 @@ pub(crate) struct Promises {
     pub(crate) many_blocks: bool,
     /// What a request of some size takes up, for a granule.
     pub(crate) footprint: fn(u64, u64) -> u64,
-    /// What a region's end is rounded up to beyond that where there is room, for an alignment.
-    pub(crate) rounding: fn(u64) -> u64,
-    /// Its unused ranges are exactly what the live regions leave: neighbours are merged.
+    /// What it takes up where there is room, for what it takes up at least and its alignment.
+    pub(crate) rounding: fn(u64, u64) -> u64,
+    /// A walk shows what lies between the live regions in one piece: neighbours are merged.
     pub(crate) merges: bool,
     /// With at most so many unused ranges it places whatever can be placed.
     pub(crate) complete_among: Option<usize>,
@@ -109,7 +109,10 @@ enrol!(
         ],
         many_blocks: true,
         footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
-        rounding: |alignment| alignment.min(256),
+        rounding: |footprint, alignment| {
+            let rounded = footprint.next_multiple_of(alignment.min(256));
+            if rounded - footprint <= footprint { rounded } else { footprint }
+        },
         merges: true,
         complete_among: Some(256),
         lowest_offset: true,
@@ -126,8 +129,7 @@ enrol!(
         strategies: &[Strategy::Balanced],
         many_blocks: true,
         footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
-        rounding: |_| 1,
-        // What is freed inside a run is unused, though not yet to be had.
+        rounding: |footprint, _| footprint,
         merges: true,
         complete_among: None,
         lowest_offset: false,
@@ -145,7 +147,7 @@ enrol!(
         // Both stacks and the ring.
         many_blocks: false,
         footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
-        rounding: |_| 1,
+        rounding: |footprint, _| footprint,
         merges: true,
         complete_among: None,
         lowest_offset: false,
@@ -162,7 +164,7 @@ enrol!(
         strategies: &[Strategy::Balanced],
         many_blocks: true,
         footprint: |size, granule| size.max(granule).checked_next_power_of_two().unwrap_or(size),
-        rounding: |_| 1,
+        rounding: |footprint, _| footprint,
         // Only buddies are joined.
         merges: false,
         complete_among: None,

@@ -148,3 +148,33 @@ fn buddies_are_powers_of_two_and_the_rest_is_unused() {
     let offsets: Vec<_> = (0..4).map(|_| take(&mut block, 9).offset).collect();
     assert_eq!(offsets, [0, 16, 32, 48]);
 }
+
+#[test]
+fn small_allocations_of_a_large_alignment_hide_nothing() {
+    let mut block = VirtualBlock::new(160, Algorithm::Tlsf).unwrap();
+    for _ in 0..10 {
+        block.allocate(&request(1, 16)).unwrap();
+    }
+    // What lies between them is still to be had.
+    for _ in 0..150 {
+        block.allocate(&request(1, 1)).unwrap();
+    }
+    assert!(block.allocate(&request(1, 1)).is_err());
+}
+
+#[test]
+fn a_walk_covers_the_block_whatever_was_rounded() {
+    for algorithm in Algorithm::ALL {
+        let mut block = VirtualBlock::new(1 << 16, algorithm).unwrap();
+        for size in [300, 17, 1000, 5] {
+            block.allocate(&request(size, 256)).unwrap();
+        }
+        let (mut end, mut unused) = (0, 0);
+        block.visit(&mut |range| {
+            assert_eq!(range.offset, end, "{algorithm:?}");
+            end += range.size;
+            unused += if range.live.is_none() { range.size } else { 0 };
+        });
+        assert_eq!((end, unused), (1 << 16, (1 << 16) - 1322), "{algorithm:?}");
+    }
+}

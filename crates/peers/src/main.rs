@@ -1,7 +1,7 @@
 //! `make bench`: everything, with ratios. `quick` as an argument does less of it; other arguments
 //! choose sections by name.
 
-use vkmem_peers::cases::{Effort, churn};
+use vkmem_peers::cases::{Effort, blocks, buffers, churn, linear, statistics, tail, threads};
 use vkmem_peers::report::Report;
 
 fn main() {
@@ -20,6 +20,32 @@ fn main() {
         churn::packing(&mut report, effort, counts);
         churn::first_failure(&mut report, effort);
     }
+    if wanted("linear") {
+        linear::patterns(&mut report, effort);
+        linear::buddy(&mut report, effort);
+    }
+    if wanted("blocks") {
+        blocks::pairs(&mut report, effort);
+        blocks::growth(&mut report, effort);
+    }
+    if wanted("day") {
+        blocks::day_in_the_life(&mut report, effort);
+    }
+    if wanted("threads") {
+        threads::throughput(&mut report, effort);
+    }
+    if wanted("statistics") {
+        statistics::counting(&mut report, effort);
+    }
+    if wanted("buffers") {
+        buffers::on_cpu_driver(&mut report, effort);
+    }
+    if wanted("tail") {
+        tail::tail(&mut report, effort);
+    }
+    let (met, missed) = report.verdict();
+    println!("\n{met} bars met, {} missed", missed.len());
+    missed.iter().for_each(|it| println!("  {it}"));
     let path = "bench/results.json";
     match report.write(path) {
         Ok(()) => println!("\nwritten to {path}"),

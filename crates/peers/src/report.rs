@@ -6,6 +6,65 @@ use serde::Serialize;
 
 use crate::measure::Figure;
 
+/// What a ratio or a figure has to keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bar {
+    /// Less is better.
+    AtMost(f64),
+    /// More is better.
+    AtLeast(f64),
+}
+
+impl Bar {
+    /// Whether a value does.
+    pub fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(bar) => value <= bar,
+            Self::AtLeast(bar) => value >= bar,
+        }
+    }
+
+    fn text(self, value: f64) -> String {
+        let (sign, bar) = match self {
+            Self::AtMost(bar) => ("<=", bar),
+            Self::AtLeast(bar) => (">=", bar),
+        };
+        let met = if self.is_met(value) { "met" } else { "MISSED" };
+        format!(" [{sign} {bar} {met}]")
+    }
+}
+
+/// The figure of one peer, and how ours has to stand to it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    name: String,
+    figure: Figure,
+    bar: Option<Bar>,
+}
+
+impl Peer {
+    /// Without a bar.
+    pub fn new(name: &str, figure: Figure) -> Self {
+        Self { name: name.into(), figure, bar: None }
+    }
+
+    /// Ours divided by this may be so much.
+    pub fn at_most(self, bar: f64) -> Self {
+        Self { bar: Some(Bar::AtMost(bar)), ..self }
+    }
+
+    /// Ours divided by this is to be so much.
+    pub fn at_least(self, bar: f64) -> Self {
+        Self { bar: Some(Bar::AtLeast(bar)), ..self }
+    }
+
+    /// The same with a bar that not every size of a case has.
+    pub fn with(self, bar: Option<f64>) -> Self {
+        Self { bar: bar.map(Bar::AtMost), ..self }
+    }
+}
+
 /// One line of the tables.
 #[derive(Debug, Serialize)]
 pub struct Line {
@@ -19,6 +78,10 @@ pub struct Line {
     pub peers: BTreeMap<String, f64>,
     /// Ours divided by the peer's.
     pub ratio: BTreeMap<String, f64>,
+    /// What the ratio to a peer has to keep to; under `ours` what the figure itself has to.
+    pub bar: BTreeMap<String, Bar>,
+    /// Whether it does.
+    pub met: BTreeMap<String, bool>,
     /// Of the figures.
     pub unit: String,
     /// The least and the most of our rounds.
@@ -39,6 +102,14 @@ fn short(value: f64) -> String {
     }
 }
 
+fn with_spread(it: &Figure) -> String {
+    if it.low == it.high {
+        short(it.median)
+    } else {
+        format!("{} ({}..{})", short(it.median), short(it.low), short(it.high))
+    }
+}
+
 impl Report {
     /// A title above the lines that follow.
     pub fn section(&mut self, title: &str) {
@@ -46,37 +117,63 @@ impl Report {
     }
 
     /// Takes a case in, and prints it.
-    pub fn add(&mut self, case: &str, n: u64, unit: &str, ours: Figure, peers: &[(&str, Figure)]) {
-        let spread = |it: &Figure| {
-            if it.low == it.high {
-                short(it.median)
-            } else {
-                format!("{} ({}..{})", short(it.median), short(it.low), short(it.high))
-            }
-        };
-        let mut text = format!("  {case:<34} {n:>8}  ours {} {unit}", spread(&ours));
-        for (name, figure) in peers {
-            let ratio = short(ours.median / figure.median);
-            text += &format!(" | {name} {} -> {ratio}", spread(figure));
-        }
-        println!("{text}");
-        let named = |value: &dyn Fn(&Figure) -> f64| {
-            peers.iter().map(|(name, it)| ((*name).to_owned(), value(it))).collect()
-        };
-        self.lines.push(Line {
+    pub fn add(&mut self, case: &str, n: u64, unit: &str, ours: Figure, peers: &[Peer]) {
+        self.add_with_bar(case, n, unit, ours, None, peers);
+    }
+
+    /// The same with a bar for our figure itself.
+    pub fn add_with_bar(
+        &mut self,
+        case: &str,
+        n: u64,
+        unit: &str,
+        ours: Figure,
+        own_bar: Option<Bar>,
+        peers: &[Peer],
+    ) {
+        let mut line = Line {
             case: case.into(),
             n,
             ours: ours.median,
-            peers: named(&|it| it.median),
-            ratio: named(&|it| ours.median / it.median),
+            peers: BTreeMap::new(),
+            ratio: BTreeMap::new(),
+            bar: BTreeMap::new(),
+            met: BTreeMap::new(),
             unit: unit.into(),
             spread: [ours.low, ours.high],
-        });
+        };
+        let mut text = format!("  {case:<36} {n:>9}  ours {} {unit}", with_spread(&ours));
+        if let Some(bar) = own_bar {
+            text += &bar.text(ours.median);
+            line.bar.insert("ours".into(), bar);
+            line.met.insert("ours".into(), bar.is_met(ours.median));
+        }
+        for Peer { name, figure, bar } in peers {
+            let ratio = ours.median / figure.median;
+            text += &format!(" | {name} {} -> {}", with_spread(figure), short(ratio));
+            line.peers.insert(name.clone(), figure.median);
+            line.ratio.insert(name.clone(), ratio);
+            if let Some(bar) = bar {
+                text += &bar.text(ratio);
+                line.bar.insert(name.clone(), *bar);
+                line.met.insert(name.clone(), bar.is_met(ratio));
+            }
+        }
+        println!("{text}");
+        self.lines.push(line);
     }
 
     /// What was measured, one object a line.
     pub fn lines(&self) -> &[Line] {
         &self.lines
+    }
+
+    /// How many bars were met, and the cases and names of those that were not.
+    pub fn verdict(&self) -> (usize, Vec<String>) {
+        let all = || self.lines.iter().flat_map(|line| line.met.iter().map(move |it| (line, it)));
+        let met = all().filter(|(_, (_, met))| **met).count();
+        let missed = all().filter(|(_, (_, met))| !**met);
+        (met, missed.map(|(line, (name, _))| format!("{} {}: {name}", line.case, line.n)).collect())
     }
 
     /// Writes everything as JSON.

@@ -1,6 +1,7 @@
 //! `vk_mem.Buffer`.
 
 use pyo3::prelude::*;
+use vkmem_engine::ResourceKind;
 
 use crate::allocation::Allocation;
 use crate::errors::{feature_not_present, invalid};
@@ -17,6 +18,10 @@ pub struct Buffer {
 impl Used for Buffer {
     fn usage(&self) -> u64 {
         self.usage
+    }
+
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Buffer
     }
 }
 

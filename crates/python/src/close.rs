@@ -37,9 +37,10 @@ pub fn in_use(live: &[Arc<Resource>], owner: &str) -> PyResult<()> {
 }
 
 /// What a closing owner says of things that are still alive.
-pub fn leaked(live: &[Arc<Resource>], owner: &str) -> Option<String> {
+pub fn leaked(py: Python<'_>, live: &[Arc<Resource>], owner: &str) -> Option<String> {
     (!live.is_empty()).then(|| {
-        let mut lines: Vec<String> = live.iter().take(LISTED).map(|it| it.describe()).collect();
+        let line = |it: &Arc<Resource>| it.describe() + &it.made_at(py);
+        let mut lines: Vec<String> = live.iter().take(LISTED).map(line).collect();
         if live.len() > LISTED {
             lines.push(format!("and {} more", live.len() - LISTED));
         }
@@ -47,7 +48,7 @@ pub fn leaked(live: &[Arc<Resource>], owner: &str) -> Option<String> {
         format!(
             "the {owner} was closed with {} live objects ({bytes}), which were released: {}",
             live.len(),
-            lines.join(", ")
+            lines.join(if live.iter().any(|it| it.label.origin().is_some()) { "; " } else { ", " })
         )
     })
 }
@@ -59,6 +60,8 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
         state.wait_until_released(py);
         return Ok(None);
     }
+    // From here to the closed pins the interpreter is held, so nothing changes in between.
+    let _quiet = state.without_samples(py);
     // The lock is gone when the last reference of one of them is.
     let live = {
         let live = state.live.lock();
@@ -83,7 +86,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
             ));
         }
     }
-    let warning = leaked(&live, "allocator");
+    let warning = leaked(py, &live, "allocator");
     let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();
     remains.extend(state.take_collected(|_| true));
     release_all(py, state, &remains);

@@ -2,6 +2,7 @@
 
 use ash::vk;
 use pyo3::prelude::*;
+use vkmem_engine::ResourceKind;
 
 use crate::allocation::Allocation;
 use crate::numbers::flags;
@@ -14,11 +15,20 @@ pub struct Image {
     pub extent: (u32, u32, u32),
     pub usage: u32,
     pub samples: u32,
+    pub tiling: vk::ImageTiling,
 }
 
 impl Used for Image {
     fn usage(&self) -> u64 {
         u64::from(self.usage)
+    }
+
+    fn kind(&self) -> ResourceKind {
+        match self.tiling {
+            vk::ImageTiling::OPTIMAL => ResourceKind::ImageOptimal,
+            vk::ImageTiling::LINEAR => ResourceKind::ImageLinear,
+            _ => ResourceKind::ImageUnknown,
+        }
     }
 }
 
@@ -30,6 +40,7 @@ impl Image {
             extent: (info.extent.width, info.extent.height, info.extent.depth),
             usage: info.usage.as_raw(),
             samples: info.samples.as_raw(),
+            tiling: info.tiling,
         }
     }
 }

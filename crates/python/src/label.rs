@@ -1,12 +1,15 @@
-//! What dumps say of a resource, beside its name: kept as plain text, so that a dump needs neither
-//! the interpreter nor any lock of a Python object.
+//! What dumps and lists of leaks say of a resource, beside its name: kept as plain text, so that a
+//! dump needs neither the interpreter nor any lock of a Python object.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
+use vkmem_engine::ResourceKind;
+
+use crate::observed::Origin;
 
 /// Longer user data is cut in a dump.
 const LONGEST: usize = 1000;
@@ -15,6 +18,9 @@ const LONGEST: usize = 1000;
 #[derive(Default)]
 pub struct Label {
     usage: AtomicU64,
+    kind: AtomicU8,
+    serial: AtomicU64,
+    origin: OnceLock<Origin>,
     custom_data: Mutex<Option<Arc<str>>>,
 }
 
@@ -27,6 +33,42 @@ impl Label {
     /// Set once, when it is created.
     pub fn set_usage(&self, usage: u64) {
         self.usage.store(usage, Ordering::Relaxed);
+    }
+
+    /// What lies in the memory, tiling and all.
+    pub fn kind(&self) -> ResourceKind {
+        match self.kind.load(Ordering::Relaxed) {
+            1 => ResourceKind::Buffer,
+            2 => ResourceKind::ImageUnknown,
+            3 => ResourceKind::ImageLinear,
+            4 => ResourceKind::ImageOptimal,
+            _ => ResourceKind::Unknown,
+        }
+    }
+
+    /// Set once, when it is created.
+    pub fn set_kind(&self, kind: ResourceKind) {
+        self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// Its number among all resources of the allocator, in the order of creation.
+    pub fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    /// Set once, when it is created.
+    pub fn set_serial(&self, serial: u64) {
+        self.serial.store(serial, Ordering::Relaxed);
+    }
+
+    /// Where it was created, if the allocator keeps that.
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin.get().copied()
+    }
+
+    /// Set once, when it is created.
+    pub fn set_origin(&self, origin: Origin) {
+        self.origin.get_or_init(|| origin);
     }
 
     /// User data as a text.

@@ -4,6 +4,7 @@ mod allocation;
 mod allocation_info;
 mod allocator;
 mod buffer;
+mod call_site;
 mod close;
 mod create_info;
 mod destroy_many;
@@ -20,6 +21,7 @@ mod many;
 mod mapping;
 mod memory_access;
 mod numbers;
+mod observed;
 mod pins;
 mod pool;
 mod quads;
@@ -61,13 +63,15 @@ mod _vk_mem {
     #[pymodule_export]
     use crate::mapping::Mapping;
     #[pymodule_export]
+    use crate::observed::Watch;
+    #[pymodule_export]
     use crate::pool::Pool;
     #[pymodule_export]
     use crate::resource_object::ResourceObject;
     #[pymodule_export]
     use crate::simulated::SimulatedDevice;
     #[pymodule_export]
-    use crate::statistics::{HeapBudget, Statistics, TotalStatistics};
+    use crate::statistics::{HeapBudget, PoolStatistics, Statistics, TotalStatistics};
     #[pymodule_export]
     use crate::virtual_block::{VirtualAllocation, VirtualBlock};
     #[pymodule_export]

@@ -231,7 +231,7 @@ impl Pool {
                 ));
             }
         }
-        let warning = leaked(&live, "pool");
+        let warning = leaked(py, &live, "pool");
         let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();
         remains.extend(state.allocator.take_collected(|home| state.holds(home)));
         release_all(py, &state.allocator, &remains);

@@ -55,6 +55,7 @@ impl Remains {
 
     /// Destroys the handle and frees the memory; the slow part is in the [`Release`].
     pub fn release(&self, state: &AllocatorState) -> Release {
+        state.observed.released(std::slice::from_ref(self));
         // Before the handle is free to be given out again.
         let binding = match self.handles {
             Handles::Memory => None,
@@ -79,6 +80,7 @@ fn unbind(binding: Option<Binding>) {
 /// Destroys all handles, then frees all memory: what is bound goes before what it is bound to. Gives
 /// the names of the memory that had one, by their place in `remains`. Calls the driver.
 pub fn release_many(state: &AllocatorState, remains: &[Remains]) -> Vec<(usize, String)> {
+    state.observed.released(remains);
     // Before the handles are free to be given out again.
     let mut bound = Vec::new();
     if remains.iter().any(|it| it.handles != Handles::Memory) {

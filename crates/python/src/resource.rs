@@ -218,6 +218,13 @@ impl Resource {
         )
     }
 
+    /// `, created at a.py:3 in f, called from b.py:7 in g`; empty if that is not kept.
+    pub fn made_at(&self, py: Python<'_>) -> String {
+        let Some(origin) = self.label.origin() else { return String::new() };
+        let lines = self.allocator.observed.sites.lines(py, origin.site);
+        format!(", created at {}", lines.join(", called from "))
+    }
+
     /// An exception unless the range lies in what the host may see.
     pub fn check_range(&self, py: Python<'_>, offset: u64, size: u64) -> PyResult<()> {
         let whole = self.host_size;
@@ -287,7 +294,7 @@ impl Resource {
         self.allocator.device.check_process(py)?;
         if self.end(RETIRE)? {
             self.retired.store(true, Ordering::Relaxed);
-            self.allocator.collect(self.remains());
+            self.allocator.collect(self.remains(), &self.label);
         }
         Ok(())
     }
@@ -436,7 +443,9 @@ fn quoted(name: &str) -> String {
 /// Enters them in the tables of their allocator and device.
 fn register(allocator: &AllocatorState, resources: &[Arc<Resource>]) {
     let mut live = allocator.live.lock();
-    for resource in resources {
+    let serials = allocator.observed.next_serials(resources.len())..;
+    for (resource, serial) in resources.iter().zip(serials) {
+        resource.label.set_serial(serial);
         let place = live.insert(Arc::downgrade(resource));
         resource.place.get_or_init(|| place);
     }
@@ -463,13 +472,14 @@ impl Drop for Resource {
         }
         let remains = self.remains();
         let remains_size = remains.size();
-        self.allocator.collect(remains);
+        self.allocator.collect(remains, &self.label);
         Python::try_attach(|py| {
+            let made = self.made_at(py);
             warn_unclosed(
                 py,
                 &format!(
-                    "unclosed {description}, {}: it is released when no frame in flight can use \
-                     it, or with its allocator",
+                    "unclosed {description}, {}{made}: it is released when no frame in flight can \
+                     use it, or with its allocator",
                     human_bytes(remains_size)
                 ),
             );

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyTraverseError, PyVisit};
-use vkmem_engine::Error;
+use vkmem_engine::{Error, ResourceKind};
 
 use crate::errors::IntoPyResult;
 use crate::external;
@@ -29,6 +29,11 @@ pub trait Used {
     /// `VkBufferUsageFlags` or `VkImageUsageFlags`; 0 for bare memory.
     fn usage(&self) -> u64 {
         0
+    }
+
+    /// What lies in the memory.
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Unknown
     }
 }
 

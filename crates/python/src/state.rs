@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -11,11 +11,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
-use vkmem_engine::{Allocator as Engine, Home, PoolId, SlotMap};
+use vkmem_engine::{AllocationId, Allocator as Engine, Home, PoolId, SlotMap};
 use vkmem_vulkan::DeviceAllocator;
 
 use crate::device::DeviceCore;
 use crate::errors::use_after_free;
+use crate::label::Label;
+use crate::observed::{Observed, Origin};
 use crate::pins::{Pinned, Pins};
 use crate::remains::Remains;
 use crate::resource::Resource;
@@ -24,6 +26,9 @@ use crate::resource::Resource;
 struct Collected {
     frame: u64,
     remains: Remains,
+    /// For dumps.
+    usage: u64,
+    origin: Option<Origin>,
 }
 
 /// What waits for the frames in flight to end.
@@ -54,6 +59,8 @@ pub struct AllocatorState {
     pub live: Mutex<SlotMap<Weak<Resource>>>,
     /// Of open pools that have one.
     pub pool_names: Mutex<HashMap<PoolId, Arc<str>>>,
+    /// Call sites and counts, for those who ask.
+    pub observed: Observed,
     waiting: Mutex<Waiting>,
     /// As the caller counts.
     frame: AtomicU64,
@@ -61,6 +68,26 @@ pub struct AllocatorState {
     abandoned: AtomicBool,
     /// Who closes it, until everything is released.
     closing: Mutex<Option<ThreadId>>,
+    /// Looks from outside that run.
+    samples: AtomicU32,
+    /// Calls that want none.
+    quiet: AtomicU32,
+}
+
+/// Counts as one while it lives.
+pub struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl AllocatorState {
@@ -76,11 +103,14 @@ impl AllocatorState {
             pins: Pins::default(),
             live: Mutex::default(),
             pool_names: Mutex::default(),
+            observed: Observed::default(),
             waiting: Mutex::default(),
             frame: AtomicU64::new(0),
             frames_in_flight,
             abandoned: AtomicBool::new(false),
             closing: Mutex::default(),
+            samples: AtomicU32::new(0),
+            quiet: AtomicU32::new(0),
         }
     }
 
@@ -96,16 +126,24 @@ impl AllocatorState {
     }
 
     /// Puts what an unclosed object leaves behind aside until no frame in flight can use it.
-    pub fn collect(&self, remains: Remains) {
+    pub fn collect(&self, remains: Remains, label: &Label) {
+        let (usage, origin) = (label.usage(), label.origin());
         let mut waiting = self.waiting.lock();
         let frame = waiting.frames;
-        waiting.collected.push(Collected { frame, remains });
+        waiting.collected.push(Collected { frame, remains, usage, origin });
     }
 
     /// How many objects wait so, and their bytes.
     pub fn waiting(&self) -> (usize, u64) {
         let collected = &self.waiting.lock().collected;
         (collected.len(), collected.iter().map(|it| it.remains.size()).sum())
+    }
+
+    /// Allocation, usage and origin of each that waits so and has memory of its own.
+    pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
+        let collected = &self.waiting.lock().collected;
+        let owners = collected.iter().filter(|it| it.remains.alias_of.is_none());
+        owners.map(|it| (it.remains.allocation.id, it.usage, it.origin)).collect()
     }
 
     /// How many aliases of a resource wait so.
@@ -155,6 +193,23 @@ impl AllocatorState {
     /// Marks the stretch in which everything is released.
     pub fn set_closing(&self, closing: bool) {
         *self.closing.lock() = closing.then(|| std::thread::current().id());
+    }
+
+    /// Begins a look from outside, which `close` waits for instead of being refused; `None` while it
+    /// does. To be dropped after the pin.
+    pub fn begin_sample(&self) -> Option<Counted<'_>> {
+        // First, so that a close that does not see it is seen here.
+        let sampling = Counted::new(&self.samples);
+        (self.quiet.load(Ordering::SeqCst) == 0).then_some(sampling)
+    }
+
+    /// Waits until no look from outside runs, and lets none begin while the result lives.
+    pub fn without_samples(&self, py: Python<'_>) -> Counted<'_> {
+        let quiet = Counted::new(&self.quiet);
+        while self.samples.load(Ordering::SeqCst) > 0 {
+            py.detach(|| std::thread::sleep(Duration::from_micros(100)));
+        }
+        quiet
     }
 
     /// Waits while another thread releases everything: after close() the caller may end the device.

@@ -322,7 +322,7 @@ impl VirtualBlock {
     /// Counts allocations and unused ranges (`vmaCalculateVirtualBlockStatistics`).
     fn statistics(&self, py: Python<'_>) -> PyResult<Statistics> {
         let engine = self.engine(py)?;
-        Ok(py.detach(|| engine.lock().statistics()).into())
+        Ok(Statistics::of_units(py.detach(|| engine.lock().statistics())))
     }
 
     /// All regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of VMA's dump, with

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 import vk_mem
-from vk_mem.cli import demo as demonstration
 from vk_mem.cli.devices import (
     flag_names,
     kind_of,
@@ -21,16 +19,23 @@ from vk_mem.cli.devices import (
     size_text,
     version_text,
 )
+from vk_mem.cli.dumps import stats, view
+from vk_mem.cli.output import EXIT_CODES, Json, err, fail, out, plain, print_json, show, table
+from vk_mem.cli.top import top
+
+if TYPE_CHECKING:
+    from vk_mem.cli.demo import Placed
+
+HELP = "Vulkan memory: what there is, whether it works, and what a program does with it."
 
 app = typer.Typer(
     name="vk-mem",
-    help="Vulkan memory: what there is, and whether it works.",
+    help=HELP,
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 PROFILES = vk_mem.SimulatedDevice.profile_names()
 
@@ -50,20 +55,6 @@ Validation = Annotated[
 ]
 
 
-def table(title: str, *columns: str, right: tuple[int, ...] = ()) -> Table:
-    """An empty table in the style of all of them; `right` are the columns of numbers."""
-    made = Table(*columns, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for column in right:
-        made.columns[column].justify = "right"
-    return made
-
-
-def fail(message: str) -> typer.Exit:
-    """Prints one line; to be raised."""
-    err.print(f"vk-mem: {message}", markup=False, soft_wrap=True)
-    return typer.Exit(1)
-
-
 def version(asked: bool) -> None:
     """Prints the version and ends."""
     if asked:
@@ -77,11 +68,15 @@ def root(
         bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Vulkan memory: what there is, and whether it works."""
+    """The options of the command itself."""
 
 
-@app.command()
-def info(device: DeviceName = None, simulated: Profile = None) -> None:
+for command in (view, stats, top):
+    app.command(epilog=EXIT_CODES)(command)
+
+
+@app.command(epilog=EXIT_CODES)
+def info(device: DeviceName = None, simulated: Profile = None, json: Json = False) -> None:
     """Show devices, heaps, memory types, limits, and what the allocator will use."""
     try:
         if simulated is None and device is None:
@@ -92,15 +87,65 @@ def info(device: DeviceName = None, simulated: Profile = None) -> None:
             chosen, _ = open_device(device, simulated, validation=False)
     except vk_mem.VkMemError as error:
         raise fail(str(error)) from None
+    if json:
+        print_json(info_json(chosen, present))
+        return
     if present:
         out.print(device_table(present))
+        out.print()
     properties = chosen.properties
-    out.print(f"[bold]{properties.device_name}[/] ({kind_of(chosen)}), {properties.driver}")
-    out.print(heap_table(chosen))
-    out.print(type_table(chosen))
-    out.print(limit_table(chosen))
-    out.print(f"Vulkan {version_text(chosen.api_version)}, extensions in use:")
+    title = plain(properties.device_name, "bold")
+    out.print(title.append_text(plain(f" ({kind_of(chosen)}), {properties.driver}")))
+    show(heap_table(chosen), type_table(chosen), limit_table(chosen))
+    out.print(f"\nVulkan {version_text(chosen.api_version)}, extensions in use:")
     out.print(", ".join(chosen.extensions) or "none", soft_wrap=True)
+
+
+def about(properties: vk_mem.DeviceProperties) -> dict[str, Any]:
+    return {
+        "name": properties.device_name,
+        "type": properties.device_type.name,
+        "driver": properties.driver,
+        "api_version": properties.api_version,
+    }
+
+
+def info_json(device: vk_mem.Device, present: list[vk_mem.PhysicalDevice]) -> dict[str, Any]:
+    with vk_mem.Allocator(device) as allocator:
+        budgets = allocator.heap_budgets()
+        blocks = allocator.preferred_block_sizes
+    memory, limits, uses = device.memory_properties, device.properties, chosen_types(device)
+    return {
+        "devices": [about(it.properties) for it in present],
+        "device": {**about(limits), "kind": kind_of(device), "extensions": device.extensions},
+        "heaps": [
+            {
+                "size": heap.size,
+                "flags": [flag.name for flag in heap.flags],
+                "budget": budget.budget,
+                "usage": budget.usage,
+            }
+            for heap, budget in zip(memory.memory_heaps, budgets, strict=True)
+        ],
+        "memory_types": [
+            {
+                "heap": it.heap_index,
+                "flags": [flag.name for flag in it.property_flags],
+                "preferred_block_size": block,
+                "chosen_for": uses.get(index, []),
+            }
+            for index, (it, block) in enumerate(zip(memory.memory_types, blocks, strict=True))
+        ],
+        "limits": {
+            name: getattr(limits, name)
+            for name in (
+                "max_memory_allocation_count",
+                "max_memory_allocation_size",
+                "buffer_image_granularity",
+                "non_coherent_atom_size",
+            )
+        },
+    }
 
 
 def device_table(present: list[vk_mem.PhysicalDevice]) -> Table:
@@ -170,23 +215,31 @@ def limit_table(device: vk_mem.Device) -> Table:
     return rows
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def demo(
     device: DeviceName = None,
     simulated: Profile = None,
     validation: Validation = False,
     count: Annotated[int, typer.Option(help="Random buffers to create and destroy.", min=0)] = 4000,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.", min=0)] = 1,
+    json: Json = False,
 ) -> None:
     """Create, bind, map, copy on the device, compare, release. Fails if anything differs."""
     try:
+        # NumPy takes longer to load than all other commands take.
+        from vk_mem.cli import demo as demonstration
+    except ModuleNotFoundError as missing:
+        raise fail(f"the demo needs {missing.name}: pip install 'vk-mem[cli,numpy]'") from None
+    try:
         chosen, without_driver = open_device(device, simulated, validation)
-        if without_driver is not None:
-            out.print(f"No driver to use: {without_driver}", markup=False, soft_wrap=True)
         name = f"{chosen.properties.device_name} ({kind_of(chosen)})"
-        out.print(f"Device: [bold]{name}[/], Vulkan {version_text(chosen.api_version)}")
+        if not json:
+            if without_driver is not None:
+                out.print(f"No driver to use: {without_driver}", markup=False, soft_wrap=True)
+            title = plain("Device: ").append_text(plain(name, "bold"))
+            out.print(title.append(f", Vulkan {version_text(chosen.api_version)}"))
         began = time.perf_counter()
-        with Progress(console=err, transient=True) as progress:
+        with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
             task = progress.add_task("buffers", total=count)
             result = demonstration.run(
                 chosen, count, seed, lambda done: progress.update(task, completed=done)
@@ -194,17 +247,22 @@ def demo(
         seconds = time.perf_counter() - began
     except (vk_mem.VkMemError, demonstration.Difference) as error:
         raise fail(str(error)) from None
-    out.print(placed_table(result.placed))
+    if json:
+        about_it = {**about(chosen.properties), "kind": kind_of(chosen)}
+        result_json = dataclasses.asdict(result)
+        print_json({"device": about_it, "seconds": round(seconds, 3), **result_json})
+        return
+    show(placed_table(result.placed))
     out.print(
-        f"{size_text(result.compared_bytes)} went to the device and back and are equal; "
+        f"\n{size_text(result.compared_bytes)} went to the device and back and are equal; "
         f"{result.churned} random buffers created, written, read and destroyed; "
         f"{result.blocks} memory blocks; everything released; {seconds:.2f} s",
         soft_wrap=True,
     )
-    out.print(f"[green]ok[/] on {name}", soft_wrap=True)
+    out.print(plain("ok", "green").append_text(plain(f" on {name}")), soft_wrap=True)
 
 
-def placed_table(placed: list[demonstration.Placed]) -> Table:
+def placed_table(placed: list[Placed]) -> Table:
     columns = ("Name", "Kind", "Size", "Memory", "Offset", "Type", "Properties")
     rows = table("What went where", *columns, right=(2, 4, 5))
     for row in placed:

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import vk_mem
 from vk_mem.flags import DeviceType
+from vk_mem.tables import size_text
+
+__all__ = [
+    "flag_names",
+    "kind_of",
+    "open_device",
+    "short_flag_names",
+    "size_text",
+    "version_text",
+]
 
 
 def open_device(
@@ -37,17 +47,6 @@ def kind_of(device: vk_mem.Device) -> str:
 def version_text(version: tuple[int, int, int]) -> str:
     """`1.3.230`"""
     return ".".join(map(str, version))
-
-
-def size_text(size: int) -> str:
-    """Bytes with a unit: `256.0 MiB`; `unlimited` for the largest number."""
-    if size >= 2**64 - 1:
-        return "unlimited"
-    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
-        units.pop(0)
-    return f"{size} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 def flag_names(flags: int) -> str:

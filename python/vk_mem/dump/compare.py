@@ -40,6 +40,12 @@ class Diff:
     """As they are in `b`."""
     only_in_b: tuple[DiffEntry, ...]
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from vk_mem.view.summary import diff_summary_html
+
+        return diff_summary_html(self)
+
     def __repr__(self) -> str:
         def of(entries: tuple[DiffEntry, ...]) -> str:
             return f"{len(entries)} ({sum(entry.size for entry in entries)} bytes)"

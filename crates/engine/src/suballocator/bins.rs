@@ -131,6 +131,14 @@ impl Bins {
         }
     }
 
+    /// Takes all regions out.
+    pub fn clear(&mut self) {
+        self.tails.fill(NONE);
+        self.chunks.clear();
+        self.vacant = NONE;
+        (self.used, self.used_words) = ([0; WORDS], 0);
+    }
+
     /// Puts a free region in.
     #[inline(always)]
     pub fn insert(&mut self, class: usize, size: u64, node: u32) -> Position {

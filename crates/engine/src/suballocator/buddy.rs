@@ -64,6 +64,17 @@ impl Buddy {
         size.checked_next_power_of_two().filter(|&size| size <= MAX_SIZE)
     }
 
+    /// Makes a block one free region.
+    fn start(&mut self, block: u32, size: u64) {
+        let first = self.regions.take(block);
+        let node = self.regions.node_mut(first);
+        node.set_free(0, 1 << size.ilog2());
+        node.previous = NONE;
+        node.next = NONE;
+        self.link(first);
+        self.blocks[block as usize] = Block { size, first, live: 0, used: true };
+    }
+
     fn block(&self, block: BlockIndex) -> &Block {
         let block = &self.blocks[block.0 as usize];
         assert!(block.used, "the block was removed");
@@ -145,13 +156,7 @@ impl Suballocator for Buddy {
             (self.blocks.len() - 1) as u32
         });
         self.free.reserve(class_of(1 << size.ilog2()));
-        let first = self.regions.take(block);
-        let node = self.regions.node_mut(first);
-        node.set_free(0, 1 << size.ilog2());
-        node.previous = NONE;
-        node.next = NONE;
-        self.link(first);
-        self.blocks[block as usize] = Block { size, first, live: 0, used: true };
+        self.start(block, size);
         BlockIndex(block)
     }
 
@@ -195,6 +200,16 @@ impl Suballocator for Buddy {
         Some(FreedRegion { info: node.info(index), block_is_empty: block.live == 0 })
     }
 
+    fn clear(&mut self) {
+        self.regions.clear();
+        self.free.clear();
+        for block in 0..self.blocks.len() {
+            if self.blocks[block].used {
+                self.start(block as u32, self.blocks[block].size);
+            }
+        }
+    }
+
     fn regions(&self) -> &RegionTable {
         &self.regions
     }
@@ -219,18 +234,40 @@ impl Suballocator for Buddy {
         }
     }
 
+    fn block_size(&self, block: BlockIndex) -> u64 {
+        self.block(block).size
+    }
+
+    fn visit_live(
+        &self,
+        block: BlockIndex,
+        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+    ) {
+        self.regions.visit_live_from(self.block(block).first, visit);
+    }
+
+    /// Each unused range as it can be had: neighbours that are no buddies do not serve one request.
     fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
         let Block { size, first, .. } = *self.block(block);
+        let unused = |offset, end: u64| RegionView { offset, size: end - offset, live: None };
         let (mut index, mut end) = (first, 0);
         while index != NONE {
             let node = self.regions.node(index);
-            let live = (!node.is_free()).then(|| (self.regions.key_of(index), node.kind()));
-            visit(RegionView { offset: node.offset, size: node.size(), live });
+            let (offset, used) = (node.offset, node.offset + node.size());
             end = node.end();
+            if node.is_free() {
+                visit(unused(offset, end));
+            } else {
+                let live = Some((self.regions.key_of(index), node.kind()));
+                visit(RegionView { offset, size: node.size(), live });
+                if used < end {
+                    visit(unused(used, end));
+                }
+            }
             index = node.next;
         }
         if end < size {
-            visit(RegionView { offset: end, size: size - end, live: None });
+            visit(unused(end, size));
         }
     }
 

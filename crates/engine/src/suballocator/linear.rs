@@ -11,22 +11,26 @@
 //! ring.
 
 use super::granularity::{Gap, Neighbour, align_up, conflict, place_in_gap};
-use super::region::{MAX_SIZE, NONE, RegionTable};
-use super::{
-    BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
-};
+use super::region::{MAX_SIZE, NONE, Node, RegionTable};
+use super::{BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator};
+use crate::request::ResourceKind;
 
 /// Regions linked in the order in which they were placed. The nodes at both ends are live.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     first: u32,
     last: u32,
+    /// Where it goes on: the end of the last region, of an upper run its start.
+    edge: u64,
 }
 
 impl Run {
-    const EMPTY: Self = Self { first: NONE, last: NONE };
+    /// One that starts at `edge`.
+    fn at(edge: u64) -> Self {
+        Self { first: NONE, last: NONE, edge }
+    }
 
-    fn is_empty(self) -> bool {
+    fn is_empty(&self) -> bool {
         self.first == NONE
     }
 }
@@ -34,9 +38,9 @@ impl Run {
 /// Which run of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Which {
-    Lower,
-    Upper,
-    Wrapped,
+    Lower = 0,
+    Upper = 1,
+    Wrapped = 2,
 }
 
 #[derive(Debug)]
@@ -44,12 +48,41 @@ struct Block {
     size: u64,
     used: bool,
     live: u32,
-    lower: Run,
-    upper: Run,
-    wrapped: Run,
+    /// By [`Which`].
+    runs: [Run; 3],
     /// Neighbours in the order in which blocks were added.
     older: u32,
     newer: u32,
+}
+
+impl Block {
+    fn run(&self, which: Which) -> &Run {
+        &self.runs[which as usize]
+    }
+
+    fn run_mut(&mut self, which: Which) -> &mut Run {
+        &mut self.runs[which as usize]
+    }
+
+    /// The runs of an empty block.
+    fn no_runs(size: u64) -> [Run; 3] {
+        [Run::at(0), Run::at(size), Run::at(0)]
+    }
+}
+
+/// A place in a block. `NOWHERE` stands for none: an `Option` of all this would go through memory.
+#[derive(Clone, Copy)]
+struct Place {
+    which: Which,
+    offset: u64,
+}
+
+const NOWHERE: Place = Place { which: Which::Lower, offset: u64::MAX };
+
+impl Place {
+    fn is_found(self) -> bool {
+        self.offset != u64::MAX
+    }
 }
 
 /// See the module.
@@ -95,6 +128,62 @@ impl Linear {
         })
     }
 
+    /// Where a request goes in a block.
+    #[inline(always)]
+    fn place(&self, block: &Block, size: u64, request: &RegionRequest) -> Place {
+        if self.granularity != 1 {
+            return self.place_beside(block, size, request);
+        }
+        let align = |offset: u64| {
+            // Neither overflows: offsets and sizes are below 2^60, alignments are powers of two.
+            offset.wrapping_add(request.alignment - 1) & !(request.alignment - 1)
+        };
+        let between = |which, edge: u64, end: u64| {
+            let offset = align(edge);
+            if offset.wrapping_add(size) <= end { Place { which, offset } } else { NOWHERE }
+        };
+        let alone = self.block_count == 1;
+        let [lower, upper, wrapped] = &block.runs;
+        if request.upper {
+            let offset = upper.edge.wrapping_sub(size) & !(request.alignment - 1);
+            let fits = size <= upper.edge && offset >= lower.edge;
+            let free = alone && wrapped.is_empty();
+            return if free && fits { Place { which: Which::Upper, offset } } else { NOWHERE };
+        }
+        if wrapped.is_empty() {
+            let behind = between(Which::Lower, lower.edge, upper.edge);
+            if behind.is_found() || !alone || !upper.is_empty() || lower.is_empty() {
+                return behind;
+            }
+        }
+        between(Which::Wrapped, wrapped.edge, self.regions.node(lower.first).offset)
+    }
+
+    /// The same where neighbours may forbid it.
+    #[inline(never)]
+    fn place_beside(&self, block: &Block, size: u64, request: &RegionRequest) -> Place {
+        let alone = self.block_count == 1;
+        let [lower, upper, wrapped] = &block.runs;
+        let at =
+            |which, offset: Option<u64>| offset.map_or(NOWHERE, |offset| Place { which, offset });
+        if request.upper {
+            let free = alone && wrapped.is_empty();
+            return if free {
+                at(Which::Upper, self.place_upper(block, size, request))
+            } else {
+                NOWHERE
+            };
+        }
+        if wrapped.is_empty() {
+            let offset = self.between(lower.last, upper.last, block.size, size, request);
+            if offset.is_some() || !alone || !upper.is_empty() || lower.is_empty() {
+                return at(Which::Lower, offset);
+            }
+        }
+        let offset = self.between(wrapped.last, lower.first, block.size, size, request);
+        at(Which::Wrapped, offset)
+    }
+
     /// The first fit between the regions `before` and `after`, or the borders of the block.
     fn between(
         &self,
@@ -114,33 +203,10 @@ impl Linear {
         place_in_gap(&gap, size, request.alignment, request.kind, self.granularity)
     }
 
-    fn place(&self, block: &Block, size: u64, request: &RegionRequest) -> Option<(Which, u64)> {
-        let alone = self.block_count == 1;
-        if request.upper {
-            let free = alone && block.wrapped.is_empty();
-            let offset = if free { self.place_upper(block, size, request) } else { None };
-            return offset.map(|offset| (Which::Upper, offset));
-        }
-        if !block.wrapped.is_empty() {
-            let (before, after) = (block.wrapped.last, block.lower.first);
-            let offset = self.between(before, after, block.size, size, request)?;
-            return Some((Which::Wrapped, offset));
-        }
-        let behind = self.between(block.lower.last, block.upper.last, block.size, size, request);
-        if let Some(offset) = behind {
-            return Some((Which::Lower, offset));
-        }
-        if !alone || !block.upper.is_empty() || block.lower.is_empty() {
-            return None;
-        }
-        let offset = self.between(NONE, block.lower.first, block.size, size, request)?;
-        Some((Which::Wrapped, offset))
-    }
-
     fn place_upper(&self, block: &Block, size: u64, request: &RegionRequest) -> Option<u64> {
         let page_of = |offset: u64| offset & !(self.granularity - 1);
-        let below = self.neighbour(block.lower.last, true);
-        let above = self.neighbour(block.upper.last, false);
+        let below = self.neighbour(block.run(Which::Lower).last, true);
+        let above = self.neighbour(block.run(Which::Upper).last, false);
         let end = above.map_or(block.size, |it| it.edge);
         let mut offset = end.checked_sub(size)? & !(request.alignment - 1);
         if let Some(above) = above
@@ -155,45 +221,100 @@ impl Linear {
         (offset >= below.map_or(0, |it| it.edge) && !below_conflicts).then_some(offset)
     }
 
-    fn run(&mut self, block: u32, which: Which) -> &mut Run {
-        let block = &mut self.blocks[block as usize];
-        match which {
-            Which::Lower => &mut block.lower,
-            Which::Upper => &mut block.upper,
-            Which::Wrapped => &mut block.wrapped,
+    /// Puts a region at the open end of a run.
+    #[inline(always)]
+    fn push(&mut self, block: u32, at: Place, size: u64, request: &RegionRequest) -> Placement {
+        let index = self.regions.take(block);
+        let inside = &mut self.blocks[block as usize];
+        inside.live += 1;
+        let run = inside.run_mut(at.which);
+        run.edge = if at.which == Which::Upper { at.offset } else { at.offset + size };
+        let last = std::mem::replace(&mut run.last, index);
+        if last == NONE {
+            run.first = index;
+        } else {
+            self.regions.node_mut(last).next = index;
+        }
+        let node = self.regions.node_mut(index);
+        node.previous = last;
+        node.next = NONE;
+        node.set_live(at.offset, request.size, request.kind, size - request.size);
+        let key = RegionKey::new(index, node.begin_life());
+        Placement { key, block: BlockIndex(block), offset: at.offset }
+    }
+
+    /// The way of what the newest block has no room for.
+    #[cold]
+    #[inline(never)]
+    fn allocate_in_empty(&mut self, size: u64, request: &RegionRequest) -> Option<Placement> {
+        let block = self.empty;
+        let at = self.place(self.blocks.get(block as usize)?, size, request);
+        if !at.is_found() {
+            return None;
+        }
+        self.empty = NONE;
+        Some(self.push(block, at, size, request))
+    }
+
+    /// Takes a region that was just freed off an end of its run, and those that were freed before.
+    #[inline(always)]
+    fn take_off(&mut self, block: u32, index: u32, freed: &Node) {
+        for which in [Which::Lower, Which::Upper, Which::Wrapped] {
+            let run = self.blocks[block as usize].run_mut(which);
+            let (at_last, neighbour) = (run.last == index, run.first != run.last);
+            if !at_last && run.first != index {
+                continue;
+            }
+            let neighbour = match (neighbour, at_last) {
+                (true, true) => freed.previous,
+                (true, false) => freed.next,
+                (false, _) => return self.trim(block, which),
+            };
+            // As a rule the one before it lives, and is the end from now on.
+            let node = self.regions.node_mut(neighbour);
+            if node.is_free() {
+                return self.trim(block, which);
+            }
+            if at_last {
+                run.last = neighbour;
+                run.edge = if which == Which::Upper { node.offset } else { node.end() };
+                node.next = NONE;
+            } else {
+                run.first = neighbour;
+                node.previous = NONE;
+            }
+            return self.regions.give_back(index);
         }
     }
 
     /// Drops freed regions from both ends of a run.
+    #[cold]
+    #[inline(never)]
     fn trim(&mut self, block: u32, which: Which) {
-        loop {
-            let Run { first, last } = *self.run(block, which);
-            if first == NONE {
-                return;
+        let mut run = *self.blocks[block as usize].run(which);
+        while run.last != NONE {
+            let node = self.regions.node(run.last);
+            if !node.is_free() {
+                run.edge = if which == Which::Upper { node.offset } else { node.end() };
+                break;
             }
-            if self.regions.node(last).is_free() {
-                let previous = self.regions.node(last).previous;
-                self.regions.give_back(last);
-                *self.run(block, which) =
-                    if previous == NONE { Run::EMPTY } else { Run { first, last: previous } };
-                if previous != NONE {
-                    self.regions.node_mut(previous).next = NONE;
-                }
-            } else if self.regions.node(first).is_free() {
-                // Not the last one, which is live.
-                let next = self.regions.node(first).next;
-                self.regions.give_back(first);
-                self.regions.node_mut(next).previous = NONE;
-                self.run(block, which).first = next;
-            } else {
-                return;
-            }
+            let gone = std::mem::replace(&mut run.last, node.previous);
+            self.regions.give_back(gone);
         }
-    }
-
-    fn runs(&self, block: BlockIndex) -> [Run; 3] {
-        let block = self.block(block);
-        [block.wrapped, block.lower, block.upper]
+        if run.last == NONE {
+            let size = self.blocks[block as usize].size;
+            run = Run::at(if which == Which::Upper { size } else { 0 });
+        } else {
+            self.regions.node_mut(run.last).next = NONE;
+            // The last one is live.
+            while self.regions.node(run.first).is_free() {
+                let next = self.regions.node(run.first).next;
+                let gone = std::mem::replace(&mut run.first, next);
+                self.regions.give_back(gone);
+            }
+            self.regions.node_mut(run.first).previous = NONE;
+        }
+        *self.blocks[block as usize].run_mut(which) = run;
     }
 }
 
@@ -201,16 +322,8 @@ impl Suballocator for Linear {
     fn add_block(&mut self, size: u64) -> BlockIndex {
         assert!(size > 0 && size <= MAX_SIZE, "a block of {size} bytes");
         let older = self.newest;
-        let made = Block {
-            size,
-            used: true,
-            live: 0,
-            lower: Run::EMPTY,
-            upper: Run::EMPTY,
-            wrapped: Run::EMPTY,
-            older,
-            newer: NONE,
-        };
+        let made =
+            Block { size, used: true, live: 0, runs: Block::no_runs(size), older, newer: NONE };
         let block = match self.vacant_blocks.pop() {
             Some(block) => {
                 self.blocks[block as usize] = made;
@@ -255,51 +368,32 @@ impl Suballocator for Linear {
         self.block(block).live == 0
     }
 
+    #[inline]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
-        let size = align_up(request.size, self.granule)?;
-        let candidates = [self.newest, self.empty];
-        let (block, (which, offset)) =
-            candidates.into_iter().filter(|&block| block != NONE).find_map(|block| {
-                Some((block, self.place(&self.blocks[block as usize], size, request)?))
-            })?;
-        if block == self.empty {
-            self.empty = NONE;
-        }
-        let index = self.regions.take(block);
-        let run = self.run(block, which);
-        let last = std::mem::replace(&mut run.last, index);
-        if last == NONE {
-            run.first = index;
+        let size = align_up(request.size, self.granule).filter(|&size| size <= MAX_SIZE)?;
+        let block = self.newest;
+        let at = self.place(self.blocks.get(block as usize)?, size, request);
+        if at.is_found() {
+            Some(self.push(block, at, size, request))
         } else {
-            self.regions.node_mut(last).next = index;
+            self.allocate_in_empty(size, request)
         }
-        let node = self.regions.node_mut(index);
-        node.previous = last;
-        node.next = NONE;
-        node.set_live(offset, request.size, request.kind, size - request.size);
-        let key = RegionKey::new(index, node.begin_life());
-        self.blocks[block as usize].live += 1;
-        Some(Placement { key, block: BlockIndex(block), offset })
     }
 
+    #[inline]
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
         let node = self.regions.end_life(key)?;
         let index = self.regions.block_of(key.index());
         self.regions.node_mut(key.index()).set_free(node.offset, node.footprint());
         // Inside a run it stays.
         if node.previous == NONE || node.next == NONE {
-            for which in [Which::Lower, Which::Upper, Which::Wrapped] {
-                let Run { first, last } = *self.run(index, which);
-                if first == key.index() || last == key.index() {
-                    self.trim(index, which);
-                    break;
-                }
-            }
+            self.take_off(index, key.index(), &node);
         }
         let block = &mut self.blocks[index as usize];
-        if block.lower.is_empty() {
-            block.lower = std::mem::replace(&mut block.wrapped, Run::EMPTY);
+        let [lower, _, wrapped] = &mut block.runs;
+        if lower.is_empty() && !wrapped.is_empty() {
+            *lower = std::mem::replace(wrapped, Run::at(0));
         }
         block.live -= 1;
         let block_is_empty = block.live == 0;
@@ -307,6 +401,15 @@ impl Suballocator for Linear {
             self.empty = index;
         }
         Some(FreedRegion { info: node.info(index), block_is_empty })
+    }
+
+    fn clear(&mut self) {
+        self.regions.clear();
+        for block in self.blocks.iter_mut().filter(|block| block.used) {
+            block.live = 0;
+            block.runs = Block::no_runs(block.size);
+        }
+        self.empty = self.blocks.get(self.newest as usize).map_or(NONE, |newest| newest.older);
     }
 
     fn regions(&self) -> &RegionTable {
@@ -320,40 +423,35 @@ impl Suballocator for Linear {
     fn grow_block(&mut self, block: BlockIndex, size: u64) {
         let before = self.block(block).size;
         assert!(size >= before && size <= MAX_SIZE, "a block of {before} bytes grows to {size}");
+        let block = &mut self.blocks[block.0 as usize];
+        block.size = size;
         // An upper stack goes on below what it holds; the new end is for the next one.
-        self.blocks[block.0 as usize].size = size;
+        let upper = block.run_mut(Which::Upper);
+        if upper.is_empty() {
+            upper.edge = size;
+        }
     }
 
-    fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
-        let mut end = 0;
-        let mut emit = |index: u32| {
-            let node = self.regions.node(index);
-            if node.is_free() {
-                return;
-            }
-            if node.offset > end {
-                visit(RegionView { offset: end, size: node.offset - end, live: None });
-            }
-            let live = Some((self.regions.key_of(index), node.kind()));
-            visit(RegionView { offset: node.offset, size: node.size(), live });
-            end = node.end();
-        };
-        let [wrapped, lower, upper] = self.runs(block);
+    fn block_size(&self, block: BlockIndex) -> u64 {
+        self.block(block).size
+    }
+
+    fn visit_live(
+        &self,
+        block: BlockIndex,
+        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+    ) {
+        let [lower, upper, wrapped] = &self.block(block).runs;
         for run in [wrapped, lower] {
-            let mut index = run.first;
-            while index != NONE {
-                emit(index);
-                index = self.regions.node(index).next;
-            }
+            self.regions.visit_live_from(run.first, visit);
         }
         let mut index = upper.last;
         while index != NONE {
-            emit(index);
-            index = self.regions.node(index).previous;
-        }
-        let size = self.block(block).size;
-        if end < size {
-            visit(RegionView { offset: end, size: size - end, live: None });
+            let node = self.regions.node(index);
+            if !node.is_free() {
+                visit(node.offset, node.size(), self.regions.key_of(index), node.kind());
+            }
+            index = node.previous;
         }
     }
 
@@ -369,7 +467,7 @@ impl Suballocator for Linear {
         for (number, block) in (0u32..).zip(&self.blocks).filter(|(_, block)| block.used) {
             let at = |what: &str| Err(format!("block {number}: {what}"));
             let mut live = 0;
-            for run in self.runs(BlockIndex(number)) {
+            for (which, run) in block.runs.iter().enumerate() {
                 let (mut index, mut previous) = (run.first, NONE);
                 while index != NONE {
                     let node = self.regions.node(index);
@@ -383,6 +481,16 @@ impl Suballocator for Linear {
                 }
                 if previous != run.last {
                     return at("a run does not end at its last region");
+                }
+                let last = (run.last != NONE).then(|| self.regions.node(run.last));
+                let upper = which == Which::Upper as usize;
+                let edge = match last {
+                    Some(last) if upper => last.offset,
+                    Some(last) => last.end(),
+                    None => block.size * u64::from(upper),
+                };
+                if run.edge != edge {
+                    return at("a run does not know where it goes on");
                 }
                 let ends = [run.first, run.last];
                 if !run.is_empty() && ends.iter().any(|&end| self.regions.node(end).is_free()) {
@@ -405,25 +513,25 @@ impl Suballocator for Linear {
 impl Linear {
     fn validate_order(&self, block: BlockIndex) -> Result<(), String> {
         let size = self.block(block).size;
-        let mut end = 0;
         let mut broken = None;
-        let mut last_live: Option<Neighbour> = None;
-        self.visit_block(block, &mut |region| {
-            if region.offset < end {
-                broken = Some(format!("block {}: regions overlap at {end}", block.0));
+        let mut last: Option<Neighbour> = None;
+        self.visit_live(block, &mut |offset, size, key, kind| {
+            let before = last.map_or(0, |it| it.edge);
+            if offset < before {
+                broken = Some(format!("block {}: regions overlap at {before}", block.0));
             }
-            end = region.offset + region.size;
-            let Some((_, kind)) = region.live else { return };
             let page = |offset: u64| offset & !(self.granularity - 1);
             if self.granularity > 1
-                && let Some(last) = last_live
-                && page(last.edge - 1) == page(region.offset)
+                && let Some(last) = last
+                && page(last.edge - 1) == page(offset)
                 && conflict(last.kind, kind)
             {
-                broken = Some(format!("block {}: conflicting kinds at {}", block.0, region.offset));
+                broken = Some(format!("block {}: conflicting kinds at {offset}", block.0));
             }
-            last_live = Some(Neighbour { edge: end, kind });
+            debug_assert!(self.regions.live(key).is_some());
+            last = Some(Neighbour { edge: offset + size, kind });
         });
+        let end = last.map_or(0, |it| it.edge);
         if end > size {
             broken = Some(format!("block {}: a region ends at {end} of {size}", block.0));
         }

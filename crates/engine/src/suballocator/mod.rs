@@ -57,12 +57,12 @@ pub struct RegionInfo {
     pub kind: ResourceKind,
 }
 
-/// A region as a walk over a block meets it.
+/// A range as a walk over a block meets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionView {
     /// In the block, in bytes.
     pub offset: u64,
-    /// Without the padding that rounding added, in bytes.
+    /// As requested, in bytes; what rounding added is unused.
     pub size: u64,
     /// `None` for an unused range.
     pub live: Option<(RegionKey, ResourceKind)>,
@@ -173,6 +173,10 @@ impl Suballocator for AnySuballocator {
         each!(self, it => it.free(key))
     }
 
+    fn clear(&mut self) {
+        each!(self, it => it.clear());
+    }
+
     #[inline]
     fn regions(&self) -> &RegionTable {
         each!(self, it => it.regions())
@@ -185,6 +189,18 @@ impl Suballocator for AnySuballocator {
 
     fn grow_block(&mut self, block: BlockIndex, size: u64) {
         each!(self, it => it.grow_block(block, size));
+    }
+
+    fn block_size(&self, block: BlockIndex) -> u64 {
+        each!(self, it => it.block_size(block))
+    }
+
+    fn visit_live(
+        &self,
+        block: BlockIndex,
+        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+    ) {
+        each!(self, it => it.visit_live(block, visit));
     }
 
     fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
@@ -220,6 +236,9 @@ pub trait Suballocator: Send {
     /// Frees a region; `None` if the key is stale. O(1).
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion>;
 
+    /// Frees every region; the blocks stay. O(regions).
+    fn clear(&mut self);
+
     /// Where it keeps its regions.
     fn regions(&self) -> &RegionTable;
 
@@ -247,8 +266,33 @@ pub trait Suballocator: Send {
     /// If the new size is smaller.
     fn grow_block(&mut self, block: BlockIndex, size: u64);
 
-    /// Calls `visit` with the regions of a block, by ascending offset. O(regions of the block).
-    fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView));
+    /// Bytes of a block. O(1).
+    fn block_size(&self, block: BlockIndex) -> u64;
+
+    /// Calls `visit` with offset, size, key and kind of the live regions of a block, by ascending
+    /// offset. O(regions of the block).
+    fn visit_live(
+        &self,
+        block: BlockIndex,
+        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+    );
+
+    /// Calls `visit` with the live regions of a block and the unused ranges between them, by
+    /// ascending offset: together they are the block. O(regions of the block).
+    fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
+        let mut end = 0;
+        self.visit_live(block, &mut |offset, size, key, kind| {
+            if offset > end {
+                visit(RegionView { offset: end, size: offset - end, live: None });
+            }
+            visit(RegionView { offset, size, live: Some((key, kind)) });
+            end = offset + size;
+        });
+        let size = self.block_size(block);
+        if end < size {
+            visit(RegionView { offset: end, size: size - end, live: None });
+        }
+    }
 
     /// Bytes of bookkeeping held, capacity included.
     fn metadata_bytes(&self) -> usize;

@@ -304,6 +304,17 @@ impl RegionTable {
         Some(*node)
     }
 
+    /// Makes every key stale and every slot vacant.
+    pub(super) fn clear(&mut self) {
+        let count = self.nodes.len() as u32;
+        for (next, node) in (1..).zip(&mut self.nodes) {
+            node.generation = node.generation.wrapping_add(node.generation & 1);
+            node.next = if next < count { next } else { NONE };
+        }
+        self.vacant = if count > 0 { 0 } else { NONE };
+        self.vacant_count = self.nodes.len();
+    }
+
     /// The node of a key, if its region lives.
     pub(super) fn live(&self, key: RegionKey) -> Option<&Node> {
         let node = self.nodes.get(key.index() as usize)?;
@@ -344,6 +355,21 @@ impl RegionTable {
             index = target(self.node(index).next);
         }
         index
+    }
+
+    /// Calls `visit` with offset, size, key and kind of the live regions from a slot on.
+    pub(super) fn visit_live_from(
+        &self,
+        mut index: u32,
+        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+    ) {
+        while index != NONE {
+            let node = self.node(index);
+            if !node.is_free() {
+                visit(node.offset, node.size(), self.key_of(index), node.kind());
+            }
+            index = target(node.next);
+        }
     }
 
     /// The key of a live slot.

@@ -19,9 +19,7 @@ use super::granularity::{Gap, Neighbour, place_in_gap};
 use super::region::{
     FREE_LINK, MAX_PADDING, MAX_SIZE, NONE, Node, RegionTable, is_free_link, target,
 };
-use super::{
-    BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
-};
+use super::{BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator};
 use crate::request::{ResourceKind, Strategy};
 
 /// Candidates that `MIN_MEMORY` looks at, to take the best of them.
@@ -29,7 +27,8 @@ const LOOK_BEST_FIT: u32 = 64;
 /// Candidates looked at before giving up: far cheaper than a call of the driver.
 const LOOK_LAST: u32 = 512;
 /// A region's end is rounded up to its alignment, but not to more than this: what is left between
-/// two regions of one alignment would serve nobody, and cost a node.
+/// two regions of one alignment would serve nobody, and cost a node. Nor is more added than the region
+/// has: small ones of a large alignment may be all that a block holds.
 const MAX_ROUNDING: u64 = 256;
 
 #[derive(Debug)]
@@ -410,6 +409,16 @@ impl Tlsf {
         }
     }
 
+    /// Makes a block one free region.
+    fn start(&mut self, block: u32, size: u64) {
+        let first = self.regions.take(block);
+        self.set_free(first, 0, size);
+        let node = self.regions.node_mut(first);
+        node.previous = NONE;
+        node.next = NONE;
+        self.blocks[block as usize] = Block { size, first, live: 0, used: true };
+    }
+
     fn block(&self, block: BlockIndex) -> &Block {
         let block = &self.blocks[block.0 as usize];
         assert!(block.used, "the block was removed");
@@ -425,12 +434,7 @@ impl Suballocator for Tlsf {
             (self.blocks.len() - 1) as u32
         });
         self.free.reserve(class_of(size));
-        let first = self.regions.take(block);
-        self.set_free(first, 0, size);
-        let node = self.regions.node_mut(first);
-        node.previous = NONE;
-        node.next = NONE;
-        self.blocks[block as usize] = Block { size, first, live: 0, used: true };
+        self.start(block, size);
         BlockIndex(block)
     }
 
@@ -459,6 +463,7 @@ impl Suballocator for Tlsf {
             return None;
         }
         let rounded = up(self.rounding(request.alignment)).min(MAX_SIZE);
+        let rounded = if rounded - size <= size { rounded } else { size };
         let found = self.search(size, rounded, request);
         found.is_found().then(|| self.take(found, rounded, request))
     }
@@ -471,6 +476,16 @@ impl Suballocator for Tlsf {
         let block = &mut self.blocks[index as usize];
         block.live -= 1;
         Some(FreedRegion { info: node.info(index), block_is_empty: block.live == 0 })
+    }
+
+    fn clear(&mut self) {
+        self.regions.clear();
+        self.free.clear();
+        for block in 0..self.blocks.len() {
+            if self.blocks[block].used {
+                self.start(block as u32, self.blocks[block].size);
+            }
+        }
     }
 
     fn regions(&self) -> &RegionTable {
@@ -496,14 +511,16 @@ impl Suballocator for Tlsf {
         }
     }
 
-    fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
-        let mut index = self.block(block).first;
-        while index != NONE {
-            let node = self.regions.node(index);
-            let live = (!node.is_free()).then(|| (self.regions.key_of(index), node.kind()));
-            visit(RegionView { offset: node.offset, size: node.size(), live });
-            index = target(node.next);
-        }
+    fn block_size(&self, block: BlockIndex) -> u64 {
+        self.block(block).size
+    }
+
+    fn visit_live(
+        &self,
+        block: BlockIndex,
+        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+    ) {
+        self.regions.visit_live_from(self.block(block).first, visit);
     }
 
     fn metadata_bytes(&self) -> usize {

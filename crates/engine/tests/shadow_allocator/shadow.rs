@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call,
-    DeviceMemory, Error, MemoryPropertyFlags as Property, MemoryUsage, ResourceKind,
+    DeviceMemory, Error, MemoryPropertyFlags as Property, MemoryUsage, ResourceKind, Statistics,
 };
 
 use super::common::{Random, World};
@@ -281,10 +281,20 @@ impl Shadow {
         let largest = self.live.iter().map(|it| it.allocation.size).max();
         assert_eq!(total.allocation_size_min, smallest.unwrap_or(u64::MAX));
         assert_eq!(total.allocation_size_max, largest.unwrap_or(0));
+        let mut by_pool = vec![Statistics::default(); info.types.len()];
+        for pool in allocator.statistics_of_pools() {
+            by_pool[pool.memory_type_index as usize].add(&pool.statistics);
+        }
         let mut blocks = vec![(0, 0); info.heaps.len()];
         for (index, expected) in by_type.into_iter().enumerate() {
             let of_type = allocator.statistics_of_type(index as u32);
             assert_eq!((of_type.allocation_count, of_type.allocation_bytes), expected);
+            assert_eq!(of_type, by_pool[index]);
+            assert!(
+                of_type.unused_range_bytes <= of_type.block_bytes - of_type.allocation_bytes,
+                "{of_type:?}"
+            );
+            assert!((0.0..1.0).contains(&of_type.fragmentation()), "{of_type:?}");
             let heap = &mut blocks[info.heap_of(index as u32) as usize];
             heap.0 += of_type.block_count;
             heap.1 += of_type.block_bytes;

@@ -44,14 +44,24 @@ fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
 }
 
 impl Block {
+    /// What can be had: the ranges between what regions take up.
     pub fn unused(&self) -> Vec<Range> {
+        self.between(|region| region.footprint)
+    }
+
+    /// What a walk shows as unused: what lies between the bytes that were asked for.
+    pub fn gaps(&self) -> Vec<Range> {
+        self.between(|region| region.size)
+    }
+
+    fn between(&self, takes: impl Fn(&Region) -> u64) -> Vec<Range> {
         let mut ranges = Vec::new();
         let mut start = 0;
         for (&offset, region) in &self.regions {
             if offset > start {
                 ranges.push((start, offset));
             }
-            start = offset + region.footprint;
+            start = offset + takes(region);
         }
         if self.size > start {
             ranges.push((start, self.size));

@@ -29,6 +29,7 @@ pub enum Step {
     /// Which of the empty ones.
     RemoveBlock(prop::sample::Index),
     FreeAll,
+    Clear,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +84,7 @@ pub fn programs(
         4 => block_sizes().prop_map(Step::AddBlock),
         3 => any::<prop::sample::Index>().prop_map(Step::RemoveBlock),
         1 => Just(Step::FreeAll),
+        1 => Just(Step::Clear),
     ];
     let steps = prop::collection::vec(step, length);
     let parts = (select(promises.granules), select(promises.granularities), block_sizes(), steps);
@@ -175,7 +177,7 @@ impl Pair {
             *block == index && (*start..*end).contains(&placed.offset)
         };
         let (_, (_, end)) = unused.iter().find(holds).expect("it was placed in an unused range");
-        let rounded = footprint.next_multiple_of((self.promises.rounding)(alignment));
+        let rounded = (self.promises.rounding)(footprint, alignment);
         let footprint = rounded.min(end - placed.offset);
         let region = Region { key: placed.key, size, footprint, kind };
         let block = self.model.blocks.get_mut(&index).expect("checked above");
@@ -232,17 +234,21 @@ impl Pair {
             assert_eq!(self.subject.tag(key), Some(tag));
         }
         for (&index, block) in &self.model.blocks {
-            let (mut live, mut unused) = (Vec::new(), Vec::new());
+            let (mut live, mut unused) = (Vec::new(), Vec::<(u64, u64)>::new());
             self.subject.visit_block(BlockIndex(index), &mut |view| match view.live {
                 Some((key, kind)) => live.push((view.offset, view.size, key, kind)),
-                None => unused.push((view.offset, view.offset + view.size)),
+                None => {
+                    let (start, end) = (view.offset, view.offset + view.size);
+                    match unused.last_mut().filter(|last| last.1 == start) {
+                        Some(last) if !self.promises.merges => last.1 = end,
+                        _ => unused.push((start, end)),
+                    }
+                }
             });
             let expected: Vec<_> =
                 block.regions.iter().map(|(&at, it)| (at, it.size, it.key, it.kind)).collect();
             assert_eq!(live, expected, "the walk over block {index}");
-            if self.promises.merges {
-                assert_eq!(unused, block.unused(), "the unused ranges of block {index}");
-            }
+            assert_eq!(unused, block.gaps(), "the unused ranges of block {index}");
             let empty = self.subject.is_block_empty(BlockIndex(index));
             assert_eq!(empty, block.regions.is_empty());
         }
@@ -255,6 +261,14 @@ impl Pair {
             assert_eq!(self.subject.free(key), None);
             self.subject.set_tag(key, RegionTag { map_count: 9, ..RegionTag::default() });
         }
+    }
+
+    /// Frees all at once; what was live is stale then.
+    fn clear(&mut self) {
+        self.subject.clear();
+        self.dead.extend(self.live.drain(..).map(|(key, ..)| key));
+        self.model.blocks.values_mut().for_each(|block| block.regions.clear());
+        self.check();
     }
 
     fn free_all(&mut self) {
@@ -282,6 +296,7 @@ impl Pair {
             Step::AddBlock(size) => self.add_block(*size),
             Step::RemoveBlock(which) => self.remove_block(|empty| *which.get(empty)),
             Step::FreeAll => self.free_all(),
+            Step::Clear => self.clear(),
         }
     }
 }

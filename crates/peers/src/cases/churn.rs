@@ -8,7 +8,7 @@ use super::Effort;
 use super::contestant::{ALIGNMENT, Churn, Contestant, Ours, Vma};
 use crate::measure::{Figure, Round, heap_bytes, in_turns};
 use crate::random::Random;
-use crate::report::Report;
+use crate::report::{Bar, Peer, Report};
 use crate::vma::VirtualStrategy;
 
 /// Room for `n` allocations, however badly they are placed.
@@ -18,10 +18,22 @@ pub fn room(n: usize) -> u64 {
 
 const SEED: u64 = 1;
 
-fn turn<'a, C: Contestant>(churn: &'a RefCell<Churn<C>>, pairs: usize) -> Round<'a> {
+/// A contestant's rounds, each with a plan of its own.
+pub fn turn<'a, C: Contestant>(churn: &'a RefCell<Churn<C>>, pairs: usize) -> Round<'a> {
     // The plan is made outside of the measurement, one round ahead.
     let mut plans: Vec<_> = (0..16).map(|_| churn.borrow_mut().plan(pairs)).collect();
     Box::new(move || churn.borrow_mut().run(&plans.pop().expect("at most 16 rounds")))
+}
+
+/// What our pair may cost: of VMA's fastest strategy, and of its default one.
+fn bars(n: usize) -> (Option<f64>, Option<f64>) {
+    match n {
+        1_000 => (Some(0.55), Some(0.55)),
+        10_000 => (Some(0.55), Some(0.45)),
+        100_000 => (Some(0.45), Some(0.08)),
+        1_000_000 => (Some(0.60), Some(0.04)),
+        _ => (None, None),
+    }
 }
 
 /// The pair's time against each strategy of VMA, and how it grows.
@@ -29,50 +41,61 @@ pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
     report.section("free + allocate of a random victim, one virtual block");
     let mut first = None;
     for &n in counts {
-        let rounds = if effort.quick { 5 } else { 9 };
-        let pairs = if effort.quick { 20_000.max(n / 20) } else { 50_000.max(n / 5) };
-        let warm = if effort.quick { n } else { 2 * n };
+        // A pair of VMA's default strategy takes 50 us at a million live: fewer, and not all of them.
+        let huge = n >= 1_000_000;
+        let strategies = if huge { &VirtualStrategy::TIMED[..2] } else { &VirtualStrategy::TIMED };
+        let rounds = if effort.quick || huge { 5 } else { 9 };
+        let pairs = if effort.quick { 20_000.max(n / 20) } else { 50_000.max(n / 5).min(100_000) };
+        let their_pairs = if huge { pairs / 5 } else { pairs };
+        let (warm, their_warm) = if huge { (2 * n, n / 2) } else { (2 * n, 2 * n) };
         let ours = RefCell::new(Churn::new(Ours::new(room(n), Strategy::Balanced), n, SEED));
         ours.borrow_mut().warm(warm);
-        let theirs: Vec<_> = VirtualStrategy::TIMED
+        let theirs: Vec<_> = strategies
             .iter()
             .map(|&strategy| {
                 let mut churn = Churn::new(Vma::new(room(n), strategy), n, SEED);
-                churn.warm(warm);
+                churn.warm(their_warm);
                 RefCell::new(churn)
             })
             .collect();
         let mut contestants = vec![turn(&ours, pairs)];
-        contestants.extend(theirs.iter().map(|it| turn(it, pairs)));
+        contestants.extend(theirs.iter().map(|it| turn(it, their_pairs)));
         let figures = in_turns(rounds, &mut contestants);
-        let named: Vec<_> = VirtualStrategy::TIMED
+        let (bar_fastest, bar_default) = bars(n);
+        let mut peers: Vec<_> = strategies
             .iter()
             .zip(&figures[1..])
-            .map(|(strategy, figure)| (strategy.name(), *figure))
+            .map(|(strategy, figure)| {
+                let bar = bar_default.filter(|_| *strategy == VirtualStrategy::Default);
+                Peer::new(strategy.name(), *figure).with(bar)
+            })
             .collect();
-        report.add("churn pair", n as u64, "ns", figures[0], &named);
+        let fastest = figures[1..].iter().min_by(|a, b| a.median.total_cmp(&b.median));
+        peers.extend(fastest.map(|it| Peer::new("vma fastest", *it).with(bar_fastest)));
+        report.add("churn pair", n as u64, "ns", figures[0], &peers);
         let first = *first.get_or_insert(figures[0].median);
-        report.add(
-            "growth of our pair",
-            n as u64,
-            "x",
-            Figure::exact(figures[0].median / first),
-            &[],
-        );
+        let growth = Figure::exact(figures[0].median / first);
+        let bar = Some(Bar::AtMost(5.0));
+        report.add_with_bar("growth of our pair", n as u64, "x", growth, bar, &[]);
     }
 }
 
 /// End of the used range over live bytes, and metadata, after 5 n pairs.
 pub fn packing(report: &mut Report, effort: Effort, counts: &[usize]) {
-    report.section("after 5 n pairs: end of the used range over live bytes, and metadata");
+    let title = "after 5 n pairs (n at 1,000,000 and in the quick run): end of the used range over \
+                 live bytes, and metadata";
+    report.section(title);
     for &n in counts {
-        let pairs = if effort.quick { n } else { 5 * n };
+        let pairs = if effort.quick || n >= 1_000_000 { n } else { 5 * n };
         let (end, bytes) = packed(|| Ours::new(room(n), Strategy::Balanced), n, pairs);
         let strategy = VirtualStrategy::Default;
         let (vma_end, vma_bytes) = packed(|| Vma::new(room(n), strategy), n, pairs);
         let name = strategy.name();
-        report.add("end over live bytes", n as u64, "x", end, &[(name, vma_end)]);
-        report.add("metadata a live allocation", n as u64, "bytes", bytes, &[(name, vma_bytes)]);
+        let peers = [Peer::new(name, vma_end).at_most(1.0)];
+        report.add("end over live bytes", n as u64, "x", end, &peers);
+        let (bar, peers) = (Some(Bar::AtMost(64.0)), [Peer::new(name, vma_bytes)]);
+        let case = "metadata a live allocation";
+        report.add_with_bar(case, n as u64, "bytes", bytes, bar, &peers);
     }
 }
 
@@ -121,7 +144,7 @@ pub fn first_failure(report: &mut Report, effort: Effort) {
             free_percent,
             "MiB",
             mean(&ours),
-            &[("vma default", mean(&theirs))],
+            &[Peer::new("vma default", mean(&theirs)).at_least(1.0)],
         );
     }
 }

@@ -1,7 +1,14 @@
 //! What is measured: one file a case.
 
+pub mod blocks;
+pub mod buffers;
 pub mod churn;
 pub mod contestant;
+pub mod linear;
+pub mod memory;
+pub mod statistics;
+pub mod tail;
+pub mod threads;
 
 /// How much is done.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use vkmem_engine::EmptyBlockRetention;
 use super::Allocator;
 use crate::errors::invalid;
 use crate::numbers::{unsigned, unsigned_32};
-use crate::statistics::HeapBudget;
+use crate::statistics::heap_budgets;
 
 fn given(limit: Bound<'_, PyAny>) -> Option<Bound<'_, PyAny>> {
     (!limit.is_none()).then_some(limit)
@@ -50,11 +50,12 @@ pub(super) fn retention(value: &Bound<'_, PyAny>) -> PyResult<EmptyBlockRetentio
 #[pymethods]
 impl Allocator {
     /// Usage and budget of every heap, in bytes (`vmaGetHeapBudgets`). Quick enough for every frame.
-    fn heap_budgets(&self, py: Python<'_>) -> PyResult<Vec<HeapBudget>> {
+    /// A list of `HeapBudget`, which prints as a table.
+    fn heap_budgets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(py)?;
         let budgets = self.state.engine().heap_budgets();
         self.handlers.tell(py, &self.state);
-        Ok(budgets.into_iter().map(HeapBudget::from).collect())
+        heap_budgets(py, budgets)
     }
 
     /// Calls `callback(heap_index, budget)` when the usage of a heap comes to `threshold` times its

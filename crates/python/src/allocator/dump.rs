@@ -4,53 +4,97 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, Describe, Description, Home, PoolId};
+use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, Home, PoolId};
 
 use super::Allocator;
-use crate::resource::live_resources;
+use super::leaks::SiteTexts;
+use crate::resource::{Resource, live_resources};
 use crate::state::AllocatorState;
 
 /// What one resource is for.
+#[derive(Default)]
 struct Entry {
     generation: u32,
     usage: u64,
     custom_data: Option<Arc<str>>,
+    call_site: Option<u32>,
+    aliases: Vec<AliasDescription>,
+}
+
+fn alias(resource: &Resource, call_site: Option<u32>) -> AliasDescription {
+    AliasDescription {
+        offset: resource.allocation.offset,
+        size: resource.allocation.size,
+        kind: resource.label.kind(),
+        usage: resource.label.usage(),
+        name: resource.name().ok().flatten(),
+        custom_data: resource.label.custom_data(),
+        call_site,
+    }
 }
 
 /// By slot of the engine: a million of them are looked up one by one, so there is no hashing.
 type Slots = Vec<Option<Entry>>;
 
+/// By home and whether dedicated.
+type SlotsByHome = HashMap<(Home, bool), Slots>;
+
+fn entry_of(slots: &mut SlotsByHome, id: AllocationId) -> &mut Entry {
+    let slots = slots.entry((id.home, id.dedicated)).or_default();
+    let index = id.key.index() as usize;
+    if index >= slots.len() {
+        slots.resize_with(index + 1, || None);
+    }
+    let entry = slots[index].get_or_insert_default();
+    if entry.generation != id.key.generation() {
+        // Of something that has ended meanwhile.
+        *entry = Entry { generation: id.key.generation(), ..Entry::default() };
+    }
+    entry
+}
+
 /// What is known of all live resources and pools at one moment.
 struct Labels {
-    /// By home and whether dedicated.
-    slots: HashMap<(Home, bool), Slots>,
+    slots: SlotsByHome,
     pools: HashMap<PoolId, Arc<str>>,
+    call_sites: Vec<String>,
+    has_aliases: bool,
 }
 
 impl Labels {
-    fn of(state: &AllocatorState) -> Self {
+    fn of(py: Python<'_>, state: &AllocatorState) -> Self {
         // The lock is gone when the last reference of one of them is.
         let live = {
             let live = state.live.lock();
             live_resources(&live)
         };
-        let mut slots = HashMap::<(Home, bool), Slots>::new();
+        let mut slots = SlotsByHome::new();
+        let mut sites = SiteTexts::new(&state.observed.sites);
+        let mut has_aliases = false;
         for resource in &live {
             let (usage, custom_data) = (resource.label.usage(), resource.label.custom_data());
-            // An alias has the handle of what it lies in, which says what the memory is for.
-            if resource.alias.is_some() || usage == 0 && custom_data.is_none() {
+            let call_site = sites.of(py, resource.label.origin());
+            let is_alias = resource.alias.is_some();
+            if !is_alias && usage == 0 && custom_data.is_none() && call_site.is_none() {
                 continue;
             }
-            let AllocationId { home, dedicated, key } = resource.allocation.id;
-            let slots = slots.entry((home, dedicated)).or_default();
-            let index = key.index() as usize;
-            if index >= slots.len() {
-                slots.resize_with(index + 1, || None);
+            // An alias has the handle of what it lies in, and may come first.
+            let entry = entry_of(&mut slots, resource.allocation.id);
+            if is_alias {
+                has_aliases = true;
+                entry.aliases.push(alias(resource, call_site));
+            } else {
+                (entry.usage, entry.custom_data) = (usage, custom_data);
+                entry.call_site = call_site;
             }
-            slots[index] = Some(Entry { generation: key.generation(), usage, custom_data });
+        }
+        for (id, usage, origin) in state.waiting_allocations() {
+            let call_site = sites.of(py, origin);
+            let entry = entry_of(&mut slots, id);
+            (entry.usage, entry.call_site) = (usage, call_site);
         }
         let pools = state.pool_names.lock().clone();
-        Self { slots, pools }
+        Self { slots, pools, call_sites: sites.texts, has_aliases }
     }
 }
 
@@ -63,12 +107,22 @@ impl Describe for Labels {
             Some(entry) => Description {
                 usage: entry.usage,
                 custom_data: entry.custom_data.as_deref().unwrap_or(""),
+                call_site: entry.call_site,
+                aliases: &entry.aliases,
             },
         }
     }
 
     fn pool(&self, id: PoolId) -> Option<&str> {
         self.pools.get(&id).map(|name| &**name)
+    }
+
+    fn call_sites(&self) -> &[String] {
+        &self.call_sites
+    }
+
+    fn has_aliases(&self) -> bool {
+        self.has_aliases
     }
 }
 
@@ -81,12 +135,16 @@ impl Allocator {
     /// digits of a text, a number, or else the type and the `id()` of the object. Each pool is shown as it
     /// was at one moment.
     ///
+    /// Beside VMA's keys, which stay as they are, stand `Aliases` and, with `track_call_sites`,
+    /// `CallSites`: objects laid out like the pools, with an offset, or the index of a dedicated
+    /// allocation, for each entry. Tools for VMA pass over them.
+    ///
     /// `vk_mem.load_dump` reads it. Raises `UseAfterFreeError` (closed).
     #[pyo3(signature = (detailed = true))]
     fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> PyResult<String> {
         let _inside = self.state.enter(py)?;
         // The last reference of a resource may be let go of here, and that warns: without any lock.
-        let labels = Labels::of(&self.state);
+        let labels = Labels::of(py, &self.state);
         Ok(py.detach(|| self.state.engine().build_stats_string(detailed, &labels)))
     }
 

@@ -7,11 +7,12 @@ use crate::statistics::TotalStatistics;
 
 #[pymethods]
 impl Allocator {
-    /// Counts blocks, allocations and unused ranges by type and heap (`vmaCalculateStatistics`). Takes
-    /// time in proportion to the number of allocations.
+    /// Counts blocks, allocations and unused ranges by memory type, heap and custom pool
+    /// (`vmaCalculateStatistics`). Takes time in proportion to the number of allocations. Each pool is
+    /// counted once, at one moment, and the sums are sums of these.
     fn calculate_statistics(&self, py: Python<'_>) -> PyResult<TotalStatistics> {
         let _inside = self.state.enter(py)?;
-        Ok(py.detach(|| TotalStatistics::of(self.state.engine())))
+        Ok(py.detach(|| TotalStatistics::of(&self.state)))
     }
 
     /// Walks all bookkeeping of the engine. Raises `CorruptionError` with what is broken.

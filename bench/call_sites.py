@@ -1,0 +1,119 @@
+"""What watching costs: a create and destroy of one buffer on a simulated device, in nanoseconds.
+
+    .venv/bin/python bench/call_sites.py [--json FILE] [--pairs N]
+
+Needs the release build (`tools/setup.sh release`).
+
+All cases are measured in turns in one process, so that they meet the same noise; the time is that
+of the processor, and the fastest quarter of the turns counts. `ratio` is to the first case, where
+nobody watches. `here` is a loop; `12 deep` the same below twelve more Python functions that are
+entered anew each time, as in a program.
+
+A line of the JSON is {case, n, ours, peers, ratio, unit}: `peers` has the cost of the first case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import vk_mem
+from vk_mem import Allocator, BufferUsage, SimulatedDevice
+from vk_mem.tables import text_table
+
+TURNS = 60
+USAGE = BufferUsage.STORAGE_BUFFER
+FIRST = "nobody watches"
+
+
+@contextmanager
+def allocator(track: bool | int, **watch: object) -> Iterator[Allocator]:
+    with ExitStack() as stack:
+        made = stack.enter_context(
+            Allocator(SimulatedDevice("discrete-8gib"), track_call_sites=track)
+        )
+        # So that no call of the driver is among what is measured.
+        stack.enter_context(made.create_buffer(256, USAGE))
+        if watch:
+            watch.pop("on")
+            stack.enter_context(vk_mem.statistics(made, **watch))
+        yield made
+
+
+CASES: dict[str, Callable[[], object]] = {
+    FIRST: lambda: allocator(False),
+    "track_call_sites=1": lambda: allocator(1),
+    "track_call_sites=4": lambda: allocator(4),
+    "track_call_sites=True (8)": lambda: allocator(True),
+    "track_call_sites=16": lambda: allocator(16),
+    "statistics()": lambda: allocator(False, on=True),
+    "statistics(profile='name')": lambda: allocator(False, on=True, profile="name"),
+    "statistics(profile=True)": lambda: allocator(False, on=True, profile=True),
+}
+
+
+def here(made: Allocator, pairs: int) -> float:
+    create, began = made.create_buffer, time.thread_time_ns()
+    for _ in range(pairs):
+        create(4096, USAGE).destroy()
+    return (time.thread_time_ns() - began) / pairs
+
+
+def below(made: Allocator, depth: int) -> None:
+    if depth:
+        return below(made, depth - 1)
+    made.create_buffer(4096, USAGE).destroy()
+
+
+def deep(made: Allocator, pairs: int) -> float:
+    began = time.thread_time_ns()
+    for _ in range(pairs):
+        below(made, 11)
+    return (time.thread_time_ns() - began) / pairs
+
+
+def fastest(times: list[float]) -> float:
+    """The first quartile: what other processes cost is above it."""
+    return statistics.quantiles(times, n=4)[0]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--json", help="append a line for each case to this file")
+    options.add_argument("--pairs", type=int, default=2_000, help="in each turn")
+    given = options.parse_args()
+    rows, lines = [], []
+    for place, run in (("here", here), ("12 deep", deep)):
+        with ExitStack() as stack:
+            made = {name: stack.enter_context(case()) for name, case in CASES.items()}
+            times: dict[str, list[float]] = {name: [] for name in CASES}
+            for _ in range(TURNS):
+                for name in CASES:
+                    times[name].append(run(made[name], given.pairs))
+        first = fastest(times[FIRST])
+        for name in CASES:
+            cost = fastest(times[name])
+            added = cost - first
+            rows.append((f"{name}, {place}", f"{cost:.0f}", f"{added:+.0f}", f"{cost / first:.2f}"))
+            lines.append(
+                {
+                    "case": f"{name}, {place}",
+                    "n": given.pairs * TURNS,
+                    "ours": round(cost, 1),
+                    "peers": {FIRST: round(first, 1)},
+                    "ratio": {FIRST: round(cost / first, 3)},
+                    "unit": "ns a create and destroy",
+                }
+            )
+    print(text_table(("case", "ns a pair", "added", "ratio"), rows))
+    if given.json:
+        with open(given.json, "a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""The Python face beside VMA called from native code, in one process and on one VkDevice.
+
+`make bench` runs this after the Rust half; `quick` as an argument does less of it. Times are those
+that the thread had a core for, on both sides: other work on the machine takes none of it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from random import Random
+from time import thread_time_ns
+
+import peers
+from report import Report, in_turns
+
+import vk_mem
+from vk_mem import AllocationCreateFlags, BufferUsage
+
+#: As in the Rust half: 10,000 of them fit into the memory of a machine.
+BUFFER_SIZES = (256, 64 << 10)
+LIVE = 10_000
+USAGE = BufferUsage.VERTEX_BUFFER | BufferUsage.TRANSFER_DST
+
+
+def log_uniform(random: Random, low: int, high: int) -> int:
+    """As many sizes below twice the least as above half the most."""
+    return int(math.exp(random.uniform(math.log(low), math.log(high))))
+
+
+def buffer_sizes(random: Random, count: int) -> array:
+    """Of buffers, in bytes."""
+    return array("Q", (log_uniform(random, *BUFFER_SIZES) for _ in range(count)))
+
+
+def buffer_pairs(report: Report, device: vk_mem.Device, quick: bool) -> None:
+    """destroy + create_buffer, one at a time and a thousand at once."""
+    report.section("buffers from Python on the CPU driver, beside VMA from native code")
+    rounds, count = (7, 2_000) if quick else (15, 10_000)
+    random = Random(41)
+    first = buffer_sizes(random, LIVE)
+    vma = peers.Vma(device)
+    with vk_mem.Allocator(device) as allocator:
+        create = allocator.create_buffer
+        live = [create(size, USAGE) for size in first]
+        vma.fill(first)
+        # Victims and sizes of each round, the same for both.
+        plans = [
+            (
+                array("I", (random.randrange(LIVE) for _ in range(count))),
+                buffer_sizes(random, count),
+            )
+            for _ in range(rounds)
+        ]
+        ours_next, theirs_next = iter(plans), iter(plans)
+
+        def ours_pairs() -> float:
+            victims, sizes = next(ours_next)
+            steps = list(zip(victims, sizes, strict=True))
+            start = thread_time_ns()
+            for victim, size in steps:
+                live[victim].destroy()
+                live[victim] = create(size, USAGE)
+            return (thread_time_ns() - start) / count
+
+        figures = in_turns(
+            rounds,
+            {"ours": ours_pairs, "vma native": lambda: vma.pairs(*next(theirs_next)) / count},
+        )
+        report.add("buffer pair from Python", LIVE, "ns", figures, at_most={"vma native": 1.0})
+
+        many = 1_000
+        sizes = buffer_sizes(random, many)
+
+        def ours_batch() -> float:
+            start = thread_time_ns()
+            made = allocator.create_buffers(sizes, USAGE)
+            allocator.destroy_many(made)
+            return (thread_time_ns() - start) / many
+
+        pairs = figures["vma native"]
+        figures = in_turns(
+            3 * rounds,
+            {
+                "ours": ours_batch,
+                "vma native": lambda: vma.batch(sizes) / many,
+                "driver alone": lambda: vma.batch(sizes, alone=True) / many,
+            },
+        )
+        figures["vma native, pair"] = pairs
+        case = "create_buffers + destroy_many, each"
+        bars = {"vma native": 0.6, "vma native, pair": 0.6}
+        report.add(case, many, "ns", figures, at_most=bars)
+        allocator.destroy_many(live)
+    vma.close()
+
+
+def virtual_many(report: Report, quick: bool) -> None:
+    """VirtualBlock.allocate_many, in a new block and in one with holes."""
+    report.section("VirtualBlock.allocate_many from Python, beside VMA's call in a native loop")
+    for count in (1_000, 10_000) if quick else (1_000, 10_000, 100_000):
+        for case, live in (("allocate_many, new block, each", 0), ("allocate_many, each", 10_000)):
+            virtual_case(report, case, live, count, 9 if quick else 21)
+
+
+def virtual_case(report: Report, case: str, live: int, count: int, rounds: int) -> None:
+    """One of them: so many are allocated before, and every second one of those freed."""
+    random = Random(42)
+    first = array("Q", (log_uniform(random, 256, 2 << 20) for _ in range(live)))
+    sizes = array("Q", (log_uniform(random, 256, 2 << 20) for _ in range(count)))
+    room = 1 << (sum(first) + sum(sizes) + (live + count) * 256).bit_length()
+
+    def ours() -> float:
+        block = vk_mem.VirtualBlock(room)
+        if live:
+            handles, _ = block.allocate_many(first, 256)
+            block.free_many(array("Q", handles[::2]))
+        start = thread_time_ns()
+        block.allocate_many(sizes, 256)
+        taken = (thread_time_ns() - start) / count
+        block.clear()
+        return taken
+
+    def theirs(strategy: int) -> float:
+        return peers.virtual_many(room, first, sizes, 256, strategy) / count
+
+    figures = in_turns(
+        rounds,
+        {
+            "ours": ours,
+            "vma default": lambda: theirs(0),
+            "vma min_time": lambda: theirs(0x20000),
+        },
+    )
+    bars = {"vma default": 1.0, "vma min_time": 1.0}
+    report.add(case, count, "ns", figures, at_most=bars)
+
+
+def host_copies(report: Report, device: vk_mem.Device, quick: bool) -> None:
+    """write, read and read_into, as bandwidth."""
+    report.section("host copies through Python, beside memcpy on the same memory")
+    size = (64 if quick else 256) << 20
+    rounds = 7 if quick else 11
+    data = bytearray(Random(43).randbytes(1 << 20)) * (size >> 20)
+    target = bytearray(size)
+    source_address = peers.address_of(data)
+    target_address = peers.address_of(target)
+
+    def gigabytes(nanoseconds: int) -> float:
+        return size / nanoseconds
+
+    def timed(function: object, *arguments: object) -> float:
+        start = thread_time_ns()
+        result = function(*arguments)
+        taken = thread_time_ns() - start
+        del result
+        return gigabytes(taken)
+
+    flags = AllocationCreateFlags.HOST_ACCESS_RANDOM | AllocationCreateFlags.MAPPED
+    usage = BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
+    with (
+        vk_mem.Allocator(device) as allocator,
+        allocator.create_buffer(size, usage, flags=flags) as buffer,
+    ):
+        with buffer.map() as view:
+            mapped = peers.address_of(view)
+        # Pages that nobody has touched yet would be the first one's to pay for.
+        peers.memcpy(mapped, source_address, size)
+        figures = in_turns(
+            rounds,
+            {
+                "ours": lambda: timed(buffer.write, data),
+                "memcpy": lambda: gigabytes(peers.memcpy(mapped, source_address, size)),
+            },
+        )
+        report.add("write", size, "GB/s", figures, at_least={"memcpy": 0.9})
+        figures = in_turns(
+            rounds,
+            {
+                "ours": lambda: timed(buffer.read_into, target),
+                "memcpy": lambda: gigabytes(peers.memcpy(target_address, mapped, size)),
+            },
+        )
+        report.add("read_into", size, "GB/s", figures, at_least={"memcpy": 0.9})
+        figures = in_turns(
+            rounds,
+            {
+                "ours": lambda: timed(buffer.read),
+                "memcpy": lambda: gigabytes(peers.memcpy(target_address, mapped, size)),
+                "memcpy to new memory": lambda: gigabytes(peers.memcpy_new(mapped, size)),
+            },
+        )
+        bars = {"memcpy": 0.9, "memcpy to new memory": 0.9}
+        report.add("read", size, "GB/s", figures, at_least=bars)
+
+
+def main() -> None:
+    quick = "quick" in sys.argv[1:]
+    report = Report()
+    virtual_many(report, quick)
+    names = [it.properties.device_name for it in vk_mem.list_physical_devices()]
+    if any("llvmpipe" in name for name in names):
+        device = vk_mem.Device.open("llvmpipe")
+        buffer_pairs(report, device, quick)
+        host_copies(report, device, quick)
+    else:
+        print("\nbuffers and host copies left out: there is no CPU driver")
+    report.merge()
+
+
+if __name__ == "__main__":
+    main()

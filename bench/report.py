@@ -1,0 +1,90 @@
+"""Tables and bench/results.json, in the form that the Rust half writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def in_turns(rounds: int, contestants: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Lets them take turns (A B A B ...); what each of their rounds gave, sorted."""
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, contestant in contestants.items():
+            taken[name].append(contestant())
+    return {name: sorted(figures) for name, figures in taken.items()}
+
+
+def _short(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _spread(figures: list[float]) -> str:
+    return f"{_short(median(figures))} ({_short(figures[0])}..{_short(figures[-1])})"
+
+
+class Report:
+    """Collects lines, prints them as they come, and merges them into the file at the end."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, object]] = []
+
+    def section(self, title: str) -> None:
+        """A title above the lines that follow."""
+        print(f"\n{title}")
+
+    def add(
+        self,
+        case: str,
+        n: int,
+        unit: str,
+        figures: dict[str, list[float]],
+        *,
+        at_most: dict[str, float] | None = None,
+        at_least: dict[str, float] | None = None,
+    ) -> None:
+        """A case: the figures of `ours` and of each peer, and bars for ours / peer."""
+        ours = figures["ours"]
+        bars = {name: {"at_most": bar} for name, bar in (at_most or {}).items()}
+        bars |= {name: {"at_least": bar} for name, bar in (at_least or {}).items()}
+        peers = {name: median(it) for name, it in figures.items() if name != "ours"}
+        ratio = {name: median(ours) / it for name, it in peers.items()}
+        met = {}
+        text = f"  {case:<36} {n:>9}  ours {_spread(ours)} {unit}"
+        for name in peers:
+            text += f" | {name} {_spread(figures[name])} -> {_short(ratio[name])}"
+            for kind, bar in bars.get(name, {}).items():
+                low = kind == "at_most"
+                met[name] = ratio[name] <= bar if low else ratio[name] >= bar
+                verdict = "met" if met[name] else "MISSED"
+                text += f" [{'<=' if low else '>='} {bar} {verdict}]"
+        print(text)
+        self.lines.append(
+            {
+                "case": case,
+                "n": n,
+                "ours": median(ours),
+                "peers": peers,
+                "ratio": ratio,
+                "bar": bars,
+                "met": met,
+                "unit": unit,
+                "spread": [ours[0], ours[-1]],
+            }
+        )
+
+    def merge(self) -> None:
+        """Puts the lines into bench/results.json, in place of older ones of the same cases."""
+        cases = {line["case"] for line in self.lines}
+        old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+        kept = [line for line in old if line["case"] not in cases]
+        RESULTS.write_text(json.dumps(kept + self.lines, indent=2) + "\n")
+        verdicts = [met for line in self.lines for met in line["met"].values()]
+        print(f"\n{sum(verdicts)} bars met, {len(verdicts) - sum(verdicts)} missed")
+        print(f"merged into {RESULTS}")

@@ -1,0 +1,205 @@
+//! What `bench/peers.py` calls through ctypes: VMA in the process of the Python module, on the
+//! same `VkDevice`, timed here so that nothing of Python is in its figures.
+//!
+//! Every time is in nanoseconds that the thread had a core for; 0 says that it failed.
+
+use std::time::Duration;
+
+use ash::vk;
+use vkmem_vulkan::DeviceHandles;
+
+use crate::cases::buffers::{Buffers, DriverAlone, Vma};
+use crate::driver::{ash_tables, open_vma};
+use crate::measure::thread_time;
+use crate::vma::{self, VirtualStrategy};
+
+/// VMA and the buffers that live, and the driver without any allocator.
+pub struct Peer {
+    live: Vec<Option<(vk::Buffer, vma::Allocation)>>,
+    allocator: vma::Allocator,
+    alone: DriverAlone,
+}
+
+impl Peer {
+    /// # Safety
+    /// The handles are live, belong together, and outlive the peer.
+    unsafe fn open(handles: &DeviceHandles, api_version: u32) -> Result<Self, String> {
+        // SAFETY: as the caller promises.
+        let (allocator, (_, table)) =
+            unsafe { (open_vma(handles, api_version)?, ash_tables(handles)?) };
+        Ok(Self { live: Vec::new(), allocator, alone: DriverAlone::new(table) })
+    }
+}
+
+/// # Safety
+/// As many items as said.
+unsafe fn slice<'a, T>(first: *const T, count: usize) -> &'a [T] {
+    // SAFETY: as the caller promises.
+    unsafe { std::slice::from_raw_parts(first, count) }
+}
+
+fn nanoseconds(start: Duration) -> u64 {
+    (thread_time() - start).as_nanos() as u64
+}
+
+/// Opens VMA on an open device; null if that fails.
+///
+/// # Safety
+/// The handles are live, belong together, and outlive the peer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peers_open(
+    instance: u64,
+    physical_device: u64,
+    device: u64,
+    api_version: u32,
+) -> *mut Peer {
+    let handles = DeviceHandles { instance, physical_device, device, ..Default::default() };
+    // SAFETY: as the caller promises.
+    match unsafe { Peer::open(&handles, api_version) } {
+        Ok(peer) => Box::into_raw(Box::new(peer)),
+        Err(_) => std::ptr::null_mut(),
+    }
+}
+
+/// Destroys everything that lives, and VMA.
+///
+/// # Safety
+/// It came from `peers_open`, and goes here.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peers_close(peer: *mut Peer) {
+    // SAFETY: as the caller promises.
+    let peer = unsafe { Box::from_raw(peer) };
+    let mut buffers = Vma(&peer.allocator);
+    peer.live.iter().flatten().for_each(|it| buffers.destroy(*it));
+}
+
+/// Creates live buffers of these sizes.
+///
+/// # Safety
+/// The peer is live; as many sizes as said.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peers_fill(peer: *mut Peer, sizes: *const u64, count: usize) {
+    // SAFETY: as the caller promises.
+    let (peer, sizes) = unsafe { (&mut *peer, slice(sizes, count)) };
+    let mut buffers = Vma(&peer.allocator);
+    peer.live.extend(sizes.iter().map(|size| Some(buffers.create(*size))));
+}
+
+/// Destroys a live buffer and creates another, for each pair of victim and size.
+///
+/// # Safety
+/// The peer is live; as many victims and sizes as said; victims are below the live count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peers_pairs(
+    peer: *mut Peer,
+    victims: *const u32,
+    sizes: *const u64,
+    count: usize,
+) -> u64 {
+    // SAFETY: as the caller promises.
+    let (peer, victims, sizes) =
+        unsafe { (&mut *peer, slice(victims, count), slice(sizes, count)) };
+    let mut buffers = Vma(&peer.allocator);
+    let start = thread_time();
+    for (victim, size) in victims.iter().zip(sizes) {
+        let slot = &mut peer.live[*victim as usize];
+        if let Some(made) = slot.take() {
+            buffers.destroy(made);
+        }
+        *slot = Some(buffers.create(*size));
+    }
+    nanoseconds(start)
+}
+
+fn batch<B: Buffers>(buffers: &mut B, sizes: &[u64]) -> u64 {
+    let mut made = Vec::with_capacity(sizes.len());
+    let start = thread_time();
+    made.extend(sizes.iter().map(|size| buffers.create(*size)));
+    made.drain(..).for_each(|it| buffers.destroy(it));
+    nanoseconds(start)
+}
+
+/// Creates buffers of these sizes, and destroys them all; with the calls of the driver that everybody
+/// makes and nothing else, if `alone`.
+///
+/// # Safety
+/// The peer is live; as many sizes as said.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peers_batch(
+    peer: *mut Peer,
+    sizes: *const u64,
+    count: usize,
+    alone: bool,
+) -> u64 {
+    // SAFETY: as the caller promises.
+    let (peer, sizes) = unsafe { (&mut *peer, slice(sizes, count)) };
+    if alone { batch(&mut peer.alone, sizes) } else { batch(&mut Vma(&peer.allocator), sizes) }
+}
+
+/// Allocates these sizes in a virtual block; only that is timed. Before it, every second one of the
+/// first sizes is freed again, so that there are holes. `strategy` is one of VMA's values.
+///
+/// # Safety
+/// As many sizes as said, in both.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peers_virtual_many(
+    block_size: u64,
+    first: *const u64,
+    first_count: usize,
+    sizes: *const u64,
+    count: usize,
+    alignment: u64,
+    strategy: u32,
+) -> u64 {
+    // SAFETY: as the caller promises.
+    let (first, sizes) = unsafe { (slice(first, first_count), slice(sizes, count)) };
+    let all = [VirtualStrategy::Default, VirtualStrategy::MinTime, VirtualStrategy::MinMemory];
+    let Some(strategy) = all.into_iter().find(|it| *it as u32 == strategy) else { return 0 };
+    let mut block = vma::VirtualBlock::new(block_size, false);
+    let mut before = Vec::with_capacity(first_count);
+    for size in first {
+        let Some(it) = block.allocate(*size, alignment, strategy, false) else { return 0 };
+        before.push(it.0);
+    }
+    for handle in before.into_iter().step_by(2) {
+        // SAFETY: it is live.
+        unsafe { block.free(handle) };
+    }
+    let mut placed = Vec::with_capacity(count);
+    let start = thread_time();
+    for size in sizes {
+        let Some(it) = block.allocate(*size, alignment, strategy, false) else { return 0 };
+        placed.push(it);
+    }
+    nanoseconds(start)
+}
+
+/// `memcpy`.
+///
+/// # Safety
+/// Both have so many bytes, and do not overlap.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peers_memcpy(target: *mut u8, source: *const u8, size: usize) -> u64 {
+    let start = thread_time();
+    // SAFETY: as the caller promises.
+    unsafe { std::ptr::copy_nonoverlapping(source, target, size) };
+    nanoseconds(start)
+}
+
+/// `memcpy` into memory that is taken from the system for it, and given back.
+///
+/// # Safety
+/// The source has so many bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn peers_memcpy_new(source: *const u8, size: usize) -> u64 {
+    let start = thread_time();
+    let mut target = Vec::<u8>::with_capacity(size);
+    // SAFETY: as the caller promises; the target has room for as many.
+    unsafe {
+        std::ptr::copy_nonoverlapping(source, target.as_mut_ptr(), size);
+        target.set_len(size);
+    }
+    std::hint::black_box(&target);
+    drop(target);
+    nanoseconds(start)
+}

@@ -1,0 +1,217 @@
+//! Many blocks: what they cost, and how many are held under a day in the life of a program.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use vkmem_engine::{AllocatorOptions, SimulatedDevice};
+
+use super::Effort;
+use super::memory::{Churn, GpuAllocator, Memory, Ours, Vma, device, h200};
+use crate::measure::{Figure, Round, in_turns};
+use crate::random::Random;
+use crate::report::{Bar, Peer, Report};
+use crate::vma;
+
+/// What is device-local and nothing else, on the H200.
+const LOCAL_TYPE: u32 = 1;
+const SEED: u64 = 3;
+
+fn turn<'a, M: Memory>(churn: &'a RefCell<Churn<'_, M>>, pairs: usize) -> Round<'a> {
+    let mut plans: Vec<_> = (0..16).map(|_| churn.borrow_mut().plan(pairs)).collect();
+    Box::new(move || churn.borrow_mut().run(&plans.pop().expect("at most 16 rounds")))
+}
+
+/// The pair of bare memory in the default pools, where `gpu-allocator` can take part.
+pub fn pairs(report: &mut Report, effort: Effort) {
+    report.section("free + allocate of bare memory, one type, default blocks");
+    let counts: &[usize] = if effort.quick { &[1_000, 10_000] } else { &[1_000, 10_000, 100_000] };
+    let (rounds, pairs) = if effort.quick { (5, 10_000) } else { (9, 50_000) };
+    let (types, range) = (1 << LOCAL_TYPE, (256, 2 << 20));
+    for &n in counts {
+        let ours = Ours::new(device(&h200()), &AllocatorOptions::default());
+        let theirs = Vma::new(device(&h200()), &vma::Options::default());
+        let third = GpuAllocator::new(device(&h200()));
+        let ours = RefCell::new(Churn::new(&ours, n, types, range, SEED));
+        let theirs = RefCell::new(Churn::new(&theirs, n, types, range, SEED));
+        let mut contestants = vec![turn(&ours, pairs), turn(&theirs, pairs)];
+        let figures = in_turns(rounds, &mut contestants);
+        let mut peers = vec![Peer::new("vma default", figures[1]).at_most(1.0)];
+        // It looks at one free range after the other: 10,000 live take it a minute.
+        if n <= 1_000 {
+            let third = RefCell::new(Churn::new(&third, n, types, range, SEED));
+            let figures = in_turns(rounds, &mut [turn(&third, pairs / 10)]);
+            peers.push(Peer::new("gpu-allocator", figures[0]).at_most(1.0));
+        }
+        report.add("pair, default blocks", n as u64, "ns", figures[0], &peers);
+    }
+}
+
+/// The same allocations in one block and in ten thousand that hold as much together.
+pub fn growth(report: &mut Report, effort: Effort) {
+    report.section("free + allocate of bare memory, one pool: the same in 1 block and in many");
+    let (live, many) = if effort.quick { (10_000, 1_000) } else { (100_000, 10_000) };
+    let (rounds, pairs) = if effort.quick { (5, 10_000) } else { (9, 50_000) };
+    // Sizes of 256 B to 64 KiB have a mean of 11.6 KiB: ten an allocation's block of 160 KiB.
+    let (range, block) = ((256, 64 << 10), 160 << 10);
+    let total = block * u64::from(many);
+    let info = h200();
+    let shapes = [(total, 1), (block, many)];
+    let ours = shapes.map(|(size, count)| {
+        Ours::new(device(&info), &AllocatorOptions::default()).in_pool(LOCAL_TYPE, size, count)
+    });
+    let theirs = shapes.map(|(size, count)| {
+        Vma::new(device(&info), &vma::Options::default()).in_pool(LOCAL_TYPE, size, count)
+    });
+    let ours =
+        ours.each_ref().map(|it| RefCell::new(Churn::new(it, live, 1 << LOCAL_TYPE, range, SEED)));
+    let theirs = theirs
+        .each_ref()
+        .map(|it| RefCell::new(Churn::new(it, live, 1 << LOCAL_TYPE, range, SEED)));
+    for it in &ours {
+        let warm = it.borrow_mut().plan(live);
+        it.borrow_mut().run(&warm);
+    }
+    let mut contestants =
+        vec![turn(&ours[0], pairs), turn(&ours[1], pairs), turn(&theirs[0], pairs)];
+    let mut figures = in_turns(rounds, &mut contestants);
+    // VMA looks at its blocks one by one: fewer pairs, or this would take minutes.
+    let slow = turn(&theirs[1], pairs / 50);
+    figures.extend(in_turns(rounds.min(5), &mut [slow]));
+    let (one, of_many) = (figures[0], figures[1]);
+    report.add("pair, 1 block", live as u64, "ns", one, &[Peer::new("vma default", figures[2])]);
+    let case = format!("pair, {many} blocks");
+    let peers =
+        [Peer::new("ours in 1 block", one).at_most(1.5), Peer::new("vma default", figures[3])];
+    report.add(&case, live as u64, "ns", of_many, &peers);
+}
+
+/// What happens in a day: sizes of what is loaded, streamed and unloaded.
+#[derive(Clone, Copy)]
+enum Deed {
+    /// Allocates so many bytes.
+    Take(u64),
+    /// Frees one of those that live, chosen by a number.
+    Drop(u64),
+}
+
+/// Levels come and go: each is loaded, streamed through, and unloaded but for a tenth.
+///
+/// Gives the deeds, and where each unload begins and ends.
+fn day(levels: usize, bytes: u64) -> (Vec<Deed>, Vec<(usize, usize)>) {
+    let mut random = Random(SEED);
+    let (mut deeds, mut unloads) = (Vec::new(), Vec::new());
+    let mut live: Vec<u64> = Vec::new();
+    let size = |random: &mut Random| match random.below(100) {
+        // Mostly meshes and small buffers, some textures, few targets.
+        0..80 => random.log_uniform(256, 2 << 20),
+        80..98 => random.log_uniform(1 << 20, 24 << 20),
+        _ => random.log_uniform(16 << 20, 96 << 20),
+    };
+    for _ in 0..levels {
+        let mut held: u64 = live.iter().sum();
+        while held < bytes {
+            let size = size(&mut random);
+            deeds.push(Deed::Take(size));
+            live.push(size);
+            held += size;
+        }
+        for _ in 0..4 * live.len() {
+            // Within a tenth of what was loaded.
+            if held > bytes || (held * 10 > bytes * 9 && random.below(2) == 0) {
+                let at = random.below(live.len() as u64);
+                held -= live.swap_remove(at as usize);
+                deeds.push(Deed::Drop(at));
+            } else {
+                let size = size(&mut random);
+                live.push(size);
+                held += size;
+                deeds.push(Deed::Take(size));
+            }
+        }
+        let start = deeds.len();
+        for _ in 0..live.len() * 9 / 10 {
+            let at = random.below(live.len() as u64);
+            live.swap_remove(at as usize);
+            deeds.push(Deed::Drop(at));
+        }
+        unloads.push((start, deeds.len()));
+    }
+    (deeds, unloads)
+}
+
+/// Bytes held after each deed.
+fn live_through<M: Memory>(memory: &M, device: &SimulatedDevice, deeds: &[Deed]) -> Vec<u64> {
+    let heap = h200().heap_of(LOCAL_TYPE);
+    let mut live = Vec::new();
+    let mut held = Vec::with_capacity(deeds.len());
+    for deed in deeds {
+        match *deed {
+            Deed::Take(size) => {
+                live.push(memory.allocate(size, 1 << LOCAL_TYPE).expect("there is room"));
+            }
+            Deed::Drop(at) => memory.free(live.swap_remove(at as usize)),
+        }
+        held.push(device.live_bytes(heap));
+    }
+    live.into_iter().for_each(|it| memory.free(it));
+    held
+}
+
+/// Blocks held over live bytes, and when they are given back.
+pub fn day_in_the_life(report: &mut Report, effort: Effort) {
+    report.section("a day of loading, streaming and unloading: bytes held in blocks of 256 MiB");
+    let (levels, bytes) = if effort.quick { (2, 4 << 30) } else { (6, 16 << 30) };
+    let (deeds, unloads) = day(levels, bytes);
+    let (mut live, mut sizes) = (Vec::with_capacity(deeds.len()), Vec::new());
+    let mut sum = 0;
+    for deed in &deeds {
+        match *deed {
+            Deed::Take(size) => {
+                sizes.push(size);
+                sum += size;
+            }
+            Deed::Drop(at) => sum -= sizes.swap_remove(at as usize),
+        }
+        live.push(sum);
+    }
+    let devices: [Arc<SimulatedDevice>; 3] = std::array::from_fn(|_| device(&h200()));
+    let ours = Ours::new(devices[0].clone(), &AllocatorOptions::default());
+    let ours = live_through(&ours, &devices[0], &deeds);
+    let theirs = Vma::new(devices[1].clone(), &vma::Options::default());
+    let theirs = live_through(&theirs, &devices[1], &deeds);
+    let third = live_through(&GpuAllocator::new(devices[2].clone()), &devices[2], &deeds);
+
+    let unloading = |at: &usize| unloads.iter().any(|(start, end)| (*start..*end).contains(at));
+    let mean = |held: &[u64], unload: bool| {
+        let all: Vec<usize> = (0..deeds.len()).filter(|at| unloading(at) == unload).collect();
+        let held: u128 = all.iter().map(|at| u128::from(held[*at])).sum();
+        let live: u128 = all.iter().map(|at| u128::from(live[*at])).sum();
+        Figure::exact(held as f64 / live as f64)
+    };
+    let n = deeds.len() as u64;
+    let phases =
+        [("held over live, load and stream", false), ("held over live, while unloading", true)];
+    for (case, phase) in phases {
+        let peers = [
+            Peer::new("vma default", mean(&theirs, phase)).at_most(1.0),
+            Peer::new("gpu-allocator", mean(&third, phase)),
+        ];
+        report.add(case, n, "x", mean(&ours, phase), &peers);
+    }
+    let after = |held: &[u64]| {
+        let sum: u64 = unloads.iter().map(|(_, end)| held[end - 1]).sum();
+        Figure::exact(sum as f64 / unloads.len() as f64 / (1 << 20) as f64)
+    };
+    let peers = [
+        Peer::new("vma default", after(&theirs)).at_most(1.0),
+        Peer::new("gpu-allocator", after(&third)),
+    ];
+    report.add("held after unloading", n, "MiB", after(&ours), &peers);
+    let behind = unloads.iter().flat_map(|(start, end)| *start..*end);
+    let (steps, late) = behind.fold((0_u64, 0_u64), |(steps, late), at| {
+        (steps + 1, late + u64::from(ours[at] > theirs[at]))
+    });
+    let share = Figure::exact(100.0 * late as f64 / steps as f64);
+    let case = "frees while unloading with more held";
+    report.add_with_bar(case, n, "%", share, Some(Bar::AtMost(0.0)), &[]);
+}

@@ -1,0 +1,241 @@
+//! Creating and destroying buffers on the CPU driver.
+
+use ash::vk;
+use gpu_allocator::MemoryLocation;
+use gpu_allocator::vulkan as gpu;
+use vkmem_engine::{Allocation, AllocationCreateInfo, AllocatorOptions, DeviceMemory};
+use vkmem_vulkan::{DeviceAllocator, Driver, allocate_here};
+
+use super::Effort;
+use crate::driver::{ash_tables, open_cpu_driver, open_vma};
+use crate::measure::in_turns;
+use crate::random::Random;
+use crate::report::{Peer, Report};
+use crate::vma;
+
+/// Small enough for 10,000 of them in the memory of a machine.
+const SIZES: (u64, u64) = (256, 64 << 10);
+
+/// Who creates buffers.
+pub trait Buffers {
+    /// A buffer and its memory.
+    type Made;
+
+    /// Of so many bytes, bound.
+    fn create(&mut self, size: u64) -> Self::Made;
+
+    /// Ends one.
+    fn destroy(&mut self, made: Self::Made);
+}
+
+/// What all of them create.
+pub fn buffer_info(size: u64) -> vk::BufferCreateInfo<'static> {
+    let usage = vk::BufferUsageFlags::VERTEX_BUFFER | vk::BufferUsageFlags::TRANSFER_DST;
+    vk::BufferCreateInfo { size, usage, ..Default::default() }
+}
+
+/// Ours.
+pub struct Ours<'a>(pub &'a DeviceAllocator);
+
+impl Buffers for Ours<'_> {
+    type Made = (vk::Buffer, Allocation);
+
+    fn create(&mut self, size: u64) -> Self::Made {
+        let info = AllocationCreateInfo::default();
+        // SAFETY: the info is what Vulkan accepts.
+        let made = unsafe { self.0.create_buffer(&buffer_info(size), &info, &mut allocate_here) };
+        made.expect("there is room")
+    }
+
+    fn destroy(&mut self, (buffer, allocation): Self::Made) {
+        // SAFETY: it is live, and the device does nothing.
+        unsafe { self.0.driver().destroy_buffer(buffer) };
+        drop(self.0.engine().free(allocation.id).expect("it is live"));
+    }
+}
+
+/// VMA.
+pub struct Vma<'a>(pub &'a vma::Allocator);
+
+impl Buffers for Vma<'_> {
+    type Made = (vk::Buffer, vma::Allocation);
+
+    fn create(&mut self, size: u64) -> Self::Made {
+        // SAFETY: the info is what Vulkan accepts.
+        let made =
+            unsafe { self.0.create_buffer(&buffer_info(size), &AllocationCreateInfo::default()) };
+        made.expect("there is room")
+    }
+
+    fn destroy(&mut self, (buffer, allocation): Self::Made) {
+        // SAFETY: both are live, and the device does nothing.
+        unsafe { self.0.destroy_buffer(buffer, allocation) }
+    }
+}
+
+struct GpuAllocator(gpu::Allocator, ash::Device);
+
+impl Buffers for GpuAllocator {
+    type Made = (vk::Buffer, gpu::Allocation);
+
+    fn create(&mut self, size: u64) -> Self::Made {
+        // SAFETY: the info is what Vulkan accepts, and buffer and memory are live and fit.
+        unsafe {
+            let buffer = self.1.create_buffer(&buffer_info(size), None).expect("there is room");
+            let made = self.0.allocate(&gpu::AllocationCreateDesc {
+                name: "",
+                requirements: self.1.get_buffer_memory_requirements(buffer),
+                location: MemoryLocation::GpuOnly,
+                linear: true,
+                allocation_scheme: gpu::AllocationScheme::GpuAllocatorManaged,
+            });
+            let made = made.expect("there is room");
+            let bound = self.1.bind_buffer_memory(buffer, made.memory(), made.offset());
+            bound.expect("the driver binds");
+            (buffer, made)
+        }
+    }
+
+    fn destroy(&mut self, (buffer, allocation): Self::Made) {
+        // SAFETY: it is live, and the device does nothing.
+        unsafe { self.1.destroy_buffer(buffer, None) };
+        self.0.free(allocation).expect("it is live");
+    }
+}
+
+/// The calls of the driver that everybody makes, and nothing else: all buffers lie at the start of one
+/// memory object.
+pub struct DriverAlone {
+    device: ash::Device,
+    memory: vk::DeviceMemory,
+}
+
+impl DriverAlone {
+    /// On a device of which every buffer may use memory type 0, as Mesa's CPU driver.
+    pub fn new(device: ash::Device) -> Self {
+        let info = vk::MemoryAllocateInfo { allocation_size: 1 << 20, ..Default::default() };
+        // SAFETY: the info is what Vulkan accepts.
+        let memory = unsafe { device.allocate_memory(&info, None) }.expect("there is room");
+        Self { device, memory }
+    }
+}
+
+impl Buffers for DriverAlone {
+    type Made = vk::Buffer;
+
+    fn create(&mut self, size: u64) -> vk::Buffer {
+        // SAFETY: the info is what Vulkan accepts, and the memory is live and large enough.
+        unsafe {
+            let buffer = self.device.create_buffer(&buffer_info(size), None);
+            let buffer = buffer.expect("there is room");
+            let needs = self.device.get_buffer_memory_requirements(buffer);
+            assert!(needs.size <= 1 << 20 && needs.memory_type_bits & 1 == 1);
+            let bound = self.device.bind_buffer_memory(buffer, self.memory, 0);
+            bound.expect("the driver binds");
+            buffer
+        }
+    }
+
+    fn destroy(&mut self, buffer: vk::Buffer) {
+        // SAFETY: it is live, and the device does nothing.
+        unsafe { self.device.destroy_buffer(buffer, None) }
+    }
+}
+
+impl Drop for DriverAlone {
+    fn drop(&mut self) {
+        // SAFETY: it is live; whoever made buffers here has destroyed them.
+        unsafe { self.device.free_memory(self.memory, None) }
+    }
+}
+
+/// Live buffers under churn.
+pub struct Churn<B: Buffers> {
+    buffers: B,
+    live: Vec<Option<B::Made>>,
+    random: Random,
+}
+
+impl<B: Buffers> Churn<B> {
+    /// With `n` live ones.
+    pub fn new(mut buffers: B, n: usize, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let live =
+            (0..n).map(|_| Some(buffers.create(random.log_uniform(SIZES.0, SIZES.1)))).collect();
+        Self { buffers, live, random }
+    }
+
+    /// So many pairs. Their numbers are drawn in the loop: nothing beside a call of the driver.
+    pub fn run(&mut self, pairs: u64) -> u64 {
+        for _ in 0..pairs {
+            let at = self.random.below(self.live.len() as u64) as usize;
+            let size = self.random.log_uniform(SIZES.0, SIZES.1);
+            if let Some(made) = self.live[at].take() {
+                self.buffers.destroy(made);
+            }
+            self.live[at] = Some(self.buffers.create(size));
+        }
+        pairs
+    }
+}
+
+impl<B: Buffers> Drop for Churn<B> {
+    fn drop(&mut self) {
+        for slot in &mut self.live {
+            if let Some(made) = slot.take() {
+                self.buffers.destroy(made);
+            }
+        }
+    }
+}
+
+/// The pair on the CPU driver, with everybody on one `VkDevice`.
+pub fn on_cpu_driver(report: &mut Report, effort: Effort) {
+    report.section("destroy + create of a buffer on the CPU driver, 10,000 live");
+    let device = match open_cpu_driver() {
+        Ok(device) => device,
+        Err(why) => {
+            println!("  left out: {why}");
+            return;
+        }
+    };
+    let (rounds, pairs) = if effort.quick { (7, 2_000) } else { (15, 10_000) };
+    let handles = device.handles();
+    let n = 10_000;
+    // SAFETY: the device outlives all of them.
+    let opened = unsafe {
+        let api_version = device.info().api_version;
+        (open_vma(&handles, api_version), ash_tables(&handles))
+    };
+    let (theirs, (instance, table)) = (opened.0.expect("VMA"), opened.1.expect("the loader"));
+    let ours = DeviceAllocator::new(device.clone(), &AllocatorOptions::default());
+    let ours = ours.expect("the device is one");
+    let third = gpu::Allocator::new(&gpu::AllocatorCreateDesc {
+        instance,
+        device: table.clone(),
+        physical_device: ash::vk::Handle::from_raw(handles.physical_device),
+        debug_settings: gpu_allocator::AllocatorDebugSettings::default(),
+        buffer_device_address: false,
+        allocation_sizes: gpu_allocator::AllocationSizes::default(),
+    });
+    let third = GpuAllocator(third.expect("gpu-allocator"), table.clone());
+    let mut ours = Churn::new(Ours(&ours), n, 31);
+    let mut vma = Churn::new(Vma(&theirs), n, 31);
+    let mut third = Churn::new(third, n, 31);
+    let mut alone = Churn::new(DriverAlone::new(table.clone()), n, 31);
+    let figures = in_turns(
+        rounds,
+        &mut [
+            Box::new(|| ours.run(pairs)),
+            Box::new(|| vma.run(pairs)),
+            Box::new(|| third.run(pairs / 10)),
+            Box::new(|| alone.run(pairs)),
+        ],
+    );
+    let peers = [
+        Peer::new("vma default", figures[1]).at_most(0.5),
+        Peer::new("gpu-allocator", figures[2]),
+        Peer::new("driver alone", figures[3]),
+    ];
+    report.add("buffer pair from Rust", n as u64, "ns", figures[0], &peers);
+}

@@ -1,0 +1,165 @@
+//! How long the slowest calls take when the driver takes its time.
+
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use vkmem_engine::{
+    AllocatorOptions, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, HostAddress,
+    MemoryAllocateInfo, MemoryHandle, MemoryRange, SimulatedDevice,
+};
+
+use super::Effort;
+use super::memory::{Memory, Ours, Vma, device, h200};
+use crate::measure::Figure;
+use crate::random::Random;
+use crate::report::{Bar, Peer, Report};
+use crate::vma;
+
+/// A device whose memory objects take as long as those of an H200: 64 KiB from 160 to 1,050 us,
+/// 256 MiB from 7 to 106 ms, and in between on a line through both.
+pub struct SlowDevice {
+    inner: Arc<SimulatedDevice>,
+    random: Mutex<Random>,
+}
+
+impl SlowDevice {
+    /// The same delays in every run.
+    pub fn new(info: &DeviceInfo) -> Self {
+        Self { inner: device(info), random: Mutex::new(Random(21)) }
+    }
+
+    fn delay(&self, size: u64) -> Duration {
+        let (small, large) = ((64 << 10) as f64, (256 << 20) as f64);
+        let at = ((size as f64).max(small) / small).ln() / (large / small).ln();
+        // Between the shortest and the longest, most of them short.
+        let low = 160e-6 * (7e-3_f64 / 160e-6).powf(at);
+        let high = 1_050e-6 * (106e-3_f64 / 1_050e-6).powf(at);
+        let luck = self.random.lock().fraction();
+        Duration::from_secs_f64(low * (high / low).powf(luck))
+    }
+}
+
+impl DeviceMemory for SlowDevice {
+    fn info(&self) -> &DeviceInfo {
+        self.inner.info()
+    }
+
+    fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
+        sleep(self.delay(info.size));
+        self.inner.allocate(info)
+    }
+
+    fn free(&self, memory: MemoryHandle) {
+        self.inner.free(memory);
+    }
+
+    fn map(&self, memory: MemoryHandle) -> Result<HostAddress, DeviceError> {
+        self.inner.map(memory)
+    }
+
+    fn unmap(&self, memory: MemoryHandle) {
+        self.inner.unmap(memory);
+    }
+
+    fn flush(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        self.inner.flush(ranges)
+    }
+
+    fn invalidate(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        self.inner.invalidate(ranges)
+    }
+
+    fn budget(&self) -> Option<Vec<DriverBudget>> {
+        self.inner.budget()
+    }
+}
+
+/// How long this thread has been ready to run and had no core, because others did. 0 where the system
+/// does not say.
+fn time_without_core() -> Duration {
+    let said = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = said.split_whitespace().nth(1).and_then(|it| it.parse().ok());
+    Duration::from_nanos(waited.unwrap_or(0))
+}
+
+/// What the calls of create took, in microseconds, in their order.
+struct Taken {
+    /// By the clock.
+    all: Vec<f64>,
+    /// Without what the thread waited for a core.
+    own: Vec<f64>,
+}
+
+/// One create a millisecond until so much lives.
+fn grow<M: Memory>(memory: &M, bytes: u64) -> Taken {
+    let mut random = Random(22);
+    let (mut live, mut held) = (Vec::new(), 0);
+    let mut taken = Taken { all: Vec::new(), own: Vec::new() };
+    let mut next = Instant::now();
+    while held < bytes {
+        // A frame that came late does not make the next ones early.
+        next = next.max(Instant::now());
+        let size = random.size();
+        let before = time_without_core();
+        let start = Instant::now();
+        let handle = memory.allocate(size, 1 << 1);
+        let all = start.elapsed();
+        let waited = time_without_core().saturating_sub(before);
+        taken.all.push(all.as_secs_f64() * 1e6);
+        taken.own.push(all.saturating_sub(waited).as_secs_f64() * 1e6);
+        live.push(handle.expect("there is room"));
+        held += size;
+        next += Duration::from_millis(1);
+        sleep(next.saturating_duration_since(Instant::now()));
+    }
+    live.into_iter().for_each(|it| memory.free(it));
+    taken
+}
+
+/// The figure that so many of them stay below.
+fn quantile(taken: &[f64], share: f64) -> Figure {
+    let mut sorted = taken.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let index = (sorted.len() as f64 * share) as usize;
+    Figure::exact(sorted[index.min(sorted.len() - 1)])
+}
+
+/// p99.99 and the slowest, with blocks taken ahead.
+pub fn tail(report: &mut Report, effort: Effort) {
+    let bytes: u64 = if effort.quick { 1 << 30 } else { 20 << 30 };
+    report.section(&format!(
+        "one create a ms until {} GiB live, a driver as slow as an H200's: time of a create call",
+        bytes >> 30
+    ));
+    let options = AllocatorOptions { prefetch: true, ..AllocatorOptions::default() };
+    let slow = || Arc::new(SlowDevice::new(&h200()));
+    let ours = grow(&Ours::new(slow(), &options), bytes);
+    let theirs = grow(&Vma::new(slow(), &vma::Options::default()), bytes);
+    let n = ours.all.len() as u64;
+    let bar = Some(Bar::AtMost(100.0));
+    for (case, share, bar) in [
+        ("p50 of a create", 0.5, None),
+        ("p99 of a create", 0.99, None),
+        ("p99.99 of a create", 0.9999, bar),
+        ("slowest create", 1.0, None),
+    ] {
+        let peers = [Peer::new("vma default", quantile(&theirs.all, share))];
+        report.add_with_bar(case, n, "us", quantile(&ours.all, share), bar, &peers);
+    }
+    // Where others use the cores, a call that does nothing takes a time slice of theirs now and then.
+    for (case, share, bar) in
+        [("p99.99, core waits left out", 0.9999, bar), ("slowest, core waits left out", 1.0, None)]
+    {
+        let peers = [Peer::new("vma default", quantile(&theirs.own, share))];
+        report.add_with_bar(case, n, "us", quantile(&ours.own, share), bar, &peers);
+    }
+    // Nothing is there before the first one asks.
+    let after = quantile(&ours.own[1..], 1.0);
+    let peers = [Peer::new("vma default", quantile(&theirs.own[1..], 1.0))];
+    report.add("slowest but the first, the same", n, "us", after, &peers);
+    let slow: Vec<_> = (0..).zip(&ours.own).filter(|(_, it)| **it > 100.0).collect();
+    let few: Vec<_> = slow.iter().take(12).map(|(at, it)| format!("{at}: {it:.0}")).collect();
+    println!("    ours above 100 us: {} of {n}; the first ones {}", slow.len(), few.join(", "));
+}

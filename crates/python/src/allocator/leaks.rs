@@ -1,0 +1,162 @@
+//! Who is alive, where it was created, and what is created meanwhile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt};
+
+use super::Allocator;
+use crate::call_site::{CallSites, MAX_DEPTH};
+use crate::errors::{invalid, use_after_free};
+use crate::numbers::unsigned;
+use crate::observed::{Origin, Watch};
+use crate::resource::{Resource, live_resources};
+
+/// Frames that `track_call_sites=True` keeps.
+const DEFAULT_DEPTH: u32 = 8;
+
+/// Resources that are looked at under one hold of the lock of the list of live ones.
+const CHUNK: usize = 4096;
+
+/// Reads `track_call_sites`.
+pub(super) fn depth(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    if let Ok(truth) = value.cast::<PyBool>() {
+        return Ok(if truth.is_true() { DEFAULT_DEPTH } else { 0 });
+    }
+    if !value.is_instance_of::<PyInt>() {
+        let kind = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "track_call_sites must be a bool or a number of frames, not {kind}"
+        )));
+    }
+    match unsigned(value, "track_call_sites")? {
+        depth if depth <= MAX_DEPTH as u64 => Ok(depth as u32),
+        depth => {
+            let why = format!("track_call_sites is {depth}, above {MAX_DEPTH} frames");
+            Err(invalid(value.py(), why))
+        }
+    }
+}
+
+/// The texts of call sites, each made once: one `file:line in function` a line.
+pub(super) struct SiteTexts<'a> {
+    sites: &'a CallSites,
+    known: HashMap<u32, u32>,
+    pub texts: Vec<String>,
+}
+
+impl<'a> SiteTexts<'a> {
+    pub fn new(sites: &'a CallSites) -> Self {
+        Self { sites, known: HashMap::new(), texts: Vec::new() }
+    }
+
+    /// The place in `texts` of a call site.
+    pub fn of(&mut self, py: Python<'_>, origin: Option<Origin>) -> Option<u32> {
+        let site = origin?.site;
+        Some(*self.known.entry(site).or_insert_with(|| {
+            self.texts.push(self.sites.lines(py, site).join("\n"));
+            self.texts.len() as u32 - 1
+        }))
+    }
+}
+
+/// Serial number, class, name, bytes, memory type, whether it is an alias, place in the list of call
+/// sites, and seconds since it was created.
+type Row = (u64, &'static str, Option<String>, u64, u32, bool, Option<u32>, Option<f64>);
+
+/// How many resources were ever created, and are alive; the names that hold most memory, with counts
+/// and bytes; usage, budget, blocks, their bytes, allocations and their bytes of each heap.
+type Sample = (u64, u64, Vec<(Option<String>, u64, u64)>, Vec<(u64, u64, u64, u64, u64, u64)>);
+
+#[pymethods]
+impl Allocator {
+    /// Everything that is alive, in the order of its creation, as `Leaks`: a list of `Leak` with name,
+    /// size in bytes, memory type, and with `track_call_sites` the call site and the age. Printed, it
+    /// is a table by call site, or by name.
+    ///
+    /// What was retired, or collected without `destroy()`, and waits for its frame is not in the list;
+    /// its count and bytes are `waiting_count` and `waiting_size`.
+    ///
+    /// Raises `UseAfterFreeError` (closed).
+    fn leaks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = self.state.enter(py)?;
+        // The last reference of a resource may be let go of here, and that warns: without any lock.
+        let mut live = {
+            let live = self.state.live.lock();
+            live_resources(&live)
+        };
+        live.sort_by_key(|it| it.label.serial());
+        let mut sites = SiteTexts::new(&self.state.observed.sites);
+        let now = Instant::now();
+        let row = |it: &Arc<Resource>| -> Row {
+            (
+                it.label.serial(),
+                it.handles.class(),
+                it.name().ok().flatten(),
+                it.allocation.size,
+                it.allocation.memory_type_index,
+                it.alias.is_some(),
+                sites.of(py, it.label.origin()),
+                (it.label.origin())
+                    .map(|origin| now.saturating_duration_since(origin.at).as_secs_f64()),
+            )
+        };
+        let rows: Vec<Row> = live.iter().map(row).collect();
+        let tracked = self.state.observed.is_tracking();
+        let waiting = self.state.waiting();
+        py.import("vk_mem.leaks")?.call_method1("_leaks", (rows, sites.texts, tracked, waiting))
+    }
+
+    /// Begins to count; see `vk_mem.statistics`.
+    fn _watch(&self, py: Python<'_>, by: Option<&str>, this_thread: bool) -> PyResult<Watch> {
+        let _inside = self.state.enter(py)?;
+        Ok(Watch::begin(&self.state, by, this_thread))
+    }
+
+    /// For a look from outside, which must not get in the way: others are let in between, and
+    /// `close` waits for it.
+    fn _sample(&self, py: Python<'_>, names: usize) -> PyResult<Sample> {
+        let Some(_sampling) = self.state.begin_sample() else {
+            return Err(use_after_free(py, "the allocator is closed"));
+        };
+        let _inside = self.state.enter(py)?;
+        let state = &self.state;
+        let count = names;
+        Ok(py.detach(|| {
+            let mut names = HashMap::<Option<String>, (u64, u64)>::new();
+            let (mut alive, mut from) = (0, Some(0));
+            while let Some(start) = from {
+                let (chunk, next) = {
+                    let live = state.live.lock();
+                    let (values, next) = live.chunk(start, CHUNK);
+                    let chunk: Vec<_> = values.filter_map(|it| it.upgrade()).collect();
+                    (chunk, next)
+                };
+                alive += chunk.len() as u64;
+                for it in chunk.iter().filter(|it| it.alias.is_none()) {
+                    let sum = names.entry(it.name().ok().flatten()).or_default();
+                    sum.0 += 1;
+                    sum.1 += it.allocation.size;
+                }
+                from = next;
+            }
+            let mut names: Vec<_> =
+                names.into_iter().map(|(name, (count, bytes))| (name, count, bytes)).collect();
+            names.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
+            names.truncate(count);
+            let budgets = state.engine().heap_budgets().into_iter().map(|it| {
+                let (blocks, allocations) = (u64::from(it.block_count), it.allocation_count);
+                (it.usage, it.budget, blocks, it.block_bytes, allocations, it.allocation_bytes)
+            });
+            (state.observed.created_count(), alive, names, budgets.collect())
+        }))
+    }
+
+    fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let html = slf.py().import("vk_mem.tables")?.call_method1("allocator_html", (slf,))?;
+        html.extract()
+    }
+}

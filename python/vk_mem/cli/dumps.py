@@ -1,0 +1,440 @@
+"""The commands that read dumps: `view` and `stats`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vk_mem.cli.output import Json, fail, out, plain, print_json, show, table, working
+from vk_mem.dump import Diff, DiffEntry, Dump, Figures, PoolDump, Region, diff, load_dump
+from vk_mem.errors import DumpError, VkMemError
+from vk_mem.tables import count_text, percent, share_text, short_path, size_text
+
+FORMATS = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
+
+DumpPath = Annotated[
+    str,
+    typer.Argument(metavar="DUMP", help="JSON of build_stats_string, VMA or D3D12MA; - is stdin."),
+]
+Other = Annotated[
+    str | None,
+    typer.Option("--diff", metavar="OTHER", help="A later dump: show what is different there."),
+]
+
+
+def read(path: str) -> Dump:
+    """A dump of a path, or of standard input. Fails with one line."""
+    try:
+        return load_dump(sys.stdin.buffer.read() if path == "-" else Path(path))
+    except DumpError as error:
+        raise fail(f"{path}: {error}") from None
+    except OSError as error:
+        raise fail(f"{path}: {error.strerror or error}") from None
+
+
+# ---- view ----
+
+
+def view(
+    dump: DumpPath,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Where to write; .html, .svg or .png. By default DUMP with the suffix .html.",
+        ),
+    ] = None,
+    other: Other = None,
+    title: Annotated[str | None, typer.Option(help="Of the picture.")] = None,
+    json: Json = False,
+) -> None:
+    """Draw a dump, or the difference of two, as a page or a picture.
+
+    Says where it was written. A .png needs the extra vk-mem[view].
+    """
+    if dump == "-" and other == "-":
+        raise typer.BadParameter("only one of the two dumps can be standard input")
+    target = output_path(dump, output)
+    kind = FORMATS[target.suffix.lower()]
+    try:
+        pictures = importlib.import_module("vk_mem.view")
+    except ModuleNotFoundError as missing:
+        raise fail(f"pictures need {missing.name}, which is not installed") from None
+    with working() as work:
+        work.step("reading")
+        first, second = read(dump), None if other is None else read(other)
+        work.step("drawing")
+        draw = getattr(pictures, kind)
+        try:
+            made: str | bytes = draw(first, second, title=title, progress=work.progress)
+        except VkMemError as error:
+            raise fail(str(error)) from None
+        work.step("writing")
+        data = made.encode() if isinstance(made, str) else made
+        try:
+            write(target, data)
+        except OSError as error:
+            raise fail(f"{target}: {error.strerror or error}") from None
+    if json:
+        print_json({"written": str(target.absolute()), "format": kind, "bytes": len(data)})
+    else:
+        out.print(f"wrote {target} ({size_text(len(data))})", markup=False, soft_wrap=True)
+
+
+def output_path(dump: str, output: str | None) -> Path:
+    """Where a picture goes. Raises for a suffix that says no format."""
+    if output is None:
+        return Path("vk-mem.html") if dump == "-" else Path(dump).with_suffix(".html")
+    target = Path(output)
+    if target.suffix.lower() not in FORMATS:
+        named = ", ".join(dict.fromkeys(f".{name}" for name in FORMATS.values()))
+        raise typer.BadParameter(f"{output} ends in none of {named}", param_hint="'-o'")
+    return target
+
+
+def write(target: Path, data: bytes) -> None:
+    """Writes all or nothing: a reader never sees half a picture."""
+    number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+# ---- stats ----
+
+
+def stats(
+    dump: DumpPath,
+    other: Other = None,
+    names: Annotated[int, typer.Option(help="Names and call sites to list.", min=1)] = 15,
+    json: Json = False,
+) -> None:
+    """Count a dump, or two: heaps, memory types, pools, the largest names, fragmentation.
+
+    Fragmentation is 1 - largest unused range / all unused bytes.
+    """
+    if dump == "-" and other == "-":
+        raise typer.BadParameter("only one of the two dumps can be standard input")
+    with working() as work:
+        work.step("reading")
+        first = read(dump)
+        second = None if other is None else read(other)
+        work.step("counting")
+        found = None if second is None else diff(first, second)
+    if found is not None:
+        if json:
+            print_json(diff_json(found, names))
+        else:
+            print_diff(found, names)
+    elif json:
+        print_json(dump_json(first, names))
+    else:
+        print_dump(first, names)
+
+
+class Unused:
+    """Unused ranges of some pools."""
+
+    def __init__(self, pools: Iterable[PoolDump]) -> None:
+        self.count = self.bytes = self.largest = 0
+        for pool in pools:
+            for block in pool.blocks:
+                for region in block.regions:
+                    if region.is_free:
+                        self.count += 1
+                        self.bytes += region.size
+                        self.largest = max(self.largest, region.size)
+
+    @property
+    def fragmentation(self) -> float:
+        return 1 - self.largest / self.bytes if self.bytes else 0.0
+
+
+def by_type(dump: Dump) -> dict[str, list[PoolDump]]:
+    pools: dict[str, list[PoolDump]] = {}
+    for pool in dump.pools:
+        pools.setdefault(pool.type_name, []).append(pool)
+    return pools
+
+
+def allocated(pool: PoolDump) -> list[Region]:
+    """What lives in a pool."""
+    in_blocks = [it for block in pool.blocks for it in block.allocations]
+    return in_blocks + list(pool.dedicated)
+
+
+def largest(
+    regions: Iterable[Region], key: Callable[[Region], str | None], count: int
+) -> list[tuple[str | None, int, int]]:
+    """Count and bytes by a key, those with most bytes first."""
+    counts: Counter[str | None] = Counter()
+    sizes: Counter[str | None] = Counter()
+    for region in regions:
+        counts[key(region)] += 1
+        sizes[key(region)] += region.size
+    order = sorted(sizes, key=lambda it: (-sizes[it], it or ""))
+    return [(it, counts[it], sizes[it]) for it in order[:count]]
+
+
+def name_of(region: Region) -> str | None:
+    return region.name
+
+
+def site_of(region: Region) -> str | None:
+    return None if region.call_site is None else region.call_site.partition("\n")[0]
+
+
+def print_dump(dump: Dump, names: int) -> None:
+    total = dump.total
+    out.print(
+        plain(f"{dump.device or dump.api}{f', {dump.source}' if dump.source else ''}", "bold")
+    )
+    out.print(
+        f"{count_text(total.allocation_count)} allocations of {size_text(total.allocation_bytes)} "
+        f"in {count_text(total.block_count)} blocks of {size_text(total.block_bytes)}"
+    )
+    pools = by_type(dump)
+    show(heap_table(dump, pools), type_table(dump, pools))
+    if not dump.detailed:
+        out.print("\nnot a detailed dump: it has no pools and no names")
+        return
+    shown = [pool for pool in dump.pools if pool.blocks or pool.dedicated or pool.name is not None]
+    if shown:
+        show(pool_table(shown))
+    regions = [region for _, _, region in dump.allocations()]
+    if regions:
+        columns = ("Name", "Count", "Size")
+        show(largest_table("Largest names", columns, largest(regions, name_of, names)))
+    if any(region.call_site for region in regions):
+        columns = ("Created at", "Count", "Size")
+        show(largest_table("Largest call sites", columns, largest(regions, site_of, names)))
+
+
+def optional(size: int | None) -> str:
+    return "-" if size is None else size_text(size)
+
+
+def heap_table(dump: Dump, pools: dict[str, list[PoolDump]]) -> Any:
+    columns = ("Heap", "Size", "Budget", "Usage", "Used", "Blocks", "Allocated", "Fragm.")
+    rows = table("Heaps", *columns, right=(1, 2, 3, 4, 5, 6, 7))
+    for heap in dump.heaps:
+        share = "-"
+        if heap.budget is not None and heap.usage is not None:
+            share = share_text(heap.usage, heap.budget)
+        here = [pool for it in heap.memory_types for pool in pools.get(it.name, [])]
+        rows.add_row(
+            plain(heap.name),
+            optional(heap.size),
+            optional(heap.budget),
+            optional(heap.usage),
+            share,
+            size_text(heap.figures.block_bytes),
+            size_text(heap.figures.allocation_bytes),
+            percent(Unused(here).fragmentation) if dump.detailed else "-",
+        )
+    return rows
+
+
+def type_table(dump: Dump, pools: dict[str, list[PoolDump]]) -> Any:
+    columns = ("Type", "Blocks", "Size", "Count", "Allocated", "Smallest", "Largest", "Unused")
+    rows = table("Memory types in use", *columns, right=(1, 2, 3, 4, 5, 6, 7))
+    for heap in dump.heaps:
+        for memory_type in heap.memory_types:
+            it = memory_type.figures
+            if not it.block_count:
+                continue
+            unused = size_text(Unused(pools.get(memory_type.name, [])).bytes)
+            rows.add_row(
+                plain(memory_type.name),
+                count_text(it.block_count),
+                size_text(it.block_bytes),
+                count_text(it.allocation_count),
+                size_text(it.allocation_bytes),
+                optional(it.allocation_size_min),
+                optional(it.allocation_size_max),
+                unused if dump.detailed else "-",
+            )
+    return rows
+
+
+def pool_table(pools: list[PoolDump]) -> Any:
+    columns = ("Pool", "Blocks", "Dedicated", "Allocated", "Unused", "Fragm.")
+    rows = table("Pools", *columns, right=(1, 2, 3, 4, 5))
+    for pool in pools:
+        unused = Unused([pool])
+        rows.add_row(
+            plain(pool.title),
+            size_text(sum(block.size for block in pool.blocks)),
+            size_text(sum(it.size for it in pool.dedicated)),
+            size_text(sum(it.size for it in allocated(pool))),
+            size_text(unused.bytes),
+            percent(unused.fragmentation),
+        )
+    return rows
+
+
+def largest_table(
+    title: str, columns: tuple[str, ...], found: list[tuple[str | None, int, int]]
+) -> Any:
+    rows = table(title, *columns, right=(1, 2))
+    rows.columns[0].overflow = "fold"
+    for name, count, size in found:
+        shown = plain("none", "dim") if name is None else plain(short_path(name))
+        rows.add_row(shown, count_text(count), size_text(size))
+    return rows
+
+
+# ---- the difference of two ----
+
+
+def change(number: int) -> str:
+    return f"{'+' if number > 0 else ''}{size_text(number)}"
+
+
+def print_diff(found: Diff, names: int) -> None:
+    a, b = found.a, found.b
+    out.print(plain(f"{a.source or 'before'} → {b.source or 'after'}", "bold"))
+    rows = table("Heaps", "Heap", "Before", "After", "Change", "Blocks", right=(1, 2, 3, 4))
+    before = {heap.name: heap.figures for heap in a.heaps}
+    for heap in b.heaps:
+        now, then = heap.figures, before.get(heap.name, NOTHING)
+        rows.add_row(
+            plain(heap.name),
+            size_text(then.allocation_bytes),
+            size_text(now.allocation_bytes),
+            change(now.allocation_bytes - then.allocation_bytes),
+            change(now.block_bytes - then.block_bytes),
+        )
+    show(rows)
+    if not (a.detailed and b.detailed):
+        out.print("\nnot both are detailed dumps: what is new and freed cannot be told")
+        return
+    parts = (("Only before: freed", found.only_in_a), ("Only after: new", found.only_in_b))
+    for title, entries in parts:
+        regions = [entry.region for entry in entries]
+        if regions:
+            columns = ("Name", "Count", "Size")
+            show(largest_table(title, columns, largest(regions, name_of, names)))
+    sites = [entry.region for entry in found.only_in_b if entry.region.call_site]
+    if sites:
+        columns = ("Created at", "Count", "Size")
+        show(largest_table("New, by call site", columns, largest(sites, site_of, names)))
+    freed, stayed, new = (sum_of(it) for it in (found.only_in_a, found.in_both, found.only_in_b))
+    out.print(f"\n{freed} freed, {stayed} stayed, {new} new", soft_wrap=True)
+
+
+NOTHING = Figures(0, 0, 0, 0, 0)
+
+
+def sum_of(entries: tuple[DiffEntry, ...]) -> str:
+    return f"{count_text(len(entries))} ({size_text(sum(it.size for it in entries))})"
+
+
+# ---- JSON ----
+
+
+def figures_json(it: Figures) -> dict[str, Any]:
+    return {name: getattr(it, name) for name in Figures.__slots__}
+
+
+def unused_json(pools: list[PoolDump]) -> dict[str, Any]:
+    unused = Unused(pools)
+    return {
+        "unused_range_bytes": unused.bytes,
+        "unused_range_size_max": unused.largest,
+        "fragmentation": unused.fragmentation,
+    }
+
+
+def largest_json(found: list[tuple[str | None, int, int]], key: str) -> list[dict[str, Any]]:
+    return [{key: name, "count": count, "bytes": size} for name, count, size in found]
+
+
+def dump_json(dump: Dump, names: int) -> dict[str, Any]:
+    pools = by_type(dump)
+    regions = [region for _, _, region in dump.allocations()]
+    sites = [region for region in regions if region.call_site]
+
+    def unused(here: list[PoolDump]) -> dict[str, Any]:
+        return unused_json(here) if dump.detailed else {}
+
+    return {
+        "api": dump.api,
+        "device": dump.device,
+        "detailed": dump.detailed,
+        "total": {**figures_json(dump.total), **unused(list(dump.pools))},
+        "heaps": [
+            {
+                "name": heap.name,
+                "flags": heap.flags,
+                "size": heap.size,
+                "budget": heap.budget,
+                "usage": heap.usage,
+                **figures_json(heap.figures),
+                **unused([p for it in heap.memory_types for p in pools.get(it.name, [])]),
+                "types": [
+                    {
+                        "name": it.name,
+                        "flags": it.flags,
+                        **figures_json(it.figures),
+                        **unused(pools.get(it.name, [])),
+                    }
+                    for it in heap.memory_types
+                ],
+            }
+            for heap in dump.heaps
+        ],
+        "pools": [
+            {
+                "type": pool.type_name,
+                "name": pool.name,
+                "block_count": len(pool.blocks) + len(pool.dedicated),
+                "block_bytes": sum(it.size for it in pool.blocks)
+                + sum(it.size for it in pool.dedicated),
+                "allocation_count": len(allocated(pool)),
+                "allocation_bytes": sum(it.size for it in allocated(pool)),
+                **unused_json([pool]),
+            }
+            for pool in dump.pools
+        ],
+        "largest_names": largest_json(largest(regions, name_of, names), "name"),
+        "largest_call_sites": largest_json(largest(sites, site_of, names), "call_site"),
+    }
+
+
+def diff_json(found: Diff, names: int) -> dict[str, Any]:
+    def part(entries: tuple[DiffEntry, ...]) -> dict[str, Any]:
+        regions = [entry.region for entry in entries]
+        sites = [region for region in regions if region.call_site]
+        return {
+            "count": len(entries),
+            "bytes": sum(entry.size for entry in entries),
+            "largest_names": largest_json(largest(regions, name_of, names), "name"),
+            "largest_call_sites": largest_json(largest(sites, site_of, names), "call_site"),
+        }
+
+    return {
+        "before": figures_json(found.a.total),
+        "after": figures_json(found.b.total),
+        "detailed": found.a.detailed and found.b.detailed,
+        "freed": part(found.only_in_a),
+        "stayed": part(found.in_both),
+        "new": part(found.only_in_b),
+    }

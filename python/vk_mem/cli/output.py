@@ -1,0 +1,115 @@
+"""What all commands have in common: tables, errors, JSON, progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from vk_mem.tables import clean
+
+EXIT_CODES = (
+    "Exit status: 0 when all went well, 1 when the work failed (one line on stderr says why), "
+    "2 for wrong usage."
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+class Output(Console):
+    """A console whose reader may leave."""
+
+    def on_broken_pipe(self) -> None:
+        """Left to `main`, which ends quietly; rich would end with status 1."""
+        raise BrokenPipeError
+
+
+out = Output(highlight=False)
+err = Output(stderr=True, highlight=False)
+
+
+def table(title: str, *columns: str, right: tuple[int, ...] = ()) -> Table:
+    """An empty table in the style of all of them; `right` are the columns of numbers."""
+    made = Table(
+        *columns,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for column in right:
+        made.columns[column].justify = "right"
+        made.columns[column].no_wrap = True
+    return made
+
+
+def show(*tables: Table) -> None:
+    """Prints tables, each after an empty line."""
+    for it in tables:
+        out.print()
+        out.print(it)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """A text from outside: no markup in it, no control characters."""
+    return Text(clean(text), style=style)
+
+
+def fail(message: str) -> typer.Exit:
+    """Prints one line; to be raised."""
+    say(message)
+    return typer.Exit(1)
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    err.print(f"vk-mem: {clean(' '.join(message.split()))}", markup=False, soft_wrap=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One object on one line, whole, whatever the width of the terminal."""
+    out.file.write(json.dumps(value) + "\n")
+    out.file.flush()
+
+
+class Work:
+    """A bar on stderr for work in steps; nothing where nobody looks."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("")
+
+    def step(self, name: str) -> None:
+        """Begins a step, of which nothing is known yet."""
+        self._bar.reset(self._task, description=name, total=None)
+
+    def progress(self, done: int, total: int) -> None:
+        """How far this step has come."""
+        self._bar.update(self._task, completed=done, total=total)
+
+
+@contextmanager
+def working() -> Iterator[Work]:
+    """Shows a bar until the block ends."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        yield Work(bar)
+
+
+def bar(share: float, width: int = 20) -> Text:
+    """A share of a whole, from 0 to 1: green, yellow from 75 %, red from 90 %."""
+    share = min(max(share, 0.0), 1.0)
+    full = round(share * width)
+    style = "red" if share >= 0.9 else "yellow" if share >= 0.75 else "green"
+    return Text.assemble(("█" * full, style), ("░" * (width - full), "dim"))

@@ -1,0 +1,229 @@
+"""`vk-mem top`: a live look at the allocator of another process."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+
+from vk_mem.cli.output import bar, fail, out, plain, print_json, say, table
+from vk_mem.serve import FORMAT
+from vk_mem.tables import count_text, share_text, size_text
+
+LONGEST_LINE = 1 << 20
+PATIENCE = 10.0
+"""Seconds to wait for the first sample."""
+SILENCE = 3700.0
+"""Seconds to wait for another: the longest interval of a server, and some."""
+
+
+class Unreadable(Exception):
+    """What the server sent is no sample."""
+
+
+@dataclass(frozen=True)
+class HeapNow:
+    size: int
+    usage: int
+    budget: int
+    allocation_bytes: int
+    local: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of the server."""
+
+    title: str
+    time: float
+    created: int
+    alive: int
+    heaps: list[HeapNow]
+    names: list[tuple[str | None, int, int]]
+    raw: dict[str, Any]
+
+
+def top(
+    path: Annotated[str, typer.Argument(metavar="SOCKET", help="As given to serve_stats.")],
+    once: Annotated[bool, typer.Option("--once", help="Show one sample and end.")] = False,
+    names: Annotated[int, typer.Option(help="Names to list.", min=0)] = 10,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a sample, each on its line.")
+    ] = False,
+) -> None:
+    """Watch the allocator of a process that called vk_mem.serve_stats(SOCKET, allocator).
+
+    Heaps with their budgets, how much is created a second, and the names that hold most memory, as
+    often as the server sends them. Ends with the server, or with Ctrl-C.
+    """
+    try:
+        client = connect(path)
+    except OSError as error:
+        raise fail(f"no statistics are served at {path}: {reason(error)}") from None
+    with client:
+        samples = read(client)
+        try:
+            show(samples, path, once, names, json_lines)
+        except Unreadable as error:
+            raise fail(f"{path}: {error}") from None
+        except OSError as error:
+            raise fail(f"{path}: {reason(error)}") from None
+        except KeyboardInterrupt:
+            return
+
+
+def connect(path: str) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError("this system has no Unix sockets")
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        client.settimeout(PATIENCE)
+        client.connect(path)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def reason(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    if isinstance(error, ConnectionRefusedError):
+        return "its process has ended"
+    return error.strerror or str(error)
+
+
+def show(samples: Iterator[Sample], path: str, once: bool, names: int, lines: bool) -> None:
+    before = next(samples, None)
+    if before is None:
+        raise Unreadable("it is no server of statistics, or it ended at once")
+    if lines:
+        print_json(before.raw)
+    if once:
+        if not lines:
+            out.print(screen(before, before, names))
+        return
+    if lines:
+        for sample in samples:
+            print_json(sample.raw)
+    elif out.is_terminal:
+        # A screen that is taller than the terminal would scroll instead of changing in place.
+        def fitting(sample: Sample, before: Sample) -> RenderableType:
+            room = out.height - len(sample.heaps) - 9
+            return screen(sample, before, min(names, max(room, 0)))
+
+        with Live(fitting(before, before), console=out, auto_refresh=False) as live:
+            for sample in samples:
+                live.update(fitting(sample, before), refresh=True)
+                before = sample
+    else:
+        out.print(screen(before, before, names))
+        for sample in samples:
+            out.print(screen(sample, before, names))
+            before = sample
+    say(f"{path}: the server has ended")
+
+
+def screen(sample: Sample, before: Sample, names: int) -> RenderableType:
+    heaps = table("", "Heap", "", "Usage", "Budget", "Used", "Allocated", right=(2, 3, 4, 5))
+    for index, heap in enumerate(sample.heaps):
+        share = heap.usage / heap.budget if heap.budget else 0.0
+        heaps.add_row(
+            f"{index} {'local' if heap.local else 'host'}",
+            bar(share, max(min(out.width - 60, 40), 8)),
+            size_text(heap.usage),
+            size_text(heap.budget),
+            share_text(heap.usage, heap.budget),
+            size_text(heap.allocation_bytes),
+        )
+    parts: list[RenderableType] = [plain(sample.title, "bold"), rates(sample, before), "", heaps]
+    if names and sample.names:
+        rows = table("Largest names", "Name", "Count", "Size", right=(1, 2))
+        rows.columns[0].no_wrap = True
+        rows.columns[0].overflow = "ellipsis"
+        for name, count, size in sample.names[:names]:
+            shown = plain("none", "dim") if name is None else plain(name)
+            rows.add_row(shown, count_text(count), size_text(size))
+        parts += ["", rows]
+    return Group(*parts)
+
+
+def rates(sample: Sample, before: Sample) -> str:
+    seconds = sample.time - before.time
+    created = sample.created - before.created
+    ended = created - (sample.alive - before.alive)
+    line = f"{count_text(sample.alive)} alive of {count_text(sample.created)} created"
+    if seconds <= 0:
+        return line
+    return f"{line}; {created / seconds:,.0f} created and {ended / seconds:,.0f} ended a second"
+
+
+# ---- what the server sends ----
+
+
+def read(client: socket.socket) -> Iterator[Sample]:
+    """Samples until the server ends. Another process sends them: nothing is believed unseen."""
+    data = b""
+    while True:
+        line, newline, rest = data.partition(b"\n")
+        if newline:
+            data = rest
+            sample = parse(line)
+            if sample is None:
+                return
+            yield sample
+            client.settimeout(SILENCE)
+            continue
+        if len(data) > LONGEST_LINE:
+            raise Unreadable("it sends something else than statistics")
+        received = client.recv(1 << 16)
+        if not received:
+            return
+        data += received
+
+
+def parse(line: bytes) -> Sample | None:
+    """A sample; None for the last line of a server."""
+    try:
+        of = json.loads(line)
+        if of["format"] != FORMAT:
+            raise Unreadable(f"it speaks format {of['format']!r:.20}; this is {FORMAT}")
+        if "end" in of:
+            return None
+        heaps = [
+            HeapNow(
+                number(size),
+                number(heap["usage"]),
+                number(heap["budget"]),
+                number(heap["allocation_bytes"]),
+                "DEVICE_LOCAL" in flags,
+            )
+            for heap, size, flags in zip(
+                of["heaps"], of["heap_sizes"], of["heap_flags"], strict=True
+            )
+        ]
+        names = [
+            (
+                None if it["name"] is None else str(it["name"]),
+                number(it["count"]),
+                number(it["bytes"]),
+            )
+            for it in of["names"]
+        ]
+        title = f"{of['program']} (pid {number(of['pid'])}) on {of['device']}"
+        created, alive = number(of["created"]), number(of["alive"])
+        return Sample(title, float(of["time"]), created, alive, heaps, names, of)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        raise Unreadable("it sends something else than statistics") from None
+
+
+def number(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 64:
+        raise ValueError
+    return value

@@ -1,0 +1,165 @@
+"""What our dumps say beyond VMA's: call sites and aliases (`crates/engine/src/dump/additions.rs`).
+
+Both stand under top-level keys of their own, which mirror the layout of the pools. Each entry has
+to belong to an allocation of the dump.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from vk_mem.dump.model import Region, ResourceClass
+from vk_mem.dump.values import get, items, list_of, number, object_of, text, wrong
+
+CLASSES = {
+    "FREE": ResourceClass.FREE,
+    "UNKNOWN": ResourceClass.UNKNOWN,
+    "BUFFER": ResourceClass.BUFFER,
+    "IMAGE_UNKNOWN": ResourceClass.IMAGE_UNKNOWN,
+    "IMAGE_LINEAR": ResourceClass.IMAGE_LINEAR,
+    "IMAGE_OPTIMAL": ResourceClass.IMAGE_OPTIMAL,
+    # Direct3D 12.
+    "TEXTURE1D": ResourceClass.IMAGE_OPTIMAL,
+    "TEXTURE2D": ResourceClass.IMAGE_OPTIMAL,
+    "TEXTURE3D": ResourceClass.IMAGE_OPTIMAL,
+}
+
+"""By the names of VMA and D3D12MA."""
+
+PLACE = re.compile("0|[1-9][0-9]{0,19}")
+T = TypeVar("T")
+
+Path = tuple[str | None, ...]
+"""`DefaultPools`, the type and the block; `CustomPools`, the type, the index and the block. None
+stands for the dedicated allocations."""
+
+
+@dataclass(slots=True)
+class Places:
+    """What is said of the allocations of a block, by offset, or of the dedicated ones, by index."""
+
+    where: str
+    call_sites: dict[int, str] = field(default_factory=dict)
+    aliases: dict[int, tuple[Region, ...]] = field(default_factory=dict)
+
+    def complete(self, region: Region, place: int) -> Region:
+        """A region with what is said of it."""
+        site, aliases = self.call_sites.pop(place, None), self.aliases.pop(place, ())
+        if site is None and not aliases:
+            return region
+        if region.is_free:
+            wrong(f"{self.where}.{place}", "it refers to an unused range")
+        for alias in aliases:
+            if alias.offset < region.offset or alias.end > region.end:
+                span = f"{alias.offset} to {alias.end}"
+                memory = f"{region.offset} to {region.end}"
+                wrong(f"{self.where}.{place}", f"an alias from {span} is outside of {memory}")
+        return replace(region, call_site=site, aliases=aliases)
+
+
+class Additions:
+    """All of them, by place."""
+
+    def __init__(self) -> None:
+        self._places: dict[Path, Places] = {}
+
+    def at(self, path: Path, where: str) -> Places:
+        """A place to fill."""
+        return self._places.setdefault(path, Places(where))
+
+    def of(self, *path: str | None) -> Places | None:
+        """What is said of a block, or of the dedicated allocations of a pool."""
+        return self._places.get(path)
+
+    def check_all_used(self) -> None:
+        """Raises `DumpError` if something is said of what is not in the dump."""
+        for places in self._places.values():
+            for place in (*places.call_sites, *places.aliases):
+                wrong(f"{places.where}.{place}", "there is no such allocation in the dump")
+
+
+def read_additions(dump: Mapping[str, Any]) -> Additions:
+    """Reads both keys; a dump may have neither."""
+    added = Additions()
+    sites: list[str] = []
+    if "CallSites" in dump:
+        of = object_of(dump["CallSites"], "CallSites")
+        there = "CallSites.Sites"
+        listed = list_of(get(of, "Sites", "CallSites"), there)
+        sites += [text(site, f"{there}[{index}]") for index, site in enumerate(listed)]
+
+        def site(value: object, where: str) -> str:
+            return _site(value, where, sites)
+
+        _read(of, "CallSites", added, site, lambda places: places.call_sites)
+    if "Aliases" in dump:
+
+        def aliases(value: object, where: str) -> tuple[Region, ...]:
+            listed = list_of(value, where)
+            return tuple(_alias(it, f"{where}[{i}]", sites) for i, it in enumerate(listed))
+
+        of = object_of(dump["Aliases"], "Aliases")
+        _read(of, "Aliases", added, aliases, lambda places: places.aliases)
+    return added
+
+
+def _site(value: object, where: str, sites: list[str]) -> str:
+    index = number(value, where)
+    if index >= len(sites):
+        wrong(where, f"call site {index} of {len(sites)}")
+    return sites[index]
+
+
+def _alias(value: object, where: str, sites: list[str]) -> Region:
+    of = object_of(value, where)
+    type_name = text(get(of, "Type", where), f"{where}.Type")
+    name, data = of.get("Name"), of.get("CustomData")
+    resource_class = CLASSES.get(type_name, ResourceClass.UNKNOWN)
+    if resource_class is ResourceClass.FREE:
+        wrong(f"{where}.Type", "an alias is a resource, not FREE")
+    return Region(
+        number(get(of, "Offset", where), f"{where}.Offset"),
+        number(get(of, "Size", where), f"{where}.Size"),
+        resource_class,
+        number(of.get("Usage", 0), f"{where}.Usage"),
+        None if name is None else text(name, f"{where}.Name"),
+        None if data is None else text(data, f"{where}.CustomData"),
+        type_name,
+        call_site=_site(of["CallSite"], f"{where}.CallSite", sites) if "CallSite" in of else None,
+    )
+
+
+def _read(
+    of: Mapping[str, Any],
+    key: str,
+    added: Additions,
+    value: Callable[[object, str], T],
+    values: Callable[[Places], dict[int, T]],
+) -> None:
+    """Walks one of the keys, which has the layout of the pools."""
+
+    def entries(given: object, where: str, path: Path) -> None:
+        for place, item in items(given, where):
+            if not PLACE.fullmatch(place):
+                wrong(where, "keys are offsets or indices")
+            here = f"{where}.{place}"
+            found = value(item, here)
+            values(added.at(path, where))[int(place)] = found
+
+    def pool(given: object, where: str, path: Path) -> None:
+        here = object_of(given, where)
+        for block, item in items(here.get("Blocks", {}), f"{where}.Blocks"):
+            entries(item, f"{where}.Blocks.{block[:40]}", (*path, block))
+        there = f"{where}.DedicatedAllocations"
+        entries(here.get("DedicatedAllocations", {}), there, (*path, None))
+
+    for type_name, item in items(of.get("DefaultPools", {}), f"{key}.DefaultPools"):
+        where = f"{key}.DefaultPools.{type_name[:40]}"
+        pool(item, where, ("DefaultPools", type_name))
+    for type_name, listed in items(of.get("CustomPools", {}), f"{key}.CustomPools"):
+        there = f"{key}.CustomPools.{type_name[:40]}"
+        for index, item in items(listed, there):
+            pool(item, f"{there}.{index[:40]}", ("CustomPools", type_name, index))

@@ -1,0 +1,82 @@
+"""Values of a dump, each looked at before it is believed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from vk_mem.errors import DumpError
+
+LARGEST_NUMBER = (1 << 64) - 1
+LONGEST_TEXT = 10_000
+
+
+def wrong(where: str, what: str) -> NoReturn:
+    """Raises `DumpError` with one line that says where."""
+    raise DumpError(f"not a readable dump: {where}{': ' if where else ''}{what}")
+
+
+def shown(value: object) -> str:
+    """A value for an error."""
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        short = -(10**30) < value < 10**30
+        return str(value) if short else "a huge number"
+    if isinstance(value, dict):
+        return "an object"
+    return "a list" if isinstance(value, list) else type(value).__name__
+
+
+def object_of(value: object, where: str) -> Mapping[str, Any]:
+    """A JSON object."""
+    if not isinstance(value, Mapping):
+        wrong(where, f"an object is expected, not {shown(value)}")
+    return value
+
+
+def list_of(value: object, where: str) -> list[Any]:
+    """A JSON list."""
+    if not isinstance(value, list):
+        wrong(where, f"a list is expected, not {shown(value)}")
+    return value
+
+
+def key(key: object, where: str) -> str:
+    """A key that is no longer than it may be."""
+    if not isinstance(key, str):
+        wrong(where, f"keys are texts, not {shown(key)}")
+    if len(key) > LONGEST_TEXT:
+        wrong(where, f"a key has {len(key)} characters")
+    return key
+
+
+def number(value: object, where: str) -> int:
+    """An integer of 64 bits, from 0 on."""
+    # bool is an int.
+    if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
+        wrong(where, f"a number of bytes, a count or flags are expected, not {shown(value)}")
+    return value
+
+
+def text(value: object, where: str) -> str:
+    """A text, cut if it is too long."""
+    if not isinstance(value, str):
+        wrong(where, f"a text is expected, not {shown(value)}")
+    return value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT] + "…"
+
+
+def get(of: Mapping[str, Any], key: str, where: str) -> object:
+    """The value of a key that has to be there."""
+    if key not in of:
+        wrong(where, f"{key} is missing")
+    return of[key]
+
+
+def items(value: object, where: str) -> Iterator[tuple[str, object]]:
+    """Keys and values of an object."""
+    for name, item in object_of(value, where).items():
+        yield key(name, where), item

@@ -1,0 +1,361 @@
+"""A look at an allocator from another process: `vk-mem top` and the server that it asks.
+
+The server sends a line of JSON to each client at once, and then one in each interval. It reads only
+to notice that a client has left, so a client has no way to ask it for anything, and one that does
+not read is dropped.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import selectors
+import socket
+import stat
+import sys
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from vk_mem._vk_mem import Allocator
+from vk_mem.errors import FeatureNotPresentError, InvalidArgumentError, VkMemError
+
+__all__ = ["StatsServer", "serve_stats"]
+
+FORMAT = 1
+NAMES = 50
+"""So many names are sent, those with most memory."""
+LONGEST_NAME = 200
+MOST_CLIENTS = 16
+PATIENCE = 10.0
+"""Seconds in which a client has to take what was sent."""
+READ_LIMIT = 4096
+"""A client that sends more bytes than this is none."""
+
+
+def serve_stats(
+    path: str | os.PathLike[str], allocator: Allocator, *, interval: float = 1.0
+) -> StatsServer:
+    """Lets `vk-mem top PATH` watch an allocator, through a Unix socket that this makes.
+
+    A daemon thread takes a sample every `interval` seconds while somebody watches: budgets of the
+    heaps, how much was created, and the names that hold most memory. It takes short calls of the
+    allocator, of which `allocator.close()` waits for the one that runs. Only this user can connect
+    (mode 0600). A socket that a dead process left at `path` is replaced.
+
+    Returns a `StatsServer`, to be closed or used as a context manager. It ends by itself with the
+    allocator, at the end of the interpreter, and in the child of a fork; it does not keep the
+    allocator alive.
+
+    Raises `OSError` if the socket cannot be made, another process serves there, or something else
+    is at `path`; `InvalidArgumentError` for an interval below 0.01 or above 3600 seconds;
+    `UseAfterFreeError` (closed); `FeatureNotPresentError` where there are no Unix sockets.
+    """
+    return StatsServer(path, allocator, interval=interval)
+
+
+@dataclass(slots=True)
+class _Client:
+    socket: socket.socket
+    unsent: bytes = b""
+    waits_since: float = 0.0
+    received: int = 0
+
+
+class StatsServer:
+    """Serves samples of an allocator until it is closed; see `serve_stats`."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], allocator: Allocator, *, interval: float = 1.0
+    ) -> None:
+        self._socket: socket.socket | None = None
+        if not hasattr(socket, "AF_UNIX"):
+            raise FeatureNotPresentError("this system has no Unix sockets")
+        if not 0.01 <= interval <= 3600:
+            raise InvalidArgumentError(f"interval is {interval}, not from 0.01 to 3600 seconds")
+        self.path = os.path.abspath(os.fspath(path))
+        """Where the socket is."""
+        self._interval = interval
+        self._allocator = weakref.ref(_checked(allocator))
+        self._about = _about(allocator)
+        _sample(allocator)
+        self._socket, self._inode = _listen(self.path)
+        self._awake, self._wake = socket.socketpair()
+        self._clients: dict[int, _Client] = {}
+        self._selector = selectors.DefaultSelector()
+        for ours in (self._socket, self._awake):
+            ours.setblocking(False)
+            self._selector.register(ours, selectors.EVENT_READ)
+        self._next_sample = 0.0
+        self._stopping = False
+        _servers.add(self)
+        self._thread = threading.Thread(target=self._run, name="vk-mem statistics", daemon=True)
+        self._thread.start()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended: by `close`, or with its allocator."""
+        return self._socket is None
+
+    def close(self) -> None:
+        """Ends it and removes the socket. Nothing happens the second time."""
+        if self._socket is None:
+            return
+        self._stopping = True
+        # Full or closed: it wakes anyway.
+        with contextlib.suppress(OSError):
+            self._wake.send(b"x")
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<vk_mem.StatsServer at {self.path}{', closed' if self.closed else ''}>"
+
+    # ---- the thread ----
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._end()
+
+    def _serve(self) -> None:
+        listener = self._socket
+        while not self._stopping:
+            allocator = self._allocator()
+            ended = allocator is None or allocator.closed
+            del allocator
+            now = time.monotonic()
+            if ended or (self._clients and now >= self._next_sample):
+                line = self._line()
+                for client in list(self._clients.values()):
+                    self._send(client, line)
+                self._next_sample = time.monotonic() + self._interval
+            if ended:
+                return
+            # Without clients there is nothing to do but notice that the allocator has gone.
+            wait = max(self._next_sample - now, 0.0) if self._clients else min(self._interval, 1.0)
+            for key, _ in self._selector.select(wait):
+                if key.fileobj is listener:
+                    self._accept()
+                elif key.fileobj is not self._awake:
+                    self._receive(self._clients[key.fd])
+            for client in list(self._clients.values()):
+                if client.unsent:
+                    self._send(client, b"")
+
+    def _line(self) -> bytes:
+        """A sample, or why there is none any more."""
+        allocator = self._allocator()
+        try:
+            if allocator is None:
+                raise VkMemError("the allocator is gone")
+            sample = {**self._about, **_sample(allocator)}
+            return _encode(sample)
+        except VkMemError as error:
+            if allocator is not None and not allocator.closed:
+                # About to be closed, or to refuse that.
+                return b""
+            return _encode({"format": FORMAT, "end": str(error)})
+
+    def _accept(self) -> None:
+        assert self._socket is not None
+        try:
+            made, _ = self._socket.accept()
+        except OSError:
+            # It left again, or there are no descriptors: then a moment for others to close some.
+            time.sleep(0.01)
+            return
+        if len(self._clients) >= MOST_CLIENTS:
+            made.close()
+            return
+        made.setblocking(False)
+        client = _Client(made)
+        self._clients[made.fileno()] = client
+        self._selector.register(made, selectors.EVENT_READ)
+        self._send(client, self._line())
+        if len(self._clients) == 1:
+            self._next_sample = time.monotonic() + self._interval
+
+    def _receive(self, client: _Client) -> None:
+        try:
+            received = client.socket.recv(READ_LIMIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = b""
+        client.received += len(received)
+        if not received or client.received > READ_LIMIT:
+            self._drop(client)
+
+    def _send(self, client: _Client, line: bytes) -> None:
+        now = time.monotonic()
+        if not client.unsent:
+            client.unsent, client.waits_since = line, now
+        if not client.unsent:
+            return
+        # Else it is slow: this line is left out.
+        try:
+            sent = client.socket.send(client.unsent)
+            client.unsent = client.unsent[sent:]
+        except BlockingIOError:
+            if now - client.waits_since > PATIENCE:
+                self._drop(client)
+        except OSError:
+            self._drop(client)
+
+    def _drop(self, client: _Client) -> None:
+        number = client.socket.fileno()
+        if self._clients.pop(number, None) is None:
+            return
+        self._selector.unregister(client.socket)
+        client.socket.close()
+
+    def _end(self) -> None:
+        listener = self._socket
+        if listener is None:
+            return
+        # Before it is closed: until then nobody else can be listening there.
+        _remove(self.path, self._inode)
+        for client in list(self._clients.values()):
+            self._drop(client)
+        self._close_descriptors(listener)
+        # Last, so that all is gone for whoever sees that it is closed.
+        self._socket = None
+
+    def _close_descriptors(self, listener: socket.socket) -> None:
+        self._selector.close()
+        for ours in (listener, self._awake, self._wake):
+            ours.close()
+
+    def _after_fork(self) -> None:
+        """In the child: the thread, the socket's path and the clients are the parent's."""
+        listener, self._socket = self._socket, None
+        if listener is not None:
+            for client in self._clients.values():
+                client.socket.close()
+            self._clients.clear()
+            self._close_descriptors(listener)
+
+
+_servers: weakref.WeakSet[StatsServer] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for server in list(_servers):
+        server.close()
+
+
+def _after_fork_in_child() -> None:
+    for server in list(_servers):
+        server._after_fork()
+
+
+# After the allocators' own function, so that it runs before that.
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# ---- the socket ----
+
+
+def _listen(path: str) -> tuple[socket.socket, tuple[int, int]]:
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(f"{path} is there and is no socket")
+        if _is_served(path):
+            raise OSError(f"another process serves at {path}")
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        # Nobody can connect before `listen`.
+        os.chmod(path, 0o600)
+        found = os.lstat(path)
+        listener.listen(MOST_CLIENTS)
+    except BaseException:
+        listener.close()
+        raise
+    return listener, (found.st_dev, found.st_ino)
+
+
+def _is_served(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1)
+        try:
+            client.connect(path)
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            # Busy, or not ours to know.
+            return True
+    return True
+
+
+def _remove(path: str, inode: tuple[int, int]) -> None:
+    """Unless somebody has put something else there."""
+    with contextlib.suppress(OSError):
+        found = os.lstat(path)
+        if (found.st_dev, found.st_ino) == inode:
+            os.unlink(path)
+
+
+# ---- samples ----
+
+
+def _checked(allocator: object) -> Allocator:
+    if not isinstance(allocator, Allocator):
+        kind = type(allocator).__name__
+        raise TypeError(f"allocator must be a vk_mem.Allocator, not {kind}")
+    return allocator
+
+
+def _about(allocator: Allocator) -> dict[str, Any]:
+    """What does not change."""
+    device = allocator.device
+    heaps = device.memory_properties.memory_heaps
+    return {
+        "format": FORMAT,
+        "pid": os.getpid(),
+        "program": os.path.basename(sys.argv[0] if sys.argv else "") or "python",
+        "device": device.properties.device_name,
+        "heap_sizes": [heap.size for heap in heaps],
+        "heap_flags": [[flag.name for flag in heap.flags] for heap in heaps],
+    }
+
+
+def _sample(allocator: Allocator) -> dict[str, Any]:
+    """Raises `UseAfterFreeError` if it is closed."""
+    created, alive, names, budgets = allocator._sample(NAMES)
+    keys = ("usage", "budget", "block_count", "block_bytes", "allocation_count", "allocation_bytes")
+    return {
+        "time": time.monotonic(),
+        "created": created,
+        "alive": alive,
+        "heaps": [dict(zip(keys, budget, strict=True)) for budget in budgets],
+        "names": [
+            {"name": None if name is None else name[:LONGEST_NAME], "count": count, "bytes": size}
+            for name, count, size in names
+        ],
+    }
+
+
+def _encode(sample: dict[str, Any]) -> bytes:
+    return json.dumps(sample, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,279 @@
+"""Statistics, budgets and leaks as tables: aligned text for `print`, HTML for notebooks.
+
+The HTML takes its colours from the page, so it reads well on light and on dark.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vk_mem._vk_mem import (
+        Allocator,
+        HeapBudget,
+        PoolStatistics,
+        Statistics,
+        TotalStatistics,
+    )
+
+    _Budgets = list[HeapBudget]
+else:
+    _Budgets = list
+
+__all__ = ["HeapBudgets", "count_text", "html_table", "short_path", "size_text", "text_table"]
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+Row = Sequence[str]
+
+
+def size_text(size: int) -> str:
+    """Bytes with a unit: `256.0 MiB`, `-16 B`; `unlimited` for the largest number of 64 bits."""
+    if size >= 2**64 - 1:
+        return "unlimited"
+    value, unit = float(abs(size)), 0
+    # Not 1024.0 KiB.
+    while (value >= 1024 or (unit and round(value, 1) >= 1024)) and unit + 1 < len(UNITS):
+        value /= 1024
+        unit += 1
+    sign = "-" if size < 0 else ""
+    return f"{size} B" if unit == 0 else f"{sign}{value:.1f} {UNITS[unit]}"
+
+
+def count_text(count: int) -> str:
+    """`12,345`"""
+    return f"{count:,}"
+
+
+def short_path(path: str) -> str:
+    """A path, or a text that begins with one, from the current directory on if it lies there."""
+    try:
+        here = os.getcwd() + os.sep
+    except OSError:
+        return path
+    return path.removeprefix(here)
+
+
+def clean(text: str) -> str:
+    """A text on one line, without control characters: names may hold anything."""
+    return "".join(it if it.isprintable() else "\N{REPLACEMENT CHARACTER}" for it in text)
+
+
+def quoted(name: str | None) -> str:
+    """A name for people; a dash for none."""
+    return "-" if name is None else f"'{clean(name)}'"
+
+
+def text_table(
+    columns: Row, rows: Iterable[Row], left: Iterable[int] = (0,), title: str = ""
+) -> str:
+    """Columns that line up. `left` are those that are text; the others are aligned right."""
+    lines = [columns, *rows]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    left = set(left)
+
+    def line(cells: Row) -> str:
+        padded = (
+            cell.ljust(width) if index in left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
+
+    head = [title] if title else []
+    return "\n".join([*head, *map(line, lines)])
+
+
+TEXT = "text-align:left;white-space:pre-wrap"
+NUMBER = "text-align:right;white-space:nowrap"
+
+
+def html_table(
+    columns: Row, rows: Iterable[Row], left: Iterable[int] = (0,), title: str = ""
+) -> str:
+    """The same for a notebook; everything is escaped."""
+    left = set(left)
+
+    def line(cells: Row, tag: str, style: str) -> str:
+        made = "".join(
+            f'<{tag} style="{TEXT if index in left else NUMBER};padding:1px 8px;{style}">'
+            f"{html.escape(cell)}</{tag}>"
+            for index, cell in enumerate(cells)
+        )
+        return f"<tr>{made}</tr>"
+
+    caption = ""
+    if title:
+        style = "text-align:left;font-weight:bold;color:inherit"
+        caption = f'<caption style="{style}">{html.escape(title)}</caption>'
+    head = line(columns, "th", "border-bottom:1px solid currentColor")
+    body = "".join(line(row, "td", "") for row in rows)
+    return (
+        '<table style="border-collapse:collapse;color:inherit;background:transparent;'
+        'font-variant-numeric:tabular-nums">'
+        f"{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
+    )
+
+
+# ---- statistics ----
+
+
+def _figures(statistics: Statistics) -> list[tuple[str, str]]:
+    size = size_text if statistics._in_bytes else count_text
+
+    def optional(value: int | None) -> str:
+        return "-" if value is None else size(value)
+
+    it = statistics
+    return [
+        ("blocks", count_text(it.block_count)),
+        ("size of blocks", size(it.block_bytes)),
+        ("allocations", count_text(it.allocation_count)),
+        ("allocated", size(it.allocation_bytes)),
+        ("smallest allocation", optional(it.allocation_size_min)),
+        ("largest allocation", optional(it.allocation_size_max)),
+        ("unused ranges", count_text(it.unused_range_count)),
+        ("unused", size(it.unused_range_bytes)),
+        ("smallest unused range", optional(it.unused_range_size_min)),
+        ("largest unused range", optional(it.unused_range_size_max)),
+        ("fragmentation", percent(it.fragmentation)),
+    ]
+
+
+def percent(share: float) -> str:
+    """`12 %`"""
+    return f"{share * 100:.0f} %"
+
+
+def statistics_text(statistics: Statistics) -> str:
+    """`str` of a `Statistics`."""
+    (columns, *rows) = _figures(statistics)
+    return text_table(columns, rows)
+
+
+def statistics_html(statistics: Statistics) -> str:
+    """The same for notebooks."""
+    return html_table(("", "Statistics"), _figures(statistics))
+
+
+def _pool_title(pool: PoolStatistics) -> str:
+    return f"pool {quoted(pool.name)}, memory type {pool.memory_type_index}"
+
+
+def pool_statistics_text(pool: PoolStatistics) -> str:
+    """`str` of a `PoolStatistics`."""
+    return f"{_pool_title(pool)}\n{statistics_text(pool.statistics)}"
+
+
+def pool_statistics_html(pool: PoolStatistics) -> str:
+    """The same for notebooks."""
+    return html_table(("", "Statistics"), _figures(pool.statistics), title=_pool_title(pool))
+
+
+TOTAL_COLUMNS = (
+    "",
+    "blocks",
+    "size",
+    "allocations",
+    "size",
+    "unused",
+    "ranges",
+    "largest",
+    "fragmented",
+)
+
+
+def _total_row(title: str, it: Statistics) -> Row:
+    largest = it.unused_range_size_max
+    return (
+        title,
+        count_text(it.block_count),
+        size_text(it.block_bytes),
+        count_text(it.allocation_count),
+        size_text(it.allocation_bytes),
+        size_text(it.unused_range_bytes),
+        count_text(it.unused_range_count),
+        "-" if largest is None else size_text(largest),
+        percent(it.fragmentation),
+    )
+
+
+def _total_rows(statistics: TotalStatistics) -> list[Row]:
+    """Heaps, in them the types that hold something, in them the custom pools; then the sum."""
+    _, types = statistics._layout
+    rows = []
+    for heap, of_heap in enumerate(statistics.memory_heaps):
+        rows.append(_total_row(f"heap {heap}", of_heap))
+        for index, of_type in enumerate(statistics.memory_types):
+            pools = [it for it in statistics.pools if it.memory_type_index == index]
+            if types[index][0] != heap or not (of_type.block_count or pools):
+                continue
+            rows.append(_total_row(f"  type {index}", of_type))
+            rows += [_total_row(f"    pool {quoted(it.name)}", it.statistics) for it in pools]
+    return [*rows, _total_row("total", statistics.total)]
+
+
+def total_statistics_text(statistics: TotalStatistics) -> str:
+    """`str` of a `TotalStatistics`."""
+    return text_table(TOTAL_COLUMNS, _total_rows(statistics))
+
+
+def total_statistics_html(statistics: TotalStatistics) -> str:
+    """The same for notebooks."""
+    return html_table(TOTAL_COLUMNS, _total_rows(statistics))
+
+
+# ---- budgets ----
+
+BUDGET_COLUMNS = ("usage", "budget", "used", "blocks", "size", "allocations", "size")
+
+
+def share_text(usage: int, budget: int) -> str:
+    """How much of a budget is used; a dash where there is none."""
+    return "-" if budget == 0 else percent(usage / budget)
+
+
+def _budget_row(it: HeapBudget) -> Row:
+    return (
+        size_text(it.usage),
+        size_text(it.budget),
+        share_text(it.usage, it.budget),
+        count_text(it.block_count),
+        size_text(it.block_bytes),
+        count_text(it.allocation_count),
+        size_text(it.allocation_bytes),
+    )
+
+
+def budget_text(budget: HeapBudget) -> str:
+    """`str` of a `HeapBudget`."""
+    return text_table(BUDGET_COLUMNS, [_budget_row(budget)], left=())
+
+
+def budget_html(budget: HeapBudget) -> str:
+    """The same for notebooks."""
+    return html_table(BUDGET_COLUMNS, [_budget_row(budget)], left=())
+
+
+class HeapBudgets(_Budgets):
+    """What `Allocator.heap_budgets` returns: a list by heap that prints as a table."""
+
+    def _rows(self) -> list[Row]:
+        return [(f"heap {index}", *_budget_row(it)) for index, it in enumerate(self)]
+
+    def __str__(self) -> str:
+        return text_table(("", *BUDGET_COLUMNS), self._rows())
+
+    def _repr_html_(self) -> str:
+        return html_table(("", *BUDGET_COLUMNS), self._rows())
+
+
+def allocator_html(allocator: Allocator) -> str:
+    """An `Allocator` in a notebook: its device and the budgets of its heaps."""
+    title = html.escape(repr(allocator).strip("<>"))
+    if allocator.closed:
+        return f"<div>{title}</div>"
+    budgets = allocator.heap_budgets()._repr_html_()
+    return f"<div>{title}</div>{budgets}"

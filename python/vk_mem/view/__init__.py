@@ -1,0 +1,15 @@
+"""Pictures of memory: which heap, type, pool and block holds what, and where it is free.
+
+    vk_mem.view.html(allocator, path="memory.html")      # a page to search, zoom and filter
+    vk_mem.view.svg(allocator, path="memory.svg")
+    vk_mem.view.png("before.json", "after.json", path="leak.png")
+
+A source is whatever `vk_mem.dump` takes for a dump: a live `Allocator`, a `Dump`, a path, or JSON
+text; of vk-mem, VMA 3 or D3D12MA 2. With a second one the picture shows what changed from the first
+to the second.
+"""
+
+from vk_mem.view.draw import html, png, svg
+from vk_mem.view.summary import diff_summary_html, summary_html
+
+__all__ = ["diff_summary_html", "html", "png", "summary_html", "svg"]

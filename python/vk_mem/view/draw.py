@@ -1,0 +1,130 @@
+"""The three functions that draw: SVG, PNG and HTML."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vk_mem.dump.load import Source
+from vk_mem.errors import InvalidArgumentError
+from vk_mem.view.layout import Picture, lay_out
+from vk_mem.view.scene import Progress, check_progress, make_scene
+
+WIDTH = 1000
+WIDTHS = range(480, 8001)
+SCALES = (0.5, 8.0)
+
+PathLike = str | os.PathLike[str]
+
+
+def svg(
+    source: Source,
+    other: Source | None = None,
+    *,
+    path: PathLike | None = None,
+    title: str | None = None,
+    width: int = WIDTH,
+    progress: Progress | None = None,
+) -> str:
+    """Draws memory as an SVG; in light or dark as its viewer prefers. Needs nothing installed.
+
+    Every block is a bar with its regions at their true offsets, coloured by use; what shares memory
+    with a region lies on it; hatched is free. Regions narrower than a pixel are drawn in columns,
+    filled by their share of the bytes. Pointing at something tells what it is. With `other` it is a
+    comparison: `source` in the upper half of each bar, `other` in the lower.
+
+    `path` is a file to write as well, `title` stands above it all, `width` is in pixels, from 480
+    to 8000; the height follows from the content. `progress` is called with the allocations drawn
+    so far and with how many there are.
+
+    Raises `DumpError` if a source is not a readable dump, `InvalidArgumentError` for a title that
+    is not a text or a width out of range, `OSError` if a file cannot be read or written.
+    """
+    from vk_mem.view.vector import write_svg
+
+    text = write_svg(_picture(source, other, title, width, progress))
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text
+
+
+def png(
+    source: Source,
+    other: Source | None = None,
+    *,
+    path: PathLike | None = None,
+    title: str | None = None,
+    width: int = WIDTH,
+    scale: float = 2.0,
+    dark: bool = False,
+    progress: Progress | None = None,
+) -> bytes:
+    """Draws the same as `svg` does as a PNG. Needs the extra `vk-mem[view]`.
+
+    `scale` is the number of pixels for each of `width`, from 0.5 to 8. `dark` draws on a dark
+    ground. Letters that no font at hand has appear as boxes: Pillow takes DejaVu, Noto, Liberation
+    or Segoe where they are installed, else a font of its own.
+
+    Raises what `svg` raises; `FeatureNotPresentError` without Pillow; `InvalidArgumentError` for a
+    scale out of range, or if the picture would have too many pixels.
+    """
+    from vk_mem.view.raster import check_pillow, write_png
+
+    if isinstance(scale, bool) or not isinstance(scale, int | float):
+        raise InvalidArgumentError(f"scale is a number, not {type(scale).__name__}")
+    if not SCALES[0] <= scale <= SCALES[1]:
+        raise InvalidArgumentError(f"scale is from {SCALES[0]} to {SCALES[1]}, not {scale}")
+    check_pillow()
+    picture = _picture(source, other, title, width, progress)
+    data = write_png(picture, float(scale), bool(dark))
+    if path is not None:
+        Path(path).write_bytes(data)
+    return data
+
+
+def html(
+    source: Source,
+    other: Source | None = None,
+    *,
+    path: PathLike | None = None,
+    title: str | None = None,
+    progress: Progress | None = None,
+) -> str:
+    """Makes a page to look into memory with: zoom, search, filters, and a table of all allocations.
+
+    It is one file that loads nothing, from disk or from anywhere, and needs nothing installed but
+    a browser of 2023 or later. All the dump says of each region is in it, compressed: a million
+    allocations take some 10 MB.
+
+    `path`, `title` and `progress`, and what it raises, are those of `svg`.
+    """
+    from vk_mem.view.page import write_page
+
+    scene = make_scene(source, other)
+    text = write_page(scene, _checked_title(title), check_progress(progress))
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text
+
+
+def _checked_title(title: str | None) -> str | None:
+    if title is not None and not isinstance(title, str):
+        raise InvalidArgumentError(f"a title is a text, not {type(title).__name__}")
+    return title
+
+
+def _picture(
+    source: Source,
+    other: Source | None,
+    title: str | None,
+    width: int,
+    progress: Progress | None,
+) -> Picture:
+    if isinstance(width, bool) or not isinstance(width, int):
+        raise InvalidArgumentError(f"width is a number of pixels, not {type(width).__name__}")
+    if width not in WIDTHS:
+        raise InvalidArgumentError(
+            f"width is from {WIDTHS.start} to {WIDTHS.stop - 1} pixels, not {width}"
+        )
+    scene = make_scene(source, other)
+    return lay_out(scene, width, _checked_title(title), check_progress(progress))

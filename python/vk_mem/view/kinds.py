@@ -1,0 +1,146 @@
+"""What a region is used for, in a dozen kinds: what pictures colour by."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vk_mem.dump.model import Region, ResourceClass
+from vk_mem.flags import BufferUsage, ImageUsage
+
+
+class Kind(NamedTuple):
+    """A colour and what it stands for."""
+
+    key: str
+    title: str
+    colour: str
+    """`#rrggbb`."""
+    dark: str = ""
+    """On dark ground, if it has to be another."""
+
+
+# Buffers are blue to green, images yellow to red: the axis that the usual colour blindness keeps.
+# Found by moving hues of that kind until, to every kind of sight, any two are as far apart as
+# tests/test_view.py asks for.
+KINDS = (
+    Kind("vertex", "Vertex, index", "#1e55d8"),
+    Kind("uniform", "Uniform", "#5bc0f0"),
+    Kind("storage", "Storage", "#12908a"),
+    Kind("transfer", "Transfer", "#afdbe8"),
+    Kind("acceleration", "Ray tracing", "#1f3a70", "#2d4674"),
+    Kind("buffer", "Other buffer", "#878fc8"),
+    Kind("sampled", "Sampled image", "#f2b134"),
+    Kind("attachment", "Attachment", "#cf602e"),
+    Kind("storage-image", "Storage image", "#8c2a3c"),
+    Kind("image", "Other image", "#f1d69c"),
+    Kind("memory", "Plain memory", "#81529d"),
+    Kind("free", "Free", "#f1f2f5"),
+    # Of a comparison.
+    Kind("same", "In both", "#9aa1ad"),
+    Kind("gone", "Only before", "#cf602e"),
+    Kind("new", "Only after", "#1e55d8"),
+)
+NUMBER = {kind.key: number for number, kind in enumerate(KINDS)}
+FREE, SAME, GONE, NEW = (NUMBER[key] for key in ("free", "same", "gone", "new"))
+USES = FREE
+"""How many kinds stand for a use: those before `FREE`."""
+
+IMAGES = {ResourceClass.IMAGE_UNKNOWN, ResourceClass.IMAGE_LINEAR, ResourceClass.IMAGE_OPTIMAL}
+
+_B, _I = BufferUsage, ImageUsage
+# The first that has a bit in common decides: what is rarest comes first.
+BUFFER_KINDS = (
+    (
+        int(
+            _B.ACCELERATION_STRUCTURE_STORAGE_KHR
+            | _B.ACCELERATION_STRUCTURE_BUILD_INPUT_READ_ONLY_KHR
+            | _B.SHADER_BINDING_TABLE_KHR
+            | _B.MICROMAP_STORAGE_EXT
+            | _B.MICROMAP_BUILD_INPUT_READ_ONLY_EXT
+        ),
+        "acceleration",
+    ),
+    (int(_B.VERTEX_BUFFER | _B.INDEX_BUFFER), "vertex"),
+    (int(_B.UNIFORM_BUFFER | _B.UNIFORM_TEXEL_BUFFER), "uniform"),
+    (int(_B.STORAGE_BUFFER | _B.STORAGE_TEXEL_BUFFER | _B.INDIRECT_BUFFER), "storage"),
+)
+IMAGE_KINDS = (
+    (
+        int(
+            _I.COLOR_ATTACHMENT
+            | _I.DEPTH_STENCIL_ATTACHMENT
+            | _I.TRANSIENT_ATTACHMENT
+            | _I.INPUT_ATTACHMENT
+            | _I.FRAGMENT_SHADING_RATE_ATTACHMENT_KHR
+        ),
+        "attachment",
+    ),
+    (int(_I.STORAGE), "storage-image"),
+    (int(_I.SAMPLED), "sampled"),
+)
+TRANSFER = int(_B.TRANSFER_SRC | _B.TRANSFER_DST)
+
+# D3D12_RESOURCE_FLAGS.
+D3D12_FLAGS = (
+    "ALLOW_RENDER_TARGET",
+    "ALLOW_DEPTH_STENCIL",
+    "ALLOW_UNORDERED_ACCESS",
+    "DENY_SHADER_RESOURCE",
+    "ALLOW_CROSS_ADAPTER",
+    "ALLOW_SIMULTANEOUS_ACCESS",
+    "VIDEO_DECODE_REFERENCE_ONLY",
+    "VIDEO_ENCODE_REFERENCE_ONLY",
+    "RAYTRACING_ACCELERATION_STRUCTURE",
+)
+
+
+def kind_of(region: Region, api: str = "Vulkan") -> int:
+    """The index into `KINDS` of what a region holds."""
+    held, usage = region.resource_class, region.usage
+    if held is ResourceClass.FREE:
+        return FREE
+    if held is ResourceClass.UNKNOWN:
+        return NUMBER["memory"]
+    image = held in IMAGES
+    if api != "Vulkan":
+        return NUMBER[_kind_in_d3d12(image, usage)]
+    for bits, key in IMAGE_KINDS if image else BUFFER_KINDS:
+        if usage & bits:
+            return NUMBER[key]
+    if image:
+        return NUMBER["image"]
+    return NUMBER["transfer" if usage and not usage & ~TRANSFER else "buffer"]
+
+
+def _kind_in_d3d12(image: bool, usage: int) -> str:
+    if usage & 0x100:
+        return "acceleration"
+    if not image:
+        return "storage" if usage & 0x4 else "buffer"
+    if usage & 0x3:
+        return "attachment"
+    if usage & 0x4:
+        return "storage-image"
+    return "image" if usage & 0x8 else "sampled"
+
+
+def usage_text(region: Region, api: str = "Vulkan") -> str:
+    """`VERTEX_BUFFER, TRANSFER_DST`; what has no name as a hexadecimal number, empty for none."""
+    if region.is_free or not region.usage:
+        return ""
+    if api != "Vulkan":
+        names = {1 << bit: name for bit, name in enumerate(D3D12_FLAGS)}
+    elif region.resource_class in IMAGES:
+        names = {flag.value: flag.name or "" for flag in ImageUsage}
+    elif region.resource_class is ResourceClass.BUFFER:
+        names = {flag.value: flag.name or "" for flag in BufferUsage}
+    else:
+        names = {}
+    rest, found = region.usage, []
+    for bit, name in names.items():
+        if rest & bit:
+            found.append(name)
+            rest &= ~bit
+    if rest:
+        found.append(f"0x{rest:x}")
+    return ", ".join(found)

@@ -1,0 +1,380 @@
+"""Where everything goes in a picture that stands still: boxes, labels and bars on one page.
+
+SVG and PNG draw the same list of items. All lengths are pixels at scale 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vk_mem.dump.model import Figures, Heap
+from vk_mem.view.kinds import KINDS
+from vk_mem.view.pieces import Pieces, bar_height, cut
+from vk_mem.view.scene import Bar, HeapPart, PoolPart, Progress, Scene, TypePart
+from vk_mem.view.text import (
+    count_text,
+    fitted,
+    percent,
+    short,
+    size_text,
+    text_width,
+    visible,
+    wrapped,
+)
+
+MARGIN = 24.0
+LEFT = 152.0
+"""Of a bar: its name and size."""
+RIGHT = 128.0
+"""Of a bar: how full it is, and how fragmented."""
+GAP = 7.0
+NARROWEST_BAR = 40.0
+MOST_BARS_OF_A_POOL = 64
+MOST_BARS = 400
+"""What is more than that is summed up in a line: a page has an end."""
+
+
+class Box(NamedTuple):
+    """A filled rectangle. `fill` names a colour of the theme, or `k3` for a kind."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    fill: str
+    title: str = ""
+
+
+class Label(NamedTuple):
+    """A line of text on a baseline."""
+
+    x: float
+    y: float
+    text: str
+    style: str
+    """`title`, `head`, `text`, `quiet` or `alarm`."""
+    anchor: str = "start"
+
+
+class BarItem(NamedTuple):
+    """A bar with its regions."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    bar: Bar
+    pieces: Pieces
+    title: str
+
+
+Item = Box | Label | BarItem
+SIZES = {"title": 19.0, "head": 13.0, "text": 12.0, "quiet": 12.0, "alarm": 12.0}
+"""Of the fonts of the styles, in pixels."""
+BOLD = frozenset(("title", "head"))
+
+
+@dataclass
+class Picture:
+    """A page."""
+
+    width: float
+    height: float
+    items: list[Item]
+    title: str
+
+
+def lay_out(scene: Scene, width: float, title: str | None, progress: Progress) -> Picture:
+    """Puts a scene on a page of that width."""
+    return _Page(scene, width, progress).made(title)
+
+
+class _Page:
+    def __init__(self, scene: Scene, width: float, progress: Progress) -> None:
+        self.scene, self.width, self.progress = scene, width, progress
+        self.items: list[Item] = []
+        self.y = MARGIN
+        self.inner = width - 2 * MARGIN
+        self.bar_width = self.inner - LEFT - RIGHT
+        self.bars_left = MOST_BARS
+        self.done = 0
+
+    def made(self, title: str | None) -> Picture:
+        title = title if title is not None else heading(scene=self.scene)
+        self.y += 16
+        self.label(MARGIN, fitted(visible(short(title)), self.inner, 19, True), "title")
+        for line in summary(self.scene):
+            for part in wrapped(line, self.inner, 12):
+                self.y += 18
+                self.label(MARGIN, part, "quiet")
+        self.y += 16
+        self.legend()
+        for heap in self.scene.heaps:
+            self.heap(heap)
+        if not self.scene.heaps:
+            self.y += 24
+            self.label(MARGIN, "This dump names no heap.", "quiet")
+        self.progress(self.scene.total, self.scene.total)
+        return Picture(self.width, self.y + MARGIN, self.items, title)
+
+    # ---- small parts ----
+
+    def label(self, x: float, text: str, style: str, anchor: str = "start") -> None:
+        if text:
+            self.items.append(Label(x, self.y, text, style, anchor))
+
+    def legend(self) -> None:
+        x = MARGIN
+        self.y += 10
+        for shade in self.scene.shades():
+            name = KINDS[shade].title
+            needed = 18 + text_width(name, 12) + 18
+            if x > MARGIN and x + needed - 18 > self.width - MARGIN:
+                x, self.y = MARGIN, self.y + 20
+            self.items.append(Box(x, self.y - 10, 12, 12, f"k{shade}"))
+            self.label(x + 18, name, "text")
+            x += needed
+        self.y += 10
+
+    def line_of_two(self, head: str, rest: str, right: str) -> None:
+        """A heading, something quiet behind it, and figures at the right end."""
+        end = self.width - MARGIN
+        room = self.inner - text_width(right, 12) - 16
+        head = fitted(visible(short(head)), room, 13, True)
+        self.label(MARGIN, head, "head")
+        used = text_width(head, 13, True) + 10
+        self.label(MARGIN + used, fitted(visible(short(rest)), room - used, 12), "quiet")
+        self.label(end, right, "text", "end")
+
+    # ---- parts of a dump ----
+
+    def heap(self, part: HeapPart) -> None:
+        self.y += 26
+        heap = part.heap
+        if heap is None:
+            self.line_of_two("Other memory", "of types that no heap names", "")
+        else:
+            self.line_of_two(heap.name, flags_text(heap.flags), "")
+            self.y += 8
+            self.budget(heap)
+        shown = [it for it in part.types if any(pool.bars for pool in it.pools)]
+        plain = [it for it in part.types if it not in shown and figures_of(it).block_count]
+        for of_type in shown:
+            for number, pool in enumerate(it for it in of_type.pools if it.bars or it.pool.name):
+                self.pool(of_type, pool, number == 0)
+        for of_type in plain:
+            self.plain_type(of_type)
+        empty = [it.name for it in part.types if it not in shown and it not in plain]
+        if empty:
+            self.y += 24
+            text = f"Nothing in {', '.join(visible(short(name, 40)) for name in empty)}"
+            self.label(MARGIN, fitted(text, self.inner, 12), "quiet")
+
+    def budget(self, heap: Heap) -> None:
+        """One bar: what is allocated, what is free in blocks, what else is used, the budget."""
+        for x, width, fill, title in budget_parts(heap, self.inner):
+            tick = fill == "budget"
+            y, height = (self.y - 3, 16.0) if tick else (self.y, 10.0)
+            self.items.append(Box(MARGIN + x, y, width, height, fill, title))
+        self.y += 28
+        texts, alarm = budget_texts(heap)
+        x = MARGIN
+        for fill, text in texts:
+            needed = 16 + text_width(text, 12) + 18
+            if x > MARGIN and x + needed - 18 > self.width - MARGIN:
+                x, self.y = MARGIN, self.y + 18
+            self.items.append(Box(x, self.y - 9, 10, 10, fill))
+            self.label(x + 16, text, "alarm" if alarm and fill == "budget" else "quiet")
+            x += needed
+
+    def pool(self, of_type: TypePart, part: PoolPart, first: bool) -> None:
+        self.y += 30
+        head = part.pool.title
+        flags = flags_text(of_type.memory_type.flags if of_type.memory_type else part.pool.flags)
+        if part.pool.name is not None and part.pool.flags:
+            flags = flags_text(part.pool.flags)
+        allocated = sum(bar.allocated for bar in part.bars)
+        size = sum(bar.size for bar in part.bars)
+        blocks = sum(not bar.dedicated for bar in part.bars)
+        figures = f"{size_text(allocated)} of {size_text(size)}"
+        dedicated = sum(bar.count for bar in part.bars if bar.dedicated)
+        if dedicated:
+            figures = f"{dedicated:,} dedicated, {figures}"
+        if blocks:
+            figures = f"{count_text(blocks, 'block')}, {figures}"
+        self.line_of_two(head, flags, figures if part.bars else "empty")
+        if first and part.bars:
+            self.y += 18
+            right = MARGIN + LEFT + self.bar_width
+            self.label(right + 46, "used", "quiet", "end")
+            self.label(self.width - MARGIN, "fragmented", "quiet", "end")
+            self.y += 7
+        else:
+            self.y += 9
+        room = max(min(MOST_BARS_OF_A_POOL, self.bars_left), 1)
+        shown, rest = part.bars[:room], part.bars[room:]
+        self.bars_left -= len(shown)
+        widths = bar_widths(part.bars, self.bar_width, NARROWEST_BAR)
+        for bar, width in zip(shown, widths, strict=False):
+            self.bar(bar, width)
+            self.done += bar.count
+            self.progress(self.done, self.scene.total)
+        if rest:
+            self.y += 16
+            size, used = sum(it.size for it in rest), sum(it.allocated for it in rest)
+            text = f"and {len(rest):,} more of {size_text(size)}, {percent(used, size)} used"
+            self.label(MARGIN + LEFT, text, "quiet")
+
+    def bar(self, bar: Bar, width: float) -> None:
+        height = bar_height(bar, self.scene.compares)
+        x = MARGIN + LEFT
+        pieces = cut(self.scene, bar, width, height)
+        self.items.append(BarItem(x, self.y, width, height, bar, pieces, bar_title(bar)))
+        top, self.y = self.y, self.y + height / 2 + 4
+        size = size_text(bar.size)
+        name = fitted(bar_name(bar), LEFT - 22 - text_width(size, 12), 12)
+        self.label(MARGIN, name, "text")
+        self.label(x - 12, size, "quiet", "end")
+        right = x + self.bar_width
+        if not bar.dedicated:
+            self.label(right + 46, percent(bar.allocated, bar.size), "text", "end")
+            end = self.width - MARGIN
+            text = percent(bar.fragmentation, 1)
+            self.label(end, text, "text" if bar.fragmentation else "quiet", "end")
+            track = end - 42 - (right + 58)
+            self.items.append(Box(right + 58, top + height / 2 - 3, track, 6, "track"))
+            if bar.fragmentation:
+                filled = max(track * bar.fragmentation, 2)
+                self.items.append(Box(right + 58, top + height / 2 - 3, filled, 6, "fragmented"))
+        self.y = top + height + GAP
+
+    def plain_type(self, part: TypePart) -> None:
+        """A type of a dump without single blocks."""
+        figures = figures_of(part)
+        self.y += 30
+        flags = flags_text(part.memory_type.flags if part.memory_type else ())
+        used, size = figures.allocation_bytes, figures.block_bytes
+        right = (
+            f"{count_text(figures.block_count, 'block')}, {size_text(used)} of {size_text(size)}"
+        )
+        self.line_of_two(part.name, flags, right)
+        self.y += 9
+        self.items.append(Box(MARGIN, self.y, self.inner, 12, "track"))
+        if used and size:
+            width = max(self.inner * min(used / size, 1), 2)
+            self.items.append(Box(MARGIN, self.y, width, 12, "allocated"))
+        self.y += 16
+
+
+# ---- what other outputs say as well ----
+
+
+def heading(scene: Scene) -> str:
+    """The title of a picture that has none of its own."""
+    device = scene.dump.device or scene.dump.api
+    return f"What changed on {device}" if scene.compares else f"Memory of {device}"
+
+
+def summary(scene: Scene) -> Iterator[str]:
+    """Lines with the totals."""
+    if scene.before is not None:
+        yield f"Before: {figures_text(scene.before.total)}"
+        yield f"After: {figures_text(scene.dump.total)}"
+    else:
+        yield figures_text(scene.dump.total)
+    if not scene.dump.detailed:
+        yield "The dump has totals only, no single blocks and allocations."
+
+
+def figures_text(figures: Figures) -> str:
+    """`12 allocations of 3 MiB in 2 blocks of 4 MiB, 75 % used`"""
+    used, held = figures.allocation_bytes, figures.block_bytes
+    return (
+        f"{count_text(figures.allocation_count, 'allocation')} of {size_text(used)} in "
+        f"{count_text(figures.block_count, 'memory object')} of {size_text(held)}, "
+        f"{percent(used, held)} used"
+    )
+
+
+def flags_text(flags: tuple[str, ...]) -> str:
+    """`device local, host visible`"""
+    return ", ".join(flag.lower().replace("_", " ") for flag in flags)
+
+
+def figures_of(part: TypePart) -> Figures:
+    """Those of a memory type, zeros if the dump has none."""
+    return part.memory_type.figures if part.memory_type else Figures(0, 0, 0, 0, 0)
+
+
+def bar_name(bar: Bar) -> str:
+    """`Block 3`"""
+    return "Dedicated" if bar.dedicated else f"Block {visible(short(bar.id, 40))}"
+
+
+def bar_title(bar: Bar) -> str:
+    """All that is said of a bar, in a line."""
+    if bar.dedicated:
+        return f"{bar.count:,} dedicated allocations, {size_text(bar.size)}"
+    mapped = f", mapped {count_text(bar.map_count, 'time')}" if bar.map_count else ""
+    return (
+        f"{bar_name(bar)}: {size_text(bar.size)}, {count_text(bar.count, 'allocation')}, "
+        f"{percent(bar.allocated, bar.size)} used, "
+        f"{percent(bar.fragmentation, 1)} fragmented{mapped}"
+    )
+
+
+def bar_widths(bars: list[Bar], width: float, narrowest: float) -> list[float]:
+    """How wide each is drawn: in one scale for a pool, that of its largest block."""
+    blocks = [bar.size for bar in bars if not bar.dedicated]
+    largest = max(blocks or [bar.size for bar in bars] or [1]) or 1
+    return [max(min(bar.size / largest, 1.0) * width, narrowest) for bar in bars]
+
+
+def budget_parts(heap: Heap, width: float) -> Iterator[tuple[float, float, str, str]]:
+    """x, width, colour and title of what a heap's bar consists of."""
+    figures, usage = heap.figures, heap.usage or 0
+    held = max(figures.block_bytes, figures.allocation_bytes)
+    whole = max(heap.size or 0, heap.budget or 0, usage, held, 1)
+    yield 0.0, width, "track", heap_title(heap)
+    x = 0.0
+    for size, fill, title in (
+        (figures.allocation_bytes, "allocated", "allocated"),
+        (held - figures.allocation_bytes, "reserved", "free in blocks"),
+        (max(usage - held, 0), "foreign", "used besides"),
+    ):
+        part = min(max(width * size / whole, 2.0 if size else 0.0), width - x)
+        if part > 0:
+            yield x, part, fill, f"{size_text(size)} {title}"
+        x += part
+    if heap.budget:
+        at = min(width * heap.budget / whole, width) - 2
+        yield max(at, 0.0), 2.0, "budget", f"budget: {size_text(heap.budget)}"
+
+
+def heap_title(heap: Heap) -> str:
+    """Its size, or that it is not known."""
+    return f"{size_text(heap.size)} in all" if heap.size is not None else "of unknown size"
+
+
+def budget_texts(heap: Heap) -> tuple[list[tuple[str, str]], bool]:
+    """What is written below that bar with the colours, and whether the budget is exceeded."""
+    figures = heap.figures
+    held = max(figures.block_bytes, figures.allocation_bytes)
+    texts = [
+        ("allocated", f"{size_text(figures.allocation_bytes)} allocated"),
+        ("reserved", f"{size_text(held - figures.allocation_bytes)} free in blocks"),
+    ]
+    if heap.usage is not None and heap.usage > held:
+        texts.append(("foreign", f"{size_text(heap.usage - held)} used besides"))
+    over = False
+    if heap.budget is not None:
+        usage = held if heap.usage is None else heap.usage
+        over = usage > heap.budget
+        share = f"{percent(usage, heap.budget)} of " if heap.budget else ""
+        excess = f", {size_text(usage - heap.budget)} over it" if over else ""
+        texts.append(("budget", f"{share}{size_text(heap.budget)} budget{excess}"))
+    if heap.size is not None:
+        texts.append(("track", heap_title(heap)))
+    return texts, over

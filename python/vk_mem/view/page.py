@@ -1,0 +1,80 @@
+"""Puts the page together: one file that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from functools import cache
+from importlib.resources import files
+
+from vk_mem.view.columns import encode
+from vk_mem.view.scene import Progress, Scene
+from vk_mem.view.text import escaped, short
+from vk_mem.view.theme import DARK, LIGHT
+
+SCRIPTS = (
+    "text.js",
+    "data.js",
+    "state.js",
+    "pixels.js",
+    "bars.js",
+    "map.js",
+    "pointer.js",
+    "table.js",
+    "panels.js",
+    "main.js",
+)
+"""In this order, inside one function: they share their names with each other and with nobody."""
+
+
+def write_page(scene: Scene, title: str | None, progress: Progress) -> str:
+    """The document as text."""
+    header, lump = encode(scene, title, progress)
+    script, style = _script(), _style()
+    # Nothing but this script and this sheet may run or apply, whatever a name says.
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; "
+        f"script-src '{_hash(script)}'; style-src '{_hash(style)}'"
+    )
+    parts = {
+        "policy": policy,
+        "title": escaped(short(header["title"])),
+        "style": style,
+        "script": script,
+        # In JSON `<` is needed in texts only, so that no text can end the element.
+        "header": json.dumps(header, separators=(",", ":")).replace("<", "\\u003c"),
+        "lump": lump,
+    }
+    pieces = re.split(r"\{\{(\w+)\}\}", _asset("page.html"))
+    return "".join(it if number % 2 == 0 else parts[it] for number, it in enumerate(pieces))
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("vk_mem.view").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+@cache
+def _script() -> str:
+    inner = "\n".join(_asset(name) for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n{inner}\n}})();\n'
+
+
+@cache
+def _style() -> str:
+    def variables(theme: dict[str, str]) -> str:
+        return "".join(f"--{name}:{colour};" for name, colour in theme.items())
+
+    light, dark = variables(LIGHT), variables(DARK)
+    return (
+        f":root{{color-scheme:light;{light}}}\n"
+        f"@media(prefers-color-scheme:dark){{:root{{color-scheme:dark;{dark}}}}}\n"
+        f":root[data-theme=light]{{color-scheme:light;{light}}}\n"
+        f":root[data-theme=dark]{{color-scheme:dark;{dark}}}\n" + _asset("page.css")
+    )

@@ -1,0 +1,328 @@
+"""What all pictures draw: the blocks of a dump by heap, type and pool, or those of two dumps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from vk_mem.dump.compare import diff
+from vk_mem.dump.load import Source, as_dump
+from vk_mem.dump.model import Block, Dump, Heap, MemoryType, PoolDump, Region
+from vk_mem.view.kinds import FREE, GONE, NEW, SAME, kind_of
+
+BOTH, BEFORE, AFTER = 0, 1, 2
+SHADES = {BOTH: SAME, BEFORE: GONE, AFTER: NEW}
+MOST_LANES = 4
+DEEPEST_ALIAS = 8
+
+Progress = Callable[[int, int], object]
+"""Called with the allocations that are drawn so far, and with all there are."""
+
+
+@dataclass(slots=True)
+class Row:
+    """A region where it is drawn."""
+
+    region: Region
+    kind: int
+    """Index into `KINDS`."""
+    position: int
+    """Bytes from the left end of its bar: the offset, except in a strip of dedicated memory."""
+    side: int = BOTH
+    lane: int = 0
+    """0 for what has the memory, 1 and more for what shares it."""
+    parent: int = -1
+    """Of an alias: the index of the row whose memory it lies in."""
+
+
+@dataclass
+class Bar:
+    """A block; or the dedicated allocations of a pool laid end to end, each of them a memory
+    object."""
+
+    id: str
+    size: int
+    dedicated: bool
+    side: int
+    rows: list[Row]
+    allocated: int
+    fragmentation: float
+    map_count: int = 0
+    lanes: int = 0
+    """How many lanes the aliases need."""
+    count: int = 0
+    """Allocations; aliases are none of their own."""
+
+
+@dataclass
+class PoolPart:
+    """A pool and its bars."""
+
+    pool: PoolDump
+    bars: list[Bar]
+
+
+@dataclass
+class TypePart:
+    """A memory type and its pools."""
+
+    name: str
+    memory_type: MemoryType | None
+    """None if the dump names it with pools only."""
+    pools: list[PoolPart] = field(default_factory=list)
+
+
+@dataclass
+class HeapPart:
+    """A heap and its types."""
+
+    heap: Heap | None
+    """None for the types that the dump assigns to no heap."""
+    types: list[TypePart]
+
+
+@dataclass
+class Scene:
+    """Everything there is to draw."""
+
+    before: Dump | None
+    """None if it is not a comparison."""
+    dump: Dump
+    """What is shown; of a comparison the one after."""
+    heaps: list[HeapPart]
+    total: int
+    """Allocations to draw."""
+
+    @property
+    def compares(self) -> bool:
+        return self.before is not None
+
+    def bars(self) -> Iterator[tuple[HeapPart, TypePart, PoolPart, Bar]]:
+        for heap in self.heaps:
+            for of_type in heap.types:
+                for pool in of_type.pools:
+                    for bar in pool.bars:
+                        yield heap, of_type, pool, bar
+
+    def shade(self, row: Row) -> int:
+        """The kind whose colour a row has."""
+        return row.kind if self.before is None or row.kind == FREE else SHADES[row.side]
+
+    def shades(self) -> list[int]:
+        """Those that occur, for a legend."""
+        if self.before is not None:
+            return [SAME, GONE, NEW, FREE]
+        return [*sorted({row.kind for *_, bar in self.bars() for row in bar.rows} - {FREE}), FREE]
+
+
+class _Kinds:
+    """`kind_of`, remembered: there are millions of regions of a few kinds."""
+
+    def __init__(self, api: str) -> None:
+        self.api = api
+        self.known: dict[tuple[int, int], int] = {}
+
+    def __call__(self, region: Region) -> int:
+        # The classes are as many as an enumeration has, and their ids are quick to hash.
+        key = (id(region.resource_class), region.usage)
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = kind_of(region, self.api)
+        return found
+
+
+PoolKey = tuple[str, str | None]
+
+
+def make_scene(source: Source, other: Source | None = None) -> Scene:
+    """Reads what is to be drawn. Raises what `load_dump` raises."""
+    if other is None:
+        dump, before = as_dump(source), None
+        sides = _Sides(None, _Kinds(dump.api))
+    else:
+        found = diff(source, other)
+        before, dump = found.a, found.b
+        sides = _Sides((before, dump), _Kinds(dump.api))
+        sides.take(found.only_in_a, found.only_in_b)
+    pools: dict[PoolKey, list[PoolDump | None]] = {}
+    for number, it in enumerate((before, dump)):
+        for pool in it.pools if it is not None else ():
+            pools.setdefault((pool.type_name, pool.name), [None, None])[number] = pool
+    parts: dict[str, list[PoolPart]] = {}
+    for (type_name, _), (a, b) in pools.items():
+        shown = b or a
+        assert shown is not None
+        parts.setdefault(type_name, []).append(PoolPart(shown, _bars(a, b, sides)))
+    heaps = []
+    for heap in _heaps(before, dump):
+        types = [
+            TypePart(it.name, it, parts.pop(it.name, [])) for it in heap.memory_types
+        ]  # A type that two heaps name keeps its pools in the first.
+        heaps.append(HeapPart(heap, types))
+    if parts:
+        heaps.append(HeapPart(None, [TypePart(name, None, of) for name, of in parts.items()]))
+    scene = Scene(before, dump, heaps, 0)
+    scene.total = sum(bar.count for *_, bar in scene.bars())
+    return scene
+
+
+def _heaps(before: Dump | None, dump: Dump) -> Iterable[Heap]:
+    yield from dump.heaps
+    names = {heap.name for heap in dump.heaps}
+    yield from (heap for heap in (before.heaps if before else ()) if heap.name not in names)
+
+
+class _Sides:
+    """Which of two dumps a region is in, and of which kind it is."""
+
+    def __init__(self, dumps: tuple[Dump, Dump] | None, kind: _Kinds) -> None:
+        self.dumps, self.kind = dumps, kind
+        self.only: set[int] = set()
+
+    def take(self, gone: Iterable[object], new: Iterable[object]) -> None:
+        for entries in (gone, new):
+            self.only.update(id(entry.region) for entry in entries)  # type: ignore[attr-defined]
+
+    def of(self, region: Region, side: int) -> int:
+        """`BOTH`, or the side it was found on."""
+        if self.dumps is None:
+            return BOTH
+        return side if region.is_free or id(region) in self.only else BOTH
+
+
+def _bars(a: PoolDump | None, b: PoolDump | None, sides: _Sides) -> list[Bar]:
+    blocks: dict[str, list[Block | None]] = {}
+    for number, pool in enumerate((a, b)):
+        for block in pool.blocks if pool else ():
+            blocks.setdefault(block.id, [None, None])[number] = block
+    bars = [_block_bar(before, after, sides) for before, after in blocks.values()]
+    strip = _strip(a.dedicated if a else (), b.dedicated if b else (), sides)
+    return bars if strip is None else [*bars, strip]
+
+
+def _block_bar(a: Block | None, b: Block | None, sides: _Sides) -> Bar:
+    block = b or a
+    assert block is not None
+    compares = sides.dumps is not None
+    side = BOTH if not compares or (a and b) else AFTER if b else BEFORE
+    bar = Bar(
+        block.id,
+        max(it.size for it in (a, b) if it),
+        False,
+        side,
+        [],
+        block.allocated,
+        block.fragmentation,
+        block.map_count,
+    )
+    if not compares:
+        kind = sides.kind
+        bar.rows = [Row(region, kind(region), region.offset) for region in block.regions]
+    else:
+        for of, number in ((a, BEFORE), (b, AFTER)):
+            for region in of.regions if of else ():
+                found = sides.of(region, number)
+                # What is in both is drawn once, as it is now.
+                if found != BOTH or number == AFTER:
+                    bar.rows.append(Row(region, sides.kind(region), region.offset, found))
+        bar.rows.sort(key=lambda row: (row.position, row.side))
+    bar.count = sum(row.kind != FREE for row in bar.rows)
+    _overlaps(bar)
+    gone: dict[int, list[Region]] = {}
+    if compares and a and b:
+        after = _alias_keys(b)
+        for region in a.regions:
+            if region.aliases and sides.of(region, BEFORE) == BOTH:
+                gone[region.offset] = [it for it in region.aliases if _alias_key(it) not in after]
+    if gone or any(row.region.aliases for row in bar.rows):
+        _aliases(bar, sides.kind, _alias_keys(a) if compares else None, gone)
+    return bar
+
+
+def _strip(a: Iterable[Region], b: Iterable[Region], sides: _Sides) -> Bar | None:
+    rows = [Row(region, sides.kind(region), 0, sides.of(region, AFTER)) for region in b]
+    if sides.dumps is not None:
+        found = (Row(region, sides.kind(region), 0, sides.of(region, BEFORE)) for region in a)
+        rows += [row for row in found if row.side == BEFORE]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: -row.region.size)
+    end = 0
+    for row in rows:
+        row.position = end
+        end += row.region.size
+    now = sum(row.region.size for row in rows if row.side != BEFORE)
+    bar = Bar("", end, True, BOTH, rows, now, 0.0, count=len(rows))
+    if any(row.region.aliases for row in rows):
+        _aliases(bar, sides.kind, None, {})
+    return bar
+
+
+def _overlaps(bar: Bar) -> None:
+    """Foreign dumps may have regions that overlap: the later ones are drawn as sharing."""
+    before = after = 0
+    for row in bar.rows:
+        if row.kind == FREE:
+            continue
+        start, side = row.position, row.side
+        if (side != AFTER and start < before) or (side != BEFORE and start < after):
+            row.lane = bar.lanes = 1
+        end = start + row.region.size
+        if side != AFTER and end > before:
+            before = end
+        if side != BEFORE and end > after:
+            after = end
+
+
+AliasKey = tuple[int, int, str, str | None]
+
+
+def _alias_keys(block: Block | None) -> set[AliasKey]:
+    return {_alias_key(it) for region in block.regions for it in region.aliases} if block else set()
+
+
+def _alias_key(region: Region) -> AliasKey:
+    return (region.offset, region.size, region.type_name, region.name)
+
+
+def _aliases(
+    bar: Bar, kind: _Kinds, before: set[AliasKey] | None, gone: dict[int, list[Region]]
+) -> None:
+    """Puts aliases behind what they share memory with, into lanes where none overlaps another.
+
+    Of a comparison, `before` has those of the block before, and `gone` those which only it had, by
+    the offset of a region that is still there.
+    """
+    rows: list[Row] = []
+    ends = [0] * MOST_LANES
+
+    def put(base: Row, parent: int, region: Region, side: int, depth: int) -> None:
+        position = base.position + max(region.offset - base.region.offset, 0)
+        lane = next((i for i, end in enumerate(ends) if end <= position), MOST_LANES - 1)
+        ends[lane] = max(ends[lane], position + region.size)
+        bar.lanes = max(bar.lanes, lane + 1)
+        rows.append(Row(region, kind(region), position, side, lane + 1, parent))
+        if depth < DEEPEST_ALIAS:
+            put_all(rows[-1], len(rows) - 1, depth + 1)
+
+    def put_all(base: Row, parent: int, depth: int) -> None:
+        for region in sorted(base.region.aliases, key=lambda it: it.offset):
+            side = base.side
+            if before is not None and side == BOTH:
+                side = BOTH if _alias_key(region) in before else AFTER
+            put(base, parent, region, side, depth)
+
+    for row in bar.rows:
+        rows.append(row)
+        base = len(rows) - 1
+        if row.region.aliases:
+            put_all(row, base, 0)
+        if row.side == BOTH and gone:
+            for region in gone.get(row.region.offset, ()):
+                put(row, base, region, BEFORE, 0)
+    bar.rows = rows
+
+
+def check_progress(progress: Progress | None) -> Progress:
+    """One that can be called."""
+    return progress if progress is not None else lambda done, total: None
