@@ -1,8 +1,8 @@
 //! Which memory the buffers and images of a device are bound to, so that none is bound twice.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 

@@ -127,16 +127,6 @@ pub fn sizes(given: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     integers(given, "sizes", "size")
 }
 
-/// As many equal ones.
-pub fn repeat(py: Python<'_>, size: u64, count: u64) -> PyResult<Vec<u64>> {
-    let too_many = |count| to_py(py, &Error::TooManyItems(count));
-    let count = usize::try_from(count).map_err(|_| too_many(usize::MAX))?;
-    let mut all = Vec::new();
-    all.try_reserve_exact(count).map_err(|_| too_many(count))?;
-    all.resize(count, size);
-    Ok(all)
-}
-
 /// Names, one an item; not beside one for all.
 pub fn names(
     given: Option<&Bound<'_, PyAny>>,
