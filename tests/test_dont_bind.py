@@ -67,3 +67,48 @@ def test_what_is_bound_may_be_a_buffer_or_an_image_of_ours():
             memory.free()
         allocator.destroy_many([memory, buffer, image])
     assert device.violations == []
+
+
+def test_whatever_lives_is_known_when_a_bare_handle_comes_first(device):
+    """Bindings are only kept from the first handle on that was not seen before."""
+
+    def refused(bind, what):
+        with pytest.raises(InvalidArgumentError, match="bound already"):
+            bind(what)
+
+    with Allocator(device) as allocator, Allocator(device) as other:
+        before = [other.create_buffer(64, TRANSFER) for _ in range(3)]
+        image = other.create_image(RGBA8, (4, 4), IMAGE_TRANSFER)
+        retired = allocator.create_buffer(64, TRANSFER)
+        handle = retired.handle
+        retired.retire()
+        memory = allocator.allocate_memory(65536, 4096, memory_type_bits=0)
+        for buffer in (before[0].handle, before[1], handle):
+            refused(memory.bind_buffer, buffer)
+        refused(memory.bind_image, image.handle)
+        after = allocator.create_buffer(64, TRANSFER)
+        many = allocator.create_buffers([64, 64], TRANSFER)
+        for buffer in (after, *many):
+            refused(memory.bind_buffer, buffer.handle)
+        allocator.destroy_many([after, *many, memory])
+        image.destroy()
+        for buffer in before:
+            buffer.destroy()
+
+
+def test_a_handle_that_comes_again_is_bound_again():
+    """A driver gives the handle of a destroyed buffer to the next one."""
+    device = SimulatedDevice("discrete-8gib")
+    with Allocator(device) as allocator:
+        memory = allocator.allocate_memory(65536, 4096)
+        kept = allocator.create_buffer(64, TRANSFER)
+        with pytest.raises(InvalidArgumentError, match="bound already"):
+            memory.bind_buffer(kept.handle)
+        for _ in range(3):
+            buffer = allocator.create_buffer(64, TRANSFER, flags=DONT_BIND)
+            memory.bind_buffer(buffer)
+            with pytest.raises(BufferError, match="is bound to it"):
+                memory.free()
+            buffer.destroy()
+        kept.destroy()
+        memory.free()

@@ -377,3 +377,36 @@ def test_any_order_with_a_real_device(real_device: Device) -> None:
             for name in order:
                 del held[name]
             gc.collect()
+
+
+def test_what_leads_to_nothing_is_not_on_the_list_of_the_cycle_collector(
+    allocator: Allocator, check: Check
+) -> None:
+    """And comes onto it with the first user data, through either of its faces."""
+
+    class Data:
+        buffer: object = None
+
+    plain, given = allocator.create_buffer(64, TRANSFER), Data()
+    assert not gc.is_tracked(plain)
+    for make in (
+        lambda: allocator.create_buffer(64, TRANSFER, user_data=given),
+        lambda: allocator.create_buffers([64], TRANSFER, user_data=given)[0],
+    ):
+        buffer = make()
+        assert gc.is_tracked(buffer)
+        buffer.destroy()
+    for through in (lambda it: it, lambda it: it.allocation):
+        buffer, data = allocator.create_buffer(64, TRANSFER), Data()
+        face = through(buffer)
+        face.user_data = None
+        assert not gc.is_tracked(buffer)
+        face.user_data = data
+        face.user_data = data
+        assert gc.is_tracked(buffer)
+        data.buffer, died = buffer, weakref.ref(data)
+        buffer.destroy()
+        del buffer, data, face
+        gc.collect()
+        assert died() is None
+    plain.destroy()

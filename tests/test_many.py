@@ -199,7 +199,7 @@ WRONG: list[tuple[Call, type[Exception], str, int | None]] = [
         None,
     ),
     (
-        lambda it: it.allocate_memory_pages(1, count=1 << 40),
+        lambda it: it.allocate_memory_pages(64, 64, (1 << 32) - 1),
         OutOfDeviceMemoryError,
         "all heaps",
         None,

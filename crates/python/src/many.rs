@@ -112,23 +112,19 @@ impl Integers {
 pub fn integers(given: &Bound<'_, PyAny>, name: &str, one: &str) -> PyResult<Vec<u64>> {
     match Integers::read(given, name, one)? {
         Integers::List(list) => Ok(list),
-        array => gather((0..array.len()).map(|index| Ok(array.get(index))), given.py()),
+        array => {
+            let (mut all, count) = (Vec::new(), array.len());
+            let room = all.try_reserve_exact(count);
+            room.map_err(|_| to_py(given.py(), &Error::TooManyItems(count)))?;
+            all.extend((0..count).map(|index| array.get(index)));
+            Ok(all)
+        }
     }
 }
 
 /// Sizes in bytes.
 pub fn sizes(given: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     integers(given, "sizes", "size")
-}
-
-/// As many equal ones.
-pub fn repeat(py: Python<'_>, size: u64, count: u64) -> PyResult<Vec<u64>> {
-    let too_many = |count| to_py(py, &Error::TooManyItems(count));
-    let count = usize::try_from(count).map_err(|_| too_many(usize::MAX))?;
-    let mut all = Vec::new();
-    all.try_reserve_exact(count).map_err(|_| too_many(count))?;
-    all.resize(count, size);
-    Ok(all)
 }
 
 /// Names, one an item; not beside one for all.
@@ -186,8 +182,10 @@ pub fn buffer_infos(
     let sizes = sizes(given)?;
     // One is built with everything that they share.
     let one = create_info::buffer(py, Some(PyInt::new(py, 1).as_any()), Some(usage), common)?;
-    let infos = sizes.into_iter().map(|size| Ok(vk::BufferCreateInfo { size, ..one.info }));
-    let infos = gather(infos, py)?;
+    let mut infos = Vec::new();
+    let room = infos.try_reserve_exact(sizes.len());
+    room.map_err(|_| to_py(py, &Error::TooManyItems(sizes.len())))?;
+    infos.extend(sizes.into_iter().map(|size| vk::BufferCreateInfo { size, ..one.info }));
     Ok(Infos { infos, _sources: vec![one] })
 }
 

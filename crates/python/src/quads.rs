@@ -75,16 +75,37 @@ impl Drop for Quads {
     }
 }
 
-/// A new array. Its memory is filled before any view of it exists.
-pub fn quads<'py>(
+/// Two new arrays of the same length that nobody else has seen.
+pub struct Pair<'py>(Bound<'py, PyByteArray>, Bound<'py, PyByteArray>);
+
+/// Makes them; `fill` writes every number, in native byte order, into their own memory.
+pub fn pair<'py>(
     py: Python<'py>,
-    values: impl ExactSizeIterator<Item = u64>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let bytes = PyByteArray::new_with(py, values.len() * 8, |bytes| {
-        for (place, value) in bytes.chunks_exact_mut(8).zip(values) {
-            place.copy_from_slice(&value.to_ne_bytes());
-        }
+    count: usize,
+    fill: impl FnOnce(&mut [[u8; 8]], &mut [[u8; 8]]) -> PyResult<()>,
+) -> PyResult<Pair<'py>> {
+    let bytes = count.saturating_mul(8);
+    let mut second = None;
+    let first = PyByteArray::new_with(py, bytes, |first| {
+        second = Some(PyByteArray::new_with(py, bytes, |second| {
+            fill(first.as_chunks_mut().0, second.as_chunks_mut().0)
+        })?);
         Ok(())
     })?;
-    PyMemoryView::from(bytes.as_any())?.call_method1("cast", ("Q",))
+    Ok(Pair(first, second.expect("made inside")))
+}
+
+impl<'py> Pair<'py> {
+    /// What Python sees.
+    pub fn views(&self) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let view = |bytes: &Bound<'py, PyByteArray>| {
+            PyMemoryView::from(bytes.as_any())?.call_method1("cast", ("Q",))
+        };
+        Ok((view(&self.0)?, view(&self.1)?))
+    }
+
+    /// The numbers of the first, copied.
+    pub fn first(&self) -> Vec<[u8; 8]> {
+        self.0.to_vec().as_chunks().0.to_vec()
+    }
 }

@@ -269,16 +269,20 @@ impl Resource {
 
     /// Ends it, unless a view or a call uses it. Nothing happens the second time.
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
-        // So that the allocator does not say it is closed while the driver still works here. Once it
-        // is closed, so is this.
-        let Some(_inside) = self.allocator.pins.pin() else { return Ok(()) };
+        // Once the allocator is closed, so is this.
+        if self.allocator.pins.is_closed() {
+            return Ok(());
+        }
         self.allocator.device.check_process(py)?;
         if !self.end("destroy")? {
             return Ok(());
         }
         let remains = self.remains();
+        // An allocator closes with the interpreter held, as it is here up to this point.
         let release = remains.release(&self.allocator);
         if release.calls_driver() {
+            // So that it does not say that it is closed while the driver still works here.
+            let _inside = self.allocator.pins.pin();
             py.detach(|| drop(release));
         }
         Ok(())

@@ -147,7 +147,7 @@ impl PoolStatistics {
 /// Bytes of each heap, and heap and property flags of each memory type.
 type Layout = (Vec<u64>, Vec<(u32, u32)>);
 
-/// Statistics by memory type, heap and custom pool (`VmaTotalStatistics`). Printed, it is a table.
+/// Statistics by memory type, heap and custom pool. Printed, it is a table.
 #[pyclass(module = "vk_mem", frozen)]
 pub struct TotalStatistics {
     /// Of each memory type, its custom pools included.

@@ -14,7 +14,7 @@ use crate::errors::{IntoPyResult, invalid, use_after_free};
 use crate::links::{Link, Process};
 use crate::many::{self, Integers};
 use crate::numbers::{unsigned, unsigned_32};
-use crate::quads::quads;
+use crate::quads;
 use crate::statistics::Statistics;
 
 /// An algorithm by its name.
@@ -73,6 +73,14 @@ fn stale(py: Python<'_>, error: &Error) -> PyErr {
     match error {
         Error::UseAfterFree => use_after_free(py, "the virtual allocation was freed"),
         other => crate::errors::to_py(py, other),
+    }
+}
+
+/// Frees what a failed call made: in reverse, for a linear block.
+fn undo(block: &mut Engine, handles: &[[u8; 8]]) {
+    for handle in handles.iter().rev() {
+        // Who finds the arrays through the cycle collector may have freed one already.
+        let _ = block.free(RegionKey::from_bits(u64::from_ne_bytes(*handle)));
     }
 }
 
@@ -222,43 +230,30 @@ impl VirtualBlock {
             return Err(invalid(py, format!("{given} alignments for {wanted} sizes")));
         }
         let strategy = self::strategy(strategy)?;
-        // Filled where Python cannot reach; only then do its objects exist.
-        let made = py.detach(|| {
-            let mut block = engine.lock();
-            let mut made = Vec::new();
-            made.try_reserve_exact(sizes.len()).map_err(|_| Error::TooManyItems(sizes.len()))?;
-            for index in 0..sizes.len() {
-                let (size, alignment) = (sizes.get(index), alignments.get(index));
-                let request = VirtualRequest { size, alignment, upper: false, strategy };
-                match block.allocate(&request) {
-                    Ok(allocation) => made.push(allocation),
-                    Err(error) => {
-                        // In reverse, for a linear block.
-                        for allocation in made.iter().rev() {
-                            let freed = block.free(allocation.key);
-                            debug_assert!(freed.is_ok());
+        // Filled where Python cannot reach: nobody has seen these arrays.
+        let two = quads::pair(py, sizes.len(), |handles, offsets| {
+            let fill = || {
+                let mut block = engine.lock();
+                for (index, offset) in offsets.iter_mut().enumerate() {
+                    let (size, alignment) = (sizes.get(index), alignments.get(index));
+                    let request = VirtualRequest { size, alignment, upper: false, strategy };
+                    match block.allocate(&request) {
+                        Ok(allocation) => {
+                            handles[index] = allocation.key.to_bits().to_ne_bytes();
+                            *offset = allocation.offset.to_ne_bytes();
                         }
-                        return Err(error);
+                        Err(error) => {
+                            undo(&mut block, &handles[..index]);
+                            return Err(error);
+                        }
                     }
                 }
-            }
-            Ok(made)
-        });
-        let made = made.or_raise(py)?;
-        let handles = quads(py, made.iter().map(|it| it.key.to_bits()));
-        let offsets = quads(py, made.iter().map(|it| it.offset));
-        match (handles, offsets) {
-            (Ok(handles), Ok(offsets)) => Ok((handles, offsets)),
-            (Err(error), _) | (_, Err(error)) => {
-                // No memory for the arrays: nobody would know the handles.
-                let mut block = engine.lock();
-                for allocation in made.iter().rev() {
-                    let freed = block.free(allocation.key);
-                    debug_assert!(freed.is_ok());
-                }
-                Err(error)
-            }
-        }
+                Ok(())
+            };
+            py.detach(fill).or_raise(py)
+        })?;
+        // Without memory for the views nobody would know the handles.
+        two.views().inspect_err(|_| undo(&mut engine.lock(), &two.first()))
     }
 
     /// Frees one: a `VirtualAllocation` or its handle (`vmaVirtualFree`).

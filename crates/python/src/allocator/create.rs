@@ -9,7 +9,7 @@ use super::{Allocator, allocate, no_more};
 use crate::allocation::Allocation;
 use crate::allocation_info::Keywords;
 use crate::buffer::Buffer;
-use crate::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::create_info::{self, Built, CommonKeywords, ImageKeywords};
 use crate::external::ImportKeywords;
 use crate::image::Image;
 use crate::numbers::{live_handle, unsigned, unsigned_32};
@@ -17,6 +17,23 @@ use crate::pool;
 use crate::resource::{Handles, Made};
 
 impl Allocator {
+    /// The caller has the pool of the keywords open.
+    fn create_built(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        built: &Built<vk::BufferCreateInfo<'static>>,
+    ) -> PyResult<Py<Buffer>> {
+        let (buffer, allocation) = self.attempt(py, || {
+            let (info, create) = (&built.info, &keywords.create);
+            // SAFETY: made here, or a struct of the caller's that interop has checked.
+            unsafe { self.state.device_allocator.create_buffer(info, create, &mut allocate(py)) }
+        })?;
+        let object = Buffer { usage: u64::from(built.info.usage.as_raw()) };
+        let made = Made::buffer(buffer, allocation, built.info.size);
+        self.finish(py, keywords, made, object)
+    }
+
     /// Binds a resource of the caller's, and frees the memory again if that fails.
     fn bind_or_free(
         &self,
@@ -68,6 +85,10 @@ impl Allocator {
         keywords: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<Buffer>> {
         let _inside = self.state.enter(py)?;
+        if keywords.is_none() {
+            let built = create_info::buffer(py, size, buffer_usage, CommonKeywords::default())?;
+            return self.create_built(py, Keywords::default(), &built);
+        }
         let (mut common, mut import) = (CommonKeywords::default(), ImportKeywords::default());
         let keywords = Keywords::read("create_buffer", keywords, |key, value| {
             Ok(import.take(key, value)? || common.take(key, value)?)
@@ -78,14 +99,7 @@ impl Allocator {
         if let Some(importing) = import.finish(py)? {
             return self.import_buffer(py, keywords, &built, importing);
         }
-        let (buffer, allocation) = self.attempt(py, || {
-            let (info, create) = (&built.info, &keywords.create);
-            // SAFETY: made here, or a struct of the caller's that interop has checked.
-            unsafe { self.state.device_allocator.create_buffer(info, create, &mut allocate(py)) }
-        })?;
-        let object = Buffer { usage: u64::from(built.info.usage.as_raw()) };
-        let made = Made::buffer(buffer, allocation, built.info.size);
-        self.finish(py, keywords, made, object)
+        self.create_built(py, keywords, &built)
     }
 
     /// Creates an image, allocates its memory and binds it (`vmaCreateImage`).

@@ -37,10 +37,10 @@ impl Allocator {
         py: Python<'py>,
         keywords: &Keywords,
         names: &[Option<String>],
-        made: Vec<Made>,
+        made: impl Iterator<Item = Made>,
         object: impl Fn(usize) -> T,
     ) -> PyResult<Bound<'py, PyList>> {
-        let resources = Resource::new_many(&self.state, made.into_iter(), &shared(keywords));
+        let resources = Resource::new_many(&self.state, made, &shared(keywords));
         let name = |index: usize| {
             names.get(index).map_or(keywords.name.as_deref(), |name| name.as_deref())
         };
@@ -148,7 +148,7 @@ impl Allocator {
             .zip(infos)
             .map(|((buffer, allocation), info)| Made::buffer(buffer, allocation, info.size));
         let object = |index: usize| Buffer { usage: u64::from(infos[index].usage.as_raw()) };
-        self.finish_many(py, &keywords, &names, made.collect(), object)
+        self.finish_many(py, &keywords, &names, made, object)
     }
 
     /// Creates many images in one call, all or none (`vmaCreateImage` for each).
@@ -181,7 +181,7 @@ impl Allocator {
         })?;
         let made = made.into_iter().map(|(image, allocation)| Made::image(image, allocation));
         let object = |index: usize| Image::of(&built.infos[index]);
-        self.finish_many(py, &keywords, &names, made.collect(), object)
+        self.finish_many(py, &keywords, &names, made, object)
     }
 
     /// Allocates memory many times in one call, all or none (`vmaAllocateMemoryPages`); for sparse
@@ -209,36 +209,43 @@ impl Allocator {
         // One number of any kind; arrays of NumPy say that they are numbers as well.
         let one =
             size.is_instance_of::<PyInt>() || size.hasattr("__index__")? && size.len().is_err();
-        let sizes = match (one, count) {
+        let too_many = |count| to_py(py, &Error::TooManyItems(count));
+        let (one, sizes, count) = match (one, count) {
             (true, Some(count)) => {
                 let (size, count) = (unsigned(size, "size")?, unsigned(count, "count")?);
                 // Before there is anything for each of them.
                 let total = size.saturating_mul(count);
                 self.state.engine().check_total(total).or_raise(py)?;
-                many::repeat(py, size, count)?
+                let count = usize::try_from(count).map_err(|_| too_many(usize::MAX))?;
+                (Some(size), Vec::new(), count)
             }
             (true, None) => {
                 return Err(PyTypeError::new_err("a size needs a count; or pass a list of sizes"));
             }
-            (false, None) => many::sizes(size)?,
+            (false, None) => {
+                let sizes = many::sizes(size)?;
+                let count = sizes.len();
+                (None, sizes, count)
+            }
             (false, Some(_)) => {
                 return Err(PyTypeError::new_err("count stands beside one size, not a list"));
             }
         };
-        let names = many::names(names.as_ref().map(|it| it.bind(py)), &keywords, sizes.len())?;
+        let names = many::names(names.as_ref().map(|it| it.bind(py)), &keywords, count)?;
         let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;
         let from = keywords.pool.clone();
         let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let request = |size| AllocationRequest::of_memory(size, alignment, &keywords.create);
         let mut requests: Vec<AllocationRequest> = Vec::new();
-        if requests.try_reserve_exact(sizes.len()).is_err() {
-            return Err(to_py(py, &Error::TooManyItems(sizes.len())));
+        requests.try_reserve_exact(count).map_err(|_| too_many(count))?;
+        match one {
+            Some(size) => requests.extend(std::iter::repeat_n(size, count).map(request)),
+            None => requests.extend(sizes.into_iter().map(request)),
         }
-        requests.extend(sizes.into_iter().map(request));
         let engine = self.state.engine();
         let made = self.attempt_many(py, || py.detach(|| engine.allocate_many(&requests)))?;
         let made = made.into_iter().map(Made::memory);
-        self.finish_many(py, &keywords, &names, made.collect(), |_| Allocation)
+        self.finish_many(py, &keywords, &names, made, |_| Allocation)
     }
 
     /// Frees many allocations of `allocate_memory*` in one call, all or none
