@@ -43,7 +43,7 @@ from vk_mem import (
 )
 
 FRAMES_IN_FLIGHT = 2
-EXAMPLES = int(os.environ.get("VK_MEM_TEST_PROGRAMS", "800"))
+EXAMPLES = int(os.environ.get("VK_MEM_TEST_PROGRAMS", "250"))
 SIZES = st.one_of(st.integers(1, 300), st.integers(1, 70_000), st.just(1 << 20))
 HOST_FLAGS = st.sampled_from([RANDOM, WRITE | MAPPED, RANDOM | MAPPED, RANDOM | DEDICATED])
 SEEDS = st.integers(0, 255)
