@@ -79,12 +79,17 @@ class Report:
             }
         )
 
+    def take(self, lines: list[dict[str, object]]) -> None:
+        """Takes in lines without bars that were printed elsewhere."""
+        self.lines += [line | {"bar": {}, "met": {}} for line in lines]
+
     def merge(self) -> None:
         """Puts the lines into bench/results.json, in place of older ones of the same cases."""
         cases = {line["case"] for line in self.lines}
         old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
         kept = [line for line in old if line["case"] not in cases]
         RESULTS.write_text(json.dumps(kept + self.lines, indent=2) + "\n")
+        print(f"\nmerged into {RESULTS.parent.name}/{RESULTS.name}")
         verdicts = [met for line in self.lines for met in line["met"].values()]
-        print(f"\n{sum(verdicts)} bars met, {len(verdicts) - sum(verdicts)} missed")
-        print(f"merged into {RESULTS}")
+        if verdicts:
+            print(f"{sum(verdicts)} bars met, {len(verdicts) - sum(verdicts)} missed")

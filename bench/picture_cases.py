@@ -1,22 +1,22 @@
-"""Time and size of pictures of memory: `python bench/pictures.py [--quick] [--json FILE]`.
+"""Time and size of pictures of memory: `python bench/picture_cases.py [quick]`.
 
 Draws 2,000, 100,000 and 1,000,000 allocations (quick: 2,000 and 20,000) as SVG, PNG and page, and
 prints a table. Where matplotlib is installed, it draws the same rectangles as SVG in the same run:
-a figure of ours beside its own is a ratio below 1 if ours is better. `--json` adds one line for
-each figure: {"case", "n", "ours", "peers", "ratio", "unit"}.
+a figure of ours beside its own is a ratio below 1 if ours is better.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import io
-import json
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from report import Report
 
 import vk_mem
 from vk_mem.dump import Block, Dump, Figures, Heap, MemoryType, PoolDump, Region, ResourceClass
@@ -144,22 +144,20 @@ def rows_of(count: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="smaller counts, some seconds")
-    parser.add_argument("--json", metavar="FILE", help="add a line of JSON for each figure")
-    arguments = parser.parse_args()
+    quick = "quick" in sys.argv[1:]
     rows = []
+    print("\npictures of memory, processor time and size")
     print(f"{'picture':<28}{'allocations':>12}{'ours':>12}{'matplotlib':>14}{'ratio':>9}")
-    for count in (2_000, 20_000) if arguments.quick else (2_000, 100_000, 1_000_000):
+    for count in (2_000, 20_000) if quick else (2_000, 100_000, 1_000_000):
         for row in rows_of(count):
             rows.append(row)
             peer = row["peers"].get("matplotlib")
             beside = f"{peer:>11,.1f} {row['unit']}{row['ratio']['matplotlib']:>9}" if peer else ""
             ours = f"{row['ours']:>9,.1f} {row['unit']}"
             print(f"{row['case'][8:]:<28}{count:>12,}{ours:>12}{beside}", flush=True)
-    if arguments.json:
-        with open(arguments.json, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+    report = Report()
+    report.take(rows)
+    report.merge()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What watching costs: a create and destroy of one buffer on a simulated device, in nanoseconds.
 
-    .venv/bin/python bench/call_sites.py [--json FILE] [--pairs N]
+    .venv/bin/python bench/call_site_cases.py [quick]
 
 Needs the release build (`tools/setup.sh release`).
 
@@ -8,24 +8,22 @@ All cases are measured in turns in one process, so that they meet the same noise
 of the processor, and the fastest quarter of the turns counts. `ratio` is to the first case, where
 nobody watches. `here` is a loop; `12 deep` the same below twelve more Python functions that are
 entered anew each time, as in a program.
-
-A line of the JSON is {case, n, ours, peers, ratio, unit}: `peers` has the cost of the first case.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+
+from report import Report
 
 import vk_mem
 from vk_mem import Allocator, BufferUsage, SimulatedDevice
 from vk_mem.tables import text_table
 
-TURNS = 60
 USAGE = BufferUsage.STORAGE_BUFFER
 FIRST = "nobody watches"
 
@@ -82,18 +80,15 @@ def fastest(times: list[float]) -> float:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("--json", help="append a line for each case to this file")
-    options.add_argument("--pairs", type=int, default=2_000, help="in each turn")
-    given = options.parse_args()
+    pairs, turns = (500, 20) if "quick" in sys.argv[1:] else (2_000, 60)
     rows, lines = [], []
     for place, run in (("here", here), ("12 deep", deep)):
         with ExitStack() as stack:
             made = {name: stack.enter_context(case()) for name, case in CASES.items()}
             times: dict[str, list[float]] = {name: [] for name in CASES}
-            for _ in range(TURNS):
+            for _ in range(turns):
                 for name in CASES:
-                    times[name].append(run(made[name], given.pairs))
+                    times[name].append(run(made[name], pairs))
         first = fastest(times[FIRST])
         for name in CASES:
             cost = fastest(times[name])
@@ -102,17 +97,18 @@ def main() -> None:
             lines.append(
                 {
                     "case": f"{name}, {place}",
-                    "n": given.pairs * TURNS,
+                    "n": pairs * turns,
                     "ours": round(cost, 1),
                     "peers": {FIRST: round(first, 1)},
                     "ratio": {FIRST: round(cost / first, 3)},
                     "unit": "ns a create and destroy",
                 }
             )
+    print("\nwhat watching costs")
     print(text_table(("case", "ns a pair", "added", "ratio"), rows))
-    if given.json:
-        with open(given.json, "a") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+    report = Report()
+    report.take(lines)
+    report.merge()
 
 
 if __name__ == "__main__":
