@@ -98,7 +98,7 @@ impl Chunk {
 #[derive(Debug)]
 pub(super) struct Bins {
     tails: Vec<u32>,
-    chunks: Slab<Chunk, 2048, 1024>,
+    chunks: Slab<Chunk, 2048, 64>,
     vacant: u32,
     /// Bit c % 64 of word c / 64: class c has entries.
     used: [u64; WORDS],

@@ -210,9 +210,9 @@ impl Node {
 /// The slab. Opaque outside of the suballocators.
 #[derive(Debug)]
 pub struct RegionTable {
-    nodes: Slab<Node, 16384, 4096>,
+    nodes: Slab<Node, 16384, 256>,
     /// The block of each node; empty while all are of block 0.
-    blocks: Slab<u32, 16384, 8192>,
+    blocks: Slab<u32, 16384, 1024>,
     /// First unused slot; they are linked through `next`.
     vacant: u32,
     vacant_count: usize,
