@@ -77,11 +77,9 @@ class ImportKeywords(AllocationKeywords, total=False):
     """The memory type that it was exported from. Opaque handles do not tell."""
 
 
-class BufferInfoKeywords(AllocationKeywords, total=False):
-    """What else a buffer can be: `VkBufferCreateInfo`."""
+class BufferDetails(TypedDict, total=False):
+    """What every call that creates buffers takes of a `VkBufferCreateInfo`."""
 
-    info: object
-    """A `VkBufferCreateInfo` of any binding or its address, instead of the positional arguments."""
     create_flags: int
     """`BufferCreateFlags`."""
     sharing_mode: int
@@ -90,15 +88,9 @@ class BufferInfoKeywords(AllocationKeywords, total=False):
     """The families that share it."""
 
 
-class BufferKeywords(BufferInfoKeywords, ImportKeywords, total=False):
-    """All of `create_buffer`."""
+class ImageDetails(TypedDict, total=False):
+    """What every call that creates images takes of a `VkImageCreateInfo`."""
 
-
-class ImageInfoKeywords(AllocationKeywords, total=False):
-    """What else an image can be: `VkImageCreateInfo`."""
-
-    info: object
-    """A `VkImageCreateInfo` of any binding or its address, instead of the positional arguments."""
     create_flags: int
     """`ImageCreateFlags`."""
     image_type: int | None
@@ -117,6 +109,24 @@ class ImageInfoKeywords(AllocationKeywords, total=False):
     """`SharingMode`; CONCURRENT where several queue families are named."""
     queue_family_indices: Iterable[int]
     """The families that share it."""
+
+
+class BufferInfoKeywords(AllocationKeywords, BufferDetails, total=False):
+    """What else a buffer can be: `VkBufferCreateInfo`."""
+
+    info: object
+    """A `VkBufferCreateInfo` of any binding or its address, instead of the positional arguments."""
+
+
+class BufferKeywords(BufferInfoKeywords, ImportKeywords, total=False):
+    """All of `create_buffer`."""
+
+
+class ImageInfoKeywords(AllocationKeywords, ImageDetails, total=False):
+    """What else an image can be: `VkImageCreateInfo`."""
+
+    info: object
+    """A `VkImageCreateInfo` of any binding or its address, instead of the positional arguments."""
 
 
 class ImageKeywords(ImageInfoKeywords, ImportKeywords, total=False):
@@ -130,38 +140,12 @@ class ManyKeywords(AllocationKeywords, total=False):
     """A name for each, instead of `name`."""
 
 
-class ManyBufferKeywords(ManyKeywords, total=False):
+class ManyBufferKeywords(ManyKeywords, BufferDetails, total=False):
     """What else many buffers can be."""
 
-    create_flags: int
-    """`BufferCreateFlags`."""
-    sharing_mode: int
-    """`SharingMode`; CONCURRENT where several queue families are named."""
-    queue_family_indices: Iterable[int]
-    """The families that share them."""
 
-
-class ManyImageKeywords(ManyKeywords, total=False):
+class ManyImageKeywords(ManyKeywords, ImageDetails, total=False):
     """What else many images can be."""
-
-    create_flags: int
-    """`ImageCreateFlags`."""
-    image_type: int | None
-    """`ImageType`; from the number of sides in the extent by default."""
-    mip_levels: int
-    """1 by default."""
-    array_layers: int
-    """1 by default."""
-    samples: int
-    """`SampleCount`; 1 by default."""
-    tiling: int
-    """`ImageTiling`; OPTIMAL by default."""
-    initial_layout: int
-    """`ImageLayout`; UNDEFINED by default."""
-    sharing_mode: int
-    """`SharingMode`; CONCURRENT where several queue families are named."""
-    queue_family_indices: Iterable[int]
-    """The families that share them."""
 
 
 class AliasKeywords(TypedDict, total=False):
@@ -175,42 +159,18 @@ class AliasKeywords(TypedDict, total=False):
     """Any object that the caller wants to find again."""
 
 
-class AliasBufferKeywords(AliasKeywords, total=False):
+class AliasBufferKeywords(AliasKeywords, BufferDetails, total=False):
     """What else an aliasing buffer can be: `VkBufferCreateInfo`."""
 
     info: object
     """A `VkBufferCreateInfo` of any binding or its address, instead of the positional arguments."""
-    create_flags: int
-    """`BufferCreateFlags`."""
-    sharing_mode: int
-    """`SharingMode`; CONCURRENT where several queue families are named."""
-    queue_family_indices: Iterable[int]
-    """The families that share it."""
 
 
-class AliasImageKeywords(AliasKeywords, total=False):
+class AliasImageKeywords(AliasKeywords, ImageDetails, total=False):
     """What else an aliasing image can be: `VkImageCreateInfo`."""
 
     info: object
     """A `VkImageCreateInfo` of any binding or its address, instead of the positional arguments."""
-    create_flags: int
-    """`ImageCreateFlags`."""
-    image_type: int | None
-    """`ImageType`; from the number of sides in `extent` by default."""
-    mip_levels: int
-    """1 by default."""
-    array_layers: int
-    """1 by default."""
-    samples: int
-    """`SampleCount`; 1 by default."""
-    tiling: int
-    """`ImageTiling`; OPTIMAL by default."""
-    initial_layout: int
-    """`ImageLayout`; UNDEFINED by default."""
-    sharing_mode: int
-    """`SharingMode`; CONCURRENT where several queue families are named."""
-    queue_family_indices: Iterable[int]
-    """The families that share it."""
 
 
 class ImageMemoryKeywords(AllocationKeywords, total=False):
