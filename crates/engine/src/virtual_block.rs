@@ -69,26 +69,56 @@ impl VirtualBlock {
     #[inline]
     pub fn allocate(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
         let VirtualRequest { size, alignment, upper, strategy } = *request;
+        if size != 0 && alignment.is_power_of_two() && (!upper || self.is_linear()) {
+            let (key, offset) = self.place(size, alignment, upper, strategy);
+            if key != RegionKey::NONE {
+                return Ok(VirtualAllocation { key, offset, size });
+            }
+        }
+        Err(self.refusal(&{ *request }))
+    }
+
+    /// The key and the offset, or [`RegionKey::NONE`] and anything. What it takes and gives fits into
+    /// registers, so that a call costs little where it is not inlined.
+    #[inline(never)]
+    fn place(
+        &mut self,
+        size: u64,
+        alignment: u64,
+        upper: bool,
+        strategy: Strategy,
+    ) -> (RegionKey, u64) {
+        let kind = ResourceKind::Buffer;
+        let request = RegionRequest { size, alignment, kind, upper, strategy };
+        match self.suballocator.allocate(&request) {
+            Some(placement) => {
+                self.allocation_count += 1;
+                self.allocated += size;
+                (placement.key, placement.offset)
+            }
+            None => (RegionKey::NONE, 0),
+        }
+    }
+
+    fn is_linear(&self) -> bool {
+        self.algorithm == Algorithm::Linear
+    }
+
+    /// Why a request got no place.
+    #[cold]
+    fn refusal(&self, request: &VirtualRequest) -> Error {
+        let VirtualRequest { size, alignment, upper, .. } = *request;
         if size == 0 {
-            return Err(Error::InvalidArgument("size is 0".into()));
+            return Error::InvalidArgument("size is 0".into());
         }
         if !alignment.is_power_of_two() {
             let reason = format!("alignment is {alignment}, not a power of two");
-            return Err(Error::InvalidArgument(reason));
+            return Error::InvalidArgument(reason);
         }
-        if upper && self.algorithm != Algorithm::Linear {
+        if upper && !self.is_linear() {
             let reason = "only a linear block allocates from its upper end";
-            return Err(Error::InvalidArgument(reason.into()));
+            return Error::InvalidArgument(reason.into());
         }
-        let kind = ResourceKind::Buffer;
-        let request = RegionRequest { size, alignment, kind, upper, strategy };
-        let placement = self.suballocator.allocate(&request).ok_or_else(|| self.full(size))?;
-        self.allocation_count += 1;
-        self.allocated += size;
-        Ok(VirtualAllocation { key: placement.key, offset: placement.offset, size })
-    }
-
-    fn full(&self, size: u64) -> Error {
         let figures = FailureFigures { size, ..FailureFigures::default() };
         Error::VirtualBlockFull { figures, allocated: self.allocated, size: self.size }
     }
@@ -96,10 +126,16 @@ impl VirtualBlock {
     /// Frees one. O(1).
     #[inline]
     pub fn free(&mut self, key: RegionKey) -> Result<(), Error> {
-        let freed = self.suballocator.free(key).ok_or(Error::UseAfterFree)?;
+        if self.release(key) { Ok(()) } else { Err(Error::UseAfterFree) }
+    }
+
+    /// The same; whether it was live.
+    #[inline(never)]
+    fn release(&mut self, key: RegionKey) -> bool {
+        let Some(freed) = self.suballocator.free(key) else { return false };
         self.allocation_count -= 1;
         self.allocated -= freed.info.size;
-        Ok(())
+        true
     }
 
     /// Frees many, all or none. O(keys).

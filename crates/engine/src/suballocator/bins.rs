@@ -9,41 +9,42 @@
 //! Classes are 16 linear steps of each power of two. An entry has the size beside the node, so that
 //! several candidates are weighed by reading one line and none of their nodes. An entry that leaves
 //! is replaced by the last one of its class, which keeps the ends of all classes, and with them what
-//! a search reads, in the cache. A class keeps its first chunk when its last region leaves: the next
-//! one is as likely as not to come soon, and nobody can guess which it will be.
+//! a search reads, in the cache: the place that it leaves is written, but not read. A class keeps its
+//! first chunk when its last region leaves: the next one is as likely as not to come soon, and nobody
+//! can guess which it will be.
 
-use super::region::NONE;
-use super::slab::Slab;
+use std::hint::select_unpredictable;
+
+use super::slab::{Entries, Far, Near, Slab};
 
 const ENTRIES: u32 = 7;
 
-/// Where an entry stands: its chunk times 8, and its place there.
+/// Where an entry stands: its chunk times 8, and its place there; less than 2^31.
 pub(super) type Position = u32;
 
-/// One power of two has so many classes, as a power of two.
-const STEPS_LOG2: u32 = 4;
-
-/// The class of regions of `size` bytes, more than zero and less than 2^60.
-#[inline]
+/// The class of regions of `size` bytes, more than zero and less than 2^60: exponent and first four
+/// digits of it as a floating-point number. To find the highest bit takes longer where the processor
+/// has no instruction for it that can be relied on. Sizes that are rounded, those above 2^53, may come
+/// to the class above, but never behind a smaller one.
+#[inline(always)]
 pub(super) fn class_of(size: u64) -> usize {
     debug_assert!(size > 0 && size >> 60 == 0);
-    class_of_scaled(size << STEPS_LOG2)
+    class_of_bits((size as i64 as f64).to_bits())
 }
 
-/// The first class all of whose regions have at least `size` bytes.
-#[inline]
+/// The first class all of whose regions have at least `size` bytes, at least up to 2^53.
+#[inline(always)]
 pub(super) fn class_at_least(size: u64) -> usize {
     debug_assert!(size > 0 && size >> 60 == 0);
-    let step = 1u64 << (size | 1).ilog2();
-    class_of_scaled((size << STEPS_LOG2).saturating_add(step - 1))
+    class_of_bits((size as i64 as f64).to_bits() + ((1 << CLASS_SHIFT) - 1))
 }
 
-/// Of a size times 16: so the smallest need no case of their own, as their steps are fractions.
-#[inline]
-fn class_of_scaled(scaled: u64) -> usize {
-    let step = 59u32.wrapping_sub((scaled | 1).leading_zeros());
-    // Nothing wraps, as a scaled size has five bits or more.
-    ((step as usize) << STEPS_LOG2).wrapping_add((scaled >> (step & 63)) as usize).wrapping_sub(16)
+/// Sign, exponent and four digits are left.
+const CLASS_SHIFT: u32 = 52 - 4;
+
+#[inline(always)]
+fn class_of_bits(bits: u64) -> usize {
+    ((bits >> CLASS_SHIFT) as usize).wrapping_sub(1023 << 4)
 }
 
 /// One free region as the index knows it: the size above, the node below. Sizes that do not fit into
@@ -57,8 +58,25 @@ impl Entry {
         Self(size.min(u64::from(u32::MAX)) << 32 | u64::from(node))
     }
 
+    #[inline(always)]
+    pub fn is_some(self) -> bool {
+        self.0 != 0
+    }
+
     pub fn node(self) -> u32 {
         self.0 as u32
+    }
+
+    /// Whether the index knows such a size for what it is.
+    #[inline(always)]
+    pub fn knows(size: u64) -> bool {
+        size < u64::from(u32::MAX)
+    }
+
+    /// `None` if it is larger than the index knows.
+    #[inline(always)]
+    pub fn size(self) -> Option<u64> {
+        Some(self.0 >> 32).filter(|&size| Self::knows(size))
     }
 }
 
@@ -66,19 +84,22 @@ impl Entry {
 /// the next vacant one if the chunk is vacant itself, below how many entries.
 ///
 /// One array, and of a size that any three bits index.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
-struct Chunk([u64; 8]);
+pub(super) struct Chunk([u64; 8]);
 
 const HEADER: usize = 7;
-/// The header of the only chunk of a class, with one entry.
-const LAST_OF_ITS_CLASS: u64 = (NONE as u64) << 32 | 1;
+/// Chunk numbers are below it, as positions are 31 bits.
+const MOST_CHUNKS: u32 = 1 << 28;
+/// The chunk of classes that have none: nothing is in it, nothing fits into it, and no chunk is
+/// before the first one of a class.
+const NO_CHUNK: u32 = 0;
+/// The chunk for what is not put in: it has a place for it, and forgets it.
+const NOT_THERE: u32 = 1;
 
 impl Chunk {
-    fn empty(before: u32) -> Self {
-        let mut chunk = [0; 8];
-        chunk[HEADER] = u64::from(before) << 32;
-        Self(chunk)
+    fn new(len: u32, before: u32) -> Self {
+        Self([0, 0, 0, 0, 0, 0, 0, u64::from(before) << 32 | u64::from(len)])
     }
 
     fn len(&self) -> u32 {
@@ -94,31 +115,67 @@ impl Chunk {
     }
 }
 
-/// See the module.
-#[derive(Debug)]
-pub(super) struct Bins {
-    tails: Vec<u32>,
-    chunks: Slab<Chunk, 2048, 64>,
-    vacant: u32,
-    /// Bit c % 64 of word c / 64: class c has entries.
-    used: [u64; WORDS],
-    /// Bit w: word w is not zero.
-    used_words: u32,
-}
-
 const WORDS: usize = 16;
 /// More than any class.
 pub(super) const CLASSES: usize = WORDS * 64;
 
+/// Which classes have entries: bit c % 64 of word c / 64.
+#[derive(Debug, Default)]
+struct Marks([u64; WORDS]);
+
+impl Marks {
+    #[inline(always)]
+    fn set_if(&mut self, filled: bool, class: usize) {
+        self.0[class / 64 % WORDS] |= u64::from(filled) << (class % 64);
+    }
+
+    #[inline(always)]
+    fn unset_if(&mut self, emptied: bool, class: usize) {
+        self.0[class / 64 % WORDS] &= !(u64::from(emptied) << (class % 64));
+    }
+
+    /// The first class with entries, from `class` on; `CLASSES` if there is none.
+    #[inline(always)]
+    fn next(&self, class: usize) -> usize {
+        let mut word = class / 64;
+        let mut here = self.0.get(word).map_or(0, |it| it & (!0 << (class % 64)));
+        while here == 0 {
+            word += 1;
+            match self.0.get(word) {
+                Some(&it) => here = it,
+                None => return CLASSES,
+            }
+        }
+        word * 64 + here.trailing_zeros() as usize
+    }
+}
+
+/// So many chunks are in a row, and after that in pages of so many.
+const FIRST: usize = 4096;
+const PAGE: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Bins {
+    tails: Vec<u32>,
+    chunks: Slab<Chunk, FIRST, PAGE>,
+    /// The first one of those that are in no class; they are linked by `before`.
+    vacant: u32,
+    vacant_count: u32,
+    marks: Marks,
+}
+
 impl Default for Bins {
     fn default() -> Self {
-        Self {
+        let mut bins = Self {
             tails: Vec::new(),
             chunks: Slab::default(),
-            vacant: NONE,
-            used: [0; WORDS],
-            used_words: 0,
-        }
+            vacant: NO_CHUNK,
+            vacant_count: 0,
+            marks: Marks::default(),
+        };
+        bins.clear();
+        bins
     }
 }
 
@@ -128,145 +185,74 @@ impl Bins {
         debug_assert!(class < CLASSES);
         if class >= self.tails.len() {
             self.tails.reserve_exact(class + 1 - self.tails.len());
-            self.tails.resize(class + 1, NONE);
+            self.tails.resize(class + 1, NO_CHUNK);
         }
     }
 
     /// Takes all regions out.
     pub fn clear(&mut self) {
-        self.tails.fill(NONE);
+        self.tails.fill(NO_CHUNK);
         self.chunks.clear();
-        self.vacant = NONE;
-        (self.used, self.used_words) = ([0; WORDS], 0);
+        // The first one says that it is full, so that nobody puts anything into it.
+        self.chunks.push(Chunk::new(ENTRIES, NO_CHUNK));
+        self.chunks.push(Chunk::new(0, NO_CHUNK));
+        (self.vacant, self.vacant_count) = (NO_CHUNK, 0);
+        self.marks = Marks::default();
     }
 
-    /// Puts a free region in.
-    #[inline(always)]
-    pub fn insert(&mut self, class: usize, size: u64, node: u32) -> Position {
-        let mut tail = self.tails[class];
-        // One branch for both: no chunk, or a full one.
-        if self.chunks.get(tail).is_none_or(|chunk| chunk.len() == ENTRIES) {
-            tail = self.push_chunk(class, tail);
-        }
-        let chunk = &mut self.chunks[tail].0;
-        let header = chunk[HEADER];
-        let at = header as u32 & 7;
-        chunk[at as usize] = Entry::new(size, node).0;
-        chunk[HEADER] = header.wrapping_add(1);
-        self.used[class / 64 % WORDS] |= 1 << (class % 64);
-        self.used_words |= 1 << (class / 64 % WORDS);
-        tail << 3 | at
+    /// Whether so many regions can be put in before [`grow`](Self::grow) has to be called.
+    #[inline]
+    pub fn has_room_for(&self, count: u32) -> bool {
+        self.vacant_count >= count
     }
 
+    /// Makes room for a few regions more.
     #[cold]
-    #[inline(never)]
-    fn push_chunk(&mut self, class: usize, before: u32) -> u32 {
-        let made = Chunk::empty(before);
-        let index = if self.vacant == NONE {
+    pub fn grow(&mut self) {
+        for _ in 0..4 {
             let index = self.chunks.len() as u32;
-            // Positions are 32 bits.
-            assert!(index < NONE >> 3, "fewer than 2^28 chunks of free regions");
-            self.chunks.push(made);
-            index
-        } else {
-            let index = self.vacant;
-            let chunk = &mut self.chunks[index];
-            self.vacant = chunk.before();
-            *chunk = made;
-            index
-        };
-        self.tails[class] = index;
-        index
-    }
-
-    /// Takes a region out. The last one of the class comes to its position, and is returned.
-    #[inline(always)]
-    #[must_use = "the node that moved has to learn its position"]
-    pub fn remove(&mut self, class: usize, position: Position) -> u32 {
-        let tail = self.tails[class];
-        let header = self.chunks[tail].0[HEADER];
-        let left = (header as u32).wrapping_sub(1) & 7;
-        let last = self.chunks[tail].0[left as usize];
-        self.chunks[position >> 3].0[position as usize & 7] = last;
-        // After that, as it may be the same place.
-        let chunk = &mut self.chunks[tail].0;
-        chunk[left as usize] = 0;
-        chunk[HEADER] = header.wrapping_sub(1);
-        // Without a branch, as nobody can guess which removal is the last one of a class.
-        let emptied = u64::from(header == LAST_OF_ITS_CLASS);
-        let used = &mut self.used[class / 64 % WORDS];
-        *used &= !(emptied << (class % 64));
-        if *used == 0 {
-            self.used_words &= !(1 << (class / 64 % WORDS));
+            assert!(index < MOST_CHUNKS, "fewer than 2^28 chunks of free regions");
+            self.chunks.push(Chunk::new(0, self.vacant));
+            self.vacant = index;
+            self.vacant_count += 1;
         }
-        if left == 0 && emptied == 0 {
-            self.pop_chunk(class, tail);
-        }
-        last as u32
     }
 
-    #[cold]
-    #[inline(never)]
-    fn pop_chunk(&mut self, class: usize, tail: u32) {
-        let before = self.chunks[tail].before();
-        self.chunks[tail] = Chunk::empty(self.vacant);
-        self.vacant = tail;
-        self.tails[class] = before;
-    }
-
-    /// Changes the size of a region that stays in its class.
+    /// For changes, where all chunks are in one page.
     #[inline(always)]
-    pub fn resize(&mut self, position: Position, size: u64) {
-        let entry = &mut self.chunks[position >> 3].0[position as usize & 7];
-        *entry = Entry::new(size, *entry as u32).0;
+    pub fn near(&mut self) -> Option<View<'_, Near<'_, Chunk>>> {
+        Some(View {
+            tails: &mut self.tails,
+            chunks: self.chunks.near()?,
+            vacant: &mut self.vacant,
+            vacant_count: &mut self.vacant_count,
+            marks: &mut self.marks,
+        })
+    }
+
+    /// For changes.
+    #[inline(always)]
+    pub fn far(&mut self) -> View<'_, Far<'_, Chunk, PAGE>> {
+        View {
+            tails: &mut self.tails,
+            chunks: self.chunks.far(),
+            vacant: &mut self.vacant,
+            vacant_count: &mut self.vacant_count,
+            marks: &mut self.marks,
+        }
     }
 
     /// The first class with entries, from `class` on.
-    #[inline]
     pub fn next_used(&self, class: usize) -> Option<usize> {
-        let word = class / 64;
-        if word >= WORDS {
-            return None;
-        }
-        let here = self.used[word] & (!0 << (class % 64));
-        if here != 0 {
-            return Some(word * 64 + here.trailing_zeros() as usize);
-        }
-        let above = self.used_words & (!0 << word << 1);
-        if above == 0 {
-            return None;
-        }
-        let word = above.trailing_zeros() as usize % WORDS;
-        Some(word * 64 + self.used[word].trailing_zeros() as usize)
-    }
-
-    /// The newest region of a class with entries.
-    #[inline]
-    pub fn newest(&self, class: usize) -> u32 {
-        let chunk = &self.chunks[self.tails[class]];
-        chunk.0[chunk.len().wrapping_sub(1) as usize & 7] as u32
-    }
-
-    /// The smallest of the newest few regions of a class that has at least `size` bytes; `NONE` if
-    /// none has.
-    #[inline(always)]
-    pub fn best_of_newest(&self, class: usize, size: u64) -> u32 {
-        let tail = self.tails.get(class).copied().unwrap_or(NONE);
-        let Some(chunk) = self.chunks.get(tail) else { return NONE };
-        let least = size.min(u64::from(u32::MAX)) << 32;
-        // Which of them fit is anybody's guess, so no branch asks: what is too small, or not there,
-        // wraps around and comes out large. In pairs, so that they do not wait for each other.
-        let [a, b, c, d, e, f, g, _] = chunk.0.map(|entry| entry.wrapping_sub(least));
-        let over = a.min(b).min(c.min(d)).min(e.min(f).min(g));
-        over.checked_add(least).map_or(NONE, |best| best as u32)
+        Some(self.marks.next(class)).filter(|&class| class < CLASSES)
     }
 
     /// The chunks of a class, the newest first.
     fn chunks_of(&self, class: usize) -> impl Iterator<Item = (u32, &Chunk)> {
-        let mut next = self.tails.get(class).copied().unwrap_or(NONE);
+        let mut next = self.tails.get(class).copied().unwrap_or(NO_CHUNK);
         std::iter::from_fn(move || {
             let index = next;
-            let chunk = self.chunks.get(index)?;
+            let chunk = self.chunks.get(index).filter(|_| index != NO_CHUNK)?;
             next = chunk.before();
             Some((index, chunk))
         })
@@ -286,12 +272,14 @@ impl Bins {
             .collect()
     }
 
-    /// Whether every class is marked as it is.
-    pub fn marks_are_right(&self) -> bool {
-        let used = |class: usize| self.used[class / 64] >> (class % 64) & 1 == 1;
-        let has = |class: usize| self.of_class(class).next().is_some();
-        let word = |word: usize| (self.used_words >> word & 1 == 1) == (self.used[word] != 0);
-        (0..CLASSES).all(|class| used(class) == has(class)) && (0..WORDS).all(word)
+    /// Whether every class is marked as it is, and all chunks are there.
+    pub fn is_right(&self) -> bool {
+        let mut chunks = 2 + self.vacant_count as usize;
+        (0..CLASSES).all(|class| {
+            chunks += self.chunks_of(class).count();
+            let is_marked = self.marks.0[class / 64] >> (class % 64) & 1 == 1;
+            is_marked == self.of_class(class).next().is_some()
+        }) && chunks == self.chunks.len()
     }
 
     /// Whether an entry says so of a region.
@@ -301,5 +289,118 @@ impl Bins {
 
     pub fn bytes(&self) -> usize {
         self.tails.capacity() * size_of::<u32>() + self.chunks.bytes()
+    }
+}
+
+/// The index while it is changed.
+pub(super) struct View<'a, C> {
+    tails: &'a mut [u32],
+    chunks: C,
+    vacant: &'a mut u32,
+    vacant_count: &'a mut u32,
+    marks: &'a mut Marks,
+}
+
+impl<C: Entries<Chunk>> View<'_, C> {
+    /// See [`Entries::Again`].
+    #[inline(always)]
+    pub fn again(&mut self) -> View<'_, C::Again<'_>> {
+        View {
+            tails: self.tails,
+            chunks: self.chunks.again(),
+            vacant: self.vacant,
+            vacant_count: self.vacant_count,
+            marks: self.marks,
+        }
+    }
+
+    /// Puts a free region in. There has to be room for it.
+    #[inline(always)]
+    pub fn insert(&mut self, class: usize, size: u64, node: u32) -> Position {
+        self.insert_if(true, class, size, node)
+    }
+
+    /// The same, or nothing: without a branch, for what nobody can guess.
+    #[inline(always)]
+    pub fn insert_if(&mut self, there: bool, class: usize, size: u64, node: u32) -> Position {
+        let mut tail = select_unpredictable(there, self.tails[class], NOT_THERE);
+        // One branch for both: no chunk, or a full one.
+        if self.chunks[tail].len() == ENTRIES {
+            tail = self.again().push_chunk(class, tail);
+        }
+        let chunk = &mut self.chunks[tail].0;
+        let header = chunk[HEADER];
+        let at = header as u32 & 7;
+        chunk[at as usize] = Entry::new(size, node).0;
+        chunk[HEADER] = header.wrapping_add(u64::from(there));
+        self.marks.set_if(there, class);
+        tail << 3 | at
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_chunk(&mut self, class: usize, before: u32) -> u32 {
+        let index = *self.vacant;
+        assert!(index != NO_CHUNK, "room was made");
+        let chunk = &mut self.chunks[index];
+        *self.vacant = chunk.before();
+        *self.vacant_count -= 1;
+        *chunk = Chunk::new(0, before);
+        self.tails[class] = index;
+        index
+    }
+
+    /// Takes a region out. The last one of the class comes to its position, and is returned.
+    #[inline(always)]
+    #[must_use = "the node that moved has to learn its position"]
+    pub fn remove(&mut self, class: usize, position: Position) -> u32 {
+        let tail = self.tails[class];
+        let header = self.chunks[tail].0[HEADER];
+        let left = (header as u32).wrapping_sub(1) & 7;
+        let last = self.chunks[tail].0[left as usize];
+        self.chunks[position >> 3].0[position as usize & 7] = last;
+        // After that, as it may be the same place.
+        let chunk = &mut self.chunks[tail].0;
+        chunk[left as usize] = 0;
+        chunk[HEADER] = header.wrapping_sub(1);
+        // Without a branch, as nobody can guess which removal is the last one of a class.
+        self.marks.unset_if(header == 1, class);
+        if left == 0 && header != 1 {
+            self.again().pop_chunk(class, tail);
+        }
+        last as u32
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pop_chunk(&mut self, class: usize, tail: u32) {
+        self.tails[class] = self.chunks[tail].before();
+        self.chunks[tail] = Chunk::new(0, *self.vacant);
+        *self.vacant = tail;
+        *self.vacant_count += 1;
+    }
+
+    /// A region of the first class with some, from `class` on; nothing if there is none.
+    #[inline(always)]
+    pub fn first_from(&self, class: usize) -> Entry {
+        let class = self.marks.next(class);
+        let tail = self.tails.get(class).copied().unwrap_or(NO_CHUNK);
+        let chunk = &self.chunks[tail];
+        Entry(chunk.0[chunk.len().wrapping_sub(1) as usize & 7])
+    }
+
+    /// The smallest of the newest few regions of a class that has at least `size` bytes, which the
+    /// index has to know; nothing if none has.
+    #[inline(always)]
+    pub fn best_of_newest(&self, class: usize, size: u64) -> Entry {
+        debug_assert!(Entry::knows(size));
+        let tail = self.tails.get(class).copied().unwrap_or(NO_CHUNK);
+        let least = size << 32;
+        // Which of them fit is anybody's guess, so no branch asks: what is too small, or not there,
+        // wraps around and comes out large. In pairs, so that they do not wait for each other.
+        let [a, b, c, d, e, f, g, _] = self.chunks[tail].0.map(|entry| entry.wrapping_sub(least));
+        let over = a.min(b).min(c.min(d)).min(e.min(f).min(g));
+        let best = over.wrapping_add(least);
+        Entry(select_unpredictable(best >= least, best, 0))
     }
 }

@@ -83,14 +83,17 @@ impl Buddy {
 
     fn link(&mut self, index: u32) {
         let size = self.regions.node(index).size();
-        let position = self.free.insert(class_of(size), size, index);
+        if !self.free.has_room_for(1) {
+            self.free.grow();
+        }
+        let position = self.free.far().insert(class_of(size), size, index);
         self.regions.node_mut(index).set_position(position);
     }
 
     fn unlink(&mut self, index: u32) {
         let node = self.regions.node(index);
         let position = node.position();
-        let moved = self.free.remove(class_of(node.size()), position);
+        let moved = self.free.far().remove(class_of(node.size()), position);
         self.regions.node_mut(moved).set_position(position);
     }
 
@@ -146,6 +149,26 @@ impl Buddy {
         self.link(index);
         index
     }
+
+    #[inline(never)]
+    fn place(&mut self, request: &RegionRequest) -> Option<RegionKey> {
+        debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
+        let size = self.region_size(request)?;
+        let found = self.free.far().first_from(class_of(size));
+        if !found.is_some() {
+            return None;
+        }
+        let index = found.node();
+        self.unlink(index);
+        while self.regions.node(index).size() > size {
+            self.split(index);
+        }
+        let block = self.regions.block_of(index);
+        let node = self.regions.node_mut(index);
+        node.set_live_in_power(node.offset, request.size, request.kind, size.ilog2());
+        self.blocks[block as usize].live += 1;
+        Some(self.regions.begin_life(index))
+    }
 }
 
 impl Suballocator for Buddy {
@@ -173,21 +196,10 @@ impl Suballocator for Buddy {
         self.block(block).live == 0
     }
 
+    #[inline]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
-        debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
-        let size = self.region_size(request)?;
-        let index = self.free.newest(self.free.next_used(class_of(size))?);
-        self.unlink(index);
-        while self.regions.node(index).size() > size {
-            self.split(index);
-        }
-        let block = self.regions.block_of(index);
-        let node = self.regions.node_mut(index);
-        let offset = node.offset;
-        node.set_live_in_power(offset, request.size, request.kind, size.ilog2());
-        self.blocks[block as usize].live += 1;
-        let key = self.regions.begin_life(index);
-        Some(Placement { key, block: BlockIndex(block), offset })
+        let key = self.place(&{ *request })?;
+        Some(self.regions.placement(key))
     }
 
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
@@ -243,7 +255,7 @@ impl Suballocator for Buddy {
         block: BlockIndex,
         visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
     ) {
-        self.regions.visit_live_from(self.block(block).first, visit);
+        self.regions.visit_live(self.block(block).first, NONE, visit);
     }
 
     /// Each unused range as it can be had: neighbours that are no buddies do not serve one request.
@@ -320,7 +332,7 @@ impl Suballocator for Buddy {
                 return at("its regions do not add up to its size and count");
             }
         }
-        if !self.free.marks_are_right() {
+        if !self.free.is_right() {
             return Err("an order is marked wrongly".into());
         }
         for order in 0..=MAX_SIZE.ilog2() {

@@ -11,7 +11,8 @@
 //! ring.
 
 use super::granularity::{Gap, Neighbour, align_up, conflict, place_in_gap};
-use super::region::{MAX_SIZE, NONE, Node, RegionTable};
+use super::region::{MAX_SIZE, NONE, Node, RegionTable, Slots};
+use super::slab::Entries;
 use super::{BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator};
 use crate::request::ResourceKind;
 
@@ -83,6 +84,65 @@ impl Place {
     fn is_found(self) -> bool {
         self.offset != u64::MAX
     }
+}
+
+/// Evaluates an expression with the nodes of a table at hand, and with its slots.
+macro_rules! nodes {
+    ($regions:expr, $nodes:ident, $slots:ident => $call:expr) => {{
+        let (nodes, _, $slots) = $regions.parts();
+        if let Some(mut $nodes) = nodes.near() {
+            $call
+        } else {
+            let mut $nodes = nodes.far();
+            $call
+        }
+    }};
+}
+
+/// What became of a region that is freed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// It was the end of its run, and its slot was given back.
+    TakenOff,
+    /// So it was, but what is beside it was freed before: the run has to be trimmed.
+    Trims(Which),
+    /// Inside a run it stays.
+    Stays,
+}
+
+/// Takes a region that is freed off an end of its run.
+#[inline(always)]
+fn take_off(
+    block: &mut Block,
+    index: u32,
+    freed: &Node,
+    nodes: &mut impl Entries<Node>,
+    slots: &mut Slots,
+) -> Gone {
+    for which in [Which::Lower, Which::Upper, Which::Wrapped] {
+        let run = block.run_mut(which);
+        let at_last = run.last == index;
+        if !at_last && run.first != index {
+            continue;
+        }
+        let neighbour = if at_last { freed.previous } else { freed.next };
+        // As a rule it lives, and is the end from now on.
+        if neighbour == NONE || nodes[neighbour].is_free() {
+            return Gone::Trims(which);
+        }
+        let node = &mut nodes[neighbour];
+        if at_last {
+            run.last = neighbour;
+            run.edge = if which == Which::Upper { node.offset } else { node.end() };
+            node.next = NONE;
+        } else {
+            run.first = neighbour;
+            node.previous = NONE;
+        }
+        slots.give_back(index, nodes);
+        return Gone::TakenOff;
+    }
+    Gone::Stays
 }
 
 /// See the module.
@@ -232,59 +292,31 @@ impl Linear {
         let last = std::mem::replace(&mut run.last, index);
         if last == NONE {
             run.first = index;
-        } else {
-            self.regions.node_mut(last).next = index;
         }
-        let node = self.regions.node_mut(index);
-        node.previous = last;
-        node.next = NONE;
-        node.set_live(at.offset, request.size, request.kind, size - request.size);
-        let key = RegionKey::new(index, node.begin_life());
-        Placement { key, block: BlockIndex(block), offset: at.offset }
+        nodes!(self.regions, nodes, slots => {
+            if last != NONE {
+                nodes[last].next = index;
+            }
+            let node = &mut nodes[index];
+            node.previous = last;
+            node.next = NONE;
+            node.set_live(at.offset, request.size, request.kind, size - request.size);
+            let key = slots.begin_life(index, node);
+            Placement { key, block: BlockIndex(block), offset: at.offset }
+        })
     }
 
     /// The way of what the newest block has no room for.
     #[cold]
     #[inline(never)]
-    fn allocate_in_empty(&mut self, size: u64, request: &RegionRequest) -> Option<Placement> {
+    fn allocate_in_empty(&mut self, size: u64, request: &RegionRequest) -> Option<RegionKey> {
         let block = self.empty;
         let at = self.place(self.blocks.get(block as usize)?, size, request);
         if !at.is_found() {
             return None;
         }
         self.empty = NONE;
-        Some(self.push(block, at, size, request))
-    }
-
-    /// Takes a region that was just freed off an end of its run, and those that were freed before.
-    #[inline(always)]
-    fn take_off(&mut self, block: u32, index: u32, freed: &Node) {
-        for which in [Which::Lower, Which::Upper, Which::Wrapped] {
-            let run = self.blocks[block as usize].run_mut(which);
-            let (at_last, neighbour) = (run.last == index, run.first != run.last);
-            if !at_last && run.first != index {
-                continue;
-            }
-            let neighbour = match (neighbour, at_last) {
-                (true, true) => freed.previous,
-                (true, false) => freed.next,
-                (false, _) => return self.trim(block, which),
-            };
-            // As a rule the one before it lives, and is the end from now on.
-            let node = self.regions.node_mut(neighbour);
-            if node.is_free() {
-                return self.trim(block, which);
-            }
-            if at_last {
-                run.last = neighbour;
-                run.edge = if which == Which::Upper { node.offset } else { node.end() };
-                node.next = NONE;
-            } else {
-                run.first = neighbour;
-                node.previous = NONE;
-            }
-            return self.regions.give_back(index);
-        }
+        Some(self.push(block, at, size, request).key)
     }
 
     /// Drops freed regions from both ends of a run.
@@ -368,7 +400,7 @@ impl Suballocator for Linear {
         self.block(block).live == 0
     }
 
-    #[inline]
+    #[inline(always)]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
         let size = align_up(request.size, self.granule).filter(|&size| size <= MAX_SIZE)?;
@@ -377,30 +409,42 @@ impl Suballocator for Linear {
         if at.is_found() {
             Some(self.push(block, at, size, request))
         } else {
-            self.allocate_in_empty(size, request)
+            let key = self.allocate_in_empty(size, &{ *request })?;
+            Some(self.regions.placement(key))
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
-        let node = self.regions.end_life(key)?;
-        let index = self.regions.block_of(key.index());
-        self.regions.node_mut(key.index()).set_free(node.offset, node.footprint());
-        // Inside a run it stays.
-        if node.previous == NONE || node.next == NONE {
-            self.take_off(index, key.index(), &node);
+        let (index, block_of) = (key.index(), self.regions.block_of_any(key.index()));
+        let (info, gone) = nodes!(self.regions, nodes, slots => {
+            let node = *nodes.get(index).filter(|node| node.is_of(key))?;
+            let block = &mut self.blocks[block_of as usize];
+            let at_end = node.previous == NONE || node.next == NONE;
+            let gone = if at_end {
+                take_off(block, index, &node, &mut nodes, slots)
+            } else {
+                Gone::Stays
+            };
+            if gone != Gone::TakenOff {
+                nodes[index].end_life(node.offset, node.footprint());
+            }
+            (node.info(block_of), gone)
+        });
+        if let Gone::Trims(which) = gone {
+            self.trim(block_of, which);
         }
-        let block = &mut self.blocks[index as usize];
+        let block = &mut self.blocks[block_of as usize];
         let [lower, _, wrapped] = &mut block.runs;
         if lower.is_empty() && !wrapped.is_empty() {
             *lower = std::mem::replace(wrapped, Run::at(0));
         }
         block.live -= 1;
         let block_is_empty = block.live == 0;
-        if block_is_empty && index != self.newest {
-            self.empty = index;
+        if block_is_empty && block_of != self.newest {
+            self.empty = block_of;
         }
-        Some(FreedRegion { info: node.info(index), block_is_empty })
+        Some(FreedRegion { info, block_is_empty })
     }
 
     fn clear(&mut self) {
@@ -443,7 +487,7 @@ impl Suballocator for Linear {
     ) {
         let [lower, upper, wrapped] = &self.block(block).runs;
         for run in [wrapped, lower] {
-            self.regions.visit_live_from(run.first, visit);
+            self.regions.visit_live(run.first, NONE, visit);
         }
         let mut index = upper.last;
         while index != NONE {

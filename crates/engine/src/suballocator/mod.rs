@@ -131,8 +131,10 @@ impl Algorithm {
 }
 
 /// One of them. An enum and no trait object: a call that the compiler sees through is a third of the
-/// instructions of a short one.
+/// instructions of a short one. With a tag of its own: to tell them apart by a field of theirs takes
+/// more instructions.
 #[derive(Debug)]
+#[repr(u8)]
 pub enum AnySuballocator {
     /// Any sizes in any order.
     Tlsf(Tlsf),
@@ -165,12 +167,12 @@ impl Suballocator for AnySuballocator {
         each!(self, it => it.is_block_empty(block))
     }
 
-    #[inline]
+    #[inline(always)]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         each!(self, it => it.allocate(request))
     }
 
-    #[inline]
+    #[inline(always)]
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
         each!(self, it => it.free(key))
     }

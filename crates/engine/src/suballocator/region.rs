@@ -7,11 +7,13 @@
 //!
 //! A node is 32 bytes, half a line of the cache, and has its identity with it: of many regions, each
 //! look at a node is a miss. Only suballocators of several blocks keep the block beside it. Slots are
-//! recycled; a generation in the node makes every old key stale.
+//! recycled; each life has a generation of its own, which makes every old key stale.
+
+use std::hint::select_unpredictable;
 
 use super::bins::Position;
-use super::slab::Slab;
-use super::{RegionInfo, RegionTag};
+use super::slab::{Entries, Slab};
+use super::{Placement, RegionInfo, RegionTag};
 use crate::request::ResourceKind;
 use crate::statistics::Statistics;
 
@@ -25,6 +27,9 @@ pub struct BlockIndex(pub u32);
 pub struct RegionKey(u64);
 
 impl RegionKey {
+    /// Of no region.
+    pub const NONE: Self = Self(0);
+
     /// Of a slot and a generation.
     #[inline]
     pub fn new(index: u32, generation: u32) -> Self {
@@ -73,53 +78,57 @@ pub(super) fn target(link: u32) -> u32 {
     link & !FREE_LINK
 }
 
-const KIND_SHIFT: u32 = 60;
-const FREE: u64 = 1 << 63;
-const SIZE_MASK: u64 = (1 << KIND_SHIFT) - 1;
-/// No region is free and has no bytes.
-const VACANT: u64 = FREE;
-
-/// A live region keeps the owner's tag in the low bits of `extra`, and above it what it takes up: so
-/// many bytes more than its size, or, with the highest bit set, a power of two.
-const TAG_BITS: u32 = 10;
-const TAG_MASK: u32 = (1 << TAG_BITS) - 1;
-const POWER: u32 = 1 << 31;
-/// What a suballocator that does not use powers may add, at most.
+/// What `extra` says: of a free region, its position in the index below the highest bit ...
+const FREE: u32 = 1 << 31;
+/// ... and of a live one, from the lowest bit on: the owner's tag, its kind, and what it takes up. That
+/// is so many bytes more than its size, or with `POWER` a power of two.
+const TAG_MASK: u32 = (1 << KIND_SHIFT) - 1;
+const KIND_SHIFT: u32 = 10;
+const POWER: u32 = 1 << 13;
+const PADDING_SHIFT: u32 = 14;
+/// What a suballocator that does not use powers may add is less.
 pub(super) const MAX_PADDING: u64 = 1 << 16;
 
-/// The largest block: sizes share a word with kind and state.
-pub(super) const MAX_SIZE: u64 = SIZE_MASK;
+/// The largest block: then sums of what the index reckons with are far from the end of numbers.
+pub(super) const MAX_SIZE: u64 = (1 << 60) - 1;
 
 /// One region, used or free.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 pub(super) struct Node {
     pub offset: u64,
-    /// Size in the low 60 bits, as requested when live; kind above, the top bit set when free.
-    word: u64,
+    /// As requested, or of the unused range.
+    size: u64,
     /// Links to the neighbours in the block.
     pub previous: u32,
     pub next: u32,
-    /// Odd while the region lives.
+    /// Odd while the region lives, 0 else.
     generation: u32,
-    /// Free: the position in the index. Live: the tag and what it takes up.
+    /// See [`FREE`] and the constants behind it.
     extra: u32,
+}
+
+/// A vacant one.
+impl Default for Node {
+    fn default() -> Self {
+        Self { offset: 0, size: 0, previous: NONE, next: NONE, generation: 0, extra: FREE }
+    }
 }
 
 impl Node {
     /// As requested, or of the unused range.
     pub fn size(&self) -> u64 {
-        self.word & SIZE_MASK
+        self.size
     }
 
     /// What it takes up.
     pub fn footprint(&self) -> u64 {
         if self.is_free() {
-            self.size()
+            self.size
         } else if self.extra & POWER == 0 {
-            self.size() + u64::from(self.extra >> TAG_BITS)
+            self.size + self.padding()
         } else {
-            1 << (self.extra >> TAG_BITS & 63)
+            1 << (self.extra >> PADDING_SHIFT & 63)
         }
     }
 
@@ -127,12 +136,30 @@ impl Node {
         self.offset + self.footprint()
     }
 
+    /// What a region of [`set_live`](Self::set_live) takes up beyond its size.
+    #[inline]
+    pub fn padding(&self) -> u64 {
+        debug_assert!(self.is_edge() || !self.is_free() && self.extra & POWER == 0);
+        u64::from(self.extra >> PADDING_SHIFT) & (MAX_PADDING - 1)
+    }
+
+    /// Makes it the edge of a block, which lies before its first and behind its last region: so that
+    /// no region is without neighbours. It is neither free nor live.
+    pub fn set_edge(&mut self, index: u32) {
+        *self = Self { previous: index, next: index, ..Self::default() };
+    }
+
+    /// Also of a vacant slot: no region is free and has no bytes.
+    pub fn is_edge(&self) -> bool {
+        self.is_free() && self.size == 0
+    }
+
     pub fn is_free(&self) -> bool {
-        self.word & FREE != 0
+        self.extra & FREE != 0
     }
 
     pub fn kind(&self) -> ResourceKind {
-        match (self.word >> KIND_SHIFT) & 7 {
+        match (self.extra >> KIND_SHIFT) & 7 {
             1 => ResourceKind::Buffer,
             2 => ResourceKind::ImageUnknown,
             3 => ResourceKind::ImageLinear,
@@ -148,45 +175,54 @@ impl Node {
     }
 
     pub fn set_free(&mut self, offset: u64, size: u64) {
-        debug_assert!(size <= SIZE_MASK);
-        self.offset = offset;
-        self.word = size | FREE;
+        self.set_free_at(offset, size, 0);
     }
 
     /// The same, at a position of the index.
+    #[inline(always)]
     pub fn set_free_at(&mut self, offset: u64, size: u64, position: Position) {
-        self.set_free(offset, size);
-        self.extra = position;
+        debug_assert!(size <= MAX_SIZE);
+        self.offset = offset;
+        self.size = size;
+        self.set_position(position);
     }
 
     /// Live, taking up `padding` more than it has.
+    #[inline(always)]
     pub fn set_live(&mut self, offset: u64, size: u64, kind: ResourceKind, padding: u64) {
-        debug_assert!(size <= SIZE_MASK && padding < MAX_PADDING);
+        debug_assert!(size <= MAX_SIZE && padding < MAX_PADDING);
         self.offset = offset;
-        self.word = size | (u64::from(kind as u8) << KIND_SHIFT);
-        self.extra = (padding as u32) << TAG_BITS;
+        self.size = size;
+        self.extra = (padding as u32) << PADDING_SHIFT | u32::from(kind as u8) << KIND_SHIFT;
     }
 
     /// Live, taking up 2^`order` bytes.
     pub fn set_live_in_power(&mut self, offset: u64, size: u64, kind: ResourceKind, order: u32) {
         self.set_live(offset, size, kind, 0);
-        self.extra = POWER | order << TAG_BITS;
+        self.extra |= POWER | order << PADDING_SHIFT;
     }
 
-    /// Makes the generation odd: a key exists from now on.
-    pub fn begin_life(&mut self) -> u32 {
-        debug_assert!(self.generation.is_multiple_of(2));
-        self.generation = self.generation.wrapping_add(1);
-        self.generation
+    /// The key of a region that lives.
+    #[inline]
+    pub fn is_of(&self, key: RegionKey) -> bool {
+        self.generation == key.generation() && self.generation % 2 == 1
+    }
+
+    /// Free from now on, with nothing that could be taken for a key of it.
+    #[inline(always)]
+    pub fn end_life(&mut self, offset: u64, size: u64) {
+        self.set_free(offset, size);
+        self.generation = 0;
     }
 
     pub fn position(&self) -> Position {
         debug_assert!(self.is_free());
-        self.extra
+        self.extra & !FREE
     }
 
+    #[inline(always)]
     pub fn set_position(&mut self, position: Position) {
-        self.extra = position;
+        self.extra = FREE | position;
     }
 
     pub fn tag(&self) -> RegionTag {
@@ -207,20 +243,81 @@ impl Node {
     }
 }
 
+/// So many regions are in a row, and after that in pages of so many.
+const FIRST: usize = 16384;
+pub(super) const PAGE: usize = 1024;
+/// The regions of a table.
+pub(super) type Nodes = Slab<Node, FIRST, PAGE>;
+/// The blocks of them.
+pub(super) type Blocks = Slab<u32, FIRST, PAGE>;
+/// So many slots are made at once.
+const AT_ONCE: usize = 16;
+
 /// The slab. Opaque outside of the suballocators.
 #[derive(Debug)]
 pub struct RegionTable {
-    nodes: Slab<Node, 16384, 256>,
+    nodes: Nodes,
     /// The block of each node; empty while all are of block 0.
-    blocks: Slab<u32, 16384, 1024>,
-    /// First unused slot; they are linked through `next`.
+    blocks: Blocks,
+    slots: Slots,
+}
+
+/// Which slots of a table are vacant, and the generation of the next life.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slots {
+    /// The first one; they are linked through `next`.
     vacant: u32,
     vacant_count: usize,
+    generation: u32,
+}
+
+impl Slots {
+    /// Takes a vacant slot, of which there has to be one; its node still has to be filled.
+    #[inline(always)]
+    pub fn take(&mut self, nodes: &impl Entries<Node>) -> u32 {
+        self.take_if(true, NONE, nodes)
+    }
+
+    /// The same, or nothing and `other`: without a branch, for what nobody can guess.
+    #[inline(always)]
+    pub fn take_if(&mut self, really: bool, other: u32, nodes: &impl Entries<Node>) -> u32 {
+        let index = self.vacant;
+        self.vacant = select_unpredictable(really, nodes[index].next, index);
+        self.vacant_count = self.vacant_count.wrapping_sub(usize::from(really));
+        select_unpredictable(really, index, other)
+    }
+
+    /// Gives a slot back.
+    #[inline(always)]
+    pub fn give_back(&mut self, index: u32, nodes: &mut impl Entries<Node>) {
+        self.give_back_if(true, index, nodes);
+    }
+
+    /// Gives a slot back. If not `really`, its node is to be written again.
+    #[inline(always)]
+    pub fn give_back_if(&mut self, really: bool, index: u32, nodes: &mut impl Entries<Node>) {
+        let node = &mut nodes[index];
+        (node.size, node.extra) = (0, FREE);
+        node.generation = 0;
+        node.next = self.vacant;
+        self.vacant = select_unpredictable(really, index, self.vacant);
+        self.vacant_count = self.vacant_count.wrapping_add(usize::from(really));
+    }
+
+    /// A key for a region that lives from now on. Each life of a table has a generation of its own,
+    /// until 2^31 of them are over.
+    #[inline(always)]
+    pub fn begin_life(&mut self, index: u32, node: &mut Node) -> RegionKey {
+        node.generation = self.generation;
+        self.generation = self.generation.wrapping_add(2);
+        RegionKey::new(index, node.generation)
+    }
 }
 
 impl Default for RegionTable {
     fn default() -> Self {
-        Self { nodes: Slab::default(), blocks: Slab::default(), vacant: NONE, vacant_count: 0 }
+        let slots = Slots { vacant: NONE, vacant_count: 0, generation: 1 };
+        Self { nodes: Slab::default(), blocks: Slab::default(), slots }
     }
 }
 
@@ -233,96 +330,139 @@ impl RegionTable {
         &mut self.nodes[index]
     }
 
+    pub(super) fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    #[inline]
     pub(super) fn block_of(&self, index: u32) -> u32 {
         if self.blocks.is_empty() { 0 } else { self.blocks[index] }
     }
 
-    /// A slot for a region of `block`; its node still has to be filled.
+    /// The same of any number.
+    #[inline(always)]
+    pub(super) fn block_of_any(&self, index: u32) -> u32 {
+        if self.blocks.is_empty() { 0 } else { self.blocks.get(index).copied().unwrap_or(0) }
+    }
+
+    /// The nodes, the blocks of all of them but where all are of block 0, and the slots.
+    #[inline(always)]
+    pub(super) fn parts(&mut self) -> (&mut Nodes, &mut Blocks, &mut Slots) {
+        (&mut self.nodes, &mut self.blocks, &mut self.slots)
+    }
+
+    /// Whether so many slots can be taken before [`grow`](Self::grow) has to be called.
+    #[inline]
+    pub(super) fn has_room_for(&self, count: usize) -> bool {
+        self.slots.vacant_count >= count
+    }
+
+    /// Makes a few more slots.
     ///
     /// # Panics
     /// At 2^31 - 1 regions.
-    pub(super) fn take(&mut self, block: u32) -> u32 {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn grow(&mut self) {
+        // Linked so that the first one is taken first.
+        let first = self.push(0);
+        let mut last = first;
+        for _ in 1..AT_ONCE {
+            let next = self.push(0);
+            self.nodes[last].next = next;
+            last = next;
+        }
+        self.nodes[last].next = self.slots.vacant;
+        self.slots.vacant = first;
+        self.slots.vacant_count += AT_ONCE;
+    }
+
+    /// Has a place for the block of each node from now on, if `block` is not the only one.
+    #[inline]
+    pub(super) fn expect(&mut self, block: u32) {
         if block != 0 && self.blocks.is_empty() {
             (0..self.nodes.len()).for_each(|_| self.blocks.push(0));
         }
-        let index = self.vacant;
-        if index != NONE {
-            self.vacant = self.nodes[index].next;
-            self.vacant_count -= 1;
-            if !self.blocks.is_empty() {
-                self.blocks[index] = block;
-            }
-            return index;
-        }
-        self.push(block)
     }
 
-    #[cold]
-    fn push(&mut self, block: u32) -> u32 {
-        let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index < NONE);
-        let index = index.expect("fewer than 2^31 - 1 regions");
-        self.nodes.push(Node {
-            offset: 0,
-            word: FREE,
-            previous: NONE,
-            next: NONE,
-            generation: 0,
-            extra: 0,
-        });
-        // Block 0 may come first and last, and others in between.
-        if block != 0 || !self.blocks.is_empty() {
-            self.blocks.push(block);
+    /// A slot for a region of `block`; its node still has to be filled.
+    #[inline]
+    pub(super) fn take(&mut self, block: u32) -> u32 {
+        self.expect(block);
+        let index = self.slots.vacant;
+        if index == NONE {
+            return self.push(block);
+        }
+        self.slots.vacant = self.nodes[index].next;
+        self.slots.vacant_count -= 1;
+        if !self.blocks.is_empty() {
+            self.blocks[index] = block;
         }
         index
     }
 
+    /// A slot behind all others.
+    #[inline]
+    fn push(&mut self, block: u32) -> u32 {
+        let index = self.nodes.len();
+        assert!(index < NONE as usize, "fewer than 2^31 - 1 regions");
+        self.nodes.push(Node::default());
+        // The first region of all may be of another block.
+        if block != 0 || !self.blocks.is_empty() {
+            self.blocks.push(block);
+        }
+        index as u32
+    }
+
     /// Gives a slot back.
     pub(super) fn give_back(&mut self, index: u32) {
-        let vacant = self.vacant;
-        let node = self.node_mut(index);
-        node.word = VACANT;
-        node.next = vacant;
-        self.vacant = index;
-        self.vacant_count += 1;
+        let node = &mut self.nodes[index];
+        (node.size, node.extra) = (0, FREE);
+        node.next = self.slots.vacant;
+        self.slots.vacant = index;
+        self.slots.vacant_count += 1;
     }
 
     /// Makes a key of the slot, whose node is live from now on.
     pub(super) fn begin_life(&mut self, index: u32) -> RegionKey {
-        RegionKey::new(index, self.node_mut(index).begin_life())
+        self.slots.begin_life(index, &mut self.nodes[index])
     }
 
     /// Makes a key stale and gives what its node was; `None` if it is stale already.
     #[inline]
     pub(super) fn end_life(&mut self, key: RegionKey) -> Option<Node> {
         let node = self.nodes.get_mut(key.index())?;
-        if node.generation != key.generation() || key.generation().is_multiple_of(2) {
+        if !node.is_of(key) {
             return None;
         }
-        node.generation = node.generation.wrapping_add(1);
-        Some(*node)
+        let was = *node;
+        node.generation = 0;
+        Some(was)
     }
 
-    /// Makes every key stale and every slot vacant.
+    /// Makes every key stale, and has no slots. O(pages), as no generation comes twice.
     pub(super) fn clear(&mut self) {
-        let count = self.nodes.len() as u32;
-        for (next, node) in (1..).zip(self.nodes.iter_mut()) {
-            node.generation = node.generation.wrapping_add(node.generation & 1);
-            node.word = VACANT;
-            node.next = if next < count { next } else { NONE };
-        }
-        self.vacant = if count > 0 { 0 } else { NONE };
-        self.vacant_count = self.nodes.len();
+        self.nodes.clear();
+        self.blocks.clear();
+        (self.slots.vacant, self.slots.vacant_count) = (NONE, 0);
     }
 
     /// The node of a key, if its region lives.
     pub(super) fn live(&self, key: RegionKey) -> Option<&Node> {
-        let node = self.nodes.get(key.index())?;
-        (node.generation == key.generation() && key.generation() % 2 == 1).then_some(node)
+        self.nodes.get(key.index()).filter(|node| node.is_of(key))
     }
 
     /// What a live region is; `None` if the key is stale.
     pub(super) fn info(&self, key: RegionKey) -> Option<RegionInfo> {
         self.live(key).map(|node| node.info(self.block_of(key.index())))
+    }
+
+    /// Where a live region is. For calls that are not inlined and give a key alone, as that fits into
+    /// registers: what is left in memory in parts and loaded as a whole has to be waited for.
+    #[inline(always)]
+    pub(super) fn placement(&self, key: RegionKey) -> Placement {
+        let block = BlockIndex(self.block_of(key.index()));
+        Placement { key, block, offset: self.nodes[key.index()].offset }
     }
 
     /// The owner's bits; `None` if the key is stale.
@@ -350,19 +490,20 @@ impl RegionTable {
 
     /// The last region of a block, from any of its regions on. O(regions).
     pub(super) fn last_from(&self, mut index: u32) -> u32 {
-        while target(self.node(index).next) != NONE {
-            index = target(self.node(index).next);
+        while self.node(index).next != NONE {
+            index = self.node(index).next;
         }
         index
     }
 
-    /// Calls `visit` with offset, size, key and kind of the live regions from a slot on.
-    pub(super) fn visit_live_from(
+    /// Calls `visit` with offset, size, key and kind of the live regions from a slot on, up to `end`.
+    pub(super) fn visit_live(
         &self,
         mut index: u32,
+        end: u32,
         visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
     ) {
-        while index != NONE {
+        while index != end {
             let node = self.node(index);
             if !node.is_free() {
                 visit(node.offset, node.size(), self.key_of(index), node.kind());
@@ -375,19 +516,14 @@ impl RegionTable {
     /// free. In the order of the slots: no look waits for the one before it.
     pub(super) fn count(&self, statistics: &mut Statistics) {
         for node in self.nodes.iter() {
-            if !node.is_free() {
+            if node.generation % 2 == 1 {
                 statistics.add_allocation(node.size());
-                let padding = node.footprint() - node.size();
+                let padding = node.padding();
                 if padding > 0 && !is_free_link(node.next) {
                     statistics.add_unused_range(padding);
                 }
-            } else if node.word != VACANT {
-                let before = if node.previous == NONE {
-                    0
-                } else {
-                    let before = self.node(node.previous);
-                    before.footprint() - before.size()
-                };
+            } else if !node.is_edge() {
+                let before = self.node(node.previous).padding();
                 statistics.add_unused_range(before + node.size());
             }
         }
@@ -399,7 +535,7 @@ impl RegionTable {
     }
 
     pub(super) fn used_slots(&self) -> usize {
-        self.nodes.len() - self.vacant_count
+        self.nodes.len() - self.slots.vacant_count
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -430,5 +566,28 @@ mod tests {
         let second = table.begin_life(again);
         assert!(table.live(second).is_some() && table.live(key).is_none());
         assert!(table.live(RegionKey::new(9, 1)).is_none());
+    }
+
+    #[test]
+    fn what_was_cleared_stays_stale_however_many_come_after_it() {
+        let mut table = RegionTable::default();
+        let live = |table: &mut RegionTable, count: u32| -> Vec<RegionKey> {
+            let mut begin = |block| {
+                let slot = table.take(block);
+                table.begin_life(slot)
+            };
+            (0..count).map(|it| begin(it % 3)).collect()
+        };
+        let mut stale: Vec<RegionKey> = Vec::new();
+        // In a row, in pages, and in pages of which not all are in use.
+        for count in [100, 20_000, 10, 30_000] {
+            let keys = live(&mut table, count);
+            assert!(stale.iter().all(|&key| table.live(key).is_none()));
+            assert!(keys.iter().all(|&key| table.live(key).is_some()));
+            assert!(keys.iter().zip(0..).all(|(key, it)| table.block_of(key.index()) == it % 3));
+            table.clear();
+            assert!(keys.iter().all(|&key| table.live(key).is_none()));
+            stale.extend(keys);
+        }
     }
 }

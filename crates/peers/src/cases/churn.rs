@@ -18,11 +18,28 @@ pub fn room(n: usize) -> u64 {
 
 const SEED: u64 = 1;
 
-/// A contestant's rounds, each with a plan of its own.
-pub fn turn<'a, C: Contestant>(churn: &'a RefCell<Churn<C>>, pairs: usize) -> Round<'a> {
-    // The plan is made outside of the measurement, one round ahead.
-    let mut plans: Vec<_> = (0..16).map(|_| churn.borrow_mut().plan(pairs)).collect();
-    Box::new(move || churn.borrow_mut().run(&plans.pop().expect("at most 16 rounds")))
+/// How often, and for how many pairs, a contestant has its turn. Long enough that it meets its own
+/// tables in the cache again, which the others have driven out of it; of a million, nobody's fit.
+fn turns(n: usize, effort: Effort) -> (usize, usize) {
+    let rounds = match n {
+        0..5_000 => 101,
+        5_000..50_000 => 31,
+        50_000..500_000 => 9,
+        _ => 5,
+    };
+    let pairs = (4 * n).min(400_000);
+    if effort.quick { (rounds / 2 + 1, pairs.min(100_000)) } else { (rounds, pairs) }
+}
+
+/// A contestant's rounds, each with a plan of its own, all made before the first one.
+pub fn turn<'a, C: Contestant>(
+    churn: &'a RefCell<Churn<C>>,
+    rounds: usize,
+    pairs: usize,
+) -> Round<'a> {
+    let plans: Vec<_> = (0..rounds).map(|_| churn.borrow_mut().plan(pairs)).collect();
+    let mut plans = plans.into_iter();
+    Box::new(move || churn.borrow_mut().run(&plans.next().expect("a plan for each round")))
 }
 
 /// What our pair may cost: of VMA's fastest strategy, and of its default one.
@@ -44,9 +61,11 @@ pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
         // A pair of VMA's default strategy takes 50 us at a million live: fewer, and not all of them.
         let huge = n >= 1_000_000;
         let strategies = if huge { &VirtualStrategy::TIMED[..2] } else { &VirtualStrategy::TIMED };
-        let rounds = if effort.quick || huge { 5 } else { 9 };
-        let pairs = if effort.quick { 20_000.max(n / 20) } else { 50_000.max(n / 5).min(100_000) };
-        let their_pairs = if huge { pairs / 5 } else { pairs };
+        let (rounds, pairs) = turns(n, effort);
+        let pairs_of = |strategy| match strategy {
+            VirtualStrategy::Default if huge => pairs / 20,
+            _ => pairs,
+        };
         let (warm, their_warm) = if huge { (2 * n, n / 2) } else { (2 * n, 2 * n) };
         let ours = RefCell::new(Churn::new(Ours::new(room(n), Strategy::Balanced), n, SEED));
         ours.borrow_mut().warm(warm);
@@ -58,8 +77,9 @@ pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
                 RefCell::new(churn)
             })
             .collect();
-        let mut contestants = vec![turn(&ours, pairs)];
-        contestants.extend(theirs.iter().map(|it| turn(it, their_pairs)));
+        let mut contestants = vec![turn(&ours, rounds, pairs)];
+        let each = strategies.iter().zip(&theirs);
+        contestants.extend(each.map(|(&strategy, it)| turn(it, rounds, pairs_of(strategy))));
         let figures = in_turns(rounds, &mut contestants);
         let (bar_fastest, bar_default) = bars(n);
         let mut peers: Vec<_> = strategies

@@ -183,10 +183,10 @@ pub fn buddy(report: &mut Report, effort: Effort) {
         let figures = in_turns(
             rounds,
             &mut [
-                turn(&buddy, pairs),
-                turn(&tlsf, pairs),
-                turn(&default, pairs),
-                turn(&quickest, pairs),
+                turn(&buddy, rounds, pairs),
+                turn(&tlsf, rounds, pairs),
+                turn(&default, rounds, pairs),
+                turn(&quickest, rounds, pairs),
             ],
         );
         let peers = [

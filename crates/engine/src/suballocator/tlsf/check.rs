@@ -2,7 +2,7 @@
 
 use super::super::bins::{Bins, CLASSES, class_of};
 use super::super::granularity::conflict;
-use super::super::region::{NONE, is_free_link, target};
+use super::super::region::{is_free_link, target};
 use super::{Tlsf, kind_bits};
 use crate::request::ResourceKind;
 
@@ -13,10 +13,12 @@ impl Tlsf {
         let mut free = 0;
         for (number, block) in self.blocks.iter().enumerate().filter(|(_, block)| block.used) {
             let at = |what: &str| format!("block {number}: {what}");
-            let (mut index, mut previous, mut end, mut live) = (block.first, NONE, 0, 0);
+            let edge = block.edge;
+            let (mut index, mut previous, mut end, mut live) =
+                (target(self.regions.node(edge).next), edge, 0, 0);
             // The last live region and where it ends, for the pages.
             let mut last_live: Option<(u64, ResourceKind)> = None;
-            while index != NONE {
+            while index != edge {
                 let node = self.regions.node(index);
                 regions += 1;
                 if self.regions.block_of(index) != number as u32 {
@@ -25,19 +27,19 @@ impl Tlsf {
                 if target(node.previous) != previous || node.offset != end || node.size() == 0 {
                     return Err(at(&format!("regions do not follow each other at {end}")));
                 }
-                let is_free = |it: u32| it != NONE && self.regions.node(it).is_free();
+                let is_free = |it: u32| it != edge && self.regions.node(it).is_free();
                 let right = |link: u32| is_free_link(link) == is_free(target(link));
                 if !right(node.previous) || !right(node.next) {
                     return Err(at(&format!("a link that does not know its neighbour at {end}")));
                 }
                 if node.is_free() {
                     free += 1;
-                    if previous != NONE && self.regions.node(previous).is_free() {
+                    if previous != edge && self.regions.node(previous).is_free() {
                         return Err(at(&format!("two free regions side by side at {end}")));
                     }
                 } else {
                     live += 1;
-                    if kind_bits(node.kind()) & !self.kinds != 0 {
+                    if self.granularity != 1 && kind_bits(node.kind()) & !self.kinds != 0 {
                         return Err(at("a kind that is not known to live here"));
                     }
                     if self.regions.key_of(index).generation().is_multiple_of(2) {
@@ -57,6 +59,11 @@ impl Tlsf {
                 previous = index;
                 index = target(node.next);
             }
+            // The edge.
+            regions += 1;
+            if target(self.regions.node(edge).previous) != previous {
+                return Err(at("its edge does not know the last region"));
+            }
             if end != block.size || live != block.live {
                 return Err(at("its regions do not add up to its size and count"));
             }
@@ -72,7 +79,7 @@ impl Tlsf {
     }
 
     fn check_classes(&self, mut free: usize) -> Result<(), String> {
-        if !self.free.marks_are_right() {
+        if !self.free.is_right() {
             return Err("a size class is marked wrongly".into());
         }
         for class in 0..CLASSES {

@@ -1,0 +1,291 @@
+//! What every allocate and free goes through: the tables at hand, while they do not grow.
+//!
+//! It is compiled twice, for tables of one page and for larger ones. Growing comes before it, and all
+//! that is seldom needed stays in `tlsf.rs`.
+
+use std::hint::select_unpredictable;
+use std::ops::Index;
+
+use super::super::bins::{Chunk, Entry, Position, View, class_at_least, class_of};
+use super::super::granularity::{Gap, Neighbour, place_in_gap};
+use super::super::region::{Blocks, FREE_LINK, NONE, Node, RegionKey, Slots, is_free_link, target};
+use super::super::slab::Entries;
+use super::super::{BlockIndex, Placement, RegionInfo, RegionRequest};
+
+/// Slots that one call may take, and regions that it may put into the index.
+pub(super) const ROOM: usize = 2;
+
+/// A place found by a search, not yet taken. An `Option` of it would go through memory, which costs
+/// more than the rest of a short search.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate {
+    /// `NONE` if nothing was found.
+    pub node: u32,
+    pub offset: u64,
+}
+
+impl Candidate {
+    pub const NOTHING: Self = Self { node: NONE, offset: 0 };
+
+    #[inline(always)]
+    pub fn is_found(self) -> bool {
+        self.node != NONE
+    }
+}
+
+/// A free region and the offset at which the request fits into it, if it does. `granularity` is 1
+/// where neighbours cannot forbid it.
+#[inline(always)]
+pub(super) fn fit(
+    nodes: &impl Index<u32, Output = Node>,
+    index: u32,
+    size: u64,
+    request: &RegionRequest,
+    granularity: u64,
+) -> Candidate {
+    let node = &nodes[index];
+    if granularity != 1 {
+        let beside = [&nodes[node.previous], &nodes[node.next]];
+        return fit_beside(node, beside, index, size, &{ *request }, granularity);
+    }
+    // Neither can overflow: blocks and sizes are below 2^60, alignments are powers of two.
+    let offset = node.offset.wrapping_add(request.alignment - 1) & !(request.alignment - 1);
+    let fits = offset.wrapping_add(size) <= node.offset.wrapping_add(node.size());
+    Candidate { node: if fits { index } else { NONE }, offset }
+}
+
+/// The same where neighbours may forbid it. Free ones are always merged, so they are live.
+#[inline(never)]
+fn fit_beside(
+    node: &Node,
+    [before, after]: [&Node; 2],
+    index: u32,
+    size: u64,
+    request: &RegionRequest,
+    granularity: u64,
+) -> Candidate {
+    let neighbour =
+        |node: &Node, edge| (!node.is_edge()).then(|| Neighbour { edge, kind: node.kind() });
+    let gap = Gap {
+        start: node.offset,
+        end: node.offset + node.size(),
+        // What rounding added holds nothing that could conflict.
+        before: neighbour(before, before.offset + before.size()),
+        after: neighbour(after, after.offset),
+    };
+    place_in_gap(&gap, size, request.alignment, request.kind, granularity)
+        .map_or(Candidate::NOTHING, |offset| Candidate { node: index, offset })
+}
+
+/// See the module.
+pub(super) struct Hot<'a, N, C> {
+    pub nodes: N,
+    pub free: View<'a, C>,
+    pub slots: &'a mut Slots,
+    /// Empty where all are of block 0.
+    pub block_of: &'a mut Blocks,
+}
+
+impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
+    /// See [`Entries::Again`].
+    #[inline(always)]
+    fn again(&mut self) -> Hot<'_, N::Again<'_>, C::Again<'_>> {
+        Hot {
+            nodes: self.nodes.again(),
+            free: self.free.again(),
+            slots: self.slots,
+            block_of: self.block_of,
+        }
+    }
+
+    /// The best of the newest regions of the request's own class, or else one of the next class that is
+    /// in use: two lines of the cache.
+    #[inline(always)]
+    pub fn look_near(&self, size: u64) -> Entry {
+        let own = class_of(size);
+        // Both, as which one it will be is anybody's guess.
+        let (best, next) = (self.free.best_of_newest(own, size), self.free.first_from(own + 1));
+        select_unpredictable(best.is_some(), best, next)
+    }
+
+    /// Any region of the first class that is sure to fit.
+    #[inline(always)]
+    pub fn look_at_once(&self, size: u64) -> Entry {
+        self.free.first_from(class_at_least(size))
+    }
+
+    /// Whether and where a request fits into a region.
+    #[inline(always)]
+    pub fn fit(
+        &self,
+        entry: Entry,
+        size: u64,
+        request: &RegionRequest,
+        granularity: u64,
+    ) -> Candidate {
+        if !entry.is_some() {
+            return Candidate::NOTHING;
+        }
+        fit(&self.nodes, entry.node(), size, request, granularity)
+    }
+
+    #[inline(always)]
+    fn block_of(&self, index: u32) -> u32 {
+        if self.block_of.is_empty() { 0 } else { self.block_of[index] }
+    }
+
+    #[inline(always)]
+    fn take_slot(&mut self, block: u32) -> u32 {
+        let index = self.slots.take(&self.nodes);
+        if !self.block_of.is_empty() {
+            self.block_of[index] = block;
+        }
+        index
+    }
+
+    #[inline(always)]
+    pub fn unlink(&mut self, class: usize, position: Position) {
+        let moved = self.free.remove(class, position);
+        self.nodes[moved].set_position(position);
+    }
+
+    /// Makes an unlinked region a free one, and links it.
+    #[inline(always)]
+    pub fn set_free(&mut self, index: u32, offset: u64, size: u64) -> &mut Node {
+        let position = self.free.insert(class_of(size), size, index);
+        let node = &mut self.nodes[index];
+        node.set_free_at(offset, size, position);
+        node
+    }
+
+    /// Makes a linked region another one.
+    #[inline(always)]
+    fn resize(&mut self, index: u32, offset: u64, size: u64) -> &mut Node {
+        let node = &self.nodes[index];
+        self.unlink(class_of(node.size()), node.position());
+        self.set_free(index, offset, size)
+    }
+
+    /// Cuts the request out of a free region, `rounded` where there is room; what is left stays free.
+    /// Who knows the size of the region spares the wait for its node.
+    #[inline(always)]
+    pub fn take(
+        &mut self,
+        at: Candidate,
+        size: Option<u64>,
+        rounded: u64,
+        request: &RegionRequest,
+    ) -> Placement {
+        let node = &self.nodes[at.node];
+        let (start, previous, next) = (node.offset, node.previous, node.next);
+        let size = size.unwrap_or(node.size());
+        // A region is within its block, and a fit within its region.
+        let room = size.wrapping_sub(at.offset.wrapping_sub(start));
+        let footprint = room.min(rounded);
+        let rest = room - footprint;
+        let block = self.block_of(at.node);
+        if at.offset != start {
+            let [index, before, after] = self.again().take_behind(at, footprint, rest, block);
+            return self.begin(index, [before, after], at.offset, footprint, block, request);
+        }
+        let position = node.position();
+        // Whether something is left over is anybody's guess, so no branch asks. If so, the request
+        // gets a slot of its own, as a rule one that was used just now, and the region that it is
+        // cut from keeps its slot. If not, what is written for the rest is written over.
+        let splits = rest > 0;
+        self.unlink(class_of(size), position);
+        let position = self.free.insert_if(splits, class_of(rest.max(1)), rest, at.node);
+        let index = self.slots.take_if(splits, at.node, &self.nodes);
+        if !self.block_of.is_empty() {
+            self.block_of[index] = block;
+        }
+        let node = &mut self.nodes[at.node];
+        node.set_free_at(at.offset.wrapping_add(footprint), rest, position);
+        node.previous = index;
+        self.nodes[select_unpredictable(splits, index, next)].previous = at.node;
+        self.nodes[previous].next = index;
+        let next = select_unpredictable(splits, at.node | FREE_LINK, next);
+        self.begin(index, [previous, next], at.offset, footprint, block, request)
+    }
+
+    /// Makes a slot with its links a live region.
+    #[inline(always)]
+    fn begin(
+        &mut self,
+        index: u32,
+        [previous, next]: [u32; 2],
+        offset: u64,
+        footprint: u64,
+        block: u32,
+        request: &RegionRequest,
+    ) -> Placement {
+        let node = &mut self.nodes[index];
+        node.previous = previous;
+        node.next = next;
+        node.set_live(offset, request.size, request.kind, footprint.wrapping_sub(request.size));
+        Placement { key: self.slots.begin_life(index, node), block: BlockIndex(block), offset }
+    }
+
+    /// Cuts a slot out of a free region whose lower end the alignment leaves over; the slot and its
+    /// neighbours.
+    #[cold]
+    #[inline(never)]
+    fn take_behind(&mut self, at: Candidate, footprint: u64, rest: u64, block: u32) -> [u32; 3] {
+        let Node { offset: start, next, .. } = self.nodes[at.node];
+        let index = self.take_slot(block);
+        self.resize(at.node, start, at.offset - start).next = index;
+        let mut after = next;
+        if rest > 0 {
+            let behind = self.take_slot(block);
+            let node = self.set_free(behind, at.offset + footprint, rest);
+            node.previous = index;
+            node.next = next;
+            after = behind | FREE_LINK;
+        }
+        self.nodes[next].previous = if rest > 0 { after } else { index };
+        [index, at.node | FREE_LINK, after]
+    }
+
+    /// Frees a region; what it was, or `None` if the key is stale.
+    #[inline(always)]
+    pub fn free(&mut self, key: RegionKey) -> Option<RegionInfo> {
+        let index = key.index();
+        let node = self.nodes.get(index).filter(|node| node.is_of(key))?;
+        let info = node.info(self.block_of(index));
+        let end = node.offset.wrapping_add(node.size()).wrapping_add(node.padding());
+        self.merge(index, node.offset, end, [node.previous, node.next]);
+        Some(info)
+    }
+
+    /// Makes a region between two links free, merged with its free neighbours. A neighbour keeps its
+    /// slot; the region's own one, which is in the cache, is the next one to be taken.
+    #[inline(always)]
+    pub fn merge(&mut self, index: u32, offset: u64, end: u64, [previous, next]: [u32; 2]) {
+        let (mut survivor, mut start, mut end) = (index, offset, end);
+        let (mut before, mut behind) = (previous, next);
+        if is_free_link(next) {
+            survivor = target(next);
+            let node = &self.nodes[survivor];
+            end = node.offset.wrapping_add(node.size());
+            behind = node.next;
+            self.unlink(class_of(node.size()), node.position());
+        }
+        if is_free_link(previous) {
+            if survivor != index {
+                self.slots.give_back(survivor, &mut self.nodes);
+            }
+            survivor = target(previous);
+            let node = &self.nodes[survivor];
+            start = node.offset;
+            before = node.previous;
+            self.unlink(class_of(node.size()), node.position());
+        } else {
+            self.nodes[target(previous)].next = survivor | FREE_LINK;
+        }
+        self.nodes[target(behind)].previous = survivor | FREE_LINK;
+        self.slots.give_back_if(survivor != index, index, &mut self.nodes);
+        let node = self.set_free(survivor, start, end.wrapping_sub(start));
+        node.previous = before;
+        node.next = behind;
+    }
+}
