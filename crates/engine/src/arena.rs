@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::allocation::Home;
-use crate::blocks::{Blocks, Placed};
+use crate::blocks::{Blocks, Placed, Spot};
 use crate::device::{DeviceError, HostAddress, MemoryAllocateInfo};
 use crate::dump::{DumpBlock, DumpBlocks, DumpRegion};
 use crate::error::{Error, FailureFigures};
@@ -121,10 +121,10 @@ impl State {
         let freed = blocks.free(key)?;
         let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
         if maps > 0 {
-            release.unmap(blocks.memory(freed.info.block).clone(), maps);
+            release.unmap(blocks.memory(freed.block).clone(), maps);
         }
         if freed.block_is_empty {
-            blocks.keep_or_remove(freed.info.block, release);
+            blocks.keep_or_remove(freed.block, release);
         }
         Some(tag)
     }
@@ -164,9 +164,9 @@ impl Arena {
     }
 
     /// Places a request in the blocks there are. O(1), no call of the driver.
-    pub fn allocate_in_place(&self, request: &RegionRequest) -> Option<Placed> {
+    pub fn allocate_in_place(&self, request: &RegionRequest) -> Option<Spot> {
         let mut state = self.state.lock();
-        let placed = state.blocks.place(request);
+        let placed = state.blocks.place_spot(request);
         self.end(state);
         placed
     }

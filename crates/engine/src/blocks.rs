@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::budget::HeapLedger;
+use crate::device::MemoryHandle;
 use crate::memory_object::{MemoryObject, Release};
 use crate::retention::EmptyBlockRetention;
 use crate::suballocator::{
-    AnySuballocator, BlockIndex, FreedRegion, RegionKey, RegionRequest, RegionView, Suballocator,
+    AnySuballocator, BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView,
+    Suballocator,
 };
 
 /// A place in an arena.
@@ -17,6 +19,27 @@ pub struct Placed {
     pub memory: Arc<MemoryObject>,
     /// In that memory, in bytes.
     pub offset: u64,
+}
+
+/// A place in an arena for who does not need the memory object itself, as counting those who do costs
+/// as much as a lock.
+#[derive(Clone, Copy)]
+pub struct Spot {
+    /// Of the region.
+    pub key: RegionKey,
+    /// The block's memory.
+    pub memory: MemoryHandle,
+    /// In that memory, in bytes.
+    pub offset: u64,
+}
+
+/// Where a region was freed; small enough for a register.
+#[derive(Clone, Copy)]
+pub struct FreedIn {
+    /// Its block.
+    pub block: BlockIndex,
+    /// No live region is left there.
+    pub block_is_empty: bool,
 }
 
 /// Not in the list of empty blocks.
@@ -95,31 +118,50 @@ impl Blocks {
 
     /// Places a request in one of them.
     pub fn place(&mut self, request: &RegionRequest) -> Option<Placed> {
+        let Placement { key, block, offset } = self.find(request)?;
+        Some(Placed { key, memory: self.memory(block).clone(), offset })
+    }
+
+    /// The same.
+    pub fn place_spot(&mut self, request: &RegionRequest) -> Option<Spot> {
+        let Placement { key, block, offset } = self.find(request)?;
+        Some(Spot { key, memory: self.memory(block).handle, offset })
+    }
+
+    #[inline(always)]
+    fn find(&mut self, request: &RegionRequest) -> Option<Placement> {
+        let key = self.find_key(request)?;
+        Some(self.suballocator.regions().placement(key))
+    }
+
+    /// Gives no more than fits into registers: see `RegionTable::placement`.
+    #[inline(never)]
+    fn find_key(&mut self, request: &RegionRequest) -> Option<RegionKey> {
         let placement = self.suballocator.allocate(request)?;
         if self.block(placement.block).empty_at != NOT_EMPTY {
             self.take_from_empties(placement.block);
         }
         self.allocation_count += 1;
         self.allocation_bytes += request.size;
-        let memory = self.memory(placement.block).clone();
-        Some(Placed { key: placement.key, memory, offset: placement.offset })
+        Some(placement.key)
     }
 
     /// Takes back what [`place`](Self::place) has just placed, without any work for the driver.
     pub fn take_back(&mut self, placed: &Placed) {
         let freed = self.free(placed.key).expect("it was placed just now");
         if freed.block_is_empty {
-            self.keep(freed.info.block);
+            self.keep(freed.block);
         }
     }
 
     /// Frees a region. A block that came empty is for
     /// [`keep_or_remove`](Self::keep_or_remove).
-    pub fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
-        let freed = self.suballocator.free(key)?;
+    #[inline(never)]
+    pub fn free(&mut self, key: RegionKey) -> Option<FreedIn> {
+        let FreedRegion { info, block_is_empty } = self.suballocator.free(key)?;
         self.allocation_count -= 1;
-        self.allocation_bytes -= freed.info.size;
-        Some(freed)
+        self.allocation_bytes -= info.size;
+        Some(FreedIn { block: info.block, block_is_empty })
     }
 
     fn block(&self, block: BlockIndex) -> &Block {

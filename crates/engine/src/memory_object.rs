@@ -206,13 +206,25 @@ impl Release {
     }
 }
 
-impl Drop for Release {
-    fn drop(&mut self) {
+impl Release {
+    #[cold]
+    #[inline(never)]
+    fn call_driver(&mut self) {
         if let Some((memory, count)) = self.unmap.take() {
             memory.unmap(count);
         }
         for memory in self.free.drain(..) {
             memory.free();
+        }
+    }
+}
+
+impl Drop for Release {
+    #[inline]
+    fn drop(&mut self) {
+        // As a rule there is nothing to do.
+        if self.calls_driver() {
+            self.call_driver();
         }
     }
 }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use crate::allocation::{Allocation, AllocationId, Home, PoolId};
 use crate::arena::{Arena, BlockSizes, Growth, take_memory};
-use crate::blocks::Placed;
+use crate::blocks::{Placed, Spot};
 use crate::budget::HeapLedger;
 use crate::dedicated::Dedicated;
-use crate::device::{DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
+use crate::device::{
+    DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags,
+};
 use crate::dump::DumpPool;
 use crate::error::{Error, FailureFigures};
 use crate::external::ImportRequest;
@@ -118,8 +120,9 @@ impl Pool {
         }
         let region = self.region_request(request);
         if !self.is_to_be_mapped(request) {
-            let placed = self.arena.allocate_in_place(&region)?;
-            return Some(self.finished(false, &placed, request, None));
+            let Spot { key, memory, offset } = self.arena.allocate_in_place(&region)?;
+            let id = AllocationId { home: self.home, dedicated: false, key };
+            return Some(self.allocation(id, memory, offset, request, None));
         }
         let (placed, address) = self.arena.allocate_in_mapped_place(&region)?;
         self.mark_mapped(false, &placed);
@@ -311,10 +314,22 @@ impl Pool {
         request: &AllocationRequest,
         mapped: Option<HostAddress>,
     ) -> Allocation {
+        let id = self.id(dedicated, placed);
+        self.allocation(id, placed.memory.handle, placed.offset, request, mapped)
+    }
+
+    fn allocation(
+        &self,
+        id: AllocationId,
+        memory: MemoryHandle,
+        offset: u64,
+        request: &AllocationRequest,
+        mapped: Option<HostAddress>,
+    ) -> Allocation {
         Allocation {
-            id: self.id(dedicated, placed),
-            memory: placed.memory.handle,
-            offset: placed.offset,
+            id,
+            memory,
+            offset,
             size: request.requirements.size,
             memory_type_index: self.rules.memory_type_index,
             mapped,

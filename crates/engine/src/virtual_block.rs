@@ -65,6 +65,11 @@ impl VirtualBlock {
         (self.allocation_count, self.allocated)
     }
 
+    /// Takes memory for the bookkeeping of so many allocations more at once, and not bit by bit.
+    pub fn reserve(&mut self, allocations: usize) {
+        self.suballocator.reserve(allocations);
+    }
+
     /// Finds a place. O(1), except for [`Strategy::MinOffset`].
     #[inline]
     pub fn allocate(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {

@@ -234,6 +234,7 @@ impl VirtualBlock {
         let two = quads::pair(py, sizes.len(), |handles, offsets| {
             let fill = || {
                 let mut block = engine.lock();
+                block.reserve(sizes.len());
                 for (index, offset) in offsets.iter_mut().enumerate() {
                     let (size, alignment) = (sizes.get(index), alignments.get(index));
                     let request = VirtualRequest { size, alignment, upper: false, strategy };

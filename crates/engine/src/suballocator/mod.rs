@@ -238,6 +238,11 @@ pub trait Suballocator: Send {
     /// Whether no region of the block is live. O(1).
     fn is_block_empty(&self, block: BlockIndex) -> bool;
 
+    /// Takes memory for so many regions more at once. What is not reserved is taken bit by bit.
+    fn reserve(&mut self, regions: usize) {
+        self.regions_mut().reserve(regions);
+    }
+
     /// Finds a place in any block, or `None`. O(1), except for [`Strategy::MinOffset`].
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement>;
 

@@ -252,6 +252,8 @@ pub(super) type Nodes = Slab<Node, FIRST, PAGE>;
 pub(super) type Blocks = Slab<u32, FIRST, PAGE>;
 /// So many slots are made at once.
 const AT_ONCE: usize = 16;
+/// No more than so many are reserved: who asks for more may be wrong, and finds it all touched.
+const MOST_AT_ONCE: usize = 1 << 20;
 
 /// The slab. Opaque outside of the suballocators.
 #[derive(Debug)]
@@ -364,17 +366,26 @@ impl RegionTable {
     #[cold]
     #[inline(never)]
     pub(super) fn grow(&mut self) {
-        // Linked so that the first one is taken first.
-        let first = self.push(0);
-        let mut last = first;
-        for _ in 1..AT_ONCE {
-            let next = self.push(0);
-            self.nodes[last].next = next;
-            last = next;
+        let first = self.nodes.len();
+        let end = first + AT_ONCE;
+        assert!(end < NONE as usize, "fewer than 2^31 - 1 regions");
+        for index in first..end {
+            // Linked so that the first one is taken first.
+            let next = if index + 1 < end { index as u32 + 1 } else { self.slots.vacant };
+            self.nodes.push(Node { next, ..Node::default() });
+            if !self.blocks.is_empty() {
+                self.blocks.push(0);
+            }
         }
-        self.nodes[last].next = self.slots.vacant;
-        self.slots.vacant = first;
+        self.slots.vacant = first as u32;
         self.slots.vacant_count += AT_ONCE;
+    }
+
+    /// Takes memory for so many regions more, at once.
+    pub(super) fn reserve(&mut self, regions: usize) {
+        // What is vacant serves first.
+        let more = regions.saturating_sub(self.slots.vacant_count).min(MOST_AT_ONCE);
+        self.nodes.reserve(more);
     }
 
     /// Has a place for the block of each node from now on, if `block` is not the only one.
@@ -460,7 +471,7 @@ impl RegionTable {
     /// Where a live region is. For calls that are not inlined and give a key alone, as that fits into
     /// registers: what is left in memory in parts and loaded as a whole has to be waited for.
     #[inline(always)]
-    pub(super) fn placement(&self, key: RegionKey) -> Placement {
+    pub(crate) fn placement(&self, key: RegionKey) -> Placement {
         let block = BlockIndex(self.block_of(key.index()));
         Placement { key, block, offset: self.nodes[key.index()].offset }
     }

@@ -71,6 +71,22 @@ impl<T: Copy + Default, const FIRST: usize, const PAGE: usize> Slab<T, FIRST, PA
         }
     }
 
+    /// Takes memory for so many entries more, at once.
+    pub fn reserve(&mut self, more: usize) {
+        let wanted = self.len.saturating_add(more);
+        if self.pages.is_empty() && wanted <= FIRST {
+            return self.first.reserve_exact(wanted - self.first.len());
+        }
+        if self.pages.is_empty() {
+            self.turn_pages();
+        }
+        let pages = wanted.div_ceil(PAGE);
+        self.pages.reserve(pages.saturating_sub(self.pages.len()));
+        while self.pages.len() < pages {
+            self.pages.push(page(&[]));
+        }
+    }
+
     /// Moves the first entries into pages, at least one.
     #[cold]
     #[inline(never)]
@@ -276,6 +292,19 @@ mod tests {
         );
         (0..1000).for_each(|it| slab.push(it));
         assert_eq!((slab.len(), slab[999], slab.bytes()), (1000, 999, bytes));
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_taken_again() {
+        for (before, more) in [(0, 50), (10, 54), (10, 55), (0, 500), (300, 5)] {
+            let mut slab = Slab::<u64, 64, 16>::default();
+            (0..before).for_each(|it| slab.push(it));
+            slab.reserve(more as usize);
+            let bytes = slab.bytes();
+            (before..before + more).for_each(|it| slab.push(it));
+            assert_eq!(slab.bytes(), bytes, "{more} behind {before}");
+            assert!(slab.iter().copied().eq(0..before + more));
+        }
     }
 
     #[test]

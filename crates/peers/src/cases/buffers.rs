@@ -3,12 +3,12 @@
 use ash::vk;
 use gpu_allocator::MemoryLocation;
 use gpu_allocator::vulkan as gpu;
-use vkmem_engine::{Allocation, AllocationCreateInfo, AllocatorOptions, DeviceMemory};
+use vkmem_engine::{AllocationCreateInfo, AllocationId, AllocatorOptions, DeviceMemory};
 use vkmem_vulkan::{DeviceAllocator, Driver, allocate_here};
 
 use super::Effort;
 use crate::driver::{ash_tables, open_cpu_driver, open_vma};
-use crate::measure::in_turns;
+use crate::measure::{Round, in_turns};
 use crate::random::Random;
 use crate::report::{Peer, Report};
 use crate::vma;
@@ -38,19 +38,21 @@ pub fn buffer_info(size: u64) -> vk::BufferCreateInfo<'static> {
 pub struct Ours<'a>(pub &'a DeviceAllocator);
 
 impl Buffers for Ours<'_> {
-    type Made = (vk::Buffer, Allocation);
+    /// Handles, as of VMA: what the allocation is can be asked for.
+    type Made = (vk::Buffer, AllocationId);
 
     fn create(&mut self, size: u64) -> Self::Made {
         let info = AllocationCreateInfo::default();
         // SAFETY: the info is what Vulkan accepts.
         let made = unsafe { self.0.create_buffer(&buffer_info(size), &info, &mut allocate_here) };
-        made.expect("there is room")
+        let (buffer, allocation) = made.expect("there is room");
+        (buffer, allocation.id)
     }
 
     fn destroy(&mut self, (buffer, allocation): Self::Made) {
         // SAFETY: it is live, and the device does nothing.
         unsafe { self.0.driver().destroy_buffer(buffer) };
-        drop(self.0.engine().free(allocation.id).expect("it is live"));
+        drop(self.0.engine().free(allocation).expect("it is live"));
     }
 }
 
@@ -165,17 +167,30 @@ impl<B: Buffers> Churn<B> {
         Self { buffers, live, random }
     }
 
-    /// So many pairs. Their numbers are drawn in the loop: nothing beside a call of the driver.
-    pub fn run(&mut self, pairs: u64) -> u64 {
-        for _ in 0..pairs {
-            let at = self.random.below(self.live.len() as u64) as usize;
-            let size = self.random.log_uniform(SIZES.0, SIZES.1);
-            if let Some(made) = self.live[at].take() {
+    /// The next pairs: whose turn it is, and the size of what comes after it. Drawn before they are
+    /// timed.
+    pub fn plan(&mut self, pairs: usize) -> Vec<(u32, u64)> {
+        let n = self.live.len() as u64;
+        let mut pair = || (self.random.below(n) as u32, self.random.log_uniform(SIZES.0, SIZES.1));
+        (0..pairs).map(|_| pair()).collect()
+    }
+
+    /// Destroys and creates; what is timed.
+    pub fn run(&mut self, plan: &[(u32, u64)]) -> u64 {
+        for &(at, size) in plan {
+            if let Some(made) = self.live[at as usize].take() {
                 self.buffers.destroy(made);
             }
-            self.live[at] = Some(self.buffers.create(size));
+            self.live[at as usize] = Some(self.buffers.create(size));
         }
-        pairs
+        plan.len() as u64
+    }
+
+    /// Rounds for [`in_turns`], each with a plan of its own.
+    pub fn turn(&mut self, rounds: usize, pairs: usize) -> Round<'_> {
+        let plans: Vec<_> = (0..rounds).map(|_| self.plan(pairs)).collect();
+        let mut plans = plans.into_iter();
+        Box::new(move || self.run(&plans.next().expect("a plan for each round")))
     }
 }
 
@@ -199,7 +214,8 @@ pub fn on_cpu_driver(report: &mut Report, effort: Effort) {
             return;
         }
     };
-    let (rounds, pairs) = if effort.quick { (7, 2_000) } else { (15, 10_000) };
+    // Each buffer has its turn several times a round: everybody finds its own tables in the cache.
+    let (rounds, pairs) = if effort.quick { (7, 20_000) } else { (15, 40_000) };
     let handles = device.handles();
     let n = 10_000;
     // SAFETY: the device outlives all of them.
@@ -226,10 +242,10 @@ pub fn on_cpu_driver(report: &mut Report, effort: Effort) {
     let figures = in_turns(
         rounds,
         &mut [
-            Box::new(|| ours.run(pairs)),
-            Box::new(|| vma.run(pairs)),
-            Box::new(|| third.run(pairs / 10)),
-            Box::new(|| alone.run(pairs)),
+            ours.turn(rounds, pairs),
+            vma.turn(rounds, pairs),
+            third.turn(rounds, pairs / 20),
+            alone.turn(rounds, pairs),
         ],
     );
     let peers = [
