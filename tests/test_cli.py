@@ -414,6 +414,8 @@ def test_top_shows_no_control_codes_of_a_server(tmp_path: Path) -> None:
 def test_top_in_a_terminal(served: tuple[str, Allocator]) -> None:
     pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
     parent, child = pty.openpty()
+    # Tests that run in the background of a shell ignore it, and so would the command.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         [COMMAND, "top", served[0]],
         stdin=child,
@@ -421,15 +423,20 @@ def test_top_in_a_terminal(served: tuple[str, Allocator]) -> None:
         stderr=child,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "12"},
     ) as watching:
+        signal.signal(signal.SIGINT, before)
         os.close(child)
         seen = b""
-        while seen.count(b"alive of") < 4:
-            seen += os.read(parent, 1 << 16)
-        watching.send_signal(signal.SIGINT)
-        with contextlib.suppress(OSError):
-            while data := os.read(parent, 1 << 16):
-                seen += data
-        assert watching.wait(30) == 0
+        try:
+            while seen.count(b"alive of") < 4:
+                seen += os.read(parent, 1 << 16)
+            watching.send_signal(signal.SIGINT)
+            with contextlib.suppress(OSError):
+                while data := os.read(parent, 1 << 16):
+                    seen += data
+            assert watching.wait(30) == 0
+        finally:
+            # Nobody reads what it writes any more: it would wait for that, and we for it.
+            watching.kill()
     os.close(parent)
     assert b"\x1b[" in seen and b"Traceback" not in seen
     # It is drawn in place: the cursor goes up again.

@@ -167,7 +167,7 @@ impl VirtualBlock {
         Ok(VirtualAllocation { key, offset: region.offset, size: region.size })
     }
 
-    /// Frees all. O(regions).
+    /// Frees all, however many there are. O(1), but for what the index of free ranges is made of.
     pub fn clear(&mut self) {
         self.suballocator.clear();
         (self.allocation_count, self.allocated) = (0, 0);

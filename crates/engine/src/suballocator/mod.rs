@@ -249,7 +249,9 @@ pub trait Suballocator: Send {
     /// Frees a region; `None` if the key is stale. O(1).
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion>;
 
-    /// Frees every region; the blocks stay. O(regions).
+    /// Frees every region, however many there are; the blocks stay. O(blocks).
+    ///
+    /// No generation comes twice, so no slot has to be told.
     fn clear(&mut self);
 
     /// Where it keeps its regions.
