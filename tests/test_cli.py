@@ -349,6 +349,22 @@ def test_top_says_that_nothing_is_there(tmp_path: Path, refused: Refused) -> Non
     refused(1, "top", tmp_path / ("x" * 200))
 
 
+def test_top_waits_for_a_server_that_is_busy(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "busy")
+    with contextlib.ExitStack() as open_sockets:
+        made = [open_sockets.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(4)]
+        made[0].bind(path)
+        made[0].listen(0)
+        for waiting in made[1:]:
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(path)
+        monkeypatch.setattr("vk_mem.cli.top.PATIENCE", 0.1)
+        assert "it does not answer" in refused(1, "top", path)
+
+
 GOOD: dict[str, Any] = {
     "format": 1,
     "pid": 1,

@@ -31,6 +31,8 @@ FORMAT = 1
 NAMES = 50
 """So many names are sent, those with most memory."""
 LONGEST_NAME = 200
+BACKLOG = 128
+"""Connections that wait to be seen to; those that have left again still wait there."""
 MOST_CLIENTS = 16
 PATIENCE = 10.0
 """Seconds in which a client has to take what was sent."""
@@ -289,7 +291,7 @@ def _listen(path: str) -> tuple[socket.socket, tuple[int, int]]:
         # Nobody can connect before `listen`.
         os.chmod(path, 0o600)
         found = os.lstat(path)
-        listener.listen(MOST_CLIENTS)
+        listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise

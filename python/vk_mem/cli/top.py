@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -84,11 +85,24 @@ def connect(path: str) -> socket.socket:
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         client.settimeout(PATIENCE)
-        client.connect(path)
+        patient_connect(client, path)
     except BaseException:
         client.close()
         raise
     return client
+
+
+def patient_connect(client: socket.socket, path: str) -> None:
+    """Connects, also where so many do that a server has to see to others first."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return client.connect(path)
+        except BlockingIOError:
+            # A socket with a timeout is told so at once.
+            if time.monotonic() > end:
+                raise TimeoutError from None
+            time.sleep(0.01)
 
 
 def reason(error: OSError) -> str:
