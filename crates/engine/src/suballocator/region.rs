@@ -245,7 +245,7 @@ impl Node {
 
 /// So many regions are in a row, and after that in pages of so many.
 const FIRST: usize = 16384;
-pub(super) const PAGE: usize = 1024;
+pub(super) const PAGE: usize = 512;
 /// The regions of a table.
 pub(super) type Nodes = Slab<Node, FIRST, PAGE>;
 /// The blocks of them.
@@ -526,17 +526,27 @@ impl RegionTable {
     /// Counts the regions of all blocks, where free neighbours are merged and links say which are
     /// free. In the order of the slots: no look waits for the one before it.
     pub(super) fn count(&self, statistics: &mut Statistics) {
-        for node in self.nodes.iter() {
-            if node.generation % 2 == 1 {
-                statistics.add_allocation(node.size());
-                let padding = node.padding();
-                if padding > 0 && !is_free_link(node.next) {
-                    statistics.add_unused_range(padding);
-                }
-            } else if !node.is_edge() {
-                let before = self.node(node.previous).padding();
-                statistics.add_unused_range(before + node.size());
+        // In registers while it counts.
+        let mut counted = Statistics::default();
+        for row in self.nodes.rows() {
+            for node in row {
+                self.count_node(node, &mut counted);
             }
+        }
+        statistics.add(&counted);
+    }
+
+    #[inline(always)]
+    fn count_node(&self, node: &Node, counted: &mut Statistics) {
+        if node.generation % 2 == 1 {
+            counted.add_allocation(node.size());
+            let padding = node.padding();
+            if padding > 0 && !is_free_link(node.next) {
+                counted.add_unused_range(padding);
+            }
+        } else if !node.is_edge() {
+            let before = self.node(node.previous).padding();
+            counted.add_unused_range(before + node.size());
         }
     }
 

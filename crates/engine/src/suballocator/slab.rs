@@ -118,10 +118,13 @@ impl<T: Copy + Default, const FIRST: usize, const PAGE: usize> Slab<T, FIRST, PA
         self.pages.get_mut(index / PAGE).map(|page| &mut page[index % PAGE])
     }
 
-    /// All entries.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        let pages = self.pages.iter().flat_map(|page| page.iter());
-        self.first.iter().chain(pages).take(self.len)
+    /// All entries, so many at a time as lie in a row: a loop over each of these is a short one.
+    pub fn rows(&self) -> impl Iterator<Item = &[T]> {
+        let rows = self.pages.iter().enumerate().map(|(at, page)| {
+            let left = self.len.saturating_sub(at * PAGE).min(PAGE);
+            &page[..left]
+        });
+        std::iter::once(&self.first[..]).chain(rows)
     }
 
     /// Forgets all entries; the pages stay. O(1).
@@ -155,8 +158,9 @@ impl<T: Copy + Default, const FIRST: usize, const PAGE: usize> Slab<T, FIRST, PA
 
 /// A page that begins with some entries.
 fn page<T: Copy + Default, const PAGE: usize>(entries: &[T]) -> Box<[T; PAGE]> {
-    let mut page = vec![T::default(); PAGE];
-    page[..entries.len()].copy_from_slice(entries);
+    let mut page = Vec::with_capacity(PAGE);
+    page.extend_from_slice(entries);
+    page.resize(PAGE, T::default());
     let page: Result<Box<[T; PAGE]>, _> = page.into_boxed_slice().try_into();
     page.unwrap_or_else(|_| unreachable!("it has as many entries"))
 }
@@ -284,11 +288,13 @@ mod tests {
         assert_eq!([&raw const slab[0], &raw const slab[64]], places);
         assert!((0..1000).all(|it| slab[it] == u64::from(it)));
         assert_eq!((slab.len(), slab.get(999), slab.get(1000)), (1000, Some(&999), None));
-        assert!(slab.iter().copied().eq(0..1000));
+        assert!(slab.rows().flatten().copied().eq(0..1000));
         let bytes = slab.bytes();
         slab.clear();
         assert!(
-            slab.get(0).is_none() && slab.far().get(0).is_none() && slab.iter().next().is_none()
+            slab.get(0).is_none()
+                && slab.far().get(0).is_none()
+                && slab.rows().flatten().next().is_none()
         );
         (0..1000).for_each(|it| slab.push(it));
         assert_eq!((slab.len(), slab[999], slab.bytes()), (1000, 999, bytes));
@@ -303,7 +309,7 @@ mod tests {
             let bytes = slab.bytes();
             (before..before + more).for_each(|it| slab.push(it));
             assert_eq!(slab.bytes(), bytes, "{more} behind {before}");
-            assert!(slab.iter().copied().eq(0..before + more));
+            assert!(slab.rows().flatten().copied().eq(0..before + more));
         }
     }
 
