@@ -12,7 +12,8 @@
 
 use super::bins::{Bins, class_of};
 use super::granularity::conflict;
-use super::region::{MAX_SIZE, NONE, RegionTable};
+use super::node::{MAX_SIZE, NONE};
+use super::region::RegionTable;
 use super::{
     BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
 };
@@ -120,7 +121,7 @@ impl Buddy {
         let node = self.regions.node(index);
         debug_assert!(node.is_free());
         let buddy = if node.offset & node.size() == 0 { node.next } else { node.previous };
-        let whole = |it: &super::region::Node| it.is_free() && it.size() == node.size();
+        let whole = |it: &super::node::Node| it.is_free() && it.size() == node.size();
         (buddy != NONE && whole(self.regions.node(buddy))).then_some(buddy)
     }
 

@@ -11,7 +11,8 @@
 //! ring.
 
 use super::granularity::{Gap, Neighbour, align_up, conflict, place_in_gap};
-use super::region::{MAX_SIZE, NONE, Node, RegionTable, Slots};
+use super::node::{MAX_SIZE, NONE, Node};
+use super::region::{RegionTable, Slots};
 use super::slab::Entries;
 use super::{BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator};
 use crate::request::ResourceKind;

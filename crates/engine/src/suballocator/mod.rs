@@ -8,6 +8,7 @@ mod bins;
 mod buddy;
 pub mod granularity;
 mod linear;
+mod node;
 mod region;
 mod slab;
 mod tlsf;

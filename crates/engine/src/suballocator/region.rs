@@ -11,7 +11,7 @@
 
 use std::hint::select_unpredictable;
 
-use super::bins::Position;
+use super::node::{NONE, Node, is_free_link, target};
 use super::slab::{Entries, Slab};
 use super::{Placement, RegionInfo, RegionTag};
 use crate::request::ResourceKind;
@@ -58,188 +58,6 @@ impl RegionKey {
     #[inline]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
-    }
-}
-
-/// No node.
-pub(super) const NONE: u32 = u32::MAX >> 1;
-
-/// A link to a region that is free, in suballocators that say so: then the neighbours of a region
-/// need not be looked at to find out.
-pub(super) const FREE_LINK: u32 = 1 << 31;
-
-/// Whether a link says that the neighbour is free.
-pub(super) fn is_free_link(link: u32) -> bool {
-    link & FREE_LINK != 0
-}
-
-/// The neighbour that a link leads to, or `NONE`.
-pub(super) fn target(link: u32) -> u32 {
-    link & !FREE_LINK
-}
-
-/// What `extra` says: of a free region, its position in the index below the highest bit ...
-const FREE: u32 = 1 << 31;
-/// ... and of a live one, from the lowest bit on: the owner's tag, its kind, and what it takes up. That
-/// is so many bytes more than its size, or with `POWER` a power of two.
-const TAG_MASK: u32 = (1 << KIND_SHIFT) - 1;
-const KIND_SHIFT: u32 = 10;
-const POWER: u32 = 1 << 13;
-const PADDING_SHIFT: u32 = 14;
-/// What a suballocator that does not use powers may add is less.
-pub(super) const MAX_PADDING: u64 = 1 << 16;
-
-/// The largest block: then sums of what the index reckons with are far from the end of numbers.
-pub(super) const MAX_SIZE: u64 = (1 << 60) - 1;
-
-/// One region, used or free.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
-pub(super) struct Node {
-    pub offset: u64,
-    /// As requested, or of the unused range.
-    size: u64,
-    /// Links to the neighbours in the block.
-    pub previous: u32,
-    pub next: u32,
-    /// Odd while the region lives, 0 else.
-    generation: u32,
-    /// See [`FREE`] and the constants behind it.
-    extra: u32,
-}
-
-/// A vacant one.
-impl Default for Node {
-    fn default() -> Self {
-        Self { offset: 0, size: 0, previous: NONE, next: NONE, generation: 0, extra: FREE }
-    }
-}
-
-impl Node {
-    /// As requested, or of the unused range.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// What it takes up.
-    pub fn footprint(&self) -> u64 {
-        if self.is_free() {
-            self.size
-        } else if self.extra & POWER == 0 {
-            self.size + self.padding()
-        } else {
-            1 << (self.extra >> PADDING_SHIFT & 63)
-        }
-    }
-
-    pub fn end(&self) -> u64 {
-        self.offset + self.footprint()
-    }
-
-    /// What a region of [`set_live`](Self::set_live) takes up beyond its size.
-    #[inline]
-    pub fn padding(&self) -> u64 {
-        debug_assert!(self.is_edge() || !self.is_free() && self.extra & POWER == 0);
-        u64::from(self.extra >> PADDING_SHIFT) & (MAX_PADDING - 1)
-    }
-
-    /// Makes it the edge of a block, which lies before its first and behind its last region: so that
-    /// no region is without neighbours. It is neither free nor live.
-    pub fn set_edge(&mut self, index: u32) {
-        *self = Self { previous: index, next: index, ..Self::default() };
-    }
-
-    /// Also of a vacant slot: no region is free and has no bytes.
-    pub fn is_edge(&self) -> bool {
-        self.is_free() && self.size == 0
-    }
-
-    pub fn is_free(&self) -> bool {
-        self.extra & FREE != 0
-    }
-
-    pub fn kind(&self) -> ResourceKind {
-        match (self.extra >> KIND_SHIFT) & 7 {
-            1 => ResourceKind::Buffer,
-            2 => ResourceKind::ImageUnknown,
-            3 => ResourceKind::ImageLinear,
-            4 => ResourceKind::ImageOptimal,
-            _ => ResourceKind::Unknown,
-        }
-    }
-
-    /// What a live region of a block is.
-    pub fn info(&self, block: u32) -> RegionInfo {
-        let block = BlockIndex(block);
-        RegionInfo { block, offset: self.offset, size: self.size(), kind: self.kind() }
-    }
-
-    pub fn set_free(&mut self, offset: u64, size: u64) {
-        self.set_free_at(offset, size, 0);
-    }
-
-    /// The same, at a position of the index.
-    #[inline(always)]
-    pub fn set_free_at(&mut self, offset: u64, size: u64, position: Position) {
-        debug_assert!(size <= MAX_SIZE);
-        self.offset = offset;
-        self.size = size;
-        self.set_position(position);
-    }
-
-    /// Live, taking up `padding` more than it has.
-    #[inline(always)]
-    pub fn set_live(&mut self, offset: u64, size: u64, kind: ResourceKind, padding: u64) {
-        debug_assert!(size <= MAX_SIZE && padding < MAX_PADDING);
-        self.offset = offset;
-        self.size = size;
-        self.extra = (padding as u32) << PADDING_SHIFT | u32::from(kind as u8) << KIND_SHIFT;
-    }
-
-    /// Live, taking up 2^`order` bytes.
-    pub fn set_live_in_power(&mut self, offset: u64, size: u64, kind: ResourceKind, order: u32) {
-        self.set_live(offset, size, kind, 0);
-        self.extra |= POWER | order << PADDING_SHIFT;
-    }
-
-    /// The key of a region that lives.
-    #[inline]
-    pub fn is_of(&self, key: RegionKey) -> bool {
-        self.generation == key.generation() && self.generation % 2 == 1
-    }
-
-    /// Free from now on, with nothing that could be taken for a key of it.
-    #[inline(always)]
-    pub fn end_life(&mut self, offset: u64, size: u64) {
-        self.set_free(offset, size);
-        self.generation = 0;
-    }
-
-    pub fn position(&self) -> Position {
-        debug_assert!(self.is_free());
-        self.extra & !FREE
-    }
-
-    #[inline(always)]
-    pub fn set_position(&mut self, position: Position) {
-        self.extra = FREE | position;
-    }
-
-    pub fn tag(&self) -> RegionTag {
-        debug_assert!(!self.is_free());
-        RegionTag {
-            map_count: (self.extra & 0xff) as u8,
-            persistently_mapped: self.extra & 0x100 != 0,
-            named: self.extra & 0x200 != 0,
-        }
-    }
-
-    pub fn set_tag(&mut self, tag: RegionTag) {
-        debug_assert!(!self.is_free());
-        self.extra = (self.extra & !TAG_MASK)
-            | u32::from(tag.map_count)
-            | (u32::from(tag.persistently_mapped) << 8)
-            | (u32::from(tag.named) << 9);
     }
 }
 
@@ -298,10 +116,7 @@ impl Slots {
     /// Gives a slot back. If not `really`, its node is to be written again.
     #[inline(always)]
     pub fn give_back_if(&mut self, really: bool, index: u32, nodes: &mut impl Entries<Node>) {
-        let node = &mut nodes[index];
-        (node.size, node.extra) = (0, FREE);
-        node.generation = 0;
-        node.next = self.vacant;
+        nodes[index].set_vacant(self.vacant);
         self.vacant = select_unpredictable(really, index, self.vacant);
         self.vacant_count = self.vacant_count.wrapping_add(usize::from(really));
     }
@@ -310,9 +125,10 @@ impl Slots {
     /// until 2^31 of them are over.
     #[inline(always)]
     pub fn begin_life(&mut self, index: u32, node: &mut Node) -> RegionKey {
-        node.generation = self.generation;
-        self.generation = self.generation.wrapping_add(2);
-        RegionKey::new(index, node.generation)
+        let generation = self.generation;
+        node.begin_life(generation);
+        self.generation = generation.wrapping_add(2);
+        RegionKey::new(index, generation)
     }
 }
 
@@ -372,7 +188,9 @@ impl RegionTable {
         for index in first..end {
             // Linked so that the first one is taken first.
             let next = if index + 1 < end { index as u32 + 1 } else { self.slots.vacant };
-            self.nodes.push(Node { next, ..Node::default() });
+            let mut node = Node::default();
+            node.set_vacant(next);
+            self.nodes.push(node);
             if !self.blocks.is_empty() {
                 self.blocks.push(0);
             }
@@ -427,9 +245,7 @@ impl RegionTable {
 
     /// Gives a slot back.
     pub(super) fn give_back(&mut self, index: u32) {
-        let node = &mut self.nodes[index];
-        (node.size, node.extra) = (0, FREE);
-        node.next = self.slots.vacant;
+        self.nodes[index].set_vacant(self.slots.vacant);
         self.slots.vacant = index;
         self.slots.vacant_count += 1;
     }
@@ -447,7 +263,7 @@ impl RegionTable {
             return None;
         }
         let was = *node;
-        node.generation = 0;
+        node.end_life(was.offset, was.footprint());
         Some(was)
     }
 
@@ -538,7 +354,7 @@ impl RegionTable {
 
     #[inline(always)]
     fn count_node(&self, node: &Node, counted: &mut Statistics) {
-        if node.generation % 2 == 1 {
+        if node.is_live() {
             counted.add_allocation(node.size());
             let padding = node.padding();
             if padding > 0 && !is_free_link(node.next) {
@@ -552,7 +368,7 @@ impl RegionTable {
 
     /// The key of a live slot.
     pub(super) fn key_of(&self, index: u32) -> RegionKey {
-        RegionKey::new(index, self.nodes[index].generation)
+        RegionKey::new(index, self.nodes[index].generation())
     }
 
     pub(super) fn used_slots(&self) -> usize {
@@ -567,11 +383,6 @@ impl RegionTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_node_takes_half_a_line_of_the_cache() {
-        assert_eq!(size_of::<Node>(), 32);
-    }
 
     #[test]
     fn recycled_slots_make_old_keys_stale() {

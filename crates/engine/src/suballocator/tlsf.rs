@@ -20,7 +20,8 @@ mod hot;
 use hot::{Candidate, Hot, ROOM, fit};
 
 use super::bins::{Bins, Entry, class_at_least, class_of};
-use super::region::{MAX_PADDING, MAX_SIZE, NONE, RegionTable, target};
+use super::node::{MAX_PADDING, MAX_SIZE, NONE, target};
+use super::region::RegionTable;
 use super::{BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator};
 use crate::request::{ResourceKind, Strategy};
 use crate::statistics::Statistics;

@@ -2,7 +2,7 @@
 
 use super::super::bins::{Bins, CLASSES, class_of};
 use super::super::granularity::conflict;
-use super::super::region::{is_free_link, target};
+use super::super::node::{is_free_link, target};
 use super::{Tlsf, kind_bits};
 use crate::request::ResourceKind;
 

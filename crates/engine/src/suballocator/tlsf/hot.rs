@@ -8,7 +8,8 @@ use std::ops::Index;
 
 use super::super::bins::{Chunk, Entry, Position, View, class_at_least, class_of};
 use super::super::granularity::{Gap, Neighbour, place_in_gap};
-use super::super::region::{Blocks, FREE_LINK, NONE, Node, RegionKey, Slots, is_free_link, target};
+use super::super::node::{FREE_LINK, NONE, Node, is_free_link, target};
+use super::super::region::{Blocks, RegionKey, Slots};
 use super::super::slab::Entries;
 use super::super::{BlockIndex, Placement, RegionInfo, RegionRequest};
 
