@@ -122,7 +122,7 @@ impl Blocks {
         Some(Placed { key, memory: self.memory(block).clone(), offset })
     }
 
-    /// The same.
+    /// The same, without counting a reference of the block.
     pub fn place_spot(&mut self, request: &RegionRequest) -> Option<Spot> {
         let Placement { key, block, offset } = self.find(request)?;
         Some(Spot { key, memory: self.memory(block).handle, offset })

@@ -218,7 +218,7 @@ impl Bins {
         }
     }
 
-    /// For changes, where all chunks are in one page.
+    /// For changes, while all chunks are in a row.
     #[inline(always)]
     pub fn near(&mut self) -> Option<View<'_, Near<'_, Chunk>>> {
         Some(View {
@@ -230,7 +230,7 @@ impl Bins {
         })
     }
 
-    /// For changes.
+    /// For changes, with the chunks in pages, in which they are from now on.
     #[inline(always)]
     pub fn far(&mut self) -> View<'_, Far<'_, Chunk, PAGE>> {
         View {
