@@ -17,14 +17,45 @@ pub enum Home {
 }
 
 /// What the caller holds: a slot and its generation. Copies are harmless, a stale one is an error.
+///
+/// 16 bytes, as who has many allocations has many of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AllocationId {
-    /// Where to look.
-    pub home: Home,
-    /// Whether it has a memory object of its own there.
-    pub dedicated: bool,
-    /// Slot and generation there.
+    /// Slot and generation in its home.
     pub key: RegionKey,
+    /// The generation of a custom pool above, or 0, which no pool has while it lives; then its slot, or
+    /// the memory type; then a bit for dedicated memory.
+    place: u64,
+}
+
+impl AllocationId {
+    /// Of a slot in a home, among those with a memory object of their own if `dedicated`.
+    #[inline]
+    pub fn new(home: Home, dedicated: bool, key: RegionKey) -> Self {
+        let (generation, index) = match home {
+            Home::Default(index) => (0, index),
+            Home::Custom(PoolId(pool)) => (pool.generation(), pool.index()),
+        };
+        debug_assert!(index >> 31 == 0, "fewer than 2^31 pools");
+        let place = u64::from(generation) << 32 | u64::from(index << 1) | u64::from(dedicated);
+        Self { key, place }
+    }
+
+    /// Where to look.
+    #[inline]
+    pub fn home(self) -> Home {
+        let (generation, index) = ((self.place >> 32) as u32, self.place as u32 >> 1);
+        match generation {
+            0 => Home::Default(index),
+            _ => Home::Custom(PoolId(RegionKey::new(index, generation))),
+        }
+    }
+
+    /// Whether it has a memory object of its own there.
+    #[inline]
+    pub fn is_dedicated(self) -> bool {
+        self.place & 1 == 1
+    }
 }
 
 /// What an allocation is and where.
@@ -47,7 +78,7 @@ pub struct Allocation {
 impl Allocation {
     /// Whether it has a memory object of its own.
     pub fn is_dedicated(&self) -> bool {
-        self.id.dedicated
+        self.id.is_dedicated()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::check::{check_create_info, check_device, check_request};
 use crate::device::{DeviceMemory, MemoryPropertyFlags as Property};
 use crate::error::{Error, FailureFigures};
 use crate::memory_object::{MemoryObject, Release};
-use crate::memory_type::Candidates;
+use crate::memory_type::{Candidates, MemoryTypes};
 use crate::names::Names;
 use crate::pool::{Pool, Setup};
 use crate::pools::Pools;
@@ -45,6 +45,9 @@ pub struct Allocator {
     // First, so that it has ended before the pools go.
     prefetcher: Option<Prefetcher>,
     setup: Setup,
+    pub(crate) types: MemoryTypes,
+    /// In bytes.
+    largest_heap: u64,
     pub(crate) pools: Arc<Pools>,
     pub(crate) names: Names,
 }
@@ -77,7 +80,9 @@ impl Allocator {
         let pools = Arc::new(Pools::new(&setup));
         let queue = setup.prefetch.clone();
         let prefetcher = queue.map(|queue| Prefetcher::start(queue, &pools)).transpose()?;
-        Ok(Self { prefetcher, setup, pools, names: Names::default() })
+        let types = MemoryTypes::new(&info);
+        let largest_heap = info.heaps.iter().map(|heap| heap.size).max().unwrap_or(0);
+        Ok(Self { prefetcher, setup, types, largest_heap, pools, names: Names::default() })
     }
 
     /// The device it serves.
@@ -98,10 +103,9 @@ impl Allocator {
         resource_use: ResourceUse,
     ) -> Result<u32, Error> {
         check_create_info(create_info)?;
-        let info = self.device().info();
-        let candidates = Candidates::new(info, memory_type_bits, create_info, resource_use);
-        let best = candidates.best(info);
-        best.ok_or_else(|| candidates.none_found(info, memory_type_bits, create_info))
+        let candidates = Candidates::new(&self.types, memory_type_bits, create_info, resource_use);
+        let none = || candidates.none_found(self.device().info(), memory_type_bits, create_info);
+        candidates.best(&self.types).ok_or_else(none)
     }
 
     /// Makes a pool, and takes its first blocks from the driver.
@@ -145,9 +149,14 @@ impl Allocator {
             let allowed = bits >> pool.rules().memory_type_index & 1 == 1;
             return allowed.then(|| run(&pool));
         }
-        let info = self.device().info();
-        let candidates = Candidates::new(info, bits, &request.create_info, request.resource_use);
-        Some(run(&self.pools.defaults[candidates.best(info)? as usize]))
+        let memory_type = self.candidates(request).best(&self.types)?;
+        Some(run(&self.pools.defaults[memory_type as usize]))
+    }
+
+    /// The memory types that a request may go to.
+    pub(crate) fn candidates(&self, request: &AllocationRequest) -> Candidates {
+        let bits = request.requirements.memory_type_bits;
+        Candidates::new(&self.types, bits, &request.create_info, request.resource_use)
     }
 
     /// Whether a pool that a request may go to could serve it if it were empty.
@@ -156,10 +165,8 @@ impl Allocator {
             let pool = self.pools.get(id);
             return pool.is_ok_and(|pool| pool.rules().fallback || pool.could_serve(request));
         }
-        let (info, bits) = (self.device().info(), request.requirements.memory_type_bits);
-        let mut candidates =
-            Candidates::new(info, bits, &request.create_info, request.resource_use);
-        while let Some(memory_type) = candidates.best(info) {
+        let mut candidates = self.candidates(request);
+        while let Some(memory_type) = candidates.best(&self.types) {
             if self.pools.defaults[memory_type as usize].could_serve(request) {
                 return true;
             }
@@ -242,15 +249,12 @@ impl Allocator {
         request: &AllocationRequest,
         failed: Option<(u32, Error)>,
     ) -> Result<Allocation, Error> {
-        let info = self.device().info();
-        let bits = request.requirements.memory_type_bits;
-        let create_info = &request.create_info;
-        let mut candidates = Candidates::new(info, bits, create_info, request.resource_use);
+        let mut candidates = self.candidates(request);
         let mut first_error = failed.map(|(memory_type, error)| {
             candidates.strike(memory_type);
             error
         });
-        while let Some(memory_type) = candidates.best(info) {
+        while let Some(memory_type) = candidates.best(&self.types) {
             match self.pools.defaults[memory_type as usize].allocate(request) {
                 Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })) => {
                     first_error = Some(match first_error {
@@ -262,12 +266,14 @@ impl Allocator {
                 other => return other,
             }
         }
-        Err(first_error.unwrap_or_else(|| candidates.none_found(info, bits, create_info)))
+        let bits = request.requirements.memory_type_bits;
+        let none = || candidates.none_found(self.device().info(), bits, &request.create_info);
+        Err(first_error.unwrap_or_else(none))
     }
 
     /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
     pub fn free(&self, id: AllocationId) -> Result<Release, Error> {
-        let (release, tag) = self.pools.in_home(id.home, |pool| pool.free(id))?;
+        let (release, tag) = self.pools.in_home(id.home(), |pool| pool.free(id))?;
         if tag.named {
             self.names.remove(id);
         }
@@ -328,7 +334,7 @@ impl Allocator {
         id: AllocationId,
         update: impl FnOnce(&mut RegionTag) -> R,
     ) -> Result<(R, Arc<MemoryObject>, u64, u64), Error> {
-        self.pools.in_home(id.home, |pool| pool.update_tag(id, update))
+        self.pools.in_home(id.home(), |pool| pool.update_tag(id, update))
     }
 
     /// Names an allocation, or takes its name away.
@@ -428,8 +434,7 @@ impl Allocator {
     /// An error if no heap could ever hold `size` bytes. Lets callers refuse a resource before the
     /// driver has to.
     pub fn check_size(&self, size: u64) -> Result<(), Error> {
-        let info = self.device().info();
-        let largest = info.heaps.iter().map(|heap| heap.size).max().unwrap_or(0);
+        let largest = self.largest_heap;
         if size <= largest {
             return Ok(());
         }

@@ -34,6 +34,7 @@ pub(crate) fn check_device(info: &DeviceInfo) -> Result<(), Error> {
 }
 
 /// A request that could not be.
+#[inline]
 pub(crate) fn check_request(request: &AllocationRequest) -> Result<(), Error> {
     let needs = &request.requirements;
     if needs.size == 0 {
@@ -46,7 +47,16 @@ pub(crate) fn check_request(request: &AllocationRequest) -> Result<(), Error> {
 }
 
 /// Wishes that contradict each other.
+#[inline]
 pub(crate) fn check_create_info(create_info: &AllocationCreateInfo) -> Result<(), Error> {
+    // Most have none that could.
+    let plain = create_info.flags.is_empty()
+        && create_info.min_alignment == 0
+        && create_info.priority.is_none();
+    if plain { Ok(()) } else { check_wishes(create_info) }
+}
+
+fn check_wishes(create_info: &AllocationCreateInfo) -> Result<(), Error> {
     let flags = create_info.flags;
     let unknown = flags - Create::all();
     if !unknown.is_empty() {

@@ -365,7 +365,7 @@ impl PoolWriter<'_> {
         });
         json.key("DedicatedAllocations").array(|json| {
             for it in &pool.dedicated {
-                let id = AllocationId { home: pool.home, dedicated: true, key: it.key };
+                let id = AllocationId::new(pool.home, true, it.key);
                 json.element("{");
                 self.parameters(json, id, it.kind, it.size, it.named);
             }
@@ -379,7 +379,7 @@ impl PoolWriter<'_> {
         match live {
             None => free(json, size),
             Some((key, kind)) => {
-                let id = AllocationId { home, dedicated: false, key };
+                let id = AllocationId::new(home, false, key);
                 json.raw(",");
                 self.parameters(json, id, kind, size, region.named);
             }

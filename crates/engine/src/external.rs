@@ -6,7 +6,6 @@ use crate::check::check_request;
 use crate::device::MemoryImport;
 use crate::error::Error;
 use crate::memory_object::MemoryObject;
-use crate::memory_type::Candidates;
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
 
 /// Memory that somebody else made, and what is to live in it.
@@ -87,13 +86,12 @@ impl Allocator {
             }
             return Ok(index);
         }
-        let create_info = &whole.create_info;
-        let mut candidates = Candidates::new(info, bits, create_info, whole.resource_use);
-        let Some(best) = candidates.best(info) else {
-            return Err(candidates.none_found(info, bits, create_info));
+        let mut candidates = self.candidates(whole);
+        let Some(best) = candidates.best(&self.types) else {
+            return Err(candidates.none_found(info, bits, &whole.create_info));
         };
         candidates.strike(best);
-        if request.is_opaque && candidates.best(info).is_some() {
+        if request.is_opaque && candidates.best(&self.types).is_some() {
             return Err(Error::InvalidArgument(
                 "the memory type of an opaque handle cannot be asked for: give that of the memory \
                  that was exported"

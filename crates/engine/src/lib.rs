@@ -40,7 +40,7 @@ pub use dump::{AliasDescription, Describe, Description};
 pub use error::*;
 pub use external::{ImportRequest, MemoryOf};
 pub use memory_object::Release;
-pub use memory_type::{Candidates, Preferences, names as memory_property_names};
+pub use memory_type::{Candidates, MemoryTypes, Preferences, names as memory_property_names};
 pub use request::*;
 pub use retention::EmptyBlockRetention;
 pub use simulated::*;

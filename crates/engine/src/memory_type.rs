@@ -118,8 +118,39 @@ impl Preferences {
         flags.contains(self.required).then(|| {
             let missing = self.preferred - flags;
             let unwanted = self.not_preferred & flags;
-            missing.bits().count_ones() + unwanted.bits().count_ones()
+            // No bit is in both.
+            (missing | unwanted).bits().count_ones()
         })
+    }
+}
+
+/// The memory types of a device, sorted out for every choice among them.
+#[derive(Clone, Debug)]
+pub struct MemoryTypes {
+    device_type: DeviceType,
+    flags: Vec<Property>,
+    /// Those that nobody may use; the others are masks, too.
+    forbidden: u32,
+    protected: u32,
+    lazily_allocated: u32,
+}
+
+impl MemoryTypes {
+    /// Of a device of at most 32 types.
+    pub fn new(device: &DeviceInfo) -> Self {
+        let with = |flag: Property| {
+            let types = (0u32..).zip(&device.types);
+            types.fold(0, |mask, (at, it)| mask | u32::from(it.flags.contains(flag)) << at)
+        };
+        let coherent = with(Property::DEVICE_COHERENT_AMD);
+        Self {
+            device_type: device.device_type,
+            flags: device.types.iter().map(|it| it.flags).collect(),
+            forbidden: !mask_of_types(device)
+                | if device.amd_device_coherent { 0 } else { coherent },
+            protected: with(Property::PROTECTED),
+            lazily_allocated: with(Property::LAZILY_ALLOCATED),
+        }
     }
 }
 
@@ -133,40 +164,40 @@ pub struct Candidates {
 impl Candidates {
     /// All types in `memory_type_bits` that the device and the caller allow.
     pub fn new(
-        device: &DeviceInfo,
+        types: &MemoryTypes,
         memory_type_bits: u32,
         create_info: &AllocationCreateInfo,
         resource_use: ResourceUse,
     ) -> Self {
-        let wish = Preferences::new(create_info, resource_use, device.device_type);
-        let mut bits = memory_type_bits;
+        let wish = Preferences::new(create_info, resource_use, types.device_type);
+        let mut bits = memory_type_bits & !types.forbidden;
         if create_info.memory_type_bits != 0 {
             bits &= create_info.memory_type_bits;
         }
+        // Memory of these kinds is for resources made for it, never a fallback.
         let asked = wish.required | wish.preferred;
-        for (index, memory_type) in device.types.iter().enumerate() {
-            let flags = memory_type.flags;
-            // Memory of these kinds is for resources made for it, never a fallback.
-            let locked = (flags.contains(Property::PROTECTED)
-                && !asked.contains(Property::PROTECTED))
-                || (flags.contains(Property::LAZILY_ALLOCATED)
-                    && !asked.contains(Property::LAZILY_ALLOCATED))
-                || (flags.contains(Property::DEVICE_COHERENT_AMD) && !device.amd_device_coherent);
-            if locked {
-                bits &= !(1 << index);
-            }
+        if !asked.contains(Property::PROTECTED) {
+            bits &= !types.protected;
+        }
+        if !asked.contains(Property::LAZILY_ALLOCATED) {
+            bits &= !types.lazily_allocated;
         }
         Self { wish, bits }
     }
 
     /// The cheapest type that is left; the lowest index among equals.
-    pub fn best(&self, device: &DeviceInfo) -> Option<u32> {
-        (0u32..)
-            .zip(&device.types)
-            .filter(|(index, _)| self.bits >> index & 1 == 1)
-            .filter_map(|(index, memory_type)| Some((self.wish.cost(memory_type.flags)?, index)))
-            .min()
-            .map(|(_, index)| index)
+    pub fn best(&self, types: &MemoryTypes) -> Option<u32> {
+        let (mut best, mut least, mut left) = (None, u32::MAX, self.bits);
+        while left != 0 && least > 0 {
+            let index = left.trailing_zeros();
+            left &= left - 1;
+            if let Some(cost) = self.wish.cost(types.flags[index as usize])
+                && cost < least
+            {
+                (best, least) = (Some(index), cost);
+            }
+        }
+        best
     }
 
     /// Strikes a type that failed.

@@ -48,6 +48,10 @@ pub(crate) struct Pool {
     setup: Setup,
     home: Home,
     rules: PoolCreateInfo,
+    /// Of its memory type.
+    flags: MemoryPropertyFlags,
+    /// Everything in it is aligned to so many bytes.
+    min_alignment: u64,
     arena: Arena,
     dedicated: Dedicated,
 }
@@ -92,10 +96,16 @@ impl Pool {
             Algorithm::Tlsf | Algorithm::Linear => GRANULE,
             Algorithm::Buddy => SMALLEST_BUDDY,
         };
+        let mut min_alignment = rules.min_alignment.max(1);
+        if info.is_non_coherent(memory_type) {
+            // Two allocations in one atom would flush and invalidate each other.
+            min_alignment = min_alignment.max(info.limits.non_coherent_atom_size);
+        }
+        let flags = info.flags_of(memory_type);
         let suballocator = rules.algorithm.suballocator(granule, granularity);
         let arena = Arena::new(setup, home, sizes, &rules, suballocator);
         let (setup, dedicated) = (setup.clone(), Dedicated::default());
-        Self { setup, home, rules, arena, dedicated }
+        Self { setup, home, rules, flags, min_alignment, arena, dedicated }
     }
 
     /// Which pool it is.
@@ -121,7 +131,7 @@ impl Pool {
         let region = self.region_request(request);
         if !self.is_to_be_mapped(request) {
             let Spot { key, memory, offset } = self.arena.allocate_in_place(&region)?;
-            let id = AllocationId { home: self.home, dedicated: false, key };
+            let id = AllocationId::new(self.home, false, key);
             return Some(self.allocation(id, memory, offset, request, None));
         }
         let (placed, address) = self.arena.allocate_in_mapped_place(&region)?;
@@ -206,11 +216,10 @@ impl Pool {
 
     fn wants_dedicated(&self, request: &AllocationRequest) -> Wish {
         let needs = &request.requirements;
-        let flags = self.setup.device.info().flags_of(self.rules.memory_type_index);
         if request.create_info.flags.contains(Create::DEDICATED_MEMORY)
             || needs.requires_dedicated
             || request.create_info.export_handle_types & !self.rules.export_handle_types != 0
-            || flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
+            || self.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
         {
             return Wish::Must;
         }
@@ -292,13 +301,12 @@ impl Pool {
     /// MAPPED asks for nothing where the memory cannot be mapped, as in VMA: with
     /// ALLOW_TRANSFER_INSTEAD the caller finds out by looking.
     fn is_to_be_mapped(&self, request: &AllocationRequest) -> bool {
-        let flags = self.setup.device.info().flags_of(self.rules.memory_type_index);
         request.create_info.flags.contains(Create::MAPPED)
-            && flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
+            && self.flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
     }
 
     fn id(&self, dedicated: bool, placed: &Placed) -> AllocationId {
-        AllocationId { home: self.home, dedicated, key: placed.key }
+        AllocationId::new(self.home, dedicated, placed.key)
     }
 
     fn mark_mapped(&self, dedicated: bool, placed: &Placed) {
@@ -337,17 +345,11 @@ impl Pool {
     }
 
     fn region_request(&self, request: &AllocationRequest) -> RegionRequest {
-        let info = self.setup.device.info();
         let create_info = &request.create_info;
-        let mut alignment = request.requirements.alignment.max(create_info.min_alignment);
-        alignment = alignment.max(self.rules.min_alignment).max(1);
-        if info.is_non_coherent(self.rules.memory_type_index) {
-            // Two allocations in one atom would flush and invalidate each other.
-            alignment = alignment.max(info.limits.non_coherent_atom_size);
-        }
+        let alignment = request.requirements.alignment.max(create_info.min_alignment);
         RegionRequest {
             size: request.requirements.size,
-            alignment,
+            alignment: alignment.max(self.min_alignment),
             kind: request.kind,
             upper: create_info.flags.contains(Create::UPPER_ADDRESS),
             strategy: create_info.strategy(),
@@ -356,7 +358,7 @@ impl Pool {
 
     /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
     pub(crate) fn free(&self, id: AllocationId) -> Option<(Release, RegionTag)> {
-        if id.dedicated { self.dedicated.free(id.key) } else { self.arena.free(id.key) }
+        if id.is_dedicated() { self.dedicated.free(id.key) } else { self.arena.free(id.key) }
     }
 
     /// Changes the tag of an allocation, and gives its memory, its offset there and its size.
@@ -365,7 +367,7 @@ impl Pool {
         id: AllocationId,
         update: impl FnOnce(&mut RegionTag) -> R,
     ) -> Option<(R, Arc<MemoryObject>, u64, u64)> {
-        if id.dedicated {
+        if id.is_dedicated() {
             return self.dedicated.update_tag(id.key, update);
         }
         let (result, memory, info) = self.arena.update_tag(id.key, update)?;

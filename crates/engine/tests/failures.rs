@@ -357,12 +357,14 @@ fn stale_handles() {
     }
     let nowhere = |home, dedicated| {
         let id = world.allocator.allocate(&buffer(1)).unwrap().id;
-        AllocationId { home, dedicated, ..id }
+        let elsewhere = AllocationId::new(home, dedicated, id.key);
+        assert_eq!((elsewhere.home(), elsewhere.is_dedicated()), (home, dedicated));
+        elsewhere
     };
     let no_pool = Home::Custom(PoolId(world.allocator.allocate(&buffer(1)).unwrap().id.key));
     for id in [
         nowhere(Home::Default(7), false),
-        nowhere(Home::Default(u32::MAX), true),
+        nowhere(Home::Default(u32::MAX >> 1), true),
         nowhere(Home::Default(0), true),
         nowhere(no_pool, false),
     ] {

@@ -219,7 +219,7 @@ impl Pool {
             live_resources(&live)
         };
         let live: Vec<_> =
-            live.into_iter().filter(|it| state.holds(it.allocation.id.home)).collect();
+            live.into_iter().filter(|it| state.holds(it.allocation.id.home())).collect();
         in_use(&live, "pool")?;
         match state.pins.close() {
             Ok(()) => {}

@@ -31,7 +31,7 @@ impl Remains {
 
     /// The pool it lies in.
     pub fn home(&self) -> Home {
-        self.allocation.id.home
+        self.allocation.id.home()
     }
 
     /// Whether it is an alias in the memory of a resource.

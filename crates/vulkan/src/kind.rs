@@ -90,8 +90,9 @@ impl Kind for Buffers {
             unsafe { allocator.share_buffer(&mut info, &mut link, handle_types, direction)? };
         // SAFETY: the caller vouches for the info.
         let handle = unsafe { allocator.driver().create_buffer(&info) };
-        let figures = allocator.engine().figures(None, info.size);
-        let handle = handle.map_err(|error| Error::of_call(Self::CREATE, error, figures))?;
+        let handle = handle.map_err(|error| {
+            Error::of_call(Self::CREATE, error, allocator.engine().figures(None, info.size))
+        })?;
         Ok((handle, dedicated))
     }
 

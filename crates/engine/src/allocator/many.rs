@@ -119,13 +119,13 @@ impl Allocator {
         let mut all = Freed::default();
         let mut named = Vec::new();
         let mut start = 0;
-        for run in ids.chunk_by(|a, b| a.home == b.home) {
+        for run in ids.chunk_by(|a, b| a.home() == b.home()) {
             let mut freed = |index: usize, tag: RegionTag| {
                 if tag.named {
                     named.push(start + index);
                 }
             };
-            let in_home = self.pools.in_home(run[0].home, |pool| {
+            let in_home = self.pools.in_home(run[0].home(), |pool| {
                 all.releases.extend(pool.free_many(run, &mut freed));
                 Some(())
             });

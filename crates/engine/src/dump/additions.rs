@@ -126,7 +126,7 @@ impl Mirror<'_> {
         all: impl Iterator<Item = (u64, crate::suballocator::RegionKey)>,
     ) -> Places<'_> {
         all.map(|(place, key)| {
-            (place, self.describe.allocation(AllocationId { home, dedicated, key }))
+            (place, self.describe.allocation(AllocationId::new(home, dedicated, key)))
         })
         .filter(|(_, description)| (self.wanted)(description))
         .collect()

@@ -29,7 +29,7 @@ impl Pool {
         } else {
             self.setup.device.info().limits.buffer_image_granularity
         };
-        if id.dedicated {
+        if id.is_dedicated() {
             let (memory, target) = self.dedicated.memory(id.key)?;
             return Some(Place {
                 memory_size: memory.size,

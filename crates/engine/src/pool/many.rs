@@ -38,8 +38,8 @@ impl Pool {
     ) -> Vec<Release> {
         let mut releases = Vec::new();
         let mut next = 0;
-        for run in ids.chunk_by(|a, b| a.dedicated == b.dedicated) {
-            if run.first().is_some_and(|id| id.dedicated) {
+        for run in ids.chunk_by(|a, b| a.is_dedicated() == b.is_dedicated()) {
+            if run.first().is_some_and(|id| id.is_dedicated()) {
                 for (index, id) in run.iter().enumerate() {
                     if let Some((release, tag)) = self.dedicated.free(id.key) {
                         freed(next + index, tag);

@@ -150,15 +150,14 @@ impl Marks {
     }
 }
 
-/// So many chunks are in a row, and after that in pages of so many.
-const FIRST: usize = 4096;
-const PAGE: usize = 256;
+/// So many chunks are in a row.
+const ROW: usize = 4096;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Bins {
     tails: Vec<u32>,
-    chunks: Slab<Chunk, FIRST, PAGE>,
+    chunks: Slab<Chunk, ROW>,
     /// The first one of those that are in no class; they are linked by `before`.
     vacant: u32,
     vacant_count: u32,
@@ -218,7 +217,7 @@ impl Bins {
         }
     }
 
-    /// For changes, while all chunks are in a row.
+    /// For changes, while all chunks are in one row.
     #[inline(always)]
     pub fn near(&mut self) -> Option<View<'_, Near<'_, Chunk>>> {
         Some(View {
@@ -230,9 +229,9 @@ impl Bins {
         })
     }
 
-    /// For changes, with the chunks in pages, in which they are from now on.
+    /// For changes, with the chunks in several rows, as which they count from now on.
     #[inline(always)]
-    pub fn far(&mut self) -> View<'_, Far<'_, Chunk, PAGE>> {
+    pub fn far(&mut self) -> View<'_, Far<'_, Chunk, ROW>> {
         View {
             tails: &mut self.tails,
             chunks: self.chunks.far(),

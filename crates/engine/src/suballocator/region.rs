@@ -61,13 +61,12 @@ impl RegionKey {
     }
 }
 
-/// So many regions are in a row, and after that in pages of so many.
-const FIRST: usize = 16384;
-pub(super) const PAGE: usize = 512;
+/// So many regions are in a row.
+const ROW: usize = 16384;
 /// The regions of a table.
-pub(super) type Nodes = Slab<Node, FIRST, PAGE>;
+pub(super) type Nodes = Slab<Node, ROW>;
 /// The blocks of them.
-pub(super) type Blocks = Slab<u32, FIRST, PAGE>;
+pub(super) type Blocks = Slab<u32, ROW>;
 /// So many slots are made at once.
 const AT_ONCE: usize = 16;
 /// No more than so many are reserved: who asks for more may be wrong, and finds it all touched.
@@ -411,7 +410,7 @@ mod tests {
             (0..count).map(|it| begin(it % 3)).collect()
         };
         let mut stale: Vec<RegionKey> = Vec::new();
-        // In a row, in pages, and in pages of which not all are in use.
+        // In one row, in several, and in several of which not all are in use.
         for count in [100, 20_000, 10, 30_000] {
             let keys = live(&mut table, count);
             assert!(stale.iter().all(|&key| table.live(key).is_none()));

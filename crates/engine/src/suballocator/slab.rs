@@ -1,34 +1,38 @@
 //! A table that grows without moving much of what it holds.
 //!
 //! A `Vec` that grows copies everything, which of many regions takes a millisecond, in the middle of
-//! somebody's frame. Here the first few entries are a `Vec` that grows gently, so that small tables cost
-//! no more than one. When there are more, all go into pages, which stay where they are.
+//! somebody's frame. Here it is rows of a fixed length. The first one grows gently, so that a small
+//! table costs no more than a `Vec`, until it has a few entries; then it gets its whole length, like
+//! every row behind it, and nothing is copied ever again. Memory of this size comes from the system
+//! untouched, and what was never written takes up no more than addresses.
 //!
 //! Code that looks at many entries takes [`Near`] or [`Far`]: then it is asked once, and not at each
-//! look, where they are.
+//! look, whether there is one row or several.
 
 use std::ops::{Index, IndexMut};
 
-/// Up to here the first entries grow by an eighth: a table that doubles is half empty on average. A
-/// larger one doubles all the same, so that it is seldom copied.
+/// Up to here the first row grows by an eighth: a table that doubles is half empty on average.
 const GENTLE: usize = 2048;
 
-/// Entries: up to `FIRST` of them in a row, more of them in pages of `PAGE`. Both are powers of two.
+/// Entries in rows of `ROW`, a power of two.
 #[derive(Debug)]
-pub(super) struct Slab<T, const FIRST: usize, const PAGE: usize> {
-    /// All of them, or none if there are pages.
+pub(super) struct Slab<T, const ROW: usize> {
+    /// All of them, or nothing if there are `rows`.
     first: Vec<T>,
-    pages: Vec<Box<[T; PAGE]>>,
+    /// All rows but the one at `len / ROW` and those behind it are full.
+    rows: Vec<Vec<T>>,
     len: usize,
+    /// The most it has had.
+    most: usize,
 }
 
-impl<T, const FIRST: usize, const PAGE: usize> Default for Slab<T, FIRST, PAGE> {
+impl<T, const ROW: usize> Default for Slab<T, ROW> {
     fn default() -> Self {
-        Self { first: Vec::new(), pages: Vec::new(), len: 0 }
+        Self { first: Vec::new(), rows: Vec::new(), len: 0, most: 0 }
     }
 }
 
-impl<T: Copy + Default, const FIRST: usize, const PAGE: usize> Slab<T, FIRST, PAGE> {
+impl<T: Copy, const ROW: usize> Slab<T, ROW> {
     /// How many entries it has.
     pub fn len(&self) -> usize {
         self.len
@@ -43,129 +47,105 @@ impl<T: Copy + Default, const FIRST: usize, const PAGE: usize> Slab<T, FIRST, PA
     /// Appends an entry.
     #[inline]
     pub fn push(&mut self, entry: T) {
-        let len = self.len;
-        if self.first.len() != self.first.capacity() {
-            self.first.push(entry);
-        } else if let Some(page) = self.pages.get_mut(len / PAGE) {
-            page[len % PAGE] = entry;
-        } else {
-            self.make_room();
-            return self.push(entry);
+        let at = self.len / ROW;
+        let row = if self.rows.is_empty() { Some(&mut self.first) } else { self.rows.get_mut(at) };
+        match row {
+            Some(row) if row.len() != row.capacity() => row.push(entry),
+            _ => {
+                self.make_room(1);
+                return self.push(entry);
+            }
         }
         self.len += 1;
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn make_room(&mut self) {
-        let len = self.len;
-        if self.pages.is_empty() && len < FIRST {
-            let more = if len < GENTLE { (len / 8).max(16) } else { len };
-            return self.first.reserve_exact(more.min(FIRST - len));
-        }
-        if self.pages.is_empty() {
-            self.turn_pages();
-        }
-        if len / PAGE == self.pages.len() {
-            self.pages.push(page(&[]));
-        }
     }
 
     /// Takes memory for so many entries more, at once.
     pub fn reserve(&mut self, more: usize) {
         let wanted = self.len.saturating_add(more);
-        if self.pages.is_empty() && wanted <= FIRST {
-            return self.first.reserve_exact(wanted - self.first.len());
-        }
-        if self.pages.is_empty() {
-            self.turn_pages();
-        }
-        let pages = wanted.div_ceil(PAGE);
-        self.pages.reserve(pages.saturating_sub(self.pages.len()));
-        while self.pages.len() < pages {
-            self.pages.push(page(&[]));
+        while self.room() < wanted {
+            self.make_room(wanted - self.len);
         }
     }
 
-    /// Moves the first entries into pages, at least one.
+    /// How many entries it can have.
+    fn room(&self) -> usize {
+        let first = self.rows.first().unwrap_or(&self.first).capacity();
+        first + self.rows.len().saturating_sub(1) * ROW
+    }
+
+    /// Makes the first row longer, or another one.
     #[cold]
     #[inline(never)]
-    fn turn_pages(&mut self) {
-        let first = std::mem::take(&mut self.first);
-        self.pages.extend(first.chunks(PAGE).map(page));
-        if self.pages.is_empty() {
-            self.pages.push(page(&[]));
+    fn make_room(&mut self, more: usize) {
+        let first = self.rows.first_mut().unwrap_or(&mut self.first);
+        if first.capacity() < ROW {
+            let more = more.max(first.len() / 8).max(16);
+            let wanted = first.len().saturating_add(more);
+            let wanted = if wanted <= GENTLE { wanted.min(ROW) } else { ROW };
+            return first.reserve_exact(wanted - first.len());
         }
+        if self.rows.is_empty() {
+            self.rows.push(std::mem::take(&mut self.first));
+        }
+        self.rows.push(Vec::with_capacity(ROW));
     }
 
     /// The entry, if it is there.
     #[inline]
     pub fn get(&self, index: u32) -> Option<&T> {
-        if self.pages.is_empty() {
+        if self.rows.is_empty() {
             return self.first.get(index as usize);
         }
-        let index = Some(index as usize).filter(|&index| index < self.len)?;
-        self.pages.get(index / PAGE).map(|page| &page[index % PAGE])
+        self.rows.get(index as usize / ROW)?.get(index as usize % ROW)
     }
 
     /// The same, to be changed.
     #[inline]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        if self.pages.is_empty() {
+        if self.rows.is_empty() {
             return self.first.get_mut(index as usize);
         }
-        let index = Some(index as usize).filter(|&index| index < self.len)?;
-        self.pages.get_mut(index / PAGE).map(|page| &mut page[index % PAGE])
+        self.rows.get_mut(index as usize / ROW)?.get_mut(index as usize % ROW)
     }
 
-    /// All entries, so many at a time as lie in a row: a loop over each of these is a short one.
+    /// All entries, row by row: a loop over each of these is a short one.
     pub fn rows(&self) -> impl Iterator<Item = &[T]> {
-        let rows = self.pages.iter().enumerate().map(|(at, page)| {
-            let left = self.len.saturating_sub(at * PAGE).min(PAGE);
-            &page[..left]
-        });
-        std::iter::once(&self.first[..]).chain(rows)
+        std::iter::once(&self.first).chain(&self.rows).map(|row| &row[..])
     }
 
-    /// Forgets all entries; the pages stay. O(1).
+    /// Forgets all entries; the memory stays. O(rows).
     pub fn clear(&mut self) {
+        self.most = self.most.max(self.len);
         self.first.clear();
+        self.rows.iter_mut().for_each(Vec::clear);
         self.len = 0;
     }
 
-    /// The entries, while they are in a row.
+    /// The entries, while they are in one row.
     #[inline(always)]
     pub fn near(&mut self) -> Option<Near<'_, T>> {
-        self.pages.is_empty().then(|| Near(&mut self.first))
+        self.rows.is_empty().then(|| Near(&mut self.first))
     }
 
-    /// The entries in pages, in which they are from now on.
+    /// The entries as several rows, which they are from now on.
     #[inline(always)]
-    pub fn far(&mut self) -> Far<'_, T, PAGE> {
-        if self.pages.is_empty() {
-            self.turn_pages();
+    pub fn far(&mut self) -> Far<'_, T, ROW> {
+        if self.rows.is_empty() {
+            self.rows.push(std::mem::take(&mut self.first));
         }
-        Far { pages: &mut self.pages, len: self.len }
+        Far(&mut self.rows)
     }
 
-    /// Bytes held.
+    /// Bytes held: what was written at least once, and all of a short row.
     pub fn bytes(&self) -> usize {
-        self.first.capacity() * size_of::<T>()
-            + self.pages.len() * size_of::<[T; PAGE]>()
-            + self.pages.capacity() * size_of::<usize>()
+        let first = self.rows.first().unwrap_or(&self.first).capacity();
+        let most = self.most.max(self.len);
+        let entries = if first < ROW { first.max(most) } else { most };
+        entries * size_of::<T>() + self.rows.capacity() * size_of::<Vec<T>>()
     }
 }
 
-/// A page that begins with some entries.
-fn page<T: Copy + Default, const PAGE: usize>(entries: &[T]) -> Box<[T; PAGE]> {
-    let mut page = Vec::with_capacity(PAGE);
-    page.extend_from_slice(entries);
-    page.resize(PAGE, T::default());
-    let page: Result<Box<[T; PAGE]>, _> = page.into_boxed_slice().try_into();
-    page.unwrap_or_else(|_| unreachable!("it has as many entries"))
-}
-
-impl<T: Copy + Default, const FIRST: usize, const PAGE: usize> Index<u32> for Slab<T, FIRST, PAGE> {
+impl<T: Copy, const ROW: usize> Index<u32> for Slab<T, ROW> {
     type Output = T;
 
     #[inline]
@@ -174,9 +154,7 @@ impl<T: Copy + Default, const FIRST: usize, const PAGE: usize> Index<u32> for Sl
     }
 }
 
-impl<T: Copy + Default, const FIRST: usize, const PAGE: usize> IndexMut<u32>
-    for Slab<T, FIRST, PAGE>
-{
+impl<T: Copy, const ROW: usize> IndexMut<u32> for Slab<T, ROW> {
     #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
         self.get_mut(index).expect("an index of the table")
@@ -198,7 +176,7 @@ pub(super) trait Entries<T>: IndexMut<u32, Output = T> {
     fn get(&self, index: u32) -> Option<&T>;
 }
 
-/// Those of a table that is in a row.
+/// Those of a table of one row.
 pub(super) struct Near<'a, T>(&'a mut [T]);
 
 impl<T> Index<u32> for Near<'_, T> {
@@ -234,43 +212,39 @@ impl<T> Entries<T> for Near<'_, T> {
     }
 }
 
-/// Those of a table that is in pages. Indexing finds what is behind the last one, too.
-pub(super) struct Far<'a, T, const PAGE: usize> {
-    pages: &'a mut [Box<[T; PAGE]>],
-    len: usize,
-}
+/// Those of a table that may have several rows.
+pub(super) struct Far<'a, T, const ROW: usize>(&'a mut [Vec<T>]);
 
-impl<T, const PAGE: usize> Index<u32> for Far<'_, T, PAGE> {
+impl<T, const ROW: usize> Index<u32> for Far<'_, T, ROW> {
     type Output = T;
 
     #[inline(always)]
     fn index(&self, index: u32) -> &T {
-        &self.pages[index as usize / PAGE][index as usize % PAGE]
+        &self.0[index as usize / ROW][index as usize % ROW]
     }
 }
 
-impl<T, const PAGE: usize> IndexMut<u32> for Far<'_, T, PAGE> {
+impl<T, const ROW: usize> IndexMut<u32> for Far<'_, T, ROW> {
     #[inline(always)]
     fn index_mut(&mut self, index: u32) -> &mut T {
-        &mut self.pages[index as usize / PAGE][index as usize % PAGE]
+        &mut self.0[index as usize / ROW][index as usize % ROW]
     }
 }
 
-impl<T, const PAGE: usize> Entries<T> for Far<'_, T, PAGE> {
+impl<T, const ROW: usize> Entries<T> for Far<'_, T, ROW> {
     type Again<'a>
-        = Far<'a, T, PAGE>
+        = Far<'a, T, ROW>
     where
         Self: 'a;
 
     #[inline(always)]
-    fn again(&mut self) -> Far<'_, T, PAGE> {
-        Far { pages: self.pages, len: self.len }
+    fn again(&mut self) -> Far<'_, T, ROW> {
+        Far(self.0)
     }
 
     #[inline(always)]
     fn get(&self, index: u32) -> Option<&T> {
-        let there = (index as usize) < self.len;
-        there.then(|| &self[index])
+        self.0.get(index as usize / ROW)?.get(index as usize % ROW)
     }
 }
 
@@ -279,8 +253,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_stay_where_they_are() {
-        let mut slab = Slab::<u64, 64, 16>::default();
+    fn rows_stay_where_they_are() {
+        let mut slab = Slab::<u64, 64>::default();
         assert!(slab.is_empty() && slab.get(0).is_none());
         (0..65).for_each(|it| slab.push(it));
         let places = [&raw const slab[0], &raw const slab[64]];
@@ -302,20 +276,32 @@ mod tests {
 
     #[test]
     fn what_is_reserved_is_not_taken_again() {
-        for (before, more) in [(0, 50), (10, 54), (10, 55), (0, 500), (300, 5)] {
-            let mut slab = Slab::<u64, 64, 16>::default();
+        for (before, more) in [(0, 50), (10, 54), (10, 55), (0, 500), (300, 500)] {
+            let mut slab = Slab::<u64, 64>::default();
             (0..before).for_each(|it| slab.push(it));
             slab.reserve(more as usize);
-            let bytes = slab.bytes();
+            let room = slab.room();
             (before..before + more).for_each(|it| slab.push(it));
-            assert_eq!(slab.bytes(), bytes, "{more} behind {before}");
+            assert_eq!(slab.room(), room, "{more} behind {before}");
             assert!(slab.rows().flatten().copied().eq(0..before + more));
         }
     }
 
     #[test]
+    fn what_was_never_written_is_not_held() {
+        let mut slab = Slab::<u64, 16384>::default();
+        (0..100).for_each(|it| slab.push(it));
+        assert!((800..1000).contains(&slab.bytes()), "{}", slab.bytes());
+        (100..20_000).for_each(|it| slab.push(it));
+        assert!((160_000..161_000).contains(&slab.bytes()), "{}", slab.bytes());
+        // What was written stays.
+        slab.clear();
+        assert!(slab.bytes() >= 160_000);
+    }
+
+    #[test]
     fn near_and_far_see_the_same() {
-        let mut slab = Slab::<u64, 64, 16>::default();
+        let mut slab = Slab::<u64, 64>::default();
         (0..20).for_each(|it| slab.push(it));
         assert_eq!(slab.near().map(|it| (it[7], it.get(20).copied())), Some((7, None)));
         let mut far = slab.far();
@@ -325,6 +311,6 @@ mod tests {
         (20..40).for_each(|it| slab.push(it));
         assert_eq!((slab[19], slab[39], slab.len()), (20, 39, 40));
         // Also while there is nothing yet.
-        assert!(Slab::<u64, 64, 16>::default().far().get(0).is_none());
+        assert!(Slab::<u64, 64>::default().far().get(0).is_none());
     }
 }

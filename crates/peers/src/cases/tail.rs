@@ -76,6 +76,30 @@ impl DeviceMemory for SlowDevice {
     }
 }
 
+/// No allocator: reads 64 cold lines, which takes as long as a create as a rule. What its slowest calls
+/// take is what the machine does to everybody who wakes up once a millisecond.
+struct Nobody {
+    lines: Vec<[u64; 8]>,
+    random: Mutex<Random>,
+}
+
+impl Nobody {
+    fn new() -> Self {
+        Self { lines: vec![[1; 8]; 1 << 16], random: Mutex::new(Random(23)) }
+    }
+}
+
+impl Memory for Nobody {
+    type Handle = u64;
+
+    fn allocate(&self, _: u64, _: u32) -> Option<u64> {
+        let mut random = self.random.lock();
+        Some((0..64).map(|_| self.lines[random.below(1 << 16) as usize][0]).sum())
+    }
+
+    fn free(&self, _: u64) {}
+}
+
 /// How long this thread has been ready to run and had no core, because others did. 0 where the system
 /// does not say.
 fn time_without_core() -> Duration {
@@ -137,6 +161,7 @@ pub fn tail(report: &mut Report, effort: Effort) {
     let slow = || Arc::new(SlowDevice::new(&h200()));
     let ours = grow(&Ours::new(slow(), &options), bytes);
     let theirs = grow(&Vma::new(slow(), &vma::Options::default()), bytes);
+    let nobodys = grow(&Nobody::new(), bytes);
     let n = ours.all.len() as u64;
     let bar = Some(Bar::AtMost(100.0));
     for (case, share, bar) in [
@@ -145,14 +170,20 @@ pub fn tail(report: &mut Report, effort: Effort) {
         ("p99.99 of a create", 0.9999, bar),
         ("slowest create", 1.0, None),
     ] {
-        let peers = [Peer::new("vma default", quantile(&theirs.all, share))];
+        let peers = [
+            Peer::new("vma default", quantile(&theirs.all, share)),
+            Peer::new("no allocator", quantile(&nobodys.all, share)),
+        ];
         report.add_with_bar(case, n, "us", quantile(&ours.all, share), bar, &peers);
     }
     // Where others use the cores, a call that does nothing takes a time slice of theirs now and then.
     for (case, share, bar) in
         [("p99.99, core waits left out", 0.9999, bar), ("slowest, core waits left out", 1.0, None)]
     {
-        let peers = [Peer::new("vma default", quantile(&theirs.own, share))];
+        let peers = [
+            Peer::new("vma default", quantile(&theirs.own, share)),
+            Peer::new("no allocator", quantile(&nobodys.own, share)),
+        ];
         report.add_with_bar(case, n, "us", quantile(&ours.own, share), bar, &peers);
     }
     // Nothing is there before the first one asks.

@@ -40,7 +40,7 @@ type Slots = Vec<Option<Entry>>;
 type SlotsByHome = HashMap<(Home, bool), Slots>;
 
 fn entry_of(slots: &mut SlotsByHome, id: AllocationId) -> &mut Entry {
-    let slots = slots.entry((id.home, id.dedicated)).or_default();
+    let slots = slots.entry((id.home(), id.is_dedicated())).or_default();
     let index = id.key.index() as usize;
     if index >= slots.len() {
         slots.resize_with(index + 1, || None);
@@ -100,7 +100,7 @@ impl Labels {
 
 impl Describe for Labels {
     fn allocation(&self, id: AllocationId) -> Description<'_> {
-        let slots = self.slots.get(&(id.home, id.dedicated));
+        let slots = self.slots.get(&(id.home(), id.is_dedicated()));
         let entry = slots.and_then(|slots| slots.get(id.key.index() as usize)?.as_ref());
         match entry.filter(|entry| entry.generation == id.key.generation()) {
             None => Description::default(),

@@ -1,6 +1,6 @@
 //! What every allocate and free goes through: the tables at hand, while they do not grow.
 //!
-//! It is compiled twice, for tables in a row and for tables in pages. Growing comes before it, and all
+//! It is compiled twice, for tables of one row and for tables of several. Growing comes before it, and all
 //! that is seldom needed stays in `tlsf.rs`.
 
 use std::hint::select_unpredictable;
