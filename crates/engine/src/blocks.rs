@@ -21,6 +21,13 @@ pub struct Placed {
     pub offset: u64,
 }
 
+impl Placed {
+    /// The same without the memory object.
+    pub fn spot(&self) -> Spot {
+        Spot { key: self.key, memory: self.memory.handle, offset: self.offset }
+    }
+}
+
 /// A place in an arena for who does not need the memory object itself, as counting those who do costs
 /// as much as a lock.
 #[derive(Clone, Copy)]
@@ -126,6 +133,31 @@ impl Blocks {
     pub fn place_spot(&mut self, request: &RegionRequest) -> Option<Spot> {
         let Placement { key, block, offset } = self.find(request)?;
         Some(Spot { key, memory: self.memory(block).handle, offset })
+    }
+
+    /// The same of many, up to the first that finds no room; how many it placed.
+    pub fn place_many(
+        &mut self,
+        requests: impl Iterator<Item = RegionRequest>,
+        mut take: impl FnMut(Spot),
+    ) -> usize {
+        let mut bytes = 0;
+        // Blocks that were empty before: few, if any.
+        let mut filled: Vec<BlockIndex> = Vec::new();
+        let blocks = &self.blocks;
+        let count = self.suballocator.allocate_many(requests, |request, placement| {
+            let Placement { key, block: index, offset } = placement;
+            let block = blocks[index.0 as usize].as_ref().expect("a block of a region");
+            if block.empty_at != NOT_EMPTY && !filled.contains(&index) {
+                filled.push(index);
+            }
+            bytes += request.size;
+            take(Spot { key, memory: block.memory.handle, offset });
+        });
+        filled.into_iter().for_each(|block| self.take_from_empties(block));
+        self.allocation_count += count as u64;
+        self.allocation_bytes += bytes;
+        count
     }
 
     #[inline(always)]

@@ -10,9 +10,7 @@ use crate::arena::{Arena, BlockSizes, Growth, take_memory};
 use crate::blocks::{Placed, Spot};
 use crate::budget::HeapLedger;
 use crate::dedicated::Dedicated;
-use crate::device::{
-    DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags,
-};
+use crate::device::{DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
 use crate::dump::DumpPool;
 use crate::error::{Error, FailureFigures};
 use crate::external::ImportRequest;
@@ -130,9 +128,8 @@ impl Pool {
         }
         let region = self.region_request(request);
         if !self.is_to_be_mapped(request) {
-            let Spot { key, memory, offset } = self.arena.allocate_in_place(&region)?;
-            let id = AllocationId::new(self.home, false, key);
-            return Some(self.allocation(id, memory, offset, request, None));
+            let spot = self.arena.allocate_in_place(&region)?;
+            return Some(self.in_block(&spot, request, None));
         }
         let (placed, address) = self.arena.allocate_in_mapped_place(&region)?;
         self.mark_mapped(false, &placed);
@@ -322,22 +319,29 @@ impl Pool {
         request: &AllocationRequest,
         mapped: Option<HostAddress>,
     ) -> Allocation {
-        let id = self.id(dedicated, placed);
-        self.allocation(id, placed.memory.handle, placed.offset, request, mapped)
+        self.allocation(dedicated, &placed.spot(), request, mapped)
+    }
+
+    fn in_block(
+        &self,
+        spot: &Spot,
+        request: &AllocationRequest,
+        mapped: Option<HostAddress>,
+    ) -> Allocation {
+        self.allocation(false, spot, request, mapped)
     }
 
     fn allocation(
         &self,
-        id: AllocationId,
-        memory: MemoryHandle,
-        offset: u64,
+        dedicated: bool,
+        spot: &Spot,
         request: &AllocationRequest,
         mapped: Option<HostAddress>,
     ) -> Allocation {
         Allocation {
-            id,
-            memory,
-            offset,
+            id: AllocationId::new(self.home, dedicated, spot.key),
+            memory: spot.memory,
+            offset: spot.offset,
             size: request.requirements.size,
             memory_type_index: self.rules.memory_type_index,
             mapped,

@@ -4,7 +4,8 @@ use crate::error::{Error, FailureFigures};
 use crate::request::{ResourceKind, Strategy};
 use crate::statistics::Statistics;
 use crate::suballocator::{
-    Algorithm, AnySuballocator, BlockIndex, RegionKey, RegionRequest, RegionView, Suballocator,
+    Algorithm, AnySuballocator, BlockIndex, Placement, RegionKey, RegionRequest, RegionView,
+    Suballocator,
 };
 
 /// One request to a virtual block.
@@ -81,6 +82,36 @@ impl VirtualBlock {
             }
         }
         Err(self.refusal(&{ *request }))
+    }
+
+    /// The same of many, up to the first that fails, whose error it is: `placed` hears of each. Where most
+    /// are cut from one range, as in a new block, this is several times faster.
+    pub fn allocate_many(
+        &mut self,
+        requests: impl Iterator<Item = VirtualRequest>,
+        mut placed: impl FnMut(VirtualAllocation),
+    ) -> Result<(), Error> {
+        let is_linear = self.is_linear();
+        let (mut asked, mut last) = (0, None);
+        let valid = requests.map_while(|request| {
+            (asked, last) = (asked + 1, Some(request));
+            let VirtualRequest { size, alignment, upper, strategy } = request;
+            let kind = ResourceKind::Buffer;
+            (size != 0 && alignment.is_power_of_two() && (!upper || is_linear))
+                .then_some(RegionRequest { size, alignment, kind, upper, strategy })
+        });
+        let mut bytes = 0;
+        let count = self.suballocator.allocate_many(valid, |request, placement| {
+            let Placement { key, offset, .. } = placement;
+            bytes += request.size;
+            placed(VirtualAllocation { key, offset, size: request.size });
+        });
+        self.allocation_count += count as u64;
+        self.allocated += bytes;
+        match last {
+            Some(request) if count != asked => Err(self.refusal(&request)),
+            _ => Ok(()),
+        }
     }
 
     /// The key and the offset, or [`RegionKey::NONE`] and anything. What it takes and gives fits into

@@ -235,21 +235,19 @@ impl VirtualBlock {
             let fill = || {
                 let mut block = engine.lock();
                 block.reserve(sizes.len());
-                for (index, offset) in offsets.iter_mut().enumerate() {
+                let requests = (0..sizes.len()).map(|index| {
                     let (size, alignment) = (sizes.get(index), alignments.get(index));
-                    let request = VirtualRequest { size, alignment, upper: false, strategy };
-                    match block.allocate(&request) {
-                        Ok(allocation) => {
-                            handles[index] = allocation.key.to_bits().to_ne_bytes();
-                            *offset = allocation.offset.to_ne_bytes();
-                        }
-                        Err(error) => {
-                            undo(&mut block, &handles[..index]);
-                            return Err(error);
-                        }
+                    VirtualRequest { size, alignment, upper: false, strategy }
+                });
+                let (mut count, mut places) = (0, handles.iter_mut().zip(offsets));
+                let done = block.allocate_many(requests, |allocation| {
+                    if let Some((handle, offset)) = places.next() {
+                        *handle = allocation.key.to_bits().to_ne_bytes();
+                        *offset = allocation.offset.to_ne_bytes();
+                        count += 1;
                     }
-                }
-                Ok(())
+                });
+                done.inspect_err(|_| undo(&mut block, &handles[..count]))
             };
             py.detach(fill).or_raise(py)
         })?;

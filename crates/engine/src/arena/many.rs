@@ -1,7 +1,7 @@
 //! Many regions under one lock.
 
 use super::Arena;
-use crate::blocks::Placed;
+use crate::blocks::Spot;
 use crate::device::HostAddress;
 use crate::memory_object::Release;
 use crate::suballocator::{RegionKey, RegionRequest, RegionTag, Suballocator};
@@ -16,31 +16,29 @@ impl Arena {
         &self,
         requests: impl IntoIterator<Item = RegionRequest>,
         mapped: bool,
-        mut take: impl FnMut(&Placed, Option<HostAddress>),
+        mut take: impl FnMut(Spot, Option<HostAddress>),
     ) -> usize {
         let mut requests = requests.into_iter().peekable();
         let mut count = 0;
-        let mut is_full = false;
-        while !is_full && requests.peek().is_some() {
+        while requests.peek().is_some() {
+            let (mut asked, before) = (0, count);
+            let run = requests.by_ref().take(RUN).inspect(|_| asked += 1);
             let mut state = self.state.lock();
-            for request in requests.by_ref().take(RUN) {
-                let found = if mapped {
-                    state.place_mapped(&request).map(|(placed, address)| (placed, Some(address)))
-                } else {
-                    state.blocks.place(&request).map(|placed| (placed, None))
-                };
-                let Some((placed, address)) = found else {
-                    is_full = true;
-                    break;
-                };
-                if mapped {
+            if mapped {
+                for request in run {
+                    let Some((placed, address)) = state.place_mapped(&request) else { break };
                     let tag = RegionTag { persistently_mapped: true, ..RegionTag::default() };
                     state.blocks.suballocator.set_tag(placed.key, tag);
+                    take(placed.spot(), Some(address));
+                    count += 1;
                 }
-                take(&placed, address);
-                count += 1;
+            } else {
+                count += state.blocks.place_many(run, |spot| take(spot, None));
             }
             self.end(state);
+            if count - before < asked {
+                break;
+            }
         }
         count
     }

@@ -21,10 +21,10 @@ impl Pool {
             .take_while(|request| self.wants_dedicated(request) == Wish::No)
             .map(|request| self.region_request(request));
         let mut of_place = requests.iter();
-        self.arena.allocate_many_in_place(in_blocks, mapped, |placed, address| {
+        self.arena.allocate_many_in_place(in_blocks, mapped, |spot, address| {
             if let Some(request) = of_place.next() {
-                let mapped = address.map(|address| address.at(placed.offset));
-                made.push(self.finished(false, placed, request, mapped));
+                let mapped = address.map(|address| address.at(spot.offset));
+                made.push(self.in_block(&spot, request, mapped));
             }
         })
     }

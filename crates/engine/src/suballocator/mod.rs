@@ -178,6 +178,14 @@ impl Suballocator for AnySuballocator {
         each!(self, it => it.free(key))
     }
 
+    fn allocate_many(
+        &mut self,
+        requests: impl Iterator<Item = RegionRequest>,
+        placed: impl FnMut(&RegionRequest, Placement),
+    ) -> usize {
+        each!(self, it => it.allocate_many(requests, placed))
+    }
+
     fn clear(&mut self) {
         each!(self, it => it.clear());
     }
@@ -246,6 +254,25 @@ pub trait Suballocator: Send {
 
     /// Finds a place in any block, or `None`. O(1), except for [`Strategy::MinOffset`].
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement>;
+
+    /// Finds places as [`allocate`](Self::allocate) does, one after the other, up to the first request
+    /// that gets none; how many got one. `placed` hears of each.
+    fn allocate_many(
+        &mut self,
+        requests: impl Iterator<Item = RegionRequest>,
+        mut placed: impl FnMut(&RegionRequest, Placement),
+    ) -> usize
+    where
+        Self: Sized,
+    {
+        let mut count = 0;
+        for request in requests {
+            let Some(placement) = self.allocate(&request) else { break };
+            placed(&request, placement);
+            count += 1;
+        }
+        count
+    }
 
     /// Frees a region; `None` if the key is stale. O(1).
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion>;

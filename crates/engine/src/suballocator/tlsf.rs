@@ -14,8 +14,25 @@
 //! to fit, which makes the fit much tighter at constant cost. The two levels of bits lie behind each
 //! other in one array, so that a class is a number and the next one is one more.
 
+/// Makes a [`Hot`] of a suballocator's tables, and evaluates an expression with it.
+macro_rules! hot {
+    ($it:expr, $hot:ident => $call:expr) => {{
+        let (nodes, block_of, slots) = $it.regions.parts();
+        if let (Some(nodes), Some(free)) = (nodes.near(), $it.free.near()) {
+            #[allow(unused_mut)]
+            let mut $hot = Hot { nodes, free, slots, block_of };
+            $call
+        } else {
+            #[allow(unused_mut)]
+            let mut $hot = Hot { nodes: nodes.far(), free: $it.free.far(), slots, block_of };
+            $call
+        }
+    }};
+}
+
 mod check;
 mod hot;
+mod run;
 
 use hot::{Candidate, Hot, ROOM, fit};
 
@@ -62,22 +79,6 @@ pub struct Tlsf {
     careful: bool,
     /// Blocks with live regions.
     busy_blocks: u32,
-}
-
-/// Makes a [`Hot`] of a suballocator's tables, and evaluates an expression with it.
-macro_rules! hot {
-    ($it:expr, $hot:ident => $call:expr) => {{
-        let (nodes, block_of, slots) = $it.regions.parts();
-        if let (Some(nodes), Some(free)) = (nodes.near(), $it.free.near()) {
-            #[allow(unused_mut)]
-            let mut $hot = Hot { nodes, free, slots, block_of };
-            $call
-        } else {
-            #[allow(unused_mut)]
-            let mut $hot = Hot { nodes: nodes.far(), free: $it.free.far(), slots, block_of };
-            $call
-        }
-    }};
 }
 
 /// The bit of a kind in [`Tlsf::kinds`]; a kind that shares pages with nothing has two.
@@ -276,6 +277,15 @@ impl Tlsf {
         hot!(self, hot => hot.merge(index, offset, offset + size, [last, edge]));
     }
 
+    /// A kind is to live here: from now on neighbours may matter.
+    #[inline(always)]
+    fn meet(&mut self, kind: ResourceKind) {
+        if self.granularity != 1 {
+            self.kinds |= kind_bits(kind);
+            self.careful = !self.kinds.is_power_of_two();
+        }
+    }
+
     /// For what the next call may take.
     #[inline(always)]
     fn make_room(&mut self) {
@@ -342,10 +352,7 @@ impl Suballocator for Tlsf {
     #[inline(always)]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
-        if self.granularity != 1 {
-            self.kinds |= kind_bits(request.kind);
-            self.careful = !self.kinds.is_power_of_two();
-        }
+        self.meet(request.kind);
         self.make_room();
         let granularity = self.granularity();
         if request.strategy == Strategy::Balanced
@@ -382,6 +389,14 @@ impl Suballocator for Tlsf {
             }
         }
         Some(FreedRegion { info, block_is_empty })
+    }
+
+    fn allocate_many(
+        &mut self,
+        requests: impl Iterator<Item = RegionRequest>,
+        placed: impl FnMut(&RegionRequest, Placement),
+    ) -> usize {
+        self.allocate_run(requests, placed)
     }
 
     fn clear(&mut self) {

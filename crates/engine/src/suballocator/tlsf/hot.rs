@@ -109,6 +109,15 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         select_unpredictable(best.is_some(), best, next)
     }
 
+    /// The same, of those that are not larger than a region that is not in the index.
+    #[inline(always)]
+    pub fn look_below(&self, other: u32, size: u64) -> Option<Entry> {
+        let largest = self.nodes[other].size();
+        let entry = if Entry::knows(size) { self.look_near(size) } else { return None };
+        let is_smaller = entry.size().is_some_and(|it| it <= largest);
+        (entry.is_some() && is_smaller).then_some(entry)
+    }
+
     /// Any region of the first class that is sure to fit.
     #[inline(always)]
     pub fn look_at_once(&self, size: u64) -> Entry {
@@ -207,6 +216,24 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         self.nodes[previous].next = index;
         let next = select_unpredictable(splits, at.node | FREE_LINK, next);
         self.begin(index, [previous, next], at.offset, footprint, block, request)
+    }
+
+    /// Cuts the request off the lower end of a free region that is not in the index; nothing if that is
+    /// not aligned, or if nothing would be left.
+    #[inline(always)]
+    pub fn cut(&mut self, at: u32, rounded: u64, request: &RegionRequest) -> Option<Placement> {
+        let node = &self.nodes[at];
+        let (offset, size, previous) = (node.offset, node.size(), node.previous);
+        if offset & (request.alignment - 1) != 0 || size <= rounded {
+            return None;
+        }
+        let block = self.block_of(at);
+        let index = self.take_slot(block);
+        let node = &mut self.nodes[at];
+        node.set_free(offset.wrapping_add(rounded), size - rounded);
+        node.previous = index;
+        self.nodes[previous].next = index;
+        Some(self.begin(index, [previous, at | FREE_LINK], offset, rounded, block, request))
     }
 
     /// Makes a slot with its links a live region.
