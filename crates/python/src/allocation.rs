@@ -15,7 +15,7 @@ use crate::resource::{Handles, Resource};
 use crate::resource_object::{ResourceObject, Used};
 
 /// A range of device memory: of a `Buffer` or an `Image`, or on its own.
-#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen, freelist = 256)]
 pub struct Allocation;
 
 impl Used for Allocation {}
@@ -24,8 +24,7 @@ impl Allocation {
     /// The memory of a `Buffer` or an `Image`.
     pub fn of_owner<'py>(owner: &Bound<'py, ResourceObject>) -> PyResult<Bound<'py, Self>> {
         owner.get().resource.check_live(owner.py())?;
-        let base = PyClassInitializer::from(ResourceObject::of_owner(owner));
-        Bound::new(owner.py(), base.add_subclass(Self))
+        ResourceObject::make(owner.py(), ResourceObject::of_owner(owner), Self)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::resource::Handles;
 use crate::resource_object::{ResourceObject, Used};
 
 /// A `VkBuffer` and its memory.
-#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen, freelist = 256)]
 pub struct Buffer {
     pub usage: u64,
 }

@@ -9,7 +9,7 @@ use crate::numbers::flags;
 use crate::resource_object::{ResourceObject, Used};
 
 /// A `VkImage` and its memory.
-#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen, freelist = 256)]
 pub struct Image {
     pub format: u32,
     pub extent: (u32, u32, u32),

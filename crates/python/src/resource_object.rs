@@ -56,14 +56,26 @@ impl ResourceObject {
         }
     }
 
-    /// Takes a new object off the list of the cycle collector while it leads to no other: most are
-    /// never anything else, and walking over them takes as long as creating them.
-    pub fn untrack<T: PyClass<BaseType = Self>>(object: &Bound<'_, T>) {
-        // SAFETY: an object of a class that the collector knows.
-        unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+    /// A new object, on the list of the cycle collector only if it leads to another: most never do,
+    /// and walking over them takes as long as creating them. Memory of earlier ones is used again
+    /// (`freelist`), as the next one has it in its cache then.
+    pub fn make<'py, T>(py: Python<'py>, base: Self, object: T) -> PyResult<Bound<'py, T>>
+    where
+        T: PyClass<BaseType = Self>,
+    {
+        let leads_on = base.user_data.lock().is_some() || base.owner.is_some();
+        let made = Bound::new(py, PyClassInitializer::from(base).add_subclass(object))?;
+        if leads_on {
+            // New memory is on it, used memory is not.
+            Self::track(made.as_super());
+        } else {
+            // SAFETY: an object of a class that the collector knows.
+            unsafe { ffi::PyObject_GC_UnTrack(made.as_ptr().cast()) };
+        }
+        Ok(made)
     }
 
-    /// Puts it on that list, before it leads to another.
+    /// Puts it on the list of the cycle collector, before it leads to another.
     fn track(object: &Bound<'_, Self>) {
         // SAFETY: as above, and complete. It is put there once: nobody else does it while this thread
         // has the interpreter.

@@ -82,13 +82,8 @@ fn python_object<T: PyClass<BaseType = ResourceObject> + Used>(
 ) -> PyResult<Py<T>> {
     resource.label.set_usage(object.usage());
     resource.label.set_kind(object.kind());
-    let leads_on = user_data.is_some();
     let base = ResourceObject::new(py, resource, user_data);
-    let made = Bound::new(py, PyClassInitializer::from(base).add_subclass(object))?;
-    if !leads_on {
-        ResourceObject::untrack(&made);
-    }
-    Ok(made.unbind())
+    Ok(ResourceObject::make(py, base, object)?.unbind())
 }
 
 impl Allocator {
