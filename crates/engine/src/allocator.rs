@@ -130,27 +130,39 @@ impl Allocator {
 
     /// Allocates without any call of the driver, or answers `None`: then
     /// [`allocate`](Self::allocate) has to. O(1); never waits but for a short lock.
+    ///
+    /// Inlined, as what it gives was stored in parts: to copy it as a whole at each return would wait for
+    /// all stores before it.
+    #[inline(always)]
     pub fn try_allocate(&self, request: &AllocationRequest) -> Option<Allocation> {
         if check_request(request).is_err() {
             return None;
         }
-        self.in_first_pool(request, |pool| pool.try_allocate(request))?
+        self.in_first_pool(request, |pool| pool.try_allocate(request)).flatten()
     }
 
     /// Runs something on the pool that a request goes to first, if its resource may live there.
+    #[inline(always)]
     fn in_first_pool<R>(
         &self,
         request: &AllocationRequest,
         run: impl FnOnce(&Pool) -> R,
     ) -> Option<R> {
         let bits = request.requirements.memory_type_bits;
-        if let Some(id) = request.create_info.pool {
-            let pool = self.pools.get(id).ok()?;
-            let allowed = bits >> pool.rules().memory_type_index & 1 == 1;
-            return allowed.then(|| run(&pool));
-        }
-        let memory_type = self.candidates(request).best(&self.types)?;
-        Some(run(&self.pools.defaults[memory_type as usize]))
+        let custom;
+        let pool = match request.create_info.pool {
+            Some(id) => {
+                custom = self.pools.get(id).ok()?;
+                let allowed = bits >> custom.rules().memory_type_index & 1 == 1;
+                Some(&*custom).filter(|_| allowed)?
+            }
+            None => {
+                let memory_type = self.candidates(request).best(&self.types)?;
+                &self.pools.defaults[memory_type as usize]
+            }
+        };
+        // One call for both, so that it is inlined and its result not copied.
+        Some(run(pool))
     }
 
     /// The memory types that a request may go to.

@@ -187,6 +187,11 @@ impl Candidates {
 
     /// The cheapest type that is left; the lowest index among equals.
     pub fn best(&self, types: &MemoryTypes) -> Option<u32> {
+        if self.bits.is_power_of_two() {
+            // Nothing to weigh.
+            let only = self.bits.trailing_zeros();
+            return self.wish.cost(types.flags[only as usize]).map(|_| only);
+        }
         let (mut best, mut least, mut left) = (None, u32::MAX, self.bits);
         while left != 0 && least > 0 {
             let index = left.trailing_zeros();

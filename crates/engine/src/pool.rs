@@ -122,6 +122,7 @@ impl Pool {
     }
 
     /// Allocates without any call of the driver, or answers `None`.
+    #[inline(always)]
     pub(crate) fn try_allocate(&self, request: &AllocationRequest) -> Option<Allocation> {
         if self.wants_dedicated(request) != Wish::No {
             return None;
