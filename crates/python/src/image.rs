@@ -92,6 +92,6 @@ impl Image {
     ///
     /// The device must be done with it. Raises `BufferError` while a view is open.
     fn destroy(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.as_super().get().resource.destroy(slf.py())
+        slf.as_super().get().destroy(slf.py())
     }
 }

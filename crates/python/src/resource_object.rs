@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
 use vkmem_engine::{Error, ResourceKind};
+use vkmem_vulkan::expect_object;
 
 use crate::errors::IntoPyResult;
 use crate::external;
@@ -19,6 +20,8 @@ use crate::resource::Resource;
 #[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
 pub struct ResourceObject {
     pub resource: Arc<Resource>,
+    /// That of the resource, which is further away.
+    handle: u64,
     user_data: Mutex<Option<Link<PyAny>>>,
     /// The `Buffer` or `Image` that this `Allocation` belongs to, and whose user data it shows.
     owner: Option<Link<ResourceObject>>,
@@ -43,7 +46,8 @@ impl ResourceObject {
         if let Some(data) = &user_data {
             resource.label.set_custom_data(Some(data.bind(py)));
         }
-        Self { resource, user_data: Mutex::new(user_data), owner: None }
+        let handle = resource.handles.raw();
+        Self { resource, handle, user_data: Mutex::new(user_data), owner: None }
     }
 
     /// A second face of an owner's resource; keeps the owner alive.
@@ -51,6 +55,7 @@ impl ResourceObject {
         let resource = owner.get().resource.clone();
         Self {
             resource,
+            handle: owner.get().handle,
             user_data: Mutex::new(None),
             owner: Some(Link::new(owner.clone().unbind())),
         }
@@ -108,6 +113,13 @@ impl ResourceObject {
             if held { done.and(resource.unmap()) } else { done }
         })
         .or_raise(py)
+    }
+
+    /// Ends it. What was not used for a while is in no cache by now, and the driver's object is
+    /// fetched beside ours.
+    pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
+        expect_object(self.handle);
+        self.resource.destroy(py)
     }
 
     /// Whether it belongs to a `Buffer` or an `Image`.
@@ -308,7 +320,7 @@ impl ResourceObject {
         py: Python<'_>,
         _exception: &Bound<'_, pyo3::types::PyTuple>,
     ) -> PyResult<()> {
-        if self.has_owner() { Ok(()) } else { self.resource.destroy(py) }
+        if self.has_owner() { Ok(()) } else { self.destroy(py) }
     }
 
     fn __repr__(&self) -> String {
