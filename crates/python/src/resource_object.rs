@@ -64,11 +64,11 @@ impl ResourceObject {
     /// A new object, on the list of the cycle collector only if it leads to another: most never do,
     /// and walking over them takes as long as creating them. Memory of earlier ones is used again
     /// (`freelist`), as the next one has it in its cache then.
-    pub fn make<'py, T>(py: Python<'py>, base: Self, object: T) -> PyResult<Bound<'py, T>>
+    pub fn make<'py, T>(py: Python<'py>, mut base: Self, object: T) -> PyResult<Bound<'py, T>>
     where
         T: PyClass<BaseType = Self>,
     {
-        let leads_on = base.user_data.lock().is_some() || base.owner.is_some();
+        let leads_on = base.user_data.get_mut().is_some() || base.owner.is_some();
         let made = Bound::new(py, PyClassInitializer::from(base).add_subclass(object))?;
         if leads_on {
             // New memory is on it, used memory is not.
