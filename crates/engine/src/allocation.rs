@@ -30,13 +30,17 @@ pub struct AllocationId {
 
 impl AllocationId {
     /// Of a slot in a home, among those with a memory object of their own if `dedicated`.
+    ///
+    /// # Panics
+    /// If the home is none that an allocator gives out.
     #[inline]
     pub fn new(home: Home, dedicated: bool, key: RegionKey) -> Self {
         let (generation, index) = match home {
             Home::Default(index) => (0, index),
             Home::Custom(PoolId(pool)) => (pool.generation(), pool.index()),
         };
-        debug_assert!(index >> 31 == 0, "fewer than 2^31 pools");
+        let is_custom = matches!(home, Home::Custom(_));
+        assert!(index >> 31 == 0 && is_custom == (generation != 0), "no pool is {home:?}");
         let place = u64::from(generation) << 32 | u64::from(index << 1) | u64::from(dedicated);
         Self { key, place }
     }

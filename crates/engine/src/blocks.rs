@@ -141,7 +141,8 @@ impl Blocks {
         requests: impl Iterator<Item = RegionRequest>,
         mut take: impl FnMut(Spot),
     ) -> usize {
-        let mut bytes = 0;
+        let (allocation_count, allocation_bytes) =
+            (&mut self.allocation_count, &mut self.allocation_bytes);
         // Blocks that were empty before: few, if any.
         let mut filled: Vec<BlockIndex> = Vec::new();
         let blocks = &self.blocks;
@@ -151,12 +152,11 @@ impl Blocks {
             if block.empty_at != NOT_EMPTY && !filled.contains(&index) {
                 filled.push(index);
             }
-            bytes += request.size;
+            *allocation_count += 1;
+            *allocation_bytes += request.size;
             take(Spot { key, memory: block.memory.handle, offset });
         });
         filled.into_iter().for_each(|block| self.take_from_empties(block));
-        self.allocation_count += count as u64;
-        self.allocation_bytes += bytes;
         count
     }
 

@@ -100,14 +100,13 @@ impl VirtualBlock {
             (size != 0 && alignment.is_power_of_two() && (!upper || is_linear))
                 .then_some(RegionRequest { size, alignment, kind, upper, strategy })
         });
-        let mut bytes = 0;
+        let (allocation_count, allocated) = (&mut self.allocation_count, &mut self.allocated);
         let count = self.suballocator.allocate_many(valid, |request, placement| {
             let Placement { key, offset, .. } = placement;
-            bytes += request.size;
+            *allocation_count += 1;
+            *allocated += request.size;
             placed(VirtualAllocation { key, offset, size: request.size });
         });
-        self.allocation_count += count as u64;
-        self.allocated += bytes;
         match last {
             Some(request) if count != asked => Err(self.refusal(&request)),
             _ => Ok(()),

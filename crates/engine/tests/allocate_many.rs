@@ -136,3 +136,22 @@ fn the_first_that_fails_ends_it_and_says_why() {
         assert_eq!(block.live(), (0, 0));
     }
 }
+
+#[test]
+fn a_caller_that_panics_in_between_leaves_it_sound() {
+    let mut block = VirtualBlock::new(1 << 20, Algorithm::Tlsf).unwrap();
+    let of = |size| VirtualRequest { size, alignment: 1, upper: false, strategy: Search::Balanced };
+    let mut made = Vec::new();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = block.allocate_many((0..10).map(|_| of(64)), |it| {
+            made.push(it);
+            assert!(made.len() < 3, "the third is one too many");
+        });
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(block.live(), (3, 192));
+    block.validate().unwrap();
+    made.iter().for_each(|it| block.free(it.key).unwrap());
+    block.validate().unwrap();
+    assert_eq!(block.allocate(&of(1 << 20)).unwrap().offset, 0);
+}

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
 use vkmem_engine::{Error, ResourceKind};
-use vkmem_vulkan::expect_object;
+use vkmem_vulkan::expect_at;
 
 use crate::errors::IntoPyResult;
 use crate::external;
@@ -118,7 +118,7 @@ impl ResourceObject {
     /// Ends it. What was not used for a while is in no cache by now, and the driver's object is
     /// fetched beside ours.
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
-        expect_object(self.handle);
+        expect_at(self.handle);
         self.resource.destroy(py)
     }
 

@@ -348,7 +348,7 @@ pub trait Suballocator: Send {
         }
     }
 
-    /// Bytes of bookkeeping held, capacity included.
+    /// Bytes of bookkeeping held. Of tables of many regions, what was never written is not counted.
     fn metadata_bytes(&self) -> usize;
 
     /// Walks everything and says what is broken. O(regions).

@@ -50,7 +50,8 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         let at = self.len / ROW;
         let row = if self.rows.is_empty() { Some(&mut self.first) } else { self.rows.get_mut(at) };
         match row {
-            Some(row) if row.len() != row.capacity() => row.push(entry),
+            // Memory may be larger than what was asked for, a row may not.
+            Some(row) if row.len() < row.capacity().min(ROW) => row.push(entry),
             _ => {
                 self.make_room(1);
                 return self.push(entry);
@@ -70,7 +71,7 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
     /// How many entries it can have.
     fn room(&self) -> usize {
         let first = self.rows.first().unwrap_or(&self.first).capacity();
-        first + self.rows.len().saturating_sub(1) * ROW
+        first.min(ROW) + self.rows.len().saturating_sub(1) * ROW
     }
 
     /// Makes the first row longer, or another one.
@@ -136,7 +137,8 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         Far(&mut self.rows)
     }
 
-    /// Bytes held: what was written at least once, and all of a short row.
+    /// Bytes held: all of a short row, and of others what was written at least once. Where the system counts
+    /// memory when it is asked for (Windows), the rest of the last row counts there as well.
     pub fn bytes(&self) -> usize {
         let first = self.rows.first().unwrap_or(&self.first).capacity();
         let most = self.most.max(self.len);

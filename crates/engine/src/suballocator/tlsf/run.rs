@@ -21,6 +21,39 @@ struct Held {
     alone: bool,
 }
 
+/// Puts the held region into the index at its end, even if the caller panics in between.
+struct Run<'a> {
+    tlsf: &'a mut Tlsf,
+    held: Option<Held>,
+}
+
+impl Run<'_> {
+    #[inline(always)]
+    fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
+        let cut = self.held.as_ref().and_then(|held| self.tlsf.cut(held, request));
+        cut.or_else(|| {
+            self.put_back();
+            let placement = self.tlsf.allocate(request)?;
+            if self.tlsf.can_cut(request) {
+                self.held = self.tlsf.hold_behind(placement.key.index());
+            }
+            Some(placement)
+        })
+    }
+
+    fn put_back(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.tlsf.put_back(held.node);
+        }
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.put_back();
+    }
+}
+
 impl Tlsf {
     /// See [`Suballocator::allocate_many`].
     pub(super) fn allocate_run(
@@ -28,30 +61,30 @@ impl Tlsf {
         requests: impl Iterator<Item = RegionRequest>,
         mut placed: impl FnMut(&RegionRequest, Placement),
     ) -> usize {
-        let mut held: Option<Held> = None;
+        let mut run = Run { tlsf: self, held: None };
         let mut count = 0;
         for request in requests {
-            let cut = held.as_ref().and_then(|held| self.cut(held, &request));
-            let found = cut.or_else(|| {
-                self.put_back(held.take());
-                let placement = self.allocate(&request)?;
-                held = self.hold_behind(placement.key.index());
-                Some(placement)
-            });
-            let Some(placement) = found else { break };
+            let Some(placement) = run.allocate(&request) else { break };
             placed(&request, placement);
             count += 1;
         }
-        self.put_back(held);
         count
+    }
+
+    /// Whether such a request may be cut from a held region: nothing has to be looked for or weighed.
+    #[inline(always)]
+    fn can_cut(&self, request: &RegionRequest) -> bool {
+        !self.careful && request.strategy == Strategy::Balanced
     }
 
     /// From the held region, or one that fits better; nothing if it takes a longer look.
     #[inline(always)]
     fn cut(&mut self, held: &Held, request: &RegionRequest) -> Option<Placement> {
         self.meet(request.kind);
-        let sizes = self.sizes(request).filter(|_| request.strategy == Strategy::Balanced);
-        let rounded = sizes.filter(|_| !self.careful)?.1;
+        if !self.can_cut(request) {
+            return None;
+        }
+        let (_, rounded) = self.sizes(request)?;
         self.make_room();
         let placement = hot!(self, hot => {
             let better = if held.alone { None } else { hot.look_below(held.node, rounded) };
@@ -81,8 +114,7 @@ impl Tlsf {
     }
 
     /// Puts it into the index again.
-    fn put_back(&mut self, held: Option<Held>) {
-        let Some(Held { node, .. }) = held else { return };
+    fn put_back(&mut self, node: u32) {
         self.make_room();
         let free = self.regions.node(node);
         let (offset, size) = (free.offset, free.size());
