@@ -37,10 +37,12 @@ impl AllocationId {
     pub fn new(home: Home, dedicated: bool, key: RegionKey) -> Self {
         let (generation, index) = match home {
             Home::Default(index) => (0, index),
-            Home::Custom(PoolId(pool)) => (pool.generation(), pool.index()),
+            Home::Custom(PoolId(pool)) => {
+                assert!(pool.generation() != 0, "no pool is {home:?}");
+                (pool.generation(), pool.index())
+            }
         };
-        let is_custom = matches!(home, Home::Custom(_));
-        assert!(index >> 31 == 0 && is_custom == (generation != 0), "no pool is {home:?}");
+        assert!(index >> 31 == 0, "no pool is {home:?}");
         let place = u64::from(generation) << 32 | u64::from(index << 1) | u64::from(dedicated);
         Self { key, place }
     }

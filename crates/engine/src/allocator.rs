@@ -153,8 +153,10 @@ impl Allocator {
         let pool = match request.create_info.pool {
             Some(id) => {
                 custom = self.pools.get(id).ok()?;
-                let allowed = bits >> custom.rules().memory_type_index & 1 == 1;
-                Some(&*custom).filter(|_| allowed)?
+                if bits >> custom.rules().memory_type_index & 1 == 0 {
+                    return None;
+                }
+                &*custom
             }
             None => {
                 let memory_type = self.candidates(request).best(&self.types)?;

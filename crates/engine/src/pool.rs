@@ -130,7 +130,7 @@ impl Pool {
         let region = self.region_request(request);
         if !self.is_to_be_mapped(request) {
             let spot = self.arena.allocate_in_place(&region)?;
-            return Some(self.in_block(&spot, request, None));
+            return Some(self.allocation(false, &spot, request, None));
         }
         let (placed, address) = self.arena.allocate_in_mapped_place(&region)?;
         self.mark_mapped(false, &placed);
@@ -321,15 +321,6 @@ impl Pool {
         mapped: Option<HostAddress>,
     ) -> Allocation {
         self.allocation(dedicated, &placed.spot(), request, mapped)
-    }
-
-    fn in_block(
-        &self,
-        spot: &Spot,
-        request: &AllocationRequest,
-        mapped: Option<HostAddress>,
-    ) -> Allocation {
-        self.allocation(false, spot, request, mapped)
     }
 
     fn allocation(

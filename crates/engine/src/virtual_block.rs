@@ -21,6 +21,20 @@ pub struct VirtualRequest {
     pub strategy: Strategy,
 }
 
+impl VirtualRequest {
+    /// Whether it could be, in a block that is linear or not.
+    #[inline(always)]
+    fn is_valid(&self, is_linear: bool) -> bool {
+        self.size != 0 && self.alignment.is_power_of_two() && (!self.upper || is_linear)
+    }
+
+    #[inline(always)]
+    fn of_region(self) -> RegionRequest {
+        let Self { size, alignment, upper, strategy } = self;
+        RegionRequest { size, alignment, kind: ResourceKind::Buffer, upper, strategy }
+    }
+}
+
 /// A range of a virtual block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VirtualAllocation {
@@ -75,7 +89,7 @@ impl VirtualBlock {
     #[inline]
     pub fn allocate(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
         let VirtualRequest { size, alignment, upper, strategy } = *request;
-        if size != 0 && alignment.is_power_of_two() && (!upper || self.is_linear()) {
+        if request.is_valid(self.is_linear()) {
             let (key, offset) = self.place(size, alignment, upper, strategy);
             if key != RegionKey::NONE {
                 return Ok(VirtualAllocation { key, offset, size });
@@ -95,10 +109,7 @@ impl VirtualBlock {
         let (mut asked, mut last) = (0, None);
         let valid = requests.map_while(|request| {
             (asked, last) = (asked + 1, Some(request));
-            let VirtualRequest { size, alignment, upper, strategy } = request;
-            let kind = ResourceKind::Buffer;
-            (size != 0 && alignment.is_power_of_two() && (!upper || is_linear))
-                .then_some(RegionRequest { size, alignment, kind, upper, strategy })
+            request.is_valid(is_linear).then(|| request.of_region())
         });
         let (allocation_count, allocated) = (&mut self.allocation_count, &mut self.allocated);
         let count = self.suballocator.allocate_many(valid, |request, placement| {
@@ -123,8 +134,7 @@ impl VirtualBlock {
         upper: bool,
         strategy: Strategy,
     ) -> (RegionKey, u64) {
-        let kind = ResourceKind::Buffer;
-        let request = RegionRequest { size, alignment, kind, upper, strategy };
+        let request = VirtualRequest { size, alignment, upper, strategy }.of_region();
         match self.suballocator.allocate(&request) {
             Some(placement) => {
                 self.allocation_count += 1;

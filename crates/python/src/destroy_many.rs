@@ -5,17 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use vkmem_vulkan::expect_at;
+use vkmem_vulkan::expecting;
 
 use crate::bindings::Binding;
 use crate::pins::NotClosed;
 use crate::remains::{Remains, release_many};
 use crate::resource::Resource;
 use crate::state::AllocatorState;
-
-/// So many objects ahead are fetched into the cache: what was not used for a while is in none, and a
-/// locked instruction between two keeps the processor from looking at the second before.
-pub const AHEAD: usize = 8;
 
 /// Ends all, or none and an exception. What had ended before is passed over, so an object may stand
 /// there twice. The caller keeps the allocator open.
@@ -26,10 +22,7 @@ pub fn destroy_many(
 ) -> PyResult<()> {
     let mut ended = Vec::with_capacity(resources.len());
     let mut refused = None;
-    for (index, resource) in resources.iter().enumerate() {
-        if let Some(next) = resources.get(index + AHEAD) {
-            expect_at(Arc::as_ptr(next) as u64);
-        }
+    for resource in expecting(resources, |it| Arc::as_ptr(it) as u64) {
         match resource.pins.close() {
             Ok(()) => ended.push(*resource),
             Err(NotClosed::Already) => {}

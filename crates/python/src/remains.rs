@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::{Allocation, AllocationId, Home, Release};
-use vkmem_vulkan::expect_at;
+use vkmem_vulkan::expecting;
 
 use crate::bindings::Binding;
-use crate::destroy_many::AHEAD;
 use crate::external::HeldBuffer;
 use crate::resource::{Handles, Resource};
 use crate::state::AllocatorState;
@@ -82,12 +81,7 @@ pub fn release_many(state: &AllocatorState, remains: &[Remains]) -> Vec<(usize, 
     state.observed.released(remains);
     // Before the handles are free to be given out again.
     let bound = state.device.bindings.remove_many(remains.iter().map(|it| it.handles));
-    for (index, it) in remains.iter().enumerate() {
-        if let Some(next) = remains.get(index + AHEAD) {
-            expect_at(next.handles.raw());
-        }
-        it.destroy_handle(state);
-    }
+    expecting(remains, |it| it.handles.raw()).for_each(|it| it.destroy_handle(state));
     bound.into_iter().for_each(|binding| unbind(Some(binding)));
     let owners = remains.iter().enumerate().filter(|(_, it)| it.alias_of.is_none());
     let (places, ids): (Vec<usize>, Vec<AllocationId>) =

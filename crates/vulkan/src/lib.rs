@@ -36,7 +36,7 @@ pub use import::Import;
 pub use info::PhysicalDeviceSummary;
 pub use open::{DeviceSelector, OpenOptions, enumerate};
 pub use open_error::OpenError;
-pub use prefetch::expect_at;
+pub use prefetch::{expect_at, expecting};
 pub use simulated::{RequirementRules, SimulatedDriver};
 pub use validation::ValidationLog;
 pub use wrap::WrapOptions;

@@ -1,4 +1,19 @@
-//! A hint for the processor.
+//! Hints for the processor.
+
+/// So many things ahead are fetched.
+const AHEAD: usize = 8;
+
+/// Walks over things, and [expects](expect_at) what comes a little later at its address. What was not
+/// used for a while is in no cache, and a locked instruction between two keeps the processor from
+/// looking at the second before.
+pub fn expecting<T>(things: &[T], address: impl Fn(&T) -> u64) -> impl Iterator<Item = &T> {
+    things.iter().enumerate().map(move |(index, thing)| {
+        if let Some(later) = things.get(index + AHEAD) {
+            expect_at(address(later));
+        }
+        thing
+    })
+}
 
 /// Says that what lies at an address is needed soon, so that it is fetched into the cache while other
 /// things are done. It may be a handle of Vulkan: those of most drivers are the address of their object,

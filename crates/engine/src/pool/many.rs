@@ -24,7 +24,7 @@ impl Pool {
         self.arena.allocate_many_in_place(in_blocks, mapped, |spot, address| {
             if let Some(request) = of_place.next() {
                 let mapped = address.map(|address| address.at(spot.offset));
-                made.push(self.in_block(&spot, request, mapped));
+                made.push(self.allocation(false, &spot, request, mapped));
             }
         })
     }

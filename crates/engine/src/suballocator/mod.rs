@@ -233,6 +233,22 @@ impl Suballocator for AnySuballocator {
     }
 }
 
+/// Places requests up to the first that gets nothing; how many were placed.
+#[inline(always)]
+fn one_by_one(
+    requests: impl Iterator<Item = RegionRequest>,
+    mut placed: impl FnMut(&RegionRequest, Placement),
+    mut allocate: impl FnMut(&RegionRequest) -> Option<Placement>,
+) -> usize {
+    let mut count = 0;
+    for request in requests {
+        let Some(placement) = allocate(&request) else { break };
+        placed(&request, placement);
+        count += 1;
+    }
+    count
+}
+
 /// Divides any number of blocks into regions.
 pub trait Suballocator: Send {
     /// Takes in a block of `size` bytes. O(1).
@@ -260,18 +276,12 @@ pub trait Suballocator: Send {
     fn allocate_many(
         &mut self,
         requests: impl Iterator<Item = RegionRequest>,
-        mut placed: impl FnMut(&RegionRequest, Placement),
+        placed: impl FnMut(&RegionRequest, Placement),
     ) -> usize
     where
         Self: Sized,
     {
-        let mut count = 0;
-        for request in requests {
-            let Some(placement) = self.allocate(&request) else { break };
-            placed(&request, placement);
-            count += 1;
-        }
-        count
+        one_by_one(requests, placed, |request| self.allocate(request))
     }
 
     /// Frees a region; `None` if the key is stale. O(1).

@@ -266,7 +266,7 @@ impl RegionTable {
         Some(was)
     }
 
-    /// Makes every key stale, and has no slots. O(1), as no generation comes twice.
+    /// Makes every key stale, and has no slots. O(rows of the tables), as no generation comes twice.
     pub(super) fn clear(&mut self) {
         self.nodes.clear();
         self.blocks.clear();

@@ -164,26 +164,24 @@ pub fn tail(report: &mut Report, effort: Effort) {
     let nobodys = grow(&Nobody::new(), bytes);
     let n = ours.all.len() as u64;
     let bar = Some(Bar::AtMost(100.0));
+    let beside = |of: fn(&Taken) -> &[f64], share| {
+        let peers = [("vma default", &theirs), ("no allocator", &nobodys)];
+        peers.map(|(name, taken)| Peer::new(name, quantile(of(taken), share)))
+    };
     for (case, share, bar) in [
         ("p50 of a create", 0.5, None),
         ("p99 of a create", 0.99, None),
         ("p99.99 of a create", 0.9999, bar),
         ("slowest create", 1.0, None),
     ] {
-        let peers = [
-            Peer::new("vma default", quantile(&theirs.all, share)),
-            Peer::new("no allocator", quantile(&nobodys.all, share)),
-        ];
+        let peers = beside(|it| &it.all, share);
         report.add_with_bar(case, n, "us", quantile(&ours.all, share), bar, &peers);
     }
     // Where others use the cores, a call that does nothing takes a time slice of theirs now and then.
     for (case, share, bar) in
         [("p99.99, core waits left out", 0.9999, bar), ("slowest, core waits left out", 1.0, None)]
     {
-        let peers = [
-            Peer::new("vma default", quantile(&theirs.own, share)),
-            Peer::new("no allocator", quantile(&nobodys.own, share)),
-        ];
+        let peers = beside(|it| &it.own, share);
         report.add_with_bar(case, n, "us", quantile(&ours.own, share), bar, &peers);
     }
     // Nothing is there before the first one asks.

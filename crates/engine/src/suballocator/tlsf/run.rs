@@ -6,7 +6,7 @@
 
 use super::super::bins::class_of;
 use super::super::node::{is_free_link, target};
-use super::super::{Placement, RegionRequest, Suballocator};
+use super::super::{Placement, RegionRequest, Suballocator, one_by_one};
 use super::Tlsf;
 use super::hot::Hot;
 use crate::request::Strategy;
@@ -59,16 +59,10 @@ impl Tlsf {
     pub(super) fn allocate_run(
         &mut self,
         requests: impl Iterator<Item = RegionRequest>,
-        mut placed: impl FnMut(&RegionRequest, Placement),
+        placed: impl FnMut(&RegionRequest, Placement),
     ) -> usize {
         let mut run = Run { tlsf: self, held: None };
-        let mut count = 0;
-        for request in requests {
-            let Some(placement) = run.allocate(&request) else { break };
-            placed(&request, placement);
-            count += 1;
-        }
-        count
+        one_by_one(requests, placed, |request| run.allocate(request))
     }
 
     /// Whether such a request may be cut from a held region: nothing has to be looked for or weighed.
