@@ -64,17 +64,19 @@ impl AllocationId {
     }
 }
 
-/// What an allocation is and where.
+/// What an allocation is and where. What its end asks for stands first, as that is all that is read of
+/// most by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Allocation {
     /// The handle.
     pub id: AllocationId,
+    /// As requested, in bytes.
+    pub size: u64,
     /// The memory object it lies in.
     pub memory: MemoryHandle,
     /// In that object, in bytes.
     pub offset: u64,
-    /// As requested, in bytes.
-    pub size: u64,
     /// Index into the device's types.
     pub memory_type_index: u32,
     /// Where a persistently mapped allocation starts in the host's address space.

@@ -115,6 +115,7 @@ impl State {
     }
 
     /// Frees a region; `None` if the key is stale. The driver's part goes to the release.
+    #[inline]
     fn free(&mut self, key: RegionKey, release: &mut Release) -> Option<RegionTag> {
         let blocks = &mut self.blocks;
         let tag = blocks.suballocator.tag(key)?;
@@ -383,6 +384,7 @@ impl Arena {
     }
 
     /// Frees a region. What the driver has to do is in the [`Release`].
+    #[inline]
     pub fn free(&self, key: RegionKey) -> Option<(Release, RegionTag)> {
         let mut release = Release::default();
         let mut state = self.state.lock();

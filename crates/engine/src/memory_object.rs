@@ -174,7 +174,14 @@ impl MemoryObject {
 /// choose where: outside its locks.
 #[must_use = "dropping it calls the driver"]
 #[derive(Default)]
-pub struct Release {
+pub struct Release(
+    /// As a rule nothing, which travels in a register.
+    Option<Box<Work>>,
+);
+
+/// What the driver has to do.
+#[derive(Default)]
+struct Work {
     unmap: Option<(Arc<MemoryObject>, u64)>,
     free: Vec<Arc<MemoryObject>>,
 }
@@ -182,38 +189,39 @@ pub struct Release {
 impl Release {
     pub(crate) fn unmap(&mut self, memory: Arc<MemoryObject>, count: u64) {
         if count > 0 {
-            self.unmap = Some((memory, count));
+            self.0.get_or_insert_default().unmap = Some((memory, count));
         }
     }
 
     pub(crate) fn free(&mut self, memory: Arc<MemoryObject>) {
-        self.free.push(memory);
+        self.0.get_or_insert_default().free.push(memory);
     }
 
     /// Bytes of memory that the driver has to free.
     pub fn bytes(&self) -> u64 {
-        self.free.iter().map(|memory| memory.size).sum()
+        self.0.iter().flat_map(|work| &work.free).map(|memory| memory.size).sum()
     }
 
     /// Whether it has anything for the driver to do.
+    #[inline]
     pub fn calls_driver(&self) -> bool {
-        self.unmap.is_some() || self.frees_memory()
+        self.0.is_some()
     }
 
     /// Whether the driver has memory to free, which may take long.
     pub fn frees_memory(&self) -> bool {
-        !self.free.is_empty()
+        self.0.as_ref().is_some_and(|work| !work.free.is_empty())
     }
 }
 
-impl Release {
+impl Work {
     #[cold]
     #[inline(never)]
-    fn call_driver(&mut self) {
-        if let Some((memory, count)) = self.unmap.take() {
+    fn call_driver(self) {
+        if let Some((memory, count)) = self.unmap {
             memory.unmap(count);
         }
-        for memory in self.free.drain(..) {
+        for memory in self.free {
             memory.free();
         }
     }
@@ -222,9 +230,8 @@ impl Release {
 impl Drop for Release {
     #[inline]
     fn drop(&mut self) {
-        // As a rule there is nothing to do.
-        if self.calls_driver() {
-            self.call_driver();
+        if let Some(work) = self.0.take() {
+            work.call_driver();
         }
     }
 }

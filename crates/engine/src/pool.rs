@@ -353,6 +353,7 @@ impl Pool {
     }
 
     /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
+    #[inline]
     pub(crate) fn free(&self, id: AllocationId) -> Option<(Release, RegionTag)> {
         if id.is_dedicated() { self.dedicated.free(id.key) } else { self.arena.free(id.key) }
     }

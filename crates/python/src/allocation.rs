@@ -12,13 +12,11 @@ use crate::external::memory_of;
 use crate::image::Image;
 use crate::numbers::{flags, live_handle, unsigned};
 use crate::resource::{Handles, Resource};
-use crate::resource_object::{ResourceObject, Used};
+use crate::resource_object::ResourceObject;
 
 /// A range of device memory: of a `Buffer` or an `Image`, or on its own.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen, freelist = 256)]
 pub struct Allocation;
-
-impl Used for Allocation {}
 
 impl Allocation {
     /// The memory of a `Buffer` or an `Image`.

@@ -13,7 +13,10 @@ use vkmem_engine::{
 
 use crate::errors::invalid;
 use crate::links::Link;
-use crate::numbers::{flags, of_class, unsigned, unsigned_32};
+use crate::numbers::{
+    ALLOCATION_CREATE_FLAGS, HANDLE_TYPE, MEMORY_PROPERTY_FLAGS, MEMORY_USAGE, flags, of_class,
+    unsigned, unsigned_32,
+};
 use crate::pool::{Pool, PoolState};
 
 /// The keywords of one call.
@@ -71,12 +74,12 @@ impl Keywords {
 
     fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let properties = |value| {
-            of_class(value, key, "MemoryPropertyFlags").map(MemoryPropertyFlags::from_bits_retain)
+            of_class(value, key, &MEMORY_PROPERTY_FLAGS).map(MemoryPropertyFlags::from_bits_retain)
         };
         match key {
             "usage" => self.create.usage = memory_usage(value)?,
             "flags" => {
-                let bits = of_class(value, key, "AllocationCreateFlags")?;
+                let bits = of_class(value, key, &ALLOCATION_CREATE_FLAGS)?;
                 self.create.flags = AllocationCreateFlags::from_bits_retain(bits);
             }
             "required_flags" => self.create.required_flags = properties(value)?,
@@ -106,8 +109,8 @@ impl Keywords {
 
 /// None is no type.
 pub fn export_types(value: &Bound<'_, PyAny>) -> PyResult<u32> {
-    let class = "ExternalMemoryHandleType";
-    if value.is_none() { Ok(0) } else { of_class(value, "export_handle_types", class) }
+    let name = "export_handle_types";
+    if value.is_none() { Ok(0) } else { of_class(value, name, &HANDLE_TYPE) }
 }
 
 fn pool(value: &Bound<'_, PyAny>) -> PyResult<Arc<PoolState>> {
@@ -117,7 +120,7 @@ fn pool(value: &Bound<'_, PyAny>) -> PyResult<Arc<PoolState>> {
 }
 
 fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
-    let raw = of_class(value, "usage", "MemoryUsage")?;
+    let raw = of_class(value, "usage", &MEMORY_USAGE)?;
     MemoryUsage::from_raw(raw).ok_or_else(|| {
         invalid(
             value.py(),

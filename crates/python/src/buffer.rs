@@ -1,29 +1,16 @@
 //! `vk_mem.Buffer`.
 
 use pyo3::prelude::*;
-use vkmem_engine::ResourceKind;
 
 use crate::allocation::Allocation;
 use crate::errors::{feature_not_present, invalid};
 use crate::numbers::flags;
 use crate::resource::Handles;
-use crate::resource_object::{ResourceObject, Used};
+use crate::resource_object::ResourceObject;
 
 /// A `VkBuffer` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen, freelist = 256)]
-pub struct Buffer {
-    pub usage: u64,
-}
-
-impl Used for Buffer {
-    fn usage(&self) -> u64 {
-        self.usage
-    }
-
-    fn kind(&self) -> ResourceKind {
-        ResourceKind::Buffer
-    }
-}
+pub struct Buffer;
 
 #[pymethods]
 impl Buffer {
@@ -46,8 +33,9 @@ impl Buffer {
     /// What it was created for.
     #[getter]
     fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.as_super().get().resource.check_live(slf.py())?;
-        flags(slf.py(), "BufferUsage", slf.get().usage)
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        flags(slf.py(), "BufferUsage", resource.usage)
     }
 
     /// Where shaders find it (`vkGetBufferDeviceAddress`).
@@ -60,7 +48,7 @@ impl Buffer {
         let py = slf.py();
         let resource = &slf.as_super().get().resource;
         let _pin = resource.enter(py)?;
-        if slf.get().usage & SHADER_DEVICE_ADDRESS == 0 {
+        if resource.usage & SHADER_DEVICE_ADDRESS == 0 {
             let what = resource.describe();
             let why = format!("{what} was created without BufferUsage.SHADER_DEVICE_ADDRESS");
             return Err(feature_not_present(py, &why));

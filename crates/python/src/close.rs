@@ -53,7 +53,7 @@ pub fn leaked(py: Python<'_>, live: &[Arc<Resource>], owner: &str) -> Option<Str
         format!(
             "the {owner} was closed with {} live objects ({bytes}), which were released: {}",
             live.len(),
-            lines.join(if live.iter().any(|it| it.label.origin().is_some()) { "; " } else { ", " })
+            lines.join(if live.iter().any(|it| it.origin().is_some()) { "; " } else { ", " })
         )
     })
 }

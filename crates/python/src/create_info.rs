@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use crate::errors::invalid;
-use crate::numbers::{of_class, quantity, unsigned_32};
+use crate::numbers::{BUFFER_USAGE, FORMAT, IMAGE_USAGE, of_class, quantity, unsigned_32};
 
 /// A create info, and what its pointers point to.
 pub struct Built<T> {
@@ -159,7 +159,10 @@ pub fn buffer(
     usage: Option<&Bound<'_, PyAny>>,
     common: CommonKeywords,
 ) -> PyResult<Built<vk::BufferCreateInfo<'static>>> {
-    if let Some(source) = given_struct(&common, &[first, usage], "size", py)? {
+    let is_number = |it: &Bound<'_, PyAny>| it.is_exact_instance_of::<PyInt>();
+    // As a rule there is no struct to look for.
+    let is_plain = common.info.is_none() && first.is_some_and(is_number);
+    if !is_plain && let Some(source) = given_struct(&common, &[first, usage], "size", py)? {
         return from_struct(&source);
     }
     let (Some(size), Some(usage)) = (first, usage) else {
@@ -168,7 +171,7 @@ pub fn buffer(
              BufferUsage.VERTEX_BUFFER), or a VkBufferCreateInfo",
         ));
     };
-    let usage = of_class(usage, "buffer_usage", "BufferUsage")?;
+    let usage = of_class(usage, "buffer_usage", &BUFFER_USAGE)?;
     if usage == 0 {
         return Err(invalid(py, "buffer_usage is 0: say what the buffer is used for"));
     }
@@ -260,11 +263,11 @@ pub fn image(
         ));
     };
     let (extent, dimensions) = extent(extent_given)?;
-    let usage = of_class(usage, "image_usage", "ImageUsage")?;
+    let usage = of_class(usage, "image_usage", &IMAGE_USAGE)?;
     if usage == 0 {
         return Err(invalid(py, "image_usage is 0: say what the image is used for"));
     }
-    let format = of_class(format, "format", "Format")?;
+    let format = of_class(format, "format", &FORMAT)?;
     if format == 0 {
         return Err(invalid(py, "format is UNDEFINED: only a VkImageCreateInfo can mean that"));
     }

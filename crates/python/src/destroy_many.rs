@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use vkmem_vulkan::expecting;
+use vkmem_vulkan::ahead;
 
 use crate::bindings::Binding;
 use crate::pins::NotClosed;
@@ -22,7 +22,7 @@ pub fn destroy_many(
 ) -> PyResult<()> {
     let mut ended = Vec::with_capacity(resources.len());
     let mut refused = None;
-    for resource in expecting(resources, |it| Arc::as_ptr(it) as u64) {
+    for resource in ahead(resources, |it| it.expect()) {
         match resource.pins.close() {
             Ok(()) => ended.push(*resource),
             Err(NotClosed::Already) => {}
@@ -54,7 +54,7 @@ pub fn destroy_many(
         }
         for it in &ended {
             // The engine does not know these names.
-            if it.alias.is_some()
+            if it.alias().is_some()
                 && let Ok(Some(name)) = it.name()
             {
                 it.remember_name(name);
@@ -73,7 +73,7 @@ fn still_bound<'a>(state: &AllocatorState, ended: &[&'a Arc<Resource>]) -> Optio
     let mut ending: HashMap<*const Resource, u32> = HashMap::new();
     let bindings = state.device.bindings.lock();
     for it in ended {
-        let base = match (&it.alias, bindings.get(&it.handles)) {
+        let base = match (it.alias(), bindings.get(&it.handles)) {
             (Some(alias), _) => &alias.base,
             (None, Some(Binding::Foreign(memory))) => memory,
             _ => continue,

@@ -11,7 +11,7 @@ use vkmem_vulkan::Import;
 use vkmem_vulkan::external::{FD_TYPES, HOST_TYPES, WIN32_TYPES, names_of_types};
 
 use crate::errors::{IntoPyResult, invalid};
-use crate::numbers::{of_class, unsigned, unsigned_32};
+use crate::numbers::{HANDLE_TYPE, of_class, unsigned, unsigned_32};
 use crate::resource::Resource;
 
 const OPAQUE_FD: u32 = 0x1;
@@ -254,7 +254,7 @@ impl Importing {
 
 /// `ExternalMemoryHandleType`
 pub fn handle_type(value: &Bound<'_, PyAny>) -> PyResult<u32> {
-    of_class(value, "handle_type", "ExternalMemoryHandleType")
+    of_class(value, "handle_type", &HANDLE_TYPE)
 }
 
 /// An exception unless it is one of the allowed types.

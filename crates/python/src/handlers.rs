@@ -157,12 +157,18 @@ impl Handlers {
 
     /// Calls back for each heap that has filled up since. An exception of the callback is shown,
     /// not raised: the call that noticed has done its work.
+    #[inline]
     pub fn tell(&self, py: Python<'_>, state: &AllocatorState) {
         let pressed = state.engine().take_pressed();
-        if pressed == 0 {
-            return;
+        if pressed != 0 {
+            self.call_back(py, state, pressed);
         }
+    }
+
+    #[cold]
+    fn call_back(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
         let Some(callback) = current(py, &self.pressure) else { return };
+        let _inside = state.pins.pin();
         let budgets = state.engine().heap_budgets();
         for (heap, budget) in budgets.into_iter().enumerate() {
             if pressed >> heap & 1 == 1

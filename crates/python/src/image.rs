@@ -2,34 +2,17 @@
 
 use ash::vk;
 use pyo3::prelude::*;
-use vkmem_engine::ResourceKind;
 
 use crate::allocation::Allocation;
 use crate::numbers::flags;
-use crate::resource_object::{ResourceObject, Used};
+use crate::resource_object::ResourceObject;
 
 /// A `VkImage` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen, freelist = 256)]
 pub struct Image {
     pub format: u32,
     pub extent: (u32, u32, u32),
-    pub usage: u32,
     pub samples: u32,
-    pub tiling: vk::ImageTiling,
-}
-
-impl Used for Image {
-    fn usage(&self) -> u64 {
-        u64::from(self.usage)
-    }
-
-    fn kind(&self) -> ResourceKind {
-        match self.tiling {
-            vk::ImageTiling::OPTIMAL => ResourceKind::ImageOptimal,
-            vk::ImageTiling::LINEAR => ResourceKind::ImageLinear,
-            _ => ResourceKind::ImageUnknown,
-        }
-    }
 }
 
 impl Image {
@@ -38,9 +21,7 @@ impl Image {
         Self {
             format: info.format.as_raw() as u32,
             extent: (info.extent.width, info.extent.height, info.extent.depth),
-            usage: info.usage.as_raw(),
             samples: info.samples.as_raw(),
-            tiling: info.tiling,
         }
     }
 }
@@ -72,8 +53,9 @@ impl Image {
     /// What it was created for.
     #[getter]
     fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.as_super().get().resource.check_live(slf.py())?;
-        flags(slf.py(), "ImageUsage", u64::from(slf.get().usage))
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        flags(slf.py(), "ImageUsage", resource.usage)
     }
 
     /// Its memory.

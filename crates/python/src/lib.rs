@@ -13,10 +13,11 @@ mod device;
 mod device_info;
 mod errors;
 mod external;
+mod extras;
+mod fast_call;
 mod handlers;
 mod host_copy;
 mod image;
-mod label;
 mod links;
 mod many;
 mod mapping;
@@ -81,6 +82,7 @@ mod _vk_mem {
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
         use super::PyModuleMethods;
+        super::fast_call::add::<super::allocator::create::CreateBuffer, _>(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -34,13 +34,13 @@ impl Resource {
 
     /// Where it starts in its allocation, in bytes.
     fn start(&self) -> u64 {
-        let base = self.alias.as_ref().map(|alias| alias.base.allocation.offset);
+        let base = self.alias().map(|alias| alias.base.allocation.offset);
         base.map_or(0, |base| self.allocation.offset - base)
     }
 
     /// A range of this resource as one of its allocation.
     fn part(&self, offset: u64, size: u64) -> Result<(u64, u64), Error> {
-        if self.alias.is_none() {
+        if self.alias().is_none() {
             return Ok((offset, size));
         }
         let whole = self.allocation.size;
@@ -55,7 +55,7 @@ impl Resource {
 
     /// Open mappings of the memory: those of an alias and of what it lies in would undo each other.
     fn mappings(&self) -> &AtomicU32 {
-        self.alias.as_ref().map_or(&self.open_mappings, |alias| &alias.base.open_mappings)
+        self.alias().map_or(&self.open_mappings, |alias| &alias.base.open_mappings)
     }
 
     /// Counts an open mapping; whether it is the first.
@@ -75,7 +75,7 @@ impl Resource {
 
     /// The name, if it has one.
     pub fn name(&self) -> Result<Option<String>, Error> {
-        match &self.alias {
+        match self.alias() {
             Some(alias) => Ok(alias.name.lock().clone()),
             None => self.allocator.engine().name(self.allocation.id),
         }
@@ -86,7 +86,7 @@ impl Resource {
         if name.is_some() {
             self.was_named.store(true, Ordering::Relaxed);
         }
-        match &self.alias {
+        match self.alias() {
             Some(alias) => {
                 *alias.name.lock() = name.map(String::from);
                 Ok(())

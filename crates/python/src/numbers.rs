@@ -8,19 +8,24 @@ use pyo3::types::{PyInt, PyType};
 use crate::errors::invalid;
 
 /// A non-negative integer: a size, an offset, flags of any binding.
+#[inline]
 pub fn unsigned(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
+    value.extract::<u64>().map_err(|error| no_unsigned(value, name, error))
+}
+
+#[cold]
+fn no_unsigned(value: &Bound<'_, PyAny>, name: &str, error: PyErr) -> PyErr {
     let py = value.py();
-    match value.extract::<u64>() {
-        Ok(number) => Ok(number),
-        Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
-            Err(out_of_range(value, name)?)
+    if error.is_instance_of::<PyOverflowError>(py) {
+        out_of_range(value, name).unwrap_or_else(|theirs| theirs)
+    } else if error.is_instance_of::<PyTypeError>(py) {
+        match value.get_type().name() {
+            Ok(kind) => PyTypeError::new_err(format!("{name} must be an integer, not {kind}")),
+            Err(theirs) => theirs,
         }
-        Err(error) if error.is_instance_of::<PyTypeError>(py) => {
-            let kind = value.get_type().name()?;
-            Err(PyTypeError::new_err(format!("{name} must be an integer, not {kind}")))
-        }
+    } else {
         // Whatever the value's own `__index__` raised.
-        Err(error) => Err(error),
+        error
     }
 }
 
@@ -36,10 +41,15 @@ fn out_of_range(value: &Bound<'_, PyAny>, name: &str) -> PyResult<PyErr> {
 }
 
 /// The same for 32 bits.
+#[inline]
 pub fn unsigned_32(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u32> {
     let number = unsigned(value, name)?;
-    u32::try_from(number)
-        .map_err(|_| invalid(value.py(), format!("{name} is {number}; it does not fit 32 bits")))
+    u32::try_from(number).map_err(|_| too_wide(value, name, number))
+}
+
+#[cold]
+fn too_wide(value: &Bound<'_, PyAny>, name: &str, number: u64) -> PyErr {
+    invalid(value.py(), format!("{name} is {number}; it does not fit 32 bits"))
 }
 
 /// A handle of any Vulkan binding, as `vk_mem.interop` reads it; `type_name` is that of Vulkan, as
@@ -71,17 +81,33 @@ pub fn flags<'py>(py: Python<'py>, class: &str, bits: u64) -> PyResult<Bound<'py
     }
 }
 
-/// Classes of `vk_mem.flags` that arguments are checked against, as soon as one was seen: names are
-/// looked up and compared once.
-static CLASSES: [(&str, PyOnceLock<Py<PyType>>); 7] = [
-    ("BufferUsage", PyOnceLock::new()),
-    ("ImageUsage", PyOnceLock::new()),
-    ("Format", PyOnceLock::new()),
-    ("MemoryUsage", PyOnceLock::new()),
-    ("AllocationCreateFlags", PyOnceLock::new()),
-    ("MemoryPropertyFlags", PyOnceLock::new()),
-    ("ExternalMemoryHandleType", PyOnceLock::new()),
-];
+/// A class of `vk_mem.flags` that arguments are checked against.
+pub struct FlagClass {
+    name: &'static str,
+    /// The class itself, as soon as one of it was seen: names are looked up and compared once.
+    known: PyOnceLock<Py<PyType>>,
+}
+
+impl FlagClass {
+    const fn new(name: &'static str) -> Self {
+        Self { name, known: PyOnceLock::new() }
+    }
+
+    /// Whether a value is known to be of it.
+    #[inline]
+    fn has(&self, value: &Bound<'_, PyAny>) -> bool {
+        let known = self.known.get(value.py());
+        known.is_some_and(|it| value.get_type_ptr() == it.as_ptr().cast())
+    }
+}
+
+pub static BUFFER_USAGE: FlagClass = FlagClass::new("BufferUsage");
+pub static IMAGE_USAGE: FlagClass = FlagClass::new("ImageUsage");
+pub static FORMAT: FlagClass = FlagClass::new("Format");
+pub static MEMORY_USAGE: FlagClass = FlagClass::new("MemoryUsage");
+pub static ALLOCATION_CREATE_FLAGS: FlagClass = FlagClass::new("AllocationCreateFlags");
+pub static MEMORY_PROPERTY_FLAGS: FlagClass = FlagClass::new("MemoryPropertyFlags");
+pub static HANDLE_TYPE: FlagClass = FlagClass::new("ExternalMemoryHandleType");
 
 /// The class of `vk_mem.flags` that a value is of, if it is of one.
 fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
@@ -92,33 +118,32 @@ fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
 
 /// Bits or a number of a class of `vk_mem.flags`, or a plain integer of any binding. Another class
 /// of this package means that arguments were mixed up.
-pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &str) -> PyResult<u32> {
-    let py = value.py();
-    let known = CLASSES.iter().find(|(name, _)| *name == class).map(|(_, known)| known);
-    let is_known = known
-        .and_then(|it| it.get(py))
-        .is_some_and(|it| value.get_type_ptr() == it.as_ptr().cast());
-    if is_known || value.is_exact_instance_of::<PyInt>() {
-        return unsigned_32(value, name);
-    }
-    if let Some(given) = flag_class(value) {
-        if given != class {
-            return Err(PyTypeError::new_err(format!("{name} is a {given}; it takes {class}")));
-        }
-        if let Some(known) = known {
-            known.get_or_init(py, || value.get_type().unbind());
-        }
+#[inline]
+pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u32> {
+    if !class.has(value) && !value.is_exact_instance_of::<PyInt>() {
+        check_class(value, name, class)?;
     }
     unsigned_32(value, name)
 }
 
+#[cold]
+fn check_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<()> {
+    let Some(given) = flag_class(value) else { return Ok(()) };
+    if given != class.name {
+        let wanted = class.name;
+        return Err(PyTypeError::new_err(format!("{name} is a {given}; it takes {wanted}")));
+    }
+    class.known.get_or_init(value.py(), || value.get_type().unbind());
+    Ok(())
+}
+
 /// A number that no class of `vk_mem.flags` can be.
+#[inline]
 pub fn quantity(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
-    if value.is_exact_instance_of::<PyInt>() {
-        return unsigned(value, name);
+    if !value.is_exact_instance_of::<PyInt>()
+        && let Some(given) = flag_class(value)
+    {
+        return Err(PyTypeError::new_err(format!("{name} is a {given}; it takes a number")));
     }
-    match flag_class(value) {
-        Some(given) => Err(PyTypeError::new_err(format!("{name} is a {given}; it takes a number"))),
-        None => unsigned(value, name),
-    }
+    unsigned(value, name)
 }

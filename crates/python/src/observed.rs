@@ -88,13 +88,13 @@ impl Observed {
         let site = (depth > 0).then(|| self.sites.capture(py, depth as usize));
         if let Some(site) = site {
             let origin = Origin { site, at: Instant::now() };
-            resources.iter().for_each(|it| it.label.set_origin(origin));
+            resources.iter().for_each(|it| it.set_origin(origin));
         }
         if flags & WATCHED == 0 {
             return;
         }
         let watches = self.watches.lock().clone();
-        if resources.iter().all(|it| it.alias.is_some()) {
+        if resources.iter().all(|it| it.alias().is_some()) {
             // Aliases allocate nothing.
             return;
         }
@@ -126,7 +126,7 @@ impl Observed {
         for watch in watches.iter().filter(|it| it.is_here()) {
             let mut inner = watch.inner.lock();
             for it in remains.iter().filter(|it| it.alias_of.is_none()) {
-                inner.remove(it.allocation.id, it.allocation.size);
+                inner.remove(it.id, it.size);
             }
         }
     }

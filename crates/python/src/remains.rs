@@ -4,8 +4,8 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use vkmem_engine::{Allocation, AllocationId, Home, Release};
-use vkmem_vulkan::expecting;
+use vkmem_engine::{AllocationId, Home, Release};
+use vkmem_vulkan::{ahead, expect_at};
 
 use crate::bindings::Binding;
 use crate::external::HeldBuffer;
@@ -17,7 +17,9 @@ pub struct Remains {
     /// What is destroyed.
     pub handles: Handles,
     /// What is freed.
-    pub allocation: Allocation,
+    pub id: AllocationId,
+    /// In bytes, as requested.
+    pub size: u64,
     /// Whose memory it is, if it is an alias.
     pub alias_of: Option<Weak<Resource>>,
     /// Dropped after the memory was given back.
@@ -27,12 +29,12 @@ pub struct Remains {
 impl Remains {
     /// Bytes that come free with it.
     pub fn size(&self) -> u64 {
-        if self.alias_of.is_some() { 0 } else { self.allocation.size }
+        if self.alias_of.is_some() { 0 } else { self.size }
     }
 
     /// The pool it lies in.
     pub fn home(&self) -> Home {
-        self.allocation.id.home()
+        self.id.home()
     }
 
     /// Whether it is an alias in the memory of a resource.
@@ -40,6 +42,7 @@ impl Remains {
         self.alias_of.as_ref().is_some_and(|base| std::ptr::eq(base.as_ptr(), resource))
     }
 
+    #[inline]
     fn destroy_handle(&self, state: &AllocatorState) {
         let driver = state.device_allocator.driver();
         match self.handles {
@@ -55,6 +58,7 @@ impl Remains {
     }
 
     /// Destroys the handle and frees the memory; the slow part is in the [`Release`].
+    #[inline]
     pub fn release(&self, state: &AllocatorState) -> Release {
         state.observed.released(std::slice::from_ref(self));
         // Before the handle is free to be given out again.
@@ -64,11 +68,12 @@ impl Remains {
         if self.alias_of.is_some() {
             return Release::default();
         }
-        state.engine().free(self.allocation.id).unwrap_or_default()
+        state.engine().free(self.id).unwrap_or_default()
     }
 }
 
 /// Lets go of the memory that a resource was bound to, if that is another's.
+#[inline]
 fn unbind(binding: Option<Binding>) {
     if let Some(Binding::Foreign(memory)) = binding {
         memory.bound_here.fetch_sub(1, Ordering::AcqRel);
@@ -81,11 +86,11 @@ pub fn release_many(state: &AllocatorState, remains: &[Remains]) -> Vec<(usize, 
     state.observed.released(remains);
     // Before the handles are free to be given out again.
     let bound = state.device.bindings.remove_many(remains.iter().map(|it| it.handles));
-    expecting(remains, |it| it.handles.raw()).for_each(|it| it.destroy_handle(state));
+    ahead(remains, |it| expect_at(it.handles.raw())).for_each(|it| it.destroy_handle(state));
     bound.into_iter().for_each(|binding| unbind(Some(binding)));
     let owners = remains.iter().enumerate().filter(|(_, it)| it.alias_of.is_none());
     let (places, ids): (Vec<usize>, Vec<AllocationId>) =
-        owners.map(|(place, it)| (place, it.allocation.id)).unzip();
+        owners.map(|(place, it)| (place, it.id)).unzip();
     let freed = state.engine().free_many(&ids);
     drop(freed.releases);
     freed.names.into_iter().map(|(index, name)| (places[index], name)).collect()

@@ -1,18 +1,20 @@
 //! One thing that an allocator gave out: a buffer, an image or bare memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use ash::vk::{self, Handle};
-use parking_lot::Mutex;
+use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::suballocator::RegionKey;
-use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements, human_bytes};
+use vkmem_engine::{
+    Allocation, DeviceError, Error, MemoryRequirements, ResourceKind, SlotMap, human_bytes,
+};
+use vkmem_vulkan::{expect_at, image_kind};
 
 use crate::bindings::{Binding, Kept};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
-use crate::external::HeldBuffer;
-use crate::label::Label;
+use crate::extras::Extras;
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::pool::PoolState;
 use crate::remains::Remains;
@@ -20,6 +22,9 @@ use crate::state::{AllocatorState, warn_unclosed};
 
 /// What `retire` is called in errors.
 const RETIRE: &str = "retire";
+
+/// Bytes that come into the cache together, on most processors.
+const CACHE_LINE: u64 = 64;
 
 /// What was made on top of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,55 +57,44 @@ impl Handles {
     }
 }
 
-/// What an alias has beside its own handle.
-pub struct Alias {
-    /// Whose memory it is; no alias itself.
-    pub base: Arc<Resource>,
-    /// The engine keeps the names of allocations only.
-    pub name: Mutex<Option<String>>,
-}
-
 /// The shared half of a `Buffer`, an `Image` or an `Allocation`.
+///
+/// What its end needs stands first, in this order: by then most have left the cache, and the counts of
+/// its `Arc` and these fields are less than two lines of it, which [`expect`](Self::expect) fetches.
+#[repr(C)]
 pub struct Resource {
-    /// Its allocator.
-    pub allocator: Arc<AllocatorState>,
-    /// What it is.
-    pub handles: Handles,
-    /// Where its memory is.
-    pub allocation: Allocation,
-    /// It lies in the memory of another one.
-    pub(crate) alias: Option<Box<Alias>>,
-    /// Kept alive by what was allocated from it.
-    pool: Option<Arc<PoolState>>,
-    /// Bytes that the host may see: the size of a buffer, else of the memory.
-    pub host_size: u64,
     /// Views and calls that use it; closed when destroyed.
     pub pins: Pins,
-    /// Created with DONT_BIND, so it may be without memory.
-    pub(crate) dont_bind: bool,
-    /// It had a name at some time. Most never have one, and need not be asked for it at their end.
-    pub(crate) was_named: AtomicBool,
     /// Buffers and images of other allocations that live in this memory, and aliases.
     pub(crate) bound_here: AtomicU32,
-    /// Open mappings, those of aliases included: the first invalidates, each flushes at its end.
-    pub(crate) open_mappings: AtomicU32,
-    /// For dumps.
-    pub label: Label,
+    /// What it is.
+    pub handles: Handles,
+    /// Its allocator.
+    pub allocator: Arc<AllocatorState>,
     /// Its place in the list of live things, as bits; 0 outside of it.
     place: AtomicU64,
+    /// What few have.
+    pub(crate) extras: OnceBox<Extras>,
+    /// Kept alive by what was allocated from it.
+    pool: Option<Arc<PoolState>>,
     /// It ended by `retire()`.
     retired: AtomicBool,
-    /// What few have, so that the others are small.
-    extras: OnceLock<Box<Extras>>,
-}
-
-/// What few resources have.
-#[derive(Default)]
-struct Extras {
-    /// Memory of the host that the device works on; goes with the memory object.
-    held: Mutex<Option<HeldBuffer>>,
-    /// For errors after the end.
-    last_name: OnceLock<String>,
+    /// It had a name at some time. Most never have one, and need not be asked for it at their end.
+    pub(crate) was_named: AtomicBool,
+    /// Created with DONT_BIND, so it may be without memory.
+    pub(crate) dont_bind: bool,
+    /// What lies in the memory, tiling and all; for dumps.
+    pub kind: ResourceKind,
+    /// Open mappings, those of aliases included: the first invalidates, each flushes at its end.
+    pub(crate) open_mappings: AtomicU32,
+    /// Where its memory is.
+    pub allocation: Allocation,
+    /// Bytes that the host may see: the size of a buffer, else of the memory.
+    pub host_size: u64,
+    /// `VkBufferUsageFlags` or `VkImageUsageFlags`; 0 for bare memory.
+    pub usage: u64,
+    /// Its number among all resources of the allocator, in the order of creation.
+    serial: AtomicU64,
 }
 
 /// What a new resource is made of.
@@ -111,22 +105,35 @@ pub struct Made {
     pub allocation: Allocation,
     /// Bytes that the host may see.
     pub host_size: u64,
+    /// `VkBufferUsageFlags` or `VkImageUsageFlags`.
+    pub usage: u64,
+    /// What lies in the memory.
+    pub kind: ResourceKind,
 }
 
 impl Made {
-    /// Of bare memory.
+    /// Bare memory.
     pub fn memory(allocation: Allocation) -> Self {
-        Self { handles: Handles::Memory, allocation, host_size: allocation.size }
+        let (handles, host_size) = (Handles::Memory, allocation.size);
+        Self { handles, allocation, host_size, usage: 0, kind: ResourceKind::Unknown }
     }
 
-    /// Of an image, whose bytes are the driver's affair.
-    pub fn image(image: vk::Image, allocation: Allocation) -> Self {
-        Self { handles: Handles::Image(image), allocation, host_size: allocation.size }
+    /// An image, whose bytes are the driver's affair.
+    pub fn image(image: vk::Image, allocation: Allocation, info: &vk::ImageCreateInfo<'_>) -> Self {
+        let (handles, host_size) = (Handles::Image(image), allocation.size);
+        let usage = u64::from(info.usage.as_raw());
+        Self { handles, allocation, host_size, usage, kind: image_kind(info.tiling) }
     }
 
-    /// Of a buffer of a size.
-    pub fn buffer(buffer: vk::Buffer, allocation: Allocation, host_size: u64) -> Self {
-        Self { handles: Handles::Buffer(buffer), allocation, host_size }
+    /// A buffer.
+    pub fn buffer(
+        buffer: vk::Buffer,
+        allocation: Allocation,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Self {
+        let handles = Handles::Buffer(buffer);
+        let (host_size, usage) = (info.size, u64::from(info.usage.as_raw()));
+        Self { handles, allocation, host_size, usage, kind: ResourceKind::Buffer }
     }
 }
 
@@ -141,9 +148,17 @@ pub struct Shared {
 
 impl Resource {
     /// Registers a new resource with its allocator.
+    #[inline]
     pub fn new(allocator: &Arc<AllocatorState>, made: Made, shared: &Shared) -> Arc<Self> {
-        let resource = Arc::new(Self::unregistered(allocator, made, shared, None));
-        register(allocator, std::slice::from_ref(&resource));
+        let resource = Arc::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
+        let mut live = allocator.live.lock();
+        let serial = allocator.observed.next_serials(1);
+        enter(&mut live, &resource, serial);
+        let is_complete = allocator.device.bindings.is_complete();
+        drop(live);
+        if is_complete || resource.dont_bind {
+            allocator.device.bindings.enter(std::slice::from_ref(&resource), is_complete);
+        }
         resource
     }
 
@@ -153,7 +168,7 @@ impl Resource {
         made: impl Iterator<Item = Made>,
         shared: &Shared,
     ) -> Vec<Arc<Self>> {
-        let make = |made| Arc::new(Self::unregistered(allocator, made, shared, None));
+        let make = |made| Arc::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
         let resources: Vec<_> = made.map(make).collect();
         register(allocator, &resources);
         resources
@@ -161,41 +176,56 @@ impl Resource {
 
     /// The same of one that lies in the memory of another, which the caller has pinned.
     pub fn new_alias(of: &Arc<Self>, made: Made, name: Option<String>) -> Arc<Self> {
-        let base = of.alias.as_ref().map_or(of, |alias| &alias.base).clone();
+        let base = of.alias().map_or(of, |alias| &alias.base).clone();
         base.bound_here.fetch_add(1, Ordering::AcqRel);
         let shared = Shared { dont_bind: false, pool: base.pool.clone() };
         let allocator = base.allocator.clone();
         let was_named = name.is_some();
-        let alias = Box::new(Alias { base, name: Mutex::new(name) });
-        let resource = Arc::new(Self::unregistered(&allocator, made, &shared, Some(alias)));
+        let extras = OnceBox::with_value(Extras::of_alias(base, name));
+        let resource = Arc::new(Self::unregistered(&allocator, made, &shared, extras));
         resource.was_named.store(was_named, Ordering::Relaxed);
         register(&allocator, std::slice::from_ref(&resource));
         resource
     }
 
+    #[inline]
     fn unregistered(
         allocator: &Arc<AllocatorState>,
         made: Made,
         shared: &Shared,
-        alias: Option<Box<Alias>>,
+        extras: OnceBox<Extras>,
     ) -> Self {
         Self {
-            allocator: allocator.clone(),
-            handles: made.handles,
-            allocation: made.allocation,
-            alias,
-            pool: shared.pool.clone(),
-            host_size: made.host_size,
             pins: Pins::default(),
-            dont_bind: shared.dont_bind && made.handles != Handles::Memory,
-            was_named: AtomicBool::new(false),
             bound_here: AtomicU32::new(0),
-            open_mappings: AtomicU32::new(0),
-            label: Label::default(),
+            handles: made.handles,
+            allocator: allocator.clone(),
             place: AtomicU64::new(0),
+            extras,
+            pool: shared.pool.clone(),
             retired: AtomicBool::new(false),
-            extras: OnceLock::new(),
+            was_named: AtomicBool::new(false),
+            dont_bind: shared.dont_bind && made.handles != Handles::Memory,
+            kind: made.kind,
+            open_mappings: AtomicU32::new(0),
+            allocation: made.allocation,
+            host_size: made.host_size,
+            usage: made.usage,
+            serial: AtomicU64::new(0),
         }
+    }
+
+    /// Says that it is about to end, before the first locked instruction holds up the rest.
+    #[inline]
+    pub fn expect(self: &Arc<Self>) {
+        let address = Arc::as_ptr(self) as u64;
+        expect_at(address);
+        expect_at(address + CACHE_LINE);
+    }
+
+    /// Its number among all resources of the allocator.
+    pub fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
     }
 
     /// Registers a use; an exception after destroy.
@@ -215,8 +245,7 @@ impl Resource {
             Handles::Memory => "freed",
             Handles::Buffer(_) | Handles::Image(_) => "destroyed",
         };
-        let last_name = self.extras.get().and_then(|it| it.last_name.get());
-        let name = last_name.map_or(String::new(), |name| quoted(name));
+        let name = self.last_name().map_or(String::new(), quoted);
         use_after_free(py, format!("{}{name} was {verb}", self.handles.class()))
     }
 
@@ -234,7 +263,7 @@ impl Resource {
 
     /// `, created at a.py:3 in f, called from b.py:7 in g`; empty if that is not kept.
     pub fn made_at(&self, py: Python<'_>) -> String {
-        let Some(origin) = self.label.origin() else { return String::new() };
+        let Some(origin) = self.origin() else { return String::new() };
         let lines = self.allocator.observed.sites.lines(py, origin.site);
         format!(", created at {}", lines.join(", called from "))
     }
@@ -256,18 +285,15 @@ impl Resource {
     }
 
     /// What has to be given back of it.
+    #[inline]
     pub(crate) fn remains(&self) -> Remains {
-        let alias_of = self.alias.as_ref().map(|alias| Arc::downgrade(&alias.base));
-        let held = self.extras.get().and_then(|it| it.held.lock().take());
-        Remains { handles: self.handles, allocation: self.allocation, alias_of, _held: held }
-    }
-
-    /// Keeps memory of the host until the resource is released.
-    pub fn hold(&self, held: HeldBuffer) {
-        *self.extras.get_or_init(Box::default).held.lock() = Some(held);
+        let alias_of = self.alias().map(|alias| Arc::downgrade(&alias.base));
+        let Allocation { id, size, .. } = self.allocation;
+        Remains { handles: self.handles, id, size, alias_of, _held: self.take_held() }
     }
 
     /// Ends it, unless a view or a call uses it. Nothing happens the second time.
+    #[inline]
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
         // Once the allocator is closed, so is this.
         if self.allocator.pins.is_closed() {
@@ -289,6 +315,7 @@ impl Resource {
     }
 
     /// Closes it and leaves the list of live things; false if that was done before.
+    #[inline]
     fn end(&self, verb: &str) -> PyResult<bool> {
         match self.pins.close() {
             Err(NotClosed::Already) => return Ok(false),
@@ -312,7 +339,7 @@ impl Resource {
         self.allocator.device.check_process(py)?;
         if self.end(RETIRE)? {
             self.retired.store(true, Ordering::Relaxed);
-            self.allocator.collect(self.remains(), &self.label);
+            self.allocator.collect(self);
         }
         Ok(())
     }
@@ -332,6 +359,7 @@ impl Resource {
     }
 
     /// Remembers the name for errors and leaves the list of live things.
+    #[inline]
     fn bury(&self) {
         if self.was_named.load(Ordering::Relaxed)
             && let Ok(Some(name)) = self.name()
@@ -341,11 +369,6 @@ impl Resource {
         self.leave();
     }
 
-    /// For errors after its end.
-    pub(crate) fn remember_name(&self, name: String) {
-        self.extras.get_or_init(Box::default).last_name.get_or_init(|| name);
-    }
-
     /// Its place in the list of live things.
     pub(crate) fn place(&self) -> Option<RegionKey> {
         let bits = self.place.load(Ordering::Relaxed);
@@ -353,6 +376,7 @@ impl Resource {
     }
 
     /// Leaves the list of live things.
+    #[inline]
     fn leave(&self) {
         if let Some(place) = self.place() {
             self.allocator.live.lock().remove(place);
@@ -472,14 +496,20 @@ fn quoted(name: &str) -> String {
     format!(" '{}'", name.escape_debug())
 }
 
+/// Enters one in the list of live things.
+#[inline]
+fn enter(live: &mut SlotMap<Weak<Resource>>, resource: &Arc<Resource>, serial: u64) {
+    resource.serial.store(serial, Ordering::Relaxed);
+    let place = live.insert(Arc::downgrade(resource));
+    resource.place.store(place.to_bits(), Ordering::Relaxed);
+}
+
 /// Enters them in the tables of their allocator and device.
 fn register(allocator: &AllocatorState, resources: &[Arc<Resource>]) {
     let mut live = allocator.live.lock();
     let serials = allocator.observed.next_serials(resources.len())..;
     for (resource, serial) in resources.iter().zip(serials) {
-        resource.label.set_serial(serial);
-        let place = live.insert(Arc::downgrade(resource));
-        resource.place.store(place.to_bits(), Ordering::Relaxed);
+        enter(&mut live, resource, serial);
     }
     let is_complete = allocator.device.bindings.is_complete();
     drop(live);
@@ -495,9 +525,7 @@ impl Drop for Resource {
         // Nobody holds it any more, but the device may still be using it.
         let description = self.describe();
         self.leave();
-        let remains = self.remains();
-        let remains_size = remains.size();
-        self.allocator.collect(remains, &self.label);
+        let remains_size = self.allocator.collect(self);
         Python::try_attach(|py| {
             let made = self.made_at(py);
             warn_unclosed(
@@ -513,6 +541,6 @@ impl Drop for Resource {
 }
 
 /// Live resources of an allocator.
-pub fn live_resources(live: &vkmem_engine::SlotMap<Weak<Resource>>) -> Vec<Arc<Resource>> {
+pub fn live_resources(live: &SlotMap<Weak<Resource>>) -> Vec<Arc<Resource>> {
     live.iter().filter_map(|(_, resource)| resource.upgrade()).collect()
 }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
-use vkmem_engine::{Error, ResourceKind};
+use vkmem_engine::Error;
 use vkmem_vulkan::expect_at;
 
 use crate::errors::IntoPyResult;
@@ -16,7 +16,9 @@ use crate::links::Link;
 use crate::mapping::{Access, Mapping};
 use crate::resource::Resource;
 
-/// A Python object that stands for a resource.
+/// A Python object that stands for a resource. What its end needs stands first, beside the count of
+/// references: those two have left the cache by then.
+#[repr(C)]
 #[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
 pub struct ResourceObject {
     pub resource: Arc<Resource>,
@@ -27,24 +29,11 @@ pub struct ResourceObject {
     owner: Option<Link<ResourceObject>>,
 }
 
-/// What a resource was created for.
-pub trait Used {
-    /// `VkBufferUsageFlags` or `VkImageUsageFlags`; 0 for bare memory.
-    fn usage(&self) -> u64 {
-        0
-    }
-
-    /// What lies in the memory.
-    fn kind(&self) -> ResourceKind {
-        ResourceKind::Unknown
-    }
-}
-
 impl ResourceObject {
     /// Of a new resource.
     pub fn new(py: Python<'_>, resource: Arc<Resource>, user_data: Option<Link<PyAny>>) -> Self {
         if let Some(data) = &user_data {
-            resource.label.set_custom_data(Some(data.bind(py)));
+            resource.set_custom_data(Some(data.bind(py)));
         }
         let handle = resource.handles.raw();
         Self { resource, handle, user_data: Mutex::new(user_data), owner: None }
@@ -118,6 +107,7 @@ impl ResourceObject {
     /// Ends it. What was not used for a while is in no cache by now, and the driver's object is
     /// fetched beside ours.
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
+        self.resource.expect();
         expect_at(self.handle);
         self.resource.destroy(py)
     }
@@ -154,7 +144,7 @@ impl ResourceObject {
     fn set_user_data(slf: &Bound<'_, Self>, data: Option<Py<PyAny>>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         this.resource.check_live(py)?;
-        this.resource.label.set_custom_data(data.as_ref().map(|data| data.bind(py)));
+        this.resource.set_custom_data(data.as_ref().map(|data| data.bind(py)));
         if data.is_some() {
             Self::track(this.owner.as_ref().map_or(slf, |owner| owner.bind(py)));
         }

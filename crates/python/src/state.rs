@@ -16,7 +16,6 @@ use vkmem_vulkan::DeviceAllocator;
 
 use crate::device::DeviceCore;
 use crate::errors::use_after_free;
-use crate::label::Label;
 use crate::observed::{Observed, Origin};
 use crate::pins::{Pinned, Pins};
 use crate::remains::Remains;
@@ -122,15 +121,24 @@ impl AllocatorState {
     /// Registers a call; an exception after close.
     pub fn enter(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
         self.device.check_process(py)?;
-        self.pins.pin().ok_or_else(|| use_after_free(py, "the allocator is closed"))
+        self.pins.pin().ok_or_else(|| closed(py))
     }
 
-    /// Puts what an unclosed object leaves behind aside until no frame in flight can use it.
-    pub fn collect(&self, remains: Remains, label: &Label) {
-        let (usage, origin) = (label.usage(), label.origin());
+    /// An exception once it is closed.
+    #[inline]
+    pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        self.device.check_process(py)?;
+        if self.pins.is_closed() { Err(closed(py)) } else { Ok(()) }
+    }
+
+    /// Puts what an unclosed object leaves behind aside until no frame in flight can use it. Its bytes.
+    pub fn collect(&self, resource: &Resource) -> u64 {
+        let (remains, origin) = (resource.remains(), resource.origin());
+        let (usage, size) = (resource.usage, remains.size());
         let mut waiting = self.waiting.lock();
         let frame = waiting.frames;
         waiting.collected.push(Collected { frame, remains, usage, origin });
+        size
     }
 
     /// How many objects wait so, and their bytes.
@@ -143,7 +151,7 @@ impl AllocatorState {
     pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
         let collected = &self.waiting.lock().collected;
         let owners = collected.iter().filter(|it| it.remains.alias_of.is_none());
-        owners.map(|it| (it.remains.allocation.id, it.usage, it.origin)).collect()
+        owners.map(|it| (it.remains.id, it.usage, it.origin)).collect()
     }
 
     /// Handles of all that waits so.
@@ -269,6 +277,11 @@ impl Drop for AllocatorState {
         // SAFETY: dropped once, here; nothing uses it afterwards.
         unsafe { ManuallyDrop::drop(&mut self.device_allocator) };
     }
+}
+
+#[cold]
+fn closed(py: Python<'_>) -> PyErr {
+    use_after_free(py, "the allocator is closed")
 }
 
 /// Issues a `ResourceWarning`; an exception if warnings are turned into errors.

@@ -30,7 +30,7 @@ fn usable<'a>(
     core.check_process(py)?;
     let resource = &buffer.as_super().get().resource;
     check_device(py, core, resource)?;
-    if buffer.get().usage & usage == 0 {
+    if resource.usage & usage == 0 {
         let name = if usage == TRANSFER_SRC { "TRANSFER_SRC" } else { "TRANSFER_DST" };
         let what = resource.describe();
         return Err(invalid(py, format!("{what} was created without BufferUsage.{name}")));
@@ -120,7 +120,7 @@ pub fn copy_buffer(
         return Err(invalid(py, "the two ranges of one buffer overlap"));
     }
     let place = |of: &Resource, offset| of.allocation.offset + offset;
-    if (from.alias.is_some() || to.alias.is_some())
+    if (from.alias().is_some() || to.alias().is_some())
         && from.allocation.memory == to.allocation.memory
         && place(from, source_offset).abs_diff(place(to, target_offset)) < size
     {
@@ -157,7 +157,7 @@ pub fn copy_image(
     } else {
         (vk::ImageUsageFlags::TRANSFER_SRC, "TRANSFER_SRC")
     };
-    if facts.usage & wanted.0.as_raw() == 0 {
+    if texels.usage & u64::from(wanted.0.as_raw()) == 0 {
         let what = texels.describe();
         return Err(invalid(py, format!("{what} was created without ImageUsage.{}", wanted.1)));
     }

@@ -299,7 +299,8 @@ fn image_use(usage: vk::ImageUsageFlags) -> ResourceUse {
     if transfer.contains(usage) { ResourceUse::TransferOnly } else { ResourceUse::Device }
 }
 
-fn image_kind(tiling: vk::ImageTiling) -> ResourceKind {
+/// What an image of a tiling is to its neighbours.
+pub fn image_kind(tiling: vk::ImageTiling) -> ResourceKind {
     match tiling {
         vk::ImageTiling::OPTIMAL => ResourceKind::ImageOptimal,
         vk::ImageTiling::LINEAR => ResourceKind::ImageLinear,

@@ -84,16 +84,20 @@ impl Kind for Buffers {
         handle_types: u32,
         direction: Direction,
     ) -> Result<(Self::Handle, bool), Error> {
-        let (mut info, mut link) = (*info, vk::ExternalMemoryBufferCreateInfo::default());
+        // SAFETY: the caller vouches for the info.
+        let create = |info: &Self::Info<'_>| unsafe { allocator.driver().create_buffer(info) };
+        let failed = |error| {
+            Error::of_call(Self::CREATE, error, allocator.engine().figures(None, info.size))
+        };
+        // As a rule nothing is shared, and nothing to be chained to the info.
+        if handle_types == 0 {
+            return create(info).map(|handle| (handle, false)).map_err(failed);
+        }
+        let (mut chained, mut link) = (*info, vk::ExternalMemoryBufferCreateInfo::default());
         // SAFETY: the caller vouches for the chain; the link lives as long as the info.
         let dedicated =
-            unsafe { allocator.share_buffer(&mut info, &mut link, handle_types, direction)? };
-        // SAFETY: the caller vouches for the info.
-        let handle = unsafe { allocator.driver().create_buffer(&info) };
-        let handle = handle.map_err(|error| {
-            Error::of_call(Self::CREATE, error, allocator.engine().figures(None, info.size))
-        })?;
-        Ok((handle, dedicated))
+            unsafe { allocator.share_buffer(&mut chained, &mut link, handle_types, direction)? };
+        create(&chained).map(|handle| (handle, dedicated)).map_err(failed)
     }
 
     unsafe fn requirements(driver: &dyn Driver, handle: Self::Handle) -> MemoryRequirements {

@@ -27,7 +27,7 @@ mod transfer;
 mod validation;
 mod wrap;
 
-pub use allocator::{AllocateFn, DeviceAllocator, allocate_here};
+pub use allocator::{AllocateFn, DeviceAllocator, allocate_here, image_kind};
 pub use chain::buffer_usage;
 pub use device::VulkanDevice;
 pub use driver::{DeviceHandles, Driver, TransferCommand};
@@ -36,7 +36,7 @@ pub use import::Import;
 pub use info::PhysicalDeviceSummary;
 pub use open::{DeviceSelector, OpenOptions, enumerate};
 pub use open_error::OpenError;
-pub use prefetch::{expect_at, expecting};
+pub use prefetch::{ahead, expect_at};
 pub use simulated::{RequirementRules, SimulatedDriver};
 pub use validation::ValidationLog;
 pub use wrap::WrapOptions;

@@ -3,13 +3,13 @@
 /// So many things ahead are fetched.
 const AHEAD: usize = 8;
 
-/// Walks over things, and [expects](expect_at) what comes a little later at its address. What was not
-/// used for a while is in no cache, and a locked instruction between two keeps the processor from
-/// looking at the second before.
-pub fn expecting<T>(things: &[T], address: impl Fn(&T) -> u64) -> impl Iterator<Item = &T> {
+/// Walks over things, and has what comes a little later [expected](expect_at). What was not used for a
+/// while is in no cache, and a locked instruction between two keeps the processor from looking at the
+/// second before.
+pub fn ahead<T>(things: &[T], expect: impl Fn(&T)) -> impl Iterator<Item = &T> {
     things.iter().enumerate().map(move |(index, thing)| {
         if let Some(later) = things.get(index + AHEAD) {
-            expect_at(address(later));
+            expect(later);
         }
         thing
     })

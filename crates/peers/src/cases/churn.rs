@@ -6,6 +6,7 @@ use vkmem_engine::Strategy;
 
 use super::Effort;
 use super::contestant::{ALIGNMENT, Churn, Contestant, Ours, Vma};
+use super::lines::Lines;
 use crate::measure::{Figure, Round, heap_bytes, in_turns};
 use crate::random::Random;
 use crate::report::{Bar, Peer, Report};
@@ -77,21 +78,26 @@ pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
                 RefCell::new(churn)
             })
             .collect();
+        let lines = RefCell::new(Churn::new(Lines::new(n), n, SEED));
+        lines.borrow_mut().warm(warm);
         let mut contestants = vec![turn(&ours, rounds, pairs)];
         let each = strategies.iter().zip(&theirs);
         contestants.extend(each.map(|(&strategy, it)| turn(it, rounds, pairs_of(strategy))));
+        contestants.push(turn(&lines, rounds, pairs));
         let figures = in_turns(rounds, &mut contestants);
+        let theirs = &figures[1..=strategies.len()];
         let (bar_fastest, bar_default) = bars(n);
         let mut peers: Vec<_> = strategies
             .iter()
-            .zip(&figures[1..])
+            .zip(theirs)
             .map(|(strategy, figure)| {
                 let bar = bar_default.filter(|_| *strategy == VirtualStrategy::Default);
                 Peer::new(strategy.name(), *figure).with(bar)
             })
             .collect();
-        let fastest = figures[1..].iter().min_by(|a, b| a.median.total_cmp(&b.median));
+        let fastest = theirs.iter().min_by(|a, b| a.median.total_cmp(&b.median));
         peers.extend(fastest.map(|it| Peer::new("vma fastest", *it).with(bar_fastest)));
+        peers.push(Peer::new("memory alone", figures[strategies.len() + 1]));
         report.add("churn pair", n as u64, "ns", figures[0], &peers);
         let first = *first.get_or_insert(figures[0].median);
         let growth = Figure::exact(figures[0].median / first);

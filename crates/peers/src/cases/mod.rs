@@ -5,6 +5,7 @@ pub mod buffers;
 pub mod churn;
 pub mod contestant;
 pub mod linear;
+pub mod lines;
 pub mod memory;
 pub mod statistics;
 pub mod tail;

@@ -15,7 +15,7 @@ use crate::image::Image;
 use crate::links::Link;
 use crate::numbers::unsigned;
 use crate::resource::{Made, Resource};
-use crate::resource_object::{ResourceObject, Used};
+use crate::resource_object::ResourceObject;
 
 /// Keywords of an alias: it is not allocated, so it has none of an allocation.
 #[derive(Default)]
@@ -53,7 +53,7 @@ impl AliasKeywords {
         Ok(read)
     }
 
-    fn finish<T: PyClass<BaseType = ResourceObject> + Used>(
+    fn finish<T: PyClass<BaseType = ResourceObject>>(
         self,
         py: Python<'_>,
         base: &Arc<Resource>,
@@ -120,9 +120,7 @@ impl Allocator {
             // SAFETY: made here, or a struct of the caller's that interop has checked.
             unsafe { allocator.create_aliasing_buffer(&built.info, &base.allocation, offset) }
         })?;
-        let made = Made::buffer(buffer, allocation, built.info.size);
-        let object = Buffer { usage: u64::from(built.info.usage.as_raw()) };
-        keywords.finish(py, base, made, object)
+        keywords.finish(py, base, Made::buffer(buffer, allocation, &built.info), Buffer)
     }
 
     /// Creates an image in the memory of a `Buffer`, an `Image` or an `Allocation`, which it shares
@@ -154,6 +152,7 @@ impl Allocator {
             // SAFETY: made here, or a struct of the caller's that interop has checked.
             unsafe { allocator.create_aliasing_image(&built.info, &base.allocation, offset) }
         })?;
-        keywords.finish(py, base, Made::image(image, allocation), Image::of(&built.info))
+        let made = Made::image(image, allocation, &built.info);
+        keywords.finish(py, base, made, Image::of(&built.info))
     }
 }

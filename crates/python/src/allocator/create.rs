@@ -1,9 +1,11 @@
 //! Buffers, images and bare memory, one at a time.
 
+use std::ffi::CStr;
+
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use vkmem_engine::AllocationRequest;
+use vkmem_engine::{AllocationCreateInfo, AllocationRequest, Allocator as Engine, Error};
 
 use super::{Allocator, allocate, no_more};
 use crate::allocation::Allocation;
@@ -11,10 +13,11 @@ use crate::allocation_info::Keywords;
 use crate::buffer::Buffer;
 use crate::create_info::{self, Built, CommonKeywords, ImageKeywords};
 use crate::external::ImportKeywords;
+use crate::fast_call::FastMethod;
 use crate::image::Image;
 use crate::numbers::{live_handle, unsigned, unsigned_32};
 use crate::pool;
-use crate::resource::{Handles, Made};
+use crate::resource::{Handles, Made, Resource, Shared};
 
 impl Allocator {
     /// The caller has the pool of the keywords open.
@@ -29,9 +32,59 @@ impl Allocator {
             // SAFETY: made here, or a struct of the caller's that interop has checked.
             unsafe { self.state.device_allocator.create_buffer(info, create, &mut allocate(py)) }
         })?;
-        let object = Buffer { usage: u64::from(built.info.usage.as_raw()) };
-        let made = Made::buffer(buffer, allocation, built.info.size);
-        self.finish(py, keywords, made, object)
+        self.finish(py, keywords, Made::buffer(buffer, allocation, &built.info), Buffer)
+    }
+
+    /// Without keywords: most have none, and of most the memory is there.
+    fn create_plain_buffer(
+        &self,
+        py: Python<'_>,
+        size: Option<&Bound<'_, PyAny>>,
+        usage: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Buffer>> {
+        self.state.check_open(py)?;
+        // May run Python code, as `__index__`.
+        let built = create_info::buffer(py, size, usage, CommonKeywords::default())?;
+        self.state.check_open(py)?;
+        let mut at_once = |engine: &Engine, request: &AllocationRequest| {
+            engine.try_allocate(request).ok_or_else(|| Error::InvalidArgument(String::new()))
+        };
+        // From the look at the allocator on, the interpreter is held: so nobody closes it.
+        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        let made = unsafe {
+            let create = AllocationCreateInfo::default();
+            self.state.device_allocator.create_buffer(&built.info, &create, &mut at_once)
+        };
+        if let Ok((buffer, allocation)) = made {
+            let made = Made::buffer(buffer, allocation, &built.info);
+            let resource = Resource::new(&self.state, made, &Shared::default());
+            return self.announce(py, resource, None, None, Buffer);
+        }
+        // Again, from where the interpreter may be let go of and callbacks run. If it fails here, too,
+        // this error is the one to tell.
+        let _inside = self.state.enter(py)?;
+        self.create_built(py, Keywords::default(), &built)
+    }
+
+    fn create_buffer(
+        &self,
+        py: Python<'_>,
+        size: Option<&Bound<'_, PyAny>>,
+        buffer_usage: Option<&Bound<'_, PyAny>>,
+        keywords: &Bound<'_, PyDict>,
+    ) -> PyResult<Py<Buffer>> {
+        let _inside = self.state.enter(py)?;
+        let (mut common, mut import) = (CommonKeywords::default(), ImportKeywords::default());
+        let keywords = Keywords::read("create_buffer", Some(keywords), |key, value| {
+            Ok(import.take(key, value)? || common.take(key, value)?)
+        })?;
+        let from = keywords.pool.clone();
+        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let built = create_info::buffer(py, size, buffer_usage, common)?;
+        if let Some(importing) = import.finish(py)? {
+            return self.import_buffer(py, keywords, &built, importing);
+        }
+        self.create_built(py, keywords, &built)
     }
 
     /// Binds a resource of the caller's, and frees the memory again if that fails.
@@ -52,56 +105,53 @@ impl Allocator {
     }
 }
 
+/// `Allocator.create_buffer`. The one method that is called for each thing of a frame.
+pub struct CreateBuffer;
+
+impl FastMethod<2> for CreateBuffer {
+    type Class = Allocator;
+    const NAME: &'static CStr = c"create_buffer";
+    const DOC: &'static CStr = c"create_buffer($self, size=None, buffer_usage=None, /, **keywords)
+--
+
+Creates a buffer, allocates its memory and binds it (`vmaCreateBuffer`).
+
+Called as `create_buffer(size, buffer_usage)` with the size in bytes and a `BufferUsage`, or with
+a `VkBufferCreateInfo`: a struct of any binding in first place, or `info=` a struct or its
+address. Its `pNext` chain goes to Vulkan untouched.
+
+Beside those of an allocation (see `AllocationCreateInfo`; `MemoryUsage.AUTO` by default), the
+keywords are `create_flags` (`BufferCreateFlags`), `sharing_mode` and `queue_family_indices`.
+A failure leaves nothing behind.
+
+With `export_handle_types` the memory can be exported (`export_fd`). One of `import_fd`,
+`import_win32_handle` and `import_host_pointer` puts the buffer on memory that others made, as
+`import_memory_fd` and its relatives do, with the same fate of a descriptor. Beside it stand
+`import_handle_type`; `import_size`, of the whole `VkDeviceMemory` (what the buffer needs by
+default); `import_offset`, where the buffer starts in it (0); and `import_memory_type_index`.
+Memory that was exported from another allocator is described by `memory_type_index`,
+`device_memory_size` and `offset` of the `Allocation` there; flags and usage are the same.
+
+Raises `OutOfDeviceMemoryError`, `OutOfHostMemoryError`, `TooManyObjectsError`,
+`FeatureNotPresentError` (no memory type serves), `InvalidArgumentError`, `UseAfterFreeError`
+(closed).";
+
+    fn call<'py>(
+        slf: &Bound<'py, Allocator>,
+        [size, buffer_usage]: [Option<&Bound<'py, PyAny>>; 2],
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let made = match keywords {
+            None => this.create_plain_buffer(py, size, buffer_usage)?,
+            Some(keywords) => this.create_buffer(py, size, buffer_usage, keywords)?,
+        };
+        Ok(made.into_any())
+    }
+}
+
 #[pymethods]
 impl Allocator {
-    /// Creates a buffer, allocates its memory and binds it (`vmaCreateBuffer`).
-    ///
-    /// Called as `create_buffer(size, buffer_usage)` with the size in bytes and a `BufferUsage`, or with
-    /// a `VkBufferCreateInfo`: a struct of any binding in first place, or `info=` a struct or its
-    /// address. Its `pNext` chain goes to Vulkan untouched.
-    ///
-    /// Beside those of an allocation (see `AllocationCreateInfo`; `MemoryUsage.AUTO` by default), the
-    /// keywords are `create_flags` (`BufferCreateFlags`), `sharing_mode` and `queue_family_indices`.
-    /// A failure leaves nothing behind.
-    ///
-    /// With `export_handle_types` the memory can be exported (`export_fd`). One of `import_fd`,
-    /// `import_win32_handle` and `import_host_pointer` puts the buffer on memory that others made, as
-    /// `import_memory_fd` and its relatives do, with the same fate of a descriptor. Beside it stand
-    /// `import_handle_type`; `import_size`, of the whole `VkDeviceMemory` (what the buffer needs by
-    /// default); `import_offset`, where the buffer starts in it (0); and `import_memory_type_index`.
-    /// Memory that was exported from another allocator is described by `memory_type_index`,
-    /// `device_memory_size` and `offset` of the `Allocation` there; flags and usage are the same.
-    ///
-    /// Raises `OutOfDeviceMemoryError`, `OutOfHostMemoryError`, `TooManyObjectsError`,
-    /// `FeatureNotPresentError` (no memory type serves), `InvalidArgumentError`, `UseAfterFreeError`
-    /// (closed).
-    #[pyo3(
-        signature = (size = None, buffer_usage = None, /, **keywords))]
-    fn create_buffer(
-        &self,
-        py: Python<'_>,
-        size: Option<&Bound<'_, PyAny>>,
-        buffer_usage: Option<&Bound<'_, PyAny>>,
-        keywords: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<Buffer>> {
-        let _inside = self.state.enter(py)?;
-        if keywords.is_none() {
-            let built = create_info::buffer(py, size, buffer_usage, CommonKeywords::default())?;
-            return self.create_built(py, Keywords::default(), &built);
-        }
-        let (mut common, mut import) = (CommonKeywords::default(), ImportKeywords::default());
-        let keywords = Keywords::read("create_buffer", keywords, |key, value| {
-            Ok(import.take(key, value)? || common.take(key, value)?)
-        })?;
-        let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
-        let built = create_info::buffer(py, size, buffer_usage, common)?;
-        if let Some(importing) = import.finish(py)? {
-            return self.import_buffer(py, keywords, &built, importing);
-        }
-        self.create_built(py, keywords, &built)
-    }
-
     /// Creates an image, allocates its memory and binds it (`vmaCreateImage`).
     ///
     /// Called as `create_image(format, extent, image_usage)`, where the extent is one to three sides in
@@ -139,7 +189,7 @@ impl Allocator {
             // SAFETY: made here, or a struct of the caller's that interop has checked.
             unsafe { self.state.device_allocator.create_image(info, create, &mut allocate(py)) }
         })?;
-        self.finish(py, keywords, Made::image(image, allocation), Image::of(info))
+        self.finish(py, keywords, Made::image(image, allocation, info), Image::of(info))
     }
 
     /// Allocates `size` bytes without a buffer or an image (`vmaAllocateMemory`).

@@ -25,10 +25,10 @@ fn alias(resource: &Resource, call_site: Option<u32>) -> AliasDescription {
     AliasDescription {
         offset: resource.allocation.offset,
         size: resource.allocation.size,
-        kind: resource.label.kind(),
-        usage: resource.label.usage(),
+        kind: resource.kind,
+        usage: resource.usage,
         name: resource.name().ok().flatten(),
-        custom_data: resource.label.custom_data(),
+        custom_data: resource.custom_data(),
         call_site,
     }
 }
@@ -72,9 +72,9 @@ impl Labels {
         let mut sites = SiteTexts::new(&state.observed.sites);
         let mut has_aliases = false;
         for resource in &live {
-            let (usage, custom_data) = (resource.label.usage(), resource.label.custom_data());
-            let call_site = sites.of(py, resource.label.origin());
-            let is_alias = resource.alias.is_some();
+            let (usage, custom_data) = (resource.usage, resource.custom_data());
+            let call_site = sites.of(py, resource.origin());
+            let is_alias = resource.alias().is_some();
             if !is_alias && usage == 0 && custom_data.is_none() && call_site.is_none() {
                 continue;
             }

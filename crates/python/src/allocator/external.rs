@@ -19,7 +19,7 @@ use crate::external::{ImportKeywords, Importing};
 use crate::image::Image;
 use crate::numbers::unsigned;
 use crate::resource::Made;
-use crate::resource_object::{ResourceObject, Used};
+use crate::resource_object::ResourceObject;
 
 /// Imported memory is used at once.
 fn check_plain(py: Python<'_>, keywords: &Keywords) -> PyResult<()> {
@@ -52,7 +52,7 @@ impl Allocator {
         self.imported(py, keywords, Made::memory(made), Allocation, importing)
     }
 
-    fn imported<T: PyClass<BaseType = ResourceObject> + Used>(
+    fn imported<T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'_>,
         keywords: Keywords,
@@ -82,9 +82,7 @@ impl Allocator {
             // vouches for the handle, and host memory is held below.
             unsafe { allocator.import_buffer(info, &importing.import, create, &mut ask(py)) }
         })?;
-        let object = Buffer { usage: u64::from(info.usage.as_raw()) };
-        let made = Made::buffer(buffer, allocation, info.size);
-        self.imported(py, keywords, made, object, importing)
+        self.imported(py, keywords, Made::buffer(buffer, allocation, info), Buffer, importing)
     }
 
     /// `create_image` with one of the `import_` keywords.
@@ -102,7 +100,8 @@ impl Allocator {
             // SAFETY: as of a buffer.
             unsafe { allocator.import_image(info, &importing.import, create, &mut ask(py)) }
         })?;
-        self.imported(py, keywords, Made::image(image, allocation), Image::of(info), importing)
+        let made = Made::image(image, allocation, info);
+        self.imported(py, keywords, made, Image::of(info), importing)
     }
 }
 

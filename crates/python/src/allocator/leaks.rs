@@ -88,20 +88,19 @@ impl Allocator {
             let live = self.state.live.lock();
             live_resources(&live)
         };
-        live.sort_by_key(|it| it.label.serial());
+        live.sort_by_key(|it| it.serial());
         let mut sites = SiteTexts::new(&self.state.observed.sites);
         let now = Instant::now();
         let row = |it: &Arc<Resource>| -> Row {
             (
-                it.label.serial(),
+                it.serial(),
                 it.handles.class(),
                 it.name().ok().flatten(),
                 it.allocation.size,
                 it.allocation.memory_type_index,
-                it.alias.is_some(),
-                sites.of(py, it.label.origin()),
-                (it.label.origin())
-                    .map(|origin| now.saturating_duration_since(origin.at).as_secs_f64()),
+                it.alias().is_some(),
+                sites.of(py, it.origin()),
+                (it.origin()).map(|origin| now.saturating_duration_since(origin.at).as_secs_f64()),
             )
         };
         let rows: Vec<Row> = live.iter().map(row).collect();
@@ -136,7 +135,7 @@ impl Allocator {
                     (chunk, next)
                 };
                 alive += chunk.len() as u64;
-                for it in chunk.iter().filter(|it| it.alias.is_none()) {
+                for it in chunk.iter().filter(|it| it.alias().is_none()) {
                     let sum = names.entry(it.name().ok().flatten()).or_default();
                     sum.0 += 1;
                     sum.1 += it.allocation.size;

@@ -20,7 +20,7 @@ use crate::many;
 use crate::numbers::unsigned;
 use crate::pool;
 use crate::resource::{Made, Resource};
-use crate::resource_object::{ResourceObject, Used};
+use crate::resource_object::ResourceObject;
 
 /// Takes `names=`, which stands instead of `name=`.
 fn take_names(names: &mut Option<Py<PyAny>>, key: &str, value: &Bound<'_, PyAny>) -> bool {
@@ -32,7 +32,7 @@ fn take_names(names: &mut Option<Py<PyAny>>, key: &str, value: &Bound<'_, PyAny>
 
 impl Allocator {
     /// Makes the Python objects of many resources; if one cannot be made, none is left.
-    fn finish_many<'py, T: PyClass<BaseType = ResourceObject> + Used>(
+    fn finish_many<'py, T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'py>,
         keywords: &Keywords,
@@ -146,9 +146,8 @@ impl Allocator {
         let made = made
             .into_iter()
             .zip(infos)
-            .map(|((buffer, allocation), info)| Made::buffer(buffer, allocation, info.size));
-        let object = |index: usize| Buffer { usage: u64::from(infos[index].usage.as_raw()) };
-        self.finish_many(py, &keywords, &names, made, object)
+            .map(|((buffer, allocation), info)| Made::buffer(buffer, allocation, info));
+        self.finish_many(py, &keywords, &names, made, |_| Buffer)
     }
 
     /// Creates many images in one call, all or none (`vmaCreateImage` for each).
@@ -179,7 +178,10 @@ impl Allocator {
             // SAFETY: made here, or structs of the caller's that interop has checked.
             py.detach(|| unsafe { allocator.create_images(&whole.infos, create) })
         })?;
-        let made = made.into_iter().map(|(image, allocation)| Made::image(image, allocation));
+        let made = made
+            .into_iter()
+            .zip(&built.infos)
+            .map(|((image, allocation), info)| Made::image(image, allocation, info));
         let object = |index: usize| Image::of(&built.infos[index]);
         self.finish_many(py, &keywords, &names, made, object)
     }

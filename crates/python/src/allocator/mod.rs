@@ -2,7 +2,7 @@
 
 mod alias;
 mod budget;
-mod create;
+pub mod create;
 mod dump;
 mod external;
 mod figures;
@@ -34,7 +34,7 @@ use crate::numbers::unsigned;
 use crate::pool;
 use crate::remains::release_all;
 use crate::resource::{Made, Resource, Shared};
-use crate::resource_object::{ResourceObject, Used};
+use crate::resource_object::ResourceObject;
 use crate::state::{AllocatorState, warn, warn_unclosed};
 
 /// Allocates the memory of one device (`VmaAllocator`). Usable from many threads at once.
@@ -74,20 +74,20 @@ fn allocate(
 }
 
 /// The Python half of a resource.
-fn python_object<T: PyClass<BaseType = ResourceObject> + Used>(
+#[inline]
+fn python_object<T: PyClass<BaseType = ResourceObject>>(
     py: Python<'_>,
     resource: Arc<Resource>,
     user_data: Option<Link<PyAny>>,
     object: T,
 ) -> PyResult<Py<T>> {
-    resource.label.set_usage(object.usage());
-    resource.label.set_kind(object.kind());
     let base = ResourceObject::new(py, resource, user_data);
     Ok(ResourceObject::make(py, base, object)?.unbind())
 }
 
 impl Allocator {
-    fn finish<T: PyClass<BaseType = ResourceObject> + Used>(
+    #[inline]
+    fn finish<T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'_>,
         keywords: Keywords,
@@ -95,12 +95,24 @@ impl Allocator {
         object: T,
     ) -> PyResult<Py<T>> {
         let resource = Resource::new(&self.state, made, &shared(&keywords));
-        let observed = &self.state.observed;
-        observed.created(py, std::slice::from_ref(&resource), |_| keywords.name.as_deref());
-        if let Some(name) = &keywords.name {
-            resource.set_name(Some(name)).or_raise(py)?;
+        self.announce(py, resource, keywords.name.as_deref(), keywords.user_data, object)
+    }
+
+    /// Makes the Python half of a new resource, and tells of it whoever wants to know.
+    #[inline]
+    fn announce<T: PyClass<BaseType = ResourceObject>>(
+        &self,
+        py: Python<'_>,
+        resource: Arc<Resource>,
+        name: Option<&str>,
+        user_data: Option<Link<PyAny>>,
+        object: T,
+    ) -> PyResult<Py<T>> {
+        self.state.observed.created(py, std::slice::from_ref(&resource), |_| name);
+        if name.is_some() {
+            resource.set_name(name).or_raise(py)?;
         }
-        let made = python_object(py, resource, keywords.user_data, object);
+        let made = python_object(py, resource, user_data, object);
         self.handlers.tell(py, &self.state);
         made
     }
