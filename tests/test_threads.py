@@ -169,6 +169,31 @@ def test_other_threads_may_destroy(device: Device) -> None:
         assert totals(allocator).allocation_count == 0
 
 
+def test_binding_to_memory_that_another_thread_maps(device: Device) -> None:
+    # Vulkan forbids both at once; the validation layer of the driver's fixture says so. A block is
+    # mapped when the first asks for it.
+    for _ in range(30):
+        with Allocator(device) as allocator:
+            first = allocator.create_buffer(1000, TRANSFER, flags=RANDOM)
+            together = threading.Barrier(3)
+
+            def work(
+                number: int,
+                allocator: Allocator = allocator,
+                first: Buffer = first,
+                together: threading.Barrier = together,
+            ) -> None:
+                together.wait()
+                if number == 0:
+                    first.write(b"mapped for the first time")
+                else:
+                    many = allocator.create_buffers([1000] * 50, TRANSFER, flags=RANDOM)
+                    allocator.destroy_many(many)
+
+            in_threads(3, work)
+            first.destroy()
+
+
 def test_views_end_in_other_threads(simulated_allocator: Allocator) -> None:
     with simulated_allocator.create_buffer(64, TRANSFER, flags=RANDOM) as buffer:
         views = [memoryview(buffer.map()) for _ in range(64)]

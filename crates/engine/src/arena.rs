@@ -423,7 +423,8 @@ impl Arena {
 
     /// Counts everything. O(regions).
     pub fn statistics(&self) -> Statistics {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.blocks.suballocator.settle();
         let mut statistics = Statistics::default();
         state.blocks.iter().for_each(|(_, memory)| statistics.add_block(memory.size));
         let mut blocks = state.blocks.iter().map(|(block, _)| block);

@@ -233,7 +233,12 @@ impl VirtualBlock {
     }
 
     /// Counts everything. O(regions).
-    pub fn statistics(&self) -> Statistics {
+    pub fn statistics(&mut self) -> Statistics {
+        self.suballocator.settle();
+        self.counted()
+    }
+
+    fn counted(&self) -> Statistics {
         let mut statistics = Statistics::default();
         statistics.add_block(self.size);
         self.suballocator.count(&mut std::iter::once(self.block), &mut statistics);
@@ -248,7 +253,7 @@ impl VirtualBlock {
     /// Walks everything and says what is broken. O(regions).
     pub fn validate(&self) -> Result<(), String> {
         self.suballocator.validate()?;
-        let statistics = self.statistics();
+        let statistics = self.counted();
         let counted = (statistics.allocation_count, statistics.allocation_bytes);
         if counted == self.live() { Ok(()) } else { Err("allocations are counted wrongly".into()) }
     }

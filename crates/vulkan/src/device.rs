@@ -19,6 +19,7 @@ use crate::functions::{
     Requirements2Functions,
 };
 use crate::instance::Instance;
+use crate::memory_locks::MemoryLocks;
 use crate::open_error::OpenError;
 use crate::transfer::TransferQueue;
 use crate::validation::ValidationLog;
@@ -45,6 +46,7 @@ pub struct VulkanDevice {
     pub(crate) physical_device: vk::PhysicalDevice,
     pub(crate) extensions: Vec<String>,
     pub(crate) transfer: TransferQueue,
+    pub(crate) memory_locks: MemoryLocks,
     // In this order: the device goes before its instance.
     pub(crate) logical: LogicalDevice,
     pub(crate) instance: Instance,
@@ -184,6 +186,7 @@ impl VulkanDevice {
             physical_device,
             extensions,
             transfer: TransferQueue::new(parts.queue, parts.queue_family_index),
+            memory_locks: MemoryLocks::default(),
             logical,
             instance,
         })
@@ -312,6 +315,7 @@ impl DeviceMemory for VulkanDevice {
 
     fn map(&self, handle: MemoryHandle) -> Result<HostAddress, DeviceError> {
         let mut address: *mut c_void = ptr::null_mut();
+        let _lock = self.memory_locks.alone(handle);
         // SAFETY: the engine maps only live, host-visible memory that is not mapped yet.
         check(unsafe {
             (self.logical.functions.map_memory)(
@@ -330,6 +334,7 @@ impl DeviceMemory for VulkanDevice {
     }
 
     fn unmap(&self, handle: MemoryHandle) {
+        let _lock = self.memory_locks.alone(handle);
         // SAFETY: the engine unmaps only live memory that is mapped.
         unsafe { (self.logical.functions.unmap_memory)(self.logical.handle, memory(handle)) };
     }

@@ -18,6 +18,7 @@ mod instance;
 mod kind;
 mod loader;
 mod many;
+mod memory_locks;
 mod open;
 mod open_error;
 mod prefetch;

@@ -118,6 +118,7 @@ impl Driver for VulkanDevice {
         offset: u64,
     ) -> Result<(), DeviceError> {
         let bind = self.logical.functions.bind_buffer_memory;
+        let _lock = self.memory_locks.shared(handle);
         // SAFETY: the caller vouches for the buffer, the memory and the offset.
         check(unsafe { bind(self.logical.handle, buffer, memory(handle), offset) })
     }
@@ -187,6 +188,7 @@ impl Driver for VulkanDevice {
         offset: u64,
     ) -> Result<(), DeviceError> {
         let bind = self.logical.functions.bind_image_memory;
+        let _lock = self.memory_locks.shared(handle);
         // SAFETY: the caller vouches for the image, the memory and the offset.
         check(unsafe { bind(self.logical.handle, image, memory(handle), offset) })
     }

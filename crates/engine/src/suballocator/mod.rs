@@ -220,6 +220,10 @@ impl Suballocator for AnySuballocator {
         each!(self, it => it.visit_block(block, visit));
     }
 
+    fn settle(&mut self) {
+        each!(self, it => it.settle());
+    }
+
     fn count(&self, blocks: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
         each!(self, it => it.count(blocks, statistics));
     }
@@ -247,6 +251,20 @@ fn one_by_one(
         count += 1;
     }
     count
+}
+
+/// See [`Suballocator::count`].
+fn count_by_walk(
+    of: &(impl Suballocator + ?Sized),
+    blocks: &mut dyn Iterator<Item = BlockIndex>,
+    statistics: &mut Statistics,
+) {
+    for block in blocks {
+        of.visit_block(block, &mut |view| match view.live {
+            Some(_) => statistics.add_allocation(view.size),
+            None => statistics.add_unused_range(view.size),
+        });
+    }
 }
 
 /// Divides any number of blocks into regions.
@@ -347,15 +365,14 @@ pub trait Suballocator: Send {
         }
     }
 
+    /// Does what was put off, which changes nothing that can be seen but how fast the next
+    /// [`count`](Self::count) is. O(1).
+    fn settle(&mut self) {}
+
     /// Counts the live regions and unused ranges of some blocks, which have to be all there are.
     /// O(regions).
     fn count(&self, blocks: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
-        for block in blocks {
-            self.visit_block(block, &mut |view| match view.live {
-                Some(_) => statistics.add_allocation(view.size),
-                None => statistics.add_unused_range(view.size),
-            });
-        }
+        count_by_walk(self, blocks, statistics);
     }
 
     /// Bytes of bookkeeping held. Of tables of many regions, what was never written is not counted.

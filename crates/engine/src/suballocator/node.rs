@@ -177,6 +177,12 @@ impl Node {
         self.generation == key.generation() && self.is_live()
     }
 
+    /// Not live any more, and not free before it was merged: everything else is as it was.
+    #[inline(always)]
+    pub fn end_life_later(&mut self) {
+        self.generation = 0;
+    }
+
     /// Free from now on, with nothing that could be taken for a key of it.
     #[inline(always)]
     pub fn end_life(&mut self, offset: u64, size: u64) {

@@ -331,7 +331,7 @@ impl RegionTable {
     ) {
         while index != end {
             let node = self.node(index);
-            if !node.is_free() {
+            if node.is_live() {
                 visit(node.offset, node.size(), self.key_of(index), node.kind());
             }
             index = target(node.next);

@@ -11,6 +11,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use prefetch_index::prefetch_index;
+
 /// Up to here the first row grows by an eighth: a table that doubles is half empty on average.
 const GENTLE: usize = 2048;
 
@@ -176,6 +178,12 @@ pub(super) trait Entries<T>: IndexMut<u32, Output = T> {
 
     /// The entry, if it is there.
     fn get(&self, index: u32) -> Option<&T>;
+
+    /// How many there are, or in several rows may be.
+    fn len(&self) -> usize;
+
+    /// Fetches an entry into the cache, for later.
+    fn expect(&self, index: u32);
 }
 
 /// Those of a table of one row.
@@ -212,6 +220,16 @@ impl<T> Entries<T> for Near<'_, T> {
     fn get(&self, index: u32) -> Option<&T> {
         self.0.get(index as usize)
     }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn expect(&self, index: u32) {
+        prefetch_index(&*self.0, index as usize);
+    }
 }
 
 /// Those of a table that may have several rows.
@@ -247,6 +265,16 @@ impl<T, const ROW: usize> Entries<T> for Far<'_, T, ROW> {
     #[inline(always)]
     fn get(&self, index: u32) -> Option<&T> {
         self.0.get(index as usize / ROW)?.get(index as usize % ROW)
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len() * ROW
+    }
+
+    #[inline(always)]
+    fn expect(&self, index: u32) {
+        prefetch_index(&self.0[index as usize / ROW], index as usize % ROW);
     }
 }
 

@@ -31,15 +31,19 @@ macro_rules! hot {
 }
 
 mod check;
+mod deferred;
 mod hot;
 mod run;
 
+use deferred::Deferred;
 use hot::{Candidate, Hot, ROOM, fit};
 
 use super::bins::{Bins, Entry, class_at_least, class_of};
 use super::node::{MAX_PADDING, MAX_SIZE, NONE, target};
 use super::region::RegionTable;
-use super::{BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator};
+use super::{
+    BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator, count_by_walk,
+};
 use crate::request::{ResourceKind, Strategy};
 use crate::statistics::Statistics;
 
@@ -79,6 +83,7 @@ pub struct Tlsf {
     careful: bool,
     /// Blocks with live regions.
     busy_blocks: u32,
+    deferred: Deferred,
 }
 
 /// The bit of a kind in [`Tlsf::kinds`]; a kind that shares pages with nothing has two.
@@ -106,6 +111,7 @@ impl Tlsf {
             kinds: 0,
             careful: false,
             busy_blocks: 0,
+            deferred: Deferred::default(),
         }
     }
 
@@ -208,6 +214,7 @@ impl Tlsf {
             Candidate::NOTHING
         };
         if !found.is_found() {
+            self.settle_all();
             found = self.search(size, request);
         }
         if !found.is_found() {
@@ -334,6 +341,7 @@ impl Suballocator for Tlsf {
     }
 
     fn remove_block(&mut self, block: BlockIndex) {
+        self.settle_all();
         let Block { edge, live, .. } = *self.block(block);
         assert!(live == 0, "a block with live regions cannot be removed");
         let first = target(self.regions.node(edge).next);
@@ -378,7 +386,8 @@ impl Suballocator for Tlsf {
         if !self.free.has_room_for(1) {
             self.free.grow();
         }
-        let info = hot!(self, hot => hot.free(key))?;
+        let deferred = &mut self.deferred;
+        let info = hot!(self, hot => hot.free(key, deferred))?;
         let live = &mut self.blocks[info.block.0 as usize].live;
         *live = live.wrapping_sub(1);
         let block_is_empty = *live == 0;
@@ -402,6 +411,7 @@ impl Suballocator for Tlsf {
     fn clear(&mut self) {
         self.regions.clear();
         self.free.clear();
+        self.deferred.clear();
         (self.kinds, self.busy_blocks) = (0, 0);
         for block in 0..self.blocks.len() {
             if self.blocks[block].used {
@@ -442,8 +452,16 @@ impl Suballocator for Tlsf {
         self.regions.visit_live(target(self.regions.node(edge).next), edge, visit);
     }
 
-    fn count(&self, _: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
-        self.regions.count(statistics);
+    fn settle(&mut self) {
+        self.settle_all();
+    }
+
+    fn count(&self, blocks: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
+        if self.deferred.is_empty() {
+            self.regions.count(statistics);
+        } else {
+            count_by_walk(self, blocks, statistics);
+        }
     }
 
     fn metadata_bytes(&self) -> usize {

@@ -283,6 +283,8 @@ impl Pair {
             self.free(self.live.len() / 2);
         }
         self.check();
+        self.subject.settle();
+        self.check();
         for (&index, block) in &self.model.blocks {
             let mut seen = Vec::new();
             self.subject.visit_block(BlockIndex(index), &mut |view| {

@@ -20,14 +20,19 @@ use crate::pool;
 use crate::resource::{Handles, Made, Resource, Shared};
 
 impl Allocator {
-    /// The caller has the pool of the keywords open.
+    /// The caller has the pool of the keywords open. The first attempt may have been made before, and
+    /// have failed.
     fn create_built(
         &self,
         py: Python<'_>,
         keywords: Keywords,
         built: &Built<vk::BufferCreateInfo<'static>>,
+        mut failed: Option<Error>,
     ) -> PyResult<Py<Buffer>> {
         let (buffer, allocation) = self.attempt(py, || {
+            if let Some(error) = failed.take() {
+                return Err(error);
+            }
             let (info, create) = (&built.info, &keywords.create);
             // SAFETY: made here, or a struct of the caller's that interop has checked.
             unsafe { self.state.device_allocator.create_buffer(info, create, &mut allocate(py)) }
@@ -46,8 +51,12 @@ impl Allocator {
         // May run Python code, as `__index__`.
         let built = create_info::buffer(py, size, usage, CommonKeywords::default())?;
         self.state.check_open(py)?;
+        let mut is_there = true;
         let mut at_once = |engine: &Engine, request: &AllocationRequest| {
-            engine.try_allocate(request).ok_or_else(|| Error::InvalidArgument(String::new()))
+            engine.try_allocate(request).ok_or_else(|| {
+                is_there = false;
+                Error::InvalidArgument(String::new())
+            })
         };
         // From the look at the allocator on, the interpreter is held: so nobody closes it.
         // SAFETY: made here, or a struct of the caller's that interop has checked.
@@ -55,15 +64,17 @@ impl Allocator {
             let create = AllocationCreateInfo::default();
             self.state.device_allocator.create_buffer(&built.info, &create, &mut at_once)
         };
-        if let Ok((buffer, allocation)) = made {
-            let made = Made::buffer(buffer, allocation, &built.info);
-            let resource = Resource::new(&self.state, made, &Shared::default());
-            return self.announce(py, resource, None, None, Buffer);
-        }
-        // Again, from where the interpreter may be let go of and callbacks run. If it fails here, too,
-        // this error is the one to tell.
+        let failed = match made {
+            Ok((buffer, allocation)) => {
+                let made = Made::buffer(buffer, allocation, &built.info);
+                let resource = Resource::new(&self.state, made, &Shared::default());
+                return self.announce(py, resource, None, None, Buffer);
+            }
+            Err(error) => is_there.then_some(error),
+        };
+        // From here on the interpreter may be let go of, and callbacks run.
         let _inside = self.state.enter(py)?;
-        self.create_built(py, Keywords::default(), &built)
+        self.create_built(py, Keywords::default(), &built, failed)
     }
 
     fn create_buffer(
@@ -84,7 +95,7 @@ impl Allocator {
         if let Some(importing) = import.finish(py)? {
             return self.import_buffer(py, keywords, &built, importing);
         }
-        self.create_built(py, keywords, &built)
+        self.create_built(py, keywords, &built, None)
     }
 
     /// Binds a resource of the caller's, and frees the memory again if that fails.

@@ -9,8 +9,7 @@ use crate::request::ResourceKind;
 impl Tlsf {
     /// Walks every block and every size class. O(regions).
     pub(super) fn check(&self) -> Result<(), String> {
-        let mut regions = 0;
-        let mut free = 0;
+        let (mut regions, mut free, mut deferred) = (0, 0, 0);
         for (number, block) in self.blocks.iter().enumerate().filter(|(_, block)| block.used) {
             let at = |what: &str| format!("block {number}: {what}");
             let edge = block.edge;
@@ -37,6 +36,11 @@ impl Tlsf {
                     if previous != edge && self.regions.node(previous).is_free() {
                         return Err(at(&format!("two free regions side by side at {end}")));
                     }
+                } else if self.deferred.contains(index) {
+                    if node.generation() != 0 {
+                        return Err(at("a freed region that still has a key"));
+                    }
+                    deferred += 1;
                 } else {
                     live += 1;
                     if self.granularity != 1 && kind_bits(node.kind()) & !self.kinds != 0 {
@@ -67,6 +71,9 @@ impl Tlsf {
             if end != block.size || live != block.live {
                 return Err(at("its regions do not add up to its size and count"));
             }
+        }
+        if deferred != self.deferred.count() {
+            return Err("a freed region that waits is in no block".into());
         }
         if regions != self.regions.used_slots() {
             return Err("region slots are lost".into());

@@ -9,9 +9,9 @@ use std::ops::Index;
 use super::super::bins::{Chunk, Entry, Position, View, class_at_least, class_of};
 use super::super::granularity::{Gap, Neighbour, place_in_gap};
 use super::super::node::{FREE_LINK, NONE, Node, is_free_link, target};
-use super::super::region::{Blocks, RegionKey, Slots};
+use super::super::region::{Blocks, Slots};
 use super::super::slab::Entries;
-use super::super::{BlockIndex, Placement, RegionInfo, RegionRequest};
+use super::super::{BlockIndex, Placement, RegionRequest};
 
 /// Slots that one call may take, and regions that it may put into the index.
 pub(super) const ROOM: usize = 2;
@@ -140,7 +140,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
     }
 
     #[inline(always)]
-    fn block_of(&self, index: u32) -> u32 {
+    pub fn block_of(&self, index: u32) -> u32 {
         if self.block_of.is_empty() { 0 } else { self.block_of[index] }
     }
 
@@ -272,17 +272,6 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         }
         self.nodes[next].previous = if rest > 0 { after } else { index };
         [index, at.node | FREE_LINK, after]
-    }
-
-    /// Frees a region; what it was, or `None` if the key is stale.
-    #[inline(always)]
-    pub fn free(&mut self, key: RegionKey) -> Option<RegionInfo> {
-        let index = key.index();
-        let node = self.nodes.get(index).filter(|node| node.is_of(key))?;
-        let info = node.info(self.block_of(index));
-        let end = node.offset.wrapping_add(node.size()).wrapping_add(node.padding());
-        self.merge(index, node.offset, end, [node.previous, node.next]);
-        Some(info)
     }
 
     /// Makes a region between two links free, merged with its free neighbours. A neighbour keeps its
