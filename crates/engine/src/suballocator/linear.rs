@@ -87,10 +87,10 @@ impl Place {
     }
 }
 
-/// Evaluates an expression with the nodes of a table at hand, and with its slots.
+/// Evaluates an expression with the nodes of a table at hand, its slots, and the blocks of all regions.
 macro_rules! nodes {
-    ($regions:expr, $nodes:ident, $slots:ident => $call:expr) => {{
-        let (nodes, _, $slots) = $regions.parts();
+    ($regions:expr, $nodes:ident, $slots:ident, $blocks:ident => $call:expr) => {{
+        let (nodes, $blocks, $slots) = $regions.parts();
         if let Some(mut $nodes) = nodes.near() {
             $call
         } else {
@@ -134,7 +134,9 @@ fn take_off(
         let node = &mut nodes[neighbour];
         if at_last {
             run.last = neighbour;
-            run.edge = if which == Which::Upper { node.offset } else { node.end() };
+            // Of this suballocator, whose regions take up no powers of two.
+            let end = node.offset.wrapping_add(node.size()).wrapping_add(node.padding());
+            run.edge = if which == Which::Upper { node.offset } else { end };
             node.next = NONE;
         } else {
             run.first = neighbour;
@@ -285,23 +287,32 @@ impl Linear {
     /// Puts a region at the open end of a run.
     #[inline(always)]
     fn push(&mut self, block: u32, at: Place, size: u64, request: &RegionRequest) -> Placement {
-        let index = self.regions.take(block);
-        let inside = &mut self.blocks[block as usize];
-        inside.live += 1;
-        let run = inside.run_mut(at.which);
-        run.edge = if at.which == Which::Upper { at.offset } else { at.offset + size };
-        let last = std::mem::replace(&mut run.last, index);
-        if last == NONE {
-            run.first = index;
+        if !self.regions.has_room_for(1) {
+            self.regions.grow();
         }
-        nodes!(self.regions, nodes, slots => {
+        self.regions.expect(block);
+        let inside = &mut self.blocks[block as usize];
+        inside.live = inside.live.wrapping_add(1);
+        let run = inside.run_mut(at.which);
+        // A place lies within its block.
+        let end = at.offset.wrapping_add(size);
+        run.edge = if at.which == Which::Upper { at.offset } else { end };
+        nodes!(self.regions, nodes, slots, blocks => {
+            let index = slots.take(&nodes);
+            if !blocks.is_empty() {
+                blocks[index] = block;
+            }
+            let last = std::mem::replace(&mut run.last, index);
+            if last == NONE {
+                run.first = index;
+            }
             if last != NONE {
                 nodes[last].next = index;
             }
             let node = &mut nodes[index];
             node.previous = last;
             node.next = NONE;
-            node.set_live(at.offset, request.size, request.kind, size - request.size);
+            node.set_live(at.offset, request.size, request.kind, size.wrapping_sub(request.size));
             let key = slots.begin_life(index, node);
             Placement { key, block: BlockIndex(block), offset: at.offset }
         })
@@ -418,7 +429,7 @@ impl Suballocator for Linear {
     #[inline(always)]
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
         let (index, block_of) = (key.index(), self.regions.block_of_any(key.index()));
-        let (info, gone) = nodes!(self.regions, nodes, slots => {
+        let (info, gone) = nodes!(self.regions, nodes, slots, _blocks => {
             let node = *nodes.get(index).filter(|node| node.is_of(key))?;
             let block = &mut self.blocks[block_of as usize];
             let at_end = node.previous == NONE || node.next == NONE;
@@ -440,7 +451,7 @@ impl Suballocator for Linear {
         if lower.is_empty() && !wrapped.is_empty() {
             *lower = std::mem::replace(wrapped, Run::at(0));
         }
-        block.live -= 1;
+        block.live = block.live.wrapping_sub(1);
         let block_is_empty = block.live == 0;
         if block_is_empty && block_of != self.newest {
             self.empty = block_of;
