@@ -368,6 +368,18 @@ def test_a_struct_of_ones_own(real_device: Device) -> None:
         for given in (address, ctypes.c_void_p(address)):
             with allocator.create_buffer(info=given) as buffer:
                 assert buffer.size == SIZE
+        # None stands for what is left out.
+        calls: tuple[Callable[..., Any], ...] = (
+            lambda: allocator.create_buffer(info, None),
+            lambda: allocator.create_buffer(None, None, info=info),
+            lambda: allocator.create_buffer(SIZE, TRANSFER, info=None),
+        )
+        for call in calls:
+            with call() as buffer:
+                assert buffer.size == SIZE
+        for wrong in ((None, None), (SIZE, None), (None, TRANSFER), ()):
+            with pytest.raises(TypeError, match="needs its size and a BufferUsage"):
+                allocator.create_buffer(*wrong)  # type: ignore[call-overload]
         # The struct stays as it was.
         assert (info.sType, info.pNext, info.size) == (BUFFER_TYPE, None, SIZE)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -345,3 +346,35 @@ def test_calls_that_cannot_fail_are_not_offered() -> None:
         device.fail_next("vkNothing")
     assert "vkMapMemory" in str(caught.value) and "vkUnmapMemory" not in str(caught.value)
     assert device.call_count("vkUnmapMemory") == 0
+
+
+def test_a_call_keeps_no_reference_for_later(simulated_allocator: Allocator) -> None:
+    device = simulated_allocator.device
+    assert isinstance(device, SimulatedDevice)
+    data, callback = object(), FailingCallback()
+    before = sys.getrefcount(data), sys.getrefcount(callback)
+    simulated_allocator.on_out_of_memory(callback)
+    for _ in range(10):
+        with pytest.raises(OutOfDeviceMemoryError):
+            simulated_allocator.create_buffer(1 << 40, TRANSFER, user_data=data)
+        device.fail_next("vkCreateBuffer")
+        with pytest.raises(OutOfDeviceMemoryError):
+            simulated_allocator.create_buffer(64, TRANSFER)
+        with pytest.raises(TypeError, match="from 0 to 2 positional arguments but 3 were given"):
+            simulated_allocator.create_buffer(64, TRANSFER, data)  # type: ignore[call-overload]
+    # Nothing of the package is called before this look.
+    after = sys.getrefcount(data), sys.getrefcount(callback)
+    assert after == (before[0], before[1] + 1)
+    assert callback.calls > 0
+    simulated_allocator.on_out_of_memory(None)
+
+
+class FailingCallback:
+    """Frees nothing."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, _: object) -> bool:
+        self.calls += 1
+        return False

@@ -155,15 +155,6 @@ impl<T> SlotMap<T> {
         })
     }
 
-    /// The values of `count` slots from `start` on, and where to go on, if there is more: so that a long
-    /// walk can let go of a lock now and then. O(count).
-    pub fn chunk(&self, start: usize, count: usize) -> (impl Iterator<Item = &T>, Option<usize>) {
-        let start = start.min(self.slots.len());
-        let end = start.saturating_add(count).min(self.slots.len());
-        let values = self.slots[start..end].iter().filter_map(|slot| slot.value.as_ref());
-        (values, (end < self.slots.len()).then_some(end))
-    }
-
     /// How many values there are. O(1).
     pub fn len(&self) -> usize {
         self.slots.len() - self.vacant.len()
@@ -195,10 +186,5 @@ mod tests {
         let (c, d) = (map.insert("c"), map.insert("d"));
         assert_eq!(map.remove(c), Some("c"));
         assert!(map.get(d).is_some());
-        let (values, next) = map.chunk(0, 2);
-        assert_eq!((values.copied().collect::<String>(), next), ("b".into(), Some(2)));
-        let (values, next) = map.chunk(2, 2);
-        assert_eq!((values.copied().collect::<String>(), next), ("d".into(), None));
-        assert_eq!(map.chunk(9, 2).0.count(), 0);
     }
 }

@@ -181,6 +181,8 @@ impl Blocks {
     /// Takes back what [`place`](Self::place) has just placed, without any work for the driver.
     pub fn take_back(&mut self, placed: &Placed) {
         let freed = self.free(placed.key).expect("it was placed just now");
+        // For the next attempt, which follows at once.
+        self.suballocator.settle();
         if freed.block_is_empty {
             self.keep(freed.block);
         }

@@ -1,7 +1,7 @@
 //! Blocks of so many regions that freed ones are merged later: nobody can tell but by a clock.
 
-use vkmem_engine::suballocator::{Algorithm, RegionKey};
-use vkmem_engine::{Error, Statistics, Strategy, VirtualBlock, VirtualRequest};
+use vkmem_engine::suballocator::{Algorithm, RegionKey, RegionRequest, Suballocator, Tlsf};
+use vkmem_engine::{Error, ResourceKind, Statistics, Strategy, VirtualBlock, VirtualRequest};
 
 /// More than the 4096 regions from which on it happens.
 const COUNT: usize = 20_000;
@@ -119,4 +119,29 @@ fn an_empty_block_is_one_range() {
     block.clear();
     assert_eq!(unused(&block), [(0, COUNT as u64)]);
     block.validate().expect("valid");
+}
+
+#[test]
+fn what_waits_in_an_empty_block_hides_no_kind() {
+    let mut tlsf = Tlsf::new(16, 1024).deferring_from(0);
+    tlsf.add_block(1 << 20);
+    let request = |size, kind| RegionRequest {
+        size,
+        alignment: 16,
+        kind,
+        upper: false,
+        strategy: Strategy::Balanced,
+    };
+    let sizes = [512, 256, 256, 256];
+    let [a, b, c, d] = sizes.map(|size| {
+        tlsf.allocate(&request(size, ResourceKind::ImageOptimal)).expect("there is room").key
+    });
+    for key in [a, c, b, d] {
+        tlsf.free(key).expect("it lives");
+    }
+    // Both would fit into the first page, which they must not share.
+    for (size, kind) in [(512, ResourceKind::Buffer), (256, ResourceKind::ImageOptimal)] {
+        tlsf.allocate(&request(size, kind)).expect("there is room");
+        tlsf.validate().expect("no page is shared by kinds that conflict");
+    }
 }

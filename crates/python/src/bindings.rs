@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::close::open_allocators;
 use crate::device::DeviceCore;
-use crate::resource::{Handles, Resource, live_resources};
+use crate::resource::{Handles, Resource};
 use crate::state::AllocatorState;
 
 /// What memory a buffer or an image has.
@@ -95,7 +95,7 @@ impl Bindings {
         for state in open_allocators() {
             let mut live = Vec::new();
             if std::ptr::eq(&*state.device, device) {
-                live = live_resources(&state.live.lock());
+                live = state.live.lock().all();
                 for it in live.iter().filter(|it| it.handles != Handles::Memory) {
                     known.entry(it.handles).or_insert_with(|| of_new(it));
                 }

@@ -9,7 +9,7 @@ use vkmem_engine::human_bytes;
 use crate::errors::pinned;
 use crate::pins::NotClosed;
 use crate::remains::release_all;
-use crate::resource::{Resource, live_resources};
+use crate::resource::Resource;
 use crate::state::{AllocatorState, warn_unclosed};
 
 /// How many live things a warning lists by name.
@@ -49,7 +49,7 @@ pub fn leaked(py: Python<'_>, live: &[Arc<Resource>], owner: &str) -> Option<Str
         if live.len() > LISTED {
             lines.push(format!("and {} more", live.len() - LISTED));
         }
-        let bytes = human_bytes(live.iter().map(|it| it.remains().size()).sum());
+        let bytes = human_bytes(live.iter().map(|it| it.own_size()).sum());
         format!(
             "the {owner} was closed with {} live objects ({bytes}), which were released: {}",
             live.len(),
@@ -68,10 +68,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
     // From here to the closed pins the interpreter is held, so nothing changes in between.
     let _quiet = state.without_samples(py);
     // The lock is gone when the last reference of one of them is.
-    let live = {
-        let live = state.live.lock();
-        live_resources(&live)
-    };
+    let live = state.live.lock().all();
     in_use(&live, "allocator")?;
     // Before it says that it is closed, so that nobody takes that for the end.
     let closed = {

@@ -44,9 +44,7 @@ pub fn destroy_many(
     }
     py.detach(|| {
         let mut live = state.live.lock();
-        for place in ended.iter().filter_map(|it| it.place()) {
-            live.remove(place);
-        }
+        ended.iter().for_each(|it| it.leave_list(&mut live));
         drop(live);
         let remains: Vec<Remains> = ended.iter().map(|it| it.remains()).collect();
         for (index, name) in release_many(state, &remains) {

@@ -23,7 +23,15 @@ pub trait FastMethod<const N: usize> {
     /// Its signature, as `inspect` reads it, and its text.
     const DOC: &'static CStr;
 
-    /// The call itself. Without keywords there is no dictionary.
+    /// The call as most make it, without keywords; `None` if it is not such a call, and nothing was done.
+    /// What it lets go of of Python's has to be bound (`Bound`): for any other reference, PyO3 does not
+    /// know here that the interpreter is held, and would let go of it later.
+    fn plain_call<'py>(
+        slf: &Bound<'py, Self::Class>,
+        positional: [Option<&Bound<'py, PyAny>>; N],
+    ) -> Option<PyResult<Py<PyAny>>>;
+
+    /// The call in full. Without keywords there is no dictionary.
     fn call<'py>(
         slf: &Bound<'py, Self::Class>,
         positional: [Option<&Bound<'py, PyAny>>; N],
@@ -67,12 +75,19 @@ unsafe extern "C" fn enter<M: FastMethod<N>, const N: usize>(
         let slf = unsafe { Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>() };
         let count = count as usize;
         if count > N {
-            return Err(too_many::<M, N>(count));
+            return Err(too_many::<M, N>(py, count));
         }
         let mut positional = [None; N];
         for (index, place) in positional.iter_mut().enumerate().take(count) {
             // SAFETY: one of `count`, which the caller keeps.
-            *place = Some(unsafe { Borrowed::from_ptr(py, *arguments.add(index)) });
+            let argument = unsafe { Borrowed::from_ptr(py, *arguments.add(index)) };
+            *place = Some(argument).filter(|it| !it.is_none());
+        }
+        let positional = positional.each_ref().map(|it| it.as_deref());
+        if names.is_null()
+            && let Some(done) = M::plain_call(&slf, positional)
+        {
+            return done;
         }
         // SAFETY: a tuple, or null, which the caller keeps.
         let names = unsafe { Borrowed::from_ptr_or_opt(py, names) };
@@ -88,7 +103,8 @@ unsafe extern "C" fn enter<M: FastMethod<N>, const N: usize>(
                 Some(keywords)
             }
         };
-        M::call(&slf, positional.each_ref().map(|it| it.as_deref()), keywords.as_ref())
+        // From here on PyO3 knows that the interpreter is held.
+        Python::attach(|_| M::call(&slf, positional, keywords.as_ref()))
     };
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(result)) => result.into_ptr(),
@@ -104,9 +120,13 @@ fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
 }
 
 #[cold]
-fn too_many<M: FastMethod<N>, const N: usize>(count: usize) -> PyErr {
+fn too_many<M: FastMethod<N>, const N: usize>(py: Python<'_>, count: usize) -> PyErr {
+    let class =
+        py.get_type::<M::Class>().name().map_or_else(|_| String::new(), |it| it.to_string());
     let name = M::NAME.to_string_lossy();
-    PyTypeError::new_err(format!("{name}() takes at most {N} positional arguments ({count} given)"))
+    PyTypeError::new_err(format!(
+        "{class}.{name}() takes from 0 to {N} positional arguments but {count} were given"
+    ))
 }
 
 fn what_it_said(panic: &(dyn Any + Send)) -> String {

@@ -81,8 +81,8 @@ fn exchange(slot: &Mutex<Option<Py<PyAny>>>, callback: Option<Py<PyAny>>) {
     drop(old);
 }
 
-fn current(py: Python<'_>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<Py<PyAny>> {
-    slot.lock().as_ref().map(|callback| callback.clone_ref(py))
+fn current<'py>(py: Python<'py>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<Bound<'py, PyAny>> {
+    slot.lock().as_ref().map(|callback| callback.bind(py).clone())
 }
 
 /// Takes this thread off the list again, however the callback ends.
@@ -140,7 +140,7 @@ impl Handlers {
             let Some(_inside) = self.begin_handling().filter(|_| is_ours(py, &error)) else {
                 return Err(error);
             };
-            let answer = callback.call1(py, (error.value(py),)).and_then(|it| yes(it.bind(py)));
+            let answer = callback.call1((error.value(py),)).and_then(|it| yes(&it));
             match answer {
                 // A callback without Python code in it would never let an interrupt through.
                 Ok(true) => py.check_signals().inspect_err(|interrupt| {
@@ -168,13 +168,13 @@ impl Handlers {
     #[cold]
     fn call_back(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
         let Some(callback) = current(py, &self.pressure) else { return };
-        let _inside = state.pins.pin();
+        let Some(_inside) = state.pins.pin() else { return };
         let budgets = state.engine().heap_budgets();
         for (heap, budget) in budgets.into_iter().enumerate() {
             if pressed >> heap & 1 == 1
-                && let Err(error) = callback.call1(py, (heap, HeapBudget::from(budget)))
+                && let Err(error) = callback.call1((heap, HeapBudget::from(budget)))
             {
-                error.write_unraisable(py, Some(callback.bind(py)));
+                error.write_unraisable(py, Some(&callback));
             }
         }
     }

@@ -19,6 +19,7 @@ mod handlers;
 mod host_copy;
 mod image;
 mod links;
+mod live;
 mod many;
 mod mapping;
 mod memory_access;
@@ -82,6 +83,7 @@ mod _vk_mem {
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
         use super::PyModuleMethods;
+        vkmem_vulkan::wait_by(super::state::wait_without_interpreter);
         super::fast_call::add::<super::allocator::create::CreateBuffer, _>(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

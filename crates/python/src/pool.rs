@@ -14,7 +14,6 @@ use crate::links::Link;
 use crate::numbers::{unsigned, unsigned_32};
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::remains::release_all;
-use crate::resource::live_resources;
 use crate::state::{AllocatorState, warn, warn_unclosed};
 use crate::statistics::Statistics;
 use crate::virtual_block::algorithm;
@@ -214,10 +213,7 @@ impl Pool {
             return Ok(());
         }
         let _inside = state.allocator.enter(py)?;
-        let live: Vec<_> = {
-            let live = state.allocator.live.lock();
-            live_resources(&live)
-        };
+        let live = state.allocator.live.lock().all();
         let live: Vec<_> =
             live.into_iter().filter(|it| state.holds(it.allocation.id.home())).collect();
         in_use(&live, "pool")?;

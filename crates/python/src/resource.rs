@@ -1,20 +1,19 @@
 //! One thing that an allocator gave out: a buffer, an image or bare memory.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use ash::vk::{self, Handle};
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
-use vkmem_engine::suballocator::RegionKey;
-use vkmem_engine::{
-    Allocation, DeviceError, Error, MemoryRequirements, ResourceKind, SlotMap, human_bytes,
-};
+use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements, ResourceKind, human_bytes};
 use vkmem_vulkan::{expect_at, image_kind};
 
 use crate::bindings::{Binding, Kept};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::extras::Extras;
+use crate::live::{Listed, Live};
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::pool::PoolState;
 use crate::remains::Remains;
@@ -71,12 +70,14 @@ pub struct Resource {
     pub handles: Handles,
     /// Its allocator.
     pub allocator: Arc<AllocatorState>,
-    /// Its place in the list of live things, as bits; 0 outside of it.
-    place: AtomicU64,
+    /// The reference that the list of live things has of it; null outside of the list.
+    listed: AtomicPtr<Resource>,
     /// What few have.
     pub(crate) extras: OnceBox<Extras>,
     /// Kept alive by what was allocated from it.
     pool: Option<Arc<PoolState>>,
+    /// Its place in that list.
+    place: AtomicU32,
     /// It ended by `retire()`.
     retired: AtomicBool,
     /// It had a name at some time. Most never have one, and need not be asked for it at their end.
@@ -200,9 +201,10 @@ impl Resource {
             bound_here: AtomicU32::new(0),
             handles: made.handles,
             allocator: allocator.clone(),
-            place: AtomicU64::new(0),
+            listed: AtomicPtr::default(),
             extras,
             pool: shared.pool.clone(),
+            place: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             was_named: AtomicBool::new(false),
             dont_bind: shared.dont_bind && made.handles != Handles::Memory,
@@ -275,6 +277,11 @@ impl Resource {
         if inside { Ok(()) } else { Err(self.outside(py, offset, size)) }
     }
 
+    /// Bytes that come free with it.
+    pub fn own_size(&self) -> u64 {
+        if self.alias().is_some() { 0 } else { self.allocation.size }
+    }
+
     /// The exception of such a range.
     pub fn outside(&self, py: Python<'_>, offset: u64, size: u64) -> PyErr {
         let what = self.describe();
@@ -295,20 +302,16 @@ impl Resource {
     /// Ends it, unless a view or a call uses it. Nothing happens the second time.
     #[inline]
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
-        // Once the allocator is closed, so is this.
-        if self.allocator.pins.is_closed() {
-            return Ok(());
-        }
+        // Once the allocator is closed, so is this. The driver may call back, and from there the
+        // interpreter may be let go of: so it stays open.
+        let Some(_inside) = self.allocator.pins.pin() else { return Ok(()) };
         self.allocator.device.check_process(py)?;
         if !self.end("destroy")? {
             return Ok(());
         }
         let remains = self.remains();
-        // An allocator closes with the interpreter held, as it is here up to this point.
         let release = remains.release(&self.allocator);
         if release.calls_driver() {
-            // So that it does not say that it is closed while the driver still works here.
-            let _inside = self.allocator.pins.pin();
             py.detach(|| drop(release));
         }
         Ok(())
@@ -369,17 +372,21 @@ impl Resource {
         self.leave();
     }
 
-    /// Its place in the list of live things.
-    pub(crate) fn place(&self) -> Option<RegionKey> {
-        let bits = self.place.load(Ordering::Relaxed);
-        (bits != 0).then(|| RegionKey::from_bits(bits))
-    }
-
     /// Leaves the list of live things.
     #[inline]
     fn leave(&self) {
-        if let Some(place) = self.place() {
-            self.allocator.live.lock().remove(place);
+        self.leave_list(&mut self.allocator.live.lock());
+    }
+
+    /// The same, for who has the list of its allocator locked.
+    #[inline]
+    pub(crate) fn leave_list(&self, live: &mut Live) {
+        let reference = self.listed.load(Ordering::Relaxed);
+        if !reference.is_null() {
+            self.listed.store(ptr::null_mut(), Ordering::Relaxed);
+            let place = self.place.load(Ordering::Relaxed);
+            // SAFETY: of `enter`, and nobody finds it here again: both happen under the lock.
+            unsafe { live.remove(Listed { place, reference }) };
         }
     }
 
@@ -498,10 +505,11 @@ fn quoted(name: &str) -> String {
 
 /// Enters one in the list of live things.
 #[inline]
-fn enter(live: &mut SlotMap<Weak<Resource>>, resource: &Arc<Resource>, serial: u64) {
+fn enter(live: &mut Live, resource: &Arc<Resource>, serial: u64) {
     resource.serial.store(serial, Ordering::Relaxed);
-    let place = live.insert(Arc::downgrade(resource));
-    resource.place.store(place.to_bits(), Ordering::Relaxed);
+    let Listed { place, reference } = live.insert(resource);
+    resource.place.store(place, Ordering::Relaxed);
+    resource.listed.store(reference.cast_mut(), Ordering::Relaxed);
 }
 
 /// Enters them in the tables of their allocator and device.
@@ -538,9 +546,4 @@ impl Drop for Resource {
             );
         });
     }
-}
-
-/// Live resources of an allocator.
-pub fn live_resources(live: &SlotMap<Weak<Resource>>) -> Vec<Arc<Resource>> {
-    live.iter().filter_map(|(_, resource)| resource.upgrade()).collect()
 }

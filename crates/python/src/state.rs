@@ -3,19 +3,20 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::mem::ManuallyDrop;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, Allocator as Engine, Home, PoolId, SlotMap};
+use vkmem_engine::{AllocationId, Allocator as Engine, Home, PoolId};
 use vkmem_vulkan::DeviceAllocator;
 
 use crate::device::DeviceCore;
 use crate::errors::use_after_free;
+use crate::live::Live;
 use crate::observed::{Observed, Origin};
 use crate::pins::{Pinned, Pins};
 use crate::remains::Remains;
@@ -55,7 +56,7 @@ pub struct AllocatorState {
     /// Who is inside a call; closed when the allocator is.
     pub pins: Pins,
     /// Everything that is not destroyed.
-    pub live: Mutex<SlotMap<Weak<Resource>>>,
+    pub live: Mutex<Live>,
     /// Of open pools that have one.
     pub pool_names: Mutex<HashMap<PoolId, Arc<str>>>,
     /// Call sites and counts, for those who ask.
@@ -122,13 +123,6 @@ impl AllocatorState {
     pub fn enter(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
         self.device.check_process(py)?;
         self.pins.pin().ok_or_else(|| closed(py))
-    }
-
-    /// An exception once it is closed.
-    #[inline]
-    pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
-        self.device.check_process(py)?;
-        if self.pins.is_closed() { Err(closed(py)) } else { Ok(()) }
     }
 
     /// Puts what an unclosed object leaves behind aside until no frame in flight can use it. Its bytes.
@@ -276,6 +270,13 @@ impl Drop for AllocatorState {
         }
         // SAFETY: dropped once, here; nothing uses it afterwards.
         unsafe { ManuallyDrop::drop(&mut self.device_allocator) };
+    }
+}
+
+/// Lets the interpreter go while this thread waits for another one, if it has it.
+pub fn wait_without_interpreter(wait: &(dyn Fn() + Sync)) {
+    if Python::try_attach(|py| py.detach(wait)).is_none() {
+        wait();
     }
 }
 

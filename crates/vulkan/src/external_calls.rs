@@ -259,6 +259,7 @@ impl ExternalMemory for VulkanDevice {
             .memory(memory(handle))
             .handle_type(Type::from_raw(handle_type));
         let mut fd = -1;
+        let _lock = self.memory_locks.shared(handle);
         // SAFETY: the caller vouches for the memory; the structures live for the call.
         check(unsafe { (functions.get_memory_fd)(self.logical.handle, &info, &mut fd) })?;
         Ok(fd)
@@ -285,6 +286,7 @@ impl ExternalMemory for VulkanDevice {
             .handle_type(Type::from_raw(handle_type));
         let mut found: vk::HANDLE = 0;
         let get = functions.get_memory_win32_handle;
+        let _lock = self.memory_locks.shared(handle);
         // SAFETY: the caller vouches for the memory; the structures live for the call.
         check(unsafe { get(self.logical.handle, &info, &mut found) })?;
         Ok(found as usize as u64)

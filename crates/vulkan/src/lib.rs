@@ -35,6 +35,7 @@ pub use driver::{DeviceHandles, Driver, TransferCommand};
 pub use external::{ExternalMemory, ExternalSupport};
 pub use import::Import;
 pub use info::PhysicalDeviceSummary;
+pub use memory_locks::wait_by;
 pub use open::{DeviceSelector, OpenOptions, enumerate};
 pub use open_error::OpenError;
 pub use prefetch::{ahead, expect_at};

@@ -202,6 +202,7 @@ impl Driver for VulkanDevice {
 
     unsafe fn set_memory_priority(&self, memory: MemoryHandle, priority: f32) -> bool {
         let Some(functions) = &self.pageable else { return false };
+        let _lock = self.memory_locks.shared(memory);
         let memory = vk::DeviceMemory::from_raw(memory.0);
         // SAFETY: the caller vouches for memory and priority; the extension is enabled.
         unsafe { (functions.set_device_memory_priority)(self.logical.handle, memory, priority) };

@@ -179,9 +179,6 @@ pub(super) trait Entries<T>: IndexMut<u32, Output = T> {
     /// The entry, if it is there.
     fn get(&self, index: u32) -> Option<&T>;
 
-    /// How many there are, or in several rows may be.
-    fn len(&self) -> usize;
-
     /// Fetches an entry into the cache, for later.
     fn expect(&self, index: u32);
 }
@@ -219,11 +216,6 @@ impl<T> Entries<T> for Near<'_, T> {
     #[inline(always)]
     fn get(&self, index: u32) -> Option<&T> {
         self.0.get(index as usize)
-    }
-
-    #[inline(always)]
-    fn len(&self) -> usize {
-        self.0.len()
     }
 
     #[inline(always)]
@@ -265,11 +257,6 @@ impl<T, const ROW: usize> Entries<T> for Far<'_, T, ROW> {
     #[inline(always)]
     fn get(&self, index: u32) -> Option<&T> {
         self.0.get(index as usize / ROW)?.get(index as usize % ROW)
-    }
-
-    #[inline(always)]
-    fn len(&self) -> usize {
-        self.0.len() * ROW
     }
 
     #[inline(always)]

@@ -215,6 +215,7 @@ impl Tlsf {
         };
         if !found.is_found() {
             self.settle_all();
+            self.make_room();
             found = self.search(size, request);
         }
         if !found.is_found() {
@@ -386,7 +387,7 @@ impl Suballocator for Tlsf {
         if !self.free.has_room_for(1) {
             self.free.grow();
         }
-        let deferred = &mut self.deferred;
+        let deferred = self.deferred.in_table_of(self.regions.nodes().len());
         let info = hot!(self, hot => hot.free(key, deferred))?;
         let live = &mut self.blocks[info.block.0 as usize].live;
         *live = live.wrapping_sub(1);
@@ -394,6 +395,8 @@ impl Suballocator for Tlsf {
         if block_is_empty {
             self.busy_blocks -= 1;
             if self.busy_blocks == 0 {
+                // What waits has a kind, too.
+                self.settle_all();
                 self.kinds = 0;
             }
         }

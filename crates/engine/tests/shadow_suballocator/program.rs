@@ -30,6 +30,7 @@ pub enum Step {
     RemoveBlock(prop::sample::Index),
     FreeAll,
     Clear,
+    Settle,
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +86,7 @@ pub fn programs(
         3 => any::<prop::sample::Index>().prop_map(Step::RemoveBlock),
         1 => Just(Step::FreeAll),
         1 => Just(Step::Clear),
+        1 => Just(Step::Settle),
     ];
     let steps = prop::collection::vec(step, length);
     let parts = (select(promises.granules), select(promises.granularities), block_sizes(), steps);
@@ -283,8 +285,6 @@ impl Pair {
             self.free(self.live.len() / 2);
         }
         self.check();
-        self.subject.settle();
-        self.check();
         for (&index, block) in &self.model.blocks {
             let mut seen = Vec::new();
             self.subject.visit_block(BlockIndex(index), &mut |view| {
@@ -306,6 +306,7 @@ impl Pair {
             Step::RemoveBlock(which) => self.remove_block(|empty| *which.get(empty)),
             Step::FreeAll => self.free_all(),
             Step::Clear => self.clear(),
+            Step::Settle => self.subject.settle(),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::ffi::CStr;
 
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use vkmem_engine::{AllocationCreateInfo, AllocationRequest, Allocator as Engine, Error};
+use pyo3::types::{PyDict, PyInt};
+use vkmem_engine::{AllocationCreateInfo, AllocationRequest, Error};
 
 use super::{Allocator, allocate, no_more};
 use crate::allocation::Allocation;
@@ -40,41 +40,31 @@ impl Allocator {
         self.finish(py, keywords, Made::buffer(buffer, allocation, &built.info), Buffer)
     }
 
-    /// Without keywords: most have none, and of most the memory is there.
+    /// Of a size and a usage, without keywords. Holds no reference of Python's when it ends.
     fn create_plain_buffer(
         &self,
         py: Python<'_>,
-        size: Option<&Bound<'_, PyAny>>,
-        usage: Option<&Bound<'_, PyAny>>,
+        size: &Bound<'_, PyAny>,
+        usage: &Bound<'_, PyAny>,
     ) -> PyResult<Py<Buffer>> {
-        self.state.check_open(py)?;
-        // May run Python code, as `__index__`.
-        let built = create_info::buffer(py, size, usage, CommonKeywords::default())?;
-        self.state.check_open(py)?;
-        let mut is_there = true;
-        let mut at_once = |engine: &Engine, request: &AllocationRequest| {
-            engine.try_allocate(request).ok_or_else(|| {
-                is_there = false;
-                Error::InvalidArgument(String::new())
-            })
-        };
-        // From the look at the allocator on, the interpreter is held: so nobody closes it.
-        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        let _inside = self.state.enter(py)?;
+        let built = create_info::buffer(py, Some(size), Some(usage), CommonKeywords::default())?;
+        let create = AllocationCreateInfo::default();
+        // SAFETY: made here.
         let made = unsafe {
-            let create = AllocationCreateInfo::default();
-            self.state.device_allocator.create_buffer(&built.info, &create, &mut at_once)
+            let allocator = &self.state.device_allocator;
+            allocator.create_buffer(&built.info, &create, &mut allocate(py))
         };
-        let failed = match made {
+        match made {
             Ok((buffer, allocation)) => {
                 let made = Made::buffer(buffer, allocation, &built.info);
                 let resource = Resource::new(&self.state, made, &Shared::default());
-                return self.announce(py, resource, None, None, Buffer);
+                self.announce(py, resource, None, None, Buffer)
             }
-            Err(error) => is_there.then_some(error),
-        };
-        // From here on the interpreter may be let go of, and callbacks run.
-        let _inside = self.state.enter(py)?;
-        self.create_built(py, Keywords::default(), &built, failed)
+            Err(error) => {
+                Python::attach(|py| self.create_built(py, Keywords::default(), &built, Some(error)))
+            }
+        }
     }
 
     fn create_buffer(
@@ -82,11 +72,11 @@ impl Allocator {
         py: Python<'_>,
         size: Option<&Bound<'_, PyAny>>,
         buffer_usage: Option<&Bound<'_, PyAny>>,
-        keywords: &Bound<'_, PyDict>,
+        keywords: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<Buffer>> {
         let _inside = self.state.enter(py)?;
         let (mut common, mut import) = (CommonKeywords::default(), ImportKeywords::default());
-        let keywords = Keywords::read("create_buffer", Some(keywords), |key, value| {
+        let keywords = Keywords::read("create_buffer", keywords, |key, value| {
             Ok(import.take(key, value)? || common.take(key, value)?)
         })?;
         let from = keywords.pool.clone();
@@ -147,17 +137,24 @@ Raises `OutOfDeviceMemoryError`, `OutOfHostMemoryError`, `TooManyObjectsError`,
 `FeatureNotPresentError` (no memory type serves), `InvalidArgumentError`, `UseAfterFreeError`
 (closed).";
 
+    fn plain_call<'py>(
+        slf: &Bound<'py, Allocator>,
+        positional: [Option<&Bound<'py, PyAny>>; 2],
+    ) -> Option<PyResult<Py<PyAny>>> {
+        let [Some(size), Some(usage)] = positional else { return None };
+        // Anything else may be a struct, which is kept for the time of the call.
+        if !size.is_exact_instance_of::<PyInt>() {
+            return None;
+        }
+        Some(slf.get().create_plain_buffer(slf.py(), size, usage).map(Py::into_any))
+    }
+
     fn call<'py>(
         slf: &Bound<'py, Allocator>,
-        [size, buffer_usage]: [Option<&Bound<'py, PyAny>>; 2],
+        [size, usage]: [Option<&Bound<'py, PyAny>>; 2],
         keywords: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        let (py, this) = (slf.py(), slf.get());
-        let made = match keywords {
-            None => this.create_plain_buffer(py, size, buffer_usage)?,
-            Some(keywords) => this.create_buffer(py, size, buffer_usage, keywords)?,
-        };
-        Ok(made.into_any())
+        slf.get().create_buffer(slf.py(), size, usage, keywords).map(Py::into_any)
     }
 }
 

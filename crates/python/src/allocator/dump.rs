@@ -8,7 +8,7 @@ use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, Home, 
 
 use super::Allocator;
 use super::leaks::SiteTexts;
-use crate::resource::{Resource, live_resources};
+use crate::resource::Resource;
 use crate::state::AllocatorState;
 
 /// What one resource is for.
@@ -64,10 +64,7 @@ struct Labels {
 impl Labels {
     fn of(py: Python<'_>, state: &AllocatorState) -> Self {
         // The lock is gone when the last reference of one of them is.
-        let live = {
-            let live = state.live.lock();
-            live_resources(&live)
-        };
+        let live = state.live.lock().all();
         let mut slots = SlotsByHome::new();
         let mut sites = SiteTexts::new(&state.observed.sites);
         let mut has_aliases = false;

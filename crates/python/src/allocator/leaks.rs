@@ -13,7 +13,7 @@ use crate::call_site::{CallSites, MAX_DEPTH};
 use crate::errors::{invalid, use_after_free};
 use crate::numbers::unsigned;
 use crate::observed::{Origin, Watch};
-use crate::resource::{Resource, live_resources};
+use crate::resource::Resource;
 
 /// Frames that `track_call_sites=True` keeps.
 const DEFAULT_DEPTH: u32 = 8;
@@ -84,10 +84,7 @@ impl Allocator {
     fn leaks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(py)?;
         // The last reference of a resource may be let go of here, and that warns: without any lock.
-        let mut live = {
-            let live = self.state.live.lock();
-            live_resources(&live)
-        };
+        let mut live = self.state.live.lock().all();
         live.sort_by_key(|it| it.serial());
         let mut sites = SiteTexts::new(&self.state.observed.sites);
         let now = Instant::now();
@@ -128,12 +125,7 @@ impl Allocator {
             let mut names = HashMap::<Option<String>, (u64, u64)>::new();
             let (mut alive, mut from) = (0, Some(0));
             while let Some(start) = from {
-                let (chunk, next) = {
-                    let live = state.live.lock();
-                    let (values, next) = live.chunk(start, CHUNK);
-                    let chunk: Vec<_> = values.filter_map(|it| it.upgrade()).collect();
-                    (chunk, next)
-                };
+                let (chunk, next) = state.live.lock().chunk(start, CHUNK);
                 alive += chunk.len() as u64;
                 for it in chunk.iter().filter(|it| it.alias().is_none()) {
                     let sum = names.entry(it.name().ok().flatten()).or_default();

@@ -40,6 +40,9 @@ impl Tlsf {
                     if node.generation() != 0 {
                         return Err(at("a freed region that still has a key"));
                     }
+                    if self.granularity != 1 && kind_bits(node.kind()) & !self.kinds != 0 {
+                        return Err(at("a freed region of a kind that is not known to live here"));
+                    }
                     deferred += 1;
                 } else {
                     live += 1;

@@ -60,22 +60,27 @@ impl Deferred {
     pub fn clear(&mut self) {
         self.waiting = [NONE; 2];
     }
+
+    /// What to do in a table of so many slots: nothing to defer with, if it is a small one.
+    #[inline(always)]
+    pub fn in_table_of(&mut self, slots: usize) -> Option<&mut [u32; 2]> {
+        (slots >= self.from).then_some(&mut self.waiting)
+    }
 }
 
 impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
     /// Frees a region; what it was, or `None` if the key is stale. Makes at most one region of the index.
     #[inline(always)]
-    pub fn free(&mut self, key: RegionKey, deferred: &mut Deferred) -> Option<RegionInfo> {
+    pub fn free(&mut self, key: RegionKey, waiting: Option<&mut [u32; 2]>) -> Option<RegionInfo> {
         let index = key.index();
         let node = self.nodes.get(index).filter(|node| node.is_of(key))?;
         let info = node.info(self.block_of(index));
-        if self.nodes.len() < deferred.from {
+        let Some(waiting) = waiting else {
             self.coalesce(index);
             return Some(info);
-        }
+        };
         self.nodes[index].end_life_later();
-        let [newest, oldest] = deferred.waiting;
-        deferred.waiting = [index, newest];
+        let [newest, oldest] = std::mem::replace(waiting, [index, waiting[0]]);
         if newest != NONE {
             let Node { previous, next, .. } = self.nodes[newest];
             self.nodes.expect(target(previous));
@@ -115,14 +120,15 @@ impl Tlsf {
     #[cold]
     #[inline(never)]
     fn coalesce_deferred(&mut self) {
-        let waiting = self.deferred.waiting;
-        self.deferred.clear();
         // In the order in which they were freed.
-        for index in waiting.into_iter().rev().filter(|&it| it != NONE) {
-            self.make_room();
-            hot!(self, hot => hot.coalesce(index));
+        for at in [1, 0] {
+            if !self.free.has_room_for(1) {
+                self.free.grow();
+            }
+            let index = std::mem::replace(&mut self.deferred.waiting[at], NONE);
+            if index != NONE {
+                hot!(self, hot => hot.coalesce(index));
+            }
         }
-        // Whoever allocates has made room before.
-        self.make_room();
     }
 }

@@ -55,7 +55,8 @@ pub(super) fn fit(
     Candidate { node: if fits { index } else { NONE }, offset }
 }
 
-/// The same where neighbours may forbid it. Free ones are always merged, so they are live.
+/// The same where neighbours may forbid it. They are live, as free ones are always merged, or wait to be
+/// merged and count as what they were.
 #[inline(never)]
 fn fit_beside(
     node: &Node,
