@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import sys
 from array import array
+from collections.abc import Callable
 from random import Random
 from time import thread_time_ns
+from typing import Any
 
 import peers
 from report import Report, in_turns
@@ -34,6 +36,18 @@ def buffer_sizes(random: Random, count: int) -> array:
     return array("Q", (log_uniform(random, *BUFFER_SIZES) for _ in range(count)))
 
 
+def timed_pairs(
+    victims: array, sizes: array, live: list[Any], create: Callable[..., Any], other: object
+) -> float:
+    """Nanoseconds to destroy one of those that live and to create another, with `other` as what it is for."""
+    steps = list(zip(victims, sizes, strict=True))
+    start = thread_time_ns()
+    for victim, size in steps:
+        live[victim].destroy()
+        live[victim] = create(size, other)
+    return (thread_time_ns() - start) / len(steps)
+
+
 def buffer_pairs(report: Report, device: vk_mem.Device, quick: bool) -> None:
     """destroy + create_buffer, one at a time and a thousand at once."""
     report.section("buffers from Python on the CPU driver, beside VMA from native code")
@@ -54,38 +68,17 @@ def buffer_pairs(report: Report, device: vk_mem.Device, quick: bool) -> None:
             )
             for _ in range(rounds)
         ]
-        ours_next, theirs_next = iter(plans), iter(plans)
-
-        def ours_pairs() -> float:
-            victims, sizes = next(ours_next)
-            steps = list(zip(victims, sizes, strict=True))
-            start = thread_time_ns()
-            for victim, size in steps:
-                live[victim].destroy()
-                live[victim] = create(size, USAGE)
-            return (thread_time_ns() - start) / count
-
         # What Python itself takes for the same loop: two calls that find nothing to do.
         over = create(LIVE, USAGE)
         over.destroy()
         ended, nothing = [over] * LIVE, dict[int, object]().get
-        python_next = iter(plans)
-
-        def python_alone() -> float:
-            victims, sizes = next(python_next)
-            steps = list(zip(victims, sizes, strict=True))
-            start = thread_time_ns()
-            for victim, size in steps:
-                ended[victim].destroy()
-                ended[victim] = nothing(size, over)
-            return (thread_time_ns() - start) / count
-
+        ours_next, theirs_next, python_next = iter(plans), iter(plans), iter(plans)
         figures = in_turns(
             rounds,
             {
-                "ours": ours_pairs,
+                "ours": lambda: timed_pairs(*next(ours_next), live, create, USAGE),
                 "vma native": lambda: vma.pairs(*next(theirs_next)) / count,
-                "python alone": python_alone,
+                "python alone": lambda: timed_pairs(*next(python_next), ended, nothing, over),
             },
         )
         report.add("buffer pair from Python", LIVE, "ns", figures, at_most={"vma native": 1.0})

@@ -95,53 +95,30 @@ fn tlsf_class(size: u64) -> u64 {
     }
 }
 
-enrol!(
-    tlsf,
-    Promises {
-        make: |granule, granularity| Box::new(Tlsf::new(granule, granularity)),
-        granules: &[1, 16],
-        granularities: &[1, 64, 1024, 65536],
-        strategies: &[
-            Strategy::Balanced,
-            Strategy::MinMemory,
-            Strategy::MinTime,
-            Strategy::MinOffset,
-        ],
-        many_blocks: true,
-        footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
-        rounding: |footprint, alignment| {
-            let rounded = footprint.next_multiple_of(alignment.min(256));
-            if rounded - footprint <= footprint { rounded } else { footprint }
-        },
-        merges: true,
-        complete_among: Some(256),
-        lowest_offset: true,
-        best_fit: Some(BestFit { among: 64, class: tlsf_class }),
-    }
-);
+const TLSF: Promises = Promises {
+    make: |granule, granularity| Box::new(Tlsf::new(granule, granularity)),
+    granules: &[1, 16],
+    granularities: &[1, 64, 1024, 65536],
+    strategies: &[Strategy::Balanced, Strategy::MinMemory, Strategy::MinTime, Strategy::MinOffset],
+    many_blocks: true,
+    footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
+    rounding: |footprint, alignment| {
+        let rounded = footprint.next_multiple_of(alignment.min(256));
+        if rounded - footprint <= footprint { rounded } else { footprint }
+    },
+    merges: true,
+    complete_among: Some(256),
+    lowest_offset: true,
+    best_fit: Some(BestFit { among: 64, class: tlsf_class }),
+};
+
+enrol!(tlsf, TLSF);
 
 enrol!(
     tlsf_that_merges_later,
     Promises {
         make: |granule, granularity| Box::new(Tlsf::new(granule, granularity).deferring_from(0)),
-        granules: &[1, 16],
-        granularities: &[1, 64, 1024, 65536],
-        strategies: &[
-            Strategy::Balanced,
-            Strategy::MinMemory,
-            Strategy::MinTime,
-            Strategy::MinOffset,
-        ],
-        many_blocks: true,
-        footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
-        rounding: |footprint, alignment| {
-            let rounded = footprint.next_multiple_of(alignment.min(256));
-            if rounded - footprint <= footprint { rounded } else { footprint }
-        },
-        merges: true,
-        complete_among: Some(256),
-        lowest_offset: true,
-        best_fit: Some(BestFit { among: 64, class: tlsf_class }),
+        ..TLSF
     }
 );
 
