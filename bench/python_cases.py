@@ -39,7 +39,7 @@ def buffer_sizes(random: Random, count: int) -> array:
 def timed_pairs(
     victims: array, sizes: array, live: list[Any], create: Callable[..., Any], other: object
 ) -> float:
-    """Nanoseconds to destroy one of those that live and to create another, `other` beside its size."""
+    """Nanoseconds to destroy one that lives and create another, with `other` beside its size."""
     steps = list(zip(victims, sizes, strict=True))
     start = thread_time_ns()
     for victim, size in steps:
