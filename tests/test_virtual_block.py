@@ -168,11 +168,13 @@ def test_what_is_no_list_of_integers_is_refused(block, sizes):
 
 def test_many_are_allocated_all_or_none(block):
     before = block.statistics()
-    with pytest.raises(OutOfDeviceMemoryError):
+    with pytest.raises(OutOfDeviceMemoryError, match="item 16: ") as full:
         block.allocate_many(np.full(100, 1 << 16, np.uint64))
+    assert full.value.item == 16
     assert block.statistics() == before
-    with pytest.raises(InvalidArgumentError, match="size is 0"):
+    with pytest.raises(InvalidArgumentError, match="item 1: size is 0") as empty:
         block.allocate_many(np.array([1, 0], np.uint64))
+    assert empty.value.item == 1
     assert block.allocation_count == 0
 
 

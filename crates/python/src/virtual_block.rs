@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::suballocator::{Algorithm, RegionKey};
-use vkmem_engine::{Error, VirtualBlock as Engine, VirtualRequest};
+use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
 
 use crate::errors::{IntoPyResult, invalid, use_after_free};
 use crate::links::{Link, Process};
@@ -198,7 +198,7 @@ impl VirtualBlock {
     /// may stand for all. Gives handles and offsets as memoryviews of unsigned 64-bit integers (format
     /// "Q"), which `numpy.asarray` takes without a copy.
     ///
-    /// Raises what `allocate` raises.
+    /// Raises what `allocate` raises; `item` of the error says which one it was, counted from 0.
     #[pyo3(signature = (sizes, alignments = None, *, strategy = None))]
     fn allocate_many<'py>(
         &self,
@@ -247,9 +247,12 @@ impl VirtualBlock {
                         count += 1;
                     }
                 });
-                done.inspect_err(|_| undo(&mut block, &handles[..count]))
+                done.map_err(|error| {
+                    undo(&mut block, &handles[..count]);
+                    FailedItem { index: count, error }
+                })
             };
-            py.detach(fill).or_raise(py)
+            py.detach(fill).map_err(|failed| many::failed(py, &failed))
         })?;
         // Without memory for the views nobody would know the handles.
         two.views().inspect_err(|_| undo(&mut engine.lock(), &two.first()))
