@@ -67,6 +67,8 @@ const ROW: usize = 16384;
 pub(super) type Nodes = Slab<Node, ROW>;
 /// The blocks of them.
 pub(super) type Blocks = Slab<u32, ROW>;
+/// So many regions further on it is known which ones are needed to count.
+const COUNT_AHEAD: usize = 16;
 /// So many slots are made at once.
 const AT_ONCE: usize = 16;
 /// No more than so many are reserved: who asks for more may be wrong, and finds it all touched.
@@ -339,12 +341,18 @@ impl RegionTable {
     }
 
     /// Counts the regions of all blocks, where free neighbours are merged and links say which are
-    /// free. In the order of the slots: no look waits for the one before it.
+    /// free. In the order of the slots: no look waits for the one before it. What lies before a free one
+    /// is somewhere else, and fetched ahead.
     pub(super) fn count(&self, statistics: &mut Statistics) {
         // In registers while it counts.
         let mut counted = Statistics::default();
         for row in self.nodes.rows() {
-            for node in row {
+            for (at, node) in row.iter().enumerate() {
+                if let Some(later) = row.get(at + COUNT_AHEAD)
+                    && !later.is_live()
+                {
+                    self.nodes.expect(target(later.previous));
+                }
                 self.count_node(node, &mut counted);
             }
         }

@@ -111,6 +111,16 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         self.rows.get_mut(index as usize / ROW)?.get_mut(index as usize % ROW)
     }
 
+    /// Fetches an entry into the cache, for later, if it is there.
+    #[inline]
+    pub fn expect(&self, index: u32) {
+        if self.rows.is_empty() {
+            prefetch_index(&self.first, index as usize);
+        } else if let Some(row) = self.rows.get(index as usize / ROW) {
+            prefetch_index(row, index as usize % ROW);
+        }
+    }
+
     /// All entries, row by row: a loop over each of these is a short one.
     pub fn rows(&self) -> impl Iterator<Item = &[T]> {
         std::iter::once(&self.first).chain(&self.rows).map(|row| &row[..])
