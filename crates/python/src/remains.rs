@@ -18,7 +18,7 @@ pub struct Remains {
     pub handles: Handles,
     /// What is freed.
     pub id: AllocationId,
-    /// In bytes, as requested.
+    /// Bytes that come free with it.
     pub size: u64,
     /// Whose memory it is, if it is an alias.
     pub alias_of: Option<Weak<Resource>>,
@@ -27,11 +27,6 @@ pub struct Remains {
 }
 
 impl Remains {
-    /// Bytes that come free with it.
-    pub fn size(&self) -> u64 {
-        if self.alias_of.is_some() { 0 } else { self.size }
-    }
-
     /// The pool it lies in.
     pub fn home(&self) -> Home {
         self.id.home()

@@ -295,7 +295,7 @@ impl Resource {
     #[inline]
     pub(crate) fn remains(&self) -> Remains {
         let alias_of = self.alias().map(|alias| Arc::downgrade(&alias.base));
-        let Allocation { id, size, .. } = self.allocation;
+        let (id, size) = (self.allocation.id, self.own_size());
         Remains { handles: self.handles, id, size, alias_of, _held: self.take_held() }
     }
 

@@ -128,7 +128,7 @@ impl AllocatorState {
     /// Puts what an unclosed object leaves behind aside until no frame in flight can use it. Its bytes.
     pub fn collect(&self, resource: &Resource) -> u64 {
         let (remains, origin) = (resource.remains(), resource.origin());
-        let (usage, size) = (resource.usage, remains.size());
+        let (usage, size) = (resource.usage, remains.size);
         let mut waiting = self.waiting.lock();
         let frame = waiting.frames;
         waiting.collected.push(Collected { frame, remains, usage, origin });
@@ -138,7 +138,7 @@ impl AllocatorState {
     /// How many objects wait so, and their bytes.
     pub fn waiting(&self) -> (usize, u64) {
         let collected = &self.waiting.lock().collected;
-        (collected.len(), collected.iter().map(|it| it.remains.size()).sum())
+        (collected.len(), collected.iter().map(|it| it.remains.size).sum())
     }
 
     /// Allocation, usage and origin of each that waits so and has memory of its own.

@@ -134,9 +134,7 @@ fn take_off(
         let node = &mut nodes[neighbour];
         if at_last {
             run.last = neighbour;
-            // Of this suballocator, whose regions take up no powers of two.
-            let end = node.offset.wrapping_add(node.size()).wrapping_add(node.padding());
-            run.edge = if which == Which::Upper { node.offset } else { end };
+            run.edge = if which == Which::Upper { node.offset } else { node.padded_end() };
             node.next = NONE;
         } else {
             run.first = neighbour;
@@ -298,10 +296,7 @@ impl Linear {
         let end = at.offset.wrapping_add(size);
         run.edge = if at.which == Which::Upper { at.offset } else { end };
         nodes!(self.regions, nodes, slots, blocks => {
-            let index = slots.take(&nodes);
-            if !blocks.is_empty() {
-                blocks[index] = block;
-            }
+            let index = slots.take_for(block, &nodes, blocks);
             let last = std::mem::replace(&mut run.last, index);
             if last == NONE {
                 run.first = index;

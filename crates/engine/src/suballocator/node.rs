@@ -87,6 +87,13 @@ impl Node {
         u64::from(self.extra >> PADDING_SHIFT) & (MAX_PADDING - 1)
     }
 
+    /// The end of such a region.
+    #[inline]
+    pub fn padded_end(&self) -> u64 {
+        // A region lies within its block.
+        self.offset.wrapping_add(self.size).wrapping_add(self.padding())
+    }
+
     /// Makes it the edge of a block, which lies before its first and behind its last region: so that
     /// no region is without neighbours. It is neither free nor live.
     pub fn set_edge(&mut self, index: u32) {

@@ -99,7 +99,17 @@ impl Slots {
         self.take_if(true, NONE, nodes)
     }
 
-    /// The same, or nothing and `other`: without a branch, for what nobody can guess.
+    /// The same for a region of a block, where the blocks of all are kept.
+    #[inline(always)]
+    pub fn take_for(&mut self, block: u32, nodes: &impl Entries<Node>, blocks: &mut Blocks) -> u32 {
+        let index = self.take(nodes);
+        if !blocks.is_empty() {
+            blocks[index] = block;
+        }
+        index
+    }
+
+    /// Takes a slot as [`take`](Self::take) does, or nothing and `other`: without a branch, for what nobody can guess.
     #[inline(always)]
     pub fn take_if(&mut self, really: bool, other: u32, nodes: &impl Entries<Node>) -> u32 {
         let index = self.vacant;

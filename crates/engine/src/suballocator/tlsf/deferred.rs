@@ -96,8 +96,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
     #[inline(always)]
     pub fn coalesce(&mut self, index: u32) {
         let node = &self.nodes[index];
-        let end = node.offset.wrapping_add(node.size()).wrapping_add(node.padding());
-        self.merge(index, node.offset, end, [node.previous, node.next]);
+        self.merge(index, node.offset, node.padded_end(), [node.previous, node.next]);
     }
 }
 

@@ -147,11 +147,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
 
     #[inline(always)]
     fn take_slot(&mut self, block: u32) -> u32 {
-        let index = self.slots.take(&self.nodes);
-        if !self.block_of.is_empty() {
-            self.block_of[index] = block;
-        }
-        index
+        self.slots.take_for(block, &self.nodes, self.block_of)
     }
 
     #[inline(always)]
