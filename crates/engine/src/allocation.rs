@@ -64,6 +64,19 @@ impl AllocationId {
     }
 }
 
+/// The address of what the allocator keeps of an allocation: to be fetched into the cache a while before
+/// the allocation ends, and good for nothing else, as it may have moved since. All are equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CacheHint(pub u64);
+
+impl PartialEq for CacheHint {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for CacheHint {}
+
 /// What an allocation is and where. What its end asks for stands first, as that is all that is read of
 /// most by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +94,8 @@ pub struct Allocation {
     pub memory_type_index: u32,
     /// Where a persistently mapped allocation starts in the host's address space.
     pub mapped: Option<HostAddress>,
+    /// What to fetch before it ends.
+    pub hint: CacheHint,
 }
 
 impl Allocation {

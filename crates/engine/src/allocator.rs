@@ -5,7 +5,7 @@ mod many;
 
 use std::sync::Arc;
 
-use crate::allocation::{Allocation, AllocationId, PoolId};
+use crate::allocation::{Allocation, AllocationId, CacheHint, PoolId};
 use crate::budget::{HeapBudget, HeapLedger};
 use crate::check::{check_create_info, check_device, check_request};
 use crate::device::{DeviceMemory, MemoryPropertyFlags as Property};
@@ -339,6 +339,7 @@ impl Allocator {
             size,
             memory_type_index: memory.memory_type_index,
             mapped: mapped.map(|address| address.at(offset)),
+            hint: CacheHint::default(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::allocation::CacheHint;
 use crate::budget::HeapLedger;
 use crate::device::MemoryHandle;
 use crate::memory_object::{MemoryObject, Release};
@@ -24,7 +25,8 @@ pub struct Placed {
 impl Placed {
     /// The same without the memory object.
     pub fn spot(&self) -> Spot {
-        Spot { key: self.key, memory: self.memory.handle, offset: self.offset }
+        let hint = CacheHint::default();
+        Spot { key: self.key, memory: self.memory.handle, offset: self.offset, hint }
     }
 }
 
@@ -38,6 +40,8 @@ pub struct Spot {
     pub memory: MemoryHandle,
     /// In that memory, in bytes.
     pub offset: u64,
+    /// Of the region.
+    pub hint: CacheHint,
 }
 
 /// Where a region was freed; small enough for a register.
@@ -132,7 +136,8 @@ impl Blocks {
     /// The same, without counting a reference of the block.
     pub fn place_spot(&mut self, request: &RegionRequest) -> Option<Spot> {
         let Placement { key, block, offset } = self.find(request)?;
-        Some(Spot { key, memory: self.memory(block).handle, offset })
+        let hint = self.suballocator.regions().hint(key);
+        Some(Spot { key, memory: self.memory(block).handle, offset, hint })
     }
 
     /// The same of many, up to the first that finds no room; how many it placed.
@@ -154,7 +159,8 @@ impl Blocks {
             }
             *allocation_count += 1;
             *allocation_bytes += request.size;
-            take(Spot { key, memory: block.memory.handle, offset });
+            let hint = CacheHint::default();
+            take(Spot { key, memory: block.memory.handle, offset, hint });
         });
         filled.into_iter().for_each(|block| self.take_from_empties(block));
         count

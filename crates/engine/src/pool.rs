@@ -337,6 +337,7 @@ impl Pool {
             size: request.requirements.size,
             memory_type_index: self.rules.memory_type_index,
             mapped,
+            hint: spot.hint,
         }
     }
 

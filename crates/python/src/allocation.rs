@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use crate::buffer::Buffer;
 use crate::errors::{feature_not_present, invalid};
 use crate::external::memory_of;
+use crate::held::Held;
 use crate::image::Image;
 use crate::numbers::{flags, live_handle, unsigned};
 use crate::resource::{Handles, Resource};
@@ -26,7 +27,7 @@ impl Allocation {
     }
 }
 
-fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a Arc<Resource>> {
+fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a Held> {
     let resource = &slf.as_super().get().resource;
     resource.check_live(slf.py())?;
     Ok(resource)
@@ -175,13 +176,13 @@ impl Allocation {
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {
         other.cast::<Self>().is_ok_and(|other| {
-            Arc::ptr_eq(&slf.as_super().get().resource, &other.as_super().get().resource)
+            slf.as_super().get().resource.ptr_eq(&other.as_super().get().resource)
         })
     }
 
     fn __hash__(slf: &Bound<'_, Self>) -> u64 {
         let mut hasher = DefaultHasher::new();
-        Arc::as_ptr(&slf.as_super().get().resource).hash(&mut hasher);
+        slf.as_super().get().resource.as_ptr().hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::close::open_allocators;
 use crate::device::DeviceCore;
+use crate::held::Held;
 use crate::resource::{Handles, Resource};
 use crate::state::AllocatorState;
 
@@ -18,7 +19,7 @@ pub enum Binding {
     /// None yet: DONT_BIND.
     Unbound,
     /// That of another allocation, which must stay.
-    Foreign(Arc<Resource>),
+    Foreign(Held),
 }
 
 /// The bindings of a device, of all its allocators: memory of one can be bound to a resource of
@@ -39,7 +40,7 @@ pub struct Bindings {
 
 /// What a walk over live things has held on to. Dropped after the table is unlocked: the last reference
 /// of a resource may be among them, and its end looks into the table.
-pub type Kept = Vec<(Arc<AllocatorState>, Vec<Arc<Resource>>)>;
+pub type Kept = Vec<(Arc<AllocatorState>, Vec<Held>)>;
 
 impl Bindings {
     /// The table.
@@ -49,7 +50,7 @@ impl Bindings {
 
     /// Enters new resources, where that is needed; `is_complete` is what [`Self::is_complete`] said
     /// under the lock of their list.
-    pub fn enter(&self, resources: &[Arc<Resource>], is_complete: bool) {
+    pub fn enter(&self, resources: &[Held], is_complete: bool) {
         let unbound = resources.iter().any(|it| it.dont_bind);
         if !is_complete && !unbound {
             return;

@@ -7,9 +7,9 @@ use pyo3::prelude::*;
 use vkmem_engine::human_bytes;
 
 use crate::errors::pinned;
+use crate::held::Held;
 use crate::pins::NotClosed;
 use crate::remains::release_all;
-use crate::resource::Resource;
 use crate::state::{AllocatorState, warn_unclosed};
 
 /// How many live things a warning lists by name.
@@ -31,7 +31,7 @@ pub fn open_allocators() -> Vec<Arc<AllocatorState>> {
 }
 
 /// An exception if something has an open view or is in a call.
-pub fn in_use(live: &[Arc<Resource>], owner: &str) -> PyResult<()> {
+pub fn in_use(live: &[Held], owner: &str) -> PyResult<()> {
     match live.iter().find(|it| it.pins.is_in_use()) {
         None => Ok(()),
         Some(used) => Err(pinned(format!(
@@ -42,9 +42,9 @@ pub fn in_use(live: &[Arc<Resource>], owner: &str) -> PyResult<()> {
 }
 
 /// What a closing owner says of things that are still alive.
-pub fn leaked(py: Python<'_>, live: &[Arc<Resource>], owner: &str) -> Option<String> {
+pub fn leaked(py: Python<'_>, live: &[Held], owner: &str) -> Option<String> {
     (!live.is_empty()).then(|| {
-        let line = |it: &Arc<Resource>| it.describe() + &it.made_at(py);
+        let line = |it: &Held| it.describe() + &it.made_at(py);
         let mut lines: Vec<String> = live.iter().take(LISTED).map(line).collect();
         if live.len() > LISTED {
             lines.push(format!("and {} more", live.len() - LISTED));
@@ -73,7 +73,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
     // Before it says that it is closed, so that nobody takes that for the end.
     let closed = {
         state.set_closing(true);
-        state.pins.close()
+        state.pins.close(py)
     };
     if closed.is_err() {
         state.set_closing(false);
@@ -89,7 +89,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
         }
     }
     let warning = leaked(py, &live, "allocator");
-    let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();
+    let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
     remains.extend(state.take_collected(|_| true));
     release_all(py, state, &remains);
     py.detach(|| state.engine().close());

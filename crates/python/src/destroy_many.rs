@@ -1,13 +1,13 @@
 //! Ending many resources of one allocator in one call.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_vulkan::ahead;
 
 use crate::bindings::Binding;
+use crate::held::Held;
 use crate::pins::NotClosed;
 use crate::remains::{Remains, release_many};
 use crate::resource::Resource;
@@ -15,15 +15,11 @@ use crate::state::AllocatorState;
 
 /// Ends all, or none and an exception. What had ended before is passed over, so an object may stand
 /// there twice. The caller keeps the allocator open.
-pub fn destroy_many(
-    py: Python<'_>,
-    state: &AllocatorState,
-    resources: &[&Arc<Resource>],
-) -> PyResult<()> {
+pub fn destroy_many(py: Python<'_>, state: &AllocatorState, resources: &[&Held]) -> PyResult<()> {
     let mut ended = Vec::with_capacity(resources.len());
     let mut refused = None;
     for resource in ahead(resources, |it| it.expect()) {
-        match resource.pins.close() {
+        match resource.pins.close(py) {
             Ok(()) => ended.push(*resource),
             Err(NotClosed::Already) => {}
             Err(NotClosed::InUse) => {
@@ -39,7 +35,7 @@ pub fn destroy_many(
         refused = Some(base.still_bound("destroy"));
     }
     if let Some(refused) = refused {
-        ended.iter().for_each(|it| it.pins.reopen());
+        ended.iter().for_each(|it| it.pins.reopen(py));
         return Err(refused);
     }
     py.detach(|| {
@@ -63,7 +59,7 @@ pub fn destroy_many(
 }
 
 /// One that something is bound to which does not end together with it.
-fn still_bound<'a>(state: &AllocatorState, ended: &[&'a Arc<Resource>]) -> Option<&'a Resource> {
+fn still_bound<'a>(state: &AllocatorState, ended: &[&'a Held]) -> Option<&'a Resource> {
     let bound = |it: &Resource| it.bound_here.load(Ordering::Acquire);
     if ended.iter().all(|it| bound(it) == 0) {
         return None;
@@ -76,9 +72,9 @@ fn still_bound<'a>(state: &AllocatorState, ended: &[&'a Arc<Resource>]) -> Optio
             (None, Some(Binding::Foreign(memory))) => memory,
             _ => continue,
         };
-        *ending.entry(Arc::as_ptr(base)).or_default() += 1;
+        *ending.entry(base.as_ptr()).or_default() += 1;
     }
     drop(bindings);
-    let together = |it: &Arc<Resource>| ending.get(&Arc::as_ptr(it)).copied().unwrap_or(0);
+    let together = |it: &Held| ending.get(&it.as_ptr()).copied().unwrap_or(0);
     ended.iter().find(|it| bound(it) > together(it)).map(|it| &***it)
 }

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
 
 use crate::external::HeldBuffer;
+use crate::held::Held;
 use crate::observed::Origin;
 use crate::resource::Resource;
 
@@ -29,14 +30,14 @@ pub struct Extras {
 /// What an alias has beside its own handle.
 pub struct Alias {
     /// Whose memory it is; no alias itself.
-    pub base: Arc<Resource>,
+    pub base: Held,
     /// The engine keeps the names of allocations only.
     pub name: Mutex<Option<String>>,
 }
 
 impl Extras {
     /// Those of a new alias.
-    pub fn of_alias(base: Arc<Resource>, name: Option<String>) -> Box<Self> {
+    pub fn of_alias(base: Held, name: Option<String>) -> Box<Self> {
         let alias = Some(Alias { base, name: Mutex::new(name) });
         Box::new(Self { alias, ..Self::default() })
     }

@@ -168,7 +168,7 @@ impl Handlers {
     #[cold]
     fn call_back(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
         let Some(callback) = current(py, &self.pressure) else { return };
-        let Some(_inside) = state.pins.pin() else { return };
+        let Some(_inside) = state.pins.pin(py) else { return };
         let budgets = state.engine().heap_budgets();
         for (heap, budget) in budgets.into_iter().enumerate() {
             if pressed >> heap & 1 == 1

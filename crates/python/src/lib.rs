@@ -16,6 +16,7 @@ mod external;
 mod extras;
 mod fast_call;
 mod handlers;
+mod held;
 mod host_copy;
 mod image;
 mod links;

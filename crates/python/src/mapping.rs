@@ -8,7 +8,6 @@
 //! destroyed. So no Python program can keep a view of freed memory.
 
 use std::ffi::c_int;
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyBufferError;
@@ -19,7 +18,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::HostAddress;
 
 use crate::errors::{IntoPyResult, pinned};
-use crate::resource::Resource;
+use crate::held::Held;
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +43,7 @@ struct State {
 /// A mapped resource.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Mapping {
-    resource: Arc<Resource>,
+    resource: Held,
     address: HostAddress,
     access: Access,
     state: Mutex<State>,
@@ -54,7 +53,7 @@ pub struct Mapping {
 
 impl Mapping {
     /// Maps, and makes what the device wrote visible.
-    pub fn open(py: Python<'_>, resource: &Arc<Resource>, access: Access) -> PyResult<Self> {
+    pub fn open(py: Python<'_>, resource: &Held, access: Access) -> PyResult<Self> {
         let pin = resource.enter_memory(py)?;
         let address = match resource.allocation.mapped {
             Some(address) if access == Access::Persistent => address,
@@ -85,7 +84,7 @@ impl Mapping {
         let resource = &self.resource;
         if resource.allocator.device.is_forked() {
             // Flushing and unmapping are the parent's affair, and so are the locks on the way there.
-            self.resource.pins.remove();
+            self.resource.pins.remove(py);
             return Ok(());
         }
         let ended = py.detach(|| {
@@ -100,7 +99,7 @@ impl Mapping {
             };
             flushed.and(unmapped)
         });
-        self.resource.pins.remove();
+        self.resource.pins.remove(py);
         ended.or_raise(py)
     }
 

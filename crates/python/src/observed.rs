@@ -12,8 +12,8 @@ use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
 
 use crate::call_site::CallSites;
+use crate::held::Held;
 use crate::remains::Remains;
-use crate::resource::Resource;
 use crate::state::AllocatorState;
 
 /// Set while any watch is there; the bits below are the depth of stacks to keep.
@@ -67,7 +67,7 @@ impl Observed {
     pub fn created<'a>(
         &self,
         py: Python<'_>,
-        resources: &[Arc<Resource>],
+        resources: &[Held],
         name: impl Fn(usize) -> Option<&'a str>,
     ) {
         let flags = self.flags.load(Ordering::Relaxed);
@@ -81,7 +81,7 @@ impl Observed {
         &self,
         py: Python<'_>,
         flags: u32,
-        resources: &[Arc<Resource>],
+        resources: &[Held],
         name: &dyn Fn(usize) -> Option<&'a str>,
     ) {
         let depth = flags & (WATCHED - 1);

@@ -1,6 +1,12 @@
 //! Counting who uses a thing right now, so that it cannot end under them.
+//!
+//! Only who has the interpreter counts, which is what keeps others out: a locked instruction would hold
+//! up all that comes after it, and a create and a destroy had six of them for this.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use pyo3::Python;
 
 const CLOSED: u32 = 1 << 31;
 
@@ -8,9 +14,9 @@ const CLOSED: u32 = 1 << 31;
 #[derive(Debug, Default)]
 pub struct Pins(AtomicU32);
 
-/// One user; gone when dropped.
+/// One user; gone when dropped, which happens where the interpreter is held.
 #[derive(Debug)]
-pub struct Pinned<'a>(&'a Pins);
+pub struct Pinned<'a>(&'a Pins, PhantomData<Python<'a>>);
 
 /// Why something did not end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,49 +28,70 @@ pub enum NotClosed {
 }
 
 impl Pins {
+    fn state(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self, state: u32) {
+        self.0.store(state, Ordering::Release);
+    }
+
     /// Registers a user for a while; `None` after the end.
-    pub fn pin(&self) -> Option<Pinned<'_>> {
-        self.add().then(|| Pinned(self))
+    #[inline]
+    pub fn pin<'a>(&'a self, py: Python<'a>) -> Option<Pinned<'a>> {
+        self.add(py).then(|| Pinned(self, PhantomData))
     }
 
     /// Registers a user that [`remove`](Self::remove)s itself; false after the end.
-    pub fn add(&self) -> bool {
-        let more = |state: u32| (state & CLOSED == 0).then(|| state + 1);
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    #[inline]
+    pub fn add(&self, _: Python<'_>) -> bool {
+        let state = self.state();
+        let is_open = state & CLOSED == 0;
+        if is_open {
+            self.set(state + 1);
+        }
+        is_open
     }
 
     /// Undoes one [`add`](Self::add).
-    pub fn remove(&self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+    #[inline]
+    pub fn remove(&self, _: Python<'_>) {
+        self.set(self.state() - 1);
     }
 
     /// Ends it, unless somebody uses it.
-    pub fn close(&self) -> Result<(), NotClosed> {
-        match self.0.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Ok(()),
-            Err(state) if state & CLOSED != 0 => Err(NotClosed::Already),
-            Err(_) => Err(NotClosed::InUse),
+    #[inline]
+    pub fn close(&self, _: Python<'_>) -> Result<(), NotClosed> {
+        match self.state() {
+            0 => {
+                self.set(CLOSED);
+                Ok(())
+            }
+            state if state & CLOSED != 0 => Err(NotClosed::Already),
+            _ => Err(NotClosed::InUse),
         }
     }
 
     /// Undoes a [`close`](Self::close) that turned out to be too early.
-    pub fn reopen(&self) {
-        self.0.fetch_and(!CLOSED, Ordering::AcqRel);
+    pub fn reopen(&self, _: Python<'_>) {
+        self.set(self.state() & !CLOSED);
     }
 
     /// Whether it has ended.
+    #[inline]
     pub fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Acquire) & CLOSED != 0
+        self.state() & CLOSED != 0
     }
 
     /// Whether somebody uses it.
     pub fn is_in_use(&self) -> bool {
-        self.0.load(Ordering::Acquire) & !CLOSED != 0
+        self.state() & !CLOSED != 0
     }
 }
 
 impl Drop for Pinned<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.0.remove();
+        self.0.set(self.0.state() - 1);
     }
 }

@@ -142,7 +142,7 @@ impl PoolKeywords {
 
 /// Keeps the pool of a `pool=` keyword open for a call, if it is this allocator's and open.
 pub fn enter<'a>(
-    py: Python<'_>,
+    py: Python<'a>,
     pool: Option<&'a Arc<PoolState>>,
     allocator: &Arc<AllocatorState>,
 ) -> PyResult<Option<Pinned<'a>>> {
@@ -150,7 +150,7 @@ pub fn enter<'a>(
     if !Arc::ptr_eq(&pool.allocator, allocator) {
         return Err(invalid(py, format!("{} is of another allocator", pool.describe())));
     }
-    pool.pins.pin().map(Some).ok_or_else(|| use_after_free(py, "the pool is closed"))
+    pool.pins.pin(py).map(Some).ok_or_else(|| use_after_free(py, "the pool is closed"))
 }
 
 impl Pool {
@@ -217,7 +217,7 @@ impl Pool {
         let live: Vec<_> =
             live.into_iter().filter(|it| state.holds(it.allocation.id.home())).collect();
         in_use(&live, "pool")?;
-        match state.pins.close() {
+        match state.pins.close(py) {
             Ok(()) => {}
             Err(NotClosed::Already) => return Ok(()),
             Err(NotClosed::InUse) => {
@@ -228,13 +228,13 @@ impl Pool {
             }
         }
         let warning = leaked(py, &live, "pool");
-        let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator()).collect();
+        let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
         remains.extend(state.allocator.take_collected(|home| state.holds(home)));
         release_all(py, &state.allocator, &remains);
         let destroyed = py.detach(|| state.allocator.engine().destroy_pool(state.id));
         if destroyed.is_err() {
             // Another thread is releasing something of it, as at the start of a frame.
-            state.pins.reopen();
+            state.pins.reopen(py);
         }
         destroyed.or_raise(py)?;
         state.allocator.pool_names.lock().remove(&state.id);

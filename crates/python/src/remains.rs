@@ -1,6 +1,5 @@
 //! What has to be given back of a resource once its Python side is gone.
 
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
@@ -9,6 +8,7 @@ use vkmem_vulkan::{ahead, expect_at};
 
 use crate::bindings::Binding;
 use crate::external::HeldBuffer;
+use crate::held::Faint;
 use crate::resource::{Handles, Resource};
 use crate::state::AllocatorState;
 
@@ -21,7 +21,7 @@ pub struct Remains {
     /// Bytes that come free with it.
     pub size: u64,
     /// Whose memory it is, if it is an alias.
-    pub alias_of: Option<Weak<Resource>>,
+    pub alias_of: Option<Faint>,
     /// Dropped after the memory was given back.
     pub _held: Option<HeldBuffer>,
 }
@@ -47,7 +47,7 @@ impl Remains {
             // SAFETY: as above.
             Handles::Image(image) => unsafe { driver.destroy_image(image) },
         }
-        if let Some(base) = self.alias_of.as_ref().and_then(Weak::upgrade) {
+        if let Some(base) = self.alias_of.as_ref().and_then(Faint::upgrade) {
             base.bound_here.fetch_sub(1, Ordering::AcqRel);
         }
     }

@@ -1,8 +1,7 @@
 //! One thing that an allocator gave out: a buffer, an image or bare memory.
 
-use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use ash::vk::{self, Handle};
 use once_cell::race::OnceBox;
@@ -13,7 +12,8 @@ use vkmem_vulkan::{expect_at, image_kind};
 use crate::bindings::{Binding, Kept};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::extras::Extras;
-use crate::live::{Listed, Live};
+use crate::held::Held;
+use crate::live::Live;
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::pool::PoolState;
 use crate::remains::Remains;
@@ -70,14 +70,14 @@ pub struct Resource {
     pub handles: Handles,
     /// Its allocator.
     pub allocator: Arc<AllocatorState>,
-    /// The reference that the list of live things has of it; null outside of the list.
-    listed: AtomicPtr<Resource>,
     /// What few have.
     pub(crate) extras: OnceBox<Extras>,
     /// Kept alive by what was allocated from it.
     pool: Option<Arc<PoolState>>,
-    /// Its place in that list.
+    /// Its place in the list of live things.
     place: AtomicU32,
+    /// Whether it stands there.
+    listed: AtomicBool,
     /// It ended by `retire()`.
     retired: AtomicBool,
     /// It had a name at some time. Most never have one, and need not be asked for it at their end.
@@ -150,8 +150,8 @@ pub struct Shared {
 impl Resource {
     /// Registers a new resource with its allocator.
     #[inline]
-    pub fn new(allocator: &Arc<AllocatorState>, made: Made, shared: &Shared) -> Arc<Self> {
-        let resource = Arc::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
+    pub fn new(allocator: &Arc<AllocatorState>, made: Made, shared: &Shared) -> Held {
+        let resource = Held::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
         let mut live = allocator.live.lock();
         let serial = allocator.observed.next_serials(1);
         enter(&mut live, &resource, serial);
@@ -168,22 +168,22 @@ impl Resource {
         allocator: &Arc<AllocatorState>,
         made: impl Iterator<Item = Made>,
         shared: &Shared,
-    ) -> Vec<Arc<Self>> {
-        let make = |made| Arc::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
+    ) -> Vec<Held> {
+        let make = |made| Held::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
         let resources: Vec<_> = made.map(make).collect();
         register(allocator, &resources);
         resources
     }
 
     /// The same of one that lies in the memory of another, which the caller has pinned.
-    pub fn new_alias(of: &Arc<Self>, made: Made, name: Option<String>) -> Arc<Self> {
+    pub fn new_alias(of: &Held, made: Made, name: Option<String>) -> Held {
         let base = of.alias().map_or(of, |alias| &alias.base).clone();
         base.bound_here.fetch_add(1, Ordering::AcqRel);
         let shared = Shared { dont_bind: false, pool: base.pool.clone() };
         let allocator = base.allocator.clone();
         let was_named = name.is_some();
         let extras = OnceBox::with_value(Extras::of_alias(base, name));
-        let resource = Arc::new(Self::unregistered(&allocator, made, &shared, extras));
+        let resource = Held::new(Self::unregistered(&allocator, made, &shared, extras));
         resource.was_named.store(was_named, Ordering::Relaxed);
         register(&allocator, std::slice::from_ref(&resource));
         resource
@@ -201,10 +201,10 @@ impl Resource {
             bound_here: AtomicU32::new(0),
             handles: made.handles,
             allocator: allocator.clone(),
-            listed: AtomicPtr::default(),
             extras,
             pool: shared.pool.clone(),
             place: AtomicU32::new(0),
+            listed: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             was_named: AtomicBool::new(false),
             dont_bind: shared.dont_bind && made.handles != Handles::Memory,
@@ -217,23 +217,15 @@ impl Resource {
         }
     }
 
-    /// Says that it is about to end, before the first locked instruction holds up the rest.
-    #[inline]
-    pub fn expect(self: &Arc<Self>) {
-        let address = Arc::as_ptr(self) as u64;
-        expect_at(address);
-        expect_at(address + CACHE_LINE);
-    }
-
     /// Its number among all resources of the allocator.
     pub fn serial(&self) -> u64 {
         self.serial.load(Ordering::Relaxed)
     }
 
     /// Registers a use; an exception after destroy.
-    pub fn enter(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
+    pub fn enter<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         self.allocator.device.check_process(py)?;
-        self.pins.pin().ok_or_else(|| self.dead(py))
+        self.pins.pin(py).ok_or_else(|| self.dead(py))
     }
 
     /// An exception after destroy.
@@ -294,7 +286,7 @@ impl Resource {
     /// What has to be given back of it.
     #[inline]
     pub(crate) fn remains(&self) -> Remains {
-        let alias_of = self.alias().map(|alias| Arc::downgrade(&alias.base));
+        let alias_of = self.alias().map(|alias| alias.base.downgrade());
         let (id, size) = (self.allocation.id, self.own_size());
         Remains { handles: self.handles, id, size, alias_of, _held: self.take_held() }
     }
@@ -304,9 +296,9 @@ impl Resource {
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
         // Once the allocator is closed, so is this. The driver may call back, and from there the
         // interpreter may be let go of: so it stays open.
-        let Some(_inside) = self.allocator.pins.pin() else { return Ok(()) };
+        let Some(_inside) = self.allocator.pins.pin(py) else { return Ok(()) };
         self.allocator.device.check_process(py)?;
-        if !self.end("destroy")? {
+        if !self.end(py, "destroy")? {
             return Ok(());
         }
         let remains = self.remains();
@@ -319,8 +311,8 @@ impl Resource {
 
     /// Closes it and leaves the list of live things; false if that was done before.
     #[inline]
-    fn end(&self, verb: &str) -> PyResult<bool> {
-        match self.pins.close() {
+    fn end(&self, py: Python<'_>, verb: &str) -> PyResult<bool> {
+        match self.pins.close(py) {
             Err(NotClosed::Already) => return Ok(false),
             Err(NotClosed::InUse) => return Err(self.still_in_use(verb)),
             Ok(()) => {}
@@ -330,7 +322,7 @@ impl Resource {
         // What was retired before it is released before it.
         let waits = verb == RETIRE && bound == self.allocator.waiting_in(self);
         if bound > 0 && !waits {
-            self.pins.reopen();
+            self.pins.reopen(py);
             return Err(self.still_bound(verb));
         }
         self.bury();
@@ -340,7 +332,7 @@ impl Resource {
     /// Ends it for Python; the device may go on for the frames in flight.
     pub fn retire(&self, py: Python<'_>) -> PyResult<()> {
         self.allocator.device.check_process(py)?;
-        if self.end(RETIRE)? {
+        if self.end(py, RETIRE)? {
             self.retired.store(true, Ordering::Relaxed);
             self.allocator.collect(self);
         }
@@ -381,37 +373,147 @@ impl Resource {
     /// The same, for who has the list of its allocator locked.
     #[inline]
     pub(crate) fn leave_list(&self, live: &mut Live) {
-        let reference = self.listed.load(Ordering::Relaxed);
-        if !reference.is_null() {
-            self.listed.store(ptr::null_mut(), Ordering::Relaxed);
-            let place = self.place.load(Ordering::Relaxed);
-            // SAFETY: of `enter`, and nobody finds it here again: both happen under the lock.
-            unsafe { live.remove(Listed { place, reference }) };
+        if self.is_listed() {
+            live.remove(self.place.load(Ordering::Relaxed));
+            self.listed.store(false, Ordering::Release);
         }
     }
 
+    /// Whether the list of live things knows it.
+    #[inline]
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
+    }
+
     /// The same for a closing allocator, which releases all remains together.
-    pub fn close_for_allocator(&self) -> Option<Remains> {
-        self.pins.close().ok()?;
+    pub fn close_for_allocator(&self, py: Python<'_>) -> Option<Remains> {
+        self.pins.close(py).ok()?;
         self.bury();
         Some(self.remains())
     }
 
-    /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.
-    pub fn bind(self: &Arc<Self>, py: Python<'_>, what: Handles, offset: u64) -> PyResult<()> {
-        let _pin = self.enter(py)?;
-        // The exception is made without the lock: that runs Python code, which may come back here.
-        self.try_bind(what, offset).or_raise(py)
+    /// What becomes of it when nothing keeps it alive any more. It is on no list after that, unless the
+    /// process came out of a fork.
+    #[inline]
+    pub(crate) fn let_go(&self) {
+        if !(self.pins.is_closed() && !self.is_listed() || self.allocator.device.is_forked()) {
+            self.leave_behind();
+        }
     }
 
+    #[cold]
+    fn leave_behind(&self) {
+        if self.pins.is_closed() || self.allocator.pins.is_closed() {
+            return self.leave();
+        }
+        // Nobody holds it any more, but the device may still be using it.
+        let description = self.describe();
+        self.leave();
+        let remains_size = self.allocator.collect(self);
+        Python::try_attach(|py| {
+            let made = self.made_at(py);
+            warn_unclosed(
+                py,
+                &format!(
+                    "unclosed {description}, {}{made}: it is released when no frame in flight can \
+                     use it, or with its allocator",
+                    human_bytes(remains_size)
+                ),
+            );
+        });
+    }
     fn bind_error(&self, call: &str, error: DeviceError) -> Error {
         let Allocation { memory_type_index, size, .. } = self.allocation;
         let figures = self.allocator.engine().figures(Some(memory_type_index), size);
         Error::of_call(call, error, figures)
     }
 
+    /// Vulkan does not check it, and drivers write where they are told to.
+    fn check_fit(&self, needs: &MemoryRequirements, offset: u64) -> Result<(), Error> {
+        let have = &self.allocation;
+        let end = offset.checked_add(needs.size);
+        let why = if end.is_none_or(|end| end > have.size) {
+            format!("needs {} bytes from offset {offset} on", needs.size)
+        } else if !(have.offset + offset).is_multiple_of(needs.alignment) {
+            format!("needs an alignment of {}, which offset {offset} has not", needs.alignment)
+        } else if needs.memory_type_bits >> have.memory_type_index & 1 == 0 {
+            format!("cannot live in it (memoryTypeBits {:#x})", needs.memory_type_bits)
+        } else {
+            return Ok(());
+        };
+        let what = self.describe();
+        Err(Error::InvalidArgument(format!("it does not fit {what}: it {why}")))
+    }
+
+    /// Registers a use of its own memory by the host; an exception where the caller has bound the
+    /// resource to other memory, which is the one to read and to write.
+    pub fn enter_memory<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        let pin = self.enter(py)?;
+        if !self.dont_bind {
+            return Ok(pin);
+        }
+        let other = match self.allocator.device.bindings.lock().get(&self.handles) {
+            Some(Binding::Foreign(memory)) => memory.clone(),
+            _ => return Ok(pin),
+        };
+        let (what, other) = (self.describe(), other.describe());
+        let why = format!("{what} is bound to {other}, not to memory of its own: use that one");
+        Err(invalid(py, why))
+    }
+
+    /// Whether it has memory, as far as this library knows: some drivers crash when they copy to or
+    /// from what has none.
+    pub fn is_bound(&self) -> bool {
+        !self.dont_bind
+            || !matches!(
+                self.allocator.device.bindings.lock().get(&self.handles),
+                Some(Binding::Unbound)
+            )
+    }
+}
+
+/// A name in a message, on one line.
+fn quoted(name: &str) -> String {
+    format!(" '{}'", name.escape_debug())
+}
+
+/// Enters one in the list of live things.
+#[inline]
+fn enter(live: &mut Live, resource: &Held, serial: u64) {
+    resource.serial.store(serial, Ordering::Relaxed);
+    resource.place.store(live.insert(resource), Ordering::Relaxed);
+    resource.listed.store(true, Ordering::Relaxed);
+}
+
+/// Enters them in the tables of their allocator and device.
+fn register(allocator: &AllocatorState, resources: &[Held]) {
+    let mut live = allocator.live.lock();
+    let serials = allocator.observed.next_serials(resources.len())..;
+    for (resource, serial) in resources.iter().zip(serials) {
+        enter(&mut live, resource, serial);
+    }
+    let is_complete = allocator.device.bindings.is_complete();
+    drop(live);
+    allocator.device.bindings.enter(resources, is_complete);
+}
+
+impl Held {
+    /// Says that it is about to end, before the first locked instruction holds up the rest.
+    #[inline]
+    pub fn expect(&self) {
+        expect_at(self.address());
+        expect_at(self.address() + CACHE_LINE);
+    }
+
+    /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.
+    pub fn bind(&self, py: Python<'_>, what: Handles, offset: u64) -> PyResult<()> {
+        let _pin = self.enter(py)?;
+        // The exception is made without the lock: that runs Python code, which may come back here.
+        self.try_bind(what, offset).or_raise(py)
+    }
+
     /// The same without the interpreter's part.
-    pub fn try_bind(self: &Arc<Self>, what: Handles, offset: u64) -> Result<(), Error> {
+    pub fn try_bind(&self, what: Handles, offset: u64) -> Result<(), Error> {
         let driver = self.allocator.device_allocator.driver();
         let device = &self.allocator.device;
         // Declared first, so dropped last.
@@ -452,98 +554,5 @@ impl Resource {
             };
         }
         Ok(())
-    }
-
-    /// Vulkan does not check it, and drivers write where they are told to.
-    fn check_fit(&self, needs: &MemoryRequirements, offset: u64) -> Result<(), Error> {
-        let have = &self.allocation;
-        let end = offset.checked_add(needs.size);
-        let why = if end.is_none_or(|end| end > have.size) {
-            format!("needs {} bytes from offset {offset} on", needs.size)
-        } else if !(have.offset + offset).is_multiple_of(needs.alignment) {
-            format!("needs an alignment of {}, which offset {offset} has not", needs.alignment)
-        } else if needs.memory_type_bits >> have.memory_type_index & 1 == 0 {
-            format!("cannot live in it (memoryTypeBits {:#x})", needs.memory_type_bits)
-        } else {
-            return Ok(());
-        };
-        let what = self.describe();
-        Err(Error::InvalidArgument(format!("it does not fit {what}: it {why}")))
-    }
-
-    /// Registers a use of its own memory by the host; an exception where the caller has bound the
-    /// resource to other memory, which is the one to read and to write.
-    pub fn enter_memory(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
-        let pin = self.enter(py)?;
-        if !self.dont_bind {
-            return Ok(pin);
-        }
-        let other = match self.allocator.device.bindings.lock().get(&self.handles) {
-            Some(Binding::Foreign(memory)) => memory.clone(),
-            _ => return Ok(pin),
-        };
-        let (what, other) = (self.describe(), other.describe());
-        let why = format!("{what} is bound to {other}, not to memory of its own: use that one");
-        Err(invalid(py, why))
-    }
-
-    /// Whether it has memory, as far as this library knows: some drivers crash when they copy to or
-    /// from what has none.
-    pub fn is_bound(&self) -> bool {
-        !self.dont_bind
-            || !matches!(
-                self.allocator.device.bindings.lock().get(&self.handles),
-                Some(Binding::Unbound)
-            )
-    }
-}
-
-/// A name in a message, on one line.
-fn quoted(name: &str) -> String {
-    format!(" '{}'", name.escape_debug())
-}
-
-/// Enters one in the list of live things.
-#[inline]
-fn enter(live: &mut Live, resource: &Arc<Resource>, serial: u64) {
-    resource.serial.store(serial, Ordering::Relaxed);
-    let Listed { place, reference } = live.insert(resource);
-    resource.place.store(place, Ordering::Relaxed);
-    resource.listed.store(reference.cast_mut(), Ordering::Relaxed);
-}
-
-/// Enters them in the tables of their allocator and device.
-fn register(allocator: &AllocatorState, resources: &[Arc<Resource>]) {
-    let mut live = allocator.live.lock();
-    let serials = allocator.observed.next_serials(resources.len())..;
-    for (resource, serial) in resources.iter().zip(serials) {
-        enter(&mut live, resource, serial);
-    }
-    let is_complete = allocator.device.bindings.is_complete();
-    drop(live);
-    allocator.device.bindings.enter(resources, is_complete);
-}
-
-impl Drop for Resource {
-    fn drop(&mut self) {
-        let over = self.pins.is_closed() || self.allocator.pins.is_closed();
-        if over || self.allocator.device.is_forked() {
-            return;
-        }
-        // Nobody holds it any more, but the device may still be using it.
-        let description = self.describe();
-        self.leave();
-        let remains_size = self.allocator.collect(self);
-        Python::try_attach(|py| {
-            let made = self.made_at(py);
-            warn_unclosed(
-                py,
-                &format!(
-                    "unclosed {description}, {}{made}: it is released when no frame in flight can \
-                     use it, or with its allocator",
-                    human_bytes(remains_size)
-                ),
-            );
-        });
     }
 }

@@ -1,7 +1,5 @@
 //! `vk_mem.Resource`: what a `Buffer`, an `Image` and an `Allocation` have in common.
 
-use std::sync::Arc;
-
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
@@ -11,6 +9,7 @@ use vkmem_vulkan::expect_at;
 
 use crate::errors::IntoPyResult;
 use crate::external;
+use crate::held::Held;
 use crate::host_copy;
 use crate::links::Link;
 use crate::mapping::{Access, Mapping};
@@ -21,7 +20,7 @@ use crate::resource::Resource;
 #[repr(C)]
 #[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
 pub struct ResourceObject {
-    pub resource: Arc<Resource>,
+    pub resource: Held,
     /// That of the resource, which is further away.
     handle: u64,
     user_data: Mutex<Option<Link<PyAny>>>,
@@ -31,7 +30,7 @@ pub struct ResourceObject {
 
 impl ResourceObject {
     /// Of a new resource.
-    pub fn new(py: Python<'_>, resource: Arc<Resource>, user_data: Option<Link<PyAny>>) -> Self {
+    pub fn new(py: Python<'_>, resource: Held, user_data: Option<Link<PyAny>>) -> Self {
         if let Some(data) = &user_data {
             resource.set_custom_data(Some(data.bind(py)));
         }

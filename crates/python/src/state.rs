@@ -120,9 +120,9 @@ impl AllocatorState {
     }
 
     /// Registers a call; an exception after close.
-    pub fn enter(&self, py: Python<'_>) -> PyResult<Pinned<'_>> {
+    pub fn enter<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         self.device.check_process(py)?;
-        self.pins.pin().ok_or_else(|| closed(py))
+        self.pins.pin(py).ok_or_else(|| closed(py))
     }
 
     /// Puts what an unclosed object leaves behind aside until no frame in flight can use it. Its bytes.

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use ash::vk;
 use vkmem_engine::{
-    Allocation, AllocationCreateFlags, AllocationCreateInfo, AllocationRequest, Allocator,
-    AllocatorOptions, DedicatedTarget, Error, MemoryRequirements, ResourceKind, ResourceUse,
+    Allocation, AllocationCreateFlags, AllocationCreateInfo, AllocationId, AllocationRequest,
+    Allocator, AllocatorOptions, CacheHint, DedicatedTarget, Error, MemoryRequirements, Release,
+    ResourceKind, ResourceUse,
 };
 
 use crate::chain;
 use crate::driver::Driver;
 use crate::external::Direction;
 use crate::kind::{Buffers, Images, Kind};
+use crate::prefetch::expect_at;
 
 /// An engine and the device it serves.
 pub struct DeviceAllocator {
@@ -74,6 +76,25 @@ impl DeviceAllocator {
     ) -> Result<(vk::Image, Allocation), Error> {
         // SAFETY: the caller vouches for the info.
         unsafe { self.create::<Images>(info, create_info, allocate) }
+    }
+
+    /// Destroys a buffer and frees its memory (`vmaDestroyBuffer`); what the driver has to do for the
+    /// second is in the [`Release`]. An error, if there was no such memory any more.
+    ///
+    /// # Safety
+    /// The buffer is live, this device's, and the device is done with it.
+    #[inline]
+    pub unsafe fn destroy_buffer(
+        &self,
+        buffer: vk::Buffer,
+        allocation: AllocationId,
+        hint: CacheHint,
+    ) -> Result<Release, Error> {
+        // It comes while the driver works.
+        expect_at(hint.0);
+        // SAFETY: the caller vouches for the buffer.
+        unsafe { self.driver.destroy_buffer(buffer) };
+        self.engine.free(allocation)
     }
 
     /// # Safety

@@ -14,6 +14,7 @@ use std::hint::select_unpredictable;
 use super::node::{NONE, Node, is_free_link, target};
 use super::slab::{Entries, Slab};
 use super::{Placement, RegionInfo, RegionTag};
+use crate::allocation::CacheHint;
 use crate::request::ResourceKind;
 use crate::statistics::Statistics;
 
@@ -301,6 +302,12 @@ impl RegionTable {
     pub(crate) fn placement(&self, key: RegionKey) -> Placement {
         let block = BlockIndex(self.block_of(key.index()));
         Placement { key, block, offset: self.nodes[key.index()].offset }
+    }
+
+    /// Where the table keeps a live region, until it grows.
+    #[inline(always)]
+    pub(crate) fn hint(&self, key: RegionKey) -> CacheHint {
+        CacheHint((&raw const self.nodes[key.index()]).addr() as u64)
     }
 
     /// The owner's bits; `None` if the key is stale.

@@ -3,7 +3,7 @@
 use ash::vk;
 use gpu_allocator::MemoryLocation;
 use gpu_allocator::vulkan as gpu;
-use vkmem_engine::{AllocationCreateInfo, AllocationId, AllocatorOptions, DeviceMemory};
+use vkmem_engine::{AllocationCreateInfo, AllocationId, AllocatorOptions, CacheHint, DeviceMemory};
 use vkmem_vulkan::{DeviceAllocator, Driver, allocate_here};
 
 use super::Effort;
@@ -39,20 +39,20 @@ pub struct Ours<'a>(pub &'a DeviceAllocator);
 
 impl Buffers for Ours<'_> {
     /// Handles, as of VMA: what the allocation is can be asked for.
-    type Made = (vk::Buffer, AllocationId);
+    type Made = (vk::Buffer, AllocationId, CacheHint);
 
     fn create(&mut self, size: u64) -> Self::Made {
         let info = AllocationCreateInfo::default();
         // SAFETY: the info is what Vulkan accepts.
         let made = unsafe { self.0.create_buffer(&buffer_info(size), &info, &mut allocate_here) };
         let (buffer, allocation) = made.expect("there is room");
-        (buffer, allocation.id)
+        (buffer, allocation.id, allocation.hint)
     }
 
-    fn destroy(&mut self, (buffer, allocation): Self::Made) {
+    fn destroy(&mut self, (buffer, allocation, hint): Self::Made) {
         // SAFETY: it is live, and the device does nothing.
-        unsafe { self.0.driver().destroy_buffer(buffer) };
-        drop(self.0.engine().free(allocation).expect("it is live"));
+        let release = unsafe { self.0.destroy_buffer(buffer, allocation, hint) };
+        drop(release.expect("it is live"));
     }
 }
 

@@ -11,6 +11,7 @@ use super::{Allocator, python_object};
 use crate::buffer::Buffer;
 use crate::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::errors::invalid;
+use crate::held::Held;
 use crate::image::Image;
 use crate::links::Link;
 use crate::numbers::unsigned;
@@ -56,7 +57,7 @@ impl AliasKeywords {
     fn finish<T: PyClass<BaseType = ResourceObject>>(
         self,
         py: Python<'_>,
-        base: &Arc<Resource>,
+        base: &Held,
         made: Made,
         object: T,
     ) -> PyResult<Py<T>> {
@@ -67,7 +68,7 @@ impl AliasKeywords {
 }
 
 impl Allocator {
-    fn base<'a>(&self, base: &'a Bound<'_, PyAny>) -> PyResult<&'a Arc<Resource>> {
+    fn base<'a>(&self, base: &'a Bound<'_, PyAny>) -> PyResult<&'a Held> {
         let Ok(object) = base.cast::<ResourceObject>() else {
             let kind = base.get_type().name()?;
             return Err(PyTypeError::new_err(format!(

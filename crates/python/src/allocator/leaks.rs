@@ -1,7 +1,6 @@
 //! Who is alive, where it was created, and what is created meanwhile.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use pyo3::exceptions::PyTypeError;
@@ -11,9 +10,9 @@ use pyo3::types::{PyBool, PyInt};
 use super::Allocator;
 use crate::call_site::{CallSites, MAX_DEPTH};
 use crate::errors::{invalid, use_after_free};
+use crate::held::Held;
 use crate::numbers::unsigned;
 use crate::observed::{Origin, Watch};
-use crate::resource::Resource;
 
 /// Frames that `track_call_sites=True` keeps.
 const DEFAULT_DEPTH: u32 = 8;
@@ -88,7 +87,7 @@ impl Allocator {
         live.sort_by_key(|it| it.serial());
         let mut sites = SiteTexts::new(&self.state.observed.sites);
         let now = Instant::now();
-        let row = |it: &Arc<Resource>| -> Row {
+        let row = |it: &Held| -> Row {
             (
                 it.serial(),
                 it.handles.class(),

@@ -29,6 +29,7 @@ use crate::close::{close, register};
 use crate::device::Device;
 use crate::errors::{IntoPyResult, invalid};
 use crate::handlers::Handlers;
+use crate::held::Held;
 use crate::links::Link;
 use crate::numbers::unsigned;
 use crate::pool;
@@ -77,7 +78,7 @@ fn allocate(
 #[inline]
 fn python_object<T: PyClass<BaseType = ResourceObject>>(
     py: Python<'_>,
-    resource: Arc<Resource>,
+    resource: Held,
     user_data: Option<Link<PyAny>>,
     object: T,
 ) -> PyResult<Py<T>> {
@@ -103,7 +104,7 @@ impl Allocator {
     fn announce<T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'_>,
-        resource: Arc<Resource>,
+        resource: Held,
         name: Option<&str>,
         user_data: Option<Link<PyAny>>,
         object: T,
