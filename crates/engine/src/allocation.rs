@@ -84,6 +84,8 @@ impl Eq for CacheHint {}
 pub struct Allocation {
     /// The handle.
     pub id: AllocationId,
+    /// What to fetch before it ends.
+    pub hint: CacheHint,
     /// As requested, in bytes.
     pub size: u64,
     /// The memory object it lies in.
@@ -94,8 +96,6 @@ pub struct Allocation {
     pub memory_type_index: u32,
     /// Where a persistently mapped allocation starts in the host's address space.
     pub mapped: Option<HostAddress>,
-    /// What to fetch before it ends.
-    pub hint: CacheHint,
 }
 
 impl Allocation {

@@ -150,7 +150,7 @@ pub struct Shared {
 impl Resource {
     /// Registers a new resource with its allocator.
     #[inline]
-    pub fn new(allocator: &Arc<AllocatorState>, made: Made, shared: &Shared) -> Held {
+    pub fn create(allocator: &Arc<AllocatorState>, made: Made, shared: &Shared) -> Held {
         let resource = Held::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
         let mut live = allocator.live.lock();
         let serial = allocator.observed.next_serials(1);
@@ -164,7 +164,7 @@ impl Resource {
     }
 
     /// The same of many, all of one kind.
-    pub fn new_many(
+    pub fn create_many(
         allocator: &Arc<AllocatorState>,
         made: impl Iterator<Item = Made>,
         shared: &Shared,
@@ -176,7 +176,7 @@ impl Resource {
     }
 
     /// The same of one that lies in the memory of another, which the caller has pinned.
-    pub fn new_alias(of: &Held, made: Made, name: Option<String>) -> Held {
+    pub fn create_alias(of: &Held, made: Made, name: Option<String>) -> Held {
         let base = of.alias().map_or(of, |alias| &alias.base).clone();
         base.bound_here.fetch_add(1, Ordering::AcqRel);
         let shared = Shared { dont_bind: false, pool: base.pool.clone() };
@@ -297,6 +297,7 @@ impl Resource {
         // Once the allocator is closed, so is this. The driver may call back, and from there the
         // interpreter may be let go of: so it stays open.
         let Some(_inside) = self.allocator.pins.pin(py) else { return Ok(()) };
+        expect_at(self.allocation.hint.0);
         self.allocator.device.check_process(py)?;
         if !self.end(py, "destroy")? {
             return Ok(());
@@ -502,7 +503,7 @@ impl Held {
     #[inline]
     pub fn expect(&self) {
         expect_at(self.address());
-        expect_at(self.address() + CACHE_LINE);
+        expect_at(self.address().wrapping_add(CACHE_LINE));
     }
 
     /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.

@@ -1,5 +1,6 @@
 //! `vk_mem.Resource`: what a `Buffer`, an `Image` and an `Allocation` have in common.
 
+use once_cell::race::OnceBox;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
@@ -15,14 +16,21 @@ use crate::links::Link;
 use crate::mapping::{Access, Mapping};
 use crate::resource::Resource;
 
-/// A Python object that stands for a resource. What its end needs stands first, beside the count of
-/// references: those two have left the cache by then.
+/// A Python object that stands for a resource: with what Python adds 64 bytes, as many as a line of the
+/// cache, which has left it when the object ends.
 #[repr(C)]
 #[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
 pub struct ResourceObject {
     pub resource: Held,
     /// That of the resource, which is further away.
     handle: u64,
+    /// What few have.
+    others: OnceBox<Others>,
+}
+
+/// Other Python objects that one leads to.
+#[derive(Default)]
+struct Others {
     user_data: Mutex<Option<Link<PyAny>>>,
     /// The `Buffer` or `Image` that this `Allocation` belongs to, and whose user data it shows.
     owner: Option<Link<ResourceObject>>,
@@ -35,28 +43,28 @@ impl ResourceObject {
             resource.set_custom_data(Some(data.bind(py)));
         }
         let handle = resource.handles.raw();
-        Self { resource, handle, user_data: Mutex::new(user_data), owner: None }
+        let others = user_data.map_or_else(OnceBox::new, |data| {
+            OnceBox::with_value(Box::new(Others { user_data: Mutex::new(Some(data)), owner: None }))
+        });
+        Self { resource, handle, others }
     }
 
     /// A second face of an owner's resource; keeps the owner alive.
     pub fn of_owner(owner: &Bound<'_, Self>) -> Self {
-        let resource = owner.get().resource.clone();
-        Self {
-            resource,
-            handle: owner.get().handle,
-            user_data: Mutex::new(None),
-            owner: Some(Link::new(owner.clone().unbind())),
-        }
+        let ResourceObject { resource, handle, .. } = owner.get();
+        let owner = Some(Link::new(owner.clone().unbind()));
+        let others = OnceBox::with_value(Box::new(Others { owner, ..Others::default() }));
+        Self { resource: resource.clone(), handle: *handle, others }
     }
 
     /// A new object, on the list of the cycle collector only if it leads to another: most never do,
     /// and walking over them takes as long as creating them. Memory of earlier ones is used again
     /// (`freelist`), as the next one has it in its cache then.
-    pub fn make<'py, T>(py: Python<'py>, mut base: Self, object: T) -> PyResult<Bound<'py, T>>
+    pub fn make<'py, T>(py: Python<'py>, base: Self, object: T) -> PyResult<Bound<'py, T>>
     where
         T: PyClass<BaseType = Self>,
     {
-        let leads_on = base.user_data.get_mut().is_some() || base.owner.is_some();
+        let leads_on = base.others.get().is_some();
         let made = Bound::new(py, PyClassInitializer::from(base).add_subclass(object))?;
         if leads_on {
             // New memory is on it, used memory is not.
@@ -79,8 +87,13 @@ impl ResourceObject {
         }
     }
 
-    fn user_data_cell(&self) -> &Mutex<Option<Link<PyAny>>> {
-        self.owner.as_ref().map_or(&self.user_data, |owner| &owner.get().user_data)
+    fn owner(&self) -> Option<&Link<Self>> {
+        self.others.get()?.owner.as_ref()
+    }
+
+    /// The one whose user data it shows.
+    fn with_user_data(&self) -> &Self {
+        self.owner().map_or(self, |owner| owner.get())
     }
 
     /// Flushes or invalidates without the interpreter. Memory that an open mapping holds is held
@@ -113,7 +126,7 @@ impl ResourceObject {
 
     /// Whether it belongs to a `Buffer` or an `Image`.
     pub fn has_owner(&self) -> bool {
-        self.owner.is_some()
+        self.owner().is_some()
     }
 }
 
@@ -136,7 +149,8 @@ impl ResourceObject {
     #[getter]
     fn user_data(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.resource.check_live(py)?;
-        Ok(self.user_data_cell().lock().as_ref().map(|data| data.clone_ref(py)))
+        let Some(others) = self.with_user_data().others.get() else { return Ok(None) };
+        Ok(others.user_data.lock().as_ref().map(|data| data.clone_ref(py)))
     }
 
     #[setter]
@@ -145,9 +159,10 @@ impl ResourceObject {
         this.resource.check_live(py)?;
         this.resource.set_custom_data(data.as_ref().map(|data| data.bind(py)));
         if data.is_some() {
-            Self::track(this.owner.as_ref().map_or(slf, |owner| owner.bind(py)));
+            Self::track(this.owner().map_or(slf, |owner| owner.bind(py)));
         }
-        let before = std::mem::replace(&mut *this.user_data_cell().lock(), data.map(Link::new));
+        let others = this.with_user_data().others.get_or_init(Box::default);
+        let before = std::mem::replace(&mut *others.user_data.lock(), data.map(Link::new));
         // Dropped without the lock: its finaliser may come back here.
         drop(before);
         Ok(())
@@ -324,19 +339,20 @@ impl ResourceObject {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(data) = self.user_data.try_lock()
+        let Some(others) = self.others.get() else { return Ok(()) };
+        if let Some(data) = others.user_data.try_lock()
             && let Some(data) = data.as_ref()
         {
             visit.call(&**data)?;
         }
-        if let Some(owner) = &self.owner {
+        if let Some(owner) = &others.owner {
             visit.call(&**owner)?;
         }
         Ok(())
     }
 
     fn __clear__(&self) {
-        let before = self.user_data.lock().take();
+        let before = self.others.get().and_then(|others| others.user_data.lock().take());
         drop(before);
     }
 }

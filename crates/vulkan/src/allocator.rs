@@ -90,11 +90,14 @@ impl DeviceAllocator {
         allocation: AllocationId,
         hint: CacheHint,
     ) -> Result<Release, Error> {
-        // It comes while the driver works.
+        // Both have left the cache, as a rule, and come together.
         expect_at(hint.0);
+        expect_at(vk::Handle::as_raw(buffer));
+        // Nothing uses the buffer, so others may have its place before it is gone.
+        let freed = self.engine.free(allocation);
         // SAFETY: the caller vouches for the buffer.
         unsafe { self.driver.destroy_buffer(buffer) };
-        self.engine.free(allocation)
+        freed
     }
 
     /// # Safety

@@ -58,7 +58,7 @@ impl Allocator {
         match made {
             Ok((buffer, allocation)) => {
                 let made = Made::buffer(buffer, allocation, &built.info);
-                let resource = Resource::new(&self.state, made, &Shared::default());
+                let resource = Resource::create(&self.state, made, &Shared::default());
                 self.announce(py, resource, None, None, Buffer)
             }
             Err(error) => {

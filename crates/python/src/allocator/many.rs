@@ -40,7 +40,7 @@ impl Allocator {
         made: impl Iterator<Item = Made>,
         object: impl Fn(usize) -> T,
     ) -> PyResult<Bound<'py, PyList>> {
-        let resources = Resource::new_many(&self.state, made, &shared(keywords));
+        let resources = Resource::create_many(&self.state, made, &shared(keywords));
         let name = |index: usize| {
             names.get(index).map_or(keywords.name.as_deref(), |name| name.as_deref())
         };

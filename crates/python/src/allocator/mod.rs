@@ -95,7 +95,7 @@ impl Allocator {
         made: Made,
         object: T,
     ) -> PyResult<Py<T>> {
-        let resource = Resource::new(&self.state, made, &shared(&keywords));
+        let resource = Resource::create(&self.state, made, &shared(&keywords));
         self.announce(py, resource, keywords.name.as_deref(), keywords.user_data, object)
     }
 
