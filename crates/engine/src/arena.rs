@@ -118,8 +118,8 @@ impl State {
     #[inline]
     fn free(&mut self, key: RegionKey, release: &mut Release) -> Option<RegionTag> {
         let blocks = &mut self.blocks;
-        let tag = blocks.suballocator.tag(key)?;
         let freed = blocks.free(key)?;
+        let tag = freed.tag;
         let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
         if maps > 0 {
             release.unmap(blocks.memory(freed.block).clone(), maps);

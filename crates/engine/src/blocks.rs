@@ -8,8 +8,8 @@ use crate::device::MemoryHandle;
 use crate::memory_object::{MemoryObject, Release};
 use crate::retention::EmptyBlockRetention;
 use crate::suballocator::{
-    AnySuballocator, BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView,
-    Suballocator,
+    AnySuballocator, BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionTag,
+    RegionView, Suballocator,
 };
 
 /// A place in an arena.
@@ -49,6 +49,8 @@ pub struct Spot {
 pub struct FreedIn {
     /// Its block.
     pub block: BlockIndex,
+    /// The owner's bits of the region.
+    pub tag: RegionTag,
     /// No live region is left there.
     pub block_is_empty: bool,
 }
@@ -198,10 +200,10 @@ impl Blocks {
     /// [`keep_or_remove`](Self::keep_or_remove).
     #[inline(never)]
     pub fn free(&mut self, key: RegionKey) -> Option<FreedIn> {
-        let FreedRegion { info, block_is_empty } = self.suballocator.free(key)?;
+        let FreedRegion { info, tag, block_is_empty } = self.suballocator.free(key)?;
         self.allocation_count -= 1;
         self.allocation_bytes -= info.size;
-        Some(FreedIn { block: info.block, block_is_empty })
+        Some(FreedIn { block: info.block, tag, block_is_empty })
     }
 
     fn block(&self, block: BlockIndex) -> &Block {

@@ -53,6 +53,7 @@ pub struct VirtualBlock {
     size: u64,
     algorithm: Algorithm,
     allocation_count: u64,
+    /// Of what the suballocator has not said yet that it was freed, too.
     allocated: u64,
 }
 
@@ -60,7 +61,7 @@ impl VirtualBlock {
     /// Of `size` units, nothing allocated.
     pub fn new(size: u64, algorithm: Algorithm) -> Result<Self, Error> {
         check_size(size)?;
-        let mut suballocator = algorithm.suballocator(1, 1);
+        let mut suballocator = algorithm.of_one_block();
         let block = suballocator.add_block(size);
         Ok(Self { suballocator, block, size, algorithm, allocation_count: 0, allocated: 0 })
     }
@@ -77,7 +78,7 @@ impl VirtualBlock {
 
     /// Live allocations and what they add up to. O(1).
     pub fn live(&self) -> (u64, u64) {
-        (self.allocation_count, self.allocated)
+        (self.allocation_count, self.allocated - self.suballocator.unreported())
     }
 
     /// Takes memory for the bookkeeping of so many allocations more at once, and not bit by bit.
@@ -165,7 +166,7 @@ impl VirtualBlock {
             return Error::InvalidArgument(reason.into());
         }
         let figures = FailureFigures { size, ..FailureFigures::default() };
-        Error::VirtualBlockFull { figures, allocated: self.allocated, size: self.size }
+        Error::VirtualBlockFull { figures, allocated: self.live().1, size: self.size }
     }
 
     /// Frees one. O(1).
@@ -177,9 +178,9 @@ impl VirtualBlock {
     /// The same; whether it was live.
     #[inline(never)]
     fn release(&mut self, key: RegionKey) -> bool {
-        let Some(freed) = self.suballocator.free(key) else { return false };
+        let Some(bytes) = self.suballocator.release(key) else { return false };
         self.allocation_count -= 1;
-        self.allocated -= freed.info.size;
+        self.allocated -= bytes;
         true
     }
 
@@ -191,7 +192,7 @@ impl VirtualBlock {
         // A key that stands there twice is live at the first look, and stale at the second free; so
         // all are looked at first, and doubles found by sorting.
         let mut sorted: Vec<RegionKey> = keys.clone().collect();
-        if sorted.iter().any(|key| self.suballocator.region(*key).is_none()) {
+        if sorted.iter().any(|key| !self.suballocator.regions().contains(*key)) {
             return Err(Error::UseAfterFree);
         }
         sorted.sort_unstable_by_key(|key| key.index());

@@ -145,3 +145,32 @@ fn what_waits_in_an_empty_block_hides_no_kind() {
         tlsf.validate().expect("no page is shared by kinds that conflict");
     }
 }
+
+#[test]
+fn bytes_are_counted_at_once() {
+    let mut block = VirtualBlock::new(1 << 30, Algorithm::Tlsf).expect("a valid size");
+    let sizes = (0..COUNT as u64).map(|it| 1 + it * 7 % 1_000);
+    let placed: Vec<_> =
+        sizes.map(|size| block.allocate(&request(size)).expect("there is room")).collect();
+    let (mut count, mut bytes) = (COUNT as u64, placed.iter().map(|it| it.size).sum::<u64>());
+    for (step, it) in placed.iter().step_by(3).enumerate() {
+        block.free(it.key).expect("it lives");
+        (count, bytes) = (count - 1, bytes - it.size);
+        assert_eq!(block.live(), (count, bytes));
+        // Neither what merges early nor what is refused changes it.
+        match step % 50 {
+            10 => assert_eq!(block.statistics().allocation_bytes, bytes),
+            20 => assert!(block.free(it.key).is_err()),
+            30 => {
+                let refused = block.allocate(&request(1 << 30));
+                let is_told = |it: &Error| matches!(it, Error::VirtualBlockFull { allocated, .. } if *allocated == bytes);
+                assert!(refused.as_ref().is_err_and(is_told), "{refused:?}");
+            }
+            _ => {}
+        }
+        assert_eq!(block.live(), (count, bytes));
+    }
+    block.validate().expect("valid");
+    block.clear();
+    assert_eq!(block.live(), (0, 0));
+}

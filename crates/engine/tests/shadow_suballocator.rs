@@ -123,6 +123,16 @@ enrol!(
 );
 
 enrol!(
+    tlsf_with_generations_apart,
+    Promises {
+        make: |granule, granularity| {
+            Box::new(Tlsf::new(granule, granularity).deferring_from(0).with_generations_apart())
+        },
+        ..TLSF
+    }
+);
+
+enrol!(
     linear,
     Promises {
         make: |granule, granularity| Box::new(Linear::new(granule, granularity)),

@@ -210,7 +210,8 @@ impl Suballocator for Buddy {
         self.join_and_link(key.index());
         let block = &mut self.blocks[index as usize];
         block.live -= 1;
-        Some(FreedRegion { info: node.info(index), block_is_empty: block.live == 0 })
+        let (info, tag) = (node.info(index), node.tag());
+        Some(FreedRegion { info, tag, block_is_empty: block.live == 0 })
     }
 
     fn clear(&mut self) {

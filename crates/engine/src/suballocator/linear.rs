@@ -424,7 +424,7 @@ impl Suballocator for Linear {
     #[inline(always)]
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
         let (index, block_of) = (key.index(), self.regions.block_of_any(key.index()));
-        let (info, gone) = nodes!(self.regions, nodes, slots, _blocks => {
+        let (node, gone) = nodes!(self.regions, nodes, slots, _blocks => {
             let node = *nodes.get(index).filter(|node| node.is_of(key))?;
             let block = &mut self.blocks[block_of as usize];
             let at_end = node.previous == NONE || node.next == NONE;
@@ -436,7 +436,7 @@ impl Suballocator for Linear {
             if gone != Gone::TakenOff {
                 nodes[index].end_life(node.offset, node.footprint());
             }
-            (node.info(block_of), gone)
+            (node, gone)
         });
         if let Gone::Trims(which) = gone {
             self.trim(block_of, which);
@@ -451,7 +451,7 @@ impl Suballocator for Linear {
         if block_is_empty && block_of != self.newest {
             self.empty = block_of;
         }
-        Some(FreedRegion { info, block_is_empty })
+        Some(FreedRegion { info: node.info(block_of), tag: node.tag(), block_is_empty })
     }
 
     fn clear(&mut self) {

@@ -76,6 +76,8 @@ pub struct RegionView {
 pub struct FreedRegion {
     /// What it was.
     pub info: RegionInfo,
+    /// The owner's bits.
+    pub tag: RegionTag,
     /// No live region is left in its block.
     pub block_is_empty: bool,
 }
@@ -119,6 +121,14 @@ impl Algorithm {
     /// The algorithm of a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// One for a single block of numbers, without granules and pages.
+    pub fn of_one_block(self) -> AnySuballocator {
+        match self {
+            Self::Tlsf => AnySuballocator::Tlsf(Tlsf::new(1, 1).with_generations_apart()),
+            Self::Linear | Self::Buddy => self.suballocator(1, 1),
+        }
     }
 
     /// A suballocator without blocks; see [`Tlsf::new`] for the numbers.
@@ -176,6 +186,15 @@ impl Suballocator for AnySuballocator {
     #[inline(always)]
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
         each!(self, it => it.free(key))
+    }
+
+    #[inline(always)]
+    fn release(&mut self, key: RegionKey) -> Option<u64> {
+        each!(self, it => it.release(key))
+    }
+
+    fn unreported(&self) -> u64 {
+        each!(self, it => it.unreported())
     }
 
     fn allocate_many(
@@ -304,6 +323,17 @@ pub trait Suballocator: Send {
 
     /// Frees a region; `None` if the key is stale. O(1).
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion>;
+
+    /// The same without a word about what it was, for which a large table would have to wait: how many
+    /// bytes it and others before it had that were not told of yet. `None` if the key is stale.
+    fn release(&mut self, key: RegionKey) -> Option<u64> {
+        self.free(key).map(|freed| freed.info.size)
+    }
+
+    /// What regions had that were [released](Self::release) and not told of yet, in bytes. O(1).
+    fn unreported(&self) -> u64 {
+        0
+    }
 
     /// Frees every region, however many there are; the blocks stay. O(blocks).
     ///

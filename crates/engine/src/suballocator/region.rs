@@ -6,8 +6,9 @@
 //! ```
 //!
 //! A node is 32 bytes, half a line of the cache, and has its identity with it: of many regions, each
-//! look at a node is a miss. Only suballocators of several blocks keep the block beside it. Slots are
-//! recycled; each life has a generation of its own, which makes every old key stale.
+//! look at a node is a miss. Only suballocators of several blocks keep the block beside it, and only large
+//! tables of virtual blocks the generation once more. Slots are recycled; each life has a generation of
+//! its own, which makes every old key stale.
 
 use std::hint::select_unpredictable;
 
@@ -68,6 +69,8 @@ const ROW: usize = 16384;
 pub(super) type Nodes = Slab<Node, ROW>;
 /// The blocks of them.
 pub(super) type Blocks = Slab<u32, ROW>;
+/// Their generations.
+pub(super) type Generations = Slab<u32, ROW>;
 /// So many regions further on it is known which ones are needed to count.
 const COUNT_AHEAD: usize = 16;
 /// So many slots are made at once.
@@ -81,6 +84,11 @@ pub struct RegionTable {
     nodes: Nodes,
     /// The block of each node; empty while all are of block 0.
     blocks: Blocks,
+    /// The generation of each node once more, 0 from the moment on at which its region is freed. Close
+    /// together, so that a look at one seldom is a miss. Empty in a small table.
+    generations: Generations,
+    /// They are kept from so many nodes on.
+    apart_from: usize,
     slots: Slots,
 }
 
@@ -147,7 +155,14 @@ impl Slots {
 impl Default for RegionTable {
     fn default() -> Self {
         let slots = Slots { vacant: NONE, vacant_count: 0, generation: 1 };
-        Self { nodes: Slab::default(), blocks: Slab::default(), slots }
+        let generations = Slab::default();
+        Self {
+            nodes: Slab::default(),
+            blocks: Slab::default(),
+            generations,
+            apart_from: usize::MAX,
+            slots,
+        }
     }
 }
 
@@ -181,6 +196,58 @@ impl RegionTable {
         (&mut self.nodes, &mut self.blocks, &mut self.slots)
     }
 
+    /// Keeps generations apart from so many nodes on.
+    pub(super) fn keep_generations_apart(&mut self, from: usize) {
+        self.apart_from = from;
+        self.push_generations();
+    }
+
+    /// Whether they are kept apart.
+    #[inline(always)]
+    pub(super) fn has_generations_apart(&self) -> bool {
+        !self.generations.is_empty()
+    }
+
+    /// Notes the generation of a life that began, where they are kept apart.
+    #[inline(always)]
+    pub(super) fn note_life(&mut self, key: RegionKey) {
+        if !self.generations.is_empty() {
+            self.generations[key.index()] = key.generation();
+        }
+    }
+
+    /// Notes the end of a life and has its node fetched, without a look at it; false if the key is stale.
+    #[inline(always)]
+    pub(super) fn note_end(&mut self, key: RegionKey) -> bool {
+        let generation = self.generations.get_mut(key.index());
+        let Some(generation) = generation.filter(|it| **it == key.generation() && **it != 0) else {
+            return false;
+        };
+        *generation = 0;
+        self.nodes.expect(key.index());
+        true
+    }
+
+    /// For checks: whether all that are kept apart are right, of regions that wait to be merged, too.
+    pub(super) fn has_right_generations(&self, waits: impl Fn(u32) -> bool) -> bool {
+        let is_right = |index: u32| {
+            let apart = self.generations[index];
+            apart == self.nodes[index].generation() || apart == 0 && waits(index)
+        };
+        let count = self.generations.len();
+        count == 0 || count == self.nodes.len() && (0..count as u32).all(is_right)
+    }
+
+    /// Those of new nodes.
+    #[inline]
+    fn push_generations(&mut self) {
+        if self.nodes.len() >= self.apart_from {
+            for index in self.generations.len()..self.nodes.len() {
+                self.generations.push(self.nodes[index as u32].generation());
+            }
+        }
+    }
+
     /// Whether so many slots can be taken before [`grow`](Self::grow) has to be called.
     #[inline]
     pub(super) fn has_room_for(&self, count: usize) -> bool {
@@ -209,6 +276,7 @@ impl RegionTable {
         }
         self.slots.vacant = first as u32;
         self.slots.vacant_count += AT_ONCE;
+        self.push_generations();
     }
 
     /// Takes memory for so many regions more, at once.
@@ -252,6 +320,7 @@ impl RegionTable {
         if block != 0 || !self.blocks.is_empty() {
             self.blocks.push(block);
         }
+        self.push_generations();
         index as u32
     }
 
@@ -283,12 +352,34 @@ impl RegionTable {
     pub(super) fn clear(&mut self) {
         self.nodes.clear();
         self.blocks.clear();
+        self.generations.clear();
         (self.slots.vacant, self.slots.vacant_count) = (NONE, 0);
     }
 
     /// The node of a key, if its region lives.
     pub(super) fn live(&self, key: RegionKey) -> Option<&Node> {
-        self.nodes.get(key.index()).filter(|node| node.is_of(key))
+        self.nodes.get(key.index()).filter(|node| node.is_of(key) && !self.is_ended(key.index()))
+    }
+
+    /// Whether there is a live region of a key, if possible without a look at its node.
+    #[inline]
+    pub(crate) fn contains(&self, key: RegionKey) -> bool {
+        if !self.has_generations_apart() {
+            return self.live(key).is_some();
+        }
+        key.generation() != 0 && self.generations.get(key.index()) == Some(&key.generation())
+    }
+
+    /// Whether a region was freed whose node still says that it lives.
+    #[inline]
+    fn is_ended(&self, index: u32) -> bool {
+        self.generations.get(index) == Some(&0)
+    }
+
+    /// Whether a region lives that is not free.
+    #[inline]
+    fn lives(&self, index: u32) -> bool {
+        self.nodes[index].is_live() && !self.is_ended(index)
     }
 
     /// What a live region is; `None` if the key is stale.
@@ -350,7 +441,7 @@ impl RegionTable {
     ) {
         while index != end {
             let node = self.node(index);
-            if node.is_live() {
+            if self.lives(index) {
                 visit(node.offset, node.size(), self.key_of(index), node.kind());
             }
             index = target(node.next);
@@ -400,7 +491,7 @@ impl RegionTable {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.nodes.bytes() + self.blocks.bytes()
+        self.nodes.bytes() + self.blocks.bytes() + self.generations.bytes()
     }
 }
 

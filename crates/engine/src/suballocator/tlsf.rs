@@ -222,17 +222,35 @@ impl Tlsf {
             return None;
         }
         let placement = hot!(self, hot => hot.take(found, None, rounded, request));
-        self.count_in(placement.block);
+        self.count_in(placement.key, placement.block);
         Some(placement.key)
     }
 
     #[inline(always)]
-    fn count_in(&mut self, block: BlockIndex) {
+    fn count_in(&mut self, key: RegionKey, block: BlockIndex) {
+        self.regions.note_life(key);
         let live = &mut self.blocks[block.0 as usize].live;
         *live = live.wrapping_add(1);
         if *live == 1 {
             self.busy_blocks += 1;
         }
+    }
+
+    /// Counts a region out of its block; whether that was the last one.
+    #[inline(always)]
+    fn count_out(&mut self, block: u32) -> bool {
+        let live = &mut self.blocks[block as usize].live;
+        *live = live.wrapping_sub(1);
+        let block_is_empty = *live == 0;
+        if block_is_empty {
+            self.busy_blocks -= 1;
+            if self.busy_blocks == 0 {
+                // What waits has a kind, too.
+                self.settle_all();
+                self.kinds = 0;
+            }
+        }
+        block_is_empty
     }
 
     /// What a request takes up at least, and what it takes up where there is room; `None` near the
@@ -374,7 +392,7 @@ impl Suballocator for Tlsf {
                 found.is_found().then(|| hot.take(found, entry.size(), rounded, request))
             });
             if let Some(placement) = found {
-                self.count_in(placement.block);
+                self.count_in(placement.key, placement.block);
                 return Some(placement);
             }
         }
@@ -387,20 +405,28 @@ impl Suballocator for Tlsf {
         if !self.free.has_room_for(1) {
             self.free.grow();
         }
-        let deferred = self.deferred.in_table_of(self.regions.nodes().len());
-        let info = hot!(self, hot => hot.free(key, deferred))?;
-        let live = &mut self.blocks[info.block.0 as usize].live;
-        *live = live.wrapping_sub(1);
-        let block_is_empty = *live == 0;
-        if block_is_empty {
-            self.busy_blocks -= 1;
-            if self.busy_blocks == 0 {
-                // What waits has a kind, too.
-                self.settle_all();
-                self.kinds = 0;
-            }
+        if self.regions.has_generations_apart() {
+            return self.free_at_once(key);
         }
-        Some(FreedRegion { info, block_is_empty })
+        let deferred = self.deferred.in_table_of(self.regions.nodes().len());
+        let (info, tag) = hot!(self, hot => hot.free(key, deferred))?;
+        let block_is_empty = self.count_out(info.block.0);
+        Some(FreedRegion { info, tag, block_is_empty })
+    }
+
+    #[inline(always)]
+    fn release(&mut self, key: RegionKey) -> Option<u64> {
+        if !self.regions.has_generations_apart() {
+            return self.free(key).map(|freed| freed.info.size);
+        }
+        if !self.free.has_room_for(1) {
+            self.free.grow();
+        }
+        self.release_key(key)
+    }
+
+    fn unreported(&self) -> u64 {
+        self.unreported_bytes()
     }
 
     fn allocate_many(

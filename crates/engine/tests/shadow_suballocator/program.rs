@@ -104,6 +104,10 @@ struct Pair {
     granule: u64,
     live: Vec<(RegionKey, BlockIndex, u64, RegionTag)>,
     dead: HashSet<RegionKey>,
+    frees: u64,
+    /// Bytes of regions that were released, and what was told of them.
+    released: u64,
+    told: u64,
     /// Requests that could have been placed and were not.
     misses: u64,
     requests: u64,
@@ -118,6 +122,9 @@ impl Pair {
             granule,
             live: Vec::new(),
             dead: HashSet::new(),
+            frees: 0,
+            released: 0,
+            told: 0,
             misses: 0,
             requests: 0,
         }
@@ -209,13 +216,22 @@ impl Pair {
     }
 
     fn free(&mut self, at: usize) {
-        let (key, block, offset, _) = self.live.swap_remove(at);
+        let (key, block, offset, tag) = self.live.swap_remove(at);
         let regions = &mut self.model.blocks.get_mut(&block.0).expect("it lives").regions;
         let Region { size, kind, .. } = regions.remove(&offset).expect("it lives");
-        let freed = self.subject.free(key).expect("it lives");
-        assert_eq!(freed.info, RegionInfo { block, offset, size, kind });
-        assert_eq!(freed.block_is_empty, regions.is_empty());
+        self.frees += 1;
+        if self.frees.is_multiple_of(3) {
+            let freed = self.subject.free(key).expect("it lives");
+            assert_eq!(freed.info, RegionInfo { block, offset, size, kind });
+            assert_eq!((freed.tag, freed.block_is_empty), (tag, regions.is_empty()));
+        } else {
+            self.told += self.subject.release(key).expect("it lives");
+            self.released += size;
+            assert_eq!(self.subject.is_block_empty(block), regions.is_empty());
+        }
+        assert_eq!(self.told + self.subject.unreported(), self.released, "bytes are lost");
         assert_eq!(self.subject.free(key), None, "freed twice");
+        assert_eq!(self.subject.release(key), None, "freed twice");
         self.dead.insert(key);
     }
 
@@ -268,6 +284,7 @@ impl Pair {
             assert_eq!(self.subject.region(key), None);
             assert_eq!(self.subject.tag(key), None);
             assert_eq!(self.subject.free(key), None);
+            assert_eq!(self.subject.release(key), None);
             self.subject.set_tag(key, RegionTag { map_count: 9, ..RegionTag::default() });
         }
     }
@@ -275,6 +292,8 @@ impl Pair {
     /// Frees all at once; what was live is stale then.
     fn clear(&mut self) {
         self.subject.clear();
+        (self.released, self.told) = (0, 0);
+        assert_eq!(self.subject.unreported(), 0);
         self.dead.extend(self.live.drain(..).map(|(key, ..)| key));
         self.model.blocks.values_mut().for_each(|block| block.regions.clear());
         self.check();

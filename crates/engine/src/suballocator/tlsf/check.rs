@@ -37,7 +37,7 @@ impl Tlsf {
                         return Err(at(&format!("two free regions side by side at {end}")));
                     }
                 } else if self.deferred.contains(index) {
-                    if node.generation() != 0 {
+                    if self.regions.live(self.regions.key_of(index)).is_some() {
                         return Err(at("a freed region that still has a key"));
                     }
                     if self.granularity != 1 && kind_bits(node.kind()) & !self.kinds != 0 {
@@ -77,6 +77,9 @@ impl Tlsf {
         }
         if deferred != self.deferred.count() {
             return Err("a freed region that waits is in no block".into());
+        }
+        if !self.regions.has_right_generations(|index| self.deferred.contains(index)) {
+            return Err("a generation that is kept apart is wrong".into());
         }
         if regions != self.regions.used_slots() {
             return Err("region slots are lost".into());

@@ -10,14 +10,19 @@
 //!              a is merged, which was freed before that: all its lines have come meanwhile
 //! ```
 //!
+//! Whether `c` lives at all is asked of its node. That is one more line to wait for, unless the caller does
+//! without a word about what it [releases](super::super::Suballocator::release): then generations are kept
+//! in a table of their own, an eighth as large, and the node of `c` is fetched for later, too. What does
+//! not depend on the key comes first, as the key itself may be on its way to the processor.
+//!
 //! Nobody else has to know. What looks for room and finds none, or needs all ranges as they are, merges
 //! the rest first ([`Tlsf::settle`]).
 
-use super::super::RegionInfo;
 use super::super::bins::Chunk;
 use super::super::node::{NONE, Node, target};
 use super::super::region::RegionKey;
 use super::super::slab::Entries;
+use super::super::{FreedRegion, RegionInfo, RegionTag};
 use super::Tlsf;
 use super::hot::Hot;
 
@@ -33,11 +38,13 @@ pub(super) struct Deferred {
     waiting: [u32; 2],
     /// What [`LARGE`] says.
     from: usize,
+    /// Bytes of released regions that were merged without a word to the caller.
+    settled: u64,
 }
 
 impl Default for Deferred {
     fn default() -> Self {
-        Self { waiting: [NONE; 2], from: LARGE }
+        Self { waiting: [NONE; 2], from: LARGE, settled: 0 }
     }
 }
 
@@ -58,7 +65,7 @@ impl Deferred {
 
     /// Forgets them.
     pub fn clear(&mut self) {
-        self.waiting = [NONE; 2];
+        (self.waiting, self.settled) = ([NONE; 2], 0);
     }
 
     /// What to do in a table of so many slots: nothing to defer with, if it is a small one.
@@ -71,25 +78,65 @@ impl Deferred {
 impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
     /// Frees a region; what it was, or `None` if the key is stale. Makes at most one region of the index.
     #[inline(always)]
-    pub fn free(&mut self, key: RegionKey, waiting: Option<&mut [u32; 2]>) -> Option<RegionInfo> {
+    pub fn free(
+        &mut self,
+        key: RegionKey,
+        waiting: Option<&mut [u32; 2]>,
+    ) -> Option<(RegionInfo, RegionTag)> {
         let index = key.index();
-        let node = self.nodes.get(index).filter(|node| node.is_of(key))?;
-        let info = node.info(self.block_of(index));
-        let Some(waiting) = waiting else {
-            self.coalesce(index);
-            return Some(info);
-        };
-        self.nodes[index].end_life_later();
-        let [newest, oldest] = std::mem::replace(waiting, [index, waiting[0]]);
+        match waiting {
+            None => {
+                let was = self.was(key)?;
+                self.coalesce(index);
+                Some(was)
+            }
+            Some(waiting) => {
+                let was = self.was(key)?;
+                self.nodes[index].end_life_later();
+                let oldest = self.advance(waiting);
+                *waiting = [index, waiting[0]];
+                if oldest != NONE {
+                    self.coalesce(oldest);
+                }
+                Some(was)
+            }
+        }
+    }
+
+    /// What a region is that is to be freed.
+    #[inline(always)]
+    fn was(&self, key: RegionKey) -> Option<(RegionInfo, RegionTag)> {
+        let node = self.nodes.get(key.index()).filter(|node| node.is_of(key))?;
+        Some((node.info(self.block_of(key.index())), node.tag()))
+    }
+
+    /// Gives what was freed first, to be merged, or `NONE`, and makes room for another one.
+    #[inline(always)]
+    fn advance(&mut self, waiting: &mut [u32; 2]) -> u32 {
+        let [newest, oldest] = std::mem::replace(waiting, [waiting[0], NONE]);
         if newest != NONE {
             let Node { previous, next, .. } = self.nodes[newest];
             self.nodes.expect(target(previous));
             self.nodes.expect(target(next));
         }
-        if oldest != NONE {
-            self.coalesce(oldest);
-        }
-        Some(info)
+        oldest
+    }
+
+    /// Merges what was released first, and makes room for another one; how many bytes that had.
+    #[inline(always)]
+    pub fn advance_released(&mut self, waiting: &mut [u32; 2]) -> u64 {
+        let oldest = self.advance(waiting);
+        if oldest == NONE { 0 } else { self.coalesce_released(oldest) }
+    }
+
+    /// Merges a region whose node still says that it lives; what it had.
+    #[inline(always)]
+    fn coalesce_released(&mut self, index: u32) -> u64 {
+        let node = &mut self.nodes[index];
+        let size = node.size();
+        node.end_life_later();
+        self.coalesce(index);
+        size
     }
 
     /// Makes a region that is no longer live a free one, merged with its free neighbours.
@@ -106,6 +153,49 @@ impl Tlsf {
     pub fn deferring_from(mut self, slots: usize) -> Self {
         self.deferred.from = slots;
         self
+    }
+
+    /// The same, but in tables that are merged later, generations are kept apart from the nodes: for who
+    /// [releases](super::super::Suballocator::release).
+    #[must_use]
+    pub fn with_generations_apart(mut self) -> Self {
+        self.regions.keep_generations_apart(self.deferred.from);
+        self
+    }
+
+    /// See [`Suballocator::release`](super::super::Suballocator::release).
+    #[inline(always)]
+    pub(super) fn release_key(&mut self, key: RegionKey) -> Option<u64> {
+        // First what does not depend on the key, which may have to be waited for.
+        let waiting = &mut self.deferred.waiting;
+        self.deferred.settled += hot!(self, hot => hot.advance_released(waiting));
+        if !self.regions.note_end(key) {
+            return None;
+        }
+        self.deferred.waiting = [key.index(), self.deferred.waiting[0]];
+        self.count_out(self.regions.block_of(key.index()));
+        Some(std::mem::take(&mut self.deferred.settled))
+    }
+
+    /// Frees a region whose generation is kept apart and says what it was, for which its node is needed.
+    #[cold]
+    pub(super) fn free_at_once(&mut self, key: RegionKey) -> Option<FreedRegion> {
+        let (info, tag) = (self.regions.info(key)?, self.regions.tag(key)?);
+        let bytes = self.release_key(key)?;
+        self.settle_all();
+        // All but this one are still to be told of.
+        self.deferred.settled = self.deferred.settled + bytes - info.size;
+        let block_is_empty = self.blocks[info.block.0 as usize].live == 0;
+        Some(FreedRegion { info, tag, block_is_empty })
+    }
+
+    /// See [`Suballocator::unreported`](super::super::Suballocator::unreported).
+    pub(super) fn unreported_bytes(&self) -> u64 {
+        if !self.regions.has_generations_apart() {
+            return self.deferred.settled;
+        }
+        let waiting = self.deferred.waiting.iter().filter(|&&index| index != NONE);
+        self.deferred.settled + waiting.map(|&it| self.regions.node(it).size()).sum::<u64>()
     }
 
     /// Merges all that was freed.
@@ -125,7 +215,12 @@ impl Tlsf {
                 self.free.grow();
             }
             let index = std::mem::replace(&mut self.deferred.waiting[at], NONE);
-            if index != NONE {
+            if index == NONE {
+                continue;
+            }
+            if self.regions.has_generations_apart() {
+                self.deferred.settled += hot!(self, hot => hot.coalesce_released(index));
+            } else {
                 hot!(self, hot => hot.coalesce(index));
             }
         }

@@ -90,7 +90,7 @@ impl Tlsf {
                 None => hot.cut(held.node, rounded, request),
             }
         })?;
-        self.count_in(placement.block);
+        self.count_in(placement.key, placement.block);
         Some(placement)
     }
 
