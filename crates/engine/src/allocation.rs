@@ -65,7 +65,8 @@ impl AllocationId {
 }
 
 /// The address of what the allocator keeps of an allocation: to be fetched into the cache a while before
-/// the allocation ends, and good for nothing else, as it may have moved since. All are equal.
+/// the allocation ends, and good for nothing else, as it may have moved since. 0 where it is not known, as of
+/// dedicated memory or one of many. All are equal.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CacheHint(pub u64);
 

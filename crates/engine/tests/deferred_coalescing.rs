@@ -174,3 +174,30 @@ fn bytes_are_counted_at_once() {
     block.clear();
     assert_eq!(block.live(), (0, 0));
 }
+
+#[test]
+fn keys_stay_stale_when_a_block_was_cleared_and_filled_again() {
+    let (mut block, old) = full();
+    block.clear();
+    let fill = |block: &mut VirtualBlock, count: usize| -> Vec<RegionKey> {
+        let mut keys = Vec::new();
+        let requests = (0..count).map(|_| request(SIZE));
+        block.allocate_many(requests, |it| keys.push(it.key)).expect("there is room");
+        keys
+    };
+    // To a small table, then over its end within one call.
+    let mut live = Vec::new();
+    for count in [1_000, 2_000, 10_000] {
+        live.extend(fill(&mut block, count));
+        block.validate().expect("valid");
+        for &key in old.iter().step_by(97) {
+            assert!(block.free(key).is_err() && block.free_many([key].into_iter()).is_err());
+        }
+    }
+    assert_eq!(block.live(), (13_000, 13_000 * SIZE));
+    assert!(block.free_many(live.iter().copied().chain([live[5]])).is_err());
+    block.free_many(live.iter().copied()).expect("all live");
+    assert!(live.iter().all(|&key| block.free(key).is_err()));
+    assert_eq!(block.live(), (0, 0));
+    block.validate().expect("valid");
+}

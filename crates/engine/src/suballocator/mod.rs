@@ -325,7 +325,8 @@ pub trait Suballocator: Send {
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion>;
 
     /// The same without a word about what it was, for which a large table would have to wait: how many
-    /// bytes it and others before it had that were not told of yet. `None` if the key is stale.
+    /// bytes it and others before it had that were not told of yet. `None` if the key is stale; also then
+    /// what was put off may be done.
     fn release(&mut self, key: RegionKey) -> Option<u64> {
         self.free(key).map(|freed| freed.info.size)
     }

@@ -46,7 +46,8 @@ pub(super) struct Node {
     /// Links to the neighbours in the block.
     pub previous: u32,
     pub next: u32,
-    /// Odd while the region lives, 0 else.
+    /// Odd while the region lives, 0 else. Where generations are kept apart, also odd while a region that
+    /// was freed waits to be merged.
     generation: u32,
     /// See [`FREE`] and the constants behind it.
     extra: u32,
@@ -167,13 +168,13 @@ impl Node {
         self.generation = generation;
     }
 
-    /// Whether there is a key of it.
+    /// Whether there is a key of it, as far as the node knows.
     #[inline(always)]
     pub fn is_live(&self) -> bool {
         self.generation % 2 == 1
     }
 
-    /// Odd while the region lives, 0 else.
+    /// See the field.
     pub fn generation(&self) -> u32 {
         self.generation
     }

@@ -196,10 +196,15 @@ impl RegionTable {
         (&mut self.nodes, &mut self.blocks, &mut self.slots)
     }
 
-    /// Keeps generations apart from so many nodes on.
+    /// Keeps generations apart from so many nodes on. To be said before there are any.
     pub(super) fn keep_generations_apart(&mut self, from: usize) {
+        assert!(self.nodes.is_empty(), "a table that is in use");
         self.apart_from = from;
-        self.push_generations();
+    }
+
+    /// Whether they will be kept apart, if there are enough.
+    pub(super) fn will_have_generations_apart(&self) -> bool {
+        self.apart_from != usize::MAX
     }
 
     /// Whether they are kept apart.
@@ -235,13 +240,16 @@ impl RegionTable {
             apart == self.nodes[index].generation() || apart == 0 && waits(index)
         };
         let count = self.generations.len();
-        count == 0 || count == self.nodes.len() && (0..count as u32).all(is_right)
+        let is_complete =
+            count == if self.nodes.len() < self.apart_from { 0 } else { self.nodes.len() };
+        is_complete && (0..count as u32).all(is_right)
     }
 
     /// Those of new nodes.
     #[inline]
     fn push_generations(&mut self) {
         if self.nodes.len() >= self.apart_from {
+            self.generations.reserve(self.nodes.len() - self.generations.len());
             for index in self.generations.len()..self.nodes.len() {
                 self.generations.push(self.nodes[index as u32].generation());
             }
@@ -284,6 +292,10 @@ impl RegionTable {
         // What is vacant serves first.
         let more = regions.saturating_sub(self.slots.vacant_count).min(MOST_AT_ONCE);
         self.nodes.reserve(more);
+        let nodes = self.nodes.len() + more;
+        if nodes >= self.apart_from {
+            self.generations.reserve(nodes - self.generations.len());
+        }
     }
 
     /// Has a place for the block of each node from now on, if `block` is not the only one.

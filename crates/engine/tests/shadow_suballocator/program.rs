@@ -220,7 +220,7 @@ impl Pair {
         let regions = &mut self.model.blocks.get_mut(&block.0).expect("it lives").regions;
         let Region { size, kind, .. } = regions.remove(&offset).expect("it lives");
         self.frees += 1;
-        if self.frees.is_multiple_of(3) {
+        if self.frees.is_multiple_of(7) {
             let freed = self.subject.free(key).expect("it lives");
             assert_eq!(freed.info, RegionInfo { block, offset, size, kind });
             assert_eq!((freed.tag, freed.block_is_empty), (tag, regions.is_empty()));
@@ -231,7 +231,10 @@ impl Pair {
         }
         assert_eq!(self.told + self.subject.unreported(), self.released, "bytes are lost");
         assert_eq!(self.subject.free(key), None, "freed twice");
-        assert_eq!(self.subject.release(key), None, "freed twice");
+        // That may merge what waits, which the others are to see as it is.
+        if self.frees.is_multiple_of(4) {
+            assert_eq!(self.subject.release(key), None, "freed twice");
+        }
         self.dead.insert(key);
     }
 

@@ -32,6 +32,9 @@ impl Tlsf {
                     return Err(at(&format!("a link that does not know its neighbour at {end}")));
                 }
                 if node.is_free() {
+                    if node.is_live() {
+                        return Err(at("a free region with a key"));
+                    }
                     free += 1;
                     if previous != edge && self.regions.node(previous).is_free() {
                         return Err(at(&format!("two free regions side by side at {end}")));

@@ -149,14 +149,21 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
 
 impl Tlsf {
     /// The same, but freed regions are merged later from so many slots on, not from 4096 on.
+    ///
+    /// # Panics
+    /// If it has blocks, or was told to keep generations apart.
     #[must_use]
     pub fn deferring_from(mut self, slots: usize) -> Self {
+        assert!(self.blocks.is_empty() && !self.regions.will_have_generations_apart());
         self.deferred.from = slots;
         self
     }
 
     /// The same, but in tables that are merged later, generations are kept apart from the nodes: for who
     /// [releases](super::super::Suballocator::release).
+    ///
+    /// # Panics
+    /// If it has blocks.
     #[must_use]
     pub fn with_generations_apart(mut self) -> Self {
         self.regions.keep_generations_apart(self.deferred.from);
