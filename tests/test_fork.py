@@ -5,6 +5,7 @@ child ever lets go of.
 """
 
 import contextlib
+import mmap
 import os
 import signal
 import threading
@@ -170,3 +171,27 @@ def test_buffer_heaps():
             go_on.set()
             thread.join()
         piece.free()
+
+
+def test_what_an_unclosed_object_held_is_let_go_of_in_the_child():
+    """The host memory that it was made of is the child's again, though nothing is released."""
+    device = SimulatedDevice("discrete-8gib")
+    page = max(device.min_imported_host_pointer_alignment or 0, 4096)
+    memory = mmap.mmap(-1, page)
+    with Allocator(device) as allocator:
+        allocation = allocator.import_host_pointer(memory)
+        with pytest.raises(BufferError):
+            memory.close()
+        child = os.fork()
+        if child == 0:
+            wrong = 1
+            with contextlib.suppress(BaseException):
+                signal.alarm(20)
+                del allocation
+                memory.close()
+                wrong = 0
+            os._exit(wrong)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        allocation.free()
+    memory.close()

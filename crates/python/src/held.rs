@@ -37,6 +37,10 @@ pub struct Faint(NonNull<Counted>);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seen(NonNull<Counted>);
 
+/// What the promises below need.
+const fn any_thread<T: Send + Sync>() {}
+const _: () = any_thread::<Resource>();
+
 // SAFETY: the counts are atomic, and a resource may be used and ended by any thread.
 unsafe impl Send for Held {}
 // SAFETY: as above.
@@ -141,17 +145,18 @@ impl Drop for Held {
 ///
 /// # Safety
 /// Once only, when its strong count has come to 0.
-unsafe fn end(mut counted: NonNull<Counted>) {
+unsafe fn end(counted: NonNull<Counted>) {
     // SAFETY: all strong ones together are counted as a weak one, which is given up below.
-    let resource = unsafe { &counted.as_ref().resource };
+    let resource = unsafe { &(*counted.as_ptr()).resource };
     resource.let_go();
-    if resource.is_listed() {
-        // After a fork, where the list may be locked for ever: it stays where the list finds it.
-        return;
+    let is_listed = resource.is_listed();
+    // SAFETY: of the caller, and who comes to it by the list looks at the counts alone.
+    unsafe { ManuallyDrop::drop(&mut (*counted.as_ptr()).resource) };
+    // Else it came out of a fork, where the list may be locked for ever: the counts stay where the list
+    // finds them.
+    if !is_listed {
+        drop(Faint(counted));
     }
-    // SAFETY: of the caller; and nobody comes to it by the list.
-    unsafe { ManuallyDrop::drop(&mut counted.as_mut().resource) };
-    drop(Faint(counted));
 }
 
 impl Faint {
@@ -172,7 +177,7 @@ impl Drop for Faint {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: this one is counted, so the counts are there.
-        let weak = unsafe { &self.0.as_ref().weak };
+        let weak = unsafe { &(*self.0.as_ptr()).weak };
         // Who sees itself as the last one is: another would have to come from it, or from a strong one.
         if weak.load(Ordering::Acquire) != 1 && weak.fetch_sub(1, Ordering::Release) != 1 {
             return;
@@ -186,6 +191,13 @@ impl Drop for Faint {
 }
 
 impl Seen {
+    /// For checks: whether it is a resource. The resource is not looked at.
+    pub fn is(self, resource: &Resource) -> bool {
+        // SAFETY: an address alone, within what is there until it was taken off the list.
+        let seen = unsafe { &raw const (*self.0.as_ptr()).resource };
+        std::ptr::eq(seen.cast(), resource)
+    }
+
     /// The resource, if something keeps it alive.
     ///
     /// # Safety
@@ -202,7 +214,7 @@ impl Seen {
 /// The counts are there.
 unsafe fn upgrade(counted: NonNull<Counted>) -> Option<Held> {
     // SAFETY: of the caller.
-    let strong = unsafe { &counted.as_ref().strong };
+    let strong = unsafe { &(*counted.as_ptr()).strong };
     let more = |count: usize| (count != 0).then(|| count + 1);
     strong.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).ok()?;
     Some(Held(counted))

@@ -1,6 +1,7 @@
 //! The list of everything that an allocator gave out and that has not ended.
 
 use crate::held::{Held, Seen};
+use crate::resource::Resource;
 
 /// References that count for nothing, in any order. Everything on it leaves it before it ends.
 #[derive(Default)]
@@ -24,7 +25,8 @@ impl Live {
     /// Takes one off. What stands at its place is not looked at, only written: by now it has left the
     /// cache.
     #[inline]
-    pub fn remove(&mut self, place: u32) {
+    pub fn remove(&mut self, place: u32, resource: &Resource) {
+        debug_assert!(self.places[place as usize].is_some_and(|it| it.is(resource)));
         self.places[place as usize] = None;
         self.vacant.push(place);
     }

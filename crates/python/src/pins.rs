@@ -1,7 +1,8 @@
 //! Counting who uses a thing right now, so that it cannot end under them.
 //!
 //! Only who has the interpreter counts, which is what keeps others out: a locked instruction would hold
-//! up all that comes after it, and a create and a destroy had six of them for this.
+//! up all that comes after it, and a create and a destroy had five of them for this. The stable interface of
+//! Python, which this module is built for, has no build without that lock.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};

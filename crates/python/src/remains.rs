@@ -58,13 +58,14 @@ impl Remains {
         state.observed.released(std::slice::from_ref(self));
         // Before the handle is free to be given out again.
         let binding = state.device.bindings.remove(self.handles);
-        // Nothing uses it any more, so others may have its place while the driver ends it: by then the
-        // driver's object has come into the cache.
-        let owns_memory = self.alias_of.is_none();
-        let freed = owns_memory.then(|| state.engine().free(self.id));
+        // Before its memory, which another thread may give back to the driver as soon as it is free: Vulkan
+        // allows that order, and some drivers crash.
         self.destroy_handle(state);
         unbind(binding);
-        freed.and_then(Result::ok).unwrap_or_default()
+        if self.alias_of.is_some() {
+            return Release::default();
+        }
+        state.engine().free(self.id).unwrap_or_default()
     }
 }
 

@@ -375,7 +375,7 @@ impl Resource {
     #[inline]
     pub(crate) fn leave_list(&self, live: &mut Live) {
         if self.is_listed() {
-            live.remove(self.place.load(Ordering::Relaxed));
+            live.remove(self.place.load(Ordering::Relaxed), self);
             self.listed.store(false, Ordering::Release);
         }
     }
