@@ -34,6 +34,8 @@ pub(crate) struct Promises {
     pub(crate) lowest_offset: bool,
     /// `MIN_MEMORY` takes the smallest unused range that serves.
     pub(crate) best_fit: Option<BestFit>,
+    /// Most are released, which it tells of later, and not freed.
+    pub(crate) releases: bool,
 }
 
 /// How good the best fit has to be: the smallest range that serves, wherever at most `among` unused
@@ -110,6 +112,7 @@ const TLSF: Promises = Promises {
     complete_among: Some(256),
     lowest_offset: true,
     best_fit: Some(BestFit { among: 64, class: tlsf_class }),
+    releases: false,
 };
 
 enrol!(tlsf, TLSF);
@@ -128,6 +131,7 @@ enrol!(
         make: |granule, granularity| {
             Box::new(Tlsf::new(granule, granularity).deferring_from(0).with_generations_apart())
         },
+        releases: true,
         ..TLSF
     }
 );
@@ -146,6 +150,7 @@ enrol!(
         complete_among: None,
         lowest_offset: false,
         best_fit: None,
+        releases: false,
     }
 );
 
@@ -164,6 +169,7 @@ enrol!(
         complete_among: None,
         lowest_offset: false,
         best_fit: None,
+        releases: false,
     }
 );
 
@@ -182,5 +188,6 @@ enrol!(
         complete_among: None,
         lowest_offset: false,
         best_fit: None,
+        releases: false,
     }
 );

@@ -84,23 +84,18 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         waiting: Option<&mut [u32; 2]>,
     ) -> Option<(RegionInfo, RegionTag)> {
         let index = key.index();
-        match waiting {
-            None => {
-                let was = self.was(key)?;
-                self.coalesce(index);
-                Some(was)
-            }
-            Some(waiting) => {
-                let was = self.was(key)?;
-                self.nodes[index].end_life_later();
-                let oldest = self.advance(waiting);
-                *waiting = [index, waiting[0]];
-                if oldest != NONE {
-                    self.coalesce(oldest);
-                }
-                Some(was)
-            }
+        let was = self.was(key)?;
+        let Some(waiting) = waiting else {
+            self.coalesce(index);
+            return Some(was);
+        };
+        self.nodes[index].end_life_later();
+        let oldest = self.advance(waiting);
+        *waiting = [index, waiting[0]];
+        if oldest != NONE {
+            self.coalesce(oldest);
         }
+        Some(was)
     }
 
     /// What a region is that is to be freed.
