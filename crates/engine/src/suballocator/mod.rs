@@ -6,6 +6,7 @@
 
 mod bins;
 mod buddy;
+mod count;
 pub mod granularity;
 mod linear;
 mod node;

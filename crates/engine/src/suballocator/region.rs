@@ -12,12 +12,11 @@
 
 use std::hint::select_unpredictable;
 
-use super::node::{NONE, Node, is_free_link, target};
+use super::node::{NONE, Node, target};
 use super::slab::{Entries, Slab};
 use super::{Placement, RegionInfo, RegionTag};
 use crate::allocation::CacheHint;
 use crate::request::ResourceKind;
-use crate::statistics::Statistics;
 
 /// A block of a suballocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,8 +70,6 @@ pub(super) type Nodes = Slab<Node, ROW>;
 pub(super) type Blocks = Slab<u32, ROW>;
 /// Their generations.
 pub(super) type Generations = Slab<u32, ROW>;
-/// So many regions further on it is known which ones are needed to count.
-const COUNT_AHEAD: usize = 16;
 /// So many slots are made at once.
 const AT_ONCE: usize = 16;
 /// No more than so many are reserved: who asks for more may be wrong, and finds it all touched.
@@ -457,39 +454,6 @@ impl RegionTable {
                 visit(node.offset, node.size(), self.key_of(index), node.kind());
             }
             index = target(node.next);
-        }
-    }
-
-    /// Counts the regions of all blocks, where free neighbours are merged and links say which are
-    /// free. In the order of the slots: no look waits for the one before it. What lies before a free one
-    /// is somewhere else, and fetched ahead.
-    pub(super) fn count(&self, statistics: &mut Statistics) {
-        // In registers while it counts.
-        let mut counted = Statistics::default();
-        for row in self.nodes.rows() {
-            for (at, node) in row.iter().enumerate() {
-                if let Some(later) = row.get(at + COUNT_AHEAD)
-                    && !later.is_live()
-                {
-                    self.nodes.expect(target(later.previous));
-                }
-                self.count_node(node, &mut counted);
-            }
-        }
-        statistics.add(&counted);
-    }
-
-    #[inline(always)]
-    fn count_node(&self, node: &Node, counted: &mut Statistics) {
-        if node.is_live() {
-            counted.add_allocation(node.size());
-            let padding = node.padding();
-            if padding > 0 && !is_free_link(node.next) {
-                counted.add_unused_range(padding);
-            }
-        } else if !node.is_edge() {
-            let before = self.node(node.previous).padding();
-            counted.add_unused_range(before + node.size());
         }
     }
 
