@@ -10,6 +10,8 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
+use vkmem_vulkan::expect_bytes;
+
 use crate::resource::Resource;
 
 /// A resource and who refers to it.
@@ -75,10 +77,11 @@ impl Held {
         &raw const **self
     }
 
-    /// Where all of it lies, counts included.
+    /// Says that it is about to end, before the first locked instruction holds up the rest. All of it, as
+    /// the next resource is written there.
     #[inline]
-    pub fn address(&self) -> u64 {
-        self.0.addr().get() as u64
+    pub fn expect(&self) {
+        expect_bytes(self.0.addr().get() as u64, size_of::<Counted>() as u64);
     }
 
     /// Whether both are of one resource.

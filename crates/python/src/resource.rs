@@ -22,9 +22,6 @@ use crate::state::{AllocatorState, warn_unclosed};
 /// What `retire` is called in errors.
 const RETIRE: &str = "retire";
 
-/// Bytes that come into the cache together, on most processors.
-const CACHE_LINE: u64 = 64;
-
 /// What was made on top of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Handles {
@@ -58,8 +55,7 @@ impl Handles {
 
 /// The shared half of a `Buffer`, an `Image` or an `Allocation`.
 ///
-/// What its end needs stands first, in this order: by then most have left the cache, and the counts of
-/// its `Arc` and these fields are less than two lines of it, which [`expect`](Self::expect) fetches.
+/// What its end needs stands first, in this order: by then most have left the cache.
 #[repr(C)]
 pub struct Resource {
     /// Views and calls that use it; closed when destroyed.
@@ -499,13 +495,6 @@ fn register(allocator: &AllocatorState, resources: &[Held]) {
 }
 
 impl Held {
-    /// Says that it is about to end, before the first locked instruction holds up the rest.
-    #[inline]
-    pub fn expect(&self) {
-        expect_at(self.address());
-        expect_at(self.address().wrapping_add(CACHE_LINE));
-    }
-
     /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.
     pub fn bind(&self, py: Python<'_>, what: Handles, offset: u64) -> PyResult<()> {
         let _pin = self.enter(py)?;

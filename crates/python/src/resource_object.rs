@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
 use vkmem_engine::Error;
-use vkmem_vulkan::expect_at;
+use vkmem_vulkan::{expect_at, expect_bytes};
 
 use crate::errors::IntoPyResult;
 use crate::external;
@@ -15,6 +15,12 @@ use crate::host_copy;
 use crate::links::Link;
 use crate::mapping::{Access, Mapping};
 use crate::resource::Resource;
+
+/// What most drivers have at least for a buffer or an image, in bytes.
+const OF_DRIVER: u64 = 128;
+/// So many bytes before what is ours of an object lies what the cycle collector keeps of it, mostly in
+/// another line of the cache.
+const TO_COLLECTOR: usize = 32;
 
 /// A Python object that stands for a resource: with what Python adds 64 bytes, as many as a line of the
 /// cache, which has left it when the object ends.
@@ -120,7 +126,8 @@ impl ResourceObject {
     /// fetched beside ours.
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
         self.resource.expect();
-        expect_at(self.handle);
+        expect_bytes(self.handle, OF_DRIVER);
+        expect_at((&raw const *self).addr().wrapping_sub(TO_COLLECTOR) as u64);
         self.resource.destroy(py)
     }
 

@@ -38,7 +38,7 @@ pub use info::PhysicalDeviceSummary;
 pub use memory_locks::wait_by;
 pub use open::{DeviceSelector, OpenOptions, enumerate};
 pub use open_error::OpenError;
-pub use prefetch::{ahead, expect_at};
+pub use prefetch::{ahead, expect_at, expect_bytes};
 pub use simulated::{RequirementRules, SimulatedDriver};
 pub use validation::ValidationLog;
 pub use wrap::WrapOptions;

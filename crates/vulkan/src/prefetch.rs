@@ -3,6 +3,9 @@
 /// So many things ahead are fetched.
 const AHEAD: usize = 8;
 
+/// Bytes that come into the cache together, on most processors.
+const CACHE_LINE: u64 = 64;
+
 /// Walks over things, and has what comes a little later [expected](expect_at). What was not used for a
 /// while is in no cache, and a locked instruction between two keeps the processor from looking at the
 /// second before.
@@ -29,4 +32,14 @@ pub fn expect_at(address: u64) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+/// The same of so many bytes from an address on; at least one.
+#[inline(always)]
+pub fn expect_bytes(address: u64, count: u64) {
+    for line in (0..count).step_by(CACHE_LINE as usize) {
+        expect_at(address.wrapping_add(line));
+    }
+    // It need not begin where a line does.
+    expect_at(address.wrapping_add(count).wrapping_sub(1));
 }

@@ -1,5 +1,7 @@
 //! Counting and dumping a million allocations.
 
+use std::hint::black_box;
+
 use vkmem_engine::{AllocationId, AllocatorOptions, Describe, Description, DeviceInfo, PoolId};
 
 use super::Effort;
@@ -42,6 +44,8 @@ pub fn counting(report: &mut Report, effort: Effort) {
     churns.0.run(&plan);
     churns.1.run(&plan);
     let items = n as u64;
+    // What counting cannot do without: to read everything once.
+    let memory = vec![1u64; ours.allocator.metadata_bytes() / size_of::<u64>()];
     let figures = in_turns(
         rounds,
         &mut [
@@ -54,9 +58,14 @@ pub fn counting(report: &mut Report, effort: Effort) {
                 assert_eq!(u64::from(total.allocation_count), items);
                 items
             }),
+            Box::new(|| {
+                assert_eq!(black_box(&memory).iter().sum::<u64>(), memory.len() as u64);
+                items
+            }),
         ],
     );
-    let peers = [Peer::new("vma default", figures[1]).at_most(0.5)];
+    let peers =
+        [Peer::new("vma default", figures[1]).at_most(0.5), Peer::new("memory alone", figures[2])];
     report.add("statistics", items, "ns", figures[0], &peers);
     let figures = in_turns(
         rounds,
