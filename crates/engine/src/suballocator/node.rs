@@ -85,6 +85,12 @@ impl Node {
     #[inline]
     pub fn padding(&self) -> u64 {
         debug_assert!(self.is_edge() || !self.is_free() && self.extra & POWER == 0);
+        self.padding_if_live()
+    }
+
+    /// The same, and anything of what does not live.
+    #[inline(always)]
+    pub fn padding_if_live(&self) -> u64 {
         u64::from(self.extra >> PADDING_SHIFT) & (MAX_PADDING - 1)
     }
 

@@ -487,7 +487,7 @@ impl Suballocator for Tlsf {
 
     fn count(&self, blocks: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
         if self.deferred.is_empty() {
-            self.regions.count(statistics);
+            self.regions.count(MAX_ROUNDING.max(self.granule), statistics);
         } else {
             count_by_walk(self, blocks, statistics);
         }
