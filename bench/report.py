@@ -11,12 +11,21 @@ RESULTS = Path(__file__).parent / "results.json"
 
 
 def in_turns(rounds: int, contestants: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Lets them take turns (A B A B ...); what each of their rounds gave, sorted."""
+    """Lets them take turns (A B A B ...); what each of their rounds gave."""
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
             taken[name].append(contestant())
-    return {name: sorted(figures) for name, figures in taken.items()}
+    return taken
+
+
+def ratio_of(ours: list[float], theirs: list[float]) -> float:
+    """The middle one of the ratios within a round: a machine that others use is twice as fast in
+    one round as in the next, for both alike. Of contestants with different numbers of rounds, which
+    did not take turns, the ratio of the medians."""
+    if len(ours) != len(theirs):
+        return median(ours) / median(theirs)
+    return median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def _short(value: float) -> str:
@@ -26,7 +35,7 @@ def _short(value: float) -> str:
 
 
 def _spread(figures: list[float]) -> str:
-    return f"{_short(median(figures))} ({_short(figures[0])}..{_short(figures[-1])})"
+    return f"{_short(median(figures))} ({_short(min(figures))}..{_short(max(figures))})"
 
 
 class Report:
@@ -54,7 +63,7 @@ class Report:
         bars = {name: {"at_most": bar} for name, bar in (at_most or {}).items()}
         bars |= {name: {"at_least": bar} for name, bar in (at_least or {}).items()}
         peers = {name: median(it) for name, it in figures.items() if name != "ours"}
-        ratio = {name: median(ours) / it for name, it in peers.items()}
+        ratio = {name: ratio_of(ours, figures[name]) for name in peers}
         met = {}
         text = f"  {case:<36} {n:>9}  ours {_spread(ours)} {unit}"
         for name in peers:
@@ -75,7 +84,7 @@ class Report:
                 "bar": bars,
                 "met": met,
                 "unit": unit,
-                "spread": [ours[0], ours[-1]],
+                "spread": [min(ours), max(ours)],
             }
         )
 

@@ -1,5 +1,7 @@
 //! Handles of allocations, and the slot map that catches stale ones.
 
+use std::num::NonZeroU64;
+
 use crate::device::{HostAddress, MemoryHandle};
 use crate::suballocator::RegionKey;
 
@@ -24,9 +26,12 @@ pub struct AllocationId {
     /// Slot and generation in its home.
     pub key: RegionKey,
     /// The generation of a custom pool above, or 0, which no pool has while it lives; then its slot, or
-    /// the memory type; then a bit for dedicated memory.
-    place: u64,
+    /// the memory type; then a bit for dedicated memory. All of it inverted: so it is never 0, and an
+    /// `Option` takes no more.
+    place: NonZeroU64,
 }
+
+const _: () = assert!(size_of::<Option<AllocationId>>() == 16);
 
 impl AllocationId {
     /// Of a slot in a home, among those with a memory object of their own if `dedicated`.
@@ -44,13 +49,15 @@ impl AllocationId {
         };
         assert!(index >> 31 == 0, "no pool is {home:?}");
         let place = u64::from(generation) << 32 | u64::from(index << 1) | u64::from(dedicated);
-        Self { key, place }
+        // Only the last life of all of the last pool of 2^31 could be 0.
+        Self { key, place: NonZeroU64::new(!place).expect("fewer than 2^31 pools") }
     }
 
     /// Where to look.
     #[inline]
     pub fn home(self) -> Home {
-        let (generation, index) = ((self.place >> 32) as u32, self.place as u32 >> 1);
+        let place = !self.place.get();
+        let (generation, index) = ((place >> 32) as u32, place as u32 >> 1);
         match generation {
             0 => Home::Default(index),
             _ => Home::Custom(PoolId(RegionKey::new(index, generation))),
@@ -60,7 +67,7 @@ impl AllocationId {
     /// Whether it has a memory object of its own there.
     #[inline]
     pub fn is_dedicated(self) -> bool {
-        self.place & 1 == 1
+        self.place.get() & 1 == 0
     }
 }
 

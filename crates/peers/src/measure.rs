@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What the rounds of one contestant took.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Figure {
     /// The middle one of the rounds.
     pub median: f64,
@@ -11,6 +11,8 @@ pub struct Figure {
     pub low: f64,
     /// The most of them.
     pub high: f64,
+    /// All of them, as they came.
+    rounds: Vec<f64>,
 }
 
 impl Figure {
@@ -18,16 +20,36 @@ impl Figure {
     ///
     /// # Panics
     /// Without rounds.
-    pub fn of(mut rounds: Vec<f64>) -> Self {
-        rounds.sort_by(f64::total_cmp);
-        let (low, high) = (rounds[0], rounds[rounds.len() - 1]);
-        Self { median: rounds[rounds.len() / 2], low, high }
+    pub fn of(rounds: Vec<f64>) -> Self {
+        let sorted = sorted(rounds.iter().copied());
+        Self { median: middle(&sorted), low: sorted[0], high: sorted[sorted.len() - 1], rounds }
     }
 
     /// A count, which is the same in every round.
     pub fn exact(value: f64) -> Self {
-        Self { median: value, low: value, high: value }
+        Self::of(vec![value])
     }
+
+    /// This by another: the middle one of the ratios within a round. A machine that others use is
+    /// twice as fast in one round as in the next, for both alike. Of contestants with different numbers of
+    /// rounds, which did not take turns, the ratio of the medians.
+    pub fn ratio_to(&self, other: &Self) -> f64 {
+        if self.rounds.len() != other.rounds.len() {
+            return self.median / other.median;
+        }
+        let rounds = self.rounds.iter().zip(&other.rounds);
+        middle(&sorted(rounds.map(|(ours, theirs)| ours / theirs)))
+    }
+}
+
+fn sorted(figures: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures
+}
+
+fn middle(sorted: &[f64]) -> f64 {
+    sorted[sorted.len() / 2]
 }
 
 /// One contestant: a round of its work, which returns how many items it did.

@@ -45,8 +45,8 @@ pub struct Peer {
 
 impl Peer {
     /// Without a bar.
-    pub fn new(name: &str, figure: Figure) -> Self {
-        Self { name: name.into(), figure, bar: None }
+    pub fn new(name: &str, figure: &Figure) -> Self {
+        Self { name: name.into(), figure: figure.clone(), bar: None }
     }
 
     /// Ours divided by this may be so much.
@@ -76,7 +76,7 @@ pub struct Line {
     pub ours: f64,
     /// The same of each peer.
     pub peers: BTreeMap<String, f64>,
-    /// Ours divided by the peer's.
+    /// Ours divided by the peer's: see [`Figure::ratio_to`].
     pub ratio: BTreeMap<String, f64>,
     /// What the ratio to a peer has to keep to; under `ours` what the figure itself has to.
     pub bar: BTreeMap<String, Bar>,
@@ -117,7 +117,7 @@ impl Report {
     }
 
     /// Takes a case in, and prints it.
-    pub fn add(&mut self, case: &str, n: u64, unit: &str, ours: Figure, peers: &[Peer]) {
+    pub fn add(&mut self, case: &str, n: u64, unit: &str, ours: &Figure, peers: &[Peer]) {
         self.add_with_bar(case, n, unit, ours, None, peers);
     }
 
@@ -127,7 +127,7 @@ impl Report {
         case: &str,
         n: u64,
         unit: &str,
-        ours: Figure,
+        ours: &Figure,
         own_bar: Option<Bar>,
         peers: &[Peer],
     ) {
@@ -142,14 +142,14 @@ impl Report {
             unit: unit.into(),
             spread: [ours.low, ours.high],
         };
-        let mut text = format!("  {case:<36} {n:>9}  ours {} {unit}", with_spread(&ours));
+        let mut text = format!("  {case:<36} {n:>9}  ours {} {unit}", with_spread(ours));
         if let Some(bar) = own_bar {
             text += &bar.text(ours.median);
             line.bar.insert("ours".into(), bar);
             line.met.insert("ours".into(), bar.is_met(ours.median));
         }
         for Peer { name, figure, bar } in peers {
-            let ratio = ours.median / figure.median;
+            let ratio = ours.ratio_to(figure);
             text += &format!(" | {name} {} -> {}", with_spread(figure), short(ratio));
             line.peers.insert(name.clone(), figure.median);
             line.ratio.insert(name.clone(), ratio);

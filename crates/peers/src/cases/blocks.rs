@@ -35,14 +35,14 @@ pub fn pairs(report: &mut Report, effort: Effort) {
         let theirs = RefCell::new(Churn::new(&theirs, n, types, range, SEED));
         let mut contestants = vec![turn(&ours, pairs), turn(&theirs, pairs)];
         let figures = in_turns(rounds, &mut contestants);
-        let mut peers = vec![Peer::new("vma default", figures[1]).at_most(1.0)];
+        let mut peers = vec![Peer::new("vma default", &figures[1]).at_most(1.0)];
         // It looks at one free range after the other: 10,000 live take it a minute.
         if n <= 1_000 {
             let third = RefCell::new(Churn::new(&third, n, types, range, SEED));
             let figures = in_turns(rounds, &mut [turn(&third, pairs / 10)]);
-            peers.push(Peer::new("gpu-allocator", figures[0]).at_most(1.0));
+            peers.push(Peer::new("gpu-allocator", &figures[0]).at_most(1.0));
         }
-        report.add("pair, default blocks", n as u64, "ns", figures[0], &peers);
+        report.add("pair, default blocks", n as u64, "ns", &figures[0], &peers);
     }
 }
 
@@ -77,11 +77,11 @@ pub fn growth(report: &mut Report, effort: Effort) {
     // VMA looks at its blocks one by one: fewer pairs, or this would take minutes.
     let slow = turn(&theirs[1], pairs / 50);
     figures.extend(in_turns(rounds.min(5), &mut [slow]));
-    let (one, of_many) = (figures[0], figures[1]);
-    report.add("pair, 1 block", live as u64, "ns", one, &[Peer::new("vma default", figures[2])]);
+    let (one, of_many) = (&figures[0], &figures[1]);
+    report.add("pair, 1 block", live as u64, "ns", one, &[Peer::new("vma default", &figures[2])]);
     let case = format!("pair, {many} blocks");
     let peers =
-        [Peer::new("ours in 1 block", one).at_most(1.5), Peer::new("vma default", figures[3])];
+        [Peer::new("ours in 1 block", one).at_most(1.5), Peer::new("vma default", &figures[3])];
     report.add(&case, live as u64, "ns", of_many, &peers);
 }
 
@@ -193,25 +193,25 @@ pub fn day_in_the_life(report: &mut Report, effort: Effort) {
         [("held over live, load and stream", false), ("held over live, while unloading", true)];
     for (case, phase) in phases {
         let peers = [
-            Peer::new("vma default", mean(&theirs, phase)).at_most(1.0),
-            Peer::new("gpu-allocator", mean(&third, phase)),
+            Peer::new("vma default", &mean(&theirs, phase)).at_most(1.0),
+            Peer::new("gpu-allocator", &mean(&third, phase)),
         ];
-        report.add(case, n, "x", mean(&ours, phase), &peers);
+        report.add(case, n, "x", &mean(&ours, phase), &peers);
     }
     let after = |held: &[u64]| {
         let sum: u64 = unloads.iter().map(|(_, end)| held[end - 1]).sum();
         Figure::exact(sum as f64 / unloads.len() as f64 / (1 << 20) as f64)
     };
     let peers = [
-        Peer::new("vma default", after(&theirs)).at_most(1.0),
-        Peer::new("gpu-allocator", after(&third)),
+        Peer::new("vma default", &after(&theirs)).at_most(1.0),
+        Peer::new("gpu-allocator", &after(&third)),
     ];
-    report.add("held after unloading", n, "MiB", after(&ours), &peers);
+    report.add("held after unloading", n, "MiB", &after(&ours), &peers);
     let behind = unloads.iter().flat_map(|(start, end)| *start..*end);
     let (steps, late) = behind.fold((0_u64, 0_u64), |(steps, late), at| {
         (steps + 1, late + u64::from(ours[at] > theirs[at]))
     });
     let share = Figure::exact(100.0 * late as f64 / steps as f64);
     let case = "frees while unloading with more held";
-    report.add_with_bar(case, n, "%", share, Some(Bar::AtMost(0.0)), &[]);
+    report.add_with_bar(case, n, "%", &share, Some(Bar::AtMost(0.0)), &[]);
 }

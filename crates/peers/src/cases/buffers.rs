@@ -249,9 +249,9 @@ pub fn on_cpu_driver(report: &mut Report, effort: Effort) {
         ],
     );
     let peers = [
-        Peer::new("vma default", figures[1]).at_most(0.5),
-        Peer::new("gpu-allocator", figures[2]),
-        Peer::new("driver alone", figures[3]),
+        Peer::new("vma default", &figures[1]).at_most(0.5),
+        Peer::new("gpu-allocator", &figures[2]),
+        Peer::new("driver alone", &figures[3]),
     ];
-    report.add("buffer pair from Rust", n as u64, "ns", figures[0], &peers);
+    report.add("buffer pair from Rust", n as u64, "ns", &figures[0], &peers);
 }

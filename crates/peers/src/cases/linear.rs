@@ -150,11 +150,11 @@ pub fn patterns(report: &mut Report, effort: Effort) {
             ],
         );
         let peers = [
-            Peer::new("vma linear", figures[1]).at_most(1.0),
-            Peer::new("our tlsf", figures[2]),
-            Peer::new("vma tlsf", figures[3]).at_most(1.0),
+            Peer::new("vma linear", &figures[1]).at_most(1.0),
+            Peer::new("our tlsf", &figures[2]),
+            Peer::new("vma tlsf", &figures[3]).at_most(1.0),
         ];
-        report.add(&format!("linear, {name}"), n as u64, "ns", figures[0], &peers);
+        report.add(&format!("linear, {name}"), n as u64, "ns", &figures[0], &peers);
     }
 }
 
@@ -190,10 +190,10 @@ pub fn buddy(report: &mut Report, effort: Effort) {
             ],
         );
         let peers = [
-            Peer::new("our tlsf", figures[1]),
-            Peer::new("vma default", figures[2]).at_most(1.0),
-            Peer::new("vma min_time", figures[3]).at_most(1.0),
+            Peer::new("our tlsf", &figures[1]),
+            Peer::new("vma default", &figures[2]).at_most(1.0),
+            Peer::new("vma min_time", &figures[3]).at_most(1.0),
         ];
-        report.add("buddy pair", n as u64, "ns", figures[0], &peers);
+        report.add("buddy pair", n as u64, "ns", &figures[0], &peers);
     }
 }

@@ -64,9 +64,11 @@ pub fn counting(report: &mut Report, effort: Effort) {
             }),
         ],
     );
-    let peers =
-        [Peer::new("vma default", figures[1]).at_most(0.5), Peer::new("memory alone", figures[2])];
-    report.add("statistics", items, "ns", figures[0], &peers);
+    let peers = [
+        Peer::new("vma default", &figures[1]).at_most(0.5),
+        Peer::new("memory alone", &figures[2]),
+    ];
+    report.add("statistics", items, "ns", &figures[0], &peers);
     let figures = in_turns(
         rounds,
         &mut [
@@ -80,6 +82,6 @@ pub fn counting(report: &mut Report, effort: Effort) {
             }),
         ],
     );
-    let peers = [Peer::new("vma default", figures[1]).at_most(0.5)];
-    report.add("JSON with all of them", items, "ns", figures[0], &peers);
+    let peers = [Peer::new("vma default", &figures[1]).at_most(0.5)];
+    report.add("JSON with all of them", items, "ns", &figures[0], &peers);
 }

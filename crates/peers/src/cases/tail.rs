@@ -166,7 +166,7 @@ pub fn tail(report: &mut Report, effort: Effort) {
     let bar = Some(Bar::AtMost(100.0));
     let beside = |of: fn(&Taken) -> &[f64], share| {
         let peers = [("vma default", &theirs), ("no allocator", &nobodys)];
-        peers.map(|(name, taken)| Peer::new(name, quantile(of(taken), share)))
+        peers.map(|(name, taken)| Peer::new(name, &quantile(of(taken), share)))
     };
     for (case, share, bar) in [
         ("p50 of a create", 0.5, None),
@@ -175,19 +175,19 @@ pub fn tail(report: &mut Report, effort: Effort) {
         ("slowest create", 1.0, None),
     ] {
         let peers = beside(|it| &it.all, share);
-        report.add_with_bar(case, n, "us", quantile(&ours.all, share), bar, &peers);
+        report.add_with_bar(case, n, "us", &quantile(&ours.all, share), bar, &peers);
     }
     // Where others use the cores, a call that does nothing takes a time slice of theirs now and then.
     for (case, share, bar) in
         [("p99.99, core waits left out", 0.9999, bar), ("slowest, core waits left out", 1.0, None)]
     {
         let peers = beside(|it| &it.own, share);
-        report.add_with_bar(case, n, "us", quantile(&ours.own, share), bar, &peers);
+        report.add_with_bar(case, n, "us", &quantile(&ours.own, share), bar, &peers);
     }
     // Nothing is there before the first one asks.
     let after = quantile(&ours.own[1..], 1.0);
-    let peers = [Peer::new("vma default", quantile(&theirs.own[1..], 1.0))];
-    report.add("slowest but the first, the same", n, "us", after, &peers);
+    let peers = [Peer::new("vma default", &quantile(&theirs.own[1..], 1.0))];
+    report.add("slowest but the first, the same", n, "us", &after, &peers);
     let slow: Vec<_> = (0..).zip(&ours.own).filter(|(_, it)| **it > 100.0).collect();
     let few: Vec<_> = slow.iter().take(12).map(|(at, it)| format!("{at}: {it:.0}")).collect();
     println!("    ours above 100 us: {} of {n}; the first ones {}", slow.len(), few.join(", "));

@@ -70,7 +70,7 @@ pub fn throughput(report: &mut Report, effort: Effort) {
         }
         let [ours, theirs, third] = taken.map(Figure::of);
         let peers =
-            [Peer::new("vma default", theirs).at_most(1.0), Peer::new("gpu-allocator", third)];
-        report.add(case, u64::from(THREADS), "ns", ours, &peers);
+            [Peer::new("vma default", &theirs).at_most(1.0), Peer::new("gpu-allocator", &third)];
+        report.add(case, u64::from(THREADS), "ns", &ours, &peers);
     }
 }
