@@ -40,8 +40,8 @@ def timed_pairs(
     victims: array, sizes: array, live: list[Any], create: Callable[..., Any], other: object
 ) -> float:
     """Nanoseconds to destroy one that lives and create another, with `other` beside its size."""
-    # From the arrays that the native loop reads: a list of pairs, which is megabytes of objects, would
-    # empty the cache for one side only.
+    # From the arrays that the native loop reads: a list of pairs, which is megabytes of objects,
+    # would empty the cache for one side only.
     start = thread_time_ns()
     for victim, size in zip(victims, sizes, strict=True):
         live[victim].destroy()
