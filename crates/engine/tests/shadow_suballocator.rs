@@ -99,7 +99,7 @@ fn tlsf_class(size: u64) -> u64 {
 
 const TLSF: Promises = Promises {
     make: |granule, granularity| Box::new(Tlsf::new(granule, granularity)),
-    granules: &[1, 16],
+    granules: &[1, 16, 1024],
     granularities: &[1, 64, 1024, 65536],
     strategies: &[Strategy::Balanced, Strategy::MinMemory, Strategy::MinTime, Strategy::MinOffset],
     many_blocks: true,

@@ -30,6 +30,14 @@ impl Figure {
         Self::of(vec![value])
     }
 
+    /// This by another, round by round. Both have as many.
+    pub fn over(&self, other: &Self) -> Self {
+        assert_eq!(self.rounds.len(), other.rounds.len(), "contestants that took turns");
+        Self::of(
+            self.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| ours / theirs).collect(),
+        )
+    }
+
     /// This by another: the middle one of the ratios within a round. A machine that others use is
     /// twice as fast in one round as in the next, for both alike. Of contestants with different numbers of
     /// rounds, which did not take turns, the ratio of the medians.
@@ -37,8 +45,7 @@ impl Figure {
         if self.rounds.len() != other.rounds.len() {
             return self.median / other.median;
         }
-        let rounds = self.rounds.iter().zip(&other.rounds);
-        middle(&sorted(rounds.map(|(ours, theirs)| ours / theirs)))
+        self.over(other).median
     }
 }
 

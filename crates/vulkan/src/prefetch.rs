@@ -34,9 +34,10 @@ pub fn expect_at(address: u64) {
     let _ = address;
 }
 
-/// The same of so many bytes from an address on; at least one.
+/// The same of so many bytes from an address on, of which there are some.
 #[inline(always)]
 pub fn expect_bytes(address: u64, count: u64) {
+    debug_assert!(count > 0);
     for line in (0..count).step_by(CACHE_LINE as usize) {
         expect_at(address.wrapping_add(line));
     }

@@ -25,7 +25,8 @@ impl RegionTable {
     }
 }
 
-/// Sums and extremes so far. The sums are of parts of the blocks, which have less than 2^60 bytes.
+/// Sums and extremes so far. The sums are of parts of the blocks, whose sizes are added up with a check when
+/// they are counted.
 #[derive(Default)]
 struct Count {
     padding: u64,

@@ -33,15 +33,13 @@ pub fn pairs(report: &mut Report, effort: Effort) {
         let third = GpuAllocator::new(device(&h200()));
         let ours = RefCell::new(Churn::new(&ours, n, types, range, SEED));
         let theirs = RefCell::new(Churn::new(&theirs, n, types, range, SEED));
+        // It looks at one free range after the other: 10,000 live take it a minute.
+        let third = (n <= 1_000).then(|| RefCell::new(Churn::new(&third, n, types, range, SEED)));
         let mut contestants = vec![turn(&ours, pairs), turn(&theirs, pairs)];
+        contestants.extend(third.iter().map(|it| turn(it, pairs / 10)));
         let figures = in_turns(rounds, &mut contestants);
         let mut peers = vec![Peer::new("vma default", &figures[1]).at_most(1.0)];
-        // It looks at one free range after the other: 10,000 live take it a minute.
-        if n <= 1_000 {
-            let third = RefCell::new(Churn::new(&third, n, types, range, SEED));
-            let figures = in_turns(rounds, &mut [turn(&third, pairs / 10)]);
-            peers.push(Peer::new("gpu-allocator", &figures[0]).at_most(1.0));
-        }
+        peers.extend(figures.get(2).map(|it| Peer::new("gpu-allocator", it).at_most(1.0)));
         report.add("pair, default blocks", n as u64, "ns", &figures[0], &peers);
     }
 }
@@ -71,12 +69,14 @@ pub fn growth(report: &mut Report, effort: Effort) {
         let warm = it.borrow_mut().plan(live);
         it.borrow_mut().run(&warm);
     }
-    let mut contestants =
-        vec![turn(&ours[0], pairs), turn(&ours[1], pairs), turn(&theirs[0], pairs)];
-    let mut figures = in_turns(rounds, &mut contestants);
-    // VMA looks at its blocks one by one: fewer pairs, or this would take minutes.
-    let slow = turn(&theirs[1], pairs / 50);
-    figures.extend(in_turns(rounds.min(5), &mut [slow]));
+    let mut contestants = [
+        turn(&ours[0], pairs),
+        turn(&ours[1], pairs),
+        turn(&theirs[0], pairs),
+        // VMA looks at its blocks one by one: fewer pairs, or this would take minutes.
+        turn(&theirs[1], pairs / 50),
+    ];
+    let figures = in_turns(rounds, &mut contestants);
     let (one, of_many) = (&figures[0], &figures[1]);
     report.add("pair, 1 block", live as u64, "ns", one, &[Peer::new("vma default", &figures[2])]);
     let case = format!("pair, {many} blocks");

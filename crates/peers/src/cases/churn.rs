@@ -23,8 +23,7 @@ const SEED: u64 = 1;
 /// tables in the cache again, which the others have driven out of it; of a million, nobody's fit.
 fn turns(n: usize, effort: Effort) -> (usize, usize) {
     let rounds = match n {
-        0..5_000 => 31,
-        5_000..50_000 => 31,
+        0..50_000 => 31,
         50_000..500_000 => 9,
         _ => 5,
     };
@@ -115,10 +114,9 @@ pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
         if n == few {
             continue;
         }
-        let growth = Figure::exact(ours.ratio_to(small));
+        let growth = ours.over(small);
         let quick = strategies.iter().zip(all).find(|(it, _)| **it == VirtualStrategy::MinTime);
-        let theirs = quick
-            .map(|(it, figure)| Peer::new(it.name(), &Figure::exact(figure.ratio_to(their_small))));
+        let theirs = quick.map(|(it, figure)| Peer::new(it.name(), &figure.over(their_small)));
         let case = format!("growth of a pair from {few} live");
         let bar = Some(Bar::AtMost(5.0));
         report.add_with_bar(&case, n as u64, "x", &growth, bar, theirs.as_slice());

@@ -44,7 +44,7 @@ pub fn counting(report: &mut Report, effort: Effort) {
     churns.0.run(&plan);
     churns.1.run(&plan);
     let items = n as u64;
-    // What counting cannot do without: to read everything once.
+    // To read all tables once, of which counting reads most.
     let memory = vec![1u64; ours.allocator.metadata_bytes() / size_of::<u64>()];
     let figures = in_turns(
         rounds,
