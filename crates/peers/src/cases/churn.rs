@@ -96,7 +96,9 @@ pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
         let each = strategies.iter().zip(&all);
         contestants.extend(each.map(|(&strategy, it)| turn(it, rounds, pairs_of(strategy))));
         let figures = in_turns(rounds, &mut contestants);
-        let [ours, memory, small, their_small, all @ ..] = &figures[..] else { return };
+        let [ours, memory, small, their_small, all @ ..] = &figures[..] else {
+            unreachable!("one for each contestant")
+        };
 
         let (bar_fastest, bar_default) = bars(n);
         let mut peers: Vec<_> = strategies

@@ -82,6 +82,11 @@ impl Pattern {
         (Self::Ring, "ring"),
     ];
 
+    /// Runs it so often that a turn is not over sooner than the machine changes its speed: one run is 2 ms.
+    fn turn<B: Ends>(self, block: &mut B, sizes: &[u64], live: &mut VecDeque<B::Handle>) -> u64 {
+        (0..10).map(|_| self.run(block, sizes, live)).sum()
+    }
+
     /// Allocates and frees each size once.
     fn run<B: Ends>(self, block: &mut B, sizes: &[u64], live: &mut VecDeque<B::Handle>) -> u64 {
         match self {
@@ -117,9 +122,6 @@ impl Pattern {
     }
 }
 
-/// So often a contestant repeats a pattern in its turn.
-const RUNS: usize = 10;
-
 /// VMA's four patterns, against its linear blocks and against TLSF.
 pub fn patterns(report: &mut Report, effort: Effort) {
     report.section("linear virtual blocks, one allocate and its free, on VMA's four patterns");
@@ -141,17 +143,15 @@ pub fn patterns(report: &mut Report, effort: Effort) {
             (TheirBlock(vma::VirtualBlock::new(size, true)), VecDeque::with_capacity(n));
         let mut their_tlsf =
             (TheirBlock(vma::VirtualBlock::new(room(n), false)), VecDeque::with_capacity(n));
-        // A round of one run is 2 ms, less than the machine keeps its speed for.
-        let often = |run: &mut dyn FnMut() -> u64| (0..RUNS).map(|_| run()).sum();
         // TLSF has no upper end.
         let plain = if pattern == Pattern::DoubleStack { Pattern::Stack } else { pattern };
         let figures = in_turns(
             rounds,
             &mut [
-                Box::new(|| often(&mut || pattern.run(&mut ours.0, &sizes, &mut ours.1))),
-                Box::new(|| often(&mut || pattern.run(&mut theirs.0, &sizes, &mut theirs.1))),
-                Box::new(|| often(&mut || plain.run(&mut tlsf.0, &sizes, &mut tlsf.1))),
-                Box::new(|| often(&mut || plain.run(&mut their_tlsf.0, &sizes, &mut their_tlsf.1))),
+                Box::new(|| pattern.turn(&mut ours.0, &sizes, &mut ours.1)),
+                Box::new(|| pattern.turn(&mut theirs.0, &sizes, &mut theirs.1)),
+                Box::new(|| plain.turn(&mut tlsf.0, &sizes, &mut tlsf.1)),
+                Box::new(|| plain.turn(&mut their_tlsf.0, &sizes, &mut their_tlsf.1)),
             ],
         );
         let peers = [
