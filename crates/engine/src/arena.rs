@@ -11,12 +11,12 @@ use crate::blocks::{Blocks, Placed, Spot};
 use crate::device::{DeviceError, HostAddress, MemoryAllocateInfo};
 use crate::dump::{DumpBlock, DumpBlocks, DumpRegion};
 use crate::error::{Error, FailureFigures};
-use crate::memory_object::{MemoryObject, Release};
+use crate::memory_object::{Lease, MemoryObject, Release};
 use crate::pool::Setup;
 use crate::request::PoolCreateInfo;
 use crate::statistics::Statistics;
 use crate::suballocator::{
-    AnySuballocator, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,
+    AnySuballocator, BlockIndex, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,
 };
 
 /// How often a first block is halved below the preferred size.
@@ -114,11 +114,18 @@ impl State {
         mapped.map(|address| (placed, address))
     }
 
-    /// Frees a region; `None` if the key is stale. The driver's part goes to the release.
+    /// Frees a region; `None` if the key is stale. The driver's part goes to the release. `before` sees
+    /// the block while it is still there.
     #[inline]
-    fn free(&mut self, key: RegionKey, release: &mut Release) -> Option<RegionTag> {
+    fn free(
+        &mut self,
+        key: RegionKey,
+        release: &mut Release,
+        before: impl FnOnce(&Blocks, BlockIndex),
+    ) -> Option<RegionTag> {
         let blocks = &mut self.blocks;
         let freed = blocks.free(key)?;
+        before(blocks, freed.block);
         let tag = freed.tag;
         let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
         if maps > 0 {
@@ -386,9 +393,27 @@ impl Arena {
     /// Frees a region. What the driver has to do is in the [`Release`].
     #[inline]
     pub fn free(&self, key: RegionKey) -> Option<(Release, RegionTag)> {
+        self.free_and(key, |_, _| {})
+    }
+
+    /// The same, and keeps the driver from getting the memory back.
+    #[inline]
+    pub fn free_leased(&self, key: RegionKey) -> Option<(Release, RegionTag, Option<Arc<Lease>>)> {
+        let mut lease = None;
+        let before = |blocks: &Blocks, block| lease = Some(blocks.lease(block));
+        let (release, tag) = self.free_and(key, before)?;
+        Some((release, tag, lease))
+    }
+
+    #[inline(always)]
+    fn free_and(
+        &self,
+        key: RegionKey,
+        before: impl FnOnce(&Blocks, BlockIndex),
+    ) -> Option<(Release, RegionTag)> {
         let mut release = Release::default();
         let mut state = self.state.lock();
-        let tag = state.free(key, &mut release)?;
+        let tag = state.free(key, &mut release, before)?;
         self.check(&state);
         Some((release, tag))
     }

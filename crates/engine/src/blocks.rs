@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::allocation::CacheHint;
 use crate::budget::HeapLedger;
 use crate::device::MemoryHandle;
-use crate::memory_object::{MemoryObject, Release};
+use crate::memory_object::{Lease, MemoryObject, Release};
 use crate::retention::EmptyBlockRetention;
 use crate::suballocator::{
     AnySuballocator, BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionTag,
@@ -60,6 +60,7 @@ const NOT_EMPTY: u32 = u32::MAX;
 
 struct Block {
     memory: Arc<MemoryObject>,
+    lease: Arc<Lease>,
     /// Its place in `empties`.
     empty_at: u32,
 }
@@ -219,6 +220,11 @@ impl Blocks {
         &self.block(block).memory
     }
 
+    /// Keeps the driver from getting the memory of a block back.
+    pub fn lease(&self, block: BlockIndex) -> Arc<Lease> {
+        self.block(block).lease.clone()
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (BlockIndex, &Arc<MemoryObject>)> {
         (0u32..)
@@ -239,7 +245,9 @@ impl Blocks {
         if index >= self.blocks.len() {
             self.blocks.resize_with(index + 1, || None);
         }
-        self.blocks[index] = Some(Block { memory: Arc::new(memory), empty_at: NOT_EMPTY });
+        let memory = Arc::new(memory);
+        let lease = Lease::new(memory.clone());
+        self.blocks[index] = Some(Block { memory, lease, empty_at: NOT_EMPTY });
         self.count += 1;
         self.bytes += size;
         self.newest = size;
@@ -317,16 +325,16 @@ impl Blocks {
         self.min_count
     }
 
-    fn remove(&mut self, block: BlockIndex) -> Arc<MemoryObject> {
+    fn remove(&mut self, block: BlockIndex) -> Arc<Lease> {
         if self.block(block).empty_at != NOT_EMPTY {
             self.take_from_empties(block);
         }
         self.suballocator.remove_block(block);
-        let memory = self.memory(block).clone();
-        self.blocks[block.0 as usize] = None;
+        let removed = self.blocks[block.0 as usize].take();
+        let Block { memory, lease, .. } = removed.expect("a block stays until it is removed");
         self.count -= 1;
         self.bytes -= memory.size;
-        memory
+        lease
     }
 
     /// Walks everything and says what is broken. O(regions).
@@ -375,6 +383,6 @@ impl Drop for Blocks {
             self.take_from_empties(empty);
         }
         let mut release = Release::default();
-        self.blocks.drain(..).flatten().for_each(|block| release.free(block.memory));
+        self.blocks.drain(..).flatten().for_each(|block| release.free(block.lease));
     }
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use crate::allocation::SlotMap;
 use crate::device::DedicatedTarget;
 use crate::dump::DumpDedicated;
-use crate::memory_object::{MemoryObject, Release};
+use crate::memory_object::{Lease, MemoryObject, Release};
 use crate::request::ResourceKind;
 use crate::statistics::Statistics;
 use crate::suballocator::{RegionKey, RegionTag};
@@ -58,7 +58,7 @@ impl Dedicated {
         drop(inside);
         let mut release = Release::default();
         // Vulkan unmaps what it frees.
-        release.free(memory);
+        release.free(Lease::new(memory));
         Some((release, tag))
     }
 
@@ -112,6 +112,8 @@ impl Dedicated {
 impl Drop for Dedicated {
     fn drop(&mut self) {
         let mut release = Release::default();
-        self.inside.get_mut().slots.iter().for_each(|(_, slot)| release.free(slot.memory.clone()));
+        let leases =
+            self.inside.get_mut().slots.iter().map(|(_, it)| Lease::new(it.memory.clone()));
+        leases.for_each(|it| release.free(it));
     }
 }

@@ -170,6 +170,23 @@ impl MemoryObject {
     }
 }
 
+/// The right to a memory object: when the last one is gone, the driver gets it back. The block that lies
+/// in it has one, and who destroys a resource there, if its place is free already.
+pub(crate) struct Lease(Arc<MemoryObject>);
+
+impl Lease {
+    /// The first one. There is one first one of each.
+    pub fn new(memory: Arc<MemoryObject>) -> Arc<Self> {
+        Arc::new(Self(memory))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.free();
+    }
+}
+
 /// The part of a free that has to call the driver. It does so when dropped, so that the caller can
 /// choose where: outside its locks.
 #[must_use = "dropping it calls the driver"]
@@ -183,7 +200,7 @@ pub struct Release(
 #[derive(Default)]
 struct Work {
     unmap: Option<(Arc<MemoryObject>, u64)>,
-    free: Vec<Arc<MemoryObject>>,
+    free: Vec<Arc<Lease>>,
 }
 
 impl Release {
@@ -193,13 +210,13 @@ impl Release {
         }
     }
 
-    pub(crate) fn free(&mut self, memory: Arc<MemoryObject>) {
-        self.0.get_or_insert_default().free.push(memory);
+    pub(crate) fn free(&mut self, lease: Arc<Lease>) {
+        self.0.get_or_insert_default().free.push(lease);
     }
 
     /// Bytes of memory that the driver has to free.
     pub fn bytes(&self) -> u64 {
-        self.0.iter().flat_map(|work| &work.free).map(|memory| memory.size).sum()
+        self.0.iter().flat_map(|work| &work.free).map(|lease| lease.0.size).sum()
     }
 
     /// Whether it has anything for the driver to do.
@@ -221,9 +238,7 @@ impl Work {
         if let Some((memory, count)) = self.unmap {
             memory.unmap(count);
         }
-        for memory in self.free {
-            memory.free();
-        }
+        drop(self.free);
     }
 }
 

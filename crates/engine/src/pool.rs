@@ -14,7 +14,7 @@ use crate::device::{DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryPropert
 use crate::dump::DumpPool;
 use crate::error::{Error, FailureFigures};
 use crate::external::ImportRequest;
-use crate::memory_object::{MemoryObject, Release};
+use crate::memory_object::{Lease, MemoryObject, Release};
 use crate::prefetch::PrefetchQueue;
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest, PoolCreateInfo};
 use crate::retention::EmptyBlockRetention;
@@ -357,6 +357,20 @@ impl Pool {
     #[inline]
     pub(crate) fn free(&self, id: AllocationId) -> Option<(Release, RegionTag)> {
         if id.is_dedicated() { self.dedicated.free(id.key) } else { self.arena.free(id.key) }
+    }
+
+    /// The same, and keeps the driver from getting the memory back, which the [`Release`] does where it is
+    /// the allocation's own.
+    #[inline]
+    pub(crate) fn free_leased(
+        &self,
+        id: AllocationId,
+    ) -> Option<(Release, RegionTag, Option<Arc<Lease>>)> {
+        if id.is_dedicated() {
+            let (release, tag) = self.dedicated.free(id.key)?;
+            return Some((release, tag, None));
+        }
+        self.arena.free_leased(id.key)
     }
 
     /// Changes the tag of an allocation, and gives its memory, its offset there and its size.

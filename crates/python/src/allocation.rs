@@ -16,7 +16,7 @@ use crate::resource::{Handles, Resource};
 use crate::resource_object::ResourceObject;
 
 /// A range of device memory: of a `Buffer` or an `Image`, or on its own.
-#[pyclass(module = "vk_mem", extends = ResourceObject, frozen, freelist = 256)]
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
 pub struct Allocation;
 
 impl Allocation {

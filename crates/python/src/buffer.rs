@@ -9,7 +9,7 @@ use crate::resource::Handles;
 use crate::resource_object::ResourceObject;
 
 /// A `VkBuffer` and its memory.
-#[pyclass(module = "vk_mem", extends = ResourceObject, frozen, freelist = 256)]
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
 pub struct Buffer;
 
 #[pymethods]

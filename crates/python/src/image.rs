@@ -8,7 +8,7 @@ use crate::numbers::flags;
 use crate::resource_object::ResourceObject;
 
 /// A `VkImage` and its memory.
-#[pyclass(module = "vk_mem", extends = ResourceObject, frozen, freelist = 256)]
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
 pub struct Image {
     pub format: u32,
     pub extent: (u32, u32, u32),

@@ -58,14 +58,14 @@ impl Remains {
         state.observed.released(std::slice::from_ref(self));
         // Before the handle is free to be given out again.
         let binding = state.device.bindings.remove(self.handles);
-        // Before its memory, which another thread may give back to the driver as soon as it is free: Vulkan
-        // allows that order, and some drivers crash.
-        self.destroy_handle(state);
+        let release = if self.alias_of.is_some() {
+            self.destroy_handle(state);
+            Release::default()
+        } else {
+            state.engine().free_around(self.id, || self.destroy_handle(state)).unwrap_or_default()
+        };
         unbind(binding);
-        if self.alias_of.is_some() {
-            return Release::default();
-        }
-        state.engine().free(self.id).unwrap_or_default()
+        release
     }
 }
 

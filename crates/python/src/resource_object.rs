@@ -64,18 +64,15 @@ impl ResourceObject {
     }
 
     /// A new object, on the list of the cycle collector only if it leads to another: most never do,
-    /// and walking over them takes as long as creating them. Memory of earlier ones is used again
-    /// (`freelist`), as the next one has it in its cache then.
+    /// and walking over them takes as long as creating them.
     pub fn make<'py, T>(py: Python<'py>, base: Self, object: T) -> PyResult<Bound<'py, T>>
     where
         T: PyClass<BaseType = Self>,
     {
         let leads_on = base.others.get().is_some();
         let made = Bound::new(py, PyClassInitializer::from(base).add_subclass(object))?;
-        if leads_on {
-            // New memory is on it, used memory is not.
-            Self::track(made.as_super());
-        } else {
+        // New ones are on it.
+        if !leads_on {
             // SAFETY: an object of a class that the collector knows.
             unsafe { ffi::PyObject_GC_UnTrack(made.as_ptr().cast()) };
         }

@@ -90,13 +90,11 @@ impl DeviceAllocator {
         allocation: AllocationId,
         hint: CacheHint,
     ) -> Result<Release, Error> {
-        // It comes while the driver works.
         expect_at(hint.0);
-        // Before its memory, which another thread may give back to the driver as soon as it is free: Vulkan
-        // allows that order, and some drivers crash.
+        // It comes while the engine works.
+        expect_at(ash::vk::Handle::as_raw(buffer));
         // SAFETY: the caller vouches for the buffer.
-        unsafe { self.driver.destroy_buffer(buffer) };
-        self.engine.free(allocation)
+        self.engine.free_around(allocation, || unsafe { self.driver.destroy_buffer(buffer) })
     }
 
     /// # Safety

@@ -54,7 +54,7 @@ impl Arena {
             let mut state = self.state.lock();
             for (index, &key) in keys.iter().enumerate() {
                 let mut release = Release::default();
-                if let Some(tag) = state.free(key, &mut release) {
+                if let Some(tag) = state.free(key, &mut release, |_, _| {}) {
                     freed(run * RUN + index, tag);
                 }
                 if release.calls_driver() {

@@ -1,5 +1,6 @@
 //! How long the slowest calls take when the driver takes its time.
 
+use std::hint::spin_loop;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -77,7 +78,7 @@ impl DeviceMemory for SlowDevice {
 }
 
 /// No allocator: reads 64 cold lines, which takes as long as a create as a rule. What its slowest calls
-/// take is what the machine does to everybody who wakes up once a millisecond.
+/// take is what the machine does to everybody.
 struct Nobody {
     lines: Vec<[u64; 8]>,
     random: Mutex<Random>,
@@ -116,7 +117,8 @@ struct Taken {
     own: Vec<f64>,
 }
 
-/// One create a millisecond until so much lives.
+/// One create a millisecond until so much lives. The thread stays awake in between: on a virtual machine
+/// the first microseconds after a sleep may be a millisecond, whatever runs in them.
 fn grow<M: Memory>(memory: &M, bytes: u64) -> Taken {
     let mut random = Random(22);
     let (mut live, mut held) = (Vec::new(), 0);
@@ -136,7 +138,9 @@ fn grow<M: Memory>(memory: &M, bytes: u64) -> Taken {
         live.push(handle.expect("there is room"));
         held += size;
         next += Duration::from_millis(1);
-        sleep(next.saturating_duration_since(Instant::now()));
+        while Instant::now() < next {
+            spin_loop();
+        }
     }
     live.into_iter().for_each(|it| memory.free(it));
     taken
