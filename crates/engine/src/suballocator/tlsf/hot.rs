@@ -110,13 +110,12 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         select_unpredictable(best.is_some(), best, next)
     }
 
-    /// The same, of those that are not larger than a region that is not in the index.
+    /// A region that was found, if it is not larger than one that is not in the index.
     #[inline(always)]
-    pub fn look_below(&self, other: u32, size: u64) -> Option<Entry> {
+    pub fn below(&self, other: u32, found: Entry) -> Option<Entry> {
         let largest = self.nodes[other].size();
-        let entry = if Entry::knows(size) { self.look_near(size) } else { return None };
-        let is_smaller = entry.size().is_some_and(|it| it <= largest);
-        (entry.is_some() && is_smaller).then_some(entry)
+        let is_smaller = found.size().is_some_and(|it| it <= largest);
+        (found.is_some() && is_smaller).then_some(found)
     }
 
     /// Any region of the first class that is sure to fit.

@@ -4,7 +4,7 @@
 //! it left over. So that region stays out of the index from the first cut to the last, and is as good
 //! as any other while a smaller one would do.
 
-use super::super::bins::class_of;
+use super::super::bins::{Entry, class_of};
 use super::super::node::{is_free_link, target};
 use super::super::{Placement, RegionRequest, Suballocator, one_by_one};
 use super::Tlsf;
@@ -13,6 +13,10 @@ use crate::request::Strategy;
 
 /// A region is held if it is so many times larger than what was cut from it.
 const WORTH: u64 = 8;
+
+/// So many requests go by at most until a region to hold is looked for again. In a block with many holes
+/// there is none behind most.
+const PATIENCE: u32 = 64;
 
 /// A free region that is not in the index.
 struct Held {
@@ -25,6 +29,9 @@ struct Held {
 struct Run<'a> {
     tlsf: &'a mut Tlsf,
     held: Option<Held>,
+    /// Requests until one is looked for, and how many that were the last time.
+    pause: u32,
+    last_pause: u32,
 }
 
 impl Run<'_> {
@@ -34,11 +41,22 @@ impl Run<'_> {
         cut.or_else(|| {
             self.put_back();
             let placement = self.tlsf.allocate(request)?;
-            if self.tlsf.can_cut(request) {
-                self.held = self.tlsf.hold_behind(placement.key.index());
+            if self.pause > 0 {
+                self.pause -= 1;
+            } else if self.tlsf.can_cut(request) {
+                self.hold_behind(&placement);
             }
             Some(placement)
         })
+    }
+
+    fn hold_behind(&mut self, placement: &Placement) {
+        self.held = self.tlsf.hold_behind(placement.key.index());
+        self.last_pause = match self.held {
+            Some(_) => 0,
+            None => (self.last_pause * 2).clamp(1, PATIENCE),
+        };
+        self.pause = self.last_pause;
     }
 
     fn put_back(&mut self) {
@@ -61,14 +79,14 @@ impl Tlsf {
         requests: impl Iterator<Item = RegionRequest>,
         placed: impl FnMut(&RegionRequest, Placement),
     ) -> usize {
-        let mut run = Run { tlsf: self, held: None };
+        let mut run = Run { tlsf: self, held: None, pause: 0, last_pause: 0 };
         one_by_one(requests, placed, |request| run.allocate(request))
     }
 
     /// Whether such a request may be cut from a held region: nothing has to be looked for or weighed.
     #[inline(always)]
     fn can_cut(&self, request: &RegionRequest) -> bool {
-        !self.careful && request.strategy == Strategy::Balanced
+        !self.careful && matches!(request.strategy, Strategy::Balanced | Strategy::MinTime)
     }
 
     /// From the held region, or one that fits better; nothing if it takes a longer look.
@@ -81,7 +99,12 @@ impl Tlsf {
         let (_, rounded) = self.sizes(request)?;
         self.make_room();
         let placement = hot!(self, hot => {
-            let better = if held.alone { None } else { hot.look_below(held.node, rounded) };
+            let better = match request.strategy {
+                _ if held.alone => None,
+                Strategy::MinTime => hot.below(held.node, hot.look_at_once(rounded)),
+                _ if Entry::knows(rounded) => hot.below(held.node, hot.look_near(rounded)),
+                _ => None,
+            };
             match better {
                 Some(entry) => {
                     let found = hot.fit(entry, rounded, request, 1);
