@@ -294,26 +294,29 @@ impl Allocator {
         Ok(release)
     }
 
-    /// Frees an allocation in which a resource lies. Its place is free at once; `destroy`, which ends the
-    /// resource and runs in any case, comes before the driver can get the memory back, whoever frees the
+    /// Frees an allocation in which a buffer lies. Its place is free at once; `destroy`, which ends the
+    /// buffer and runs in any case, comes before the driver can get the memory back, whoever frees the
     /// rest of the block meanwhile: Vulkan allows the memory to go first, some drivers crash. In this
-    /// order the free is done while the processor waits for what the driver keeps of the resource.
+    /// order the free is done while the processor waits for what the driver keeps of the buffer. Not for
+    /// images: drivers may keep something about the place of one until they destroy it.
     #[inline]
     pub fn free_around(&self, id: AllocationId, destroy: impl FnOnce()) -> Result<Release, Error> {
         let freed = self.pools.in_home(id.home(), |pool| pool.free_leased(id));
+        if let Ok((_, tag, _)) = &freed
+            && tag.named
+        {
+            self.names.remove(id);
+        }
         destroy();
-        let (mut release, tag, lease) = freed?;
+        let (mut release, _, lease) = freed?;
         if let Some(last) = lease.and_then(Arc::into_inner) {
             release.free(Arc::new(last));
-        }
-        if tag.named {
-            self.names.remove(id);
         }
         Ok(release)
     }
 
     /// Gives empty blocks that are kept back to the driver, but for those of `min_block_count`;
-    /// how many bytes.
+    /// how many bytes. One in which a buffer is being destroyed by another thread goes right after that.
     pub fn trim(&self) -> u64 {
         self.pools.release_empties(|_| true, false).bytes()
     }

@@ -171,7 +171,7 @@ impl MemoryObject {
 }
 
 /// The right to a memory object: when the last one is gone, the driver gets it back. The block that lies
-/// in it has one, and who destroys a resource there, if its place is free already.
+/// in it has one, and who destroys a buffer there whose place is free already.
 pub(crate) struct Lease(Arc<MemoryObject>);
 
 impl Lease {
@@ -214,7 +214,8 @@ impl Release {
         self.0.get_or_insert_default().free.push(lease);
     }
 
-    /// Bytes of memory that the driver has to free.
+    /// Bytes of memory that the driver has to free: when this is dropped, or right after a destroy that
+    /// runs there.
     pub fn bytes(&self) -> u64 {
         self.0.iter().flat_map(|work| &work.free).map(|lease| lease.0.size).sum()
     }

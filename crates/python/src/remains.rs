@@ -58,14 +58,22 @@ impl Remains {
         state.observed.released(std::slice::from_ref(self));
         // Before the handle is free to be given out again.
         let binding = state.device.bindings.remove(self.handles);
-        let release = if self.alias_of.is_some() {
-            self.destroy_handle(state);
-            Release::default()
-        } else {
-            state.engine().free_around(self.id, || self.destroy_handle(state)).unwrap_or_default()
+        let release = match self.handles {
+            Handles::Buffer(_) if self.alias_of.is_none() => {
+                state.engine().free_around(self.id, || self.destroy_handle(state))
+            }
+            // An image before its place is free: some drivers keep what they know of the place, as how it
+            // is compressed, until they destroy the image, and another one may come there meanwhile.
+            _ => {
+                self.destroy_handle(state);
+                match self.alias_of {
+                    Some(_) => Ok(Release::default()),
+                    None => state.engine().free(self.id),
+                }
+            }
         };
         unbind(binding);
-        release
+        release.unwrap_or_default()
     }
 }
 
