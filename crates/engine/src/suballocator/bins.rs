@@ -379,13 +379,13 @@ impl<C: Entries<Chunk>> View<'_, C> {
         *self.vacant_count += 1;
     }
 
-    /// A region of the first class with some, from `class` on; nothing if there is none.
+    /// A region of the first class with some, from `class` on, and that class; nothing if there is none.
     #[inline(always)]
-    pub fn first_from(&self, class: usize) -> Entry {
+    pub fn first_from(&self, class: usize) -> (Entry, usize) {
         let class = self.marks.next(class);
         let tail = self.tails.get(class).copied().unwrap_or(NO_CHUNK);
         let chunk = &self.chunks[tail];
-        Entry(chunk.0[chunk.len().wrapping_sub(1) as usize & 7])
+        (Entry(chunk.0[chunk.len().wrapping_sub(1) as usize & 7]), class)
     }
 
     /// The smallest of the newest few regions of a class that has at least `size` bytes, which the

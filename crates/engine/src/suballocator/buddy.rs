@@ -155,7 +155,7 @@ impl Buddy {
     fn place(&mut self, request: &RegionRequest) -> Option<RegionKey> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
         let size = self.region_size(request)?;
-        let found = self.free.far().first_from(class_of(size));
+        let found = self.free.far().first_from(class_of(size)).0;
         if !found.is_some() {
             return None;
         }

@@ -209,7 +209,7 @@ impl Tlsf {
         })?;
         let granularity = self.granularity();
         let mut found = if request.strategy == Strategy::MinTime {
-            hot!(self, hot => hot.fit(hot.look_at_once(rounded), rounded, request, granularity))
+            hot!(self, hot => hot.fit(hot.look_at_once(rounded).0, rounded, request, granularity))
         } else {
             Candidate::NOTHING
         };
@@ -221,7 +221,9 @@ impl Tlsf {
         if !found.is_found() {
             return None;
         }
-        let placement = hot!(self, hot => hot.take(found, None, rounded, request));
+        let size = self.regions.node(found.node).size();
+        let known = (Some(size), class_of(size));
+        let placement = hot!(self, hot => hot.take(found, known, rounded, request));
         self.count_in(placement.key, placement.block);
         Some(placement.key)
     }
@@ -387,9 +389,10 @@ impl Suballocator for Tlsf {
             && Entry::knows(rounded)
         {
             let found = hot!(self, hot => {
-                let entry = hot.look_near(rounded);
+                let (entry, class) = hot.look_near(rounded);
                 let found = hot.fit(entry, rounded, request, granularity);
-                found.is_found().then(|| hot.take(found, entry.size(), rounded, request))
+                let known = (entry.size(), class);
+                found.is_found().then(|| hot.take(found, known, rounded, request))
             });
             if let Some(placement) = found {
                 self.count_in(placement.key, placement.block);

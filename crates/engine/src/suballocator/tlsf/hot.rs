@@ -101,26 +101,28 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
     }
 
     /// The best of the newest regions of the request's own class, or else one of the next class that is
-    /// in use: two lines of the cache.
+    /// in use: two lines of the cache. With it its class, which need not be waited for as it must.
     #[inline(always)]
-    pub fn look_near(&self, size: u64) -> Entry {
+    pub fn look_near(&self, size: u64) -> (Entry, usize) {
         let own = class_of(size);
         // Both, as which one it will be is anybody's guess.
-        let (best, next) = (self.free.best_of_newest(own, size), self.free.first_from(own + 1));
-        select_unpredictable(best.is_some(), best, next)
+        let (best, (next, above)) =
+            (self.free.best_of_newest(own, size), self.free.first_from(own + 1));
+        let is_near = best.is_some();
+        (select_unpredictable(is_near, best, next), select_unpredictable(is_near, own, above))
     }
 
     /// A region that was found, if it is not larger than one that is not in the index.
     #[inline(always)]
-    pub fn below(&self, other: u32, found: Entry) -> Option<Entry> {
+    pub fn below(&self, other: u32, found: (Entry, usize)) -> Option<(Entry, usize)> {
         let largest = self.nodes[other].size();
-        let is_smaller = found.size().is_some_and(|it| it <= largest);
-        (found.is_some() && is_smaller).then_some(found)
+        let is_smaller = found.0.size().is_some_and(|it| it <= largest);
+        (found.0.is_some() && is_smaller).then_some(found)
     }
 
     /// Any region of the first class that is sure to fit.
     #[inline(always)]
-    pub fn look_at_once(&self, size: u64) -> Entry {
+    pub fn look_at_once(&self, size: u64) -> (Entry, usize) {
         self.free.first_from(class_at_least(size))
     }
 
@@ -173,12 +175,12 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
     }
 
     /// Cuts the request out of a free region, `rounded` where there is room; what is left stays free.
-    /// Who knows the size of the region spares the wait for its node.
+    /// Who knows the size of the region and its class spares the wait for its node.
     #[inline(always)]
     pub fn take(
         &mut self,
         at: Candidate,
-        size: Option<u64>,
+        (size, class): (Option<u64>, usize),
         rounded: u64,
         request: &RegionRequest,
     ) -> Placement {
@@ -199,7 +201,8 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         // gets a slot of its own, as a rule one that was used just now, and the region that it is
         // cut from keeps its slot. If not, what is written for the rest is written over.
         let splits = rest > 0;
-        self.unlink(class_of(size), position);
+        debug_assert_eq!(class, class_of(size));
+        self.unlink(class, position);
         let position = self.free.insert_if(splits, class_of(rest.max(1)), rest, at.node);
         let index = self.slots.take_if(splits, at.node, &self.nodes);
         if !self.block_of.is_empty() {

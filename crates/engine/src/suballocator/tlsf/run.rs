@@ -106,9 +106,10 @@ impl Tlsf {
                 _ => None,
             };
             match better {
-                Some(entry) => {
-                    let found = hot.fit(entry, rounded, request, 1);
-                    found.is_found().then(|| hot.take(found, entry.size(), rounded, request))
+                Some((entry, class)) => {
+                    let (found, known) =
+                        (hot.fit(entry, rounded, request, 1), (entry.size(), class));
+                    found.is_found().then(|| hot.take(found, known, rounded, request))
                 }
                 None => hot.cut(held.node, rounded, request),
             }
