@@ -48,7 +48,7 @@ pub fn pairs(report: &mut Report, effort: Effort) {
 pub fn growth(report: &mut Report, effort: Effort) {
     report.section("free + allocate of bare memory, one pool: the same in 1 block and in many");
     let (live, many) = if effort.quick { (10_000, 1_000) } else { (100_000, 10_000) };
-    let (rounds, pairs) = if effort.quick { (5, 10_000) } else { (9, 50_000) };
+    let (rounds, pairs) = if effort.quick { (5, 10_000) } else { (15, 50_000) };
     // Sizes of 256 B to 64 KiB have a mean of 11.6 KiB: ten an allocation's block of 160 KiB.
     let (range, block) = ((256, 64 << 10), 160 << 10);
     let total = block * u64::from(many);
