@@ -49,6 +49,12 @@ def timed_pairs(
     return (thread_time_ns() - start) / len(sizes)
 
 
+def plan_of_pairs(random: Random, count: int) -> tuple[array, array]:
+    """Victims among those that live, and the sizes of what comes in their place."""
+    victims = array("I", (random.randrange(LIVE) for _ in range(count)))
+    return victims, buffer_sizes(random, count)
+
+
 def rounds_of_pairs(
     device: vk_mem.Device, random: Random, rounds: int, count: int, *, ours_first: bool
 ) -> dict[str, list[float]]:
@@ -57,33 +63,30 @@ def rounds_of_pairs(
     Who is first has new memory, and is the one behind the loop alone in every round.
     """
     first = buffer_sizes(random, LIVE)
-    # Victims and sizes of each round, the same for both.
-    plans = [
-        (array("I", (random.randrange(LIVE) for _ in range(count))), buffer_sizes(random, count))
-        for _ in range(rounds)
-    ]
+    # Of each round, the same for both.
+    plans = [plan_of_pairs(random, count) for _ in range(rounds)]
     ours_next, theirs_next, python_next = iter(plans), iter(plans), iter(plans)
     vma = peers.Vma(device)
     with vk_mem.Allocator(device) as allocator:
         create = allocator.create_buffer
         live: list[Any] = []
-        if not ours_first:
-            vma.fill(first)
-        live.extend(create(size, USAGE) for size in first)
-        if ours_first:
-            vma.fill(first)
+        fills: dict[str, Callable[[], None]] = {
+            "ours": lambda: live.extend(create(size, USAGE) for size in first),
+            "vma native": lambda: vma.fill(first),
+        }
+        order = list(fills) if ours_first else list(fills)[::-1]
+        for name in order:
+            fills[name]()
         # What Python itself takes for the same loop: two calls that find nothing to do.
         over = create(LIVE, USAGE)
         over.destroy()
         ended, nothing = [over] * LIVE, dict[int, object]().get
-        both: dict[str, Callable[[], float]] = {
+        turns: dict[str, Callable[[], float]] = {
             "ours": lambda: timed_pairs(*next(ours_next), live, create, USAGE),
             "vma native": lambda: vma.pairs(*next(theirs_next)) / count,
+            "python alone": lambda: timed_pairs(*next(python_next), ended, nothing, over),
         }
-        order = list(both) if ours_first else list(both)[::-1]
-        contestants = {name: both[name] for name in order}
-        contestants["python alone"] = lambda: timed_pairs(*next(python_next), ended, nothing, over)
-        figures = in_turns(rounds, contestants)
+        figures = in_turns(rounds, {name: turns[name] for name in [*order, "python alone"]})
         allocator.destroy_many(live)
     vma.close()
     return figures
@@ -112,8 +115,7 @@ def buffer_pairs(report: Report, device: vk_mem.Device, quick: bool) -> None:
     with vk_mem.Allocator(device) as allocator:
         live = allocator.create_buffers(first, USAGE)
         # In blocks that were used for a while.
-        victims = array("I", (random.randrange(LIVE) for _ in range(count)))
-        then = buffer_sizes(random, count)
+        victims, then = plan_of_pairs(random, count)
         timed_pairs(victims, then, live, allocator.create_buffer, USAGE)
         vma.pairs(victims, then)
 

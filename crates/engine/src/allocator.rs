@@ -288,10 +288,16 @@ impl Allocator {
     /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
     pub fn free(&self, id: AllocationId) -> Result<Release, Error> {
         let (release, tag) = self.pools.in_home(id.home(), |pool| pool.free(id))?;
+        self.forget_name(id, tag);
+        Ok(release)
+    }
+
+    /// After its end, by the tag it had.
+    #[inline]
+    fn forget_name(&self, id: AllocationId, tag: RegionTag) {
         if tag.named {
             self.names.remove(id);
         }
-        Ok(release)
     }
 
     /// Frees an allocation in which a buffer lies. Its place is free at once; `destroy`, which ends the
@@ -302,10 +308,8 @@ impl Allocator {
     #[inline]
     pub fn free_around(&self, id: AllocationId, destroy: impl FnOnce()) -> Result<Release, Error> {
         let freed = self.pools.in_home(id.home(), |pool| pool.free_leased(id));
-        if let Ok((_, tag, _)) = &freed
-            && tag.named
-        {
-            self.names.remove(id);
+        if let Ok((_, tag, _)) = &freed {
+            self.forget_name(id, *tag);
         }
         destroy();
         let (mut release, _, lease) = freed?;

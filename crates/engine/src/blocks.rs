@@ -59,6 +59,7 @@ pub struct FreedIn {
 const NOT_EMPTY: u32 = u32::MAX;
 
 struct Block {
+    /// That of the lease, a step nearer.
     memory: Arc<MemoryObject>,
     lease: Arc<Lease>,
     /// Its place in `empties`.

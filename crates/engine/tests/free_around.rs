@@ -7,7 +7,7 @@ use std::thread;
 
 use common::{KIB, MIB, World, buffer, one_heap};
 use vkmem_engine::{
-    Allocation, AllocatorOptions, Call, EmptyBlockRetention, Error, PoolCreateInfo,
+    Allocation, AllocatorOptions, Call, EmptyBlockRetention, Error, PoolCreateInfo, Release,
 };
 
 /// Blocks of 1 MiB, of which no empty one stays.
@@ -21,6 +21,14 @@ fn world() -> World {
 
 fn is_there(world: &World, allocation: &Allocation) -> bool {
     world.device.memory(allocation.memory).is_some()
+}
+
+/// The driver's part is for the caller to choose when.
+fn assert_gives_back(world: &World, allocation: &Allocation, release: Release) {
+    assert!(release.frees_memory());
+    assert!(is_there(world, allocation));
+    drop(release);
+    assert!(!is_there(world, allocation));
 }
 
 #[test]
@@ -40,10 +48,8 @@ fn memory_that_others_empty_meanwhile_stays_until_the_resource_is_gone() {
         assert!(is_there(&world, &mine));
     });
     let release = release.unwrap();
-    assert!(is_there(&world, &mine), "the driver's part is for the caller to choose when");
     assert_eq!(release.bytes(), MIB);
-    drop(release);
-    assert!(!is_there(&world, &mine));
+    assert_gives_back(&world, &mine, release);
     world.assert_empty();
 }
 
@@ -72,10 +78,7 @@ fn memory_that_the_free_itself_empties_stays_until_the_release() {
         let mine = world.allocator.allocate(&request).unwrap();
         let destroyed = || assert!(is_there(&world, &mine));
         let release = world.allocator.free_around(mine.id, destroyed).unwrap();
-        assert!(release.frees_memory());
-        assert!(is_there(&world, &mine));
-        drop(release);
-        assert!(!is_there(&world, &mine));
+        assert_gives_back(&world, &mine, release);
     }
     world.assert_empty();
 }
@@ -91,8 +94,7 @@ fn a_pool_may_go_meanwhile() {
         world.allocator.destroy_pool(pool).unwrap();
         assert!(is_there(&world, &mine));
     });
-    drop(release.unwrap());
-    assert!(!is_there(&world, &mine));
+    assert_gives_back(&world, &mine, release.unwrap());
     world.assert_empty();
 }
 

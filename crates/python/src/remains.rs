@@ -58,18 +58,18 @@ impl Remains {
         state.observed.released(std::slice::from_ref(self));
         // Before the handle is free to be given out again.
         let binding = state.device.bindings.remove(self.handles);
+        let destroy = || self.destroy_handle(state);
         let release = match self.handles {
-            Handles::Buffer(_) if self.alias_of.is_none() => {
-                state.engine().free_around(self.id, || self.destroy_handle(state))
+            _ if self.alias_of.is_some() => {
+                destroy();
+                Ok(Release::default())
             }
+            Handles::Buffer(_) => state.engine().free_around(self.id, destroy),
             // An image before its place is free: some drivers keep what they know of the place, as how it
             // is compressed, until they destroy the image, and another one may come there meanwhile.
-            _ => {
-                self.destroy_handle(state);
-                match self.alias_of {
-                    Some(_) => Ok(Release::default()),
-                    None => state.engine().free(self.id),
-                }
+            Handles::Image(_) | Handles::Memory => {
+                destroy();
+                state.engine().free(self.id)
             }
         };
         unbind(binding);

@@ -388,13 +388,10 @@ impl Suballocator for Tlsf {
             && let Some((_, rounded)) = self.sizes(request)
             && Entry::knows(rounded)
         {
-            let found = hot!(self, hot => {
-                let (entry, class) = hot.look_near(rounded);
-                let found = hot.fit(entry, rounded, request, granularity);
-                let known = (entry.size(), class);
-                found.is_found().then(|| hot.take(found, known, rounded, request))
+            let taken = hot!(self, hot => {
+                hot.take_found(hot.look_near(rounded), rounded, request, granularity)
             });
-            if let Some(placement) = found {
+            if let Some(placement) = taken {
                 self.count_in(placement.key, placement.block);
                 return Some(placement);
             }

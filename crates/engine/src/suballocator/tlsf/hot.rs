@@ -141,6 +141,19 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         fit(&self.nodes, entry.node(), size, request, granularity)
     }
 
+    /// Cuts the request out of a region of the index that was found, with its class, if it fits there.
+    #[inline(always)]
+    pub fn take_found(
+        &mut self,
+        (entry, class): (Entry, usize),
+        rounded: u64,
+        request: &RegionRequest,
+        granularity: u64,
+    ) -> Option<Placement> {
+        let at = self.fit(entry, rounded, request, granularity);
+        at.is_found().then(|| self.take(at, (entry.size(), class), rounded, request))
+    }
+
     #[inline(always)]
     pub fn block_of(&self, index: u32) -> u32 {
         if self.block_of.is_empty() { 0 } else { self.block_of[index] }

@@ -106,11 +106,7 @@ impl Tlsf {
                 _ => None,
             };
             match better {
-                Some((entry, class)) => {
-                    let (found, known) =
-                        (hot.fit(entry, rounded, request, 1), (entry.size(), class));
-                    found.is_found().then(|| hot.take(found, known, rounded, request))
-                }
+                Some(found) => hot.take_found(found, rounded, request, 1),
                 None => hot.cut(held.node, rounded, request),
             }
         })?;
