@@ -190,8 +190,14 @@ impl Allocator {
     }
 
     /// Allocates: from its pool, or the cheapest memory type first and the next one if it fails.
-    /// May call the driver.
+    /// May call the driver, but first does as [`try_allocate`](Self::try_allocate).
+    #[inline(always)]
     pub fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
+        self.try_allocate(request).map_or_else(|| self.allocate_anyhow(request), Ok)
+    }
+
+    #[inline(never)]
+    fn allocate_anyhow(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         check_request(request)?;
         let first = match self.allocate_anywhere(request) {
             Err(error) if error.is_shortage() => error,

@@ -62,6 +62,13 @@ struct Block {
     /// That of the lease, a step nearer.
     memory: Arc<MemoryObject>,
     lease: Arc<Lease>,
+}
+
+/// What each allocate needs of a block. Apart from the rest: of ten thousand blocks, all of it together
+/// leaves the cache.
+#[derive(Clone, Copy)]
+struct Front {
+    memory: MemoryHandle,
     /// Its place in `empties`.
     empty_at: u32,
 }
@@ -76,6 +83,8 @@ pub(crate) struct Blocks {
     min_count: u32,
     /// By block index.
     blocks: Vec<Option<Block>>,
+    /// Of the same ones.
+    fronts: Vec<Front>,
     count: u32,
     bytes: u64,
     /// Bytes of the one that came last.
@@ -102,6 +111,7 @@ impl Blocks {
             retention,
             min_count,
             blocks: Vec::new(),
+            fronts: Vec::new(),
             count: 0,
             bytes: 0,
             newest: 0,
@@ -141,7 +151,7 @@ impl Blocks {
     pub fn place_spot(&mut self, request: &RegionRequest) -> Option<Spot> {
         let Placement { key, block, offset } = self.find(request)?;
         let hint = self.suballocator.regions().hint(key);
-        Some(Spot { key, memory: self.memory(block).handle, offset, hint })
+        Some(Spot { key, memory: self.front(block).memory, offset, hint })
     }
 
     /// The same of many, up to the first that finds no room; how many it placed.
@@ -154,17 +164,17 @@ impl Blocks {
             (&mut self.allocation_count, &mut self.allocation_bytes);
         // Blocks that were empty before: few, if any.
         let mut filled: Vec<BlockIndex> = Vec::new();
-        let blocks = &self.blocks;
+        let fronts = &self.fronts;
         let count = self.suballocator.allocate_many(requests, |request, placement| {
             let Placement { key, block: index, offset } = placement;
-            let block = blocks[index.0 as usize].as_ref().expect("a block of a region");
-            if block.empty_at != NOT_EMPTY && !filled.contains(&index) {
+            let front = fronts[index.0 as usize];
+            if front.empty_at != NOT_EMPTY && !filled.contains(&index) {
                 filled.push(index);
             }
             *allocation_count += 1;
             *allocation_bytes += request.size;
             let hint = CacheHint::default();
-            take(Spot { key, memory: block.memory.handle, offset, hint });
+            take(Spot { key, memory: front.memory, offset, hint });
         });
         filled.into_iter().for_each(|block| self.take_from_empties(block));
         count
@@ -180,7 +190,7 @@ impl Blocks {
     #[inline(never)]
     fn find_key(&mut self, request: &RegionRequest) -> Option<RegionKey> {
         let placement = self.suballocator.allocate(request)?;
-        if self.block(placement.block).empty_at != NOT_EMPTY {
+        if self.front(placement.block).empty_at != NOT_EMPTY {
             self.take_from_empties(placement.block);
         }
         self.allocation_count += 1;
@@ -212,8 +222,12 @@ impl Blocks {
         self.blocks[block.0 as usize].as_ref().expect("a block stays until it is removed")
     }
 
-    fn block_mut(&mut self, block: BlockIndex) -> &mut Block {
-        self.blocks[block.0 as usize].as_mut().expect("a block stays until it is removed")
+    fn front(&self, block: BlockIndex) -> &Front {
+        &self.fronts[block.0 as usize]
+    }
+
+    fn front_mut(&mut self, block: BlockIndex) -> &mut Front {
+        &mut self.fronts[block.0 as usize]
     }
 
     /// The memory of a block.
@@ -243,12 +257,15 @@ impl Blocks {
         let size = memory.size;
         let block = self.suballocator.add_block(size);
         let index = block.0 as usize;
+        let front = Front { memory: memory.handle, empty_at: NOT_EMPTY };
         if index >= self.blocks.len() {
             self.blocks.resize_with(index + 1, || None);
+            self.fronts.resize(index + 1, front);
         }
+        self.fronts[index] = front;
         let memory = Arc::new(memory);
         let lease = Lease::new(memory.clone());
-        self.blocks[index] = Some(Block { memory, lease, empty_at: NOT_EMPTY });
+        self.blocks[index] = Some(Block { memory, lease });
         self.count += 1;
         self.bytes += size;
         self.newest = size;
@@ -263,20 +280,17 @@ impl Blocks {
     }
 
     fn push_empty(&mut self, block: BlockIndex) {
-        self.block_mut(block).empty_at = self.empties.len() as u32;
+        self.front_mut(block).empty_at = self.empties.len() as u32;
         self.empties.push(block);
     }
 
     fn take_from_empties(&mut self, block: BlockIndex) {
-        let entry = self.block_mut(block);
-        let at = entry.empty_at as usize;
-        entry.empty_at = NOT_EMPTY;
-        let size = entry.memory.size;
+        let at = std::mem::replace(&mut self.front_mut(block).empty_at, NOT_EMPTY) as usize;
         self.empties.swap_remove(at);
         if let Some(&moved) = self.empties.get(at) {
-            self.block_mut(moved).empty_at = at as u32;
+            self.front_mut(moved).empty_at = at as u32;
         }
-        self.ledger.unkeep(self.memory_type_index, size);
+        self.ledger.unkeep(self.memory_type_index, self.memory(block).size);
     }
 
     /// What becomes of a block that came empty: it is kept, or goes to the driver, or one that was
@@ -327,12 +341,12 @@ impl Blocks {
     }
 
     fn remove(&mut self, block: BlockIndex) -> Arc<Lease> {
-        if self.block(block).empty_at != NOT_EMPTY {
+        if self.front(block).empty_at != NOT_EMPTY {
             self.take_from_empties(block);
         }
         self.suballocator.remove_block(block);
         let removed = self.blocks[block.0 as usize].take();
-        let Block { memory, lease, .. } = removed.expect("a block stays until it is removed");
+        let Block { memory, lease } = removed.expect("a block stays until it is removed");
         self.count -= 1;
         self.bytes -= memory.size;
         lease
@@ -355,7 +369,7 @@ impl Blocks {
                 return Err(format!("a region ends at {end}, the memory at {}", memory.size));
             }
             block_bytes += memory.size;
-            let at = self.block(block).empty_at;
+            let at = self.front(block).empty_at;
             let listed = at != NOT_EMPTY;
             if listed && self.empties.get(at as usize) != Some(&block) {
                 return Err(format!("block {} is not where the empty ones are listed", block.0));

@@ -28,8 +28,7 @@ pub type AllocateFn<'a> =
 
 /// Asks the engine on this thread.
 pub fn allocate_here(engine: &Allocator, request: &AllocationRequest) -> Result<Allocation, Error> {
-    // Without the driver, as a rule: the shorter way.
-    engine.try_allocate(request).map_or_else(|| engine.allocate(request), Ok)
+    engine.allocate(request)
 }
 
 impl DeviceAllocator {

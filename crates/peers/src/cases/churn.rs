@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use vkmem_engine::Strategy;
 
 use super::Effort;
-use super::contestant::{ALIGNMENT, Churn, Contestant, Ours, Vma};
+use super::contestant::{ALIGNMENT, Churn, Contestant, Ours, Step, Vma};
 use super::lines::Lines;
 use crate::measure::{Figure, Round, heap_bytes, in_turns};
 use crate::random::Random;
@@ -37,9 +37,19 @@ pub fn turn<'a, C: Contestant>(
     rounds: usize,
     pairs: usize,
 ) -> Round<'a> {
+    turn_of(churn, rounds, pairs, Churn::run)
+}
+
+/// The same with another way to run a plan.
+fn turn_of<'a, C: Contestant>(
+    churn: &'a RefCell<Churn<C>>,
+    rounds: usize,
+    pairs: usize,
+    run: impl Fn(&mut Churn<C>, &[Step]) -> u64 + 'a,
+) -> Round<'a> {
     let plans: Vec<_> = (0..rounds).map(|_| churn.borrow_mut().plan(pairs)).collect();
     let mut plans = plans.into_iter();
-    Box::new(move || churn.borrow_mut().run(&plans.next().expect("a plan for each round")))
+    Box::new(move || run(&mut churn.borrow_mut(), &plans.next().expect("a plan for each round")))
 }
 
 /// What our pair may cost: of VMA's fastest strategy, and of its default one.
@@ -87,16 +97,21 @@ pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
         let their_warm = if huge { n / 2 } else { 2 * n };
         let all: Vec<_> = strategies.iter().map(|&it| theirs(n, it, their_warm)).collect();
         let (ours, lines) = (ours(n), warmed(Lines::new(n), n, 2 * n));
+        let quick = strategies.iter().position(|it| *it == VirtualStrategy::MinTime);
+        let quick = quick.expect("it is timed at every count");
         let mut contestants = vec![
             turn(&ours, rounds, pairs),
             turn(&lines, rounds, pairs),
             turn(&small, rounds, pairs),
             turn(&their_small, rounds, pairs),
+            turn_of(&ours, rounds, pairs, Churn::run_with_handles_at_hand),
+            turn_of(&all[quick], rounds, pairs, Churn::run_with_handles_at_hand),
         ];
         let each = strategies.iter().zip(&all);
         contestants.extend(each.map(|(&strategy, it)| turn(it, rounds, pairs_of(strategy))));
         let figures = in_turns(rounds, &mut contestants);
-        let [ours, memory, small, their_small, all @ ..] = &figures[..] else {
+        let [ours, memory, small, their_small, at_hand, theirs_at_hand, all @ ..] = &figures[..]
+        else {
             unreachable!("one for each contestant")
         };
 
@@ -116,12 +131,15 @@ pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
         if n == few {
             continue;
         }
-        let growth = ours.over(small);
-        let quick = strategies.iter().zip(all).find(|(it, _)| **it == VirtualStrategy::MinTime);
-        let theirs = quick.map(|(it, figure)| Peer::new(it.name(), &figure.over(their_small)));
+        let name = strategies[quick].name();
+        let grown = |ours: &Figure, theirs: &Figure| {
+            (ours.over(small), Peer::new(name, &theirs.over(their_small)))
+        };
         let case = format!("growth of a pair from {few} live");
-        let bar = Some(Bar::AtMost(5.0));
-        report.add_with_bar(&case, n as u64, "x", &growth, bar, theirs.as_slice());
+        let (growth, peer) = grown(ours, &all[quick]);
+        report.add_with_bar(&case, n as u64, "x", &growth, Some(Bar::AtMost(5.0)), &[peer]);
+        let (growth, peer) = grown(at_hand, theirs_at_hand);
+        report.add(&format!("{case}, handles at hand"), n as u64, "x", &growth, &[peer]);
     }
 }
 

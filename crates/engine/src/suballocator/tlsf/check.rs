@@ -74,7 +74,7 @@ impl Tlsf {
             if target(self.regions.node(edge).previous) != previous {
                 return Err(at("its edge does not know the last region"));
             }
-            if end != block.size || live != block.live {
+            if end != block.size || live != self.live_counts[number] {
                 return Err(at("its regions do not add up to its size and count"));
             }
         }
@@ -87,8 +87,8 @@ impl Tlsf {
         if regions != self.regions.used_slots() {
             return Err("region slots are lost".into());
         }
-        if self.blocks.iter().filter(|it| it.used && it.live > 0).count() as u32 != self.busy_blocks
-        {
+        // A block that was removed has none.
+        if self.live_counts.iter().filter(|&&live| live > 0).count() as u32 != self.busy_blocks {
             return Err("blocks with live regions are counted wrongly".into());
         }
         self.check_classes(free)

@@ -187,7 +187,7 @@ impl Tlsf {
         self.settle_all();
         // All but this one are still to be told of.
         self.deferred.settled = self.deferred.settled + bytes - info.size;
-        let block_is_empty = self.blocks[info.block.0 as usize].live == 0;
+        let block_is_empty = self.live_counts[info.block.0 as usize] == 0;
         Some(FreedRegion { info, tag, block_is_empty })
     }
 
