@@ -55,6 +55,34 @@ def test_bytes_of_the_device_reach_the_host(allocator: Allocator, check: Check) 
             assert bytes(view) == pattern(SIZE, 4)
 
 
+def test_copies_in_which_several_threads_share_arrive_whole(allocator: Allocator) -> None:
+    # From 32 MiB on; the period is no divisor of any part of it.
+    size = (40 << 20) + 77
+    data = bytes(range(251)) * (size // 251 + 1)
+    with allocator.create_buffer(size + 1000, TRANSFER, flags=RANDOM) as buffer:
+        buffer.write(b"\xee" * (size + 1000))
+        buffer.write(memoryview(data)[:size], 123)
+        assert buffer.read(123, size) == data[:size]
+        assert buffer.read(0, 123) == b"\xee" * 123
+        assert buffer.read(123 + size) == b"\xee" * 877
+        for shift in (0, 1, 4000):
+            target = bytearray(b"\xdd") * (size + 4096)
+            buffer.read_into(memoryview(target)[shift : shift + size - 100], 223)
+            assert target[shift : shift + size - 100] == data[100:size]
+            assert target[:shift] == b"\xdd" * shift
+            assert target[shift + size - 100 :] == b"\xdd" * (4196 - shift)
+
+
+def test_a_large_part_of_a_view_is_moved_within_it(allocator: Allocator) -> None:
+    size = 40 << 20
+    data = bytes(range(251)) * (size // 251 + 1)
+    with allocator.create_buffer(size + 4096, TRANSFER, flags=RANDOM | MAPPED) as buffer:
+        buffer.write(memoryview(data)[:size])
+        with buffer.map() as view:
+            buffer.write(view[:size], 64)
+        assert buffer.read(64, size) == data[:size]
+
+
 @pytest.mark.parametrize("flags", [RANDOM, WRITE, RANDOM | MAPPED, RANDOM | DEDICATED | MAPPED])
 def test_a_view_is_flushed_when_it_closes(allocator: Allocator, check: Check, flags: int) -> None:
     with allocator.create_buffer(SIZE, TRANSFER, flags=flags) as buffer:

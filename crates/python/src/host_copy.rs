@@ -7,6 +7,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use vkmem_engine::HostAddress;
+use vkmem_vulkan::{Target, copy_bytes};
 
 use crate::errors::{IntoPyResult, invalid};
 use crate::numbers::unsigned;
@@ -82,9 +83,9 @@ impl Drop for Contiguous {
 ///
 /// # Safety
 /// Both ranges are valid for `length` bytes, the target for writing.
-unsafe fn copy(py: Python<'_>, from: usize, to: usize, length: usize) {
+unsafe fn copy(py: Python<'_>, from: usize, to: usize, length: usize, target: Target) {
     // SAFETY: the caller vouches for both; they may overlap when one is a view of the other.
-    let run = || unsafe { std::ptr::copy(from as *const u8, to as *mut u8, length) };
+    let run = || unsafe { copy_bytes(from, to, length, target) };
     if length > LARGE { py.detach(run) } else { run() }
 }
 
@@ -119,7 +120,7 @@ pub fn write(
     }
     with_mapped(py, resource, |address| {
         // SAFETY: the source is held, the target mapped, pinned and in range.
-        unsafe { copy(py, data.0.buf as usize, address.at(offset).0.get(), length) };
+        unsafe { copy(py, data.0.buf as usize, address.at(offset).0.get(), length, Target::InUse) };
         resource.flush(offset, length as u64).or_raise(py)
     })
 }
@@ -134,7 +135,7 @@ pub fn read_into(
     let _pin = resource.enter_memory(py)?;
     let target = Contiguous::of(target, true)?;
     resource.check_range(py, offset, target.len() as u64)?;
-    read_to(py, resource, target.0.buf as usize, offset, target.len())
+    read_to(py, resource, target.0.buf as usize, offset, target.len(), Target::InUse)
 }
 
 /// `read(offset, size)`: invalidates and copies.
@@ -160,7 +161,7 @@ pub fn read<'py>(
     // SAFETY: a bytes object; nobody else has seen it.
     let target = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
     advise_huge_pages(target as usize, length.unsigned_abs());
-    read_to(py, resource, target as usize, offset, length.unsigned_abs())?;
+    read_to(py, resource, target as usize, offset, length.unsigned_abs(), Target::New)?;
     Ok(bytes)
 }
 
@@ -170,6 +171,7 @@ fn read_to(
     target: usize,
     offset: u64,
     length: usize,
+    kind: Target,
 ) -> PyResult<()> {
     if length == 0 {
         return Ok(());
@@ -180,7 +182,7 @@ fn read_to(
             resource.invalidate(offset, length as u64).or_raise(py)?;
         }
         // SAFETY: the source is mapped, pinned and in range, the target as long and ours.
-        unsafe { copy(py, address.at(offset).0.get(), target, length) };
+        unsafe { copy(py, address.at(offset).0.get(), target, length, kind) };
         Ok(())
     })
 }

@@ -5,6 +5,7 @@ mod allocator;
 mod budget;
 mod capabilities;
 mod chain;
+mod copy;
 mod device;
 pub mod driver;
 mod extensions;
@@ -30,6 +31,7 @@ mod wrap;
 
 pub use allocator::{AllocateFn, DeviceAllocator, allocate_here, image_kind};
 pub use chain::buffer_usage;
+pub use copy::{Target, copy_bytes};
 pub use device::VulkanDevice;
 pub use driver::{DeviceHandles, Driver, TransferCommand};
 pub use external::{ExternalMemory, ExternalSupport};

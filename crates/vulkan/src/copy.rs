@@ -1,0 +1,174 @@
+//! Copies of many bytes.
+//!
+//! One core seldom uses up what the memory can carry, and new memory is cleared by the system under
+//! whoever touches it first, which takes longer than the copy itself: several threads do both in less
+//! time.
+
+use std::num::NonZero;
+use std::thread::{Builder, available_parallelism, scope};
+
+/// What is worth a thread of its own: the copy takes about 2 ms, starting one less than a tenth of that.
+const SHARE: usize = 16 << 20;
+/// More than so many gain little.
+const MOST_THREADS: usize = 8;
+/// Each share but the first begins with a page of the target, also with a huge one: no two threads then
+/// wait for the same one to be cleared.
+const HUGE_PAGE: usize = 2 << 20;
+/// Pages within which the processor takes a load for one of what was just stored.
+const PAGE: usize = 4 << 10;
+/// So little ahead of the source within a page, a target makes each load wait for the store before it.
+const CLOSE: usize = 512;
+/// Of a piece of this size, `memmove` has the processor itself do the copy, which does not wait.
+const PIECE: usize = 1 << 20;
+
+/// What is copied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Memory that nobody has touched since the system gave it: most of the work is the system's.
+    New,
+    /// Any other.
+    InUse,
+}
+
+impl Target {
+    /// How many threads share in a copy of so many bytes.
+    fn threads(self, length: usize, cores: usize) -> usize {
+        let cores = match self {
+            Self::New => cores,
+            // Of two cores, one alone may use up what the memory can carry.
+            Self::InUse => cores / 2,
+        };
+        (length / SHARE).min(MOST_THREADS).min(cores).max(1)
+    }
+}
+
+/// Copies `length` bytes from one address to another, as `memmove` does. From 32 MiB on up to 8 threads
+/// share in it: as many as half of the cores that the process may use, to new memory as many as all.
+/// Blocks until all is there.
+///
+/// # Safety
+/// Both ranges are valid for `length` bytes, the target for writing, until it returns.
+pub unsafe fn copy_bytes(from: usize, to: usize, length: usize, target: Target) {
+    // SAFETY: as the caller vouches.
+    let copy = |start, length| unsafe {
+        std::ptr::copy((from + start) as *const u8, (to + start) as *mut u8, length);
+    };
+    if length < SHARE || from.abs_diff(to) < length {
+        return copy(0, length);
+    }
+    let piece = piece(from, to);
+    let copy_share = |(start, end): (usize, usize)| {
+        (start..end).step_by(piece).for_each(|at| copy(at, piece.min(end - at)));
+    };
+    // Asked each time: the process may be bound to other cores meanwhile.
+    let threads = target.threads(length, available_parallelism().map_or(1, NonZero::get));
+    let mut shares = shares(to, length, threads);
+    let own = shares.next();
+    scope(|scope| {
+        for share in shares {
+            let builder = Builder::new().name("vk-mem copy".into());
+            if builder.spawn_scoped(scope, move || copy_share(share)).is_err() {
+                // No more threads for this process.
+                copy_share(share);
+            }
+        }
+        own.into_iter().for_each(copy_share);
+    });
+}
+
+/// In pieces of which size to copy what does not overlap. From what Vulkan maps, which begins with a page,
+/// to the bytes of a Python object, which begin shortly behind one, 256 MiB at once are two to three
+/// times slower.
+fn piece(from: usize, to: usize) -> usize {
+    let ahead = to.wrapping_sub(from) % PAGE;
+    if (1..CLOSE).contains(&ahead) { PIECE } else { usize::MAX }
+}
+
+/// Start and end of what each thread copies to `to`, counted from there.
+fn shares(to: usize, length: usize, threads: usize) -> impl Iterator<Item = (usize, usize)> {
+    let start_of = move |thread| match thread {
+        0 => 0,
+        _ if thread == threads => length,
+        // A share is more than a page, so none is empty.
+        _ => (to + length / threads * thread) / HUGE_PAGE * HUGE_PAGE - to,
+    };
+    (0..threads).map(move |thread| (start_of(thread), start_of(thread + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_cover_all_once_and_begin_with_pages() {
+        let at = [0, 1, 4096, HUGE_PAGE - 1, HUGE_PAGE, 3 * HUGE_PAGE + 17];
+        for to in at {
+            for length in [SHARE, 2 * SHARE, 2 * SHARE + 1, (100 << 20) + 12_345, 256 << 20] {
+                for threads in 1..=Target::New.threads(length, 16) {
+                    let all: Vec<_> = shares(to, length, threads).collect();
+                    let mut last = 0;
+                    for &(start, end) in &all {
+                        assert!(start == last && end > start, "{to} {length} {threads}: {all:?}");
+                        assert!(start == 0 || (to + start).is_multiple_of(HUGE_PAGE));
+                        last = end;
+                    }
+                    assert_eq!((last, all.len()), (length, threads));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_target_shortly_behind_its_source_is_copied_in_pieces() {
+        for (from, to) in [(0, 16), (PAGE, 5 * PAGE + 64), (7 * PAGE - 1, 0), (100, PAGE + 101)] {
+            assert_eq!(piece(from, to), PIECE, "{from} to {to}");
+        }
+        for (from, to) in [(0, 0), (16, PAGE + 16), (16, 0), (0, 2048), (64, 7 * PAGE)] {
+            assert_eq!(piece(from, to), usize::MAX, "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn few_bytes_and_few_cores_take_few_threads() {
+        let threads = |length, cores| {
+            [Target::New, Target::InUse].map(|target| target.threads(length, cores))
+        };
+        assert_eq!(threads(0, 16), [1, 1]);
+        assert_eq!(threads(SHARE, 16), [1, 1]);
+        assert_eq!(threads(2 * SHARE, 16), [2, 2]);
+        assert_eq!(threads(256 << 20, 64), [MOST_THREADS; 2]);
+        assert_eq!(threads(256 << 20, 6), [6, 3]);
+        assert_eq!(threads(256 << 20, 2), [2, 1]);
+        assert_eq!(threads(usize::MAX, 1), [1, 1]);
+    }
+
+    #[test]
+    fn bytes_arrive_wherever_they_begin() {
+        let length = 2 * SHARE + 4321;
+        let source: Vec<u8> = (0..length + 100).map(|it| (it * 7 + it / 251) as u8).collect();
+        let mut target = vec![0xee; length + 100];
+        for length in [0, 1, SHARE - 1, SHARE + 1, length] {
+            for (from, to) in [(0, 0), (3, 50), (77, 1), (0, 99)] {
+                target.fill(0xee);
+                let (source_at, target_at) = (source.as_ptr().addr(), target.as_mut_ptr().addr());
+                // SAFETY: both vectors are longer.
+                unsafe { copy_bytes(source_at + from, target_at + to, length, Target::New) };
+                assert!(target[to..to + length] == source[from..from + length]);
+                assert!(target[..to].iter().chain(&target[to + length..]).all(|it| *it == 0xee));
+            }
+        }
+    }
+
+    #[test]
+    fn what_overlaps_is_moved() {
+        let length = 2 * SHARE;
+        for (from, to) in [(0, 4096), (4096, 0), (5, 5)] {
+            let mut memory: Vec<u8> = (0..length + 4096).map(|it| (it / 3) as u8).collect();
+            let expected = memory[from..from + length].to_vec();
+            let at = memory.as_mut_ptr().addr();
+            // SAFETY: both ranges are of the vector.
+            unsafe { copy_bytes(at + from, at + to, length, Target::New) };
+            assert!(memory[to..to + length] == expected);
+        }
+    }
+}
