@@ -192,7 +192,7 @@ def virtual_case(report: Report, case: str, live: int, count: int, rounds: int) 
 
 
 def host_copies(report: Report, device: vk_mem.Device, quick: bool) -> None:
-    """write, read and read_into, as bandwidth, by the clock on the wall: ours may take several threads."""
+    """write, read and read_into, as bandwidth; by the clock, as several threads may share in it."""
     report.section("host copies through Python, beside memcpy on the same memory")
     size = (64 if quick else 256) << 20
     rounds = 7 if quick else 11

@@ -14,12 +14,6 @@ const MOST_THREADS: usize = 8;
 /// Each share but the first begins with a page of the target, also with a huge one: no two threads then
 /// wait for the same one to be cleared.
 const HUGE_PAGE: usize = 2 << 20;
-/// Pages within which the processor takes a load for one of what was just stored.
-const PAGE: usize = 4 << 10;
-/// So little ahead of the source within a page, a target makes each load wait for the store before it.
-const CLOSE: usize = 512;
-/// Of a piece of this size, `memmove` has the processor itself do the copy, which does not wait.
-const PIECE: usize = 1 << 20;
 
 /// What is copied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,17 +43,16 @@ impl Target {
 /// # Safety
 /// Both ranges are valid for `length` bytes, the target for writing, until it returns.
 pub unsafe fn copy_bytes(from: usize, to: usize, length: usize, target: Target) {
-    // SAFETY: as the caller vouches.
-    let copy = |start, length| unsafe {
-        std::ptr::copy((from + start) as *const u8, (to + start) as *mut u8, length);
+    let copy = |(start, end): (usize, usize)| {
+        // SAFETY: within what the caller vouches for. Where there are several shares, they are apart
+        // from each other, and the two ranges are.
+        unsafe {
+            std::ptr::copy((from + start) as *const u8, (to + start) as *mut u8, end - start)
+        };
     };
-    if length < SHARE || from.abs_diff(to) < length {
-        return copy(0, length);
+    if length < 2 * SHARE || from.abs_diff(to) < length {
+        return copy((0, length));
     }
-    let piece = piece(from, to);
-    let copy_share = |(start, end): (usize, usize)| {
-        (start..end).step_by(piece).for_each(|at| copy(at, piece.min(end - at)));
-    };
     // Asked each time: the process may be bound to other cores meanwhile.
     let threads = target.threads(length, available_parallelism().map_or(1, NonZero::get));
     let mut shares = shares(to, length, threads);
@@ -67,21 +60,13 @@ pub unsafe fn copy_bytes(from: usize, to: usize, length: usize, target: Target) 
     scope(|scope| {
         for share in shares {
             let builder = Builder::new().name("vk-mem copy".into());
-            if builder.spawn_scoped(scope, move || copy_share(share)).is_err() {
+            if builder.spawn_scoped(scope, move || copy(share)).is_err() {
                 // No more threads for this process.
-                copy_share(share);
+                copy(share);
             }
         }
-        own.into_iter().for_each(copy_share);
+        own.into_iter().for_each(copy);
     });
-}
-
-/// In pieces of which size to copy what does not overlap. From what Vulkan maps, which begins with a page,
-/// to the bytes of a Python object, which begin shortly behind one, 256 MiB at once are two to three
-/// times slower.
-fn piece(from: usize, to: usize) -> usize {
-    let ahead = to.wrapping_sub(from) % PAGE;
-    if (1..CLOSE).contains(&ahead) { PIECE } else { usize::MAX }
 }
 
 /// Start and end of what each thread copies to `to`, counted from there.
@@ -115,16 +100,6 @@ mod tests {
                     assert_eq!((last, all.len()), (length, threads));
                 }
             }
-        }
-    }
-
-    #[test]
-    fn only_a_target_shortly_behind_its_source_is_copied_in_pieces() {
-        for (from, to) in [(0, 16), (PAGE, 5 * PAGE + 64), (7 * PAGE - 1, 0), (100, PAGE + 101)] {
-            assert_eq!(piece(from, to), PIECE, "{from} to {to}");
-        }
-        for (from, to) in [(0, 0), (16, PAGE + 16), (16, 0), (0, 2048), (64, 7 * PAGE)] {
-            assert_eq!(piece(from, to), usize::MAX, "{from} to {to}");
         }
     }
 
