@@ -126,15 +126,17 @@ def buffer_pairs(report: Report, device: vk_mem.Device, quick: bool) -> None:
             allocator.destroy_many(made)
             return (thread_time_ns() - start) / many
 
+        rounds = 21 if quick else 45
+        plans = iter([plan_of_pairs(random, many) for _ in range(rounds)])
         figures = in_turns(
-            21 if quick else 45,
+            rounds,
             {
                 "ours": ours_batch,
                 "vma native": lambda: vma.batch(sizes) / many,
                 "driver alone": lambda: vma.batch(sizes, alone=True) / many,
+                "vma native, pair": lambda: vma.pairs(*next(plans)) / many,
             },
         )
-        figures["vma native, pair"] = pairs["vma native"]
         case = "create_buffers + destroy_many, each"
         # A batch instead of as many pairs; and beside VMA's loops, all creates, then all destroys.
         bars = {"vma native, pair": 0.6, "vma native": 0.6}
