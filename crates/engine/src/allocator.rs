@@ -196,8 +196,9 @@ impl Allocator {
         self.try_allocate(request).map_or_else(|| self.allocate_anyhow(request), Ok)
     }
 
+    /// The same for who has just tried.
     #[inline(never)]
-    fn allocate_anyhow(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
+    pub fn allocate_anyhow(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         check_request(request)?;
         let first = match self.allocate_anywhere(request) {
             Err(error) if error.is_shortage() => error,

@@ -1,7 +1,8 @@
 //! What `bench/peers.py` calls through ctypes: VMA in the process of the Python module, on the
 //! same `VkDevice`, timed here so that nothing of Python is in its figures.
 //!
-//! Every time is in nanoseconds that the thread had a core for; 0 says that it failed.
+//! Every time is in nanoseconds that the thread had a core for, those of copies by the clock on the wall;
+//! 0 says that it failed.
 
 use std::time::{Duration, Instant};
 

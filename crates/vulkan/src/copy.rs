@@ -58,14 +58,19 @@ pub unsafe fn copy_bytes(from: usize, to: usize, length: usize, target: Target) 
     let mut shares = shares(to, length, threads);
     let own = shares.next();
     scope(|scope| {
-        for share in shares {
+        let begin = |share| {
             let builder = Builder::new().name("vk-mem copy".into());
-            if builder.spawn_scoped(scope, move || copy(share)).is_err() {
+            let begun = builder.spawn_scoped(scope, move || copy(share));
+            if begun.is_err() {
                 // No more threads for this process.
                 copy(share);
             }
-        }
+            begun.ok()
+        };
+        let others: Vec<_> = shares.filter_map(begin).collect();
         own.into_iter().for_each(copy);
+        // Who forks after this call finds none of them: a scope waits for what they do, not for their end.
+        others.into_iter().for_each(|thread| thread.join().expect("a copy does not panic"));
     });
 }
 
@@ -125,7 +130,8 @@ mod tests {
         for length in [0, 1, SHARE - 1, SHARE + 1, length] {
             for (from, to) in [(0, 0), (3, 50), (77, 1), (0, 99)] {
                 target.fill(0xee);
-                let (source_at, target_at) = (source.as_ptr().addr(), target.as_mut_ptr().addr());
+                let source_at = source.as_ptr().expose_provenance();
+                let target_at = target.as_mut_ptr().expose_provenance();
                 // SAFETY: both vectors are longer.
                 unsafe { copy_bytes(source_at + from, target_at + to, length, Target::New) };
                 assert!(target[to..to + length] == source[from..from + length]);
@@ -140,7 +146,7 @@ mod tests {
         for (from, to) in [(0, 4096), (4096, 0), (5, 5)] {
             let mut memory: Vec<u8> = (0..length + 4096).map(|it| (it / 3) as u8).collect();
             let expected = memory[from..from + length].to_vec();
-            let at = memory.as_mut_ptr().addr();
+            let at = memory.as_mut_ptr().expose_provenance();
             // SAFETY: both ranges are of the vector.
             unsafe { copy_bytes(at + from, at + to, length, Target::New) };
             assert!(memory[to..to + length] == expected);

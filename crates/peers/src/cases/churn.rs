@@ -104,42 +104,48 @@ pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
             turn(&lines, rounds, pairs),
             turn(&small, rounds, pairs),
             turn(&their_small, rounds, pairs),
-            turn_of(&ours, rounds, pairs, Churn::run_with_handles_at_hand),
-            turn_of(&all[quick], rounds, pairs, Churn::run_with_handles_at_hand),
         ];
         let each = strategies.iter().zip(&all);
         contestants.extend(each.map(|(&strategy, it)| turn(it, rounds, pairs_of(strategy))));
         let figures = in_turns(rounds, &mut contestants);
-        let [ours, memory, small, their_small, at_hand, theirs_at_hand, all @ ..] = &figures[..]
-        else {
+        let [ours_taken, memory, small_taken, their_small_taken, taken @ ..] = &figures[..] else {
             unreachable!("one for each contestant")
         };
 
         let (bar_fastest, bar_default) = bars(n);
         let mut peers: Vec<_> = strategies
             .iter()
-            .zip(all)
+            .zip(taken)
             .map(|(strategy, figure)| {
                 let bar = bar_default.filter(|_| *strategy == VirtualStrategy::Default);
                 Peer::new(strategy.name(), figure).with(bar)
             })
             .collect();
-        let fastest = all.iter().min_by(|a, b| a.median.total_cmp(&b.median));
+        let fastest = taken.iter().min_by(|a, b| a.median.total_cmp(&b.median));
         peers.extend(fastest.map(|it| Peer::new("vma fastest", it).with(bar_fastest)));
         peers.push(Peer::new("memory alone", memory));
-        report.add("churn pair", n as u64, "ns", ours, &peers);
+        report.add("churn pair", n as u64, "ns", ours_taken, &peers);
         if n == few {
             continue;
         }
         let name = strategies[quick].name();
-        let grown = |ours: &Figure, theirs: &Figure| {
-            (ours.over(small), Peer::new(name, &theirs.over(their_small)))
-        };
         let case = format!("growth of a pair from {few} live");
-        let (growth, peer) = grown(ours, &all[quick]);
-        report.add_with_bar(&case, n as u64, "x", &growth, Some(Bar::AtMost(5.0)), &[peer]);
-        let (growth, peer) = grown(at_hand, theirs_at_hand);
-        report.add(&format!("{case}, handles at hand"), n as u64, "x", &growth, &[peer]);
+        let growth = ours_taken.over(small_taken);
+        let theirs = Peer::new(name, &taken[quick].over(their_small_taken));
+        report.add_with_bar(&case, n as u64, "x", &growth, Some(Bar::AtMost(5.0)), &[theirs]);
+
+        let figures = in_turns(
+            rounds,
+            &mut [
+                turn_of(&ours, rounds, pairs, Churn::run_with_handles_at_hand),
+                turn(&small, rounds, pairs),
+                turn_of(&all[quick], rounds, pairs, Churn::run_with_handles_at_hand),
+                turn(&their_small, rounds, pairs),
+            ],
+        );
+        let theirs = Peer::new(name, &figures[2].over(&figures[3]));
+        let case = format!("{case}, handles at hand");
+        report.add(&case, n as u64, "x", &figures[0].over(&figures[1]), &[theirs]);
     }
 }
 

@@ -70,7 +70,7 @@ fn allocate(
 ) -> impl FnMut(&Engine, &AllocationRequest) -> Result<EngineAllocation, Error> {
     move |engine, request| match engine.try_allocate(request) {
         Some(allocation) => Ok(allocation),
-        None => py.detach(|| engine.allocate(request)),
+        None => py.detach(|| engine.allocate_anyhow(request)),
     }
 }
 
