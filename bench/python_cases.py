@@ -238,14 +238,15 @@ def host_copies(report: Report, device: vk_mem.Device, quick: bool) -> None:
             },
         )
         report.add("write", size, "GB/s", figures, at_least={"memcpy": 0.9})
+        memcpys: dict[str, Callable[[], float]] = {
+            "memcpy": lambda: gigabytes(peers.memcpy(target_address, mapped, size)),
+            "memcpy to whole pages": lambda: gigabytes(peers.memcpy(aligned_address, mapped, size)),
+        }
         figures = in_turns(
             rounds,
             {
                 "ours": lambda: timed(buffer.read_into, target),
-                "memcpy": lambda: gigabytes(peers.memcpy(target_address, mapped, size)),
-                "memcpy to whole pages": lambda: gigabytes(
-                    peers.memcpy(aligned_address, mapped, size)
-                ),
+                **memcpys,
             },
         )
         report.add("read_into", size, "GB/s", figures, at_least={"memcpy": 0.9})
@@ -253,10 +254,7 @@ def host_copies(report: Report, device: vk_mem.Device, quick: bool) -> None:
             rounds,
             {
                 "ours": lambda: timed(buffer.read),
-                "memcpy": lambda: gigabytes(peers.memcpy(target_address, mapped, size)),
-                "memcpy to whole pages": lambda: gigabytes(
-                    peers.memcpy(aligned_address, mapped, size)
-                ),
+                **memcpys,
                 "memcpy to new memory": lambda: gigabytes(peers.memcpy_new(mapped, size)),
             },
         )

@@ -2,15 +2,16 @@
 //! `blocks (ours|vma) BLOCKS PAIRS`.
 
 use vkmem_engine::AllocatorOptions;
+use vkmem_peers::cases::blocks::{BLOCK, LOCAL_TYPE, SEED, SIZES};
 use vkmem_peers::cases::memory::{Churn, Memory, Ours, Vma, device, h200};
 use vkmem_peers::vma::Options;
 
 const LIVE: usize = 100_000;
-/// What all blocks have together, where sizes have a mean of 11.6 KiB.
-const TOTAL: u64 = 10_000 * (160 << 10);
+/// What all blocks have together.
+const TOTAL: u64 = 10_000 * BLOCK;
 
 fn run(memory: &impl Memory, pairs: usize) {
-    let mut churn = Churn::new(memory, LIVE, 1 << 1, (256, 64 << 10), 3);
+    let mut churn = Churn::new(memory, LIVE, 1 << LOCAL_TYPE, SIZES, SEED);
     let plan = churn.plan(pairs);
     churn.run(&plan);
 }
@@ -22,8 +23,8 @@ fn main() {
     let (device, size) = (device(&h200()), TOTAL / u64::from(blocks));
     if arguments[1] == "ours" {
         let ours = Ours::new(device, &AllocatorOptions::default());
-        run(&ours.in_pool(1, size, blocks), pairs);
+        run(&ours.in_pool(LOCAL_TYPE, size, blocks), pairs);
     } else {
-        run(&Vma::new(device, &Options::default()).in_pool(1, size, blocks), pairs);
+        run(&Vma::new(device, &Options::default()).in_pool(LOCAL_TYPE, size, blocks), pairs);
     }
 }

@@ -21,15 +21,10 @@ pub struct DeviceAllocator {
     driver: Arc<dyn Driver>,
 }
 
-/// How the engine is asked for memory; lets a caller come between, to let go of its own locks before
-/// the slow way.
+/// How the engine is asked for memory: `Allocator::allocate`, or what lets a caller come between, to let
+/// go of its own locks before the slow way.
 pub type AllocateFn<'a> =
     &'a mut dyn FnMut(&Allocator, &AllocationRequest) -> Result<Allocation, Error>;
-
-/// Asks the engine on this thread.
-pub fn allocate_here(engine: &Allocator, request: &AllocationRequest) -> Result<Allocation, Error> {
-    engine.allocate(request)
-}
 
 impl DeviceAllocator {
     /// Holds nothing yet.

@@ -55,10 +55,9 @@ pub unsafe fn copy_bytes(from: usize, to: usize, length: usize, target: Target) 
     }
     // Asked each time: the process may be bound to other cores meanwhile.
     let threads = target.threads(length, available_parallelism().map_or(1, NonZero::get));
-    let mut shares = shares(to, length, threads);
-    let own = shares.next();
     scope(|scope| {
-        let begin = |share| {
+        let begin = |number| {
+            let share = share(number, threads, to, length);
             let builder = Builder::new().name("vk-mem copy".into());
             let begun = builder.spawn_scoped(scope, move || copy(share));
             if begun.is_err() {
@@ -67,22 +66,22 @@ pub unsafe fn copy_bytes(from: usize, to: usize, length: usize, target: Target) 
             }
             begun.ok()
         };
-        let others: Vec<_> = shares.filter_map(begin).collect();
-        own.into_iter().for_each(copy);
+        let others: Vec<_> = (1..threads).filter_map(begin).collect();
+        copy(share(0, threads, to, length));
         // Who forks after this call finds none of them: a scope waits for what they do, not for their end.
         others.into_iter().for_each(|thread| thread.join().expect("a copy does not panic"));
     });
 }
 
-/// Start and end of what each thread copies to `to`, counted from there.
-fn shares(to: usize, length: usize, threads: usize) -> impl Iterator<Item = (usize, usize)> {
-    let start_of = move |thread| match thread {
+/// Start and end of what a thread, by its number, copies to `to`, counted from there.
+fn share(number: usize, threads: usize, to: usize, length: usize) -> (usize, usize) {
+    let start_of = |number| match number {
         0 => 0,
-        _ if thread == threads => length,
+        _ if number == threads => length,
         // A share is more than a page, so none is empty.
-        _ => (to + length / threads * thread) / HUGE_PAGE * HUGE_PAGE - to,
+        _ => (to + length / threads * number) / HUGE_PAGE * HUGE_PAGE - to,
     };
-    (0..threads).map(move |thread| (start_of(thread), start_of(thread + 1)))
+    (start_of(number), start_of(number + 1))
 }
 
 #[cfg(test)]
@@ -95,7 +94,8 @@ mod tests {
         for to in at {
             for length in [SHARE, 2 * SHARE, 2 * SHARE + 1, (100 << 20) + 12_345, 256 << 20] {
                 for threads in 1..=Target::New.threads(length, 16) {
-                    let all: Vec<_> = shares(to, length, threads).collect();
+                    let all: Vec<_> =
+                        (0..threads).map(|it| share(it, threads, to, length)).collect();
                     let mut last = 0;
                     for &(start, end) in &all {
                         assert!(start == last && end > start, "{to} {length} {threads}: {all:?}");

@@ -13,8 +13,13 @@ use crate::report::{Bar, Peer, Report};
 use crate::vma;
 
 /// What is device-local and nothing else, on the H200.
-const LOCAL_TYPE: u32 = 1;
-const SEED: u64 = 3;
+pub const LOCAL_TYPE: u32 = 1;
+/// Of all traces here.
+pub const SEED: u64 = 3;
+/// What lives in one block or in many, in bytes: from and to, with a mean of 11.6 KiB.
+pub const SIZES: (u64, u64) = (256, 64 << 10);
+/// Bytes of a block of many, in which ten of them live.
+pub const BLOCK: u64 = 160 << 10;
 
 fn turn<'a, M: Memory>(churn: &'a RefCell<Churn<'_, M>>, pairs: usize) -> Round<'a> {
     let mut plans: Vec<_> = (0..16).map(|_| churn.borrow_mut().plan(pairs)).collect();
@@ -49,11 +54,9 @@ pub fn growth(report: &mut Report, effort: Effort) {
     report.section("free + allocate of bare memory, one pool: the same in 1 block and in many");
     let (live, many) = if effort.quick { (10_000, 1_000) } else { (100_000, 10_000) };
     let (rounds, pairs) = if effort.quick { (5, 10_000) } else { (15, 50_000) };
-    // Sizes of 256 B to 64 KiB have a mean of 11.6 KiB: ten an allocation's block of 160 KiB.
-    let (range, block) = ((256, 64 << 10), 160 << 10);
-    let total = block * u64::from(many);
+    let total = BLOCK * u64::from(many);
     let info = h200();
-    let shapes = [(total, 1), (block, many)];
+    let shapes = [(total, 1), (BLOCK, many)];
     let ours = shapes.map(|(size, count)| {
         Ours::new(device(&info), &AllocatorOptions::default()).in_pool(LOCAL_TYPE, size, count)
     });
@@ -61,10 +64,10 @@ pub fn growth(report: &mut Report, effort: Effort) {
         Vma::new(device(&info), &vma::Options::default()).in_pool(LOCAL_TYPE, size, count)
     });
     let ours =
-        ours.each_ref().map(|it| RefCell::new(Churn::new(it, live, 1 << LOCAL_TYPE, range, SEED)));
+        ours.each_ref().map(|it| RefCell::new(Churn::new(it, live, 1 << LOCAL_TYPE, SIZES, SEED)));
     let theirs = theirs
         .each_ref()
-        .map(|it| RefCell::new(Churn::new(it, live, 1 << LOCAL_TYPE, range, SEED)));
+        .map(|it| RefCell::new(Churn::new(it, live, 1 << LOCAL_TYPE, SIZES, SEED)));
     for it in &ours {
         let warm = it.borrow_mut().plan(live);
         it.borrow_mut().run(&warm);

@@ -3,8 +3,10 @@
 use ash::vk;
 use gpu_allocator::MemoryLocation;
 use gpu_allocator::vulkan as gpu;
-use vkmem_engine::{AllocationCreateInfo, AllocationId, AllocatorOptions, CacheHint, DeviceMemory};
-use vkmem_vulkan::{DeviceAllocator, Driver, allocate_here};
+use vkmem_engine::{
+    AllocationCreateInfo, AllocationId, Allocator, AllocatorOptions, CacheHint, DeviceMemory,
+};
+use vkmem_vulkan::{DeviceAllocator, Driver};
 
 use super::Effort;
 use crate::driver::{ash_tables, open_cpu_driver, open_vma};
@@ -44,7 +46,8 @@ impl Buffers for Ours<'_> {
     fn create(&mut self, size: u64) -> Self::Made {
         let info = AllocationCreateInfo::default();
         // SAFETY: the info is what Vulkan accepts.
-        let made = unsafe { self.0.create_buffer(&buffer_info(size), &info, &mut allocate_here) };
+        let made =
+            unsafe { self.0.create_buffer(&buffer_info(size), &info, &mut Allocator::allocate) };
         let (buffer, allocation) = made.expect("there is room");
         (buffer, allocation.id, allocation.hint)
     }
