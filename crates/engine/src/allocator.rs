@@ -138,36 +138,32 @@ impl Allocator {
         if check_request(request).is_err() {
             return None;
         }
-        self.in_first_pool(request, |pool| pool.try_allocate(request)).flatten()
+        self.first_pool(request, &mut None)?.try_allocate(request)
     }
 
-    /// Runs something on the pool that a request goes to first, if its resource may live there.
+    /// The pool that a request goes to first, if its resource may live there; kept in `custom` if it is one
+    /// that the caller made.
     #[inline(always)]
-    fn in_first_pool<R>(
-        &self,
+    fn first_pool<'a>(
+        &'a self,
         request: &AllocationRequest,
-        run: impl FnOnce(&Pool) -> R,
-    ) -> Option<R> {
-        let bits = request.requirements.memory_type_bits;
-        let custom;
-        let pool = match request.create_info.pool {
-            Some(id) => {
-                custom = self.pools.get(id).ok()?;
-                if bits >> custom.rules().memory_type_index & 1 == 0 {
-                    return None;
-                }
-                &*custom
-            }
-            None => {
-                let memory_type = self.candidates(request).best(&self.types)?;
-                &self.pools.defaults[memory_type as usize]
-            }
+        custom: &'a mut Option<Arc<Pool>>,
+    ) -> Option<&'a Pool> {
+        let Some(id) = request.create_info.pool else {
+            return Some(&self.pools.defaults[self.best_memory_type(request)? as usize]);
         };
-        // One call for both, so that it is inlined and its result not copied.
-        Some(run(pool))
+        let pool = custom.insert(self.pools.get(id).ok()?);
+        let bits = request.requirements.memory_type_bits;
+        (bits >> pool.rules().memory_type_index & 1 == 1).then_some(&**pool)
+    }
+
+    /// The cheapest memory type that a request may go to.
+    fn best_memory_type(&self, request: &AllocationRequest) -> Option<u32> {
+        self.candidates(request).best(&self.types)
     }
 
     /// The memory types that a request may go to.
+    #[inline(always)]
     pub(crate) fn candidates(&self, request: &AllocationRequest) -> Candidates {
         let bits = request.requirements.memory_type_bits;
         Candidates::new(&self.types, bits, &request.create_info, request.resource_use)
@@ -294,8 +290,9 @@ impl Allocator {
 
     /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
     pub fn free(&self, id: AllocationId) -> Result<Release, Error> {
-        let (release, tag) = self.pools.in_home(id.home(), |pool| pool.free(id))?;
-        self.forget_name(id, tag);
+        let mut release = Release::default();
+        let freed = self.pools.in_home(id.home(), |pool| pool.free(id, &mut release));
+        self.forget_name(id, freed.ok_or(Error::UseAfterFree)?);
         Ok(release)
     }
 
@@ -314,12 +311,14 @@ impl Allocator {
     /// images: drivers may keep something about the place of one until they destroy it.
     #[inline]
     pub fn free_around(&self, id: AllocationId, destroy: impl FnOnce()) -> Result<Release, Error> {
-        let freed = self.pools.in_home(id.home(), |pool| pool.free_leased(id));
-        if let Ok((_, tag, _)) = &freed {
-            self.forget_name(id, *tag);
+        let (mut release, mut lease) = (Release::default(), None);
+        let free = |pool: &Pool| pool.free_leased(id, &mut release, &mut lease);
+        let freed = self.pools.in_home(id.home(), free);
+        if let Some(tag) = freed {
+            self.forget_name(id, tag);
         }
         destroy();
-        let (mut release, _, lease) = freed?;
+        freed.ok_or(Error::UseAfterFree)?;
         if let Some(last) = lease.and_then(Arc::into_inner) {
             release.free(Arc::new(last));
         }
@@ -381,7 +380,8 @@ impl Allocator {
         id: AllocationId,
         update: impl FnOnce(&mut RegionTag) -> R,
     ) -> Result<(R, Arc<MemoryObject>, u64, u64), Error> {
-        self.pools.in_home(id.home(), |pool| pool.update_tag(id, update))
+        let updated = self.pools.in_home(id.home(), |pool| pool.update_tag(id, update));
+        updated.ok_or(Error::UseAfterFree)
     }
 
     /// Names an allocation, or takes its name away.

@@ -172,6 +172,7 @@ impl Arena {
     }
 
     /// Places a request in the blocks there are. O(1), no call of the driver.
+    #[inline(always)]
     pub fn allocate_in_place(&self, request: &RegionRequest) -> Option<Spot> {
         let mut state = self.state.lock();
         let placed = state.blocks.place_spot(request);
@@ -390,32 +391,34 @@ impl Arena {
         }
     }
 
-    /// Frees a region. What the driver has to do is in the [`Release`].
+    /// Frees a region; `None` if the key is stale. What the driver has to do goes to the [`Release`].
     #[inline]
-    pub fn free(&self, key: RegionKey) -> Option<(Release, RegionTag)> {
-        self.free_and(key, |_, _| {})
+    pub fn free(&self, key: RegionKey, release: &mut Release) -> Option<RegionTag> {
+        self.free_and(key, release, |_, _| {})
     }
 
     /// The same, and keeps the driver from getting the memory back.
     #[inline]
-    pub fn free_leased(&self, key: RegionKey) -> Option<(Release, RegionTag, Option<Arc<Lease>>)> {
-        let mut lease = None;
-        let before = |blocks: &Blocks, block| lease = Some(blocks.lease(block));
-        let (release, tag) = self.free_and(key, before)?;
-        Some((release, tag, lease))
+    pub fn free_leased(
+        &self,
+        key: RegionKey,
+        release: &mut Release,
+        lease: &mut Option<Arc<Lease>>,
+    ) -> Option<RegionTag> {
+        self.free_and(key, release, |blocks, block| *lease = Some(blocks.lease(block)))
     }
 
     #[inline(always)]
     fn free_and(
         &self,
         key: RegionKey,
+        release: &mut Release,
         before: impl FnOnce(&Blocks, BlockIndex),
-    ) -> Option<(Release, RegionTag)> {
-        let mut release = Release::default();
+    ) -> Option<RegionTag> {
         let mut state = self.state.lock();
-        let tag = state.free(key, &mut release, before)?;
+        let tag = state.free(key, release, before)?;
         self.check(&state);
-        Some((release, tag))
+        Some(tag)
     }
 
     /// Removes empty blocks that are kept; those of `min_block_count` only if `all`.

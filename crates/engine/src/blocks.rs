@@ -148,6 +148,7 @@ impl Blocks {
     }
 
     /// The same, without counting a reference of the block.
+    #[inline(always)]
     pub fn place_spot(&mut self, request: &RegionRequest) -> Option<Spot> {
         let Placement { key, block, offset } = self.find(request)?;
         let hint = self.suballocator.regions().hint(key);

@@ -50,16 +50,15 @@ impl Dedicated {
         inside.slots.insert(Slot { memory, kind, target, tag: RegionTag::default(), offset, size })
     }
 
-    /// Frees one. What the driver has to do is in the [`Release`].
-    pub fn free(&self, key: RegionKey) -> Option<(Release, RegionTag)> {
+    /// Frees one; `None` if the key is stale. What the driver has to do goes to the [`Release`].
+    pub fn free(&self, key: RegionKey, release: &mut Release) -> Option<RegionTag> {
         let mut inside = self.inside.lock();
         let Slot { memory, tag, size, .. } = inside.slots.remove(key)?;
         inside.bytes -= size;
         drop(inside);
-        let mut release = Release::default();
         // Vulkan unmaps what it frees.
         release.free(Lease::new(memory));
-        Some((release, tag))
+        Some(tag)
     }
 
     /// Changes the tag of one, and gives its memory, its offset there and its size.

@@ -19,6 +19,7 @@ pub struct Preferences {
 
 impl Preferences {
     /// Of a usage and flags, on a device of some type.
+    #[inline(always)]
     pub fn new(
         create_info: &AllocationCreateInfo,
         resource_use: ResourceUse,
@@ -163,6 +164,7 @@ pub struct Candidates {
 
 impl Candidates {
     /// All types in `memory_type_bits` that the device and the caller allow.
+    #[inline(always)]
     pub fn new(
         types: &MemoryTypes,
         memory_type_bits: u32,
@@ -186,6 +188,7 @@ impl Candidates {
     }
 
     /// The cheapest type that is left; the lowest index among equals.
+    #[inline(always)]
     pub fn best(&self, types: &MemoryTypes) -> Option<u32> {
         if self.bits.is_power_of_two() {
             // Nothing to weigh.

@@ -290,7 +290,7 @@ impl Pool {
                 Ok(self.finished(dedicated, &placed, request, mapped))
             }
             Err(error) => {
-                drop(self.free(self.id(dedicated, &placed)));
+                self.free(self.id(dedicated, &placed), &mut Release::default());
                 Err(error)
             }
         }
@@ -323,6 +323,7 @@ impl Pool {
         self.allocation(dedicated, &placed.spot(), request, mapped)
     }
 
+    #[inline(always)]
     fn allocation(
         &self,
         dedicated: bool,
@@ -341,6 +342,7 @@ impl Pool {
         }
     }
 
+    #[inline(always)]
     fn region_request(&self, request: &AllocationRequest) -> RegionRequest {
         let create_info = &request.create_info;
         let alignment = request.requirements.alignment.max(create_info.min_alignment);
@@ -355,8 +357,11 @@ impl Pool {
 
     /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
     #[inline]
-    pub(crate) fn free(&self, id: AllocationId) -> Option<(Release, RegionTag)> {
-        if id.is_dedicated() { self.dedicated.free(id.key) } else { self.arena.free(id.key) }
+    pub(crate) fn free(&self, id: AllocationId, release: &mut Release) -> Option<RegionTag> {
+        match id.is_dedicated() {
+            true => self.dedicated.free(id.key, release),
+            false => self.arena.free(id.key, release),
+        }
     }
 
     /// The same, and keeps the driver from getting the memory back, which the [`Release`] does where it is
@@ -365,12 +370,13 @@ impl Pool {
     pub(crate) fn free_leased(
         &self,
         id: AllocationId,
-    ) -> Option<(Release, RegionTag, Option<Arc<Lease>>)> {
-        if id.is_dedicated() {
-            let (release, tag) = self.dedicated.free(id.key)?;
-            return Some((release, tag, None));
+        release: &mut Release,
+        lease: &mut Option<Arc<Lease>>,
+    ) -> Option<RegionTag> {
+        match id.is_dedicated() {
+            true => self.dedicated.free(id.key, release),
+            false => self.arena.free_leased(id.key, release, lease),
         }
-        self.arena.free_leased(id.key)
     }
 
     /// Changes the tag of an allocation, and gives its memory, its offset there and its size.

@@ -71,13 +71,12 @@ impl Pools {
         custom.get(id.0).and_then(Option::as_ref).cloned().ok_or(Error::UseAfterFree)
     }
 
-    /// Runs something on the pool of a home.
-    pub fn in_home<R>(&self, home: Home, run: impl FnOnce(&Pool) -> Option<R>) -> Result<R, Error> {
-        let result = match home {
+    /// Runs something on the pool of a home, if it is there.
+    pub fn in_home<R>(&self, home: Home, run: impl FnOnce(&Pool) -> Option<R>) -> Option<R> {
+        match home {
             Home::Default(index) => self.defaults.get(index as usize).and_then(run),
             Home::Custom(id) => self.get(id).ok().and_then(|pool| run(&pool)),
-        };
-        result.ok_or(Error::UseAfterFree)
+        }
     }
 
     /// Runs something on each custom one; it must not call the driver.
@@ -109,11 +108,10 @@ impl Pools {
 
     /// Takes the next block of a pool, if it still runs low.
     pub fn prefetch(&self, home: Home) {
-        let done = self.in_home(home, |pool| {
+        // A pool that was destroyed meanwhile needs none.
+        self.in_home(home, |pool| {
             pool.prefetch();
             Some(())
         });
-        // A pool that was destroyed meanwhile needs none.
-        drop(done);
     }
 }

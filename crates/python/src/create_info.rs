@@ -152,6 +152,20 @@ fn is_integer(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyInt>() || value.hasattr("__index__").unwrap_or(false)
 }
 
+/// The buffer of a size and a usage alone.
+#[inline(always)]
+pub fn plain_buffer(
+    size: &Bound<'_, PyAny>,
+    usage: &Bound<'_, PyAny>,
+) -> PyResult<vk::BufferCreateInfo<'static>> {
+    let bits = of_class(usage, "buffer_usage", &BUFFER_USAGE)?;
+    if bits == 0 {
+        return Err(invalid(usage.py(), "buffer_usage is 0: say what the buffer is used for"));
+    }
+    let (size, usage) = (quantity(size, "size")?, vk::BufferUsageFlags::from_raw(bits));
+    Ok(vk::BufferCreateInfo { size, usage, ..Default::default() })
+}
+
 /// The buffer of `create_buffer(size, buffer_usage)` or `create_buffer(struct)`.
 pub fn buffer(
     py: Python<'_>,
@@ -171,17 +185,9 @@ pub fn buffer(
              BufferUsage.VERTEX_BUFFER), or a VkBufferCreateInfo",
         ));
     };
-    let usage = of_class(usage, "buffer_usage", &BUFFER_USAGE)?;
-    if usage == 0 {
-        return Err(invalid(py, "buffer_usage is 0: say what the buffer is used for"));
-    }
-    let mut info = vk::BufferCreateInfo {
-        flags: vk::BufferCreateFlags::from_raw(common.create_flags.unwrap_or(0)),
-        size: quantity(size, "size")?,
-        usage: vk::BufferUsageFlags::from_raw(usage),
-        sharing_mode: common.sharing_mode(),
-        ..Default::default()
-    };
+    let mut info = plain_buffer(size, usage)?;
+    info.flags = vk::BufferCreateFlags::from_raw(common.create_flags.unwrap_or(0));
+    info.sharing_mode = common.sharing_mode();
     let indices = common.indices;
     info.queue_family_index_count = indices.len() as u32;
     info.p_queue_family_indices = indices.as_ptr();

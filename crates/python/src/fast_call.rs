@@ -106,11 +106,10 @@ unsafe extern "C" fn enter<M: FastMethod<N>, const N: usize>(
         // From here on PyO3 knows that the interpreter is held.
         Python::attach(|_| M::call(&slf, positional, keywords.as_ref()))
     };
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(result)) => result.into_ptr(),
-        Ok(Err(error)) => raise(py, error),
-        Err(panic) => raise(py, PanicException::new_err((what_it_said(&*panic),))),
-    }
+    // A pointer is all that comes out of it: a result would be copied on the way, and wait for its stores.
+    let call = || call().map_or_else(|error| raise(py, error), Py::into_ptr);
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panic| raise(py, PanicException::new_err((what_it_said(&*panic),))))
 }
 
 #[cold]

@@ -56,7 +56,7 @@ unsafe impl Send for Seen {}
 
 impl Held {
     /// The first one of a resource.
-    #[inline]
+    #[inline(always)]
     pub fn new(resource: Resource) -> Self {
         let resource = ManuallyDrop::new(resource);
         let (strong, weak) = (AtomicUsize::new(1), AtomicUsize::new(1));

@@ -1,6 +1,7 @@
 //! Numbers, flags and handles from Python, with one clear line for what is none.
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyType};
@@ -11,6 +12,22 @@ use crate::errors::invalid;
 #[inline]
 pub fn unsigned(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
     value.extract::<u64>().map_err(|error| no_unsigned(value, name, error))
+}
+
+/// The same, at once if the value is of Python's `int` or of a class derived from it.
+#[inline(always)]
+fn of_int(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
+    // SAFETY: an object of Python's, and the interpreter is held. It raises for any other object.
+    let number = unsafe { ffi::PyLong_AsUnsignedLongLong(value.as_ptr()) };
+    if number != u64::MAX { Ok(number) } else { largest_or_none(value, name) }
+}
+
+/// What reads as the largest number: that, or none that it could read.
+#[cold]
+fn largest_or_none(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
+    // SAFETY: the interpreter is held. What was raised is raised again.
+    unsafe { ffi::PyErr_Clear() };
+    unsigned(value, name)
 }
 
 #[cold]
@@ -122,8 +139,10 @@ fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
 pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u32> {
     if !class.has(value) && !value.is_exact_instance_of::<PyInt>() {
         check_class(value, name, class)?;
+        return unsigned_32(value, name);
     }
-    unsigned_32(value, name)
+    let number = of_int(value, name)?;
+    u32::try_from(number).map_err(|_| too_wide(value, name, number))
 }
 
 #[cold]
@@ -140,9 +159,10 @@ fn check_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyRes
 /// A number that no class of `vk_mem.flags` can be.
 #[inline]
 pub fn quantity(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
-    if !value.is_exact_instance_of::<PyInt>()
-        && let Some(given) = flag_class(value)
-    {
+    if value.is_exact_instance_of::<PyInt>() {
+        return of_int(value, name);
+    }
+    if let Some(given) = flag_class(value) {
         return Err(PyTypeError::new_err(format!("{name} is a {given}; it takes a number")));
     }
     unsigned(value, name)

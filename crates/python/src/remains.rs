@@ -62,18 +62,18 @@ impl Remains {
         let release = match self.handles {
             _ if self.alias_of.is_some() => {
                 destroy();
-                Ok(Release::default())
+                Release::default()
             }
-            Handles::Buffer(_) => state.engine().free_around(self.id, destroy),
+            Handles::Buffer(_) => state.engine().free_around(self.id, destroy).unwrap_or_default(),
             // An image before its place is free: some drivers keep what they know of the place, as how it
             // is compressed, until they destroy the image, and another one may come there meanwhile.
             Handles::Image(_) | Handles::Memory => {
                 destroy();
-                state.engine().free(self.id)
+                state.engine().free(self.id).unwrap_or_default()
             }
         };
         unbind(binding);
-        release.unwrap_or_default()
+        release
     }
 }
 

@@ -145,7 +145,7 @@ pub struct Shared {
 
 impl Resource {
     /// Registers a new resource with its allocator.
-    #[inline]
+    #[inline(always)]
     pub fn create(allocator: &Arc<AllocatorState>, made: Made, shared: &Shared) -> Held {
         let resource = Held::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
         let mut live = allocator.live.lock();
@@ -185,7 +185,7 @@ impl Resource {
         resource
     }
 
-    #[inline]
+    #[inline(always)]
     fn unregistered(
         allocator: &Arc<AllocatorState>,
         made: Made,

@@ -62,8 +62,9 @@ impl DeviceAllocator {
         let place = self.engine().alias(base, &AliasRequest { requirements, kind, local_offset });
         let place = place.and_then(|place| {
             // SAFETY: both are live, and the engine has checked that it may lie there.
-            unsafe { K::bind(driver, handle, place.memory, place.offset) }
-                .map_err(|error| self.bind_error::<K>(error, &place))?;
+            unsafe { K::bind(driver, handle, place.memory, place.offset) }.map_err(|error| {
+                self.bind_error::<K>(error, place.memory_type_index, place.size)
+            })?;
             Ok(place)
         });
         // SAFETY: made here.

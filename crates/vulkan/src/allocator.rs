@@ -23,8 +23,9 @@ pub struct DeviceAllocator {
 
 /// How the engine is asked for memory: `Allocator::allocate`, or what lets a caller come between, to let
 /// go of its own locks before the slow way.
-pub type AllocateFn<'a> =
-    &'a mut dyn FnMut(&Allocator, &AllocationRequest) -> Result<Allocation, Error>;
+pub trait Allocate: FnOnce(&Allocator, &AllocationRequest) -> Result<Allocation, Error> {}
+
+impl<F: FnOnce(&Allocator, &AllocationRequest) -> Result<Allocation, Error>> Allocate for F {}
 
 impl DeviceAllocator {
     /// Holds nothing yet.
@@ -47,11 +48,12 @@ impl DeviceAllocator {
     ///
     /// # Safety
     /// `info` is what `vkCreateBuffer` accepts.
+    #[inline(always)]
     pub unsafe fn create_buffer(
         &self,
         info: &vk::BufferCreateInfo<'_>,
         create_info: &AllocationCreateInfo,
-        allocate: AllocateFn<'_>,
+        allocate: impl Allocate,
     ) -> Result<(vk::Buffer, Allocation), Error> {
         // SAFETY: the caller vouches for the info.
         unsafe { self.create::<Buffers>(info, create_info, allocate) }
@@ -66,7 +68,7 @@ impl DeviceAllocator {
         &self,
         info: &vk::ImageCreateInfo<'_>,
         create_info: &AllocationCreateInfo,
-        allocate: AllocateFn<'_>,
+        allocate: impl Allocate,
     ) -> Result<(vk::Image, Allocation), Error> {
         // SAFETY: the caller vouches for the info.
         unsafe { self.create::<Images>(info, create_info, allocate) }
@@ -91,26 +93,40 @@ impl DeviceAllocator {
         self.engine.free_around(allocation, || unsafe { self.driver.destroy_buffer(buffer) })
     }
 
+    /// Inlined, as are its parts: what each gives is stored in parts, and to copy it as a whole would wait
+    /// for these stores.
+    ///
     /// # Safety
     /// The info is what its creating command accepts.
+    #[inline(always)]
     unsafe fn create<K: Kind>(
         &self,
         info: &K::Info<'_>,
         create_info: &AllocationCreateInfo,
-        allocate: AllocateFn<'_>,
+        allocate: impl Allocate,
     ) -> Result<(K::Handle, Allocation), Error> {
         // SAFETY: the caller vouches for the info.
         let mut request = unsafe { K::request(self, info, create_info)? };
         let (export, direction) = (self.export_types(create_info)?, Direction::Export);
         // SAFETY: as above.
         let handle = unsafe { self.create_handle::<K>(info, &mut request, export, direction)? };
-        let made = self.finish(&request, allocate, |allocation| {
+        let allocation = match allocate(&self.engine, &request) {
+            Ok(allocation) => allocation,
+            // SAFETY: made here.
+            Err(error) => return Err(unsafe { self.without::<K>(handle, error) }),
+        };
+        if !request.create_info.flags.contains(AllocationCreateFlags::DONT_BIND) {
+            let (memory, offset) = (allocation.memory, allocation.offset);
             // SAFETY: resource and memory are live, the offset is aligned as the driver asked.
-            unsafe { K::bind(&*self.driver, handle, allocation.memory, allocation.offset) }
-                .map_err(|error| self.bind_error::<K>(error, allocation))
-        });
-        // SAFETY: made here.
-        unsafe { self.or_destroy::<K>(handle, made) }
+            if let Err(error) = unsafe { K::bind(&*self.driver, handle, memory, offset) } {
+                let error =
+                    self.bind_error::<K>(error, allocation.memory_type_index, allocation.size);
+                drop(self.engine.free(allocation.id));
+                // SAFETY: made here.
+                return Err(unsafe { self.without::<K>(handle, error) });
+            }
+        }
+        Ok((handle, allocation))
     }
 
     /// What the memory of a request is to be exported as: what was asked for, and what its pool
@@ -127,27 +143,8 @@ impl DeviceAllocator {
         Ok(types)
     }
 
-    /// Allocates and binds; undoes the first if the second fails.
-    fn finish(
-        &self,
-        request: &AllocationRequest,
-        allocate: AllocateFn<'_>,
-        bind: impl FnOnce(&Allocation) -> Result<(), Error>,
-    ) -> Result<Allocation, Error> {
-        let allocation = allocate(&self.engine, request)?;
-        if request.create_info.flags.contains(AllocationCreateFlags::DONT_BIND) {
-            return Ok(allocation);
-        }
-        match bind(&allocation) {
-            Ok(()) => Ok(allocation),
-            Err(error) => {
-                drop(self.engine.free(allocation.id));
-                Err(error)
-            }
-        }
-    }
-
     /// The request of a buffer, but for the requirements that the driver gives.
+    #[inline(always)]
     pub(crate) unsafe fn buffer_request(
         &self,
         info: &vk::BufferCreateInfo<'_>,
@@ -284,6 +281,7 @@ impl DeviceAllocator {
     }
 }
 
+#[inline(always)]
 fn request(
     create_info: &AllocationCreateInfo,
     kind: ResourceKind,

@@ -100,8 +100,9 @@ impl DeviceAllocator {
         // the resource was made here.
         unsafe {
             let made = self.import_and_bind(request, import, ask, |place| {
-                K::bind(driver, handle, place.memory, place.offset)
-                    .map_err(|error| self.bind_error::<K>(error, place))
+                K::bind(driver, handle, place.memory, place.offset).map_err(|error| {
+                    self.bind_error::<K>(error, place.memory_type_index, place.size)
+                })
             });
             self.or_destroy::<K>(handle, made)
         }

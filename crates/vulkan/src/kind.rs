@@ -69,6 +69,7 @@ impl Kind for Buffers {
     const CREATE: &'static str = "vkCreateBuffer";
     const BIND: &'static str = "vkBindBufferMemory";
 
+    #[inline(always)]
     unsafe fn request(
         allocator: &DeviceAllocator,
         info: &Self::Info<'_>,
@@ -78,6 +79,7 @@ impl Kind for Buffers {
         unsafe { allocator.buffer_request(info, create_info) }
     }
 
+    #[inline(always)]
     unsafe fn create(
         allocator: &DeviceAllocator,
         info: &Self::Info<'_>,
@@ -100,11 +102,13 @@ impl Kind for Buffers {
         create(&chained).map(|handle| (handle, dedicated)).map_err(failed)
     }
 
+    #[inline(always)]
     unsafe fn requirements(driver: &dyn Driver, handle: Self::Handle) -> MemoryRequirements {
         // SAFETY: the caller vouches for the handle.
         unsafe { driver.buffer_requirements(handle) }
     }
 
+    #[inline(always)]
     unsafe fn bind(
         driver: &dyn Driver,
         handle: Self::Handle,
@@ -210,6 +214,7 @@ impl DeviceAllocator {
     ///
     /// # Safety
     /// The info is what its creating command accepts.
+    #[inline(always)]
     pub(crate) unsafe fn create_handle<K: Kind>(
         &self,
         info: &K::Info<'_>,
@@ -221,8 +226,9 @@ impl DeviceAllocator {
         // SAFETY: the caller vouches for the info.
         let (handle, dedicated) = unsafe { K::create(self, info, handle_types, direction)? };
         // SAFETY: it was just made.
-        request.requirements = unsafe { K::requirements(driver, handle) };
-        request.requirements.requires_dedicated |= dedicated;
+        let needs = unsafe { K::requirements(driver, handle) };
+        let requires_dedicated = needs.requires_dedicated | dedicated;
+        request.requirements = MemoryRequirements { requires_dedicated, ..needs };
         request.dedicated = Some(K::target(handle));
         let checked = K::check(info, &request.requirements);
         if checked.is_err() {
@@ -232,9 +238,15 @@ impl DeviceAllocator {
         checked.map(|()| handle)
     }
 
-    /// The error of binding to an allocation.
-    pub(crate) fn bind_error<K: Kind>(&self, error: DeviceError, to: &Allocation) -> Error {
-        let figures = self.engine().figures(Some(to.memory_type_index), to.size);
+    /// The error of binding to so many bytes of a memory type.
+    #[cold]
+    pub(crate) fn bind_error<K: Kind>(
+        &self,
+        error: DeviceError,
+        memory_type_index: u32,
+        size: u64,
+    ) -> Error {
+        let figures = self.engine().figures(Some(memory_type_index), size);
         Error::of_call(K::BIND, error, figures)
     }
 
@@ -247,10 +259,19 @@ impl DeviceAllocator {
         handle: K::Handle,
         made: Result<Allocation, Error>,
     ) -> Result<(K::Handle, Allocation), Error> {
-        if made.is_err() {
-            // SAFETY: the caller vouches for the handle.
-            unsafe { K::destroy(&**self.driver(), handle) };
-        }
+        // SAFETY: of the caller.
+        let made = made.map_err(|error| unsafe { self.without::<K>(handle, error) });
         Ok((handle, made?))
+    }
+
+    /// Destroys a handle because of an error, which it hands on.
+    ///
+    /// # Safety
+    /// The handle is live, and nobody else has seen it.
+    #[cold]
+    pub(crate) unsafe fn without<K: Kind>(&self, handle: K::Handle, error: Error) -> Error {
+        // SAFETY: the caller vouches for the handle.
+        unsafe { K::destroy(&**self.driver(), handle) };
+        error
     }
 }

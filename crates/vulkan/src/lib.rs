@@ -29,7 +29,7 @@ mod transfer;
 mod validation;
 mod wrap;
 
-pub use allocator::{AllocateFn, DeviceAllocator, image_kind};
+pub use allocator::{Allocate, DeviceAllocator, image_kind};
 pub use chain::buffer_usage;
 pub use copy::{Target, copy_bytes};
 pub use device::VulkanDevice;

@@ -90,7 +90,7 @@ impl DeviceAllocator {
                     drop(created);
                     let ids: Vec<_> = allocations.iter().map(|it| it.id).collect();
                     drop(self.engine().free_many(&ids));
-                    let error = self.bind_error::<K>(error, it);
+                    let error = self.bind_error::<K>(error, it.memory_type_index, it.size);
                     return Err(FailedItem { index, error });
                 }
             }

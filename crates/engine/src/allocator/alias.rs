@@ -27,7 +27,8 @@ impl Allocator {
     /// fit in size, alignment and memory type, and must not bring another kind to a page that the
     /// allocation shares with a neighbour.
     pub fn alias(&self, base: &Allocation, request: &AliasRequest) -> Result<Allocation, Error> {
-        let place = self.pools.in_home(base.id.home(), |pool| pool.place(base.id))?;
+        let place = self.pools.in_home(base.id.home(), |pool| pool.place(base.id));
+        let place = place.ok_or(Error::UseAfterFree)?;
         check_place(&place, base, request).map_err(Error::InvalidArgument)?;
         Ok(Allocation {
             offset: base.offset + request.local_offset,

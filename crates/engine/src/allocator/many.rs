@@ -101,7 +101,9 @@ impl Allocator {
     /// Places what has room, of requests that are alike; how many.
     fn try_allocate_run(&self, run: &[AllocationRequest], made: &mut Vec<Allocation>) -> usize {
         let Some(first) = run.first() else { return 0 };
-        self.in_first_pool(first, |pool| pool.try_allocate_many(run, made)).unwrap_or(0)
+        let mut custom = None;
+        let pool = self.first_pool(first, &mut custom);
+        pool.map_or(0, |pool| pool.try_allocate_many(run, made))
     }
 
     fn undo(&self, made: &[Allocation], error: &Error) {
@@ -125,12 +127,11 @@ impl Allocator {
                     named.push(start + index);
                 }
             };
-            let in_home = self.pools.in_home(run[0].home(), |pool| {
+            // Those of a pool that is gone are stale as well.
+            self.pools.in_home(run[0].home(), |pool| {
                 all.releases.extend(pool.free_many(run, &mut freed));
                 Some(())
             });
-            // Those of a pool that is gone are stale as well.
-            drop(in_home);
             start += run.len();
         }
         if !named.is_empty() {

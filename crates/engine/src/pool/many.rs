@@ -41,7 +41,8 @@ impl Pool {
         for run in ids.chunk_by(|a, b| a.is_dedicated() == b.is_dedicated()) {
             if run.first().is_some_and(|id| id.is_dedicated()) {
                 for (index, id) in run.iter().enumerate() {
-                    if let Some((release, tag)) = self.dedicated.free(id.key) {
+                    let mut release = Release::default();
+                    if let Some(tag) = self.dedicated.free(id.key, &mut release) {
                         freed(next + index, tag);
                         releases.push(release);
                     }

@@ -46,8 +46,7 @@ impl Buffers for Ours<'_> {
     fn create(&mut self, size: u64) -> Self::Made {
         let info = AllocationCreateInfo::default();
         // SAFETY: the info is what Vulkan accepts.
-        let made =
-            unsafe { self.0.create_buffer(&buffer_info(size), &info, &mut Allocator::allocate) };
+        let made = unsafe { self.0.create_buffer(&buffer_info(size), &info, Allocator::allocate) };
         let (buffer, allocation) = made.expect("there is room");
         (buffer, allocation.id, allocation.hint)
     }

@@ -11,7 +11,7 @@ use super::{Allocator, allocate, no_more};
 use crate::allocation::Allocation;
 use crate::allocation_info::Keywords;
 use crate::buffer::Buffer;
-use crate::create_info::{self, Built, CommonKeywords, ImageKeywords};
+use crate::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::external::ImportKeywords;
 use crate::fast_call::FastMethod;
 use crate::image::Image;
@@ -26,18 +26,20 @@ impl Allocator {
         &self,
         py: Python<'_>,
         keywords: Keywords,
-        built: &Built<vk::BufferCreateInfo<'static>>,
+        info: &vk::BufferCreateInfo<'static>,
         mut failed: Option<Error>,
     ) -> PyResult<Py<Buffer>> {
         let (buffer, allocation) = self.attempt(py, || {
             if let Some(error) = failed.take() {
                 return Err(error);
             }
-            let (info, create) = (&built.info, &keywords.create);
+            let (allocator, create) = (&self.state.device_allocator, &keywords.create);
             // SAFETY: made here, or a struct of the caller's that interop has checked.
-            unsafe { self.state.device_allocator.create_buffer(info, create, &mut allocate(py)) }
+            unsafe {
+                allocator.create_buffer(info, create, |on, request| allocate(py, on, request))
+            }
         })?;
-        self.finish(py, keywords, Made::buffer(buffer, allocation, &built.info), Buffer)
+        self.finish(py, keywords, Made::buffer(buffer, allocation, info), Buffer)
     }
 
     /// Of a size and a usage, without keywords. Holds no reference of Python's when it ends.
@@ -48,21 +50,21 @@ impl Allocator {
         usage: &Bound<'_, PyAny>,
     ) -> PyResult<Py<Buffer>> {
         let _inside = self.state.enter(py)?;
-        let built = create_info::buffer(py, Some(size), Some(usage), CommonKeywords::default())?;
+        let info = create_info::plain_buffer(size, usage)?;
         let create = AllocationCreateInfo::default();
         // SAFETY: made here.
         let made = unsafe {
             let allocator = &self.state.device_allocator;
-            allocator.create_buffer(&built.info, &create, &mut allocate(py))
+            allocator.create_buffer(&info, &create, |on, request| allocate(py, on, request))
         };
         match made {
             Ok((buffer, allocation)) => {
-                let made = Made::buffer(buffer, allocation, &built.info);
+                let made = Made::buffer(buffer, allocation, &info);
                 let resource = Resource::create(&self.state, made, &Shared::default());
                 self.announce(py, resource, None, None, Buffer)
             }
             Err(error) => {
-                Python::attach(|py| self.create_built(py, Keywords::default(), &built, Some(error)))
+                Python::attach(|py| self.create_built(py, Keywords::default(), &info, Some(error)))
             }
         }
     }
@@ -85,7 +87,7 @@ impl Allocator {
         if let Some(importing) = import.finish(py)? {
             return self.import_buffer(py, keywords, &built, importing);
         }
-        self.create_built(py, keywords, &built, None)
+        self.create_built(py, keywords, &built.info, None)
     }
 
     /// Binds a resource of the caller's, and frees the memory again if that fails.
@@ -193,9 +195,9 @@ impl Allocator {
             return self.import_image(py, keywords, &built, importing);
         }
         let (image, allocation) = self.attempt(py, || {
-            let create = &keywords.create;
+            let (allocator, create) = (&self.state.device_allocator, &keywords.create);
             // SAFETY: made here, or a struct of the caller's that interop has checked.
-            unsafe { self.state.device_allocator.create_image(info, create, &mut allocate(py)) }
+            unsafe { allocator.create_image(info, create, |on, request| allocate(py, on, request)) }
         })?;
         self.finish(py, keywords, Made::image(image, allocation, info), Image::of(info))
     }

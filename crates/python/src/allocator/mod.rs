@@ -65,10 +65,13 @@ pub struct Allocator {
 }
 
 /// Asks the engine; without the interpreter if the driver has to be called.
+#[inline(always)]
 fn allocate(
     py: Python<'_>,
-) -> impl FnMut(&Engine, &AllocationRequest) -> Result<EngineAllocation, Error> {
-    move |engine, request| match engine.try_allocate(request) {
+    engine: &Engine,
+    request: &AllocationRequest,
+) -> Result<EngineAllocation, Error> {
+    match engine.try_allocate(request) {
         Some(allocation) => Ok(allocation),
         None => py.detach(|| engine.allocate_anyhow(request)),
     }
@@ -113,9 +116,9 @@ impl Allocator {
         if name.is_some() {
             resource.set_name(name).or_raise(py)?;
         }
-        let made = python_object(py, resource, user_data, object);
+        let made = python_object(py, resource, user_data, object)?;
         self.handlers.tell(py, &self.state);
-        made
+        Ok(made)
     }
 
     /// Runs an attempt to allocate; `on_out_of_memory` may have it repeated.
@@ -155,7 +158,7 @@ impl Allocator {
             .device_allocator
             .check_export(keywords.create.export_handle_types)
             .or_raise(py)?;
-        let made = self.attempt(py, || allocate(py)(self.state.engine(), request))?;
+        let made = self.attempt(py, || allocate(py, self.state.engine(), request))?;
         self.finish(py, keywords, Made::memory(made), Allocation)
     }
 }
