@@ -480,14 +480,16 @@ impl Allocator {
 
     /// An error if no heap could ever hold `size` bytes. Lets callers refuse a resource before the
     /// driver has to.
+    #[inline]
     pub fn check_size(&self, size: u64) -> Result<(), Error> {
-        let largest = self.largest_heap;
-        if size <= largest {
-            return Ok(());
-        }
-        let reason = format!("the largest heap has {largest} bytes");
+        if size <= self.largest_heap { Ok(()) } else { Err(self.larger_than_any_heap(size)) }
+    }
+
+    #[cold]
+    fn larger_than_any_heap(&self, size: u64) -> Error {
+        let reason = format!("the largest heap has {} bytes", self.largest_heap);
         let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
-        Err(Error::OutOfDeviceMemory { reason, figures })
+        Error::OutOfDeviceMemory { reason, figures }
     }
 
     /// The same for many, of `size` bytes in all: an error if all heaps together could not hold them.

@@ -212,6 +212,7 @@ impl Pool {
         Error::OutOfDeviceMemory { reason, figures }
     }
 
+    #[inline]
     fn wants_dedicated(&self, request: &AllocationRequest) -> Wish {
         let needs = &request.requirements;
         if request.create_info.flags.contains(Create::DEDICATED_MEMORY)

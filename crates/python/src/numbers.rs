@@ -162,8 +162,13 @@ pub fn quantity(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
     if value.is_exact_instance_of::<PyInt>() {
         return of_int(value, name);
     }
-    if let Some(given) = flag_class(value) {
-        return Err(PyTypeError::new_err(format!("{name} is a {given}; it takes a number")));
+    no_plain_quantity(value, name)
+}
+
+#[cold]
+fn no_plain_quantity(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
+    match flag_class(value) {
+        Some(given) => Err(PyTypeError::new_err(format!("{name} is a {given}; it takes a number"))),
+        None => unsigned(value, name),
     }
-    unsigned(value, name)
 }

@@ -44,6 +44,7 @@ struct Others {
 
 impl ResourceObject {
     /// Of a new resource.
+    #[inline]
     pub fn new(py: Python<'_>, resource: Held, user_data: Option<Link<PyAny>>) -> Self {
         if let Some(data) = &user_data {
             resource.set_custom_data(Some(data.bind(py)));

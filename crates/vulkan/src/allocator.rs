@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ash::vk;
 use vkmem_engine::{
     Allocation, AllocationCreateFlags, AllocationCreateInfo, AllocationId, AllocationRequest,
-    Allocator, AllocatorOptions, CacheHint, DedicatedTarget, Error, MemoryRequirements, Release,
-    ResourceKind, ResourceUse,
+    Allocator, AllocatorOptions, CacheHint, DedicatedTarget, Error, MemoryRequirements, PoolId,
+    Release, ResourceKind, ResourceUse,
 };
 
 use crate::chain;
@@ -131,9 +131,16 @@ impl DeviceAllocator {
 
     /// What the memory of a request is to be exported as: what was asked for, and what its pool
     /// exports anyway.
+    #[inline(always)]
     pub(crate) fn export_types(&self, create_info: &AllocationCreateInfo) -> Result<u32, Error> {
-        let asked = create_info.export_handle_types;
-        let types = match create_info.pool {
+        match (create_info.export_handle_types, create_info.pool) {
+            (0, None) => Ok(0),
+            (asked, pool) => self.checked_export_types(asked, pool),
+        }
+    }
+
+    fn checked_export_types(&self, asked: u32, pool: Option<PoolId>) -> Result<u32, Error> {
+        let types = match pool {
             Some(pool) => asked | self.engine.pool_info(pool)?.export_handle_types,
             None => asked,
         };

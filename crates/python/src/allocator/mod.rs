@@ -78,7 +78,7 @@ fn allocate(
 }
 
 /// The Python half of a resource.
-#[inline]
+#[inline(always)]
 fn python_object<T: PyClass<BaseType = ResourceObject>>(
     py: Python<'_>,
     resource: Held,
