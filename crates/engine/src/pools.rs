@@ -72,11 +72,18 @@ impl Pools {
     }
 
     /// Runs something on the pool of a home, if it is there.
+    #[inline]
     pub fn in_home<R>(&self, home: Home, run: impl FnOnce(&Pool) -> Option<R>) -> Option<R> {
-        match home {
-            Home::Default(index) => self.defaults.get(index as usize).and_then(run),
-            Home::Custom(id) => self.get(id).ok().and_then(|pool| run(&pool)),
-        }
+        let custom;
+        let pool = match home {
+            Home::Default(index) => self.defaults.get(index as usize)?,
+            Home::Custom(id) => {
+                custom = self.get(id).ok()?;
+                &*custom
+            }
+        };
+        // One call for both, so that it is inlined.
+        run(pool)
     }
 
     /// Runs something on each custom one; it must not call the driver.
