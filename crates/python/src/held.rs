@@ -4,7 +4,7 @@
 //! counted, and that the memory of one that ended is used again by the next one of the thread, as it is
 //! in the cache then.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use vkmem_vulkan::expect_bytes;
 
 use crate::resource::Resource;
+
+/// So many that ended leave their memory to the next ones: some hundred KiB a thread at most.
+const MOST_SPARES: usize = 1024;
 
 /// A resource and who refers to it.
 #[repr(C)]
@@ -26,7 +29,7 @@ struct Counted {
 }
 
 thread_local! {
-    static SPARE: Cell<Option<Box<MaybeUninit<Counted>>>> = const { Cell::new(None) };
+    static SPARES: RefCell<Vec<Box<MaybeUninit<Counted>>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Keeps a resource alive.
@@ -60,7 +63,8 @@ impl Held {
     pub fn new(resource: Resource) -> Self {
         let resource = ManuallyDrop::new(resource);
         let (strong, weak) = (AtomicUsize::new(1), AtomicUsize::new(1));
-        let spare = SPARE.try_with(Cell::take).ok().flatten().unwrap_or_else(Box::new_uninit);
+        let spare = SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten();
+        let spare = spare.unwrap_or_else(Box::new_uninit);
         let counted = Box::write(spare, Counted { strong, weak, resource });
         Self(NonNull::from(Box::leak(counted)))
     }
@@ -189,7 +193,12 @@ impl Drop for Faint {
         // SAFETY: made as a box in `Held::new`; the resource is gone, and so is all that knew of it.
         let memory = unsafe { Box::from_raw(self.0.as_ptr().cast::<MaybeUninit<Counted>>()) };
         // At the end of a thread there is no place for it.
-        let _ = SPARE.try_with(|spare| spare.set(Some(memory)));
+        let _ = SPARES.try_with(|spares| {
+            let mut spares = spares.borrow_mut();
+            if spares.len() < MOST_SPARES {
+                spares.push(memory);
+            }
+        });
     }
 }
 

@@ -41,6 +41,10 @@ fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, 
     let is_text = given.is_instance_of::<PyString>()
         || given.is_instance_of::<PyBytes>()
         || given.is_instance_of::<PyByteArray>();
+    if let Ok(list) = given.cast_exact::<PyList>() {
+        // No result for each item, which would be copied.
+        return gather(list.iter().map(Ok), given.py());
+    }
     match given.try_iter() {
         Ok(items) if !is_text => gather(items, given.py()),
         _ => {

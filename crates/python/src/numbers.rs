@@ -135,7 +135,7 @@ fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
 
 /// Bits or a number of a class of `vk_mem.flags`, or a plain integer of any binding. Another class
 /// of this package means that arguments were mixed up.
-#[inline]
+#[inline(always)]
 pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u32> {
     if !class.has(value) && !value.is_exact_instance_of::<PyInt>() {
         check_class(value, name, class)?;
@@ -157,7 +157,7 @@ fn check_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyRes
 }
 
 /// A number that no class of `vk_mem.flags` can be.
-#[inline]
+#[inline(always)]
 pub fn quantity(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
     if value.is_exact_instance_of::<PyInt>() {
         return of_int(value, name);

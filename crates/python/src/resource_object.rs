@@ -44,7 +44,7 @@ struct Others {
 
 impl ResourceObject {
     /// Of a new resource.
-    #[inline]
+    #[inline(always)]
     pub fn new(py: Python<'_>, resource: Held, user_data: Option<Link<PyAny>>) -> Self {
         if let Some(data) = &user_data {
             resource.set_custom_data(Some(data.bind(py)));
@@ -66,6 +66,7 @@ impl ResourceObject {
 
     /// A new object, on the list of the cycle collector only if it leads to another: most never do,
     /// and walking over them takes as long as creating them.
+    #[inline(always)]
     pub fn make<'py, T>(py: Python<'py>, base: Self, object: T) -> PyResult<Bound<'py, T>>
     where
         T: PyClass<BaseType = Self>,

@@ -103,7 +103,7 @@ impl Allocator {
     }
 
     /// Makes the Python half of a new resource, and tells of it whoever wants to know.
-    #[inline]
+    #[inline(always)]
     fn announce<T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'_>,
