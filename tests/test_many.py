@@ -225,8 +225,10 @@ def test_wrong_items(
     item: int | None,
 ) -> None:
     device = simulated_allocator.device
+    calls = device.call_count()
     with pytest.raises(error, match=text) as caught:
         call(simulated_allocator)
+    assert device.call_count() == calls, "the driver was asked for what cannot be"
     assert getattr(caught.value, "item", None) == item
     assert "\n" not in str(caught.value)
     assert totals(simulated_allocator).allocation_count == 0

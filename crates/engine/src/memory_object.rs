@@ -205,6 +205,7 @@ struct Work {
 
 impl Release {
     pub(crate) fn unmap(&mut self, memory: Arc<MemoryObject>, count: u64) {
+        debug_assert!(self.0.is_none(), "a release of one allocation");
         if count > 0 {
             self.0.get_or_insert_default().unmap = Some((memory, count));
         }

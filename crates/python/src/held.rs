@@ -28,8 +28,11 @@ struct Counted {
     resource: ManuallyDrop<Resource>,
 }
 
+/// Memory for a resource.
+type Spare = Box<MaybeUninit<Counted>>;
+
 thread_local! {
-    static SPARES: RefCell<Vec<Box<MaybeUninit<Counted>>>> = const { RefCell::new(Vec::new()) };
+    static SPARES: RefCell<Vec<Spare>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Keeps a resource alive.
@@ -191,8 +194,8 @@ impl Drop for Faint {
         }
         fence(Ordering::Acquire);
         // SAFETY: made as a box in `Held::new`; the resource is gone, and so is all that knew of it.
-        let memory = unsafe { Box::from_raw(self.0.as_ptr().cast::<MaybeUninit<Counted>>()) };
-        // At the end of a thread there is no place for it.
+        let memory: Spare = unsafe { Box::from_raw(self.0.as_ptr().cast()) };
+        // None where there are enough, and none at the end of a thread: then it is given back.
         let _ = SPARES.try_with(|spares| {
             let mut spares = spares.borrow_mut();
             if spares.len() < MOST_SPARES {

@@ -38,13 +38,13 @@ fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
 
 /// The items of a sequence; text and bytes are none.
 fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    if let Ok(list) = given.cast_exact::<PyList>() {
+        // Its items come without a call of Python for each.
+        return gather(list.iter().map(Ok), given.py());
+    }
     let is_text = given.is_instance_of::<PyString>()
         || given.is_instance_of::<PyBytes>()
         || given.is_instance_of::<PyByteArray>();
-    if let Ok(list) = given.cast_exact::<PyList>() {
-        // No result for each item, which would be copied.
-        return gather(list.iter().map(Ok), given.py());
-    }
     match given.try_iter() {
         Ok(items) if !is_text => gather(items, given.py()),
         _ => {

@@ -25,7 +25,7 @@ fn of_int(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
 /// What reads as the largest number: that, or none that it could read.
 #[cold]
 fn largest_or_none(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
-    // SAFETY: the interpreter is held. What was raised is raised again.
+    // SAFETY: the interpreter is held. What was raised, if anything, comes of the second attempt again.
     unsafe { ffi::PyErr_Clear() };
     unsigned(value, name)
 }

@@ -113,17 +113,15 @@ impl DeviceAllocator {
         let allocation = match allocate(&self.engine, &request) {
             Ok(allocation) => allocation,
             // SAFETY: made here.
-            Err(error) => return Err(unsafe { self.without::<K>(handle, error) }),
+            Err(error) => return Err(unsafe { self.destroy_after::<K>(handle, error) }),
         };
         if !request.create_info.flags.contains(AllocationCreateFlags::DONT_BIND) {
-            let (memory, offset) = (allocation.memory, allocation.offset);
+            let Allocation { id, memory, offset, memory_type_index, size, .. } = allocation;
             // SAFETY: resource and memory are live, the offset is aligned as the driver asked.
             if let Err(error) = unsafe { K::bind(&*self.driver, handle, memory, offset) } {
-                let error =
-                    self.bind_error::<K>(error, allocation.memory_type_index, allocation.size);
-                drop(self.engine.free(allocation.id));
+                let error = self.bind_error::<K>(error, memory_type_index, size);
                 // SAFETY: made here.
-                return Err(unsafe { self.without::<K>(handle, error) });
+                return Err(unsafe { self.undo::<K>(handle, id, error) });
             }
         }
         Ok((handle, allocation))

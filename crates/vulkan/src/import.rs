@@ -96,26 +96,29 @@ impl DeviceAllocator {
         let handle =
             unsafe { self.create_handle::<K>(info, &mut request, handle_type, direction)? };
         let driver = &**self.driver();
-        // SAFETY: the caller vouches for the handle; resource and memory are live where they are bound;
-        // the resource was made here.
-        unsafe {
-            let made = self.import_and_bind(request, import, ask, |place| {
-                K::bind(driver, handle, place.memory, place.offset).map_err(|error| {
-                    self.bind_error::<K>(error, place.memory_type_index, place.size)
-                })
-            });
-            self.or_destroy::<K>(handle, made)
+        // SAFETY: the caller vouches for the handle of the memory; that of the resource was made here.
+        let (_, place) = unsafe {
+            let imported = self.import_for(request, import, ask);
+            self.or_destroy::<K>(handle, imported)?
+        };
+        // SAFETY: resource and memory are live.
+        if let Err(error) = unsafe { K::bind(driver, handle, place.memory, place.offset) } {
+            let error = self.bind_error::<K>(error, place.memory_type_index, place.size);
+            // SAFETY: made here.
+            return Err(unsafe { self.undo::<K>(handle, place.id, error) });
         }
+        Ok((handle, place))
     }
 
+    /// The memory for a resource that needs what `request` says.
+    ///
     /// # Safety
     /// The handle is what its type says.
-    unsafe fn import_and_bind(
+    unsafe fn import_for(
         &self,
         request: AllocationRequest,
         import: &Import,
         ask: ImportFn<'_>,
-        bind: impl FnOnce(&Allocation) -> Result<(), Error>,
     ) -> Result<Allocation, Error> {
         let needs = request.requirements;
         let size = import.size.unwrap_or(needs.size);
@@ -134,14 +137,7 @@ impl DeviceAllocator {
         }
         // SAFETY: the caller vouches for the handle.
         let request = unsafe { self.import_request(request, import) }?;
-        let allocation = ask(self.engine(), &request)?;
-        match bind(&allocation) {
-            Ok(()) => Ok(allocation),
-            Err(error) => {
-                drop(self.engine().free(allocation.id));
-                Err(error)
-            }
-        }
+        ask(self.engine(), &request)
     }
 
     /// What the engine is asked: the whole memory object, and the types that serve.

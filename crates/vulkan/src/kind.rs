@@ -2,8 +2,8 @@
 
 use ash::vk::{self, Handle};
 use vkmem_engine::{
-    Allocation, AllocationCreateInfo, AllocationRequest, DedicatedTarget, DeviceError, Error,
-    MemoryHandle, MemoryRequirements,
+    Allocation, AllocationCreateInfo, AllocationId, AllocationRequest, DedicatedTarget,
+    DeviceError, Error, MemoryHandle, MemoryRequirements,
 };
 
 use crate::allocator::DeviceAllocator;
@@ -260,7 +260,7 @@ impl DeviceAllocator {
         made: Result<Allocation, Error>,
     ) -> Result<(K::Handle, Allocation), Error> {
         // SAFETY: of the caller.
-        let made = made.map_err(|error| unsafe { self.without::<K>(handle, error) });
+        let made = made.map_err(|error| unsafe { self.destroy_after::<K>(handle, error) });
         Ok((handle, made?))
     }
 
@@ -269,9 +269,26 @@ impl DeviceAllocator {
     /// # Safety
     /// The handle is live, and nobody else has seen it.
     #[cold]
-    pub(crate) unsafe fn without<K: Kind>(&self, handle: K::Handle, error: Error) -> Error {
+    pub(crate) unsafe fn destroy_after<K: Kind>(&self, handle: K::Handle, error: Error) -> Error {
         // SAFETY: the caller vouches for the handle.
         unsafe { K::destroy(&**self.driver(), handle) };
+        error
+    }
+
+    /// The same, and frees its memory after that: some drivers look at the memory of what they destroy.
+    ///
+    /// # Safety
+    /// As above.
+    #[cold]
+    pub(crate) unsafe fn undo<K: Kind>(
+        &self,
+        handle: K::Handle,
+        memory: AllocationId,
+        error: Error,
+    ) -> Error {
+        // SAFETY: of the caller.
+        let error = unsafe { self.destroy_after::<K>(handle, error) };
+        drop(self.engine().free(memory));
         error
     }
 }

@@ -69,16 +69,18 @@ impl DeviceAllocator {
         let (mut requests, mut handles) = (Vec::new(), Vec::new());
         requests.try_reserve_exact(infos.len()).map_err(none)?;
         handles.try_reserve_exact(infos.len()).map_err(none)?;
-        let mut created: Created<'_, K> = Created { driver, handles };
+        // All of them before the first one is made: a batch that cannot be made calls no driver.
         for (index, info) in infos.iter().enumerate() {
-            let of_item = |error| FailedItem { index, error };
             // SAFETY: the caller vouches for the info.
-            let mut request = unsafe { K::request(self, info, create_info) }.map_err(of_item)?;
-            let direction = Direction::Export;
-            // SAFETY: as above.
-            let handle = unsafe { self.create_handle::<K>(info, &mut request, export, direction) };
-            created.handles.push(handle.map_err(of_item)?);
-            requests.push(request);
+            let request = unsafe { K::request(self, info, create_info) };
+            requests.push(request.map_err(|error| FailedItem { index, error })?);
+        }
+        let mut created: Created<'_, K> = Created { driver, handles };
+        for (index, (info, request)) in infos.iter().zip(&mut requests).enumerate() {
+            // SAFETY: the caller vouches for the info.
+            let handle =
+                unsafe { self.create_handle::<K>(info, request, export, Direction::Export) };
+            created.handles.push(handle.map_err(|error| FailedItem { index, error })?);
         }
         let allocations = self.engine().allocate_many(&requests)?;
         if !create_info.flags.contains(AllocationCreateFlags::DONT_BIND) {

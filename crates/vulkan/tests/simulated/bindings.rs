@@ -1,14 +1,16 @@
 //! Handles, bindings, failures.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ash::vk::{self, Handle};
 use vkmem_engine::{
-    Call, DedicatedTarget, DeviceError, DeviceMemory, MemoryAllocateInfo, MemoryHandle,
-    MemoryRange, VALIDATION_FAILED,
+    AllocationCreateFlags, AllocationCreateInfo, Allocator, AllocatorOptions, Call,
+    DedicatedTarget, DeviceError, DeviceMemory, MemoryAllocateInfo, MemoryHandle, MemoryRange,
+    VALIDATION_FAILED,
 };
-use vkmem_vulkan::{Driver, TransferCommand};
+use vkmem_vulkan::{DeviceAllocator, Driver, TransferCommand};
 
 use super::{
     KIB, assert_one_violation, buffer_info, copied, create_buffer, driver, image_info, of_type,
@@ -151,6 +153,31 @@ fn every_call_shares_the_count_of_failures() {
         assert_eq!(calls[0], "vkCreateBuffer");
         assert_eq!(calls[calls.len() - 2..], ["vkDestroyBuffer", "vkFreeMemory"]);
     }
+    driver.assert_clean();
+}
+
+#[test]
+fn a_failed_bind_destroys_before_it_frees() {
+    let driver = Arc::new(driver("lavapipe"));
+    let allocator = DeviceAllocator::new(driver.clone(), &AllocatorOptions::default()).unwrap();
+    let device = driver.device();
+    let flags = AllocationCreateFlags::DEDICATED_MEMORY;
+    let dedicated = AllocationCreateInfo { flags, ..AllocationCreateInfo::default() };
+    device.record_log(true);
+    device.fail_next(Call::BindBuffer, 1, DeviceError::DeviceLost);
+    device.fail_next(Call::BindImage, 1, DeviceError::DeviceLost);
+    // SAFETY: infos that are valid.
+    unsafe {
+        let (buffer, image) = (buffer_info(256, copied()), image_info(vk::Format::R8_UNORM, 8, 8));
+        allocator.create_buffer(&buffer, &dedicated, Allocator::allocate).unwrap_err();
+        allocator.create_image(&image, &dedicated, Allocator::allocate).unwrap_err();
+    }
+    let ends = [Call::DestroyBuffer, Call::DestroyImage, Call::Free];
+    let calls = device.log().into_iter().map(|record| record.call);
+    let calls: Vec<_> = calls.filter(|call| ends.contains(call)).collect();
+    let [buffer, image, memory] = ends;
+    assert_eq!(calls, [buffer, memory, image, memory]);
+    drop(allocator);
     driver.assert_clean();
 }
 
