@@ -1,8 +1,8 @@
 //! References to a resource, counted.
 //!
 //! As `Arc` and `Weak`, but that the [list of live things](crate::live) looks at a resource without being
-//! counted, and that the memory of one that ended is used again by the next one of the thread, as it is
-//! in the cache then.
+//! counted, and that the memory of those that ended is used again by the next ones of the thread: of the
+//! last one first, as it is in the cache then.
 
 use std::cell::RefCell;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -14,7 +14,7 @@ use vkmem_vulkan::expect_bytes;
 
 use crate::resource::Resource;
 
-/// So many that ended leave their memory to the next ones: some hundred KiB a thread at most.
+/// So many that ended leave their memory to the next ones: 170 KiB a thread at most.
 const MOST_SPARES: usize = 1024;
 
 /// A resource and who refers to it.

@@ -85,11 +85,6 @@ impl Integers {
             return Ok(Self::Array(array));
         }
         let read = |(index, item): (usize, Bound<'_, PyAny>)| {
-            if item.is_exact_instance_of::<PyInt>()
-                && let Ok(number) = item.extract()
-            {
-                return Ok(number);
-            }
             quantity(&item, one).map_err(|error| about_item(py, index, error))
         };
         gather(items(given, name)?.into_iter().enumerate().map(read), py).map(Self::List)

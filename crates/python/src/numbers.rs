@@ -60,7 +60,12 @@ fn out_of_range(value: &Bound<'_, PyAny>, name: &str) -> PyResult<PyErr> {
 /// The same for 32 bits.
 #[inline]
 pub fn unsigned_32(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u32> {
-    let number = unsigned(value, name)?;
+    narrow(value, name, unsigned(value, name)?)
+}
+
+/// A number that was read from a value, if it fits 32 bits.
+#[inline(always)]
+fn narrow(value: &Bound<'_, PyAny>, name: &str, number: u64) -> PyResult<u32> {
     u32::try_from(number).map_err(|_| too_wide(value, name, number))
 }
 
@@ -141,8 +146,7 @@ pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyRe
         check_class(value, name, class)?;
         return unsigned_32(value, name);
     }
-    let number = of_int(value, name)?;
-    u32::try_from(number).map_err(|_| too_wide(value, name, number))
+    narrow(value, name, of_int(value, name)?)
 }
 
 #[cold]

@@ -110,21 +110,14 @@ impl DeviceAllocator {
         let (export, direction) = (self.export_types(create_info)?, Direction::Export);
         // SAFETY: as above.
         let handle = unsafe { self.create_handle::<K>(info, &mut request, export, direction)? };
-        let allocation = match allocate(&self.engine, &request) {
-            Ok(allocation) => allocation,
-            // SAFETY: made here.
-            Err(error) => return Err(unsafe { self.destroy_after::<K>(handle, error) }),
-        };
-        if !request.create_info.flags.contains(AllocationCreateFlags::DONT_BIND) {
-            let Allocation { id, memory, offset, memory_type_index, size, .. } = allocation;
-            // SAFETY: resource and memory are live, the offset is aligned as the driver asked.
-            if let Err(error) = unsafe { K::bind(&*self.driver, handle, memory, offset) } {
-                let error = self.bind_error::<K>(error, memory_type_index, size);
-                // SAFETY: made here.
-                return Err(unsafe { self.undo::<K>(handle, id, error) });
-            }
+        let allocated = allocate(&self.engine, &request);
+        // SAFETY: made here.
+        let (handle, allocation) = unsafe { self.or_destroy::<K>(handle, allocated)? };
+        if request.create_info.flags.contains(AllocationCreateFlags::DONT_BIND) {
+            return Ok((handle, allocation));
         }
-        Ok((handle, allocation))
+        // SAFETY: resource and memory are live, the offset is aligned as the driver asked.
+        unsafe { self.bind_or_undo::<K>(handle, allocation) }
     }
 
     /// What the memory of a request is to be exported as: what was asked for, and what its pool

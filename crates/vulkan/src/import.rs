@@ -95,19 +95,12 @@ impl DeviceAllocator {
         // SAFETY: as above.
         let handle =
             unsafe { self.create_handle::<K>(info, &mut request, handle_type, direction)? };
-        let driver = &**self.driver();
         // SAFETY: the caller vouches for the handle of the memory; that of the resource was made here.
-        let (_, place) = unsafe {
+        unsafe {
             let imported = self.import_for(request, import, ask);
-            self.or_destroy::<K>(handle, imported)?
-        };
-        // SAFETY: resource and memory are live.
-        if let Err(error) = unsafe { K::bind(driver, handle, place.memory, place.offset) } {
-            let error = self.bind_error::<K>(error, place.memory_type_index, place.size);
-            // SAFETY: made here.
-            return Err(unsafe { self.undo::<K>(handle, place.id, error) });
+            let (handle, place) = self.or_destroy::<K>(handle, imported)?;
+            self.bind_or_undo::<K>(handle, place)
         }
-        Ok((handle, place))
     }
 
     /// The memory for a resource that needs what `request` says.

@@ -2,8 +2,8 @@
 
 use ash::vk::{self, Handle};
 use vkmem_engine::{
-    Allocation, AllocationCreateInfo, AllocationId, AllocationRequest, DedicatedTarget,
-    DeviceError, Error, MemoryHandle, MemoryRequirements,
+    Allocation, AllocationCreateInfo, AllocationRequest, DedicatedTarget, DeviceError, Error,
+    MemoryHandle, MemoryRequirements,
 };
 
 use crate::allocator::DeviceAllocator;
@@ -226,9 +226,8 @@ impl DeviceAllocator {
         // SAFETY: the caller vouches for the info.
         let (handle, dedicated) = unsafe { K::create(self, info, handle_types, direction)? };
         // SAFETY: it was just made.
-        let needs = unsafe { K::requirements(driver, handle) };
-        let requires_dedicated = needs.requires_dedicated | dedicated;
-        request.requirements = MemoryRequirements { requires_dedicated, ..needs };
+        request.requirements = unsafe { K::requirements(driver, handle) };
+        request.requirements.requires_dedicated |= dedicated;
         request.dedicated = Some(K::target(handle));
         let checked = K::check(info, &request.requirements);
         if checked.is_err() {
@@ -254,6 +253,7 @@ impl DeviceAllocator {
     ///
     /// # Safety
     /// The handle is live, and nobody else has seen it.
+    #[inline(always)]
     pub(crate) unsafe fn or_destroy<K: Kind>(
         &self,
         handle: K::Handle,
@@ -264,31 +264,38 @@ impl DeviceAllocator {
         Ok((handle, made?))
     }
 
+    /// Binds a handle to its memory; if that fails, it is destroyed, and the memory is freed after that:
+    /// some drivers look at the memory of what they destroy.
+    ///
+    /// # Safety
+    /// As above, the memory is live, and the resource may lie there.
+    #[inline(always)]
+    pub(crate) unsafe fn bind_or_undo<K: Kind>(
+        &self,
+        handle: K::Handle,
+        allocation: Allocation,
+    ) -> Result<(K::Handle, Allocation), Error> {
+        // Apart, as a reference would keep all of it in memory.
+        let Allocation { id, memory, offset, memory_type_index, size, .. } = allocation;
+        // SAFETY: of the caller.
+        if let Err(error) = unsafe { K::bind(&**self.driver(), handle, memory, offset) } {
+            let error = self.bind_error::<K>(error, memory_type_index, size);
+            // SAFETY: of the caller.
+            let error = unsafe { self.destroy_after::<K>(handle, error) };
+            drop(self.engine().free(id));
+            return Err(error);
+        }
+        Ok((handle, allocation))
+    }
+
     /// Destroys a handle because of an error, which it hands on.
     ///
     /// # Safety
     /// The handle is live, and nobody else has seen it.
     #[cold]
-    pub(crate) unsafe fn destroy_after<K: Kind>(&self, handle: K::Handle, error: Error) -> Error {
+    unsafe fn destroy_after<K: Kind>(&self, handle: K::Handle, error: Error) -> Error {
         // SAFETY: the caller vouches for the handle.
         unsafe { K::destroy(&**self.driver(), handle) };
-        error
-    }
-
-    /// The same, and frees its memory after that: some drivers look at the memory of what they destroy.
-    ///
-    /// # Safety
-    /// As above.
-    #[cold]
-    pub(crate) unsafe fn undo<K: Kind>(
-        &self,
-        handle: K::Handle,
-        memory: AllocationId,
-        error: Error,
-    ) -> Error {
-        // SAFETY: of the caller.
-        let error = unsafe { self.destroy_after::<K>(handle, error) };
-        drop(self.engine().free(memory));
         error
     }
 }

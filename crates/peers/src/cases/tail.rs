@@ -167,9 +167,7 @@ pub fn tail(report: &mut Report, effort: Effort) {
     let theirs = grow(&Vma::new(slow(), &vma::Options::default()), bytes);
     let nobodys = grow(&Nobody::new(), bytes);
     let n = ours.all.len() as u64;
-    // Of fewer than ten thousand it is the slowest, and that is the first block, which nobody could have
-    // taken ahead.
-    let bar = (n >= 10_000).then_some(Bar::AtMost(100.0));
+    let bar = Some(Bar::AtMost(100.0));
     let beside = |of: fn(&Taken) -> &[f64], share| {
         let peers = [("vma default", &theirs), ("no allocator", &nobodys)];
         peers.map(|(name, taken)| Peer::new(name, &quantile(of(taken), share)))
