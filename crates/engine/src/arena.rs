@@ -223,6 +223,12 @@ impl Arena {
                     let reason = format!("the pool is full: {most} blocks (max_block_count)");
                     return Err(self.no_room(&reason, request, false));
                 }
+                if request.upper && state.blocks.live().0 > 0 {
+                    drop(state);
+                    let why = "the upper end of a pool is that of its only block in use \
+                               (UPPER_ADDRESS)";
+                    return Err(self.no_room(why, request, false));
+                }
                 return self.grow(state, request, growth);
             }
             self.grown.wait(&mut state);

@@ -7,8 +7,15 @@
 //! ```
 //!
 //! A run only grows at its open end. What is freed inside a run stays where it is until the run is
-//! freed up to there, from either side. With several blocks there is neither an upper stack nor a
-//! ring.
+//! freed up to there, from either side.
+//!
+//! Blocks are a stack, too: a request goes to the top, and to an empty block, which is the top then,
+//! when that has no room. A block that comes empty leaves the stack, wherever it was, so the one below
+//! the top goes on where it was popped. While there are several in the stack, there is neither an
+//! upper end nor a ring.
+
+mod check;
+mod stack;
 
 use super::granularity::{Gap, Neighbour, align_up, conflict, place_in_gap};
 use super::node::{MAX_SIZE, NONE, Node};
@@ -52,9 +59,9 @@ struct Block {
     live: u32,
     /// By [`Which`].
     runs: [Run; 3],
-    /// Neighbours in the order in which blocks were added.
-    older: u32,
-    newer: u32,
+    /// Neighbours in the stack, or in the list of empty blocks.
+    below: u32,
+    above: u32,
 }
 
 impl Block {
@@ -152,10 +159,11 @@ pub struct Linear {
     regions: RegionTable,
     blocks: Vec<Block>,
     vacant_blocks: Vec<u32>,
-    newest: u32,
-    block_count: usize,
-    /// A block without live regions that is not the newest, if there is one.
-    empty: u32,
+    /// The top of the stack: all blocks with live regions, or else one without.
+    top: u32,
+    stack_height: usize,
+    /// The last one of the list of the others, all of which are empty.
+    spare: u32,
     granule: u64,
     granularity: u64,
 }
@@ -168,9 +176,9 @@ impl Linear {
             regions: RegionTable::default(),
             blocks: Vec::new(),
             vacant_blocks: Vec::new(),
-            newest: NONE,
-            block_count: 0,
-            empty: NONE,
+            top: NONE,
+            stack_height: 0,
+            spare: NONE,
             granule,
             granularity,
         }
@@ -203,7 +211,7 @@ impl Linear {
             let offset = align(edge);
             if offset.wrapping_add(size) <= end { Place { which, offset } } else { NOWHERE }
         };
-        let alone = self.block_count == 1;
+        let alone = self.stack_height == 1;
         let [lower, upper, wrapped] = &block.runs;
         if request.upper {
             let offset = upper.edge.wrapping_sub(size) & !(request.alignment - 1);
@@ -223,7 +231,7 @@ impl Linear {
     /// The same where neighbours may forbid it.
     #[inline(never)]
     fn place_beside(&self, block: &Block, size: u64, request: &RegionRequest) -> Place {
-        let alone = self.block_count == 1;
+        let alone = self.stack_height == 1;
         let [lower, upper, wrapped] = &block.runs;
         let at =
             |which, offset: Option<u64>| offset.map_or(NOWHERE, |offset| Place { which, offset });
@@ -313,19 +321,6 @@ impl Linear {
         })
     }
 
-    /// The way of what the newest block has no room for.
-    #[cold]
-    #[inline(never)]
-    fn allocate_in_empty(&mut self, size: u64, request: &RegionRequest) -> Option<RegionKey> {
-        let block = self.empty;
-        let at = self.place(self.blocks.get(block as usize)?, size, request);
-        if !at.is_found() {
-            return None;
-        }
-        self.empty = NONE;
-        Some(self.push(block, at, size, request).key)
-    }
-
     /// Drops freed regions from both ends of a run.
     #[cold]
     #[inline(never)]
@@ -360,9 +355,8 @@ impl Linear {
 impl Suballocator for Linear {
     fn add_block(&mut self, size: u64) -> BlockIndex {
         assert!(size > 0 && size <= MAX_SIZE, "a block of {size} bytes");
-        let older = self.newest;
-        let made =
-            Block { size, used: true, live: 0, runs: Block::no_runs(size), older, newer: NONE };
+        let runs = Block::no_runs(size);
+        let made = Block { size, used: true, live: 0, runs, below: NONE, above: NONE };
         let block = match self.vacant_blocks.pop() {
             Some(block) => {
                 self.blocks[block as usize] = made;
@@ -373,34 +367,18 @@ impl Suballocator for Linear {
                 (self.blocks.len() - 1) as u32
             }
         };
-        if older != NONE {
-            self.blocks[older as usize].newer = block;
-            if self.blocks[older as usize].live == 0 {
-                self.empty = older;
-            }
-        }
-        self.newest = block;
-        self.block_count += 1;
+        self.enter(block);
         BlockIndex(block)
     }
 
-    fn remove_block(&mut self, block: BlockIndex) {
-        let Block { live, older, newer, .. } = *self.block(block);
-        assert!(live == 0, "a block with live regions cannot be removed");
-        if older != NONE {
-            self.blocks[older as usize].newer = newer;
-        }
-        if newer != NONE {
-            self.blocks[newer as usize].older = older;
-        } else {
-            self.newest = older;
-        }
-        if self.empty == block.0 || self.empty == self.newest {
-            self.empty = NONE;
-        }
-        self.blocks[block.0 as usize].used = false;
-        self.vacant_blocks.push(block.0);
-        self.block_count -= 1;
+    fn remove_block(&mut self, BlockIndex(block): BlockIndex) {
+        assert!(
+            self.is_block_empty(BlockIndex(block)),
+            "a block with live regions cannot be removed"
+        );
+        self.leave(block);
+        self.blocks[block as usize].used = false;
+        self.vacant_blocks.push(block);
     }
 
     fn is_block_empty(&self, block: BlockIndex) -> bool {
@@ -411,12 +389,12 @@ impl Suballocator for Linear {
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
         let size = align_up(request.size, self.granule).filter(|&size| size <= MAX_SIZE)?;
-        let block = self.newest;
+        let block = self.top;
         let at = self.place(self.blocks.get(block as usize)?, size, request);
         if at.is_found() {
             Some(self.push(block, at, size, request))
         } else {
-            let key = self.allocate_in_empty(size, &{ *request })?;
+            let key = self.allocate_in_spare(size, &{ *request })?;
             Some(self.regions.placement(key))
         }
     }
@@ -448,8 +426,8 @@ impl Suballocator for Linear {
         }
         block.live = block.live.wrapping_sub(1);
         let block_is_empty = block.live == 0;
-        if block_is_empty && block_of != self.newest {
-            self.empty = block_of;
+        if block_is_empty && self.stack_height > 1 {
+            self.leave_stack(block_of);
         }
         Some(FreedRegion { info: node.info(block_of), tag: node.tag(), block_is_empty })
     }
@@ -460,7 +438,9 @@ impl Suballocator for Linear {
             block.live = 0;
             block.runs = Block::no_runs(block.size);
         }
-        self.empty = self.blocks.get(self.newest as usize).map_or(NONE, |newest| newest.older);
+        while self.stack_height > 1 {
+            self.leave_stack(self.top);
+        }
     }
 
     fn regions(&self) -> &RegionTable {
@@ -514,78 +494,6 @@ impl Suballocator for Linear {
     }
 
     fn validate(&self) -> Result<(), String> {
-        let mut slots = 0;
-        for (number, block) in (0u32..).zip(&self.blocks).filter(|(_, block)| block.used) {
-            let at = |what: &str| Err(format!("block {number}: {what}"));
-            let mut live = 0;
-            for (which, run) in block.runs.iter().enumerate() {
-                let (mut index, mut previous) = (run.first, NONE);
-                while index != NONE {
-                    let node = self.regions.node(index);
-                    slots += 1;
-                    live += u32::from(!node.is_free());
-                    if node.previous != previous || self.regions.block_of(index) != number {
-                        return at("a run is linked wrongly");
-                    }
-                    previous = index;
-                    index = node.next;
-                }
-                if previous != run.last {
-                    return at("a run does not end at its last region");
-                }
-                let last = (run.last != NONE).then(|| self.regions.node(run.last));
-                let upper = which == Which::Upper as usize;
-                let edge = match last {
-                    Some(last) if upper => last.offset,
-                    Some(last) => last.end(),
-                    None => block.size * u64::from(upper),
-                };
-                if run.edge != edge {
-                    return at("a run does not know where it goes on");
-                }
-                let ends = [run.first, run.last];
-                if !run.is_empty() && ends.iter().any(|&end| self.regions.node(end).is_free()) {
-                    return at("a freed region at the end of a run");
-                }
-            }
-            if live != block.live {
-                return at("live regions are counted wrongly");
-            }
-            self.validate_order(BlockIndex(number))?;
-        }
-        if slots == self.regions.used_slots() {
-            Ok(())
-        } else {
-            Err("region slots are lost".into())
-        }
-    }
-}
-
-impl Linear {
-    fn validate_order(&self, block: BlockIndex) -> Result<(), String> {
-        let size = self.block(block).size;
-        let mut broken = None;
-        let mut last: Option<Neighbour> = None;
-        self.visit_live(block, &mut |offset, size, key, kind| {
-            let before = last.map_or(0, |it| it.edge);
-            if offset < before {
-                broken = Some(format!("block {}: regions overlap at {before}", block.0));
-            }
-            let page = |offset: u64| offset & !(self.granularity - 1);
-            if self.granularity > 1
-                && let Some(last) = last
-                && page(last.edge - 1) == page(offset)
-                && conflict(last.kind, kind)
-            {
-                broken = Some(format!("block {}: conflicting kinds at {offset}", block.0));
-            }
-            debug_assert!(self.regions.live(key).is_some());
-            last = Some(Neighbour { edge: offset + size, kind });
-        });
-        let end = last.map_or(0, |it| it.edge);
-        if end > size {
-            broken = Some(format!("block {}: a region ends at {end} of {size}", block.0));
-        }
-        broken.map_or(Ok(()), Err)
+        self.check()
     }
 }
