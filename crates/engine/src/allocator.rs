@@ -30,12 +30,17 @@ pub use many::{FailedItem, Freed};
 /// How an allocator is set up.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AllocatorOptions {
-    /// Bytes a block; `None`: an eighth of heaps up to 1 GiB, else 256 MiB.
+    /// Bytes a block in heaps above 1 GiB; `None`: 256 MiB.
     pub preferred_block_size: Option<u64>,
+    /// Bytes a block in heaps up to 1 GiB; `None`: an eighth of the heap.
+    pub preferred_small_heap_block_size: Option<u64>,
     /// `[i]`: bytes to hold of heap i at most; `u64::MAX` and missing ones do not limit.
     pub heap_size_limits: Vec<u64>,
     /// Which empty blocks are kept.
     pub empty_block_retention: EmptyBlockRetention,
+    /// Whether more than `maxMemoryAllocationCount` memory objects may live, as long as the driver gives
+    /// them: some allow more than they say. [`Allocator::take_pressed`] tells of the first time.
+    pub exceed_allocation_count: bool,
     /// Whether a thread takes the next block before it is needed.
     pub prefetch: bool,
 }
@@ -58,8 +63,14 @@ impl Allocator {
         let info = device.info().clone();
         check_device(&info)?;
         let preferred_block_size = options.preferred_block_size;
-        if preferred_block_size == Some(0) {
-            return Err(Error::InvalidArgument("preferred_block_size is 0".into()));
+        let preferred_small_heap_block_size = options.preferred_small_heap_block_size;
+        for (name, size) in [
+            ("preferred_block_size", preferred_block_size),
+            ("preferred_small_heap_block_size", preferred_small_heap_block_size),
+        ] {
+            if size == Some(0) {
+                return Err(Error::InvalidArgument(format!("{name} is 0")));
+            }
         }
         if options.heap_size_limits.len() > info.heaps.len() {
             return Err(Error::InvalidArgument(format!(
@@ -74,9 +85,20 @@ impl Allocator {
                 "the share of empty_block_retention is not from 0 to 1".into(),
             ));
         }
-        let ledger = Arc::new(HeapLedger::new(device.clone(), &options.heap_size_limits));
+        let ledger = Arc::new(HeapLedger::new(
+            device.clone(),
+            &options.heap_size_limits,
+            options.exceed_allocation_count,
+        ));
         let prefetch = options.prefetch.then(Arc::default);
-        let setup = Setup { device, ledger, preferred_block_size, retention, prefetch };
+        let setup = Setup {
+            device,
+            ledger,
+            preferred_block_size,
+            preferred_small_heap_block_size,
+            retention,
+            prefetch,
+        };
         let pools = Arc::new(Pools::new(&setup));
         let queue = setup.prefetch.clone();
         let prefetcher = queue.map(|queue| Prefetcher::start(queue, &pools)).transpose()?;
@@ -226,9 +248,7 @@ impl Allocator {
             )));
         }
         match pool.allocate(request) {
-            Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }))
-                if pool.rules().fallback =>
-            {
+            Err(error) if pool.rules().fallback && error.leads_on() => {
                 let made = self.fall_back(pool.rules(), request);
                 made.map_err(|last| last.unless_hopeful(&error))
             }
@@ -253,9 +273,7 @@ impl Allocator {
         create_info.flags -= Create::UPPER_ADDRESS;
         create_info.required_flags |= self.device().info().flags_of(own) & visible;
         match self.pools.defaults[own as usize].allocate(&request) {
-            Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })) => {
-                self.allocate_in_types(&request, Some((own, error)))
-            }
+            Err(error) if error.leads_on() => self.allocate_in_types(&request, Some((own, error))),
             made => made,
         }
     }
@@ -273,7 +291,7 @@ impl Allocator {
         });
         while let Some(memory_type) = candidates.best(&self.types) {
             match self.pools.defaults[memory_type as usize].allocate(request) {
-                Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. })) => {
+                Err(error) if error.leads_on() => {
                     first_error = Some(match first_error {
                         None => error,
                         Some(first) => first.unless_hopeful(&error),
@@ -453,6 +471,8 @@ impl Allocator {
     }
 
     /// Bit i: the usage of heap i has come to the threshold since this was asked last.
+    /// [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT), once: more memory objects live than the
+    /// device says it allows.
     pub fn take_pressed(&self) -> u32 {
         self.setup.ledger.take_pressed()
     }

@@ -42,11 +42,17 @@ impl BlockSizes {
     pub fn for_heap(heap_size: u64, explicit: Option<u64>) -> Self {
         let preferred = match explicit {
             Some(size) => size,
-            None if heap_size <= 1 << 30 => heap_size / 8,
+            None if Self::is_small_heap(heap_size) => heap_size / 8,
             None => 256 << 20,
         };
         let preferred = round(preferred.clamp(1, LARGEST_BLOCK));
         Self { preferred, explicit: explicit.is_some() }
+    }
+
+    /// Up to 1 GiB, as the window through which the host reaches the memory of many a card: a block as
+    /// large as suits others would be much of it.
+    pub fn is_small_heap(heap_size: u64) -> bool {
+        heap_size <= 1 << 30
     }
 
     /// What the first attempt takes for a request, beside blocks of up to `largest` bytes.
@@ -386,10 +392,13 @@ impl Arena {
                 true,
             );
             match taken {
-                Err(Error::OutOfDeviceMemory { reason, figures }) => {
+                // Of objects that are counted, smaller ones are no fewer.
+                Err(error)
+                    if error.leads_on() && !matches!(error, Error::TooManyObjects { .. }) =>
+                {
                     match self.sizes.smaller(size, request) {
                         Some(smaller) => size = smaller,
-                        None => return Err(Error::OutOfDeviceMemory { reason, figures }),
+                        None => return Err(error),
                     }
                 }
                 other => return other,
@@ -524,15 +533,17 @@ pub(crate) fn take_memory(
             ledger.release(memory_type_index, size);
             let figures = ledger.figures(memory_type_index, size);
             Err(match error {
+                DeviceError::DeviceLost => Error::DeviceLost,
                 DeviceError::OutOfDeviceMemory => {
-                    Error::OutOfDeviceMemory { reason: "the driver refused".into(), figures }
+                    let reason = format!("vkAllocateMemory answered {error}");
+                    Error::OutOfDeviceMemory { reason, figures }
                 }
-                DeviceError::OutOfHostMemory => Error::OutOfHostMemory(figures),
-                DeviceError::TooManyObjects => Error::TooManyObjects {
-                    limit: device.info().limits.max_memory_allocation_count,
-                    figures,
-                },
-                other => other.into(),
+                // What others made is wrong or it is not: nothing that is freed here helps.
+                result => {
+                    let is_hopeless = info.import.is_some();
+                    let figures = FailureFigures { is_hopeless, ..figures };
+                    Error::Refused { result, figures }
+                }
             })
         }
     }

@@ -40,6 +40,8 @@ pub struct HeapLedger {
     objects: AtomicU32,
     /// Whether the driver knows budgets.
     asks_driver: bool,
+    /// Whether there may be more objects than the device says.
+    exceed_count: bool,
     /// Objects taken and given back since the driver was asked.
     changes: AtomicU32,
     pressure: Pressure,
@@ -92,7 +94,7 @@ impl Said {
 
 impl HeapLedger {
     /// `limits[i]` caps heap i; `u64::MAX` and missing entries do not.
-    pub fn new(device: Arc<dyn DeviceMemory>, limits: &[u64]) -> Self {
+    pub fn new(device: Arc<dyn DeviceMemory>, limits: &[u64], exceed_count: bool) -> Self {
         let heaps = device.info().heaps.iter().enumerate().map(|(index, heap)| {
             let asked = limits.get(index).copied().unwrap_or(u64::MAX);
             HeapCount {
@@ -109,7 +111,7 @@ impl HeapLedger {
         let (objects, changes) = (AtomicU32::new(0), AtomicU32::new(0));
         let asks_driver = device.budget().is_some();
         let pressure = Pressure::default();
-        let ledger = Self { heaps, objects, asks_driver, changes, pressure, device };
+        let ledger = Self { heaps, objects, asks_driver, exceed_count, changes, pressure, device };
         ledger.refresh();
         ledger
     }
@@ -261,11 +263,16 @@ impl HeapLedger {
             }));
         }
         let limit = limits.max_memory_allocation_count;
-        let book_object = |objects: u32| (objects < limit).then(|| objects + 1);
-        if self.objects.fetch_update(Relaxed, Relaxed, book_object).is_err() {
+        let book_object = |objects: u32| {
+            (objects < limit || self.exceed_count).then(|| objects.saturating_add(1))
+        };
+        let Ok(before) = self.objects.fetch_update(Relaxed, Relaxed, book_object) else {
             count.bytes.fetch_sub(size, Relaxed);
             count.pending.fetch_sub(size, Relaxed);
             return Err(Error::TooManyObjects { limit, figures: figures() });
+        };
+        if before >= limit {
+            self.pressure.note_past_count();
         }
         count.objects.fetch_add(1, Relaxed);
         self.changes.fetch_add(1, Relaxed);
@@ -311,7 +318,8 @@ impl HeapLedger {
         (0..self.heaps.len() as u32).for_each(|heap| self.watch(heap));
     }
 
-    /// Bit i: the usage of heap i has come to the threshold since this was asked last.
+    /// Bit i: the usage of heap i has come to the threshold since this was asked last; and
+    /// [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT), once.
     pub fn take_pressed(&self) -> u32 {
         self.pressure.take()
     }

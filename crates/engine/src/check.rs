@@ -16,9 +16,6 @@ pub(crate) fn check_device(info: &DeviceInfo) -> Result<(), Error> {
     if info.types.is_empty() || info.types.len() > 32 {
         return invalid(format!("a device with {} memory types", info.types.len()));
     }
-    if info.heaps.iter().any(|heap| heap.size == 0) {
-        return invalid("a heap of 0 bytes");
-    }
     if info.types.iter().any(|it| it.heap_index as usize >= info.heaps.len()) {
         return invalid("a memory type of a heap that the device does not have");
     }

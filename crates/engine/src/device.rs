@@ -87,7 +87,7 @@ pub enum DeviceType {
 /// it is a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Live `VkDeviceMemory` objects; a count.
+    /// Live `VkDeviceMemory` objects; a count. `u32::MAX` where the driver does not say.
     pub max_memory_allocation_count: u32,
     /// Of one `VkDeviceMemory`; `u64::MAX` where the driver does not say.
     pub max_memory_allocation_size: u64,
@@ -107,6 +107,27 @@ pub struct Limits {
     pub optimal_buffer_copy_offset_alignment: u64,
 }
 
+impl Limits {
+    /// The same with a driver's zeros as what they mean: a limit that it does not know is none, as the
+    /// mock drivers of test suites answer them.
+    #[must_use]
+    pub fn without_zeros(self) -> Self {
+        let count = self.max_memory_allocation_count;
+        let size = self.max_memory_allocation_size;
+        Self {
+            max_memory_allocation_count: if count == 0 { u32::MAX } else { count },
+            max_memory_allocation_size: if size == 0 { u64::MAX } else { size },
+            buffer_image_granularity: self.buffer_image_granularity.max(1),
+            non_coherent_atom_size: self.non_coherent_atom_size.max(1),
+            min_memory_map_alignment: self.min_memory_map_alignment.max(1),
+            min_uniform_buffer_offset_alignment: self.min_uniform_buffer_offset_alignment.max(1),
+            min_storage_buffer_offset_alignment: self.min_storage_buffer_offset_alignment.max(1),
+            min_texel_buffer_offset_alignment: self.min_texel_buffer_offset_alignment.max(1),
+            optimal_buffer_copy_offset_alignment: self.optimal_buffer_copy_offset_alignment.max(1),
+        }
+    }
+}
+
 /// Everything about a device that the engine needs to know. Does not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
@@ -124,7 +145,7 @@ pub struct DeviceInfo {
     pub api_version: u32,
     /// Alignment, granularity, counts.
     pub limits: Limits,
-    /// 1 to 16.
+    /// 1 to 16. One of 0 bytes is never used.
     pub heaps: Vec<MemoryHeap>,
     /// 1 to 32.
     pub types: Vec<MemoryType>,
@@ -137,6 +158,11 @@ impl DeviceInfo {
     /// The heap of a memory type.
     pub fn heap_of(&self, memory_type_index: u32) -> u32 {
         self.types[memory_type_index as usize].heap_index
+    }
+
+    /// Whether the heap of a memory type has no bytes, as some drivers list one that is switched off.
+    pub fn has_no_memory(&self, memory_type_index: u32) -> bool {
+        self.heaps[self.heap_of(memory_type_index) as usize].size == 0
     }
 
     /// What memory of a type can do.
@@ -285,17 +311,37 @@ impl DeviceError {
     }
 }
 
+/// Names of the results that memory, resources, copies and external handles can end with.
+const RESULT_NAMES: [(i32, &str); 20] = [
+    (-1, "VK_ERROR_OUT_OF_HOST_MEMORY"),
+    (-2, "VK_ERROR_OUT_OF_DEVICE_MEMORY"),
+    (-3, "VK_ERROR_INITIALIZATION_FAILED"),
+    (-4, "VK_ERROR_DEVICE_LOST"),
+    (-5, "VK_ERROR_MEMORY_MAP_FAILED"),
+    (-6, "VK_ERROR_LAYER_NOT_PRESENT"),
+    (-7, "VK_ERROR_EXTENSION_NOT_PRESENT"),
+    (-8, "VK_ERROR_FEATURE_NOT_PRESENT"),
+    (-9, "VK_ERROR_INCOMPATIBLE_DRIVER"),
+    (-10, "VK_ERROR_TOO_MANY_OBJECTS"),
+    (-11, "VK_ERROR_FORMAT_NOT_SUPPORTED"),
+    (-12, "VK_ERROR_FRAGMENTED_POOL"),
+    (-13, "VK_ERROR_UNKNOWN"),
+    (-1_000_011_001, "VK_ERROR_VALIDATION_FAILED"),
+    (-1_000_069_000, "VK_ERROR_OUT_OF_POOL_MEMORY"),
+    (-1_000_072_003, "VK_ERROR_INVALID_EXTERNAL_HANDLE"),
+    (-1_000_158_000, "VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT"),
+    (-1_000_161_000, "VK_ERROR_FRAGMENTATION"),
+    (-1_000_174_001, "VK_ERROR_NOT_PERMITTED"),
+    (-1_000_257_000, "VK_ERROR_INVALID_OPAQUE_CAPTURE_ADDRESS"),
+];
+
+/// `VK_ERROR_UNKNOWN (-13)`, and `VkResult -1000999000` for what has no name here.
 impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OutOfHostMemory => f.write_str("VK_ERROR_OUT_OF_HOST_MEMORY"),
-            Self::OutOfDeviceMemory => f.write_str("VK_ERROR_OUT_OF_DEVICE_MEMORY"),
-            Self::DeviceLost => f.write_str("VK_ERROR_DEVICE_LOST"),
-            Self::MemoryMapFailed => f.write_str("VK_ERROR_MEMORY_MAP_FAILED"),
-            Self::FeatureNotPresent => f.write_str("VK_ERROR_FEATURE_NOT_PRESENT"),
-            Self::TooManyObjects => f.write_str("VK_ERROR_TOO_MANY_OBJECTS"),
-            Self::InvalidExternalHandle => f.write_str("VK_ERROR_INVALID_EXTERNAL_HANDLE"),
-            Self::Other(result) => write!(f, "VkResult {result}"),
+        let result = self.vk_result();
+        match RESULT_NAMES.iter().find(|(known, _)| *known == result) {
+            Some((_, name)) => write!(f, "{name} ({result})"),
+            None => write!(f, "VkResult {result}"),
         }
     }
 }

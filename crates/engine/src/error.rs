@@ -33,6 +33,13 @@ pub enum Error {
     },
     /// The driver has no host memory for it.
     OutOfHostMemory(FailureFigures),
+    /// `vkAllocateMemory` failed otherwise than for want of device memory.
+    Refused {
+        /// What it answered; not that the device is lost.
+        result: DeviceError,
+        /// What was asked and what there was.
+        figures: FailureFigures,
+    },
     /// There is no host memory for the bookkeeping of so many.
     TooManyItems(usize),
     /// `maxMemoryAllocationCount` memory objects live already.
@@ -75,6 +82,7 @@ impl Error {
             Self::FeatureNotPresent(_) => Some(-8),
             Self::MemoryMap(_) => Some(-5),
             Self::DeviceLost => Some(-4),
+            Self::Refused { result, .. } => Some(result.vk_result()),
             Self::Device(error) => Some(error.vk_result()),
             Self::InvalidArgument(_) | Self::UseAfterFree => None,
         }
@@ -86,18 +94,29 @@ impl Error {
         match &mut self {
             Self::OutOfDeviceMemory { figures, .. }
             | Self::OutOfHostMemory(figures)
+            | Self::Refused { figures, .. }
             | Self::TooManyObjects { figures, .. } => figures.size = size,
             _ => {}
         }
         self
     }
 
+    /// Whether a smaller block, another memory type or dedicated memory may serve where this failed.
+    /// Drivers have many words for a lack of memory, so whatever `vkAllocateMemory` answers counts, but
+    /// that the device is lost.
+    pub(crate) fn leads_on(&self) -> bool {
+        matches!(
+            self,
+            Self::OutOfDeviceMemory { .. } | Self::TooManyObjects { .. } | Self::Refused { .. }
+        )
+    }
+
     /// Whether memory is missing that may come free: then another attempt is worth it.
     pub fn is_shortage(&self) -> bool {
         match self {
-            Self::OutOfDeviceMemory { figures, .. } | Self::TooManyObjects { figures, .. } => {
-                !figures.is_hopeless
-            }
+            Self::OutOfDeviceMemory { figures, .. }
+            | Self::TooManyObjects { figures, .. }
+            | Self::Refused { figures, .. } => !figures.is_hopeless,
             _ => false,
         }
     }
@@ -106,9 +125,9 @@ impl Error {
     pub(crate) fn unless_hopeful(mut self, other: &Self) -> Self {
         let hopeful = other.is_shortage();
         match &mut self {
-            Self::OutOfDeviceMemory { figures, .. } | Self::TooManyObjects { figures, .. } => {
-                figures.is_hopeless &= !hopeful;
-            }
+            Self::OutOfDeviceMemory { figures, .. }
+            | Self::TooManyObjects { figures, .. }
+            | Self::Refused { figures, .. } => figures.is_hopeless &= !hopeful,
             _ => {}
         }
         self
@@ -120,6 +139,7 @@ impl Error {
             Self::OutOfDeviceMemory { figures, .. }
             | Self::OutOfHostMemory(figures)
             | Self::TooManyObjects { figures, .. }
+            | Self::Refused { figures, .. }
             | Self::VirtualBlockFull { figures, .. } => Some(figures),
             _ => None,
         }
@@ -191,6 +211,12 @@ impl fmt::Display for Error {
             }
             Self::OutOfHostMemory(figures) => {
                 write!(f, "out of host memory: the driver refused: asked for {figures}")
+            }
+            Self::Refused { result, figures } => {
+                if *result == DeviceError::OutOfHostMemory {
+                    f.write_str("out of host memory: ")?;
+                }
+                write!(f, "vkAllocateMemory answered {result}: asked for {figures}")
             }
             Self::TooManyItems(count) => {
                 write!(f, "out of host memory: no room for the bookkeeping of {count} items")

@@ -41,6 +41,7 @@ pub use error::*;
 pub use external::{ImportRequest, MemoryOf};
 pub use memory_object::Release;
 pub use memory_type::{Candidates, MemoryTypes, Preferences, names as memory_property_names};
+pub use pressure::PAST_ALLOCATION_COUNT;
 pub use request::*;
 pub use retention::EmptyBlockRetention;
 pub use simulated::*;

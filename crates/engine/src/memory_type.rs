@@ -77,32 +77,39 @@ impl Preferences {
         let prefer_host = create_info.usage == MemoryUsage::AutoPreferHost;
         let prefer_device = create_info.usage == MemoryUsage::AutoPreferDevice;
         let used_by_device = resource_use != ResourceUse::TransferOnly;
+        let may_transfer = create_info.flags.contains(Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD);
         // On a GPU with memory of its own, a copy of the caller's beats reading over the bus.
-        let transfer_instead =
-            create_info.flags.contains(Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD)
-                && device_type != DeviceType::IntegratedGpu
-                && used_by_device
-                && !prefer_host;
+        let should_transfer = may_transfer
+            && device_type != DeviceType::IntegratedGpu
+            && used_by_device
+            && !prefer_host;
 
         if create_info.flags.contains(Create::HOST_ACCESS_RANDOM) {
             self.preferred |= Property::HOST_CACHED;
-            if transfer_instead {
+            if should_transfer {
+                // Not HOST_VISIBLE: with it, cached memory of the host would cost less.
                 self.preferred |= Property::DEVICE_LOCAL;
             } else {
-                self.required |= Property::HOST_VISIBLE;
+                self.see_from_host(may_transfer);
             }
         } else if create_info.flags.contains(Create::HOST_ACCESS_SEQUENTIAL_WRITE) {
             // Write-combined memory is the faster one to write from front to back.
             self.not_preferred |= Property::HOST_CACHED;
-            if transfer_instead {
-                self.preferred |= Property::DEVICE_LOCAL | Property::HOST_VISIBLE;
-            } else {
-                self.required |= Property::HOST_VISIBLE;
-                let device_local = if used_by_device { !prefer_host } else { prefer_device };
-                self.lean(device_local);
-            }
+            self.see_from_host(may_transfer);
+            let device_local = if used_by_device { !prefer_host } else { prefer_device };
+            self.lean(device_local);
         } else {
             self.lean(!prefer_host);
+        }
+    }
+
+    /// Host-visible memory: required, or wished for where the caller can do with a transfer. Then no
+    /// resource fails for it, whatever kind of GPU the device says it is.
+    fn see_from_host(&mut self, may_transfer: bool) {
+        if may_transfer {
+            self.preferred |= Property::HOST_VISIBLE;
+        } else {
+            self.required |= Property::HOST_VISIBLE;
         }
     }
 
@@ -144,10 +151,14 @@ impl MemoryTypes {
             types.fold(0, |mask, (at, it)| mask | u32::from(it.flags.contains(flag)) << at)
         };
         let coherent = with(Property::DEVICE_COHERENT_AMD);
+        let without_memory = (0..device.types.len() as u32)
+            .filter(|&index| device.has_no_memory(index))
+            .fold(0, |mask, index| mask | 1 << index);
         Self {
             device_type: device.device_type,
             flags: device.types.iter().map(|it| it.flags).collect(),
             forbidden: !mask_of_types(device)
+                | without_memory
                 | if device.amd_device_coherent { 0 } else { coherent },
             protected: with(Property::PROTECTED),
             lazily_allocated: with(Property::LAZILY_ALLOCATED),
@@ -227,8 +238,12 @@ impl Candidates {
             let asked = indices(create_info.memory_type_bits & all);
             reason += &format!(", memory_type_bits allows {asked}");
         }
-        let there: Vec<String> = (device.types.iter().enumerate())
-            .map(|(index, memory_type)| format!("{index} = {}", names(memory_type.flags)))
+        let there: Vec<String> = (0u32..)
+            .zip(&device.types)
+            .map(|(index, memory_type)| {
+                let heap = if device.has_no_memory(index) { " (a heap of 0 bytes)" } else { "" };
+                format!("{index} = {}{heap}", names(memory_type.flags))
+            })
             .collect();
         reason += &format!("; the device has {}", there.join(", "));
         Error::FeatureNotPresent(reason)

@@ -34,11 +34,25 @@ const SMALLEST_BUDDY: u64 = 32;
 pub(crate) struct Setup {
     pub device: Arc<dyn DeviceMemory>,
     pub ledger: Arc<HeapLedger>,
-    /// Bytes of a block; `None`: by the heap.
+    /// Bytes of a block in a large heap; `None`: as [`BlockSizes::for_heap`] says.
     pub preferred_block_size: Option<u64>,
+    /// The same in a small heap.
+    pub preferred_small_heap_block_size: Option<u64>,
     pub retention: EmptyBlockRetention,
     /// Where blocks are asked for ahead of time, if they are.
     pub prefetch: Option<Arc<PrefetchQueue>>,
+}
+
+impl Setup {
+    /// The block size that the caller prefers for the heap of a memory type, if any.
+    fn preferred_block_size(&self, memory_type_index: u32) -> Option<u64> {
+        let heap = self.device.info().heap_of(memory_type_index);
+        if BlockSizes::is_small_heap(self.ledger.limit(heap)) {
+            self.preferred_small_heap_block_size
+        } else {
+            self.preferred_block_size
+        }
+    }
 }
 
 /// See the module.
@@ -67,12 +81,13 @@ impl Pool {
     pub(crate) fn of_type(setup: &Setup, memory_type_index: u32) -> Self {
         let rules = PoolCreateInfo { memory_type_index, ..PoolCreateInfo::default() };
         let home = Home::Default(memory_type_index);
-        Self::new(setup, home, rules, setup.preferred_block_size)
+        Self::new(setup, home, rules, setup.preferred_block_size(memory_type_index))
     }
 
     /// A custom one, with its first blocks.
     pub(crate) fn custom(setup: &Setup, id: PoolId, rules: PoolCreateInfo) -> Result<Self, Error> {
-        let block_size = rules.block_size.or(setup.preferred_block_size);
+        let preferred = setup.preferred_block_size(rules.memory_type_index);
+        let block_size = rules.block_size.or(preferred);
         let pool = Self::new(setup, Home::Custom(id), rules, block_size);
         pool.arena.take_first_blocks()?;
         Ok(pool)
@@ -149,11 +164,7 @@ impl Pool {
         }
         if wish != Wish::No && !never {
             match self.allocate_dedicated(request, None) {
-                Err(error @ (Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }))
-                    if wish == Wish::Should =>
-                {
-                    refused = Some(error);
-                }
+                Err(error) if wish == Wish::Should && error.leads_on() => refused = Some(error),
                 made => return made,
             }
         }
@@ -166,10 +177,12 @@ impl Pool {
         };
         match error {
             // What stopped the better choice says more than that no block had room either.
-            Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. } if refused.is_some() => {
+            error if refused.is_some() && error.leads_on() => {
                 Err(refused.map_or(error.clone(), |refused| refused.unless_hopeful(&error)))
             }
-            Error::OutOfDeviceMemory { .. } if !never && self.allows_dedicated() => {
+            Error::OutOfDeviceMemory { .. } | Error::Refused { .. }
+                if !never && self.allows_dedicated() =>
+            {
                 // The last resort; the arena has tried smaller blocks before.
                 match self.allocate_dedicated(request, None) {
                     Err(Error::TooManyObjects { .. }) if region.size <= self.sizes().preferred => {

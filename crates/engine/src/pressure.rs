@@ -1,6 +1,10 @@
-//! Noticing that a heap fills up.
+//! Noticing that a heap fills up, or that there are more memory objects than a device allows.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Beside the bits of the heaps, of which there are 16 at most: more memory objects live than
+/// `maxMemoryAllocationCount` says.
+pub const PAST_ALLOCATION_COUNT: u32 = 1 << 31;
 
 /// No usage reaches it.
 const OFF: f64 = f64::INFINITY;
@@ -13,12 +17,15 @@ pub(crate) struct Pressure {
     high: AtomicU32,
     /// By heap: came there, and nobody has asked yet.
     news: AtomicU32,
+    /// That was news before.
+    past_count: AtomicBool,
 }
 
 impl Default for Pressure {
     fn default() -> Self {
         let threshold = AtomicU64::new(OFF.to_bits());
-        Self { threshold, high: AtomicU32::new(0), news: AtomicU32::new(0) }
+        let (high, news) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self { threshold, high, news, past_count: AtomicBool::new(false) }
     }
 }
 
@@ -27,7 +34,14 @@ impl Pressure {
     pub fn set_threshold(&self, share: Option<f64>) {
         self.threshold.store(share.unwrap_or(OFF).to_bits(), Relaxed);
         self.high.store(0, Relaxed);
-        self.news.store(0, Relaxed);
+        self.news.fetch_and(PAST_ALLOCATION_COUNT, Relaxed);
+    }
+
+    /// More memory objects live than the device says: news once.
+    pub fn note_past_count(&self) {
+        if !self.past_count.swap(true, Relaxed) {
+            self.news.fetch_or(PAST_ALLOCATION_COUNT, Relaxed);
+        }
     }
 
     pub fn is_watched(&self) -> bool {

@@ -2,16 +2,12 @@
 
 mod common;
 
-use common::{GIB, KIB, LOCAL, MIB, VISIBLE, World, buffer, flagged, mapped, one_heap};
+use common::{GIB, KIB, LOCAL, MIB, VISIBLE, World, blocks_of, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest,
     AllocatorOptions, Call, DedicatedTarget, DeviceError, DeviceInfo, Error, MemoryHeapFlags,
     PoolCreateInfo, simulated_info,
 };
-
-fn sized(preferred_block_size: u64) -> AllocatorOptions {
-    AllocatorOptions { preferred_block_size: Some(preferred_block_size), ..Default::default() }
-}
 
 fn limited(limits: &[u64]) -> AllocatorOptions {
     AllocatorOptions { heap_size_limits: limits.to_vec(), ..Default::default() }
@@ -54,7 +50,7 @@ fn default_sizes_follow_the_heap() {
 
 #[test]
 fn a_named_size_is_the_size_of_every_block() {
-    let world = World::with(one_heap(GIB), &sized(1000));
+    let world = World::with(one_heap(GIB), &blocks_of(1000));
     assert_eq!(world.allocator.preferred_block_size(0), 1024);
     let made: Vec<_> = (0..8).map(|_| world.allocator.allocate(&buffer(500)).unwrap()).collect();
     assert!(made.iter().all(|it| !it.is_dedicated() && size_of_block(&world, it) == 1024));
@@ -66,14 +62,14 @@ fn a_named_size_is_the_size_of_every_block() {
 #[test]
 fn sizes_beyond_every_heap_are_cut_to_it() {
     for size in [u64::MAX, u64::MAX - 31, 1 << 63, 1 << 61, 2 * GIB] {
-        let world = World::with(one_heap(GIB), &sized(size));
+        let world = World::with(one_heap(GIB), &blocks_of(size));
         assert_eq!(world.allocator.preferred_block_size(0), GIB);
         let made = world.allocator.allocate(&buffer(100)).unwrap();
         free(&world, made);
         world.assert_empty();
     }
     // A heap as large as numbers go, which no driver has and some report.
-    let world = World::with(one_heap(u64::MAX), &sized(u64::MAX));
+    let world = World::with(one_heap(u64::MAX), &blocks_of(u64::MAX));
     let made = world.allocator.allocate(&buffer(100)).unwrap();
     free(&world, made);
     world.assert_empty();
@@ -116,7 +112,7 @@ fn halves_are_rounded() {
 
 #[test]
 fn one_empty_block_stays_and_the_second_goes() {
-    let world = World::with(one_heap(GIB), &sized(MIB));
+    let world = World::with(one_heap(GIB), &blocks_of(MIB));
     let made: Vec<_> =
         (0..6).map(|_| world.allocator.allocate(&buffer(MIB / 2)).unwrap()).collect();
     assert_eq!(block_count(&world), 3);
@@ -200,8 +196,10 @@ fn an_attempt_in_place_never_calls_the_driver() {
 #[test]
 fn what_is_missing_is_taken_from_empty_blocks_of_other_types() {
     let heap = (32 * MIB, MemoryHeapFlags::DEVICE_LOCAL);
-    let world =
-        World::with(simulated_info(&[heap], &[(0, LOCAL), (0, LOCAL | VISIBLE)]), &sized(24 * MIB));
+    let world = World::with(
+        simulated_info(&[heap], &[(0, LOCAL), (0, LOCAL | VISIBLE)]),
+        &blocks_of(24 * MIB),
+    );
     let first = world.allocator.allocate(&buffer(MIB)).unwrap();
     free(&world, first);
     assert_eq!(world.device.live_bytes(0), 24 * MIB);
@@ -257,7 +255,7 @@ fn more_than_a_memory_object_may_have_is_refused_with_the_reason() {
 fn the_number_of_memory_objects_is_kept_before_the_driver_has_to() {
     let mut info = one_heap(8 * GIB);
     info.limits.max_memory_allocation_count = 4;
-    let world = World::with(info, &sized(MIB));
+    let world = World::with(info, &blocks_of(MIB));
     let request = flagged(1000, Create::DEDICATED_MEMORY);
     let made: Vec<_> = (0..4).map(|_| world.allocator.allocate(&request).unwrap()).collect();
     let calls = world.calls();
@@ -285,8 +283,43 @@ fn objects_that_the_driver_alone_counts_are_its_to_refuse() {
     let world = World::new(one_heap(GIB));
     world.device.fail_next(Call::Allocate, u64::MAX, DeviceError::TooManyObjects);
     let error = world.allocator.allocate(&buffer(1000)).unwrap_err();
-    assert!(matches!(error, Error::TooManyObjects { limit: 4096, .. }), "{error:?}");
+    let result = DeviceError::TooManyObjects;
+    assert!(matches!(error, Error::Refused { result: it, .. } if it == result), "{error:?}");
+    assert_eq!(error.vk_result(), Some(-10));
     world.assert_empty();
+}
+
+#[test]
+fn a_driver_that_gives_more_objects_than_it_says_may_be_asked_for_them() {
+    for prefetch in [false, true] {
+        let mut info = one_heap(8 * GIB);
+        info.limits.max_memory_allocation_count = 4;
+        let options = AllocatorOptions {
+            exceed_allocation_count: true,
+            prefetch,
+            ..AllocatorOptions::default()
+        };
+        let world = World::with(info, &options);
+        world.device.enforce_allocation_count(false);
+        let request = flagged(1000, Create::DEDICATED_MEMORY);
+        let mut made: Vec<_> =
+            (0..4).map(|_| world.allocator.allocate(&request).unwrap()).collect();
+        assert_eq!(world.allocator.take_pressed(), 0);
+        made.extend((0..6).map(|_| world.allocator.allocate(&request).unwrap()));
+        assert_eq!(world.device.live_memory_objects(), 10);
+        // Told once, whatever else is watched.
+        world.allocator.set_pressure_threshold(Some(0.9));
+        assert_eq!(world.allocator.take_pressed(), vkmem_engine::PAST_ALLOCATION_COUNT);
+        made.push(world.allocator.allocate(&request).unwrap());
+        assert_eq!(world.allocator.take_pressed(), 0);
+        // As long as the driver says yes.
+        world.device.enforce_allocation_count(true);
+        let error = world.allocator.allocate(&request).unwrap_err();
+        assert_eq!(error.vk_result(), Some(-10));
+        assert!(error.to_string().contains("VK_ERROR_TOO_MANY_OBJECTS (-10)"), "{error}");
+        made.into_iter().for_each(|it| free(&world, it));
+        world.assert_empty();
+    }
 }
 
 fn is_dedicated(
@@ -365,7 +398,7 @@ fn a_preferred_memory_object_that_is_refused_becomes_a_place_in_a_block() {
 #[test]
 fn the_last_resort_is_a_memory_object_of_its_own() {
     // No block of the named size fits any more, and no smaller one may be taken.
-    let world = World::with(one_heap(10 * MIB), &sized(8 * MIB));
+    let world = World::with(one_heap(10 * MIB), &blocks_of(8 * MIB));
     let first = world.allocator.allocate(&buffer(3 * MIB)).unwrap();
     let second = world.allocator.allocate(&buffer(4 * MIB)).unwrap();
     let third = world.allocator.allocate(&buffer(2 * MIB)).unwrap();

@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{KIB, MIB, World, buffer, flagged, mapped, one_heap};
+use common::{KIB, MIB, World, blocks_of, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
-    Allocation, AllocationCreateFlags as Create, AllocationId, AllocatorOptions, Call, DeviceError,
-    Error, HeapBudget, Home, MemoryUsage, PoolId, Statistics, profile_info,
+    Allocation, AllocationCreateFlags as Create, AllocationId, Call, DeviceError, Error,
+    HeapBudget, Home, MemoryUsage, PoolId, Statistics, profile_info,
 };
 
 /// Everything that can be seen of an allocator. Empty blocks that are kept are given back first:
@@ -18,13 +18,21 @@ fn state(world: &World) -> (Statistics, Vec<HeapBudget>, usize) {
     (world.allocator.statistics(), world.allocator.heap_budgets(), live)
 }
 
-const INJECTED: [DeviceError; 6] = [
+/// `VK_ERROR_UNKNOWN`, `VK_ERROR_VALIDATION_FAILED`, one of a vendor's own.
+const UNKNOWN: DeviceError = DeviceError::Other(-13);
+const INVALID: DeviceError = DeviceError::Other(-1_000_011_001);
+const NAMELESS: DeviceError = DeviceError::Other(-1_000_999_123);
+
+const INJECTED: [DeviceError; 9] = [
     DeviceError::OutOfDeviceMemory,
     DeviceError::OutOfHostMemory,
     DeviceError::TooManyObjects,
     DeviceError::DeviceLost,
     DeviceError::MemoryMapFailed,
-    DeviceError::Other(-1_000_072_003),
+    DeviceError::InvalidExternalHandle,
+    UNKNOWN,
+    INVALID,
+    NAMELESS,
 ];
 
 /// Whether the error of an operation is the right one for what the driver answered.
@@ -32,14 +40,16 @@ fn is_right(error: &Error, call: Call, injected: DeviceError) -> bool {
     use DeviceError as Driver;
     match (injected, call) {
         (Driver::DeviceLost, _) => *error == Error::DeviceLost,
-        (Driver::OutOfHostMemory, Call::Allocate | Call::Map) => {
+        (Driver::OutOfHostMemory, Call::Map) => {
             matches!(error, Error::OutOfHostMemory(figures) if figures.size > 0)
         }
         (_, Call::Map) => matches!(error, Error::MemoryMap(_)),
         (Driver::OutOfDeviceMemory, Call::Allocate) => {
             matches!(error, Error::OutOfDeviceMemory { .. })
         }
-        (Driver::TooManyObjects, Call::Allocate) => matches!(error, Error::TooManyObjects { .. }),
+        (other, Call::Allocate) => {
+            matches!(error, Error::Refused { result, figures } if *result == other && figures.size > 0)
+        }
         (other, _) => *error == Error::Device(other),
     }
 }
@@ -84,8 +94,7 @@ fn inject<T>(
 }
 
 fn small_blocks(info: vkmem_engine::DeviceInfo) -> World {
-    let options = AllocatorOptions { preferred_block_size: Some(MIB), ..Default::default() };
-    World::with(info, &options)
+    World::with(info, &blocks_of(MIB))
 }
 
 fn allocate(world: &World, request: &vkmem_engine::AllocationRequest) -> Result<(), Error> {
@@ -98,10 +107,10 @@ fn allocate(world: &World, request: &vkmem_engine::AllocationRequest) -> Result<
 fn growth() {
     let seen =
         inject(|| (small_blocks(one_heap(64 * MIB)), ()), |it, ()| allocate(it, &buffer(1000)));
-    // A block that is refused becomes memory of its own; other failures are final.
+    // A block that is refused, in whatever words, becomes memory of its own.
     for (call, injected, succeeded) in seen {
         assert_eq!(call, Call::Allocate);
-        assert_eq!(succeeded, injected == DeviceError::OutOfDeviceMemory, "{injected:?}");
+        assert_eq!(succeeded, injected != DeviceError::DeviceLost, "{injected:?}");
     }
 }
 
@@ -113,10 +122,8 @@ fn growth_with_other_types_to_go_to() {
         (world, kept)
     };
     let seen = inject(prepare, |world, _| allocate(world, &buffer(100 * MIB)));
-    assert!(seen.iter().all(|(_, injected, succeeded)| {
-        let elsewhere = [DeviceError::OutOfDeviceMemory, DeviceError::TooManyObjects];
-        elsewhere.contains(injected) == *succeeded
-    }));
+    let lost = |injected: &DeviceError| *injected == DeviceError::DeviceLost;
+    assert!(seen.iter().all(|(_, injected, succeeded)| lost(injected) != *succeeded));
 }
 
 #[test]
@@ -332,6 +339,67 @@ fn the_figures_are_about_what_was_asked_for() {
         assert!(!error.to_string().contains("block"), "a caller knows no blocks: {error}");
     }
     world.assert_empty();
+}
+
+#[test]
+fn whatever_the_driver_says_of_memory_leads_on_and_is_named_in_the_end() {
+    let others = INJECTED.into_iter().filter(|it| *it != DeviceError::DeviceLost);
+    for injected in others {
+        let world = World::new(profile_info("nvidia-h200").unwrap());
+        world.device.record_log(true);
+        world.device.fail_next(Call::Allocate, u64::MAX, injected);
+        let error = world.allocator.allocate(&buffer(5000)).unwrap_err();
+        let log = world.device.log();
+        // All types, and in each smaller blocks before memory of its own.
+        let mut types: Vec<_> = log.iter().filter_map(|it| it.memory_type_index).collect();
+        types.dedup();
+        assert_eq!(types, [1, 4, 0, 2, 3], "{injected:?}");
+        let first = log.iter().take_while(|it| it.memory_type_index == Some(1));
+        let sizes: Vec<u64> = first.map(|it| it.ranges[0].size).collect();
+        let steps = [32 * MIB, 16 * MIB, 8 * MIB, 4 * MIB, 2 * MIB, MIB, 5000];
+        assert_eq!(sizes, steps, "{injected:?}");
+        assert_eq!(error.vk_result(), Some(injected.vk_result()));
+        let text = error.to_string();
+        let named = match injected {
+            DeviceError::OutOfDeviceMemory => "VK_ERROR_OUT_OF_DEVICE_MEMORY (-2)",
+            DeviceError::OutOfHostMemory => "VK_ERROR_OUT_OF_HOST_MEMORY (-1)",
+            DeviceError::TooManyObjects => "VK_ERROR_TOO_MANY_OBJECTS (-10)",
+            DeviceError::MemoryMapFailed => "VK_ERROR_MEMORY_MAP_FAILED (-5)",
+            DeviceError::InvalidExternalHandle => "VK_ERROR_INVALID_EXTERNAL_HANDLE (-1000072003)",
+            UNKNOWN => "VK_ERROR_UNKNOWN (-13)",
+            INVALID => "VK_ERROR_VALIDATION_FAILED (-1000011001)",
+            _ => "VkResult -1000999123",
+        };
+        for part in ["vkAllocateMemory", named, "5000 bytes", "memory type 1"] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        world.device.clear_failures();
+        // The first ones refused, the others do not.
+        world.device.fail_next(Call::Allocate, 7, injected);
+        let made = world.allocator.allocate(&buffer(5000)).unwrap();
+        assert_eq!(made.memory_type_index, 4);
+        drop(world.allocator.free(made.id).unwrap());
+        world.assert_empty();
+    }
+    let world = World::new(profile_info("nvidia-h200").unwrap());
+    world.device.fail_next(Call::Allocate, u64::MAX, DeviceError::DeviceLost);
+    assert_eq!(world.allocator.allocate(&buffer(5000)), Err(Error::DeviceLost));
+    assert_eq!(world.allocate_calls(), 1);
+}
+
+#[test]
+fn empty_blocks_that_are_kept_make_room_whatever_the_driver_says() {
+    for injected in [DeviceError::OutOfHostMemory, UNKNOWN, NAMELESS] {
+        let world = small_blocks(one_heap(64 * MIB));
+        let small = world.allocator.allocate(&buffer(1000)).unwrap();
+        drop(world.allocator.free(small.id).unwrap());
+        assert_eq!(world.device.live_memory_objects(), 1, "kept");
+        world.device.fail_next(Call::Allocate, 1, injected);
+        let large = world.allocator.allocate(&buffer(2 * MIB)).unwrap();
+        assert_eq!(world.device.live_memory_objects(), 1, "the kept one went");
+        drop(world.allocator.free(large.id).unwrap());
+        world.assert_empty();
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 use std::cell::Cell;
 use std::thread;
 
-use common::{KIB, MIB, World, buffer, one_heap};
+use common::{KIB, MIB, World, blocks_of, buffer, one_heap};
 use vkmem_engine::{
     Allocation, AllocatorOptions, Call, EmptyBlockRetention, Error, PoolCreateInfo, Release,
 };
@@ -13,9 +13,7 @@ use vkmem_engine::{
 /// Blocks of 1 MiB, of which no empty one stays.
 fn world() -> World {
     let empty_block_retention = EmptyBlockRetention { count: Some(0), bytes: None, share: None };
-    let preferred_block_size = Some(MIB);
-    let options =
-        AllocatorOptions { preferred_block_size, empty_block_retention, ..Default::default() };
+    let options = AllocatorOptions { empty_block_retention, ..blocks_of(MIB) };
     World::with(one_heap(64 * MIB), &options)
 }
 

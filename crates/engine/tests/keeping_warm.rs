@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{GIB, LOCAL, MIB, VISIBLE, World, buffer, flagged, mapped, one_heap};
+use common::{GIB, LOCAL, MIB, VISIBLE, World, blocks_of, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, Allocator, AllocatorOptions, Call, DeviceError,
     EmptyBlockRetention, Error, MemoryHeapFlags, PoolCreateInfo, SimulatedDevice, simulated_info,
@@ -16,9 +16,7 @@ const NO_LIMIT: EmptyBlockRetention = EmptyBlockRetention { count: None, bytes: 
 
 /// Blocks of 1 MiB in a heap of 100: 80 MiB are the budget.
 fn keeping(empty_block_retention: EmptyBlockRetention) -> World {
-    let preferred_block_size = Some(MIB);
-    let options =
-        AllocatorOptions { preferred_block_size, empty_block_retention, ..Default::default() };
+    let options = AllocatorOptions { empty_block_retention, ..blocks_of(MIB) };
     World::with(one_heap(100 * MIB), &options)
 }
 
@@ -63,11 +61,7 @@ fn the_limit_in_bytes_spans_the_types_of_a_heap() {
         &[(100 * MIB, MemoryHeapFlags::DEVICE_LOCAL)],
         &[(0, LOCAL), (0, LOCAL | VISIBLE)],
     );
-    let options = AllocatorOptions {
-        preferred_block_size: Some(MIB),
-        empty_block_retention: retention,
-        ..Default::default()
-    };
+    let options = AllocatorOptions { empty_block_retention: retention, ..blocks_of(MIB) };
     let world = World::with(info, &options);
     let mut visible = flagged(MIB / 2, Create::HOST_ACCESS_SEQUENTIAL_WRITE);
     visible.requirements.memory_type_bits = 0b10;
@@ -99,11 +93,7 @@ fn kept_blocks_go_when_the_heap_is_over_its_budget() {
 fn a_budget_that_shrinks_takes_the_kept_blocks_at_the_next_frame() {
     let device = Arc::new(SimulatedDevice::new(one_heap(100 * MIB)));
     device.set_live_budget(vec![50 * MIB]);
-    let options = AllocatorOptions {
-        preferred_block_size: Some(MIB),
-        empty_block_retention: NO_LIMIT,
-        ..Default::default()
-    };
+    let options = AllocatorOptions { empty_block_retention: NO_LIMIT, ..blocks_of(MIB) };
     let allocator = Allocator::new(device.clone(), &options).unwrap();
     let world = World { allocator, device };
     free_all(&world, fill(&world, 10));
@@ -218,11 +208,7 @@ fn a_block_ahead_is_mapped_where_others_are() {
 
 #[test]
 fn nothing_is_taken_ahead_beyond_the_budget_or_the_pool() {
-    let world = prefetching(AllocatorOptions {
-        preferred_block_size: Some(MIB),
-        heap_size_limits: vec![2 * MIB],
-        ..Default::default()
-    });
+    let world = prefetching(AllocatorOptions { heap_size_limits: vec![2 * MIB], ..blocks_of(MIB) });
     // 80 % of the limit are the budget: one block of 1 MiB fits, the second would be over it.
     let made: Vec<_> =
         (0..3).map(|_| world.allocator.allocate(&buffer(MIB / 4)).unwrap()).collect();
@@ -246,8 +232,7 @@ fn nothing_is_taken_ahead_beyond_the_budget_or_the_pool() {
 
 #[test]
 fn a_refused_block_ahead_harms_nobody_and_is_asked_for_again() {
-    let world =
-        prefetching(AllocatorOptions { preferred_block_size: Some(MIB), ..Default::default() });
+    let world = prefetching(blocks_of(MIB));
     let mut made = vec![world.allocator.allocate(&buffer(MIB / 4)).unwrap()];
     world.device.fail_next(Call::Allocate, 1, DeviceError::OutOfDeviceMemory);
     made.extend((0..2).map(|_| world.allocator.allocate(&buffer(MIB / 4)).unwrap()));
@@ -262,8 +247,7 @@ fn a_refused_block_ahead_harms_nobody_and_is_asked_for_again() {
 
 #[test]
 fn the_end_waits_for_the_block_that_is_on_its_way() {
-    let world =
-        prefetching(AllocatorOptions { preferred_block_size: Some(MIB), ..Default::default() });
+    let world = prefetching(blocks_of(MIB));
     let made = vec![world.allocator.allocate(&buffer(MIB / 4)).unwrap()];
     world.device.set_latency(Call::Allocate, Duration::from_millis(50));
     let more = vec![world.allocator.allocate(&buffer(MIB / 2)).unwrap()];
@@ -280,8 +264,7 @@ fn the_end_waits_for_the_block_that_is_on_its_way() {
 
 #[test]
 fn threads_that_run_out_share_the_block_that_was_asked_for() {
-    let world =
-        prefetching(AllocatorOptions { preferred_block_size: Some(MIB), ..Default::default() });
+    let world = prefetching(blocks_of(MIB));
     let first = world.allocator.allocate(&buffer(MIB / 4)).unwrap();
     world.device.set_latency(Call::Allocate, Duration::from_millis(30));
     let made: Vec<_> = thread::scope(|scope| {

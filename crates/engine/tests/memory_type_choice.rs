@@ -3,10 +3,13 @@
 mod common;
 
 use common::{COHERENT, GIB, LOCAL, MIB, VISIBLE, World, buffer, flagged};
+use std::sync::Arc;
+
 use vkmem_engine::{
-    AllocationCreateFlags as Create, AllocationCreateInfo, Call, DeviceError, DeviceInfo, Error,
-    MemoryHeapFlags, MemoryPropertyFlags as Property, MemoryUsage, Preferences, ResourceUse,
-    profile_info, simulated_info,
+    AllocationCreateFlags as Create, AllocationCreateInfo, Allocator, AllocatorOptions, Call,
+    DeviceError, DeviceInfo, DeviceMemory, DeviceType, DriverBudget, Error, MemoryHeapFlags,
+    MemoryPropertyFlags as Property, MemoryUsage, PoolCreateInfo, Preferences, ResourceUse,
+    SimulatedDevice, profile_info, simulated_info,
 };
 
 const SEQUENTIAL: Create = Create::HOST_ACCESS_SEQUENTIAL_WRITE;
@@ -95,19 +98,19 @@ const TABLE: &[Row] = &[
     row(&[Auto, AutoPreferDevice, AutoPreferHost], RANDOM, ANY_USE, [3, 0, 2, 3, 2, 0, 1, 2],
         "requires HOST_VISIBLE, prefers HOST_CACHED and can do without (Raspberry Pi)"),
 
-    row(&[Auto, AutoPreferDevice], SEQUENTIAL_OR_TRANSFER, DEVICE, [4, 0, 0, 2, 1, 0, 1, 3],
-        "HOST_VISIBLE and DEVICE_LOCAL are both preferred, but required where the GPU is integrated"),
-    row(&[AutoPreferHost], SEQUENTIAL_OR_TRANSFER, ANY_USE, [2, 0, 1, 1, 1, 0, 1, 1],
-        "PREFER_HOST wants no transfer"),
-    row(&[Auto], SEQUENTIAL_OR_TRANSFER, COPIES, [2, 0, 1, 1, 1, 0, 1, 1],
-        "what is only copied needs no second copy"),
-    row(&[AutoPreferDevice], SEQUENTIAL_OR_TRANSFER, COPIES, [4, 0, 1, 2, 1, 0, 1, 3],
-        "what is only copied needs no second copy"),
+    row(&[Auto], SEQUENTIAL_OR_TRANSFER, DEVICE, [4, 0, 0, 2, 1, 0, 0, 3],
+        "HOST_VISIBLE and DEVICE_LOCAL are both preferred, HOST_CACHED is avoided"),
+    row(&[AutoPreferDevice], SEQUENTIAL_OR_TRANSFER, ANY_USE, [4, 0, 0, 2, 1, 0, 0, 3],
+        "HOST_VISIBLE and DEVICE_LOCAL are both preferred, HOST_CACHED is avoided"),
+    row(&[AutoPreferHost], SEQUENTIAL_OR_TRANSFER, ANY_USE, [2, 0, 1, 1, 1, 0, 0, 1],
+        "prefers HOST_VISIBLE, avoids DEVICE_LOCAL and HOST_CACHED"),
+    row(&[Auto], SEQUENTIAL_OR_TRANSFER, COPIES, [2, 0, 1, 1, 1, 0, 0, 1],
+        "staging: prefers HOST_VISIBLE, avoids DEVICE_LOCAL and HOST_CACHED"),
 
     row(&[Auto, AutoPreferDevice], RANDOM_OR_TRANSFER, DEVICE, [1, 0, 0, 0, 2, 0, 1, 0],
-        "prefers HOST_CACHED and DEVICE_LOCAL, and leaves HOST_VISIBLE out"),
+        "prefers HOST_CACHED and DEVICE_LOCAL, and leaves HOST_VISIBLE out but on integrated GPUs"),
     row(&[AutoPreferHost], RANDOM_OR_TRANSFER, ANY_USE, [3, 0, 2, 3, 2, 0, 1, 2],
-        "PREFER_HOST wants no transfer"),
+        "prefers HOST_VISIBLE and HOST_CACHED"),
     row(&[Auto, AutoPreferDevice], RANDOM_OR_TRANSFER, COPIES, [3, 0, 2, 3, 2, 0, 1, 2],
         "what is only copied needs no second copy"),
 ];
@@ -157,6 +160,92 @@ fn every_usage_on_every_profile() {
     }
     assert!(count > 400, "{count} cases");
     assert_eq!(PROFILES, vkmem_engine::profile_names(), "each profile has a column");
+}
+
+#[test]
+fn who_allows_a_transfer_gets_memory_that_cannot_be_mapped_rather_than_none() {
+    // A GPU that says it is integrated and has the heaps of a card.
+    let mut info = profile_info("discrete-8gib").unwrap();
+    for device_type in [DeviceType::IntegratedGpu, DeviceType::DiscreteGpu] {
+        info.device_type = device_type;
+        for usage in [Auto, AutoPreferDevice, AutoPreferHost] {
+            for access in [SEQUENTIAL, RANDOM] {
+                let wish = |flags| AllocationCreateInfo { usage, flags, ..Default::default() };
+                let of_image = 0b001;
+                assert!(choose(&info, of_image, wish(access)).is_err());
+                assert_eq!(choose(&info, of_image, wish(access | TRANSFER)), Ok(0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_heap_of_no_bytes_is_never_used() {
+    let own = MemoryHeapFlags::DEVICE_LOCAL;
+    let heaps = [(0, own), (GIB, MemoryHeapFlags::empty()), (2 * GIB, own)];
+    let types = [(0, LOCAL), (1, COHERENT), (2, LOCAL), (0, LOCAL | COHERENT)];
+    let info = simulated_info(&heaps, &types);
+    for limits in [vec![], vec![4 * GIB, 4 * GIB, 4 * GIB], vec![0, u64::MAX, MIB]] {
+        for budget in [None, Some(GIB), Some(0)] {
+            let options =
+                AllocatorOptions { heap_size_limits: limits.clone(), ..Default::default() };
+            let device = Arc::new(SimulatedDevice::new(info.clone()));
+            device.set_budget(budget.map(|budget| vec![DriverBudget { usage: 0, budget }; 3]));
+            let allocator = Allocator::new(device.clone(), &options).unwrap();
+            let world = World { device, allocator };
+            let wish = |flags| AllocationCreateInfo { flags, ..Default::default() };
+            let find = |bits, flags| {
+                world.allocator.find_memory_type_index(bits, &wish(flags), ResourceUse::Device)
+            };
+            assert_eq!(find(u32::MAX, NO), Ok(2));
+            assert_eq!(find(u32::MAX, SEQUENTIAL), Ok(1));
+            let error = find(0b1001, NO).unwrap_err();
+            assert!(matches!(error, Error::FeatureNotPresent(_)));
+            assert!(error.to_string().contains("0 = DEVICE_LOCAL (a heap of 0 bytes)"), "{error}");
+            // Neither is asked when all others refuse.
+            world.device.record_log(true);
+            world.device.fail_next(Call::Allocate, 99, DeviceError::OutOfDeviceMemory);
+            assert!(world.allocator.allocate(&buffer(1000)).is_err());
+            world.device.clear_failures();
+            let asked = world.device.log().into_iter().filter_map(|it| it.memory_type_index);
+            assert!(asked.into_iter().all(|it| it == 1 || it == 2));
+            let pool = PoolCreateInfo::default();
+            assert!(matches!(
+                world.allocator.create_pool(&pool),
+                Err(Error::OutOfDeviceMemory { figures, .. }) if figures.is_hopeless
+            ));
+            assert_eq!(world.allocator.preferred_block_size(0), 0);
+            world.allocator.set_pressure_threshold(Some(0.9));
+            let made = world.allocator.allocate(&buffer(1000)).unwrap();
+            world.allocator.refresh_budget();
+            let empty = world.allocator.heap_budgets()[0];
+            assert_eq!((empty.block_bytes, empty.budget), (0, 0));
+            assert_eq!(world.allocator.statistics_of_type(0), Default::default());
+            drop(world.allocator.free(made.id).unwrap());
+            drop(world.allocator);
+            world.device.assert_clean();
+        }
+    }
+    assert!(SimulatedDevice::try_new(simulated_info(&heaps[..1], &types[..1])).is_err());
+}
+
+#[test]
+fn limits_of_zero_are_unknown() {
+    let mut info = profile_info("lavapipe").unwrap();
+    info.limits.max_memory_allocation_count = 0;
+    info.limits.max_memory_allocation_size = 0;
+    info.limits.buffer_image_granularity = 0;
+    info.limits.non_coherent_atom_size = 0;
+    let world = World::new(info);
+    let limits = world.device.info().limits;
+    assert_eq!(limits.max_memory_allocation_count, u32::MAX);
+    assert_eq!(limits.max_memory_allocation_size, u64::MAX);
+    assert_eq!((limits.buffer_image_granularity, limits.non_coherent_atom_size), (1, 1));
+    for flags in [NO, Create::DEDICATED_MEMORY] {
+        let made = world.allocator.allocate(&flagged(5 * MIB, flags)).unwrap();
+        drop(world.allocator.free(made.id).unwrap());
+    }
+    world.assert_empty();
 }
 
 /// Which types serve in turn while the device refuses one memory object after the other.

@@ -44,8 +44,10 @@ fn situation(info: &mut DeviceInfo, random: &mut Random) -> AllocatorOptions {
     AllocatorOptions {
         preferred_block_size,
         heap_size_limits,
+        preferred_small_heap_block_size: preferred_block_size.filter(|_| random.one_in(2)),
         empty_block_retention,
         prefetch: false,
+        exceed_allocation_count: random.one_in(4),
     }
 }
 

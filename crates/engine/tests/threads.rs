@@ -22,8 +22,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn blocks_of(size: u64, info: vkmem_engine::DeviceInfo) -> World {
-    let options = AllocatorOptions { preferred_block_size: Some(size), ..Default::default() };
-    World::with(info, &options)
+    World::with(info, &common::blocks_of(size))
 }
 
 fn random_request(random: &mut Random, types: u32) -> AllocationRequest {

@@ -1,12 +1,14 @@
-//! What a program wants to be told of: a heap that fills up, memory that runs out.
+//! What a program is told of: a heap that fills up, memory that runs out, more memory objects than the
+//! device says it allows.
 
+use std::ffi::CString;
 use std::thread::{self, ThreadId};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeWarning, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use vkmem_engine::{Error, FailedItem};
+use vkmem_engine::{Error, FailedItem, PAST_ALLOCATION_COUNT};
 
 use crate::errors::is_ours;
 use crate::state::AllocatorState;
@@ -85,6 +87,21 @@ fn current<'py>(py: Python<'py>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<Boun
     slot.lock().as_ref().map(|callback| callback.bind(py).clone())
 }
 
+#[cold]
+fn warn_past_count(py: Python<'_>, state: &AllocatorState) {
+    let limit = state.engine().device().info().limits.max_memory_allocation_count;
+    let text = format!(
+        "more than {limit} memory objects live, which is maxMemoryAllocationCount of this device \
+         (enforce_allocation_count=False)"
+    );
+    // It has no zero byte.
+    let text = CString::new(text).unwrap_or_default();
+    let category = py.get_type::<PyRuntimeWarning>();
+    if let Err(error) = PyErr::warn(py, &category, &text, 1) {
+        error.write_unraisable(py, None);
+    }
+}
+
 /// Takes this thread off the list again, however the callback ends.
 struct Inside<'a>(&'a Handlers);
 
@@ -155,19 +172,27 @@ impl Handlers {
         }
     }
 
-    /// Calls back for each heap that has filled up since. An exception of the callback is shown,
-    /// not raised: the call that noticed has done its work.
+    /// Calls back for each heap that has filled up since, and warns of more memory objects than the
+    /// device allows. An exception of either is shown, not raised: the call that noticed has done its work.
     #[inline]
     pub fn tell(&self, py: Python<'_>, state: &AllocatorState) {
         let pressed = state.engine().take_pressed();
         if pressed != 0 {
-            self.call_back(py, state, pressed);
+            self.tell_all(py, state, pressed);
         }
     }
 
     #[cold]
+    fn tell_all(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
+        self.call_back(py, state, pressed & !PAST_ALLOCATION_COUNT);
+        if pressed & PAST_ALLOCATION_COUNT != 0 {
+            warn_past_count(py, state);
+        }
+    }
+
     fn call_back(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
-        let Some(callback) = current(py, &self.pressure) else { return };
+        let callback = current(py, &self.pressure).filter(|_| pressed != 0);
+        let Some(callback) = callback else { return };
         let Some(_inside) = state.pins.pin(py) else { return };
         let budgets = state.engine().heap_budgets();
         for (heap, budget) in budgets.into_iter().enumerate() {

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use vkmem_engine::{
     Call, DeviceError, DeviceMemory, DeviceType, MemoryHeapFlags, MemoryPropertyFlags,
-    SimulatedDevice as EngineDevice, simulated_info,
+    SimulatedDevice as EngineDevice, profile_info, simulated_info,
 };
 use vkmem_vulkan::SimulatedDriver;
 
@@ -33,9 +33,12 @@ use crate::numbers::{unsigned, unsigned_32};
 ///   (`buffer_image_granularity`).
 ///
 /// Or `heaps` are pairs of a size in
-/// bytes and `MemoryHeapFlags`, and `types` pairs of a heap's index and `MemoryPropertyFlags`. Memory
-/// that can be mapped is real, copies between buffers happen, and breaking a rule of Vulkan is noted
-/// in `violations`.
+/// bytes and `MemoryHeapFlags`, and `types` pairs of a heap's index and `MemoryPropertyFlags`. The other
+/// keywords change one limit each, of a profile as of described heaps; a maximum of 0 is one that the
+/// driver does not say. Memory that can be mapped is real, copies between buffers happen, and breaking a
+/// rule of Vulkan is noted in `violations`.
+///
+/// Raises `InvalidArgumentError` for what no device could be like, as a page that is no power of two.
 #[pyclass(module = "vk_mem", extends = Device, frozen)]
 pub struct SimulatedDevice {
     driver: Arc<SimulatedDriver>,
@@ -73,6 +76,18 @@ fn failure(value: Option<&Bound<'_, PyAny>>) -> PyResult<DeviceError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// The `VkPhysicalDeviceType` of a number.
+fn device_type(py: Python<'_>, value: u32) -> PyResult<DeviceType> {
+    Ok(match value {
+        0 => DeviceType::Other,
+        1 => DeviceType::IntegratedGpu,
+        2 => DeviceType::DiscreteGpu,
+        3 => DeviceType::VirtualGpu,
+        4 => DeviceType::Cpu,
+        other => return Err(invalid(py, format!("no DeviceType is {other}"))),
+    })
 }
 
 fn any(_: Call) -> bool {
@@ -120,10 +135,14 @@ impl SimulatedDevice {
         max_memory_allocation_count: Option<u32>,
         max_memory_allocation_size: Option<u64>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let driver = match (heaps, types) {
+        let profile = match (profile, heaps, types) {
+            (None, None, None) => Some("nvidia-h200"),
+            (profile, ..) => profile,
+        };
+        let mut info = match (heaps, types) {
             (None, None) => {
-                let name = profile.unwrap_or("nvidia-h200");
-                SimulatedDriver::profile(name).ok_or_else(|| {
+                let name = profile.unwrap_or_default();
+                profile_info(name).ok_or_else(|| {
                     let names = EngineDevice::profile_names().join(", ");
                     invalid(py, format!("no profile is named '{name}'; there are {names}"))
                 })?
@@ -137,28 +156,21 @@ impl SimulatedDevice {
                     (heap, MemoryPropertyFlags::from_bits_retain(flags))
                 });
                 let (heaps, types): (Vec<_>, Vec<_>) = (heaps.collect(), types.collect());
-                let mut info = simulated_info(&heaps, &types);
-                info.device_type = match device_type {
-                    None => info.device_type,
-                    Some(0) => DeviceType::Other,
-                    Some(1) => DeviceType::IntegratedGpu,
-                    Some(2) => DeviceType::DiscreteGpu,
-                    Some(3) => DeviceType::VirtualGpu,
-                    Some(4) => DeviceType::Cpu,
-                    Some(other) => return Err(invalid(py, format!("no DeviceType is {other}"))),
-                };
-                let limits = &mut info.limits;
-                let set = |limit: &mut u64, value: Option<u64>| *limit = value.unwrap_or(*limit);
-                set(&mut limits.buffer_image_granularity, buffer_image_granularity);
-                set(&mut limits.non_coherent_atom_size, non_coherent_atom_size);
-                set(&mut limits.max_memory_allocation_size, max_memory_allocation_size);
-                let count = max_memory_allocation_count;
-                limits.max_memory_allocation_count =
-                    count.unwrap_or(limits.max_memory_allocation_count);
-                SimulatedDriver::new(Arc::new(EngineDevice::try_new(info).or_raise(py)?))
+                simulated_info(&heaps, &types)
             }
             _ => return Err(invalid(py, "either a profile, or heaps together with types")),
         };
+        if let Some(kind) = device_type {
+            info.device_type = self::device_type(py, kind)?;
+        }
+        let limits = &mut info.limits;
+        let set = |limit: &mut u64, value: Option<u64>| *limit = value.unwrap_or(*limit);
+        set(&mut limits.buffer_image_granularity, buffer_image_granularity);
+        set(&mut limits.non_coherent_atom_size, non_coherent_atom_size);
+        set(&mut limits.max_memory_allocation_size, max_memory_allocation_size);
+        limits.max_memory_allocation_count =
+            max_memory_allocation_count.unwrap_or(limits.max_memory_allocation_count);
+        let driver = SimulatedDriver::of_info(info, profile).or_raise(py)?;
         let driver = Arc::new(driver);
         let device = Device::new(driver.clone(), true);
         let core = device.core.clone();
@@ -229,6 +241,13 @@ impl SimulatedDevice {
     /// Makes resources created from now on insist on a memory object of their own.
     fn set_requires_dedicated(&self, requires: bool) {
         self.driver.set_requires_dedicated(requires);
+    }
+
+    /// Whether more memory objects than `maxMemoryAllocationCount` are refused, as at first: some drivers
+    /// give more than they say.
+    fn set_enforces_allocation_count(&self, py: Python<'_>, enforces: bool) -> PyResult<()> {
+        self.device(py)?.enforce_allocation_count(enforces);
+        Ok(())
     }
 
     /// How often a Vulkan command was called, or all of them.

@@ -60,7 +60,7 @@ pub(crate) unsafe fn summarise(
         device_id: properties.device_id,
         device_type: device_type(properties.device_type),
         api_version: properties.api_version.min(instance.api_version),
-        limits: limits(&properties.limits, more.max_memory_allocation_size),
+        limits: limits(&properties.limits, more.max_memory_allocation_size).without_zeros(),
         heaps: memory
             .memory_heaps_as_slice()
             .iter()
@@ -178,14 +178,13 @@ fn limits(limits: &vk::PhysicalDeviceLimits, max_memory_allocation_size: u64) ->
     Limits {
         max_memory_allocation_count: limits.max_memory_allocation_count,
         max_memory_allocation_size,
-        // Alignments are powers of two; a driver that leaves one at zero means no demand.
-        buffer_image_granularity: limits.buffer_image_granularity.max(1),
-        non_coherent_atom_size: limits.non_coherent_atom_size.max(1),
-        min_memory_map_alignment: (limits.min_memory_map_alignment as u64).max(1),
-        min_uniform_buffer_offset_alignment: limits.min_uniform_buffer_offset_alignment.max(1),
-        min_storage_buffer_offset_alignment: limits.min_storage_buffer_offset_alignment.max(1),
-        min_texel_buffer_offset_alignment: limits.min_texel_buffer_offset_alignment.max(1),
-        optimal_buffer_copy_offset_alignment: limits.optimal_buffer_copy_offset_alignment.max(1),
+        buffer_image_granularity: limits.buffer_image_granularity,
+        non_coherent_atom_size: limits.non_coherent_atom_size,
+        min_memory_map_alignment: limits.min_memory_map_alignment as u64,
+        min_uniform_buffer_offset_alignment: limits.min_uniform_buffer_offset_alignment,
+        min_storage_buffer_offset_alignment: limits.min_storage_buffer_offset_alignment,
+        min_texel_buffer_offset_alignment: limits.min_texel_buffer_offset_alignment,
+        optimal_buffer_copy_offset_alignment: limits.optimal_buffer_copy_offset_alignment,
     }
 }
 

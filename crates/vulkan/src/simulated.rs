@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ash::vk::{self, Handle};
 use parking_lot::Mutex;
 use vkmem_engine::{
-    Call, DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, HostAddress,
+    Call, DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, Error, HostAddress,
     MemoryAllocateInfo, MemoryHandle, MemoryRange, MemoryRequirements, SimulatedDevice,
     VALIDATION_FAILED,
 };
@@ -77,7 +77,23 @@ impl SimulatedDriver {
     /// A driver like one that exists; one of [`SimulatedDevice::profile_names`]. That of
     /// `nvidia-h200` has `VK_EXT_memory_budget`, with the budgets that the idle device gave.
     pub fn profile(name: &str) -> Option<Self> {
-        let device = Arc::new(SimulatedDevice::profile(name)?);
+        Some(Self::like_profile(name, Arc::new(SimulatedDevice::profile(name)?)))
+    }
+
+    /// A driver of a description: with the rules and extensions of a profile, if the description is one
+    /// that was changed.
+    ///
+    /// # Errors
+    /// As of [`SimulatedDevice::try_new`].
+    pub fn of_info(info: DeviceInfo, profile: Option<&str>) -> Result<Self, Error> {
+        let device = Arc::new(SimulatedDevice::try_new(info)?);
+        Ok(match profile {
+            Some(name) => Self::like_profile(name, device),
+            None => Self::new(device),
+        })
+    }
+
+    fn like_profile(name: &str, device: Arc<SimulatedDevice>) -> Self {
         let rules = RequirementRules::of_profile(name, device.info());
         let mut extensions = vec![
             "VK_KHR_bind_memory2",
@@ -103,7 +119,7 @@ impl SimulatedDriver {
             extensions.push("VK_EXT_external_memory_dma_buf");
         }
         let extensions = extensions.into_iter().map(String::from).collect();
-        Some(Self::with_rules(device, rules, extensions))
+        Self::with_rules(device, rules, extensions)
     }
 
     /// The memory below: its failures, latencies, log and violations.

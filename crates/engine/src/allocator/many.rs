@@ -109,7 +109,7 @@ impl Allocator {
     fn undo(&self, made: &[Allocation], error: &Error) {
         let ids: Vec<AllocationId> = made.iter().map(|it| it.id).collect();
         drop(self.free_many(&ids));
-        if matches!(error, Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }) {
+        if error.leads_on() {
             // Memory was short, and the blocks that were taken for the others are empty now.
             self.release_spares();
         }

@@ -51,8 +51,7 @@ pub fn simulated_info(
 }
 
 /// Says what no device could be like: no heaps or types, or more than Vulkan has; a type of a heap
-/// that does not exist; a heap of size zero; an alignment that is not a power of two; no memory
-/// object at all.
+/// that does not exist; no heap of more than 0 bytes; an alignment that is not a power of two.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`]
@@ -64,8 +63,8 @@ pub fn check_info(info: &DeviceInfo) -> Result<(), Error> {
     if info.types.is_empty() || info.types.len() > MAX_TYPES {
         return wrong(format!("has 1 to {MAX_TYPES} memory types, not {}", info.types.len()));
     }
-    if let Some(heap) = info.heaps.iter().position(|heap| heap.size == 0) {
-        return wrong(format!("has no heap of size zero, as heap {heap} is"));
+    if info.heaps.iter().all(|heap| heap.size == 0) {
+        return wrong("has a heap of more than 0 bytes".into());
     }
     for (index, memory_type) in info.types.iter().enumerate() {
         if memory_type.heap_index as usize >= info.heaps.len() {
@@ -88,9 +87,6 @@ pub fn check_info(info: &DeviceInfo) -> Result<(), Error> {
         if !value.is_power_of_two() {
             return wrong(format!("has a power of two as {name}, not {value}"));
         }
-    }
-    if limits.max_memory_allocation_count == 0 || limits.max_memory_allocation_size == 0 {
-        return wrong("allows at least one memory object of at least one byte".into());
     }
     Ok(())
 }

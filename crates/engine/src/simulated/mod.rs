@@ -14,6 +14,7 @@ mod store;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -98,6 +99,7 @@ pub struct SimulatedDevice {
     objects: Mutex<Objects>,
     budget: Mutex<BudgetSource>,
     violations: Mutex<Vec<String>>,
+    counts_objects: AtomicBool,
 }
 
 impl SimulatedDevice {
@@ -112,8 +114,10 @@ impl SimulatedDevice {
     /// The same, for descriptions that come from outside.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] names what no device could be like; see [`check_info`].
-    pub fn try_new(info: DeviceInfo) -> Result<Self, Error> {
+    /// [`Error::InvalidArgument`] names what no device could be like; see [`check_info`]. Limits of 0
+    /// count as unknown, as those of a driver do.
+    pub fn try_new(mut info: DeviceInfo) -> Result<Self, Error> {
+        info.limits = info.limits.without_zeros();
         check_info(&info)?;
         let heaps = info.heaps.len();
         Ok(Self {
@@ -127,6 +131,7 @@ impl SimulatedDevice {
             }),
             budget: Mutex::new(BudgetSource::Unknown),
             violations: Mutex::new(Vec::new()),
+            counts_objects: AtomicBool::new(true),
         })
     }
 
@@ -281,6 +286,14 @@ impl SimulatedDevice {
         self.objects.lock().occupied[heap as usize] = bytes;
     }
 
+    // ---- Limits -------------------------------------------------------------------------------
+
+    /// Whether `maxMemoryAllocationCount` is kept to, as at first: some drivers give more memory objects
+    /// than they say.
+    pub fn enforce_allocation_count(&self, enforce: bool) {
+        self.counts_objects.store(enforce, Ordering::Relaxed);
+    }
+
     // ---- Inside -------------------------------------------------------------------------------
 
     /// Why a handle is not live, for people.
@@ -377,7 +390,8 @@ impl SimulatedDevice {
     ) -> Result<MemoryHandle, DeviceError> {
         let heap_index = self.info.heap_of(info.memory_type_index) as usize;
         let mut objects = self.objects.lock();
-        if objects.live.len() as u64 >= u64::from(self.info.limits.max_memory_allocation_count) {
+        let most = u64::from(self.info.limits.max_memory_allocation_count);
+        if objects.live.len() as u64 >= most && self.counts_objects.load(Ordering::Relaxed) {
             return Err(DeviceError::TooManyObjects);
         }
         let used = objects.heap_bytes[heap_index].saturating_add(objects.occupied[heap_index]);

@@ -47,6 +47,15 @@ pub fn mapped(size: u64) -> AllocationRequest {
     flagged(size, Create::MAPPED | Create::HOST_ACCESS_SEQUENTIAL_WRITE)
 }
 
+/// Blocks of a size, however large the heap is.
+pub fn blocks_of(size: u64) -> AllocatorOptions {
+    AllocatorOptions {
+        preferred_block_size: Some(size),
+        preferred_small_heap_block_size: Some(size),
+        ..AllocatorOptions::default()
+    }
+}
+
 /// One heap with one memory type that can do everything.
 pub fn one_heap(size: u64) -> DeviceInfo {
     simulated_info(&[(size, MemoryHeapFlags::DEVICE_LOCAL)], &[(0, LOCAL.union(COHERENT))])

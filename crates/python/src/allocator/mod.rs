@@ -40,8 +40,10 @@ use crate::state::{AllocatorState, warn, warn_unclosed};
 
 /// Allocates the memory of one device (`VmaAllocator`). Usable from many threads at once.
 ///
-/// `preferred_block_size` is the size of the blocks it takes from the driver, in bytes: by default
-/// an eighth of heaps up to 1 GiB, else 256 MiB. `heap_size_limits` caps what it takes of each heap,
+/// `preferred_block_size` is the size of the blocks it takes from the driver in heaps above 1 GiB, in
+/// bytes, by default 256 MiB (`preferredLargeHeapBlockSize`). In heaps up to 1 GiB, as the window of
+/// 256 MiB through which the host reaches many a card, a block has an eighth of the heap, or
+/// `preferred_small_heap_block_size`. `heap_size_limits` caps what it takes of each heap,
 /// in bytes; None and missing entries do not. `frames_in_flight` is how many frames the device may
 /// still work on while the next is recorded: what was retired or never destroyed is released that many
 /// frames later, as `set_current_frame_index` counts them, and not before if that is never called.
@@ -51,6 +53,10 @@ use crate::state::{AllocatorState, warn, warn_unclosed};
 /// `EmptyBlockRetention`; by default one block of each memory type. With `prefetch=True` a thread
 /// takes the next block when less than half a block is left, so that in a steady state no call waits
 /// for `vkAllocateMemory`; dedicated memory cannot be foreseen.
+///
+/// With `enforce_allocation_count=False` more than `maxMemoryAllocationCount` memory objects may live as
+/// long as the driver gives them, since some allow more than they say: a `RuntimeWarning` tells of the
+/// first one past that limit.
 ///
 /// `track_call_sites=True` remembers the Python stack of each live resource, up to 8 frames, or as many
 /// as the number says (64 at most): `leaks()`, dumps and the warnings about what was never closed then
@@ -181,7 +187,8 @@ impl Allocator {
     #[new]
     #[pyo3(signature = (
         device, *, preferred_block_size = None, heap_size_limits = None, frames_in_flight = 2,
-        empty_block_retention = None, prefetch = false, track_call_sites = None
+        empty_block_retention = None, prefetch = false, track_call_sites = None,
+        preferred_small_heap_block_size = None, enforce_allocation_count = true
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -193,6 +200,8 @@ impl Allocator {
         empty_block_retention: Option<&Bound<'_, PyAny>>,
         prefetch: bool,
         track_call_sites: Option<&Bound<'_, PyAny>>,
+        preferred_small_heap_block_size: Option<&Bound<'_, PyAny>>,
+        enforce_allocation_count: bool,
     ) -> PyResult<Self> {
         let device = device.cast::<Device>().map_err(|_| {
             let kind = device.get_type().name().map_or("?".into(), |name| name.to_string());
@@ -217,9 +226,17 @@ impl Allocator {
                 })
                 .collect::<PyResult<_>>()?,
         };
-        let block_size = preferred_block_size.map(|it| unsigned(it, "preferred_block_size"));
+        let block_size = |size: Option<&Bound<'_, PyAny>>, name| {
+            size.map(|size| unsigned(size, name)).transpose()
+        };
+        let small_heap = preferred_small_heap_block_size;
         let options = AllocatorOptions {
-            preferred_block_size: block_size.transpose()?,
+            preferred_block_size: block_size(preferred_block_size, "preferred_block_size")?,
+            preferred_small_heap_block_size: block_size(
+                small_heap,
+                "preferred_small_heap_block_size",
+            )?,
+            exceed_allocation_count: !enforce_allocation_count,
             heap_size_limits: limits,
             empty_block_retention: empty_block_retention
                 .map_or(Ok(EmptyBlockRetention::default()), budget::retention)?,
