@@ -25,7 +25,7 @@ USAGE = BufferUsage.STORAGE_BUFFER
 def limited(device: Device, mib: int = 64, **options) -> Allocator:
     """Each heap holds so many MiB; 80 % are the budget where the driver has none."""
     heaps = len(device.memory_properties.memory_heaps)
-    options.setdefault("preferred_block_size", 4 * MIB)
+    options.setdefault("preferred_small_heap_block_size", 4 * MIB)
     return Allocator(device, heap_size_limits=[mib * MIB] * heaps, **options)
 
 

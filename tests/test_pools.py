@@ -291,11 +291,116 @@ def test_dedicated_memory_in_a_pool(device):
         ):
             assert buffer.allocation.is_dedicated
             assert pool.statistics().allocation_count == 1
+        for limit in ({"block_size": MIB}, {"max_block_count": 2}):
+            with (
+                pool_of(allocator, **limit) as pool,
+                pytest.raises(FeatureNotPresentError, match="this pool does not allow"),
+            ):
+                allocator.create_buffer(4096, STORAGE, pool=pool, flags=dedicated)
+            with (
+                pool_of(allocator, fallback=True, **limit) as pool,
+                allocator.create_buffer(4096, STORAGE, pool=pool, flags=dedicated) as buffer,
+            ):
+                assert buffer.allocation.is_dedicated
+                assert pool.statistics().allocation_count == 0
+
+
+def test_what_the_driver_insists_on_is_not_to_be_had_in_a_pool_of_blocks():
+    device = SimulatedDevice("discrete-8gib")
+    device.set_requires_dedicated(True)
+    with (
+        Allocator(device) as allocator,
+        allocator.create_pool(memory_type_index=0, block_size=MIB) as pool,
+        pytest.raises(FeatureNotPresentError, match="this pool does not allow"),
+    ):
+        allocator.create_buffer(4096, STORAGE, pool=pool)
+
+
+@pytest.mark.parametrize("algorithm", ["tlsf", "buddy", "linear"])
+def test_only_linear_pools_have_an_upper_end(device, algorithm):
+    dedicated = AllocationCreateFlags.DEDICATED_MEMORY
+    for limits in ({}, {"block_size": MIB}, {"max_block_count": 1, "fallback": True}):
         with (
-            pool_of(allocator, block_size=MIB) as pool,
-            pytest.raises(OutOfDeviceMemoryError, match="this pool does not allow"),
+            Allocator(device) as allocator,
+            pool_of(allocator, algorithm=algorithm, **limits) as pool,
         ):
-            allocator.create_buffer(4096, STORAGE, pool=pool, flags=dedicated)
+            make = [
+                lambda: allocator.create_buffer(4096, STORAGE, pool=pool, flags=UPPER),
+                lambda: allocator.allocate_memory(4096, pool=pool, flags=UPPER),
+                lambda: allocator.create_buffers([4096] * 3, STORAGE, pool=pool, flags=UPPER)[0],
+            ]
+            for attempt in make:
+                if algorithm == "linear":
+                    made = attempt()
+                    assert made is not None
+                    continue
+                calls = allocator.calculate_statistics().total.block_count
+                with pytest.raises(InvalidArgumentError, match=f"this pool's is {algorithm}"):
+                    attempt()
+                assert allocator.calculate_statistics().total.block_count == calls
+            with pytest.raises(InvalidArgumentError, match="UPPER_ADDRESS"):
+                allocator.create_buffer(4096, STORAGE, pool=pool, flags=UPPER | dedicated)
+            with pytest.raises(InvalidArgumentError, match="UPPER_ADDRESS"):
+                allocator.create_buffer(4096, STORAGE, flags=UPPER | dedicated)
+
+
+def test_a_popped_top_of_a_linear_pool_is_used_again(device):
+    with (
+        Allocator(device) as allocator,
+        pool_of(allocator, algorithm="linear", block_size=8 * MIB, max_block_count=2) as pool,
+    ):
+        push = lambda: allocator.create_buffer(MIB, STORAGE, pool=pool)  # noqa: E731
+        stack = [push() for _ in range(12)]
+        for _ in range(8):
+            stack.pop().destroy()
+        stack += [push() for _ in range(12)]
+        assert pool.statistics().allocation_count == 16
+        assert pool.statistics().block_count == 2
+        while stack:
+            stack.pop().destroy()
+        allocator.validate()
+
+
+class ExportMemoryAllocateInfo(ctypes.Structure):
+    _fields_ = (
+        ("sType", ctypes.c_uint32),
+        ("pNext", ctypes.c_void_p),
+        ("handleTypes", ctypes.c_uint32),
+    )
+
+
+def test_a_chain_that_exports_and_handle_types_agree_or_are_refused(device):
+    if "VK_KHR_external_memory_fd" not in device.extensions:
+        pytest.skip("no external memory on this device")
+    opaque, other = ExternalMemoryHandleType.OPAQUE_FD, ExternalMemoryHandleType.DMA_BUF_EXT
+    if "VK_EXT_external_memory_dma_buf" not in device.extensions:
+        other = None
+    chain = ExportMemoryAllocateInfo(1000072002, None, opaque)
+    with Allocator(device) as allocator:
+        example = {"memory_type_index": allocator.find_memory_type_index()}
+        for named in (0, opaque):
+            with (
+                allocator.create_pool(
+                    **example, memory_allocate_next=chain, export_handle_types=named
+                ) as pool,
+                allocator.create_buffer(
+                    4096, STORAGE, pool=pool, export_handle_types=opaque
+                ) as buffer,
+            ):
+                assert buffer.allocation.export_handle_types == opaque
+                # In a block of the pool, which exports as the chain says.
+                assert pool.statistics().allocation_count == 1
+                os.close(buffer.export_fd())
+                if other is not None:
+                    with pytest.raises(InvalidArgumentError, match="memory_allocate_next"):
+                        allocator.create_buffer(
+                            4096, STORAGE, pool=pool, export_handle_types=other
+                        )
+        if other is not None:
+            with pytest.raises(InvalidArgumentError, match="DMA_BUF_EXT is more than .* OPAQUE_FD"):
+                allocator.create_pool(
+                    **example, memory_allocate_next=chain, export_handle_types=opaque | other
+                )
 
 
 def test_a_heap_limit_leaves_no_room_for_a_pool():

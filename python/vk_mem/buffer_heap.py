@@ -144,7 +144,7 @@ class BufferHeap(_NoCopies):
     def allocate(self, size: int, alignment: int = 1) -> BufferSlice:
         """A slice of `size` bytes, aligned to `alignment` and to what the usage needs.
 
-        `alignment` is a power of two. Costs the same whatever the number of buffers.
+        `alignment` may be any number of bytes, as a vertex's 12. Costs the same whatever the number of buffers.
 
         Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
         """

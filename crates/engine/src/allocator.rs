@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::allocation::{Allocation, AllocationId, CacheHint, PoolId};
 use crate::budget::{HeapBudget, HeapLedger};
-use crate::check::{check_create_info, check_device, check_request};
+use crate::check::{check_create_info, check_device, check_pool_allows, check_request};
 use crate::device::{DeviceMemory, MemoryPropertyFlags as Property};
 use crate::error::{Error, FailureFigures};
 use crate::memory_object::{MemoryObject, Release};
@@ -176,7 +176,9 @@ impl Allocator {
         };
         let pool = custom.insert(self.pools.get(id).ok()?);
         let bits = request.requirements.memory_type_bits;
-        (bits >> pool.rules().memory_type_index & 1 == 1).then_some(&**pool)
+        let serves = bits >> pool.rules().memory_type_index & 1 == 1
+            && check_pool_allows(pool.rules(), &request.create_info).is_ok();
+        serves.then_some(&**pool)
     }
 
     /// The cheapest memory type that a request may go to.
@@ -240,6 +242,7 @@ impl Allocator {
         };
         let pool = self.pools.get(id)?;
         let memory_type = pool.rules().memory_type_index;
+        check_pool_allows(pool.rules(), &request.create_info)?;
         if request.requirements.memory_type_bits >> memory_type & 1 == 0 {
             return Err(Error::FeatureNotPresent(format!(
                 "the resource cannot live in memory type {memory_type}, which is the pool's \
@@ -248,7 +251,11 @@ impl Allocator {
             )));
         }
         match pool.allocate(request) {
-            Err(error) if pool.rules().fallback && error.leads_on() => {
+            // Also what this pool has not: memory objects of one allocation.
+            Err(error)
+                if pool.rules().fallback
+                    && (error.leads_on() || matches!(error, Error::FeatureNotPresent(_))) =>
+            {
                 let made = self.fall_back(pool.rules(), request);
                 made.map_err(|last| last.unless_hopeful(&error))
             }

@@ -385,7 +385,7 @@ impl Arena {
                 &MemoryAllocateInfo {
                     priority: self.rules.priority,
                     next: self.rules.memory_allocate_next,
-                    export_handle_types: self.rules.export_handle_types,
+                    export_handle_types: self.rules.all_export_handle_types(),
                     ..MemoryAllocateInfo::of_type(self.rules.memory_type_index, size)
                 },
                 within_budget,

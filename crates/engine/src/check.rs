@@ -4,7 +4,9 @@ use crate::device::DeviceInfo;
 use crate::error::Error;
 use crate::request::{
     AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest, MemoryUsage,
+    PoolCreateInfo,
 };
+use crate::suballocator::Algorithm;
 
 fn invalid(reason: impl Into<String>) -> Result<(), Error> {
     Err(Error::InvalidArgument(reason.into()))
@@ -71,6 +73,12 @@ fn check_wishes(create_info: &AllocationCreateInfo) -> Result<(), Error> {
     if flags.contains(Create::UPPER_ADDRESS) && create_info.pool.is_none() {
         return invalid("UPPER_ADDRESS is for a pool with the linear algorithm");
     }
+    if flags.contains(Create::DEDICATED_MEMORY | Create::UPPER_ADDRESS) {
+        return invalid(
+            "DEDICATED_MEMORY and UPPER_ADDRESS contradict each other: memory of its own has no \
+             upper end",
+        );
+    }
     if flags.contains(Create::DEDICATED_MEMORY | Create::NEVER_ALLOCATE) {
         return invalid("DEDICATED_MEMORY and NEVER_ALLOCATE contradict each other");
     }
@@ -104,6 +112,27 @@ fn check_wishes(create_info: &AllocationCreateInfo) -> Result<(), Error> {
             "GPU_LAZILY_ALLOCATED memory is dedicated and cannot be mapped: MAPPED, HOST_ACCESS \
              and NEVER_ALLOCATE contradict it",
         );
+    }
+    Ok(())
+}
+
+/// Wishes that no allocation of a pool can have.
+pub(crate) fn check_pool_allows(
+    rules: &PoolCreateInfo,
+    create_info: &AllocationCreateInfo,
+) -> Result<(), Error> {
+    if create_info.flags.contains(Create::UPPER_ADDRESS) && rules.algorithm != Algorithm::Linear {
+        return invalid(format!(
+            "UPPER_ADDRESS is for a pool with the linear algorithm; this pool's is {}",
+            rules.algorithm.name()
+        ));
+    }
+    let more = create_info.export_handle_types & !rules.all_export_handle_types();
+    if more != 0 && rules.next_export_handle_types.is_some() {
+        return invalid(format!(
+            "the memory_allocate_next of this pool says what its memory can be exported as, and leaves \
+             out export_handle_types {more:#x}"
+        ));
     }
     Ok(())
 }

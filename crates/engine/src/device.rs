@@ -379,6 +379,12 @@ pub trait DeviceMemory: Send + Sync {
     /// Heaps, types and limits.
     fn info(&self) -> &DeviceInfo;
 
+    /// Whether memory objects name the resource that they are for: Vulkan 1.1 or
+    /// `VK_KHR_dedicated_allocation`. Where not, [`MemoryAllocateInfo::dedicated`] is passed over.
+    fn names_resources(&self) -> bool {
+        true
+    }
+
     /// Takes a memory object (`vkAllocateMemory`).
     fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError>;
 

@@ -35,6 +35,8 @@ pub struct MemoryOf {
     pub export_handle_types: u32,
     /// Others made it.
     pub is_imported: bool,
+    /// It names the one resource that it is for (`VkMemoryDedicatedAllocateInfo`).
+    pub names_resource: bool,
 }
 
 impl Allocator {
@@ -104,7 +106,7 @@ impl Allocator {
     /// The memory object that an allocation lies in.
     pub fn memory_of(&self, id: AllocationId) -> Result<MemoryOf, Error> {
         let ((), memory, ..) = self.update_tag(id, |_| ())?;
-        let MemoryObject { size, export_handle_types, is_imported, .. } = *memory;
-        Ok(MemoryOf { size, export_handle_types, is_imported })
+        let MemoryObject { size, export_handle_types, is_imported, names_resource, .. } = *memory;
+        Ok(MemoryOf { size, export_handle_types, is_imported, names_resource })
     }
 }

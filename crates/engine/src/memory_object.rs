@@ -42,6 +42,8 @@ pub struct MemoryObject {
     pub export_handle_types: u32,
     /// Others made it.
     pub is_imported: bool,
+    /// It was allocated for one resource (`VkMemoryDedicatedAllocateInfo`).
+    pub names_resource: bool,
     shared: bool,
     mapping: Mutex<Mapping>,
 }
@@ -56,6 +58,7 @@ impl MemoryObject {
     ) -> Self {
         let MemoryAllocateInfo { size, memory_type_index, export_handle_types, .. } = *info;
         let is_imported = info.import.is_some();
+        let names_resource = info.dedicated.is_some() && device.names_resources();
         let mapping = Mutex::default();
         Self {
             device,
@@ -65,6 +68,7 @@ impl MemoryObject {
             memory_type_index,
             export_handle_types,
             is_imported,
+            names_resource,
             shared,
             mapping,
         }

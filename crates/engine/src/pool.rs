@@ -217,10 +217,16 @@ impl Pool {
     }
 
     fn must_be_dedicated(&self, request: &AllocationRequest, never: bool) -> Error {
+        const NEEDS: &str = "it needs a memory object of its own, which";
+        if !self.allows_dedicated() {
+            return Error::FeatureNotPresent(format!(
+                "{NEEDS} this pool does not allow: it has a block_size or a max_block_count"
+            ));
+        }
+        debug_assert!(never);
         let figures =
             self.setup.ledger.figures(self.rules.memory_type_index, request.requirements.size);
-        let why = if never { "NEVER_ALLOCATE forbids" } else { "this pool does not allow" };
-        let reason = format!("it needs a memory object of its own, which {why}");
+        let reason = format!("{NEEDS} NEVER_ALLOCATE forbids");
         let figures = FailureFigures { is_hopeless: true, ..figures };
         Error::OutOfDeviceMemory { reason, figures }
     }
@@ -230,7 +236,7 @@ impl Pool {
         let needs = &request.requirements;
         if request.create_info.flags.contains(Create::DEDICATED_MEMORY)
             || needs.requires_dedicated
-            || request.create_info.export_handle_types & !self.rules.export_handle_types != 0
+            || request.create_info.export_handle_types & !self.rules.all_export_handle_types() != 0
             || self.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
         {
             return Wish::Must;
@@ -259,7 +265,7 @@ impl Pool {
         let flags = request.create_info.flags;
         let needs = &request.requirements;
         let export_handle_types =
-            request.create_info.export_handle_types | self.rules.export_handle_types;
+            request.create_info.export_handle_types | self.rules.all_export_handle_types();
         // Memory that names one resource may be bound to no other.
         let can_alias = flags.contains(Create::CAN_ALIAS);
         // Both sides of shared memory have to name the same resource or none. Neither sees what the

@@ -200,6 +200,13 @@ impl Default for AllocationCreateInfo {
     }
 }
 
+impl PoolCreateInfo {
+    /// `VkExternalMemoryHandleTypeFlags` of all its memory, whoever says so.
+    pub(crate) fn all_export_handle_types(&self) -> u32 {
+        self.export_handle_types | self.next_export_handle_types.unwrap_or(0)
+    }
+}
+
 impl AllocationCreateInfo {
     /// The search that the flags ask for; the lowest bit wins where several are set.
     pub fn strategy(&self) -> Strategy {
@@ -272,6 +279,9 @@ pub struct PoolCreateInfo {
     /// Address of a `pNext` chain for each `vkAllocateMemory`, or 0. Stays valid while the pool
     /// lives; the caller vouches for it.
     pub memory_allocate_next: usize,
+    /// What that chain says by itself that the memory can be exported as, if it has a
+    /// `VkExportMemoryAllocateInfo`: then nothing else can be asked for, and a device adds no other.
+    pub next_export_handle_types: Option<u32>,
     /// When the pool is full, allocate from the default pools.
     pub fallback: bool,
     /// `VkExternalMemoryHandleTypeFlags` that its memory objects can be exported as; 0 for none.

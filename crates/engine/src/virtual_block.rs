@@ -13,7 +13,7 @@ use crate::suballocator::{
 pub struct VirtualRequest {
     /// In the caller's unit, more than zero.
     pub size: u64,
-    /// A power of two.
+    /// Of the offset; 0 and 1 ask for nothing. What is no power of two costs a division.
     pub alignment: u64,
     /// From the upper end (`VMA_VIRTUAL_ALLOCATION_CREATE_UPPER_ADDRESS_BIT`); linear only.
     pub upper: bool,
@@ -25,7 +25,13 @@ impl VirtualRequest {
     /// Whether it could be, in a block that is linear or not.
     #[inline(always)]
     fn is_valid(&self, is_linear: bool) -> bool {
-        self.size != 0 && self.alignment.is_power_of_two() && (!self.upper || is_linear)
+        self.size != 0 && (!self.upper || is_linear)
+    }
+
+    /// The same, and it is aligned as the quick way can.
+    #[inline(always)]
+    fn is_usual(&self, is_linear: bool) -> bool {
+        self.alignment.is_power_of_two() && self.is_valid(is_linear)
     }
 
     #[inline(always)]
@@ -90,13 +96,32 @@ impl VirtualBlock {
     #[inline]
     pub fn allocate(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
         let VirtualRequest { size, alignment, upper, strategy } = *request;
-        if request.is_valid(self.is_linear()) {
+        if request.is_usual(self.is_linear()) {
             let (key, offset) = self.place(size, alignment, upper, strategy);
             if key != RegionKey::NONE {
                 return Ok(VirtualAllocation { key, offset, size });
             }
+        } else {
+            return self.allocate_unusual(&{ *request });
         }
         Err(self.refusal(&{ *request }))
+    }
+
+    /// With an alignment that is no power of two, or wrong.
+    #[cold]
+    #[inline(never)]
+    fn allocate_unusual(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
+        if !request.is_valid(self.is_linear()) {
+            return Err(self.refusal(request));
+        }
+        if request.alignment == 0 {
+            return self.allocate(&VirtualRequest { alignment: 1, ..*request });
+        }
+        let placed = self.suballocator.allocate_at_multiple(&request.of_region());
+        let Placement { key, offset, .. } = placed.ok_or_else(|| self.refusal(request))?;
+        self.allocation_count += 1;
+        self.allocated += request.size;
+        Ok(VirtualAllocation { key, offset, size: request.size })
     }
 
     /// The same of many, up to the first that fails, whose error it is: `placed` hears of each. Where most
@@ -107,21 +132,27 @@ impl VirtualBlock {
         mut placed: impl FnMut(VirtualAllocation),
     ) -> Result<(), Error> {
         let is_linear = self.is_linear();
-        let (mut asked, mut last) = (0, None);
-        let valid = requests.map_while(|request| {
-            (asked, last) = (asked + 1, Some(request));
-            request.is_valid(is_linear).then(|| request.of_region())
-        });
-        let (allocation_count, allocated) = (&mut self.allocation_count, &mut self.allocated);
-        let count = self.suballocator.allocate_many(valid, |request, placement| {
-            let Placement { key, offset, .. } = placement;
-            *allocation_count += 1;
-            *allocated += request.size;
-            placed(VirtualAllocation { key, offset, size: request.size });
-        });
-        match last {
-            Some(request) if count != asked => Err(self.refusal(&request)),
-            _ => Ok(()),
+        let mut requests = requests;
+        loop {
+            let (mut asked, mut last, mut unusual) = (0, None, false);
+            let usual = requests.by_ref().map_while(|request| {
+                last = Some(request);
+                unusual = !request.is_usual(is_linear);
+                asked += usize::from(!unusual);
+                (!unusual).then(|| request.of_region())
+            });
+            let (allocation_count, allocated) = (&mut self.allocation_count, &mut self.allocated);
+            let count = self.suballocator.allocate_many(usual, |request, placement| {
+                let Placement { key, offset, .. } = placement;
+                *allocation_count += 1;
+                *allocated += request.size;
+                placed(VirtualAllocation { key, offset, size: request.size });
+            });
+            match last {
+                Some(request) if count != asked => return Err(self.refusal(&request)),
+                Some(request) if unusual => placed(self.allocate_unusual(&request)?),
+                _ => return Ok(()),
+            }
         }
     }
 
@@ -153,13 +184,9 @@ impl VirtualBlock {
     /// Why a request got no place.
     #[cold]
     fn refusal(&self, request: &VirtualRequest) -> Error {
-        let VirtualRequest { size, alignment, upper, .. } = *request;
+        let VirtualRequest { size, upper, .. } = *request;
         if size == 0 {
             return Error::InvalidArgument("size is 0".into());
-        }
-        if !alignment.is_power_of_two() {
-            let reason = format!("alignment is {alignment}, not a power of two");
-            return Error::InvalidArgument(reason);
         }
         if upper && !self.is_linear() {
             let reason = "only a linear block allocates from its upper end";

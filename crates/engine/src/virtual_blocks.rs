@@ -31,11 +31,12 @@ pub struct VirtualBlocks {
 }
 
 impl VirtualBlocks {
-    /// None yet; all are divided by one algorithm. `alignment` is a power of two.
-    pub fn new(algorithm: Algorithm, alignment: u64) -> Result<Self, Error> {
-        check_alignment(alignment)?;
+    /// None yet; all are divided by one algorithm, and every offset is a multiple of `alignment`; 0 asks
+    /// for nothing.
+    pub fn new(algorithm: Algorithm, alignment: u64) -> Self {
+        let alignment = alignment.max(1);
         let (entries, vacant, filed) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Ok(Self { algorithm, alignment, entries, vacant, filed, allocated: 0 })
+        Self { algorithm, alignment, entries, vacant, filed, allocated: 0 }
     }
 
     /// What all allocations add up to.
@@ -72,11 +73,10 @@ impl VirtualBlocks {
         size: u64,
         alignment: u64,
     ) -> Result<Option<(u32, VirtualAllocation)>, Error> {
-        check_alignment(alignment)?;
         if size == 0 {
             return Err(Error::InvalidArgument("size is 0".into()));
         }
-        let alignment = alignment.max(self.alignment);
+        let alignment = common_multiple(alignment.max(1), self.alignment)?;
         let request =
             VirtualRequest { size, alignment, upper: false, strategy: Strategy::Balanced };
         let mut from = (size, 0);
@@ -139,11 +139,18 @@ impl VirtualBlocks {
     }
 }
 
-fn check_alignment(alignment: u64) -> Result<(), Error> {
-    if alignment.is_power_of_two() {
-        return Ok(());
+/// The least alignment that keeps both.
+fn common_multiple(one: u64, other: u64) -> Result<u64, Error> {
+    if one.is_power_of_two() && other.is_power_of_two() {
+        return Ok(one.max(other));
     }
-    Err(Error::InvalidArgument(format!("alignment is {alignment}, not a power of two")))
+    let (mut divisor, mut rest) = (one, other);
+    while rest != 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (one / divisor).checked_mul(other).ok_or_else(|| {
+        Error::InvalidArgument(format!("no offset but 0 is a multiple of {one} and of {other}"))
+    })
 }
 
 #[cfg(test)]
@@ -159,7 +166,7 @@ mod tests {
     #[test]
     fn room_is_found_wherever_it_is() {
         for algorithm in Algorithm::ALL {
-            let mut blocks = VirtualBlocks::new(algorithm, 16).unwrap();
+            let mut blocks = VirtualBlocks::new(algorithm, 16);
             assert!(place(&mut blocks, 64).is_none());
             let numbers: Vec<u32> = (0..50).map(|_| blocks.add(256).unwrap()).collect();
             let mut made: Vec<_> = (0..200).map(|_| place(&mut blocks, 64).unwrap()).collect();
@@ -184,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_large_alignment_that_fails_hides_no_room() {
-        let mut blocks = VirtualBlocks::new(Algorithm::Tlsf, 4).unwrap();
+        let mut blocks = VirtualBlocks::new(Algorithm::Tlsf, 4);
         let block = blocks.add(96).unwrap();
         let (_, first) = place(&mut blocks, 4).unwrap();
         assert_eq!(blocks.allocate(64, 64).unwrap(), None);
@@ -195,14 +202,39 @@ mod tests {
     }
 
     #[test]
+    fn strides_keep_the_common_alignment_too() {
+        for algorithm in Algorithm::ALL {
+            let mut blocks = VirtualBlocks::new(algorithm, 16);
+            (0..3).for_each(|it| assert_eq!(blocks.add(4096), Ok(it)));
+            let mut made = 0;
+            for alignment in [12, 20, 36, 0, 1, 7].into_iter().cycle().take(60) {
+                let Some((_, it)) = blocks.allocate(24, alignment).unwrap() else { break };
+                assert!(it.offset.is_multiple_of(16), "{algorithm:?}");
+                assert!(alignment == 0 || it.offset.is_multiple_of(alignment), "{algorithm:?}");
+                blocks.validate().unwrap();
+                made += 1;
+            }
+            assert_eq!(made, 60, "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_stride_that_fails_hides_no_room() {
+        let mut blocks = VirtualBlocks::new(Algorithm::Tlsf, 4);
+        let block = blocks.add(96).unwrap();
+        place(&mut blocks, 4).unwrap();
+        assert_eq!(blocks.allocate(64, 36).unwrap(), None);
+        assert_eq!(place(&mut blocks, 92).map(|it| it.0), Some(block));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
-        let mut blocks = VirtualBlocks::new(Algorithm::Tlsf, 4).unwrap();
+        let mut blocks = VirtualBlocks::new(Algorithm::Tlsf, 4);
         blocks.add(64).unwrap();
-        for (size, alignment) in [(1, 0), (1, 3), (0, 1)] {
+        for (size, alignment) in [(0, 1), (1, u64::MAX)] {
             let refused = blocks.allocate(size, alignment);
             assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
         }
-        assert!(VirtualBlocks::new(Algorithm::Buddy, 0).is_err());
         assert!(blocks.add(0).is_err());
         blocks.validate().unwrap();
     }

@@ -24,8 +24,9 @@ pub(crate) struct Promises {
     pub(crate) many_blocks: bool,
     /// What a request of some size takes up, for a granule.
     pub(crate) footprint: fn(u64, u64) -> u64,
-    /// What it takes up where there is room, for what it takes up at least and its alignment.
-    pub(crate) rounding: fn(u64, u64) -> u64,
+    /// What it takes up where there is room, for its size, what it takes up at least, its alignment and
+    /// the granule.
+    pub(crate) rounding: fn(u64, u64, u64, u64) -> u64,
     /// A walk shows what lies between the live regions in one piece: neighbours are merged.
     pub(crate) merges: bool,
     /// With at most so many unused ranges it places whatever can be placed.
@@ -104,9 +105,18 @@ const TLSF: Promises = Promises {
     strategies: &[Strategy::Balanced, Strategy::MinMemory, Strategy::MinTime, Strategy::MinOffset],
     many_blocks: true,
     footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
-    rounding: |footprint, alignment| {
-        let rounded = footprint.next_multiple_of(alignment.min(256));
-        if rounded - footprint <= footprint { rounded } else { footprint }
+    rounding: |size, footprint, alignment, granule| {
+        let rounded = if alignment.is_power_of_two() {
+            footprint.next_multiple_of(alignment.min(256))
+        } else if alignment <= 256 {
+            size.next_multiple_of(alignment)
+        } else {
+            footprint
+        };
+        let rounds = rounded.is_multiple_of(granule)
+            && rounded >= footprint
+            && rounded - footprint <= footprint;
+        if rounds { rounded } else { footprint }
     },
     merges: true,
     complete_among: Some(256),
@@ -145,7 +155,7 @@ enrol!(
         strategies: &[Strategy::Balanced],
         many_blocks: true,
         footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
-        rounding: |footprint, _| footprint,
+        rounding: |_, footprint, _, _| footprint,
         merges: true,
         complete_among: None,
         lowest_offset: false,
@@ -164,7 +174,7 @@ enrol!(
         // Both stacks and the ring.
         many_blocks: false,
         footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
-        rounding: |footprint, _| footprint,
+        rounding: |_, footprint, _, _| footprint,
         merges: true,
         complete_among: None,
         lowest_offset: false,
@@ -182,7 +192,7 @@ enrol!(
         strategies: &[Strategy::Balanced],
         many_blocks: true,
         footprint: |size, granule| size.max(granule).checked_next_power_of_two().unwrap_or(size),
-        rounding: |footprint, _| footprint,
+        rounding: |_, footprint, _, _| footprint,
         // Only buddies are joined.
         merges: false,
         complete_among: None,

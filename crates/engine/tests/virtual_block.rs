@@ -38,8 +38,12 @@ fn nonsense_is_refused() {
         assert!(VirtualBlock::new(0, algorithm).is_err());
         assert!(VirtualBlock::new(u64::MAX, algorithm).is_err());
         let mut block = VirtualBlock::new(100, algorithm).unwrap();
-        for bad in [request(0, 1), request(1, 0), request(1, 3), request(u64::MAX, 1)] {
+        for bad in [request(0, 1), request(0, 0), request(0, 3), request(u64::MAX, 1)] {
             assert!(block.allocate(&bad).is_err());
+        }
+        for far in [request(1, 101), request(1, u64::MAX), request(u64::MAX, 3)] {
+            block.allocate(&request(1, 0)).unwrap();
+            assert!(matches!(block.allocate(&far), Err(Error::VirtualBlockFull { .. })));
         }
         assert!(block.grow(99).is_err());
         assert_eq!(block.allocate(&upper(1)).is_ok(), algorithm == Algorithm::Linear);
@@ -176,5 +180,92 @@ fn a_walk_covers_the_block_whatever_was_rounded() {
             unused += if range.live.is_none() { range.size } else { 0 };
         });
         assert_eq!((end, unused), (1 << 16, (1 << 16) - 1322), "{algorithm:?}");
+    }
+}
+
+const STRIDES: [u64; 8] = [12, 20, 36, 3, 48, 100, 7, 0];
+
+#[test]
+fn any_alignment_is_kept() {
+    for algorithm in Algorithm::ALL {
+        let mut block = VirtualBlock::new(1 << 20, algorithm).unwrap();
+        let mut live = Vec::new();
+        for step in 0u64..600 {
+            let alignment = STRIDES[step as usize % STRIDES.len()];
+            let made = block.allocate(&request(1 + step % 97, alignment)).unwrap();
+            assert!(alignment == 0 || made.offset.is_multiple_of(alignment), "{algorithm:?}");
+            assert_eq!(block.info(made.key), Ok(made));
+            live.push(made);
+            if step % 3 == 2 && algorithm != Algorithm::Linear {
+                let freed = live.swap_remove(step as usize * 7 % live.len());
+                block.free(freed.key).unwrap();
+            }
+            block.validate().unwrap();
+        }
+        live.sort_by_key(|it| it.offset);
+        assert!(live.windows(2).all(|pair| pair[0].offset + pair[0].size <= pair[1].offset));
+        live.iter().for_each(|it| block.free(it.key).unwrap());
+        assert_eq!(take(&mut block, 1 << 20).offset, 0, "{algorithm:?}: whole again");
+    }
+}
+
+#[test]
+fn the_upper_end_keeps_any_alignment() {
+    let mut block = VirtualBlock::new(1000, Algorithm::Linear).unwrap();
+    let high = |block: &mut VirtualBlock| {
+        block.allocate(&VirtualRequest { alignment: 36, ..upper(10) }).map(|it| it.offset)
+    };
+    assert_eq!([high(&mut block), high(&mut block)], [Ok(972), Ok(936)]);
+    block.validate().unwrap();
+}
+
+#[test]
+fn vertices_of_one_stride_leave_no_gaps() {
+    for algorithm in [Algorithm::Tlsf, Algorithm::Linear] {
+        let mut block = VirtualBlock::new(12 * 1000, algorithm).unwrap();
+        let mut keys = Vec::new();
+        for count in [10, 50, 3, 7, 30].into_iter().cycle().take(50) {
+            keys.push(block.allocate(&request(12 * count, 12)).unwrap().key);
+        }
+        assert!(block.allocate(&request(1, 12)).is_err(), "all of it is in use");
+        assert_eq!(block.live(), (50, 12_000));
+        keys.into_iter().for_each(|key| block.free(key).unwrap());
+    }
+}
+
+#[test]
+fn a_buddy_finds_the_one_range_at_a_multiple() {
+    let mut block = VirtualBlock::new(256, Algorithm::Buddy).unwrap();
+    let all: Vec<_> = (0..32).map(|_| take(&mut block, 8)).collect();
+    // Of eight units each, only the range at 72 starts at a multiple of 36.
+    for offset in [16, 72, 136] {
+        block.free(all[offset / 8].key).unwrap();
+    }
+    assert_eq!(block.allocate(&request(8, 36)).unwrap().offset, 72);
+    assert!(block.allocate(&request(8, 36)).is_err());
+    block.free(all[0].key).unwrap();
+    assert_eq!(block.allocate(&request(8, 36)).unwrap().offset, 0);
+    block.validate().unwrap();
+}
+
+#[test]
+fn many_may_mix_alignments() {
+    for algorithm in Algorithm::ALL {
+        let mut block = VirtualBlock::new(1 << 16, algorithm).unwrap();
+        let requests = (0..200).map(|it| request(30, [16, 12, 0, 36, 1][it % 5]));
+        let mut made = Vec::new();
+        block.allocate_many(requests.clone(), |it| made.push(it)).unwrap();
+        block.validate().unwrap();
+        assert_eq!((made.len(), block.live()), (200, (200, 6000)));
+        for (it, asked) in made.iter().zip(requests) {
+            assert!(it.offset.is_multiple_of(asked.alignment.max(1)));
+        }
+        // Up to the first that fails, whatever its alignment is.
+        for bad in [request(1 << 20, 12), request(0, 12), request(1 << 20, 16)] {
+            let mut count = 0;
+            let some = [request(5, 12), request(5, 16), bad, request(5, 12)];
+            assert!(block.allocate_many(some.into_iter(), |_| count += 1).is_err());
+            assert_eq!(count, 2, "{algorithm:?}");
+        }
     }
 }

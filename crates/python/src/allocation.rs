@@ -79,10 +79,20 @@ impl Allocation {
         flags(slf.py(), "MemoryPropertyFlags", u64::from(bits))
     }
 
-    /// Whether it has the `VkDeviceMemory` for itself.
+    /// Whether it has the `VkDeviceMemory` for itself (`VmaAllocationInfo2::dedicatedMemory`). Not whether
+    /// that names a resource: see `names_resource`.
     #[getter]
     fn is_dedicated(slf: &Bound<'_, Self>) -> PyResult<bool> {
         Ok(resource(slf)?.allocation.is_dedicated())
+    }
+
+    /// Whether the `VkDeviceMemory` was allocated for its one buffer or image
+    /// (`VkMemoryDedicatedAllocateInfo`), and no other may be bound to it. Whoever imports it has to say the
+    /// same: CUDA by the flag `cudaExternalMemoryDedicated` (`CUDA_EXTERNAL_MEMORY_DEDICATED`), Vulkan by
+    /// naming its own resource.
+    #[getter]
+    fn names_resource(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        memory_of(slf.py(), resource(slf)?).map(|memory| memory.names_resource)
     }
 
     /// Bytes of the whole `device_memory`: what an import elsewhere has to be told.

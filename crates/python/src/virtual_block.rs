@@ -159,7 +159,8 @@ impl VirtualBlock {
 
     /// Finds a place for `size` units (`vmaVirtualAllocate`).
     ///
-    /// `alignment` is a power of two. `upper_address` takes it from the upper end of a linear block.
+    /// `alignment` is any number, as a vertex's 12 bytes; 0 and 1 ask for nothing. What is no power of two
+    /// costs a division. `upper_address` takes it from the upper end of a linear block.
     /// `strategy` is one of the STRATEGY flags.
     ///
     /// Raises `OutOfDeviceMemoryError` if there is no room, `InvalidArgumentError`.

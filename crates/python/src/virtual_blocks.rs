@@ -21,7 +21,7 @@ impl VirtualBlocks {
     #[new]
     fn new(py: Python<'_>, algorithm: &str, alignment: u64) -> PyResult<Self> {
         let algorithm = self::algorithm(py, algorithm)?;
-        let blocks = Mutex::new(Engine::new(algorithm, alignment).or_raise(py)?);
+        let blocks = Mutex::new(Engine::new(algorithm, alignment));
         Ok(Self { blocks })
     }
 

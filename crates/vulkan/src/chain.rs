@@ -57,14 +57,18 @@ pub(crate) unsafe fn external_types_of_image(info: &vk::ImageCreateInfo<'_>) -> 
     }
 }
 
-/// Whether a caller's chain for `vkAllocateMemory` says itself what can be exported.
+/// What a caller's chain for `vkAllocateMemory` says itself that the memory can be exported as
+/// (`VkExternalMemoryHandleTypeFlags`), if it has a `VkExportMemoryAllocateInfo`.
 ///
 /// # Safety
 /// The address is 0 or that of a valid chain.
-pub(crate) unsafe fn has_export_info(address: usize) -> bool {
+pub unsafe fn export_types(address: usize) -> Option<u32> {
     let first = address as *const vk::BaseInStructure<'static>;
-    // SAFETY: the caller vouches for the chain.
-    unsafe { find(first, vk::StructureType::EXPORT_MEMORY_ALLOCATE_INFO) }.is_some()
+    // SAFETY: the caller vouches for the chain, and the structure type says what it is.
+    unsafe {
+        let found = find(first, vk::StructureType::EXPORT_MEMORY_ALLOCATE_INFO)?;
+        Some((*found.cast::<vk::ExportMemoryAllocateInfo<'_>>()).handle_types.as_raw())
+    }
 }
 
 /// Appends `tail` to a chain that is ours.
@@ -118,5 +122,19 @@ mod tests {
         let info = plain.push_next(&mut wide).push_next(&mut external);
         // SAFETY: both structures live.
         assert_eq!(unsafe { buffer_usage(&info) }, 1 << 40);
+    }
+
+    #[test]
+    fn what_a_chain_exports_is_found_behind_others() {
+        let mut export = vk::ExportMemoryAllocateInfo::default()
+            .handle_types(vk::ExternalMemoryHandleTypeFlags::from_raw(0x201));
+        let mut priority = vk::MemoryPriorityAllocateInfoEXT::default();
+        let address = |info: &vk::MemoryAllocateInfo<'_>| info.p_next as usize;
+        let plain = vk::MemoryAllocateInfo::default().push_next(&mut priority);
+        // SAFETY: the structure lives, and 0 is no chain.
+        assert_eq!(unsafe { (export_types(address(&plain)), export_types(0)) }, (None, None));
+        let info = plain.push_next(&mut export);
+        // SAFETY: both structures live.
+        assert_eq!(unsafe { export_types(address(&info)) }, Some(0x201));
     }
 }

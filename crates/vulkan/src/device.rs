@@ -248,6 +248,10 @@ impl DeviceMemory for VulkanDevice {
         &self.info
     }
 
+    fn names_resources(&self) -> bool {
+        self.capabilities.dedicated.is_some()
+    }
+
     fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
         let mut allocate_info = vk::MemoryAllocateInfo::default()
             .allocation_size(info.size)
@@ -274,12 +278,16 @@ impl DeviceMemory for VulkanDevice {
         let mut export = vk::ExportMemoryAllocateInfo::default();
         if info.export_handle_types != 0 {
             // SAFETY: the engine passes the caller's chain on as it was given.
-            if unsafe { chain::has_export_info(info.next) } {
-                return Err(DeviceError::FeatureNotPresent);
+            match unsafe { chain::export_types(info.next) } {
+                // It says all that was asked for: a second structure would be one too many.
+                Some(_) => {}
+                None => {
+                    let types = info.export_handle_types;
+                    export =
+                        export.handle_types(vk::ExternalMemoryHandleTypeFlags::from_raw(types));
+                    allocate_info = allocate_info.push_next(&mut export);
+                }
             }
-            let types = vk::ExternalMemoryHandleTypeFlags::from_raw(info.export_handle_types);
-            export = export.handle_types(types);
-            allocate_info = allocate_info.push_next(&mut export);
         }
         let mut import = ImportChain::new(info.import)?;
         allocate_info = import.link(allocate_info);

@@ -1,7 +1,7 @@
 //! What a device can share with other devices, APIs and processes, and what stands in the way.
 
 use ash::vk;
-use vkmem_engine::{DeviceError, Error, MemoryHandle};
+use vkmem_engine::{DeviceError, Error, MemoryHandle, PoolCreateInfo};
 
 use crate::allocator::DeviceAllocator;
 use crate::chain;
@@ -159,6 +159,26 @@ impl DeviceAllocator {
             )),
             None => Error::FeatureNotPresent(format!("handles of type {names} are not known here")),
         })
+    }
+
+    /// Reads what the `memory_allocate_next` of a pool says itself of exports; an error where
+    /// `export_handle_types` asks for more, as one memory object has one `VkExportMemoryAllocateInfo`.
+    ///
+    /// # Safety
+    /// `memory_allocate_next` is 0 or the address of a valid chain.
+    pub unsafe fn read_export_chain(&self, rules: &mut PoolCreateInfo) -> Result<(), Error> {
+        // SAFETY: the caller vouches for the chain.
+        rules.next_export_handle_types = unsafe { chain::export_types(rules.memory_allocate_next) };
+        let Some(said) = rules.next_export_handle_types else { return Ok(()) };
+        match rules.export_handle_types & !said {
+            0 => Ok(()),
+            more => Err(Error::InvalidArgument(format!(
+                "export_handle_types={} is more than the VkExportMemoryAllocateInfo in \
+                 memory_allocate_next says, which is {}: name all handle types in one of them",
+                names_of_types(more),
+                names_of_types(said)
+            ))),
+        }
     }
 
     /// The same for memory that is to be exported: host pointers only come in.

@@ -19,6 +19,9 @@ use super::{
 };
 use crate::request::ResourceKind;
 
+/// So many free regions are looked at for one that has a multiple of an alignment in it.
+const LOOK: usize = 512;
+
 #[derive(Debug)]
 struct Block {
     size: u64,
@@ -164,11 +167,60 @@ impl Buddy {
         while self.regions.node(index).size() > size {
             self.split(index);
         }
+        Some(self.begin(index, size, request))
+    }
+
+    /// See [`Suballocator::allocate_at_multiple`]: of the regions of the right size that a free one would
+    /// be split into, one starts at a multiple of the alignment, or none does.
+    #[inline(never)]
+    fn place_at_multiple(&mut self, request: &RegionRequest) -> Option<RegionKey> {
+        debug_assert!(self.granularity == 1 && request.size > 0 && request.alignment > 0);
+        // What is even in the alignment is kept by the size itself; every so many regions the rest is, too.
+        let even = 1 << request.alignment.trailing_zeros();
+        let size = self.region_size(&RegionRequest { alignment: even, ..*request })?;
+        let step = u128::from(size) * u128::from(request.alignment / even);
+        let start_in = |offset: u64, whole: u64| {
+            let start = u128::from(offset).next_multiple_of(step);
+            let end = u128::from(offset) + u128::from(whole);
+            (start + u128::from(size) <= end).then_some(start as u64)
+        };
+        let mut class = class_of(size);
+        let mut look = LOOK;
+        let (mut index, start) = loop {
+            class = self.free.next_used(class)?;
+            let found = self.free.of_class(class).take(look).find_map(|entry| {
+                look -= 1;
+                let node = self.regions.node(entry.node());
+                Some((entry.node(), start_in(node.offset, node.size())?))
+            });
+            match found {
+                Some(found) => break found,
+                None if look == 0 => return None,
+                None => class += 1,
+            }
+        };
+        self.unlink(index);
+        while self.regions.node(index).size() > size {
+            self.split(index);
+            let upper = self.regions.node(index).next;
+            if self.regions.node(upper).offset <= start {
+                // The lower half stays free, and the upper one is split further.
+                self.unlink(upper);
+                self.link(index);
+                index = upper;
+            }
+        }
+        debug_assert!(self.regions.node(index).offset == start);
+        Some(self.begin(index, size, request))
+    }
+
+    /// Makes an unlinked free region of the right size a live one.
+    fn begin(&mut self, index: u32, size: u64, request: &RegionRequest) -> RegionKey {
         let block = self.regions.block_of(index);
         let node = self.regions.node_mut(index);
         node.set_live_in_power(node.offset, request.size, request.kind, size.ilog2());
         self.blocks[block as usize].live += 1;
-        Some(self.regions.begin_life(index))
+        self.regions.begin_life(index)
     }
 }
 
@@ -200,6 +252,11 @@ impl Suballocator for Buddy {
     #[inline]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         let key = self.place(&{ *request })?;
+        Some(self.regions.placement(key))
+    }
+
+    fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement> {
+        let key = self.place_at_multiple(request)?;
         Some(self.regions.placement(key))
     }
 

@@ -203,18 +203,44 @@ impl Linear {
         if self.granularity != 1 {
             return self.place_beside(block, size, request);
         }
-        let align = |offset: u64| {
-            // Neither overflows: offsets and sizes are below 2^60, alignments are powers of two.
-            offset.wrapping_add(request.alignment - 1) & !(request.alignment - 1)
-        };
+        // Neither overflows: offsets and sizes are below 2^60, alignments are powers of two.
+        let last = request.alignment - 1;
+        let up = |offset: u64| offset.wrapping_add(last) & !last;
+        self.place_alone(block, size, request.upper, up, |offset| offset & !last)
+    }
+
+    /// The same for any alignment.
+    fn place_at_any(&self, block: &Block, size: u64, request: &RegionRequest) -> Place {
+        let alignment = request.alignment;
+        if alignment.is_power_of_two() {
+            return self.place(block, size, request);
+        }
+        debug_assert!(self.granularity == 1);
+        // None or a distant one is behind the end of every block, and far from that of numbers.
+        const FAR: u64 = 1 << 62;
+        let up = |offset: u64| offset.checked_next_multiple_of(alignment).unwrap_or(FAR).min(FAR);
+        let down = |offset: u64| offset / alignment * alignment;
+        self.place_alone(block, size, request.upper, up, down)
+    }
+
+    /// The same where neighbours forbid nothing; `up` and `down` round an offset to the alignment.
+    #[inline(always)]
+    fn place_alone(
+        &self,
+        block: &Block,
+        size: u64,
+        is_upper: bool,
+        up: impl Fn(u64) -> u64,
+        down: impl Fn(u64) -> u64,
+    ) -> Place {
         let between = |which, edge: u64, end: u64| {
-            let offset = align(edge);
+            let offset = up(edge);
             if offset.wrapping_add(size) <= end { Place { which, offset } } else { NOWHERE }
         };
         let alone = self.stack_height == 1;
         let [lower, upper, wrapped] = &block.runs;
-        if request.upper {
-            let offset = upper.edge.wrapping_sub(size) & !(request.alignment - 1);
+        if is_upper {
+            let offset = down(upper.edge.wrapping_sub(size));
             let fits = size <= upper.edge && offset >= lower.edge;
             let free = alone && wrapped.is_empty();
             return if free && fits { Place { which: Which::Upper, offset } } else { NOWHERE };
@@ -397,6 +423,19 @@ impl Suballocator for Linear {
             let key = self.allocate_in_spare(size, &{ *request })?;
             Some(self.regions.placement(key))
         }
+    }
+
+    #[inline(never)]
+    fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement> {
+        let size = request.size.checked_next_multiple_of(self.granule);
+        let size = size.filter(|&size| size <= MAX_SIZE)?;
+        let block = self.top;
+        let at = self.place_at_any(self.blocks.get(block as usize)?, size, request);
+        if at.is_found() {
+            return Some(self.push(block, at, size, request));
+        }
+        let key = self.allocate_in_spare(size, request)?;
+        Some(self.regions.placement(key))
     }
 
     #[inline(always)]

@@ -27,7 +27,8 @@ pub use tlsf::Tlsf;
 pub struct RegionRequest {
     /// In bytes, more than zero.
     pub size: u64,
-    /// Of the offset in its block; a power of two.
+    /// Of the offset in its block; a power of two, but for
+    /// [`allocate_at_multiple`](Suballocator::allocate_at_multiple).
     pub alignment: u64,
     /// Decides which neighbours it may share a page with.
     pub kind: ResourceKind,
@@ -184,6 +185,10 @@ impl Suballocator for AnySuballocator {
         each!(self, it => it.allocate(request))
     }
 
+    fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement> {
+        each!(self, it => it.allocate_at_multiple(request))
+    }
+
     #[inline(always)]
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
         each!(self, it => it.free(key))
@@ -308,6 +313,11 @@ pub trait Suballocator: Send {
 
     /// Finds a place in any block, or `None`. O(1), except for [`Strategy::MinOffset`].
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement>;
+
+    /// The same for an alignment that is no power of two, as a stride of 12 bytes: a call of its own, as a
+    /// division costs more than all else that [`allocate`](Self::allocate) does. Not where
+    /// `bufferImageGranularity` matters.
+    fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement>;
 
     /// Finds places as [`allocate`](Self::allocate) does, one after the other, up to the first request
     /// that gets none; how many got one. `placed` hears of each.

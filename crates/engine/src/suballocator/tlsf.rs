@@ -33,6 +33,7 @@ macro_rules! hot {
 mod check;
 mod deferred;
 mod hot;
+mod multiple;
 mod run;
 
 use deferred::Deferred;
@@ -343,6 +344,9 @@ impl Tlsf {
     }
 
     fn fit(&self, index: u32, size: u64, request: &RegionRequest) -> Candidate {
+        if !request.alignment.is_power_of_two() {
+            return self.fit_multiple(index, size, request);
+        }
         fit(self.regions.nodes(), index, size, request, self.granularity())
     }
 
@@ -403,6 +407,11 @@ impl Suballocator for Tlsf {
             }
         }
         let key = self.allocate_otherwise(&{ *request })?;
+        Some(self.regions.placement(key))
+    }
+
+    fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement> {
+        let key = self.place_at_multiple(request)?;
         Some(self.regions.placement(key))
     }
 

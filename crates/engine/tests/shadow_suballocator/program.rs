@@ -62,7 +62,14 @@ fn block_sizes() -> impl Strategy<Value = u64> {
 
 fn requests(strategies: &'static [Search]) -> impl Strategy<Value = RegionRequest> {
     // Alignments up to 64 KiB, mostly small ones.
-    let alignments = prop_oneof![3 => 0u32..=8, 1 => 0u32..=16].prop_map(|log2| 1u64 << log2);
+    let powers = prop_oneof![3 => 0u32..=8, 1 => 0u32..=16].prop_map(|log2| 1u64 << log2);
+    // Strides of vertices and the like, for blocks without pages.
+    let strides = prop_oneof![
+        6 => select(vec![3u64, 12, 20, 36, 48, 100]),
+        3 => 3u64..=300,
+        1 => select(vec![(1 << 40) + 1, u64::MAX, u64::MAX - 1, 3 << 62]),
+    ];
+    let alignments = prop_oneof![4 => powers, 1 => strides];
     let upper = prop::bool::weighted(0.3);
     let parts = (sizes(), alignments, select(KINDS.to_vec()), upper, select(strategies));
     parts.prop_map(|(size, alignment, kind, upper, strategy)| RegionRequest {
@@ -92,6 +99,16 @@ pub fn programs(
     let parts = (select(promises.granules), select(promises.granularities), block_sizes(), steps);
     parts.prop_map(|(granule, granularity, block, mut steps)| {
         steps.insert(0, Step::AddBlock(block));
+        if granularity != 1 {
+            let steps = steps.iter_mut();
+            steps.for_each(|step| {
+                if let Step::Allocate(request) = step
+                    && !request.alignment.is_power_of_two()
+                {
+                    request.alignment = 16;
+                }
+            });
+        }
         Program { granule, granularity, steps }
     })
 }
@@ -154,7 +171,12 @@ impl Pair {
         self.requests += 1;
         let footprint = (self.promises.footprint)(request.size, self.granule);
         let unused = self.model.unused();
-        let Some(placed) = self.subject.allocate(request) else {
+        let placed = if request.alignment.is_power_of_two() {
+            self.subject.allocate(request)
+        } else {
+            self.subject.allocate_at_multiple(request)
+        };
+        let Some(placed) = placed else {
             if let Some(enough) = self.promises.complete_among {
                 let places = self.model.places(footprint, request);
                 let excused = unused.len() > enough;
@@ -186,7 +208,7 @@ impl Pair {
             *block == index && (*start..*end).contains(&placed.offset)
         };
         let (_, (_, end)) = unused.iter().find(holds).expect("it was placed in an unused range");
-        let rounded = (self.promises.rounding)(footprint, alignment);
+        let rounded = (self.promises.rounding)(size, footprint, alignment, self.granule);
         let footprint = rounded.min(end - placed.offset);
         let region = Region { key: placed.key, size, footprint, kind };
         let block = self.model.blocks.get_mut(&index).expect("checked above");
@@ -370,7 +392,11 @@ pub fn run_long(promises: &'static Promises) {
             let grows = step / 1000 % 2 == 0;
             match random.below(10) {
                 it if pair.live.is_empty() || it < if grows { 7 } else { 3 } => {
-                    pair.allocate(&random_request(&mut random, promises.strategies, 16));
+                    let mut request = random_request(&mut random, promises.strategies, 16);
+                    if granularity == 1 && random.one_in(4) {
+                        request.alignment = 1 + random.size(7);
+                    }
+                    pair.allocate(&request);
                 }
                 9 if random.one_in(20) => pair.remove_block(|empty| empty[0]),
                 9 if random.one_in(20) && pair.model.blocks.len() < 12 => {

@@ -86,7 +86,8 @@ impl Allocator {
 
     /// Calls `callback(error)` before a call that creates, allocates, aliases or imports raises an
     /// `OutOfDeviceMemoryError` or a `TooManyObjectsError`, whichever Vulkan call ran out: also
-    /// `vkCreateBuffer` or `vkBindBufferMemory`. Not where freeing cannot help: for a request that is
+    /// `vkCreateBuffer` or `vkBindBufferMemory`, and whatever error `vkAllocateMemory` ended with, but for a
+    /// lost device. Not where freeing cannot help: for a request that is
     /// larger than a block of its pool, or above what the device can allocate at once.
     ///
     /// If it answers True, having freed something, the call is tried again, for as long as that

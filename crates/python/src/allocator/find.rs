@@ -152,8 +152,9 @@ impl Allocator {
     /// (`VK_EXT_memory_priority`), and ignored where the device has not enabled that extension.
     /// `min_alignment` is in bytes. `memory_allocate_next` is the address or struct of a `pNext` chain
     /// for each `vkAllocateMemory`, kept valid by the caller. With `export_handle_types`
-    /// (`ExternalMemoryHandleType`) its blocks can be exported as they are; then `memory_allocate_next`
-    /// has no `VkExportMemoryAllocateInfo`. `name` is for people and dumps.
+    /// (`ExternalMemoryHandleType`) its blocks can be exported as they are. A `VkExportMemoryAllocateInfo`
+    /// in `memory_allocate_next` says so as well; then `export_handle_types`, of the pool or of an
+    /// allocation, names no other types. `name` is for people and dumps.
     ///
     /// With `fallback=True` what a full pool has no room for comes from the default pools: from that of
     /// the pool's own memory type first, then from other types that serve the request's own usage and
@@ -182,8 +183,11 @@ impl Allocator {
                 return Err(invalid(py, "a pool needs either memory_type_index= or like="));
             }
         }
-        let rules = keywords.rules;
-        self.state.device_allocator.check_export(rules.export_handle_types).or_raise(py)?;
+        let mut rules = keywords.rules;
+        let allocator = &self.state.device_allocator;
+        allocator.check_export(rules.export_handle_types).or_raise(py)?;
+        // SAFETY: the caller vouches for the chain, which `keywords` hold.
+        unsafe { allocator.read_export_chain(&mut rules) }.or_raise(py)?;
         let id = self.attempt(py, || py.detach(|| self.state.engine().create_pool(&rules)))?;
         let pool = keywords.create(id, &self.state);
         self.handlers.tell(py, &self.state);

@@ -25,7 +25,7 @@ impl Linear {
         }
         let mut block = self.spare;
         while block != NONE {
-            let at = self.place(&self.blocks[block as usize], size, request);
+            let at = self.place_at_any(&self.blocks[block as usize], size, request);
             if at.is_found() {
                 self.unlink(block);
                 if top_is_empty {

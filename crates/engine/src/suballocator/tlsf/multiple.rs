@@ -1,0 +1,52 @@
+//! Alignments that are no powers of two.
+
+use super::super::bins::class_of;
+use super::super::node::MAX_SIZE;
+use super::super::{RegionKey, RegionRequest};
+use super::hot::{Candidate, Hot};
+use super::{MAX_ROUNDING, Tlsf};
+
+impl Tlsf {
+    /// See [`Suballocator::allocate_at_multiple`](super::super::Suballocator::allocate_at_multiple).
+    #[inline(never)]
+    pub(super) fn place_at_multiple(&mut self, request: &RegionRequest) -> Option<RegionKey> {
+        debug_assert!(self.granularity == 1 && request.size > 0 && request.alignment > 0);
+        let size = request.size.checked_next_multiple_of(self.granule)?;
+        if size > MAX_SIZE {
+            return None;
+        }
+        self.meet(request.kind);
+        self.settle_all();
+        self.make_room();
+        let found = self.search(size, request);
+        if !found.is_found() {
+            return None;
+        }
+        // What would be left up to the next multiple serves nobody of this alignment.
+        let rounded = request.size.checked_next_multiple_of(request.alignment);
+        let rounds = |&it: &u64| {
+            let added = it.saturating_sub(size);
+            request.alignment <= MAX_ROUNDING && it.is_multiple_of(self.granule) && added <= size
+        };
+        let rounded = rounded.filter(rounds).unwrap_or(size).max(size);
+        let whole = self.regions.node(found.node).size();
+        let known = (Some(whole), class_of(whole));
+        let placement = hot!(self, hot => hot.take(found, known, rounded, request));
+        self.count_in(placement.key, placement.block);
+        Some(placement.key)
+    }
+
+    /// Whether and where a request fits into a free region.
+    pub(super) fn fit_multiple(&self, index: u32, size: u64, request: &RegionRequest) -> Candidate {
+        let node = self.regions.node(index);
+        let offset = node.offset.checked_next_multiple_of(request.alignment);
+        let fits = |offset: &u64| {
+            let end = offset.checked_add(size);
+            end.is_some_and(|end| end <= node.offset + node.size())
+        };
+        match offset.filter(fits) {
+            Some(offset) => Candidate { node: index, offset },
+            None => Candidate::NOTHING,
+        }
+    }
+}
