@@ -148,11 +148,11 @@ def test_mappings_nest(allocator: Allocator, check: Check) -> None:
         assert check.read(buffer)[:3] == b"\x01\x02\x03"
 
 
-def test_255_maps_of_one_allocation(allocator: Allocator) -> None:
+def test_any_number_of_maps_of_one_allocation(allocator: Allocator) -> None:
     with allocator.create_buffer(64, TRANSFER, flags=RANDOM) as buffer:
-        mappings = [buffer.map() for _ in range(255)]
-        with pytest.raises(MemoryMapError, match="255"):
-            buffer.map()
+        mappings = [buffer.map() for _ in range(2000)]
+        buffer.write(b"seen")
+        assert buffer.read(0, 4) == b"seen"
         assert len({mapping.address for mapping in mappings}) == 1
         for mapping in mappings:
             mapping.close()

@@ -130,6 +130,35 @@ def test_a_buffer_is_shared(exporter: Allocator, importer: Allocator) -> None:
     assert totals(importer).allocation_count == 0
 
 
+def test_memory_of_its_own_need_not_name_what_it_is_for(exporter: Allocator) -> None:
+    with (
+        exporter.create_buffer(SIZE, TRANSFER, export_handle_types=OPAQUE_FD) as plain,
+        exporter.create_buffer(SIZE, TRANSFER, flags=DEDICATED) as named,
+        exporter.create_buffer(
+            SIZE, TRANSFER, flags=DEDICATED, export_handle_types=OPAQUE_FD
+        ) as exported,
+        exporter.create_buffer(
+            SIZE, TRANSFER, flags=DEDICATED | AllocationCreateFlags.CAN_ALIAS
+        ) as unnamed,
+        exporter.create_buffer(SIZE, TRANSFER) as shared,
+        exporter.allocate_memory(SIZE, flags=DEDICATED) as bare,
+    ):
+        memories = [it.allocation for it in (plain, named, exported, unnamed, shared)] + [bare]
+        assert [it.is_dedicated for it in memories] == [True, True, True, True, False, True]
+        # The driver wants to have exported buffers named, or has no wish.
+        wished = memories[0].names_resource
+        if is_simulated(exporter.device):
+            assert not wished
+        assert [it.names_resource for it in memories[1:]] == [True, True, False, False, False]
+        with exporter.import_memory_fd(
+            plain.export_fd(),
+            plain.allocation.device_memory_size,
+            memory_type_index=plain.allocation.memory_type_index,
+        ) as imported:
+            assert imported.is_dedicated
+            assert not imported.names_resource
+
+
 def test_it_is_shared_by_the_host_as_well(exporter: Allocator, importer: Allocator) -> None:
     with exporter.create_buffer(
         SIZE, TRANSFER, flags=WRITE, export_handle_types=OPAQUE_FD
@@ -396,7 +425,7 @@ def test_a_pool_of_fixed_blocks_exports_nothing_else(exporter: Allocator) -> Non
         exporter.create_pool(
             like=((SIZE, TRANSFER), AllocationCreateInfo()), block_size=1 << 20
         ) as pool,
-        pytest.raises(OutOfDeviceMemoryError, match="memory object of its own"),
+        pytest.raises(FeatureNotPresentError, match="memory object of its own"),
     ):
         exporter.create_buffer(SIZE, TRANSFER, pool=pool, export_handle_types=OPAQUE_FD)
 

@@ -42,7 +42,7 @@ ERRORS: dict[int, type[VkMemError]] = {
     -4: DeviceLostError,
     -5: MemoryMapError,
 }
-# Whatever vkAllocateMemory answers, but for a lost device: then a smaller block or another type is tried.
+# Whatever vkAllocateMemory answers, but for a lost device: then smaller blocks and other types follow.
 MAY_RECOVER = {-1, -2, -5}
 
 

@@ -147,9 +147,9 @@ def test_every_result_of_vk_allocate_memory_leads_on(result: int) -> None:
             assert buffer.allocation.device_memory_size == 8 * MIB
         allocator.trim()
         for flags in (0, DEDICATED):
-            asked = []
+            asked: list[VkMemError] = []
             device.fail_next("vkAllocateMemory", 1 << 60, result)
-            allocator.on_out_of_memory(lambda error: bool(asked.append(error)))
+            allocator.on_out_of_memory(lambda error, asked=asked: bool(asked.append(error)))
             with pytest.raises(kind) as caught:
                 allocator.create_buffer(5000, BufferUsage.STORAGE_BUFFER, flags=flags)
             device.clear_failures()
@@ -249,9 +249,7 @@ class TestAllocationCount:
         device.set_enforces_allocation_count(False)
         with Allocator(device, enforce_allocation_count=False) as allocator:
             with pytest.warns(RuntimeWarning, match="maxMemoryAllocationCount"):
-                pool = allocator.create_pool(
-                    memory_type_index=0, block_size=MIB, min_block_count=5
-                )
+                pool = allocator.create_pool(memory_type_index=0, block_size=MIB, min_block_count=5)
             pool.close()
 
 

@@ -1,6 +1,8 @@
 """Custom pools, on every device."""
 
+import ctypes
 import gc
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from vk_mem import (
     AllocationCreateInfo,
     Allocator,
     BufferUsage,
+    ExternalMemoryHandleType,
     FeatureNotPresentError,
     Format,
     ImageUsage,
@@ -324,15 +327,15 @@ def test_only_linear_pools_have_an_upper_end(device, algorithm):
             Allocator(device) as allocator,
             pool_of(allocator, algorithm=algorithm, **limits) as pool,
         ):
+            keywords = {"pool": pool, "flags": UPPER}
             make = [
-                lambda: allocator.create_buffer(4096, STORAGE, pool=pool, flags=UPPER),
-                lambda: allocator.allocate_memory(4096, pool=pool, flags=UPPER),
-                lambda: allocator.create_buffers([4096] * 3, STORAGE, pool=pool, flags=UPPER)[0],
+                lambda keywords=keywords: [allocator.create_buffer(4096, STORAGE, **keywords)],
+                lambda keywords=keywords: [allocator.allocate_memory(4096, **keywords)],
+                lambda keywords=keywords: allocator.create_buffers([64] * 3, STORAGE, **keywords),
             ]
             for attempt in make:
                 if algorithm == "linear":
-                    made = attempt()
-                    assert made is not None
+                    allocator.destroy_many(attempt())
                     continue
                 calls = allocator.calculate_statistics().total.block_count
                 with pytest.raises(InvalidArgumentError, match=f"this pool's is {algorithm}"):
@@ -381,7 +384,9 @@ def test_a_chain_that_exports_and_handle_types_agree_or_are_refused(device):
         for named in (0, opaque):
             with (
                 allocator.create_pool(
-                    **example, memory_allocate_next=chain, export_handle_types=named
+                    **example,
+                    memory_allocate_next=ctypes.addressof(chain),
+                    export_handle_types=named,
                 ) as pool,
                 allocator.create_buffer(
                     4096, STORAGE, pool=pool, export_handle_types=opaque
@@ -393,13 +398,15 @@ def test_a_chain_that_exports_and_handle_types_agree_or_are_refused(device):
                 os.close(buffer.export_fd())
                 if other is not None:
                     with pytest.raises(InvalidArgumentError, match="memory_allocate_next"):
-                        allocator.create_buffer(
-                            4096, STORAGE, pool=pool, export_handle_types=other
-                        )
+                        allocator.create_buffer(4096, STORAGE, pool=pool, export_handle_types=other)
         if other is not None:
-            with pytest.raises(InvalidArgumentError, match="DMA_BUF_EXT is more than .* OPAQUE_FD"):
+            with pytest.raises(
+                InvalidArgumentError, match=r"DMA_BUF_EXT is more than .* OPAQUE_FD"
+            ):
                 allocator.create_pool(
-                    **example, memory_allocate_next=chain, export_handle_types=opaque | other
+                    **example,
+                    memory_allocate_next=ctypes.addressof(chain),
+                    export_handle_types=opaque | other,
                 )
 
 

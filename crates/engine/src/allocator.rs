@@ -12,6 +12,7 @@ use crate::device::{DeviceMemory, MemoryPropertyFlags as Property};
 use crate::error::{Error, FailureFigures};
 use crate::memory_object::{MemoryObject, Release};
 use crate::memory_type::{Candidates, MemoryTypes};
+use crate::more_maps::MoreMaps;
 use crate::names::Names;
 use crate::pool::{Pool, Setup};
 use crate::pools::Pools;
@@ -55,6 +56,7 @@ pub struct Allocator {
     largest_heap: u64,
     pub(crate) pools: Arc<Pools>,
     pub(crate) names: Names,
+    pub(crate) more_maps: MoreMaps,
 }
 
 impl Allocator {
@@ -104,7 +106,15 @@ impl Allocator {
         let prefetcher = queue.map(|queue| Prefetcher::start(queue, &pools)).transpose()?;
         let types = MemoryTypes::new(&info);
         let largest_heap = info.heaps.iter().map(|heap| heap.size).max().unwrap_or(0);
-        Ok(Self { prefetcher, setup, types, largest_heap, pools, names: Names::default() })
+        Ok(Self {
+            prefetcher,
+            setup,
+            types,
+            largest_heap,
+            pools,
+            names: Names::default(),
+            more_maps: MoreMaps::default(),
+        })
     }
 
     /// The device it serves.
@@ -317,15 +327,23 @@ impl Allocator {
     pub fn free(&self, id: AllocationId) -> Result<Release, Error> {
         let mut release = Release::default();
         let freed = self.pools.in_home(id.home(), |pool| pool.free(id, &mut release));
-        self.forget_name(id, freed.ok_or(Error::UseAfterFree)?);
+        self.forget(id, freed.ok_or(Error::UseAfterFree)?, &mut release);
         Ok(release)
     }
 
-    /// After its end, by the tag it had.
+    /// After its end, by the tag it had: what is kept beside the region of few.
     #[inline]
-    fn forget_name(&self, id: AllocationId, tag: RegionTag) {
+    fn forget(&self, id: AllocationId, tag: RegionTag, release: &mut Release) {
         if tag.named {
             self.names.remove(id);
+        }
+        self.forget_maps(id, tag, release);
+    }
+
+    #[inline]
+    pub(crate) fn forget_maps(&self, id: AllocationId, tag: RegionTag, release: &mut Release) {
+        if tag.map_count == u8::MAX {
+            release.unmap_more(self.more_maps.take(id));
         }
     }
 
@@ -340,7 +358,7 @@ impl Allocator {
         let free = |pool: &Pool| pool.free_leased(id, &mut release, &mut lease);
         let freed = self.pools.in_home(id.home(), free);
         if let Some(tag) = freed {
-            self.forget_name(id, tag);
+            self.forget(id, tag, &mut release);
         }
         destroy();
         freed.ok_or(Error::UseAfterFree)?;

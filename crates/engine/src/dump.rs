@@ -432,8 +432,12 @@ fn block_counts<'a>(
 
 impl VirtualBlock {
     /// Its regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of the dump above; the single
-    /// regions only if `detailed`. O(regions).
-    pub fn build_stats_string(&self, detailed: bool) -> String {
+    /// regions only if `detailed`, with what `custom_data` says of each as VMA's `CustomData`. O(regions).
+    pub fn build_stats_string<'a>(
+        &self,
+        detailed: bool,
+        custom_data: &dyn Fn(RegionKey) -> Option<&'a str>,
+    ) -> String {
         let mut regions = Vec::with_capacity(self.live().0 as usize * 2 + 1);
         self.visit(&mut |region| regions.push(region));
         let mut json = JsonWriter::with_capacity(128 + regions.len() * 64);
@@ -444,12 +448,15 @@ impl VirtualBlock {
                     for region in &regions {
                         json.element("{\"Offset\":");
                         json.raw_number(region.offset);
-                        if region.live.is_none() {
+                        let Some((key, _)) = region.live else {
                             free(json, region.size);
                             continue;
-                        }
+                        };
                         json.raw(",\"Type\":\"UNKNOWN\",\"Size\":");
                         json.raw_number(region.size);
+                        if let Some(text) = custom_data(key) {
+                            json.raw_text(",\"CustomData\":", text);
+                        }
                         json.raw("}");
                     }
                 });

@@ -7,33 +7,33 @@ use crate::error::Error;
 
 impl Allocator {
     /// Maps an allocation; where it starts in the host's address space. Counts: each map has its
-    /// [`unmap`](Self::unmap), 255 at most are open.
+    /// [`unmap`](Self::unmap); the driver maps once.
     pub fn map(&self, id: AllocationId) -> Result<HostAddress, Error> {
         let ((), memory, offset, _) = self.update_tag(id, |_| ())?;
         let address = memory.map()?;
         // Counted after the driver has mapped it, so that a map that failed does not count, and so
         // that a free or an unmap of another thread never undoes one that has not happened yet.
-        let counted = self.update_tag(id, |tag| {
-            let more = tag.map_count.checked_add(1);
-            tag.map_count = more.unwrap_or(u8::MAX);
-            more.is_some()
+        let counted = self.update_tag(id, |tag| match tag.map_count.checked_add(1) {
+            Some(more) => {
+                tag.map_count = more;
+                true
+            }
+            None => self.more_maps.add(id),
         });
-        match counted {
-            Ok((true, ..)) => Ok(address.at(offset)),
-            Ok((false, ..)) => {
-                memory.unmap(1);
-                Err(Error::MemoryMap("mapped 255 times already".into()))
-            }
-            Err(error) => {
-                memory.unmap(1);
-                Err(error)
-            }
-        }
+        let counted = counted.and_then(|(counted, ..)| match counted {
+            true => Ok(()),
+            false => Err(Error::TooManyItems(1)),
+        });
+        counted.inspect_err(|_| memory.unmap(1))?;
+        Ok(address.at(offset))
     }
 
     /// Undoes one [`map`](Self::map).
     pub fn unmap(&self, id: AllocationId) -> Result<(), Error> {
         let (counted, memory, ..) = self.update_tag(id, |tag| {
+            if tag.map_count == u8::MAX && self.more_maps.remove(id) {
+                return true;
+            }
             let fewer = tag.map_count.checked_sub(1);
             tag.map_count = fewer.unwrap_or(0);
             fewer.is_some()

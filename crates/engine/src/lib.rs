@@ -18,6 +18,7 @@ mod host_access;
 mod json;
 mod memory_object;
 mod memory_type;
+mod more_maps;
 mod names;
 mod pool;
 mod pools;

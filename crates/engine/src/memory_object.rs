@@ -215,6 +215,14 @@ impl Release {
         }
     }
 
+    /// Undoes so many maps more of an allocation that was mapped.
+    pub(crate) fn unmap_more(&mut self, more: u64) {
+        // Memory of its own is freed as it is mapped.
+        if let Some((_, count)) = self.0.as_mut().and_then(|work| work.unmap.as_mut()) {
+            *count += more;
+        }
+    }
+
     pub(crate) fn free(&mut self, lease: Arc<Lease>) {
         self.0.get_or_insert_default().free.push(lease);
     }

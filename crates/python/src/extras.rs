@@ -103,7 +103,7 @@ impl Resource {
 /// VMA prints a pointer, and its schema allows letters and digits only. So a text is reduced to those,
 /// and a number is written in full. Of anything else the type and the `id()` are said: its own
 /// `__str__` could do anything, at any time.
-fn text_of(data: &Bound<'_, PyAny>) -> String {
+pub fn text_of(data: &Bound<'_, PyAny>) -> String {
     let alphanumeric = |text: &str| -> String {
         text.chars().filter(char::is_ascii_alphanumeric).take(LONGEST).collect()
     };

@@ -113,7 +113,7 @@ impl ResourceObject {
         let resource = &*self.resource;
         let open = resource.has_open_mapping();
         py.detach(|| {
-            // Fails beside 255 mappings; those do not all end at once.
+            // Fails without host memory for a count beyond 255; those mappings do not all end at once.
             let held = open && resource.map().is_ok();
             let done = run(resource);
             if held { done.and(resource.unmap()) } else { done }
@@ -182,7 +182,7 @@ impl ResourceObject {
 
     /// Maps the memory (`vmaMapMemory`): a `Mapping`, to be used as a context manager.
     ///
-    /// Counted: 255 maps of one allocation may be open. What the device wrote is made visible when the
+    /// Counted: any number may be open. What the device wrote is made visible when the
     /// first opens, what the host wrote when one closes, where memory is not coherent. While it or a view
     /// of it is open, `destroy()` raises `BufferError`.
     ///

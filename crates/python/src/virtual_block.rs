@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -11,6 +11,7 @@ use vkmem_engine::suballocator::{Algorithm, RegionKey};
 use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
 
 use crate::errors::{IntoPyResult, invalid, use_after_free};
+use crate::extras::text_of;
 use crate::links::{Link, Process};
 use crate::many::{self, Integers};
 use crate::numbers::{unsigned, unsigned_32};
@@ -57,6 +58,15 @@ impl VirtualBlock {
         }
         let why = "the virtual block was made before os.fork(): make another in this process";
         Err(invalid(py, why))
+    }
+
+    /// The user data as texts, by handle.
+    fn custom_data(&self, py: Python<'_>) -> PyResult<HashMap<u64, String>> {
+        let user_data = self.user_data.lock();
+        let mut texts = HashMap::new();
+        texts.try_reserve(user_data.len()).map_err(|_| PyMemoryError::new_err(()))?;
+        texts.extend(user_data.iter().map(|(&handle, data)| (handle, text_of(data.bind(py)))));
+        Ok(texts)
     }
 
     fn free_handle(&self, py: Python<'_>, handle: u64) -> PyResult<()> {
@@ -325,11 +335,14 @@ impl VirtualBlock {
 
     /// All regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of VMA's dump, with
     /// `TotalBytes`, `UnusedBytes`, `Allocations`, `UnusedRanges` and, if `detailed`,
-    /// `Suballocations` with `Offset`, `Type` and `Size`.
+    /// `Suballocations` with `Offset`, `Type`, `Size` and, where there are user data, `CustomData`: texts
+    /// as their letters and digits, numbers in full, of other objects the class and the `id()`.
     #[pyo3(signature = (detailed = true))]
     fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> PyResult<String> {
         let engine = self.engine(py)?;
-        Ok(py.detach(|| engine.lock().build_stats_string(detailed)))
+        let texts = if detailed { self.custom_data(py)? } else { HashMap::new() };
+        let text_of = |key: RegionKey| texts.get(&key.to_bits()).map(String::as_str);
+        Ok(py.detach(|| engine.lock().build_stats_string(detailed, &text_of)))
     }
 
     /// Walks all bookkeeping. Raises `CorruptionError` with what is broken.

@@ -122,10 +122,11 @@ impl Allocator {
         let mut named = Vec::new();
         let mut start = 0;
         for run in ids.chunk_by(|a, b| a.home() == b.home()) {
-            let mut freed = |index: usize, tag: RegionTag| {
+            let mut freed = |index: usize, tag: RegionTag, release: &mut Release| {
                 if tag.named {
                     named.push(start + index);
                 }
+                self.forget_maps(run[index], tag, release);
             };
             // Those of a pool that is gone are stale as well.
             self.pools.in_home(run[0].home(), |pool| {

@@ -47,7 +47,7 @@ impl Arena {
     pub fn free_many(
         &self,
         keys: &[RegionKey],
-        mut freed: impl FnMut(usize, RegionTag),
+        mut freed: impl FnMut(usize, RegionTag, &mut Release),
     ) -> Vec<Release> {
         let mut releases = Vec::new();
         for (run, keys) in keys.chunks(RUN).enumerate() {
@@ -55,7 +55,7 @@ impl Arena {
             for (index, &key) in keys.iter().enumerate() {
                 let mut release = Release::default();
                 if let Some(tag) = state.free(key, &mut release, |_, _| {}) {
-                    freed(run * RUN + index, tag);
+                    freed(run * RUN + index, tag, &mut release);
                 }
                 if release.calls_driver() {
                     releases.push(release);

@@ -34,7 +34,7 @@ impl Pool {
     pub(crate) fn free_many(
         &self,
         ids: &[AllocationId],
-        mut freed: impl FnMut(usize, RegionTag),
+        mut freed: impl FnMut(usize, RegionTag, &mut Release),
     ) -> Vec<Release> {
         let mut releases = Vec::new();
         let mut next = 0;
@@ -43,13 +43,15 @@ impl Pool {
                 for (index, id) in run.iter().enumerate() {
                     let mut release = Release::default();
                     if let Some(tag) = self.dedicated.free(id.key, &mut release) {
-                        freed(next + index, tag);
+                        freed(next + index, tag, &mut release);
                         releases.push(release);
                     }
                 }
             } else {
                 let keys: Vec<RegionKey> = run.iter().map(|id| id.key).collect();
-                releases.extend(self.arena.free_many(&keys, |index, tag| freed(next + index, tag)));
+                releases.extend(self.arena.free_many(&keys, |index, tag, release| {
+                    freed(next + index, tag, release);
+                }));
             }
             next += run.len();
         }
