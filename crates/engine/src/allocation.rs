@@ -133,7 +133,16 @@ impl<T> Default for SlotMap<T> {
 }
 
 impl<T> SlotMap<T> {
-    /// Takes a value in. O(1), amortised.
+    /// Takes memory for one value more, and for the end of it; false if there is none.
+    #[must_use]
+    pub fn try_reserve(&mut self) -> bool {
+        let slots = self.slots.len() + 1;
+        let vacant = slots - self.vacant.len();
+        !self.vacant.is_empty()
+            || (self.slots.try_reserve(1).is_ok() && self.vacant.try_reserve(vacant).is_ok())
+    }
+
+    /// Takes a value in. O(1), amortised. After [`try_reserve`](Self::try_reserve) it takes no memory.
     pub fn insert(&mut self, value: T) -> RegionKey {
         let index = self.vacant.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, value: None });

@@ -429,9 +429,9 @@ impl Allocator {
 
     /// Names an allocation, or takes its name away.
     pub fn set_name(&self, id: AllocationId, name: Option<&str>) -> Result<(), Error> {
-        if name.is_some() {
+        if let Some(name) = name {
             // Before the tag says so: a free in between then finds the name, or the tag is refused.
-            self.names.set(id, name);
+            self.names.set(id, name)?;
         }
         let named = self.update_tag(id, |tag| tag.named = name.is_some());
         if name.is_none() || named.is_err() {
@@ -443,7 +443,7 @@ impl Allocator {
     /// The name of an allocation.
     pub fn name(&self, id: AllocationId) -> Result<Option<String>, Error> {
         let (tag, ..) = self.update_tag(id, |tag| *tag)?;
-        Ok(if tag.named { self.names.get(id) } else { None })
+        if tag.named { self.names.get(id) } else { Ok(None) }
     }
 
     /// Counts a memory type, custom pools included. O(regions).
@@ -459,16 +459,23 @@ impl Allocator {
 
     /// Counts every pool once, the default ones first: sums over these agree with each other, though
     /// others allocate meanwhile. O(regions).
-    pub fn statistics_of_pools(&self) -> Vec<PoolStatistics> {
-        let mut all = Vec::new();
+    pub fn statistics_of_pools(&self) -> Result<Vec<PoolStatistics>, Error> {
+        let (mut all, mut failed) = (Vec::new(), false);
         self.pools.each(|pool| {
+            failed = failed || all.try_reserve(1).is_err();
+            if failed {
+                return;
+            }
             all.push(PoolStatistics {
                 home: pool.home(),
                 memory_type_index: pool.rules().memory_type_index,
                 statistics: pool.statistics(),
             });
         });
-        all
+        if failed {
+            return Err(Error::NoHostMemory("the statistics of all pools"));
+        }
+        Ok(all)
     }
 
     /// Counts everything. O(regions).

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::allocation::Home;
 use crate::blocks::{Blocks, Placed, Spot};
 use crate::device::{DeviceError, HostAddress, MemoryAllocateInfo};
-use crate::dump::{DumpBlock, DumpBlocks, DumpRegion};
+use crate::dump::{DumpBlock, DumpBlocks, DumpRegion, NO_ROOM};
 use crate::error::{Error, FailureFigures};
 use crate::memory_object::{Lease, MemoryObject, Release};
 use crate::pool::Setup;
@@ -209,6 +209,9 @@ impl Arena {
                 self.end(state);
                 return Ok(placed);
             }
+            if state.blocks.suballocator.take_starved() {
+                return Err(Error::NoHostMemory("an allocation"));
+            }
             if !growth.allowed {
                 drop(state);
                 let why = "no room in the blocks there are (NEVER_ALLOCATE)";
@@ -281,16 +284,18 @@ impl Arena {
 
         let mut state = self.state.lock();
         state.growing -= 1;
-        match taken {
-            Ok(memory) => {
-                let block = state.blocks.add(memory);
+        let mut release = Release::default();
+        match taken.map(|memory| state.blocks.add(memory)) {
+            Ok(Ok(block)) => {
                 state.blocks.keep(block);
                 state.prefetching = false;
             }
+            Ok(Err((_, unused))) => (state.refusals, release) = (state.refusals + 1, unused),
             Err(_) => state.refusals += 1,
         }
         self.check(&state);
         drop(state);
+        drop(release);
         self.grown.notify_all();
     }
 
@@ -305,11 +310,18 @@ impl Arena {
     /// Takes the blocks that a pool never gives back.
     pub fn take_first_blocks(&self) -> Result<(), Error> {
         let size = self.sizes.preferred;
+        self.state.lock().blocks.try_reserve(self.rules.min_block_count as usize)?;
         for _ in 0..self.rules.min_block_count {
             let memory = self.take_block(size, size, false)?;
             let mut state = self.state.lock();
-            let block = state.blocks.add(memory);
-            state.blocks.keep(block);
+            match state.blocks.add(memory) {
+                Ok(block) => state.blocks.keep(block),
+                Err((error, release)) => {
+                    drop(state);
+                    drop(release);
+                    return Err(error);
+                }
+            }
             self.check(&state);
         }
         Ok(())
@@ -348,7 +360,16 @@ impl Arena {
             Ok(memory) => {
                 // Not a smaller one for want of memory.
                 let is_full_size = memory.size >= self.sizes.preferred;
-                let block = state.blocks.add(memory);
+                let block = match state.blocks.add(memory) {
+                    Ok(block) => block,
+                    Err((error, release)) => {
+                        state.refusals += 1;
+                        drop(state);
+                        drop(release);
+                        self.grown.notify_all();
+                        return Err(error);
+                    }
+                };
                 state.prefetching = false;
                 let placed = state.blocks.place(request);
                 // A region that came free meanwhile may have been the better place.
@@ -476,21 +497,30 @@ impl Arena {
     }
 
     /// All blocks and regions at one moment. O(regions).
-    pub(crate) fn copy_for_dump(&self) -> DumpBlocks {
+    pub(crate) fn copy_for_dump(&self) -> Result<DumpBlocks, Error> {
+        let mut copied = DumpBlocks::default();
         // Most of the room before the lock.
-        let regions = Vec::with_capacity(self.live().0 as usize * 2);
-        let mut copied = DumpBlocks { blocks: Vec::new(), regions };
+        let most = self.live().0 as usize * 2;
+        copied.regions.try_reserve(most).map_err(|_| NO_ROOM)?;
         let state = self.state.lock();
+        copied.blocks.try_reserve(state.blocks.count() as usize).map_err(|_| NO_ROOM)?;
         for (block, memory) in state.blocks.iter() {
+            let mut failed = false;
             state.blocks.visit(block, &mut |view| {
-                let tag = view.live.and_then(|(key, _)| state.blocks.suballocator.tag(key));
-                let named = tag.is_some_and(|tag| tag.named);
-                copied.regions.push(DumpRegion { view, named });
+                failed = failed || copied.regions.try_reserve(1).is_err();
+                if !failed {
+                    let tag = view.live.and_then(|(key, _)| state.blocks.suballocator.tag(key));
+                    let named = tag.is_some_and(|tag| tag.named);
+                    copied.regions.push(DumpRegion { view, named });
+                }
             });
+            if failed {
+                return Err(NO_ROOM);
+            }
             let regions_end = copied.regions.len();
             copied.blocks.push(DumpBlock { id: block.0, memory: memory.clone(), regions_end });
         }
-        copied
+        Ok(copied)
     }
 
     /// Bytes of bookkeeping.

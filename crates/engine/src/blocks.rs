@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::allocation::CacheHint;
 use crate::budget::HeapLedger;
 use crate::device::MemoryHandle;
+use crate::error::Error;
 use crate::memory_object::{Lease, MemoryObject, Release};
 use crate::retention::EmptyBlockRetention;
 use crate::suballocator::{
@@ -91,6 +92,8 @@ pub(crate) struct Blocks {
     newest: u64,
     /// Empty blocks that are kept; the ledger knows them.
     empties: Vec<BlockIndex>,
+    /// Those that a call for many has filled; empty in between.
+    filled: Vec<BlockIndex>,
     allocation_count: u64,
     allocation_bytes: u64,
 }
@@ -116,6 +119,7 @@ impl Blocks {
             bytes: 0,
             newest: 0,
             empties: Vec::new(),
+            filled: Vec::new(),
             allocation_count: 0,
             allocation_bytes: 0,
         }
@@ -163,8 +167,8 @@ impl Blocks {
     ) -> usize {
         let (allocation_count, allocation_bytes) =
             (&mut self.allocation_count, &mut self.allocation_bytes);
-        // Blocks that were empty before: few, if any.
-        let mut filled: Vec<BlockIndex> = Vec::new();
+        // Blocks that were empty before: few, if any. There is room for all.
+        let mut filled = std::mem::take(&mut self.filled);
         let fronts = &self.fronts;
         let count = self.suballocator.allocate_many(requests, |request, placement| {
             let Placement { key, block: index, offset } = placement;
@@ -177,7 +181,8 @@ impl Blocks {
             let hint = CacheHint::default();
             take(Spot { key, memory: front.memory, offset, hint });
         });
-        filled.into_iter().for_each(|block| self.take_from_empties(block));
+        filled.drain(..).for_each(|block| self.take_from_empties(block));
+        self.filled = filled;
         count
     }
 
@@ -253,9 +258,29 @@ impl Blocks {
         self.suballocator.visit_block(block, visit);
     }
 
-    /// Takes a new one in, empty and not yet in the list of those.
-    pub fn add(&mut self, memory: MemoryObject) -> BlockIndex {
+    /// Takes memory for the bookkeeping of so many blocks more, and for their end.
+    pub fn try_reserve(&mut self, blocks: usize) -> Result<(), Error> {
+        let all = self.blocks.len() + blocks;
+        let reserved = self.blocks.try_reserve(blocks).is_ok()
+            && self.fronts.try_reserve(blocks).is_ok()
+            && self.empties.try_reserve(all - self.empties.len()).is_ok()
+            && self.filled.try_reserve(all).is_ok();
+        reserved.then_some(()).ok_or(Error::NoHostMemory("the blocks of a pool"))
+    }
+
+    /// Takes a new one in, empty and not yet in the list of those. Without host memory for that, the
+    /// driver's part of giving it back comes with the error.
+    pub fn add(&mut self, memory: MemoryObject) -> Result<BlockIndex, (Error, Release)> {
         let size = memory.size;
+        let reserved = self.try_reserve(1).and_then(|()| {
+            let reserved = self.suballocator.try_reserve_block(size);
+            reserved.then_some(()).ok_or(Error::NoHostMemory("a block"))
+        });
+        if let Err(error) = reserved {
+            let mut release = Release::default();
+            release.free(Lease::new(Arc::new(memory)));
+            return Err((error, release));
+        }
         let block = self.suballocator.add_block(size);
         let index = block.0 as usize;
         let front = Front { memory: memory.handle, empty_at: NOT_EMPTY };
@@ -270,7 +295,7 @@ impl Blocks {
         self.count += 1;
         self.bytes += size;
         self.newest = size;
-        block
+        Ok(block)
     }
 
     /// Keeps an empty block, whatever the limits say.

@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 
 use crate::allocation::SlotMap;
 use crate::device::DedicatedTarget;
-use crate::dump::DumpDedicated;
+use crate::dump::{DumpDedicated, NO_ROOM};
+use crate::error::Error;
 use crate::memory_object::{Lease, MemoryObject, Release};
 use crate::request::ResourceKind;
 use crate::statistics::Statistics;
@@ -36,6 +37,12 @@ struct Inside {
 }
 
 impl Dedicated {
+    /// Takes memory for one allocation more, so that nothing has to be undone later.
+    pub fn try_reserve(&self) -> Result<(), Error> {
+        let reserved = self.inside.lock().slots.try_reserve();
+        reserved.then_some(()).ok_or(Error::NoHostMemory("a dedicated allocation"))
+    }
+
     /// Takes a memory object in, and what it names; `size` bytes from `offset` on are the allocation.
     pub fn insert(
         &self,
@@ -96,15 +103,18 @@ impl Dedicated {
     }
 
     /// All of them at one moment. O(slots).
-    pub(crate) fn copy_for_dump(&self) -> Vec<DumpDedicated> {
+    pub(crate) fn copy_for_dump(&self) -> Result<Vec<DumpDedicated>, Error> {
         let inside = self.inside.lock();
+        let mut copied = Vec::new();
+        copied.try_reserve_exact(inside.slots.len()).map_err(|_| NO_ROOM)?;
         let copy = |(key, slot): (RegionKey, &Slot)| DumpDedicated {
             key,
             size: slot.memory.size,
             named: slot.tag.named,
             kind: slot.kind,
         };
-        inside.slots.iter().map(copy).collect()
+        copied.extend(inside.slots.iter().map(copy));
+        Ok(copied)
     }
 }
 

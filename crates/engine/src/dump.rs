@@ -14,6 +14,7 @@ use crate::allocation::{AllocationId, Home, PoolId};
 use crate::allocator::Allocator;
 use crate::budget::HeapBudget;
 use crate::device::{DeviceInfo, MemoryHeapFlags, MemoryPropertyFlags};
+use crate::error::Error;
 use crate::json::JsonWriter;
 use crate::memory_object::MemoryObject;
 use crate::names::Names;
@@ -21,6 +22,9 @@ use crate::request::ResourceKind;
 use crate::statistics::Statistics;
 use crate::suballocator::{Algorithm, RegionKey, RegionView};
 use crate::virtual_block::VirtualBlock;
+
+/// Without host memory for a copy of everything.
+pub(crate) const NO_ROOM: Error = Error::NoHostMemory("a copy of all allocations");
 
 /// What the owner of an allocation knows and the engine does not.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,13 +154,29 @@ fn count(statistics: &mut Statistics, region: &RegionView) {
 impl Allocator {
     /// Everything that is held, as JSON (`vmaBuildStatsString`); the single blocks and allocations
     /// only if `detailed`. O(regions). May call the driver for the budget.
-    pub fn build_stats_string(&self, detailed: bool, describe: &dyn Describe) -> String {
+    pub fn build_stats_string(
+        &self,
+        detailed: bool,
+        describe: &dyn Describe,
+    ) -> Result<String, Error> {
         let info = self.device().info().clone();
         let budgets = self.heap_budgets();
         let mut pools = Vec::new();
         let mut by_type = vec![Statistics::default(); info.types.len()];
         if detailed {
-            self.pools.each(|pool| pools.push(pool.copy_for_dump()));
+            let mut copied: Result<(), Error> = Ok(());
+            self.pools.each(|pool| {
+                let mut copy = || {
+                    let room = pools.try_reserve(1);
+                    room.map_err(|_| NO_ROOM)?;
+                    pools.push(pool.copy_for_dump()?);
+                    Ok(())
+                };
+                if copied.is_ok() {
+                    copied = copy();
+                }
+            });
+            copied?;
             for pool in &pools {
                 by_type[pool.memory_type_index as usize].add(&pool.statistics());
             }
@@ -404,8 +424,10 @@ impl PoolWriter<'_> {
         if !description.custom_data.is_empty() {
             json.raw_text(",\"CustomData\":", description.custom_data);
         }
-        if named && let Some(name) = self.names.get(id) {
-            json.raw_text(",\"Name\":", &name);
+        match if named { self.names.get(id) } else { Ok(None) } {
+            Ok(Some(name)) => json.raw_text(",\"Name\":", &name),
+            Ok(None) => {}
+            Err(_) => json.fail(),
         }
         json.raw("}");
     }
@@ -437,9 +459,20 @@ impl VirtualBlock {
         &self,
         detailed: bool,
         custom_data: &dyn Fn(RegionKey) -> Option<&'a str>,
-    ) -> String {
-        let mut regions = Vec::with_capacity(self.live().0 as usize * 2 + 1);
-        self.visit(&mut |region| regions.push(region));
+    ) -> Result<String, Error> {
+        let mut regions = Vec::new();
+        // Between the live ones, before and behind them; a buddy has more.
+        let most = self.live().0 as usize * 2 + 1;
+        let mut failed = regions.try_reserve(most).is_err();
+        self.visit(&mut |region| {
+            failed = failed || regions.try_reserve(1).is_err();
+            if !failed {
+                regions.push(region);
+            }
+        });
+        if failed {
+            return Err(NO_ROOM);
+        }
         let mut json = JsonWriter::with_capacity(128 + regions.len() * 64);
         json.object(|json| {
             block_counts(json, self.size(), regions.iter());

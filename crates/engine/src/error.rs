@@ -42,6 +42,8 @@ pub enum Error {
     },
     /// There is no host memory for the bookkeeping of so many.
     TooManyItems(usize),
+    /// There is no host memory for something of the caller's size.
+    NoHostMemory(&'static str),
     /// `maxMemoryAllocationCount` memory objects live already.
     TooManyObjects {
         /// The limit.
@@ -77,7 +79,7 @@ impl Error {
     pub fn vk_result(&self) -> Option<i32> {
         match self {
             Self::OutOfDeviceMemory { .. } | Self::VirtualBlockFull { .. } => Some(-2),
-            Self::OutOfHostMemory(_) | Self::TooManyItems(_) => Some(-1),
+            Self::OutOfHostMemory(_) | Self::TooManyItems(_) | Self::NoHostMemory(_) => Some(-1),
             Self::TooManyObjects { .. } => Some(-10),
             Self::FeatureNotPresent(_) => Some(-8),
             Self::MemoryMap(_) => Some(-5),
@@ -221,6 +223,7 @@ impl fmt::Display for Error {
             Self::TooManyItems(count) => {
                 write!(f, "out of host memory: no room for the bookkeeping of {count} items")
             }
+            Self::NoHostMemory(what) => write!(f, "out of host memory: no room for {what}"),
             Self::TooManyObjects { limit, figures } => write!(
                 f,
                 "too many memory objects: the device allows {limit} (maxMemoryAllocationCount): \

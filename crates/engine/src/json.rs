@@ -1,5 +1,16 @@
 //! Writes JSON into one string: for dumps of a million allocations, so nothing is built in between.
 
+use crate::error::Error;
+
+fn append(to: &mut String, failed: &mut bool, text: &str) {
+    // Where this succeeds, nothing is taken below.
+    if *failed || to.try_reserve(text.len()).is_err() {
+        *failed = true;
+        return;
+    }
+    to.push_str(text);
+}
+
 /// A JSON text in the making. Commas are set by themselves; the caller keeps the brackets even.
 #[derive(Default)]
 pub struct JsonWriter {
@@ -7,55 +18,77 @@ pub struct JsonWriter {
     digits: itoa::Buffer,
     /// Something stands before the next value or key on its level.
     follows: bool,
+    /// There was no host memory for all of it.
+    failed: bool,
 }
 
 impl JsonWriter {
     /// With room for `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { text: String::with_capacity(bytes), ..Self::default() }
+        let mut json = Self::default();
+        json.failed = json.text.try_reserve(bytes).is_err();
+        json
     }
 
-    /// What was written.
-    pub fn finish(self) -> String {
-        self.text
+    /// What was written; an error without host memory for it.
+    pub fn finish(self) -> Result<String, Error> {
+        if self.failed {
+            Err(Error::NoHostMemory("a text of all allocations"))
+        } else {
+            Ok(self.text)
+        }
+    }
+
+    /// There was no host memory for a part of it.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    #[inline]
+    fn write(&mut self, text: &str) {
+        append(&mut self.text, &mut self.failed, text);
+    }
+
+    fn write_number(&mut self, number: u64) {
+        append(&mut self.text, &mut self.failed, self.digits.format(number));
     }
 
     fn comma(&mut self) {
         if self.follows {
-            self.text.push(',');
+            self.write(",");
         }
         self.follows = true;
     }
 
-    fn open(&mut self, bracket: char) {
+    fn open(&mut self, bracket: &str) {
         self.comma();
-        self.text.push(bracket);
+        self.write(bracket);
         self.follows = false;
     }
 
-    fn close(&mut self, bracket: char) {
-        self.text.push(bracket);
+    fn close(&mut self, bracket: &str) {
+        self.write(bracket);
         self.follows = true;
     }
 
     /// `{ ... }`
     pub fn object(&mut self, inside: impl FnOnce(&mut Self)) {
-        self.open('{');
+        self.open("{");
         inside(self);
-        self.close('}');
+        self.close("}");
     }
 
     /// `[ ... ]`
     pub fn array(&mut self, inside: impl FnOnce(&mut Self)) {
-        self.open('[');
+        self.open("[");
         inside(self);
-        self.close(']');
+        self.close("]");
     }
 
     /// The key of the value that is written next.
     pub fn key(&mut self, key: &str) -> &mut Self {
         self.string(key);
-        self.text.push(':');
+        self.write(":");
         self.follows = false;
         self
     }
@@ -63,10 +96,10 @@ impl JsonWriter {
     /// A key in two parts, as `Type 3`.
     pub fn numbered_key(&mut self, name: &str, number: u64) -> &mut Self {
         self.comma();
-        self.text.push('"');
-        self.text.push_str(name);
-        self.text.push_str(self.digits.format(number));
-        self.text.push_str("\":");
+        self.write("\"");
+        self.write(name);
+        self.write_number(number);
+        self.write("\":");
         self.follows = false;
         self
     }
@@ -74,7 +107,7 @@ impl JsonWriter {
     /// An integer.
     pub fn number(&mut self, value: u64) {
         self.comma();
-        self.text.push_str(self.digits.format(value));
+        self.write_number(value);
     }
 
     /// A key and an integer.
@@ -85,7 +118,7 @@ impl JsonWriter {
     /// A text, escaped.
     pub fn string(&mut self, value: &str) {
         self.comma();
-        self.text.push('"');
+        self.write("\"");
         // Runs that need no escape are copied whole.
         let mut from = 0;
         for (at, byte) in value.bytes().enumerate() {
@@ -98,43 +131,42 @@ impl JsonWriter {
                 0x00..=0x1f | 0x7f => "",
                 _ => continue,
             };
-            self.text.push_str(&value[from..at]);
+            self.write(&value[from..at]);
             from = at + 1;
             if escape.is_empty() {
-                const HEX: [char; 16] = [
-                    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-                ];
-                self.text.push_str("\\u00");
-                self.text.push(HEX[usize::from(byte >> 4)]);
-                self.text.push(HEX[usize::from(byte & 15)]);
+                const HEX: &str = "0123456789abcdef";
+                let digit = |it: u8| &HEX[usize::from(it)..=usize::from(it)];
+                self.write("\\u00");
+                self.write(digit(byte >> 4));
+                self.write(digit(byte & 15));
             } else {
-                self.text.push_str(escape);
+                self.write(escape);
             }
         }
-        self.text.push_str(&value[from..]);
-        self.text.push('"');
+        self.write(&value[from..]);
+        self.write("\"");
     }
 
     /// Text that is JSON already and needs no comma.
     pub(crate) fn raw(&mut self, json: &str) {
-        self.text.push_str(json);
+        self.write(json);
     }
 
     /// The same for an integer.
     pub(crate) fn raw_number(&mut self, value: u64) {
-        self.text.push_str(self.digits.format(value));
+        self.write_number(value);
     }
 
     /// A line for each element of a long list: what a person may have to read.
     pub(crate) fn element(&mut self, start: &str) {
-        self.text.push_str(if self.follows { ",\n" } else { "\n" });
-        self.text.push_str(start);
+        self.write(if self.follows { ",\n" } else { "\n" });
+        self.write(start);
         self.follows = true;
     }
 
     /// A key and a text, inside an [`element`](Self::element).
     pub(crate) fn raw_text(&mut self, key: &str, value: &str) {
-        self.text.push_str(key);
+        self.write(key);
         self.follows = false;
         self.string(value);
     }
@@ -158,7 +190,7 @@ mod tests {
             json.numbered_key("Type ", 7).object(|_| {});
         });
         let written = r#"{"a":1,"b":[2,"three",[],{"c":18446744073709551615}],"Type 7":{}}"#;
-        assert_eq!(json.finish(), written);
+        assert_eq!(json.finish().unwrap(), written);
     }
 
     #[test]
@@ -166,6 +198,6 @@ mod tests {
         let mut json = JsonWriter::default();
         json.string("a\"b\\c\n\r\t\0\u{1f}\u{7f}é\u{2028}\u{1f600}</script>");
         let written = "\"a\\\"b\\\\c\\n\\r\\t\\u0000\\u001f\\u007fé\u{2028}\u{1f600}</script>\"";
-        assert_eq!(json.finish(), written);
+        assert_eq!(json.finish().unwrap(), written);
     }
 }

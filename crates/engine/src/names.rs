@@ -5,6 +5,16 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use crate::allocation::AllocationId;
+use crate::error::Error;
+
+const NO_ROOM: Error = Error::NoHostMemory("a name");
+
+fn copy(name: &str) -> Result<String, Error> {
+    let mut copied = String::new();
+    copied.try_reserve_exact(name.len()).map_err(|_| NO_ROOM)?;
+    copied.push_str(name);
+    Ok(copied)
+}
 
 /// Names by handle.
 #[derive(Debug, Default)]
@@ -14,23 +24,22 @@ pub struct Names {
 
 impl Names {
     /// The name of one, if it has one.
-    pub fn get(&self, id: AllocationId) -> Option<String> {
-        self.names.lock().get(&id).map(|name| name.to_string())
+    pub fn get(&self, id: AllocationId) -> Result<Option<String>, Error> {
+        self.names.lock().get(&id).map(|name| copy(name)).transpose()
     }
 
-    /// Names one, or takes its name away.
-    pub fn set(&self, id: AllocationId, name: Option<&str>) {
+    /// Names one.
+    pub fn set(&self, id: AllocationId, name: &str) -> Result<(), Error> {
+        let name = copy(name)?.into_boxed_str();
         let mut names = self.names.lock();
-        match name {
-            Some(name) => names.insert(id, name.into()),
-            None => names.remove(&id),
-        };
+        names.try_reserve(1).map_err(|_| NO_ROOM)?;
+        names.insert(id, name);
+        Ok(())
     }
 
-    /// Forgets some that were freed; the names they had.
-    pub fn take_many(&self, ids: impl Iterator<Item = AllocationId>) -> Vec<Option<String>> {
-        let mut names = self.names.lock();
-        ids.map(|id| names.remove(&id).map(String::from)).collect()
+    /// Forgets one that was freed; the name it had.
+    pub fn take(&self, id: AllocationId) -> Option<String> {
+        self.names.lock().remove(&id).map(String::from)
     }
 
     /// Forgets one that was freed.

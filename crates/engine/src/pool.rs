@@ -285,6 +285,7 @@ impl Pool {
             import: import.map(|import| import.import),
         };
         let within_budget = flags.contains(Create::WITHIN_BUDGET);
+        self.dedicated.try_reserve()?;
         let memory = take_memory(&self.setup, &info, within_budget, false)?;
         let memory = Arc::new(memory);
         let (offset, size) = import.map_or((0, memory.size), |it| (it.offset, it.size));
@@ -441,16 +442,16 @@ impl Pool {
     }
 
     /// Everything in it, the arena and the dedicated memory each at one moment. O(regions).
-    pub(crate) fn copy_for_dump(&self) -> DumpPool {
-        DumpPool {
+    pub(crate) fn copy_for_dump(&self) -> Result<DumpPool, Error> {
+        Ok(DumpPool {
             home: self.home,
             memory_type_index: self.rules.memory_type_index,
             preferred_block_size: self.sizes().preferred,
             algorithm: self.rules.algorithm,
             ignores_granularity: self.rules.ignore_buffer_image_granularity,
-            blocks: self.arena.copy_for_dump(),
-            dedicated: self.dedicated.copy_for_dump(),
-        }
+            blocks: self.arena.copy_for_dump()?,
+            dedicated: self.dedicated.copy_for_dump()?,
+        })
     }
 
     /// Bytes of bookkeeping.

@@ -30,7 +30,12 @@ impl Pools {
     pub fn create(&self, setup: &Setup, rules: &PoolCreateInfo) -> Result<PoolId, Error> {
         check_pool(setup, rules)?;
         // The key first: allocations of the pool carry it. Nobody knows it yet.
-        let placeholder = self.custom.write().insert(None);
+        let mut custom = self.custom.write();
+        if !custom.try_reserve() {
+            return Err(Error::NoHostMemory("a pool"));
+        }
+        let placeholder = custom.insert(None);
+        drop(custom);
         let id = PoolId(placeholder);
         let made = Pool::custom(setup, id, *rules);
         let mut custom = self.custom.write();

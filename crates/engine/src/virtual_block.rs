@@ -68,6 +68,9 @@ impl VirtualBlock {
     pub fn new(size: u64, algorithm: Algorithm) -> Result<Self, Error> {
         check_size(size)?;
         let mut suballocator = algorithm.of_one_block();
+        if !suballocator.try_reserve_block(size) {
+            return Err(Error::NoHostMemory("a virtual block"));
+        }
         let block = suballocator.add_block(size);
         Ok(Self { suballocator, block, size, algorithm, allocation_count: 0, allocated: 0 })
     }
@@ -118,7 +121,7 @@ impl VirtualBlock {
             return self.allocate(&VirtualRequest { alignment: 1, ..*request });
         }
         let placed = self.suballocator.allocate_at_multiple(&request.of_region());
-        let Placement { key, offset, .. } = placed.ok_or_else(|| self.refusal(request))?;
+        let Some(Placement { key, offset, .. }) = placed else { return Err(self.refusal(request)) };
         self.allocation_count += 1;
         self.allocated += request.size;
         Ok(VirtualAllocation { key, offset, size: request.size })
@@ -183,7 +186,7 @@ impl VirtualBlock {
 
     /// Why a request got no place.
     #[cold]
-    fn refusal(&self, request: &VirtualRequest) -> Error {
+    fn refusal(&mut self, request: &VirtualRequest) -> Error {
         let VirtualRequest { size, upper, .. } = *request;
         if size == 0 {
             return Error::InvalidArgument("size is 0".into());
@@ -191,6 +194,9 @@ impl VirtualBlock {
         if upper && !self.is_linear() {
             let reason = "only a linear block allocates from its upper end";
             return Error::InvalidArgument(reason.into());
+        }
+        if self.suballocator.take_starved() {
+            return Error::NoHostMemory("a virtual allocation");
         }
         let figures = FailureFigures { size, ..FailureFigures::default() };
         Error::VirtualBlockFull { figures, allocated: self.live().1, size: self.size }
@@ -218,7 +224,13 @@ impl VirtualBlock {
     ) -> Result<(), Error> {
         // A key that stands there twice is live at the first look, and stale at the second free; so
         // all are looked at first, and doubles found by sorting.
-        let mut sorted: Vec<RegionKey> = keys.clone().collect();
+        let mut sorted: Vec<RegionKey> = Vec::new();
+        for key in keys.clone() {
+            if sorted.try_reserve(1).is_err() {
+                return Err(Error::TooManyItems(sorted.len()));
+            }
+            sorted.push(key);
+        }
         if sorted.iter().any(|key| !self.suballocator.regions().contains(*key)) {
             return Err(Error::UseAfterFree);
         }
@@ -249,6 +261,9 @@ impl VirtualBlock {
                 "a virtual block of {} cannot shrink to {size}",
                 self.size
             )));
+        }
+        if !self.suballocator.try_reserve_block(size) {
+            return Err(Error::NoHostMemory("a larger virtual block"));
         }
         self.suballocator.grow_block(self.block, size);
         self.size = size;

@@ -47,6 +47,10 @@ impl VirtualBlocks {
     /// Takes in one of `size` units; its number, which is given out again after it was removed.
     pub fn add(&mut self, size: u64) -> Result<u32, Error> {
         let block = VirtualBlock::new(size, self.algorithm)?;
+        let entries = self.entries.len();
+        if self.entries.try_reserve(1).is_err() || self.vacant.try_reserve(entries + 1).is_err() {
+            return Err(Error::NoHostMemory("a virtual block"));
+        }
         let number = self.vacant.pop().unwrap_or_else(|| {
             self.entries.push(None);
             self.entries.len() as u32 - 1

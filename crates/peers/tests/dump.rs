@@ -64,7 +64,7 @@ impl Describe for Nothing {
 }
 
 fn dumps(both: &Both, detailed: bool) -> (Value, Value) {
-    let ours = both.ours.build_stats_string(detailed, &Nothing);
+    let ours = both.ours.build_stats_string(detailed, &Nothing).unwrap();
     let theirs = both.theirs.stats_string(detailed);
     let parse = |text: &str| serde_json::from_str(text).expect("it is JSON");
     (parse(&ours), parse(&theirs))

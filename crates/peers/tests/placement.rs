@@ -44,7 +44,7 @@ impl Describe for Nothing {
 
 /// Whether any hole of ours would have served, as the dump shows them.
 fn has_room(both: &Both, size: u64, alignment: u64, page: u64) -> bool {
-    let dump = both.ours.build_stats_string(true, &Nothing);
+    let dump = both.ours.build_stats_string(true, &Nothing).unwrap();
     let dump: Value = serde_json::from_str(&dump).expect("it is JSON");
     let number = |it: &Value, key: &str| it[key].as_u64().expect("a number");
     let blocks = dump["CustomPools"]["Type 0"][0]["Blocks"].as_object().expect("blocks");

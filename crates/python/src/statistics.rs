@@ -168,10 +168,10 @@ pub struct TotalStatistics {
 
 impl TotalStatistics {
     /// Walks everything, each pool once.
-    pub fn of(state: &AllocatorState) -> Self {
+    pub fn of(state: &AllocatorState) -> Result<Self, engine::Error> {
         let allocator = state.engine();
         let info = allocator.device().info();
-        let mut counted = allocator.statistics_of_pools();
+        let mut counted = allocator.statistics_of_pools()?;
         counted.sort_by_key(|it| it.memory_type_index);
         let mut types = vec![engine::Statistics::default(); info.types.len()];
         for pool in &counted {
@@ -197,13 +197,13 @@ impl TotalStatistics {
             Statistics::from(sum)
         };
         let heaps = (0..info.heaps.len() as u32).map(|heap| sum(&|it| it == heap));
-        Self {
+        Ok(Self {
             memory_heaps: heaps.collect(),
             total: sum(&|_| true),
             memory_types: types.iter().copied().map(Statistics::from).collect(),
             pools: pools.collect(),
             _layout: layout,
-        }
+        })
     }
 }
 

@@ -342,7 +342,7 @@ impl VirtualBlock {
         let engine = self.engine(py)?;
         let texts = if detailed { self.custom_data(py)? } else { HashMap::new() };
         let text_of = |key: RegionKey| texts.get(&key.to_bits()).map(String::as_str);
-        Ok(py.detach(|| engine.lock().build_stats_string(detailed, &text_of)))
+        py.detach(|| engine.lock().build_stats_string(detailed, &text_of)).or_raise(py)
     }
 
     /// Walks all bookkeeping. Raises `CorruptionError` with what is broken.

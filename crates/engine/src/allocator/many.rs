@@ -107,8 +107,8 @@ impl Allocator {
     }
 
     fn undo(&self, made: &[Allocation], error: &Error) {
-        let ids: Vec<AllocationId> = made.iter().map(|it| it.id).collect();
-        drop(self.free_many(&ids));
+        // What must not fail takes no host memory.
+        made.iter().for_each(|it| drop(self.free(it.id)));
         if error.leads_on() {
             // Memory was short, and the blocks that were taken for the others are empty now.
             self.release_spares();
@@ -119,27 +119,27 @@ impl Allocator {
     /// over. The places are free at once, the driver's part is in [`Freed`].
     pub fn free_many(&self, ids: &[AllocationId]) -> Freed {
         let mut all = Freed::default();
-        let mut named = Vec::new();
+        let mut names = Vec::new();
         let mut start = 0;
         for run in ids.chunk_by(|a, b| a.home() == b.home()) {
             let mut freed = |index: usize, tag: RegionTag, release: &mut Release| {
-                if tag.named {
-                    named.push(start + index);
+                if tag.named
+                    && let Some(name) = self.names.take(run[index])
+                    // Who cannot be told goes without.
+                    && names.try_reserve(1).is_ok()
+                {
+                    names.push((start + index, name));
                 }
                 self.forget_maps(run[index], tag, release);
             };
             // Those of a pool that is gone are stale as well.
             self.pools.in_home(run[0].home(), |pool| {
-                all.releases.extend(pool.free_many(run, &mut freed));
+                pool.free_many(run, &mut all.releases, &mut freed);
                 Some(())
             });
             start += run.len();
         }
-        if !named.is_empty() {
-            let names = self.names.take_many(named.iter().map(|&index| ids[index]));
-            all.names =
-                named.into_iter().zip(names).filter_map(|(at, it)| Some((at, it?))).collect();
-        }
+        all.names = names;
         all
     }
 }

@@ -1,10 +1,11 @@
 //! Many regions under one lock.
 
 use super::Arena;
+use crate::allocation::AllocationId;
 use crate::blocks::Spot;
 use crate::device::HostAddress;
 use crate::memory_object::Release;
-use crate::suballocator::{RegionKey, RegionRequest, RegionTag, Suballocator};
+use crate::suballocator::{RegionRequest, RegionTag, Suballocator};
 
 /// So many regions are placed or freed before others get the lock: some tens of microseconds.
 const RUN: usize = 512;
@@ -43,26 +44,35 @@ impl Arena {
         count
     }
 
-    /// Frees regions; stale keys are passed over. The driver's part comes back, where it has one.
+    /// Frees regions; stale ones are passed over. The driver's part comes to the releases where it has
+    /// one, or is done at once where there is no host memory for that, outside of the lock.
     pub fn free_many(
         &self,
-        keys: &[RegionKey],
+        ids: &[AllocationId],
+        releases: &mut Vec<Release>,
         mut freed: impl FnMut(usize, RegionTag, &mut Release),
-    ) -> Vec<Release> {
-        let mut releases = Vec::new();
-        for (run, keys) in keys.chunks(RUN).enumerate() {
+    ) {
+        let mut next = 0;
+        while next < ids.len() {
+            let end = ids.len().min(next + RUN);
+            let mut at_once = Release::default();
             let mut state = self.state.lock();
-            for (index, &key) in keys.iter().enumerate() {
+            while next < end && !at_once.calls_driver() {
                 let mut release = Release::default();
-                if let Some(tag) = state.free(key, &mut release, |_, _| {}) {
-                    freed(run * RUN + index, tag, &mut release);
+                if let Some(tag) = state.free(ids[next].key, &mut release, |_, _| {}) {
+                    freed(next, tag, &mut release);
                 }
                 if release.calls_driver() {
-                    releases.push(release);
+                    match releases.try_reserve(1) {
+                        Ok(()) => releases.push(release),
+                        Err(_) => at_once = release,
+                    }
                 }
+                next += 1;
             }
             self.check(&state);
+            drop(state);
+            drop(at_once);
         }
-        releases
     }
 }

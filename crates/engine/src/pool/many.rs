@@ -4,7 +4,7 @@ use super::{Pool, Wish};
 use crate::allocation::{Allocation, AllocationId};
 use crate::memory_object::Release;
 use crate::request::AllocationRequest;
-use crate::suballocator::{RegionKey, RegionTag};
+use crate::suballocator::RegionTag;
 
 impl Pool {
     /// Allocates without any call of the driver, up to the first request that needs one; how many.
@@ -29,14 +29,14 @@ impl Pool {
         })
     }
 
-    /// Frees allocations; `freed` hears of each that was not stale. The driver's part comes back,
-    /// where it has one.
+    /// Frees allocations; `freed` hears of each that was not stale. The driver's part comes to the
+    /// releases where it has one, or is done at once where there is no host memory for that.
     pub(crate) fn free_many(
         &self,
         ids: &[AllocationId],
+        releases: &mut Vec<Release>,
         mut freed: impl FnMut(usize, RegionTag, &mut Release),
-    ) -> Vec<Release> {
-        let mut releases = Vec::new();
+    ) {
         let mut next = 0;
         for run in ids.chunk_by(|a, b| a.is_dedicated() == b.is_dedicated()) {
             if run.first().is_some_and(|id| id.is_dedicated()) {
@@ -44,17 +44,17 @@ impl Pool {
                     let mut release = Release::default();
                     if let Some(tag) = self.dedicated.free(id.key, &mut release) {
                         freed(next + index, tag, &mut release);
-                        releases.push(release);
+                        if releases.try_reserve(1).is_ok() {
+                            releases.push(release);
+                        }
                     }
                 }
             } else {
-                let keys: Vec<RegionKey> = run.iter().map(|id| id.key).collect();
-                releases.extend(self.arena.free_many(&keys, |index, tag, release| {
+                self.arena.free_many(run, releases, |index, tag, release| {
                     freed(next + index, tag, release);
-                }));
+                });
             }
             next += run.len();
         }
-        releases
     }
 }

@@ -179,13 +179,27 @@ impl Default for Bins {
 }
 
 impl Bins {
-    /// Makes room for the classes up to `class`.
-    pub fn reserve(&mut self, class: usize) {
+    /// Makes room for the classes up to `class`; false without memory for that.
+    #[must_use]
+    pub fn try_reserve(&mut self, class: usize) -> bool {
         debug_assert!(class < CLASSES);
         if class >= self.tails.len() {
-            self.tails.reserve_exact(class + 1 - self.tails.len());
+            if self.tails.try_reserve_exact(class + 1 - self.tails.len()).is_err() {
+                return false;
+            }
             self.tails.resize(class + 1, NO_CHUNK);
         }
+        true
+    }
+
+    /// How many chunks there are, in use or not.
+    pub fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// How many classes there can be.
+    pub fn class_count(&self) -> usize {
+        self.tails.len()
     }
 
     /// Takes all regions out.
@@ -205,9 +219,13 @@ impl Bins {
         self.vacant_count >= count
     }
 
-    /// Makes room for a few regions more.
+    /// Makes room for a few regions more; false without memory for that.
     #[cold]
-    pub fn grow(&mut self) {
+    #[must_use]
+    pub fn try_grow(&mut self) -> bool {
+        if !self.chunks.try_reserve(4) {
+            return false;
+        }
         for _ in 0..4 {
             let index = self.chunks.len() as u32;
             assert!(index < MOST_CHUNKS, "fewer than 2^28 chunks of free regions");
@@ -215,6 +233,7 @@ impl Bins {
             self.vacant = index;
             self.vacant_count += 1;
         }
+        true
     }
 
     /// For changes, while all chunks are in one row.

@@ -42,6 +42,7 @@ pub struct Buddy {
     /// Of the smallest region.
     smallest: u64,
     granularity: u64,
+    starved: bool,
 }
 
 impl Buddy {
@@ -56,6 +57,7 @@ impl Buddy {
             free: Bins::default(),
             smallest,
             granularity,
+            starved: false,
         }
     }
 
@@ -68,6 +70,38 @@ impl Buddy {
         size.checked_next_power_of_two().filter(|&size| size <= MAX_SIZE)
     }
 
+    /// Takes memory for all that one request may take: a slot and an index entry for each half on the way
+    /// down. And for all that can ever be free at once, so that a free takes none.
+    fn make_room(&mut self) -> bool {
+        while !self.regions.has_room_for(self.orders()) {
+            if !self.regions.try_grow() {
+                return false;
+            }
+        }
+        let chunks = 2 + self.orders() + self.regions.nodes().len() / 7;
+        while self.free.chunk_count() < chunks {
+            if !self.free.try_grow() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// More than the regions of different sizes that a block can have.
+    fn orders(&self) -> usize {
+        self.free.class_count() / 16 + 2
+    }
+
+    /// The same before a request; without memory nothing is placed. The index grows with the slots.
+    #[inline]
+    fn has_room(&mut self) -> bool {
+        if self.regions.has_room_for(self.orders()) {
+            return true;
+        }
+        self.starved = !self.make_room();
+        !self.starved
+    }
+
     /// Makes a block one free region.
     fn start(&mut self, block: u32, size: u64) {
         let first = self.regions.take(block);
@@ -75,6 +109,8 @@ impl Buddy {
         node.set_free(0, 1 << size.ilog2());
         node.previous = NONE;
         node.next = NONE;
+        // After `clear`, in memory that it has.
+        assert!(self.free.has_room_for(1) || self.free.try_grow(), "memory was reserved");
         self.link(first);
         self.blocks[block as usize] = Block { size, first, live: 0, used: true };
     }
@@ -87,9 +123,6 @@ impl Buddy {
 
     fn link(&mut self, index: u32) {
         let size = self.regions.node(index).size();
-        if !self.free.has_room_for(1) {
-            self.free.grow();
-        }
         let position = self.free.far().insert(class_of(size), size, index);
         self.regions.node_mut(index).set_position(position);
     }
@@ -225,13 +258,27 @@ impl Buddy {
 }
 
 impl Suballocator for Buddy {
+    fn try_reserve_block(&mut self, size: u64) -> bool {
+        let blocks = self.blocks.len();
+        let next = self.vacant_blocks.last().copied().unwrap_or(blocks as u32);
+        self.blocks.try_reserve(1).is_ok()
+            && self.vacant_blocks.try_reserve(blocks + 1).is_ok()
+            && self.free.try_reserve(class_of(1 << size.ilog2()))
+            && self.regions.try_expect_block(next, 1)
+            && self.make_room()
+    }
+
+    fn take_starved(&mut self) -> bool {
+        std::mem::take(&mut self.starved)
+    }
+
     fn add_block(&mut self, size: u64) -> BlockIndex {
         assert!(size > 0 && size <= MAX_SIZE, "a block of {size} bytes");
+        assert!(self.try_reserve_block(size), "host memory for a block");
         let block = self.vacant_blocks.pop().unwrap_or_else(|| {
             self.blocks.push(Block { size: 0, first: NONE, live: 0, used: false });
             (self.blocks.len() - 1) as u32
         });
-        self.free.reserve(class_of(1 << size.ilog2()));
         self.start(block, size);
         BlockIndex(block)
     }
@@ -251,11 +298,17 @@ impl Suballocator for Buddy {
 
     #[inline]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
+        if !self.has_room() {
+            return None;
+        }
         let key = self.place(&{ *request })?;
         Some(self.regions.placement(key))
     }
 
     fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement> {
+        if !self.has_room() {
+            return None;
+        }
         let key = self.place_at_multiple(request)?;
         Some(self.regions.placement(key))
     }
@@ -292,8 +345,8 @@ impl Suballocator for Buddy {
     fn grow_block(&mut self, block: BlockIndex, size: u64) {
         let Block { size: before, first, .. } = *self.block(block);
         assert!(size >= before && size <= MAX_SIZE, "a block of {before} bytes grows to {size}");
+        assert!(self.try_reserve_block(size), "host memory for a block");
         self.blocks[block.0 as usize].size = size;
-        self.free.reserve(class_of(1 << size.ilog2()));
         let mut last = self.regions.last_from(first);
         let mut used = 1u64 << before.ilog2();
         // What was all of it becomes the lower half, again and again.

@@ -166,6 +166,7 @@ pub struct Linear {
     spare: u32,
     granule: u64,
     granularity: u64,
+    starved: bool,
 }
 
 impl Linear {
@@ -181,6 +182,7 @@ impl Linear {
             spare: NONE,
             granule,
             granularity,
+            starved: false,
         }
     }
 
@@ -319,9 +321,6 @@ impl Linear {
     /// Puts a region at the open end of a run.
     #[inline(always)]
     fn push(&mut self, block: u32, at: Place, size: u64, request: &RegionRequest) -> Placement {
-        if !self.regions.has_room_for(1) {
-            self.regions.grow();
-        }
         self.regions.expect(block);
         let inside = &mut self.blocks[block as usize];
         inside.live = inside.live.wrapping_add(1);
@@ -379,8 +378,21 @@ impl Linear {
 }
 
 impl Suballocator for Linear {
+    fn try_reserve_block(&mut self, _size: u64) -> bool {
+        let blocks = self.blocks.len();
+        let next = self.vacant_blocks.last().copied().unwrap_or(blocks as u32);
+        self.blocks.try_reserve(1).is_ok()
+            && self.vacant_blocks.try_reserve(blocks + 1).is_ok()
+            && self.regions.try_expect_block(next, 0)
+    }
+
+    fn take_starved(&mut self) -> bool {
+        std::mem::take(&mut self.starved)
+    }
+
     fn add_block(&mut self, size: u64) -> BlockIndex {
         assert!(size > 0 && size <= MAX_SIZE, "a block of {size} bytes");
+        assert!(self.try_reserve_block(size), "host memory for a block");
         let runs = Block::no_runs(size);
         let made = Block { size, used: true, live: 0, runs, below: NONE, above: NONE };
         let block = match self.vacant_blocks.pop() {
@@ -414,6 +426,10 @@ impl Suballocator for Linear {
     #[inline(always)]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
+        if !self.regions.has_room_for(1) && !self.regions.try_grow() {
+            self.starved = true;
+            return None;
+        }
         let size = align_up(request.size, self.granule).filter(|&size| size <= MAX_SIZE)?;
         let block = self.top;
         let at = self.place(self.blocks.get(block as usize)?, size, request);
@@ -427,6 +443,10 @@ impl Suballocator for Linear {
 
     #[inline(never)]
     fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement> {
+        if !self.regions.has_room_for(1) && !self.regions.try_grow() {
+            self.starved = true;
+            return None;
+        }
         let size = request.size.checked_next_multiple_of(self.granule);
         let size = size.filter(|&size| size <= MAX_SIZE)?;
         let block = self.top;

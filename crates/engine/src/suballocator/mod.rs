@@ -168,8 +168,16 @@ macro_rules! each {
 }
 
 impl Suballocator for AnySuballocator {
+    fn try_reserve_block(&mut self, size: u64) -> bool {
+        each!(self, it => it.try_reserve_block(size))
+    }
+
     fn add_block(&mut self, size: u64) -> BlockIndex {
         each!(self, it => it.add_block(size))
+    }
+
+    fn take_starved(&mut self) -> bool {
+        each!(self, it => it.take_starved())
     }
 
     fn remove_block(&mut self, block: BlockIndex) {
@@ -294,8 +302,19 @@ fn count_by_walk(
 
 /// Divides any number of blocks into regions.
 pub trait Suballocator: Send {
+    /// Takes memory for the bookkeeping of one block more, of `size` bytes, or of one that grows to that:
+    /// then [`add_block`](Self::add_block) and [`grow_block`](Self::grow_block) need none. False without
+    /// host memory. O(1).
+    fn try_reserve_block(&mut self, size: u64) -> bool;
+
     /// Takes in a block of `size` bytes. O(1).
+    ///
+    /// # Panics
+    /// Without host memory: see [`try_reserve_block`](Self::try_reserve_block).
     fn add_block(&mut self, size: u64) -> BlockIndex;
+
+    /// Whether a request got no place for want of host memory since this was asked last.
+    fn take_starved(&mut self) -> bool;
 
     /// Lets go of a block without live regions. O(1).
     ///
@@ -376,7 +395,7 @@ pub trait Suballocator: Send {
     /// Makes a block larger; what lives in it stays. O(regions of the block).
     ///
     /// # Panics
-    /// If the new size is smaller.
+    /// If the new size is smaller, or without host memory.
     fn grow_block(&mut self, block: BlockIndex, size: u64);
 
     /// Bytes of a block. O(1).

@@ -167,6 +167,11 @@ impl Node {
         self.next = next;
     }
 
+    /// Whether it is neither live nor free: after [`end_life_later`](Self::end_life_later).
+    pub fn is_unmerged(&self) -> bool {
+        !self.is_free() && self.generation == 0
+    }
+
     /// Live from now on.
     #[inline(always)]
     pub fn begin_life(&mut self, generation: u32) {

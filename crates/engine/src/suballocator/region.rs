@@ -246,7 +246,6 @@ impl RegionTable {
     #[inline]
     fn push_generations(&mut self) {
         if self.nodes.len() >= self.apart_from {
-            self.generations.reserve(self.nodes.len() - self.generations.len());
             for index in self.generations.len()..self.nodes.len() {
                 self.generations.push(self.nodes[index as u32].generation());
             }
@@ -259,13 +258,17 @@ impl RegionTable {
         self.slots.vacant_count >= count
     }
 
-    /// Makes a few more slots.
+    /// Makes a few more slots; false without memory for them.
     ///
     /// # Panics
     /// At 2^31 - 1 regions.
     #[cold]
     #[inline(never)]
-    pub(super) fn grow(&mut self) {
+    #[must_use]
+    pub(super) fn try_grow(&mut self) -> bool {
+        if !self.try_reserve_slots(AT_ONCE) {
+            return false;
+        }
         let first = self.nodes.len();
         let end = first + AT_ONCE;
         assert!(end < NONE as usize, "fewer than 2^31 - 1 regions");
@@ -282,17 +285,37 @@ impl RegionTable {
         self.slots.vacant = first as u32;
         self.slots.vacant_count += AT_ONCE;
         self.push_generations();
+        true
     }
 
-    /// Takes memory for so many regions more, at once.
+    /// Takes memory for so many slots more, and for what is kept beside them.
+    fn try_reserve_slots(&mut self, more: usize) -> bool {
+        let nodes = self.nodes.len() + more;
+        self.nodes.try_reserve(more)
+            && (self.blocks.is_empty() || self.blocks.try_reserve(more))
+            && (nodes < self.apart_from
+                || self.generations.try_reserve(nodes - self.generations.len()))
+    }
+
+    /// Takes memory for so many regions more, at once, if there is any: what lacks is taken later.
     pub(super) fn reserve(&mut self, regions: usize) {
         // What is vacant serves first.
         let more = regions.saturating_sub(self.slots.vacant_count).min(MOST_AT_ONCE);
-        self.nodes.reserve(more);
-        let nodes = self.nodes.len() + more;
-        if nodes >= self.apart_from {
-            self.generations.reserve(nodes - self.generations.len());
+        let _ = self.try_reserve_slots(more);
+    }
+
+    /// Takes memory for a block with so many regions; false if there is none.
+    #[must_use]
+    pub(super) fn try_expect_block(&mut self, block: u32, regions: usize) -> bool {
+        if !self.try_reserve_slots(regions) {
+            return false;
         }
+        let is_first_of_many = block != 0 && self.blocks.is_empty();
+        if is_first_of_many && !self.blocks.try_reserve(self.nodes.len() + regions) {
+            return false;
+        }
+        self.expect(block);
+        true
     }
 
     /// Has a place for the block of each node from now on, if `block` is not the only one.

@@ -9,6 +9,7 @@
 //! Code that looks at many entries takes [`Near`] or [`Far`]: then it is asked once, and not at each
 //! look, whether there is one row or several.
 
+use std::collections::TryReserveError;
 use std::ops::{Index, IndexMut};
 
 use prefetch_index::prefetch_index;
@@ -46,7 +47,8 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         self.len == 0
     }
 
-    /// Appends an entry.
+    /// Appends an entry. Without room, and without memory for more, that ends the program: so see
+    /// [`try_reserve`](Self::try_reserve).
     #[inline]
     pub fn push(&mut self, entry: T) {
         let at = self.len / ROW;
@@ -55,19 +57,24 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
             // Memory may be larger than what was asked for, a row may not.
             Some(row) if row.len() < row.capacity().min(ROW) => row.push(entry),
             _ => {
-                self.make_room(1);
+                self.try_make_room(1).expect("memory for one entry more");
                 return self.push(entry);
             }
         }
         self.len += 1;
     }
 
-    /// Takes memory for so many entries more, at once.
-    pub fn reserve(&mut self, more: usize) {
+    /// Takes memory for so many entries more, at once; false if the system has none for all of them.
+    /// Up to there [`push`](Self::push) takes none.
+    #[must_use]
+    pub fn try_reserve(&mut self, more: usize) -> bool {
         let wanted = self.len.saturating_add(more);
         while self.room() < wanted {
-            self.make_room(wanted - self.len);
+            if self.try_make_room(wanted - self.len).is_err() {
+                return false;
+            }
         }
+        true
     }
 
     /// How many entries it can have.
@@ -79,18 +86,23 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
     /// Makes the first row longer, or another one.
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self, more: usize) {
+    fn try_make_room(&mut self, more: usize) -> Result<(), TryReserveError> {
         let first = self.rows.first_mut().unwrap_or(&mut self.first);
         if first.capacity() < ROW {
             let more = more.max(first.len() / 8).max(16);
             let wanted = first.len().saturating_add(more);
             let wanted = if wanted <= GENTLE { wanted.min(ROW) } else { ROW };
-            return first.reserve_exact(wanted - first.len());
+            return first.try_reserve_exact(wanted - first.len());
         }
+        // For the first row as well, which may come to them.
+        self.rows.try_reserve(2)?;
+        let mut row = Vec::new();
+        row.try_reserve_exact(ROW)?;
         if self.rows.is_empty() {
             self.rows.push(std::mem::take(&mut self.first));
         }
-        self.rows.push(Vec::with_capacity(ROW));
+        self.rows.push(row);
+        Ok(())
     }
 
     /// The entry, if it is there.
@@ -306,7 +318,7 @@ mod tests {
         for (before, more) in [(0, 50), (10, 54), (10, 55), (0, 500), (300, 500)] {
             let mut slab = Slab::<u64, 64>::default();
             (0..before).for_each(|it| slab.push(it));
-            slab.reserve(more as usize);
+            assert!(slab.try_reserve(more as usize));
             let room = slab.room();
             (before..before + more).for_each(|it| slab.push(it));
             assert_eq!(slab.room(), room, "{more} behind {before}");

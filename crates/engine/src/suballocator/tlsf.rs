@@ -87,6 +87,7 @@ pub struct Tlsf {
     /// Blocks with live regions.
     busy_blocks: u32,
     deferred: Deferred,
+    starved: bool,
 }
 
 /// The bit of a kind in [`Tlsf::kinds`]; a kind that shares pages with nothing has two.
@@ -116,6 +117,7 @@ impl Tlsf {
             careful: false,
             busy_blocks: 0,
             deferred: Deferred::default(),
+            starved: false,
         }
     }
 
@@ -219,7 +221,9 @@ impl Tlsf {
         };
         if !found.is_found() {
             self.settle_all();
-            self.make_room();
+            if !self.make_room() {
+                return None;
+            }
             found = self.search(size, request);
         }
         if !found.is_found() {
@@ -253,7 +257,9 @@ impl Tlsf {
             if self.busy_blocks == 0 {
                 // What waits has a kind, too.
                 self.settle_all();
-                self.kinds = 0;
+                if self.deferred.is_empty() {
+                    self.kinds = 0;
+                }
             }
         }
         block_is_empty
@@ -296,12 +302,13 @@ impl Tlsf {
         self.blocks[block as usize] = Block { size, edge, used: true };
         self.live_counts[block as usize] = 0;
         self.regions.node_mut(edge).set_edge(edge);
+        // After `clear`, in memory that it has.
+        assert!(self.free.has_room_for(1) || self.free.try_grow(), "memory was reserved");
         self.put_in(edge, first, 0, size);
     }
 
     /// Makes a slot a free region behind the last one of a block, merged with it if that is free.
     fn put_in(&mut self, edge: u32, index: u32, offset: u64, size: u64) {
-        self.make_room();
         let last = self.regions.node(edge).previous;
         let node = self.regions.node_mut(index);
         node.set_free(offset, size);
@@ -319,23 +326,19 @@ impl Tlsf {
         }
     }
 
-    /// For what the next call may take.
+    /// For what the next call may take; false without host memory for it.
     #[inline(always)]
-    fn make_room(&mut self) {
-        if !self.regions.has_room_for(ROOM) || !self.free.has_room_for(ROOM as u32) {
-            self.grow();
-        }
+    fn make_room(&mut self) -> bool {
+        (self.regions.has_room_for(ROOM) && self.free.has_room_for(ROOM as u32)) || self.grow()
     }
 
     #[cold]
     #[inline(never)]
-    fn grow(&mut self) {
-        if !self.regions.has_room_for(ROOM) {
-            self.regions.grow();
-        }
-        if !self.free.has_room_for(ROOM as u32) {
-            self.free.grow();
-        }
+    fn grow(&mut self) -> bool {
+        let grown = (self.regions.has_room_for(ROOM) || self.regions.try_grow())
+            && (self.free.has_room_for(ROOM as u32) || self.free.try_grow());
+        self.starved |= !grown;
+        grown
     }
 
     #[inline(always)]
@@ -358,14 +361,31 @@ impl Tlsf {
 }
 
 impl Suballocator for Tlsf {
+    fn try_reserve_block(&mut self, size: u64) -> bool {
+        let blocks = self.blocks.len();
+        let next = self.vacant_blocks.last().copied().unwrap_or(blocks as u32);
+        let reserved = self.blocks.try_reserve(1).is_ok()
+            && self.live_counts.try_reserve(1).is_ok()
+            && self.vacant_blocks.try_reserve(blocks + 1).is_ok()
+            && self.free.try_reserve(class_of(size))
+            && self.regions.try_expect_block(next, 2)
+            && self.make_room();
+        self.starved = false;
+        reserved
+    }
+
+    fn take_starved(&mut self) -> bool {
+        std::mem::take(&mut self.starved)
+    }
+
     fn add_block(&mut self, size: u64) -> BlockIndex {
         assert!(size > 0 && size <= MAX_SIZE, "a block of {size} bytes");
+        assert!(self.try_reserve_block(size), "host memory for a block");
         let block = self.vacant_blocks.pop().unwrap_or_else(|| {
             self.blocks.push(Block { size: 0, edge: NONE, used: false });
             self.live_counts.push(0);
             (self.blocks.len() - 1) as u32
         });
-        self.free.reserve(class_of(size));
         self.start(block, size);
         BlockIndex(block)
     }
@@ -374,10 +394,18 @@ impl Suballocator for Tlsf {
         self.settle_all();
         let edge = self.block(block).edge;
         assert!(self.is_block_empty(block), "a block with live regions cannot be removed");
-        let first = target(self.regions.node(edge).next);
-        let node = *self.regions.node(first);
-        hot!(self, hot => hot.unlink(class_of(node.size()), node.position()));
-        self.regions.give_back(first);
+        // One, unless some could not be merged for want of host memory.
+        let mut index = target(self.regions.node(edge).next);
+        while index != edge {
+            let node = *self.regions.node(index);
+            if node.is_free() {
+                hot!(self, hot => hot.unlink(class_of(node.size()), node.position()));
+            } else {
+                self.deferred.forget_stuck();
+            }
+            self.regions.give_back(index);
+            index = target(node.next);
+        }
         self.regions.give_back(edge);
         self.blocks[block.0 as usize].used = false;
         self.vacant_blocks.push(block.0);
@@ -392,7 +420,9 @@ impl Suballocator for Tlsf {
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
         self.meet(request.kind);
-        self.make_room();
+        if !self.make_room() {
+            return None;
+        }
         let granularity = self.granularity();
         if request.strategy == Strategy::Balanced
             && let Some((_, rounded)) = self.sizes(request)
@@ -417,8 +447,8 @@ impl Suballocator for Tlsf {
 
     #[inline(always)]
     fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
-        if !self.free.has_room_for(1) {
-            self.free.grow();
+        if !self.free.has_room_for(1) && !self.free.try_grow() {
+            return self.free_unindexed(key);
         }
         if self.regions.has_generations_apart() {
             return self.free_at_once(key);
@@ -434,8 +464,9 @@ impl Suballocator for Tlsf {
         if !self.regions.has_generations_apart() {
             return self.free(key).map(|freed| freed.info.size);
         }
-        if !self.free.has_room_for(1) {
-            self.free.grow();
+        if !self.free.has_room_for(1) && !self.free.try_grow() {
+            let bytes = self.free_unindexed(key)?.info.size;
+            return Some(bytes + self.deferred.take_settled());
         }
         self.release_key(key)
     }
@@ -475,8 +506,8 @@ impl Suballocator for Tlsf {
     fn grow_block(&mut self, block: BlockIndex, size: u64) {
         let Block { size: before, edge, .. } = *self.block(block);
         assert!(size >= before && size <= MAX_SIZE, "a block of {before} bytes grows to {size}");
+        assert!(self.try_reserve_block(size), "host memory for a block");
         if size > before {
-            self.free.reserve(class_of(size));
             let index = self.regions.take(block.0);
             self.put_in(edge, index, before, size - before);
             self.blocks[block.0 as usize].size = size;

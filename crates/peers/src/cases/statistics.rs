@@ -73,7 +73,7 @@ pub fn counting(report: &mut Report, effort: Effort) {
         rounds,
         &mut [
             Box::new(|| {
-                assert!(ours.allocator.build_stats_string(true, &Nothing).len() > n);
+                assert!(ours.allocator.build_stats_string(true, &Nothing).unwrap().len() > n);
                 items
             }),
             Box::new(|| {

@@ -8,6 +8,7 @@ use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, Home, 
 
 use super::Allocator;
 use super::leaks::SiteTexts;
+use crate::errors::IntoPyResult;
 use crate::resource::Resource;
 use crate::state::AllocatorState;
 
@@ -142,7 +143,7 @@ impl Allocator {
         let _inside = self.state.enter(py)?;
         // The last reference of a resource may be let go of here, and that warns: without any lock.
         let labels = Labels::of(py, &self.state);
-        Ok(py.detach(|| self.state.engine().build_stats_string(detailed, &labels)))
+        py.detach(|| self.state.engine().build_stats_string(detailed, &labels)).or_raise(py)
     }
 
     /// Everything that is held, as a `Dump`: to look at, to keep, and to compare with another

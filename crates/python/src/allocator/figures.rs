@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 use super::Allocator;
+use crate::errors::IntoPyResult;
 use crate::statistics::TotalStatistics;
 
 #[pymethods]
@@ -12,7 +13,7 @@ impl Allocator {
     /// counted once, at one moment, and the sums are sums of these.
     fn calculate_statistics(&self, py: Python<'_>) -> PyResult<TotalStatistics> {
         let _inside = self.state.enter(py)?;
-        Ok(py.detach(|| TotalStatistics::of(&self.state)))
+        py.detach(|| TotalStatistics::of(&self.state)).or_raise(py)
     }
 
     /// Walks all bookkeeping of the engine. Raises `CorruptionError` with what is broken.

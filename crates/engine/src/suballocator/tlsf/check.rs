@@ -39,7 +39,7 @@ impl Tlsf {
                     if previous != edge && self.regions.node(previous).is_free() {
                         return Err(at(&format!("two free regions side by side at {end}")));
                     }
-                } else if self.deferred.contains(index) {
+                } else if self.deferred.contains(index) || node.is_unmerged() {
                     if self.regions.live(self.regions.key_of(index)).is_some() {
                         return Err(at("a freed region that still has a key"));
                     }

@@ -40,23 +40,36 @@ pub(super) struct Deferred {
     from: usize,
     /// Bytes of released regions that were merged without a word to the caller.
     settled: u64,
+    /// Regions that were freed while there was no host memory for the index: they wait in their places,
+    /// with no generation, until there is.
+    stuck: usize,
 }
 
 impl Default for Deferred {
     fn default() -> Self {
-        Self { waiting: [NONE; 2], from: LARGE, settled: 0 }
+        Self { waiting: [NONE; 2], from: LARGE, settled: 0, stuck: 0 }
     }
 }
 
 impl Deferred {
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.waiting == [NONE; 2]
+        self.waiting == [NONE; 2] && self.stuck == 0
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.waiting.iter().filter(|&&it| it != NONE).count()
+        self.waiting.iter().filter(|&&it| it != NONE).count() + self.stuck
+    }
+
+    /// One that was stuck is gone with its block.
+    pub fn forget_stuck(&mut self) {
+        self.stuck -= 1;
+    }
+
+    /// What is to be told to the caller.
+    pub fn take_settled(&mut self) -> u64 {
+        std::mem::take(&mut self.settled)
     }
 
     pub fn contains(&self, index: u32) -> bool {
@@ -65,7 +78,7 @@ impl Deferred {
 
     /// Forgets them.
     pub fn clear(&mut self) {
-        (self.waiting, self.settled) = ([NONE; 2], 0);
+        (self.waiting, self.settled, self.stuck) = ([NONE; 2], 0, 0);
     }
 
     /// What to do in a table of so many slots: nothing to defer with, if it is a small one.
@@ -213,18 +226,54 @@ impl Tlsf {
     fn coalesce_deferred(&mut self) {
         // In the order in which they were freed.
         for at in [1, 0] {
-            if !self.free.has_room_for(1) {
-                self.free.grow();
-            }
             let index = std::mem::replace(&mut self.deferred.waiting[at], NONE);
             if index == NONE {
                 continue;
             }
-            if self.regions.has_generations_apart() {
+            let (has_room, apart) = (self.can_index(), self.regions.has_generations_apart());
+            if !has_room {
+                let node = self.regions.node_mut(index);
+                self.deferred.settled += if apart { node.size() } else { 0 };
+                node.end_life_later();
+                self.deferred.stuck += 1;
+            } else if apart {
                 self.deferred.settled += hot!(self, hot => hot.coalesce_released(index));
             } else {
                 hot!(self, hot => hot.coalesce(index));
             }
         }
+        self.coalesce_stuck();
+    }
+
+    fn can_index(&mut self) -> bool {
+        self.free.has_room_for(1) || self.free.try_grow()
+    }
+
+    /// Merges what could not be merged before, as far as there is host memory now. O(regions), after a
+    /// lack of it only.
+    fn coalesce_stuck(&mut self) {
+        let mut indices = 0..self.regions.nodes().len() as u32;
+        while self.deferred.stuck > 0
+            && self.can_index()
+            && let Some(index) = indices.find(|&it| self.regions.node(it).is_unmerged())
+        {
+            hot!(self, hot => hot.coalesce(index));
+            self.deferred.stuck -= 1;
+        }
+    }
+
+    /// Frees a region without host memory for the index: its place is taken again only after it could be
+    /// merged.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn free_unindexed(&mut self, key: RegionKey) -> Option<FreedRegion> {
+        let (info, tag) = (self.regions.info(key)?, self.regions.tag(key)?);
+        if self.regions.has_generations_apart() {
+            self.regions.note_end(key);
+        }
+        self.regions.node_mut(key.index()).end_life_later();
+        self.deferred.stuck += 1;
+        let block_is_empty = self.count_out(info.block.0);
+        Some(FreedRegion { info, tag, block_is_empty })
     }
 }

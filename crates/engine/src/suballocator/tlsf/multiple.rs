@@ -17,7 +17,9 @@ impl Tlsf {
         }
         self.meet(request.kind);
         self.settle_all();
-        self.make_room();
+        if !self.make_room() {
+            return None;
+        }
         let found = self.search(size, request);
         if !found.is_found() {
             return None;

@@ -8,7 +8,7 @@ use super::super::bins::{Entry, class_of};
 use super::super::node::{is_free_link, target};
 use super::super::{Placement, RegionRequest, Suballocator, one_by_one};
 use super::Tlsf;
-use super::hot::Hot;
+use super::hot::{Hot, ROOM};
 use crate::request::Strategy;
 
 /// A region is held if it is so many times larger than what was cut from it.
@@ -97,7 +97,10 @@ impl Tlsf {
             return None;
         }
         let (_, rounded) = self.sizes(request)?;
-        self.make_room();
+        // One more, for the held region to be put back.
+        if !self.make_room() || !self.has_index_room(ROOM as u32 + 1) {
+            return None;
+        }
         let placement = hot!(self, hot => {
             let better = match request.strategy {
                 _ if held.alone => None,
@@ -116,6 +119,9 @@ impl Tlsf {
 
     /// Takes what lies behind a live region out of the index, if it is free and large.
     fn hold_behind(&mut self, index: u32) -> Option<Held> {
+        if !self.has_index_room(1) {
+            return None;
+        }
         let live = self.regions.node(index);
         let node = target(live.next);
         let free = self.regions.node(node);
@@ -127,9 +133,14 @@ impl Tlsf {
         Some(Held { node, alone: self.free.next_used(0).is_none() })
     }
 
-    /// Puts it into the index again.
+    /// Whether so many regions can be put into the index.
+    #[inline(always)]
+    fn has_index_room(&mut self, regions: u32) -> bool {
+        self.free.has_room_for(regions) || self.free.try_grow()
+    }
+
+    /// Puts it into the index again, which has room for it.
     fn put_back(&mut self, node: u32) {
-        self.make_room();
         let free = self.regions.node(node);
         let (offset, size) = (free.offset, free.size());
         hot!(self, hot => {

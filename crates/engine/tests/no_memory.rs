@@ -1,0 +1,243 @@
+//! Without host memory: every call says so, nothing ends the program, and frees go on.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use common::{KIB, MIB, Random, World, blocks_of, buffer, flagged, one_heap};
+use vkmem_engine::suballocator::{
+    Algorithm, BlockIndex, Buddy, Linear, RegionKey, RegionRequest, Suballocator, Tlsf,
+};
+use vkmem_engine::{
+    AllocationCreateFlags as Create, Describe, Description, Error, PoolCreateInfo, PoolId,
+    ResourceKind, Strategy, VirtualBlock, VirtualRequest,
+};
+
+/// Refuses what this thread asks for above a limit.
+struct Limited;
+
+thread_local! {
+    /// In bytes.
+    static LIMIT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+// SAFETY: all calls go to the system's allocator, or fail as it may.
+unsafe impl GlobalAlloc for Limited {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() > LIMIT.get() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if size > LIMIT.get() {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promises.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Limited = Limited;
+
+/// Runs something that gets at most so many bytes at once.
+fn limited<R>(most: usize, run: impl FnOnce() -> R) -> R {
+    LIMIT.set(most);
+    let result = run();
+    LIMIT.set(usize::MAX);
+    result
+}
+
+fn region(size: u64, alignment: u64) -> RegionRequest {
+    let (kind, strategy) = (ResourceKind::Buffer, Strategy::Balanced);
+    RegionRequest { size, alignment, kind, upper: false, strategy }
+}
+
+/// One block; half of the calls get no memory at all.
+fn starve(mut subject: impl Suballocator, seed: u64) -> u64 {
+    const SIZE: u64 = 1 << 22;
+    let mut random = Random(seed);
+    let block = subject.add_block(SIZE);
+    let mut live: Vec<(RegionKey, u64, u64)> = Vec::new();
+    let mut starved = 0;
+    for step in 0u64..6000 {
+        let most = if step / 200 % 2 == 0 { usize::MAX } else { 0 };
+        let grows = step / 1000 % 2 == 0;
+        if live.is_empty() || random.below(10) < if grows { 8 } else { 2 } {
+            let request = region(random.size(10), 1 << random.below(5));
+            let placed = limited(most, || subject.allocate(&request));
+            match placed {
+                Some(it) => live.push((it.key, it.offset, request.size)),
+                None => starved += u64::from(subject.take_starved()),
+            }
+        } else {
+            let (key, _, size) = live.swap_remove(random.below(live.len() as u64) as usize);
+            if random.one_in(2) {
+                let freed = limited(most, || subject.free(key)).expect("it lives");
+                assert_eq!(freed.info.size, size);
+            } else {
+                limited(most, || subject.release(key)).expect("it lives");
+            }
+            assert!(limited(most, || subject.free(key)).is_none(), "freed twice");
+        }
+        if step % 16 == 0 {
+            subject.validate().unwrap();
+            let mut places: Vec<_> = live.iter().map(|it| (it.1, it.2)).collect();
+            places.sort_unstable();
+            assert!(places.windows(2).all(|two| two[0].0 + two[0].1 <= two[1].0));
+        }
+    }
+    for (key, ..) in live {
+        limited(0, || subject.free(key)).expect("it lives");
+    }
+    subject.validate().unwrap();
+    assert!(subject.is_block_empty(block));
+    if seed.is_multiple_of(2) {
+        limited(0, || subject.remove_block(block));
+        subject.validate().unwrap();
+        subject.add_block(SIZE);
+    }
+    // All is one again once there is memory.
+    let whole = subject.allocate(&region(SIZE, 1)).expect("an empty block");
+    assert_eq!((whole.block, whole.offset), (BlockIndex(0), 0));
+    subject.validate().unwrap();
+    starved
+}
+
+#[test]
+fn suballocators_place_nothing_and_free_everything() {
+    let mut starved = [0; 5];
+    for seed in 0..6 {
+        starved[0] += starve(Tlsf::new(16, 1), seed);
+        starved[1] += starve(Tlsf::new(1, 1).deferring_from(0), seed);
+        starved[2] += starve(Tlsf::new(1, 1).deferring_from(0).with_generations_apart(), seed);
+        starved[3] += starve(Linear::new(1, 1), seed);
+        starved[4] += starve(Buddy::new(16, 1), seed);
+    }
+    assert!(starved.iter().all(|&it| it > 0), "{starved:?}");
+}
+
+#[test]
+fn virtual_blocks_say_so() {
+    for algorithm in Algorithm::ALL {
+        let mut block = VirtualBlock::new(1 << 40, algorithm).unwrap();
+        let request =
+            VirtualRequest { size: 100, alignment: 1, upper: false, strategy: Strategy::Balanced };
+        let mut keys = Vec::with_capacity(100_000);
+        let error = limited(0, || {
+            loop {
+                match block.allocate(&request) {
+                    Ok(made) => keys.push(made.key),
+                    Err(error) => break error,
+                }
+            }
+        });
+        assert_eq!(error, Error::NoHostMemory("a virtual allocation"), "{algorithm:?}");
+        assert_eq!(error.vk_result(), Some(-1));
+        let many = std::iter::repeat_n(request, 1000);
+        assert_eq!(limited(0, || block.allocate_many(many.clone(), |_| ())), Err(error));
+        limited(0, || keys.iter().for_each(|&key| block.free(key).unwrap()));
+        block.validate().unwrap();
+        block.clear();
+        limited(4096, || block.reserve(1 << 20));
+        let mut placed = Vec::new();
+        block.allocate_many(many, |it| placed.push(it.key)).unwrap();
+        let mut freed = placed.iter().copied();
+        assert_eq!(limited(0, || block.free_many(freed.clone())), Err(Error::TooManyItems(0)));
+        assert_eq!(block.live().0, 1000);
+        let text = limited(1024, || block.build_stats_string(true, &|_| None));
+        assert!(matches!(text, Err(Error::NoHostMemory(_))), "{text:?}");
+        assert!(block.build_stats_string(true, &|_| None).is_ok());
+        assert!(freed.all(|key| block.free(key).is_ok()));
+        block.validate().unwrap();
+    }
+}
+
+struct Nothing;
+
+impl Describe for Nothing {
+    fn allocation(&self, _: vkmem_engine::AllocationId) -> Description<'_> {
+        Description::default()
+    }
+
+    fn pool(&self, _: PoolId) -> Option<&str> {
+        None
+    }
+}
+
+/// Larger than what a call needs by itself, smaller than what thousands of items take.
+const MOST: usize = 16 << 10;
+
+#[test]
+fn the_allocator_says_so() {
+    let world = World::with(one_heap(64 * MIB), &blocks_of(4 * MIB));
+    let allocator = &world.allocator;
+    let made: Vec<_> = (0..3000).map(|_| allocator.allocate(&buffer(1000)).unwrap()).collect();
+    let name = "long ".repeat(1 << 18);
+    let named = made[7].id;
+    allocator.set_name(named, Some("short")).unwrap();
+    let error = limited(MOST, || allocator.set_name(named, Some(&name))).unwrap_err();
+    assert_eq!(error, Error::NoHostMemory("a name"));
+    assert_eq!(allocator.name(named), Ok(Some("short".into())), "nothing was changed");
+    allocator.set_name(named, Some(&name)).unwrap();
+    assert_eq!(limited(MOST, || allocator.name(named)), Err(error));
+    for detailed in [true, false] {
+        let text = limited(MOST, || allocator.build_stats_string(detailed, &Nothing));
+        assert_eq!(text.is_err(), detailed, "{text:?}");
+    }
+    let requests = vec![buffer(16); 10_000];
+    let failed = limited(MOST, || allocator.allocate_many(&requests)).unwrap_err();
+    assert_eq!(failed.error, Error::TooManyItems(10_000));
+    let rules = PoolCreateInfo {
+        block_size: Some(4 * KIB),
+        min_block_count: 1 << 28,
+        ..PoolCreateInfo::default()
+    };
+    let error = limited(MOST, || allocator.create_pool(&rules)).unwrap_err();
+    assert!(matches!(error, Error::NoHostMemory(_)), "{error:?}");
+    // Freeing goes on with next to nothing.
+    let ids: Vec<_> = made.iter().map(|it| it.id).collect();
+    let freed = limited(512, || allocator.free_many(&ids));
+    assert_eq!(freed.names.len(), 1);
+    drop(freed);
+    world.assert_empty();
+}
+
+#[test]
+fn an_arena_without_memory_for_its_regions_takes_no_blocks_instead() {
+    let world = World::with(one_heap(64 * MIB), &blocks_of(4 * MIB));
+    let first = world.allocator.allocate(&buffer(100)).unwrap();
+    let calls = world.allocate_calls();
+    let mut made = Vec::with_capacity(100_000);
+    // A table of 4096 regions is larger.
+    let error = limited(64 << 10, || {
+        loop {
+            match world.allocator.allocate(&buffer(16)) {
+                Ok(it) => made.push(it),
+                Err(error) => break error,
+            }
+        }
+    });
+    assert_eq!(error, Error::NoHostMemory("an allocation"));
+    assert!(made.len() > 1000, "{}", made.len());
+    assert_eq!(world.allocate_calls(), calls);
+    world.allocator.validate().unwrap();
+    limited(512, || made.iter().for_each(|it| drop(world.allocator.free(it.id).unwrap())));
+    made.clear();
+    // Dedicated memory has a table, too; what it lacks is known before the driver is asked.
+    let dedicated = flagged(16, Create::DEDICATED_MEMORY);
+    let calls = world.allocate_calls();
+    assert!(limited(0, || world.allocator.allocate(&dedicated)).is_err());
+    assert_eq!(world.allocate_calls(), calls);
+    drop(world.allocator.free(first.id).unwrap());
+    world.assert_empty();
+}
