@@ -283,7 +283,7 @@ impl Shadow {
         assert_eq!(total.allocation_size_min, smallest.unwrap_or(u64::MAX));
         assert_eq!(total.allocation_size_max, largest.unwrap_or(0));
         let mut by_pool = vec![Statistics::default(); info.types.len()];
-        for pool in allocator.statistics_of_pools() {
+        for pool in allocator.statistics_of_pools().unwrap() {
             by_pool[pool.memory_type_index as usize].add(&pool.statistics);
         }
         let mut blocks = vec![(0, 0); info.heaps.len()];
