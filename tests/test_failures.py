@@ -42,7 +42,7 @@ ERRORS: dict[int, type[VkMemError]] = {
     -4: DeviceLostError,
     -5: MemoryMapError,
 }
-# Whatever vkAllocateMemory answers, but for a lost device: then smaller blocks and other types follow.
+# Of vkAllocateMemory, all but a lost device: smaller blocks and other types follow.
 MAY_RECOVER = {-1, -2, -5}
 
 

@@ -144,7 +144,8 @@ class BufferHeap(_NoCopies):
     def allocate(self, size: int, alignment: int = 1) -> BufferSlice:
         """A slice of `size` bytes, aligned to `alignment` and to what the usage needs.
 
-        `alignment` may be any number of bytes, as a vertex's 12. Costs the same whatever the number of buffers.
+        `alignment` is any number of bytes, as a vertex's 12. Costs the same whatever the number
+        of buffers.
 
         Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
         """
