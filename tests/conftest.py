@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import pytest
 from browser import browser, opened  # noqa: F401  (fixtures)
+from odd_driver import OddDriver
 from support import Check, is_simulated
 
 import vk_mem
@@ -123,6 +124,30 @@ def real_device() -> Iterator[Device]:
     """The device of the driver alone."""
     with checked(open_device("driver")) as device:
         yield device
+
+
+@pytest.fixture
+def odd_driver() -> OddDriver:
+    """The driver of `real_device`, of which a test changes single answers; see `open_odd`."""
+    index_of_the_driver()
+    return OddDriver()
+
+
+@pytest.fixture
+def open_odd(odd_driver: OddDriver) -> Iterator[Callable[..., Device]]:
+    """Opens the device of `odd_driver`; keywords are those of `Device.open`."""
+    opened: list[Device] = []
+
+    def open_it(**keywords: object) -> Device:
+        loader = odd_driver.get_instance_proc_addr
+        index = index_of_the_driver()
+        device = Device.open(index=index, get_instance_proc_addr=loader, **keywords)
+        opened.append(device)
+        return device
+
+    yield open_it
+    for device in opened:
+        assert device.validation_messages == []
 
 
 @pytest.fixture

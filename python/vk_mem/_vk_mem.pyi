@@ -492,6 +492,7 @@ class Device:
         api_version: int | tuple[int, int] | tuple[int, int, int] | None = None,
         extensions: Sequence[str] | None = None,
         application_name: str = "vk-mem",
+        get_instance_proc_addr: object = None,
     ) -> Device: ...
     @classmethod
     def wrap(
@@ -507,6 +508,7 @@ class Device:
         buffer_device_address: bool = False,
         amd_device_coherent: bool = False,
         binding: ModuleType | None = None,
+        get_instance_proc_addr: object = None,
     ) -> Device: ...
     @property
     def instance(self) -> int: ...

@@ -21,6 +21,7 @@ __all__ = [
     "StructAddress",
     "as_handle",
     "device_arguments",
+    "function_address",
     "struct_address",
     "to_int",
     "to_volkano",
@@ -129,6 +130,32 @@ def struct_address(struct: object, type_name: str, min_size: int) -> StructAddre
     if address < _LOWEST_ADDRESS or address % 8 != 0:
         raise _not_the_struct(type_name, f"{address:#x}, which is no address of a struct")
     return StructAddress(address, verified)
+
+
+def function_address(function: object, name: str) -> int:
+    """The address of a C function: of a ctypes function, a cffi function pointer, or an int.
+
+    The caller keeps the function alive for as long as the address is used. `name` is what errors
+    call it. Raises `InvalidArgumentError` for anything else, and for null.
+    """
+    if isinstance(function, _CTYPES_FUNCTION):
+        address = _ctypes_pointer_value(function)
+    else:
+        ffi = _cffi_for(function)
+        if ffi is not None and ffi.typeof(function).kind == "pointer":
+            address = int(ffi.cast("uintptr_t", function))
+        else:
+            try:
+                address = to_int(function)
+            except InvalidArgumentError:
+                raise InvalidArgumentError(
+                    f"{name} must be a function of ctypes or cffi, or its address, not a "
+                    f"{type(function).__name__}"
+                ) from None
+    # No system maps its first page.
+    if address < _LOWEST_ADDRESS:
+        raise InvalidArgumentError(f"{name} is {address:#x}, which is no address of a function")
+    return address
 
 
 def as_handle(value: object, binding: Any, type_name: str) -> Any:

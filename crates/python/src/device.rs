@@ -13,7 +13,7 @@ use crate::buffer::Buffer;
 use crate::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
 use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
-use crate::links::Process;
+use crate::links::{Link, Process};
 use crate::numbers::{handle, unsigned_32};
 use crate::transfers;
 
@@ -26,6 +26,8 @@ pub struct DeviceCore {
     /// What is bound to what.
     pub bindings: Bindings,
     process: Process,
+    /// What the caller's loader is, kept for as long as the driver may be called.
+    _loader: Option<Link<PyAny>>,
 }
 
 impl DeviceCore {
@@ -61,10 +63,26 @@ pub struct Device {
 
 impl Device {
     pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
+        Self::with_loader(driver, is_owned, None)
+    }
+
+    fn with_loader(
+        driver: Arc<dyn Driver>,
+        is_owned: bool,
+        loader: Option<&Bound<'_, PyAny>>,
+    ) -> Self {
         let driver = ManuallyDrop::new(driver);
         let (bindings, process) = (Bindings::default(), Process::current());
-        Self { core: Arc::new(DeviceCore { driver, is_owned, bindings, process }) }
+        let _loader = loader.map(|it| Link::new(it.clone().unbind()));
+        Self { core: Arc::new(DeviceCore { driver, is_owned, bindings, process, _loader }) }
     }
+}
+
+/// The address of a caller's `vkGetInstanceProcAddr`; 0 for none.
+fn loader_address(loader: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+    let Some(loader) = loader else { return Ok(0) };
+    let interop = loader.py().import("vk_mem.interop")?;
+    interop.call_method1("function_address", (loader, "get_instance_proc_addr"))?.extract()
 }
 
 /// `(1, 3)`, `(1, 3, 250)` or a `VK_MAKE_API_VERSION`.
@@ -127,7 +145,7 @@ impl Device {
     #[classmethod]
     #[pyo3(signature = (
         name = None, *, index = None, validation = false, api_version = None, extensions = None,
-        application_name = "vk-mem"
+        application_name = "vk-mem", get_instance_proc_addr = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn open(
@@ -139,6 +157,7 @@ impl Device {
         api_version: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = names)] extensions: Option<Vec<String>>,
         application_name: &str,
+        get_instance_proc_addr: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let selector = match (name, index) {
             (Some(_), Some(_)) => return Err(invalid(py, "either name or index, not both")),
@@ -153,8 +172,11 @@ impl Device {
             api_version: api_version.map(self::api_version).transpose()?,
             extensions,
         };
-        let device = py.detach(|| VulkanDevice::open(&options)).or_raise(py)?;
-        Ok(Self::new(Arc::new(device), true))
+        let loader = loader_address(get_instance_proc_addr)?;
+        // SAFETY: the loader is the caller's, as the documentation asks, and kept below.
+        let device = py.detach(|| unsafe { VulkanDevice::open_through(loader, &options) });
+        let device = device.or_raise(py)?;
+        Ok(Self::with_loader(Arc::new(device), true, get_instance_proc_addr))
     }
 
     /// Wraps a caller's device, which stays the caller's and outlives its allocators.
@@ -162,7 +184,9 @@ impl Device {
     /// Takes the handles of any binding. `api_version` is what the instance was created with, as
     /// `(1, 3)`; `extensions` are the names that were enabled, of instance and device. Nothing that is not
     /// named is used. `queue` is needed for the copies below only. `binding` names the module that the
-    /// handles come from where they do not tell: its loader is used.
+    /// handles come from where they do not tell: its loader is used. For any other loader
+    /// `get_instance_proc_addr` is its function, or the address of that: it and what it returns stay
+    /// valid while the device is used.
     ///
     /// Raises `InitializationError` if a function is missing that the version or an extension
     /// promises.
@@ -170,7 +194,7 @@ impl Device {
     #[pyo3(signature = (
         instance, physical_device, logical_device, *, api_version, extensions = None,
         queue = None, queue_family_index = 0, buffer_device_address = false,
-        amd_device_coherent = false, binding = None
+        amd_device_coherent = false, binding = None, get_instance_proc_addr = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn wrap(
@@ -186,7 +210,12 @@ impl Device {
         buffer_device_address: bool,
         amd_device_coherent: bool,
         binding: Option<&Bound<'_, PyAny>>,
+        get_instance_proc_addr: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
+        if binding.is_some() && get_instance_proc_addr.is_some() {
+            let why = "binding= and get_instance_proc_addr= both name a loader: give one of them";
+            return Err(invalid(py, why));
+        }
         let keywords = pyo3::types::PyDict::new(py);
         keywords.set_item("binding", binding)?;
         let arguments = py.import("vk_mem.interop")?.call_method(
@@ -196,6 +225,7 @@ impl Device {
         )?;
         let (instance, physical_device, device, loader): (u64, u64, u64, Option<u64>) =
             arguments.extract()?;
+        let given = loader_address(get_instance_proc_addr)?;
         let options = WrapOptions {
             instance,
             physical_device,
@@ -204,13 +234,13 @@ impl Device {
             extensions: extensions.unwrap_or_default(),
             queue: queue.map_or(Ok(0), |queue| handle(queue, "VkQueue"))?,
             queue_family_index,
-            get_instance_proc_addr: loader.unwrap_or(0),
+            get_instance_proc_addr: if given == 0 { loader.unwrap_or(0) } else { given },
             buffer_device_address,
             amd_device_coherent,
         };
         // SAFETY: the handles are the caller's, as the documentation asks.
         let device = py.detach(|| unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
-        Ok(Self::new(Arc::new(device), false))
+        Ok(Self::with_loader(Arc::new(device), false, get_instance_proc_addr))
     }
 
     /// The `VkInstance`; 0 for a simulated device.

@@ -48,6 +48,18 @@ impl Loader {
         Ok(Self { get_instance_proc_addr: entry.static_fn().get_instance_proc_addr })
     }
 
+    /// The loader behind the address of a `vkGetInstanceProcAddr`; the system's for zero.
+    ///
+    /// # Safety
+    /// As of [`from_address`](Self::from_address).
+    pub(crate) unsafe fn of_caller(address: u64) -> Result<Self, OpenError> {
+        if address == 0 {
+            return Self::system();
+        }
+        // SAFETY: the caller vouches for the address.
+        unsafe { Self::from_address(address) }
+    }
+
     /// The loader behind the address of a `vkGetInstanceProcAddr`.
     ///
     /// # Safety

@@ -87,9 +87,27 @@ impl VulkanDevice {
     /// It gets one queue, and of the optional extensions and features only those that an allocator
     /// has a use for.
     pub fn open(options: &OpenOptions) -> Result<Self, OpenError> {
+        Self::open_with(Loader::system()?, options)
+    }
+
+    /// The same through the loader behind the address of a `vkGetInstanceProcAddr`; 0 for the
+    /// system's.
+    ///
+    /// # Safety
+    /// The address is zero or that of a `vkGetInstanceProcAddr` that stays loaded, as does what it
+    /// returns.
+    pub unsafe fn open_through(
+        get_instance_proc_addr: u64,
+        options: &OpenOptions,
+    ) -> Result<Self, OpenError> {
+        // SAFETY: the caller vouches for the address.
+        Self::open_with(unsafe { Loader::of_caller(get_instance_proc_addr) }?, options)
+    }
+
+    fn open_with(loader: Loader, options: &OpenOptions) -> Result<Self, OpenError> {
         let restriction = options.extensions.as_deref();
         let instance = Instance::create(
-            Loader::system()?,
+            loader,
             &InstanceOptions {
                 application_name: &options.application_name,
                 api_version: options.api_version,

@@ -57,12 +57,8 @@ impl VulkanDevice {
             }
         }
         let api_version = checked_version(options.api_version)?;
-        let loader = if options.get_instance_proc_addr == 0 {
-            Loader::system()?
-        } else {
-            // SAFETY: the caller vouches for the address.
-            unsafe { Loader::from_address(options.get_instance_proc_addr) }?
-        };
+        // SAFETY: the caller vouches for the address.
+        let loader = unsafe { Loader::of_caller(options.get_instance_proc_addr) }?;
         let handle = vk::Instance::from_raw(options.instance);
         let physical_device = vk::PhysicalDevice::from_raw(options.physical_device);
         // SAFETY: the caller vouches for the instance, its version and its extensions.
