@@ -191,7 +191,7 @@ class OddDriver:
 
     def _odd(self, name: str, address: int | None) -> int | None:
         """The driver's function as it is, or one of ours that stands before it."""
-        if not address or name.removesuffix("KHR") not in SIGNATURES and name not in SIGNATURES:
+        if not address or (name.removesuffix("KHR") not in SIGNATURES and name not in SIGNATURES):
             return address
         known = name if name in SIGNATURES else name.removesuffix("KHR")
         made = self._made.get((name, address))

@@ -6,7 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use crate::errors::invalid;
-use crate::numbers::{BUFFER_USAGE, FORMAT, IMAGE_USAGE, of_class, quantity, unsigned_32};
+use crate::numbers::{
+    BUFFER_USAGE, FORMAT, IMAGE_USAGE, of_class, quantity, unsigned_32, wide_of_class,
+};
 
 /// A create info, and what its pointers point to.
 pub struct Built<T> {
@@ -14,6 +16,8 @@ pub struct Built<T> {
     pub info: T,
     /// Behind `pQueueFamilyIndices`.
     _indices: Vec<u32>,
+    /// Behind `pNext`, for a usage of more than 32 bits.
+    _usage: Option<Box<vk::BufferUsageFlags2CreateInfoKHR<'static>>>,
     /// The caller's struct, which owns what its pointers point to.
     _source: Option<Py<PyAny>>,
 }
@@ -115,7 +119,8 @@ fn from_struct<T: CreateInfo>(source: &Bound<'_, PyAny>) -> PyResult<Built<T>> {
     // SAFETY: as above, and the struct says what it is.
     let mut info = unsafe { *(address as *const T) };
     info.set_type();
-    Ok(Built { info, _indices: Vec::new(), _source: Some(source.clone().unbind()) })
+    let source = Some(source.clone().unbind());
+    Ok(Built { info, _indices: Vec::new(), _usage: None, _source: source })
 }
 
 /// The struct that the caller passed, by position or by name. `name` is what else would come first.
@@ -152,18 +157,19 @@ fn is_integer(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyInt>() || value.hasattr("__index__").unwrap_or(false)
 }
 
-/// The buffer of a size and a usage alone.
+/// The buffer of a size and a usage alone; the usage as well if it has more bits than fit there.
 #[inline(always)]
 pub fn plain_buffer(
     size: &Bound<'_, PyAny>,
     usage: &Bound<'_, PyAny>,
-) -> PyResult<vk::BufferCreateInfo<'static>> {
-    let bits = of_class(usage, "buffer_usage", &BUFFER_USAGE)?;
+) -> PyResult<(vk::BufferCreateInfo<'static>, Option<u64>)> {
+    let bits = wide_of_class(usage, "buffer_usage", &BUFFER_USAGE)?;
     if bits == 0 {
         return Err(invalid(usage.py(), "buffer_usage is 0: say what the buffer is used for"));
     }
-    let (size, usage) = (quantity(size, "size")?, vk::BufferUsageFlags::from_raw(bits));
-    Ok(vk::BufferCreateInfo { size, usage, ..Default::default() })
+    let wide = (bits >> u32::BITS != 0).then_some(bits);
+    let (size, usage) = (quantity(size, "size")?, vk::BufferUsageFlags::from_raw(bits as u32));
+    Ok((vk::BufferCreateInfo { size, usage, ..Default::default() }, wide))
 }
 
 /// The buffer of `create_buffer(size, buffer_usage)` or `create_buffer(struct)`.
@@ -185,13 +191,20 @@ pub fn buffer(
              BufferUsage.VERTEX_BUFFER), or a VkBufferCreateInfo",
         ));
     };
-    let mut info = plain_buffer(size, usage)?;
+    let (mut info, wide) = plain_buffer(size, usage)?;
+    let usage = wide.map(|bits| {
+        let usage = vk::BufferUsageFlags2KHR::from_raw(bits);
+        Box::new(vk::BufferUsageFlags2CreateInfoKHR::default().usage(usage))
+    });
+    if let Some(usage) = &usage {
+        info.p_next = (&raw const **usage).cast();
+    }
     info.flags = vk::BufferCreateFlags::from_raw(common.create_flags.unwrap_or(0));
     info.sharing_mode = common.sharing_mode();
     let indices = common.indices;
     info.queue_family_index_count = indices.len() as u32;
     info.p_queue_family_indices = indices.as_ptr();
-    Ok(Built { info, _indices: indices, _source: None })
+    Ok(Built { info, _indices: indices, _usage: usage, _source: None })
 }
 
 /// Keywords of images alone.
@@ -296,5 +309,5 @@ pub fn image(
     let indices = keywords.common.indices;
     info.queue_family_index_count = indices.len() as u32;
     info.p_queue_family_indices = indices.as_ptr();
-    Ok(Built { info, _indices: indices, _source: None })
+    Ok(Built { info, _indices: indices, _usage: None, _source: None })
 }

@@ -142,11 +142,17 @@ fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
 /// of this package means that arguments were mixed up.
 #[inline(always)]
 pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u32> {
+    narrow(value, name, wide_of_class(value, name, class)?)
+}
+
+/// The same of a class that has 64 bits.
+#[inline(always)]
+pub fn wide_of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u64> {
     if !class.has(value) && !value.is_exact_instance_of::<PyInt>() {
         check_class(value, name, class)?;
-        return unsigned_32(value, name);
+        return unsigned(value, name);
     }
-    narrow(value, name, of_int(value, name)?)
+    of_int(value, name)
 }
 
 #[cold]

@@ -7,7 +7,7 @@ use ash::vk::{self, Handle};
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements, ResourceKind, human_bytes};
-use vkmem_vulkan::{expect_at, image_kind};
+use vkmem_vulkan::{buffer_usage, expect_at, image_kind};
 
 use crate::bindings::{Binding, Kept};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
@@ -88,7 +88,7 @@ pub struct Resource {
     pub allocation: Allocation,
     /// Bytes that the host may see: the size of a buffer, else of the memory.
     pub host_size: u64,
-    /// `VkBufferUsageFlags` or `VkImageUsageFlags`; 0 for bare memory.
+    /// `VkBufferUsageFlags2` or `VkImageUsageFlags`; 0 for bare memory.
     pub usage: u64,
     /// Its number among all resources of the allocator, in the order of creation.
     serial: AtomicU64,
@@ -102,7 +102,7 @@ pub struct Made {
     pub allocation: Allocation,
     /// Bytes that the host may see.
     pub host_size: u64,
-    /// `VkBufferUsageFlags` or `VkImageUsageFlags`.
+    /// `VkBufferUsageFlags2` or `VkImageUsageFlags`.
     pub usage: u64,
     /// What lies in the memory.
     pub kind: ResourceKind,
@@ -129,9 +129,19 @@ impl Made {
         info: &vk::BufferCreateInfo<'_>,
     ) -> Self {
         let handles = Handles::Buffer(buffer);
-        let (host_size, usage) = (info.size, u64::from(info.usage.as_raw()));
+        let (host_size, usage) = (info.size, usage_of(info));
         Self { handles, allocation, host_size, usage, kind: ResourceKind::Buffer }
     }
+}
+
+/// All bits of a buffer's usage.
+#[inline(always)]
+fn usage_of(info: &vk::BufferCreateInfo<'_>) -> u64 {
+    if info.p_next.is_null() {
+        return u64::from(info.usage.as_raw());
+    }
+    // SAFETY: the chain that the buffer was just created with, which its caller keeps for the call.
+    unsafe { buffer_usage(info) }
 }
 
 /// What the resources of one call have in common.

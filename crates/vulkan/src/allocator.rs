@@ -12,6 +12,7 @@ use vkmem_engine::{
 use crate::chain;
 use crate::driver::Driver;
 use crate::external::Direction;
+use crate::image_format::ImageFormats;
 use crate::kind::{Buffers, Images, Kind};
 use crate::prefetch::expect_at;
 
@@ -19,6 +20,7 @@ use crate::prefetch::expect_at;
 pub struct DeviceAllocator {
     engine: Allocator,
     driver: Arc<dyn Driver>,
+    image_formats: ImageFormats,
 }
 
 /// How the engine is asked for memory: `Allocator::allocate`, or what lets a caller come between, to let
@@ -30,7 +32,8 @@ impl<F: FnOnce(&Allocator, &AllocationRequest) -> Result<Allocation, Error>> All
 impl DeviceAllocator {
     /// Holds nothing yet.
     pub fn new(driver: Arc<dyn Driver>, options: &AllocatorOptions) -> Result<Self, Error> {
-        Ok(Self { engine: Allocator::new(driver.clone(), options)?, driver })
+        let engine = Allocator::new(driver.clone(), options)?;
+        Ok(Self { engine, driver, image_formats: ImageFormats::default() })
     }
 
     /// The engine.
@@ -41,6 +44,10 @@ impl DeviceAllocator {
     /// The device.
     pub fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
+    }
+
+    pub(crate) fn image_formats(&self) -> &ImageFormats {
+        &self.image_formats
     }
 
     /// Creates a buffer, allocates its memory and binds it (`vmaCreateBuffer`). A failure leaves
@@ -161,10 +168,20 @@ impl DeviceAllocator {
         self.engine.check_size(info.size)?;
         // SAFETY: the caller vouches for the chain.
         let usage = unsafe { chain::buffer_usage(info) };
+        if usage >> u32::BITS != 0 && !self.driver.has_wide_buffer_usage() {
+            return Err(Error::FeatureNotPresent(format!(
+                "a buffer usage of {usage:#x} has more than 32 bits: that needs VK_KHR_maintenance5 or \
+                 Vulkan 1.4, which is not enabled on this device"
+            )));
+        }
         Ok(request(create_info, ResourceKind::Buffer, buffer_use(usage)))
     }
 
-    pub(crate) fn image_request(
+    /// The request of an image, but for the requirements that the driver gives.
+    ///
+    /// # Safety
+    /// The `pNext` chain is valid.
+    pub(crate) unsafe fn image_request(
         &self,
         info: &vk::ImageCreateInfo<'_>,
         create_info: &AllocationCreateInfo,
@@ -197,7 +214,9 @@ impl DeviceAllocator {
                 "{what} is not bound to one allocation: create it yourself"
             )));
         }
-        Ok(request(create_info, image_kind(info.tiling), image_use(info.usage)))
+        // SAFETY: the caller vouches for the chain.
+        let usage = unsafe { chain::image_usage(info) };
+        Ok(request(create_info, image_kind(info.tiling), image_use(usage)))
     }
 
     /// Memory for a buffer that the caller made.
@@ -266,12 +285,14 @@ impl DeviceAllocator {
         info: &vk::ImageCreateInfo<'_>,
         create_info: &AllocationCreateInfo,
     ) -> Result<u32, Error> {
-        let request = self.image_request(info, create_info)?;
+        // SAFETY: the caller vouches for the chain.
+        let request = unsafe { self.image_request(info, create_info)? };
         let export = self.export_types(create_info)?;
         let (mut info, mut link) = (*info, vk::ExternalMemoryImageCreateInfo::default());
         // SAFETY: the caller vouches for the create info; the link lives as long as the info.
         let needs = unsafe {
             self.share_image(&mut info, &mut link, export, Direction::Export)?;
+            self.check_image_format(&info)?;
             self.driver.image_requirements_of_info(&info)
         }?;
         let bits = needs.memory_type_bits;

@@ -57,6 +57,74 @@ pub(crate) unsafe fn external_types_of_image(info: &vk::ImageCreateInfo<'_>) -> 
     }
 }
 
+/// What is chained to a `VkImageCreateInfo`.
+#[derive(Debug, Default)]
+pub(crate) struct OfImage {
+    /// Of a `VkImageStencilUsageCreateInfo`.
+    pub(crate) stencil_usage: Option<u32>,
+    /// Of a `VkImageFormatListCreateInfo`.
+    pub(crate) view_formats: Box<[i32]>,
+    /// Of a `VkExternalMemoryImageCreateInfo`.
+    pub(crate) handle_types: u32,
+    /// There are other structures.
+    pub(crate) has_others: bool,
+}
+
+/// Reads the chain of an image.
+///
+/// # Safety
+/// The `pNext` chain is valid.
+pub(crate) unsafe fn of_image(info: &vk::ImageCreateInfo<'_>) -> OfImage {
+    let mut read = OfImage::default();
+    let mut next = info.p_next.cast::<vk::BaseInStructure<'static>>();
+    while !next.is_null() {
+        // SAFETY: not null, and the caller vouches for the chain.
+        let structure = unsafe { &*next };
+        match structure.s_type {
+            vk::StructureType::IMAGE_STENCIL_USAGE_CREATE_INFO => {
+                let found = next.cast::<vk::ImageStencilUsageCreateInfo<'_>>();
+                // SAFETY: the structure type says what it is; so it does below.
+                read.stencil_usage = Some(unsafe { *found }.stencil_usage.as_raw());
+            }
+            vk::StructureType::IMAGE_FORMAT_LIST_CREATE_INFO => {
+                // SAFETY: as above.
+                let found = unsafe { &*next.cast::<vk::ImageFormatListCreateInfo<'_>>() };
+                if found.view_format_count > 0 && !found.p_view_formats.is_null() {
+                    let count = found.view_format_count as usize;
+                    // SAFETY: the caller vouches for what the structure points to.
+                    let formats =
+                        unsafe { std::slice::from_raw_parts(found.p_view_formats, count) };
+                    read.view_formats = formats.iter().map(|it| it.as_raw()).collect();
+                }
+            }
+            vk::StructureType::EXTERNAL_MEMORY_IMAGE_CREATE_INFO => {
+                let found = next.cast::<vk::ExternalMemoryImageCreateInfo<'_>>();
+                // SAFETY: as above.
+                read.handle_types = unsafe { *found }.handle_types.as_raw();
+            }
+            _ => read.has_others = true,
+        }
+        next = structure.p_next;
+    }
+    read
+}
+
+/// All bits of an image's usage: those of `usage`, and those of its stencil aspect where a
+/// `VkImageStencilUsageCreateInfo` says other ones.
+///
+/// # Safety
+/// The `pNext` chain is valid.
+pub unsafe fn image_usage(info: &vk::ImageCreateInfo<'_>) -> vk::ImageUsageFlags {
+    // SAFETY: the caller vouches for the chain.
+    let found =
+        unsafe { find(info.p_next.cast(), vk::StructureType::IMAGE_STENCIL_USAGE_CREATE_INFO) };
+    let stencil = found.map_or(vk::ImageUsageFlags::empty(), |found| {
+        // SAFETY: the structure type says what it is.
+        unsafe { *found.cast::<vk::ImageStencilUsageCreateInfo<'_>>() }.stencil_usage
+    });
+    info.usage | stencil
+}
+
 /// What a caller's chain for `vkAllocateMemory` says itself that the memory can be exported as
 /// (`VkExternalMemoryHandleTypeFlags`), if it has a `VkExportMemoryAllocateInfo`.
 ///

@@ -6,7 +6,9 @@
 use ash::vk;
 use vkmem_engine::{DeviceError, DeviceMemory, MemoryHandle, MemoryRequirements};
 
+use crate::extensions::API_VERSION_1_4;
 use crate::external::ExternalMemory;
+use crate::image_format::{ImageFormatInfo, ImageSupport};
 
 /// The handles of a device, as numbers. All zero for a simulated one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +96,12 @@ pub trait Driver: DeviceMemory {
     /// Memory that is shared with others.
     fn external(&self) -> &dyn ExternalMemory;
 
+    /// Whether a buffer's usage may have more than 32 bits (`VkBufferUsageFlags2CreateInfo`).
+    fn has_wide_buffer_usage(&self) -> bool {
+        self.info().api_version >= API_VERSION_1_4
+            || self.extensions().iter().any(|it| it == "VK_KHR_maintenance5")
+    }
+
     /// Messages of the validation layer so far (`Device.open(validation=True)`).
     fn validation_messages(&self) -> Vec<String> {
         Vec::new()
@@ -139,6 +147,9 @@ pub trait Driver: DeviceMemory {
         memory: MemoryHandle,
         offset: u64,
     ) -> Result<(), DeviceError>;
+
+    /// `vkGetPhysicalDeviceImageFormatProperties2`, or before Vulkan 1.1 that without the 2.
+    fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport;
 
     /// `vkCreateImage`
     ///

@@ -52,7 +52,8 @@ impl Optional {
     }
 }
 
-const API_VERSION_1_4: u32 = vk::make_api_version(0, 1, 4, 0);
+/// Younger than ash.
+pub(crate) const API_VERSION_1_4: u32 = vk::make_api_version(0, 1, 4, 0);
 
 /// Of instances. What others need stands before them, here and below.
 const INSTANCE: &[Optional] = &[

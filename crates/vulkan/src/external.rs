@@ -63,7 +63,7 @@ pub trait ExternalMemory: Send + Sync {
     fn buffer_support(
         &self,
         flags: vk::BufferCreateFlags,
-        usage: vk::BufferUsageFlags,
+        usage: u64,
         handle_type: u32,
     ) -> Option<ExternalSupport>;
 
@@ -240,7 +240,8 @@ impl DeviceAllocator {
         if handle_types == 0 {
             return Ok(false);
         }
-        let (flags, usage) = (info.flags, info.usage);
+        // SAFETY: the caller vouches for the chain.
+        let (flags, usage) = (info.flags, unsafe { chain::buffer_usage(info) });
         let external = self.driver().external();
         let dedicated_only = self.check_support("buffer", handle_types, direction, |bit| {
             external.buffer_support(flags, usage, bit)

@@ -204,15 +204,21 @@ impl ExternalMemory for VulkanDevice {
     fn buffer_support(
         &self,
         flags: vk::BufferCreateFlags,
-        usage: vk::BufferUsageFlags,
+        usage: u64,
         handle_type: u32,
     ) -> Option<ExternalSupport> {
         let functions = self.instance.external_capabilities(self.info.api_version)?;
         let handle_type = Type::from_raw(handle_type);
-        let info = vk::PhysicalDeviceExternalBufferInfo::default()
+        let mut info = vk::PhysicalDeviceExternalBufferInfo::default()
             .flags(flags)
-            .usage(usage)
+            .usage(vk::BufferUsageFlags::from_raw(usage as u32))
             .handle_type(handle_type);
+        let mut wide = vk::BufferUsageFlags2CreateInfoKHR::default()
+            .usage(vk::BufferUsageFlags2KHR::from_raw(usage));
+        if usage >> u32::BITS != 0 {
+            wide.p_next = info.p_next;
+            info.p_next = (&raw mut wide).cast();
+        }
         let mut properties = vk::ExternalBufferProperties::default();
         let get = functions.get_physical_device_external_buffer_properties;
         // SAFETY: the physical device is live; the structures live for the call.

@@ -12,6 +12,7 @@ use crate::functions::{
     DebugUtilsFunctions, ExternalCapabilitiesFunctions, GlobalFunctions, InstanceFunctions,
     Properties2Functions, Provider,
 };
+use crate::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
 use crate::loader::Loader;
 use crate::open_error::OpenError;
 use crate::validation::{LAYER, Messenger, ValidationLog};
@@ -199,6 +200,68 @@ impl Instance {
         }
     }
 
+    /// What images of a kind a device of a version can have.
+    pub(crate) fn image_format_properties(
+        &self,
+        device: vk::PhysicalDevice,
+        device_version: u32,
+        kind: &ImageFormatInfo,
+    ) -> ImageSupport {
+        let (format, image_type) =
+            (vk::Format::from_raw(kind.format), vk::ImageType::from_raw(kind.image_type));
+        let tiling = vk::ImageTiling::from_raw(kind.tiling);
+        let usage = vk::ImageUsageFlags::from_raw(kind.usage);
+        let flags = vk::ImageCreateFlags::from_raw(kind.flags);
+        let Some(functions) = self.properties2(device_version) else {
+            if kind.stencil_usage.is_some() || kind.handle_type != 0 {
+                return ImageSupport::Unknown;
+            }
+            let get = self.functions.get_physical_device_image_format_properties;
+            let mut found = vk::ImageFormatProperties::default();
+            // SAFETY: the physical device is of this instance; the pointer is valid for the call.
+            let result =
+                unsafe { get(device, format, image_type, tiling, usage, flags, &mut found) };
+            return image_support(result, &found);
+        };
+        let mut info = vk::PhysicalDeviceImageFormatInfo2::default()
+            .format(format)
+            .ty(image_type)
+            .tiling(tiling)
+            .usage(usage)
+            .flags(flags);
+        let mut stencil = vk::ImageStencilUsageCreateInfo::default();
+        if let Some(usage) = kind.stencil_usage {
+            stencil = stencil.stencil_usage(vk::ImageUsageFlags::from_raw(usage));
+            info = info.push_next(&mut stencil);
+        }
+        let formats: Vec<_> =
+            kind.view_formats.iter().map(|it| vk::Format::from_raw(*it)).collect();
+        let mut list = vk::ImageFormatListCreateInfo::default();
+        if !formats.is_empty() {
+            list = list.view_formats(&formats);
+            info = info.push_next(&mut list);
+        }
+        let mut external = vk::PhysicalDeviceExternalImageFormatInfo::default();
+        if kind.handle_type != 0 {
+            if self.external_capabilities(device_version).is_none() {
+                return ImageSupport::Unknown;
+            }
+            let handle_type = vk::ExternalMemoryHandleTypeFlags::from_raw(kind.handle_type);
+            external = external.handle_type(handle_type);
+            info = info.push_next(&mut external);
+        }
+        let mut found = vk::ImageFormatProperties2::default();
+        // Some drivers write it without a look whether it is there.
+        let mut shared = vk::ExternalImageFormatProperties::default();
+        if kind.handle_type != 0 {
+            found = found.push_next(&mut shared);
+        }
+        let get = functions.get_physical_device_image_format_properties2;
+        // SAFETY: as above; the structures live for the call.
+        let result = unsafe { get(device, &info, &mut found) };
+        image_support(result, &found.image_format_properties)
+    }
+
     /// All physical devices, in the driver's order.
     pub(crate) fn physical_devices(&self) -> Result<Vec<vk::PhysicalDevice>, OpenError> {
         // SAFETY: the instance is live; `read_all` passes a pointer to as many items as it says.
@@ -253,6 +316,23 @@ unsafe fn destroy_unloaded(loader: Loader, handle: vk::Instance) {
         };
         // SAFETY: the caller vouches for the instance.
         unsafe { destroy(handle, ptr::null()) };
+    }
+}
+
+fn image_support(result: vk::Result, found: &vk::ImageFormatProperties) -> ImageSupport {
+    match result {
+        vk::Result::SUCCESS => {
+            let vk::Extent3D { width, height, depth } = found.max_extent;
+            ImageSupport::UpTo(ImageFormatProperties {
+                max_extent: (width, height, depth),
+                max_mip_levels: found.max_mip_levels,
+                max_array_layers: found.max_array_layers,
+                sample_counts: found.sample_counts.as_raw(),
+            })
+        }
+        vk::Result::ERROR_FORMAT_NOT_SUPPORTED => ImageSupport::None,
+        // Out of memory, or what the driver does not tell.
+        _ => ImageSupport::Unknown,
     }
 }
 

@@ -9,6 +9,7 @@ use vkmem_engine::{
 use crate::allocator::DeviceAllocator;
 use crate::driver::Driver;
 use crate::external::Direction;
+use crate::image_format::check_image_size;
 
 /// What buffers and images do by different commands.
 pub(crate) trait Kind {
@@ -27,6 +28,12 @@ pub(crate) trait Kind {
         info: &Self::Info<'_>,
         create_info: &AllocationCreateInfo,
     ) -> Result<AllocationRequest, Error>;
+    /// Refuses what the device cannot have, before any of many is created.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn check_before(allocator: &DeviceAllocator, info: &Self::Info<'_>)
+    -> Result<(), Error>;
     /// Creates one whose memory is shared as handles of some types; whether it then needs memory of
     /// its own.
     ///
@@ -55,7 +62,10 @@ pub(crate) trait Kind {
     /// For dedicated memory.
     fn target(handle: Self::Handle) -> DedicatedTarget;
     /// Refuses what drivers answer nonsense for.
-    fn check(info: &Self::Info<'_>, requirements: &MemoryRequirements) -> Result<(), Error>;
+    ///
+    /// # Safety
+    /// The `pNext` chain is valid.
+    unsafe fn check(info: &Self::Info<'_>, requirements: &MemoryRequirements) -> Result<(), Error>;
 }
 
 /// `VkBuffer`
@@ -77,6 +87,10 @@ impl Kind for Buffers {
     ) -> Result<AllocationRequest, Error> {
         // SAFETY: the caller vouches for the info.
         unsafe { allocator.buffer_request(info, create_info) }
+    }
+
+    unsafe fn check_before(_: &DeviceAllocator, _: &Self::Info<'_>) -> Result<(), Error> {
+        Ok(())
     }
 
     #[inline(always)]
@@ -128,7 +142,7 @@ impl Kind for Buffers {
         DedicatedTarget::Buffer(handle.as_raw())
     }
 
-    fn check(_: &Self::Info<'_>, _: &MemoryRequirements) -> Result<(), Error> {
+    unsafe fn check(_: &Self::Info<'_>, _: &MemoryRequirements) -> Result<(), Error> {
         Ok(())
     }
 }
@@ -144,7 +158,16 @@ impl Kind for Images {
         info: &Self::Info<'_>,
         create_info: &AllocationCreateInfo,
     ) -> Result<AllocationRequest, Error> {
-        allocator.image_request(info, create_info)
+        // SAFETY: the caller vouches for the info.
+        unsafe { allocator.image_request(info, create_info) }
+    }
+
+    unsafe fn check_before(
+        allocator: &DeviceAllocator,
+        info: &Self::Info<'_>,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller vouches for the info.
+        unsafe { allocator.check_image_format(info) }
     }
 
     unsafe fn create(
@@ -157,8 +180,12 @@ impl Kind for Images {
         // SAFETY: the caller vouches for the chain; the link lives as long as the info.
         let dedicated =
             unsafe { allocator.share_image(&mut info, &mut link, handle_types, direction)? };
-        // SAFETY: the caller vouches for the info.
-        let handle = unsafe { allocator.driver().create_image(&info) };
+        // SAFETY: as above.
+        let handle = unsafe {
+            // With what was chained: what is shared has limits of its own.
+            allocator.check_image_format(&info)?;
+            allocator.driver().create_image(&info)
+        };
         // What it needs is known once it exists.
         let figures = allocator.engine().figures(None, 0);
         let handle = handle.map_err(|error| Error::of_call(Self::CREATE, error, figures))?;
@@ -189,24 +216,10 @@ impl Kind for Images {
         DedicatedTarget::Image(handle.as_raw())
     }
 
-    fn check(info: &Self::Info<'_>, requirements: &MemoryRequirements) -> Result<(), Error> {
-        check_image_size(info.extent, requirements)
+    unsafe fn check(info: &Self::Info<'_>, requirements: &MemoryRequirements) -> Result<(), Error> {
+        // SAFETY: the caller vouches for the chain.
+        unsafe { check_image_size(info, requirements) }
     }
-}
-
-/// Some drivers answer 0 for an image that no device has room for.
-pub(crate) fn check_image_size(
-    extent: vk::Extent3D,
-    requirements: &MemoryRequirements,
-) -> Result<(), Error> {
-    if requirements.size > 0 {
-        return Ok(());
-    }
-    let vk::Extent3D { width, height, depth } = extent;
-    Err(Error::InvalidArgument(format!(
-        "the driver has no size for an image of {width} x {height} x {depth} texels: it is beyond \
-         the device's limits (maxImageDimension)"
-    )))
 }
 
 impl DeviceAllocator {
@@ -229,7 +242,8 @@ impl DeviceAllocator {
         request.requirements = unsafe { K::requirements(driver, handle) };
         request.requirements.requires_dedicated |= dedicated;
         request.dedicated = Some(K::target(handle));
-        let checked = K::check(info, &request.requirements);
+        // SAFETY: the caller vouches for the info.
+        let checked = unsafe { K::check(info, &request.requirements) };
         if checked.is_err() {
             // SAFETY: nobody else has seen it.
             unsafe { K::destroy(driver, handle) };

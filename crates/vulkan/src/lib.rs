@@ -13,6 +13,7 @@ pub mod external;
 mod external_calls;
 pub mod format;
 mod functions;
+pub mod image_format;
 mod import;
 mod info;
 mod instance;

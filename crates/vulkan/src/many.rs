@@ -75,6 +75,11 @@ impl DeviceAllocator {
             let request = unsafe { K::request(self, info, create_info) };
             requests.push(request.map_err(|error| FailedItem { index, error })?);
         }
+        for (index, info) in infos.iter().enumerate() {
+            // SAFETY: as above.
+            let checked = unsafe { K::check_before(self, info) };
+            checked.map_err(|error| FailedItem { index, error })?;
+        }
         let mut created: Created<'_, K> = Created { driver, handles };
         for (index, (info, request)) in infos.iter().zip(&mut requests).enumerate() {
             // SAFETY: the caller vouches for the info.

@@ -9,6 +9,7 @@ use crate::chain::has_explicit_drm_modifier;
 use crate::device::{VulkanDevice, check, memory};
 use crate::driver::{DeviceHandles, Driver, TransferCommand};
 use crate::external::ExternalMemory;
+use crate::image_format::{ImageFormatInfo, ImageSupport};
 
 /// Calls a function that fills a `VkMemoryRequirements2` with dedicated requirements chained to it.
 fn requirements2(call: impl FnOnce(&mut vk::MemoryRequirements2<'_>)) -> MemoryRequirements {
@@ -121,6 +122,10 @@ impl Driver for VulkanDevice {
         let _lock = self.memory_locks.shared(handle);
         // SAFETY: the caller vouches for the buffer, the memory and the offset.
         check(unsafe { bind(self.logical.handle, buffer, memory(handle), offset) })
+    }
+
+    fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
+        self.instance.image_format_properties(self.physical_device, self.info.api_version, kind)
     }
 
     unsafe fn create_image(

@@ -23,6 +23,7 @@ use vkmem_engine::{
 use crate::chain;
 use crate::driver::{DeviceHandles, Driver, TransferCommand};
 use crate::external::ExternalMemory;
+use crate::image_format::{ImageFormatInfo, ImageSupport};
 use resources::{Resource, Resources};
 pub use rules::RequirementRules;
 use rules::{BufferShape, ImageShape};
@@ -396,6 +397,12 @@ impl Driver for SimulatedDriver {
         let handle = buffer.as_raw();
         let target = DedicatedTarget::Buffer(handle);
         self.bind(Call::BindBuffer, &self.buffers, handle, target, (memory, offset))
+    }
+
+    fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
+        // Cannot fail: it only counts.
+        let _ = self.device.enter(Call::ImageFormatProperties);
+        self.rules.image_format(kind)
     }
 
     unsafe fn create_image(

@@ -57,11 +57,13 @@ pub enum Call {
     FdProperties,
     /// `vkGetMemoryHostPointerPropertiesEXT`
     HostPointerProperties,
+    /// `vkGetPhysicalDeviceImageFormatProperties2`. Never fails here.
+    ImageFormatProperties,
 }
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Allocate,
         Self::Free,
         Self::Map,
@@ -83,6 +85,7 @@ impl Call {
         Self::ExportFd,
         Self::FdProperties,
         Self::HostPointerProperties,
+        Self::ImageFormatProperties,
     ];
 
     /// The name of the Vulkan command.
@@ -109,6 +112,7 @@ impl Call {
             Self::ExportFd => "vkGetMemoryFdKHR",
             Self::FdProperties => "vkGetMemoryFdPropertiesKHR",
             Self::HostPointerProperties => "vkGetMemoryHostPointerPropertiesEXT",
+            Self::ImageFormatProperties => "vkGetPhysicalDeviceImageFormatProperties2",
         }
     }
 
@@ -124,6 +128,7 @@ impl Call {
                 | Self::BufferRequirements
                 | Self::DestroyImage
                 | Self::ImageRequirements
+                | Self::ImageFormatProperties
         )
     }
 }

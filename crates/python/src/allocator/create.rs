@@ -50,7 +50,10 @@ impl Allocator {
         usage: &Bound<'_, PyAny>,
     ) -> PyResult<Py<Buffer>> {
         let _inside = self.state.enter(py)?;
-        let info = create_info::plain_buffer(size, usage)?;
+        let (info, wide) = create_info::plain_buffer(size, usage)?;
+        if wide.is_some() {
+            return Python::attach(|py| self.create_buffer(py, Some(size), Some(usage), None));
+        }
         let create = AllocationCreateInfo::default();
         // SAFETY: made here.
         let made = unsafe {

@@ -210,7 +210,7 @@ impl ExternalMemory for SimulatedDriver {
     fn buffer_support(
         &self,
         flags: vk::BufferCreateFlags,
-        _usage: vk::BufferUsageFlags,
+        _usage: u64,
         handle_type: u32,
     ) -> Option<ExternalSupport> {
         if flags.contains(vk::BufferCreateFlags::PROTECTED) {

@@ -4,6 +4,7 @@ use ash::vk;
 use vkmem_engine::{DeviceInfo, DeviceType, MemoryPropertyFlags, MemoryRequirements};
 
 use crate::format;
+use crate::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
 
 /// Above this size a card with memory of its own prefers to have an image to itself.
 const DEDICATED_IMAGE_SIZE: u64 = 256 << 20;
@@ -28,6 +29,18 @@ const UNKNOWN_TEXEL_BYTES: u64 = 16;
 /// | `moltenvk` | 16 | 256 / 16 KiB from 16 KiB | 256 | all; linear images only type 1 |
 /// | `non-coherent`, others | 16 | 4 KiB | 256 | all |
 ///
+/// | profile | longest side, 1D and 2D | 3D | layers | samples |
+/// | --- | --- | --- | --- | --- |
+/// | `nvidia-h200` | 32,768 | 16,384 | 2,048 | 1, 2, 4, 8 |
+/// | `lavapipe` | 16,384 | 4,096 | 2,048 | 1, 4 |
+/// | `discrete-8gib`, `discrete-8gib-bar` | 16,384 | 8,192 | 8,192 | 1, 2, 4, 8 |
+/// | `integrated` | 16,384 | 2,048 | 2,048 | 1, 2, 4, 8, 16 |
+/// | `raspberry-pi` | 4,096 | 4,096 | 2,048 | 1, 4 |
+/// | `moltenvk` | 16,384 | 2,048 | 2,048 | 1, 2, 4 |
+/// | `non-coherent`, others | 16,384 | 2,048 | 2,048 | 1, 2, 4, 8 |
+///
+/// An image of linear tiling has two dimensions, one level, one layer and one sample.
+///
 /// "All" leaves out lazily allocated types, which only images with `TRANSIENT_ATTACHMENT` usage may
 /// use, and protected ones, which resources use that are created protected, and no others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +63,14 @@ pub struct RequirementRules {
     pub linear_image_types: u32,
     /// Images above this size prefer memory of their own.
     pub dedicated_image_size: Option<u64>,
+    /// The longest side of an image of one or two dimensions, in texels.
+    pub max_image_side: u32,
+    /// The longest side of an image of three dimensions, in texels.
+    pub max_volume_side: u32,
+    /// Array layers of an image of one or two dimensions.
+    pub max_image_layers: u32,
+    /// `VkSampleCountFlags` of images of two dimensions and optimal tiling.
+    pub sample_counts: u32,
 }
 
 impl RequirementRules {
@@ -62,6 +83,8 @@ impl RequirementRules {
                 large_image_size: 128 << 10,
                 large_image_alignment: 64 << 10,
                 optimal_image_types: 0b11,
+                max_image_side: 32_768,
+                max_volume_side: 16_384,
                 ..general
             },
             "lavapipe" => Self {
@@ -69,30 +92,46 @@ impl RequirementRules {
                 small_image_alignment: 64,
                 large_image_alignment: 64,
                 linear_image_alignment: 64,
+                max_volume_side: 4096,
+                sample_counts: 1 | 4,
                 ..general
             },
             "discrete-8gib" => Self {
                 small_image_alignment: 1024,
                 large_image_size: 128 << 10,
                 large_image_alignment: 64 << 10,
+                max_volume_side: 8192,
+                max_image_layers: 8192,
                 ..general
             },
-            "discrete-8gib-bar" => {
-                Self { large_image_size: 64 << 10, large_image_alignment: 64 << 10, ..general }
-            }
+            "discrete-8gib-bar" => Self {
+                large_image_size: 64 << 10,
+                large_image_alignment: 64 << 10,
+                max_volume_side: 8192,
+                max_image_layers: 8192,
+                ..general
+            },
             "integrated" => Self {
                 buffer_alignment: 64,
                 large_image_size: 1 << 20,
                 large_image_alignment: 64 << 10,
                 linear_image_alignment: 64,
+                sample_counts: 1 | 2 | 4 | 8 | 16,
                 ..general
             },
-            "raspberry-pi" => Self { buffer_alignment: 256, ..general },
+            "raspberry-pi" => Self {
+                buffer_alignment: 256,
+                max_image_side: 4096,
+                max_volume_side: 4096,
+                sample_counts: 1 | 4,
+                ..general
+            },
             "moltenvk" => Self {
                 small_image_alignment: 256,
                 large_image_size: 16 << 10,
                 large_image_alignment: 16 << 10,
                 linear_image_types: 0b10,
+                sample_counts: 1 | 2 | 4,
                 ..general
             },
             _ => general,
@@ -113,7 +152,39 @@ impl RequirementRules {
             optimal_image_types: all,
             linear_image_types: all,
             dedicated_image_size: discrete.then_some(DEDICATED_IMAGE_SIZE),
+            max_image_side: 16_384,
+            max_volume_side: 2048,
+            max_image_layers: 2048,
+            sample_counts: 1 | 2 | 4 | 8,
         }
+    }
+
+    /// What images of a kind may be.
+    pub(super) fn image_format(&self, kind: &ImageFormatInfo) -> ImageSupport {
+        let format = vk::Format::from_raw(kind.format);
+        let flags = vk::ImageCreateFlags::from_raw(kind.flags);
+        let image_type = vk::ImageType::from_raw(kind.image_type);
+        let linear = kind.tiling == vk::ImageTiling::LINEAR.as_raw();
+        let flat = image_type == vk::ImageType::TYPE_2D;
+        let cube = flags.contains(vk::ImageCreateFlags::CUBE_COMPATIBLE);
+        if (linear || cube) && !flat {
+            return ImageSupport::None;
+        }
+        let (side, volume) = (self.max_image_side, self.max_volume_side);
+        let (max_extent, max_array_layers) = match image_type {
+            vk::ImageType::TYPE_1D => ((side, 1, 1), self.max_image_layers),
+            vk::ImageType::TYPE_2D => ((side, side, 1), self.max_image_layers),
+            _ => ((volume, volume, volume), 1),
+        };
+        let is_compressed = format::block(format).is_some_and(|it| it.width > 1 || it.height > 1);
+        let is_single = linear || cube || !flat || is_compressed;
+        let longest = if image_type == vk::ImageType::TYPE_3D { volume } else { side };
+        ImageSupport::UpTo(ImageFormatProperties {
+            max_extent,
+            max_mip_levels: if linear { 1 } else { longest.ilog2() + 1 },
+            max_array_layers: if linear { 1 } else { max_array_layers },
+            sample_counts: if is_single { 1 } else { self.sample_counts },
+        })
     }
 
     /// What a buffer needs. `Err` says why it cannot exist.
