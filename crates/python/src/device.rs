@@ -312,7 +312,9 @@ impl Device {
     }
 
     /// Fills `size` bytes of a buffer with a 32-bit value on the device's queue, and waits
-    /// (`vkCmdFillBuffer`). Offset and size are multiples of 4.
+    /// (`vkCmdFillBuffer`); up to the end of the buffer without a size. The offset is a multiple of 4, and
+    /// so is the size unless it reaches the end of the buffer. The last 1 to 3 bytes of such a buffer get
+    /// the first bytes of the value, in the host's order.
     #[pyo3(signature = (buffer, value = 0, *, offset = None, size = None))]
     fn fill_buffer(
         &self,

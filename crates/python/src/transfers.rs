@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ash::vk;
 use pyo3::prelude::*;
-use vkmem_vulkan::{TransferCommand, format};
+use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error};
+use vkmem_vulkan::{DeviceAllocator, TransferCommand, format};
 
 use crate::buffer::Buffer;
 use crate::device::DeviceCore;
@@ -59,21 +60,100 @@ fn check_bound(py: Python<'_>, resource: &Resource) -> PyResult<()> {
 
 /// Vulkan copies no empty range.
 fn check_range(py: Python<'_>, resource: &Resource, offset: u64, size: u64) -> PyResult<()> {
+    resource.check_range(py, offset, size)?;
     if size == 0 {
-        return Err(resource.outside(py, offset, size));
+        let what = resource.describe();
+        return Err(invalid(py, format!("0 bytes at offset {offset} of {what}: nothing to do")));
     }
-    resource.check_range(py, offset, size)
+    Ok(())
 }
 
-fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
+fn check_queue(py: Python<'_>, core: &DeviceCore) -> PyResult<()> {
     let handles = core.driver.handles();
     if handles.device != 0 && handles.queue == 0 {
         let why = "the device was wrapped without queue=: copies and fills need one";
         return Err(feature_not_present(py, why));
     }
+    Ok(())
+}
+
+fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
+    check_queue(py, core)?;
     // SAFETY: the callers below checked device, usage and ranges, and hold pins.
     let done = py.detach(|| unsafe { core.driver.transfer(&[command]) });
-    done.map_err(vkmem_engine::Error::from).or_raise(py)
+    done.map_err(Error::from).or_raise(py)
+}
+
+/// A fill of any size: `vkCmdFillBuffer` writes whole words alone.
+#[derive(Clone, Copy)]
+struct Fill {
+    buffer: vk::Buffer,
+    offset: u64,
+    size: u64,
+    value: u32,
+}
+
+/// Bytes of a word.
+const WORD: u64 = 4;
+
+impl Fill {
+    /// Bytes behind the last whole word.
+    fn tail(&self) -> u64 {
+        self.size % WORD
+    }
+
+    /// The commands; the tail is copied from a buffer of one word.
+    fn commands(&self, word: Option<vk::Buffer>) -> Vec<TransferCommand> {
+        let Self { buffer, offset, value, .. } = *self;
+        let (tail, words) = (self.tail(), self.size - self.tail());
+        let mut commands = Vec::with_capacity(3);
+        if words > 0 {
+            commands.push(TransferCommand::FillBuffer { buffer, offset, size: words, value });
+        }
+        if let Some(source) = word {
+            let (target, target_offset) = (buffer, offset + words);
+            commands.extend([
+                TransferCommand::FillBuffer { buffer: source, offset: 0, size: WORD, value },
+                TransferCommand::CopyBuffer {
+                    source,
+                    source_offset: 0,
+                    target,
+                    target_offset,
+                    size: tail,
+                },
+            ]);
+        }
+        commands
+    }
+
+    /// Runs it, with a buffer of one word if there is a tail.
+    ///
+    /// # Safety
+    /// The buffer is live and can be copied to, the range lies in it, and the device has a queue.
+    unsafe fn run(&self, allocator: &DeviceAllocator) -> Result<(), Error> {
+        let driver = allocator.driver();
+        if self.tail() == 0 {
+            // SAFETY: the caller vouches for the buffer.
+            return Ok(unsafe { driver.transfer(&self.commands(None)) }?);
+        }
+        let info = vk::BufferCreateInfo::default()
+            .size(WORD)
+            .usage(vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST);
+        // With a memory object of its own: no block is taken and kept for it.
+        let create = AllocationCreateInfo {
+            flags: AllocationCreateFlags::DEDICATED_MEMORY,
+            ..Default::default()
+        };
+        // SAFETY: made here; nobody else sees the buffer, and the transfer has ended when it goes.
+        unsafe {
+            let (word, allocation) =
+                allocator.create_buffer(&info, &create, |on, request| on.allocate(request))?;
+            let done = driver.transfer(&self.commands(Some(word)));
+            let Allocation { id, hint, .. } = allocation;
+            drop(allocator.destroy_buffer(word, id, hint));
+            Ok(done?)
+        }
+    }
 }
 
 /// `vkCmdFillBuffer`
@@ -88,13 +168,21 @@ pub fn fill_buffer(
     let (resource, handle) = usable(core, buffer, TRANSFER_DST)?;
     let _pin = resource.enter(py)?;
     let offset = number(offset, "offset")?;
-    let whole = resource.host_size.saturating_sub(offset) / 4 * 4;
+    let whole = resource.host_size.saturating_sub(offset);
     let size = size.map_or(Ok(whole), |size| unsigned(size, "size"))?;
     check_range(py, resource, offset, size)?;
-    if !offset.is_multiple_of(4) || !size.is_multiple_of(4) {
-        return Err(invalid(py, "offset and size of a fill are multiples of 4"));
+    if !offset.is_multiple_of(WORD) {
+        return Err(invalid(py, format!("offset is {offset}; that of a fill is a multiple of 4")));
     }
-    run(py, core, TransferCommand::FillBuffer { buffer: handle, offset, size, value })
+    if !size.is_multiple_of(WORD) && offset + size != resource.host_size {
+        let why = "that of a fill is a multiple of 4, or reaches the end of the buffer";
+        return Err(invalid(py, format!("size is {size}; {why}")));
+    }
+    check_queue(py, core)?;
+    let fill = Fill { buffer: handle, offset, size, value };
+    let allocator = &resource.allocator.device_allocator;
+    // SAFETY: device, usage and range were checked above, and the pin is held.
+    py.detach(|| unsafe { fill.run(allocator) }).or_raise(py)
 }
 
 /// `vkCmdCopyBuffer`

@@ -1,0 +1,90 @@
+"""`fill_buffer` writes all of a range, or says why not."""
+
+from __future__ import annotations
+
+import pytest
+from support import RANDOM, TRANSFER, Check, is_simulated, totals
+
+from vk_mem import AllocationCreateFlags, InvalidArgumentError, OutOfDeviceMemoryError
+
+VALUE = 0x04030201
+BYTES = b"\1\2\3\4"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 63, 64, 65, 66, 67, 1021])
+def test_every_byte_of_any_size_is_filled(allocator, size):
+    check = Check(allocator)
+    with allocator.create_buffer(size, TRANSFER) as buffer:
+        check.write(buffer, b"\xee" * size)
+        allocator.device.fill_buffer(buffer, VALUE)
+        assert check.read(buffer) == (BYTES * (size // 4 + 1))[:size]
+
+
+@pytest.mark.parametrize("size", [67, 66, 65, 64])
+def test_from_an_offset_to_the_end(allocator, size):
+    check = Check(allocator)
+    with allocator.create_buffer(size, TRANSFER) as buffer:
+        for keywords in ({"offset": 60}, {"offset": 60, "size": size - 60}):
+            check.write(buffer, b"\xee" * size)
+            allocator.device.fill_buffer(buffer, VALUE, **keywords)
+            filled = (BYTES * 2)[: size - 60]
+            assert check.read(buffer) == b"\xee" * 60 + filled
+        if size > 64:
+            check.write(buffer, b"\xee" * size)
+            allocator.device.fill_buffer(buffer, VALUE, offset=64)
+            assert check.read(buffer) == b"\xee" * 64 + BYTES[: size - 64]
+
+
+def test_what_stands_behind_the_buffer_stays(allocator):
+    """The memory of a buffer is larger than the buffer; a neighbour begins there."""
+    with allocator.create_buffer(67, TRANSFER, flags=RANDOM) as buffer:
+        size = buffer.allocation.size
+        with allocator.create_aliasing_buffer(buffer, size, TRANSFER) as whole:
+            check = Check(allocator)
+            check.write(whole, b"\xee" * size)
+            allocator.device.fill_buffer(buffer, VALUE)
+            filled = (BYTES * 17)[:67]
+            assert check.read(whole) == filled + b"\xee" * (size - 67)
+
+
+def test_nothing_is_left_of_a_fill(allocator):
+    with allocator.create_buffer(7, TRANSFER) as buffer:
+        before = totals(allocator)
+        allocator.device.fill_buffer(buffer, VALUE)
+        assert totals(allocator) == before
+        if is_simulated(allocator.device):
+            assert allocator.device.live_buffers == 1
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"offset": 2}, r"offset is 2; .* multiple of 4"),
+        ({"offset": 2, "size": 4}, r"offset is 2; .* multiple of 4"),
+        ({"size": 2}, r"size is 2; .* multiple of 4, or reaches the end"),
+        ({"size": 66}, r"size is 66; .* multiple of 4, or reaches the end"),
+        ({"size": 0}, r"0 bytes at offset 0 of Buffer .*: nothing to do"),
+        ({"offset": 67}, r"0 bytes at offset 67 of Buffer .*: nothing to do"),
+        ({"offset": 68}, r"offset 68 is outside"),
+        ({"size": 68}, r"68 bytes at offset 0 are outside"),
+    ],
+)
+def test_the_rule_is_told(simulated_allocator, keywords, words):
+    with simulated_allocator.create_buffer(67, TRANSFER, flags=RANDOM) as buffer:
+        buffer.write(b"\xee" * 67)
+        with pytest.raises(InvalidArgumentError, match=words):
+            simulated_allocator.device.fill_buffer(buffer, VALUE, **keywords)
+        assert buffer.read() == b"\xee" * 67
+
+
+def test_without_memory_for_the_tail(simulated_allocator):
+    device = simulated_allocator.device
+    flags = RANDOM | AllocationCreateFlags.DEDICATED_MEMORY
+    with simulated_allocator.create_buffer(67, TRANSFER, flags=flags) as buffer:
+        device.fail_next("vkAllocateMemory", 100)
+        with pytest.raises(OutOfDeviceMemoryError):
+            device.fill_buffer(buffer, VALUE)
+        device.fill_buffer(buffer, VALUE, size=64)
+        device.clear_failures()
+        device.fill_buffer(buffer, VALUE)
+    assert device.live_buffers == 0
