@@ -453,7 +453,7 @@ def test_nothing_is_used_that_was_not_enabled(real_device: Device) -> None:
     index = [it.properties.device_name for it in vk_mem.list_physical_devices()].index(
         real_device.properties.device_name
     )
-    device = Device.open(index=index, extensions=[])
+    device = Device.open(index=index, without_extensions=[FD_EXTENSION, HOST_EXTENSION])
     assert device.min_imported_host_pointer_alignment is None
     with Allocator(device) as allocator:
         with pytest.raises(FeatureNotPresentError, match=FD_EXTENSION):

@@ -39,12 +39,13 @@ PREFIXES = {
     flags.MemoryPropertyFlags: ("VK_MEMORY_PROPERTY_",),
     flags.MemoryHeapFlags: ("VK_MEMORY_HEAP_",),
     flags.ExternalMemoryHandleType: ("VK_EXTERNAL_MEMORY_HANDLE_TYPE_",),
+    flags.QueueFlags: ("VK_QUEUE_",),
     flags.DeviceType: ("VK_PHYSICAL_DEVICE_TYPE_",),
 }
 # Its generator counts the extensions wrongly here: the C header has 1000164003.
 WRONG_IN_VULKAN = {"VK_IMAGE_LAYOUT_FRAGMENT_SHADING_RATE_ATTACHMENT_OPTIMAL_KHR"}
 NOT_A_MEMBER = re.compile(
-    r"_(BEGIN_RANGE|END_RANGE|RANGE_SIZE|MAX_ENUM)$|_RESERVED_|_FEATURE_|_SCI_BUF_"
+    r"_(BEGIN_RANGE|END_RANGE|RANGE_SIZE|MAX_ENUM)$|_RESERVED_|_FEATURE_|_SCI_BUF_|^VK_QUEUE_(GLOBAL|FAMILY)_"
 )
 VENDOR = re.compile(r"_(AMD|AMDX|ANDROID|ARM|EXT|FUCHSIA|HUAWEI|IMG|KHR|NV|OHOS|QCOM|QNX)$")
 EVERY_CLASS = [getattr(flags, name) for name in flags.__all__]

@@ -82,7 +82,9 @@ def struct(size: int, chained: ctypes.Structure | None = None, **fields) -> VkIm
 def test_too_large(allocator, side):
     """65537 x 65537 gave an image of 1 MB on Mesa's CPU driver."""
     for extent in ((side, side), (side, 1), (1, side), (side,), (1, 1, side)):
-        with pytest.raises(InvalidArgumentError, match=rf"{side} .*; the most is .* R8G8B8A8_UNORM"):
+        with pytest.raises(
+            InvalidArgumentError, match=rf"{side} .*; the most is .* R8G8B8A8_UNORM"
+        ):
             allocator.create_image(RGBA8, extent, SAMPLED)
     with pytest.raises(InvalidArgumentError, match="the most is"):
         allocator.create_image(struct(side))

@@ -68,6 +68,7 @@ from vk_mem.flags import (
     MemoryHeapFlags,
     MemoryPropertyFlags,
     MemoryUsage,
+    QueueFlags,
     SampleCount,
     SharingMode,
 )
@@ -128,6 +129,7 @@ __all__ = [
     "PhysicalDevice",
     "Pool",
     "PoolStatistics",
+    "QueueFlags",
     "Resource",
     "SampleCount",
     "SharingMode",

@@ -490,7 +490,10 @@ class Device:
         index: int | None = None,
         validation: bool = False,
         api_version: int | tuple[int, int] | tuple[int, int, int] | None = None,
-        extensions: Sequence[str] | None = None,
+        extensions: Iterable[str] | None = None,
+        without_extensions: Iterable[str] | None = None,
+        features: Iterable[str] | None = None,
+        queue_flags: int | None = None,
         application_name: str = "vk-mem",
         get_instance_proc_addr: object = None,
     ) -> Device: ...
@@ -502,7 +505,7 @@ class Device:
         logical_device: object,
         *,
         api_version: int | tuple[int, int] | tuple[int, int, int],
-        extensions: Sequence[str] | None = None,
+        extensions: Iterable[str] | None = None,
         queue: object = None,
         queue_family_index: int = 0,
         buffer_device_address: bool = False,
@@ -524,6 +527,8 @@ class Device:
     def api_version(self) -> tuple[int, int, int]: ...
     @property
     def extensions(self) -> tuple[str, ...]: ...
+    @property
+    def features(self) -> tuple[str, ...]: ...
     @property
     def properties(self) -> DeviceProperties: ...
     @property

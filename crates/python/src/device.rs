@@ -14,7 +14,7 @@ use crate::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, ver
 use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
 use crate::links::{Link, Process};
-use crate::numbers::{handle, unsigned_32};
+use crate::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
 use crate::transfers;
 
 /// What a device and its allocators share.
@@ -99,17 +99,25 @@ fn api_version(value: &Bound<'_, PyAny>) -> PyResult<u32> {
 }
 
 /// A list of names; a lone str would be a list of letters.
-fn names(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
-    if value.is_none() {
-        return Ok(None);
-    }
-    let wrong = || PyTypeError::new_err("extensions must be a list of names");
+fn names(value: Option<&Bound<'_, PyAny>>, keyword: &str) -> PyResult<Vec<String>> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let wrong = || PyTypeError::new_err(format!("{keyword} must be a list of names"));
     if value.is_instance_of::<PyString>() {
         return Err(wrong());
     }
-    let items = value.try_iter().map_err(|_| wrong())?;
-    items.map(|item| item?.extract().map_err(|_| wrong())).collect::<PyResult<_>>().map(Some)
+    let mut names = Vec::new();
+    for item in value.try_iter().map_err(|_| wrong())? {
+        names.push(item?.extract().map_err(|_| wrong())?);
+        if names.len() > MOST_NAMES {
+            let why = format!("{keyword} has more than {MOST_NAMES} names");
+            return Err(invalid(value.py(), why));
+        }
+    }
+    Ok(names)
 }
+
+/// More than Vulkan has of any kind.
+const MOST_NAMES: usize = 10_000;
 
 fn index(value: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
     (!value.is_none()).then(|| unsigned_32(value, "index")).transpose()
@@ -138,13 +146,25 @@ impl Device {
     /// last; or the best whose name contains `name`; or number `index` of `list_physical_devices()`.
     ///
     /// `validation` turns the Khronos validation layer on and collects `validation_messages`.
-    /// `api_version` caps the version, as `(1, 2)`. `extensions` limits the optional extensions to those
-    /// named; without it all that the allocator has a use for are enabled.
+    /// `api_version` caps the version, as `(1, 2)`.
     ///
-    /// Raises `InitializationError` if there is no loader, driver, device or layer.
+    /// All extensions and features are enabled that the allocator has a use for. `extensions` names others,
+    /// of the device or the instance; `features` names features as Vulkan does, as `"shaderInt64"`, each of
+    /// which brings the extension that it needs. `without_extensions` names those that are not to be enabled;
+    /// those that need them are not either. What is on is in `extensions` and `features`.
+    ///
+    /// `queue_flags` (`QueueFlags`) is what the queue can do: of the families that have all of it that with
+    /// the fewest other flags is taken. Without it a queue for graphics and compute is preferred.
+    ///
+    /// `get_instance_proc_addr` is the function of a loader that is not the system's, as in `wrap`.
+    ///
+    /// Raises `InitializationError` if there is no loader, driver, device, queue or layer,
+    /// `FeatureNotPresentError` if the device lacks an extension or a feature that is asked for,
+    /// `InvalidArgumentError` if Vulkan has no such feature.
     #[classmethod]
     #[pyo3(signature = (
         name = None, *, index = None, validation = false, api_version = None, extensions = None,
+        without_extensions = None, features = None, queue_flags = None,
         application_name = "vk-mem", get_instance_proc_addr = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
@@ -155,7 +175,10 @@ impl Device {
         #[pyo3(from_py_with = index)] index: Option<u32>,
         validation: bool,
         api_version: Option<&Bound<'_, PyAny>>,
-        #[pyo3(from_py_with = names)] extensions: Option<Vec<String>>,
+        extensions: Option<&Bound<'_, PyAny>>,
+        without_extensions: Option<&Bound<'_, PyAny>>,
+        features: Option<&Bound<'_, PyAny>>,
+        queue_flags: Option<&Bound<'_, PyAny>>,
         application_name: &str,
         get_instance_proc_addr: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
@@ -170,7 +193,11 @@ impl Device {
             validation,
             application_name: application_name.into(),
             api_version: api_version.map(self::api_version).transpose()?,
-            extensions,
+            extensions: names(extensions, "extensions")?,
+            without_extensions: names(without_extensions, "without_extensions")?,
+            features: names(features, "features")?,
+            queue_flags: queue_flags
+                .map_or(Ok(0), |flags| of_class(flags, "queue_flags", &QUEUE_FLAGS))?,
         };
         let loader = loader_address(get_instance_proc_addr)?;
         // SAFETY: the loader is the caller's, as the documentation asks, and kept below.
@@ -204,7 +231,7 @@ impl Device {
         physical_device: &Bound<'_, PyAny>,
         logical_device: &Bound<'_, PyAny>,
         api_version: &Bound<'_, PyAny>,
-        #[pyo3(from_py_with = names)] extensions: Option<Vec<String>>,
+        extensions: Option<&Bound<'_, PyAny>>,
         queue: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = queue_family_index)] queue_family_index: u32,
         buffer_device_address: bool,
@@ -231,7 +258,7 @@ impl Device {
             physical_device,
             device,
             api_version: self::api_version(api_version)?,
-            extensions: extensions.unwrap_or_default(),
+            extensions: names(extensions, "extensions")?,
             queue: queue.map_or(Ok(0), |queue| handle(queue, "VkQueue"))?,
             queue_family_index,
             get_instance_proc_addr: if given == 0 { loader.unwrap_or(0) } else { given },
@@ -283,6 +310,13 @@ impl Device {
     #[getter]
     fn extensions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.core.driver.extensions())
+    }
+
+    /// Names of the enabled features, as Vulkan has them: those that were asked for, and those that the
+    /// allocator uses. Of a wrapped device those that `wrap` was told.
+    #[getter]
+    fn features<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.core.driver.features())
     }
 
     /// Name, kind and limits.

@@ -98,7 +98,16 @@ impl<T> IntoPyResult<T> for Result<T, Error> {
 
 impl<T> IntoPyResult<T> for Result<T, OpenError> {
     fn or_raise(self, py: Python<'_>) -> PyResult<T> {
-        self.map_err(|error| raise(py, "InitializationError", &error.to_string(), None))
+        self.map_err(|error| {
+            let class = match error {
+                OpenError::Lacks { .. } => "FeatureNotPresentError",
+                OpenError::UnknownFeature { .. } | OpenError::LeftOut { .. } => {
+                    "InvalidArgumentError"
+                }
+                _ => "InitializationError",
+            };
+            raise(py, class, &error.to_string(), None)
+        })
     }
 }
 

@@ -129,6 +129,7 @@ pub static FORMAT: FlagClass = FlagClass::new("Format");
 pub static MEMORY_USAGE: FlagClass = FlagClass::new("MemoryUsage");
 pub static ALLOCATION_CREATE_FLAGS: FlagClass = FlagClass::new("AllocationCreateFlags");
 pub static MEMORY_PROPERTY_FLAGS: FlagClass = FlagClass::new("MemoryPropertyFlags");
+pub static QUEUE_FLAGS: FlagClass = FlagClass::new("QueueFlags");
 pub static HANDLE_TYPE: FlagClass = FlagClass::new("ExternalMemoryHandleType");
 
 /// The class of `vk_mem.flags` that a value is of, if it is of one.

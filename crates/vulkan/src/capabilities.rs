@@ -52,6 +52,16 @@ impl Capabilities {
             amd_device_coherent: amd_device_coherent || has("VK_AMD_device_coherent_memory"),
         }
     }
+
+    /// Does without what is known of no feature, where a caller does without its extension.
+    pub(crate) fn leave_out(&mut self, is_left_out: impl Fn(&str) -> bool) {
+        if is_left_out(MAINTENANCE4) {
+            self.maintenance4 = None;
+        }
+        if is_left_out(REQUIREMENTS2) || is_left_out("VK_KHR_dedicated_allocation") {
+            self.dedicated = None;
+        }
+    }
 }
 
 /// Where `vkGetBufferDeviceAddress` comes from.

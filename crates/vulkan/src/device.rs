@@ -45,6 +45,7 @@ pub struct VulkanDevice {
     pub(crate) external: ExternalFunctions,
     pub(crate) physical_device: vk::PhysicalDevice,
     pub(crate) extensions: Vec<String>,
+    pub(crate) features: Vec<String>,
     pub(crate) transfer: TransferQueue,
     pub(crate) memory_locks: MemoryLocks,
     // In this order: the device goes before its instance.
@@ -136,6 +137,7 @@ pub(crate) struct Parts {
     pub(crate) physical_device: vk::PhysicalDevice,
     pub(crate) info: DeviceInfo,
     pub(crate) extensions: Vec<String>,
+    pub(crate) features: Vec<String>,
     pub(crate) capabilities: Capabilities,
     pub(crate) queue: vk::Queue,
     pub(crate) queue_family_index: u32,
@@ -145,7 +147,8 @@ impl VulkanDevice {
     /// # Safety
     /// The handles are live and belong together; the capabilities are those of the device.
     pub(crate) unsafe fn assemble(parts: Parts) -> Result<Self, OpenError> {
-        let Parts { instance, logical, physical_device, mut info, extensions, .. } = parts;
+        let Parts { instance, logical, physical_device, mut info, extensions, features, .. } =
+            parts;
         let capabilities = parts.capabilities;
         info.amd_device_coherent = capabilities.amd_device_coherent;
         // SAFETY: the caller vouches for the device.
@@ -185,6 +188,7 @@ impl VulkanDevice {
             external,
             physical_device,
             extensions,
+            features,
             transfer: TransferQueue::new(parts.queue, parts.queue_family_index),
             memory_locks: MemoryLocks::default(),
             logical,

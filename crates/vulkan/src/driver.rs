@@ -93,6 +93,9 @@ pub trait Driver: DeviceMemory {
     /// Names of the device extensions that are enabled.
     fn extensions(&self) -> &[String];
 
+    /// Names of the features that are known to be enabled.
+    fn features(&self) -> &[String];
+
     /// Memory that is shared with others.
     fn external(&self) -> &dyn ExternalMemory;
 

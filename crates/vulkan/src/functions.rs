@@ -111,6 +111,7 @@ function_table! {
             = "GetPhysicalDeviceMemoryProperties",
         get_physical_device_queue_family_properties: PFN_vkGetPhysicalDeviceQueueFamilyProperties
             = "GetPhysicalDeviceQueueFamilyProperties",
+        get_physical_device_features: PFN_vkGetPhysicalDeviceFeatures = "GetPhysicalDeviceFeatures",
         get_physical_device_image_format_properties: PFN_vkGetPhysicalDeviceImageFormatProperties
             = "GetPhysicalDeviceImageFormatProperties",
         enumerate_device_extension_properties: PFN_vkEnumerateDeviceExtensionProperties

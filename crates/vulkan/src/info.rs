@@ -134,14 +134,16 @@ unsafe fn read_more(
     more
 }
 
-/// The queue family for transfers: one that can do everything, or else the first that can copy.
+/// The queue family for transfers: without flags one that can do everything, or else the first that can
+/// copy; with flags the one that has them and the fewest others. `Err` has what the families can do.
 ///
 /// # Safety
 /// The device is one of this instance.
 pub(crate) unsafe fn transfer_queue_family(
     instance: &Instance,
     device: vk::PhysicalDevice,
-) -> Option<u32> {
+    flags: vk::QueueFlags,
+) -> Result<u32, Vec<vk::QueueFlags>> {
     let function = instance.functions.get_physical_device_queue_family_properties;
     let mut count = 0;
     // SAFETY: the caller vouches for the device; a null list asks for the count.
@@ -150,11 +152,28 @@ pub(crate) unsafe fn transfer_queue_family(
     // SAFETY: the list has as many items as `count` says.
     unsafe { function(device, &mut count, families.as_mut_ptr()) };
     families.truncate(count as usize);
-    choose_queue_family(&families)
+    choose_queue_family(&families, flags)
+        .ok_or_else(|| families.iter().map(|family| family.queue_flags).collect())
 }
 
-fn choose_queue_family(families: &[vk::QueueFamilyProperties]) -> Option<u32> {
+fn choose_queue_family(
+    families: &[vk::QueueFamilyProperties],
+    flags: vk::QueueFlags,
+) -> Option<u32> {
     use vk::QueueFlags as Q;
+    if !flags.is_empty() {
+        let can_copy = |flags: Q| flags.intersects(Q::GRAPHICS | Q::COMPUTE | Q::TRANSFER);
+        let fits = |family: &vk::QueueFamilyProperties| {
+            let all = family.queue_flags;
+            // Graphics and compute queues can copy, whether or not they say so.
+            let all =
+                if all.intersects(Q::GRAPHICS | Q::COMPUTE) { all | Q::TRANSFER } else { all };
+            family.queue_count > 0 && can_copy(all) && all.contains(flags)
+        };
+        let fitting = families.iter().enumerate().filter(|(_, family)| fits(family));
+        let found = fitting.min_by_key(|(_, family)| family.queue_flags.as_raw().count_ones());
+        return found.and_then(|(index, _)| u32::try_from(index).ok());
+    }
     // Graphics and compute queues can copy, whether or not they say so.
     [Q::GRAPHICS | Q::COMPUTE, Q::GRAPHICS, Q::COMPUTE, Q::TRANSFER].iter().find_map(|wanted| {
         let index = families
@@ -221,10 +240,19 @@ mod tests {
         let compute = family(vk::QueueFlags::COMPUTE);
         let all = family(vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE);
         let video = family(vk::QueueFlags::from_raw(0x20));
-        assert_eq!(choose_queue_family(&[transfer, compute, all]), Some(2));
-        assert_eq!(choose_queue_family(&[transfer, compute]), Some(1));
-        assert_eq!(choose_queue_family(&[video, transfer]), Some(1));
-        assert_eq!(choose_queue_family(&[video]), None);
+        let choose = |families: &[_]| choose_queue_family(families, vk::QueueFlags::empty());
+        assert_eq!(choose(&[transfer, compute, all]), Some(2));
+        assert_eq!(choose(&[transfer, compute]), Some(1));
+        assert_eq!(choose(&[video, transfer]), Some(1));
+        assert_eq!(choose(&[video]), None);
+        let with = |flags| choose_queue_family(&[video, all, compute, transfer], flags);
+        assert_eq!(with(vk::QueueFlags::GRAPHICS), Some(1));
+        assert_eq!(with(vk::QueueFlags::COMPUTE), Some(2));
+        assert_eq!(with(vk::QueueFlags::GRAPHICS | vk::QueueFlags::TRANSFER), Some(1));
+        assert_eq!(with(vk::QueueFlags::TRANSFER), Some(2));
+        // This one cannot copy.
+        assert_eq!(with(vk::QueueFlags::from_raw(0x20)), None);
+        assert_eq!(with(vk::QueueFlags::SPARSE_BINDING), None);
     }
 
     #[test]

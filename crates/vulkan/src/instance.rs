@@ -29,6 +29,8 @@ pub(crate) struct Instance {
     pub(crate) validation: Option<ValidationLog>,
     /// What the validation layer knows of Vulkan, if it is on.
     pub(crate) layer_version: Option<u32>,
+    /// Those that it could have, of one that was created here.
+    pub(crate) present: Vec<String>,
     core_properties2: Option<Properties2Functions>,
     khr_properties2: Option<Properties2Functions>,
     core_external: Option<ExternalCapabilitiesFunctions>,
@@ -42,7 +44,10 @@ pub(crate) struct InstanceOptions<'a> {
     pub(crate) application_name: &'a str,
     /// At most.
     pub(crate) api_version: Option<u32>,
-    pub(crate) restriction: Option<&'a [String]>,
+    /// Extensions of the instance or the device that are asked for.
+    pub(crate) extensions: &'a [String],
+    /// Optional extensions that are not to be enabled.
+    pub(crate) without: &'a [String],
     pub(crate) validation: bool,
 }
 
@@ -67,14 +72,20 @@ impl Instance {
             present.extend(instance_extensions(&global, Some(LAYER))?);
         }
 
-        let mut enabled = extensions::choose_for_instance(&present, options.restriction);
+        let mut enabled =
+            extensions::choose_for_instance(&present, options.extensions, options.without);
         let mut flags = vk::InstanceCreateFlags::empty();
-        if present.iter().any(|name| name == PORTABILITY_ENUMERATION) {
-            enabled.push(PORTABILITY_ENUMERATION.to_owned());
+        let mut enable = |name: &str| {
+            if !extensions::has(&enabled, name) {
+                enabled.push(name.to_owned());
+            }
+        };
+        if extensions::has(&present, PORTABILITY_ENUMERATION) {
+            enable(PORTABILITY_ENUMERATION);
             flags |= vk::InstanceCreateFlags::ENUMERATE_PORTABILITY_KHR;
         }
         if options.validation {
-            enabled.push(DEBUG_UTILS.to_owned());
+            enable(DEBUG_UTILS);
         }
         let c_extensions = c_names(&enabled);
         let extension_pointers: Vec<_> = c_extensions.iter().map(|name| name.as_ptr()).collect();
@@ -112,6 +123,7 @@ impl Instance {
         instance.owned = true;
         instance.validation = validation;
         instance.layer_version = layer_version;
+        instance.present = present;
         if let Some(log) = &instance.validation {
             let provider = Provider::extension(DEBUG_UTILS);
             // SAFETY: the instance is live, and `find` returns the function it is asked for.
@@ -168,6 +180,7 @@ impl Instance {
             extensions,
             validation: None,
             layer_version: None,
+            present: Vec::new(),
             core_properties2,
             khr_properties2,
             core_external,

@@ -9,11 +9,14 @@ use vkmem_engine::DeviceType;
 use crate::capabilities::Capabilities;
 use crate::device::{LogicalDevice, Parts, VulkanDevice};
 use crate::extensions::{
-    Feature, FeatureChain, choose_for_device, features_to_query, known_to_layer,
+    BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, MEMORY_PRIORITY, PAGEABLE_DEVICE_LOCAL_MEMORY,
+    Request, choose_for_device, features_to_query, has, is_left_out, is_there, known_to_layer,
 };
+use crate::features::{FeatureChain, NoPlace, Place, place_of};
 use crate::info::{PhysicalDeviceSummary, summarise, transfer_queue_family};
 use crate::instance::{Instance, InstanceOptions, c_names};
 use crate::loader::Loader;
+use crate::nearest::nearest;
 use crate::open_error::OpenError;
 
 /// Which device to open.
@@ -50,9 +53,15 @@ pub struct OpenOptions {
     pub application_name: String,
     /// The newest version to use (`VK_MAKE_API_VERSION`); `None` for what loader and device have.
     pub api_version: Option<u32>,
-    /// Of the optional extensions, only these and those they need; `None` for all. Names that this
-    /// library has no use for are passed over; so are those that the device does not have.
-    pub extensions: Option<Vec<String>>,
+    /// Extensions of the instance or the device to enable beside those that an allocator has a use for.
+    pub extensions: Vec<String>,
+    /// Extensions that an allocator has a use for, and that are not to be enabled; nor are those that
+    /// need them, and what became of them in the device's version.
+    pub without_extensions: Vec<String>,
+    /// Features to enable, by their Vulkan names, with the extensions that they need.
+    pub features: Vec<String>,
+    /// `VkQueueFlags` that the family of the queue has; 0 for those that can do most.
+    pub queue_flags: u32,
 }
 
 impl Default for OpenOptions {
@@ -62,7 +71,10 @@ impl Default for OpenOptions {
             validation: false,
             application_name: "vk-mem".to_owned(),
             api_version: None,
-            extensions: None,
+            extensions: Vec::new(),
+            without_extensions: Vec::new(),
+            features: Vec::new(),
+            queue_flags: 0,
         }
     }
 }
@@ -72,7 +84,8 @@ pub fn enumerate() -> Result<Vec<PhysicalDeviceSummary>, OpenError> {
     let options = InstanceOptions {
         application_name: "vk-mem",
         api_version: None,
-        restriction: None,
+        extensions: &[],
+        without: &[],
         validation: false,
     };
     let instance = Instance::create(Loader::system()?, &options)?;
@@ -105,60 +118,173 @@ impl VulkanDevice {
     }
 
     fn open_with(loader: Loader, options: &OpenOptions) -> Result<Self, OpenError> {
-        let restriction = options.extensions.as_deref();
+        let mut wanted = options.extensions.clone();
+        let without = &options.without_extensions;
+        if let Some(name) = wanted.iter().find(|name| is_left_out(name, without)) {
+            return Err(OpenError::LeftOut { what: name.clone() });
+        }
         let instance = Instance::create(
             loader,
             &InstanceOptions {
                 application_name: &options.application_name,
                 api_version: options.api_version,
-                restriction,
+                extensions: &wanted,
+                without,
                 validation: options.validation,
             },
         )?;
         let (physical_device, summary) = select(&instance, &options.selector)?;
         let info = summary.info;
+        let flags = vk::QueueFlags::from_raw(options.queue_flags);
         // SAFETY: the physical device is of this instance.
-        let queue_family_index = unsafe { transfer_queue_family(&instance, physical_device) }
-            .ok_or_else(|| OpenError::NoQueue { name: info.name.clone() })?;
-        let present = known_to_layer(summary.extensions, instance.layer_version);
-        let asked = features_to_query(&present, info.api_version);
-        // SAFETY: as above.
-        let supported =
-            unsafe { supported_features(&instance, physical_device, info.api_version, &asked) };
-        let (extensions, features) = choose_for_device(
+        let queue_family_index =
+            unsafe { transfer_queue_family(&instance, physical_device, flags) }.map_err(
+                |present| OpenError::NoQueue { name: info.name.clone(), flags, present },
+            )?;
+        let present = known_to_layer(summary.extensions, instance.layer_version, &wanted);
+        let mut lacks = Vec::new();
+        for name in &wanted {
+            if !has(&instance.extensions, name) && !is_there(name, &present, info.api_version) {
+                let known = present.iter().chain(&instance.present).map(String::as_str);
+                lacks.push(format!("the extension {name}{}", meant(&nearest(name, known))));
+            }
+        }
+        let mut asked = Features::default();
+        for name in features_to_query(&present, info.api_version) {
+            if let Ok((place, _)) = place_of(name, info.api_version, &present, &wanted) {
+                asked.add(name, place);
+            }
+        }
+        for name in &options.features {
+            match place_of(name, info.api_version, &present, &options.extensions) {
+                Ok((place, needed)) => {
+                    asked.add(name, place);
+                    if let Some(needed) = needed.filter(|it| !has(&wanted, it)) {
+                        if is_left_out(needed, without) {
+                            let what = format!("{needed}, which the feature {name} needs");
+                            return Err(OpenError::LeftOut { what });
+                        }
+                        wanted.push(needed.to_owned());
+                    }
+                }
+                Err(NoPlace::Unknown(near)) => {
+                    return Err(OpenError::UnknownFeature { name: name.clone(), near });
+                }
+                Err(NoPlace::Needs(needs)) => {
+                    lacks.push(format!("the feature {name}, which needs {}", needs.join(" or ")));
+                }
+            }
+        }
+        // SAFETY: as above; the device knows the structures of the features.
+        unsafe { asked.query(&instance, physical_device, info.api_version) };
+        let is_known = |name: &&String| asked.places.iter().any(|(known, _)| known == *name);
+        for name in options.features.iter().filter(is_known) {
+            if !asked.is_supported(name) {
+                lacks.push(format!("the feature {name}"));
+            }
+        }
+        if !lacks.is_empty() {
+            return Err(OpenError::Lacks { device: info.name, lacks });
+        }
+        let (extensions, own) = choose_for_device(
             &present,
-            restriction,
+            Request { wanted: &wanted, without },
             info.api_version,
             &instance.extensions,
-            &supported,
+            &|name| asked.is_supported(name),
         );
+        let mut features: Vec<String> = own.into_iter().map(String::from).collect();
+        for name in &options.features {
+            if !has(&features, name) {
+                features.push(name.clone());
+            }
+        }
+        let mut enabled = FeatureChain::default();
+        for (_, place) in asked.places.iter().filter(|(name, _)| has(&features, name)) {
+            enabled.set(*place);
+        }
         // SAFETY: as above; the device has the family, the extensions and the features.
         let logical = unsafe {
-            create_device(&instance, physical_device, queue_family_index, &extensions, &features)
+            create_device(&instance, physical_device, queue_family_index, &extensions, &mut enabled)
         }?;
         let mut queue = vk::Queue::null();
         // SAFETY: the device was created with one queue of this family.
         unsafe {
             (logical.functions.get_device_queue)(logical.handle, queue_family_index, 0, &mut queue);
         }
-        let capabilities = Capabilities::new(
+        let is_on = |name: &str| has(&features, name);
+        let mut capabilities = Capabilities::new(
             info.api_version,
             &extensions,
-            features.contains(&Feature::BufferDeviceAddress),
-            features.contains(&Feature::DeviceCoherentMemory),
+            is_on(BUFFER_DEVICE_ADDRESS),
+            is_on(DEVICE_COHERENT_MEMORY),
         );
+        // An extension that was asked for may be there without its feature.
+        capabilities.device_address &= is_on(BUFFER_DEVICE_ADDRESS);
+        capabilities.amd_device_coherent &= is_on(DEVICE_COHERENT_MEMORY);
+        capabilities.memory_priority &= is_on(MEMORY_PRIORITY);
+        capabilities.pageable &= is_on(PAGEABLE_DEVICE_LOCAL_MEMORY);
+        capabilities.leave_out(|name| is_left_out(name, without));
         let parts = Parts {
             instance,
             logical,
             physical_device,
             info,
             extensions,
+            features,
             capabilities,
             queue,
             queue_family_index,
         };
         // SAFETY: all parts were made above.
         unsafe { Self::assemble(parts) }
+    }
+}
+
+/// ` (did you mean a or b?)`
+pub(crate) fn meant(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!(" (did you mean {}?)", near.join(" or ")) }
+}
+
+/// Features that a device is asked about.
+#[derive(Default)]
+struct Features {
+    places: Vec<(String, Place)>,
+    chain: FeatureChain,
+    supported: Vec<String>,
+}
+
+impl Features {
+    fn add(&mut self, name: &str, place: Place) {
+        if !self.places.iter().any(|(known, _)| known == name) {
+            self.places.push((name.to_owned(), place));
+            self.chain.add(place);
+        }
+    }
+
+    /// # Safety
+    /// The device is one of this instance, and knows the structures of the features.
+    unsafe fn query(&mut self, instance: &Instance, device: vk::PhysicalDevice, api_version: u32) {
+        if let Some(functions) = instance.properties2(api_version) {
+            let mut features =
+                vk::PhysicalDeviceFeatures2 { p_next: self.chain.link(), ..Default::default() };
+            // SAFETY: the caller vouches for the device; the chain lives for the call.
+            unsafe { (functions.get_physical_device_features2)(device, &mut features) };
+            *self.chain.core() = features.features;
+        } else {
+            let get = instance.functions.get_physical_device_features;
+            // SAFETY: as above.
+            unsafe { get(device, self.chain.core()) };
+        }
+        for (name, place) in &self.places {
+            if self.chain.is_set(*place) {
+                self.supported.push(name.clone());
+            }
+        }
+    }
+
+    fn is_supported(&self, name: &str) -> bool {
+        has(&self.supported, name)
     }
 }
 
@@ -209,41 +335,24 @@ fn rank(device_type: DeviceType) -> u32 {
 }
 
 /// # Safety
-/// The device is one of this instance, and knows the structures of the features.
-unsafe fn supported_features(
-    instance: &Instance,
-    device: vk::PhysicalDevice,
-    api_version: u32,
-    asked: &[Feature],
-) -> Vec<Feature> {
-    let Some(functions) = instance.properties2(api_version) else { return Vec::new() };
-    let mut chain = FeatureChain::default();
-    let mut features =
-        vk::PhysicalDeviceFeatures2 { p_next: chain.link(asked, false), ..Default::default() };
-    // SAFETY: the caller vouches for the device; the chain lives for the call.
-    unsafe { (functions.get_physical_device_features2)(device, &mut features) };
-    asked.iter().copied().filter(|feature| chain.is_set(*feature)).collect()
-}
-
-/// # Safety
 /// The device is one of this instance, and has the queue family, the extensions and the features.
 unsafe fn create_device(
     instance: &Instance,
     physical_device: vk::PhysicalDevice,
     queue_family_index: u32,
     extensions: &[String],
-    features: &[Feature],
+    features: &mut FeatureChain,
 ) -> Result<LogicalDevice, OpenError> {
     let queue = vk::DeviceQueueCreateInfo::default()
         .queue_family_index(queue_family_index)
         .queue_priorities(&[1.0]);
     let c_extensions = c_names(extensions);
     let extension_pointers: Vec<_> = c_extensions.iter().map(|name| name.as_ptr()).collect();
-    let mut chain = FeatureChain::default();
     let mut info = vk::DeviceCreateInfo::default()
         .queue_create_infos(std::slice::from_ref(&queue))
         .enabled_extension_names(&extension_pointers);
-    info.p_next = chain.link(features, true);
+    info.p_next = features.link();
+    info.p_enabled_features = features.core();
     let mut handle = vk::Device::null();
     let create = instance.functions.create_device;
     // SAFETY: the caller vouches for the device; all that `info` points to lives for the call.

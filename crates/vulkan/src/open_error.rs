@@ -4,6 +4,8 @@ use std::fmt;
 
 use ash::vk;
 
+use crate::open::meant;
+
 /// Why a device could not be opened or wrapped. Displays as one line that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenError {
@@ -23,10 +25,33 @@ pub enum OpenError {
         /// Names of the devices there are, by index.
         present: Vec<String>,
     },
-    /// The device has no queue that can copy.
+    /// The device has no queue that can copy and has the flags that were asked for.
     NoQueue {
         /// Of the device.
         name: String,
+        /// What was asked for.
+        flags: vk::QueueFlags,
+        /// What its families have.
+        present: Vec<vk::QueueFlags>,
+    },
+    /// The device lacks extensions or features that were asked for.
+    Lacks {
+        /// Its name.
+        device: String,
+        /// Each with what it is.
+        lacks: Vec<String>,
+    },
+    /// Vulkan has no feature of this name.
+    UnknownFeature {
+        /// As given.
+        name: String,
+        /// Names that are like it.
+        near: Vec<String>,
+    },
+    /// An extension is asked for and left out.
+    LeftOut {
+        /// Its name, and who needs it.
+        what: String,
     },
     /// `VK_LAYER_KHRONOS_validation` is not installed.
     ValidationLayerMissing,
@@ -97,8 +122,25 @@ impl fmt::Display for OpenError {
                 }
                 Ok(())
             }
-            Self::NoQueue { name } => {
+            Self::NoQueue { name, flags, .. } if flags.is_empty() => {
                 write!(f, "the Vulkan device {name} has no graphics, compute or transfer queue")
+            }
+            Self::NoQueue { name, flags, present } => {
+                let present: Vec<_> = present.iter().map(|it| format!("{it:?}")).collect();
+                write!(
+                    f,
+                    "the Vulkan device {name} has no queue family that can copy and has {flags:?}; it has: {}",
+                    present.join("; ")
+                )
+            }
+            Self::Lacks { device, lacks } => {
+                write!(f, "the Vulkan device {device} lacks {}", lacks.join(", "))
+            }
+            Self::UnknownFeature { name, near } => {
+                write!(f, "Vulkan has no feature called {name:?}{}", meant(near))
+            }
+            Self::LeftOut { what } => {
+                write!(f, "without_extensions leaves out what is asked for: {what}")
             }
             Self::ValidationLayerMissing => f.write_str(
                 "validation was asked for, and VK_LAYER_KHRONOS_validation is not installed: \
@@ -172,7 +214,14 @@ mod tests {
         for error in [
             OpenError::LoaderMissing { tried: vec!["a".to_owned()], detail: "none".to_owned() },
             OpenError::NoDevice,
-            OpenError::NoQueue { name: "A".to_owned() },
+            OpenError::NoQueue {
+                name: "A".to_owned(),
+                flags: vk::QueueFlags::VIDEO_DECODE_KHR,
+                present: vec![vk::QueueFlags::COMPUTE, vk::QueueFlags::TRANSFER],
+            },
+            OpenError::Lacks { device: "A".to_owned(), lacks: vec!["the feature b".to_owned()] },
+            OpenError::UnknownFeature { name: "a".to_owned(), near: vec!["b".to_owned()] },
+            OpenError::LeftOut { what: "VK_KHR_x".to_owned() },
             OpenError::ValidationLayerMissing,
             OpenError::FunctionMissing { function: "vkX".to_owned(), provider: "VK_KHR_x" },
             OpenError::ApiVersionTooLow { version: 3 },

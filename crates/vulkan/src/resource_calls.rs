@@ -49,6 +49,10 @@ impl Driver for VulkanDevice {
         &self.extensions
     }
 
+    fn features(&self) -> &[String] {
+        &self.features
+    }
+
     fn external(&self) -> &dyn ExternalMemory {
         self
     }

@@ -22,6 +22,7 @@ use vkmem_engine::{
 
 use crate::chain;
 use crate::driver::{DeviceHandles, Driver, TransferCommand};
+use crate::extensions;
 use crate::external::ExternalMemory;
 use crate::image_format::{ImageFormatInfo, ImageSupport};
 use resources::{Resource, Resources};
@@ -47,6 +48,7 @@ pub struct SimulatedDriver {
     device: Arc<SimulatedDevice>,
     rules: RequirementRules,
     extensions: Vec<String>,
+    features: Vec<String>,
     requires_dedicated: AtomicBool,
     buffers: Mutex<Resources<BufferShape>>,
     images: Mutex<Resources<ImageShape>>,
@@ -68,6 +70,7 @@ impl SimulatedDriver {
         Self {
             device,
             rules,
+            features: extensions::features_of(&extensions),
             extensions,
             requires_dedicated: AtomicBool::new(false),
             buffers: Mutex::new(Resources::new(BUFFER_TAG)),
@@ -351,6 +354,10 @@ impl Driver for SimulatedDriver {
 
     fn extensions(&self) -> &[String] {
         &self.extensions
+    }
+
+    fn features(&self) -> &[String] {
+        &self.features
     }
 
     fn external(&self) -> &dyn ExternalMemory {

@@ -4,6 +4,7 @@ use ash::vk::{self, Handle};
 
 use crate::capabilities::Capabilities;
 use crate::device::{LogicalDevice, Parts, VulkanDevice};
+use crate::extensions::{BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY};
 use crate::info::summarise;
 use crate::instance::{Instance, checked_version};
 use crate::loader::Loader;
@@ -75,12 +76,22 @@ impl VulkanDevice {
             options.buffer_device_address,
             options.amd_device_coherent,
         );
+        let mut features = Vec::new();
+        for (is_on, name) in [
+            (capabilities.device_address, BUFFER_DEVICE_ADDRESS),
+            (capabilities.amd_device_coherent, DEVICE_COHERENT_MEMORY),
+        ] {
+            if is_on {
+                features.push(name.to_owned());
+            }
+        }
         let parts = Parts {
             instance,
             logical,
             physical_device,
             info,
             extensions: options.extensions,
+            features,
             capabilities,
             queue: vk::Queue::from_raw(options.queue),
             queue_family_index: options.queue_family_index,

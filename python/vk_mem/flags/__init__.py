@@ -19,6 +19,7 @@ from vk_mem.flags.memory import (
     MemoryHeapFlags,
     MemoryPropertyFlags,
     MemoryUsage,
+    QueueFlags,
 )
 from vk_mem.flags.resource import (
     BufferCreateFlags,
@@ -47,6 +48,7 @@ __all__ = [
     "MemoryHeapFlags",
     "MemoryPropertyFlags",
     "MemoryUsage",
+    "QueueFlags",
     "SampleCount",
     "SharingMode",
 ]

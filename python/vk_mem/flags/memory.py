@@ -56,6 +56,20 @@ class ExternalMemoryHandleType(enum.IntFlag, boundary=enum.KEEP):
     MTLHEAP_EXT = 0x40000
 
 
+class QueueFlags(enum.IntFlag, boundary=enum.KEEP):
+    """What the queues of a family can do: `VkQueueFlagBits`."""
+
+    GRAPHICS = 0x1
+    COMPUTE = 0x2
+    TRANSFER = 0x4
+    SPARSE_BINDING = 0x8
+    PROTECTED = 0x10
+    VIDEO_DECODE_KHR = 0x20
+    VIDEO_ENCODE_KHR = 0x40
+    OPTICAL_FLOW_NV = 0x100
+    DATA_GRAPH_ARM = 0x400
+
+
 class DeviceType(enum.IntEnum):
     """Kind of a physical device: `VkPhysicalDeviceType`."""
 

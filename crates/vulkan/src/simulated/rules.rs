@@ -39,7 +39,7 @@ const UNKNOWN_TEXEL_BYTES: u64 = 16;
 /// | `moltenvk` | 16,384 | 2,048 | 2,048 | 1, 2, 4 |
 /// | `non-coherent`, others | 16,384 | 2,048 | 2,048 | 1, 2, 4, 8 |
 ///
-/// An image of linear tiling has two dimensions, one level, one layer and one sample.
+/// An image of linear tiling has one level, one layer and one sample.
 ///
 /// "All" leaves out lazily allocated types, which only images with `TRANSIENT_ATTACHMENT` usage may
 /// use, and protected ones, which resources use that are created protected, and no others.
@@ -167,7 +167,7 @@ impl RequirementRules {
         let linear = kind.tiling == vk::ImageTiling::LINEAR.as_raw();
         let flat = image_type == vk::ImageType::TYPE_2D;
         let cube = flags.contains(vk::ImageCreateFlags::CUBE_COMPATIBLE);
-        if (linear || cube) && !flat {
+        if cube && !flat {
             return ImageSupport::None;
         }
         let (side, volume) = (self.max_image_side, self.max_volume_side);
