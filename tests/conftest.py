@@ -136,17 +136,17 @@ def odd_driver() -> OddDriver:
 @pytest.fixture
 def open_odd(odd_driver: OddDriver) -> Iterator[Callable[..., Device]]:
     """Opens the device of `odd_driver`; keywords are those of `Device.open`."""
-    opened: list[Device] = []
+    devices: list[Device] = []
 
     def open_it(**keywords: object) -> Device:
         loader = odd_driver.get_instance_proc_addr
         index = index_of_the_driver()
         device = Device.open(index=index, get_instance_proc_addr=loader, **keywords)
-        opened.append(device)
+        devices.append(device)
         return device
 
     yield open_it
-    for device in opened:
+    for device in devices:
         assert device.validation_messages == []
 
 

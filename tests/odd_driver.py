@@ -1,7 +1,7 @@
 """A driver that is odd in single answers: the system's Vulkan loader behind functions of Python.
 
-`OddDriver.get_instance_proc_addr` goes to `Device.open` or `Device.wrap`. What is not changed goes to
-the driver untouched; functions named in `SIGNATURES` are counted.
+`OddDriver.get_instance_proc_addr` goes to `Device.open` or `Device.wrap`. What is not changed goes
+to the driver untouched; functions named in `SIGNATURES` are counted.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def test_a_feature_that_the_driver_has_not(odd_driver, open_odd):
         poke(features + 16 + 4 * SHADER_INT64, "I", 0)
 
     odd_driver.after("vkGetPhysicalDeviceFeatures2", change)
-    with pytest.raises(FeatureNotPresentError, match="lacks the feature shaderInt64$"):
+    with pytest.raises(FeatureNotPresentError, match=r"lacks the feature shaderInt64$"):
         open_odd(features=["shaderInt64", "timelineSemaphore"])
     assert odd_driver.calls["vkCreateDevice"] == 0
 
@@ -326,10 +326,12 @@ def test_the_queue_that_fits_best(odd_driver, open_odd, wanted, index):
 
 def test_a_queue_of_the_driver(real_device, open_odd):
     device = open_odd(queue_flags=QueueFlags.GRAPHICS | QueueFlags.COMPUTE)
-    with Allocator(device) as allocator:
-        with allocator.create_buffer(64, TRANSFER, flags=WRITE) as buffer:
-            device.fill_buffer(buffer, 1)
-    with pytest.raises(InitializationError, match="no queue family .* has OPTICAL_FLOW_NV"):
+    with (
+        Allocator(device) as allocator,
+        allocator.create_buffer(64, TRANSFER, flags=WRITE) as buffer,
+    ):
+        device.fill_buffer(buffer, 1)
+    with pytest.raises(InitializationError, match=r"no queue family .* has OPTICAL_FLOW_NV"):
         open_odd(queue_flags=QueueFlags.OPTICAL_FLOW_NV)
     with pytest.raises(TypeError, match="queue_flags"):
         open_odd(queue_flags="GRAPHICS")

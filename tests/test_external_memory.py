@@ -6,8 +6,11 @@ import contextlib
 import gc
 import mmap
 import os
+import socket
+import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -717,3 +720,100 @@ def test_what_a_strict_driver_refuses() -> None:
             two.create_buffer(SIZE, TRANSFER, flags=DEDICATED, **keywords).destroy()
         shared.destroy()
     assert device.violations == other.violations == []
+
+
+# ---- addresses without a size ----
+
+
+@pytest.mark.parametrize("size", [1, 100, 4096, 4097, 10_000])
+def test_an_address_alone_takes_what_the_resource_needs(
+    host: Allocator, page: int, size: int
+) -> None:
+    area = mmap.mmap(-1, 4 * page)
+    array = np.frombuffer(area, np.uint8)
+    address = array.ctypes.data
+    with host.create_buffer(
+        size, TRANSFER, flags=RANDOM, import_host_pointer=address, name="there"
+    ) as buffer:
+        needed = buffer.allocation.size
+        assert buffer.allocation.device_memory_size == -(-needed // page) * page
+        buffer.write(b"\x5a" * size)
+        assert bytes(array[:size]) == b"\x5a" * size
+    with host.create_buffer(
+        size, TRANSFER, flags=RANDOM, import_host_pointer=address, import_offset=page
+    ) as buffer:
+        needed = buffer.allocation.size
+        assert buffer.allocation.device_memory_size == page + -(-needed // page) * page
+        buffer.write(b"\xa5" * size)
+        assert bytes(array[page : page + size]) == b"\xa5" * size
+    with pytest.raises(InvalidArgumentError, match="wrap around"):
+        host.create_buffer(page, TRANSFER, import_host_pointer=(1 << 64) - page)
+    del array
+    area.close()
+
+
+# ---- descriptors that are no memory ----
+
+
+@contextmanager
+def descriptors() -> Iterator[dict[str, int]]:
+    """What a descriptor can be and no driver has to see: reading some of them waits for ever."""
+    with tempfile.NamedTemporaryFile() as named:
+        pipe, pair, terminal = os.pipe(), socket.socketpair(), os.openpty()
+        found = {
+            "a pipe": pipe[0],
+            "a socket": pair[0].fileno(),
+            "a terminal": terminal[1],
+            "a directory": os.open("/", os.O_RDONLY),
+            "a file": named.fileno(),
+            "a device": os.open("/dev/zero", os.O_RDONLY),
+            "an event source": os.eventfd(0),
+        }
+        opened = [*pipe, *terminal, found["a directory"], found["a device"]]
+        opened.append(found["an event source"])
+        try:
+            yield found
+        finally:
+            for it in pair:
+                it.close()
+            for fd in opened:
+                os.close(fd)
+
+
+@pytest.mark.driver
+@pytest.mark.parametrize("handle_type", [OPAQUE_FD, DMA_BUF])
+def test_what_is_no_memory_is_refused_before_the_driver_reads_it(
+    odd_driver, open_odd, handle_type
+) -> None:
+    opened = open_odd()
+    need(opened, FD_EXTENSION)
+    # Not every driver has the second one; none is asked here.
+    device = Device.wrap(
+        opened.instance,
+        opened.physical_device,
+        opened.handle,
+        api_version=(1, 1),
+        extensions=[FD_EXTENSION, DMA_BUF_EXTENSION],
+        get_instance_proc_addr=odd_driver.get_instance_proc_addr,
+    )
+    with Allocator(device) as allocator, descriptors() as found:
+        before = odd_driver.calls.copy()
+        for what, fd in found.items():
+            for call in (
+                lambda fd=fd: allocator.import_memory_fd(fd, SIZE, handle_type=handle_type),
+                lambda fd=fd: allocator.create_buffer(
+                    SIZE, TRANSFER, import_fd=fd, import_handle_type=handle_type
+                ),
+            ):
+                with pytest.raises(InvalidArgumentError, match=f"fd {fd} is {what}.*, not memory"):
+                    call()
+            assert is_open(fd)
+        assert odd_driver.calls == before
+
+
+def test_simulated_devices_do_not_know_them_either() -> None:
+    with Allocator(SimulatedDevice("integrated")) as allocator, descriptors() as found:
+        for fd in found.values():
+            with pytest.raises(InvalidArgumentError):
+                allocator.import_memory_fd(fd, SIZE)
+            assert is_open(fd)

@@ -115,9 +115,11 @@ def test_of_many_the_item_is_named(allocator):
 
 
 def test_in_an_alias(allocator):
-    with allocator.allocate_memory(1 << 20, 1 << 16) as memory:
-        with pytest.raises(InvalidArgumentError, match="the most is"):
-            allocator.create_aliasing_image(memory, RGBA8, (65537, 1), SAMPLED)
+    with (
+        allocator.allocate_memory(1 << 20, 1 << 16) as memory,
+        pytest.raises(InvalidArgumentError, match="the most is"),
+    ):
+        allocator.create_aliasing_image(memory, RGBA8, (65537, 1), SAMPLED)
 
 
 @pytest.mark.parametrize(

@@ -216,14 +216,8 @@ impl ImportKeywords {
                 {
                     return Err(invalid(py, format!("a size of {size}, of {length} bytes")));
                 }
+                // Of an address alone it is what the resource needs.
                 size = size.or(length);
-                let Some(bytes) = size else {
-                    return Err(invalid(py, "an address alone has no size: give it as well"));
-                };
-                if address.checked_add(bytes).is_none() {
-                    let why = format!("{bytes} bytes at address {address:#x} wrap around");
-                    return Err(invalid(py, why));
-                }
                 (address, None, held)
             }
         };

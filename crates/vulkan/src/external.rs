@@ -1,7 +1,7 @@
 //! What a device can share with other devices, APIs and processes, and what stands in the way.
 
 use ash::vk;
-use vkmem_engine::{DeviceError, Error, MemoryHandle, PoolCreateInfo};
+use vkmem_engine::{DeviceError, Error, MemoryHandle, MemoryImport, PoolCreateInfo};
 
 use crate::allocator::DeviceAllocator;
 use crate::chain;
@@ -73,6 +73,12 @@ pub trait ExternalMemory: Send + Sync {
         info: &vk::ImageCreateInfo<'_>,
         handle_type: u32,
     ) -> Option<ExternalSupport>;
+
+    /// What a file descriptor is, where the device cannot import it; looked at before the device is
+    /// asked.
+    fn why_not_memory(&self, _fd: i32) -> Option<&'static str> {
+        None
+    }
 
     /// `vkGetMemoryFdKHR`
     ///
@@ -181,7 +187,24 @@ impl DeviceAllocator {
         }
     }
 
-    /// The same for memory that is to be exported: host pointers only come in.
+    /// An error for a file descriptor that can be no memory.
+    pub(crate) fn check_import(&self, import: MemoryImport) -> Result<(), Error> {
+        let MemoryImport { handle_type, handle } = import;
+        self.check_handle_types(handle_type)?;
+        if handle_type & FD_TYPES == 0 {
+            return Ok(());
+        }
+        let fd = i32::try_from(handle).unwrap_or(-1);
+        match self.driver().external().why_not_memory(fd) {
+            None => Ok(()),
+            Some(what) => {
+                let name = names_of_types(handle_type);
+                Err(Error::InvalidArgument(format!("fd {fd} is {what}, not memory ({name})")))
+            }
+        }
+    }
+
+    /// An error unless memory can be exported as all these handle types: host pointers only come in.
     pub fn check_export(&self, handle_types: u32) -> Result<(), Error> {
         if handle_types & HOST_TYPES != 0 {
             let names = names_of_types(handle_types & HOST_TYPES);

@@ -9,6 +9,7 @@ use crate::device::{VulkanDevice, check, memory};
 use crate::external::{
     ExternalMemory, ExternalSupport, FD_TYPES, HOST_TYPES, WIN32_TYPES, types_of_extensions,
 };
+use crate::fd_kind;
 use crate::functions::{
     ExternalFdFunctions, ExternalHostFunctions, ExternalWin32Functions, Provider,
 };
@@ -257,6 +258,10 @@ impl ExternalMemory for VulkanDevice {
             vk::Result::ERROR_FORMAT_NOT_SUPPORTED => Some(ExternalSupport::default()),
             _ => None,
         }
+    }
+
+    fn why_not_memory(&self, fd: i32) -> Option<&'static str> {
+        fd_kind::why_not_memory(fd)
     }
 
     unsafe fn export_fd(&self, handle: MemoryHandle, handle_type: u32) -> Result<i32, DeviceError> {

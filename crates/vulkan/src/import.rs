@@ -15,7 +15,8 @@ use crate::kind::{Buffers, Images, Kind};
 pub struct Import {
     /// Which memory.
     pub memory: MemoryImport,
-    /// Of the whole memory object, in bytes; `None`: what the resource needs.
+    /// Of the whole memory object, in bytes; `None`: what the resource needs, which is rounded up to
+    /// whole pages of the host's memory.
     pub size: Option<u64>,
     /// Where the resource starts in it, in bytes.
     pub offset: u64,
@@ -39,7 +40,7 @@ impl DeviceAllocator {
         create_info: &AllocationCreateInfo,
         ask: ImportFn<'_>,
     ) -> Result<Allocation, Error> {
-        self.check_handle_types(import.memory.handle_type)?;
+        self.check_import(import.memory)?;
         let request = AllocationRequest::of_memory(size, 1, create_info);
         let import = Import { size: Some(size), ..*import };
         // SAFETY: the caller vouches for the handle.
@@ -88,7 +89,7 @@ impl DeviceAllocator {
         ask: ImportFn<'_>,
     ) -> Result<(K::Handle, Allocation), Error> {
         let handle_type = import.memory.handle_type;
-        self.check_handle_types(handle_type)?;
+        self.check_import(import.memory)?;
         // SAFETY: the caller vouches for the info.
         let mut request = unsafe { K::request(self, info, create_info)? };
         let direction = Direction::Import;
@@ -114,7 +115,8 @@ impl DeviceAllocator {
         ask: ImportFn<'_>,
     ) -> Result<Allocation, Error> {
         let needs = request.requirements;
-        let size = import.size.unwrap_or(needs.size);
+        let size = import.size.unwrap_or_else(|| self.size_for(needs.size, import));
+        let import = &Import { size: Some(size), ..*import };
         let end = import.offset.checked_add(needs.size);
         if end.is_none_or(|end| end > size) {
             return Err(Error::InvalidArgument(format!(
@@ -133,6 +135,18 @@ impl DeviceAllocator {
         ask(self.engine(), &request)
     }
 
+    /// Bytes of the memory object of a resource of so many bytes, where the caller does not say.
+    fn size_for(&self, needs: u64, import: &Import) -> u64 {
+        if import.memory.handle_type & HOST_TYPES == 0 {
+            return needs;
+        }
+        // Nobody else has given this memory a size. Its address starts a page, so what is rounded up is
+        // there as well.
+        let alignment = self.driver().external().host_pointer_alignment().unwrap_or(1);
+        let end = import.offset.saturating_add(needs);
+        end.checked_next_multiple_of(alignment).unwrap_or(u64::MAX)
+    }
+
     /// What the engine is asked: the whole memory object, and the types that serve.
     ///
     /// # Safety
@@ -149,6 +163,11 @@ impl DeviceAllocator {
         let resource_size = needs.size;
         let size = import.size.unwrap_or(needs.size);
         if handle_type & HOST_TYPES != 0 {
+            if handle.checked_add(size).is_none() {
+                return Err(Error::InvalidArgument(format!(
+                    "{size} bytes at address {handle:#x} wrap around"
+                )));
+            }
             let alignment = external.host_pointer_alignment().unwrap_or(1);
             for (what, value) in [("the address", handle), ("the size", size)] {
                 if !value.is_multiple_of(alignment) {

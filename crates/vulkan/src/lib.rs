@@ -11,6 +11,7 @@ pub mod driver;
 mod extensions;
 pub mod external;
 mod external_calls;
+mod fd_kind;
 mod features;
 pub mod format;
 mod functions;

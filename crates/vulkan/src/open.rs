@@ -81,6 +81,10 @@ impl Default for OpenOptions {
 
 /// All devices, in the driver's order, with an instance that lives for the call.
 pub fn enumerate() -> Result<Vec<PhysicalDeviceSummary>, OpenError> {
+    enumerate_all().map_err(OpenError::or_no_descriptors)
+}
+
+fn enumerate_all() -> Result<Vec<PhysicalDeviceSummary>, OpenError> {
     let options = InstanceOptions {
         application_name: "vk-mem",
         api_version: None,
@@ -100,7 +104,8 @@ impl VulkanDevice {
     /// It gets one queue, and of the optional extensions and features only those that an allocator
     /// has a use for.
     pub fn open(options: &OpenOptions) -> Result<Self, OpenError> {
-        Self::open_with(Loader::system()?, options)
+        // SAFETY: the system's loader stays loaded.
+        unsafe { Self::open_through(0, options) }
     }
 
     /// The same through the loader behind the address of a `vkGetInstanceProcAddr`; 0 for the
@@ -114,7 +119,10 @@ impl VulkanDevice {
         options: &OpenOptions,
     ) -> Result<Self, OpenError> {
         // SAFETY: the caller vouches for the address.
-        Self::open_with(unsafe { Loader::of_caller(get_instance_proc_addr) }?, options)
+        let loader = unsafe { Loader::of_caller(get_instance_proc_addr) };
+        loader
+            .and_then(|loader| Self::open_with(loader, options))
+            .map_err(OpenError::or_no_descriptors)
     }
 
     fn open_with(loader: Loader, options: &OpenOptions) -> Result<Self, OpenError> {

@@ -16,6 +16,11 @@ pub enum OpenError {
         /// What the system said about the first of them.
         detail: String,
     },
+    /// The process may open no further file: neither a loader nor a driver can be looked for.
+    NoDescriptors {
+        /// What the system says.
+        detail: String,
+    },
     /// There is a loader, and no driver with a device behind it.
     NoDevice,
     /// The selector matches none of the devices.
@@ -82,10 +87,56 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// The error as it is, or that no file can be opened: then loaders and drivers fail in ways that say
+    /// nothing of it, as if there was no driver.
+    pub(crate) fn or_no_descriptors(self) -> Self {
+        match self {
+            Self::LoaderMissing { .. }
+            | Self::NoDevice
+            | Self::NoSuchDevice { .. }
+            | Self::ValidationLayerMissing
+            | Self::Lacks { .. }
+            | Self::FunctionMissing { .. }
+            | Self::Vulkan { .. } => {
+                out_of_descriptors().map_or(self, |detail| Self::NoDescriptors { detail })
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn vulkan(call: &'static str) -> impl Fn(vk::Result) -> Self {
         move |result| Self::Vulkan { call, result: result.as_raw() }
     }
 }
+
+/// What the system says, if no file can be opened any more. Drivers open several at a time.
+#[cfg(unix)]
+fn out_of_descriptors() -> Option<String> {
+    use std::fs::File;
+    // ENFILE and EMFILE, the same on all systems of this kind.
+    const NO_MORE: [i32; 2] = [23, 24];
+    let mut opened = Vec::new();
+    for _ in 0..DESCRIPTORS_OF_A_DRIVER {
+        match File::open("/dev/null") {
+            Ok(file) => opened.push(file),
+            Err(error) if error.raw_os_error().is_some_and(|it| NO_MORE.contains(&it)) => {
+                return Some(error.to_string());
+            }
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// Other systems have no such limit.
+#[cfg(not(unix))]
+fn out_of_descriptors() -> Option<String> {
+    None
+}
+
+/// About as many as a loader and a driver have open at one time.
+#[cfg(unix)]
+const DESCRIPTORS_OF_A_DRIVER: usize = 8;
 
 /// What to install for a loader.
 const LOADER_ADVICE: &str = if cfg!(windows) {
@@ -113,6 +164,11 @@ impl fmt::Display for OpenError {
                 f,
                 "no Vulkan loader found (tried {}: {detail}): {LOADER_ADVICE}",
                 tried.join(", ")
+            ),
+            Self::NoDescriptors { detail } => write!(
+                f,
+                "no Vulkan driver can be opened, as no file can be: {detail}: close files, or raise the \
+                 limit (ulimit -n, resource.RLIMIT_NOFILE)"
             ),
             Self::NoDevice => write!(f, "no Vulkan driver has a device: {DRIVER_ADVICE}"),
             Self::NoSuchDevice { wanted, present } => {
@@ -214,6 +270,7 @@ mod tests {
         for error in [
             OpenError::LoaderMissing { tried: vec!["a".to_owned()], detail: "none".to_owned() },
             OpenError::NoDevice,
+            OpenError::NoDescriptors { detail: "too many open files".to_owned() },
             OpenError::NoQueue {
                 name: "A".to_owned(),
                 flags: vk::QueueFlags::VIDEO_DECODE_KHR,

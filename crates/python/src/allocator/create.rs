@@ -134,7 +134,7 @@ With `export_handle_types` the memory can be exported (`export_fd`). One of `imp
 `import_win32_handle` and `import_host_pointer` puts the buffer on memory that others made, as
 `import_memory_fd` and its relatives do, with the same fate of a descriptor. Beside it stand
 `import_handle_type`; `import_size`, of the whole `VkDeviceMemory` (what the buffer needs by
-default); `import_offset`, where the buffer starts in it (0); and `import_memory_type_index`.
+default, in whole pages where `import_host_pointer` is an address); `import_offset`, where the buffer starts in it (0); and `import_memory_type_index`.
 Memory that was exported from another allocator is described by `memory_type_index`,
 `device_memory_size` and `offset` of the `Allocation` there; flags and usage are the same.
 

@@ -43,7 +43,8 @@ impl Allocator {
     ) -> PyResult<Py<Allocation>> {
         let nothing = || invalid(py, "nothing to import");
         let importing = import.finish(py)?.ok_or_else(nothing)?;
-        let size = importing.import.size.ok_or_else(nothing)?;
+        let no_size = || invalid(py, "an address alone has no size: give it as well");
+        let size = importing.import.size.ok_or_else(no_size)?;
         let (allocator, import) = (&self.state.device_allocator, &importing.import);
         let made = self.attempt(py, || {
             // SAFETY: the caller vouches for the handle; host memory is held below.
