@@ -178,6 +178,8 @@ class ImageMemoryKeywords(AllocationKeywords, total=False):
 
     tiling: int | None
     """The `ImageTiling` it was created with."""
+    plane: int | Iterable[int] | None
+    """Of a disjoint image: the plane, or the planes, counted from 0."""
 
 
 class PoolKeywords(TypedDict, total=False):

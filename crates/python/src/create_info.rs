@@ -252,6 +252,31 @@ impl ImageKeywords {
     }
 }
 
+/// A plane, or several: none of them twice.
+pub fn planes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    let mut planes = Vec::new();
+    let mut add = |plane: &Bound<'_, PyAny>| {
+        let plane = unsigned_32(plane, "plane")?;
+        if plane >= MOST_PLANES || planes.contains(&plane) {
+            let why = format!("plane is {plane}; planes are 0, 1 and 2, each once");
+            return Err(invalid(value.py(), why));
+        }
+        planes.push(plane);
+        Ok(())
+    };
+    match value.try_iter() {
+        Ok(all) => all.into_iter().try_for_each(|plane| add(&plane?))?,
+        Err(_) => add(value)?,
+    }
+    if planes.is_empty() {
+        return Err(invalid(value.py(), "plane is empty: name one plane at least"));
+    }
+    Ok(planes)
+}
+
+/// Formats have no more.
+const MOST_PLANES: u32 = 3;
+
 /// Width, height and depth, of which the last may be left out.
 pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
     let sides: Vec<u32> = match value.try_iter() {

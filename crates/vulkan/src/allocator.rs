@@ -10,6 +10,7 @@ use vkmem_engine::{
 };
 
 use crate::chain;
+use crate::disjoint::{plane_count, together};
 use crate::driver::Driver;
 use crate::external::Direction;
 use crate::image_format::ImageFormats;
@@ -204,14 +205,17 @@ impl DeviceAllocator {
                 info.mip_levels, extent.width, extent.height, extent.depth
             )));
         }
-        let unbindable = [
-            (vk::ImageCreateFlags::SPARSE_BINDING, "a sparse image"),
-            (vk::ImageCreateFlags::SPARSE_RESIDENCY, "a sparse image"),
-            (vk::ImageCreateFlags::DISJOINT, "a disjoint image"),
-        ];
-        if let Some((_, what)) = unbindable.iter().find(|(flag, _)| info.flags.contains(*flag)) {
+        if info.flags.intersects(
+            vk::ImageCreateFlags::SPARSE_BINDING | vk::ImageCreateFlags::SPARSE_RESIDENCY,
+        ) {
+            return Err(Error::InvalidArgument(
+                "a sparse image is not bound to one allocation: create it yourself".into(),
+            ));
+        }
+        if info.flags.contains(vk::ImageCreateFlags::DISJOINT) && plane_count(info) == 0 {
             return Err(Error::InvalidArgument(format!(
-                "{what} is not bound to one allocation: create it yourself"
+                "a disjoint image of {:?}: that format has no planes to bind one by one",
+                info.format
             )));
         }
         // SAFETY: the caller vouches for the chain.
@@ -252,6 +256,34 @@ impl DeviceAllocator {
         request.requirements = unsafe { self.driver.image_requirements(image) };
         request.dedicated = Some(DedicatedTarget::Image(ash::vk::Handle::as_raw(image)));
         request
+    }
+
+    /// Memory for planes of a disjoint image that the caller made, and where each starts in it.
+    ///
+    /// # Safety
+    /// The image is live, this device's, and has the planes.
+    pub unsafe fn request_for_planes(
+        &self,
+        image: vk::Image,
+        planes: &[u32],
+        tiling: Option<vk::ImageTiling>,
+        create_info: &AllocationCreateInfo,
+    ) -> Result<(AllocationRequest, Vec<u64>), Error> {
+        let kind = tiling.map_or(ResourceKind::ImageUnknown, image_kind);
+        let mut request = request(create_info, kind, ResourceUse::Unknown);
+        let mut needs = Vec::with_capacity(planes.len());
+        for plane in planes {
+            // SAFETY: the caller vouches for the image and its planes.
+            needs.push(unsafe { self.driver.plane_requirements(image, *plane) }?);
+        }
+        let (whole, offsets) = together(&needs);
+        if whole.memory_type_bits == 0 {
+            return Err(Error::FeatureNotPresent(
+                "the planes have no memory type in common: allocate them one by one".into(),
+            ));
+        }
+        request.requirements = whole;
+        Ok((request, offsets))
     }
 
     /// The memory type that a buffer would get; makes no buffer where the device can tell without.

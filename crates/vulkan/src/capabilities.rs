@@ -9,6 +9,8 @@ use crate::functions::Provider;
 pub(crate) struct Capabilities {
     /// Dedicated requirements and allocations, and where their functions come from.
     pub(crate) dedicated: Option<&'static str>,
+    /// Binding with a chain, and where its functions come from.
+    pub(crate) bind2: Option<&'static str>,
     /// Requirements of a create info, and where their functions come from.
     pub(crate) maintenance4: Option<&'static str>,
     pub(crate) memory_budget: bool,
@@ -19,6 +21,7 @@ pub(crate) struct Capabilities {
 }
 
 const REQUIREMENTS2: &str = "VK_KHR_get_memory_requirements2";
+const BIND2: &str = "VK_KHR_bind_memory2";
 /// `vkSetDeviceMemoryPriorityEXT`
 pub(crate) const PAGEABLE: &str = "VK_EXT_pageable_device_local_memory";
 const MAINTENANCE4: &str = "VK_KHR_maintenance4";
@@ -38,6 +41,11 @@ impl Capabilities {
                 Some(Provider::VULKAN_1_1.name)
             } else {
                 (has(REQUIREMENTS2) && has("VK_KHR_dedicated_allocation")).then_some(REQUIREMENTS2)
+            },
+            bind2: if core(vk::API_VERSION_1_1) {
+                Some(Provider::VULKAN_1_1.name)
+            } else {
+                has(BIND2).then_some(BIND2)
             },
             maintenance4: if core(vk::API_VERSION_1_3) {
                 Some(Provider::VULKAN_1_3.name)

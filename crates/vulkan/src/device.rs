@@ -13,10 +13,11 @@ use vkmem_engine::{
 use crate::budget::read_budget;
 use crate::capabilities::{Capabilities, PAGEABLE, device_address_provider, provider};
 use crate::chain;
+use crate::disjoint::DisjointImages;
 use crate::external_calls::{ExternalFunctions, ImportChain};
 use crate::functions::{
-    DeviceAddressFunctions, DeviceFunctions, Maintenance4Functions, PageableFunctions, Provider,
-    Requirements2Functions,
+    Bind2Functions, DeviceAddressFunctions, DeviceFunctions, Maintenance4Functions,
+    PageableFunctions, Provider, Requirements2Functions,
 };
 use crate::instance::Instance;
 use crate::memory_locks::MemoryLocks;
@@ -35,6 +36,8 @@ pub struct VulkanDevice {
     pub(crate) capabilities: Capabilities,
     /// `vkGetBufferMemoryRequirements2` and its like, with dedicated requirements.
     pub(crate) requirements2: Option<Requirements2Functions>,
+    /// `vkBindImageMemory2`.
+    pub(crate) bind2: Option<Bind2Functions>,
     /// `vkGetDeviceBufferMemoryRequirements` and its like.
     pub(crate) maintenance4: Option<Maintenance4Functions>,
     /// `vkGetBufferDeviceAddress`.
@@ -48,6 +51,7 @@ pub struct VulkanDevice {
     pub(crate) features: Vec<String>,
     pub(crate) transfer: TransferQueue,
     pub(crate) memory_locks: MemoryLocks,
+    pub(crate) disjoint: DisjointImages,
     // In this order: the device goes before its instance.
     pub(crate) logical: LogicalDevice,
     pub(crate) instance: Instance,
@@ -158,6 +162,11 @@ impl VulkanDevice {
             // SAFETY: `find` returns the function it is asked for; so it does below.
             requirements2 = Some(unsafe { Requirements2Functions::load(provider(name), &find) }?);
         }
+        let mut bind2 = None;
+        if let Some(name) = capabilities.bind2 {
+            // SAFETY: as above.
+            bind2 = Some(unsafe { Bind2Functions::load(provider(name), &find) }?);
+        }
         let mut maintenance4 = None;
         if let Some(name) = capabilities.maintenance4 {
             // SAFETY: as above.
@@ -182,6 +191,7 @@ impl VulkanDevice {
             info,
             capabilities,
             requirements2,
+            bind2,
             maintenance4,
             device_address,
             pageable,
@@ -191,6 +201,7 @@ impl VulkanDevice {
             features,
             transfer: TransferQueue::new(parts.queue, parts.queue_family_index),
             memory_locks: MemoryLocks::default(),
+            disjoint: DisjointImages::default(),
             logical,
             instance,
         })

@@ -167,11 +167,22 @@ pub trait Driver: DeviceMemory {
     /// See the trait; the device no longer uses the image.
     unsafe fn destroy_image(&self, image: vk::Image);
 
-    /// `vkGetImageMemoryRequirements2`
+    /// `vkGetImageMemoryRequirements2`; of a disjoint image that was created here what its planes need
+    /// together.
     ///
     /// # Safety
     /// See the trait.
     unsafe fn image_requirements(&self, image: vk::Image) -> MemoryRequirements;
+
+    /// `vkGetImageMemoryRequirements2` of one plane of a disjoint image.
+    ///
+    /// # Safety
+    /// See the trait; the image has the plane.
+    unsafe fn plane_requirements(
+        &self,
+        image: vk::Image,
+        plane: u32,
+    ) -> Result<MemoryRequirements, DeviceError>;
 
     /// `vkGetDeviceImageMemoryRequirements`, or the same through an image that lives for the call.
     ///
@@ -182,7 +193,7 @@ pub trait Driver: DeviceMemory {
         info: &vk::ImageCreateInfo<'_>,
     ) -> Result<MemoryRequirements, DeviceError>;
 
-    /// `vkBindImageMemory`
+    /// `vkBindImageMemory`; all planes of a disjoint image that was created here.
     ///
     /// # Safety
     /// See the trait.
@@ -191,6 +202,17 @@ pub trait Driver: DeviceMemory {
         image: vk::Image,
         memory: MemoryHandle,
         offset: u64,
+    ) -> Result<(), DeviceError>;
+
+    /// `vkBindImageMemory2` of planes of a disjoint image, each with its offset into the memory.
+    ///
+    /// # Safety
+    /// See the trait; the image has the planes.
+    unsafe fn bind_planes(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        planes: &[(u32, u64)],
     ) -> Result<(), DeviceError>;
 
     /// `vkGetBufferDeviceAddress`; `None` without the feature.

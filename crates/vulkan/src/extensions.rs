@@ -66,6 +66,7 @@ const DEVICE: &[Optional] = &[
         vk::API_VERSION_1_1,
         &["VK_KHR_get_memory_requirements2"],
     ),
+    Optional::new("VK_KHR_bind_memory2", vk::API_VERSION_1_1, &[]),
     Optional::new("VK_KHR_maintenance3", vk::API_VERSION_1_1, &[PROPERTIES2]),
     Optional::new(
         "VK_KHR_external_memory",

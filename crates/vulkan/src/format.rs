@@ -143,9 +143,99 @@ pub fn block(format: Format) -> Option<FormatBlock> {
     Some(FormatBlock { bytes: 16, width, height })
 }
 
+/// One plane of a format of several: its texels, and how many texels of the image share one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FormatPlane {
+    /// Of one texel of the plane.
+    pub bytes: u32,
+    /// Texels of the image in one of the plane, across.
+    pub width: u32,
+    /// Texels of the image in one of the plane, down.
+    pub height: u32,
+}
+
+impl FormatPlane {
+    /// Bytes of the tightly packed plane of an image. `None` where that is more than a `u64` holds.
+    pub fn size_of(self, extent: Extent3D) -> Option<u64> {
+        let Self { bytes, width, height } = self;
+        FormatBlock { bytes, width, height }.size_of(extent)
+    }
+}
+
+/// How the chroma of a format of several planes is kept.
+#[derive(Clone, Copy)]
+enum Chroma {
+    /// Two values in one plane.
+    Pair,
+    /// A plane for each.
+    Apart,
+}
+
+/// Formats of several planes: bytes of a value, how chroma is kept, and the texels that share it.
+const PLANES: &[(Format, u32, Chroma, u32, u32)] = &[
+    (Format::G8_B8_R8_3PLANE_420_UNORM, 1, Chroma::Apart, 2, 2),
+    (Format::G8_B8R8_2PLANE_420_UNORM, 1, Chroma::Pair, 2, 2),
+    (Format::G8_B8_R8_3PLANE_422_UNORM, 1, Chroma::Apart, 2, 1),
+    (Format::G8_B8R8_2PLANE_422_UNORM, 1, Chroma::Pair, 2, 1),
+    (Format::G8_B8_R8_3PLANE_444_UNORM, 1, Chroma::Apart, 1, 1),
+    (Format::G8_B8R8_2PLANE_444_UNORM, 1, Chroma::Pair, 1, 1),
+    (Format::G10X6_B10X6_R10X6_3PLANE_420_UNORM_3PACK16, 2, Chroma::Apart, 2, 2),
+    (Format::G10X6_B10X6R10X6_2PLANE_420_UNORM_3PACK16, 2, Chroma::Pair, 2, 2),
+    (Format::G10X6_B10X6_R10X6_3PLANE_422_UNORM_3PACK16, 2, Chroma::Apart, 2, 1),
+    (Format::G10X6_B10X6R10X6_2PLANE_422_UNORM_3PACK16, 2, Chroma::Pair, 2, 1),
+    (Format::G10X6_B10X6_R10X6_3PLANE_444_UNORM_3PACK16, 2, Chroma::Apart, 1, 1),
+    (Format::G10X6_B10X6R10X6_2PLANE_444_UNORM_3PACK16, 2, Chroma::Pair, 1, 1),
+    (Format::G12X4_B12X4_R12X4_3PLANE_420_UNORM_3PACK16, 2, Chroma::Apart, 2, 2),
+    (Format::G12X4_B12X4R12X4_2PLANE_420_UNORM_3PACK16, 2, Chroma::Pair, 2, 2),
+    (Format::G12X4_B12X4_R12X4_3PLANE_422_UNORM_3PACK16, 2, Chroma::Apart, 2, 1),
+    (Format::G12X4_B12X4R12X4_2PLANE_422_UNORM_3PACK16, 2, Chroma::Pair, 2, 1),
+    (Format::G12X4_B12X4_R12X4_3PLANE_444_UNORM_3PACK16, 2, Chroma::Apart, 1, 1),
+    (Format::G12X4_B12X4R12X4_2PLANE_444_UNORM_3PACK16, 2, Chroma::Pair, 1, 1),
+    (Format::G16_B16_R16_3PLANE_420_UNORM, 2, Chroma::Apart, 2, 2),
+    (Format::G16_B16R16_2PLANE_420_UNORM, 2, Chroma::Pair, 2, 2),
+    (Format::G16_B16_R16_3PLANE_422_UNORM, 2, Chroma::Apart, 2, 1),
+    (Format::G16_B16R16_2PLANE_422_UNORM, 2, Chroma::Pair, 2, 1),
+    (Format::G16_B16_R16_3PLANE_444_UNORM, 2, Chroma::Apart, 1, 1),
+    (Format::G16_B16R16_2PLANE_444_UNORM, 2, Chroma::Pair, 1, 1),
+];
+
+/// The planes of a format that has several; none of any other.
+pub fn planes(format: Format) -> Vec<FormatPlane> {
+    let Some((_, bytes, chroma, width, height)) = PLANES.iter().find(|it| it.0 == format) else {
+        return Vec::new();
+    };
+    let (bytes, width, height) = (*bytes, *width, *height);
+    let luma = FormatPlane { bytes, width: 1, height: 1 };
+    match chroma {
+        Chroma::Pair => vec![luma, FormatPlane { bytes: 2 * bytes, width, height }],
+        Chroma::Apart => {
+            let plane = FormatPlane { bytes, width, height };
+            vec![luma, plane, plane]
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn planes_of_a_video_frame() {
+        let extent = Extent3D { width: 1920, height: 1080, depth: 1 };
+        let sizes = |format| -> Vec<u64> {
+            planes(format).iter().map(|it| it.size_of(extent).expect("small")).collect()
+        };
+        let luma = 1920 * 1080;
+        assert_eq!(sizes(Format::G8_B8R8_2PLANE_420_UNORM), [luma, luma / 2]);
+        assert_eq!(sizes(Format::G8_B8_R8_3PLANE_420_UNORM), [luma, luma / 4, luma / 4]);
+        assert_eq!(sizes(Format::G16_B16R16_2PLANE_444_UNORM), [2 * luma, 4 * luma]);
+        assert!(sizes(Format::R8G8B8A8_UNORM).is_empty());
+        // The names say how many there are.
+        for (format, ..) in PLANES {
+            let name = format!("{format:?}");
+            assert!(name.contains(&format!("_{}PLANE_", planes(*format).len())), "{name}");
+        }
+    }
 
     fn of(format: Format) -> (u32, u32, u32) {
         let block = block(format).expect("a known format");

@@ -112,6 +112,8 @@ function_table! {
         get_physical_device_queue_family_properties: PFN_vkGetPhysicalDeviceQueueFamilyProperties
             = "GetPhysicalDeviceQueueFamilyProperties",
         get_physical_device_features: PFN_vkGetPhysicalDeviceFeatures = "GetPhysicalDeviceFeatures",
+        get_physical_device_format_properties: PFN_vkGetPhysicalDeviceFormatProperties
+            = "GetPhysicalDeviceFormatProperties",
         get_physical_device_image_format_properties: PFN_vkGetPhysicalDeviceImageFormatProperties
             = "GetPhysicalDeviceImageFormatProperties",
         enumerate_device_extension_properties: PFN_vkEnumerateDeviceExtensionProperties
@@ -202,6 +204,13 @@ function_table! {
             = "GetBufferMemoryRequirements2",
         get_image_memory_requirements2: PFN_vkGetImageMemoryRequirements2
             = "GetImageMemoryRequirements2",
+    }
+}
+
+function_table! {
+    /// Core 1.1, or `VK_KHR_bind_memory2`.
+    Bind2Functions {
+        bind_image_memory2: PFN_vkBindImageMemory2 = "BindImageMemory2",
     }
 }
 

@@ -225,6 +225,11 @@ impl Instance {
         let tiling = vk::ImageTiling::from_raw(kind.tiling);
         let usage = vk::ImageUsageFlags::from_raw(kind.usage);
         let flags = vk::ImageCreateFlags::from_raw(kind.flags);
+        if flags.contains(vk::ImageCreateFlags::DISJOINT)
+            && !self.has_disjoint_planes(device, format, tiling)
+        {
+            return ImageSupport::None;
+        }
         let Some(functions) = self.properties2(device_version) else {
             if kind.stencil_usage.is_some() || kind.handle_type != 0 {
                 return ImageSupport::Unknown;
@@ -273,6 +278,24 @@ impl Instance {
         // SAFETY: as above; the structures live for the call.
         let result = unsafe { get(device, &info, &mut found) };
         image_support(result, &found.image_format_properties)
+    }
+
+    /// Whether the planes of a format can be bound one by one, which the question above does not tell.
+    fn has_disjoint_planes(
+        &self,
+        device: vk::PhysicalDevice,
+        format: vk::Format,
+        tiling: vk::ImageTiling,
+    ) -> bool {
+        let mut found = vk::FormatProperties::default();
+        let get = self.functions.get_physical_device_format_properties;
+        // SAFETY: the physical device is of this instance; the pointer is valid for the call.
+        unsafe { get(device, format, &mut found) };
+        let features = match tiling {
+            vk::ImageTiling::LINEAR => found.linear_tiling_features,
+            _ => found.optimal_tiling_features,
+        };
+        features.contains(vk::FormatFeatureFlags::DISJOINT)
     }
 
     /// All physical devices, in the driver's order.

@@ -59,8 +59,8 @@ pub(crate) trait Kind {
     /// # Safety
     /// The handle is live and used by nobody.
     unsafe fn destroy(driver: &dyn Driver, handle: Self::Handle);
-    /// For dedicated memory.
-    fn target(handle: Self::Handle) -> DedicatedTarget;
+    /// For dedicated memory; `None` of what must not be named by it.
+    fn target(info: &Self::Info<'_>, handle: Self::Handle) -> Option<DedicatedTarget>;
     /// Refuses what drivers answer nonsense for.
     ///
     /// # Safety
@@ -138,8 +138,8 @@ impl Kind for Buffers {
         unsafe { driver.destroy_buffer(handle) }
     }
 
-    fn target(handle: Self::Handle) -> DedicatedTarget {
-        DedicatedTarget::Buffer(handle.as_raw())
+    fn target(_: &Self::Info<'_>, handle: Self::Handle) -> Option<DedicatedTarget> {
+        Some(DedicatedTarget::Buffer(handle.as_raw()))
     }
 
     unsafe fn check(_: &Self::Info<'_>, _: &MemoryRequirements) -> Result<(), Error> {
@@ -212,8 +212,9 @@ impl Kind for Images {
         unsafe { driver.destroy_image(handle) }
     }
 
-    fn target(handle: Self::Handle) -> DedicatedTarget {
-        DedicatedTarget::Image(handle.as_raw())
+    fn target(info: &Self::Info<'_>, handle: Self::Handle) -> Option<DedicatedTarget> {
+        let is_disjoint = info.flags.contains(vk::ImageCreateFlags::DISJOINT);
+        (!is_disjoint).then(|| DedicatedTarget::Image(handle.as_raw()))
     }
 
     unsafe fn check(info: &Self::Info<'_>, requirements: &MemoryRequirements) -> Result<(), Error> {
@@ -241,7 +242,7 @@ impl DeviceAllocator {
         // SAFETY: it was just made.
         request.requirements = unsafe { K::requirements(driver, handle) };
         request.requirements.requires_dedicated |= dedicated;
-        request.dedicated = Some(K::target(handle));
+        request.dedicated = K::target(info, handle);
         // SAFETY: the caller vouches for the info.
         let checked = unsafe { K::check(info, &request.requirements) };
         if checked.is_err() {

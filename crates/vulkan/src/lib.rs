@@ -7,6 +7,7 @@ mod capabilities;
 mod chain;
 mod copy;
 mod device;
+pub mod disjoint;
 pub mod driver;
 mod extensions;
 pub mod external;

@@ -7,6 +7,7 @@ use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
 
 use crate::chain::has_explicit_drm_modifier;
 use crate::device::{VulkanDevice, check, memory};
+use crate::disjoint::{aspect, plane_count, together};
 use crate::driver::{DeviceHandles, Driver, TransferCommand};
 use crate::external::ExternalMemory;
 use crate::image_format::{ImageFormatInfo, ImageSupport};
@@ -137,13 +138,16 @@ impl Driver for VulkanDevice {
         info: &vk::ImageCreateInfo<'_>,
     ) -> Result<vk::Image, DeviceError> {
         let mut image = vk::Image::null();
+        let planes = plane_count(info);
         let create = self.logical.functions.create_image;
         // SAFETY: the caller vouches for the info and its chain.
         check(unsafe { create(self.logical.handle, info, ptr::null(), &mut image) })?;
+        self.disjoint.insert(image, planes);
         Ok(image)
     }
 
     unsafe fn destroy_image(&self, image: vk::Image) {
+        self.disjoint.remove(image);
         // SAFETY: the caller vouches that the image is live and no longer used.
         unsafe {
             (self.logical.functions.destroy_image)(self.logical.handle, image, ptr::null());
@@ -152,6 +156,13 @@ impl Driver for VulkanDevice {
 
     unsafe fn image_requirements(&self, image: vk::Image) -> MemoryRequirements {
         let device = self.logical.handle;
+        let planes = self.disjoint.planes_of(image);
+        if planes > 0 {
+            // SAFETY: the caller vouches for the image, which has these planes.
+            let all = (0..planes).map(|plane| unsafe { self.plane_requirements(image, plane) });
+            // Without the function no disjoint image was created.
+            return together(&all.filter_map(Result::ok).collect::<Vec<_>>()).0;
+        }
         if let Some(functions) = &self.requirements2 {
             let info = vk::ImageMemoryRequirementsInfo2::default().image(image);
             // SAFETY: the caller vouches for the image; the structures live for the call.
@@ -172,7 +183,7 @@ impl Driver for VulkanDevice {
     ) -> Result<MemoryRequirements, DeviceError> {
         // vkGetDeviceImageMemoryRequirements does not take an explicit DRM format modifier.
         // SAFETY: the caller vouches for the chain.
-        let needs_an_image = unsafe { has_explicit_drm_modifier(info) };
+        let needs_an_image = unsafe { has_explicit_drm_modifier(info) } || plane_count(info) > 0;
         if let (Some(functions), false) = (&self.maintenance4, needs_an_image) {
             let info = vk::DeviceImageMemoryRequirements::default().create_info(info);
             let device = self.logical.handle;
@@ -190,12 +201,70 @@ impl Driver for VulkanDevice {
         }
     }
 
+    unsafe fn plane_requirements(
+        &self,
+        image: vk::Image,
+        plane: u32,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        let functions = self.requirements2.as_ref().ok_or(DeviceError::FeatureNotPresent)?;
+        let mut of_plane =
+            vk::ImagePlaneMemoryRequirementsInfo::default().plane_aspect(aspect(plane));
+        let info =
+            vk::ImageMemoryRequirementsInfo2::default().image(image).push_next(&mut of_plane);
+        let device = self.logical.handle;
+        // SAFETY: the caller vouches for the image; the structures live for the call.
+        Ok(requirements2(|requirements| unsafe {
+            (functions.get_image_memory_requirements2)(device, &info, requirements);
+        }))
+    }
+
+    unsafe fn bind_planes(
+        &self,
+        image: vk::Image,
+        handle: MemoryHandle,
+        planes: &[(u32, u64)],
+    ) -> Result<(), DeviceError> {
+        let functions = self.bind2.as_ref().ok_or(DeviceError::FeatureNotPresent)?;
+        let mut of_planes: Vec<_> = planes
+            .iter()
+            .map(|(plane, _)| vk::BindImagePlaneMemoryInfo::default().plane_aspect(aspect(*plane)))
+            .collect();
+        let infos: Vec<_> = of_planes
+            .iter_mut()
+            .zip(planes)
+            .map(|(of_plane, (_, offset))| {
+                vk::BindImageMemoryInfo::default()
+                    .image(image)
+                    .memory(memory(handle))
+                    .memory_offset(*offset)
+                    .push_next(of_plane)
+            })
+            .collect();
+        let _lock = self.memory_locks.shared(handle);
+        let count = infos.len() as u32;
+        let bind = functions.bind_image_memory2;
+        // SAFETY: the caller vouches for all of them; the structures live for the call.
+        check(unsafe { bind(self.logical.handle, count, infos.as_ptr()) })
+    }
+
     unsafe fn bind_image(
         &self,
         image: vk::Image,
         handle: MemoryHandle,
         offset: u64,
     ) -> Result<(), DeviceError> {
+        let planes = self.disjoint.planes_of(image);
+        if planes > 0 {
+            let mut needs = Vec::with_capacity(planes as usize);
+            for plane in 0..planes {
+                // SAFETY: the caller vouches for the image, which has these planes.
+                needs.push(unsafe { self.plane_requirements(image, plane) }?);
+            }
+            let offsets = together(&needs).1.into_iter().map(|it| offset + it);
+            let places: Vec<_> = (0..planes).zip(offsets).collect();
+            // SAFETY: of the caller.
+            return unsafe { self.bind_planes(image, handle, &places) };
+        }
         let bind = self.logical.functions.bind_image_memory;
         let _lock = self.memory_locks.shared(handle);
         // SAFETY: the caller vouches for the image, the memory and the offset.

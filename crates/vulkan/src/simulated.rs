@@ -21,9 +21,11 @@ use vkmem_engine::{
 };
 
 use crate::chain;
+use crate::disjoint::together;
 use crate::driver::{DeviceHandles, Driver, TransferCommand};
 use crate::extensions;
 use crate::external::ExternalMemory;
+use crate::format;
 use crate::image_format::{ImageFormatInfo, ImageSupport};
 use resources::{Resource, Resources};
 pub use rules::RequirementRules;
@@ -224,6 +226,40 @@ impl SimulatedDriver {
         }
         if let Ok(resource) = resources.get_mut(handle) {
             resource.bound = Some((memory, offset));
+        }
+        Ok(())
+    }
+
+    /// Binds planes of a disjoint image, each after all checks that Vulkan asks of the caller.
+    fn bind_planes_of(
+        &self,
+        resource: &mut Resource<ImageShape>,
+        memory: MemoryHandle,
+        planes: &[(u32, u64)],
+    ) -> Result<(), String> {
+        for (plane, offset) in planes {
+            let shape = resource.shape;
+            let of_plane = Resource {
+                shape,
+                requirements: self.rules.plane(self.device.info(), &shape, *plane)?,
+                external: resource.external,
+                bound: None,
+                planes: Vec::new(),
+            };
+            // Memory cannot name an image whose planes are bound one by one.
+            let nobody = DedicatedTarget::Image(0);
+            if resource.planes.iter().any(|(bound, ..)| bound == plane) {
+                return Err(format!("plane {plane} is bound already"));
+            }
+            if let Some(what) = self.wrong_binding(&of_plane, nobody, memory, *offset) {
+                return Err(format!("plane {plane}: {what}"));
+            }
+            resource.planes.push((*plane, memory, *offset));
+        }
+        let count = format::planes(resource.shape.format).len();
+        let first = resource.planes.iter().find(|(plane, ..)| *plane == 0);
+        if let (true, Some((_, memory, offset))) = (resource.planes.len() == count, first) {
+            resource.bound = Some((*memory, *offset));
         }
         Ok(())
     }
@@ -442,6 +478,44 @@ impl Driver for SimulatedDriver {
         self.image_shape(call, info).map(|(_, requirements)| requirements)
     }
 
+    unsafe fn plane_requirements(
+        &self,
+        image: vk::Image,
+        plane: u32,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        let call = Call::ImageRequirements;
+        // Cannot fail: it only counts.
+        let _ = self.device.enter(call);
+        let shape = self.images.lock().get(image.as_raw()).map(|found| found.shape);
+        let found = shape.and_then(|shape| self.rules.plane(self.device.info(), &shape, plane));
+        found.map_err(|what| {
+            self.device.report_violation(call, format!("{:#x}: {what}", image.as_raw()));
+            VALIDATION_FAILED
+        })
+    }
+
+    unsafe fn bind_planes(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        planes: &[(u32, u64)],
+    ) -> Result<(), DeviceError> {
+        let call = Call::BindImage;
+        let ranges: Vec<_> = planes
+            .iter()
+            .map(|(_, offset)| MemoryRange { memory, offset: *offset, size: 0 })
+            .collect();
+        self.device.enter_about(call, &ranges)?;
+        let mut images = self.images.lock();
+        let bound = images
+            .get_mut(image.as_raw())
+            .and_then(|resource| self.bind_planes_of(resource, memory, planes));
+        bound.map_err(|what| {
+            self.device.report_violation(call, format!("{:#x}: {what}", image.as_raw()));
+            VALIDATION_FAILED
+        })
+    }
+
     unsafe fn bind_image(
         &self,
         image: vk::Image,
@@ -449,6 +523,18 @@ impl Driver for SimulatedDriver {
         offset: u64,
     ) -> Result<(), DeviceError> {
         let handle = image.as_raw();
+        let shape = self.images.lock().get(handle).ok().map(|found| found.shape);
+        let disjoint = shape.filter(|it| it.flags.contains(vk::ImageCreateFlags::DISJOINT));
+        if let Some(shape) = disjoint {
+            let count = format::planes(shape.format).len() as u32;
+            let info = self.device.info();
+            let planes: Result<Vec<_>, _> =
+                (0..count).map(|plane| self.rules.plane(info, &shape, plane)).collect();
+            let offsets = together(&planes.unwrap_or_default()).1;
+            let places: Vec<_> = (0..count).zip(offsets.iter().map(|it| offset + it)).collect();
+            // SAFETY: of the caller.
+            return unsafe { self.bind_planes(image, memory, &places) };
+        }
         let target = DedicatedTarget::Image(handle);
         self.bind(Call::BindImage, &self.images, handle, target, (memory, offset))
     }

@@ -5,13 +5,16 @@ use std::ffi::CStr;
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
-use vkmem_engine::{AllocationCreateInfo, AllocationRequest, Error};
+use vkmem_engine::{
+    Allocation as EngineAllocation, AllocationCreateInfo, AllocationRequest, Error,
+};
 
 use super::{Allocator, allocate, no_more};
 use crate::allocation::Allocation;
 use crate::allocation_info::Keywords;
 use crate::buffer::Buffer;
 use crate::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::errors::{IntoPyResult, to_py};
 use crate::external::ImportKeywords;
 use crate::fast_call::FastMethod;
 use crate::image::Image;
@@ -93,6 +96,42 @@ impl Allocator {
         self.create_built(py, keywords, &built.info, None)
     }
 
+    /// Memory for planes of a disjoint image of the caller's.
+    fn memory_for_planes(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        image: vk::Image,
+        planes: &[u32],
+        tiling: Option<vk::ImageTiling>,
+        bind: bool,
+    ) -> PyResult<Py<Allocation>> {
+        let allocator = &self.state.device_allocator;
+        // SAFETY: the caller vouches for the handle and its planes.
+        let request =
+            unsafe { allocator.request_for_planes(image, planes, tiling, &keywords.create) };
+        let (request, offsets) = request.or_raise(py)?;
+        let allocation = self.bare_memory(py, keywords, &request)?;
+        if bind {
+            let resource = &allocation.bind(py).as_super().get().resource;
+            let pin = resource.enter(py)?;
+            let EngineAllocation { memory, offset, memory_type_index, size, .. } =
+                resource.allocation;
+            let offsets = offsets.into_iter().map(|it| offset + it);
+            let places: Vec<_> = planes.iter().copied().zip(offsets).collect();
+            // SAFETY: the memory is live, pinned and large enough; the caller vouches for the image.
+            let bound = unsafe { allocator.driver().bind_planes(image, memory, &places) };
+            drop(pin);
+            if let Err(error) = bound {
+                let figures = self.state.engine().figures(Some(memory_type_index), size);
+                // The error of the bind is the one to tell.
+                let _ = resource.destroy(py);
+                return Err(to_py(py, &Error::of_call("vkBindImageMemory2", error, figures)));
+            }
+        }
+        Ok(allocation)
+    }
+
     /// Binds a resource of the caller's, and frees the memory again if that fails.
     fn bind_or_free(
         &self,
@@ -134,7 +173,8 @@ With `export_handle_types` the memory can be exported (`export_fd`). One of `imp
 `import_win32_handle` and `import_host_pointer` puts the buffer on memory that others made, as
 `import_memory_fd` and its relatives do, with the same fate of a descriptor. Beside it stand
 `import_handle_type`; `import_size`, of the whole `VkDeviceMemory` (what the buffer needs by
-default, in whole pages where `import_host_pointer` is an address); `import_offset`, where the buffer starts in it (0); and `import_memory_type_index`.
+default, in whole pages where `import_host_pointer` is an address); `import_offset`, where the
+buffer starts in it (0); and `import_memory_type_index`.
 Memory that was exported from another allocator is described by `memory_type_index`,
 `device_memory_size` and `offset` of the `Allocation` there; flags and usage are the same.
 
@@ -258,7 +298,14 @@ impl Allocator {
     /// (`vmaAllocateMemoryForImage`).
     ///
     /// `tiling` is the `ImageTiling` it was created with; without it the memory shares no page of
-    /// `buffer_image_granularity` bytes with anything. Raises what `create_buffer` raises.
+    /// `buffer_image_granularity` bytes with anything.
+    ///
+    /// Of a disjoint image `plane` says which plane the memory is for, counted from 0, or which planes, as
+    /// `(0, 1)`: those lie one behind the other, each as aligned as it needs
+    /// (`VkImagePlaneMemoryRequirementsInfo`), and `bind` binds them in one call. Where they start is for
+    /// the caller to compute from their requirements, or to leave to `bind`.
+    ///
+    /// Raises what `create_buffer` raises.
     #[pyo3(signature = (image, *, bind = false, **keywords))]
     fn allocate_memory_for_image(
         &self,
@@ -268,14 +315,22 @@ impl Allocator {
         keywords: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<Allocation>> {
         let _inside = self.state.enter(py)?;
-        let mut tiling = None;
+        let (mut tiling, mut planes) = (None, None);
         let keywords = Keywords::read("allocate_memory_for_image", keywords, |key, value| {
-            if key == "tiling" && !value.is_none() {
-                tiling = Some(vk::ImageTiling::from_raw(unsigned_32(value, key)? as i32));
+            match key {
+                "tiling" | "plane" if value.is_none() => {}
+                "tiling" => {
+                    tiling = Some(vk::ImageTiling::from_raw(unsigned_32(value, key)? as i32));
+                }
+                "plane" => planes = Some(create_info::planes(value)?),
+                _ => return Ok(false),
             }
-            Ok(key == "tiling")
+            Ok(true)
         })?;
         let image = vk::Image::from_raw(live_handle(image, "VkImage")?);
+        if let Some(planes) = planes {
+            return self.memory_for_planes(py, keywords, image, &planes, tiling, bind);
+        }
         // SAFETY: the caller vouches for the handle.
         let request = unsafe {
             self.state.device_allocator.request_for_image(image, tiling, &keywords.create)

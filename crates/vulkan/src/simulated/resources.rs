@@ -12,8 +12,11 @@ pub(super) struct Resource<S> {
     pub(super) requirements: MemoryRequirements,
     /// `VkExternalMemoryHandleTypeFlags` of its create info.
     pub(super) external: u32,
-    /// Memory and offset in bytes, once bound.
+    /// Memory and offset in bytes, once bound; of a disjoint image those of its first plane, once all
+    /// are.
     pub(super) bound: Option<(MemoryHandle, u64)>,
+    /// Planes of a disjoint image that are bound, with memory and offset.
+    pub(super) planes: Vec<(u32, MemoryHandle, u64)>,
 }
 
 /// All that live. Handles count up from a tag that says what they are, and are not used again, so
@@ -42,7 +45,10 @@ impl<S> Resources<S> {
     ) -> u64 {
         let handle = self.next_handle;
         self.next_handle += 1;
-        self.live.insert(handle, Resource { shape, requirements, external, bound: None });
+        self.live.insert(
+            handle,
+            Resource { shape, requirements, external, bound: None, planes: Vec::new() },
+        );
         handle
     }
 

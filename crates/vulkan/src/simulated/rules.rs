@@ -3,7 +3,8 @@
 use ash::vk;
 use vkmem_engine::{DeviceInfo, DeviceType, MemoryPropertyFlags, MemoryRequirements};
 
-use crate::format;
+use crate::disjoint::together;
+use crate::format::{self, FormatPlane};
 use crate::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
 
 /// Above this size a card with memory of its own prefers to have an image to itself.
@@ -14,6 +15,8 @@ const RAY_TRACING_ALIGNMENT: u64 = 256;
 
 /// For formats without a known block: as much as the largest texel takes that is in common use.
 const UNKNOWN_TEXEL_BYTES: u64 = 16;
+
+const TOO_MANY_BYTES: &str = "an image of more bytes than a u64 counts";
 
 /// How requirements follow from create infos. All sizes and alignments are bytes; sizes are rounded
 /// up to the alignment, as drivers do.
@@ -234,7 +237,44 @@ impl RequirementRules {
         image: &ImageShape,
     ) -> Result<MemoryRequirements, String> {
         image.check()?;
-        let bytes = image.bytes().ok_or("an image of more bytes than a u64 counts")?;
+        let planes = format::planes(image.format);
+        if !image.flags.contains(vk::ImageCreateFlags::DISJOINT) {
+            let bytes = image.bytes(None).ok_or(TOO_MANY_BYTES)?;
+            return self.image_of(info, image, bytes);
+        }
+        if planes.is_empty() {
+            return Err("a disjoint image of a format without planes".into());
+        }
+        let all: Vec<_> = (0..planes.len())
+            .map(|plane| self.plane(info, image, plane as u32))
+            .collect::<Result<_, _>>()?;
+        Ok(together(&all).0)
+    }
+
+    /// What one plane of a disjoint image needs. `Err` says why there is none.
+    pub(super) fn plane(
+        &self,
+        info: &DeviceInfo,
+        image: &ImageShape,
+        plane: u32,
+    ) -> Result<MemoryRequirements, String> {
+        let planes = format::planes(image.format);
+        let Some(of_plane) = planes.get(plane as usize) else {
+            return Err(format!("plane {plane} of an image of {} planes", planes.len()));
+        };
+        if !image.flags.contains(vk::ImageCreateFlags::DISJOINT) {
+            return Err(format!("plane {plane} of an image that is not disjoint"));
+        }
+        let bytes = image.bytes(Some(*of_plane)).ok_or(TOO_MANY_BYTES)?;
+        self.image_of(info, image, bytes)
+    }
+
+    fn image_of(
+        &self,
+        info: &DeviceInfo,
+        image: &ImageShape,
+        bytes: u64,
+    ) -> Result<MemoryRequirements, String> {
         let linear = image.tiling == vk::ImageTiling::LINEAR;
         let alignment = if linear {
             self.linear_image_alignment
@@ -331,8 +371,8 @@ impl ImageShape {
         Err(format!("an image {wrong}"))
     }
 
-    /// All levels, layers and samples, tightly packed, the first level of the first layer in front.
-    fn bytes(&self) -> Option<u64> {
+    /// All levels, layers and samples, of one plane if there is one, tightly packed, the first level of the first layer in front.
+    fn bytes(&self, plane: Option<FormatPlane>) -> Option<u64> {
         let block = format::block(self.format);
         let mut levels = 0_u64;
         for level in 0..self.mip_levels {
@@ -343,6 +383,7 @@ impl ImageShape {
                 depth: smaller(self.extent.depth),
             };
             let bytes = match block {
+                _ if plane.is_some() => plane?.size_of(extent)?,
                 Some(block) => block.size_of(extent)?,
                 None => u64::from(extent.width)
                     .checked_mul(extent.height.into())?
