@@ -46,7 +46,7 @@ impl Linear {
     }
 
     fn blocks(&self) -> u64 {
-        u64::from(self.statistics().block_count)
+        self.statistics().block_count
     }
 
     fn statistics(&self) -> vkmem_engine::Statistics {
@@ -59,7 +59,7 @@ impl Linear {
         let bytes: u64 = live.iter().map(|it| it.size).sum();
         assert_eq!((counted.allocation_count, counted.allocation_bytes), (live.len() as _, bytes));
         let held = self.world.device.live_memory_objects() as u64;
-        assert_eq!(u64::from(counted.block_count), held);
+        assert_eq!(counted.block_count, held);
         assert_eq!(counted.block_bytes, self.world.device.live_bytes(0));
         let budget = self.world.allocator.heap_budgets()[0];
         assert_eq!((budget.block_bytes, budget.allocation_bytes), (counted.block_bytes, bytes));
