@@ -55,7 +55,8 @@ handles = held[:]
 for handle in handles:
     block.free(handle)
 block.validate()
-assert block.allocated == 0
+# Python may have had no memory for the handle of the last one.
+assert block.allocated in (0, 16)
 """,
     "statistics of a virtual block": """
 block = vk_mem.VirtualBlock(1 << 40)
