@@ -260,7 +260,9 @@ impl Arena {
     }
 
     fn runs_low(&self, state: &State) -> bool {
-        state.blocks.run_low() && !self.is_full(state)
+        // A chain of the caller's is read in the caller's calls only: nobody knows how long it stays.
+        let is_plain = self.rules.memory_allocate_next == 0;
+        is_plain && state.blocks.run_low() && !self.is_full(state)
     }
 
     /// Takes the next block from the driver, if it still runs low. Within the budget only: nobody

@@ -1,9 +1,21 @@
 //! Mapping, flushing and invalidating allocations.
 
 use crate::allocation::AllocationId;
-use crate::allocator::Allocator;
-use crate::device::{HostAddress, MemoryRange};
+use crate::allocator::{Allocator, FailedItem};
+use crate::device::{DeviceError, HostAddress, MemoryRange};
 use crate::error::Error;
+use crate::memory_object::{MappedHold, MemoryObject};
+
+/// A part of an allocation, to be flushed or invalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostRange {
+    /// The allocation.
+    pub id: AllocationId,
+    /// From its start, in bytes.
+    pub offset: u64,
+    /// In bytes; `u64::MAX`: up to the end.
+    pub size: u64,
+}
 
 impl Allocator {
     /// Maps an allocation; where it starts in the host's address space. Counts: each map has its
@@ -45,29 +57,58 @@ impl Allocator {
         Ok(())
     }
 
-    /// Makes host writes to `size` bytes from `offset` of a mapped allocation visible to the
-    /// device. Does nothing on coherent memory. `u64::MAX`: up to the end.
+    /// Makes host writes to `size` bytes from `offset` of an allocation visible to the device. Does
+    /// nothing on coherent memory, and nothing where the allocation is not mapped: then there is nothing
+    /// that the host has written. `u64::MAX`: up to the end.
     pub fn flush(&self, id: AllocationId, offset: u64, size: u64) -> Result<(), Error> {
-        match self.host_range(id, offset, size)? {
-            Some(range) => Ok(self.device().flush(&[range])?),
-            None => Ok(()),
-        }
+        self.flush_many(&[HostRange { id, offset, size }]).map_err(|failed| failed.error)
     }
 
     /// Makes device writes visible to the host; see [`flush`](Self::flush).
     pub fn invalidate(&self, id: AllocationId, offset: u64, size: u64) -> Result<(), Error> {
-        match self.host_range(id, offset, size)? {
-            Some(range) => Ok(self.device().invalidate(&[range])?),
-            None => Ok(()),
-        }
+        self.invalidate_many(&[HostRange { id, offset, size }]).map_err(|failed| failed.error)
     }
 
-    fn host_range(
+    /// Flushes many ranges in one call of the driver. The ranges are checked before, all of them.
+    pub fn flush_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
+        self.synchronise(ranges, |ranges| self.device().flush(ranges))
+    }
+
+    /// Invalidates many ranges in one call of the driver; see [`flush_many`](Self::flush_many).
+    pub fn invalidate_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
+        self.synchronise(ranges, |ranges| self.device().invalidate(ranges))
+    }
+
+    /// Bytes that memory of a type is flushed and invalidated by; `None` where it needs neither.
+    pub fn atom_size(&self, memory_type_index: u32) -> Option<u64> {
+        let info = self.device().info();
+        let atom = info.limits.non_coherent_atom_size;
+        info.is_non_coherent(memory_type_index).then_some(atom)
+    }
+
+    fn synchronise(
         &self,
-        id: AllocationId,
-        offset: u64,
-        size: u64,
-    ) -> Result<Option<MemoryRange>, Error> {
+        ranges: &[HostRange],
+        call: impl FnOnce(&[MemoryRange]) -> Result<(), DeviceError>,
+    ) -> Result<(), FailedItem> {
+        // Each is mapped until the driver has answered: another thread may unmap it meanwhile.
+        let (mut asked, mut held) = (Vec::new(), Vec::new());
+        for (index, range) in ranges.iter().enumerate() {
+            let failed = |error| FailedItem { index, error };
+            if let Some((range, mapped)) = self.host_range(range).map_err(failed)? {
+                asked.push(range);
+                held.push(mapped);
+            }
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        call(&asked).map_err(|error| FailedItem { index: 0, error: error.into() })
+    }
+
+    /// What the driver is asked for, and what keeps it mapped.
+    fn host_range(&self, range: &HostRange) -> Result<Option<(MemoryRange, MappedHold)>, Error> {
+        let HostRange { id, offset, size } = *range;
         let (tag, memory, start, length) = self.update_tag(id, |tag| *tag)?;
         let size = if size == u64::MAX { length.saturating_sub(offset) } else { size };
         if offset > length || size > length - offset {
@@ -75,17 +116,15 @@ impl Allocator {
                 "{size} bytes from offset {offset} are outside of the allocation's {length} bytes"
             )));
         }
-        if size == 0 || !self.device().info().is_non_coherent(memory.memory_type_index) {
+        let Some(atom) = self.atom_size(memory.memory_type_index) else { return Ok(None) };
+        if size == 0 || (tag.map_count == 0 && !tag.persistently_mapped) {
             return Ok(None);
         }
-        if tag.map_count == 0 && !tag.persistently_mapped {
-            return Err(Error::MemoryMap("only mapped memory is flushed or invalidated".into()));
-        }
+        let Some(mapped) = MemoryObject::hold_if_mapped(&memory) else { return Ok(None) };
         // Rounded outward; the end of the object need not be a multiple.
-        let atom = self.device().info().limits.non_coherent_atom_size;
         let from = (start + offset) / atom * atom;
         let to = (start + offset + size).next_multiple_of(atom).min(memory.size);
         let (memory, offset, size) = (memory.handle, from, to - from);
-        Ok(Some(MemoryRange { memory, offset, size }))
+        Ok(Some((MemoryRange { memory, offset, size }, mapped)))
     }
 }

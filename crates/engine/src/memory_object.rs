@@ -128,6 +128,15 @@ impl MemoryObject {
         Some(address)
     }
 
+    /// Keeps it mapped, if it is mapped now. Waits while the driver maps or unmaps it.
+    pub(crate) fn hold_if_mapped(memory: &Arc<Self>) -> Option<MappedHold> {
+        let mut mapping = memory.mapping.lock();
+        let is_mapped = mapping.address.is_some() && !mapping.freed;
+        mapping.count += u64::from(is_mapped);
+        drop(mapping);
+        is_mapped.then(|| MappedHold(memory.clone()))
+    }
+
     /// Whether it is mapped now; does not wait for a driver that is mapping it.
     pub(crate) fn is_mapped(&self) -> bool {
         self.mapping.try_lock().is_some_and(|mapping| mapping.address.is_some())
@@ -171,6 +180,22 @@ impl MemoryObject {
             self.device.free(self.handle);
             self.ledger.release(self.memory_type_index, self.size);
         }
+    }
+}
+
+/// Keeps a memory object mapped while it lives.
+pub(crate) struct MappedHold(Arc<MemoryObject>);
+
+impl Drop for MappedHold {
+    fn drop(&mut self) {
+        // Not as much as a map and an unmap of the caller's, which `unmap` counts.
+        let mut mapping = self.0.mapping.lock();
+        if mapping.count > 1 {
+            mapping.count -= 1;
+            return;
+        }
+        drop(mapping);
+        self.0.unmap(1);
     }
 }
 

@@ -4,8 +4,8 @@ mod common;
 
 use common::{KIB, MIB, World, blocks_of, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
-    Allocation, AllocationCreateFlags as Create, AllocationId, Call, DeviceError, Error,
-    HeapBudget, Home, MemoryUsage, PoolId, Statistics, profile_info,
+    Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call, DeviceError,
+    Error, HeapBudget, Home, HostRange, MemoryUsage, PoolId, Statistics, profile_info,
 };
 
 /// Everything that can be seen of an allocator. Empty blocks that are kept are given back first:
@@ -159,11 +159,15 @@ fn mapped_from_the_start_in_a_block_that_exists() {
     assert_eq!(seen.len(), INJECTED.len());
 }
 
+fn buffer_for_host(size: u64, flags: Create) -> AllocationRequest {
+    let mut request = flagged(size, Create::HOST_ACCESS_RANDOM | flags);
+    request.requirements.memory_type_bits = 0b110;
+    request
+}
+
 fn non_coherent(flags: Create) -> (World, Allocation) {
     let world = World::new(profile_info("non-coherent").unwrap());
-    let mut request = flagged(1000, Create::HOST_ACCESS_RANDOM | flags);
-    request.requirements.memory_type_bits = 0b110;
-    let allocation = world.allocator.allocate(&request).unwrap();
+    let allocation = world.allocator.allocate(&buffer_for_host(1000, flags)).unwrap();
     (world, allocation)
 }
 
@@ -210,8 +214,9 @@ fn maps_that_failed_do_not_count() {
             let text = error.to_string();
             assert!(text.contains("VK_ERROR_MEMORY_MAP_FAILED"), "{text}");
             assert!(matches!(world.allocator.unmap(it.id), Err(Error::InvalidArgument(_))));
-            assert!(world.allocator.flush(it.id, 0, 1).is_err());
+            assert_eq!(world.allocator.flush(it.id, 0, 1), Ok(()), "nothing to flush");
         }
+        assert_eq!(world.device.call_count(Call::Flush), 0);
         assert!(!world.device.memory(it.memory).unwrap().mapped);
         world.allocator.map(it.id).unwrap();
         world.allocator.unmap(it.id).unwrap();
@@ -515,26 +520,75 @@ fn what_cannot_be_mapped_says_what_to_do() {
 #[test]
 fn ranges_to_flush_lie_inside_and_are_mapped() {
     let (world, it) = non_coherent(Create::empty());
-    let error = world.allocator.flush(it.id, 0, 1).unwrap_err();
-    assert_eq!(error.to_string(), "only mapped memory is flushed or invalidated");
-    assert_eq!(world.allocator.flush(it.id, 1000, u64::MAX), Ok(()), "nothing to flush");
-    world.allocator.map(it.id).unwrap();
+    for mapped in [false, true] {
+        if mapped {
+            world.allocator.map(it.id).unwrap();
+        }
+        flush_outside(&world, it.id);
+    }
+    for (offset, size) in [(0, 0), (0, 1), (999, 1), (1000, 0), (0, 1000), (17, u64::MAX)] {
+        world.allocator.flush(it.id, offset, size).unwrap();
+    }
+    assert_eq!(world.device.call_count(Call::Flush), 4, "the two of no bytes need no call");
+    drop(world.allocator.free(it.id).unwrap());
+    world.assert_empty();
+}
+
+fn flush_outside(world: &World, id: AllocationId) {
     for (offset, size) in
         [(0, 1001), (1000, 1), (1001, 0), (1001, u64::MAX), (u64::MAX, 1), (1, u64::MAX - 1)]
     {
-        for done in [
-            world.allocator.flush(it.id, offset, size),
-            world.allocator.invalidate(it.id, offset, size),
-        ] {
+        for done in
+            [world.allocator.flush(id, offset, size), world.allocator.invalidate(id, offset, size)]
+        {
             let Err(Error::InvalidArgument(text)) = done else { panic!("{done:?}") };
             assert!(text.contains(&format!("from offset {offset} ")), "{text}");
             assert!(text.contains("outside of the allocation's 1000 bytes"), "{text}");
         }
     }
     assert_eq!(world.device.call_count(Call::Flush), 0);
-    for (offset, size) in [(0, 0), (0, 1), (999, 1), (1000, 0), (0, 1000), (17, u64::MAX)] {
-        world.allocator.flush(it.id, offset, size).unwrap();
+    assert_eq!(world.device.call_count(Call::Invalidate), 0);
+}
+
+#[test]
+fn what_is_not_mapped_has_nothing_to_flush() {
+    // Its block is: a flush would give the device what the host saw last, over what the device wrote.
+    let (world, neighbour) = non_coherent(Create::MAPPED);
+    let it = world.allocator.allocate(&buffer_for_host(1000, Create::empty())).unwrap();
+    assert_eq!(it.memory, neighbour.memory);
+    world.device.device_fill(it.memory, it.offset, 1000, &[7]);
+    world.allocator.flush(it.id, 0, u64::MAX).unwrap();
+    world.allocator.invalidate(it.id, 0, u64::MAX).unwrap();
+    assert_eq!(world.device.device_read(it.memory, it.offset, 1000), [7; 1000]);
+    assert_eq!(world.device.call_count(Call::Flush), 0);
+    for id in [it.id, neighbour.id] {
+        drop(world.allocator.free(id).unwrap());
     }
-    drop(world.allocator.free(it.id).unwrap());
+    world.assert_empty();
+}
+
+#[test]
+fn many_ranges_take_one_call_and_are_checked_first() {
+    let (world, mapped) = non_coherent(Create::MAPPED);
+    let dedicated =
+        world.allocator.allocate(&buffer_for_host(5000, Create::DEDICATED_MEMORY)).unwrap();
+    let range = |it: &Allocation, offset, size| HostRange { id: it.id, offset, size };
+    world.allocator.map(dedicated.id).unwrap();
+    let ranges =
+        [range(&mapped, 0, 10), range(&dedicated, 300, u64::MAX), range(&mapped, 900, 100)];
+    world.allocator.flush_many(&ranges).unwrap();
+    world.allocator.invalidate_many(&ranges).unwrap();
+    let calls = |call| world.device.call_count(call);
+    assert_eq!((calls(Call::Flush), calls(Call::Invalidate)), (1, 1));
+    let wrong = [ranges[0], range(&dedicated, 4999, 2), range(&mapped, 1001, 0)];
+    let failed = world.allocator.flush_many(&wrong).unwrap_err();
+    assert_eq!(failed.index, 1);
+    assert_eq!(world.allocator.flush_many(&[]), Ok(()));
+    assert_eq!(calls(Call::Flush), 1, "nothing is flushed of those where one is wrong");
+    world.allocator.unmap(dedicated.id).unwrap();
+    assert!(!world.device.memory(dedicated.memory).unwrap().mapped, "a flush leaves no map behind");
+    for id in [mapped.id, dedicated.id] {
+        drop(world.allocator.free(id).unwrap());
+    }
     world.assert_empty();
 }
