@@ -7,12 +7,12 @@ use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 
 use crate::buffer::Buffer;
-use crate::errors::{feature_not_present, invalid};
+use crate::errors::{feature_not_present, invalid, pinned};
 use crate::external::memory_of;
 use crate::held::Held;
 use crate::image::Image;
 use crate::numbers::{flags, live_handle, unsigned};
-use crate::resource::{Handles, Resource};
+use crate::resource::Handles;
 use crate::resource_object::ResourceObject;
 
 /// A range of device memory: of a `Buffer` or an `Image`, or on its own.
@@ -34,14 +34,30 @@ fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a Held> {
 }
 
 /// Binds a buffer or an image of this package, which stays alive meanwhile.
-fn bind_ours(slf: &Bound<'_, Allocation>, ours: &Resource, offset: u64) -> PyResult<()> {
-    let py = slf.py();
+fn bind_ours(
+    slf: &Bound<'_, Allocation>,
+    object: &Bound<'_, ResourceObject>,
+    offset: u64,
+) -> PyResult<()> {
+    let (py, ours) = (slf.py(), &object.get().resource);
     let _pin = ours.enter(py)?;
     let memory = resource(slf)?;
     if !Arc::ptr_eq(&memory.allocator.device, &ours.allocator.device) {
         return Err(invalid(py, format!("{} is of another device", ours.describe())));
     }
-    memory.bind(py, ours.handles, offset)
+    if memory.ptr_eq(ours) {
+        return memory.bind(py, ours.handles, offset);
+    }
+    // A view of it would be one of other memory than its own from now on, and where that is memory of the
+    // view, each would keep the other for ever.
+    if !ours.is_bound() && ours.has_open_mapping() {
+        let (ours, memory) = (ours.describe(), slf.as_super().get().face().describe());
+        let why = "a view of its own memory is open";
+        return Err(pinned(format!("cannot bind {ours} to {memory}: {why}")));
+    }
+    memory.bind(py, ours.handles, offset)?;
+    ResourceObject::lies_in(object, slf.as_super());
+    Ok(())
 }
 
 #[pymethods]
@@ -119,7 +135,7 @@ impl Allocation {
     ) -> PyResult<()> {
         let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
         if let Ok(ours) = buffer.cast::<Buffer>() {
-            return bind_ours(slf, &ours.as_super().get().resource, offset);
+            return bind_ours(slf, ours.as_super(), offset);
         }
         let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer")?);
         resource(slf)?.bind(slf.py(), Handles::Buffer(buffer), offset)
@@ -135,7 +151,7 @@ impl Allocation {
     ) -> PyResult<()> {
         let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
         if let Ok(ours) = image.cast::<Image>() {
-            return bind_ours(slf, &ours.as_super().get().resource, offset);
+            return bind_ours(slf, ours.as_super(), offset);
         }
         let image = vk::Image::from_raw(live_handle(image, "VkImage")?);
         resource(slf)?.bind(slf.py(), Handles::Image(image), offset)
@@ -169,7 +185,7 @@ impl Allocation {
             return Err(invalid(py, format!("priority is {priority}, not from 0 to 1")));
         }
         if !resource.allocation.is_dedicated() {
-            let what = resource.describe();
+            let what = slf.as_super().get().face().describe();
             return Err(invalid(
                 py,
                 format!("{what} shares its memory object: it has no priority"),

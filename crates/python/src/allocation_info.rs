@@ -30,6 +30,8 @@ pub struct Keywords {
     pub user_data: Option<Link<PyAny>>,
     /// Where to allocate from; `create` has its handle.
     pub pool: Option<Arc<PoolState>>,
+    /// What the caller gave for it: it keeps what the pool needs to allocate.
+    pool_object: Option<Link<Pool>>,
 }
 
 impl Keywords {
@@ -68,8 +70,13 @@ impl Keywords {
     }
 
     fn copy(&self, py: Python<'_>) -> Self {
-        let user_data = self.user_data(py);
-        Self { create: self.create, name: self.name.clone(), user_data, pool: self.pool.clone() }
+        Self {
+            create: self.create,
+            name: self.name.clone(),
+            user_data: self.user_data(py),
+            pool: self.pool.clone(),
+            pool_object: self.pool_object.as_ref().map(|pool| Link::new(pool.clone_ref(py))),
+        }
     }
 
     fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -91,10 +98,9 @@ impl Keywords {
             "priority" => self.create.priority = Some(value.extract()?),
             "export_handle_types" => self.create.export_handle_types = export_types(value)?,
             "pool" => {
-                self.pool = match value.is_none() {
-                    true => None,
-                    false => Some(pool(value)?),
-                };
+                let pool = if value.is_none() { None } else { Some(pool(value)?) };
+                self.pool = pool.map(|pool| pool.get().state.clone());
+                self.pool_object = pool.map(|pool| Link::new(pool.clone().unbind()));
                 self.create.pool = self.pool.as_ref().map(|pool| pool.id);
             }
             "name" if value.is_none() => self.name = None,
@@ -113,10 +119,8 @@ pub fn export_types(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     if value.is_none() { Ok(0) } else { of_class(value, name, &HANDLE_TYPE) }
 }
 
-fn pool(value: &Bound<'_, PyAny>) -> PyResult<Arc<PoolState>> {
-    let pool = value.cast::<Pool>();
-    let pool = pool.map_err(|_| PyTypeError::new_err("pool must be a vk_mem.Pool"))?;
-    Ok(pool.get().state.clone())
+fn pool<'a, 'py>(value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, Pool>> {
+    value.cast::<Pool>().map_err(|_| PyTypeError::new_err("pool must be a vk_mem.Pool"))
 }
 
 fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
@@ -214,8 +218,8 @@ impl AllocationCreateInfo {
 
     /// Where to allocate from; None for the default pools.
     #[getter]
-    fn pool(&self) -> Option<Pool> {
-        self.keywords.pool.clone().map(|state| Pool { state })
+    fn pool(&self, py: Python<'_>) -> Option<Py<Pool>> {
+        self.keywords.pool_object.as_ref().map(|pool| pool.clone_ref(py))
     }
 
     /// In bytes, a power of two; raises the alignment that the resource needs.
@@ -244,6 +248,9 @@ impl AllocationCreateInfo {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(pool) = &self.keywords.pool_object {
+            visit.call(&**pool)?;
+        }
         self.keywords.user_data.as_ref().map_or(Ok(()), |data| visit.call(&**data))
     }
 }

@@ -38,11 +38,12 @@ pub fn destroy_many(py: Python<'_>, state: &AllocatorState, resources: &[&Held])
         ended.iter().for_each(|it| it.pins.reopen(py));
         return Err(refused);
     }
+    // With the interpreter: what they hold of Python objects must not change under the cycle collector.
+    let remains: Vec<Remains> = ended.iter().map(|it| it.remains()).collect();
     py.detach(|| {
         let mut live = state.live.lock();
         ended.iter().for_each(|it| it.leave_list(&mut live));
         drop(live);
-        let remains: Vec<Remains> = ended.iter().map(|it| it.remains()).collect();
         for (index, name) in release_many(state, &remains) {
             ended[index].remember_name(name);
         }

@@ -1,9 +1,6 @@
 //! Memory from outside: the keywords that name it, and what has to stay while it is used.
 
-use std::ptr::NonNull;
-
-use pyo3::exceptions::{PyBufferError, PyTypeError};
-use pyo3::ffi;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
 use vkmem_engine::{MemoryImport, MemoryOf};
@@ -11,71 +8,14 @@ use vkmem_vulkan::Import;
 use vkmem_vulkan::external::{FD_TYPES, HOST_TYPES, WIN32_TYPES, names_of_types};
 
 use crate::errors::{IntoPyResult, invalid};
+use crate::held_buffer::HeldBuffer;
 use crate::numbers::{HANDLE_TYPE, of_class, unsigned, unsigned_32};
 use crate::resource::Resource;
+use crate::resource_object::ResourceObject;
 
 const OPAQUE_FD: u32 = 0x1;
 const OPAQUE_WIN32: u32 = 0x2;
 const HOST_ALLOCATION: u32 = 0x80;
-
-/// The memory of a Python object, held through its buffer protocol: it neither moves nor ends.
-pub struct HeldBuffer {
-    /// On the heap: its shape may point into itself.
-    view: NonNull<ffi::Py_buffer>,
-}
-
-// SAFETY: the memory is held by the buffer protocol, which is not tied to a thread; the release
-// attaches to the interpreter.
-unsafe impl Send for HeldBuffer {}
-// SAFETY: as above; shared access only reads the address and the length.
-unsafe impl Sync for HeldBuffer {}
-
-impl HeldBuffer {
-    /// Of an object whose memory is contiguous and may be written.
-    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = object.py();
-        let mut view = Box::new(ffi::Py_buffer::new());
-        // SAFETY: a valid object and a place for the view.
-        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut *view, ffi::PyBUF_WRITABLE) } != 0
-        {
-            let why = PyErr::fetch(py);
-            let expected = why.is_instance_of::<PyBufferError>(py)
-                || why.is_instance_of::<pyo3::exceptions::PyValueError>(py);
-            if !expected {
-                return Err(why);
-            }
-            let why = why.value(py);
-            return Err(invalid(
-                py,
-                format!("the device needs memory that is contiguous and may be written: {why}"),
-            ));
-        }
-        Ok(Self { view: NonNull::from(Box::leak(view)) })
-    }
-
-    fn address(&self) -> u64 {
-        // SAFETY: filled by CPython, and held.
-        unsafe { self.view.as_ref() }.buf as usize as u64
-    }
-
-    fn len(&self) -> u64 {
-        // SAFETY: as above.
-        unsafe { self.view.as_ref() }.len.unsigned_abs() as u64
-    }
-}
-
-impl Drop for HeldBuffer {
-    fn drop(&mut self) {
-        // Without an interpreter there is nobody left to release it for.
-        Python::try_attach(|_| {
-            // SAFETY: made by `Box::leak`, filled by PyObject_GetBuffer, released once.
-            unsafe {
-                let mut view = Box::from_raw(self.view.as_ptr());
-                ffi::PyBuffer_Release(&mut *view);
-            }
-        });
-    }
-}
 
 /// Where imported memory comes from.
 enum Source {
@@ -234,9 +174,11 @@ impl ImportKeywords {
 impl Importing {
     /// Everything has worked: a file descriptor is the driver's now, and host memory stays until the
     /// resource is released.
-    pub fn done(self, py: Python<'_>, resource: &Resource) -> PyResult<()> {
+    pub fn done(self, object: &Bound<'_, ResourceObject>) -> PyResult<()> {
+        let py = object.py();
         if let Some(held) = self.held {
-            resource.hold(held);
+            object.get().resource.hold(held);
+            ResourceObject::track(object);
         }
         if let Some(fd) = self.fd {
             // The device has a reference of its own.

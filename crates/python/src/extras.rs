@@ -5,9 +5,11 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
+use pyo3::{PyTraverseError, PyVisit};
 
-use crate::external::HeldBuffer;
 use crate::held::Held;
+use crate::held_buffer::HeldBuffer;
+use crate::memory_access::Writers;
 use crate::observed::Origin;
 use crate::resource::Resource;
 
@@ -25,6 +27,8 @@ pub struct Extras {
     last_name: OnceLock<String>,
     origin: OnceLock<Origin>,
     custom_data: Mutex<Option<Arc<str>>>,
+    /// Of memory that is not coherent, and no alias: who may have written there.
+    writers: Writers,
 }
 
 /// What an alias has beside its own handle.
@@ -36,6 +40,11 @@ pub struct Alias {
 }
 
 impl Extras {
+    /// Who may have written to the memory and not flushed it yet.
+    pub fn writers(&self) -> &Writers {
+        &self.writers
+    }
+
     /// Those of a new alias.
     pub fn of_alias(base: Held, name: Option<String>) -> Box<Self> {
         let alias = Some(Alias { base, name: Mutex::new(name) });
@@ -50,7 +59,7 @@ impl Resource {
         self.extras.get()?.alias.as_ref()
     }
 
-    fn extras(&self) -> &Extras {
+    pub(crate) fn extras(&self) -> &Extras {
         self.extras.get_or_init(Box::default)
     }
 
@@ -62,6 +71,19 @@ impl Resource {
     /// What [`hold`](Self::hold) kept.
     pub fn take_held(&self) -> Option<HeldBuffer> {
         self.extras.get()?.held.lock().take()
+    }
+
+    /// Whether memory of a Python object is kept so.
+    pub fn holds_memory(&self) -> bool {
+        self.extras.get().is_some_and(|extras| extras.held.lock().is_some())
+    }
+
+    /// Shows the cycle collector the object whose memory is kept. To be called by one Python object, which
+    /// stands for the resource: that a second one may keep the resource as well does no harm, as none of
+    /// them leads Python code to the object, and what keeps its memory is the reference that is held here.
+    pub fn visit_held(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let held = self.extras.get().and_then(|extras| extras.held.try_lock());
+        held.as_deref().and_then(Option::as_ref).map_or(Ok(()), |held| held.visit(visit))
     }
 
     /// For errors after its end.

@@ -1,16 +1,16 @@
 //! Copies between Python buffers and mapped memory.
 
-use std::mem::MaybeUninit;
-
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use vkmem_engine::HostAddress;
+use vkmem_engine::{HostAddress, HostWriter};
 use vkmem_vulkan::{Target, copy_bytes};
 
 use crate::errors::{IntoPyResult, invalid};
+use crate::face::Face;
 use crate::numbers::unsigned;
+use crate::plain::PlainBuffer;
 use crate::resource::Resource;
 
 /// Copies above this size let other Python threads run.
@@ -46,37 +46,16 @@ pub fn size(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
     value.map(|value| unsigned(value, "size")).transpose()
 }
 
-/// A contiguous buffer of another Python object, held for a copy.
-struct Contiguous(ffi::Py_buffer);
-
-impl Contiguous {
-    fn of(object: &Bound<'_, PyAny>, writable: bool) -> PyResult<Self> {
-        let py = object.py();
-        let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
-        let mut view = MaybeUninit::<ffi::Py_buffer>::zeroed();
-        // SAFETY: a valid object and a place for the view.
-        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), view.as_mut_ptr(), flags) } != 0 {
-            let why = PyErr::fetch(py);
-            if why.is_instance_of::<PyBufferError>(py) {
-                let why = why.value(py);
-                return Err(invalid(py, format!("the data cannot be copied in one piece: {why}")));
-            }
-            return Err(why);
+/// Takes the buffer of an object for a copy.
+fn hold(data: &mut PlainBuffer, object: &Bound<'_, PyAny>, writable: bool) -> PyResult<()> {
+    let py = object.py();
+    data.hold(object, writable).map_err(|why| {
+        if !why.is_instance_of::<PyBufferError>(py) {
+            return why;
         }
-        // SAFETY: filled by CPython.
-        Ok(Self(unsafe { view.assume_init() }))
-    }
-
-    fn len(&self) -> usize {
-        self.0.len.unsigned_abs()
-    }
-}
-
-impl Drop for Contiguous {
-    fn drop(&mut self) {
-        // SAFETY: filled by PyObject_GetBuffer, released once, attached to the interpreter.
-        unsafe { ffi::PyBuffer_Release(&mut self.0) };
-    }
+        let why = why.value(py);
+        invalid(py, format!("the data cannot be copied in one piece: {why}"))
+    })
 }
 
 /// Copies between a host address and a Python buffer, which both stay valid for the call.
@@ -107,47 +86,61 @@ fn with_mapped<T>(
 /// `write(data, offset)`: copies and flushes.
 pub fn write(
     py: Python<'_>,
-    resource: &Resource,
-    data: &Bound<'_, PyAny>,
+    face: &Face<'_>,
+    object: &Bound<'_, PyAny>,
     offset: u64,
 ) -> PyResult<()> {
+    let resource = face.resource;
     let _pin = resource.enter_memory(py)?;
-    let data = Contiguous::of(data, false)?;
+    let mut data = PlainBuffer::none();
+    hold(&mut data, object, false)?;
     let length = data.len();
-    resource.check_range(py, offset, length as u64)?;
+    face.check_range(py, offset, length as u64)?;
     if length == 0 {
         return Ok(());
     }
     with_mapped(py, resource, |address| {
         // SAFETY: the source is held, the target mapped, pinned and in range.
-        unsafe { copy(py, data.0.buf as usize, address.at(offset).0.get(), length, Target::InUse) };
-        resource.flush(offset, length as u64).or_raise(py)
+        let run = || unsafe {
+            copy(py, data.address(), address.at(offset).0.get(), length, Target::InUse)
+        };
+        if resource.atom_size().is_none() {
+            run();
+            return Ok(());
+        }
+        let size = length as u64;
+        let begun = py.detach(|| resource.begin_write(offset, size, HostWriter::Copy));
+        let Some(writer) = begun.or_raise(py)? else { return Ok(()) };
+        run();
+        py.detach(|| resource.end_write(writer, offset, size)).or_raise(py)
     })
 }
 
 /// `read_into(target, offset)`: invalidates and copies.
 pub fn read_into(
     py: Python<'_>,
-    resource: &Resource,
-    target: &Bound<'_, PyAny>,
+    face: &Face<'_>,
+    object: &Bound<'_, PyAny>,
     offset: u64,
 ) -> PyResult<()> {
-    let _pin = resource.enter_memory(py)?;
-    let target = Contiguous::of(target, true)?;
-    resource.check_range(py, offset, target.len() as u64)?;
-    read_to(py, resource, target.0.buf as usize, offset, target.len(), Target::InUse)
+    let _pin = face.resource.enter_memory(py)?;
+    let mut target = PlainBuffer::none();
+    hold(&mut target, object, true)?;
+    face.check_range(py, offset, target.len() as u64)?;
+    read_to(py, face.resource, target.address(), offset, target.len(), Target::InUse)
 }
 
 /// `read(offset, size)`: invalidates and copies.
 pub fn read<'py>(
     py: Python<'py>,
-    resource: &Resource,
+    face: &Face<'_>,
     offset: u64,
     size: Option<u64>,
 ) -> PyResult<Bound<'py, PyBytes>> {
+    let resource = face.resource;
     let _pin = resource.enter_memory(py)?;
-    let size = size.unwrap_or_else(|| resource.host_size.saturating_sub(offset));
-    resource.check_range(py, offset, size)?;
+    let size = size.unwrap_or_else(|| face.size().saturating_sub(offset));
+    face.check_range(py, offset, size)?;
     // CPython needs some bytes beside them.
     let length = isize::try_from(size).ok().filter(|length| *length < isize::MAX - 4096);
     let length = length
@@ -177,9 +170,8 @@ fn read_to(
         return Ok(());
     }
     with_mapped(py, resource, |address| {
-        // Not while a view is open: its writes may not be flushed yet, and would be lost.
-        if !resource.has_open_mapping() {
-            resource.invalidate(offset, length as u64).or_raise(py)?;
+        if resource.atom_size().is_some() {
+            py.detach(|| resource.refresh(offset, length as u64)).or_raise(py)?;
         }
         // SAFETY: the source is mapped, pinned and in range, the target as long and ours.
         unsafe { copy(py, address.at(offset).0.get(), target, length, kind) };

@@ -18,7 +18,7 @@ pub fn failed(py: Python<'_>, failed: &FailedItem) -> PyErr {
 }
 
 /// The same exception, with a word on which item it is about.
-fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
+pub fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
     let class = error.get_type(py);
     let ours = class.is(py.get_type::<PyTypeError>())
         || class.module().is_ok_and(|module| module.to_string().starts_with("vk_mem"));

@@ -15,10 +15,14 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
-use vkmem_engine::HostAddress;
+use vkmem_engine::{HostAddress, HostWriter, WriterId};
 
-use crate::errors::{IntoPyResult, pinned};
+use crate::errors::{IntoPyResult, invalid, pinned};
 use crate::held::Held;
+use crate::host_copy;
+use crate::links::Link;
+use crate::resource::Resource;
+use crate::resource_object::ResourceObject;
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +44,21 @@ struct State {
     ended: bool,
 }
 
-/// A mapped resource.
+/// A part of the memory of a resource, mapped.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Mapping {
     resource: Held,
+    /// What it shows, from the start of the resource on.
+    offset: u64,
+    size: u64,
     address: HostAddress,
     access: Access,
+    /// Whether it has counted a map.
+    is_counted: bool,
+    /// What it may have written, where that has to be flushed.
+    writer: Option<WriterId>,
+    /// Whose memory it is, if that leads on to other Python objects.
+    owner: Option<Link<ResourceObject>>,
     state: Mutex<State>,
     /// What `__enter__` gave out.
     view: Mutex<Option<Py<PyMemoryView>>>,
@@ -53,24 +66,44 @@ pub struct Mapping {
 
 impl Mapping {
     /// Maps, and makes what the device wrote visible.
-    pub fn open(py: Python<'_>, resource: &Held, access: Access) -> PyResult<Self> {
+    pub fn open(
+        object: &Bound<'_, ResourceObject>,
+        offset: u64,
+        size: Option<u64>,
+        access: Access,
+    ) -> PyResult<Self> {
+        let (py, face) = (object.py(), object.get().face());
+        let resource = face.resource;
         let pin = resource.enter_memory(py)?;
-        let address = match resource.allocation.mapped {
-            Some(address) if access == Access::Persistent => address,
-            _ => py.detach(|| resource.map()).or_raise(py)?,
+        let size = size.unwrap_or_else(|| face.size().saturating_sub(offset));
+        face.check_range(py, offset, size)?;
+        let (start, is_counted) = match resource.allocation.mapped {
+            Some(address) => (address, false),
+            None => (py.detach(|| resource.map()).or_raise(py)?, true),
         };
-        let mapping = Self {
+        let mut mapping = Self {
             resource: resource.clone(),
-            address,
+            offset,
+            size,
+            address: start.at(offset),
             access,
+            is_counted,
+            writer: None,
+            owner: ResourceObject::leading_on(object),
             state: Mutex::default(),
             view: Mutex::default(),
         };
         // Kept until the mapping ends; from here on its own drop undoes everything.
         std::mem::forget(pin);
-        // Only the first: writes through an earlier one may not be flushed yet, and would be lost.
-        if resource.begin_mapping() {
-            py.detach(|| resource.invalidate(0, u64::MAX)).or_raise(py)?;
+        resource.begin_mapping();
+        if resource.atom_size().is_some() {
+            let begin = || match access {
+                Access::Read => resource.refresh(offset, size).map(|()| None),
+                Access::Write | Access::Persistent => {
+                    resource.begin_write(offset, size, HostWriter::View)
+                }
+            };
+            mapping.writer = py.detach(begin).or_raise(py)?;
         }
         Ok(mapping)
     }
@@ -88,15 +121,11 @@ impl Mapping {
             return Ok(());
         }
         let ended = py.detach(|| {
-            let flushed = match self.access {
-                Access::Read => Ok(()),
-                Access::Write | Access::Persistent => resource.flush(0, u64::MAX),
-            };
+            let flushed = self
+                .writer
+                .map_or(Ok(()), |writer| resource.end_write(writer, self.offset, self.size));
             resource.end_mapping();
-            let unmapped = match self.access {
-                Access::Persistent => Ok(()),
-                Access::Read | Access::Write => resource.unmap(),
-            };
+            let unmapped = if self.is_counted { resource.unmap() } else { Ok(()) };
             flushed.and(unmapped)
         });
         self.resource.pins.remove(py);
@@ -132,17 +161,29 @@ impl Mapping {
         if last { self.end(py) } else { Ok(()) }
     }
 
-    /// Runs without the interpreter; no other thread can unmap the memory meanwhile.
+    /// Runs on a part without the interpreter; no other thread can unmap the memory meanwhile.
     fn detached(
         &self,
         py: Python<'_>,
-        run: impl FnOnce() -> Result<(), vkmem_engine::Error> + Send,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+        run: impl FnOnce(&Resource, u64, u64) -> Result<(), vkmem_engine::Error> + Send,
     ) -> PyResult<()> {
         self.resource.allocator.device.check_process(py)?;
+        let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
+        let size = size.unwrap_or_else(|| self.size.saturating_sub(offset));
+        if offset > self.size || size > self.size - offset {
+            let whole = self.size;
+            let why = "are outside of a mapping of";
+            return Err(invalid(
+                py,
+                format!("{size} bytes at offset {offset} {why} {whole} bytes"),
+            ));
+        }
         if !self.begin_use(true) {
             return Err(closed(py));
         }
-        let done = py.detach(run);
+        let done = py.detach(|| run(&self.resource, self.offset + offset, size));
         self.end_use(py)?;
         done.or_raise(py)
     }
@@ -158,13 +199,19 @@ impl Mapping {
 
 #[pymethods]
 impl Mapping {
+    /// Where it starts in its resource, in bytes.
+    #[getter]
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// In bytes.
     #[getter]
     fn size(&self) -> u64 {
-        self.resource.host_size
+        self.size
     }
 
-    /// Where the memory starts in this process; for C libraries. Valid while the mapping is open.
+    /// Where its bytes start in this process; for C libraries. Valid while the mapping is open.
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<usize> {
         if self.state.lock().ended {
@@ -191,14 +238,36 @@ impl Mapping {
         self.end_when_unused(py)
     }
 
-    /// Makes what was written so far visible to the device.
-    fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.detached(py, || self.resource.flush(0, u64::MAX))
+    /// Makes what was written so far to `size` bytes from `offset` of the mapping on visible to the
+    /// device; up to the end without a size. Rounded to `non_coherent_atom_size`; does nothing on coherent
+    /// memory, and nothing where the mapping is read-only.
+    ///
+    /// Raises `InvalidArgumentError` outside of the mapping, `UseAfterFreeError` after `close`.
+    #[pyo3(signature = (offset = None, size = None))]
+    fn flush(
+        &self,
+        py: Python<'_>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let readonly = self.access == Access::Read;
+        self.detached(py, offset, size, |resource, offset, size| {
+            if readonly { Ok(()) } else { resource.flush(offset, size) }
+        })
     }
 
-    /// Makes what the device wrote so far visible. Host writes that are not flushed are lost.
-    fn invalidate(&self, py: Python<'_>) -> PyResult<()> {
-        self.detached(py, || self.resource.invalidate(0, u64::MAX))
+    /// Makes what the device wrote so far visible, as `flush` does the opposite. Host writes that are not
+    /// flushed are lost.
+    ///
+    /// Raises what `flush` raises.
+    #[pyo3(signature = (offset = None, size = None))]
+    fn invalidate(
+        &self,
+        py: Python<'_>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.detached(py, offset, size, Resource::invalidate)
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
@@ -219,27 +288,29 @@ impl Mapping {
         let viewed = self.state.lock().exports > 0;
         if viewed && self.access != Access::Read {
             // An array made from the view may live on; what was written by now is to be seen now.
-            self.flush(py)?;
+            self.flush(py, None, None)?;
         }
         self.end_when_unused(py)
     }
 
     fn __len__(&self) -> usize {
-        usize::try_from(self.resource.host_size).unwrap_or(usize::MAX)
+        usize::try_from(self.size).unwrap_or(usize::MAX)
     }
 
     fn __repr__(&self) -> String {
         let state = if self.closed() { "closed" } else { "open" };
-        format!("<vk_mem.Mapping of {} bytes, {state}>", self.resource.host_size)
+        let Self { offset, size, .. } = self;
+        let place = if *offset > 0 { format!(" at offset {offset}") } else { String::new() };
+        format!("<vk_mem.Mapping of {size} bytes{place}, {state}>")
     }
 
     /// It and the view that `__enter__` gave out hold each other; without this, one that is never
     /// left would pin its memory for ever.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.view.try_lock().as_deref() {
-            Some(Some(view)) => visit.call(view),
-            _ => Ok(()),
+        if let Some(Some(view)) = self.view.try_lock().as_deref() {
+            visit.call(view)?;
         }
+        self.owner.as_ref().map_or(Ok(()), |owner| visit.call(&**owner))
     }
 
     fn __clear__(&self) {
@@ -255,7 +326,7 @@ impl Mapping {
         flags: c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        let length = isize::try_from(this.resource.host_size)
+        let length = isize::try_from(this.size)
             .map_err(|_| PyBufferError::new_err("too large for a Python buffer"))?;
         let readonly = this.access == Access::Read;
         if readonly && flags & ffi::PyBUF_WRITABLE != 0 {
@@ -280,10 +351,18 @@ impl Mapping {
     /// # Safety
     /// `_view` was filled by `__getbuffer__`.
     unsafe fn __releasebuffer__(&self, py: Python<'_>, _view: *mut ffi::Py_buffer) {
-        // Nothing may be raised here.
-        if let Err(error) = self.end_use(py) {
-            error.write_unraisable(py, None);
-        }
+        report_unraised(py, || self.end_use(py));
+    }
+}
+
+/// Runs where nothing may be raised: an exception that is on its way stays, another one is shown.
+fn report_unraised(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
+    let on_its_way = PyErr::take(py);
+    if let Err(error) = run() {
+        error.write_unraisable(py, None);
+    }
+    if let Some(error) = on_its_way {
+        error.restore(py);
     }
 }
 
@@ -297,14 +376,6 @@ impl Drop for Mapping {
         if self.state.get_mut().ended {
             return;
         }
-        Python::try_attach(|py| {
-            let on_its_way = PyErr::take(py);
-            if let Err(error) = self.end(py) {
-                error.write_unraisable(py, None);
-            }
-            if let Some(error) = on_its_way {
-                error.restore(py);
-            }
-        });
+        Python::try_attach(|py| report_unraised(py, || self.end(py)));
     }
 }

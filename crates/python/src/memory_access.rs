@@ -1,11 +1,71 @@
 //! The memory of a resource as the host sees it, and its name: of an allocation, or of an alias, which
 //! is a part of one.
+//!
+//! On memory that is not coherent all that writes is entered among the [`HostRanges`] of its allocation
+//! while it may have written something that is not flushed yet. An invalidate spares those atoms, and runs
+//! under the lock of the ranges, which is never waited for with the interpreter held.
 
+use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use vkmem_engine::{Error, HostAddress};
+use parking_lot::ReentrantMutex;
+use vkmem_engine::{
+    Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, WriterId, edges,
+};
 
 use crate::resource::Resource;
+
+/// A range of a resource, in bytes from its start: offset and size.
+pub type Part<'a> = (&'a Resource, u64, u64);
+
+/// [`Resource::flush`] of many, in one call of the driver.
+pub fn flush_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
+    let of = |(resource, offset, size): &Part<'_>| {
+        Ok(resource.host_ranges(resource.written(*offset, *size)?))
+    };
+    let (ranges, items) = gather(parts, of)?;
+    let Some((first, ..)) = parts.first() else { return Ok(()) };
+    first.allocator.engine().flush_many(&ranges).map_err(|failed| of_item(failed, &items))
+}
+
+/// [`Resource::invalidate`] of many, in one call of the driver.
+pub fn invalidate_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
+    let Some((first, ..)) = parts.first() else { return Ok(()) };
+    // In one order, whatever order they are given in: two threads that wait for each other would wait
+    // for ever.
+    let needs_it = parts.iter().filter(|(it, ..)| it.atom_size().is_some());
+    let mut writers: Vec<&Writers> = needs_it.map(|(it, ..)| it.writers()).collect();
+    writers.sort_by_key(|it| std::ptr::from_ref(*it).addr());
+    let _quiet: Vec<_> = writers.into_iter().map(ReentrantMutex::lock).collect();
+    let of = |(resource, offset, size): &Part<'_>| {
+        let stale = resource.stale(*offset, *size, |writer| writer == HostWriter::Copy)?;
+        Ok(resource.host_ranges(stale))
+    };
+    let (ranges, items) = gather(parts, of)?;
+    first.allocator.engine().invalidate_many(&ranges).map_err(|failed| of_item(failed, &items))
+}
+
+/// All ranges of all parts, and which part each is of.
+fn gather(
+    parts: &[Part<'_>],
+    of: impl Fn(&Part<'_>) -> Result<Vec<HostRange>, Error>,
+) -> Result<(Vec<HostRange>, Vec<usize>), FailedItem> {
+    let (mut ranges, mut items) = (Vec::new(), Vec::new());
+    for (index, part) in parts.iter().enumerate() {
+        ranges.extend(of(part).map_err(|error| FailedItem { index, error })?);
+        items.resize(ranges.len(), index);
+    }
+    Ok((ranges, items))
+}
+
+fn of_item(failed: FailedItem, items: &[usize]) -> FailedItem {
+    FailedItem { index: items.get(failed.index).copied().unwrap_or(0), ..failed }
+}
+
+/// Open writers of one allocation. Reentrant: a callback of the driver may run Python code that comes
+/// back here.
+pub type Writers = ReentrantMutex<RefCell<HostRanges>>;
 
 impl Resource {
     /// Maps the memory and counts; where this resource starts in the host's address space.
@@ -19,48 +79,150 @@ impl Resource {
         self.allocator.engine().unmap(self.allocation.id)
     }
 
-    /// Makes host writes to `size` bytes from `offset` on visible to the device; `u64::MAX`: up to
-    /// the end.
+    /// Makes host writes to `size` bytes from `offset` on visible to the device, as far as the host can
+    /// have written there; `u64::MAX`: up to the end.
+    ///
+    /// To flush what no open view covers would give the device what the host saw last, over what the
+    /// device wrote. Memory that is mapped for ever may be written to through its address at any time.
     pub fn flush(&self, offset: u64, size: u64) -> Result<(), Error> {
-        let (offset, size) = self.part(offset, size)?;
-        self.allocator.engine().flush(self.allocation.id, offset, size)
+        let written = self.written(offset, size)?;
+        self.flush_parts(written)
     }
 
-    /// Makes device writes visible to the host; see [`flush`](Self::flush).
+    fn written(&self, offset: u64, size: u64) -> Result<Vec<Range<u64>>, Error> {
+        let range = self.part(offset, size)?;
+        Ok(match self.atom_size() {
+            None => Vec::new(),
+            Some(_) if self.allocation.mapped.is_some() => vec![range],
+            Some(atom) => self.writers().lock().borrow().written(range, atom, |_| true),
+        })
+    }
+
+    /// Makes device writes visible to the host; see [`flush`](Self::flush). What the host wrote there and
+    /// did not flush is lost, but for copies of other threads that run.
     pub fn invalidate(&self, offset: u64, size: u64) -> Result<(), Error> {
-        let (offset, size) = self.part(offset, size)?;
-        self.allocator.engine().invalidate(self.allocation.id, offset, size)
+        let _quiet = self.writers().lock();
+        let stale = self.stale(offset, size, |writer| writer == HostWriter::Copy)?;
+        self.invalidate_parts(stale)
+    }
+
+    /// Makes device writes visible to the host, but for where the host may have written something that is
+    /// not flushed yet.
+    pub fn refresh(&self, offset: u64, size: u64) -> Result<(), Error> {
+        let _quiet = self.writers().lock();
+        let stale = self.stale(offset, size, |_| true)?;
+        self.invalidate_parts(stale)
+    }
+
+    /// What an invalidate of a range may replace. To be asked under the lock of the writers, until it is
+    /// done.
+    fn stale(
+        &self,
+        offset: u64,
+        size: u64,
+        spared: impl Fn(HostWriter) -> bool,
+    ) -> Result<Vec<Range<u64>>, Error> {
+        let range = self.part(offset, size)?;
+        let Some(atom) = self.atom_size() else { return Ok(Vec::new()) };
+        Ok(self.writers().lock().borrow().unwritten(range, atom, spared))
+    }
+
+    /// To be called before the host writes to mapped memory that is not coherent. What the host sees of
+    /// all atoms of a view is up to date then, and what it sees of those that a copy fills in part, so that
+    /// a flush gives nothing stale to the device.
+    pub fn begin_write(
+        &self,
+        offset: u64,
+        size: u64,
+        writer: HostWriter,
+    ) -> Result<Option<WriterId>, Error> {
+        let range = self.part(offset, size)?;
+        let Some(atom) = self.atom_size() else { return Ok(None) };
+        let writers = self.writers().lock();
+        let stale = {
+            let ranges = writers.borrow();
+            let unwritten = |range| ranges.unwritten(range, atom, |_| true);
+            match writer {
+                HostWriter::View => unwritten(range.clone()),
+                HostWriter::Copy => edges(range.clone(), atom).flat_map(unwritten).collect(),
+            }
+        };
+        self.invalidate_parts(stale)?;
+        Ok(Some(writers.borrow_mut().open(range, writer)))
+    }
+
+    /// Flushes what was written since [`begin_write`](Self::begin_write).
+    pub fn end_write(&self, writer: WriterId, offset: u64, size: u64) -> Result<(), Error> {
+        let range = self.part(offset, size)?;
+        let flushed = self.flush_parts(vec![range]);
+        self.writers().lock().borrow_mut().close(writer);
+        flushed
+    }
+
+    /// Bytes that its memory is flushed and invalidated by; `None` where it is coherent, or where the
+    /// host does not see it.
+    pub fn atom_size(&self) -> Option<u64> {
+        self.allocator.engine().atom_size(self.allocation.memory_type_index)
+    }
+
+    /// Parts of the memory object, in atoms, as parts of the allocation.
+    fn host_ranges(&self, parts: Vec<Range<u64>>) -> Vec<HostRange> {
+        let whole = &self.base().allocation;
+        let inside = |it: Range<u64>| {
+            let start = it.start.max(whole.offset);
+            let end = it.end.min(whole.offset + whole.size).max(start);
+            HostRange { id: whole.id, offset: start - whole.offset, size: end - start }
+        };
+        parts.into_iter().map(inside).collect()
+    }
+
+    fn flush_parts(&self, parts: Vec<Range<u64>>) -> Result<(), Error> {
+        let ranges = self.host_ranges(parts);
+        self.allocator.engine().flush_many(&ranges).map_err(|failed| failed.error)
+    }
+
+    fn invalidate_parts(&self, parts: Vec<Range<u64>>) -> Result<(), Error> {
+        let ranges = self.host_ranges(parts);
+        self.allocator.engine().invalidate_many(&ranges).map_err(|failed| failed.error)
+    }
+
+    /// Whose memory it is.
+    fn base(&self) -> &Self {
+        self.alias().map_or(self, |alias| &alias.base)
     }
 
     /// Where it starts in its allocation, in bytes.
     fn start(&self) -> u64 {
-        let base = self.alias().map(|alias| alias.base.allocation.offset);
-        base.map_or(0, |base| self.allocation.offset - base)
+        self.allocation.offset - self.base().allocation.offset
     }
 
-    /// A range of this resource as one of its allocation.
-    fn part(&self, offset: u64, size: u64) -> Result<(u64, u64), Error> {
-        if self.alias().is_none() {
-            return Ok((offset, size));
-        }
+    /// A range of this resource as one of its memory object.
+    fn part(&self, offset: u64, size: u64) -> Result<Range<u64>, Error> {
         let whole = self.allocation.size;
         let size = if size == u64::MAX { whole.saturating_sub(offset) } else { size };
         if offset > whole || size > whole - offset {
+            let what = if self.alias().is_some() { "alias" } else { "allocation" };
             return Err(Error::InvalidArgument(format!(
-                "{size} bytes from offset {offset} are outside of the alias's {whole} bytes"
+                "{size} bytes from offset {offset} are outside of the {what}'s {whole} bytes"
             )));
         }
-        Ok((self.start() + offset, size))
+        let start = self.allocation.offset + offset;
+        Ok(start..start + size)
     }
 
-    /// Open mappings of the memory: those of an alias and of what it lies in would undo each other.
+    /// Open mappings of the memory, those of aliases included.
     fn mappings(&self) -> &AtomicU32 {
-        self.alias().map_or(&self.open_mappings, |alias| &alias.base.open_mappings)
+        &self.base().open_mappings
     }
 
-    /// Counts an open mapping; whether it is the first.
-    pub fn begin_mapping(&self) -> bool {
-        self.mappings().fetch_add(1, Ordering::AcqRel) == 0
+    /// Who may have written to the memory, through whatever resource lies there.
+    fn writers(&self) -> &Writers {
+        self.base().extras().writers()
+    }
+
+    /// Counts an open mapping.
+    pub fn begin_mapping(&self) {
+        self.mappings().fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether any is open.

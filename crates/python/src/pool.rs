@@ -1,10 +1,13 @@
 //! `vk_mem.Pool`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::{Home, PoolCreateInfo, PoolId};
 
 use crate::allocation_info::export_types;
@@ -14,6 +17,7 @@ use crate::links::Link;
 use crate::numbers::{unsigned, unsigned_32};
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::remains::release_all;
+use crate::resource::quoted;
 use crate::state::{AllocatorState, warn, warn_unclosed};
 use crate::statistics::Statistics;
 use crate::virtual_block::algorithm;
@@ -24,20 +28,32 @@ pub struct PoolState {
     pub allocator: Arc<AllocatorState>,
     /// Of the engine.
     pub id: PoolId,
-    name: Option<String>,
+    name: Mutex<Option<Arc<str>>>,
     pins: Pins,
-    /// What `memory_allocate_next` points into.
-    _next: Option<Link<PyAny>>,
+    /// What `memory_allocate_next` points into is gone: the cycle collector has found it.
+    is_collected: AtomicBool,
 }
 
 impl PoolState {
+    /// Names it, or takes its name away.
+    fn set_name(&self, name: Option<&str>) {
+        let name: Option<Arc<str>> = name.map(Arc::from);
+        let mut names = self.allocator.pool_names.lock();
+        match &name {
+            Some(name) => names.insert(self.id, name.clone()),
+            None => names.remove(&self.id),
+        };
+        drop(names);
+        *self.name.lock() = name;
+    }
+
     /// Whether something of the allocator lives in this pool.
     fn holds(&self, home: Home) -> bool {
         home == Home::Custom(self.id)
     }
 
     fn describe(&self) -> String {
-        let name = self.name.as_ref().map_or(String::new(), |name| format!(" '{name}'"));
+        let name = self.name.lock().as_ref().map_or(String::new(), |name| quoted(name));
         let memory_type = self.allocator.engine().pool_info(self.id).map(|it| it.memory_type_index);
         let memory_type = memory_type.map_or(String::new(), |it| format!(" (memory type {it})"));
         format!("Pool{name}{memory_type}")
@@ -59,6 +75,9 @@ impl Drop for PoolState {
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Pool {
     pub state: Arc<PoolState>,
+    /// What `memory_allocate_next` points into. Here and not in the shared half, so that the cycle
+    /// collector can follow it: whoever allocates from the pool has this object.
+    next: Mutex<Option<Link<PyAny>>>,
 }
 
 /// Reads the keywords of `create_pool`.
@@ -131,12 +150,15 @@ impl PoolKeywords {
 
     /// Makes the pool.
     pub fn create(self, id: PoolId, allocator: &Arc<AllocatorState>) -> PyResult<Pool> {
-        let allocator = allocator.clone();
-        if let Some(name) = &self.name {
-            allocator.pool_names.lock().insert(id, name.as_str().into());
-        }
-        let (name, _next, pins) = (self.name, self.next, Pins::default());
-        Ok(Pool { state: Arc::new(PoolState { allocator, id, name, pins, _next }) })
+        let state = PoolState {
+            allocator: allocator.clone(),
+            id,
+            name: Mutex::default(),
+            pins: Pins::default(),
+            is_collected: AtomicBool::new(false),
+        };
+        state.set_name(self.name.as_deref());
+        Ok(Pool { state: Arc::new(state), next: Mutex::new(self.next) })
     }
 }
 
@@ -149,6 +171,9 @@ pub fn enter<'a>(
     let Some(pool) = pool else { return Ok(None) };
     if !Arc::ptr_eq(&pool.allocator, allocator) {
         return Err(invalid(py, format!("{} is of another allocator", pool.describe())));
+    }
+    if pool.is_collected.load(Ordering::Relaxed) {
+        return Err(use_after_free(py, "the pool was collected"));
     }
     pool.pins.pin(py).map(Some).ok_or_else(|| use_after_free(py, "the pool is closed"))
 }
@@ -165,10 +190,18 @@ impl Pool {
 
 #[pymethods]
 impl Pool {
-    /// For people and dumps.
+    /// For people and dumps (`vmaSetPoolName`). None if it has none.
     #[getter]
-    fn name(&self) -> Option<&str> {
-        self.state.name.as_deref()
+    fn name(&self) -> Option<String> {
+        self.state.name.lock().as_deref().map(String::from)
+    }
+
+    #[setter]
+    fn set_name(&self, py: Python<'_>, name: Option<&str>) -> PyResult<()> {
+        // Refused after the end, when the number of the pool may be another's.
+        self.rules(py)?;
+        self.state.set_name(name);
+        Ok(())
     }
 
     /// Index into the device's memory types.
@@ -249,6 +282,20 @@ impl Pool {
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.close(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.next.try_lock().as_deref() {
+            Some(Some(next)) => visit.call(&**next),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let next = self.next.lock().take();
+        if next.is_some() {
+            self.state.is_collected.store(true, Ordering::Relaxed);
+        }
     }
 
     fn __repr__(&self) -> String {

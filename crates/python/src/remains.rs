@@ -7,8 +7,8 @@ use vkmem_engine::{AllocationId, Home, Release};
 use vkmem_vulkan::{ahead, expect_at};
 
 use crate::bindings::Binding;
-use crate::external::HeldBuffer;
 use crate::held::Faint;
+use crate::held_buffer::HeldBuffer;
 use crate::resource::{Handles, Resource};
 use crate::state::AllocatorState;
 

@@ -82,7 +82,7 @@ pub struct Resource {
     pub(crate) dont_bind: bool,
     /// What lies in the memory, tiling and all; for dumps.
     pub kind: ResourceKind,
-    /// Open mappings, those of aliases included: the first invalidates, each flushes at its end.
+    /// Open mappings, those of aliases included.
     pub(crate) open_mappings: AtomicU32,
     /// Where its memory is.
     pub allocation: Allocation,
@@ -249,16 +249,17 @@ impl Resource {
         use_after_free(py, format!("{}{name} was {verb}", self.handles.class()))
     }
 
-    /// `Buffer 'staging' (16384 bytes, memory type 3)`
-    pub fn describe(&self) -> String {
+    /// `Buffer 'staging'`
+    pub fn title(&self) -> String {
         let name = self.name().ok().flatten();
         let name = name.map_or(String::new(), |name| quoted(&name));
-        format!(
-            "{}{name} ({} bytes, memory type {})",
-            self.handles.class(),
-            self.host_size,
-            self.allocation.memory_type_index
-        )
+        format!("{}{name}", self.handles.class())
+    }
+
+    /// `Buffer 'staging' (16384 bytes, memory type 3)`
+    pub fn describe(&self) -> String {
+        let (title, size) = (self.title(), self.host_size);
+        format!("{title} ({size} bytes, memory type {})", self.allocation.memory_type_index)
     }
 
     /// `, created at a.py:3 in f, called from b.py:7 in g`; empty if that is not kept.
@@ -480,7 +481,7 @@ impl Resource {
 }
 
 /// A name in a message, on one line.
-fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     format!(" '{}'", name.escape_debug())
 }
 

@@ -10,6 +10,7 @@ use vkmem_vulkan::{expect_at, expect_bytes};
 
 use crate::errors::IntoPyResult;
 use crate::external;
+use crate::face::Face;
 use crate::held::Held;
 use crate::host_copy;
 use crate::links::Link;
@@ -40,6 +41,9 @@ struct Others {
     user_data: Mutex<Option<Link<PyAny>>>,
     /// The `Buffer` or `Image` that this `Allocation` belongs to, and whose user data it shows.
     owner: Option<Link<ResourceObject>>,
+    /// Whose memory it lies in, if that leads on to further objects: so that the cycle collector can
+    /// follow the way there.
+    memory: Mutex<Option<Link<ResourceObject>>>,
 }
 
 impl ResourceObject {
@@ -51,7 +55,10 @@ impl ResourceObject {
         }
         let handle = resource.handles.raw();
         let others = user_data.map_or_else(OnceBox::new, |data| {
-            OnceBox::with_value(Box::new(Others { user_data: Mutex::new(Some(data)), owner: None }))
+            OnceBox::with_value(Box::new(Others {
+                user_data: Mutex::new(Some(data)),
+                ..Others::default()
+            }))
         });
         Self { resource, handle, others }
     }
@@ -82,7 +89,7 @@ impl ResourceObject {
     }
 
     /// Puts it on the list of the cycle collector, before it leads to another.
-    fn track(object: &Bound<'_, Self>) {
+    pub fn track(object: &Bound<'_, Self>) {
         // SAFETY: as above, and complete. It is put there once: nobody else does it while this thread
         // has the interpreter.
         unsafe {
@@ -101,9 +108,30 @@ impl ResourceObject {
         self.owner().map_or(self, |owner| owner.get())
     }
 
-    /// Flushes or invalidates without the interpreter. Memory that an open mapping holds is held
-    /// here as well: that one may end meanwhile in another thread, and only mapped memory is
-    /// flushed.
+    /// What it shows.
+    pub fn face(&self) -> Face<'_> {
+        Face { resource: &self.resource, is_allocation: self.has_owner() }
+    }
+
+    /// Another reference to it, if it keeps memory of a Python object, or lies in memory that does: who
+    /// keeps its memory has to keep it then, as the cycle collector follows references of Python only.
+    pub fn leading_on(object: &Bound<'_, Self>) -> Option<Link<Self>> {
+        let this = object.get().with_user_data();
+        let others = this.others.get();
+        let leads_on = this.resource.holds_memory()
+            || others.is_some_and(|others| others.memory.lock().is_some());
+        leads_on.then(|| Link::new(object.clone().unbind()))
+    }
+
+    /// Notes that it lies in the memory of another.
+    pub fn lies_in(object: &Bound<'_, Self>, memory: &Bound<'_, Self>) {
+        let Some(link) = Self::leading_on(memory) else { return };
+        let before = object.get().others.get_or_init(Box::default).memory.lock().replace(link);
+        Self::track(object);
+        drop(before);
+    }
+
+    /// Flushes or invalidates without the interpreter.
     fn synchronise(
         &self,
         py: Python<'_>,
@@ -111,14 +139,7 @@ impl ResourceObject {
     ) -> PyResult<()> {
         let _pin = self.resource.enter_memory(py)?;
         let resource = &*self.resource;
-        let open = resource.has_open_mapping();
-        py.detach(|| {
-            // Fails without host memory for a count beyond 255; those mappings do not all end at once.
-            let held = open && resource.map().is_ok();
-            let done = run(resource);
-            if held { done.and(resource.unmap()) } else { done }
-        })
-        .or_raise(py)
+        py.detach(|| run(resource)).or_raise(py)
     }
 
     /// Ends it. What was not used for a while is in no cache by now, and the driver's object is
@@ -128,6 +149,11 @@ impl ResourceObject {
         expect_bytes(self.handle, OF_DRIVER);
         expect_at((&raw const *self).addr().wrapping_sub(TO_COLLECTOR) as u64);
         self.resource.destroy(py)
+    }
+
+    /// The name of its class.
+    fn class(&self) -> &'static str {
+        if self.has_owner() { "Allocation" } else { self.resource.handles.class() }
     }
 
     /// Whether it belongs to a `Buffer` or an `Image`.
@@ -182,35 +208,49 @@ impl ResourceObject {
 
     /// Maps the memory (`vmaMapMemory`): a `Mapping`, to be used as a context manager.
     ///
-    /// Counted: any number may be open. What the device wrote is made visible when the
-    /// first opens, what the host wrote when one closes, where memory is not coherent. While it or a view
-    /// of it is open, `destroy()` raises `BufferError`.
+    /// The view shows `size` bytes from `offset` on; up to the end without a size. Any number of maps may be
+    /// open. While one or a view of it is open, `destroy()` raises `BufferError`.
     ///
-    /// Raises `MemoryMapError` if the memory is not `HOST_VISIBLE` or the driver refuses.
-    #[pyo3(signature = (*, readonly = false))]
-    fn map(&self, py: Python<'_>, readonly: bool) -> PyResult<Mapping> {
-        Mapping::open(py, &self.resource, if readonly { Access::Read } else { Access::Write })
+    /// Where memory is not coherent, what the device wrote to these bytes is visible when the mapping
+    /// opens, unless another open view may have written there, and all of them are flushed when it ends,
+    /// written or not, rounded to `non_coherent_atom_size`: so map the part that you write. `readonly`
+    /// flushes nothing.
+    ///
+    /// Raises `MemoryMapError` if the memory is not `HOST_VISIBLE` or the driver refuses,
+    /// `InvalidArgumentError` if the part is outside.
+    #[pyo3(signature = (offset = None, size = None, *, readonly = false))]
+    fn map(
+        slf: &Bound<'_, Self>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+        readonly: bool,
+    ) -> PyResult<Mapping> {
+        let access = if readonly { Access::Read } else { Access::Write };
+        Mapping::open(slf, host_copy::offset(offset)?, host_copy::size(size)?, access)
     }
 
     /// The memory of a MAPPED allocation. None if it was not created so, or if its memory type is not
     /// `HOST_VISIBLE`.
     ///
-    /// On memory that is not coherent, call `flush()` after writing to it and `invalidate()` before
-    /// reading what the device wrote; on coherent memory these do nothing.
+    /// On memory that is not coherent, call `flush(offset, size)` after writing to it and `invalidate()`
+    /// before reading what the device wrote; on coherent memory these do nothing. The end of the view
+    /// flushes all of it, as that of `map()`.
     #[getter]
-    fn mapped<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
-        self.resource.check_live(py)?;
-        if self.resource.allocation.mapped.is_none() {
+    fn mapped<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        let (py, resource) = (slf.py(), &slf.get().resource);
+        resource.check_live(py)?;
+        if resource.allocation.mapped.is_none() {
             return Ok(None);
         }
-        let mapping = Mapping::open(py, &self.resource, Access::Persistent)?;
+        let mapping = Mapping::open(slf, 0, None, Access::Persistent)?;
         PyMemoryView::from(Bound::new(py, mapping)?.as_any()).map(Some)
     }
 
     /// Copies a contiguous buffer of any Python object to `offset` bytes into the memory, and flushes
-    /// it if needed (`vmaCopyMemoryToAllocation`).
+    /// it if needed (`vmaCopyMemoryToAllocation`). Its bytes are numbers, characters or structs of those.
     ///
-    /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if it does not fit.
+    /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if it does not fit,
+    /// `TypeError` for an array of objects or pointers.
     #[pyo3(signature = (data, offset = None))]
     fn write(
         &self,
@@ -218,7 +258,7 @@ impl ResourceObject {
         data: &Bound<'_, PyAny>,
         offset: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        host_copy::write(py, &self.resource, data, host_copy::offset(offset)?)
+        host_copy::write(py, &self.face(), data, host_copy::offset(offset)?)
     }
 
     /// Copies `size` bytes from `offset` on, after an invalidate if needed; up to the end without a
@@ -232,13 +272,13 @@ impl ResourceObject {
         offset: Option<&Bound<'_, PyAny>>,
         size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        host_copy::read(py, &self.resource, host_copy::offset(offset)?, host_copy::size(size)?)
+        host_copy::read(py, &self.face(), host_copy::offset(offset)?, host_copy::size(size)?)
     }
 
     /// Fills a writable contiguous buffer of any Python object from `offset` on, after an invalidate if
     /// needed.
     ///
-    /// Raises what `read` raises.
+    /// Raises what `read` raises, and `TypeError` for an array of objects or pointers.
     #[pyo3(signature = (target, offset = None))]
     fn read_into(
         &self,
@@ -246,12 +286,13 @@ impl ResourceObject {
         target: &Bound<'_, PyAny>,
         offset: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        host_copy::read_into(py, &self.resource, target, host_copy::offset(offset)?)
+        host_copy::read_into(py, &self.face(), target, host_copy::offset(offset)?)
     }
 
     /// Makes host writes to `size` bytes from `offset` on visible to the device
     /// (`vmaFlushAllocation`), rounded to `non_coherent_atom_size`; up to the end without a size. Does
-    /// nothing on coherent memory. Only mapped memory is flushed.
+    /// nothing on coherent memory. Flushed is what an open view may have written, and of MAPPED memory
+    /// all: there is nothing to flush in memory that is not mapped.
     #[pyo3(signature = (offset = None, size = None))]
     fn flush(
         &self,
@@ -264,7 +305,8 @@ impl ResourceObject {
         self.synchronise(py, |resource| resource.flush(offset, size))
     }
 
-    /// Makes device writes visible to the host (`vmaInvalidateAllocation`); see `flush`.
+    /// Makes device writes visible to the host (`vmaInvalidateAllocation`); see `flush`. Host writes that
+    /// are not flushed are lost. Does nothing where the memory is not mapped.
     #[pyo3(signature = (offset = None, size = None))]
     fn invalidate(
         &self,
@@ -335,16 +377,19 @@ impl ResourceObject {
 
     fn __repr__(&self) -> String {
         if self.resource.pins.is_closed() {
-            return format!("<vk_mem.{}, no longer alive>", self.resource.handles.class());
+            return format!("<vk_mem.{}, no longer alive>", self.class());
         }
         if self.resource.allocator.device.is_forked() {
-            let class = self.resource.handles.class();
-            return format!("<vk_mem.{class}, from before os.fork()>");
+            return format!("<vk_mem.{}, from before os.fork()>", self.class());
         }
-        format!("<vk_mem.{}>", self.resource.describe())
+        format!("<vk_mem.{}>", self.face().describe())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Each resource has one object without an owner, which visits what the resource holds for it.
+        if !self.has_owner() {
+            self.resource.visit_held(&visit)?;
+        }
         let Some(others) = self.others.get() else { return Ok(()) };
         if let Some(data) = others.user_data.try_lock()
             && let Some(data) = data.as_ref()
@@ -354,11 +399,15 @@ impl ResourceObject {
         if let Some(owner) = &others.owner {
             visit.call(&**owner)?;
         }
-        Ok(())
+        match others.memory.try_lock().as_deref() {
+            Some(Some(memory)) => visit.call(&**memory),
+            _ => Ok(()),
+        }
     }
 
     fn __clear__(&self) {
-        let before = self.others.get().and_then(|others| others.user_data.lock().take());
+        let Some(others) = self.others.get() else { return };
+        let before = (others.user_data.lock().take(), others.memory.lock().take());
         drop(before);
     }
 }

@@ -62,8 +62,7 @@ impl Allocator {
         importing: Importing,
     ) -> PyResult<Py<T>> {
         let made = self.finish(py, keywords, made, object)?;
-        let resource = made.bind(py).as_super().get().resource.clone();
-        importing.done(py, &resource)?;
+        importing.done(made.bind(py).as_super())?;
         Ok(made)
     }
 

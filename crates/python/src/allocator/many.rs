@@ -89,17 +89,28 @@ impl Allocator {
         destroy_many(py, &self.state, &resources)
     }
 
-    fn check_own(&self, object: &Bound<'_, PyAny>, classes: &str) -> PyResult<()> {
-        let py = object.py();
+    /// A resource of this allocator.
+    pub(super) fn check_here<'a>(
+        &self,
+        object: &'a Bound<'_, PyAny>,
+        classes: &str,
+    ) -> PyResult<&'a ResourceObject> {
         let Ok(resource) = object.cast::<ResourceObject>() else {
             let kind = object.get_type().name()?;
             return Err(PyTypeError::new_err(format!("{kind} is no {classes}")));
         };
         let resource = resource.get();
         if !Arc::ptr_eq(&resource.resource.allocator, &self.state) {
-            let what = resource.resource.describe();
-            return Err(invalid(py, format!("{what} is of another allocator")));
+            let what = resource.face().describe();
+            return Err(invalid(object.py(), format!("{what} is of another allocator")));
         }
+        Ok(resource)
+    }
+
+    /// The same, which can be ended by itself.
+    fn check_own(&self, object: &Bound<'_, PyAny>, classes: &str) -> PyResult<()> {
+        let py = object.py();
+        let resource = self.check_here(object, classes)?;
         if resource.has_owner() && !resource.resource.pins.is_closed() {
             let class = resource.resource.handles.class();
             return Err(invalid(py, format!("this memory belongs to a {class}: destroy that")));

@@ -7,6 +7,7 @@ mod dump;
 mod external;
 mod figures;
 mod find;
+mod host_access;
 mod leaks;
 mod many;
 
