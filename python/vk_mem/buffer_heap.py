@@ -6,6 +6,7 @@ calls. A `BufferHeap` makes a few large buffers and gives out ranges of them.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import warnings
@@ -17,7 +18,7 @@ from typing import Any, NoReturn, Self, Unpack
 from vk_mem._typing import AllocationKeywords
 from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, _VirtualBlocks
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
-from vk_mem.flags import AllocationCreateFlags, BufferUsage
+from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
 
 _HOST_ACCESS = (
     AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE | AllocationCreateFlags.HOST_ACCESS_RANDOM
@@ -73,6 +74,8 @@ class BufferHeap(_NoCopies):
         self._info = info
         self._alignment = self._alignment_of_usage(mapped)
         self._ranges = _VirtualBlocks(algorithm, self._alignment)
+        # Of the memory that buffers were found to lie in: it can be written without a view.
+        self._atom = 1
         # A wrong size is better told of now than by the first slice.
         self._ranges.remove(self._ranges.add(block_size))
         self._lock = threading.RLock()
@@ -104,7 +107,7 @@ class BufferHeap(_NoCopies):
     @property
     def alignment(self) -> int:
         """Of every slice, in bytes: from the usage and the device's limits."""
-        return self._alignment
+        return math.lcm(self._alignment, self._atom)
 
     @property
     def block_size(self) -> int:
@@ -157,7 +160,8 @@ class BufferHeap(_NoCopies):
             found = self._find(size, alignment)
             if found is None:
                 # The range of a buddy is as large as its alignment.
-                least = alignment if self._algorithm == "buddy" else 1
+                atom = self._allocator.device.properties.non_coherent_atom_size
+                least = max(alignment, atom) if self._algorithm == "buddy" else 1
                 block = self._grow(max(size, least, self._block_size))
                 found = self._find(size, alignment)
                 if found is None:
@@ -170,6 +174,8 @@ class BufferHeap(_NoCopies):
             return BufferSlice(self, found, size)
 
     def _find(self, size: int, alignment: int) -> _Place | None:
+        if alignment > 0:
+            alignment = math.lcm(alignment, self._atom)
         while True:
             found = self._ranges.allocate(size, alignment)
             if found is None:
@@ -192,7 +198,13 @@ class BufferHeap(_NoCopies):
         )
         try:
             self._check_open()
-            block = _Block(buffer, self._ranges.add(size))
+            properties = buffer.allocation.memory_properties
+            visible = MemoryPropertyFlags.HOST_VISIBLE in properties
+            if visible and MemoryPropertyFlags.HOST_COHERENT not in properties:
+                # Slices that share an atom would flush and invalidate each other.
+                self._atom = self._allocator.device.properties.non_coherent_atom_size
+            is_mapped = visible and bool(self._flags & AllocationCreateFlags.MAPPED)
+            block = _Block(buffer, self._ranges.add(size), is_mapped)
         except BaseException:
             buffer.destroy()
             raise
@@ -290,11 +302,12 @@ class BufferHeap(_NoCopies):
 class _Block:
     """One buffer; `number` is that of its division."""
 
-    __slots__ = ("buffer", "number", "size")
+    __slots__ = ("buffer", "is_mapped", "number", "size")
 
-    def __init__(self, buffer: Buffer, number: int) -> None:
+    def __init__(self, buffer: Buffer, number: int, is_mapped: bool) -> None:
         self.buffer = buffer
         self.number = number
+        self.is_mapped = is_mapped
         self.size = buffer.size
 
 
@@ -358,14 +371,13 @@ class BufferSlice(_NoCopies):
     def mapped(self) -> memoryview | None:
         """Its memory, if the heap has a HOST_ACCESS flag and the memory can be mapped; else None.
 
-        Flush what was written to it on memory that is not coherent. Ends with `free`.
+        Flush what was written to it on memory that is not coherent; the end of the view flushes the
+        slice, and no other one. Ends with `free`.
         """
         place = self._live()
-        if self._view is None:
-            whole = place.block.buffer.mapped
-            if whole is not None:
-                self._view = whole[place.offset : place.offset + self._size]
-                self._heap._mapped.add(self)
+        if self._view is None and place.block.is_mapped:
+            self._view = memoryview(place.block.buffer.map(place.offset, self._size))
+            self._heap._mapped.add(self)
         return self._view
 
     def write(self, data: Any, offset: int = 0) -> None:
@@ -388,10 +400,25 @@ class BufferSlice(_NoCopies):
         self._check(offset, size)
         return place.block.buffer.read(place.offset + offset, size)
 
-    def flush(self) -> None:
-        """Makes what was written to `mapped` visible to the device."""
+    def flush(self, offset: int = 0, size: int | None = None) -> None:
+        """Makes what was written to `mapped` visible: `size` bytes from `offset` on.
+
+        Up to the end without a size. Raises `InvalidArgumentError` outside of the slice.
+        """
         place = self._live()
-        place.block.buffer.flush(place.offset, self._size)
+        size = max(self._size - offset, 0) if size is None else size
+        self._check(offset, size)
+        place.block.buffer.flush(place.offset + offset, size)
+
+    def invalidate(self, offset: int = 0, size: int | None = None) -> None:
+        """Makes what the device wrote there visible in `mapped`.
+
+        Host writes that are not flushed are lost. Raises what `flush` raises.
+        """
+        place = self._live()
+        size = max(self._size - offset, 0) if size is None else size
+        self._check(offset, size)
+        place.block.buffer.invalidate(place.offset + offset, size)
 
     def _check(self, offset: int, size: int) -> None:
         whole = self._size
@@ -424,8 +451,7 @@ class BufferSlice(_NoCopies):
         self._view = None
         still_there = mapping()
         if still_there is not None:
-            place = self._live()
-            self._view = memoryview(still_there)[place.offset : place.offset + self._size]
+            self._view = memoryview(still_there)
             raise BufferError(f"cannot free {self!r}: an array or a view uses its memory")
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use parking_lot::ReentrantMutex;
+use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 use vkmem_engine::{
     Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, WriterId, edges,
 };
@@ -21,39 +21,42 @@ pub type Part<'a> = (&'a Resource, u64, u64);
 
 /// [`Resource::flush`] of many, in one call of the driver.
 pub fn flush_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
-    let of = |(resource, offset, size): &Part<'_>| {
-        Ok(resource.host_ranges(resource.written(*offset, *size)?))
-    };
-    let (ranges, items) = gather(parts, of)?;
     let Some((first, ..)) = parts.first() else { return Ok(()) };
+    let _quiet = quiet(parts);
+    let (ranges, items) = gather(parts, |resource, offset, size| resource.written(offset, size))?;
     first.allocator.engine().flush_many(&ranges).map_err(|failed| of_item(failed, &items))
 }
 
 /// [`Resource::invalidate`] of many, in one call of the driver.
 pub fn invalidate_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
     let Some((first, ..)) = parts.first() else { return Ok(()) };
-    // In one order, whatever order they are given in: two threads that wait for each other would wait
-    // for ever.
+    let _quiet = quiet(parts);
+    let (ranges, items) = gather(parts, |resource, offset, size| {
+        resource.stale(offset, size, |writer| writer == HostWriter::Copy)
+    })?;
+    first.allocator.engine().invalidate_many(&ranges).map_err(|failed| of_item(failed, &items))
+}
+
+/// Lets no other thread flush or invalidate the same memory meanwhile: a flush that is overtaken by another
+/// one would give the device what the host saw before.
+fn quiet<'a>(parts: &[Part<'a>]) -> Vec<ReentrantMutexGuard<'a, RefCell<HostRanges>>> {
     let needs_it = parts.iter().filter(|(it, ..)| it.atom_size().is_some());
     let mut writers: Vec<&Writers> = needs_it.map(|(it, ..)| it.writers()).collect();
+    // In one order, whatever order they are given in: two threads that wait for each other would wait
+    // for ever.
     writers.sort_by_key(|it| std::ptr::from_ref(*it).addr());
-    let _quiet: Vec<_> = writers.into_iter().map(ReentrantMutex::lock).collect();
-    let of = |(resource, offset, size): &Part<'_>| {
-        let stale = resource.stale(*offset, *size, |writer| writer == HostWriter::Copy)?;
-        Ok(resource.host_ranges(stale))
-    };
-    let (ranges, items) = gather(parts, of)?;
-    first.allocator.engine().invalidate_many(&ranges).map_err(|failed| of_item(failed, &items))
+    writers.into_iter().map(ReentrantMutex::lock).collect()
 }
 
 /// All ranges of all parts, and which part each is of.
 fn gather(
     parts: &[Part<'_>],
-    of: impl Fn(&Part<'_>) -> Result<Vec<HostRange>, Error>,
+    of: impl Fn(&Resource, u64, u64) -> Result<Vec<Range<u64>>, Error>,
 ) -> Result<(Vec<HostRange>, Vec<usize>), FailedItem> {
     let (mut ranges, mut items) = (Vec::new(), Vec::new());
-    for (index, part) in parts.iter().enumerate() {
-        ranges.extend(of(part).map_err(|error| FailedItem { index, error })?);
+    for (index, (resource, offset, size)) in parts.iter().enumerate() {
+        let found = of(resource, *offset, *size).map_err(|error| FailedItem { index, error })?;
+        ranges.extend(resource.host_ranges(found));
         items.resize(ranges.len(), index);
     }
     Ok((ranges, items))
@@ -85,8 +88,7 @@ impl Resource {
     /// To flush what no open view covers would give the device what the host saw last, over what the
     /// device wrote. Memory that is mapped for ever may be written to through its address at any time.
     pub fn flush(&self, offset: u64, size: u64) -> Result<(), Error> {
-        let written = self.written(offset, size)?;
-        self.flush_parts(written)
+        flush_many(&[(self, offset, size)]).map_err(|failed| failed.error)
     }
 
     fn written(&self, offset: u64, size: u64) -> Result<Vec<Range<u64>>, Error> {
@@ -101,21 +103,18 @@ impl Resource {
     /// Makes device writes visible to the host; see [`flush`](Self::flush). What the host wrote there and
     /// did not flush is lost, but for copies of other threads that run.
     pub fn invalidate(&self, offset: u64, size: u64) -> Result<(), Error> {
-        let _quiet = self.writers().lock();
-        let stale = self.stale(offset, size, |writer| writer == HostWriter::Copy)?;
-        self.invalidate_parts(stale)
+        invalidate_many(&[(self, offset, size)]).map_err(|failed| failed.error)
     }
 
     /// Makes device writes visible to the host, but for where the host may have written something that is
     /// not flushed yet.
     pub fn refresh(&self, offset: u64, size: u64) -> Result<(), Error> {
-        let _quiet = self.writers().lock();
+        let _quiet = quiet(&[(self, offset, size)]);
         let stale = self.stale(offset, size, |_| true)?;
         self.invalidate_parts(stale)
     }
 
-    /// What an invalidate of a range may replace. To be asked under the lock of the writers, until it is
-    /// done.
+    /// What an invalidate of a range may replace.
     fn stale(
         &self,
         offset: u64,
@@ -154,8 +153,10 @@ impl Resource {
     /// Flushes what was written since [`begin_write`](Self::begin_write).
     pub fn end_write(&self, writer: WriterId, offset: u64, size: u64) -> Result<(), Error> {
         let range = self.part(offset, size)?;
-        let flushed = self.flush_parts(vec![range]);
-        self.writers().lock().borrow_mut().close(writer);
+        let writers = self.writers().lock();
+        let ranges = self.host_ranges(vec![range]);
+        let flushed = self.allocator.engine().flush_many(&ranges).map_err(|failed| failed.error);
+        writers.borrow_mut().close(writer);
         flushed
     }
 
@@ -174,11 +175,6 @@ impl Resource {
             HostRange { id: whole.id, offset: start - whole.offset, size: end - start }
         };
         parts.into_iter().map(inside).collect()
-    }
-
-    fn flush_parts(&self, parts: Vec<Range<u64>>) -> Result<(), Error> {
-        let ranges = self.host_ranges(parts);
-        self.allocator.engine().flush_many(&ranges).map_err(|failed| failed.error)
     }
 
     fn invalidate_parts(&self, parts: Vec<Range<u64>>) -> Result<(), Error> {

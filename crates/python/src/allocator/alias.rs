@@ -11,6 +11,7 @@ use super::{Allocator, python_object};
 use crate::buffer::Buffer;
 use crate::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::errors::invalid;
+use crate::held::Held;
 use crate::image::Image;
 use crate::links::Link;
 use crate::numbers::unsigned;
@@ -55,35 +56,30 @@ impl AliasKeywords {
 
     fn finish<T: PyClass<BaseType = ResourceObject>>(
         self,
-        base: &Bound<'_, ResourceObject>,
+        py: Python<'_>,
+        base: &Held,
         made: Made,
         object: T,
     ) -> PyResult<Py<T>> {
-        let py = base.py();
-        let resource = Resource::create_alias(&base.get().resource, made, self.name);
+        let resource = Resource::create_alias(base, made, self.name);
         resource.allocator.observed.created(py, std::slice::from_ref(&resource), |_| None);
-        let alias = python_object(py, resource, self.user_data, object)?;
-        ResourceObject::lies_in(alias.bind(py).as_super(), base);
-        Ok(alias)
+        python_object(py, resource, self.user_data, object)
     }
 }
 
 impl Allocator {
-    fn base<'a, 'py>(
-        &self,
-        base: &'a Bound<'py, PyAny>,
-    ) -> PyResult<&'a Bound<'py, ResourceObject>> {
+    fn base<'a>(&self, base: &'a Bound<'_, PyAny>) -> PyResult<&'a Held> {
         let Ok(object) = base.cast::<ResourceObject>() else {
             let kind = base.get_type().name()?;
             return Err(PyTypeError::new_err(format!(
                 "base must be a Buffer, an Image or an Allocation, not {kind}"
             )));
         };
-        if Arc::ptr_eq(&object.get().resource.allocator, &self.state) {
-            return Ok(object);
+        let resource = &object.get().resource;
+        if Arc::ptr_eq(&resource.allocator, &self.state) {
+            return Ok(resource);
         }
-        let what = object.get().face().describe();
-        Err(invalid(base.py(), format!("{what} is of another allocator")))
+        Err(invalid(base.py(), format!("{} is of another allocator", resource.describe())))
     }
 }
 
@@ -118,15 +114,14 @@ impl Allocator {
         })?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         let base = self.base(base)?;
-        let memory = &base.get().resource;
-        let _pin = memory.enter_memory(py)?;
+        let _pin = base.enter_memory(py)?;
         let allocator = &self.state.device_allocator;
         let offset = keywords.local_offset;
         let (buffer, allocation) = self.attempt(py, || {
             // SAFETY: made here, or a struct of the caller's that interop has checked.
-            unsafe { allocator.create_aliasing_buffer(&built.info, &memory.allocation, offset) }
+            unsafe { allocator.create_aliasing_buffer(&built.info, &base.allocation, offset) }
         })?;
-        keywords.finish(base, Made::buffer(buffer, allocation, &built.info), Buffer)
+        keywords.finish(py, base, Made::buffer(buffer, allocation, &built.info), Buffer)
     }
 
     /// Creates an image in the memory of a `Buffer`, an `Image` or an `Allocation`, which it shares
@@ -151,15 +146,14 @@ impl Allocator {
         })?;
         let built = create_info::image(py, [format, extent, image_usage], image)?;
         let base = self.base(base)?;
-        let memory = &base.get().resource;
-        let _pin = memory.enter_memory(py)?;
+        let _pin = base.enter_memory(py)?;
         let allocator = &self.state.device_allocator;
         let offset = keywords.local_offset;
         let (image, allocation) = self.attempt(py, || {
             // SAFETY: made here, or a struct of the caller's that interop has checked.
-            unsafe { allocator.create_aliasing_image(&built.info, &memory.allocation, offset) }
+            unsafe { allocator.create_aliasing_image(&built.info, &base.allocation, offset) }
         })?;
         let made = Made::image(image, allocation, &built.info);
-        keywords.finish(base, made, Image::of(&built.info))
+        keywords.finish(py, base, made, Image::of(&built.info))
     }
 }
