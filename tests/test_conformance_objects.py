@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support import (
+    DEDICATED,
     DONT_BIND,
     IMAGE_TRANSFER,
     MAPPED,
@@ -242,6 +243,36 @@ def test_memory_that_has_an_owner_goes_with_it(allocator: Allocator) -> None:
         assert buffer.alive
 
 
+def test_an_allocation_shows_all_of_its_memory(allocator: Allocator, check: Check) -> None:
+    # A driver asks for more than a buffer has.
+    with allocator.create_buffer(
+        1001, TRANSFER, flags=RANDOM | DEDICATED, name="odd", min_alignment=256
+    ) as buffer:
+        memory = buffer.allocation
+        whole = memory.size
+        assert whole >= 1001
+        memory.write(pattern(whole))
+        assert memory.read() == pattern(whole)
+        assert buffer.read() == pattern(1001) == check.read(buffer)
+        with memory.map() as view:
+            assert view.nbytes == whole
+            view[-1] = 99
+        assert memory.read(whole - 1) == b"\x63"
+        target = bytearray(whole)
+        memory.read_into(target)
+        assert target == pattern(whole)[:-1] + b"\x63"
+        for call in (
+            lambda: memory.write(b"x", whole),
+            lambda: memory.read(0, whole + 1),
+            lambda: memory.read_into(bytearray(whole + 1)),
+            lambda: memory.map(whole, 1),
+        ):
+            with pytest.raises(InvalidArgumentError, match=f"Allocation of Buffer 'odd' .{whole} "):
+                call()
+        with pytest.raises(InvalidArgumentError, match=r"outside of Buffer 'odd' \(1001 bytes"):
+            buffer.write(b"x", 1001)
+
+
 def test_a_required_dedicated_allocation_is_given(allocator: Allocator) -> None:
     device = allocator.device
     if not isinstance(device, SimulatedDevice):
@@ -258,9 +289,11 @@ def test_a_required_dedicated_allocation_is_given(allocator: Allocator) -> None:
 def test_the_repr_says_what_it_is(allocator: Allocator) -> None:
     with allocator.create_buffer(64, TRANSFER, flags=WRITE | MAPPED, name="n") as buffer:
         assert repr(buffer).startswith("<vk_mem.Buffer 'n' (")
-        assert repr(buffer.allocation).startswith("<vk_mem.")
+        memory = buffer.allocation
+        assert repr(memory).startswith(f"<vk_mem.Allocation of Buffer 'n' ({memory.size} bytes, ")
         assert "1 live objects" in repr(allocator)
         assert allocator.device.properties.device_name in repr(allocator)
         assert allocator.device.properties.device_name in repr(allocator.device)
     assert "no longer alive" in repr(buffer)
+    assert repr(memory) == "<vk_mem.Allocation, no longer alive>"
     assert totals(allocator).allocation_count == 0

@@ -427,3 +427,53 @@ def test_a_pool_of_memory_that_is_not_enabled_is_refused():
         pytest.raises(InvalidArgumentError, match="VK_AMD_device_coherent_memory"),
     ):
         allocator.create_pool(memory_type_index=1, min_block_count=1)
+
+
+def test_a_pool_is_renamed():
+    with Allocator(SimulatedDevice("nvidia-h200")) as allocator:
+        pool = allocator.create_pool(memory_type_index=1, name="before")
+        other = allocator.create_pool(memory_type_index=1)
+
+        def names():
+            # VMA numbers those of a dump: "0 - name", or the number alone.
+            dumped = [it.name for it in allocator.snapshot().pools if it.name is not None]
+            in_dump = sorted(it.partition(" - ")[2] for it in dumped if " - " in it)
+            in_figures = [it.name for it in allocator.calculate_statistics().pools if it.name]
+            assert in_dump == sorted(in_figures)
+            return in_dump
+
+        assert names() == ["before"]
+        pool.name = "after"
+        assert pool.name == "after" and names() == ["after"] and "'after'" in repr(pool)
+        other.name = "other"
+        assert names() == ["after", "other"]
+        pool.name = None
+        assert pool.name is None and names() == ["other"]
+        with pytest.raises(TypeError):
+            pool.name = 5
+        other.close()
+        with pytest.raises(UseAfterFreeError):
+            other.name = "late"
+        assert other.name == "other" and names() == []
+        pool.close()
+
+
+def test_names_of_pools_are_on_one_line():
+    name = "a\x1b[31m'\nb"
+    escaped = r"'a\u{1b}[31m\'\nb'"
+    with Allocator(SimulatedDevice("nvidia-h200")) as allocator:
+        pool = allocator.create_pool(memory_type_index=1, name=name)
+        assert pool.name == name
+        assert escaped in repr(pool)
+        statistics = allocator.calculate_statistics()
+        assert escaped in repr(statistics.pools[0])
+        for text in (str(statistics), str(statistics.pools[0])):
+            assert "\x1b" not in text and "'\nb" not in text
+        with Allocator(allocator.device) as second:
+            with pytest.raises(InvalidArgumentError) as caught:
+                second.create_buffer(64, BufferUsage.UNIFORM_BUFFER, pool=pool)
+            assert escaped in str(caught.value)
+        with pytest.warns(ResourceWarning) as warned:
+            del pool
+            gc.collect()
+        assert escaped in str(warned[0].message)

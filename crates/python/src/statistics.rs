@@ -127,7 +127,8 @@ pub struct PoolStatistics {
 #[pymethods]
 impl PoolStatistics {
     fn __repr__(&self) -> String {
-        let name = self.name.as_ref().map_or("None".into(), |name| format!("{name:?}"));
+        let quoted = |name: &String| format!("'{}'", name.escape_debug());
+        let name = self.name.as_ref().map_or("None".into(), quoted);
         format!(
             "PoolStatistics(name={name}, memory_type_index={}, statistics={})",
             self.memory_type_index,
