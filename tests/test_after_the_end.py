@@ -18,7 +18,7 @@ ALWAYS = {
     "Allocation": {"alive", "free", "retire"},
     # The device is not the allocator's: it outlives it.
     "Allocator": {"closed", "close", "device"},
-    "Mapping": {"closed", "close", "size"},
+    "Mapping": {"closed", "close", "offset", "size"},
     "Pool": {"closed", "close", "name"},
 }
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
@@ -36,6 +36,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "create_aliasing_image": (None, RGBA8, (4, 4), IMAGE_TRANSFER),
     "free_memory_pages": ([],),
     "destroy_many": ([],),
+    "flush_allocations": ([],),
+    "invalidate_allocations": ([],),
     "allocate_memory": (64,),
     "allocate_memory_for_buffer": (1,),
     "allocate_memory_for_image": (1,),

@@ -143,7 +143,7 @@ def test_pools_are_told_apart(simulated_allocator: Allocator) -> None:
         counted = simulated_allocator.calculate_statistics()
         assert [(it.name, it.memory_type_index) for it in counted.pools] == [("a", 0), (None, 1)]
         assert [it.statistics for it in counted.pools] == [a.statistics(), unnamed.statistics()]
-        assert 'PoolStatistics(name="a", memory_type_index=0' in repr(counted.pools[0])
+        assert "PoolStatistics(name='a', memory_type_index=0" in repr(counted.pools[0])
         check_statistics(simulated_allocator)
     assert simulated_allocator.calculate_statistics().pools == []
 
