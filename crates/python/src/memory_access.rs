@@ -88,6 +88,9 @@ impl Resource {
     /// To flush what no open view covers would give the device what the host saw last, over what the
     /// device wrote. Memory that is mapped for ever may be written to through its address at any time.
     pub fn flush(&self, offset: u64, size: u64) -> Result<(), Error> {
+        if self.atom_size().is_none() {
+            return self.part(offset, size).map(drop);
+        }
         flush_many(&[(self, offset, size)]).map_err(|failed| failed.error)
     }
 
@@ -103,6 +106,9 @@ impl Resource {
     /// Makes device writes visible to the host; see [`flush`](Self::flush). What the host wrote there and
     /// did not flush is lost, but for copies of other threads that run.
     pub fn invalidate(&self, offset: u64, size: u64) -> Result<(), Error> {
+        if self.atom_size().is_none() {
+            return self.part(offset, size).map(drop);
+        }
         invalidate_many(&[(self, offset, size)]).map_err(|failed| failed.error)
     }
 
