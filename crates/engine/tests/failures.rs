@@ -4,8 +4,8 @@ mod common;
 
 use common::{KIB, MIB, World, blocks_of, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
-    Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call, DeviceError,
-    Error, HeapBudget, Home, HostRange, MemoryUsage, PoolId, Statistics, profile_info,
+    Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call,
+    DeviceError, Error, HeapBudget, Home, HostRange, MemoryUsage, PoolId, Statistics, profile_info,
 };
 
 /// Everything that can be seen of an allocator. Empty blocks that are kept are given back first:
