@@ -19,6 +19,7 @@ from vk_mem._typing import AllocationKeywords
 from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, _VirtualBlocks
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
+from vk_mem.words import counted
 
 _HOST_ACCESS = (
     AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE | AllocationCreateFlags.HOST_ACCESS_RANDOM
@@ -167,8 +168,8 @@ class BufferHeap(_NoCopies):
                 if found is None:
                     self._trim(block)
                     raise OutOfDeviceMemoryError(
-                        f"a new buffer of {block.size} bytes has no room for {size} bytes, aligned "
-                        f"to {alignment}",
+                        f"a new buffer of {counted(block.size, 'byte')} has no room for "
+                        f"{counted(size, 'byte')}, aligned to {alignment}",
                         size=size,
                     )
             return BufferSlice(self, found, size)
@@ -296,7 +297,8 @@ class BufferHeap(_NoCopies):
             return f"<{name}, from before os.fork()>"
         if self.closed:
             return f"<{name}, closed>"
-        return f"<{name}, {self._ranges.allocated} bytes in {len(self._blocks)} buffers>"
+        allocated = counted(self._ranges.allocated, "byte")
+        return f"<{name}, {allocated} in {counted(len(self._blocks), 'buffer')}>"
 
 
 class _Block:
@@ -424,7 +426,8 @@ class BufferSlice(_NoCopies):
         whole = self._size
         if offset < 0 or size < 0 or offset + size > whole:
             raise InvalidArgumentError(
-                f"{size} bytes at offset {offset} are outside of a slice of {whole} bytes"
+                f"{counted(size, 'byte')} at offset {offset}: outside of a slice of "
+                f"{counted(whole, 'byte')}"
             )
 
     def free(self) -> None:
@@ -473,7 +476,7 @@ class BufferSlice(_NoCopies):
         if not place.block.buffer.alive:
             return
         warnings.warn(
-            f"unclosed BufferSlice ({self._size} bytes): it is released when no frame in flight "
+            f"unclosed BufferSlice ({counted(self._size, 'byte')}): it is released when no frame in flight "
             "can use it, or with its heap",
             ResourceWarning,
             stacklevel=2,
@@ -486,4 +489,4 @@ class BufferSlice(_NoCopies):
             return "<vk_mem.BufferSlice, freed>"
         if not self._place.block.buffer.alive:
             return "<vk_mem.BufferSlice, gone with its buffer>"
-        return f"<vk_mem.BufferSlice of {self._size} bytes at {self._place.offset}>"
+        return f"<vk_mem.BufferSlice of {counted(self._size, 'byte')} at {self._place.offset}>"

@@ -15,6 +15,7 @@ import sys
 from typing import Any, NamedTuple
 
 from vk_mem.errors import InvalidArgumentError
+from vk_mem.words import counted
 
 __all__ = [
     "DeviceArguments",
@@ -382,7 +383,8 @@ def _check_handle_name(name: str, type_name: str | None) -> None:
 def _check_size(size: int, type_name: str, min_size: int) -> None:
     if size < min_size:
         raise InvalidArgumentError(
-            f"expected a {type_name} of at least {min_size} bytes, got one of {size} bytes"
+            f"expected a {type_name} of at least {counted(min_size, 'byte')}, got one of "
+            f"{counted(size, 'byte')}"
         )
 
 

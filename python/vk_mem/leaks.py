@@ -15,6 +15,7 @@ from vk_mem.tables import (
     size_text,
     text_table,
 )
+from vk_mem.words import counted
 
 __all__ = ["Leak", "LeakGroup", "Leaks"]
 
@@ -94,7 +95,8 @@ class Leaks(list[Leak]):
         waiting = ""
         if self.waiting_count:
             count, size = count_text(self.waiting_count), size_text(self.waiting_size)
-            waiting = f"; {count} retired or never closed, {size}, wait for their frame"
+            wait = "waits for its frame" if self.waiting_count == 1 else "wait for their frame"
+            waiting = f"; {count} retired or never closed, {size}, {wait}"
         return f"{count_text(len(self))} alive, {size_text(self.size)}{waiting}{hint}"
 
     def _rows(self, lines: int) -> Iterable[Row]:
@@ -115,7 +117,7 @@ class Leaks(list[Leak]):
             rest = groups[GROUPS_SHOWN:]
             count = count_text(sum(len(it.leaks) for it in rest))
             size = size_text(sum(it.size for it in rest))
-            yield (count, size, "", "", f"and {len(rest)} more places")
+            yield (count, size, "", "", f"and {counted(len(rest), 'more place')}")
 
     def __str__(self) -> str:
         if not self:

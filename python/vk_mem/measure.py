@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from vk_mem._vk_mem import Allocator, _Watch
 from vk_mem.tables import Row, clean, count_text, html_table, short_path, size_text, text_table
+from vk_mem.words import counted
 
 __all__ = ["Measurement", "Profile", "ProfileEntry", "statistics"]
 
@@ -173,8 +174,9 @@ class Measurement:
 
     def __repr__(self) -> str:
         return (
-            f"<vk_mem.Measurement: {self.current_bytes} bytes, peak {self.peak_bytes}, "
-            f"total {self.total_bytes}, in {self.current_count} of {self.total_count} allocations>"
+            f"<vk_mem.Measurement: {counted(self.current_bytes, 'byte')}, peak {self.peak_bytes}, "
+            f"total {self.total_bytes}, in {self.current_count} of "
+            f"{counted(self.total_count, 'allocation')}>"
         )
 
     def _repr_html_(self) -> str:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from vk_mem.words import known_size, well_formed
+
 if TYPE_CHECKING:
     from vk_mem._vk_mem import (
         Allocator,
@@ -83,7 +85,7 @@ def text_table(
         return "  ".join(padded).rstrip()
 
     head = [title] if title else []
-    return "\n".join([*head, *map(line, lines)])
+    return well_formed("\n".join([*head, *map(line, lines)]))
 
 
 TEXT = "text-align:left;white-space:pre-wrap"
@@ -99,7 +101,7 @@ def html_table(
     def line(cells: Row, tag: str, style: str) -> str:
         made = "".join(
             f'<{tag} style="{TEXT if index in left else NUMBER};padding:1px 8px;{style}">'
-            f"{html.escape(cell)}</{tag}>"
+            f"{html.escape(well_formed(cell))}</{tag}>"
             for index, cell in enumerate(cells)
         )
         return f"<tr>{made}</tr>"
@@ -107,7 +109,7 @@ def html_table(
     caption = ""
     if title:
         style = "text-align:left;font-weight:bold;color:inherit"
-        caption = f'<caption style="{style}">{html.escape(title)}</caption>'
+        caption = f'<caption style="{style}">{html.escape(well_formed(title))}</caption>'
     head = line(columns, "th", "border-bottom:1px solid currentColor")
     body = "".join(line(row, "td", "") for row in rows)
     return (
@@ -203,11 +205,14 @@ def _total_row(title: str, it: Statistics) -> Row:
 def _total_rows(statistics: TotalStatistics) -> list[Row]:
     """Heaps, in them the types that hold something, in them the custom pools; then the sum."""
     _, types = statistics._layout
+    pools_of: dict[int, list[PoolStatistics]] = {}
+    for pool in statistics.pools:
+        pools_of.setdefault(pool.memory_type_index, []).append(pool)
     rows = []
     for heap, of_heap in enumerate(statistics.memory_heaps):
         rows.append(_total_row(f"heap {heap}", of_heap))
         for index, of_type in enumerate(statistics.memory_types):
-            pools = [it for it in statistics.pools if it.memory_type_index == index]
+            pools = pools_of.get(index, [])
             if types[index][0] != heap or not (of_type.block_count or pools):
                 continue
             rows.append(_total_row(f"  type {index}", of_type))
@@ -231,13 +236,19 @@ BUDGET_COLUMNS = ("usage", "budget", "used", "blocks", "size", "allocations", "s
 
 
 def share_text(usage: int, budget: int) -> str:
-    """How much of a budget is used; a dash where there is none."""
-    return "-" if budget == 0 else percent(usage / budget)
+    """How much of a budget is used; a dash where there is none, or one of both is not known."""
+    used, whole = known_size(usage), known_size(budget)
+    return "-" if used is None or not whole else percent(used / whole)
+
+
+def usage_text(usage: int) -> str:
+    """Bytes in use, or that they are not known."""
+    return "unknown" if known_size(usage) is None else size_text(usage)
 
 
 def _budget_row(it: HeapBudget) -> Row:
     return (
-        size_text(it.usage),
+        usage_text(it.usage),
         size_text(it.budget),
         share_text(it.usage, it.budget),
         count_text(it.block_count),

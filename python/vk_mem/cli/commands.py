@@ -22,6 +22,7 @@ from vk_mem.cli.devices import (
 from vk_mem.cli.dumps import stats, view
 from vk_mem.cli.output import EXIT_CODES, Json, err, fail, out, plain, print_json, show, table
 from vk_mem.cli.top import top
+from vk_mem.words import counted
 
 if TYPE_CHECKING:
     from vk_mem.cli.demo import Placed
@@ -255,8 +256,8 @@ def demo(
     show(placed_table(result.placed))
     out.print(
         f"\n{size_text(result.compared_bytes)} went to the device and back and are equal; "
-        f"{result.churned} random buffers created, written, read and destroyed; "
-        f"{result.blocks} memory blocks; everything released; {seconds:.2f} s",
+        f"{counted(result.churned, 'random buffer')} created, written, read and destroyed; "
+        f"{counted(result.blocks, 'memory block')}; everything released; {seconds:.2f} s",
         soft_wrap=True,
     )
     out.print(plain("ok", "green").append_text(plain(f" on {name}")), soft_wrap=True)

@@ -20,6 +20,7 @@ from vk_mem import (
     ImageUsage,
     MemoryUsage,
 )
+from vk_mem.words import counted
 
 WRITE = AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE
 READ = AllocationCreateFlags.HOST_ACCESS_RANDOM
@@ -72,7 +73,8 @@ def run(device: Device, churn: int, seed: int, progress: Callable[[int], object]
             resource.destroy()
         left_over = allocator.calculate_statistics().total.allocation_count
         if left_over:
-            raise Difference(f"{left_over} allocations are left after everything was destroyed")
+            left = counted(left_over, "allocation")
+            raise Difference(f"after everything was destroyed there is {left} left")
     for message in device.validation_messages:
         raise Difference(f"the validation layer said: {message}")
     return Result(placed, compared, churn, blocks, left_over)
@@ -153,7 +155,7 @@ def compare(name: str, sent: np.ndarray, readback: Buffer) -> int:
     wrong = np.flatnonzero(got != sent)
     if wrong.size:
         raise Difference(
-            f"{name}: {wrong.size} of {sent.size} bytes differ, the first at offset {wrong[0]}"
+            f"{name}: {wrong.size} of {counted(sent.size, 'byte')} differ, the first at offset {wrong[0]}"
         )
     return sent.nbytes
 
@@ -176,7 +178,7 @@ def churn_at_random(
         elif live:
             buffer, mark = live.pop(rng.randrange(len(live)))
             if buffer.read(buffer.size - len(mark)) != mark:
-                raise Difference(f"a buffer of {buffer.size} bytes does not hold its mark")
+                raise Difference(f"a buffer of {counted(buffer.size, 'byte')} does not hold its mark")
             buffer.destroy()
 
 

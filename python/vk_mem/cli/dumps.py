@@ -7,17 +7,22 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from vk_mem.cli.output import Json, fail, out, plain, print_json, show, table, working
-from vk_mem.dump import Diff, DiffEntry, Dump, Figures, PoolDump, Region, diff, load_dump
+from vk_mem.dump import Diff, DiffEntry, Dump, Figures, Heap, PoolDump, Region, diff, load_dump
 from vk_mem.errors import DumpError, VkMemError
-from vk_mem.tables import count_text, percent, share_text, short_path, size_text
+from vk_mem.tables import count_text, percent, share_text, short_path, size_text, usage_text
+from vk_mem.words import counted
 
+T = TypeVar("T")
+MOST_ROWS = 1000
+"""Of a table; with --json all are written."""
 FORMATS = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
 
 DumpPath = Annotated[
@@ -149,29 +154,38 @@ def stats(
         print_dump(first, names)
 
 
+@dataclass(frozen=True, slots=True)
 class Unused:
-    """Unused ranges of some pools."""
+    """Unused ranges."""
 
-    def __init__(self, pools: Iterable[PoolDump]) -> None:
-        self.count = self.bytes = self.largest = 0
-        for pool in pools:
-            for block in pool.blocks:
-                for region in block.regions:
-                    if region.is_free:
-                        self.count += 1
-                        self.bytes += region.size
-                        self.largest = max(self.largest, region.size)
+    bytes: int = 0
+    largest: int = 0
 
     @property
     def fragmentation(self) -> float:
         return 1 - self.largest / self.bytes if self.bytes else 0.0
 
 
-def by_type(dump: Dump) -> dict[str, list[PoolDump]]:
+def unused_of(pool: PoolDump) -> Unused:
+    sizes = [it.size for block in pool.blocks for it in block.regions if it.is_free]
+    return Unused(sum(sizes), max(sizes, default=0))
+
+
+def added(parts: Iterable[Unused]) -> Unused:
+    parts = list(parts)
+    return Unused(sum(it.bytes for it in parts), max((it.largest for it in parts), default=0))
+
+
+def by_type(dump: Dump) -> dict[str, Unused]:
+    """Counted once, however many heaps name a type."""
     pools: dict[str, list[PoolDump]] = {}
     for pool in dump.pools:
         pools.setdefault(pool.type_name, []).append(pool)
-    return pools
+    return {name: added(map(unused_of, some)) for name, some in pools.items()}
+
+
+def of_heap(heap: Heap, unused: dict[str, Unused]) -> Unused:
+    return added(unused.get(it.name, Unused()) for it in heap.memory_types)
 
 
 def allocated(pool: PoolDump) -> list[Region]:
@@ -207,11 +221,12 @@ def print_dump(dump: Dump, names: int) -> None:
         plain(f"{dump.device or dump.api}{f', {dump.source}' if dump.source else ''}", "bold")
     )
     out.print(
-        f"{count_text(total.allocation_count)} allocations of {size_text(total.allocation_bytes)} "
-        f"in {count_text(total.block_count)} blocks of {size_text(total.block_bytes)}"
+        f"{counted(total.allocation_count, 'allocation', ',')} of "
+        f"{size_text(total.allocation_bytes)} "
+        f"in {counted(total.block_count, 'block', ',')} of {size_text(total.block_bytes)}"
     )
-    pools = by_type(dump)
-    show(heap_table(dump, pools), type_table(dump, pools))
+    unused = by_type(dump)
+    show(heap_table(dump, unused), type_table(dump, unused))
     if not dump.detailed:
         out.print("\nnot a detailed dump: it has no pools and no names")
         return
@@ -231,54 +246,58 @@ def optional(size: int | None) -> str:
     return "-" if size is None else size_text(size)
 
 
-def heap_table(dump: Dump, pools: dict[str, list[PoolDump]]) -> Any:
+def heap_table(dump: Dump, unused: dict[str, Unused]) -> Any:
     columns = ("Heap", "Size", "Budget", "Usage", "Used", "Blocks", "Allocated", "Fragm.")
     rows = table("Heaps", *columns, right=(1, 2, 3, 4, 5, 6, 7))
-    for heap in dump.heaps:
+    for heap in listed(rows, dump.heaps):
         share = "-"
         if heap.budget is not None and heap.usage is not None:
             share = share_text(heap.usage, heap.budget)
-        here = [pool for it in heap.memory_types for pool in pools.get(it.name, [])]
         rows.add_row(
             plain(heap.name),
             optional(heap.size),
             optional(heap.budget),
-            optional(heap.usage),
+            "-" if heap.usage is None else usage_text(heap.usage),
             share,
             size_text(heap.figures.block_bytes),
             size_text(heap.figures.allocation_bytes),
-            percent(Unused(here).fragmentation) if dump.detailed else "-",
+            percent(of_heap(heap, unused).fragmentation) if dump.detailed else "-",
         )
     return rows
 
 
-def type_table(dump: Dump, pools: dict[str, list[PoolDump]]) -> Any:
+def type_table(dump: Dump, unused: dict[str, Unused]) -> Any:
     columns = ("Type", "Blocks", "Size", "Count", "Allocated", "Smallest", "Largest", "Unused")
     rows = table("Memory types in use", *columns, right=(1, 2, 3, 4, 5, 6, 7))
-    for heap in dump.heaps:
-        for memory_type in heap.memory_types:
-            it = memory_type.figures
-            if not it.block_count:
-                continue
-            unused = size_text(Unused(pools.get(memory_type.name, [])).bytes)
-            rows.add_row(
-                plain(memory_type.name),
-                count_text(it.block_count),
-                size_text(it.block_bytes),
-                count_text(it.allocation_count),
-                size_text(it.allocation_bytes),
-                optional(it.allocation_size_min),
-                optional(it.allocation_size_max),
-                unused if dump.detailed else "-",
-            )
+    types = [it for heap in dump.heaps for it in heap.memory_types if it.figures.block_count]
+    for memory_type in listed(rows, types):
+        it = memory_type.figures
+        rows.add_row(
+            plain(memory_type.name),
+            count_text(it.block_count),
+            size_text(it.block_bytes),
+            count_text(it.allocation_count),
+            size_text(it.allocation_bytes),
+            optional(it.allocation_size_min),
+            optional(it.allocation_size_max),
+            size_text(unused.get(memory_type.name, Unused()).bytes) if dump.detailed else "-",
+        )
     return rows
+
+
+def listed(rows: Any, given: Sequence[T]) -> Sequence[T]:
+    """As many as a table is read of; its last row says that there are more."""
+    if len(given) > MOST_ROWS:
+        rows.caption = f"and {len(given) - MOST_ROWS:,} more; --json has all"
+        rows.caption_justify = "left"
+    return given[:MOST_ROWS]
 
 
 def pool_table(pools: list[PoolDump]) -> Any:
     columns = ("Pool", "Blocks", "Dedicated", "Allocated", "Unused", "Fragm.")
     rows = table("Pools", *columns, right=(1, 2, 3, 4, 5))
-    for pool in pools:
-        unused = Unused([pool])
+    for pool in listed(rows, pools):
+        unused = unused_of(pool)
         rows.add_row(
             plain(pool.title),
             size_text(sum(block.size for block in pool.blocks)),
@@ -313,7 +332,7 @@ def print_diff(found: Diff, names: int) -> None:
     out.print(plain(f"{a.source or 'before'} → {b.source or 'after'}", "bold"))
     rows = table("Heaps", "Heap", "Before", "After", "Change", "Blocks", right=(1, 2, 3, 4))
     before = {heap.name: heap.figures for heap in a.heaps}
-    for heap in b.heaps:
+    for heap in listed(rows, b.heaps):
         now, then = heap.figures, before.get(heap.name, NOTHING)
         rows.add_row(
             plain(heap.name),
@@ -354,8 +373,7 @@ def figures_json(it: Figures) -> dict[str, Any]:
     return {name: getattr(it, name) for name in Figures.__slots__}
 
 
-def unused_json(pools: list[PoolDump]) -> dict[str, Any]:
-    unused = Unused(pools)
+def unused_json(unused: Unused) -> dict[str, Any]:
     return {
         "unused_range_bytes": unused.bytes,
         "unused_range_size_max": unused.largest,
@@ -368,18 +386,18 @@ def largest_json(found: list[tuple[str | None, int, int]], key: str) -> list[dic
 
 
 def dump_json(dump: Dump, names: int) -> dict[str, Any]:
-    pools = by_type(dump)
+    by_name = by_type(dump)
     regions = [region for _, _, region in dump.allocations()]
     sites = [region for region in regions if region.call_site]
 
-    def unused(here: list[PoolDump]) -> dict[str, Any]:
+    def unused(here: Unused) -> dict[str, Any]:
         return unused_json(here) if dump.detailed else {}
 
     return {
         "api": dump.api,
         "device": dump.device,
         "detailed": dump.detailed,
-        "total": {**figures_json(dump.total), **unused(list(dump.pools))},
+        "total": {**figures_json(dump.total), **unused(added(by_name.values()))},
         "heaps": [
             {
                 "name": heap.name,
@@ -388,13 +406,13 @@ def dump_json(dump: Dump, names: int) -> dict[str, Any]:
                 "budget": heap.budget,
                 "usage": heap.usage,
                 **figures_json(heap.figures),
-                **unused([p for it in heap.memory_types for p in pools.get(it.name, [])]),
+                **unused(of_heap(heap, by_name)),
                 "types": [
                     {
                         "name": it.name,
                         "flags": it.flags,
                         **figures_json(it.figures),
-                        **unused(pools.get(it.name, [])),
+                        **unused(by_name.get(it.name, Unused())),
                     }
                     for it in heap.memory_types
                 ],
@@ -410,7 +428,7 @@ def dump_json(dump: Dump, names: int) -> dict[str, Any]:
                 + sum(it.size for it in pool.dedicated),
                 "allocation_count": len(allocated(pool)),
                 "allocation_bytes": sum(it.size for it in allocated(pool)),
-                **unused_json([pool]),
+                **unused_json(unused_of(pool)),
             }
             for pool in dump.pools
         ],

@@ -15,7 +15,8 @@ from rich.live import Live
 
 from vk_mem.cli.output import bar, fail, out, plain, print_json, say, table
 from vk_mem.serve import FORMAT
-from vk_mem.tables import count_text, share_text, size_text
+from vk_mem.tables import count_text, share_text, size_text, usage_text
+from vk_mem.words import known_size
 
 LONGEST_LINE = 1 << 20
 PATIENCE = 10.0
@@ -147,11 +148,12 @@ def show(samples: Iterator[Sample], path: str, once: bool, names: int, lines: bo
 def screen(sample: Sample, before: Sample, names: int) -> RenderableType:
     heaps = table("", "Heap", "", "Usage", "Budget", "Used", "Allocated", right=(2, 3, 4, 5))
     for index, heap in enumerate(sample.heaps):
-        share = heap.usage / heap.budget if heap.budget else 0.0
+        used, budget = known_size(heap.usage), known_size(heap.budget)
+        share = used / budget if used and budget else 0.0
         heaps.add_row(
             f"{index} {'local' if heap.local else 'host'}",
             bar(share, max(min(out.width - 60, 40), 8)),
-            size_text(heap.usage),
+            usage_text(heap.usage),
             size_text(heap.budget),
             share_text(heap.usage, heap.budget),
             size_text(heap.allocation_bytes),

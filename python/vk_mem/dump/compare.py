@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vk_mem.dump.load import Source, as_dump
 from vk_mem.dump.model import Block, Dump, PoolDump, Region
+from vk_mem.words import counted
 
 __all__ = ["Diff", "DiffEntry", "diff"]
 
@@ -48,7 +49,7 @@ class Diff:
 
     def __repr__(self) -> str:
         def of(entries: tuple[DiffEntry, ...]) -> str:
-            return f"{len(entries)} ({sum(entry.size for entry in entries)} bytes)"
+            return f"{len(entries)} ({counted(sum(entry.size for entry in entries), 'byte')})"
 
         return (
             f"<vk_mem.Diff: {of(self.only_in_a)} only in a, {of(self.in_both)} in both, "

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from vk_mem.words import counted, known_size
+
 __all__ = [
     "Block",
     "Dump",
@@ -117,7 +119,8 @@ class Block:
         to 1 when it is scattered. 0 for a full block."""
         free = ResourceClass.FREE
         unused = [region.size for region in self.regions if region.resource_class is free]
-        return 1 - max(unused) / sum(unused) if unused else 0.0
+        # A dump may have unused ranges of no bytes.
+        return 1 - max(unused) / sum(unused) if any(unused) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,16 @@ class Heap:
     figures: Figures
     memory_types: tuple[MemoryType, ...]
 
+    @property
+    def known_budget(self) -> int | None:
+        """`budget`; None if it is as large as no memory is: then there is none."""
+        return known_size(self.budget)
+
+    @property
+    def known_usage(self) -> int | None:
+        """`usage`; None if it is as large as no memory is: then its writer did not know it."""
+        return known_size(self.usage)
+
 
 @dataclass(frozen=True)
 class Dump:
@@ -201,7 +214,8 @@ class Dump:
     def __repr__(self) -> str:
         total = self.total
         return (
-            f"<vk_mem.Dump of {self.device or self.api}: {total.allocation_count} allocations of "
-            f"{total.allocation_bytes} bytes in {total.block_count} blocks of "
-            f"{total.block_bytes} bytes>"
+            f"<vk_mem.Dump of {self.device or self.api}: "
+            f"{counted(total.allocation_count, 'allocation')} of "
+            f"{counted(total.allocation_bytes, 'byte')} in {counted(total.block_count, 'block')} of "
+            f"{counted(total.block_bytes, 'byte')}>"
         )

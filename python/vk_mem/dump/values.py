@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from vk_mem.errors import DumpError
+from vk_mem.words import well_formed
 
 LARGEST_NUMBER = (1 << 64) - 1
 LONGEST_TEXT = 10_000
@@ -14,7 +15,7 @@ LONGEST_TEXT = 10_000
 
 def wrong(where: str, what: str) -> NoReturn:
     """Raises `DumpError` with one line that says where."""
-    raise DumpError(f"not a readable dump: {where}{': ' if where else ''}{what}")
+    raise DumpError(well_formed(f"not a readable dump: {where}{': ' if where else ''}{what}"))
 
 
 def shown(value: object) -> str:
@@ -51,7 +52,7 @@ def key(key: object, where: str) -> str:
         wrong(where, f"keys are texts, not {shown(key)}")
     if len(key) > LONGEST_TEXT:
         wrong(where, f"a key has {len(key)} characters")
-    return key
+    return well_formed(key)
 
 
 def number(value: object, where: str) -> int:
@@ -66,7 +67,7 @@ def text(value: object, where: str) -> str:
     """A text, cut if it is too long."""
     if not isinstance(value, str):
         wrong(where, f"a text is expected, not {shown(value)}")
-    return value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT] + "…"
+    return well_formed(value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT] + "…")
 
 
 def get(of: Mapping[str, Any], key: str, where: str) -> object:

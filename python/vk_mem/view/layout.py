@@ -32,6 +32,10 @@ RIGHT = 128.0
 GAP = 7.0
 NARROWEST_BAR = 40.0
 MOST_BARS_OF_A_POOL = 64
+MOST_PARTS = 500
+"""Heaps, pools and types without single blocks; the rest of them is summed up as well."""
+MOST_FLAGS = 64
+"""Of a heap, type or pool: Vulkan's flags have as many bits at most."""
 MOST_BARS = 400
 """What is more than that is summed up in a line: a page has an end."""
 
@@ -99,6 +103,7 @@ class _Page:
         self.inner = width - 2 * MARGIN
         self.bar_width = self.inner - LEFT - RIGHT
         self.bars_left = MOST_BARS
+        self.parts_left = MOST_PARTS
         self.done = 0
 
     def made(self, title: str | None) -> Picture:
@@ -111,7 +116,11 @@ class _Page:
                 self.label(MARGIN, part, "quiet")
         self.y += 16
         self.legend()
-        for heap in self.scene.heaps:
+        heaps = self.scene.heaps
+        for number, heap in enumerate(heaps):
+            if not self.take(1):
+                self.left_out(len(heaps) - number, "more heap")
+                break
             self.heap(heap)
         if not self.scene.heaps:
             self.y += 24
@@ -124,6 +133,19 @@ class _Page:
     def label(self, x: float, text: str, style: str, anchor: str = "start") -> None:
         if text:
             self.items.append(Label(x, self.y, text, style, anchor))
+
+    def take(self, count: int) -> int:
+        """As many of so many parts as there is still room for."""
+        taken = min(count, self.parts_left)
+        self.parts_left -= taken
+        return taken
+
+    def left_out(self, count: int, what: str, used: int = 0, size: int = 0) -> None:
+        """A line for parts that there was no room for."""
+        if count:
+            self.y += 24
+            held = f" of {size_text(size)}, {percent(used, size)} used" if size else ""
+            self.label(MARGIN, f"and {count_text(count, what)}{held}", "quiet")
 
     def legend(self) -> None:
         x = MARGIN
@@ -159,14 +181,32 @@ class _Page:
             self.line_of_two(heap.name, flags_text(heap.flags), "")
             self.y += 8
             self.budget(heap)
-        shown = [it for it in part.types if any(pool.bars for pool in it.pools)]
-        plain = [it for it in part.types if it not in shown and figures_of(it).block_count]
-        for of_type in shown:
-            for number, pool in enumerate(it for it in of_type.pools if it.bars or it.pool.name):
-                self.pool(of_type, pool, number == 0)
-        for of_type in plain:
+        shown: list[TypePart] = []
+        plain: list[TypePart] = []
+        empty: list[str] = []
+        for it in part.types:
+            if any(pool.bars for pool in it.pools):
+                shown.append(it)
+            elif figures_of(it).block_count:
+                plain.append(it)
+            else:
+                empty.append(it.name)
+        pools = [
+            (of_type, pool, number == 0)
+            for of_type in shown
+            for number, pool in enumerate(it for it in of_type.pools if it.bars or it.pool.name)
+        ]
+        room = self.take(len(pools))
+        for of_type, pool, first in pools[:room]:
+            self.pool(of_type, pool, first)
+        bars = [bar for _, pool, _ in pools[room:] for bar in pool.bars]
+        self.left_out(len(pools) - room, "more pool", *bar_sums(bars))
+        room = self.take(len(plain))
+        for of_type in plain[:room]:
             self.plain_type(of_type)
-        empty = [it.name for it in part.types if it not in shown and it not in plain]
+        figures = [figures_of(it) for it in plain[room:]]
+        used, size = (sum(it.allocation_bytes for it in figures), sum(it.block_bytes for it in figures))
+        self.left_out(len(figures), "more memory type", used, size)
         if empty:
             self.y += 24
             text = f"Nothing in {', '.join(visible(short(name, 40)) for name in empty)}"
@@ -195,8 +235,7 @@ class _Page:
         flags = flags_text(of_type.memory_type.flags if of_type.memory_type else part.pool.flags)
         if part.pool.name is not None and part.pool.flags:
             flags = flags_text(part.pool.flags)
-        allocated = sum(bar.allocated for bar in part.bars)
-        size = sum(bar.size for bar in part.bars)
+        allocated, size = bar_sums(part.bars)
         blocks = sum(not bar.dedicated for bar in part.bars)
         figures = f"{size_text(allocated)} of {size_text(size)}"
         dedicated = sum(bar.count for bar in part.bars if bar.dedicated)
@@ -213,7 +252,7 @@ class _Page:
             self.y += 7
         else:
             self.y += 9
-        room = max(min(MOST_BARS_OF_A_POOL, self.bars_left), 1)
+        room = min(MOST_BARS_OF_A_POOL, max(self.bars_left, 1))
         shown, rest = part.bars[:room], part.bars[room:]
         self.bars_left -= len(shown)
         widths = bar_widths(part.bars, self.bar_width, NARROWEST_BAR)
@@ -223,7 +262,7 @@ class _Page:
             self.progress(self.done, self.scene.total)
         if rest:
             self.y += 16
-            size, used = sum(it.size for it in rest), sum(it.allocated for it in rest)
+            used, size = bar_sums(rest)
             text = f"and {len(rest):,} more of {size_text(size)}, {percent(used, size)} used"
             self.label(MARGIN + LEFT, text, "quiet")
 
@@ -300,7 +339,8 @@ def figures_text(figures: Figures) -> str:
 
 def flags_text(flags: tuple[str, ...]) -> str:
     """`device local, host visible`"""
-    return ", ".join(flag.lower().replace("_", " ") for flag in flags)
+    more = ["…"] if len(flags) > MOST_FLAGS else []
+    return ", ".join([*(it.lower().replace("_", " ") for it in flags[:MOST_FLAGS]), *more])
 
 
 def figures_of(part: TypePart) -> Figures:
@@ -316,13 +356,18 @@ def bar_name(bar: Bar) -> str:
 def bar_title(bar: Bar) -> str:
     """All that is said of a bar, in a line."""
     if bar.dedicated:
-        return f"{bar.count:,} dedicated allocations, {size_text(bar.size)}"
+        return f"{count_text(bar.count, 'dedicated allocation')}, {size_text(bar.size)}"
     mapped = f", mapped {count_text(bar.map_count, 'time')}" if bar.map_count else ""
     return (
         f"{bar_name(bar)}: {size_text(bar.size)}, {count_text(bar.count, 'allocation')}, "
         f"{percent(bar.allocated, bar.size)} used, "
         f"{percent(bar.fragmentation, 1)} fragmented{mapped}"
     )
+
+
+def bar_sums(bars: list[Bar]) -> tuple[int, int]:
+    """Bytes allocated, and all bytes."""
+    return sum(bar.allocated for bar in bars), sum(bar.size for bar in bars)
 
 
 def bar_widths(bars: list[Bar], width: float, narrowest: float) -> list[float]:
@@ -334,9 +379,9 @@ def bar_widths(bars: list[Bar], width: float, narrowest: float) -> list[float]:
 
 def budget_parts(heap: Heap, width: float) -> Iterator[tuple[float, float, str, str]]:
     """x, width, colour and title of what a heap's bar consists of."""
-    figures, usage = heap.figures, heap.usage or 0
+    figures, usage, budget = heap.figures, heap.known_usage or 0, heap.known_budget or 0
     held = max(figures.block_bytes, figures.allocation_bytes)
-    whole = max(heap.size or 0, heap.budget or 0, usage, held, 1)
+    whole = max(heap.size or 0, budget, usage, held, 1)
     yield 0.0, width, "track", heap_title(heap)
     x = 0.0
     for size, fill, title in (
@@ -348,9 +393,9 @@ def budget_parts(heap: Heap, width: float) -> Iterator[tuple[float, float, str, 
         if part > 0:
             yield x, part, fill, f"{size_text(size)} {title}"
         x += part
-    if heap.budget:
-        at = min(width * heap.budget / whole, width) - 2
-        yield max(at, 0.0), 2.0, "budget", f"budget: {size_text(heap.budget)}"
+    if budget:
+        at = min(width * budget / whole, width) - 2
+        yield max(at, 0.0), 2.0, "budget", f"budget: {size_text(budget)}"
 
 
 def heap_title(heap: Heap) -> str:
@@ -366,15 +411,16 @@ def budget_texts(heap: Heap) -> tuple[list[tuple[str, str]], bool]:
         ("allocated", f"{size_text(figures.allocation_bytes)} allocated"),
         ("reserved", f"{size_text(held - figures.allocation_bytes)} free in blocks"),
     ]
-    if heap.usage is not None and heap.usage > held:
-        texts.append(("foreign", f"{size_text(heap.usage - held)} used besides"))
+    usage, budget = heap.known_usage, heap.known_budget
+    if usage is not None and usage > held:
+        texts.append(("foreign", f"{size_text(usage - held)} used besides"))
     over = False
-    if heap.budget is not None:
-        usage = held if heap.usage is None else heap.usage
-        over = usage > heap.budget
-        share = f"{percent(usage, heap.budget)} of " if heap.budget else ""
-        excess = f", {size_text(usage - heap.budget)} over it" if over else ""
-        texts.append(("budget", f"{share}{size_text(heap.budget)} budget{excess}"))
+    if budget is not None:
+        used = held if usage is None else usage
+        over = used > budget
+        share = f"{percent(used, budget)} of " if budget else ""
+        excess = f", {size_text(used - budget)} over it" if over else ""
+        texts.append(("budget", f"{share}{size_text(budget)} budget{excess}"))
     if heap.size is not None:
         texts.append(("track", heap_title(heap)))
     return texts, over

@@ -318,7 +318,8 @@ def _aliases(
         if row.region.aliases:
             put_all(row, base, 0)
         if row.side == BOTH and gone:
-            for region in gone.get(row.region.offset, ()):
+            # Where several regions begin at one offset, the first of them shows these.
+            for region in gone.pop(row.region.offset, ()):
                 put(row, base, region, BEFORE, 0)
     bar.rows = rows
 

@@ -12,6 +12,8 @@ from vk_mem.view.layout import figures_text, flags_text
 from vk_mem.view.text import count_text, escaped, percent, short, size_text
 
 MOST_ROWS = 12
+MOST_HEAPS = 16
+"""As many as Vulkan has (`VK_MAX_MEMORY_HEAPS`)."""
 BAR_WIDTH = 220
 
 # Notebooks have themes of their own, so that everything takes their ink and lets their ground
@@ -49,7 +51,7 @@ def _dump(dump: Dump) -> Iterator[str]:
     yield _line(f"Memory of {short(dump.device) or dump.api}", "font-weight:600")
     yield _line(figures_text(dump.total), QUIET)
     yield f'<table style="{TABLE}">'
-    for heap in dump.heaps:
+    for heap in dump.heaps[:MOST_HEAPS]:
         yield _row((_heap_name(heap), CELL), (_budget_bar(heap), CELL), (_budget(heap), CELL))
     held = [pool for pool in dump.pools if pool.blocks or pool.dedicated]
     for pool in held[:MOST_ROWS]:
@@ -59,6 +61,8 @@ def _dump(dump: Dump) -> Iterator[str]:
         name = f"<span style='padding-left:1em'>{escaped(short(pool.title, 48))}</span>"
         yield _row((name, CELL), (bar, CELL), (f"<span style='{QUIET}'>{text}</span>", CELL))
     yield "</table>"
+    if len(dump.heaps) > MOST_HEAPS:
+        yield _line(f"and {count_text(len(dump.heaps) - MOST_HEAPS, 'more heap')}", QUIET)
     if len(held) > MOST_ROWS:
         yield _line(f"and {count_text(len(held) - MOST_ROWS, 'more pool')}", QUIET)
     seen = {kind for pool in held[:MOST_ROWS] for kind in _shares(pool, dump.api)[2]}
@@ -78,8 +82,8 @@ def _heap_name(heap: Heap) -> str:
 
 
 def _budget(heap: Heap) -> str:
-    held = heap.figures.block_bytes if heap.usage is None else heap.usage
-    whole, what = heap.budget, "budget"
+    held = heap.figures.block_bytes if heap.known_usage is None else heap.known_usage
+    whole, what = heap.known_budget, "budget"
     if whole is None:
         whole, what = heap.size, "memory"
     of = "" if whole is None else f" of {size_text(whole)} {what}, {percent(held, whole)}"
@@ -89,13 +93,14 @@ def _budget(heap: Heap) -> str:
 def _budget_bar(heap: Heap) -> str:
     held = max(heap.figures.block_bytes, heap.figures.allocation_bytes)
     allocated = heap.figures.allocation_bytes
-    whole = max(heap.size or 0, heap.budget or 0, heap.usage or 0, held, 1)
+    usage, budget = heap.known_usage or 0, heap.known_budget or 0
+    whole = max(heap.size or 0, budget, usage, held, 1)
     parts = [
         ("#6b7686", allocated, "allocated"),
         ("#a3adbc", held - allocated, "free in blocks"),
-        ("#b79bcb", max((heap.usage or 0) - held, 0), "used besides"),
+        ("#b79bcb", max(usage - held, 0), "used besides"),
     ]
-    tick = None if not heap.budget else heap.budget / whole
+    tick = budget / whole if budget else None
     return _bar(parts, whole, 8, tick)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from vk_mem.words import counted
+
 # What would break a document, hide, or turn the text around it: controls, surrogates that stand
 # alone, marks of direction, invisible characters, the two non-characters that XML forbids.
 ODD = re.compile(
@@ -56,7 +58,7 @@ def _rounded(value: float) -> str:
 
 def count_text(count: int, what: str) -> str:
     """`1 block`, `12,000 blocks`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    return counted(count, what, ",")
 
 
 def percent(part: float, whole: float) -> str:

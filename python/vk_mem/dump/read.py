@@ -1,0 +1,170 @@
+"""Where a dump is read from: a file, bytes or a text, in which a log may surround it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from typing import NoReturn
+
+from vk_mem.dump.values import wrong
+from vk_mem.errors import DumpError
+from vk_mem.words import counted
+
+LARGEST_FILE = 2 << 30
+"""Bytes. A dump of a million allocations has about a tenth of this."""
+KINDS = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+# What a dump begins with in a log, whatever the order of its keys.
+BEGINNING = re.compile(
+    r'\{\s*"(?:General|Total|MemoryInfo|DefaultPools|CustomPools|CallSites|Aliases|Heap \d+)"\s*:'
+)
+HEAP_OF_VMA_2 = re.compile(r"Heap \d+")
+MOST_TRIES = 64
+"""Of beginnings in a log that lead to nothing: each may cost a look at all that follows."""
+BLANK = "\ufeff \t\r\n\0"
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The content of a regular file that is no larger than a dump can be.
+
+    Raises `DumpError` for a file of another kind, without waiting for it, and for a larger one;
+    `OSError` if it cannot be read.
+    """
+    # To open a device may already do something, and a FIFO would wait for a writer. Both are looked
+    # for again once the file is open: another may be in its place by then.
+    _check_kind(os.stat(path).st_mode, path)
+    waiting = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    flags = os.O_RDONLY | waiting | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb", buffering=0) as file:
+        found = os.fstat(file.fileno())
+        _check_kind(found.st_mode, path)
+        _check_size(found.st_size)
+        # Some regular files have no size, and others grow.
+        data = bytearray()
+        while chunk := file.read(1 << 24):
+            data += chunk
+            _check_size(len(data))
+    return bytes(data)
+
+
+def _check_kind(mode: int, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        what = next((name for is_it, name in KINDS if is_it(mode)), "something else")
+        wrong("", f"a regular file is expected, not {what}")
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_FILE:
+        wrong("", f"the file has {counted(size, 'byte')}; no dump is larger than {LARGEST_FILE}")
+
+
+def decode(data: bytes) -> str:
+    """UTF-8 and UTF-16, told apart by their first bytes."""
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding).lstrip("\ufeff")
+    except UnicodeDecodeError as error:
+        wrong("", f"byte {error.start} is not {encoding.removesuffix('-sig').upper()}")
+
+
+def is_text_of_a_dump(text: str) -> bool:
+    """Whether a text is JSON, or a log with some in it, rather than a path."""
+    return text.lstrip(BLANK).startswith(("{", "[")) or ("\n" in text and "{" in text)
+
+
+def parse(text: str) -> object:
+    """The JSON value of a text. In a log, the last whole dump in it.
+
+    Raises `DumpError` with the place where it goes wrong.
+    """
+    start = len(text) - len(text.lstrip(BLANK))
+    value, trouble = None, None
+    if text.startswith(("{", "["), start):
+        try:
+            value, end = _value_at(text, start)
+            if not text[end:].strip(BLANK):
+                return value
+        except DumpError as error:
+            trouble = error
+            if BEGINNING.match(text, start):
+                raise
+    found = _last_dump(text)
+    if found is not None:
+        return found
+    if isinstance(value, Mapping):
+        return value
+    match = BEGINNING.search(text)
+    brace = text.find("{", start) if match is None else match.start()
+    if trouble is not None and brace <= start:
+        raise trouble
+    if brace < 0:
+        wrong("", "there is no { in it, so no JSON object")
+    where = _place(text, brace)
+    try:
+        _value_at(text, brace)
+    except DumpError as error:
+        raise DumpError(f"{error} (the text is a log; a {{ begins {where})") from None
+    wrong("", f"the text is a log without a dump; a {{ begins {where}")
+
+
+def _last_dump(text: str) -> object | None:
+    found, at, tries = None, 0, 0
+    while tries < MOST_TRIES:
+        match = BEGINNING.search(text, at)
+        if match is None:
+            break
+        at = match.start() + 1
+        try:
+            value, end = _value_at(text, match.start())
+        except DumpError:
+            tries += 1
+            continue
+        if _is_dump(value):
+            found, at = value, end
+        else:
+            tries += 1
+    return found
+
+
+def _is_dump(value: object) -> bool:
+    if not isinstance(value, Mapping) or "Total" not in value:
+        return False
+    return "General" in value or any(HEAP_OF_VMA_2.fullmatch(key) for key in value)
+
+
+def _place(text: str, at: int) -> str:
+    line = text.count("\n", 0, at) + 1
+    return f"at line {line}, column {at - text.rfind(chr(10), 0, at)}"
+
+
+def _no_constant(name: str) -> NoReturn:
+    wrong("", f"{name} is not a number of JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _value_at(text: str, at: int) -> tuple[object, int]:
+    """The value that begins there, and where it ends."""
+    try:
+        value, end = _decoder.raw_decode(text, at)
+    except json.JSONDecodeError as error:
+        wrong("", f"line {error.lineno}, column {error.colno}: {error.msg}")
+    except RecursionError:
+        wrong("", "it is nested too deeply")
+    except DumpError:
+        raise
+    except ValueError:
+        # Python refuses to read integers of thousands of digits.
+        wrong("", "a number has too many digits")
+    return value, end
