@@ -13,10 +13,11 @@ import warnings
 import weakref
 from operator import index
 from types import TracebackType
-from typing import Any, NoReturn, Self, Unpack
+from typing import Any, Self, Unpack
 
+from vk_mem._no_copies import NoCopies
 from vk_mem._typing import AllocationKeywords
-from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, _VirtualBlocks
+from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, _Range, _VirtualBlocks
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
 from vk_mem.words import counted
@@ -29,14 +30,7 @@ _TEXEL = BufferUsage.UNIFORM_TEXEL_BUFFER | BufferUsage.STORAGE_TEXEL_BUFFER
 _LEAST_ALIGNMENT = 4
 
 
-class _NoCopies:
-    """A copy would be a second owner of the same memory."""
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(f"cannot pickle or copy 'vk_mem.{type(self).__name__}' object")
-
-
-class BufferHeap(_NoCopies):
+class BufferHeap(NoCopies):
     """Divides large buffers of one usage into slices (nothing in VMA corresponds to it).
 
     `buffer_usage` is the `BufferUsage` of all buffers, `block_size` their size in bytes,
@@ -181,13 +175,16 @@ class BufferHeap(_NoCopies):
             found = self._ranges.allocate(size, alignment)
             if found is None:
                 return None
-            number, handle, offset = found
-            block = self._blocks[number]
-            if block.buffer.alive:
-                self._empties.pop(number, None)
-                return _Place(block, handle, offset)
-            # The caller has destroyed it; its slices say so.
-            self._forget(block)
+            block = self._blocks.get(found.block)
+            if block is None:
+                # An interrupt came between its division and the note of it.
+                self._ranges.remove(found.block)
+            elif block.buffer.alive:
+                self._empties.pop(found.block, None)
+                return _Place(block, found)
+            else:
+                # The caller has destroyed it; its slices say so.
+                self._forget(block)
 
     def _grow(self, size: int) -> _Block:
         if self._algorithm == "buddy":
@@ -213,18 +210,17 @@ class BufferHeap(_NoCopies):
         return block
 
     def _forget(self, block: _Block) -> None:
-        self._ranges.remove(block.number)
-        del self._blocks[block.number]
+        # Its division last: one that belongs to no buffer is found and removed later.
         self._empties.pop(block.number, None)
+        if self._blocks.pop(block.number, None) is not None:
+            self._ranges.remove(block.number)
 
     def _free(self, place: _Place) -> None:
         self._check_process()
         with self._lock:
             block = place.block
-            # It may be gone with its buffer, and its number another's.
-            if self.closed or self._blocks.get(block.number) is not block:
-                return
-            if self._ranges.free(block.number, place.handle):
+            # Nothing happens if it is gone with its buffer.
+            if not self.closed and self._ranges.free(place.range):
                 self._empties[block.number] = block
                 self._trim(block)
 
@@ -250,6 +246,11 @@ class BufferHeap(_NoCopies):
         self._abandoned.append((self._allocator.current_frame_index, place))
 
     def _release_abandoned(self) -> None:
+        # An interrupt that ends a call, or a finaliser, drops its range without a word.
+        for dropped in self._ranges.take_dropped():
+            block = self._blocks.get(dropped.block)
+            if block is not None:
+                self._abandon(_Place(block, dropped))
         if not self._abandoned:
             return
         now, in_flight = self._allocator.current_frame_index, self._allocator.frames_in_flight
@@ -276,8 +277,8 @@ class BufferHeap(_NoCopies):
                 piece._release_view()
             self._allocator.destroy_many([block.buffer for block in self._blocks.values()])
             self._closed = True
-            self._blocks.clear()
-            self._empties.clear()
+            for block in list(self._blocks.values()):
+                self._forget(block)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -314,23 +315,25 @@ class _Block:
 
 
 class _Place:
-    """Where a slice is."""
+    """Where a slice is. Its range is given back by `_free`, or when nobody has it any more."""
 
-    __slots__ = ("block", "handle", "offset")
+    __slots__ = ("block", "offset", "range")
 
-    def __init__(self, block: _Block, handle: int, offset: int) -> None:
+    def __init__(self, block: _Block, range: _Range) -> None:
         self.block = block
-        self.handle = handle
-        self.offset = offset
+        self.range = range
+        self.offset = range.offset
 
 
-class BufferSlice(_NoCopies):
+class BufferSlice(NoCopies):
     """A range of a buffer of a `BufferHeap`: bind `handle` at `offset`."""
 
     def __init__(self, heap: BufferHeap, place: _Place, size: int) -> None:
         self._heap = heap
         self._size = size
         self._view: memoryview | None = None
+        # What the view looks at: one of its own for each slice.
+        self._mapping: weakref.ref[Any] | None = None
         self._place: _Place | None = place
 
     def _live(self) -> _Place:
@@ -378,8 +381,10 @@ class BufferSlice(_NoCopies):
         """
         place = self._live()
         if self._view is None and place.block.is_mapped:
-            self._view = memoryview(place.block.buffer.map(place.offset, self._size))
+            mapping = place.block.buffer.map(place.offset, self._size)
             self._heap._mapped.add(self)
+            self._mapping = weakref.ref(mapping)
+            self._view = memoryview(mapping)
         return self._view
 
     def write(self, data: Any, offset: int = 0) -> None:
@@ -445,17 +450,18 @@ class BufferSlice(_NoCopies):
             self._heap._free(place)
 
     def _release_view(self) -> None:
-        if self._view is None:
+        if self._mapping is None:
             return
-        # An array holds the mapping below the view, not the view itself; each slice has a mapping
-        # of its own, which is gone when nobody holds it.
-        mapping = weakref.ref(self._view.obj)
-        self._view.release()
-        self._view = None
-        still_there = mapping()
+        # An array holds the mapping below the view, not the view itself. The mapping is gone when
+        # nobody holds it.
+        if self._view is not None:
+            self._view.release()
+            self._view = None
+        still_there = self._mapping()
         if still_there is not None:
             self._view = memoryview(still_there)
             raise BufferError(f"cannot free {self!r}: an array or a view uses its memory")
+        self._mapping = None
 
     def __enter__(self) -> Self:
         self._live()
@@ -475,6 +481,9 @@ class BufferSlice(_NoCopies):
             return
         if not place.block.buffer.alive:
             return
+        # First, as a warning may be an error.
+        self._heap._abandon(place)
+        self._place = None
         warnings.warn(
             f"unclosed BufferSlice ({counted(self._size, 'byte')}): it is released when no frame in flight "
             "can use it, or with its heap",
@@ -482,7 +491,6 @@ class BufferSlice(_NoCopies):
             stacklevel=2,
             source=self,
         )
-        self._heap._abandon(place)
 
     def __repr__(self) -> str:
         if self._place is None:

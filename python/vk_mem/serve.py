@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from vk_mem._no_copies import NoCopies
 from vk_mem._vk_mem import Allocator
 from vk_mem.errors import FeatureNotPresentError, InvalidArgumentError, VkMemError
+from vk_mem.words import well_formed
 
 __all__ = ["StatsServer", "serve_stats"]
 
@@ -55,7 +57,8 @@ def serve_stats(
     allocator alive.
 
     Raises `OSError` if the socket cannot be made, another process serves there, or something else
-    is at `path`; `InvalidArgumentError` for an interval below 0.01 or above 3600 seconds;
+    is at `path`; `InvalidArgumentError` for an interval below 0.01 or above 3600 seconds,
+    or a path that no file can have;
     `UseAfterFreeError` (closed); `FeatureNotPresentError` where there are no Unix sockets.
     """
     return StatsServer(path, allocator, interval=interval)
@@ -69,35 +72,52 @@ class _Client:
     received: int = 0
 
 
-class StatsServer:
+class StatsServer(NoCopies):
     """Serves samples of an allocator until it is closed; see `serve_stats`."""
+
+    _socket: socket.socket | None = None
+    """None before it serves, and when all has ended."""
 
     def __init__(
         self, path: str | os.PathLike[str], allocator: Allocator, *, interval: float = 1.0
     ) -> None:
-        self._socket: socket.socket | None = None
         if not hasattr(socket, "AF_UNIX"):
             raise FeatureNotPresentError("this system has no Unix sockets")
         if not 0.01 <= interval <= 3600:
             raise InvalidArgumentError(f"interval is {interval}, not from 0.01 to 3600 seconds")
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = _path_of_a_socket(path)
         """Where the socket is."""
         self._interval = interval
         self._allocator = weakref.ref(_checked(allocator))
         self._about = _about(allocator)
         _sample(allocator)
-        self._socket, self._inode = _listen(self.path)
-        self._awake, self._wake = socket.socketpair()
         self._clients: dict[int, _Client] = {}
-        self._selector = selectors.DefaultSelector()
-        for ours in (self._socket, self._awake):
-            ours.setblocking(False)
-            self._selector.register(ours, selectors.EVENT_READ)
         self._next_sample = 0.0
         self._stopping = False
-        _servers.add(self)
         self._thread = threading.Thread(target=self._run, name="vk-mem statistics", daemon=True)
-        self._thread.start()
+        # Whatever fails or interrupts from here on, no file and no descriptor stays.
+        with contextlib.ExitStack() as undo:
+            self._awake, self._wake = map(undo.enter_context, socket.socketpair())
+            self._selector = undo.enter_context(selectors.DefaultSelector())
+            listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            undo.callback(_unbind, listener, self.path)
+            self._inode = _listen(listener, self.path)
+            for ours in (listener, self._awake):
+                ours.setblocking(False)
+                self._selector.register(ours, selectors.EVENT_READ)
+            undo.callback(self._give_up)
+            self._socket = listener
+            _servers.add(self)
+            self._thread.start()
+            undo.pop_all()
+
+    def _give_up(self) -> None:
+        """Ends the thread, which an interrupt may have left in any state of starting."""
+        self._stopping = True
+        _servers.discard(self)
+        if self._thread.is_alive():
+            self.close()
+        self._socket = None
 
     @property
     def closed(self) -> bool:
@@ -127,7 +147,7 @@ class StatsServer:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<vk_mem.StatsServer at {self.path}{', closed' if self.closed else ''}>"
+        return f"<vk_mem.StatsServer at {well_formed(self.path)}{', closed' if self.closed else ''}>"
 
     # ---- the thread ----
 
@@ -278,24 +298,38 @@ if hasattr(os, "register_at_fork"):
 # ---- the socket ----
 
 
-def _listen(path: str) -> tuple[socket.socket, tuple[int, int]]:
+def _listen(listener: socket.socket, path: str) -> tuple[int, int]:
+    """Makes the socket's file; where it is on its device."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise FileExistsError(f"{path} is there and is no socket")
+            raise FileExistsError(f"{well_formed(path)} is there and is no socket")
         if _is_served(path):
-            raise OSError(f"another process serves at {path}")
+            raise OSError(f"another process serves at {well_formed(path)}")
         os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    # Nobody can connect before `listen`.
+    os.chmod(path, 0o600)
+    found = os.lstat(path)
+    listener.listen(BACKLOG)
+    return found.st_dev, found.st_ino
+
+
+def _unbind(listener: socket.socket, path: str) -> None:
+    """Removes the file that `bind` has made, if it came so far."""
+    with contextlib.suppress(OSError):
+        if listener.getsockname() and stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+
+
+def _path_of_a_socket(path: str | os.PathLike[str]) -> str:
+    made = os.fsdecode(path)
     try:
-        listener.bind(path)
-        # Nobody can connect before `listen`.
-        os.chmod(path, 0o600)
-        found = os.lstat(path)
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener, (found.st_dev, found.st_ino)
+        os.fsencode(made)
+    except UnicodeEncodeError:
+        raise InvalidArgumentError("path has characters that no file name can have") from None
+    if "\0" in made:
+        raise InvalidArgumentError("path has a null character")
+    return os.path.abspath(made)
 
 
 def _is_served(path: str) -> bool:

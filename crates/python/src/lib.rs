@@ -82,7 +82,7 @@ mod _vk_mem {
     #[pymodule_export]
     use crate::virtual_block::{VirtualAllocation, VirtualBlock};
     #[pymodule_export]
-    use crate::virtual_blocks::VirtualBlocks;
+    use crate::virtual_blocks::{Range, VirtualBlocks};
 
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
