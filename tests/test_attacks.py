@@ -239,7 +239,7 @@ def test_an_interrupt_is_not_swallowed():
     ("arguments", "keywords", "message"),
     [
         ((BufferUsage.VERTEX_BUFFER, 1024), {}, "size is a BufferUsage"),
-        ((1024, ImageUsage.SAMPLED), {}, "buffer_usage is a ImageUsage; it takes BufferUsage"),
+        ((1024, ImageUsage.SAMPLED), {}, "buffer_usage is an ImageUsage; it takes BufferUsage"),
         ((1024, MemoryUsage.AUTO), {}, "buffer_usage is a MemoryUsage"),
         ((1024, STORAGE), {"usage": BufferUsage.TRANSFER_SRC}, "it takes MemoryUsage"),
         ((1024, STORAGE), {"flags": MemoryPropertyFlags.HOST_VISIBLE}, "AllocationCreateFlags"),

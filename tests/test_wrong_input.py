@@ -249,9 +249,6 @@ ROWS: dict[type[BaseException], list[tuple[str, str]]] = {
         ("allocator.find_memory_type_index(0)", "no memory type"),
         ("allocator.allocate_memory(64, flags=RANDOM, memory_type_bits=1)", "HOST_VISIBLE"),
     ],
-    UnicodeEncodeError: [
-        ("allocator.create_buffer(64, 3, name='\\ud800')", ""),
-    ],
     UseAfterFreeError: [
         ("closed.create_buffer(64, 3)", "closed"),
         ("closed.heap_budgets()", "closed"),

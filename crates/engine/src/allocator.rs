@@ -24,6 +24,7 @@ use crate::request::{
 use crate::retention::EmptyBlockRetention;
 use crate::statistics::{PoolStatistics, Statistics};
 use crate::suballocator::RegionTag;
+use crate::words::{bytes, counted};
 
 pub use alias::AliasRequest;
 pub use many::{FailedItem, Freed};
@@ -76,9 +77,9 @@ impl Allocator {
         }
         if options.heap_size_limits.len() > info.heaps.len() {
             return Err(Error::InvalidArgument(format!(
-                "heap_size_limits has {} entries, the device {} heaps",
+                "heap_size_limits has {} entries, the device {}",
                 options.heap_size_limits.len(),
-                info.heaps.len()
+                counted(info.heaps.len(), "heap")
             )));
         }
         let retention = options.empty_block_retention;
@@ -539,7 +540,7 @@ impl Allocator {
 
     #[cold]
     fn larger_than_any_heap(&self, size: u64) -> Error {
-        let reason = format!("the largest heap has {} bytes", self.largest_heap);
+        let reason = format!("the largest heap has {}", bytes(self.largest_heap));
         let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
         Error::OutOfDeviceMemory { reason, figures }
     }
@@ -551,7 +552,7 @@ impl Allocator {
         if size <= total {
             return Ok(());
         }
-        let reason = format!("all heaps together have {total} bytes");
+        let reason = format!("all heaps together have {}", bytes(total));
         let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
         Err(Error::OutOfDeviceMemory { reason, figures })
     }

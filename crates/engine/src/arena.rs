@@ -18,6 +18,7 @@ use crate::statistics::Statistics;
 use crate::suballocator::{
     AnySuballocator, BlockIndex, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,
 };
+use crate::words::counted;
 
 /// How often a first block is halved below the preferred size.
 const RAMP: u32 = 3;
@@ -229,7 +230,8 @@ impl Arena {
                 if self.is_full(&state) {
                     drop(state);
                     let most = self.rules.max_block_count;
-                    let reason = format!("the pool is full: {most} blocks (max_block_count)");
+                    let reason =
+                        format!("the pool is full: {} (max_block_count)", counted(most, "block"));
                     return Err(self.no_room(&reason, request, false));
                 }
                 if request.upper && state.blocks.live().0 > 0 {

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use crate::device::DeviceMemory;
 use crate::error::{Error, FailureFigures};
 use crate::pressure::Pressure;
+use crate::words::bytes;
 
 /// Without a word of the driver, this share of a heap counts as ours to use.
 const ESTIMATED_SHARE_PERCENT: u64 = 80;
@@ -231,13 +232,13 @@ impl HeapLedger {
         let limits = &self.device.info().limits;
         if size > limits.max_memory_allocation_size {
             return Err(hopeless(format!(
-                "one memory object may have {} bytes (maxMemoryAllocationSize)",
-                limits.max_memory_allocation_size
+                "one memory object may have {} (maxMemoryAllocationSize)",
+                bytes(limits.max_memory_allocation_size)
             )));
         }
         if size > count.limit {
             let what = if count.limited { "the limit set on" } else { "all of" };
-            return Err(hopeless(format!("{what} heap {heap} is {} bytes", count.limit)));
+            return Err(hopeless(format!("{what} heap {heap} is {}", bytes(count.limit))));
         }
         // The heap itself is the driver's to enforce: some can page.
         let cap = if count.limited { count.limit } else { u64::MAX };

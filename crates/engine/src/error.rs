@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::device::DeviceError;
+use crate::words::{bytes, counted};
 
 /// Figures of a failed allocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -191,7 +192,7 @@ impl fmt::Display for FailureFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.size {
             0 => f.write_str("a size that is not known")?,
-            size => write!(f, "{size} bytes ({})", human_bytes(size))?,
+            size => write!(f, "{} ({})", bytes(size), human_bytes(size))?,
         }
         if let (Some(memory_type), Some(heap)) = (self.memory_type_index, self.heap_index) {
             write!(
@@ -221,7 +222,11 @@ impl fmt::Display for Error {
                 write!(f, "vkAllocateMemory answered {result}: asked for {figures}")
             }
             Self::TooManyItems(count) => {
-                write!(f, "out of host memory: no room for the bookkeeping of {count} items")
+                write!(
+                    f,
+                    "out of host memory: no room for the bookkeeping of {}",
+                    counted(*count, "item")
+                )
             }
             Self::NoHostMemory(what) => write!(f, "out of host memory: no room for {what}"),
             Self::TooManyObjects { limit, figures } => write!(

@@ -7,6 +7,7 @@ use crate::device::MemoryImport;
 use crate::error::Error;
 use crate::memory_object::MemoryObject;
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
+use crate::words::bytes;
 
 /// Memory that somebody else made, and what is to live in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,8 +61,10 @@ impl Allocator {
         let end = request.offset.checked_add(request.size);
         if request.size == 0 || end.is_none_or(|end| end > whole.requirements.size) {
             return Err(Error::InvalidArgument(format!(
-                "{} bytes from offset {} on, of imported memory of {}",
-                request.size, request.offset, whole.requirements.size
+                "{} from offset {} on, of imported memory of {}",
+                bytes(request.size),
+                request.offset,
+                whole.requirements.size
             )));
         }
         let memory_type_index = self.type_of_import(request)?;

@@ -5,6 +5,7 @@ use crate::allocator::{Allocator, FailedItem};
 use crate::device::{DeviceError, HostAddress, MemoryRange};
 use crate::error::Error;
 use crate::memory_object::{MappedHold, MemoryObject};
+use crate::words::bytes;
 
 /// A part of an allocation, to be flushed or invalidated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +114,9 @@ impl Allocator {
         let size = if size == u64::MAX { length.saturating_sub(offset) } else { size };
         if offset > length || size > length - offset {
             return Err(Error::InvalidArgument(format!(
-                "{size} bytes from offset {offset} are outside of the allocation's {length} bytes"
+                "{} from offset {offset} on: outside of the allocation's {}",
+                bytes(size),
+                bytes(length)
             )));
         }
         let Some(atom) = self.atom_size(memory.memory_type_index) else { return Ok(None) };

@@ -32,6 +32,7 @@ mod statistics;
 pub mod suballocator;
 mod virtual_block;
 mod virtual_blocks;
+pub mod words;
 
 pub use allocation::*;
 pub use allocator::{AliasRequest, Allocator, AllocatorOptions, FailedItem, Freed};

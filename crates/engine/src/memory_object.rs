@@ -9,6 +9,7 @@ use crate::device::{
     DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags,
 };
 use crate::error::Error;
+use crate::words::bytes;
 
 /// After so many maps and unmaps a shared block stays mapped for the rest of its life: mapping is a
 /// call of the kernel, and keeping a mapping costs address space only.
@@ -112,8 +113,9 @@ impl MemoryObject {
             }
             // Out of device memory, too: that no other memory type can help is what counts here.
             other => Error::MemoryMap(format!(
-                "the driver could not map {} bytes of memory type {}: {other}",
-                self.size, self.memory_type_index
+                "the driver could not map {} of memory type {}: {other}",
+                bytes(self.size),
+                self.memory_type_index
             )),
         }
     }

@@ -233,7 +233,7 @@ impl Candidates {
     ) -> Error {
         let all = mask_of_types(device);
         let mut reason = format!("no memory type serves: required {}", names(self.wish.required));
-        reason += &format!(", the resource allows types {}", indices(memory_type_bits & all));
+        reason += &format!(", the resource allows {}", indices(memory_type_bits & all));
         if create_info.memory_type_bits != 0 {
             let asked = indices(create_info.memory_type_bits & all);
             reason += &format!(", memory_type_bits allows {asked}");
@@ -254,10 +254,15 @@ fn mask_of_types(device: &DeviceInfo) -> u32 {
     u32::MAX.checked_shr(32 - device.types.len() as u32).unwrap_or(0)
 }
 
+/// `no type`, `type 3`, `types 1 3`
 fn indices(bits: u32) -> String {
     let all: Vec<String> =
         (0..32).filter(|index| bits >> index & 1 == 1).map(|index| index.to_string()).collect();
-    if all.is_empty() { "none".into() } else { all.join(" ") }
+    match all.as_slice() {
+        [] => "no type".into(),
+        [one] => format!("type {one}"),
+        _ => format!("types {}", all.join(" ")),
+    }
 }
 
 /// `DEVICE_LOCAL|HOST_VISIBLE`

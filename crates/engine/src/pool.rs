@@ -20,6 +20,7 @@ use crate::request::{AllocationCreateFlags as Create, AllocationRequest, PoolCre
 use crate::retention::EmptyBlockRetention;
 use crate::statistics::Statistics;
 use crate::suballocator::{Algorithm, RegionRequest, RegionTag};
+use crate::words::bytes;
 
 pub(crate) use alias::Place;
 
@@ -506,7 +507,7 @@ pub(crate) fn check_pool(setup: &Setup, rules: &PoolCreateInfo) -> Result<(), Er
     let size = rules.block_size.unwrap_or(1);
     if size > largest {
         let index = rules.memory_type_index;
-        let reason = format!("a block of memory type {index} has at most {largest} bytes");
+        let reason = format!("a block of memory type {index} has at most {}", bytes(largest));
         let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
         return Err(Error::OutOfDeviceMemory { reason, figures });
     }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::memory_object::Release;
 use crate::pool::{Pool, Setup, check_pool};
 use crate::request::PoolCreateInfo;
+use crate::words::{bytes, counted};
 
 /// See the module.
 pub(crate) struct Pools {
@@ -57,10 +58,12 @@ impl Pools {
     pub fn destroy(&self, id: PoolId) -> Result<(), Error> {
         let mut custom = self.custom.write();
         let pool = custom.get(id.0).and_then(Option::as_ref).ok_or(Error::UseAfterFree)?;
-        let (count, bytes) = pool.live();
+        let (count, size) = pool.live();
         if count > 0 {
             return Err(Error::InvalidArgument(format!(
-                "{count} allocations of {bytes} bytes live in the pool"
+                "there is {} of {} in the pool",
+                counted(count, "allocation"),
+                bytes(size)
             )));
         }
         let pool = custom.remove(id.0);

@@ -428,11 +428,11 @@ fn the_error_lists_what_was_asked_and_what_there_is() {
     assert_eq!(
         choose(&info, 0b111, wish).unwrap_err().to_string(),
         "no memory type serves: required DEVICE_LOCAL|HOST_VISIBLE, the resource allows types \
-         0 1 2, memory_type_bits allows 0 2; the device has 0 = DEVICE_LOCAL, \
+         0 1 2, memory_type_bits allows types 0 2; the device has 0 = DEVICE_LOCAL, \
          1 = HOST_VISIBLE|HOST_COHERENT, 2 = HOST_VISIBLE|HOST_COHERENT|HOST_CACHED"
     );
     let error = choose(&info, 0, AllocationCreateInfo::default()).unwrap_err();
     assert_eq!(error.vk_result(), Some(-8));
     let text = error.to_string();
-    assert!(text.contains("required nothing, the resource allows types none;"), "{text}");
+    assert!(text.contains("required nothing, the resource allows no type;"), "{text}");
 }

@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::numbers::{flags, live_handle, unsigned};
 use crate::resource::Handles;
 use crate::resource_object::ResourceObject;
+use vkmem_engine::words::with_article;
 
 /// A range of device memory: of a `Buffer` or an `Image`, or on its own.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
@@ -167,7 +168,7 @@ impl Allocation {
             let class = base.resource.handles.class();
             return Err(invalid(
                 slf.py(),
-                format!("this memory belongs to a {class}: call destroy() on that"),
+                format!("this memory belongs to {}: call destroy() on that", with_article(class)),
             ));
         }
         base.resource.destroy(slf.py())

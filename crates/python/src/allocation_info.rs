@@ -18,6 +18,7 @@ use crate::numbers::{
     unsigned, unsigned_32,
 };
 use crate::pool::{Pool, PoolState};
+use crate::text::Text;
 
 /// The keywords of one call.
 #[derive(Default)]
@@ -53,7 +54,7 @@ impl Keywords {
             _ => Self::default(),
         };
         for (key, value) in keywords.iter() {
-            let key = key.cast::<PyString>()?.to_cow()?.into_owned();
+            let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
             if key != "allocation_info" && !read.take(&key, &value)? && !other(&key, &value)? {
                 return Err(PyTypeError::new_err(format!(
                     "{function}() got an unexpected keyword argument '{}'",
@@ -104,7 +105,7 @@ impl Keywords {
                 self.create.pool = self.pool.as_ref().map(|pool| pool.id);
             }
             "name" if value.is_none() => self.name = None,
-            "name" => self.name = Some(value.extract()?),
+            "name" => self.name = Some(Text::string(value)?),
             "user_data" if value.is_none() => self.user_data = None,
             "user_data" => self.user_data = Some(Link::new(value.clone().unbind())),
             _ => return Ok(false),

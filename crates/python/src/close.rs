@@ -11,6 +11,7 @@ use crate::held::Held;
 use crate::pins::NotClosed;
 use crate::remains::release_all;
 use crate::state::{AllocatorState, warn_unclosed};
+use vkmem_engine::words::counted;
 
 /// How many live things a warning lists by name.
 const LISTED: usize = 10;
@@ -51,8 +52,9 @@ pub fn leaked(py: Python<'_>, live: &[Held], owner: &str) -> Option<String> {
         }
         let bytes = human_bytes(live.iter().map(|it| it.own_size()).sum());
         format!(
-            "the {owner} was closed with {} live objects ({bytes}), which were released: {}",
-            live.len(),
+            "the {owner} was closed with {} ({bytes}), which {} released: {}",
+            counted(live.len(), "live object"),
+            if live.len() == 1 { "was" } else { "were" },
             lines.join(if live.iter().any(|it| it.origin().is_some()) { "; " } else { ", " })
         )
     })

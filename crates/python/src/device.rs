@@ -15,6 +15,7 @@ use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
 use crate::links::{Link, Process};
 use crate::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
+use crate::text::Text;
 use crate::transfers;
 
 /// What a device and its allocators share.
@@ -107,7 +108,7 @@ fn names(value: Option<&Bound<'_, PyAny>>, keyword: &str) -> PyResult<Vec<String
     }
     let mut names = Vec::new();
     for item in value.try_iter().map_err(|_| wrong())? {
-        names.push(item?.extract().map_err(|_| wrong())?);
+        names.push(Text::string(&item?).map_err(|_| wrong())?);
         if names.len() > MOST_NAMES {
             let why = format!("{keyword} has more than {MOST_NAMES} names");
             return Err(invalid(value.py(), why));
@@ -171,7 +172,7 @@ impl Device {
     fn open(
         _cls: &Bound<'_, PyType>,
         py: Python<'_>,
-        name: Option<String>,
+        name: Option<Text>,
         #[pyo3(from_py_with = index)] index: Option<u32>,
         validation: bool,
         api_version: Option<&Bound<'_, PyAny>>,
@@ -184,7 +185,7 @@ impl Device {
     ) -> PyResult<Self> {
         let selector = match (name, index) {
             (Some(_), Some(_)) => return Err(invalid(py, "either name or index, not both")),
-            (Some(name), None) => DeviceSelector::Name(name),
+            (Some(name), None) => DeviceSelector::Name(name.0),
             (None, Some(index)) => DeviceSelector::Index(index),
             (None, None) => DeviceSelector::Best,
         };

@@ -6,6 +6,7 @@ use vkmem_engine::{DeviceInfo, Limits};
 use vkmem_vulkan::PhysicalDeviceSummary;
 
 use crate::numbers::flags;
+use vkmem_engine::words::{bytes, counted};
 
 /// `VK_MAKE_API_VERSION` as major, minor and patch.
 pub fn version_tuple(version: u32) -> (u32, u32, u32) {
@@ -124,7 +125,7 @@ impl MemoryHeap {
     }
 
     fn __repr__(&self) -> String {
-        format!("<vk_mem.MemoryHeap of {} bytes>", self.size)
+        format!("<vk_mem.MemoryHeap of {}>", bytes(self.size))
     }
 }
 
@@ -172,7 +173,11 @@ impl MemoryProperties {
 impl MemoryProperties {
     fn __repr__(&self) -> String {
         let (heaps, types) = (self.info.heaps.len(), self.info.types.len());
-        format!("<vk_mem.MemoryProperties of {heaps} heaps and {types} types>")
+        format!(
+            "<vk_mem.MemoryProperties of {} and {}>",
+            counted(heaps, "heap"),
+            counted(types, "type")
+        )
     }
 
     /// All heaps.

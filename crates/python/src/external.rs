@@ -12,6 +12,7 @@ use crate::held_buffer::HeldBuffer;
 use crate::numbers::{HANDLE_TYPE, of_class, unsigned, unsigned_32};
 use crate::resource::Resource;
 use crate::resource_object::ResourceObject;
+use vkmem_engine::words;
 
 const OPAQUE_FD: u32 = 0x1;
 const OPAQUE_WIN32: u32 = 0x2;
@@ -154,7 +155,10 @@ impl ImportKeywords {
                 if let (Some(size), Some(length)) = (size, length)
                     && size > length
                 {
-                    return Err(invalid(py, format!("a size of {size}, of {length} bytes")));
+                    return Err(invalid(
+                        py,
+                        format!("a size of {size}, of {}", words::bytes(length)),
+                    ));
                 }
                 // Of an address alone it is what the resource needs.
                 size = size.or(length);

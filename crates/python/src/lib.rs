@@ -38,6 +38,7 @@ mod resource_object;
 mod simulated;
 mod state;
 mod statistics;
+mod text;
 mod transfers;
 mod virtual_block;
 mod virtual_blocks;

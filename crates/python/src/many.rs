@@ -11,6 +11,8 @@ use crate::create_info::{self, Built, CommonKeywords, ImageKeywords};
 use crate::errors::{invalid, to_py, to_py_of_item};
 use crate::numbers::quantity;
 use crate::quads::Quads;
+use crate::text::Text;
+use vkmem_engine::words::counted;
 
 /// The exception of one item of many.
 pub fn failed(py: Python<'_>, failed: &FailedItem) -> PyErr {
@@ -139,14 +141,17 @@ pub fn names(
     let read = |(index, item): (usize, Bound<'_, PyAny>)| {
         let wrong =
             || about_item(given.py(), index, PyTypeError::new_err("a name is a str or None"));
-        item.extract().map_err(|_| wrong())
+        Text::optional(&item).map_err(|_| wrong())
     };
     let names: Vec<_> =
         items(given, "names")?.into_iter().enumerate().map(read).collect::<PyResult<_>>()?;
     if names.len() == count {
         return Ok(names);
     }
-    Err(invalid(given.py(), format!("{} names for {count} items", names.len())))
+    Err(invalid(
+        given.py(),
+        format!("{} for {}", counted(names.len(), "name"), counted(count, "item")),
+    ))
 }
 
 /// The create infos of one call. Their pointers are good while this lives.

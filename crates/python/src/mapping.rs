@@ -23,6 +23,7 @@ use crate::host_copy;
 use crate::links::Link;
 use crate::resource::Resource;
 use crate::resource_object::ResourceObject;
+use vkmem_engine::words::bytes;
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,7 +302,7 @@ impl Mapping {
         let state = if self.closed() { "closed" } else { "open" };
         let Self { offset, size, .. } = self;
         let place = if *offset > 0 { format!(" at offset {offset}") } else { String::new() };
-        format!("<vk_mem.Mapping of {size} bytes{place}, {state}>")
+        format!("<vk_mem.Mapping of {}{place}, {state}>", bytes(*size))
     }
 
     /// It and the view that `__enter__` gave out hold each other; without this, one that is never

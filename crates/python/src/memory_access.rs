@@ -15,6 +15,7 @@ use vkmem_engine::{
 };
 
 use crate::resource::Resource;
+use vkmem_engine::words::bytes;
 
 /// A range of a resource, in bytes from its start: offset and size.
 pub type Part<'a> = (&'a Resource, u64, u64);
@@ -205,7 +206,9 @@ impl Resource {
         if offset > whole || size > whole - offset {
             let what = if self.alias().is_some() { "alias" } else { "allocation" };
             return Err(Error::InvalidArgument(format!(
-                "{size} bytes from offset {offset} are outside of the {what}'s {whole} bytes"
+                "{} from offset {offset} on: outside of the {what}'s {}",
+                bytes(size),
+                bytes(whole)
             )));
         }
         let start = self.allocation.offset + offset;

@@ -7,6 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyType};
 
 use crate::errors::invalid;
+use vkmem_engine::words::with_article;
 
 /// A non-negative integer: a size, an offset, flags of any binding.
 #[inline]
@@ -161,7 +162,10 @@ fn check_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyRes
     let Some(given) = flag_class(value) else { return Ok(()) };
     if given != class.name {
         let wanted = class.name;
-        return Err(PyTypeError::new_err(format!("{name} is a {given}; it takes {wanted}")));
+        return Err(PyTypeError::new_err(format!(
+            "{name} is {}; it takes {wanted}",
+            with_article(&given)
+        )));
     }
     class.known.get_or_init(value.py(), || value.get_type().unbind());
     Ok(())
@@ -179,7 +183,10 @@ pub fn quantity(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
 #[cold]
 fn no_plain_quantity(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
     match flag_class(value) {
-        Some(given) => Err(PyTypeError::new_err(format!("{name} is a {given}; it takes a number"))),
+        Some(given) => Err(PyTypeError::new_err(format!(
+            "{name} is {}; it takes a number",
+            with_article(&given)
+        ))),
         None => unsigned(value, name),
     }
 }

@@ -20,6 +20,7 @@ use crate::remains::release_all;
 use crate::resource::quoted;
 use crate::state::{AllocatorState, warn, warn_unclosed};
 use crate::statistics::Statistics;
+use crate::text::Text;
 use crate::virtual_block::algorithm;
 
 /// The shared half of a `Pool`: everything that was allocated from it keeps it alive.
@@ -104,7 +105,7 @@ impl PoolKeywords {
         };
         let Some(keywords) = keywords else { return Ok(read) };
         for (key, value) in keywords.iter() {
-            let key = key.cast::<PyString>()?.to_cow()?.into_owned();
+            let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
             if !value.is_none() {
                 read.take(&key, &value)?;
             }
@@ -123,7 +124,7 @@ impl PoolKeywords {
             "block_size" => rules.block_size = Some(unsigned(value, key)?),
             "min_block_count" => rules.min_block_count = unsigned_32(value, key)?,
             "max_block_count" => rules.max_block_count = unsigned_32(value, key)?,
-            "algorithm" => rules.algorithm = algorithm(value.py(), value.extract()?)?,
+            "algorithm" => rules.algorithm = algorithm(value.py(), &Text::string(value)?)?,
             "ignore_buffer_image_granularity" => {
                 rules.ignore_buffer_image_granularity = value.extract()?;
             }
@@ -137,7 +138,7 @@ impl PoolKeywords {
             }
             "export_handle_types" => rules.export_handle_types = export_types(value)?,
             "fallback" => rules.fallback = value.extract()?,
-            "name" => self.name = Some(value.extract()?),
+            "name" => self.name = Some(Text::string(value)?),
             _ => {
                 return Err(PyTypeError::new_err(format!(
                     "create_pool() got an unexpected keyword argument '{}'",

@@ -18,6 +18,7 @@ use crate::pins::{NotClosed, Pinned, Pins};
 use crate::pool::PoolState;
 use crate::remains::Remains;
 use crate::state::{AllocatorState, warn_unclosed};
+use vkmem_engine::words::bytes;
 
 /// What `retire` is called in errors.
 const RETIRE: &str = "retire";
@@ -258,8 +259,8 @@ impl Resource {
 
     /// `Buffer 'staging' (16384 bytes, memory type 3)`
     pub fn describe(&self) -> String {
-        let (title, size) = (self.title(), self.host_size);
-        format!("{title} ({size} bytes, memory type {})", self.allocation.memory_type_index)
+        let (title, size) = (self.title(), bytes(self.host_size));
+        format!("{title} ({size}, memory type {})", self.allocation.memory_type_index)
     }
 
     /// `, created at a.py:3 in f, called from b.py:7 in g`; empty if that is not kept.
@@ -287,7 +288,7 @@ impl Resource {
         if offset > self.host_size {
             return invalid(py, format!("offset {offset} is outside of {what}"));
         }
-        invalid(py, format!("{size} bytes at offset {offset} are outside of {what}"))
+        invalid(py, format!("{} at offset {offset}: outside of {what}", bytes(size)))
     }
 
     /// What has to be given back of it.
@@ -441,7 +442,7 @@ impl Resource {
         let have = &self.allocation;
         let end = offset.checked_add(needs.size);
         let why = if end.is_none_or(|end| end > have.size) {
-            format!("needs {} bytes from offset {offset} on", needs.size)
+            format!("needs {} from offset {offset} on", bytes(needs.size))
         } else if !(have.offset + offset).is_multiple_of(needs.alignment) {
             format!("needs an alignment of {}, which offset {offset} has not", needs.alignment)
         } else if needs.memory_type_bits >> have.memory_type_index & 1 == 0 {

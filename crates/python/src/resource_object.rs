@@ -16,6 +16,8 @@ use crate::host_copy;
 use crate::links::Link;
 use crate::mapping::{Access, Mapping};
 use crate::resource::Resource;
+use crate::text::Text;
+use vkmem_engine::words::with_article;
 
 /// What most drivers have at least for a buffer or an image, in bytes.
 const OF_DRIVER: u64 = 128;
@@ -172,9 +174,9 @@ impl ResourceObject {
     }
 
     #[setter]
-    fn set_name(&self, py: Python<'_>, name: Option<&str>) -> PyResult<()> {
+    fn set_name(&self, py: Python<'_>, name: Option<Text>) -> PyResult<()> {
         let _pin = self.resource.enter(py)?;
-        self.resource.set_name(name).or_raise(py)
+        self.resource.set_name(name.as_ref().map(|text| text.0.as_str())).or_raise(py)
     }
 
     /// Any Python object that the caller wants to find here again.
@@ -355,7 +357,8 @@ impl ResourceObject {
     fn retire(&self, py: Python<'_>) -> PyResult<()> {
         if self.has_owner() && !self.resource.pins.is_closed() {
             let class = self.resource.handles.class();
-            let why = format!("this memory belongs to a {class}: call retire() on that");
+            let why =
+                format!("this memory belongs to {}: call retire() on that", with_article(class));
             return Err(crate::errors::invalid(py, why));
         }
         self.resource.retire(py)

@@ -15,6 +15,7 @@ use vkmem_vulkan::SimulatedDriver;
 use crate::device::{Device, DeviceCore};
 use crate::errors::{IntoPyResult, invalid};
 use crate::numbers::{unsigned, unsigned_32};
+use crate::text::Text;
 
 /// A device that needs no driver and answers like one that exists, or like one that is described.
 ///
@@ -126,7 +127,7 @@ impl SimulatedDevice {
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
         py: Python<'_>,
-        profile: Option<&str>,
+        profile: Option<Text>,
         heaps: Option<&Bound<'_, PyAny>>,
         types: Option<&Bound<'_, PyAny>>,
         device_type: Option<u32>,
@@ -135,6 +136,7 @@ impl SimulatedDevice {
         max_memory_allocation_count: Option<u32>,
         max_memory_allocation_size: Option<u64>,
     ) -> PyResult<PyClassInitializer<Self>> {
+        let profile = profile.as_ref().map(|text| text.0.as_str());
         let profile = match (profile, heaps, types) {
             (None, None, None) => Some("nvidia-h200"),
             (profile, ..) => profile,
@@ -208,11 +210,11 @@ impl SimulatedDevice {
     fn fail_next(
         &self,
         py: Python<'_>,
-        call: &str,
+        call: Text,
         count: Option<&Bound<'_, PyAny>>,
         vk_result: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let call = call_named(py, call, Call::is_fallible)?;
+        let call = call_named(py, &call.0, Call::is_fallible)?;
         let count = count.map_or(Ok(1), |count| unsigned(count, "count"))?;
         let error = failure(vk_result)?;
         self.device(py)?.fail_next(call, count, error);

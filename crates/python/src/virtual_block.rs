@@ -17,6 +17,8 @@ use crate::many::{self, Integers};
 use crate::numbers::{unsigned, unsigned_32};
 use crate::quads;
 use crate::statistics::Statistics;
+use crate::text::Text;
+use vkmem_engine::words::counted;
 
 /// An algorithm by its name.
 pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
@@ -135,9 +137,9 @@ fn strategy(value: Option<&Bound<'_, PyAny>>) -> PyResult<vkmem_engine::Strategy
 #[pymethods]
 impl VirtualBlock {
     #[new]
-    #[pyo3(signature = (size, *, algorithm = "tlsf"))]
-    fn new(py: Python<'_>, size: &Bound<'_, PyAny>, algorithm: &str) -> PyResult<Self> {
-        let algorithm = self::algorithm(py, algorithm)?;
+    #[pyo3(signature = (size, *, algorithm = Text("tlsf".into())), text_signature = "(size, *, algorithm='tlsf')")]
+    fn new(py: Python<'_>, size: &Bound<'_, PyAny>, algorithm: Text) -> PyResult<Self> {
+        let algorithm = self::algorithm(py, &algorithm.0)?;
         let block = Engine::new(unsigned(size, "size")?, algorithm).or_raise(py)?;
         let (block, user_data) = (Mutex::new(block), Mutex::default());
         Ok(Self { block, user_data, process: Process::current() })
@@ -367,7 +369,10 @@ impl VirtualBlock {
         }
         let block = self.block.lock();
         let (name, size, (count, used)) = (block.algorithm().name(), block.size(), block.live());
-        format!("<vk_mem.VirtualBlock {name}, {used} of {size} in {count} allocations>")
+        format!(
+            "<vk_mem.VirtualBlock {name}, {used} of {size} in {}>",
+            counted(count, "allocation")
+        )
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -10,6 +10,7 @@ use vkmem_engine::suballocator::RegionKey;
 
 use crate::errors::{IntoPyResult, corruption};
 use crate::numbers::unsigned;
+use crate::text::Text;
 use crate::virtual_block::algorithm;
 
 /// Which life of which block: numbers are given out again.
@@ -95,8 +96,8 @@ impl VirtualBlocks {
 #[pymethods]
 impl VirtualBlocks {
     #[new]
-    fn new(py: Python<'_>, algorithm: &str, alignment: u64) -> PyResult<Self> {
-        let algorithm = self::algorithm(py, algorithm)?;
+    fn new(py: Python<'_>, algorithm: Text, alignment: u64) -> PyResult<Self> {
+        let algorithm = self::algorithm(py, &algorithm.0)?;
         let engine = Engine::new(algorithm, alignment);
         let blocks = Blocks { engine, serials: Vec::new(), next_serial: 0, dropped: Vec::new() };
         Ok(Self { blocks: Arc::new(Mutex::new(blocks)) })

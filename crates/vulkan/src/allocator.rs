@@ -16,6 +16,7 @@ use crate::external::Direction;
 use crate::image_format::ImageFormats;
 use crate::kind::{Buffers, Images, Kind};
 use crate::prefetch::expect_at;
+use vkmem_engine::words::counted;
 
 /// An engine and the device it serves.
 pub struct DeviceAllocator {
@@ -201,8 +202,11 @@ impl DeviceAllocator {
         let most = extent.width.max(extent.height).max(extent.depth).ilog2() + 1;
         if info.mip_levels > most {
             return Err(Error::InvalidArgument(format!(
-                "{} mip levels of an image of {} x {} x {} texels, which has {most} at most",
-                info.mip_levels, extent.width, extent.height, extent.depth
+                "{} of an image of {} x {} x {} texels, which has {most} at most",
+                counted(info.mip_levels, "mip level"),
+                extent.width,
+                extent.height,
+                extent.depth
             )));
         }
         if info.flags.intersects(

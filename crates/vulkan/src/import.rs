@@ -9,6 +9,7 @@ use vkmem_engine::{
 use crate::allocator::DeviceAllocator;
 use crate::external::{Direction, FD_TYPES, HOST_TYPES, OPAQUE_TYPES, WIN32_TYPES};
 use crate::kind::{Buffers, Images, Kind};
+use vkmem_engine::words::bytes;
 
 /// Memory that somebody else made, and the place of a resource in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +121,9 @@ impl DeviceAllocator {
         let end = import.offset.checked_add(needs.size);
         if end.is_none_or(|end| end > size) {
             return Err(Error::InvalidArgument(format!(
-                "the resource needs {} bytes from offset {} on, the imported memory has {size}",
-                needs.size, import.offset
+                "the resource needs {} from offset {} on, the imported memory has {size}",
+                bytes(needs.size),
+                import.offset
             )));
         }
         if !import.offset.is_multiple_of(needs.alignment) {
@@ -182,8 +184,8 @@ impl DeviceAllocator {
         if import.offset != 0 || size != needs.size || handle_type & HOST_TYPES != 0 {
             if needs.requires_dedicated && handle_type & HOST_TYPES == 0 {
                 return Err(Error::InvalidArgument(format!(
-                    "the resource needs a memory object of its own, of exactly {} bytes",
-                    needs.size
+                    "the resource needs a memory object of its own, of exactly {}",
+                    bytes(needs.size)
                 )));
             }
             whole.dedicated = None;

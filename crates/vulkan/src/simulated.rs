@@ -30,6 +30,7 @@ use crate::image_format::{ImageFormatInfo, ImageSupport};
 use resources::{Resource, Resources};
 pub use rules::RequirementRules;
 use rules::{BufferShape, ImageShape};
+use vkmem_engine::words::bytes;
 
 /// Buffer handles spell "BUF" in their upper bytes, image handles "IMG".
 const BUFFER_TAG: u64 = 0x4255_4600_0000_0000;
@@ -285,7 +286,7 @@ impl SimulatedDriver {
         }
         if offset.checked_add(size).is_none_or(|end| end > object.size) {
             let whole = object.size;
-            return Some(format!("{offset} + {size} lies outside memory of {whole} bytes"));
+            return Some(format!("{offset} + {size} lies outside memory of {}", bytes(whole)));
         }
         if memory_type_bits & (1 << object.memory_type_index) == 0 {
             return Some(format!(
@@ -312,8 +313,8 @@ impl SimulatedDriver {
                 Some(format!("the memory is dedicated to another resource, {other:?}"))
             }
             Some(_) if offset != 0 || object.size != size => Some(format!(
-                "dedicated memory of {} bytes at {offset}, not of exactly {size} at 0",
-                object.size
+                "dedicated memory of {} at {offset}, not of exactly {size} at 0",
+                bytes(object.size)
             )),
             _ => None,
         }

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::pool::Place;
 use crate::request::{MemoryRequirements, ResourceKind};
 use crate::suballocator::granularity::{align_up, conflict};
+use crate::words::bytes;
 
 /// A resource that is to lie in memory which another one has already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +58,9 @@ fn check_place(place: &Place, base: &Allocation, request: &AliasRequest) -> Resu
     let end = local.checked_add(needs.size);
     if end.is_none_or(|end| end > base.size) {
         return Err(format!(
-            "the alias needs {} bytes from offset {local} on, the memory has {}",
-            needs.size, base.size
+            "the alias needs {} from offset {local} on, the memory has {}",
+            bytes(needs.size),
+            base.size
         ));
     }
     let start = base.offset + local;
@@ -78,9 +80,9 @@ fn check_place(place: &Place, base: &Allocation, request: &AliasRequest) -> Resu
     if shares_a_page(place, request, start) {
         return Err(format!(
             "the alias is of another kind than the resource that the memory was allocated for, \
-             and would share a page of {} bytes (bufferImageGranularity) with a neighbour: \
+             and would share a page of {} (bufferImageGranularity) with a neighbour: \
              allocate with allocate_memory(), which shares no page, or DEDICATED_MEMORY",
-            place.granularity
+            bytes(place.granularity)
         ));
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::device::{DeviceError, MemoryHandle, MemoryRange};
 use super::calls::Call;
 use super::store::LazyStore;
 use super::{SimulatedDevice, VALIDATION_FAILED};
+use crate::words::bytes;
 
 impl SimulatedDevice {
     /// Writes `size` bytes as the device would: the pattern, repeated, cut short at the end.
@@ -51,8 +52,9 @@ impl SimulatedDevice {
             self.report_violation(
                 Call::Submit,
                 format!(
-                    "a copy of {size} bytes from {source_offset} to {target_offset} of the same \
-                     memory {:#x} overlaps",
+                    "a copy of {} from {source_offset} to {target_offset} of the same memory \
+                     {:#x} overlaps",
+                    bytes(size),
                     source.0
                 ),
             );
@@ -187,5 +189,5 @@ fn lies_inside(range: &MemoryRange, size: u64) -> bool {
 
 fn outside(range: &MemoryRange, size: u64) -> String {
     let MemoryRange { memory, offset, size: length } = range;
-    format!("range {offset} + {length} lies outside memory {:#x} of {size} bytes", memory.0)
+    format!("range {offset} + {length} lies outside memory {:#x} of {}", memory.0, bytes(size))
 }

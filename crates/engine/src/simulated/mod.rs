@@ -25,6 +25,7 @@ use crate::device::{
 };
 use crate::error::Error;
 
+use crate::words::bytes;
 use calls::Calls;
 pub use calls::{Call, CallRecord};
 pub use external::SimulatedPayload;
@@ -371,12 +372,12 @@ impl SimulatedDevice {
         }
         let heap = self.info.heaps[memory_type.heap_index as usize].size;
         if info.size > heap {
-            let what = format!("{} bytes of a heap that has {heap}", info.size);
+            let what = format!("{} of a heap that has {heap}", bytes(info.size));
             return Some((what, DeviceError::OutOfDeviceMemory));
         }
         let largest = self.info.limits.max_memory_allocation_size;
         if info.size > largest {
-            let what = format!("{} bytes, above maxMemoryAllocationSize {largest}", info.size);
+            let what = format!("{}, above maxMemoryAllocationSize {largest}", bytes(info.size));
             return Some((what, DeviceError::OutOfDeviceMemory));
         }
         None

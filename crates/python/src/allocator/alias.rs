@@ -17,6 +17,7 @@ use crate::links::Link;
 use crate::numbers::unsigned;
 use crate::resource::{Made, Resource};
 use crate::resource_object::ResourceObject;
+use crate::text::Text;
 
 /// Keywords of an alias: it is not allocated, so it has none of an allocation.
 #[derive(Default)]
@@ -34,10 +35,10 @@ impl AliasKeywords {
     ) -> PyResult<Self> {
         let mut read = Self::default();
         for (key, value) in keywords.into_iter().flat_map(|it| it.iter()) {
-            let key = key.cast::<PyString>()?.to_cow()?.into_owned();
+            let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
             match key.as_str() {
                 "local_offset" => read.local_offset = unsigned(&value, "local_offset")?,
-                "name" => read.name = value.extract()?,
+                "name" => read.name = Text::optional(&value)?,
                 "user_data" => {
                     let data = (!value.is_none()).then(|| Link::new(value.clone().unbind()));
                     read.user_data = data;

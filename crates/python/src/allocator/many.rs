@@ -21,6 +21,7 @@ use crate::numbers::unsigned;
 use crate::pool;
 use crate::resource::{Made, Resource};
 use crate::resource_object::ResourceObject;
+use vkmem_engine::words::with_article;
 
 /// Takes `names=`, which stands instead of `name=`.
 fn take_names(names: &mut Option<Py<PyAny>>, key: &str, value: &Bound<'_, PyAny>) -> bool {
@@ -113,7 +114,10 @@ impl Allocator {
         let resource = self.check_here(object, classes)?;
         if resource.has_owner() && !resource.resource.pins.is_closed() {
             let class = resource.resource.handles.class();
-            return Err(invalid(py, format!("this memory belongs to a {class}: destroy that")));
+            return Err(invalid(
+                py,
+                format!("this memory belongs to {}: destroy that", with_article(class)),
+            ));
         }
         Ok(())
     }

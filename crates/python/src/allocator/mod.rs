@@ -38,6 +38,7 @@ use crate::remains::release_all;
 use crate::resource::{Made, Resource, Shared};
 use crate::resource_object::ResourceObject;
 use crate::state::{AllocatorState, warn, warn_unclosed};
+use vkmem_engine::words::counted;
 
 /// Allocates the memory of one device (`VmaAllocator`). Usable from many threads at once.
 ///
@@ -143,9 +144,11 @@ impl Allocator {
         match error {
             Error::OutOfDeviceMemory { reason, figures } if waiting > 0 && !figures.is_hopeless => {
                 let held = human_bytes(bytes);
+                let (was, hold) = if waiting == 1 { ("was", "holds") } else { ("were", "hold") };
                 let reason = format!(
-                    "{reason} (and {waiting} objects that were retired or never closed hold {held} until \
-                     set_current_frame_index() or close())"
+                    "{reason} (and {} that {was} retired or never closed {hold} {held} until \
+                     set_current_frame_index() or close())",
+                    counted(waiting, "object"),
                 );
                 Error::OutOfDeviceMemory { reason, figures }
             }
@@ -361,6 +364,6 @@ impl Allocator {
             return format!("<vk_mem.Allocator of {name}, from before os.fork()>");
         }
         let live = self.state.live.lock().len();
-        format!("<vk_mem.Allocator of {name}, {live} live objects>")
+        format!("<vk_mem.Allocator of {name}, {}>", counted(live, "live object"))
     }
 }

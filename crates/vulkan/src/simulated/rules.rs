@@ -6,6 +6,7 @@ use vkmem_engine::{DeviceInfo, DeviceType, MemoryPropertyFlags, MemoryRequiremen
 use crate::disjoint::together;
 use crate::format::{self, FormatPlane};
 use crate::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
+use vkmem_engine::words::bytes;
 
 /// Above this size a card with memory of its own prefers to have an image to itself.
 const DEDICATED_IMAGE_SIZE: u64 = 256 << 20;
@@ -399,7 +400,7 @@ impl ImageShape {
 
 fn round_up(size: u64, alignment: u64) -> Result<u64, String> {
     let rounded = size.checked_next_multiple_of(alignment);
-    rounded.ok_or_else(|| format!("{size} bytes, more than any memory"))
+    rounded.ok_or_else(|| format!("{}, more than any memory", bytes(size)))
 }
 
 /// The allowed types less those that are kept for protected or transient resources.

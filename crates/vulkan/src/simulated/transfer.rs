@@ -6,6 +6,7 @@ use vkmem_engine::MemoryHandle;
 use super::SimulatedDriver;
 use crate::driver::TransferCommand;
 use crate::format;
+use vkmem_engine::words::bytes;
 
 /// Memory and the offset in it, in bytes.
 type Place = (MemoryHandle, u64);
@@ -85,7 +86,7 @@ impl SimulatedDriver {
         }
         if offset.checked_add(size).is_none_or(|end| end > found.shape.size) {
             let whole = found.shape.size;
-            return Err(named(format!("{offset} + {size} lies outside its {whole} bytes")));
+            return Err(named(format!("{offset} + {size} lies outside its {}", bytes(whole))));
         }
         let (memory, start) = self.live_memory(found.bound).map_err(named)?;
         Ok((memory, start + offset))
@@ -130,5 +131,8 @@ fn aligned_to_texel(offset: u64, block: u64) -> Result<(), String> {
     if offset.is_multiple_of(block) {
         return Ok(());
     }
-    Err(format!("buffer offset {offset} is not a multiple of the {block} bytes of a texel block"))
+    Err(format!(
+        "buffer offset {offset} is not a multiple of the {} of a texel block",
+        bytes(block)
+    ))
 }
