@@ -12,10 +12,13 @@ import importlib
 import operator
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from vk_mem._readable import read_memory
 from vk_mem.errors import InvalidArgumentError
-from vk_mem.words import counted
+from vk_mem.words import counted, with_article
 
 __all__ = [
     "DeviceArguments",
@@ -23,6 +26,7 @@ __all__ = [
     "as_handle",
     "device_arguments",
     "function_address",
+    "is_struct_at",
     "struct_address",
     "to_int",
     "to_volkano",
@@ -37,6 +41,26 @@ _CTYPES_BYREF = type(ctypes.byref(ctypes.c_int()))
 _CTYPES_FUNCTION = ctypes._CFuncPtr  # type: ignore[attr-defined]  # documented, not in typeshed
 _CFFI_NOT_HANDLES = frozenset({"_Bool", "char", "float", "double", "long double"})
 _CFFI_HANDLE_TYPE = re.compile(r"(?:struct )?(Vk\w+)_T \*")
+# Which handles our own objects have: Vulkan's name, and the attributes that lead there. The first is
+# meant where no name is given.
+_OWN_HANDLES: dict[str, dict[str, str]] = {
+    "Buffer": {"VkBuffer": "handle", "VkDeviceMemory": "allocation.device_memory"},
+    "Image": {"VkImage": "handle", "VkDeviceMemory": "allocation.device_memory"},
+    "BufferSlice": {"VkBuffer": "handle", "VkDeviceMemory": "buffer.allocation.device_memory"},
+    "Allocation": {"VkDeviceMemory": "device_memory"},
+    "Device": {
+        "VkDevice": "handle",
+        "VkPhysicalDevice": "physical_device",
+        "VkInstance": "instance",
+        "VkQueue": "queue",
+    },
+    "Allocator": {
+        "VkDevice": "device.handle",
+        "VkPhysicalDevice": "device.physical_device",
+        "VkInstance": "device.instance",
+        "VkQueue": "device.queue",
+    },
+}
 # No system maps its first page, so a smaller "address" is a number that came to the wrong place.
 _LOWEST_ADDRESS = 4096
 
@@ -67,15 +91,22 @@ class DeviceArguments(NamedTuple):
     """Address of the binding's `vkGetInstanceProcAddr`, or `None` where it was not found."""
 
 
-def to_int(handle: object, type_name: str | None = None) -> int:
+def to_int(handle: object, type_name: str | None = None, keyword: str | None = None) -> int:
     """The integer value of a Vulkan handle from any binding; 0 for `None` and null handles.
 
-    Takes an int, ctypes and cffi handles, and anything with `__index__`. With `type_name`, such as
-    `"VkBuffer"`, a handle whose own type says that it is another kind is refused.
+    Takes an int, ctypes and cffi handles, anything with `__index__`, and objects of this package:
+    of a `Buffer` it is the `VkBuffer`, of an `Allocation` the `VkDeviceMemory`, of a `Device` the
+    `VkDevice`. With `type_name`, such as `"VkBuffer"`, a handle whose own type says that it is
+    another kind is refused. Errors begin with `keyword`.
 
     Raises `InvalidArgumentError` for anything else: a bool, a struct, a pointer *to* a handle, a
-    number outside of 0 to 2**64 - 1.
+    number outside of 0 to 2**64 - 1. `UseAfterFreeError` for an object that was destroyed.
     """
+    with _named(keyword):
+        return _to_int(handle, type_name)
+
+
+def _to_int(handle: object, type_name: str | None) -> int:
     # NumPy's, too, which is no subclass and says so itself only in newer versions.
     if isinstance(handle, bool) or type(handle).__name__ in {"bool", "bool_"}:
         raise _no_handle(type_name, "a bool")
@@ -88,48 +119,75 @@ def to_int(handle: object, type_name: str | None = None) -> int:
     ffi = _cffi_for(handle)
     if ffi is not None:
         return _in_range(_cffi_to_int(ffi, handle, type_name), type_name)
+    own = _own_handles(handle)
+    if own is not None:
+        return _own_to_int(handle, own, type_name)
     try:
         return _in_range(operator.index(handle), type_name)  # type: ignore[arg-type]
     except TypeError:
-        raise _no_handle(type_name, f"a {type(handle).__name__}") from None
+        raise _no_handle(type_name, with_article(type(handle).__name__)) from None
 
 
-def struct_address(struct: object, type_name: str, min_size: int) -> StructAddress:
+def struct_address(
+    struct: object, type_name: str, min_size: int, keyword: str | None = None
+) -> StructAddress:
     """The address of a create-info struct of any binding.
 
     `struct` is a struct of ctypes or cffi, a pointer to one (`byref` included), or an address: an
     int, a void pointer, anything with `__index__`. `type_name` is the C name, such as
-    `"VkBufferCreateInfo"`, and `min_size` its size in bytes. The caller keeps `struct` alive for
-    as long as it uses the address.
+    `"VkBufferCreateInfo"`; bindings may leave its `Vk` out. `min_size` is its size in bytes. The
+    caller keeps `struct` alive for as long as it uses the address. Errors begin with `keyword`.
 
     Raises `InvalidArgumentError` for a struct of another name, one that is too small, a null, and
-    an address that is not one of a struct (below 4096, or not a multiple of 8).
+    an address that is not one of a struct (below 4096, not a multiple of 8, or without memory).
     """
+    with _named(keyword):
+        return _struct_address(struct, type_name, min_size)
+
+
+def is_struct_at(number: object, type_name: str, min_size: int, s_type: int) -> bool:
+    """Whether a number is the address of a struct of Vulkan, by the `sType` that stands there.
+
+    Nothing is read where there is no memory, so any number may be asked about.
+    """
+    try:
+        address = _struct_address(operator.index(number), type_name, min_size).address  # type: ignore[arg-type]
+    except InvalidArgumentError:
+        return False
+    found = read_memory(address, 4)
+    return found is not None and int.from_bytes(found, sys.byteorder, signed=True) == s_type
+
+
+def _struct_address(struct: object, type_name: str, min_size: int) -> StructAddress:
     ffi = _cffi_for(struct)
     if ffi is not None:
         address, verified = _cffi_struct(ffi, struct, type_name, min_size)
     elif isinstance(struct, ctypes.Structure):
-        _check_ctypes_struct(type(struct), type_name, min_size)
-        address, verified = ctypes.addressof(struct), True
+        verified = _check_ctypes_struct(type(struct), type_name, min_size)
+        address = ctypes.addressof(struct)
     elif isinstance(struct, ctypes._Pointer):
-        _check_ctypes_struct(type(struct)._type_, type_name, min_size)
-        address, verified = _ctypes_pointer_value(struct), True
+        verified = _check_ctypes_struct(type(struct)._type_, type_name, min_size)
+        address = _ctypes_pointer_value(struct)
     elif isinstance(struct, _CTYPES_BYREF):
         address = _ctypes_pointer_value(struct)
         target = struct._obj  # type: ignore[attr-defined]
-        _check_ctypes_struct(type(target), type_name, min_size)
+        verified = _check_ctypes_struct(type(target), type_name, min_size)
         if address != ctypes.addressof(target):
             raise InvalidArgumentError(f"expected a {type_name}, got a byref() with an offset")
-        verified = True
     else:
         try:
-            address, verified = to_int(struct), False
+            if _own_handles(struct) is not None:
+                raise InvalidArgumentError
+            address, verified = _to_int(struct, None), False
         except InvalidArgumentError:
-            raise _not_the_struct(type_name, f"a {type(struct).__name__}") from None
+            raise _not_the_struct(type_name, with_article(type(struct).__name__)) from None
     if address == 0:
         raise _not_the_struct(type_name, "a null pointer")
     if address < _LOWEST_ADDRESS or address % 8 != 0:
         raise _not_the_struct(type_name, f"{address:#x}, which is no address of a struct")
+    # What a binding points to is the binding's; a number may be anything.
+    if not verified and read_memory(address, min_size) is None:
+        raise _not_the_struct(type_name, f"{address:#x}, where there is no memory")
     return StructAddress(address, verified)
 
 
@@ -159,37 +217,50 @@ def function_address(function: object, name: str) -> int:
     return address
 
 
-def as_handle(value: object, binding: Any, type_name: str) -> Any:
-    """`value`, an int or a handle of any binding, as a handle `type_name` of `binding`.
+def as_handle(value: object, binding: Any, type_name: str | None = None) -> Any:
+    """`value` as a handle `type_name` of `binding`.
 
-    `binding` is a module, or whatever holds the names: one with an `ffi` is taken as cffi, one
-    whose `type_name` is a ctypes class as ctypes.
+    `value` is an int, a handle of any binding, or an object of this package, of which `type_name`
+    may be left out: a `Buffer` is a `VkBuffer`, an `Image` a `VkImage`, an `Allocation` a
+    `VkDeviceMemory`, a `Device` a `VkDevice`. `binding` is a module, or whatever holds the names:
+    one with an `ffi` is taken as cffi, one whose `type_name`, or that without `Vk`, is a ctypes
+    class as ctypes.
 
-    Raises `InvalidArgumentError` where `value` is no handle, or `binding` has no such type.
+    Raises `InvalidArgumentError` where `value` is no handle, `binding` has no such type, or neither
+    says a type; `UseAfterFreeError` for an object that was destroyed.
     """
+    own = _own_handles(value)
+    if type_name is None and own is not None:
+        type_name = next(iter(own))
+    if type_name is None:
+        raise InvalidArgumentError(
+            f"type_name is missing: {with_article(type(value).__name__)} does not tell its type"
+        )
     number = to_int(value, type_name)
     ffi = getattr(binding, "ffi", None)
-    if ffi is not None:
-        try:
-            return ffi.cast(type_name, number)
-        except (ffi.error, KeyError, TypeError):
-            raise _no_such_type(binding, type_name) from None
-    handle_type = getattr(binding, type_name, None)
-    if not (isinstance(handle_type, type) and issubclass(handle_type, ctypes._SimpleCData)):
-        raise _no_such_type(binding, type_name)
-    return handle_type(number)
+    for name in (type_name, type_name.removeprefix("Vk")):
+        if ffi is not None:
+            try:
+                return ffi.cast(name, number)
+            except (ffi.error, KeyError, TypeError):
+                continue
+        handle_type = getattr(binding, name, None)
+        if isinstance(handle_type, type) and issubclass(handle_type, ctypes._SimpleCData):
+            return handle_type(number)
+    raise _no_such_type(binding, type_name)
 
 
-def to_vulkan(value: object, type_name: str) -> Any:
-    """`value` as a handle of the binding `vulkan`, such as `to_vulkan(buffer.handle, "VkBuffer")`.
+def to_vulkan(value: object, type_name: str | None = None) -> Any:
+    """`value` as a handle of the binding `vulkan`: `to_vulkan(buffer)`, or
+    `to_vulkan(number, "VkBuffer")`. See `as_handle`.
 
     Imports `vulkan`; `ImportError` where it is not installed.
     """
     return as_handle(value, importlib.import_module("vulkan"), type_name)
 
 
-def to_volkano(value: object, type_name: str) -> Any:
-    """`value` as a handle of the binding `volkano`, such as `volkano.VkBuffer`.
+def to_volkano(value: object, type_name: str | None = None) -> Any:
+    """`value` as a handle of the binding `volkano`, such as `volkano.VkBuffer`. See `as_handle`.
 
     Imports `volkano`, which on first use looks for a `vk.xml` (see its `VOLKANO_XML`);
     `ImportError` where it is not installed.
@@ -197,8 +268,8 @@ def to_volkano(value: object, type_name: str) -> Any:
     return as_handle(value, importlib.import_module("volkano"), type_name)
 
 
-def to_vulkan_py(value: object, type_name: str) -> Any:
-    """`value` as a handle of the binding `vulkan-py`, such as `vulkan_py.VkBuffer`.
+def to_vulkan_py(value: object, type_name: str | None = None) -> Any:
+    """`value` as a handle of the binding `vulkan-py`, such as `vulkan_py.VkBuffer`. See `as_handle`.
 
     Imports `vulkan_py`; `ImportError` where it is not installed.
     """
@@ -211,8 +282,12 @@ def device_arguments(
     device: object,
     *,
     binding: Any = None,
+    device_keyword: str = "device",
 ) -> DeviceArguments:
     """The three handles as integers, with the loader of the binding that `instance` came from.
+
+    Each may also be a `Device`, which has them all. Errors begin with the name of the argument,
+    that of `device` with `device_keyword`.
 
     `binding` names the binding where its handles do not tell: a module, or a volkano registry.
     Without it the loader of `vulkan`, `volkano` and of any ctypes binding whose module has
@@ -221,19 +296,40 @@ def device_arguments(
     Raises `InvalidArgumentError` for a null handle and for one of another type.
     """
     values = []
-    for handle, type_name in (
-        (instance, "VkInstance"),
-        (physical_device, "VkPhysicalDevice"),
-        (device, "VkDevice"),
+    for keyword, handle, type_name in (
+        ("instance", instance, "VkInstance"),
+        ("physical_device", physical_device, "VkPhysicalDevice"),
+        (device_keyword, device, "VkDevice"),
     ):
-        value = to_int(handle, type_name)
+        value = to_int(handle, type_name, keyword)
         if value == 0:
-            raise InvalidArgumentError(f"expected a {type_name} handle, got a null handle")
+            raise InvalidArgumentError(
+                f"{keyword}: expected a {type_name} handle, got a null handle"
+            )
         values.append(value)
     if binding is None:
         binding = _binding_of(instance)
     loader = None if binding is None else _loader_of(binding, values[0])
     return DeviceArguments(values[0], values[1], values[2], loader)
+
+
+# ---- our own ----
+
+
+def _own_handles(value: object) -> dict[str, str] | None:
+    """The handles of an object of this package; None for one of anybody else."""
+    for cls in type(value).__mro__:
+        # The native module is not needed here, so classes are known by their names.
+        if cls.__module__.partition(".")[0] == "vk_mem" and cls.__name__ in _OWN_HANDLES:
+            return _OWN_HANDLES[cls.__name__]
+    return None
+
+
+def _own_to_int(value: object, handles: dict[str, str], type_name: str | None) -> int:
+    path = next(iter(handles.values())) if type_name is None else handles.get(type_name)
+    if path is None:
+        raise _no_handle(type_name, with_article(type(value).__name__))
+    return int(operator.attrgetter(path)(value))
 
 
 # ---- ctypes ----
@@ -249,7 +345,7 @@ def _ctypes_to_int(handle: Any, type_name: str | None) -> int:
         _check_handle_name(target.__name__.removesuffix("_T"), type_name)
         return _ctypes_pointer_value(handle)
     if cls._type_ not in _CTYPES_HANDLE_CODES:
-        raise _no_handle(type_name, f"a {cls.__name__}")
+        raise _no_handle(type_name, with_article(cls.__name__))
     _check_handle_name(cls.__name__, type_name)
     # `.value` and nothing else: `int()` of a c_uint64 reads its bytes as digits.
     return int(handle.value or 0)
@@ -259,12 +355,15 @@ def _ctypes_pointer_value(pointer: Any) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
-def _check_ctypes_struct(cls: type, type_name: str, min_size: int) -> None:
-    if all(base.__name__ != type_name for base in cls.__mro__):
-        raise _not_the_struct(type_name, f"a {cls.__name__}")
+def _check_ctypes_struct(cls: type, type_name: str, min_size: int) -> bool:
+    """Whether the name is proof enough of what it is."""
+    if not any(_is_named(base.__name__, type_name) for base in cls.__mro__):
+        raise _not_the_struct(type_name, with_article(cls.__name__))
     if not issubclass(cls, ctypes.Structure):
-        raise _not_the_struct(type_name, f"a {cls.__name__} that is no ctypes Structure")
+        raise _not_the_struct(type_name, f"{with_article(cls.__name__)} that is no ctypes Structure")
     _check_size(ctypes.sizeof(cls), type_name, min_size)
+    fields = [name for base in cls.__mro__[::-1] for name, *_ in base.__dict__.get("_fields_", ())]
+    return _is_proof([base.__name__ for base in cls.__mro__], type_name, fields)
 
 
 # ---- cffi ----
@@ -286,13 +385,13 @@ def _cffi_to_int(ffi: Any, handle: object, type_name: str | None) -> int:
         # A handle points to void or to an opaque struct. What points to anything that has a size
         # is the place where a handle or a struct lies.
         if ctype.item.kind not in {"void", "struct"} or _cffi_size(ffi, ctype.item) is not None:
-            raise _no_handle(type_name, f"a {ctype.cname}")
+            raise _no_handle(type_name, with_article(ctype.cname))
         match = _CFFI_HANDLE_TYPE.fullmatch(ctype.cname)
         if match:
             _check_handle_name(match[1], type_name)
         return int(ffi.cast("uintptr_t", handle))
     if ctype.kind != "primitive" or ctype.cname in _CFFI_NOT_HANDLES:
-        raise _no_handle(type_name, f"a {ctype.cname}")
+        raise _no_handle(type_name, with_article(ctype.cname))
     return int(handle)  # type: ignore[call-overload, no-any-return]
 
 
@@ -314,16 +413,19 @@ def _cffi_struct(ffi: Any, struct: Any, type_name: str, min_size: int) -> tuple[
     elif ctype.kind == "primitive":
         return _cffi_to_int(ffi, struct, None), False
     else:
-        raise _not_the_struct(type_name, f"a {ctype.cname}")
+        raise _not_the_struct(type_name, with_article(ctype.cname))
     address = int(ffi.cast("uintptr_t", struct))
     if target.kind == "void":
         return address, False
-    if target.cname.removeprefix("struct ") != type_name:
-        raise _not_the_struct(type_name, f"a {target.cname.removeprefix('struct ')}")
+    name = target.cname.removeprefix("struct ")
+    if not _is_named(name, type_name):
+        raise _not_the_struct(type_name, with_article(name))
     size = _cffi_size(ffi, target)
-    if size is not None:
-        _check_size(size, type_name, min_size)
-    return address, True
+    if size is None:
+        # Opaque: the name is all there is, as that of a void pointer would be none.
+        return address, name == type_name
+    _check_size(size, type_name, min_size)
+    return address, _is_proof([name], type_name, [field for field, _ in target.fields or ()])
 
 
 # ---- bindings ----
@@ -378,6 +480,29 @@ def _check_handle_name(name: str, type_name: str | None) -> None:
     # A name without Vk (c_void_p, a name of one's own) says nothing about the kind.
     if type_name is not None and name.startswith("Vk") and name != type_name:
         raise InvalidArgumentError(f"expected a {type_name} handle, got a {name}")
+
+
+def _is_named(name: str, type_name: str) -> bool:
+    """Some bindings write `BufferCreateInfo`, and ctypesgen `struct_VkBufferCreateInfo`."""
+    return name.removeprefix("struct_") in (type_name, type_name.removeprefix("Vk"))
+
+
+def _is_proof(names: list[str], type_name: str, fields: list[str]) -> bool:
+    """Other libraries have a `BufferCreateInfo`, too: then it has to begin with an `sType`."""
+    if any(name.removeprefix("struct_") == type_name for name in names):
+        return True
+    return bool(fields) and fields[0].replace("_", "").lower() == "stype"
+
+
+@contextmanager
+def _named(keyword: str | None) -> Iterator[None]:
+    """Errors inside begin with the name of an argument."""
+    try:
+        yield
+    except InvalidArgumentError as error:
+        if keyword is None:
+            raise
+        raise InvalidArgumentError(f"{keyword}: {error}") from None
 
 
 def _check_size(size: int, type_name: str, min_size: int) -> None:

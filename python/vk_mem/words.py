@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["counted", "known_size", "well_formed"]
+__all__ = ["counted", "known_size", "well_formed", "with_article"]
 
 NO_SIZE = 1 << 63
 """No memory has as many bytes. Drivers and dumps that do not know a usage say 2^64 - 1."""
@@ -28,3 +28,8 @@ def well_formed(text: str) -> str:
     if text.isascii():
         return text
     return LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def with_article(noun: str) -> str:
+    """`a Buffer`, `an Image`."""
+    return f"{'an' if noun[:1] in 'aeiouAEIOU' else 'a'} {noun}"

@@ -167,6 +167,6 @@ fn devices_and_options_that_cannot_be_are_refused() {
     refused(make(|_, it| it.preferred_block_size = Some(0)), "preferred_block_size is 0");
     refused(
         make(|_, it| it.heap_size_limits = vec![1, 2]),
-        "heap_size_limits has 2 entries, the device 1 heaps",
+        "heap_size_limits has 2 entries, the device 1 heap",
     );
 }

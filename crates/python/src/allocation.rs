@@ -138,7 +138,7 @@ impl Allocation {
         if let Ok(ours) = buffer.cast::<Buffer>() {
             return bind_ours(slf, ours.as_super(), offset);
         }
-        let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer")?);
+        let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer", "buffer")?);
         resource(slf)?.bind(slf.py(), Handles::Buffer(buffer), offset)
     }
 
@@ -154,7 +154,7 @@ impl Allocation {
         if let Ok(ours) = image.cast::<Image>() {
             return bind_ours(slf, ours.as_super(), offset);
         }
-        let image = vk::Image::from_raw(live_handle(image, "VkImage")?);
+        let image = vk::Image::from_raw(live_handle(image, "VkImage", "image")?);
         resource(slf)?.bind(slf.py(), Handles::Image(image), offset)
     }
 

@@ -97,16 +97,17 @@ impl CreateInfo for vk::ImageCreateInfo<'static> {
 }
 
 /// Copies the caller's struct. What it points to stays the caller's.
-fn from_struct<T: CreateInfo>(source: &Bound<'_, PyAny>) -> PyResult<Built<T>> {
+fn from_struct<T: CreateInfo>(source: &Bound<'_, PyAny>, keyword: &str) -> PyResult<Built<T>> {
     let py = source.py();
     let interop = py.import("vk_mem.interop")?;
-    let found = interop.call_method1("struct_address", (source, T::NAME, size_of::<T>()))?;
+    let what = (source, T::NAME, size_of::<T>(), keyword);
+    let found = interop.call_method1("struct_address", what)?;
     let (address, verified): (usize, bool) = found.extract()?;
     if address == 0 || !address.is_multiple_of(align_of::<T>()) {
         return Err(invalid(py, format!("{address:#x} is not the address of a {}", T::NAME)));
     }
-    // SAFETY: interop found a struct of this size there, or the caller gave its address. `sType` is
-    // the first member of every such struct.
+    // SAFETY: interop found a struct of this size there, or memory that can be read where the caller says
+    // that one is. `sType` is the first member of every such struct.
     let s_type = unsafe { *(address as *const i32) };
     // Some bindings leave sType to the caller; the name of the struct is as good.
     let unset = verified && s_type == 0;
@@ -123,18 +124,21 @@ fn from_struct<T: CreateInfo>(source: &Bound<'_, PyAny>) -> PyResult<Built<T>> {
     Ok(Built { info, _indices: Vec::new(), _usage: None, _source: source })
 }
 
-/// The struct that the caller passed, by position or by name. `name` is what else would come first.
-fn given_struct<'py>(
+/// The struct that the caller passed and how errors call it, by position or by name. `name` is what else
+/// would come first.
+fn given_struct<'py, T: CreateInfo>(
     common: &CommonKeywords,
     arguments: &[Option<&Bound<'py, PyAny>>],
     name: &str,
     py: Python<'py>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
+) -> PyResult<Option<(Bound<'py, PyAny>, &'static str)>> {
     let first = arguments[0];
     let others = arguments[1..].iter().any(Option::is_some);
     let source = match (&common.info, first) {
         (None, None) => return Ok(None),
-        (None, Some(first)) if is_integer(first) => return Ok(None),
+        (None, Some(first)) if is_integer(first) && (others || !is_address::<T>(first)?) => {
+            return Ok(None);
+        }
         // Then the first is no struct, whatever it is.
         (None, Some(first)) if others => {
             let kind = first.get_type().name()?;
@@ -143,14 +147,21 @@ fn given_struct<'py>(
                  allocation_info= is a keyword)"
             )));
         }
-        (None, Some(first)) => first.clone(),
-        (Some(info), None) if !others => info.bind(py).clone(),
+        (None, Some(first)) => (first.clone(), "the first argument"),
+        (Some(info), None) if !others => (info.bind(py).clone(), "info"),
         (Some(_), _) => {
             return Err(invalid(py, "info= stands instead of the positional arguments"));
         }
     };
     common.refuse_beside_structs(py)?;
     Ok(Some(source))
+}
+
+/// Whether a number that stands alone is the address of such a struct, and not a size or a format whose
+/// usage was forgotten.
+fn is_address<T: CreateInfo>(number: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let what = (number, T::NAME, size_of::<T>(), T::TYPE.as_raw());
+    number.py().import("vk_mem.interop")?.call_method1("is_struct_at", what)?.extract()
 }
 
 fn is_integer(value: &Bound<'_, PyAny>) -> bool {
@@ -181,14 +192,17 @@ pub fn buffer(
 ) -> PyResult<Built<vk::BufferCreateInfo<'static>>> {
     let is_number = |it: &Bound<'_, PyAny>| it.is_exact_instance_of::<PyInt>();
     // As a rule there is no struct to look for.
-    let is_plain = common.info.is_none() && first.is_some_and(is_number);
-    if !is_plain && let Some(source) = given_struct(&common, &[first, usage], "size", py)? {
-        return from_struct(&source);
+    let is_plain = common.info.is_none() && first.is_some_and(is_number) && usage.is_some();
+    if !is_plain {
+        let given = given_struct::<vk::BufferCreateInfo>(&common, &[first, usage], "size", py)?;
+        if let Some((source, keyword)) = given {
+            return from_struct(&source, keyword);
+        }
     }
     let (Some(size), Some(usage)) = (first, usage) else {
         return Err(PyTypeError::new_err(
             "a buffer needs its size and a BufferUsage, as in create_buffer(1024, \
-             BufferUsage.VERTEX_BUFFER), or a VkBufferCreateInfo",
+             BufferUsage.VERTEX_BUFFER), or a VkBufferCreateInfo or its address",
         ));
     };
     let (mut info, wide) = plain_buffer(size, usage)?;
@@ -296,14 +310,15 @@ pub fn image(
     arguments: [Option<&Bound<'_, PyAny>>; 3],
     keywords: ImageKeywords,
 ) -> PyResult<Built<vk::ImageCreateInfo<'static>>> {
-    if let Some(source) = given_struct(&keywords.common, &arguments, "format", py)? {
-        return from_struct(&source);
+    let given = given_struct::<vk::ImageCreateInfo>(&keywords.common, &arguments, "format", py)?;
+    if let Some((source, keyword)) = given {
+        return from_struct(&source, keyword);
     }
     let [Some(format), Some(extent_given), Some(usage)] = arguments else {
         return Err(PyTypeError::new_err(
             "an image needs its format, extent and an ImageUsage, as in \
              create_image(Format.R8G8B8A8_UNORM, (256, 256), ImageUsage.SAMPLED), or a \
-             VkImageCreateInfo",
+             VkImageCreateInfo or its address",
         ));
     };
     let (extent, dimensions) = extent(extent_given)?;

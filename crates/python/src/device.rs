@@ -246,6 +246,7 @@ impl Device {
         }
         let keywords = pyo3::types::PyDict::new(py);
         keywords.set_item("binding", binding)?;
+        keywords.set_item("device_keyword", "logical_device")?;
         let arguments = py.import("vk_mem.interop")?.call_method(
             "device_arguments",
             (instance, physical_device, logical_device),
@@ -260,7 +261,7 @@ impl Device {
             device,
             api_version: self::api_version(api_version)?,
             extensions: names(extensions, "extensions")?,
-            queue: queue.map_or(Ok(0), |queue| handle(queue, "VkQueue"))?,
+            queue: queue.map_or(Ok(0), |queue| handle(queue, "VkQueue", "queue"))?,
             queue_family_index,
             get_instance_proc_addr: if given == 0 { loader.unwrap_or(0) } else { given },
             buffer_device_address,

@@ -76,19 +76,19 @@ fn too_wide(value: &Bound<'_, PyAny>, name: &str, number: u64) -> PyErr {
 }
 
 /// A handle of any Vulkan binding, as `vk_mem.interop` reads it; `type_name` is that of Vulkan, as
-/// `VkBuffer`.
-pub fn handle(value: &Bound<'_, PyAny>, type_name: &str) -> PyResult<u64> {
+/// `VkBuffer`, and `keyword` the argument's.
+pub fn handle(value: &Bound<'_, PyAny>, type_name: &str, keyword: &str) -> PyResult<u64> {
     if value.is_exact_instance_of::<PyInt>() {
-        return unsigned(value, type_name);
+        return unsigned(value, keyword);
     }
     let interop = value.py().import("vk_mem.interop")?;
-    unsigned(&interop.call_method1("to_int", (value, type_name))?, type_name)
+    unsigned(&interop.call_method1("to_int", (value, type_name, keyword))?, keyword)
 }
 
 /// The same, but null is refused.
-pub fn live_handle(value: &Bound<'_, PyAny>, type_name: &str) -> PyResult<u64> {
-    match handle(value, type_name)? {
-        0 => Err(invalid(value.py(), format!("a null handle is no {type_name}"))),
+pub fn live_handle(value: &Bound<'_, PyAny>, type_name: &str, keyword: &str) -> PyResult<u64> {
+    match handle(value, type_name, keyword)? {
+        0 => Err(invalid(value.py(), format!("{keyword}: a null handle is no {type_name}"))),
         handle => Ok(handle),
     }
 }

@@ -132,7 +132,8 @@ impl PoolKeywords {
             "priority" => rules.priority = Some(value.extract()?),
             "memory_allocate_next" => {
                 let interop = value.py().import("vk_mem.interop")?;
-                let address: u64 = interop.call_method1("to_int", (value,))?.extract()?;
+                let what = (value, value.py().None(), key);
+                let address: u64 = interop.call_method1("to_int", what)?.extract()?;
                 rules.memory_allocate_next = address as usize;
                 self.next = Some(Link::new(value.clone().unbind()));
             }

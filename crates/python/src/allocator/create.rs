@@ -283,7 +283,7 @@ impl Allocator {
     ) -> PyResult<Py<Allocation>> {
         let _inside = self.state.enter(py)?;
         let keywords = Keywords::read("allocate_memory_for_buffer", keywords, no_more)?;
-        let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer")?);
+        let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer", "buffer")?);
         // SAFETY: the caller vouches for the handle.
         let request =
             unsafe { self.state.device_allocator.request_for_buffer(buffer, &keywords.create) };
@@ -327,7 +327,7 @@ impl Allocator {
             }
             Ok(true)
         })?;
-        let image = vk::Image::from_raw(live_handle(image, "VkImage")?);
+        let image = vk::Image::from_raw(live_handle(image, "VkImage", "image")?);
         if let Some(planes) = planes {
             return self.memory_for_planes(py, keywords, image, &planes, tiling, bind);
         }
