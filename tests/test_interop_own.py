@@ -115,7 +115,7 @@ def test_s_type_may_be_left_out_where_the_name_is_proof(simulated_allocator: All
 
 
 def test_a_size_without_a_usage_is_no_address(simulated_allocator: Allocator) -> None:
-    """Whatever number it is, and whatever lies at that address, nothing is read that is not there."""
+    """Whatever number it is, and whatever lies at that address."""
     info, image = buffer_info(0), image_info()
     numbers = [0, 1, 4096, 65536, 1 << 20, 1 << 30, 1 << 47, (1 << 47) - 4096, (1 << 64) - 8]
     for number in (*numbers, ctypes.addressof(info), ctypes.addressof(image)):
@@ -245,7 +245,10 @@ def bind(allocator: Allocator, call: str, handle: object) -> None:
         (lambda it: bind(it, "bind_buffer", 0), "buffer: a null handle"),
         (lambda it: it.allocate_memory_for_buffer(None), "buffer: a null handle"),
         (lambda it: it.create_buffer(info="x"), "info: expected a VkBufferCreateInfo, got a str"),
-        (lambda it: it.create_image(info=object()), "info: expected a VkImageCreateInfo, got an ob"),
+        (
+            lambda it: it.create_image(info=object()),
+            "info: expected a VkImageCreateInfo, got an ob",
+        ),
         (lambda it: it.create_buffer("x"), "the first argument: expected a VkBufferCreateInfo"),
         (
             lambda it: it.create_pool(memory_type_index=0, memory_allocate_next="x"),

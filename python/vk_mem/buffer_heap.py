@@ -485,8 +485,8 @@ class BufferSlice(NoCopies):
         self._heap._abandon(place)
         self._place = None
         warnings.warn(
-            f"unclosed BufferSlice ({counted(self._size, 'byte')}): it is released when no frame in flight "
-            "can use it, or with its heap",
+            f"unclosed BufferSlice ({counted(self._size, 'byte')}): it is released when no frame "
+            "in flight can use it, or with its heap",
             ResourceWarning,
             stacklevel=2,
             source=self,

@@ -41,8 +41,8 @@ _CTYPES_BYREF = type(ctypes.byref(ctypes.c_int()))
 _CTYPES_FUNCTION = ctypes._CFuncPtr  # type: ignore[attr-defined]  # documented, not in typeshed
 _CFFI_NOT_HANDLES = frozenset({"_Bool", "char", "float", "double", "long double"})
 _CFFI_HANDLE_TYPE = re.compile(r"(?:struct )?(Vk\w+)_T \*")
-# Which handles our own objects have: Vulkan's name, and the attributes that lead there. The first is
-# meant where no name is given.
+# Which handles our own objects have: Vulkan's name, and the attributes that lead there. The first
+# is meant where no name is given.
 _OWN_HANDLES: dict[str, dict[str, str]] = {
     "Buffer": {"VkBuffer": "handle", "VkDeviceMemory": "allocation.device_memory"},
     "Image": {"VkImage": "handle", "VkDeviceMemory": "allocation.device_memory"},
@@ -269,7 +269,8 @@ def to_volkano(value: object, type_name: str | None = None) -> Any:
 
 
 def to_vulkan_py(value: object, type_name: str | None = None) -> Any:
-    """`value` as a handle of the binding `vulkan-py`, such as `vulkan_py.VkBuffer`. See `as_handle`.
+    """`value` as a handle of the binding `vulkan-py`, such as `vulkan_py.VkBuffer`; see
+    `as_handle`.
 
     Imports `vulkan_py`; `ImportError` where it is not installed.
     """
@@ -360,7 +361,9 @@ def _check_ctypes_struct(cls: type, type_name: str, min_size: int) -> bool:
     if not any(_is_named(base.__name__, type_name) for base in cls.__mro__):
         raise _not_the_struct(type_name, with_article(cls.__name__))
     if not issubclass(cls, ctypes.Structure):
-        raise _not_the_struct(type_name, f"{with_article(cls.__name__)} that is no ctypes Structure")
+        raise _not_the_struct(
+            type_name, f"{with_article(cls.__name__)} that is no ctypes Structure"
+        )
     _check_size(ctypes.sizeof(cls), type_name, min_size)
     fields = [name for base in cls.__mro__[::-1] for name, *_ in base.__dict__.get("_fields_", ())]
     return _is_proof([base.__name__ for base in cls.__mro__], type_name, fields)

@@ -147,7 +147,9 @@ class StatsServer(NoCopies):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<vk_mem.StatsServer at {well_formed(self.path)}{', closed' if self.closed else ''}>"
+        return (
+            f"<vk_mem.StatsServer at {well_formed(self.path)}{', closed' if self.closed else ''}>"
+        )
 
     # ---- the thread ----
 

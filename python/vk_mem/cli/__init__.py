@@ -6,6 +6,8 @@ stderr.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from typing import Any
@@ -13,33 +15,91 @@ from typing import Any
 
 def main() -> None:
     """Runs the command and ends the process with its exit status."""
+    _prepare_streams()
+    try:
+        status = _run()
+        # What cannot be written is noticed here, not when the interpreter ends.
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        status = 0
+        _discard_output()
+    except OSError as error:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        status = _failed(f"{where}{error.strerror or error}")
+        _discard_output()
+    except MemoryError:
+        status = _failed("not enough memory")
+    sys.exit(status)
+
+
+def _run() -> int:
     try:
         import rich  # noqa: F401
         import typer
     except ModuleNotFoundError as missing:
-        print(
-            f"vk-mem: the command line needs {missing.name}: pip install 'vk-mem[cli]'",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        return _failed(f"the command line needs {missing.name}: pip install 'vk-mem[cli]'")
     from vk_mem.cli.commands import app
     from vk_mem.cli.output import say
 
     # What stands behind all errors of usage; its module is another in older versions of typer.
     mro: tuple[Any, ...] = typer.BadParameter.__mro__
     usage_error = next(it for it in mro if it.__name__ == "ClickException")
+    streams = sys.stdout, sys.stderr
     try:
         status = app(standalone_mode=False)
+    except SystemExit:
+        # How rich and click, which write the help, end where nobody reads. Commands return.
+        sys.stdout, sys.stderr = streams
+        raise BrokenPipeError from None
     except usage_error as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
         else:
             say(f"{error.format_message().rstrip('.')} (see vk-mem --help)")
-        sys.exit(error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; nothing may be flushed there at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    sys.exit(status if isinstance(status, int) else 0)
+        return int(error.exit_code)
+    except typer.Abort:
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+def _failed(message: str) -> int:
+    """Says it without any of what may be missing or broken here."""
+    with contextlib.suppress(OSError):
+        print(f"vk-mem: {message}", file=sys.stderr)
+    return 1
+
+
+def _prepare_streams() -> None:
+    """What a shell closed (`>&-`) goes nowhere: else the next file that is opened stands there. And
+    what a stream has no letters for is written as question marks."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(number)
+        nowhere: Any = open(os.devnull, "r+", encoding="utf-8")  # noqa: SIM115  (until the end)
+        sys.stdin = sys.stdin or nowhere
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    for stream in (sys.stdout, sys.stderr):
+        errors = getattr(stream, "errors", None)
+        # Undecodable bytes of a file's name can be written as they were, but only in UTF-8.
+        is_whole = errors == "surrogateescape" and stream.encoding.lower().startswith("utf")
+        if is_whole or errors not in ("strict", "surrogateescape"):
+            continue
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _discard_output() -> None:
+    """Nothing may be flushed to where nothing can be written, at the end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

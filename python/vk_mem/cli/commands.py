@@ -155,10 +155,10 @@ def device_table(present: list[vk_mem.PhysicalDevice]) -> Table:
         properties = device.properties
         rows.add_row(
             str(index),
-            properties.device_name,
+            plain(properties.device_name),
             properties.device_type.name,
             version_text(properties.api_version),
-            properties.driver,
+            plain(properties.driver),
         )
     return rows
 

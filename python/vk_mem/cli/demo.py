@@ -155,7 +155,8 @@ def compare(name: str, sent: np.ndarray, readback: Buffer) -> int:
     wrong = np.flatnonzero(got != sent)
     if wrong.size:
         raise Difference(
-            f"{name}: {wrong.size} of {counted(sent.size, 'byte')} differ, the first at offset {wrong[0]}"
+            f"{name}: {wrong.size} of {counted(sent.size, 'byte')} differ, the first at offset "
+            f"{wrong[0]}"
         )
     return sent.nbytes
 
@@ -178,7 +179,7 @@ def churn_at_random(
         elif live:
             buffer, mark = live.pop(rng.randrange(len(live)))
             if buffer.read(buffer.size - len(mark)) != mark:
-                raise Difference(f"a buffer of {counted(buffer.size, 'byte')} does not hold its mark")
+                raise Difference(f"a buffer of {counted(buffer.size, 'byte')} has not its mark")
             buffer.destroy()
 
 

@@ -16,8 +16,9 @@ import typer
 
 from vk_mem.cli.output import Json, fail, out, plain, print_json, show, table, working
 from vk_mem.dump import Diff, DiffEntry, Dump, Figures, Heap, PoolDump, Region, diff, load_dump
+from vk_mem.dump.read import LARGEST_FILE
 from vk_mem.errors import DumpError, VkMemError
-from vk_mem.tables import count_text, percent, share_text, short_path, size_text, usage_text
+from vk_mem.tables import clean, count_text, percent, share_text, short_path, size_text, usage_text
 from vk_mem.words import counted
 
 T = TypeVar("T")
@@ -38,11 +39,16 @@ Other = Annotated[
 def read(path: str) -> Dump:
     """A dump of a path, or of standard input. Fails with one line."""
     try:
-        return load_dump(sys.stdin.buffer.read() if path == "-" else Path(path))
+        if path != "-":
+            return load_dump(Path(path))
+        data = sys.stdin.buffer.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise DumpError(f"not a readable dump: it has more than {LARGEST_FILE} bytes")
+        return load_dump(data)
     except DumpError as error:
         raise fail(f"{path}: {error}") from None
     except OSError as error:
-        raise fail(f"{path}: {error.strerror or error}") from None
+        raise fail(f"{path or '.'}: {error.strerror or error}") from None
 
 
 # ---- view ----
@@ -93,13 +99,17 @@ def view(
     if json:
         print_json({"written": str(target.absolute()), "format": kind, "bytes": len(data)})
     else:
-        out.print(f"wrote {target} ({size_text(len(data))})", markup=False, soft_wrap=True)
+        line = f"wrote {clean(str(target))} ({size_text(len(data))})"
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def output_path(dump: str, output: str | None) -> Path:
     """Where a picture goes. Raises for a suffix that says no format."""
     if output is None:
-        return Path("vk-mem.html") if dump == "-" else Path(dump).with_suffix(".html")
+        # What names no file, as `/` does, is refused when it is read.
+        if dump == "-" or Path(dump).name in ("", ".."):
+            return Path("vk-mem.html")
+        return Path(dump).with_suffix(".html")
     target = Path(output)
     if target.suffix.lower() not in FORMATS:
         named = ", ".join(dict.fromkeys(f".{name}" for name in FORMATS.values()))
@@ -109,7 +119,7 @@ def output_path(dump: str, output: str | None) -> Path:
 
 def write(target: Path, data: bytes) -> None:
     """Writes all or nothing: a reader never sees half a picture."""
-    number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    number, name = tempfile.mkstemp(dir=target.parent, prefix=".vk-mem-")
     try:
         with os.fdopen(number, "wb") as file:
             file.write(data)
@@ -329,7 +339,8 @@ def change(number: int) -> str:
 
 def print_diff(found: Diff, names: int) -> None:
     a, b = found.a, found.b
-    out.print(plain(f"{a.source or 'before'} → {b.source or 'after'}", "bold"))
+    arrow = out.drawn("→", "->")
+    out.print(plain(f"{a.source or 'before'} {arrow} {b.source or 'after'}", "bold"))
     rows = table("Heaps", "Heap", "Before", "After", "Change", "Blocks", right=(1, 2, 3, 4))
     before = {heap.name: heap.figures for heap in a.heaps}
     for heap in listed(rows, b.heaps):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +30,15 @@ class Output(Console):
     def on_broken_pipe(self) -> None:
         """Left to `main`, which ends quietly; rich would end with status 1."""
         raise BrokenPipeError
+
+    @property
+    def encoding(self) -> str:
+        """Of what it writes to now; rich looks at what it was made with."""
+        return (getattr(self.file, "encoding", None) or "utf-8").lower()
+
+    def drawn(self, text: str, instead: str) -> str:
+        """A text, or what stands for it where there are letters of ASCII only."""
+        return instead if self.options.ascii_only else text
 
 
 out = Output(highlight=False)
@@ -74,7 +83,10 @@ def fail(message: str) -> typer.Exit:
 
 def say(message: str) -> None:
     """One line on stderr."""
-    err.print(f"vk-mem: {clean(' '.join(message.split()))}", markup=False, soft_wrap=True)
+    line = f"vk-mem: {clean(' '.join(message.split()))}"
+    # Where it cannot be written, the exit status has to do.
+    with suppress(OSError):
+        err.print(line, markup=False, soft_wrap=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -112,4 +124,5 @@ def bar(share: float, width: int = 20) -> Text:
     share = min(max(share, 0.0), 1.0)
     full = round(share * width)
     style = "red" if share >= 0.9 else "yellow" if share >= 0.75 else "green"
-    return Text.assemble(("█" * full, style), ("░" * (width - full), "dim"))
+    parts = out.drawn("█", "#") * full, out.drawn("░", ".") * (width - full)
+    return Text.assemble((parts[0], style), (parts[1], "dim"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,7 +69,8 @@ def top(
     try:
         client = connect(path)
     except OSError as error:
-        raise fail(f"no statistics are served at {path}: {reason(error)}") from None
+        why = "it is no socket" if is_other(path) else reason(error)
+        raise fail(f"no statistics are served at {path}: {why}") from None
     with client:
         samples = read(client)
         try:
@@ -91,6 +94,14 @@ def connect(path: str) -> socket.socket:
         client.close()
         raise
     return client
+
+
+def is_other(path: str) -> bool:
+    """Whether something is there that is no socket."""
+    try:
+        return not stat.S_ISSOCK(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def patient_connect(client: socket.socket, path: str) -> None:
@@ -207,7 +218,7 @@ def read(client: socket.socket) -> Iterator[Sample]:
 def parse(line: bytes) -> Sample | None:
     """A sample; None for the last line of a server."""
     try:
-        of = json.loads(line)
+        of = json.loads(line, parse_constant=number)
         if of["format"] != FORMAT:
             raise Unreadable(f"it speaks format {of['format']!r:.20}; this is {FORMAT}")
         if "end" in of:

@@ -216,6 +216,6 @@ class Dump:
         return (
             f"<vk_mem.Dump of {self.device or self.api}: "
             f"{counted(total.allocation_count, 'allocation')} of "
-            f"{counted(total.allocation_bytes, 'byte')} in {counted(total.block_count, 'block')} of "
-            f"{counted(total.block_bytes, 'byte')}>"
+            f"{counted(total.allocation_bytes, 'byte')} in "
+            f"{counted(total.block_count, 'block')} of {counted(total.block_bytes, 'byte')}>"
         )

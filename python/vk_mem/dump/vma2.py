@@ -133,7 +133,9 @@ def _blocks(pool: Mapping[str, Any], where: str) -> tuple[Block, ...]:
         here = f"{where}.Blocks.{identity[:40]}"
         of = object_of(value, here)
         listed = list_of(get(of, "Suballocations", here), f"{here}.Suballocations")
-        return block_of(identity, {**of, "Suballocations": [*map(_in_words_of_3, listed)]}, here, None)
+        return block_of(
+            identity, {**of, "Suballocations": [*map(_in_words_of_3, listed)]}, here, None
+        )
 
     there = f"{where}.Blocks"
     return tuple(block(name, it) for name, it in items(get(pool, "Blocks", where), there))

@@ -205,7 +205,10 @@ class _Page:
         for of_type in plain[:room]:
             self.plain_type(of_type)
         figures = [figures_of(it) for it in plain[room:]]
-        used, size = (sum(it.allocation_bytes for it in figures), sum(it.block_bytes for it in figures))
+        used, size = (
+            sum(it.allocation_bytes for it in figures),
+            sum(it.block_bytes for it in figures),
+        )
         self.left_out(len(figures), "more memory type", used, size)
         if empty:
             self.y += 24
