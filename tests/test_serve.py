@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import json
 import os
+import pickle
 import socket
 import stat
 import threading
@@ -288,3 +290,70 @@ print("end")
 """
     done = run_python(SERVE.format(path=path) + program, "-W", "ignore::DeprecationWarning")
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
+
+
+# ---- what cannot start, and what cannot be copied ----
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "raised"),
+    [
+        (vk_mem.serve.os, "chmod", OSError),
+        (vk_mem.serve.socket.socket, "listen", OSError),
+        (vk_mem.serve.socket, "socketpair", OSError),
+        (vk_mem.serve.selectors, "DefaultSelector", OSError),
+        (vk_mem.serve.threading.Thread, "start", RuntimeError),
+        (vk_mem.serve.threading.Thread, "start", KeyboardInterrupt),
+        (vk_mem.serve, "_listen", KeyboardInterrupt),
+    ],
+)
+def test_a_server_that_cannot_start_leaves_nothing(
+    owner: Any,
+    name: str,
+    raised: type[BaseException],
+    simulated_allocator: Allocator,
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = getattr(owner, name)
+
+    def fail(*arguments: Any, **keywords: Any) -> Any:
+        if name in ("_listen", "start") and raised is KeyboardInterrupt:
+            # An interrupt comes behind what it interrupts.
+            real(*arguments, **keywords)
+        raise raised("not now")
+
+    descriptors = count_of_descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        with pytest.raises(raised):
+            vk_mem.serve_stats(path, simulated_allocator)
+    assert not os.path.lexists(path)
+    assert count_of_descriptors() == descriptors
+    assert [it.name for it in threading.enumerate() if it.name == "vk-mem statistics"] == []
+    with vk_mem.serve_stats(path, simulated_allocator), client(path) as lines:
+        sample(lines)
+
+
+def count_of_descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/dev/fd"))
+
+
+def test_the_files_of_others_stay(simulated_allocator: Allocator, path: str) -> None:
+    Path(path).write_text("mine")
+    with pytest.raises(FileExistsError):
+        vk_mem.serve_stats(path, simulated_allocator)
+    assert Path(path).read_text() == "mine"
+
+
+@pytest.mark.parametrize("call", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_server_is_not_copied(server: StatsServer, call: Any) -> None:
+    with pytest.raises(TypeError, match=r"cannot pickle or copy 'vk_mem\.StatsServer' object"):
+        call(server)
+
+
+@pytest.mark.parametrize("wrong", ["\ud800", "a\0b"])
+def test_a_path_that_no_file_has(simulated_allocator: Allocator, wrong: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="path has"):
+        vk_mem.serve_stats(wrong, simulated_allocator)
