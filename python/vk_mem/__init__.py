@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from vk_mem import interop
+from vk_mem._lazy import load as _load
 from vk_mem._vk_mem import (
     Allocation,
     AllocationCreateInfo,
@@ -156,9 +157,7 @@ __all__ = [
 def __getattr__(name: str) -> _Any:
     """`vk_mem.view` is loaded when it is first used: most programs never draw."""
     if name == "view":
-        from importlib import import_module
-
-        return import_module("vk_mem.view")
+        return _load("vk_mem.view")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,7 +8,6 @@ imported before one of the functions that name it is called, and neither is cffi
 from __future__ import annotations
 
 import ctypes
-import importlib
 import operator
 import re
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from vk_mem._lazy import load
 from vk_mem._readable import read_memory
 from vk_mem.errors import InvalidArgumentError
 from vk_mem.words import counted, with_article
@@ -256,7 +256,7 @@ def to_vulkan(value: object, type_name: str | None = None) -> Any:
 
     Imports `vulkan`; `ImportError` where it is not installed.
     """
-    return as_handle(value, importlib.import_module("vulkan"), type_name)
+    return as_handle(value, load("vulkan"), type_name)
 
 
 def to_volkano(value: object, type_name: str | None = None) -> Any:
@@ -265,7 +265,7 @@ def to_volkano(value: object, type_name: str | None = None) -> Any:
     Imports `volkano`, which on first use looks for a `vk.xml` (see its `VOLKANO_XML`);
     `ImportError` where it is not installed.
     """
-    return as_handle(value, importlib.import_module("volkano"), type_name)
+    return as_handle(value, load("volkano"), type_name)
 
 
 def to_vulkan_py(value: object, type_name: str | None = None) -> Any:
@@ -274,7 +274,7 @@ def to_vulkan_py(value: object, type_name: str | None = None) -> Any:
 
     Imports `vulkan_py`; `ImportError` where it is not installed.
     """
-    return as_handle(value, importlib.import_module("vulkan_py"), type_name)
+    return as_handle(value, load("vulkan_py"), type_name)
 
 
 def device_arguments(

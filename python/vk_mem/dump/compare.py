@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vk_mem._lazy import load
 from vk_mem.dump.load import Source, as_dump
 from vk_mem.dump.model import Block, Dump, PoolDump, Region
 from vk_mem.words import counted
@@ -43,9 +44,8 @@ class Diff:
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from vk_mem.view.summary import diff_summary_html
-
-        return diff_summary_html(self)
+        html: str = load("vk_mem.view.summary").diff_summary_html(self)
+        return html
 
     def __repr__(self) -> str:
         def of(entries: tuple[DiffEntry, ...]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from vk_mem._lazy import load
 from vk_mem.words import counted, known_size
 
 __all__ = [
@@ -207,9 +208,8 @@ class Dump:
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from vk_mem.view.summary import summary_html
-
-        return summary_html(self)
+        html: str = load("vk_mem.view.summary").summary_html(self)
+        return html
 
     def __repr__(self) -> str:
         total = self.total

@@ -8,7 +8,10 @@ from pathlib import Path
 from vk_mem.dump.load import Source
 from vk_mem.errors import InvalidArgumentError
 from vk_mem.view.layout import Picture, lay_out
+from vk_mem.view.page import write_page
+from vk_mem.view.raster import check_pillow, write_png
 from vk_mem.view.scene import Progress, check_progress, make_scene
+from vk_mem.view.vector import write_svg
 
 WIDTH = 1000
 WIDTHS = range(480, 8001)
@@ -40,8 +43,6 @@ def svg(
     Raises `DumpError` if a source is not a readable dump, `InvalidArgumentError` for a title that
     is not a text or a width out of range, `OSError` if a file cannot be read or written.
     """
-    from vk_mem.view.vector import write_svg
-
     text = write_svg(_picture(source, other, title, width, progress))
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
@@ -68,8 +69,6 @@ def png(
     Raises what `svg` raises; `FeatureNotPresentError` without Pillow; `InvalidArgumentError` for a
     scale out of range, or if the picture would have too many pixels.
     """
-    from vk_mem.view.raster import check_pillow, write_png
-
     if isinstance(scale, bool) or not isinstance(scale, int | float):
         raise InvalidArgumentError(f"scale is a number, not {type(scale).__name__}")
     if not SCALES[0] <= scale <= SCALES[1]:
@@ -98,8 +97,6 @@ def html(
 
     `path`, `title` and `progress`, and what it raises, are those of `svg`.
     """
-    from vk_mem.view.page import write_page
-
     scene = make_scene(source, other)
     text = write_page(scene, _checked_title(title), check_progress(progress))
     if path is not None:

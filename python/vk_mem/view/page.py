@@ -14,6 +14,7 @@ from vk_mem.view.scene import Progress, Scene
 from vk_mem.view.text import escaped, short
 from vk_mem.view.theme import DARK, LIGHT
 
+ASSETS = files("vk_mem.view").joinpath("assets")
 SCRIPTS = (
     "text.js",
     "data.js",
@@ -57,7 +58,7 @@ def _hash(text: str) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return files("vk_mem.view").joinpath("assets", name).read_text(encoding="utf-8")
+    return ASSETS.joinpath(name).read_text(encoding="utf-8")
 
 
 @cache

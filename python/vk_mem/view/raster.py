@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from vk_mem.errors import FeatureNotPresentError
+from vk_mem._lazy import load
+from vk_mem.errors import FeatureNotPresentError, InvalidArgumentError
 from vk_mem.view.kinds import FREE, KINDS
 from vk_mem.view.layout import BOLD, SIZES, BarItem, Box, Label, Picture
 from vk_mem.view.pieces import Piece, inset
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_PIXELS = 400_000_000
 """Of a picture: 1.2 GB of memory while it is drawn."""
+PILLOW = ("PIL.Image", "PIL.ImageDraw", "PIL.ImageFont")
 # By the names that systems give them; Pillow's own font has Latin letters only.
 FONTS = {
     False: ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "segoeui.ttf"),
@@ -28,50 +31,52 @@ FONTS = {
 def check_pillow() -> None:
     """Raises `FeatureNotPresentError` if there is no Pillow to draw with."""
     try:
-        import PIL.Image  # noqa: F401
-    except ImportError:
+        for name in PILLOW:
+            load(name)
+    except ImportError as error:
+        if sys.is_finalizing():
+            raise
         raise FeatureNotPresentError(
             "a PNG needs Pillow: pip install 'vk-mem[view]' (SVG and HTML need nothing)"
-        ) from None
+        ) from error
 
 
 def write_png(picture: Picture, scale: float, dark: bool) -> bytes:
     """The file as bytes."""
-    from PIL import Image
-
     size = (round(picture.width * scale), round(picture.height * scale))
     if size[0] * size[1] > MOST_PIXELS:
-        from vk_mem.errors import InvalidArgumentError
-
         raise InvalidArgumentError(
             f"a picture of {size[0]} x {size[1]} pixels is too large: choose a smaller width or "
             "scale"
         )
-    image = Image.new("RGB", size, (DARK if dark else LIGHT)["ground"])
-    _Canvas(image, scale, dark).draw(picture)
-    file = io.BytesIO()
-    image.save(file, "PNG")
+    try:
+        image = load("PIL.Image").new("RGB", size, (DARK if dark else LIGHT)["ground"])
+        _Canvas(image, scale, dark).draw(picture)
+        file = io.BytesIO()
+        image.save(file, "PNG")
+    except ImportError:
+        # Pillow looks for parts of itself in every call.
+        if not sys.is_finalizing():
+            raise
+        raise ImportError("Pillow cannot draw while the interpreter ends") from None
     return file.getvalue()
 
 
 @cache
 def _font(size: float, bold: bool) -> Any:
-    from PIL import ImageFont
-
+    fonts = load("PIL.ImageFont")
     for name in FONTS[bold]:
         try:
-            return ImageFont.truetype(name, size)
+            return fonts.truetype(name, size)
         except OSError:
             continue
-    return ImageFont.load_default(size)
+    return fonts.load_default(size)
 
 
 class _Canvas:
     def __init__(self, image: Image.Image, scale: float, dark: bool) -> None:
-        from PIL import ImageDraw
-
         self.image, self.scale = image, scale
-        self.pen: ImageDraw.ImageDraw = ImageDraw.Draw(image)
+        self.pen: ImageDraw.ImageDraw = load("PIL.ImageDraw").Draw(image)
         self.theme = DARK if dark else LIGHT
         self.kinds = kind_colours(dark)
 
@@ -114,12 +119,10 @@ class _Canvas:
 
     def hatched(self, x: float, y: float, width: float, height: float) -> None:
         """Free: pale, with diagonal lines."""
-        from PIL import Image, ImageDraw
-
         scale = self.scale
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        tile = Image.new("RGB", size, self.theme["free"])
-        pen = ImageDraw.Draw(tile)
+        tile = load("PIL.Image").new("RGB", size, self.theme["free"])
+        pen = load("PIL.ImageDraw").Draw(tile)
         step, tall = max(round(6 * scale), 3), size[1]
         for start in range(0, size[0] + tall, step):
             line = (start, 0, start - tall, tall)
