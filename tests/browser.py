@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +16,36 @@ import vk_mem
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+@contextmanager
+def launched() -> Iterator[tuple[Any, str]]:
+    """The browser; None and the reason where there is none."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+        yield None, f"none of {', '.join(BROWSERS)} is installed"
+        return
+    try:
+        api = importlib.import_module("playwright.sync_api")
+    except ImportError:
+        yield None, "playwright is not installed"
+        return
     with api.sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(
                 executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"]
             )
         except api.Error as error:
-            pytest.skip(f"{found} does not start: {str(error).splitlines()[0]}")
-        yield browser
+            yield None, f"{found} does not start: {str(error).splitlines()[0]}"
+            return
+        yield browser, ""
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as (browser, why):
+        if browser is None:
+            pytest.skip(why)
+        yield browser
 
 
 @pytest.fixture

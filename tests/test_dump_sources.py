@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attacks.samples import of_vma_2
 from support import TRANSFER
 
 import vk_mem
@@ -144,88 +145,6 @@ def test_a_log_full_of_beginnings_costs_little() -> None:
 
 
 # ---- VMA 2 ----
-
-
-def stat_info(blocks: int, allocations: int, ranges: int, used: int, unused: int) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "Blocks": blocks,
-        "Allocations": allocations,
-        "UnusedRanges": ranges,
-        "UsedBytes": used,
-        "UnusedBytes": unused,
-    }
-    if allocations > 1:
-        found["AllocationSize"] = {"Min": 16, "Avg": used // allocations, "Max": 4096}
-    if ranges > 1:
-        found["UnusedRangeSize"] = {"Min": 8, "Avg": unused // ranges, "Max": unused - 8}
-    return found
-
-
-def of_vma_2(detailed: bool = True) -> dict[str, Any]:
-    """As `vmaBuildStatsString` of VMA 2.3 writes it."""
-    frames = {"CreationFrameIndex": 0, "LastUseFrameIndex": 0}
-    dump: dict[str, Any] = {
-        "Total": stat_info(3, 4, 3, 5000, 65536 + 4096 - 904),
-        "Heap 0": {
-            "Size": 1 << 30,
-            "Flags": ["DEVICE_LOCAL"],
-            "Budget": {
-                "BlockBytes": 69632,
-                "AllocationBytes": 5000,
-                "Usage": 100_000,
-                "Budget": 900 << 20,
-            },
-            "Stats": stat_info(3, 4, 3, 5000, 68728),
-            "Type 0": {"Flags": ["DEVICE_LOCAL"], "Stats": stat_info(3, 4, 3, 5000, 68728)},
-            "Type 1": {"Flags": ["HOST_VISIBLE", "HOST_COHERENT"]},
-        },
-        "Heap 1": {"Size": 1 << 20, "Flags": []},
-    }
-    if not detailed:
-        return dump
-    first = {
-        "TotalBytes": 65536,
-        "UnusedBytes": 64000,
-        "Allocations": 2,
-        "UnusedRanges": 1,
-        "Suballocations": [
-            {
-                "Offset": 0,
-                "Type": "BUFFER",
-                "Size": 1000,
-                "UserData": "mesh",
-                "Usage": 130,
-                **frames,
-            },
-            {"Offset": 1000, "Type": "IMAGE_OPTIMAL", "Size": 536, "Usage": 4, **frames},
-            {"Offset": 1536, "Type": "FREE", "Size": 64000},
-        ],
-    }
-    second = {
-        "TotalBytes": 4096,
-        "Suballocations": [
-            {"Offset": 0, "Type": "UNKNOWN", "Size": 16, "UserData": "0x55d0c8a0", **frames},
-            {"Offset": 16, "Type": "FREE", "Size": 4080},
-        ],
-    }
-    return {
-        **dump,
-        "DefaultPools": {"Type 0": {"PreferredBlockSize": 65536, "Blocks": {"0": first}}},
-        "DedicatedAllocations": {
-            "Type 0": [{"Type": "IMAGE_OPTIMAL", "Size": 3448, "UserData": "target", **frames}],
-            "Type 1": [{"Type": "BUFFER", "Size": 5, **frames}],
-        },
-        "Pools": {
-            "0": {
-                "Name": "textures",
-                "MemoryTypeIndex": 0,
-                "BlockSize": 4096,
-                "BlockCount": {"Max": 2, "Cur": 1},
-                "Algorithm": "Linear",
-                "Blocks": {"0": second},
-            }
-        },
-    }
 
 
 def test_a_dump_of_vma_2_is_read() -> None:

@@ -1,0 +1,14 @@
+"""Programs that try to break the package from outside: as long as one likes, shortly in the tests.
+
+    python tools/attack.py                          # each for a minute
+    python tools/attack.py --seconds 3600 dumps     # one of them for an hour
+    python tools/attack.py --seed 7 --case 1234 dumps   # a case that failed, alone
+
+Each case has random numbers of its own, from the seed and its number, so that any one can be run
+again. A new attack is a function with `@attack` in a module that is imported here.
+"""
+
+from attacks import dumps, pages, servers  # noqa: F401  (they register themselves)
+from attacks.registry import ATTACKS, Budget, Failed, attack
+
+__all__ = ["ATTACKS", "Budget", "Failed", "attack"]
