@@ -120,7 +120,7 @@ def change(value: Any, dice: random.Random) -> None:
     if not found:
         return
     where, key = dice.choice(found)
-    kind = dice.randrange(8)
+    kind = dice.randrange(9)
     if kind <= 2:
         where[key] = json.loads(json.dumps(dice.choice(VALUES)))
     elif kind == 3:
@@ -133,6 +133,12 @@ def change(value: Any, dice: random.Random) -> None:
         where[key] = json.loads(json.dumps(other.get(its_key) if isinstance(other, dict) else 0))
     elif kind == 6 and isinstance(where, list):
         where.extend(json.loads(json.dumps(where))[: dice.randrange(1, 20)])
+    elif kind == 7 and isinstance(key, str):
+        # The same everywhere, as where a writer counts wrongly.
+        new = dice.choice([0, 0, 1, 2**64 - 1, dice.choice(VALUES)])
+        for one, its_key in found:
+            if its_key == key:
+                one[its_key] = json.loads(json.dumps(new))
     elif isinstance(where[key], int) and not isinstance(where[key], bool):
         where[key] = max(where[key] + dice.choice([-1, 1, -where[key], 1 << 20]), 0)
 
