@@ -36,6 +36,7 @@ from vk_mem._vk_mem import (
     __version__,
     _after_fork_in_child,
     _close_all_at_exit,
+    _look_up_names,
     list_physical_devices,
 )
 from vk_mem.buffer_heap import BufferHeap, BufferSlice
@@ -161,6 +162,8 @@ def __getattr__(name: str) -> _Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+# What the native half uses of this package: at the end nothing can be imported any more.
+_look_up_names()
 # Allocators that nobody closed end while the interpreter still runs, and say what they held.
 _atexit.register(_close_all_at_exit)
 # A driver's threads and locks do not survive a fork: the child gets an error instead of a hang.

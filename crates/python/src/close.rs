@@ -8,6 +8,7 @@ use vkmem_engine::human_bytes;
 
 use crate::errors::pinned;
 use crate::held::Held;
+use crate::interpreter::set_ending;
 use crate::pins::NotClosed;
 use crate::remains::release_all;
 use crate::state::{AllocatorState, warn_unclosed};
@@ -68,7 +69,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
         return Ok(None);
     }
     // From here to the closed pins the interpreter is held, so nothing changes in between.
-    let _quiet = state.without_samples(py);
+    let _quiet = state.without_samples(py)?;
     // The lock is gone when the last reference of one of them is.
     let live = state.live.lock().all();
     in_use(&live, "allocator")?;
@@ -102,6 +103,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
 /// The last call before the interpreter ends; registered with `atexit`.
 #[pyfunction]
 pub fn _close_all_at_exit(py: Python<'_>) {
+    set_ending();
     let open: Vec<_> = OPEN.lock().drain(..).filter_map(|state| state.upgrade()).collect();
     let here = |state: &&Arc<AllocatorState>| !state.pins.is_closed() && !state.device.is_forked();
     for state in open.iter().filter(here) {

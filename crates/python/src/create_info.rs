@@ -6,9 +6,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use crate::errors::invalid;
+use crate::links::in_one_process;
 use crate::numbers::{
     BUFFER_USAGE, FORMAT, IMAGE_USAGE, of_class, quantity, unsigned_32, wide_of_class,
 };
+use crate::package::{IS_STRUCT_AT, STRUCT_ADDRESS};
+use crate::sequences::{self, MOST_FAMILIES};
 
 /// A create info, and what its pointers point to.
 pub struct Built<T> {
@@ -40,9 +43,8 @@ impl CommonKeywords {
             "create_flags" => self.create_flags = Some(unsigned_32(value, key)?),
             "sharing_mode" => self.sharing_mode = Some(unsigned_32(value, key)?),
             "queue_family_indices" => {
-                for index in value.try_iter()? {
-                    self.indices.push(unsigned_32(&index?, key)?);
-                }
+                let index = |it: &_| unsigned_32(it, key);
+                self.indices.extend(sequences::read(value, key, MOST_FAMILIES, index)?);
             }
             "info" if value.is_none() => {}
             "info" => self.info = Some(value.clone().unbind()),
@@ -99,9 +101,8 @@ impl CreateInfo for vk::ImageCreateInfo<'static> {
 /// Copies the caller's struct. What it points to stays the caller's.
 fn from_struct<T: CreateInfo>(source: &Bound<'_, PyAny>, keyword: &str) -> PyResult<Built<T>> {
     let py = source.py();
-    let interop = py.import("vk_mem.interop")?;
     let what = (source, T::NAME, size_of::<T>(), keyword);
-    let found = interop.call_method1("struct_address", what)?;
+    let found = in_one_process(py, || STRUCT_ADDRESS.get(py)?.call1(what))??;
     let (address, verified): (usize, bool) = found.extract()?;
     if address == 0 || !address.is_multiple_of(align_of::<T>()) {
         return Err(invalid(py, format!("{address:#x} is not the address of a {}", T::NAME)));
@@ -161,7 +162,7 @@ fn given_struct<'py, T: CreateInfo>(
 /// usage was forgotten.
 fn is_address<T: CreateInfo>(number: &Bound<'_, PyAny>) -> PyResult<bool> {
     let what = (number, T::NAME, size_of::<T>(), T::TYPE.as_raw());
-    number.py().import("vk_mem.interop")?.call_method1("is_struct_at", what)?.extract()
+    IS_STRUCT_AT.get(number.py())?.call1(what)?.extract()
 }
 
 fn is_integer(value: &Bound<'_, PyAny>) -> bool {
@@ -293,12 +294,13 @@ const MOST_PLANES: u32 = 3;
 
 /// Width, height and depth, of which the last may be left out.
 pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
-    let sides: Vec<u32> = match value.try_iter() {
-        Ok(sides) => sides.map(|side| unsigned_32(&side?, "extent")).collect::<PyResult<_>>()?,
-        Err(_) => vec![unsigned_32(value, "extent")?],
+    let sides = if is_integer(value) {
+        vec![unsigned_32(value, "extent")?]
+    } else {
+        sequences::read(value, "extent", 3, |side| unsigned_32(side, "extent"))?
     };
     let side = |index: usize| sides.get(index).copied().unwrap_or(1);
-    if sides.is_empty() || sides.len() > 3 {
+    if sides.is_empty() {
         return Err(invalid(value.py(), "extent is (width,), (width, height) or (w, h, depth)"));
     }
     Ok((vk::Extent3D { width: side(0), height: side(1), depth: side(2) }, sides.len()))

@@ -13,8 +13,11 @@ use crate::buffer::Buffer;
 use crate::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
 use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
-use crate::links::{Link, Process};
+use crate::interpreter::enter_thread;
+use crate::links::{Link, Process, in_one_process};
 use crate::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
+use crate::package::{DEVICE_ARGUMENTS, FUNCTION_ADDRESS};
+use crate::sequences;
 use crate::text::Text;
 use crate::transfers;
 
@@ -40,6 +43,7 @@ impl DeviceCore {
 
     /// An exception in the child of a fork.
     pub fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        enter_thread();
         if !self.is_forked() {
             return Ok(());
         }
@@ -82,8 +86,9 @@ impl Device {
 /// The address of a caller's `vkGetInstanceProcAddr`; 0 for none.
 fn loader_address(loader: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     let Some(loader) = loader else { return Ok(0) };
-    let interop = loader.py().import("vk_mem.interop")?;
-    interop.call_method1("function_address", (loader, "get_instance_proc_addr"))?.extract()
+    let py = loader.py();
+    let look = || FUNCTION_ADDRESS.get(py)?.call1((loader, "get_instance_proc_addr"));
+    in_one_process(py, look)??.extract()
 }
 
 /// `(1, 3)`, `(1, 3, 250)` or a `VK_MAKE_API_VERSION`.
@@ -99,6 +104,9 @@ fn api_version(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     }
 }
 
+/// More names than Vulkan has of any kind.
+const MOST_NAMES: usize = 10_000;
+
 /// A list of names; a lone str would be a list of letters.
 fn names(value: Option<&Bound<'_, PyAny>>, keyword: &str) -> PyResult<Vec<String>> {
     let Some(value) = value else { return Ok(Vec::new()) };
@@ -106,19 +114,9 @@ fn names(value: Option<&Bound<'_, PyAny>>, keyword: &str) -> PyResult<Vec<String
     if value.is_instance_of::<PyString>() {
         return Err(wrong());
     }
-    let mut names = Vec::new();
-    for item in value.try_iter().map_err(|_| wrong())? {
-        names.push(Text::string(&item?).map_err(|_| wrong())?);
-        if names.len() > MOST_NAMES {
-            let why = format!("{keyword} has more than {MOST_NAMES} names");
-            return Err(invalid(value.py(), why));
-        }
-    }
-    Ok(names)
+    let name = |item: &Bound<'_, PyAny>| Text::string(item).map_err(|_| wrong());
+    sequences::read(value, keyword, MOST_NAMES, name)
 }
-
-/// More than Vulkan has of any kind.
-const MOST_NAMES: usize = 10_000;
 
 fn index(value: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
     (!value.is_none()).then(|| unsigned_32(value, "index")).transpose()
@@ -247,11 +245,9 @@ impl Device {
         let keywords = pyo3::types::PyDict::new(py);
         keywords.set_item("binding", binding)?;
         keywords.set_item("device_keyword", "logical_device")?;
-        let arguments = py.import("vk_mem.interop")?.call_method(
-            "device_arguments",
-            (instance, physical_device, logical_device),
-            Some(&keywords),
-        )?;
+        let handles = (instance, physical_device, logical_device);
+        let read = || DEVICE_ARGUMENTS.get(py)?.call(handles, Some(&keywords));
+        let arguments = in_one_process(py, read)??;
         let (instance, physical_device, device, loader): (u64, u64, u64, Option<u64>) =
             arguments.extract()?;
         let given = loader_address(get_instance_proc_addr)?;

@@ -2,17 +2,14 @@
 
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 use vkmem_engine::Error;
 use vkmem_vulkan::OpenError;
 
-static CLASSES: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+use crate::package::ERRORS;
 
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
-    let module =
-        CLASSES.get_or_try_init(py, || Ok::<_, PyErr>(py.import("vk_mem.errors")?.unbind()))?;
-    Ok(module.bind(py).getattr(name)?.cast_into::<PyType>()?)
+    Ok(ERRORS.get(py, name)?.cast_into::<PyType>()?)
 }
 
 fn raise(py: Python<'_>, name: &str, message: &str, figures: Option<&Bound<'_, PyDict>>) -> PyErr {

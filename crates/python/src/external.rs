@@ -10,6 +10,7 @@ use vkmem_vulkan::external::{FD_TYPES, HOST_TYPES, WIN32_TYPES, names_of_types};
 use crate::errors::{IntoPyResult, invalid};
 use crate::held_buffer::HeldBuffer;
 use crate::numbers::{HANDLE_TYPE, of_class, unsigned, unsigned_32};
+use crate::package::{OS_CLOSE, OS_FSTAT};
 use crate::resource::Resource;
 use crate::resource_object::ResourceObject;
 use vkmem_engine::words;
@@ -186,7 +187,7 @@ impl Importing {
         }
         if let Some(fd) = self.fd {
             // The device has a reference of its own.
-            py.import("os")?.call_method1("close", (fd,))?;
+            OS_CLOSE.get(py)?.call1((fd,))?;
         }
         Ok(())
     }
@@ -217,7 +218,7 @@ fn open_fd(value: &Bound<'_, PyAny>) -> PyResult<i32> {
     let number = unsigned(value, "fd")?;
     let fd = i32::try_from(number)
         .map_err(|_| invalid(py, format!("fd is {number}; it is no file descriptor")))?;
-    let found = py.import("os")?.call_method1("fstat", (fd,));
+    let found = OS_FSTAT.get(py)?.call1((fd,));
     found.map(|_| fd).map_err(|why| invalid(py, format!("fd {fd} is not open: {}", why.value(py))))
 }
 

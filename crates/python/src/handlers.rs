@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use vkmem_engine::{Error, FailedItem, PAST_ALLOCATION_COUNT};
 
 use crate::errors::is_ours;
+use crate::links::in_one_process;
 use crate::state::AllocatorState;
 use crate::statistics::HeapBudget;
 
@@ -157,7 +158,8 @@ impl Handlers {
             let Some(_inside) = self.begin_handling().filter(|_| is_ours(py, &error)) else {
                 return Err(error);
             };
-            let answer = callback.call1((error.value(py),)).and_then(|it| yes(&it));
+            let answer = in_one_process(py, || callback.call1((error.value(py),)))?;
+            let answer = answer.and_then(|it| yes(&it));
             match answer {
                 // A callback without Python code in it would never let an interrupt through.
                 Ok(true) => py.check_signals().inspect_err(|interrupt| {
@@ -196,9 +198,12 @@ impl Handlers {
         let Some(_inside) = state.pins.pin(py) else { return };
         let budgets = state.engine().heap_budgets();
         for (heap, budget) in budgets.into_iter().enumerate() {
-            if pressed >> heap & 1 == 1
-                && let Err(error) = callback.call1((heap, HeapBudget::from(budget)))
-            {
+            if pressed >> heap & 1 == 0 {
+                continue;
+            }
+            // In the child of a fork the call is over but for its result: nothing is asked any more.
+            let called = in_one_process(py, || callback.call1((heap, HeapBudget::from(budget))));
+            if let Err(error) = called.and_then(|it| it) {
                 error.write_unraisable(py, Some(&callback));
             }
         }

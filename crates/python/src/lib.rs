@@ -21,6 +21,7 @@ mod held;
 mod held_buffer;
 mod host_copy;
 mod image;
+mod interpreter;
 mod links;
 mod live;
 mod many;
@@ -28,6 +29,7 @@ mod mapping;
 mod memory_access;
 mod numbers;
 mod observed;
+mod package;
 mod pins;
 mod plain;
 mod pool;
@@ -35,6 +37,7 @@ mod quads;
 mod remains;
 mod resource;
 mod resource_object;
+mod sequences;
 mod simulated;
 mod state;
 mod statistics;
@@ -44,52 +47,46 @@ mod virtual_block;
 mod virtual_blocks;
 
 use pyo3::prelude::*;
+use pyo3::wrap_pyfunction;
 
 /// The native half of vk_mem.
 #[pymodule]
-mod _vk_mem {
-    #[pymodule_export]
-    use crate::allocation::Allocation;
-    #[pymodule_export]
-    use crate::allocation_info::AllocationCreateInfo;
-    #[pymodule_export]
-    use crate::allocator::Allocator;
-    #[pymodule_export]
-    use crate::buffer::Buffer;
-    #[pymodule_export]
-    use crate::close::_close_all_at_exit;
-    #[pymodule_export]
-    use crate::device::{Device, list_physical_devices};
-    #[pymodule_export]
-    use crate::device_info::{
-        DeviceProperties, MemoryHeap, MemoryProperties, MemoryType, PhysicalDevice,
-    };
-    #[pymodule_export]
-    use crate::image::Image;
-    #[pymodule_export]
-    use crate::links::_after_fork_in_child;
-    #[pymodule_export]
-    use crate::mapping::Mapping;
-    #[pymodule_export]
-    use crate::observed::Watch;
-    #[pymodule_export]
-    use crate::pool::Pool;
-    #[pymodule_export]
-    use crate::resource_object::ResourceObject;
-    #[pymodule_export]
-    use crate::simulated::SimulatedDevice;
-    #[pymodule_export]
-    use crate::statistics::{HeapBudget, PoolStatistics, Statistics, TotalStatistics};
-    #[pymodule_export]
-    use crate::virtual_block::{VirtualAllocation, VirtualBlock};
-    #[pymodule_export]
-    use crate::virtual_blocks::{Range, VirtualBlocks};
+fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    // Before anything is made that all interpreters would share.
+    interpreter::check_is_main(py)?;
+    interpreter::attach_once(py);
+    vkmem_vulkan::wait_by(state::wait_without_interpreter);
 
-    #[pymodule_init]
-    fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
-        use super::PyModuleMethods;
-        vkmem_vulkan::wait_by(super::state::wait_without_interpreter);
-        super::fast_call::add::<super::allocator::create::CreateBuffer, _>(module.py())?;
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
-    }
+    module.add_class::<allocation::Allocation>()?;
+    module.add_class::<allocation_info::AllocationCreateInfo>()?;
+    module.add_class::<allocator::Allocator>()?;
+    module.add_class::<buffer::Buffer>()?;
+    module.add_class::<device::Device>()?;
+    module.add_class::<device_info::DeviceProperties>()?;
+    module.add_class::<device_info::MemoryHeap>()?;
+    module.add_class::<device_info::MemoryProperties>()?;
+    module.add_class::<device_info::MemoryType>()?;
+    module.add_class::<device_info::PhysicalDevice>()?;
+    module.add_class::<image::Image>()?;
+    module.add_class::<mapping::Mapping>()?;
+    module.add_class::<observed::Watch>()?;
+    module.add_class::<pool::Pool>()?;
+    module.add_class::<resource_object::ResourceObject>()?;
+    module.add_class::<simulated::SimulatedDevice>()?;
+    module.add_class::<statistics::HeapBudget>()?;
+    module.add_class::<statistics::PoolStatistics>()?;
+    module.add_class::<statistics::Statistics>()?;
+    module.add_class::<statistics::TotalStatistics>()?;
+    module.add_class::<virtual_block::VirtualAllocation>()?;
+    module.add_class::<virtual_block::VirtualBlock>()?;
+    module.add_class::<virtual_blocks::Range>()?;
+    module.add_class::<virtual_blocks::VirtualBlocks>()?;
+    fast_call::add::<allocator::create::CreateBuffer, _>(py)?;
+
+    module.add_function(wrap_pyfunction!(close::_close_all_at_exit, module)?)?;
+    module.add_function(wrap_pyfunction!(device::list_physical_devices, module)?)?;
+    module.add_function(wrap_pyfunction!(links::_after_fork_in_child, module)?)?;
+    module.add_function(wrap_pyfunction!(package::_look_up_names, module)?)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

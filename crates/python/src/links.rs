@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::prelude::*;
 
+use crate::errors::invalid;
+use crate::interpreter::enter_thread;
+
 thread_local! {
     /// Objects to let go of, while one is being let go of further up the stack.
     static WAITING: RefCell<Option<Vec<Py<PyAny>>>> = const { RefCell::new(None) };
@@ -72,6 +75,19 @@ impl Process {
     pub fn is_this(&self) -> bool {
         self.0 == FORKS.load(Ordering::Relaxed)
     }
+}
+
+/// Runs code of the caller's from inside of a call: an exception if the process was forked by it and this
+/// is the child, which must not go on. A lock that another thread held at that moment is never let go of.
+pub fn in_one_process<T>(py: Python<'_>, run: impl FnOnce() -> T) -> PyResult<T> {
+    enter_thread();
+    let process = Process::current();
+    let result = run();
+    if process.is_this() {
+        return Ok(result);
+    }
+    drop(result);
+    Err(invalid(py, "os.fork() was called inside of this call, which goes on in the parent alone"))
 }
 
 /// Called in the child of every fork; registered with `os.register_at_fork`.

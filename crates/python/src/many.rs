@@ -11,6 +11,7 @@ use crate::create_info::{self, Built, CommonKeywords, ImageKeywords};
 use crate::errors::{invalid, to_py, to_py_of_item};
 use crate::numbers::quantity;
 use crate::quads::Quads;
+use crate::sequences::{self, MOST_ITEMS, gather};
 use crate::text::Text;
 use vkmem_engine::words::counted;
 
@@ -47,25 +48,10 @@ fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, 
     let is_text = given.is_instance_of::<PyString>()
         || given.is_instance_of::<PyBytes>()
         || given.is_instance_of::<PyByteArray>();
-    match given.try_iter() {
-        Ok(items) if !is_text => gather(items, given.py()),
-        _ => {
-            let kind = given.get_type().name()?;
-            Err(PyTypeError::new_err(format!("{name} must be a sequence, not {kind}")))
-        }
+    if is_text {
+        return Err(sequences::no_sequence(given, name));
     }
-}
-
-/// Items of a call as they come. Their number is the caller's, so it may be more than memory holds.
-fn gather<T>(items: impl Iterator<Item = PyResult<T>>, py: Python<'_>) -> PyResult<Vec<T>> {
-    let mut all = Vec::new();
-    for item in items {
-        if all.len() == all.capacity() && all.try_reserve(1).is_err() {
-            return Err(to_py(py, &Error::TooManyItems(all.len() + 1)));
-        }
-        all.push(item?);
-    }
-    Ok(all)
+    sequences::read(given, name, MOST_ITEMS, |item| Ok(item.clone()))
 }
 
 /// Integers of a caller: a contiguous array of unsigned 64-bit ones, which is read without an object

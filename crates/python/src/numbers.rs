@@ -7,12 +7,19 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyType};
 
 use crate::errors::invalid;
+use crate::interpreter::is_ending;
+use crate::links::in_one_process;
+use crate::package::{FLAGS, TO_INT};
 use vkmem_engine::words::with_article;
 
 /// A non-negative integer: a size, an offset, flags of any binding.
 #[inline]
 pub fn unsigned(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
-    value.extract::<u64>().map_err(|error| no_unsigned(value, name, error))
+    if value.is_exact_instance_of::<PyInt>() {
+        return value.extract::<u64>().map_err(|error| no_unsigned(value, name, error));
+    }
+    in_one_process(value.py(), || value.extract::<u64>())?
+        .map_err(|error| no_unsigned(value, name, error))
 }
 
 /// The same, at once if the value is of Python's `int` or of a class derived from it.
@@ -81,8 +88,9 @@ pub fn handle(value: &Bound<'_, PyAny>, type_name: &str, keyword: &str) -> PyRes
     if value.is_exact_instance_of::<PyInt>() {
         return unsigned(value, keyword);
     }
-    let interop = value.py().import("vk_mem.interop")?;
-    unsigned(&interop.call_method1("to_int", (value, type_name, keyword))?, keyword)
+    let py = value.py();
+    let number = in_one_process(py, || TO_INT.get(py)?.call1((value, type_name, keyword)))??;
+    unsigned(&number, keyword)
 }
 
 /// The same, but null is refused.
@@ -95,9 +103,10 @@ pub fn live_handle(value: &Bound<'_, PyAny>, type_name: &str, keyword: &str) -> 
 
 /// Bits or a number as a class of `vk_mem.flags`; numbers that have no name there stay numbers.
 pub fn flags<'py>(py: Python<'py>, class: &str, bits: u64) -> PyResult<Bound<'py, PyAny>> {
-    let named = py.import("vk_mem.flags")?.getattr(class)?.call1((bits,));
+    let named = FLAGS.get(py, class)?.call1((bits,));
     match named {
-        Err(error) if error.is_instance_of::<PyValueError>(py) => {
+        // At the end of the interpreter the module `enum` loses what it needs.
+        Err(error) if error.is_instance_of::<PyValueError>(py) || is_ending() => {
             Ok(bits.into_pyobject(py)?.into_any())
         }
         named => named,

@@ -13,8 +13,9 @@ use vkmem_engine::{Home, PoolCreateInfo, PoolId};
 use crate::allocation_info::export_types;
 use crate::close::{in_use, leaked};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
-use crate::links::Link;
+use crate::links::{Link, in_one_process};
 use crate::numbers::{unsigned, unsigned_32};
+use crate::package::TO_INT;
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::remains::release_all;
 use crate::resource::quoted;
@@ -131,9 +132,10 @@ impl PoolKeywords {
             "min_alignment" => rules.min_alignment = unsigned(value, key)?,
             "priority" => rules.priority = Some(value.extract()?),
             "memory_allocate_next" => {
-                let interop = value.py().import("vk_mem.interop")?;
-                let what = (value, value.py().None(), key);
-                let address: u64 = interop.call_method1("to_int", what)?.extract()?;
+                let py = value.py();
+                let what = (value, py.None(), key);
+                let address: u64 =
+                    in_one_process(py, || TO_INT.get(py)?.call1(what))??.extract()?;
                 rules.memory_allocate_next = address as usize;
                 self.next = Some(Link::new(value.clone().unbind()));
             }

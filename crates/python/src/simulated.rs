@@ -15,6 +15,7 @@ use vkmem_vulkan::SimulatedDriver;
 use crate::device::{Device, DeviceCore};
 use crate::errors::{IntoPyResult, invalid};
 use crate::numbers::{unsigned, unsigned_32};
+use crate::sequences;
 use crate::text::Text;
 
 /// A device that needs no driver and answers like one that exists, or like one that is described.
@@ -109,11 +110,12 @@ impl SimulatedDevice {
 
 /// Pairs of numbers, as in `[(size, flags), ...]`.
 fn pairs(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<(u64, u32)>> {
-    let pair = |item: PyResult<Bound<'_, PyAny>>| {
-        let (number, flags): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item?.extract()?;
+    let pair = |item: &Bound<'_, PyAny>| {
+        let (number, flags): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
         Ok((unsigned(&number, name)?, unsigned_32(&flags, name)?))
     };
-    value.try_iter()?.map(pair).collect()
+    // Of either there are at most 32 (`VK_MAX_MEMORY_TYPES`).
+    sequences::read(value, name, 32, pair)
 }
 
 #[pymethods]

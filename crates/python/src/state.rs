@@ -15,7 +15,7 @@ use vkmem_engine::{AllocationId, Allocator as Engine, Home, PoolId};
 use vkmem_vulkan::DeviceAllocator;
 
 use crate::device::DeviceCore;
-use crate::errors::use_after_free;
+use crate::errors::{pinned, use_after_free};
 use crate::live::Live;
 use crate::observed::{Observed, Origin};
 use crate::pins::{Pinned, Pins};
@@ -68,10 +68,23 @@ pub struct AllocatorState {
     abandoned: AtomicBool,
     /// Who closes it, until everything is released.
     closing: Mutex<Option<ThreadId>>,
-    /// Looks from outside that run.
-    samples: AtomicU32,
+    /// Threads inside of a sample.
+    samples: Mutex<Vec<ThreadId>>,
     /// Calls that want none.
     quiet: AtomicU32,
+}
+
+/// A sample of this thread, while it lives.
+pub struct Sampling<'a>(&'a Mutex<Vec<ThreadId>>);
+
+impl Drop for Sampling<'_> {
+    fn drop(&mut self) {
+        let me = std::thread::current().id();
+        let mut samples = self.0.lock();
+        if let Some(mine) = samples.iter().position(|it| *it == me) {
+            samples.swap_remove(mine);
+        }
+    }
 }
 
 /// Counts as one while it lives.
@@ -109,7 +122,7 @@ impl AllocatorState {
             frames_in_flight,
             abandoned: AtomicBool::new(false),
             closing: Mutex::default(),
-            samples: AtomicU32::new(0),
+            samples: Mutex::default(),
             quiet: AtomicU32::new(0),
         }
     }
@@ -204,21 +217,32 @@ impl AllocatorState {
         *self.closing.lock() = closing.then(|| std::thread::current().id());
     }
 
-    /// Begins a look from outside, which `close` waits for instead of being refused; `None` while it
-    /// does. To be dropped after the pin.
-    pub fn begin_sample(&self) -> Option<Counted<'_>> {
+    /// Begins a sample, which `close` waits for instead of being refused; `None` while it does. To be
+    /// dropped after the pin.
+    pub fn begin_sample(&self) -> Option<Sampling<'_>> {
         // First, so that a close that does not see it is seen here.
-        let sampling = Counted::new(&self.samples);
+        self.samples.lock().push(std::thread::current().id());
+        let sampling = Sampling(&self.samples);
         (self.quiet.load(Ordering::SeqCst) == 0).then_some(sampling)
     }
 
-    /// Waits until no look from outside runs, and lets none begin while the result lives.
-    pub fn without_samples(&self, py: Python<'_>) -> Counted<'_> {
+    /// Waits until no other thread samples, and lets no sample begin while the result lives. An exception
+    /// if this thread does: what a sample lets go of may warn, and the warning's hook come here.
+    pub fn without_samples(&self, py: Python<'_>) -> PyResult<Counted<'_>> {
         let quiet = Counted::new(&self.quiet);
-        while self.samples.load(Ordering::SeqCst) > 0 {
+        let me = std::thread::current().id();
+        loop {
+            let samples = self.samples.lock().clone();
+            if samples.contains(&me) {
+                return Err(pinned(
+                    "cannot close the allocator: this thread is inside of a sample of it",
+                ));
+            }
+            if samples.is_empty() {
+                return Ok(quiet);
+            }
             py.detach(|| std::thread::sleep(Duration::from_micros(100)));
         }
-        quiet
     }
 
     /// Waits while another thread releases everything: after close() the caller may end the device.
@@ -263,6 +287,10 @@ impl Drop for AllocatorState {
         // A wrapped device may be gone by now: its memory goes with it, and a call would crash.
         if !closed && !self.device.is_owned {
             self.engine().stop_prefetch();
+            return;
+        }
+        // The warning ran code of the caller's, which may have forked.
+        if self.device.is_forked() {
             return;
         }
         for remains in self.take_collected(|_| true) {

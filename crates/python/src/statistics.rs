@@ -1,16 +1,15 @@
 //! Counts of blocks, allocations and unused ranges, and budgets.
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
 use vkmem_engine as engine;
 use vkmem_engine::Home;
 
+use crate::package::{self, Name};
 use crate::state::AllocatorState;
 
 /// Has `vk_mem.tables` put an object into words.
-fn table(object: Bound<'_, PyAny>, function: &str) -> PyResult<String> {
-    object.py().import("vk_mem.tables")?.call_method1(function, (object,))?.extract()
+fn table(object: Bound<'_, PyAny>, function: &Name) -> PyResult<String> {
+    function.get(object.py())?.call1((object,))?.extract()
 }
 
 /// What some blocks hold. Sizes are bytes; of a `VirtualBlock`, its own unit. Printed, it is a table.
@@ -101,11 +100,11 @@ impl Statistics {
     }
 
     fn __str__(slf: Bound<'_, Self>) -> PyResult<String> {
-        table(slf.into_any(), "statistics_text")
+        table(slf.into_any(), &package::STATISTICS_TEXT)
     }
 
     fn _repr_html_(slf: Bound<'_, Self>) -> PyResult<String> {
-        table(slf.into_any(), "statistics_html")
+        table(slf.into_any(), &package::STATISTICS_HTML)
     }
 }
 
@@ -137,11 +136,11 @@ impl PoolStatistics {
     }
 
     fn __str__(slf: Bound<'_, Self>) -> PyResult<String> {
-        table(slf.into_any(), "pool_statistics_text")
+        table(slf.into_any(), &package::POOL_STATISTICS_TEXT)
     }
 
     fn _repr_html_(slf: Bound<'_, Self>) -> PyResult<String> {
-        table(slf.into_any(), "pool_statistics_html")
+        table(slf.into_any(), &package::POOL_STATISTICS_HTML)
     }
 }
 
@@ -215,11 +214,11 @@ impl TotalStatistics {
     }
 
     fn __str__(slf: Bound<'_, Self>) -> PyResult<String> {
-        table(slf.into_any(), "total_statistics_text")
+        table(slf.into_any(), &package::TOTAL_STATISTICS_TEXT)
     }
 
     fn _repr_html_(slf: Bound<'_, Self>) -> PyResult<String> {
-        table(slf.into_any(), "total_statistics_html")
+        table(slf.into_any(), &package::TOTAL_STATISTICS_HTML)
     }
 }
 
@@ -276,11 +275,11 @@ impl HeapBudget {
     }
 
     fn __str__(slf: Bound<'_, Self>) -> PyResult<String> {
-        table(slf.into_any(), "budget_text")
+        table(slf.into_any(), &package::BUDGET_TEXT)
     }
 
     fn _repr_html_(slf: Bound<'_, Self>) -> PyResult<String> {
-        table(slf.into_any(), "budget_html")
+        table(slf.into_any(), &package::BUDGET_HTML)
     }
 }
 
@@ -289,7 +288,6 @@ pub fn heap_budgets<'py>(
     py: Python<'py>,
     budgets: Vec<engine::HeapBudget>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let budgets: Vec<_> = budgets.into_iter().map(HeapBudget::from).collect();
-    CLASS.import(py, "vk_mem.tables", "HeapBudgets")?.call1((budgets,))
+    package::HEAP_BUDGETS.get(py)?.call1((budgets,))
 }

@@ -12,6 +12,7 @@ use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
 
 use crate::errors::{IntoPyResult, invalid, use_after_free};
 use crate::extras::text_of;
+use crate::interpreter::enter_thread;
 use crate::links::{Link, Process};
 use crate::many::{self, Integers};
 use crate::numbers::{unsigned, unsigned_32};
@@ -55,6 +56,7 @@ pub struct VirtualAllocation {
 impl VirtualBlock {
     /// For every use: a lock that another thread held at a fork is never let go of in the child.
     fn engine(&self, py: Python<'_>) -> PyResult<&Mutex<Engine>> {
+        enter_thread();
         if self.process.is_this() {
             return Ok(&self.block);
         }

@@ -9,6 +9,7 @@ use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, Home, 
 use super::Allocator;
 use super::leaks::SiteTexts;
 use crate::errors::IntoPyResult;
+use crate::package::LOAD_DUMP;
 use crate::resource::Resource;
 use crate::state::AllocatorState;
 
@@ -152,6 +153,6 @@ impl Allocator {
     /// Raises `UseAfterFreeError` (closed).
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let json = self.build_stats_string(py, true)?;
-        py.import("vk_mem.dump")?.call_method1("load_dump", (json,))
+        LOAD_DUMP.get(py)?.call1((json,))
     }
 }

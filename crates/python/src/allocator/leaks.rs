@@ -13,6 +13,7 @@ use crate::errors::{invalid, use_after_free};
 use crate::held::Held;
 use crate::numbers::unsigned;
 use crate::observed::{Origin, Watch};
+use crate::package::{ALLOCATOR_HTML, LEAKS};
 
 /// Frames that `track_call_sites=True` keeps.
 const DEFAULT_DEPTH: u32 = 8;
@@ -102,7 +103,7 @@ impl Allocator {
         let rows: Vec<Row> = live.iter().map(row).collect();
         let tracked = self.state.observed.is_tracking();
         let waiting = self.state.waiting();
-        py.import("vk_mem.leaks")?.call_method1("_leaks", (rows, sites.texts, tracked, waiting))
+        LEAKS.get(py)?.call1((rows, sites.texts, tracked, waiting))
     }
 
     /// Begins to count; see `vk_mem.statistics`.
@@ -146,7 +147,6 @@ impl Allocator {
     }
 
     fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let html = slf.py().import("vk_mem.tables")?.call_method1("allocator_html", (slf,))?;
-        html.extract()
+        ALLOCATOR_HTML.get(slf.py())?.call1((slf,))?.extract()
     }
 }

@@ -37,8 +37,12 @@ use crate::pool;
 use crate::remains::release_all;
 use crate::resource::{Made, Resource, Shared};
 use crate::resource_object::ResourceObject;
+use crate::sequences;
 use crate::state::{AllocatorState, warn, warn_unclosed};
 use vkmem_engine::words::counted;
+
+/// `VK_MAX_MEMORY_HEAPS`
+const MOST_HEAPS: usize = 16;
 
 /// Allocates the memory of one device (`VmaAllocator`). Usable from many threads at once.
 ///
@@ -216,19 +220,9 @@ impl Allocator {
         })?;
         let limits = match heap_size_limits {
             None => Vec::new(),
-            Some(limits) => limits
-                .try_iter()
-                .map_err(|_| {
-                    let kind = limits.get_type().name().map_or("?".into(), |it| it.to_string());
-                    PyTypeError::new_err(format!(
-                        "heap_size_limits must be a list with bytes or None for each heap, not {kind}"
-                    ))
-                })?
-                .map(|limit| match limit? {
-                    none if none.is_none() => Ok(u64::MAX),
-                    limit => unsigned(&limit, "heap_size_limits"),
-                })
-                .collect::<PyResult<_>>()?,
+            Some(limits) => sequences::read(limits, "heap_size_limits", MOST_HEAPS, |limit| {
+                if limit.is_none() { Ok(u64::MAX) } else { unsigned(limit, "heap_size_limits") }
+            })?,
         };
         let block_size = |size: Option<&Bound<'_, PyAny>>, name| {
             size.map(|size| unsigned(size, name)).transpose()

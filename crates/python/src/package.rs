@@ -1,0 +1,113 @@
+//! Every name that this crate takes from `vk_mem` and from the standard library.
+//!
+//! All are looked up while the package is imported: when the interpreter ends, `sys.modules` is emptied
+//! before the last finalisers run, and nothing can be imported any more. Functions and classes are kept,
+//! not modules: what a module holds is taken away from it at that time.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+use crate::interpreter;
+
+/// A function or a class of Python.
+pub struct Name {
+    module: &'static str,
+    attribute: &'static str,
+    object: PyOnceLock<Py<PyAny>>,
+}
+
+impl Name {
+    const fn new(module: &'static str, attribute: &'static str) -> Self {
+        Self { module, attribute, object: PyOnceLock::new() }
+    }
+
+    /// The object itself.
+    pub fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        interpreter::enter_thread();
+        let look_up = || Ok::<_, PyErr>(py.import(self.module)?.getattr(self.attribute)?.unbind());
+        Ok(self.object.get_or_try_init(py, look_up)?.bind(py))
+    }
+}
+
+/// The classes of a module of `vk_mem`, by their names.
+pub struct Classes {
+    module: &'static str,
+    by_name: PyOnceLock<Py<PyDict>>,
+}
+
+impl Classes {
+    const fn new(module: &'static str) -> Self {
+        Self { module, by_name: PyOnceLock::new() }
+    }
+
+    /// One class.
+    pub fn get<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        interpreter::enter_thread();
+        let look_up = || -> PyResult<_> {
+            let (module, by_name) = (py.import(self.module)?, PyDict::new(py));
+            for name in module.getattr("__all__")?.try_iter()? {
+                let name = name?;
+                by_name.set_item(&name, module.getattr(name.cast()?)?)?;
+            }
+            Ok(by_name.unbind())
+        };
+        self.by_name.get_or_try_init(py, look_up)?.bind(py).as_any().get_item(name)
+    }
+}
+
+pub static ERRORS: Classes = Classes::new("vk_mem.errors");
+pub static FLAGS: Classes = Classes::new("vk_mem.flags");
+
+pub static DEVICE_ARGUMENTS: Name = Name::new("vk_mem.interop", "device_arguments");
+pub static FUNCTION_ADDRESS: Name = Name::new("vk_mem.interop", "function_address");
+pub static IS_STRUCT_AT: Name = Name::new("vk_mem.interop", "is_struct_at");
+pub static STRUCT_ADDRESS: Name = Name::new("vk_mem.interop", "struct_address");
+pub static TO_INT: Name = Name::new("vk_mem.interop", "to_int");
+
+pub static LEAKS: Name = Name::new("vk_mem.leaks", "_leaks");
+pub static LOAD_DUMP: Name = Name::new("vk_mem.dump", "load_dump");
+
+pub static ALLOCATOR_HTML: Name = Name::new("vk_mem.tables", "allocator_html");
+pub static BUDGET_HTML: Name = Name::new("vk_mem.tables", "budget_html");
+pub static BUDGET_TEXT: Name = Name::new("vk_mem.tables", "budget_text");
+pub static HEAP_BUDGETS: Name = Name::new("vk_mem.tables", "HeapBudgets");
+pub static POOL_STATISTICS_HTML: Name = Name::new("vk_mem.tables", "pool_statistics_html");
+pub static POOL_STATISTICS_TEXT: Name = Name::new("vk_mem.tables", "pool_statistics_text");
+pub static STATISTICS_HTML: Name = Name::new("vk_mem.tables", "statistics_html");
+pub static STATISTICS_TEXT: Name = Name::new("vk_mem.tables", "statistics_text");
+pub static TOTAL_STATISTICS_HTML: Name = Name::new("vk_mem.tables", "total_statistics_html");
+pub static TOTAL_STATISTICS_TEXT: Name = Name::new("vk_mem.tables", "total_statistics_text");
+
+pub static OS_CLOSE: Name = Name::new("os", "close");
+pub static OS_FSTAT: Name = Name::new("os", "fstat");
+
+static NAMES: [&Name; 19] = [
+    &DEVICE_ARGUMENTS,
+    &FUNCTION_ADDRESS,
+    &IS_STRUCT_AT,
+    &STRUCT_ADDRESS,
+    &TO_INT,
+    &LEAKS,
+    &LOAD_DUMP,
+    &ALLOCATOR_HTML,
+    &BUDGET_HTML,
+    &BUDGET_TEXT,
+    &HEAP_BUDGETS,
+    &POOL_STATISTICS_HTML,
+    &POOL_STATISTICS_TEXT,
+    &STATISTICS_HTML,
+    &STATISTICS_TEXT,
+    &TOTAL_STATISTICS_HTML,
+    &TOTAL_STATISTICS_TEXT,
+    &OS_CLOSE,
+    &OS_FSTAT,
+];
+
+/// Looks all names up; called once, at the end of `vk_mem/__init__.py`.
+#[pyfunction]
+pub fn _look_up_names(py: Python<'_>) -> PyResult<()> {
+    ERRORS.get(py, "VkMemError")?;
+    FLAGS.get(py, "BufferUsage")?;
+    NAMES.into_iter().try_for_each(|name| name.get(py).map(drop))
+}
