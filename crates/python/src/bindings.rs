@@ -1,10 +1,11 @@
 //! Which memory the buffers and images of a device are bound to, so that none is bound twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, TryReserveError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+use vkmem_engine::Error;
 
 use crate::close::open_allocators;
 use crate::device::DeviceCore;
@@ -50,16 +51,18 @@ impl Bindings {
 
     /// Enters new resources, where that is needed; `is_complete` is what [`Self::is_complete`] said
     /// under the lock of their list.
-    pub fn enter(&self, resources: &[Held], is_complete: bool) {
+    pub fn enter(&self, resources: &[Held], is_complete: bool) -> Result<(), TryReserveError> {
         let unbound = resources.iter().any(|it| it.dont_bind);
         if !is_complete && !unbound {
-            return;
+            return Ok(());
         }
         self.is_used.store(true, Ordering::Release);
         let mut known = self.known.lock();
+        known.try_reserve(resources.len())?;
         for resource in resources.iter().filter(|it| it.handles != Handles::Memory) {
             known.insert(resource.handles, of_new(resource));
         }
+        Ok(())
     }
 
     /// Takes one out that ends, before its handle is free to be given out again.
@@ -89,13 +92,23 @@ impl Bindings {
 
     /// Enters all that lives on a device. O(live resources), once.
     #[cold]
-    pub fn complete(&self, known: &mut HashMap<Handles, Binding>, device: &DeviceCore) -> Kept {
+    pub fn complete(
+        &self,
+        known: &mut HashMap<Handles, Binding>,
+        device: &DeviceCore,
+    ) -> Result<Kept, Error> {
         self.is_used.store(true, Ordering::Release);
         self.is_complete.store(true, Ordering::Release);
         let mut kept = Vec::new();
         for state in open_allocators() {
             let mut live = Vec::new();
             if std::ptr::eq(&*state.device, device) {
+                let count = state.live.lock().len() + state.waiting().0;
+                if known.try_reserve(count).is_err() {
+                    // What is in the table is true; the next one to ask looks at everything once more.
+                    self.is_complete.store(false, Ordering::Release);
+                    return Err(Error::TooManyItems(count));
+                }
                 live = state.live.lock().all();
                 for it in live.iter().filter(|it| it.handles != Handles::Memory) {
                     known.entry(it.handles).or_insert_with(|| of_new(it));
@@ -107,7 +120,7 @@ impl Bindings {
             }
             kept.push((state, live));
         }
-        kept
+        Ok(kept)
     }
 }
 

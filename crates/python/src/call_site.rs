@@ -68,15 +68,18 @@ struct Table {
 }
 
 impl Table {
-    fn intern(&mut self, frames: &[Frame]) -> u32 {
+    /// The number of a stack; none without host memory for another.
+    fn intern(&mut self, frames: &[Frame]) -> Option<u32> {
         if let Some(number) = self.numbers.get(frames) {
-            return *number;
+            return Some(*number);
         }
+        let reserved = self.stacks.try_reserve(1).and_then(|()| self.numbers.try_reserve(1));
+        reserved.ok()?;
         let stack: Stack = frames.into();
         let number = u32::try_from(self.stacks.len()).expect("fewer than 2^32 call sites");
         self.stacks.push(stack.clone());
         self.numbers.insert(stack, number);
-        number
+        Some(number)
     }
 }
 
@@ -171,8 +174,9 @@ fn is_inner(frame: &Bound<'_, PyAny>) -> bool {
 }
 
 impl CallSites {
-    /// Where Python is now, by up to `depth` frames of the caller, each a few dozen nanoseconds.
-    pub fn capture(&self, py: Python<'_>, depth: usize) -> u32 {
+    /// Where Python is now, by up to `depth` frames of the caller, each a few dozen nanoseconds. None
+    /// without host memory for another call site.
+    pub fn capture(&self, py: Python<'_>, depth: usize) -> Option<u32> {
         let mut frames = [Frame { code: 0, instruction: 0 }; MAX_DEPTH];
         let depth = depth.min(MAX_DEPTH);
         let mut count = 0;
@@ -181,12 +185,17 @@ impl CallSites {
             let code = code(&frame);
             let address = code.as_ptr() as usize;
             let known = self.table.lock().codes.get(&address).map(|code| code.is_inner);
-            let inner = known.unwrap_or_else(|| {
-                let is_inner = is_inner(&frame);
-                let object = code.unbind();
-                self.table.lock().codes.entry(address).or_insert(Code { object, is_inner });
-                is_inner
-            });
+            let inner = match known {
+                Some(is_inner) => is_inner,
+                None => {
+                    let is_inner = is_inner(&frame);
+                    let object = code.unbind();
+                    let mut table = self.table.lock();
+                    table.codes.try_reserve(1).ok()?;
+                    table.codes.entry(address).or_insert(Code { object, is_inner });
+                    is_inner
+                }
+            };
             if !inner {
                 frames[count] = Frame { code: address, instruction: instruction(&frame) };
                 count += 1;
@@ -200,7 +209,7 @@ impl CallSites {
     }
 
     /// The site of the innermost frame of another one.
-    pub fn head(&self, site: u32) -> u32 {
+    pub fn head(&self, site: u32) -> Option<u32> {
         let mut table = self.table.lock();
         let stack = table.stacks[site as usize].clone();
         table.intern(&stack[..stack.len().min(1)])

@@ -1,5 +1,6 @@
 //! The end of an allocator: closed by hand, collected, or left to the end of the interpreter.
 
+use std::collections::TryReserveError;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -8,11 +9,15 @@ use vkmem_engine::human_bytes;
 
 use crate::errors::pinned;
 use crate::held::Held;
+use crate::host_memory::check_room;
 use crate::interpreter::set_ending;
 use crate::pins::NotClosed;
 use crate::remains::release_all;
 use crate::state::{AllocatorState, warn_unclosed};
 use vkmem_engine::words::counted;
+
+/// What the end of one takes until all have ended, in bytes.
+pub const TO_END_ONE: usize = 192;
 
 /// How many live things a warning lists by name.
 const LISTED: usize = 10;
@@ -21,10 +26,12 @@ const LISTED: usize = 10;
 static OPEN: Mutex<Vec<Weak<AllocatorState>>> = Mutex::new(Vec::new());
 
 /// Remembers an allocator for the end of the interpreter.
-pub fn register(state: &Arc<AllocatorState>) {
+pub fn register(state: &Arc<AllocatorState>) -> Result<(), TryReserveError> {
     let mut open = OPEN.lock();
     open.retain(|state| state.strong_count() > 0);
+    open.try_reserve(1)?;
     open.push(Arc::downgrade(state));
+    Ok(())
 }
 
 /// All that may still be open.
@@ -70,6 +77,8 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
     }
     // From here to the closed pins the interpreter is held, so nothing changes in between.
     let _quiet = state.without_samples(py)?;
+    // Nothing has changed yet.
+    check_room(py, state.live.lock().len() + state.waiting().0, TO_END_ONE)?;
     // The lock is gone when the last reference of one of them is.
     let live = state.live.lock().all();
     in_use(&live, "allocator")?;

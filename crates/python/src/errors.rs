@@ -124,6 +124,16 @@ pub fn feature_not_present(py: Python<'_>, message: &str) -> PyErr {
     to_py(py, &error)
 }
 
+/// `OutOfHostMemoryError`, where this process gets no more memory.
+#[cold]
+pub fn out_of_host_memory(py: Python<'_>) -> PyErr {
+    let (message, figures) = ("out of host memory: the process gets no more", PyDict::new(py));
+    match figures.set_item("vk_result", -1) {
+        Ok(()) => raise(py, "OutOfHostMemoryError", message, Some(&figures)),
+        Err(error) => error,
+    }
+}
+
 /// `BufferError`, as the standard library raises it for pinned memory.
 pub fn pinned(message: impl Into<String>) -> PyErr {
     PyBufferError::new_err(message.into())

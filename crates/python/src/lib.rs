@@ -20,6 +20,7 @@ mod handlers;
 mod held;
 mod held_buffer;
 mod host_copy;
+mod host_memory;
 mod image;
 mod interpreter;
 mod links;
@@ -30,6 +31,7 @@ mod memory_access;
 mod numbers;
 mod observed;
 mod package;
+mod pieces;
 mod pins;
 mod plain;
 mod pool;
@@ -56,6 +58,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // Before anything is made that all interpreters would share.
     interpreter::check_is_main(py)?;
     interpreter::attach_once(py);
+    host_memory::fill_reserve();
     vkmem_vulkan::wait_by(state::wait_without_interpreter);
 
     module.add_class::<allocation::Allocation>()?;

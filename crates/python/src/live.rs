@@ -1,5 +1,7 @@
 //! The list of everything that an allocator gave out and that has not ended.
 
+use std::collections::TryReserveError;
+
 use crate::held::{Held, Seen};
 use crate::resource::Resource;
 
@@ -11,7 +13,22 @@ pub struct Live {
 }
 
 impl Live {
-    /// Enters one; where it stands.
+    /// Makes room for `count` more, and for all of them to leave again: whatever ends must not need
+    /// memory for that.
+    #[inline]
+    pub fn reserve(&mut self, count: usize) -> Result<(), TryReserveError> {
+        let room = self.places.capacity() - self.places.len() + self.vacant.len();
+        if room < count { self.grow(count - room) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn grow(&mut self, missing: usize) -> Result<(), TryReserveError> {
+        let vacant = self.vacant.len();
+        self.places.try_reserve(self.places.capacity() - self.places.len() + missing)?;
+        self.vacant.try_reserve_exact(self.places.capacity() - vacant)
+    }
+
+    /// Enters one, for which there is room; where it stands.
     #[inline]
     pub fn insert(&mut self, resource: &Held) -> u32 {
         let place = self.vacant.pop().unwrap_or_else(|| {

@@ -13,11 +13,15 @@ use vkmem_engine::AllocationId;
 
 use crate::call_site::CallSites;
 use crate::held::Held;
+use crate::host_memory::check_room;
 use crate::remains::Remains;
 use crate::state::AllocatorState;
 
 /// Set while any watch is there; the bits below are the depth of stacks to keep.
 const WATCHED: u32 = 1 << 16;
+
+/// What a row takes before it is Python's, in bytes.
+const OF_ROW: usize = 256;
 
 /// Where and when something was created.
 #[derive(Clone, Copy)]
@@ -85,7 +89,7 @@ impl Observed {
         name: &dyn Fn(usize) -> Option<&'a str>,
     ) {
         let depth = flags & (WATCHED - 1);
-        let site = (depth > 0).then(|| self.sites.capture(py, depth as usize));
+        let site = if depth > 0 { self.sites.capture(py, depth as usize) } else { None };
         if let Some(site) = site {
             let origin = Origin { site, at: Instant::now() };
             resources.iter().for_each(|it| it.set_origin(origin));
@@ -99,14 +103,17 @@ impl Observed {
             return;
         }
         for watch in watches.iter().filter(|it| it.is_here()) {
-            let row = (watch.by == By::CallSite).then(|| {
-                let site = site.map_or_else(|| self.sites.capture(py, 1), |it| self.sites.head(it));
-                watch.row_of_site(py, &self.sites, site)
-            });
+            let row = || {
+                let site = match site {
+                    Some(site) => self.sites.head(site),
+                    None => self.sites.capture(py, 1),
+                };
+                watch.row_of_site(py, &self.sites, site?)
+            };
+            let row = if watch.by == By::CallSite { row() } else { None };
             let mut inner = watch.inner.lock();
             for (index, it) in resources.iter().enumerate() {
-                let row =
-                    if watch.by == By::Name { Some(inner.row_of_name(name(index))) } else { row };
+                let row = if watch.by == By::Name { inner.row_of_name(name(index)) } else { row };
                 inner.add(it.allocation.id, it.allocation.size, row);
             }
         }
@@ -213,7 +220,10 @@ struct Rows {
 impl Rows {
     fn add(&mut self, id: AllocationId, size: u64, row: Option<usize>) {
         self.all.add(size);
-        if let Some(row) = row {
+        // Without host memory it counts in the sum alone.
+        if let Some(row) = row
+            && self.live.try_reserve(1).is_ok()
+        {
             self.rows[row].1.add(size);
             self.live.insert(id, row);
         }
@@ -226,14 +236,17 @@ impl Rows {
         }
     }
 
-    fn row(&mut self, label: Option<String>) -> usize {
-        *self.by_label.entry(label).or_insert_with_key(|label| {
+    /// The row of a label; none without host memory for another.
+    fn row(&mut self, label: Option<String>) -> Option<usize> {
+        let reserved = self.by_label.try_reserve(1).and_then(|()| self.rows.try_reserve(1));
+        reserved.ok()?;
+        Some(*self.by_label.entry(label).or_insert_with_key(|label| {
             self.rows.push((label.clone(), Tally::default()));
             self.rows.len() - 1
-        })
+        }))
     }
 
-    fn row_of_name(&mut self, name: Option<&str>) -> usize {
+    fn row_of_name(&mut self, name: Option<&str>) -> Option<usize> {
         self.row(name.map(String::from))
     }
 }
@@ -251,16 +264,18 @@ impl WatchState {
         self.thread.is_none_or(|it| it == thread::current().id())
     }
 
-    fn row_of_site(&self, py: Python<'_>, sites: &CallSites, site: u32) -> usize {
+    fn row_of_site(&self, py: Python<'_>, sites: &CallSites, site: u32) -> Option<usize> {
         if let Some(row) = self.inner.lock().by_site.get(&site) {
-            return *row;
+            return Some(*row);
         }
         // Two calls on one line are one row.
         let label = sites.lines(py, site).into_iter().next();
         let mut inner = self.inner.lock();
-        let row = inner.row(label);
-        inner.by_site.insert(site, row);
-        row
+        let row = inner.row(label)?;
+        if inner.by_site.try_reserve(1).is_ok() {
+            inner.by_site.insert(site, row);
+        }
+        Some(row)
     }
 }
 
@@ -292,9 +307,10 @@ impl Watch {
         self.state.inner.lock().all.figures()
     }
 
-    fn rows(&self) -> Vec<(Option<String>, Figures)> {
+    fn rows(&self, py: Python<'_>) -> PyResult<Vec<(Option<String>, Figures)>> {
+        check_room(py, self.state.inner.lock().rows.len(), OF_ROW)?;
         let inner = self.state.inner.lock();
-        inner.rows.iter().map(|(label, tally)| (label.clone(), tally.figures())).collect()
+        Ok(inner.rows.iter().map(|(label, tally)| (label.clone(), tally.figures())).collect())
     }
 
     fn end(&self) {

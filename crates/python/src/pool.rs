@@ -11,8 +11,9 @@ use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::{Home, PoolCreateInfo, PoolId};
 
 use crate::allocation_info::export_types;
-use crate::close::{in_use, leaked};
+use crate::close::{TO_END_ONE, in_use, leaked};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
+use crate::host_memory::check_room;
 use crate::links::{Link, in_one_process};
 use crate::numbers::{unsigned, unsigned_32};
 use crate::package::TO_INT;
@@ -153,7 +154,7 @@ impl PoolKeywords {
     }
 
     /// Makes the pool.
-    pub fn create(self, id: PoolId, allocator: &Arc<AllocatorState>) -> PyResult<Pool> {
+    pub fn create(self, id: PoolId, allocator: &Arc<AllocatorState>) -> Pool {
         let state = PoolState {
             allocator: allocator.clone(),
             id,
@@ -162,7 +163,7 @@ impl PoolKeywords {
             is_collected: AtomicBool::new(false),
         };
         state.set_name(self.name.as_deref());
-        Ok(Pool { state: Arc::new(state), next: Mutex::new(self.next) })
+        Pool { state: Arc::new(state), next: Mutex::new(self.next) }
     }
 }
 
@@ -250,6 +251,8 @@ impl Pool {
             return Ok(());
         }
         let _inside = state.allocator.enter(py)?;
+        let count = state.allocator.live.lock().len() + state.allocator.waiting().0;
+        check_room(py, count, TO_END_ONE)?;
         let live = state.allocator.live.lock().all();
         let live: Vec<_> =
             live.into_iter().filter(|it| state.holds(it.allocation.id.home())).collect();

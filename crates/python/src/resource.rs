@@ -10,7 +10,7 @@ use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements, ResourceK
 use vkmem_vulkan::{buffer_usage, expect_at, image_kind};
 
 use crate::bindings::{Binding, Kept};
-use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
+use crate::errors::{IntoPyResult, invalid, out_of_host_memory, pinned, use_after_free};
 use crate::extras::Extras;
 use crate::held::Held;
 use crate::live::Live;
@@ -155,35 +155,53 @@ pub struct Shared {
 }
 
 impl Resource {
-    /// Registers a new resource with its allocator.
+    /// Registers a new resource with its allocator. Without host memory for that it is destroyed again.
     #[inline(always)]
-    pub fn create(allocator: &Arc<AllocatorState>, made: Made, shared: &Shared) -> Held {
+    pub fn create(
+        py: Python<'_>,
+        allocator: &Arc<AllocatorState>,
+        made: Made,
+        shared: &Shared,
+    ) -> PyResult<Held> {
         let resource = Held::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
         let mut live = allocator.live.lock();
+        if live.reserve(1).is_err() {
+            drop(live);
+            return Err(give_up(py, std::slice::from_ref(&resource)));
+        }
         let serial = allocator.observed.next_serials(1);
         enter(&mut live, &resource, serial);
         let is_complete = allocator.device.bindings.is_complete();
         drop(live);
         if is_complete || resource.dont_bind {
-            allocator.device.bindings.enter(std::slice::from_ref(&resource), is_complete);
+            let resources = std::slice::from_ref(&resource);
+            if allocator.device.bindings.enter(resources, is_complete).is_err() {
+                return Err(give_up(py, resources));
+            }
         }
-        resource
+        Ok(resource)
     }
 
-    /// The same of many, all of one kind.
+    /// Registers many new resources, all of one kind, or destroys all of them again.
     pub fn create_many(
+        py: Python<'_>,
         allocator: &Arc<AllocatorState>,
         made: impl Iterator<Item = Made>,
         shared: &Shared,
-    ) -> Vec<Held> {
+    ) -> PyResult<Vec<Held>> {
         let make = |made| Held::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
         let resources: Vec<_> = made.map(make).collect();
-        register(allocator, &resources);
-        resources
+        register(py, allocator, &resources)?;
+        Ok(resources)
     }
 
-    /// The same of one that lies in the memory of another, which the caller has pinned.
-    pub fn create_alias(of: &Held, made: Made, name: Option<String>) -> Held {
+    /// Registers a new resource that lies in the memory of another, which the caller has pinned.
+    pub fn create_alias(
+        py: Python<'_>,
+        of: &Held,
+        made: Made,
+        name: Option<String>,
+    ) -> PyResult<Held> {
         let base = of.alias().map_or(of, |alias| &alias.base).clone();
         base.bound_here.fetch_add(1, Ordering::AcqRel);
         let shared = Shared { dont_bind: false, pool: base.pool.clone() };
@@ -192,8 +210,8 @@ impl Resource {
         let extras = OnceBox::with_value(Extras::of_alias(base, name));
         let resource = Held::new(Self::unregistered(&allocator, made, &shared, extras));
         resource.was_named.store(was_named, Ordering::Relaxed);
-        register(&allocator, std::slice::from_ref(&resource));
-        resource
+        register(py, &allocator, std::slice::from_ref(&resource))?;
+        Ok(resource)
     }
 
     #[inline(always)]
@@ -329,13 +347,22 @@ impl Resource {
         // From here on nothing new is bound to it.
         let bound = self.bound_here.load(Ordering::Acquire);
         // What was retired before it is released before it.
-        let waits = verb == RETIRE && bound == self.allocator.waiting_in(self);
-        if bound > 0 && !waits {
+        let waits = || verb == RETIRE && bound == self.allocator.waiting_in(self);
+        if bound > 0 && !waits() {
             self.pins.reopen(py);
             return Err(self.still_bound(verb));
         }
         self.bury();
         Ok(true)
+    }
+
+    /// Destroys one that nobody has seen yet.
+    #[cold]
+    pub fn discard(&self, py: Python<'_>) {
+        if self.pins.close(py).is_ok() {
+            self.leave();
+            drop(self.remains().release(&self.allocator));
+        }
     }
 
     /// Ends it for Python; the device may go on for the frames in flight.
@@ -494,16 +521,32 @@ fn enter(live: &mut Live, resource: &Held, serial: u64) {
     resource.listed.store(true, Ordering::Relaxed);
 }
 
-/// Enters them in the tables of their allocator and device.
-fn register(allocator: &AllocatorState, resources: &[Held]) {
+/// Enters them in the tables of their allocator and device. Without host memory for that they are
+/// destroyed again.
+fn register(py: Python<'_>, allocator: &AllocatorState, resources: &[Held]) -> PyResult<()> {
     let mut live = allocator.live.lock();
+    if live.reserve(resources.len()).is_err() {
+        drop(live);
+        return Err(give_up(py, resources));
+    }
     let serials = allocator.observed.next_serials(resources.len())..;
     for (resource, serial) in resources.iter().zip(serials) {
         enter(&mut live, resource, serial);
     }
     let is_complete = allocator.device.bindings.is_complete();
     drop(live);
-    allocator.device.bindings.enter(resources, is_complete);
+    let entered = allocator.device.bindings.enter(resources, is_complete);
+    entered.map_err(|_| give_up(py, resources))
+}
+
+/// Destroys resources that nobody has seen, one by one: there is no host memory for more than that. All
+/// are of one call, so none lies in another.
+#[cold]
+fn give_up(py: Python<'_>, resources: &[Held]) -> PyErr {
+    for resource in resources {
+        resource.discard(py);
+    }
+    out_of_host_memory(py)
 }
 
 impl Held {
@@ -522,7 +565,7 @@ impl Held {
         let mut _kept = Kept::default();
         let mut bindings = device.bindings.lock();
         if !bindings.contains_key(&what) && !device.bindings.is_complete() {
-            _kept = device.bindings.complete(&mut bindings, device);
+            _kept = device.bindings.complete(&mut bindings, device)?;
         }
         if let Some(Binding::Own | Binding::Foreign(_)) = bindings.get(&what) {
             let class = what.class();

@@ -18,6 +18,7 @@ use crate::device::DeviceCore;
 use crate::errors::{pinned, use_after_free};
 use crate::live::Live;
 use crate::observed::{Observed, Origin};
+use crate::pieces::Pieces;
 use crate::pins::{Pinned, Pins};
 use crate::remains::Remains;
 use crate::resource::{Handles, Resource};
@@ -36,7 +37,8 @@ struct Collected {
 struct Waiting {
     /// Frames begun so far, whatever index the caller counts them by.
     frames: u64,
-    collected: Vec<Collected>,
+    /// In pieces: what is put aside must not need a large table to grow.
+    collected: Pieces<Collected>,
 }
 
 /// How many frames lie between two indices; `None` if the second is no later one. VMA's index has 32
@@ -185,30 +187,27 @@ impl AllocatorState {
         self.frames_in_flight
     }
 
-    /// Starts a frame; what no frame in flight can use any more comes back, to be released. The
-    /// current index, if this one does not follow it.
-    pub fn begin_frame(&self, frame: u64) -> Result<Vec<Remains>, u64> {
+    /// Starts a frame; how many have begun by now, for [`take_unused`](Self::take_unused). The current
+    /// index, if this one does not follow it.
+    pub fn begin_frame(&self, frame: u64) -> Result<u64, u64> {
         let mut waiting = self.waiting.lock();
         let current = self.frame.load(Ordering::Relaxed);
         let more = frames_between(current, frame).ok_or(current)?;
         self.frame.store(frame, Ordering::Relaxed);
         waiting.frames = waiting.frames.saturating_add(more);
-        let now = waiting.frames;
-        let (old, young): (Vec<_>, Vec<_>) = std::mem::take(&mut waiting.collected)
-            .into_iter()
-            .partition(|it| it.frame.saturating_add(self.frames_in_flight) < now);
-        waiting.collected = young;
-        drop(waiting);
-        Ok(old.into_iter().map(|it| it.remains).collect())
+        Ok(waiting.frames)
+    }
+
+    /// Some of what no frame in flight can use any more, to be released; empty after the last.
+    pub fn take_unused(&self, frames: u64) -> Vec<Remains> {
+        let unused = |it: &Collected| it.frame.saturating_add(self.frames_in_flight) < frames;
+        let taken = self.waiting.lock().collected.take_first(unused);
+        taken.into_iter().map(|it| it.remains).collect()
     }
 
     /// What waits in some pools, to be released.
     pub fn take_collected(&self, wanted: impl Fn(Home) -> bool) -> Vec<Remains> {
-        let mut waiting = self.waiting.lock();
-        let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut waiting.collected)
-            .into_iter()
-            .partition(|it| wanted(it.remains.home()));
-        waiting.collected = kept;
+        let taken = self.waiting.lock().collected.take_all(|it| wanted(it.remains.home()));
         taken.into_iter().map(|it| it.remains).collect()
     }
 
@@ -293,8 +292,12 @@ impl Drop for AllocatorState {
         if self.device.is_forked() {
             return;
         }
-        for remains in self.take_collected(|_| true) {
-            drop(remains.release(self));
+        loop {
+            let some = self.waiting.get_mut().collected.take_first(|_| true);
+            if some.is_empty() {
+                break;
+            }
+            some.iter().for_each(|it| drop(it.remains.release(self)));
         }
         // SAFETY: dropped once, here; nothing uses it afterwards.
         unsafe { ManuallyDrop::drop(&mut self.device_allocator) };

@@ -10,8 +10,9 @@ use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::suballocator::{Algorithm, RegionKey};
 use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
 
-use crate::errors::{IntoPyResult, invalid, use_after_free};
+use crate::errors::{IntoPyResult, invalid, out_of_host_memory, use_after_free};
 use crate::extras::text_of;
+use crate::host_memory;
 use crate::interpreter::enter_thread;
 use crate::links::{Link, Process};
 use crate::many::{self, Integers};
@@ -141,6 +142,7 @@ impl VirtualBlock {
     #[new]
     #[pyo3(signature = (size, *, algorithm = Text("tlsf".into())), text_signature = "(size, *, algorithm='tlsf')")]
     fn new(py: Python<'_>, size: &Bound<'_, PyAny>, algorithm: Text) -> PyResult<Self> {
+        host_memory::check(py)?;
         let algorithm = self::algorithm(py, &algorithm.0)?;
         let block = Engine::new(unsigned(size, "size")?, algorithm).or_raise(py)?;
         let (block, user_data) = (Mutex::new(block), Mutex::default());
@@ -196,6 +198,10 @@ impl VirtualBlock {
             strategy: self::strategy(strategy)?,
         };
         let this = slf.get();
+        host_memory::check(slf.py())?;
+        if user_data.is_some() && this.user_data.lock().try_reserve(1).is_err() {
+            return Err(out_of_host_memory(slf.py()));
+        }
         let made = this.engine(slf.py())?.lock().allocate(&request);
         let made = made.or_raise(slf.py())?;
         let handle = made.key.to_bits();
@@ -292,14 +298,14 @@ impl VirtualBlock {
             block.free_many(handles.iter().copied().map(RegionKey::from_bits))
         });
         freed.map_err(|error| stale(py, &error))?;
-        let mut user_data = self.user_data.lock();
-        if user_data.is_empty() {
+        if self.user_data.lock().is_empty() {
             return Ok(());
         }
-        let dropped: Vec<_> =
-            handles.iter().filter_map(|handle| user_data.remove(handle)).collect();
-        drop(user_data);
-        drop(dropped);
+        for handle in handles {
+            // Dropped without the lock: its finaliser may come back here.
+            let data = self.user_data.lock().remove(&handle);
+            drop(data);
+        }
         Ok(())
     }
 

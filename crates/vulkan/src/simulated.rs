@@ -410,7 +410,7 @@ impl Driver for SimulatedDriver {
         let (shape, requirements) = unsafe { self.buffer_shape(Call::CreateBuffer, info) }?;
         // SAFETY: the caller vouches for the chain.
         let external = unsafe { chain::external_types_of_buffer(info) }.unwrap_or(0);
-        let handle = self.buffers.lock().insert(shape, requirements, external);
+        let handle = self.buffers.lock().insert(shape, requirements, external)?;
         Ok(vk::Buffer::from_raw(handle))
     }
 
@@ -458,7 +458,7 @@ impl Driver for SimulatedDriver {
         // SAFETY: the caller vouches for the chain.
         let external = unsafe { chain::external_types_of_image(info) }.unwrap_or(0);
         requirements.requires_dedicated |= self.shares_images_alone(info, external);
-        let handle = self.images.lock().insert(shape, requirements, external);
+        let handle = self.images.lock().insert(shape, requirements, external)?;
         Ok(vk::Image::from_raw(handle))
     }
 

@@ -62,7 +62,7 @@ impl AliasKeywords {
         made: Made,
         object: T,
     ) -> PyResult<Py<T>> {
-        let resource = Resource::create_alias(base, made, self.name);
+        let resource = Resource::create_alias(py, base, made, self.name)?;
         resource.allocator.observed.created(py, std::slice::from_ref(&resource), |_| None);
         python_object(py, resource, self.user_data, object)
     }

@@ -17,6 +17,7 @@ use crate::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::errors::{IntoPyResult, to_py};
 use crate::external::ImportKeywords;
 use crate::fast_call::FastMethod;
+use crate::host_memory;
 use crate::image::Image;
 use crate::numbers::{live_handle, unsigned, unsigned_32};
 use crate::pool;
@@ -53,6 +54,7 @@ impl Allocator {
         usage: &Bound<'_, PyAny>,
     ) -> PyResult<Py<Buffer>> {
         let _inside = self.state.enter(py)?;
+        host_memory::check(py)?;
         let (info, wide) = create_info::plain_buffer(size, usage)?;
         if wide.is_some() {
             return Python::attach(|py| self.create_buffer(py, Some(size), Some(usage), None));
@@ -66,7 +68,7 @@ impl Allocator {
         match made {
             Ok((buffer, allocation)) => {
                 let made = Made::buffer(buffer, allocation, &info);
-                let resource = Resource::create(&self.state, made, &Shared::default());
+                let resource = Resource::create(py, &self.state, made, &Shared::default())?;
                 self.announce(py, resource, None, None, Buffer)
             }
             Err(error) => {

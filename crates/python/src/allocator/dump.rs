@@ -1,6 +1,6 @@
 //! Everything that is held, as a text or as Python objects.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, TryReserveError};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -8,7 +8,8 @@ use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, Home, 
 
 use super::Allocator;
 use super::leaks::SiteTexts;
-use crate::errors::IntoPyResult;
+use crate::errors::{IntoPyResult, out_of_host_memory};
+use crate::host_memory::check_room;
 use crate::package::LOAD_DUMP;
 use crate::resource::Resource;
 use crate::state::AllocatorState;
@@ -22,6 +23,9 @@ struct Entry {
     call_site: Option<u32>,
     aliases: Vec<AliasDescription>,
 }
+
+/// What is noted of a resource while a dump is written, in bytes.
+const OF_LABEL: usize = 128;
 
 fn alias(resource: &Resource, call_site: Option<u32>) -> AliasDescription {
     AliasDescription {
@@ -41,10 +45,12 @@ type Slots = Vec<Option<Entry>>;
 /// By home and whether dedicated.
 type SlotsByHome = HashMap<(Home, bool), Slots>;
 
-fn entry_of(slots: &mut SlotsByHome, id: AllocationId) -> &mut Entry {
+fn entry_of(slots: &mut SlotsByHome, id: AllocationId) -> Result<&mut Entry, TryReserveError> {
+    slots.try_reserve(1)?;
     let slots = slots.entry((id.home(), id.is_dedicated())).or_default();
     let index = id.key.index() as usize;
     if index >= slots.len() {
+        slots.try_reserve(index + 1 - slots.len())?;
         slots.resize_with(index + 1, || None);
     }
     let entry = slots[index].get_or_insert_default();
@@ -52,7 +58,7 @@ fn entry_of(slots: &mut SlotsByHome, id: AllocationId) -> &mut Entry {
         // Of something that has ended meanwhile.
         *entry = Entry { generation: id.key.generation(), ..Entry::default() };
     }
-    entry
+    Ok(entry)
 }
 
 /// What is known of all live resources and pools at one moment.
@@ -64,7 +70,7 @@ struct Labels {
 }
 
 impl Labels {
-    fn of(py: Python<'_>, state: &AllocatorState) -> Self {
+    fn of(py: Python<'_>, state: &AllocatorState) -> Result<Self, TryReserveError> {
         // The lock is gone when the last reference of one of them is.
         let live = state.live.lock().all();
         let mut slots = SlotsByHome::new();
@@ -78,7 +84,7 @@ impl Labels {
                 continue;
             }
             // An alias has the handle of what it lies in, and may come first.
-            let entry = entry_of(&mut slots, resource.allocation.id);
+            let entry = entry_of(&mut slots, resource.allocation.id)?;
             if is_alias {
                 has_aliases = true;
                 entry.aliases.push(alias(resource, call_site));
@@ -89,11 +95,11 @@ impl Labels {
         }
         for (id, usage, origin) in state.waiting_allocations() {
             let call_site = sites.of(py, origin);
-            let entry = entry_of(&mut slots, id);
+            let entry = entry_of(&mut slots, id)?;
             (entry.usage, entry.call_site) = (usage, call_site);
         }
         let pools = state.pool_names.lock().clone();
-        Self { slots, pools, call_sites: sites.texts, has_aliases }
+        Ok(Self { slots, pools, call_sites: sites.texts, has_aliases })
     }
 }
 
@@ -143,7 +149,8 @@ impl Allocator {
     fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> PyResult<String> {
         let _inside = self.state.enter(py)?;
         // The last reference of a resource may be let go of here, and that warns: without any lock.
-        let labels = Labels::of(py, &self.state);
+        check_room(py, self.state.live.lock().len(), OF_LABEL)?;
+        let labels = Labels::of(py, &self.state).map_err(|_| out_of_host_memory(py))?;
         py.detach(|| self.state.engine().build_stats_string(detailed, &labels)).or_raise(py)
     }
 

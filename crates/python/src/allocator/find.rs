@@ -191,6 +191,6 @@ impl Allocator {
         let id = self.attempt(py, || py.detach(|| self.state.engine().create_pool(&rules)))?;
         let pool = keywords.create(id, &self.state);
         self.handlers.tell(py, &self.state);
-        pool
+        Ok(pool)
     }
 }

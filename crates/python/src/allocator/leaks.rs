@@ -1,6 +1,6 @@
 //! Who is alive, where it was created, and what is created meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, TryReserveError};
 use std::time::Instant;
 
 use pyo3::exceptions::PyTypeError;
@@ -9,8 +9,9 @@ use pyo3::types::{PyBool, PyInt};
 
 use super::Allocator;
 use crate::call_site::{CallSites, MAX_DEPTH};
-use crate::errors::{invalid, use_after_free};
+use crate::errors::{invalid, out_of_host_memory, use_after_free};
 use crate::held::Held;
+use crate::host_memory::check_room;
 use crate::numbers::unsigned;
 use crate::observed::{Origin, Watch};
 use crate::package::{ALLOCATOR_HTML, LEAKS};
@@ -18,8 +19,11 @@ use crate::package::{ALLOCATOR_HTML, LEAKS};
 /// Frames that `track_call_sites=True` keeps.
 const DEFAULT_DEPTH: u32 = 8;
 
+/// What a row of `leaks()` takes before it is Python's, in bytes; a name comes on top.
+const OF_ROW: usize = 256;
+
 /// Resources that are looked at under one hold of the lock of the list of live ones.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 1024;
 
 /// Reads `track_call_sites`.
 pub(super) fn depth(value: &Bound<'_, PyAny>) -> PyResult<u32> {
@@ -84,8 +88,9 @@ impl Allocator {
     fn leaks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(py)?;
         // The last reference of a resource may be let go of here, and that warns: without any lock.
+        check_room(py, self.state.live.lock().len(), OF_ROW)?;
         let mut live = self.state.live.lock().all();
-        live.sort_by_key(|it| it.serial());
+        live.sort_unstable_by_key(|it| it.serial());
         let mut sites = SiteTexts::new(&self.state.observed.sites);
         let now = Instant::now();
         let row = |it: &Held| -> Row {
@@ -121,29 +126,33 @@ impl Allocator {
         let _inside = self.state.enter(py)?;
         let state = &self.state;
         let count = names;
-        Ok(py.detach(|| {
+        let sample = || -> Result<Sample, TryReserveError> {
             let mut names = HashMap::<Option<String>, (u64, u64)>::new();
             let (mut alive, mut from) = (0, Some(0));
             while let Some(start) = from {
                 let (chunk, next) = state.live.lock().chunk(start, CHUNK);
                 alive += chunk.len() as u64;
                 for it in chunk.iter().filter(|it| it.alias().is_none()) {
+                    names.try_reserve(1)?;
                     let sum = names.entry(it.name().ok().flatten()).or_default();
                     sum.0 += 1;
                     sum.1 += it.allocation.size;
                 }
                 from = next;
             }
-            let mut names: Vec<_> =
-                names.into_iter().map(|(name, (count, bytes))| (name, count, bytes)).collect();
-            names.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
+            let mut sorted = Vec::new();
+            sorted.try_reserve_exact(names.len())?;
+            sorted.extend(names.into_iter().map(|(name, (count, bytes))| (name, count, bytes)));
+            let mut names = sorted;
+            names.sort_unstable_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
             names.truncate(count);
             let budgets = state.engine().heap_budgets().into_iter().map(|it| {
                 let (blocks, allocations) = (u64::from(it.block_count), it.allocation_count);
                 (it.usage, it.budget, blocks, it.block_bytes, allocations, it.allocation_bytes)
             });
-            (state.observed.created_count(), alive, names, budgets.collect())
-        }))
+            Ok((state.observed.created_count(), alive, names, budgets.collect()))
+        };
+        py.detach(sample).map_err(|_| out_of_host_memory(py))
     }
 
     fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {

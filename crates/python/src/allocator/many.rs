@@ -12,9 +12,11 @@ use super::{Allocator, python_object, shared};
 use crate::allocation::Allocation;
 use crate::allocation_info::Keywords;
 use crate::buffer::Buffer;
+use crate::close::TO_END_ONE;
 use crate::create_info::{CommonKeywords, ImageKeywords};
 use crate::destroy_many::destroy_many;
 use crate::errors::{IntoPyResult, invalid, to_py};
+use crate::host_memory::check_room;
 use crate::image::Image;
 use crate::many;
 use crate::numbers::unsigned;
@@ -22,6 +24,9 @@ use crate::pool;
 use crate::resource::{Made, Resource};
 use crate::resource_object::ResourceObject;
 use vkmem_engine::words::with_article;
+
+/// What a resource of a batch takes until the call ends, with its Python object, in bytes.
+const OF_ONE: usize = 768;
 
 /// Takes `names=`, which stands instead of `name=`.
 fn take_names(names: &mut Option<Py<PyAny>>, key: &str, value: &Bound<'_, PyAny>) -> bool {
@@ -41,7 +46,7 @@ impl Allocator {
         made: impl Iterator<Item = Made>,
         object: impl Fn(usize) -> T,
     ) -> PyResult<Bound<'py, PyList>> {
-        let resources = Resource::create_many(&self.state, made, &shared(keywords));
+        let resources = Resource::create_many(py, &self.state, made, &shared(keywords))?;
         let name = |index: usize| {
             names.get(index).map_or(keywords.name.as_deref(), |name| name.as_deref())
         };
@@ -82,6 +87,8 @@ impl Allocator {
 
     /// Ends what was checked.
     fn end_all(&self, py: Python<'_>, objects: &[Bound<'_, PyAny>]) -> PyResult<()> {
+        // Nothing has ended yet.
+        check_room(py, objects.len(), TO_END_ONE)?;
         let mut resources = Vec::with_capacity(objects.len());
         for object in objects {
             let object = object.cast::<ResourceObject>()?.get();
@@ -153,6 +160,7 @@ impl Allocator {
         let from = keywords.pool.clone();
         let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
+        check_room(py, built.infos.len(), OF_ONE)?;
         let made = self.attempt_many(py, || {
             // SAFETY: made here, or structs of the caller's that interop has checked.
             py.detach(|| unsafe { allocator.create_buffers(&whole.infos, create) })
@@ -189,6 +197,7 @@ impl Allocator {
         let from = keywords.pool.clone();
         let _pool = pool::enter(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
+        check_room(py, built.infos.len(), OF_ONE)?;
         let made = self.attempt_many(py, || {
             // SAFETY: made here, or structs of the caller's that interop has checked.
             py.detach(|| unsafe { allocator.create_images(&whole.infos, create) })
@@ -259,6 +268,7 @@ impl Allocator {
             Some(size) => requests.extend(std::iter::repeat_n(size, count).map(request)),
             None => requests.extend(sizes.into_iter().map(request)),
         }
+        check_room(py, count, OF_ONE)?;
         let engine = self.state.engine();
         let made = self.attempt_many(py, || py.detach(|| engine.allocate_many(&requests)))?;
         let made = made.into_iter().map(Made::memory);

@@ -28,9 +28,10 @@ use crate::allocation::Allocation;
 use crate::allocation_info::Keywords;
 use crate::close::{close, register};
 use crate::device::Device;
-use crate::errors::{IntoPyResult, invalid};
+use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
 use crate::handlers::Handlers;
 use crate::held::Held;
+use crate::host_memory;
 use crate::links::Link;
 use crate::numbers::unsigned;
 use crate::pool;
@@ -110,7 +111,7 @@ impl Allocator {
         made: Made,
         object: T,
     ) -> PyResult<Py<T>> {
-        let resource = Resource::create(&self.state, made, &shared(&keywords));
+        let resource = Resource::create(py, &self.state, made, &shared(&keywords))?;
         self.announce(py, resource, keywords.name.as_deref(), keywords.user_data, object)
     }
 
@@ -126,7 +127,8 @@ impl Allocator {
     ) -> PyResult<Py<T>> {
         self.state.observed.created(py, std::slice::from_ref(&resource), |_| name);
         if name.is_some() {
-            resource.set_name(name).or_raise(py)?;
+            let named = resource.set_name(name).or_raise(py);
+            named.inspect_err(|_| resource.discard(py))?;
         }
         let made = python_object(py, resource, user_data, object)?;
         self.handlers.tell(py, &self.state);
@@ -139,6 +141,7 @@ impl Allocator {
         py: Python<'_>,
         mut attempt: impl FnMut() -> Result<T, Error>,
     ) -> PyResult<T> {
+        host_memory::check(py)?;
         self.handlers.retrying(py, || attempt().map_err(|error| self.explain(error)))
     }
 
@@ -211,6 +214,7 @@ impl Allocator {
         preferred_small_heap_block_size: Option<&Bound<'_, PyAny>>,
         enforce_allocation_count: bool,
     ) -> PyResult<Self> {
+        host_memory::check(py)?;
         let device = device.cast::<Device>().map_err(|_| {
             let kind = device.get_type().name().map_or("?".into(), |name| name.to_string());
             PyTypeError::new_err(format!(
@@ -247,7 +251,10 @@ impl Allocator {
         let state = AllocatorState::new(device_allocator, core, frames_in_flight);
         state.observed.track(depth);
         let state = Arc::new(state);
-        register(&state);
+        if register(&state).is_err() {
+            state.pins.close(py).ok();
+            return Err(out_of_host_memory(py));
+        }
         Ok(Self { state, device: device.clone().unbind(), handlers: Handlers::default() })
     }
 
@@ -291,7 +298,7 @@ impl Allocator {
     fn set_current_frame_index(&self, py: Python<'_>, frame: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
         let frame = unsigned(frame, "frame")?;
-        let old = self.state.begin_frame(frame).map_err(|current| {
+        let frames = self.state.begin_frame(frame).map_err(|current| {
             invalid(
                 py,
                 format!(
@@ -300,7 +307,13 @@ impl Allocator {
                 ),
             )
         })?;
-        release_all(py, &self.state, &old);
+        loop {
+            let unused = self.state.take_unused(frames);
+            if unused.is_empty() {
+                break;
+            }
+            release_all(py, &self.state, &unused);
+        }
         py.detach(|| self.state.engine().refresh_budget());
         self.handlers.tell(py, &self.state);
         Ok(())

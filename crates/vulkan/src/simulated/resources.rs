@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use vkmem_engine::{MemoryHandle, MemoryRequirements};
+use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
 
 /// One buffer or image.
 #[derive(Debug)]
@@ -37,19 +37,21 @@ impl<S> Resources<S> {
         self.live.len()
     }
 
+    /// Enters one; `VK_ERROR_OUT_OF_HOST_MEMORY` where the table cannot grow.
     pub(super) fn insert(
         &mut self,
         shape: S,
         requirements: MemoryRequirements,
         external: u32,
-    ) -> u64 {
+    ) -> Result<u64, DeviceError> {
+        self.live.try_reserve(1).map_err(|_| DeviceError::OutOfHostMemory)?;
         let handle = self.next_handle;
         self.next_handle += 1;
         self.live.insert(
             handle,
             Resource { shape, requirements, external, bound: None, planes: Vec::new() },
         );
-        handle
+        Ok(handle)
     }
 
     /// `Err` says why the handle is not live, for people.
