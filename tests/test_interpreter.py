@@ -108,13 +108,15 @@ allocator = Allocator(device, track_call_sites=True)
 buffers = allocator.create_buffers([64] * 200, BufferUsage.STORAGE_BUFFER)
 block = VirtualBlock(100)
 def work():
+    calls = (
+        allocator.leaks, allocator.snapshot, lambda: block.free(12345),
+        lambda: allocator.create_buffer(0, 1),
+    )
     while True:
-        allocator.leaks()
-        allocator.snapshot()
-        for wrong in (lambda: block.free(12345), lambda: allocator.create_buffer(0, 1)):
+        for call in calls:
             try:
-                wrong()
-            except vk_mem.VkMemError:
+                call()
+            except VkMemError:
                 pass
 for _ in range(6):
     threading.Thread(target=work, daemon=True).start()
