@@ -291,7 +291,7 @@ def test_the_repr_says_what_it_is(allocator: Allocator) -> None:
         assert repr(buffer).startswith("<vk_mem.Buffer 'n' (")
         memory = buffer.allocation
         assert repr(memory).startswith(f"<vk_mem.Allocation of Buffer 'n' ({memory.size} bytes, ")
-        assert "1 live objects" in repr(allocator)
+        assert "1 live object>" in repr(allocator)
         assert allocator.device.properties.device_name in repr(allocator)
         assert allocator.device.properties.device_name in repr(allocator.device)
     assert "no longer alive" in repr(buffer)

@@ -136,13 +136,13 @@ def test_asking_for_what_is_left_out():
 @pytest.mark.parametrize("keyword", ["extensions", "without_extensions", "features"])
 @pytest.mark.parametrize("wrong", ["VK_EXT_memory_budget", 5, [5], [b"name"]])
 def test_lists_of_names(keyword, wrong):
-    with pytest.raises(TypeError, match=f"{keyword} must be a list of names"):
+    with pytest.raises(TypeError, match=f"{keyword} must be a (list of names|sequence)"):
         Device.open(**{keyword: wrong})
 
 
 def test_endless_lists_end():
     endless = iter(lambda: "VK_EXT_memory_budget", None)
-    with pytest.raises(InvalidArgumentError, match="more than 10000 names"):
+    with pytest.raises(InvalidArgumentError, match="more than 10000 items"):
         Device.open(extensions=endless)
 
 

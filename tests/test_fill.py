@@ -66,7 +66,7 @@ def test_nothing_is_left_of_a_fill(allocator):
         ({"size": 0}, r"0 bytes at offset 0 of Buffer .*: nothing to do"),
         ({"offset": 67}, r"0 bytes at offset 67 of Buffer .*: nothing to do"),
         ({"offset": 68}, r"offset 68 is outside"),
-        ({"size": 68}, r"68 bytes at offset 0 are outside"),
+        ({"size": 68}, r"68 bytes at offset 0: outside"),
     ],
 )
 def test_the_rule_is_told(simulated_allocator, keywords, words):

@@ -177,7 +177,12 @@ WRONG: list[tuple[Call, type[Exception], str, int | None]] = [
     (lambda it: it.create_buffers([1, 0], TRANSFER), InvalidArgumentError, "item 1: .*size 0", 1),
     (lambda it: it.create_buffers([1, 1 << 63], TRANSFER), OutOfDeviceMemoryError, "item 1: ", 1),
     (lambda it: it.create_buffers([1], 0), InvalidArgumentError, "buffer_usage is 0", None),
-    (lambda it: it.create_buffers([object()]), ValueError, "item 0: expected a VkBuff", 0),
+    (
+        lambda it: it.create_buffers([object()]),
+        ValueError,
+        "item 0: the first argument: expected a VkBuff",
+        0,
+    ),
     (lambda it: it.create_buffers([1], TRANSFER, info=1), TypeError, "'info'", None),
     (lambda it: it.create_buffers([], create_flags=1), InvalidArgumentError, "create_fla", None),
     (lambda it: it.create_buffers([1], TRANSFER, names=["a", "b"]), ValueError, "2 names f", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -16,7 +17,6 @@ from pictures import MIB, bars_of, make_dump, page_data, parsed_svg, pool, regio
 import vk_mem
 from vk_mem import view
 from vk_mem.cli import dumps as commands
-from vk_mem.cli.output import out
 from vk_mem.dump import Block, Dump
 from vk_mem.tables import share_text, usage_text
 
@@ -121,13 +121,10 @@ def drawn(output: str, dump: Dump, before: Dump) -> str:
     if output == "json":
         found = commands.diff_json(vk_mem.diff(before, dump), 9)
         return json.dumps([commands.dump_json(dump, 9), found])
-    file, out.file = out.file, io.StringIO()
-    try:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         commands.print_dump(dump, 9)
         commands.print_diff(vk_mem.diff(before, dump), 9)
-        return out.file.getvalue()
-    finally:
-        out.file = file
+    return printed.getvalue()
 
 
 # ---- cost ----

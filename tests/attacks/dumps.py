@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import random
@@ -18,7 +19,6 @@ from vk_mem import Dump, DumpError, view
 
 try:
     from vk_mem.cli import dumps as commands
-    from vk_mem.cli.output import out
 except ModuleNotFoundError:  # without the extra "cli"
     commands = None  # type: ignore[assignment]
 
@@ -181,13 +181,10 @@ def written(dump: Dump, base: Dump, dice: random.Random) -> Iterator[str]:
             pass
     if commands is not None:
         json.loads(json.dumps([commands.dump_json(dump, 9), commands.diff_json(found, 9)]))
-        before, out.file = out.file, io.StringIO()
-        try:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
             commands.print_dump(dump, 9)
             commands.print_diff(found, 9)
-            check_text(out.file.getvalue())
-        finally:
-            out.file = before
+        check_text(printed.getvalue())
         yield "tables"
 
 

@@ -2,6 +2,7 @@
 //! `Allocation` behind it all of the memory.
 
 use pyo3::prelude::*;
+use vkmem_engine::words::bytes;
 
 use crate::errors::invalid;
 use crate::held::Held;
@@ -27,7 +28,7 @@ impl Face<'_> {
         }
         let (owner, size) = (self.resource.title(), self.size());
         let memory_type = self.resource.allocation.memory_type_index;
-        format!("Allocation of {owner} ({size} bytes, memory type {memory_type})")
+        format!("Allocation of {owner} ({}, memory type {memory_type})", bytes(size))
     }
 
     /// An exception unless the range lies in what the host may see.
@@ -43,6 +44,6 @@ impl Face<'_> {
         if offset > self.size() {
             return invalid(py, format!("offset {offset} is outside of {what}"));
         }
-        invalid(py, format!("{size} bytes at offset {offset} are outside of {what}"))
+        invalid(py, format!("{} at offset {offset}: outside of {what}", bytes(size)))
     }
 }

@@ -175,10 +175,10 @@ impl Mapping {
         let size = size.unwrap_or_else(|| self.size.saturating_sub(offset));
         if offset > self.size || size > self.size - offset {
             let whole = self.size;
-            let why = "are outside of a mapping of";
+            let (size, whole) = (bytes(size), bytes(whole));
             return Err(invalid(
                 py,
-                format!("{size} bytes at offset {offset} {why} {whole} bytes"),
+                format!("{size} at offset {offset}: outside of a mapping of {whole}"),
             ));
         }
         if !self.begin_use(true) {
