@@ -29,7 +29,7 @@ import vk_mem
 from vk_mem import *
 
 def shown(it):
-    # What a callback of `on_pressure` raises is shown, not raised: odd things are made callbacks here.
+    # What a callback of `on_pressure` raises is shown, not raised; odd things are callbacks here.
     if not isinstance(it.exc_value, TypeError):
         sys.__unraisablehook__(it)
 sys.unraisablehook = shown
