@@ -45,6 +45,9 @@ class AllocationKeywords(TypedDict, total=False):
     """From 0 to 1 (`VK_EXT_memory_priority`); of dedicated memory."""
     export_handle_types: int | None
     """`ExternalMemoryHandleType` that the memory can be exported as."""
+    memory_allocate_next: object
+    """Address or first struct of a `pNext` chain for `vkAllocateMemory`: it gets a memory object of its
+    own."""
     allocation_info: AllocationCreateInfo | None
     """A set of these to start from; those given beside it win."""
 

@@ -24,6 +24,7 @@ __all__ = [
     "DeviceArguments",
     "StructAddress",
     "as_handle",
+    "chain_address",
     "device_arguments",
     "function_address",
     "is_struct_at",
@@ -40,6 +41,10 @@ _CTYPES_HANDLE_CODES = frozenset("PBHILQbhilq")
 _CTYPES_BYREF = type(ctypes.byref(ctypes.c_int()))
 _CTYPES_FUNCTION = ctypes._CFuncPtr  # type: ignore[attr-defined]  # documented, not in typeshed
 _CFFI_NOT_HANDLES = frozenset({"_Bool", "char", "float", "double", "long double"})
+# What stands for the name of a struct where any of a `pNext` chain will do, and the bytes of the
+# `sType` and `pNext` that it begins with.
+_ANY_STRUCT = "struct of a pNext chain"
+_CHAIN_HEADER = 16
 _CFFI_HANDLE_TYPE = re.compile(r"(?:struct )?(Vk\w+)_T \*")
 # Which handles our own objects have: Vulkan's name, and the attributes that lead there. The first
 # is meant where no name is given.
@@ -143,6 +148,21 @@ def struct_address(
     """
     with _named(keyword):
         return _struct_address(struct, type_name, min_size)
+
+
+def chain_address(first: object, keyword: str | None = None) -> int:
+    """The address of the first struct of a `pNext` chain of any binding; 0 for `None`.
+
+    `first` is a struct of ctypes or cffi that begins with `sType` and `pNext`, a pointer to one, or
+    an address. The caller keeps the chain alive for as long as it uses the address. Errors begin
+    with `keyword`.
+
+    Raises `InvalidArgumentError` for anything else, and for an address without memory.
+    """
+    if first is None:
+        return 0
+    with _named(keyword):
+        return _struct_address(first, _ANY_STRUCT, _CHAIN_HEADER).address
 
 
 def is_struct_at(number: object, type_name: str, min_size: int, s_type: int) -> bool:
@@ -487,6 +507,8 @@ def _check_handle_name(name: str, type_name: str | None) -> None:
 
 def _is_named(name: str, type_name: str) -> bool:
     """Some bindings write `BufferCreateInfo`, and ctypesgen `struct_VkBufferCreateInfo`."""
+    if type_name == _ANY_STRUCT:
+        return True
     return name.removeprefix("struct_") in (type_name, type_name.removeprefix("Vk"))
 
 

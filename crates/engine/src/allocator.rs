@@ -3,6 +3,7 @@
 mod alias;
 mod many;
 
+use std::collections::LinkedList;
 use std::sync::Arc;
 
 use crate::allocation::{Allocation, AllocationId, CacheHint, PoolId};
@@ -10,6 +11,7 @@ use crate::budget::{HeapBudget, HeapLedger};
 use crate::check::{check_create_info, check_device, check_pool_allows, check_request};
 use crate::device::{DeviceMemory, MemoryPropertyFlags as Property};
 use crate::error::{Error, FailureFigures};
+use crate::memory_events::{MemoryEvent, WakeUp};
 use crate::memory_object::{MemoryObject, Release};
 use crate::memory_type::{Candidates, MemoryTypes};
 use crate::more_maps::MoreMaps;
@@ -505,9 +507,20 @@ impl Allocator {
 
     /// Bit i: the usage of heap i has come to the threshold since this was asked last.
     /// [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT), once: more memory objects live than the
-    /// device says it allows.
+    /// device says it allows. [`MEMORY_EVENTS`](crate::MEMORY_EVENTS): there are some to take.
     pub fn take_pressed(&self) -> u32 {
         self.setup.ledger.take_pressed()
+    }
+
+    /// Keeps an event for each memory object that the driver gives or takes back from now on, whatever
+    /// thread it happens on, and calls `wake_up` when there is a first one; with `None` no longer.
+    pub fn watch_memory(&self, wake_up: Option<WakeUp>) {
+        self.setup.ledger.watch_memory(wake_up);
+    }
+
+    /// The events since this was called last, in the order in which they happened.
+    pub fn take_memory_events(&self) -> LinkedList<MemoryEvent> {
+        self.setup.ledger.take_memory_events()
     }
 
     /// Usage and budget of every heap. Quick enough for every frame.

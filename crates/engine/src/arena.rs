@@ -560,6 +560,7 @@ pub(crate) fn take_memory(
     ledger.settle(memory_type_index, size);
     match taken {
         Ok(handle) => {
+            ledger.note_allocated(handle, memory_type_index, size);
             let (device, ledger) = (device.clone(), ledger.clone());
             Ok(MemoryObject::new(device, ledger, handle, info, shared))
         }

@@ -1,5 +1,6 @@
 //! Counting what is held of each heap, and what may be.
 
+use std::collections::LinkedList;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -8,8 +9,9 @@ use std::sync::atomic::{
 
 use parking_lot::RwLock;
 
-use crate::device::DeviceMemory;
+use crate::device::{DeviceMemory, MemoryHandle};
 use crate::error::{Error, FailureFigures};
+use crate::memory_events::{MemoryEvent, MemoryEventKind, MemoryEvents, WakeUp};
 use crate::pressure::Pressure;
 use crate::words::bytes;
 
@@ -46,6 +48,7 @@ pub struct HeapLedger {
     /// Objects taken and given back since the driver was asked.
     changes: AtomicU32,
     pressure: Pressure,
+    events: MemoryEvents,
 }
 
 /// After so many objects taken or given back the driver is asked again.
@@ -111,8 +114,9 @@ impl HeapLedger {
         let heaps = heaps.collect();
         let (objects, changes) = (AtomicU32::new(0), AtomicU32::new(0));
         let asks_driver = device.budget().is_some();
-        let pressure = Pressure::default();
-        let ledger = Self { heaps, objects, asks_driver, exceed_count, changes, pressure, device };
+        let (pressure, events) = (Pressure::default(), MemoryEvents::default());
+        let ledger =
+            Self { heaps, objects, asks_driver, exceed_count, changes, pressure, events, device };
         ledger.refresh();
         ledger
     }
@@ -323,6 +327,37 @@ impl HeapLedger {
     /// [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT), once.
     pub fn take_pressed(&self) -> u32 {
         self.pressure.take()
+    }
+
+    /// Tells whoever wants to know that the driver gave a memory object.
+    pub fn note_allocated(&self, memory: MemoryHandle, memory_type_index: u32, size: u64) {
+        let kind = MemoryEventKind::Allocate;
+        self.note(MemoryEvent { kind, memory, memory_type_index, size }, || ());
+    }
+
+    /// Gives a memory object back to the driver, takes its booking back and tells whoever wants to know.
+    pub fn free(&self, memory: MemoryHandle, memory_type_index: u32, size: u64) {
+        let kind = MemoryEventKind::Free;
+        self.note(MemoryEvent { kind, memory, memory_type_index, size }, || {
+            self.device.free(memory);
+            self.release(memory_type_index, size);
+        });
+    }
+
+    fn note(&self, event: MemoryEvent, call: impl FnOnce()) {
+        if self.events.note(event, call) {
+            self.pressure.note_memory_events();
+        }
+    }
+
+    /// See [`Allocator::watch_memory`](crate::Allocator::watch_memory).
+    pub fn watch_memory(&self, wake_up: Option<WakeUp>) {
+        self.events.watch(wake_up);
+    }
+
+    /// What was noted since.
+    pub fn take_memory_events(&self) -> LinkedList<MemoryEvent> {
+        self.events.take()
     }
 
     fn watch(&self, heap: u32) {

@@ -82,6 +82,14 @@ fn check_wishes(create_info: &AllocationCreateInfo) -> Result<(), Error> {
     if flags.contains(Create::DEDICATED_MEMORY | Create::NEVER_ALLOCATE) {
         return invalid("DEDICATED_MEMORY and NEVER_ALLOCATE contradict each other");
     }
+    if create_info.memory_allocate_next != 0
+        && flags.intersects(Create::NEVER_ALLOCATE | Create::UPPER_ADDRESS)
+    {
+        return invalid(
+            "memory_allocate_next is for a memory object of its own: NEVER_ALLOCATE and UPPER_ADDRESS \
+             contradict it",
+        );
+    }
     if flags.contains(Create::HOST_ACCESS_MASK) {
         return invalid(
             "HOST_ACCESS_SEQUENTIAL_WRITE and HOST_ACCESS_RANDOM contradict each other: choose \
@@ -126,6 +134,12 @@ pub(crate) fn check_pool_allows(
             "UPPER_ADDRESS is for a pool with the linear algorithm; this pool's is {}",
             rules.algorithm.name()
         ));
+    }
+    if create_info.memory_allocate_next != 0 && rules.memory_allocate_next != 0 {
+        return invalid(
+            "memory_allocate_next is given for this allocation and for its pool: one memory object has one \
+             chain",
+        );
     }
     let more = create_info.export_handle_types & !rules.all_export_handle_types();
     if more != 0 && rules.next_export_handle_types.is_some() {

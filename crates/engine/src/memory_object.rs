@@ -179,8 +179,7 @@ impl MemoryObject {
         let mut mapping = self.mapping.lock();
         if !mapping.freed {
             mapping.freed = true;
-            self.device.free(self.handle);
-            self.ledger.release(self.memory_type_index, self.size);
+            self.ledger.free(self.handle, self.memory_type_index, self.size);
         }
     }
 }

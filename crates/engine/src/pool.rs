@@ -237,6 +237,7 @@ impl Pool {
         let needs = &request.requirements;
         if request.create_info.flags.contains(Create::DEDICATED_MEMORY)
             || needs.requires_dedicated
+            || request.create_info.memory_allocate_next != 0
             || request.create_info.export_handle_types & !self.rules.all_export_handle_types() != 0
             || self.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
         {
@@ -276,12 +277,14 @@ impl Pool {
             !is_external || needs.prefers_dedicated || flags.contains(Create::DEDICATED_MEMORY);
         let dedicated =
             request.dedicated.filter(|_| needs.requires_dedicated || (may_name && !can_alias));
+        // One of them at most, as was checked.
+        let next = self.rules.memory_allocate_next | request.create_info.memory_allocate_next;
         let info = MemoryAllocateInfo {
             memory_type_index: self.rules.memory_type_index,
             size: request.requirements.size,
             dedicated,
             priority: request.create_info.priority.or(self.rules.priority),
-            next: self.rules.memory_allocate_next,
+            next,
             export_handle_types,
             import: import.map(|import| import.import),
         };

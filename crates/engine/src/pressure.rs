@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 /// `maxMemoryAllocationCount` says.
 pub const PAST_ALLOCATION_COUNT: u32 = 1 << 31;
 
+/// Beside these: there are events for [`Allocator::take_memory_events`](crate::Allocator::take_memory_events).
+pub const MEMORY_EVENTS: u32 = 1 << 30;
+
 /// No usage reaches it.
 const OFF: f64 = f64::INFINITY;
 
@@ -34,7 +37,7 @@ impl Pressure {
     pub fn set_threshold(&self, share: Option<f64>) {
         self.threshold.store(share.unwrap_or(OFF).to_bits(), Relaxed);
         self.high.store(0, Relaxed);
-        self.news.fetch_and(PAST_ALLOCATION_COUNT, Relaxed);
+        self.news.fetch_and(PAST_ALLOCATION_COUNT | MEMORY_EVENTS, Relaxed);
     }
 
     /// More memory objects live than the device says: news once.
@@ -42,6 +45,11 @@ impl Pressure {
         if !self.past_count.swap(true, Relaxed) {
             self.news.fetch_or(PAST_ALLOCATION_COUNT, Relaxed);
         }
+    }
+
+    /// There is something to take.
+    pub fn note_memory_events(&self) {
+        self.news.fetch_or(MEMORY_EVENTS, Relaxed);
     }
 
     pub fn is_watched(&self) -> bool {

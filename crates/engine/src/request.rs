@@ -181,6 +181,9 @@ pub struct AllocationCreateInfo {
     /// `VkExternalMemoryHandleTypeFlags` that the memory can be exported as; 0 for none. What its
     /// pool does not export gets a memory object of its own.
     pub export_handle_types: u32,
+    /// Address of a `pNext` chain for its `vkAllocateMemory`, or 0: such an allocation has a memory object
+    /// of its own. Stays valid for the call; the caller vouches for it.
+    pub memory_allocate_next: usize,
 }
 
 impl Default for AllocationCreateInfo {
@@ -196,6 +199,7 @@ impl Default for AllocationCreateInfo {
             pool: None,
             priority: None,
             export_handle_types: 0,
+            memory_allocate_next: 0,
         }
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 
+use crate::bind::BindPlace;
 use crate::buffer::Buffer;
 use crate::errors::{feature_not_present, invalid, pinned};
 use crate::external::memory_of;
 use crate::held::Held;
 use crate::image::Image;
-use crate::numbers::{flags, live_handle, unsigned};
+use crate::numbers::{flags, live_handle};
 use crate::resource::Handles;
 use crate::resource_object::ResourceObject;
 use vkmem_engine::words::with_article;
@@ -38,7 +39,7 @@ fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a Held> {
 fn bind_ours(
     slf: &Bound<'_, Allocation>,
     object: &Bound<'_, ResourceObject>,
-    offset: u64,
+    place: BindPlace,
 ) -> PyResult<()> {
     let (py, ours) = (slf.py(), &object.get().resource);
     let _pin = ours.enter(py)?;
@@ -47,7 +48,7 @@ fn bind_ours(
         return Err(invalid(py, format!("{} is of another device", ours.describe())));
     }
     if memory.ptr_eq(ours) {
-        return memory.bind(py, ours.handles, offset);
+        return memory.bind(py, ours.handles, place);
     }
     // A view of it would be one of other memory than its own from now on, and where that is memory of the
     // view, each would keep the other for ever.
@@ -56,7 +57,7 @@ fn bind_ours(
         let why = "a view of its own memory is open";
         return Err(pinned(format!("cannot bind {ours} to {memory}: {why}")));
     }
-    memory.bind(py, ours.handles, offset)?;
+    memory.bind(py, ours.handles, place)?;
     ResourceObject::lies_in(object, slf.as_super());
     Ok(())
 }
@@ -128,34 +129,39 @@ impl Allocation {
     /// Binds a buffer, `offset` bytes into this memory (`vmaBindBufferMemory2`): a `VkBuffer` of the
     /// caller's, or a `Buffer` that was created with `DONT_BIND`. The memory of such a `Buffer` is then
     /// this one: its own stays unused, and reading, writing or mapping the `Buffer` is refused.
-    #[pyo3(signature = (buffer, offset = None))]
+    ///
+    /// `bind_next` is the address or the first struct of a `pNext` chain of `VkBindBufferMemoryInfo`.
+    /// Raises `FeatureNotPresentError` for one without Vulkan 1.1 and `VK_KHR_bind_memory2`.
+    #[pyo3(signature = (buffer, offset = None, *, bind_next = None))]
     fn bind_buffer(
         slf: &Bound<'_, Self>,
         buffer: &Bound<'_, PyAny>,
         offset: Option<&Bound<'_, PyAny>>,
+        bind_next: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
+        let place = BindPlace::read(offset, bind_next)?;
         if let Ok(ours) = buffer.cast::<Buffer>() {
-            return bind_ours(slf, ours.as_super(), offset);
+            return bind_ours(slf, ours.as_super(), place);
         }
         let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer", "buffer")?);
-        resource(slf)?.bind(slf.py(), Handles::Buffer(buffer), offset)
+        resource(slf)?.bind(slf.py(), Handles::Buffer(buffer), place)
     }
 
     /// Binds an image, `offset` bytes into this memory (`vmaBindImageMemory2`): a `VkImage` of the
-    /// caller's, or an `Image`, as in `bind_buffer`.
-    #[pyo3(signature = (image, offset = None))]
+    /// caller's, or an `Image`, as in `bind_buffer`. `bind_next` is a chain of `VkBindImageMemoryInfo`.
+    #[pyo3(signature = (image, offset = None, *, bind_next = None))]
     fn bind_image(
         slf: &Bound<'_, Self>,
         image: &Bound<'_, PyAny>,
         offset: Option<&Bound<'_, PyAny>>,
+        bind_next: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
+        let place = BindPlace::read(offset, bind_next)?;
         if let Ok(ours) = image.cast::<Image>() {
-            return bind_ours(slf, ours.as_super(), offset);
+            return bind_ours(slf, ours.as_super(), place);
         }
         let image = vk::Image::from_raw(live_handle(image, "VkImage", "image")?);
-        resource(slf)?.bind(slf.py(), Handles::Image(image), offset)
+        resource(slf)?.bind(slf.py(), Handles::Image(image), place)
     }
 
     /// Frees memory of `allocate_memory*` (`vmaFreeMemory`). Nothing happens the second time.

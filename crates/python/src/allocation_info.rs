@@ -10,8 +10,10 @@ use vkmem_engine::{
     AllocationCreateFlags, AllocationCreateInfo as EngineCreateInfo, MemoryPropertyFlags,
     MemoryUsage,
 };
+use vkmem_vulkan::read_allocation_chain;
 
-use crate::errors::invalid;
+use crate::chains::chain_address;
+use crate::errors::{IntoPyResult, invalid};
 use crate::links::Link;
 use crate::numbers::{
     ALLOCATION_CREATE_FLAGS, HANDLE_TYPE, MEMORY_PROPERTY_FLAGS, MEMORY_USAGE, flags, of_class,
@@ -33,6 +35,8 @@ pub struct Keywords {
     pub pool: Option<Arc<PoolState>>,
     /// What the caller gave for it: it keeps what the pool needs to allocate.
     pool_object: Option<Link<Pool>>,
+    /// What `memory_allocate_next` points into.
+    next: Option<Link<PyAny>>,
 }
 
 impl Keywords {
@@ -62,6 +66,10 @@ impl Keywords {
                 )));
             }
         }
+        if read.create.memory_allocate_next != 0 {
+            // SAFETY: the caller vouches for the chain, which `read` keeps.
+            unsafe { read_allocation_chain(&mut read.create) }.or_raise(keywords.py())?;
+        }
         Ok(read)
     }
 
@@ -77,6 +85,7 @@ impl Keywords {
             user_data: self.user_data(py),
             pool: self.pool.clone(),
             pool_object: self.pool_object.as_ref().map(|pool| Link::new(pool.clone_ref(py))),
+            next: self.next.as_ref().map(|next| Link::new(next.clone_ref(py))),
         }
     }
 
@@ -98,6 +107,14 @@ impl Keywords {
             "priority" if value.is_none() => self.create.priority = None,
             "priority" => self.create.priority = Some(value.extract()?),
             "export_handle_types" => self.create.export_handle_types = export_types(value)?,
+            "memory_allocate_next" if value.is_none() => {
+                self.create.memory_allocate_next = 0;
+                self.next = None;
+            }
+            "memory_allocate_next" => {
+                self.create.memory_allocate_next = chain_address(value, key)?;
+                self.next = Some(Link::new(value.clone().unbind()));
+            }
             "pool" => {
                 let pool = if value.is_none() { None } else { Some(pool(value)?) };
                 self.pool = pool.map(|pool| pool.get().state.clone());
@@ -147,7 +164,9 @@ fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
 /// enabled), and `export_handle_types` (`ExternalMemoryHandleType`): what the memory can be exported as.
 /// Outside a pool that exports these types such an allocation has a `VkDeviceMemory` of its own, which
 /// names the buffer or image (`VkMemoryDedicatedAllocateInfo`) where the driver prefers that or
-/// DEDICATED_MEMORY asks for it.
+/// DEDICATED_MEMORY asks for it. `memory_allocate_next` is the address or the first struct of a `pNext` chain
+/// for its `vkAllocateMemory`, as of `vmaCreateDedicatedBuffer`: such an allocation has a `VkDeviceMemory` of
+/// its own. A struct that the chain has already is not added to it. It may be a chain that imports.
 #[pyclass(module = "vk_mem", frozen)]
 pub struct AllocationCreateInfo {
     keywords: Keywords,
@@ -223,6 +242,12 @@ impl AllocationCreateInfo {
         self.keywords.pool_object.as_ref().map(|pool| pool.clone_ref(py))
     }
 
+    /// Address or first struct of a `pNext` chain for `vkAllocateMemory`; None without one.
+    #[getter]
+    fn memory_allocate_next(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.keywords.next.as_ref().map(|next| next.clone_ref(py))
+    }
+
     /// In bytes, a power of two; raises the alignment that the resource needs.
     #[getter]
     fn min_alignment(&self) -> u64 {
@@ -251,6 +276,9 @@ impl AllocationCreateInfo {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(pool) = &self.keywords.pool_object {
             visit.call(&**pool)?;
+        }
+        if let Some(next) = &self.keywords.next {
+            visit.call(&**next)?;
         }
         self.keywords.user_data.as_ref().map_or(Ok(()), |data| visit.call(&**data))
     }

@@ -11,7 +11,7 @@ use crate::close::open_allocators;
 use crate::device::DeviceCore;
 use crate::held::Held;
 use crate::resource::{Handles, Resource};
-use crate::state::AllocatorState;
+use crate::state::{AllocatorState, wait_without_interpreter};
 
 /// What memory a buffer or an image has.
 pub enum Binding {
@@ -44,9 +44,15 @@ pub struct Bindings {
 pub type Kept = Vec<(Arc<AllocatorState>, Vec<Held>)>;
 
 impl Bindings {
-    /// The table.
+    /// The table. Who has it may be in a call of the driver, which may run Python code of a loader or of
+    /// callbacks: so the interpreter is not kept while waiting.
     pub fn lock(&self) -> MutexGuard<'_, HashMap<Handles, Binding>> {
-        self.known.lock()
+        loop {
+            if let Some(guard) = self.known.try_lock() {
+                return guard;
+            }
+            wait_without_interpreter(&|| drop(self.known.lock()));
+        }
     }
 
     /// Enters new resources, where that is needed; `is_complete` is what [`Self::is_complete`] said
@@ -57,7 +63,7 @@ impl Bindings {
             return Ok(());
         }
         self.is_used.store(true, Ordering::Release);
-        let mut known = self.known.lock();
+        let mut known = self.lock();
         known.try_reserve(resources.len())?;
         for resource in resources.iter().filter(|it| it.handles != Handles::Memory) {
             known.insert(resource.handles, of_new(resource));
@@ -71,7 +77,7 @@ impl Bindings {
         if handles == Handles::Memory || !self.is_used.load(Ordering::Acquire) {
             return None;
         }
-        self.known.lock().remove(&handles)
+        self.lock().remove(&handles)
     }
 
     /// Takes many out; what was bound to the memory of others comes back.
@@ -79,7 +85,7 @@ impl Bindings {
         if !self.is_used.load(Ordering::Acquire) {
             return Vec::new();
         }
-        let mut known = self.known.lock();
+        let mut known = self.lock();
         let removed = handles.filter_map(|it| known.remove(&it));
         removed.filter(|it| matches!(it, Binding::Foreign(_))).collect()
     }

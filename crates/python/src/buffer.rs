@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 use crate::allocation::Allocation;
+use crate::bind::BindPlace;
 use crate::errors::{feature_not_present, invalid};
 use crate::numbers::flags;
 use crate::resource::Handles;
@@ -77,7 +78,7 @@ impl Buffer {
     /// Binds a buffer that was created with `DONT_BIND` (`vmaBindBufferMemory`).
     fn bind(slf: &Bound<'_, Self>) -> PyResult<()> {
         let resource = &slf.as_super().get().resource;
-        resource.bind(slf.py(), resource.handles, 0)
+        resource.bind(slf.py(), resource.handles, BindPlace::default())
     }
 
     /// Destroys the buffer and frees its memory (`vmaDestroyBuffer`). Nothing happens the second time.

@@ -105,6 +105,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
     remains.extend(state.take_collected(|_| true));
     release_all(py, state, &remains);
     py.detach(|| state.engine().close());
+    state.tell_device_memory(py);
     state.set_closing(false);
     Ok(warning)
 }

@@ -56,6 +56,7 @@ pub fn destroy_many(py: Python<'_>, state: &AllocatorState, resources: &[&Held])
             }
         }
     });
+    state.tell_device_memory(py);
     Ok(())
 }
 

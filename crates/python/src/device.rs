@@ -10,6 +10,7 @@ use vkmem_vulkan::{DeviceSelector, Driver, OpenOptions, VulkanDevice, WrapOption
 
 use crate::bindings::Bindings;
 use crate::buffer::Buffer;
+use crate::chains::allocation_callbacks;
 use crate::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
 use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
@@ -30,8 +31,8 @@ pub struct DeviceCore {
     /// What is bound to what.
     pub bindings: Bindings,
     process: Process,
-    /// What the caller's loader is, kept for as long as the driver may be called.
-    _loader: Option<Link<PyAny>>,
+    /// What the caller's loader and callbacks are, kept for as long as the driver may be called.
+    _kept: [Option<Link<PyAny>>; 2],
 }
 
 impl DeviceCore {
@@ -68,19 +69,19 @@ pub struct Device {
 
 impl Device {
     pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
-        Self::with_loader(driver, is_owned, None)
+        Self::keeping(driver, is_owned, [None, None])
     }
 
-    fn with_loader(
-        driver: Arc<dyn Driver>,
-        is_owned: bool,
-        loader: Option<&Bound<'_, PyAny>>,
-    ) -> Self {
+    fn keeping(driver: Arc<dyn Driver>, is_owned: bool, kept: [Option<Link<PyAny>>; 2]) -> Self {
         let driver = ManuallyDrop::new(driver);
         let (bindings, process) = (Bindings::default(), Process::current());
-        let _loader = loader.map(|it| Link::new(it.clone().unbind()));
-        Self { core: Arc::new(DeviceCore { driver, is_owned, bindings, process, _loader }) }
+        Self { core: Arc::new(DeviceCore { driver, is_owned, bindings, process, _kept: kept }) }
     }
+}
+
+/// Keeps a caller's loader.
+fn kept(loader: Option<&Bound<'_, PyAny>>) -> Option<Link<PyAny>> {
+    loader.map(|it| Link::new(it.clone().unbind()))
 }
 
 /// The address of a caller's `vkGetInstanceProcAddr`; 0 for none.
@@ -156,6 +157,9 @@ impl Device {
     /// the fewest other flags is taken. Without it a queue for graphics and compute is preferred.
     ///
     /// `get_instance_proc_addr` is the function of a loader that is not the system's, as in `wrap`.
+    /// `allocation_callbacks` is a `VkAllocationCallbacks` of any binding or its address: it goes with each
+    /// call that creates or destroys memory, buffers, images, command pools and fences. It is copied and
+    /// kept; its functions may be called from any thread, and call nothing of Vulkan.
     ///
     /// Raises `InitializationError` if there is no loader, driver, device, queue or layer,
     /// `FeatureNotPresentError` if the device lacks an extension or a feature that is asked for,
@@ -164,7 +168,7 @@ impl Device {
     #[pyo3(signature = (
         name = None, *, index = None, validation = false, api_version = None, extensions = None,
         without_extensions = None, features = None, queue_flags = None,
-        application_name = "vk-mem", get_instance_proc_addr = None
+        application_name = "vk-mem", get_instance_proc_addr = None, allocation_callbacks = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn open(
@@ -180,6 +184,7 @@ impl Device {
         queue_flags: Option<&Bound<'_, PyAny>>,
         application_name: &str,
         get_instance_proc_addr: Option<&Bound<'_, PyAny>>,
+        allocation_callbacks: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let selector = match (name, index) {
             (Some(_), Some(_)) => return Err(invalid(py, "either name or index, not both")),
@@ -187,6 +192,7 @@ impl Device {
             (None, Some(index)) => DeviceSelector::Index(index),
             (None, None) => DeviceSelector::Best,
         };
+        let (allocation_callbacks, callbacks) = self::allocation_callbacks(allocation_callbacks)?;
         let options = OpenOptions {
             selector,
             validation,
@@ -197,12 +203,13 @@ impl Device {
             features: names(features, "features")?,
             queue_flags: queue_flags
                 .map_or(Ok(0), |flags| of_class(flags, "queue_flags", &QUEUE_FLAGS))?,
+            allocation_callbacks,
         };
         let loader = loader_address(get_instance_proc_addr)?;
         // SAFETY: the loader is the caller's, as the documentation asks, and kept below.
         let device = py.detach(|| unsafe { VulkanDevice::open_through(loader, &options) });
         let device = device.or_raise(py)?;
-        Ok(Self::with_loader(Arc::new(device), true, get_instance_proc_addr))
+        Ok(Self::keeping(Arc::new(device), true, [kept(get_instance_proc_addr), callbacks]))
     }
 
     /// Wraps a caller's device, which stays the caller's and outlives its allocators.
@@ -212,7 +219,7 @@ impl Device {
     /// named is used. `queue` is needed for the copies below only. `binding` names the module that the
     /// handles come from where they do not tell: its loader is used. For any other loader
     /// `get_instance_proc_addr` is its function, or the address of that: it and what it returns stay
-    /// valid while the device is used.
+    /// valid while the device is used. `allocation_callbacks` is as in `open`.
     ///
     /// Raises `InitializationError` if a function is missing that the version or an extension
     /// promises.
@@ -220,7 +227,8 @@ impl Device {
     #[pyo3(signature = (
         instance, physical_device, logical_device, *, api_version, extensions = None,
         queue = None, queue_family_index = 0, buffer_device_address = false,
-        amd_device_coherent = false, binding = None, get_instance_proc_addr = None
+        amd_device_coherent = false, binding = None, get_instance_proc_addr = None,
+        allocation_callbacks = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn wrap(
@@ -237,6 +245,7 @@ impl Device {
         amd_device_coherent: bool,
         binding: Option<&Bound<'_, PyAny>>,
         get_instance_proc_addr: Option<&Bound<'_, PyAny>>,
+        allocation_callbacks: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         if binding.is_some() && get_instance_proc_addr.is_some() {
             let why = "binding= and get_instance_proc_addr= both name a loader: give one of them";
@@ -251,6 +260,7 @@ impl Device {
         let (instance, physical_device, device, loader): (u64, u64, u64, Option<u64>) =
             arguments.extract()?;
         let given = loader_address(get_instance_proc_addr)?;
+        let (allocation_callbacks, callbacks) = self::allocation_callbacks(allocation_callbacks)?;
         let options = WrapOptions {
             instance,
             physical_device,
@@ -262,10 +272,11 @@ impl Device {
             get_instance_proc_addr: if given == 0 { loader.unwrap_or(0) } else { given },
             buffer_device_address,
             amd_device_coherent,
+            allocation_callbacks,
         };
         // SAFETY: the handles are the caller's, as the documentation asks.
         let device = py.detach(|| unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
-        Ok(Self::with_loader(Arc::new(device), false, get_instance_proc_addr))
+        Ok(Self::keeping(Arc::new(device), false, [kept(get_instance_proc_addr), callbacks]))
     }
 
     /// The `VkInstance`; 0 for a simulated device.

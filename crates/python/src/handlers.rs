@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeWarning, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use vkmem_engine::{Error, FailedItem, PAST_ALLOCATION_COUNT};
+use vkmem_engine::{Error, FailedItem, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 
 use crate::errors::is_ours;
 use crate::links::in_one_process;
@@ -54,7 +54,7 @@ impl Failure for FailedItem {
 }
 
 /// None, or something that can be called.
-fn callable(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+pub fn callable(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     if value.is_none() {
         return Ok(None);
     }
@@ -79,12 +79,12 @@ fn yes(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// Exchanges a callback. The old one ends outside of the lock: that may run Python code.
-fn exchange(slot: &Mutex<Option<Py<PyAny>>>, callback: Option<Py<PyAny>>) {
+pub fn exchange(slot: &Mutex<Option<Py<PyAny>>>, callback: Option<Py<PyAny>>) {
     let old = std::mem::replace(&mut *slot.lock(), callback);
     drop(old);
 }
 
-fn current<'py>(py: Python<'py>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<Bound<'py, PyAny>> {
+pub fn current<'py>(py: Python<'py>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<Bound<'py, PyAny>> {
     slot.lock().as_ref().map(|callback| callback.bind(py).clone())
 }
 
@@ -144,6 +144,7 @@ impl Handlers {
     pub fn retrying<T, F: Failure>(
         &self,
         py: Python<'_>,
+        state: &AllocatorState,
         mut attempt: impl FnMut() -> Result<T, F>,
     ) -> PyResult<T> {
         loop {
@@ -151,6 +152,7 @@ impl Handlers {
                 Ok(made) => return Ok(made),
                 Err(failure) => failure,
             };
+            self.tell(py, state);
             let missing = failure.error().is_shortage();
             let callback = current(py, &self.out_of_memory).filter(|_| missing);
             let Some(callback) = callback else { return Err(failure.raise(py)) };
@@ -186,7 +188,10 @@ impl Handlers {
 
     #[cold]
     fn tell_all(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
-        self.call_back(py, state, pressed & !PAST_ALLOCATION_COUNT);
+        if pressed & MEMORY_EVENTS != 0 {
+            state.tell_device_memory(py);
+        }
+        self.call_back(py, state, pressed & !(PAST_ALLOCATION_COUNT | MEMORY_EVENTS));
         if pressed & PAST_ALLOCATION_COUNT != 0 {
             warn_past_count(py, state);
         }

@@ -4,6 +4,7 @@ use ash::vk;
 use pyo3::prelude::*;
 
 use crate::allocation::Allocation;
+use crate::bind::BindPlace;
 use crate::numbers::flags;
 use crate::resource_object::ResourceObject;
 
@@ -67,7 +68,7 @@ impl Image {
     /// Binds an image that was created with `DONT_BIND` (`vmaBindImageMemory`).
     fn bind(slf: &Bound<'_, Self>) -> PyResult<()> {
         let resource = &slf.as_super().get().resource;
-        resource.bind(slf.py(), resource.handles, 0)
+        resource.bind(slf.py(), resource.handles, BindPlace::default())
     }
 
     /// Destroys the image and frees its memory (`vmaDestroyImage`). Nothing happens the second time.

@@ -3,14 +3,18 @@
 mod allocation;
 mod allocation_info;
 mod allocator;
+mod bind;
 mod bindings;
+
 mod buffer;
 mod call_site;
+mod chains;
 mod close;
 mod create_info;
 mod destroy_many;
 mod device;
 mod device_info;
+mod device_memory;
 mod errors;
 mod external;
 mod extras;
@@ -66,6 +70,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<allocator::Allocator>()?;
     module.add_class::<buffer::Buffer>()?;
     module.add_class::<device::Device>()?;
+    module.add_class::<device_memory::DeviceMemoryEvent>()?;
     module.add_class::<device_info::DeviceProperties>()?;
     module.add_class::<device_info::MemoryHeap>()?;
     module.add_class::<device_info::MemoryProperties>()?;

@@ -11,12 +11,12 @@ use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::{Home, PoolCreateInfo, PoolId};
 
 use crate::allocation_info::export_types;
+use crate::chains::chain_address;
 use crate::close::{TO_END_ONE, in_use, leaked};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::host_memory::check_room;
-use crate::links::{Link, in_one_process};
+use crate::links::Link;
 use crate::numbers::{unsigned, unsigned_32};
-use crate::package::TO_INT;
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::remains::release_all;
 use crate::resource::quoted;
@@ -133,11 +133,7 @@ impl PoolKeywords {
             "min_alignment" => rules.min_alignment = unsigned(value, key)?,
             "priority" => rules.priority = Some(value.extract()?),
             "memory_allocate_next" => {
-                let py = value.py();
-                let what = (value, py.None(), key);
-                let address: u64 =
-                    in_one_process(py, || TO_INT.get(py)?.call1(what))??.extract()?;
-                rules.memory_allocate_next = address as usize;
+                rules.memory_allocate_next = chain_address(value, key)?;
                 self.next = Some(Link::new(value.clone().unbind()));
             }
             "export_handle_types" => rules.export_handle_types = export_types(value)?,
@@ -272,6 +268,7 @@ impl Pool {
         remains.extend(state.allocator.take_collected(|home| state.holds(home)));
         release_all(py, &state.allocator, &remains);
         let destroyed = py.detach(|| state.allocator.engine().destroy_pool(state.id));
+        state.allocator.tell_device_memory(py);
         if destroyed.is_err() {
             // Another thread is releasing something of it, as at the start of a frame.
             state.pins.reopen(py);

@@ -104,4 +104,5 @@ pub fn release_many(state: &AllocatorState, remains: &[Remains]) -> Vec<(usize, 
 /// The same without the interpreter: the driver may take its time.
 pub fn release_all(py: Python<'_>, state: &AllocatorState, remains: &[Remains]) {
     py.detach(|| drop(release_many(state, remains)));
+    state.tell_device_memory(py);
 }

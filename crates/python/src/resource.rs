@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements, ResourceKind, human_bytes};
 use vkmem_vulkan::{buffer_usage, expect_at, image_kind};
 
-use crate::bindings::{Binding, Kept};
-use crate::errors::{IntoPyResult, invalid, out_of_host_memory, pinned, use_after_free};
+use crate::bindings::Binding;
+use crate::errors::{invalid, out_of_host_memory, pinned, use_after_free};
 use crate::extras::Extras;
 use crate::held::Held;
 use crate::live::Live;
@@ -332,6 +332,7 @@ impl Resource {
         let release = remains.release(&self.allocator);
         if release.calls_driver() {
             py.detach(|| drop(release));
+            self.allocator.tell_device_memory(py);
         }
         Ok(())
     }
@@ -362,6 +363,7 @@ impl Resource {
         if self.pins.close(py).is_ok() {
             self.leave();
             drop(self.remains().release(&self.allocator));
+            self.allocator.tell_device_memory(py);
         }
     }
 
@@ -458,14 +460,14 @@ impl Resource {
             );
         });
     }
-    fn bind_error(&self, call: &str, error: DeviceError) -> Error {
+    pub(crate) fn bind_error(&self, call: &str, error: DeviceError) -> Error {
         let Allocation { memory_type_index, size, .. } = self.allocation;
         let figures = self.allocator.engine().figures(Some(memory_type_index), size);
         Error::of_call(call, error, figures)
     }
 
     /// Vulkan does not check it, and drivers write where they are told to.
-    fn check_fit(&self, needs: &MemoryRequirements, offset: u64) -> Result<(), Error> {
+    pub(crate) fn check_fit(&self, needs: &MemoryRequirements, offset: u64) -> Result<(), Error> {
         let have = &self.allocation;
         let end = offset.checked_add(needs.size);
         let why = if end.is_none_or(|end| end > have.size) {
@@ -547,57 +549,4 @@ fn give_up(py: Python<'_>, resources: &[Held]) -> PyErr {
         resource.discard(py);
     }
     out_of_host_memory(py)
-}
-
-impl Held {
-    /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.
-    pub fn bind(&self, py: Python<'_>, what: Handles, offset: u64) -> PyResult<()> {
-        let _pin = self.enter(py)?;
-        // The exception is made without the lock: that runs Python code, which may come back here.
-        self.try_bind(what, offset).or_raise(py)
-    }
-
-    /// The same without the interpreter's part.
-    pub fn try_bind(&self, what: Handles, offset: u64) -> Result<(), Error> {
-        let driver = self.allocator.device_allocator.driver();
-        let device = &self.allocator.device;
-        // Declared first, so dropped last.
-        let mut _kept = Kept::default();
-        let mut bindings = device.bindings.lock();
-        if !bindings.contains_key(&what) && !device.bindings.is_complete() {
-            _kept = device.bindings.complete(&mut bindings, device)?;
-        }
-        if let Some(Binding::Own | Binding::Foreign(_)) = bindings.get(&what) {
-            let class = what.class();
-            return Err(Error::InvalidArgument(format!("the {class} is bound already")));
-        }
-        let needs = match what {
-            Handles::Memory => return Ok(()),
-            // SAFETY: the caller vouches for the buffer.
-            Handles::Buffer(buffer) => unsafe { driver.buffer_requirements(buffer) },
-            // SAFETY: the caller vouches for the image.
-            Handles::Image(image) => unsafe { driver.image_requirements(image) },
-        };
-        self.check_fit(&needs, offset)?;
-        let place = self.allocation.offset + offset;
-        let memory = self.allocation.memory;
-        match what {
-            Handles::Memory => {}
-            // SAFETY: the memory is live, pinned and fits; the caller vouches for the buffer.
-            Handles::Buffer(buffer) => unsafe { driver.bind_buffer(buffer, memory, place) }
-                .map_err(|error| self.bind_error("vkBindBufferMemory", error))?,
-            // SAFETY: the memory is live, pinned and fits; the caller vouches for the image.
-            Handles::Image(image) => unsafe { driver.bind_image(image, memory, place) }
-                .map_err(|error| self.bind_error("vkBindImageMemory", error))?,
-        }
-        if let Some(binding) = bindings.get_mut(&what) {
-            *binding = if what == self.handles {
-                Binding::Own
-            } else {
-                self.bound_here.fetch_add(1, Ordering::AcqRel);
-                Binding::Foreign(self.clone())
-            };
-        }
-        Ok(())
-    }
 }

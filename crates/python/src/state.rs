@@ -15,6 +15,7 @@ use vkmem_engine::{AllocationId, Allocator as Engine, Home, PoolId};
 use vkmem_vulkan::DeviceAllocator;
 
 use crate::device::DeviceCore;
+use crate::device_memory::DeviceMemoryListener;
 use crate::errors::{pinned, use_after_free};
 use crate::live::Live;
 use crate::observed::{Observed, Origin};
@@ -61,6 +62,8 @@ pub struct AllocatorState {
     pub live: Mutex<Live>,
     /// Of open pools that have one.
     pub pool_names: Mutex<HashMap<PoolId, Arc<str>>>,
+    /// Who is told of memory objects.
+    pub device_memory: DeviceMemoryListener,
     /// Call sites and counts, for those who ask.
     pub observed: Observed,
     waiting: Mutex<Waiting>,
@@ -118,6 +121,7 @@ impl AllocatorState {
             pins: Pins::default(),
             live: Mutex::default(),
             pool_names: Mutex::default(),
+            device_memory: DeviceMemoryListener::default(),
             observed: Observed::default(),
             waiting: Mutex::default(),
             frame: AtomicU64::new(0),

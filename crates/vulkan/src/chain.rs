@@ -139,6 +139,15 @@ pub unsafe fn export_types(address: usize) -> Option<u32> {
     }
 }
 
+/// Whether a caller's chain for `vkAllocateMemory` has a structure of a type already.
+///
+/// # Safety
+/// The address is 0 or that of a valid chain.
+pub(crate) unsafe fn has(address: usize, wanted: vk::StructureType) -> bool {
+    // SAFETY: the caller vouches for the chain.
+    unsafe { find(address as *const vk::BaseInStructure<'static>, wanted) }.is_some()
+}
+
 /// Appends `tail` to a chain that is ours.
 ///
 /// # Safety

@@ -11,6 +11,7 @@ use vkmem_engine::{
 };
 
 use crate::budget::read_budget;
+use crate::callbacks::AllocationCallbacks;
 use crate::capabilities::{Capabilities, PAGEABLE, device_address_provider, provider};
 use crate::chain;
 use crate::disjoint::DisjointImages;
@@ -64,15 +65,24 @@ pub(crate) struct LogicalDevice {
     /// Opened here, so it lives as long as this. One that is wrapped may end at any time between
     /// two calls.
     pub(crate) owned: bool,
+    /// For what is made from the device.
+    callbacks: Option<AllocationCallbacks>,
 }
 
 impl LogicalDevice {
+    /// What goes with each call that creates or destroys something of the device.
+    #[inline]
+    pub(crate) fn callbacks(&self) -> *const vk::AllocationCallbacks<'static> {
+        self.callbacks.as_ref().map_or(ptr::null(), |callbacks| &raw const callbacks.0)
+    }
+
     /// # Safety
     /// The device is live and of this instance; if owned, it is no one else's.
     pub(crate) unsafe fn load(
         instance: &Instance,
         handle: vk::Device,
         owned: bool,
+        callbacks: Option<AllocationCallbacks>,
     ) -> Result<Self, OpenError> {
         // SAFETY: the caller vouches for the device, and `device_function` returns the function it
         // is asked for.
@@ -82,7 +92,7 @@ impl LogicalDevice {
             })
         };
         match functions {
-            Ok(functions) => Ok(Self { handle, functions, owned }),
+            Ok(functions) => Ok(Self { handle, functions, owned, callbacks }),
             Err(error) => {
                 if owned {
                     // SAFETY: as above; nothing was made from the device yet.
@@ -271,8 +281,13 @@ impl DeviceMemory for VulkanDevice {
         let mut allocate_info = vk::MemoryAllocateInfo::default()
             .allocation_size(info.size)
             .memory_type_index(info.memory_type_index);
+        // What the caller's chain says itself is said once.
+        // SAFETY: the engine passes that chain on as it was given.
+        let is_free = |of_type| info.next == 0 || !unsafe { chain::has(info.next, of_type) };
         let mut dedicated = vk::MemoryDedicatedAllocateInfo::default();
-        if let (Some(target), Some(_)) = (info.dedicated, self.capabilities.dedicated) {
+        if let (Some(target), Some(_)) = (info.dedicated, self.capabilities.dedicated)
+            && is_free(vk::StructureType::MEMORY_DEDICATED_ALLOCATE_INFO)
+        {
             dedicated = match target {
                 DedicatedTarget::Buffer(buffer) => dedicated.buffer(vk::Buffer::from_raw(buffer)),
                 DedicatedTarget::Image(image) => dedicated.image(vk::Image::from_raw(image)),
@@ -282,27 +297,25 @@ impl DeviceMemory for VulkanDevice {
         // On all memory: which buffers will be bound to a block is not known yet.
         let mut flags =
             vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
-        if self.capabilities.device_address {
+        if self.capabilities.device_address
+            && is_free(vk::StructureType::MEMORY_ALLOCATE_FLAGS_INFO)
+        {
             allocate_info = allocate_info.push_next(&mut flags);
         }
         let mut priority = vk::MemoryPriorityAllocateInfoEXT::default();
-        if let (Some(value), true) = (info.priority, self.capabilities.memory_priority) {
+        if let (Some(value), true) = (info.priority, self.capabilities.memory_priority)
+            && is_free(vk::StructureType::MEMORY_PRIORITY_ALLOCATE_INFO_EXT)
+        {
             priority = priority.priority(value);
             allocate_info = allocate_info.push_next(&mut priority);
         }
         let mut export = vk::ExportMemoryAllocateInfo::default();
-        if info.export_handle_types != 0 {
-            // SAFETY: the engine passes the caller's chain on as it was given.
-            match unsafe { chain::export_types(info.next) } {
-                // It says all that was asked for: a second structure would be one too many.
-                Some(_) => {}
-                None => {
-                    let types = info.export_handle_types;
-                    export =
-                        export.handle_types(vk::ExternalMemoryHandleTypeFlags::from_raw(types));
-                    allocate_info = allocate_info.push_next(&mut export);
-                }
-            }
+        // Where the chain has one, it says all that was asked for.
+        if info.export_handle_types != 0 && is_free(vk::StructureType::EXPORT_MEMORY_ALLOCATE_INFO)
+        {
+            let types = info.export_handle_types;
+            export = export.handle_types(vk::ExternalMemoryHandleTypeFlags::from_raw(types));
+            allocate_info = allocate_info.push_next(&mut export);
         }
         let mut import = ImportChain::new(info.import)?;
         allocate_info = import.link(allocate_info);
@@ -321,7 +334,7 @@ impl DeviceMemory for VulkanDevice {
             (self.logical.functions.allocate_memory)(
                 self.logical.handle,
                 &allocate_info,
-                ptr::null(),
+                self.logical.callbacks(),
                 &mut memory,
             )
         })?;
@@ -332,7 +345,8 @@ impl DeviceMemory for VulkanDevice {
     fn free(&self, handle: MemoryHandle) {
         // SAFETY: the engine frees each handle once and does not use it afterwards.
         unsafe {
-            (self.logical.functions.free_memory)(self.logical.handle, memory(handle), ptr::null());
+            let (free, device) = (self.logical.functions.free_memory, self.logical.handle);
+            free(device, memory(handle), self.logical.callbacks());
         }
     }
 

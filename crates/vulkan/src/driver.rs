@@ -151,6 +151,18 @@ pub trait Driver: DeviceMemory {
         offset: u64,
     ) -> Result<(), DeviceError>;
 
+    /// `vkBindBufferMemory2` with the address of a `pNext` chain; `FeatureNotPresent` without that function.
+    ///
+    /// # Safety
+    /// See the trait; the chain is valid.
+    unsafe fn bind_buffer_with(
+        &self,
+        buffer: vk::Buffer,
+        memory: MemoryHandle,
+        offset: u64,
+        next: usize,
+    ) -> Result<(), DeviceError>;
+
     /// `vkGetPhysicalDeviceImageFormatProperties2`, or before Vulkan 1.1 that without the 2.
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport;
 
@@ -202,6 +214,18 @@ pub trait Driver: DeviceMemory {
         image: vk::Image,
         memory: MemoryHandle,
         offset: u64,
+    ) -> Result<(), DeviceError>;
+
+    /// `vkBindImageMemory2` with the address of a `pNext` chain; `FeatureNotPresent` without that function.
+    ///
+    /// # Safety
+    /// See the trait; the chain is valid.
+    unsafe fn bind_image_with(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        offset: u64,
+        next: usize,
     ) -> Result<(), DeviceError>;
 
     /// `vkBindImageMemory2` of planes of a disjoint image, each with its offset into the memory.

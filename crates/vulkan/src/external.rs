@@ -1,7 +1,9 @@
 //! What a device can share with other devices, APIs and processes, and what stands in the way.
 
 use ash::vk;
-use vkmem_engine::{DeviceError, Error, MemoryHandle, MemoryImport, PoolCreateInfo};
+use vkmem_engine::{
+    AllocationCreateInfo, DeviceError, Error, MemoryHandle, MemoryImport, PoolCreateInfo,
+};
 
 use crate::allocator::DeviceAllocator;
 use crate::chain;
@@ -175,16 +177,9 @@ impl DeviceAllocator {
     pub unsafe fn read_export_chain(&self, rules: &mut PoolCreateInfo) -> Result<(), Error> {
         // SAFETY: the caller vouches for the chain.
         rules.next_export_handle_types = unsafe { chain::export_types(rules.memory_allocate_next) };
-        let Some(said) = rules.next_export_handle_types else { return Ok(()) };
-        match rules.export_handle_types & !said {
-            0 => Ok(()),
-            more => Err(Error::InvalidArgument(format!(
-                "export_handle_types={} is more than the VkExportMemoryAllocateInfo in \
-                 memory_allocate_next says, which is {}: name all handle types in one of them",
-                names_of_types(more),
-                names_of_types(said)
-            ))),
-        }
+        rules
+            .next_export_handle_types
+            .map_or(Ok(()), |said| check_export_chain(rules.export_handle_types, said))
     }
 
     /// An error for a file descriptor that can be no memory.
@@ -304,6 +299,34 @@ impl DeviceAllocator {
         }
         Ok(dedicated_only)
     }
+}
+
+/// An error where `export_handle_types` asks for more than a chain says.
+fn check_export_chain(asked: u32, said: u32) -> Result<(), Error> {
+    match asked & !said {
+        0 => Ok(()),
+        more => Err(Error::InvalidArgument(format!(
+            "export_handle_types={} is more than the VkExportMemoryAllocateInfo in \
+             memory_allocate_next says, which is {}: name all handle types in one of them",
+            names_of_types(more),
+            names_of_types(said)
+        ))),
+    }
+}
+
+/// Takes what the `memory_allocate_next` of one allocation says itself of exports into its
+/// `export_handle_types`; an error where these ask for more.
+///
+/// # Safety
+/// `memory_allocate_next` is 0 or the address of a valid chain.
+pub unsafe fn read_allocation_chain(create_info: &mut AllocationCreateInfo) -> Result<(), Error> {
+    // SAFETY: the caller vouches for the chain.
+    let Some(said) = (unsafe { chain::export_types(create_info.memory_allocate_next) }) else {
+        return Ok(());
+    };
+    check_export_chain(create_info.export_handle_types, said)?;
+    create_info.export_handle_types = said;
+    Ok(())
 }
 
 #[cfg(test)]

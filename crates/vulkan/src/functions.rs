@@ -210,6 +210,7 @@ function_table! {
 function_table! {
     /// Core 1.1, or `VK_KHR_bind_memory2`.
     Bind2Functions {
+        bind_buffer_memory2: PFN_vkBindBufferMemory2 = "BindBufferMemory2",
         bind_image_memory2: PFN_vkBindImageMemory2 = "BindImageMemory2",
     }
 }

@@ -3,6 +3,7 @@
 mod alias;
 mod allocator;
 mod budget;
+mod callbacks;
 mod capabilities;
 mod chain;
 mod copy;
@@ -35,11 +36,12 @@ mod validation;
 mod wrap;
 
 pub use allocator::{Allocate, DeviceAllocator, image_kind};
+pub use callbacks::AllocationCallbacks;
 pub use chain::buffer_usage;
 pub use copy::{Target, copy_bytes};
 pub use device::VulkanDevice;
 pub use driver::{DeviceHandles, Driver, TransferCommand};
-pub use external::{ExternalMemory, ExternalSupport};
+pub use external::{ExternalMemory, ExternalSupport, read_allocation_chain};
 pub use import::Import;
 pub use info::PhysicalDeviceSummary;
 pub use memory_locks::wait_by;

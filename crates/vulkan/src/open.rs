@@ -6,6 +6,7 @@ use std::ptr;
 use ash::vk;
 use vkmem_engine::DeviceType;
 
+use crate::callbacks::AllocationCallbacks;
 use crate::capabilities::Capabilities;
 use crate::device::{LogicalDevice, Parts, VulkanDevice};
 use crate::extensions::{
@@ -62,6 +63,8 @@ pub struct OpenOptions {
     pub features: Vec<String>,
     /// `VkQueueFlags` that the family of the queue has; 0 for those that can do most.
     pub queue_flags: u32,
+    /// For what is made from the device.
+    pub allocation_callbacks: Option<AllocationCallbacks>,
 }
 
 impl Default for OpenOptions {
@@ -75,6 +78,7 @@ impl Default for OpenOptions {
             without_extensions: Vec::new(),
             features: Vec::new(),
             queue_flags: 0,
+            allocation_callbacks: None,
         }
     }
 }
@@ -213,7 +217,14 @@ impl VulkanDevice {
         }
         // SAFETY: as above; the device has the family, the extensions and the features.
         let logical = unsafe {
-            create_device(&instance, physical_device, queue_family_index, &extensions, &mut enabled)
+            let device = create_device(
+                &instance,
+                physical_device,
+                queue_family_index,
+                &extensions,
+                &mut enabled,
+            );
+            LogicalDevice::load(&instance, device?, true, options.allocation_callbacks)
         }?;
         let mut queue = vk::Queue::null();
         // SAFETY: the device was created with one queue of this family.
@@ -350,7 +361,7 @@ unsafe fn create_device(
     queue_family_index: u32,
     extensions: &[String],
     features: &mut FeatureChain,
-) -> Result<LogicalDevice, OpenError> {
+) -> Result<vk::Device, OpenError> {
     let queue = vk::DeviceQueueCreateInfo::default()
         .queue_family_index(queue_family_index)
         .queue_priorities(&[1.0]);
@@ -367,8 +378,7 @@ unsafe fn create_device(
     unsafe { create(physical_device, &info, ptr::null(), &mut handle) }
         .result()
         .map_err(OpenError::vulkan("vkCreateDevice"))?;
-    // SAFETY: just created, for no one else.
-    unsafe { LogicalDevice::load(instance, handle, true) }
+    Ok(handle)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Buffers, images, binding and copies of a real device.
 
-use std::ptr;
+use std::ffi::c_void;
 
 use ash::vk::{self, Handle};
 use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
@@ -69,14 +69,18 @@ impl Driver for VulkanDevice {
         let mut buffer = vk::Buffer::null();
         let create = self.logical.functions.create_buffer;
         // SAFETY: the caller vouches for the info and its chain.
-        check(unsafe { create(self.logical.handle, info, ptr::null(), &mut buffer) })?;
+        check(unsafe { create(self.logical.handle, info, self.logical.callbacks(), &mut buffer) })?;
         Ok(buffer)
     }
 
     unsafe fn destroy_buffer(&self, buffer: vk::Buffer) {
         // SAFETY: the caller vouches that the buffer is live and no longer used.
         unsafe {
-            (self.logical.functions.destroy_buffer)(self.logical.handle, buffer, ptr::null());
+            (self.logical.functions.destroy_buffer)(
+                self.logical.handle,
+                buffer,
+                self.logical.callbacks(),
+            );
         }
     }
 
@@ -129,6 +133,24 @@ impl Driver for VulkanDevice {
         check(unsafe { bind(self.logical.handle, buffer, memory(handle), offset) })
     }
 
+    unsafe fn bind_buffer_with(
+        &self,
+        buffer: vk::Buffer,
+        handle: MemoryHandle,
+        offset: u64,
+        next: usize,
+    ) -> Result<(), DeviceError> {
+        let functions = self.bind2.as_ref().ok_or(DeviceError::FeatureNotPresent)?;
+        let mut info = vk::BindBufferMemoryInfo::default()
+            .buffer(buffer)
+            .memory(memory(handle))
+            .memory_offset(offset);
+        info.p_next = next as *const c_void;
+        let _lock = self.memory_locks.shared(handle);
+        // SAFETY: the caller vouches for all of them, the chain included.
+        check(unsafe { (functions.bind_buffer_memory2)(self.logical.handle, 1, &info) })
+    }
+
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
         self.instance.image_format_properties(self.physical_device, self.info.api_version, kind)
     }
@@ -141,7 +163,7 @@ impl Driver for VulkanDevice {
         let planes = plane_count(info);
         let create = self.logical.functions.create_image;
         // SAFETY: the caller vouches for the info and its chain.
-        check(unsafe { create(self.logical.handle, info, ptr::null(), &mut image) })?;
+        check(unsafe { create(self.logical.handle, info, self.logical.callbacks(), &mut image) })?;
         self.disjoint.insert(image, planes);
         Ok(image)
     }
@@ -150,7 +172,11 @@ impl Driver for VulkanDevice {
         self.disjoint.remove(image);
         // SAFETY: the caller vouches that the image is live and no longer used.
         unsafe {
-            (self.logical.functions.destroy_image)(self.logical.handle, image, ptr::null());
+            (self.logical.functions.destroy_image)(
+                self.logical.handle,
+                image,
+                self.logical.callbacks(),
+            );
         }
     }
 
@@ -269,6 +295,24 @@ impl Driver for VulkanDevice {
         let _lock = self.memory_locks.shared(handle);
         // SAFETY: the caller vouches for the image, the memory and the offset.
         check(unsafe { bind(self.logical.handle, image, memory(handle), offset) })
+    }
+
+    unsafe fn bind_image_with(
+        &self,
+        image: vk::Image,
+        handle: MemoryHandle,
+        offset: u64,
+        next: usize,
+    ) -> Result<(), DeviceError> {
+        let functions = self.bind2.as_ref().ok_or(DeviceError::FeatureNotPresent)?;
+        let mut info = vk::BindImageMemoryInfo::default()
+            .image(image)
+            .memory(memory(handle))
+            .memory_offset(offset);
+        info.p_next = next as *const c_void;
+        let _lock = self.memory_locks.shared(handle);
+        // SAFETY: as above.
+        check(unsafe { (functions.bind_image_memory2)(self.logical.handle, 1, &info) })
     }
 
     unsafe fn buffer_device_address(&self, buffer: vk::Buffer) -> Option<u64> {

@@ -443,6 +443,17 @@ impl Driver for SimulatedDriver {
         self.bind(Call::BindBuffer, &self.buffers, handle, target, (memory, offset))
     }
 
+    unsafe fn bind_buffer_with(
+        &self,
+        buffer: vk::Buffer,
+        memory: MemoryHandle,
+        offset: u64,
+        _next: usize,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: of the caller.
+        unsafe { self.bind_buffer(buffer, memory, offset) }
+    }
+
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
         // Cannot fail: it only counts.
         let _ = self.device.enter(Call::ImageFormatProperties);
@@ -538,6 +549,17 @@ impl Driver for SimulatedDriver {
         }
         let target = DedicatedTarget::Image(handle);
         self.bind(Call::BindImage, &self.images, handle, target, (memory, offset))
+    }
+
+    unsafe fn bind_image_with(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        offset: u64,
+        _next: usize,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: of the caller.
+        unsafe { self.bind_image(image, memory, offset) }
     }
 
     unsafe fn buffer_device_address(&self, buffer: vk::Buffer) -> Option<u64> {

@@ -61,7 +61,9 @@ impl TransferQueue {
         if !device.owned {
             let pool = std::mem::take(&mut *pool);
             // SAFETY: the device is live for this call, and the transfer has ended.
-            unsafe { (device.functions.destroy_command_pool)(device.handle, pool, ptr::null()) };
+            unsafe {
+                (device.functions.destroy_command_pool)(device.handle, pool, device.callbacks())
+            };
         }
         done
     }
@@ -95,7 +97,7 @@ impl TransferQueue {
             return;
         }
         // SAFETY: the caller vouches for the device.
-        unsafe { (device.functions.destroy_command_pool)(device.handle, pool, ptr::null()) };
+        unsafe { (device.functions.destroy_command_pool)(device.handle, pool, device.callbacks()) };
     }
 }
 
@@ -106,7 +108,7 @@ fn create_pool(device: &LogicalDevice, family_index: u32) -> Result<vk::CommandP
     let mut pool = vk::CommandPool::null();
     let create = device.functions.create_command_pool;
     // SAFETY: the device is live, and the family is the one of its queue.
-    check(unsafe { create(device.handle, &info, ptr::null(), &mut pool) })?;
+    check(unsafe { create(device.handle, &info, device.callbacks(), &mut pool) })?;
     Ok(pool)
 }
 
@@ -143,7 +145,7 @@ impl<'a> OneTime<'a> {
         let info = vk::FenceCreateInfo::default();
         // SAFETY: the device is live.
         check(unsafe {
-            (functions.create_fence)(device.handle, &info, ptr::null(), &mut once.fence)
+            (functions.create_fence)(device.handle, &info, device.callbacks(), &mut once.fence)
         })?;
         Ok(once)
     }
@@ -283,7 +285,9 @@ impl Drop for OneTime<'_> {
     fn drop(&mut self) {
         let functions = &self.device.functions;
         // SAFETY: the device is live; the fence is null or ours, and nothing waits for it.
-        unsafe { (functions.destroy_fence)(self.device.handle, self.fence, ptr::null()) };
+        unsafe {
+            (functions.destroy_fence)(self.device.handle, self.fence, self.device.callbacks())
+        };
         if self.buffer != vk::CommandBuffer::null() {
             // SAFETY: the command buffer is ours and no longer runs; the pool's lock is held.
             unsafe {

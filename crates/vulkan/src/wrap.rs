@@ -2,6 +2,7 @@
 
 use ash::vk::{self, Handle};
 
+use crate::callbacks::AllocationCallbacks;
 use crate::capabilities::Capabilities;
 use crate::device::{LogicalDevice, Parts, VulkanDevice};
 use crate::extensions::{BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY};
@@ -11,7 +12,7 @@ use crate::loader::Loader;
 use crate::open_error::OpenError;
 
 /// A caller's device. What is not said to be enabled is not used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct WrapOptions {
     /// `VkInstance`
     pub instance: u64,
@@ -38,6 +39,8 @@ pub struct WrapOptions {
     /// The feature `deviceCoherentMemory` is enabled. Also follows from
     /// `VK_AMD_device_coherent_memory` in the list.
     pub amd_device_coherent: bool,
+    /// For what is made from the device.
+    pub allocation_callbacks: Option<AllocationCallbacks>,
 }
 
 impl VulkanDevice {
@@ -68,8 +71,10 @@ impl VulkanDevice {
         // SAFETY: the caller vouches that the device is of this instance.
         let info = unsafe { summarise(&instance, physical_device) }?.info;
         // SAFETY: as above.
-        let logical =
-            unsafe { LogicalDevice::load(&instance, vk::Device::from_raw(options.device), false) }?;
+        let logical = unsafe {
+            let device = vk::Device::from_raw(options.device);
+            LogicalDevice::load(&instance, device, false, options.allocation_callbacks)
+        }?;
         let capabilities = Capabilities::new(
             info.api_version,
             &options.extensions,

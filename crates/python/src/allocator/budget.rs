@@ -105,6 +105,24 @@ impl Allocator {
     /// Returns their bytes.
     fn trim(&self, py: Python<'_>) -> PyResult<u64> {
         let _inside = self.state.enter(py)?;
-        Ok(py.detach(|| self.state.engine().trim()))
+        let bytes = py.detach(|| self.state.engine().trim());
+        self.handlers.tell(py, &self.state);
+        Ok(bytes)
+    }
+
+    /// Calls `callback(event)` after each `vkAllocateMemory` that gave memory and each `vkFreeMemory`
+    /// (`VmaDeviceMemoryCallbacks`), with a `DeviceMemoryEvent`: `kind` ("allocate" or "free"), `memory`
+    /// (the `VkDeviceMemory`), `size` in bytes, `memory_type_index` and `heap_index`.
+    ///
+    /// The callback runs outside of all locks, before the call that caused it returns, and may use the
+    /// allocator. Events come one after the other in their order: while a callback runs, those of other
+    /// threads wait for its thread. Blocks that `prefetch=True` takes ahead are told of by the next call or
+    /// by the main thread, whichever comes first. An exception in it is shown (`sys.unraisablehook`), not
+    /// raised. One callback at a time; None removes it, and so does the end of the `Allocator` object.
+    /// Returns the callback, so that it serves as a decorator.
+    fn on_device_memory<'py>(&self, callback: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = self.state.enter(callback.py())?;
+        self.state.listen_to_device_memory(&callback)?;
+        Ok(callback)
     }
 }

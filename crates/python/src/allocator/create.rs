@@ -12,6 +12,7 @@ use vkmem_engine::{
 use super::{Allocator, allocate, no_more};
 use crate::allocation::Allocation;
 use crate::allocation_info::Keywords;
+use crate::bind::BindPlace;
 use crate::buffer::Buffer;
 use crate::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::errors::{IntoPyResult, to_py};
@@ -143,7 +144,7 @@ impl Allocator {
     ) -> PyResult<()> {
         let resource = &allocation.as_super().get().resource;
         let pin = resource.enter(py)?;
-        let bound = self.attempt(py, || resource.try_bind(what, 0));
+        let bound = self.attempt(py, || resource.try_bind(what, BindPlace::default()));
         drop(pin);
         bound.inspect_err(|_| {
             // The error of the bind is the one to tell.

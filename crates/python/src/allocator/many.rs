@@ -77,7 +77,7 @@ impl Allocator {
         py: Python<'_>,
         mut attempt: impl FnMut() -> Result<T, FailedItem>,
     ) -> PyResult<T> {
-        self.handlers.retrying(py, || {
+        self.handlers.retrying(py, &self.state, || {
             attempt().map_err(|FailedItem { index, error }| FailedItem {
                 index,
                 error: self.explain(error),

@@ -142,7 +142,7 @@ impl Allocator {
         mut attempt: impl FnMut() -> Result<T, Error>,
     ) -> PyResult<T> {
         host_memory::check(py)?;
-        self.handlers.retrying(py, || attempt().map_err(|error| self.explain(error)))
+        self.handlers.retrying(py, &self.state, || attempt().map_err(|error| self.explain(error)))
     }
 
     /// Says what unclosed objects hold when memory is missing.
@@ -177,6 +177,12 @@ impl Allocator {
             .or_raise(py)?;
         let made = self.attempt(py, || allocate(py, self.state.engine(), request))?;
         self.finish(py, keywords, Made::memory(made), Allocation)
+    }
+}
+
+impl Drop for Allocator {
+    fn drop(&mut self) {
+        self.state.stop_telling();
     }
 }
 
@@ -355,10 +361,12 @@ impl Allocator {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.device)?;
+        self.state.device_memory.traverse(&visit)?;
         self.handlers.traverse(&visit)
     }
 
     fn __clear__(&self) {
+        self.state.device_memory.clear();
         self.handlers.clear();
     }
 

@@ -1,0 +1,94 @@
+//! What the driver gave and took back, for those who want to be told.
+
+use std::collections::LinkedList;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use crate::device::MemoryHandle;
+
+/// Whether a memory object came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryEventKind {
+    /// After `vkAllocateMemory`.
+    Allocate,
+    /// After `vkFreeMemory`; the handle may be another object's by now.
+    Free,
+}
+
+/// One call of the driver that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryEvent {
+    /// Which call.
+    pub kind: MemoryEventKind,
+    /// The object.
+    pub memory: MemoryHandle,
+    /// Index into the device's types.
+    pub memory_type_index: u32,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// Is called when there are events and there were none before. It may run on any thread, inside of a call
+/// of the engine and with its locks held: so it only wakes somebody up.
+pub type WakeUp = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Default)]
+struct Inside {
+    /// One node each: what frees must not need a large table to grow.
+    events: LinkedList<MemoryEvent>,
+    wake_up: Option<WakeUp>,
+}
+
+/// Events in the order in which they happened, until somebody takes them.
+#[derive(Default)]
+pub(crate) struct MemoryEvents {
+    is_watched: AtomicBool,
+    inside: Mutex<Inside>,
+}
+
+impl MemoryEvents {
+    /// From now on events are kept, and `wake_up` tells of the first; with `None` no longer.
+    pub fn watch(&self, wake_up: Option<WakeUp>) {
+        let mut inside = self.inside.lock();
+        self.is_watched.store(wake_up.is_some(), Relaxed);
+        let old =
+            (std::mem::take(&mut inside.events), std::mem::replace(&mut inside.wake_up, wake_up));
+        drop(inside);
+        drop(old);
+    }
+
+    pub fn is_watched(&self) -> bool {
+        self.is_watched.load(Relaxed)
+    }
+
+    /// Makes a call of the driver that `event` tells of and keeps the event; whether anybody wants it.
+    ///
+    /// Both under one lock, if so: a handle that is freed here and given out again at once must not be
+    /// reported as given out first.
+    pub fn note(&self, event: MemoryEvent, call: impl FnOnce()) -> bool {
+        if !self.is_watched() {
+            call();
+            return false;
+        }
+        let mut inside = self.inside.lock();
+        call();
+        let Some(wake_up) = inside.wake_up.clone() else { return false };
+        let is_first = inside.events.is_empty();
+        inside.events.push_back(event);
+        drop(inside);
+        if is_first {
+            wake_up();
+        }
+        true
+    }
+
+    /// All that happened since this was called last.
+    pub fn take(&self) -> LinkedList<MemoryEvent> {
+        if !self.is_watched() {
+            return LinkedList::new();
+        }
+        std::mem::take(&mut self.inside.lock().events)
+    }
+}
