@@ -1,4 +1,4 @@
-"""Chains of the caller's for `vkAllocateMemory` and for binding, and its `VkAllocationCallbacks`."""
+"""Chains of the caller's for `vkAllocateMemory` and binding, and its `VkAllocationCallbacks`."""
 
 from __future__ import annotations
 
@@ -109,9 +109,7 @@ class TestOfOneAllocation:
     @pytest.mark.driver
     def test_a_structure_that_is_there_is_not_added(self, odd_driver, open_odd):
         found = []
-        odd_driver.after(
-            "vkAllocateMemory", lambda _d, info, _c, _m: found.append(types_of(info))
-        )
+        odd_driver.after("vkAllocateMemory", lambda _d, info, _c, _m: found.append(types_of(info)))
         flags = VkMemoryAllocateFlagsInfo(FLAGS, None, 2, 0)
         info = priority(after=flags)
         with Allocator(open_odd()) as allocator:
@@ -163,10 +161,12 @@ class TestOfOneAllocation:
 
     @pytest.mark.parametrize("flags", [NEVER, NEVER | RANDOM])
     def test_what_contradicts_it_is_refused(self, allocator, flags):
-        with pytest.raises(vk_mem.InvalidArgumentError, match="memory_allocate_next .* NEVER_ALL"):
+        with pytest.raises(vk_mem.InvalidArgumentError, match="UPPER_ADDRESS contradict"):
             allocator.create_buffer(512, STORAGE, flags=flags, memory_allocate_next=priority())
 
-    @pytest.mark.parametrize("wrong", [1.5, "chain", True, object(), -1, 12, 1 << 40, 1 << 64, ctypes.c_int(3)])
+    @pytest.mark.parametrize(
+        "wrong", [1.5, "chain", True, object(), -1, 12, 1 << 40, 1 << 64, ctypes.c_int(3)]
+    )
     def test_what_is_no_chain_is_refused(self, allocator, wrong):
         with pytest.raises(vk_mem.InvalidArgumentError, match="memory_allocate_next"):
             allocator.create_buffer(512, STORAGE, memory_allocate_next=wrong)

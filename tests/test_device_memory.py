@@ -213,9 +213,7 @@ def test_blocks_that_are_taken_ahead_are_told_too(make_simulated):
     device = make_simulated("discrete-8gib")
     with Allocator(device, preferred_block_size=MIB, prefetch=True) as allocator:
         events = told(allocator)
-        pool = allocator.create_pool(
-            memory_type_index=0, block_size=MIB, min_block_count=1
-        )
+        pool = allocator.create_pool(memory_type_index=0, block_size=MIB, min_block_count=1)
         buffers = [
             allocator.create_buffer(200 << 10, STORAGE, pool=pool, usage=MemoryUsage.UNKNOWN)
             for _ in range(4)

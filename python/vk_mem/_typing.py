@@ -46,8 +46,7 @@ class AllocationKeywords(TypedDict, total=False):
     export_handle_types: int | None
     """`ExternalMemoryHandleType` that the memory can be exported as."""
     memory_allocate_next: object
-    """Address or first struct of a `pNext` chain for `vkAllocateMemory`: it gets a memory object of its
-    own."""
+    """First struct of a `pNext` chain for a `vkAllocateMemory` of its own, or the address of it."""
     allocation_info: AllocationCreateInfo | None
     """A set of these to start from; those given beside it win."""
 

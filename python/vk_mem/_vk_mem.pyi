@@ -40,9 +40,7 @@ from vk_mem.retention import EmptyBlockRetention
 from vk_mem.tables import HeapBudgets
 
 _OnPressure = TypeVar("_OnPressure", bound=Callable[[int, HeapBudget], object] | None)
-_OnDeviceMemory = TypeVar(
-    "_OnDeviceMemory", bound=Callable[[DeviceMemoryEvent], object] | None
-)
+_OnDeviceMemory = TypeVar("_OnDeviceMemory", bound=Callable[[DeviceMemoryEvent], object] | None)
 _OnOutOfMemory = TypeVar("_OnOutOfMemory", bound=Callable[[VkMemError], object] | None)
 
 __all__ = [

@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{KIB, MIB, Random, World, buffer, flagged, mapped, one_heap};
+use common::{KIB, MIB, Random, Told, World, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, AllocationRequest, AllocatorOptions, Call,
     DeviceError, Error, profile_info,
@@ -117,6 +117,12 @@ fn eight_threads_over_shared_types_and_their_own() {
         let info = profile_info(profile).unwrap();
         let types = info.types.len() as u64;
         let world = blocks_of(256 * KIB, info);
+        let wakes = Arc::new(AtomicU64::new(0));
+        let woken = wakes.clone();
+        world.allocator.watch_memory(Some(Arc::new(move || {
+            woken.fetch_add(1, SeqCst);
+        })));
+        let mut told = Told::default();
         let live: Vec<Allocation> = thread::scope(|scope| {
             let workers: Vec<_> = (0..8)
                 .map(|worker| {
@@ -130,6 +136,9 @@ fn eight_threads_over_shared_types_and_their_own() {
             workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
         });
         check_whole(&world, &live);
+        assert_eq!(wakes.load(SeqCst), 1, "woken up once, as nobody took anything");
+        told.hear(&world.allocator);
+        told.agree_with(&world.device);
         // Freed by other threads than those that allocated.
         thread::scope(|scope| {
             for part in live.chunks(live.len() / 3 + 1) {
@@ -139,6 +148,8 @@ fn eight_threads_over_shared_types_and_their_own() {
             }
         });
         world.assert_empty();
+        told.hear(&world.allocator);
+        told.agree_with(&world.device);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use vkmem_engine::{DeviceError, Error};
+use vkmem_engine::{DeviceError, Error, MemoryHandle};
 
 use crate::bindings::{Binding, Kept};
 use crate::chains::chain_address;
@@ -67,28 +67,8 @@ impl Held {
         self.check_fit(&needs, offset)?;
         let place = self.allocation.offset + offset;
         let memory = self.allocation.memory;
-        match what {
-            Handles::Memory => {}
-            // SAFETY: the memory is live, pinned and fits; the caller vouches for the buffer. So it is below,
-            // and for the chain as well.
-            Handles::Buffer(buffer) if next == 0 => {
-                unsafe { driver.bind_buffer(buffer, memory, place) }
-                    .map_err(|error| self.bind_error("vkBindBufferMemory", error))?
-            }
-            // SAFETY: see above.
-            Handles::Buffer(buffer) => {
-                unsafe { driver.bind_buffer_with(buffer, memory, place, next) }
-                    .map_err(|error| self.bind2_error("vkBindBufferMemory2", error))?
-            }
-            // SAFETY: see above.
-            Handles::Image(image) if next == 0 => {
-                unsafe { driver.bind_image(image, memory, place) }
-                    .map_err(|error| self.bind_error("vkBindImageMemory", error))?
-            }
-            // SAFETY: see above.
-            Handles::Image(image) => unsafe { driver.bind_image_with(image, memory, place, next) }
-                .map_err(|error| self.bind2_error("vkBindImageMemory2", error))?,
-        }
+        // SAFETY: the memory is live, pinned and fits; the caller vouches for the resource and the chain.
+        unsafe { self.call_bind(what, memory, place, next) }?;
         if let Some(binding) = bindings.get_mut(&what) {
             *binding = if what == self.handles {
                 Binding::Own
@@ -100,14 +80,43 @@ impl Held {
         Ok(())
     }
 
-    #[cold]
-    fn bind2_error(&self, call: &str, error: DeviceError) -> Error {
-        match error {
-            DeviceError::FeatureNotPresent => Error::FeatureNotPresent(format!(
+    /// # Safety
+    /// Resource and memory are live and fit; the chain is valid, or 0.
+    unsafe fn call_bind(
+        &self,
+        what: Handles,
+        memory: MemoryHandle,
+        offset: u64,
+        next: usize,
+    ) -> Result<(), Error> {
+        let driver = self.allocator.device_allocator.driver();
+        let (call, bound) = match (what, next) {
+            (Handles::Memory, _) => return Ok(()),
+            (Handles::Buffer(buffer), 0) => {
+                // SAFETY: of the caller; so it is below.
+                ("vkBindBufferMemory", unsafe { driver.bind_buffer(buffer, memory, offset) })
+            }
+            (Handles::Buffer(buffer), next) => {
+                // SAFETY: see above.
+                let bound = unsafe { driver.bind_buffer_with(buffer, memory, offset, next) };
+                ("vkBindBufferMemory2", bound)
+            }
+            (Handles::Image(image), 0) => {
+                // SAFETY: see above.
+                ("vkBindImageMemory", unsafe { driver.bind_image(image, memory, offset) })
+            }
+            (Handles::Image(image), next) => {
+                // SAFETY: see above.
+                let bound = unsafe { driver.bind_image_with(image, memory, offset, next) };
+                ("vkBindImageMemory2", bound)
+            }
+        };
+        bound.map_err(|error| match error {
+            DeviceError::FeatureNotPresent if next != 0 => Error::FeatureNotPresent(format!(
                 "bind_next needs {call}: Vulkan 1.1 or VK_KHR_bind_memory2, which is not enabled on this \
                  device"
             )),
             other => self.bind_error(call, other),
-        }
+        })
     }
 }

@@ -1,12 +1,14 @@
 //! What the tests of the allocator share.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vkmem_engine::{
     AllocationCreateFlags, AllocationCreateInfo, AllocationRequest, Allocator, AllocatorOptions,
-    Call, DeviceInfo, MemoryHeapFlags, MemoryPropertyFlags, MemoryRequirements, ResourceKind,
-    ResourceUse, SimulatedDevice, simulated_info,
+    Call, DeviceInfo, MemoryEvent, MemoryEventKind, MemoryHandle, MemoryHeapFlags,
+    MemoryPropertyFlags, MemoryRequirements, ResourceKind, ResourceUse, SimulatedDevice,
+    simulated_info,
 };
 
 pub const KIB: u64 = 1 << 10;
@@ -59,6 +61,39 @@ pub fn blocks_of(size: u64) -> AllocatorOptions {
 /// One heap with one memory type that can do everything.
 pub fn one_heap(size: u64) -> DeviceInfo {
     simulated_info(&[(size, MemoryHeapFlags::DEVICE_LOCAL)], &[(0, LOCAL.union(COHERENT))])
+}
+
+/// What the allocator has told of memory objects: those that live, by handle, and their bytes.
+#[derive(Default)]
+pub struct Told(BTreeMap<u64, (u32, u64)>);
+
+impl Told {
+    /// Takes what has happened since. No object comes twice, or goes without having come.
+    #[track_caller]
+    pub fn hear(&mut self, allocator: &Allocator) {
+        for event in allocator.take_memory_events() {
+            let MemoryEvent { kind, memory, memory_type_index, size } = event;
+            let known = match kind {
+                MemoryEventKind::Allocate => self.0.insert(memory.0, (memory_type_index, size)),
+                MemoryEventKind::Free => {
+                    let known = self.0.remove(&memory.0);
+                    assert_eq!(known, Some((memory_type_index, size)), "{memory:?} went");
+                    None
+                }
+            };
+            assert_eq!(known, None, "{memory:?} came twice");
+        }
+    }
+
+    /// They are those that the device has.
+    #[track_caller]
+    pub fn agree_with(&self, device: &SimulatedDevice) {
+        assert_eq!(self.0.len(), device.live_memory_objects());
+        for (&memory, &(memory_type_index, size)) in &self.0 {
+            let object = device.memory(MemoryHandle(memory)).expect("it lives");
+            assert_eq!((object.memory_type_index, object.size), (memory_type_index, size));
+        }
+    }
 }
 
 /// A device and an allocator for it.

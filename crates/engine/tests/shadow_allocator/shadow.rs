@@ -1,6 +1,8 @@
 //! What the allocator should hold: memory objects and the intervals in them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call,
@@ -8,7 +10,7 @@ use vkmem_engine::{
     Statistics,
 };
 
-use super::common::{Random, World};
+use super::common::{Random, Told, World};
 
 struct Live {
     allocation: Allocation,
@@ -23,6 +25,7 @@ pub struct Shadow {
     freed: Vec<AllocationId>,
     pub made: u64,
     pub failed: Vec<String>,
+    told: RefCell<Told>,
 }
 
 fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
@@ -33,7 +36,9 @@ fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
 
 impl Shadow {
     pub fn new(world: World) -> Self {
-        Self { world, live: Vec::new(), freed: Vec::new(), made: 0, failed: vec![] }
+        world.allocator.watch_memory(Some(Arc::new(|| ())));
+        let (live, freed, told) = (Vec::new(), Vec::new(), RefCell::default());
+        Self { world, live, freed, made: 0, failed: vec![], told }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -257,6 +262,8 @@ impl Shadow {
         let info = device.info();
         device.assert_no_violations();
         allocator.validate().expect("valid");
+        self.told.borrow_mut().hear(allocator);
+        self.told.borrow().agree_with(device);
         self.check_neighbours();
 
         let mut by_heap = vec![(0, 0); info.heaps.len()];
