@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
-use vkmem_engine::{MemoryImport, MemoryOf};
+use vkmem_engine::{Error, MemoryImport, MemoryOf};
 use vkmem_vulkan::Import;
 use vkmem_vulkan::external::{FD_TYPES, HOST_TYPES, WIN32_TYPES, names_of_types};
 
@@ -288,7 +288,7 @@ pub fn export_fd(
     let memory = resource.allocation.memory;
     // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
     let exported = py.detach(|| unsafe { external.export_fd(memory, handle_type) });
-    exported.map_err(vkmem_engine::Error::from).or_raise(py)
+    exported.map_err(|error| Error::from(error.of("vkGetMemoryFdKHR"))).or_raise(py)
 }
 
 /// `export_win32_handle(handle_type=OPAQUE_WIN32)`
@@ -304,5 +304,5 @@ pub fn export_win32_handle(
     let memory = resource.allocation.memory;
     // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
     let exported = py.detach(|| unsafe { external.export_win32_handle(memory, handle_type) });
-    exported.map_err(vkmem_engine::Error::from).or_raise(py)
+    exported.map_err(|error| Error::from(error.of("vkGetMemoryWin32HandleKHR"))).or_raise(py)
 }
