@@ -405,9 +405,7 @@ class BufferSlice(NoCopies):
             self._view = memoryview(mapping)
         return self._view
 
-    def write(
-        self, data: PythonBuffer | SupportsArrayInterface, offset: int | None = None
-    ) -> None:
+    def write(self, data: PythonBuffer | SupportsArrayInterface, offset: int | None = None) -> None:
         """Copies a contiguous buffer of any Python object into the slice, and flushes.
 
         Raises `InvalidArgumentError` if it does not fit, `MemoryMapError` if it cannot be mapped,
