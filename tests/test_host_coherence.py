@@ -268,7 +268,7 @@ def test_the_view_of_a_slice_is_flushed_without_its_neighbours(
         whole = seen.read(two.buffer)
         assert whole[two.offset :][:100] == b"\xaa" * 100 == two.read()
         for call in (two.flush, two.invalidate):
-            for offset, size in ((0, 101), (-1, 1), (101, 0)):
+            for offset, size in ((0, 101), (101, 0)):
                 with pytest.raises(InvalidArgumentError, match="slice of 100 bytes"):
                     call(offset, size)
 
