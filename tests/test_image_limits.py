@@ -217,9 +217,7 @@ def test_too_little_memory_for_the_texels(odd_driver, open_odd):
 
     odd_driver.after("vkGetImageMemoryRequirements2", change)
     with Allocator(open_odd(validation=False)) as allocator:
-        with pytest.raises(
-            InvalidArgumentError, match="takes 200000 bytes at least"
-        ):
+        with pytest.raises(InvalidArgumentError, match="takes 200000 bytes at least"):
             allocator.create_image(RGBA8, (100, 100), SAMPLED, array_layers=5)
         allocator.create_image(RGBA8, (10, 10), SAMPLED).destroy()
     assert odd_driver.calls["vkCreateImage"] == odd_driver.calls["vkDestroyImage"] == 2
