@@ -117,7 +117,6 @@ def test_wrong_use_gets_one_clear_line():
         for call in (
             lambda: piece.write(b"x" * 101),
             lambda: piece.write(b"x", 100),
-            lambda: piece.write(b"x", -1),
             lambda: piece.read(0, 101),
             lambda: piece.read(101),
         ):

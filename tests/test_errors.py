@@ -12,7 +12,9 @@ from support import DEDICATED, MAPPED, RANDOM, TRANSFER
 
 import vk_mem
 from vk_mem import (
+    AllocationCreateInfo,
     Allocator,
+    BufferHeap,
     Device,
     InitializationError,
     InvalidArgumentError,
@@ -173,3 +175,95 @@ def test_a_wrong_name_lists_the_devices(real_device: Device) -> None:
     assert "\n" not in message
     with pytest.raises(InitializationError, match="number 99"):
         Device.open(index=99)
+
+
+class Odd:
+    """Of no type that any keyword has."""
+
+
+KEYWORDS = [
+    "usage",
+    "flags",
+    "required_flags",
+    "preferred_flags",
+    "not_preferred_flags",
+    "memory_type_bits",
+    "pool",
+    "min_alignment",
+    "priority",
+    "name",
+    "export_handle_types",
+]
+POOL_KEYWORDS = [
+    "memory_type_index",
+    "block_size",
+    "min_block_count",
+    "max_block_count",
+    "algorithm",
+    "min_alignment",
+    "priority",
+    "ignore_buffer_image_granularity",
+    "memory_allocate_next",
+    "export_handle_types",
+    "fallback",
+    "name",
+]
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+def test_errors_name_the_keyword_of_an_allocation(
+    simulated_allocator: Allocator, keyword: str
+) -> None:
+    odd: dict[str, Any] = {keyword: Odd()}
+    make = simulated_allocator
+    for call in (
+        lambda: AllocationCreateInfo(**odd),
+        lambda: make.create_buffer(64, 3, **odd),
+        lambda: make.create_buffers([64], 3, **odd),
+        lambda: make.create_image(37, (4, 4), 3, **odd),
+        lambda: make.create_images([(37, (4, 4), 3)], **odd),
+        lambda: make.allocate_memory(64, **odd),
+        lambda: make.find_memory_type_index(**odd),
+        lambda: BufferHeap(make, 3, **odd),
+    ):
+        with pytest.raises(TypeError, match=rf"^{keyword} .*must be .*not Odd|^{keyword} must be"):
+            call()
+
+
+@pytest.mark.parametrize("keyword", POOL_KEYWORDS)
+def test_errors_name_the_keyword_of_a_pool(simulated_allocator: Allocator, keyword: str) -> None:
+    rules: dict[str, Any] = {"memory_type_index": 0, keyword: Odd()}
+    with pytest.raises((TypeError, InvalidArgumentError), match=f"^{keyword}"):
+        simulated_allocator.create_pool(**rules)
+
+
+def test_errors_name_the_keyword_of_an_import(simulated_allocator: Allocator) -> None:
+    make = simulated_allocator
+    for keyword, value in (
+        ("import_host_pointer", 1.5),
+        ("import_host_pointer", bytes(4096)),
+        ("import_host_pointer", bytearray()),
+        ("import_host_pointer", 0),
+        ("import_fd", "1"),
+        ("import_fd", 987_654),
+        ("import_win32_handle", 0),
+    ):
+        with pytest.raises((TypeError, InvalidArgumentError), match=rf"^{keyword}\b"):
+            make.create_buffer(4096, 3, **{keyword: value})
+    for argument, call in (
+        ("data", lambda: make.import_host_pointer(None)),
+        ("data", lambda: make.import_host_pointer(bytes(4096))),
+        ("fd", lambda: make.import_memory_fd(987_654, 64)),
+        ("handle", lambda: make.import_memory_win32_handle(0, 64)),
+    ):
+        with pytest.raises((TypeError, InvalidArgumentError), match=rf"^{argument}\b"):
+            call()
+
+
+@pytest.mark.driver
+def test_errors_name_what_else_is_odd(simulated: SimulatedDevice) -> None:
+    with pytest.raises(TypeError, match=r"^vk_result must be an integer, not str"):
+        simulated.fail_call(0, "VK_ERROR_UNKNOWN")  # type: ignore[arg-type]
+    for wrong in ((1, "3"), (1.5, 3), (1, -1), (1, 1 << 40)):
+        with pytest.raises((TypeError, InvalidArgumentError), match=r"^api_version"):
+            Device.open(api_version=wrong)  # type: ignore[arg-type]

@@ -268,7 +268,7 @@ def test_the_view_of_a_slice_is_flushed_without_its_neighbours(
         whole = seen.read(two.buffer)
         assert whole[two.offset :][:100] == b"\xaa" * 100 == two.read()
         for call in (two.flush, two.invalidate):
-            for offset, size in ((0, 101), (-1, 1), (101, 0)):
+            for offset, size in ((0, 101), (101, 0)):
                 with pytest.raises(InvalidArgumentError, match="slice of 100 bytes"):
                     call(offset, size)
 
@@ -404,8 +404,8 @@ def test_many_that_are_wrong_say_which(
                 (([*buffers, 5],), TypeError, "item 2: int is no Buffer"),
                 ((buffers, [0, 2010]), InvalidArgumentError, "item 1: .*from offset 2010"),
                 ((buffers, None, [1010, 0]), InvalidArgumentError, "item 0: 1010 bytes"),
-                ((buffers, [0]), TypeError, "1 offsets for 2 allocations"),
-                ((buffers, None, [1, 2, 3]), TypeError, "3 sizes for 2 allocations"),
+                ((buffers, [0]), TypeError, "offsets has 1 offset for 2 allocations"),
+                ((buffers, None, [1, 2, 3]), TypeError, "sizes has 3 sizes for 2 allocations"),
                 ((buffers, ["0", 0]), TypeError, "item 0: offset must be an integer"),
                 ((5,), TypeError, "must be a sequence"),
             ):

@@ -197,11 +197,14 @@ def test_a_driver_that_does_not_tell_is_believed(odd_driver, open_odd, result):
 @pytest.mark.driver
 def test_an_unsupported_kind(odd_driver, open_odd):
     odd_driver.fail(QUERIES[1], NOT_SUPPORTED)
-    with (
-        Allocator(open_odd(validation=False)) as allocator,
-        pytest.raises(FeatureNotPresentError, match="no images of R8G8B8A8_UNORM, 2D, OPTIMAL"),
-    ):
-        allocator.create_image(RGBA8, (100, 100), SAMPLED)
+    says = "no images of R8G8B8A8_UNORM, 2D, OPTIMAL"
+    with Allocator(open_odd(validation=False)) as allocator:
+        for side in range(1, 50):
+            with pytest.raises(FeatureNotPresentError, match=says):
+                allocator.create_image(RGBA8, (side, side), SAMPLED)
+        with pytest.raises(FeatureNotPresentError, match=says):
+            allocator.find_memory_type_index_for_image_info(RGBA8, (4, 4), SAMPLED)
+    assert questions(odd_driver) == 1
     assert odd_driver.calls["vkCreateImage"] == 0
 
 
@@ -214,7 +217,7 @@ def test_too_little_memory_for_the_texels(odd_driver, open_odd):
 
     odd_driver.after("vkGetImageMemoryRequirements2", change)
     with Allocator(open_odd(validation=False)) as allocator:
-        with pytest.raises(InvalidArgumentError, match=r"the driver has .* takes 200000 at least"):
+        with pytest.raises(InvalidArgumentError, match="takes 200000 bytes at least"):
             allocator.create_image(RGBA8, (100, 100), SAMPLED, array_layers=5)
         allocator.create_image(RGBA8, (10, 10), SAMPLED).destroy()
     assert odd_driver.calls["vkCreateImage"] == odd_driver.calls["vkDestroyImage"] == 2

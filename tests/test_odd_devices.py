@@ -242,7 +242,7 @@ class TestAllocationCount:
             "error",
         )
         assert ended.stdout.split() == ["3", "3"], ended.stderr
-        assert ended.stderr.count("RuntimeWarning: more than 1 memory objects") == 1
+        assert ended.stderr.count("RuntimeWarning: the device has more than 1 memory object,") == 1
 
     def test_a_pool_may_be_the_first_past_it(self) -> None:
         device = SimulatedDevice("lavapipe", max_memory_allocation_count=2)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support import RANDOM, TRANSFER, pattern
 
-from vk_mem import Allocator, Buffer, BufferHeap
+from vk_mem import Allocator, Buffer, BufferHeap, InvalidArgumentError
 
 CALLBACK = ctypes.CFUNCTYPE(None)
 
@@ -176,6 +176,120 @@ def test_slices_copy_plain_bytes_only(simulated_allocator: Allocator) -> None:
             piece.write(np.array([object()], object))
         piece.write(np.arange(4))
         piece.free()
+
+
+RELEASED = memoryview(b"1234")
+RELEASED.release()
+WRONG_DATA: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "objects": (lambda: np.array([object()], object), TypeError, "format 'O'"),
+    "no object": (lambda: np.array(None, object), TypeError, "format 'O'"),
+    "strings": (
+        lambda: np.array(["a", "bc"], np.dtypes.StringDType()),
+        TypeError,
+        "without a format",
+    ),
+    "struct": (WithObject, TypeError, "may hold references"),
+    "None": (lambda: None, TypeError, "not 'NoneType'"),
+    "number": (lambda: 1, TypeError, "not 'int'"),
+    "text": (lambda: "text", TypeError, "not 'str'"),
+    "list": (lambda: [1, 2], TypeError, "not 'list'"),
+    "every second": (
+        lambda: np.zeros((4, 4), np.uint8)[:, ::2],
+        InvalidArgumentError,
+        "in one piece",
+    ),
+    "columns": (
+        lambda: memoryview(np.zeros((4, 4), np.uint8).T),
+        InvalidArgumentError,
+        "in one piece",
+    ),
+    "released": (lambda: RELEASED, InvalidArgumentError, "released"),
+    "too long": (lambda: bytes(65), InvalidArgumentError, "65 bytes at offset 0: outside of"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_DATA)
+def test_whatever_is_written_to_raises_the_same(simulated_allocator: Allocator, name: str) -> None:
+    make, kind, says = WRONG_DATA[name]
+    with (
+        BufferHeap(simulated_allocator, TRANSFER, flags=RANDOM) as heap,
+        heap.allocate(64) as piece,
+        simulated_allocator.create_buffer(64, TRANSFER, flags=RANDOM) as buffer,
+        simulated_allocator.allocate_memory(64, flags=RANDOM) as memory,
+    ):
+        copies = [it.write for it in (buffer, buffer.allocation, memory, piece)]
+        if "outside" not in says:
+            copies += [it.read_into for it in (buffer, buffer.allocation, memory)]
+        for copy in copies:
+            with pytest.raises(kind, match=says) as caught:
+                copy(make())
+            assert type(caught.value) is kind
+            if "outside" not in says:
+                argument = "target" if copy.__name__ == "read_into" else "data"
+                assert str(caught.value).startswith(argument)
+
+
+def test_dates_are_written_to_slices_too(simulated_allocator: Allocator) -> None:
+    """NumPy has no format of a buffer for them."""
+    dates = np.array(["2024-02-29", "1970-01-02"], "M8[D]")
+    with BufferHeap(simulated_allocator, TRANSFER, flags=RANDOM) as heap:
+        piece, neighbour = heap.allocate(24), heap.allocate(24)
+        piece.write(dates, 8)
+        assert piece.read(8) == dates.tobytes()
+        assert piece.read(0, 8) == neighbour.read(0, 8) == bytes(8)
+        piece.free()
+        neighbour.free()
+
+
+class Unwilling:
+    def __index__(self) -> int:
+        raise KeyError("unwilling")
+
+
+WRONG_NUMBERS: list[tuple[Any, type[Exception], str]] = [
+    (1.5, TypeError, "{} must be an integer, not float"),
+    ("1", TypeError, "{} must be an integer, not str"),
+    (-1, InvalidArgumentError, "{} is -1; it must not be negative"),
+    (-(1 << 70), InvalidArgumentError, "{} is -1180591620717411303424; it must not be negative"),
+    (1 << 64, InvalidArgumentError, "{} is 18446744073709551616; it does not fit 64 bits"),
+    (Unwilling(), KeyError, "unwilling"),
+]
+
+
+@pytest.mark.parametrize(("number", "kind", "says"), WRONG_NUMBERS)
+def test_errors_name_the_keyword(
+    simulated_allocator: Allocator, number: Any, kind: type[Exception], says: str
+) -> None:
+    with (
+        BufferHeap(simulated_allocator, TRANSFER, flags=RANDOM) as heap,
+        heap.allocate(64) as piece,
+        simulated_allocator.create_buffer(64, TRANSFER, flags=RANDOM) as buffer,
+    ):
+        calls: list[tuple[str, Callable[[], Any]]] = [
+            ("size", lambda: heap.allocate(number)),
+            ("alignment", lambda: heap.allocate(16, number)),
+            ("block_size", lambda: BufferHeap(simulated_allocator, TRANSFER, block_size=number)),
+        ]
+        for it in (buffer, buffer.allocation, piece):
+            calls += [
+                ("offset", lambda it=it: it.write(b"1", number)),
+                ("offset", lambda it=it: it.read(number)),
+                ("size", lambda it=it: it.read(0, number)),
+                ("offset", lambda it=it: it.flush(number)),
+                ("size", lambda it=it: it.flush(0, number)),
+                ("offset", lambda it=it: it.invalidate(number, 1)),
+                ("size", lambda it=it: it.invalidate(0, number)),
+            ]
+        for name, call in calls:
+            with pytest.raises(kind) as caught:
+                call()
+            assert says.format(name) in str(caught.value)
+        for it in (buffer, piece):
+            for offset, size in ((65, 0), (60, 5), (0, 65), ((1 << 64) - 1, 2)):
+                with pytest.raises(InvalidArgumentError, match="outside"):
+                    it.read(offset, size)
+            it.write(b"ab", None)
+            assert it.read(None, 2) == b"ab"
 
 
 def test_the_device_works_on_plain_memory_only(simulated_allocator: Allocator) -> None:

@@ -185,7 +185,7 @@ def test_many_are_allocated_all_or_none(block):
         ([1, -1], None, "item 1: size is -1"),
         ([1, 1 << 64], None, "item 1: size is 18446744073709551616"),
         (np.array([1], np.uint64), [-2], "item 0: alignment is -2"),
-        (np.array([1], np.uint64), np.array([1, 1], np.uint64), "2 alignments for 1 sizes"),
+        (np.array([1], np.uint64), np.array([1, 1], np.uint64), "2 alignments for 1 size"),
     ],
 )
 def test_wrong_arrays_get_one_clear_line(sizes, alignments, message):

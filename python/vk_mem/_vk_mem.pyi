@@ -98,6 +98,13 @@ class Resource:
     def write(
         self, data: PythonBuffer | SupportsArrayInterface, offset: int | None = None
     ) -> None: ...
+    def _write_part(
+        self,
+        data: PythonBuffer | SupportsArrayInterface,
+        offset: int | None,
+        start: int,
+        size: int,
+    ) -> None: ...
     def read(self, offset: int | None = None, size: int | None = None) -> bytes: ...
     def read_into(
         self, target: PythonBuffer | SupportsArrayInterface, offset: int | None = None

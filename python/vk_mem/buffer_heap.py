@@ -13,14 +13,17 @@ import warnings
 import weakref
 from operator import index
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from vk_mem._no_copies import NoCopies
-from vk_mem._typing import AllocationKeywords
+from vk_mem._typing import AllocationKeywords, SupportsArrayInterface
 from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, _Range, _VirtualBlocks
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
 from vk_mem.words import counted
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as PythonBuffer
 
 _HOST_ACCESS = (
     AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE | AllocationCreateFlags.HOST_ACCESS_RANDOM
@@ -28,6 +31,20 @@ _HOST_ACCESS = (
 _TEXEL = BufferUsage.UNIFORM_TEXEL_BUFFER | BufferUsage.STORAGE_TEXEL_BUFFER
 # What vkCmdBindIndexBuffer, vkCmdCopyBuffer of words and indirect commands ask for at most.
 _LEAST_ALIGNMENT = 4
+
+
+def _unsigned(value: Any, name: str) -> int:
+    """What the other calls of the package take for a number of bytes, with their errors."""
+    try:
+        number = index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be an integer, not {kind}") from None
+    if number < 0:
+        raise InvalidArgumentError(f"{name} is {number}; it must not be negative")
+    if number >= 1 << 64:
+        raise InvalidArgumentError(f"{name} is {number}; it does not fit 64 bits")
+    return number
 
 
 class BufferHeap(NoCopies):
@@ -51,8 +68,9 @@ class BufferHeap(NoCopies):
         algorithm: str = "tlsf",
         **keywords: Unpack[AllocationKeywords],
     ) -> None:
-        if block_size <= 0:
-            raise InvalidArgumentError(f"block_size is {block_size}; it must be positive")
+        block_size = _unsigned(block_size, "block_size")
+        if block_size == 0:
+            raise InvalidArgumentError("block_size is 0; it must be positive")
         known = AllocationKeywords.__annotations__
         for keyword in keywords:
             if keyword not in known:
@@ -148,7 +166,7 @@ class BufferHeap(NoCopies):
         Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
         """
         self._check_process()
-        size, alignment = index(size), index(alignment)
+        size, alignment = _unsigned(size, "size"), _unsigned(alignment, "alignment")
         with self._lock:
             self._check_open()
             self._release_abandoned()
@@ -387,53 +405,53 @@ class BufferSlice(NoCopies):
             self._view = memoryview(mapping)
         return self._view
 
-    def write(self, data: Any, offset: int = 0) -> None:
+    def write(self, data: PythonBuffer | SupportsArrayInterface, offset: int | None = None) -> None:
         """Copies a contiguous buffer of any Python object into the slice, and flushes.
 
-        Raises `InvalidArgumentError` if it does not fit, `MemoryMapError` if it cannot be mapped.
+        Raises `InvalidArgumentError` if it does not fit, `MemoryMapError` if it cannot be mapped,
+        `TypeError` for an array of objects or pointers.
         """
         place = self._live()
-        length = memoryview(data).nbytes
-        self._check(offset, length)
-        place.block.buffer.write(data, place.offset + offset)
+        place.block.buffer._write_part(data, offset, place.offset, self._size)
 
-    def read(self, offset: int = 0, size: int | None = None) -> bytes:
+    def read(self, offset: int | None = None, size: int | None = None) -> bytes:
         """Copies `size` bytes from `offset` on; up to the end without a size.
 
         Raises what `write` raises.
         """
         place = self._live()
-        size = max(self._size - offset, 0) if size is None else size
-        self._check(offset, size)
+        offset, size = self._part(offset, size)
         return place.block.buffer.read(place.offset + offset, size)
 
-    def flush(self, offset: int = 0, size: int | None = None) -> None:
+    def flush(self, offset: int | None = None, size: int | None = None) -> None:
         """Makes what was written to `mapped` visible: `size` bytes from `offset` on.
 
         Up to the end without a size. Raises `InvalidArgumentError` outside of the slice.
         """
         place = self._live()
-        size = max(self._size - offset, 0) if size is None else size
-        self._check(offset, size)
+        offset, size = self._part(offset, size)
         place.block.buffer.flush(place.offset + offset, size)
 
-    def invalidate(self, offset: int = 0, size: int | None = None) -> None:
+    def invalidate(self, offset: int | None = None, size: int | None = None) -> None:
         """Makes what the device wrote there visible in `mapped`.
 
         Host writes that are not flushed are lost. Raises what `flush` raises.
         """
         place = self._live()
-        size = max(self._size - offset, 0) if size is None else size
-        self._check(offset, size)
+        offset, size = self._part(offset, size)
         place.block.buffer.invalidate(place.offset + offset, size)
 
-    def _check(self, offset: int, size: int) -> None:
+    def _part(self, offset: int | None, size: int | None) -> tuple[int, int]:
+        """A part of the slice: offset and size, up to the end without a size."""
         whole = self._size
-        if offset < 0 or size < 0 or offset + size > whole:
+        offset = 0 if offset is None else _unsigned(offset, "offset")
+        size = max(whole - offset, 0) if size is None else _unsigned(size, "size")
+        if offset + size > whole:
             raise InvalidArgumentError(
                 f"{counted(size, 'byte')} at offset {offset}: outside of a slice of "
                 f"{counted(whole, 'byte')}"
             )
+        return offset, size
 
     def free(self) -> None:
         """Gives it back; the device must be done with it. Nothing happens the second time.

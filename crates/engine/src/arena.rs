@@ -568,10 +568,8 @@ pub(crate) fn take_memory(
             ledger.release(memory_type_index, size);
             let figures = ledger.figures(memory_type_index, size);
             Err(match error {
-                DeviceError::DeviceLost => Error::DeviceLost,
-                DeviceError::OutOfDeviceMemory => {
-                    let reason = format!("vkAllocateMemory answered {error}");
-                    Error::OutOfDeviceMemory { reason, figures }
+                DeviceError::DeviceLost | DeviceError::OutOfDeviceMemory => {
+                    Error::of_call("vkAllocateMemory", error, figures)
                 }
                 // What others made is wrong or it is not: nothing that is freed here helps.
                 result => {

@@ -12,6 +12,7 @@ use crate::suballocator::{
     AnySuballocator, BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionTag,
     RegionView, Suballocator,
 };
+use crate::words::{self, counted};
 
 /// A place in an arena.
 pub struct Placed {
@@ -406,13 +407,20 @@ impl Blocks {
             empty += usize::from(listed);
         }
         if self.empties.len() != empty {
-            return Err(format!("{} empty blocks are listed, {empty} kept", self.empties.len()));
+            return Err(format!(
+                "{} listed as empty, {empty} kept",
+                counted(self.empties.len(), "block")
+            ));
         }
         if (self.iter().count(), block_bytes) != (self.count as usize, self.bytes) {
             return Err("blocks are counted wrongly".into());
         }
         if (count, bytes) != self.live() {
-            return Err(format!("{count} regions of {bytes} bytes, counted otherwise"));
+            return Err(format!(
+                "{} of {}, counted otherwise",
+                counted(count, "region"),
+                words::bytes(bytes)
+            ));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::request::{
     PoolCreateInfo,
 };
 use crate::suballocator::Algorithm;
+use crate::words::counted;
 
 fn invalid(reason: impl Into<String>) -> Result<(), Error> {
     Err(Error::InvalidArgument(reason.into()))
@@ -16,7 +17,7 @@ fn invalid(reason: impl Into<String>) -> Result<(), Error> {
 pub(crate) fn check_device(info: &DeviceInfo) -> Result<(), Error> {
     let limits = &info.limits;
     if info.types.is_empty() || info.types.len() > 32 {
-        return invalid(format!("a device with {} memory types", info.types.len()));
+        return invalid(format!("a device with {}", counted(info.types.len(), "memory type")));
     }
     if info.types.iter().any(|it| it.heap_index as usize >= info.heaps.len()) {
         return invalid("a memory type of a heap that the device does not have");

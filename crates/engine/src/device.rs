@@ -348,6 +348,31 @@ impl fmt::Display for DeviceError {
 
 impl std::error::Error for DeviceError {}
 
+/// A call of the driver that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallError {
+    /// By its name in Vulkan.
+    pub call: &'static str,
+    /// What it answered.
+    pub result: DeviceError,
+}
+
+impl DeviceError {
+    /// With the call that it is the answer of.
+    pub fn of(self, call: &'static str) -> CallError {
+        CallError { call, result: self }
+    }
+}
+
+/// `vkCreateBuffer answered VK_ERROR_UNKNOWN (-13)`
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} answered {}", self.call, self.result)
+    }
+}
+
+impl std::error::Error for CallError {}
+
 /// What a driver knows of one heap (`VK_EXT_memory_budget`), in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DriverBudget {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::device::DeviceError;
+use crate::device::{CallError, DeviceError};
 use crate::words::{bytes, counted};
 
 /// Figures of a failed allocation.
@@ -33,7 +33,12 @@ pub enum Error {
         figures: FailureFigures,
     },
     /// The driver has no host memory for it.
-    OutOfHostMemory(FailureFigures),
+    OutOfHostMemory {
+        /// The call of the driver that said so.
+        call: &'static str,
+        /// What was asked and what there was.
+        figures: FailureFigures,
+    },
     /// `vkAllocateMemory` failed otherwise than for want of device memory.
     Refused {
         /// What it answered; not that the device is lost.
@@ -69,10 +74,10 @@ pub enum Error {
     MemoryMap(String),
     /// The handle is stale: its allocation was freed.
     UseAfterFree,
-    /// The device is lost.
-    DeviceLost,
+    /// The device is lost, as this call of the driver says.
+    DeviceLost(&'static str),
     /// Another error of the driver.
-    Device(DeviceError),
+    Device(CallError),
 }
 
 impl Error {
@@ -80,13 +85,15 @@ impl Error {
     pub fn vk_result(&self) -> Option<i32> {
         match self {
             Self::OutOfDeviceMemory { .. } | Self::VirtualBlockFull { .. } => Some(-2),
-            Self::OutOfHostMemory(_) | Self::TooManyItems(_) | Self::NoHostMemory(_) => Some(-1),
+            Self::OutOfHostMemory { .. } | Self::TooManyItems(_) | Self::NoHostMemory(_) => {
+                Some(-1)
+            }
             Self::TooManyObjects { .. } => Some(-10),
             Self::FeatureNotPresent(_) => Some(-8),
             Self::MemoryMap(_) => Some(-5),
-            Self::DeviceLost => Some(-4),
+            Self::DeviceLost(_) => Some(-4),
             Self::Refused { result, .. } => Some(result.vk_result()),
-            Self::Device(error) => Some(error.vk_result()),
+            Self::Device(error) => Some(error.result.vk_result()),
             Self::InvalidArgument(_) | Self::UseAfterFree => None,
         }
     }
@@ -96,7 +103,7 @@ impl Error {
     pub(crate) fn about(mut self, size: u64) -> Self {
         match &mut self {
             Self::OutOfDeviceMemory { figures, .. }
-            | Self::OutOfHostMemory(figures)
+            | Self::OutOfHostMemory { figures, .. }
             | Self::Refused { figures, .. }
             | Self::TooManyObjects { figures, .. } => figures.size = size,
             _ => {}
@@ -140,7 +147,7 @@ impl Error {
     pub fn figures(&self) -> Option<&FailureFigures> {
         match self {
             Self::OutOfDeviceMemory { figures, .. }
-            | Self::OutOfHostMemory(figures)
+            | Self::OutOfHostMemory { figures, .. }
             | Self::TooManyObjects { figures, .. }
             | Self::Refused { figures, .. }
             | Self::VirtualBlockFull { figures, .. } => Some(figures),
@@ -150,11 +157,11 @@ impl Error {
 }
 
 /// Errors of calls that ask for no memory: those of flushing, waiting, copying.
-impl From<DeviceError> for Error {
-    fn from(error: DeviceError) -> Self {
-        match error {
-            DeviceError::DeviceLost => Self::DeviceLost,
-            other => Self::Device(other),
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        match error.result {
+            DeviceError::DeviceLost => Self::DeviceLost(error.call),
+            _ => Self::Device(error),
         }
     }
 }
@@ -162,13 +169,14 @@ impl From<DeviceError> for Error {
 impl Error {
     /// The error of a call of the driver that took no memory object, but ran out of memory by itself,
     /// as `vkCreateBuffer` can.
-    pub fn of_call(call: &str, error: DeviceError, figures: FailureFigures) -> Self {
+    pub fn of_call(call: &'static str, error: DeviceError, figures: FailureFigures) -> Self {
+        let failed = error.of(call);
         match error {
             DeviceError::OutOfDeviceMemory => {
-                Self::OutOfDeviceMemory { reason: format!("the driver refused {call}"), figures }
+                Self::OutOfDeviceMemory { reason: failed.to_string(), figures }
             }
-            DeviceError::OutOfHostMemory => Self::OutOfHostMemory(figures),
-            other => other.into(),
+            DeviceError::OutOfHostMemory => Self::OutOfHostMemory { call, figures },
+            _ => failed.into(),
         }
     }
 }
@@ -212,8 +220,9 @@ impl fmt::Display for Error {
             Self::OutOfDeviceMemory { reason, figures } => {
                 write!(f, "out of device memory: {reason}: asked for {figures}")
             }
-            Self::OutOfHostMemory(figures) => {
-                write!(f, "out of host memory: the driver refused: asked for {figures}")
+            Self::OutOfHostMemory { call, figures } => {
+                let failed = DeviceError::OutOfHostMemory.of(call);
+                write!(f, "out of host memory: {failed}: asked for {figures}")
             }
             Self::Refused { result, figures } => {
                 if *result == DeviceError::OutOfHostMemory {
@@ -243,7 +252,9 @@ impl fmt::Display for Error {
             | Self::InvalidArgument(reason)
             | Self::MemoryMap(reason) => f.write_str(reason),
             Self::UseAfterFree => f.write_str("the allocation was freed"),
-            Self::DeviceLost => f.write_str("the device is lost (VK_ERROR_DEVICE_LOST)"),
+            Self::DeviceLost(call) => {
+                write!(f, "the device is lost: {}", DeviceError::DeviceLost.of(call))
+            }
             Self::Device(error) => write!(f, "the driver failed: {error}"),
         }
     }

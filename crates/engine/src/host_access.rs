@@ -2,7 +2,7 @@
 
 use crate::allocation::AllocationId;
 use crate::allocator::{Allocator, FailedItem};
-use crate::device::{DeviceError, HostAddress, MemoryRange};
+use crate::device::{CallError, HostAddress, MemoryRange};
 use crate::error::Error;
 use crate::memory_object::{MappedHold, MemoryObject};
 use crate::words::bytes;
@@ -72,12 +72,18 @@ impl Allocator {
 
     /// Flushes many ranges in one call of the driver. The ranges are checked before, all of them.
     pub fn flush_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
-        self.synchronise(ranges, |ranges| self.device().flush(ranges))
+        self.synchronise(ranges, |ranges| {
+            let flushed = self.device().flush(ranges);
+            flushed.map_err(|error| error.of("vkFlushMappedMemoryRanges"))
+        })
     }
 
     /// Invalidates many ranges in one call of the driver; see [`flush_many`](Self::flush_many).
     pub fn invalidate_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
-        self.synchronise(ranges, |ranges| self.device().invalidate(ranges))
+        self.synchronise(ranges, |ranges| {
+            let invalidated = self.device().invalidate(ranges);
+            invalidated.map_err(|error| error.of("vkInvalidateMappedMemoryRanges"))
+        })
     }
 
     /// Bytes that memory of a type is flushed and invalidated by; `None` where it needs neither.
@@ -90,7 +96,7 @@ impl Allocator {
     fn synchronise(
         &self,
         ranges: &[HostRange],
-        call: impl FnOnce(&[MemoryRange]) -> Result<(), DeviceError>,
+        call: impl FnOnce(&[MemoryRange]) -> Result<(), CallError>,
     ) -> Result<(), FailedItem> {
         // Each is mapped until the driver has answered: another thread may unmap it meanwhile.
         let (mut asked, mut held) = (Vec::new(), Vec::new());

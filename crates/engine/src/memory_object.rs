@@ -106,16 +106,18 @@ impl MemoryObject {
     }
 
     fn map_failed(&self, error: DeviceError) -> Error {
+        const CALL: &str = "vkMapMemory";
         match error {
-            DeviceError::DeviceLost => Error::DeviceLost,
-            DeviceError::OutOfHostMemory => {
-                Error::OutOfHostMemory(self.ledger.figures(self.memory_type_index, self.size))
+            DeviceError::DeviceLost | DeviceError::OutOfHostMemory => {
+                let figures = self.ledger.figures(self.memory_type_index, self.size);
+                Error::of_call(CALL, error, figures)
             }
             // Out of device memory, too: that no other memory type can help is what counts here.
-            other => Error::MemoryMap(format!(
-                "the driver could not map {} of memory type {}: {other}",
+            _ => Error::MemoryMap(format!(
+                "the driver could not map {} of memory type {}: {}",
                 bytes(self.size),
-                self.memory_type_index
+                self.memory_type_index,
+                error.of(CALL)
             )),
         }
     }

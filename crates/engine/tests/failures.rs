@@ -39,9 +39,9 @@ const INJECTED: [DeviceError; 9] = [
 fn is_right(error: &Error, call: Call, injected: DeviceError) -> bool {
     use DeviceError as Driver;
     match (injected, call) {
-        (Driver::DeviceLost, _) => *error == Error::DeviceLost,
+        (Driver::DeviceLost, _) => *error == Error::DeviceLost(call.name()),
         (Driver::OutOfHostMemory, Call::Map) => {
-            matches!(error, Error::OutOfHostMemory(figures) if figures.size > 0)
+            matches!(error, Error::OutOfHostMemory { figures, .. } if figures.size > 0)
         }
         (_, Call::Map) => matches!(error, Error::MemoryMap(_)),
         (Driver::OutOfDeviceMemory, Call::Allocate) => {
@@ -50,7 +50,7 @@ fn is_right(error: &Error, call: Call, injected: DeviceError) -> bool {
         (other, Call::Allocate) => {
             matches!(error, Error::Refused { result, figures } if *result == other && figures.size > 0)
         }
-        (other, _) => *error == Error::Device(other),
+        (other, _) => *error == Error::Device(other.of(call.name())),
     }
 }
 
@@ -388,7 +388,7 @@ fn whatever_the_driver_says_of_memory_leads_on_and_is_named_in_the_end() {
     }
     let world = World::new(profile_info("nvidia-h200").unwrap());
     world.device.fail_next(Call::Allocate, u64::MAX, DeviceError::DeviceLost);
-    assert_eq!(world.allocator.allocate(&buffer(5000)), Err(Error::DeviceLost));
+    assert_eq!(world.allocator.allocate(&buffer(5000)), Err(Error::DeviceLost("vkAllocateMemory")));
     assert_eq!(world.allocate_calls(), 1);
 }
 

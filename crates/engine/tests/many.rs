@@ -45,7 +45,10 @@ fn item_k_fails_and_nothing_is_left() {
             let calls_each = if is_mapped { 2 } else { 1 };
             world.device.fail_call(k * calls_each, DeviceError::DeviceLost);
             let failed = world.allocator.allocate_many(&[request; 6]).unwrap_err();
-            assert_eq!(failed, FailedItem { index: k as usize, error: Error::DeviceLost });
+            assert_eq!(
+                failed,
+                FailedItem { index: k as usize, error: Error::DeviceLost("vkAllocateMemory") }
+            );
             assert_eq!(world.allocator.statistics(), before);
             world.device.clear_failures();
             let made = world.allocator.allocate_many(&[request; 6]).unwrap();

@@ -17,7 +17,7 @@ use crate::errors::{IntoPyResult, invalid};
 use crate::links::Link;
 use crate::numbers::{
     ALLOCATION_CREATE_FLAGS, HANDLE_TYPE, MEMORY_PROPERTY_FLAGS, MEMORY_USAGE, flags, of_class,
-    unsigned, unsigned_32,
+    of_type, unsigned, unsigned_32,
 };
 use crate::pool::{Pool, PoolState};
 use crate::text::Text;
@@ -105,7 +105,7 @@ impl Keywords {
             "memory_type_bits" => self.create.memory_type_bits = unsigned_32(value, key)?,
             "min_alignment" => self.create.min_alignment = unsigned(value, key)?,
             "priority" if value.is_none() => self.create.priority = None,
-            "priority" => self.create.priority = Some(value.extract()?),
+            "priority" => self.create.priority = Some(of_type(value, key, "a number")?),
             "export_handle_types" => self.create.export_handle_types = export_types(value)?,
             "memory_allocate_next" if value.is_none() => {
                 self.create.memory_allocate_next = 0;
@@ -122,7 +122,7 @@ impl Keywords {
                 self.create.pool = self.pool.as_ref().map(|pool| pool.id);
             }
             "name" if value.is_none() => self.name = None,
-            "name" => self.name = Some(Text::string(value)?),
+            "name" => self.name = Some(Text::string(value, key)?),
             "user_data" if value.is_none() => self.user_data = None,
             "user_data" => self.user_data = Some(Link::new(value.clone().unbind())),
             _ => return Ok(false),

@@ -97,8 +97,8 @@ fn api_version(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     if !value.is_instance_of::<PyTuple>() {
         return unsigned_32(value, "api_version");
     }
-    let parts: Vec<u32> = value.extract()?;
-    match parts[..] {
+    let parts = value.try_iter()?.map(|part| unsigned_32(&part?, "api_version"));
+    match parts.collect::<PyResult<Vec<u32>>>()?[..] {
         [major, minor] => Ok((major << 22) | (minor << 12)),
         [major, minor, patch] => Ok((major << 22) | (minor << 12) | patch),
         _ => Err(invalid(value.py(), "api_version is (major, minor) or (major, minor, patch)")),
@@ -115,7 +115,7 @@ fn names(value: Option<&Bound<'_, PyAny>>, keyword: &str) -> PyResult<Vec<String
     if value.is_instance_of::<PyString>() {
         return Err(wrong());
     }
-    let name = |item: &Bound<'_, PyAny>| Text::string(item).map_err(|_| wrong());
+    let name = |item: &Bound<'_, PyAny>| Text::string(item, keyword).map_err(|_| wrong());
     sequences::read(value, keyword, MOST_NAMES, name)
 }
 

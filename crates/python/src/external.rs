@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
-use vkmem_engine::{MemoryImport, MemoryOf};
+use vkmem_engine::{Error, MemoryImport, MemoryOf};
 use vkmem_vulkan::Import;
 use vkmem_vulkan::external::{FD_TYPES, HOST_TYPES, WIN32_TYPES, names_of_types};
 
@@ -54,21 +54,21 @@ impl ImportKeywords {
     /// Of a call that names the memory by itself.
     pub fn fd(fd: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut read = Self::default();
-        read.name("fd", Source::Fd(open_fd(fd)?))?;
+        read.name("fd", Source::Fd(open_fd(fd, "fd")?))?;
         Ok(read)
     }
 
     /// The same for a Win32 handle.
     pub fn win32_handle(handle: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut read = Self::default();
-        read.name("handle", Source::Win32(win32_handle(handle)?))?;
+        read.name("handle", Source::Win32(win32_handle(handle, "handle")?))?;
         Ok(read)
     }
 
     /// The same for memory of the host.
     pub fn host_pointer(data: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut read = Self::default();
-        read.name("data", host_memory(data)?)?;
+        read.name("data", host_memory(data, "data")?)?;
         Ok(read)
     }
 
@@ -101,11 +101,11 @@ impl ImportKeywords {
             return Ok(known);
         }
         match key {
-            "import_fd" => self.name("import_fd", Source::Fd(open_fd(value)?))?,
+            "import_fd" => self.name("import_fd", Source::Fd(open_fd(value, key)?))?,
             "import_win32_handle" => {
-                self.name("import_win32_handle", Source::Win32(win32_handle(value)?))?;
+                self.name("import_win32_handle", Source::Win32(win32_handle(value, key)?))?;
             }
-            "import_host_pointer" => self.name("import_host_pointer", host_memory(value)?)?,
+            "import_host_pointer" => self.name("import_host_pointer", host_memory(value, key)?)?,
             _ => {
                 self.take_detail(&key["import_".len()..], value)?;
                 self.beside = Some(key.into());
@@ -208,39 +208,41 @@ pub fn check_one_of(py: Python<'_>, handle_type: u32, allowed: u32) -> PyResult<
     Err(invalid(py, format!("handle_type is {given}; here it is one of {allowed}")))
 }
 
-fn open_fd(value: &Bound<'_, PyAny>) -> PyResult<i32> {
+fn open_fd(value: &Bound<'_, PyAny>, name: &str) -> PyResult<i32> {
     let py = value.py();
     // True is an int in Python, and descriptor 1 in C.
     if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
         let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("fd must be an integer, not {kind}")));
+        return Err(PyTypeError::new_err(format!("{name} must be an integer, not {kind}")));
     }
-    let number = unsigned(value, "fd")?;
+    let number = unsigned(value, name)?;
     let fd = i32::try_from(number)
-        .map_err(|_| invalid(py, format!("fd is {number}; it is no file descriptor")))?;
+        .map_err(|_| invalid(py, format!("{name} is {number}; it is no file descriptor")))?;
     let found = OS_FSTAT.get(py)?.call1((fd,));
-    found.map(|_| fd).map_err(|why| invalid(py, format!("fd {fd} is not open: {}", why.value(py))))
+    found
+        .map(|_| fd)
+        .map_err(|why| invalid(py, format!("{name} is {fd}, which is not open: {}", why.value(py))))
 }
 
-fn win32_handle(value: &Bound<'_, PyAny>) -> PyResult<u64> {
-    match unsigned(value, "a Win32 handle")? {
-        0 => Err(invalid(value.py(), "a Win32 handle of 0 is none")),
+fn win32_handle(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
+    match unsigned(value, name)? {
+        0 => Err(invalid(value.py(), format!("{name} is 0; that is no Win32 handle"))),
         handle => Ok(handle),
     }
 }
 
-fn host_memory(value: &Bound<'_, PyAny>) -> PyResult<Source> {
+fn host_memory(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Source> {
     let py = value.py();
     if value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>() {
-        return match unsigned(value, "the address")? {
-            0 => Err(invalid(py, "address 0 is no memory")),
+        return match unsigned(value, name)? {
+            0 => Err(invalid(py, format!("{name} is 0; that is no address of memory"))),
             address => Ok(Source::Host(None, address, None)),
         };
     }
-    let held = HeldBuffer::of(value)?;
+    let held = HeldBuffer::of(value, name)?;
     let (address, length) = (held.address(), held.len());
     if length == 0 {
-        return Err(invalid(py, "no bytes to import"));
+        return Err(invalid(py, format!("{name} has no bytes to import")));
     }
     Ok(Source::Host(Some(held), address, Some(length)))
 }
@@ -288,7 +290,7 @@ pub fn export_fd(
     let memory = resource.allocation.memory;
     // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
     let exported = py.detach(|| unsafe { external.export_fd(memory, handle_type) });
-    exported.map_err(vkmem_engine::Error::from).or_raise(py)
+    exported.map_err(|error| Error::from(error.of("vkGetMemoryFdKHR"))).or_raise(py)
 }
 
 /// `export_win32_handle(handle_type=OPAQUE_WIN32)`
@@ -304,5 +306,5 @@ pub fn export_win32_handle(
     let memory = resource.allocation.memory;
     // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
     let exported = py.detach(|| unsafe { external.export_win32_handle(memory, handle_type) });
-    exported.map_err(vkmem_engine::Error::from).or_raise(py)
+    exported.map_err(|error| Error::from(error.of("vkGetMemoryWin32HandleKHR"))).or_raise(py)
 }

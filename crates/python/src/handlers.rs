@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeWarning, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use vkmem_engine::words::counted;
 use vkmem_engine::{Error, FailedItem, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 
 use crate::errors::is_ours;
@@ -92,8 +93,9 @@ pub fn current<'py>(py: Python<'py>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<
 fn warn_past_count(py: Python<'_>, state: &AllocatorState) {
     let limit = state.engine().device().info().limits.max_memory_allocation_count;
     let text = format!(
-        "more than {limit} memory objects live, which is maxMemoryAllocationCount of this device \
-         (enforce_allocation_count=False)"
+        "the device has more than {}, which is its maxMemoryAllocationCount \
+         (enforce_allocation_count=False)",
+        counted(limit, "memory object")
     );
     // It has no zero byte.
     let text = CString::new(text).unwrap_or_default();

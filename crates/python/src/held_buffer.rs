@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
@@ -30,18 +30,21 @@ unsafe impl Send for HeldBuffer {}
 unsafe impl Sync for HeldBuffer {}
 
 impl HeldBuffer {
-    /// Of an object whose memory is contiguous and may be written.
-    pub fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    /// Of an object whose memory is contiguous and may be written; errors name the argument.
+    pub fn of(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
         let py = object.py();
         let buffer = hold(object).map_err(|why| {
             let expected =
                 why.is_instance_of::<PyBufferError>(py) || why.is_instance_of::<PyValueError>(py);
-            if !expected {
-                return why;
+            let text = why.value(py);
+            if expected {
+                let rule = "the device needs memory that is contiguous and may be written";
+                invalid(py, format!("{name}: {rule}: {text}"))
+            } else if why.is_instance_of::<PyTypeError>(py) {
+                PyTypeError::new_err(format!("{name}: {text}"))
+            } else {
+                why
             }
-            let why = why.value(py);
-            let rule = "the device needs memory that is contiguous and may be written";
-            invalid(py, format!("{rule}: {why}"))
         })?;
         let (address, length) = (buffer.address(), buffer.len());
         let buffer = below_view(object, &buffer).unwrap_or(buffer);

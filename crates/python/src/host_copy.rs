@@ -1,9 +1,12 @@
 //! Copies between Python buffers and mapped memory.
 
-use pyo3::exceptions::PyBufferError;
+use std::ops::Range;
+
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use vkmem_engine::words::bytes;
 use vkmem_engine::{HostAddress, HostWriter};
 use vkmem_vulkan::{Target, copy_bytes};
 
@@ -46,15 +49,24 @@ pub fn size(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
     value.map(|value| unsigned(value, "size")).transpose()
 }
 
-/// Takes the buffer of an object for a copy.
-fn hold(data: &mut PlainBuffer, object: &Bound<'_, PyAny>, writable: bool) -> PyResult<()> {
+/// Takes the buffer of an object for a copy; errors name the argument.
+fn hold(
+    data: &mut PlainBuffer,
+    object: &Bound<'_, PyAny>,
+    name: &str,
+    writable: bool,
+) -> PyResult<()> {
     let py = object.py();
     data.hold(object, writable).map_err(|why| {
-        if !why.is_instance_of::<PyBufferError>(py) {
-            return why;
+        let text = why.value(py);
+        // NumPy has a ValueError where the standard library has a BufferError.
+        if why.is_instance_of::<PyBufferError>(py) || why.is_instance_of::<PyValueError>(py) {
+            invalid(py, format!("{name} cannot be copied in one piece: {text}"))
+        } else if why.is_instance_of::<PyTypeError>(py) {
+            PyTypeError::new_err(format!("{name}: {text}"))
+        } else {
+            why
         }
-        let why = why.value(py);
-        invalid(py, format!("the data cannot be copied in one piece: {why}"))
     })
 }
 
@@ -90,12 +102,42 @@ pub fn write(
     object: &Bound<'_, PyAny>,
     offset: u64,
 ) -> PyResult<()> {
-    let resource = face.resource;
+    write_at(py, face.resource, object, |length| {
+        face.check_range(py, offset, length).map(|()| offset)
+    })
+}
+
+/// The same in a part of the memory alone, whose start the offset counts from.
+pub fn write_part(
+    py: Python<'_>,
+    face: &Face<'_>,
+    object: &Bound<'_, PyAny>,
+    offset: u64,
+    part: Range<u64>,
+) -> PyResult<()> {
+    write_at(py, face.resource, object, |length| {
+        let whole = part.end.saturating_sub(part.start);
+        if offset > whole || length > whole - offset {
+            let (length, whole) = (bytes(length), bytes(whole));
+            let why = format!("{length} at offset {offset}: outside of a slice of {whole}");
+            return Err(invalid(py, why));
+        }
+        face.check_range(py, part.start + offset, length).map(|()| part.start + offset)
+    })
+}
+
+/// `place` says where so many bytes go.
+fn write_at(
+    py: Python<'_>,
+    resource: &Resource,
+    object: &Bound<'_, PyAny>,
+    place: impl FnOnce(u64) -> PyResult<u64>,
+) -> PyResult<()> {
     let _pin = resource.enter_memory(py)?;
     let mut data = PlainBuffer::none();
-    hold(&mut data, object, false)?;
+    hold(&mut data, object, "data", false)?;
     let length = data.len();
-    face.check_range(py, offset, length as u64)?;
+    let offset = place(length as u64)?;
     if length == 0 {
         return Ok(());
     }
@@ -125,7 +167,7 @@ pub fn read_into(
 ) -> PyResult<()> {
     let _pin = face.resource.enter_memory(py)?;
     let mut target = PlainBuffer::none();
-    hold(&mut target, object, true)?;
+    hold(&mut target, object, "target", true)?;
     face.check_range(py, offset, target.len() as u64)?;
     read_to(py, face.resource, target.address(), offset, target.len(), Target::InUse)
 }
@@ -143,8 +185,8 @@ pub fn read<'py>(
     face.check_range(py, offset, size)?;
     // CPython needs some bytes beside them.
     let length = isize::try_from(size).ok().filter(|length| *length < isize::MAX - 4096);
-    let length = length
-        .ok_or_else(|| invalid(py, format!("{size} bytes are too many for a bytes object")))?;
+    let length =
+        length.ok_or_else(|| invalid(py, format!("a bytes object cannot have {}", bytes(size))))?;
     // SAFETY: asks CPython for uninitialised bytes, all of which are written before anybody sees
     // them; a failure is the exception that CPython set.
     let bytes = unsafe {

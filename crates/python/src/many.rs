@@ -127,7 +127,7 @@ pub fn names(
     let read = |(index, item): (usize, Bound<'_, PyAny>)| {
         let wrong =
             || about_item(given.py(), index, PyTypeError::new_err("a name is a str or None"));
-        Text::optional(&item).map_err(|_| wrong())
+        Text::optional(&item, "names").map_err(|_| wrong())
     };
     let names: Vec<_> =
         items(given, "names")?.into_iter().enumerate().map(read).collect::<PyResult<_>>()?;

@@ -38,6 +38,23 @@ fn largest_or_none(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
     unsigned(value, name)
 }
 
+/// A keyword of another type than an integer: `what` it must be, as `a bool`.
+pub fn of_type<T>(value: &Bound<'_, PyAny>, name: &str, what: &str) -> PyResult<T>
+where
+    T: for<'a, 'py> FromPyObject<'a, 'py, Error = PyErr>,
+{
+    let py = value.py();
+    in_one_process(py, || value.extract::<T>())?.map_err(|error| {
+        if !error.is_instance_of::<PyTypeError>(py) {
+            return error;
+        }
+        match value.get_type().name() {
+            Ok(kind) => PyTypeError::new_err(format!("{name} must be {what}, not {kind}")),
+            Err(theirs) => theirs,
+        }
+    })
+}
+
 #[cold]
 fn no_unsigned(value: &Bound<'_, PyAny>, name: &str, error: PyErr) -> PyErr {
     let py = value.py();

@@ -16,7 +16,7 @@ use crate::close::{TO_END_ONE, in_use, leaked};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::host_memory::check_room;
 use crate::links::Link;
-use crate::numbers::{unsigned, unsigned_32};
+use crate::numbers::{of_type, unsigned, unsigned_32};
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::remains::release_all;
 use crate::resource::quoted;
@@ -126,19 +126,19 @@ impl PoolKeywords {
             "block_size" => rules.block_size = Some(unsigned(value, key)?),
             "min_block_count" => rules.min_block_count = unsigned_32(value, key)?,
             "max_block_count" => rules.max_block_count = unsigned_32(value, key)?,
-            "algorithm" => rules.algorithm = algorithm(value.py(), &Text::string(value)?)?,
+            "algorithm" => rules.algorithm = algorithm(value.py(), &Text::string(value, key)?)?,
             "ignore_buffer_image_granularity" => {
-                rules.ignore_buffer_image_granularity = value.extract()?;
+                rules.ignore_buffer_image_granularity = of_type(value, key, "a bool")?;
             }
             "min_alignment" => rules.min_alignment = unsigned(value, key)?,
-            "priority" => rules.priority = Some(value.extract()?),
+            "priority" => rules.priority = Some(of_type(value, key, "a number")?),
             "memory_allocate_next" => {
                 rules.memory_allocate_next = chain_address(value, key)?;
                 self.next = Some(Link::new(value.clone().unbind()));
             }
             "export_handle_types" => rules.export_handle_types = export_types(value)?,
-            "fallback" => rules.fallback = value.extract()?,
-            "name" => self.name = Some(Text::string(value)?),
+            "fallback" => rules.fallback = of_type(value, key, "a bool")?,
+            "name" => self.name = Some(Text::string(value, key)?),
             _ => {
                 return Err(PyTypeError::new_err(format!(
                     "create_pool() got an unexpected keyword argument '{}'",

@@ -460,7 +460,7 @@ impl Resource {
             );
         });
     }
-    pub(crate) fn bind_error(&self, call: &str, error: DeviceError) -> Error {
+    pub(crate) fn bind_error(&self, call: &'static str, error: DeviceError) -> Error {
         let Allocation { memory_type_index, size, .. } = self.allocation;
         let figures = self.allocator.engine().figures(Some(memory_type_index), size);
         Error::of_call(call, error, figures)

@@ -263,6 +263,25 @@ impl ResourceObject {
         host_copy::write(py, &self.face(), data, host_copy::offset(offset)?)
     }
 
+    /// `write` for a `BufferSlice`, which has the `size` bytes from `start` on.
+    #[pyo3(signature = (data, offset, start, size))]
+    fn _write_part(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+        start: u64,
+        size: u64,
+    ) -> PyResult<()> {
+        host_copy::write_part(
+            py,
+            &self.face(),
+            data,
+            host_copy::offset(offset)?,
+            start..start.saturating_add(size),
+        )
+    }
+
     /// Copies `size` bytes from `offset` on, after an invalidate if needed; up to the end without a
     /// size (`vmaCopyAllocationToMemory`).
     ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::PyOverflowError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use vkmem_engine::{
@@ -75,6 +75,10 @@ fn failure(value: Option<&Bound<'_, PyAny>>) -> PyResult<DeviceError> {
         }
         Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
             Err(invalid(py, "vk_result does not fit 32 bits: it is no VkResult"))
+        }
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+            let kind = value.get_type().name()?;
+            Err(PyTypeError::new_err(format!("vk_result must be an integer, not {kind}")))
         }
         Err(error) => Err(error),
     }

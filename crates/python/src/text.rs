@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use crate::errors::out_of_host_memory;
+use crate::numbers::of_type;
 
 /// A text in which each half of a surrogate pair that stands alone became U+FFFD: no name is refused for
 /// one, and one that is looked up is simply not found.
@@ -50,12 +51,12 @@ fn replaced(text: &Bound<'_, PyString>) -> PyResult<String> {
 
 impl Text {
     /// Of a keyword.
-    pub fn string(value: &Bound<'_, PyAny>) -> PyResult<String> {
-        Ok(value.extract::<Self>()?.0)
+    pub fn string(value: &Bound<'_, PyAny>, name: &str) -> PyResult<String> {
+        Ok(of_type::<Self>(value, name, "a str")?.0)
     }
 
     /// Of a keyword that may be None.
-    pub fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
-        Ok(value.extract::<Option<Self>>()?.map(|text| text.0))
+    pub fn optional(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<String>> {
+        if value.is_none() { Ok(None) } else { Self::string(value, name).map(Some) }
     }
 }

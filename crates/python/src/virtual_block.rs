@@ -247,8 +247,9 @@ impl VirtualBlock {
         if let Alignments::Each(alignments) = &alignments
             && alignments.len() != sizes.len()
         {
-            let (given, wanted) = (alignments.len(), sizes.len());
-            return Err(invalid(py, format!("{given} alignments for {wanted} sizes")));
+            let given = counted(alignments.len(), "alignment");
+            let wanted = counted(sizes.len(), "size");
+            return Err(invalid(py, format!("{given} for {wanted}")));
         }
         let strategy = self::strategy(strategy)?;
         // Filled where Python cannot reach: nobody has seen these arrays.

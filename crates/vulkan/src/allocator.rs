@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ash::vk;
 use vkmem_engine::{
     Allocation, AllocationCreateFlags, AllocationCreateInfo, AllocationId, AllocationRequest,
-    Allocator, AllocatorOptions, CacheHint, DedicatedTarget, Error, MemoryRequirements, PoolId,
-    Release, ResourceKind, ResourceUse,
+    Allocator, AllocatorOptions, CacheHint, DedicatedTarget, DeviceError, Error,
+    MemoryRequirements, PoolId, Release, ResourceKind, ResourceUse,
 };
 
 use crate::chain;
@@ -278,7 +278,13 @@ impl DeviceAllocator {
         let mut needs = Vec::with_capacity(planes.len());
         for plane in planes {
             // SAFETY: the caller vouches for the image and its planes.
-            needs.push(unsafe { self.driver.plane_requirements(image, *plane) }?);
+            let of_plane = unsafe { self.driver.plane_requirements(image, *plane) };
+            needs.push(of_plane.map_err(|error| match error {
+                DeviceError::FeatureNotPresent => Error::FeatureNotPresent(
+                    "planes of images need Vulkan 1.1 or VK_KHR_get_memory_requirements2".into(),
+                ),
+                other => other.of("vkGetImageMemoryRequirements2").into(),
+            })?);
         }
         let (whole, offsets) = together(&needs);
         if whole.memory_type_bits == 0 {
@@ -307,7 +313,9 @@ impl DeviceAllocator {
         let needs = unsafe {
             self.share_buffer(&mut info, &mut link, export, Direction::Export)?;
             self.driver.buffer_requirements_of_info(&info)
-        }?;
+        };
+        // Where a call is needed that can fail, it is that of a buffer for a moment.
+        let needs = needs.map_err(|error| error.of(Buffers::CREATE))?;
         let bits = needs.memory_type_bits;
         self.engine.find_memory_type_index(bits, create_info, request.resource_use)
     }
@@ -330,7 +338,8 @@ impl DeviceAllocator {
             self.share_image(&mut info, &mut link, export, Direction::Export)?;
             self.check_image_format(&info)?;
             self.driver.image_requirements_of_info(&info)
-        }?;
+        };
+        let needs = needs.map_err(|error| error.of(Images::CREATE))?;
         let bits = needs.memory_type_bits;
         self.engine.find_memory_type_index(bits, create_info, request.resource_use)
     }

@@ -4,7 +4,7 @@
 //! [`SimulatedDriver`](crate::SimulatedDriver), which answers without any driver.
 
 use ash::vk;
-use vkmem_engine::{DeviceError, DeviceMemory, MemoryHandle, MemoryRequirements};
+use vkmem_engine::{CallError, DeviceError, DeviceMemory, MemoryHandle, MemoryRequirements};
 
 use crate::extensions::API_VERSION_1_4;
 use crate::external::ExternalMemory;
@@ -260,5 +260,5 @@ pub trait Driver: DeviceMemory {
     ///
     /// # Safety
     /// See the trait; ranges lie inside their buffers; nothing else uses the resources meanwhile.
-    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), DeviceError>;
+    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError>;
 }

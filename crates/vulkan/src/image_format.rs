@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use ash::vk;
 use parking_lot::RwLock;
+use vkmem_engine::words::{self, counted};
 use vkmem_engine::{Error, MemoryRequirements};
 
 use crate::allocator::DeviceAllocator;
@@ -200,16 +201,20 @@ fn check(
             "{width} x {height} x {depth} texels; the most is {max_width} x {max_height} x {max_depth}"
         )
     } else if info.mip_levels > most.max_mip_levels {
-        format!("{} mip levels; the most is {}", info.mip_levels, most.max_mip_levels)
+        format!("{}; the most is {}", counted(info.mip_levels, "mip level"), most.max_mip_levels)
     } else if info.array_layers > most.max_array_layers {
-        format!("{} array layers; the most is {}", info.array_layers, most.max_array_layers)
+        format!(
+            "{}; the most is {}",
+            counted(info.array_layers, "array layer"),
+            most.max_array_layers
+        )
     } else if info.samples.as_raw() & !most.sample_counts != 0 || info.samples.is_empty() {
         let counts = (0..u32::BITS).map(|bit| 1_u32 << bit);
         let counts: Vec<_> = counts
             .filter(|count| most.sample_counts & count != 0)
             .map(|count| count.to_string())
             .collect();
-        format!("{} samples; it can be {}", info.samples.as_raw(), counts.join(", "))
+        format!("{}; it can be {}", counted(info.samples.as_raw(), "sample"), counts.join(", "))
     } else {
         return Ok(());
     };
@@ -248,12 +253,12 @@ pub(crate) unsafe fn check_image_size(
         return Ok(());
     }
     Err(Error::InvalidArgument(format!(
-        "the driver has {} bytes for an image of {width} x {height} x {depth} texels, {} layers and {} \
-         samples, which takes {} at least: it is beyond what the driver can count",
-        requirements.size,
-        info.array_layers,
-        info.samples.as_raw(),
-        bytes.unwrap_or(u64::MAX)
+        "the driver has {} for an image of {width} x {height} x {depth} texels, {} and {}, which takes \
+         {} at least: it is beyond what the driver can count",
+        words::bytes(requirements.size),
+        counted(info.array_layers, "layer"),
+        counted(info.samples.as_raw(), "sample"),
+        words::bytes(bytes.unwrap_or(u64::MAX))
     )))
 }
 

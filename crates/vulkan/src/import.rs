@@ -167,7 +167,8 @@ impl DeviceAllocator {
         if handle_type & HOST_TYPES != 0 {
             if handle.checked_add(size).is_none() {
                 return Err(Error::InvalidArgument(format!(
-                    "{size} bytes at address {handle:#x} wrap around"
+                    "host memory of {} at address {handle:#x} would wrap around",
+                    bytes(size)
                 )));
             }
             let alignment = external.host_pointer_alignment().unwrap_or(1);
@@ -198,10 +199,15 @@ impl DeviceAllocator {
             } else if handle_type & FD_TYPES != 0 {
                 let fd = i32::try_from(handle).map_err(|_| DeviceError::InvalidExternalHandle);
                 fd.and_then(|fd| external.types_of_fd(fd, handle_type))
+                    .map_err(|error| error.of("vkGetMemoryFdPropertiesKHR"))
             } else if handle_type & WIN32_TYPES != 0 {
-                external.types_of_win32_handle(handle, handle_type)
+                external
+                    .types_of_win32_handle(handle, handle_type)
+                    .map_err(|error| error.of("vkGetMemoryWin32HandlePropertiesKHR"))
             } else {
-                external.types_of_host_pointer(handle, handle_type)
+                external
+                    .types_of_host_pointer(handle, handle_type)
+                    .map_err(|error| error.of("vkGetMemoryHostPointerPropertiesEXT"))
             }
         };
         needs.memory_type_bits &= types?;

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
+use vkmem_engine::{CallError, DeviceError, MemoryHandle, MemoryRequirements};
 
 use crate::chain::has_explicit_drm_modifier;
 use crate::device::{VulkanDevice, check, memory};
@@ -331,7 +331,7 @@ impl Driver for VulkanDevice {
         true
     }
 
-    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), DeviceError> {
+    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError> {
         // SAFETY: the caller vouches for the resources and for the owner of a wrapped queue.
         unsafe { self.transfer.run(&self.logical, commands) }
     }

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ash::vk::{self, Handle};
 use parking_lot::Mutex;
 use vkmem_engine::{
-    Call, DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, Error, HostAddress,
-    MemoryAllocateInfo, MemoryHandle, MemoryRange, MemoryRequirements, SimulatedDevice,
-    VALIDATION_FAILED,
+    Call, CallError, DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, Error,
+    HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryRange, MemoryRequirements,
+    SimulatedDevice, VALIDATION_FAILED,
 };
 
 use crate::chain;
@@ -575,13 +575,14 @@ impl Driver for SimulatedDriver {
         known && self.extensions.iter().any(|it| it == "VK_EXT_pageable_device_local_memory")
     }
 
-    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), DeviceError> {
-        self.device.enter(Call::Submit)?;
+    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError> {
+        let failed = |error: DeviceError| error.of(Call::Submit.name());
+        self.device.enter(Call::Submit).map_err(failed)?;
         let mut done = Ok(());
         for command in commands {
             if let Err(what) = self.run(command) {
                 self.device.report_violation(Call::Submit, what);
-                done = Err(VALIDATION_FAILED);
+                done = Err(failed(VALIDATION_FAILED));
             }
         }
         done

@@ -5,7 +5,7 @@ use std::slice;
 
 use ash::vk;
 use parking_lot::Mutex;
-use vkmem_engine::DeviceError;
+use vkmem_engine::{CallError, DeviceError};
 
 use crate::device::{LogicalDevice, check};
 use crate::driver::TransferCommand;
@@ -45,9 +45,9 @@ impl TransferQueue {
         &self,
         device: &LogicalDevice,
         commands: &[TransferCommand],
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), CallError> {
         if self.queue == vk::Queue::null() {
-            return Err(DeviceError::FeatureNotPresent);
+            return Err(DeviceError::FeatureNotPresent.of("vkGetDeviceQueue"));
         }
         if commands.is_empty() {
             return Ok(());
@@ -75,7 +75,7 @@ impl TransferQueue {
         device: &LogicalDevice,
         pool: vk::CommandPool,
         commands: &[TransferCommand],
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), CallError> {
         let once = OneTime::new(device, pool)?;
         once.begin()?;
         // What was submitted before may still write.
@@ -101,14 +101,20 @@ impl TransferQueue {
     }
 }
 
-fn create_pool(device: &LogicalDevice, family_index: u32) -> Result<vk::CommandPool, DeviceError> {
+/// The result of a call, with its name.
+fn answered(call: &'static str, result: vk::Result) -> Result<(), CallError> {
+    check(result).map_err(|error| error.of(call))
+}
+
+fn create_pool(device: &LogicalDevice, family_index: u32) -> Result<vk::CommandPool, CallError> {
     let info = vk::CommandPoolCreateInfo::default()
         .flags(vk::CommandPoolCreateFlags::TRANSIENT)
         .queue_family_index(family_index);
     let mut pool = vk::CommandPool::null();
     let create = device.functions.create_command_pool;
     // SAFETY: the device is live, and the family is the one of its queue.
-    check(unsafe { create(device.handle, &info, device.callbacks(), &mut pool) })?;
+    let created = unsafe { create(device.handle, &info, device.callbacks(), &mut pool) };
+    answered("vkCreateCommandPool", created)?;
     Ok(pool)
 }
 
@@ -130,7 +136,7 @@ struct OneTime<'a> {
 }
 
 impl<'a> OneTime<'a> {
-    fn new(device: &'a LogicalDevice, pool: vk::CommandPool) -> Result<Self, DeviceError> {
+    fn new(device: &'a LogicalDevice, pool: vk::CommandPool) -> Result<Self, CallError> {
         let mut once =
             Self { device, pool, buffer: vk::CommandBuffer::null(), fence: vk::Fence::null() };
         let info = vk::CommandBufferAllocateInfo::default()
@@ -139,22 +145,24 @@ impl<'a> OneTime<'a> {
             .command_buffer_count(1);
         let functions = &device.functions;
         // SAFETY: the device and the pool are live; the pool's lock is held while this lives.
-        check(unsafe {
-            (functions.allocate_command_buffers)(device.handle, &info, &mut once.buffer)
-        })?;
+        let allocated =
+            unsafe { (functions.allocate_command_buffers)(device.handle, &info, &mut once.buffer) };
+        answered("vkAllocateCommandBuffers", allocated)?;
         let info = vk::FenceCreateInfo::default();
         // SAFETY: the device is live.
-        check(unsafe {
+        let created = unsafe {
             (functions.create_fence)(device.handle, &info, device.callbacks(), &mut once.fence)
-        })?;
+        };
+        answered("vkCreateFence", created)?;
         Ok(once)
     }
 
-    fn begin(&self) -> Result<(), DeviceError> {
+    fn begin(&self) -> Result<(), CallError> {
         let info = vk::CommandBufferBeginInfo::default()
             .flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
         // SAFETY: the command buffer is new.
-        check(unsafe { (self.device.functions.begin_command_buffer)(self.buffer, &info) })
+        let begun = unsafe { (self.device.functions.begin_command_buffer)(self.buffer, &info) };
+        answered("vkBeginCommandBuffer", begun)
     }
 
     /// One command, and a full barrier after it.
@@ -261,23 +269,24 @@ impl<'a> OneTime<'a> {
         }
     }
 
-    fn submit_and_wait(&self, queue: vk::Queue) -> Result<(), DeviceError> {
+    fn submit_and_wait(&self, queue: vk::Queue) -> Result<(), CallError> {
         let functions = &self.device.functions;
         // SAFETY: the command buffer is recording.
-        check(unsafe { (functions.end_command_buffer)(self.buffer) })?;
+        let ended = unsafe { (functions.end_command_buffer)(self.buffer) };
+        answered("vkEndCommandBuffer", ended)?;
         let submit = vk::SubmitInfo::default().command_buffers(slice::from_ref(&self.buffer));
         // SAFETY: the command buffer is executable, the fence new, and no one else is on the queue.
-        check(unsafe { (functions.queue_submit)(queue, 1, &submit, self.fence) })?;
+        let submitted = unsafe { (functions.queue_submit)(queue, 1, &submit, self.fence) };
+        answered("vkQueueSubmit", submitted)?;
         let wait = functions.wait_for_fences;
         // SAFETY: the fence is live and submitted.
-        check(unsafe { wait(self.device.handle, 1, &self.fence, vk::TRUE, u64::MAX) }).inspect_err(
-            |_| {
-                // The commands may still run, and what they use is about to go. Nothing more can
-                // be done where this fails too: the device is lost, and then all may go.
-                // SAFETY: no one else is on the queue.
-                let _ = unsafe { (functions.queue_wait_idle)(queue) };
-            },
-        )
+        let waited = unsafe { wait(self.device.handle, 1, &self.fence, vk::TRUE, u64::MAX) };
+        answered("vkWaitForFences", waited).inspect_err(|_| {
+            // The commands may still run, and what they use is about to go. Nothing more can be done
+            // where this fails too: the device is lost, and then all may go.
+            // SAFETY: no one else is on the queue.
+            let _ = unsafe { (functions.queue_wait_idle)(queue) };
+        })
     }
 }
 

@@ -38,7 +38,7 @@ impl AliasKeywords {
             let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
             match key.as_str() {
                 "local_offset" => read.local_offset = unsigned(&value, "local_offset")?,
-                "name" => read.name = Text::optional(&value)?,
+                "name" => read.name = Text::optional(&value, "name")?,
                 "user_data" => {
                     let data = (!value.is_none()).then(|| Link::new(value.clone().unbind()));
                     read.user_data = data;

@@ -7,7 +7,7 @@ use vkmem_engine::EmptyBlockRetention;
 
 use super::Allocator;
 use crate::errors::invalid;
-use crate::numbers::{unsigned, unsigned_32};
+use crate::numbers::{of_type, unsigned, unsigned_32};
 use crate::statistics::heap_budgets;
 
 fn given(limit: Bound<'_, PyAny>) -> Option<Bound<'_, PyAny>> {
@@ -22,7 +22,7 @@ pub(super) fn retention(value: &Bound<'_, PyAny>) -> PyResult<EmptyBlockRetentio
         return Ok(EmptyBlockRetention {
             count: given(count).map(|it| unsigned_32(&it, "count")).transpose()?,
             bytes: given(size).map(|it| unsigned(&it, "size")).transpose()?,
-            share: given(share).map(|it| it.extract()).transpose()?,
+            share: given(share).map(|it| of_type(&it, "share", "a number")).transpose()?,
         });
     }
     let kind = value.get_type().name()?;

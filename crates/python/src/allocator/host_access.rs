@@ -3,6 +3,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vkmem_engine::FailedItem;
+use vkmem_engine::words::counted;
 
 use super::Allocator;
 use crate::many::{self, about_item};
@@ -56,8 +57,8 @@ fn numbers(
     if numbers.len() == count {
         return Ok(numbers);
     }
-    let given = numbers.len();
-    Err(PyTypeError::new_err(format!("{given} {name} for {count} allocations")))
+    let (given, wanted) = (counted(numbers.len(), one), counted(count, "allocation"));
+    Err(PyTypeError::new_err(format!("{name} has {given} for {wanted}")))
 }
 
 #[pymethods]

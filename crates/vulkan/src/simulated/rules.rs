@@ -6,7 +6,7 @@ use vkmem_engine::{DeviceInfo, DeviceType, MemoryPropertyFlags, MemoryRequiremen
 use crate::disjoint::together;
 use crate::format::{self, FormatPlane};
 use crate::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
-use vkmem_engine::words::bytes;
+use vkmem_engine::words::{bytes, counted};
 
 /// Above this size a card with memory of its own prefers to have an image to itself.
 const DEDICATED_IMAGE_SIZE: u64 = 256 << 20;
@@ -261,7 +261,7 @@ impl RequirementRules {
     ) -> Result<MemoryRequirements, String> {
         let planes = format::planes(image.format);
         let Some(of_plane) = planes.get(plane as usize) else {
-            return Err(format!("plane {plane} of an image of {} planes", planes.len()));
+            return Err(format!("plane {plane} of an image of {}", counted(planes.len(), "plane")));
         };
         if !image.flags.contains(vk::ImageCreateFlags::DISJOINT) {
             return Err(format!("plane {plane} of an image that is not disjoint"));

@@ -135,7 +135,7 @@ fn every_call_shares_the_count_of_failures() {
         driver.bind_buffer(buffer, memory, 0).unwrap();
         let fill = TransferCommand::FillBuffer { buffer, offset: 0, size: 256, value: 1 };
         device.fail_next(Call::Submit, 1, lost);
-        assert_eq!(driver.transfer(&[fill]), Err(lost));
+        assert_eq!(driver.transfer(&[fill]), Err(lost.of("vkQueueSubmit")));
         assert_eq!(device.device_read(memory, 0, 256), [0; 256]);
         driver.transfer(&[fill]).unwrap();
         device.fail_next(Call::CreateImage, 1, DeviceError::OutOfHostMemory);

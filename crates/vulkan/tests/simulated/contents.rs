@@ -105,7 +105,7 @@ fn images_take_and_give_back_what_a_buffer_holds() {
         assert_eq!(driver.device().device_read(image_memory, 4 * KIB, 4), texels[..4]);
 
         let refuse = |command, word| {
-            assert_eq!(driver.transfer(&[command]), Err(VALIDATION_FAILED));
+            assert_eq!(driver.transfer(&[command]), Err(VALIDATION_FAILED.of("vkQueueSubmit")));
             assert_one_violation(&driver, word);
         };
         let general = vk::ImageLayout::GENERAL;
@@ -153,7 +153,7 @@ fn copies_are_checked() {
     unsafe {
         let (buffer, memory) = bound_buffer(&driver, 0, 256);
         let refuse = |command, word| {
-            assert_eq!(driver.transfer(&[command]), Err(VALIDATION_FAILED));
+            assert_eq!(driver.transfer(&[command]), Err(VALIDATION_FAILED.of("vkQueueSubmit")));
             assert_one_violation(&driver, word);
         };
         let fill =
