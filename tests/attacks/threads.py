@@ -39,7 +39,7 @@ def threads(seed: int, budget: Budget) -> None:
                 place.allocator.close()
             check_device(device)
             for worker in workers:
-                budget.counted.update(worker.counted)
+                budget.counted["actions"] += worker.actions
 
 
 def at_once(workers: list[Worker]) -> None:
