@@ -20,7 +20,7 @@ from vk_mem._typing import AllocationKeywords, SupportsArrayInterface
 from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, _Range, _VirtualBlocks
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
-from vk_mem.words import counted
+from vk_mem.words import counted, with_article
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as PythonBuffer
@@ -56,7 +56,7 @@ class BufferHeap(NoCopies):
     a buffer of its own. Usable from many threads at once; not in the child of `os.fork()`.
 
     Raises `InvalidArgumentError` for a block size of 0 or an unknown algorithm, `TypeError` for a
-    keyword that no allocation has.
+    keyword that no allocation has, and for what is no `Allocator`.
     """
 
     def __init__(
@@ -68,6 +68,10 @@ class BufferHeap(NoCopies):
         algorithm: str = "tlsf",
         **keywords: Unpack[AllocationKeywords],
     ) -> None:
+        given: object = allocator
+        if not isinstance(given, Allocator):
+            what = type(given).__name__
+            raise TypeError(f"allocator must be an Allocator, not {with_article(what)}")
         block_size = _unsigned(block_size, "block_size")
         if block_size == 0:
             raise InvalidArgumentError("block_size is 0; it must be positive")

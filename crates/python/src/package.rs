@@ -59,6 +59,7 @@ impl Classes {
 pub static ERRORS: Classes = Classes::new("vk_mem.errors");
 pub static FLAGS: Classes = Classes::new("vk_mem.flags");
 
+pub static BUFFER_SLICE: Name = Name::new("vk_mem.buffer_heap", "BufferSlice");
 pub static CHAIN_ADDRESS: Name = Name::new("vk_mem.interop", "chain_address");
 pub static DEVICE_ARGUMENTS: Name = Name::new("vk_mem.interop", "device_arguments");
 pub static FUNCTION_ADDRESS: Name = Name::new("vk_mem.interop", "function_address");
@@ -83,7 +84,8 @@ pub static TOTAL_STATISTICS_TEXT: Name = Name::new("vk_mem.tables", "total_stati
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 20] = [
+static NAMES: [&Name; 21] = [
+    &BUFFER_SLICE,
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
