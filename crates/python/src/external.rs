@@ -235,7 +235,7 @@ fn host_memory(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Source> {
     let py = value.py();
     if value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>() {
         return match unsigned(value, name)? {
-            0 => Err(invalid(py, format!("{name} is 0; that is no address of memory"))),
+            0 => Err(invalid(py, format!("{name}: address 0 is no memory"))),
             address => Ok(Source::Host(None, address, None)),
         };
     }
