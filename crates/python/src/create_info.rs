@@ -8,9 +8,9 @@ use pyo3::types::{PyInt, PyString};
 use crate::errors::invalid;
 use crate::links::in_one_process;
 use crate::numbers::{
-    BUFFER_CREATE_FLAGS, BUFFER_USAGE, FORMAT, FlagClass, IMAGE_CREATE_FLAGS, IMAGE_LAYOUT, IMAGE_TILING,
-    IMAGE_TYPE, IMAGE_USAGE, SAMPLE_COUNT, SHARING_MODE, of_class, quantity, refuse_handle, unsigned_32,
-    wide_of_class,
+    BUFFER_CREATE_FLAGS, BUFFER_USAGE, FORMAT, FlagClass, IMAGE_CREATE_FLAGS, IMAGE_LAYOUT,
+    IMAGE_TILING, IMAGE_TYPE, IMAGE_USAGE, SAMPLE_COUNT, SHARING_MODE, of_class, quantity,
+    refuse_handle, unsigned_32, wide_of_class,
 };
 use crate::package::{IS_STRUCT_AT, STRUCT_ADDRESS};
 use crate::sequences::{self, MOST_FAMILIES};
@@ -149,8 +149,8 @@ fn given_struct<'py, T: CreateInfo>(
     let others = arguments[1..].iter().any(Option::is_some);
     let source = match (&common.info, first) {
         (None, None) => return Ok(None),
-        // A text is a format, or a size that is none.
-        (None, Some(first)) if first.is_instance_of::<PyString>() => return Ok(None),
+        // A text beside others is a format, or a size that is none.
+        (None, Some(first)) if others && first.is_instance_of::<PyString>() => return Ok(None),
         (None, Some(first)) if is_integer(first) && (others || !is_address::<T>(first)?) => {
             return Ok(None);
         }

@@ -86,8 +86,7 @@ unsafe extern "C" fn enter<M: FastMethod<N>, const N: usize>(
             *place = Some(argument).filter(|it| !it.is_none());
         }
         if names.is_null()
-            && let Some(done) =
-                M::plain_call(&slf, positional.each_ref().map(|it| it.as_deref()))
+            && let Some(done) = M::plain_call(&slf, positional.each_ref().map(|it| it.as_deref()))
         {
             return done;
         }

@@ -213,8 +213,7 @@ pub fn objects_to_end<'py>(
     name: &str,
     accept: impl Fn(&Bound<'py, PyAny>) -> PyResult<()>,
 ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    let mut all =
-        objects(given, name, |item| if item.is_none() { Ok(()) } else { accept(item) })?;
+    let mut all = objects(given, name, |item| if item.is_none() { Ok(()) } else { accept(item) })?;
     all.retain(|item| !item.is_none());
     Ok(all)
 }

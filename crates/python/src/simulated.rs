@@ -15,8 +15,8 @@ use vkmem_vulkan::SimulatedDriver;
 use crate::device::{Device, DeviceCore};
 use crate::errors::{IntoPyResult, invalid};
 use crate::numbers::{
-    DEVICE_TYPE, FlagClass, MEMORY_HEAP_FLAGS, MEMORY_PROPERTY_FLAGS, of_class, real, refuse_handle, unsigned,
-    unsigned_32,
+    DEVICE_TYPE, FlagClass, MEMORY_HEAP_FLAGS, MEMORY_PROPERTY_FLAGS, of_class, real,
+    refuse_handle, unsigned, unsigned_32,
 };
 use crate::sequences;
 use crate::text::Text;
@@ -159,10 +159,12 @@ impl SimulatedDevice {
                 let heaps = pairs(heaps, "heaps", &MEMORY_HEAP_FLAGS)?
                     .into_iter()
                     .map(|(size, flags)| (size, MemoryHeapFlags::from_bits_retain(flags)));
-                let types = pairs(types, "types", &MEMORY_PROPERTY_FLAGS)?.into_iter().map(|(heap, flags)| {
-                    let heap = u32::try_from(heap).unwrap_or(u32::MAX);
-                    (heap, MemoryPropertyFlags::from_bits_retain(flags))
-                });
+                let types = pairs(types, "types", &MEMORY_PROPERTY_FLAGS)?.into_iter().map(
+                    |(heap, flags)| {
+                        let heap = u32::try_from(heap).unwrap_or(u32::MAX);
+                        (heap, MemoryPropertyFlags::from_bits_retain(flags))
+                    },
+                );
                 let (heaps, types): (Vec<_>, Vec<_>) = (heaps.collect(), types.collect());
                 simulated_info(&heaps, &types)
             }
@@ -190,8 +192,7 @@ impl SimulatedDevice {
             }
         }
         if let Some(count) = max_memory_allocation_count {
-            limits.max_memory_allocation_count =
-                unsigned_32(count, "max_memory_allocation_count")?;
+            limits.max_memory_allocation_count = unsigned_32(count, "max_memory_allocation_count")?;
         }
         let driver = SimulatedDriver::of_info(info, profile).or_raise(py)?;
         let driver = Arc::new(driver);

@@ -11,8 +11,8 @@ use vkmem_vulkan::{DeviceAllocator, TransferCommand, format};
 use crate::buffer::Buffer;
 use crate::device::DeviceCore;
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
-use crate::image::Image;
 use crate::held::Held;
+use crate::image::Image;
 use crate::numbers::{IMAGE_LAYOUT, of_class, unsigned};
 use crate::package::BUFFER_SLICE;
 use crate::resource::{Handles, Resource};
@@ -338,9 +338,8 @@ pub fn copy_image(
     let buffer_offset = part.start + buffer_offset;
     if !buffer_offset.is_multiple_of(block.bytes.into()) {
         let bytes = block.bytes;
-        let why = format!(
-            "{place}buffer_offset is {buffer_offset}, not a multiple of a texel's {bytes}"
-        );
+        let why =
+            format!("{place}buffer_offset is {buffer_offset}, not a multiple of a texel's {bytes}");
         return Err(invalid(py, why + " bytes"));
     }
     let general = vk::ImageLayout::GENERAL.as_raw() as u32;

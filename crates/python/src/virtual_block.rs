@@ -234,16 +234,18 @@ impl VirtualBlock {
         let alignments = match alignments {
             None => Alignments::All(1),
             // Arrays of numbers are no numbers; any other error is the caller's own.
-            Some(value) => match refuse_handle(value, "alignments").and_then(|()| value.extract()) {
-                Ok(one) => Alignments::All(one),
-                Err(error) if error.is_instance_of::<PyTypeError>(py) => {
-                    Alignments::Each(Integers::read(value, "alignments", "alignment")?)
+            Some(value) => {
+                match refuse_handle(value, "alignments").and_then(|()| value.extract()) {
+                    Ok(one) => Alignments::All(one),
+                    Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+                        Alignments::Each(Integers::read(value, "alignments", "alignment")?)
+                    }
+                    Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+                        Alignments::All(unsigned(value, "alignments")?)
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
-                    Alignments::All(unsigned(value, "alignments")?)
-                }
-                Err(error) => return Err(error),
-            },
+            }
         };
         if let Alignments::Each(alignments) = &alignments
             && alignments.len() != sizes.len()
