@@ -1,4 +1,4 @@
-"""Resources go wherever a binding of Vulkan wants a handle, and nowhere where a number is wanted."""
+"""Resources go wherever a binding of Vulkan wants a handle, and nowhere a number is wanted."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_destroyed_resource_has_none(simulated: SimulatedDevice, end: str) -> 
     calls: list[Callable[[Any], object]] = [int, operator.index, lambda it: it._as_parameter_]
     for call in [*calls, bytes]:
         for resource in (buffer, memory):
-            with pytest.raises(UseAfterFreeError, match="Buffer was (destroyed|retired)"):
+            with pytest.raises(UseAfterFreeError, match=r"Buffer was (destroyed|retired)"):
                 call(resource)
 
 

@@ -15,8 +15,8 @@ from operator import index
 from types import TracebackType
 from typing import Any, Self, SupportsIndex, Unpack
 
-from vk_mem._no_copies import NoCopies
 from vk_mem._keywords import unexpected_keyword
+from vk_mem._no_copies import NoCopies
 from vk_mem._typing import AllocationKeywords, Flags
 from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, Resource, _Range, _VirtualBlocks
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError

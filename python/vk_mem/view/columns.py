@@ -86,7 +86,8 @@ def encode(
 
 
 def _packed(parts: list[memoryview]) -> Iterator[str]:
-    """Deflated and in base64: only the last piece may have a number of bytes that 3 does not divide."""
+    """Deflated and in base64. Each piece but the last is of a multiple of 3 bytes, as what is put
+    together has to be."""
     packer, waiting = zlib.compressobj(LEVEL), bytearray()
     for part in parts:
         for start in range(0, len(part), CHUNK):

@@ -35,12 +35,13 @@ def svg(
     comparison: `source` in the upper half of each bar, `other` in the lower. Returns the document
     as a text.
 
-    `path` is a file to write as well; not one that ends in `.json`, as dumps do. `title` stands above
-    it all, `width` is in pixels, from 480 to 8000; the height follows from the content. `progress` is called with the allocations drawn
-    so far and with how many there are.
+    `path` is a file to write as well; not one that ends in `.json`, as dumps do. `title` stands
+    above it all, `width` is in pixels, from 480 to 8000; the height follows from the content.
+    `progress` is called with the allocations drawn so far and with how many there are.
 
     Raises `DumpError` if a source is not a readable dump, `InvalidArgumentError` for a title that
-    is not a text, a width out of range or a path that is a source, `OSError` if a file cannot be read or written.
+    is not a text, a width out of range or a path that is a source, `OSError` if a file cannot be
+    read or written.
     """
     check_path(path)
     text = write_svg(_picture(source, other, title, width, progress))
