@@ -287,7 +287,7 @@ def test_an_argument_that_comes_twice(simulated_allocator: Allocator) -> None:
         lambda: create(64, TRANSFER, size=64),
         lambda: create(64, TRANSFER, buffer_usage=TRANSFER),
     ):
-        with pytest.raises(TypeError, match="got multiple values for argument '(size|buffer_us)"):
+        with pytest.raises(TypeError, match=r"got multiple values for argument '(size|buffer_us)"):
             call()
     with pytest.raises(TypeError, match="needs its size and a BufferUsage"):
         create(size=64)
