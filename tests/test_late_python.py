@@ -21,7 +21,7 @@ CALLS = {
 }
 LOADED = {
     "summaries": "dump._repr_html_(), found._repr_html_()",
-    "pictures": "vk_mem.view.svg(dump), vk_mem.view.html(dump, dump)",
+    "pictures": "vk_mem.view.svg(dump), vk_mem.view.html(dump, other=dump)",
 }
 START = """
 import ctypes, json, vk_mem
@@ -82,6 +82,26 @@ def test_what_was_loaded_before(call: str) -> None:
 )
 def test_what_was_never_loaded_says_so(call: str, module: str) -> None:
     expected = f"ImportError {module} cannot be loaded while the interpreter ends: import it before"
+    assert late(call) == expected + "\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("vk_mem.AllocationCreateInfo(flags='mapped')", "done True"),
+        (
+            "vk_mem.AllocationCreateInfo(flags='MAPED')",
+            "InvalidArgumentError flags: AllocationCreateFlags has no name 'MAPED'",
+        ),
+        (
+            "vk_mem.AllocationCreateInfo(label='x')",
+            "TypeError AllocationCreateInfo() got an unexpected keyword argument 'label'; did you "
+            "mean name=?",
+        ),
+    ],
+)
+def test_names_are_looked_up_then(call: str, expected: str) -> None:
+    """What they may have been meant for is found out only where that needs no module."""
     assert late(call) == expected + "\n"
 
 

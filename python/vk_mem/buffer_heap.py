@@ -15,11 +15,13 @@ from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from vk_mem._keywords import unexpected_keyword
 from vk_mem._no_copies import NoCopies
-from vk_mem._typing import AllocationKeywords, SupportsArrayInterface
-from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, _Range, _VirtualBlocks
+from vk_mem._typing import AllocationKeywords, Flags, SupportsArrayInterface
+from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, Resource, _Range, _VirtualBlocks
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
+from vk_mem.flags.names import number_of_names
 from vk_mem.words import counted, with_article
 
 if TYPE_CHECKING:
@@ -35,7 +37,10 @@ _LEAST_ALIGNMENT = 4
 
 def _unsigned(value: Any, name: str) -> int:
     """What the other calls of the package take for a number of bytes, with their errors."""
+    # A buffer is a number only where a handle is wanted.
     try:
+        if isinstance(value, Resource):
+            raise TypeError
         number = index(value)
     except TypeError:
         kind = type(value).__name__
@@ -62,7 +67,7 @@ class BufferHeap(NoCopies):
     def __init__(
         self,
         allocator: Allocator,
-        buffer_usage: int,
+        buffer_usage: Flags,
         *,
         block_size: int = 4 << 20,
         algorithm: str = "tlsf",
@@ -78,10 +83,13 @@ class BufferHeap(NoCopies):
         known = AllocationKeywords.__annotations__
         for keyword in keywords:
             if keyword not in known:
-                raise TypeError(f"BufferHeap() got an unexpected keyword argument {keyword!r}")
+                raise TypeError(unexpected_keyword("BufferHeap", keyword))
         info = AllocationCreateInfo(**keywords)
         self._allocator = allocator
-        self._usage = BufferUsage(buffer_usage)
+        usage: Any = buffer_usage
+        if not hasattr(usage, "__index__"):
+            usage = number_of_names(usage, "BufferUsage", "buffer_usage")
+        self._usage = BufferUsage(_unsigned(usage, "buffer_usage"))
         self._block_size = block_size
         self._algorithm = algorithm
         self._flags = int(info.flags)

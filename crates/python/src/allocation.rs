@@ -13,7 +13,7 @@ use crate::errors::{feature_not_present, invalid, pinned};
 use crate::external::memory_of;
 use crate::held::Held;
 use crate::image::Image;
-use crate::numbers::{flags, live_handle};
+use crate::numbers::{flags, live_handle, real};
 use crate::package::BUFFER_SLICE;
 use crate::resource::Handles;
 use crate::resource_object::ResourceObject;
@@ -196,8 +196,9 @@ impl Allocation {
     /// (`vkSetDeviceMemoryPriorityEXT`). Dedicated memory only: a block is shared by many.
     ///
     /// Raises `FeatureNotPresentError` without `VK_EXT_pageable_device_local_memory`.
-    fn set_priority(slf: &Bound<'_, Self>, priority: f32) -> PyResult<()> {
+    fn set_priority(slf: &Bound<'_, Self>, priority: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
+        let priority = real(priority, "priority")? as f32;
         let resource = resource(slf)?;
         let _pin = resource.enter(py)?;
         if !(0.0..=1.0).contains(&priority) {

@@ -16,7 +16,8 @@ use crate::close::{TO_END_ONE, in_use, leaked};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::host_memory::check_room;
 use crate::links::Link;
-use crate::numbers::{of_type, unsigned, unsigned_32};
+use crate::numbers::{of_type, real, unsigned, unsigned_32};
+use crate::package::unexpected_keyword;
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::remains::release_all;
 use crate::resource::quoted;
@@ -108,9 +109,7 @@ impl PoolKeywords {
         let Some(keywords) = keywords else { return Ok(read) };
         for (key, value) in keywords.iter() {
             let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
-            if !value.is_none() {
-                read.take(&key, &value)?;
-            }
+            read.take(&key, &value)?;
         }
         Ok(read)
     }
@@ -118,6 +117,20 @@ impl PoolKeywords {
     fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let rules = &mut self.rules;
         match key {
+            "memory_type_index"
+            | "like"
+            | "block_size"
+            | "min_block_count"
+            | "max_block_count"
+            | "algorithm"
+            | "ignore_buffer_image_granularity"
+            | "min_alignment"
+            | "priority"
+            | "memory_allocate_next"
+            | "export_handle_types"
+            | "fallback"
+            | "name"
+                if value.is_none() => {}
             "memory_type_index" => {
                 rules.memory_type_index = unsigned_32(value, key)?;
                 self.has_memory_type = true;
@@ -131,7 +144,7 @@ impl PoolKeywords {
                 rules.ignore_buffer_image_granularity = of_type(value, key, "a bool")?;
             }
             "min_alignment" => rules.min_alignment = unsigned(value, key)?,
-            "priority" => rules.priority = Some(of_type(value, key, "a number")?),
+            "priority" => rules.priority = Some(real(value, key)? as f32),
             "memory_allocate_next" => {
                 rules.memory_allocate_next = chain_address(value, key)?;
                 self.next = Some(Link::new(value.clone().unbind()));
@@ -140,10 +153,7 @@ impl PoolKeywords {
             "fallback" => rules.fallback = of_type(value, key, "a bool")?,
             "name" => self.name = Some(Text::string(value, key)?),
             _ => {
-                return Err(PyTypeError::new_err(format!(
-                    "create_pool() got an unexpected keyword argument '{}'",
-                    key.escape_debug()
-                )));
+                return Err(unexpected_keyword(value.py(), "create_pool", key));
             }
         }
         Ok(())
@@ -276,6 +286,17 @@ impl Pool {
         destroyed.or_raise(py)?;
         state.allocator.pool_names.lock().remove(&state.id);
         warning.map_or(Ok(()), |warning| warn(py, &warning))
+    }
+
+    fn __int__(&self) -> PyResult<u64> {
+        // Vulkan knows no pool of memory, only of other things: any number would be one of those.
+        Err(PyTypeError::new_err(
+            "a Pool has no handle of Vulkan: what is allocated from it has, as allocation.device_memory",
+        ))
+    }
+
+    fn __index__(&self) -> PyResult<u64> {
+        self.__int__()
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
