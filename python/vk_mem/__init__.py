@@ -52,6 +52,7 @@ from vk_mem.errors import (
     OutOfDeviceMemoryError,
     OutOfHostMemoryError,
     TooManyObjectsError,
+    UnflushedWriteWarning,
     UseAfterFreeError,
     VkMemError,
 )
@@ -140,6 +141,7 @@ __all__ = [
     "StatsServer",
     "TooManyObjectsError",
     "TotalStatistics",
+    "UnflushedWriteWarning",
     "UseAfterFreeError",
     "VirtualAllocation",
     "VirtualBlock",

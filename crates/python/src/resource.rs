@@ -18,6 +18,7 @@ use crate::pins::{NotClosed, Pinned, Pins};
 use crate::pool::PoolState;
 use crate::remains::Remains;
 use crate::state::{AllocatorState, warn_unclosed};
+use crate::unflushed;
 use vkmem_engine::words::bytes;
 
 /// What `retire` is called in errors.
@@ -328,12 +329,13 @@ impl Resource {
         if !self.end(py, "destroy")? {
             return Ok(());
         }
+        let lost = self.lost_writes();
         let remains = self.remains();
         let release = remains.release(&self.allocator);
         if release.calls_driver() {
             py.detach(|| drop(release));
         }
-        Ok(())
+        if let Some(lost) = lost { unflushed::warn(py, &lost) } else { Ok(()) }
     }
 
     /// Closes it and leaves the list of live things; false if that was done before.
@@ -370,7 +372,11 @@ impl Resource {
         self.allocator.device.check_process(py)?;
         if self.end(py, RETIRE)? {
             self.retired.store(true, Ordering::Relaxed);
+            let lost = self.lost_writes();
             self.allocator.collect(self);
+            if let Some(lost) = lost {
+                return unflushed::warn(py, &lost);
+            }
         }
         Ok(())
     }
@@ -444,6 +450,7 @@ impl Resource {
         }
         // Nobody holds it any more, but the device may still be using it.
         let description = self.describe();
+        let lost = self.lost_writes();
         self.leave();
         let remains_size = self.allocator.collect(self);
         Python::try_attach(|py| {
@@ -456,6 +463,7 @@ impl Resource {
                     human_bytes(remains_size)
                 ),
             );
+            unflushed::warn_in_finaliser(py, lost.as_slice());
         });
     }
     fn bind_error(&self, call: &str, error: DeviceError) -> Error {

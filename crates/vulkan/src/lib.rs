@@ -38,7 +38,7 @@ pub use allocator::{Allocate, DeviceAllocator, image_kind};
 pub use chain::buffer_usage;
 pub use copy::{Target, copy_bytes};
 pub use device::VulkanDevice;
-pub use driver::{DeviceHandles, Driver, TransferCommand};
+pub use driver::{DeviceHandles, Driver, HostSide, TransferCommand};
 pub use external::{ExternalMemory, ExternalSupport};
 pub use import::Import;
 pub use info::PhysicalDeviceSummary;
