@@ -66,10 +66,10 @@ def main() -> None:
         )
         before = allocator.snapshot()
         first = load_level(allocator, 1, dice)
-        vk_mem.view.svg(allocator, path=folder / "level-1.svg")
-        vk_mem.view.html(allocator, path=folder / "level-1.html")
+        vk_mem.view.svg(allocator, folder / "level-1.svg")
+        vk_mem.view.html(allocator, folder / "level-1.html")
         try:
-            vk_mem.view.png(allocator, path=folder / "level-1.png")
+            vk_mem.view.png(allocator, folder / "level-1.png")
         except vk_mem.FeatureNotPresentError as error:
             print(f"no PNG: {error}")
         # The level ends, but one in seven is forgotten: what is only after is the leak.
@@ -77,7 +77,7 @@ def main() -> None:
         for resource in first:
             if resource not in forgotten:
                 resource.destroy()
-        vk_mem.view.html(before, allocator, path=folder / "leak.html", title="After level 1")
+        vk_mem.view.html(before, folder / "leak.html", other=allocator, title="After level 1")
         leaked = vk_mem.diff(before, allocator).only_in_b
         size = sum(entry.size for entry in leaked)
         print(f"{len(leaked)} resources of {size / MIB:.1f} MiB are left of level 1")

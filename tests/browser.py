@@ -55,10 +55,12 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     troubles: list[str] = []
 
     def open_page(
-        *sources: Any, width: int = 1300, height: int = 800, dark: bool = False, **more: Any
+        source: Any,
+        other: Any = None,
+        width: int = 1300, height: int = 800, dark: bool = False, **more: Any
     ) -> Any:
         path = tmp_path / f"page{len(contexts)}.html"
-        vk_mem.view.html(*sources, path=path, **more)
+        vk_mem.view.html(source, path, other=other, **more)
         context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",

@@ -227,7 +227,7 @@ def test_lone_surrogates_break_no_output(text: str, capsysbinary: Any) -> None:
     found = vk_mem.diff(text, of)
     made = [repr(dump), repr(found), dump._repr_html_(), found._repr_html_()]
     made += [vk_mem.view.svg(dump, title="\ud800"), vk_mem.view.html(dump, title="\ud800")]
-    made += [vk_mem.view.svg(text, of), vk_mem.view.html(text, of)]
+    made += [vk_mem.view.svg(text, other=of), vk_mem.view.html(text, other=of)]
     for it in made:
         it.encode()
     vk_mem.view.png(dump, title="\ud800")

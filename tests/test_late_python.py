@@ -21,7 +21,7 @@ CALLS = {
 }
 LOADED = {
     "summaries": "dump._repr_html_(), found._repr_html_()",
-    "pictures": "vk_mem.view.svg(dump), vk_mem.view.html(dump, dump)",
+    "pictures": "vk_mem.view.svg(dump), vk_mem.view.html(dump, other=dump)",
 }
 START = """
 import ctypes, json, vk_mem

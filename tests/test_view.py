@@ -41,8 +41,8 @@ from vk_mem.view import kinds, text, theme
 OUTPUTS = ("svg", "png", "html")
 
 
-def draw(output: str, *sources: Any, **keywords: Any) -> Any:
-    return getattr(vk_mem.view, output)(*sources, **keywords)
+def draw(output: str, source: Any, other: Any = None, **keywords: Any) -> Any:
+    return getattr(vk_mem.view, output)(source, other=other, **keywords)
 
 
 # ---- SVG ----
@@ -213,7 +213,8 @@ def changed() -> tuple[Dump, Dump]:
 
 
 def test_a_comparison_has_two_halves() -> None:
-    svg = parsed_svg(vk_mem.view.svg(*changed()))
+    before, after = changed()
+    svg = parsed_svg(vk_mem.view.svg(before, other=after))
     bar = bars_of(svg)[0]
     by_shade: dict[str, list[Any]] = {}
     for rect in region_rects(bar):
@@ -227,7 +228,7 @@ def test_a_comparison_has_two_halves() -> None:
 
 def test_a_page_of_a_comparison_has_both() -> None:
     before, after = changed()
-    header, columns, texts = page_data(vk_mem.view.html(before, after))
+    header, columns, texts = page_data(vk_mem.view.html(before, other=after))
     sides = {
         texts[name]: side
         for name, side in zip(columns["name"], columns["side"], strict=True)
@@ -243,7 +244,7 @@ def test_a_block_or_an_alias_of_one_side_only() -> None:
     then = make_dump(pool(both, Block("7", MIB, (region(0, MIB, 0, "gone"),))))
     base = region(0, MIB, 0, "base", aliases=(region(0, 1024, 2, "young"),))
     now = make_dump(pool(Block("0", MIB, (base,)), Block("8", MIB, (region(0, MIB, 0, "new"),))))
-    header, columns, texts = page_data(vk_mem.view.html(then, now))
+    header, columns, texts = page_data(vk_mem.view.html(then, other=now))
     assert dict(zip(header["bars"]["id"], header["bars"]["side"], strict=True)) == {
         "0": 0,
         "7": 1,
@@ -254,7 +255,7 @@ def test_a_block_or_an_alias_of_one_side_only() -> None:
 
 
 def test_equal_dumps_have_no_difference() -> None:
-    header, columns, _ = page_data(vk_mem.view.html(mixed_dump(), mixed_dump()))
+    header, columns, _ = page_data(vk_mem.view.html(mixed_dump(), other=mixed_dump()))
     used = [
         side
         for side, use in zip(columns["side"], columns["use"], strict=True)
@@ -469,7 +470,7 @@ def test_a_png_of_too_many_pixels_is_refused() -> None:
 def test_a_nasty_svg_is_well_formed_and_harmless() -> None:
     for picture in (
         vk_mem.view.svg(nasty_dump(), title=NASTY[1], width=4000),
-        vk_mem.view.svg(mixed_dump(), nasty_dump()),
+        vk_mem.view.svg(mixed_dump(), other=nasty_dump()),
     ):
         svg = parsed_svg(picture)
         tags = {it.tag.removeprefix(SVG) for it in svg.iter()}

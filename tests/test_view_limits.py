@@ -111,9 +111,9 @@ def many_of(kind: str, count: int) -> dict[str, Any]:
 def drawn(output: str, dump: Dump, before: Dump) -> str:
     """Everything that an output makes of a dump, by itself and compared."""
     if output == "svg":
-        return view.svg(dump) + view.svg(before, dump) + view.svg(dump, before)
+        return view.svg(dump) + view.svg(before, other=dump) + view.svg(dump, other=before)
     if output == "html":
-        return view.html(dump) + view.html(before, dump) + view.html(dump, before)
+        return view.html(dump) + view.html(before, other=dump) + view.html(dump, other=before)
     if output == "png":
         return str(len(view.png(dump, width=480, scale=0.5)))
     if output == "summary":

@@ -223,7 +223,6 @@ ROWS: dict[type[BaseException], list[tuple[str, str]]] = {
         ("allocator.create_buffer()", "size"),
         ("allocator.create_image(RGBA8, 'ab', 3)", "extent"),
         ("allocator.create_image(RGBA8, (4, 4))", "ImageUsage"),
-        ("allocator.create_image('RGBA', (4, 4), 3)", "format"),
         ("allocator.create_buffer(64, 3, flag=1)", "'flag'"),
         ("allocator.allocate_memory(64, info=1)", "'info'"),
         ("AllocationCreateInfo(size=1)", "'size'"),
@@ -290,7 +289,9 @@ for name in ("flags", "usage", "required_flags", "memory_type_bits", "create_fla
     for value in (-1, 2**32):
         row = f"allocator.create_buffer(64, TRANSFER, {name}={value})"
         ROWS[InvalidArgumentError].append((row, name))
-    ROWS[TypeError].append((f"allocator.create_buffer(64, TRANSFER, {name}='x')", name))
+    # A text is the name of a flag.
+    error = TypeError if name == "memory_type_bits" else InvalidArgumentError
+    ROWS[error].append((f"allocator.create_buffer(64, TRANSFER, {name}='x')", name))
 STRATEGIES = [0x1_0000, 0x2_0000, 0x4_0000]
 CONTRADICTIONS: list[tuple[int, int]] = [
     (DEDICATED | NEVER, MemoryUsage.AUTO),

@@ -80,6 +80,7 @@ from vk_mem.measure import Measurement, statistics
 from vk_mem.retention import EmptyBlockRetention
 from vk_mem.serve import StatsServer, serve_stats
 from vk_mem.tables import HeapBudgets
+from vk_mem.virtual import VirtualAllocations
 
 if _TYPE_CHECKING:
     from vk_mem import view
@@ -144,6 +145,7 @@ __all__ = [
     "UnflushedWriteWarning",
     "UseAfterFreeError",
     "VirtualAllocation",
+    "VirtualAllocations",
     "VirtualBlock",
     "VkMemError",
     "__version__",

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, Required, TypedDict
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from vk_mem._vk_mem import AllocationCreateInfo, Pool
+
+Flags = int | str | Iterable[int | str]
+"""Bits of flags: of a class of `vk_mem.flags` or of any binding, or their names, as
+`"VERTEX_BUFFER|TRANSFER_DST"`, or a list of either."""
+
+Choice = int | str
+"""One value of an enumeration, or its name."""
 
 
 class SupportsArrayInterface(Protocol):
@@ -21,15 +28,15 @@ class SupportsArrayInterface(Protocol):
 class AllocationKeywords(TypedDict, total=False):
     """How to allocate: what a `VmaAllocationCreateInfo` holds."""
 
-    usage: int
+    usage: Choice
     """`MemoryUsage`, AUTO by default."""
-    flags: int
+    flags: Flags
     """`AllocationCreateFlags`."""
-    required_flags: int
+    required_flags: Flags
     """`MemoryPropertyFlags` that a memory type must have."""
-    preferred_flags: int
+    preferred_flags: Flags
     """`MemoryPropertyFlags` that a memory type should have."""
-    not_preferred_flags: int
+    not_preferred_flags: Flags
     """`MemoryPropertyFlags` that a memory type should not have."""
     memory_type_bits: int
     """Bit i: memory type i may be used. 0 allows all."""
@@ -43,7 +50,7 @@ class AllocationKeywords(TypedDict, total=False):
     """Where to allocate from, instead of the default pools."""
     priority: float | None
     """From 0 to 1 (`VK_EXT_memory_priority`); of dedicated memory."""
-    export_handle_types: int | None
+    export_handle_types: Flags | None
     """`ExternalMemoryHandleType` that the memory can be exported as."""
     allocation_info: AllocationCreateInfo | None
     """A set of these to start from; those given beside it win."""
@@ -52,7 +59,7 @@ class AllocationKeywords(TypedDict, total=False):
 class MemoryImportKeywords(AllocationKeywords, total=False):
     """How to import memory alone."""
 
-    handle_type: int | None
+    handle_type: Choice | None
     """`ExternalMemoryHandleType`; by default the opaque or plain one of its kind."""
     memory_type_index: int | None
     """The memory type that it was exported from. Opaque handles do not tell."""
@@ -67,7 +74,7 @@ class ImportKeywords(AllocationKeywords, total=False):
     """A Win32 handle; it stays the caller's."""
     import_host_pointer: Buffer | SupportsArrayInterface | int | None
     """A writable buffer of this process, which is held, or an address."""
-    import_handle_type: int | None
+    import_handle_type: Choice | None
     """`ExternalMemoryHandleType`; by default the opaque or plain one of its kind."""
     import_size: int | None
     """Bytes of the whole `VkDeviceMemory`; what the resource needs by default."""
@@ -80,9 +87,9 @@ class ImportKeywords(AllocationKeywords, total=False):
 class BufferDetails(TypedDict, total=False):
     """What every call that creates buffers takes of a `VkBufferCreateInfo`."""
 
-    create_flags: int
+    create_flags: Flags
     """`BufferCreateFlags`."""
-    sharing_mode: int
+    sharing_mode: Choice
     """`SharingMode`; CONCURRENT where several queue families are named."""
     queue_family_indices: Iterable[int]
     """The families that share it."""
@@ -91,21 +98,21 @@ class BufferDetails(TypedDict, total=False):
 class ImageDetails(TypedDict, total=False):
     """What every call that creates images takes of a `VkImageCreateInfo`."""
 
-    create_flags: int
+    create_flags: Flags
     """`ImageCreateFlags`."""
-    image_type: int | None
+    image_type: Choice | None
     """`ImageType`; from the number of sides in `extent` by default."""
     mip_levels: int
     """1 by default."""
     array_layers: int
     """1 by default."""
-    samples: int
+    samples: Choice
     """`SampleCount`; 1 by default."""
-    tiling: int
+    tiling: Choice
     """`ImageTiling`; OPTIMAL by default."""
-    initial_layout: int
+    initial_layout: Choice
     """`ImageLayout`; UNDEFINED by default."""
-    sharing_mode: int
+    sharing_mode: Choice
     """`SharingMode`; CONCURRENT where several queue families are named."""
     queue_family_indices: Iterable[int]
     """The families that share it."""
@@ -133,11 +140,29 @@ class ImageKeywords(ImageInfoKeywords, ImportKeywords, total=False):
     """All of `create_image`."""
 
 
+class StructInfoKeywords(AllocationKeywords, total=False):
+    """How to allocate what a struct describes."""
+
+    info: Required[object]
+    """A `VkBufferCreateInfo` or `VkImageCreateInfo` of any binding or its address."""
+
+
+class StructKeywords(StructInfoKeywords, ImportKeywords, total=False):
+    """What stands beside a struct in `create_buffer` and `create_image`."""
+
+
 class ManyKeywords(AllocationKeywords, total=False):
     """How to allocate many at once; all keywords apply to all."""
 
     names: Iterable[str | None] | None
     """A name for each, instead of `name`."""
+
+
+class ManyStructKeywords(ManyKeywords, total=False):
+    """How to allocate many that structs describe."""
+
+    infos: Required[Iterable[object]]
+    """A `VkBufferCreateInfo` of any binding or its address for each."""
 
 
 class ManyBufferKeywords(ManyKeywords, BufferDetails, total=False):
@@ -159,6 +184,13 @@ class AliasKeywords(TypedDict, total=False):
     """Any object that the caller wants to find again."""
 
 
+class AliasStructKeywords(AliasKeywords, total=False):
+    """What an alias that a struct describes has of its own."""
+
+    info: Required[object]
+    """A `VkBufferCreateInfo` or `VkImageCreateInfo` of any binding or its address."""
+
+
 class AliasBufferKeywords(AliasKeywords, BufferDetails, total=False):
     """What else an aliasing buffer can be: `VkBufferCreateInfo`."""
 
@@ -176,7 +208,7 @@ class AliasImageKeywords(AliasKeywords, ImageDetails, total=False):
 class ImageMemoryKeywords(AllocationKeywords, total=False):
     """What cannot be asked of a `VkImage`."""
 
-    tiling: int | None
+    tiling: Choice | None
     """The `ImageTiling` it was created with."""
     plane: int | Iterable[int] | None
     """Of a disjoint image: the plane, or the planes, counted from 0."""
@@ -205,7 +237,7 @@ class PoolKeywords(TypedDict, total=False):
     """In bytes, a power of two."""
     memory_allocate_next: object
     """Address or struct of a `pNext` chain for each `vkAllocateMemory`."""
-    export_handle_types: int | None
+    export_handle_types: Flags | None
     """`ExternalMemoryHandleType` that its blocks can be exported as."""
     fallback: bool
     """When it is full, allocate from the default pools: of its own memory type first."""

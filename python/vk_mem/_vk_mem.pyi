@@ -8,9 +8,13 @@ from typing_extensions import disjoint_base
 from vk_mem._typing import (
     AliasBufferKeywords,
     AliasImageKeywords,
+    AliasKeywords,
+    AliasStructKeywords,
     AllocationKeywords,
     BufferInfoKeywords,
     BufferKeywords,
+    Choice,
+    Flags,
     ImageInfoKeywords,
     ImageKeywords,
     ImageMemoryKeywords,
@@ -18,10 +22,14 @@ from vk_mem._typing import (
     ManyBufferKeywords,
     ManyImageKeywords,
     ManyKeywords,
+    ManyStructKeywords,
     MemoryImportKeywords,
     PoolKeywords,
+    StructInfoKeywords,
+    StructKeywords,
     SupportsArrayInterface,
 )
+from vk_mem.buffer_heap import BufferSlice
 from vk_mem.dump import Dump
 from vk_mem.errors import VkMemError
 from vk_mem.flags import (
@@ -30,14 +38,19 @@ from vk_mem.flags import (
     DeviceType,
     ExternalMemoryHandleType,
     Format,
+    ImageTiling,
+    ImageType,
     ImageUsage,
     MemoryHeapFlags,
     MemoryPropertyFlags,
     MemoryUsage,
+    SampleCount,
 )
+from vk_mem.interop import _Parameter
 from vk_mem.leaks import Leaks
 from vk_mem.retention import EmptyBlockRetention
 from vk_mem.tables import HeapBudgets
+from vk_mem.virtual import VirtualAllocations
 
 _OnPressure = TypeVar("_OnPressure", bound=Callable[[int, HeapBudget], object] | None)
 _OnOutOfMemory = TypeVar("_OnOutOfMemory", bound=Callable[[VkMemError], object] | None)
@@ -102,9 +115,14 @@ class Resource:
     ) -> None: ...
     def flush(self, offset: int | None = None, size: int | None = None) -> None: ...
     def invalidate(self, offset: int | None = None, size: int | None = None) -> None: ...
-    def export_fd(self, handle_type: int | None = None) -> int: ...
-    def export_win32_handle(self, handle_type: int | None = None) -> int: ...
+    def export_fd(self, handle_type: Choice | None = None) -> int: ...
+    def export_win32_handle(self, handle_type: Choice | None = None) -> int: ...
     def retire(self) -> None: ...
+    @property
+    def _as_parameter_(self) -> _Parameter: ...
+    def __int__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __bytes__(self) -> bytes: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
@@ -137,6 +155,22 @@ class Image(Resource):
     def format(self) -> Format: ...
     @property
     def extent(self) -> tuple[int, int, int]: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def mip_levels(self) -> int: ...
+    @property
+    def array_layers(self) -> int: ...
+    @property
+    def samples(self) -> SampleCount: ...
+    @property
+    def tiling(self) -> ImageTiling: ...
+    @property
+    def image_type(self) -> ImageType: ...
     @property
     def usage(self) -> ImageUsage: ...
     @property
@@ -251,58 +285,59 @@ class Allocator:
     def current_frame_index(self) -> int: ...
     @overload
     def create_buffer(
-        self, size: int, buffer_usage: int, /, **keywords: Unpack[BufferKeywords]
+        self, size: int, buffer_usage: Flags, **keywords: Unpack[BufferKeywords]
     ) -> Buffer: ...
     @overload
     def create_buffer(
         self,
-        info: object,
+        size: object,
         buffer_usage: None = None,
         /,
         **keywords: Unpack[ImportKeywords],
     ) -> Buffer: ...
     @overload
-    def create_buffer(self, **keywords: Unpack[BufferKeywords]) -> Buffer: ...
+    def create_buffer(self, **keywords: Unpack[StructKeywords]) -> Buffer: ...
     @overload
     def create_image(
         self,
-        format: int,
+        format: Choice,
         extent: int | Sequence[int],
-        image_usage: int,
-        /,
+        image_usage: Flags,
         **keywords: Unpack[ImageKeywords],
     ) -> Image: ...
     @overload
     def create_image(
         self,
-        info: object,
+        format: object,
         extent: None = None,
         image_usage: None = None,
         /,
         **keywords: Unpack[ImportKeywords],
     ) -> Image: ...
     @overload
-    def create_image(self, **keywords: Unpack[ImageKeywords]) -> Image: ...
+    def create_image(self, **keywords: Unpack[StructKeywords]) -> Image: ...
     @overload
     def create_buffers(
         self,
         sizes: Iterable[int] | PythonBuffer | SupportsArrayInterface,
-        buffer_usage: int,
-        /,
+        buffer_usage: Flags,
         **keywords: Unpack[ManyBufferKeywords],
     ) -> list[Buffer]: ...
     @overload
     def create_buffers(
         self,
-        infos: Iterable[object],
+        sizes: Iterable[object],
         buffer_usage: None = None,
         /,
         **keywords: Unpack[ManyKeywords],
     ) -> list[Buffer]: ...
+    @overload
+    def create_buffers(
+        self, sizes: None = None, **keywords: Unpack[ManyStructKeywords]
+    ) -> list[Buffer]: ...
     def create_images(
         self,
-        images: Iterable[tuple[int, int | Sequence[int], int] | object],
-        /,
+        images: Iterable[tuple[Choice, int | Sequence[int], Flags] | object],
         **keywords: Unpack[ManyImageKeywords],
     ) -> list[Image]: ...
     @overload
@@ -330,8 +365,8 @@ class Allocator:
         count: None = None,
         **keywords: Unpack[ManyKeywords],
     ) -> list[Allocation]: ...
-    def free_memory_pages(self, allocations: Iterable[Allocation], /) -> None: ...
-    def destroy_many(self, resources: Iterable[Buffer | Image | Allocation], /) -> None: ...
+    def free_memory_pages(self, allocations: Iterable[Allocation | None]) -> None: ...
+    def destroy_many(self, resources: Iterable[Buffer | Image | Allocation | None]) -> None: ...
     def flush_allocations(
         self,
         allocations: Iterable[Buffer | Image | Allocation],
@@ -349,38 +384,44 @@ class Allocator:
         self,
         base: Resource,
         size: int,
-        buffer_usage: int,
-        /,
+        buffer_usage: Flags,
         **keywords: Unpack[AliasBufferKeywords],
     ) -> Buffer: ...
     @overload
     def create_aliasing_buffer(
         self,
         base: Resource,
-        info: object = None,
+        size: object,
         buffer_usage: None = None,
         /,
-        **keywords: Unpack[AliasBufferKeywords],
+        **keywords: Unpack[AliasKeywords],
+    ) -> Buffer: ...
+    @overload
+    def create_aliasing_buffer(
+        self, base: Resource, **keywords: Unpack[AliasStructKeywords]
     ) -> Buffer: ...
     @overload
     def create_aliasing_image(
         self,
         base: Resource,
-        format: int,
+        format: Choice,
         extent: int | Sequence[int],
-        image_usage: int,
-        /,
+        image_usage: Flags,
         **keywords: Unpack[AliasImageKeywords],
     ) -> Image: ...
     @overload
     def create_aliasing_image(
         self,
         base: Resource,
-        info: object = None,
+        format: object,
         extent: None = None,
         image_usage: None = None,
         /,
-        **keywords: Unpack[AliasImageKeywords],
+        **keywords: Unpack[AliasKeywords],
+    ) -> Image: ...
+    @overload
+    def create_aliasing_image(
+        self, base: Resource, **keywords: Unpack[AliasStructKeywords]
     ) -> Image: ...
     def allocate_memory(
         self, size: int, alignment: int | None = None, **keywords: Unpack[AllocationKeywords]
@@ -404,37 +445,36 @@ class Allocator:
         **keywords: Unpack[MemoryImportKeywords],
     ) -> Allocation: ...
     def find_memory_type_index(
-        self, allowed_type_bits: int | None = None, /, **keywords: Unpack[AllocationKeywords]
+        self, allowed_type_bits: int | None = None, **keywords: Unpack[AllocationKeywords]
     ) -> int: ...
     @overload
     def find_memory_type_index_for_buffer_info(
-        self, size: int, buffer_usage: int, /, **keywords: Unpack[BufferInfoKeywords]
+        self, size: int, buffer_usage: Flags, **keywords: Unpack[BufferInfoKeywords]
     ) -> int: ...
     @overload
     def find_memory_type_index_for_buffer_info(
         self,
-        info: object,
+        size: object,
         buffer_usage: None = None,
         /,
         **keywords: Unpack[AllocationKeywords],
     ) -> int: ...
     @overload
     def find_memory_type_index_for_buffer_info(
-        self, **keywords: Unpack[BufferInfoKeywords]
+        self, **keywords: Unpack[StructInfoKeywords]
     ) -> int: ...
     @overload
     def find_memory_type_index_for_image_info(
         self,
-        format: int,
+        format: Choice,
         extent: int | Sequence[int],
-        image_usage: int,
-        /,
+        image_usage: Flags,
         **keywords: Unpack[ImageInfoKeywords],
     ) -> int: ...
     @overload
     def find_memory_type_index_for_image_info(
         self,
-        info: object,
+        format: object,
         extent: None = None,
         image_usage: None = None,
         /,
@@ -442,7 +482,7 @@ class Allocator:
     ) -> int: ...
     @overload
     def find_memory_type_index_for_image_info(
-        self, **keywords: Unpack[ImageInfoKeywords]
+        self, **keywords: Unpack[StructInfoKeywords]
     ) -> int: ...
     def create_pool(self, **keywords: Unpack[PoolKeywords]) -> Pool: ...
     def build_stats_string(self, detailed: bool = True) -> str: ...
@@ -513,7 +553,7 @@ class Device:
         extensions: Iterable[str] | None = None,
         without_extensions: Iterable[str] | None = None,
         features: Iterable[str] | None = None,
-        queue_flags: int | None = None,
+        queue_flags: Flags | None = None,
         application_name: str = "vk-mem",
         get_instance_proc_addr: object = None,
     ) -> Device: ...
@@ -559,7 +599,7 @@ class Device:
     def validation_messages(self) -> list[str]: ...
     def fill_buffer(
         self,
-        buffer: Buffer,
+        buffer: Buffer | BufferSlice,
         value: int = 0,
         *,
         offset: int | None = None,
@@ -567,8 +607,8 @@ class Device:
     ) -> None: ...
     def copy_buffer(
         self,
-        source: Buffer,
-        target: Buffer,
+        source: Buffer | BufferSlice,
+        target: Buffer | BufferSlice,
         size: int | None = None,
         *,
         source_offset: int | None = None,
@@ -576,19 +616,19 @@ class Device:
     ) -> None: ...
     def copy_buffer_to_image(
         self,
-        buffer: Buffer,
+        buffer: Buffer | BufferSlice,
         image: Image,
         *,
         buffer_offset: int | None = None,
-        layout: int | None = None,
+        layout: Choice | None = None,
     ) -> None: ...
     def copy_image_to_buffer(
         self,
         image: Image,
-        buffer: Buffer,
+        buffer: Buffer | BufferSlice,
         *,
         buffer_offset: int | None = None,
-        layout: int | None = None,
+        layout: Choice | None = None,
     ) -> None: ...
 
 @final
@@ -597,9 +637,9 @@ class SimulatedDevice(Device):
         cls,
         profile: str | None = None,
         *,
-        heaps: Iterable[tuple[int, int]] | None = None,
-        types: Iterable[tuple[int, int]] | None = None,
-        device_type: int | None = None,
+        heaps: Iterable[tuple[int, Flags]] | None = None,
+        types: Iterable[tuple[int, Flags]] | None = None,
+        device_type: Choice | None = None,
         buffer_image_granularity: int | None = None,
         non_coherent_atom_size: int | None = None,
         max_memory_allocation_count: int | None = None,
@@ -759,7 +799,7 @@ class VirtualBlock:
         alignment: int | None = None,
         *,
         upper_address: bool = False,
-        strategy: int | None = None,
+        strategy: Choice | None = None,
         user_data: object = None,
     ) -> VirtualAllocation: ...
     def allocate_many(
@@ -767,8 +807,8 @@ class VirtualBlock:
         sizes: Iterable[int] | PythonBuffer | SupportsArrayInterface,
         alignments: int | Iterable[int] | PythonBuffer | SupportsArrayInterface | None = None,
         *,
-        strategy: int | None = None,
-    ) -> tuple[memoryview, memoryview]: ...
+        strategy: Choice | None = None,
+    ) -> VirtualAllocations: ...
     def free(self, allocation: int | VirtualAllocation) -> None: ...
     def free_many(self, handles: Iterable[int] | PythonBuffer | SupportsArrayInterface) -> None: ...
     def clear(self) -> None: ...

@@ -13,13 +13,15 @@ import warnings
 import weakref
 from operator import index
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, SupportsIndex, Unpack
 
 from vk_mem._no_copies import NoCopies
-from vk_mem._typing import AllocationKeywords
-from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, _Range, _VirtualBlocks
+from vk_mem._keywords import unexpected_keyword
+from vk_mem._typing import AllocationKeywords, Flags
+from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, Resource, _Range, _VirtualBlocks
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
+from vk_mem.flags.names import number_of_names
 from vk_mem.words import counted
 
 _HOST_ACCESS = (
@@ -28,6 +30,13 @@ _HOST_ACCESS = (
 _TEXEL = BufferUsage.UNIFORM_TEXEL_BUFFER | BufferUsage.STORAGE_TEXEL_BUFFER
 # What vkCmdBindIndexBuffer, vkCmdCopyBuffer of words and indirect commands ask for at most.
 _LEAST_ALIGNMENT = 4
+
+
+def _number(value: SupportsIndex, name: str) -> int:
+    """An int. A `Buffer` is one only where a handle is wanted."""
+    if isinstance(value, Resource):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    return index(value)
 
 
 class BufferHeap(NoCopies):
@@ -45,21 +54,25 @@ class BufferHeap(NoCopies):
     def __init__(
         self,
         allocator: Allocator,
-        buffer_usage: int,
+        buffer_usage: Flags,
         *,
         block_size: int = 4 << 20,
         algorithm: str = "tlsf",
         **keywords: Unpack[AllocationKeywords],
     ) -> None:
+        block_size = _number(block_size, "block_size")
         if block_size <= 0:
             raise InvalidArgumentError(f"block_size is {block_size}; it must be positive")
         known = AllocationKeywords.__annotations__
         for keyword in keywords:
             if keyword not in known:
-                raise TypeError(f"BufferHeap() got an unexpected keyword argument {keyword!r}")
+                raise TypeError(unexpected_keyword("BufferHeap", keyword))
         info = AllocationCreateInfo(**keywords)
         self._allocator = allocator
-        self._usage = BufferUsage(buffer_usage)
+        usage: Any = buffer_usage
+        if not hasattr(usage, "__index__"):
+            usage = number_of_names(usage, "BufferUsage", "buffer_usage")
+        self._usage = BufferUsage(_number(usage, "buffer_usage"))
         self._block_size = block_size
         self._algorithm = algorithm
         self._flags = int(info.flags)
@@ -148,7 +161,7 @@ class BufferHeap(NoCopies):
         Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
         """
         self._check_process()
-        size, alignment = index(size), index(alignment)
+        size, alignment = _number(size, "size"), _number(alignment, "alignment")
         with self._lock:
             self._check_open()
             self._release_abandoned()

@@ -41,6 +41,23 @@ _CTYPES_BYREF = type(ctypes.byref(ctypes.c_int()))
 _CTYPES_FUNCTION = ctypes._CFuncPtr  # type: ignore[attr-defined]  # documented, not in typeshed
 _CFFI_NOT_HANDLES = frozenset({"_Bool", "char", "float", "double", "long double"})
 _CFFI_HANDLE_TYPE = re.compile(r"(?:struct )?(Vk\w+)_T \*")
+
+
+class _Parameter(ctypes.c_uint64):
+    """A handle as the `_as_parameter_` of an object of this package.
+
+    A plain int would do for a function with `argtypes`, but ctypes cuts it to 32 bits for one
+    without; a plain `c_uint64` the other way round.
+    """
+
+    def __index__(self) -> int:
+        return self.value
+
+    @property
+    def _as_parameter_(self) -> int:
+        return self.value
+
+
 # Which handles our own objects have: Vulkan's name, and the attributes that lead there. The first
 # is meant where no name is given.
 _OWN_HANDLES: dict[str, dict[str, str]] = {
@@ -122,6 +139,7 @@ def _to_int(handle: object, type_name: str | None) -> int:
     own = _own_handles(handle)
     if own is not None:
         return _own_to_int(handle, own, type_name)
+    _refuse_pool(handle, type_name)
     try:
         return _in_range(operator.index(handle), type_name)  # type: ignore[arg-type]
     except TypeError:
@@ -219,6 +237,10 @@ def function_address(function: object, name: str) -> int:
 
 def as_handle(value: object, binding: Any, type_name: str | None = None) -> Any:
     """`value` as a handle `type_name` of `binding`.
+
+    Seldom needed: a `Buffer`, an `Image` and an `Allocation` have `__int__`, `__index__` and
+    `_as_parameter_`, so `vulkan` takes them in its structs, lists and calls, and ctypes in calls.
+    A field of a struct of ctypes takes `int(buffer)`.
 
     `value` is an int, a handle of any binding, or an object of this package, of which `type_name`
     may be left out: a `Buffer` is a `VkBuffer`, an `Image` a `VkImage`, an `Allocation` a
@@ -324,6 +346,15 @@ def _own_handles(value: object) -> dict[str, str] | None:
         if cls.__module__.partition(".")[0] == "vk_mem" and cls.__name__ in _OWN_HANDLES:
             return _OWN_HANDLES[cls.__name__]
     return None
+
+
+def _refuse_pool(value: object, type_name: str | None) -> None:
+    cls = type(value)
+    if (cls.__module__, cls.__name__) == ("vk_mem", "Pool"):
+        raise _no_handle(
+            type_name,
+            "a Pool, which has none: what is allocated from it has, as allocation.device_memory",
+        )
 
 
 def _own_to_int(value: object, handles: dict[str, str], type_name: str | None) -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-__all__ = ["counted", "known_size", "well_formed", "with_article"]
+from vk_mem._lazy import load
+
+__all__ = ["counted", "known_size", "nearest", "well_formed", "with_article"]
 
 NO_SIZE = 1 << 63
 """No memory has as many bytes. Drivers and dumps that do not know a usage say 2^64 - 1."""
@@ -33,3 +36,13 @@ def well_formed(text: str) -> str:
 def with_article(noun: str) -> str:
     """`a Buffer`, `an Image`."""
     return f"{'an' if noun[:1] in 'aeiouAEIOU' else 'a'} {noun}"
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Of `known` those that somebody may have meant who wrote `name`, the likest first."""
+    try:
+        matches = load("difflib").get_close_matches(name[:80], list(known), count, 0.7)
+    except ImportError:
+        # While the interpreter ends nothing is loaded any more, and a hint is not worth an error.
+        return []
+    return [str(it) for it in matches]

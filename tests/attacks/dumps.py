@@ -166,12 +166,14 @@ def written(dump: Dump, base: Dump, dice: random.Random) -> Iterator[str]:
     for text in (repr(dump), repr(found), dump._repr_html_(), found._repr_html_()):
         check_text(text)
     yield "summaries"
-    for sources in ((dump,), (base, dump), (dump, base)):
-        picture = view.svg(*sources)
+    comparisons = ((dump, None), (base, dump), (dump, base))
+    for source, other in comparisons:
+        picture = view.svg(source, other=other)
         check_text(picture)
         parsed_svg(picture)
         yield "SVGs"
-    view.html(*dice.choice([(dump,), (base, dump), (dump, base)])).encode()
+    source, other = dice.choice(comparisons)
+    view.html(source, other=other).encode()
     yield "pages"
     if dice.random() < 0.1:
         try:

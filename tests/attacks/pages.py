@@ -91,9 +91,9 @@ def injected_fields(seed: int, budget: Budget) -> None:
         with budget.case(seed, number):
             dump, other = nasty(dice), nasty(dice)
             title = text(dice)
-            for sources in ((dump,), (dump, other)):
-                check_page(view.html(*sources, title=title), clean)
-                check_svg(view.svg(*sources, title=title))
+            for than in (None, other):
+                check_page(view.html(dump, other=than, title=title), clean)
+                check_svg(view.svg(dump, other=than, title=title))
                 budget.counted["pages and SVGs"] += 2
             check_summary(dump._repr_html_() + vk_mem.diff(dump, other)._repr_html_())
             budget.counted["fields"] += 3 * FIELDS
@@ -111,8 +111,8 @@ def injected_fields_in_a_browser(seed: int, budget: Budget) -> None:
                 dump, other = nasty(dice), nasty(dice)
                 documents = {
                     "page.html": view.html(dump, title=text(dice)),
-                    "compared.html": view.html(dump, other),
-                    "picture.svg": view.svg(dump, other, title=text(dice)),
+                    "compared.html": view.html(dump, other=other),
+                    "picture.svg": view.svg(dump, other=other, title=text(dice)),
                     "summary.html": f"<meta charset=utf-8><body>{dump._repr_html_()}",
                 }
                 for name, made in documents.items():

@@ -11,7 +11,7 @@ use crate::errors::{feature_not_present, invalid, pinned};
 use crate::external::memory_of;
 use crate::held::Held;
 use crate::image::Image;
-use crate::numbers::{flags, live_handle, unsigned};
+use crate::numbers::{flags, live_handle, real, unsigned};
 use crate::resource::Handles;
 use crate::resource_object::ResourceObject;
 use vkmem_engine::words::with_article;
@@ -178,8 +178,9 @@ impl Allocation {
     /// (`vkSetDeviceMemoryPriorityEXT`). Dedicated memory only: a block is shared by many.
     ///
     /// Raises `FeatureNotPresentError` without `VK_EXT_pageable_device_local_memory`.
-    fn set_priority(slf: &Bound<'_, Self>, priority: f32) -> PyResult<()> {
+    fn set_priority(slf: &Bound<'_, Self>, priority: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
+        let priority = real(priority, "priority")? as f32;
         let resource = resource(slf)?;
         let _pin = resource.enter(py)?;
         if !(0.0..=1.0).contains(&priority) {

@@ -15,8 +15,9 @@ use crate::errors::invalid;
 use crate::links::Link;
 use crate::numbers::{
     ALLOCATION_CREATE_FLAGS, HANDLE_TYPE, MEMORY_PROPERTY_FLAGS, MEMORY_USAGE, flags, of_class,
-    unsigned, unsigned_32,
+    real, unsigned, unsigned_32,
 };
+use crate::package::unexpected_keyword;
 use crate::pool::{Pool, PoolState};
 use crate::text::Text;
 
@@ -56,10 +57,7 @@ impl Keywords {
         for (key, value) in keywords.iter() {
             let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
             if key != "allocation_info" && !read.take(&key, &value)? && !other(&key, &value)? {
-                return Err(PyTypeError::new_err(format!(
-                    "{function}() got an unexpected keyword argument '{}'",
-                    key.escape_debug()
-                )));
+                return Err(unexpected_keyword(value.py(), function, &key));
             }
         }
         Ok(read)
@@ -96,7 +94,7 @@ impl Keywords {
             "memory_type_bits" => self.create.memory_type_bits = unsigned_32(value, key)?,
             "min_alignment" => self.create.min_alignment = unsigned(value, key)?,
             "priority" if value.is_none() => self.create.priority = None,
-            "priority" => self.create.priority = Some(value.extract()?),
+            "priority" => self.create.priority = Some(real(value, key)? as f32),
             "export_handle_types" => self.create.export_handle_types = export_types(value)?,
             "pool" => {
                 let pool = if value.is_none() { None } else { Some(pool(value)?) };

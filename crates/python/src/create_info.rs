@@ -3,12 +3,14 @@
 use ash::vk;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
+use pyo3::types::{PyInt, PyString};
 
 use crate::errors::invalid;
 use crate::links::in_one_process;
 use crate::numbers::{
-    BUFFER_USAGE, FORMAT, IMAGE_USAGE, of_class, quantity, unsigned_32, wide_of_class,
+    BUFFER_CREATE_FLAGS, BUFFER_USAGE, FORMAT, FlagClass, IMAGE_CREATE_FLAGS, IMAGE_LAYOUT,
+    IMAGE_TILING, IMAGE_TYPE, IMAGE_USAGE, SAMPLE_COUNT, SHARING_MODE, of_class, quantity,
+    refuse_handle, unsigned_32, wide_of_class,
 };
 use crate::package::{IS_STRUCT_AT, STRUCT_ADDRESS};
 use crate::sequences::{self, MOST_FAMILIES};
@@ -37,11 +39,21 @@ pub struct CommonKeywords {
 }
 
 impl CommonKeywords {
-    /// Takes a keyword; whether it knew it.
+    /// Takes a keyword of a buffer; whether it knew it.
     pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.take_of(key, value, &BUFFER_CREATE_FLAGS)
+    }
+
+    /// The same of a buffer or an image, whose `create_flags` are of a class.
+    fn take_of(
+        &mut self,
+        key: &str,
+        value: &Bound<'_, PyAny>,
+        create_flags: &FlagClass,
+    ) -> PyResult<bool> {
         match key {
-            "create_flags" => self.create_flags = Some(unsigned_32(value, key)?),
-            "sharing_mode" => self.sharing_mode = Some(unsigned_32(value, key)?),
+            "create_flags" => self.create_flags = Some(of_class(value, key, create_flags)?),
+            "sharing_mode" => self.sharing_mode = Some(of_class(value, key, &SHARING_MODE)?),
             "queue_family_indices" => {
                 let index = |it: &_| unsigned_32(it, key);
                 self.indices.extend(sequences::read(value, key, MOST_FAMILIES, index)?);
@@ -137,6 +149,8 @@ fn given_struct<'py, T: CreateInfo>(
     let others = arguments[1..].iter().any(Option::is_some);
     let source = match (&common.info, first) {
         (None, None) => return Ok(None),
+        // A text beside others is a format, or a size that is none.
+        (None, Some(first)) if others && first.is_instance_of::<PyString>() => return Ok(None),
         (None, Some(first)) if is_integer(first) && (others || !is_address::<T>(first)?) => {
             return Ok(None);
         }
@@ -165,8 +179,10 @@ fn is_address<T: CreateInfo>(number: &Bound<'_, PyAny>) -> PyResult<bool> {
     IS_STRUCT_AT.get(number.py())?.call1(what)?.extract()
 }
 
+/// Not a `Buffer` and its relatives, which are numbers only where a handle is wanted.
 fn is_integer(value: &Bound<'_, PyAny>) -> bool {
-    value.is_instance_of::<PyInt>() || value.hasattr("__index__").unwrap_or(false)
+    value.is_instance_of::<PyInt>()
+        || value.hasattr("__index__").unwrap_or(false) && refuse_handle(value, "").is_ok()
 }
 
 /// The buffer of a size and a usage alone; the usage as well if it has more bits than fit there.
@@ -250,17 +266,20 @@ impl ImageKeywords {
 
     /// Takes a keyword; whether it knew it.
     pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let number = match key {
-            "image_type" => &mut self.image_type,
-            "mip_levels" => &mut self.mip_levels,
-            "array_layers" => &mut self.array_layers,
-            "samples" => &mut self.samples,
-            "tiling" => &mut self.tiling,
-            "initial_layout" => &mut self.initial_layout,
-            _ => return self.common.take(key, value),
+        let (number, class) = match key {
+            "image_type" => (&mut self.image_type, Some(&IMAGE_TYPE)),
+            "mip_levels" => (&mut self.mip_levels, None),
+            "array_layers" => (&mut self.array_layers, None),
+            "samples" => (&mut self.samples, Some(&SAMPLE_COUNT)),
+            "tiling" => (&mut self.tiling, Some(&IMAGE_TILING)),
+            "initial_layout" => (&mut self.initial_layout, Some(&IMAGE_LAYOUT)),
+            _ => return self.common.take_of(key, value, &IMAGE_CREATE_FLAGS),
         };
         if !value.is_none() {
-            *number = Some(unsigned_32(value, key)?);
+            *number = Some(match class {
+                Some(class) => of_class(value, key, class)?,
+                None => unsigned_32(value, key)?,
+            });
             self.common.beside = Some(key.into());
         }
         Ok(true)

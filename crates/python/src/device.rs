@@ -9,7 +9,6 @@ use pyo3::types::{PyAnyMethods, PyString, PyTuple, PyType};
 use vkmem_vulkan::{DeviceSelector, Driver, OpenOptions, VulkanDevice, WrapOptions, enumerate};
 
 use crate::bindings::Bindings;
-use crate::buffer::Buffer;
 use crate::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
 use crate::errors::{IntoPyResult, invalid};
 use crate::image::Image;
@@ -19,7 +18,7 @@ use crate::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
 use crate::package::{DEVICE_ARGUMENTS, FUNCTION_ADDRESS};
 use crate::sequences;
 use crate::text::Text;
-use crate::transfers;
+use crate::transfers::{self, Part};
 
 /// What a device and its allocators share.
 pub struct DeviceCore {
@@ -96,7 +95,11 @@ fn api_version(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     if !value.is_instance_of::<PyTuple>() {
         return unsigned_32(value, "api_version");
     }
-    let parts: Vec<u32> = value.extract()?;
+    let parts: Vec<u32> = value
+        .cast::<PyTuple>()?
+        .iter()
+        .map(|part| unsigned_32(&part, "api_version"))
+        .collect::<PyResult<_>>()?;
     match parts[..] {
         [major, minor] => Ok((major << 22) | (minor << 12)),
         [major, minor, patch] => Ok((major << 22) | (minor << 12) | patch),
@@ -343,36 +346,39 @@ impl Device {
         Ok(self.core.driver.validation_messages())
     }
 
-    /// Fills `size` bytes of a buffer with a 32-bit value on the device's queue, and waits
-    /// (`vkCmdFillBuffer`); up to the end of the buffer without a size. The offset is a multiple of 4, and
-    /// so is the size unless it reaches the end of the buffer. The last 1 to 3 bytes of such a buffer get
+    /// Fills `size` bytes of a buffer, or of a `BufferSlice`, with a 32-bit value on the device's queue, and
+    /// waits (`vkCmdFillBuffer`); up to its end without a size. The offset is a multiple of 4, and so is the
+    /// size unless it reaches the end. The last 1 to 3 bytes of such a buffer get
     /// the first bytes of the value, in the host's order.
     #[pyo3(signature = (buffer, value = 0, *, offset = None, size = None))]
     fn fill_buffer(
         &self,
         py: Python<'_>,
-        buffer: &Bound<'_, Buffer>,
+        buffer: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = fill_value)] value: u32,
         offset: Option<&Bound<'_, PyAny>>,
         size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        transfers::fill_buffer(py, &self.core, buffer, value, offset, size)
+        let part = Part::read(buffer, "buffer")?;
+        transfers::fill_buffer(py, &self.core, &part, value, offset, size)
     }
 
     /// Copies `size` bytes between buffers on the device's queue, and waits (`vkCmdCopyBuffer`); up to
-    /// the end of the source without a size.
+    /// the end of the source without a size. Of a `BufferSlice`, as everywhere here, offsets count from its
+    /// start and sizes end with it.
     #[pyo3(signature = (source, target, size = None, *, source_offset = None, target_offset = None))]
     fn copy_buffer(
         &self,
         py: Python<'_>,
-        source: &Bound<'_, Buffer>,
-        target: &Bound<'_, Buffer>,
+        source: &Bound<'_, PyAny>,
+        target: &Bound<'_, PyAny>,
         size: Option<&Bound<'_, PyAny>>,
         source_offset: Option<&Bound<'_, PyAny>>,
         target_offset: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (from, to) = (source_offset, target_offset);
-        transfers::copy_buffer(py, &self.core, source, target, size, from, to)
+        let (source, target) = (Part::read(source, "source")?, Part::read(target, "target")?);
+        transfers::copy_buffer(py, &self.core, &source, &target, size, from, to)
     }
 
     /// Fills the first mip level and layer of a colour image from tightly packed texels, and waits
@@ -381,12 +387,13 @@ impl Device {
     fn copy_buffer_to_image(
         &self,
         py: Python<'_>,
-        buffer: &Bound<'_, Buffer>,
+        buffer: &Bound<'_, PyAny>,
         image: &Bound<'_, Image>,
         buffer_offset: Option<&Bound<'_, PyAny>>,
         layout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        transfers::copy_image(py, &self.core, buffer, image, buffer_offset, layout, true)
+        let part = Part::read(buffer, "buffer")?;
+        transfers::copy_image(py, &self.core, &part, image, buffer_offset, layout, true)
     }
 
     /// Copies the first mip level and layer of a colour image, which is in `layout`, to tightly packed
@@ -396,11 +403,12 @@ impl Device {
         &self,
         py: Python<'_>,
         image: &Bound<'_, Image>,
-        buffer: &Bound<'_, Buffer>,
+        buffer: &Bound<'_, PyAny>,
         buffer_offset: Option<&Bound<'_, PyAny>>,
         layout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        transfers::copy_image(py, &self.core, buffer, image, buffer_offset, layout, false)
+        let part = Part::read(buffer, "buffer")?;
+        transfers::copy_image(py, &self.core, &part, image, buffer_offset, layout, false)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

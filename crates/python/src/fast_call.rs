@@ -11,7 +11,7 @@ use std::ptr;
 use pyo3::exceptions::PyTypeError;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{Borrowed, PyTypeInfo, ffi};
 
 /// Such a method, with at most `N` positional arguments.
@@ -20,6 +20,8 @@ pub trait FastMethod<const N: usize> {
     type Class: PyTypeInfo;
     /// Its name.
     const NAME: &'static CStr;
+    /// What its positional arguments are called where they come as keywords.
+    const POSITIONAL: [&'static str; N];
     /// Its signature, as `inspect` reads it, and its text.
     const DOC: &'static CStr;
 
@@ -83,9 +85,8 @@ unsafe extern "C" fn enter<M: FastMethod<N>, const N: usize>(
             let argument = unsafe { Borrowed::from_ptr(py, *arguments.add(index)) };
             *place = Some(argument).filter(|it| !it.is_none());
         }
-        let positional = positional.each_ref().map(|it| it.as_deref());
         if names.is_null()
-            && let Some(done) = M::plain_call(&slf, positional)
+            && let Some(done) = M::plain_call(&slf, positional.each_ref().map(|it| it.as_deref()))
         {
             return done;
         }
@@ -98,11 +99,17 @@ unsafe extern "C" fn enter<M: FastMethod<N>, const N: usize>(
                 for (index, name) in names.cast::<PyTuple>()?.iter().enumerate() {
                     // SAFETY: there is one for each name behind those by position.
                     let value = unsafe { Borrowed::from_ptr(py, *arguments.add(count + index)) };
-                    keywords.set_item(name, value)?;
+                    let place = M::POSITIONAL.iter().position(|it| is_named(&name, it));
+                    match place {
+                        Some(place) if place < count => return Err(given_twice::<M, N>(py, place)),
+                        Some(place) => positional[place] = Some(value).filter(|it| !it.is_none()),
+                        None => keywords.set_item(name, value)?,
+                    }
                 }
-                Some(keywords)
+                (!keywords.is_empty()).then_some(keywords)
             }
         };
+        let positional = positional.each_ref().map(|it| it.as_deref());
         // From here on PyO3 knows that the interpreter is held.
         Python::attach(|_| M::call(&slf, positional, keywords.as_ref()))
     };
@@ -126,6 +133,18 @@ fn too_many<M: FastMethod<N>, const N: usize>(py: Python<'_>, count: usize) -> P
     PyTypeError::new_err(format!(
         "{class}.{name}() takes from 0 to {N} positional arguments but {count} were given"
     ))
+}
+
+fn is_named(name: &Bound<'_, PyAny>, wanted: &str) -> bool {
+    name.cast::<PyString>().is_ok_and(|name| name == wanted)
+}
+
+#[cold]
+fn given_twice<M: FastMethod<N>, const N: usize>(py: Python<'_>, place: usize) -> PyErr {
+    let class =
+        py.get_type::<M::Class>().name().map_or_else(|_| String::new(), |it| it.to_string());
+    let (name, argument) = (M::NAME.to_string_lossy(), M::POSITIONAL[place]);
+    PyTypeError::new_err(format!("{class}.{name}() got multiple values for argument '{argument}'"))
 }
 
 fn what_it_said(panic: &(dyn Any + Send)) -> String {

@@ -207,6 +207,17 @@ pub fn image_infos(
     Ok(Infos { infos: built.iter().map(|it| it.info).collect(), _sources: built })
 }
 
+/// The same of what is ended, where None stands for nothing, as null does in Vulkan and VMA.
+pub fn objects_to_end<'py>(
+    given: &Bound<'py, PyAny>,
+    name: &str,
+    accept: impl Fn(&Bound<'py, PyAny>) -> PyResult<()>,
+) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let mut all = objects(given, name, |item| if item.is_none() { Ok(()) } else { accept(item) })?;
+    all.retain(|item| !item.is_none());
+    Ok(all)
+}
+
 /// Objects of a class, one after the other; `what` names the class for errors.
 pub fn objects<'py>(
     given: &Bound<'py, PyAny>,

@@ -4,12 +4,14 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyInt, PyType};
+use pyo3::types::{PyInt, PyString, PyType};
 
 use crate::errors::invalid;
 use crate::interpreter::is_ending;
 use crate::links::in_one_process;
-use crate::package::{FLAGS, TO_INT};
+use crate::package::{FLAGS, NUMBER_OF_NAMES, TO_INT};
+use crate::pool::Pool;
+use crate::resource_object::ResourceObject;
 use vkmem_engine::words::with_article;
 
 /// A non-negative integer: a size, an offset, flags of any binding.
@@ -18,8 +20,25 @@ pub fn unsigned(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
     if value.is_exact_instance_of::<PyInt>() {
         return value.extract::<u64>().map_err(|error| no_unsigned(value, name, error));
     }
+    refuse_handle(value, name)?;
     in_one_process(value.py(), || value.extract::<u64>())?
         .map_err(|error| no_unsigned(value, name, error))
+}
+
+/// An exception for what is a number only where a binding wants a handle: a `Buffer` has `__index__`, and as
+/// a size or an offset that would be any number.
+pub fn refuse_handle(value: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
+    if !value.is_instance_of::<ResourceObject>() && !value.is_instance_of::<Pool>() {
+        return Ok(());
+    }
+    let kind = value.get_type().name()?;
+    Err(PyTypeError::new_err(format!("{name} must be a number, not {kind}")))
+}
+
+/// A number with a fraction, as a share of something.
+pub fn real(value: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {
+    refuse_handle(value, name)?;
+    in_one_process(value.py(), || value.extract())?
 }
 
 /// The same, at once if the value is of Python's `int` or of a class derived from it.
@@ -141,6 +160,15 @@ pub static ALLOCATION_CREATE_FLAGS: FlagClass = FlagClass::new("AllocationCreate
 pub static MEMORY_PROPERTY_FLAGS: FlagClass = FlagClass::new("MemoryPropertyFlags");
 pub static QUEUE_FLAGS: FlagClass = FlagClass::new("QueueFlags");
 pub static HANDLE_TYPE: FlagClass = FlagClass::new("ExternalMemoryHandleType");
+pub static BUFFER_CREATE_FLAGS: FlagClass = FlagClass::new("BufferCreateFlags");
+pub static IMAGE_CREATE_FLAGS: FlagClass = FlagClass::new("ImageCreateFlags");
+pub static IMAGE_TYPE: FlagClass = FlagClass::new("ImageType");
+pub static IMAGE_TILING: FlagClass = FlagClass::new("ImageTiling");
+pub static IMAGE_LAYOUT: FlagClass = FlagClass::new("ImageLayout");
+pub static SAMPLE_COUNT: FlagClass = FlagClass::new("SampleCount");
+pub static SHARING_MODE: FlagClass = FlagClass::new("SharingMode");
+pub static MEMORY_HEAP_FLAGS: FlagClass = FlagClass::new("MemoryHeapFlags");
+pub static DEVICE_TYPE: FlagClass = FlagClass::new("DeviceType");
 
 /// The class of `vk_mem.flags` that a value is of, if it is of one.
 fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
@@ -149,8 +177,8 @@ fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
     ours.then(|| class.name().map_or(String::new(), |name| name.to_string()))
 }
 
-/// Bits or a number of a class of `vk_mem.flags`, or a plain integer of any binding. Another class
-/// of this package means that arguments were mixed up.
+/// Bits or a number of a class of `vk_mem.flags`, a plain integer of any binding, or names as texts. Another
+/// class of this package means that arguments were mixed up.
 #[inline(always)]
 pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u32> {
     narrow(value, name, wide_of_class(value, name, class)?)
@@ -160,10 +188,27 @@ pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyRe
 #[inline(always)]
 pub fn wide_of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u64> {
     if !class.has(value) && !value.is_exact_instance_of::<PyInt>() {
-        check_class(value, name, class)?;
-        return unsigned(value, name);
+        return of_another(value, name, class);
     }
     of_int(value, name)
+}
+
+/// The same of what is neither known to be of the class nor a plain integer.
+#[cold]
+fn of_another(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u64> {
+    check_class(value, name, class)?;
+    if !may_be_names(value) {
+        return unsigned(value, name);
+    }
+    let py = value.py();
+    let look_up = || NUMBER_OF_NAMES.get(py)?.call1((value, class.name, name));
+    unsigned(&in_one_process(py, look_up)??, name)
+}
+
+/// A text, or something with items that is no number.
+fn may_be_names(value: &Bound<'_, PyAny>) -> bool {
+    let has = |name| value.hasattr(name).unwrap_or(false);
+    value.is_instance_of::<PyString>() || (has("__iter__") && !has("__index__"))
 }
 
 #[cold]
@@ -171,8 +216,14 @@ fn check_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyRes
     let Some(given) = flag_class(value) else { return Ok(()) };
     if given != class.name {
         let wanted = class.name;
+        let instead = match given.as_str() {
+            _ if name != "usage" => "",
+            "BufferUsage" => "; what a buffer is used for is buffer_usage=",
+            "ImageUsage" => "; what an image is used for is image_usage=",
+            _ => "",
+        };
         return Err(PyTypeError::new_err(format!(
-            "{name} is {}; it takes {wanted}",
+            "{name} is {}; it takes {wanted}{instead}",
             with_article(&given)
         )));
     }

@@ -4,6 +4,7 @@
 //! before the last finalisers run, and nothing can be imported any more. Functions and classes are kept,
 //! not modules: what a module holds is taken away from it at that time.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -63,7 +64,13 @@ pub static DEVICE_ARGUMENTS: Name = Name::new("vk_mem.interop", "device_argument
 pub static FUNCTION_ADDRESS: Name = Name::new("vk_mem.interop", "function_address");
 pub static IS_STRUCT_AT: Name = Name::new("vk_mem.interop", "is_struct_at");
 pub static STRUCT_ADDRESS: Name = Name::new("vk_mem.interop", "struct_address");
+pub static PARAMETER: Name = Name::new("vk_mem.interop", "_Parameter");
 pub static TO_INT: Name = Name::new("vk_mem.interop", "to_int");
+
+pub static NUMBER_OF_NAMES: Name = Name::new("vk_mem.flags.names", "number_of_names");
+pub static UNEXPECTED_KEYWORD: Name = Name::new("vk_mem._keywords", "unexpected_keyword");
+pub static BUFFER_SLICE: Name = Name::new("vk_mem.buffer_heap", "BufferSlice");
+pub static VIRTUAL_ALLOCATIONS: Name = Name::new("vk_mem.virtual", "VirtualAllocations");
 
 pub static LEAKS: Name = Name::new("vk_mem.leaks", "_leaks");
 pub static LOAD_DUMP: Name = Name::new("vk_mem.dump", "load_dump");
@@ -82,12 +89,17 @@ pub static TOTAL_STATISTICS_TEXT: Name = Name::new("vk_mem.tables", "total_stati
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 19] = [
+static NAMES: [&Name; 24] = [
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
     &IS_STRUCT_AT,
     &STRUCT_ADDRESS,
+    &PARAMETER,
     &TO_INT,
+    &NUMBER_OF_NAMES,
+    &UNEXPECTED_KEYWORD,
+    &BUFFER_SLICE,
+    &VIRTUAL_ALLOCATIONS,
     &LEAKS,
     &LOAD_DUMP,
     &ALLOCATOR_HTML,
@@ -103,6 +115,16 @@ static NAMES: [&Name; 19] = [
     &OS_CLOSE,
     &OS_FSTAT,
 ];
+
+/// The exception for a keyword that a function does not have, with the one that may have been meant.
+#[cold]
+pub fn unexpected_keyword(py: Python<'_>, function: &str, key: &str) -> PyErr {
+    let message = || UNEXPECTED_KEYWORD.get(py)?.call1((function, key))?.extract::<String>();
+    match message() {
+        Ok(message) => PyTypeError::new_err(message),
+        Err(error) => error,
+    }
+}
 
 /// Looks all names up; called once, at the end of `vk_mem/__init__.py`.
 #[pyfunction]

@@ -15,8 +15,8 @@ use crate::close::{Closed, TO_END_ONE, in_use, leaked};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::host_memory::check_room;
 use crate::links::{Link, in_one_process};
-use crate::numbers::{unsigned, unsigned_32};
-use crate::package::TO_INT;
+use crate::numbers::{real, unsigned, unsigned_32};
+use crate::package::{TO_INT, unexpected_keyword};
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::remains::release_all;
 use crate::resource::quoted;
@@ -131,7 +131,7 @@ impl PoolKeywords {
                 rules.ignore_buffer_image_granularity = value.extract()?;
             }
             "min_alignment" => rules.min_alignment = unsigned(value, key)?,
-            "priority" => rules.priority = Some(value.extract()?),
+            "priority" => rules.priority = Some(real(value, key)? as f32),
             "memory_allocate_next" => {
                 let py = value.py();
                 let what = (value, py.None(), key);
@@ -144,10 +144,7 @@ impl PoolKeywords {
             "fallback" => rules.fallback = value.extract()?,
             "name" => self.name = Some(Text::string(value)?),
             _ => {
-                return Err(PyTypeError::new_err(format!(
-                    "create_pool() got an unexpected keyword argument '{}'",
-                    key.escape_debug()
-                )));
+                return Err(unexpected_keyword(value.py(), "create_pool", key));
             }
         }
         Ok(())
@@ -280,6 +277,17 @@ impl Pool {
         destroyed.or_raise(py)?;
         state.allocator.pool_names.lock().remove(&state.id);
         Closed { leaked, lost }.warn(py)
+    }
+
+    fn __int__(&self) -> PyResult<u64> {
+        // Vulkan knows no pool of memory, only of other things: any number would be one of those.
+        Err(PyTypeError::new_err(
+            "a Pool has no handle of Vulkan: what is allocated from it has, as allocation.device_memory",
+        ))
+    }
+
+    fn __index__(&self) -> PyResult<u64> {
+        self.__int__()
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

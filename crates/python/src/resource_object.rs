@@ -15,7 +15,8 @@ use crate::held::Held;
 use crate::host_copy;
 use crate::links::Link;
 use crate::mapping::{Access, Mapping};
-use crate::resource::Resource;
+use crate::package::PARAMETER;
+use crate::resource::{Handles, Resource};
 use crate::text::Text;
 use vkmem_engine::words::with_article;
 
@@ -156,6 +157,13 @@ impl ResourceObject {
     /// The name of its class.
     fn class(&self) -> &'static str {
         if self.has_owner() { "Allocation" } else { self.resource.handles.class() }
+    }
+
+    /// The `VkBuffer`, the `VkImage` or, of an `Allocation`, the `VkDeviceMemory`.
+    fn vulkan_handle(&self, py: Python<'_>) -> PyResult<u64> {
+        self.resource.check_live(py)?;
+        let is_memory = self.has_owner() || self.resource.handles == Handles::Memory;
+        Ok(if is_memory { self.resource.allocation.memory.0 } else { self.handle })
     }
 
     /// Whether it belongs to a `Buffer` or an `Image`.
@@ -362,6 +370,25 @@ impl ResourceObject {
             return Err(crate::errors::invalid(py, why));
         }
         self.resource.retire(py)
+    }
+
+    fn __int__(&self, py: Python<'_>) -> PyResult<u64> {
+        self.vulkan_handle(py)
+    }
+
+    fn __index__(&self, py: Python<'_>) -> PyResult<u64> {
+        self.vulkan_handle(py)
+    }
+
+    /// What ctypes passes for it: its handle.
+    #[getter]
+    fn _as_parameter_<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        PARAMETER.get(py)?.call1((self.vulkan_handle(py)?,))
+    }
+
+    /// What it holds, as `read()`: `bytes` would else take the handle for a number of zeros.
+    fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        host_copy::read(py, &self.face(), 0, None)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

@@ -14,7 +14,10 @@ use vkmem_vulkan::SimulatedDriver;
 
 use crate::device::{Device, DeviceCore};
 use crate::errors::{IntoPyResult, invalid};
-use crate::numbers::{unsigned, unsigned_32};
+use crate::numbers::{
+    DEVICE_TYPE, FlagClass, MEMORY_HEAP_FLAGS, MEMORY_PROPERTY_FLAGS, of_class, real,
+    refuse_handle, unsigned, unsigned_32,
+};
 use crate::sequences;
 use crate::text::Text;
 
@@ -68,6 +71,7 @@ fn call_named(py: Python<'_>, name: &str, wanted: fn(Call) -> bool) -> PyResult<
 fn failure(value: Option<&Bound<'_, PyAny>>) -> PyResult<DeviceError> {
     let Some(value) = value else { return Ok(DeviceError::OutOfDeviceMemory) };
     let py = value.py();
+    refuse_handle(value, "vk_result")?;
     match value.extract::<i32>() {
         Ok(result) if result < 0 => Ok(DeviceError::from_vk_result(result)),
         Ok(result) => {
@@ -109,10 +113,10 @@ impl SimulatedDevice {
 }
 
 /// Pairs of numbers, as in `[(size, flags), ...]`.
-fn pairs(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<(u64, u32)>> {
+fn pairs(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<Vec<(u64, u32)>> {
     let pair = |item: &Bound<'_, PyAny>| {
         let (number, flags): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
-        Ok((unsigned(&number, name)?, unsigned_32(&flags, name)?))
+        Ok((unsigned(&number, name)?, of_class(&flags, name, class)?))
     };
     // Of either there are at most 32 (`VK_MAX_MEMORY_TYPES`).
     sequences::read(value, name, 32, pair)
@@ -132,11 +136,11 @@ impl SimulatedDevice {
         profile: Option<Text>,
         heaps: Option<&Bound<'_, PyAny>>,
         types: Option<&Bound<'_, PyAny>>,
-        device_type: Option<u32>,
-        buffer_image_granularity: Option<u64>,
-        non_coherent_atom_size: Option<u64>,
-        max_memory_allocation_count: Option<u32>,
-        max_memory_allocation_size: Option<u64>,
+        device_type: Option<&Bound<'_, PyAny>>,
+        buffer_image_granularity: Option<&Bound<'_, PyAny>>,
+        non_coherent_atom_size: Option<&Bound<'_, PyAny>>,
+        max_memory_allocation_count: Option<&Bound<'_, PyAny>>,
+        max_memory_allocation_size: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let profile = profile.as_ref().map(|text| text.0.as_str());
         let profile = match (profile, heaps, types) {
@@ -152,28 +156,44 @@ impl SimulatedDevice {
                 })?
             }
             (Some(heaps), Some(types)) if profile.is_none() => {
-                let heaps = pairs(heaps, "heaps")?
+                let heaps = pairs(heaps, "heaps", &MEMORY_HEAP_FLAGS)?
                     .into_iter()
                     .map(|(size, flags)| (size, MemoryHeapFlags::from_bits_retain(flags)));
-                let types = pairs(types, "types")?.into_iter().map(|(heap, flags)| {
-                    let heap = u32::try_from(heap).unwrap_or(u32::MAX);
-                    (heap, MemoryPropertyFlags::from_bits_retain(flags))
-                });
+                let types = pairs(types, "types", &MEMORY_PROPERTY_FLAGS)?.into_iter().map(
+                    |(heap, flags)| {
+                        let heap = u32::try_from(heap).unwrap_or(u32::MAX);
+                        (heap, MemoryPropertyFlags::from_bits_retain(flags))
+                    },
+                );
                 let (heaps, types): (Vec<_>, Vec<_>) = (heaps.collect(), types.collect());
                 simulated_info(&heaps, &types)
             }
             _ => return Err(invalid(py, "either a profile, or heaps together with types")),
         };
         if let Some(kind) = device_type {
-            info.device_type = self::device_type(py, kind)?;
+            info.device_type = self::device_type(py, of_class(kind, "device_type", &DEVICE_TYPE)?)?;
         }
         let limits = &mut info.limits;
-        let set = |limit: &mut u64, value: Option<u64>| *limit = value.unwrap_or(*limit);
-        set(&mut limits.buffer_image_granularity, buffer_image_granularity);
-        set(&mut limits.non_coherent_atom_size, non_coherent_atom_size);
-        set(&mut limits.max_memory_allocation_size, max_memory_allocation_size);
-        limits.max_memory_allocation_count =
-            max_memory_allocation_count.unwrap_or(limits.max_memory_allocation_count);
+        for (limit, value, name) in [
+            (
+                &mut limits.buffer_image_granularity,
+                buffer_image_granularity,
+                "buffer_image_granularity",
+            ),
+            (&mut limits.non_coherent_atom_size, non_coherent_atom_size, "non_coherent_atom_size"),
+            (
+                &mut limits.max_memory_allocation_size,
+                max_memory_allocation_size,
+                "max_memory_allocation_size",
+            ),
+        ] {
+            if let Some(value) = value {
+                *limit = unsigned(value, name)?;
+            }
+        }
+        if let Some(count) = max_memory_allocation_count {
+            limits.max_memory_allocation_count = unsigned_32(count, "max_memory_allocation_count")?;
+        }
         let driver = SimulatedDriver::of_info(info, profile).or_raise(py)?;
         let driver = Arc::new(driver);
         let device = Device::new(driver.clone(), true);
@@ -231,7 +251,13 @@ impl SimulatedDevice {
 
     /// Makes a Vulkan command, or all of them, take `seconds` longer.
     #[pyo3(signature = (seconds, call = None))]
-    fn set_latency(&self, py: Python<'_>, seconds: f64, call: Option<&str>) -> PyResult<()> {
+    fn set_latency(
+        &self,
+        py: Python<'_>,
+        seconds: &Bound<'_, PyAny>,
+        call: Option<&str>,
+    ) -> PyResult<()> {
+        let seconds = real(seconds, "seconds")?;
         let latency = Duration::try_from_secs_f64(seconds)
             .map_err(|_| invalid(py, format!("a latency of {seconds} seconds")))?;
         let device = self.device(py)?;
@@ -277,7 +303,8 @@ impl SimulatedDevice {
     }
 
     /// Bytes of the memory objects that live in a heap.
-    fn live_bytes(&self, py: Python<'_>, heap: u32) -> PyResult<u64> {
+    fn live_bytes(&self, py: Python<'_>, heap: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let heap = unsigned_32(heap, "heap")?;
         if heap as usize >= self.driver.info().heaps.len() {
             return Err(invalid(py, format!("the device has no heap {heap}")));
         }

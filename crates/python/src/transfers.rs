@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ash::vk;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error};
 use vkmem_vulkan::{DeviceAllocator, HostSide, TransferCommand, format};
@@ -10,9 +11,12 @@ use vkmem_vulkan::{DeviceAllocator, HostSide, TransferCommand, format};
 use crate::buffer::Buffer;
 use crate::device::DeviceCore;
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
+use crate::held::Held;
 use crate::image::Image;
-use crate::numbers::{unsigned, unsigned_32};
+use crate::numbers::{IMAGE_LAYOUT, of_class, unsigned};
+use crate::package::BUFFER_SLICE;
 use crate::resource::{Handles, Resource};
+use vkmem_engine::words::bytes;
 
 const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
 const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
@@ -33,15 +37,69 @@ fn check_written(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResu
     resource.check_flushed(py, place, harm)
 }
 
+/// A buffer, or the part of one that is a `BufferSlice`.
+pub struct Part<'py> {
+    buffer: Bound<'py, Buffer>,
+    /// Where it starts in the buffer, in bytes.
+    start: u64,
+    /// Bytes of the slice; none of a whole buffer.
+    slice: Option<u64>,
+}
+
+impl<'py> Part<'py> {
+    /// Reads an argument.
+    pub fn read(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+        if let Ok(buffer) = value.cast::<Buffer>() {
+            return Ok(Self { buffer: buffer.clone(), start: 0, slice: None });
+        }
+        if value.is_instance(BUFFER_SLICE.get(value.py())?)? {
+            let number = |name| unsigned(&value.getattr(name)?, name);
+            return Ok(Self {
+                buffer: value.getattr("buffer")?.cast_into::<Buffer>()?,
+                start: number("offset")?,
+                slice: Some(number("size")?),
+            });
+        }
+        let kind = value.get_type().name()?;
+        let why = format!("{name} must be a vk_mem.Buffer or a vk_mem.BufferSlice, not {kind}");
+        Err(PyTypeError::new_err(why))
+    }
+
+    fn resource(&self) -> &Held {
+        &self.buffer.as_super().get().resource
+    }
+
+    /// In bytes.
+    fn size(&self) -> u64 {
+        self.slice.unwrap_or(self.resource().host_size)
+    }
+
+    /// An exception unless a range lies in it. Vulkan copies no empty one.
+    fn check_range(&self, py: Python<'_>, offset: u64, size: u64) -> PyResult<()> {
+        let Some(whole) = self.slice else {
+            return check_range(py, self.resource(), offset, size);
+        };
+        let what = format!("{} at offset {offset}", bytes(size));
+        let slice = format!("a slice of {}", bytes(whole));
+        if offset > whole || size > whole - offset {
+            return Err(invalid(py, format!("{what}: outside of {slice}")));
+        }
+        if size == 0 {
+            return Err(invalid(py, format!("{what} of {slice}: nothing to do")));
+        }
+        Ok(())
+    }
+}
+
 /// The buffer, if it is this device's and may be used so.
 fn usable<'a>(
     core: &Arc<DeviceCore>,
-    buffer: &'a Bound<'_, Buffer>,
+    part: &'a Part<'_>,
     usage: u64,
 ) -> PyResult<(&'a Resource, vk::Buffer)> {
-    let py = buffer.py();
+    let py = part.buffer.py();
     core.check_process(py)?;
-    let resource = &buffer.as_super().get().resource;
+    let resource: &Resource = part.resource();
     check_device(py, core, resource)?;
     if resource.usage & usage == 0 {
         let name = if usage == TRANSFER_SRC { "TRANSFER_SRC" } else { "TRANSFER_DST" };
@@ -171,25 +229,27 @@ impl Fill {
 pub fn fill_buffer(
     py: Python<'_>,
     core: &Arc<DeviceCore>,
-    buffer: &Bound<'_, Buffer>,
+    part: &Part<'_>,
     value: u32,
     offset: Option<&Bound<'_, PyAny>>,
     size: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    let (resource, handle) = usable(core, buffer, TRANSFER_DST)?;
+    let (resource, handle) = usable(core, part, TRANSFER_DST)?;
     let _pin = resource.enter(py)?;
     let offset = number(offset, "offset")?;
-    let whole = resource.host_size.saturating_sub(offset);
+    let whole = part.size().saturating_sub(offset);
     let size = size.map_or(Ok(whole), |size| unsigned(size, "size"))?;
-    check_range(py, resource, offset, size)?;
+    part.check_range(py, offset, size)?;
     if !offset.is_multiple_of(WORD) {
         return Err(invalid(py, format!("offset is {offset}; that of a fill is a multiple of 4")));
     }
-    if !size.is_multiple_of(WORD) && offset + size != resource.host_size {
-        let why = "that of a fill is a multiple of 4, or reaches the end of the buffer";
+    if !size.is_multiple_of(WORD) && offset + size != part.size() {
+        let why = "that of a fill is a multiple of 4, or reaches the end of the buffer or slice";
         return Err(invalid(py, format!("size is {size}; {why}")));
     }
     check_queue(py, core)?;
+    // Slices start at whole words.
+    let offset = part.start + offset;
     check_written(py, resource, HostSide::Buffer { buffer: handle, offset, size })?;
     let fill = Fill { buffer: handle, offset, size, value };
     let allocator = &resource.allocator.device_allocator;
@@ -201,8 +261,8 @@ pub fn fill_buffer(
 pub fn copy_buffer(
     py: Python<'_>,
     core: &Arc<DeviceCore>,
-    source: &Bound<'_, Buffer>,
-    target: &Bound<'_, Buffer>,
+    source: &Part<'_>,
+    target: &Part<'_>,
     size: Option<&Bound<'_, PyAny>>,
     source_offset: Option<&Bound<'_, PyAny>>,
     target_offset: Option<&Bound<'_, PyAny>>,
@@ -212,10 +272,12 @@ pub fn copy_buffer(
     let (_pin_from, _pin_to) = (from.enter(py)?, to.enter(py)?);
     let source_offset = number(source_offset, "source_offset")?;
     let target_offset = number(target_offset, "target_offset")?;
-    let whole = from.host_size.saturating_sub(source_offset);
+    let whole = source.size().saturating_sub(source_offset);
     let size = size.map_or(Ok(whole), |size| unsigned(size, "size"))?;
-    check_range(py, from, source_offset, size)?;
-    check_range(py, to, target_offset, size)?;
+    source.check_range(py, source_offset, size)?;
+    target.check_range(py, target_offset, size)?;
+    let (source_offset, target_offset) =
+        (source.start + source_offset, target.start + target_offset);
     if from_handle == to_handle && source_offset.abs_diff(target_offset) < size {
         return Err(invalid(py, "the two ranges of one buffer overlap"));
     }
@@ -245,14 +307,14 @@ pub fn copy_buffer(
 pub fn copy_image(
     py: Python<'_>,
     core: &Arc<DeviceCore>,
-    buffer: &Bound<'_, Buffer>,
+    part: &Part<'_>,
     image: &Bound<'_, Image>,
     buffer_offset: Option<&Bound<'_, PyAny>>,
     layout: Option<&Bound<'_, PyAny>>,
     to_image: bool,
 ) -> PyResult<()> {
     let usage = if to_image { TRANSFER_SRC } else { TRANSFER_DST };
-    let (memory, buffer) = usable(core, buffer, usage)?;
+    let (memory, buffer) = usable(core, part, usage)?;
     let texels = &image.as_super().get().resource;
     check_device(py, core, texels)?;
     let (_pin_memory, _pin_texels) = (memory.enter(py)?, texels.enter(py)?);
@@ -289,14 +351,17 @@ pub fn copy_image(
         return Err(invalid(py, format!("texels of format {} have no known size", facts.format)));
     };
     let buffer_offset = number(buffer_offset, "buffer_offset")?;
-    check_range(py, memory, buffer_offset, size)?;
+    part.check_range(py, buffer_offset, size)?;
+    let place = if part.slice.is_some() { "the slice's offset and " } else { "" };
+    let buffer_offset = part.start + buffer_offset;
     if !buffer_offset.is_multiple_of(block.bytes.into()) {
         let bytes = block.bytes;
-        let why = format!("buffer_offset is {buffer_offset}, not a multiple of a texel's {bytes}");
+        let why =
+            format!("{place}buffer_offset is {buffer_offset}, not a multiple of a texel's {bytes}");
         return Err(invalid(py, why + " bytes"));
     }
     let general = vk::ImageLayout::GENERAL.as_raw() as u32;
-    let layout = layout.map_or(Ok(general), |layout| unsigned_32(layout, "layout"))?;
+    let layout = layout.map_or(Ok(general), |layout| of_class(layout, "layout", &IMAGE_LAYOUT))?;
     let layout = vk::ImageLayout::from_raw(layout as i32);
     if to_image && matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED) {
         let layout = layout.as_raw();

@@ -16,7 +16,8 @@ use crate::host_memory;
 use crate::interpreter::enter_thread;
 use crate::links::{Link, Process};
 use crate::many::{self, Integers};
-use crate::numbers::{unsigned, unsigned_32};
+use crate::numbers::{ALLOCATION_CREATE_FLAGS, of_class, refuse_handle, unsigned};
+use crate::package::VIRTUAL_ALLOCATIONS;
 use crate::quads;
 use crate::statistics::Statistics;
 use crate::text::Text;
@@ -127,7 +128,7 @@ impl Alignments {
 
 fn strategy(value: Option<&Bound<'_, PyAny>>) -> PyResult<vkmem_engine::Strategy> {
     let Some(value) = value else { return Ok(vkmem_engine::Strategy::default()) };
-    let bits = unsigned_32(value, "strategy")?;
+    let bits = of_class(value, "strategy", &ALLOCATION_CREATE_FLAGS)?;
     let flags = vkmem_engine::AllocationCreateFlags::from_bits_retain(bits);
     let only = vkmem_engine::AllocationCreateFlags::STRATEGY_MASK;
     if !(flags - only).is_empty() || bits.count_ones() > 1 {
@@ -216,7 +217,7 @@ impl VirtualBlock {
     ///
     /// `sizes` and `alignments` are sequences of integers or arrays of them; a contiguous one of
     /// unsigned 64-bit integers, as NumPy's uint64, is read without an object for each. One alignment
-    /// may stand for all. Gives handles and offsets as memoryviews of unsigned 64-bit integers (format
+    /// may stand for all. Gives `VirtualAllocations`, a tuple of handles and offsets, as memoryviews of unsigned 64-bit integers (format
     /// "Q"), which `numpy.asarray` takes without a copy.
     ///
     /// Raises what `allocate` raises; `item` of the error says which one it was, counted from 0.
@@ -227,22 +228,24 @@ impl VirtualBlock {
         sizes: &Bound<'py, PyAny>,
         alignments: Option<&Bound<'py, PyAny>>,
         strategy: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let engine = self.engine(py)?;
         let sizes = Integers::read(sizes, "sizes", "size")?;
         let alignments = match alignments {
             None => Alignments::All(1),
             // Arrays of numbers are no numbers; any other error is the caller's own.
-            Some(value) => match value.extract::<u64>() {
-                Ok(one) => Alignments::All(one),
-                Err(error) if error.is_instance_of::<PyTypeError>(py) => {
-                    Alignments::Each(Integers::read(value, "alignments", "alignment")?)
+            Some(value) => {
+                match refuse_handle(value, "alignments").and_then(|()| value.extract()) {
+                    Ok(one) => Alignments::All(one),
+                    Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+                        Alignments::Each(Integers::read(value, "alignments", "alignment")?)
+                    }
+                    Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+                        Alignments::All(unsigned(value, "alignments")?)
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
-                    Alignments::All(unsigned(value, "alignments")?)
-                }
-                Err(error) => return Err(error),
-            },
+            }
         };
         if let Alignments::Each(alignments) = &alignments
             && alignments.len() != sizes.len()
@@ -276,7 +279,8 @@ impl VirtualBlock {
             py.detach(fill).map_err(|failed| many::failed(py, &failed))
         })?;
         // Without memory for the views nobody would know the handles.
-        two.views().inspect_err(|_| undo(&mut engine.lock(), &two.first()))
+        let named = || VIRTUAL_ALLOCATIONS.get(py)?.call1(two.views()?);
+        named().inspect_err(|_| undo(&mut engine.lock(), &two.first()))
     }
 
     /// Frees one: a `VirtualAllocation` or its handle (`vmaVirtualFree`).

@@ -87,7 +87,7 @@ def view(
         work.step("drawing")
         draw = getattr(pictures, kind)
         try:
-            made: str | bytes = draw(first, second, title=title, progress=work.progress)
+            made: str | bytes = draw(first, other=second, title=title, progress=work.progress)
         except VkMemError as error:
             raise fail(str(error)) from None
         work.step("writing")

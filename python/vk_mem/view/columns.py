@@ -22,7 +22,7 @@ import json
 import sys
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from vk_mem.dump.model import Heap
@@ -54,13 +54,17 @@ FORMATS = {
 }
 
 
-def encode(scene: Scene, title: str | None, progress: Progress) -> tuple[dict[str, Any], str]:
-    """The header, and the lump in base64."""
+CHUNK = 3 << 18
+"""Bytes of the columns that are packed at a time."""
+
+
+def encode(
+    scene: Scene, title: str | None, progress: Progress
+) -> tuple[dict[str, Any], Iterator[str]]:
+    """The header, and the lump in base64, which is packed as it is taken."""
     table = _Table(scene)
     bars = _bars(scene, table, progress)
     texts = json.dumps(list(table.texts), separators=(",", ":")).encode("ascii")
-    parts = [*(_little(column).tobytes() for column in table.columns.values()), texts]
-    lump = zlib.compress(b"".join(parts), LEVEL)
     header = {
         "version": VERSION,
         "title": title if title is not None else heading(scene),
@@ -77,7 +81,22 @@ def encode(scene: Scene, title: str | None, progress: Progress) -> tuple[dict[st
         **_places(scene),
         "bars": bars,
     }
-    return header, base64.b64encode(lump).decode("ascii")
+    columns = [memoryview(_little(column)).cast("B") for column in table.columns.values()]
+    return header, _packed([*columns, memoryview(texts)])
+
+
+def _packed(parts: list[memoryview]) -> Iterator[str]:
+    """Deflated and in base64: only the last piece may have a number of bytes that 3 does not divide."""
+    packer, waiting = zlib.compressobj(LEVEL), bytearray()
+    for part in parts:
+        for start in range(0, len(part), CHUNK):
+            waiting += packer.compress(part[start : start + CHUNK])
+            whole = len(waiting) - len(waiting) % 3
+            if whole >= CHUNK // 3:
+                yield base64.b64encode(waiting[:whole]).decode("ascii")
+                del waiting[:whole]
+    waiting += packer.flush()
+    yield base64.b64encode(waiting).decode("ascii")
 
 
 def _little(column: array[int]) -> array[int]:

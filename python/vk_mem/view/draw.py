@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from vk_mem.dump.load import Source
@@ -10,6 +9,7 @@ from vk_mem.errors import InvalidArgumentError
 from vk_mem.view.layout import Picture, lay_out
 from vk_mem.view.page import write_page
 from vk_mem.view.raster import check_pillow, write_png
+from vk_mem.view.save import PathLike, check_path, saving
 from vk_mem.view.scene import Progress, check_progress, make_scene
 from vk_mem.view.vector import write_svg
 
@@ -17,14 +17,12 @@ WIDTH = 1000
 WIDTHS = range(480, 8001)
 SCALES = (0.5, 8.0)
 
-PathLike = str | os.PathLike[str]
-
 
 def svg(
     source: Source,
-    other: Source | None = None,
-    *,
     path: PathLike | None = None,
+    *,
+    other: Source | None = None,
     title: str | None = None,
     width: int = WIDTH,
     progress: Progress | None = None,
@@ -34,15 +32,17 @@ def svg(
     Every block is a bar with its regions at their true offsets, coloured by use; what shares memory
     with a region lies on it; hatched is free. Regions narrower than a pixel are drawn in columns,
     filled by their share of the bytes. Pointing at something tells what it is. With `other` it is a
-    comparison: `source` in the upper half of each bar, `other` in the lower.
+    comparison: `source` in the upper half of each bar, `other` in the lower. Returns the document
+    as a text.
 
-    `path` is a file to write as well, `title` stands above it all, `width` is in pixels, from 480
-    to 8000; the height follows from the content. `progress` is called with the allocations drawn
+    `path` is a file to write as well; not one that ends in `.json`, as dumps do. `title` stands above
+    it all, `width` is in pixels, from 480 to 8000; the height follows from the content. `progress` is called with the allocations drawn
     so far and with how many there are.
 
     Raises `DumpError` if a source is not a readable dump, `InvalidArgumentError` for a title that
-    is not a text or a width out of range, `OSError` if a file cannot be read or written.
+    is not a text, a width out of range or a path that is a source, `OSError` if a file cannot be read or written.
     """
+    check_path(path)
     text = write_svg(_picture(source, other, title, width, progress))
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
@@ -51,16 +51,16 @@ def svg(
 
 def png(
     source: Source,
-    other: Source | None = None,
-    *,
     path: PathLike | None = None,
+    *,
+    other: Source | None = None,
     title: str | None = None,
     width: int = WIDTH,
     scale: float = 2.0,
     dark: bool = False,
     progress: Progress | None = None,
 ) -> bytes:
-    """Draws the same as `svg` does as a PNG. Needs the extra `vk-mem[view]`.
+    """Draws the same as `svg` does as a PNG, and returns its bytes. Needs the extra `vk-mem[view]`.
 
     `scale` is the number of pixels for each of `width`, from 0.5 to 8. `dark` draws on a dark
     ground. Letters that no font at hand has appear as boxes: Pillow takes DejaVu, Noto, Liberation
@@ -73,6 +73,7 @@ def png(
         raise InvalidArgumentError(f"scale is a number, not {type(scale).__name__}")
     if not SCALES[0] <= scale <= SCALES[1]:
         raise InvalidArgumentError(f"scale is from {SCALES[0]} to {SCALES[1]}, not {scale}")
+    check_path(path)
     check_pillow()
     picture = _picture(source, other, title, width, progress)
     data = write_png(picture, float(scale), bool(dark))
@@ -83,9 +84,9 @@ def png(
 
 def html(
     source: Source,
-    other: Source | None = None,
-    *,
     path: PathLike | None = None,
+    *,
+    other: Source | None = None,
     title: str | None = None,
     progress: Progress | None = None,
 ) -> str:
@@ -95,13 +96,22 @@ def html(
     a browser of 2023 or later. All the dump says of each region is in it, compressed: a million
     allocations take some 10 MB.
 
-    `path`, `title` and `progress`, and what it raises, are those of `svg`.
+    Returns the page as a text. With a `path` it goes to that file as well, piece by piece while it
+    is packed; what was there before stays there until all of it is written.
+
+    `path`, `other`, `title` and `progress`, and what it raises, are those of `svg`.
     """
+    check_path(path)
     scene = make_scene(source, other)
-    text = write_page(scene, _checked_title(title), check_progress(progress))
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
-    return text
+    page = write_page(scene, _checked_title(title), check_progress(progress))
+    if path is None:
+        return "".join(page)
+    with saving(path) as file:
+        pieces = []
+        for piece in page:
+            file.write(piece)
+            pieces.append(piece)
+    return "".join(pieces)
 
 
 def _checked_title(title: str | None) -> str | None:

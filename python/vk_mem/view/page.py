@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
@@ -30,8 +31,8 @@ SCRIPTS = (
 """In this order, inside one function: they share their names with each other and with nobody."""
 
 
-def write_page(scene: Scene, title: str | None, progress: Progress) -> str:
-    """The document as text."""
+def write_page(scene: Scene, title: str | None, progress: Progress) -> Iterator[str]:
+    """The document, piece by piece: the data of it, which may be long, are packed meanwhile."""
     header, lump = encode(scene, title, progress)
     script, style = _script(), _style()
     # Nothing but this script and this sheet may run or apply, whatever a name says.
@@ -46,10 +47,14 @@ def write_page(scene: Scene, title: str | None, progress: Progress) -> str:
         "script": script,
         # In JSON `<` is needed in texts only, so that no text can end the element.
         "header": json.dumps(header, separators=(",", ":")).replace("<", "\\u003c"),
-        "lump": lump,
     }
-    pieces = re.split(r"\{\{(\w+)\}\}", _asset("page.html"))
-    return "".join(it if number % 2 == 0 else parts[it] for number, it in enumerate(pieces))
+    for number, piece in enumerate(re.split(r"\{\{(\w+)\}\}", _asset("page.html"))):
+        if number % 2 == 0:
+            yield piece
+        elif piece == "lump":
+            yield from lump
+        else:
+            yield parts[piece]
 
 
 def _hash(text: str) -> str:

@@ -15,6 +15,7 @@ use crate::held::Held;
 use crate::image::Image;
 use crate::links::Link;
 use crate::numbers::unsigned;
+use crate::package::unexpected_keyword;
 use crate::resource::{Made, Resource};
 use crate::resource_object::ResourceObject;
 use crate::text::Text;
@@ -45,10 +46,7 @@ impl AliasKeywords {
                 }
                 _ if other(&key, &value)? => {}
                 _ => {
-                    return Err(PyTypeError::new_err(format!(
-                        "{function}() got an unexpected keyword argument '{}'",
-                        key.escape_debug()
-                    )));
+                    return Err(unexpected_keyword(value.py(), function, &key));
                 }
             }
         }
@@ -99,7 +97,7 @@ impl Allocator {
     /// `CAN_ALIAS`), and where another kind of resource would come to share a page of
     /// `buffer_image_granularity` bytes with a neighbour (memory of `allocate_memory` shares none).
     /// `UseAfterFreeError`.
-    #[pyo3(signature = (base, size = None, buffer_usage = None, /, **keywords))]
+    #[pyo3(signature = (base, size = None, buffer_usage = None, **keywords))]
     fn create_aliasing_buffer(
         &self,
         py: Python<'_>,
@@ -130,7 +128,7 @@ impl Allocator {
     ///
     /// After `base` it takes the arguments of `create_image` that make an image; all else is as in
     /// `create_aliasing_buffer`.
-    #[pyo3(signature = (base, format = None, extent = None, image_usage = None, /, **keywords))]
+    #[pyo3(signature = (base, format = None, extent = None, image_usage = None, **keywords))]
     fn create_aliasing_image(
         &self,
         py: Python<'_>,

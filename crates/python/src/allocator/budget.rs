@@ -7,11 +7,15 @@ use vkmem_engine::EmptyBlockRetention;
 
 use super::Allocator;
 use crate::errors::invalid;
-use crate::numbers::{unsigned, unsigned_32};
+use crate::numbers::{real, unsigned, unsigned_32};
 use crate::statistics::heap_budgets;
 
 fn given(limit: Bound<'_, PyAny>) -> Option<Bound<'_, PyAny>> {
     (!limit.is_none()).then_some(limit)
+}
+
+fn threshold(value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    real(value, "threshold")
 }
 
 /// Reads `empty_block_retention`.
@@ -22,7 +26,7 @@ pub(super) fn retention(value: &Bound<'_, PyAny>) -> PyResult<EmptyBlockRetentio
         return Ok(EmptyBlockRetention {
             count: given(count).map(|it| unsigned_32(&it, "count")).transpose()?,
             bytes: given(size).map(|it| unsigned(&it, "size")).transpose()?,
-            share: given(share).map(|it| it.extract()).transpose()?,
+            share: given(share).map(|it| real(&it, "share")).transpose()?,
         });
     }
     let kind = value.get_type().name()?;
@@ -72,7 +76,7 @@ impl Allocator {
     fn on_pressure<'py>(
         &self,
         callback: Bound<'py, PyAny>,
-        threshold: f64,
+        #[pyo3(from_py_with = threshold)] threshold: f64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = callback.py();
         let _inside = self.state.enter(py)?;

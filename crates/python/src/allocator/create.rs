@@ -19,7 +19,7 @@ use crate::external::ImportKeywords;
 use crate::fast_call::FastMethod;
 use crate::host_memory;
 use crate::image::Image;
-use crate::numbers::{live_handle, unsigned, unsigned_32};
+use crate::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
 use crate::pool;
 use crate::resource::{Handles, Made, Resource, Shared};
 
@@ -158,13 +158,14 @@ pub struct CreateBuffer;
 impl FastMethod<2> for CreateBuffer {
     type Class = Allocator;
     const NAME: &'static CStr = c"create_buffer";
-    const DOC: &'static CStr = c"create_buffer($self, size=None, buffer_usage=None, /, **keywords)
+    const POSITIONAL: [&'static str; 2] = ["size", "buffer_usage"];
+    const DOC: &'static CStr = c"create_buffer($self, size=None, buffer_usage=None, **keywords)
 --
 
 Creates a buffer, allocates its memory and binds it (`vmaCreateBuffer`).
 
-Called as `create_buffer(size, buffer_usage)` with the size in bytes and a `BufferUsage`, or with
-a `VkBufferCreateInfo`: a struct of any binding in first place, or `info=` a struct or its
+Called as `create_buffer(size, buffer_usage)` with the size in bytes and a `BufferUsage`, or names
+of it as `\"VERTEX_BUFFER|TRANSFER_DST\"`, or with a `VkBufferCreateInfo`: a struct of any binding in first place, or `info=` a struct or its
 address. Its `pNext` chain goes to Vulkan untouched.
 
 Beside those of an allocation (see `AllocationCreateInfo`; `MemoryUsage.AUTO` by default), the
@@ -209,8 +210,9 @@ Raises `OutOfDeviceMemoryError`, `OutOfHostMemoryError`, `TooManyObjectsError`,
 impl Allocator {
     /// Creates an image, allocates its memory and binds it (`vmaCreateImage`).
     ///
-    /// Called as `create_image(format, extent, image_usage)`, where the extent is one to three sides in
-    /// texels, width first, and makes a 1D, 2D or 3D image (for a NumPy array of rows that is
+    /// Called as `create_image(format, extent, image_usage)`, where format and usage may be names, as
+    /// `"R8G8B8A8_UNORM"` or WebGPU's `"rgba8unorm"`, and the extent is one to three sides in texels,
+    /// width first, and makes a 1D, 2D or 3D image (for a NumPy array of rows that is
     /// `(a.shape[1], a.shape[0])`), or with a `VkImageCreateInfo` as in `create_buffer`.
     ///
     /// Beside those of an allocation the keywords are `tiling` (`ImageTiling.OPTIMAL` by default),
@@ -218,7 +220,7 @@ impl Allocator {
     /// (`ImageCreateFlags`), `sharing_mode` and `queue_family_indices`.
     ///
     /// Raises what `create_buffer` raises.
-    #[pyo3(signature = (format = None, extent = None, image_usage = None, /, **keywords))]
+    #[pyo3(signature = (format = None, extent = None, image_usage = None, **keywords))]
     fn create_image(
         &self,
         py: Python<'_>,
@@ -322,7 +324,8 @@ impl Allocator {
             match key {
                 "tiling" | "plane" if value.is_none() => {}
                 "tiling" => {
-                    tiling = Some(vk::ImageTiling::from_raw(unsigned_32(value, key)? as i32));
+                    let number = of_class(value, key, &IMAGE_TILING)?;
+                    tiling = Some(vk::ImageTiling::from_raw(number as i32));
                 }
                 "plane" => planes = Some(create_info::planes(value)?),
                 _ => return Ok(false),

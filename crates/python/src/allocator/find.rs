@@ -75,7 +75,7 @@ impl Allocator {
     /// that a resource allows (`VkMemoryRequirements::memoryTypeBits`); all without an argument.
     ///
     /// Raises `FeatureNotPresentError` if none serves.
-    #[pyo3(signature = (allowed_type_bits = None, /, **keywords))]
+    #[pyo3(signature = (allowed_type_bits = None, **keywords))]
     fn find_memory_type_index(
         &self,
         py: Python<'_>,
@@ -85,14 +85,14 @@ impl Allocator {
         let _inside = self.state.enter(py)?;
         let create = Keywords::read("find_memory_type_index", keywords, no_more)?.create;
         let bits =
-            allowed_type_bits.map_or(Ok(u32::MAX), |it| unsigned_32(it, "memory_type_bits"))?;
+            allowed_type_bits.map_or(Ok(u32::MAX), |it| unsigned_32(it, "allowed_type_bits"))?;
         self.state.engine().find_memory_type_index(bits, &create, ResourceUse::Unknown).or_raise(py)
     }
 
     /// The memory type that such a buffer would get first (`vmaFindMemoryTypeIndexForBufferInfo`).
     ///
     /// Takes what `create_buffer` takes. Raises `FeatureNotPresentError` if none serves.
-    #[pyo3(signature = (size = None, buffer_usage = None, /, **keywords))]
+    #[pyo3(signature = (size = None, buffer_usage = None, **keywords))]
     fn find_memory_type_index_for_buffer_info(
         &self,
         py: Python<'_>,
@@ -113,7 +113,7 @@ impl Allocator {
     /// The memory type that such an image would get first (`vmaFindMemoryTypeIndexForImageInfo`).
     ///
     /// Takes what `create_image` takes. Raises `FeatureNotPresentError` if none serves.
-    #[pyo3(signature = (format = None, extent = None, image_usage = None, /, **keywords))]
+    #[pyo3(signature = (format = None, extent = None, image_usage = None, **keywords))]
     fn find_memory_type_index_for_image_info(
         &self,
         py: Python<'_>,

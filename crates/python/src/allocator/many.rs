@@ -135,25 +135,43 @@ impl Allocator {
     /// Creates many buffers in one call, all or none (`vmaCreateBuffer` for each).
     ///
     /// Called as `create_buffers(sizes, buffer_usage)` with sizes in bytes, a sequence of integers or
-    /// an array of uint64, or as `create_buffers(infos)` with a `VkBufferCreateInfo` for each. The
+    /// an array of uint64, or as `create_buffers(infos)`, by position or as `infos=`, with a
+    /// `VkBufferCreateInfo` for each. The
     /// keywords are those of `create_buffer` and apply to all; `names` has a name, or None, for each
     /// and stands instead of `name`. The interpreter is free for other threads meanwhile.
     ///
     /// A failure leaves nothing of any behind. Raises what `create_buffer` raises; `item` of the
     /// error says which one it was, counted from 0.
-    #[pyo3(signature = (sizes, buffer_usage = None, /, **keywords))]
+    #[pyo3(signature = (sizes = None, buffer_usage = None, **keywords))]
     fn create_buffers<'py>(
         &self,
         py: Python<'py>,
-        sizes: &Bound<'py, PyAny>,
+        sizes: Option<&Bound<'py, PyAny>>,
         buffer_usage: Option<&Bound<'py, PyAny>>,
         keywords: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyList>> {
         let _inside = self.state.enter(py)?;
-        let (mut common, mut names) = (CommonKeywords::default(), None);
+        let (mut common, mut names, mut infos) = (CommonKeywords::default(), None, None);
         let keywords = Keywords::read("create_buffers", keywords, |key, value| {
+            if key == "infos" {
+                infos = (!value.is_none()).then(|| value.clone().unbind());
+                return Ok(true);
+            }
             Ok(take_names(&mut names, key, value) || (key != "info" && common.take(key, value)?))
         })?;
+        let infos = infos.as_ref().map(|it| it.bind(py));
+        let sizes = match (sizes, infos, buffer_usage) {
+            (Some(sizes), None, _) => sizes,
+            (None, Some(infos), None) => infos,
+            (None, None, _) => {
+                let why = "many buffers need sizes and a buffer_usage, or infos";
+                return Err(PyTypeError::new_err(why));
+            }
+            (_, Some(_), _) => {
+                let why = "infos= stands instead of the positional arguments";
+                return Err(invalid(py, why));
+            }
+        };
         let built = many::buffer_infos(py, sizes, buffer_usage, common)?;
         let names =
             many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
@@ -179,7 +197,7 @@ impl Allocator {
     /// those of `create_image` and apply to all; `names` is as in `create_buffers`.
     ///
     /// Raises what `create_buffers` raises.
-    #[pyo3(signature = (images, /, **keywords))]
+    #[pyo3(signature = (images, **keywords))]
     fn create_images<'py>(
         &self,
         py: Python<'py>,
@@ -276,14 +294,14 @@ impl Allocator {
     }
 
     /// Frees many allocations of `allocate_memory*` in one call, all or none
-    /// (`vmaFreeMemoryPages`). Those that were freed before are passed over.
+    /// (`vmaFreeMemoryPages`). Takes any iterable; None and those that were freed before are passed over.
     ///
     /// Raises `BufferError` while a view of one is open, `InvalidArgumentError` for the memory of a
     /// `Buffer` or an `Image` and for one of another allocator.
-    #[pyo3(signature = (allocations, /))]
+    #[pyo3(signature = (allocations))]
     fn free_memory_pages(&self, py: Python<'_>, allocations: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
-        let objects = many::objects(allocations, "allocations", |object| {
+        let objects = many::objects_to_end(allocations, "allocations", |object| {
             if !object.is_instance_of::<Allocation>() {
                 let kind = object.get_type().name()?;
                 return Err(PyTypeError::new_err(format!("{kind} is no Allocation")));
@@ -294,16 +312,16 @@ impl Allocator {
     }
 
     /// Destroys many buffers and images, and frees allocations, in one call: all or none
-    /// (`vmaDestroyBuffer` for each). Those that ended before are passed over; aliases may stand
-    /// beside what they lie in, in any order.
+    /// (`vmaDestroyBuffer` for each). Takes any iterable, a set or a generator as well; None and those that
+    /// ended before are passed over; aliases may stand beside what they lie in, in any order.
     ///
     /// Raises what `destroy` and `free_memory_pages` raise.
-    #[pyo3(signature = (resources, /))]
+    #[pyo3(signature = (resources))]
     fn destroy_many(&self, py: Python<'_>, resources: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
         let classes = "Buffer, Image or Allocation";
         let objects =
-            many::objects(resources, "resources", |object| self.check_own(object, classes))?;
+            many::objects_to_end(resources, "resources", |object| self.check_own(object, classes))?;
         self.end_all(py, &objects)
     }
 }
