@@ -83,6 +83,32 @@ def test_a_copy_of_what_is_not_flushed(
         simulated.copy_buffer(buffer, other, size=1)
 
 
+@pytest.mark.parametrize(
+    ("writes", "offset", "size"),
+    [
+        ([(65530, 12)], 65530, 12),
+        ([(65536, 1), (199_999, 1)], 65536, 134_464),
+        ([(0, 200_000)], 0, 200_000),
+    ],
+)
+def test_the_range_of_many_writes(
+    simulated: SimulatedDevice,
+    simulated_allocator: Allocator,
+    writes: list[tuple[int, int]],
+    offset: int,
+    size: int,
+) -> None:
+    """From the first byte to the last one, wherever large memory is cut to be compared."""
+    source, target = simulated_allocator.create_buffers([200_000] * 2, TRANSFER, flags=RANDOM)
+    source.write(pattern(200_000))
+    with source.map() as view:
+        for start, length in writes:
+            view[start : start + length] = bytes(it ^ 0xFF for it in view[start : start + length])
+        with pytest.warns(UnflushedWriteWarning, match=f"wrote {size} bytes at offset {offset} "):
+            simulated.copy_buffer(source, target)
+    simulated_allocator.destroy_many([source, target])
+
+
 def test_what_is_copied_over(simulated: SimulatedDevice, buffer: Buffer, other: Buffer) -> None:
     view = buffer.mapped
     assert view is not None
@@ -180,8 +206,10 @@ def test_aliases_slices_and_bound_memory(
         here[:2] = b"ab"
         place = f"2 bytes at offset {second.offset} "
         with pytest.warns(UnflushedWriteWarning, match=place):
-            simulated.copy_buffer(second.buffer, other, size=256, source_offset=second.offset)
-        simulated.copy_buffer(first.buffer, other, size=256, source_offset=first.offset)
+            simulated.copy_buffer(second, other)
+        with pytest.warns(UnflushedWriteWarning, match=place):
+            simulated.fill_buffer(second, 0)
+        simulated.copy_buffer(first, other)
         del here
         first.free()
         second.free()
