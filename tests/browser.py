@@ -57,7 +57,10 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     def open_page(
         source: Any,
         other: Any = None,
-        width: int = 1300, height: int = 800, dark: bool = False, **more: Any
+        width: int = 1300,
+        height: int = 800,
+        dark: bool = False,
+        **more: Any,
     ) -> Any:
         path = tmp_path / f"page{len(contexts)}.html"
         vk_mem.view.html(source, path, other=other, **more)

@@ -110,10 +110,11 @@ def test_the_command_itself() -> None:
     assert "Exit status: 0" in good("--help", columns=200)
     done = run()
     assert done.returncode == 2 and "Commands" in done.stdout and done.stderr == ""
-    module = subprocess.run(
-        [sys.executable, "-m", "vk_mem.cli", "--version"], capture_output=True, check=True
-    )
-    assert module.stdout.decode().strip() == vk_mem.__version__
+    for module in ("vk_mem", "vk_mem.cli"):
+        ran = subprocess.run(
+            [sys.executable, "-m", module, "--version"], capture_output=True, check=True
+        )
+        assert ran.stdout.decode().strip() == vk_mem.__version__
 
 
 @pytest.mark.parametrize(

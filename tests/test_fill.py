@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from support import RANDOM, TRANSFER, Check, is_simulated, totals
 
-from vk_mem import AllocationCreateFlags, InvalidArgumentError, OutOfDeviceMemoryError
+from vk_mem import (
+    AllocationCreateFlags,
+    BufferHeap,
+    InvalidArgumentError,
+    OutOfDeviceMemoryError,
+    UseAfterFreeError,
+)
 
 VALUE = 0x04030201
 BYTES = b"\1\2\3\4"
@@ -45,6 +51,81 @@ def test_what_stands_behind_the_buffer_stays(allocator):
             allocator.device.fill_buffer(buffer, VALUE)
             filled = (BYTES * 17)[:67]
             assert check.read(whole) == filled + b"\xee" * (size - 67)
+
+
+@pytest.mark.parametrize("size", [64, 13, 3])
+def test_a_slice_is_filled_and_nothing_else(allocator, size):
+    check = Check(allocator)
+    with (
+        BufferHeap(allocator, TRANSFER, block_size=1024) as heap,
+        heap.allocate(64) as before,
+        heap.allocate(size) as piece,
+        heap.allocate(64) as behind,
+    ):
+        assert before.buffer is piece.buffer is behind.buffer
+        buffer, start = piece.buffer, piece.offset
+        for first in {0, 4 if size > 4 else 0}:
+            check.write(buffer, b"\xee" * 1024)
+            allocator.device.fill_buffer(piece, VALUE, offset=first)
+            wanted = b"\xee" * (start + first) + (BYTES * size)[: size - first]
+            assert check.read(buffer) == wanted.ljust(1024, b"\xee")
+        with pytest.raises(InvalidArgumentError, match=f"outside of a slice of {size} bytes"):
+            allocator.device.fill_buffer(piece, VALUE, size=size + 4)
+        with pytest.raises(InvalidArgumentError, match="nothing to do"):
+            allocator.device.fill_buffer(piece, VALUE, size=0)
+
+
+def test_slices_are_copied(allocator):
+    """Offsets count from the start of the slice, and sizes end with it."""
+    device, check = allocator.device, Check(allocator)
+    with (
+        BufferHeap(allocator, TRANSFER, block_size=1024) as heap,
+        heap.allocate(64),
+        heap.allocate(96) as one,
+        heap.allocate(96) as other,
+        allocator.create_buffer(256, TRANSFER) as buffer,
+    ):
+        data = bytes(range(256))
+        check.write(buffer, data)
+        device.copy_buffer(buffer, one, 96)
+        device.copy_buffer(one, other, 32, source_offset=16, target_offset=8)
+        device.copy_buffer(one, buffer, target_offset=160)
+        whole = check.read(one.buffer)
+        assert whole[one.offset :][:96] == data[:96]
+        assert whole[other.offset + 8 :][:32] == data[16:48]
+        assert check.read(buffer) == data[:160] + data[:96]
+        # Beyond the slice lies what is somebody else's.
+        for arguments, keywords in (
+            ((buffer, one), {}),
+            ((one, other, 100), {}),
+            ((one, buffer), {"source_offset": 97}),
+            ((buffer, other, 32), {"target_offset": 65}),
+        ):
+            with pytest.raises(InvalidArgumentError, match="outside of a slice of 96 bytes"):
+                device.copy_buffer(*arguments, **keywords)
+        with pytest.raises(InvalidArgumentError, match="overlap"):
+            device.copy_buffer(one, one, 32, target_offset=16)
+    with pytest.raises(UseAfterFreeError, match="slice"):
+        device.copy_buffer(one, one)
+    with pytest.raises(TypeError, match=r"source must be a vk_mem\.Buffer or .*, not bytes"):
+        device.copy_buffer(b"x", one)
+
+
+def test_slices_and_images(allocator):
+    device = allocator.device
+    with (
+        BufferHeap(allocator, TRANSFER, flags=RANDOM, block_size=4096) as heap,
+        heap.allocate(64),
+        heap.allocate(256) as source,
+        heap.allocate(512) as target,
+        allocator.create_image("rgba8unorm", (8, 8), "TRANSFER_SRC|TRANSFER_DST") as image,
+    ):
+        source.write(bytes(range(256)))
+        device.copy_buffer_to_image(source, image)
+        device.copy_image_to_buffer(image, target, buffer_offset=128)
+        assert target.read(128, 256) == bytes(range(256))
+        with pytest.raises(InvalidArgumentError, match="outside of a slice of 256 bytes"):
+            device.copy_buffer_to_image(source, image, buffer_offset=4)
 
 
 def test_nothing_is_left_of_a_fill(allocator):

@@ -85,6 +85,26 @@ def test_what_was_never_loaded_says_so(call: str, module: str) -> None:
     assert late(call) == expected + "\n"
 
 
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("vk_mem.AllocationCreateInfo(flags='mapped')", "done True"),
+        (
+            "vk_mem.AllocationCreateInfo(flags='MAPED')",
+            "InvalidArgumentError flags: AllocationCreateFlags has no name 'MAPED'",
+        ),
+        (
+            "vk_mem.AllocationCreateInfo(label='x')",
+            "TypeError AllocationCreateInfo() got an unexpected keyword argument 'label'; did you "
+            "mean name=?",
+        ),
+    ],
+)
+def test_names_are_looked_up_then(call: str, expected: str) -> None:
+    """What they may have been meant for is found out only where that needs no module."""
+    assert late(call) == expected + "\n"
+
+
 def test_a_png_cannot_be_drawn_then() -> None:
     pytest.importorskip("PIL")
     call = "vk_mem.view.png(dump)"

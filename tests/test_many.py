@@ -440,6 +440,46 @@ def test_mixed_ones_and_wrong_ones(simulated_allocator: Allocator) -> None:
     assert totals(it).allocation_count == 0
 
 
+def test_any_iterable_of_resources_is_destroyed(allocator: Allocator) -> None:
+    """None stands for nothing, as null does in Vulkan."""
+
+    def make() -> list[Any]:
+        buffers = allocator.create_buffers([64] * 4, TRANSFER)
+        return [None, *buffers, None, allocator.allocate_memory(64)]
+
+    ways: list[Callable[[list[Any]], Any]] = [
+        list,
+        tuple,
+        set,
+        iter,
+        lambda made: (it for it in made),
+        lambda made: dict(enumerate(made)).values(),
+        lambda made: dict.fromkeys(made),
+        lambda made: map(lambda it: it, made),
+    ]
+    for way in ways:
+        made = make()
+        allocator.destroy_many(way(made))
+        assert not any(it.alive for it in made if it is not None)
+    pages = allocator.allocate_memory_pages(64, count=3)
+    allocator.free_memory_pages(it for it in [None, *pages])
+    assert not any(it.alive for it in pages)
+    allocator.destroy_many([None])
+    allocator.destroy_many(())
+
+
+def test_an_endless_iterable_destroys_nothing(simulated_allocator: Allocator) -> None:
+    with simulated_allocator.create_buffer(64, TRANSFER) as buffer:
+        for endless in (itertools.repeat(buffer), itertools.repeat(None)):
+            with pytest.raises(InvalidArgumentError, match="more than 1048576 items"):
+                simulated_allocator.destroy_many(endless)
+        with pytest.raises(TypeError, match="item 2: str is no Buffer"):
+            simulated_allocator.destroy_many(it for it in (None, buffer, "x"))  # type: ignore
+        with pytest.raises(TypeError, match="must be a sequence, not NoneType"):
+            simulated_allocator.destroy_many(None)  # type: ignore[arg-type]
+        assert buffer.alive
+
+
 def test_what_is_bound_ends_with_what_it_is_bound_to(simulated_allocator: Allocator) -> None:
     it = simulated_allocator
     memory = it.allocate_memory(4096, 256)

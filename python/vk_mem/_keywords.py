@@ -63,8 +63,7 @@ _MEANT = {
 
 def unexpected_keyword(function: str, keyword: str) -> str:
     """The message for a call of this package that has no such keyword."""
-    written = well_formed(keyword[:80]).encode("unicode_escape").decode("ascii")
-    message = f"{function}() got an unexpected keyword argument '{written}'"
+    message = f"{function}() got an unexpected keyword argument {well_formed(keyword[:80])!r}"
     positional, keywords = _CALLS[function]
     known = [*positional, *keywords.__annotations__]
     key = _letters(keyword)

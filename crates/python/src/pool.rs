@@ -108,9 +108,7 @@ impl PoolKeywords {
         let Some(keywords) = keywords else { return Ok(read) };
         for (key, value) in keywords.iter() {
             let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
-            if !value.is_none() {
-                read.take(&key, &value)?;
-            }
+            read.take(&key, &value)?;
         }
         Ok(read)
     }
@@ -118,6 +116,20 @@ impl PoolKeywords {
     fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let rules = &mut self.rules;
         match key {
+            "memory_type_index"
+            | "like"
+            | "block_size"
+            | "min_block_count"
+            | "max_block_count"
+            | "algorithm"
+            | "ignore_buffer_image_granularity"
+            | "min_alignment"
+            | "priority"
+            | "memory_allocate_next"
+            | "export_handle_types"
+            | "fallback"
+            | "name"
+                if value.is_none() => {}
             "memory_type_index" => {
                 rules.memory_type_index = unsigned_32(value, key)?;
                 self.has_memory_type = true;

@@ -6,7 +6,7 @@ Names drop the prefix and the `_BIT` of the C name and keep the tag of a vendor:
 would then begin with a digit, the word before it stays: `SampleCount.COUNT_1`, `ImageType.TYPE_2D`.
 
 Flags keep bits that have no name here, and every parameter that takes a flag or an enumeration also
-takes an int, so the constants of any binding will do.
+takes an int, so the constants of any binding will do, and names as texts: see `vk_mem.flags.names`.
 """
 
 from __future__ import annotations
