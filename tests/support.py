@@ -9,6 +9,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import vk_mem
 from vk_mem import (
     AllocationCreateFlags,
@@ -19,6 +21,7 @@ from vk_mem import (
     Format,
     ImageUsage,
     SimulatedDevice,
+    UnflushedWriteWarning,
 )
 
 TRANSFER = BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
@@ -55,6 +58,11 @@ class Check:
         ) as target:
             self.device.copy_buffer(buffer, target)
             return target.read()
+
+    def read_unflushed(self, buffer: Buffer) -> bytes:
+        """The same where the host wrote something that is not flushed yet."""
+        with pytest.warns(UnflushedWriteWarning, match="did not flush before the device reads"):
+            return self.read(buffer)
 
     def write(self, buffer: Buffer, data: bytes) -> None:
         with self.allocator.create_buffer(

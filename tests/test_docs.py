@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from code_blocks import python_blocks, run
+from conftest import index_of_the_driver
 
 import vk_mem
 
@@ -30,13 +31,22 @@ def programs() -> Iterator[Any]:
     for page in PAGES:
         blocks = list(python_blocks(text_of(page)))
         if blocks:
-            yield pytest.param(page, blocks, id=str(page.relative_to(DOCS)))
+            # One that makes a device with a binding needs a driver.
+            own_device = any(it.not_run is None and "vkCreateDevice" in it.code for it in blocks)
+            marks = [pytest.mark.driver] if own_device else []
+            yield pytest.param(page, blocks, id=str(page.relative_to(DOCS)), marks=marks)
 
 
 @pytest.mark.parametrize(("page", "blocks"), list(programs()))
 def test_programs_of_a_page(
-    page: Path, blocks: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    blocks: list[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if request.node.get_closest_marker("driver"):
+        index_of_the_driver()
     monkeypatch.chdir(tmp_path)
     run(blocks, str(page))
     # Each picture of a page was drawn by its programs.

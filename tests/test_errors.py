@@ -91,7 +91,10 @@ def test_a_name_of_several_lines_makes_a_message_of_one(simulated_allocator: All
         simulated_allocator.create_buffer(64, TRANSFER, name="two\nlines\0")
 
 
-@pytest.mark.parametrize("name", errors.__all__)
+ERRORS = [it for it in errors.__all__ if it != "UnflushedWriteWarning"]
+
+
+@pytest.mark.parametrize("name", ERRORS)
 def test_errors_are_pickled_and_copied(name: str) -> None:
     error = getattr(vk_mem, name)(
         "message",
@@ -120,7 +123,7 @@ def test_bases_of_the_errors() -> None:
         "DumpError": ValueError,
         "InitializationError": RuntimeError,
     }
-    for name in errors.__all__:
+    for name in ERRORS:
         cls = getattr(errors, name)
         assert issubclass(cls, VkMemError)
         assert issubclass(cls, bases.get(name, Exception))

@@ -53,6 +53,7 @@ from vk_mem.errors import (
     OutOfDeviceMemoryError,
     OutOfHostMemoryError,
     TooManyObjectsError,
+    UnflushedWriteWarning,
     UseAfterFreeError,
     VkMemError,
 )
@@ -143,6 +144,7 @@ __all__ = [
     "StatsServer",
     "TooManyObjectsError",
     "TotalStatistics",
+    "UnflushedWriteWarning",
     "UseAfterFreeError",
     "VirtualAllocation",
     "VirtualAllocations",

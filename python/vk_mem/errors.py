@@ -1,7 +1,7 @@
 """The errors of vk-mem. All derive from `VkMemError`; figures are attributes.
 
 Out of memory is a `MemoryError`, a wrong argument a `ValueError`, so code that knows nothing of
-Vulkan catches them too.
+Vulkan catches them too. `UnflushedWriteWarning` alone is no error but a warning.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ __all__ = [
     "OutOfDeviceMemoryError",
     "OutOfHostMemoryError",
     "TooManyObjectsError",
+    "UnflushedWriteWarning",
     "UseAfterFreeError",
     "VkMemError",
 ]
@@ -131,3 +132,12 @@ class InitializationError(VkMemError, RuntimeError):
 
 class DumpError(VkMemError, ValueError):
     """A dump is cut off, of another format, or contradicts itself. No `VkResult`."""
+
+
+class UnflushedWriteWarning(RuntimeWarning):
+    """The host wrote to memory that is not coherent, and did not flush before the device used it.
+
+    Issued on simulated devices alone, which can tell: by `Device.copy_buffer` and its relatives
+    where they read or write such bytes, and where a `MAPPED` resource ends with them. It names the
+    resource and the range.
+    """

@@ -1,6 +1,6 @@
 //! Refusing what is wrong before anything is changed: one clear line each.
 
-use crate::device::DeviceInfo;
+use crate::device::{DeviceInfo, MemoryPropertyFlags as Property};
 use crate::error::Error;
 use crate::request::{
     AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest, MemoryUsage,
@@ -108,10 +108,14 @@ fn check_wishes(create_info: &AllocationCreateInfo) -> Result<(), Error> {
         );
     }
     let usage = create_info.usage;
-    if usage.is_auto() && flags.contains(Create::MAPPED) && !host_access {
+    // Every type with one of these can be mapped.
+    let visible = Property::HOST_VISIBLE | Property::HOST_COHERENT | Property::HOST_CACHED;
+    let is_visible = host_access || create_info.required_flags.intersects(visible);
+    if usage.is_auto() && flags.contains(Create::MAPPED) && !is_visible {
         return invalid(
             "MAPPED with MemoryUsage.AUTO needs HOST_ACCESS_SEQUENTIAL_WRITE or \
-             HOST_ACCESS_RANDOM",
+             HOST_ACCESS_RANDOM, or required_flags=HOST_VISIBLE; HOST_COHERENT among the required_flags \
+             is memory that needs no flush",
         );
     }
     if usage == MemoryUsage::GpuLazilyAllocated

@@ -279,7 +279,9 @@ fn requests_that_are_wrong() {
         ),
         (
             Create::MAPPED,
-            "MAPPED with MemoryUsage.AUTO needs HOST_ACCESS_SEQUENTIAL_WRITE or HOST_ACCESS_RANDOM",
+            "MAPPED with MemoryUsage.AUTO needs HOST_ACCESS_SEQUENTIAL_WRITE or HOST_ACCESS_RANDOM, or \
+             required_flags=HOST_VISIBLE; HOST_COHERENT among the required_flags is memory that needs no \
+             flush",
         ),
         (Create::from_bits_retain(0x4000_0008), "AllocationCreateFlags has no bits 0x40000008"),
     ] {

@@ -13,7 +13,8 @@ use crate::host_memory::check_room;
 use crate::interpreter::set_ending;
 use crate::pins::NotClosed;
 use crate::remains::release_all;
-use crate::state::{AllocatorState, warn_unclosed};
+use crate::state::{AllocatorState, warn, warn_unclosed};
+use crate::unflushed;
 use vkmem_engine::words::counted;
 
 /// What the end of one takes until all have ended, in bytes.
@@ -68,12 +69,29 @@ pub fn leaked(py: Python<'_>, live: &[Held], owner: &str) -> Option<String> {
     })
 }
 
-/// Closes; what was still live is in the returned line. A refused close changes nothing.
-pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>> {
+/// What a closed allocator has to be warned of.
+#[derive(Default)]
+pub struct Closed {
+    /// What was still live.
+    pub leaked: Option<String>,
+    /// What the device never saw.
+    pub lost: Vec<String>,
+}
+
+impl Closed {
+    /// Issues both; an exception if warnings are turned into errors.
+    pub fn warn(&self, py: Python<'_>) -> PyResult<()> {
+        let leaked = self.leaked.as_ref().map_or(Ok(()), |leaked| warn(py, leaked));
+        unflushed::warn_all(py, &self.lost).and(leaked)
+    }
+}
+
+/// Closes. A refused close changes nothing.
+pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
     state.device.check_process(py)?;
     if state.pins.is_closed() {
         state.wait_until_released(py);
-        return Ok(None);
+        return Ok(Closed::default());
     }
     // From here to the closed pins the interpreter is held, so nothing changes in between.
     let _quiet = state.without_samples(py)?;
@@ -92,7 +110,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
     }
     match closed {
         Ok(()) => {}
-        Err(NotClosed::Already) => return Ok(None),
+        Err(NotClosed::Already) => return Ok(Closed::default()),
         Err(NotClosed::InUse) => {
             return Err(pinned(
                 "cannot close the allocator: a call runs, in another thread or, around a callback, in \
@@ -100,14 +118,15 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Option<String>>
             ));
         }
     }
-    let warning = leaked(py, &live, "allocator");
+    let leaked = leaked(py, &live, "allocator");
+    let lost = live.iter().filter_map(|it| it.lost_writes()).collect();
     let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
     remains.extend(state.take_collected(|_| true));
     release_all(py, state, &remains);
     py.detach(|| state.engine().close());
     state.tell_device_memory(py);
     state.set_closing(false);
-    Ok(warning)
+    Ok(Closed { leaked, lost })
 }
 
 /// The last call before the interpreter ends; registered with `atexit`.
@@ -125,8 +144,9 @@ pub fn _close_all_at_exit(py: Python<'_>) {
             continue;
         }
         match close(py, state) {
-            Ok(leaked) => {
-                let leaked = leaked.map_or(String::new(), |leaked| format!(": {leaked}"));
+            Ok(closed) => {
+                unflushed::warn_in_finaliser(py, &closed.lost);
+                let leaked = closed.leaked.map_or(String::new(), |leaked| format!(": {leaked}"));
                 warn_unclosed(py, &format!("the allocator of {name} was never closed{leaked}"));
             }
             // A view is open. Leaving the memory to the end of the process is the safe thing.

@@ -12,6 +12,7 @@ use crate::pins::NotClosed;
 use crate::remains::{Remains, release_many};
 use crate::resource::Resource;
 use crate::state::AllocatorState;
+use crate::unflushed;
 
 /// Ends all, or none and an exception. What had ended before is passed over, so an object may stand
 /// there twice. The caller keeps the allocator open.
@@ -39,6 +40,7 @@ pub fn destroy_many(py: Python<'_>, state: &AllocatorState, resources: &[&Held])
         return Err(refused);
     }
     // With the interpreter: what they hold of Python objects must not change under the cycle collector.
+    let lost: Vec<String> = ended.iter().filter_map(|it| it.lost_writes()).collect();
     let remains: Vec<Remains> = ended.iter().map(|it| it.remains()).collect();
     py.detach(|| {
         let mut live = state.live.lock();
@@ -57,7 +59,7 @@ pub fn destroy_many(py: Python<'_>, state: &AllocatorState, resources: &[&Held])
         }
     });
     state.tell_device_memory(py);
-    Ok(())
+    unflushed::warn_all(py, &lost)
 }
 
 /// One that something is bound to which does not end together with it.

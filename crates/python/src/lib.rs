@@ -49,6 +49,7 @@ mod state;
 mod statistics;
 mod text;
 mod transfers;
+mod unflushed;
 mod virtual_block;
 mod virtual_blocks;
 

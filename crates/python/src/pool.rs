@@ -12,7 +12,7 @@ use vkmem_engine::{Home, PoolCreateInfo, PoolId};
 
 use crate::allocation_info::export_types;
 use crate::chains::chain_address;
-use crate::close::{TO_END_ONE, in_use, leaked};
+use crate::close::{Closed, TO_END_ONE, in_use, leaked};
 use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
 use crate::host_memory::check_room;
 use crate::links::Link;
@@ -21,7 +21,7 @@ use crate::package::unexpected_keyword;
 use crate::pins::{NotClosed, Pinned, Pins};
 use crate::remains::release_all;
 use crate::resource::quoted;
-use crate::state::{AllocatorState, warn, warn_unclosed};
+use crate::state::{AllocatorState, warn_unclosed};
 use crate::statistics::Statistics;
 use crate::text::Text;
 use crate::virtual_block::algorithm;
@@ -273,7 +273,8 @@ impl Pool {
                 ));
             }
         }
-        let warning = leaked(py, &live, "pool");
+        let leaked = leaked(py, &live, "pool");
+        let lost = live.iter().filter_map(|it| it.lost_writes()).collect();
         let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
         remains.extend(state.allocator.take_collected(|home| state.holds(home)));
         release_all(py, &state.allocator, &remains);
@@ -285,7 +286,7 @@ impl Pool {
         }
         destroyed.or_raise(py)?;
         state.allocator.pool_names.lock().remove(&state.id);
-        warning.map_or(Ok(()), |warning| warn(py, &warning))
+        Closed { leaked, lost }.warn(py)
     }
 
     fn __int__(&self) -> PyResult<u64> {

@@ -19,6 +19,7 @@ use crate::pins::{NotClosed, Pinned, Pins};
 use crate::pool::PoolState;
 use crate::remains::Remains;
 use crate::state::{AllocatorState, warn_unclosed};
+use crate::unflushed;
 use vkmem_engine::words::bytes;
 
 /// What `retire` is called in errors.
@@ -337,13 +338,14 @@ impl Resource {
         if !self.end(py, "destroy")? {
             return Ok(());
         }
+        let lost = self.lost_writes();
         let remains = self.remains();
         let release = remains.release(&self.allocator);
         if release.calls_driver() {
             py.detach(|| drop(release));
             self.allocator.tell_device_memory(py);
         }
-        Ok(())
+        if let Some(lost) = lost { unflushed::warn(py, &lost) } else { Ok(()) }
     }
 
     /// Closes it and leaves the list of live things; false if that was done before.
@@ -381,7 +383,11 @@ impl Resource {
         self.allocator.device.check_process(py)?;
         if self.end(py, RETIRE)? {
             self.retired.store(true, Ordering::Relaxed);
+            let lost = self.lost_writes();
             self.allocator.collect(self);
+            if let Some(lost) = lost {
+                return unflushed::warn(py, &lost);
+            }
         }
         Ok(())
     }
@@ -455,6 +461,7 @@ impl Resource {
         }
         // Nobody holds it any more, but the device may still be using it.
         let description = self.describe();
+        let lost = self.lost_writes();
         self.leave();
         let remains_size = self.allocator.collect(self);
         Python::try_attach(|py| {
@@ -467,6 +474,7 @@ impl Resource {
                     human_bytes(remains_size)
                 ),
             );
+            unflushed::warn_in_finaliser(py, lost.as_slice());
         });
     }
     pub(crate) fn bind_error(&self, call: &'static str, error: DeviceError) -> Error {

@@ -242,8 +242,9 @@ impl ResourceObject {
     /// The memory of a MAPPED allocation. None if it was not created so, or if its memory type is not
     /// `HOST_VISIBLE`.
     ///
-    /// On memory that is not coherent, call `flush(offset, size)` after writing to it and `invalidate()`
-    /// before reading what the device wrote; on coherent memory these do nothing. The end of the view
+    /// With `required_flags=HOST_COHERENT` it is coherent, and needs no flush. On memory that is not
+    /// coherent, call `flush(offset, size)` after writing to it and `invalidate()` before reading what
+    /// the device wrote. The end of the view
     /// flushes all of it, as that of `map()`.
     #[getter]
     fn mapped<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {

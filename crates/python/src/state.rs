@@ -329,8 +329,13 @@ pub fn warn(py: Python<'_>, message: &str) -> PyResult<()> {
 /// Issues a `ResourceWarning` from a finaliser: whatever exception is on its way stays, and a warning
 /// that was turned into an error is shown, not raised.
 pub fn warn_unclosed(py: Python<'_>, message: &str) {
+    in_finaliser(py, || warn(py, message));
+}
+
+/// Runs what may raise where nothing may be raised.
+pub fn in_finaliser(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
     let on_its_way = PyErr::take(py);
-    if let Err(error) = warn(py, message) {
+    if let Err(error) = run() {
         error.write_unraisable(py, None);
     }
     if let Some(error) = on_its_way {

@@ -6,7 +6,7 @@ use ash::vk;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error};
-use vkmem_vulkan::{DeviceAllocator, TransferCommand, format};
+use vkmem_vulkan::{DeviceAllocator, HostSide, TransferCommand, format};
 
 use crate::buffer::Buffer;
 use crate::device::DeviceCore;
@@ -23,6 +23,18 @@ const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
 
 fn number(value: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<u64> {
     value.map_or(Ok(0), |value| unsigned(value, name))
+}
+
+/// Warns where the host has written to bytes that a copy reads and has not flushed them.
+fn check_read(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
+    let harm = "the device reads there: it sees what was there before";
+    resource.check_flushed(py, place, harm)
+}
+
+/// The same of bytes that a copy or a fill writes.
+fn check_written(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
+    let harm = "the device writes there: either write may get lost";
+    resource.check_flushed(py, place, harm)
 }
 
 /// A buffer, or the part of one that is a `BufferSlice`.
@@ -133,8 +145,7 @@ fn check_queue(py: Python<'_>, core: &DeviceCore) -> PyResult<()> {
 }
 
 fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
-    check_queue(py, core)?;
-    // SAFETY: the callers below checked device, usage and ranges, and hold pins.
+    // SAFETY: the callers below checked queue, device, usage and ranges, and hold pins.
     let done = py.detach(|| unsafe { core.driver.transfer(&[command]) });
     done.map_err(Error::from).or_raise(py)
 }
@@ -235,7 +246,9 @@ pub fn fill_buffer(
     }
     check_queue(py, core)?;
     // Slices start at whole words.
-    let fill = Fill { buffer: handle, offset: part.start + offset, size, value };
+    let offset = part.start + offset;
+    check_written(py, resource, HostSide::Buffer { buffer: handle, offset, size })?;
+    let fill = Fill { buffer: handle, offset, size, value };
     let allocator = &resource.allocator.device_allocator;
     // SAFETY: device, usage and range were checked above, and the pin is held.
     py.detach(|| unsafe { fill.run(allocator) }).or_raise(py)
@@ -272,6 +285,11 @@ pub fn copy_buffer(
     {
         return Err(invalid(py, "the two ranges overlap in the memory that the buffers share"));
     }
+    check_queue(py, core)?;
+    let read = HostSide::Buffer { buffer: from_handle, offset: source_offset, size };
+    check_read(py, from, read)?;
+    let written = HostSide::Buffer { buffer: to_handle, offset: target_offset, size };
+    check_written(py, to, written)?;
     let command = TransferCommand::CopyBuffer {
         source: from_handle,
         source_offset,
@@ -345,6 +363,16 @@ pub fn copy_image(
     if to_image && matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED) {
         let layout = layout.as_raw();
         return Err(invalid(py, format!("no image can be left in the layout {layout}")));
+    }
+    check_queue(py, core)?;
+    let (of_buffer, of_image) =
+        (HostSide::Buffer { buffer, offset: buffer_offset, size }, HostSide::Image(image));
+    if to_image {
+        check_read(py, memory, of_buffer)?;
+        check_written(py, texels, of_image)?;
+    } else {
+        check_read(py, texels, of_image)?;
+        check_written(py, memory, of_buffer)?;
     }
     let command = if to_image {
         TransferCommand::CopyBufferToImage { buffer, buffer_offset, image, extent, layout }

@@ -3,8 +3,12 @@
 //! Two things stand behind it: [`VulkanDevice`](crate::VulkanDevice), and
 //! [`SimulatedDriver`](crate::SimulatedDriver), which answers without any driver.
 
+use std::ops::Range;
+
 use ash::vk;
-use vkmem_engine::{CallError, DeviceError, DeviceMemory, MemoryHandle, MemoryRequirements};
+use vkmem_engine::{
+    CallError, DeviceError, DeviceMemory, MemoryHandle, MemoryRange, MemoryRequirements,
+};
 
 use crate::extensions::API_VERSION_1_4;
 use crate::external::ExternalMemory;
@@ -81,6 +85,24 @@ pub enum TransferCommand {
     },
 }
 
+/// What the host may have written to.
+#[derive(Clone, Copy, Debug)]
+pub enum HostSide {
+    /// A range of a buffer, in bytes.
+    Buffer {
+        /// Bound to memory.
+        buffer: vk::Buffer,
+        /// In bytes.
+        offset: u64,
+        /// In bytes.
+        size: u64,
+    },
+    /// An image, whatever its layout.
+    Image(vk::Image),
+    /// Part of a memory object.
+    Memory(MemoryRange),
+}
+
 /// A device that the allocator can serve.
 ///
 /// # Safety of the calls
@@ -109,6 +131,16 @@ pub trait Driver: DeviceMemory {
     fn validation_messages(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// What the host wrote there and has not flushed, in bytes from the start of the buffer, the image or
+    /// the range: from the first byte to the last one. `None` where nothing is, and of every device that
+    /// cannot know: a simulated one can.
+    fn unflushed(&self, _place: HostSide) -> Option<Range<u64>> {
+        None
+    }
+
+    /// Takes what the host wrote to a range as lost.
+    fn forget_unflushed(&self, _range: MemoryRange) {}
 
     /// `vkCreateBuffer`
     ///

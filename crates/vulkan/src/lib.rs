@@ -40,7 +40,7 @@ pub use callbacks::AllocationCallbacks;
 pub use chain::buffer_usage;
 pub use copy::{Target, copy_bytes};
 pub use device::VulkanDevice;
-pub use driver::{DeviceHandles, Driver, TransferCommand};
+pub use driver::{DeviceHandles, Driver, HostSide, TransferCommand};
 pub use external::{ExternalMemory, ExternalSupport, read_allocation_chain};
 pub use import::Import;
 pub use info::PhysicalDeviceSummary;

@@ -9,6 +9,7 @@ mod resources;
 mod rules;
 mod transfer;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +23,7 @@ use vkmem_engine::{
 
 use crate::chain;
 use crate::disjoint::together;
-use crate::driver::{DeviceHandles, Driver, TransferCommand};
+use crate::driver::{DeviceHandles, Driver, HostSide, TransferCommand};
 use crate::extensions;
 use crate::external::ExternalMemory;
 use crate::format;
@@ -399,6 +400,14 @@ impl Driver for SimulatedDriver {
 
     fn external(&self) -> &dyn ExternalMemory {
         self
+    }
+
+    fn unflushed(&self, place: HostSide) -> Option<Range<u64>> {
+        self.unflushed_at(place)
+    }
+
+    fn forget_unflushed(&self, range: MemoryRange) {
+        self.device.forget_unflushed(range);
     }
 
     unsafe fn create_buffer(

@@ -4,14 +4,18 @@
 //! Non-coherent memory has two stores, so a flush or an invalidate that is missing shows as wrong
 //! bytes instead of passing by luck.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::device::{DeviceError, MemoryHandle, MemoryRange};
 
 use super::calls::Call;
 use super::store::LazyStore;
-use super::{SimulatedDevice, VALIDATION_FAILED};
+use super::{Object, SimulatedDevice, VALIDATION_FAILED};
 use crate::words::bytes;
+
+/// Bytes that are compared at once.
+const STEP: u64 = 64 << 10;
 
 impl SimulatedDevice {
     /// Writes `size` bytes as the device would: the pattern, repeated, cut short at the end.
@@ -128,7 +132,7 @@ impl SimulatedDevice {
                         if !public.mapped {
                             wrong.push(format!("memory {:#x} is not mapped", range.memory.0));
                         }
-                        stores.push((Arc::clone(&object.host), Arc::clone(&object.device)));
+                        stores.push(object.stores());
                     }
                 }
             }
@@ -137,21 +141,52 @@ impl SimulatedDevice {
             wrong.iter().for_each(|what| self.report_violation(call, what));
             return Err(VALIDATION_FAILED);
         }
-        for (range, (host, device)) in ranges.iter().zip(&stores) {
+        for (range, Stores { host, device, synchronised }) in ranges.iter().zip(&stores) {
+            // By way of what was synchronised: a byte that another thread writes meanwhile is either in
+            // all of them or still to be flushed.
             let (from, to) = if call == Call::Flush { (host, device) } else { (device, host) };
-            // A side that was never touched holds zeros.
-            match (from.peek(), to.peek()) {
-                (None, None) => {}
-                (None, Some(to)) => to.fill(range.offset, range.size, &[0]),
-                (Some(from), _) => to.get().ok_or(DeviceError::OutOfHostMemory)?.copy_from(
-                    range.offset,
-                    &from,
-                    range.offset,
-                    range.size,
-                ),
-            }
+            let done = carry(from, synchronised, range) && carry(synchronised, to, range);
+            done.then_some(()).ok_or(DeviceError::OutOfHostMemory)?;
         }
         Ok(())
+    }
+
+    /// The first and the last of the bytes of a range that the host wrote to memory that is not coherent
+    /// and has not flushed, with all between them: from where on in the memory, and where it ends. A
+    /// write of the bytes that were there is none. Not a call of Vulkan's: no device can know.
+    pub fn unflushed(&self, range: MemoryRange) -> Option<Range<u64>> {
+        let Stores { host, synchronised, .. } = self.stores_of(range)?;
+        let host = host.peek()?;
+        let (mut first, mut last) = (None, 0);
+        let mut done = 0;
+        while done < range.size {
+            let (at, step) = (range.offset + done, STEP.min(range.size - done));
+            let now = host.read(at, step);
+            let then = synchronised.peek().map_or(vec![0; step as usize], |it| it.read(at, step));
+            if now != then {
+                let differs = |(now, then)| now != then;
+                let pairs = || now.iter().zip(&then);
+                first = first.or_else(|| pairs().position(differs).map(|it| at + it as u64));
+                last = pairs().rposition(differs).map_or(last, |it| at + it as u64 + 1);
+            }
+            done += step;
+        }
+        first.map(|first| first..last)
+    }
+
+    /// Takes what the host wrote to a range as lost: it is not [`unflushed`](Self::unflushed) any more.
+    pub fn forget_unflushed(&self, range: MemoryRange) {
+        if let Some(Stores { host, synchronised, .. }) = self.stores_of(range) {
+            carry(&host, &synchronised, &range);
+        }
+    }
+
+    /// Of a range of live memory that is not coherent.
+    fn stores_of(&self, range: MemoryRange) -> Option<Stores> {
+        let objects = self.objects.lock();
+        let object = objects.live.get(&range.memory.0)?;
+        let has_two = self.info.is_non_coherent(object.public.memory_type_index);
+        (has_two && lies_inside(&range, object.public.size)).then(|| object.stores())
     }
 
     /// What is wrong with a range to flush or to invalidate.
@@ -181,6 +216,38 @@ impl SimulatedDevice {
             None
         }
     }
+}
+
+/// The sides of one memory object.
+struct Stores {
+    host: Arc<LazyStore>,
+    device: Arc<LazyStore>,
+    synchronised: Arc<LazyStore>,
+}
+
+impl Object {
+    fn stores(&self) -> Stores {
+        Stores {
+            host: Arc::clone(&self.host),
+            device: Arc::clone(&self.device),
+            synchronised: Arc::clone(&self.synchronised),
+        }
+    }
+}
+
+/// Copies a range from one side to another; false where the host has no memory for it.
+fn carry(from: &LazyStore, to: &LazyStore, range: &MemoryRange) -> bool {
+    let MemoryRange { offset, size, .. } = *range;
+    // A side that was never touched holds zeros.
+    match (from.peek(), to.peek()) {
+        (None, None) => {}
+        (None, Some(to)) => to.fill(offset, size, &[0]),
+        (Some(from), _) => match to.get() {
+            Some(to) => to.copy_from(offset, &from, offset, size),
+            None => return false,
+        },
+    }
+    true
 }
 
 fn lies_inside(range: &MemoryRange, size: u64) -> bool {

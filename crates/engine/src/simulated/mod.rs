@@ -69,6 +69,9 @@ struct Object {
     host: Arc<LazyStore>,
     /// What the device sees. The same as `host` unless the type is non-coherent.
     device: Arc<LazyStore>,
+    /// What the host saw at its last flush or invalidate: a byte that differs from `host` was written
+    /// since. The same as `host` unless the type is non-coherent.
+    synchronised: Arc<LazyStore>,
 }
 
 #[derive(Debug)]
@@ -402,10 +405,10 @@ impl SimulatedDevice {
         let alignment = PAGE.max(self.info.limits.min_memory_map_alignment);
         let new_store = || Arc::new(LazyStore::new(info.size, alignment));
         let device = payload.map_or_else(new_store, |payload| Arc::clone(&payload.store));
-        let host = if self.info.is_non_coherent(info.memory_type_index) {
-            new_store()
+        let (host, synchronised) = if self.info.is_non_coherent(info.memory_type_index) {
+            (new_store(), new_store())
         } else {
-            Arc::clone(&device)
+            (Arc::clone(&device), Arc::clone(&device))
         };
         let handle = objects.next_handle;
         objects.next_handle += 1;
@@ -418,7 +421,8 @@ impl SimulatedDevice {
             export_handle_types: info.export_handle_types,
             import_handle_type: info.import.map_or(0, |import| import.handle_type),
         };
-        objects.live.insert(handle, Object { public, running: None, host, device });
+        let object = Object { public, running: None, host, device, synchronised };
+        objects.live.insert(handle, object);
         Ok(MemoryHandle(handle))
     }
 }

@@ -39,7 +39,7 @@ use crate::remains::release_all;
 use crate::resource::{Made, Resource, Shared};
 use crate::resource_object::ResourceObject;
 use crate::sequences;
-use crate::state::{AllocatorState, warn, warn_unclosed};
+use crate::state::{AllocatorState, warn_unclosed};
 use vkmem_engine::words::counted;
 
 /// `VK_MAX_MEMORY_HEAPS`
@@ -337,7 +337,7 @@ impl Allocator {
     /// device of a wrapped allocator is destroyed. Raises `BufferError`, and changes nothing, while a view
     /// is open or a call runs: in another thread, or in this one around a callback.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        close(py, &self.state)?.map_or(Ok(()), |leaked| warn(py, &leaked))
+        close(py, &self.state)?.warn(py)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

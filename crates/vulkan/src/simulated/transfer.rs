@@ -1,10 +1,12 @@
 //! Copies on the simulated queue, on what the device sees of the memory.
 
+use std::ops::Range;
+
 use ash::vk::{self, Handle};
-use vkmem_engine::MemoryHandle;
+use vkmem_engine::{MemoryHandle, MemoryRange};
 
 use super::SimulatedDriver;
-use crate::driver::TransferCommand;
+use crate::driver::{HostSide, TransferCommand};
 use crate::format;
 use vkmem_engine::words::bytes;
 
@@ -55,6 +57,27 @@ impl SimulatedDriver {
             }
         }
         Ok(())
+    }
+
+    /// See [`Driver::unflushed`](crate::Driver::unflushed).
+    pub(super) fn unflushed_at(&self, place: HostSide) -> Option<Range<u64>> {
+        // The start of what is asked about, and where the range that is looked at lies behind it.
+        let (range, before) = match place {
+            HostSide::Memory(range) => (range, 0),
+            HostSide::Buffer { buffer, offset, size } => {
+                let (memory, start) = self.buffers.lock().get(buffer.as_raw()).ok()?.bound?;
+                (MemoryRange { memory, offset: start + offset, size }, offset)
+            }
+            HostSide::Image(image) => {
+                let images = self.images.lock();
+                let found = images.get(image.as_raw()).ok()?;
+                let (memory, offset) = found.bound?;
+                (MemoryRange { memory, offset, size: found.requirements.size }, 0)
+            }
+        };
+        let found = self.device.unflushed(range)?;
+        let start = range.offset - before;
+        Some(found.start - start..found.end - start)
     }
 
     /// What a resource is bound to, if that still exists.
