@@ -61,7 +61,7 @@ def short_path(path: str) -> str:
 
 def clean(text: str) -> str:
     """A text on one line, without control characters: names may hold anything."""
-    return "".join(it if it.isprintable() else "\N{REPLACEMENT CHARACTER}" for it in text)
+    return "".join(it if it.isprintable() else "\ufffd" for it in text)
 
 
 def quoted(name: str | None) -> str:

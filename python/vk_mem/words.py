@@ -30,7 +30,7 @@ def well_formed(text: str) -> str:
     """A text that every encoding of Unicode can write: lone surrogates become U+FFFD."""
     if text.isascii():
         return text
-    return LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return LONE_SURROGATE.sub("\ufffd", text)
 
 
 def with_article(noun: str) -> str:
