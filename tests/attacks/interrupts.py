@@ -109,81 +109,44 @@ class Interrupter:
         raise NotImplementedError
 
 
-class Signals(Interrupter):
-    """Another thread sends a signal to this one, whose handler raises."""
+class FromAThread(Interrupter):
+    """Another thread interrupts this one after a while."""
 
     def __enter__(self) -> Interrupter:
-        self.armed = False
-        self.ended = False
+        # Armed: an interrupt that comes now is raised. Sent: it was.
+        self.armed = self.sent = self.ended = False
+        self.lock = threading.Lock()
         self.go = threading.Semaphore(0)
         self.came = threading.Semaphore(0)
         self.main = threading.get_ident()
-        self.before = signal.signal(signal.SIGUSR1, self.handle)
-        self.thread = threading.Thread(target=self.send)
+        self.thread = threading.Thread(target=self.work)
         self.thread.start()
         return self
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.armed:
-            self.armed, self.was_raised = False, True
-            raise KeyboardInterrupt
-
-    def send(self) -> None:
-        while self.go.acquire() and not self.ended:
-            time.sleep(self.dice.random() ** 3 * LATEST)
-            signal.pthread_kill(self.main, signal.SIGUSR1)
-            self.came.release()
-
-    def around(self, call: Callable[[], None]) -> bool:
-        shown.clear()
-        self.was_raised = was_hit = False
-        try:
-            self.go.release()
-            self.armed = True
-            for _ in range(CALLS):
-                call()
-            self.armed = False
-        except KeyboardInterrupt:
-            was_hit = True
-        finally:
-            self.armed = False
-            self.came.acquire()
-        assert was_hit or shown or not self.was_raised, "an interrupt was swallowed"
-        return was_hit
 
     def __exit__(self, *_: object) -> None:
         self.ended = True
         self.go.release()
         self.thread.join()
-        signal.signal(signal.SIGUSR1, self.before)
 
+    def work(self) -> None:
+        while self.go.acquire() and not self.ended:
+            time.sleep(self.delay)
+            self.send()
+            self.came.release()
 
-class Exceptions(Interrupter):
-    """Another thread raises in this one with `PyThreadState_SetAsyncExc`."""
-
-    def __init__(self, dice: random.Random) -> None:
-        super().__init__(dice)
-        self.lock = threading.Lock()
-
-    def send(self, target: int, delay: float) -> None:
-        time.sleep(delay)
-        with self.lock:
-            if self.armed:
-                self.sent = True
-                raise_in(target, KeyboardInterrupt)
+    def send(self) -> None:
+        """In the other thread."""
+        raise NotImplementedError
 
     def around(self, call: Callable[[], None]) -> bool:
         shown.clear()
-        self.armed, self.sent = True, False
-        arguments = (threading.get_ident(), self.dice.random() ** 3 * LATEST)
-        thread = threading.Thread(target=self.send, args=arguments)
-        was_hit = False
+        self.sent = was_hit = False
+        self.delay = self.dice.random() ** 3 * LATEST
+        self.go.release()
         try:
-            thread.start()
+            self.armed = True
             for _ in range(CALLS):
                 call()
-            # It may come from here on, too. To take it back would leave CPython 3.11 with a note
-            # that something is to be done, with which it hangs when a profiler is set.
             with self.lock:
                 self.armed = False
             end = time.monotonic() + 10
@@ -192,12 +155,46 @@ class Exceptions(Interrupter):
         except KeyboardInterrupt:
             was_hit = True
         self.armed = False
-        thread.join()
+        self.came.acquire()
         return was_hit
 
 
+class Signals(FromAThread):
+    """It sends a signal, whose handler raises."""
+
+    def __enter__(self) -> Interrupter:
+        self.before = signal.signal(signal.SIGUSR1, self.handle)
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        signal.signal(signal.SIGUSR1, self.before)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self.armed:
+            self.armed, self.sent = False, True
+            raise KeyboardInterrupt
+
+    def send(self) -> None:
+        signal.pthread_kill(self.main, signal.SIGUSR1)
+
+
+class Exceptions(FromAThread):
+    """It raises with `PyThreadState_SetAsyncExc`.
+
+    That cannot be taken back: CPython 3.11 would keep a note that something is to be done, and hang
+    with it as soon as a profiler is set.
+    """
+
+    def send(self) -> None:
+        with self.lock:
+            if self.armed:
+                self.sent = True
+                raise_in(self.main, KeyboardInterrupt)
+
+
 def raise_in(thread: int, exception: type[BaseException]) -> None:
-    """An exception that waits for a thread."""
+    """An exception that comes where a thread looks for signals."""
     what = ctypes.py_object(exception)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
 
