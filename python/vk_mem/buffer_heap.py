@@ -20,7 +20,7 @@ from vk_mem._typing import AllocationKeywords
 from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, _Range, _VirtualBlocks
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
-from vk_mem.words import counted
+from vk_mem.words import counted, with_article
 
 _HOST_ACCESS = (
     AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE | AllocationCreateFlags.HOST_ACCESS_RANDOM
@@ -39,7 +39,7 @@ class BufferHeap(NoCopies):
     a buffer of its own. Usable from many threads at once; not in the child of `os.fork()`.
 
     Raises `InvalidArgumentError` for a block size of 0 or an unknown algorithm, `TypeError` for a
-    keyword that no allocation has.
+    keyword that no allocation has, and for what is no `Allocator`.
     """
 
     def __init__(
@@ -51,6 +51,9 @@ class BufferHeap(NoCopies):
         algorithm: str = "tlsf",
         **keywords: Unpack[AllocationKeywords],
     ) -> None:
+        if not isinstance(allocator, Allocator):
+            what = type(allocator).__name__
+            raise TypeError(f"allocator must be an Allocator, not {with_article(what)}")
         if block_size <= 0:
             raise InvalidArgumentError(f"block_size is {block_size}; it must be positive")
         known = AllocationKeywords.__annotations__

@@ -102,6 +102,7 @@ def to_int(handle: object, type_name: str | None = None, keyword: str | None = N
     Raises `InvalidArgumentError` for anything else: a bool, a struct, a pointer *to* a handle, a
     number outside of 0 to 2**64 - 1. `UseAfterFreeError` for an object that was destroyed.
     """
+    _check_texts(type_name=type_name, keyword=keyword)
     with _named(keyword):
         return _to_int(handle, type_name)
 
@@ -141,6 +142,7 @@ def struct_address(
     Raises `InvalidArgumentError` for a struct of another name, one that is too small, a null, and
     an address that is not one of a struct (below 4096, not a multiple of 8, or without memory).
     """
+    _check_texts(type_name=type_name, keyword=keyword)
     with _named(keyword):
         return _struct_address(struct, type_name, min_size)
 
@@ -150,6 +152,7 @@ def is_struct_at(number: object, type_name: str, min_size: int, s_type: int) -> 
 
     Nothing is read where there is no memory, so any number may be asked about.
     """
+    _check_texts(type_name=type_name)
     try:
         address = _struct_address(operator.index(number), type_name, min_size).address  # type: ignore[arg-type]
     except InvalidArgumentError:
@@ -197,6 +200,7 @@ def function_address(function: object, name: str) -> int:
     The caller keeps the function alive for as long as the address is used. `name` is what errors
     call it. Raises `InvalidArgumentError` for anything else, and for null.
     """
+    _check_texts(name=name)
     if isinstance(function, _CTYPES_FUNCTION):
         address = _ctypes_pointer_value(function)
     else:
@@ -229,6 +233,7 @@ def as_handle(value: object, binding: Any, type_name: str | None = None) -> Any:
     Raises `InvalidArgumentError` where `value` is no handle, `binding` has no such type, or neither
     says a type; `UseAfterFreeError` for an object that was destroyed.
     """
+    _check_texts(type_name=type_name)
     own = _own_handles(value)
     if type_name is None and own is not None:
         type_name = next(iter(own))
@@ -506,6 +511,14 @@ def _named(keyword: str | None) -> Iterator[None]:
         if keyword is None:
             raise
         raise InvalidArgumentError(f"{keyword}: {error}") from None
+
+
+def _check_texts(**texts: object) -> None:
+    """Errors are made of them."""
+    for keyword, text in texts.items():
+        if text is not None and not isinstance(text, str):
+            what = with_article(type(text).__name__)
+            raise TypeError(f"{keyword} must be a str, not {what}")
 
 
 def _check_size(size: int, type_name: str, min_size: int) -> None:

@@ -40,7 +40,19 @@ TRUSTING = {
     *("find_memory_type_index_for_buffer_info", "find_memory_type_index_for_image_info"),
 }
 # What waits, what fails because it is asked to, and what opens a driver or a socket.
-LEFT_OUT = {"open", "set_latency", "fail_call", "fail_next", "serve_stats", "list_physical_devices"}
+LEFT_OUT = {
+    "open",
+    "to_volkano",
+    "set_latency",
+    "fail_call",
+    "fail_next",
+    "serve_stats",
+    "list_physical_devices",
+}
+# Python's own, which takes as much memory as it is told to, or says what a class is.
+NOT_OURS = {"__mul__", "__rmul__", "__imul__"}
+NOT_OURS |= {"__class__", "__reduce__", "__reduce_ex__", "__dict__"}
+MODULES = (vk_mem, vk_mem.interop)
 # Only the simulated driver checks them; a real one trusts.
 SHAPES = {"create_image", "create_images", "create_aliasing_image"}
 SHAPES |= {"copy_image_to_buffer", "copy_buffer_to_image"}
@@ -161,10 +173,12 @@ class World:
         places = [[self.allocator], *[self.held] * 6, *[self.fixed] * 2, self.looks]
         places.append([self.device, vk_mem, vk_mem.interop])
         target = dice.choice(dice.choice(places))
-        name = dice.choice(dir(target))
-        if name in LEFT_OUT or name in {"__class__", "__reduce__", "__reduce_ex__", "__dict__"}:
+        if isinstance(target, memoryview | BaseException):
+            # What they do is Python's own; they serve as arguments.
             return
-        if target in (vk_mem, vk_mem.interop) and (name.startswith("_") or name == "struct_at"):
+        names = getattr(target, "__all__", None) if target in MODULES else dir(target)
+        name = dice.choice(list(names or ()))
+        if name in LEFT_OUT or name in NOT_OURS:
             return
         if name.startswith("_") and not name.startswith("__") and is_python(type(target)):
             return
@@ -183,6 +197,10 @@ class World:
             # Of the bindings of which one is named.
             assert target is vk_mem.interop
             return
+        except OSError:
+            # A dump is read from a file of that name.
+            assert name in {"load_dump", "diff"}
+            return
         if isinstance(made, vk_mem.Resource | vk_mem.Mapping | vk_mem.Pool | memoryview):
             self.held.append(made)
 
@@ -198,7 +216,7 @@ class World:
         way = dice.random()
         if way < 0.03:
             return dice.choice([copy.copy, copy.deepcopy, pickle.dumps, repr, str, hash])(target)
-        if way < 0.1 and not name.startswith("__") and target not in (vk_mem, vk_mem.interop):
+        if way < 0.1 and not name.startswith("__") and target not in MODULES:
             return setattr(target, name, self.anything())
         if way < 0.3:
             # Of another class: with a `self` that is none.

@@ -1,10 +1,11 @@
 //! `vk_mem.Allocation`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
 use ash::vk::{self, Handle};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
 use crate::buffer::Buffer;
 use crate::errors::{feature_not_present, invalid, pinned};
@@ -12,6 +13,7 @@ use crate::external::memory_of;
 use crate::held::Held;
 use crate::image::Image;
 use crate::numbers::{flags, live_handle, unsigned};
+use crate::package::BUFFER_SLICE;
 use crate::resource::Handles;
 use crate::resource_object::ResourceObject;
 use vkmem_engine::words::with_article;
@@ -34,8 +36,20 @@ fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a Held> {
     Ok(resource)
 }
 
+/// The `Buffer` that a caller names instead of a `VkBuffer`, or whose slice it names. `None` for a handle
+/// of the caller's own.
+pub fn named_buffer<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Buffer>>> {
+    if value.is_exact_instance_of::<PyInt>() {
+        return Ok(None);
+    }
+    if value.get_type().is_subclass(BUFFER_SLICE.get(value.py())?)? {
+        return Ok(value.getattr(intern!(value.py(), "buffer"))?.cast_into().ok());
+    }
+    Ok(value.cast().ok().cloned())
+}
+
 /// Binds a buffer or an image of this package, which stays alive meanwhile.
-fn bind_ours(
+pub fn bind_ours(
     slf: &Bound<'_, Allocation>,
     object: &Bound<'_, ResourceObject>,
     offset: u64,
@@ -43,9 +57,7 @@ fn bind_ours(
     let (py, ours) = (slf.py(), &object.get().resource);
     let _pin = ours.enter(py)?;
     let memory = resource(slf)?;
-    if !Arc::ptr_eq(&memory.allocator.device, &ours.allocator.device) {
-        return Err(invalid(py, format!("{} is of another device", ours.describe())));
-    }
+    ours.check_device(py, &memory.allocator.device)?;
     if memory.ptr_eq(ours) {
         return memory.bind(py, ours.handles, offset);
     }
@@ -135,7 +147,7 @@ impl Allocation {
         offset: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let offset = offset.map_or(Ok(0), |offset| unsigned(offset, "offset"))?;
-        if let Ok(ours) = buffer.cast::<Buffer>() {
+        if let Some(ours) = named_buffer(buffer)? {
             return bind_ours(slf, ours.as_super(), offset);
         }
         let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer", "buffer")?);

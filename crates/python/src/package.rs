@@ -59,6 +59,8 @@ impl Classes {
 pub static ERRORS: Classes = Classes::new("vk_mem.errors");
 pub static FLAGS: Classes = Classes::new("vk_mem.flags");
 
+pub static BUFFER_SLICE: Name = Name::new("vk_mem.buffer_heap", "BufferSlice");
+
 pub static DEVICE_ARGUMENTS: Name = Name::new("vk_mem.interop", "device_arguments");
 pub static FUNCTION_ADDRESS: Name = Name::new("vk_mem.interop", "function_address");
 pub static IS_STRUCT_AT: Name = Name::new("vk_mem.interop", "is_struct_at");
@@ -82,7 +84,8 @@ pub static TOTAL_STATISTICS_TEXT: Name = Name::new("vk_mem.tables", "total_stati
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 19] = [
+static NAMES: [&Name; 20] = [
+    &BUFFER_SLICE,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
     &IS_STRUCT_AT,

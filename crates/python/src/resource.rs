@@ -10,6 +10,7 @@ use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements, ResourceK
 use vkmem_vulkan::{buffer_usage, expect_at, image_kind};
 
 use crate::bindings::{Binding, Kept};
+use crate::device::DeviceCore;
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory, pinned, use_after_free};
 use crate::extras::Extras;
 use crate::held::Held;
@@ -256,6 +257,14 @@ impl Resource {
     /// An exception after destroy.
     pub fn check_live(&self, py: Python<'_>) -> PyResult<()> {
         if self.pins.is_closed() { Err(self.dead(py)) } else { Ok(()) }
+    }
+
+    /// That it is of a device. Its handle means nothing on another one, and drivers do not look.
+    pub fn check_device(&self, py: Python<'_>, device: &Arc<DeviceCore>) -> PyResult<()> {
+        if Arc::ptr_eq(device, &self.allocator.device) {
+            return Ok(());
+        }
+        Err(invalid(py, format!("{} is of another device", self.describe())))
     }
 
     fn dead(&self, py: Python<'_>) -> PyErr {

@@ -45,10 +45,7 @@ fn usable<'a>(
 
 fn check_device(py: Python<'_>, core: &Arc<DeviceCore>, resource: &Resource) -> PyResult<()> {
     resource.check_live(py)?;
-    if Arc::ptr_eq(core, &resource.allocator.device) {
-        return Ok(());
-    }
-    Err(invalid(py, format!("{} is of another device", resource.describe())))
+    resource.check_device(py, core)
 }
 
 fn check_bound(py: Python<'_>, resource: &Resource) -> PyResult<()> {

@@ -10,7 +10,7 @@ use vkmem_engine::{
 };
 
 use super::{Allocator, allocate, no_more};
-use crate::allocation::Allocation;
+use crate::allocation::{Allocation, bind_ours, named_buffer};
 use crate::allocation_info::Keywords;
 use crate::buffer::Buffer;
 use crate::create_info::{self, CommonKeywords, ImageKeywords};
@@ -20,8 +20,10 @@ use crate::fast_call::FastMethod;
 use crate::host_memory;
 use crate::image::Image;
 use crate::numbers::{live_handle, unsigned, unsigned_32};
+use crate::pins::Pinned;
 use crate::pool;
 use crate::resource::{Handles, Made, Resource, Shared};
+use crate::resource_object::ResourceObject;
 
 impl Allocator {
     /// The caller has the pool of the keywords open. The first attempt may have been made before, and
@@ -137,18 +139,34 @@ impl Allocator {
     /// Binds a resource of the caller's, and frees the memory again if that fails.
     fn bind_or_free(
         &self,
-        py: Python<'_>,
         allocation: &Bound<'_, Allocation>,
         what: Handles,
+        ours: Option<&Bound<'_, ResourceObject>>,
     ) -> PyResult<()> {
-        let resource = &allocation.as_super().get().resource;
-        let pin = resource.enter(py)?;
-        let bound = self.attempt(py, || resource.try_bind(what, 0));
-        drop(pin);
+        let (py, resource) = (allocation.py(), &allocation.as_super().get().resource);
+        let bound = match ours {
+            Some(ours) => bind_ours(allocation, ours, 0),
+            None => {
+                let _pin = resource.enter(py)?;
+                self.attempt(py, || resource.try_bind(what, 0))
+            }
+        };
         bound.inspect_err(|_| {
             // The error of the bind is the one to tell.
             let _ = resource.destroy(py);
         })
+    }
+
+    /// Keeps a resource of this package, whose handle a call is about, from being destroyed meanwhile.
+    fn pin<'a>(
+        &self,
+        py: Python<'a>,
+        ours: Option<&'a Bound<'_, ResourceObject>>,
+    ) -> PyResult<Option<Pinned<'a>>> {
+        let Some(ours) = ours.map(|it| &it.get().resource) else { return Ok(None) };
+        let pin = ours.enter(py)?;
+        ours.check_device(py, &self.state.device)?;
+        Ok(Some(pin))
     }
 }
 
@@ -285,13 +303,16 @@ impl Allocator {
     ) -> PyResult<Py<Allocation>> {
         let _inside = self.state.enter(py)?;
         let keywords = Keywords::read("allocate_memory_for_buffer", keywords, no_more)?;
+        let ours = named_buffer(buffer)?;
+        let ours = ours.as_ref().map(|it| it.as_super());
+        let _pin = self.pin(py, ours)?;
         let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer", "buffer")?);
-        // SAFETY: the caller vouches for the handle.
+        // SAFETY: the caller vouches for the handle, or it is of a pinned buffer of this device.
         let request =
             unsafe { self.state.device_allocator.request_for_buffer(buffer, &keywords.create) };
         let allocation = self.bare_memory(py, keywords, &request)?;
         if bind {
-            self.bind_or_free(py, allocation.bind(py), Handles::Buffer(buffer))?;
+            self.bind_or_free(allocation.bind(py), Handles::Buffer(buffer), ours)?;
         }
         Ok(allocation)
     }
@@ -329,17 +350,19 @@ impl Allocator {
             }
             Ok(true)
         })?;
+        let ours = image.cast::<Image>().ok().map(|it| it.as_super());
+        let _pin = self.pin(py, ours)?;
         let image = vk::Image::from_raw(live_handle(image, "VkImage", "image")?);
         if let Some(planes) = planes {
             return self.memory_for_planes(py, keywords, image, &planes, tiling, bind);
         }
-        // SAFETY: the caller vouches for the handle.
+        // SAFETY: the caller vouches for the handle, or it is of a pinned image of this device.
         let request = unsafe {
             self.state.device_allocator.request_for_image(image, tiling, &keywords.create)
         };
         let allocation = self.bare_memory(py, keywords, &request)?;
         if bind {
-            self.bind_or_free(py, allocation.bind(py), Handles::Image(image))?;
+            self.bind_or_free(allocation.bind(py), Handles::Image(image), ours)?;
         }
         Ok(allocation)
     }
