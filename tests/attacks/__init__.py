@@ -8,7 +8,16 @@ Each case has random numbers of its own, from the seed and its number, so that a
 again. A new attack is a function with `@attack` in a module that is imported here.
 """
 
-from attacks import confused, dumps, interrupts, many, pages, servers, threads  # noqa: F401
+from attacks import (  # noqa: F401  (they register themselves)
+    confused,
+    dumps,
+    interrupts,
+    many,
+    pages,
+    servers,
+    shutdown,
+    threads,
+)
 from attacks.registry import ATTACKS, Budget, Failed, attack
 
 __all__ = ["ATTACKS", "Budget", "Failed", "attack"]

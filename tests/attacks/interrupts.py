@@ -283,11 +283,18 @@ class Arguments(Interrupter):
         def interrupt(*_: object) -> bool:
             raise KeyboardInterrupt
 
-        worker.allocator.on_out_of_memory(interrupt)
+        allocator, index = worker.allocator, worker.place.memory_type_index
+        allocator.on_out_of_memory(interrupt)
         try:
-            worker.allocator.create_buffer(1 << 50, TRANSFER)
+            with (
+                allocator.create_pool(
+                    memory_type_index=index, block_size=4096, max_block_count=1
+                ) as pool,
+                allocator.create_buffer(4096, TRANSFER, pool=pool),
+            ):
+                allocator.create_buffer(4096, TRANSFER, pool=pool)
         finally:
-            worker.allocator.on_out_of_memory(None)
+            allocator.on_out_of_memory(None)
 
     def warned(self, worker: Worker) -> None:
         """A finaliser of user data, in the middle of a destroy."""
