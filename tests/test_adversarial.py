@@ -1,7 +1,4 @@
-"""Programs that try to crash the interpreter: odd arguments, and code that runs at odd moments.
-
-What might crash runs in an interpreter of its own.
-"""
+"""Code that runs at odd moments. Odd arguments are in `attacks/confused.py`."""
 
 from __future__ import annotations
 
@@ -14,138 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import index_of_the_driver
-from support import DEDICATED, MAPPED, RANDOM, TRANSFER, pattern, run_python, totals
+from support import DEDICATED, MAPPED, RANDOM, TRANSFER, pattern, totals
 
 from vk_mem import Allocator, Buffer, SimulatedDevice, VkMemError
-
-# ---- arguments ----
-
-FUZZ = """
-import faulthandler, random, sys, time, warnings
-faulthandler.enable()
-warnings.simplefilter("ignore")
-import vk_mem
-from vk_mem import *
-
-def shown(it):
-    # What a callback of `on_pressure` raises is shown, not raised; odd things are callbacks here.
-    if not isinstance(it.exc_value, TypeError):
-        sys.__unraisablehook__(it)
-sys.unraisablehook = shown
-
-rng = random.Random(SEED)
-device = DEVICE
-other = SimulatedDevice("lavapipe")
-allocator = Allocator(device, preferred_block_size=1 << 20)
-flags = AllocationCreateFlags.HOST_ACCESS_RANDOM | AllocationCreateFlags.MAPPED
-
-class Evil:
-    # Ends something whenever it is asked for a number.
-    def __index__(self):
-        for it in rng.sample(held, min(3, len(held))):
-            try:
-                it.__exit__(None, None, None)
-            except (BufferError, ValueError):
-                pass
-        return rng.choice([0, 1, 64, -1, 1 << 70])
-    __len__ = __hash__ = __index__
-    def __eq__(self, other):
-        return bool(self.__index__())
-    def __iter__(self):
-        return iter([self, 1])
-    def __repr__(self):
-        raise RuntimeError("no repr")
-
-held = []
-ODD = [
-    None, True, False, 0, 1, 3, 16, 64, 100, 4096, -1, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1,
-    2**64, -2**63, 10**30, 0.5, float("nan"), float("inf"), 1j, "", "a", "a\\0b",
-    "\\ud800", "é" * 99, b"", b"abc", bytearray(64), memoryview(bytes(64)), [], (), {},
-    memoryview(bytearray(64))[::2],
-    [1, 2], (4, 4), (4, 4, 4), (0, 0), (2**32, 1), (-1,), range(5), object(), int, Evil, Evil(),
-    Buffer, device, other, allocator, BufferUsage.TRANSFER_DST, Format.R8G8B8A8_UNORM,
-    MemoryUsage.AUTO, AllocationCreateInfo(), AllocationCreateInfo(flags=flags, name="kept"),
-    Exception(), lambda *a, **k: 0, type, Ellipsis, NotImplemented, "vkAllocateMemory",
-]
-KEYWORDS = ["usage", "flags", "required_flags", "preferred_flags", "not_preferred_flags",
-    "memory_type_bits", "min_alignment", "name", "user_data", "allocation_info", "create_flags",
-    "sharing_mode", "queue_family_indices", "offset", "size", "readonly", "value", "target_offset",
-    "source_offset", "buffer_offset", "alignment", "bind", "nonsense", ""]
-# These trust a handle, an address or a pointer: Vulkan cannot tell a wrong one. And what waits,
-# and failures that are asked for.
-TRUSTING = {"bind_buffer", "bind_image", "allocate_memory_for_buffer", "allocate_memory_for_image",
-    "wrap", "open", "set_latency", "fail_call", "fail_next"}
-# Shapes of images go to the driver as they are, and only a simulated one checks them.
-if not isinstance(device, SimulatedDevice):
-    TRUSTING |= {"create_image", "find_memory_type_index_for_image_info", "copy_image_to_buffer",
-        "copy_buffer_to_image"}
-    KEYWORDS = [it for it in KEYWORDS if it not in {"create_flags", "sharing_mode",
-        "queue_family_indices"}]
-
-def make():
-    held.append(allocator.create_buffer(rng.choice([1, 64, 5000]), 3, flags=flags, name="x"))
-    held.append(allocator.create_image(37, (8, 8), 3))
-    held.append(allocator.allocate_memory(64, flags=flags))
-
-def odd():
-    return rng.choice(held) if held and rng.random() < 0.2 else rng.choice(ODD)
-
-end = time.monotonic() + SECONDS
-calls = 0
-done = 0
-while time.monotonic() < end:
-    if allocator.closed:
-        allocator = Allocator(device, preferred_block_size=1 << 20)
-        held.clear()
-    while len(held) < 5:
-        make()
-    if len(held) > 60:
-        del held[: rng.randrange(40)]
-    target = rng.choice([device, allocator, allocator, *rng.choices(held, k=5)])
-    name = rng.choice(dir(target))
-    if name in TRUSTING or name in {"__class__", "__reduce__", "__reduce_ex__"}:
-        continue
-    calls += 1
-    try:
-        if rng.random() < 0.1 and not name.startswith("__"):
-            setattr(target, name, odd())
-        member = getattr(target, name)
-        if callable(member):
-            arguments = [odd() for _ in range(rng.choice([0, 1, 1, 2, 2, 3, 4]))]
-            keywords = {rng.choice(KEYWORDS): odd() for _ in range(rng.choice([0, 0, 1, 2]))}
-            member = member(*arguments, **keywords)
-        if isinstance(member, (Buffer, Image, Allocation, Mapping, memoryview)):
-            held.append(member)
-        done += 1
-    except (Exception, BufferError) as error:
-        # A panic is no Exception.
-        assert "\\n" not in str(error) or not isinstance(error, VkMemError), error
-held.clear()
-device.validation_messages
-if isinstance(device, SimulatedDevice):
-    print(device.violations[:5])
-print("calls", calls > 1000, done > 100)
-"""
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("profile", ["non-coherent", "discrete-8gib", "raspberry-pi"])
-def test_odd_arguments(profile: str, seed: int) -> None:
-    code = FUZZ.replace("SEED", str(seed)).replace("SECONDS", "1.5")
-    done = run_python(code.replace("DEVICE", f'SimulatedDevice("{profile}")', 1))
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.endswith("calls True True\n")
-    assert done.stderr == ""
-
-
-@pytest.mark.driver
-def test_odd_arguments_with_a_real_device() -> None:
-    code = FUZZ.replace("SEED", "3").replace("SECONDS", "3")
-    done = run_python(code.replace("DEVICE", f"Device.open(index={index_of_the_driver()})", 1))
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.endswith("calls True True\n")
-
 
 # ---- moments ----
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from pathlib import Path
 
 import pytest
 from attacks import ATTACKS, Budget, Failed
@@ -49,3 +51,45 @@ def test_a_failure_says_how_to_see_it_again(
     said = capsys.readouterr()
     assert "top: held" in said.out and "dumps: FAILED" in said.out
     assert "ZeroDivisionError" in said.err
+
+
+ENDINGS = """
+import os, sys, threading, time
+from attacks.apart import apart
+def ends(how):
+    def run(seed, budget):
+        for number, _ in budget.cases(seed):
+            budget.counted["looks"] += 1
+            if number == 4:
+                how()
+    run.__module__ = __name__
+    return run
+def named(name, how):
+    run = ends(how)
+    run.__name__ = name
+    return apart(run)
+works = named("works", lambda: None)
+crashes = named("crashes", os.abort)
+raises = named("raises", lambda: 1 / 0)
+hangs = named("hangs", lambda: time.sleep(100))
+talks = named("talks", lambda: print("a word", file=sys.stderr))
+"""
+
+
+def test_what_runs_apart_may_crash_or_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(tmp_path, "endings.py").write_text(ENDINGS)
+    # The child takes the path from here, and its patience from the environment.
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("VK_MEM_ATTACK_PATIENCE", "1")
+    endings = importlib.import_module("endings")
+    budget = Budget(count=3, first=3)
+    endings.works(7, budget)
+    assert budget.counted == {"cases": 3, "looks": 3}
+    for name, said in {
+        "crashes": r"--seed 7 --case 4: exit status -6: Fatal Python error: Aborted",
+        "raises": r"(?s)--seed 7 --case 4: exit status 1: .*ZeroDivisionError",
+        "hangs": r"(?s)--seed 7 --case 4: exit status 1: Timeout .*in <lambda>",
+        "talks": r"--seed 7 --case 5: exit status 0: a word",
+    }.items():
+        with pytest.raises(Failed, match=said):
+            getattr(endings, name)(7, Budget(count=3, first=3))

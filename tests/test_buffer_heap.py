@@ -350,3 +350,16 @@ def test_slices_are_aligned_to_any_stride(algorithm: str) -> None:
             assert piece.offset % heap.alignment == 0
         for piece in pieces:
             piece.free()
+
+
+def test_what_is_no_allocator_is_refused():
+    with Allocator(SimulatedDevice()) as allocator:
+        heap = BufferHeap(allocator, UNIFORM)
+        for wrong in (None, allocator.device, heap, "allocator"):
+            with pytest.raises(TypeError, match="allocator must be an Allocator, not a"):
+                BufferHeap(wrong, UNIFORM)
+        # Once it was its own allocator, and asked itself for ever whether it is closed.
+        with pytest.raises(TypeError, match="not a BufferHeap"):
+            heap.__init__(heap, UNIFORM)
+        heap.allocate(64).free()
+        heap.close()

@@ -1,9 +1,9 @@
 """Buffers and images that are created unbound, and bound to the memory of another allocation."""
 
 import pytest
-from support import DONT_BIND, IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER
+from support import DONT_BIND, IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER, totals
 
-from vk_mem import Allocator, InvalidArgumentError, SimulatedDevice
+from vk_mem import Allocator, BufferHeap, BufferUsage, InvalidArgumentError, SimulatedDevice
 
 
 @pytest.mark.parametrize("flags", [0, MAPPED])
@@ -67,6 +67,54 @@ def test_what_is_bound_may_be_a_buffer_or_an_image_of_ours():
             memory.free()
         allocator.destroy_many([memory, buffer, image])
     assert device.violations == []
+
+
+def test_memory_for_what_is_of_another_device_is_refused(device):
+    """Its handle means nothing here, and drivers end the process over it."""
+    with (
+        Allocator(device) as allocator,
+        Allocator(SimulatedDevice("discrete-8gib")) as stranger,
+        stranger.create_buffer(4096, TRANSFER, flags=DONT_BIND) as buffer,
+        stranger.create_image(RGBA8, (4, 4), IMAGE_TRANSFER, flags=DONT_BIND) as image,
+        BufferHeap(stranger, BufferUsage.UNIFORM_BUFFER, block_size=4096) as heap,
+        heap.allocate(64) as piece,
+        allocator.allocate_memory(65536, 65536) as memory,
+    ):
+        for bind in (False, True):
+            for call in (
+                lambda bind=bind: allocator.allocate_memory_for_buffer(buffer, bind=bind),
+                lambda bind=bind: allocator.allocate_memory_for_buffer(piece, bind=bind),
+                lambda bind=bind: allocator.allocate_memory_for_image(image, bind=bind),
+                lambda bind=bind: allocator.allocate_memory_for_image(image, plane=0, bind=bind),
+            ):
+                with pytest.raises(InvalidArgumentError, match="is of another device"):
+                    call()
+        for call in (lambda: memory.bind_buffer(piece), lambda: memory.bind_image(image)):
+            with pytest.raises(InvalidArgumentError, match="is of another device"):
+                call()
+        assert totals(allocator).allocation_count == 1
+
+
+def test_memory_for_a_buffer_of_ours_is_bound_as_ours(device):
+    with Allocator(device) as allocator:
+        buffer = allocator.create_buffer(4096, TRANSFER, flags=DONT_BIND, name="ours")
+        memory = allocator.allocate_memory_for_buffer(buffer, bind=True, flags=RANDOM)
+        device.fill_buffer(buffer, 0x01020304)
+        assert memory.read(0, 4) == (0x01020304).to_bytes(4, "little")
+        with pytest.raises(InvalidArgumentError, match=r"'ours' .* is bound to Alloc"):
+            buffer.read()
+        with pytest.raises(BufferError, match="is bound to it"):
+            memory.free()
+        count = totals(allocator).allocation_count
+        with (
+            BufferHeap(allocator, TRANSFER, block_size=4096) as heap,
+            heap.allocate(64) as piece,
+            pytest.raises(InvalidArgumentError, match="bound already"),
+        ):
+            allocator.allocate_memory_for_buffer(piece, bind=True)
+        # The memory of a bind that failed is gone.
+        assert totals(allocator).allocation_count == count
+        allocator.destroy_many([memory, buffer])
 
 
 def test_whatever_lives_is_known_when_a_bare_handle_comes_first(device):

@@ -265,3 +265,30 @@ def test_errors_name_the_argument(call: Any, said: str) -> None:
         with pytest.raises(InvalidArgumentError) as caught:
             call(allocator)
         assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda it: interop.to_int(5, it),
+        lambda it: interop.to_int(5, None, it),
+        lambda it: interop.struct_address(5, it, 8),
+        lambda it: interop.is_struct_at(5, it, 8, 12),
+        lambda it: interop.function_address(5, it),
+        lambda it: interop.as_handle(5, types.SimpleNamespace(), it),
+    ],
+)
+@pytest.mark.parametrize("name", [7, b"VkBuffer", SimulatedDevice("lavapipe")])
+def test_names_are_texts(call: Any, name: object) -> None:
+    """Errors are made of them, in one line."""
+    with pytest.raises(TypeError, match="must be a str, not a"):
+        call(name)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "Vk Buffer", "", "VkBuffer *", "VkBüffer"])
+def test_what_is_no_name_of_a_type_does_not_reach_cffi(name: str) -> None:
+    """Over the first of these cffi ends the process."""
+    ffi = pytest.importorskip("cffi").FFI()
+    with pytest.raises(InvalidArgumentError) as caught:
+        interop.as_handle(5, types.SimpleNamespace(ffi=ffi), name)
+    assert str(caught.value) == f"type_name is {name!r}, which is no name in C"

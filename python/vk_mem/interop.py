@@ -242,6 +242,9 @@ def as_handle(value: object, binding: Any, type_name: str | None = None) -> Any:
             f"type_name is missing: {with_article(type(value).__name__)} does not tell its type"
         )
     number = to_int(value, type_name)
+    if not (str.isascii(type_name) and str.isidentifier(type_name)):
+        # cffi ends the process over a lone surrogate.
+        raise InvalidArgumentError(f"type_name is {type_name!r}, which is no name in C")
     ffi = getattr(binding, "ffi", None)
     for name in (type_name, type_name.removeprefix("Vk")):
         if ffi is not None:

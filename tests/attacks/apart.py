@@ -21,7 +21,7 @@ from attacks.registry import Budget, Failed
 
 __all__ = ["apart"]
 
-PATIENCE = 60.0
+PATIENCE = float(os.environ.get("VK_MEM_ATTACK_PATIENCE", "120"))
 """Seconds that one case may take."""
 CHILD = "import attacks.apart; attacks.apart.main()"
 TOLD = "case "
@@ -70,7 +70,7 @@ def follow(child: subprocess.Popen[str], budget: Budget) -> int | None:
     last = None
     try:
         # The child looks at the clock itself, and shows its threads first.
-        while (line := lines.get(timeout=2 * PATIENCE)) is not None:
+        while (line := lines.get(timeout=PATIENCE + 30)) is not None:
             if line.startswith(TOLD):
                 last = int(line.removeprefix(TOLD))
             elif line.startswith(COUNTED):
