@@ -51,8 +51,9 @@ class BufferHeap(NoCopies):
         algorithm: str = "tlsf",
         **keywords: Unpack[AllocationKeywords],
     ) -> None:
-        if not isinstance(allocator, Allocator):
-            what = type(allocator).__name__
+        given: object = allocator
+        if not isinstance(given, Allocator):
+            what = type(given).__name__
             raise TypeError(f"allocator must be an Allocator, not {with_article(what)}")
         if block_size <= 0:
             raise InvalidArgumentError(f"block_size is {block_size}; it must be positive")

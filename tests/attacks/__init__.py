@@ -5,7 +5,8 @@
     python tools/attack.py --seed 7 --case 1234 dumps   # a case that failed, alone
 
 Each case has random numbers of its own, from the seed and its number, so that any one can be run
-again. A new attack is a function with `@attack` in a module that is imported here.
+again. A new attack is a function with `@attack` in a module that is imported here. With `@apart` it
+runs in a process of its own, and a crash or a hang is a case that failed.
 """
 
 from attacks import (  # noqa: F401  (they register themselves)

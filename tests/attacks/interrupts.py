@@ -16,9 +16,10 @@ from typing import Any
 
 from support import RANDOM, TRANSFER, check_statistics, totals
 
-from attacks.actions import REFUSALS, Place, Worker
+from attacks.actions import REFUSALS, Worker
 from attacks.apart import apart
 from attacks.devices import any_allocator, any_device, check_device
+from attacks.places import Place
 from attacks.registry import Budget, attack
 from vk_mem import SimulatedDevice
 

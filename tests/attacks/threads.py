@@ -7,9 +7,10 @@ import threading
 
 from support import check_statistics, totals
 
-from attacks.actions import Place, Worker
+from attacks.actions import Worker
 from attacks.apart import apart
 from attacks.devices import any_allocator, any_device, check_device
+from attacks.places import Place
 from attacks.registry import Budget, attack
 
 THREADS = 6
