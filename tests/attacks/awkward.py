@@ -147,7 +147,12 @@ class Closes:
         except BufferError: pass
 builtins.closes = Closes()
 """,
-    "weakref.finalize": "weakref.finalize(buffer, use); weakref.finalize(use, allocator.close)",
+    "weakref.finalize": """
+def close(close=allocator.close):
+    # While a view is open it is refused.
+    with contextlib.suppress(BufferError): close()
+weakref.finalize(buffer, use); weakref.finalize(use, close)
+""",
     "a handler that raises": """
 def raises(*_): raise ZeroDivisionError("of a handler")
 allocator.on_out_of_memory(raises)

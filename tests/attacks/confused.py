@@ -197,6 +197,10 @@ class World:
             # Of the bindings of which one is named.
             assert target is vk_mem.interop
             return
+        except RuntimeError:
+            # A measurement is entered once.
+            assert isinstance(target, vk_mem.Measurement) and name == "__enter__"
+            return
         except OSError:
             # A dump is read from a file of that name.
             assert name in {"load_dump", "diff"}

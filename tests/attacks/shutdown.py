@@ -19,7 +19,7 @@ FATAL = re.compile(r"panicked|Fatal|SystemError|ImportError|core dumped|terminat
 SECONDS = 30.0
 
 
-@attack("shutdown", short=len(STATES))
+@attack("shutdown", short=24)
 def shutdown(seed: int, budget: Budget) -> None:
     """Runs programs that end in awkward states: their exit status, and nothing else is said."""
     for number, dice in budget.cases(seed):
