@@ -15,6 +15,7 @@ import vk_mem
 from vk_mem import *
 RANDOM = AllocationCreateFlags.HOST_ACCESS_RANDOM
 MAPPED = AllocationCreateFlags.MAPPED
+FOLDER = {folder!r}
 device = {device}
 allocator = Allocator(device, frames_in_flight=2, track_call_sites=True)
 buffer = allocator.create_buffer(64, 3, flags=RANDOM | MAPPED, name="left open")
@@ -181,10 +182,7 @@ running = frames(); next(running)
 """,
     "a measurement left open": "vk_mem.statistics(allocator, profile=True).__enter__()",
     "a statistics server": """
-import tempfile
-folder = tempfile.mkdtemp()
-atexit.register(lambda: os.path.isdir(folder) and os.rmdir(folder))
-server = vk_mem.serve_stats(folder + "/s", allocator)
+server = vk_mem.serve_stats(FOLDER + "/socket", allocator)
 atexit.register(server.close)
 """,
     "slices of a heap of buffers": """

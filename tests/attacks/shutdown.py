@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import tempfile
 
 from support import run_python
 
@@ -27,7 +28,7 @@ def shutdown(seed: int, budget: Budget) -> None:
             names = list(STATES)
             # Each in turn, with others beside it.
             states = [names[number % len(names)], *dice.sample(names, dice.choice([0, 1, 2]))]
-            run(states, dice.choice(list(ENDS)), dice)
+            run(list(dict.fromkeys(states)), dice.choice(list(ENDS)), dice)
             budget.counted["programs"] += 1
 
 
@@ -39,9 +40,10 @@ def run(states: list[str], end: str, dice: random.Random) -> None:
         device += "if it.properties.device_type == DeviceType.CPU)"
     options = dice.choice(OPTIONS)
     states.sort(key=COME_LAST.__contains__)
-    pieces = [START.format(device=device), *(STATES[it] for it in states)]
-    program = "\n".join([*pieces, 'print("set up", flush=True)', ENDS[end].code])
-    done = run_python(program, *options, timeout=SECONDS)
+    with tempfile.TemporaryDirectory() as folder:
+        pieces = [START.format(device=device, folder=folder), *(STATES[it] for it in states)]
+        program = "\n".join([*pieces, 'print("set up", flush=True)', ENDS[end].code])
+        done = run_python(program, *options, timeout=SECONDS)
     status, said = ENDS[end].status, ENDS[end].said
     what = f"{states}, {end}, {options}, {device}: status {done.returncode}: {done.stderr[-3000:]}"
     assert done.stdout.startswith("set up\n"), what
