@@ -215,8 +215,11 @@ def collected(phase, info, use=use):
 gc.callbacks.append(collected)
 """,
     "a profiler": """
-def profile(frame, event, argument, allocator=allocator):
-    if event == "return" and not allocator.closed: allocator.calculate_statistics()
+def profile(frame, event, argument, allocator=allocator, VkMemError=VkMemError):
+    # Refused when it is closed, and in a child.
+    if event == "return":
+        try: allocator.calculate_statistics()
+        except VkMemError: pass
 sys.setprofile(profile)
 """,
     "a module taken away": """
