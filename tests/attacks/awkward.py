@@ -56,7 +56,7 @@ STATES: dict[str, str] = {
     "nothing": "",
     "a closed allocator": """
 # Refused where something else is open.
-with contextlib.suppress(BufferError, InvalidArgumentError):
+with contextlib.suppress(BufferError, InvalidArgumentError, ResourceWarning):
     for it in (buffer, image, inside): it.destroy()
     pool.close(); allocator.close()
 """,
