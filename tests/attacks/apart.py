@@ -35,6 +35,11 @@ def apart(run: Run) -> Run:
     @functools.wraps(run)
     def run_apart(seed: int, budget: Budget) -> None:
         asked = [seed, budget.seconds, budget.count, budget.first]
+        variables = {
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            # So that a case is the same each time.
+            "PYTHONHASHSEED": str(seed % (1 << 32)),
+        }
         with tempfile.TemporaryFile("w+") as errors:
             child = subprocess.Popen(
                 [sys.executable, "-c", CHILD, run.__module__, run.__name__, json.dumps(asked)],
@@ -42,7 +47,7 @@ def apart(run: Run) -> Run:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=os.environ | variables,
             )
             last = follow(child, budget)
             status = child.wait()
