@@ -252,7 +252,7 @@ def bind(allocator: Allocator, call: str, handle: object) -> None:
         (lambda it: it.create_buffer("x"), "the first argument: expected a VkBufferCreateInfo"),
         (
             lambda it: it.create_pool(memory_type_index=0, memory_allocate_next="x"),
-            "memory_allocate_next: expected a Vulkan handle, got a str",
+            "memory_allocate_next: expected a struct of a pNext chain, got a str",
         ),
         (lambda it: Device.wrap("x", 8, 8, api_version=(1, 1)), "instance: expected a VkInstance"),
         (lambda it: Device.wrap(8, 0, 8, api_version=(1, 1)), "physical_device: expected a VkPhys"),

@@ -3,7 +3,7 @@
 use ash::vk;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyString};
+use pyo3::types::{PyInt, PyString, PyTuple};
 
 use crate::errors::invalid;
 use crate::links::in_one_process;
@@ -313,7 +313,9 @@ const MOST_PLANES: u32 = 3;
 
 /// Width, height and depth, of which the last may be left out.
 pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
-    let sides = if is_integer(value) {
+    // To ask what has no attribute for one costs an exception.
+    let is_tuple = value.is_exact_instance_of::<PyTuple>();
+    let sides = if !is_tuple && is_integer(value) {
         vec![unsigned_32(value, "extent")?]
     } else {
         sequences::read(value, "extent", 3, |side| unsigned_32(side, "extent"))?

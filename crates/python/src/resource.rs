@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use ash::vk::{self, Handle};
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
-use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements, ResourceKind, human_bytes};
+use vkmem_engine::{
+    Allocation, DeviceError, Error, MemoryRequirements, Release, ResourceKind, human_bytes,
+};
 use vkmem_vulkan::{buffer_usage, expect_at, image_kind};
 
 use crate::bindings::Binding;
@@ -338,14 +340,28 @@ impl Resource {
         if !self.end(py, "destroy")? {
             return Ok(());
         }
-        let lost = self.lost_writes();
-        let remains = self.remains();
-        let release = remains.release(&self.allocator);
-        if release.calls_driver() {
-            py.detach(|| drop(release));
-            self.allocator.tell_device_memory(py);
+        if let Some(lost) = self.lost_writes() {
+            self.give_back(py);
+            return unflushed::warn(py, &lost);
         }
-        if let Some(lost) = lost { unflushed::warn(py, &lost) } else { Ok(()) }
+        self.give_back(py);
+        Ok(())
+    }
+
+    /// Destroys the handle and frees the memory.
+    #[inline(always)]
+    fn give_back(&self, py: Python<'_>) {
+        let release = self.remains().release(&self.allocator);
+        if release.calls_driver() {
+            self.end_release(py, release);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_release(&self, py: Python<'_>, release: Release) {
+        py.detach(|| drop(release));
+        self.allocator.tell_device_memory(py);
     }
 
     /// Closes it and leaves the list of live things; false if that was done before.

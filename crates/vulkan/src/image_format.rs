@@ -4,6 +4,7 @@
 //! far too small for the image.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use ash::vk;
 use parking_lot::RwLock;
@@ -123,7 +124,42 @@ impl ImageFormatInfo {
 /// Answers that were given before.
 #[derive(Debug, Default)]
 pub(crate) struct ImageFormats {
-    known: RwLock<HashMap<ImageFormatInfo, ImageSupport>>,
+    known: RwLock<HashMap<ImageFormatInfo, ImageSupport, BuildHasherDefault<Mixer>>>,
+}
+
+/// Mixes a few numbers quickly. Who chooses them makes only a table of its own slow.
+#[derive(Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+
+    fn write_i32(&mut self, value: i32) {
+        self.write_u32(value.cast_unsigned());
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_isize(&mut self, value: isize) {
+        self.write_usize(value.cast_unsigned());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // An odd number without a pattern: the fractional part of the golden ratio.
+        self.0 = (self.0.rotate_left(29) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// A program has few kinds of images. One that has more is asked again.
