@@ -248,7 +248,7 @@ def test_nothing_is_assumed_of_an_extension_without_its_feature(odd_driver, open
     odd_driver.after("vkGetPhysicalDeviceFeatures2", change)
     odd_driver.instead("vkCreateDevice", create)
     odd_driver.instead("vkAllocateMemory", allocate)
-    without = ["VK_KHR_external_memory"]
+    without = ["VK_KHR_external_memory", "VK_EXT_pageable_device_local_memory"]
     device = open_odd(extensions=[name], without_extensions=without, validation=False)
     assert name in device.extensions
     assert ("memoryPriority" in device.features) == has_feature
@@ -331,8 +331,8 @@ def test_a_queue_of_the_driver(real_device, open_odd):
         allocator.create_buffer(64, TRANSFER, flags=WRITE) as buffer,
     ):
         device.fill_buffer(buffer, 1)
-    with pytest.raises(InitializationError, match=r"no queue family .* has OPTICAL_FLOW_NV"):
-        open_odd(queue_flags=QueueFlags.OPTICAL_FLOW_NV)
+    with pytest.raises(InitializationError, match=r"no queue family .* has "):
+        open_odd(queue_flags=1 << 30)
     assert open_odd(queue_flags="GRAPHICS|COMPUTE").queue != 0
     with pytest.raises(InvalidArgumentError, match="queue_flags: QueueFlags has no name 'GRAFICS'"):
         open_odd(queue_flags="GRAFICS")
