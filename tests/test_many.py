@@ -166,9 +166,9 @@ def test_none_at_all(simulated_allocator: Allocator) -> None:
 
 Call = Callable[[Allocator], Any]
 WRONG: list[tuple[Call, type[Exception], str, int | None]] = [
-    (lambda it: it.create_buffers(64, TRANSFER), TypeError, "must be a sequence, not int", None),
-    (lambda it: it.create_buffers("64", TRANSFER), TypeError, "must be a sequence, not str", None),
-    (lambda it: it.create_buffers(b"64", TRANSFER), TypeError, "must be a sequence", None),
+    (lambda it: it.create_buffers(64, TRANSFER), TypeError, "must be an iterable, not int", None),
+    (lambda it: it.create_buffers("64", TRANSFER), TypeError, "must be an iterable, not str", None),
+    (lambda it: it.create_buffers(b"64", TRANSFER), TypeError, "must be an iterable", None),
     (lambda it: it.create_buffers([1, "2"], TRANSFER), TypeError, "item 1: size must be an", 1),
     (lambda it: it.create_buffers([1, None], TRANSFER), TypeError, "item 1: size", 1),
     (lambda it: it.create_buffers([1, 1, -1], TRANSFER), InvalidArgumentError, "item 2: .*neg", 2),
@@ -217,7 +217,7 @@ WRONG: list[tuple[Call, type[Exception], str, int | None]] = [
         None,
     ),
     (lambda it: it.destroy_many([5]), TypeError, "item 0: int is no Buffer, Image or A", 0),
-    (lambda it: it.destroy_many(5), TypeError, "must be a sequence", None),
+    (lambda it: it.destroy_many(5), TypeError, "must be an iterable", None),
 ]
 
 
@@ -475,7 +475,7 @@ def test_an_endless_iterable_destroys_nothing(simulated_allocator: Allocator) ->
                 simulated_allocator.destroy_many(endless)
         with pytest.raises(TypeError, match="item 2: str is no Buffer"):
             simulated_allocator.destroy_many(it for it in (None, buffer, "x"))  # type: ignore
-        with pytest.raises(TypeError, match="must be a sequence, not NoneType"):
+        with pytest.raises(TypeError, match="must be an iterable, not NoneType"):
             simulated_allocator.destroy_many(None)  # type: ignore[arg-type]
         assert buffer.alive
 

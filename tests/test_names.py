@@ -289,9 +289,9 @@ def test_an_argument_that_comes_twice(simulated_allocator: Allocator) -> None:
     ):
         with pytest.raises(TypeError, match=r"got multiple values for argument '(size|buffer_us)"):
             call()
-    with pytest.raises(TypeError, match="needs its size and a BufferUsage"):
+    with pytest.raises(TypeError, match="needs size= and buffer_usage="):
         create(size=64)
-    with pytest.raises(TypeError, match="needs its size and a BufferUsage"):
+    with pytest.raises(TypeError, match="needs size= and buffer_usage="):
         create(size=None, buffer_usage=TRANSFER)
     with pytest.raises(InvalidArgumentError, match="instead of the positional"):
         simulated_allocator.create_buffers([64], infos=[])  # type: ignore[call-overload]
@@ -367,3 +367,28 @@ def test_nothing_is_looked_up_for_numbers() -> None:
             print(names._names.cache_info().currsize, "difflib" in sys.modules)
     """)
     assert done.stdout.splitlines() == ["0 False", "1 False"], done
+
+
+def test_a_struct_is_an_extent(simulated_allocator):
+    vulkan = pytest.importorskip("vulkan")
+    made = simulated_allocator.create_image("rgba8unorm", vulkan.VkExtent3D(64, 32, 1), "SAMPLED")
+    assert (made.width, made.height, made.depth) == (64, 32, 1)
+    flat = simulated_allocator.create_image("rgba8unorm", vulkan.VkExtent2D(8, 4), "SAMPLED")
+    assert (flat.width, flat.height) == (8, 4)
+    simulated_allocator.destroy_many([made, flat])
+
+
+@pytest.mark.parametrize("whole", [-1, (1 << 64) - 1])
+def test_the_whole_size_of_vulkan_is_the_rest(simulated_allocator, whole):
+    with simulated_allocator.create_buffer(
+        256, "TRANSFER_DST", flags="HOST_ACCESS_RANDOM"
+    ) as buffer:
+        buffer.write(bytes(range(256)))
+        with buffer.map(16, whole) as view:
+            assert bytes(view) == bytes(range(16, 256))
+        assert buffer.read(250, whole) == bytes(range(250, 256))
+        buffer.flush(0, whole)
+        simulated_allocator.device.fill_buffer(buffer, 0, offset=128, size=whole)
+        assert buffer.read() == bytes(range(128)) + bytes(128)
+    with pytest.raises(vk_mem.InvalidArgumentError, match="size is -2"):
+        buffer.map(0, -2)

@@ -220,7 +220,7 @@ ROWS: dict[type[BaseException], list[tuple[str, str]]] = {
         ("Device.open(index=-1)", "index"),
     ],
     TypeError: [
-        ("Allocator(device, heap_size_limits=5)", "heap_size_limits must be a sequence"),
+        ("Allocator(device, heap_size_limits=5)", "heap_size_limits must be an iterable"),
         ("allocator.create_pool(like=((64, 1), {'usage': 1}))", "AllocationCreateInfo, not dict"),
         ("allocator.create_buffer(64, 3, **{'a\\nb': 1})", "'a\\nb'"),
         ("allocator.create_buffer(64)", "BufferUsage"),

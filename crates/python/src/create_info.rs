@@ -3,7 +3,7 @@
 use ash::vk;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyString, PyTuple};
+use pyo3::types::{PyInt, PyList, PyString, PyTuple};
 
 use crate::errors::invalid;
 use crate::links::in_one_process;
@@ -218,7 +218,7 @@ pub fn buffer(
     }
     let (Some(size), Some(usage)) = (first, usage) else {
         return Err(PyTypeError::new_err(
-            "a buffer needs its size and a BufferUsage, as in create_buffer(1024, \
+            "a buffer needs size= and buffer_usage=, as in create_buffer(1024, \
              BufferUsage.VERTEX_BUFFER), or a VkBufferCreateInfo or its address",
         ));
     };
@@ -311,14 +311,30 @@ pub fn planes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
 /// Formats have no more.
 const MOST_PLANES: u32 = 3;
 
+/// Of a `VkExtent3D` or a `VkExtent2D` of any binding, or of an `Image`.
+fn extent_of_struct(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u32>>> {
+    let mut sides = Vec::new();
+    for name in ["width", "height", "depth"] {
+        let side = in_one_process(value.py(), || value.getattr(name))?;
+        match side {
+            Ok(side) => sides.push(unsigned_32(&side, name)?),
+            Err(_) if sides.len() < 2 => return Ok(None),
+            Err(_) => {}
+        }
+    }
+    Ok(Some(sides))
+}
+
 /// Width, height and depth, of which the last may be left out.
 pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
     // To ask what has no attribute for one costs an exception.
-    let is_tuple = value.is_exact_instance_of::<PyTuple>();
-    let sides = if !is_tuple && is_integer(value) {
-        vec![unsigned_32(value, "extent")?]
-    } else {
-        sequences::read(value, "extent", 3, |side| unsigned_32(side, "extent"))?
+    let is_plain =
+        value.is_exact_instance_of::<PyTuple>() || value.is_exact_instance_of::<PyList>();
+    let of_struct = if is_plain { None } else { extent_of_struct(value)? };
+    let sides = match of_struct {
+        Some(sides) => sides,
+        None if !is_plain && is_integer(value) => vec![unsigned_32(value, "extent")?],
+        None => sequences::read(value, "extent", 3, |side| unsigned_32(side, "extent"))?,
     };
     let side = |index: usize| sides.get(index).copied().unwrap_or(1);
     if sides.is_empty() {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyInt};
 use vkmem_engine::words::bytes;
 use vkmem_engine::{HostAddress, HostWriter};
 use vkmem_vulkan::{Target, copy_bytes};
@@ -44,9 +44,16 @@ pub fn offset(value: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     value.map_or(Ok(0), |value| unsigned(value, "offset"))
 }
 
-/// An optional size argument.
+/// An optional size argument. `VK_WHOLE_SIZE` is none; the binding `vulkan` has -1 for it.
 pub fn size(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
-    value.map(|value| unsigned(value, "size")).transpose()
+    let Some(value) = value else { return Ok(None) };
+    let is_whole =
+        || value.is_exact_instance_of::<PyInt>() && value.extract().is_ok_and(|it: i64| it == -1);
+    match unsigned(value, "size") {
+        Ok(u64::MAX) => Ok(None),
+        Err(_) if is_whole() => Ok(None),
+        size => size.map(Some),
+    }
 }
 
 /// Takes the buffer of an object for a copy; errors name the argument.

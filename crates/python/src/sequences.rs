@@ -16,7 +16,7 @@ pub const MOST_FAMILIES: usize = 1024;
 /// The exception for what cannot be iterated.
 pub fn no_sequence(given: &Bound<'_, PyAny>, name: &str) -> PyErr {
     match given.get_type().name() {
-        Ok(kind) => PyTypeError::new_err(format!("{name} must be a sequence, not {kind}")),
+        Ok(kind) => PyTypeError::new_err(format!("{name} must be an iterable, not {kind}")),
         Err(error) => error,
     }
 }

@@ -12,6 +12,7 @@ use crate::buffer::Buffer;
 use crate::device::DeviceCore;
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::held::Held;
+use crate::host_copy;
 use crate::image::Image;
 use crate::numbers::{IMAGE_LAYOUT, of_class, unsigned};
 use crate::package::BUFFER_SLICE;
@@ -235,7 +236,7 @@ pub fn fill_buffer(
     let _pin = resource.enter(py)?;
     let offset = number(offset, "offset")?;
     let whole = part.size().saturating_sub(offset);
-    let size = size.map_or(Ok(whole), |size| unsigned(size, "size"))?;
+    let size = host_copy::size(size)?.unwrap_or(whole);
     part.check_range(py, offset, size)?;
     if !offset.is_multiple_of(WORD) {
         return Err(invalid(py, format!("offset is {offset}; that of a fill is a multiple of 4")));
@@ -270,7 +271,7 @@ pub fn copy_buffer(
     let source_offset = number(source_offset, "source_offset")?;
     let target_offset = number(target_offset, "target_offset")?;
     let whole = source.size().saturating_sub(source_offset);
-    let size = size.map_or(Ok(whole), |size| unsigned(size, "size"))?;
+    let size = host_copy::size(size)?.unwrap_or(whole);
     source.check_range(py, source_offset, size)?;
     target.check_range(py, target_offset, size)?;
     let (source_offset, target_offset) =

@@ -190,6 +190,9 @@ def _webgpu_formats() -> dict[str, str]:
     return found
 
 
+_ARGUMENTS = {"BufferUsage": "buffer_usage", "ImageUsage": "image_usage"}
+
+
 def _hint(text: str, kind: str) -> str:
     """What may have been meant instead."""
     name = text.strip().upper().replace("-", "_")
@@ -199,7 +202,8 @@ def _hint(text: str, kind: str) -> str:
         return f"; did you mean {meant!r}?"
     for other in _PREFIXES:
         if other != kind and _key(text, other) in _names(other):
-            return f": that is one of {other}"
+            where = _ARGUMENTS.get(other)
+            return f": that is one of {other}" + (f", as {where}= takes" if where else "")
     # What is a part of a name comes before what is only like it.
     near = [it for it in names if len(key) > 2 and it.startswith(key)]
     near += nearest(key, names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -43,8 +42,14 @@ def saving(path: PathLike) -> Iterator[TextIO]:
     file = None
     # A pipe, or a device, is written as it is; so is a file in a folder that takes no other.
     if mode is None or stat.S_ISREG(mode):
-        with contextlib.suppress(PermissionError):
+        try:
             file = open(part, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
+        except PermissionError:
+            pass
+        except OSError as error:
+            # Of the file that was named, not of the one beside it.
+            error.filename = str(path)
+            raise
     if file is None:
         with open(target, "w", encoding="utf-8") as file:
             yield file
