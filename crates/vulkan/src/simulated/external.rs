@@ -11,10 +11,10 @@ use vkmem_engine::{
     MemoryPropertyFlags, SimulatedPayload,
 };
 
-use super::SimulatedDriver;
-use crate::external::{
+use crate::driver::external::{
     ExternalMemory, ExternalSupport, FD_TYPES, HOST_TYPES, WIN32_TYPES, types_of_extensions,
 };
+use crate::simulated::driver::SimulatedDriver;
 
 /// As of most hosts: a page.
 const HOST_POINTER_ALIGNMENT: u64 = 4096;

@@ -10,21 +10,21 @@ use vkmem_engine::{
     MemoryAllocateInfo, MemoryHandle, MemoryRange,
 };
 
-use crate::budget::read_budget;
-use crate::callbacks::AllocationCallbacks;
-use crate::capabilities::{Capabilities, PAGEABLE, device_address_provider, provider};
-use crate::chain;
-use crate::disjoint::DisjointImages;
-use crate::external_calls::{ExternalFunctions, ImportChain};
-use crate::functions::{
+use crate::device::callbacks::AllocationCallbacks;
+use crate::device::external::{ExternalFunctions, ImportChain};
+use crate::device::memory_locks::MemoryLocks;
+use crate::device::transfer_queue::TransferQueue;
+use crate::driver::chain;
+use crate::driver::disjoint::DisjointImages;
+use crate::instance::budget::read_budget;
+use crate::instance::capabilities::{Capabilities, PAGEABLE, device_address_provider, provider};
+use crate::instance::functions::{
     Bind2Functions, DeviceAddressFunctions, DeviceFunctions, Maintenance4Functions,
     PageableFunctions, Provider, Requirements2Functions,
 };
-use crate::instance::Instance;
-use crate::memory_locks::MemoryLocks;
-use crate::open_error::OpenError;
-use crate::transfer::TransferQueue;
-use crate::validation::ValidationLog;
+use crate::instance::open_error::OpenError;
+use crate::instance::validation::ValidationLog;
+use crate::instance::vulkan_instance::Instance;
 
 /// A Vulkan device: opened by this library, or wrapped around a caller's handles.
 ///

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 
 use ash::vk;
 
-use crate::open_error::OpenError;
+use crate::instance::open_error::OpenError;
 
 /// Where a table's functions come from: a version or an extension.
 #[derive(Clone, Copy, Debug)]

@@ -10,9 +10,9 @@ use vkmem_engine::{
     CallError, DeviceError, DeviceMemory, MemoryHandle, MemoryRange, MemoryRequirements,
 };
 
-use crate::extensions::API_VERSION_1_4;
-use crate::external::ExternalMemory;
-use crate::image_format::{ImageFormatInfo, ImageSupport};
+use crate::driver::external::ExternalMemory;
+use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+use crate::instance::extensions::API_VERSION_1_4;
 
 /// The handles of a device, as numbers. All zero for a simulated one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

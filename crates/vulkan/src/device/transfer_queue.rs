@@ -7,8 +7,8 @@ use ash::vk;
 use parking_lot::Mutex;
 use vkmem_engine::{CallError, DeviceError};
 
-use crate::device::{LogicalDevice, check};
-use crate::driver::TransferCommand;
+use crate::device::vulkan_device::{LogicalDevice, check};
+use crate::driver::contract::TransferCommand;
 
 /// The queue, and a command pool that is made when it is first used. On a wrapped device the pool
 /// goes again after each transfer: the owner may destroy the device before this library lets go of

@@ -12,8 +12,8 @@ use vkmem_engine::words::{self, counted};
 use vkmem_engine::{Error, MemoryRequirements};
 
 use crate::allocator::DeviceAllocator;
-use crate::chain;
-use crate::format;
+use crate::driver::chain;
+use crate::driver::format;
 
 /// `VkPhysicalDeviceImageFormatInfo2` with what can be chained to it: a kind of image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,7 +114,7 @@ impl ImageFormatInfo {
             text.push_str(&format!(", flags {flags:?}"));
         }
         if self.handle_type != 0 {
-            let name = crate::external::names_of_types(self.handle_type);
+            let name = crate::driver::external::names_of_types(self.handle_type);
             text.push_str(&format!(", shared as {name}"));
         }
         text

@@ -5,17 +5,17 @@ use std::ptr;
 
 use ash::vk;
 
-use crate::extensions::{
+use crate::driver::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
+use crate::instance::extensions::{
     self, DEBUG_UTILS, EXTERNAL_CAPABILITIES, PORTABILITY_ENUMERATION, PROPERTIES2,
 };
-use crate::functions::{
+use crate::instance::functions::{
     DebugUtilsFunctions, ExternalCapabilitiesFunctions, GlobalFunctions, InstanceFunctions,
     Properties2Functions, Provider,
 };
-use crate::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
-use crate::loader::Loader;
-use crate::open_error::OpenError;
-use crate::validation::{LAYER, Messenger, ValidationLog};
+use crate::instance::loader::Loader;
+use crate::instance::open_error::OpenError;
+use crate::instance::validation::{LAYER, Messenger, ValidationLog};
 
 /// An instance and its functions. Destroys what it created.
 pub(crate) struct Instance {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ash::vk;
 
-use crate::open::meant;
+use crate::device::open::meant;
 
 /// Why a device could not be opened or wrapped. Displays as one line that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,10 @@
 //! Create, allocate and bind in one call.
 
+mod alias;
+pub(crate) mod import;
+mod kind;
+mod many;
+
 use std::sync::Arc;
 
 use ash::vk;
@@ -9,13 +14,13 @@ use vkmem_engine::{
     MemoryRequirements, PoolId, Release, ResourceKind, ResourceUse,
 };
 
-use crate::chain;
-use crate::disjoint::{plane_count, together};
-use crate::driver::Driver;
-use crate::external::Direction;
-use crate::image_format::ImageFormats;
-use crate::kind::{Buffers, Images, Kind};
-use crate::prefetch::expect_at;
+use crate::driver::chain;
+use crate::driver::contract::Driver;
+use crate::driver::disjoint::{plane_count, together};
+use crate::driver::external::Direction;
+use crate::driver::image_format::ImageFormats;
+use crate::host::cache_hints::expect_at;
+use kind::{Buffers, Images, Kind};
 use vkmem_engine::words::counted;
 
 /// An engine and the device it serves.

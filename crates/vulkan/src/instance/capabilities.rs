@@ -2,7 +2,7 @@
 
 use ash::vk;
 
-use crate::functions::Provider;
+use crate::instance::functions::Provider;
 
 /// What the version and the extensions of a device allow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use ash::vk;
 
-use crate::nearest::nearest;
+use crate::instance::nearest::nearest;
 
 /// A structure of features: `sType`, `pNext`, and a `VkBool32` for each.
 #[derive(Debug)]

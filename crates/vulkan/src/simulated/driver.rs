@@ -4,11 +4,6 @@
 //! It answers as a strict driver with every validation layer on: what Vulkan forbids is noted in
 //! [`SimulatedDevice::violations`], and the call fails where it can.
 
-mod external;
-mod resources;
-mod rules;
-mod transfer;
-
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,16 +16,15 @@ use vkmem_engine::{
     SimulatedDevice, VALIDATION_FAILED,
 };
 
-use crate::chain;
-use crate::disjoint::together;
-use crate::driver::{DeviceHandles, Driver, HostSide, TransferCommand};
-use crate::extensions;
-use crate::external::ExternalMemory;
-use crate::format;
-use crate::image_format::{ImageFormatInfo, ImageSupport};
-use resources::{Resource, Resources};
-pub use rules::RequirementRules;
-use rules::{BufferShape, ImageShape};
+use crate::driver::chain;
+use crate::driver::contract::{DeviceHandles, Driver, HostSide, TransferCommand};
+use crate::driver::disjoint::together;
+use crate::driver::external::ExternalMemory;
+use crate::driver::format;
+use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+use crate::instance::extensions;
+use crate::simulated::resources::{Resource, Resources};
+use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
 use vkmem_engine::words::bytes;
 
 /// Buffer handles spell "BUF" in their upper bytes, image handles "IMG".
@@ -49,13 +43,13 @@ const NO_REQUIREMENTS: MemoryRequirements = MemoryRequirements {
 /// Buffers, images, binding and copies without a driver.
 #[derive(Debug)]
 pub struct SimulatedDriver {
-    device: Arc<SimulatedDevice>,
+    pub(super) device: Arc<SimulatedDevice>,
     rules: RequirementRules,
-    extensions: Vec<String>,
+    pub(super) extensions: Vec<String>,
     features: Vec<String>,
     requires_dedicated: AtomicBool,
-    buffers: Mutex<Resources<BufferShape>>,
-    images: Mutex<Resources<ImageShape>>,
+    pub(super) buffers: Mutex<Resources<BufferShape>>,
+    pub(super) images: Mutex<Resources<ImageShape>>,
 }
 
 impl SimulatedDriver {
@@ -361,7 +355,7 @@ impl DeviceMemory for SimulatedDriver {
 
     fn free(&self, memory: MemoryHandle) {
         self.device.free(memory);
-        external::forget_closed();
+        crate::simulated::external::forget_closed();
     }
 
     fn map(&self, memory: MemoryHandle) -> Result<HostAddress, DeviceError> {

@@ -6,7 +6,7 @@ use vkmem_engine::{
 };
 
 use crate::allocator::DeviceAllocator;
-use crate::chain;
+use crate::driver::chain;
 
 use vk::ExternalMemoryHandleTypeFlags as Type;
 

@@ -6,19 +6,19 @@ use std::ptr;
 use ash::vk;
 use vkmem_engine::DeviceType;
 
-use crate::callbacks::AllocationCallbacks;
-use crate::capabilities::Capabilities;
-use crate::device::{LogicalDevice, Parts, VulkanDevice};
-use crate::extensions::{
+use crate::device::callbacks::AllocationCallbacks;
+use crate::device::vulkan_device::{LogicalDevice, Parts, VulkanDevice};
+use crate::instance::capabilities::Capabilities;
+use crate::instance::extensions::{
     BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, MEMORY_PRIORITY, PAGEABLE_DEVICE_LOCAL_MEMORY,
     Request, choose_for_device, features_to_query, has, is_left_out, is_there, known_to_layer,
 };
-use crate::features::{FeatureChain, NoPlace, Place, place_of};
-use crate::info::{PhysicalDeviceSummary, summarise, transfer_queue_family};
-use crate::instance::{Instance, InstanceOptions, c_names};
-use crate::loader::Loader;
-use crate::nearest::nearest;
-use crate::open_error::OpenError;
+use crate::instance::features::{FeatureChain, NoPlace, Place, place_of};
+use crate::instance::info::{PhysicalDeviceSummary, summarise, transfer_queue_family};
+use crate::instance::loader::Loader;
+use crate::instance::nearest::nearest;
+use crate::instance::open_error::OpenError;
+use crate::instance::vulkan_instance::{Instance, InstanceOptions, c_names};
 
 /// Which device to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

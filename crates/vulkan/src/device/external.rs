@@ -5,16 +5,16 @@ use std::ffi::{CStr, c_void};
 use ash::vk;
 use vkmem_engine::{DeviceError, DeviceInfo, MemoryHandle, MemoryImport};
 
-use crate::device::{VulkanDevice, check, memory};
-use crate::external::{
+use crate::device::fd_kind;
+use crate::device::vulkan_device::{VulkanDevice, check, memory};
+use crate::driver::external::{
     ExternalMemory, ExternalSupport, FD_TYPES, HOST_TYPES, WIN32_TYPES, types_of_extensions,
 };
-use crate::fd_kind;
-use crate::functions::{
+use crate::instance::functions::{
     ExternalFdFunctions, ExternalHostFunctions, ExternalWin32Functions, Provider,
 };
-use crate::instance::Instance;
-use crate::open_error::OpenError;
+use crate::instance::open_error::OpenError;
+use crate::instance::vulkan_instance::Instance;
 
 use vk::ExternalMemoryHandleTypeFlags as Type;
 

@@ -4,8 +4,8 @@ use ash::vk;
 use vkmem_engine::{AliasRequest, Allocation, AllocationCreateInfo, Error};
 
 use crate::allocator::DeviceAllocator;
-use crate::external::Direction;
-use crate::kind::{Buffers, Images, Kind};
+use crate::allocator::kind::{Buffers, Images, Kind};
+use crate::driver::external::Direction;
 
 impl DeviceAllocator {
     /// Creates a buffer and binds it `local_offset` bytes into an allocation

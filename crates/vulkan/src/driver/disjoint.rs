@@ -10,7 +10,7 @@ use ash::vk::{self, Handle};
 use parking_lot::Mutex;
 use vkmem_engine::MemoryRequirements;
 
-use crate::format;
+use crate::driver::format;
 
 /// Planes of an image that is created with the info; 0 if it is not disjoint.
 pub(crate) fn plane_count(info: &vk::ImageCreateInfo<'_>) -> u32 {

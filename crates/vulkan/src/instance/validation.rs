@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ash::vk;
 use parking_lot::Mutex;
 
-use crate::functions::DebugUtilsFunctions;
-use crate::open_error::OpenError;
+use crate::instance::functions::DebugUtilsFunctions;
+use crate::instance::open_error::OpenError;
 
 /// Name of the layer.
 pub(crate) const LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";

@@ -4,9 +4,9 @@ use ash::vk;
 use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error, FailedItem};
 
 use crate::allocator::DeviceAllocator;
-use crate::driver::Driver;
-use crate::external::Direction;
-use crate::kind::{Buffers, Images, Kind};
+use crate::allocator::kind::{Buffers, Images, Kind};
+use crate::driver::contract::Driver;
+use crate::driver::external::Direction;
 
 /// Resources that are destroyed again unless [`keep`](Self::keep) is called.
 struct Created<'a, K: Kind> {

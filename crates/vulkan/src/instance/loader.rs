@@ -6,8 +6,8 @@ use std::mem;
 use ash::vk;
 use parking_lot::Mutex;
 
-use crate::functions::{GlobalFunctions, InstanceVersionFunctions, Provider};
-use crate::open_error::OpenError;
+use crate::instance::functions::{GlobalFunctions, InstanceVersionFunctions, Provider};
+use crate::instance::open_error::OpenError;
 
 /// By which names the loader is known, the best first.
 #[cfg(windows)]

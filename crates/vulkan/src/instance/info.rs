@@ -7,8 +7,8 @@ use vkmem_engine::{
     DeviceInfo, DeviceType, Limits, MemoryHeap, MemoryHeapFlags, MemoryPropertyFlags, MemoryType,
 };
 
-use crate::instance::Instance;
-use crate::open_error::{OpenError, version_text};
+use crate::instance::open_error::{OpenError, version_text};
+use crate::instance::vulkan_instance::Instance;
 
 /// A physical device, before it is opened.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::iter;
 use ash::vk;
 use vkmem_engine::DriverBudget;
 
-use crate::functions::Properties2Functions;
+use crate::instance::functions::Properties2Functions;
 
 /// Usage and budget of the first `heaps` heaps.
 ///
@@ -32,7 +32,7 @@ mod tests {
     use std::mem;
 
     use super::*;
-    use crate::functions::Provider;
+    use crate::instance::functions::Provider;
 
     unsafe extern "system" fn memory_properties2(
         _device: vk::PhysicalDevice,

@@ -2,14 +2,14 @@
 
 use ash::vk::{self, Handle};
 
-use crate::callbacks::AllocationCallbacks;
-use crate::capabilities::Capabilities;
-use crate::device::{LogicalDevice, Parts, VulkanDevice};
-use crate::extensions::{BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY};
-use crate::info::summarise;
-use crate::instance::{Instance, checked_version};
-use crate::loader::Loader;
-use crate::open_error::OpenError;
+use crate::device::callbacks::AllocationCallbacks;
+use crate::device::vulkan_device::{LogicalDevice, Parts, VulkanDevice};
+use crate::instance::capabilities::Capabilities;
+use crate::instance::extensions::{BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY};
+use crate::instance::info::summarise;
+use crate::instance::loader::Loader;
+use crate::instance::open_error::OpenError;
+use crate::instance::vulkan_instance::{Instance, checked_version};
 
 /// A caller's device. What is not said to be enabled is not used.
 #[derive(Clone, Debug, Default)]

@@ -5,12 +5,12 @@ use std::ffi::c_void;
 use ash::vk::{self, Handle};
 use vkmem_engine::{CallError, DeviceError, MemoryHandle, MemoryRequirements};
 
-use crate::chain::has_explicit_drm_modifier;
-use crate::device::{VulkanDevice, check, memory};
-use crate::disjoint::{aspect, plane_count, together};
-use crate::driver::{DeviceHandles, Driver, TransferCommand};
-use crate::external::ExternalMemory;
-use crate::image_format::{ImageFormatInfo, ImageSupport};
+use crate::device::vulkan_device::{VulkanDevice, check, memory};
+use crate::driver::chain::has_explicit_drm_modifier;
+use crate::driver::contract::{DeviceHandles, Driver, TransferCommand};
+use crate::driver::disjoint::{aspect, plane_count, together};
+use crate::driver::external::ExternalMemory;
+use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 
 /// Calls a function that fills a `VkMemoryRequirements2` with dedicated requirements chained to it.
 fn requirements2(call: impl FnOnce(&mut vk::MemoryRequirements2<'_>)) -> MemoryRequirements {
