@@ -5,7 +5,7 @@ use vkmem_engine::{AliasRequest, Allocation, AllocationCreateInfo, Error};
 
 use crate::allocator::DeviceAllocator;
 use crate::allocator::kind::{Buffers, Images, Kind};
-use crate::driver::external::Direction;
+use crate::allocator::sharing::Direction;
 
 impl DeviceAllocator {
     /// Creates a buffer and binds it `local_offset` bytes into an allocation

@@ -8,7 +8,8 @@ use vkmem_engine::{
 
 use crate::allocator::DeviceAllocator;
 use crate::allocator::kind::{Buffers, Images, Kind};
-use crate::driver::external::{Direction, FD_TYPES, HOST_TYPES, OPAQUE_TYPES, WIN32_TYPES};
+use crate::allocator::sharing::Direction;
+use crate::driver::external::{FD_TYPES, HOST_TYPES, OPAQUE_TYPES, WIN32_TYPES};
 use vkmem_engine::words::bytes;
 
 /// Memory that somebody else made, and the place of a resource in it.

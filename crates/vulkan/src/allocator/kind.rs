@@ -7,9 +7,9 @@ use vkmem_engine::{
 };
 
 use crate::allocator::DeviceAllocator;
+use crate::allocator::image_limits::check_image_size;
+use crate::allocator::sharing::Direction;
 use crate::driver::contract::Driver;
-use crate::driver::external::Direction;
-use crate::driver::image_format::check_image_size;
 
 /// What buffers and images do by different commands.
 pub(crate) trait Kind {

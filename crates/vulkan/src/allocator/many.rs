@@ -5,8 +5,8 @@ use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Erro
 
 use crate::allocator::DeviceAllocator;
 use crate::allocator::kind::{Buffers, Images, Kind};
+use crate::allocator::sharing::Direction;
 use crate::driver::contract::Driver;
-use crate::driver::external::Direction;
 
 /// Resources that are destroyed again unless [`keep`](Self::keep) is called.
 struct Created<'a, K: Kind> {

@@ -2,7 +2,9 @@
 
 pub(crate) mod callbacks;
 mod external;
+mod external_functions;
 mod fd_kind;
+mod logical;
 pub(crate) mod memory_locks;
 pub(crate) mod open;
 mod resources;

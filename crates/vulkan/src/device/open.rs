@@ -7,7 +7,8 @@ use ash::vk;
 use vkmem_engine::DeviceType;
 
 use crate::device::callbacks::AllocationCallbacks;
-use crate::device::vulkan_device::{LogicalDevice, Parts, VulkanDevice};
+use crate::device::logical::LogicalDevice;
+use crate::device::vulkan_device::{Parts, VulkanDevice};
 use crate::instance::capabilities::Capabilities;
 use crate::instance::extensions::{
     BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, MEMORY_PRIORITY, PAGEABLE_DEVICE_LOCAL_MEMORY,
@@ -16,7 +17,7 @@ use crate::instance::extensions::{
 use crate::instance::features::{FeatureChain, NoPlace, Place, place_of};
 use crate::instance::info::{PhysicalDeviceSummary, summarise, transfer_queue_family};
 use crate::instance::loader::Loader;
-use crate::instance::nearest::nearest;
+use crate::instance::nearest::{meant, nearest};
 use crate::instance::open_error::OpenError;
 use crate::instance::vulkan_instance::{Instance, InstanceOptions, c_names};
 
@@ -258,11 +259,6 @@ impl VulkanDevice {
         // SAFETY: all parts were made above.
         unsafe { Self::assemble(parts) }
     }
-}
-
-/// ` (did you mean a or b?)`
-pub(crate) fn meant(near: &[String]) -> String {
-    if near.is_empty() { String::new() } else { format!(" (did you mean {}?)", near.join(" or ")) }
 }
 
 /// Features that a device is asked about.

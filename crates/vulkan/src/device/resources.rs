@@ -5,7 +5,8 @@ use std::ffi::c_void;
 use ash::vk::{self, Handle};
 use vkmem_engine::{CallError, DeviceError, MemoryHandle, MemoryRequirements};
 
-use crate::device::vulkan_device::{VulkanDevice, check, memory};
+use crate::device::logical::{check, memory};
+use crate::device::vulkan_device::VulkanDevice;
 use crate::driver::chain::has_explicit_drm_modifier;
 use crate::driver::contract::{DeviceHandles, Driver, TransferCommand};
 use crate::driver::disjoint::{aspect, plane_count, together};

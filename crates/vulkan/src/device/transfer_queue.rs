@@ -7,7 +7,7 @@ use ash::vk;
 use parking_lot::Mutex;
 use vkmem_engine::{CallError, DeviceError};
 
-use crate::device::vulkan_device::{LogicalDevice, check};
+use crate::device::logical::{LogicalDevice, check};
 use crate::driver::contract::TransferCommand;
 
 /// The queue, and a command pool that is made when it is first used. On a wrapped device the pool

@@ -3,7 +3,8 @@
 use ash::vk::{self, Handle};
 
 use crate::device::callbacks::AllocationCallbacks;
-use crate::device::vulkan_device::{LogicalDevice, Parts, VulkanDevice};
+use crate::device::logical::LogicalDevice;
+use crate::device::vulkan_device::{Parts, VulkanDevice};
 use crate::instance::capabilities::Capabilities;
 use crate::instance::extensions::{BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY};
 use crate::instance::info::summarise;

@@ -12,7 +12,9 @@ use vkmem_engine::{
 
 use crate::driver::external::ExternalMemory;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
-use crate::instance::extensions::API_VERSION_1_4;
+
+/// `VK_API_VERSION_1_4`, which is younger than ash.
+pub(crate) const API_VERSION_1_4: u32 = vk::make_api_version(0, 1, 4, 0);
 
 /// The handles of a device, as numbers. All zero for a simulated one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

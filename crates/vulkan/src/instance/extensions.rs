@@ -2,6 +2,8 @@
 
 use ash::vk;
 
+use crate::driver::contract::API_VERSION_1_4;
+
 /// `VK_KHR_get_physical_device_properties2`
 pub(crate) const PROPERTIES2: &str = "VK_KHR_get_physical_device_properties2";
 /// `VK_KHR_external_memory_capabilities`
@@ -48,9 +50,6 @@ impl Optional {
         self
     }
 }
-
-/// Younger than ash.
-pub(crate) const API_VERSION_1_4: u32 = vk::make_api_version(0, 1, 4, 0);
 
 /// Of instances. What others need stands before them, here and below.
 const INSTANCE: &[Optional] = &[

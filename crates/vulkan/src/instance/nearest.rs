@@ -22,6 +22,11 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     found.into_iter().take(MOST).map(|(_, it)| it.to_owned()).collect()
 }
 
+/// ` (did you mean a or b?)`
+pub(crate) fn meant(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!(" (did you mean {}?)", near.join(" or ")) }
+}
+
 /// How many letters have to be put in, taken out or changed.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ash::vk;
 
-use crate::device::open::meant;
+use crate::instance::nearest::meant;
 
 /// Why a device could not be opened or wrapped. Displays as one line that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

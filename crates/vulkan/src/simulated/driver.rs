@@ -23,6 +23,7 @@ use crate::driver::external::ExternalMemory;
 use crate::driver::format;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::instance::extensions;
+use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
 use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
 use vkmem_engine::words::bytes;
@@ -355,7 +356,7 @@ impl DeviceMemory for SimulatedDriver {
 
     fn free(&self, memory: MemoryHandle) {
         self.device.free(memory);
-        crate::simulated::external::forget_closed();
+        registry::forget_closed();
     }
 
     fn map(&self, memory: MemoryHandle) -> Result<HostAddress, DeviceError> {
