@@ -1,4 +1,4 @@
-"""Writes the table of Vulkan's features, `crates/vulkan/src/features/table.txt`, from a `vk.xml`.
+"""Writes `crates/vulkan/src/instance/features/table.txt`, the features of Vulkan, from a `vk.xml`.
 
     .venv/bin/python tools/features.py [path of a vk.xml]
 
@@ -13,7 +13,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-TABLE = Path(__file__).parent.parent / "crates/vulkan/src/features/table.txt"
+TABLE = Path(__file__).parent.parent / "crates/vulkan/src/instance/features/table.txt"
 # These gather the features of other structures, which must not stand beside them.
 SUMMARIES = {
     "VkPhysicalDeviceVulkan11Features": "1.2",

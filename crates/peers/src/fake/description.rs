@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use ash::vk::{self, Handle};
 use vkmem_engine::DeviceInfo;
 
-use super::behind;
+use super::state::behind;
 
 fn device_type(info: &DeviceInfo) -> vk::PhysicalDeviceType {
     vk::PhysicalDeviceType::from_raw(info.device_type as i32)

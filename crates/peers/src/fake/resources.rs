@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use ash::vk::{self, Handle};
 
-use super::{FakeVulkan, behind};
+use super::state::{FakeVulkan, behind};
 
 /// A texel of every format; sizes need not be true, only the same for everybody.
 const TEXEL: u64 = 4;
@@ -203,4 +203,13 @@ pub(super) unsafe extern "system" fn bind_images2(
     _: *const vk::BindImageMemoryInfo<'_>,
 ) -> vk::Result {
     vk::Result::SUCCESS
+}
+
+pub(super) unsafe extern "system" fn copy_buffer(
+    _: vk::CommandBuffer,
+    _: vk::Buffer,
+    _: vk::Buffer,
+    _: u32,
+    _: *const vk::BufferCopy,
+) {
 }

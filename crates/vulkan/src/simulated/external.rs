@@ -1,7 +1,4 @@
 //! Memory that simulated devices of one process share.
-//!
-//! An exported file descriptor is one end of a socket. The other end stays here, with what the
-//! memory object holds: it says when the last copy of the descriptor was closed.
 
 use std::sync::Arc;
 
@@ -11,26 +8,15 @@ use vkmem_engine::{
     MemoryPropertyFlags, SimulatedPayload,
 };
 
-use super::SimulatedDriver;
-use crate::external::{
+use crate::driver::external::{
     ExternalMemory, ExternalSupport, FD_TYPES, HOST_TYPES, WIN32_TYPES, types_of_extensions,
 };
+use crate::simulated::driver::SimulatedDriver;
+use crate::simulated::registry::{self, Exported};
 
 /// As of most hosts: a page.
 const HOST_POINTER_ALIGNMENT: u64 = 4096;
 const DMA_BUF: u32 = vk::ExternalMemoryHandleTypeFlags::DMA_BUF_EXT.as_raw();
-
-/// What was exported: enough to refuse what does not fit.
-#[derive(Clone)]
-struct Exported {
-    payload: SimulatedPayload,
-    device_name: String,
-    handle_type: u32,
-    memory_type_index: u32,
-    size: u64,
-    /// Whether it names one resource.
-    dedicated: bool,
-}
 
 /// Memory of this process, named by its address.
 #[derive(Debug)]
@@ -56,87 +42,6 @@ impl HostBytes for HostRange {
         unsafe { std::ptr::copy(source.as_ptr(), to, source.len()) };
     }
 }
-
-#[cfg(unix)]
-mod registry {
-    use std::collections::HashMap;
-    use std::fs::File;
-    use std::io::Read;
-    use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
-    use std::os::unix::fs::MetadataExt;
-    use std::os::unix::net::UnixStream;
-
-    use parking_lot::Mutex;
-    use vkmem_engine::DeviceError;
-
-    use super::Exported;
-
-    type Identity = (u64, u64);
-
-    static EXPORTED: Mutex<Option<HashMap<Identity, (UnixStream, Exported)>>> = Mutex::new(None);
-
-    fn identity(fd: BorrowedFd<'_>) -> std::io::Result<Identity> {
-        let metadata = File::from(fd.try_clone_to_owned()?).metadata()?;
-        Ok((metadata.dev(), metadata.ino()))
-    }
-
-    /// A new descriptor of it.
-    pub(super) fn export(exported: Exported) -> Result<i32, DeviceError> {
-        forget_closed();
-        let make = || {
-            let (kept, given) = UnixStream::pair()?;
-            kept.set_nonblocking(true)?;
-            let identity = identity(given.as_fd())?;
-            EXPORTED.lock().get_or_insert_default().insert(identity, (kept, exported));
-            Ok::<i32, std::io::Error>(given.into_raw_fd())
-        };
-        make().map_err(|_| DeviceError::OutOfHostMemory)
-    }
-
-    /// What a descriptor refers to.
-    pub(super) fn find(fd: u64) -> Result<Exported, DeviceError> {
-        let invalid = DeviceError::InvalidExternalHandle;
-        let fd = i32::try_from(fd).map_err(|_| invalid)?;
-        // SAFETY: not -1, and the caller keeps it open for the call.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        let identity = identity(fd).map_err(|_| invalid)?;
-        let exported = EXPORTED.lock();
-        let found = exported.as_ref().and_then(|exported| exported.get(&identity));
-        found.map(|(_, exported)| exported.clone()).ok_or(invalid)
-    }
-
-    /// Lets go of what has no descriptor left.
-    pub(crate) fn forget_closed() {
-        let mut closed = Vec::new();
-        if let Some(exported) = &mut *EXPORTED.lock() {
-            closed.extend(
-                exported.extract_if(|_, (kept, _)| matches!(kept.read(&mut [0; 64]), Ok(0))),
-            );
-        }
-        // Giving pages back to the host takes time.
-        drop(closed);
-    }
-}
-
-#[cfg(not(unix))]
-mod registry {
-    use vkmem_engine::DeviceError;
-
-    use super::Exported;
-
-    /// There are no file descriptors here.
-    pub(super) fn export(_exported: Exported) -> Result<i32, DeviceError> {
-        Err(DeviceError::FeatureNotPresent)
-    }
-
-    pub(super) fn find(_fd: u64) -> Result<Exported, DeviceError> {
-        Err(DeviceError::InvalidExternalHandle)
-    }
-
-    pub(crate) fn forget_closed() {}
-}
-
-pub(super) use registry::forget_closed;
 
 impl SimulatedDriver {
     /// What an allocation takes in, if it imports.

@@ -3,9 +3,9 @@
 use ash::vk;
 use vkmem_engine::{DeviceInfo, DeviceType, MemoryPropertyFlags, MemoryRequirements};
 
-use crate::disjoint::together;
-use crate::format::{self, FormatPlane};
-use crate::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
+use crate::driver::disjoint::together;
+use crate::driver::format::{self, FormatPlane};
+use crate::driver::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
 use vkmem_engine::words::{bytes, counted};
 
 /// Above this size a card with memory of its own prefers to have an image to itself.

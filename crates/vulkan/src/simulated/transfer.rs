@@ -5,9 +5,9 @@ use std::ops::Range;
 use ash::vk::{self, Handle};
 use vkmem_engine::{MemoryHandle, MemoryRange};
 
-use super::SimulatedDriver;
-use crate::driver::{HostSide, TransferCommand};
-use crate::format;
+use crate::driver::contract::{HostSide, TransferCommand};
+use crate::driver::format;
+use crate::simulated::driver::SimulatedDriver;
 use vkmem_engine::words::bytes;
 
 /// Memory and the offset in it, in bytes.

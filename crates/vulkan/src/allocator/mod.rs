@@ -1,0 +1,47 @@
+//! Buffers and images with their memory: create, allocate and bind as one.
+
+mod alias;
+pub(crate) mod create;
+mod destroy;
+mod image_limits;
+pub(crate) mod import;
+mod kind;
+mod many;
+pub(crate) mod request;
+pub(crate) mod sharing;
+
+use std::sync::Arc;
+
+use vkmem_engine::{Allocator, AllocatorOptions, Error};
+
+use crate::driver::contract::Driver;
+use image_limits::ImageFormats;
+
+/// An engine and the device it serves.
+pub struct DeviceAllocator {
+    engine: Allocator,
+    driver: Arc<dyn Driver>,
+    image_formats: ImageFormats,
+}
+
+impl DeviceAllocator {
+    /// Holds nothing yet.
+    pub fn new(driver: Arc<dyn Driver>, options: &AllocatorOptions) -> Result<Self, Error> {
+        let engine = Allocator::new(driver.clone(), options)?;
+        Ok(Self { engine, driver, image_formats: ImageFormats::default() })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Allocator {
+        &self.engine
+    }
+
+    /// The device.
+    pub fn driver(&self) -> &Arc<dyn Driver> {
+        &self.driver
+    }
+
+    pub(crate) fn image_formats(&self) -> &ImageFormats {
+        &self.image_formats
+    }
+}

@@ -1,0 +1,13 @@
+//! A real device: opened here, or wrapped around a caller's handles.
+
+pub(crate) mod callbacks;
+mod external;
+mod external_functions;
+mod fd_kind;
+mod logical;
+pub(crate) mod memory_locks;
+pub(crate) mod open;
+mod resources;
+mod transfer_queue;
+pub(crate) mod vulkan_device;
+pub(crate) mod wrap;

@@ -1,0 +1,400 @@
+//! Opens a device without a window: instance, device, one queue.
+
+use std::fmt;
+use std::ptr;
+
+use ash::vk;
+use vkmem_engine::DeviceType;
+
+use crate::device::callbacks::AllocationCallbacks;
+use crate::device::logical::LogicalDevice;
+use crate::device::vulkan_device::{Parts, VulkanDevice};
+use crate::instance::capabilities::Capabilities;
+use crate::instance::extensions::{
+    BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, MEMORY_PRIORITY, PAGEABLE_DEVICE_LOCAL_MEMORY,
+    Request, choose_for_device, features_to_query, has, is_left_out, is_there, known_to_layer,
+};
+use crate::instance::features::{FeatureChain, NoPlace, Place, place_of};
+use crate::instance::info::{PhysicalDeviceSummary, summarise, transfer_queue_family};
+use crate::instance::loader::Loader;
+use crate::instance::nearest::{meant, nearest};
+use crate::instance::open_error::OpenError;
+use crate::instance::vulkan_instance::{Instance, InstanceOptions, c_names};
+
+/// Which device to open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceSelector {
+    /// A discrete GPU before an integrated one, before a virtual one, before the rest; a driver
+    /// that runs on the processor last. The first among equals.
+    #[default]
+    Best,
+    /// In the order of [`enumerate`].
+    Index(u32),
+    /// The best whose name contains this, in upper or lower case.
+    Name(String),
+}
+
+impl fmt::Display for DeviceSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Best => f.write_str("usable"),
+            Self::Index(index) => write!(f, "number {index}"),
+            Self::Name(name) => write!(f, "called {name:?}"),
+        }
+    }
+}
+
+/// How to open a device.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Which one.
+    pub selector: DeviceSelector,
+    /// Turns the validation layer on and collects its messages.
+    pub validation: bool,
+    /// For drivers and tools.
+    pub application_name: String,
+    /// The newest version to use (`VK_MAKE_API_VERSION`); `None` for what loader and device have.
+    pub api_version: Option<u32>,
+    /// Extensions of the instance or the device to enable beside those that an allocator has a use for.
+    pub extensions: Vec<String>,
+    /// Extensions that an allocator has a use for, and that are not to be enabled; nor are those that
+    /// need them, and what became of them in the device's version.
+    pub without_extensions: Vec<String>,
+    /// Features to enable, by their Vulkan names, with the extensions that they need.
+    pub features: Vec<String>,
+    /// `VkQueueFlags` that the family of the queue has; 0 for those that can do most.
+    pub queue_flags: u32,
+    /// For what is made from the device.
+    pub allocation_callbacks: Option<AllocationCallbacks>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            selector: DeviceSelector::Best,
+            validation: false,
+            application_name: "vk-mem".to_owned(),
+            api_version: None,
+            extensions: Vec::new(),
+            without_extensions: Vec::new(),
+            features: Vec::new(),
+            queue_flags: 0,
+            allocation_callbacks: None,
+        }
+    }
+}
+
+/// All devices, in the driver's order, with an instance that lives for the call.
+pub fn enumerate() -> Result<Vec<PhysicalDeviceSummary>, OpenError> {
+    enumerate_all().map_err(OpenError::or_no_descriptors)
+}
+
+fn enumerate_all() -> Result<Vec<PhysicalDeviceSummary>, OpenError> {
+    let options = InstanceOptions {
+        application_name: "vk-mem",
+        api_version: None,
+        extensions: &[],
+        without: &[],
+        validation: false,
+    };
+    let instance = Instance::create(Loader::system()?, &options)?;
+    let devices = instance.physical_devices()?;
+    // SAFETY: the devices are of this instance.
+    devices.into_iter().map(|device| unsafe { summarise(&instance, device) }).collect()
+}
+
+impl VulkanDevice {
+    /// Opens a device without a window, for this library and whoever uses its handles.
+    ///
+    /// It gets one queue, and of the optional extensions and features only those that an allocator
+    /// has a use for.
+    pub fn open(options: &OpenOptions) -> Result<Self, OpenError> {
+        // SAFETY: the system's loader stays loaded.
+        unsafe { Self::open_through(0, options) }
+    }
+
+    /// The same through the loader behind the address of a `vkGetInstanceProcAddr`; 0 for the
+    /// system's.
+    ///
+    /// # Safety
+    /// The address is zero or that of a `vkGetInstanceProcAddr` that stays loaded, as does what it
+    /// returns.
+    pub unsafe fn open_through(
+        get_instance_proc_addr: u64,
+        options: &OpenOptions,
+    ) -> Result<Self, OpenError> {
+        // SAFETY: the caller vouches for the address.
+        let loader = unsafe { Loader::of_caller(get_instance_proc_addr) };
+        loader
+            .and_then(|loader| Self::open_with(loader, options))
+            .map_err(OpenError::or_no_descriptors)
+    }
+
+    fn open_with(loader: Loader, options: &OpenOptions) -> Result<Self, OpenError> {
+        let mut wanted = options.extensions.clone();
+        let without = &options.without_extensions;
+        if let Some(name) = wanted.iter().find(|name| is_left_out(name, without)) {
+            return Err(OpenError::LeftOut { what: name.clone() });
+        }
+        let instance = Instance::create(
+            loader,
+            &InstanceOptions {
+                application_name: &options.application_name,
+                api_version: options.api_version,
+                extensions: &wanted,
+                without,
+                validation: options.validation,
+            },
+        )?;
+        let (physical_device, summary) = select(&instance, &options.selector)?;
+        let info = summary.info;
+        let flags = vk::QueueFlags::from_raw(options.queue_flags);
+        // SAFETY: the physical device is of this instance.
+        let queue_family_index =
+            unsafe { transfer_queue_family(&instance, physical_device, flags) }.map_err(
+                |present| OpenError::NoQueue { name: info.name.clone(), flags, present },
+            )?;
+        let present = known_to_layer(summary.extensions, instance.layer_version, &wanted);
+        let mut lacks = Vec::new();
+        for name in &wanted {
+            if !has(&instance.extensions, name) && !is_there(name, &present, info.api_version) {
+                let known = present.iter().chain(&instance.present).map(String::as_str);
+                lacks.push(format!("the extension {name}{}", meant(&nearest(name, known))));
+            }
+        }
+        let mut asked = Features::default();
+        for name in features_to_query(&present, info.api_version) {
+            if let Ok((place, _)) = place_of(name, info.api_version, &present, &wanted) {
+                asked.add(name, place);
+            }
+        }
+        for name in &options.features {
+            match place_of(name, info.api_version, &present, &options.extensions) {
+                Ok((place, needed)) => {
+                    asked.add(name, place);
+                    if let Some(needed) = needed.filter(|it| !has(&wanted, it)) {
+                        if is_left_out(needed, without) {
+                            let what = format!("{needed}, which the feature {name} needs");
+                            return Err(OpenError::LeftOut { what });
+                        }
+                        wanted.push(needed.to_owned());
+                    }
+                }
+                Err(NoPlace::Unknown(near)) => {
+                    return Err(OpenError::UnknownFeature { name: name.clone(), near });
+                }
+                Err(NoPlace::Needs(needs)) => {
+                    lacks.push(format!("the feature {name}, which needs {}", needs.join(" or ")));
+                }
+            }
+        }
+        // SAFETY: as above; the device knows the structures of the features.
+        unsafe { asked.query(&instance, physical_device, info.api_version) };
+        let is_known = |name: &&String| asked.places.iter().any(|(known, _)| known == *name);
+        for name in options.features.iter().filter(is_known) {
+            if !asked.is_supported(name) {
+                lacks.push(format!("the feature {name}"));
+            }
+        }
+        if !lacks.is_empty() {
+            return Err(OpenError::Lacks { device: info.name, lacks });
+        }
+        let (extensions, own) = choose_for_device(
+            &present,
+            Request { wanted: &wanted, without },
+            info.api_version,
+            &instance.extensions,
+            &|name| asked.is_supported(name),
+        );
+        let mut features: Vec<String> = own.into_iter().map(String::from).collect();
+        for name in &options.features {
+            if !has(&features, name) {
+                features.push(name.clone());
+            }
+        }
+        let mut enabled = FeatureChain::default();
+        for (_, place) in asked.places.iter().filter(|(name, _)| has(&features, name)) {
+            enabled.set(*place);
+        }
+        // SAFETY: as above; the device has the family, the extensions and the features.
+        let logical = unsafe {
+            let device = create_device(
+                &instance,
+                physical_device,
+                queue_family_index,
+                &extensions,
+                &mut enabled,
+            );
+            LogicalDevice::load(&instance, device?, true, options.allocation_callbacks)
+        }?;
+        let mut queue = vk::Queue::null();
+        // SAFETY: the device was created with one queue of this family.
+        unsafe {
+            (logical.functions.get_device_queue)(logical.handle, queue_family_index, 0, &mut queue);
+        }
+        let is_on = |name: &str| has(&features, name);
+        let mut capabilities = Capabilities::new(
+            info.api_version,
+            &extensions,
+            is_on(BUFFER_DEVICE_ADDRESS),
+            is_on(DEVICE_COHERENT_MEMORY),
+        );
+        // An extension that was asked for may be there without its feature.
+        capabilities.device_address &= is_on(BUFFER_DEVICE_ADDRESS);
+        capabilities.amd_device_coherent &= is_on(DEVICE_COHERENT_MEMORY);
+        capabilities.memory_priority &= is_on(MEMORY_PRIORITY);
+        capabilities.pageable &= is_on(PAGEABLE_DEVICE_LOCAL_MEMORY);
+        capabilities.leave_out(|name| is_left_out(name, without));
+        let parts = Parts {
+            instance,
+            logical,
+            physical_device,
+            info,
+            extensions,
+            features,
+            capabilities,
+            queue,
+            queue_family_index,
+        };
+        // SAFETY: all parts were made above.
+        unsafe { Self::assemble(parts) }
+    }
+}
+
+/// Features that a device is asked about.
+#[derive(Default)]
+struct Features {
+    places: Vec<(String, Place)>,
+    chain: FeatureChain,
+    supported: Vec<String>,
+}
+
+impl Features {
+    fn add(&mut self, name: &str, place: Place) {
+        if !self.places.iter().any(|(known, _)| known == name) {
+            self.places.push((name.to_owned(), place));
+            self.chain.add(place);
+        }
+    }
+
+    /// # Safety
+    /// The device is one of this instance, and knows the structures of the features.
+    unsafe fn query(&mut self, instance: &Instance, device: vk::PhysicalDevice, api_version: u32) {
+        if let Some(functions) = instance.properties2(api_version) {
+            let mut features =
+                vk::PhysicalDeviceFeatures2 { p_next: self.chain.link(), ..Default::default() };
+            // SAFETY: the caller vouches for the device; the chain lives for the call.
+            unsafe { (functions.get_physical_device_features2)(device, &mut features) };
+            *self.chain.core() = features.features;
+        } else {
+            let get = instance.functions.get_physical_device_features;
+            // SAFETY: as above.
+            unsafe { get(device, self.chain.core()) };
+        }
+        for (name, place) in &self.places {
+            if self.chain.is_set(*place) {
+                self.supported.push(name.clone());
+            }
+        }
+    }
+
+    fn is_supported(&self, name: &str) -> bool {
+        has(&self.supported, name)
+    }
+}
+
+fn select(
+    instance: &Instance,
+    selector: &DeviceSelector,
+) -> Result<(vk::PhysicalDevice, PhysicalDeviceSummary), OpenError> {
+    let devices = instance.physical_devices()?;
+    let mut summaries = Vec::with_capacity(devices.len());
+    for device in &devices {
+        // SAFETY: the device is of this instance.
+        summaries.push(unsafe { summarise(instance, *device) }?);
+    }
+    let described: Vec<_> = summaries
+        .iter()
+        .map(|summary| (summary.info.name.as_str(), summary.info.device_type))
+        .collect();
+    let index = select_index(&described, selector).ok_or_else(|| OpenError::NoSuchDevice {
+        wanted: selector.to_string(),
+        present: described.iter().map(|(name, _)| (*name).to_owned()).collect(),
+    })?;
+    Ok((devices[index], summaries.swap_remove(index)))
+}
+
+fn select_index(devices: &[(&str, DeviceType)], selector: &DeviceSelector) -> Option<usize> {
+    let best = |part: &str| {
+        (0..devices.len())
+            .filter(|index| devices[*index].0.to_lowercase().contains(part))
+            .min_by_key(|index| rank(devices[*index].1))
+    };
+    match selector {
+        DeviceSelector::Best => best(""),
+        DeviceSelector::Name(name) => best(&name.to_lowercase()),
+        DeviceSelector::Index(index) => {
+            usize::try_from(*index).ok().filter(|index| *index < devices.len())
+        }
+    }
+}
+
+fn rank(device_type: DeviceType) -> u32 {
+    match device_type {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other => 3,
+        DeviceType::Cpu => 4,
+    }
+}
+
+/// # Safety
+/// The device is one of this instance, and has the queue family, the extensions and the features.
+unsafe fn create_device(
+    instance: &Instance,
+    physical_device: vk::PhysicalDevice,
+    queue_family_index: u32,
+    extensions: &[String],
+    features: &mut FeatureChain,
+) -> Result<vk::Device, OpenError> {
+    let queue = vk::DeviceQueueCreateInfo::default()
+        .queue_family_index(queue_family_index)
+        .queue_priorities(&[1.0]);
+    let c_extensions = c_names(extensions);
+    let extension_pointers: Vec<_> = c_extensions.iter().map(|name| name.as_ptr()).collect();
+    let mut info = vk::DeviceCreateInfo::default()
+        .queue_create_infos(std::slice::from_ref(&queue))
+        .enabled_extension_names(&extension_pointers);
+    info.p_next = features.link();
+    info.p_enabled_features = features.core();
+    let mut handle = vk::Device::null();
+    let create = instance.functions.create_device;
+    // SAFETY: the caller vouches for the device; all that `info` points to lives for the call.
+    unsafe { create(physical_device, &info, ptr::null(), &mut handle) }
+        .result()
+        .map_err(OpenError::vulkan("vkCreateDevice"))?;
+    Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_device_is_a_discrete_gpu() {
+        let devices = [
+            ("llvmpipe", DeviceType::Cpu),
+            ("Intel Iris", DeviceType::IntegratedGpu),
+            ("NVIDIA A", DeviceType::DiscreteGpu),
+            ("NVIDIA B", DeviceType::DiscreteGpu),
+        ];
+        let index = |selector| select_index(&devices, &selector);
+        assert_eq!(index(DeviceSelector::Best), Some(2));
+        assert_eq!(index(DeviceSelector::Name("nvidia b".to_owned())), Some(3));
+        assert_eq!(index(DeviceSelector::Name("PIPE".to_owned())), Some(0));
+        assert_eq!(index(DeviceSelector::Name("radeon".to_owned())), None);
+        assert_eq!(index(DeviceSelector::Index(1)), Some(1));
+        assert_eq!(index(DeviceSelector::Index(4)), None);
+    }
+}

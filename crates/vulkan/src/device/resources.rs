@@ -1,0 +1,339 @@
+//! Buffers, images, binding and copies of a real device.
+
+use std::ffi::c_void;
+
+use ash::vk::{self, Handle};
+use vkmem_engine::{CallError, DeviceError, MemoryHandle, MemoryRequirements};
+
+use crate::device::logical::{check, memory};
+use crate::device::vulkan_device::VulkanDevice;
+use crate::driver::chain::has_explicit_drm_modifier;
+use crate::driver::contract::{DeviceHandles, Driver, TransferCommand};
+use crate::driver::disjoint::{aspect, plane_count, together};
+use crate::driver::external::ExternalMemory;
+use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+
+/// Calls a function that fills a `VkMemoryRequirements2` with dedicated requirements chained to it.
+fn requirements2(call: impl FnOnce(&mut vk::MemoryRequirements2<'_>)) -> MemoryRequirements {
+    let mut dedicated = vk::MemoryDedicatedRequirements::default();
+    let mut requirements = vk::MemoryRequirements2::default().push_next(&mut dedicated);
+    call(&mut requirements);
+    let plain = requirements.memory_requirements;
+    MemoryRequirements {
+        prefers_dedicated: dedicated.prefers_dedicated_allocation == vk::TRUE,
+        requires_dedicated: dedicated.requires_dedicated_allocation == vk::TRUE,
+        ..without_dedicated(&plain)
+    }
+}
+
+fn without_dedicated(requirements: &vk::MemoryRequirements) -> MemoryRequirements {
+    MemoryRequirements {
+        size: requirements.size,
+        alignment: requirements.alignment,
+        memory_type_bits: requirements.memory_type_bits,
+        prefers_dedicated: false,
+        requires_dedicated: false,
+    }
+}
+
+impl Driver for VulkanDevice {
+    fn handles(&self) -> DeviceHandles {
+        DeviceHandles {
+            instance: self.instance.handle.as_raw(),
+            physical_device: self.physical_device.as_raw(),
+            device: self.logical.handle.as_raw(),
+            queue: self.transfer.queue().as_raw(),
+            queue_family_index: self.transfer.family_index(),
+        }
+    }
+
+    fn extensions(&self) -> &[String] {
+        &self.extensions
+    }
+
+    fn features(&self) -> &[String] {
+        &self.features
+    }
+
+    fn external(&self) -> &dyn ExternalMemory {
+        self
+    }
+
+    fn validation_messages(&self) -> Vec<String> {
+        self.instance.validation.as_ref().map(|log| log.messages()).unwrap_or_default()
+    }
+
+    unsafe fn create_buffer(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<vk::Buffer, DeviceError> {
+        let mut buffer = vk::Buffer::null();
+        let create = self.logical.functions.create_buffer;
+        // SAFETY: the caller vouches for the info and its chain.
+        check(unsafe { create(self.logical.handle, info, self.logical.callbacks(), &mut buffer) })?;
+        Ok(buffer)
+    }
+
+    unsafe fn destroy_buffer(&self, buffer: vk::Buffer) {
+        // SAFETY: the caller vouches that the buffer is live and no longer used.
+        unsafe {
+            (self.logical.functions.destroy_buffer)(
+                self.logical.handle,
+                buffer,
+                self.logical.callbacks(),
+            );
+        }
+    }
+
+    unsafe fn buffer_requirements(&self, buffer: vk::Buffer) -> MemoryRequirements {
+        let device = self.logical.handle;
+        if let Some(functions) = &self.requirements2 {
+            let info = vk::BufferMemoryRequirementsInfo2::default().buffer(buffer);
+            // SAFETY: the caller vouches for the buffer; the structures live for the call.
+            return requirements2(|requirements| unsafe {
+                (functions.get_buffer_memory_requirements2)(device, &info, requirements);
+            });
+        }
+        let mut requirements = vk::MemoryRequirements::default();
+        let get = self.logical.functions.get_buffer_memory_requirements;
+        // SAFETY: the caller vouches for the buffer.
+        unsafe { get(device, buffer, &mut requirements) };
+        without_dedicated(&requirements)
+    }
+
+    unsafe fn buffer_requirements_of_info(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        if let Some(functions) = &self.maintenance4 {
+            let info = vk::DeviceBufferMemoryRequirements::default().create_info(info);
+            let device = self.logical.handle;
+            // SAFETY: the caller vouches for the info; the structures live for the call.
+            return Ok(requirements2(|requirements| unsafe {
+                (functions.get_device_buffer_memory_requirements)(device, &info, requirements);
+            }));
+        }
+        // SAFETY: the caller vouches for the info; the buffer is used only here.
+        unsafe {
+            let buffer = self.create_buffer(info)?;
+            let requirements = self.buffer_requirements(buffer);
+            self.destroy_buffer(buffer);
+            Ok(requirements)
+        }
+    }
+
+    unsafe fn bind_buffer(
+        &self,
+        buffer: vk::Buffer,
+        handle: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError> {
+        let bind = self.logical.functions.bind_buffer_memory;
+        let _lock = self.memory_locks.shared(handle);
+        // SAFETY: the caller vouches for the buffer, the memory and the offset.
+        check(unsafe { bind(self.logical.handle, buffer, memory(handle), offset) })
+    }
+
+    unsafe fn bind_buffer_with(
+        &self,
+        buffer: vk::Buffer,
+        handle: MemoryHandle,
+        offset: u64,
+        next: usize,
+    ) -> Result<(), DeviceError> {
+        let functions = self.bind2.as_ref().ok_or(DeviceError::FeatureNotPresent)?;
+        let mut info = vk::BindBufferMemoryInfo::default()
+            .buffer(buffer)
+            .memory(memory(handle))
+            .memory_offset(offset);
+        info.p_next = next as *const c_void;
+        let _lock = self.memory_locks.shared(handle);
+        // SAFETY: the caller vouches for all of them, the chain included.
+        check(unsafe { (functions.bind_buffer_memory2)(self.logical.handle, 1, &info) })
+    }
+
+    fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
+        self.instance.image_format_properties(self.physical_device, self.info.api_version, kind)
+    }
+
+    unsafe fn create_image(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<vk::Image, DeviceError> {
+        let mut image = vk::Image::null();
+        let planes = plane_count(info);
+        let create = self.logical.functions.create_image;
+        // SAFETY: the caller vouches for the info and its chain.
+        check(unsafe { create(self.logical.handle, info, self.logical.callbacks(), &mut image) })?;
+        self.disjoint.insert(image, planes);
+        Ok(image)
+    }
+
+    unsafe fn destroy_image(&self, image: vk::Image) {
+        self.disjoint.remove(image);
+        // SAFETY: the caller vouches that the image is live and no longer used.
+        unsafe {
+            (self.logical.functions.destroy_image)(
+                self.logical.handle,
+                image,
+                self.logical.callbacks(),
+            );
+        }
+    }
+
+    unsafe fn image_requirements(&self, image: vk::Image) -> MemoryRequirements {
+        let device = self.logical.handle;
+        let planes = self.disjoint.planes_of(image);
+        if planes > 0 {
+            // SAFETY: the caller vouches for the image, which has these planes.
+            let all = (0..planes).map(|plane| unsafe { self.plane_requirements(image, plane) });
+            // Without the function no disjoint image was created.
+            return together(&all.filter_map(Result::ok).collect::<Vec<_>>()).0;
+        }
+        if let Some(functions) = &self.requirements2 {
+            let info = vk::ImageMemoryRequirementsInfo2::default().image(image);
+            // SAFETY: the caller vouches for the image; the structures live for the call.
+            return requirements2(|requirements| unsafe {
+                (functions.get_image_memory_requirements2)(device, &info, requirements);
+            });
+        }
+        let mut requirements = vk::MemoryRequirements::default();
+        let get = self.logical.functions.get_image_memory_requirements;
+        // SAFETY: the caller vouches for the image.
+        unsafe { get(device, image, &mut requirements) };
+        without_dedicated(&requirements)
+    }
+
+    unsafe fn image_requirements_of_info(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        // vkGetDeviceImageMemoryRequirements does not take an explicit DRM format modifier.
+        // SAFETY: the caller vouches for the chain.
+        let needs_an_image = unsafe { has_explicit_drm_modifier(info) } || plane_count(info) > 0;
+        if let (Some(functions), false) = (&self.maintenance4, needs_an_image) {
+            let info = vk::DeviceImageMemoryRequirements::default().create_info(info);
+            let device = self.logical.handle;
+            // SAFETY: the caller vouches for the info; the structures live for the call.
+            return Ok(requirements2(|requirements| unsafe {
+                (functions.get_device_image_memory_requirements)(device, &info, requirements);
+            }));
+        }
+        // SAFETY: the caller vouches for the info; the image is used only here.
+        unsafe {
+            let image = self.create_image(info)?;
+            let requirements = self.image_requirements(image);
+            self.destroy_image(image);
+            Ok(requirements)
+        }
+    }
+
+    unsafe fn plane_requirements(
+        &self,
+        image: vk::Image,
+        plane: u32,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        let functions = self.requirements2.as_ref().ok_or(DeviceError::FeatureNotPresent)?;
+        let mut of_plane =
+            vk::ImagePlaneMemoryRequirementsInfo::default().plane_aspect(aspect(plane));
+        let info =
+            vk::ImageMemoryRequirementsInfo2::default().image(image).push_next(&mut of_plane);
+        let device = self.logical.handle;
+        // SAFETY: the caller vouches for the image; the structures live for the call.
+        Ok(requirements2(|requirements| unsafe {
+            (functions.get_image_memory_requirements2)(device, &info, requirements);
+        }))
+    }
+
+    unsafe fn bind_planes(
+        &self,
+        image: vk::Image,
+        handle: MemoryHandle,
+        planes: &[(u32, u64)],
+    ) -> Result<(), DeviceError> {
+        let functions = self.bind2.as_ref().ok_or(DeviceError::FeatureNotPresent)?;
+        let mut of_planes: Vec<_> = planes
+            .iter()
+            .map(|(plane, _)| vk::BindImagePlaneMemoryInfo::default().plane_aspect(aspect(*plane)))
+            .collect();
+        let infos: Vec<_> = of_planes
+            .iter_mut()
+            .zip(planes)
+            .map(|(of_plane, (_, offset))| {
+                vk::BindImageMemoryInfo::default()
+                    .image(image)
+                    .memory(memory(handle))
+                    .memory_offset(*offset)
+                    .push_next(of_plane)
+            })
+            .collect();
+        let _lock = self.memory_locks.shared(handle);
+        let count = infos.len() as u32;
+        let bind = functions.bind_image_memory2;
+        // SAFETY: the caller vouches for all of them; the structures live for the call.
+        check(unsafe { bind(self.logical.handle, count, infos.as_ptr()) })
+    }
+
+    unsafe fn bind_image(
+        &self,
+        image: vk::Image,
+        handle: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError> {
+        let planes = self.disjoint.planes_of(image);
+        if planes > 0 {
+            let mut needs = Vec::with_capacity(planes as usize);
+            for plane in 0..planes {
+                // SAFETY: the caller vouches for the image, which has these planes.
+                needs.push(unsafe { self.plane_requirements(image, plane) }?);
+            }
+            let offsets = together(&needs).1.into_iter().map(|it| offset + it);
+            let places: Vec<_> = (0..planes).zip(offsets).collect();
+            // SAFETY: of the caller.
+            return unsafe { self.bind_planes(image, handle, &places) };
+        }
+        let bind = self.logical.functions.bind_image_memory;
+        let _lock = self.memory_locks.shared(handle);
+        // SAFETY: the caller vouches for the image, the memory and the offset.
+        check(unsafe { bind(self.logical.handle, image, memory(handle), offset) })
+    }
+
+    unsafe fn bind_image_with(
+        &self,
+        image: vk::Image,
+        handle: MemoryHandle,
+        offset: u64,
+        next: usize,
+    ) -> Result<(), DeviceError> {
+        let functions = self.bind2.as_ref().ok_or(DeviceError::FeatureNotPresent)?;
+        let mut info = vk::BindImageMemoryInfo::default()
+            .image(image)
+            .memory(memory(handle))
+            .memory_offset(offset);
+        info.p_next = next as *const c_void;
+        let _lock = self.memory_locks.shared(handle);
+        // SAFETY: as above.
+        check(unsafe { (functions.bind_image_memory2)(self.logical.handle, 1, &info) })
+    }
+
+    unsafe fn buffer_device_address(&self, buffer: vk::Buffer) -> Option<u64> {
+        let functions = self.device_address.as_ref()?;
+        let info = vk::BufferDeviceAddressInfo::default().buffer(buffer);
+        // SAFETY: the caller vouches for the buffer; the feature is enabled.
+        Some(unsafe { (functions.get_buffer_device_address)(self.logical.handle, &info) })
+    }
+
+    unsafe fn set_memory_priority(&self, memory: MemoryHandle, priority: f32) -> bool {
+        let Some(functions) = &self.pageable else { return false };
+        let _lock = self.memory_locks.shared(memory);
+        let memory = vk::DeviceMemory::from_raw(memory.0);
+        // SAFETY: the caller vouches for memory and priority; the extension is enabled.
+        unsafe { (functions.set_device_memory_priority)(self.logical.handle, memory, priority) };
+        true
+    }
+
+    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError> {
+        // SAFETY: the caller vouches for the resources and for the owner of a wrapped queue.
+        unsafe { self.transfer.run(&self.logical, commands) }
+    }
+}

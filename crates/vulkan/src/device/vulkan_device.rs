@@ -1,0 +1,323 @@
+//! A real Vulkan device, and its memory.
+
+use std::ffi::{CStr, c_void};
+use std::num::NonZeroUsize;
+use std::ptr;
+
+use ash::vk::{self, Handle};
+use vkmem_engine::{
+    DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, HostAddress,
+    MemoryAllocateInfo, MemoryHandle, MemoryRange,
+};
+
+use crate::device::external_functions::{ExternalFunctions, ImportChain};
+use crate::device::logical::{LogicalDevice, check, device_function, memory};
+use crate::device::memory_locks::MemoryLocks;
+use crate::device::transfer_queue::TransferQueue;
+use crate::driver::chain;
+use crate::driver::disjoint::DisjointImages;
+use crate::instance::budget::read_budget;
+use crate::instance::capabilities::{Capabilities, PAGEABLE, device_address_provider, provider};
+use crate::instance::functions::{
+    Bind2Functions, DeviceAddressFunctions, Maintenance4Functions, PageableFunctions,
+    Requirements2Functions,
+};
+use crate::instance::open_error::OpenError;
+use crate::instance::validation::ValidationLog;
+use crate::instance::vulkan_instance::Instance;
+
+/// A Vulkan device: opened by this library, or wrapped around a caller's handles.
+///
+/// Uses only what its API version and its enabled extensions have.
+///
+/// Dropping an opened one destroys the device and the instance; nothing created from them may
+/// live then. Dropping a wrapped one leaves the caller's handles alone.
+pub struct VulkanDevice {
+    pub(crate) info: DeviceInfo,
+    pub(crate) capabilities: Capabilities,
+    /// `vkGetBufferMemoryRequirements2` and its like, with dedicated requirements.
+    pub(crate) requirements2: Option<Requirements2Functions>,
+    /// `vkBindImageMemory2`.
+    pub(crate) bind2: Option<Bind2Functions>,
+    /// `vkGetDeviceBufferMemoryRequirements` and its like.
+    pub(crate) maintenance4: Option<Maintenance4Functions>,
+    /// `vkGetBufferDeviceAddress`.
+    pub(crate) device_address: Option<DeviceAddressFunctions>,
+    /// `vkSetDeviceMemoryPriorityEXT`.
+    pub(crate) pageable: Option<PageableFunctions>,
+    /// `vkGetMemoryFdKHR` and its like.
+    pub(crate) external: ExternalFunctions,
+    pub(crate) physical_device: vk::PhysicalDevice,
+    pub(crate) extensions: Vec<String>,
+    pub(crate) features: Vec<String>,
+    pub(crate) transfer: TransferQueue,
+    pub(crate) memory_locks: MemoryLocks,
+    pub(crate) disjoint: DisjointImages,
+    // In this order: the device goes before its instance.
+    pub(crate) logical: LogicalDevice,
+    pub(crate) instance: Instance,
+}
+
+/// The parts of a device that `open` and `wrap` find.
+pub(crate) struct Parts {
+    // In this order, as in `VulkanDevice`.
+    pub(crate) logical: LogicalDevice,
+    pub(crate) instance: Instance,
+    pub(crate) physical_device: vk::PhysicalDevice,
+    pub(crate) info: DeviceInfo,
+    pub(crate) extensions: Vec<String>,
+    pub(crate) features: Vec<String>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) queue: vk::Queue,
+    pub(crate) queue_family_index: u32,
+}
+
+impl VulkanDevice {
+    /// # Safety
+    /// The handles are live and belong together; the capabilities are those of the device.
+    pub(crate) unsafe fn assemble(parts: Parts) -> Result<Self, OpenError> {
+        let Parts { instance, logical, physical_device, mut info, extensions, features, .. } =
+            parts;
+        let capabilities = parts.capabilities;
+        info.amd_device_coherent = capabilities.amd_device_coherent;
+        // SAFETY: the caller vouches for the device.
+        let find = |name: &CStr| unsafe { device_function(&instance, logical.handle, name) };
+        let mut requirements2 = None;
+        if let Some(name) = capabilities.dedicated {
+            // SAFETY: `find` returns the function it is asked for; so it does below.
+            requirements2 = Some(unsafe { Requirements2Functions::load(provider(name), &find) }?);
+        }
+        let mut bind2 = None;
+        if let Some(name) = capabilities.bind2 {
+            // SAFETY: as above.
+            bind2 = Some(unsafe { Bind2Functions::load(provider(name), &find) }?);
+        }
+        let mut maintenance4 = None;
+        if let Some(name) = capabilities.maintenance4 {
+            // SAFETY: as above.
+            maintenance4 = Some(unsafe { Maintenance4Functions::load(provider(name), &find) }?);
+        }
+        let mut device_address = None;
+        if capabilities.device_address {
+            let provider = device_address_provider(info.api_version);
+            // SAFETY: as above.
+            device_address = Some(unsafe { DeviceAddressFunctions::load(provider, &find) }?);
+        }
+        let mut pageable = None;
+        if capabilities.pageable {
+            // SAFETY: as above.
+            pageable = Some(unsafe { PageableFunctions::load(provider(PAGEABLE), &find) }?);
+        }
+        // SAFETY: as above; the physical device is of this instance.
+        let external = unsafe {
+            ExternalFunctions::load(&instance, physical_device, &info, &extensions, &find)
+        }?;
+        Ok(Self {
+            info,
+            capabilities,
+            requirements2,
+            bind2,
+            maintenance4,
+            device_address,
+            pageable,
+            external,
+            physical_device,
+            extensions,
+            features,
+            transfer: TransferQueue::new(parts.queue, parts.queue_family_index),
+            memory_locks: MemoryLocks::default(),
+            disjoint: DisjointImages::default(),
+            logical,
+            instance,
+        })
+    }
+
+    /// Whether the device was opened here, and goes with this value.
+    pub fn is_owned(&self) -> bool {
+        self.logical.owned
+    }
+
+    /// Whether memory can be addressed by shaders (`bufferDeviceAddress`).
+    pub fn buffer_device_address(&self) -> bool {
+        self.capabilities.device_address
+    }
+
+    /// Names of the instance extensions that are enabled. Of a wrapped device, all that its caller
+    /// listed: instance and device extensions come in one list there.
+    pub fn instance_extensions(&self) -> &[String] {
+        &self.instance.extensions
+    }
+
+    /// The messages of the validation layer, if it is on.
+    pub fn validation_log(&self) -> Option<ValidationLog> {
+        self.instance.validation.clone()
+    }
+
+    fn mapped_ranges(ranges: &[MemoryRange]) -> Vec<vk::MappedMemoryRange<'static>> {
+        ranges
+            .iter()
+            .map(|range| {
+                vk::MappedMemoryRange::default()
+                    .memory(memory(range.memory))
+                    .offset(range.offset)
+                    .size(range.size)
+            })
+            .collect()
+    }
+}
+
+impl Drop for VulkanDevice {
+    fn drop(&mut self) {
+        // SAFETY: the device is live until its field is dropped, after this.
+        unsafe { self.transfer.destroy(&self.logical) };
+    }
+}
+
+impl DeviceMemory for VulkanDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn names_resources(&self) -> bool {
+        self.capabilities.dedicated.is_some()
+    }
+
+    fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
+        let mut allocate_info = vk::MemoryAllocateInfo::default()
+            .allocation_size(info.size)
+            .memory_type_index(info.memory_type_index);
+        // What the caller's chain says itself is said once.
+        // SAFETY: the engine passes that chain on as it was given.
+        let is_free = |of_type| info.next == 0 || !unsafe { chain::has(info.next, of_type) };
+        let mut dedicated = vk::MemoryDedicatedAllocateInfo::default();
+        if let (Some(target), Some(_)) = (info.dedicated, self.capabilities.dedicated)
+            && is_free(vk::StructureType::MEMORY_DEDICATED_ALLOCATE_INFO)
+        {
+            dedicated = match target {
+                DedicatedTarget::Buffer(buffer) => dedicated.buffer(vk::Buffer::from_raw(buffer)),
+                DedicatedTarget::Image(image) => dedicated.image(vk::Image::from_raw(image)),
+            };
+            allocate_info = allocate_info.push_next(&mut dedicated);
+        }
+        // On all memory: which buffers will be bound to a block is not known yet.
+        let mut flags =
+            vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
+        if self.capabilities.device_address
+            && is_free(vk::StructureType::MEMORY_ALLOCATE_FLAGS_INFO)
+        {
+            allocate_info = allocate_info.push_next(&mut flags);
+        }
+        let mut priority = vk::MemoryPriorityAllocateInfoEXT::default();
+        if let (Some(value), true) = (info.priority, self.capabilities.memory_priority)
+            && is_free(vk::StructureType::MEMORY_PRIORITY_ALLOCATE_INFO_EXT)
+        {
+            priority = priority.priority(value);
+            allocate_info = allocate_info.push_next(&mut priority);
+        }
+        let mut export = vk::ExportMemoryAllocateInfo::default();
+        // Where the chain has one, it says all that was asked for.
+        if info.export_handle_types != 0 && is_free(vk::StructureType::EXPORT_MEMORY_ALLOCATE_INFO)
+        {
+            let types = info.export_handle_types;
+            export = export.handle_types(vk::ExternalMemoryHandleTypeFlags::from_raw(types));
+            allocate_info = allocate_info.push_next(&mut export);
+        }
+        let mut import = ImportChain::new(info.import)?;
+        allocate_info = import.link(allocate_info);
+        // The caller's chain comes last, untouched.
+        let own = allocate_info.p_next;
+        if own.is_null() {
+            allocate_info.p_next = info.next as *const c_void;
+        } else if info.next != 0 {
+            // SAFETY: the structures of the chain so far are those above.
+            unsafe { chain::append(own.cast_mut().cast(), info.next as *mut c_void) };
+        }
+        let mut memory = vk::DeviceMemory::null();
+        // SAFETY: the device is live; the chain lives for the call and holds only what is enabled,
+        // and what a pool's caller vouches for.
+        check(unsafe {
+            (self.logical.functions.allocate_memory)(
+                self.logical.handle,
+                &allocate_info,
+                self.logical.callbacks(),
+                &mut memory,
+            )
+        })?;
+        import.taken();
+        Ok(MemoryHandle(memory.as_raw()))
+    }
+
+    fn free(&self, handle: MemoryHandle) {
+        // SAFETY: the engine frees each handle once and does not use it afterwards.
+        unsafe {
+            let (free, device) = (self.logical.functions.free_memory, self.logical.handle);
+            free(device, memory(handle), self.logical.callbacks());
+        }
+    }
+
+    fn map(&self, handle: MemoryHandle) -> Result<HostAddress, DeviceError> {
+        let mut address: *mut c_void = ptr::null_mut();
+        let _lock = self.memory_locks.alone(handle);
+        // SAFETY: the engine maps only live, host-visible memory that is not mapped yet.
+        check(unsafe {
+            (self.logical.functions.map_memory)(
+                self.logical.handle,
+                memory(handle),
+                0,
+                vk::WHOLE_SIZE,
+                vk::MemoryMapFlags::empty(),
+                &mut address,
+            )
+        })?;
+        // Exposed: the engine's number becomes a pointer again where the host reads and writes.
+        NonZeroUsize::new(address.expose_provenance())
+            .map(HostAddress)
+            .ok_or(DeviceError::MemoryMapFailed)
+    }
+
+    fn unmap(&self, handle: MemoryHandle) {
+        let _lock = self.memory_locks.alone(handle);
+        // SAFETY: the engine unmaps only live memory that is mapped.
+        unsafe { (self.logical.functions.unmap_memory)(self.logical.handle, memory(handle)) };
+    }
+
+    fn flush(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        let ranges = Self::mapped_ranges(ranges);
+        let Some(count) = range_count(&ranges) else { return Ok(()) };
+        // SAFETY: the engine names live, mapped memory, in ranges that are rounded already.
+        check(unsafe {
+            (self.logical.functions.flush_mapped_memory_ranges)(
+                self.logical.handle,
+                count,
+                ranges.as_ptr(),
+            )
+        })
+    }
+
+    fn invalidate(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        let ranges = Self::mapped_ranges(ranges);
+        let Some(count) = range_count(&ranges) else { return Ok(()) };
+        // SAFETY: as in `flush`.
+        check(unsafe {
+            (self.logical.functions.invalidate_mapped_memory_ranges)(
+                self.logical.handle,
+                count,
+                ranges.as_ptr(),
+            )
+        })
+    }
+
+    fn budget(&self) -> Option<Vec<DriverBudget>> {
+        if !self.capabilities.memory_budget {
+            return None;
+        }
+        let functions = self.instance.properties2(self.info.api_version)?;
+        // SAFETY: the physical device is live, and the extension is enabled.
+        Some(unsafe { read_budget(functions, self.physical_device, self.info.heaps.len()) })
+    }
+}
+
+/// `None` where there is nothing to do: Vulkan does not allow empty lists.
+fn range_count(ranges: &[vk::MappedMemoryRange<'_>]) -> Option<u32> {
+    u32::try_from(ranges.len()).ok().filter(|count| *count > 0)
+}

@@ -1,0 +1,298 @@
+//! What the allocator needs of a device beyond memory: buffers, images, binding, copies.
+//!
+//! Two things stand behind it: [`VulkanDevice`](crate::VulkanDevice), and
+//! [`SimulatedDriver`](crate::SimulatedDriver), which answers without any driver.
+
+use std::ops::Range;
+
+use ash::vk;
+use vkmem_engine::{
+    CallError, DeviceError, DeviceMemory, MemoryHandle, MemoryRange, MemoryRequirements,
+};
+
+use crate::driver::external::ExternalMemory;
+use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+
+/// `VK_API_VERSION_1_4`, which is younger than ash.
+pub(crate) const API_VERSION_1_4: u32 = vk::make_api_version(0, 1, 4, 0);
+
+/// The handles of a device, as numbers. All zero for a simulated one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceHandles {
+    /// `VkInstance`
+    pub instance: u64,
+    /// `VkPhysicalDevice`
+    pub physical_device: u64,
+    /// `VkDevice`
+    pub device: u64,
+    /// `VkQueue`; 0 for a wrapped device without one.
+    pub queue: u64,
+    /// Family of the queue.
+    pub queue_family_index: u32,
+}
+
+/// One copy on the device's own queue.
+#[derive(Clone, Copy, Debug)]
+pub enum TransferCommand {
+    /// `vkCmdFillBuffer`. Offset and size are multiples of 4.
+    FillBuffer {
+        /// Written.
+        buffer: vk::Buffer,
+        /// In bytes.
+        offset: u64,
+        /// In bytes.
+        size: u64,
+        /// Repeated in the host's byte order.
+        value: u32,
+    },
+    /// `vkCmdCopyBuffer`.
+    CopyBuffer {
+        /// Read.
+        source: vk::Buffer,
+        /// In bytes.
+        source_offset: u64,
+        /// Written.
+        target: vk::Buffer,
+        /// In bytes.
+        target_offset: u64,
+        /// In bytes.
+        size: u64,
+    },
+    /// `vkCmdCopyBufferToImage` of the whole first mip level and layer of a colour image, tightly
+    /// packed. What the image held is lost; it is left in `layout`.
+    CopyBufferToImage {
+        /// Read.
+        buffer: vk::Buffer,
+        /// In bytes.
+        buffer_offset: u64,
+        /// Written.
+        image: vk::Image,
+        /// Of the image, in texels.
+        extent: vk::Extent3D,
+        /// What the image is left in.
+        layout: vk::ImageLayout,
+    },
+    /// `vkCmdCopyImageToBuffer`, the way back. The image is left in `layout`.
+    CopyImageToBuffer {
+        /// Read.
+        image: vk::Image,
+        /// Of the image, in texels.
+        extent: vk::Extent3D,
+        /// What the image is in, and is left in.
+        layout: vk::ImageLayout,
+        /// Written.
+        buffer: vk::Buffer,
+        /// In bytes.
+        buffer_offset: u64,
+    },
+}
+
+/// What the host may have written to.
+#[derive(Clone, Copy, Debug)]
+pub enum HostSide {
+    /// A range of a buffer, in bytes.
+    Buffer {
+        /// Bound to memory.
+        buffer: vk::Buffer,
+        /// In bytes.
+        offset: u64,
+        /// In bytes.
+        size: u64,
+    },
+    /// An image, whatever its layout.
+    Image(vk::Image),
+    /// Part of a memory object.
+    Memory(MemoryRange),
+}
+
+/// A device that the allocator can serve.
+///
+/// # Safety of the calls
+/// Each unsafe call asks what the Vulkan command of its name asks: live handles of this device,
+/// and create infos whose pointers (`p_next` and arrays) are valid for the call.
+pub trait Driver: DeviceMemory {
+    /// The handles, for programs that call Vulkan themselves.
+    fn handles(&self) -> DeviceHandles;
+
+    /// Names of the device extensions that are enabled.
+    fn extensions(&self) -> &[String];
+
+    /// Names of the features that are known to be enabled.
+    fn features(&self) -> &[String];
+
+    /// Memory that is shared with others.
+    fn external(&self) -> &dyn ExternalMemory;
+
+    /// Whether a buffer's usage may have more than 32 bits (`VkBufferUsageFlags2CreateInfo`).
+    fn has_wide_buffer_usage(&self) -> bool {
+        self.info().api_version >= API_VERSION_1_4
+            || self.extensions().iter().any(|it| it == "VK_KHR_maintenance5")
+    }
+
+    /// Messages of the validation layer so far (`Device.open(validation=True)`).
+    fn validation_messages(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What the host wrote there and has not flushed, in bytes from the start of the buffer, the image or
+    /// the range: from the first byte to the last one. `None` where nothing is, and of every device that
+    /// cannot know: a simulated one can.
+    fn unflushed(&self, _place: HostSide) -> Option<Range<u64>> {
+        None
+    }
+
+    /// Takes what the host wrote to a range as lost.
+    fn forget_unflushed(&self, _range: MemoryRange) {}
+
+    /// `vkCreateBuffer`
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn create_buffer(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<vk::Buffer, DeviceError>;
+
+    /// `vkDestroyBuffer`
+    ///
+    /// # Safety
+    /// See the trait; the device no longer uses the buffer.
+    unsafe fn destroy_buffer(&self, buffer: vk::Buffer);
+
+    /// `vkGetBufferMemoryRequirements2`
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn buffer_requirements(&self, buffer: vk::Buffer) -> MemoryRequirements;
+
+    /// `vkGetDeviceBufferMemoryRequirements`, or the same through a buffer that lives for the call.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn buffer_requirements_of_info(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError>;
+
+    /// `vkBindBufferMemory`
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn bind_buffer(
+        &self,
+        buffer: vk::Buffer,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError>;
+
+    /// `vkBindBufferMemory2` with the address of a `pNext` chain; `FeatureNotPresent` without that function.
+    ///
+    /// # Safety
+    /// See the trait; the chain is valid.
+    unsafe fn bind_buffer_with(
+        &self,
+        buffer: vk::Buffer,
+        memory: MemoryHandle,
+        offset: u64,
+        next: usize,
+    ) -> Result<(), DeviceError>;
+
+    /// `vkGetPhysicalDeviceImageFormatProperties2`, or before Vulkan 1.1 that without the 2.
+    fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport;
+
+    /// `vkCreateImage`
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn create_image(&self, info: &vk::ImageCreateInfo<'_>)
+    -> Result<vk::Image, DeviceError>;
+
+    /// `vkDestroyImage`
+    ///
+    /// # Safety
+    /// See the trait; the device no longer uses the image.
+    unsafe fn destroy_image(&self, image: vk::Image);
+
+    /// `vkGetImageMemoryRequirements2`; of a disjoint image that was created here what its planes need
+    /// together.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn image_requirements(&self, image: vk::Image) -> MemoryRequirements;
+
+    /// `vkGetImageMemoryRequirements2` of one plane of a disjoint image.
+    ///
+    /// # Safety
+    /// See the trait; the image has the plane.
+    unsafe fn plane_requirements(
+        &self,
+        image: vk::Image,
+        plane: u32,
+    ) -> Result<MemoryRequirements, DeviceError>;
+
+    /// `vkGetDeviceImageMemoryRequirements`, or the same through an image that lives for the call.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn image_requirements_of_info(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError>;
+
+    /// `vkBindImageMemory`; all planes of a disjoint image that was created here.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn bind_image(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError>;
+
+    /// `vkBindImageMemory2` with the address of a `pNext` chain; `FeatureNotPresent` without that function.
+    ///
+    /// # Safety
+    /// See the trait; the chain is valid.
+    unsafe fn bind_image_with(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        offset: u64,
+        next: usize,
+    ) -> Result<(), DeviceError>;
+
+    /// `vkBindImageMemory2` of planes of a disjoint image, each with its offset into the memory.
+    ///
+    /// # Safety
+    /// See the trait; the image has the planes.
+    unsafe fn bind_planes(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        planes: &[(u32, u64)],
+    ) -> Result<(), DeviceError>;
+
+    /// `vkGetBufferDeviceAddress`; `None` without the feature.
+    ///
+    /// # Safety
+    /// See the trait; the buffer was created with `SHADER_DEVICE_ADDRESS` and is bound.
+    unsafe fn buffer_device_address(&self, _buffer: vk::Buffer) -> Option<u64> {
+        None
+    }
+
+    /// `vkSetDeviceMemoryPriorityEXT`; false without the extension.
+    ///
+    /// # Safety
+    /// See the trait; the priority is from 0 to 1.
+    unsafe fn set_memory_priority(&self, _memory: MemoryHandle, _priority: f32) -> bool {
+        false
+    }
+
+    /// Records the commands into one command buffer, with a full barrier after each, submits it to
+    /// the device's own queue and waits. `FeatureNotPresent` for a device without a queue.
+    ///
+    /// # Safety
+    /// See the trait; ranges lie inside their buffers; nothing else uses the resources meanwhile.
+    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError>;
+}

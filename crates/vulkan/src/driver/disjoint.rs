@@ -1,0 +1,124 @@
+//! Images whose planes are bound one by one (`VK_IMAGE_CREATE_DISJOINT_BIT`).
+//!
+//! All planes of such an image lie in one allocation, one behind the other, each aligned as it needs. So
+//! a disjoint image is created, bound, counted and destroyed as any other.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ash::vk::{self, Handle};
+use parking_lot::Mutex;
+use vkmem_engine::MemoryRequirements;
+
+use crate::driver::format;
+
+/// Planes of an image that is created with the info; 0 if it is not disjoint.
+pub(crate) fn plane_count(info: &vk::ImageCreateInfo<'_>) -> u32 {
+    if !info.flags.contains(vk::ImageCreateFlags::DISJOINT) {
+        return 0;
+    }
+    format::planes(info.format).len() as u32
+}
+
+/// `VK_IMAGE_ASPECT_PLANE_0_BIT` and its like.
+pub(crate) fn aspect(plane: u32) -> vk::ImageAspectFlags {
+    vk::ImageAspectFlags::from_raw(vk::ImageAspectFlags::PLANE_0.as_raw() << plane)
+}
+
+/// What several planes need together, and where each of them starts in that, in bytes. Memory of a type
+/// serves if it serves all of them.
+pub fn together(planes: &[MemoryRequirements]) -> (MemoryRequirements, Vec<u64>) {
+    let mut whole = MemoryRequirements {
+        size: 0,
+        alignment: 1,
+        memory_type_bits: u32::MAX,
+        prefers_dedicated: false,
+        requires_dedicated: false,
+    };
+    let mut offsets = Vec::with_capacity(planes.len());
+    for plane in planes {
+        let offset = whole.size.checked_next_multiple_of(plane.alignment).unwrap_or(u64::MAX);
+        offsets.push(offset);
+        whole.size = offset.saturating_add(plane.size);
+        whole.alignment = whole.alignment.max(plane.alignment);
+        whole.memory_type_bits &= plane.memory_type_bits;
+        // Vulkan forbids memory that names a disjoint image.
+        whole.prefers_dedicated |= plane.prefers_dedicated;
+        whole.requires_dedicated |= plane.requires_dedicated;
+    }
+    (whole, offsets)
+}
+
+/// The disjoint images of a device that were created here, and how many planes each has. Looked at only
+/// while there are any.
+#[derive(Debug, Default)]
+pub(crate) struct DisjointImages {
+    count: AtomicUsize,
+    planes: Mutex<HashMap<u64, u32>>,
+}
+
+impl DisjointImages {
+    pub(crate) fn insert(&self, image: vk::Image, planes: u32) {
+        if planes > 0 && self.planes.lock().insert(image.as_raw(), planes).is_none() {
+            self.count.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Before it is destroyed: its handle may be given out again at once.
+    pub(crate) fn remove(&self, image: vk::Image) {
+        if self.any() && self.planes.lock().remove(&image.as_raw()).is_some() {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Its planes; 0 if it is not disjoint.
+    pub(crate) fn planes_of(&self, image: vk::Image) -> u32 {
+        if !self.any() {
+            return 0;
+        }
+        self.planes.lock().get(&image.as_raw()).copied().unwrap_or(0)
+    }
+
+    fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_follow_each_other_as_aligned_as_they_need() {
+        let plane = |size, alignment, memory_type_bits| MemoryRequirements {
+            size,
+            alignment,
+            memory_type_bits,
+            prefers_dedicated: false,
+            requires_dedicated: false,
+        };
+        let (whole, offsets) =
+            together(&[plane(100, 16, 0b111), plane(50, 256, 0b110), plane(50, 64, 0b011)]);
+        assert_eq!(offsets, [0, 256, 320]);
+        assert_eq!((whole.size, whole.alignment, whole.memory_type_bits), (370, 256, 0b010));
+    }
+
+    #[test]
+    fn aspects_of_planes() {
+        assert_eq!(aspect(0), vk::ImageAspectFlags::PLANE_0);
+        assert_eq!(aspect(2), vk::ImageAspectFlags::PLANE_2);
+    }
+
+    #[test]
+    fn an_image_is_known_until_it_ends() {
+        let images = DisjointImages::default();
+        let image = vk::Image::from_raw(7);
+        assert_eq!(images.planes_of(image), 0);
+        images.insert(image, 3);
+        images.insert(vk::Image::from_raw(8), 0);
+        assert_eq!((images.planes_of(image), images.planes_of(vk::Image::from_raw(8))), (3, 0));
+        images.remove(image);
+        images.remove(image);
+        assert_eq!((images.planes_of(image), images.any()), (0, false));
+    }
+}

@@ -1,0 +1,168 @@
+//! What a device can share with other devices, APIs and processes, and what stands in the way.
+
+use ash::vk;
+use vkmem_engine::{DeviceError, MemoryHandle};
+
+use vk::ExternalMemoryHandleTypeFlags as Type;
+
+/// Handle types that are file descriptors.
+pub const FD_TYPES: u32 = Type::OPAQUE_FD.as_raw() | Type::DMA_BUF_EXT.as_raw();
+/// Handle types that are Win32 handles.
+pub const WIN32_TYPES: u32 = Type::OPAQUE_WIN32.as_raw()
+    | Type::OPAQUE_WIN32_KMT.as_raw()
+    | Type::D3D11_TEXTURE.as_raw()
+    | Type::D3D11_TEXTURE_KMT.as_raw()
+    | Type::D3D12_HEAP.as_raw()
+    | Type::D3D12_RESOURCE.as_raw();
+/// Handle types that are addresses of the host; imported only.
+pub const HOST_TYPES: u32 =
+    Type::HOST_ALLOCATION_EXT.as_raw() | Type::HOST_MAPPED_FOREIGN_MEMORY_EXT.as_raw();
+/// Handle types whose memory type and size cannot be asked for.
+pub const OPAQUE_TYPES: u32 =
+    Type::OPAQUE_FD.as_raw() | Type::OPAQUE_WIN32.as_raw() | Type::OPAQUE_WIN32_KMT.as_raw();
+
+/// Handle types, and the extension that they need.
+pub(crate) const EXTENSIONS: [(u32, &str); 4] = [
+    (Type::OPAQUE_FD.as_raw(), "VK_KHR_external_memory_fd"),
+    (Type::DMA_BUF_EXT.as_raw(), "VK_EXT_external_memory_dma_buf"),
+    (WIN32_TYPES, "VK_KHR_external_memory_win32"),
+    (HOST_TYPES, "VK_EXT_external_memory_host"),
+];
+
+/// The handle types of a list of enabled extensions.
+pub(crate) fn types_of_extensions(extensions: &[String]) -> u32 {
+    let has = |name: &str| extensions.iter().any(|enabled| enabled == name);
+    let enabled = EXTENSIONS.iter().filter(|(_, name)| has(name));
+    let types = enabled.fold(0, |types, (more, _)| types | more);
+    // The functions of a dma-buf are those of any file descriptor.
+    if has("VK_KHR_external_memory_fd") { types } else { types & !FD_TYPES }
+}
+
+/// `VkExternalMemoryProperties` of a kind of buffer or image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExternalSupport {
+    /// `VkExternalMemoryFeatureFlags`
+    pub features: u32,
+    /// The other handle types that one memory object can have beside this one.
+    pub compatible_types: u32,
+}
+
+/// The way of a device's memory to others and back.
+///
+/// # Safety of the calls
+/// Each unsafe call asks what the Vulkan command of its name asks; the handle type is one of
+/// [`handle_types`](Self::handle_types) and of the kind that the command is about.
+pub trait ExternalMemory: Send + Sync {
+    /// `VkExternalMemoryHandleTypeFlags` whose extension is enabled.
+    fn handle_types(&self) -> u32;
+
+    /// `vkGetPhysicalDeviceExternalBufferProperties`; `None` where it cannot be asked.
+    fn buffer_support(
+        &self,
+        flags: vk::BufferCreateFlags,
+        usage: u64,
+        handle_type: u32,
+    ) -> Option<ExternalSupport>;
+
+    /// `vkGetPhysicalDeviceImageFormatProperties2`; `None` where it cannot be asked.
+    fn image_support(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+        handle_type: u32,
+    ) -> Option<ExternalSupport>;
+
+    /// What a file descriptor is, where the device cannot import it; looked at before the device is
+    /// asked.
+    fn why_not_memory(&self, _fd: i32) -> Option<&'static str> {
+        None
+    }
+
+    /// `vkGetMemoryFdKHR`
+    ///
+    /// # Safety
+    /// See the trait; the memory was allocated for this handle type.
+    unsafe fn export_fd(&self, memory: MemoryHandle, handle_type: u32) -> Result<i32, DeviceError>;
+
+    /// `memoryTypeBits` of `vkGetMemoryFdPropertiesKHR`; not of an opaque type.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn types_of_fd(&self, fd: i32, handle_type: u32) -> Result<u32, DeviceError>;
+
+    /// `vkGetMemoryWin32HandleKHR`
+    ///
+    /// # Safety
+    /// See the trait; the memory was allocated for this handle type.
+    unsafe fn export_win32_handle(
+        &self,
+        _memory: MemoryHandle,
+        _handle_type: u32,
+    ) -> Result<u64, DeviceError> {
+        Err(DeviceError::FeatureNotPresent)
+    }
+
+    /// `memoryTypeBits` of `vkGetMemoryWin32HandlePropertiesKHR`; not of an opaque type.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn types_of_win32_handle(
+        &self,
+        _handle: u64,
+        _handle_type: u32,
+    ) -> Result<u32, DeviceError> {
+        Err(DeviceError::FeatureNotPresent)
+    }
+
+    /// `memoryTypeBits` of `vkGetMemoryHostPointerPropertiesEXT`.
+    ///
+    /// # Safety
+    /// See the trait; the address is that of memory of this process.
+    unsafe fn types_of_host_pointer(
+        &self,
+        address: u64,
+        handle_type: u32,
+    ) -> Result<u32, DeviceError>;
+
+    /// `minImportedHostPointerAlignment`; `None` without `VK_EXT_external_memory_host`.
+    fn host_pointer_alignment(&self) -> Option<u64>;
+}
+
+/// `OPAQUE_FD`, for people; bits without a name as a number.
+pub fn names_of_types(types: u32) -> String {
+    let bits = (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| types & bit != 0);
+    let names: Vec<String> = bits
+        .map(|bit| {
+            let name = format!("{:?}", Type::from_raw(bit));
+            let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic());
+            if is_name { name } else { format!("{bit:#x}") }
+        })
+        .collect();
+    if names.is_empty() { "0".into() } else { names.join("|") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_enabled_extensions_give_handle_types() {
+        let of = |names: &[&str]| {
+            types_of_extensions(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["VK_KHR_external_memory"]), 0);
+        assert_eq!(of(&["VK_KHR_external_memory_fd"]), 0x1);
+        // Without the functions of file descriptors it is of no use.
+        assert_eq!(of(&["VK_EXT_external_memory_dma_buf"]), 0);
+        assert_eq!(of(&["VK_EXT_external_memory_dma_buf", "VK_KHR_external_memory_fd"]), 0x201);
+        assert_eq!(of(&["VK_EXT_external_memory_host"]), 0x180);
+        assert_eq!(of(&["VK_KHR_external_memory_win32"]), 0x7e);
+    }
+
+    #[test]
+    fn handle_types_have_names() {
+        assert_eq!(names_of_types(0x1), "OPAQUE_FD");
+        assert_eq!(names_of_types(0x201), "OPAQUE_FD|DMA_BUF_EXT");
+        assert_eq!(names_of_types(0x4000_0001), "OPAQUE_FD|0x40000000");
+        assert_eq!(names_of_types(0), "0");
+    }
+}

@@ -1,0 +1,114 @@
+//! What a device's version and extensions allow.
+
+use ash::vk;
+
+use crate::instance::functions::Provider;
+
+/// What the version and the extensions of a device allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    /// Dedicated requirements and allocations, and where their functions come from.
+    pub(crate) dedicated: Option<&'static str>,
+    /// Binding with a chain, and where its functions come from.
+    pub(crate) bind2: Option<&'static str>,
+    /// Requirements of a create info, and where their functions come from.
+    pub(crate) maintenance4: Option<&'static str>,
+    pub(crate) memory_budget: bool,
+    pub(crate) memory_priority: bool,
+    pub(crate) pageable: bool,
+    pub(crate) device_address: bool,
+    pub(crate) amd_device_coherent: bool,
+}
+
+const REQUIREMENTS2: &str = "VK_KHR_get_memory_requirements2";
+const BIND2: &str = "VK_KHR_bind_memory2";
+/// `vkSetDeviceMemoryPriorityEXT`
+pub(crate) const PAGEABLE: &str = "VK_EXT_pageable_device_local_memory";
+const MAINTENANCE4: &str = "VK_KHR_maintenance4";
+
+impl Capabilities {
+    /// The two features may be on without an extension in the list, or with one.
+    pub(crate) fn new(
+        api_version: u32,
+        extensions: &[String],
+        device_address: bool,
+        amd_device_coherent: bool,
+    ) -> Self {
+        let has = |name: &str| extensions.iter().any(|enabled| enabled == name);
+        let core = |version: u32| api_version >= version;
+        Self {
+            dedicated: if core(vk::API_VERSION_1_1) {
+                Some(Provider::VULKAN_1_1.name)
+            } else {
+                (has(REQUIREMENTS2) && has("VK_KHR_dedicated_allocation")).then_some(REQUIREMENTS2)
+            },
+            bind2: if core(vk::API_VERSION_1_1) {
+                Some(Provider::VULKAN_1_1.name)
+            } else {
+                has(BIND2).then_some(BIND2)
+            },
+            maintenance4: if core(vk::API_VERSION_1_3) {
+                Some(Provider::VULKAN_1_3.name)
+            } else {
+                (core(vk::API_VERSION_1_1) && has(MAINTENANCE4)).then_some(MAINTENANCE4)
+            },
+            memory_budget: has("VK_EXT_memory_budget"),
+            memory_priority: has("VK_EXT_memory_priority"),
+            pageable: has(PAGEABLE),
+            // VK_EXT_buffer_device_address is not meant: its memory needs no flag.
+            device_address: device_address || has("VK_KHR_buffer_device_address"),
+            amd_device_coherent: amd_device_coherent || has("VK_AMD_device_coherent_memory"),
+        }
+    }
+
+    /// Does without what is known of no feature, where a caller does without its extension.
+    pub(crate) fn leave_out(&mut self, is_left_out: impl Fn(&str) -> bool) {
+        if is_left_out(MAINTENANCE4) {
+            self.maintenance4 = None;
+        }
+        if is_left_out(REQUIREMENTS2) || is_left_out("VK_KHR_dedicated_allocation") {
+            self.dedicated = None;
+        }
+    }
+}
+
+/// Where `vkGetBufferDeviceAddress` comes from.
+pub(crate) fn device_address_provider(api_version: u32) -> Provider {
+    if api_version >= vk::API_VERSION_1_2 {
+        Provider::VULKAN_1_2
+    } else {
+        Provider::khr("VK_KHR_buffer_device_address")
+    }
+}
+
+/// Where the functions of a name in [`Capabilities`] come from.
+pub(crate) fn provider(name: &'static str) -> Provider {
+    if name.starts_with("VK_KHR_") { Provider::khr(name) } else { Provider::extension(name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_assumed_that_is_not_enabled() {
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let of = |version, list: &[&str]| Capabilities::new(version, &names(list), false, false);
+        assert_eq!(of(vk::API_VERSION_1_0, &[]), Capabilities::default());
+        assert_eq!(of(vk::API_VERSION_1_0, &[REQUIREMENTS2]), Capabilities::default());
+        assert_eq!(
+            of(vk::API_VERSION_1_0, &[REQUIREMENTS2, "VK_KHR_dedicated_allocation"]).dedicated,
+            Some(REQUIREMENTS2)
+        );
+        assert_eq!(of(vk::API_VERSION_1_0, &[MAINTENANCE4]).maintenance4, None);
+        assert_eq!(of(vk::API_VERSION_1_1, &[MAINTENANCE4]).maintenance4, Some(MAINTENANCE4));
+        let future = of(vk::make_api_version(0, 1, 9, 0), &[]);
+        assert_eq!(
+            (future.dedicated, future.maintenance4),
+            (Some("Vulkan 1.1"), Some("Vulkan 1.3"))
+        );
+        assert!(!future.memory_budget && !future.device_address && !future.amd_device_coherent);
+        assert!(!of(vk::API_VERSION_1_0, &["VK_EXT_buffer_device_address"]).device_address);
+    }
+}

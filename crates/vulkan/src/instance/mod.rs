@@ -1,0 +1,13 @@
+//! From the loader to the instance, and what its devices say of themselves.
+
+pub(crate) mod budget;
+pub(crate) mod capabilities;
+pub(crate) mod extensions;
+pub(crate) mod features;
+pub(crate) mod functions;
+pub(crate) mod info;
+pub(crate) mod loader;
+pub(crate) mod nearest;
+pub(crate) mod open_error;
+pub(crate) mod validation;
+pub(crate) mod vulkan_instance;

@@ -1,0 +1,594 @@
+//! A Vulkan driver that is none: buffers and images with realistic requirements, over the memory of
+//! a [`SimulatedDevice`].
+//!
+//! It answers as a strict driver with every validation layer on: what Vulkan forbids is noted in
+//! [`SimulatedDevice::violations`], and the call fails where it can.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ash::vk::{self, Handle};
+use parking_lot::Mutex;
+use vkmem_engine::{
+    Call, CallError, DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, Error,
+    HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryRange, MemoryRequirements,
+    SimulatedDevice, VALIDATION_FAILED,
+};
+
+use crate::driver::chain;
+use crate::driver::contract::{DeviceHandles, Driver, HostSide, TransferCommand};
+use crate::driver::disjoint::together;
+use crate::driver::external::ExternalMemory;
+use crate::driver::format;
+use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+use crate::instance::extensions;
+use crate::simulated::registry;
+use crate::simulated::resources::{Resource, Resources};
+use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
+use vkmem_engine::words::bytes;
+
+/// Buffer handles spell "BUF" in their upper bytes, image handles "IMG".
+const BUFFER_TAG: u64 = 0x4255_4600_0000_0000;
+const IMAGE_TAG: u64 = 0x494D_4700_0000_0000;
+
+/// What stands for any requirement of a resource that does not exist: nothing fits it.
+const NO_REQUIREMENTS: MemoryRequirements = MemoryRequirements {
+    size: 1,
+    alignment: 1,
+    memory_type_bits: 0,
+    prefers_dedicated: false,
+    requires_dedicated: false,
+};
+
+/// Buffers, images, binding and copies without a driver.
+#[derive(Debug)]
+pub struct SimulatedDriver {
+    pub(super) device: Arc<SimulatedDevice>,
+    rules: RequirementRules,
+    pub(super) extensions: Vec<String>,
+    features: Vec<String>,
+    requires_dedicated: AtomicBool,
+    pub(super) buffers: Mutex<Resources<BufferShape>>,
+    pub(super) images: Mutex<Resources<ImageShape>>,
+}
+
+impl SimulatedDriver {
+    /// Over a device that is none of the profiles: plain rules, no extensions.
+    pub fn new(device: Arc<SimulatedDevice>) -> Self {
+        let rules = RequirementRules::of_device(device.info());
+        Self::with_rules(device, rules, Vec::new())
+    }
+
+    /// With rules and enabled extensions of one's own.
+    pub fn with_rules(
+        device: Arc<SimulatedDevice>,
+        rules: RequirementRules,
+        extensions: Vec<String>,
+    ) -> Self {
+        Self {
+            device,
+            rules,
+            features: extensions::features_of(&extensions),
+            extensions,
+            requires_dedicated: AtomicBool::new(false),
+            buffers: Mutex::new(Resources::new(BUFFER_TAG)),
+            images: Mutex::new(Resources::new(IMAGE_TAG)),
+        }
+    }
+
+    /// A driver like one that exists; one of [`SimulatedDevice::profile_names`]. That of
+    /// `nvidia-h200` has `VK_EXT_memory_budget`, with the budgets that the idle device gave.
+    pub fn profile(name: &str) -> Option<Self> {
+        Some(Self::like_profile(name, Arc::new(SimulatedDevice::profile(name)?)))
+    }
+
+    /// A driver of a description: with the rules and extensions of a profile, if the description is one
+    /// that was changed.
+    ///
+    /// # Errors
+    /// As of [`SimulatedDevice::try_new`].
+    pub fn of_info(info: DeviceInfo, profile: Option<&str>) -> Result<Self, Error> {
+        let device = Arc::new(SimulatedDevice::try_new(info)?);
+        Ok(match profile {
+            Some(name) => Self::like_profile(name, device),
+            None => Self::new(device),
+        })
+    }
+
+    fn like_profile(name: &str, device: Arc<SimulatedDevice>) -> Self {
+        let rules = RequirementRules::of_profile(name, device.info());
+        let mut extensions = vec![
+            "VK_KHR_bind_memory2",
+            "VK_KHR_dedicated_allocation",
+            "VK_KHR_get_memory_requirements2",
+            "VK_KHR_maintenance3",
+            "VK_KHR_maintenance4",
+        ];
+        if name == "nvidia-h200" {
+            extensions.extend([
+                "VK_EXT_memory_budget",
+                "VK_EXT_memory_priority",
+                "VK_EXT_pageable_device_local_memory",
+                "VK_KHR_buffer_device_address",
+                "VK_KHR_maintenance5",
+            ]);
+            device.set_live_budget(vec![150_092_709_888, 101_361_423_360]);
+        }
+        if name != "moltenvk" {
+            extensions.extend(["VK_KHR_external_memory_fd", "VK_EXT_external_memory_host"]);
+        }
+        if matches!(name, "nvidia-h200" | "discrete-8gib" | "integrated" | "raspberry-pi") {
+            extensions.push("VK_EXT_external_memory_dma_buf");
+        }
+        let extensions = extensions.into_iter().map(String::from).collect();
+        Self::with_rules(device, rules, extensions)
+    }
+
+    /// The memory below: its failures, latencies, log and violations.
+    pub fn device(&self) -> &Arc<SimulatedDevice> {
+        &self.device
+    }
+
+    /// How requirements are found.
+    pub fn rules(&self) -> &RequirementRules {
+        &self.rules
+    }
+
+    /// Makes every resource that is created from now on insist on memory of its own.
+    pub fn set_requires_dedicated(&self, requires: bool) {
+        self.requires_dedicated.store(requires, Ordering::Relaxed);
+    }
+
+    /// Buffers that were created and not destroyed.
+    pub fn live_buffers(&self) -> usize {
+        self.buffers.lock().len()
+    }
+
+    /// Images that were created and not destroyed.
+    pub fn live_images(&self) -> usize {
+        self.images.lock().len()
+    }
+
+    /// # Panics
+    /// When Vulkan's rules were broken, or buffers, images or memory objects are left.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        self.device.assert_clean();
+        assert_eq!(self.live_buffers(), 0, "buffers that were never destroyed");
+        assert_eq!(self.live_images(), 0, "images that were never destroyed");
+    }
+
+    /// Adds the test hook to what the rules say; a create info that breaks them is a violation.
+    fn checked(
+        &self,
+        call: Call,
+        requirements: Result<MemoryRequirements, String>,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        let requirements = requirements.map_err(|what| {
+            self.device.report_violation(call, what);
+            VALIDATION_FAILED
+        })?;
+        let requires = self.requires_dedicated.load(Ordering::Relaxed);
+        Ok(MemoryRequirements {
+            prefers_dedicated: requirements.prefers_dedicated || requires,
+            requires_dedicated: requires,
+            ..requirements
+        })
+    }
+
+    /// # Safety
+    /// The `pNext` chain is valid.
+    unsafe fn buffer_shape(
+        &self,
+        call: Call,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<(BufferShape, MemoryRequirements), DeviceError> {
+        // SAFETY: the caller vouches for the chain.
+        let usage = unsafe { chain::buffer_usage(info) };
+        let shape = BufferShape { size: info.size, usage, flags: info.flags };
+        let requirements = self.rules.buffer(self.device.info(), &shape);
+        Ok((shape, self.checked(call, requirements)?))
+    }
+
+    fn image_shape(
+        &self,
+        call: Call,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<(ImageShape, MemoryRequirements), DeviceError> {
+        let shape = ImageShape::of(info);
+        let requirements = self.rules.image(self.device.info(), &shape);
+        Ok((shape, self.checked(call, requirements)?))
+    }
+
+    /// Binds, after all checks that Vulkan asks of the caller.
+    fn bind<S>(
+        &self,
+        call: Call,
+        resources: &Mutex<Resources<S>>,
+        handle: u64,
+        target: DedicatedTarget,
+        (memory, offset): (MemoryHandle, u64),
+    ) -> Result<(), DeviceError> {
+        let size = resources.lock().get(handle).map_or(0, |found| found.requirements.size);
+        self.device.enter_about(call, &[MemoryRange { memory, offset, size }])?;
+        let mut resources = resources.lock();
+        let wrong = match resources.get(handle) {
+            Ok(resource) => self.wrong_binding(resource, target, memory, offset),
+            Err(what) => Some(what),
+        };
+        if let Some(what) = wrong {
+            self.device.report_violation(call, format!("{handle:#x}: {what}"));
+            return Err(VALIDATION_FAILED);
+        }
+        if let Ok(resource) = resources.get_mut(handle) {
+            resource.bound = Some((memory, offset));
+        }
+        Ok(())
+    }
+
+    /// Binds planes of a disjoint image, each after all checks that Vulkan asks of the caller.
+    fn bind_planes_of(
+        &self,
+        resource: &mut Resource<ImageShape>,
+        memory: MemoryHandle,
+        planes: &[(u32, u64)],
+    ) -> Result<(), String> {
+        for (plane, offset) in planes {
+            let shape = resource.shape;
+            let of_plane = Resource {
+                shape,
+                requirements: self.rules.plane(self.device.info(), &shape, *plane)?,
+                external: resource.external,
+                bound: None,
+                planes: Vec::new(),
+            };
+            // Memory cannot name an image whose planes are bound one by one.
+            let nobody = DedicatedTarget::Image(0);
+            if resource.planes.iter().any(|(bound, ..)| bound == plane) {
+                return Err(format!("plane {plane} is bound already"));
+            }
+            if let Some(what) = self.wrong_binding(&of_plane, nobody, memory, *offset) {
+                return Err(format!("plane {plane}: {what}"));
+            }
+            resource.planes.push((*plane, memory, *offset));
+        }
+        let count = format::planes(resource.shape.format).len();
+        let first = resource.planes.iter().find(|(plane, ..)| *plane == 0);
+        if let (true, Some((_, memory, offset))) = (resource.planes.len() == count, first) {
+            resource.bound = Some((*memory, *offset));
+        }
+        Ok(())
+    }
+
+    /// What Vulkan forbids about a binding.
+    fn wrong_binding<S>(
+        &self,
+        resource: &Resource<S>,
+        target: DedicatedTarget,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Option<String> {
+        let MemoryRequirements { size, alignment, memory_type_bits, requires_dedicated, .. } =
+            resource.requirements;
+        if resource.bound.is_some() {
+            return Some("is bound already".into());
+        }
+        let Some(object) = self.device.memory(memory) else {
+            return Some(format!("memory {:#x} is not allocated", memory.0));
+        };
+        if !offset.is_multiple_of(alignment) {
+            return Some(format!("offset {offset} is not aligned to {alignment}"));
+        }
+        if offset.checked_add(size).is_none_or(|end| end > object.size) {
+            let whole = object.size;
+            return Some(format!("{offset} + {size} lies outside memory of {}", bytes(whole)));
+        }
+        if memory_type_bits & (1 << object.memory_type_index) == 0 {
+            return Some(format!(
+                "memory type {} is not among {memory_type_bits:#b}",
+                object.memory_type_index
+            ));
+        }
+        let (exported, imported) = (object.export_handle_types, object.import_handle_type);
+        if exported != 0 && exported & resource.external == 0 {
+            return Some(format!(
+                "was created for external memory of types {:#x}, its memory for {exported:#x}",
+                resource.external
+            ));
+        }
+        if imported & !resource.external != 0 {
+            return Some(format!(
+                "was created for external memory of types {:#x}, its memory is imported as {imported:#x}",
+                resource.external
+            ));
+        }
+        match object.dedicated {
+            None if requires_dedicated => Some("requires dedicated memory".into()),
+            Some(other) if other != target => {
+                Some(format!("the memory is dedicated to another resource, {other:?}"))
+            }
+            Some(_) if offset != 0 || object.size != size => Some(format!(
+                "dedicated memory of {} at {offset}, not of exactly {size} at 0",
+                bytes(object.size)
+            )),
+            _ => None,
+        }
+    }
+
+    fn requirements<S>(
+        &self,
+        call: Call,
+        resources: &Mutex<Resources<S>>,
+        handle: u64,
+    ) -> MemoryRequirements {
+        // Cannot fail: it only counts.
+        let _ = self.device.enter(call);
+        let found = resources.lock().get(handle).map(|resource| resource.requirements);
+        found.unwrap_or_else(|what| {
+            self.device.report_violation(call, format!("{handle:#x}: {what}"));
+            NO_REQUIREMENTS
+        })
+    }
+
+    fn destroy<S>(&self, call: Call, resources: &Mutex<Resources<S>>, handle: u64) {
+        // Cannot fail: it only counts.
+        let _ = self.device.enter(call);
+        // Vulkan lets null handles be destroyed.
+        if handle == 0 {
+            return;
+        }
+        let removed = resources.lock().remove(handle);
+        if let Err(what) = removed {
+            self.device.report_violation(call, format!("{handle:#x}: {what}"));
+        }
+    }
+}
+
+impl DeviceMemory for SimulatedDriver {
+    fn info(&self) -> &DeviceInfo {
+        self.device.info()
+    }
+
+    fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
+        self.device.allocate_on(info, || self.imported(info))
+    }
+
+    fn free(&self, memory: MemoryHandle) {
+        self.device.free(memory);
+        registry::forget_closed();
+    }
+
+    fn map(&self, memory: MemoryHandle) -> Result<HostAddress, DeviceError> {
+        self.device.map(memory)
+    }
+
+    fn unmap(&self, memory: MemoryHandle) {
+        self.device.unmap(memory);
+    }
+
+    fn flush(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        self.device.flush(ranges)
+    }
+
+    fn invalidate(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        self.device.invalidate(ranges)
+    }
+
+    fn budget(&self) -> Option<Vec<DriverBudget>> {
+        self.device.budget()
+    }
+}
+
+impl Driver for SimulatedDriver {
+    fn handles(&self) -> DeviceHandles {
+        DeviceHandles::default()
+    }
+
+    fn extensions(&self) -> &[String] {
+        &self.extensions
+    }
+
+    fn features(&self) -> &[String] {
+        &self.features
+    }
+
+    fn external(&self) -> &dyn ExternalMemory {
+        self
+    }
+
+    fn unflushed(&self, place: HostSide) -> Option<Range<u64>> {
+        self.unflushed_at(place)
+    }
+
+    fn forget_unflushed(&self, range: MemoryRange) {
+        self.device.forget_unflushed(range);
+    }
+
+    unsafe fn create_buffer(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<vk::Buffer, DeviceError> {
+        self.device.enter(Call::CreateBuffer)?;
+        // SAFETY: the caller vouches for the chain.
+        let (shape, requirements) = unsafe { self.buffer_shape(Call::CreateBuffer, info) }?;
+        // SAFETY: the caller vouches for the chain.
+        let external = unsafe { chain::external_types_of_buffer(info) }.unwrap_or(0);
+        let handle = self.buffers.lock().insert(shape, requirements, external)?;
+        Ok(vk::Buffer::from_raw(handle))
+    }
+
+    unsafe fn destroy_buffer(&self, buffer: vk::Buffer) {
+        self.destroy(Call::DestroyBuffer, &self.buffers, buffer.as_raw());
+    }
+
+    unsafe fn buffer_requirements(&self, buffer: vk::Buffer) -> MemoryRequirements {
+        self.requirements(Call::BufferRequirements, &self.buffers, buffer.as_raw())
+    }
+
+    unsafe fn buffer_requirements_of_info(
+        &self,
+        info: &vk::BufferCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        let call = Call::BufferRequirementsOfInfo;
+        self.device.enter(call)?;
+        // SAFETY: the caller vouches for the chain.
+        unsafe { self.buffer_shape(call, info) }.map(|(_, requirements)| requirements)
+    }
+
+    unsafe fn bind_buffer(
+        &self,
+        buffer: vk::Buffer,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError> {
+        let handle = buffer.as_raw();
+        let target = DedicatedTarget::Buffer(handle);
+        self.bind(Call::BindBuffer, &self.buffers, handle, target, (memory, offset))
+    }
+
+    unsafe fn bind_buffer_with(
+        &self,
+        buffer: vk::Buffer,
+        memory: MemoryHandle,
+        offset: u64,
+        _next: usize,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: of the caller.
+        unsafe { self.bind_buffer(buffer, memory, offset) }
+    }
+
+    fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
+        // Cannot fail: it only counts.
+        let _ = self.device.enter(Call::ImageFormatProperties);
+        self.rules.image_format(kind)
+    }
+
+    unsafe fn create_image(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<vk::Image, DeviceError> {
+        self.device.enter(Call::CreateImage)?;
+        let (shape, mut requirements) = self.image_shape(Call::CreateImage, info)?;
+        // SAFETY: the caller vouches for the chain.
+        let external = unsafe { chain::external_types_of_image(info) }.unwrap_or(0);
+        requirements.requires_dedicated |= self.shares_images_alone(info, external);
+        let handle = self.images.lock().insert(shape, requirements, external)?;
+        Ok(vk::Image::from_raw(handle))
+    }
+
+    unsafe fn destroy_image(&self, image: vk::Image) {
+        self.destroy(Call::DestroyImage, &self.images, image.as_raw());
+    }
+
+    unsafe fn image_requirements(&self, image: vk::Image) -> MemoryRequirements {
+        self.requirements(Call::ImageRequirements, &self.images, image.as_raw())
+    }
+
+    unsafe fn image_requirements_of_info(
+        &self,
+        info: &vk::ImageCreateInfo<'_>,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        let call = Call::ImageRequirementsOfInfo;
+        self.device.enter(call)?;
+        self.image_shape(call, info).map(|(_, requirements)| requirements)
+    }
+
+    unsafe fn plane_requirements(
+        &self,
+        image: vk::Image,
+        plane: u32,
+    ) -> Result<MemoryRequirements, DeviceError> {
+        let call = Call::ImageRequirements;
+        // Cannot fail: it only counts.
+        let _ = self.device.enter(call);
+        let shape = self.images.lock().get(image.as_raw()).map(|found| found.shape);
+        let found = shape.and_then(|shape| self.rules.plane(self.device.info(), &shape, plane));
+        found.map_err(|what| {
+            self.device.report_violation(call, format!("{:#x}: {what}", image.as_raw()));
+            VALIDATION_FAILED
+        })
+    }
+
+    unsafe fn bind_planes(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        planes: &[(u32, u64)],
+    ) -> Result<(), DeviceError> {
+        let call = Call::BindImage;
+        let ranges: Vec<_> = planes
+            .iter()
+            .map(|(_, offset)| MemoryRange { memory, offset: *offset, size: 0 })
+            .collect();
+        self.device.enter_about(call, &ranges)?;
+        let mut images = self.images.lock();
+        let bound = images
+            .get_mut(image.as_raw())
+            .and_then(|resource| self.bind_planes_of(resource, memory, planes));
+        bound.map_err(|what| {
+            self.device.report_violation(call, format!("{:#x}: {what}", image.as_raw()));
+            VALIDATION_FAILED
+        })
+    }
+
+    unsafe fn bind_image(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        offset: u64,
+    ) -> Result<(), DeviceError> {
+        let handle = image.as_raw();
+        let shape = self.images.lock().get(handle).ok().map(|found| found.shape);
+        let disjoint = shape.filter(|it| it.flags.contains(vk::ImageCreateFlags::DISJOINT));
+        if let Some(shape) = disjoint {
+            let count = format::planes(shape.format).len() as u32;
+            let info = self.device.info();
+            let planes: Result<Vec<_>, _> =
+                (0..count).map(|plane| self.rules.plane(info, &shape, plane)).collect();
+            let offsets = together(&planes.unwrap_or_default()).1;
+            let places: Vec<_> = (0..count).zip(offsets.iter().map(|it| offset + it)).collect();
+            // SAFETY: of the caller.
+            return unsafe { self.bind_planes(image, memory, &places) };
+        }
+        let target = DedicatedTarget::Image(handle);
+        self.bind(Call::BindImage, &self.images, handle, target, (memory, offset))
+    }
+
+    unsafe fn bind_image_with(
+        &self,
+        image: vk::Image,
+        memory: MemoryHandle,
+        offset: u64,
+        _next: usize,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: of the caller.
+        unsafe { self.bind_image(image, memory, offset) }
+    }
+
+    unsafe fn buffer_device_address(&self, buffer: vk::Buffer) -> Option<u64> {
+        let enabled = self.extensions.iter().any(|it| it == "VK_KHR_buffer_device_address");
+        let buffers = self.buffers.lock();
+        let (memory, offset) = buffers.get(buffer.as_raw()).ok()?.bound?;
+        // Objects lie far apart, as in the address space of a GPU.
+        enabled.then_some(((memory.0 & 0xff_ffff) << 38) + offset)
+    }
+
+    unsafe fn set_memory_priority(&self, memory: MemoryHandle, _priority: f32) -> bool {
+        let known = self.device.memory(memory).is_some();
+        known && self.extensions.iter().any(|it| it == "VK_EXT_pageable_device_local_memory")
+    }
+
+    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError> {
+        let failed = |error: DeviceError| error.of(Call::Submit.name());
+        self.device.enter(Call::Submit).map_err(failed)?;
+        let mut done = Ok(());
+        for command in commands {
+            if let Err(what) = self.run(command) {
+                self.device.report_violation(Call::Submit, what);
+                done = Err(failed(VALIDATION_FAILED));
+            }
+        }
+        done
+    }
+}

@@ -1,0 +1,102 @@
+//! What simulated devices of this process have exported.
+//!
+//! An exported file descriptor is one end of a socket. The other end stays here, with what the
+//! memory object holds: it says when the last copy of the descriptor was closed.
+
+use vkmem_engine::SimulatedPayload;
+
+#[cfg(not(unix))]
+pub(super) use elsewhere::{export, find, forget_closed};
+#[cfg(unix)]
+pub(super) use of_unix::{export, find, forget_closed};
+
+/// What was exported: enough to refuse what does not fit.
+#[derive(Clone)]
+pub(super) struct Exported {
+    pub(super) payload: SimulatedPayload,
+    pub(super) device_name: String,
+    pub(super) handle_type: u32,
+    pub(super) memory_type_index: u32,
+    pub(super) size: u64,
+    /// Whether it names one resource.
+    pub(super) dedicated: bool,
+}
+
+#[cfg(unix)]
+mod of_unix {
+    use std::collections::HashMap;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::UnixStream;
+
+    use parking_lot::Mutex;
+    use vkmem_engine::DeviceError;
+
+    use super::Exported;
+
+    type Identity = (u64, u64);
+
+    static EXPORTED: Mutex<Option<HashMap<Identity, (UnixStream, Exported)>>> = Mutex::new(None);
+
+    fn identity(fd: BorrowedFd<'_>) -> std::io::Result<Identity> {
+        let metadata = File::from(fd.try_clone_to_owned()?).metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// A new descriptor of it.
+    pub(crate) fn export(exported: Exported) -> Result<i32, DeviceError> {
+        forget_closed();
+        let make = || {
+            let (kept, given) = UnixStream::pair()?;
+            kept.set_nonblocking(true)?;
+            let identity = identity(given.as_fd())?;
+            EXPORTED.lock().get_or_insert_default().insert(identity, (kept, exported));
+            Ok::<i32, std::io::Error>(given.into_raw_fd())
+        };
+        make().map_err(|_| DeviceError::OutOfHostMemory)
+    }
+
+    /// What a descriptor refers to.
+    pub(crate) fn find(fd: u64) -> Result<Exported, DeviceError> {
+        let invalid = DeviceError::InvalidExternalHandle;
+        let fd = i32::try_from(fd).map_err(|_| invalid)?;
+        // SAFETY: not -1, and the caller keeps it open for the call.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let identity = identity(fd).map_err(|_| invalid)?;
+        let exported = EXPORTED.lock();
+        let found = exported.as_ref().and_then(|exported| exported.get(&identity));
+        found.map(|(_, exported)| exported.clone()).ok_or(invalid)
+    }
+
+    /// Lets go of what has no descriptor left.
+    pub(crate) fn forget_closed() {
+        let mut closed = Vec::new();
+        if let Some(exported) = &mut *EXPORTED.lock() {
+            closed.extend(
+                exported.extract_if(|_, (kept, _)| matches!(kept.read(&mut [0; 64]), Ok(0))),
+            );
+        }
+        // Giving pages back to the host takes time.
+        drop(closed);
+    }
+}
+
+#[cfg(not(unix))]
+mod elsewhere {
+    use vkmem_engine::DeviceError;
+
+    use super::Exported;
+
+    /// There are no file descriptors here.
+    pub(crate) fn export(_exported: Exported) -> Result<i32, DeviceError> {
+        Err(DeviceError::FeatureNotPresent)
+    }
+
+    pub(crate) fn find(_fd: u64) -> Result<Exported, DeviceError> {
+        Err(DeviceError::InvalidExternalHandle)
+    }
+
+    pub(crate) fn forget_closed() {}
+}
