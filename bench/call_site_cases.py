@@ -22,7 +22,7 @@ from report import Report
 
 import vk_mem
 from vk_mem import Allocator, BufferUsage, SimulatedDevice
-from vk_mem.tables import text_table
+from vk_mem.observe.tables import text_table
 
 USAGE = BufferUsage.STORAGE_BUFFER
 FIRST = "nobody watches"

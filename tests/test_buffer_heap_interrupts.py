@@ -15,7 +15,7 @@ import pytest
 from support import run_python
 
 from vk_mem import AllocationCreateFlags, Allocator, BufferHeap, BufferUsage, SimulatedDevice
-from vk_mem.buffer_heap import BufferSlice
+from vk_mem.memory.buffer_heap import BufferSlice
 
 UNIFORM = BufferUsage.UNIFORM_BUFFER
 WRITE = AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE

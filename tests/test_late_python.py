@@ -75,7 +75,7 @@ def test_what_was_loaded_before(call: str) -> None:
 @pytest.mark.parametrize(
     ("call", "module"),
     [
-        ("dump._repr_html_()", "vk_mem.view.summary"),
+        ("dump._repr_html_()", "vk_mem.dump.summary"),
         ("vk_mem.view", "vk_mem.view"),
         ("interop.to_vulkan(5, 'VkBuffer')", "vulkan"),
     ],

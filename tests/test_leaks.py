@@ -128,7 +128,9 @@ def test_a_table_has_a_line_for_each_call_site(tracked: Allocator) -> None:
     assert [len(it.leaks) for it in groups] == [1, 3]
     text = str(leaks)
     assert text.startswith("4 alive, 64.") and "'n0', 'n1', …" in text
-    assert f"called from {vk_mem.tables.short_path(HERE)}:{line_of('outer')} in outer" in text
+    assert (
+        f"called from {vk_mem.observe.tables.short_path(HERE)}:{line_of('outer')} in outer" in text
+    )
     assert "\x1b" not in text and "<b>" not in leaks._repr_html_()
     tracked.destroy_many(made)
 

@@ -20,7 +20,7 @@ import pytest
 from support import TRANSFER, run_python
 
 import vk_mem
-import vk_mem.serve
+import vk_mem.observe.serve
 from vk_mem import Allocator, InvalidArgumentError, SimulatedDevice, StatsServer, UseAfterFreeError
 
 QUICK = 0.02
@@ -84,7 +84,9 @@ def test_many_clients_come_and_go(path: str, server: Any) -> None:
         with client(path) as lines:
             sample(lines)
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(client(path)) for _ in range(vk_mem.serve.MOST_CLIENTS)]
+        clients = [
+            stack.enter_context(client(path)) for _ in range(vk_mem.observe.serve.MOST_CLIENTS)
+        ]
         for lines in clients:
             sample(lines)
         with client(path) as one_too_many:
@@ -111,7 +113,7 @@ def test_a_client_that_talks_is_dropped(path: str, server: Any, nonsense: bytes)
 def test_a_client_that_does_not_read_is_dropped(
     path: str, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vk_mem.serve, "PATIENCE", 0.2)
+    monkeypatch.setattr(vk_mem.observe.serve, "PATIENCE", 0.2)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as idle, client(path) as lines:
         idle.connect(path)
         eventually(lambda: len(server._clients) == 2)
@@ -298,13 +300,13 @@ print("end")
 @pytest.mark.parametrize(
     ("owner", "name", "raised"),
     [
-        (vk_mem.serve.os, "chmod", OSError),
-        (vk_mem.serve.socket.socket, "listen", OSError),
-        (vk_mem.serve.socket, "socketpair", OSError),
-        (vk_mem.serve.selectors, "DefaultSelector", OSError),
-        (vk_mem.serve.threading.Thread, "start", RuntimeError),
-        (vk_mem.serve.threading.Thread, "start", KeyboardInterrupt),
-        (vk_mem.serve, "_listen", KeyboardInterrupt),
+        (vk_mem.observe.serve.os, "chmod", OSError),
+        (vk_mem.observe.serve.socket.socket, "listen", OSError),
+        (vk_mem.observe.serve.socket, "socketpair", OSError),
+        (vk_mem.observe.serve.selectors, "DefaultSelector", OSError),
+        (vk_mem.observe.serve.threading.Thread, "start", RuntimeError),
+        (vk_mem.observe.serve.threading.Thread, "start", KeyboardInterrupt),
+        (vk_mem.observe.serve, "_listen", KeyboardInterrupt),
     ],
 )
 def test_a_server_that_cannot_start_leaves_nothing(

@@ -23,7 +23,7 @@ from support import (
 
 import vk_mem
 from vk_mem import Allocator, SimulatedDevice, UseAfterFreeError
-from vk_mem.tables import count_text, html_table, size_text, text_table
+from vk_mem.observe.tables import count_text, html_table, size_text, text_table
 
 ODD_NAME = "<b>&\"'\n\x1b[31m\u202e☃"
 
@@ -247,7 +247,7 @@ def test_every_creating_and_releasing_call_counts(
         assert where == named if profile == "name" else all(__file__ in str(it) for it in where)
 
 
-def sum_of(profile: vk_mem.measure.Profile) -> Any:
+def sum_of(profile: vk_mem.observe.measure.Profile) -> Any:
     class Sum:
         current_bytes = sum(it.current_bytes for it in profile)
         current_count = sum(it.current_count for it in profile)

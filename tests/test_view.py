@@ -35,8 +35,8 @@ from support import TRANSFER, run_python
 
 import vk_mem
 from vk_mem import Allocator, Dump, DumpError, InvalidArgumentError
-from vk_mem.dump import Block, Region
-from vk_mem.view import kinds, text, theme
+from vk_mem.dump import Block, Region, kinds
+from vk_mem.view import text, theme
 
 OUTPUTS = ("svg", "png", "html")
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pictures import FREE, IMAGE, MIB, region
 
-from vk_mem.dump import Region, ResourceClass
-from vk_mem.view import kinds, text, theme
+from vk_mem import text as words
+from vk_mem.dump import Region, ResourceClass, kinds
+from vk_mem.view import theme
 
 # ---- colours ----
 
@@ -138,10 +139,10 @@ def test_usages_are_named() -> None:
     ],
 )
 def test_sizes(size: int, shown: str) -> None:
-    assert text.size_text(size) == shown
+    assert words.size_text(size) == shown
 
 
 def test_percents_do_not_lie() -> None:
-    shown = [text.percent(part, 1000) for part in (0, 1, 10, 999, 1000, 2000)]
+    shown = [words.percent(part, 1000) for part in (0, 1, 10, 999, 1000, 2000)]
     assert shown == ["0 %", "< 1 %", "1 %", "99 %", "100 %", "200 %"]
-    assert text.percent(0, 0) == "0 %"
+    assert words.percent(0, 0) == "0 %"

@@ -18,7 +18,7 @@ import vk_mem
 from vk_mem import view
 from vk_mem.cli import dumps as commands
 from vk_mem.dump import Block, Dump
-from vk_mem.tables import share_text, usage_text
+from vk_mem.observe.tables import share_text, usage_text
 
 STATS = {
     "BlockCount": 1,

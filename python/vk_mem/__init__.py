@@ -40,7 +40,6 @@ from vk_mem._vk_mem import (
     _look_up_names,
     list_physical_devices,
 )
-from vk_mem.buffer_heap import BufferHeap, BufferSlice
 from vk_mem.dump import Diff, Dump, diff, load_dump
 from vk_mem.errors import (
     CorruptionError,
@@ -76,12 +75,13 @@ from vk_mem.flags import (
     SampleCount,
     SharingMode,
 )
-from vk_mem.leaks import Leak, Leaks
-from vk_mem.measure import Measurement, statistics
-from vk_mem.retention import EmptyBlockRetention
-from vk_mem.serve import StatsServer, serve_stats
-from vk_mem.tables import HeapBudgets
-from vk_mem.virtual import VirtualAllocations
+from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
+from vk_mem.memory.retention import EmptyBlockRetention
+from vk_mem.memory.virtual import VirtualAllocations
+from vk_mem.observe.leaks import Leak, Leaks
+from vk_mem.observe.measure import Measurement, statistics
+from vk_mem.observe.serve import StatsServer, serve_stats
+from vk_mem.observe.tables import HeapBudgets
 
 if _TYPE_CHECKING:
     from vk_mem import view

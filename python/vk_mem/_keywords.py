@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vk_mem import _typing
-from vk_mem.words import nearest, well_formed
+from vk_mem.text import nearest, well_formed
 
 __all__ = ["unexpected_keyword"]
 

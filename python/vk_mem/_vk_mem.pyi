@@ -29,7 +29,6 @@ from vk_mem._typing import (
     StructKeywords,
     SupportsArrayInterface,
 )
-from vk_mem.buffer_heap import BufferSlice
 from vk_mem.dump import Dump
 from vk_mem.errors import VkMemError
 from vk_mem.flags import (
@@ -46,11 +45,12 @@ from vk_mem.flags import (
     MemoryUsage,
     SampleCount,
 )
-from vk_mem.interop import _Parameter
-from vk_mem.leaks import Leaks
-from vk_mem.retention import EmptyBlockRetention
-from vk_mem.tables import HeapBudgets
-from vk_mem.virtual import VirtualAllocations
+from vk_mem.interop.bindings import _Parameter
+from vk_mem.memory.buffer_heap import BufferSlice
+from vk_mem.memory.retention import EmptyBlockRetention
+from vk_mem.memory.virtual import VirtualAllocations
+from vk_mem.observe.leaks import Leaks
+from vk_mem.observe.tables import HeapBudgets
 
 _OnPressure = TypeVar("_OnPressure", bound=Callable[[int, HeapBudget], object] | None)
 _OnDeviceMemory = TypeVar("_OnDeviceMemory", bound=Callable[[DeviceMemoryEvent], object] | None)

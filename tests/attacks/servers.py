@@ -19,7 +19,7 @@ from support import TRANSFER
 import vk_mem
 from attacks.registry import Budget, attack
 from vk_mem import Allocator, SimulatedDevice
-from vk_mem.serve import MOST_CLIENTS
+from vk_mem.observe.serve import MOST_CLIENTS
 
 try:
     from vk_mem.cli import top

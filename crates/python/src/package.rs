@@ -60,32 +60,32 @@ impl Classes {
 pub static ERRORS: Classes = Classes::new("vk_mem.errors");
 pub static FLAGS: Classes = Classes::new("vk_mem.flags");
 
-pub static CHAIN_ADDRESS: Name = Name::new("vk_mem.interop", "chain_address");
-pub static DEVICE_ARGUMENTS: Name = Name::new("vk_mem.interop", "device_arguments");
-pub static FUNCTION_ADDRESS: Name = Name::new("vk_mem.interop", "function_address");
-pub static IS_STRUCT_AT: Name = Name::new("vk_mem.interop", "is_struct_at");
-pub static STRUCT_ADDRESS: Name = Name::new("vk_mem.interop", "struct_address");
-pub static PARAMETER: Name = Name::new("vk_mem.interop", "_Parameter");
-pub static TO_INT: Name = Name::new("vk_mem.interop", "to_int");
+pub static CHAIN_ADDRESS: Name = Name::new("vk_mem.interop.bindings", "chain_address");
+pub static DEVICE_ARGUMENTS: Name = Name::new("vk_mem.interop.bindings", "device_arguments");
+pub static FUNCTION_ADDRESS: Name = Name::new("vk_mem.interop.bindings", "function_address");
+pub static IS_STRUCT_AT: Name = Name::new("vk_mem.interop.bindings", "is_struct_at");
+pub static STRUCT_ADDRESS: Name = Name::new("vk_mem.interop.bindings", "struct_address");
+pub static PARAMETER: Name = Name::new("vk_mem.interop.bindings", "_Parameter");
+pub static TO_INT: Name = Name::new("vk_mem.interop.bindings", "to_int");
 
 pub static NUMBER_OF_NAMES: Name = Name::new("vk_mem.flags.names", "number_of_names");
 pub static UNEXPECTED_KEYWORD: Name = Name::new("vk_mem._keywords", "unexpected_keyword");
-pub static BUFFER_SLICE: Name = Name::new("vk_mem.buffer_heap", "BufferSlice");
-pub static VIRTUAL_ALLOCATIONS: Name = Name::new("vk_mem.virtual", "VirtualAllocations");
+pub static BUFFER_SLICE: Name = Name::new("vk_mem.memory.buffer_heap", "BufferSlice");
+pub static VIRTUAL_ALLOCATIONS: Name = Name::new("vk_mem.memory.virtual", "VirtualAllocations");
 
-pub static LEAKS: Name = Name::new("vk_mem.leaks", "_leaks");
+pub static LEAKS: Name = Name::new("vk_mem.observe.leaks", "_leaks");
 pub static LOAD_DUMP: Name = Name::new("vk_mem.dump", "load_dump");
 
-pub static ALLOCATOR_HTML: Name = Name::new("vk_mem.tables", "allocator_html");
-pub static BUDGET_HTML: Name = Name::new("vk_mem.tables", "budget_html");
-pub static BUDGET_TEXT: Name = Name::new("vk_mem.tables", "budget_text");
-pub static HEAP_BUDGETS: Name = Name::new("vk_mem.tables", "HeapBudgets");
-pub static POOL_STATISTICS_HTML: Name = Name::new("vk_mem.tables", "pool_statistics_html");
-pub static POOL_STATISTICS_TEXT: Name = Name::new("vk_mem.tables", "pool_statistics_text");
-pub static STATISTICS_HTML: Name = Name::new("vk_mem.tables", "statistics_html");
-pub static STATISTICS_TEXT: Name = Name::new("vk_mem.tables", "statistics_text");
-pub static TOTAL_STATISTICS_HTML: Name = Name::new("vk_mem.tables", "total_statistics_html");
-pub static TOTAL_STATISTICS_TEXT: Name = Name::new("vk_mem.tables", "total_statistics_text");
+pub static ALLOCATOR_HTML: Name = Name::new("vk_mem.observe.tables", "allocator_html");
+pub static BUDGET_HTML: Name = Name::new("vk_mem.observe.tables", "budget_html");
+pub static BUDGET_TEXT: Name = Name::new("vk_mem.observe.tables", "budget_text");
+pub static HEAP_BUDGETS: Name = Name::new("vk_mem.observe.tables", "HeapBudgets");
+pub static POOL_STATISTICS_HTML: Name = Name::new("vk_mem.observe.tables", "pool_statistics_html");
+pub static POOL_STATISTICS_TEXT: Name = Name::new("vk_mem.observe.tables", "pool_statistics_text");
+pub static STATISTICS_HTML: Name = Name::new("vk_mem.observe.tables", "statistics_html");
+pub static STATISTICS_TEXT: Name = Name::new("vk_mem.observe.tables", "statistics_text");
+pub static TOTAL_STATISTICS_HTML: Name = Name::new("vk_mem.observe.tables", "total_statistics_html");
+pub static TOTAL_STATISTICS_TEXT: Name = Name::new("vk_mem.observe.tables", "total_statistics_text");
 
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");

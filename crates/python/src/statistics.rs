@@ -7,7 +7,7 @@ use vkmem_engine::Home;
 use crate::package::{self, Name};
 use crate::state::AllocatorState;
 
-/// Has `vk_mem.tables` put an object into words.
+/// Has `vk_mem.observe.tables` put an object into words.
 fn table(object: Bound<'_, PyAny>, function: &Name) -> PyResult<String> {
     function.get(object.py())?.call1((object,))?.extract()
 }

@@ -22,7 +22,7 @@ from vk_mem.cli.devices import (
 from vk_mem.cli.dumps import stats, view
 from vk_mem.cli.output import EXIT_CODES, Json, err, fail, out, plain, print_json, show, table
 from vk_mem.cli.top import top
-from vk_mem.words import counted
+from vk_mem.text import counted
 
 if TYPE_CHECKING:
     from vk_mem.cli.demo import Placed

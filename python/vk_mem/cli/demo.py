@@ -20,7 +20,7 @@ from vk_mem import (
     ImageUsage,
     MemoryUsage,
 )
-from vk_mem.words import counted
+from vk_mem.text import counted
 
 WRITE = AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE
 READ = AllocationCreateFlags.HOST_ACCESS_RANDOM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import vk_mem
 from vk_mem.flags import DeviceType
-from vk_mem.tables import size_text
+from vk_mem.observe.tables import size_text
 
 __all__ = [
     "flag_names",

@@ -18,8 +18,16 @@ from vk_mem.cli.output import Json, fail, out, plain, print_json, show, table, w
 from vk_mem.dump import Diff, DiffEntry, Dump, Figures, Heap, PoolDump, Region, diff, load_dump
 from vk_mem.dump.read import LARGEST_FILE
 from vk_mem.errors import DumpError, VkMemError
-from vk_mem.tables import clean, count_text, percent, share_text, short_path, size_text, usage_text
-from vk_mem.words import counted
+from vk_mem.observe.tables import (
+    clean,
+    count_text,
+    percent,
+    share_text,
+    short_path,
+    size_text,
+    usage_text,
+)
+from vk_mem.text import counted
 
 T = TypeVar("T")
 MOST_ROWS = 1000

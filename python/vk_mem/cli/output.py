@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from vk_mem.tables import clean
+from vk_mem.observe.tables import clean
 
 EXIT_CODES = (
     "Exit status: 0 when all went well, 1 when the work failed (one line on stderr says why), "

@@ -16,9 +16,9 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from vk_mem.cli.output import bar, fail, out, plain, print_json, say, table
-from vk_mem.serve import FORMAT
-from vk_mem.tables import count_text, share_text, size_text, usage_text
-from vk_mem.words import known_size
+from vk_mem.observe.serve import FORMAT
+from vk_mem.observe.tables import count_text, share_text, size_text, usage_text
+from vk_mem.text import known_size
 
 LONGEST_LINE = 1 << 20
 PATIENCE = 10.0

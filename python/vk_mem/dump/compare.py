@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vk_mem._lazy import load
 from vk_mem.dump.load import Source, as_dump
 from vk_mem.dump.model import Block, Dump, PoolDump, Region
-from vk_mem.words import counted
+from vk_mem.text import counted
 
 __all__ = ["Diff", "DiffEntry", "diff"]
 
@@ -44,7 +44,7 @@ class Diff:
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        html: str = load("vk_mem.view.summary").diff_summary_html(self)
+        html: str = load("vk_mem.dump.summary").diff_summary_html(self)
         return html
 
     def __repr__(self) -> str:

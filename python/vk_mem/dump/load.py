@@ -16,7 +16,7 @@ from vk_mem.dump.parts import block_of, figures_of, flags_of, region_of
 from vk_mem.dump.read import decode, is_text_of_a_dump, parse, read_file
 from vk_mem.dump.values import get, items, list_of, number, object_of, text, wrong
 from vk_mem.dump.vma2 import is_of_vma_2, read_vma_2
-from vk_mem.words import well_formed
+from vk_mem.text import well_formed
 
 
 @runtime_checkable

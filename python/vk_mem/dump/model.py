@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vk_mem._lazy import load
-from vk_mem.words import counted, known_size
+from vk_mem.text import counted, known_size
 
 __all__ = [
     "Block",
@@ -208,7 +208,7 @@ class Dump:
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        html: str = load("vk_mem.view.summary").summary_html(self)
+        html: str = load("vk_mem.dump.summary").summary_html(self)
         return html
 
     def __repr__(self) -> str:

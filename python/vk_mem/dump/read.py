@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from vk_mem.dump.values import wrong
 from vk_mem.errors import DumpError
-from vk_mem.words import counted
+from vk_mem.text import counted
 
 LARGEST_FILE = 2 << 30
 """Bytes. A dump of a million allocations has about a tenth of this."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from vk_mem.errors import DumpError
-from vk_mem.words import well_formed
+from vk_mem.text import well_formed
 
 LARGEST_NUMBER = (1 << 64) - 1
 LONGEST_TEXT = 10_000

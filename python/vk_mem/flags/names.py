@@ -14,7 +14,7 @@ from itertools import islice, product
 
 from vk_mem import flags
 from vk_mem.errors import InvalidArgumentError
-from vk_mem.words import nearest, with_article
+from vk_mem.text import nearest, with_article
 
 __all__ = ["number_of_names"]
 

@@ -9,7 +9,7 @@ text; of vk-mem, VMA 3 or D3D12MA 2. With a second one the picture shows what ch
 to the second.
 """
 
+from vk_mem.dump.summary import diff_summary_html, summary_html
 from vk_mem.view.draw import html, png, svg
-from vk_mem.view.summary import diff_summary_html, summary_html
 
 __all__ = ["diff_summary_html", "html", "png", "summary_html", "svg"]

@@ -25,14 +25,10 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from vk_mem.dump.kinds import KINDS, usage_text
 from vk_mem.dump.model import Heap
-from vk_mem.view.kinds import KINDS, usage_text
-from vk_mem.view.layout import (
-    budget_texts,
-    flags_text,
-    heading,
-    summary,
-)
+from vk_mem.dump.words import flags_text
+from vk_mem.view.layout import budget_texts, heading, summary
 from vk_mem.view.scene import Bar, Progress, Row, Scene
 from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 

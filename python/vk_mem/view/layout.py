@@ -9,20 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vk_mem.dump.kinds import KINDS
 from vk_mem.dump.model import Figures, Heap
-from vk_mem.view.kinds import KINDS
+from vk_mem.dump.words import figures_text, flags_text
+from vk_mem.text import count_text, percent, short, size_text, visible
 from vk_mem.view.pieces import Pieces, bar_height, cut
 from vk_mem.view.scene import Bar, HeapPart, PoolPart, Progress, Scene, TypePart
-from vk_mem.view.text import (
-    count_text,
-    fitted,
-    percent,
-    short,
-    size_text,
-    text_width,
-    visible,
-    wrapped,
-)
+from vk_mem.view.text import fitted, text_width, wrapped
 
 MARGIN = 24.0
 LEFT = 152.0
@@ -34,8 +27,6 @@ NARROWEST_BAR = 40.0
 MOST_BARS_OF_A_POOL = 64
 MOST_PARTS = 500
 """Heaps, pools and types without single blocks; the rest of them is summed up as well."""
-MOST_FLAGS = 64
-"""Of a heap, type or pool: Vulkan's flags have as many bits at most."""
 MOST_BARS = 400
 """What is more than that is summed up in a line: a page has an end."""
 
@@ -328,22 +319,6 @@ def summary(scene: Scene) -> Iterator[str]:
         yield figures_text(scene.dump.total)
     if not scene.dump.detailed:
         yield "The dump has totals only, no single blocks and allocations."
-
-
-def figures_text(figures: Figures) -> str:
-    """`12 allocations of 3 MiB in 2 blocks of 4 MiB, 75 % used`"""
-    used, held = figures.allocation_bytes, figures.block_bytes
-    return (
-        f"{count_text(figures.allocation_count, 'allocation')} of {size_text(used)} in "
-        f"{count_text(figures.block_count, 'memory object')} of {size_text(held)}, "
-        f"{percent(used, held)} used"
-    )
-
-
-def flags_text(flags: tuple[str, ...]) -> str:
-    """`device local, host visible`"""
-    more = ["…"] if len(flags) > MOST_FLAGS else []
-    return ", ".join([*(it.lower().replace("_", " ") for it in flags[:MOST_FLAGS]), *more])
 
 
 def figures_of(part: TypePart) -> Figures:

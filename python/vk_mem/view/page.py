@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
+from vk_mem.text import escaped, short
 from vk_mem.view.columns import encode
 from vk_mem.view.scene import Progress, Scene
-from vk_mem.view.text import escaped, short
 from vk_mem.view.theme import DARK, LIGHT
 
 ASSETS = files("vk_mem.view").joinpath("assets")

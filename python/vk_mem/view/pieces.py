@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vk_mem.view.kinds import FREE, KINDS
+from vk_mem.dump.kinds import FREE, KINDS
+from vk_mem.text import short, size_text
 from vk_mem.view.scene import AFTER, BEFORE, BOTH, Bar, Row, Scene
-from vk_mem.view.text import short, size_text
 
 NARROWEST = 1.0
 """Pixels. What is narrower shares a column with its neighbours, unless it is alone there."""

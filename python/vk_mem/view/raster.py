@@ -8,11 +8,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vk_mem._lazy import load
+from vk_mem.dump.kinds import FREE, KINDS
 from vk_mem.errors import FeatureNotPresentError, InvalidArgumentError
-from vk_mem.view.kinds import FREE, KINDS
+from vk_mem.text import short, visible
 from vk_mem.view.layout import BOLD, SIZES, BarItem, Box, Label, Picture
 from vk_mem.view.pieces import Piece, inset
-from vk_mem.view.text import short, visible
 from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 
 if TYPE_CHECKING:

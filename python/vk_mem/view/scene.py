@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from vk_mem.dump.compare import diff
+from vk_mem.dump.kinds import FREE, GONE, NEW, SAME, kind_of
 from vk_mem.dump.load import Source, as_dump
 from vk_mem.dump.model import Block, Dump, Heap, MemoryType, PoolDump, Region
-from vk_mem.view.kinds import FREE, GONE, NEW, SAME, kind_of
 
 BOTH, BEFORE, AFTER = 0, 1, 2
 SHADES = {BOTH: SAME, BEFORE: GONE, AFTER: NEW}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vk_mem.view.kinds import FREE, KINDS
+from vk_mem.dump.kinds import FREE, KINDS
 
 LIGHT = {
     "ground": "#ffffff",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vk_mem.view.kinds import FREE, KINDS
+from vk_mem.dump.kinds import FREE, KINDS
+from vk_mem.text import escaped, short, visible
 from vk_mem.view.layout import SIZES, BarItem, Box, Label, Picture
 from vk_mem.view.pieces import Piece, Stack, inset, region_title
-from vk_mem.view.text import escaped, fitted, short, visible
+from vk_mem.view.text import fitted
 from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 
 FONT = "system-ui,'Segoe UI',Roboto,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif"

@@ -25,7 +25,7 @@ from typing import Any, Self
 from vk_mem._no_copies import NoCopies
 from vk_mem._vk_mem import Allocator
 from vk_mem.errors import FeatureNotPresentError, InvalidArgumentError, VkMemError
-from vk_mem.words import well_formed
+from vk_mem.text import well_formed
 
 __all__ = ["StatsServer", "serve_stats"]
 

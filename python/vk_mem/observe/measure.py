@@ -7,8 +7,16 @@ from types import TracebackType
 from typing import Literal, Self
 
 from vk_mem._vk_mem import Allocator, _Watch
-from vk_mem.tables import Row, clean, count_text, html_table, short_path, size_text, text_table
-from vk_mem.words import counted
+from vk_mem.observe.tables import (
+    Row,
+    clean,
+    count_text,
+    html_table,
+    short_path,
+    size_text,
+    text_table,
+)
+from vk_mem.text import counted
 
 __all__ = ["Measurement", "Profile", "ProfileEntry", "statistics"]
 

@@ -22,7 +22,7 @@ from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, Resource, _R
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
 from vk_mem.flags.names import number_of_names
-from vk_mem.words import counted, with_article
+from vk_mem.text import counted, with_article
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as PythonBuffer

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from vk_mem.dump.compare import Diff, DiffEntry
+from vk_mem.dump.kinds import GONE, KINDS, NEW, SAME, kind_of
 from vk_mem.dump.load import Source, as_dump
 from vk_mem.dump.model import Dump, Heap, PoolDump
-from vk_mem.view.kinds import GONE, KINDS, NEW, SAME, kind_of
-from vk_mem.view.layout import figures_text, flags_text
-from vk_mem.view.text import count_text, escaped, percent, short, size_text
+from vk_mem.dump.words import figures_text, flags_text
+from vk_mem.text import count_text, escaped, percent, short, size_text
 
 MOST_ROWS = 12
 MOST_HEAPS = 16

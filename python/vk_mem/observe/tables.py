@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from vk_mem.words import known_size, well_formed
+from vk_mem.text import known_size, well_formed
 
 if TYPE_CHECKING:
     from vk_mem._vk_mem import (

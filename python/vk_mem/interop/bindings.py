@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from vk_mem._lazy import load
 from vk_mem._readable import read_memory
 from vk_mem.errors import InvalidArgumentError
-from vk_mem.words import counted, with_article
+from vk_mem.text import counted, with_article
 
 __all__ = [
     "DeviceArguments",

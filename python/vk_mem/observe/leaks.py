@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vk_mem.tables import (
+from vk_mem.observe.tables import (
     Row,
     clean,
     count_text,
@@ -15,7 +15,7 @@ from vk_mem.tables import (
     size_text,
     text_table,
 )
-from vk_mem.words import counted
+from vk_mem.text import counted
 
 __all__ = ["Leak", "LeakGroup", "Leaks"]
 

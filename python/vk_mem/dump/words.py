@@ -1,0 +1,25 @@
+"""Parts of a dump in words."""
+
+from __future__ import annotations
+
+from vk_mem.dump.model import Figures
+from vk_mem.text import count_text, percent, size_text
+
+MOST_FLAGS = 64
+"""Of a heap, type or pool: Vulkan's flags have as many bits at most."""
+
+
+def figures_text(figures: Figures) -> str:
+    """`12 allocations of 3 MiB in 2 blocks of 4 MiB, 75 % used`"""
+    used, held = figures.allocation_bytes, figures.block_bytes
+    return (
+        f"{count_text(figures.allocation_count, 'allocation')} of {size_text(used)} in "
+        f"{count_text(figures.block_count, 'memory object')} of {size_text(held)}, "
+        f"{percent(used, held)} used"
+    )
+
+
+def flags_text(flags: tuple[str, ...]) -> str:
+    """`device local, host visible`"""
+    more = ["…"] if len(flags) > MOST_FLAGS else []
+    return ", ".join([*(it.lower().replace("_", " ") for it in flags[:MOST_FLAGS]), *more])

@@ -1,0 +1,1 @@
+"""What is made of buffers and blocks in Python: slices of buffers, ranges, retention."""
