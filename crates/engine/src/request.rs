@@ -2,8 +2,8 @@
 
 use bitflags::bitflags;
 
-use crate::allocation::PoolId;
 use crate::device::{DedicatedTarget, MemoryPropertyFlags};
+use crate::handle::PoolId;
 use crate::suballocator::Algorithm;
 
 /// The intended use. Values of `VmaMemoryUsage`.

@@ -1,10 +1,10 @@
 //! Many allocations in one call, all or none.
 
 use super::Allocator;
-use crate::allocation::{Allocation, AllocationId};
 use crate::check::check_request;
 use crate::error::Error;
-use crate::memory_object::Release;
+use crate::handle::{Allocation, AllocationId};
+use crate::pools::memory_object::Release;
 use crate::request::AllocationRequest;
 use crate::suballocator::RegionTag;
 

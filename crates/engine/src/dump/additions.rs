@@ -9,9 +9,11 @@
 //! "Aliases": {"CustomPools": {"Type 1": {"0": {"DedicatedAllocations": {"2": [{"Offset": 0, ...}]}}}}}
 //! ```
 
-use super::{AliasDescription, Describe, Description, DumpPool, custom_pools_of, type_name};
-use crate::allocation::{AllocationId, Home};
-use crate::json::JsonWriter;
+use crate::dump::json::JsonWriter;
+use crate::dump::stats_string::{
+    AliasDescription, Describe, Description, DumpPool, custom_pools_of, type_name,
+};
+use crate::handle::{AllocationId, Home};
 
 /// Writes what there is; keys without content are left out.
 pub(super) fn write(

@@ -15,7 +15,7 @@ use std::hint::select_unpredictable;
 use super::node::{NONE, Node, target};
 use super::slab::{Entries, Slab};
 use super::{Placement, RegionInfo, RegionTag};
-use crate::allocation::CacheHint;
+use crate::handle::CacheHint;
 use crate::request::ResourceKind;
 
 /// A block of a suballocator.

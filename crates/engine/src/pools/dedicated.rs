@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::allocation::SlotMap;
 use crate::device::DedicatedTarget;
-use crate::dump::{DumpDedicated, NO_ROOM};
+use crate::dump::stats_string::{DumpDedicated, NO_ROOM};
 use crate::error::Error;
-use crate::memory_object::{Lease, MemoryObject, Release};
+use crate::handle::SlotMap;
+use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::request::ResourceKind;
 use crate::statistics::Statistics;
 use crate::suballocator::{RegionKey, RegionTag};

@@ -1,6 +1,6 @@
 //! Empty blocks that are kept for the next allocation.
 
-use crate::budget::HeapLedger;
+use crate::heap::ledger::HeapLedger;
 
 /// Which empty blocks stay, while their heap is within its budget. All limits hold together.
 /// Blocks of `min_block_count` stay in any case.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::budget::HeapLedger;
 use crate::device::{
     DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags,
 };
 use crate::error::Error;
+use crate::heap::ledger::HeapLedger;
 use crate::words::bytes;
 
 /// After so many maps and unmaps a shared block stays mapped for the rest of its life: mapping is a

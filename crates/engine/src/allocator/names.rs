@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use crate::allocation::AllocationId;
 use crate::error::Error;
+use crate::handle::AllocationId;
 
 const NO_ROOM: Error = Error::NoHostMemory("a name");
 

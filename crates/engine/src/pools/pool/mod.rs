@@ -1,28 +1,28 @@
 //! Memory of one type with rules of its own: the default pool of each type, and custom ones.
 
-mod alias;
 mod many;
+mod place;
 
 use std::sync::Arc;
 
-use crate::allocation::{Allocation, AllocationId, Home, PoolId};
-use crate::arena::{Arena, BlockSizes, Growth, take_memory};
-use crate::blocks::{Placed, Spot};
-use crate::budget::HeapLedger;
-use crate::dedicated::Dedicated;
+use crate::allocator::import::ImportRequest;
 use crate::device::{DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
-use crate::dump::DumpPool;
+use crate::dump::stats_string::DumpPool;
 use crate::error::{Error, FailureFigures};
-use crate::external::ImportRequest;
-use crate::memory_object::{Lease, MemoryObject, Release};
-use crate::prefetch::PrefetchQueue;
+use crate::handle::{Allocation, AllocationId, Home, PoolId};
+use crate::heap::ledger::HeapLedger;
+use crate::heap::retention::EmptyBlockRetention;
+use crate::pools::arena::{Arena, BlockSizes, Growth, take_memory};
+use crate::pools::blocks::{Placed, Spot};
+use crate::pools::dedicated::Dedicated;
+use crate::pools::memory_object::{Lease, MemoryObject, Release};
+use crate::pools::prefetch::PrefetchQueue;
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest, PoolCreateInfo};
-use crate::retention::EmptyBlockRetention;
 use crate::statistics::Statistics;
 use crate::suballocator::{Algorithm, RegionRequest, RegionTag};
 use crate::words::bytes;
 
-pub(crate) use alias::Place;
+pub(crate) use place::Place;
 
 /// Offsets and sizes inside blocks are multiples of it: smaller remainders are of no use to any
 /// resource, and would cost a region each.

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 
 use parking_lot::Mutex;
 
-use crate::allocation::AllocationId;
+use crate::handle::AllocationId;
 
 /// Counts by handle, of those with more than 255; each is one or more.
 #[derive(Debug, Default)]

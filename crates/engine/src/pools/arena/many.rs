@@ -1,10 +1,10 @@
 //! Many regions under one lock.
 
 use super::Arena;
-use crate::allocation::AllocationId;
-use crate::blocks::Spot;
 use crate::device::HostAddress;
-use crate::memory_object::Release;
+use crate::handle::AllocationId;
+use crate::pools::blocks::Spot;
+use crate::pools::memory_object::Release;
 use crate::suballocator::{RegionRequest, RegionTag, Suballocator};
 
 /// So many regions are placed or freed before others get the lock: some tens of microseconds.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::allocation::Home;
-use crate::blocks::{Blocks, Placed, Spot};
 use crate::device::{DeviceError, HostAddress, MemoryAllocateInfo};
-use crate::dump::{DumpBlock, DumpBlocks, DumpRegion, NO_ROOM};
+use crate::dump::stats_string::{DumpBlock, DumpBlocks, DumpRegion, NO_ROOM};
 use crate::error::{Error, FailureFigures};
-use crate::memory_object::{Lease, MemoryObject, Release};
-use crate::pool::Setup;
+use crate::handle::Home;
+use crate::pools::blocks::{Blocks, Placed, Spot};
+use crate::pools::memory_object::{Lease, MemoryObject, Release};
+use crate::pools::pool::Setup;
 use crate::request::PoolCreateInfo;
 use crate::statistics::Statistics;
 use crate::suballocator::{

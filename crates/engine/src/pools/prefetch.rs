@@ -6,9 +6,9 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::allocation::Home;
 use crate::error::Error;
-use crate::pools::Pools;
+use crate::handle::Home;
+use crate::pools::registry::Pools;
 
 #[derive(Default)]
 struct Asked {

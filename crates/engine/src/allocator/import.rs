@@ -1,11 +1,11 @@
 //! Memory that is shared with others: taking it in, and what of it can be given out.
 
-use crate::allocation::{Allocation, AllocationId};
 use crate::allocator::Allocator;
 use crate::check::check_request;
 use crate::device::MemoryImport;
 use crate::error::Error;
-use crate::memory_object::MemoryObject;
+use crate::handle::{Allocation, AllocationId};
+use crate::pools::memory_object::MemoryObject;
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
 use crate::words::bytes;
 

@@ -6,22 +6,20 @@
 //!
 //! What VMA does not know has top-level keys of its own (`additions.rs`): its tools pass over those.
 
-mod additions;
-
 use std::sync::Arc;
 
-use crate::allocation::{AllocationId, Home, PoolId};
 use crate::allocator::Allocator;
-use crate::budget::HeapBudget;
+use crate::allocator::names::Names;
 use crate::device::{DeviceInfo, MemoryHeapFlags, MemoryPropertyFlags};
+use crate::dump::json::JsonWriter;
 use crate::error::Error;
-use crate::json::JsonWriter;
-use crate::memory_object::MemoryObject;
-use crate::names::Names;
+use crate::handle::{AllocationId, Home, PoolId};
+use crate::heap::ledger::HeapBudget;
+use crate::pools::memory_object::MemoryObject;
 use crate::request::ResourceKind;
 use crate::statistics::Statistics;
 use crate::suballocator::{Algorithm, RegionKey, RegionView};
-use crate::virtual_block::VirtualBlock;
+use crate::virtual_block::block::VirtualBlock;
 
 /// Without host memory for a copy of everything.
 pub(crate) const NO_ROOM: Error = Error::NoHostMemory("a copy of all allocations");
@@ -100,7 +98,7 @@ pub(crate) struct DumpBlocks {
 }
 
 impl DumpBlocks {
-    fn each(&self) -> impl Iterator<Item = (&DumpBlock, &[DumpRegion])> {
+    pub fn each(&self) -> impl Iterator<Item = (&DumpBlock, &[DumpRegion])> {
         let mut start = 0;
         self.blocks.iter().map(move |block| {
             let regions = &self.regions[start..block.regions_end];
@@ -198,7 +196,7 @@ impl Allocator {
                 json.key("CustomPools").object(|json| {
                     writer.custom_pools(json, &pools, info.types.len() as u32);
                 });
-                additions::write(json, describe, &pools, info.types.len() as u32);
+                crate::dump::additions::write(json, describe, &pools, info.types.len() as u32);
             }
         });
         json.finish()
@@ -300,7 +298,7 @@ fn rest(json: &mut JsonWriter, bits: u32) {
 }
 
 /// In the order in which the dump lists them.
-fn custom_pools_of(
+pub(super) fn custom_pools_of(
     pools: &[DumpPool],
     memory_type: u32,
 ) -> impl Iterator<Item = (PoolId, &DumpPool)> {
@@ -312,7 +310,7 @@ fn custom_pools_of(
     })
 }
 
-fn type_name(kind: ResourceKind) -> &'static str {
+pub(super) fn type_name(kind: ResourceKind) -> &'static str {
     match kind {
         ResourceKind::Unknown => "UNKNOWN",
         ResourceKind::Buffer => "BUFFER",

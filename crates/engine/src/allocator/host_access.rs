@@ -1,10 +1,10 @@
 //! Mapping, flushing and invalidating allocations.
 
-use crate::allocation::AllocationId;
 use crate::allocator::{Allocator, FailedItem};
 use crate::device::{CallError, HostAddress, MemoryRange};
 use crate::error::Error;
-use crate::memory_object::{MappedHold, MemoryObject};
+use crate::handle::AllocationId;
+use crate::pools::memory_object::{MappedHold, MemoryObject};
 use crate::words::bytes;
 
 /// A part of an allocation, to be flushed or invalidated.

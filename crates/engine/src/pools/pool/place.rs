@@ -1,8 +1,8 @@
 //! Where an allocation lies, for what is to lie there as well.
 
 use super::Pool;
-use crate::allocation::AllocationId;
 use crate::device::DedicatedTarget;
+use crate::handle::AllocationId;
 use crate::request::ResourceKind;
 
 /// The place of a live allocation.

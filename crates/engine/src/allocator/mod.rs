@@ -1,32 +1,38 @@
 //! The front: choice of the type -> pool -> placement.
 
 mod alias;
+pub(crate) mod host_access;
+pub(crate) mod host_ranges;
+pub(crate) mod import;
 mod many;
+pub(crate) mod memory_type;
+pub(crate) mod more_maps;
+pub(crate) mod names;
 
 use std::collections::LinkedList;
 use std::sync::Arc;
 
-use crate::allocation::{Allocation, AllocationId, CacheHint, PoolId};
-use crate::budget::{HeapBudget, HeapLedger};
 use crate::check::{check_create_info, check_device, check_pool_allows, check_request};
 use crate::device::{DeviceMemory, MemoryPropertyFlags as Property};
 use crate::error::{Error, FailureFigures};
-use crate::memory_events::{MemoryEvent, WakeUp};
-use crate::memory_object::{MemoryObject, Release};
-use crate::memory_type::{Candidates, MemoryTypes};
-use crate::more_maps::MoreMaps;
-use crate::names::Names;
-use crate::pool::{Pool, Setup};
-use crate::pools::Pools;
-use crate::prefetch::Prefetcher;
+use crate::handle::{Allocation, AllocationId, CacheHint, PoolId};
+use crate::heap::ledger::{HeapBudget, HeapLedger};
+use crate::heap::memory_events::{MemoryEvent, WakeUp};
+use crate::heap::retention::EmptyBlockRetention;
+use crate::pools::memory_object::{MemoryObject, Release};
+use crate::pools::pool::{Pool, Setup};
+use crate::pools::prefetch::Prefetcher;
+use crate::pools::registry::Pools;
 use crate::request::{
     AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest, PoolCreateInfo,
     ResourceUse,
 };
-use crate::retention::EmptyBlockRetention;
 use crate::statistics::{PoolStatistics, Statistics};
 use crate::suballocator::RegionTag;
 use crate::words::{bytes, counted};
+use memory_type::{Candidates, MemoryTypes};
+use more_maps::MoreMaps;
+use names::Names;
 
 pub use alias::AliasRequest;
 pub use many::{FailedItem, Freed};

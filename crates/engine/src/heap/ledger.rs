@@ -11,8 +11,8 @@ use parking_lot::RwLock;
 
 use crate::device::{DeviceMemory, MemoryHandle};
 use crate::error::{Error, FailureFigures};
-use crate::memory_events::{MemoryEvent, MemoryEventKind, MemoryEvents, WakeUp};
-use crate::pressure::Pressure;
+use crate::heap::memory_events::{MemoryEvent, MemoryEventKind, MemoryEvents, WakeUp};
+use crate::heap::pressure::Pressure;
 use crate::words::bytes;
 
 /// Without a word of the driver, this share of a heap counts as ours to use.

@@ -1,8 +1,8 @@
 //! Many allocations of one pool.
 
 use super::{Pool, Wish};
-use crate::allocation::{Allocation, AllocationId};
-use crate::memory_object::Release;
+use crate::handle::{Allocation, AllocationId};
+use crate::pools::memory_object::Release;
 use crate::request::AllocationRequest;
 use crate::suballocator::RegionTag;
 

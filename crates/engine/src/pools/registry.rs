@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::allocation::{Home, PoolId, SlotMap};
 use crate::error::Error;
-use crate::memory_object::Release;
-use crate::pool::{Pool, Setup, check_pool};
+use crate::handle::{Home, PoolId, SlotMap};
+use crate::pools::memory_object::Release;
+use crate::pools::pool::{Pool, Setup, check_pool};
 use crate::request::PoolCreateInfo;
 use crate::words::{bytes, counted};
 

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use crate::error::Error;
 use crate::request::Strategy;
 use crate::suballocator::{Algorithm, RegionKey};
-use crate::virtual_block::{VirtualAllocation, VirtualBlock, VirtualRequest};
+use crate::virtual_block::block::{VirtualAllocation, VirtualBlock, VirtualRequest};
 
 struct Entry {
     block: VirtualBlock,

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::allocation::CacheHint;
-use crate::budget::HeapLedger;
 use crate::device::MemoryHandle;
 use crate::error::Error;
-use crate::memory_object::{Lease, MemoryObject, Release};
-use crate::retention::EmptyBlockRetention;
+use crate::handle::CacheHint;
+use crate::heap::ledger::HeapLedger;
+use crate::heap::retention::EmptyBlockRetention;
+use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::suballocator::{
     AnySuballocator, BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionTag,
     RegionView, Suballocator,
 };
-use crate::words::{self, counted};
+use crate::words;
+use crate::words::counted;
 
 /// A place in an arena.
 pub struct Placed {

@@ -1,0 +1,9 @@
+//! Memory of one type: its memory objects, the blocks and dedicated ones, and the pools that own them.
+
+pub(crate) mod arena;
+pub(crate) mod blocks;
+pub(crate) mod dedicated;
+pub(crate) mod memory_object;
+pub(crate) mod pool;
+pub(crate) mod prefetch;
+pub(crate) mod registry;
