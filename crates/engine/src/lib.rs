@@ -13,6 +13,7 @@ mod heap;
 mod pools;
 mod request;
 mod simulated;
+mod slot_map;
 mod statistics;
 pub mod suballocator;
 mod virtual_block;
@@ -20,7 +21,7 @@ pub mod words;
 
 pub use allocator::host_access::HostRange;
 pub use allocator::host_ranges::{HostRanges, HostWriter, WriterId, edges};
-pub use allocator::import::{ImportRequest, MemoryOf};
+pub use allocator::import::MemoryOf;
 pub use allocator::memory_type::{
     Candidates, MemoryTypes, Preferences, names as memory_property_names,
 };
@@ -37,6 +38,7 @@ pub use pools::arena::BlockSizes;
 pub use pools::memory_object::Release;
 pub use request::*;
 pub use simulated::*;
+pub use slot_map::SlotMap;
 pub use statistics::{PoolStatistics, Statistics};
 pub use virtual_block::block::{VirtualAllocation, VirtualBlock, VirtualRequest};
 pub use virtual_block::set::VirtualBlocks;

@@ -2,30 +2,11 @@
 
 use crate::allocator::Allocator;
 use crate::check::check_request;
-use crate::device::MemoryImport;
 use crate::error::Error;
 use crate::handle::{Allocation, AllocationId};
 use crate::pools::memory_object::MemoryObject;
-use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
+use crate::request::{AllocationCreateFlags as Create, ImportRequest};
 use crate::words::bytes;
-
-/// Memory that somebody else made, and what is to live in it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ImportRequest {
-    /// The whole memory object: its size is that of the memory, its `memory_type_bits` are the types
-    /// that serve both the resource and the memory.
-    pub whole: AllocationRequest,
-    /// Where the resource starts in it, in bytes.
-    pub offset: u64,
-    /// Of the resource, in bytes.
-    pub size: u64,
-    /// Which memory.
-    pub import: MemoryImport,
-    /// The type that it was made of, where that is known.
-    pub memory_type_index: Option<u32>,
-    /// The memory is of one type only and cannot be asked for it, so none may be guessed.
-    pub is_opaque: bool,
-}
 
 /// What is known of a memory object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use crate::device::DedicatedTarget;
 use crate::dump::stats_string::{DumpDedicated, NO_ROOM};
 use crate::error::Error;
-use crate::handle::SlotMap;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::request::ResourceKind;
+use crate::slot_map::SlotMap;
 use crate::statistics::Statistics;
 use crate::suballocator::{RegionKey, RegionTag};
 

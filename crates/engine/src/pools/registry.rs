@@ -5,10 +5,11 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::error::Error;
-use crate::handle::{Home, PoolId, SlotMap};
+use crate::handle::{Home, PoolId};
 use crate::pools::memory_object::Release;
 use crate::pools::pool::{Pool, Setup, check_pool};
 use crate::request::PoolCreateInfo;
+use crate::slot_map::SlotMap;
 use crate::words::{bytes, counted};
 
 /// See the module.

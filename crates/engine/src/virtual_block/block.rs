@@ -67,7 +67,7 @@ impl VirtualBlock {
     /// Of `size` units, nothing allocated.
     pub fn new(size: u64, algorithm: Algorithm) -> Result<Self, Error> {
         check_size(size)?;
-        let mut suballocator = algorithm.of_one_block();
+        let mut suballocator = AnySuballocator::of_one_block(algorithm);
         if !suballocator.try_reserve_block(size) {
             return Err(Error::NoHostMemory("a virtual block"));
         }

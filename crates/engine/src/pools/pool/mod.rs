@@ -5,7 +5,6 @@ mod place;
 
 use std::sync::Arc;
 
-use crate::allocator::import::ImportRequest;
 use crate::device::{DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
 use crate::dump::stats_string::DumpPool;
 use crate::error::{Error, FailureFigures};
@@ -17,9 +16,11 @@ use crate::pools::blocks::{Placed, Spot};
 use crate::pools::dedicated::Dedicated;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::prefetch::PrefetchQueue;
-use crate::request::{AllocationCreateFlags as Create, AllocationRequest, PoolCreateInfo};
+use crate::request::{
+    AllocationCreateFlags as Create, AllocationRequest, ImportRequest, PoolCreateInfo,
+};
 use crate::statistics::Statistics;
-use crate::suballocator::{Algorithm, RegionRequest, RegionTag};
+use crate::suballocator::{Algorithm, AnySuballocator, RegionRequest, RegionTag};
 use crate::words::bytes;
 
 pub(crate) use place::Place;
@@ -116,7 +117,7 @@ impl Pool {
             min_alignment = min_alignment.max(info.limits.non_coherent_atom_size);
         }
         let flags = info.flags_of(memory_type);
-        let suballocator = rules.algorithm.suballocator(granule, granularity);
+        let suballocator = AnySuballocator::new(rules.algorithm, granule, granularity);
         let arena = Arena::new(setup, home, sizes, &rules, suballocator);
         let (setup, dedicated) = (setup.clone(), Dedicated::default());
         Self { setup, home, rules, flags, min_alignment, arena, dedicated }

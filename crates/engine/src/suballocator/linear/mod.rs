@@ -18,10 +18,12 @@ mod check;
 mod stack;
 
 use super::granularity::{Gap, Neighbour, align_up, conflict, place_in_gap};
+use super::interface::Suballocator;
 use super::node::{MAX_SIZE, NONE, Node};
 use super::region::{RegionTable, Slots};
 use super::slab::Entries;
-use super::{BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator};
+use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest};
+use crate::handle::RegionKey;
 use crate::request::ResourceKind;
 
 /// Regions linked in the order in which they were placed. The nodes at both ends are live.

@@ -35,16 +35,17 @@ mod deferred;
 mod hot;
 mod multiple;
 mod run;
+mod settle;
 
 use deferred::Deferred;
 use hot::{Candidate, Hot, ROOM, fit};
 
 use super::bins::{Bins, Entry, class_at_least, class_of};
+use super::interface::{Suballocator, count_by_walk};
 use super::node::{MAX_PADDING, MAX_SIZE, NONE, target};
 use super::region::RegionTable;
-use super::{
-    BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, Suballocator, count_by_walk,
-};
+use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest};
+use crate::handle::RegionKey;
 use crate::request::{ResourceKind, Strategy};
 use crate::statistics::Statistics;
 
