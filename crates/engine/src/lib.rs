@@ -19,22 +19,24 @@ pub mod suballocator;
 mod virtual_block;
 pub mod words;
 
+pub use allocator::alias::AliasRequest;
 pub use allocator::host_access::HostRange;
 pub use allocator::host_ranges::{HostRanges, HostWriter, WriterId, edges};
 pub use allocator::import::MemoryOf;
+pub use allocator::many::Freed;
 pub use allocator::memory_type::{
     Candidates, MemoryTypes, Preferences, names as memory_property_names,
 };
-pub use allocator::{AliasRequest, Allocator, AllocatorOptions, FailedItem, Freed};
+pub use allocator::{Allocator, AllocatorOptions};
 pub use device::*;
-pub use dump::stats_string::{AliasDescription, Describe, Description};
+pub use dump::describe::{AliasDescription, Describe, Description};
 pub use error::*;
 pub use handle::*;
 pub use heap::ledger::HeapBudget;
 pub use heap::memory_events::{MemoryEvent, MemoryEventKind, WakeUp};
 pub use heap::pressure::{MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 pub use heap::retention::EmptyBlockRetention;
-pub use pools::arena::BlockSizes;
+pub use pools::block_sizes::BlockSizes;
 pub use pools::memory_object::Release;
 pub use request::*;
 pub use simulated::*;

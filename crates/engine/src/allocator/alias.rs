@@ -3,7 +3,7 @@
 use super::Allocator;
 use crate::error::Error;
 use crate::handle::Allocation;
-use crate::pools::pool::Place;
+use crate::pools::pool::place::Place;
 use crate::request::{MemoryRequirements, ResourceKind};
 use crate::suballocator::granularity::{align_up, conflict};
 use crate::words::bytes;

@@ -1,8 +1,8 @@
 //! Mapping, flushing and invalidating allocations.
 
-use crate::allocator::{Allocator, FailedItem};
+use crate::allocator::Allocator;
 use crate::device::{CallError, HostAddress, MemoryRange};
-use crate::error::Error;
+use crate::error::{Error, FailedItem};
 use crate::handle::AllocationId;
 use crate::pools::memory_object::{MappedHold, MemoryObject};
 use crate::words::bytes;

@@ -9,11 +9,10 @@
 //! "Aliases": {"CustomPools": {"Type 1": {"0": {"DedicatedAllocations": {"2": [{"Offset": 0, ...}]}}}}}
 //! ```
 
+use crate::dump::describe::{AliasDescription, Describe, Description, type_name};
 use crate::dump::json::JsonWriter;
-use crate::dump::stats_string::{
-    AliasDescription, Describe, Description, DumpPool, custom_pools_of, type_name,
-};
-use crate::handle::{AllocationId, Home};
+use crate::handle::{AllocationId, Home, RegionKey};
+use crate::pools::snapshot::{DumpPool, custom_pools_of};
 
 /// Writes what there is; keys without content are left out.
 pub(super) fn write(
@@ -125,7 +124,7 @@ impl Mirror<'_> {
         &self,
         home: Home,
         dedicated: bool,
-        all: impl Iterator<Item = (u64, crate::suballocator::RegionKey)>,
+        all: impl Iterator<Item = (u64, RegionKey)>,
     ) -> Places<'_> {
         all.map(|(place, key)| {
             (place, self.describe.allocation(AllocationId::new(home, dedicated, key)))

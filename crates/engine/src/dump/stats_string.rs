@@ -6,148 +6,19 @@
 //!
 //! What VMA does not know has top-level keys of its own (`additions.rs`): its tools pass over those.
 
-use std::sync::Arc;
-
 use crate::allocator::Allocator;
 use crate::allocator::names::Names;
 use crate::device::{DeviceInfo, MemoryHeapFlags, MemoryPropertyFlags};
+use crate::dump::describe::{Describe, type_name};
 use crate::dump::json::JsonWriter;
 use crate::error::Error;
-use crate::handle::{AllocationId, Home, PoolId};
+use crate::handle::{AllocationId, Home, PoolId, RegionKey};
 use crate::heap::ledger::HeapBudget;
-use crate::pools::memory_object::MemoryObject;
-use crate::request::ResourceKind;
+use crate::pools::snapshot::{DumpPool, DumpRegion, NO_ROOM, count, custom_pools_of};
+use crate::request::{Algorithm, ResourceKind};
 use crate::statistics::Statistics;
-use crate::suballocator::{Algorithm, RegionKey, RegionView};
+use crate::suballocator::RegionView;
 use crate::virtual_block::block::VirtualBlock;
-
-/// Without host memory for a copy of everything.
-pub(crate) const NO_ROOM: Error = Error::NoHostMemory("a copy of all allocations");
-
-/// What the owner of an allocation knows and the engine does not.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Description<'a> {
-    /// `VkBufferUsageFlags` or `VkImageUsageFlags`; 0 if not known.
-    pub usage: u64,
-    /// User data as a text; empty if there is none.
-    pub custom_data: &'a str,
-    /// Where it was created: an index into [`Describe::call_sites`].
-    pub call_site: Option<u32>,
-    /// Other resources in its memory.
-    pub aliases: &'a [AliasDescription],
-}
-
-/// A resource in the memory of another one.
-#[derive(Clone, Debug)]
-pub struct AliasDescription {
-    /// In the memory object, in bytes.
-    pub offset: u64,
-    /// In bytes.
-    pub size: u64,
-    /// Buffer or image.
-    pub kind: ResourceKind,
-    /// `VkBufferUsageFlags` or `VkImageUsageFlags`.
-    pub usage: u64,
-    /// If it has one.
-    pub name: Option<String>,
-    /// User data as a text.
-    pub custom_data: Option<Arc<str>>,
-    /// As of an allocation.
-    pub call_site: Option<u32>,
-}
-
-/// Looks allocations and pools up for a dump. No lock of the engine is held meanwhile.
-pub trait Describe {
-    /// What an allocation is for.
-    fn allocation(&self, id: AllocationId) -> Description<'_>;
-
-    /// The name of a pool.
-    fn pool(&self, id: PoolId) -> Option<&str>;
-
-    /// All places where something was created: one `file:line in function` a line, the innermost
-    /// first.
-    fn call_sites(&self) -> &[String] {
-        &[]
-    }
-
-    /// Whether any allocation has aliases.
-    fn has_aliases(&self) -> bool {
-        false
-    }
-}
-
-/// A region as it was when its pool was copied.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DumpRegion {
-    pub view: RegionView,
-    pub named: bool,
-}
-
-/// A block, and where its regions end in the list of all.
-pub(crate) struct DumpBlock {
-    pub id: u32,
-    pub memory: Arc<MemoryObject>,
-    pub regions_end: usize,
-}
-
-/// The blocks of an arena at one moment.
-#[derive(Default)]
-pub(crate) struct DumpBlocks {
-    pub blocks: Vec<DumpBlock>,
-    pub regions: Vec<DumpRegion>,
-}
-
-impl DumpBlocks {
-    pub fn each(&self) -> impl Iterator<Item = (&DumpBlock, &[DumpRegion])> {
-        let mut start = 0;
-        self.blocks.iter().map(move |block| {
-            let regions = &self.regions[start..block.regions_end];
-            start = block.regions_end;
-            (block, regions)
-        })
-    }
-}
-
-/// A dedicated allocation at that moment.
-pub(crate) struct DumpDedicated {
-    pub key: RegionKey,
-    pub size: u64,
-    pub named: bool,
-    pub kind: ResourceKind,
-}
-
-/// A pool at one moment.
-pub(crate) struct DumpPool {
-    pub home: Home,
-    pub memory_type_index: u32,
-    pub preferred_block_size: u64,
-    pub algorithm: Algorithm,
-    pub ignores_granularity: bool,
-    pub blocks: DumpBlocks,
-    pub dedicated: Vec<DumpDedicated>,
-}
-
-impl DumpPool {
-    fn statistics(&self) -> Statistics {
-        let mut statistics = Statistics::default();
-        for (block, regions) in self.blocks.each() {
-            statistics.add_block(block.memory.size);
-            regions.iter().for_each(|region| count(&mut statistics, &region.view));
-        }
-        for it in &self.dedicated {
-            statistics.add_block(it.size);
-            statistics.add_allocation(it.size);
-        }
-        statistics
-    }
-}
-
-fn count(statistics: &mut Statistics, region: &RegionView) {
-    match region.live {
-        Some(_) => statistics.add_allocation(region.size),
-        None => statistics.add_unused_range(region.size),
-    }
-}
 
 impl Allocator {
     /// Everything that is held, as JSON (`vmaBuildStatsString`); the single blocks and allocations
@@ -294,29 +165,6 @@ fn names_of<'a>(json: &mut JsonWriter, names: impl Iterator<Item = &'a str>) {
 fn rest(json: &mut JsonWriter, bits: u32) {
     if bits != 0 {
         json.number(u64::from(bits));
-    }
-}
-
-/// In the order in which the dump lists them.
-pub(super) fn custom_pools_of(
-    pools: &[DumpPool],
-    memory_type: u32,
-) -> impl Iterator<Item = (PoolId, &DumpPool)> {
-    pools.iter().filter(move |pool| pool.memory_type_index == memory_type).filter_map(|pool| {
-        match pool.home {
-            Home::Custom(id) => Some((id, pool)),
-            Home::Default(_) => None,
-        }
-    })
-}
-
-pub(super) fn type_name(kind: ResourceKind) -> &'static str {
-    match kind {
-        ResourceKind::Unknown => "UNKNOWN",
-        ResourceKind::Buffer => "BUFFER",
-        ResourceKind::ImageUnknown => "IMAGE_UNKNOWN",
-        ResourceKind::ImageLinear => "IMAGE_LINEAR",
-        ResourceKind::ImageOptimal => "IMAGE_OPTIMAL",
     }
 }
 

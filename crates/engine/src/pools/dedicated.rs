@@ -5,13 +5,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::device::DedicatedTarget;
-use crate::dump::stats_string::{DumpDedicated, NO_ROOM};
 use crate::error::Error;
+use crate::handle::RegionKey;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
+use crate::pools::snapshot::{DumpDedicated, NO_ROOM};
 use crate::request::ResourceKind;
 use crate::slot_map::SlotMap;
 use crate::statistics::Statistics;
-use crate::suballocator::{RegionKey, RegionTag};
+use crate::suballocator::RegionTag;
 
 struct Slot {
     memory: Arc<MemoryObject>,

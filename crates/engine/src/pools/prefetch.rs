@@ -4,53 +4,11 @@
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::error::Error;
-use crate::handle::Home;
+use crate::pools::prefetch_queue::PrefetchQueue;
 use crate::pools::registry::Pools;
-
-#[derive(Default)]
-struct Asked {
-    homes: Vec<Home>,
-    stop: bool,
-}
-
-/// Who has asked for a block.
-#[derive(Default)]
-pub(crate) struct PrefetchQueue {
-    asked: Mutex<Asked>,
-    news: Condvar,
-}
-
-impl PrefetchQueue {
-    /// Asks for a block. Called without any lock of an arena.
-    pub fn ask(&self, home: Home) {
-        self.asked.lock().homes.push(home);
-        self.news.notify_one();
-    }
-
-    fn stop(&self) {
-        let mut asked = self.asked.lock();
-        asked.stop = true;
-        asked.homes.clear();
-        self.news.notify_one();
-    }
-
-    /// The next one; `None` at the end.
-    fn next(&self) -> Option<Home> {
-        let mut asked = self.asked.lock();
-        loop {
-            if asked.stop {
-                return None;
-            }
-            if let Some(home) = asked.homes.pop() {
-                return Some(home);
-            }
-            self.news.wait(&mut asked);
-        }
-    }
-}
 
 /// The thread, while it runs.
 pub(crate) struct Prefetcher {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::check::check_pool;
 use crate::error::Error;
 use crate::handle::{Home, PoolId};
 use crate::pools::memory_object::Release;
-use crate::pools::pool::{Pool, Setup, check_pool};
+use crate::pools::pool::Pool;
+use crate::pools::setup::Setup;
 use crate::request::PoolCreateInfo;
 use crate::slot_map::SlotMap;
 use crate::words::{bytes, counted};
@@ -30,7 +32,7 @@ impl Pools {
 
     /// Makes a custom one, and takes its first blocks from the driver.
     pub fn create(&self, setup: &Setup, rules: &PoolCreateInfo) -> Result<PoolId, Error> {
-        check_pool(setup, rules)?;
+        check_pool(setup.device.info(), |heap| setup.ledger.limit(heap), rules)?;
         // The key first: allocations of the pool carry it. Nobody knows it yet.
         let mut custom = self.custom.write();
         if !custom.try_reserve() {

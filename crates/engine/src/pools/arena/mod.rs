@@ -6,89 +6,20 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::device::{DeviceError, HostAddress, MemoryAllocateInfo};
-use crate::dump::stats_string::{DumpBlock, DumpBlocks, DumpRegion, NO_ROOM};
+use crate::device::{HostAddress, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
 use crate::handle::Home;
+use crate::pools::block_sizes::{BlockSizes, RAMP};
 use crate::pools::blocks::{Blocks, Placed, Spot};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
-use crate::pools::pool::Setup;
+use crate::pools::setup::{Setup, take_memory};
+use crate::pools::snapshot::{DumpBlock, DumpBlocks, DumpRegion, NO_ROOM};
 use crate::request::PoolCreateInfo;
 use crate::statistics::Statistics;
 use crate::suballocator::{
     AnySuballocator, BlockIndex, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,
 };
 use crate::words::counted;
-
-/// How often a first block is halved below the preferred size.
-const RAMP: u32 = 3;
-/// Blocks are not made smaller than this when the driver refuses larger ones.
-const SMALLEST_BLOCK: u64 = 1 << 20;
-/// Block sizes are multiples of this.
-const BLOCK_ROUNDING: u64 = 32;
-/// No block is larger, whatever is asked for: a suballocator keeps sizes in 60 bits.
-const LARGEST_BLOCK: u64 = 1 << 59;
-
-/// How large blocks are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockSizes {
-    /// In bytes.
-    pub preferred: u64,
-    /// The caller named the size: no ramp, no smaller block.
-    pub explicit: bool,
-}
-
-impl BlockSizes {
-    /// An eighth of a heap up to 1 GiB, else 256 MiB; `explicit` if the caller says.
-    pub fn for_heap(heap_size: u64, explicit: Option<u64>) -> Self {
-        let preferred = match explicit {
-            Some(size) => size,
-            None if Self::is_small_heap(heap_size) => heap_size / 8,
-            None => 256 << 20,
-        };
-        let preferred = round(preferred.clamp(1, LARGEST_BLOCK));
-        Self { preferred, explicit: explicit.is_some() }
-    }
-
-    /// Up to 1 GiB, as the window through which the host reaches the memory of many a card: a block as
-    /// large as suits others would be much of it.
-    pub fn is_small_heap(heap_size: u64) -> bool {
-        heap_size <= 1 << 30
-    }
-
-    /// What the first attempt takes for a request, beside blocks of up to `largest` bytes.
-    fn first(self, request: u64, largest: u64, headroom: u64) -> u64 {
-        let mut size = self.preferred;
-        if self.explicit {
-            return size;
-        }
-        for _ in 0..RAMP {
-            let half = round(size / 2);
-            if half <= largest || half < request.saturating_mul(2) {
-                break;
-            }
-            size = half;
-        }
-        while size > headroom
-            && let Some(half) = self.smaller(size, request)
-        {
-            size = half;
-        }
-        size
-    }
-
-    /// What the next attempt takes, if there is one.
-    fn smaller(self, size: u64, request: u64) -> Option<u64> {
-        // The last step goes to the floor itself: a heap may have that much left, and no more.
-        let floor = round(SMALLEST_BLOCK.min(self.preferred / 8));
-        let half = round(size / 2).max(floor);
-        (!self.explicit && half >= request && half < size).then_some(half)
-    }
-}
-
-fn round(size: u64) -> u64 {
-    size.next_multiple_of(BLOCK_ROUNDING)
-}
 
 /// When an arena may take memory from the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -542,42 +473,6 @@ impl Arena {
             && let Err(broken) = state.blocks.validate()
         {
             panic!("arena of memory type {}: {broken}", self.rules.memory_type_index);
-        }
-    }
-}
-
-/// Books memory and asks the driver for it; takes the booking back if it refuses.
-pub(crate) fn take_memory(
-    setup: &Setup,
-    info: &MemoryAllocateInfo,
-    within_budget: bool,
-    shared: bool,
-) -> Result<MemoryObject, Error> {
-    let (device, ledger) = (&setup.device, &setup.ledger);
-    let (memory_type_index, size) = (info.memory_type_index, info.size);
-    ledger.reserve(memory_type_index, size, within_budget)?;
-    let taken = device.allocate(info);
-    ledger.settle(memory_type_index, size);
-    match taken {
-        Ok(handle) => {
-            ledger.note_allocated(handle, memory_type_index, size);
-            let (device, ledger) = (device.clone(), ledger.clone());
-            Ok(MemoryObject::new(device, ledger, handle, info, shared))
-        }
-        Err(error) => {
-            ledger.release(memory_type_index, size);
-            let figures = ledger.figures(memory_type_index, size);
-            Err(match error {
-                DeviceError::DeviceLost | DeviceError::OutOfDeviceMemory => {
-                    Error::of_call("vkAllocateMemory", error, figures)
-                }
-                // What others made is wrong or it is not: nothing that is freed here helps.
-                result => {
-                    let is_hopeless = info.import.is_some();
-                    let figures = FailureFigures { is_hopeless, ..figures };
-                    Error::Refused { result, figures }
-                }
-            })
         }
     }
 }

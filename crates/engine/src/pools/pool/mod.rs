@@ -1,61 +1,31 @@
 //! Memory of one type with rules of its own: the default pool of each type, and custom ones.
 
 mod many;
-mod place;
+pub(crate) mod place;
 
 use std::sync::Arc;
 
-use crate::device::{DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
-use crate::dump::stats_string::DumpPool;
+use crate::device::{HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
 use crate::error::{Error, FailureFigures};
 use crate::handle::{Allocation, AllocationId, Home, PoolId};
-use crate::heap::ledger::HeapLedger;
-use crate::heap::retention::EmptyBlockRetention;
-use crate::pools::arena::{Arena, BlockSizes, Growth, take_memory};
+use crate::pools::arena::{Arena, Growth};
+use crate::pools::block_sizes::BlockSizes;
 use crate::pools::blocks::{Placed, Spot};
 use crate::pools::dedicated::Dedicated;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
-use crate::pools::prefetch::PrefetchQueue;
+use crate::pools::setup::{Setup, take_memory};
+use crate::pools::snapshot::DumpPool;
 use crate::request::{
     AllocationCreateFlags as Create, AllocationRequest, ImportRequest, PoolCreateInfo,
 };
 use crate::statistics::Statistics;
 use crate::suballocator::{Algorithm, AnySuballocator, RegionRequest, RegionTag};
-use crate::words::bytes;
-
-pub(crate) use place::Place;
 
 /// Offsets and sizes inside blocks are multiples of it: smaller remainders are of no use to any
 /// resource, and would cost a region each.
 const GRANULE: u64 = 16;
 /// A buddy block keeps no region below this.
 const SMALLEST_BUDDY: u64 = 32;
-
-/// What all pools of an allocator share.
-#[derive(Clone)]
-pub(crate) struct Setup {
-    pub device: Arc<dyn DeviceMemory>,
-    pub ledger: Arc<HeapLedger>,
-    /// Bytes of a block in a large heap; `None`: as [`BlockSizes::for_heap`] says.
-    pub preferred_block_size: Option<u64>,
-    /// The same in a small heap.
-    pub preferred_small_heap_block_size: Option<u64>,
-    pub retention: EmptyBlockRetention,
-    /// Where blocks are asked for ahead of time, if they are.
-    pub prefetch: Option<Arc<PrefetchQueue>>,
-}
-
-impl Setup {
-    /// The block size that the caller prefers for the heap of a memory type, if any.
-    fn preferred_block_size(&self, memory_type_index: u32) -> Option<u64> {
-        let heap = self.device.info().heap_of(memory_type_index);
-        if BlockSizes::is_small_heap(self.ledger.limit(heap)) {
-            self.preferred_small_heap_block_size
-        } else {
-            self.preferred_block_size
-        }
-    }
-}
 
 /// See the module.
 pub(crate) struct Pool {
@@ -468,52 +438,4 @@ impl Pool {
     pub(crate) fn validate(&self) -> Result<(), String> {
         self.arena.validate()
     }
-}
-
-/// Refuses a pool that no device could have.
-pub(crate) fn check_pool(setup: &Setup, rules: &PoolCreateInfo) -> Result<(), Error> {
-    let invalid = |reason: String| Err(Error::InvalidArgument(reason));
-    let info = setup.device.info();
-    let types = info.types.len();
-    if rules.memory_type_index as usize >= types {
-        return invalid(format!("memory type {} of {types}", rules.memory_type_index));
-    }
-    if rules.block_size == Some(0) {
-        return invalid("block_size is 0".into());
-    }
-    if rules.max_block_count != 0 && rules.min_block_count > rules.max_block_count {
-        let (min, max) = (rules.min_block_count, rules.max_block_count);
-        return invalid(format!("min_block_count is {min}, above max_block_count, which is {max}"));
-    }
-    if rules.min_alignment != 0 && !rules.min_alignment.is_power_of_two() {
-        return invalid(format!("min_alignment is {}, not a power of two", rules.min_alignment));
-    }
-    if let Some(priority) = rules.priority
-        && !(0.0..=1.0).contains(&priority)
-    {
-        return invalid(format!("priority is {priority}, not from 0 to 1"));
-    }
-    let flags = info.flags_of(rules.memory_type_index);
-    if flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED) && rules.block_size.is_some() {
-        return invalid(
-            "lazily allocated memory is dedicated: a pool of it has no block_size".into(),
-        );
-    }
-    if flags.contains(MemoryPropertyFlags::DEVICE_COHERENT_AMD) && !info.amd_device_coherent {
-        let index = rules.memory_type_index;
-        return invalid(format!(
-            "memory type {index} needs VK_AMD_device_coherent_memory, which is not enabled"
-        ));
-    }
-    let heap_size = setup.ledger.limit(info.heap_of(rules.memory_type_index));
-    let largest = heap_size.min(info.limits.max_memory_allocation_size);
-    // Where none was named a block is as large as may be, but for nothing at all.
-    let size = rules.block_size.unwrap_or(1);
-    if size > largest {
-        let index = rules.memory_type_index;
-        let reason = format!("a block of memory type {index} has at most {}", bytes(largest));
-        let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
-        return Err(Error::OutOfDeviceMemory { reason, figures });
-    }
-    Ok(())
 }
