@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::device::MemoryHandle;
 use crate::error::Error;
-use crate::handle::CacheHint;
+use crate::handle::{CacheHint, RegionKey};
 use crate::heap::ledger::HeapLedger;
 use crate::heap::retention::EmptyBlockRetention;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::suballocator::{
-    AnySuballocator, BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionTag,
-    RegionView, Suballocator,
+    AnySuballocator, BlockIndex, FreedRegion, Placement, RegionRequest, RegionTag, RegionView,
+    Suballocator,
 };
 use crate::words;
 use crate::words::counted;

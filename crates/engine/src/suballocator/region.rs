@@ -208,7 +208,7 @@ impl RegionTable {
         }
     }
 
-    /// Whether so many slots can be taken before [`grow`](Self::grow) has to be called.
+    /// Whether so many slots can be taken before [`try_grow`](Self::try_grow) has to be called.
     #[inline]
     pub(super) fn has_room_for(&self, count: usize) -> bool {
         self.slots.vacant_count >= count

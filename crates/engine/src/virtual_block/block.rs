@@ -1,11 +1,11 @@
 //! The suballocators for any resource that is not Vulkan memory.
 
 use crate::error::{Error, FailureFigures};
-use crate::request::{ResourceKind, Strategy};
+use crate::handle::RegionKey;
+use crate::request::{Algorithm, ResourceKind, Strategy};
 use crate::statistics::Statistics;
 use crate::suballocator::{
-    Algorithm, AnySuballocator, BlockIndex, Placement, RegionKey, RegionRequest, RegionView,
-    Suballocator,
+    AnySuballocator, BlockIndex, Placement, RegionRequest, RegionView, Suballocator,
 };
 
 /// One request to a virtual block.

@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 
 use crate::error::Error;
-use crate::request::Strategy;
-use crate::suballocator::{Algorithm, RegionKey};
+use crate::handle::RegionKey;
+use crate::request::{Algorithm, Strategy};
 use crate::virtual_block::block::{VirtualAllocation, VirtualBlock, VirtualRequest};
 
 struct Entry {

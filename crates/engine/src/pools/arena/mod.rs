@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::device::{HostAddress, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
-use crate::handle::Home;
+use crate::handle::{Home, RegionKey};
 use crate::pools::block_sizes::{BlockSizes, RAMP};
 use crate::pools::blocks::{Blocks, Placed, Spot};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
@@ -17,7 +17,7 @@ use crate::pools::snapshot::{DumpBlock, DumpBlocks, DumpRegion, NO_ROOM};
 use crate::request::PoolCreateInfo;
 use crate::statistics::Statistics;
 use crate::suballocator::{
-    AnySuballocator, BlockIndex, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,
+    AnySuballocator, BlockIndex, RegionInfo, RegionRequest, RegionTag, Suballocator,
 };
 use crate::words::counted;
 

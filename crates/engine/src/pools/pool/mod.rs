@@ -16,10 +16,10 @@ use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::setup::{Setup, take_memory};
 use crate::pools::snapshot::DumpPool;
 use crate::request::{
-    AllocationCreateFlags as Create, AllocationRequest, ImportRequest, PoolCreateInfo,
+    Algorithm, AllocationCreateFlags as Create, AllocationRequest, ImportRequest, PoolCreateInfo,
 };
 use crate::statistics::Statistics;
-use crate::suballocator::{Algorithm, AnySuballocator, RegionRequest, RegionTag};
+use crate::suballocator::{AnySuballocator, RegionRequest, RegionTag};
 
 /// Offsets and sizes inside blocks are multiples of it: smaller remainders are of no use to any
 /// resource, and would cost a region each.
