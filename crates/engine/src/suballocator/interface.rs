@@ -38,7 +38,7 @@ pub trait Suballocator: Send {
         self.regions_mut().reserve(regions);
     }
 
-    /// Finds a place in any block, or `None`. O(1), except for [`Strategy::MinOffset`](crate::Strategy::MinOffset).
+    /// Finds a place in any block, or `None`. O(1), except for [`MinOffset`](crate::Strategy::MinOffset).
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement>;
 
     /// The same for an alignment that is no power of two, as a stride of 12 bytes: a call of its own, as a
