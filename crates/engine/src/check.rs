@@ -1,13 +1,12 @@
 //! Refusing what is wrong before anything is changed: one clear line each.
 
 use crate::device::{DeviceInfo, MemoryPropertyFlags as Property};
-use crate::error::Error;
+use crate::error::{Error, FailureFigures};
 use crate::request::{
-    AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest, MemoryUsage,
-    PoolCreateInfo,
+    Algorithm, AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest,
+    MemoryUsage, PoolCreateInfo,
 };
-use crate::suballocator::Algorithm;
-use crate::words::counted;
+use crate::words::{bytes, counted};
 
 fn invalid(reason: impl Into<String>) -> Result<(), Error> {
     Err(Error::InvalidArgument(reason.into()))
@@ -125,6 +124,54 @@ fn check_wishes(create_info: &AllocationCreateInfo) -> Result<(), Error> {
             "GPU_LAZILY_ALLOCATED memory is dedicated and cannot be mapped: MAPPED, HOST_ACCESS \
              and NEVER_ALLOCATE contradict it",
         );
+    }
+    Ok(())
+}
+
+/// A pool that no device could have; `heap_limit` knows how many bytes a heap may hold.
+pub(crate) fn check_pool(
+    info: &DeviceInfo,
+    heap_limit: impl Fn(u32) -> u64,
+    rules: &PoolCreateInfo,
+) -> Result<(), Error> {
+    let types = info.types.len();
+    if rules.memory_type_index as usize >= types {
+        return invalid(format!("memory type {} of {types}", rules.memory_type_index));
+    }
+    if rules.block_size == Some(0) {
+        return invalid("block_size is 0");
+    }
+    if rules.max_block_count != 0 && rules.min_block_count > rules.max_block_count {
+        let (min, max) = (rules.min_block_count, rules.max_block_count);
+        return invalid(format!("min_block_count is {min}, above max_block_count, which is {max}"));
+    }
+    if rules.min_alignment != 0 && !rules.min_alignment.is_power_of_two() {
+        return invalid(format!("min_alignment is {}, not a power of two", rules.min_alignment));
+    }
+    if let Some(priority) = rules.priority
+        && !(0.0..=1.0).contains(&priority)
+    {
+        return invalid(format!("priority is {priority}, not from 0 to 1"));
+    }
+    let flags = info.flags_of(rules.memory_type_index);
+    if flags.contains(Property::LAZILY_ALLOCATED) && rules.block_size.is_some() {
+        return invalid("lazily allocated memory is dedicated: a pool of it has no block_size");
+    }
+    if flags.contains(Property::DEVICE_COHERENT_AMD) && !info.amd_device_coherent {
+        let index = rules.memory_type_index;
+        return invalid(format!(
+            "memory type {index} needs VK_AMD_device_coherent_memory, which is not enabled"
+        ));
+    }
+    let heap_size = heap_limit(info.heap_of(rules.memory_type_index));
+    let largest = heap_size.min(info.limits.max_memory_allocation_size);
+    // Where none was named a block is as large as may be, but for nothing at all.
+    let size = rules.block_size.unwrap_or(1);
+    if size > largest {
+        let index = rules.memory_type_index;
+        let reason = format!("a block of memory type {index} has at most {}", bytes(largest));
+        let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
+        return Err(Error::OutOfDeviceMemory { reason, figures });
     }
     Ok(())
 }

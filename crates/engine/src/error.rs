@@ -261,3 +261,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Which of many failed, and why. Nothing of the others is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedItem {
+    /// Counted from 0.
+    pub index: usize,
+    /// Why.
+    pub error: Error,
+}

@@ -2,9 +2,8 @@
 
 use bitflags::bitflags;
 
-use crate::allocation::PoolId;
-use crate::device::{DedicatedTarget, MemoryPropertyFlags};
-use crate::suballocator::Algorithm;
+use crate::device::{DedicatedTarget, MemoryImport, MemoryPropertyFlags};
+use crate::handle::PoolId;
 
 /// The intended use. Values of `VmaMemoryUsage`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -258,6 +257,55 @@ impl AllocationRequest {
             resource_use: ResourceUse::Unknown,
             dedicated: None,
         }
+    }
+}
+
+/// Memory that somebody else made, and what is to live in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ImportRequest {
+    /// The whole memory object: its size is that of the memory, its `memory_type_bits` are the types
+    /// that serve both the resource and the memory.
+    pub whole: AllocationRequest,
+    /// Where the resource starts in it, in bytes.
+    pub offset: u64,
+    /// Of the resource, in bytes.
+    pub size: u64,
+    /// Which memory.
+    pub import: MemoryImport,
+    /// The type that it was made of, where that is known.
+    pub memory_type_index: Option<u32>,
+    /// The memory is of one type only and cannot be asked for it, so none may be guessed.
+    pub is_opaque: bool,
+}
+
+/// How blocks are divided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Any sizes in any order.
+    #[default]
+    Tlsf,
+    /// One behind the other: freed at once, as a stack, as two stacks, or as a ring.
+    Linear,
+    /// Powers of two.
+    Buddy,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 3] = [Self::Tlsf, Self::Linear, Self::Buddy];
+
+    /// In lower case, as people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tlsf => "tlsf",
+            Self::Linear => "linear",
+            Self::Buddy => "buddy",
+        }
+    }
+
+    /// The algorithm of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Counts of blocks, allocations and unused ranges.
 
-use crate::allocation::Home;
+use crate::handle::Home;
 
 /// What some blocks hold. Sums and extremes add up with [`Statistics::add`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -96,8 +96,8 @@ proptest! {
 
     #[test]
     fn runs_keep_every_rule(steps in vec(step(), 1..24), granularity in 0u32..12) {
-        run(Algorithm::Tlsf.suballocator(16, 1 << granularity), &steps);
-        run(Algorithm::Tlsf.suballocator(1, 1), &steps);
+        run(AnySuballocator::new(Algorithm::Tlsf, 16, 1 << granularity), &steps);
+        run(AnySuballocator::new(Algorithm::Tlsf, 1, 1), &steps);
     }
 }
 

@@ -1,9 +1,9 @@
 //! Several resources in the memory of one allocation.
 
 use super::Allocator;
-use crate::allocation::Allocation;
 use crate::error::Error;
-use crate::pool::Place;
+use crate::handle::Allocation;
+use crate::pools::pool::place::Place;
 use crate::request::{MemoryRequirements, ResourceKind};
 use crate::suballocator::granularity::{align_up, conflict};
 use crate::words::bytes;

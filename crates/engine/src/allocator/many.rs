@@ -1,21 +1,12 @@
 //! Many allocations in one call, all or none.
 
 use super::Allocator;
-use crate::allocation::{Allocation, AllocationId};
 use crate::check::check_request;
-use crate::error::Error;
-use crate::memory_object::Release;
+use crate::error::{Error, FailedItem};
+use crate::handle::{Allocation, AllocationId};
+use crate::pools::memory_object::Release;
 use crate::request::AllocationRequest;
 use crate::suballocator::RegionTag;
-
-/// Which of many failed, and why. Nothing of the others is left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedItem {
-    /// Counted from 0.
-    pub index: usize,
-    /// Why.
-    pub error: Error,
-}
 
 /// What is left to do after many were freed.
 #[derive(Default)]

@@ -9,9 +9,10 @@
 //! "Aliases": {"CustomPools": {"Type 1": {"0": {"DedicatedAllocations": {"2": [{"Offset": 0, ...}]}}}}}
 //! ```
 
-use super::{AliasDescription, Describe, Description, DumpPool, custom_pools_of, type_name};
-use crate::allocation::{AllocationId, Home};
-use crate::json::JsonWriter;
+use crate::dump::describe::{AliasDescription, Describe, Description, type_name};
+use crate::dump::json::JsonWriter;
+use crate::handle::{AllocationId, Home, RegionKey};
+use crate::pools::snapshot::{DumpPool, custom_pools_of};
 
 /// Writes what there is; keys without content are left out.
 pub(super) fn write(
@@ -123,7 +124,7 @@ impl Mirror<'_> {
         &self,
         home: Home,
         dedicated: bool,
-        all: impl Iterator<Item = (u64, crate::suballocator::RegionKey)>,
+        all: impl Iterator<Item = (u64, RegionKey)>,
     ) -> Places<'_> {
         all.map(|(place, key)| {
             (place, self.describe.allocation(AllocationId::new(home, dedicated, key)))

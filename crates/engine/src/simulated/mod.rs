@@ -9,6 +9,7 @@ mod access;
 mod calls;
 mod external;
 mod info;
+mod payload;
 mod profiles;
 mod store;
 
@@ -28,8 +29,8 @@ use crate::error::Error;
 use crate::words::bytes;
 use calls::Calls;
 pub use calls::{Call, CallRecord};
-pub use external::SimulatedPayload;
 pub use info::{check_info, simulated_info};
+pub use payload::SimulatedPayload;
 pub use profiles::{profile_info, profile_names};
 pub use store::HostBytes;
 use store::LazyStore;

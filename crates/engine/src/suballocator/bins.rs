@@ -213,7 +213,7 @@ impl Bins {
         self.marks = Marks::default();
     }
 
-    /// Whether so many regions can be put in before [`grow`](Self::grow) has to be called.
+    /// Whether so many regions can be put in before [`try_grow`](Self::try_grow) has to be called.
     #[inline]
     pub fn has_room_for(&self, count: u32) -> bool {
         self.vacant_count >= count

@@ -12,11 +12,11 @@
 
 use super::bins::{Bins, class_of};
 use super::granularity::conflict;
+use super::interface::Suballocator;
 use super::node::{MAX_SIZE, NONE};
 use super::region::RegionTable;
-use super::{
-    BlockIndex, FreedRegion, Placement, RegionKey, RegionRequest, RegionView, Suballocator,
-};
+use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest, RegionView};
+use crate::handle::RegionKey;
 use crate::request::ResourceKind;
 
 /// So many free regions are looked at for one that has a multiple of an alignment in it.

@@ -1,8 +1,9 @@
 //! One region as the table of them keeps it.
 
 use super::bins::Position;
-use super::region::{BlockIndex, RegionKey};
-use super::{RegionInfo, RegionTag};
+use super::values::BlockIndex;
+use super::values::{RegionInfo, RegionTag};
+use crate::handle::RegionKey;
 use crate::request::ResourceKind;
 
 /// No node.

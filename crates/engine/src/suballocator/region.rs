@@ -14,53 +14,9 @@ use std::hint::select_unpredictable;
 
 use super::node::{NONE, Node, target};
 use super::slab::{Entries, Slab};
-use super::{Placement, RegionInfo, RegionTag};
-use crate::allocation::CacheHint;
+use super::values::{BlockIndex, Placement, RegionInfo, RegionTag};
+use crate::handle::{CacheHint, RegionKey};
 use crate::request::ResourceKind;
-
-/// A block of a suballocator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BlockIndex(pub u32);
-
-/// A slot and the generation in which it was taken, in one number: a key that was stored in halves
-/// and is loaded as a whole waits for both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RegionKey(u64);
-
-impl RegionKey {
-    /// Of no region.
-    pub const NONE: Self = Self(0);
-
-    /// Of a slot and a generation.
-    #[inline]
-    pub fn new(index: u32, generation: u32) -> Self {
-        Self(u64::from(generation) << 32 | u64::from(index))
-    }
-
-    /// The slot.
-    #[inline]
-    pub fn index(self) -> u32 {
-        self.0 as u32
-    }
-
-    /// Odd while the region lives.
-    #[inline]
-    pub fn generation(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    /// The generation above, the slot below.
-    #[inline]
-    pub fn to_bits(self) -> u64 {
-        self.0
-    }
-
-    /// What [`to_bits`](Self::to_bits) gave.
-    #[inline]
-    pub fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-}
 
 /// So many regions are in a row.
 const ROW: usize = 16384;
@@ -252,7 +208,7 @@ impl RegionTable {
         }
     }
 
-    /// Whether so many slots can be taken before [`grow`](Self::grow) has to be called.
+    /// Whether so many slots can be taken before [`try_grow`](Self::try_grow) has to be called.
     #[inline]
     pub(super) fn has_room_for(&self, count: usize) -> bool {
         self.slots.vacant_count >= count

@@ -1,8 +1,9 @@
 //! Walks everything and says what is broken.
 
 use super::super::granularity::{Neighbour, conflict};
+use super::super::interface::Suballocator;
 use super::super::node::NONE;
-use super::super::{BlockIndex, Suballocator};
+use super::super::values::BlockIndex;
 use super::{Block, Linear, Which};
 
 impl Linear {

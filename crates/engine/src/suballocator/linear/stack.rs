@@ -6,8 +6,9 @@
 //! ```
 
 use super::super::node::NONE;
-use super::super::{RegionKey, RegionRequest};
+use super::super::values::RegionRequest;
 use super::{Block, Linear};
+use crate::handle::RegionKey;
 
 impl Linear {
     /// The way of what the top of the stack has no room for: the spare block that came empty last, of

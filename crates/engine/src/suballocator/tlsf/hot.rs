@@ -11,7 +11,7 @@ use super::super::granularity::{Gap, Neighbour, place_in_gap};
 use super::super::node::{FREE_LINK, NONE, Node, is_free_link, target};
 use super::super::region::{Blocks, Slots};
 use super::super::slab::Entries;
-use super::super::{BlockIndex, Placement, RegionRequest};
+use super::super::values::{BlockIndex, Placement, RegionRequest};
 
 /// Slots that one call may take, and regions that it may put into the index.
 pub(super) const ROOM: usize = 2;

@@ -2,9 +2,10 @@
 
 use super::super::bins::class_of;
 use super::super::node::MAX_SIZE;
-use super::super::{RegionKey, RegionRequest};
+use super::super::values::RegionRequest;
 use super::hot::{Candidate, Hot};
 use super::{MAX_ROUNDING, Tlsf};
+use crate::handle::RegionKey;
 
 impl Tlsf {
     /// See [`Suballocator::allocate_at_multiple`](super::super::Suballocator::allocate_at_multiple).

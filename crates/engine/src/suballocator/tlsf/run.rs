@@ -5,8 +5,9 @@
 //! as any other while a smaller one would do.
 
 use super::super::bins::{Entry, class_of};
+use super::super::interface::{Suballocator, one_by_one};
 use super::super::node::{is_free_link, target};
-use super::super::{Placement, RegionRequest, Suballocator, one_by_one};
+use super::super::values::{Placement, RegionRequest};
 use super::Tlsf;
 use super::hot::{Hot, ROOM};
 use crate::request::Strategy;

@@ -1,0 +1,139 @@
+//! Mapping, flushing and invalidating allocations.
+
+use crate::allocator::Allocator;
+use crate::device::{CallError, HostAddress, MemoryRange};
+use crate::error::{Error, FailedItem};
+use crate::handle::AllocationId;
+use crate::pools::memory_object::{MappedHold, MemoryObject};
+use crate::words::bytes;
+
+/// A part of an allocation, to be flushed or invalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostRange {
+    /// The allocation.
+    pub id: AllocationId,
+    /// From its start, in bytes.
+    pub offset: u64,
+    /// In bytes; `u64::MAX`: up to the end.
+    pub size: u64,
+}
+
+impl Allocator {
+    /// Maps an allocation; where it starts in the host's address space. Counts: each map has its
+    /// [`unmap`](Self::unmap); the driver maps once.
+    pub fn map(&self, id: AllocationId) -> Result<HostAddress, Error> {
+        let ((), memory, offset, _) = self.update_tag(id, |_| ())?;
+        let address = memory.map()?;
+        // Counted after the driver has mapped it, so that a map that failed does not count, and so
+        // that a free or an unmap of another thread never undoes one that has not happened yet.
+        let counted = self.update_tag(id, |tag| match tag.map_count.checked_add(1) {
+            Some(more) => {
+                tag.map_count = more;
+                true
+            }
+            None => self.more_maps.add(id),
+        });
+        let counted = counted.and_then(|(counted, ..)| match counted {
+            true => Ok(()),
+            false => Err(Error::TooManyItems(1)),
+        });
+        counted.inspect_err(|_| memory.unmap(1))?;
+        Ok(address.at(offset))
+    }
+
+    /// Undoes one [`map`](Self::map).
+    pub fn unmap(&self, id: AllocationId) -> Result<(), Error> {
+        let (counted, memory, ..) = self.update_tag(id, |tag| {
+            if tag.map_count == u8::MAX && self.more_maps.remove(id) {
+                return true;
+            }
+            let fewer = tag.map_count.checked_sub(1);
+            tag.map_count = fewer.unwrap_or(0);
+            fewer.is_some()
+        })?;
+        if !counted {
+            return Err(Error::InvalidArgument("not mapped".into()));
+        }
+        memory.unmap(1);
+        Ok(())
+    }
+
+    /// Makes host writes to `size` bytes from `offset` of an allocation visible to the device. Does
+    /// nothing on coherent memory, and nothing where the allocation is not mapped: then there is nothing
+    /// that the host has written. `u64::MAX`: up to the end.
+    pub fn flush(&self, id: AllocationId, offset: u64, size: u64) -> Result<(), Error> {
+        self.flush_many(&[HostRange { id, offset, size }]).map_err(|failed| failed.error)
+    }
+
+    /// Makes device writes visible to the host; see [`flush`](Self::flush).
+    pub fn invalidate(&self, id: AllocationId, offset: u64, size: u64) -> Result<(), Error> {
+        self.invalidate_many(&[HostRange { id, offset, size }]).map_err(|failed| failed.error)
+    }
+
+    /// Flushes many ranges in one call of the driver. The ranges are checked before, all of them.
+    pub fn flush_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
+        self.synchronise(ranges, |ranges| {
+            let flushed = self.device().flush(ranges);
+            flushed.map_err(|error| error.of("vkFlushMappedMemoryRanges"))
+        })
+    }
+
+    /// Invalidates many ranges in one call of the driver; see [`flush_many`](Self::flush_many).
+    pub fn invalidate_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
+        self.synchronise(ranges, |ranges| {
+            let invalidated = self.device().invalidate(ranges);
+            invalidated.map_err(|error| error.of("vkInvalidateMappedMemoryRanges"))
+        })
+    }
+
+    /// Bytes that memory of a type is flushed and invalidated by; `None` where it needs neither.
+    pub fn atom_size(&self, memory_type_index: u32) -> Option<u64> {
+        let info = self.device().info();
+        let atom = info.limits.non_coherent_atom_size;
+        info.is_non_coherent(memory_type_index).then_some(atom)
+    }
+
+    fn synchronise(
+        &self,
+        ranges: &[HostRange],
+        call: impl FnOnce(&[MemoryRange]) -> Result<(), CallError>,
+    ) -> Result<(), FailedItem> {
+        // Each is mapped until the driver has answered: another thread may unmap it meanwhile.
+        let (mut asked, mut held) = (Vec::new(), Vec::new());
+        for (index, range) in ranges.iter().enumerate() {
+            let failed = |error| FailedItem { index, error };
+            if let Some((range, mapped)) = self.host_range(range).map_err(failed)? {
+                asked.push(range);
+                held.push(mapped);
+            }
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        call(&asked).map_err(|error| FailedItem { index: 0, error: error.into() })
+    }
+
+    /// What the driver is asked for, and what keeps it mapped.
+    fn host_range(&self, range: &HostRange) -> Result<Option<(MemoryRange, MappedHold)>, Error> {
+        let HostRange { id, offset, size } = *range;
+        let (tag, memory, start, length) = self.update_tag(id, |tag| *tag)?;
+        let size = if size == u64::MAX { length.saturating_sub(offset) } else { size };
+        if offset > length || size > length - offset {
+            return Err(Error::InvalidArgument(format!(
+                "{} from offset {offset} on: outside of the allocation's {}",
+                bytes(size),
+                bytes(length)
+            )));
+        }
+        let Some(atom) = self.atom_size(memory.memory_type_index) else { return Ok(None) };
+        if size == 0 || (tag.map_count == 0 && !tag.persistently_mapped) {
+            return Ok(None);
+        }
+        let Some(mapped) = MemoryObject::hold_if_mapped(&memory) else { return Ok(None) };
+        // Rounded outward; the end of the object need not be a multiple.
+        let from = (start + offset) / atom * atom;
+        let to = (start + offset + size).next_multiple_of(atom).min(memory.size);
+        let (memory, offset, size) = (memory.handle, from, to - from);
+        Ok(Some((MemoryRange { memory, offset, size }, mapped)))
+    }
+}

@@ -1,0 +1,96 @@
+//! Memory that is shared with others: taking it in, and what of it can be given out.
+
+use crate::allocator::Allocator;
+use crate::check::check_request;
+use crate::error::Error;
+use crate::handle::{Allocation, AllocationId};
+use crate::pools::memory_object::MemoryObject;
+use crate::request::{AllocationCreateFlags as Create, ImportRequest};
+use crate::words::bytes;
+
+/// What is known of a memory object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryOf {
+    /// In bytes.
+    pub size: u64,
+    /// `VkExternalMemoryHandleTypeFlags` that it was allocated for.
+    pub export_handle_types: u32,
+    /// Others made it.
+    pub is_imported: bool,
+    /// It names the one resource that it is for (`VkMemoryDedicatedAllocateInfo`).
+    pub names_resource: bool,
+}
+
+impl Allocator {
+    /// Takes memory in that somebody else made. It is a dedicated allocation, and counts as one of
+    /// its heap.
+    pub fn import(&self, request: &ImportRequest) -> Result<Allocation, Error> {
+        let whole = &request.whole;
+        check_request(whole)?;
+        let invalid = |what: &str| Err(Error::InvalidArgument(what.into()));
+        if whole.create_info.pool.is_some() {
+            return invalid("imported memory lives in no pool");
+        }
+        if whole.create_info.flags.contains(Create::NEVER_ALLOCATE) {
+            return invalid("imported memory is a memory object of its own: not NEVER_ALLOCATE");
+        }
+        if whole.create_info.export_handle_types != 0 {
+            return invalid(
+                "imported memory is exported where it was allocated: no export_handle_types",
+            );
+        }
+        let end = request.offset.checked_add(request.size);
+        if request.size == 0 || end.is_none_or(|end| end > whole.requirements.size) {
+            return Err(Error::InvalidArgument(format!(
+                "{} from offset {} on, of imported memory of {}",
+                bytes(request.size),
+                request.offset,
+                whole.requirements.size
+            )));
+        }
+        let memory_type_index = self.type_of_import(request)?;
+        let pool = self.pools.defaults.get(memory_type_index as usize).ok_or_else(|| {
+            Error::InvalidArgument(format!("the device has no memory type {memory_type_index}"))
+        })?;
+        pool.import(request)
+    }
+
+    fn type_of_import(&self, request: &ImportRequest) -> Result<u32, Error> {
+        let info = self.device().info();
+        let whole = &request.whole;
+        let bits = whole.requirements.memory_type_bits;
+        if let Some(index) = request.memory_type_index {
+            if index as usize >= info.types.len() {
+                let types = info.types.len();
+                return Err(Error::InvalidArgument(format!("memory type {index} of {types}")));
+            }
+            if bits >> index & 1 == 0 {
+                return Err(Error::InvalidArgument(format!(
+                    "memory type {index} cannot be: the resource and the handle allow \
+                     memoryTypeBits {bits:#x}"
+                )));
+            }
+            return Ok(index);
+        }
+        let mut candidates = self.candidates(whole);
+        let Some(best) = candidates.best(&self.types) else {
+            return Err(candidates.none_found(info, bits, &whole.create_info));
+        };
+        candidates.strike(best);
+        if request.is_opaque && candidates.best(&self.types).is_some() {
+            return Err(Error::InvalidArgument(
+                "the memory type of an opaque handle cannot be asked for: give that of the memory \
+                 that was exported"
+                    .into(),
+            ));
+        }
+        Ok(best)
+    }
+
+    /// The memory object that an allocation lies in.
+    pub fn memory_of(&self, id: AllocationId) -> Result<MemoryOf, Error> {
+        let ((), memory, ..) = self.update_tag(id, |_| ())?;
+        let MemoryObject { size, export_handle_types, is_imported, names_resource, .. } = *memory;
+        Ok(MemoryOf { size, export_handle_types, is_imported, names_resource })
+    }
+}

@@ -1,0 +1,49 @@
+//! Names of allocations, beside the regions: most have none and pay nothing.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::error::Error;
+use crate::handle::AllocationId;
+
+const NO_ROOM: Error = Error::NoHostMemory("a name");
+
+fn copy(name: &str) -> Result<String, Error> {
+    let mut copied = String::new();
+    copied.try_reserve_exact(name.len()).map_err(|_| NO_ROOM)?;
+    copied.push_str(name);
+    Ok(copied)
+}
+
+/// Names by handle.
+#[derive(Debug, Default)]
+pub struct Names {
+    names: Mutex<HashMap<AllocationId, Box<str>>>,
+}
+
+impl Names {
+    /// The name of one, if it has one.
+    pub fn get(&self, id: AllocationId) -> Result<Option<String>, Error> {
+        self.names.lock().get(&id).map(|name| copy(name)).transpose()
+    }
+
+    /// Names one.
+    pub fn set(&self, id: AllocationId, name: &str) -> Result<(), Error> {
+        let name = copy(name)?.into_boxed_str();
+        let mut names = self.names.lock();
+        names.try_reserve(1).map_err(|_| NO_ROOM)?;
+        names.insert(id, name);
+        Ok(())
+    }
+
+    /// Forgets one that was freed; the name it had.
+    pub fn take(&self, id: AllocationId) -> Option<String> {
+        self.names.lock().remove(&id).map(String::from)
+    }
+
+    /// Forgets one that was freed.
+    pub fn remove(&self, id: AllocationId) {
+        self.names.lock().remove(&id);
+    }
+}

@@ -1,0 +1,78 @@
+//! Many regions under one lock.
+
+use super::Arena;
+use crate::device::HostAddress;
+use crate::handle::AllocationId;
+use crate::pools::blocks::Spot;
+use crate::pools::memory_object::Release;
+use crate::suballocator::{RegionRequest, RegionTag, Suballocator};
+
+/// So many regions are placed or freed before others get the lock: some tens of microseconds.
+const RUN: usize = 512;
+
+impl Arena {
+    /// Places requests in the blocks there are, up to the first that finds no room or, if they are
+    /// to be mapped, no mapped block; how many it placed. No call of the driver.
+    pub fn allocate_many_in_place(
+        &self,
+        requests: impl IntoIterator<Item = RegionRequest>,
+        mapped: bool,
+        mut take: impl FnMut(Spot, Option<HostAddress>),
+    ) -> usize {
+        let mut requests = requests.into_iter().peekable();
+        let mut count = 0;
+        while requests.peek().is_some() {
+            let (mut asked, before) = (0, count);
+            let run = requests.by_ref().take(RUN).inspect(|_| asked += 1);
+            let mut state = self.state.lock();
+            if mapped {
+                for request in run {
+                    let Some((placed, address)) = state.place_mapped(&request) else { break };
+                    let tag = RegionTag { persistently_mapped: true, ..RegionTag::default() };
+                    state.blocks.suballocator.set_tag(placed.key, tag);
+                    take(placed.spot(), Some(address));
+                    count += 1;
+                }
+            } else {
+                count += state.blocks.place_many(run, |spot| take(spot, None));
+            }
+            self.end(state);
+            if count - before < asked {
+                break;
+            }
+        }
+        count
+    }
+
+    /// Frees regions; stale ones are passed over. The driver's part comes to the releases where it has
+    /// one, or is done at once where there is no host memory for that, outside of the lock.
+    pub fn free_many(
+        &self,
+        ids: &[AllocationId],
+        releases: &mut Vec<Release>,
+        mut freed: impl FnMut(usize, RegionTag, &mut Release),
+    ) {
+        let mut next = 0;
+        while next < ids.len() {
+            let end = ids.len().min(next + RUN);
+            let mut at_once = Release::default();
+            let mut state = self.state.lock();
+            while next < end && !at_once.calls_driver() {
+                let mut release = Release::default();
+                if let Some(tag) = state.free(ids[next].key, &mut release, |_, _| {}) {
+                    freed(next, tag, &mut release);
+                }
+                if release.calls_driver() {
+                    match releases.try_reserve(1) {
+                        Ok(()) => releases.push(release),
+                        Err(_) => at_once = release,
+                    }
+                }
+                next += 1;
+            }
+            self.check(&state);
+            drop(state);
+            drop(at_once);
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! The blocks of an arena, and which empty ones stay: bookkeeping only, under the arena's lock.
+
+use std::sync::Arc;
+
+use crate::device::MemoryHandle;
+use crate::error::Error;
+use crate::handle::{CacheHint, RegionKey};
+use crate::heap::ledger::HeapLedger;
+use crate::heap::retention::EmptyBlockRetention;
+use crate::pools::memory_object::{Lease, MemoryObject, Release};
+use crate::suballocator::{
+    AnySuballocator, BlockIndex, FreedRegion, Placement, RegionRequest, RegionTag, RegionView,
+    Suballocator,
+};
+use crate::words;
+use crate::words::counted;
+
+/// A place in an arena.
+pub struct Placed {
+    /// Of the region.
+    pub key: RegionKey,
+    /// The block's memory.
+    pub memory: Arc<MemoryObject>,
+    /// In that memory, in bytes.
+    pub offset: u64,
+}
+
+impl Placed {
+    /// The same without the memory object.
+    pub fn spot(&self) -> Spot {
+        let hint = CacheHint::default();
+        Spot { key: self.key, memory: self.memory.handle, offset: self.offset, hint }
+    }
+}
+
+/// A place in an arena for who does not need the memory object itself, as counting those who do costs
+/// as much as a lock.
+#[derive(Clone, Copy)]
+pub struct Spot {
+    /// Of the region.
+    pub key: RegionKey,
+    /// The block's memory.
+    pub memory: MemoryHandle,
+    /// In that memory, in bytes.
+    pub offset: u64,
+    /// Of the region.
+    pub hint: CacheHint,
+}
+
+/// Where a region was freed; small enough for a register.
+#[derive(Clone, Copy)]
+pub struct FreedIn {
+    /// Its block.
+    pub block: BlockIndex,
+    /// The owner's bits of the region.
+    pub tag: RegionTag,
+    /// No live region is left there.
+    pub block_is_empty: bool,
+}
+
+/// Not in the list of empty blocks.
+const NOT_EMPTY: u32 = u32::MAX;
+
+struct Block {
+    /// That of the lease, a step nearer.
+    memory: Arc<MemoryObject>,
+    lease: Arc<Lease>,
+}
+
+/// What each allocate needs of a block. Apart from the rest: of ten thousand blocks, all of it together
+/// leaves the cache.
+#[derive(Clone, Copy)]
+struct Front {
+    memory: MemoryHandle,
+    /// Its place in `empties`.
+    empty_at: u32,
+}
+
+/// See the module.
+pub(crate) struct Blocks {
+    pub suballocator: AnySuballocator,
+    ledger: Arc<HeapLedger>,
+    memory_type_index: u32,
+    retention: EmptyBlockRetention,
+    /// So many are never given back.
+    min_count: u32,
+    /// By block index.
+    blocks: Vec<Option<Block>>,
+    /// Of the same ones.
+    fronts: Vec<Front>,
+    count: u32,
+    bytes: u64,
+    /// Bytes of the one that came last.
+    newest: u64,
+    /// Empty blocks that are kept; the ledger knows them.
+    empties: Vec<BlockIndex>,
+    /// Those that a call for many has filled; empty in between.
+    filled: Vec<BlockIndex>,
+    allocation_count: u64,
+    allocation_bytes: u64,
+}
+
+impl Blocks {
+    /// None yet.
+    pub fn new(
+        suballocator: AnySuballocator,
+        ledger: Arc<HeapLedger>,
+        memory_type_index: u32,
+        retention: EmptyBlockRetention,
+        min_count: u32,
+    ) -> Self {
+        Self {
+            suballocator,
+            ledger,
+            memory_type_index,
+            retention,
+            min_count,
+            blocks: Vec::new(),
+            fronts: Vec::new(),
+            count: 0,
+            bytes: 0,
+            newest: 0,
+            empties: Vec::new(),
+            filled: Vec::new(),
+            allocation_count: 0,
+            allocation_bytes: 0,
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Live allocations and their bytes.
+    pub fn live(&self) -> (u64, u64) {
+        (self.allocation_count, self.allocation_bytes)
+    }
+
+    /// Bytes in which nothing lives.
+    fn unused_bytes(&self) -> u64 {
+        self.bytes - self.allocation_bytes
+    }
+
+    /// Whether none is empty, and less than half of a block unused in all.
+    pub fn run_low(&self) -> bool {
+        self.count > 0 && self.empties.is_empty() && self.unused_bytes() < self.newest / 2
+    }
+
+    /// Places a request in one of them.
+    pub fn place(&mut self, request: &RegionRequest) -> Option<Placed> {
+        let Placement { key, block, offset } = self.find(request)?;
+        Some(Placed { key, memory: self.memory(block).clone(), offset })
+    }
+
+    /// The same, without counting a reference of the block.
+    #[inline(always)]
+    pub fn place_spot(&mut self, request: &RegionRequest) -> Option<Spot> {
+        let Placement { key, block, offset } = self.find(request)?;
+        let hint = self.suballocator.regions().hint(key);
+        Some(Spot { key, memory: self.front(block).memory, offset, hint })
+    }
+
+    /// The same of many, up to the first that finds no room; how many it placed.
+    pub fn place_many(
+        &mut self,
+        requests: impl Iterator<Item = RegionRequest>,
+        mut take: impl FnMut(Spot),
+    ) -> usize {
+        let (allocation_count, allocation_bytes) =
+            (&mut self.allocation_count, &mut self.allocation_bytes);
+        // Blocks that were empty before: few, if any. There is room for all.
+        let mut filled = std::mem::take(&mut self.filled);
+        let fronts = &self.fronts;
+        let count = self.suballocator.allocate_many(requests, |request, placement| {
+            let Placement { key, block: index, offset } = placement;
+            let front = fronts[index.0 as usize];
+            if front.empty_at != NOT_EMPTY && !filled.contains(&index) {
+                filled.push(index);
+            }
+            *allocation_count += 1;
+            *allocation_bytes += request.size;
+            let hint = CacheHint::default();
+            take(Spot { key, memory: front.memory, offset, hint });
+        });
+        filled.drain(..).for_each(|block| self.take_from_empties(block));
+        self.filled = filled;
+        count
+    }
+
+    #[inline(always)]
+    fn find(&mut self, request: &RegionRequest) -> Option<Placement> {
+        let key = self.find_key(request)?;
+        Some(self.suballocator.regions().placement(key))
+    }
+
+    /// Gives no more than fits into registers: see `RegionTable::placement`.
+    #[inline(never)]
+    fn find_key(&mut self, request: &RegionRequest) -> Option<RegionKey> {
+        let placement = self.suballocator.allocate(request)?;
+        if self.front(placement.block).empty_at != NOT_EMPTY {
+            self.take_from_empties(placement.block);
+        }
+        self.allocation_count += 1;
+        self.allocation_bytes += request.size;
+        Some(placement.key)
+    }
+
+    /// Takes back what [`place`](Self::place) has just placed, without any work for the driver.
+    pub fn take_back(&mut self, placed: &Placed) {
+        let freed = self.free(placed.key).expect("it was placed just now");
+        // For the next attempt, which follows at once.
+        self.suballocator.settle();
+        if freed.block_is_empty {
+            self.keep(freed.block);
+        }
+    }
+
+    /// Frees a region. A block that came empty is for
+    /// [`keep_or_remove`](Self::keep_or_remove).
+    #[inline(never)]
+    pub fn free(&mut self, key: RegionKey) -> Option<FreedIn> {
+        let FreedRegion { info, tag, block_is_empty } = self.suballocator.free(key)?;
+        self.allocation_count -= 1;
+        self.allocation_bytes -= info.size;
+        Some(FreedIn { block: info.block, tag, block_is_empty })
+    }
+
+    fn block(&self, block: BlockIndex) -> &Block {
+        self.blocks[block.0 as usize].as_ref().expect("a block stays until it is removed")
+    }
+
+    fn front(&self, block: BlockIndex) -> &Front {
+        &self.fronts[block.0 as usize]
+    }
+
+    fn front_mut(&mut self, block: BlockIndex) -> &mut Front {
+        &mut self.fronts[block.0 as usize]
+    }
+
+    /// The memory of a block.
+    pub fn memory(&self, block: BlockIndex) -> &Arc<MemoryObject> {
+        &self.block(block).memory
+    }
+
+    /// Keeps the driver from getting the memory of a block back.
+    pub fn lease(&self, block: BlockIndex) -> Arc<Lease> {
+        self.block(block).lease.clone()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (BlockIndex, &Arc<MemoryObject>)> {
+        (0u32..)
+            .zip(&self.blocks)
+            .filter_map(|(index, block)| Some((BlockIndex(index), &block.as_ref()?.memory)))
+    }
+
+    /// Calls `visit` with the regions of a block, by ascending offset.
+    pub fn visit(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
+        self.suballocator.visit_block(block, visit);
+    }
+
+    /// Takes memory for the bookkeeping of so many blocks more, and for their end.
+    pub fn try_reserve(&mut self, blocks: usize) -> Result<(), Error> {
+        let all = self.blocks.len() + blocks;
+        let reserved = self.blocks.try_reserve(blocks).is_ok()
+            && self.fronts.try_reserve(blocks).is_ok()
+            && self.empties.try_reserve(all - self.empties.len()).is_ok()
+            && self.filled.try_reserve(all).is_ok();
+        reserved.then_some(()).ok_or(Error::NoHostMemory("the blocks of a pool"))
+    }
+
+    /// Takes a new one in, empty and not yet in the list of those. Without host memory for that, the
+    /// driver's part of giving it back comes with the error.
+    pub fn add(&mut self, memory: MemoryObject) -> Result<BlockIndex, (Error, Release)> {
+        let size = memory.size;
+        let reserved = self.try_reserve(1).and_then(|()| {
+            let reserved = self.suballocator.try_reserve_block(size);
+            reserved.then_some(()).ok_or(Error::NoHostMemory("a block"))
+        });
+        if let Err(error) = reserved {
+            let mut release = Release::default();
+            release.free(Lease::new(Arc::new(memory)));
+            return Err((error, release));
+        }
+        let block = self.suballocator.add_block(size);
+        let index = block.0 as usize;
+        let front = Front { memory: memory.handle, empty_at: NOT_EMPTY };
+        if index >= self.blocks.len() {
+            self.blocks.resize_with(index + 1, || None);
+            self.fronts.resize(index + 1, front);
+        }
+        self.fronts[index] = front;
+        let memory = Arc::new(memory);
+        let lease = Lease::new(memory.clone());
+        self.blocks[index] = Some(Block { memory, lease });
+        self.count += 1;
+        self.bytes += size;
+        self.newest = size;
+        Ok(block)
+    }
+
+    /// Keeps an empty block, whatever the limits say.
+    pub fn keep(&mut self, block: BlockIndex) {
+        let size = self.memory(block).size;
+        self.ledger.keep(self.memory_type_index, size, u64::MAX);
+        self.push_empty(block);
+    }
+
+    fn push_empty(&mut self, block: BlockIndex) {
+        self.front_mut(block).empty_at = self.empties.len() as u32;
+        self.empties.push(block);
+    }
+
+    fn take_from_empties(&mut self, block: BlockIndex) {
+        let at = std::mem::replace(&mut self.front_mut(block).empty_at, NOT_EMPTY) as usize;
+        self.empties.swap_remove(at);
+        if let Some(&moved) = self.empties.get(at) {
+            self.front_mut(moved).empty_at = at as u32;
+        }
+        self.ledger.unkeep(self.memory_type_index, self.memory(block).size);
+    }
+
+    /// What becomes of a block that came empty: it is kept, or goes to the driver, or one that was
+    /// kept before does, if it is smaller.
+    pub fn keep_or_remove(&mut self, block: BlockIndex, release: &mut Release) {
+        if self.count <= self.min_count {
+            return self.keep(block);
+        }
+        if self.ledger.is_over_budget(self.memory_type_index) {
+            return release.free(self.remove(block));
+        }
+        if self.keep_within_limits(block) {
+            return;
+        }
+        let size = |&block: &BlockIndex| self.memory(block).size;
+        let smallest = self.empties.iter().copied().min_by_key(size);
+        if let Some(smaller) = smallest.filter(|it| size(it) < size(&block)) {
+            release.free(self.remove(smaller));
+            if self.keep_within_limits(block) {
+                return;
+            }
+        }
+        release.free(self.remove(block));
+    }
+
+    fn keep_within_limits(&mut self, block: BlockIndex) -> bool {
+        let size = self.memory(block).size;
+        let (kept, of_type) = (self.empties.len(), self.memory_type_index);
+        let keep = self.retention.keep(&self.ledger, of_type, kept, size);
+        if keep {
+            self.push_empty(block);
+        }
+        keep
+    }
+
+    /// Removes empty ones, but for `min_count` blocks.
+    pub fn remove_empties(&mut self, min_count: u32, release: &mut Release) {
+        while self.count > min_count
+            && let Some(&empty) = self.empties.last()
+        {
+            release.free(self.remove(empty));
+        }
+    }
+
+    /// How many of them are never given back.
+    pub fn min_count(&self) -> u32 {
+        self.min_count
+    }
+
+    fn remove(&mut self, block: BlockIndex) -> Arc<Lease> {
+        if self.front(block).empty_at != NOT_EMPTY {
+            self.take_from_empties(block);
+        }
+        self.suballocator.remove_block(block);
+        let removed = self.blocks[block.0 as usize].take();
+        let Block { memory, lease } = removed.expect("a block stays until it is removed");
+        self.count -= 1;
+        self.bytes -= memory.size;
+        lease
+    }
+
+    /// Walks everything and says what is broken. O(regions).
+    pub fn validate(&self) -> Result<(), String> {
+        self.suballocator.validate()?;
+        let (mut count, mut bytes, mut block_bytes, mut empty) = (0, 0, 0, 0);
+        for (block, memory) in self.iter() {
+            let mut end = 0;
+            self.visit(block, &mut |region| {
+                end = region.offset + region.size;
+                if region.live.is_some() {
+                    count += 1;
+                    bytes += region.size;
+                }
+            });
+            if end > memory.size {
+                return Err(format!("a region ends at {end}, the memory at {}", memory.size));
+            }
+            block_bytes += memory.size;
+            let at = self.front(block).empty_at;
+            let listed = at != NOT_EMPTY;
+            if listed && self.empties.get(at as usize) != Some(&block) {
+                return Err(format!("block {} is not where the empty ones are listed", block.0));
+            }
+            if self.suballocator.is_block_empty(block) != listed {
+                return Err(format!("block {} is empty and not kept, or the other way", block.0));
+            }
+            empty += usize::from(listed);
+        }
+        if self.empties.len() != empty {
+            return Err(format!(
+                "{} listed as empty, {empty} kept",
+                counted(self.empties.len(), "block")
+            ));
+        }
+        if (self.iter().count(), block_bytes) != (self.count as usize, self.bytes) {
+            return Err("blocks are counted wrongly".into());
+        }
+        if (count, bytes) != self.live() {
+            return Err(format!(
+                "{} of {}, counted otherwise",
+                counted(count, "region"),
+                words::bytes(bytes)
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        while let Some(&empty) = self.empties.last() {
+            self.take_from_empties(empty);
+        }
+        let mut release = Release::default();
+        self.blocks.drain(..).flatten().for_each(|block| release.free(block.lease));
+    }
+}

@@ -1,0 +1,13 @@
+//! Memory of one type: its memory objects, the blocks and dedicated ones, and the pools that own them.
+
+pub(crate) mod arena;
+pub(crate) mod block_sizes;
+pub(crate) mod blocks;
+pub(crate) mod dedicated;
+pub(crate) mod memory_object;
+pub(crate) mod pool;
+pub(crate) mod prefetch;
+pub(crate) mod prefetch_queue;
+pub(crate) mod registry;
+pub(crate) mod setup;
+pub(crate) mod snapshot;

@@ -1,0 +1,60 @@
+//! Many allocations of one pool.
+
+use super::{Pool, Wish};
+use crate::handle::{Allocation, AllocationId};
+use crate::pools::memory_object::Release;
+use crate::request::AllocationRequest;
+use crate::suballocator::RegionTag;
+
+impl Pool {
+    /// Allocates without any call of the driver, up to the first request that needs one; how many.
+    /// They share their wishes: only size, alignment and the resource differ.
+    pub(crate) fn try_allocate_many(
+        &self,
+        requests: &[AllocationRequest],
+        made: &mut Vec<Allocation>,
+    ) -> usize {
+        let Some(first) = requests.first() else { return 0 };
+        let mapped = self.is_to_be_mapped(first);
+        let in_blocks = requests
+            .iter()
+            .take_while(|request| self.wants_dedicated(request) == Wish::No)
+            .map(|request| self.region_request(request));
+        let mut of_place = requests.iter();
+        self.arena.allocate_many_in_place(in_blocks, mapped, |spot, address| {
+            if let Some(request) = of_place.next() {
+                let mapped = address.map(|address| address.at(spot.offset));
+                made.push(self.allocation(false, &spot, request, mapped));
+            }
+        })
+    }
+
+    /// Frees allocations; `freed` hears of each that was not stale. The driver's part comes to the
+    /// releases where it has one, or is done at once where there is no host memory for that.
+    pub(crate) fn free_many(
+        &self,
+        ids: &[AllocationId],
+        releases: &mut Vec<Release>,
+        mut freed: impl FnMut(usize, RegionTag, &mut Release),
+    ) {
+        let mut next = 0;
+        for run in ids.chunk_by(|a, b| a.is_dedicated() == b.is_dedicated()) {
+            if run.first().is_some_and(|id| id.is_dedicated()) {
+                for (index, id) in run.iter().enumerate() {
+                    let mut release = Release::default();
+                    if let Some(tag) = self.dedicated.free(id.key, &mut release) {
+                        freed(next + index, tag, &mut release);
+                        if releases.try_reserve(1).is_ok() {
+                            releases.push(release);
+                        }
+                    }
+                }
+            } else {
+                self.arena.free_many(run, releases, |index, tag, release| {
+                    freed(next + index, tag, release);
+                });
+            }
+            next += run.len();
+        }
+    }
+}

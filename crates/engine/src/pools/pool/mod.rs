@@ -1,0 +1,441 @@
+//! Memory of one type with rules of its own: the default pool of each type, and custom ones.
+
+mod many;
+pub(crate) mod place;
+
+use std::sync::Arc;
+
+use crate::device::{HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
+use crate::error::{Error, FailureFigures};
+use crate::handle::{Allocation, AllocationId, Home, PoolId};
+use crate::pools::arena::{Arena, Growth};
+use crate::pools::block_sizes::BlockSizes;
+use crate::pools::blocks::{Placed, Spot};
+use crate::pools::dedicated::Dedicated;
+use crate::pools::memory_object::{Lease, MemoryObject, Release};
+use crate::pools::setup::{Setup, take_memory};
+use crate::pools::snapshot::DumpPool;
+use crate::request::{
+    Algorithm, AllocationCreateFlags as Create, AllocationRequest, ImportRequest, PoolCreateInfo,
+};
+use crate::statistics::Statistics;
+use crate::suballocator::{AnySuballocator, RegionRequest, RegionTag};
+
+/// Offsets and sizes inside blocks are multiples of it: smaller remainders are of no use to any
+/// resource, and would cost a region each.
+const GRANULE: u64 = 16;
+/// A buddy block keeps no region below this.
+const SMALLEST_BUDDY: u64 = 32;
+
+/// See the module.
+pub(crate) struct Pool {
+    setup: Setup,
+    home: Home,
+    rules: PoolCreateInfo,
+    /// Of its memory type.
+    flags: MemoryPropertyFlags,
+    /// Everything in it is aligned to so many bytes.
+    min_alignment: u64,
+    arena: Arena,
+    dedicated: Dedicated,
+}
+
+/// How much an allocation wants a memory object of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    No,
+    Should,
+    Must,
+}
+
+impl Pool {
+    /// The pool that a memory type has anyway.
+    pub(crate) fn of_type(setup: &Setup, memory_type_index: u32) -> Self {
+        let rules = PoolCreateInfo { memory_type_index, ..PoolCreateInfo::default() };
+        let home = Home::Default(memory_type_index);
+        Self::new(setup, home, rules, setup.preferred_block_size(memory_type_index))
+    }
+
+    /// A custom one, with its first blocks.
+    pub(crate) fn custom(setup: &Setup, id: PoolId, rules: PoolCreateInfo) -> Result<Self, Error> {
+        let preferred = setup.preferred_block_size(rules.memory_type_index);
+        let block_size = rules.block_size.or(preferred);
+        let pool = Self::new(setup, Home::Custom(id), rules, block_size);
+        pool.arena.take_first_blocks()?;
+        Ok(pool)
+    }
+
+    fn new(setup: &Setup, home: Home, rules: PoolCreateInfo, block_size: Option<u64>) -> Self {
+        let info = setup.device.info();
+        let memory_type = rules.memory_type_index;
+        let heap_size = setup.ledger.limit(info.heap_of(memory_type));
+        let largest = heap_size.min(info.limits.max_memory_allocation_size);
+        let mut sizes = BlockSizes::for_heap(heap_size, block_size);
+        sizes.preferred = sizes.preferred.min(largest);
+        let granularity = if rules.ignore_buffer_image_granularity {
+            1
+        } else {
+            info.limits.buffer_image_granularity
+        };
+        let granule = match rules.algorithm {
+            Algorithm::Tlsf | Algorithm::Linear => GRANULE,
+            Algorithm::Buddy => SMALLEST_BUDDY,
+        };
+        let mut min_alignment = rules.min_alignment.max(1);
+        if info.is_non_coherent(memory_type) {
+            // Two allocations in one atom would flush and invalidate each other.
+            min_alignment = min_alignment.max(info.limits.non_coherent_atom_size);
+        }
+        let flags = info.flags_of(memory_type);
+        let suballocator = AnySuballocator::new(rules.algorithm, granule, granularity);
+        let arena = Arena::new(setup, home, sizes, &rules, suballocator);
+        let (setup, dedicated) = (setup.clone(), Dedicated::default());
+        Self { setup, home, rules, flags, min_alignment, arena, dedicated }
+    }
+
+    /// Which pool it is.
+    pub(crate) fn home(&self) -> Home {
+        self.home
+    }
+
+    /// What it was made of.
+    pub(crate) fn rules(&self) -> &PoolCreateInfo {
+        &self.rules
+    }
+
+    /// How large its blocks are.
+    pub(crate) fn sizes(&self) -> BlockSizes {
+        self.arena.sizes()
+    }
+
+    /// Allocates without any call of the driver, or answers `None`.
+    #[inline(always)]
+    pub(crate) fn try_allocate(&self, request: &AllocationRequest) -> Option<Allocation> {
+        if self.wants_dedicated(request) != Wish::No {
+            return None;
+        }
+        let region = self.region_request(request);
+        if !self.is_to_be_mapped(request) {
+            let spot = self.arena.allocate_in_place(&region)?;
+            return Some(self.allocation(false, &spot, request, None));
+        }
+        let (placed, address) = self.arena.allocate_in_mapped_place(&region)?;
+        self.mark_mapped(false, &placed);
+        let mapped = Some(address.at(placed.offset));
+        Some(self.finished(false, &placed, request, mapped))
+    }
+
+    /// Allocates. May call the driver.
+    pub(crate) fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
+        let flags = request.create_info.flags;
+        let never = flags.contains(Create::NEVER_ALLOCATE);
+        let wish = self.wants_dedicated(request);
+        let mut refused = None;
+        if wish == Wish::Must && (never || !self.allows_dedicated()) {
+            return Err(self.must_be_dedicated(request, never));
+        }
+        if wish != Wish::No && !never {
+            match self.allocate_dedicated(request, None) {
+                Err(error) if wish == Wish::Should && error.leads_on() => refused = Some(error),
+                made => return made,
+            }
+        }
+        let region = self.region_request(request);
+        let growth =
+            Growth { allowed: !never, within_budget: flags.contains(Create::WITHIN_BUDGET) };
+        let error = match self.arena.allocate(&region, growth) {
+            Ok(placed) => return self.map_if_asked(false, placed, request),
+            Err(error) => error,
+        };
+        match error {
+            // What stopped the better choice says more than that no block had room either.
+            error if refused.is_some() && error.leads_on() => {
+                Err(refused.map_or(error.clone(), |refused| refused.unless_hopeful(&error)))
+            }
+            Error::OutOfDeviceMemory { .. } | Error::Refused { .. }
+                if !never && self.allows_dedicated() =>
+            {
+                // The last resort; the arena has tried smaller blocks before.
+                match self.allocate_dedicated(request, None) {
+                    Err(Error::TooManyObjects { .. }) if region.size <= self.sizes().preferred => {
+                        Err(error)
+                    }
+                    other => other.map_err(|last| last.unless_hopeful(&error)),
+                }
+            }
+            error => Err(error),
+        }
+    }
+
+    /// A pool of blocks of a size, or of so many, is a promise of what it holds at most.
+    fn allows_dedicated(&self) -> bool {
+        self.rules.block_size.is_none() && self.rules.max_block_count == 0
+    }
+
+    /// Whether it could serve a request if it were empty, as far as its rules and the device's limits
+    /// go.
+    pub(crate) fn could_serve(&self, request: &AllocationRequest) -> bool {
+        let (ledger, info) = (&self.setup.ledger, self.setup.device.info());
+        let size = request.requirements.size;
+        if self.allows_dedicated() {
+            let never = request.create_info.flags.contains(Create::NEVER_ALLOCATE);
+            let limit = ledger.limit(info.heap_of(self.rules.memory_type_index));
+            let most = if never { self.sizes().preferred } else { limit };
+            size <= most.min(info.limits.max_memory_allocation_size)
+                && (!never || self.wants_dedicated(request) != Wish::Must)
+        } else {
+            size <= self.sizes().preferred && self.wants_dedicated(request) != Wish::Must
+        }
+    }
+
+    fn must_be_dedicated(&self, request: &AllocationRequest, never: bool) -> Error {
+        const NEEDS: &str = "it needs a memory object of its own, which";
+        if !self.allows_dedicated() {
+            return Error::FeatureNotPresent(format!(
+                "{NEEDS} this pool does not allow: it has a block_size or a max_block_count"
+            ));
+        }
+        debug_assert!(never);
+        let figures =
+            self.setup.ledger.figures(self.rules.memory_type_index, request.requirements.size);
+        let reason = format!("{NEEDS} NEVER_ALLOCATE forbids");
+        let figures = FailureFigures { is_hopeless: true, ..figures };
+        Error::OutOfDeviceMemory { reason, figures }
+    }
+
+    #[inline]
+    fn wants_dedicated(&self, request: &AllocationRequest) -> Wish {
+        let needs = &request.requirements;
+        if request.create_info.flags.contains(Create::DEDICATED_MEMORY)
+            || needs.requires_dedicated
+            || request.create_info.memory_allocate_next != 0
+            || request.create_info.export_handle_types & !self.rules.all_export_handle_types() != 0
+            || self.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
+        {
+            return Wish::Must;
+        }
+        let large = needs.size > self.sizes().preferred / 2;
+        if (needs.prefers_dedicated || large)
+            && self.allows_dedicated()
+            && !self.setup.ledger.is_short_of_objects()
+        {
+            Wish::Should
+        } else {
+            Wish::No
+        }
+    }
+
+    /// Takes in memory that somebody else made.
+    pub(crate) fn import(&self, request: &ImportRequest) -> Result<Allocation, Error> {
+        self.allocate_dedicated(&request.whole, Some(request))
+    }
+
+    fn allocate_dedicated(
+        &self,
+        request: &AllocationRequest,
+        import: Option<&ImportRequest>,
+    ) -> Result<Allocation, Error> {
+        let flags = request.create_info.flags;
+        let needs = &request.requirements;
+        let export_handle_types =
+            request.create_info.export_handle_types | self.rules.all_export_handle_types();
+        // Memory that names one resource may be bound to no other.
+        let can_alias = flags.contains(Create::CAN_ALIAS);
+        // Both sides of shared memory have to name the same resource or none. Neither sees what the
+        // other asked for, so it follows from the resource alone.
+        let is_external = export_handle_types != 0 || import.is_some();
+        let may_name =
+            !is_external || needs.prefers_dedicated || flags.contains(Create::DEDICATED_MEMORY);
+        let dedicated =
+            request.dedicated.filter(|_| needs.requires_dedicated || (may_name && !can_alias));
+        // One of them at most, as was checked.
+        let next = self.rules.memory_allocate_next | request.create_info.memory_allocate_next;
+        let info = MemoryAllocateInfo {
+            memory_type_index: self.rules.memory_type_index,
+            size: request.requirements.size,
+            dedicated,
+            priority: request.create_info.priority.or(self.rules.priority),
+            next,
+            export_handle_types,
+            import: import.map(|import| import.import),
+        };
+        let within_budget = flags.contains(Create::WITHIN_BUDGET);
+        self.dedicated.try_reserve()?;
+        let memory = take_memory(&self.setup, &info, within_budget, false)?;
+        let memory = Arc::new(memory);
+        let (offset, size) = import.map_or((0, memory.size), |it| (it.offset, it.size));
+        let inside = &self.dedicated;
+        let key = inside.insert(memory.clone(), request.kind, dedicated, offset, size);
+        let made = self.map_if_asked(true, Placed { key, memory, offset }, request)?;
+        Ok(Allocation { size, ..made })
+    }
+
+    fn map_if_asked(
+        &self,
+        dedicated: bool,
+        placed: Placed,
+        request: &AllocationRequest,
+    ) -> Result<Allocation, Error> {
+        if !self.is_to_be_mapped(request) {
+            return Ok(self.finished(dedicated, &placed, request, None));
+        }
+        match placed.memory.map() {
+            Ok(address) => {
+                self.mark_mapped(dedicated, &placed);
+                let mapped = Some(address.at(placed.offset));
+                Ok(self.finished(dedicated, &placed, request, mapped))
+            }
+            Err(error) => {
+                self.free(self.id(dedicated, &placed), &mut Release::default());
+                Err(error)
+            }
+        }
+    }
+
+    /// MAPPED asks for nothing where the memory cannot be mapped, as in VMA: with
+    /// ALLOW_TRANSFER_INSTEAD the caller finds out by looking.
+    fn is_to_be_mapped(&self, request: &AllocationRequest) -> bool {
+        request.create_info.flags.contains(Create::MAPPED)
+            && self.flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
+    }
+
+    fn id(&self, dedicated: bool, placed: &Placed) -> AllocationId {
+        AllocationId::new(self.home, dedicated, placed.key)
+    }
+
+    fn mark_mapped(&self, dedicated: bool, placed: &Placed) {
+        let id = self.id(dedicated, placed);
+        let marked = self.update_tag(id, |tag| tag.persistently_mapped = true);
+        debug_assert!(marked.is_some());
+    }
+
+    fn finished(
+        &self,
+        dedicated: bool,
+        placed: &Placed,
+        request: &AllocationRequest,
+        mapped: Option<HostAddress>,
+    ) -> Allocation {
+        self.allocation(dedicated, &placed.spot(), request, mapped)
+    }
+
+    #[inline(always)]
+    fn allocation(
+        &self,
+        dedicated: bool,
+        spot: &Spot,
+        request: &AllocationRequest,
+        mapped: Option<HostAddress>,
+    ) -> Allocation {
+        Allocation {
+            id: AllocationId::new(self.home, dedicated, spot.key),
+            memory: spot.memory,
+            offset: spot.offset,
+            size: request.requirements.size,
+            memory_type_index: self.rules.memory_type_index,
+            mapped,
+            hint: spot.hint,
+        }
+    }
+
+    #[inline(always)]
+    fn region_request(&self, request: &AllocationRequest) -> RegionRequest {
+        let create_info = &request.create_info;
+        let alignment = request.requirements.alignment.max(create_info.min_alignment);
+        RegionRequest {
+            size: request.requirements.size,
+            alignment: alignment.max(self.min_alignment),
+            kind: request.kind,
+            upper: create_info.flags.contains(Create::UPPER_ADDRESS),
+            strategy: create_info.strategy(),
+        }
+    }
+
+    /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
+    #[inline]
+    pub(crate) fn free(&self, id: AllocationId, release: &mut Release) -> Option<RegionTag> {
+        match id.is_dedicated() {
+            true => self.dedicated.free(id.key, release),
+            false => self.arena.free(id.key, release),
+        }
+    }
+
+    /// The same, and keeps the driver from getting the memory back, which the [`Release`] does where it is
+    /// the allocation's own.
+    #[inline]
+    pub(crate) fn free_leased(
+        &self,
+        id: AllocationId,
+        release: &mut Release,
+        lease: &mut Option<Arc<Lease>>,
+    ) -> Option<RegionTag> {
+        match id.is_dedicated() {
+            true => self.dedicated.free(id.key, release),
+            false => self.arena.free_leased(id.key, release, lease),
+        }
+    }
+
+    /// Changes the tag of an allocation, and gives its memory, its offset there and its size.
+    pub(crate) fn update_tag<R>(
+        &self,
+        id: AllocationId,
+        update: impl FnOnce(&mut RegionTag) -> R,
+    ) -> Option<(R, Arc<MemoryObject>, u64, u64)> {
+        if id.is_dedicated() {
+            return self.dedicated.update_tag(id.key, update);
+        }
+        let (result, memory, info) = self.arena.update_tag(id.key, update)?;
+        Some((result, memory, info.offset, info.size))
+    }
+
+    /// Collects empty blocks that are kept; those of `min_block_count` only if `all`.
+    pub(crate) fn release_empties(&self, all: bool, release: &mut Release) {
+        self.arena.release_empties(all, release);
+    }
+
+    /// Takes the next block, if it still runs low.
+    pub(crate) fn prefetch(&self) {
+        self.arena.prefetch();
+    }
+
+    /// A block that was refused ahead of time may be asked for again.
+    pub(crate) fn retry_prefetch(&self) {
+        self.arena.retry_prefetch();
+    }
+
+    /// Live allocations and their bytes.
+    pub(crate) fn live(&self) -> (u64, u64) {
+        let (arena, dedicated) = (self.arena.live(), self.dedicated.live());
+        (arena.0 + dedicated.0, arena.1 + dedicated.1)
+    }
+
+    /// Counts everything. O(regions).
+    pub(crate) fn statistics(&self) -> Statistics {
+        let mut statistics = self.arena.statistics();
+        statistics.add(&self.dedicated.statistics());
+        statistics
+    }
+
+    /// Everything in it, the arena and the dedicated memory each at one moment. O(regions).
+    pub(crate) fn copy_for_dump(&self) -> Result<DumpPool, Error> {
+        Ok(DumpPool {
+            home: self.home,
+            memory_type_index: self.rules.memory_type_index,
+            preferred_block_size: self.sizes().preferred,
+            algorithm: self.rules.algorithm,
+            ignores_granularity: self.rules.ignore_buffer_image_granularity,
+            blocks: self.arena.copy_for_dump()?,
+            dedicated: self.dedicated.copy_for_dump()?,
+        })
+    }
+
+    /// Bytes of bookkeeping.
+    pub(crate) fn metadata_bytes(&self) -> usize {
+        self.arena.metadata_bytes()
+    }
+
+    /// Walks everything and says what is broken. O(regions).
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        self.arena.validate()
+    }
+}

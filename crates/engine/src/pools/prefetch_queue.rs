@@ -1,0 +1,48 @@
+//! Which pools run low and want their next block.
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::handle::Home;
+
+#[derive(Default)]
+struct Asked {
+    homes: Vec<Home>,
+    stop: bool,
+}
+
+/// Who has asked for a block.
+#[derive(Default)]
+pub(crate) struct PrefetchQueue {
+    asked: Mutex<Asked>,
+    news: Condvar,
+}
+
+impl PrefetchQueue {
+    /// Asks for a block. Called without any lock of an arena.
+    pub fn ask(&self, home: Home) {
+        self.asked.lock().homes.push(home);
+        self.news.notify_one();
+    }
+
+    /// No more are given out, and whoever waits for one goes on.
+    pub fn stop(&self) {
+        let mut asked = self.asked.lock();
+        asked.stop = true;
+        asked.homes.clear();
+        self.news.notify_one();
+    }
+
+    /// The next one; `None` at the end.
+    pub fn next(&self) -> Option<Home> {
+        let mut asked = self.asked.lock();
+        loop {
+            if asked.stop {
+                return None;
+            }
+            if let Some(home) = asked.homes.pop() {
+                return Some(home);
+            }
+            self.news.wait(&mut asked);
+        }
+    }
+}

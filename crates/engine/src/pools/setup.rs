@@ -1,0 +1,73 @@
+//! What all pools of an allocator share, and how they take memory with it.
+
+use std::sync::Arc;
+
+use crate::device::{DeviceError, DeviceMemory, MemoryAllocateInfo};
+use crate::error::{Error, FailureFigures};
+use crate::heap::ledger::HeapLedger;
+use crate::heap::retention::EmptyBlockRetention;
+use crate::pools::block_sizes::BlockSizes;
+use crate::pools::memory_object::MemoryObject;
+use crate::pools::prefetch_queue::PrefetchQueue;
+
+/// What all pools of an allocator share.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub device: Arc<dyn DeviceMemory>,
+    pub ledger: Arc<HeapLedger>,
+    /// Bytes of a block in a large heap; `None`: as [`BlockSizes::for_heap`] says.
+    pub preferred_block_size: Option<u64>,
+    /// The same in a small heap.
+    pub preferred_small_heap_block_size: Option<u64>,
+    pub retention: EmptyBlockRetention,
+    /// Where blocks are asked for ahead of time, if they are.
+    pub prefetch: Option<Arc<PrefetchQueue>>,
+}
+
+impl Setup {
+    /// The block size that the caller prefers for the heap of a memory type, if any.
+    pub(crate) fn preferred_block_size(&self, memory_type_index: u32) -> Option<u64> {
+        let heap = self.device.info().heap_of(memory_type_index);
+        if BlockSizes::is_small_heap(self.ledger.limit(heap)) {
+            self.preferred_small_heap_block_size
+        } else {
+            self.preferred_block_size
+        }
+    }
+}
+
+/// Books memory and asks the driver for it; takes the booking back if it refuses.
+pub(crate) fn take_memory(
+    setup: &Setup,
+    info: &MemoryAllocateInfo,
+    within_budget: bool,
+    shared: bool,
+) -> Result<MemoryObject, Error> {
+    let (device, ledger) = (&setup.device, &setup.ledger);
+    let (memory_type_index, size) = (info.memory_type_index, info.size);
+    ledger.reserve(memory_type_index, size, within_budget)?;
+    let taken = device.allocate(info);
+    ledger.settle(memory_type_index, size);
+    match taken {
+        Ok(handle) => {
+            ledger.note_allocated(handle, memory_type_index, size);
+            let (device, ledger) = (device.clone(), ledger.clone());
+            Ok(MemoryObject::new(device, ledger, handle, info, shared))
+        }
+        Err(error) => {
+            ledger.release(memory_type_index, size);
+            let figures = ledger.figures(memory_type_index, size);
+            Err(match error {
+                DeviceError::DeviceLost | DeviceError::OutOfDeviceMemory => {
+                    Error::of_call("vkAllocateMemory", error, figures)
+                }
+                // What others made is wrong or it is not: nothing that is freed here helps.
+                result => {
+                    let is_hopeless = info.import.is_some();
+                    let figures = FailureFigures { is_hopeless, ..figures };
+                    Error::Refused { result, figures }
+                }
+            })
+        }
+    }
+}

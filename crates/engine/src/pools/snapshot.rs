@@ -1,0 +1,102 @@
+//! Copies of pools, each as it was at one moment: what dumps are written from.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::handle::{Home, PoolId, RegionKey};
+use crate::pools::memory_object::MemoryObject;
+use crate::request::{Algorithm, ResourceKind};
+use crate::statistics::Statistics;
+use crate::suballocator::RegionView;
+
+/// Without host memory for a copy of everything.
+pub(crate) const NO_ROOM: Error = Error::NoHostMemory("a copy of all allocations");
+
+/// A region as it was when its pool was copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DumpRegion {
+    pub view: RegionView,
+    pub named: bool,
+}
+
+/// A block, and where its regions end in the list of all.
+pub(crate) struct DumpBlock {
+    pub id: u32,
+    pub memory: Arc<MemoryObject>,
+    pub regions_end: usize,
+}
+
+/// The blocks of an arena at one moment.
+#[derive(Default)]
+pub(crate) struct DumpBlocks {
+    pub blocks: Vec<DumpBlock>,
+    pub regions: Vec<DumpRegion>,
+}
+
+impl DumpBlocks {
+    /// The blocks, and the regions of each.
+    pub fn each(&self) -> impl Iterator<Item = (&DumpBlock, &[DumpRegion])> {
+        let mut start = 0;
+        self.blocks.iter().map(move |block| {
+            let regions = &self.regions[start..block.regions_end];
+            start = block.regions_end;
+            (block, regions)
+        })
+    }
+}
+
+/// A dedicated allocation at that moment.
+pub(crate) struct DumpDedicated {
+    pub key: RegionKey,
+    pub size: u64,
+    pub named: bool,
+    pub kind: ResourceKind,
+}
+
+/// A pool at one moment.
+pub(crate) struct DumpPool {
+    pub home: Home,
+    pub memory_type_index: u32,
+    pub preferred_block_size: u64,
+    pub algorithm: Algorithm,
+    pub ignores_granularity: bool,
+    pub blocks: DumpBlocks,
+    pub dedicated: Vec<DumpDedicated>,
+}
+
+impl DumpPool {
+    /// Counts everything.
+    pub fn statistics(&self) -> Statistics {
+        let mut statistics = Statistics::default();
+        for (block, regions) in self.blocks.each() {
+            statistics.add_block(block.memory.size);
+            regions.iter().for_each(|region| count(&mut statistics, &region.view));
+        }
+        for it in &self.dedicated {
+            statistics.add_block(it.size);
+            statistics.add_allocation(it.size);
+        }
+        statistics
+    }
+}
+
+/// Counts one region.
+pub(crate) fn count(statistics: &mut Statistics, region: &RegionView) {
+    match region.live {
+        Some(_) => statistics.add_allocation(region.size),
+        None => statistics.add_unused_range(region.size),
+    }
+}
+
+/// The custom pools of a memory type, in the order in which the dump lists them.
+pub(crate) fn custom_pools_of(
+    pools: &[DumpPool],
+    memory_type: u32,
+) -> impl Iterator<Item = (PoolId, &DumpPool)> {
+    pools.iter().filter(move |pool| pool.memory_type_index == memory_type).filter_map(|pool| {
+        match pool.home {
+            Home::Custom(id) => Some((id, pool)),
+            Home::Default(_) => None,
+        }
+    })
+}

@@ -1,0 +1,245 @@
+//! Many virtual blocks as one: which of them has room is found without trying all.
+//!
+//! A block that could not serve a size serves none that is as large, until something in it is freed.
+//! So each is filed under the size that it may still serve, and a request looks at blocks of at least
+//! its own size only. A look that finds nothing files the block lower: it is paid for by the free or
+//! the new block that filed it higher.
+
+use std::collections::BTreeSet;
+
+use crate::error::Error;
+use crate::handle::RegionKey;
+use crate::request::{Algorithm, Strategy};
+use crate::virtual_block::block::{VirtualAllocation, VirtualBlock, VirtualRequest};
+
+struct Entry {
+    block: VirtualBlock,
+    /// The largest size that it may have room for.
+    may_serve: u64,
+}
+
+/// See the module.
+pub struct VirtualBlocks {
+    algorithm: Algorithm,
+    /// Of every request at least.
+    alignment: u64,
+    entries: Vec<Option<Entry>>,
+    vacant: Vec<u32>,
+    /// By what they may serve; the index of the entry is beside it.
+    filed: BTreeSet<(u64, u32)>,
+    allocated: u64,
+}
+
+impl VirtualBlocks {
+    /// None yet; all are divided by one algorithm, and every offset is a multiple of `alignment`; 0 asks
+    /// for nothing.
+    pub fn new(algorithm: Algorithm, alignment: u64) -> Self {
+        let alignment = alignment.max(1);
+        let (entries, vacant, filed) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Self { algorithm, alignment, entries, vacant, filed, allocated: 0 }
+    }
+
+    /// What all allocations add up to.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// Takes in one of `size` units; its number, which is given out again after it was removed.
+    pub fn add(&mut self, size: u64) -> Result<u32, Error> {
+        let block = VirtualBlock::new(size, self.algorithm)?;
+        let entries = self.entries.len();
+        if self.entries.try_reserve(1).is_err() || self.vacant.try_reserve(entries + 1).is_err() {
+            return Err(Error::NoHostMemory("a virtual block"));
+        }
+        let number = self.vacant.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            self.entries.len() as u32 - 1
+        });
+        self.entries[number as usize] = Some(Entry { block, may_serve: size });
+        self.filed.insert((size, number));
+        Ok(number)
+    }
+
+    /// Removes one, with whatever lives in it.
+    pub fn remove(&mut self, number: u32) -> Result<(), Error> {
+        let slot = self.entries.get_mut(number as usize).ok_or(Error::UseAfterFree)?;
+        let entry = slot.take().ok_or(Error::UseAfterFree)?;
+        self.filed.remove(&(entry.may_serve, number));
+        self.allocated -= entry.block.live().1;
+        self.vacant.push(number);
+        Ok(())
+    }
+
+    /// Finds a place in any of them; `None` if there is none. The fullest that may serve comes first,
+    /// so that others come empty.
+    pub fn allocate(
+        &mut self,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Option<(u32, VirtualAllocation)>, Error> {
+        if size == 0 {
+            return Err(Error::InvalidArgument("size is 0".into()));
+        }
+        let alignment = common_multiple(alignment.max(1), self.alignment)?;
+        let request =
+            VirtualRequest { size, alignment, upper: false, strategy: Strategy::Balanced };
+        let mut from = (size, 0);
+        while let Some(&(may_serve, number)) = self.filed.range(from..).next() {
+            let Some(entry) = &mut self.entries[number as usize] else { break };
+            match entry.block.allocate(&request) {
+                Ok(made) => {
+                    self.allocated += size;
+                    return Ok(Some((number, made)));
+                }
+                Err(Error::VirtualBlockFull { .. }) => {
+                    // Every gap starts at the common alignment; one of the size and what a larger
+                    // alignment may skip would have served.
+                    let lower = size.saturating_add(alignment - self.alignment) - 1;
+                    if lower < may_serve {
+                        entry.may_serve = lower;
+                        self.filed.remove(&(may_serve, number));
+                        self.filed.insert((lower, number));
+                    }
+                    from = (may_serve, number + 1);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Frees one; whether its block is empty now.
+    pub fn free(&mut self, number: u32, key: RegionKey) -> Result<bool, Error> {
+        let entry = self.entries.get_mut(number as usize).and_then(Option::as_mut);
+        let entry = entry.ok_or(Error::UseAfterFree)?;
+        let before = entry.block.live().1;
+        entry.block.free(key)?;
+        let (count, live) = entry.block.live();
+        self.allocated -= before - live;
+        let may_serve = entry.block.size() - live;
+        self.filed.remove(&(entry.may_serve, number));
+        self.filed.insert((may_serve, number));
+        entry.may_serve = may_serve;
+        Ok(count == 0)
+    }
+
+    /// Walks everything and says what is broken. O(regions).
+    pub fn validate(&self) -> Result<(), String> {
+        let mut allocated = 0;
+        for (number, entry) in (0u32..).zip(&self.entries) {
+            let Some(entry) = entry else { continue };
+            entry.block.validate()?;
+            allocated += entry.block.live().1;
+            if !self.filed.contains(&(entry.may_serve, number)) {
+                return Err(format!("block {number} is not filed"));
+            }
+        }
+        let count = self.entries.iter().flatten().count();
+        if (count, allocated) == (self.filed.len(), self.allocated) {
+            Ok(())
+        } else {
+            Err("blocks or what lives in them are counted wrongly".into())
+        }
+    }
+}
+
+/// The least alignment that keeps both.
+fn common_multiple(one: u64, other: u64) -> Result<u64, Error> {
+    if one.is_power_of_two() && other.is_power_of_two() {
+        return Ok(one.max(other));
+    }
+    let (mut divisor, mut rest) = (one, other);
+    while rest != 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (one / divisor).checked_mul(other).ok_or_else(|| {
+        Error::InvalidArgument(format!("no offset but 0 is a multiple of {one} and of {other}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(blocks: &mut VirtualBlocks, size: u64) -> Option<(u32, VirtualAllocation)> {
+        let found = blocks.allocate(size, 1).expect("a request that can be");
+        blocks.validate().expect("sound");
+        found
+    }
+
+    #[test]
+    fn room_is_found_wherever_it_is() {
+        for algorithm in Algorithm::ALL {
+            let mut blocks = VirtualBlocks::new(algorithm, 16);
+            assert!(place(&mut blocks, 64).is_none());
+            let numbers: Vec<u32> = (0..50).map(|_| blocks.add(256).unwrap()).collect();
+            let mut made: Vec<_> = (0..200).map(|_| place(&mut blocks, 64).unwrap()).collect();
+            assert!(place(&mut blocks, 1).is_none());
+            assert_eq!(blocks.allocated(), 200 * 64);
+            // Each is found again, whichever block it was in.
+            for _ in 0..made.len() {
+                let (number, freed) = made.remove(0);
+                blocks.free(number, freed.key).unwrap();
+                assert_eq!(blocks.free(number, freed.key), Err(Error::UseAfterFree));
+                let (found, again) = place(&mut blocks, 64).unwrap();
+                assert_eq!((found, again.offset), (number, freed.offset));
+                made.push((found, again));
+            }
+            blocks.remove(numbers[3]).unwrap();
+            assert_eq!(blocks.remove(numbers[3]), Err(Error::UseAfterFree));
+            assert_eq!(blocks.allocated(), 49 * 256);
+            assert_eq!(blocks.add(512), Ok(numbers[3]));
+            assert_eq!(place(&mut blocks, 500).map(|it| it.0), Some(numbers[3]));
+        }
+    }
+
+    #[test]
+    fn a_large_alignment_that_fails_hides_no_room() {
+        let mut blocks = VirtualBlocks::new(Algorithm::Tlsf, 4);
+        let block = blocks.add(96).unwrap();
+        let (_, first) = place(&mut blocks, 4).unwrap();
+        assert_eq!(blocks.allocate(64, 64).unwrap(), None);
+        assert_eq!(place(&mut blocks, 92).map(|it| it.0), Some(block));
+        assert!(place(&mut blocks, 4).is_none());
+        assert_eq!(blocks.free(block, first.key), Ok(false));
+        assert_eq!(place(&mut blocks, 4).map(|it| it.1.offset), Some(0));
+    }
+
+    #[test]
+    fn strides_keep_the_common_alignment_too() {
+        for algorithm in Algorithm::ALL {
+            let mut blocks = VirtualBlocks::new(algorithm, 16);
+            (0..3).for_each(|it| assert_eq!(blocks.add(4096), Ok(it)));
+            let mut made = 0;
+            for alignment in [12, 20, 36, 0, 1, 7].into_iter().cycle().take(60) {
+                let Some((_, it)) = blocks.allocate(24, alignment).unwrap() else { break };
+                assert!(it.offset.is_multiple_of(16), "{algorithm:?}");
+                assert!(alignment == 0 || it.offset.is_multiple_of(alignment), "{algorithm:?}");
+                blocks.validate().unwrap();
+                made += 1;
+            }
+            assert_eq!(made, 60, "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_stride_that_fails_hides_no_room() {
+        let mut blocks = VirtualBlocks::new(Algorithm::Tlsf, 4);
+        let block = blocks.add(96).unwrap();
+        place(&mut blocks, 4).unwrap();
+        assert_eq!(blocks.allocate(64, 36).unwrap(), None);
+        assert_eq!(place(&mut blocks, 92).map(|it| it.0), Some(block));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let mut blocks = VirtualBlocks::new(Algorithm::Tlsf, 4);
+        blocks.add(64).unwrap();
+        for (size, alignment) in [(0, 1), (1, u64::MAX)] {
+            let refused = blocks.allocate(size, alignment);
+            assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
+        }
+        assert!(blocks.add(0).is_err());
+        blocks.validate().unwrap();
+    }
+}
