@@ -6,9 +6,9 @@ use pyo3::types::PyBool;
 use vkmem_engine::EmptyBlockRetention;
 
 use super::Allocator;
+use crate::arguments::numbers::{real, unsigned, unsigned_32};
 use crate::errors::invalid;
-use crate::numbers::{real, unsigned, unsigned_32};
-use crate::statistics::heap_budgets;
+use crate::objects::statistics::heap_budgets;
 
 fn given(limit: Bound<'_, PyAny>) -> Option<Bound<'_, PyAny>> {
     (!limit.is_none()).then_some(limit)

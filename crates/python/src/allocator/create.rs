@@ -2,7 +2,8 @@
 
 use std::ffi::CStr;
 
-use ash::vk::{self, Handle};
+use ash::vk;
+use ash::vk::Handle;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
 use vkmem_engine::{
@@ -10,21 +11,22 @@ use vkmem_engine::{
 };
 
 use super::{Allocator, allocate, no_more};
-use crate::allocation::{Allocation, bind_ours, named_buffer};
-use crate::allocation_info::Keywords;
-use crate::bind::BindPlace;
-use crate::buffer::Buffer;
-use crate::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::arguments::create_info;
+use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
+use crate::arguments::fast_call::FastMethod;
+use crate::arguments::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
 use crate::errors::{IntoPyResult, to_py};
-use crate::external::ImportKeywords;
-use crate::fast_call::FastMethod;
-use crate::host_memory;
-use crate::image::Image;
-use crate::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
-use crate::pins::Pinned;
-use crate::pool;
-use crate::resource::{Handles, Made, Resource, Shared};
-use crate::resource_object::ResourceObject;
+use crate::interop::import::ImportKeywords;
+use crate::lifetime::bind::BindPlace;
+use crate::lifetime::ownership::{Handles, Made, Resource, Shared};
+use crate::lifetime::pins::Pinned;
+use crate::objects::allocation::{Allocation, bind_ours, named_buffer};
+use crate::objects::allocation_create_info::Keywords;
+use crate::objects::buffer::Buffer;
+use crate::objects::image::Image;
+use crate::objects::pool;
+use crate::objects::resource::ResourceObject;
+use crate::process::host_memory;
 
 impl Allocator {
     /// The caller has the pool of the keywords open. The first attempt may have been made before, and

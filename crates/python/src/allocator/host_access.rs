@@ -6,9 +6,10 @@ use vkmem_engine::FailedItem;
 use vkmem_engine::words::counted;
 
 use super::Allocator;
-use crate::many::{self, about_item};
-use crate::memory_access::{Part, flush_many, invalidate_many};
-use crate::resource_object::ResourceObject;
+use crate::arguments::sequences as many;
+use crate::arguments::sequences::about_item;
+use crate::memory::host_access::{Part, flush_many, invalidate_many};
+use crate::objects::resource::ResourceObject;
 
 impl Allocator {
     fn synchronise(

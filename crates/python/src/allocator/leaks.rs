@@ -8,13 +8,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
 
 use super::Allocator;
-use crate::call_site::{CallSites, MAX_DEPTH};
+use crate::arguments::numbers::unsigned;
 use crate::errors::{invalid, out_of_host_memory, use_after_free};
-use crate::held::Held;
-use crate::host_memory::check_room;
-use crate::numbers::unsigned;
-use crate::observed::{Origin, Watch};
+use crate::lifetime::counted::Held;
+use crate::observe::call_site::{CallSites, MAX_DEPTH};
+use crate::observe::observed::{Origin, Watch};
 use crate::package::{ALLOCATOR_HTML, LEAKS};
+use crate::process::host_memory::check_room;
 
 /// Frames that `track_call_sites=True` keeps.
 const DEFAULT_DEPTH: u32 = 8;

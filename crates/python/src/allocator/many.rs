@@ -9,20 +9,20 @@ use pyo3::types::{PyDict, PyInt, PyList};
 use vkmem_engine::{AllocationRequest, Error, FailedItem};
 
 use super::{Allocator, python_object, shared};
-use crate::allocation::Allocation;
-use crate::allocation_info::Keywords;
-use crate::buffer::Buffer;
-use crate::close::TO_END_ONE;
-use crate::create_info::{CommonKeywords, ImageKeywords};
-use crate::destroy_many::destroy_many;
+use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
+use crate::arguments::numbers::unsigned;
+use crate::arguments::sequences as many;
 use crate::errors::{IntoPyResult, invalid, to_py};
-use crate::host_memory::check_room;
-use crate::image::Image;
-use crate::many;
-use crate::numbers::unsigned;
-use crate::pool;
-use crate::resource::{Made, Resource};
-use crate::resource_object::ResourceObject;
+use crate::lifetime::close::TO_END_ONE;
+use crate::lifetime::destroy_many::destroy_many;
+use crate::lifetime::ownership::{Made, Resource};
+use crate::objects::allocation::Allocation;
+use crate::objects::allocation_create_info::Keywords;
+use crate::objects::buffer::Buffer;
+use crate::objects::image::Image;
+use crate::objects::pool;
+use crate::objects::resource::ResourceObject;
+use crate::process::host_memory::check_room;
 use vkmem_engine::words::with_article;
 
 /// What a resource of a batch takes until the call ends, with its Python object, in bytes.

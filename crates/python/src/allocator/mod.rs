@@ -1,12 +1,14 @@
 //! `vk_mem.Allocator`: making and closing it; its calls by topic are in the files beside this one.
 
+pub(crate) mod handlers;
+mod import;
+mod memory_types;
+mod statistics;
+
 mod alias;
 mod budget;
 pub mod create;
 mod dump;
-mod external;
-mod figures;
-mod find;
 mod host_access;
 mod leaks;
 mod many;
@@ -24,22 +26,22 @@ use vkmem_engine::{
 };
 use vkmem_vulkan::DeviceAllocator;
 
-use crate::allocation::Allocation;
-use crate::allocation_info::Keywords;
-use crate::close::{close, register};
-use crate::device::Device;
+use crate::arguments::iterables as sequences;
+use crate::arguments::numbers::unsigned;
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
-use crate::handlers::Handlers;
-use crate::held::Held;
-use crate::host_memory;
-use crate::links::Link;
-use crate::numbers::unsigned;
-use crate::pool;
-use crate::remains::release_all;
-use crate::resource::{Made, Resource, Shared};
-use crate::resource_object::ResourceObject;
-use crate::sequences;
-use crate::state::{AllocatorState, warn_unclosed};
+use crate::lifetime::close::{close, register};
+use crate::lifetime::counted::Held;
+use crate::lifetime::frames::{AllocatorState, warn_unclosed};
+use crate::lifetime::ownership::{Made, Resource, Shared};
+use crate::lifetime::release::release_all;
+use crate::objects::allocation::Allocation;
+use crate::objects::allocation_create_info::Keywords;
+use crate::objects::device::Device;
+use crate::objects::pool;
+use crate::objects::resource::ResourceObject;
+use crate::process::host_memory;
+use crate::process::links::Link;
+use handlers::Handlers;
 use vkmem_engine::words::counted;
 
 /// `VK_MAX_MEMORY_HEAPS`

@@ -1,0 +1,3 @@
+//! Memory that comes from other APIs or goes to them.
+
+pub(crate) mod import;

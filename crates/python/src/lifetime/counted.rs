@@ -1,0 +1,236 @@
+//! References to a resource, counted.
+//!
+//! As `Arc` and `Weak`, but that the [list of live things](crate::lifetime::live) looks at a resource without being
+//! counted, and that the memory of those that ended is used again by the next ones of the thread: of the
+//! last one first, as it is in the cache then.
+
+use std::cell::RefCell;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use vkmem_vulkan::expect_bytes;
+
+use crate::lifetime::ownership::Resource;
+
+/// So many that ended leave their memory to the next ones: 170 KiB a thread at most.
+const MOST_SPARES: usize = 1024;
+
+/// A resource and who refers to it.
+#[repr(C)]
+struct Counted {
+    /// How many [`Held`] there are.
+    strong: AtomicUsize,
+    /// How many [`Faint`] there are; all [`Held`] together are one more.
+    weak: AtomicUsize,
+    /// There while `strong` is not 0.
+    resource: ManuallyDrop<Resource>,
+}
+
+/// Memory for a resource.
+type Spare = Box<MaybeUninit<Counted>>;
+
+thread_local! {
+    static SPARES: RefCell<Vec<Spare>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps a resource alive.
+pub struct Held(NonNull<Counted>);
+
+/// Knows a resource and does not keep it alive.
+pub struct Faint(NonNull<Counted>);
+
+/// A resource as the list of live things knows it: it is taken off before it ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seen(NonNull<Counted>);
+
+/// What the promises below need.
+const fn any_thread<T: Send + Sync>() {}
+const _: () = any_thread::<Resource>();
+
+// SAFETY: the counts are atomic, and a resource may be used and ended by any thread.
+unsafe impl Send for Held {}
+// SAFETY: as above.
+unsafe impl Sync for Held {}
+// SAFETY: as above.
+unsafe impl Send for Faint {}
+// SAFETY: as above.
+unsafe impl Sync for Faint {}
+// SAFETY: as above; and what it can do is `unsafe` by itself.
+unsafe impl Send for Seen {}
+
+impl Held {
+    /// The first one of a resource.
+    #[inline(always)]
+    pub fn new(resource: Resource) -> Self {
+        let resource = ManuallyDrop::new(resource);
+        let (strong, weak) = (AtomicUsize::new(1), AtomicUsize::new(1));
+        let spare = SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten();
+        let spare = spare.unwrap_or_else(Box::new_uninit);
+        let counted = Box::write(spare, Counted { strong, weak, resource });
+        Self(NonNull::from(Box::leak(counted)))
+    }
+
+    #[inline]
+    fn counted(&self) -> &Counted {
+        // SAFETY: this one is counted, so it is there.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// For looks that come to nothing but the same resource.
+    #[inline]
+    pub fn as_ptr(&self) -> *const Resource {
+        &raw const **self
+    }
+
+    /// Says that it is about to end, before the first locked instruction holds up the rest. All of it, as
+    /// the next resource is written there.
+    #[inline]
+    pub fn expect(&self) {
+        expect_bytes(self.0.addr().get() as u64, size_of::<Counted>() as u64);
+    }
+
+    /// Whether both are of one resource.
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
+    /// For who must not keep it alive.
+    pub fn downgrade(&self) -> Faint {
+        self.counted().weak.fetch_add(1, Ordering::Relaxed);
+        Faint(self.0)
+    }
+
+    /// For the list of live things.
+    #[inline]
+    pub fn seen(&self) -> Seen {
+        Seen(self.0)
+    }
+
+    /// Whether no other thread can come to a reference: then there is nothing to count down.
+    #[inline]
+    fn is_alone(&self) -> bool {
+        // In this order: who is seen or faint becomes a strong one before it goes.
+        let counted = self.counted();
+        !counted.resource.is_listed()
+            && counted.weak.load(Ordering::Acquire) == 1
+            && counted.strong.load(Ordering::Acquire) == 1
+    }
+}
+
+impl Clone for Held {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.counted().strong.fetch_add(1, Ordering::Relaxed);
+        Self(self.0)
+    }
+}
+
+impl Deref for Held {
+    type Target = Resource;
+
+    #[inline]
+    fn deref(&self) -> &Resource {
+        &self.counted().resource
+    }
+}
+
+impl Drop for Held {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_alone() {
+            self.counted().strong.store(0, Ordering::Relaxed);
+        } else if self.counted().strong.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        } else {
+            fence(Ordering::Acquire);
+        }
+        // SAFETY: the count came to 0 just now.
+        unsafe { end(self.0) };
+    }
+}
+
+/// Ends a resource that nothing keeps alive any more.
+///
+/// # Safety
+/// Once only, when its strong count has come to 0.
+unsafe fn end(counted: NonNull<Counted>) {
+    // SAFETY: all strong ones together are counted as a weak one, which is given up below.
+    let resource = unsafe { &(*counted.as_ptr()).resource };
+    resource.let_go();
+    let is_listed = resource.is_listed();
+    // SAFETY: of the caller, and who comes to it by the list looks at the counts alone.
+    unsafe { ManuallyDrop::drop(&mut (*counted.as_ptr()).resource) };
+    // Else it came out of a fork, where the list may be locked for ever: the counts stay where the list
+    // finds them.
+    if !is_listed {
+        drop(Faint(counted));
+    }
+}
+
+impl Faint {
+    /// The resource, if something keeps it alive.
+    pub fn upgrade(&self) -> Option<Held> {
+        // SAFETY: this one is counted, so the counts are there.
+        unsafe { upgrade(self.0) }
+    }
+
+    /// For looks that come to nothing but the same resource.
+    pub fn as_ptr(&self) -> *const Resource {
+        // SAFETY: as above; the resource itself is not looked at.
+        unsafe { (&raw const (*self.0.as_ptr()).resource).cast() }
+    }
+}
+
+impl Drop for Faint {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this one is counted, so the counts are there.
+        let weak = unsafe { &(*self.0.as_ptr()).weak };
+        // Who sees itself as the last one is: another would have to come from it, or from a strong one.
+        if weak.load(Ordering::Acquire) != 1 && weak.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        fence(Ordering::Acquire);
+        // SAFETY: made as a box in `Held::new`; the resource is gone, and so is all that knew of it.
+        let memory: Spare = unsafe { Box::from_raw(self.0.as_ptr().cast()) };
+        // None where there are enough, and none at the end of a thread: then it is given back.
+        let _ = SPARES.try_with(|spares| {
+            let mut spares = spares.borrow_mut();
+            if spares.len() < MOST_SPARES {
+                spares.push(memory);
+            }
+        });
+    }
+}
+
+impl Seen {
+    /// For checks: whether it is a resource. The resource is not looked at.
+    pub fn is(self, resource: &Resource) -> bool {
+        // SAFETY: an address alone, within what is there until it was taken off the list.
+        let seen = unsafe { &raw const (*self.0.as_ptr()).resource };
+        std::ptr::eq(seen.cast(), resource)
+    }
+
+    /// The resource, if something keeps it alive.
+    ///
+    /// # Safety
+    /// It is on the list, and will not be taken off meanwhile.
+    pub unsafe fn upgrade(self) -> Option<Held> {
+        // SAFETY: it is taken off before it ends.
+        unsafe { upgrade(self.0) }
+    }
+}
+
+/// One more strong one, unless there is none.
+///
+/// # Safety
+/// The counts are there.
+unsafe fn upgrade(counted: NonNull<Counted>) -> Option<Held> {
+    // SAFETY: of the caller.
+    let strong = unsafe { &(*counted.as_ptr()).strong };
+    let more = |count: usize| (count != 0).then(|| count + 1);
+    strong.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).ok()?;
+    Some(Held(counted))
+}
