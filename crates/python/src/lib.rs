@@ -24,7 +24,11 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     interpreter::check_is_main(py)?;
     interpreter::attach_once(py);
     process::host_memory::fill_reserve();
-    vkmem_vulkan::wait_by(lifetime::frames::wait_without_interpreter);
+    arguments::numbers::set_handles(|it| {
+        it.is_instance_of::<objects::resource::ResourceObject>()
+            || it.is_instance_of::<objects::pool::Pool>()
+    });
+    vkmem_vulkan::wait_by(interpreter::wait_without_interpreter);
 
     module.add_class::<objects::allocation::Allocation>()?;
     module.add_class::<objects::allocation_create_info::AllocationCreateInfo>()?;
@@ -39,7 +43,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<objects::device_info::PhysicalDevice>()?;
     module.add_class::<objects::image::Image>()?;
     module.add_class::<memory::mapping::Mapping>()?;
-    module.add_class::<observe::observed::Watch>()?;
+    module.add_class::<objects::watch::Watch>()?;
     module.add_class::<objects::pool::Pool>()?;
     module.add_class::<objects::resource::ResourceObject>()?;
     module.add_class::<objects::simulated::SimulatedDevice>()?;
@@ -55,7 +59,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
     module.add_function(wrap_pyfunction!(lifetime::close::_close_all_at_exit, module)?)?;
     module.add_function(wrap_pyfunction!(objects::device::list_physical_devices, module)?)?;
-    module.add_function(wrap_pyfunction!(process::links::_after_fork_in_child, module)?)?;
+    module.add_function(wrap_pyfunction!(process::forks::_after_fork_in_child, module)?)?;
     module.add_function(wrap_pyfunction!(package::_look_up_names, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

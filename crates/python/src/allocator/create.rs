@@ -18,13 +18,15 @@ use crate::arguments::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
 use crate::errors::{IntoPyResult, to_py};
 use crate::interop::import::ImportKeywords;
 use crate::lifetime::bind::BindPlace;
-use crate::lifetime::ownership::{Handles, Made, Resource, Shared};
+use crate::lifetime::create::{Made, Shared};
+use crate::lifetime::enter::enter_pool;
+use crate::lifetime::handles::Handles;
+use crate::lifetime::ownership::Resource;
 use crate::lifetime::pins::Pinned;
 use crate::objects::allocation::{Allocation, bind_ours, named_buffer};
 use crate::objects::allocation_create_info::Keywords;
 use crate::objects::buffer::Buffer;
 use crate::objects::image::Image;
-use crate::objects::pool;
 use crate::objects::resource::ResourceObject;
 use crate::process::host_memory;
 
@@ -95,7 +97,7 @@ impl Allocator {
             Ok(import.take(key, value)? || common.take(key, value)?)
         })?;
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         if let Some(importing) = import.finish(py)? {
             return self.import_buffer(py, keywords, &built, importing);
@@ -258,7 +260,7 @@ impl Allocator {
         let built = create_info::image(py, [format, extent, image_usage], image)?;
         let info = &built.info;
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         if let Some(importing) = import.finish(py)? {
             return self.import_image(py, keywords, &built, importing);
         }

@@ -11,10 +11,11 @@ use pyo3::prelude::*;
 use vkmem_engine::words::counted;
 use vkmem_engine::{Error, FailedItem, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 
-use crate::errors::is_ours;
-use crate::lifetime::frames::AllocatorState;
+use crate::arguments::callback::{callable, current, exchange};
+use crate::errors::{is_ours, to_py, to_py_of_item};
+use crate::lifetime::ownership::AllocatorState;
 use crate::objects::statistics::HeapBudget;
-use crate::process::links::in_one_process;
+use crate::process::forks::in_one_process;
 
 /// The callbacks of an allocator. They run on the thread whose call noticed, outside of all locks.
 #[derive(Default)]
@@ -40,7 +41,7 @@ impl Failure for Error {
     }
 
     fn raise(self, py: Python<'_>) -> PyErr {
-        crate::errors::to_py(py, &self)
+        to_py(py, &self)
     }
 }
 
@@ -50,20 +51,8 @@ impl Failure for FailedItem {
     }
 
     fn raise(self, py: Python<'_>) -> PyErr {
-        crate::arguments::sequences::failed(py, &self)
+        to_py_of_item(py, &self.error, self.index)
     }
-}
-
-/// None, or something that can be called.
-pub fn callable(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-    if value.is_none() {
-        return Ok(None);
-    }
-    if !value.is_callable() {
-        let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("the callback must be callable, not {kind}")));
-    }
-    Ok(Some(value.clone().unbind()))
 }
 
 /// Nothing but True asks for another attempt: whatever else is true by accident would go on for ever.
@@ -77,16 +66,6 @@ fn yes(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
             "the callback of on_out_of_memory must answer True or False, not {kind}"
         ))
     })
-}
-
-/// Exchanges a callback. The old one ends outside of the lock: that may run Python code.
-pub fn exchange(slot: &Mutex<Option<Py<PyAny>>>, callback: Option<Py<PyAny>>) {
-    let old = std::mem::replace(&mut *slot.lock(), callback);
-    drop(old);
-}
-
-pub fn current<'py>(py: Python<'py>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<Bound<'py, PyAny>> {
-    slot.lock().as_ref().map(|callback| callback.bind(py).clone())
 }
 
 #[cold]

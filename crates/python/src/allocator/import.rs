@@ -14,7 +14,7 @@ use crate::arguments::create_info::Built;
 use crate::arguments::numbers::unsigned;
 use crate::errors::invalid;
 use crate::interop::import::{ImportKeywords, Importing};
-use crate::lifetime::ownership::Made;
+use crate::lifetime::create::Made;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
 use crate::objects::buffer::Buffer;
@@ -62,7 +62,12 @@ impl Allocator {
         importing: Importing,
     ) -> PyResult<Py<T>> {
         let made = self.finish(py, keywords, made, object)?;
-        importing.done(made.bind(py).as_super())?;
+        let object = made.bind(py).as_super();
+        if importing.holds_memory() {
+            // From then on it leads to another object.
+            ResourceObject::track(object);
+        }
+        importing.done(py, &object.get().resource)?;
         Ok(made)
     }
 

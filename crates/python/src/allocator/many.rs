@@ -10,17 +10,19 @@ use vkmem_engine::{AllocationRequest, Error, FailedItem};
 
 use super::{Allocator, python_object, shared};
 use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
+use crate::arguments::create_infos::{buffer_infos, image_infos};
 use crate::arguments::numbers::unsigned;
 use crate::arguments::sequences as many;
 use crate::errors::{IntoPyResult, invalid, to_py};
 use crate::lifetime::close::TO_END_ONE;
+use crate::lifetime::create::Made;
 use crate::lifetime::destroy_many::destroy_many;
-use crate::lifetime::ownership::{Made, Resource};
+use crate::lifetime::enter::enter_pool;
+use crate::lifetime::ownership::Resource;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
 use crate::objects::buffer::Buffer;
 use crate::objects::image::Image;
-use crate::objects::pool;
 use crate::objects::resource::ResourceObject;
 use crate::process::host_memory::check_room;
 use vkmem_engine::words::with_article;
@@ -172,11 +174,14 @@ impl Allocator {
                 return Err(invalid(py, why));
             }
         };
-        let built = many::buffer_infos(py, sizes, buffer_usage, common)?;
-        let names =
-            many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
+        let built = buffer_infos(py, sizes, buffer_usage, common)?;
+        let names = many::names(
+            names.as_ref().map(|it| it.bind(py)),
+            keywords.name.is_some(),
+            built.infos.len(),
+        )?;
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
         check_room(py, built.infos.len(), OF_ONE)?;
         let made = self.attempt_many(py, || {
@@ -209,11 +214,14 @@ impl Allocator {
         let keywords = Keywords::read("create_images", keywords, |key, value| {
             Ok(take_names(&mut names, key, value) || (key != "info" && common.take(key, value)?))
         })?;
-        let built = many::image_infos(py, images, &common)?;
-        let names =
-            many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
+        let built = image_infos(py, images, &common)?;
+        let names = many::names(
+            names.as_ref().map(|it| it.bind(py)),
+            keywords.name.is_some(),
+            built.infos.len(),
+        )?;
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
         check_room(py, built.infos.len(), OF_ONE)?;
         let made = self.attempt_many(py, || {
@@ -275,10 +283,11 @@ impl Allocator {
                 return Err(PyTypeError::new_err("count stands beside one size, not a list"));
             }
         };
-        let names = many::names(names.as_ref().map(|it| it.bind(py)), &keywords, count)?;
+        let names =
+            many::names(names.as_ref().map(|it| it.bind(py)), keywords.name.is_some(), count)?;
         let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let request = |size| AllocationRequest::of_memory(size, alignment, &keywords.create);
         let mut requests: Vec<AllocationRequest> = Vec::new();
         requests.try_reserve_exact(count).map_err(|_| too_many(count))?;

@@ -26,18 +26,21 @@ use vkmem_engine::{
 };
 use vkmem_vulkan::DeviceAllocator;
 
-use crate::arguments::iterables as sequences;
+use crate::arguments::iterables;
 use crate::arguments::numbers::unsigned;
+use crate::arguments::options;
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
+use crate::interpreter::warn_unclosed;
 use crate::lifetime::close::{close, register};
-use crate::lifetime::counted::Held;
-use crate::lifetime::frames::{AllocatorState, warn_unclosed};
-use crate::lifetime::ownership::{Made, Resource, Shared};
+use crate::lifetime::create::{Made, Shared};
+use crate::lifetime::enter::enter_pool;
+use crate::lifetime::ownership::AllocatorState;
+use crate::lifetime::ownership::Held;
+use crate::lifetime::ownership::Resource;
 use crate::lifetime::release::release_all;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
 use crate::objects::device::Device;
-use crate::objects::pool;
 use crate::objects::resource::ResourceObject;
 use crate::process::host_memory;
 use crate::process::links::Link;
@@ -172,7 +175,7 @@ impl Allocator {
         request: &AllocationRequest,
     ) -> PyResult<Py<Allocation>> {
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         self.state
             .device_allocator
             .check_export(keywords.create.export_handle_types)
@@ -232,7 +235,7 @@ impl Allocator {
         })?;
         let limits = match heap_size_limits {
             None => Vec::new(),
-            Some(limits) => sequences::read(limits, "heap_size_limits", MOST_HEAPS, |limit| {
+            Some(limits) => iterables::read(limits, "heap_size_limits", MOST_HEAPS, |limit| {
                 if limit.is_none() { Ok(u64::MAX) } else { unsigned(limit, "heap_size_limits") }
             })?,
         };
@@ -249,10 +252,10 @@ impl Allocator {
             exceed_allocation_count: !enforce_allocation_count,
             heap_size_limits: limits,
             empty_block_retention: empty_block_retention
-                .map_or(Ok(EmptyBlockRetention::default()), budget::retention)?,
+                .map_or(Ok(EmptyBlockRetention::default()), options::retention)?,
             prefetch,
         };
-        let depth = track_call_sites.map_or(Ok(0), leaks::depth)?;
+        let depth = track_call_sites.map_or(Ok(0), options::depth)?;
         let core = device.get().core.clone();
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;

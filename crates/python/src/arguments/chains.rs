@@ -5,7 +5,8 @@ use vkmem_vulkan::AllocationCallbacks;
 
 use crate::errors::invalid;
 use crate::package::{CHAIN_ADDRESS, STRUCT_ADDRESS};
-use crate::process::links::{Link, in_one_process};
+use crate::process::forks::in_one_process;
+use crate::process::links::Link;
 
 /// The address of a `pNext` chain: of its first struct, or a number; 0 for None.
 pub fn chain_address(value: &Bound<'_, PyAny>, keyword: &str) -> PyResult<usize> {

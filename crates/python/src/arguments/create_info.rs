@@ -5,7 +5,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString, PyTuple};
 
-use crate::arguments::iterables as sequences;
+use crate::arguments::iterables;
 use crate::arguments::iterables::MOST_FAMILIES;
 use crate::arguments::numbers::{
     BUFFER_CREATE_FLAGS, BUFFER_USAGE, FORMAT, FlagClass, IMAGE_CREATE_FLAGS, IMAGE_LAYOUT,
@@ -14,7 +14,7 @@ use crate::arguments::numbers::{
 };
 use crate::errors::invalid;
 use crate::package::{IS_STRUCT_AT, STRUCT_ADDRESS};
-use crate::process::links::in_one_process;
+use crate::process::forks::in_one_process;
 
 /// A create info, and what its pointers point to.
 pub struct Built<T> {
@@ -57,7 +57,7 @@ impl CommonKeywords {
             "sharing_mode" => self.sharing_mode = Some(of_class(value, key, &SHARING_MODE)?),
             "queue_family_indices" => {
                 let index = |it: &_| unsigned_32(it, key);
-                self.indices.extend(sequences::read(value, key, MOST_FAMILIES, index)?);
+                self.indices.extend(iterables::read(value, key, MOST_FAMILIES, index)?);
             }
             "info" if value.is_none() => {}
             "info" => self.info = Some(value.clone().unbind()),
@@ -319,7 +319,7 @@ pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
     let sides = if !is_tuple && is_integer(value) {
         vec![unsigned_32(value, "extent")?]
     } else {
-        sequences::read(value, "extent", 3, |side| unsigned_32(side, "extent"))?
+        iterables::read(value, "extent", 3, |side| unsigned_32(side, "extent"))?
     };
     let side = |index: usize| sides.get(index).copied().unwrap_or(1);
     if sides.is_empty() {

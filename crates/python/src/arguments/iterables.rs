@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use vkmem_engine::Error;
 
 use crate::errors::{invalid, to_py};
-use crate::process::links::in_one_process;
+use crate::process::forks::in_one_process;
 
 /// What an iterator without a length may give to one call that takes many items.
 pub const MOST_ITEMS: usize = 1 << 20;

@@ -1,5 +1,7 @@
 //! Numbers, flags and handles from Python, with one clear line for what is none.
 
+use std::sync::OnceLock;
+
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -8,11 +10,19 @@ use pyo3::types::{PyInt, PyString, PyType};
 
 use crate::errors::invalid;
 use crate::interpreter::is_ending;
-use crate::objects::pool::Pool;
-use crate::objects::resource::ResourceObject;
 use crate::package::{FLAGS, NUMBER_OF_NAMES, TO_INT};
-use crate::process::links::in_one_process;
+use crate::process::forks::in_one_process;
 use vkmem_engine::words::with_article;
+
+/// Says of an object whether it is of a class of this package that stands for a handle.
+pub type IsHandle = fn(&Bound<'_, PyAny>) -> bool;
+
+static IS_HANDLE: OnceLock<IsHandle> = OnceLock::new();
+
+/// Tells which classes stand for handles; once, before anything is read.
+pub fn set_handles(is_handle: IsHandle) {
+    IS_HANDLE.get_or_init(|| is_handle);
+}
 
 /// A non-negative integer: a size, an offset, flags of any binding.
 #[inline]
@@ -28,7 +38,7 @@ pub fn unsigned(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
 /// An exception for what is a number only where a binding wants a handle: a `Buffer` has `__index__`, and as
 /// a size or an offset that would be any number.
 pub fn refuse_handle(value: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
-    if !value.is_instance_of::<ResourceObject>() && !value.is_instance_of::<Pool>() {
+    if !IS_HANDLE.get().is_some_and(|is_handle| is_handle(value)) {
         return Ok(());
     }
     let kind = value.get_type().name()?;

@@ -1,26 +1,17 @@
-//! Lists of what one call creates, and errors that say which item it was.
+//! Lists of a caller, and errors that say which item it was.
 
-use ash::vk;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyInt, PyList, PyString, PyTuple};
-use vkmem_engine::{Error, FailedItem};
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyString, PyTuple};
+use vkmem_engine::Error;
 
 use crate::arguments::arrays::Quads;
-use crate::arguments::create_info;
-use crate::arguments::create_info::{Built, CommonKeywords, ImageKeywords};
-use crate::arguments::iterables as sequences;
+use crate::arguments::iterables;
 use crate::arguments::iterables::{MOST_ITEMS, gather};
 use crate::arguments::numbers::quantity;
 use crate::arguments::text::Text;
-use crate::errors::{invalid, to_py, to_py_of_item};
-use crate::objects::allocation_create_info::Keywords;
+use crate::errors::{invalid, to_py};
 use vkmem_engine::words::counted;
-
-/// The exception of one item of many.
-pub fn failed(py: Python<'_>, failed: &FailedItem) -> PyErr {
-    to_py_of_item(py, &failed.error, failed.index)
-}
 
 /// The same exception, with a word on which item it is about.
 pub fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
@@ -42,7 +33,7 @@ pub fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
 }
 
 /// The items of a sequence; text and bytes are none.
-fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
+pub fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
     if let Ok(list) = given.cast_exact::<PyList>() {
         // Its items come without a call of Python for each.
         return gather(list.iter().map(Ok), given.py());
@@ -51,9 +42,9 @@ fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, 
         || given.is_instance_of::<PyBytes>()
         || given.is_instance_of::<PyByteArray>();
     if is_text {
-        return Err(sequences::no_sequence(given, name));
+        return Err(iterables::no_sequence(given, name));
     }
-    sequences::read(given, name, MOST_ITEMS, |item| Ok(item.clone()))
+    iterables::read(given, name, MOST_ITEMS, |item| Ok(item.clone()))
 }
 
 /// Integers of a caller: a contiguous array of unsigned 64-bit ones, which is read without an object
@@ -116,14 +107,14 @@ pub fn sizes(given: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     integers(given, "sizes", "size")
 }
 
-/// Names, one an item; not beside one for all.
+/// Names, one an item; not beside one for all, which `has_name` says is there.
 pub fn names(
     given: Option<&Bound<'_, PyAny>>,
-    keywords: &Keywords,
+    has_name: bool,
     count: usize,
 ) -> PyResult<Vec<Option<String>>> {
     let Some(given) = given else { return Ok(Vec::new()) };
-    if keywords.name.is_some() {
+    if has_name {
         return Err(invalid(given.py(), "names= stands instead of name=, not beside it"));
     }
     let read = |(index, item): (usize, Bound<'_, PyAny>)| {
@@ -140,73 +131,6 @@ pub fn names(
         given.py(),
         format!("{} for {}", counted(names.len(), "name"), counted(count, "item")),
     ))
-}
-
-/// The create infos of one call. Their pointers are good while this lives.
-pub struct Infos<T> {
-    /// For the driver.
-    pub infos: Vec<T>,
-    _sources: Vec<Built<T>>,
-}
-
-// SAFETY: the pointers inside lead to memory that this keeps, or that the caller vouches for until
-// the call returns. The Python objects it keeps are dropped where it was made, attached.
-unsafe impl<T> Sync for Infos<T> {}
-
-/// `create_buffers(sizes, buffer_usage)` or `create_buffers(structs)`.
-pub fn buffer_infos(
-    py: Python<'_>,
-    given: &Bound<'_, PyAny>,
-    usage: Option<&Bound<'_, PyAny>>,
-    common: CommonKeywords,
-) -> PyResult<Infos<vk::BufferCreateInfo<'static>>> {
-    let Some(usage) = usage else {
-        common.refuse_beside_structs(py)?;
-        let read = |(index, item): (usize, Bound<'_, PyAny>)| {
-            create_info::buffer(py, Some(&item), None, CommonKeywords::default())
-                .map_err(|error| about_item(py, index, error))
-        };
-        let built: Vec<_> =
-            items(given, "infos")?.into_iter().enumerate().map(read).collect::<PyResult<_>>()?;
-        let infos = built.iter().map(|it| it.info).collect();
-        return Ok(Infos { infos, _sources: built });
-    };
-    let sizes = sizes(given)?;
-    // One is built with everything that they share.
-    let one = create_info::buffer(py, Some(PyInt::new(py, 1).as_any()), Some(usage), common)?;
-    let mut infos = Vec::new();
-    let room = infos.try_reserve_exact(sizes.len());
-    room.map_err(|_| to_py(py, &Error::TooManyItems(sizes.len())))?;
-    infos.extend(sizes.into_iter().map(|size| vk::BufferCreateInfo { size, ..one.info }));
-    Ok(Infos { infos, _sources: vec![one] })
-}
-
-/// `create_images(items)`: tuples of format, extent and usage, or structs.
-pub fn image_infos(
-    py: Python<'_>,
-    given: &Bound<'_, PyAny>,
-    keywords: &ImageKeywords,
-) -> PyResult<Infos<vk::ImageCreateInfo<'static>>> {
-    let read = |(index, item): (usize, Bound<'_, PyAny>)| {
-        let parts: Vec<Bound<'_, PyAny>> =
-            item.cast::<PyTuple>().map_or_else(|_| vec![item.clone()], |it| it.iter().collect());
-        let built = match &parts[..] {
-            [format, extent, usage] => {
-                let arguments = [Some(format), Some(extent), Some(usage)];
-                create_info::image(py, arguments, keywords.for_another())
-            }
-            [info] if !item.is_instance_of::<PyTuple>() => {
-                create_info::image(py, [Some(info), None, None], keywords.for_another())
-            }
-            _ => Err(PyTypeError::new_err(
-                "an image of many is (format, extent, image_usage) or a VkImageCreateInfo",
-            )),
-        };
-        built.map_err(|error| about_item(py, index, error))
-    };
-    let built: Vec<_> =
-        items(given, "images")?.into_iter().enumerate().map(read).collect::<PyResult<_>>()?;
-    Ok(Infos { infos: built.iter().map(|it| it.info).collect(), _sources: built })
 }
 
 /// The same of what is ended, where None stands for nothing, as null does in Vulkan and VMA.

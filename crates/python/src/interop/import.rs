@@ -3,21 +3,18 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
-use vkmem_engine::{Error, MemoryImport, MemoryOf};
+use vkmem_engine::MemoryImport;
 use vkmem_vulkan::Import;
-use vkmem_vulkan::external::{FD_TYPES, HOST_TYPES, WIN32_TYPES, names_of_types};
+use vkmem_vulkan::external::{FD_TYPES, HOST_TYPES, WIN32_TYPES};
 
-use crate::arguments::numbers::{HANDLE_TYPE, of_class, unsigned, unsigned_32};
-use crate::errors::{IntoPyResult, invalid};
+use super::handle_types::{HOST_ALLOCATION, OPAQUE_FD, OPAQUE_WIN32, check_one_of, handle_type};
+use crate::arguments::numbers::{unsigned, unsigned_32};
+use crate::errors::invalid;
 use crate::lifetime::host_buffer::HeldBuffer;
 use crate::lifetime::ownership::Resource;
-use crate::objects::resource::ResourceObject;
+use crate::memory::mapping::Mapping;
 use crate::package::{OS_CLOSE, OS_FSTAT};
 use vkmem_engine::words;
-
-const OPAQUE_FD: u32 = 0x1;
-const OPAQUE_WIN32: u32 = 0x2;
-const HOST_ALLOCATION: u32 = 0x80;
 
 /// Where imported memory comes from.
 enum Source {
@@ -177,13 +174,16 @@ impl ImportKeywords {
 }
 
 impl Importing {
+    /// Whether memory of a Python object stays with it.
+    pub fn holds_memory(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Everything has worked: a file descriptor is the driver's now, and host memory stays until the
     /// resource is released.
-    pub fn done(self, object: &Bound<'_, ResourceObject>) -> PyResult<()> {
-        let py = object.py();
+    pub fn done(self, py: Python<'_>, resource: &Resource) -> PyResult<()> {
         if let Some(held) = self.held {
-            object.get().resource.hold(held);
-            ResourceObject::track(object);
+            resource.hold(held);
         }
         if let Some(fd) = self.fd {
             // The device has a reference of its own.
@@ -191,21 +191,6 @@ impl Importing {
         }
         Ok(())
     }
-}
-
-/// `ExternalMemoryHandleType`
-pub fn handle_type(value: &Bound<'_, PyAny>) -> PyResult<u32> {
-    of_class(value, "handle_type", &HANDLE_TYPE)
-}
-
-/// An exception unless it is one of the allowed types.
-pub fn check_one_of(py: Python<'_>, handle_type: u32, allowed: u32) -> PyResult<()> {
-    if handle_type.count_ones() == 1 && handle_type & allowed != 0 {
-        return Ok(());
-    }
-    let (given, allowed) = (names_of_types(handle_type), names_of_types(allowed));
-    let allowed = allowed.replace('|', ", ");
-    Err(invalid(py, format!("handle_type is {given}; here it is one of {allowed}")))
 }
 
 fn open_fd(value: &Bound<'_, PyAny>, name: &str) -> PyResult<i32> {
@@ -239,72 +224,10 @@ fn host_memory(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Source> {
             address => Ok(Source::Host(None, address, None)),
         };
     }
-    let held = HeldBuffer::of(value, name)?;
+    let held = HeldBuffer::of(value, name, &py.get_type::<Mapping>())?;
     let (address, length) = (held.address(), held.len());
     if length == 0 {
         return Err(invalid(py, format!("{name} has no bytes to import")));
     }
     Ok(Source::Host(Some(held), address, Some(length)))
-}
-
-/// Bytes of the memory object of a resource, and the handle types that it was allocated for.
-pub fn memory_of(py: Python<'_>, resource: &Resource) -> PyResult<MemoryOf> {
-    resource.allocator.device.check_process(py)?;
-    resource.allocator.engine().memory_of(resource.allocation.id).or_raise(py)
-}
-
-/// Checks that the memory of a resource can be exported so.
-fn check_export(
-    py: Python<'_>,
-    resource: &Resource,
-    handle_type: u32,
-    allowed: u32,
-) -> PyResult<()> {
-    check_one_of(py, handle_type, allowed)?;
-    let allocator = &resource.allocator.device_allocator;
-    allocator.check_handle_types(handle_type).or_raise(py)?;
-    let exported = memory_of(py, resource)?.export_handle_types;
-    if exported & handle_type == 0 {
-        let (what, name) = (resource.describe(), names_of_types(handle_type));
-        return Err(invalid(
-            py,
-            format!(
-                "{what} was not allocated to be exported as {name}: create it, or its pool, with \
-                 export_handle_types=ExternalMemoryHandleType.{name}"
-            ),
-        ));
-    }
-    Ok(())
-}
-
-/// `export_fd(handle_type=OPAQUE_FD)`
-pub fn export_fd(
-    py: Python<'_>,
-    resource: &Resource,
-    handle_type: Option<&Bound<'_, PyAny>>,
-) -> PyResult<i32> {
-    let _pin = resource.enter(py)?;
-    let handle_type = handle_type.map_or(Ok(OPAQUE_FD), self::handle_type)?;
-    check_export(py, resource, handle_type, FD_TYPES)?;
-    let external = resource.allocator.device_allocator.driver().external();
-    let memory = resource.allocation.memory;
-    // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
-    let exported = py.detach(|| unsafe { external.export_fd(memory, handle_type) });
-    exported.map_err(|error| Error::from(error.of("vkGetMemoryFdKHR"))).or_raise(py)
-}
-
-/// `export_win32_handle(handle_type=OPAQUE_WIN32)`
-pub fn export_win32_handle(
-    py: Python<'_>,
-    resource: &Resource,
-    handle_type: Option<&Bound<'_, PyAny>>,
-) -> PyResult<u64> {
-    let _pin = resource.enter(py)?;
-    let handle_type = handle_type.map_or(Ok(OPAQUE_WIN32), self::handle_type)?;
-    check_export(py, resource, handle_type, WIN32_TYPES)?;
-    let external = resource.allocator.device_allocator.driver().external();
-    let memory = resource.allocation.memory;
-    // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
-    let exported = py.detach(|| unsafe { external.export_win32_handle(memory, handle_type) });
-    exported.map_err(|error| Error::from(error.of("vkGetMemoryWin32HandleKHR"))).or_raise(py)
 }

@@ -1,16 +1,20 @@
 //! Binding a resource to memory after both were made.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::{DeviceError, Error, MemoryHandle};
 
+use super::close::open_allocators;
+use super::handles::Handles;
+use super::ownership::{AllocatorState, Binding, DeviceCore, Held, Resource};
 use crate::arguments::chains::chain_address;
 use crate::arguments::numbers::unsigned;
 use crate::errors::IntoPyResult;
-use crate::lifetime::bindings::{Binding, Kept};
-use crate::lifetime::counted::Held;
-use crate::lifetime::ownership::Handles;
+use vkmem_engine::words::bytes;
+use vkmem_engine::{Allocation, MemoryRequirements};
 
 /// Where in a memory something is bound, and how.
 #[derive(Clone, Copy, Default)]
@@ -34,6 +38,38 @@ impl BindPlace {
     }
 }
 
+/// What a walk over live things has held on to. Dropped after the table is unlocked: the last reference
+/// of a resource may be among them, and its end looks into the table.
+type Kept = Vec<(Arc<AllocatorState>, Vec<Held>)>;
+
+/// Enters all that lives on a device. O(live resources), once.
+#[cold]
+fn complete(device: &DeviceCore, known: &mut HashMap<Handles, Binding>) -> Result<Kept, Error> {
+    device.bindings.set_complete();
+    let mut kept = Vec::new();
+    for state in open_allocators() {
+        let mut live = Vec::new();
+        if std::ptr::eq(&*state.device, device) {
+            let count = state.live.lock().len() + state.waiting().0;
+            if known.try_reserve(count).is_err() {
+                // What is in the table is true.
+                device.bindings.set_incomplete();
+                return Err(Error::TooManyItems(count));
+            }
+            live = state.live.lock().all();
+            for it in live.iter().filter(|it| it.handles != Handles::Memory) {
+                known.entry(it.handles).or_insert_with(|| Binding::of_new(it.dont_bind));
+            }
+            // These wait for their frame: the handles are good until then.
+            for handles in state.waiting_handles() {
+                known.entry(handles).or_insert(Binding::Own);
+            }
+        }
+        kept.push((state, live));
+    }
+    Ok(kept)
+}
+
 impl Held {
     /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.
     pub fn bind(&self, py: Python<'_>, what: Handles, place: BindPlace) -> PyResult<()> {
@@ -51,7 +87,7 @@ impl Held {
         let mut _kept = Kept::default();
         let mut bindings = device.bindings.lock();
         if !bindings.contains_key(&what) && !device.bindings.is_complete() {
-            _kept = device.bindings.complete(&mut bindings, device)?;
+            _kept = complete(device, &mut bindings)?;
         }
         if let Some(Binding::Own | Binding::Foreign(_)) = bindings.get(&what) {
             let class = what.class();
@@ -118,5 +154,40 @@ impl Held {
             )),
             other => self.bind_error(call, other),
         })
+    }
+}
+
+impl Resource {
+    fn bind_error(&self, call: &'static str, error: DeviceError) -> Error {
+        let Allocation { memory_type_index, size, .. } = self.allocation;
+        let figures = self.allocator.engine().figures(Some(memory_type_index), size);
+        Error::of_call(call, error, figures)
+    }
+
+    /// Vulkan does not check it, and drivers write where they are told to.
+    fn check_fit(&self, needs: &MemoryRequirements, offset: u64) -> Result<(), Error> {
+        let have = &self.allocation;
+        let end = offset.checked_add(needs.size);
+        let why = if end.is_none_or(|end| end > have.size) {
+            format!("needs {} from offset {offset} on", bytes(needs.size))
+        } else if !(have.offset + offset).is_multiple_of(needs.alignment) {
+            format!("needs an alignment of {}, which offset {offset} has not", needs.alignment)
+        } else if needs.memory_type_bits >> have.memory_type_index & 1 == 0 {
+            format!("cannot live in it (memoryTypeBits {:#x})", needs.memory_type_bits)
+        } else {
+            return Ok(());
+        };
+        let what = self.describe();
+        Err(Error::InvalidArgument(format!("it does not fit {what}: it {why}")))
+    }
+
+    /// Whether it has memory, as far as this library knows: some drivers crash when they copy to or
+    /// from what has none.
+    pub fn is_bound(&self) -> bool {
+        !self.dont_bind
+            || !matches!(
+                self.allocator.device.bindings.lock().get(&self.handles),
+                Some(Binding::Unbound)
+            )
     }
 }

@@ -1,16 +1,21 @@
 //! The end of an allocator: closed by hand, collected, or left to the end of the interpreter.
 
 use std::collections::TryReserveError;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::human_bytes;
 
+use super::ownership::{DeviceCore, PoolState};
 use crate::errors::pinned;
 use crate::interpreter::set_ending;
-use crate::lifetime::counted::Held;
-use crate::lifetime::frames::{AllocatorState, warn, warn_unclosed};
+use crate::interpreter::{warn, warn_unclosed};
+use crate::lifetime::ownership::AllocatorState;
+use crate::lifetime::ownership::Held;
 use crate::lifetime::pins::NotClosed;
 use crate::lifetime::release::release_all;
 use crate::lifetime::unflushed;
@@ -155,6 +160,92 @@ pub fn _close_all_at_exit(py: Python<'_>) {
                 let why = why.value(py);
                 warn_unclosed(py, &format!("the allocator of {name} was never closed: {why}"));
             }
+        }
+    }
+}
+
+impl AllocatorState {
+    /// Marks the stretch in which everything is released.
+    pub fn set_closing(&self, closing: bool) {
+        *self.closing.lock() = closing.then(|| std::thread::current().id());
+    }
+
+    /// Waits while another thread releases everything: after close() the caller may end the device.
+    pub fn wait_until_released(&self, py: Python<'_>) {
+        let me = std::thread::current().id();
+        py.detach(|| {
+            while self.closing.lock().is_some_and(|other| other != me) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
+
+    /// From now on the device may be gone: nothing calls it any more.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.engine().stop_prefetch();
+    }
+
+    /// Whether [`abandon`](Self::abandon) was called.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed) || self.device.is_forked()
+    }
+}
+
+impl Drop for AllocatorState {
+    fn drop(&mut self) {
+        if self.device.is_forked() {
+            return;
+        }
+        let closed = self.pins.is_closed();
+        if self.is_abandoned() && !closed {
+            return;
+        }
+        if !closed {
+            let name = &self.device_allocator.driver().info().name;
+            let mut message = format!("the allocator of {name} was never closed");
+            if !self.device.is_owned {
+                message += ", and keeps its memory: the device, which is not its own, may be gone";
+            }
+            Python::try_attach(|py| warn_unclosed(py, &message));
+        }
+        // A wrapped device may be gone by now: its memory goes with it, and a call would crash.
+        if !closed && !self.device.is_owned {
+            self.engine().stop_prefetch();
+            return;
+        }
+        // The warning ran code of the caller's, which may have forked.
+        if self.device.is_forked() {
+            return;
+        }
+        loop {
+            let some = self.waiting.get_mut().collected.take_first(|_| true);
+            if some.is_empty() {
+                break;
+            }
+            some.iter().for_each(|it| drop(it.remains.release(self)));
+        }
+        // SAFETY: dropped once, here; nothing uses it afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.device_allocator) };
+    }
+}
+
+impl Drop for PoolState {
+    fn drop(&mut self) {
+        let over = self.pins.is_closed() || self.allocator.pins.is_closed();
+        if over || self.allocator.device.is_forked() {
+            return;
+        }
+        let message = format!("unclosed {}: it is released with its allocator", self.describe());
+        Python::try_attach(|py| warn_unclosed(py, &message));
+    }
+}
+
+impl Drop for DeviceCore {
+    fn drop(&mut self) {
+        if !self.is_forked() {
+            // SAFETY: dropped once, here; nothing uses it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.driver) };
         }
     }
 }

@@ -1,6 +1,6 @@
 //! References to a resource, counted.
 //!
-//! As `Arc` and `Weak`, but that the [list of live things](crate::lifetime::live) looks at a resource without being
+//! As `Arc` and `Weak`, but that the [list of live things](super::live) looks at a resource without being
 //! counted, and that the memory of those that ended is used again by the next ones of the thread: of the
 //! last one first, as it is in the cache then.
 
@@ -12,75 +12,85 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use vkmem_vulkan::expect_bytes;
 
-use crate::lifetime::ownership::Resource;
-
 /// So many that ended leave their memory to the next ones: 170 KiB a thread at most.
 const MOST_SPARES: usize = 1024;
 
 /// A resource and who refers to it.
 #[repr(C)]
-struct Counted {
+pub struct Counted<T: Owned> {
     /// How many [`Held`] there are.
     strong: AtomicUsize,
     /// How many [`Faint`] there are; all [`Held`] together are one more.
     weak: AtomicUsize,
     /// There while `strong` is not 0.
-    resource: ManuallyDrop<Resource>,
+    resource: ManuallyDrop<T>,
 }
 
 /// Memory for a resource.
-type Spare = Box<MaybeUninit<Counted>>;
+pub type Spare<T> = Box<MaybeUninit<Counted<T>>>;
 
-thread_local! {
-    static SPARES: RefCell<Vec<Spare>> = const { RefCell::new(Vec::new()) };
+/// What references can be counted of.
+pub trait Owned: Sized + Send + Sync {
+    /// Whether the list of live things knows it.
+    fn is_listed(&self) -> bool;
+
+    /// Called once, when nothing keeps it alive any more. It is on no list after that, unless the
+    /// process came out of a fork.
+    fn last_reference_dropped(&self);
+
+    /// The memory that this thread keeps for the next ones; `None` at the end of the thread.
+    fn with_spares<R>(look: impl FnOnce(&RefCell<Vec<Spare<Self>>>) -> R) -> Option<R>;
 }
 
 /// Keeps a resource alive.
-pub struct Held(NonNull<Counted>);
+pub struct Held<T: Owned>(NonNull<Counted<T>>);
 
 /// Knows a resource and does not keep it alive.
-pub struct Faint(NonNull<Counted>);
+pub struct Faint<T: Owned>(NonNull<Counted<T>>);
 
 /// A resource as the list of live things knows it: it is taken off before it ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Seen(NonNull<Counted>);
+pub struct Seen<T: Owned>(NonNull<Counted<T>>);
 
-/// What the promises below need.
-const fn any_thread<T: Send + Sync>() {}
-const _: () = any_thread::<Resource>();
+impl<T: Owned> Clone for Seen<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Owned> Copy for Seen<T> {}
 
 // SAFETY: the counts are atomic, and a resource may be used and ended by any thread.
-unsafe impl Send for Held {}
+unsafe impl<T: Owned> Send for Held<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Held {}
+unsafe impl<T: Owned> Sync for Held<T> {}
 // SAFETY: as above.
-unsafe impl Send for Faint {}
+unsafe impl<T: Owned> Send for Faint<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Faint {}
+unsafe impl<T: Owned> Sync for Faint<T> {}
 // SAFETY: as above; and what it can do is `unsafe` by itself.
-unsafe impl Send for Seen {}
+unsafe impl<T: Owned> Send for Seen<T> {}
 
-impl Held {
+impl<T: Owned> Held<T> {
     /// The first one of a resource.
     #[inline(always)]
-    pub fn new(resource: Resource) -> Self {
+    pub fn new(resource: T) -> Self {
         let resource = ManuallyDrop::new(resource);
         let (strong, weak) = (AtomicUsize::new(1), AtomicUsize::new(1));
-        let spare = SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten();
+        let spare = T::with_spares(|spares| spares.borrow_mut().pop()).flatten();
         let spare = spare.unwrap_or_else(Box::new_uninit);
         let counted = Box::write(spare, Counted { strong, weak, resource });
         Self(NonNull::from(Box::leak(counted)))
     }
 
     #[inline]
-    fn counted(&self) -> &Counted {
+    fn counted(&self) -> &Counted<T> {
         // SAFETY: this one is counted, so it is there.
         unsafe { self.0.as_ref() }
     }
 
     /// For looks that come to nothing but the same resource.
     #[inline]
-    pub fn as_ptr(&self) -> *const Resource {
+    pub fn as_ptr(&self) -> *const T {
         &raw const **self
     }
 
@@ -88,7 +98,7 @@ impl Held {
     /// the next resource is written there.
     #[inline]
     pub fn expect(&self) {
-        expect_bytes(self.0.addr().get() as u64, size_of::<Counted>() as u64);
+        expect_bytes(self.0.addr().get() as u64, size_of::<Counted<T>>() as u64);
     }
 
     /// Whether both are of one resource.
@@ -97,14 +107,14 @@ impl Held {
     }
 
     /// For who must not keep it alive.
-    pub fn downgrade(&self) -> Faint {
+    pub fn downgrade(&self) -> Faint<T> {
         self.counted().weak.fetch_add(1, Ordering::Relaxed);
         Faint(self.0)
     }
 
     /// For the list of live things.
     #[inline]
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> Seen<T> {
         Seen(self.0)
     }
 
@@ -119,7 +129,7 @@ impl Held {
     }
 }
 
-impl Clone for Held {
+impl<T: Owned> Clone for Held<T> {
     #[inline]
     fn clone(&self) -> Self {
         self.counted().strong.fetch_add(1, Ordering::Relaxed);
@@ -127,16 +137,16 @@ impl Clone for Held {
     }
 }
 
-impl Deref for Held {
-    type Target = Resource;
+impl<T: Owned> Deref for Held<T> {
+    type Target = T;
 
     #[inline]
-    fn deref(&self) -> &Resource {
+    fn deref(&self) -> &T {
         &self.counted().resource
     }
 }
 
-impl Drop for Held {
+impl<T: Owned> Drop for Held<T> {
     #[inline]
     fn drop(&mut self) {
         if self.is_alone() {
@@ -155,10 +165,10 @@ impl Drop for Held {
 ///
 /// # Safety
 /// Once only, when its strong count has come to 0.
-unsafe fn end(counted: NonNull<Counted>) {
+unsafe fn end<T: Owned>(counted: NonNull<Counted<T>>) {
     // SAFETY: all strong ones together are counted as a weak one, which is given up below.
     let resource = unsafe { &(*counted.as_ptr()).resource };
-    resource.let_go();
+    resource.last_reference_dropped();
     let is_listed = resource.is_listed();
     // SAFETY: of the caller, and who comes to it by the list looks at the counts alone.
     unsafe { ManuallyDrop::drop(&mut (*counted.as_ptr()).resource) };
@@ -169,21 +179,21 @@ unsafe fn end(counted: NonNull<Counted>) {
     }
 }
 
-impl Faint {
+impl<T: Owned> Faint<T> {
     /// The resource, if something keeps it alive.
-    pub fn upgrade(&self) -> Option<Held> {
+    pub fn upgrade(&self) -> Option<Held<T>> {
         // SAFETY: this one is counted, so the counts are there.
         unsafe { upgrade(self.0) }
     }
 
     /// For looks that come to nothing but the same resource.
-    pub fn as_ptr(&self) -> *const Resource {
+    pub fn as_ptr(&self) -> *const T {
         // SAFETY: as above; the resource itself is not looked at.
         unsafe { (&raw const (*self.0.as_ptr()).resource).cast() }
     }
 }
 
-impl Drop for Faint {
+impl<T: Owned> Drop for Faint<T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: this one is counted, so the counts are there.
@@ -194,9 +204,9 @@ impl Drop for Faint {
         }
         fence(Ordering::Acquire);
         // SAFETY: made as a box in `Held::new`; the resource is gone, and so is all that knew of it.
-        let memory: Spare = unsafe { Box::from_raw(self.0.as_ptr().cast()) };
+        let memory: Spare<T> = unsafe { Box::from_raw(self.0.as_ptr().cast()) };
         // None where there are enough, and none at the end of a thread: then it is given back.
-        let _ = SPARES.try_with(|spares| {
+        let _ = T::with_spares(|spares| {
             let mut spares = spares.borrow_mut();
             if spares.len() < MOST_SPARES {
                 spares.push(memory);
@@ -205,9 +215,9 @@ impl Drop for Faint {
     }
 }
 
-impl Seen {
+impl<T: Owned> Seen<T> {
     /// For checks: whether it is a resource. The resource is not looked at.
-    pub fn is(self, resource: &Resource) -> bool {
+    pub fn is(self, resource: &T) -> bool {
         // SAFETY: an address alone, within what is there until it was taken off the list.
         let seen = unsafe { &raw const (*self.0.as_ptr()).resource };
         std::ptr::eq(seen.cast(), resource)
@@ -217,7 +227,7 @@ impl Seen {
     ///
     /// # Safety
     /// It is on the list, and will not be taken off meanwhile.
-    pub unsafe fn upgrade(self) -> Option<Held> {
+    pub unsafe fn upgrade(self) -> Option<Held<T>> {
         // SAFETY: it is taken off before it ends.
         unsafe { upgrade(self.0) }
     }
@@ -227,7 +237,7 @@ impl Seen {
 ///
 /// # Safety
 /// The counts are there.
-unsafe fn upgrade(counted: NonNull<Counted>) -> Option<Held> {
+unsafe fn upgrade<T: Owned>(counted: NonNull<Counted<T>>) -> Option<Held<T>> {
     // SAFETY: of the caller.
     let strong = unsafe { &(*counted.as_ptr()).strong };
     let more = |count: usize| (count != 0).then(|| count + 1);

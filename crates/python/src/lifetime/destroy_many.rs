@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use vkmem_vulkan::ahead;
 
-use crate::lifetime::bindings::Binding;
-use crate::lifetime::counted::Held;
-use crate::lifetime::frames::AllocatorState;
+use crate::lifetime::ownership::AllocatorState;
+use crate::lifetime::ownership::Binding;
+use crate::lifetime::ownership::Held;
+use crate::lifetime::ownership::Remains;
 use crate::lifetime::ownership::Resource;
 use crate::lifetime::pins::NotClosed;
-use crate::lifetime::release::{Remains, release_many};
+use crate::lifetime::release::release_many;
 use crate::lifetime::unflushed;
 
 /// Ends all, or none and an exception. What had ended before is passed over, so an object may stand

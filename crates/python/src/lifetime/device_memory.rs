@@ -4,15 +4,13 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::{MemoryEvent, MemoryEventKind, WakeUp};
 
-use crate::allocator::handlers::{callable, current, exchange};
-use crate::lifetime::frames::AllocatorState;
-use crate::process::links::in_one_process;
+use crate::arguments::callback::{callable, current, exchange};
+use crate::lifetime::ownership::AllocatorState;
+use crate::process::forks::in_one_process;
 
 /// One `VkDeviceMemory` that the driver gave or took back.
 #[pyclass(module = "vk_mem", frozen, get_all)]
@@ -40,38 +38,12 @@ impl DeviceMemoryEvent {
     }
 }
 
-/// The callback of an allocator. It runs outside of all locks; events come in their order.
-#[derive(Default)]
-pub struct DeviceMemoryListener {
-    callback: Mutex<Option<Py<PyAny>>>,
-    /// A thread is telling: it goes on until there is nothing more to tell.
-    is_telling: AtomicBool,
-    /// The main thread is asked to tell.
-    is_asked: Arc<AtomicBool>,
-}
-
 /// Ends the telling, however it ends.
 struct Telling<'a>(&'a AtomicBool);
 
 impl Drop for Telling<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
-    }
-}
-
-impl DeviceMemoryListener {
-    /// For the garbage collector.
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Another thread that holds it is alive, and so is what it holds.
-        match self.callback.try_lock() {
-            Some(callback) => visit.call(&*callback),
-            None => Ok(()),
-        }
-    }
-
-    /// For the garbage collector.
-    pub fn clear(&self) {
-        exchange(&self.callback, None);
     }
 }
 

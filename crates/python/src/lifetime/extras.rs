@@ -1,43 +1,23 @@
 //! What few resources have: in a box, so that the others are small.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::lifetime::counted::Held;
+use super::ownership::{Alias, Extras};
 use crate::lifetime::host_buffer::HeldBuffer;
+use crate::lifetime::ownership::Held;
 use crate::lifetime::ownership::Resource;
-use crate::memory::host_access::Writers;
-use crate::observe::observed::Origin;
+use crate::lifetime::ownership::Writers;
+use crate::observe::call_site::Origin;
+use crate::observe::observed::{Observable, Traced};
+use vkmem_engine::AllocationId;
 
 /// Longer user data is cut in a dump.
 const LONGEST: usize = 1000;
-
-/// See the module.
-#[derive(Default)]
-pub struct Extras {
-    /// It lies in the memory of another one.
-    pub(crate) alias: Option<Alias>,
-    /// Memory of the host that the device works on; goes with the memory object.
-    held: Mutex<Option<HeldBuffer>>,
-    /// For errors after the end.
-    last_name: OnceLock<String>,
-    origin: OnceLock<Origin>,
-    custom_data: Mutex<Option<Arc<str>>>,
-    /// Of memory that is not coherent, and no alias: who may have written there.
-    writers: Writers,
-}
-
-/// What an alias has beside its own handle.
-pub struct Alias {
-    /// Whose memory it is; no alias itself.
-    pub base: Held,
-    /// The engine keeps the names of allocations only.
-    pub name: Mutex<Option<String>>,
-}
 
 impl Extras {
     /// Who may have written to the memory and not flushed it yet.
@@ -101,11 +81,6 @@ impl Resource {
         self.extras.get()?.origin.get().copied()
     }
 
-    /// Set once, when it is created.
-    pub fn set_origin(&self, origin: Origin) {
-        self.extras().origin.get_or_init(|| origin);
-    }
-
     /// User data as a plain text, so that a dump needs neither the interpreter nor any lock of a Python
     /// object.
     pub fn custom_data(&self) -> Option<Arc<str>> {
@@ -119,6 +94,26 @@ impl Resource {
         }
         let text = data.map(|data| Arc::from(text_of(data)));
         *self.extras().custom_data.lock() = text;
+    }
+}
+
+impl Observable for Held {
+    fn id(&self) -> AllocationId {
+        self.allocation.id
+    }
+
+    fn size(&self) -> u64 {
+        self.allocation.size
+    }
+
+    fn is_alias(&self) -> bool {
+        self.alias().is_some()
+    }
+}
+
+impl Traced for Held {
+    fn set_origin(&self, origin: Origin) {
+        self.extras().origin.get_or_init(|| origin);
     }
 }
 

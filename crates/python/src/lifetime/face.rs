@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use vkmem_engine::words::bytes;
 
 use crate::errors::invalid;
-use crate::lifetime::counted::Held;
+use crate::lifetime::ownership::Held;
 
 /// See the module.
 pub struct Face<'a> {

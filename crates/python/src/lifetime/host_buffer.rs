@@ -5,12 +5,11 @@ use std::ptr::NonNull;
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyMemoryView;
-use pyo3::{PyTraverseError, PyTypeInfo, PyVisit};
+use pyo3::types::{PyMemoryView, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::invalid;
-use crate::memory::mapping::Mapping;
 
 /// The memory of a Python object, held through its buffer protocol: it neither moves nor ends.
 pub struct HeldBuffer {
@@ -30,8 +29,9 @@ unsafe impl Send for HeldBuffer {}
 unsafe impl Sync for HeldBuffer {}
 
 impl HeldBuffer {
-    /// Of an object whose memory is contiguous and may be written; errors name the argument.
-    pub fn of(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
+    /// Of an object whose memory is contiguous and may be written; errors name the argument. `safe` is a
+    /// class whose objects keep their memory although they are cleared.
+    pub fn of(object: &Bound<'_, PyAny>, name: &str, safe: &Bound<'_, PyType>) -> PyResult<Self> {
         let py = object.py();
         let buffer = hold(object).map_err(|why| {
             let expected =
@@ -49,7 +49,7 @@ impl HeldBuffer {
         let (address, length) = (buffer.address(), buffer.len());
         let buffer = below_view(object, &buffer).unwrap_or(buffer);
         // SAFETY: held, so it is an object or null.
-        let is_visible = unsafe { clears_no_memory(py, buffer.exporter()) };
+        let is_visible = unsafe { clears_no_memory(safe, buffer.exporter()) };
         Ok(Self { buffer: NonNull::from(Box::leak(buffer)), address, length, is_visible })
     }
 
@@ -108,7 +108,7 @@ fn below_view(view: &Bound<'_, PyAny>, seen: &PlainBuffer) -> Option<Box<PlainBu
 ///
 /// # Safety
 /// It is an object or null.
-unsafe fn clears_no_memory(py: Python<'_>, exporter: *mut ffi::PyObject) -> bool {
+unsafe fn clears_no_memory(safe: &Bound<'_, PyType>, exporter: *mut ffi::PyObject) -> bool {
     if exporter.is_null() {
         return false;
     }
@@ -127,5 +127,5 @@ unsafe fn clears_no_memory(py: Python<'_>, exporter: *mut ffi::PyObject) -> bool
         }
         class = base;
     }
-    slot(class, ffi::Py_tp_clear).is_null() || class == Mapping::type_object_raw(py)
+    slot(class, ffi::Py_tp_clear).is_null() || class == safe.as_type_ptr()
 }

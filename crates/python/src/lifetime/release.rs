@@ -6,25 +6,13 @@ use pyo3::prelude::*;
 use vkmem_engine::{AllocationId, Home, Release};
 use vkmem_vulkan::{ahead, expect_at};
 
-use crate::lifetime::bindings::Binding;
-use crate::lifetime::counted::Faint;
-use crate::lifetime::frames::AllocatorState;
-use crate::lifetime::host_buffer::HeldBuffer;
-use crate::lifetime::ownership::{Handles, Resource};
-
-/// The handle and the memory of a resource.
-pub struct Remains {
-    /// What is destroyed.
-    pub handles: Handles,
-    /// What is freed.
-    pub id: AllocationId,
-    /// Bytes that come free with it.
-    pub size: u64,
-    /// Whose memory it is, if it is an alias.
-    pub alias_of: Option<Faint>,
-    /// Dropped after the memory was given back.
-    pub _held: Option<HeldBuffer>,
-}
+use super::ownership::Remains;
+use crate::lifetime::handles::Handles;
+use crate::lifetime::ownership::AllocatorState;
+use crate::lifetime::ownership::Binding;
+use crate::lifetime::ownership::Faint;
+use crate::lifetime::ownership::Resource;
+use crate::observe::observed::Observable;
 
 impl Remains {
     /// The pool it lies in.
@@ -74,6 +62,20 @@ impl Remains {
         };
         unbind(binding);
         release
+    }
+}
+
+impl Observable for Remains {
+    fn id(&self) -> AllocationId {
+        self.id
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn is_alias(&self) -> bool {
+        self.alias_of.is_some()
     }
 }
 

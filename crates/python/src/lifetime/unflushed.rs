@@ -12,7 +12,7 @@ use vkmem_engine::MemoryRange;
 use vkmem_engine::words::bytes;
 use vkmem_vulkan::HostSide;
 
-use crate::lifetime::frames::in_finaliser;
+use crate::interpreter::in_finaliser;
 use crate::lifetime::ownership::Resource;
 use crate::package::ERRORS;
 

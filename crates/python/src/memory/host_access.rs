@@ -14,7 +14,11 @@ use vkmem_engine::{
     Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, WriterId, edges,
 };
 
+use crate::errors::invalid;
 use crate::lifetime::ownership::Resource;
+use crate::lifetime::ownership::{Binding, Writers};
+use crate::lifetime::pins::Pinned;
+use pyo3::prelude::*;
 use vkmem_engine::words::bytes;
 
 /// A range of a resource, in bytes from its start: offset and size.
@@ -66,10 +70,6 @@ fn gather(
 fn of_item(failed: FailedItem, items: &[usize]) -> FailedItem {
     FailedItem { index: items.get(failed.index).copied().unwrap_or(0), ..failed }
 }
-
-/// Open writers of one allocation. Reentrant: a callback of the driver may run Python code that comes
-/// back here.
-pub type Writers = ReentrantMutex<RefCell<HostRanges>>;
 
 impl Resource {
     /// Maps the memory and counts; where this resource starts in the host's address space.
@@ -225,6 +225,22 @@ impl Resource {
         self.base().extras().writers()
     }
 
+    /// Registers a use of its own memory by the host; an exception where the caller has bound the
+    /// resource to other memory, which is the one to read and to write.
+    pub fn enter_memory<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        let pin = self.enter(py)?;
+        if !self.dont_bind {
+            return Ok(pin);
+        }
+        let other = match self.allocator.device.bindings.lock().get(&self.handles) {
+            Some(Binding::Foreign(memory)) => memory.clone(),
+            _ => return Ok(pin),
+        };
+        let (what, other) = (self.describe(), other.describe());
+        let why = format!("{what} is bound to {other}, not to memory of its own: use that one");
+        Err(invalid(py, why))
+    }
+
     /// Counts an open mapping.
     pub fn begin_mapping(&self) {
         self.mappings().fetch_add(1, Ordering::AcqRel);
@@ -238,27 +254,5 @@ impl Resource {
     /// Counts it out.
     pub fn end_mapping(&self) {
         self.mappings().fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// The name, if it has one.
-    pub fn name(&self) -> Result<Option<String>, Error> {
-        match self.alias() {
-            Some(alias) => Ok(alias.name.lock().clone()),
-            None => self.allocator.engine().name(self.allocation.id),
-        }
-    }
-
-    /// Names it, or takes its name away.
-    pub fn set_name(&self, name: Option<&str>) -> Result<(), Error> {
-        if name.is_some() {
-            self.was_named.store(true, Ordering::Relaxed);
-        }
-        match self.alias() {
-            Some(alias) => {
-                *alias.name.lock() = name.map(String::from);
-                Ok(())
-            }
-            None => self.allocator.engine().set_name(self.allocation.id, name),
-        }
     }
 }

@@ -18,10 +18,10 @@ use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::{HostAddress, HostWriter, WriterId};
 
 use crate::errors::{IntoPyResult, invalid, pinned};
-use crate::lifetime::counted::Held;
+use crate::lifetime::face::Face;
+use crate::lifetime::ownership::Held;
 use crate::lifetime::ownership::Resource;
 use crate::memory::host_copy;
-use crate::objects::resource::ResourceObject;
 use crate::process::links::Link;
 use vkmem_engine::words::bytes;
 
@@ -59,21 +59,23 @@ pub struct Mapping {
     /// What it may have written, where that has to be flushed.
     writer: Option<WriterId>,
     /// Whose memory it is, if that leads on to other Python objects.
-    owner: Option<Link<ResourceObject>>,
+    owner: Option<Link<PyAny>>,
     state: Mutex<State>,
     /// What `__enter__` gave out.
     view: Mutex<Option<Py<PyMemoryView>>>,
 }
 
 impl Mapping {
-    /// Maps, and makes what the device wrote visible.
+    /// Maps, and makes what the device wrote visible. `owner` is the object whose memory it is, if that leads
+    /// on to other Python objects.
     pub fn open(
-        object: &Bound<'_, ResourceObject>,
+        py: Python<'_>,
+        face: &Face<'_>,
+        owner: Option<Link<PyAny>>,
         offset: u64,
         size: Option<u64>,
         access: Access,
     ) -> PyResult<Self> {
-        let (py, face) = (object.py(), object.get().face());
         let resource = face.resource;
         let pin = resource.enter_memory(py)?;
         let size = size.unwrap_or_else(|| face.size().saturating_sub(offset));
@@ -90,7 +92,7 @@ impl Mapping {
             access,
             is_counted,
             writer: None,
-            owner: ResourceObject::leading_on(object),
+            owner,
             state: Mutex::default(),
             view: Mutex::default(),
         };

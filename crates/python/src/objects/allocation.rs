@@ -10,10 +10,10 @@ use pyo3::types::PyInt;
 
 use crate::arguments::numbers::{flags, live_handle, real};
 use crate::errors::{feature_not_present, invalid, pinned};
-use crate::interop::import::memory_of;
+use crate::interop::export::memory_of;
 use crate::lifetime::bind::BindPlace;
-use crate::lifetime::counted::Held;
-use crate::lifetime::ownership::Handles;
+use crate::lifetime::handles::Handles;
+use crate::lifetime::ownership::Held;
 use crate::objects::buffer::Buffer;
 use crate::objects::image::Image;
 use crate::objects::resource::ResourceObject;

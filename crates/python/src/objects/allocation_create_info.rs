@@ -14,12 +14,14 @@ use vkmem_vulkan::read_allocation_chain;
 
 use crate::arguments::chains::chain_address;
 use crate::arguments::numbers::{
-    ALLOCATION_CREATE_FLAGS, HANDLE_TYPE, MEMORY_PROPERTY_FLAGS, MEMORY_USAGE, flags, of_class,
-    real, unsigned, unsigned_32,
+    ALLOCATION_CREATE_FLAGS, MEMORY_PROPERTY_FLAGS, MEMORY_USAGE, flags, of_class, real, unsigned,
+    unsigned_32,
 };
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
-use crate::objects::pool::{Pool, PoolState};
+use crate::interop::handle_types::export_types;
+use crate::lifetime::ownership::PoolState;
+use crate::objects::pool::Pool;
 use crate::package::unexpected_keyword;
 use crate::process::links::Link;
 
@@ -127,12 +129,6 @@ impl Keywords {
         }
         Ok(true)
     }
-}
-
-/// None is no type.
-pub fn export_types(value: &Bound<'_, PyAny>) -> PyResult<u32> {
-    let name = "export_handle_types";
-    if value.is_none() { Ok(0) } else { of_class(value, name, &HANDLE_TYPE) }
 }
 
 fn pool<'a, 'py>(value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, Pool>> {

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use crate::arguments::numbers::flags;
 use crate::errors::{feature_not_present, invalid};
 use crate::lifetime::bind::BindPlace;
-use crate::lifetime::ownership::Handles;
+use crate::lifetime::handles::Handles;
 use crate::objects::allocation::Allocation;
 use crate::objects::resource::ResourceObject;
 

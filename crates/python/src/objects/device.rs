@@ -1,6 +1,5 @@
 //! `vk_mem.Device`: opened here, or wrapped from the caller's handles.
 
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyTypeError;
@@ -9,59 +8,20 @@ use pyo3::types::{PyAnyMethods, PyString, PyTuple, PyType};
 use vkmem_vulkan::{DeviceSelector, Driver, OpenOptions, VulkanDevice, WrapOptions, enumerate};
 
 use crate::arguments::chains::allocation_callbacks;
-use crate::arguments::iterables as sequences;
+use crate::arguments::iterables;
 use crate::arguments::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
-use crate::interpreter::enter_thread;
-use crate::lifetime::bindings::Bindings;
+use crate::lifetime::ownership::DeviceCore;
 use crate::objects::device_info::{
     DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple,
 };
 use crate::objects::image::Image;
 use crate::package::{DEVICE_ARGUMENTS, FUNCTION_ADDRESS};
-use crate::process::links::{Link, Process, in_one_process};
+use crate::process::forks::in_one_process;
+use crate::process::links::Link;
 use crate::transfer::copies as transfers;
 use crate::transfer::copies::Part;
-
-/// What a device and its allocators share.
-pub struct DeviceCore {
-    /// Vulkan, or a simulation.
-    pub driver: ManuallyDrop<Arc<dyn Driver>>,
-    /// Made here, so it is alive as long as this.
-    pub is_owned: bool,
-    /// What is bound to what.
-    pub bindings: Bindings,
-    process: Process,
-    /// What the caller's loader and callbacks are, kept for as long as the driver may be called.
-    _kept: [Option<Link<PyAny>>; 2],
-}
-
-impl DeviceCore {
-    /// Whether this is the child of a fork, where the driver's threads and locks are those of the
-    /// parent: nothing of the device can be used, not even to end it.
-    pub fn is_forked(&self) -> bool {
-        !self.process.is_this()
-    }
-
-    /// An exception in the child of a fork.
-    pub fn check_process(&self, py: Python<'_>) -> PyResult<()> {
-        enter_thread();
-        if !self.is_forked() {
-            return Ok(());
-        }
-        Err(invalid(py, "the device was opened before os.fork(): open another in this process"))
-    }
-}
-
-impl Drop for DeviceCore {
-    fn drop(&mut self) {
-        if !self.is_forked() {
-            // SAFETY: dropped once, here; nothing uses it afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.driver) };
-        }
-    }
-}
 
 /// A Vulkan device.
 #[pyclass(module = "vk_mem", subclass, frozen, weakref)]
@@ -75,9 +35,7 @@ impl Device {
     }
 
     fn keeping(driver: Arc<dyn Driver>, is_owned: bool, kept: [Option<Link<PyAny>>; 2]) -> Self {
-        let driver = ManuallyDrop::new(driver);
-        let (bindings, process) = (Bindings::default(), Process::current());
-        Self { core: Arc::new(DeviceCore { driver, is_owned, bindings, process, _kept: kept }) }
+        Self { core: Arc::new(DeviceCore::new(driver, is_owned, kept)) }
     }
 }
 
@@ -122,7 +80,7 @@ fn names(value: Option<&Bound<'_, PyAny>>, keyword: &str) -> PyResult<Vec<String
         return Err(wrong());
     }
     let name = |item: &Bound<'_, PyAny>| Text::string(item, keyword).map_err(|_| wrong());
-    sequences::read(value, keyword, MOST_NAMES, name)
+    iterables::read(value, keyword, MOST_NAMES, name)
 }
 
 fn index(value: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {

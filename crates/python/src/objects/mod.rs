@@ -12,3 +12,4 @@ pub(crate) mod simulated;
 pub(crate) mod statistics;
 pub(crate) mod virtual_block;
 pub(crate) mod virtual_blocks;
+pub(crate) mod watch;

@@ -1,79 +1,30 @@
 //! `vk_mem.Pool`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
-use vkmem_engine::{Home, PoolCreateInfo, PoolId};
+use vkmem_engine::{PoolCreateInfo, PoolId};
 
 use crate::arguments::chains::chain_address;
 use crate::arguments::numbers::{of_type, real, unsigned, unsigned_32};
+use crate::arguments::options::algorithm;
 use crate::arguments::text::Text;
-use crate::errors::{IntoPyResult, invalid, pinned, use_after_free};
+use crate::errors::{IntoPyResult, pinned, use_after_free};
+use crate::interop::handle_types::export_types;
 use crate::lifetime::close::{Closed, TO_END_ONE, in_use, leaked};
-use crate::lifetime::frames::{AllocatorState, warn_unclosed};
-use crate::lifetime::ownership::quoted;
-use crate::lifetime::pins::{NotClosed, Pinned, Pins};
+use crate::lifetime::ownership::AllocatorState;
+use crate::lifetime::ownership::PoolState;
+use crate::lifetime::pins::NotClosed;
 use crate::lifetime::release::release_all;
-use crate::objects::allocation_create_info::export_types;
 use crate::objects::statistics::Statistics;
-use crate::objects::virtual_block::algorithm;
 use crate::package::unexpected_keyword;
 use crate::process::host_memory::check_room;
 use crate::process::links::Link;
-
-/// The shared half of a `Pool`: everything that was allocated from it keeps it alive.
-pub struct PoolState {
-    /// Its allocator.
-    pub allocator: Arc<AllocatorState>,
-    /// Of the engine.
-    pub id: PoolId,
-    name: Mutex<Option<Arc<str>>>,
-    pins: Pins,
-    /// What `memory_allocate_next` points into is gone: the cycle collector has found it.
-    is_collected: AtomicBool,
-}
-
-impl PoolState {
-    /// Names it, or takes its name away.
-    fn set_name(&self, name: Option<&str>) {
-        let name: Option<Arc<str>> = name.map(Arc::from);
-        let mut names = self.allocator.pool_names.lock();
-        match &name {
-            Some(name) => names.insert(self.id, name.clone()),
-            None => names.remove(&self.id),
-        };
-        drop(names);
-        *self.name.lock() = name;
-    }
-
-    /// Whether something of the allocator lives in this pool.
-    fn holds(&self, home: Home) -> bool {
-        home == Home::Custom(self.id)
-    }
-
-    fn describe(&self) -> String {
-        let name = self.name.lock().as_ref().map_or(String::new(), |name| quoted(name));
-        let memory_type = self.allocator.engine().pool_info(self.id).map(|it| it.memory_type_index);
-        let memory_type = memory_type.map_or(String::new(), |it| format!(" (memory type {it})"));
-        format!("Pool{name}{memory_type}")
-    }
-}
-
-impl Drop for PoolState {
-    fn drop(&mut self) {
-        let over = self.pins.is_closed() || self.allocator.pins.is_closed();
-        if over || self.allocator.device.is_forked() {
-            return;
-        }
-        let message = format!("unclosed {}: it is released with its allocator", self.describe());
-        Python::try_attach(|py| warn_unclosed(py, &message));
-    }
-}
 
 /// Memory of one type with rules of its own (`VmaPool`).
 #[pyclass(module = "vk_mem", frozen, weakref)]
@@ -161,32 +112,10 @@ impl PoolKeywords {
 
     /// Makes the pool.
     pub fn create(self, id: PoolId, allocator: &Arc<AllocatorState>) -> Pool {
-        let state = PoolState {
-            allocator: allocator.clone(),
-            id,
-            name: Mutex::default(),
-            pins: Pins::default(),
-            is_collected: AtomicBool::new(false),
-        };
+        let state = PoolState::new(allocator, id);
         state.set_name(self.name.as_deref());
         Pool { state: Arc::new(state), next: Mutex::new(self.next) }
     }
-}
-
-/// Keeps the pool of a `pool=` keyword open for a call, if it is this allocator's and open.
-pub fn enter<'a>(
-    py: Python<'a>,
-    pool: Option<&'a Arc<PoolState>>,
-    allocator: &Arc<AllocatorState>,
-) -> PyResult<Option<Pinned<'a>>> {
-    let Some(pool) = pool else { return Ok(None) };
-    if !Arc::ptr_eq(&pool.allocator, allocator) {
-        return Err(invalid(py, format!("{} is of another allocator", pool.describe())));
-    }
-    if pool.is_collected.load(Ordering::Relaxed) {
-        return Err(use_after_free(py, "the pool was collected"));
-    }
-    pool.pins.pin(py).map(Some).ok_or_else(|| use_after_free(py, "the pool is closed"))
 }
 
 impl Pool {

@@ -10,10 +10,11 @@ use vkmem_vulkan::{expect_at, expect_bytes};
 
 use crate::arguments::text::Text;
 use crate::errors::IntoPyResult;
-use crate::interop::import as external;
-use crate::lifetime::counted::Held;
+use crate::interop::export;
 use crate::lifetime::face::Face;
-use crate::lifetime::ownership::{Handles, Resource};
+use crate::lifetime::handles::Handles;
+use crate::lifetime::ownership::Held;
+use crate::lifetime::ownership::Resource;
 use crate::memory::host_copy;
 use crate::memory::mapping::{Access, Mapping};
 use crate::package::PARAMETER;
@@ -126,6 +127,17 @@ impl ResourceObject {
         leads_on.then(|| Link::new(object.clone().unbind()))
     }
 
+    fn open_mapping(
+        object: &Bound<'_, Self>,
+        offset: u64,
+        size: Option<u64>,
+        access: Access,
+    ) -> PyResult<Mapping> {
+        let owner =
+            Self::leading_on(object).map(|it| Link::new(it.clone_ref(object.py()).into_any()));
+        Mapping::open(object.py(), &object.get().face(), owner, offset, size, access)
+    }
+
     /// Notes that it lies in the memory of another.
     pub fn lies_in(object: &Bound<'_, Self>, memory: &Bound<'_, Self>) {
         let Some(link) = Self::leading_on(memory) else { return };
@@ -236,7 +248,7 @@ impl ResourceObject {
         readonly: bool,
     ) -> PyResult<Mapping> {
         let access = if readonly { Access::Read } else { Access::Write };
-        Mapping::open(slf, host_copy::offset(offset)?, host_copy::size(size)?, access)
+        Self::open_mapping(slf, host_copy::offset(offset)?, host_copy::size(size)?, access)
     }
 
     /// The memory of a MAPPED allocation. None if it was not created so, or if its memory type is not
@@ -253,7 +265,7 @@ impl ResourceObject {
         if resource.allocation.mapped.is_none() {
             return Ok(None);
         }
-        let mapping = Mapping::open(slf, 0, None, Access::Persistent)?;
+        let mapping = Self::open_mapping(slf, 0, None, Access::Persistent)?;
         PyMemoryView::from(Bound::new(py, mapping)?.as_any()).map(Some)
     }
 
@@ -361,7 +373,7 @@ impl ResourceObject {
     /// `VK_KHR_external_memory_fd`.
     #[pyo3(signature = (handle_type = None))]
     fn export_fd(&self, py: Python<'_>, handle_type: Option<&Bound<'_, PyAny>>) -> PyResult<i32> {
-        external::export_fd(py, &self.resource, handle_type)
+        export::export_fd(py, &self.resource, handle_type)
     }
 
     /// The same as a Win32 handle (`vkGetMemoryWin32HandleKHR`), of
@@ -374,7 +386,7 @@ impl ResourceObject {
         py: Python<'_>,
         handle_type: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
-        external::export_win32_handle(py, &self.resource, handle_type)
+        export::export_win32_handle(py, &self.resource, handle_type)
     }
 
     /// Lets go of it now; it is released when no frame in flight can use it any more

@@ -12,14 +12,15 @@ use vkmem_engine::{
 };
 use vkmem_vulkan::SimulatedDriver;
 
-use crate::arguments::iterables as sequences;
+use crate::arguments::iterables;
 use crate::arguments::numbers::{
     DEVICE_TYPE, FlagClass, MEMORY_HEAP_FLAGS, MEMORY_PROPERTY_FLAGS, of_class, real,
     refuse_handle, unsigned, unsigned_32,
 };
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
-use crate::objects::device::{Device, DeviceCore};
+use crate::lifetime::ownership::DeviceCore;
+use crate::objects::device::Device;
 
 /// A device that needs no driver and answers like one that exists, or like one that is described.
 ///
@@ -123,7 +124,7 @@ fn pairs(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<Ve
         Ok((unsigned(&number, name)?, of_class(&flags, name, class)?))
     };
     // Of either there are at most 32 (`VK_MAX_MEMORY_TYPES`).
-    sequences::read(value, name, 32, pair)
+    iterables::read(value, name, 32, pair)
 }
 
 #[pymethods]

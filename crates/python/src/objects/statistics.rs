@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use vkmem_engine as engine;
 use vkmem_engine::Home;
 
-use crate::lifetime::frames::AllocatorState;
+use crate::lifetime::ownership::AllocatorState;
 use crate::package;
 use crate::package::Name;
 

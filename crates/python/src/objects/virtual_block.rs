@@ -7,30 +7,25 @@ use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
-use vkmem_engine::suballocator::{Algorithm, RegionKey};
+use vkmem_engine::suballocator::RegionKey;
 use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
 
 use crate::arguments::arrays as quads;
-use crate::arguments::numbers::{ALLOCATION_CREATE_FLAGS, of_class, refuse_handle, unsigned};
+use crate::arguments::numbers::{refuse_handle, unsigned};
+use crate::arguments::options;
 use crate::arguments::sequences as many;
 use crate::arguments::sequences::Integers;
 use crate::arguments::text::Text;
+use crate::errors::to_py_of_item;
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory, use_after_free};
 use crate::interpreter::enter_thread;
 use crate::lifetime::extras::text_of;
 use crate::objects::statistics::Statistics;
 use crate::package::VIRTUAL_ALLOCATIONS;
+use crate::process::forks::Process;
 use crate::process::host_memory;
-use crate::process::links::{Link, Process};
+use crate::process::links::Link;
 use vkmem_engine::words::counted;
-
-/// An algorithm by its name.
-pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
-    Algorithm::from_name(name).ok_or_else(|| {
-        let names = Algorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
-        invalid(py, format!("no algorithm is named '{}'; there are {names}", name.escape_debug()))
-    })
-}
 
 /// A range of numbers that is divided: bytes of a buffer, slots of a table, frames of a sound
 /// (`VmaVirtualBlock`).
@@ -127,25 +122,13 @@ impl Alignments {
     }
 }
 
-fn strategy(value: Option<&Bound<'_, PyAny>>) -> PyResult<vkmem_engine::Strategy> {
-    let Some(value) = value else { return Ok(vkmem_engine::Strategy::default()) };
-    let bits = of_class(value, "strategy", &ALLOCATION_CREATE_FLAGS)?;
-    let flags = vkmem_engine::AllocationCreateFlags::from_bits_retain(bits);
-    let only = vkmem_engine::AllocationCreateFlags::STRATEGY_MASK;
-    if !(flags - only).is_empty() || bits.count_ones() > 1 {
-        return Err(invalid(value.py(), format!("strategy={bits:#x} is no STRATEGY flag")));
-    }
-    let info = vkmem_engine::AllocationCreateInfo { flags, ..Default::default() };
-    Ok(info.strategy())
-}
-
 #[pymethods]
 impl VirtualBlock {
     #[new]
     #[pyo3(signature = (size, *, algorithm = Text("tlsf".into())), text_signature = "(size, *, algorithm='tlsf')")]
     fn new(py: Python<'_>, size: &Bound<'_, PyAny>, algorithm: Text) -> PyResult<Self> {
         host_memory::check(py)?;
-        let algorithm = self::algorithm(py, &algorithm.0)?;
+        let algorithm = options::algorithm(py, &algorithm.0)?;
         let block = Engine::new(unsigned(size, "size")?, algorithm).or_raise(py)?;
         let (block, user_data) = (Mutex::new(block), Mutex::default());
         Ok(Self { block, user_data, process: Process::current() })
@@ -197,7 +180,7 @@ impl VirtualBlock {
             size: unsigned(size, "size")?,
             alignment: alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?,
             upper: upper_address,
-            strategy: self::strategy(strategy)?,
+            strategy: options::strategy(strategy)?,
         };
         let this = slf.get();
         host_memory::check(slf.py())?;
@@ -255,7 +238,7 @@ impl VirtualBlock {
             let wanted = counted(sizes.len(), "size");
             return Err(invalid(py, format!("{given} for {wanted}")));
         }
-        let strategy = self::strategy(strategy)?;
+        let strategy = options::strategy(strategy)?;
         // Filled where Python cannot reach: nobody has seen these arrays.
         let two = quads::pair(py, sizes.len(), |handles, offsets| {
             let fill = || {
@@ -278,7 +261,7 @@ impl VirtualBlock {
                     FailedItem { index: count, error }
                 })
             };
-            py.detach(fill).map_err(|failed| many::failed(py, &failed))
+            py.detach(fill).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
         })?;
         // Without memory for the views nobody would know the handles.
         let named = || VIRTUAL_ALLOCATIONS.get(py)?.call1(two.views()?);

@@ -9,9 +9,9 @@ use vkmem_engine::VirtualBlocks as Engine;
 use vkmem_engine::suballocator::RegionKey;
 
 use crate::arguments::numbers::unsigned;
+use crate::arguments::options::algorithm;
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, corruption};
-use crate::objects::virtual_block::algorithm;
 
 /// Which life of which block: numbers are given out again.
 #[derive(Clone, Copy, PartialEq)]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ffi::c_int;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use pyo3::ffi;
@@ -14,6 +15,15 @@ use pyo3::types::PyString;
 
 /// What is said where no frame of the caller is on the stack, as in a finaliser at the end.
 const NOWHERE: &str = "no Python code";
+
+/// Where and when something was created.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    /// Number of its call site.
+    pub site: u32,
+    /// When.
+    pub at: Instant,
+}
 
 /// A frame: the address of its code object, which the table holds, and a byte offset in that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -11,10 +11,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
 
-use crate::lifetime::counted::Held;
-use crate::lifetime::frames::AllocatorState;
-use crate::lifetime::release::Remains;
-use crate::observe::call_site::CallSites;
+use super::call_site::{CallSites, Origin};
 use crate::process::host_memory::check_room;
 
 /// Set while any watch is there; the bits below are the depth of stacks to keep.
@@ -23,13 +20,22 @@ const WATCHED: u32 = 1 << 16;
 /// What a row takes before it is Python's, in bytes.
 const OF_ROW: usize = 256;
 
-/// Where and when something was created.
-#[derive(Clone, Copy)]
-pub struct Origin {
-    /// Number of its call site.
-    pub site: u32,
-    /// When.
-    pub at: Instant,
+/// What comes and goes: memory, or an alias in the memory of another.
+pub trait Observable {
+    /// Of its memory.
+    fn id(&self) -> AllocationId;
+
+    /// Bytes of its memory.
+    fn size(&self) -> u64;
+
+    /// Whether it allocated none.
+    fn is_alias(&self) -> bool;
+}
+
+/// What keeps where it was created.
+pub trait Traced: Observable {
+    /// Set once.
+    fn set_origin(&self, origin: Origin);
 }
 
 /// See the module.
@@ -68,10 +74,10 @@ impl Observed {
 
     /// Notes new resources; `name` gives the name of each. To be called without locks.
     #[inline]
-    pub fn created<'a>(
+    pub fn created<'a, T: Traced>(
         &self,
         py: Python<'_>,
-        resources: &[Held],
+        resources: &[T],
         name: impl Fn(usize) -> Option<&'a str>,
     ) {
         let flags = self.flags.load(Ordering::Relaxed);
@@ -81,11 +87,11 @@ impl Observed {
     }
 
     #[cold]
-    fn note_created<'a>(
+    fn note_created<'a, T: Traced>(
         &self,
         py: Python<'_>,
         flags: u32,
-        resources: &[Held],
+        resources: &[T],
         name: &dyn Fn(usize) -> Option<&'a str>,
     ) {
         let depth = flags & (WATCHED - 1);
@@ -98,7 +104,7 @@ impl Observed {
             return;
         }
         let watches = self.watches.lock().clone();
-        if resources.iter().all(|it| it.alias().is_some()) {
+        if resources.iter().all(T::is_alias) {
             // Aliases allocate nothing.
             return;
         }
@@ -114,37 +120,39 @@ impl Observed {
             let mut inner = watch.inner.lock();
             for (index, it) in resources.iter().enumerate() {
                 let row = if watch.by == By::Name { inner.row_of_name(name(index)) } else { row };
-                inner.add(it.allocation.id, it.allocation.size, row);
+                inner.add(it.id(), it.size(), row);
             }
         }
     }
 
     /// Notes memory that is about to be freed.
     #[inline]
-    pub fn released(&self, remains: &[Remains]) {
+    pub fn released(&self, remains: &[impl Observable]) {
         if self.flags.load(Ordering::Relaxed) & WATCHED != 0 {
             self.note_released(remains);
         }
     }
 
     #[cold]
-    fn note_released(&self, remains: &[Remains]) {
+    fn note_released(&self, remains: &[impl Observable]) {
         let watches = self.watches.lock().clone();
         for watch in watches.iter().filter(|it| it.is_here()) {
             let mut inner = watch.inner.lock();
-            for it in remains.iter().filter(|it| it.alias_of.is_none()) {
-                inner.remove(it.id, it.size);
+            for it in remains.iter().filter(|it| !it.is_alias()) {
+                inner.remove(it.id(), it.size());
             }
         }
     }
 
-    fn begin(&self, watch: Arc<WatchState>) {
+    /// From now on a watch counts.
+    pub fn begin(&self, watch: Arc<WatchState>) {
         let mut watches = self.watches.lock();
         watches.push(watch);
         self.flags.fetch_or(WATCHED, Ordering::Relaxed);
     }
 
-    fn end(&self, watch: &Arc<WatchState>) {
+    /// It counts no more.
+    pub fn end(&self, watch: &Arc<WatchState>) {
         let mut watches = self.watches.lock();
         watches.retain(|it| !Arc::ptr_eq(it, watch));
         if watches.is_empty() {
@@ -188,7 +196,7 @@ struct Tally {
 }
 
 /// Bytes, then counts: current, peak and total of each.
-type Figures = (i64, i64, u64, i64, i64, u64);
+pub type Figures = (i64, i64, u64, i64, i64, u64);
 
 impl Tally {
     fn add(&mut self, size: u64) {
@@ -251,7 +259,8 @@ impl Rows {
     }
 }
 
-struct WatchState {
+/// One who counts.
+pub struct WatchState {
     by: By,
     /// The only one whose calls count, if not all do.
     thread: Option<ThreadId>,
@@ -260,6 +269,29 @@ struct WatchState {
 }
 
 impl WatchState {
+    /// With nothing counted: in sum alone, by "name", or by call site; of all threads, or of this one.
+    pub fn new(by: Option<&str>, this_thread: bool) -> Self {
+        let by = match by {
+            None => By::Nothing,
+            Some("name") => By::Name,
+            Some(_) => By::CallSite,
+        };
+        let thread = this_thread.then(|| thread::current().id());
+        Self { by, thread, inner: Mutex::default() }
+    }
+
+    /// What came and went so far.
+    pub fn figures(&self) -> Figures {
+        self.inner.lock().all.figures()
+    }
+
+    /// The same by name or call site.
+    pub fn rows(&self, py: Python<'_>) -> PyResult<Vec<(Option<String>, Figures)>> {
+        check_room(py, self.inner.lock().rows.len(), OF_ROW)?;
+        let inner = self.inner.lock();
+        Ok(inner.rows.iter().map(|(label, tally)| (label.clone(), tally.figures())).collect())
+    }
+
     fn is_here(&self) -> bool {
         self.thread.is_none_or(|it| it == thread::current().id())
     }
@@ -276,53 +308,5 @@ impl WatchState {
             inner.by_site.insert(site, row);
         }
         Some(row)
-    }
-}
-
-/// Counts creating and releasing calls until it ends. The public face is `vk_mem.statistics`.
-#[pyclass(name = "_Watch", module = "vk_mem._vk_mem", frozen)]
-pub struct Watch {
-    allocator: Arc<AllocatorState>,
-    state: Arc<WatchState>,
-}
-
-impl Watch {
-    /// Begins.
-    pub fn begin(allocator: &Arc<AllocatorState>, by: Option<&str>, this_thread: bool) -> Self {
-        let by = match by {
-            None => By::Nothing,
-            Some("name") => By::Name,
-            Some(_) => By::CallSite,
-        };
-        let thread = this_thread.then(|| thread::current().id());
-        let state = Arc::new(WatchState { by, thread, inner: Mutex::default() });
-        allocator.observed.begin(state.clone());
-        Self { allocator: allocator.clone(), state }
-    }
-}
-
-#[pymethods]
-impl Watch {
-    fn figures(&self) -> Figures {
-        self.state.inner.lock().all.figures()
-    }
-
-    fn rows(&self, py: Python<'_>) -> PyResult<Vec<(Option<String>, Figures)>> {
-        check_room(py, self.state.inner.lock().rows.len(), OF_ROW)?;
-        let inner = self.state.inner.lock();
-        Ok(inner.rows.iter().map(|(label, tally)| (label.clone(), tally.figures())).collect())
-    }
-
-    fn end(&self) {
-        // The child of a fork does not get its parent's threads, but their locks.
-        if !self.allocator.device.is_forked() {
-            self.allocator.observed.end(&self.state);
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.end();
     }
 }

@@ -10,10 +10,11 @@ use vkmem_vulkan::{DeviceAllocator, HostSide, TransferCommand, format};
 
 use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
-use crate::lifetime::counted::Held;
-use crate::lifetime::ownership::{Handles, Resource};
+use crate::lifetime::handles::Handles;
+use crate::lifetime::ownership::DeviceCore;
+use crate::lifetime::ownership::Held;
+use crate::lifetime::ownership::Resource;
 use crate::objects::buffer::Buffer;
-use crate::objects::device::DeviceCore;
 use crate::objects::image::Image;
 use crate::package::BUFFER_SLICE;
 use vkmem_engine::words::bytes;
