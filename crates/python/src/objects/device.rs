@@ -16,12 +16,9 @@ use crate::lifetime::ownership::DeviceCore;
 use crate::objects::device_info::{
     DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple,
 };
-use crate::objects::image::Image;
 use crate::package::{DEVICE_ARGUMENTS, FUNCTION_ADDRESS};
 use crate::process::forks::in_one_process;
 use crate::process::links::Link;
-use crate::transfer::copies as transfers;
-use crate::transfer::copies::Part;
 
 /// A Vulkan device.
 #[pyclass(module = "vk_mem", subclass, frozen, weakref)]
@@ -89,10 +86,6 @@ fn index(value: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
 
 fn queue_family_index(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     unsigned_32(value, "queue_family_index")
-}
-
-fn fill_value(value: &Bound<'_, PyAny>) -> PyResult<u32> {
-    unsigned_32(value, "value")
 }
 
 /// All devices of the system's drivers, in the order that `Device.open(index=...)` counts.
@@ -316,71 +309,6 @@ impl Device {
     fn validation_messages(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.core.check_process(py)?;
         Ok(self.core.driver.validation_messages())
-    }
-
-    /// Fills `size` bytes of a buffer, or of a `BufferSlice`, with a 32-bit value on the device's queue, and
-    /// waits (`vkCmdFillBuffer`); up to its end without a size. The offset is a multiple of 4, and so is the
-    /// size unless it reaches the end. The last 1 to 3 bytes of such a buffer get
-    /// the first bytes of the value, in the host's order.
-    #[pyo3(signature = (buffer, value = 0, *, offset = None, size = None))]
-    fn fill_buffer(
-        &self,
-        py: Python<'_>,
-        buffer: &Bound<'_, PyAny>,
-        #[pyo3(from_py_with = fill_value)] value: u32,
-        offset: Option<&Bound<'_, PyAny>>,
-        size: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let part = Part::read(buffer, "buffer")?;
-        transfers::fill_buffer(py, &self.core, &part, value, offset, size)
-    }
-
-    /// Copies `size` bytes between buffers on the device's queue, and waits (`vkCmdCopyBuffer`); up to
-    /// the end of the source without a size. Of a `BufferSlice`, as everywhere here, offsets count from its
-    /// start and sizes end with it.
-    #[pyo3(signature = (source, target, size = None, *, source_offset = None, target_offset = None))]
-    fn copy_buffer(
-        &self,
-        py: Python<'_>,
-        source: &Bound<'_, PyAny>,
-        target: &Bound<'_, PyAny>,
-        size: Option<&Bound<'_, PyAny>>,
-        source_offset: Option<&Bound<'_, PyAny>>,
-        target_offset: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let (from, to) = (source_offset, target_offset);
-        let (source, target) = (Part::read(source, "source")?, Part::read(target, "target")?);
-        transfers::copy_buffer(py, &self.core, &source, &target, size, from, to)
-    }
-
-    /// Fills the first mip level and layer of a colour image from tightly packed texels, and waits
-    /// (`vkCmdCopyBufferToImage`). The image is left in `layout`, `ImageLayout.GENERAL` by default.
-    #[pyo3(signature = (buffer, image, *, buffer_offset = None, layout = None))]
-    fn copy_buffer_to_image(
-        &self,
-        py: Python<'_>,
-        buffer: &Bound<'_, PyAny>,
-        image: &Bound<'_, Image>,
-        buffer_offset: Option<&Bound<'_, PyAny>>,
-        layout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let part = Part::read(buffer, "buffer")?;
-        transfers::copy_image(py, &self.core, &part, image, buffer_offset, layout, true)
-    }
-
-    /// Copies the first mip level and layer of a colour image, which is in `layout`, to tightly packed
-    /// texels, and waits (`vkCmdCopyImageToBuffer`).
-    #[pyo3(signature = (image, buffer, *, buffer_offset = None, layout = None))]
-    fn copy_image_to_buffer(
-        &self,
-        py: Python<'_>,
-        image: &Bound<'_, Image>,
-        buffer: &Bound<'_, PyAny>,
-        buffer_offset: Option<&Bound<'_, PyAny>>,
-        layout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let part = Part::read(buffer, "buffer")?;
-        transfers::copy_image(py, &self.core, &part, image, buffer_offset, layout, false)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

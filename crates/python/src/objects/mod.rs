@@ -2,6 +2,7 @@
 
 pub(crate) mod allocation;
 pub(crate) mod allocation_create_info;
+pub(crate) mod binding;
 pub(crate) mod buffer;
 pub(crate) mod device;
 pub(crate) mod device_info;

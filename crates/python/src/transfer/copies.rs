@@ -8,13 +8,14 @@ use pyo3::prelude::*;
 use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error};
 use vkmem_vulkan::{DeviceAllocator, HostSide, TransferCommand, format};
 
-use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned};
+use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned, unsigned_32};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::lifetime::handles::Handles;
 use crate::lifetime::ownership::DeviceCore;
 use crate::lifetime::ownership::Held;
 use crate::lifetime::ownership::Resource;
 use crate::objects::buffer::Buffer;
+use crate::objects::device::Device;
 use crate::objects::image::Image;
 use crate::package::BUFFER_SLICE;
 use vkmem_engine::words::bytes;
@@ -39,7 +40,7 @@ fn check_written(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResu
 }
 
 /// A buffer, or the part of one that is a `BufferSlice`.
-pub struct Part<'py> {
+struct Part<'py> {
     buffer: Bound<'py, Buffer>,
     /// Where it starts in the buffer, in bytes.
     start: u64,
@@ -49,7 +50,7 @@ pub struct Part<'py> {
 
 impl<'py> Part<'py> {
     /// Reads an argument.
-    pub fn read(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+    fn read(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
         if let Ok(buffer) = value.cast::<Buffer>() {
             return Ok(Self { buffer: buffer.clone(), start: 0, slice: None });
         }
@@ -224,7 +225,7 @@ impl Fill {
 }
 
 /// `vkCmdFillBuffer`
-pub fn fill_buffer(
+fn fill_buffer(
     py: Python<'_>,
     core: &Arc<DeviceCore>,
     part: &Part<'_>,
@@ -256,7 +257,7 @@ pub fn fill_buffer(
 }
 
 /// `vkCmdCopyBuffer`
-pub fn copy_buffer(
+fn copy_buffer(
     py: Python<'_>,
     core: &Arc<DeviceCore>,
     source: &Part<'_>,
@@ -302,7 +303,7 @@ pub fn copy_buffer(
 }
 
 /// `vkCmdCopyBufferToImage` or, the other way, `vkCmdCopyImageToBuffer`.
-pub fn copy_image(
+fn copy_image(
     py: Python<'_>,
     core: &Arc<DeviceCore>,
     part: &Part<'_>,
@@ -381,4 +382,76 @@ pub fn copy_image(
         TransferCommand::CopyImageToBuffer { image, extent, layout, buffer, buffer_offset }
     };
     run(py, core, command)
+}
+
+fn fill_value(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    unsigned_32(value, "value")
+}
+
+#[pymethods]
+impl Device {
+    /// Fills `size` bytes of a buffer, or of a `BufferSlice`, with a 32-bit value on the device's queue, and
+    /// waits (`vkCmdFillBuffer`); up to its end without a size. The offset is a multiple of 4, and so is the
+    /// size unless it reaches the end. The last 1 to 3 bytes of such a buffer get
+    /// the first bytes of the value, in the host's order.
+    #[pyo3(signature = (buffer, value = 0, *, offset = None, size = None))]
+    fn fill_buffer(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = fill_value)] value: u32,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let part = Part::read(buffer, "buffer")?;
+        self::fill_buffer(py, &self.core, &part, value, offset, size)
+    }
+
+    /// Copies `size` bytes between buffers on the device's queue, and waits (`vkCmdCopyBuffer`); up to
+    /// the end of the source without a size. Of a `BufferSlice`, as everywhere here, offsets count from its
+    /// start and sizes end with it.
+    #[pyo3(signature = (source, target, size = None, *, source_offset = None, target_offset = None))]
+    fn copy_buffer(
+        &self,
+        py: Python<'_>,
+        source: &Bound<'_, PyAny>,
+        target: &Bound<'_, PyAny>,
+        size: Option<&Bound<'_, PyAny>>,
+        source_offset: Option<&Bound<'_, PyAny>>,
+        target_offset: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (from, to) = (source_offset, target_offset);
+        let (source, target) = (Part::read(source, "source")?, Part::read(target, "target")?);
+        self::copy_buffer(py, &self.core, &source, &target, size, from, to)
+    }
+
+    /// Fills the first mip level and layer of a colour image from tightly packed texels, and waits
+    /// (`vkCmdCopyBufferToImage`). The image is left in `layout`, `ImageLayout.GENERAL` by default.
+    #[pyo3(signature = (buffer, image, *, buffer_offset = None, layout = None))]
+    fn copy_buffer_to_image(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        image: &Bound<'_, Image>,
+        buffer_offset: Option<&Bound<'_, PyAny>>,
+        layout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let part = Part::read(buffer, "buffer")?;
+        self::copy_image(py, &self.core, &part, image, buffer_offset, layout, true)
+    }
+
+    /// Copies the first mip level and layer of a colour image, which is in `layout`, to tightly packed
+    /// texels, and waits (`vkCmdCopyImageToBuffer`).
+    #[pyo3(signature = (image, buffer, *, buffer_offset = None, layout = None))]
+    fn copy_image_to_buffer(
+        &self,
+        py: Python<'_>,
+        image: &Bound<'_, Image>,
+        buffer: &Bound<'_, PyAny>,
+        buffer_offset: Option<&Bound<'_, PyAny>>,
+        layout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let part = Part::read(buffer, "buffer")?;
+        self::copy_image(py, &self.core, &part, image, buffer_offset, layout, false)
+    }
 }
