@@ -8,14 +8,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::{Allocator, python_object};
-use crate::arguments::create_info;
-use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
+use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::numbers::unsigned;
 use crate::arguments::text::Text;
 use crate::errors::invalid;
 use crate::lifetime::create::Made;
-use crate::lifetime::ownership::Held;
-use crate::lifetime::ownership::Resource;
+use crate::lifetime::ownership::{Held, Resource};
 use crate::objects::buffer::Buffer;
 use crate::objects::image::Image;
 use crate::objects::resource::ResourceObject;

@@ -2,8 +2,7 @@
 
 use std::ffi::CStr;
 
-use ash::vk;
-use ash::vk::Handle;
+use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
 use vkmem_engine::{
@@ -11,8 +10,7 @@ use vkmem_engine::{
 };
 
 use super::{Allocator, allocate, no_more};
-use crate::arguments::create_info;
-use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
+use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::fast_call::FastMethod;
 use crate::arguments::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
 use crate::errors::{IntoPyResult, to_py};

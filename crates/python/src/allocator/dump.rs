@@ -9,8 +9,7 @@ use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, Home, 
 use super::Allocator;
 use super::leaks::SiteTexts;
 use crate::errors::{IntoPyResult, out_of_host_memory};
-use crate::lifetime::ownership::AllocatorState;
-use crate::lifetime::ownership::Resource;
+use crate::lifetime::ownership::{AllocatorState, Resource};
 use crate::package::LOAD_DUMP;
 use crate::process::host_memory::check_room;
 

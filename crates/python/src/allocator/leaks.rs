@@ -9,8 +9,7 @@ use super::Allocator;
 use crate::errors::{out_of_host_memory, use_after_free};
 use crate::lifetime::ownership::Held;
 use crate::objects::watch::Watch;
-use crate::observe::call_site::CallSites;
-use crate::observe::call_site::Origin;
+use crate::observe::call_site::{CallSites, Origin};
 use crate::package::{ALLOCATOR_HTML, LEAKS};
 use crate::process::host_memory::check_room;
 

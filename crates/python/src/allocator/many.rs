@@ -6,13 +6,14 @@ use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList};
+use vkmem_engine::words::with_article;
 use vkmem_engine::{AllocationRequest, Error, FailedItem};
 
 use super::{Allocator, python_object, shared};
 use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
 use crate::arguments::create_infos::{buffer_infos, image_infos};
 use crate::arguments::numbers::unsigned;
-use crate::arguments::sequences as many;
+use crate::arguments::sequences;
 use crate::errors::{IntoPyResult, invalid, to_py};
 use crate::lifetime::close::TO_END_ONE;
 use crate::lifetime::create::Made;
@@ -25,7 +26,6 @@ use crate::objects::buffer::Buffer;
 use crate::objects::image::Image;
 use crate::objects::resource::ResourceObject;
 use crate::process::host_memory::check_room;
-use vkmem_engine::words::with_article;
 
 /// What a resource of a batch takes until the call ends, with its Python object, in bytes.
 const OF_ONE: usize = 768;
@@ -175,7 +175,7 @@ impl Allocator {
             }
         };
         let built = buffer_infos(py, sizes, buffer_usage, common)?;
-        let names = many::names(
+        let names = sequences::names(
             names.as_ref().map(|it| it.bind(py)),
             keywords.name.is_some(),
             built.infos.len(),
@@ -215,7 +215,7 @@ impl Allocator {
             Ok(take_names(&mut names, key, value) || (key != "info" && common.take(key, value)?))
         })?;
         let built = image_infos(py, images, &common)?;
-        let names = many::names(
+        let names = sequences::names(
             names.as_ref().map(|it| it.bind(py)),
             keywords.name.is_some(),
             built.infos.len(),
@@ -275,7 +275,7 @@ impl Allocator {
                 return Err(PyTypeError::new_err("a size needs a count; or pass a list of sizes"));
             }
             (false, None) => {
-                let sizes = many::sizes(size)?;
+                let sizes = sequences::sizes(size)?;
                 let count = sizes.len();
                 (None, sizes, count)
             }
@@ -284,7 +284,7 @@ impl Allocator {
             }
         };
         let names =
-            many::names(names.as_ref().map(|it| it.bind(py)), keywords.name.is_some(), count)?;
+            sequences::names(names.as_ref().map(|it| it.bind(py)), keywords.name.is_some(), count)?;
         let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
@@ -310,7 +310,7 @@ impl Allocator {
     #[pyo3(signature = (allocations))]
     fn free_memory_pages(&self, py: Python<'_>, allocations: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
-        let objects = many::objects_to_end(allocations, "allocations", |object| {
+        let objects = sequences::objects_to_end(allocations, "allocations", |object| {
             if !object.is_instance_of::<Allocation>() {
                 let kind = object.get_type().name()?;
                 return Err(PyTypeError::new_err(format!("{kind} is no Allocation")));
@@ -329,8 +329,9 @@ impl Allocator {
     fn destroy_many(&self, py: Python<'_>, resources: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
         let classes = "Buffer, Image or Allocation";
-        let objects =
-            many::objects_to_end(resources, "resources", |object| self.check_own(object, classes))?;
+        let objects = sequences::objects_to_end(resources, "resources", |object| {
+            self.check_own(object, classes)
+        })?;
         self.end_all(py, &objects)
     }
 }

@@ -6,8 +6,7 @@ use pyo3::types::{PyDict, PyTuple};
 use vkmem_engine::ResourceUse;
 
 use super::{Allocator, no_more};
-use crate::arguments::create_info;
-use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
+use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::numbers::unsigned_32;
 use crate::errors::{IntoPyResult, invalid};
 use crate::objects::allocation_create_info::{AllocationCreateInfo, Keywords};

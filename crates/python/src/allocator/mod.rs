@@ -1,42 +1,40 @@
 //! `vk_mem.Allocator`: making and closing it; its calls by topic are in the files beside this one.
 
-pub(crate) mod handlers;
-mod import;
-mod memory_types;
-mod statistics;
-
 mod alias;
 mod budget;
 pub mod create;
 mod dump;
-mod host_access;
+mod flush;
+mod handlers;
+mod import;
 mod leaks;
 mod many;
+mod memory_types;
+mod statistics;
 
 use std::sync::Arc;
 
+use handlers::Handlers;
 use pyo3::PyClass;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use vkmem_engine::words::counted;
 use vkmem_engine::{
     Allocation as EngineAllocation, AllocationCreateFlags, AllocationRequest, Allocator as Engine,
     AllocatorOptions, EmptyBlockRetention, Error, human_bytes,
 };
 use vkmem_vulkan::DeviceAllocator;
 
-use crate::arguments::iterables;
 use crate::arguments::numbers::unsigned;
-use crate::arguments::options;
+use crate::arguments::{iterables, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
 use crate::interpreter::warn_unclosed;
 use crate::lifetime::close::{close, register};
 use crate::lifetime::create::{Made, Shared};
 use crate::lifetime::enter::enter_pool;
-use crate::lifetime::ownership::AllocatorState;
-use crate::lifetime::ownership::Held;
-use crate::lifetime::ownership::Resource;
+use crate::lifetime::ownership::{AllocatorState, Held, Resource};
 use crate::lifetime::release::release_all;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
@@ -44,8 +42,6 @@ use crate::objects::device::Device;
 use crate::objects::resource::ResourceObject;
 use crate::process::host_memory;
 use crate::process::links::Link;
-use handlers::Handlers;
-use vkmem_engine::words::counted;
 
 /// `VK_MAX_MEMORY_HEAPS`
 const MOST_HEAPS: usize = 16;

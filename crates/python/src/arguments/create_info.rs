@@ -5,9 +5,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString, PyTuple};
 
-use crate::arguments::iterables;
-use crate::arguments::iterables::MOST_FAMILIES;
-use crate::arguments::numbers::{
+use super::iterables::{self, MOST_FAMILIES};
+use super::numbers::{
     BUFFER_CREATE_FLAGS, BUFFER_USAGE, FORMAT, FlagClass, IMAGE_CREATE_FLAGS, IMAGE_LAYOUT,
     IMAGE_TILING, IMAGE_TYPE, IMAGE_USAGE, SAMPLE_COUNT, SHARING_MODE, of_class, quantity,
     refuse_handle, unsigned_32, wide_of_class,

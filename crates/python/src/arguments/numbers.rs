@@ -7,12 +7,12 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyString, PyType};
+use vkmem_engine::words::with_article;
 
 use crate::errors::invalid;
 use crate::interpreter::is_ending;
 use crate::package::{FLAGS, NUMBER_OF_NAMES, TO_INT};
 use crate::process::forks::in_one_process;
-use vkmem_engine::words::with_article;
 
 /// Says of an object whether it is of a class of this package that stands for a handle.
 pub type IsHandle = fn(&Bound<'_, PyAny>) -> bool;

@@ -1,4 +1,4 @@
-//! Options by name or number: an algorithm, what is kept, how much is tracked.
+//! Options by a name, a flag or a number.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;

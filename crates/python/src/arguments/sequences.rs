@@ -4,16 +4,15 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyString, PyTuple};
 use vkmem_engine::Error;
-
-use crate::arguments::arrays::Quads;
-use crate::arguments::iterables;
-use crate::arguments::iterables::{MOST_ITEMS, gather};
-use crate::arguments::numbers::quantity;
-use crate::arguments::text::Text;
-use crate::errors::{invalid, to_py};
 use vkmem_engine::words::counted;
 
-/// The same exception, with a word on which item it is about.
+use super::arrays::Quads;
+use super::iterables::{self, MOST_ITEMS, gather};
+use super::numbers::quantity;
+use super::text::Text;
+use crate::errors::{invalid, to_py};
+
+/// An exception with a word on which item it is about.
 pub fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
     let class = error.get_type(py);
     let ours = class.is(py.get_type::<PyTypeError>())
@@ -133,7 +132,7 @@ pub fn names(
     ))
 }
 
-/// The same of what is ended, where None stands for nothing, as null does in Vulkan and VMA.
+/// Objects of a class that are ended, where None stands for nothing, as null does in Vulkan and VMA.
 pub fn objects_to_end<'py>(
     given: &Bound<'py, PyAny>,
     name: &str,

@@ -5,7 +5,7 @@ use pyo3::exceptions::PyUnicodeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use crate::arguments::numbers::of_type;
+use super::numbers::of_type;
 use crate::errors::out_of_host_memory;
 
 /// A text in which each half of a surrogate pair that stands alone became U+FFFD: no name is refused for

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
-use vkmem_engine::MemoryImport;
+use vkmem_engine::{MemoryImport, words};
 use vkmem_vulkan::Import;
 use vkmem_vulkan::external::{FD_TYPES, HOST_TYPES, WIN32_TYPES};
 
@@ -14,7 +14,6 @@ use crate::lifetime::host_buffer::HeldBuffer;
 use crate::lifetime::ownership::Resource;
 use crate::memory::mapping::Mapping;
 use crate::package::{OS_CLOSE, OS_FSTAT};
-use vkmem_engine::words;
 
 /// Where imported memory comes from.
 enum Source {

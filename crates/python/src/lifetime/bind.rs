@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use vkmem_engine::{DeviceError, Error, MemoryHandle};
+use vkmem_engine::words::bytes;
+use vkmem_engine::{Allocation, DeviceError, Error, MemoryHandle, MemoryRequirements};
 
 use super::close::open_allocators;
 use super::handles::Handles;
@@ -13,8 +14,6 @@ use super::ownership::{AllocatorState, Binding, DeviceCore, Held, Resource};
 use crate::arguments::chains::chain_address;
 use crate::arguments::numbers::unsigned;
 use crate::errors::IntoPyResult;
-use vkmem_engine::words::bytes;
-use vkmem_engine::{Allocation, MemoryRequirements};
 
 /// Where in a memory something is bound, and how.
 #[derive(Clone, Copy, Default)]

@@ -1,4 +1,5 @@
-//! The end of an allocator: closed by hand, collected, or left to the end of the interpreter.
+//! The end of an allocator: closed by hand, collected, or left to the end of the interpreter. And what
+//! follows: pools and devices that nobody holds any more.
 
 use std::collections::TryReserveError;
 use std::mem::ManuallyDrop;
@@ -9,18 +10,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::human_bytes;
-
-use super::ownership::{DeviceCore, PoolState};
-use crate::errors::pinned;
-use crate::interpreter::set_ending;
-use crate::interpreter::{warn, warn_unclosed};
-use crate::lifetime::ownership::AllocatorState;
-use crate::lifetime::ownership::Held;
-use crate::lifetime::pins::NotClosed;
-use crate::lifetime::release::release_all;
-use crate::lifetime::unflushed;
-use crate::process::host_memory::check_room;
 use vkmem_engine::words::counted;
+
+use super::ownership::{AllocatorState, DeviceCore, Held, PoolState};
+use super::pins::NotClosed;
+use super::release::release_all;
+use super::unflushed;
+use crate::errors::pinned;
+use crate::interpreter::{set_ending, warn, warn_unclosed};
+use crate::process::host_memory::check_room;
 
 /// What the end of one takes until all have ended, in bytes.
 pub const TO_END_ONE: usize = 192;

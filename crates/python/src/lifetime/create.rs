@@ -1,4 +1,4 @@
-//! Making what is owned: a resource, and what it belongs to.
+//! Making resources, and the shared halves of allocators, pools and devices.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;

@@ -6,14 +6,10 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use vkmem_vulkan::ahead;
 
-use crate::lifetime::ownership::AllocatorState;
-use crate::lifetime::ownership::Binding;
-use crate::lifetime::ownership::Held;
-use crate::lifetime::ownership::Remains;
-use crate::lifetime::ownership::Resource;
-use crate::lifetime::pins::NotClosed;
-use crate::lifetime::release::release_many;
-use crate::lifetime::unflushed;
+use super::ownership::{AllocatorState, Binding, Held, Remains, Resource};
+use super::pins::NotClosed;
+use super::release::release_many;
+use super::unflushed;
 
 /// Ends all, or none and an exception. What had ended before is passed over, so an object may stand
 /// there twice. The caller keeps the allocator open.

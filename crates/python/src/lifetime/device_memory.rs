@@ -8,8 +8,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use vkmem_engine::{MemoryEvent, MemoryEventKind, WakeUp};
 
+use super::ownership::AllocatorState;
 use crate::arguments::callback::{callable, current, exchange};
-use crate::lifetime::ownership::AllocatorState;
 use crate::process::forks::in_one_process;
 
 /// One `VkDeviceMemory` that the driver gave or took back.

@@ -159,7 +159,7 @@ impl Resource {
         self.leave_list(&mut self.allocator.live.lock());
     }
 
-    /// The same, for who has the list of its allocator locked.
+    /// Leaves the list of live things, for who has it locked.
     #[inline]
     pub(crate) fn leave_list(&self, live: &mut Live) {
         if self.is_listed() {
@@ -168,7 +168,7 @@ impl Resource {
         }
     }
 
-    /// The same for a closing allocator, which releases all remains together.
+    /// Ends it for a closing allocator or pool, which releases all remains together.
     pub fn close_for_allocator(&self, py: Python<'_>) -> Option<Remains> {
         self.pins.close(py).ok()?;
         self.bury();

@@ -1,4 +1,4 @@
-//! What few resources have: in a box, so that the others are small.
+//! What few resources have beside what all have.
 
 use std::sync::Arc;
 
@@ -6,15 +6,12 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
 use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::AllocationId;
 
-use super::ownership::{Alias, Extras};
-use crate::lifetime::host_buffer::HeldBuffer;
-use crate::lifetime::ownership::Held;
-use crate::lifetime::ownership::Resource;
-use crate::lifetime::ownership::Writers;
+use super::host_buffer::HeldBuffer;
+use super::ownership::{Alias, Extras, Held, Resource, Writers};
 use crate::observe::call_site::Origin;
 use crate::observe::observed::{Observable, Traced};
-use vkmem_engine::AllocationId;
 
 /// Longer user data is cut in a dump.
 const LONGEST: usize = 1000;

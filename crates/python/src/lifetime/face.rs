@@ -4,8 +4,8 @@
 use pyo3::prelude::*;
 use vkmem_engine::words::bytes;
 
+use super::ownership::Held;
 use crate::errors::invalid;
-use crate::lifetime::ownership::Held;
 
 /// See the module.
 pub struct Face<'a> {

@@ -1,13 +1,11 @@
-//! What the Python objects of one allocator share.
+//! Frames in flight, and what waits until none of them can use it any more.
 
 use std::sync::atomic::Ordering;
 
 use vkmem_engine::{AllocationId, Home};
 
-use super::ownership::{AllocatorState, Collected};
-use crate::lifetime::handles::Handles;
-use crate::lifetime::ownership::Remains;
-use crate::lifetime::ownership::Resource;
+use super::handles::Handles;
+use super::ownership::{AllocatorState, Collected, Remains, Resource};
 use crate::observe::call_site::Origin;
 
 /// How many frames lie between two indices; `None` if the second is no later one. VMA's index has 32

@@ -1,4 +1,4 @@
-//! Who is told of each `vkAllocateMemory` and `vkFreeMemory`.
+//! The callback of an allocator for each `vkAllocateMemory` and `vkFreeMemory`.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -1,18 +1,18 @@
 //! Who owns whom. Types alone: what they do is in the files beside this one.
 //!
 //! ```text
-//!   Buffer, Image, Allocation (objects of Python)
-//!        |  Held: counted
-//!        v
-//!   Resource ---> PoolState -----> AllocatorState ---> DeviceCore
-//!    |  ^  \\-------------------------^   |                |
-//!    |  |                               |  Live: all      |  Bindings: what is bound to whose memory
-//!    |  +-- not counted ----------------+                 |
-//!    |  +-- Held -----------------------------------------+
-//!    |  +-- Faint -- Remains  <-- Waiting (of the allocator): ended, released when no frame uses it
-//!    v
-//!   Extras ---> Alias ---> Held: the resource whose memory it is
+//!   Buffer, Image, Allocation
+//!     | Held
+//!     v
+//!   Resource ---> PoolState ---> AllocatorState ---> DeviceCore
+//!     ^ ^ ^                        |                   |
+//!     | | +-- Live, not counted ---+                   |
+//!     | +---- Faint, by Remains ---+                   |
+//!     +------ Held, by a Binding ----------------------+
 //! ```
+//!
+//! A resource keeps its pool and its allocator, and an alias the resource whose memory it lies in. What
+//! leads back does not count, but for a binding, which ends with the resource that is bound.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -27,14 +27,12 @@ use pyo3::prelude::*;
 use vkmem_engine::{Allocation, AllocationId, HostRanges, PoolId, ResourceKind};
 use vkmem_vulkan::{DeviceAllocator, Driver};
 
-use super::bindings;
-use super::counted;
 use super::handles::Handles;
 use super::host_buffer::HeldBuffer;
-use super::live;
 use super::memory_listener::DeviceMemoryListener;
 use super::pieces::Pieces;
 use super::pins::Pins;
+use super::{bindings, counted, live};
 use crate::observe::call_site::Origin;
 use crate::observe::observed::Observed;
 use crate::process::forks::Process;
@@ -187,7 +185,9 @@ pub struct PoolState {
     pub allocator: Arc<AllocatorState>,
     /// Of the engine.
     pub id: PoolId,
+    /// For people and dumps.
     pub name: Mutex<Option<Arc<str>>>,
+    /// Who is inside a call that uses it; closed when the pool is.
     pub pins: Pins,
     /// What `memory_allocate_next` points into is gone: the cycle collector has found it.
     pub is_collected: AtomicBool,

@@ -6,12 +6,8 @@ use pyo3::prelude::*;
 use vkmem_engine::{AllocationId, Home, Release};
 use vkmem_vulkan::{ahead, expect_at};
 
-use super::ownership::Remains;
-use crate::lifetime::handles::Handles;
-use crate::lifetime::ownership::AllocatorState;
-use crate::lifetime::ownership::Binding;
-use crate::lifetime::ownership::Faint;
-use crate::lifetime::ownership::Resource;
+use super::handles::Handles;
+use super::ownership::{AllocatorState, Binding, Faint, Remains, Resource};
 use crate::observe::observed::Observable;
 
 impl Remains {

@@ -12,8 +12,8 @@ use vkmem_engine::MemoryRange;
 use vkmem_engine::words::bytes;
 use vkmem_vulkan::HostSide;
 
+use super::ownership::Resource;
 use crate::interpreter::in_finaliser;
-use crate::lifetime::ownership::Resource;
 use crate::package::ERRORS;
 
 impl Resource {

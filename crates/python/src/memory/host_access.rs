@@ -1,5 +1,4 @@
-//! The memory of a resource as the host sees it, and its name: of an allocation, or of an alias, which
-//! is a part of one.
+//! The memory of a resource as the host sees it: of an allocation, or of an alias, which is a part of one.
 //!
 //! On memory that is not coherent all that writes is entered among the [`HostRanges`] of its allocation
 //! while it may have written something that is not flushed yet. An invalidate spares those atoms, and runs
@@ -10,16 +9,15 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
+use pyo3::prelude::*;
+use vkmem_engine::words::bytes;
 use vkmem_engine::{
     Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, WriterId, edges,
 };
 
 use crate::errors::invalid;
-use crate::lifetime::ownership::Resource;
-use crate::lifetime::ownership::{Binding, Writers};
+use crate::lifetime::ownership::{Binding, Resource, Writers};
 use crate::lifetime::pins::Pinned;
-use pyo3::prelude::*;
-use vkmem_engine::words::bytes;
 
 /// A range of a resource, in bytes from its start: offset and size.
 pub type Part<'a> = (&'a Resource, u64, u64);

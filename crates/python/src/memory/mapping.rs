@@ -11,19 +11,17 @@ use std::ffi::c_int;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyBufferError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyTuple};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyTraverseError, PyVisit, ffi};
+use vkmem_engine::words::bytes;
 use vkmem_engine::{HostAddress, HostWriter, WriterId};
 
+use super::host_copy;
 use crate::errors::{IntoPyResult, invalid, pinned};
 use crate::lifetime::face::Face;
-use crate::lifetime::ownership::Held;
-use crate::lifetime::ownership::Resource;
-use crate::memory::host_copy;
+use crate::lifetime::ownership::{Held, Resource};
 use crate::process::links::Link;
-use vkmem_engine::words::bytes;
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

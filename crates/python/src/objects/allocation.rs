@@ -3,13 +3,13 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use pyo3::prelude::*;
+use vkmem_engine::words::with_article;
 
+use super::resource::ResourceObject;
 use crate::arguments::numbers::{flags, real};
 use crate::errors::{feature_not_present, invalid};
 use crate::interop::export::memory_of;
 use crate::lifetime::ownership::Held;
-use crate::objects::resource::ResourceObject;
-use vkmem_engine::words::with_article;
 
 /// A range of device memory: of a `Buffer` or an `Image`, or on its own.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]

@@ -12,6 +12,7 @@ use vkmem_engine::{
 };
 use vkmem_vulkan::read_allocation_chain;
 
+use super::pool::Pool;
 use crate::arguments::chains::chain_address;
 use crate::arguments::numbers::{
     ALLOCATION_CREATE_FLAGS, MEMORY_PROPERTY_FLAGS, MEMORY_USAGE, flags, of_class, real, unsigned,
@@ -21,7 +22,6 @@ use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
 use crate::interop::handle_types::export_types;
 use crate::lifetime::ownership::PoolState;
-use crate::objects::pool::Pool;
 use crate::package::unexpected_keyword;
 use crate::process::links::Link;
 

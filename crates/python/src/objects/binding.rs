@@ -1,7 +1,6 @@
 //! Binding buffers and images to an `Allocation`: those of this package, and handles of the caller's.
 
-use ash::vk;
-use ash::vk::Handle;
+use ash::vk::{self, Handle};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;

@@ -2,12 +2,12 @@
 
 use pyo3::prelude::*;
 
+use super::allocation::Allocation;
+use super::resource::ResourceObject;
 use crate::arguments::numbers::flags;
 use crate::errors::{feature_not_present, invalid};
 use crate::lifetime::bind::BindPlace;
 use crate::lifetime::handles::Handles;
-use crate::objects::allocation::Allocation;
-use crate::objects::resource::ResourceObject;
 
 /// A `VkBuffer` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]

@@ -7,15 +7,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyString, PyTuple, PyType};
 use vkmem_vulkan::{DeviceSelector, Driver, OpenOptions, VulkanDevice, WrapOptions, enumerate};
 
+use super::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
 use crate::arguments::chains::allocation_callbacks;
 use crate::arguments::iterables;
 use crate::arguments::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
 use crate::lifetime::ownership::DeviceCore;
-use crate::objects::device_info::{
-    DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple,
-};
 use crate::package::{DEVICE_ARGUMENTS, FUNCTION_ADDRESS};
 use crate::process::forks::in_one_process;
 use crate::process::links::Link;

@@ -2,11 +2,11 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use vkmem_engine::words::{bytes, counted};
 use vkmem_engine::{DeviceInfo, Limits};
 use vkmem_vulkan::PhysicalDeviceSummary;
 
 use crate::arguments::numbers::flags;
-use vkmem_engine::words::{bytes, counted};
 
 /// `VK_MAKE_API_VERSION` as major, minor and patch.
 pub fn version_tuple(version: u32) -> (u32, u32, u32) {

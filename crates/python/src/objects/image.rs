@@ -3,10 +3,10 @@
 use ash::vk;
 use pyo3::prelude::*;
 
+use super::allocation::Allocation;
+use super::resource::ResourceObject;
 use crate::arguments::numbers::flags;
 use crate::lifetime::bind::BindPlace;
-use crate::objects::allocation::Allocation;
-use crate::objects::resource::ResourceObject;
 
 /// A `VkImage` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
 use vkmem_engine::Error;
+use vkmem_engine::words::with_article;
 use vkmem_vulkan::{expect_at, expect_bytes};
 
 use crate::arguments::text::Text;
@@ -13,13 +14,11 @@ use crate::errors::IntoPyResult;
 use crate::interop::export;
 use crate::lifetime::face::Face;
 use crate::lifetime::handles::Handles;
-use crate::lifetime::ownership::Held;
-use crate::lifetime::ownership::Resource;
+use crate::lifetime::ownership::{Held, Resource};
 use crate::memory::host_copy;
 use crate::memory::mapping::{Access, Mapping};
 use crate::package::PARAMETER;
 use crate::process::links::Link;
-use vkmem_engine::words::with_article;
 
 /// What most drivers have at least for a buffer or an image, in bytes.
 const OF_DRIVER: u64 = 128;

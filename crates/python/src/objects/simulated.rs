@@ -12,6 +12,7 @@ use vkmem_engine::{
 };
 use vkmem_vulkan::SimulatedDriver;
 
+use super::device::Device;
 use crate::arguments::iterables;
 use crate::arguments::numbers::{
     DEVICE_TYPE, FlagClass, MEMORY_HEAP_FLAGS, MEMORY_PROPERTY_FLAGS, of_class, real,
@@ -20,7 +21,6 @@ use crate::arguments::numbers::{
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
 use crate::lifetime::ownership::DeviceCore;
-use crate::objects::device::Device;
 
 /// A device that needs no driver and answers like one that exists, or like one that is described.
 ///

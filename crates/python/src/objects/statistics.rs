@@ -5,8 +5,7 @@ use vkmem_engine as engine;
 use vkmem_engine::Home;
 
 use crate::lifetime::ownership::AllocatorState;
-use crate::package;
-use crate::package::Name;
+use crate::package::{self, Name};
 
 /// Has `vk_mem.tables` put an object into words.
 fn table(object: Bound<'_, PyAny>, function: &Name) -> PyResult<String> {

@@ -8,24 +8,21 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::suballocator::RegionKey;
+use vkmem_engine::words::counted;
 use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
 
-use crate::arguments::arrays as quads;
+use super::statistics::Statistics;
 use crate::arguments::numbers::{refuse_handle, unsigned};
-use crate::arguments::options;
-use crate::arguments::sequences as many;
-use crate::arguments::sequences::Integers;
+use crate::arguments::sequences::{self, Integers};
 use crate::arguments::text::Text;
-use crate::errors::to_py_of_item;
-use crate::errors::{IntoPyResult, invalid, out_of_host_memory, use_after_free};
+use crate::arguments::{arrays, options};
+use crate::errors::{IntoPyResult, invalid, out_of_host_memory, to_py_of_item, use_after_free};
 use crate::interpreter::enter_thread;
 use crate::lifetime::extras::text_of;
-use crate::objects::statistics::Statistics;
 use crate::package::VIRTUAL_ALLOCATIONS;
 use crate::process::forks::Process;
 use crate::process::host_memory;
 use crate::process::links::Link;
-use vkmem_engine::words::counted;
 
 /// A range of numbers that is divided: bytes of a buffer, slots of a table, frames of a sound
 /// (`VmaVirtualBlock`).
@@ -240,7 +237,7 @@ impl VirtualBlock {
         }
         let strategy = options::strategy(strategy)?;
         // Filled where Python cannot reach: nobody has seen these arrays.
-        let two = quads::pair(py, sizes.len(), |handles, offsets| {
+        let two = arrays::pair(py, sizes.len(), |handles, offsets| {
             let fill = || {
                 let mut block = engine.lock();
                 block.reserve(sizes.len());
@@ -281,7 +278,7 @@ impl VirtualBlock {
     fn free_many(&self, py: Python<'_>, handles: &Bound<'_, PyAny>) -> PyResult<()> {
         let engine = self.engine(py)?;
         // Read once: another thread may change the array.
-        let handles = many::integers(handles, "handles", "handle")?;
+        let handles = sequences::integers(handles, "handles", "handle")?;
         let freed = py.detach(|| {
             let mut block = engine.lock();
             block.free_many(handles.iter().copied().map(RegionKey::from_bits))

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+use pyo3::{ffi, intern};
 
 /// What is said where no frame of the caller is on the stack, as in a finaliser at the end.
 const NOWHERE: &str = "no Python code";

@@ -5,20 +5,18 @@ use std::sync::Arc;
 use ash::vk;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use vkmem_engine::words::bytes;
 use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error};
 use vkmem_vulkan::{DeviceAllocator, HostSide, TransferCommand, format};
 
 use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned, unsigned_32};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::lifetime::handles::Handles;
-use crate::lifetime::ownership::DeviceCore;
-use crate::lifetime::ownership::Held;
-use crate::lifetime::ownership::Resource;
+use crate::lifetime::ownership::{DeviceCore, Held, Resource};
 use crate::objects::buffer::Buffer;
 use crate::objects::device::Device;
 use crate::objects::image::Image;
 use crate::package::BUFFER_SLICE;
-use vkmem_engine::words::bytes;
 
 const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
 const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;

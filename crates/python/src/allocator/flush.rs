@@ -6,8 +6,7 @@ use vkmem_engine::FailedItem;
 use vkmem_engine::words::counted;
 
 use super::Allocator;
-use crate::arguments::sequences as many;
-use crate::arguments::sequences::about_item;
+use crate::arguments::sequences::{self, about_item};
 use crate::errors::to_py_of_item;
 use crate::memory::host_access::{Part, flush_many, invalidate_many};
 use crate::objects::resource::ResourceObject;
@@ -22,7 +21,7 @@ impl Allocator {
     ) -> PyResult<()> {
         let py = allocations.py();
         let _inside = self.state.enter(py)?;
-        let objects = many::objects(allocations, "allocations", |object| {
+        let objects = sequences::objects(allocations, "allocations", |object| {
             self.check_here(object, "Buffer, Image or Allocation").map(drop)
         })?;
         let count = objects.len();
@@ -55,7 +54,7 @@ fn numbers(
     count: usize,
 ) -> PyResult<Vec<u64>> {
     let Some(given) = given else { return Ok(vec![usual; count]) };
-    let numbers = many::integers(given, name, one)?;
+    let numbers = sequences::integers(given, name, one)?;
     if numbers.len() == count {
         return Ok(numbers);
     }
