@@ -1,8 +1,9 @@
-//! The end of the interpreter, and interpreters inside of interpreters.
+//! The interpreter: its end, others inside of it, waiting without it, its warnings.
 
+use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::exceptions::PyImportError;
+use pyo3::exceptions::{PyImportError, PyResourceWarning};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -149,4 +150,34 @@ mod parking {
 mod parking {
     #[inline]
     pub fn enter_thread() {}
+}
+
+/// Lets the interpreter go while this thread waits for another one, if it has it.
+pub fn wait_without_interpreter(wait: &(dyn Fn() + Sync)) {
+    if Python::try_attach(|py| py.detach(wait)).is_none() {
+        wait();
+    }
+}
+
+/// Issues a `ResourceWarning`; an exception if warnings are turned into errors.
+pub fn warn(py: Python<'_>, message: &str) -> PyResult<()> {
+    let category = py.get_type::<PyResourceWarning>();
+    PyErr::warn(py, &category, &CString::new(message.replace('\0', "?"))?, 1)
+}
+
+/// Issues a `ResourceWarning` from a finaliser: whatever exception is on its way stays, and a warning
+/// that was turned into an error is shown, not raised.
+pub fn warn_unclosed(py: Python<'_>, message: &str) {
+    in_finaliser(py, || warn(py, message));
+}
+
+/// Runs what may raise where nothing may be raised.
+pub fn in_finaliser(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
+    let on_its_way = PyErr::take(py);
+    if let Err(error) = run() {
+        error.write_unraisable(py, None);
+    }
+    if let Some(error) = on_its_way {
+        error.restore(py);
+    }
 }

@@ -84,8 +84,10 @@ pub static POOL_STATISTICS_HTML: Name = Name::new("vk_mem.observe.tables", "pool
 pub static POOL_STATISTICS_TEXT: Name = Name::new("vk_mem.observe.tables", "pool_statistics_text");
 pub static STATISTICS_HTML: Name = Name::new("vk_mem.observe.tables", "statistics_html");
 pub static STATISTICS_TEXT: Name = Name::new("vk_mem.observe.tables", "statistics_text");
-pub static TOTAL_STATISTICS_HTML: Name = Name::new("vk_mem.observe.tables", "total_statistics_html");
-pub static TOTAL_STATISTICS_TEXT: Name = Name::new("vk_mem.observe.tables", "total_statistics_text");
+pub static TOTAL_STATISTICS_HTML: Name =
+    Name::new("vk_mem.observe.tables", "total_statistics_html");
+pub static TOTAL_STATISTICS_TEXT: Name =
+    Name::new("vk_mem.observe.tables", "total_statistics_text");
 
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");

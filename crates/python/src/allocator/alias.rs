@@ -8,17 +8,17 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::{Allocator, python_object};
-use crate::buffer::Buffer;
-use crate::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::arguments::numbers::unsigned;
+use crate::arguments::text::Text;
 use crate::errors::invalid;
-use crate::held::Held;
-use crate::image::Image;
-use crate::links::Link;
-use crate::numbers::unsigned;
+use crate::lifetime::create::Made;
+use crate::lifetime::ownership::{Held, Resource};
+use crate::objects::buffer::Buffer;
+use crate::objects::image::Image;
+use crate::objects::resource::ResourceObject;
 use crate::package::unexpected_keyword;
-use crate::resource::{Made, Resource};
-use crate::resource_object::ResourceObject;
-use crate::text::Text;
+use crate::process::links::Link;
 
 /// Keywords of an alias: it is not allocated, so it has none of an allocation.
 #[derive(Default)]

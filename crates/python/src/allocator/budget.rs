@@ -1,54 +1,14 @@
 //! Budgets, what happens when one is reached, and empty blocks.
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyBool;
-use vkmem_engine::EmptyBlockRetention;
 
 use super::Allocator;
+use crate::arguments::numbers::real;
 use crate::errors::invalid;
-use crate::numbers::{real, unsigned, unsigned_32};
-use crate::statistics::heap_budgets;
-
-fn given(limit: Bound<'_, PyAny>) -> Option<Bound<'_, PyAny>> {
-    (!limit.is_none()).then_some(limit)
-}
+use crate::objects::statistics::heap_budgets;
 
 fn threshold(value: &Bound<'_, PyAny>) -> PyResult<f64> {
     real(value, "threshold")
-}
-
-/// Reads `empty_block_retention`.
-pub(super) fn retention(value: &Bound<'_, PyAny>) -> PyResult<EmptyBlockRetention> {
-    if let (Ok(count), Ok(size), Ok(share)) =
-        (value.getattr("count"), value.getattr("size"), value.getattr("share"))
-    {
-        return Ok(EmptyBlockRetention {
-            count: given(count).map(|it| unsigned_32(&it, "count")).transpose()?,
-            bytes: given(size).map(|it| unsigned(&it, "size")).transpose()?,
-            share: given(share).map(|it| real(&it, "share")).transpose()?,
-        });
-    }
-    let kind = value.get_type().name()?;
-    let wrong = || {
-        PyTypeError::new_err(format!(
-            "empty_block_retention must be bytes (int), a share of the budget (float) or a \
-             vk_mem.EmptyBlockRetention, not {kind}"
-        ))
-    };
-    // True is an int in Python, and one byte keeps no block.
-    if value.is_instance_of::<PyBool>() {
-        return Err(wrong());
-    }
-    if kind == "float" {
-        let share = Some(value.extract()?);
-        return Ok(EmptyBlockRetention { count: None, bytes: None, share });
-    }
-    match unsigned(value, "empty_block_retention") {
-        Ok(bytes) => Ok(EmptyBlockRetention { count: None, bytes: Some(bytes), share: None }),
-        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => Err(wrong()),
-        Err(error) => Err(error),
-    }
 }
 
 #[pymethods]

@@ -10,21 +10,24 @@ use vkmem_engine::{
 };
 
 use super::{Allocator, allocate, no_more};
-use crate::allocation::{Allocation, bind_ours, named_buffer};
-use crate::allocation_info::Keywords;
-use crate::bind::BindPlace;
-use crate::buffer::Buffer;
-use crate::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::arguments::fast_call::FastMethod;
+use crate::arguments::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
 use crate::errors::{IntoPyResult, to_py};
-use crate::external::ImportKeywords;
-use crate::fast_call::FastMethod;
-use crate::host_memory;
-use crate::image::Image;
-use crate::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
-use crate::pins::Pinned;
-use crate::pool;
-use crate::resource::{Handles, Made, Resource, Shared};
-use crate::resource_object::ResourceObject;
+use crate::interop::import::ImportKeywords;
+use crate::lifetime::bind::BindPlace;
+use crate::lifetime::create::{Made, Shared};
+use crate::lifetime::enter::enter_pool;
+use crate::lifetime::handles::Handles;
+use crate::lifetime::ownership::Resource;
+use crate::lifetime::pins::Pinned;
+use crate::objects::allocation::Allocation;
+use crate::objects::allocation_create_info::Keywords;
+use crate::objects::binding::{bind_ours, named_buffer};
+use crate::objects::buffer::Buffer;
+use crate::objects::image::Image;
+use crate::objects::resource::ResourceObject;
+use crate::process::host_memory;
 
 impl Allocator {
     /// The caller has the pool of the keywords open. The first attempt may have been made before, and
@@ -93,7 +96,7 @@ impl Allocator {
             Ok(import.take(key, value)? || common.take(key, value)?)
         })?;
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         if let Some(importing) = import.finish(py)? {
             return self.import_buffer(py, keywords, &built, importing);
@@ -256,7 +259,7 @@ impl Allocator {
         let built = create_info::image(py, [format, extent, image_usage], image)?;
         let info = &built.info;
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         if let Some(importing) = import.finish(py)? {
             return self.import_image(py, keywords, &built, importing);
         }

@@ -9,10 +9,9 @@ use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, Home, 
 use super::Allocator;
 use super::leaks::SiteTexts;
 use crate::errors::{IntoPyResult, out_of_host_memory};
-use crate::host_memory::check_room;
+use crate::lifetime::ownership::{AllocatorState, Resource};
 use crate::package::LOAD_DUMP;
-use crate::resource::Resource;
-use crate::state::AllocatorState;
+use crate::process::host_memory::check_room;
 
 /// What one resource is for.
 #[derive(Default)]

@@ -3,47 +3,21 @@
 use std::collections::{HashMap, TryReserveError};
 use std::time::Instant;
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt};
 
 use super::Allocator;
-use crate::call_site::{CallSites, MAX_DEPTH};
-use crate::errors::{invalid, out_of_host_memory, use_after_free};
-use crate::held::Held;
-use crate::host_memory::check_room;
-use crate::numbers::unsigned;
-use crate::observed::{Origin, Watch};
+use crate::errors::{out_of_host_memory, use_after_free};
+use crate::lifetime::ownership::Held;
+use crate::objects::watch::Watch;
+use crate::observe::call_site::{CallSites, Origin};
 use crate::package::{ALLOCATOR_HTML, LEAKS};
-
-/// Frames that `track_call_sites=True` keeps.
-const DEFAULT_DEPTH: u32 = 8;
+use crate::process::host_memory::check_room;
 
 /// What a row of `leaks()` takes before it is Python's, in bytes; a name comes on top.
 const OF_ROW: usize = 256;
 
 /// Resources that are looked at under one hold of the lock of the list of live ones.
 const CHUNK: usize = 1024;
-
-/// Reads `track_call_sites`.
-pub(super) fn depth(value: &Bound<'_, PyAny>) -> PyResult<u32> {
-    if let Ok(truth) = value.cast::<PyBool>() {
-        return Ok(if truth.is_true() { DEFAULT_DEPTH } else { 0 });
-    }
-    if !value.is_instance_of::<PyInt>() {
-        let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "track_call_sites must be a bool or a number of frames, not {kind}"
-        )));
-    }
-    match unsigned(value, "track_call_sites")? {
-        depth if depth <= MAX_DEPTH as u64 => Ok(depth as u32),
-        depth => {
-            let why = format!("track_call_sites is {depth}, above {MAX_DEPTH} frames");
-            Err(invalid(value.py(), why))
-        }
-    }
-}
 
 /// The texts of call sites, each made once: one `file:line in function` a line.
 pub(super) struct SiteTexts<'a> {

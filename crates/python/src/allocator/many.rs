@@ -6,24 +6,26 @@ use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList};
+use vkmem_engine::words::with_article;
 use vkmem_engine::{AllocationRequest, Error, FailedItem};
 
 use super::{Allocator, python_object, shared};
-use crate::allocation::Allocation;
-use crate::allocation_info::Keywords;
-use crate::buffer::Buffer;
-use crate::close::TO_END_ONE;
-use crate::create_info::{CommonKeywords, ImageKeywords};
-use crate::destroy_many::destroy_many;
+use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
+use crate::arguments::create_infos::{buffer_infos, image_infos};
+use crate::arguments::numbers::unsigned;
+use crate::arguments::sequences;
 use crate::errors::{IntoPyResult, invalid, to_py};
-use crate::host_memory::check_room;
-use crate::image::Image;
-use crate::many;
-use crate::numbers::unsigned;
-use crate::pool;
-use crate::resource::{Made, Resource};
-use crate::resource_object::ResourceObject;
-use vkmem_engine::words::with_article;
+use crate::lifetime::close::TO_END_ONE;
+use crate::lifetime::create::Made;
+use crate::lifetime::destroy_many::destroy_many;
+use crate::lifetime::enter::enter_pool;
+use crate::lifetime::ownership::Resource;
+use crate::objects::allocation::Allocation;
+use crate::objects::allocation_create_info::Keywords;
+use crate::objects::buffer::Buffer;
+use crate::objects::image::Image;
+use crate::objects::resource::ResourceObject;
+use crate::process::host_memory::check_room;
 
 /// What a resource of a batch takes until the call ends, with its Python object, in bytes.
 const OF_ONE: usize = 768;
@@ -172,11 +174,14 @@ impl Allocator {
                 return Err(invalid(py, why));
             }
         };
-        let built = many::buffer_infos(py, sizes, buffer_usage, common)?;
-        let names =
-            many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
+        let built = buffer_infos(py, sizes, buffer_usage, common)?;
+        let names = sequences::names(
+            names.as_ref().map(|it| it.bind(py)),
+            keywords.name.is_some(),
+            built.infos.len(),
+        )?;
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
         check_room(py, built.infos.len(), OF_ONE)?;
         let made = self.attempt_many(py, || {
@@ -209,11 +214,14 @@ impl Allocator {
         let keywords = Keywords::read("create_images", keywords, |key, value| {
             Ok(take_names(&mut names, key, value) || (key != "info" && common.take(key, value)?))
         })?;
-        let built = many::image_infos(py, images, &common)?;
-        let names =
-            many::names(names.as_ref().map(|it| it.bind(py)), &keywords, built.infos.len())?;
+        let built = image_infos(py, images, &common)?;
+        let names = sequences::names(
+            names.as_ref().map(|it| it.bind(py)),
+            keywords.name.is_some(),
+            built.infos.len(),
+        )?;
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
         check_room(py, built.infos.len(), OF_ONE)?;
         let made = self.attempt_many(py, || {
@@ -267,7 +275,7 @@ impl Allocator {
                 return Err(PyTypeError::new_err("a size needs a count; or pass a list of sizes"));
             }
             (false, None) => {
-                let sizes = many::sizes(size)?;
+                let sizes = sequences::sizes(size)?;
                 let count = sizes.len();
                 (None, sizes, count)
             }
@@ -275,10 +283,11 @@ impl Allocator {
                 return Err(PyTypeError::new_err("count stands beside one size, not a list"));
             }
         };
-        let names = many::names(names.as_ref().map(|it| it.bind(py)), &keywords, count)?;
+        let names =
+            sequences::names(names.as_ref().map(|it| it.bind(py)), keywords.name.is_some(), count)?;
         let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let request = |size| AllocationRequest::of_memory(size, alignment, &keywords.create);
         let mut requests: Vec<AllocationRequest> = Vec::new();
         requests.try_reserve_exact(count).map_err(|_| too_many(count))?;
@@ -301,7 +310,7 @@ impl Allocator {
     #[pyo3(signature = (allocations))]
     fn free_memory_pages(&self, py: Python<'_>, allocations: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
-        let objects = many::objects_to_end(allocations, "allocations", |object| {
+        let objects = sequences::objects_to_end(allocations, "allocations", |object| {
             if !object.is_instance_of::<Allocation>() {
                 let kind = object.get_type().name()?;
                 return Err(PyTypeError::new_err(format!("{kind} is no Allocation")));
@@ -320,8 +329,9 @@ impl Allocator {
     fn destroy_many(&self, py: Python<'_>, resources: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
         let classes = "Buffer, Image or Allocation";
-        let objects =
-            many::objects_to_end(resources, "resources", |object| self.check_own(object, classes))?;
+        let objects = sequences::objects_to_end(resources, "resources", |object| {
+            self.check_own(object, classes)
+        })?;
         self.end_all(py, &objects)
     }
 }

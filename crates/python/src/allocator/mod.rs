@@ -4,43 +4,44 @@ mod alias;
 mod budget;
 pub mod create;
 mod dump;
-mod external;
-mod figures;
-mod find;
-mod host_access;
+mod flush;
+mod handlers;
+mod import;
 mod leaks;
 mod many;
+mod memory_types;
+mod statistics;
 
 use std::sync::Arc;
 
+use handlers::Handlers;
 use pyo3::PyClass;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use vkmem_engine::words::counted;
 use vkmem_engine::{
     Allocation as EngineAllocation, AllocationCreateFlags, AllocationRequest, Allocator as Engine,
     AllocatorOptions, EmptyBlockRetention, Error, human_bytes,
 };
 use vkmem_vulkan::DeviceAllocator;
 
-use crate::allocation::Allocation;
-use crate::allocation_info::Keywords;
-use crate::close::{close, register};
-use crate::device::Device;
+use crate::arguments::numbers::unsigned;
+use crate::arguments::{iterables, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
-use crate::handlers::Handlers;
-use crate::held::Held;
-use crate::host_memory;
-use crate::links::Link;
-use crate::numbers::unsigned;
-use crate::pool;
-use crate::remains::release_all;
-use crate::resource::{Made, Resource, Shared};
-use crate::resource_object::ResourceObject;
-use crate::sequences;
-use crate::state::{AllocatorState, warn_unclosed};
-use vkmem_engine::words::counted;
+use crate::interpreter::warn_unclosed;
+use crate::lifetime::close::{close, register};
+use crate::lifetime::create::{Made, Shared};
+use crate::lifetime::enter::enter_pool;
+use crate::lifetime::ownership::{AllocatorState, Held, Resource};
+use crate::lifetime::release::release_all;
+use crate::objects::allocation::Allocation;
+use crate::objects::allocation_create_info::Keywords;
+use crate::objects::device::Device;
+use crate::objects::resource::ResourceObject;
+use crate::process::host_memory;
+use crate::process::links::Link;
 
 /// `VK_MAX_MEMORY_HEAPS`
 const MOST_HEAPS: usize = 16;
@@ -170,7 +171,7 @@ impl Allocator {
         request: &AllocationRequest,
     ) -> PyResult<Py<Allocation>> {
         let from = keywords.pool.clone();
-        let _pool = pool::enter(py, from.as_ref(), &self.state)?;
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         self.state
             .device_allocator
             .check_export(keywords.create.export_handle_types)
@@ -230,7 +231,7 @@ impl Allocator {
         })?;
         let limits = match heap_size_limits {
             None => Vec::new(),
-            Some(limits) => sequences::read(limits, "heap_size_limits", MOST_HEAPS, |limit| {
+            Some(limits) => iterables::read(limits, "heap_size_limits", MOST_HEAPS, |limit| {
                 if limit.is_none() { Ok(u64::MAX) } else { unsigned(limit, "heap_size_limits") }
             })?,
         };
@@ -247,10 +248,10 @@ impl Allocator {
             exceed_allocation_count: !enforce_allocation_count,
             heap_size_limits: limits,
             empty_block_retention: empty_block_retention
-                .map_or(Ok(EmptyBlockRetention::default()), budget::retention)?,
+                .map_or(Ok(EmptyBlockRetention::default()), options::retention)?,
             prefetch,
         };
-        let depth = track_call_sites.map_or(Ok(0), leaks::depth)?;
+        let depth = track_call_sites.map_or(Ok(0), options::depth)?;
         let core = device.get().core.clone();
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;

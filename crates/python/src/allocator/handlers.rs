@@ -1,0 +1,214 @@
+//! What a program is told of: a heap that fills up, memory that runs out, more memory objects than the
+//! device says it allows.
+
+use std::ffi::CString;
+use std::thread::{self, ThreadId};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyRuntimeWarning, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use vkmem_engine::words::counted;
+use vkmem_engine::{Error, FailedItem, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
+
+use crate::arguments::callback::{callable, current, exchange};
+use crate::errors::{is_ours, to_py, to_py_of_item};
+use crate::lifetime::ownership::AllocatorState;
+use crate::objects::statistics::HeapBudget;
+use crate::process::forks::in_one_process;
+
+/// The callbacks of an allocator. They run on the thread whose call noticed, outside of all locks.
+#[derive(Default)]
+pub struct Handlers {
+    out_of_memory: Mutex<Option<Py<PyAny>>>,
+    pressure: Mutex<Option<Py<PyAny>>>,
+    /// Threads inside the callback: what fails there is not handled again.
+    handling: Mutex<Vec<ThreadId>>,
+}
+
+/// Why an attempt to allocate failed.
+pub trait Failure {
+    /// What the engine said.
+    fn error(&self) -> &Error;
+
+    /// As an exception.
+    fn raise(self, py: Python<'_>) -> PyErr;
+}
+
+impl Failure for Error {
+    fn error(&self) -> &Error {
+        self
+    }
+
+    fn raise(self, py: Python<'_>) -> PyErr {
+        to_py(py, &self)
+    }
+}
+
+impl Failure for FailedItem {
+    fn error(&self) -> &Error {
+        &self.error
+    }
+
+    fn raise(self, py: Python<'_>) -> PyErr {
+        to_py_of_item(py, &self.error, self.index)
+    }
+}
+
+/// Nothing but True asks for another attempt: whatever else is true by accident would go on for ever.
+fn yes(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if answer.is_none() {
+        return Ok(false);
+    }
+    answer.extract().map_err(|_| {
+        let kind = answer.get_type().name().map_or("?".into(), |name| name.to_string());
+        PyTypeError::new_err(format!(
+            "the callback of on_out_of_memory must answer True or False, not {kind}"
+        ))
+    })
+}
+
+#[cold]
+fn warn_past_count(py: Python<'_>, state: &AllocatorState) {
+    let limit = state.engine().device().info().limits.max_memory_allocation_count;
+    let text = format!(
+        "the device has more than {}, which is its maxMemoryAllocationCount \
+         (enforce_allocation_count=False)",
+        counted(limit, "memory object")
+    );
+    // It has no zero byte.
+    let text = CString::new(text).unwrap_or_default();
+    let category = py.get_type::<PyRuntimeWarning>();
+    if let Err(error) = PyErr::warn(py, &category, &text, 1) {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// Takes this thread off the list again, however the callback ends.
+struct Inside<'a>(&'a Handlers);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let me = thread::current().id();
+        self.0.handling.lock().retain(|&other| other != me);
+    }
+}
+
+impl Handlers {
+    /// `None` on a thread that is inside of the callback.
+    fn begin_handling(&self) -> Option<Inside<'_>> {
+        let me = thread::current().id();
+        let mut handling = self.handling.lock();
+        if handling.contains(&me) {
+            return None;
+        }
+        handling.push(me);
+        Some(Inside(self))
+    }
+
+    /// See `Allocator.on_out_of_memory`.
+    pub fn set_out_of_memory(&self, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        exchange(&self.out_of_memory, callable(callback)?);
+        Ok(())
+    }
+
+    /// See `Allocator.on_pressure`. Whether there is a callback now.
+    pub fn set_pressure(&self, callback: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let callback = callable(callback)?;
+        let is_set = callback.is_some();
+        exchange(&self.pressure, callback);
+        Ok(is_set)
+    }
+
+    /// Runs an attempt that leaves nothing behind when it fails, again for as long as memory is
+    /// missing and the callback says that it has freed some.
+    pub fn retrying<T, F: Failure>(
+        &self,
+        py: Python<'_>,
+        state: &AllocatorState,
+        mut attempt: impl FnMut() -> Result<T, F>,
+    ) -> PyResult<T> {
+        loop {
+            let failure = match attempt() {
+                Ok(made) => return Ok(made),
+                Err(failure) => failure,
+            };
+            self.tell(py, state);
+            let missing = failure.error().is_shortage();
+            let callback = current(py, &self.out_of_memory).filter(|_| missing);
+            let Some(callback) = callback else { return Err(failure.raise(py)) };
+            let error = failure.raise(py);
+            let Some(_inside) = self.begin_handling().filter(|_| is_ours(py, &error)) else {
+                return Err(error);
+            };
+            let answer = in_one_process(py, || callback.call1((error.value(py),)))?;
+            let answer = answer.and_then(|it| yes(&it));
+            match answer {
+                // A callback without Python code in it would never let an interrupt through.
+                Ok(true) => py.check_signals().inspect_err(|interrupt| {
+                    interrupt.set_context(py, Some(error));
+                })?,
+                Ok(false) => return Err(error),
+                Err(theirs) => {
+                    theirs.set_context(py, Some(error));
+                    return Err(theirs);
+                }
+            }
+        }
+    }
+
+    /// Calls back for each heap that has filled up since, and warns of more memory objects than the
+    /// device allows. An exception of either is shown, not raised: the call that noticed has done its work.
+    #[inline]
+    pub fn tell(&self, py: Python<'_>, state: &AllocatorState) {
+        let pressed = state.engine().take_pressed();
+        if pressed != 0 {
+            self.tell_all(py, state, pressed);
+        }
+    }
+
+    #[cold]
+    fn tell_all(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
+        if pressed & MEMORY_EVENTS != 0 {
+            state.tell_device_memory(py);
+        }
+        self.call_back(py, state, pressed & !(PAST_ALLOCATION_COUNT | MEMORY_EVENTS));
+        if pressed & PAST_ALLOCATION_COUNT != 0 {
+            warn_past_count(py, state);
+        }
+    }
+
+    fn call_back(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
+        let callback = current(py, &self.pressure).filter(|_| pressed != 0);
+        let Some(callback) = callback else { return };
+        let Some(_inside) = state.pins.pin(py) else { return };
+        let budgets = state.engine().heap_budgets();
+        for (heap, budget) in budgets.into_iter().enumerate() {
+            if pressed >> heap & 1 == 0 {
+                continue;
+            }
+            // In the child of a fork the call is over but for its result: nothing is asked any more.
+            let called = in_one_process(py, || callback.call1((heap, HeapBudget::from(budget))));
+            if let Err(error) = called.and_then(|it| it) {
+                error.write_unraisable(py, Some(&callback));
+            }
+        }
+    }
+
+    /// For the garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for slot in [&self.out_of_memory, &self.pressure] {
+            // Another thread that holds it is alive, and so is what it holds.
+            if let Some(callback) = slot.try_lock() {
+                visit.call(&*callback)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// For the garbage collector, and at the end.
+    pub fn clear(&self) {
+        exchange(&self.out_of_memory, None);
+        exchange(&self.pressure, None);
+    }
+}

@@ -1,0 +1,200 @@
+//! Importing memory that others made.
+
+use ash::vk;
+use pyo3::PyClass;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use vkmem_engine::{
+    Allocation as EngineAllocation, AllocationCreateFlags, Allocator as Engine, Error,
+    ImportRequest,
+};
+
+use super::Allocator;
+use crate::arguments::create_info::Built;
+use crate::arguments::numbers::unsigned;
+use crate::errors::invalid;
+use crate::interop::import::{ImportKeywords, Importing};
+use crate::lifetime::create::Made;
+use crate::objects::allocation::Allocation;
+use crate::objects::allocation_create_info::Keywords;
+use crate::objects::buffer::Buffer;
+use crate::objects::image::Image;
+use crate::objects::resource::ResourceObject;
+
+/// Imported memory is used at once.
+fn check_plain(py: Python<'_>, keywords: &Keywords) -> PyResult<()> {
+    if keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND) {
+        return Err(invalid(py, "DONT_BIND and an import contradict each other"));
+    }
+    Ok(())
+}
+
+/// Asks the engine without the interpreter: an import always calls the driver.
+fn ask(py: Python<'_>) -> impl FnMut(&Engine, &ImportRequest) -> Result<EngineAllocation, Error> {
+    move |engine, request| py.detach(|| engine.import(request))
+}
+
+impl Allocator {
+    fn import_memory(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        import: ImportKeywords,
+    ) -> PyResult<Py<Allocation>> {
+        let nothing = || invalid(py, "nothing to import");
+        let importing = import.finish(py)?.ok_or_else(nothing)?;
+        let no_size = || invalid(py, "an address alone has no size: give it as well");
+        let size = importing.import.size.ok_or_else(no_size)?;
+        let (allocator, import) = (&self.state.device_allocator, &importing.import);
+        let made = self.attempt(py, || {
+            // SAFETY: the caller vouches for the handle; host memory is held below.
+            unsafe { allocator.import_memory(size, import, &keywords.create, &mut ask(py)) }
+        })?;
+        self.imported(py, keywords, Made::memory(made), Allocation, importing)
+    }
+
+    fn imported<T: PyClass<BaseType = ResourceObject>>(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        made: Made,
+        object: T,
+        importing: Importing,
+    ) -> PyResult<Py<T>> {
+        let made = self.finish(py, keywords, made, object)?;
+        let object = made.bind(py).as_super();
+        if importing.holds_memory() {
+            // From then on it leads to another object.
+            ResourceObject::track(object);
+        }
+        importing.done(py, &object.get().resource)?;
+        Ok(made)
+    }
+
+    /// `create_buffer` with one of the `import_` keywords.
+    pub(super) fn import_buffer(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        built: &Built<vk::BufferCreateInfo<'static>>,
+        importing: Importing,
+    ) -> PyResult<Py<Buffer>> {
+        check_plain(py, &keywords)?;
+        let info = &built.info;
+        let (allocator, create) = (&self.state.device_allocator, &keywords.create);
+        let (buffer, allocation) = self.attempt(py, || {
+            // SAFETY: made here, or a struct of the caller's that interop has checked; the caller
+            // vouches for the handle, and host memory is held below.
+            unsafe { allocator.import_buffer(info, &importing.import, create, &mut ask(py)) }
+        })?;
+        self.imported(py, keywords, Made::buffer(buffer, allocation, info), Buffer, importing)
+    }
+
+    /// `create_image` with one of the `import_` keywords.
+    pub(super) fn import_image(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        built: &Built<vk::ImageCreateInfo<'static>>,
+        importing: Importing,
+    ) -> PyResult<Py<Image>> {
+        check_plain(py, &keywords)?;
+        let info = &built.info;
+        let (allocator, create) = (&self.state.device_allocator, &keywords.create);
+        let (image, allocation) = self.attempt(py, || {
+            // SAFETY: as of a buffer.
+            unsafe { allocator.import_image(info, &importing.import, create, &mut ask(py)) }
+        })?;
+        let made = Made::image(image, allocation, info);
+        self.imported(py, keywords, made, Image::of(info), importing)
+    }
+}
+
+#[pymethods]
+impl Allocator {
+    /// Takes in memory that was exported as a file descriptor (`VkImportMemoryFdInfoKHR`).
+    ///
+    /// `size` is that of the whole `VkDeviceMemory` that was exported, in bytes
+    /// (`allocation.device_memory_size`). `handle_type` is `ExternalMemoryHandleType.OPAQUE_FD` by
+    /// default, or `DMA_BUF_EXT`. The memory of an opaque descriptor has to be of the type it was
+    /// exported from, `memory_type_index`, which can be left out where only one can be. The other
+    /// keywords are those of an allocation; there is no `pool`.
+    ///
+    /// On success the descriptor is consumed; whatever fails, it stays the caller's. The memory
+    /// counts towards the heap of its type. To create a buffer or an image on it in one call, see the
+    /// keyword `import_fd` of `create_buffer`.
+    ///
+    /// Raises `FeatureNotPresentError` without `VK_KHR_external_memory_fd`, `InvalidArgumentError`
+    /// (not open, or the driver does not accept it), and what `allocate_memory` raises.
+    #[pyo3(signature = (fd, size, **keywords))]
+    fn import_memory_fd(
+        &self,
+        py: Python<'_>,
+        fd: &Bound<'_, PyAny>,
+        size: &Bound<'_, PyAny>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Allocation>> {
+        let _inside = self.state.enter(py)?;
+        let mut import = ImportKeywords::fd(fd)?;
+        import.set_size(unsigned(size, "size")?);
+        let keywords = read("import_memory_fd", keywords, &mut import)?;
+        self.import_memory(py, keywords, import)
+    }
+
+    /// Takes in memory that was exported as a Win32 handle (`VkImportMemoryWin32HandleInfoKHR`).
+    ///
+    /// As `import_memory_fd`, but the handle stays the caller's, who closes it (unless it is of a KMT
+    /// type). `handle_type` is `ExternalMemoryHandleType.OPAQUE_WIN32` by default.
+    ///
+    /// Raises `FeatureNotPresentError` without `VK_KHR_external_memory_win32`.
+    #[pyo3(signature = (handle, size, **keywords))]
+    fn import_memory_win32_handle(
+        &self,
+        py: Python<'_>,
+        handle: &Bound<'_, PyAny>,
+        size: &Bound<'_, PyAny>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Allocation>> {
+        let _inside = self.state.enter(py)?;
+        let mut import = ImportKeywords::win32_handle(handle)?;
+        import.set_size(unsigned(size, "size")?);
+        let keywords = read("import_memory_win32_handle", keywords, &mut import)?;
+        self.import_memory(py, keywords, import)
+    }
+
+    /// Lets the device use memory of this process (`VkImportMemoryHostPointerInfoEXT`).
+    ///
+    /// `data` is any object with a writable, contiguous buffer, as an `mmap.mmap` or a NumPy array,
+    /// which is held until the allocation is freed; or an address with a `size`, which the caller
+    /// keeps valid. Address and size are multiples of `device.min_imported_host_pointer_alignment`.
+    /// It counts towards the heap of its memory type, though it takes nothing from it.
+    ///
+    /// Raises `FeatureNotPresentError` without `VK_EXT_external_memory_host`.
+    #[pyo3(signature = (data, size = None, **keywords))]
+    fn import_host_pointer(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        size: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Allocation>> {
+        let _inside = self.state.enter(py)?;
+        let mut import = ImportKeywords::host_pointer(data)?;
+        if let Some(size) = size {
+            import.set_size(unsigned(size, "size")?);
+        }
+        let keywords = read("import_host_pointer", keywords, &mut import)?;
+        self.import_memory(py, keywords, import)
+    }
+}
+
+fn read(
+    function: &str,
+    keywords: Option<&Bound<'_, PyDict>>,
+    import: &mut ImportKeywords,
+) -> PyResult<Keywords> {
+    Keywords::read(function, keywords, |key, value| match key {
+        "handle_type" | "memory_type_index" => import.take_detail(key, value),
+        _ => Ok(false),
+    })
+}

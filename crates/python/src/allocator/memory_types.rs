@@ -1,0 +1,196 @@
+//! Finding memory types; pools.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use vkmem_engine::ResourceUse;
+
+use super::{Allocator, no_more};
+use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
+use crate::arguments::numbers::unsigned_32;
+use crate::errors::{IntoPyResult, invalid};
+use crate::objects::allocation_create_info::{AllocationCreateInfo, Keywords};
+use crate::objects::pool::{Pool, PoolKeywords};
+use crate::objects::resource::ResourceObject;
+
+impl Allocator {
+    /// The memory type of an example.
+    fn memory_type_like(&self, like: &Bound<'_, PyAny>, export: u32) -> PyResult<u32> {
+        let py = like.py();
+        if let Ok(resource) = like.cast::<ResourceObject>() {
+            let resource = &resource.get().resource;
+            resource.check_live(py)?;
+            return Ok(resource.allocation.memory_type_index);
+        }
+        let (what, wishes) = match like.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() {
+            Ok((what, wishes)) if wishes.is_instance_of::<AllocationCreateInfo>() => {
+                (what, Some(wishes))
+            }
+            Ok((what, wishes)) if what.is_instance_of::<PyTuple>() => {
+                let kind = wishes.get_type().name()?;
+                return Err(PyTypeError::new_err(format!(
+                    "beside what is created like= has a vk_mem.AllocationCreateInfo, not {kind}"
+                )));
+            }
+            _ => (like.clone(), None),
+        };
+        let mut create = match &wishes {
+            Some(wishes) => wishes.cast::<AllocationCreateInfo>()?.get().create(),
+            None => Default::default(),
+        };
+        create.export_handle_types |= export;
+        let allocator = &self.state.device_allocator;
+        let arguments: Vec<Bound<'_, PyAny>> =
+            what.cast::<PyTuple>().map_or(vec![what.clone()], |it| it.iter().collect());
+        let argument = |index: usize| arguments.get(index);
+        if arguments.len() == 3 {
+            let image = [argument(0), argument(1), argument(2)];
+            let built = create_info::image(py, image, ImageKeywords::default())?;
+            // SAFETY: made here from numbers.
+            return unsafe { allocator.find_memory_type_for_image(&built.info, &create) }
+                .or_raise(py);
+        }
+        let common = CommonKeywords::default();
+        match create_info::buffer(py, argument(0), argument(1), common) {
+            Ok(built) => {
+                // SAFETY: made here, or a struct of the caller's that interop has checked.
+                unsafe { allocator.find_memory_type_for_buffer(&built.info, &create) }.or_raise(py)
+            }
+            Err(no_buffer) if arguments.len() == 1 => {
+                let image = [argument(0), None, None];
+                let Ok(built) = create_info::image(py, image, ImageKeywords::default()) else {
+                    return Err(no_buffer);
+                };
+                // SAFETY: a struct of the caller's that interop has checked.
+                unsafe { allocator.find_memory_type_for_image(&built.info, &create) }.or_raise(py)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[pymethods]
+impl Allocator {
+    /// The memory type that an allocation would get first (`vmaFindMemoryTypeIndex`), among those
+    /// that a resource allows (`VkMemoryRequirements::memoryTypeBits`); all without an argument.
+    ///
+    /// Raises `FeatureNotPresentError` if none serves.
+    #[pyo3(signature = (allowed_type_bits = None, **keywords))]
+    fn find_memory_type_index(
+        &self,
+        py: Python<'_>,
+        allowed_type_bits: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u32> {
+        let _inside = self.state.enter(py)?;
+        let create = Keywords::read("find_memory_type_index", keywords, no_more)?.create;
+        let bits =
+            allowed_type_bits.map_or(Ok(u32::MAX), |it| unsigned_32(it, "allowed_type_bits"))?;
+        self.state.engine().find_memory_type_index(bits, &create, ResourceUse::Unknown).or_raise(py)
+    }
+
+    /// The memory type that such a buffer would get first (`vmaFindMemoryTypeIndexForBufferInfo`).
+    ///
+    /// Takes what `create_buffer` takes. Raises `FeatureNotPresentError` if none serves.
+    #[pyo3(signature = (size = None, buffer_usage = None, **keywords))]
+    fn find_memory_type_index_for_buffer_info(
+        &self,
+        py: Python<'_>,
+        size: Option<&Bound<'_, PyAny>>,
+        buffer_usage: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u32> {
+        let _inside = self.state.enter(py)?;
+        let mut common = CommonKeywords::default();
+        let name = "find_memory_type_index_for_buffer_info";
+        let keywords = Keywords::read(name, keywords, |key, value| common.take(key, value))?;
+        let built = create_info::buffer(py, size, buffer_usage, common)?;
+        let allocator = &self.state.device_allocator;
+        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        unsafe { allocator.find_memory_type_for_buffer(&built.info, &keywords.create) }.or_raise(py)
+    }
+
+    /// The memory type that such an image would get first (`vmaFindMemoryTypeIndexForImageInfo`).
+    ///
+    /// Takes what `create_image` takes. Raises `FeatureNotPresentError` if none serves.
+    #[pyo3(signature = (format = None, extent = None, image_usage = None, **keywords))]
+    fn find_memory_type_index_for_image_info(
+        &self,
+        py: Python<'_>,
+        format: Option<&Bound<'_, PyAny>>,
+        extent: Option<&Bound<'_, PyAny>>,
+        image_usage: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u32> {
+        let _inside = self.state.enter(py)?;
+        let mut image = ImageKeywords::default();
+        let name = "find_memory_type_index_for_image_info";
+        let keywords = Keywords::read(name, keywords, |key, value| image.take(key, value))?;
+        let built = create_info::image(py, [format, extent, image_usage], image)?;
+        let allocator = &self.state.device_allocator;
+        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        unsafe { allocator.find_memory_type_for_image(&built.info, &keywords.create) }.or_raise(py)
+    }
+
+    /// Makes a pool: memory of one type with rules of its own (`vmaCreatePool`).
+    ///
+    /// `memory_type_index` says which type, or `like` gives an example: a `Buffer`, an `Image` or an
+    /// `Allocation`, or a pair of what `create_buffer` or `create_image` takes, as
+    /// `((65536, BufferUsage.STORAGE_BUFFER), AllocationCreateInfo(...))`, or of a create-info struct
+    /// and an `AllocationCreateInfo`.
+    ///
+    /// `block_size` is the size of each block in bytes; without it blocks are as in the default
+    /// pools, and large resources get dedicated memory. `min_block_count` blocks are taken at once
+    /// and kept, `max_block_count` is the most (0: no limit). `algorithm` is "tlsf", "linear" or
+    /// "buddy". A linear pool is a ring or a double stack only while it has one block
+    /// (`max_block_count=1`), so without a `block_size` it is a stack at most, and what is large gets
+    /// dedicated memory. A buddy pool halves powers of two: of a `block_size` that is none the largest
+    /// power of two in it is used, and the rest stays unused. Without a `block_size` that is so on heaps
+    /// up to 1 GiB, whose blocks are an eighth of the heap.
+    ///
+    /// `ignore_buffer_image_granularity` is for pools of one kind of resource. `priority` is from 0 to 1
+    /// (`VK_EXT_memory_priority`), and ignored where the device has not enabled that extension.
+    /// `min_alignment` is in bytes. `memory_allocate_next` is the address or struct of a `pNext` chain
+    /// for each `vkAllocateMemory`, kept valid by the caller. With `export_handle_types`
+    /// (`ExternalMemoryHandleType`) its blocks can be exported as they are. A `VkExportMemoryAllocateInfo`
+    /// in `memory_allocate_next` says so as well; then `export_handle_types`, of the pool or of an
+    /// allocation, names no other types. `name` is for people and dumps.
+    ///
+    /// With `fallback=True` what a full pool has no room for comes from the default pools: from that of
+    /// the pool's own memory type first, then from other types that serve the request's own usage and
+    /// flags and are `HOST_VISIBLE`, `HOST_COHERENT` and `PROTECTED` where the pool's type is, so that
+    /// what could be mapped can be. It may be slower memory: `DEVICE_LOCAL` and `HOST_CACHED` are not
+    /// insisted on (`required_flags` does).
+    ///
+    /// Raises `OutOfDeviceMemoryError`, `InvalidArgumentError`.
+    #[pyo3(signature = (**keywords))]
+    fn create_pool(&self, py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Pool> {
+        let _inside = self.state.enter(py)?;
+        let mut keywords = PoolKeywords::read(keywords)?;
+        match (&keywords.like, keywords.has_memory_type) {
+            (Some(like), false) => {
+                keywords.rules.memory_type_index = {
+                    let export = keywords.rules.export_handle_types;
+                    self.memory_type_like(like.bind(py), export)?
+                };
+            }
+            (None, true) => {}
+            (Some(_), true) => {
+                let why = "like= and memory_type_index= both name a memory type: give one of them";
+                return Err(invalid(py, why));
+            }
+            (None, false) => {
+                return Err(invalid(py, "a pool needs either memory_type_index= or like="));
+            }
+        }
+        let mut rules = keywords.rules;
+        let allocator = &self.state.device_allocator;
+        allocator.check_export(rules.export_handle_types).or_raise(py)?;
+        // SAFETY: the caller vouches for the chain, which `keywords` hold.
+        unsafe { allocator.read_export_chain(&mut rules) }.or_raise(py)?;
+        let id = self.attempt(py, || py.detach(|| self.state.engine().create_pool(&rules)))?;
+        let pool = keywords.create(id, &self.state);
+        self.handlers.tell(py, &self.state);
+        Ok(pool)
+    }
+}

@@ -1,0 +1,28 @@
+//! A function of the caller's that is called later, until another takes its place.
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+/// None, or something that can be called.
+pub fn callable(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    if !value.is_callable() {
+        let kind = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("the callback must be callable, not {kind}")));
+    }
+    Ok(Some(value.clone().unbind()))
+}
+
+/// Exchanges a callback. The old one ends outside of the lock: that may run Python code.
+pub fn exchange(slot: &Mutex<Option<Py<PyAny>>>, callback: Option<Py<PyAny>>) {
+    let old = std::mem::replace(&mut *slot.lock(), callback);
+    drop(old);
+}
+
+/// The callback as it is now.
+pub fn current<'py>(py: Python<'py>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<Bound<'py, PyAny>> {
+    slot.lock().as_ref().map(|callback| callback.bind(py).clone())
+}

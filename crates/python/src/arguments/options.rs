@@ -1,0 +1,92 @@
+//! Options by a name, a flag or a number.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt};
+use vkmem_engine::suballocator::Algorithm;
+use vkmem_engine::{AllocationCreateFlags, AllocationCreateInfo, EmptyBlockRetention, Strategy};
+
+use super::numbers::{ALLOCATION_CREATE_FLAGS, of_class, real, unsigned, unsigned_32};
+use crate::errors::invalid;
+use crate::observe::call_site::MAX_DEPTH;
+
+/// An algorithm by its name.
+pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
+    Algorithm::from_name(name).ok_or_else(|| {
+        let names = Algorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
+        invalid(py, format!("no algorithm is named '{}'; there are {names}", name.escape_debug()))
+    })
+}
+
+fn given(limit: Bound<'_, PyAny>) -> Option<Bound<'_, PyAny>> {
+    (!limit.is_none()).then_some(limit)
+}
+
+/// Reads `empty_block_retention`.
+pub fn retention(value: &Bound<'_, PyAny>) -> PyResult<EmptyBlockRetention> {
+    if let (Ok(count), Ok(size), Ok(share)) =
+        (value.getattr("count"), value.getattr("size"), value.getattr("share"))
+    {
+        return Ok(EmptyBlockRetention {
+            count: given(count).map(|it| unsigned_32(&it, "count")).transpose()?,
+            bytes: given(size).map(|it| unsigned(&it, "size")).transpose()?,
+            share: given(share).map(|it| real(&it, "share")).transpose()?,
+        });
+    }
+    let kind = value.get_type().name()?;
+    let wrong = || {
+        PyTypeError::new_err(format!(
+            "empty_block_retention must be bytes (int), a share of the budget (float) or a \
+             vk_mem.EmptyBlockRetention, not {kind}"
+        ))
+    };
+    // True is an int in Python, and one byte keeps no block.
+    if value.is_instance_of::<PyBool>() {
+        return Err(wrong());
+    }
+    if kind == "float" {
+        let share = Some(value.extract()?);
+        return Ok(EmptyBlockRetention { count: None, bytes: None, share });
+    }
+    match unsigned(value, "empty_block_retention") {
+        Ok(bytes) => Ok(EmptyBlockRetention { count: None, bytes: Some(bytes), share: None }),
+        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => Err(wrong()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads `strategy`: one of the STRATEGY flags.
+pub fn strategy(value: Option<&Bound<'_, PyAny>>) -> PyResult<Strategy> {
+    let Some(value) = value else { return Ok(Strategy::default()) };
+    let bits = of_class(value, "strategy", &ALLOCATION_CREATE_FLAGS)?;
+    let flags = AllocationCreateFlags::from_bits_retain(bits);
+    let only = AllocationCreateFlags::STRATEGY_MASK;
+    if !(flags - only).is_empty() || bits.count_ones() > 1 {
+        return Err(invalid(value.py(), format!("strategy={bits:#x} is no STRATEGY flag")));
+    }
+    let info = AllocationCreateInfo { flags, ..Default::default() };
+    Ok(info.strategy())
+}
+
+/// Frames that `track_call_sites=True` keeps.
+const DEFAULT_DEPTH: u32 = 8;
+
+/// Reads `track_call_sites`.
+pub fn depth(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    if let Ok(truth) = value.cast::<PyBool>() {
+        return Ok(if truth.is_true() { DEFAULT_DEPTH } else { 0 });
+    }
+    if !value.is_instance_of::<PyInt>() {
+        let kind = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "track_call_sites must be a bool or a number of frames, not {kind}"
+        )));
+    }
+    match unsigned(value, "track_call_sites")? {
+        depth if depth <= MAX_DEPTH as u64 => Ok(depth as u32),
+        depth => {
+            let why = format!("track_call_sites is {depth}, above {MAX_DEPTH} frames");
+            Err(invalid(value.py(), why))
+        }
+    }
+}

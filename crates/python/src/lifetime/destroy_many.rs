@@ -1,0 +1,81 @@
+//! Ending many resources of one allocator in one call.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use vkmem_vulkan::ahead;
+
+use super::ownership::{AllocatorState, Binding, Held, Remains, Resource};
+use super::pins::NotClosed;
+use super::release::release_many;
+use super::unflushed;
+
+/// Ends all, or none and an exception. What had ended before is passed over, so an object may stand
+/// there twice. The caller keeps the allocator open.
+pub fn destroy_many(py: Python<'_>, state: &AllocatorState, resources: &[&Held]) -> PyResult<()> {
+    let mut ended = Vec::with_capacity(resources.len());
+    let mut refused = None;
+    for resource in ahead(resources, |it| it.expect()) {
+        match resource.pins.close(py) {
+            Ok(()) => ended.push(*resource),
+            Err(NotClosed::Already) => {}
+            Err(NotClosed::InUse) => {
+                refused = Some(resource.still_in_use("destroy"));
+                break;
+            }
+        }
+    }
+    // From here on nothing new is bound to them.
+    if refused.is_none()
+        && let Some(base) = still_bound(state, &ended)
+    {
+        refused = Some(base.still_bound("destroy"));
+    }
+    if let Some(refused) = refused {
+        ended.iter().for_each(|it| it.pins.reopen(py));
+        return Err(refused);
+    }
+    // With the interpreter: what they hold of Python objects must not change under the cycle collector.
+    let lost: Vec<String> = ended.iter().filter_map(|it| it.lost_writes()).collect();
+    let remains: Vec<Remains> = ended.iter().map(|it| it.remains()).collect();
+    py.detach(|| {
+        let mut live = state.live.lock();
+        ended.iter().for_each(|it| it.leave_list(&mut live));
+        drop(live);
+        for (index, name) in release_many(state, &remains) {
+            ended[index].remember_name(name);
+        }
+        for it in &ended {
+            // The engine does not know these names.
+            if it.alias().is_some()
+                && let Ok(Some(name)) = it.name()
+            {
+                it.remember_name(name);
+            }
+        }
+    });
+    state.tell_device_memory(py);
+    unflushed::warn_all(py, &lost)
+}
+
+/// One that something is bound to which does not end together with it.
+fn still_bound<'a>(state: &AllocatorState, ended: &[&'a Held]) -> Option<&'a Resource> {
+    let bound = |it: &Resource| it.bound_here.load(Ordering::Acquire);
+    if ended.iter().all(|it| bound(it) == 0) {
+        return None;
+    }
+    let mut ending: HashMap<*const Resource, u32> = HashMap::new();
+    let bindings = state.device.bindings.lock();
+    for it in ended {
+        let base = match (it.alias(), bindings.get(&it.handles)) {
+            (Some(alias), _) => &alias.base,
+            (None, Some(Binding::Foreign(memory))) => memory,
+            _ => continue,
+        };
+        *ending.entry(base.as_ptr()).or_default() += 1;
+    }
+    drop(bindings);
+    let together = |it: &Held| ending.get(&it.as_ptr()).copied().unwrap_or(0);
+    ended.iter().find(|it| bound(it) > together(it)).map(|it| &***it)
+}

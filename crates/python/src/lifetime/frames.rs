@@ -1,0 +1,90 @@
+//! Frames in flight, and what waits until none of them can use it any more.
+
+use std::sync::atomic::Ordering;
+
+use vkmem_engine::{AllocationId, Home};
+
+use super::handles::Handles;
+use super::ownership::{AllocatorState, Collected, Remains, Resource};
+use crate::observe::call_site::Origin;
+
+/// How many frames lie between two indices; `None` if the second is no later one. VMA's index has 32
+/// bits: from the upper half of those to the lower one it has wrapped around.
+fn frames_between(before: u64, after: u64) -> Option<u64> {
+    const HALF: u64 = 1 << 31;
+    let wraps = (HALF..2 * HALF).contains(&before) && after < HALF;
+    if after >= before { Some(after - before) } else { wraps.then(|| 2 * HALF - before + after) }
+}
+
+impl AllocatorState {
+    /// Puts what an unclosed object leaves behind aside until no frame in flight can use it. Its bytes.
+    pub fn collect(&self, resource: &Resource) -> u64 {
+        let (remains, origin) = (resource.remains(), resource.origin());
+        let (usage, size) = (resource.usage, remains.size);
+        let mut waiting = self.waiting.lock();
+        let frame = waiting.frames;
+        waiting.collected.push(Collected { frame, remains, usage, origin });
+        size
+    }
+
+    /// How many objects wait so, and their bytes.
+    pub fn waiting(&self) -> (usize, u64) {
+        let collected = &self.waiting.lock().collected;
+        (collected.len(), collected.iter().map(|it| it.remains.size).sum())
+    }
+
+    /// Allocation, usage and origin of each that waits so and has memory of its own.
+    pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
+        let collected = &self.waiting.lock().collected;
+        let owners = collected.iter().filter(|it| it.remains.alias_of.is_none());
+        owners.map(|it| (it.remains.id, it.usage, it.origin)).collect()
+    }
+
+    /// Handles of all that waits so.
+    pub fn waiting_handles(&self) -> Vec<Handles> {
+        let collected = &self.waiting.lock().collected;
+        let handles = collected.iter().map(|it| it.remains.handles);
+        handles.filter(|it| *it != Handles::Memory).collect()
+    }
+
+    /// How many aliases of a resource wait so.
+    pub fn waiting_in(&self, resource: &Resource) -> u32 {
+        let collected = &self.waiting.lock().collected;
+        let aliases = collected.iter().filter(|it| it.remains.lies_in(resource));
+        aliases.fold(0, |count, _| count + 1)
+    }
+
+    /// The frame that is being recorded.
+    pub fn current_frame(&self) -> u64 {
+        self.frame.load(Ordering::Relaxed)
+    }
+
+    /// Frames that the device may still be working on.
+    pub fn frames_in_flight(&self) -> u64 {
+        self.frames_in_flight
+    }
+
+    /// Starts a frame; how many have begun by now, for [`take_unused`](Self::take_unused). The current
+    /// index, if this one does not follow it.
+    pub fn begin_frame(&self, frame: u64) -> Result<u64, u64> {
+        let mut waiting = self.waiting.lock();
+        let current = self.frame.load(Ordering::Relaxed);
+        let more = frames_between(current, frame).ok_or(current)?;
+        self.frame.store(frame, Ordering::Relaxed);
+        waiting.frames = waiting.frames.saturating_add(more);
+        Ok(waiting.frames)
+    }
+
+    /// Some of what no frame in flight can use any more, to be released; empty after the last.
+    pub fn take_unused(&self, frames: u64) -> Vec<Remains> {
+        let unused = |it: &Collected| it.frame.saturating_add(self.frames_in_flight) < frames;
+        let taken = self.waiting.lock().collected.take_first(unused);
+        taken.into_iter().map(|it| it.remains).collect()
+    }
+
+    /// What waits in some pools, to be released.
+    pub fn take_collected(&self, wanted: impl Fn(Home) -> bool) -> Vec<Remains> {
+        let taken = self.waiting.lock().collected.take_all(|it| wanted(it.remains.home()));
+        taken.into_iter().map(|it| it.remains).collect()
+    }
+}

@@ -1,0 +1,207 @@
+//! Who owns whom. Types alone: what they do is in the files beside this one.
+//!
+//! ```text
+//!   Buffer, Image, Allocation
+//!     | Held
+//!     v
+//!   Resource ---> PoolState ---> AllocatorState ---> DeviceCore
+//!     ^ ^ ^                        |                   |
+//!     | | +-- Live, not counted ---+                   |
+//!     | +---- Faint, by Remains ---+                   |
+//!     +------ Held, by a Binding ----------------------+
+//! ```
+//!
+//! A resource keeps its pool and its allocator, and an alias the resource whose memory it lies in. What
+//! leads back does not count, but for a binding, which ends with the resource that is bound.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
+
+use once_cell::race::OnceBox;
+use parking_lot::{Mutex, ReentrantMutex};
+use pyo3::prelude::*;
+use vkmem_engine::{Allocation, AllocationId, HostRanges, PoolId, ResourceKind};
+use vkmem_vulkan::{DeviceAllocator, Driver};
+
+use super::handles::Handles;
+use super::host_buffer::HeldBuffer;
+use super::memory_listener::DeviceMemoryListener;
+use super::pieces::Pieces;
+use super::pins::Pins;
+use super::{bindings, counted, live};
+use crate::observe::call_site::Origin;
+use crate::observe::observed::Observed;
+use crate::process::forks::Process;
+use crate::process::links::Link;
+
+/// Keeps a resource alive.
+pub type Held = counted::Held<Resource>;
+
+/// Knows a resource and does not keep it alive.
+pub type Faint = counted::Faint<Resource>;
+
+/// The list of what an allocator gave out and that has not ended.
+pub type Live = live::Live<Resource>;
+
+/// Which memory a resource has.
+pub type Binding = bindings::Binding<Held>;
+
+/// The shared half of a `Buffer`, an `Image` or an `Allocation`.
+///
+/// What its end needs stands first, in this order: by then most have left the cache.
+#[repr(C)]
+pub struct Resource {
+    /// Views and calls that use it; closed when destroyed.
+    pub pins: Pins,
+    /// Buffers and images of other allocations that live in this memory, and aliases.
+    pub(crate) bound_here: AtomicU32,
+    /// What it is.
+    pub handles: Handles,
+    /// Its allocator.
+    pub allocator: Arc<AllocatorState>,
+    /// What few have.
+    pub(crate) extras: OnceBox<Extras>,
+    /// Kept alive by what was allocated from it.
+    pub(super) pool: Option<Arc<PoolState>>,
+    /// Its place in the list of live things.
+    pub(super) place: AtomicU32,
+    /// Whether it stands there.
+    pub(super) listed: AtomicBool,
+    /// It ended by `retire()`.
+    pub(super) retired: AtomicBool,
+    /// It had a name at some time. Most never have one, and need not be asked for it at their end.
+    pub(crate) was_named: AtomicBool,
+    /// Created with DONT_BIND, so it may be without memory.
+    pub(crate) dont_bind: bool,
+    /// What lies in the memory, tiling and all; for dumps.
+    pub kind: ResourceKind,
+    /// Open mappings, those of aliases included.
+    pub(crate) open_mappings: AtomicU32,
+    /// Where its memory is.
+    pub allocation: Allocation,
+    /// Bytes that the host may see: the size of a buffer, else of the memory.
+    pub host_size: u64,
+    /// `VkBufferUsageFlags2` or `VkImageUsageFlags`; 0 for bare memory.
+    pub usage: u64,
+    /// Its number among all resources of the allocator, in the order of creation.
+    pub(super) serial: AtomicU64,
+}
+
+/// What few resources have: in a box, so that the others are small.
+#[derive(Default)]
+pub struct Extras {
+    /// It lies in the memory of another one.
+    pub(crate) alias: Option<Alias>,
+    /// Memory of the host that the device works on; goes with the memory object.
+    pub(super) held: Mutex<Option<HeldBuffer>>,
+    /// For errors after the end.
+    pub(super) last_name: OnceLock<String>,
+    pub(super) origin: OnceLock<Origin>,
+    pub(super) custom_data: Mutex<Option<Arc<str>>>,
+    /// Of memory that is not coherent, and no alias: who may have written there.
+    pub(super) writers: Writers,
+}
+
+/// What an alias has beside its own handle.
+pub struct Alias {
+    /// Whose memory it is; no alias itself.
+    pub base: Held,
+    /// The engine keeps the names of allocations only.
+    pub name: Mutex<Option<String>>,
+}
+
+/// Open writers of one allocation. Reentrant: a callback of the driver may run Python code that comes
+/// back here.
+pub type Writers = ReentrantMutex<RefCell<HostRanges>>;
+
+/// The handle and the memory of a resource.
+pub struct Remains {
+    /// What is destroyed.
+    pub handles: Handles,
+    /// What is freed.
+    pub id: AllocationId,
+    /// Bytes that come free with it.
+    pub size: u64,
+    /// Whose memory it is, if it is an alias.
+    pub alias_of: Option<Faint>,
+    /// Dropped after the memory was given back.
+    pub _held: Option<HeldBuffer>,
+}
+
+/// The shared half of an `Allocator`.
+pub struct AllocatorState {
+    /// The engine and the driver.
+    pub device_allocator: ManuallyDrop<DeviceAllocator>,
+    /// Keeps the device alive.
+    pub device: Arc<DeviceCore>,
+    /// Who is inside a call; closed when the allocator is.
+    pub pins: Pins,
+    /// Everything that is not destroyed.
+    pub live: Mutex<Live>,
+    /// Of open pools that have one.
+    pub pool_names: Mutex<HashMap<PoolId, Arc<str>>>,
+    /// Who is told of memory objects.
+    pub device_memory: DeviceMemoryListener,
+    /// Call sites and counts, for those who ask.
+    pub observed: Observed,
+    pub(super) waiting: Mutex<Waiting>,
+    /// As the caller counts.
+    pub(super) frame: AtomicU64,
+    pub(super) frames_in_flight: u64,
+    pub(super) abandoned: AtomicBool,
+    /// Who closes it, until everything is released.
+    pub(super) closing: Mutex<Option<ThreadId>>,
+    /// Threads inside of a sample.
+    pub(super) samples: Mutex<Vec<ThreadId>>,
+    /// Calls that want none.
+    pub(super) quiet: AtomicU32,
+}
+
+/// A resource that nobody holds any more, and how many frames had begun when that was noticed.
+pub(super) struct Collected {
+    pub(super) frame: u64,
+    pub(super) remains: Remains,
+    /// For dumps.
+    pub(super) usage: u64,
+    pub(super) origin: Option<Origin>,
+}
+
+/// What waits for the frames in flight to end.
+#[derive(Default)]
+pub(super) struct Waiting {
+    /// Frames begun so far, whatever index the caller counts them by.
+    pub(super) frames: u64,
+    /// In pieces: what is put aside must not need a large table to grow.
+    pub(super) collected: Pieces<Collected>,
+}
+
+/// The shared half of a `Pool`: everything that was allocated from it keeps it alive.
+pub struct PoolState {
+    /// Its allocator.
+    pub allocator: Arc<AllocatorState>,
+    /// Of the engine.
+    pub id: PoolId,
+    /// For people and dumps.
+    pub name: Mutex<Option<Arc<str>>>,
+    /// Who is inside a call that uses it; closed when the pool is.
+    pub pins: Pins,
+    /// What `memory_allocate_next` points into is gone: the cycle collector has found it.
+    pub is_collected: AtomicBool,
+}
+
+/// What a device and its allocators share.
+pub struct DeviceCore {
+    /// Vulkan, or a simulation.
+    pub driver: ManuallyDrop<Arc<dyn Driver>>,
+    /// Made here, so it is alive as long as this.
+    pub is_owned: bool,
+    /// What is bound to what.
+    pub bindings: bindings::Bindings<Held>,
+    pub(super) process: Process,
+    /// What the caller's loader and callbacks are, kept for as long as the driver may be called.
+    pub(super) _kept: [Option<Link<PyAny>>; 2],
+}

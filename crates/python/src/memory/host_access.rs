@@ -1,0 +1,256 @@
+//! The memory of a resource as the host sees it: of an allocation, or of an alias, which is a part of one.
+//!
+//! On memory that is not coherent all that writes is entered among the [`HostRanges`] of its allocation
+//! while it may have written something that is not flushed yet. An invalidate spares those atoms, and runs
+//! under the lock of the ranges, which is never waited for with the interpreter held.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
+use pyo3::prelude::*;
+use vkmem_engine::words::bytes;
+use vkmem_engine::{
+    Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, WriterId, edges,
+};
+
+use crate::errors::invalid;
+use crate::lifetime::ownership::{Binding, Resource, Writers};
+use crate::lifetime::pins::Pinned;
+
+/// A range of a resource, in bytes from its start: offset and size.
+pub type Part<'a> = (&'a Resource, u64, u64);
+
+/// [`Resource::flush`] of many, in one call of the driver.
+pub fn flush_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
+    let Some((first, ..)) = parts.first() else { return Ok(()) };
+    let _quiet = quiet(parts);
+    let (ranges, items) = gather(parts, |resource, offset, size| resource.written(offset, size))?;
+    first.allocator.engine().flush_many(&ranges).map_err(|failed| of_item(failed, &items))
+}
+
+/// [`Resource::invalidate`] of many, in one call of the driver.
+pub fn invalidate_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
+    let Some((first, ..)) = parts.first() else { return Ok(()) };
+    let _quiet = quiet(parts);
+    let (ranges, items) = gather(parts, |resource, offset, size| {
+        resource.stale(offset, size, |writer| writer == HostWriter::Copy)
+    })?;
+    first.allocator.engine().invalidate_many(&ranges).map_err(|failed| of_item(failed, &items))
+}
+
+/// Lets no other thread flush or invalidate the same memory meanwhile: a flush that is overtaken by another
+/// one would give the device what the host saw before.
+fn quiet<'a>(parts: &[Part<'a>]) -> Vec<ReentrantMutexGuard<'a, RefCell<HostRanges>>> {
+    let needs_it = parts.iter().filter(|(it, ..)| it.atom_size().is_some());
+    let mut writers: Vec<&Writers> = needs_it.map(|(it, ..)| it.writers()).collect();
+    // In one order, whatever order they are given in: two threads that wait for each other would wait
+    // for ever.
+    writers.sort_by_key(|it| std::ptr::from_ref(*it).addr());
+    writers.into_iter().map(ReentrantMutex::lock).collect()
+}
+
+/// All ranges of all parts, and which part each is of.
+fn gather(
+    parts: &[Part<'_>],
+    of: impl Fn(&Resource, u64, u64) -> Result<Vec<Range<u64>>, Error>,
+) -> Result<(Vec<HostRange>, Vec<usize>), FailedItem> {
+    let (mut ranges, mut items) = (Vec::new(), Vec::new());
+    for (index, (resource, offset, size)) in parts.iter().enumerate() {
+        let found = of(resource, *offset, *size).map_err(|error| FailedItem { index, error })?;
+        ranges.extend(resource.host_ranges(found));
+        items.resize(ranges.len(), index);
+    }
+    Ok((ranges, items))
+}
+
+fn of_item(failed: FailedItem, items: &[usize]) -> FailedItem {
+    FailedItem { index: items.get(failed.index).copied().unwrap_or(0), ..failed }
+}
+
+impl Resource {
+    /// Maps the memory and counts; where this resource starts in the host's address space.
+    pub fn map(&self) -> Result<HostAddress, Error> {
+        let address = self.allocator.engine().map(self.allocation.id)?;
+        Ok(address.at(self.start()))
+    }
+
+    /// Undoes one [`map`](Self::map).
+    pub fn unmap(&self) -> Result<(), Error> {
+        self.allocator.engine().unmap(self.allocation.id)
+    }
+
+    /// Makes host writes to `size` bytes from `offset` on visible to the device, as far as the host can
+    /// have written there; `u64::MAX`: up to the end.
+    ///
+    /// To flush what no open view covers would give the device what the host saw last, over what the
+    /// device wrote. Memory that is mapped for ever may be written to through its address at any time.
+    pub fn flush(&self, offset: u64, size: u64) -> Result<(), Error> {
+        if self.atom_size().is_none() {
+            return self.part(offset, size).map(drop);
+        }
+        flush_many(&[(self, offset, size)]).map_err(|failed| failed.error)
+    }
+
+    fn written(&self, offset: u64, size: u64) -> Result<Vec<Range<u64>>, Error> {
+        let range = self.part(offset, size)?;
+        Ok(match self.atom_size() {
+            None => Vec::new(),
+            Some(_) if self.allocation.mapped.is_some() => vec![range],
+            Some(atom) => self.writers().lock().borrow().written(range, atom, |_| true),
+        })
+    }
+
+    /// Makes device writes visible to the host; see [`flush`](Self::flush). What the host wrote there and
+    /// did not flush is lost, but for copies of other threads that run.
+    pub fn invalidate(&self, offset: u64, size: u64) -> Result<(), Error> {
+        if self.atom_size().is_none() {
+            return self.part(offset, size).map(drop);
+        }
+        invalidate_many(&[(self, offset, size)]).map_err(|failed| failed.error)
+    }
+
+    /// Makes device writes visible to the host, but for where the host may have written something that is
+    /// not flushed yet.
+    pub fn refresh(&self, offset: u64, size: u64) -> Result<(), Error> {
+        let _quiet = quiet(&[(self, offset, size)]);
+        let stale = self.stale(offset, size, |_| true)?;
+        self.invalidate_parts(stale)
+    }
+
+    /// What an invalidate of a range may replace.
+    fn stale(
+        &self,
+        offset: u64,
+        size: u64,
+        spared: impl Fn(HostWriter) -> bool,
+    ) -> Result<Vec<Range<u64>>, Error> {
+        let range = self.part(offset, size)?;
+        let Some(atom) = self.atom_size() else { return Ok(Vec::new()) };
+        Ok(self.writers().lock().borrow().unwritten(range, atom, spared))
+    }
+
+    /// To be called before the host writes to mapped memory that is not coherent. What the host sees of
+    /// all atoms of a view is up to date then, and what it sees of those that a copy fills in part, so that
+    /// a flush gives nothing stale to the device.
+    pub fn begin_write(
+        &self,
+        offset: u64,
+        size: u64,
+        writer: HostWriter,
+    ) -> Result<Option<WriterId>, Error> {
+        let range = self.part(offset, size)?;
+        let Some(atom) = self.atom_size() else { return Ok(None) };
+        let writers = self.writers().lock();
+        let stale = {
+            let ranges = writers.borrow();
+            let unwritten = |range| ranges.unwritten(range, atom, |_| true);
+            match writer {
+                HostWriter::View => unwritten(range.clone()),
+                HostWriter::Copy => edges(range.clone(), atom).flat_map(unwritten).collect(),
+            }
+        };
+        self.invalidate_parts(stale)?;
+        Ok(Some(writers.borrow_mut().open(range, writer)))
+    }
+
+    /// Flushes what was written since [`begin_write`](Self::begin_write).
+    pub fn end_write(&self, writer: WriterId, offset: u64, size: u64) -> Result<(), Error> {
+        let range = self.part(offset, size)?;
+        let writers = self.writers().lock();
+        let ranges = self.host_ranges(vec![range]);
+        let flushed = self.allocator.engine().flush_many(&ranges).map_err(|failed| failed.error);
+        writers.borrow_mut().close(writer);
+        flushed
+    }
+
+    /// Bytes that its memory is flushed and invalidated by; `None` where it is coherent, or where the
+    /// host does not see it.
+    pub fn atom_size(&self) -> Option<u64> {
+        self.allocator.engine().atom_size(self.allocation.memory_type_index)
+    }
+
+    /// Parts of the memory object, in atoms, as parts of the allocation.
+    fn host_ranges(&self, parts: Vec<Range<u64>>) -> Vec<HostRange> {
+        let whole = &self.base().allocation;
+        let inside = |it: Range<u64>| {
+            let start = it.start.max(whole.offset);
+            let end = it.end.min(whole.offset + whole.size).max(start);
+            HostRange { id: whole.id, offset: start - whole.offset, size: end - start }
+        };
+        parts.into_iter().map(inside).collect()
+    }
+
+    fn invalidate_parts(&self, parts: Vec<Range<u64>>) -> Result<(), Error> {
+        let ranges = self.host_ranges(parts);
+        self.allocator.engine().invalidate_many(&ranges).map_err(|failed| failed.error)
+    }
+
+    /// Whose memory it is.
+    fn base(&self) -> &Self {
+        self.alias().map_or(self, |alias| &alias.base)
+    }
+
+    /// Where it starts in its allocation, in bytes.
+    fn start(&self) -> u64 {
+        self.allocation.offset - self.base().allocation.offset
+    }
+
+    /// A range of this resource as one of its memory object.
+    fn part(&self, offset: u64, size: u64) -> Result<Range<u64>, Error> {
+        let whole = self.allocation.size;
+        let size = if size == u64::MAX { whole.saturating_sub(offset) } else { size };
+        if offset > whole || size > whole - offset {
+            let what = if self.alias().is_some() { "alias" } else { "allocation" };
+            return Err(Error::InvalidArgument(format!(
+                "{} from offset {offset} on: outside of the {what}'s {}",
+                bytes(size),
+                bytes(whole)
+            )));
+        }
+        let start = self.allocation.offset + offset;
+        Ok(start..start + size)
+    }
+
+    /// Open mappings of the memory, those of aliases included.
+    fn mappings(&self) -> &AtomicU32 {
+        &self.base().open_mappings
+    }
+
+    /// Who may have written to the memory, through whatever resource lies there.
+    fn writers(&self) -> &Writers {
+        self.base().extras().writers()
+    }
+
+    /// Registers a use of its own memory by the host; an exception where the caller has bound the
+    /// resource to other memory, which is the one to read and to write.
+    pub fn enter_memory<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        let pin = self.enter(py)?;
+        if !self.dont_bind {
+            return Ok(pin);
+        }
+        let other = match self.allocator.device.bindings.lock().get(&self.handles) {
+            Some(Binding::Foreign(memory)) => memory.clone(),
+            _ => return Ok(pin),
+        };
+        let (what, other) = (self.describe(), other.describe());
+        let why = format!("{what} is bound to {other}, not to memory of its own: use that one");
+        Err(invalid(py, why))
+    }
+
+    /// Counts an open mapping.
+    pub fn begin_mapping(&self) {
+        self.mappings().fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether any is open.
+    pub fn has_open_mapping(&self) -> bool {
+        self.mappings().load(Ordering::Acquire) > 0
+    }
+
+    /// Counts it out.
+    pub fn end_mapping(&self) {
+        self.mappings().fetch_sub(1, Ordering::AcqRel);
+    }
+}

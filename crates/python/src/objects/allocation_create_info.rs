@@ -1,0 +1,279 @@
+//! The keywords that every allocating call takes, and `vk_mem.AllocationCreateInfo` that keeps them.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::{
+    AllocationCreateFlags, AllocationCreateInfo as EngineCreateInfo, MemoryPropertyFlags,
+    MemoryUsage,
+};
+use vkmem_vulkan::read_allocation_chain;
+
+use super::pool::Pool;
+use crate::arguments::chains::chain_address;
+use crate::arguments::numbers::{
+    ALLOCATION_CREATE_FLAGS, MEMORY_PROPERTY_FLAGS, MEMORY_USAGE, flags, of_class, real, unsigned,
+    unsigned_32,
+};
+use crate::arguments::text::Text;
+use crate::errors::{IntoPyResult, invalid};
+use crate::interop::handle_types::export_types;
+use crate::lifetime::ownership::PoolState;
+use crate::package::unexpected_keyword;
+use crate::process::links::Link;
+
+/// The keywords of one call.
+#[derive(Default)]
+pub struct Keywords {
+    /// For the engine.
+    pub create: EngineCreateInfo,
+    /// For people and dumps.
+    pub name: Option<String>,
+    /// The caller's.
+    pub user_data: Option<Link<PyAny>>,
+    /// Where to allocate from; `create` has its handle.
+    pub pool: Option<Arc<PoolState>>,
+    /// What the caller gave for it: it keeps what the pool needs to allocate.
+    pool_object: Option<Link<Pool>>,
+    /// What `memory_allocate_next` points into.
+    next: Option<Link<PyAny>>,
+}
+
+impl Keywords {
+    /// Reads all keywords; `other` takes those that belong to the call itself and says whether it
+    /// knew them.
+    pub fn read(
+        function: &str,
+        keywords: Option<&Bound<'_, PyDict>>,
+        mut other: impl FnMut(&str, &Bound<'_, PyAny>) -> PyResult<bool>,
+    ) -> PyResult<Self> {
+        let Some(keywords) = keywords else { return Ok(Self::default()) };
+        let mut read = match keywords.get_item("allocation_info")? {
+            Some(kept) if !kept.is_none() => {
+                let kept = kept.cast::<AllocationCreateInfo>().map_err(|_| {
+                    PyTypeError::new_err("allocation_info must be a vk_mem.AllocationCreateInfo")
+                })?;
+                kept.get().keywords.copy(keywords.py())
+            }
+            _ => Self::default(),
+        };
+        for (key, value) in keywords.iter() {
+            let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
+            if key != "allocation_info" && !read.take(&key, &value)? && !other(&key, &value)? {
+                return Err(unexpected_keyword(value.py(), function, &key));
+            }
+        }
+        if read.create.memory_allocate_next != 0 {
+            // SAFETY: the caller vouches for the chain, which `read` keeps.
+            unsafe { read_allocation_chain(&mut read.create) }.or_raise(keywords.py())?;
+        }
+        Ok(read)
+    }
+
+    /// Another reference to the caller's object.
+    pub fn user_data(&self, py: Python<'_>) -> Option<Link<PyAny>> {
+        self.user_data.as_ref().map(|data| Link::new(data.clone_ref(py)))
+    }
+
+    fn copy(&self, py: Python<'_>) -> Self {
+        Self {
+            create: self.create,
+            name: self.name.clone(),
+            user_data: self.user_data(py),
+            pool: self.pool.clone(),
+            pool_object: self.pool_object.as_ref().map(|pool| Link::new(pool.clone_ref(py))),
+            next: self.next.as_ref().map(|next| Link::new(next.clone_ref(py))),
+        }
+    }
+
+    fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let properties = |value| {
+            of_class(value, key, &MEMORY_PROPERTY_FLAGS).map(MemoryPropertyFlags::from_bits_retain)
+        };
+        match key {
+            "usage" => self.create.usage = memory_usage(value)?,
+            "flags" => {
+                let bits = of_class(value, key, &ALLOCATION_CREATE_FLAGS)?;
+                self.create.flags = AllocationCreateFlags::from_bits_retain(bits);
+            }
+            "required_flags" => self.create.required_flags = properties(value)?,
+            "preferred_flags" => self.create.preferred_flags = properties(value)?,
+            "not_preferred_flags" => self.create.not_preferred_flags = properties(value)?,
+            "memory_type_bits" => self.create.memory_type_bits = unsigned_32(value, key)?,
+            "min_alignment" => self.create.min_alignment = unsigned(value, key)?,
+            "priority" if value.is_none() => self.create.priority = None,
+            "priority" => self.create.priority = Some(real(value, key)? as f32),
+            "export_handle_types" => self.create.export_handle_types = export_types(value)?,
+            "memory_allocate_next" if value.is_none() => {
+                self.create.memory_allocate_next = 0;
+                self.next = None;
+            }
+            "memory_allocate_next" => {
+                self.create.memory_allocate_next = chain_address(value, key)?;
+                self.next = Some(Link::new(value.clone().unbind()));
+            }
+            "pool" => {
+                let pool = if value.is_none() { None } else { Some(pool(value)?) };
+                self.pool = pool.map(|pool| pool.get().state.clone());
+                self.pool_object = pool.map(|pool| Link::new(pool.clone().unbind()));
+                self.create.pool = self.pool.as_ref().map(|pool| pool.id);
+            }
+            "name" if value.is_none() => self.name = None,
+            "name" => self.name = Some(Text::string(value, key)?),
+            "user_data" if value.is_none() => self.user_data = None,
+            "user_data" => self.user_data = Some(Link::new(value.clone().unbind())),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn pool<'a, 'py>(value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, Pool>> {
+    value.cast::<Pool>().map_err(|_| PyTypeError::new_err("pool must be a vk_mem.Pool"))
+}
+
+fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
+    let raw = of_class(value, "usage", &MEMORY_USAGE)?;
+    MemoryUsage::from_raw(raw).ok_or_else(|| {
+        invalid(
+            value.py(),
+            format!(
+                "usage={raw} is not a MemoryUsage (what a buffer or image is used for is a \
+                 positional argument)"
+            ),
+        )
+    })
+}
+
+/// A set of allocation keywords for reuse (`VmaAllocationCreateInfo`).
+///
+/// The keywords are those of every call that allocates: `usage` (`MemoryUsage.AUTO`), `flags`
+/// (`AllocationCreateFlags`), `required_flags`, `preferred_flags` and `not_preferred_flags`
+/// (`MemoryPropertyFlags`), `memory_type_bits` (bit i: type i may be used; 0: all), `min_alignment`
+/// (bytes, a power of two), `name`, `user_data` (any object), and `allocation_info` (a set to start
+/// from), `pool`, `priority` (0 to 1; of dedicated memory; ignored where `VK_EXT_memory_priority` is not
+/// enabled), and `export_handle_types` (`ExternalMemoryHandleType`): what the memory can be exported as.
+/// Outside a pool that exports these types such an allocation has a `VkDeviceMemory` of its own, which
+/// names the buffer or image (`VkMemoryDedicatedAllocateInfo`) where the driver prefers that or
+/// DEDICATED_MEMORY asks for it. `memory_allocate_next` is the address or the first struct of a `pNext` chain
+/// for its `vkAllocateMemory`, as of `vmaCreateDedicatedBuffer`: such an allocation has a `VkDeviceMemory` of
+/// its own. A struct that the chain has already is not added to it. It may be a chain that imports.
+#[pyclass(module = "vk_mem", frozen)]
+pub struct AllocationCreateInfo {
+    keywords: Keywords,
+}
+
+impl AllocationCreateInfo {
+    /// For the engine.
+    pub fn create(&self) -> EngineCreateInfo {
+        self.keywords.create
+    }
+}
+
+#[pymethods]
+impl AllocationCreateInfo {
+    #[new]
+    #[pyo3(signature = (**keywords))]
+    fn new(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let keywords = Keywords::read("AllocationCreateInfo", keywords, |_, _| Ok(false))?;
+        Ok(Self { keywords })
+    }
+
+    /// `MemoryUsage`
+    #[getter]
+    fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "MemoryUsage", self.keywords.create.usage as u64)
+    }
+
+    /// `AllocationCreateFlags`
+    #[getter]
+    fn flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "AllocationCreateFlags", self.keywords.create.flags.bits().into())
+    }
+
+    /// A memory type must have all of these `MemoryPropertyFlags`.
+    #[getter]
+    fn required_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "MemoryPropertyFlags", self.keywords.create.required_flags.bits().into())
+    }
+
+    /// A memory type should have these: each that is missing costs one.
+    #[getter]
+    fn preferred_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "MemoryPropertyFlags", self.keywords.create.preferred_flags.bits().into())
+    }
+
+    /// A memory type should not have these: each that is present costs one.
+    #[getter]
+    fn not_preferred_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "MemoryPropertyFlags", self.keywords.create.not_preferred_flags.bits().into())
+    }
+
+    /// Bit i: memory type i may be used. 0 allows all.
+    #[getter]
+    fn memory_type_bits(&self) -> u32 {
+        self.keywords.create.memory_type_bits
+    }
+
+    /// From 0 to 1 (`VK_EXT_memory_priority`); None for that of the pool, or the driver's.
+    #[getter]
+    fn priority(&self) -> Option<f32> {
+        self.keywords.create.priority
+    }
+
+    /// `ExternalMemoryHandleType` that the memory can be exported as.
+    #[getter]
+    fn export_handle_types<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        flags(py, "ExternalMemoryHandleType", self.keywords.create.export_handle_types.into())
+    }
+
+    /// Where to allocate from; None for the default pools.
+    #[getter]
+    fn pool(&self, py: Python<'_>) -> Option<Py<Pool>> {
+        self.keywords.pool_object.as_ref().map(|pool| pool.clone_ref(py))
+    }
+
+    /// Address or first struct of a `pNext` chain for `vkAllocateMemory`; None without one.
+    #[getter]
+    fn memory_allocate_next(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.keywords.next.as_ref().map(|next| next.clone_ref(py))
+    }
+
+    /// In bytes, a power of two; raises the alignment that the resource needs.
+    #[getter]
+    fn min_alignment(&self) -> u64 {
+        self.keywords.create.min_alignment
+    }
+
+    /// For people and dumps.
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.keywords.name.as_deref()
+    }
+
+    /// Any Python object that the caller wants to find again.
+    #[getter]
+    fn user_data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.keywords.user_data.as_ref().map(|data| data.clone_ref(py))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let this = slf.get();
+        let usage = this.usage(slf.py())?.getattr("name")?;
+        let flags = this.flags(slf.py())?.repr()?;
+        Ok(format!("<vk_mem.AllocationCreateInfo usage={usage} flags={flags}>"))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(pool) = &self.keywords.pool_object {
+            visit.call(&**pool)?;
+        }
+        if let Some(next) = &self.keywords.next {
+            visit.call(&**next)?;
+        }
+        self.keywords.user_data.as_ref().map_or(Ok(()), |data| visit.call(&**data))
+    }
+}

@@ -1,0 +1,94 @@
+//! Binding buffers and images to an `Allocation`: those of this package, and handles of the caller's.
+
+use ash::vk::{self, Handle};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyInt;
+
+use super::allocation::{Allocation, resource};
+use super::buffer::Buffer;
+use super::image::Image;
+use super::resource::ResourceObject;
+use crate::arguments::numbers::live_handle;
+use crate::errors::pinned;
+use crate::lifetime::bind::BindPlace;
+use crate::lifetime::handles::Handles;
+use crate::package::BUFFER_SLICE;
+
+/// The `Buffer` that a caller names instead of a `VkBuffer`, or whose slice it names. `None` for a handle
+/// of the caller's own.
+pub fn named_buffer<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Buffer>>> {
+    if value.is_exact_instance_of::<PyInt>() {
+        return Ok(None);
+    }
+    if value.get_type().is_subclass(BUFFER_SLICE.get(value.py())?)? {
+        return Ok(value.getattr(intern!(value.py(), "buffer"))?.cast_into().ok());
+    }
+    Ok(value.cast().ok().cloned())
+}
+
+/// Binds a buffer or an image of this package, which stays alive meanwhile.
+pub fn bind_ours(
+    slf: &Bound<'_, Allocation>,
+    object: &Bound<'_, ResourceObject>,
+    place: BindPlace,
+) -> PyResult<()> {
+    let (py, ours) = (slf.py(), &object.get().resource);
+    let _pin = ours.enter(py)?;
+    let memory = resource(slf)?;
+    ours.check_device(py, &memory.allocator.device)?;
+    if memory.ptr_eq(ours) {
+        return memory.bind(py, ours.handles, place);
+    }
+    // A view of it would be one of other memory than its own from now on, and where that is memory of the
+    // view, each would keep the other for ever.
+    if !ours.is_bound() && ours.has_open_mapping() {
+        let (ours, memory) = (ours.describe(), slf.as_super().get().face().describe());
+        let why = "a view of its own memory is open";
+        return Err(pinned(format!("cannot bind {ours} to {memory}: {why}")));
+    }
+    memory.bind(py, ours.handles, place)?;
+    ResourceObject::lies_in(object, slf.as_super());
+    Ok(())
+}
+
+#[pymethods]
+impl Allocation {
+    /// Binds a buffer, `offset` bytes into this memory (`vmaBindBufferMemory2`): a `VkBuffer` of the
+    /// caller's, or a `Buffer` that was created with `DONT_BIND`. The memory of such a `Buffer` is then
+    /// this one: its own stays unused, and reading, writing or mapping the `Buffer` is refused.
+    ///
+    /// `bind_next` is the address or the first struct of a `pNext` chain of `VkBindBufferMemoryInfo`.
+    /// Raises `FeatureNotPresentError` for one without Vulkan 1.1 and `VK_KHR_bind_memory2`.
+    #[pyo3(signature = (buffer, offset = None, *, bind_next = None))]
+    fn bind_buffer(
+        slf: &Bound<'_, Self>,
+        buffer: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+        bind_next: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let place = BindPlace::read(offset, bind_next)?;
+        if let Some(ours) = named_buffer(buffer)? {
+            return bind_ours(slf, ours.as_super(), place);
+        }
+        let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer", "buffer")?);
+        resource(slf)?.bind(slf.py(), Handles::Buffer(buffer), place)
+    }
+
+    /// Binds an image, `offset` bytes into this memory (`vmaBindImageMemory2`): a `VkImage` of the
+    /// caller's, or an `Image`, as in `bind_buffer`. `bind_next` is a chain of `VkBindImageMemoryInfo`.
+    #[pyo3(signature = (image, offset = None, *, bind_next = None))]
+    fn bind_image(
+        slf: &Bound<'_, Self>,
+        image: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+        bind_next: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let place = BindPlace::read(offset, bind_next)?;
+        if let Ok(ours) = image.cast::<Image>() {
+            return bind_ours(slf, ours.as_super(), place);
+        }
+        let image = vk::Image::from_raw(live_handle(image, "VkImage", "image")?);
+        resource(slf)?.bind(slf.py(), Handles::Image(image), place)
+    }
+}

@@ -1,0 +1,90 @@
+//! `vk_mem.Buffer`.
+
+use pyo3::prelude::*;
+
+use super::allocation::Allocation;
+use super::resource::ResourceObject;
+use crate::arguments::numbers::flags;
+use crate::errors::{feature_not_present, invalid};
+use crate::lifetime::bind::BindPlace;
+use crate::lifetime::handles::Handles;
+
+/// A `VkBuffer` and its memory.
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
+pub struct Buffer;
+
+#[pymethods]
+impl Buffer {
+    /// The `VkBuffer`.
+    #[getter]
+    fn handle(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        Ok(resource.handles.raw())
+    }
+
+    /// In bytes, as asked for. The memory may be larger: `allocation.size`.
+    #[getter]
+    fn size(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        Ok(resource.host_size)
+    }
+
+    /// What it was created for.
+    #[getter]
+    fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        flags(slf.py(), "BufferUsage", resource.usage)
+    }
+
+    /// Where shaders find it (`vkGetBufferDeviceAddress`).
+    ///
+    /// Raises `FeatureNotPresentError` unless the device has `bufferDeviceAddress` enabled and the
+    /// buffer was created with `BufferUsage.SHADER_DEVICE_ADDRESS`.
+    #[getter]
+    fn device_address(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        const SHADER_DEVICE_ADDRESS: u64 = 0x20000;
+        let py = slf.py();
+        let resource = &slf.as_super().get().resource;
+        let _pin = resource.enter(py)?;
+        if resource.usage & SHADER_DEVICE_ADDRESS == 0 {
+            let what = resource.describe();
+            let why = format!("{what} was created without BufferUsage.SHADER_DEVICE_ADDRESS");
+            return Err(feature_not_present(py, &why));
+        }
+        if !resource.is_bound() {
+            let what = resource.describe();
+            return Err(invalid(py, format!("{what} is not bound to memory: call bind()")));
+        }
+        let driver = resource.allocator.device_allocator.driver();
+        let address = match resource.handles {
+            // SAFETY: a live, pinned, bound buffer of this device with the usage.
+            Handles::Buffer(buffer) => unsafe { driver.buffer_device_address(buffer) },
+            Handles::Image(_) | Handles::Memory => None,
+        };
+        address.ok_or_else(|| {
+            feature_not_present(py, "the device was not opened with bufferDeviceAddress")
+        })
+    }
+
+    /// Its memory.
+    #[getter]
+    fn allocation<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Allocation>> {
+        Allocation::of_owner(slf.as_super())
+    }
+
+    /// Binds a buffer that was created with `DONT_BIND` (`vmaBindBufferMemory`).
+    fn bind(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let resource = &slf.as_super().get().resource;
+        resource.bind(slf.py(), resource.handles, BindPlace::default())
+    }
+
+    /// Destroys the buffer and frees its memory (`vmaDestroyBuffer`). Nothing happens the second time.
+    ///
+    /// The device must be done with it. Raises `BufferError` while a view is open.
+    fn destroy(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.as_super().get().destroy(slf.py())
+    }
+}

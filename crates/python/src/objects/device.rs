@@ -1,0 +1,316 @@
+//! `vk_mem.Device`: opened here, or wrapped from the caller's handles.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyAnyMethods, PyString, PyTuple, PyType};
+use vkmem_vulkan::{DeviceSelector, Driver, OpenOptions, VulkanDevice, WrapOptions, enumerate};
+
+use super::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
+use crate::arguments::chains::allocation_callbacks;
+use crate::arguments::iterables;
+use crate::arguments::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
+use crate::arguments::text::Text;
+use crate::errors::{IntoPyResult, invalid};
+use crate::lifetime::ownership::DeviceCore;
+use crate::package::{DEVICE_ARGUMENTS, FUNCTION_ADDRESS};
+use crate::process::forks::in_one_process;
+use crate::process::links::Link;
+
+/// A Vulkan device.
+#[pyclass(module = "vk_mem", subclass, frozen, weakref)]
+pub struct Device {
+    pub core: Arc<DeviceCore>,
+}
+
+impl Device {
+    pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
+        Self::keeping(driver, is_owned, [None, None])
+    }
+
+    fn keeping(driver: Arc<dyn Driver>, is_owned: bool, kept: [Option<Link<PyAny>>; 2]) -> Self {
+        Self { core: Arc::new(DeviceCore::new(driver, is_owned, kept)) }
+    }
+}
+
+/// Keeps a caller's loader.
+fn kept(loader: Option<&Bound<'_, PyAny>>) -> Option<Link<PyAny>> {
+    loader.map(|it| Link::new(it.clone().unbind()))
+}
+
+/// The address of a caller's `vkGetInstanceProcAddr`; 0 for none.
+fn loader_address(loader: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+    let Some(loader) = loader else { return Ok(0) };
+    let py = loader.py();
+    let look = || FUNCTION_ADDRESS.get(py)?.call1((loader, "get_instance_proc_addr"));
+    in_one_process(py, look)??.extract()
+}
+
+/// `(1, 3)`, `(1, 3, 250)` or a `VK_MAKE_API_VERSION`.
+fn api_version(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    if !value.is_instance_of::<PyTuple>() {
+        return unsigned_32(value, "api_version");
+    }
+    let parts: Vec<u32> = value
+        .cast::<PyTuple>()?
+        .iter()
+        .map(|part| unsigned_32(&part, "api_version"))
+        .collect::<PyResult<_>>()?;
+    match parts[..] {
+        [major, minor] => Ok((major << 22) | (minor << 12)),
+        [major, minor, patch] => Ok((major << 22) | (minor << 12) | patch),
+        _ => Err(invalid(value.py(), "api_version is (major, minor) or (major, minor, patch)")),
+    }
+}
+
+/// More names than Vulkan has of any kind.
+const MOST_NAMES: usize = 10_000;
+
+/// A list of names; a lone str would be a list of letters.
+fn names(value: Option<&Bound<'_, PyAny>>, keyword: &str) -> PyResult<Vec<String>> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let wrong = || PyTypeError::new_err(format!("{keyword} must be a list of names"));
+    if value.is_instance_of::<PyString>() {
+        return Err(wrong());
+    }
+    let name = |item: &Bound<'_, PyAny>| Text::string(item, keyword).map_err(|_| wrong());
+    iterables::read(value, keyword, MOST_NAMES, name)
+}
+
+fn index(value: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
+    (!value.is_none()).then(|| unsigned_32(value, "index")).transpose()
+}
+
+fn queue_family_index(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    unsigned_32(value, "queue_family_index")
+}
+
+/// All devices of the system's drivers, in the order that `Device.open(index=...)` counts.
+#[pyfunction]
+pub fn list_physical_devices(py: Python<'_>) -> PyResult<Vec<PhysicalDevice>> {
+    let found = py.detach(enumerate).or_raise(py)?;
+    Ok(found.into_iter().map(PhysicalDevice::from).collect())
+}
+
+#[pymethods]
+impl Device {
+    /// Opens a device without a window: instance, device, one queue.
+    ///
+    /// The best is taken: a discrete GPU before an integrated one, a driver that runs on the processor
+    /// last; or the best whose name contains `name`; or number `index` of `list_physical_devices()`.
+    ///
+    /// `validation` turns the Khronos validation layer on and collects `validation_messages`.
+    /// `api_version` caps the version, as `(1, 2)`.
+    ///
+    /// All extensions and features are enabled that the allocator has a use for. `extensions` names others,
+    /// of the device or the instance; `features` names features as Vulkan does, as `"shaderInt64"`, each of
+    /// which brings the extension that it needs. `without_extensions` names those that are not to be enabled;
+    /// those that need them are not either. What is on is in `extensions` and `features`.
+    ///
+    /// `queue_flags` (`QueueFlags`) is what the queue can do: of the families that have all of it that with
+    /// the fewest other flags is taken. Without it a queue for graphics and compute is preferred.
+    ///
+    /// `get_instance_proc_addr` is the function of a loader that is not the system's, as in `wrap`.
+    /// `allocation_callbacks` is a `VkAllocationCallbacks` of any binding or its address: it goes with each
+    /// call that creates or destroys memory, buffers, images, command pools and fences. It is copied and
+    /// kept; its functions may be called from any thread, and call nothing of Vulkan.
+    ///
+    /// Raises `InitializationError` if there is no loader, driver, device, queue or layer,
+    /// `FeatureNotPresentError` if the device lacks an extension or a feature that is asked for,
+    /// `InvalidArgumentError` if Vulkan has no such feature.
+    #[classmethod]
+    #[pyo3(signature = (
+        name = None, *, index = None, validation = false, api_version = None, extensions = None,
+        without_extensions = None, features = None, queue_flags = None,
+        application_name = "vk-mem", get_instance_proc_addr = None, allocation_callbacks = None
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn open(
+        _cls: &Bound<'_, PyType>,
+        py: Python<'_>,
+        name: Option<Text>,
+        #[pyo3(from_py_with = index)] index: Option<u32>,
+        validation: bool,
+        api_version: Option<&Bound<'_, PyAny>>,
+        extensions: Option<&Bound<'_, PyAny>>,
+        without_extensions: Option<&Bound<'_, PyAny>>,
+        features: Option<&Bound<'_, PyAny>>,
+        queue_flags: Option<&Bound<'_, PyAny>>,
+        application_name: &str,
+        get_instance_proc_addr: Option<&Bound<'_, PyAny>>,
+        allocation_callbacks: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let selector = match (name, index) {
+            (Some(_), Some(_)) => return Err(invalid(py, "either name or index, not both")),
+            (Some(name), None) => DeviceSelector::Name(name.0),
+            (None, Some(index)) => DeviceSelector::Index(index),
+            (None, None) => DeviceSelector::Best,
+        };
+        let (allocation_callbacks, callbacks) = self::allocation_callbacks(allocation_callbacks)?;
+        let options = OpenOptions {
+            selector,
+            validation,
+            application_name: application_name.into(),
+            api_version: api_version.map(self::api_version).transpose()?,
+            extensions: names(extensions, "extensions")?,
+            without_extensions: names(without_extensions, "without_extensions")?,
+            features: names(features, "features")?,
+            queue_flags: queue_flags
+                .map_or(Ok(0), |flags| of_class(flags, "queue_flags", &QUEUE_FLAGS))?,
+            allocation_callbacks,
+        };
+        let loader = loader_address(get_instance_proc_addr)?;
+        // SAFETY: the loader is the caller's, as the documentation asks, and kept below.
+        let device = py.detach(|| unsafe { VulkanDevice::open_through(loader, &options) });
+        let device = device.or_raise(py)?;
+        Ok(Self::keeping(Arc::new(device), true, [kept(get_instance_proc_addr), callbacks]))
+    }
+
+    /// Wraps a caller's device, which stays the caller's and outlives its allocators.
+    ///
+    /// Takes the handles of any binding. `api_version` is what the instance was created with, as
+    /// `(1, 3)`; `extensions` are the names that were enabled, of instance and device. Nothing that is not
+    /// named is used. `queue` is needed for the copies below only. `binding` names the module that the
+    /// handles come from where they do not tell: its loader is used. For any other loader
+    /// `get_instance_proc_addr` is its function, or the address of that: it and what it returns stay
+    /// valid while the device is used. `allocation_callbacks` is as in `open`.
+    ///
+    /// Raises `InitializationError` if a function is missing that the version or an extension
+    /// promises.
+    #[classmethod]
+    #[pyo3(signature = (
+        instance, physical_device, logical_device, *, api_version, extensions = None,
+        queue = None, queue_family_index = 0, buffer_device_address = false,
+        amd_device_coherent = false, binding = None, get_instance_proc_addr = None,
+        allocation_callbacks = None
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn wrap(
+        _cls: &Bound<'_, PyType>,
+        py: Python<'_>,
+        instance: &Bound<'_, PyAny>,
+        physical_device: &Bound<'_, PyAny>,
+        logical_device: &Bound<'_, PyAny>,
+        api_version: &Bound<'_, PyAny>,
+        extensions: Option<&Bound<'_, PyAny>>,
+        queue: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = queue_family_index)] queue_family_index: u32,
+        buffer_device_address: bool,
+        amd_device_coherent: bool,
+        binding: Option<&Bound<'_, PyAny>>,
+        get_instance_proc_addr: Option<&Bound<'_, PyAny>>,
+        allocation_callbacks: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        if binding.is_some() && get_instance_proc_addr.is_some() {
+            let why = "binding= and get_instance_proc_addr= both name a loader: give one of them";
+            return Err(invalid(py, why));
+        }
+        let keywords = pyo3::types::PyDict::new(py);
+        keywords.set_item("binding", binding)?;
+        keywords.set_item("device_keyword", "logical_device")?;
+        let handles = (instance, physical_device, logical_device);
+        let read = || DEVICE_ARGUMENTS.get(py)?.call(handles, Some(&keywords));
+        let arguments = in_one_process(py, read)??;
+        let (instance, physical_device, device, loader): (u64, u64, u64, Option<u64>) =
+            arguments.extract()?;
+        let given = loader_address(get_instance_proc_addr)?;
+        let (allocation_callbacks, callbacks) = self::allocation_callbacks(allocation_callbacks)?;
+        let options = WrapOptions {
+            instance,
+            physical_device,
+            device,
+            api_version: self::api_version(api_version)?,
+            extensions: names(extensions, "extensions")?,
+            queue: queue.map_or(Ok(0), |queue| handle(queue, "VkQueue", "queue"))?,
+            queue_family_index,
+            get_instance_proc_addr: if given == 0 { loader.unwrap_or(0) } else { given },
+            buffer_device_address,
+            amd_device_coherent,
+            allocation_callbacks,
+        };
+        // SAFETY: the handles are the caller's, as the documentation asks.
+        let device = py.detach(|| unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
+        Ok(Self::keeping(Arc::new(device), false, [kept(get_instance_proc_addr), callbacks]))
+    }
+
+    /// The `VkInstance`; 0 for a simulated device.
+    #[getter]
+    fn instance(&self) -> u64 {
+        self.core.driver.handles().instance
+    }
+
+    /// The `VkPhysicalDevice`; 0 for a simulated device.
+    #[getter]
+    fn physical_device(&self) -> u64 {
+        self.core.driver.handles().physical_device
+    }
+
+    /// The `VkDevice`; 0 for a simulated device.
+    #[getter]
+    fn handle(&self) -> u64 {
+        self.core.driver.handles().device
+    }
+
+    /// The `VkQueue` for copies; 0 without one.
+    #[getter]
+    fn queue(&self) -> u64 {
+        self.core.driver.handles().queue
+    }
+
+    /// Of that queue.
+    #[getter]
+    fn queue_family_index(&self) -> u32 {
+        self.core.driver.handles().queue_family_index
+    }
+
+    /// The newest version in use: major, minor and patch.
+    #[getter]
+    fn api_version(&self) -> (u32, u32, u32) {
+        version_tuple(self.core.driver.info().api_version)
+    }
+
+    /// Names of the enabled extensions.
+    #[getter]
+    fn extensions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.core.driver.extensions())
+    }
+
+    /// Names of the enabled features, as Vulkan has them: those that were asked for, and those that the
+    /// allocator uses. Of a wrapped device those that `wrap` was told.
+    #[getter]
+    fn features<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.core.driver.features())
+    }
+
+    /// Name, kind and limits.
+    #[getter]
+    fn properties(&self) -> DeviceProperties {
+        DeviceProperties::new(self.core.driver.info())
+    }
+
+    /// What address and size of host memory have to be multiples of to be imported, in bytes
+    /// (`minImportedHostPointerAlignment`); None without `VK_EXT_external_memory_host`.
+    #[getter]
+    fn min_imported_host_pointer_alignment(&self) -> Option<u64> {
+        self.core.driver.external().host_pointer_alignment()
+    }
+
+    /// Heaps and types.
+    #[getter]
+    fn memory_properties(&self) -> MemoryProperties {
+        MemoryProperties::new(self.core.driver.info())
+    }
+
+    /// What the validation layer said so far; empty without `validation=True`.
+    #[getter]
+    fn validation_messages(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.core.check_process(py)?;
+        Ok(self.core.driver.validation_messages())
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = slf.get_type().name()?;
+        Ok(format!("<vk_mem.{class} {}>", slf.get().core.driver.info().name))
+    }
+}

@@ -1,0 +1,140 @@
+//! `vk_mem.Image`.
+
+use ash::vk;
+use pyo3::prelude::*;
+
+use super::allocation::Allocation;
+use super::resource::ResourceObject;
+use crate::arguments::numbers::flags;
+use crate::lifetime::bind::BindPlace;
+
+/// A `VkImage` and its memory.
+#[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
+pub struct Image {
+    pub format: u32,
+    pub extent: (u32, u32, u32),
+    pub samples: u32,
+    image_type: u32,
+    mip_levels: u32,
+    array_layers: u32,
+    tiling: u32,
+}
+
+impl Image {
+    /// What is known of one from its create info.
+    pub fn of(info: &vk::ImageCreateInfo<'_>) -> Self {
+        Self {
+            format: info.format.as_raw() as u32,
+            extent: (info.extent.width, info.extent.height, info.extent.depth),
+            samples: info.samples.as_raw(),
+            image_type: info.image_type.as_raw() as u32,
+            mip_levels: info.mip_levels,
+            array_layers: info.array_layers,
+            tiling: info.tiling.as_raw() as u32,
+        }
+    }
+}
+
+/// What is known of one that was not destroyed.
+fn live<'a>(slf: &'a Bound<'_, Image>) -> PyResult<&'a Image> {
+    slf.as_super().get().resource.check_live(slf.py())?;
+    Ok(slf.get())
+}
+
+#[pymethods]
+impl Image {
+    /// The `VkImage`.
+    #[getter]
+    fn handle(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        Ok(resource.handles.raw())
+    }
+
+    /// `VkFormat`
+    #[getter]
+    fn format<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        flags(slf.py(), "Format", live(slf)?.format.into())
+    }
+
+    /// Width, height and depth in texels.
+    #[getter]
+    fn extent(slf: &Bound<'_, Self>) -> PyResult<(u32, u32, u32)> {
+        Ok(live(slf)?.extent)
+    }
+
+    /// In texels.
+    #[getter]
+    fn width(slf: &Bound<'_, Self>) -> PyResult<u32> {
+        Self::extent(slf).map(|(width, ..)| width)
+    }
+
+    /// In texels; 1 for a 1D image.
+    #[getter]
+    fn height(slf: &Bound<'_, Self>) -> PyResult<u32> {
+        Self::extent(slf).map(|(_, height, _)| height)
+    }
+
+    /// In texels; 1 for a 1D or a 2D image.
+    #[getter]
+    fn depth(slf: &Bound<'_, Self>) -> PyResult<u32> {
+        Self::extent(slf).map(|(.., depth)| depth)
+    }
+
+    /// Sizes that it has, each half of the one before.
+    #[getter]
+    fn mip_levels(slf: &Bound<'_, Self>) -> PyResult<u32> {
+        Ok(live(slf)?.mip_levels)
+    }
+
+    /// Images in it.
+    #[getter]
+    fn array_layers(slf: &Bound<'_, Self>) -> PyResult<u32> {
+        Ok(live(slf)?.array_layers)
+    }
+
+    /// Samples for each texel: `SampleCount`.
+    #[getter]
+    fn samples<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        flags(slf.py(), "SampleCount", live(slf)?.samples.into())
+    }
+
+    /// `ImageTiling`
+    #[getter]
+    fn tiling<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        flags(slf.py(), "ImageTiling", live(slf)?.tiling.into())
+    }
+
+    /// `ImageType`: 1D, 2D or 3D.
+    #[getter]
+    fn image_type<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        flags(slf.py(), "ImageType", live(slf)?.image_type.into())
+    }
+
+    /// What it was created for.
+    #[getter]
+    fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        flags(slf.py(), "ImageUsage", resource.usage)
+    }
+
+    /// Its memory.
+    #[getter]
+    fn allocation<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Allocation>> {
+        Allocation::of_owner(slf.as_super())
+    }
+
+    /// Binds an image that was created with `DONT_BIND` (`vmaBindImageMemory`).
+    fn bind(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let resource = &slf.as_super().get().resource;
+        resource.bind(slf.py(), resource.handles, BindPlace::default())
+    }
+
+    /// Destroys the image and frees its memory (`vmaDestroyImage`). Nothing happens the second time.
+    ///
+    /// The device must be done with it. Raises `BufferError` while a view is open.
+    fn destroy(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.as_super().get().destroy(slf.py())
+    }
+}

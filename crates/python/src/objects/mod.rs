@@ -1,0 +1,16 @@
+//! The Python classes that an allocator and a device give out.
+
+pub(crate) mod allocation;
+pub(crate) mod allocation_create_info;
+pub(crate) mod binding;
+pub(crate) mod buffer;
+pub(crate) mod device;
+pub(crate) mod device_info;
+pub(crate) mod image;
+pub(crate) mod pool;
+pub(crate) mod resource;
+pub(crate) mod simulated;
+pub(crate) mod statistics;
+pub(crate) mod virtual_block;
+pub(crate) mod virtual_blocks;
+pub(crate) mod watch;

@@ -1,0 +1,262 @@
+//! `vk_mem.Pool`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::{PoolCreateInfo, PoolId};
+
+use super::statistics::Statistics;
+use crate::arguments::chains::chain_address;
+use crate::arguments::numbers::{of_type, real, unsigned, unsigned_32};
+use crate::arguments::options::algorithm;
+use crate::arguments::text::Text;
+use crate::errors::{IntoPyResult, pinned, use_after_free};
+use crate::interop::handle_types::export_types;
+use crate::lifetime::close::{Closed, TO_END_ONE, in_use, leaked};
+use crate::lifetime::ownership::{AllocatorState, PoolState};
+use crate::lifetime::pins::NotClosed;
+use crate::lifetime::release::release_all;
+use crate::package::unexpected_keyword;
+use crate::process::host_memory::check_room;
+use crate::process::links::Link;
+
+/// Memory of one type with rules of its own (`VmaPool`).
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct Pool {
+    pub state: Arc<PoolState>,
+    /// What `memory_allocate_next` points into. Here and not in the shared half, so that the cycle
+    /// collector can follow it: whoever allocates from the pool has this object.
+    next: Mutex<Option<Link<PyAny>>>,
+}
+
+/// Reads the keywords of `create_pool`.
+pub struct PoolKeywords {
+    /// For the engine; without the memory type, if it has to be found.
+    pub rules: PoolCreateInfo,
+    /// Given as a number.
+    pub has_memory_type: bool,
+    /// Given by an example.
+    pub like: Option<Py<PyAny>>,
+    name: Option<String>,
+    next: Option<Link<PyAny>>,
+}
+
+impl PoolKeywords {
+    /// All of them.
+    pub fn read(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let mut read = Self {
+            rules: PoolCreateInfo::default(),
+            has_memory_type: false,
+            like: None,
+            name: None,
+            next: None,
+        };
+        let Some(keywords) = keywords else { return Ok(read) };
+        for (key, value) in keywords.iter() {
+            let key = key.cast::<PyString>()?.to_string_lossy().into_owned();
+            read.take(&key, &value)?;
+        }
+        Ok(read)
+    }
+
+    fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let rules = &mut self.rules;
+        match key {
+            "memory_type_index"
+            | "like"
+            | "block_size"
+            | "min_block_count"
+            | "max_block_count"
+            | "algorithm"
+            | "ignore_buffer_image_granularity"
+            | "min_alignment"
+            | "priority"
+            | "memory_allocate_next"
+            | "export_handle_types"
+            | "fallback"
+            | "name"
+                if value.is_none() => {}
+            "memory_type_index" => {
+                rules.memory_type_index = unsigned_32(value, key)?;
+                self.has_memory_type = true;
+            }
+            "like" => self.like = Some(value.clone().unbind()),
+            "block_size" => rules.block_size = Some(unsigned(value, key)?),
+            "min_block_count" => rules.min_block_count = unsigned_32(value, key)?,
+            "max_block_count" => rules.max_block_count = unsigned_32(value, key)?,
+            "algorithm" => rules.algorithm = algorithm(value.py(), &Text::string(value, key)?)?,
+            "ignore_buffer_image_granularity" => {
+                rules.ignore_buffer_image_granularity = of_type(value, key, "a bool")?;
+            }
+            "min_alignment" => rules.min_alignment = unsigned(value, key)?,
+            "priority" => rules.priority = Some(real(value, key)? as f32),
+            "memory_allocate_next" => {
+                rules.memory_allocate_next = chain_address(value, key)?;
+                self.next = Some(Link::new(value.clone().unbind()));
+            }
+            "export_handle_types" => rules.export_handle_types = export_types(value)?,
+            "fallback" => rules.fallback = of_type(value, key, "a bool")?,
+            "name" => self.name = Some(Text::string(value, key)?),
+            _ => {
+                return Err(unexpected_keyword(value.py(), "create_pool", key));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the pool.
+    pub fn create(self, id: PoolId, allocator: &Arc<AllocatorState>) -> Pool {
+        let state = PoolState::new(allocator, id);
+        state.set_name(self.name.as_deref());
+        Pool { state: Arc::new(state), next: Mutex::new(self.next) }
+    }
+}
+
+impl Pool {
+    fn rules(&self, py: Python<'_>) -> PyResult<PoolCreateInfo> {
+        if self.state.pins.is_closed() {
+            return Err(use_after_free(py, "the pool is closed"));
+        }
+        let _inside = self.state.allocator.enter(py)?;
+        self.state.allocator.engine().pool_info(self.state.id).or_raise(py)
+    }
+}
+
+#[pymethods]
+impl Pool {
+    /// For people and dumps (`vmaSetPoolName`). None if it has none.
+    #[getter]
+    fn name(&self) -> Option<String> {
+        self.state.name.lock().as_deref().map(String::from)
+    }
+
+    #[setter]
+    fn set_name(&self, py: Python<'_>, name: Option<&str>) -> PyResult<()> {
+        // Refused after the end, when the number of the pool may be another's.
+        self.rules(py)?;
+        self.state.set_name(name);
+        Ok(())
+    }
+
+    /// Index into the device's memory types.
+    #[getter]
+    fn memory_type_index(&self, py: Python<'_>) -> PyResult<u32> {
+        Ok(self.rules(py)?.memory_type_index)
+    }
+
+    /// "tlsf", "linear" or "buddy".
+    #[getter]
+    fn algorithm(&self, py: Python<'_>) -> PyResult<&'static str> {
+        Ok(self.rules(py)?.algorithm.name())
+    }
+
+    /// Bytes of each block; None if it was not given.
+    #[getter]
+    fn block_size(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        Ok(self.rules(py)?.block_size)
+    }
+
+    /// Whether `close` was called, or its allocator's.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.state.pins.is_closed() || self.state.allocator.pins.is_closed()
+    }
+
+    /// Counts blocks, allocations and unused ranges (`vmaCalculatePoolStatistics`).
+    fn statistics(&self, py: Python<'_>) -> PyResult<Statistics> {
+        self.rules(py)?;
+        let _inside = self.state.allocator.enter(py)?;
+        let (engine, id) = (self.state.allocator.engine(), self.state.id);
+        py.detach(|| engine.statistics_of_pool(id)).or_raise(py).map(Statistics::from)
+    }
+
+    /// Gives its memory back (`vmaDestroyPool`). Nothing happens the second time.
+    ///
+    /// What still lives in it is released and listed in a `ResourceWarning`. Raises `BufferError`,
+    /// and changes nothing, while a view is open.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let state = &self.state;
+        if self.closed() {
+            return Ok(());
+        }
+        let _inside = state.allocator.enter(py)?;
+        let count = state.allocator.live.lock().len() + state.allocator.waiting().0;
+        check_room(py, count, TO_END_ONE)?;
+        let live = state.allocator.live.lock().all();
+        let live: Vec<_> =
+            live.into_iter().filter(|it| state.holds(it.allocation.id.home())).collect();
+        in_use(&live, "pool")?;
+        match state.pins.close(py) {
+            Ok(()) => {}
+            Err(NotClosed::Already) => return Ok(()),
+            Err(NotClosed::InUse) => {
+                return Err(pinned(
+                    "cannot close the pool: a call allocates from it, in another thread or, around a \
+                     callback, in this one",
+                ));
+            }
+        }
+        let leaked = leaked(py, &live, "pool");
+        let lost = live.iter().filter_map(|it| it.lost_writes()).collect();
+        let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
+        remains.extend(state.allocator.take_collected(|home| state.holds(home)));
+        release_all(py, &state.allocator, &remains);
+        let destroyed = py.detach(|| state.allocator.engine().destroy_pool(state.id));
+        state.allocator.tell_device_memory(py);
+        if destroyed.is_err() {
+            // Another thread is releasing something of it, as at the start of a frame.
+            state.pins.reopen(py);
+        }
+        destroyed.or_raise(py)?;
+        state.allocator.pool_names.lock().remove(&state.id);
+        Closed { leaked, lost }.warn(py)
+    }
+
+    fn __int__(&self) -> PyResult<u64> {
+        // Vulkan knows no pool of memory, only of other things: any number would be one of those.
+        Err(PyTypeError::new_err(
+            "a Pool has no handle of Vulkan: what is allocated from it has, as allocation.device_memory",
+        ))
+    }
+
+    fn __index__(&self) -> PyResult<u64> {
+        self.__int__()
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().rules(slf.py())?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.next.try_lock().as_deref() {
+            Some(Some(next)) => visit.call(&**next),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let next = self.next.lock().take();
+        if next.is_some() {
+            self.state.is_collected.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        if self.state.allocator.device.is_forked() {
+            return "<vk_mem.Pool, from before os.fork()>".into();
+        }
+        let state = if self.closed() { ", closed" } else { "" };
+        format!("<vk_mem.{}{state}>", self.state.describe())
+    }
+}

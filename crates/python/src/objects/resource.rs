@@ -1,0 +1,474 @@
+//! `vk_mem.Resource`: what a `Buffer`, an `Image` and an `Allocation` have in common.
+
+use once_cell::race::OnceBox;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView};
+use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
+use vkmem_engine::Error;
+use vkmem_engine::words::with_article;
+use vkmem_vulkan::{expect_at, expect_bytes};
+
+use crate::arguments::text::Text;
+use crate::errors::IntoPyResult;
+use crate::interop::export;
+use crate::lifetime::face::Face;
+use crate::lifetime::handles::Handles;
+use crate::lifetime::ownership::{Held, Resource};
+use crate::memory::host_copy;
+use crate::memory::mapping::{Access, Mapping};
+use crate::package::PARAMETER;
+use crate::process::links::Link;
+
+/// What most drivers have at least for a buffer or an image, in bytes.
+const OF_DRIVER: u64 = 128;
+/// So many bytes before what is ours of an object lies what the cycle collector keeps of it, mostly in
+/// another line of the cache.
+const TO_COLLECTOR: usize = 32;
+
+/// A Python object that stands for a resource: with what Python adds 64 bytes, as many as a line of the
+/// cache, which has left it when the object ends.
+#[repr(C)]
+#[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
+pub struct ResourceObject {
+    pub resource: Held,
+    /// That of the resource, which is further away.
+    handle: u64,
+    /// What few have.
+    others: OnceBox<Others>,
+}
+
+/// Other Python objects that one leads to.
+#[derive(Default)]
+struct Others {
+    user_data: Mutex<Option<Link<PyAny>>>,
+    /// The `Buffer` or `Image` that this `Allocation` belongs to, and whose user data it shows.
+    owner: Option<Link<ResourceObject>>,
+    /// Whose memory it lies in, if that leads on to further objects: so that the cycle collector can
+    /// follow the way there.
+    memory: Mutex<Option<Link<ResourceObject>>>,
+}
+
+impl ResourceObject {
+    /// Of a new resource.
+    #[inline(always)]
+    pub fn new(py: Python<'_>, resource: Held, user_data: Option<Link<PyAny>>) -> Self {
+        if let Some(data) = &user_data {
+            resource.set_custom_data(Some(data.bind(py)));
+        }
+        let handle = resource.handles.raw();
+        let others = user_data.map_or_else(OnceBox::new, |data| {
+            OnceBox::with_value(Box::new(Others {
+                user_data: Mutex::new(Some(data)),
+                ..Others::default()
+            }))
+        });
+        Self { resource, handle, others }
+    }
+
+    /// A second face of an owner's resource; keeps the owner alive.
+    pub fn of_owner(owner: &Bound<'_, Self>) -> Self {
+        let ResourceObject { resource, handle, .. } = owner.get();
+        let owner = Some(Link::new(owner.clone().unbind()));
+        let others = OnceBox::with_value(Box::new(Others { owner, ..Others::default() }));
+        Self { resource: resource.clone(), handle: *handle, others }
+    }
+
+    /// A new object, on the list of the cycle collector only if it leads to another: most never do,
+    /// and walking over them takes as long as creating them.
+    #[inline(always)]
+    pub fn make<'py, T>(py: Python<'py>, base: Self, object: T) -> PyResult<Bound<'py, T>>
+    where
+        T: PyClass<BaseType = Self>,
+    {
+        let leads_on = base.others.get().is_some();
+        let made = Bound::new(py, PyClassInitializer::from(base).add_subclass(object))?;
+        // New ones are on it.
+        if !leads_on {
+            // SAFETY: an object of a class that the collector knows.
+            unsafe { ffi::PyObject_GC_UnTrack(made.as_ptr().cast()) };
+        }
+        Ok(made)
+    }
+
+    /// Puts it on the list of the cycle collector, before it leads to another.
+    pub fn track(object: &Bound<'_, Self>) {
+        // SAFETY: as above, and complete. It is put there once: nobody else does it while this thread
+        // has the interpreter.
+        unsafe {
+            if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
+                ffi::PyObject_GC_Track(object.as_ptr().cast());
+            }
+        }
+    }
+
+    fn owner(&self) -> Option<&Link<Self>> {
+        self.others.get()?.owner.as_ref()
+    }
+
+    /// The one whose user data it shows.
+    fn with_user_data(&self) -> &Self {
+        self.owner().map_or(self, |owner| owner.get())
+    }
+
+    /// What it shows.
+    pub fn face(&self) -> Face<'_> {
+        Face { resource: &self.resource, is_allocation: self.has_owner() }
+    }
+
+    /// Another reference to it, if it keeps memory of a Python object, or lies in memory that does: who
+    /// keeps its memory has to keep it then, as the cycle collector follows references of Python only.
+    pub fn leading_on(object: &Bound<'_, Self>) -> Option<Link<Self>> {
+        let this = object.get().with_user_data();
+        let others = this.others.get();
+        let leads_on = this.resource.holds_memory()
+            || others.is_some_and(|others| others.memory.lock().is_some());
+        leads_on.then(|| Link::new(object.clone().unbind()))
+    }
+
+    fn open_mapping(
+        object: &Bound<'_, Self>,
+        offset: u64,
+        size: Option<u64>,
+        access: Access,
+    ) -> PyResult<Mapping> {
+        let owner =
+            Self::leading_on(object).map(|it| Link::new(it.clone_ref(object.py()).into_any()));
+        Mapping::open(object.py(), &object.get().face(), owner, offset, size, access)
+    }
+
+    /// Notes that it lies in the memory of another.
+    pub fn lies_in(object: &Bound<'_, Self>, memory: &Bound<'_, Self>) {
+        let Some(link) = Self::leading_on(memory) else { return };
+        let before = object.get().others.get_or_init(Box::default).memory.lock().replace(link);
+        Self::track(object);
+        drop(before);
+    }
+
+    /// Flushes or invalidates without the interpreter.
+    fn synchronise(
+        &self,
+        py: Python<'_>,
+        run: impl FnOnce(&Resource) -> Result<(), Error> + Send,
+    ) -> PyResult<()> {
+        let _pin = self.resource.enter_memory(py)?;
+        let resource = &*self.resource;
+        py.detach(|| run(resource)).or_raise(py)
+    }
+
+    /// Ends it. What was not used for a while is in no cache by now, and the driver's object is
+    /// fetched beside ours.
+    pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
+        self.resource.expect();
+        expect_bytes(self.handle, OF_DRIVER);
+        expect_at((&raw const *self).addr().wrapping_sub(TO_COLLECTOR) as u64);
+        self.resource.destroy(py)
+    }
+
+    /// The name of its class.
+    fn class(&self) -> &'static str {
+        if self.has_owner() { "Allocation" } else { self.resource.handles.class() }
+    }
+
+    /// The `VkBuffer`, the `VkImage` or, of an `Allocation`, the `VkDeviceMemory`.
+    fn vulkan_handle(&self, py: Python<'_>) -> PyResult<u64> {
+        self.resource.check_live(py)?;
+        let is_memory = self.has_owner() || self.resource.handles == Handles::Memory;
+        Ok(if is_memory { self.resource.allocation.memory.0 } else { self.handle })
+    }
+
+    /// Whether it belongs to a `Buffer` or an `Image`.
+    pub fn has_owner(&self) -> bool {
+        self.owner().is_some()
+    }
+}
+
+#[pymethods]
+impl ResourceObject {
+    /// The name, for people and dumps. None if it has none.
+    #[getter]
+    fn name(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let _pin = self.resource.enter(py)?;
+        self.resource.name().or_raise(py)
+    }
+
+    #[setter]
+    fn set_name(&self, py: Python<'_>, name: Option<Text>) -> PyResult<()> {
+        let _pin = self.resource.enter(py)?;
+        self.resource.set_name(name.as_ref().map(|text| text.0.as_str())).or_raise(py)
+    }
+
+    /// Any Python object that the caller wants to find here again.
+    #[getter]
+    fn user_data(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.resource.check_live(py)?;
+        let Some(others) = self.with_user_data().others.get() else { return Ok(None) };
+        Ok(others.user_data.lock().as_ref().map(|data| data.clone_ref(py)))
+    }
+
+    #[setter]
+    fn set_user_data(slf: &Bound<'_, Self>, data: Option<Py<PyAny>>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.resource.check_live(py)?;
+        this.resource.set_custom_data(data.as_ref().map(|data| data.bind(py)));
+        if data.is_some() {
+            Self::track(this.owner().map_or(slf, |owner| owner.bind(py)));
+        }
+        let others = this.with_user_data().others.get_or_init(Box::default);
+        let before = std::mem::replace(&mut *others.user_data.lock(), data.map(Link::new));
+        // Dropped without the lock: its finaliser may come back here.
+        drop(before);
+        Ok(())
+    }
+
+    /// Whether it is neither destroyed nor freed, and its allocator not closed.
+    #[getter]
+    fn alive(&self) -> bool {
+        !self.resource.pins.is_closed()
+    }
+
+    /// Maps the memory (`vmaMapMemory`): a `Mapping`, to be used as a context manager.
+    ///
+    /// The view shows `size` bytes from `offset` on; up to the end without a size. Any number of maps may be
+    /// open. While one or a view of it is open, `destroy()` raises `BufferError`.
+    ///
+    /// Where memory is not coherent, what the device wrote to these bytes is visible when the mapping
+    /// opens, unless another open view may have written there, and all of them are flushed when it ends,
+    /// written or not, rounded to `non_coherent_atom_size`: so map the part that you write. `readonly`
+    /// flushes nothing.
+    ///
+    /// Raises `MemoryMapError` if the memory is not `HOST_VISIBLE` or the driver refuses,
+    /// `InvalidArgumentError` if the part is outside.
+    #[pyo3(signature = (offset = None, size = None, *, readonly = false))]
+    fn map(
+        slf: &Bound<'_, Self>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+        readonly: bool,
+    ) -> PyResult<Mapping> {
+        let access = if readonly { Access::Read } else { Access::Write };
+        Self::open_mapping(slf, host_copy::offset(offset)?, host_copy::size(size)?, access)
+    }
+
+    /// The memory of a MAPPED allocation. None if it was not created so, or if its memory type is not
+    /// `HOST_VISIBLE`.
+    ///
+    /// With `required_flags=HOST_COHERENT` it is coherent, and needs no flush. On memory that is not
+    /// coherent, call `flush(offset, size)` after writing to it and `invalidate()` before reading what
+    /// the device wrote. The end of the view
+    /// flushes all of it, as that of `map()`.
+    #[getter]
+    fn mapped<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        let (py, resource) = (slf.py(), &slf.get().resource);
+        resource.check_live(py)?;
+        if resource.allocation.mapped.is_none() {
+            return Ok(None);
+        }
+        let mapping = Self::open_mapping(slf, 0, None, Access::Persistent)?;
+        PyMemoryView::from(Bound::new(py, mapping)?.as_any()).map(Some)
+    }
+
+    /// Copies a contiguous buffer of any Python object to `offset` bytes into the memory, and flushes
+    /// it if needed (`vmaCopyMemoryToAllocation`). Its bytes are numbers, characters or structs of those.
+    ///
+    /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if it does not fit,
+    /// `TypeError` for an array of objects or pointers.
+    #[pyo3(signature = (data, offset = None))]
+    fn write(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        host_copy::write(py, &self.face(), data, host_copy::offset(offset)?)
+    }
+
+    /// `write` for a `BufferSlice`, which has the `size` bytes from `start` on.
+    #[pyo3(signature = (data, offset, start, size))]
+    fn _write_part(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+        start: u64,
+        size: u64,
+    ) -> PyResult<()> {
+        host_copy::write_part(
+            py,
+            &self.face(),
+            data,
+            host_copy::offset(offset)?,
+            start..start.saturating_add(size),
+        )
+    }
+
+    /// Copies `size` bytes from `offset` on, after an invalidate if needed; up to the end without a
+    /// size (`vmaCopyAllocationToMemory`).
+    ///
+    /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if it is outside.
+    #[pyo3(signature = (offset = None, size = None))]
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        host_copy::read(py, &self.face(), host_copy::offset(offset)?, host_copy::size(size)?)
+    }
+
+    /// Fills a writable contiguous buffer of any Python object from `offset` on, after an invalidate if
+    /// needed.
+    ///
+    /// Raises what `read` raises, and `TypeError` for an array of objects or pointers.
+    #[pyo3(signature = (target, offset = None))]
+    fn read_into(
+        &self,
+        py: Python<'_>,
+        target: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        host_copy::read_into(py, &self.face(), target, host_copy::offset(offset)?)
+    }
+
+    /// Makes host writes to `size` bytes from `offset` on visible to the device
+    /// (`vmaFlushAllocation`), rounded to `non_coherent_atom_size`; up to the end without a size. Does
+    /// nothing on coherent memory. Flushed is what an open view may have written, and of MAPPED memory
+    /// all: there is nothing to flush in memory that is not mapped.
+    #[pyo3(signature = (offset = None, size = None))]
+    fn flush(
+        &self,
+        py: Python<'_>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
+        let size = size.unwrap_or(u64::MAX);
+        self.synchronise(py, |resource| resource.flush(offset, size))
+    }
+
+    /// Makes device writes visible to the host (`vmaInvalidateAllocation`); see `flush`. Host writes that
+    /// are not flushed are lost. Does nothing where the memory is not mapped.
+    #[pyo3(signature = (offset = None, size = None))]
+    fn invalidate(
+        &self,
+        py: Python<'_>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
+        let size = size.unwrap_or(u64::MAX);
+        self.synchronise(py, |resource| resource.invalidate(offset, size))
+    }
+
+    /// Exports the `VkDeviceMemory` that it lies in as a new file descriptor (`vkGetMemoryFdKHR`),
+    /// which the caller closes, or gives to an import that consumes it.
+    ///
+    /// The whole memory object is exported: this starts `allocation.offset` bytes into
+    /// `allocation.device_memory_size`. The memory was created with `export_handle_types`, or in a
+    /// pool that was. `handle_type` is `ExternalMemoryHandleType.OPAQUE_FD` by default, or
+    /// `DMA_BUF_EXT`.
+    ///
+    /// Raises `InvalidArgumentError` for other memory, `FeatureNotPresentError` without
+    /// `VK_KHR_external_memory_fd`.
+    #[pyo3(signature = (handle_type = None))]
+    fn export_fd(&self, py: Python<'_>, handle_type: Option<&Bound<'_, PyAny>>) -> PyResult<i32> {
+        export::export_fd(py, &self.resource, handle_type)
+    }
+
+    /// The same as a Win32 handle (`vkGetMemoryWin32HandleKHR`), of
+    /// `ExternalMemoryHandleType.OPAQUE_WIN32` by default. NT handles are closed by the caller.
+    ///
+    /// Raises `FeatureNotPresentError` without `VK_KHR_external_memory_win32`.
+    #[pyo3(signature = (handle_type = None))]
+    fn export_win32_handle(
+        &self,
+        py: Python<'_>,
+        handle_type: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        export::export_win32_handle(py, &self.resource, handle_type)
+    }
+
+    /// Lets go of it now; it is released when no frame in flight can use it any more
+    /// (`frames_in_flight`, `set_current_frame_index`), or with its allocator. To be called when the
+    /// last command that uses it was recorded. Nothing happens the second time.
+    ///
+    /// Raises `BufferError` while a view is open.
+    fn retire(&self, py: Python<'_>) -> PyResult<()> {
+        if self.has_owner() && !self.resource.pins.is_closed() {
+            let class = self.resource.handles.class();
+            let why =
+                format!("this memory belongs to {}: call retire() on that", with_article(class));
+            return Err(crate::errors::invalid(py, why));
+        }
+        self.resource.retire(py)
+    }
+
+    fn __int__(&self, py: Python<'_>) -> PyResult<u64> {
+        self.vulkan_handle(py)
+    }
+
+    fn __index__(&self, py: Python<'_>) -> PyResult<u64> {
+        self.vulkan_handle(py)
+    }
+
+    /// What ctypes passes for it: its handle.
+    #[getter]
+    fn _as_parameter_<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        PARAMETER.get(py)?.call1((self.vulkan_handle(py)?,))
+    }
+
+    /// What it holds, as `read()`: `bytes` would else take the handle for a number of zeros.
+    fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        host_copy::read(py, &self.face(), 0, None)
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().resource.check_live(slf.py())?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _exception: &Bound<'_, pyo3::types::PyTuple>,
+    ) -> PyResult<()> {
+        if self.has_owner() { Ok(()) } else { self.destroy(py) }
+    }
+
+    fn __repr__(&self) -> String {
+        if self.resource.pins.is_closed() {
+            return format!("<vk_mem.{}, no longer alive>", self.class());
+        }
+        if self.resource.allocator.device.is_forked() {
+            return format!("<vk_mem.{}, from before os.fork()>", self.class());
+        }
+        format!("<vk_mem.{}>", self.face().describe())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Each resource has one object without an owner, which visits what the resource holds for it.
+        if !self.has_owner() {
+            self.resource.visit_held(&visit)?;
+        }
+        let Some(others) = self.others.get() else { return Ok(()) };
+        if let Some(data) = others.user_data.try_lock()
+            && let Some(data) = data.as_ref()
+        {
+            visit.call(&**data)?;
+        }
+        if let Some(owner) = &others.owner {
+            visit.call(&**owner)?;
+        }
+        match others.memory.try_lock().as_deref() {
+            Some(Some(memory)) => visit.call(&**memory),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let Some(others) = self.others.get() else { return };
+        let before = (others.user_data.lock().take(), others.memory.lock().take());
+        drop(before);
+    }
+}

@@ -1,0 +1,336 @@
+//! `vk_mem.SimulatedDevice`: any GPU without a driver, for tests and for machines without one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use vkmem_engine::{
+    Call, DeviceError, DeviceMemory, DeviceType, MemoryHeapFlags, MemoryPropertyFlags,
+    SimulatedDevice as EngineDevice, profile_info, simulated_info,
+};
+use vkmem_vulkan::SimulatedDriver;
+
+use super::device::Device;
+use crate::arguments::iterables;
+use crate::arguments::numbers::{
+    DEVICE_TYPE, FlagClass, MEMORY_HEAP_FLAGS, MEMORY_PROPERTY_FLAGS, of_class, real,
+    refuse_handle, unsigned, unsigned_32,
+};
+use crate::arguments::text::Text;
+use crate::errors::{IntoPyResult, invalid};
+use crate::lifetime::ownership::DeviceCore;
+
+/// A device that needs no driver and answers like one that exists, or like one that is described.
+///
+/// `profile` is one of `profile_names()`, "nvidia-h200" by default:
+///
+/// - "nvidia-h200": 140 GiB of the device, 94 GiB of the host; has `VK_EXT_memory_budget`,
+///   `VK_EXT_memory_priority`, `VK_EXT_pageable_device_local_memory` and device addresses, which no other
+///   has; Vulkan 1.4, the others 1.3;
+/// - "lavapipe": 2 GiB, one type for all; Mesa's CPU driver;
+/// - "discrete-8gib": 8 GiB of the device, 16 GiB of the host, at most 4096 memory objects;
+/// - "discrete-8gib-bar": the same, 256 MiB of the device host-visible; AMD's uncached types;
+/// - "integrated": 12 GiB shared with the host;
+/// - "raspberry-pi": 2 GiB, one type for all;
+/// - "moltenvk": 11 GiB shared with the host, and a lazily allocated type; no external memory;
+/// - "non-coherent": host-visible types that are not coherent, pages of 64 KiB
+///   (`buffer_image_granularity`).
+///
+/// Or `heaps` are pairs of a size in
+/// bytes and `MemoryHeapFlags`, and `types` pairs of a heap's index and `MemoryPropertyFlags`. The other
+/// keywords change one limit each, of a profile as of described heaps; a maximum of 0 is one that the
+/// driver does not say. Memory that can be mapped is real, copies between buffers happen, and breaking a
+/// rule of Vulkan is noted in `violations`.
+///
+/// Raises `InvalidArgumentError` for what no device could be like, as a page that is no power of two.
+#[pyclass(module = "vk_mem", extends = Device, frozen)]
+pub struct SimulatedDevice {
+    driver: Arc<SimulatedDriver>,
+    core: Arc<DeviceCore>,
+}
+
+/// Of calls that are `wanted`; others exist, but not for this.
+fn call_named(py: Python<'_>, name: &str, wanted: fn(Call) -> bool) -> PyResult<Call> {
+    let found = Call::ALL.into_iter().find(|call| call.name() == name);
+    if let Some(call) = found.filter(|call| wanted(*call)) {
+        return Ok(call);
+    }
+    let names = Call::ALL.into_iter().filter(|call| wanted(*call)).map(Call::name);
+    let names = names.collect::<Vec<_>>().join(", ");
+    Err(invalid(
+        py,
+        match found {
+            Some(_) => format!("{name} cannot fail; these can: {names}"),
+            None => format!("no call is named '{}'; there are {names}", name.escape_debug()),
+        },
+    ))
+}
+
+/// A `VkResult` that is an error: those are negative.
+fn failure(value: Option<&Bound<'_, PyAny>>) -> PyResult<DeviceError> {
+    let Some(value) = value else { return Ok(DeviceError::OutOfDeviceMemory) };
+    let py = value.py();
+    refuse_handle(value, "vk_result")?;
+    match value.extract::<i32>() {
+        Ok(result) if result < 0 => Ok(DeviceError::from_vk_result(result)),
+        Ok(result) => {
+            Err(invalid(py, format!("vk_result is {result}; a VkResult that fails is negative")))
+        }
+        Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+            Err(invalid(py, "vk_result does not fit 32 bits: it is no VkResult"))
+        }
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+            let kind = value.get_type().name()?;
+            Err(PyTypeError::new_err(format!("vk_result must be an integer, not {kind}")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The `VkPhysicalDeviceType` of a number.
+fn device_type(py: Python<'_>, value: u32) -> PyResult<DeviceType> {
+    Ok(match value {
+        0 => DeviceType::Other,
+        1 => DeviceType::IntegratedGpu,
+        2 => DeviceType::DiscreteGpu,
+        3 => DeviceType::VirtualGpu,
+        4 => DeviceType::Cpu,
+        other => return Err(invalid(py, format!("no DeviceType is {other}"))),
+    })
+}
+
+fn any(_: Call) -> bool {
+    true
+}
+
+impl SimulatedDevice {
+    /// For every use: in the child of a fork another thread of the parent may hold its locks for ever.
+    fn device(&self, py: Python<'_>) -> PyResult<&EngineDevice> {
+        Ok(self.driver(py)?.device())
+    }
+
+    fn driver(&self, py: Python<'_>) -> PyResult<&SimulatedDriver> {
+        self.core.check_process(py)?;
+        Ok(&self.driver)
+    }
+}
+
+/// Pairs of numbers, as in `[(size, flags), ...]`.
+fn pairs(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<Vec<(u64, u32)>> {
+    let pair = |item: &Bound<'_, PyAny>| {
+        let (number, flags): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
+        Ok((unsigned(&number, name)?, of_class(&flags, name, class)?))
+    };
+    // Of either there are at most 32 (`VK_MAX_MEMORY_TYPES`).
+    iterables::read(value, name, 32, pair)
+}
+
+#[pymethods]
+impl SimulatedDevice {
+    #[new]
+    #[pyo3(signature = (
+        profile = None, *, heaps = None, types = None, device_type = None,
+        buffer_image_granularity = None, non_coherent_atom_size = None,
+        max_memory_allocation_count = None, max_memory_allocation_size = None
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn new(
+        py: Python<'_>,
+        profile: Option<Text>,
+        heaps: Option<&Bound<'_, PyAny>>,
+        types: Option<&Bound<'_, PyAny>>,
+        device_type: Option<&Bound<'_, PyAny>>,
+        buffer_image_granularity: Option<&Bound<'_, PyAny>>,
+        non_coherent_atom_size: Option<&Bound<'_, PyAny>>,
+        max_memory_allocation_count: Option<&Bound<'_, PyAny>>,
+        max_memory_allocation_size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let profile = profile.as_ref().map(|text| text.0.as_str());
+        let profile = match (profile, heaps, types) {
+            (None, None, None) => Some("nvidia-h200"),
+            (profile, ..) => profile,
+        };
+        let mut info = match (heaps, types) {
+            (None, None) => {
+                let name = profile.unwrap_or_default();
+                profile_info(name).ok_or_else(|| {
+                    let names = EngineDevice::profile_names().join(", ");
+                    invalid(py, format!("no profile is named '{name}'; there are {names}"))
+                })?
+            }
+            (Some(heaps), Some(types)) if profile.is_none() => {
+                let heaps = pairs(heaps, "heaps", &MEMORY_HEAP_FLAGS)?
+                    .into_iter()
+                    .map(|(size, flags)| (size, MemoryHeapFlags::from_bits_retain(flags)));
+                let types = pairs(types, "types", &MEMORY_PROPERTY_FLAGS)?.into_iter().map(
+                    |(heap, flags)| {
+                        let heap = u32::try_from(heap).unwrap_or(u32::MAX);
+                        (heap, MemoryPropertyFlags::from_bits_retain(flags))
+                    },
+                );
+                let (heaps, types): (Vec<_>, Vec<_>) = (heaps.collect(), types.collect());
+                simulated_info(&heaps, &types)
+            }
+            _ => return Err(invalid(py, "either a profile, or heaps together with types")),
+        };
+        if let Some(kind) = device_type {
+            info.device_type = self::device_type(py, of_class(kind, "device_type", &DEVICE_TYPE)?)?;
+        }
+        let limits = &mut info.limits;
+        for (limit, value, name) in [
+            (
+                &mut limits.buffer_image_granularity,
+                buffer_image_granularity,
+                "buffer_image_granularity",
+            ),
+            (&mut limits.non_coherent_atom_size, non_coherent_atom_size, "non_coherent_atom_size"),
+            (
+                &mut limits.max_memory_allocation_size,
+                max_memory_allocation_size,
+                "max_memory_allocation_size",
+            ),
+        ] {
+            if let Some(value) = value {
+                *limit = unsigned(value, name)?;
+            }
+        }
+        if let Some(count) = max_memory_allocation_count {
+            limits.max_memory_allocation_count = unsigned_32(count, "max_memory_allocation_count")?;
+        }
+        let driver = SimulatedDriver::of_info(info, profile).or_raise(py)?;
+        let driver = Arc::new(driver);
+        let device = Device::new(driver.clone(), true);
+        let core = device.core.clone();
+        Ok(PyClassInitializer::from(device).add_subclass(Self { driver, core }))
+    }
+
+    /// Names of the profiles.
+    #[staticmethod]
+    fn profile_names(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+        PyTuple::new(py, EngineDevice::profile_names())
+    }
+
+    /// The `n`th call from now that can fail, counted from 0, fails with `vk_result`, an error
+    /// (negative).
+    #[pyo3(signature = (n = None, vk_result = None), text_signature = "($self, n=0, vk_result=-2)")]
+    fn fail_call(
+        &self,
+        py: Python<'_>,
+        n: Option<&Bound<'_, PyAny>>,
+        vk_result: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (n, error) = (n.map_or(Ok(0), |n| unsigned(n, "n"))?, failure(vk_result)?);
+        self.device(py)?.fail_call(n, error);
+        Ok(())
+    }
+
+    /// The next `count` calls of a Vulkan command that can fail, as `"vkAllocateMemory"`, fail with
+    /// `vk_result`, an error (negative).
+    ///
+    /// Raises `InvalidArgumentError` for a command that cannot fail, as `vkFreeMemory`.
+    #[pyo3(
+        signature = (call, count = None, vk_result = None),
+        text_signature = "($self, call, count=1, vk_result=-2)"
+    )]
+    fn fail_next(
+        &self,
+        py: Python<'_>,
+        call: Text,
+        count: Option<&Bound<'_, PyAny>>,
+        vk_result: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let call = call_named(py, &call.0, Call::is_fallible)?;
+        let count = count.map_or(Ok(1), |count| unsigned(count, "count"))?;
+        let error = failure(vk_result)?;
+        self.device(py)?.fail_next(call, count, error);
+        Ok(())
+    }
+
+    /// No call fails any more, other than by its own fault.
+    fn clear_failures(&self, py: Python<'_>) -> PyResult<()> {
+        self.device(py)?.clear_failures();
+        Ok(())
+    }
+
+    /// Makes a Vulkan command, or all of them, take `seconds` longer.
+    #[pyo3(signature = (seconds, call = None))]
+    fn set_latency(
+        &self,
+        py: Python<'_>,
+        seconds: &Bound<'_, PyAny>,
+        call: Option<&str>,
+    ) -> PyResult<()> {
+        let seconds = real(seconds, "seconds")?;
+        let latency = Duration::try_from_secs_f64(seconds)
+            .map_err(|_| invalid(py, format!("a latency of {seconds} seconds")))?;
+        let device = self.device(py)?;
+        match call {
+            None => device.set_latency_of_all(latency),
+            Some(call) => device.set_latency(call_named(py, call, any)?, latency),
+        }
+        Ok(())
+    }
+
+    /// Makes resources created from now on insist on a memory object of their own.
+    fn set_requires_dedicated(&self, requires: bool) {
+        self.driver.set_requires_dedicated(requires);
+    }
+
+    /// Whether more memory objects than `maxMemoryAllocationCount` are refused, as at first: some drivers
+    /// give more than they say.
+    fn set_enforces_allocation_count(&self, py: Python<'_>, enforces: bool) -> PyResult<()> {
+        self.device(py)?.enforce_allocation_count(enforces);
+        Ok(())
+    }
+
+    /// How often a Vulkan command was called, or all of them.
+    #[pyo3(signature = (call = None))]
+    fn call_count(&self, py: Python<'_>, call: Option<&str>) -> PyResult<u64> {
+        let device = self.device(py)?;
+        Ok(match call {
+            None => Call::ALL.into_iter().map(|call| device.call_count(call)).sum(),
+            Some(call) => device.call_count(call_named(py, call, any)?),
+        })
+    }
+
+    /// How many calls that can fail were made.
+    #[getter]
+    fn fallible_call_count(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.device(py)?.fallible_call_count())
+    }
+
+    /// `VkDeviceMemory` objects that live.
+    #[getter]
+    fn live_memory_objects(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.device(py)?.live_memory_objects())
+    }
+
+    /// Bytes of the memory objects that live in a heap.
+    fn live_bytes(&self, py: Python<'_>, heap: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let heap = unsigned_32(heap, "heap")?;
+        if heap as usize >= self.driver.info().heaps.len() {
+            return Err(invalid(py, format!("the device has no heap {heap}")));
+        }
+        Ok(self.device(py)?.live_bytes(heap))
+    }
+
+    /// Buffers that live.
+    #[getter]
+    fn live_buffers(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.driver(py)?.live_buffers())
+    }
+
+    /// Images that live.
+    #[getter]
+    fn live_images(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.driver(py)?.live_images())
+    }
+
+    /// Rules of Vulkan that were broken so far.
+    #[getter]
+    fn violations(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.device(py)?.violations())
+    }
+}

@@ -1,0 +1,457 @@
+//! `vk_mem.VirtualBlock`: the suballocators for anything that is not Vulkan memory.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyAnyMethods, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::suballocator::RegionKey;
+use vkmem_engine::words::counted;
+use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
+
+use super::statistics::Statistics;
+use crate::arguments::numbers::{refuse_handle, unsigned};
+use crate::arguments::sequences::{self, Integers};
+use crate::arguments::text::Text;
+use crate::arguments::{arrays, options};
+use crate::errors::{IntoPyResult, invalid, out_of_host_memory, to_py_of_item, use_after_free};
+use crate::interpreter::enter_thread;
+use crate::lifetime::extras::text_of;
+use crate::package::VIRTUAL_ALLOCATIONS;
+use crate::process::forks::Process;
+use crate::process::host_memory;
+use crate::process::links::Link;
+
+/// A range of numbers that is divided: bytes of a buffer, slots of a table, frames of a sound
+/// (`VmaVirtualBlock`).
+///
+/// `size` is in the caller's unit. `algorithm` is "tlsf", "linear" or "buddy". Usable from many
+/// threads at once. In the child of `os.fork()` every use of a block of the parent raises
+/// `InvalidArgumentError`, as with a device: another thread may have been changing it at that moment.
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct VirtualBlock {
+    /// Never held while an exception is made: that runs Python code, which may come back here.
+    block: Mutex<Engine>,
+    /// By handle; most have none.
+    user_data: Mutex<HashMap<u64, Link<PyAny>>>,
+    process: Process,
+}
+
+/// A range of a `VirtualBlock`.
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct VirtualAllocation {
+    block: Link<VirtualBlock>,
+    handle: u64,
+    offset: u64,
+    size: u64,
+}
+
+impl VirtualBlock {
+    /// For every use: a lock that another thread held at a fork is never let go of in the child.
+    fn engine(&self, py: Python<'_>) -> PyResult<&Mutex<Engine>> {
+        enter_thread();
+        if self.process.is_this() {
+            return Ok(&self.block);
+        }
+        let why = "the virtual block was made before os.fork(): make another in this process";
+        Err(invalid(py, why))
+    }
+
+    /// The user data as texts, by handle.
+    fn custom_data(&self, py: Python<'_>) -> PyResult<HashMap<u64, String>> {
+        let user_data = self.user_data.lock();
+        let mut texts = HashMap::new();
+        texts.try_reserve(user_data.len()).map_err(|_| PyMemoryError::new_err(()))?;
+        texts.extend(user_data.iter().map(|(&handle, data)| (handle, text_of(data.bind(py)))));
+        Ok(texts)
+    }
+
+    fn free_handle(&self, py: Python<'_>, handle: u64) -> PyResult<()> {
+        let freed = self.engine(py)?.lock().free(RegionKey::from_bits(handle));
+        freed.map_err(|error| stale(py, &error))?;
+        let data = self.user_data.lock().remove(&handle);
+        // Dropped without the lock: its finaliser may come back here.
+        drop(data);
+        Ok(())
+    }
+}
+
+fn stale(py: Python<'_>, error: &Error) -> PyErr {
+    match error {
+        Error::UseAfterFree => use_after_free(py, "the virtual allocation was freed"),
+        other => crate::errors::to_py(py, other),
+    }
+}
+
+/// Frees what a failed call made: in reverse, for a linear block.
+fn undo(block: &mut Engine, handles: &[[u8; 8]]) {
+    for handle in handles.iter().rev() {
+        // Who finds the arrays through the cycle collector may have freed one already.
+        let _ = block.free(RegionKey::from_bits(u64::from_ne_bytes(*handle)));
+    }
+}
+
+/// A `VirtualAllocation` of this block, or its handle.
+fn handle_of(slf: &Bound<'_, VirtualBlock>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let Ok(allocation) = value.cast::<VirtualAllocation>() else {
+        return unsigned(value, "allocation");
+    };
+    if !allocation.get().block.is(slf) {
+        return Err(invalid(slf.py(), "the virtual allocation is of another block"));
+    }
+    Ok(allocation.get().handle)
+}
+
+/// One alignment for all, or one for each.
+enum Alignments {
+    All(u64),
+    Each(Integers),
+}
+
+impl Alignments {
+    fn get(&self, index: usize) -> u64 {
+        match self {
+            Self::All(alignment) => *alignment,
+            Self::Each(alignments) => alignments.get(index),
+        }
+    }
+}
+
+#[pymethods]
+impl VirtualBlock {
+    #[new]
+    #[pyo3(signature = (size, *, algorithm = Text("tlsf".into())), text_signature = "(size, *, algorithm='tlsf')")]
+    fn new(py: Python<'_>, size: &Bound<'_, PyAny>, algorithm: Text) -> PyResult<Self> {
+        host_memory::check(py)?;
+        let algorithm = options::algorithm(py, &algorithm.0)?;
+        let block = Engine::new(unsigned(size, "size")?, algorithm).or_raise(py)?;
+        let (block, user_data) = (Mutex::new(block), Mutex::default());
+        Ok(Self { block, user_data, process: Process::current() })
+    }
+
+    /// In the caller's unit.
+    #[getter]
+    fn size(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.engine(py)?.lock().size())
+    }
+
+    /// "tlsf", "linear" or "buddy".
+    #[getter]
+    fn algorithm(&self, py: Python<'_>) -> PyResult<&'static str> {
+        Ok(self.engine(py)?.lock().algorithm().name())
+    }
+
+    /// How many allocations live.
+    #[getter]
+    fn allocation_count(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.engine(py)?.lock().live().0)
+    }
+
+    /// What they add up to.
+    #[getter]
+    fn allocated(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.engine(py)?.lock().live().1)
+    }
+
+    /// Finds a place for `size` units (`vmaVirtualAllocate`).
+    ///
+    /// `alignment` is any number, as a vertex's 12 bytes; 0 and 1 ask for nothing. What is no power of two
+    /// costs a division. `upper_address` takes it from the upper end of a linear block.
+    /// `strategy` is one of the STRATEGY flags.
+    ///
+    /// Raises `OutOfDeviceMemoryError` if there is no room, `InvalidArgumentError`.
+    #[pyo3(signature = (
+        size, alignment = None, *, upper_address = false, strategy = None, user_data = None
+    ))]
+    fn allocate(
+        slf: &Bound<'_, Self>,
+        size: &Bound<'_, PyAny>,
+        alignment: Option<&Bound<'_, PyAny>>,
+        upper_address: bool,
+        strategy: Option<&Bound<'_, PyAny>>,
+        user_data: Option<Py<PyAny>>,
+    ) -> PyResult<VirtualAllocation> {
+        let request = VirtualRequest {
+            size: unsigned(size, "size")?,
+            alignment: alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?,
+            upper: upper_address,
+            strategy: options::strategy(strategy)?,
+        };
+        let this = slf.get();
+        host_memory::check(slf.py())?;
+        if user_data.is_some() && this.user_data.lock().try_reserve(1).is_err() {
+            return Err(out_of_host_memory(slf.py()));
+        }
+        let made = this.engine(slf.py())?.lock().allocate(&request);
+        let made = made.or_raise(slf.py())?;
+        let handle = made.key.to_bits();
+        if let Some(data) = user_data {
+            this.user_data.lock().insert(handle, Link::new(data));
+        }
+        let block = Link::new(slf.clone().unbind());
+        Ok(VirtualAllocation { block, handle, offset: made.offset, size: made.size })
+    }
+
+    /// Finds places for many, all or none.
+    ///
+    /// `sizes` and `alignments` are sequences of integers or arrays of them; a contiguous one of
+    /// unsigned 64-bit integers, as NumPy's uint64, is read without an object for each. One alignment
+    /// may stand for all. Gives `VirtualAllocations`, a tuple of handles and offsets, as memoryviews of unsigned 64-bit integers (format
+    /// "Q"), which `numpy.asarray` takes without a copy.
+    ///
+    /// Raises what `allocate` raises; `item` of the error says which one it was, counted from 0.
+    #[pyo3(signature = (sizes, alignments = None, *, strategy = None))]
+    fn allocate_many<'py>(
+        &self,
+        py: Python<'py>,
+        sizes: &Bound<'py, PyAny>,
+        alignments: Option<&Bound<'py, PyAny>>,
+        strategy: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let engine = self.engine(py)?;
+        let sizes = Integers::read(sizes, "sizes", "size")?;
+        let alignments = match alignments {
+            None => Alignments::All(1),
+            // Arrays of numbers are no numbers; any other error is the caller's own.
+            Some(value) => {
+                match refuse_handle(value, "alignments").and_then(|()| value.extract()) {
+                    Ok(one) => Alignments::All(one),
+                    Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+                        Alignments::Each(Integers::read(value, "alignments", "alignment")?)
+                    }
+                    Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+                        Alignments::All(unsigned(value, "alignments")?)
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        if let Alignments::Each(alignments) = &alignments
+            && alignments.len() != sizes.len()
+        {
+            let given = counted(alignments.len(), "alignment");
+            let wanted = counted(sizes.len(), "size");
+            return Err(invalid(py, format!("{given} for {wanted}")));
+        }
+        let strategy = options::strategy(strategy)?;
+        // Filled where Python cannot reach: nobody has seen these arrays.
+        let two = arrays::pair(py, sizes.len(), |handles, offsets| {
+            let fill = || {
+                let mut block = engine.lock();
+                block.reserve(sizes.len());
+                let requests = (0..sizes.len()).map(|index| {
+                    let (size, alignment) = (sizes.get(index), alignments.get(index));
+                    VirtualRequest { size, alignment, upper: false, strategy }
+                });
+                let (mut count, mut places) = (0, handles.iter_mut().zip(offsets));
+                let done = block.allocate_many(requests, |allocation| {
+                    if let Some((handle, offset)) = places.next() {
+                        *handle = allocation.key.to_bits().to_ne_bytes();
+                        *offset = allocation.offset.to_ne_bytes();
+                        count += 1;
+                    }
+                });
+                done.map_err(|error| {
+                    undo(&mut block, &handles[..count]);
+                    FailedItem { index: count, error }
+                })
+            };
+            py.detach(fill).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
+        })?;
+        // Without memory for the views nobody would know the handles.
+        let named = || VIRTUAL_ALLOCATIONS.get(py)?.call1(two.views()?);
+        named().inspect_err(|_| undo(&mut engine.lock(), &two.first()))
+    }
+
+    /// Frees one: a `VirtualAllocation` or its handle (`vmaVirtualFree`).
+    ///
+    /// Raises `UseAfterFreeError` if it was freed before.
+    fn free(slf: &Bound<'_, Self>, allocation: &Bound<'_, PyAny>) -> PyResult<()> {
+        slf.get().free_handle(slf.py(), handle_of(slf, allocation)?)
+    }
+
+    /// Frees many handles, all or none: an array of unsigned 64-bit integers, or a sequence.
+    ///
+    /// Raises `UseAfterFreeError` if one was freed before or stands there twice.
+    fn free_many(&self, py: Python<'_>, handles: &Bound<'_, PyAny>) -> PyResult<()> {
+        let engine = self.engine(py)?;
+        // Read once: another thread may change the array.
+        let handles = sequences::integers(handles, "handles", "handle")?;
+        let freed = py.detach(|| {
+            let mut block = engine.lock();
+            block.free_many(handles.iter().copied().map(RegionKey::from_bits))
+        });
+        freed.map_err(|error| stale(py, &error))?;
+        if self.user_data.lock().is_empty() {
+            return Ok(());
+        }
+        for handle in handles {
+            // Dropped without the lock: its finaliser may come back here.
+            let data = self.user_data.lock().remove(&handle);
+            drop(data);
+        }
+        Ok(())
+    }
+
+    /// Frees all (`vmaClearVirtualBlock`).
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.engine(py)?.lock().clear();
+        let dropped = std::mem::take(&mut *self.user_data.lock());
+        drop(dropped);
+        Ok(())
+    }
+
+    /// Where a handle's range is (`vmaGetVirtualAllocationInfo`).
+    ///
+    /// Raises `UseAfterFreeError`.
+    fn info(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<VirtualAllocation> {
+        let handle = handle_of(slf, handle)?;
+        let found = slf.get().engine(slf.py())?.lock().info(RegionKey::from_bits(handle));
+        let found = found.map_err(|error| stale(slf.py(), &error))?;
+        let block = Link::new(slf.clone().unbind());
+        Ok(VirtualAllocation { block, handle, offset: found.offset, size: found.size })
+    }
+
+    /// Makes it larger; what is allocated stays where it is.
+    ///
+    /// Raises `InvalidArgumentError` for a smaller size.
+    fn grow(&self, py: Python<'_>, size: &Bound<'_, PyAny>) -> PyResult<()> {
+        let size = unsigned(size, "size")?;
+        let grown = self.engine(py)?.lock().grow(size);
+        grown.or_raise(py)
+    }
+
+    /// Counts allocations and unused ranges (`vmaCalculateVirtualBlockStatistics`).
+    fn statistics(&self, py: Python<'_>) -> PyResult<Statistics> {
+        let engine = self.engine(py)?;
+        Ok(Statistics::of_units(py.detach(|| engine.lock().statistics())))
+    }
+
+    /// All regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of VMA's dump, with
+    /// `TotalBytes`, `UnusedBytes`, `Allocations`, `UnusedRanges` and, if `detailed`,
+    /// `Suballocations` with `Offset`, `Type`, `Size` and, where there are user data, `CustomData`: texts
+    /// as their letters and digits, numbers in full, of other objects the class and the `id()`.
+    #[pyo3(signature = (detailed = true))]
+    fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> PyResult<String> {
+        let engine = self.engine(py)?;
+        let texts = if detailed { self.custom_data(py)? } else { HashMap::new() };
+        let text_of = |key: RegionKey| texts.get(&key.to_bits()).map(String::as_str);
+        py.detach(|| engine.lock().build_stats_string(detailed, &text_of)).or_raise(py)
+    }
+
+    /// Walks all bookkeeping. Raises `CorruptionError` with what is broken.
+    fn validate(&self, py: Python<'_>) -> PyResult<()> {
+        let engine = self.engine(py)?;
+        let checked = py.detach(|| engine.lock().validate());
+        checked.map_err(|broken| crate::errors::corruption(py, &broken))
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.clear(py)
+    }
+
+    fn __repr__(&self) -> String {
+        if !self.process.is_this() {
+            return "<vk_mem.VirtualBlock, from before os.fork()>".into();
+        }
+        let block = self.block.lock();
+        let (name, size, (count, used)) = (block.algorithm().name(), block.size(), block.live());
+        format!(
+            "<vk_mem.VirtualBlock {name}, {used} of {size} in {}>",
+            counted(count, "allocation")
+        )
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.user_data.try_lock() {
+            Some(data) => data.values().try_for_each(|data| visit.call(&**data)),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let dropped = std::mem::take(&mut *self.user_data.lock());
+        drop(dropped);
+    }
+}
+
+#[pymethods]
+impl VirtualAllocation {
+    /// For `free`, `free_many` and `info`.
+    #[getter]
+    fn handle(&self) -> u64 {
+        self.handle
+    }
+
+    /// Where it starts, in the caller's unit.
+    #[getter]
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// As requested.
+    #[getter]
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The block it is a part of.
+    #[getter]
+    fn block(&self, py: Python<'_>) -> Py<VirtualBlock> {
+        self.block.clone_ref(py)
+    }
+
+    /// Any Python object that the caller wants to find here again.
+    #[getter]
+    fn user_data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.block.get().user_data.lock().get(&self.handle).map(|data| data.clone_ref(py))
+    }
+
+    #[setter]
+    fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
+        let block = self.block.get();
+        let known = block.engine(py)?.lock().info(RegionKey::from_bits(self.handle));
+        known.map_err(|error| stale(py, &error))?;
+        let mut all = block.user_data.lock();
+        let before = match data {
+            Some(data) => all.insert(self.handle, Link::new(data)),
+            None => all.remove(&self.handle),
+        };
+        drop(all);
+        drop(before);
+        Ok(())
+    }
+
+    /// Frees it. Nothing happens the second time.
+    fn free(&self, py: Python<'_>) -> PyResult<()> {
+        let block = self.block.get();
+        if block.engine(py)?.lock().info(RegionKey::from_bits(self.handle)).is_err() {
+            return Ok(());
+        }
+        block.free_handle(py, self.handle)
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.free(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&*self.block)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<vk_mem.VirtualAllocation of {} at {}>", self.size, self.offset)
+    }
+}

@@ -1,0 +1,192 @@
+//! `vk_mem._vk_mem._VirtualBlocks`: what divides the buffers of a `BufferHeap`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use vkmem_engine::VirtualBlocks as Engine;
+use vkmem_engine::suballocator::RegionKey;
+
+use crate::arguments::numbers::unsigned;
+use crate::arguments::options::algorithm;
+use crate::arguments::text::Text;
+use crate::errors::{IntoPyResult, corruption};
+
+/// Which life of which block: numbers are given out again.
+#[derive(Clone, Copy, PartialEq)]
+struct BlockId {
+    number: u32,
+    serial: u64,
+}
+
+/// Where a range is.
+#[derive(Clone, Copy)]
+struct Place {
+    block: BlockId,
+    key: RegionKey,
+    offset: u64,
+}
+
+struct Blocks {
+    engine: Engine,
+    /// Of the block that has each number now; none where that is free.
+    serials: Vec<Option<u64>>,
+    next_serial: u64,
+    /// Ranges whose owner was dropped.
+    dropped: Vec<Place>,
+}
+
+impl Blocks {
+    fn is_there(&self, block: BlockId) -> bool {
+        self.serials.get(block.number as usize) == Some(&Some(block.serial))
+    }
+}
+
+/// Many virtual blocks as one. Private: the heap has a lock of its own around every use, and looks
+/// for forks.
+#[pyclass(name = "_VirtualBlocks", module = "vk_mem._vk_mem", frozen)]
+pub struct VirtualBlocks {
+    blocks: Arc<Mutex<Blocks>>,
+}
+
+/// A range that belongs to whoever has this object. Python may be interrupted between any two calls:
+/// what is dropped without having been freed is kept for `take_dropped`.
+#[pyclass(name = "_Range", module = "vk_mem._vk_mem", frozen)]
+pub struct Range {
+    blocks: Arc<Mutex<Blocks>>,
+    place: Place,
+    freed: AtomicBool,
+}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        if self.freed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut blocks = self.blocks.lock();
+        // Without memory to note it in, the range is lost rather than the process.
+        if blocks.is_there(self.place.block) && blocks.dropped.try_reserve(1).is_ok() {
+            blocks.dropped.push(self.place);
+        }
+    }
+}
+
+#[pymethods]
+impl Range {
+    /// The number of its block.
+    #[getter]
+    fn block(&self) -> u32 {
+        self.place.block.number
+    }
+
+    /// Where it begins there.
+    #[getter]
+    fn offset(&self) -> u64 {
+        self.place.offset
+    }
+}
+
+impl VirtualBlocks {
+    fn range(&self, place: Place) -> Range {
+        Range { blocks: Arc::clone(&self.blocks), place, freed: AtomicBool::new(false) }
+    }
+}
+
+#[pymethods]
+impl VirtualBlocks {
+    #[new]
+    fn new(py: Python<'_>, algorithm: Text, alignment: u64) -> PyResult<Self> {
+        let algorithm = self::algorithm(py, &algorithm.0)?;
+        let engine = Engine::new(algorithm, alignment);
+        let blocks = Blocks { engine, serials: Vec::new(), next_serial: 0, dropped: Vec::new() };
+        Ok(Self { blocks: Arc::new(Mutex::new(blocks)) })
+    }
+
+    /// What all allocations add up to.
+    #[getter]
+    fn allocated(&self) -> u64 {
+        self.blocks.lock().engine.allocated()
+    }
+
+    /// Takes in a block of `size` units; gives its number.
+    fn add(&self, py: Python<'_>, size: &Bound<'_, PyAny>) -> PyResult<u32> {
+        let size = unsigned(size, "size")?;
+        let added = {
+            let mut blocks = self.blocks.lock();
+            let added = blocks.engine.add(size);
+            if let Ok(number) = added {
+                let serial = blocks.next_serial;
+                blocks.next_serial += 1;
+                if blocks.serials.len() <= number as usize {
+                    blocks.serials.resize(number as usize + 1, None);
+                }
+                blocks.serials[number as usize] = Some(serial);
+            }
+            added
+        };
+        added.or_raise(py)
+    }
+
+    /// Removes a block, with whatever lives in it.
+    fn remove(&self, py: Python<'_>, block: u32) -> PyResult<()> {
+        let removed = {
+            let mut blocks = self.blocks.lock();
+            if let Some(serial) = blocks.serials.get_mut(block as usize) {
+                *serial = None;
+            }
+            blocks.engine.remove(block)
+        };
+        removed.or_raise(py)
+    }
+
+    /// Finds a range. None if there is no room.
+    fn allocate(
+        &self,
+        py: Python<'_>,
+        size: &Bound<'_, PyAny>,
+        alignment: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Range>> {
+        let (size, alignment) = (unsigned(size, "size")?, unsigned(alignment, "alignment")?);
+        let found = {
+            let mut blocks = self.blocks.lock();
+            let found = blocks.engine.allocate(size, alignment);
+            found.map(|found| {
+                found.and_then(|(number, made)| {
+                    let serial = blocks.serials[number as usize]?;
+                    let block = BlockId { number, serial };
+                    Some(Place { block, key: made.key, offset: made.offset })
+                })
+            })
+        };
+        Ok(found.or_raise(py)?.map(|place| self.range(place)))
+    }
+
+    /// Frees one; whether its block is empty now. None if it was freed, or removed with its block.
+    fn free(&self, py: Python<'_>, range: &Range) -> PyResult<Option<bool>> {
+        let freed = {
+            let mut blocks = self.blocks.lock();
+            let ours = Arc::ptr_eq(&self.blocks, &range.blocks);
+            if !ours || range.freed.swap(true, Ordering::Relaxed) {
+                return Ok(None);
+            }
+            if !blocks.is_there(range.place.block) {
+                return Ok(None);
+            }
+            blocks.engine.free(range.place.block.number, range.place.key)
+        };
+        freed.or_raise(py).map(Some)
+    }
+
+    /// The ranges whose owners were dropped without freeing them.
+    fn take_dropped(&self) -> Vec<Range> {
+        let dropped = std::mem::take(&mut self.blocks.lock().dropped);
+        dropped.into_iter().map(|place| self.range(place)).collect()
+    }
+
+    /// Walks all bookkeeping. Raises `CorruptionError` with what is broken.
+    fn validate(&self, py: Python<'_>) -> PyResult<()> {
+        let checked = self.blocks.lock().engine.validate();
+        checked.map_err(|broken| corruption(py, &broken))
+    }
+}

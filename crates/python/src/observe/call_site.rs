@@ -1,0 +1,273 @@
+//! Where in the caller's program something was created: a Python stack, kept as the code object and
+//! the instruction of each frame. Lines and names are looked up only when somebody asks.
+
+use std::collections::HashMap;
+use std::ffi::c_int;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pyo3::{ffi, intern};
+
+/// What is said where no frame of the caller is on the stack, as in a finaliser at the end.
+const NOWHERE: &str = "no Python code";
+
+/// Where and when something was created.
+#[derive(Clone, Copy)]
+pub struct Origin {
+    /// Number of its call site.
+    pub site: u32,
+    /// When.
+    pub at: Instant,
+}
+
+/// A frame: the address of its code object, which the table holds, and a byte offset in that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Frame {
+    code: usize,
+    instruction: i32,
+}
+
+/// Frames from the innermost outwards.
+type Stack = Arc<[Frame]>;
+
+/// Multiplies and rotates: the keys are addresses, which nobody outside chooses.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_i32(&mut self, value: i32) {
+        self.write_u64(u64::from(value.cast_unsigned()));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
+type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+
+struct Code {
+    /// Kept, so that no other code object comes to have its address.
+    object: Py<PyAny>,
+    /// Of this package or of the import system: says nothing about the caller.
+    is_inner: bool,
+}
+
+#[derive(Default)]
+struct Table {
+    codes: AddressMap<usize, Code>,
+    stacks: Vec<Stack>,
+    numbers: AddressMap<Stack, u32>,
+}
+
+impl Table {
+    /// The number of a stack; none without host memory for another.
+    fn intern(&mut self, frames: &[Frame]) -> Option<u32> {
+        if let Some(number) = self.numbers.get(frames) {
+            return Some(*number);
+        }
+        let reserved = self.stacks.try_reserve(1).and_then(|()| self.numbers.try_reserve(1));
+        reserved.ok()?;
+        let stack: Stack = frames.into();
+        let number = u32::try_from(self.stacks.len()).expect("fewer than 2^32 call sites");
+        self.stacks.push(stack.clone());
+        self.numbers.insert(stack, number);
+        Some(number)
+    }
+}
+
+/// The call sites of one allocator, by number. Each stack and each code object is kept once.
+#[derive(Default)]
+pub struct CallSites {
+    /// Never held while Python runs: attributes, new frames and integers may start a collection,
+    /// whose finalisers come back here.
+    table: Mutex<Table>,
+}
+
+type GetBack = unsafe extern "C" fn(*mut ffi::PyFrameObject) -> *mut ffi::PyFrameObject;
+type GetInstruction = unsafe extern "C" fn(*mut ffi::PyFrameObject) -> c_int;
+
+/// What reads a frame faster than its attributes do. These functions are no part of the limited API,
+/// so they are looked for at run time, and done without where they are missing.
+#[derive(Clone, Copy)]
+struct Direct {
+    back: GetBack,
+    instruction: GetInstruction,
+}
+
+#[cfg(unix)]
+fn direct() -> Option<Direct> {
+    static FOUND: std::sync::OnceLock<Option<Direct>> = std::sync::OnceLock::new();
+    *FOUND.get_or_init(|| {
+        // SAFETY: names that end in a null byte.
+        let find =
+            |name: &std::ffi::CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        let (back, instruction) = (find(c"PyFrame_GetBack"), find(c"PyFrame_GetLasti"));
+        if back.is_null() || instruction.is_null() {
+            return None;
+        }
+        // SAFETY: public functions of Python 3.11 and later, with these signatures.
+        unsafe {
+            Some(Direct {
+                back: std::mem::transmute::<*mut libc::c_void, GetBack>(back),
+                instruction: std::mem::transmute::<*mut libc::c_void, GetInstruction>(instruction),
+            })
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn direct() -> Option<Direct> {
+    None
+}
+
+/// The frame that runs now.
+fn innermost(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    // SAFETY: attached; a borrowed reference or null, without an exception.
+    unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast()) }
+}
+
+fn outer<'py>(frame: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let py = frame.py();
+    match direct() {
+        // SAFETY: a frame; a new reference or null, without an exception.
+        Some(direct) => unsafe {
+            Bound::from_owned_ptr_or_opt(py, (direct.back)(frame.as_ptr().cast()).cast())
+        },
+        None => frame.getattr(intern!(py, "f_back")).ok().filter(|back| !back.is_none()),
+    }
+}
+
+fn instruction(frame: &Bound<'_, PyAny>) -> i32 {
+    match direct() {
+        // SAFETY: a frame.
+        Some(direct) => unsafe { (direct.instruction)(frame.as_ptr().cast()) },
+        None => {
+            let instruction = frame.getattr(intern!(frame.py(), "f_lasti"));
+            instruction.and_then(|it| it.extract()).unwrap_or(-1)
+        }
+    }
+}
+
+fn code<'py>(frame: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    // SAFETY: a frame; a new reference, never null.
+    unsafe { Bound::from_owned_ptr(frame.py(), ffi::PyFrame_GetCode(frame.as_ptr().cast()).cast()) }
+}
+
+/// Whether a frame's module is this package or the import system.
+fn is_inner(frame: &Bound<'_, PyAny>) -> bool {
+    let py = frame.py();
+    let name = || -> PyResult<String> {
+        let globals = frame.getattr(intern!(py, "f_globals"))?;
+        let name = globals.get_item(intern!(py, "__name__"))?;
+        Ok(name.cast::<PyString>()?.to_string_lossy().into_owned())
+    };
+    let Ok(name) = name() else { return false };
+    name == "vk_mem" || name.starts_with("vk_mem.") || name.starts_with("importlib._bootstrap")
+}
+
+impl CallSites {
+    /// Where Python is now, by up to `depth` frames of the caller, each a few dozen nanoseconds. None
+    /// without host memory for another call site.
+    pub fn capture(&self, py: Python<'_>, depth: usize) -> Option<u32> {
+        let mut frames = [Frame { code: 0, instruction: 0 }; MAX_DEPTH];
+        let depth = depth.min(MAX_DEPTH);
+        let mut count = 0;
+        let mut next = innermost(py);
+        while let Some(frame) = next {
+            let code = code(&frame);
+            let address = code.as_ptr() as usize;
+            let known = self.table.lock().codes.get(&address).map(|code| code.is_inner);
+            let inner = match known {
+                Some(is_inner) => is_inner,
+                None => {
+                    let is_inner = is_inner(&frame);
+                    let object = code.unbind();
+                    let mut table = self.table.lock();
+                    table.codes.try_reserve(1).ok()?;
+                    table.codes.entry(address).or_insert(Code { object, is_inner });
+                    is_inner
+                }
+            };
+            if !inner {
+                frames[count] = Frame { code: address, instruction: instruction(&frame) };
+                count += 1;
+                if count == depth {
+                    break;
+                }
+            }
+            next = outer(&frame);
+        }
+        self.table.lock().intern(&frames[..count])
+    }
+
+    /// The site of the innermost frame of another one.
+    pub fn head(&self, site: u32) -> Option<u32> {
+        let mut table = self.table.lock();
+        let stack = table.stacks[site as usize].clone();
+        table.intern(&stack[..stack.len().min(1)])
+    }
+
+    /// `file:line in function` of each frame, the innermost first.
+    pub fn lines(&self, py: Python<'_>, site: u32) -> Vec<String> {
+        let codes: Vec<_> = {
+            let table = self.table.lock();
+            let stack = &table.stacks[site as usize];
+            let code = |it: &Frame| (table.codes[&it.code].object.clone_ref(py), it.instruction);
+            stack.iter().map(code).collect()
+        };
+        if codes.is_empty() {
+            return vec![NOWHERE.into()];
+        }
+        let on_its_way = PyErr::take(py);
+        let lines = codes.iter().map(|(code, instruction)| line_of(code.bind(py), *instruction));
+        let lines = lines.collect();
+        if let Some(error) = on_its_way {
+            error.restore(py);
+        }
+        lines
+    }
+}
+
+/// Deeper stacks are cut.
+pub const MAX_DEPTH: usize = 64;
+
+/// `file:line in function`
+fn line_of(code: &Bound<'_, PyAny>, instruction: i32) -> String {
+    let py = code.py();
+    let text = |name: &Bound<'_, PyString>| -> String {
+        let text = code.getattr(name).map(|it| it.to_string()).unwrap_or_default();
+        text.chars().map(|it| if it.is_control() { '?' } else { it }).collect()
+    };
+    let line = || -> PyResult<u32> {
+        for range in code.call_method0(intern!(py, "co_lines"))?.try_iter()? {
+            let (start, end, line): (i32, i32, Option<u32>) = range?.extract()?;
+            if start <= instruction
+                && instruction < end
+                && let Some(line) = line
+            {
+                return Ok(line);
+            }
+        }
+        code.getattr(intern!(py, "co_firstlineno"))?.extract()
+    };
+    let file = text(intern!(py, "co_filename"));
+    let function = text(intern!(py, "co_qualname"));
+    format!("{file}:{} in {function}", line().unwrap_or(0))
+}

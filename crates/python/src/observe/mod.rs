@@ -1,0 +1,4 @@
+//! Where calls of the program came from, and how much they created and released.
+
+pub(crate) mod call_site;
+pub(crate) mod observed;

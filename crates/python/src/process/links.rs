@@ -1,0 +1,55 @@
+//! Python objects that other objects hold on behalf of the caller.
+
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+
+use pyo3::prelude::*;
+
+thread_local! {
+    /// Objects to let go of, while one is being let go of further up the stack.
+    static WAITING: RefCell<Option<Vec<Py<PyAny>>>> = const { RefCell::new(None) };
+}
+
+/// A reference that is let go of without recursion: a chain of user data may be as long as memory
+/// goes, and a stack is not.
+pub struct Link<T>(ManuallyDrop<Py<T>>);
+
+impl<T> Link<T> {
+    /// Takes a reference over.
+    pub fn new(object: Py<T>) -> Self {
+        Self(ManuallyDrop::new(object))
+    }
+}
+
+impl<T> Deref for Link<T> {
+    type Target = Py<T>;
+
+    fn deref(&self) -> &Py<T> {
+        &self.0
+    }
+}
+
+impl<T> Drop for Link<T> {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here.
+        let object = unsafe { ManuallyDrop::take(&mut self.0) }.into_any();
+        let outermost = WAITING.with(|waiting| match &mut *waiting.borrow_mut() {
+            Some(others) => {
+                others.push(object);
+                None
+            }
+            nobody => {
+                *nobody = Some(Vec::new());
+                Some(object)
+            }
+        });
+        let Some(first) = outermost else { return };
+        let mut next = Some(first);
+        while let Some(object) = next {
+            drop(object);
+            next = WAITING.with(|waiting| waiting.borrow_mut().as_mut().and_then(Vec::pop));
+        }
+        WAITING.with(|waiting| *waiting.borrow_mut() = None);
+    }
+}

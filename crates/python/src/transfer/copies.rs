@@ -1,0 +1,456 @@
+//! Copies on a device's own queue, with everything checked that Vulkan does not check.
+
+use std::sync::Arc;
+
+use ash::vk;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use vkmem_engine::words::bytes;
+use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error};
+use vkmem_vulkan::{DeviceAllocator, HostSide, TransferCommand, format};
+
+use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned, unsigned_32};
+use crate::errors::{IntoPyResult, feature_not_present, invalid};
+use crate::lifetime::handles::Handles;
+use crate::lifetime::ownership::{DeviceCore, Held, Resource};
+use crate::memory::host_copy;
+use crate::objects::buffer::Buffer;
+use crate::objects::device::Device;
+use crate::objects::image::Image;
+use crate::package::BUFFER_SLICE;
+
+const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
+const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
+
+fn number(value: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<u64> {
+    value.map_or(Ok(0), |value| unsigned(value, name))
+}
+
+/// Warns where the host has written to bytes that a copy reads and has not flushed them.
+fn check_read(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
+    let harm = "the device reads there: it sees what was there before";
+    resource.check_flushed(py, place, harm)
+}
+
+/// The same of bytes that a copy or a fill writes.
+fn check_written(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
+    let harm = "the device writes there: either write may get lost";
+    resource.check_flushed(py, place, harm)
+}
+
+/// A buffer, or the part of one that is a `BufferSlice`.
+struct Part<'py> {
+    buffer: Bound<'py, Buffer>,
+    /// Where it starts in the buffer, in bytes.
+    start: u64,
+    /// Bytes of the slice; none of a whole buffer.
+    slice: Option<u64>,
+}
+
+impl<'py> Part<'py> {
+    /// Reads an argument.
+    fn read(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+        if let Ok(buffer) = value.cast::<Buffer>() {
+            return Ok(Self { buffer: buffer.clone(), start: 0, slice: None });
+        }
+        if value.is_instance(BUFFER_SLICE.get(value.py())?)? {
+            let number = |name| unsigned(&value.getattr(name)?, name);
+            return Ok(Self {
+                buffer: value.getattr("buffer")?.cast_into::<Buffer>()?,
+                start: number("offset")?,
+                slice: Some(number("size")?),
+            });
+        }
+        let kind = value.get_type().name()?;
+        let why = format!("{name} must be a vk_mem.Buffer or a vk_mem.BufferSlice, not {kind}");
+        Err(PyTypeError::new_err(why))
+    }
+
+    fn resource(&self) -> &Held {
+        &self.buffer.as_super().get().resource
+    }
+
+    /// In bytes.
+    fn size(&self) -> u64 {
+        self.slice.unwrap_or(self.resource().host_size)
+    }
+
+    /// An exception unless a range lies in it. Vulkan copies no empty one.
+    fn check_range(&self, py: Python<'_>, offset: u64, size: u64) -> PyResult<()> {
+        let Some(whole) = self.slice else {
+            return check_range(py, self.resource(), offset, size);
+        };
+        let what = format!("{} at offset {offset}", bytes(size));
+        let slice = format!("a slice of {}", bytes(whole));
+        if offset > whole || size > whole - offset {
+            return Err(invalid(py, format!("{what}: outside of {slice}")));
+        }
+        if size == 0 {
+            return Err(invalid(py, format!("{what} of {slice}: nothing to do")));
+        }
+        Ok(())
+    }
+}
+
+/// The buffer, if it is this device's and may be used so.
+fn usable<'a>(
+    core: &Arc<DeviceCore>,
+    part: &'a Part<'_>,
+    usage: u64,
+) -> PyResult<(&'a Resource, vk::Buffer)> {
+    let py = part.buffer.py();
+    core.check_process(py)?;
+    let resource: &Resource = part.resource();
+    check_device(py, core, resource)?;
+    if resource.usage & usage == 0 {
+        let name = if usage == TRANSFER_SRC { "TRANSFER_SRC" } else { "TRANSFER_DST" };
+        let what = resource.describe();
+        return Err(invalid(py, format!("{what} was created without BufferUsage.{name}")));
+    }
+    check_bound(py, resource)?;
+    match resource.handles {
+        Handles::Buffer(handle) => Ok((resource, handle)),
+        Handles::Image(_) | Handles::Memory => Err(invalid(py, "not a buffer")),
+    }
+}
+
+fn check_device(py: Python<'_>, core: &Arc<DeviceCore>, resource: &Resource) -> PyResult<()> {
+    resource.check_live(py)?;
+    resource.check_device(py, core)
+}
+
+fn check_bound(py: Python<'_>, resource: &Resource) -> PyResult<()> {
+    if resource.is_bound() {
+        return Ok(());
+    }
+    Err(invalid(py, format!("{} is not bound to memory: call bind()", resource.describe())))
+}
+
+/// Vulkan copies no empty range.
+fn check_range(py: Python<'_>, resource: &Resource, offset: u64, size: u64) -> PyResult<()> {
+    resource.check_range(py, offset, size)?;
+    if size == 0 {
+        let what = resource.describe();
+        return Err(invalid(py, format!("0 bytes at offset {offset} of {what}: nothing to do")));
+    }
+    Ok(())
+}
+
+fn check_queue(py: Python<'_>, core: &DeviceCore) -> PyResult<()> {
+    let handles = core.driver.handles();
+    if handles.device != 0 && handles.queue == 0 {
+        let why = "the device was wrapped without queue=: copies and fills need one";
+        return Err(feature_not_present(py, why));
+    }
+    Ok(())
+}
+
+fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
+    // SAFETY: the callers below checked queue, device, usage and ranges, and hold pins.
+    let done = py.detach(|| unsafe { core.driver.transfer(&[command]) });
+    done.map_err(Error::from).or_raise(py)
+}
+
+/// A fill of any size: `vkCmdFillBuffer` writes whole words alone.
+#[derive(Clone, Copy)]
+struct Fill {
+    buffer: vk::Buffer,
+    offset: u64,
+    size: u64,
+    value: u32,
+}
+
+/// Bytes of a word.
+const WORD: u64 = 4;
+
+impl Fill {
+    /// Bytes behind the last whole word.
+    fn tail(&self) -> u64 {
+        self.size % WORD
+    }
+
+    /// The commands; the tail is copied from a buffer of one word.
+    fn commands(&self, word: Option<vk::Buffer>) -> Vec<TransferCommand> {
+        let Self { buffer, offset, value, .. } = *self;
+        let (tail, words) = (self.tail(), self.size - self.tail());
+        let mut commands = Vec::with_capacity(3);
+        if words > 0 {
+            commands.push(TransferCommand::FillBuffer { buffer, offset, size: words, value });
+        }
+        if let Some(source) = word {
+            let (target, target_offset) = (buffer, offset + words);
+            commands.extend([
+                TransferCommand::FillBuffer { buffer: source, offset: 0, size: WORD, value },
+                TransferCommand::CopyBuffer {
+                    source,
+                    source_offset: 0,
+                    target,
+                    target_offset,
+                    size: tail,
+                },
+            ]);
+        }
+        commands
+    }
+
+    /// Runs it, with a buffer of one word if there is a tail.
+    ///
+    /// # Safety
+    /// The buffer is live and can be copied to, the range lies in it, and the device has a queue.
+    unsafe fn run(&self, allocator: &DeviceAllocator) -> Result<(), Error> {
+        let driver = allocator.driver();
+        if self.tail() == 0 {
+            // SAFETY: the caller vouches for the buffer.
+            return Ok(unsafe { driver.transfer(&self.commands(None)) }?);
+        }
+        let info = vk::BufferCreateInfo::default()
+            .size(WORD)
+            .usage(vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST);
+        // With a memory object of its own: no block is taken and kept for it.
+        let create = AllocationCreateInfo {
+            flags: AllocationCreateFlags::DEDICATED_MEMORY,
+            ..Default::default()
+        };
+        // SAFETY: made here; nobody else sees the buffer, and the transfer has ended when it goes.
+        unsafe {
+            let (word, allocation) =
+                allocator.create_buffer(&info, &create, |on, request| on.allocate(request))?;
+            let done = driver.transfer(&self.commands(Some(word)));
+            let Allocation { id, hint, .. } = allocation;
+            drop(allocator.destroy_buffer(word, id, hint));
+            Ok(done?)
+        }
+    }
+}
+
+/// `vkCmdFillBuffer`
+fn fill_buffer(
+    py: Python<'_>,
+    core: &Arc<DeviceCore>,
+    part: &Part<'_>,
+    value: u32,
+    offset: Option<&Bound<'_, PyAny>>,
+    size: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let (resource, handle) = usable(core, part, TRANSFER_DST)?;
+    let _pin = resource.enter(py)?;
+    let offset = number(offset, "offset")?;
+    let whole = part.size().saturating_sub(offset);
+    let size = host_copy::size(size)?.unwrap_or(whole);
+    part.check_range(py, offset, size)?;
+    if !offset.is_multiple_of(WORD) {
+        return Err(invalid(py, format!("offset is {offset}; that of a fill is a multiple of 4")));
+    }
+    if !size.is_multiple_of(WORD) && offset + size != part.size() {
+        let why = "that of a fill is a multiple of 4, or reaches the end of the buffer or slice";
+        return Err(invalid(py, format!("size is {size}; {why}")));
+    }
+    check_queue(py, core)?;
+    // Slices start at whole words.
+    let offset = part.start + offset;
+    check_written(py, resource, HostSide::Buffer { buffer: handle, offset, size })?;
+    let fill = Fill { buffer: handle, offset, size, value };
+    let allocator = &resource.allocator.device_allocator;
+    // SAFETY: device, usage and range were checked above, and the pin is held.
+    py.detach(|| unsafe { fill.run(allocator) }).or_raise(py)
+}
+
+/// `vkCmdCopyBuffer`
+fn copy_buffer(
+    py: Python<'_>,
+    core: &Arc<DeviceCore>,
+    source: &Part<'_>,
+    target: &Part<'_>,
+    size: Option<&Bound<'_, PyAny>>,
+    source_offset: Option<&Bound<'_, PyAny>>,
+    target_offset: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let (from, from_handle) = usable(core, source, TRANSFER_SRC)?;
+    let (to, to_handle) = usable(core, target, TRANSFER_DST)?;
+    let (_pin_from, _pin_to) = (from.enter(py)?, to.enter(py)?);
+    let source_offset = number(source_offset, "source_offset")?;
+    let target_offset = number(target_offset, "target_offset")?;
+    let whole = source.size().saturating_sub(source_offset);
+    let size = host_copy::size(size)?.unwrap_or(whole);
+    source.check_range(py, source_offset, size)?;
+    target.check_range(py, target_offset, size)?;
+    let (source_offset, target_offset) =
+        (source.start + source_offset, target.start + target_offset);
+    if from_handle == to_handle && source_offset.abs_diff(target_offset) < size {
+        return Err(invalid(py, "the two ranges of one buffer overlap"));
+    }
+    let place = |of: &Resource, offset| of.allocation.offset + offset;
+    if (from.alias().is_some() || to.alias().is_some())
+        && from.allocation.memory == to.allocation.memory
+        && place(from, source_offset).abs_diff(place(to, target_offset)) < size
+    {
+        return Err(invalid(py, "the two ranges overlap in the memory that the buffers share"));
+    }
+    check_queue(py, core)?;
+    let read = HostSide::Buffer { buffer: from_handle, offset: source_offset, size };
+    check_read(py, from, read)?;
+    let written = HostSide::Buffer { buffer: to_handle, offset: target_offset, size };
+    check_written(py, to, written)?;
+    let command = TransferCommand::CopyBuffer {
+        source: from_handle,
+        source_offset,
+        target: to_handle,
+        target_offset,
+        size,
+    };
+    run(py, core, command)
+}
+
+/// `vkCmdCopyBufferToImage` or, the other way, `vkCmdCopyImageToBuffer`.
+fn copy_image(
+    py: Python<'_>,
+    core: &Arc<DeviceCore>,
+    part: &Part<'_>,
+    image: &Bound<'_, Image>,
+    buffer_offset: Option<&Bound<'_, PyAny>>,
+    layout: Option<&Bound<'_, PyAny>>,
+    to_image: bool,
+) -> PyResult<()> {
+    let usage = if to_image { TRANSFER_SRC } else { TRANSFER_DST };
+    let (memory, buffer) = usable(core, part, usage)?;
+    let texels = &image.as_super().get().resource;
+    check_device(py, core, texels)?;
+    let (_pin_memory, _pin_texels) = (memory.enter(py)?, texels.enter(py)?);
+    let facts = image.get();
+    let wanted = if to_image {
+        (vk::ImageUsageFlags::TRANSFER_DST, "TRANSFER_DST")
+    } else {
+        (vk::ImageUsageFlags::TRANSFER_SRC, "TRANSFER_SRC")
+    };
+    if texels.usage & u64::from(wanted.0.as_raw()) == 0 {
+        let what = texels.describe();
+        return Err(invalid(py, format!("{what} was created without ImageUsage.{}", wanted.1)));
+    }
+    check_bound(py, texels)?;
+    if facts.samples > 1 {
+        let (what, samples) = (texels.describe(), facts.samples);
+        return Err(invalid(py, format!("{what} has {samples} samples: it cannot be copied")));
+    }
+    let Handles::Image(image) = texels.handles else {
+        return Err(invalid(py, "not an image"));
+    };
+    let (width, height, depth) = facts.extent;
+    let extent = vk::Extent3D { width, height, depth };
+    let texel_format = vk::Format::from_raw(facts.format as i32);
+    if (vk::Format::D16_UNORM.as_raw()..=vk::Format::D32_SFLOAT_S8_UINT.as_raw())
+        .contains(&texel_format.as_raw())
+    {
+        let what = texels.describe();
+        return Err(invalid(py, format!("{what} holds depth or stencil, not colour")));
+    }
+    let block = format::block(texel_format);
+    let size = block.and_then(|block| block.size_of(extent));
+    let (Some(block), Some(size)) = (block, size) else {
+        return Err(invalid(py, format!("texels of format {} have no known size", facts.format)));
+    };
+    let buffer_offset = number(buffer_offset, "buffer_offset")?;
+    part.check_range(py, buffer_offset, size)?;
+    let place = if part.slice.is_some() { "the slice's offset and " } else { "" };
+    let buffer_offset = part.start + buffer_offset;
+    if !buffer_offset.is_multiple_of(block.bytes.into()) {
+        let bytes = block.bytes;
+        let why =
+            format!("{place}buffer_offset is {buffer_offset}, not a multiple of a texel's {bytes}");
+        return Err(invalid(py, why + " bytes"));
+    }
+    let general = vk::ImageLayout::GENERAL.as_raw() as u32;
+    let layout = layout.map_or(Ok(general), |layout| of_class(layout, "layout", &IMAGE_LAYOUT))?;
+    let layout = vk::ImageLayout::from_raw(layout as i32);
+    if to_image && matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED) {
+        let layout = layout.as_raw();
+        return Err(invalid(py, format!("no image can be left in the layout {layout}")));
+    }
+    check_queue(py, core)?;
+    let (of_buffer, of_image) =
+        (HostSide::Buffer { buffer, offset: buffer_offset, size }, HostSide::Image(image));
+    if to_image {
+        check_read(py, memory, of_buffer)?;
+        check_written(py, texels, of_image)?;
+    } else {
+        check_read(py, texels, of_image)?;
+        check_written(py, memory, of_buffer)?;
+    }
+    let command = if to_image {
+        TransferCommand::CopyBufferToImage { buffer, buffer_offset, image, extent, layout }
+    } else {
+        TransferCommand::CopyImageToBuffer { image, extent, layout, buffer, buffer_offset }
+    };
+    run(py, core, command)
+}
+
+fn fill_value(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    unsigned_32(value, "value")
+}
+
+#[pymethods]
+impl Device {
+    /// Fills `size` bytes of a buffer, or of a `BufferSlice`, with a 32-bit value on the device's queue, and
+    /// waits (`vkCmdFillBuffer`); up to its end without a size. The offset is a multiple of 4, and so is the
+    /// size unless it reaches the end. The last 1 to 3 bytes of such a buffer get
+    /// the first bytes of the value, in the host's order.
+    #[pyo3(signature = (buffer, value = 0, *, offset = None, size = None))]
+    fn fill_buffer(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = fill_value)] value: u32,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let part = Part::read(buffer, "buffer")?;
+        self::fill_buffer(py, &self.core, &part, value, offset, size)
+    }
+
+    /// Copies `size` bytes between buffers on the device's queue, and waits (`vkCmdCopyBuffer`); up to
+    /// the end of the source without a size. Of a `BufferSlice`, as everywhere here, offsets count from its
+    /// start and sizes end with it.
+    #[pyo3(signature = (source, target, size = None, *, source_offset = None, target_offset = None))]
+    fn copy_buffer(
+        &self,
+        py: Python<'_>,
+        source: &Bound<'_, PyAny>,
+        target: &Bound<'_, PyAny>,
+        size: Option<&Bound<'_, PyAny>>,
+        source_offset: Option<&Bound<'_, PyAny>>,
+        target_offset: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (from, to) = (source_offset, target_offset);
+        let (source, target) = (Part::read(source, "source")?, Part::read(target, "target")?);
+        self::copy_buffer(py, &self.core, &source, &target, size, from, to)
+    }
+
+    /// Fills the first mip level and layer of a colour image from tightly packed texels, and waits
+    /// (`vkCmdCopyBufferToImage`). The image is left in `layout`, `ImageLayout.GENERAL` by default.
+    #[pyo3(signature = (buffer, image, *, buffer_offset = None, layout = None))]
+    fn copy_buffer_to_image(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        image: &Bound<'_, Image>,
+        buffer_offset: Option<&Bound<'_, PyAny>>,
+        layout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let part = Part::read(buffer, "buffer")?;
+        self::copy_image(py, &self.core, &part, image, buffer_offset, layout, true)
+    }
+
+    /// Copies the first mip level and layer of a colour image, which is in `layout`, to tightly packed
+    /// texels, and waits (`vkCmdCopyImageToBuffer`).
+    #[pyo3(signature = (image, buffer, *, buffer_offset = None, layout = None))]
+    fn copy_image_to_buffer(
+        &self,
+        py: Python<'_>,
+        image: &Bound<'_, Image>,
+        buffer: &Bound<'_, PyAny>,
+        buffer_offset: Option<&Bound<'_, PyAny>>,
+        layout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let part = Part::read(buffer, "buffer")?;
+        self::copy_image(py, &self.core, &part, image, buffer_offset, layout, false)
+    }
+}

@@ -1,0 +1,3 @@
+//! Copies that the device makes.
+
+pub(crate) mod copies;
