@@ -22,7 +22,6 @@ ROOMS: dict[str, list[str]] = {
         "heap",
         "suballocator",
         "virtual_block",
-        "transient",
         "simulated",
         "pools",
         "allocator",
@@ -36,7 +35,6 @@ ROOMS: dict[str, list[str]] = {
         "device",
         "simulated",
         "allocator",
-        "transfer",
         "lib.rs",
     ],
     "crates/peers/src": [
@@ -52,8 +50,10 @@ ROOMS: dict[str, list[str]] = {
         "main.rs",
     ],
     "crates/python/src": [
+        "interpreter.rs",
         "package.rs",
         "errors.rs",
+        "process",
         "observe",
         "arguments",
         "lifetime",
