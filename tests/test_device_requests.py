@@ -136,7 +136,7 @@ def test_asking_for_what_is_left_out():
 @pytest.mark.parametrize("keyword", ["extensions", "without_extensions", "features"])
 @pytest.mark.parametrize("wrong", ["VK_EXT_memory_budget", 5, [5], [b"name"]])
 def test_lists_of_names(keyword, wrong):
-    with pytest.raises(TypeError, match=f"{keyword} must be a (list of names|sequence)"):
+    with pytest.raises(TypeError, match=f"{keyword} must be an? (list of names|iterable)"):
         Device.open(**{keyword: wrong})
 
 
