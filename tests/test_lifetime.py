@@ -77,6 +77,7 @@ def test_a_slice_keeps_the_memory_after_the_with(allocator: Allocator, check: Ch
 def test_numpy_arrays_pin(allocator: Allocator, check: Check) -> None:
     numpy = pytest.importorskip("numpy")
     buffer = allocator.create_buffer(400, TRANSFER, flags=RANDOM | MAPPED)
+    buffer.write(bytes(400))
     with buffer.map() as view:
         array = numpy.frombuffer(view, numpy.float32)
         corner = array.reshape(10, 10)[2:4, 3:5].T

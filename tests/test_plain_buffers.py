@@ -249,7 +249,8 @@ class Unwilling:
 WRONG_NUMBERS: list[tuple[Any, type[Exception], str]] = [
     (1.5, TypeError, "{} must be an integer, not float"),
     ("1", TypeError, "{} must be an integer, not str"),
-    (-1, InvalidArgumentError, "{} is -1; it must not be negative"),
+    # Not -1, which is VK_WHOLE_SIZE.
+    (-2, InvalidArgumentError, "{} is -2; it must not be negative"),
     (-(1 << 70), InvalidArgumentError, "{} is -1180591620717411303424; it must not be negative"),
     (1 << 64, InvalidArgumentError, "{} is 18446744073709551616; it does not fit 64 bits"),
     (Unwilling(), KeyError, "unwilling"),

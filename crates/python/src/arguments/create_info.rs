@@ -311,7 +311,7 @@ pub fn planes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
 /// Formats have no more.
 const MOST_PLANES: u32 = 3;
 
-/// Of a `VkExtent3D` or a `VkExtent2D` of any binding, or of an `Image`.
+/// Of a `VkExtent3D` or a `VkExtent2D` of any binding.
 fn extent_of_struct(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u32>>> {
     let mut sides = Vec::new();
     for name in ["width", "height", "depth"] {
@@ -330,7 +330,12 @@ pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
     // To ask what has no attribute for one costs an exception.
     let is_plain =
         value.is_exact_instance_of::<PyTuple>() || value.is_exact_instance_of::<PyList>();
-    let of_struct = if is_plain { None } else { extent_of_struct(value)? };
+    let of_struct = if is_plain {
+        None
+    } else {
+        refuse_handle(value, "extent")?;
+        extent_of_struct(value)?
+    };
     let sides = match of_struct {
         Some(sides) => sides,
         None if !is_plain && is_integer(value) => vec![unsigned_32(value, "extent")?],
