@@ -58,7 +58,7 @@ class VkBindDeviceGroupInfo(ctypes.Structure):
         ("pNext", ctypes.c_void_p),
         ("deviceIndexCount", ctypes.c_uint32),
         ("pDeviceIndices", ctypes.c_void_p),
-        # Of images only.
+        # The two below are those of images only.
         ("splitInstanceBindRegionCount", ctypes.c_uint32),
         ("pSplitInstanceBindRegions", ctypes.c_void_p),
     ]

@@ -236,7 +236,7 @@ def test_flags_that_were_mixed_up(simulated_allocator: Allocator) -> None:
 
 
 def test_everything_is_a_keyword_as_well() -> None:
-    """Of every call of the package but the protocols of Python."""
+    """Every positional argument of every call, but for the protocols of Python."""
     found = []
     for name in vk_mem.__all__:
         value = getattr(vk_mem, name)

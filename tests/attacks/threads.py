@@ -15,7 +15,7 @@ from attacks.registry import Budget, attack
 
 THREADS = 6
 STEPS = 150
-"""Of each thread in a case."""
+"""Actions of each thread in a case."""
 
 
 @attack("threads", short=9)

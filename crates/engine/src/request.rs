@@ -268,7 +268,7 @@ pub struct ImportRequest {
     pub whole: AllocationRequest,
     /// Where the resource starts in it, in bytes.
     pub offset: u64,
-    /// Of the resource, in bytes.
+    /// Size of the resource, in bytes.
     pub size: u64,
     /// Which memory.
     pub import: MemoryImport,

@@ -47,7 +47,7 @@ def saving(path: PathLike) -> Iterator[TextIO]:
         except PermissionError:
             pass
         except OSError as error:
-            # Of the file that was named, not of the one beside it.
+            # The error names the file that the caller named, not the one beside it.
             error.filename = str(path)
             raise
     if file is None:

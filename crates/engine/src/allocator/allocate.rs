@@ -94,7 +94,7 @@ impl Allocator {
         self.try_allocate(request).map_or_else(|| self.allocate_anyhow(request), Ok)
     }
 
-    /// The same for who has just tried.
+    /// Allocates as `allocate` does, for a caller whose attempt in place has just failed.
     #[inline(never)]
     pub fn allocate_anyhow(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         check_request(request)?;

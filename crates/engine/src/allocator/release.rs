@@ -61,7 +61,7 @@ impl Allocator {
         self.pools.release_empties(|_| true, false).bytes()
     }
 
-    /// The same; whether there were any.
+    /// Gives empty blocks back as `trim` does; whether there were any.
     pub fn release_spares(&self) -> bool {
         self.trim() > 0
     }
@@ -73,7 +73,7 @@ impl Allocator {
         }
     }
 
-    /// The same, and gives every empty block back: the device may go.
+    /// Ends the work in the background and gives every empty block back: the device may go.
     pub fn close(&self) {
         self.stop_prefetch();
         drop(self.pools.release_empties(|_| true, true));

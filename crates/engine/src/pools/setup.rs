@@ -17,7 +17,7 @@ pub(crate) struct Setup {
     pub ledger: Arc<HeapLedger>,
     /// Bytes of a block in a large heap; `None`: as [`BlockSizes::for_heap`] says.
     pub preferred_block_size: Option<u64>,
-    /// The same in a small heap.
+    /// Bytes of a block in a small heap; `None`: as [`BlockSizes::for_heap`] says.
     pub preferred_small_heap_block_size: Option<u64>,
     pub retention: EmptyBlockRetention,
     /// Where blocks are asked for ahead of time, if they are.

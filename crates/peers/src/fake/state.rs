@@ -11,7 +11,7 @@ pub struct FakeVulkan {
     memory: Arc<dyn DeviceMemory>,
     /// Bit i: resources may live in memory type i.
     pub memory_type_bits: AtomicU32,
-    /// Of every resource, in bytes.
+    /// Alignment of every resource, in bytes.
     pub alignment: AtomicU64,
     /// Resources that are there.
     pub live_resources: AtomicU64,

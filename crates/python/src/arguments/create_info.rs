@@ -311,7 +311,7 @@ pub fn planes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
 /// Formats have no more.
 const MOST_PLANES: u32 = 3;
 
-/// Of a `VkExtent3D` or a `VkExtent2D` of any binding.
+/// Reads the sides of a `VkExtent3D` or a `VkExtent2D` of any binding; `None` for what is no such struct.
 fn extent_of_struct(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u32>>> {
     let mut sides = Vec::new();
     for name in ["width", "height", "depth"] {

@@ -220,7 +220,7 @@ pub fn wide_of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) ->
     of_int(value, name)
 }
 
-/// The same of what is neither known to be of the class nor a plain integer.
+/// Reads a flag that is neither known to be of the class nor a plain integer.
 #[cold]
 fn of_another(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u64> {
     check_class(value, name, class)?;

@@ -77,7 +77,7 @@ impl Held {
         self.try_bind(what, place).or_raise(py)
     }
 
-    /// The same without the interpreter's part.
+    /// Binds as `bind` does, and raises nothing: the error is the engine's.
     pub fn try_bind(&self, what: Handles, place: BindPlace) -> Result<(), Error> {
         let BindPlace { offset, next } = place;
         let driver = self.allocator.device_allocator.driver();

@@ -60,7 +60,7 @@ pub(crate) unsafe fn external_types_of_image(info: &vk::ImageCreateInfo<'_>) -> 
 /// What is chained to a `VkImageCreateInfo`.
 #[derive(Debug, Default)]
 pub(crate) struct OfImage {
-    /// Of a `VkImageStencilUsageCreateInfo`.
+    /// Usage of the stencil aspect (`VkImageStencilUsageCreateInfo`).
     pub(crate) stencil_usage: Option<u32>,
     /// Of a `VkImageFormatListCreateInfo`.
     pub(crate) view_formats: Box<[i32]>,

@@ -18,7 +18,7 @@ pub struct ImageFormatInfo {
     pub usage: u32,
     /// `VkImageCreateFlags`
     pub flags: u32,
-    /// Of a `VkImageStencilUsageCreateInfo`.
+    /// Usage of the stencil aspect (`VkImageStencilUsageCreateInfo`).
     pub stencil_usage: Option<u32>,
     /// `VkFormat`s of a `VkImageFormatListCreateInfo`.
     pub view_formats: Box<[i32]>,
