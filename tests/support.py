@@ -60,7 +60,7 @@ class Check:
             return target.read()
 
     def read_unflushed(self, buffer: Buffer) -> bytes:
-        """The same where the host wrote something that is not flushed yet."""
+        """Reads where the host wrote something that is not flushed yet."""
         with pytest.warns(UnflushedWriteWarning, match="did not flush before the device reads"):
             return self.read(buffer)
 

@@ -181,7 +181,7 @@ def test_a_wrong_name_lists_the_devices(real_device: Device) -> None:
 
 
 class Odd:
-    """Of no type that any keyword has."""
+    """A type that no keyword takes."""
 
 
 KEYWORDS = [

@@ -31,7 +31,7 @@ COHERENT = MemoryPropertyFlags.HOST_COHERENT
 
 
 def address_of(resource: Resource) -> int:
-    """Of memory that stays mapped, so that C libraries may write there at any time."""
+    """Address of memory that stays mapped, so that C libraries may write there at any time."""
     with resource.map() as view:
         return ctypes.addressof(ctypes.c_char.from_buffer(view))
 

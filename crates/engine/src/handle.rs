@@ -10,10 +10,10 @@ use crate::device::{HostAddress, MemoryHandle};
 pub struct RegionKey(u64);
 
 impl RegionKey {
-    /// Of no region.
+    /// The key of no region.
     pub const NONE: Self = Self(0);
 
-    /// Of a slot and a generation.
+    /// Makes the key of a slot and a generation.
     #[inline]
     pub fn new(index: u32, generation: u32) -> Self {
         Self(u64::from(generation) << 32 | u64::from(index))

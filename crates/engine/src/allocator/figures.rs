@@ -126,7 +126,7 @@ impl Allocator {
         Error::OutOfDeviceMemory { reason, figures }
     }
 
-    /// The same for many, of `size` bytes in all: an error if all heaps together could not hold them.
+    /// Checks requests of `size` bytes in all: an error if all heaps together could not hold them.
     pub fn check_total(&self, size: u64) -> Result<(), Error> {
         let heaps = &self.device().info().heaps;
         let total = heaps.iter().fold(0u64, |total, heap| total.saturating_add(heap.size));

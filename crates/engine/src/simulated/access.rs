@@ -181,7 +181,7 @@ impl SimulatedDevice {
         }
     }
 
-    /// Of a range of live memory that is not coherent.
+    /// Copies of a range of live memory that is not coherent; `None` for other memory.
     fn stores_of(&self, range: MemoryRange) -> Option<Stores> {
         let objects = self.objects.lock();
         let object = objects.live.get(&range.memory.0)?;

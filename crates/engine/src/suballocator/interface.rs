@@ -82,7 +82,7 @@ pub trait Suballocator: Send {
     /// Where it keeps its regions.
     fn regions(&self) -> &RegionTable;
 
-    /// The same, to be changed.
+    /// The table of its regions, to be changed.
     fn regions_mut(&mut self) -> &mut RegionTable;
 
     /// What a region is; `None` if the key is stale. O(1).

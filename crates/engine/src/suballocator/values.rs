@@ -12,7 +12,7 @@ pub struct BlockIndex(pub u32);
 pub struct RegionRequest {
     /// In bytes, more than zero.
     pub size: u64,
-    /// Of the offset in its block; a power of two, but for
+    /// What its offset in the block is a multiple of; a power of two, but for
     /// [`allocate_at_multiple`](super::Suballocator::allocate_at_multiple).
     pub alignment: u64,
     /// Decides which neighbours it may share a page with.

@@ -44,7 +44,7 @@ impl CommonKeywords {
         self.take_of(key, value, &BUFFER_CREATE_FLAGS)
     }
 
-    /// The same of a buffer or an image, whose `create_flags` are of a class.
+    /// Takes a keyword of a buffer or an image, whose `create_flags` are of a class.
     fn take_of(
         &mut self,
         key: &str,

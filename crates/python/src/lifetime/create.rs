@@ -239,7 +239,7 @@ impl AllocatorState {
 }
 
 impl PoolState {
-    /// Of a new pool of the engine.
+    /// Makes the shared half of a new pool of the engine.
     pub fn new(allocator: &Arc<AllocatorState>, id: PoolId) -> Self {
         Self {
             allocator: allocator.clone(),
@@ -252,7 +252,7 @@ impl PoolState {
 }
 
 impl DeviceCore {
-    /// Of a device that was just opened or wrapped, and what it needs of the caller's.
+    /// Takes a device that was just opened or wrapped, and keeps what it needs of the caller's.
     pub fn new(driver: Arc<dyn Driver>, is_owned: bool, kept: [Option<Link<PyAny>>; 2]) -> Self {
         let driver = ManuallyDrop::new(driver);
         let (bindings, process) = (Bindings::default(), Process::current());

@@ -28,8 +28,8 @@ unsafe impl Send for HeldBuffer {}
 unsafe impl Sync for HeldBuffer {}
 
 impl HeldBuffer {
-    /// Of an object whose memory is contiguous and may be written; errors name the argument. `safe` is a
-    /// class whose objects keep their memory although they are cleared.
+    /// Holds the buffer of an object whose memory is contiguous and may be written; errors name the
+    /// argument. `safe` is a class whose objects keep their memory although they are cleared.
     pub fn of(object: &Bound<'_, PyAny>, name: &str, safe: &Bound<'_, PyType>) -> PyResult<Self> {
         let py = object.py();
         let buffer = hold(object).map_err(|why| {

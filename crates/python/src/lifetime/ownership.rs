@@ -102,7 +102,7 @@ pub struct Extras {
     pub(super) last_name: OnceLock<String>,
     pub(super) origin: OnceLock<Origin>,
     pub(super) custom_data: Mutex<Option<Arc<str>>>,
-    /// Of memory that is not coherent, and no alias: who may have written there.
+    /// Open writers of its memory, where that is not coherent and it is no alias.
     pub(super) writers: Writers,
 }
 
@@ -142,7 +142,7 @@ pub struct AllocatorState {
     pub pins: Pins,
     /// Everything that is not destroyed.
     pub live: Mutex<Live>,
-    /// Of open pools that have one.
+    /// Names of open pools that have one.
     pub pool_names: Mutex<HashMap<PoolId, Arc<str>>>,
     /// Who is told of memory objects.
     pub device_memory: DeviceMemoryListener,
@@ -183,7 +183,7 @@ pub(super) struct Waiting {
 pub struct PoolState {
     /// Its allocator.
     pub allocator: Arc<AllocatorState>,
-    /// Of the engine.
+    /// Its id in the engine.
     pub id: PoolId,
     /// For people and dumps.
     pub name: Mutex<Option<Arc<str>>>,

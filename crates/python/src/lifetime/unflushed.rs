@@ -66,7 +66,7 @@ pub fn warn(py: Python<'_>, message: &str) -> PyResult<()> {
     PyErr::warn(py, &category, &CString::new(message.replace('\0', "?"))?, 1)
 }
 
-/// The same of many; the first exception, after all of them.
+/// Issues a warning for each message; raises the first exception, after all of them.
 pub fn warn_all(py: Python<'_>, messages: &[String]) -> PyResult<()> {
     let mut done = Ok(());
     for message in messages {
@@ -75,7 +75,7 @@ pub fn warn_all(py: Python<'_>, messages: &[String]) -> PyResult<()> {
     done
 }
 
-/// The same from a finaliser: a warning that was turned into an error is shown, not raised.
+/// Issues the warnings from a finaliser: a warning that was turned into an error is shown, not raised.
 pub fn warn_in_finaliser(py: Python<'_>, messages: &[String]) {
     in_finaliser(py, || warn_all(py, messages));
 }

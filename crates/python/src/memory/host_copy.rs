@@ -114,7 +114,7 @@ pub fn write(
     })
 }
 
-/// The same in a part of the memory alone, whose start the offset counts from.
+/// Writes into a part of the memory alone, whose start the offset counts from.
 pub fn write_part(
     py: Python<'_>,
     face: &Face<'_>,

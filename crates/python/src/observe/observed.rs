@@ -22,7 +22,7 @@ const OF_ROW: usize = 256;
 
 /// What comes and goes: memory, or an alias in the memory of another.
 pub trait Observable {
-    /// Of its memory.
+    /// Id of its memory.
     fn id(&self) -> AllocationId;
 
     /// Bytes of its memory.

@@ -32,7 +32,7 @@ fn check_read(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<
     resource.check_flushed(py, place, harm)
 }
 
-/// The same of bytes that a copy or a fill writes.
+/// Warns where the host wrote, and did not flush, what a copy or a fill is about to overwrite.
 fn check_written(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
     let harm = "the device writes there: either write may get lost";
     resource.check_flushed(py, place, harm)

@@ -157,7 +157,7 @@ impl DeviceAllocator {
         Ok(dedicated_only)
     }
 
-    /// The same for an image.
+    /// Prepares an image whose memory is shared; `true` if it needs memory of its own.
     ///
     /// # Safety
     /// As of [`share_buffer`](Self::share_buffer).
