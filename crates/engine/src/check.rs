@@ -170,7 +170,7 @@ pub(crate) fn check_pool(
     if size > largest {
         let index = rules.memory_type_index;
         let reason = format!("a block of memory type {index} has at most {}", bytes(largest));
-        let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
+        let figures = FailureFigures { size, can_never_succeed: true, ..FailureFigures::default() };
         return Err(Error::OutOfDeviceMemory { reason, figures });
     }
     Ok(())

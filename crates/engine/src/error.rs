@@ -19,7 +19,7 @@ pub struct FailureFigures {
     /// Bytes that may be used of that heap.
     pub heap_budget: u64,
     /// Nothing that is freed would help: the rules of the pool or the limits of the device forbid it.
-    pub is_hopeless: bool,
+    pub can_never_succeed: bool,
 }
 
 /// Why an operation failed. Nothing was changed.
@@ -126,7 +126,7 @@ impl Error {
         match self {
             Self::OutOfDeviceMemory { figures, .. }
             | Self::TooManyObjects { figures, .. }
-            | Self::Refused { figures, .. } => !figures.is_hopeless,
+            | Self::Refused { figures, .. } => !figures.can_never_succeed,
             _ => false,
         }
     }
@@ -137,7 +137,7 @@ impl Error {
         match &mut self {
             Self::OutOfDeviceMemory { figures, .. }
             | Self::TooManyObjects { figures, .. }
-            | Self::Refused { figures, .. } => figures.is_hopeless &= !hopeful,
+            | Self::Refused { figures, .. } => figures.can_never_succeed &= !hopeful,
             _ => {}
         }
         self

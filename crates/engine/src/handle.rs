@@ -7,9 +7,9 @@ use crate::device::{HostAddress, MemoryHandle};
 /// A slot and the generation in which it was taken, in one number: a key that was stored in halves
 /// and is loaded as a whole waits for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RegionKey(u64);
+pub struct SlotKey(u64);
 
-impl RegionKey {
+impl SlotKey {
     /// The key of no region.
     pub const NONE: Self = Self(0);
 
@@ -46,7 +46,7 @@ impl RegionKey {
 
 /// A custom pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PoolId(pub RegionKey);
+pub struct PoolId(pub SlotKey);
 
 /// The pool in which an allocation lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +63,7 @@ pub enum Home {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AllocationId {
     /// Slot and generation in its home.
-    pub key: RegionKey,
+    pub key: SlotKey,
     /// The generation of a custom pool above, or 0, which no pool has while it lives; then its slot, or
     /// the memory type; then a bit for dedicated memory. All of it inverted: so it is never 0, and an
     /// `Option` takes no more.
@@ -78,7 +78,7 @@ impl AllocationId {
     /// # Panics
     /// If the home is none that an allocator gives out.
     #[inline]
-    pub fn new(home: Home, dedicated: bool, key: RegionKey) -> Self {
+    pub fn new(home: Home, dedicated: bool, key: SlotKey) -> Self {
         let (generation, index) = match home {
             Home::Default(index) => (0, index),
             Home::Custom(PoolId(pool)) => {
@@ -99,7 +99,7 @@ impl AllocationId {
         let (generation, index) = ((place >> 32) as u32, place as u32 >> 1);
         match generation {
             0 => Home::Default(index),
-            _ => Home::Custom(PoolId(RegionKey::new(index, generation))),
+            _ => Home::Custom(PoolId(SlotKey::new(index, generation))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Values under keys that go stale.
 
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 
 #[derive(Debug)]
 struct Slot<T> {
@@ -32,7 +32,7 @@ impl<T> SlotMap<T> {
     }
 
     /// Takes a value in. O(1), amortised. After [`try_reserve`](Self::try_reserve) it takes no memory.
-    pub fn insert(&mut self, value: T) -> RegionKey {
+    pub fn insert(&mut self, value: T) -> SlotKey {
         let index = self.vacant.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, value: None });
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 slots")
@@ -40,26 +40,26 @@ impl<T> SlotMap<T> {
         let slot = &mut self.slots[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         slot.value = Some(value);
-        RegionKey::new(index, slot.generation)
+        SlotKey::new(index, slot.generation)
     }
 
-    fn slot(&self, key: RegionKey) -> Option<&Slot<T>> {
+    fn slot(&self, key: SlotKey) -> Option<&Slot<T>> {
         self.slots.get(key.index() as usize).filter(|slot| slot.generation == key.generation())
     }
 
     /// The value, unless the key is stale. O(1).
-    pub fn get(&self, key: RegionKey) -> Option<&T> {
+    pub fn get(&self, key: SlotKey) -> Option<&T> {
         self.slot(key)?.value.as_ref()
     }
 
     /// The value, unless the key is stale. O(1).
-    pub fn get_mut(&mut self, key: RegionKey) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: SlotKey) -> Option<&mut T> {
         self.slot(key)?;
         self.slots[key.index() as usize].value.as_mut()
     }
 
     /// Takes the value out; the key is stale from now on. O(1).
-    pub fn remove(&mut self, key: RegionKey) -> Option<T> {
+    pub fn remove(&mut self, key: SlotKey) -> Option<T> {
         self.slot(key)?;
         let slot = &mut self.slots[key.index() as usize];
         let value = slot.value.take()?;
@@ -69,9 +69,9 @@ impl<T> SlotMap<T> {
     }
 
     /// All keys and values. O(slots).
-    pub fn iter(&self) -> impl Iterator<Item = (RegionKey, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (SlotKey, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let key = RegionKey::new(index as u32, slot.generation);
+            let key = SlotKey::new(index as u32, slot.generation);
             Some((key, slot.value.as_ref()?))
         })
     }

@@ -1,6 +1,6 @@
 //! Blocks of so many regions that freed ones are merged later: nobody can tell but by a clock.
 
-use vkmem_engine::suballocator::{Algorithm, RegionKey, RegionRequest, Suballocator, Tlsf};
+use vkmem_engine::suballocator::{Algorithm, RegionRequest, SlotKey, Suballocator, Tlsf};
 use vkmem_engine::{Error, ResourceKind, Statistics, Strategy, VirtualBlock, VirtualRequest};
 
 /// More than the 4096 regions from which on it happens.
@@ -12,7 +12,7 @@ fn request(size: u64) -> VirtualRequest {
 }
 
 /// Without a free byte; the keys by ascending offset.
-fn full() -> (VirtualBlock, Vec<RegionKey>) {
+fn full() -> (VirtualBlock, Vec<SlotKey>) {
     let mut block = VirtualBlock::new(COUNT as u64 * SIZE, Algorithm::Tlsf).expect("a valid size");
     let mut placed: Vec<_> =
         (0..COUNT).map(|_| block.allocate(&request(SIZE)).expect("there is room")).collect();
@@ -181,7 +181,7 @@ fn bytes_are_counted_at_once() {
 fn keys_stay_stale_when_a_block_was_cleared_and_filled_again() {
     let (mut block, old) = full();
     block.clear();
-    let fill = |block: &mut VirtualBlock, count: usize| -> Vec<RegionKey> {
+    let fill = |block: &mut VirtualBlock, count: usize| -> Vec<SlotKey> {
         let mut keys = Vec::new();
         let requests = (0..count).map(|_| request(SIZE));
         block.allocate_many(requests, |it| keys.push(it.key)).expect("there is room");

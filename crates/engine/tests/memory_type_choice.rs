@@ -212,7 +212,7 @@ fn a_heap_of_no_bytes_is_never_used() {
             let pool = PoolCreateInfo::default();
             assert!(matches!(
                 world.allocator.create_pool(&pool),
-                Err(Error::OutOfDeviceMemory { figures, .. }) if figures.is_hopeless
+                Err(Error::OutOfDeviceMemory { figures, .. }) if figures.can_never_succeed
             ));
             assert_eq!(world.allocator.preferred_block_size(0), 0);
             world.allocator.set_pressure_threshold(Some(0.9));

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use common::{KIB, MIB, Random, World, blocks_of, buffer, flagged, one_heap};
 use vkmem_engine::suballocator::{
-    Algorithm, BlockIndex, Buddy, Linear, RegionKey, RegionRequest, Suballocator, Tlsf,
+    Algorithm, BlockIndex, Buddy, Linear, RegionRequest, SlotKey, Suballocator, Tlsf,
 };
 use vkmem_engine::{
     AllocationCreateFlags as Create, Describe, Description, Error, PoolCreateInfo, PoolId,
@@ -67,7 +67,7 @@ fn starve(mut subject: impl Suballocator, seed: u64) -> u64 {
     const SIZE: u64 = 1 << 22;
     let mut random = Random(seed);
     let block = subject.add_block(SIZE);
-    let mut live: Vec<(RegionKey, u64, u64)> = Vec::new();
+    let mut live: Vec<(SlotKey, u64, u64)> = Vec::new();
     let mut starved = 0;
     for step in 0u64..6000 {
         let most = if step / 200 % 2 == 0 { usize::MAX } else { 0 };

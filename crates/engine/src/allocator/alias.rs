@@ -3,7 +3,7 @@
 use super::Allocator;
 use crate::error::Error;
 use crate::handle::Allocation;
-use crate::pools::pool::place::Place;
+use crate::pools::pool::place::AllocationPlace;
 use crate::request::{MemoryRequirements, ResourceKind};
 use crate::suballocator::granularity::{align_up, conflict};
 use crate::words::bytes;
@@ -40,7 +40,11 @@ impl Allocator {
     }
 }
 
-fn check_place(place: &Place, base: &Allocation, request: &AliasRequest) -> Result<(), String> {
+fn check_place(
+    place: &AllocationPlace,
+    base: &Allocation,
+    request: &AliasRequest,
+) -> Result<(), String> {
     let needs = &request.requirements;
     let local = request.local_offset;
     if place.target.is_some() {
@@ -90,7 +94,7 @@ fn check_place(place: &Place, base: &Allocation, request: &AliasRequest) -> Resu
 
 /// Whether the resource may come to share a page with a neighbour of the allocation that it must
 /// not share one with: neighbours, of now and later, are checked against the allocation's kind only.
-fn shares_a_page(place: &Place, request: &AliasRequest, start: u64) -> bool {
+fn shares_a_page(place: &AllocationPlace, request: &AliasRequest, start: u64) -> bool {
     let Some(kind) = place.kind else { return false };
     if matches!(kind, ResourceKind::Unknown | ResourceKind::ImageUnknown)
         || !conflict(kind, request.kind)

@@ -91,12 +91,12 @@ impl Allocator {
     /// May call the driver, but first does as [`try_allocate`](Self::try_allocate).
     #[inline(always)]
     pub fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
-        self.try_allocate(request).map_or_else(|| self.allocate_anyhow(request), Ok)
+        self.try_allocate(request).map_or_else(|| self.allocate_slow(request), Ok)
     }
 
     /// Allocates as `allocate` does, for a caller whose attempt in place has just failed.
     #[inline(never)]
-    pub fn allocate_anyhow(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
+    pub fn allocate_slow(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         check_request(request)?;
         let first = match self.allocate_anywhere(request) {
             Err(error) if error.is_shortage() => error,

@@ -122,7 +122,7 @@ impl Allocator {
     #[cold]
     fn larger_than_any_heap(&self, size: u64) -> Error {
         let reason = format!("the largest heap has {}", bytes(self.largest_heap));
-        let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
+        let figures = FailureFigures { size, can_never_succeed: true, ..FailureFigures::default() };
         Error::OutOfDeviceMemory { reason, figures }
     }
 
@@ -134,7 +134,7 @@ impl Allocator {
             return Ok(());
         }
         let reason = format!("all heaps together have {}", bytes(total));
-        let figures = FailureFigures { size, is_hopeless: true, ..FailureFigures::default() };
+        let figures = FailureFigures { size, can_never_succeed: true, ..FailureFigures::default() };
         Err(Error::OutOfDeviceMemory { reason, figures })
     }
 

@@ -11,14 +11,14 @@
 
 use crate::dump::describe::{AliasDescription, Describe, Description, type_name};
 use crate::dump::json::JsonWriter;
-use crate::handle::{AllocationId, Home, RegionKey};
-use crate::pools::snapshot::{DumpPool, custom_pools_of};
+use crate::handle::{AllocationId, Home, SlotKey};
+use crate::pools::snapshot::{PoolSnapshot, custom_pools_of};
 
 /// Writes what there is; keys without content are left out.
 pub(super) fn write(
     json: &mut JsonWriter,
     describe: &dyn Describe,
-    pools: &[DumpPool],
+    pools: &[PoolSnapshot],
     types: u32,
 ) {
     if !describe.call_sites().is_empty() {
@@ -67,7 +67,7 @@ type Places<'a> = Vec<(u64, Description<'a>)>;
 
 struct Mirror<'a> {
     describe: &'a dyn Describe,
-    pools: &'a [DumpPool],
+    pools: &'a [PoolSnapshot],
     types: u32,
     wanted: &'a dyn Fn(&Description<'_>) -> bool,
     value: &'a dyn Fn(&mut JsonWriter, &Description<'_>),
@@ -97,7 +97,7 @@ impl Mirror<'_> {
         });
     }
 
-    fn pool(&self, json: &mut JsonWriter, key: &str, number: u32, pool: &DumpPool) {
+    fn pool(&self, json: &mut JsonWriter, key: &str, number: u32, pool: &PoolSnapshot) {
         let blocks: Vec<(u32, Places<'_>)> = (pool.blocks.each())
             .map(|(block, regions)| {
                 let live = regions.iter().filter_map(|it| Some((it.view.offset, it.view.live?.0)));
@@ -124,7 +124,7 @@ impl Mirror<'_> {
         &self,
         home: Home,
         dedicated: bool,
-        all: impl Iterator<Item = (u64, RegionKey)>,
+        all: impl Iterator<Item = (u64, SlotKey)>,
     ) -> Places<'_> {
         all.map(|(place, key)| {
             (place, self.describe.allocation(AllocationId::new(home, dedicated, key)))

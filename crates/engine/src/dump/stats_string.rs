@@ -12,9 +12,9 @@ use crate::device::{DeviceInfo, MemoryHeapFlags, MemoryPropertyFlags};
 use crate::dump::describe::{Describe, type_name};
 use crate::dump::json::JsonWriter;
 use crate::error::Error;
-use crate::handle::{AllocationId, Home, PoolId, RegionKey};
+use crate::handle::{AllocationId, Home, PoolId, SlotKey};
 use crate::heap::ledger::HeapBudget;
-use crate::pools::snapshot::{DumpPool, DumpRegion, NO_ROOM, count, custom_pools_of};
+use crate::pools::snapshot::{NO_ROOM, PoolSnapshot, RegionSnapshot, count, custom_pools_of};
 use crate::request::{Algorithm, ResourceKind};
 use crate::statistics::Statistics;
 use crate::suballocator::RegionView;
@@ -174,7 +174,7 @@ struct PoolWriter<'a> {
 }
 
 impl PoolWriter<'_> {
-    fn default_pools(&self, json: &mut JsonWriter, pools: &[DumpPool]) {
+    fn default_pools(&self, json: &mut JsonWriter, pools: &[PoolSnapshot]) {
         for pool in pools {
             if let Home::Default(index) = pool.home {
                 json.numbered_key("Type ", u64::from(index)).object(|json| self.pool(json, pool));
@@ -182,7 +182,7 @@ impl PoolWriter<'_> {
         }
     }
 
-    fn custom_pools(&self, json: &mut JsonWriter, pools: &[DumpPool], types: u32) {
+    fn custom_pools(&self, json: &mut JsonWriter, pools: &[PoolSnapshot], types: u32) {
         for memory_type in 0..types {
             let mut of_type = custom_pools_of(pools, memory_type).peekable();
             if of_type.peek().is_none() {
@@ -196,7 +196,7 @@ impl PoolWriter<'_> {
         }
     }
 
-    fn custom_pool(&self, json: &mut JsonWriter, id: PoolId, pool: &DumpPool) {
+    fn custom_pool(&self, json: &mut JsonWriter, id: PoolId, pool: &PoolSnapshot) {
         // The slot, not the place in a list: it stays while the pool lives, so that two dumps can
         // be compared.
         let number = id.0.index();
@@ -216,7 +216,7 @@ impl PoolWriter<'_> {
         self.pool(json, pool);
     }
 
-    fn pool(&self, json: &mut JsonWriter, pool: &DumpPool) {
+    fn pool(&self, json: &mut JsonWriter, pool: &PoolSnapshot) {
         json.field("PreferredBlockSize", pool.preferred_block_size);
         json.key("Blocks").object(|json| {
             for (block, regions) in pool.blocks.each() {
@@ -238,7 +238,7 @@ impl PoolWriter<'_> {
         });
     }
 
-    fn region(&self, json: &mut JsonWriter, home: Home, region: &DumpRegion) {
+    fn region(&self, json: &mut JsonWriter, home: Home, region: &RegionSnapshot) {
         let RegionView { offset, size, live } = region.view;
         json.element("{\"Offset\":");
         json.raw_number(offset);
@@ -304,7 +304,7 @@ impl VirtualBlock {
     pub fn build_stats_string<'a>(
         &self,
         detailed: bool,
-        custom_data: &dyn Fn(RegionKey) -> Option<&'a str>,
+        custom_data: &dyn Fn(SlotKey) -> Option<&'a str>,
     ) -> Result<String, Error> {
         let mut regions = Vec::new();
         // Between the live ones, before and behind them; a buddy has more.

@@ -77,20 +77,20 @@ struct HeapCount {
     objects: AtomicU32,
     /// Bytes of empty blocks that are kept.
     kept: AtomicU64,
-    said: RwLock<Said>,
+    report: RwLock<DriverReport>,
 }
 
-/// What the driver said last of a heap.
+/// What the driver report last of a heap.
 #[derive(Clone, Copy, Debug, Default)]
-struct Said {
+struct DriverReport {
     usage: u64,
     budget: u64,
     /// The driver had seen so many of our bytes.
     bytes_then: u64,
 }
 
-impl Said {
-    /// What was said, and what was taken or given back since.
+impl DriverReport {
+    /// What was report, and what was taken or given back since.
     fn usage_with(self, bytes: u64) -> u64 {
         self.usage.saturating_add(bytes).saturating_sub(self.bytes_then)
     }
@@ -108,7 +108,7 @@ impl HeapLedger {
                 pending: AtomicU64::new(0),
                 objects: AtomicU32::new(0),
                 kept: AtomicU64::new(0),
-                said: RwLock::default(),
+                report: RwLock::default(),
             }
         });
         let heaps = heaps.collect();
@@ -130,11 +130,12 @@ impl HeapLedger {
         // time, rather than not at all.
         let settled: Vec<u64> = self.heaps.iter().map(HeapCount::settled).collect();
         let Some(budgets) = self.device.budget() else { return };
-        for ((count, said), bytes_then) in self.heaps.iter().zip(budgets).zip(settled) {
+        for ((count, report), bytes_then) in self.heaps.iter().zip(budgets).zip(settled) {
             // Drivers have been seen to say 0, and more than the heap.
-            let usage = if said.usage == 0 { bytes_then } else { said.usage };
-            let budget = if said.budget == 0 { count.estimate() } else { said.budget };
-            *count.said.write() = Said { usage, budget: budget.min(count.limit), bytes_then };
+            let usage = if report.usage == 0 { bytes_then } else { report.usage };
+            let budget = if report.budget == 0 { count.estimate() } else { report.budget };
+            *count.report.write() =
+                DriverReport { usage, budget: budget.min(count.limit), bytes_then };
         }
         self.changes.store(0, Relaxed);
         (0..self.heaps.len() as u32).for_each(|heap| self.watch(heap));
@@ -175,8 +176,8 @@ impl HeapLedger {
         if !self.asks_driver {
             return (bytes, count.estimate());
         }
-        let said = *count.said.read();
-        (said.usage_with(bytes), said.budget)
+        let report = *count.report.read();
+        (report.usage_with(bytes), report.budget)
     }
 
     /// Bytes that may be in use of a memory type's heap.
@@ -213,7 +214,7 @@ impl HeapLedger {
             heap_index: Some(heap),
             heap_usage,
             heap_budget,
-            is_hopeless: false,
+            can_never_succeed: false,
         }
     }
 
@@ -231,7 +232,7 @@ impl HeapLedger {
             |reason: String| Error::OutOfDeviceMemory { reason, figures: figures() };
         let hopeless = |reason: String| Error::OutOfDeviceMemory {
             reason,
-            figures: FailureFigures { is_hopeless: true, ..figures() },
+            figures: FailureFigures { can_never_succeed: true, ..figures() },
         };
         let limits = &self.device.info().limits;
         if size > limits.max_memory_allocation_size {
@@ -246,14 +247,14 @@ impl HeapLedger {
         }
         // The heap itself is the driver's to enforce: some can page.
         let cap = if count.limited { count.limit } else { u64::MAX };
-        let said = *count.said.read();
+        let report = *count.report.read();
         // Looked at and booked in one step: of two threads that each fit alone, one gets it.
         count.pending.fetch_add(size, Relaxed);
         let booked = count.bytes.fetch_update(AcqRel, Relaxed, |bytes| {
             let bytes = bytes.checked_add(size)?;
             let over = within_budget
                 && if self.asks_driver {
-                    said.usage_with(bytes) > said.budget
+                    report.usage_with(bytes) > report.budget
                 } else {
                     bytes > count.estimate()
                 };
@@ -285,7 +286,7 @@ impl HeapLedger {
         Ok(())
     }
 
-    /// The driver has answered for a booking, whatever it said.
+    /// The driver has answered for a booking, whatever it report.
     pub fn settle(&self, memory_type_index: u32, size: u64) {
         self.heap_of(memory_type_index).1.pending.fetch_sub(size, Relaxed);
     }

@@ -19,37 +19,37 @@ pub(crate) struct Pressure {
     /// By heap: at the threshold or above.
     high: AtomicU32,
     /// By heap: came there, and nobody has asked yet.
-    news: AtomicU32,
-    /// That was news before.
+    crossed: AtomicU32,
+    /// That was crossed before.
     past_count: AtomicBool,
 }
 
 impl Default for Pressure {
     fn default() -> Self {
         let threshold = AtomicU64::new(OFF.to_bits());
-        let (high, news) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { threshold, high, news, past_count: AtomicBool::new(false) }
+        let (high, crossed) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self { threshold, high, crossed, past_count: AtomicBool::new(false) }
     }
 }
 
 impl Pressure {
-    /// Starts anew: a heap that is at the threshold already is news.
+    /// Starts anew: a heap that is at the threshold already is crossed.
     pub fn set_threshold(&self, share: Option<f64>) {
         self.threshold.store(share.unwrap_or(OFF).to_bits(), Relaxed);
         self.high.store(0, Relaxed);
-        self.news.fetch_and(PAST_ALLOCATION_COUNT | MEMORY_EVENTS, Relaxed);
+        self.crossed.fetch_and(PAST_ALLOCATION_COUNT | MEMORY_EVENTS, Relaxed);
     }
 
-    /// More memory objects live than the device says: news once.
+    /// More memory objects live than the device says: crossed once.
     pub fn note_past_count(&self) {
         if !self.past_count.swap(true, Relaxed) {
-            self.news.fetch_or(PAST_ALLOCATION_COUNT, Relaxed);
+            self.crossed.fetch_or(PAST_ALLOCATION_COUNT, Relaxed);
         }
     }
 
     /// There is something to take.
     pub fn note_memory_events(&self) {
-        self.news.fetch_or(MEMORY_EVENTS, Relaxed);
+        self.crossed.fetch_or(MEMORY_EVENTS, Relaxed);
     }
 
     pub fn is_watched(&self) -> bool {
@@ -62,16 +62,16 @@ impl Pressure {
         let bit = 1u32 << heap;
         if usage as f64 >= threshold * budget as f64 {
             if self.high.fetch_or(bit, Relaxed) & bit == 0 {
-                self.news.fetch_or(bit, Relaxed);
+                self.crossed.fetch_or(bit, Relaxed);
             }
         } else {
             self.high.fetch_and(!bit, Relaxed);
         }
     }
 
-    /// The heaps that are news, once.
+    /// The heaps that are crossed, once.
     pub fn take(&self) -> u32 {
-        if self.news.load(Relaxed) == 0 { 0 } else { self.news.swap(0, Relaxed) }
+        if self.crossed.load(Relaxed) == 0 { 0 } else { self.crossed.swap(0, Relaxed) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::device::MemoryHandle;
 use crate::error::Error;
-use crate::handle::{CacheHint, RegionKey};
+use crate::handle::{CacheHint, SlotKey};
 use crate::heap::ledger::HeapLedger;
 use crate::heap::retention::EmptyBlockRetention;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
@@ -16,29 +16,29 @@ use crate::words;
 use crate::words::counted;
 
 /// A place in an arena.
-pub struct Placed {
+pub struct PlacedRegion {
     /// Of the region.
-    pub key: RegionKey,
+    pub key: SlotKey,
     /// The block's memory.
     pub memory: Arc<MemoryObject>,
     /// In that memory, in bytes.
     pub offset: u64,
 }
 
-impl Placed {
+impl PlacedRegion {
     /// The same without the memory object.
-    pub fn spot(&self) -> Spot {
+    pub fn spot(&self) -> PlacedHandle {
         let hint = CacheHint::default();
-        Spot { key: self.key, memory: self.memory.handle, offset: self.offset, hint }
+        PlacedHandle { key: self.key, memory: self.memory.handle, offset: self.offset, hint }
     }
 }
 
 /// A place in an arena for who does not need the memory object itself, as counting those who do costs
 /// as much as a lock.
 #[derive(Clone, Copy)]
-pub struct Spot {
+pub struct PlacedHandle {
     /// Of the region.
-    pub key: RegionKey,
+    pub key: SlotKey,
     /// The block's memory.
     pub memory: MemoryHandle,
     /// In that memory, in bytes.
@@ -148,24 +148,24 @@ impl Blocks {
     }
 
     /// Places a request in one of them.
-    pub fn place(&mut self, request: &RegionRequest) -> Option<Placed> {
+    pub fn place(&mut self, request: &RegionRequest) -> Option<PlacedRegion> {
         let Placement { key, block, offset } = self.find(request)?;
-        Some(Placed { key, memory: self.memory(block).clone(), offset })
+        Some(PlacedRegion { key, memory: self.memory(block).clone(), offset })
     }
 
     /// The same, without counting a reference of the block.
     #[inline(always)]
-    pub fn place_spot(&mut self, request: &RegionRequest) -> Option<Spot> {
+    pub fn place_spot(&mut self, request: &RegionRequest) -> Option<PlacedHandle> {
         let Placement { key, block, offset } = self.find(request)?;
         let hint = self.suballocator.regions().hint(key);
-        Some(Spot { key, memory: self.front(block).memory, offset, hint })
+        Some(PlacedHandle { key, memory: self.front(block).memory, offset, hint })
     }
 
     /// The same of many, up to the first that finds no room; how many it placed.
     pub fn place_many(
         &mut self,
         requests: impl Iterator<Item = RegionRequest>,
-        mut take: impl FnMut(Spot),
+        mut take: impl FnMut(PlacedHandle),
     ) -> usize {
         let (allocation_count, allocation_bytes) =
             (&mut self.allocation_count, &mut self.allocation_bytes);
@@ -181,7 +181,7 @@ impl Blocks {
             *allocation_count += 1;
             *allocation_bytes += request.size;
             let hint = CacheHint::default();
-            take(Spot { key, memory: front.memory, offset, hint });
+            take(PlacedHandle { key, memory: front.memory, offset, hint });
         });
         filled.drain(..).for_each(|block| self.take_from_empties(block));
         self.filled = filled;
@@ -196,7 +196,7 @@ impl Blocks {
 
     /// Gives no more than fits into registers: see `RegionTable::placement`.
     #[inline(never)]
-    fn find_key(&mut self, request: &RegionRequest) -> Option<RegionKey> {
+    fn find_key(&mut self, request: &RegionRequest) -> Option<SlotKey> {
         let placement = self.suballocator.allocate(request)?;
         if self.front(placement.block).empty_at != NOT_EMPTY {
             self.take_from_empties(placement.block);
@@ -207,7 +207,7 @@ impl Blocks {
     }
 
     /// Takes back what [`place`](Self::place) has just placed, without any work for the driver.
-    pub fn take_back(&mut self, placed: &Placed) {
+    pub fn take_back(&mut self, placed: &PlacedRegion) {
         let freed = self.free(placed.key).expect("it was placed just now");
         // For the next attempt, which follows at once.
         self.suballocator.settle();
@@ -219,7 +219,7 @@ impl Blocks {
     /// Frees a region. A block that came empty is for
     /// [`keep_or_remove`](Self::keep_or_remove).
     #[inline(never)]
-    pub fn free(&mut self, key: RegionKey) -> Option<FreedIn> {
+    pub fn free(&mut self, key: SlotKey) -> Option<FreedIn> {
         let FreedRegion { info, tag, block_is_empty } = self.suballocator.free(key)?;
         self.allocation_count -= 1;
         self.allocation_bytes -= info.size;

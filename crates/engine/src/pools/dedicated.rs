@@ -6,9 +6,9 @@ use parking_lot::Mutex;
 
 use crate::device::DedicatedTarget;
 use crate::error::Error;
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
-use crate::pools::snapshot::{DumpDedicated, NO_ROOM};
+use crate::pools::snapshot::{DedicatedSnapshot, NO_ROOM};
 use crate::request::ResourceKind;
 use crate::slot_map::SlotMap;
 use crate::statistics::Statistics;
@@ -52,14 +52,14 @@ impl Dedicated {
         target: Option<DedicatedTarget>,
         offset: u64,
         size: u64,
-    ) -> RegionKey {
+    ) -> SlotKey {
         let mut inside = self.inside.lock();
         inside.bytes += size;
         inside.slots.insert(Slot { memory, kind, target, tag: RegionTag::default(), offset, size })
     }
 
     /// Frees one; `None` if the key is stale. What the driver has to do goes to the [`Release`].
-    pub fn free(&self, key: RegionKey, release: &mut Release) -> Option<RegionTag> {
+    pub fn free(&self, key: SlotKey, release: &mut Release) -> Option<RegionTag> {
         let mut inside = self.inside.lock();
         let Slot { memory, tag, size, .. } = inside.slots.remove(key)?;
         inside.bytes -= size;
@@ -72,7 +72,7 @@ impl Dedicated {
     /// Changes the tag of one, and gives its memory, its offset there and its size.
     pub fn update_tag<R>(
         &self,
-        key: RegionKey,
+        key: SlotKey,
         update: impl FnOnce(&mut RegionTag) -> R,
     ) -> Option<(R, Arc<MemoryObject>, u64, u64)> {
         let mut inside = self.inside.lock();
@@ -81,7 +81,7 @@ impl Dedicated {
     }
 
     /// The memory of one and what it names.
-    pub fn memory(&self, key: RegionKey) -> Option<(Arc<MemoryObject>, Option<DedicatedTarget>)> {
+    pub fn memory(&self, key: SlotKey) -> Option<(Arc<MemoryObject>, Option<DedicatedTarget>)> {
         let inside = self.inside.lock();
         let slot = inside.slots.get(key)?;
         Some((slot.memory.clone(), slot.target))
@@ -104,11 +104,11 @@ impl Dedicated {
     }
 
     /// All of them at one moment. O(slots).
-    pub(crate) fn copy_for_dump(&self) -> Result<Vec<DumpDedicated>, Error> {
+    pub(crate) fn copy_for_dump(&self) -> Result<Vec<DedicatedSnapshot>, Error> {
         let inside = self.inside.lock();
         let mut copied = Vec::new();
         copied.try_reserve_exact(inside.slots.len()).map_err(|_| NO_ROOM)?;
-        let copy = |(key, slot): (RegionKey, &Slot)| DumpDedicated {
+        let copy = |(key, slot): (SlotKey, &Slot)| DedicatedSnapshot {
             key,
             size: slot.memory.size,
             named: slot.tag.named,

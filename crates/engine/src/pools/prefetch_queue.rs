@@ -14,14 +14,14 @@ struct Asked {
 #[derive(Default)]
 pub(crate) struct PrefetchQueue {
     asked: Mutex<Asked>,
-    news: Condvar,
+    changed: Condvar,
 }
 
 impl PrefetchQueue {
     /// Asks for a block. Called without any lock of an arena.
     pub fn ask(&self, home: Home) {
         self.asked.lock().homes.push(home);
-        self.news.notify_one();
+        self.changed.notify_one();
     }
 
     /// No more are given out, and whoever waits for one goes on.
@@ -29,7 +29,7 @@ impl PrefetchQueue {
         let mut asked = self.asked.lock();
         asked.stop = true;
         asked.homes.clear();
-        self.news.notify_one();
+        self.changed.notify_one();
     }
 
     /// The next one; `None` at the end.
@@ -42,7 +42,7 @@ impl PrefetchQueue {
             if let Some(home) = asked.homes.pop() {
                 return Some(home);
             }
-            self.news.wait(&mut asked);
+            self.changed.wait(&mut asked);
         }
     }
 }

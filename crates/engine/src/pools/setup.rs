@@ -63,8 +63,8 @@ pub(crate) fn take_memory(
                 }
                 // What others made is wrong or it is not: nothing that is freed here helps.
                 result => {
-                    let is_hopeless = info.import.is_some();
-                    let figures = FailureFigures { is_hopeless, ..figures };
+                    let can_never_succeed = info.import.is_some();
+                    let figures = FailureFigures { can_never_succeed, ..figures };
                     Error::Refused { result, figures }
                 }
             })

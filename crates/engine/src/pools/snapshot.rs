@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::handle::{Home, PoolId, RegionKey};
+use crate::handle::{Home, PoolId, SlotKey};
 use crate::pools::memory_object::MemoryObject;
 use crate::request::{Algorithm, ResourceKind};
 use crate::statistics::Statistics;
@@ -14,13 +14,13 @@ pub(crate) const NO_ROOM: Error = Error::NoHostMemory("a copy of all allocations
 
 /// A region as it was when its pool was copied.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct DumpRegion {
+pub(crate) struct RegionSnapshot {
     pub view: RegionView,
     pub named: bool,
 }
 
 /// A block, and where its regions end in the list of all.
-pub(crate) struct DumpBlock {
+pub(crate) struct BlockSnapshot {
     pub id: u32,
     pub memory: Arc<MemoryObject>,
     pub regions_end: usize,
@@ -28,14 +28,14 @@ pub(crate) struct DumpBlock {
 
 /// The blocks of an arena at one moment.
 #[derive(Default)]
-pub(crate) struct DumpBlocks {
-    pub blocks: Vec<DumpBlock>,
-    pub regions: Vec<DumpRegion>,
+pub(crate) struct BlocksSnapshot {
+    pub blocks: Vec<BlockSnapshot>,
+    pub regions: Vec<RegionSnapshot>,
 }
 
-impl DumpBlocks {
+impl BlocksSnapshot {
     /// The blocks, and the regions of each.
-    pub fn each(&self) -> impl Iterator<Item = (&DumpBlock, &[DumpRegion])> {
+    pub fn each(&self) -> impl Iterator<Item = (&BlockSnapshot, &[RegionSnapshot])> {
         let mut start = 0;
         self.blocks.iter().map(move |block| {
             let regions = &self.regions[start..block.regions_end];
@@ -46,25 +46,25 @@ impl DumpBlocks {
 }
 
 /// A dedicated allocation at that moment.
-pub(crate) struct DumpDedicated {
-    pub key: RegionKey,
+pub(crate) struct DedicatedSnapshot {
+    pub key: SlotKey,
     pub size: u64,
     pub named: bool,
     pub kind: ResourceKind,
 }
 
 /// A pool at one moment.
-pub(crate) struct DumpPool {
+pub(crate) struct PoolSnapshot {
     pub home: Home,
     pub memory_type_index: u32,
     pub preferred_block_size: u64,
     pub algorithm: Algorithm,
     pub ignores_granularity: bool,
-    pub blocks: DumpBlocks,
-    pub dedicated: Vec<DumpDedicated>,
+    pub blocks: BlocksSnapshot,
+    pub dedicated: Vec<DedicatedSnapshot>,
 }
 
-impl DumpPool {
+impl PoolSnapshot {
     /// Counts everything.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = Statistics::default();
@@ -90,9 +90,9 @@ pub(crate) fn count(statistics: &mut Statistics, region: &RegionView) {
 
 /// The custom pools of a memory type, in the order in which the dump lists them.
 pub(crate) fn custom_pools_of(
-    pools: &[DumpPool],
+    pools: &[PoolSnapshot],
     memory_type: u32,
-) -> impl Iterator<Item = (PoolId, &DumpPool)> {
+) -> impl Iterator<Item = (PoolId, &PoolSnapshot)> {
     pools.iter().filter(move |pool| pool.memory_type_index == memory_type).filter_map(|pool| {
         match pool.home {
             Home::Custom(id) => Some((id, pool)),

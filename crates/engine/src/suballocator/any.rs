@@ -6,7 +6,7 @@ use super::linear::Linear;
 use super::region::RegionTable;
 use super::tlsf::Tlsf;
 use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest, RegionView};
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 use crate::request::{Algorithm, ResourceKind};
 use crate::statistics::Statistics;
 
@@ -84,12 +84,12 @@ impl Suballocator for AnySuballocator {
     }
 
     #[inline(always)]
-    fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
+    fn free(&mut self, key: SlotKey) -> Option<FreedRegion> {
         each!(self, it => it.free(key))
     }
 
     #[inline(always)]
-    fn release(&mut self, key: RegionKey) -> Option<u64> {
+    fn release(&mut self, key: SlotKey) -> Option<u64> {
         each!(self, it => it.release(key))
     }
 
@@ -130,7 +130,7 @@ impl Suballocator for AnySuballocator {
     fn visit_live(
         &self,
         block: BlockIndex,
-        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+        visit: &mut dyn FnMut(u64, u64, SlotKey, ResourceKind),
     ) {
         each!(self, it => it.visit_live(block, visit));
     }

@@ -16,7 +16,7 @@ use super::interface::Suballocator;
 use super::node::{MAX_SIZE, NONE};
 use super::region::RegionTable;
 use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest, RegionView};
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 use crate::request::ResourceKind;
 
 /// So many free regions are looked at for one that has a multiple of an alignment in it.
@@ -188,7 +188,7 @@ impl Buddy {
     }
 
     #[inline(never)]
-    fn place(&mut self, request: &RegionRequest) -> Option<RegionKey> {
+    fn place(&mut self, request: &RegionRequest) -> Option<SlotKey> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
         let size = self.region_size(request)?;
         let found = self.free.far().first_from(class_of(size)).0;
@@ -206,7 +206,7 @@ impl Buddy {
     /// See [`Suballocator::allocate_at_multiple`]: of the regions of the right size that a free one would
     /// be split into, one starts at a multiple of the alignment, or none does.
     #[inline(never)]
-    fn place_at_multiple(&mut self, request: &RegionRequest) -> Option<RegionKey> {
+    fn place_at_multiple(&mut self, request: &RegionRequest) -> Option<SlotKey> {
         debug_assert!(self.granularity == 1 && request.size > 0 && request.alignment > 0);
         // What is even in the alignment is kept by the size itself; every so many regions the rest is, too.
         let even = 1 << request.alignment.trailing_zeros();
@@ -248,7 +248,7 @@ impl Buddy {
     }
 
     /// Makes an unlinked free region of the right size a live one.
-    fn begin(&mut self, index: u32, size: u64, request: &RegionRequest) -> RegionKey {
+    fn begin(&mut self, index: u32, size: u64, request: &RegionRequest) -> SlotKey {
         let block = self.regions.block_of(index);
         let node = self.regions.node_mut(index);
         node.set_live_in_power(node.offset, request.size, request.kind, size.ilog2());
@@ -313,7 +313,7 @@ impl Suballocator for Buddy {
         Some(self.regions.placement(key))
     }
 
-    fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
+    fn free(&mut self, key: SlotKey) -> Option<FreedRegion> {
         let node = self.regions.end_life(key)?;
         let index = self.regions.block_of(key.index());
         self.regions.node_mut(key.index()).set_free(node.offset, node.footprint());
@@ -365,7 +365,7 @@ impl Suballocator for Buddy {
     fn visit_live(
         &self,
         block: BlockIndex,
-        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+        visit: &mut dyn FnMut(u64, u64, SlotKey, ResourceKind),
     ) {
         self.regions.visit_live(self.block(block).first, NONE, visit);
     }

@@ -4,7 +4,7 @@ use super::region::RegionTable;
 use super::values::{
     BlockIndex, FreedRegion, Placement, RegionInfo, RegionRequest, RegionTag, RegionView,
 };
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 use crate::request::ResourceKind;
 use crate::statistics::Statistics;
 
@@ -60,12 +60,12 @@ pub trait Suballocator: Send {
     }
 
     /// Frees a region; `None` if the key is stale. O(1).
-    fn free(&mut self, key: RegionKey) -> Option<FreedRegion>;
+    fn free(&mut self, key: SlotKey) -> Option<FreedRegion>;
 
     /// The same without a word about what it was, for which a large table would have to wait: how many
     /// bytes it and others before it had that were not told of yet. `None` if the key is stale; also then
     /// what was put off may be done.
-    fn release(&mut self, key: RegionKey) -> Option<u64> {
+    fn release(&mut self, key: SlotKey) -> Option<u64> {
         self.free(key).map(|freed| freed.info.size)
     }
 
@@ -86,17 +86,17 @@ pub trait Suballocator: Send {
     fn regions_mut(&mut self) -> &mut RegionTable;
 
     /// What a region is; `None` if the key is stale. O(1).
-    fn region(&self, key: RegionKey) -> Option<RegionInfo> {
+    fn region(&self, key: SlotKey) -> Option<RegionInfo> {
         self.regions().info(key)
     }
 
     /// The owner's bits; `None` if the key is stale. O(1).
-    fn tag(&self, key: RegionKey) -> Option<RegionTag> {
+    fn tag(&self, key: SlotKey) -> Option<RegionTag> {
         self.regions().tag(key)
     }
 
     /// Changes the owner's bits; does nothing if the key is stale. O(1).
-    fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
+    fn set_tag(&mut self, key: SlotKey, tag: RegionTag) {
         self.regions_mut().set_tag(key, tag);
     }
 
@@ -111,11 +111,7 @@ pub trait Suballocator: Send {
 
     /// Calls `visit` with offset, size, key and kind of the live regions of a block, by ascending
     /// offset. O(regions of the block).
-    fn visit_live(
-        &self,
-        block: BlockIndex,
-        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
-    );
+    fn visit_live(&self, block: BlockIndex, visit: &mut dyn FnMut(u64, u64, SlotKey, ResourceKind));
 
     /// Calls `visit` with the live regions of a block and the unused ranges between them, by
     /// ascending offset: together they are the block. O(regions of the block).

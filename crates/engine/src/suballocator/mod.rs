@@ -17,7 +17,7 @@ mod slab;
 mod tlsf;
 mod values;
 
-pub use crate::handle::RegionKey;
+pub use crate::handle::SlotKey;
 pub use crate::request::Algorithm;
 pub use any::AnySuballocator;
 pub use buddy::Buddy;

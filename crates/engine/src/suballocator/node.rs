@@ -3,7 +3,7 @@
 use super::bins::Position;
 use super::values::BlockIndex;
 use super::values::{RegionInfo, RegionTag};
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 use crate::request::ResourceKind;
 
 /// No node.
@@ -193,7 +193,7 @@ impl Node {
 
     /// Whether a key is that of this region, which lives.
     #[inline]
-    pub fn is_of(&self, key: RegionKey) -> bool {
+    pub fn is_of(&self, key: SlotKey) -> bool {
         self.generation == key.generation() && self.is_live()
     }
 

@@ -15,7 +15,7 @@ use std::hint::select_unpredictable;
 use super::node::{NONE, Node, target};
 use super::slab::{Entries, Slab};
 use super::values::{BlockIndex, Placement, RegionInfo, RegionTag};
-use crate::handle::{CacheHint, RegionKey};
+use crate::handle::{CacheHint, SlotKey};
 use crate::request::ResourceKind;
 
 /// So many regions are in a row.
@@ -97,11 +97,11 @@ impl Slots {
     /// A key for a region that lives from now on. Each life of a table has a generation of its own,
     /// until 2^31 of them are over.
     #[inline(always)]
-    pub fn begin_life(&mut self, index: u32, node: &mut Node) -> RegionKey {
+    pub fn begin_life(&mut self, index: u32, node: &mut Node) -> SlotKey {
         let generation = self.generation;
         node.begin_life(generation);
         self.generation = generation.wrapping_add(2);
-        RegionKey::new(index, generation)
+        SlotKey::new(index, generation)
     }
 }
 
@@ -168,7 +168,7 @@ impl RegionTable {
 
     /// Notes the generation of a life that began, where they are kept apart.
     #[inline(always)]
-    pub(super) fn note_life(&mut self, key: RegionKey) {
+    pub(super) fn note_life(&mut self, key: SlotKey) {
         if !self.generations.is_empty() {
             self.generations[key.index()] = key.generation();
         }
@@ -176,7 +176,7 @@ impl RegionTable {
 
     /// Notes the end of a life and has its node fetched, without a look at it; false if the key is stale.
     #[inline(always)]
-    pub(super) fn note_end(&mut self, key: RegionKey) -> bool {
+    pub(super) fn note_end(&mut self, key: SlotKey) -> bool {
         let generation = self.generations.get_mut(key.index());
         let Some(generation) = generation.filter(|it| **it == key.generation() && **it != 0) else {
             return false;
@@ -320,13 +320,13 @@ impl RegionTable {
     }
 
     /// Makes a key of the slot, whose node is live from now on.
-    pub(super) fn begin_life(&mut self, index: u32) -> RegionKey {
+    pub(super) fn begin_life(&mut self, index: u32) -> SlotKey {
         self.slots.begin_life(index, &mut self.nodes[index])
     }
 
     /// Makes a key stale and gives what its node was; `None` if it is stale already.
     #[inline]
-    pub(super) fn end_life(&mut self, key: RegionKey) -> Option<Node> {
+    pub(super) fn end_life(&mut self, key: SlotKey) -> Option<Node> {
         let node = self.nodes.get_mut(key.index())?;
         if !node.is_of(key) {
             return None;
@@ -345,13 +345,13 @@ impl RegionTable {
     }
 
     /// The node of a key, if its region lives.
-    pub(super) fn live(&self, key: RegionKey) -> Option<&Node> {
+    pub(super) fn live(&self, key: SlotKey) -> Option<&Node> {
         self.nodes.get(key.index()).filter(|node| node.is_of(key) && !self.is_ended(key.index()))
     }
 
     /// Whether there is a live region of a key, if possible without a look at its node.
     #[inline]
-    pub(crate) fn contains(&self, key: RegionKey) -> bool {
+    pub(crate) fn contains(&self, key: SlotKey) -> bool {
         if !self.has_generations_apart() {
             return self.live(key).is_some();
         }
@@ -371,31 +371,31 @@ impl RegionTable {
     }
 
     /// What a live region is; `None` if the key is stale.
-    pub(super) fn info(&self, key: RegionKey) -> Option<RegionInfo> {
+    pub(super) fn info(&self, key: SlotKey) -> Option<RegionInfo> {
         self.live(key).map(|node| node.info(self.block_of(key.index())))
     }
 
     /// Where a live region is. For calls that are not inlined and give a key alone, as that fits into
     /// registers: what is left in memory in parts and loaded as a whole has to be waited for.
     #[inline(always)]
-    pub(crate) fn placement(&self, key: RegionKey) -> Placement {
+    pub(crate) fn placement(&self, key: SlotKey) -> Placement {
         let block = BlockIndex(self.block_of(key.index()));
         Placement { key, block, offset: self.nodes[key.index()].offset }
     }
 
     /// Where the table keeps a live region, until it grows.
     #[inline(always)]
-    pub(crate) fn hint(&self, key: RegionKey) -> CacheHint {
+    pub(crate) fn hint(&self, key: SlotKey) -> CacheHint {
         CacheHint((&raw const self.nodes[key.index()]).addr() as u64)
     }
 
     /// The owner's bits; `None` if the key is stale.
-    pub(super) fn tag(&self, key: RegionKey) -> Option<RegionTag> {
+    pub(super) fn tag(&self, key: SlotKey) -> Option<RegionTag> {
         self.live(key).map(Node::tag)
     }
 
     /// Changes the owner's bits; does nothing if the key is stale.
-    pub(super) fn set_tag(&mut self, key: RegionKey, tag: RegionTag) {
+    pub(super) fn set_tag(&mut self, key: SlotKey, tag: RegionTag) {
         if self.live(key).is_some() {
             self.node_mut(key.index()).set_tag(tag);
         }
@@ -425,7 +425,7 @@ impl RegionTable {
         &self,
         mut index: u32,
         end: u32,
-        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+        visit: &mut dyn FnMut(u64, u64, SlotKey, ResourceKind),
     ) {
         while index != end {
             let node = self.node(index);
@@ -437,8 +437,8 @@ impl RegionTable {
     }
 
     /// The key of a live slot.
-    pub(super) fn key_of(&self, index: u32) -> RegionKey {
-        RegionKey::new(index, self.nodes[index].generation())
+    pub(super) fn key_of(&self, index: u32) -> SlotKey {
+        SlotKey::new(index, self.nodes[index].generation())
     }
 
     pub(super) fn used_slots(&self) -> usize {
@@ -467,20 +467,20 @@ mod tests {
         assert_eq!(again, first);
         let second = table.begin_life(again);
         assert!(table.live(second).is_some() && table.live(key).is_none());
-        assert!(table.live(RegionKey::new(9, 1)).is_none());
+        assert!(table.live(SlotKey::new(9, 1)).is_none());
     }
 
     #[test]
     fn what_was_cleared_stays_stale_however_many_come_after_it() {
         let mut table = RegionTable::default();
-        let live = |table: &mut RegionTable, count: u32| -> Vec<RegionKey> {
+        let live = |table: &mut RegionTable, count: u32| -> Vec<SlotKey> {
             let mut begin = |block| {
                 let slot = table.take(block);
                 table.begin_life(slot)
             };
             (0..count).map(|it| begin(it % 3)).collect()
         };
-        let mut stale: Vec<RegionKey> = Vec::new();
+        let mut stale: Vec<SlotKey> = Vec::new();
         // In one row, in several, and in several of which not all are in use.
         for count in [100, 20_000, 10, 30_000] {
             let keys = live(&mut table, count);

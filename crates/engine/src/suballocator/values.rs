@@ -1,6 +1,6 @@
 //! What is asked of a suballocator and what it answers.
 
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 use crate::request::{ResourceKind, Strategy};
 
 /// A block of a suballocator.
@@ -27,7 +27,7 @@ pub struct RegionRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// The new region; stale after it is freed.
-    pub key: RegionKey,
+    pub key: SlotKey,
     /// The block it lies in.
     pub block: BlockIndex,
     /// In that block, in bytes.
@@ -55,7 +55,7 @@ pub struct RegionView {
     /// As requested, in bytes; what rounding added is unused.
     pub size: u64,
     /// `None` for an unused range.
-    pub live: Option<(RegionKey, ResourceKind)>,
+    pub live: Option<(SlotKey, ResourceKind)>,
 }
 
 /// What freeing a region did.

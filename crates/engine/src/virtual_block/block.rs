@@ -1,7 +1,7 @@
 //! The suballocators for any resource that is not Vulkan memory.
 
 use crate::error::{Error, FailureFigures};
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 use crate::request::{Algorithm, ResourceKind, Strategy};
 use crate::statistics::Statistics;
 use crate::suballocator::{
@@ -45,7 +45,7 @@ impl VirtualRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VirtualAllocation {
     /// The handle; stale after it is freed.
-    pub key: RegionKey,
+    pub key: SlotKey,
     /// In the caller's unit.
     pub offset: u64,
     /// As requested.
@@ -101,7 +101,7 @@ impl VirtualBlock {
         let VirtualRequest { size, alignment, upper, strategy } = *request;
         if request.is_usual(self.is_linear()) {
             let (key, offset) = self.place(size, alignment, upper, strategy);
-            if key != RegionKey::NONE {
+            if key != SlotKey::NONE {
                 return Ok(VirtualAllocation { key, offset, size });
             }
         } else {
@@ -159,7 +159,7 @@ impl VirtualBlock {
         }
     }
 
-    /// The key and the offset, or [`RegionKey::NONE`] and anything. What it takes and gives fits into
+    /// The key and the offset, or [`SlotKey::NONE`] and anything. What it takes and gives fits into
     /// registers, so that a call costs little where it is not inlined.
     #[inline(never)]
     fn place(
@@ -168,7 +168,7 @@ impl VirtualBlock {
         alignment: u64,
         upper: bool,
         strategy: Strategy,
-    ) -> (RegionKey, u64) {
+    ) -> (SlotKey, u64) {
         let request = VirtualRequest { size, alignment, upper, strategy }.of_region();
         match self.suballocator.allocate(&request) {
             Some(placement) => {
@@ -176,7 +176,7 @@ impl VirtualBlock {
                 self.allocated += size;
                 (placement.key, placement.offset)
             }
-            None => (RegionKey::NONE, 0),
+            None => (SlotKey::NONE, 0),
         }
     }
 
@@ -204,13 +204,13 @@ impl VirtualBlock {
 
     /// Frees one. O(1).
     #[inline]
-    pub fn free(&mut self, key: RegionKey) -> Result<(), Error> {
+    pub fn free(&mut self, key: SlotKey) -> Result<(), Error> {
         if self.release(key) { Ok(()) } else { Err(Error::UseAfterFree) }
     }
 
     /// The same; whether it was live.
     #[inline(never)]
-    fn release(&mut self, key: RegionKey) -> bool {
+    fn release(&mut self, key: SlotKey) -> bool {
         let Some(bytes) = self.suballocator.release(key) else { return false };
         self.allocation_count -= 1;
         self.allocated -= bytes;
@@ -220,11 +220,11 @@ impl VirtualBlock {
     /// Frees many, all or none. O(keys).
     pub fn free_many(
         &mut self,
-        mut keys: impl Iterator<Item = RegionKey> + Clone,
+        mut keys: impl Iterator<Item = SlotKey> + Clone,
     ) -> Result<(), Error> {
         // A key that stands there twice is live at the first look, and stale at the second free; so
         // all are looked at first, and doubles found by sorting.
-        let mut sorted: Vec<RegionKey> = Vec::new();
+        let mut sorted: Vec<SlotKey> = Vec::new();
         for key in keys.clone() {
             if sorted.try_reserve(1).is_err() {
                 return Err(Error::TooManyItems(sorted.len()));
@@ -242,7 +242,7 @@ impl VirtualBlock {
     }
 
     /// Where one is. O(1).
-    pub fn info(&self, key: RegionKey) -> Result<VirtualAllocation, Error> {
+    pub fn info(&self, key: SlotKey) -> Result<VirtualAllocation, Error> {
         let region = self.suballocator.region(key).ok_or(Error::UseAfterFree)?;
         Ok(VirtualAllocation { key, offset: region.offset, size: region.size })
     }

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::Error;
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 use crate::request::{Algorithm, Strategy};
 use crate::virtual_block::block::{VirtualAllocation, VirtualBlock, VirtualRequest};
 
@@ -109,7 +109,7 @@ impl VirtualBlocks {
     }
 
     /// Frees one; whether its block is empty now.
-    pub fn free(&mut self, number: u32, key: RegionKey) -> Result<bool, Error> {
+    pub fn free(&mut self, number: u32, key: SlotKey) -> Result<bool, Error> {
         let entry = self.entries.get_mut(number as usize).and_then(Option::as_mut);
         let entry = entry.ok_or(Error::UseAfterFree)?;
         let before = entry.block.live().1;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use vkmem_engine::ResourceKind::{self, *};
-use vkmem_engine::suballocator::{RegionKey, RegionRequest};
+use vkmem_engine::suballocator::{RegionRequest, SlotKey};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Region {
-    pub key: RegionKey,
+    pub key: SlotKey,
     pub size: u64,
     pub footprint: u64,
     pub kind: ResourceKind,

@@ -9,7 +9,7 @@ use proptest::sample::select;
 
 use vkmem_engine::ResourceKind::{self, *};
 use vkmem_engine::suballocator::{
-    BlockIndex, RegionInfo, RegionKey, RegionRequest, RegionTag, Suballocator,
+    BlockIndex, RegionInfo, RegionRequest, RegionTag, SlotKey, Suballocator,
 };
 use vkmem_engine::{Statistics, Strategy as Search};
 
@@ -119,8 +119,8 @@ struct Pair {
     subject: Box<dyn Suballocator>,
     model: Model,
     granule: u64,
-    live: Vec<(RegionKey, BlockIndex, u64, RegionTag)>,
-    dead: HashSet<RegionKey>,
+    live: Vec<(SlotKey, BlockIndex, u64, RegionTag)>,
+    dead: HashSet<SlotKey>,
     frees: u64,
     /// Bytes of regions that were released, and what was told of them.
     released: u64,

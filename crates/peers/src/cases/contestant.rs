@@ -1,7 +1,7 @@
 //! One face for the virtual blocks of everybody.
 
 use prefetch_index::prefetch_index;
-use vkmem_engine::suballocator::{Algorithm, RegionKey};
+use vkmem_engine::suballocator::{Algorithm, SlotKey};
 use vkmem_engine::{Strategy, VirtualBlock, VirtualRequest};
 
 use crate::vma;
@@ -38,20 +38,20 @@ impl Ours {
 }
 
 impl Contestant for Ours {
-    type Handle = RegionKey;
+    type Handle = SlotKey;
 
     #[inline]
-    fn allocate(&mut self, size: u64, alignment: u64) -> Option<(RegionKey, u64)> {
+    fn allocate(&mut self, size: u64, alignment: u64) -> Option<(SlotKey, u64)> {
         let request = VirtualRequest { size, alignment, upper: false, strategy: self.strategy };
         self.block.allocate(&request).ok().map(|it| (it.key, it.offset))
     }
 
     #[inline]
-    fn free(&mut self, handle: RegionKey) {
+    fn free(&mut self, handle: SlotKey) {
         self.block.free(handle).expect("it is live");
     }
 
-    fn place(&self, handle: RegionKey) -> (u64, u64) {
+    fn place(&self, handle: SlotKey) -> (u64, u64) {
         let info = self.block.info(handle).expect("it is live");
         (info.offset, info.size)
     }

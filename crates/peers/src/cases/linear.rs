@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use vkmem_engine::suballocator::{Algorithm, RegionKey};
+use vkmem_engine::suballocator::{Algorithm, SlotKey};
 use vkmem_engine::{Strategy, VirtualBlock, VirtualRequest};
 
 use super::Effort;
@@ -25,17 +25,17 @@ trait Ends {
 struct OurBlock(VirtualBlock);
 
 impl Ends for OurBlock {
-    type Handle = RegionKey;
+    type Handle = SlotKey;
 
     #[inline]
-    fn allocate(&mut self, size: u64, upper: bool) -> RegionKey {
+    fn allocate(&mut self, size: u64, upper: bool) -> SlotKey {
         let strategy = Strategy::Balanced;
         let request = VirtualRequest { size, alignment: ALIGNMENT, upper, strategy };
         self.0.allocate(&request).expect("there is room").key
     }
 
     #[inline]
-    fn free(&mut self, handle: RegionKey) {
+    fn free(&mut self, handle: SlotKey) {
         self.0.free(handle).expect("it is live");
     }
 

@@ -13,7 +13,7 @@ use crate::arguments::numbers::unsigned;
 use crate::arguments::text::Text;
 use crate::errors::invalid;
 use crate::lifetime::create::Made;
-use crate::lifetime::ownership::{Held, Resource};
+use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::objects::buffer::Buffer;
 use crate::objects::image::Image;
 use crate::objects::resource::ResourceObject;
@@ -56,7 +56,7 @@ impl AliasKeywords {
     fn finish<T: PyClass<BaseType = ResourceObject>>(
         self,
         py: Python<'_>,
-        base: &Held,
+        base: &ResourceRef,
         made: Made,
         object: T,
     ) -> PyResult<Py<T>> {
@@ -67,7 +67,7 @@ impl AliasKeywords {
 }
 
 impl Allocator {
-    fn base<'a>(&self, base: &'a Bound<'_, PyAny>) -> PyResult<&'a Held> {
+    fn base<'a>(&self, base: &'a Bound<'_, PyAny>) -> PyResult<&'a ResourceRef> {
         let Ok(object) = base.cast::<ResourceObject>() else {
             let kind = base.get_type().name()?;
             return Err(PyTypeError::new_err(format!(

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::Allocator;
 use crate::errors::{out_of_host_memory, use_after_free};
-use crate::lifetime::ownership::Held;
+use crate::lifetime::ownership::ResourceRef;
 use crate::objects::watch::Watch;
 use crate::observe::call_site::{CallSites, Origin};
 use crate::package::{ALLOCATOR_HTML, LEAKS};
@@ -67,7 +67,7 @@ impl Allocator {
         live.sort_unstable_by_key(|it| it.serial());
         let mut sites = SiteTexts::new(&self.state.observed.sites);
         let now = Instant::now();
-        let row = |it: &Held| -> Row {
+        let row = |it: &ResourceRef| -> Row {
             (
                 it.serial(),
                 it.handles.class(),

@@ -34,7 +34,7 @@ use crate::interpreter::warn_unclosed;
 use crate::lifetime::close::{close, register};
 use crate::lifetime::create::{Made, Shared};
 use crate::lifetime::enter::enter_pool;
-use crate::lifetime::ownership::{AllocatorState, Held, Resource};
+use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::lifetime::release::release_all;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
@@ -87,7 +87,7 @@ fn allocate(
 ) -> Result<EngineAllocation, Error> {
     match engine.try_allocate(request) {
         Some(allocation) => Ok(allocation),
-        None => py.detach(|| engine.allocate_anyhow(request)),
+        None => py.detach(|| engine.allocate_slow(request)),
     }
 }
 
@@ -95,7 +95,7 @@ fn allocate(
 #[inline(always)]
 fn python_object<T: PyClass<BaseType = ResourceObject>>(
     py: Python<'_>,
-    resource: Held,
+    resource: ResourceRef,
     user_data: Option<Link<PyAny>>,
     object: T,
 ) -> PyResult<Py<T>> {
@@ -121,7 +121,7 @@ impl Allocator {
     fn announce<T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'_>,
-        resource: Held,
+        resource: ResourceRef,
         name: Option<&str>,
         user_data: Option<Link<PyAny>>,
         object: T,
@@ -150,7 +150,9 @@ impl Allocator {
     fn explain(&self, error: Error) -> Error {
         let (waiting, bytes) = self.state.waiting();
         match error {
-            Error::OutOfDeviceMemory { reason, figures } if waiting > 0 && !figures.is_hopeless => {
+            Error::OutOfDeviceMemory { reason, figures }
+                if waiting > 0 && !figures.can_never_succeed =>
+            {
                 let held = human_bytes(bytes);
                 let (was, hold) = if waiting == 1 { ("was", "holds") } else { ("were", "hold") };
                 let reason = format!(

@@ -49,7 +49,7 @@ pub fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'
 /// Integers of a caller: a contiguous array of unsigned 64-bit ones, which is read without an object
 /// for each, or any sequence.
 pub enum Integers {
-    /// Held while it is read.
+    /// ResourceRef while it is read.
     Array(Quads),
     /// Copied.
     List(Vec<u64>),

@@ -10,7 +10,7 @@ use vkmem_engine::{Allocation, DeviceError, Error, MemoryHandle, MemoryRequireme
 
 use super::close::open_allocators;
 use super::handles::Handles;
-use super::ownership::{AllocatorState, Binding, DeviceCore, Held, Resource};
+use super::ownership::{AllocatorState, Binding, DeviceCore, Resource, ResourceRef};
 use crate::arguments::chains::chain_address;
 use crate::arguments::numbers::unsigned;
 use crate::errors::IntoPyResult;
@@ -39,7 +39,7 @@ impl BindPlace {
 
 /// What a walk over live things has held on to. Dropped after the table is unlocked: the last reference
 /// of a resource may be among them, and its end looks into the table.
-type Kept = Vec<(Arc<AllocatorState>, Vec<Held>)>;
+type Kept = Vec<(Arc<AllocatorState>, Vec<ResourceRef>)>;
 
 /// Enters all that lives on a device. O(live resources), once.
 #[cold]
@@ -69,7 +69,7 @@ fn complete(device: &DeviceCore, known: &mut HashMap<Handles, Binding>) -> Resul
     Ok(kept)
 }
 
-impl Held {
+impl ResourceRef {
     /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.
     pub fn bind(&self, py: Python<'_>, what: Handles, place: BindPlace) -> PyResult<()> {
         let _pin = self.enter(py)?;

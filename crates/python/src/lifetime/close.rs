@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use vkmem_engine::human_bytes;
 use vkmem_engine::words::counted;
 
-use super::ownership::{AllocatorState, DeviceCore, Held, PoolState};
+use super::ownership::{AllocatorState, DeviceCore, PoolState, ResourceRef};
 use super::pins::NotClosed;
 use super::release::release_all;
 use super::unflushed;
@@ -44,7 +44,7 @@ pub fn open_allocators() -> Vec<Arc<AllocatorState>> {
 }
 
 /// An exception if something has an open view or is in a call.
-pub fn in_use(live: &[Held], owner: &str) -> PyResult<()> {
+pub fn in_use(live: &[ResourceRef], owner: &str) -> PyResult<()> {
     match live.iter().find(|it| it.pins.is_in_use()) {
         None => Ok(()),
         Some(used) => Err(pinned(format!(
@@ -55,9 +55,9 @@ pub fn in_use(live: &[Held], owner: &str) -> PyResult<()> {
 }
 
 /// What a closing owner says of things that are still alive.
-pub fn leaked(py: Python<'_>, live: &[Held], owner: &str) -> Option<String> {
+pub fn leaked(py: Python<'_>, live: &[ResourceRef], owner: &str) -> Option<String> {
     (!live.is_empty()).then(|| {
-        let line = |it: &Held| it.describe() + &it.made_at(py);
+        let line = |it: &ResourceRef| it.describe() + &it.made_at(py);
         let mut lines: Vec<String> = live.iter().take(LISTED).map(line).collect();
         if live.len() > LISTED {
             lines.push(format!("and {} more", live.len() - LISTED));
@@ -221,7 +221,7 @@ impl Drop for AllocatorState {
             if some.is_empty() {
                 break;
             }
-            some.iter().for_each(|it| drop(it.remains.release(self)));
+            some.iter().for_each(|it| drop(it.pending.release(self)));
         }
         // SAFETY: dropped once, here; nothing uses it afterwards.
         unsafe { ManuallyDrop::drop(&mut self.device_allocator) };

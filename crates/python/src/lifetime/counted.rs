@@ -18,9 +18,9 @@ const MOST_SPARES: usize = 1024;
 /// A resource and who refers to it.
 #[repr(C)]
 pub struct Counted<T: Owned> {
-    /// How many [`Held`] there are.
+    /// How many [`StrongRef`] there are.
     strong: AtomicUsize,
-    /// How many [`Faint`] there are; all [`Held`] together are one more.
+    /// How many [`WeakRef`] there are; all [`StrongRef`] together are one more.
     weak: AtomicUsize,
     /// There while `strong` is not 0.
     resource: ManuallyDrop<T>,
@@ -43,34 +43,34 @@ pub trait Owned: Sized + Send + Sync {
 }
 
 /// Keeps a resource alive.
-pub struct Held<T: Owned>(NonNull<Counted<T>>);
+pub struct StrongRef<T: Owned>(NonNull<Counted<T>>);
 
 /// Knows a resource and does not keep it alive.
-pub struct Faint<T: Owned>(NonNull<Counted<T>>);
+pub struct WeakRef<T: Owned>(NonNull<Counted<T>>);
 
 /// A resource as the list of live things knows it: it is taken off before it ends.
-pub struct Seen<T: Owned>(NonNull<Counted<T>>);
+pub struct ListedRef<T: Owned>(NonNull<Counted<T>>);
 
-impl<T: Owned> Clone for Seen<T> {
+impl<T: Owned> Clone for ListedRef<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T: Owned> Copy for Seen<T> {}
+impl<T: Owned> Copy for ListedRef<T> {}
 
 // SAFETY: the counts are atomic, and a resource may be used and ended by any thread.
-unsafe impl<T: Owned> Send for Held<T> {}
+unsafe impl<T: Owned> Send for StrongRef<T> {}
 // SAFETY: as above.
-unsafe impl<T: Owned> Sync for Held<T> {}
+unsafe impl<T: Owned> Sync for StrongRef<T> {}
 // SAFETY: as above.
-unsafe impl<T: Owned> Send for Faint<T> {}
+unsafe impl<T: Owned> Send for WeakRef<T> {}
 // SAFETY: as above.
-unsafe impl<T: Owned> Sync for Faint<T> {}
+unsafe impl<T: Owned> Sync for WeakRef<T> {}
 // SAFETY: as above; and what it can do is `unsafe` by itself.
-unsafe impl<T: Owned> Send for Seen<T> {}
+unsafe impl<T: Owned> Send for ListedRef<T> {}
 
-impl<T: Owned> Held<T> {
+impl<T: Owned> StrongRef<T> {
     /// The first one of a resource.
     #[inline(always)]
     pub fn new(resource: T) -> Self {
@@ -107,15 +107,15 @@ impl<T: Owned> Held<T> {
     }
 
     /// For who must not keep it alive.
-    pub fn downgrade(&self) -> Faint<T> {
+    pub fn downgrade(&self) -> WeakRef<T> {
         self.counted().weak.fetch_add(1, Ordering::Relaxed);
-        Faint(self.0)
+        WeakRef(self.0)
     }
 
     /// For the list of live things.
     #[inline]
-    pub fn seen(&self) -> Seen<T> {
-        Seen(self.0)
+    pub fn listed(&self) -> ListedRef<T> {
+        ListedRef(self.0)
     }
 
     /// Whether no other thread can come to a reference: then there is nothing to count down.
@@ -129,7 +129,7 @@ impl<T: Owned> Held<T> {
     }
 }
 
-impl<T: Owned> Clone for Held<T> {
+impl<T: Owned> Clone for StrongRef<T> {
     #[inline]
     fn clone(&self) -> Self {
         self.counted().strong.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +137,7 @@ impl<T: Owned> Clone for Held<T> {
     }
 }
 
-impl<T: Owned> Deref for Held<T> {
+impl<T: Owned> Deref for StrongRef<T> {
     type Target = T;
 
     #[inline]
@@ -146,7 +146,7 @@ impl<T: Owned> Deref for Held<T> {
     }
 }
 
-impl<T: Owned> Drop for Held<T> {
+impl<T: Owned> Drop for StrongRef<T> {
     #[inline]
     fn drop(&mut self) {
         if self.is_alone() {
@@ -175,13 +175,13 @@ unsafe fn end<T: Owned>(counted: NonNull<Counted<T>>) {
     // Else it came out of a fork, where the list may be locked for ever: the counts stay where the list
     // finds them.
     if !is_listed {
-        drop(Faint(counted));
+        drop(WeakRef(counted));
     }
 }
 
-impl<T: Owned> Faint<T> {
+impl<T: Owned> WeakRef<T> {
     /// The resource, if something keeps it alive.
-    pub fn upgrade(&self) -> Option<Held<T>> {
+    pub fn upgrade(&self) -> Option<StrongRef<T>> {
         // SAFETY: this one is counted, so the counts are there.
         unsafe { upgrade(self.0) }
     }
@@ -193,7 +193,7 @@ impl<T: Owned> Faint<T> {
     }
 }
 
-impl<T: Owned> Drop for Faint<T> {
+impl<T: Owned> Drop for WeakRef<T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: this one is counted, so the counts are there.
@@ -203,7 +203,7 @@ impl<T: Owned> Drop for Faint<T> {
             return;
         }
         fence(Ordering::Acquire);
-        // SAFETY: made as a box in `Held::new`; the resource is gone, and so is all that knew of it.
+        // SAFETY: made as a box in `StrongRef::new`; the resource is gone, and so is all that knew of it.
         let memory: Spare<T> = unsafe { Box::from_raw(self.0.as_ptr().cast()) };
         // None where there are enough, and none at the end of a thread: then it is given back.
         let _ = T::with_spares(|spares| {
@@ -215,7 +215,7 @@ impl<T: Owned> Drop for Faint<T> {
     }
 }
 
-impl<T: Owned> Seen<T> {
+impl<T: Owned> ListedRef<T> {
     /// For checks: whether it is a resource. The resource is not looked at.
     pub fn is(self, resource: &T) -> bool {
         // SAFETY: an address alone, within what is there until it was taken off the list.
@@ -227,7 +227,7 @@ impl<T: Owned> Seen<T> {
     ///
     /// # Safety
     /// It is on the list, and will not be taken off meanwhile.
-    pub unsafe fn upgrade(self) -> Option<Held<T>> {
+    pub unsafe fn upgrade(self) -> Option<StrongRef<T>> {
         // SAFETY: it is taken off before it ends.
         unsafe { upgrade(self.0) }
     }
@@ -237,10 +237,10 @@ impl<T: Owned> Seen<T> {
 ///
 /// # Safety
 /// The counts are there.
-unsafe fn upgrade<T: Owned>(counted: NonNull<Counted<T>>) -> Option<Held<T>> {
+unsafe fn upgrade<T: Owned>(counted: NonNull<Counted<T>>) -> Option<StrongRef<T>> {
     // SAFETY: of the caller.
     let strong = unsafe { &(*counted.as_ptr()).strong };
     let more = |count: usize| (count != 0).then(|| count + 1);
     strong.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).ok()?;
-    Some(Held(counted))
+    Some(StrongRef(counted))
 }

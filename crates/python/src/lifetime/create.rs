@@ -14,7 +14,9 @@ use vkmem_vulkan::{DeviceAllocator, Driver, buffer_usage, image_kind};
 use super::bindings::Bindings;
 use super::handles::Handles;
 use super::memory_listener::DeviceMemoryListener;
-use super::ownership::{AllocatorState, DeviceCore, Extras, Held, Live, PoolState, Resource};
+use super::ownership::{
+    AllocatorState, DeviceCore, Extras, Live, PoolState, Resource, ResourceRef,
+};
 use super::pins::Pins;
 use crate::errors::out_of_host_memory;
 use crate::observe::observed::Observed;
@@ -88,8 +90,9 @@ impl Resource {
         allocator: &Arc<AllocatorState>,
         made: Made,
         shared: &Shared,
-    ) -> PyResult<Held> {
-        let resource = Held::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
+    ) -> PyResult<ResourceRef> {
+        let resource =
+            ResourceRef::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
         let mut live = allocator.live.lock();
         if live.reserve(1).is_err() {
             drop(live);
@@ -115,8 +118,9 @@ impl Resource {
         allocator: &Arc<AllocatorState>,
         made: impl Iterator<Item = Made>,
         shared: &Shared,
-    ) -> PyResult<Vec<Held>> {
-        let make = |made| Held::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
+    ) -> PyResult<Vec<ResourceRef>> {
+        let make =
+            |made| ResourceRef::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
         let resources: Vec<_> = made.map(make).collect();
         register(py, allocator, &resources)?;
         Ok(resources)
@@ -125,17 +129,17 @@ impl Resource {
     /// Registers a new resource that lies in the memory of another, which the caller has pinned.
     pub fn create_alias(
         py: Python<'_>,
-        of: &Held,
+        of: &ResourceRef,
         made: Made,
         name: Option<String>,
-    ) -> PyResult<Held> {
+    ) -> PyResult<ResourceRef> {
         let base = of.alias().map_or(of, |alias| &alias.base).clone();
         base.bound_here.fetch_add(1, Ordering::AcqRel);
         let shared = Shared { dont_bind: false, pool: base.pool.clone() };
         let allocator = base.allocator.clone();
         let was_named = name.is_some();
         let extras = OnceBox::with_value(Extras::of_alias(base, name));
-        let resource = Held::new(Self::unregistered(&allocator, made, &shared, extras));
+        let resource = ResourceRef::new(Self::unregistered(&allocator, made, &shared, extras));
         resource.was_named.store(was_named, Ordering::Relaxed);
         register(py, &allocator, std::slice::from_ref(&resource))?;
         Ok(resource)
@@ -172,7 +176,7 @@ impl Resource {
 
 /// Enters one in the list of live things.
 #[inline]
-fn list(live: &mut Live, resource: &Held, serial: u64) {
+fn list(live: &mut Live, resource: &ResourceRef, serial: u64) {
     resource.serial.store(serial, Ordering::Relaxed);
     resource.place.store(live.insert(resource), Ordering::Relaxed);
     resource.listed.store(true, Ordering::Relaxed);
@@ -180,7 +184,7 @@ fn list(live: &mut Live, resource: &Held, serial: u64) {
 
 /// Enters them in the tables of their allocator and device. Without host memory for that they are
 /// destroyed again.
-fn register(py: Python<'_>, allocator: &AllocatorState, resources: &[Held]) -> PyResult<()> {
+fn register(py: Python<'_>, allocator: &AllocatorState, resources: &[ResourceRef]) -> PyResult<()> {
     let mut live = allocator.live.lock();
     if live.reserve(resources.len()).is_err() {
         drop(live);
@@ -199,7 +203,7 @@ fn register(py: Python<'_>, allocator: &AllocatorState, resources: &[Held]) -> P
 /// Destroys resources that nobody has seen, one by one: there is no host memory for more than that. All
 /// are of one call, so none lies in another.
 #[cold]
-fn give_up(py: Python<'_>, resources: &[Held]) -> PyErr {
+fn give_up(py: Python<'_>, resources: &[ResourceRef]) -> PyErr {
     for resource in resources {
         resource.discard(py);
     }
@@ -208,7 +212,7 @@ fn give_up(py: Python<'_>, resources: &[Held]) -> PyErr {
 
 /// What a table of bindings has to know of a resource.
 #[inline]
-fn to_bind(resource: &Held) -> (Handles, bool) {
+fn to_bind(resource: &ResourceRef) -> (Handles, bool) {
     (resource.handles, resource.dont_bind)
 }
 

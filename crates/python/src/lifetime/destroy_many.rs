@@ -6,14 +6,18 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use vkmem_vulkan::ahead;
 
-use super::ownership::{AllocatorState, Binding, Held, Remains, Resource};
+use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, ResourceRef};
 use super::pins::NotClosed;
 use super::release::release_many;
 use super::unflushed;
 
 /// Ends all, or none and an exception. What had ended before is passed over, so an object may stand
 /// there twice. The caller keeps the allocator open.
-pub fn destroy_many(py: Python<'_>, state: &AllocatorState, resources: &[&Held]) -> PyResult<()> {
+pub fn destroy_many(
+    py: Python<'_>,
+    state: &AllocatorState,
+    resources: &[&ResourceRef],
+) -> PyResult<()> {
     let mut ended = Vec::with_capacity(resources.len());
     let mut refused = None;
     for resource in ahead(resources, |it| it.expect()) {
@@ -38,7 +42,7 @@ pub fn destroy_many(py: Python<'_>, state: &AllocatorState, resources: &[&Held])
     }
     // With the interpreter: what they hold of Python objects must not change under the cycle collector.
     let lost: Vec<String> = ended.iter().filter_map(|it| it.lost_writes()).collect();
-    let remains: Vec<Remains> = ended.iter().map(|it| it.remains()).collect();
+    let remains: Vec<PendingRelease> = ended.iter().map(|it| it.pending_release()).collect();
     py.detach(|| {
         let mut live = state.live.lock();
         ended.iter().for_each(|it| it.leave_list(&mut live));
@@ -60,7 +64,7 @@ pub fn destroy_many(py: Python<'_>, state: &AllocatorState, resources: &[&Held])
 }
 
 /// One that something is bound to which does not end together with it.
-fn still_bound<'a>(state: &AllocatorState, ended: &[&'a Held]) -> Option<&'a Resource> {
+fn still_bound<'a>(state: &AllocatorState, ended: &[&'a ResourceRef]) -> Option<&'a Resource> {
     let bound = |it: &Resource| it.bound_here.load(Ordering::Acquire);
     if ended.iter().all(|it| bound(it) == 0) {
         return None;
@@ -76,6 +80,6 @@ fn still_bound<'a>(state: &AllocatorState, ended: &[&'a Held]) -> Option<&'a Res
         *ending.entry(base.as_ptr()).or_default() += 1;
     }
     drop(bindings);
-    let together = |it: &Held| ending.get(&it.as_ptr()).copied().unwrap_or(0);
+    let together = |it: &ResourceRef| ending.get(&it.as_ptr()).copied().unwrap_or(0);
     ended.iter().find(|it| bound(it) > together(it)).map(|it| &***it)
 }

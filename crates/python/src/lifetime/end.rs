@@ -8,7 +8,7 @@ use vkmem_engine::{Release, human_bytes};
 use vkmem_vulkan::expect_at;
 
 use super::counted::{Owned, Spare};
-use super::ownership::{Live, Remains, Resource};
+use super::ownership::{Live, PendingRelease, Resource};
 use super::pins::NotClosed;
 use super::unflushed;
 use crate::errors::pinned;
@@ -43,10 +43,10 @@ impl Owned for Resource {
 impl Resource {
     /// What has to be given back of it.
     #[inline]
-    pub(crate) fn remains(&self) -> Remains {
+    pub(crate) fn pending_release(&self) -> PendingRelease {
         let alias_of = self.alias().map(|alias| alias.base.downgrade());
         let (id, size) = (self.allocation.id, self.own_size());
-        Remains { handles: self.handles, id, size, alias_of, _held: self.take_held() }
+        PendingRelease { handles: self.handles, id, size, alias_of, _held: self.take_held() }
     }
 
     /// Ends it, unless a view or a call uses it. Nothing happens the second time.
@@ -71,7 +71,7 @@ impl Resource {
     /// Destroys the handle and frees the memory.
     #[inline(always)]
     fn give_back(&self, py: Python<'_>) {
-        let release = self.remains().release(&self.allocator);
+        let release = self.pending_release().release(&self.allocator);
         if release.calls_driver() {
             self.end_release(py, release);
         }
@@ -100,7 +100,7 @@ impl Resource {
             self.pins.reopen(py);
             return Err(self.still_bound(verb));
         }
-        self.bury();
+        self.unlist_and_keep_name();
         Ok(true)
     }
 
@@ -109,7 +109,7 @@ impl Resource {
     pub fn discard(&self, py: Python<'_>) {
         if self.pins.close(py).is_ok() {
             self.leave();
-            drop(self.remains().release(&self.allocator));
+            drop(self.pending_release().release(&self.allocator));
             self.allocator.tell_device_memory(py);
         }
     }
@@ -144,7 +144,7 @@ impl Resource {
 
     /// Remembers the name for errors and leaves the list of live things.
     #[inline]
-    fn bury(&self) {
+    fn unlist_and_keep_name(&self) {
         if self.was_named.load(Ordering::Relaxed)
             && let Ok(Some(name)) = self.name()
         {
@@ -169,10 +169,10 @@ impl Resource {
     }
 
     /// Ends it for a closing allocator or pool, which releases all remains together.
-    pub fn close_for_allocator(&self, py: Python<'_>) -> Option<Remains> {
+    pub fn close_for_allocator(&self, py: Python<'_>) -> Option<PendingRelease> {
         self.pins.close(py).ok()?;
-        self.bury();
-        Some(self.remains())
+        self.unlist_and_keep_name();
+        Some(self.pending_release())
     }
 
     #[cold]

@@ -9,7 +9,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::AllocationId;
 
 use super::host_buffer::HeldBuffer;
-use super::ownership::{Alias, Extras, Held, Resource, Writers};
+use super::ownership::{Alias, Extras, Resource, ResourceRef, Writers};
 use crate::observe::call_site::Origin;
 use crate::observe::observed::{Observable, Traced};
 
@@ -23,7 +23,7 @@ impl Extras {
     }
 
     /// Those of a new alias.
-    pub fn of_alias(base: Held, name: Option<String>) -> Box<Self> {
+    pub fn of_alias(base: ResourceRef, name: Option<String>) -> Box<Self> {
         let alias = Some(Alias { base, name: Mutex::new(name) });
         Box::new(Self { alias, ..Self::default() })
     }
@@ -94,7 +94,7 @@ impl Resource {
     }
 }
 
-impl Observable for Held {
+impl Observable for ResourceRef {
     fn id(&self) -> AllocationId {
         self.allocation.id
     }
@@ -108,7 +108,7 @@ impl Observable for Held {
     }
 }
 
-impl Traced for Held {
+impl Traced for ResourceRef {
     fn set_origin(&self, origin: Origin) {
         self.extras().origin.get_or_init(|| origin);
     }

@@ -4,13 +4,13 @@
 use pyo3::prelude::*;
 use vkmem_engine::words::bytes;
 
-use super::ownership::Held;
+use super::ownership::ResourceRef;
 use crate::errors::invalid;
 
 /// See the module.
 pub struct Face<'a> {
     /// What it is of.
-    pub resource: &'a Held,
+    pub resource: &'a ResourceRef,
     /// Whether it is the `Allocation` of a `Buffer` or an `Image`.
     pub is_allocation: bool,
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use vkmem_engine::{AllocationId, Home};
 
 use super::handles::Handles;
-use super::ownership::{AllocatorState, Collected, Remains, Resource};
+use super::ownership::{AllocatorState, Collected, PendingRelease, Resource};
 use crate::observe::call_site::Origin;
 
 /// How many frames lie between two indices; `None` if the second is no later one. VMA's index has 32
@@ -19,38 +19,38 @@ fn frames_between(before: u64, after: u64) -> Option<u64> {
 impl AllocatorState {
     /// Puts what an unclosed object leaves behind aside until no frame in flight can use it. Its bytes.
     pub fn collect(&self, resource: &Resource) -> u64 {
-        let (remains, origin) = (resource.remains(), resource.origin());
-        let (usage, size) = (resource.usage, remains.size);
+        let (pending, origin) = (resource.pending_release(), resource.origin());
+        let (usage, size) = (resource.usage, pending.size);
         let mut waiting = self.waiting.lock();
         let frame = waiting.frames;
-        waiting.collected.push(Collected { frame, remains, usage, origin });
+        waiting.collected.push(Collected { frame, pending, usage, origin });
         size
     }
 
     /// How many objects wait so, and their bytes.
     pub fn waiting(&self) -> (usize, u64) {
         let collected = &self.waiting.lock().collected;
-        (collected.len(), collected.iter().map(|it| it.remains.size).sum())
+        (collected.len(), collected.iter().map(|it| it.pending.size).sum())
     }
 
     /// Allocation, usage and origin of each that waits so and has memory of its own.
     pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
         let collected = &self.waiting.lock().collected;
-        let owners = collected.iter().filter(|it| it.remains.alias_of.is_none());
-        owners.map(|it| (it.remains.id, it.usage, it.origin)).collect()
+        let owners = collected.iter().filter(|it| it.pending.alias_of.is_none());
+        owners.map(|it| (it.pending.id, it.usage, it.origin)).collect()
     }
 
     /// Handles of all that waits so.
     pub fn waiting_handles(&self) -> Vec<Handles> {
         let collected = &self.waiting.lock().collected;
-        let handles = collected.iter().map(|it| it.remains.handles);
+        let handles = collected.iter().map(|it| it.pending.handles);
         handles.filter(|it| *it != Handles::Memory).collect()
     }
 
     /// How many aliases of a resource wait so.
     pub fn waiting_in(&self, resource: &Resource) -> u32 {
         let collected = &self.waiting.lock().collected;
-        let aliases = collected.iter().filter(|it| it.remains.lies_in(resource));
+        let aliases = collected.iter().filter(|it| it.pending.lies_in(resource));
         aliases.fold(0, |count, _| count + 1)
     }
 
@@ -76,15 +76,15 @@ impl AllocatorState {
     }
 
     /// Some of what no frame in flight can use any more, to be released; empty after the last.
-    pub fn take_unused(&self, frames: u64) -> Vec<Remains> {
+    pub fn take_unused(&self, frames: u64) -> Vec<PendingRelease> {
         let unused = |it: &Collected| it.frame.saturating_add(self.frames_in_flight) < frames;
         let taken = self.waiting.lock().collected.take_first(unused);
-        taken.into_iter().map(|it| it.remains).collect()
+        taken.into_iter().map(|it| it.pending).collect()
     }
 
     /// What waits in some pools, to be released.
-    pub fn take_collected(&self, wanted: impl Fn(Home) -> bool) -> Vec<Remains> {
-        let taken = self.waiting.lock().collected.take_all(|it| wanted(it.remains.home()));
-        taken.into_iter().map(|it| it.remains).collect()
+    pub fn take_collected(&self, wanted: impl Fn(Home) -> bool) -> Vec<PendingRelease> {
+        let taken = self.waiting.lock().collected.take_all(|it| wanted(it.pending.home()));
+        taken.into_iter().map(|it| it.pending).collect()
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::TryReserveError;
 
-use super::counted::{Held, Owned, Seen};
+use super::counted::{ListedRef, Owned, StrongRef};
 
 /// References that count for nothing, in any order. Everything on it leaves it before it ends.
 pub struct Live<T: Owned> {
-    places: Vec<Option<Seen<T>>>,
+    places: Vec<Option<ListedRef<T>>>,
     vacant: Vec<u32>,
 }
 
@@ -34,12 +34,12 @@ impl<T: Owned> Live<T> {
 
     /// Enters one, for which there is room; where it stands.
     #[inline]
-    pub fn insert(&mut self, resource: &Held<T>) -> u32 {
+    pub fn insert(&mut self, resource: &StrongRef<T>) -> u32 {
         let place = self.vacant.pop().unwrap_or_else(|| {
             self.places.push(None);
             u32::try_from(self.places.len() - 1).expect("fewer than 2^32 resources")
         });
-        self.places[place as usize] = Some(resource.seen());
+        self.places[place as usize] = Some(resource.listed());
         place
     }
 
@@ -58,21 +58,21 @@ impl<T: Owned> Live<T> {
     }
 
     /// All that somebody still holds. To be let go of without the lock of the list.
-    pub fn all(&self) -> Vec<Held<T>> {
+    pub fn all(&self) -> Vec<StrongRef<T>> {
         self.held(0..self.places.len())
     }
 
     /// Those at `count` places from `start` on, and where to go on, if there is more: so that a long walk
     /// can let go of the lock now and then.
-    pub fn chunk(&self, start: usize, count: usize) -> (Vec<Held<T>>, Option<usize>) {
+    pub fn chunk(&self, start: usize, count: usize) -> (Vec<StrongRef<T>>, Option<usize>) {
         let start = start.min(self.places.len());
         let end = start.saturating_add(count).min(self.places.len());
         (self.held(start..end), (end < self.places.len()).then_some(end))
     }
 
-    fn held(&self, places: std::ops::Range<usize>) -> Vec<Held<T>> {
+    fn held(&self, places: std::ops::Range<usize>) -> Vec<StrongRef<T>> {
         // SAFETY: it stands there, and to take it off this list would have to be borrowed otherwise.
-        let held = |it: &Seen<T>| unsafe { it.upgrade() };
+        let held = |it: &ListedRef<T>| unsafe { it.upgrade() };
         self.places[places].iter().flatten().filter_map(held).collect()
     }
 }

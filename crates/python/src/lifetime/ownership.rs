@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   Buffer, Image, Allocation
-//!     | Held
+//!     | ResourceRef
 //!     v
 //!   Resource ---> PoolState ---> AllocatorState ---> DeviceCore
 //!     ^ ^ ^                        |                   |
 //!     | | +-- Live, not counted ---+                   |
-//!     | +---- Faint, by Remains ---+                   |
-//!     +------ Held, by a Binding ----------------------+
+//!     | +---- WeakResourceRef, by PendingRelease ---+                   |
+//!     +------ ResourceRef, by a Binding ----------------------+
 //! ```
 //!
 //! A resource keeps its pool and its allocator, and an alias the resource whose memory it lies in. What
@@ -39,16 +39,16 @@ use crate::process::forks::Process;
 use crate::process::links::Link;
 
 /// Keeps a resource alive.
-pub type Held = counted::Held<Resource>;
+pub type ResourceRef = counted::StrongRef<Resource>;
 
 /// Knows a resource and does not keep it alive.
-pub type Faint = counted::Faint<Resource>;
+pub type WeakResourceRef = counted::WeakRef<Resource>;
 
 /// The list of what an allocator gave out and that has not ended.
 pub type Live = live::Live<Resource>;
 
 /// Which memory a resource has.
-pub type Binding = bindings::Binding<Held>;
+pub type Binding = bindings::Binding<ResourceRef>;
 
 /// The shared half of a `Buffer`, an `Image` or an `Allocation`.
 ///
@@ -109,7 +109,7 @@ pub struct Extras {
 /// What an alias has beside its own handle.
 pub struct Alias {
     /// Whose memory it is; no alias itself.
-    pub base: Held,
+    pub base: ResourceRef,
     /// The engine keeps the names of allocations only.
     pub name: Mutex<Option<String>>,
 }
@@ -119,7 +119,7 @@ pub struct Alias {
 pub type Writers = ReentrantMutex<RefCell<HostRanges>>;
 
 /// The handle and the memory of a resource.
-pub struct Remains {
+pub struct PendingRelease {
     /// What is destroyed.
     pub handles: Handles,
     /// What is freed.
@@ -127,7 +127,7 @@ pub struct Remains {
     /// Bytes that come free with it.
     pub size: u64,
     /// Whose memory it is, if it is an alias.
-    pub alias_of: Option<Faint>,
+    pub alias_of: Option<WeakResourceRef>,
     /// Dropped after the memory was given back.
     pub _held: Option<HeldBuffer>,
 }
@@ -164,7 +164,7 @@ pub struct AllocatorState {
 /// A resource that nobody holds any more, and how many frames had begun when that was noticed.
 pub(super) struct Collected {
     pub(super) frame: u64,
-    pub(super) remains: Remains,
+    pub(super) pending: PendingRelease,
     /// For dumps.
     pub(super) usage: u64,
     pub(super) origin: Option<Origin>,
@@ -200,7 +200,7 @@ pub struct DeviceCore {
     /// Made here, so it is alive as long as this.
     pub is_owned: bool,
     /// What is bound to what.
-    pub bindings: bindings::Bindings<Held>,
+    pub bindings: bindings::Bindings<ResourceRef>,
     pub(super) process: Process,
     /// What the caller's loader and callbacks are, kept for as long as the driver may be called.
     pub(super) _kept: [Option<Link<PyAny>>; 2],

@@ -7,10 +7,10 @@ use vkmem_engine::{AllocationId, Home, Release};
 use vkmem_vulkan::{ahead, expect_at};
 
 use super::handles::Handles;
-use super::ownership::{AllocatorState, Binding, Faint, Remains, Resource};
+use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, WeakResourceRef};
 use crate::observe::observed::Observable;
 
-impl Remains {
+impl PendingRelease {
     /// The pool it lies in.
     pub fn home(&self) -> Home {
         self.id.home()
@@ -31,7 +31,7 @@ impl Remains {
             // SAFETY: as above.
             Handles::Image(image) => unsafe { driver.destroy_image(image) },
         }
-        if let Some(base) = self.alias_of.as_ref().and_then(Faint::upgrade) {
+        if let Some(base) = self.alias_of.as_ref().and_then(WeakResourceRef::upgrade) {
             base.bound_here.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -61,7 +61,7 @@ impl Remains {
     }
 }
 
-impl Observable for Remains {
+impl Observable for PendingRelease {
     fn id(&self) -> AllocationId {
         self.id
     }
@@ -85,7 +85,7 @@ fn unbind(binding: Option<Binding>) {
 
 /// Destroys all handles, then frees all memory: what is bound goes before what it is bound to. Gives
 /// the names of the memory that had one, by their place in `remains`. Calls the driver.
-pub fn release_many(state: &AllocatorState, remains: &[Remains]) -> Vec<(usize, String)> {
+pub fn release_many(state: &AllocatorState, remains: &[PendingRelease]) -> Vec<(usize, String)> {
     state.observed.released(remains);
     // Before the handles are free to be given out again.
     let bound = state.device.bindings.remove_many(remains.iter().map(|it| it.handles));
@@ -100,7 +100,7 @@ pub fn release_many(state: &AllocatorState, remains: &[Remains]) -> Vec<(usize, 
 }
 
 /// The same without the interpreter: the driver may take its time.
-pub fn release_all(py: Python<'_>, state: &AllocatorState, remains: &[Remains]) {
+pub fn release_all(py: Python<'_>, state: &AllocatorState, remains: &[PendingRelease]) {
     py.detach(|| drop(release_many(state, remains)));
     state.tell_device_memory(py);
 }

@@ -20,7 +20,7 @@ use vkmem_engine::{HostAddress, HostWriter, WriterId};
 use super::host_copy;
 use crate::errors::{IntoPyResult, invalid, pinned};
 use crate::lifetime::face::Face;
-use crate::lifetime::ownership::{Held, Resource};
+use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::process::links::Link;
 
 /// What a mapping is for.
@@ -46,7 +46,7 @@ struct State {
 /// A part of the memory of a resource, mapped.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Mapping {
-    resource: Held,
+    resource: ResourceRef,
     /// What it shows, from the start of the resource on.
     offset: u64,
     size: u64,

@@ -9,7 +9,7 @@ use super::resource::ResourceObject;
 use crate::arguments::numbers::{flags, real};
 use crate::errors::{feature_not_present, invalid};
 use crate::interop::export::memory_of;
-use crate::lifetime::ownership::Held;
+use crate::lifetime::ownership::ResourceRef;
 
 /// A range of device memory: of a `Buffer` or an `Image`, or on its own.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
@@ -24,7 +24,7 @@ impl Allocation {
 }
 
 /// Its resource, which has not ended.
-pub fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a Held> {
+pub fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a ResourceRef> {
     let resource = &slf.as_super().get().resource;
     resource.check_live(slf.py())?;
     Ok(resource)

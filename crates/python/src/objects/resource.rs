@@ -14,7 +14,7 @@ use crate::errors::IntoPyResult;
 use crate::interop::export;
 use crate::lifetime::face::Face;
 use crate::lifetime::handles::Handles;
-use crate::lifetime::ownership::{Held, Resource};
+use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::memory::mapping::{Access, Mapping};
 use crate::package::PARAMETER;
@@ -31,7 +31,7 @@ const TO_COLLECTOR: usize = 32;
 #[repr(C)]
 #[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
 pub struct ResourceObject {
-    pub resource: Held,
+    pub resource: ResourceRef,
     /// That of the resource, which is further away.
     handle: u64,
     /// What few have.
@@ -52,7 +52,7 @@ struct Others {
 impl ResourceObject {
     /// Of a new resource.
     #[inline(always)]
-    pub fn new(py: Python<'_>, resource: Held, user_data: Option<Link<PyAny>>) -> Self {
+    pub fn new(py: Python<'_>, resource: ResourceRef, user_data: Option<Link<PyAny>>) -> Self {
         if let Some(data) = &user_data {
             resource.set_custom_data(Some(data.bind(py)));
         }

@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
-use vkmem_engine::suballocator::RegionKey;
+use vkmem_engine::suballocator::SlotKey;
 use vkmem_engine::words::counted;
 use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
 
@@ -69,7 +69,7 @@ impl VirtualBlock {
     }
 
     fn free_handle(&self, py: Python<'_>, handle: u64) -> PyResult<()> {
-        let freed = self.engine(py)?.lock().free(RegionKey::from_bits(handle));
+        let freed = self.engine(py)?.lock().free(SlotKey::from_bits(handle));
         freed.map_err(|error| stale(py, &error))?;
         let data = self.user_data.lock().remove(&handle);
         // Dropped without the lock: its finaliser may come back here.
@@ -89,7 +89,7 @@ fn stale(py: Python<'_>, error: &Error) -> PyErr {
 fn undo(block: &mut Engine, handles: &[[u8; 8]]) {
     for handle in handles.iter().rev() {
         // Who finds the arrays through the cycle collector may have freed one already.
-        let _ = block.free(RegionKey::from_bits(u64::from_ne_bytes(*handle)));
+        let _ = block.free(SlotKey::from_bits(u64::from_ne_bytes(*handle)));
     }
 }
 
@@ -281,7 +281,7 @@ impl VirtualBlock {
         let handles = sequences::integers(handles, "handles", "handle")?;
         let freed = py.detach(|| {
             let mut block = engine.lock();
-            block.free_many(handles.iter().copied().map(RegionKey::from_bits))
+            block.free_many(handles.iter().copied().map(SlotKey::from_bits))
         });
         freed.map_err(|error| stale(py, &error))?;
         if self.user_data.lock().is_empty() {
@@ -308,7 +308,7 @@ impl VirtualBlock {
     /// Raises `UseAfterFreeError`.
     fn info(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<VirtualAllocation> {
         let handle = handle_of(slf, handle)?;
-        let found = slf.get().engine(slf.py())?.lock().info(RegionKey::from_bits(handle));
+        let found = slf.get().engine(slf.py())?.lock().info(SlotKey::from_bits(handle));
         let found = found.map_err(|error| stale(slf.py(), &error))?;
         let block = Link::new(slf.clone().unbind());
         Ok(VirtualAllocation { block, handle, offset: found.offset, size: found.size })
@@ -337,7 +337,7 @@ impl VirtualBlock {
     fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> PyResult<String> {
         let engine = self.engine(py)?;
         let texts = if detailed { self.custom_data(py)? } else { HashMap::new() };
-        let text_of = |key: RegionKey| texts.get(&key.to_bits()).map(String::as_str);
+        let text_of = |key: SlotKey| texts.get(&key.to_bits()).map(String::as_str);
         py.detach(|| engine.lock().build_stats_string(detailed, &text_of)).or_raise(py)
     }
 
@@ -417,7 +417,7 @@ impl VirtualAllocation {
     #[setter]
     fn set_user_data(&self, py: Python<'_>, data: Option<Py<PyAny>>) -> PyResult<()> {
         let block = self.block.get();
-        let known = block.engine(py)?.lock().info(RegionKey::from_bits(self.handle));
+        let known = block.engine(py)?.lock().info(SlotKey::from_bits(self.handle));
         known.map_err(|error| stale(py, &error))?;
         let mut all = block.user_data.lock();
         let before = match data {
@@ -432,7 +432,7 @@ impl VirtualAllocation {
     /// Frees it. Nothing happens the second time.
     fn free(&self, py: Python<'_>) -> PyResult<()> {
         let block = self.block.get();
-        if block.engine(py)?.lock().info(RegionKey::from_bits(self.handle)).is_err() {
+        if block.engine(py)?.lock().info(SlotKey::from_bits(self.handle)).is_err() {
             return Ok(());
         }
         block.free_handle(py, self.handle)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::VirtualBlocks as Engine;
-use vkmem_engine::suballocator::RegionKey;
+use vkmem_engine::suballocator::SlotKey;
 
 use crate::arguments::numbers::unsigned;
 use crate::arguments::options::algorithm;
@@ -24,7 +24,7 @@ struct BlockId {
 #[derive(Clone, Copy)]
 struct Place {
     block: BlockId,
-    key: RegionKey,
+    key: SlotKey,
     offset: u64,
 }
 

@@ -12,7 +12,7 @@ use vkmem_vulkan::{DeviceAllocator, HostSide, TransferCommand, format};
 use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned, unsigned_32};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::lifetime::handles::Handles;
-use crate::lifetime::ownership::{DeviceCore, Held, Resource};
+use crate::lifetime::ownership::{DeviceCore, Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::objects::buffer::Buffer;
 use crate::objects::device::Device;
@@ -66,7 +66,7 @@ impl<'py> Part<'py> {
         Err(PyTypeError::new_err(why))
     }
 
-    fn resource(&self) -> &Held {
+    fn resource(&self) -> &ResourceRef {
         &self.buffer.as_super().get().resource
     }
 

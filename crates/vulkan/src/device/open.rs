@@ -14,7 +14,7 @@ use crate::instance::extensions::{
     BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, MEMORY_PRIORITY, PAGEABLE_DEVICE_LOCAL_MEMORY,
     Request, choose_for_device, features_to_query, has, is_left_out, is_there, known_to_layer,
 };
-use crate::instance::features::{FeatureChain, NoPlace, Place, place_of};
+use crate::instance::features::{FeatureBit, FeatureChain, NoPlace, place_of};
 use crate::instance::info::{PhysicalDeviceSummary, summarise, transfer_queue_family};
 use crate::instance::loader::Loader;
 use crate::instance::nearest::{meant, nearest};
@@ -264,13 +264,13 @@ impl VulkanDevice {
 /// Features that a device is asked about.
 #[derive(Default)]
 struct Features {
-    places: Vec<(String, Place)>,
+    places: Vec<(String, FeatureBit)>,
     chain: FeatureChain,
     supported: Vec<String>,
 }
 
 impl Features {
-    fn add(&mut self, name: &str, place: Place) {
+    fn add(&mut self, name: &str, place: FeatureBit) {
         if !self.places.iter().any(|(known, _)| known == name) {
             self.places.push((name.to_owned(), place));
             self.chain.add(place);

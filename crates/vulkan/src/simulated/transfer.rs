@@ -11,7 +11,7 @@ use crate::simulated::driver::SimulatedDriver;
 use vkmem_engine::words::bytes;
 
 /// Memory and the offset in it, in bytes.
-type Place = (MemoryHandle, u64);
+type MemoryOffset = (MemoryHandle, u64);
 
 impl SimulatedDriver {
     /// Runs one command. `Err` says what Vulkan forbids about it; it then did nothing.
@@ -81,7 +81,7 @@ impl SimulatedDriver {
     }
 
     /// What a resource is bound to, if that still exists.
-    fn live_memory(&self, bound: Option<Place>) -> Result<Place, String> {
+    fn live_memory(&self, bound: Option<MemoryOffset>) -> Result<MemoryOffset, String> {
         let (memory, offset) = bound.ok_or("is not bound")?;
         match self.device.memory(memory) {
             Some(_) => Ok((memory, offset)),
@@ -96,7 +96,7 @@ impl SimulatedDriver {
         offset: u64,
         size: u64,
         usage: vk::BufferUsageFlags,
-    ) -> Result<Place, String> {
+    ) -> Result<MemoryOffset, String> {
         let handle = buffer.as_raw();
         let named = |what: String| format!("buffer {handle:#x}: {what}");
         let buffers = self.buffers.lock();
@@ -123,7 +123,7 @@ impl SimulatedDriver {
         extent: vk::Extent3D,
         usage: vk::ImageUsageFlags,
         layout: Option<vk::ImageLayout>,
-    ) -> Result<(Place, u64, u64), String> {
+    ) -> Result<(MemoryOffset, u64, u64), String> {
         let handle = image.as_raw();
         let named = |what: String| format!("image {handle:#x}: {what}");
         let images = self.images.lock();

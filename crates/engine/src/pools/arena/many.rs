@@ -3,7 +3,7 @@
 use super::Arena;
 use crate::device::HostAddress;
 use crate::handle::AllocationId;
-use crate::pools::blocks::Spot;
+use crate::pools::blocks::PlacedHandle;
 use crate::pools::memory_object::Release;
 use crate::suballocator::{RegionRequest, RegionTag, Suballocator};
 
@@ -17,7 +17,7 @@ impl Arena {
         &self,
         requests: impl IntoIterator<Item = RegionRequest>,
         mapped: bool,
-        mut take: impl FnMut(Spot, Option<HostAddress>),
+        mut take: impl FnMut(PlacedHandle, Option<HostAddress>),
     ) -> usize {
         let mut requests = requests.into_iter().peekable();
         let mut count = 0;

@@ -8,12 +8,12 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::device::{HostAddress, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
-use crate::handle::{Home, RegionKey};
+use crate::handle::{Home, SlotKey};
 use crate::pools::block_sizes::{BlockSizes, RAMP};
-use crate::pools::blocks::{Blocks, Placed, Spot};
+use crate::pools::blocks::{Blocks, PlacedHandle, PlacedRegion};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::setup::{Setup, take_memory};
-use crate::pools::snapshot::{DumpBlock, DumpBlocks, DumpRegion, NO_ROOM};
+use crate::pools::snapshot::{BlockSnapshot, BlocksSnapshot, NO_ROOM, RegionSnapshot};
 use crate::request::PoolCreateInfo;
 use crate::statistics::Statistics;
 use crate::suballocator::{
@@ -43,7 +43,7 @@ struct State {
 
 impl State {
     /// Places a request in a block that is mapped, counted as a map of it.
-    fn place_mapped(&mut self, request: &RegionRequest) -> Option<(Placed, HostAddress)> {
+    fn place_mapped(&mut self, request: &RegionRequest) -> Option<(PlacedRegion, HostAddress)> {
         let placed = self.blocks.place(request)?;
         let mapped = placed.memory.map_if_mapped();
         if mapped.is_none() {
@@ -57,7 +57,7 @@ impl State {
     #[inline]
     fn free(
         &mut self,
-        key: RegionKey,
+        key: SlotKey,
         release: &mut Release,
         before: impl FnOnce(&Blocks, BlockIndex),
     ) -> Option<RegionTag> {
@@ -111,7 +111,7 @@ impl Arena {
 
     /// Places a request in the blocks there are. O(1), no call of the driver.
     #[inline(always)]
-    pub fn allocate_in_place(&self, request: &RegionRequest) -> Option<Spot> {
+    pub fn allocate_in_place(&self, request: &RegionRequest) -> Option<PlacedHandle> {
         let mut state = self.state.lock();
         let placed = state.blocks.place_spot(request);
         self.end(state);
@@ -124,7 +124,7 @@ impl Arena {
     pub fn allocate_in_mapped_place(
         &self,
         request: &RegionRequest,
-    ) -> Option<(Placed, HostAddress)> {
+    ) -> Option<(PlacedRegion, HostAddress)> {
         let mut state = self.state.lock();
         let placed = state.place_mapped(request);
         self.end(state);
@@ -133,7 +133,7 @@ impl Arena {
 
     /// Places a request, with a new block if there is no room. The lock is not held while the
     /// driver works: whoever finds room meanwhile is served.
-    pub fn allocate(&self, request: &RegionRequest, growth: Growth) -> Result<Placed, Error> {
+    pub fn allocate(&self, request: &RegionRequest, growth: Growth) -> Result<PlacedRegion, Error> {
         let mut state = self.state.lock();
         let refusals = state.refusals;
         loop {
@@ -262,9 +262,9 @@ impl Arena {
         Ok(())
     }
 
-    fn no_room(&self, reason: &str, request: &RegionRequest, is_hopeless: bool) -> Error {
+    fn no_room(&self, reason: &str, request: &RegionRequest, can_never_succeed: bool) -> Error {
         let figures = self.setup.ledger.figures(self.rules.memory_type_index, request.size);
-        let figures = FailureFigures { is_hopeless, ..figures };
+        let figures = FailureFigures { can_never_succeed, ..figures };
         Error::OutOfDeviceMemory { reason: reason.into(), figures }
     }
 
@@ -283,7 +283,7 @@ impl Arena {
         mut state: MutexGuard<'_, State>,
         request: &RegionRequest,
         growth: Growth,
-    ) -> Result<Placed, Error> {
+    ) -> Result<PlacedRegion, Error> {
         let first = self.begin_growth(&mut state, request.size);
         drop(state);
 
@@ -364,7 +364,7 @@ impl Arena {
 
     /// Frees a region; `None` if the key is stale. What the driver has to do goes to the [`Release`].
     #[inline]
-    pub fn free(&self, key: RegionKey, release: &mut Release) -> Option<RegionTag> {
+    pub fn free(&self, key: SlotKey, release: &mut Release) -> Option<RegionTag> {
         self.free_and(key, release, |_, _| {})
     }
 
@@ -372,7 +372,7 @@ impl Arena {
     #[inline]
     pub fn free_leased(
         &self,
-        key: RegionKey,
+        key: SlotKey,
         release: &mut Release,
         lease: &mut Option<Arc<Lease>>,
     ) -> Option<RegionTag> {
@@ -382,7 +382,7 @@ impl Arena {
     #[inline(always)]
     fn free_and(
         &self,
-        key: RegionKey,
+        key: SlotKey,
         release: &mut Release,
         before: impl FnOnce(&Blocks, BlockIndex),
     ) -> Option<RegionTag> {
@@ -403,7 +403,7 @@ impl Arena {
     /// Changes the tag of a region, and gives the memory it lies in and its offset there.
     pub fn update_tag<R>(
         &self,
-        key: RegionKey,
+        key: SlotKey,
         update: impl FnOnce(&mut RegionTag) -> R,
     ) -> Option<(R, Arc<MemoryObject>, RegionInfo)> {
         let mut state = self.state.lock();
@@ -432,8 +432,8 @@ impl Arena {
     }
 
     /// All blocks and regions at one moment. O(regions).
-    pub(crate) fn copy_for_dump(&self) -> Result<DumpBlocks, Error> {
-        let mut copied = DumpBlocks::default();
+    pub(crate) fn copy_for_dump(&self) -> Result<BlocksSnapshot, Error> {
+        let mut copied = BlocksSnapshot::default();
         // Most of the room before the lock.
         let most = self.live().0 as usize * 2;
         copied.regions.try_reserve(most).map_err(|_| NO_ROOM)?;
@@ -446,14 +446,14 @@ impl Arena {
                 if !failed {
                     let tag = view.live.and_then(|(key, _)| state.blocks.suballocator.tag(key));
                     let named = tag.is_some_and(|tag| tag.named);
-                    copied.regions.push(DumpRegion { view, named });
+                    copied.regions.push(RegionSnapshot { view, named });
                 }
             });
             if failed {
                 return Err(NO_ROOM);
             }
             let regions_end = copied.regions.len();
-            copied.blocks.push(DumpBlock { id: block.0, memory: memory.clone(), regions_end });
+            copied.blocks.push(BlockSnapshot { id: block.0, memory: memory.clone(), regions_end });
         }
         Ok(copied)
     }

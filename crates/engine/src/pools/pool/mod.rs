@@ -10,11 +10,11 @@ use crate::error::{Error, FailureFigures};
 use crate::handle::{Allocation, AllocationId, Home, PoolId};
 use crate::pools::arena::{Arena, Growth};
 use crate::pools::block_sizes::BlockSizes;
-use crate::pools::blocks::{Placed, Spot};
+use crate::pools::blocks::{PlacedHandle, PlacedRegion};
 use crate::pools::dedicated::Dedicated;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::setup::{Setup, take_memory};
-use crate::pools::snapshot::DumpPool;
+use crate::pools::snapshot::PoolSnapshot;
 use crate::request::{
     Algorithm, AllocationCreateFlags as Create, AllocationRequest, ImportRequest, PoolCreateInfo,
 };
@@ -199,7 +199,7 @@ impl Pool {
         let figures =
             self.setup.ledger.figures(self.rules.memory_type_index, request.requirements.size);
         let reason = format!("{NEEDS} NEVER_ALLOCATE forbids");
-        let figures = FailureFigures { is_hopeless: true, ..figures };
+        let figures = FailureFigures { can_never_succeed: true, ..figures };
         Error::OutOfDeviceMemory { reason, figures }
     }
 
@@ -266,14 +266,14 @@ impl Pool {
         let (offset, size) = import.map_or((0, memory.size), |it| (it.offset, it.size));
         let inside = &self.dedicated;
         let key = inside.insert(memory.clone(), request.kind, dedicated, offset, size);
-        let made = self.map_if_asked(true, Placed { key, memory, offset }, request)?;
+        let made = self.map_if_asked(true, PlacedRegion { key, memory, offset }, request)?;
         Ok(Allocation { size, ..made })
     }
 
     fn map_if_asked(
         &self,
         dedicated: bool,
-        placed: Placed,
+        placed: PlacedRegion,
         request: &AllocationRequest,
     ) -> Result<Allocation, Error> {
         if !self.is_to_be_mapped(request) {
@@ -299,11 +299,11 @@ impl Pool {
             && self.flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
     }
 
-    fn id(&self, dedicated: bool, placed: &Placed) -> AllocationId {
+    fn id(&self, dedicated: bool, placed: &PlacedRegion) -> AllocationId {
         AllocationId::new(self.home, dedicated, placed.key)
     }
 
-    fn mark_mapped(&self, dedicated: bool, placed: &Placed) {
+    fn mark_mapped(&self, dedicated: bool, placed: &PlacedRegion) {
         let id = self.id(dedicated, placed);
         let marked = self.update_tag(id, |tag| tag.persistently_mapped = true);
         debug_assert!(marked.is_some());
@@ -312,7 +312,7 @@ impl Pool {
     fn finished(
         &self,
         dedicated: bool,
-        placed: &Placed,
+        placed: &PlacedRegion,
         request: &AllocationRequest,
         mapped: Option<HostAddress>,
     ) -> Allocation {
@@ -323,7 +323,7 @@ impl Pool {
     fn allocation(
         &self,
         dedicated: bool,
-        spot: &Spot,
+        spot: &PlacedHandle,
         request: &AllocationRequest,
         mapped: Option<HostAddress>,
     ) -> Allocation {
@@ -417,8 +417,8 @@ impl Pool {
     }
 
     /// Everything in it, the arena and the dedicated memory each at one moment. O(regions).
-    pub(crate) fn copy_for_dump(&self) -> Result<DumpPool, Error> {
-        Ok(DumpPool {
+    pub(crate) fn copy_for_dump(&self) -> Result<PoolSnapshot, Error> {
+        Ok(PoolSnapshot {
             home: self.home,
             memory_type_index: self.rules.memory_type_index,
             preferred_block_size: self.sizes().preferred,

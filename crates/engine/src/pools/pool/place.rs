@@ -6,7 +6,7 @@ use crate::handle::AllocationId;
 use crate::request::ResourceKind;
 
 /// The place of a live allocation.
-pub(crate) struct Place {
+pub(crate) struct AllocationPlace {
     /// Bytes of the memory object it lies in.
     pub memory_size: u64,
     /// In that object, in bytes.
@@ -23,7 +23,7 @@ pub(crate) struct Place {
 
 impl Pool {
     /// `None` if the handle is stale.
-    pub(crate) fn place(&self, id: AllocationId) -> Option<Place> {
+    pub(crate) fn place(&self, id: AllocationId) -> Option<AllocationPlace> {
         let granularity = if self.rules.ignore_buffer_image_granularity {
             1
         } else {
@@ -31,7 +31,7 @@ impl Pool {
         };
         if id.is_dedicated() {
             let (memory, target) = self.dedicated.memory(id.key)?;
-            return Some(Place {
+            return Some(AllocationPlace {
                 memory_size: memory.size,
                 offset: 0,
                 size: memory.size,
@@ -41,7 +41,7 @@ impl Pool {
             });
         }
         let ((), memory, region) = self.arena.update_tag(id.key, |_| ())?;
-        Some(Place {
+        Some(AllocationPlace {
             memory_size: memory.size,
             offset: region.offset,
             size: region.size,

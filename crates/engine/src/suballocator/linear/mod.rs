@@ -23,7 +23,7 @@ use super::node::{MAX_SIZE, NONE, Node};
 use super::region::{RegionTable, Slots};
 use super::slab::Entries;
 use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest};
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 use crate::request::ResourceKind;
 
 /// Regions linked in the order in which they were placed. The nodes at both ends are live.
@@ -83,14 +83,14 @@ impl Block {
 
 /// A place in a block. `NOWHERE` stands for none: an `Option` of all this would go through memory.
 #[derive(Clone, Copy)]
-struct Place {
+struct Position {
     which: Which,
     offset: u64,
 }
 
-const NOWHERE: Place = Place { which: Which::Lower, offset: u64::MAX };
+const NOWHERE: Position = Position { which: Which::Lower, offset: u64::MAX };
 
-impl Place {
+impl Position {
     fn is_found(self) -> bool {
         self.offset != u64::MAX
     }
@@ -203,7 +203,7 @@ impl Linear {
 
     /// Where a request goes in a block.
     #[inline(always)]
-    fn place(&self, block: &Block, size: u64, request: &RegionRequest) -> Place {
+    fn place(&self, block: &Block, size: u64, request: &RegionRequest) -> Position {
         if self.granularity != 1 {
             return self.place_beside(block, size, request);
         }
@@ -214,7 +214,7 @@ impl Linear {
     }
 
     /// The same for any alignment.
-    fn place_at_any(&self, block: &Block, size: u64, request: &RegionRequest) -> Place {
+    fn place_at_any(&self, block: &Block, size: u64, request: &RegionRequest) -> Position {
         let alignment = request.alignment;
         if alignment.is_power_of_two() {
             return self.place(block, size, request);
@@ -236,10 +236,10 @@ impl Linear {
         is_upper: bool,
         up: impl Fn(u64) -> u64,
         down: impl Fn(u64) -> u64,
-    ) -> Place {
+    ) -> Position {
         let between = |which, edge: u64, end: u64| {
             let offset = up(edge);
-            if offset.wrapping_add(size) <= end { Place { which, offset } } else { NOWHERE }
+            if offset.wrapping_add(size) <= end { Position { which, offset } } else { NOWHERE }
         };
         let alone = self.stack_height == 1;
         let [lower, upper, wrapped] = &block.runs;
@@ -247,7 +247,7 @@ impl Linear {
             let offset = down(upper.edge.wrapping_sub(size));
             let fits = size <= upper.edge && offset >= lower.edge;
             let free = alone && wrapped.is_empty();
-            return if free && fits { Place { which: Which::Upper, offset } } else { NOWHERE };
+            return if free && fits { Position { which: Which::Upper, offset } } else { NOWHERE };
         }
         if wrapped.is_empty() {
             let behind = between(Which::Lower, lower.edge, upper.edge);
@@ -260,11 +260,12 @@ impl Linear {
 
     /// The same where neighbours may forbid it.
     #[inline(never)]
-    fn place_beside(&self, block: &Block, size: u64, request: &RegionRequest) -> Place {
+    fn place_beside(&self, block: &Block, size: u64, request: &RegionRequest) -> Position {
         let alone = self.stack_height == 1;
         let [lower, upper, wrapped] = &block.runs;
-        let at =
-            |which, offset: Option<u64>| offset.map_or(NOWHERE, |offset| Place { which, offset });
+        let at = |which, offset: Option<u64>| {
+            offset.map_or(NOWHERE, |offset| Position { which, offset })
+        };
         if request.upper {
             let free = alone && wrapped.is_empty();
             return if free {
@@ -322,7 +323,7 @@ impl Linear {
 
     /// Puts a region at the open end of a run.
     #[inline(always)]
-    fn push(&mut self, block: u32, at: Place, size: u64, request: &RegionRequest) -> Placement {
+    fn push(&mut self, block: u32, at: Position, size: u64, request: &RegionRequest) -> Placement {
         self.regions.expect(block);
         let inside = &mut self.blocks[block as usize];
         inside.live = inside.live.wrapping_add(1);
@@ -461,7 +462,7 @@ impl Suballocator for Linear {
     }
 
     #[inline(always)]
-    fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
+    fn free(&mut self, key: SlotKey) -> Option<FreedRegion> {
         let (index, block_of) = (key.index(), self.regions.block_of_any(key.index()));
         let (node, gone) = nodes!(self.regions, nodes, slots, _blocks => {
             let node = *nodes.get(index).filter(|node| node.is_of(key))?;
@@ -531,7 +532,7 @@ impl Suballocator for Linear {
     fn visit_live(
         &self,
         block: BlockIndex,
-        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+        visit: &mut dyn FnMut(u64, u64, SlotKey, ResourceKind),
     ) {
         let [lower, upper, wrapped] = &self.block(block).runs;
         for run in [wrapped, lower] {

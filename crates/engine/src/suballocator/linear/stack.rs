@@ -8,7 +8,7 @@
 use super::super::node::NONE;
 use super::super::values::RegionRequest;
 use super::{Block, Linear};
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 
 impl Linear {
     /// The way of what the top of the stack has no room for: the spare block that came empty last, of
@@ -19,7 +19,7 @@ impl Linear {
         &mut self,
         size: u64,
         request: &RegionRequest,
-    ) -> Option<RegionKey> {
+    ) -> Option<SlotKey> {
         let top_is_empty = self.blocks.get(self.top as usize)?.live == 0;
         if request.upper && !top_is_empty {
             return None;

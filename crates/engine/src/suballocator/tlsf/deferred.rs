@@ -23,7 +23,7 @@ use super::super::node::{NONE, Node, target};
 use super::super::slab::Entries;
 use super::super::values::{RegionInfo, RegionTag};
 use super::hot::Hot;
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 
 /// From so many slots on, 128 KiB of nodes, the second level of the cache is not theirs alone. In a
 /// smaller table all is merged at once: there it takes no longer, and a place that was freed is the next
@@ -92,7 +92,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
     #[inline(always)]
     pub fn free(
         &mut self,
-        key: RegionKey,
+        key: SlotKey,
         waiting: Option<&mut [u32; 2]>,
     ) -> Option<(RegionInfo, RegionTag)> {
         let index = key.index();
@@ -112,7 +112,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
 
     /// What a region is that is to be freed.
     #[inline(always)]
-    fn was(&self, key: RegionKey) -> Option<(RegionInfo, RegionTag)> {
+    fn was(&self, key: SlotKey) -> Option<(RegionInfo, RegionTag)> {
         let node = self.nodes.get(key.index()).filter(|node| node.is_of(key))?;
         Some((node.info(self.block_of(key.index())), node.tag()))
     }

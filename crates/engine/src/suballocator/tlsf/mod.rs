@@ -45,7 +45,7 @@ use super::interface::{Suballocator, count_by_walk};
 use super::node::{MAX_PADDING, MAX_SIZE, NONE, target};
 use super::region::RegionTable;
 use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest};
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 use crate::request::{ResourceKind, Strategy};
 use crate::statistics::Statistics;
 
@@ -209,7 +209,7 @@ impl Tlsf {
 
     /// With another strategy, or where the first look found nothing.
     #[inline(never)]
-    fn allocate_otherwise(&mut self, request: &RegionRequest) -> Option<RegionKey> {
+    fn allocate_otherwise(&mut self, request: &RegionRequest) -> Option<SlotKey> {
         let (size, rounded) = self.sizes(request).or_else(|| {
             let size = request.size.checked_next_multiple_of(self.granule)?;
             (size <= MAX_SIZE).then_some((size, size))
@@ -238,7 +238,7 @@ impl Tlsf {
     }
 
     #[inline(always)]
-    fn count_in(&mut self, key: RegionKey, block: BlockIndex) {
+    fn count_in(&mut self, key: SlotKey, block: BlockIndex) {
         self.regions.note_life(key);
         let live = &mut self.live_counts[block.0 as usize];
         *live = live.wrapping_add(1);
@@ -320,7 +320,7 @@ impl Tlsf {
 
     /// A kind is to live here: from now on neighbours may matter.
     #[inline(always)]
-    fn meet(&mut self, kind: ResourceKind) {
+    fn note_kind(&mut self, kind: ResourceKind) {
         if self.granularity != 1 {
             self.kinds |= kind_bits(kind);
             self.careful = !self.kinds.is_power_of_two();
@@ -420,7 +420,7 @@ impl Suballocator for Tlsf {
     #[inline(always)]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
-        self.meet(request.kind);
+        self.note_kind(request.kind);
         if !self.make_room() {
             return None;
         }
@@ -447,7 +447,7 @@ impl Suballocator for Tlsf {
     }
 
     #[inline(always)]
-    fn free(&mut self, key: RegionKey) -> Option<FreedRegion> {
+    fn free(&mut self, key: SlotKey) -> Option<FreedRegion> {
         if !self.free.has_room_for(1) && !self.free.try_grow() {
             return self.free_unindexed(key);
         }
@@ -461,7 +461,7 @@ impl Suballocator for Tlsf {
     }
 
     #[inline(always)]
-    fn release(&mut self, key: RegionKey) -> Option<u64> {
+    fn release(&mut self, key: SlotKey) -> Option<u64> {
         if !self.regions.has_generations_apart() {
             return self.free(key).map(|freed| freed.info.size);
         }
@@ -522,7 +522,7 @@ impl Suballocator for Tlsf {
     fn visit_live(
         &self,
         block: BlockIndex,
-        visit: &mut dyn FnMut(u64, u64, RegionKey, ResourceKind),
+        visit: &mut dyn FnMut(u64, u64, SlotKey, ResourceKind),
     ) {
         let edge = self.block(block).edge;
         self.regions.visit_live(target(self.regions.node(edge).next), edge, visit);

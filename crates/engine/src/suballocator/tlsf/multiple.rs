@@ -5,18 +5,18 @@ use super::super::node::MAX_SIZE;
 use super::super::values::RegionRequest;
 use super::hot::{Candidate, Hot};
 use super::{MAX_ROUNDING, Tlsf};
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 
 impl Tlsf {
     /// See [`Suballocator::allocate_at_multiple`](super::super::Suballocator::allocate_at_multiple).
     #[inline(never)]
-    pub(super) fn place_at_multiple(&mut self, request: &RegionRequest) -> Option<RegionKey> {
+    pub(super) fn place_at_multiple(&mut self, request: &RegionRequest) -> Option<SlotKey> {
         debug_assert!(self.granularity == 1 && request.size > 0 && request.alignment > 0);
         let size = request.size.checked_next_multiple_of(self.granule)?;
         if size > MAX_SIZE {
             return None;
         }
-        self.meet(request.kind);
+        self.note_kind(request.kind);
         self.settle_all();
         if !self.make_room() {
             return None;

@@ -93,7 +93,7 @@ impl Tlsf {
     /// From the held region, or one that fits better; nothing if it takes a longer look.
     #[inline(always)]
     fn cut(&mut self, held: &Held, request: &RegionRequest) -> Option<Placement> {
-        self.meet(request.kind);
+        self.note_kind(request.kind);
         if !self.can_cut(request) {
             return None;
         }

@@ -4,7 +4,7 @@ use super::super::node::NONE;
 use super::super::values::FreedRegion;
 use super::Tlsf;
 use super::hot::Hot;
-use crate::handle::RegionKey;
+use crate::handle::SlotKey;
 
 impl Tlsf {
     /// Merges freed regions later from so many slots on, not from 4096 on.
@@ -31,7 +31,7 @@ impl Tlsf {
 
     /// See [`Suballocator::release`](super::super::Suballocator::release).
     #[inline(always)]
-    pub(super) fn release_key(&mut self, key: RegionKey) -> Option<u64> {
+    pub(super) fn release_key(&mut self, key: SlotKey) -> Option<u64> {
         // First what does not depend on the key, which may have to be waited for.
         let waiting = &mut self.deferred.waiting;
         self.deferred.settled += hot!(self, hot => hot.advance_released(waiting));
@@ -45,7 +45,7 @@ impl Tlsf {
 
     /// Frees a region whose generation is kept apart and says what it was, for which its node is needed.
     #[cold]
-    pub(super) fn free_at_once(&mut self, key: RegionKey) -> Option<FreedRegion> {
+    pub(super) fn free_at_once(&mut self, key: SlotKey) -> Option<FreedRegion> {
         let (info, tag) = (self.regions.info(key)?, self.regions.tag(key)?);
         let bytes = self.release_key(key)?;
         self.settle_all();
@@ -117,7 +117,7 @@ impl Tlsf {
     /// merged.
     #[cold]
     #[inline(never)]
-    pub(super) fn free_unindexed(&mut self, key: RegionKey) -> Option<FreedRegion> {
+    pub(super) fn free_unindexed(&mut self, key: SlotKey) -> Option<FreedRegion> {
         let (info, tag) = (self.regions.info(key)?, self.regions.tag(key)?);
         if self.regions.has_generations_apart() {
             self.regions.note_end(key);

@@ -37,7 +37,7 @@ fn parse(line: &'static str) -> Option<Structure> {
 
 /// Where a feature is: a structure of the table, and its place in that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct FeatureBit {
     structure: usize,
     index: usize,
 }
@@ -58,10 +58,10 @@ pub(crate) fn place_of(
     api_version: u32,
     present: &[String],
     wanted: &[String],
-) -> Result<(Place, Option<&'static str>), NoPlace> {
+) -> Result<(FeatureBit, Option<&'static str>), NoPlace> {
     let found = structures().iter().enumerate().filter_map(|(structure, it)| {
         let index = it.names.iter().position(|known| *known == name)?;
-        Some((it, Place { structure, index }))
+        Some((it, FeatureBit { structure, index }))
     });
     let found: Vec<_> = found.collect();
     if found.is_empty() {
@@ -114,7 +114,7 @@ const OF_UNIT: usize = size_of::<usize>() / size_of::<vk::Bool32>();
 
 impl FeatureChain {
     /// Makes room for a feature, which is not set.
-    pub(crate) fn add(&mut self, place: Place) {
+    pub(crate) fn add(&mut self, place: FeatureBit) {
         let structure = &structures()[place.structure];
         let is_there = self.chained.iter().any(|(number, _)| *number == place.structure);
         if structure.s_type == 0 || is_there {
@@ -129,7 +129,7 @@ impl FeatureChain {
     }
 
     /// Sets a feature.
-    pub(crate) fn set(&mut self, place: Place) {
+    pub(crate) fn set(&mut self, place: FeatureBit) {
         self.add(place);
         if let Some(bit) = self.bit(place) {
             *bit = vk::TRUE;
@@ -137,11 +137,11 @@ impl FeatureChain {
     }
 
     /// Whether a feature is set.
-    pub(crate) fn is_set(&mut self, place: Place) -> bool {
+    pub(crate) fn is_set(&mut self, place: FeatureBit) -> bool {
         self.bit(place).is_some_and(|bit| *bit != vk::FALSE)
     }
 
-    fn bit(&mut self, place: Place) -> Option<&mut vk::Bool32> {
+    fn bit(&mut self, place: FeatureBit) -> Option<&mut vk::Bool32> {
         if structures()[place.structure].s_type == 0 {
             // SAFETY: the structure is so many `VkBool32` in C's layout, and nothing else.
             let bits = unsafe { &mut *(&raw mut self.core).cast::<[vk::Bool32; CORE_FEATURES]>() };
@@ -179,12 +179,12 @@ mod tests {
         name: &str,
         version: u32,
         present: &[&str],
-    ) -> Result<(Place, Option<&'static str>), NoPlace> {
+    ) -> Result<(FeatureBit, Option<&'static str>), NoPlace> {
         let present: Vec<_> = present.iter().map(|it| (*it).to_owned()).collect();
         place_of(name, version, &present, &[])
     }
 
-    fn s_type(place: Place) -> vk::StructureType {
+    fn s_type(place: FeatureBit) -> vk::StructureType {
         vk::StructureType::from_raw(structures()[place.structure].s_type)
     }
 
