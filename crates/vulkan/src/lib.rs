@@ -8,6 +8,7 @@ mod instance;
 mod simulated;
 
 pub use allocator::DeviceAllocator;
+pub use allocator::bind::BindPlace;
 pub use allocator::create::Allocate;
 pub use allocator::import::Import;
 pub use allocator::request::image_kind;
@@ -20,6 +21,7 @@ pub use device::wrap::WrapOptions;
 pub use driver::chain::buffer_usage;
 pub use driver::contract::{DeviceHandles, Driver, HostSide, TransferCommand};
 pub use driver::external::{ExternalMemory, ExternalSupport};
+pub use driver::resource_handle::ResourceHandle;
 pub use driver::{disjoint, external, format, image_format};
 pub use host::cache_hints::{ahead, expect_at, expect_bytes};
 pub use host::copy::{Target, copy_bytes};

@@ -48,6 +48,8 @@ class Sample:
     time: float
     created: int
     alive: int
+    failures: int
+    """Attempts to allocate that failed, since the server began."""
     heaps: list[HeapNow]
     names: list[tuple[str | None, int, int]]
     raw: dict[str, Any]
@@ -186,6 +188,8 @@ def rates(sample: Sample, before: Sample) -> str:
     created = sample.created - before.created
     ended = created - (sample.alive - before.alive)
     line = f"{count_text(sample.alive)} alive of {count_text(sample.created)} created"
+    if sample.failures:
+        line += f"; {count_text(sample.failures)} failed"
     if seconds <= 0:
         return line
     return f"{line}; {created / seconds:,.0f} created and {ended / seconds:,.0f} ended a second"
@@ -245,7 +249,9 @@ def parse(line: bytes) -> Sample | None:
         ]
         title = f"{of['program']} (pid {number(of['pid'])}) on {of['device']}"
         created, alive = number(of["created"]), number(of["alive"])
-        return Sample(title, float(of["time"]), created, alive, heaps, names, of)
+        # A server of an older version counts no events.
+        failures = number(of["events"]["failure"]) if "events" in of else 0
+        return Sample(title, float(of["time"]), created, alive, failures, heaps, names, of)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         raise Unreadable("it sends something else than statistics") from None
 

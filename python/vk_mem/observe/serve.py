@@ -48,7 +48,8 @@ def serve_stats(
     """Lets `vk-mem top PATH` watch an allocator, through a Unix socket that this makes.
 
     A daemon thread takes a sample every `interval` seconds while somebody watches: budgets of the
-    heaps, how much was created, and the names that hold most memory. It takes short calls of the
+    heaps, how much was created, the names that hold most memory, and how many events of each kind
+    (create, free, map, flush, failure ...) there were since the server began. It takes short calls of the
     allocator, of which `allocator.close()` waits for the one that runs. Only this user can connect
     (mode 0600). A socket that a dead process left at `path` is replaced.
 
@@ -91,12 +92,14 @@ class StatsServer(NoCopies):
         self._allocator = weakref.ref(_checked(allocator))
         self._about = _about(allocator)
         _sample(allocator)
+        self._events = allocator._count_events()
         self._clients: dict[int, _Client] = {}
         self._next_sample = 0.0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="vk-mem statistics", daemon=True)
         # Whatever fails or interrupts from here on, no file and no descriptor stays.
         with contextlib.ExitStack() as undo:
+            undo.callback(self._events.end)
             self._awake, self._wake = map(undo.enter_context, socket.socketpair())
             self._selector = undo.enter_context(selectors.DefaultSelector())
             listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -190,7 +193,7 @@ class StatsServer(NoCopies):
         try:
             if allocator is None:
                 raise VkMemError("the allocator is gone")
-            sample = {**self._about, **_sample(allocator)}
+            sample = {**self._about, **_sample(allocator), "events": self._events.counts()}
             return _encode(sample)
         except VkMemError as error:
             if allocator is not None and not allocator.closed:
@@ -255,6 +258,7 @@ class StatsServer(NoCopies):
         listener = self._socket
         if listener is None:
             return
+        self._events.end()
         # Before it is closed: until then nobody else can be listening there.
         _remove(self.path, self._inode)
         for client in list(self._clients.values()):

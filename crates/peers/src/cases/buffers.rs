@@ -6,7 +6,7 @@ use gpu_allocator::vulkan as gpu;
 use vkmem_engine::{
     AllocationCreateInfo, AllocationId, Allocator, AllocatorOptions, CacheHint, DeviceMemory,
 };
-use vkmem_vulkan::{DeviceAllocator, Driver};
+use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, expect_at};
 
 use super::Effort;
 use crate::driver::{ash_tables, open_cpu_driver, open_vma};
@@ -52,9 +52,9 @@ impl Buffers for Ours<'_> {
     }
 
     fn destroy(&mut self, (buffer, allocation, hint): Self::Made) {
+        expect_at(hint.0);
         // SAFETY: it is live, and the device does nothing.
-        let release = unsafe { self.0.destroy_buffer(buffer, allocation, hint) };
-        drop(release.expect("it is live"));
+        drop(unsafe { self.0.destroy(ResourceHandle::Buffer(buffer), Some(allocation)) });
     }
 }
 

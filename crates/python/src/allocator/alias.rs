@@ -61,7 +61,7 @@ impl AliasKeywords {
         object: T,
     ) -> PyResult<Py<T>> {
         let resource = Resource::create_alias(py, base, made, self.name)?;
-        resource.allocator.observed.created(py, std::slice::from_ref(&resource), |_| None);
+        resource.allocator.events.tell_created(py, std::slice::from_ref(&resource), |_| None);
         python_object(py, resource, self.user_data, object)
     }
 }
@@ -118,7 +118,7 @@ impl Allocator {
         let offset = keywords.local_offset;
         let (buffer, allocation) = self.attempt(py, || {
             // SAFETY: made here, or a struct of the caller's that interop has checked.
-            unsafe { allocator.create_aliasing_buffer(&built.info, &base.allocation, offset) }
+            unsafe { allocator.create_aliasing_buffer(&built.info, base.allocation(), offset) }
         })?;
         keywords.finish(py, base, Made::buffer(buffer, allocation, &built.info), Buffer)
     }
@@ -150,7 +150,7 @@ impl Allocator {
         let offset = keywords.local_offset;
         let (image, allocation) = self.attempt(py, || {
             // SAFETY: made here, or a struct of the caller's that interop has checked.
-            unsafe { allocator.create_aliasing_image(&built.info, &base.allocation, offset) }
+            unsafe { allocator.create_aliasing_image(&built.info, base.allocation(), offset) }
         })?;
         let made = Made::image(image, allocation, &built.info);
         keywords.finish(py, base, made, Image::of(&built.info))

@@ -5,9 +5,8 @@ use std::ffi::CStr;
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
-use vkmem_engine::{
-    Allocation as EngineAllocation, AllocationCreateInfo, AllocationRequest, Error,
-};
+use vkmem_engine::{AllocationCreateInfo, AllocationRequest, Error};
+use vkmem_vulkan::{BindPlace, ResourceHandle};
 
 use super::{Allocator, allocate, no_more};
 use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
@@ -15,10 +14,8 @@ use crate::arguments::fast_call::FastMethod;
 use crate::arguments::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
 use crate::errors::{IntoPyResult, to_py};
 use crate::interop::import::ImportKeywords;
-use crate::lifetime::bind::BindPlace;
 use crate::lifetime::create::{Made, Shared};
 use crate::lifetime::enter::enter_pool;
-use crate::lifetime::handles::Handles;
 use crate::lifetime::ownership::Resource;
 use crate::lifetime::pins::Pinned;
 use crate::objects::allocation::Allocation;
@@ -123,18 +120,14 @@ impl Allocator {
         if bind {
             let resource = &allocation.bind(py).as_super().get().resource;
             let pin = resource.enter(py)?;
-            let EngineAllocation { memory, offset, memory_type_index, size, .. } =
-                resource.allocation;
-            let offsets = offsets.into_iter().map(|it| offset + it);
-            let places: Vec<_> = planes.iter().copied().zip(offsets).collect();
+            let places = planes.iter().copied().zip(offsets);
             // SAFETY: the memory is live, pinned and large enough; the caller vouches for the image.
-            let bound = unsafe { allocator.driver().bind_planes(image, memory, &places) };
+            let bound = unsafe { allocator.bind_planes(image, resource.allocation(), places) };
             drop(pin);
             if let Err(error) = bound {
-                let figures = self.state.engine().figures(Some(memory_type_index), size);
                 // The error of the bind is the one to tell.
                 let _ = resource.destroy(py);
-                return Err(to_py(py, &Error::of_call("vkBindImageMemory2", error, figures)));
+                return Err(to_py(py, &error));
             }
         }
         Ok(allocation)
@@ -144,7 +137,7 @@ impl Allocator {
     fn bind_or_free(
         &self,
         allocation: &Bound<'_, Allocation>,
-        what: Handles,
+        what: ResourceHandle,
         ours: Option<&Bound<'_, ResourceObject>>,
     ) -> PyResult<()> {
         let (py, resource) = (allocation.py(), &allocation.as_super().get().resource);
@@ -318,7 +311,7 @@ impl Allocator {
             unsafe { self.state.device_allocator.request_for_buffer(buffer, &keywords.create) };
         let allocation = self.bare_memory(py, keywords, &request)?;
         if bind {
-            self.bind_or_free(allocation.bind(py), Handles::Buffer(buffer), ours)?;
+            self.bind_or_free(allocation.bind(py), ResourceHandle::Buffer(buffer), ours)?;
         }
         Ok(allocation)
     }
@@ -369,7 +362,7 @@ impl Allocator {
         };
         let allocation = self.bare_memory(py, keywords, &request)?;
         if bind {
-            self.bind_or_free(allocation.bind(py), Handles::Image(image), ours)?;
+            self.bind_or_free(allocation.bind(py), ResourceHandle::Image(image), ours)?;
         }
         Ok(allocation)
     }

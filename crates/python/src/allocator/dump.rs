@@ -28,8 +28,8 @@ const OF_LABEL: usize = 128;
 
 fn alias(resource: &Resource, call_site: Option<u32>) -> AliasDescription {
     AliasDescription {
-        offset: resource.allocation.offset,
-        size: resource.allocation.size,
+        offset: resource.allocation().offset,
+        size: resource.allocation().size,
         kind: resource.kind,
         usage: resource.usage,
         name: resource.name().ok().flatten(),
@@ -73,7 +73,7 @@ impl Labels {
         // The lock is gone when the last reference of one of them is.
         let live = state.live.lock().all();
         let mut slots = SlotsByHome::new();
-        let mut sites = SiteTexts::new(&state.observed.sites);
+        let mut sites = SiteTexts::new(&state.sites);
         let mut has_aliases = false;
         for resource in &live {
             let (usage, custom_data) = (resource.usage, resource.custom_data());
@@ -83,7 +83,7 @@ impl Labels {
                 continue;
             }
             // An alias has the handle of what it lies in, and may come first.
-            let entry = entry_of(&mut slots, resource.allocation.id)?;
+            let entry = entry_of(&mut slots, resource.allocation().id)?;
             if is_alias {
                 has_aliases = true;
                 entry.aliases.push(alias(resource, call_site));

@@ -15,6 +15,7 @@ use crate::arguments::callback::{callable, current, exchange};
 use crate::errors::{is_ours, to_py, to_py_of_item};
 use crate::lifetime::ownership::AllocatorState;
 use crate::objects::statistics::HeapBudget;
+use crate::observe::event::{Event, EventKind};
 use crate::process::forks::in_one_process;
 
 /// The callbacks of an allocator. They run on the thread whose call noticed, outside of all locks.
@@ -133,6 +134,9 @@ impl Handlers {
                 Ok(made) => return Ok(made),
                 Err(failure) => failure,
             };
+            if !matches!(failure.error(), Error::InvalidArgument(_)) {
+                state.events.tell(EventKind::Failure, || Event::Failure(failure.error()));
+            }
             self.tell(py, state);
             let missing = failure.error().is_shortage();
             let callback = current(py, &self.out_of_memory).filter(|_| missing);

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use super::Allocator;
 use crate::errors::{out_of_host_memory, use_after_free};
 use crate::lifetime::ownership::ResourceRef;
-use crate::objects::watch::Watch;
+use crate::objects::watch::{EventCounter, Watch};
 use crate::observe::call_site::{CallSites, Origin};
 use crate::package::{ALLOCATOR_HTML, LEAKS};
 use crate::process::host_memory::check_room;
@@ -65,22 +65,22 @@ impl Allocator {
         check_room(py, self.state.live.lock().len(), OF_ROW)?;
         let mut live = self.state.live.lock().all();
         live.sort_unstable_by_key(|it| it.serial());
-        let mut sites = SiteTexts::new(&self.state.observed.sites);
+        let mut sites = SiteTexts::new(&self.state.sites);
         let now = Instant::now();
         let row = |it: &ResourceRef| -> Row {
             (
                 it.serial(),
-                it.handles.class(),
+                it.handle().class(),
                 it.name().ok().flatten(),
-                it.allocation.size,
-                it.allocation.memory_type_index,
+                it.allocation().size,
+                it.allocation().memory_type_index,
                 it.alias().is_some(),
                 sites.of(py, it.origin()),
                 (it.origin()).map(|origin| now.saturating_duration_since(origin.at).as_secs_f64()),
             )
         };
         let rows: Vec<Row> = live.iter().map(row).collect();
-        let tracked = self.state.observed.is_tracking();
+        let tracked = self.state.sites.is_tracking();
         let waiting = self.state.waiting();
         LEAKS.get(py)?.call1((rows, sites.texts, tracked, waiting))
     }
@@ -89,6 +89,12 @@ impl Allocator {
     fn _watch(&self, py: Python<'_>, by: Option<&str>, this_thread: bool) -> PyResult<Watch> {
         let _inside = self.state.enter(py)?;
         Ok(Watch::begin(&self.state, by, this_thread))
+    }
+
+    /// Begins to count events by kind; for `serve_stats`.
+    fn _count_events(&self, py: Python<'_>) -> PyResult<EventCounter> {
+        let _inside = self.state.enter(py)?;
+        Ok(EventCounter::begin(&self.state))
     }
 
     /// For a look from outside, which must not get in the way: others are let in between, and
@@ -110,7 +116,7 @@ impl Allocator {
                     names.try_reserve(1)?;
                     let sum = names.entry(it.name().ok().flatten()).or_default();
                     sum.0 += 1;
-                    sum.1 += it.allocation.size;
+                    sum.1 += it.allocation().size;
                 }
                 from = next;
             }
@@ -124,7 +130,7 @@ impl Allocator {
                 let (blocks, allocations) = (u64::from(it.block_count), it.allocation_count);
                 (it.usage, it.budget, blocks, it.block_bytes, allocations, it.allocation_bytes)
             });
-            Ok((state.observed.created_count(), alive, names, budgets.collect()))
+            Ok((state.created_count(), alive, names, budgets.collect()))
         };
         py.detach(sample).map_err(|_| out_of_host_memory(py))
     }

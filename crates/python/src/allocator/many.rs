@@ -52,7 +52,7 @@ impl Allocator {
         let name = |index: usize| {
             names.get(index).map_or(keywords.name.as_deref(), |name| name.as_deref())
         };
-        self.state.observed.created(py, &resources, name);
+        self.state.events.tell_created(py, &resources, name);
         let list = PyList::empty(py);
         let finish = || {
             for (index, resource) in resources.iter().enumerate() {
@@ -122,7 +122,7 @@ impl Allocator {
         let py = object.py();
         let resource = self.check_here(object, classes)?;
         if resource.has_owner() && !resource.resource.pins.is_closed() {
-            let class = resource.resource.handles.class();
+            let class = resource.resource.handle().class();
             return Err(invalid(
                 py,
                 format!("this memory belongs to {}: destroy that", with_article(class)),

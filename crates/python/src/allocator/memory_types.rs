@@ -20,7 +20,7 @@ impl Allocator {
         if let Ok(resource) = like.cast::<ResourceObject>() {
             let resource = &resource.get().resource;
             resource.check_live(py)?;
-            return Ok(resource.allocation.memory_type_index);
+            return Ok(resource.allocation().memory_type_index);
         }
         let (what, wishes) = match like.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() {
             Ok((what, wishes)) if wishes.is_instance_of::<AllocationCreateInfo>() => {

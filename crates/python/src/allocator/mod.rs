@@ -40,6 +40,7 @@ use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
 use crate::objects::device::Device;
 use crate::objects::resource::ResourceObject;
+use crate::observe::event::{Event, EventKind};
 use crate::process::host_memory;
 use crate::process::links::Link;
 
@@ -126,7 +127,7 @@ impl Allocator {
         user_data: Option<Link<PyAny>>,
         object: T,
     ) -> PyResult<Py<T>> {
-        self.state.observed.created(py, std::slice::from_ref(&resource), |_| name);
+        self.state.events.tell_created(py, std::slice::from_ref(&resource), |_| name);
         if name.is_some() {
             let named = resource.set_name(name).or_raise(py);
             named.inspect_err(|_| resource.discard(py))?;
@@ -257,8 +258,7 @@ impl Allocator {
         let core = device.get().core.clone();
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
-        let state = AllocatorState::new(device_allocator, core, frames_in_flight);
-        state.observed.track(depth);
+        let state = AllocatorState::new(device_allocator, core, frames_in_flight, depth);
         let state = Arc::new(state);
         if register(&state).is_err() {
             state.pins.close(py).ok();
@@ -316,6 +316,7 @@ impl Allocator {
                 ),
             )
         })?;
+        self.state.events.tell(EventKind::Frame, || Event::Frame(frame));
         loop {
             let unused = self.state.take_unused(frames);
             if unused.is_empty() {

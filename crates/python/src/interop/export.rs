@@ -11,7 +11,7 @@ use crate::lifetime::ownership::Resource;
 /// Bytes of the memory object of a resource, and the handle types that it was allocated for.
 pub fn memory_of(py: Python<'_>, resource: &Resource) -> PyResult<MemoryOf> {
     resource.allocator.device.check_process(py)?;
-    resource.allocator.engine().memory_of(resource.allocation.id).or_raise(py)
+    resource.allocator.engine().memory_of(resource.allocation().id).or_raise(py)
 }
 
 /// Checks that the memory of a resource can be exported so.
@@ -48,7 +48,7 @@ pub fn export_fd(
     let handle_type = handle_type.map_or(Ok(OPAQUE_FD), handle_types::handle_type)?;
     check_export(py, resource, handle_type, FD_TYPES)?;
     let external = resource.allocator.device_allocator.driver().external();
-    let memory = resource.allocation.memory;
+    let memory = resource.allocation().memory;
     // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
     let exported = py.detach(|| unsafe { external.export_fd(memory, handle_type) });
     exported.map_err(|error| Error::from(error.of("vkGetMemoryFdKHR"))).or_raise(py)
@@ -64,7 +64,7 @@ pub fn export_win32_handle(
     let handle_type = handle_type.map_or(Ok(OPAQUE_WIN32), handle_types::handle_type)?;
     check_export(py, resource, handle_type, WIN32_TYPES)?;
     let external = resource.allocator.device_allocator.driver().external();
-    let memory = resource.allocation.memory;
+    let memory = resource.allocation().memory;
     // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
     let exported = py.detach(|| unsafe { external.export_win32_handle(memory, handle_type) });
     exported.map_err(|error| Error::from(error.of("vkGetMemoryWin32HandleKHR"))).or_raise(py)

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, TryReserveError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use vkmem_vulkan::ResourceHandle;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::handles::Handles;
 use crate::interpreter::wait_without_interpreter;
 
 /// What memory a buffer or an image has.
@@ -25,7 +25,7 @@ pub enum Binding<H> {
 /// binds a handle that is not known here. Then all live resources are entered, and from that moment on
 /// every new one.
 pub struct Bindings<H> {
-    known: Mutex<HashMap<Handles, Binding<H>>>,
+    known: Mutex<HashMap<ResourceHandle, Binding<H>>>,
     /// Something is or was in the table.
     is_used: AtomicBool,
     /// Everything that lives is in the table. Set before the lists of live things are looked through,
@@ -53,7 +53,7 @@ impl<H> Default for Bindings<H> {
 impl<H: Send> Bindings<H> {
     /// The table. Who has it may be in a call of the driver, which may run Python code of a loader or of
     /// callbacks: so the interpreter is not kept while waiting.
-    pub fn lock(&self) -> MutexGuard<'_, HashMap<Handles, Binding<H>>> {
+    pub fn lock(&self) -> MutexGuard<'_, HashMap<ResourceHandle, Binding<H>>> {
         loop {
             if let Some(guard) = self.known.try_lock() {
                 return guard;
@@ -66,7 +66,7 @@ impl<H: Send> Bindings<H> {
     /// DONT_BIND. `is_complete` is what [`Self::is_complete`] said under the lock of their list.
     pub fn enter(
         &self,
-        resources: impl ExactSizeIterator<Item = (Handles, bool)> + Clone,
+        resources: impl ExactSizeIterator<Item = (ResourceHandle, bool)> + Clone,
         is_complete: bool,
     ) -> Result<(), TryReserveError> {
         let unbound = resources.clone().any(|(_, dont_bind)| dont_bind);
@@ -76,7 +76,7 @@ impl<H: Send> Bindings<H> {
         self.is_used.store(true, Ordering::Release);
         let mut known = self.lock();
         known.try_reserve(resources.len())?;
-        for (handles, dont_bind) in resources.filter(|(it, _)| *it != Handles::Memory) {
+        for (handles, dont_bind) in resources.filter(|(it, _)| *it != ResourceHandle::Memory) {
             known.insert(handles, Binding::of_new(dont_bind));
         }
         Ok(())
@@ -84,15 +84,15 @@ impl<H: Send> Bindings<H> {
 
     /// Takes one out that ends, before its handle is free to be given out again.
     #[inline]
-    pub fn remove(&self, handles: Handles) -> Option<Binding<H>> {
-        if handles == Handles::Memory || !self.is_used.load(Ordering::Acquire) {
+    pub fn remove(&self, handles: ResourceHandle) -> Option<Binding<H>> {
+        if handles == ResourceHandle::Memory || !self.is_used.load(Ordering::Acquire) {
             return None;
         }
         self.lock().remove(&handles)
     }
 
     /// Takes many out; what was bound to the memory of others comes back.
-    pub fn remove_many(&self, handles: impl Iterator<Item = Handles>) -> Vec<Binding<H>> {
+    pub fn remove_many(&self, handles: impl Iterator<Item = ResourceHandle>) -> Vec<Binding<H>> {
         if !self.is_used.load(Ordering::Acquire) {
             return Vec::new();
         }

@@ -9,26 +9,24 @@ use once_cell::race::OnceBox;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::{Allocation, PoolId, ResourceKind};
-use vkmem_vulkan::{DeviceAllocator, Driver, buffer_usage, image_kind};
+use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, buffer_usage, image_kind};
 
 use super::bindings::Bindings;
-use super::handles::Handles;
 use super::memory_listener::DeviceMemoryListener;
 use super::ownership::{
-    AllocatorState, DeviceCore, Extras, Live, PoolState, Resource, ResourceRef,
+    AllocatorState, DeviceCore, Extras, Live, Location, PoolState, Resource, ResourceRef,
 };
 use super::pins::Pins;
 use crate::errors::out_of_host_memory;
-use crate::observe::observed::Observed;
+use crate::observe::call_site::CallSites;
+use crate::observe::events::Events;
 use crate::process::forks::Process;
 use crate::process::links::Link;
 
 /// What a new resource is made of.
 pub struct Made {
-    /// What it is.
-    pub handles: Handles,
-    /// Where its memory is.
-    pub allocation: Allocation,
+    /// The handle and the memory.
+    pub location: Location,
     /// Bytes that the host may see.
     pub host_size: u64,
     /// `VkBufferUsageFlags2` or `VkImageUsageFlags`.
@@ -40,15 +38,17 @@ pub struct Made {
 impl Made {
     /// Bare memory.
     pub fn memory(allocation: Allocation) -> Self {
-        let (handles, host_size) = (Handles::Memory, allocation.size);
-        Self { handles, allocation, host_size, usage: 0, kind: ResourceKind::Unknown }
+        let (handle, host_size) = (ResourceHandle::Memory, allocation.size);
+        let location = Location { handle, allocation };
+        Self { location, host_size, usage: 0, kind: ResourceKind::Unknown }
     }
 
     /// An image, whose bytes are the driver's affair.
     pub fn image(image: vk::Image, allocation: Allocation, info: &vk::ImageCreateInfo<'_>) -> Self {
-        let (handles, host_size) = (Handles::Image(image), allocation.size);
+        let (handle, host_size) = (ResourceHandle::Image(image), allocation.size);
         let usage = u64::from(info.usage.as_raw());
-        Self { handles, allocation, host_size, usage, kind: image_kind(info.tiling) }
+        let location = Location { handle, allocation };
+        Self { location, host_size, usage, kind: image_kind(info.tiling) }
     }
 
     /// A buffer.
@@ -57,9 +57,9 @@ impl Made {
         allocation: Allocation,
         info: &vk::BufferCreateInfo<'_>,
     ) -> Self {
-        let handles = Handles::Buffer(buffer);
+        let location = Location { handle: ResourceHandle::Buffer(buffer), allocation };
         let (host_size, usage) = (info.size, usage_of(info));
-        Self { handles, allocation, host_size, usage, kind: ResourceKind::Buffer }
+        Self { location, host_size, usage, kind: ResourceKind::Buffer }
     }
 }
 
@@ -98,7 +98,7 @@ impl Resource {
             drop(live);
             return Err(give_up(py, std::slice::from_ref(&resource)));
         }
-        let serial = allocator.observed.next_serials(1);
+        let serial = allocator.next_serials(1);
         list(&mut live, &resource, serial);
         let is_complete = allocator.device.bindings.is_complete();
         drop(live);
@@ -155,7 +155,6 @@ impl Resource {
         Self {
             pins: Pins::default(),
             bound_here: AtomicU32::new(0),
-            handles: made.handles,
             allocator: allocator.clone(),
             extras,
             pool: shared.pool.clone(),
@@ -163,10 +162,10 @@ impl Resource {
             listed: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             was_named: AtomicBool::new(false),
-            dont_bind: shared.dont_bind && made.handles != Handles::Memory,
+            dont_bind: shared.dont_bind && made.location.handle != ResourceHandle::Memory,
             kind: made.kind,
             open_mappings: AtomicU32::new(0),
-            allocation: made.allocation,
+            location: made.location,
             host_size: made.host_size,
             usage: made.usage,
             serial: AtomicU64::new(0),
@@ -190,7 +189,7 @@ fn register(py: Python<'_>, allocator: &AllocatorState, resources: &[ResourceRef
         drop(live);
         return Err(give_up(py, resources));
     }
-    let serials = allocator.observed.next_serials(resources.len())..;
+    let serials = allocator.next_serials(resources.len())..;
     for (resource, serial) in resources.iter().zip(serials) {
         list(&mut live, resource, serial);
     }
@@ -212,8 +211,8 @@ fn give_up(py: Python<'_>, resources: &[ResourceRef]) -> PyErr {
 
 /// What a table of bindings has to know of a resource.
 #[inline]
-fn to_bind(resource: &ResourceRef) -> (Handles, bool) {
-    (resource.handles, resource.dont_bind)
+fn to_bind(resource: &ResourceRef) -> (ResourceHandle, bool) {
+    (resource.handle(), resource.dont_bind)
 }
 
 impl AllocatorState {
@@ -222,7 +221,14 @@ impl AllocatorState {
         device_allocator: DeviceAllocator,
         device: Arc<DeviceCore>,
         frames_in_flight: u64,
+        call_site_depth: u32,
     ) -> Self {
+        let sites = Arc::new(CallSites::new(call_site_depth as usize));
+        let events = Events::default();
+        // Before all others, which read the call sites of what was created.
+        if sites.is_tracking() {
+            events.begin(sites.clone());
+        }
         Self {
             device_allocator: ManuallyDrop::new(device_allocator),
             device,
@@ -230,7 +236,9 @@ impl AllocatorState {
             live: Mutex::default(),
             pool_names: Mutex::default(),
             device_memory: DeviceMemoryListener::default(),
-            observed: Observed::default(),
+            events,
+            sites,
+            created: AtomicU64::new(0),
             waiting: Mutex::default(),
             frame: AtomicU64::new(0),
             frames_in_flight,
@@ -239,6 +247,20 @@ impl AllocatorState {
             samples: Mutex::default(),
             quiet: AtomicU32::new(0),
         }
+    }
+}
+
+impl AllocatorState {
+    /// Returns the first of `count` serial numbers for new resources; only under the lock of `live`.
+    fn next_serials(&self, count: usize) -> u64 {
+        let first = self.created.load(Ordering::Relaxed);
+        self.created.store(first + count as u64, Ordering::Relaxed);
+        first
+    }
+
+    /// Returns how many resources were created so far.
+    pub fn created_count(&self) -> u64 {
+        self.created.load(Ordering::Relaxed)
     }
 }
 

@@ -72,7 +72,7 @@ fn still_bound<'a>(state: &AllocatorState, ended: &[&'a ResourceRef]) -> Option<
     let mut ending: HashMap<*const Resource, u32> = HashMap::new();
     let bindings = state.device.bindings.lock();
     for it in ended {
-        let base = match (it.alias(), bindings.get(&it.handles)) {
+        let base = match (it.alias(), bindings.get(&it.handle())) {
             (Some(alias), _) => &alias.base,
             (None, Some(Binding::Foreign(memory))) => memory,
             _ => continue,

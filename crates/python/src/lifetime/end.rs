@@ -45,8 +45,8 @@ impl Resource {
     #[inline]
     pub(crate) fn pending_release(&self) -> PendingRelease {
         let alias_of = self.alias().map(|alias| alias.base.downgrade());
-        let (id, size) = (self.allocation.id, self.own_size());
-        PendingRelease { handles: self.handles, id, size, alias_of, _held: self.take_held() }
+        let (id, size) = (self.allocation().id, self.own_size());
+        PendingRelease { handle: self.handle(), id, size, alias_of, _held: self.take_held() }
     }
 
     /// Ends it, unless a view or a call uses it. Nothing happens the second time.
@@ -55,7 +55,7 @@ impl Resource {
         // Once the allocator is closed, so is this. The driver may call back, and from there the
         // interpreter may be let go of: so it stays open.
         let Some(_inside) = self.allocator.pins.pin(py) else { return Ok(()) };
-        expect_at(self.allocation.hint.0);
+        expect_at(self.allocation().hint.0);
         self.allocator.device.check_process(py)?;
         if !self.end(py, "destroy")? {
             return Ok(());

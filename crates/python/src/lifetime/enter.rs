@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use vkmem_vulkan::ResourceHandle;
 
 use pyo3::prelude::*;
 use vkmem_engine::Allocator as Engine;
 
 use super::describe::quoted;
-use super::handles::Handles;
 use super::ownership::{AllocatorState, DeviceCore, PoolState, Resource};
 use super::pins::Pinned;
 use crate::errors::{invalid, use_after_free};
@@ -86,12 +86,12 @@ impl Resource {
     }
 
     fn dead(&self, py: Python<'_>) -> PyErr {
-        let verb = match self.handles {
+        let verb = match self.handle() {
             _ if self.retired.load(Ordering::Relaxed) => "retired",
-            Handles::Memory => "freed",
-            Handles::Buffer(_) | Handles::Image(_) => "destroyed",
+            ResourceHandle::Memory => "freed",
+            ResourceHandle::Buffer(_) | ResourceHandle::Image(_) => "destroyed",
         };
         let name = self.last_name().map_or(String::new(), quoted);
-        use_after_free(py, format!("{}{name} was {verb}", self.handles.class()))
+        use_after_free(py, format!("{}{name} was {verb}", self.handle().class()))
     }
 }

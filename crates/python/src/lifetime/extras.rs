@@ -11,7 +11,7 @@ use vkmem_engine::AllocationId;
 use super::host_buffer::HeldBuffer;
 use super::ownership::{Alias, Extras, Resource, ResourceRef, Writers};
 use crate::observe::call_site::Origin;
-use crate::observe::observed::{Observable, Traced};
+use crate::observe::event::{Observable, Traced};
 
 /// Longer user data is cut in a dump.
 const LONGEST: usize = 1000;
@@ -96,11 +96,11 @@ impl Resource {
 
 impl Observable for ResourceRef {
     fn id(&self) -> AllocationId {
-        self.allocation.id
+        self.allocation().id
     }
 
     fn size(&self) -> u64 {
-        self.allocation.size
+        self.allocation().size
     }
 
     fn is_alias(&self) -> bool {
@@ -109,6 +109,10 @@ impl Observable for ResourceRef {
 }
 
 impl Traced for ResourceRef {
+    fn origin(&self) -> Option<Origin> {
+        (**self).origin()
+    }
+
     fn set_origin(&self, origin: Origin) {
         self.extras().origin.get_or_init(|| origin);
     }

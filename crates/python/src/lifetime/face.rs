@@ -18,7 +18,7 @@ pub struct Face<'a> {
 impl Face<'_> {
     /// Bytes that the host may see.
     pub fn size(&self) -> u64 {
-        if self.is_allocation { self.resource.allocation.size } else { self.resource.host_size }
+        if self.is_allocation { self.resource.allocation().size } else { self.resource.host_size }
     }
 
     /// `Allocation of Buffer 'staging' (16384 bytes, memory type 3)`
@@ -27,7 +27,7 @@ impl Face<'_> {
             return self.resource.describe();
         }
         let (owner, size) = (self.resource.title(), self.size());
-        let memory_type = self.resource.allocation.memory_type_index;
+        let memory_type = self.resource.allocation().memory_type_index;
         format!("Allocation of {owner} ({}, memory type {memory_type})", bytes(size))
     }
 

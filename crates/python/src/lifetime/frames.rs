@@ -1,10 +1,10 @@
 //! Frames in flight, and what waits until none of them can use it any more.
 
 use std::sync::atomic::Ordering;
+use vkmem_vulkan::ResourceHandle;
 
 use vkmem_engine::{AllocationId, Home};
 
-use super::handles::Handles;
 use super::ownership::{AllocatorState, Collected, PendingRelease, Resource};
 use crate::observe::call_site::Origin;
 
@@ -40,11 +40,11 @@ impl AllocatorState {
         owners.map(|it| (it.pending.id, it.usage, it.origin)).collect()
     }
 
-    /// Handles of all that waits so.
-    pub fn waiting_handles(&self) -> Vec<Handles> {
+    /// ResourceHandle of all that waits so.
+    pub fn waiting_handles(&self) -> Vec<ResourceHandle> {
         let collected = &self.waiting.lock().collected;
-        let handles = collected.iter().map(|it| it.pending.handles);
-        handles.filter(|it| *it != Handles::Memory).collect()
+        let handles = collected.iter().map(|it| it.pending.handle);
+        handles.filter(|it| *it != ResourceHandle::Memory).collect()
     }
 
     /// How many aliases of a resource wait so.

@@ -13,7 +13,6 @@ pub(crate) mod enter;
 pub(crate) mod extras;
 pub(crate) mod face;
 pub(crate) mod frames;
-pub(crate) mod handles;
 pub(crate) mod host_buffer;
 pub(crate) mod live;
 pub(crate) mod memory_listener;

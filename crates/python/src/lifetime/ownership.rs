@@ -25,16 +25,15 @@ use once_cell::race::OnceBox;
 use parking_lot::{Mutex, ReentrantMutex};
 use pyo3::prelude::*;
 use vkmem_engine::{Allocation, AllocationId, HostRanges, PoolId, ResourceKind};
-use vkmem_vulkan::{DeviceAllocator, Driver};
+use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle};
 
-use super::handles::Handles;
 use super::host_buffer::HeldBuffer;
 use super::memory_listener::DeviceMemoryListener;
 use super::pieces::Pieces;
 use super::pins::Pins;
 use super::{bindings, counted, live};
-use crate::observe::call_site::Origin;
-use crate::observe::observed::Observed;
+use crate::observe::call_site::{CallSites, Origin};
+use crate::observe::events::Events;
 use crate::process::forks::Process;
 use crate::process::links::Link;
 
@@ -59,8 +58,6 @@ pub struct Resource {
     pub pins: Pins,
     /// Buffers and images of other allocations that live in this memory, and aliases.
     pub(crate) bound_here: AtomicU32,
-    /// What it is.
-    pub handles: Handles,
     /// Its allocator.
     pub allocator: Arc<AllocatorState>,
     /// What few have.
@@ -81,14 +78,24 @@ pub struct Resource {
     pub kind: ResourceKind,
     /// Open mappings, those of aliases included.
     pub(crate) open_mappings: AtomicU32,
-    /// Where its memory is.
-    pub allocation: Allocation,
+    pub(super) location: Location,
     /// Bytes that the host may see: the size of a buffer, else of the memory.
     pub host_size: u64,
     /// `VkBufferUsageFlags2` or `VkImageUsageFlags`; 0 for bare memory.
     pub usage: u64,
     /// Its number among all resources of the allocator, in the order of creation.
     pub(super) serial: AtomicU64,
+}
+
+/// What a resource is for Vulkan, and where it lies. Both change together when it moves, so they are one
+/// value.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Location {
+    /// The buffer or image.
+    pub handle: ResourceHandle,
+    /// The memory, or the place in the memory of another resource for an alias.
+    pub allocation: Allocation,
 }
 
 /// What few resources have: in a box, so that the others are small.
@@ -121,7 +128,7 @@ pub type Writers = ReentrantMutex<RefCell<HostRanges>>;
 /// The handle and the memory of a resource.
 pub struct PendingRelease {
     /// What is destroyed.
-    pub handles: Handles,
+    pub handle: ResourceHandle,
     /// What is freed.
     pub id: AllocationId,
     /// Bytes that come free with it.
@@ -147,7 +154,11 @@ pub struct AllocatorState {
     /// Who is told of memory objects.
     pub device_memory: DeviceMemoryListener,
     /// Call sites and counts, for those who ask.
-    pub observed: Observed,
+    pub events: Events,
+    /// Where resources were created, if that is kept.
+    pub sites: Arc<CallSites>,
+    /// Resources so far; changed under the lock of `live`.
+    pub(super) created: AtomicU64,
     pub(super) waiting: Mutex<Waiting>,
     /// As the caller counts.
     pub(super) frame: AtomicU64,

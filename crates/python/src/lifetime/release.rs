@@ -2,13 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, WeakResourceRef};
+use crate::observe::event::Observable;
 use pyo3::prelude::*;
 use vkmem_engine::{AllocationId, Home, Release};
-use vkmem_vulkan::{ahead, expect_at};
-
-use super::handles::Handles;
-use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, WeakResourceRef};
-use crate::observe::observed::Observable;
 
 impl PendingRelease {
     /// The pool it lies in.
@@ -21,16 +18,15 @@ impl PendingRelease {
         self.alias_of.as_ref().is_some_and(|base| std::ptr::eq(base.as_ptr(), resource))
     }
 
+    /// Returns the memory that is freed with it; none for an alias.
     #[inline]
-    fn destroy_handle(&self, state: &AllocatorState) {
-        let driver = state.device_allocator.driver();
-        match self.handles {
-            Handles::Memory => {}
-            // SAFETY: the pins show that nobody uses it, and it is destroyed once.
-            Handles::Buffer(buffer) => unsafe { driver.destroy_buffer(buffer) },
-            // SAFETY: as above.
-            Handles::Image(image) => unsafe { driver.destroy_image(image) },
-        }
+    fn own_memory(&self) -> Option<AllocationId> {
+        self.alias_of.is_none().then_some(self.id)
+    }
+
+    /// Lets the memory of an alias go.
+    #[inline]
+    fn leave_base(&self) {
         if let Some(base) = self.alias_of.as_ref().and_then(WeakResourceRef::upgrade) {
             base.bound_here.fetch_sub(1, Ordering::AcqRel);
         }
@@ -39,23 +35,12 @@ impl PendingRelease {
     /// Destroys the handle and frees the memory; the slow part is in the [`Release`].
     #[inline]
     pub fn release(&self, state: &AllocatorState) -> Release {
-        state.observed.released(std::slice::from_ref(self));
+        state.events.tell_freed(std::slice::from_ref(self));
         // Before the handle is free to be given out again.
-        let binding = state.device.bindings.remove(self.handles);
-        let destroy = || self.destroy_handle(state);
-        let release = match self.handles {
-            _ if self.alias_of.is_some() => {
-                destroy();
-                Release::default()
-            }
-            Handles::Buffer(_) => state.engine().free_around(self.id, destroy).unwrap_or_default(),
-            // An image before its place is free: some drivers keep what they know of the place, as how it
-            // is compressed, until they destroy the image, and another one may come there meanwhile.
-            Handles::Image(_) | Handles::Memory => {
-                destroy();
-                state.engine().free(self.id).unwrap_or_default()
-            }
-        };
+        let binding = state.device.bindings.remove(self.handle);
+        // SAFETY: the pins show that nothing uses it, and it is released once.
+        let release = unsafe { state.device_allocator.destroy(self.handle, self.own_memory()) };
+        self.leave_base();
         unbind(binding);
         release
     }
@@ -86,15 +71,16 @@ fn unbind(binding: Option<Binding>) {
 /// Destroys all handles, then frees all memory: what is bound goes before what it is bound to. Gives
 /// the names of the memory that had one, by their place in `remains`. Calls the driver.
 pub fn release_many(state: &AllocatorState, remains: &[PendingRelease]) -> Vec<(usize, String)> {
-    state.observed.released(remains);
+    state.events.tell_freed(remains);
     // Before the handles are free to be given out again.
-    let bound = state.device.bindings.remove_many(remains.iter().map(|it| it.handles));
-    ahead(remains, |it| expect_at(it.handles.raw())).for_each(|it| it.destroy_handle(state));
-    bound.into_iter().for_each(|binding| unbind(Some(binding)));
-    let owners = remains.iter().enumerate().filter(|(_, it)| it.alias_of.is_none());
+    let bound = state.device.bindings.remove_many(remains.iter().map(|it| it.handle));
+    let own_memory = |(place, it): (usize, &PendingRelease)| it.own_memory().map(|id| (place, id));
     let (places, ids): (Vec<usize>, Vec<AllocationId>) =
-        owners.map(|(place, it)| (place, it.id)).unzip();
-    let freed = state.engine().free_many(&ids);
+        remains.iter().enumerate().filter_map(own_memory).unzip();
+    // SAFETY: the pins show that nothing uses them, and each is released once.
+    let freed = unsafe { state.device_allocator.destroy_many(remains, |it| it.handle, &ids) };
+    remains.iter().for_each(PendingRelease::leave_base);
+    bound.into_iter().for_each(|binding| unbind(Some(binding)));
     drop(freed.releases);
     freed.names.into_iter().map(|(index, name)| (places[index], name)).collect()
 }

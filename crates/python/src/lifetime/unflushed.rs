@@ -29,7 +29,7 @@ impl Resource {
     #[cold]
     fn look_for_lost_writes(&self) -> Option<String> {
         // What is not mapped for ever was flushed with its last view; an alias leaves its memory there.
-        let whole = &self.allocation;
+        let whole = &self.allocation();
         if whole.mapped.is_none() || self.alias().is_some() || self.atom_size().is_none() {
             return None;
         }

@@ -18,21 +18,52 @@ use vkmem_engine::{
 use crate::errors::invalid;
 use crate::lifetime::ownership::{Binding, Resource, Writers};
 use crate::lifetime::pins::Pinned;
+use crate::observe::event::{Event, EventKind, Visible};
 
 /// A range of a resource, in bytes from its start: offset and size.
 pub type Part<'a> = (&'a Resource, u64, u64);
 
-/// [`Resource::flush`] of many, in one call of the driver.
+/// [`Resource::flush`] of many, in one driver call.
 pub fn flush_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
     let Some((first, ..)) = parts.first() else { return Ok(()) };
+    flush_parts(first, parts)?;
+    tell_visible(first, EventKind::Flush, parts);
+    Ok(())
+}
+
+fn flush_parts(first: &Resource, parts: &[Part<'_>]) -> Result<(), FailedItem> {
     let _quiet = quiet(parts);
     let (ranges, items) = gather(parts, |resource, offset, size| resource.written(offset, size))?;
     first.allocator.engine().flush_many(&ranges).map_err(|failed| of_item(failed, &items))
 }
 
-/// [`Resource::invalidate`] of many, in one call of the driver.
+/// [`Resource::invalidate`] of many, in one driver call.
 pub fn invalidate_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
     let Some((first, ..)) = parts.first() else { return Ok(()) };
+    invalidate_ranges(first, parts)?;
+    tell_visible(first, EventKind::Invalidate, parts);
+    Ok(())
+}
+
+/// Tells that ranges were flushed or invalidated.
+fn tell_visible(first: &Resource, kind: EventKind, parts: &[Part<'_>]) {
+    let events = &first.allocator.events;
+    if !events.is_heard(kind) {
+        return;
+    }
+    let visible = |&(resource, offset, size): &Part<'_>| Visible {
+        id: resource.allocation().id,
+        offset,
+        size,
+    };
+    let ranges: Vec<Visible> = parts.iter().map(visible).collect();
+    events.tell(kind, || match kind {
+        EventKind::Flush => Event::Flush(&ranges),
+        _ => Event::Invalidate(&ranges),
+    });
+}
+
+fn invalidate_ranges(first: &Resource, parts: &[Part<'_>]) -> Result<(), FailedItem> {
     let _quiet = quiet(parts);
     let (ranges, items) = gather(parts, |resource, offset, size| {
         resource.stale(offset, size, |writer| writer == HostWriter::Copy)
@@ -72,13 +103,18 @@ fn of_item(failed: FailedItem, items: &[usize]) -> FailedItem {
 impl Resource {
     /// Maps the memory and counts; where this resource starts in the host's address space.
     pub fn map(&self) -> Result<HostAddress, Error> {
-        let address = self.allocator.engine().map(self.allocation.id)?;
+        let id = self.allocation().id;
+        let address = self.allocator.engine().map(id)?;
+        self.allocator.events.tell(EventKind::Map, || Event::Map(id));
         Ok(address.at(self.start()))
     }
 
     /// Undoes one [`map`](Self::map).
     pub fn unmap(&self) -> Result<(), Error> {
-        self.allocator.engine().unmap(self.allocation.id)
+        let id = self.allocation().id;
+        self.allocator.engine().unmap(id)?;
+        self.allocator.events.tell(EventKind::Unmap, || Event::Unmap(id));
+        Ok(())
     }
 
     /// Makes host writes to `size` bytes from `offset` on visible to the device, as far as the host can
@@ -88,7 +124,9 @@ impl Resource {
     /// device wrote. Memory that is mapped for ever may be written to through its address at any time.
     pub fn flush(&self, offset: u64, size: u64) -> Result<(), Error> {
         if self.atom_size().is_none() {
-            return self.part(offset, size).map(drop);
+            self.part(offset, size)?;
+            tell_visible(self, EventKind::Flush, &[(self, offset, size)]);
+            return Ok(());
         }
         flush_many(&[(self, offset, size)]).map_err(|failed| failed.error)
     }
@@ -97,7 +135,7 @@ impl Resource {
         let range = self.part(offset, size)?;
         Ok(match self.atom_size() {
             None => Vec::new(),
-            Some(_) if self.allocation.mapped.is_some() => vec![range],
+            Some(_) if self.allocation().mapped.is_some() => vec![range],
             Some(atom) => self.writers().lock().borrow().written(range, atom, |_| true),
         })
     }
@@ -106,7 +144,9 @@ impl Resource {
     /// did not flush is lost, but for copies of other threads that run.
     pub fn invalidate(&self, offset: u64, size: u64) -> Result<(), Error> {
         if self.atom_size().is_none() {
-            return self.part(offset, size).map(drop);
+            self.part(offset, size)?;
+            tell_visible(self, EventKind::Invalidate, &[(self, offset, size)]);
+            return Ok(());
         }
         invalidate_many(&[(self, offset, size)]).map_err(|failed| failed.error)
     }
@@ -168,12 +208,12 @@ impl Resource {
     /// Bytes that its memory is flushed and invalidated by; `None` where it is coherent, or where the
     /// host does not see it.
     pub fn atom_size(&self) -> Option<u64> {
-        self.allocator.engine().atom_size(self.allocation.memory_type_index)
+        self.allocator.engine().atom_size(self.allocation().memory_type_index)
     }
 
     /// Parts of the memory object, in atoms, as parts of the allocation.
     fn host_ranges(&self, parts: Vec<Range<u64>>) -> Vec<HostRange> {
-        let whole = &self.base().allocation;
+        let whole = &self.base().allocation();
         let inside = |it: Range<u64>| {
             let start = it.start.max(whole.offset);
             let end = it.end.min(whole.offset + whole.size).max(start);
@@ -194,12 +234,12 @@ impl Resource {
 
     /// Where it starts in its allocation, in bytes.
     fn start(&self) -> u64 {
-        self.allocation.offset - self.base().allocation.offset
+        self.allocation().offset - self.base().allocation().offset
     }
 
     /// A range of this resource as one of its memory object.
     fn part(&self, offset: u64, size: u64) -> Result<Range<u64>, Error> {
-        let whole = self.allocation.size;
+        let whole = self.allocation().size;
         let size = if size == u64::MAX { whole.saturating_sub(offset) } else { size };
         if offset > whole || size > whole - offset {
             let what = if self.alias().is_some() { "alias" } else { "allocation" };
@@ -209,7 +249,7 @@ impl Resource {
                 bytes(whole)
             )));
         }
-        let start = self.allocation.offset + offset;
+        let start = self.allocation().offset + offset;
         Ok(start..start + size)
     }
 
@@ -230,7 +270,7 @@ impl Resource {
         if !self.dont_bind {
             return Ok(pin);
         }
-        let other = match self.allocator.device.bindings.lock().get(&self.handles) {
+        let other = match self.allocator.device.bindings.lock().get(&self.handle()) {
             Some(Binding::Foreign(memory)) => memory.clone(),
             _ => return Ok(pin),
         };

@@ -93,7 +93,7 @@ fn with_mapped<T>(
     resource: &Resource,
     run: impl FnOnce(HostAddress) -> PyResult<T>,
 ) -> PyResult<T> {
-    if let Some(address) = resource.allocation.mapped {
+    if let Some(address) = resource.allocation().mapped {
         return run(address);
     }
     let address = py.detach(|| resource.map()).or_raise(py)?;

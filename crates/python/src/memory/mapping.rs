@@ -78,7 +78,7 @@ impl Mapping {
         let pin = resource.enter_memory(py)?;
         let size = size.unwrap_or_else(|| face.size().saturating_sub(offset));
         face.check_range(py, offset, size)?;
-        let (start, is_counted) = match resource.allocation.mapped {
+        let (start, is_counted) = match resource.allocation().mapped {
             Some(address) => (address, false),
             None => (py.detach(|| resource.map()).or_raise(py)?, true),
         };

@@ -35,25 +35,25 @@ impl Allocation {
     /// The `VkDeviceMemory` it lies in.
     #[getter]
     fn device_memory(slf: &Bound<'_, Self>) -> PyResult<u64> {
-        Ok(resource(slf)?.allocation.memory.0)
+        Ok(resource(slf)?.allocation().memory.0)
     }
 
     /// Where it starts in `device_memory`, in bytes.
     #[getter]
     fn offset(slf: &Bound<'_, Self>) -> PyResult<u64> {
-        Ok(resource(slf)?.allocation.offset)
+        Ok(resource(slf)?.allocation().offset)
     }
 
     /// In bytes.
     #[getter]
     fn size(slf: &Bound<'_, Self>) -> PyResult<u64> {
-        Ok(resource(slf)?.allocation.size)
+        Ok(resource(slf)?.allocation().size)
     }
 
     /// Index into the device's memory types.
     #[getter]
     fn memory_type_index(slf: &Bound<'_, Self>) -> PyResult<u32> {
-        Ok(resource(slf)?.allocation.memory_type_index)
+        Ok(resource(slf)?.allocation().memory_type_index)
     }
 
     /// What memory of its type can do.
@@ -61,7 +61,7 @@ impl Allocation {
     fn memory_properties<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let resource = resource(slf)?;
         let info = resource.allocator.device_allocator.driver().info();
-        let bits = info.flags_of(resource.allocation.memory_type_index).bits();
+        let bits = info.flags_of(resource.allocation().memory_type_index).bits();
         flags(slf.py(), "MemoryPropertyFlags", u64::from(bits))
     }
 
@@ -69,7 +69,7 @@ impl Allocation {
     /// that names a resource: see `names_resource`.
     #[getter]
     fn is_dedicated(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        Ok(resource(slf)?.allocation.is_dedicated())
+        Ok(resource(slf)?.allocation().is_dedicated())
     }
 
     /// Whether the `VkDeviceMemory` was allocated for its one buffer or image
@@ -101,7 +101,7 @@ impl Allocation {
     fn free(slf: &Bound<'_, Self>) -> PyResult<()> {
         let base = slf.as_super().get();
         if base.has_owner() && !base.resource.pins.is_closed() {
-            let class = base.resource.handles.class();
+            let class = base.resource.handle().class();
             return Err(invalid(
                 slf.py(),
                 format!("this memory belongs to {}: call destroy() on that", with_article(class)),
@@ -122,7 +122,7 @@ impl Allocation {
         if !(0.0..=1.0).contains(&priority) {
             return Err(invalid(py, format!("priority is {priority}, not from 0 to 1")));
         }
-        if !resource.allocation.is_dedicated() {
+        if !resource.allocation().is_dedicated() {
             let what = slf.as_super().get().face().describe();
             return Err(invalid(
                 py,
@@ -131,7 +131,7 @@ impl Allocation {
         }
         let driver = resource.allocator.device_allocator.driver();
         // SAFETY: the memory is live and pinned, the priority checked.
-        if unsafe { driver.set_memory_priority(resource.allocation.memory, priority) } {
+        if unsafe { driver.set_memory_priority(resource.allocation().memory, priority) } {
             return Ok(());
         }
         let why = "the device was not opened with VK_EXT_pageable_device_local_memory";

@@ -4,6 +4,7 @@ use ash::vk::{self, Handle};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
+use vkmem_vulkan::{BindPlace, ResourceHandle};
 
 use super::allocation::{Allocation, resource};
 use super::buffer::Buffer;
@@ -11,8 +12,7 @@ use super::image::Image;
 use super::resource::ResourceObject;
 use crate::arguments::numbers::live_handle;
 use crate::errors::pinned;
-use crate::lifetime::bind::BindPlace;
-use crate::lifetime::handles::Handles;
+use crate::lifetime::bind::read_place;
 use crate::package::BUFFER_SLICE;
 
 /// The `Buffer` that a caller names instead of a `VkBuffer`, or whose slice it names. `None` for a handle
@@ -38,7 +38,7 @@ pub fn bind_ours(
     let memory = resource(slf)?;
     ours.check_device(py, &memory.allocator.device)?;
     if memory.ptr_eq(ours) {
-        return memory.bind(py, ours.handles, place);
+        return memory.bind(py, ours.handle(), place);
     }
     // A view of it would be one of other memory than its own from now on, and where that is memory of the
     // view, each would keep the other for ever.
@@ -47,7 +47,7 @@ pub fn bind_ours(
         let why = "a view of its own memory is open";
         return Err(pinned(format!("cannot bind {ours} to {memory}: {why}")));
     }
-    memory.bind(py, ours.handles, place)?;
+    memory.bind(py, ours.handle(), place)?;
     ResourceObject::lies_in(object, slf.as_super());
     Ok(())
 }
@@ -67,12 +67,12 @@ impl Allocation {
         offset: Option<&Bound<'_, PyAny>>,
         bind_next: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let place = BindPlace::read(offset, bind_next)?;
+        let place = read_place(offset, bind_next)?;
         if let Some(ours) = named_buffer(buffer)? {
             return bind_ours(slf, ours.as_super(), place);
         }
         let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer", "buffer")?);
-        resource(slf)?.bind(slf.py(), Handles::Buffer(buffer), place)
+        resource(slf)?.bind(slf.py(), ResourceHandle::Buffer(buffer), place)
     }
 
     /// Binds an image, `offset` bytes into this memory (`vmaBindImageMemory2`): a `VkImage` of the
@@ -84,11 +84,11 @@ impl Allocation {
         offset: Option<&Bound<'_, PyAny>>,
         bind_next: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let place = BindPlace::read(offset, bind_next)?;
+        let place = read_place(offset, bind_next)?;
         if let Ok(ours) = image.cast::<Image>() {
             return bind_ours(slf, ours.as_super(), place);
         }
         let image = vk::Image::from_raw(live_handle(image, "VkImage", "image")?);
-        resource(slf)?.bind(slf.py(), Handles::Image(image), place)
+        resource(slf)?.bind(slf.py(), ResourceHandle::Image(image), place)
     }
 }

@@ -1,13 +1,12 @@
 //! `vk_mem.Buffer`.
 
 use pyo3::prelude::*;
+use vkmem_vulkan::{BindPlace, ResourceHandle};
 
 use super::allocation::Allocation;
 use super::resource::ResourceObject;
 use crate::arguments::numbers::flags;
 use crate::errors::{feature_not_present, invalid};
-use crate::lifetime::bind::BindPlace;
-use crate::lifetime::handles::Handles;
 
 /// A `VkBuffer` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
@@ -20,7 +19,7 @@ impl Buffer {
     fn handle(slf: &Bound<'_, Self>) -> PyResult<u64> {
         let resource = &slf.as_super().get().resource;
         resource.check_live(slf.py())?;
-        Ok(resource.handles.raw())
+        Ok(resource.handle().raw())
     }
 
     /// In bytes, as asked for. The memory may be larger: `allocation.size`.
@@ -59,10 +58,10 @@ impl Buffer {
             return Err(invalid(py, format!("{what} is not bound to memory: call bind()")));
         }
         let driver = resource.allocator.device_allocator.driver();
-        let address = match resource.handles {
+        let address = match resource.handle() {
             // SAFETY: a live, pinned, bound buffer of this device with the usage.
-            Handles::Buffer(buffer) => unsafe { driver.buffer_device_address(buffer) },
-            Handles::Image(_) | Handles::Memory => None,
+            ResourceHandle::Buffer(buffer) => unsafe { driver.buffer_device_address(buffer) },
+            ResourceHandle::Image(_) | ResourceHandle::Memory => None,
         };
         address.ok_or_else(|| {
             feature_not_present(py, "the device was not opened with bufferDeviceAddress")
@@ -78,7 +77,7 @@ impl Buffer {
     /// Binds a buffer that was created with `DONT_BIND` (`vmaBindBufferMemory`).
     fn bind(slf: &Bound<'_, Self>) -> PyResult<()> {
         let resource = &slf.as_super().get().resource;
-        resource.bind(slf.py(), resource.handles, BindPlace::default())
+        resource.bind(slf.py(), resource.handle(), BindPlace::default())
     }
 
     /// Destroys the buffer and frees its memory (`vmaDestroyBuffer`). Nothing happens the second time.

@@ -2,11 +2,11 @@
 
 use ash::vk;
 use pyo3::prelude::*;
+use vkmem_vulkan::BindPlace;
 
 use super::allocation::Allocation;
 use super::resource::ResourceObject;
 use crate::arguments::numbers::flags;
-use crate::lifetime::bind::BindPlace;
 
 /// A `VkImage` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
@@ -48,7 +48,7 @@ impl Image {
     fn handle(slf: &Bound<'_, Self>) -> PyResult<u64> {
         let resource = &slf.as_super().get().resource;
         resource.check_live(slf.py())?;
-        Ok(resource.handles.raw())
+        Ok(resource.handle().raw())
     }
 
     /// `VkFormat`
@@ -128,7 +128,7 @@ impl Image {
     /// Binds an image that was created with `DONT_BIND` (`vmaBindImageMemory`).
     fn bind(slf: &Bound<'_, Self>) -> PyResult<()> {
         let resource = &slf.as_super().get().resource;
-        resource.bind(slf.py(), resource.handles, BindPlace::default())
+        resource.bind(slf.py(), resource.handle(), BindPlace::default())
     }
 
     /// Destroys the image and frees its memory (`vmaDestroyImage`). Nothing happens the second time.

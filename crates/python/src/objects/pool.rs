@@ -21,6 +21,7 @@ use crate::lifetime::close::{Closed, TO_END_ONE, in_use, leaked};
 use crate::lifetime::ownership::{AllocatorState, PoolState};
 use crate::lifetime::pins::NotClosed;
 use crate::lifetime::release::release_all;
+use crate::observe::event::{Event, EventKind};
 use crate::package::unexpected_keyword;
 use crate::process::host_memory::check_room;
 use crate::process::links::Link;
@@ -112,7 +113,10 @@ impl PoolKeywords {
     /// Makes the pool.
     pub fn create(self, id: PoolId, allocator: &Arc<AllocatorState>) -> Pool {
         let state = PoolState::new(allocator, id);
-        state.set_name(self.name.as_deref());
+        allocator.events.tell(EventKind::CreatePool, || Event::CreatePool(id));
+        if self.name.is_some() {
+            state.set_name(self.name.as_deref());
+        }
         Pool { state: Arc::new(state), next: Mutex::new(self.next) }
     }
 }
@@ -189,7 +193,7 @@ impl Pool {
         check_room(py, count, TO_END_ONE)?;
         let live = state.allocator.live.lock().all();
         let live: Vec<_> =
-            live.into_iter().filter(|it| state.holds(it.allocation.id.home())).collect();
+            live.into_iter().filter(|it| state.holds(it.allocation().id.home())).collect();
         in_use(&live, "pool")?;
         match state.pins.close(py) {
             Ok(()) => {}
@@ -213,6 +217,7 @@ impl Pool {
             state.pins.reopen(py);
         }
         destroyed.or_raise(py)?;
+        state.allocator.events.tell(EventKind::DestroyPool, || Event::DestroyPool(state.id));
         state.allocator.pool_names.lock().remove(&state.id);
         Closed { leaked, lost }.warn(py)
     }

@@ -7,13 +7,12 @@ use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
 use vkmem_engine::Error;
 use vkmem_engine::words::with_article;
-use vkmem_vulkan::{expect_at, expect_bytes};
+use vkmem_vulkan::{ResourceHandle, expect_at, expect_bytes};
 
 use crate::arguments::text::Text;
 use crate::errors::IntoPyResult;
 use crate::interop::export;
 use crate::lifetime::face::Face;
-use crate::lifetime::handles::Handles;
 use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::memory::mapping::{Access, Mapping};
@@ -56,7 +55,7 @@ impl ResourceObject {
         if let Some(data) = &user_data {
             resource.set_custom_data(Some(data.bind(py)));
         }
-        let handle = resource.handles.raw();
+        let handle = resource.handle().raw();
         let others = user_data.map_or_else(OnceBox::new, |data| {
             OnceBox::with_value(Box::new(Others {
                 user_data: Mutex::new(Some(data)),
@@ -167,14 +166,14 @@ impl ResourceObject {
 
     /// The name of its class.
     fn class(&self) -> &'static str {
-        if self.has_owner() { "Allocation" } else { self.resource.handles.class() }
+        if self.has_owner() { "Allocation" } else { self.resource.handle().class() }
     }
 
     /// The `VkBuffer`, the `VkImage` or, of an `Allocation`, the `VkDeviceMemory`.
     fn vulkan_handle(&self, py: Python<'_>) -> PyResult<u64> {
         self.resource.check_live(py)?;
-        let is_memory = self.has_owner() || self.resource.handles == Handles::Memory;
-        Ok(if is_memory { self.resource.allocation.memory.0 } else { self.handle })
+        let is_memory = self.has_owner() || self.resource.handle() == ResourceHandle::Memory;
+        Ok(if is_memory { self.resource.allocation().memory.0 } else { self.handle })
     }
 
     /// Whether it belongs to a `Buffer` or an `Image`.
@@ -261,7 +260,7 @@ impl ResourceObject {
     fn mapped<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
         let (py, resource) = (slf.py(), &slf.get().resource);
         resource.check_live(py)?;
-        if resource.allocation.mapped.is_none() {
+        if resource.allocation().mapped.is_none() {
             return Ok(None);
         }
         let mapping = Self::open_mapping(slf, 0, None, Access::Persistent)?;
@@ -395,7 +394,7 @@ impl ResourceObject {
     /// Raises `BufferError` while a view is open.
     fn retire(&self, py: Python<'_>) -> PyResult<()> {
         if self.has_owner() && !self.resource.pins.is_closed() {
-            let class = self.resource.handles.class();
+            let class = self.resource.handle().class();
             let why =
                 format!("this memory belongs to {}: call retire() on that", with_article(class));
             return Err(crate::errors::invalid(py, why));

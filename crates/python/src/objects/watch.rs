@@ -1,25 +1,53 @@
-//! `vk_mem.statistics.Watch`, its native half.
+//! What listens to the events of an allocator for Python: `vk_mem.statistics`, `vk_mem.serve_stats`.
 
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::lifetime::ownership::AllocatorState;
-use crate::observe::observed::{Figures, WatchState};
+use crate::observe::event_counts::EventCounts;
+use crate::observe::events::Listener;
+use crate::observe::watch_state::{Figures, WatchState};
+
+/// Keeps a listener among those of an allocator, until it is dropped.
+struct Listening {
+    allocator: Arc<AllocatorState>,
+    listener: Arc<dyn Listener>,
+}
+
+impl Listening {
+    fn begin(allocator: &Arc<AllocatorState>, listener: Arc<dyn Listener>) -> Self {
+        allocator.events.begin(listener.clone());
+        Self { allocator: allocator.clone(), listener }
+    }
+
+    fn end(&self) {
+        // The child of a fork does not get its parent's threads, but their locks.
+        if !self.allocator.device.is_forked() {
+            self.allocator.events.end(&self.listener);
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
 
 /// Counts creating and releasing calls until it ends. The public face is `vk_mem.statistics`.
 #[pyclass(name = "_Watch", module = "vk_mem._vk_mem", frozen)]
 pub struct Watch {
-    allocator: Arc<AllocatorState>,
+    listening: Listening,
     state: Arc<WatchState>,
 }
 
 impl Watch {
     /// Begins.
     pub fn begin(allocator: &Arc<AllocatorState>, by: Option<&str>, this_thread: bool) -> Self {
-        let state = Arc::new(WatchState::new(by, this_thread));
-        allocator.observed.begin(state.clone());
-        Self { allocator: allocator.clone(), state }
+        let state = Arc::new(WatchState::new(&allocator.sites, by, this_thread));
+        Self { listening: Listening::begin(allocator, state.clone()), state }
     }
 }
 
@@ -34,15 +62,35 @@ impl Watch {
     }
 
     fn end(&self) {
-        // The child of a fork does not get its parent's threads, but their locks.
-        if !self.allocator.device.is_forked() {
-            self.allocator.observed.end(&self.state);
-        }
+        self.listening.end();
     }
 }
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.end();
+/// Counts the events of an allocator by kind until it ends. Its reader is `vk_mem.serve_stats`.
+#[pyclass(name = "_EventCounter", module = "vk_mem._vk_mem", frozen)]
+pub struct EventCounter {
+    listening: Listening,
+    counts: Arc<EventCounts>,
+}
+
+impl EventCounter {
+    /// Begins.
+    pub fn begin(allocator: &Arc<AllocatorState>) -> Self {
+        let counts = Arc::new(EventCounts::default());
+        Self { listening: Listening::begin(allocator, counts.clone()), counts }
+    }
+}
+
+#[pymethods]
+impl EventCounter {
+    /// The count of each kind of event since it began.
+    fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counts = PyDict::new(py);
+        self.counts.read().try_for_each(|(kind, count)| counts.set_item(kind, count))?;
+        Ok(counts)
+    }
+
+    fn end(&self) {
+        self.listening.end();
     }
 }

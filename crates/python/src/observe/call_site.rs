@@ -93,8 +93,9 @@ impl Table {
 }
 
 /// The call sites of one allocator, by number. Each stack and each code object is kept once.
-#[derive(Default)]
 pub struct CallSites {
+    /// Frames to keep of each new resource; 0 for none.
+    depth: usize,
     /// Never held while Python runs: attributes, new frames and integers may start a collection,
     /// whose finalisers come back here.
     table: Mutex<Table>,
@@ -183,6 +184,16 @@ fn is_inner(frame: &Bound<'_, PyAny>) -> bool {
 }
 
 impl CallSites {
+    /// Makes the table, which keeps the stack of every new resource `depth` frames deep while it listens.
+    pub fn new(depth: usize) -> Self {
+        Self { depth, table: Mutex::default() }
+    }
+
+    /// Returns whether new resources keep their stacks.
+    pub fn is_tracking(&self) -> bool {
+        self.depth > 0
+    }
+
     /// Where Python is now, by up to `depth` frames of the caller, each a few dozen nanoseconds. None
     /// without host memory for another call site.
     pub fn capture(&self, py: Python<'_>, depth: usize) -> Option<u32> {
@@ -215,6 +226,11 @@ impl CallSites {
             next = outer(&frame);
         }
         self.table.lock().intern(&frames[..count])
+    }
+
+    /// Captures as deep as the allocator keeps stacks.
+    pub fn capture_tracked(&self, py: Python<'_>) -> Option<u32> {
+        self.capture(py, self.depth)
     }
 
     /// The site of the innermost frame of another one.

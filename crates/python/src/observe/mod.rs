@@ -1,4 +1,8 @@
-//! Where calls of the program came from, and how much they created and released.
+//! The events of an allocator, and what listens to them: call sites, counts.
 
 pub(crate) mod call_site;
-pub(crate) mod observed;
+pub(crate) mod call_site_tracker;
+pub(crate) mod event;
+pub(crate) mod event_counts;
+pub(crate) mod events;
+pub(crate) mod watch_state;

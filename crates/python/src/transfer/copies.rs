@@ -6,12 +6,11 @@ use ash::vk;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vkmem_engine::words::bytes;
-use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error};
-use vkmem_vulkan::{DeviceAllocator, HostSide, TransferCommand, format};
+use vkmem_engine::{AllocationCreateFlags, AllocationCreateInfo, Error};
+use vkmem_vulkan::{DeviceAllocator, HostSide, ResourceHandle, TransferCommand, format};
 
 use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned, unsigned_32};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
-use crate::lifetime::handles::Handles;
 use crate::lifetime::ownership::{DeviceCore, Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::objects::buffer::Buffer;
@@ -108,9 +107,9 @@ fn usable<'a>(
         return Err(invalid(py, format!("{what} was created without BufferUsage.{name}")));
     }
     check_bound(py, resource)?;
-    match resource.handles {
-        Handles::Buffer(handle) => Ok((resource, handle)),
-        Handles::Image(_) | Handles::Memory => Err(invalid(py, "not a buffer")),
+    match resource.handle() {
+        ResourceHandle::Buffer(handle) => Ok((resource, handle)),
+        ResourceHandle::Image(_) | ResourceHandle::Memory => Err(invalid(py, "not a buffer")),
     }
 }
 
@@ -216,8 +215,7 @@ impl Fill {
             let (word, allocation) =
                 allocator.create_buffer(&info, &create, |on, request| on.allocate(request))?;
             let done = driver.transfer(&self.commands(Some(word)));
-            let Allocation { id, hint, .. } = allocation;
-            drop(allocator.destroy_buffer(word, id, hint));
+            drop(allocator.destroy(ResourceHandle::Buffer(word), Some(allocation.id)));
             Ok(done?)
         }
     }
@@ -279,9 +277,9 @@ fn copy_buffer(
     if from_handle == to_handle && source_offset.abs_diff(target_offset) < size {
         return Err(invalid(py, "the two ranges of one buffer overlap"));
     }
-    let place = |of: &Resource, offset| of.allocation.offset + offset;
+    let place = |of: &Resource, offset| of.allocation().offset + offset;
     if (from.alias().is_some() || to.alias().is_some())
-        && from.allocation.memory == to.allocation.memory
+        && from.allocation().memory == to.allocation().memory
         && place(from, source_offset).abs_diff(place(to, target_offset)) < size
     {
         return Err(invalid(py, "the two ranges overlap in the memory that the buffers share"));
@@ -331,7 +329,7 @@ fn copy_image(
         let (what, samples) = (texels.describe(), facts.samples);
         return Err(invalid(py, format!("{what} has {samples} samples: it cannot be copied")));
     }
-    let Handles::Image(image) = texels.handles else {
+    let ResourceHandle::Image(image) = texels.handle() else {
         return Err(invalid(py, "not an image"));
     };
     let (width, height, depth) = facts.extent;

@@ -44,7 +44,6 @@ impl DeviceAllocator {
         base: &Allocation,
         local_offset: u64,
     ) -> Result<(K::Handle, Allocation), Error> {
-        let driver = &**self.driver();
         // SAFETY: the caller vouches for the info.
         let mut request = unsafe { K::request(self, info, &AllocationCreateInfo::default())? };
         let memory = self.engine().memory_of(base.id)?;
@@ -62,10 +61,7 @@ impl DeviceAllocator {
         let place = self.engine().alias(base, &AliasRequest { requirements, kind, local_offset });
         let place = place.and_then(|place| {
             // SAFETY: both are live, and the engine has checked that it may lie there.
-            unsafe { K::bind(driver, handle, place.memory, place.offset) }.map_err(|error| {
-                self.bind_error::<K>(error, place.memory_type_index, place.size)
-            })?;
-            Ok(place)
+            unsafe { self.bind_fitting::<K>(handle, &place) }.map(|()| place)
         });
         // SAFETY: made here.
         unsafe { self.or_destroy::<K>(handle, place) }

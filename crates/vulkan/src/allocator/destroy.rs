@@ -1,28 +1,71 @@
-//! Destroy and free in one call.
+//! The one place where resources are destroyed and their memory is freed.
+//!
+//! The order is part of what drivers rely on: a resource goes before its memory can be given to another one.
 
-use ash::vk;
-use vkmem_engine::{AllocationId, CacheHint, Error, Release};
+use vkmem_engine::{AllocationId, Freed, Release};
 
 use crate::allocator::DeviceAllocator;
-use crate::host::cache_hints::expect_at;
+use crate::driver::resource_handle::ResourceHandle;
+use crate::host::cache_hints::{ahead, expect_at};
 
 impl DeviceAllocator {
-    /// Destroys a buffer and frees its memory (`vmaDestroyBuffer`); what the driver has to do for the
-    /// second is in the [`Release`]. An error, if there was no such memory any more.
+    /// Destroys a resource and frees its memory (`vmaDestroyBuffer`, `vmaDestroyImage`, `vmaFreeMemory`).
+    /// `memory` is `None` for an alias, whose memory belongs to another resource. The driver calls that
+    /// freeing may need are in the [`Release`]. A stale `memory` is ignored.
     ///
     /// # Safety
-    /// The buffer is live, this device's, and the device is done with it.
+    /// The handle is live, this device's, and the device no longer uses it.
     #[inline]
-    pub unsafe fn destroy_buffer(
+    pub unsafe fn destroy(&self, handle: ResourceHandle, memory: Option<AllocationId>) -> Release {
+        // SAFETY: the caller vouches for the handle.
+        let destroy = || unsafe { self.destroy_handle(handle) };
+        let engine = self.engine();
+        match (memory, handle) {
+            (None, _) => {
+                destroy();
+                Release::default()
+            }
+            (Some(id), ResourceHandle::Buffer(_)) => {
+                engine.free_around(id, destroy).unwrap_or_default()
+            }
+            // An image before its place is free: some drivers keep what they know of the place, as how it
+            // is compressed, until they destroy the image, and another one may come there meanwhile.
+            (Some(id), ResourceHandle::Image(_) | ResourceHandle::Memory) => {
+                destroy();
+                engine.free(id).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Destroys the resources of all `items`, then frees `memory`: what is bound goes before what it is
+    /// bound to.
+    ///
+    /// # Safety
+    /// As for [`destroy`](Self::destroy), of each.
+    pub unsafe fn destroy_many<T>(
         &self,
-        buffer: vk::Buffer,
-        allocation: AllocationId,
-        hint: CacheHint,
-    ) -> Result<Release, Error> {
-        expect_at(hint.0);
-        // It comes while the engine works.
-        expect_at(ash::vk::Handle::as_raw(buffer));
-        // SAFETY: the caller vouches for the buffer.
-        self.engine.free_around(allocation, || unsafe { self.driver.destroy_buffer(buffer) })
+        items: &[T],
+        handle_of: impl Fn(&T) -> ResourceHandle,
+        memory: &[AllocationId],
+    ) -> Freed {
+        for item in ahead(items, |it| expect_at(handle_of(it).raw())) {
+            // SAFETY: the caller vouches for the handle.
+            unsafe { self.destroy_handle(handle_of(item)) };
+        }
+        self.engine().free_many(memory)
+    }
+
+    /// # Safety
+    /// As for [`destroy`](Self::destroy).
+    #[inline(always)]
+    unsafe fn destroy_handle(&self, handle: ResourceHandle) {
+        let driver = self.driver();
+        match handle {
+            ResourceHandle::Memory => {}
+            // SAFETY: the caller vouches for the buffer.
+            ResourceHandle::Buffer(buffer) => unsafe { driver.destroy_buffer(buffer) },
+            // SAFETY: the caller vouches for the image.
+            ResourceHandle::Image(image) => unsafe { driver.destroy_image(image) },
+        }
     }
 }

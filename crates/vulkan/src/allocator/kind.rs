@@ -252,18 +252,6 @@ impl DeviceAllocator {
         checked.map(|()| handle)
     }
 
-    /// The error of binding to so many bytes of a memory type.
-    #[cold]
-    pub(crate) fn bind_error<K: Kind>(
-        &self,
-        error: DeviceError,
-        memory_type_index: u32,
-        size: u64,
-    ) -> Error {
-        let figures = self.engine().figures(Some(memory_type_index), size);
-        Error::of_call(K::BIND, error, figures)
-    }
-
     /// What a handle is given after it was created; it is destroyed if that fails.
     ///
     /// # Safety
@@ -279,36 +267,12 @@ impl DeviceAllocator {
         Ok((handle, made?))
     }
 
-    /// Binds a handle to its memory; if that fails, it is destroyed, and the memory is freed after that:
-    /// some drivers look at the memory of what they destroy.
-    ///
-    /// # Safety
-    /// As above, the memory is live, and the resource may lie there.
-    #[inline(always)]
-    pub(crate) unsafe fn bind_or_undo<K: Kind>(
-        &self,
-        handle: K::Handle,
-        allocation: Allocation,
-    ) -> Result<(K::Handle, Allocation), Error> {
-        // Apart, as a reference would keep all of it in memory.
-        let Allocation { id, memory, offset, memory_type_index, size, .. } = allocation;
-        // SAFETY: of the caller.
-        if let Err(error) = unsafe { K::bind(&**self.driver(), handle, memory, offset) } {
-            let error = self.bind_error::<K>(error, memory_type_index, size);
-            // SAFETY: of the caller.
-            let error = unsafe { self.destroy_after::<K>(handle, error) };
-            drop(self.engine().free(id));
-            return Err(error);
-        }
-        Ok((handle, allocation))
-    }
-
     /// Destroys a handle because of an error, which it hands on.
     ///
     /// # Safety
     /// The handle is live, and nobody else has seen it.
     #[cold]
-    unsafe fn destroy_after<K: Kind>(&self, handle: K::Handle, error: Error) -> Error {
+    pub(crate) unsafe fn destroy_after<K: Kind>(&self, handle: K::Handle, error: Error) -> Error {
         // SAFETY: the caller vouches for the handle.
         unsafe { K::destroy(&**self.driver(), handle) };
         error

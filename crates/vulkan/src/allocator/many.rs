@@ -91,12 +91,11 @@ impl DeviceAllocator {
         if !create_info.flags.contains(AllocationCreateFlags::DONT_BIND) {
             for (index, (&handle, it)) in created.handles.iter().zip(&allocations).enumerate() {
                 // SAFETY: both are live, the offset is aligned as the driver asked.
-                if let Err(error) = unsafe { K::bind(driver, handle, it.memory, it.offset) } {
+                if let Err(error) = unsafe { self.bind_fitting::<K>(handle, it) } {
                     // What is bound goes before its memory.
                     drop(created);
                     let ids: Vec<_> = allocations.iter().map(|it| it.id).collect();
                     drop(self.engine().free_many(&ids));
-                    let error = self.bind_error::<K>(error, it.memory_type_index, it.size);
                     return Err(FailedItem { index, error });
                 }
             }

@@ -1,6 +1,7 @@
 //! Buffers and images with their memory: create, allocate and bind as one.
 
 mod alias;
+pub(crate) mod bind;
 pub(crate) mod create;
 mod destroy;
 mod image_limits;

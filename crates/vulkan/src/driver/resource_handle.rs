@@ -1,11 +1,11 @@
-//! The Vulkan object on top of a memory.
+//! The Vulkan handle of a resource.
 
 use ash::vk::{self, Handle};
 
-/// What was made on top of the memory.
+/// What was made on top of an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Handles {
-    /// Nothing.
+pub enum ResourceHandle {
+    /// Nothing: bare memory.
     Memory,
     /// A `VkBuffer`.
     Buffer(vk::Buffer),
@@ -13,8 +13,8 @@ pub enum Handles {
     Image(vk::Image),
 }
 
-impl Handles {
-    /// The name of the Python class.
+impl ResourceHandle {
+    /// Names the class of the resource, for messages.
     pub fn class(self) -> &'static str {
         match self {
             Self::Memory => "Allocation",
@@ -23,7 +23,7 @@ impl Handles {
         }
     }
 
-    /// As a number; 0 for bare memory.
+    /// Returns the handle as a number; 0 for bare memory.
     pub fn raw(self) -> u64 {
         match self {
             Self::Memory => 0,

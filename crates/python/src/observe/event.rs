@@ -1,0 +1,184 @@
+//! What can happen to an allocator, as listeners get it.
+
+use pyo3::prelude::*;
+use vkmem_engine::{AllocationId, Error, PoolId};
+
+use super::call_site::Origin;
+
+/// A resource that was created or is about to be released.
+pub trait Observable {
+    /// Returns the id of its memory.
+    fn id(&self) -> AllocationId;
+
+    /// Returns the size of its memory, in bytes.
+    fn size(&self) -> u64;
+
+    /// Returns whether it lies in the memory of another resource, so that it allocated none.
+    fn is_alias(&self) -> bool;
+}
+
+/// A resource that keeps where it was created.
+pub trait Traced: Observable {
+    /// Sets the call site; the first one stays.
+    fn set_origin(&self, origin: Origin);
+
+    /// Returns the call site, if one was set.
+    fn origin(&self) -> Option<Origin>;
+}
+
+/// The resources of one call.
+#[derive(Clone, Copy)]
+pub struct Batch<'a, T: ?Sized> {
+    count: usize,
+    at: &'a dyn Fn(usize) -> &'a T,
+}
+
+impl<'a, T: ?Sized> Batch<'a, T> {
+    /// Takes `count` resources, each of which `at` returns by its index.
+    pub fn new(count: usize, at: &'a dyn Fn(usize) -> &'a T) -> Self {
+        Self { count, at }
+    }
+
+    /// Returns how many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Returns each of them, in the order of the call.
+    pub fn iter(&self) -> impl Iterator<Item = &'a T> {
+        (0..self.count).map(self.at)
+    }
+}
+
+/// What was named.
+#[derive(Clone, Copy)]
+pub enum Named {
+    /// A resource, by the id of its memory.
+    Resource(AllocationId),
+    /// A pool.
+    Pool(PoolId),
+}
+
+/// Bytes of a resource that were made visible to the device or the host.
+#[derive(Clone, Copy)]
+pub struct Visible {
+    /// The memory of the resource.
+    pub id: AllocationId,
+    /// In bytes, from the start of the resource.
+    pub offset: u64,
+    /// In bytes; `u64::MAX` for up to the end.
+    pub size: u64,
+}
+
+/// A change of an allocator. All but `Create` may come on a thread that does not hold the GIL.
+pub enum Event<'a> {
+    /// Resources were created; no lock is held, so Python code may run.
+    Create {
+        /// The thread holds the GIL.
+        py: Python<'a>,
+        /// What was created.
+        resources: Batch<'a, dyn Traced + 'a>,
+        /// Returns the name that each is given, by its index.
+        name: &'a dyn Fn(usize) -> Option<&'a str>,
+    },
+    /// Resources are about to be destroyed and their memory freed.
+    Free(Batch<'a, dyn Observable + 'a>),
+    /// Memory was mapped (`vmaMapMemory`).
+    Map(AllocationId),
+    /// A map was undone (`vmaUnmapMemory`).
+    Unmap(AllocationId),
+    /// Host writes were made visible to the device (`vmaFlushAllocation`).
+    Flush(&'a [Visible]),
+    /// Device writes were made visible to the host (`vmaInvalidateAllocation`).
+    Invalidate(&'a [Visible]),
+    /// A resource or a pool got a name, or lost it.
+    Name(Named, Option<&'a str>),
+    /// A pool was created.
+    CreatePool(PoolId),
+    /// A pool was destroyed.
+    DestroyPool(PoolId),
+    /// A frame began (`vmaSetCurrentFrameIndex`).
+    Frame(u64),
+    /// An attempt to allocate failed, for another reason than wrong arguments. The callback of `on_out_of_memory` may lead to another one.
+    Failure(&'a Error),
+}
+
+/// Kinds of events, as bits of an interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum EventKind {
+    /// [`Event::Create`]
+    Create,
+    /// [`Event::Free`]
+    Free,
+    /// [`Event::Map`]
+    Map,
+    /// [`Event::Unmap`]
+    Unmap,
+    /// [`Event::Flush`]
+    Flush,
+    /// [`Event::Invalidate`]
+    Invalidate,
+    /// [`Event::Name`]
+    Name,
+    /// [`Event::CreatePool`]
+    CreatePool,
+    /// [`Event::DestroyPool`]
+    DestroyPool,
+    /// [`Event::Frame`]
+    Frame,
+    /// [`Event::Failure`]
+    Failure,
+}
+
+impl EventKind {
+    /// All kinds with their names, in the order of their numbers.
+    pub const ALL: [(Self, &'static str); 11] = [
+        (Self::Create, "create"),
+        (Self::Free, "free"),
+        (Self::Map, "map"),
+        (Self::Unmap, "unmap"),
+        (Self::Flush, "flush"),
+        (Self::Invalidate, "invalidate"),
+        (Self::Name, "name"),
+        (Self::CreatePool, "create_pool"),
+        (Self::DestroyPool, "destroy_pool"),
+        (Self::Frame, "frame"),
+        (Self::Failure, "failure"),
+    ];
+
+    /// Returns the bit of this kind in an interest.
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+impl Event<'_> {
+    /// Returns its kind.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Create { .. } => EventKind::Create,
+            Self::Free(_) => EventKind::Free,
+            Self::Map(_) => EventKind::Map,
+            Self::Unmap(_) => EventKind::Unmap,
+            Self::Flush(_) => EventKind::Flush,
+            Self::Invalidate(_) => EventKind::Invalidate,
+            Self::Name(..) => EventKind::Name,
+            Self::CreatePool(_) => EventKind::CreatePool,
+            Self::DestroyPool(_) => EventKind::DestroyPool,
+            Self::Frame(_) => EventKind::Frame,
+            Self::Failure(_) => EventKind::Failure,
+        }
+    }
+
+    /// Returns how many things it is about: the resources of one call count each.
+    pub fn count(&self) -> u64 {
+        let count = match self {
+            Self::Create { resources, .. } => resources.len(),
+            Self::Free(resources) => resources.len(),
+            Self::Flush(ranges) | Self::Invalidate(ranges) => ranges.len(),
+            _ => 1,
+        };
+        count as u64
+    }
+}

@@ -1,0 +1,107 @@
+//! The one seam at which every change of an allocator is told to those that listen: call sites, counts in
+//! a stretch of code, the statistics server. A kind of event that nothing listens to costs one load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use super::event::{Batch, Event, EventKind, Observable, Traced};
+
+/// Receives the events of an allocator.
+pub trait Listener: Send + Sync {
+    /// Returns the kinds that it receives, as [`EventKind::bit`]s. Must not change.
+    fn interest(&self) -> u32;
+
+    /// Receives an event of one of these kinds, on the thread whose call caused it, outside of all locks.
+    fn receive(&self, event: &Event<'_>);
+}
+
+/// The listeners of an allocator, in the order in which they began.
+#[derive(Default)]
+pub struct Events {
+    /// All interests together.
+    interests: AtomicU32,
+    listeners: Mutex<Vec<Arc<dyn Listener>>>,
+}
+
+impl Events {
+    /// Adds a listener; the events of calls that run meanwhile may not reach it.
+    pub fn begin(&self, listener: Arc<dyn Listener>) {
+        let mut listeners = self.listeners.lock();
+        self.interests.fetch_or(listener.interest(), Ordering::Relaxed);
+        listeners.push(listener);
+    }
+
+    /// Removes a listener; one that was removed before is passed over.
+    pub fn end(&self, listener: &Arc<dyn Listener>) {
+        let mut listeners = self.listeners.lock();
+        listeners.retain(|it| !Arc::ptr_eq(it, listener));
+        let left = listeners.iter().fold(0, |all, it| all | it.interest());
+        self.interests.store(left, Ordering::Relaxed);
+    }
+
+    /// Returns whether something listens to a kind of event.
+    #[inline(always)]
+    pub fn is_heard(&self, kind: EventKind) -> bool {
+        self.interests.load(Ordering::Relaxed) & kind.bit() != 0
+    }
+
+    /// Tells an event, which is made only if something listens.
+    #[inline]
+    pub fn tell<'a>(&self, kind: EventKind, event: impl FnOnce() -> Event<'a>) {
+        if self.is_heard(kind) {
+            self.send(&event());
+        }
+    }
+
+    /// Tells of new resources; `name` returns the name that each is given. The caller holds no lock.
+    #[inline]
+    pub fn tell_created<'a, T: Traced>(
+        &self,
+        py: Python<'_>,
+        resources: &[T],
+        name: impl Fn(usize) -> Option<&'a str>,
+    ) {
+        if self.is_heard(EventKind::Create) && !resources.is_empty() {
+            self.send_created(py, resources, &name);
+        }
+    }
+
+    #[cold]
+    fn send_created<'n, T: Traced>(
+        &self,
+        py: Python<'_>,
+        resources: &[T],
+        name: &dyn Fn(usize) -> Option<&'n str>,
+    ) {
+        let at = |index: usize| -> &dyn Traced { &resources[index] };
+        let name = &|index: usize| name(index);
+        self.send(&Event::Create { py, resources: Batch::new(resources.len(), &at), name });
+    }
+
+    /// Tells of resources that are about to be released.
+    #[inline]
+    pub fn tell_freed(&self, resources: &[impl Observable]) {
+        if self.is_heard(EventKind::Free) && !resources.is_empty() {
+            self.send_freed(resources);
+        }
+    }
+
+    #[cold]
+    fn send_freed(&self, resources: &[impl Observable]) {
+        let at = |index: usize| -> &dyn Observable { &resources[index] };
+        self.send(&Event::Free(Batch::new(resources.len(), &at)));
+    }
+
+    #[cold]
+    fn send(&self, event: &Event<'_>) {
+        let bit = event.kind().bit();
+        // Outside of the lock: a listener may run Python code, which may come back here.
+        let listeners = self.listeners.lock().clone();
+        for listener in listeners.iter().filter(|it| it.interest() & bit != 0) {
+            listener.receive(event);
+        }
+    }
+}
