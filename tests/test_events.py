@@ -13,9 +13,19 @@ from support import RANDOM, TRANSFER
 import vk_mem
 from vk_mem import Allocator, OutOfDeviceMemoryError
 
-KINDS = (
-    "create free map unmap flush invalidate name create_pool destroy_pool frame failure".split()
-)
+KINDS = [
+    "create",
+    "free",
+    "map",
+    "unmap",
+    "flush",
+    "invalidate",
+    "name",
+    "create_pool",
+    "destroy_pool",
+    "frame",
+    "failure",
+]
 
 
 @contextlib.contextmanager

@@ -49,9 +49,9 @@ def serve_stats(
 
     A daemon thread takes a sample every `interval` seconds while somebody watches: budgets of the
     heaps, how much was created, the names that hold most memory, and how many events of each kind
-    (create, free, map, flush, failure ...) there were since the server began. It takes short calls of the
-    allocator, of which `allocator.close()` waits for the one that runs. Only this user can connect
-    (mode 0600). A socket that a dead process left at `path` is replaced.
+    (create, free, map, flush, failure ...) there were since the server began. It takes short calls
+    of the allocator, of which `allocator.close()` waits for the one that runs. Only this user can
+    connect (mode 0600). A socket that a dead process left at `path` is replaced.
 
     Returns a `StatsServer`, to be closed or used as a context manager. It ends by itself with the
     allocator, at the end of the interpreter, and in the child of a fork; it does not keep the
