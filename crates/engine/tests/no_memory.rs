@@ -63,12 +63,12 @@ fn region(size: u64, alignment: u64) -> RegionRequest {
 }
 
 /// One block; half of the calls get no memory at all.
-fn starve(mut subject: impl Suballocator, seed: u64) -> u64 {
+fn run_without_memory(mut subject: impl Suballocator, seed: u64) -> u64 {
     const SIZE: u64 = 1 << 22;
     let mut random = Random(seed);
     let block = subject.add_block(SIZE);
     let mut live: Vec<(SlotKey, u64, u64)> = Vec::new();
-    let mut starved = 0;
+    let mut failures = 0;
     for step in 0u64..6000 {
         let most = if step / 200 % 2 == 0 { usize::MAX } else { 0 };
         let grows = step / 1000 % 2 == 0;
@@ -77,7 +77,7 @@ fn starve(mut subject: impl Suballocator, seed: u64) -> u64 {
             let placed = limited(most, || subject.allocate(&request));
             match placed {
                 Some(it) => live.push((it.key, it.offset, request.size)),
-                None => starved += u64::from(subject.take_starved()),
+                None => failures += u64::from(subject.take_host_memory_failure()),
             }
         } else {
             let (key, _, size) = live.swap_remove(random.below(live.len() as u64) as usize);
@@ -110,20 +110,21 @@ fn starve(mut subject: impl Suballocator, seed: u64) -> u64 {
     let whole = subject.allocate(&region(SIZE, 1)).expect("an empty block");
     assert_eq!((whole.block, whole.offset), (BlockIndex(0), 0));
     subject.validate().unwrap();
-    starved
+    failures
 }
 
 #[test]
 fn suballocators_place_nothing_and_free_everything() {
-    let mut starved = [0; 5];
+    let mut failures = [0; 5];
     for seed in 0..6 {
-        starved[0] += starve(Tlsf::new(16, 1), seed);
-        starved[1] += starve(Tlsf::new(1, 1).deferring_from(0), seed);
-        starved[2] += starve(Tlsf::new(1, 1).deferring_from(0).with_generations_apart(), seed);
-        starved[3] += starve(Linear::new(1, 1), seed);
-        starved[4] += starve(Buddy::new(16, 1), seed);
+        failures[0] += run_without_memory(Tlsf::new(16, 1), seed);
+        failures[1] += run_without_memory(Tlsf::new(1, 1).deferring_from(0), seed);
+        failures[2] +=
+            run_without_memory(Tlsf::new(1, 1).deferring_from(0).with_generations_apart(), seed);
+        failures[3] += run_without_memory(Linear::new(1, 1), seed);
+        failures[4] += run_without_memory(Buddy::new(16, 1), seed);
     }
-    assert!(starved.iter().all(|&it| it > 0), "{starved:?}");
+    assert!(failures.iter().all(|&it| it > 0), "{failures:?}");
 }
 
 #[test]

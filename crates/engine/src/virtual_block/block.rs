@@ -195,7 +195,7 @@ impl VirtualBlock {
             let reason = "only a linear block allocates from its upper end";
             return Error::InvalidArgument(reason.into());
         }
-        if self.suballocator.take_starved() {
+        if self.suballocator.take_host_memory_failure() {
             return Error::NoHostMemory("a virtual allocation");
         }
         let figures = FailureFigures { size, ..FailureFigures::default() };

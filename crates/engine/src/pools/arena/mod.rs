@@ -141,7 +141,7 @@ impl Arena {
                 self.end(state);
                 return Ok(placed);
             }
-            if state.blocks.suballocator.take_starved() {
+            if state.blocks.suballocator.take_host_memory_failure() {
                 return Err(Error::NoHostMemory("an allocation"));
             }
             if !growth.allowed {
