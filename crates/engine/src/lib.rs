@@ -1,6 +1,6 @@
 //! The engine of vk-mem: decides where every Vulkan allocation goes.
 //!
-//! Start at [`Allocator`]; its only way to a driver is [`DeviceMemory`].
+//! Start at [`Allocator`]; it calls a driver only through [`DeviceMemory`].
 #![forbid(unsafe_code)]
 
 mod allocator;

@@ -1,7 +1,7 @@
-//! What dumps say beyond VMA: call sites and aliases, under top-level keys of their own.
+//! Additions to VMA's dump format: call sites and aliases, under top-level keys of their own.
 //!
-//! Both mirror the layout of the pools beside them. `Blocks` has the offset of an allocation where the
-//! dump lists its suballocations, `DedicatedAllocations` its index in that list:
+//! Both mirror the layout of the pools. A key in `Blocks` is the offset of an allocation whose block the
+//! dump lists under that id, a key in `DedicatedAllocations` its index in that list:
 //!
 //! ```json
 //! "CallSites": {"Sites": ["load.py:3 in load\nmain.py:9 in main"],
@@ -14,7 +14,7 @@ use crate::dump::json::JsonWriter;
 use crate::handle::{AllocationId, Home, SlotKey};
 use crate::pools::snapshot::{PoolSnapshot, custom_pools_of};
 
-/// Writes what there is; keys without content are left out.
+/// Writes the additions that have content.
 pub(super) fn write(
     json: &mut JsonWriter,
     describe: &dyn Describe,
@@ -62,7 +62,7 @@ fn alias(json: &mut JsonWriter, it: &AliasDescription) {
     });
 }
 
-/// Allocations of a block, by their offset, or dedicated ones, by their index.
+/// Allocations of a block by offset, or dedicated ones by index.
 type Places<'a> = Vec<(u64, Description<'a>)>;
 
 struct Mirror<'a> {

@@ -1,4 +1,4 @@
-//! Which pools run low and want their next block.
+//! [`PrefetchQueue`]: the pools that run low and request their next block.
 
 use parking_lot::{Condvar, Mutex};
 
@@ -10,7 +10,7 @@ struct Asked {
     stop: bool,
 }
 
-/// Who has asked for a block.
+/// Requests of pools for a block.
 #[derive(Default)]
 pub(crate) struct PrefetchQueue {
     asked: Mutex<Asked>,
@@ -18,13 +18,14 @@ pub(crate) struct PrefetchQueue {
 }
 
 impl PrefetchQueue {
-    /// Asks for a block. Called without any lock of an arena.
+    /// Requests a block for a pool. Must be called without an arena's lock.
     pub fn ask(&self, home: Home) {
         self.asked.lock().homes.push(home);
         self.changed.notify_one();
     }
 
-    /// No more are given out, and whoever waits for one goes on.
+    /// Drops all requests and wakes the waiting thread, for which [`next`](Self::next) then returns
+    /// `None`.
     pub fn stop(&self) {
         let mut asked = self.asked.lock();
         asked.stop = true;
@@ -32,7 +33,7 @@ impl PrefetchQueue {
         self.changed.notify_one();
     }
 
-    /// The next one; `None` at the end.
+    /// Waits for a request and returns its pool; `None` after [`stop`](Self::stop).
     pub fn next(&self) -> Option<Home> {
         let mut asked = self.asked.lock();
         loop {

@@ -1,4 +1,4 @@
-//! Many regions under one lock.
+//! Placing and freeing many regions per lock.
 
 use super::Arena;
 use crate::device::HostAddress;
@@ -7,12 +7,13 @@ use crate::pools::blocks::PlacedHandle;
 use crate::pools::memory_object::Release;
 use crate::suballocator::{RegionRequest, RegionTag, Suballocator};
 
-/// So many regions are placed or freed before others get the lock: some tens of microseconds.
+/// The number of regions that are placed or freed before the lock is released to other threads: some tens
+/// of microseconds.
 const RUN: usize = 512;
 
 impl Arena {
-    /// Places requests in the blocks there are, up to the first that finds no room or, if they are
-    /// to be mapped, no mapped block; how many it placed. No call of the driver.
+    /// Places requests in existing blocks, up to the first for which there is no room or, if `mapped`, no
+    /// mapped block; returns the number placed. Makes no driver call.
     pub fn allocate_many_in_place(
         &self,
         requests: impl IntoIterator<Item = RegionRequest>,
@@ -44,8 +45,8 @@ impl Arena {
         count
     }
 
-    /// Frees regions; stale ones are passed over. The driver's part comes to the releases where it has
-    /// one, or is done at once where there is no host memory for that, outside of the lock.
+    /// Frees regions and skips stale keys. Pending driver calls are pushed to `releases`, or made here,
+    /// outside of the lock, if there is no host memory for that.
     pub fn free_many(
         &self,
         ids: &[AllocationId],

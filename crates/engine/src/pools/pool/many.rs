@@ -1,4 +1,4 @@
-//! Many allocations of one pool.
+//! Allocating and freeing many allocations of one pool.
 
 use super::{Pool, Wish};
 use crate::handle::{Allocation, AllocationId};
@@ -7,8 +7,8 @@ use crate::request::AllocationRequest;
 use crate::suballocator::RegionTag;
 
 impl Pool {
-    /// Allocates without any call of the driver, up to the first request that needs one; how many.
-    /// They share their wishes: only size, alignment and the resource differ.
+    /// Allocates without driver calls, up to the first request that needs one; returns the number
+    /// allocated. All requests have the same create info and memory types.
     pub(crate) fn try_allocate_many(
         &self,
         requests: &[AllocationRequest],
@@ -29,8 +29,8 @@ impl Pool {
         })
     }
 
-    /// Frees allocations; `freed` hears of each that was not stale. The driver's part comes to the
-    /// releases where it has one, or is done at once where there is no host memory for that.
+    /// Frees allocations and skips stale ids; `freed` is called for each that was live. Pending driver
+    /// calls are pushed to `releases`, or made here if there is no host memory for that.
     pub(crate) fn free_many(
         &self,
         ids: &[AllocationId],

@@ -1,4 +1,4 @@
-//! Memory of one type with rules of its own: the default pool of each type, and custom ones.
+//! [`Pool`]: memory of one type with its rules: the default pool of each memory type, and custom pools.
 
 mod many;
 pub(crate) mod place;
@@ -21,26 +21,26 @@ use crate::request::{
 use crate::statistics::Statistics;
 use crate::suballocator::{AnySuballocator, RegionRequest, RegionTag};
 
-/// Offsets and sizes inside blocks are multiples of it: smaller remainders are of no use to any
-/// resource, and would cost a region each.
+/// Offsets and sizes of regions in blocks are multiples of this many bytes: a smaller remainder fits no
+/// resource and would cost a node.
 const GRANULE: u64 = 16;
-/// A buddy block keeps no region below this.
+/// The smallest region of a block with the buddy algorithm, in bytes.
 const SMALLEST_BUDDY: u64 = 32;
 
-/// See the module.
+/// The memory of one type that shares one set of rules: an arena and dedicated allocations.
 pub(crate) struct Pool {
     setup: Setup,
     home: Home,
     rules: PoolCreateInfo,
-    /// Of its memory type.
+    /// Properties of its memory type.
     flags: MemoryPropertyFlags,
-    /// Everything in it is aligned to so many bytes.
+    /// Minimum alignment of its allocations in bytes.
     min_alignment: u64,
     arena: Arena,
     dedicated: Dedicated,
 }
 
-/// How much an allocation wants a memory object of its own.
+/// Whether an allocation should have a memory object of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
     No,
@@ -49,14 +49,17 @@ enum Wish {
 }
 
 impl Pool {
-    /// The pool that a memory type has anyway.
+    /// Creates the default pool of a memory type.
     pub(crate) fn of_type(setup: &Setup, memory_type_index: u32) -> Self {
         let rules = PoolCreateInfo { memory_type_index, ..PoolCreateInfo::default() };
         let home = Home::Default(memory_type_index);
         Self::new(setup, home, rules, setup.preferred_block_size(memory_type_index))
     }
 
-    /// A custom one, with its first blocks.
+    /// Creates a custom pool with its first blocks.
+    ///
+    /// # Errors
+    /// Those of allocating these blocks.
     pub(crate) fn custom(setup: &Setup, id: PoolId, rules: PoolCreateInfo) -> Result<Self, Error> {
         let preferred = setup.preferred_block_size(rules.memory_type_index);
         let block_size = rules.block_size.or(preferred);
@@ -83,7 +86,7 @@ impl Pool {
         };
         let mut min_alignment = rules.min_alignment.max(1);
         if info.is_non_coherent(memory_type) {
-            // Two allocations in one atom would flush and invalidate each other.
+            // Two allocations in one atom would flush and invalidate each other's bytes.
             min_alignment = min_alignment.max(info.limits.non_coherent_atom_size);
         }
         let flags = info.flags_of(memory_type);
@@ -93,22 +96,22 @@ impl Pool {
         Self { setup, home, rules, flags, min_alignment, arena, dedicated }
     }
 
-    /// Which pool it is.
+    /// Returns the pool's key.
     pub(crate) fn home(&self) -> Home {
         self.home
     }
 
-    /// What it was made of.
+    /// Returns the parameters that it was created with.
     pub(crate) fn rules(&self) -> &PoolCreateInfo {
         &self.rules
     }
 
-    /// How large its blocks are.
+    /// Returns the block sizes.
     pub(crate) fn sizes(&self) -> BlockSizes {
         self.arena.sizes()
     }
 
-    /// Allocates without any call of the driver, or answers `None`.
+    /// Allocates without driver calls; `None` if that is not possible.
     #[inline(always)]
     pub(crate) fn try_allocate(&self, request: &AllocationRequest) -> Option<Allocation> {
         if self.wants_dedicated(request) != Wish::No {
@@ -125,7 +128,10 @@ impl Pool {
         Some(self.finished(false, &placed, request, mapped))
     }
 
-    /// Allocates. May call the driver.
+    /// Allocates; may call the driver.
+    ///
+    /// # Errors
+    /// Those of the driver calls, of limits and budgets, or of the pool's rules.
     pub(crate) fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         let flags = request.create_info.flags;
         let never = flags.contains(Create::NEVER_ALLOCATE);
@@ -148,14 +154,15 @@ impl Pool {
             Err(error) => error,
         };
         match error {
-            // What stopped the better choice says more than that no block had room either.
+            // The refusal of the preferred dedicated memory explains more than a lack of room in the
+            // blocks.
             error if refused.is_some() && error.leads_on() => {
                 Err(refused.map_or(error.clone(), |refused| refused.unless_hopeful(&error)))
             }
             Error::OutOfDeviceMemory { .. } | Error::Refused { .. }
                 if !never && self.allows_dedicated() =>
             {
-                // The last resort; the arena has tried smaller blocks before.
+                // The last resort, after the arena has tried smaller blocks.
                 match self.allocate_dedicated(request, None) {
                     Err(Error::TooManyObjects { .. }) if region.size <= self.sizes().preferred => {
                         Err(error)
@@ -167,13 +174,14 @@ impl Pool {
         }
     }
 
-    /// A pool of blocks of a size, or of so many, is a promise of what it holds at most.
+    /// Returns whether dedicated memory is allowed: not in a pool with a block size or a maximum number
+    /// of blocks, which limit its size.
     fn allows_dedicated(&self) -> bool {
         self.rules.block_size.is_none() && self.rules.max_block_count == 0
     }
 
-    /// Whether it could serve a request if it were empty, as far as its rules and the device's limits
-    /// go.
+    /// Returns whether the pool could serve a request if it were empty, by its rules and the limits of
+    /// the device.
     pub(crate) fn could_serve(&self, request: &AllocationRequest) -> bool {
         let (ledger, info) = (&self.setup.ledger, self.setup.device.info());
         let size = request.requirements.size;
@@ -225,7 +233,7 @@ impl Pool {
         }
     }
 
-    /// Takes in memory that somebody else made.
+    /// Imports memory as a dedicated allocation.
     pub(crate) fn import(&self, request: &ImportRequest) -> Result<Allocation, Error> {
         self.allocate_dedicated(&request.whole, Some(request))
     }
@@ -239,16 +247,16 @@ impl Pool {
         let needs = &request.requirements;
         let export_handle_types =
             request.create_info.export_handle_types | self.rules.all_export_handle_types();
-        // Memory that names one resource may be bound to no other.
+        // Memory that is dedicated to one resource may be bound to no other.
         let can_alias = flags.contains(Create::CAN_ALIAS);
-        // Both sides of shared memory have to name the same resource or none. Neither sees what the
-        // other asked for, so it follows from the resource alone.
+        // Exporter and importer must both dedicate the memory to the resource or both not. Neither knows
+        // the other's parameters, so the choice depends on the resource alone.
         let is_external = export_handle_types != 0 || import.is_some();
         let may_name =
             !is_external || needs.prefers_dedicated || flags.contains(Create::DEDICATED_MEMORY);
         let dedicated =
             request.dedicated.filter(|_| needs.requires_dedicated || (may_name && !can_alias));
-        // One of them at most, as was checked.
+        // At most one of the two is not 0, as was checked.
         let next = self.rules.memory_allocate_next | request.create_info.memory_allocate_next;
         let info = MemoryAllocateInfo {
             memory_type_index: self.rules.memory_type_index,
@@ -292,8 +300,8 @@ impl Pool {
         }
     }
 
-    /// MAPPED asks for nothing where the memory cannot be mapped, as in VMA: with
-    /// ALLOW_TRANSFER_INSTEAD the caller finds out by looking.
+    /// `MAPPED` is ignored if the memory cannot be mapped, as in VMA: with `ALLOW_TRANSFER_INSTEAD` the
+    /// caller checks for a mapping.
     fn is_to_be_mapped(&self, request: &AllocationRequest) -> bool {
         request.create_info.flags.contains(Create::MAPPED)
             && self.flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
@@ -351,7 +359,8 @@ impl Pool {
         }
     }
 
-    /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
+    /// Frees an allocation and returns its tag; `None` if the id is stale. Its region is free at once;
+    /// driver calls are added to `release`.
     #[inline]
     pub(crate) fn free(&self, id: AllocationId, release: &mut Release) -> Option<RegionTag> {
         match id.is_dedicated() {
@@ -360,8 +369,8 @@ impl Pool {
         }
     }
 
-    /// The same, and keeps the driver from getting the memory back, which the [`Release`] does where it is
-    /// the allocation's own.
+    /// Frees like [`free`](Self::free), and stores a lease that keeps the block's memory from being
+    /// freed. Dedicated memory has no lease: it is freed by `release`.
     #[inline]
     pub(crate) fn free_leased(
         &self,
@@ -375,7 +384,8 @@ impl Pool {
         }
     }
 
-    /// Changes the tag of an allocation, and gives its memory, its offset there and its size.
+    /// Changes the tag of an allocation; returns the result, its memory object, its offset there and its
+    /// size in bytes.
     pub(crate) fn update_tag<R>(
         &self,
         id: AllocationId,
@@ -388,35 +398,35 @@ impl Pool {
         Some((result, memory, info.offset, info.size))
     }
 
-    /// Collects empty blocks that are kept; those of `min_block_count` only if `all`.
+    /// Removes retained empty blocks; those of `min_block_count` only if `all`.
     pub(crate) fn release_empties(&self, all: bool, release: &mut Release) {
         self.arena.release_empties(all, release);
     }
 
-    /// Takes the next block, if it still runs low.
+    /// Allocates the next block if the pool still runs low.
     pub(crate) fn prefetch(&self) {
         self.arena.prefetch();
     }
 
-    /// A block that was refused ahead of time may be asked for again.
+    /// Allows prefetching again after the driver refused a block.
     pub(crate) fn retry_prefetch(&self) {
         self.arena.retry_prefetch();
     }
 
-    /// Live allocations and their bytes.
+    /// Returns the number of live allocations and their bytes. O(1).
     pub(crate) fn live(&self) -> (u64, u64) {
         let (arena, dedicated) = (self.arena.live(), self.dedicated.live());
         (arena.0 + dedicated.0, arena.1 + dedicated.1)
     }
 
-    /// Counts everything. O(regions).
+    /// Counts blocks, allocations and unused ranges. O(regions).
     pub(crate) fn statistics(&self) -> Statistics {
         let mut statistics = self.arena.statistics();
         statistics.add(&self.dedicated.statistics());
         statistics
     }
 
-    /// Everything in it, the arena and the dedicated memory each at one moment. O(regions).
+    /// Copies everything in it; the arena and the dedicated allocations each under one lock. O(regions).
     pub(crate) fn copy_for_dump(&self) -> Result<PoolSnapshot, Error> {
         Ok(PoolSnapshot {
             home: self.home,
@@ -429,12 +439,12 @@ impl Pool {
         })
     }
 
-    /// Bytes of bookkeeping.
+    /// Returns the bytes of bookkeeping. O(1).
     pub(crate) fn metadata_bytes(&self) -> usize {
         self.arena.metadata_bytes()
     }
 
-    /// Walks everything and says what is broken. O(regions).
+    /// Checks all invariants and returns the first one that is broken. O(regions).
     pub(crate) fn validate(&self) -> Result<(), String> {
         self.arena.validate()
     }
