@@ -52,10 +52,10 @@ pub(crate) fn check_create_info(create_info: &AllocationCreateInfo) -> Result<()
     let plain = create_info.flags.is_empty()
         && create_info.min_alignment == 0
         && create_info.priority.is_none();
-    if plain { Ok(()) } else { check_wishes(create_info) }
+    if plain { Ok(()) } else { check_options(create_info) }
 }
 
-fn check_wishes(create_info: &AllocationCreateInfo) -> Result<(), Error> {
+fn check_options(create_info: &AllocationCreateInfo) -> Result<(), Error> {
     let flags = create_info.flags;
     let unknown = flags - Create::all();
     if !unknown.is_empty() {

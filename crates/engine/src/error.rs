@@ -116,7 +116,7 @@ impl Error {
     /// Returns whether a smaller block, another memory type or dedicated memory may succeed where this
     /// failed. Drivers report a lack of memory in many ways, so any result of `vkAllocateMemory` counts
     /// except a lost device.
-    pub(crate) fn leads_on(&self) -> bool {
+    pub(crate) fn allows_fallback(&self) -> bool {
         matches!(
             self,
             Self::OutOfDeviceMemory { .. } | Self::TooManyObjects { .. } | Self::Refused { .. }
@@ -134,7 +134,7 @@ impl Error {
     }
 
     /// Combines the error with that of another attempt: it stays hopeless only if both are.
-    pub(crate) fn unless_hopeful(mut self, other: &Self) -> Self {
+    pub(crate) fn combined_with(mut self, other: &Self) -> Self {
         let hopeful = other.is_shortage();
         match &mut self {
             Self::OutOfDeviceMemory { figures, .. }

@@ -50,7 +50,7 @@ pub struct PoolId(pub SlotKey);
 
 /// The pool that an allocation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Home {
+pub enum PoolKey {
     /// The default pool of a memory type.
     Default(u32),
     /// A custom pool.
@@ -79,15 +79,15 @@ impl AllocationId {
     /// # Panics
     /// If an allocator cannot return such a pool.
     #[inline]
-    pub fn new(home: Home, dedicated: bool, key: SlotKey) -> Self {
-        let (generation, index) = match home {
-            Home::Default(index) => (0, index),
-            Home::Custom(PoolId(pool)) => {
-                assert!(pool.generation() != 0, "no pool is {home:?}");
+    pub fn new(pool_key: PoolKey, dedicated: bool, key: SlotKey) -> Self {
+        let (generation, index) = match pool_key {
+            PoolKey::Default(index) => (0, index),
+            PoolKey::Custom(PoolId(pool)) => {
+                assert!(pool.generation() != 0, "no pool is {pool_key:?}");
                 (pool.generation(), pool.index())
             }
         };
-        assert!(index >> 31 == 0, "no pool is {home:?}");
+        assert!(index >> 31 == 0, "no pool is {pool_key:?}");
         let place = u64::from(generation) << 32 | u64::from(index << 1) | u64::from(dedicated);
         // The inverse is 0 only for the last life of the last of 2^31 pools.
         Self { key, place: NonZeroU64::new(!place).expect("fewer than 2^31 pools") }
@@ -95,12 +95,12 @@ impl AllocationId {
 
     /// Returns the pool.
     #[inline]
-    pub fn home(self) -> Home {
+    pub fn pool_key(self) -> PoolKey {
         let place = !self.place.get();
         let (generation, index) = ((place >> 32) as u32, place as u32 >> 1);
         match generation {
-            0 => Home::Default(index),
-            _ => Home::Custom(PoolId(SlotKey::new(index, generation))),
+            0 => PoolKey::Default(index),
+            _ => PoolKey::Custom(PoolId(SlotKey::new(index, generation))),
         }
     }
 

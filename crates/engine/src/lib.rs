@@ -22,7 +22,7 @@ pub mod words;
 pub use allocator::alias::AliasRequest;
 pub use allocator::host_access::HostRange;
 pub use allocator::host_ranges::{HostRanges, HostWriter, WriterId, edges};
-pub use allocator::import::MemoryOf;
+pub use allocator::import::MemoryObjectInfo;
 pub use allocator::many::Freed;
 pub use allocator::memory_type::{
     Candidates, MemoryTypes, Preferences, names as memory_property_names,

@@ -1,6 +1,6 @@
 //! Counts and sizes of blocks, allocations and unused ranges.
 
-use crate::handle::Home;
+use crate::handle::PoolKey;
 
 /// The statistics of a set of blocks. Two of them are combined with [`Statistics::add`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Statistics {
 #[derive(Clone, Copy, Debug)]
 pub struct PoolStatistics {
     /// The pool.
-    pub home: Home,
+    pub pool_key: PoolKey,
     /// The memory type of the pool.
     pub memory_type_index: u32,
     /// The statistics of its blocks and dedicated memory.

@@ -5,7 +5,8 @@ mod common;
 use common::{KIB, MIB, World, blocks_of, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call,
-    DeviceError, Error, HeapBudget, Home, HostRange, MemoryUsage, PoolId, Statistics, profile_info,
+    DeviceError, Error, HeapBudget, HostRange, MemoryUsage, PoolId, PoolKey, Statistics,
+    profile_info,
 };
 
 /// Everything that can be seen of an allocator. Empty blocks that are kept are given back first:
@@ -430,17 +431,17 @@ fn stale_handles() {
         assert_eq!(world.allocator.info(fresh.id), Ok(fresh));
         drop(world.allocator.free(fresh.id).unwrap());
     }
-    let nowhere = |home, dedicated| {
+    let nowhere = |pool_key, dedicated| {
         let id = world.allocator.allocate(&buffer(1)).unwrap().id;
-        let elsewhere = AllocationId::new(home, dedicated, id.key);
-        assert_eq!((elsewhere.home(), elsewhere.is_dedicated()), (home, dedicated));
+        let elsewhere = AllocationId::new(pool_key, dedicated, id.key);
+        assert_eq!((elsewhere.pool_key(), elsewhere.is_dedicated()), (pool_key, dedicated));
         elsewhere
     };
-    let no_pool = Home::Custom(PoolId(world.allocator.allocate(&buffer(1)).unwrap().id.key));
+    let no_pool = PoolKey::Custom(PoolId(world.allocator.allocate(&buffer(1)).unwrap().id.key));
     for id in [
-        nowhere(Home::Default(7), false),
-        nowhere(Home::Default(u32::MAX >> 1), true),
-        nowhere(Home::Default(0), true),
+        nowhere(PoolKey::Default(7), false),
+        nowhere(PoolKey::Default(u32::MAX >> 1), true),
+        nowhere(PoolKey::Default(0), true),
         nowhere(no_pool, false),
     ] {
         assert_eq!(world.allocator.info(id), Err(Error::UseAfterFree));

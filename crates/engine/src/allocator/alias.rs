@@ -30,7 +30,7 @@ impl Allocator {
     /// # Errors
     /// [`Error::InvalidArgument`] with the reason; [`Error::UseAfterFree`] if the allocation was freed.
     pub fn alias(&self, base: &Allocation, request: &AliasRequest) -> Result<Allocation, Error> {
-        let place = self.pools.in_home(base.id.home(), |pool| pool.place(base.id));
+        let place = self.pools.with_pool(base.id.pool_key(), |pool| pool.place(base.id));
         let place = place.ok_or(Error::UseAfterFree)?;
         check_place(&place, base, request).map_err(Error::InvalidArgument)?;
         Ok(Allocation {

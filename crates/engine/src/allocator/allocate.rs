@@ -146,10 +146,11 @@ impl Allocator {
             // Also if it needs dedicated memory, which this pool does not allow.
             Err(error)
                 if pool.rules().fallback
-                    && (error.leads_on() || matches!(error, Error::FeatureNotPresent(_))) =>
+                    && (error.allows_fallback()
+                        || matches!(error, Error::FeatureNotPresent(_))) =>
             {
                 let made = self.fall_back(pool.rules(), request);
-                made.map_err(|last| last.unless_hopeful(&error))
+                made.map_err(|last| last.combined_with(&error))
             }
             made => made,
         }
@@ -172,7 +173,9 @@ impl Allocator {
         create_info.flags -= Create::UPPER_ADDRESS;
         create_info.required_flags |= self.device().info().flags_of(own) & visible;
         match self.pools.defaults[own as usize].allocate(&request) {
-            Err(error) if error.leads_on() => self.allocate_in_types(&request, Some((own, error))),
+            Err(error) if error.allows_fallback() => {
+                self.allocate_in_types(&request, Some((own, error)))
+            }
             made => made,
         }
     }
@@ -190,10 +193,10 @@ impl Allocator {
         });
         while let Some(memory_type) = candidates.best(&self.types) {
             match self.pools.defaults[memory_type as usize].allocate(request) {
-                Err(error) if error.leads_on() => {
+                Err(error) if error.allows_fallback() => {
                     first_error = Some(match first_error {
                         None => error,
-                        Some(first) => first.unless_hopeful(&error),
+                        Some(first) => first.combined_with(&error),
                     });
                     candidates.strike(memory_type);
                 }

@@ -45,7 +45,7 @@ impl Allocator {
                 return;
             }
             all.push(PoolStatistics {
-                home: pool.home(),
+                pool_key: pool.pool_key(),
                 memory_type_index: pool.rules().memory_type_index,
                 statistics: pool.statistics(),
             });

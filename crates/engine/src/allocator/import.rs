@@ -10,7 +10,7 @@ use crate::words::bytes;
 
 /// The properties of a memory object that matter for exporting it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryOf {
+pub struct MemoryObjectInfo {
     /// Size in bytes.
     pub size: u64,
     /// `VkExternalMemoryHandleTypeFlags` that it was allocated for.
@@ -94,9 +94,9 @@ impl Allocator {
     ///
     /// # Errors
     /// [`Error::UseAfterFree`] if the id is stale.
-    pub fn memory_of(&self, id: AllocationId) -> Result<MemoryOf, Error> {
+    pub fn memory_of(&self, id: AllocationId) -> Result<MemoryObjectInfo, Error> {
         let ((), memory, ..) = self.update_tag(id, |_| ())?;
         let MemoryObject { size, export_handle_types, is_imported, names_resource, .. } = *memory;
-        Ok(MemoryOf { size, export_handle_types, is_imported, names_resource })
+        Ok(MemoryObjectInfo { size, export_handle_types, is_imported, names_resource })
     }
 }

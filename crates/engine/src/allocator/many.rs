@@ -18,7 +18,7 @@ pub struct Freed {
 }
 
 /// Returns whether two requests choose the same memory type.
-fn alike(a: &AllocationRequest, b: &AllocationRequest) -> bool {
+fn chooses_same_type(a: &AllocationRequest, b: &AllocationRequest) -> bool {
     a.requirements.memory_type_bits == b.requirements.memory_type_bits
         && a.resource_use == b.resource_use
         && a.create_info == b.create_info
@@ -43,7 +43,7 @@ impl Allocator {
             let error = Error::TooManyItems(requests.len());
             return Err(FailedItem { index: 0, error });
         }
-        for run in requests.chunk_by(alike) {
+        for run in requests.chunk_by(chooses_same_type) {
             let end = made.len() + run.len();
             while made.len() < end {
                 let index = made.len();
@@ -67,7 +67,7 @@ impl Allocator {
     /// Returns the error of the first request that no pool could ever serve, before anything is
     /// allocated.
     fn refuse_hopeless(&self, requests: &[AllocationRequest]) -> Result<(), FailedItem> {
-        for (run, start) in requests.chunk_by(alike).scan(0, |next, run| {
+        for (run, start) in requests.chunk_by(chooses_same_type).scan(0, |next, run| {
             let start = *next;
             *next += run.len();
             Some((run, start))
@@ -103,7 +103,7 @@ impl Allocator {
     fn undo(&self, made: &[Allocation], error: &Error) {
         // Takes no host memory, as undoing must not fail.
         made.iter().for_each(|it| drop(self.free(it.id)));
-        if error.leads_on() {
+        if error.allows_fallback() {
             // Memory was short, and the blocks allocated for the other requests are empty now.
             self.release_spares();
         }
@@ -115,7 +115,7 @@ impl Allocator {
         let mut all = Freed::default();
         let mut names = Vec::new();
         let mut start = 0;
-        for run in ids.chunk_by(|a, b| a.home() == b.home()) {
+        for run in ids.chunk_by(|a, b| a.pool_key() == b.pool_key()) {
             let mut freed = |index: usize, tag: RegionTag, release: &mut Release| {
                 if tag.named
                     && let Some(name) = self.names.take(run[index])
@@ -127,7 +127,7 @@ impl Allocator {
                 self.forget_maps(run[index], tag, release);
             };
             // Ids of a pool that was destroyed are stale as well.
-            self.pools.in_home(run[0].home(), |pool| {
+            self.pools.with_pool(run[0].pool_key(), |pool| {
                 pool.free_many(run, &mut all.releases, &mut freed);
                 Some(())
             });

@@ -91,22 +91,22 @@ impl Preferences {
                 // Not `HOST_VISIBLE`: with it, cached memory in the host's heap would cost less.
                 self.preferred |= Property::DEVICE_LOCAL;
             } else {
-                self.see_from_host(may_transfer);
+                self.want_host_visible(may_transfer);
             }
         } else if create_info.flags.contains(Create::HOST_ACCESS_SEQUENTIAL_WRITE) {
             // Write-combined memory is faster for sequential writes.
             self.not_preferred |= Property::HOST_CACHED;
-            self.see_from_host(may_transfer);
+            self.want_host_visible(may_transfer);
             let device_local = if used_by_device { !prefer_host } else { prefer_device };
-            self.lean(device_local);
+            self.prefer_device_local(device_local);
         } else {
-            self.lean(!prefer_host);
+            self.prefer_device_local(!prefer_host);
         }
     }
 
     /// Requires host-visible memory, or only prefers it if the caller can use a transfer instead. In that
     /// case a request cannot fail for want of it on any device.
-    fn see_from_host(&mut self, may_transfer: bool) {
+    fn want_host_visible(&mut self, may_transfer: bool) {
         if may_transfer {
             self.preferred |= Property::HOST_VISIBLE;
         } else {
@@ -114,7 +114,7 @@ impl Preferences {
         }
     }
 
-    fn lean(&mut self, to_device: bool) {
+    fn prefer_device_local(&mut self, to_device: bool) {
         if to_device {
             self.preferred |= Property::DEVICE_LOCAL;
         } else {

@@ -183,7 +183,7 @@ impl Allocator {
         id: AllocationId,
         update: impl FnOnce(&mut RegionTag) -> R,
     ) -> Result<(R, Arc<MemoryObject>, u64, u64), Error> {
-        let updated = self.pools.in_home(id.home(), |pool| pool.update_tag(id, update));
+        let updated = self.pools.with_pool(id.pool_key(), |pool| pool.update_tag(id, update));
         updated.ok_or(Error::UseAfterFree)
     }
 

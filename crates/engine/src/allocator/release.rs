@@ -16,7 +16,7 @@ impl Allocator {
     /// [`Error::UseAfterFree`] if the id is stale.
     pub fn free(&self, id: AllocationId) -> Result<Release, Error> {
         let mut release = Release::default();
-        let freed = self.pools.in_home(id.home(), |pool| pool.free(id, &mut release));
+        let freed = self.pools.with_pool(id.pool_key(), |pool| pool.free(id, &mut release));
         self.forget(id, freed.ok_or(Error::UseAfterFree)?, &mut release);
         Ok(release)
     }
@@ -50,7 +50,7 @@ impl Allocator {
     pub fn free_around(&self, id: AllocationId, destroy: impl FnOnce()) -> Result<Release, Error> {
         let (mut release, mut lease) = (Release::default(), None);
         let free = |pool: &Pool| pool.free_leased(id, &mut release, &mut lease);
-        let freed = self.pools.in_home(id.home(), free);
+        let freed = self.pools.with_pool(id.pool_key(), free);
         if let Some(tag) = freed {
             self.forget(id, tag, &mut release);
         }

@@ -12,7 +12,7 @@ use crate::device::{DeviceInfo, MemoryHeapFlags, MemoryPropertyFlags};
 use crate::dump::describe::{Describe, type_name};
 use crate::dump::json::JsonWriter;
 use crate::error::Error;
-use crate::handle::{AllocationId, Home, PoolId, SlotKey};
+use crate::handle::{AllocationId, PoolId, PoolKey, SlotKey};
 use crate::heap::ledger::HeapBudget;
 use crate::pools::snapshot::{NO_ROOM, PoolSnapshot, RegionSnapshot, count, custom_pools_of};
 use crate::request::{Algorithm, ResourceKind};
@@ -179,7 +179,7 @@ struct PoolWriter<'a> {
 impl PoolWriter<'_> {
     fn default_pools(&self, json: &mut JsonWriter, pools: &[PoolSnapshot]) {
         for pool in pools {
-            if let Home::Default(index) = pool.home {
+            if let PoolKey::Default(index) = pool.pool_key {
                 json.numbered_key("Type ", u64::from(index)).object(|json| self.pool(json, pool));
             }
         }
@@ -227,28 +227,28 @@ impl PoolWriter<'_> {
                     json.field("MapRefCount", block.memory.map_count());
                     block_counts(json, block.memory.size, regions.iter().map(|it| &it.view));
                     json.key("Suballocations").array(|json| {
-                        regions.iter().for_each(|region| self.region(json, pool.home, region));
+                        regions.iter().for_each(|region| self.region(json, pool.pool_key, region));
                     });
                 });
             }
         });
         json.key("DedicatedAllocations").array(|json| {
             for it in &pool.dedicated {
-                let id = AllocationId::new(pool.home, true, it.key);
+                let id = AllocationId::new(pool.pool_key, true, it.key);
                 json.element("{");
                 self.parameters(json, id, it.kind, it.size, it.named);
             }
         });
     }
 
-    fn region(&self, json: &mut JsonWriter, home: Home, region: &RegionSnapshot) {
+    fn region(&self, json: &mut JsonWriter, pool_key: PoolKey, region: &RegionSnapshot) {
         let RegionView { offset, size, live } = region.view;
         json.element("{\"Offset\":");
         json.raw_number(offset);
         match live {
             None => free(json, size),
             Some((key, kind)) => {
-                let id = AllocationId::new(home, false, key);
+                let id = AllocationId::new(pool_key, false, key);
                 json.raw(",");
                 self.parameters(json, id, kind, size, region.named);
             }

@@ -1,7 +1,7 @@
 //! [`BlockSizes`]: the size of a memory type's blocks.
 
 /// The first block of a pool is up to this many times halved below the preferred size.
-pub(crate) const RAMP: u32 = 3;
+pub(crate) const FIRST_BLOCK_HALVINGS: u32 = 3;
 /// Blocks are not made smaller than this many bytes when the driver refuses larger ones.
 const SMALLEST_BLOCK: u64 = 1 << 20;
 /// Block sizes are multiples of this many bytes.
@@ -43,7 +43,7 @@ impl BlockSizes {
         if self.explicit {
             return size;
         }
-        for _ in 0..RAMP {
+        for _ in 0..FIRST_BLOCK_HALVINGS {
             let half = round(size / 2);
             if half <= largest || half < request.saturating_mul(2) {
                 break;

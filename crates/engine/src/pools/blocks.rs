@@ -28,7 +28,7 @@ pub struct PlacedRegion {
 
 impl PlacedRegion {
     /// Returns the place without its reference to the memory object.
-    pub fn spot(&self) -> PlacedHandle {
+    pub fn handle(&self) -> PlacedHandle {
         let hint = CacheHint::default();
         PlacedHandle { key: self.key, memory: self.memory.handle, offset: self.offset, hint }
     }
@@ -155,7 +155,7 @@ impl Blocks {
 
     /// Places a request in an existing block, without counting a reference to its memory object.
     #[inline(always)]
-    pub fn place_spot(&mut self, request: &RegionRequest) -> Option<PlacedHandle> {
+    pub fn place_handle(&mut self, request: &RegionRequest) -> Option<PlacedHandle> {
         let Placement { key, block, offset } = self.find(request)?;
         let hint = self.suballocator.regions().hint(key);
         Some(PlacedHandle { key, memory: self.front(block).memory, offset, hint })

@@ -50,8 +50,8 @@ impl Drop for Prefetcher {
 }
 
 fn run(queue: &PrefetchQueue, pools: &Weak<Pools>) {
-    while let Some(home) = queue.next() {
+    while let Some(pool_key) = queue.next() {
         let Some(pools) = pools.upgrade() else { return };
-        pools.prefetch(home);
+        pools.prefetch(pool_key);
     }
 }

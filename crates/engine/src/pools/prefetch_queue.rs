@@ -2,11 +2,11 @@
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::handle::Home;
+use crate::handle::PoolKey;
 
 #[derive(Default)]
 struct Asked {
-    homes: Vec<Home>,
+    pool_keys: Vec<PoolKey>,
     stop: bool,
 }
 
@@ -19,8 +19,8 @@ pub(crate) struct PrefetchQueue {
 
 impl PrefetchQueue {
     /// Requests a block for a pool. Must be called without an arena's lock.
-    pub fn ask(&self, home: Home) {
-        self.asked.lock().homes.push(home);
+    pub fn ask(&self, pool_key: PoolKey) {
+        self.asked.lock().pool_keys.push(pool_key);
         self.changed.notify_one();
     }
 
@@ -29,19 +29,19 @@ impl PrefetchQueue {
     pub fn stop(&self) {
         let mut asked = self.asked.lock();
         asked.stop = true;
-        asked.homes.clear();
+        asked.pool_keys.clear();
         self.changed.notify_one();
     }
 
     /// Waits for a request and returns its pool; `None` after [`stop`](Self::stop).
-    pub fn next(&self) -> Option<Home> {
+    pub fn next(&self) -> Option<PoolKey> {
         let mut asked = self.asked.lock();
         loop {
             if asked.stop {
                 return None;
             }
-            if let Some(home) = asked.homes.pop() {
-                return Some(home);
+            if let Some(pool_key) = asked.pool_keys.pop() {
+                return Some(pool_key);
             }
             self.changed.wait(&mut asked);
         }

@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 
 use crate::check::check_pool;
 use crate::error::Error;
-use crate::handle::{Home, PoolId};
+use crate::handle::{PoolId, PoolKey};
 use crate::pools::memory_object::Release;
 use crate::pools::pool::Pool;
 use crate::pools::setup::Setup;
@@ -93,11 +93,15 @@ impl Pools {
 
     /// Calls `run` with a pool; `None` if the pool does not exist.
     #[inline]
-    pub fn in_home<R>(&self, home: Home, run: impl FnOnce(&Pool) -> Option<R>) -> Option<R> {
+    pub fn with_pool<R>(
+        &self,
+        pool_key: PoolKey,
+        run: impl FnOnce(&Pool) -> Option<R>,
+    ) -> Option<R> {
         let custom;
-        let pool = match home {
-            Home::Default(index) => self.defaults.get(index as usize)?,
-            Home::Custom(id) => {
+        let pool = match pool_key {
+            PoolKey::Default(index) => self.defaults.get(index as usize)?,
+            PoolKey::Custom(id) => {
                 custom = self.get(id).ok()?;
                 &*custom
             }
@@ -134,9 +138,9 @@ impl Pools {
     }
 
     /// Allocates the next block of a pool if it still runs low.
-    pub fn prefetch(&self, home: Home) {
+    pub fn prefetch(&self, pool_key: PoolKey) {
         // A pool that was destroyed meanwhile needs none.
-        self.in_home(home, |pool| {
+        self.with_pool(pool_key, |pool| {
             pool.prefetch();
             Some(())
         });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::handle::{Home, PoolId, SlotKey};
+use crate::handle::{PoolId, PoolKey, SlotKey};
 use crate::pools::memory_object::MemoryObject;
 use crate::request::{Algorithm, ResourceKind};
 use crate::statistics::Statistics;
@@ -55,7 +55,7 @@ pub(crate) struct DedicatedSnapshot {
 
 /// A copied pool.
 pub(crate) struct PoolSnapshot {
-    pub home: Home,
+    pub pool_key: PoolKey,
     pub memory_type_index: u32,
     pub preferred_block_size: u64,
     pub algorithm: Algorithm,
@@ -94,9 +94,9 @@ pub(crate) fn custom_pools_of(
     memory_type: u32,
 ) -> impl Iterator<Item = (PoolId, &PoolSnapshot)> {
     pools.iter().filter(move |pool| pool.memory_type_index == memory_type).filter_map(|pool| {
-        match pool.home {
-            Home::Custom(id) => Some((id, pool)),
-            Home::Default(_) => None,
+        match pool.pool_key {
+            PoolKey::Custom(id) => Some((id, pool)),
+            PoolKey::Default(_) => None,
         }
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, Home, Release};
+use vkmem_engine::{AllocationId, PoolKey, Release};
 use vkmem_vulkan::{ahead, expect_at};
 
 use super::handles::Handles;
@@ -12,8 +12,8 @@ use crate::observe::observed::Observable;
 
 impl PendingRelease {
     /// The pool it lies in.
-    pub fn home(&self) -> Home {
-        self.id.home()
+    pub fn pool_key(&self) -> PoolKey {
+        self.id.pool_key()
     }
 
     /// Whether it is an alias in the memory of a resource.

@@ -9,7 +9,7 @@ use crate::suballocator::{RegionRequest, RegionTag, Suballocator};
 
 /// The number of regions that are placed or freed before the lock is released to other threads: some tens
 /// of microseconds.
-const RUN: usize = 512;
+const REGIONS_PER_LOCK: usize = 512;
 
 impl Arena {
     /// Places requests in existing blocks, up to the first for which there is no room or, if `mapped`, no
@@ -24,18 +24,18 @@ impl Arena {
         let mut count = 0;
         while requests.peek().is_some() {
             let (mut asked, before) = (0, count);
-            let run = requests.by_ref().take(RUN).inspect(|_| asked += 1);
+            let run = requests.by_ref().take(REGIONS_PER_LOCK).inspect(|_| asked += 1);
             let mut state = self.state.lock();
             if mapped {
                 for request in run {
                     let Some((placed, address)) = state.place_mapped(&request) else { break };
                     let tag = RegionTag { persistently_mapped: true, ..RegionTag::default() };
                     state.blocks.suballocator.set_tag(placed.key, tag);
-                    take(placed.spot(), Some(address));
+                    take(placed.handle(), Some(address));
                     count += 1;
                 }
             } else {
-                count += state.blocks.place_many(run, |spot| take(spot, None));
+                count += state.blocks.place_many(run, |handle| take(handle, None));
             }
             self.end(state);
             if count - before < asked {
@@ -55,7 +55,7 @@ impl Arena {
     ) {
         let mut next = 0;
         while next < ids.len() {
-            let end = ids.len().min(next + RUN);
+            let end = ids.len().min(next + REGIONS_PER_LOCK);
             let mut at_once = Release::default();
             let mut state = self.state.lock();
             while next < end && !at_once.calls_driver() {

@@ -8,8 +8,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::device::{HostAddress, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
-use crate::handle::{Home, SlotKey};
-use crate::pools::block_sizes::{BlockSizes, RAMP};
+use crate::handle::{PoolKey, SlotKey};
+use crate::pools::block_sizes::{BlockSizes, FIRST_BLOCK_HALVINGS};
 use crate::pools::blocks::{Blocks, PlacedHandle, PlacedRegion};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::setup::{Setup, take_memory};
@@ -81,7 +81,7 @@ impl State {
 /// All blocks of one pool under one index and one short lock; no driver call is made while it is held.
 pub struct Arena {
     setup: Setup,
-    home: Home,
+    pool_key: PoolKey,
     rules: PoolCreateInfo,
     sizes: BlockSizes,
     state: Mutex<State>,
@@ -92,7 +92,7 @@ impl Arena {
     /// Creates an arena without blocks.
     pub fn new(
         setup: &Setup,
-        home: Home,
+        pool_key: PoolKey,
         sizes: BlockSizes,
         rules: &PoolCreateInfo,
         suballocator: AnySuballocator,
@@ -103,7 +103,7 @@ impl Arena {
         let (growing, growing_size, refusals, prefetching) = (0, 0, 0, false);
         let state = Mutex::new(State { blocks, growing, growing_size, refusals, prefetching });
         let (setup, grown) = (setup.clone(), Condvar::new());
-        Self { setup, home, rules: *rules, sizes, state, grown }
+        Self { setup, pool_key, rules: *rules, sizes, state, grown }
     }
 
     /// Returns the block sizes.
@@ -116,7 +116,7 @@ impl Arena {
     #[inline(always)]
     pub fn allocate_in_place(&self, request: &RegionRequest) -> Option<PlacedHandle> {
         let mut state = self.state.lock();
-        let placed = state.blocks.place_spot(request);
+        let placed = state.blocks.place_handle(request);
         self.end(state);
         placed
     }
@@ -195,7 +195,7 @@ impl Arena {
         let Some(queue) = &self.setup.prefetch else { return };
         if self.runs_low(&state) && !std::mem::replace(&mut state.prefetching, true) {
             drop(state);
-            queue.ask(self.home);
+            queue.ask(self.pool_key);
         }
     }
 
@@ -214,7 +214,7 @@ impl Arena {
             state.prefetching = false;
             return;
         }
-        let least = self.sizes.preferred >> RAMP;
+        let least = self.sizes.preferred >> FIRST_BLOCK_HALVINGS;
         let size = self.begin_growth(&mut state, least);
         // Otherwise the next thread that maps an allocation would wait for the mapping of the new block.
         let map = state.blocks.iter().any(|(_, memory)| memory.is_mapped());
@@ -358,7 +358,8 @@ impl Arena {
             match taken {
                 // A smaller object would count as one, too.
                 Err(error)
-                    if error.leads_on() && !matches!(error, Error::TooManyObjects { .. }) =>
+                    if error.allows_fallback()
+                        && !matches!(error, Error::TooManyObjects { .. }) =>
                 {
                     match self.sizes.smaller(size, request) {
                         Some(smaller) => size = smaller,

@@ -1,6 +1,6 @@
 //! Allocating and freeing many allocations of one pool.
 
-use super::{Pool, Wish};
+use super::{DedicatedNeed, Pool};
 use crate::handle::{Allocation, AllocationId};
 use crate::pools::memory_object::Release;
 use crate::request::AllocationRequest;
@@ -18,13 +18,13 @@ impl Pool {
         let mapped = self.is_to_be_mapped(first);
         let in_blocks = requests
             .iter()
-            .take_while(|request| self.wants_dedicated(request) == Wish::No)
+            .take_while(|request| self.dedicated_need(request) == DedicatedNeed::No)
             .map(|request| self.region_request(request));
         let mut of_place = requests.iter();
-        self.arena.allocate_many_in_place(in_blocks, mapped, |spot, address| {
+        self.arena.allocate_many_in_place(in_blocks, mapped, |handle, address| {
             if let Some(request) = of_place.next() {
-                let mapped = address.map(|address| address.at(spot.offset));
-                made.push(self.allocation(false, &spot, request, mapped));
+                let mapped = address.map(|address| address.at(handle.offset));
+                made.push(self.allocation(false, &handle, request, mapped));
             }
         })
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::device::{HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
 use crate::error::{Error, FailureFigures};
-use crate::handle::{Allocation, AllocationId, Home, PoolId};
+use crate::handle::{Allocation, AllocationId, PoolId, PoolKey};
 use crate::pools::arena::{Arena, Growth};
 use crate::pools::block_sizes::BlockSizes;
 use crate::pools::blocks::{PlacedHandle, PlacedRegion};
@@ -30,7 +30,7 @@ const SMALLEST_BUDDY: u64 = 32;
 /// The memory of one type that shares one set of rules: an arena and dedicated allocations.
 pub(crate) struct Pool {
     setup: Setup,
-    home: Home,
+    pool_key: PoolKey,
     rules: PoolCreateInfo,
     /// Properties of its memory type.
     flags: MemoryPropertyFlags,
@@ -42,18 +42,18 @@ pub(crate) struct Pool {
 
 /// Whether an allocation should have a memory object of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum DedicatedNeed {
     No,
-    Should,
-    Must,
+    Preferred,
+    Required,
 }
 
 impl Pool {
     /// Creates the default pool of a memory type.
     pub(crate) fn of_type(setup: &Setup, memory_type_index: u32) -> Self {
         let rules = PoolCreateInfo { memory_type_index, ..PoolCreateInfo::default() };
-        let home = Home::Default(memory_type_index);
-        Self::new(setup, home, rules, setup.preferred_block_size(memory_type_index))
+        let pool_key = PoolKey::Default(memory_type_index);
+        Self::new(setup, pool_key, rules, setup.preferred_block_size(memory_type_index))
     }
 
     /// Creates a custom pool with its first blocks.
@@ -63,12 +63,17 @@ impl Pool {
     pub(crate) fn custom(setup: &Setup, id: PoolId, rules: PoolCreateInfo) -> Result<Self, Error> {
         let preferred = setup.preferred_block_size(rules.memory_type_index);
         let block_size = rules.block_size.or(preferred);
-        let pool = Self::new(setup, Home::Custom(id), rules, block_size);
+        let pool = Self::new(setup, PoolKey::Custom(id), rules, block_size);
         pool.arena.take_first_blocks()?;
         Ok(pool)
     }
 
-    fn new(setup: &Setup, home: Home, rules: PoolCreateInfo, block_size: Option<u64>) -> Self {
+    fn new(
+        setup: &Setup,
+        pool_key: PoolKey,
+        rules: PoolCreateInfo,
+        block_size: Option<u64>,
+    ) -> Self {
         let info = setup.device.info();
         let memory_type = rules.memory_type_index;
         let heap_size = setup.ledger.limit(info.heap_of(memory_type));
@@ -91,14 +96,14 @@ impl Pool {
         }
         let flags = info.flags_of(memory_type);
         let suballocator = AnySuballocator::new(rules.algorithm, granule, granularity);
-        let arena = Arena::new(setup, home, sizes, &rules, suballocator);
+        let arena = Arena::new(setup, pool_key, sizes, &rules, suballocator);
         let (setup, dedicated) = (setup.clone(), Dedicated::default());
-        Self { setup, home, rules, flags, min_alignment, arena, dedicated }
+        Self { setup, pool_key, rules, flags, min_alignment, arena, dedicated }
     }
 
     /// Returns the pool's key.
-    pub(crate) fn home(&self) -> Home {
-        self.home
+    pub(crate) fn pool_key(&self) -> PoolKey {
+        self.pool_key
     }
 
     /// Returns the parameters that it was created with.
@@ -114,13 +119,13 @@ impl Pool {
     /// Allocates without driver calls; `None` if that is not possible.
     #[inline(always)]
     pub(crate) fn try_allocate(&self, request: &AllocationRequest) -> Option<Allocation> {
-        if self.wants_dedicated(request) != Wish::No {
+        if self.dedicated_need(request) != DedicatedNeed::No {
             return None;
         }
         let region = self.region_request(request);
         if !self.is_to_be_mapped(request) {
-            let spot = self.arena.allocate_in_place(&region)?;
-            return Some(self.allocation(false, &spot, request, None));
+            let handle = self.arena.allocate_in_place(&region)?;
+            return Some(self.allocation(false, &handle, request, None));
         }
         let (placed, address) = self.arena.allocate_in_mapped_place(&region)?;
         self.mark_mapped(false, &placed);
@@ -135,14 +140,16 @@ impl Pool {
     pub(crate) fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         let flags = request.create_info.flags;
         let never = flags.contains(Create::NEVER_ALLOCATE);
-        let wish = self.wants_dedicated(request);
+        let wish = self.dedicated_need(request);
         let mut refused = None;
-        if wish == Wish::Must && (never || !self.allows_dedicated()) {
+        if wish == DedicatedNeed::Required && (never || !self.allows_dedicated()) {
             return Err(self.must_be_dedicated(request, never));
         }
-        if wish != Wish::No && !never {
+        if wish != DedicatedNeed::No && !never {
             match self.allocate_dedicated(request, None) {
-                Err(error) if wish == Wish::Should && error.leads_on() => refused = Some(error),
+                Err(error) if wish == DedicatedNeed::Preferred && error.allows_fallback() => {
+                    refused = Some(error)
+                }
                 made => return made,
             }
         }
@@ -156,8 +163,8 @@ impl Pool {
         match error {
             // The refusal of the preferred dedicated memory explains more than a lack of room in the
             // blocks.
-            error if refused.is_some() && error.leads_on() => {
-                Err(refused.map_or(error.clone(), |refused| refused.unless_hopeful(&error)))
+            error if refused.is_some() && error.allows_fallback() => {
+                Err(refused.map_or(error.clone(), |refused| refused.combined_with(&error)))
             }
             Error::OutOfDeviceMemory { .. } | Error::Refused { .. }
                 if !never && self.allows_dedicated() =>
@@ -167,7 +174,7 @@ impl Pool {
                     Err(Error::TooManyObjects { .. }) if region.size <= self.sizes().preferred => {
                         Err(error)
                     }
-                    other => other.map_err(|last| last.unless_hopeful(&error)),
+                    other => other.map_err(|last| last.combined_with(&error)),
                 }
             }
             error => Err(error),
@@ -190,9 +197,10 @@ impl Pool {
             let limit = ledger.limit(info.heap_of(self.rules.memory_type_index));
             let most = if never { self.sizes().preferred } else { limit };
             size <= most.min(info.limits.max_memory_allocation_size)
-                && (!never || self.wants_dedicated(request) != Wish::Must)
+                && (!never || self.dedicated_need(request) != DedicatedNeed::Required)
         } else {
-            size <= self.sizes().preferred && self.wants_dedicated(request) != Wish::Must
+            size <= self.sizes().preferred
+                && self.dedicated_need(request) != DedicatedNeed::Required
         }
     }
 
@@ -212,7 +220,7 @@ impl Pool {
     }
 
     #[inline]
-    fn wants_dedicated(&self, request: &AllocationRequest) -> Wish {
+    fn dedicated_need(&self, request: &AllocationRequest) -> DedicatedNeed {
         let needs = &request.requirements;
         if request.create_info.flags.contains(Create::DEDICATED_MEMORY)
             || needs.requires_dedicated
@@ -220,16 +228,16 @@ impl Pool {
             || request.create_info.export_handle_types & !self.rules.all_export_handle_types() != 0
             || self.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
         {
-            return Wish::Must;
+            return DedicatedNeed::Required;
         }
         let large = needs.size > self.sizes().preferred / 2;
         if (needs.prefers_dedicated || large)
             && self.allows_dedicated()
             && !self.setup.ledger.is_short_of_objects()
         {
-            Wish::Should
+            DedicatedNeed::Preferred
         } else {
-            Wish::No
+            DedicatedNeed::No
         }
     }
 
@@ -308,7 +316,7 @@ impl Pool {
     }
 
     fn id(&self, dedicated: bool, placed: &PlacedRegion) -> AllocationId {
-        AllocationId::new(self.home, dedicated, placed.key)
+        AllocationId::new(self.pool_key, dedicated, placed.key)
     }
 
     fn mark_mapped(&self, dedicated: bool, placed: &PlacedRegion) {
@@ -324,25 +332,25 @@ impl Pool {
         request: &AllocationRequest,
         mapped: Option<HostAddress>,
     ) -> Allocation {
-        self.allocation(dedicated, &placed.spot(), request, mapped)
+        self.allocation(dedicated, &placed.handle(), request, mapped)
     }
 
     #[inline(always)]
     fn allocation(
         &self,
         dedicated: bool,
-        spot: &PlacedHandle,
+        handle: &PlacedHandle,
         request: &AllocationRequest,
         mapped: Option<HostAddress>,
     ) -> Allocation {
         Allocation {
-            id: AllocationId::new(self.home, dedicated, spot.key),
-            memory: spot.memory,
-            offset: spot.offset,
+            id: AllocationId::new(self.pool_key, dedicated, handle.key),
+            memory: handle.memory,
+            offset: handle.offset,
             size: request.requirements.size,
             memory_type_index: self.rules.memory_type_index,
             mapped,
-            hint: spot.hint,
+            hint: handle.hint,
         }
     }
 
@@ -429,7 +437,7 @@ impl Pool {
     /// Copies everything in it; the arena and the dedicated allocations each under one lock. O(regions).
     pub(crate) fn copy_for_dump(&self) -> Result<PoolSnapshot, Error> {
         Ok(PoolSnapshot {
-            home: self.home,
+            pool_key: self.pool_key,
             memory_type_index: self.rules.memory_type_index,
             preferred_block_size: self.sizes().preferred,
             algorithm: self.rules.algorithm,
