@@ -1,4 +1,4 @@
-//! Without host memory: every call says so, nothing ends the program, and frees go on.
+//! Without host memory: each call returns an error, nothing aborts, and frees still work.
 
 mod common;
 
@@ -14,26 +14,26 @@ use vkmem_engine::{
     ResourceKind, Strategy, VirtualBlock, VirtualRequest,
 };
 
-/// Refuses what this thread asks for above a limit.
+/// A global allocator that refuses requests of this thread above a limit.
 struct Limited;
 
 thread_local! {
-    /// In bytes.
+    /// The limit in bytes.
     static LIMIT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-// SAFETY: all calls go to the system's allocator, or fail as it may.
+// SAFETY: all calls are forwarded to the system's allocator or return null, which an allocator may.
 unsafe impl GlobalAlloc for Limited {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() > LIMIT.get() {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller fulfils the contract of `alloc`, which is that of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller fulfils the contract of `dealloc`, which is that of the system's allocator.
         unsafe { System.dealloc(memory, layout) }
     }
 
@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Limited {
         if size > LIMIT.get() {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller fulfils the contract of `realloc`, which is that of the system's allocator.
         unsafe { System.realloc(memory, layout, size) }
     }
 }
@@ -49,7 +49,7 @@ unsafe impl GlobalAlloc for Limited {
 #[global_allocator]
 static ALLOCATOR: Limited = Limited;
 
-/// Runs something that gets at most so many bytes at once.
+/// Calls `run` while requests of more than `most` bytes are refused.
 fn limited<R>(most: usize, run: impl FnOnce() -> R) -> R {
     LIMIT.set(most);
     let result = run();
@@ -62,7 +62,7 @@ fn region(size: u64, alignment: u64) -> RegionRequest {
     RegionRequest { size, alignment, kind, upper: false, strategy }
 }
 
-/// One block; half of the calls get no memory at all.
+/// Runs random calls on one block, half of them without any host memory; returns the failed requests.
 fn run_without_memory(mut subject: impl Suballocator, seed: u64) -> u64 {
     const SIZE: u64 = 1 << 22;
     let mut random = Random(seed);
@@ -106,7 +106,7 @@ fn run_without_memory(mut subject: impl Suballocator, seed: u64) -> u64 {
         subject.validate().unwrap();
         subject.add_block(SIZE);
     }
-    // All is one again once there is memory.
+    // Everything is merged again once there is memory.
     let whole = subject.allocate(&region(SIZE, 1)).expect("an empty block");
     assert_eq!((whole.block, whole.offset), (BlockIndex(0), 0));
     subject.validate().unwrap();
@@ -175,7 +175,7 @@ impl Describe for Nothing {
     }
 }
 
-/// Larger than what a call needs by itself, smaller than what thousands of items take.
+/// More bytes than a call needs by itself, fewer than thousands of items take.
 const MOST: usize = 16 << 10;
 
 #[test]
@@ -205,7 +205,7 @@ fn the_allocator_says_so() {
     };
     let error = limited(MOST, || allocator.create_pool(&rules)).unwrap_err();
     assert!(matches!(error, Error::NoHostMemory(_)), "{error:?}");
-    // Freeing goes on with next to nothing.
+    // Freeing works with almost no memory.
     let ids: Vec<_> = made.iter().map(|it| it.id).collect();
     let freed = limited(512, || allocator.free_many(&ids));
     assert_eq!(freed.names.len(), 1);
@@ -234,7 +234,7 @@ fn an_arena_without_memory_for_its_regions_takes_no_blocks_instead() {
     world.allocator.validate().unwrap();
     limited(512, || made.iter().for_each(|it| drop(world.allocator.free(it.id).unwrap())));
     made.clear();
-    // Dedicated memory has a table, too; what it lacks is known before the driver is asked.
+    // Dedicated memory has a table, too; its lack of memory is detected before the driver is called.
     let dedicated = flagged(16, Create::DEDICATED_MEMORY);
     let calls = world.allocate_calls();
     assert!(limited(0, || world.allocator.allocate(&dedicated)).is_err());
