@@ -1,4 +1,4 @@
-//! Destroy and free in one call.
+//! Destruction of a buffer together with its memory.
 
 use ash::vk;
 use vkmem_engine::{AllocationId, CacheHint, Error, Release};
@@ -7,11 +7,14 @@ use crate::allocator::DeviceAllocator;
 use crate::host::cache_hints::expect_at;
 
 impl DeviceAllocator {
-    /// Destroys a buffer and frees its memory (`vmaDestroyBuffer`); what the driver has to do for the
-    /// second is in the [`Release`]. An error, if there was no such memory any more.
+    /// Destroys a buffer and frees its memory (`vmaDestroyBuffer`); pending driver calls for the memory
+    /// are in the [`Release`].
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the allocation was freed already; the buffer is destroyed in any case.
     ///
     /// # Safety
-    /// The buffer is live, this device's, and the device is done with it.
+    /// The buffer is live, belongs to this device, and the device does not use it any more.
     #[inline]
     pub unsafe fn destroy_buffer(
         &self,
@@ -20,9 +23,9 @@ impl DeviceAllocator {
         hint: CacheHint,
     ) -> Result<Release, Error> {
         expect_at(hint.0);
-        // It comes while the engine works.
+        // Fetched while the engine works.
         expect_at(ash::vk::Handle::as_raw(buffer));
-        // SAFETY: the caller vouches for the buffer.
+        // SAFETY: the caller guarantees a valid buffer.
         self.engine.free_around(allocation, || unsafe { self.driver.destroy_buffer(buffer) })
     }
 }

@@ -1,51 +1,50 @@
-//! Copies of many bytes.
+//! Parallel copies of many bytes.
 //!
-//! One core seldom uses up what the memory can carry, and new memory is cleared by the system under
-//! whoever touches it first, which takes longer than the copy itself: several threads do both in less
-//! time.
+//! One core rarely uses the whole memory bandwidth, and the system clears new memory when it is first
+//! touched, which takes longer than the copy itself: several threads do both faster.
 
 use std::num::NonZero;
 use std::thread::{Builder, available_parallelism, scope};
 
-/// What is worth a thread of its own: the copy takes about 2 ms, starting one less than a tenth of that.
+/// Bytes per thread: copying them takes about 2 ms, starting a thread less than a tenth of that.
 const SHARE: usize = 16 << 20;
-/// More than so many gain little.
+/// More threads than this gain little.
 const MOST_THREADS: usize = 8;
-/// Each share but the first begins with a page of the target, also with a huge one: no two threads then
-/// wait for the same one to be cleared.
+/// Each share but the first starts at a page boundary of the target, of huge pages as well, so that no
+/// two threads wait for the same page to be cleared.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// What is copied to.
+/// The state of the memory to copy to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Memory that nobody has touched since the system gave it: most of the work is the system's.
+    /// Not touched since the system reserved it: clearing its pages takes most of the time.
     New,
-    /// Any other.
+    /// Any other memory.
     InUse,
 }
 
 impl Target {
-    /// How many threads share in a copy of so many bytes.
+    /// Returns the number of threads for a copy of `length` bytes.
     fn threads(self, length: usize, cores: usize) -> usize {
         let cores = match self {
             Self::New => cores,
-            // Of two cores, one alone may use up what the memory can carry.
+            // On two cores, one alone may use the whole memory bandwidth.
             Self::InUse => cores / 2,
         };
         (length / SHARE).min(MOST_THREADS).min(cores).max(1)
     }
 }
 
-/// Copies `length` bytes from one address to another, as `memmove` does. From 32 MiB on up to 8 threads
-/// share in it: as many as half of the cores that the process may use, to new memory as many as all.
-/// Blocks until all is there.
+/// Copies `length` bytes from one address to another, like `memmove`. From 32 MiB on up to 8 threads
+/// share the copy: as many as half of the available cores, or all of them if the target is new memory.
+/// Blocks until the copy is done.
 ///
 /// # Safety
 /// Both ranges are valid for `length` bytes, the target for writing, until it returns.
 pub unsafe fn copy_bytes(from: usize, to: usize, length: usize, target: Target) {
     let copy = |(start, end): (usize, usize)| {
-        // SAFETY: within what the caller vouches for. Where there are several shares, they are apart
-        // from each other, and the two ranges are.
+        // SAFETY: within the ranges that the caller guarantees. If there are several shares, they do not
+        // overlap each other, nor do the two ranges.
         unsafe {
             std::ptr::copy((from + start) as *const u8, (to + start) as *mut u8, end - start)
         };
@@ -53,7 +52,7 @@ pub unsafe fn copy_bytes(from: usize, to: usize, length: usize, target: Target) 
     if length < 2 * SHARE || from.abs_diff(to) < length {
         return copy((0, length));
     }
-    // Asked each time: the process may be bound to other cores meanwhile.
+    // Queried each time: the process may be bound to other cores meanwhile.
     let threads = target.threads(length, available_parallelism().map_or(1, NonZero::get));
     scope(|scope| {
         let begin = |number| {
@@ -61,24 +60,25 @@ pub unsafe fn copy_bytes(from: usize, to: usize, length: usize, target: Target) 
             let builder = Builder::new().name("vk-mem copy".into());
             let begun = builder.spawn_scoped(scope, move || copy(share));
             if begun.is_err() {
-                // No more threads for this process.
+                // The process may start no more threads.
                 copy(share);
             }
             begun.ok()
         };
         let others: Vec<_> = (1..threads).filter_map(begin).collect();
         copy(share(0, threads, to, length));
-        // Who forks after this call finds none of them: a scope waits for what they do, not for their end.
+        // Joined explicitly: a scope waits until the closures return, not until the threads have ended,
+        // and a later fork must not see them.
         others.into_iter().for_each(|thread| thread.join().expect("a copy does not panic"));
     });
 }
 
-/// Start and end of what a thread, by its number, copies to `to`, counted from there.
+/// Returns start and end of the share of a thread, relative to `to`.
 fn share(number: usize, threads: usize, to: usize, length: usize) -> (usize, usize) {
     let start_of = |number| match number {
         0 => 0,
         _ if number == threads => length,
-        // A share is more than a page, so none is empty.
+        // A share is larger than a page, so none is empty.
         _ => (to + length / threads * number) / HUGE_PAGE * HUGE_PAGE - to,
     };
     (start_of(number), start_of(number + 1))
