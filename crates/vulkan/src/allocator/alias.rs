@@ -4,7 +4,7 @@ use ash::vk;
 use vkmem_engine::{AliasRequest, Allocation, AllocationCreateInfo, Error};
 
 use crate::allocator::DeviceAllocator;
-use crate::allocator::kind::{Buffers, Images, Kind};
+use crate::allocator::resource_api::{Buffers, Images, ResourceApi};
 use crate::allocator::sharing::Direction;
 
 impl DeviceAllocator {
@@ -46,7 +46,7 @@ impl DeviceAllocator {
         unsafe { self.create_alias::<Images>(info, base, local_offset) }
     }
 
-    unsafe fn create_alias<K: Kind>(
+    unsafe fn create_alias<K: ResourceApi>(
         &self,
         info: &K::Info<'_>,
         base: &Allocation,

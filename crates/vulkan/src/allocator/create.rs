@@ -6,7 +6,7 @@ use vkmem_engine::{
 };
 
 use crate::allocator::DeviceAllocator;
-use crate::allocator::kind::{Buffers, Images, Kind};
+use crate::allocator::resource_api::{Buffers, Images, ResourceApi};
 use crate::allocator::sharing::Direction;
 
 /// The function that allocates from the engine: `Allocator::allocate`, or one that releases locks of the
@@ -59,7 +59,7 @@ impl DeviceAllocator {
     /// # Safety
     /// The info is valid for the Vulkan function that creates the resource.
     #[inline(always)]
-    unsafe fn create<K: Kind>(
+    unsafe fn create<K: ResourceApi>(
         &self,
         info: &K::Info<'_>,
         create_info: &AllocationCreateInfo,

@@ -57,7 +57,7 @@ impl Hasher for Mixer {
 }
 
 /// The cache is cleared at this many kinds. A program uses few; one that uses more queries again.
-const MOST_KINDS: usize = 4096;
+const MAX_CACHED_KINDS: usize = 4096;
 
 impl ImageFormats {
     /// Returns the cached limits of a kind, or those that `ask` returns; no lock is held during `ask`.
@@ -71,7 +71,7 @@ impl ImageFormats {
         }
         let found = ask(kind);
         let mut known = self.known.write();
-        if known.len() >= MOST_KINDS {
+        if known.len() >= MAX_CACHED_KINDS {
             known.clear();
         }
         // Without host memory for the entry, the next image queries again.

@@ -7,7 +7,7 @@ use vkmem_engine::{
 };
 
 use crate::allocator::DeviceAllocator;
-use crate::allocator::kind::{Buffers, Images, Kind};
+use crate::allocator::resource_api::{Buffers, Images, ResourceApi};
 use crate::allocator::sharing::Direction;
 use crate::driver::external::{FD_TYPES, HOST_TYPES, OPAQUE_TYPES, WIN32_TYPES};
 use vkmem_engine::words::bytes;
@@ -96,7 +96,7 @@ impl DeviceAllocator {
     /// # Safety
     /// `info` is valid for the Vulkan function that creates the resource; the handle as for
     /// [`import_memory`](Self::import_memory).
-    unsafe fn import<K: Kind>(
+    unsafe fn import<K: ResourceApi>(
         &self,
         info: &K::Info<'_>,
         import: &Import,

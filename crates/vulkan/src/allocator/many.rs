@@ -4,23 +4,23 @@ use ash::vk;
 use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error, FailedItem};
 
 use crate::allocator::DeviceAllocator;
-use crate::allocator::kind::{Buffers, Images, Kind};
+use crate::allocator::resource_api::{Buffers, Images, ResourceApi};
 use crate::allocator::sharing::Direction;
 use crate::driver::contract::Driver;
 
 /// Handles that are destroyed when this is dropped, unless [`keep`](Self::keep) is called.
-struct Created<'a, K: Kind> {
+struct Created<'a, K: ResourceApi> {
     driver: &'a dyn Driver,
     handles: Vec<K::Handle>,
 }
 
-impl<K: Kind> Created<'_, K> {
+impl<K: ResourceApi> Created<'_, K> {
     fn keep(mut self) -> Vec<K::Handle> {
         std::mem::take(&mut self.handles)
     }
 }
 
-impl<K: Kind> Drop for Created<'_, K> {
+impl<K: ResourceApi> Drop for Created<'_, K> {
     fn drop(&mut self) {
         for &handle in &self.handles {
             // SAFETY: the handle was created here and is not used elsewhere.
@@ -63,7 +63,7 @@ impl DeviceAllocator {
         unsafe { self.create_many::<Images>(infos, create_info) }
     }
 
-    unsafe fn create_many<K: Kind>(
+    unsafe fn create_many<K: ResourceApi>(
         &self,
         infos: &[K::Info<'_>],
         create_info: &AllocationCreateInfo,

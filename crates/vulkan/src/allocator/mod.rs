@@ -5,9 +5,9 @@ pub(crate) mod create;
 mod destroy;
 mod image_limits;
 pub(crate) mod import;
-mod kind;
 mod many;
 pub(crate) mod request;
+mod resource_api;
 pub(crate) mod sharing;
 
 use std::sync::Arc;

@@ -7,9 +7,9 @@ use std::num::NonZero;
 use std::thread::{Builder, available_parallelism, scope};
 
 /// Bytes per thread: copying them takes about 2 ms, starting a thread less than a tenth of that.
-const SHARE: usize = 16 << 20;
+const BYTES_PER_THREAD: usize = 16 << 20;
 /// More threads than this gain little.
-const MOST_THREADS: usize = 8;
+const MAX_THREADS: usize = 8;
 /// Each share but the first starts at a page boundary of the target, of huge pages as well, so that no
 /// two threads wait for the same page to be cleared.
 const HUGE_PAGE: usize = 2 << 20;
@@ -31,7 +31,7 @@ impl Target {
             // On two cores, one alone may use the whole memory bandwidth.
             Self::InUse => cores / 2,
         };
-        (length / SHARE).min(MOST_THREADS).min(cores).max(1)
+        (length / BYTES_PER_THREAD).min(MAX_THREADS).min(cores).max(1)
     }
 }
 
@@ -49,7 +49,7 @@ pub unsafe fn copy_bytes(from: usize, to: usize, length: usize, target: Target) 
             std::ptr::copy((from + start) as *const u8, (to + start) as *mut u8, end - start)
         };
     };
-    if length < 2 * SHARE || from.abs_diff(to) < length {
+    if length < 2 * BYTES_PER_THREAD || from.abs_diff(to) < length {
         return copy((0, length));
     }
     // Queried each time: the process may be bound to other cores meanwhile.
@@ -92,7 +92,13 @@ mod tests {
     fn shares_cover_all_once_and_begin_with_pages() {
         let at = [0, 1, 4096, HUGE_PAGE - 1, HUGE_PAGE, 3 * HUGE_PAGE + 17];
         for to in at {
-            for length in [SHARE, 2 * SHARE, 2 * SHARE + 1, (100 << 20) + 12_345, 256 << 20] {
+            for length in [
+                BYTES_PER_THREAD,
+                2 * BYTES_PER_THREAD,
+                2 * BYTES_PER_THREAD + 1,
+                (100 << 20) + 12_345,
+                256 << 20,
+            ] {
                 for threads in 1..=Target::New.threads(length, 16) {
                     let all: Vec<_> =
                         (0..threads).map(|it| share(it, threads, to, length)).collect();
@@ -114,9 +120,9 @@ mod tests {
             [Target::New, Target::InUse].map(|target| target.threads(length, cores))
         };
         assert_eq!(threads(0, 16), [1, 1]);
-        assert_eq!(threads(SHARE, 16), [1, 1]);
-        assert_eq!(threads(2 * SHARE, 16), [2, 2]);
-        assert_eq!(threads(256 << 20, 64), [MOST_THREADS; 2]);
+        assert_eq!(threads(BYTES_PER_THREAD, 16), [1, 1]);
+        assert_eq!(threads(2 * BYTES_PER_THREAD, 16), [2, 2]);
+        assert_eq!(threads(256 << 20, 64), [MAX_THREADS; 2]);
         assert_eq!(threads(256 << 20, 6), [6, 3]);
         assert_eq!(threads(256 << 20, 2), [2, 1]);
         assert_eq!(threads(usize::MAX, 1), [1, 1]);
@@ -124,10 +130,10 @@ mod tests {
 
     #[test]
     fn bytes_arrive_wherever_they_begin() {
-        let length = 2 * SHARE + 4321;
+        let length = 2 * BYTES_PER_THREAD + 4321;
         let source: Vec<u8> = (0..length + 100).map(|it| (it * 7 + it / 251) as u8).collect();
         let mut target = vec![0xee; length + 100];
-        for length in [0, 1, SHARE - 1, SHARE + 1, length] {
+        for length in [0, 1, BYTES_PER_THREAD - 1, BYTES_PER_THREAD + 1, length] {
             for (from, to) in [(0, 0), (3, 50), (77, 1), (0, 99)] {
                 target.fill(0xee);
                 let source_at = source.as_ptr().expose_provenance();
@@ -142,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_overlaps_is_moved() {
-        let length = 2 * SHARE;
+        let length = 2 * BYTES_PER_THREAD;
         for (from, to) in [(0, 4096), (4096, 0), (5, 5)] {
             let mut memory: Vec<u8> = (0..length + 4096).map(|it| (it / 3) as u8).collect();
             let expected = memory[from..from + length].to_vec();

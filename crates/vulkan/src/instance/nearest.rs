@@ -1,7 +1,7 @@
 //! Suggestions for misspelt names.
 
 /// Maximum number of suggestions.
-const MOST: usize = 3;
+const MAX_SUGGESTIONS: usize = 3;
 
 /// Returns the names in `known` that are most similar to `name`: at most a third of its letters differ,
 /// or one contains the other.
@@ -19,7 +19,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         .collect();
     found.sort_unstable();
     found.dedup();
-    found.into_iter().take(MOST).map(|(_, it)| it.to_owned()).collect()
+    found.into_iter().take(MAX_SUGGESTIONS).map(|(_, it)| it.to_owned()).collect()
 }
 
 /// Formats suggestions: ` (did you mean a or b?)`.

@@ -13,7 +13,7 @@ use crate::instance::open_error::OpenError;
 pub(crate) const LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
 
 /// Maximum number of messages: a program that draws with an error repeats them endlessly.
-const MOST_MESSAGES: usize = 1000;
+const MAX_MESSAGES: usize = 1000;
 
 /// Messages of the validation layer. Readable after the device is dropped, and then includes those about
 /// objects that were not destroyed before it.
@@ -61,7 +61,7 @@ unsafe extern "system" fn on_message(
     // SAFETY: Vulkan passes data that is valid for the call.
     let message = unsafe { (*data).message_as_c_str() };
     let mut messages = log.lock();
-    if messages.kept.len() < MOST_MESSAGES {
+    if messages.kept.len() < MAX_MESSAGES {
         let text = message.map(|text| text.to_string_lossy().into_owned());
         messages.kept.push(text.unwrap_or_default());
     } else {

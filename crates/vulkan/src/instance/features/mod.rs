@@ -109,9 +109,9 @@ pub(crate) struct FeatureChain {
 }
 
 /// Index of the unit in which the features of a structure start.
-const FIRST: usize = 2;
+const FIRST_FEATURE_UNIT: usize = 2;
 /// Features per unit.
-const OF_UNIT: usize = size_of::<usize>() / size_of::<vk::Bool32>();
+const FEATURES_PER_UNIT: usize = size_of::<usize>() / size_of::<vk::Bool32>();
 
 impl FeatureChain {
     /// Makes room for a feature, which is not set.
@@ -121,7 +121,7 @@ impl FeatureChain {
         if structure.s_type == 0 || is_there {
             return;
         }
-        let units = FIRST + structure.names.len().div_ceil(OF_UNIT);
+        let units = FIRST_FEATURE_UNIT + structure.names.len().div_ceil(FEATURES_PER_UNIT);
         let mut units = vec![0; units].into_boxed_slice();
         let mut first = [0; size_of::<usize>()];
         first[..4].copy_from_slice(&structure.s_type.to_ne_bytes());
@@ -149,10 +149,10 @@ impl FeatureChain {
             return bits.get_mut(place.index);
         }
         let (_, units) = self.chained.iter_mut().find(|(number, _)| *number == place.structure)?;
-        let unit = units.get_mut(FIRST + place.index / OF_UNIT)?;
+        let unit = units.get_mut(FIRST_FEATURE_UNIT + place.index / FEATURES_PER_UNIT)?;
         // SAFETY: a unit is this many `u32`, in the order of their addresses.
-        let bits = unsafe { &mut *(&raw mut *unit).cast::<[vk::Bool32; OF_UNIT]>() };
-        Some(&mut bits[place.index % OF_UNIT])
+        let bits = unsafe { &mut *(&raw mut *unit).cast::<[vk::Bool32; FEATURES_PER_UNIT]>() };
+        Some(&mut bits[place.index % FEATURES_PER_UNIT])
     }
 
     /// Links the structures and returns the first; null if there are none. Valid while this lives and
@@ -223,7 +223,8 @@ mod tests {
             let found =
                 structures().iter().find(|it| it.s_type == s_type.as_raw()).expect("listed");
             assert_eq!(
-                (FIRST + found.names.len().div_ceil(OF_UNIT)) * size_of::<usize>(),
+                (FIRST_FEATURE_UNIT + found.names.len().div_ceil(FEATURES_PER_UNIT))
+                    * size_of::<usize>(),
                 size,
                 "{s_type:?}"
             );

@@ -1,4 +1,4 @@
-//! The trait [`Kind`]: what buffers and images have in common, so that one generic function serves both.
+//! The trait [`ResourceApi`]: what buffers and images have in common, so that one generic function serves both.
 
 use ash::vk::{self, Handle};
 use vkmem_engine::{
@@ -12,7 +12,7 @@ use crate::allocator::sharing::Direction;
 use crate::driver::contract::Driver;
 
 /// Buffers or images: the Vulkan functions and structures of one kind of resource.
-pub(crate) trait Kind {
+pub(crate) trait ResourceApi {
     /// The create info.
     type Info<'a>;
     /// The handle.
@@ -81,7 +81,7 @@ pub(crate) struct Buffers;
 /// `VkImage`
 pub(crate) struct Images;
 
-impl Kind for Buffers {
+impl ResourceApi for Buffers {
     type Info<'a> = vk::BufferCreateInfo<'a>;
     type Handle = vk::Buffer;
     const CREATE: &'static str = "vkCreateBuffer";
@@ -155,7 +155,7 @@ impl Kind for Buffers {
     }
 }
 
-impl Kind for Images {
+impl ResourceApi for Images {
     type Info<'a> = vk::ImageCreateInfo<'a>;
     type Handle = vk::Image;
     const CREATE: &'static str = "vkCreateImage";
@@ -237,7 +237,7 @@ impl DeviceAllocator {
     /// # Safety
     /// The info is valid for the Vulkan function that creates the resource.
     #[inline(always)]
-    pub(crate) unsafe fn create_handle<K: Kind>(
+    pub(crate) unsafe fn create_handle<K: ResourceApi>(
         &self,
         info: &K::Info<'_>,
         request: &mut AllocationRequest,
@@ -262,7 +262,7 @@ impl DeviceAllocator {
 
     /// Returns the error of a failed bind to `size` bytes of a memory type.
     #[cold]
-    pub(crate) fn bind_error<K: Kind>(
+    pub(crate) fn bind_error<K: ResourceApi>(
         &self,
         error: DeviceError,
         memory_type_index: u32,
@@ -277,7 +277,7 @@ impl DeviceAllocator {
     /// # Safety
     /// The handle is live and not used elsewhere.
     #[inline(always)]
-    pub(crate) unsafe fn or_destroy<K: Kind>(
+    pub(crate) unsafe fn or_destroy<K: ResourceApi>(
         &self,
         handle: K::Handle,
         made: Result<Allocation, Error>,
@@ -294,7 +294,7 @@ impl DeviceAllocator {
     /// The handle is live and not used elsewhere, the memory is live, and the resource may be placed
     /// there.
     #[inline(always)]
-    pub(crate) unsafe fn bind_or_undo<K: Kind>(
+    pub(crate) unsafe fn bind_or_undo<K: ResourceApi>(
         &self,
         handle: K::Handle,
         allocation: Allocation,
@@ -317,7 +317,7 @@ impl DeviceAllocator {
     /// # Safety
     /// The handle is live and not used elsewhere.
     #[cold]
-    unsafe fn destroy_after<K: Kind>(&self, handle: K::Handle, error: Error) -> Error {
+    unsafe fn destroy_after<K: ResourceApi>(&self, handle: K::Handle, error: Error) -> Error {
         // SAFETY: the caller guarantees a valid handle.
         unsafe { K::destroy(&**self.driver(), handle) };
         error
