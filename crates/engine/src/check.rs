@@ -1,4 +1,4 @@
-//! Refusing what is wrong before anything is changed: one clear line each.
+//! Validation of requests before anything is changed; each error is one line.
 
 use crate::device::{DeviceInfo, MemoryPropertyFlags as Property};
 use crate::error::{Error, FailureFigures};
@@ -12,7 +12,7 @@ fn invalid(reason: impl Into<String>) -> Result<(), Error> {
     Err(Error::InvalidArgument(reason.into()))
 }
 
-/// A device that could not be.
+/// Rejects a [`DeviceInfo`] that violates Vulkan's limits.
 pub(crate) fn check_device(info: &DeviceInfo) -> Result<(), Error> {
     let limits = &info.limits;
     if info.types.is_empty() || info.types.len() > 32 {
@@ -32,7 +32,7 @@ pub(crate) fn check_device(info: &DeviceInfo) -> Result<(), Error> {
     Ok(())
 }
 
-/// A request that could not be.
+/// Rejects a request with a size of 0, an alignment that is not a power of two, or contradictory options.
 #[inline]
 pub(crate) fn check_request(request: &AllocationRequest) -> Result<(), Error> {
     let needs = &request.requirements;
@@ -45,17 +45,17 @@ pub(crate) fn check_request(request: &AllocationRequest) -> Result<(), Error> {
     check_create_info(&request.create_info)
 }
 
-/// Wishes that contradict each other.
+/// Rejects options that contradict each other.
 #[inline]
 pub(crate) fn check_create_info(create_info: &AllocationCreateInfo) -> Result<(), Error> {
-    // Most have none that could.
+    // Fast path: most requests set none of the options that can contradict.
     let plain = create_info.flags.is_empty()
         && create_info.min_alignment == 0
         && create_info.priority.is_none();
-    if plain { Ok(()) } else { check_wishes(create_info) }
+    if plain { Ok(()) } else { check_options(create_info) }
 }
 
-fn check_wishes(create_info: &AllocationCreateInfo) -> Result<(), Error> {
+fn check_options(create_info: &AllocationCreateInfo) -> Result<(), Error> {
     let flags = create_info.flags;
     let unknown = flags - Create::all();
     if !unknown.is_empty() {
@@ -107,7 +107,7 @@ fn check_wishes(create_info: &AllocationCreateInfo) -> Result<(), Error> {
         );
     }
     let usage = create_info.usage;
-    // Every type with one of these can be mapped.
+    // A memory type with any of these properties can be mapped.
     let visible = Property::HOST_VISIBLE | Property::HOST_COHERENT | Property::HOST_CACHED;
     let is_visible = host_access || create_info.required_flags.intersects(visible);
     if usage.is_auto() && flags.contains(Create::MAPPED) && !is_visible {
@@ -128,7 +128,7 @@ fn check_wishes(create_info: &AllocationCreateInfo) -> Result<(), Error> {
     Ok(())
 }
 
-/// A pool that no device could have; `heap_limit` knows how many bytes a heap may hold.
+/// Rejects a pool that the device cannot have; `heap_limit` returns the usable bytes of a heap.
 pub(crate) fn check_pool(
     info: &DeviceInfo,
     heap_limit: impl Fn(u32) -> u64,
@@ -165,7 +165,7 @@ pub(crate) fn check_pool(
     }
     let heap_size = heap_limit(info.heap_of(rules.memory_type_index));
     let largest = heap_size.min(info.limits.max_memory_allocation_size);
-    // Where none was named a block is as large as may be, but for nothing at all.
+    // Without a block size the device's limits decide, but the heap must hold at least one byte.
     let size = rules.block_size.unwrap_or(1);
     if size > largest {
         let index = rules.memory_type_index;
@@ -176,7 +176,7 @@ pub(crate) fn check_pool(
     Ok(())
 }
 
-/// Wishes that no allocation of a pool can have.
+/// Rejects options that no allocation of this pool can have.
 pub(crate) fn check_pool_allows(
     rules: &PoolCreateInfo,
     create_info: &AllocationCreateInfo,

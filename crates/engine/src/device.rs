@@ -1,8 +1,8 @@
-//! The engine's only way out: the contract of a device that has memory.
+//! The trait [`DeviceMemory`]: the engine's only access to a device.
 //!
-//! The engine decides *where* things go. Taking memory from a driver, mapping it and making host
-//! writes visible is the work of an implementation of [`DeviceMemory`]: a Vulkan device, or the
-//! [`SimulatedDevice`](crate::SimulatedDevice).
+//! The engine decides *where* allocations go. An implementation of the trait, a Vulkan device or the
+//! [`SimulatedDevice`](crate::SimulatedDevice), allocates memory objects, maps them, and flushes and
+//! invalidates mapped ranges.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -10,41 +10,41 @@ use std::num::NonZeroUsize;
 use bitflags::bitflags;
 
 bitflags! {
-    /// What a memory type can do. Values of `VkMemoryPropertyFlagBits`.
+    /// Properties of a memory type: `VkMemoryPropertyFlagBits`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct MemoryPropertyFlags: u32 {
-        /// Fastest for the device.
+        /// Fastest for access by the device.
         const DEVICE_LOCAL = 0x1;
         /// Can be mapped.
         const HOST_VISIBLE = 0x2;
-        /// Needs no flush and no invalidate.
+        /// Host and device see each other's writes without flush and invalidate.
         const HOST_COHERENT = 0x4;
-        /// Fast for the host to read.
+        /// Cached by the host: fast for it to read.
         const HOST_CACHED = 0x8;
         /// Committed by the driver when first used; transient attachments only.
         const LAZILY_ALLOCATED = 0x10;
-        /// Only for protected submissions.
+        /// Only for submissions to protected queues.
         const PROTECTED = 0x20;
-        /// `VK_AMD_device_coherent_memory`.
+        /// Coherent with the device's caches (`VK_AMD_device_coherent_memory`).
         const DEVICE_COHERENT_AMD = 0x40;
-        /// `VK_AMD_device_coherent_memory`: slow, never cached.
+        /// Not cached by the device, which makes it slow (`VK_AMD_device_coherent_memory`).
         const DEVICE_UNCACHED_AMD = 0x80;
-        /// `VK_NV_external_memory_rdma`.
+        /// Accessible by remote DMA (`VK_NV_external_memory_rdma`).
         const RDMA_CAPABLE_NV = 0x100;
-        /// Bits of extensions that are younger than this library pass through.
+        /// Unknown bits, from newer extensions, are kept.
         const _ = !0;
     }
 }
 
 bitflags! {
-    /// Values of `VkMemoryHeapFlagBits`.
+    /// Properties of a heap: `VkMemoryHeapFlagBits`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct MemoryHeapFlags: u32 {
         /// The heap is the device's own memory.
         const DEVICE_LOCAL = 0x1;
         /// One instance of the heap per physical device of a group.
         const MULTI_INSTANCE = 0x2;
-        /// Bits of extensions that are younger than this library pass through.
+        /// Unknown bits, from newer extensions, are kept.
         const _ = !0;
     }
 }
@@ -52,9 +52,9 @@ bitflags! {
 /// One `VkMemoryHeap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryHeap {
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// What the heap is.
+    /// Properties of the heap.
     pub flags: MemoryHeapFlags,
 }
 
@@ -63,15 +63,15 @@ pub struct MemoryHeap {
 pub struct MemoryType {
     /// Index into [`DeviceInfo::heaps`].
     pub heap_index: u32,
-    /// What memory of this type can do.
+    /// Properties of memory of this type.
     pub flags: MemoryPropertyFlags,
 }
 
-/// Values of `VkPhysicalDeviceType`.
+/// Kind of physical device: `VkPhysicalDeviceType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum DeviceType {
-    /// None of the below.
+    /// None of the kinds below.
     Other = 0,
     /// Shares memory with the host.
     IntegratedGpu = 1,
@@ -79,37 +79,37 @@ pub enum DeviceType {
     DiscreteGpu = 2,
     /// A GPU of a virtualised host.
     VirtualGpu = 3,
-    /// A driver that runs on the host's processor.
+    /// A driver that runs on the host's CPU.
     Cpu = 4,
 }
 
-/// The parts of `VkPhysicalDeviceLimits` and its extensions that place memory. In bytes, unless
-/// it is a count.
+/// The limits of `VkPhysicalDeviceLimits` and its extensions that matter for memory, in bytes unless they
+/// are counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Live `VkDeviceMemory` objects; a count. `u32::MAX` where the driver does not say.
+    /// Maximum number of live `VkDeviceMemory` objects; `u32::MAX` if the driver does not report it.
     pub max_memory_allocation_count: u32,
-    /// Of one `VkDeviceMemory`; `u64::MAX` where the driver does not say.
+    /// Maximum size of one `VkDeviceMemory`; `u64::MAX` if the driver does not report it.
     pub max_memory_allocation_size: u64,
-    /// A power of two.
+    /// Page size that linear and optimal resources may not share; a power of two.
     pub buffer_image_granularity: u64,
-    /// A power of two.
+    /// Granularity of flush and invalidate ranges; a power of two.
     pub non_coherent_atom_size: u64,
-    /// Of an address that `map` returns.
+    /// Minimum alignment of the address that `vkMapMemory` returns.
     pub min_memory_map_alignment: u64,
-    /// Of offsets in descriptors of uniform buffers.
+    /// Alignment of offsets in uniform buffer descriptors.
     pub min_uniform_buffer_offset_alignment: u64,
-    /// Of offsets in descriptors of storage buffers.
+    /// Alignment of offsets in storage buffer descriptors.
     pub min_storage_buffer_offset_alignment: u64,
-    /// Of offsets of texel buffer views.
+    /// Alignment of offsets of texel buffer views.
     pub min_texel_buffer_offset_alignment: u64,
-    /// Advice of the driver for copies between buffers and images.
+    /// Recommended alignment of buffer offsets in copies between buffers and images.
     pub optimal_buffer_copy_offset_alignment: u64,
 }
 
 impl Limits {
-    /// The same with a driver's zeros as what they mean: a limit that it does not know is none, as the
-    /// mock drivers of test suites answer them.
+    /// Replaces zeros, which drivers (such as mock drivers of test suites) report for unknown limits, by
+    /// "no limit".
     #[must_use]
     pub fn without_zeros(self) -> Self {
         let count = self.max_memory_allocation_count;
@@ -128,26 +128,26 @@ impl Limits {
     }
 }
 
-/// Everything about a device that the engine needs to know. Does not change.
+/// The properties of a device that the engine uses. They do not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// As the driver gives it.
+    /// Device name, as the driver reports it.
     pub name: String,
-    /// Name and version of the driver, for people.
+    /// Name and version of the driver, for display.
     pub driver: String,
-    /// PCI vendor, or a `VkVendorId`.
+    /// PCI vendor id, or a `VkVendorId`.
     pub vendor_id: u32,
-    /// Of that vendor.
+    /// Device id of that vendor.
     pub device_id: u32,
-    /// Discrete, integrated, a processor ...
+    /// Discrete, integrated, virtual, CPU or other.
     pub device_type: DeviceType,
-    /// `VK_MAKE_API_VERSION`; the version that may be used, not the newest the driver has.
+    /// The version that may be used, from `VK_MAKE_API_VERSION`; the driver may support a newer one.
     pub api_version: u32,
-    /// Alignment, granularity, counts.
+    /// Alignments, granularities and maximum sizes and counts.
     pub limits: Limits,
-    /// 1 to 16. One of 0 bytes is never used.
+    /// 1 to 16 heaps. A heap of 0 bytes is never used.
     pub heaps: Vec<MemoryHeap>,
-    /// 1 to 32.
+    /// 1 to 32 memory types.
     pub types: Vec<MemoryType>,
     /// Whether `DEVICE_COHERENT_AMD` memory types may be used
     /// (`VK_AMD_device_coherent_memory` is enabled).
@@ -155,22 +155,23 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
-    /// The heap of a memory type.
+    /// Returns the heap index of a memory type.
     pub fn heap_of(&self, memory_type_index: u32) -> u32 {
         self.types[memory_type_index as usize].heap_index
     }
 
-    /// Whether the heap of a memory type has no bytes, as some drivers list one that is switched off.
+    /// Returns whether the heap of a memory type has 0 bytes; some drivers list such a heap when it is
+    /// switched off.
     pub fn has_no_memory(&self, memory_type_index: u32) -> bool {
         self.heaps[self.heap_of(memory_type_index) as usize].size == 0
     }
 
-    /// What memory of a type can do.
+    /// Returns the property flags of a memory type.
     pub fn flags_of(&self, memory_type_index: u32) -> MemoryPropertyFlags {
         self.types[memory_type_index as usize].flags
     }
 
-    /// Whether host writes to this type need a flush, and host reads an invalidate.
+    /// Returns whether host writes to memory of this type need a flush, and host reads an invalidate.
     pub fn is_non_coherent(&self, memory_type_index: u32) -> bool {
         let flags = self.flags_of(memory_type_index);
         flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
@@ -178,18 +179,18 @@ impl DeviceInfo {
     }
 }
 
-/// A `VkDeviceMemory`, or what stands for one.
+/// A `VkDeviceMemory`, or the handle of a simulated memory object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MemoryHandle(pub u64);
 
-/// Where a memory object starts in the host's address space.
+/// The address in the host's address space where a memory object is mapped.
 ///
 /// A number, not a pointer: the engine computes with it and never reads through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostAddress(pub NonZeroUsize);
 
 impl HostAddress {
-    /// The address `offset` bytes further on.
+    /// Returns the address `offset` bytes further on.
     pub fn at(self, offset: u64) -> Self {
         let offset = usize::try_from(offset).expect("an offset inside mapped memory fits a usize");
         Self(self.0.checked_add(offset).expect("mapped memory does not wrap around"))
@@ -205,37 +206,37 @@ pub enum DedicatedTarget {
     Image(u64),
 }
 
-/// Memory that somebody else made, to be taken in instead of new memory.
+/// Memory created elsewhere, to be imported instead of allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryImport {
-    /// One `VkExternalMemoryHandleTypeFlagBits`; says what `handle` is.
+    /// One `VkExternalMemoryHandleTypeFlagBits`: the type of `handle`.
     pub handle_type: u32,
-    /// A file descriptor, a Win32 handle or an address of the host. It stays the caller's, whatever
-    /// happens: the device keeps a reference of its own, except of an address.
+    /// A file descriptor, a Win32 handle or a host address. It stays the caller's in any case: the device
+    /// keeps a reference of its own, except to a host address.
     pub handle: u64,
 }
 
-/// One call of `vkAllocateMemory`.
+/// The parameters of one `vkAllocateMemory` call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryAllocateInfo {
     /// Index into [`DeviceInfo::types`].
     pub memory_type_index: u32,
-    /// In bytes, more than zero.
+    /// Size in bytes, more than zero.
     pub size: u64,
-    /// Set only where the resource exists already.
+    /// The resource that the memory is dedicated to; only if it exists already.
     pub dedicated: Option<DedicatedTarget>,
-    /// From 0 to 1; for `VK_EXT_memory_priority`, without which it means nothing.
+    /// Priority from 0 to 1 (`VK_EXT_memory_priority`); ignored without the extension.
     pub priority: Option<f32>,
-    /// Address of a `pNext` chain of the caller's to append, or 0.
+    /// Address of a `pNext` chain of the caller to append, or 0.
     pub next: usize,
-    /// `VkExternalMemoryHandleTypeFlags` that the memory can be exported as; 0 for none.
+    /// `VkExternalMemoryHandleTypeFlags` that the memory can be exported as; 0 if none.
     pub export_handle_types: u32,
-    /// What to take in.
+    /// The memory to import; `None` to allocate new memory.
     pub import: Option<MemoryImport>,
 }
 
 impl MemoryAllocateInfo {
-    /// Plain memory.
+    /// Returns the parameters for plain memory: `size` bytes of one type.
     pub fn of_type(memory_type_index: u32, size: u64) -> Self {
         Self {
             memory_type_index,
@@ -249,18 +250,18 @@ impl MemoryAllocateInfo {
     }
 }
 
-/// A range of a memory object. The device rounds nothing: the engine already has.
+/// A range of a memory object, already rounded: the device rounds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryRange {
-    /// The object.
+    /// The memory object.
     pub memory: MemoryHandle,
-    /// From its start, in bytes; a multiple of `non_coherent_atom_size`.
+    /// Offset in the object, in bytes; a multiple of `non_coherent_atom_size`.
     pub offset: u64,
-    /// In bytes; a multiple of `non_coherent_atom_size`, or up to the end of the object.
+    /// Size in bytes; a multiple of `non_coherent_atom_size`, or up to the end of the object.
     pub size: u64,
 }
 
-/// What a driver answers when it cannot. Each has its `VkResult`.
+/// A failure that a driver call returned; each variant has its `VkResult`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceError {
     /// `VK_ERROR_OUT_OF_HOST_MEMORY`
@@ -282,7 +283,7 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// The `VkResult`.
+    /// Returns the `VkResult`.
     pub fn vk_result(self) -> i32 {
         match self {
             Self::OutOfHostMemory => -1,
@@ -296,7 +297,7 @@ impl DeviceError {
         }
     }
 
-    /// The error of a negative `VkResult`.
+    /// Returns the error of a negative `VkResult`.
     pub fn from_vk_result(result: i32) -> Self {
         match result {
             -1 => Self::OutOfHostMemory,
@@ -311,7 +312,7 @@ impl DeviceError {
     }
 }
 
-/// Names of the results that memory, resources, copies and external handles can end with.
+/// Names of the results of functions for memory, resources, copies and external handles.
 const RESULT_NAMES: [(i32, &str); 20] = [
     (-1, "VK_ERROR_OUT_OF_HOST_MEMORY"),
     (-2, "VK_ERROR_OUT_OF_DEVICE_MEMORY"),
@@ -335,7 +336,7 @@ const RESULT_NAMES: [(i32, &str); 20] = [
     (-1_000_257_000, "VK_ERROR_INVALID_OPAQUE_CAPTURE_ADDRESS"),
 ];
 
-/// `VK_ERROR_UNKNOWN (-13)`, and `VkResult -1000999000` for what has no name here.
+/// Formats as `VK_ERROR_UNKNOWN (-13)`, or `VkResult -1000999000` if the name is not known.
 impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let result = self.vk_result();
@@ -348,23 +349,23 @@ impl fmt::Display for DeviceError {
 
 impl std::error::Error for DeviceError {}
 
-/// A call of the driver that failed.
+/// A failed driver call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallError {
-    /// By its name in Vulkan.
+    /// The name of the Vulkan function.
     pub call: &'static str,
-    /// What it answered.
+    /// The result that it returned.
     pub result: DeviceError,
 }
 
 impl DeviceError {
-    /// With the call that it is the answer of.
+    /// Combines the result with the name of the function that returned it.
     pub fn of(self, call: &'static str) -> CallError {
         CallError { call, result: self }
     }
 }
 
-/// `vkCreateBuffer answered VK_ERROR_UNKNOWN (-13)`
+/// Formats as `vkCreateBuffer answered VK_ERROR_UNKNOWN (-13)`.
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} answered {}", self.call, self.result)
@@ -373,63 +374,75 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// What a driver knows of one heap (`VK_EXT_memory_budget`), in bytes.
+/// The driver's figures for one heap (`VK_EXT_memory_budget`), in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DriverBudget {
-    /// Of this process, as the driver counts it.
+    /// Bytes that this process uses, as the driver counts them.
     pub usage: u64,
-    /// What this process may use before allocations fail or slow down.
+    /// Bytes that this process may use before allocations fail or slow down.
     pub budget: u64,
 }
 
 /// A device that has memory.
 ///
-/// # What the engine promises
+/// # What the engine guarantees
 /// * `memory_type_index` exists; `size` is more than zero, not above the heap's size and not above
-///   `max_memory_allocation_size`.
-/// * At most `max_memory_allocation_count` objects live at once.
+/// `max_memory_allocation_size`.
+/// * At most `max_memory_allocation_count` objects are live at once.
 /// * Each handle is freed once, and not used afterwards.
-/// * `map` and `unmap` of one object alternate, from `map` on, and never run at the same time;
-///   only `HOST_VISIBLE` memory is mapped, always the whole of it.
-/// * `flush` and `invalidate` name mapped, non-coherent memory, rounded to
-///   `non_coherent_atom_size`.
-/// * No lock that an allocation in existing blocks needs is held during any call.
+/// * `map` and `unmap` of one object alternate, starting with `map`, and never run at the same time; only
+/// `HOST_VISIBLE` memory is mapped, always the whole object.
+/// * `flush` and `invalidate` get mapped, non-coherent memory, in ranges rounded to
+/// `non_coherent_atom_size`.
+/// * During a call the engine holds no lock that an allocation in existing blocks needs.
 ///
-/// # What an implementation promises
-/// * Calls come from any thread at any time and may take long.
-/// * A call that fails changed nothing.
-/// * `map` returns an address aligned to `min_memory_map_alignment`; it stays valid, and the same
-///   memory, until `unmap` or `free`.
+/// # What an implementation guarantees
+/// * Every method may be called from any thread at any time; a call may take long.
+/// * A call that fails has changed nothing.
+/// * `map` returns an address aligned to `min_memory_map_alignment`; it stays valid, and refers to the
+/// same memory, until `unmap` or `free`.
 pub trait DeviceMemory: Send + Sync {
-    /// Heaps, types and limits.
+    /// Returns heaps, memory types and limits.
     fn info(&self) -> &DeviceInfo;
 
-    /// Whether memory objects name the resource that they are for: Vulkan 1.1 or
-    /// `VK_KHR_dedicated_allocation`. Where not, [`MemoryAllocateInfo::dedicated`] is passed over.
+    /// Returns whether memory objects can be dedicated to a resource: Vulkan 1.1 or
+    /// `VK_KHR_dedicated_allocation`. If not, [`MemoryAllocateInfo::dedicated`] is ignored.
     fn names_resources(&self) -> bool {
         true
     }
 
-    /// Takes a memory object (`vkAllocateMemory`).
+    /// Allocates a memory object (`vkAllocateMemory`).
+    ///
+    /// # Errors
+    /// The result that the driver returned; nothing is allocated.
     fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError>;
 
-    /// Gives one back, mapped or not (`vkFreeMemory`).
+    /// Frees a memory object, mapped or not (`vkFreeMemory`).
     fn free(&self, memory: MemoryHandle);
 
     /// Maps a whole memory object (`vkMapMemory`).
+    ///
+    /// # Errors
+    /// The result that the driver returned; the object is not mapped.
     fn map(&self, memory: MemoryHandle) -> Result<HostAddress, DeviceError>;
 
-    /// Undoes [`map`](Self::map) (`vkUnmapMemory`).
+    /// Unmaps a memory object (`vkUnmapMemory`).
     fn unmap(&self, memory: MemoryHandle);
 
-    /// Makes host writes visible to the device (`vkFlushMappedMemoryRanges`).
+    /// Makes host writes available to the device (`vkFlushMappedMemoryRanges`).
+    ///
+    /// # Errors
+    /// The result that the driver returned.
     fn flush(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError>;
 
     /// Makes device writes visible to the host (`vkInvalidateMappedMemoryRanges`).
+    ///
+    /// # Errors
+    /// The result that the driver returned.
     fn invalidate(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError>;
 
-    /// Usage and budget of every heap, where the driver knows them; `None` makes the engine count
-    /// by itself.
+    /// Returns the driver's usage and budget of every heap; `None` if the driver does not know them, and
+    /// the engine counts itself.
     fn budget(&self) -> Option<Vec<DriverBudget>> {
         None
     }

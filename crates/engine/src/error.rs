@@ -1,87 +1,89 @@
-//! Every way an operation can fail, with the figures that explain it.
+//! [`Error`]: every way an operation can fail, with the figures that explain it.
 
 use std::fmt;
 
 use crate::device::{CallError, DeviceError};
 use crate::words::{bytes, counted};
 
-/// Figures of a failed allocation.
+/// Figures of a failed allocation, for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FailureFigures {
-    /// Asked for, in bytes.
+    /// Requested size in bytes.
     pub size: u64,
-    /// The type that was tried first, and its heap.
+    /// The memory type that was tried first.
     pub memory_type_index: Option<u32>,
-    /// Of that type.
+    /// The heap of that memory type.
     pub heap_index: Option<u32>,
-    /// Bytes that this allocator holds of that heap, or what the driver says.
+    /// Bytes in use of that heap: the driver's figure, or the bytes that this allocator holds.
     pub heap_usage: u64,
-    /// Bytes that may be used of that heap.
+    /// Budget of that heap in bytes.
     pub heap_budget: u64,
-    /// Nothing that is freed would help: the rules of the pool or the limits of the device forbid it.
+    /// Whether the request cannot succeed whatever is freed, because the pool or a limit of the device
+    /// forbids it.
     pub can_never_succeed: bool,
 }
 
-/// Why an operation failed. Nothing was changed.
+/// The reason of a failure. A failed operation has changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The driver, a limit or a budget has no memory for it.
+    /// No device memory: the driver, a limit or a budget refused it.
     OutOfDeviceMemory {
-        /// Which rule stopped it, for people.
+        /// The rule that was violated, for the message.
         reason: String,
-        /// What was asked and what there was.
+        /// Request and state of the heap.
         figures: FailureFigures,
     },
-    /// The driver has no host memory for it.
+    /// The driver has no host memory.
     OutOfHostMemory {
-        /// The call of the driver that said so.
+        /// The Vulkan function that returned the error.
         call: &'static str,
-        /// What was asked and what there was.
+        /// Request and state of the heap.
         figures: FailureFigures,
     },
-    /// `vkAllocateMemory` failed otherwise than for want of device memory.
+    /// `vkAllocateMemory` failed for another reason than a lack of device memory.
     Refused {
-        /// What it answered; not that the device is lost.
+        /// The result that it returned; never `DeviceLost`.
         result: DeviceError,
-        /// What was asked and what there was.
+        /// Request and state of the heap.
         figures: FailureFigures,
     },
-    /// There is no host memory for the bookkeeping of so many.
+    /// No host memory for the bookkeeping of this many items.
     TooManyItems(usize),
-    /// There is no host memory for something of the caller's size.
+    /// No host memory for the named object, whose size the caller chose.
     NoHostMemory(&'static str),
-    /// `maxMemoryAllocationCount` memory objects live already.
+    /// The device already has `maxMemoryAllocationCount` memory objects.
     TooManyObjects {
-        /// The limit.
+        /// The value of `maxMemoryAllocationCount`.
         limit: u32,
-        /// What was asked and what there was.
+        /// Request and state of the heap.
         figures: FailureFigures,
     },
-    /// A virtual block has no room. In the caller's unit, not in bytes.
+    /// A virtual block has no room. Sizes are in the caller's unit, not in bytes.
     VirtualBlockFull {
-        /// What was asked; only the size is known.
+        /// The request; only its size is set.
         figures: FailureFigures,
-        /// In use.
+        /// Units in use.
         allocated: u64,
-        /// Of the block.
+        /// Size of the block in units.
         size: u64,
     },
-    /// No memory type has what is required.
+    /// No memory type has the required properties.
     FeatureNotPresent(String),
-    /// The request itself is wrong.
+    /// The request itself is invalid.
     InvalidArgument(String),
-    /// Memory that cannot be mapped, or that the driver refused to map.
+    /// The memory cannot be mapped, or the driver refused to map it.
     MemoryMap(String),
     /// The handle is stale: its allocation was freed.
     UseAfterFree,
-    /// The device is lost, as this call of the driver says.
+    /// The device is lost; the named Vulkan function returned that.
     DeviceLost(&'static str),
-    /// Another error of the driver.
+    /// Any other error that a driver call returned.
     Device(CallError),
 }
 
 impl Error {
-    /// The `VkResult` that stands behind it, or the one VMA would return.
+    /// Returns the `VkResult` of the error, or the one that VMA returns in this case; `None` for errors
+    /// of the caller.
     pub fn vk_result(&self) -> Option<i32> {
         match self {
             Self::OutOfDeviceMemory { .. } | Self::VirtualBlockFull { .. } => Some(-2),
@@ -98,7 +100,7 @@ impl Error {
         }
     }
 
-    /// The same failure, about `size` bytes: what the caller asked for, not the block that was to
+    /// Sets the size in the error: the size that the caller requested, not that of the block that was to
     /// hold it.
     pub(crate) fn about(mut self, size: u64) -> Self {
         match &mut self {
@@ -111,17 +113,17 @@ impl Error {
         self
     }
 
-    /// Whether a smaller block, another memory type or dedicated memory may serve where this failed.
-    /// Drivers have many words for a lack of memory, so whatever `vkAllocateMemory` answers counts, but
-    /// that the device is lost.
-    pub(crate) fn leads_on(&self) -> bool {
+    /// Returns whether a smaller block, another memory type or dedicated memory may succeed where this
+    /// failed. Drivers report a lack of memory in many ways, so any result of `vkAllocateMemory` counts
+    /// except a lost device.
+    pub(crate) fn allows_fallback(&self) -> bool {
         matches!(
             self,
             Self::OutOfDeviceMemory { .. } | Self::TooManyObjects { .. } | Self::Refused { .. }
         )
     }
 
-    /// Whether memory is missing that may come free: then another attempt is worth it.
+    /// Returns whether the request may succeed once memory is freed.
     pub fn is_shortage(&self) -> bool {
         match self {
             Self::OutOfDeviceMemory { figures, .. }
@@ -131,8 +133,8 @@ impl Error {
         }
     }
 
-    /// The same failure after another way was tried as well: hopeless only if both are.
-    pub(crate) fn unless_hopeful(mut self, other: &Self) -> Self {
+    /// Combines the error with that of another attempt: it stays hopeless only if both are.
+    pub(crate) fn combined_with(mut self, other: &Self) -> Self {
         let hopeful = other.is_shortage();
         match &mut self {
             Self::OutOfDeviceMemory { figures, .. }
@@ -143,7 +145,7 @@ impl Error {
         self
     }
 
-    /// The figures of a failed allocation.
+    /// Returns the figures of a failed allocation, if the error has any.
     pub fn figures(&self) -> Option<&FailureFigures> {
         match self {
             Self::OutOfDeviceMemory { figures, .. }
@@ -156,7 +158,7 @@ impl Error {
     }
 }
 
-/// Errors of calls that ask for no memory: those of flushing, waiting, copying.
+/// Converts errors of calls that allocate no memory object: flush, wait, copy.
 impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         match error.result {
@@ -167,8 +169,8 @@ impl From<CallError> for Error {
 }
 
 impl Error {
-    /// The error of a call of the driver that took no memory object, but ran out of memory by itself,
-    /// as `vkCreateBuffer` can.
+    /// Returns the error of a driver call that allocates no memory object but can run out of memory, as
+    /// `vkCreateBuffer` can.
     pub fn of_call(call: &'static str, error: DeviceError, figures: FailureFigures) -> Self {
         let failed = error.of(call);
         match error {
@@ -181,7 +183,7 @@ impl Error {
     }
 }
 
-/// `12345678` as `11.8 MiB`.
+/// Formats a size with a binary unit: `12345678` as `11.8 MiB`.
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -262,11 +264,11 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Which of many failed, and why. Nothing of the others is left.
+/// The item of a call for many that failed, and its error. The call has undone the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedItem {
-    /// Counted from 0.
+    /// Index of the item, from 0.
     pub index: usize,
-    /// Why.
+    /// The error.
     pub error: Error,
 }

@@ -1,11 +1,11 @@
-//! Keys of regions, pools and allocations.
+//! Keys of regions, ids of pools and allocations, and the [`Allocation`] itself.
 
 use std::num::NonZeroU64;
 
 use crate::device::{HostAddress, MemoryHandle};
 
-/// A slot and the generation in which it was taken, in one number: a key that was stored in halves
-/// and is loaded as a whole waits for both.
+/// A slot and its generation as one 64-bit number: a key stored in two halves and loaded as a whole would
+/// stall on store forwarding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotKey(u64);
 
@@ -13,106 +13,107 @@ impl SlotKey {
     /// The key of no region.
     pub const NONE: Self = Self(0);
 
-    /// Makes the key of a slot and a generation.
+    /// Combines a slot and a generation.
     #[inline]
     pub fn new(index: u32, generation: u32) -> Self {
         Self(u64::from(generation) << 32 | u64::from(index))
     }
 
-    /// The slot.
+    /// Returns the slot.
     #[inline]
     pub fn index(self) -> u32 {
         self.0 as u32
     }
 
-    /// Odd while the region lives.
+    /// Returns the generation; odd for a key of a region.
     #[inline]
     pub fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    /// The generation above, the slot below.
+    /// Returns the key as a number: generation in the upper, slot in the lower 32 bits.
     #[inline]
     pub fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// What [`to_bits`](Self::to_bits) gave.
+    /// Creates a key from the result of [`to_bits`](Self::to_bits).
     #[inline]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 }
 
-/// A custom pool.
+/// The id of a custom pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PoolId(pub SlotKey);
 
-/// The pool in which an allocation lives.
+/// The pool that an allocation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Home {
+pub enum PoolKey {
     /// The default pool of a memory type.
     Default(u32),
-    /// One that the caller made.
+    /// A custom pool.
     Custom(PoolId),
 }
 
-/// What the caller holds: a slot and its generation. Copies are harmless, a stale one is an error.
+/// The handle of an allocation: a slot and its generation. Copies are harmless; using a stale one is an
+/// error.
 ///
-/// 16 bytes, as who has many allocations has many of these.
+/// It takes 16 bytes, because a program with many allocations stores many of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AllocationId {
-    /// Slot and generation in its home.
+    /// Slot and generation in its pool.
     pub key: SlotKey,
-    /// The generation of a custom pool above, or 0, which no pool has while it lives; then its slot, or
-    /// the memory type; then a bit for dedicated memory. All of it inverted: so it is never 0, and an
-    /// `Option` takes no more.
+    /// Upper 32 bits: generation of a custom pool, or 0 for a default pool (no live pool has generation
+    /// 0). Lower 32 bits: the pool's slot or the memory type, then one bit for dedicated memory. Stored
+    /// inverted, so it is never 0 and an `Option` needs no extra space.
     place: NonZeroU64,
 }
 
 const _: () = assert!(size_of::<Option<AllocationId>>() == 16);
 
 impl AllocationId {
-    /// Of a slot in a home, among those with a memory object of their own if `dedicated`.
+    /// Creates the id of a slot in a pool, or of its dedicated memory if `dedicated`.
     ///
     /// # Panics
-    /// If the home is none that an allocator gives out.
+    /// If an allocator cannot return such a pool.
     #[inline]
-    pub fn new(home: Home, dedicated: bool, key: SlotKey) -> Self {
-        let (generation, index) = match home {
-            Home::Default(index) => (0, index),
-            Home::Custom(PoolId(pool)) => {
-                assert!(pool.generation() != 0, "no pool is {home:?}");
+    pub fn new(pool_key: PoolKey, dedicated: bool, key: SlotKey) -> Self {
+        let (generation, index) = match pool_key {
+            PoolKey::Default(index) => (0, index),
+            PoolKey::Custom(PoolId(pool)) => {
+                assert!(pool.generation() != 0, "no pool is {pool_key:?}");
                 (pool.generation(), pool.index())
             }
         };
-        assert!(index >> 31 == 0, "no pool is {home:?}");
+        assert!(index >> 31 == 0, "no pool is {pool_key:?}");
         let place = u64::from(generation) << 32 | u64::from(index << 1) | u64::from(dedicated);
-        // Only the last life of all of the last pool of 2^31 could be 0.
+        // The inverse is 0 only for the last life of the last of 2^31 pools.
         Self { key, place: NonZeroU64::new(!place).expect("fewer than 2^31 pools") }
     }
 
-    /// Where to look.
+    /// Returns the pool.
     #[inline]
-    pub fn home(self) -> Home {
+    pub fn pool_key(self) -> PoolKey {
         let place = !self.place.get();
         let (generation, index) = ((place >> 32) as u32, place as u32 >> 1);
         match generation {
-            0 => Home::Default(index),
-            _ => Home::Custom(PoolId(SlotKey::new(index, generation))),
+            0 => PoolKey::Default(index),
+            _ => PoolKey::Custom(PoolId(SlotKey::new(index, generation))),
         }
     }
 
-    /// Whether it has a memory object of its own there.
+    /// Returns whether the allocation has a memory object of its own.
     #[inline]
     pub fn is_dedicated(self) -> bool {
         self.place.get() & 1 == 0
     }
 }
 
-/// The address of what the allocator keeps of an allocation: to be fetched into the cache a while before
-/// the allocation ends, and good for nothing else, as it may have moved since. 0 where it is not known, as of
-/// dedicated memory or one of many. All are equal.
+/// The address of the allocator's record of an allocation, to be prefetched before the allocation ends.
+/// Not valid for anything else, because the record may have moved. 0 where it is not known, as for
+/// dedicated memory. All hints compare equal.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CacheHint(pub u64);
 
@@ -124,29 +125,29 @@ impl PartialEq for CacheHint {
 
 impl Eq for CacheHint {}
 
-/// What an allocation is and where. What its end asks for stands first, as that is all that is read of
-/// most by then.
+/// An allocation: what it is and where. The fields that freeing reads come first, so that they share a
+/// cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Allocation {
     /// The handle.
     pub id: AllocationId,
-    /// What to fetch before it ends.
+    /// The address to prefetch before it is freed.
     pub hint: CacheHint,
-    /// As requested, in bytes.
+    /// Requested size in bytes.
     pub size: u64,
-    /// The memory object it lies in.
+    /// The memory object that contains it.
     pub memory: MemoryHandle,
-    /// In that object, in bytes.
+    /// Offset in that object, in bytes.
     pub offset: u64,
-    /// Index into the device's types.
+    /// Index into the device's memory types.
     pub memory_type_index: u32,
-    /// Where a persistently mapped allocation starts in the host's address space.
+    /// Host address of its first byte, if it is persistently mapped.
     pub mapped: Option<HostAddress>,
 }
 
 impl Allocation {
-    /// Whether it has a memory object of its own.
+    /// Returns whether the allocation has a memory object of its own.
     pub fn is_dedicated(&self) -> bool {
         self.id.is_dedicated()
     }

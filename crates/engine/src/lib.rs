@@ -1,6 +1,6 @@
 //! The engine of vk-mem: decides where every Vulkan allocation goes.
 //!
-//! Start at [`Allocator`]; its only way to a driver is [`DeviceMemory`].
+//! Start at [`Allocator`]; it calls a driver only through [`DeviceMemory`].
 #![forbid(unsafe_code)]
 
 mod allocator;
@@ -22,7 +22,7 @@ pub mod words;
 pub use allocator::alias::AliasRequest;
 pub use allocator::host_access::HostRange;
 pub use allocator::host_ranges::{HostRanges, HostWriter, WriterId, edges};
-pub use allocator::import::MemoryOf;
+pub use allocator::import::MemoryObjectInfo;
 pub use allocator::many::Freed;
 pub use allocator::memory_type::{
     Candidates, MemoryTypes, Preferences, names as memory_property_names,

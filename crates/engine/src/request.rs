@@ -1,39 +1,39 @@
-//! What is asked for: size, alignment, usage, flags, kind of resource.
+//! Parameters of allocations, imports and pools: size, alignment, usage, flags, kind of resource.
 
 use bitflags::bitflags;
 
 use crate::device::{DedicatedTarget, MemoryImport, MemoryPropertyFlags};
 use crate::handle::PoolId;
 
-/// The intended use. Values of `VmaMemoryUsage`.
+/// The intended use: `VmaMemoryUsage`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum MemoryUsage {
-    /// Only the flags decide.
+    /// No preference: the flags alone decide.
     Unknown = 0,
-    /// Older name: memory of the device, not mapped.
+    /// Deprecated in VMA: device-local, not mapped.
     GpuOnly = 1,
-    /// Older name: host-visible, coherent memory of the host.
+    /// Deprecated in VMA: host-visible and coherent, not device-local.
     CpuOnly = 2,
-    /// Older name: written by the host, read by the device.
+    /// Deprecated in VMA: written by the host, read by the device.
     CpuToGpu = 3,
-    /// Older name: written by the device, read by the host.
+    /// Deprecated in VMA: written by the device, read by the host.
     GpuToCpu = 4,
-    /// Older name: memory of the host, not of the device.
+    /// Deprecated in VMA: not device-local.
     CpuCopy = 5,
-    /// Lazily allocated; transient attachments of tiled GPUs.
+    /// Lazily allocated memory for transient attachments of tiled GPUs.
     GpuLazilyAllocated = 6,
     /// Chosen from the resource's usage and the `HOST_ACCESS` flags.
     #[default]
     Auto = 7,
-    /// The same, leaning to the device.
+    /// Like `Auto`, with a preference for device-local memory.
     AutoPreferDevice = 8,
-    /// The same, leaning to the host.
+    /// Like `Auto`, with a preference for memory that is not device-local.
     AutoPreferHost = 9,
 }
 
 impl MemoryUsage {
-    /// The usage of a number, if it is one.
+    /// Returns the usage of a number, if there is one.
     pub fn from_raw(raw: u32) -> Option<Self> {
         Some(match raw {
             0 => Self::Unknown,
@@ -50,55 +50,55 @@ impl MemoryUsage {
         })
     }
 
-    /// Whether the resource's usage takes part in the choice.
+    /// Returns whether the resource's usage takes part in the choice of the memory type.
     pub fn is_auto(self) -> bool {
         matches!(self, Self::Auto | Self::AutoPreferDevice | Self::AutoPreferHost)
     }
 }
 
 bitflags! {
-    /// How to allocate. Values of `VmaAllocationCreateFlagBits`.
+    /// Flags of an allocation: `VmaAllocationCreateFlagBits`.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct AllocationCreateFlags: u32 {
-        /// A `VkDeviceMemory` of its own.
+        /// Use a `VkDeviceMemory` of its own.
         const DEDICATED_MEMORY = 0x1;
-        /// Only in blocks that exist already.
+        /// Use existing blocks only.
         const NEVER_ALLOCATE = 0x2;
-        /// Mapped for as long as it lives.
+        /// Keep it mapped for its whole life.
         const MAPPED = 0x4;
-        /// From the upper end of a block; for pools with the linear algorithm.
+        /// Allocate from the upper end of a block; only in pools with the linear algorithm.
         const UPPER_ADDRESS = 0x40;
-        /// Create the resource, allocate, do not bind.
+        /// Create the resource and allocate memory, but do not bind it.
         const DONT_BIND = 0x80;
-        /// Fail instead of going over the heap's budget.
+        /// Fail rather than exceed the heap's budget.
         const WITHIN_BUDGET = 0x100;
         /// Other resources may be bound to the same memory.
         const CAN_ALIAS = 0x200;
-        /// The host writes from front to back and does not read.
+        /// The host writes sequentially and does not read.
         const HOST_ACCESS_SEQUENTIAL_WRITE = 0x400;
         /// The host reads, or writes in any order.
         const HOST_ACCESS_RANDOM = 0x800;
-        /// Memory that is not host-visible will do: the caller then makes a transfer.
+        /// Accept memory that is not host-visible; the caller then transfers the data.
         const HOST_ACCESS_ALLOW_TRANSFER_INSTEAD = 0x1000;
-        /// Best fit: the smallest region that serves.
+        /// Best fit: the smallest region that is large enough.
         const STRATEGY_MIN_MEMORY = 0x1_0000;
-        /// First fit: the quickest choice.
+        /// First fit: the fastest search.
         const STRATEGY_MIN_TIME = 0x2_0000;
-        /// The lowest offset; time grows with the number of regions.
+        /// The lowest offset; the search takes time proportional to the number of regions.
         const STRATEGY_MIN_OFFSET = 0x4_0000;
     }
 }
 
 impl AllocationCreateFlags {
-    /// All bits of the strategy.
+    /// All strategy bits.
     pub const STRATEGY_MASK: Self =
         Self::STRATEGY_MIN_MEMORY.union(Self::STRATEGY_MIN_TIME).union(Self::STRATEGY_MIN_OFFSET);
-    /// Either kind of host access.
+    /// Both kinds of host access.
     pub const HOST_ACCESS_MASK: Self =
         Self::HOST_ACCESS_SEQUENTIAL_WRITE.union(Self::HOST_ACCESS_RANDOM);
 }
 
-/// How a place is searched for.
+/// The search strategy for a free region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     /// A good fit in constant time.
@@ -106,17 +106,18 @@ pub enum Strategy {
     Balanced,
     /// The best fit among a bounded number of candidates.
     MinMemory,
-    /// The first that is sure to fit.
+    /// The first region that is sure to fit.
     MinTime,
     /// The lowest offset of the lowest block.
     MinOffset,
 }
 
-/// What will live in a region: decides who may share a page of `bufferImageGranularity` bytes.
+/// The kind of resource in a region: decides which regions may share a page of `bufferImageGranularity`
+/// bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ResourceKind {
-    /// Anything; shares a page with nothing.
+    /// Unknown; shares a page with nothing.
     #[default]
     Unknown = 0,
     /// A buffer.
@@ -129,59 +130,60 @@ pub enum ResourceKind {
     ImageOptimal = 4,
 }
 
-/// What is known of the resource's use when the memory type is chosen.
+/// The known use of the resource, for the choice of the memory type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResourceUse {
     /// Memory without a resource yet. Counts as used by the device.
     #[default]
     Unknown,
-    /// The device reads or writes it in shaders or fixed functions.
+    /// Read or written by the device in shaders or fixed functions.
     Device,
-    /// Only copied from or to.
+    /// Only the source or target of transfers.
     TransferOnly,
 }
 
-/// `VkMemoryRequirements` and what `VkMemoryDedicatedRequirements` adds.
+/// `VkMemoryRequirements` and `VkMemoryDedicatedRequirements`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryRequirements {
-    /// In bytes, more than zero.
+    /// Size in bytes, more than zero.
     pub size: u64,
-    /// A power of two.
+    /// Alignment in bytes, a power of two.
     pub alignment: u64,
-    /// Bit i: memory type i will do.
+    /// Bit i: memory type i is allowed.
     pub memory_type_bits: u32,
-    /// The driver wants a memory object of its own for the resource.
+    /// The driver prefers a memory object of its own for the resource.
     pub prefers_dedicated: bool,
-    /// The driver insists.
+    /// The driver requires one.
     pub requires_dedicated: bool,
 }
 
-/// The caller's wishes: what a `VmaAllocationCreateInfo` holds.
+/// The caller's options: `VmaAllocationCreateInfo`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AllocationCreateInfo {
     /// The intended use.
     pub usage: MemoryUsage,
-    /// How to allocate.
+    /// Flags of the allocation.
     pub flags: AllocationCreateFlags,
-    /// A type must have all of these.
+    /// Properties that the memory type must have.
     pub required_flags: MemoryPropertyFlags,
-    /// A type should have these: each that is missing costs one.
+    /// Properties that the memory type should have; each missing one adds 1 to its cost.
     pub preferred_flags: MemoryPropertyFlags,
-    /// A type should not have these: each that is present costs one.
+    /// Properties that the memory type should not have; each present one adds 1 to its cost.
     pub not_preferred_flags: MemoryPropertyFlags,
     /// Bit i: memory type i may be used. 0 allows all, as in VMA.
     pub memory_type_bits: u32,
-    /// In bytes, a power of two; raises the alignment that the resource needs. 0 and 1 do nothing.
+    /// Minimum alignment in bytes, a power of two; 0 and 1 have no effect.
     pub min_alignment: u64,
-    /// The pool to allocate from; its memory type is the one.
+    /// The pool to allocate from, which fixes the memory type.
     pub pool: Option<PoolId>,
-    /// From 0 to 1 (`VK_EXT_memory_priority`); of dedicated memory, blocks have that of their pool.
+    /// Priority of dedicated memory from 0 to 1 (`VK_EXT_memory_priority`); blocks have that of their
+    /// pool.
     pub priority: Option<f32>,
-    /// `VkExternalMemoryHandleTypeFlags` that the memory can be exported as; 0 for none. What its
-    /// pool does not export gets a memory object of its own.
+    /// `VkExternalMemoryHandleTypeFlags` that the memory can be exported as; 0 if none. If its pool does
+    /// not export one of these, the allocation gets a memory object of its own.
     pub export_handle_types: u32,
-    /// Address of a `pNext` chain for its `vkAllocateMemory`, or 0: such an allocation has a memory object
-    /// of its own. Stays valid for the call; the caller vouches for it.
+    /// Address of a `pNext` chain for `vkAllocateMemory`, or 0: such an allocation has a memory object of
+    /// its own. The caller guarantees that the chain is valid during the call.
     pub memory_allocate_next: usize,
 }
 
@@ -204,14 +206,15 @@ impl Default for AllocationCreateInfo {
 }
 
 impl PoolCreateInfo {
-    /// `VkExternalMemoryHandleTypeFlags` of all its memory, whoever says so.
+    /// Returns the `VkExternalMemoryHandleTypeFlags` of the pool's memory, from its own field and its
+    /// `pNext` chain.
     pub(crate) fn all_export_handle_types(&self) -> u32 {
         self.export_handle_types | self.next_export_handle_types.unwrap_or(0)
     }
 }
 
 impl AllocationCreateInfo {
-    /// The search that the flags ask for; the lowest bit wins where several are set.
+    /// Returns the strategy that the flags select; the lowest bit wins if several are set.
     pub fn strategy(&self) -> Strategy {
         if self.flags.contains(AllocationCreateFlags::STRATEGY_MIN_MEMORY) {
             Strategy::MinMemory
@@ -225,23 +228,23 @@ impl AllocationCreateInfo {
     }
 }
 
-/// One request to the engine: what the resource needs and what the caller wishes.
+/// A request to the engine: the requirements of the resource and the caller's options.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AllocationRequest {
-    /// What the driver said about the resource.
+    /// The driver's requirements of the resource.
     pub requirements: MemoryRequirements,
-    /// What the caller said.
+    /// The caller's options.
     pub create_info: AllocationCreateInfo,
-    /// For `bufferImageGranularity`.
+    /// Kind of resource, for `bufferImageGranularity`.
     pub kind: ResourceKind,
-    /// For the AUTO usages.
+    /// Use of the resource, for the `AUTO` usages.
     pub resource_use: ResourceUse,
-    /// The resource, where one exists that a dedicated memory object can name.
+    /// The resource, if it exists and a dedicated memory object can name it.
     pub dedicated: Option<DedicatedTarget>,
 }
 
 impl AllocationRequest {
-    /// Memory for whatever is bound to it later: any type will do, and it shares a page with
+    /// Returns a request for memory without a resource: any type is allowed, and it shares a page with
     /// nothing. Size and alignment are in bytes.
     pub fn of_memory(size: u64, alignment: u64, create_info: &AllocationCreateInfo) -> Self {
         Self {
@@ -260,41 +263,41 @@ impl AllocationRequest {
     }
 }
 
-/// Memory that somebody else made, and what is to live in it.
+/// Memory created elsewhere, and the resource that is to be placed in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ImportRequest {
-    /// The whole memory object: its size is that of the memory, its `memory_type_bits` are the types
-    /// that serve both the resource and the memory.
+    /// The whole memory object: its size, and as `memory_type_bits` the types that both the resource and
+    /// the memory allow.
     pub whole: AllocationRequest,
-    /// Where the resource starts in it, in bytes.
+    /// Offset of the resource in it, in bytes.
     pub offset: u64,
-    /// Size of the resource, in bytes.
+    /// Size of the resource in bytes.
     pub size: u64,
-    /// Which memory.
+    /// The memory to import.
     pub import: MemoryImport,
-    /// The type that it was made of, where that is known.
+    /// The memory type that it was allocated from, if known.
     pub memory_type_index: Option<u32>,
-    /// The memory is of one type only and cannot be asked for it, so none may be guessed.
+    /// The handle is opaque: its memory type cannot be queried, so the engine must not guess one.
     pub is_opaque: bool,
 }
 
-/// How blocks are divided.
+/// The algorithm that divides blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Algorithm {
     /// Any sizes in any order.
     #[default]
     Tlsf,
-    /// One behind the other: freed at once, as a stack, as two stacks, or as a ring.
+    /// Regions one behind the other: freed at once, as a stack, as two stacks, or as a ring buffer.
     Linear,
     /// Powers of two.
     Buddy,
 }
 
 impl Algorithm {
-    /// Every algorithm.
+    /// All algorithms.
     pub const ALL: [Self; 3] = [Self::Tlsf, Self::Linear, Self::Buddy];
 
-    /// In lower case, as people write it.
+    /// Returns the name in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tlsf => "tlsf",
@@ -303,39 +306,39 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of a name.
+    /// Returns the algorithm with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 }
 
-/// A custom pool (`VmaPoolCreateInfo`).
+/// A custom pool: `VmaPoolCreateInfo`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PoolCreateInfo {
-    /// Index into the device's types.
+    /// Index into the device's memory types.
     pub memory_type_index: u32,
-    /// Bytes of each block; `None`: as in the default pools, and dedicated memory is allowed.
+    /// Size of each block in bytes. `None`: as in the default pools, and dedicated memory is allowed.
     pub block_size: Option<u64>,
-    /// Taken at once and never given back.
+    /// Number of blocks that are allocated with the pool and kept until it is destroyed.
     pub min_block_count: u32,
-    /// 0: no limit.
+    /// Maximum number of blocks; 0 for no limit.
     pub max_block_count: u32,
-    /// How blocks are divided.
+    /// The algorithm that divides blocks.
     pub algorithm: Algorithm,
-    /// All resources are of one kind, so nothing can share a page with another kind.
+    /// Whether to ignore `bufferImageGranularity`, because all resources in the pool are of one kind.
     pub ignore_buffer_image_granularity: bool,
-    /// In bytes, a power of two; 0 and 1 do nothing.
+    /// Minimum alignment in bytes, a power of two; 0 and 1 have no effect.
     pub min_alignment: u64,
-    /// From 0 to 1 (`VK_EXT_memory_priority`).
+    /// Priority of its memory objects from 0 to 1 (`VK_EXT_memory_priority`).
     pub priority: Option<f32>,
-    /// Address of a `pNext` chain for each `vkAllocateMemory`, or 0. Stays valid while the pool
-    /// lives; the caller vouches for it.
+    /// Address of a `pNext` chain for each `vkAllocateMemory`, or 0. The caller guarantees that it stays
+    /// valid while the pool exists.
     pub memory_allocate_next: usize,
-    /// What that chain says by itself that the memory can be exported as, if it has a
-    /// `VkExportMemoryAllocateInfo`: then nothing else can be asked for, and a device adds no other.
+    /// The handle types of a `VkExportMemoryAllocateInfo` in that chain, if it has one: requests for
+    /// others are refused, and no second structure is appended.
     pub next_export_handle_types: Option<u32>,
-    /// When the pool is full, allocate from the default pools.
+    /// Whether to allocate from the default pools when this pool is full.
     pub fallback: bool,
-    /// `VkExternalMemoryHandleTypeFlags` that its memory objects can be exported as; 0 for none.
+    /// `VkExternalMemoryHandleTypeFlags` that its memory objects can be exported as; 0 if none.
     pub export_handle_types: u32,
 }

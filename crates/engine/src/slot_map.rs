@@ -1,4 +1,4 @@
-//! Values under keys that go stale.
+//! [`SlotMap`]: values under keys that become stale when the value is removed.
 
 use crate::handle::SlotKey;
 
@@ -8,7 +8,7 @@ struct Slot<T> {
     value: Option<T>,
 }
 
-/// Values under keys that go stale when their value is removed.
+/// Values under keys that become stale when the value is removed.
 #[derive(Debug)]
 pub struct SlotMap<T> {
     slots: Vec<Slot<T>>,
@@ -22,7 +22,7 @@ impl<T> Default for SlotMap<T> {
 }
 
 impl<T> SlotMap<T> {
-    /// Takes memory for one value more, and for the end of it; false if there is none.
+    /// Reserves memory for one more value and for its removal; returns false if host memory is exhausted.
     #[must_use]
     pub fn try_reserve(&mut self) -> bool {
         let slots = self.slots.len() + 1;
@@ -31,7 +31,8 @@ impl<T> SlotMap<T> {
             || (self.slots.try_reserve(1).is_ok() && self.vacant.try_reserve(vacant).is_ok())
     }
 
-    /// Takes a value in. O(1), amortised. After [`try_reserve`](Self::try_reserve) it takes no memory.
+    /// Inserts a value and returns its key. O(1) amortised. Takes no memory after
+    /// [`try_reserve`](Self::try_reserve).
     pub fn insert(&mut self, value: T) -> SlotKey {
         let index = self.vacant.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, value: None });
@@ -47,18 +48,19 @@ impl<T> SlotMap<T> {
         self.slots.get(key.index() as usize).filter(|slot| slot.generation == key.generation())
     }
 
-    /// The value, unless the key is stale. O(1).
+    /// Returns the value; `None` if the key is stale. O(1).
     pub fn get(&self, key: SlotKey) -> Option<&T> {
         self.slot(key)?.value.as_ref()
     }
 
-    /// The value, unless the key is stale. O(1).
+    /// Returns the value for modification; `None` if the key is stale. O(1).
     pub fn get_mut(&mut self, key: SlotKey) -> Option<&mut T> {
         self.slot(key)?;
         self.slots[key.index() as usize].value.as_mut()
     }
 
-    /// Takes the value out; the key is stale from now on. O(1).
+    /// Removes and returns the value, and makes the key stale; `None` if it is stale already. O(1)
+    /// amortised.
     pub fn remove(&mut self, key: SlotKey) -> Option<T> {
         self.slot(key)?;
         let slot = &mut self.slots[key.index() as usize];
@@ -68,7 +70,7 @@ impl<T> SlotMap<T> {
         Some(value)
     }
 
-    /// All keys and values. O(slots).
+    /// Iterates over all keys and values. O(slots).
     pub fn iter(&self) -> impl Iterator<Item = (SlotKey, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let key = SlotKey::new(index as u32, slot.generation);
@@ -76,12 +78,12 @@ impl<T> SlotMap<T> {
         })
     }
 
-    /// How many values there are. O(1).
+    /// Returns the number of values. O(1).
     pub fn len(&self) -> usize {
         self.slots.len() - self.vacant.len()
     }
 
-    /// Whether there are none. O(1).
+    /// Returns whether there are no values. O(1).
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,29 +1,29 @@
-//! Counts of blocks, allocations and unused ranges.
+//! Counts and sizes of blocks, allocations and unused ranges.
 
-use crate::handle::Home;
+use crate::handle::PoolKey;
 
-/// What some blocks hold. Sums and extremes add up with [`Statistics::add`].
+/// The statistics of a set of blocks. Two of them are combined with [`Statistics::add`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statistics {
-    /// Memory objects.
+    /// Number of memory objects.
     pub block_count: u64,
-    /// Bytes of them.
+    /// Size of all memory objects in bytes.
     pub block_bytes: u64,
-    /// Live allocations.
+    /// Number of live allocations.
     pub allocation_count: u64,
-    /// Bytes of them, as requested.
+    /// Requested size of all live allocations in bytes.
     pub allocation_bytes: u64,
-    /// Free regions.
+    /// Number of unused ranges.
     pub unused_range_count: u64,
-    /// Bytes of them.
+    /// Size of all unused ranges in bytes.
     pub unused_range_bytes: u64,
-    /// In bytes; `u64::MAX` without allocations.
+    /// Size of the smallest allocation in bytes; `u64::MAX` without allocations.
     pub allocation_size_min: u64,
-    /// In bytes; 0 without allocations.
+    /// Size of the largest allocation in bytes; 0 without allocations.
     pub allocation_size_max: u64,
-    /// In bytes; `u64::MAX` without unused ranges.
+    /// Size of the smallest unused range in bytes; `u64::MAX` without unused ranges.
     pub unused_range_size_min: u64,
-    /// In bytes; 0 without unused ranges.
+    /// Size of the largest unused range in bytes; 0 without unused ranges.
     pub unused_range_size_max: u64,
 }
 
@@ -45,13 +45,13 @@ impl Default for Statistics {
 }
 
 impl Statistics {
-    /// Counts a memory object.
+    /// Adds a memory object of `size` bytes.
     pub fn add_block(&mut self, size: u64) {
         self.block_count += 1;
         self.block_bytes += size;
     }
 
-    /// Counts a live allocation.
+    /// Adds a live allocation of `size` bytes.
     pub fn add_allocation(&mut self, size: u64) {
         self.allocation_count += 1;
         self.allocation_bytes += size;
@@ -59,7 +59,7 @@ impl Statistics {
         self.allocation_size_max = self.allocation_size_max.max(size);
     }
 
-    /// Counts a free region.
+    /// Adds an unused range of `size` bytes.
     pub fn add_unused_range(&mut self, size: u64) {
         self.unused_range_count += 1;
         self.unused_range_bytes += size;
@@ -67,7 +67,7 @@ impl Statistics {
         self.unused_range_size_max = self.unused_range_size_max.max(size);
     }
 
-    /// Adds what other blocks hold.
+    /// Adds the statistics of other blocks.
     pub fn add(&mut self, other: &Self) {
         self.block_count += other.block_count;
         self.block_bytes += other.block_bytes;
@@ -81,8 +81,8 @@ impl Statistics {
         self.unused_range_size_max = self.unused_range_size_max.max(other.unused_range_size_max);
     }
 
-    /// 1 - largest unused range / all unused bytes: 0 while what is unused is one piece, or nothing is,
-    /// close to 1 when it is scattered.
+    /// Returns 1 - largest unused range / all unused bytes: 0 if the unused bytes are one range or none,
+    /// close to 1 if they are scattered.
     pub fn fragmentation(&self) -> f64 {
         if self.unused_range_bytes == 0 {
             return 0.0;
@@ -91,13 +91,13 @@ impl Statistics {
     }
 }
 
-/// What one pool holds.
+/// The statistics of one pool.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolStatistics {
-    /// Which pool.
-    pub home: Home,
-    /// Of all its memory.
+    /// The pool.
+    pub pool_key: PoolKey,
+    /// The memory type of the pool.
     pub memory_type_index: u32,
-    /// The figures.
+    /// The statistics of its blocks and dedicated memory.
     pub statistics: Statistics,
 }

@@ -1,19 +1,19 @@
-//! Numbers and nouns in words, for errors and reprs.
+//! Numbers and nouns as words, for error messages and reprs.
 
 use std::fmt;
 
-/// A count with what is counted: `1 byte`, `2 bytes`.
+/// A count with its noun: `1 byte`, `2 bytes`.
 pub struct Counted<'a> {
     count: u64,
     what: &'a str,
 }
 
-/// `what` is one of them; its plural ends in an `s`.
+/// Formats a count with the noun `what`, whose plural ends in `s`.
 pub fn counted<T: TryInto<u64>>(count: T, what: &str) -> Counted<'_> {
     Counted { count: count.try_into().unwrap_or(u64::MAX), what }
 }
 
-/// The same of bytes.
+/// Formats a number of bytes: `1 byte`, `2 bytes`.
 pub fn bytes(count: u64) -> Counted<'static> {
     counted(count, "byte")
 }
@@ -25,7 +25,7 @@ impl fmt::Display for Counted<'_> {
     }
 }
 
-/// A noun with its article: `a BufferUsage`, `an ImageUsage`.
+/// Formats a noun with its article: `a BufferUsage`, `an ImageUsage`.
 pub fn with_article(noun: &str) -> String {
     let vowel = noun.starts_with(|first: char| "aeiouAEIOU".contains(first));
     format!("{} {noun}", if vowel { "an" } else { "a" })

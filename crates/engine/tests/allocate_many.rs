@@ -1,4 +1,4 @@
-//! Many requests in a row: what they get is as good as what each gets alone.
+//! Random batches: `allocate_many` places requests as well as single calls do.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ const KINDS: [ResourceKind; 3] =
 const SEARCHES: [Search; 4] =
     [Search::Balanced, Search::MinTime, Search::MinMemory, Search::MinOffset];
 
-/// Mostly small ones of one alignment, as those are cut from one region.
+/// Mostly small requests of one alignment, as those are cut from one region.
 fn request() -> impl Strategy<Value = RegionRequest> {
     let size = prop_oneof![6 => 1u64..600, 1 => 600u64..20_000];
     let alignment = prop_oneof![6 => Just(4u32), 1 => 0u32..12];
@@ -31,7 +31,7 @@ fn request() -> impl Strategy<Value = RegionRequest> {
 #[derive(Clone, Debug)]
 enum Step {
     Many(Vec<RegionRequest>),
-    /// Each live one whose number, times this, ends in a small byte.
+    /// Frees each live region whose number times this value ends in a small byte.
     FreeSome(u8),
     AddBlock(u64),
 }

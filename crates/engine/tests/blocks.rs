@@ -1,4 +1,4 @@
-//! How large blocks are, when there are new ones, which stay, and who gets memory of its own.
+//! Block sizes, growth, retention of empty blocks, and the choice of dedicated memory.
 
 mod common;
 
@@ -17,7 +17,7 @@ fn free(world: &World, allocation: Allocation) {
     drop(world.allocator.free(allocation.id).unwrap());
 }
 
-/// Sizes of the memory objects that were asked for, in order.
+/// Returns the sizes of the memory objects that were requested, in order.
 fn asked(world: &World) -> Vec<u64> {
     let log = world.device.log();
     log.iter().filter(|it| it.call == Call::Allocate).map(|it| it.ranges[0].size).collect()
@@ -68,7 +68,7 @@ fn sizes_beyond_every_heap_are_cut_to_it() {
         free(&world, made);
         world.assert_empty();
     }
-    // A heap as large as numbers go, which no driver has and some report.
+    // A heap of `u64::MAX` bytes, which some drivers report.
     let world = World::with(one_heap(u64::MAX), &blocks_of(u64::MAX));
     let made = world.allocator.allocate(&buffer(100)).unwrap();
     free(&world, made);
@@ -155,7 +155,7 @@ fn of_two_empty_blocks_the_larger_stays() {
 
 #[test]
 fn over_budget_an_empty_block_goes_at_once() {
-    // 80 MiB of 100 are the budget; blocks of 12.5 MiB.
+    // Budget: 80 of 100 MiB; blocks of 12.5 MiB.
     let world = World::new(one_heap(100 * MIB));
     let small = world.allocator.allocate(&buffer(MIB)).unwrap();
     let large: Vec<_> =
@@ -170,7 +170,7 @@ fn over_budget_an_empty_block_goes_at_once() {
 
 #[test]
 fn an_attempt_in_place_never_calls_the_driver() {
-    // An empty block that is not mapped, of a pool that keeps it, while the heap is over its budget.
+    // An empty, unmapped block, of a pool that retains it, while the heap exceeds its budget.
     let world = World::new(one_heap(100 * MIB));
     let block_size = Some(MIB);
     let rules = PoolCreateInfo { block_size, min_block_count: 1, ..Default::default() };
@@ -269,7 +269,7 @@ fn the_number_of_memory_objects_is_kept_before_the_driver_has_to() {
     }
     assert_eq!(world.calls(), calls);
     free(&world, made[0]);
-    // An empty block that is kept counts, and makes room when it has to.
+    // A retained empty block counts towards the budget and is freed when memory is needed.
     let small = world.allocator.allocate(&buffer(1000)).unwrap();
     free(&world, small);
     assert_eq!(world.device.live_memory_objects(), 4);
@@ -307,12 +307,12 @@ fn a_driver_that_gives_more_objects_than_it_says_may_be_asked_for_them() {
         assert_eq!(world.allocator.take_pressed(), 0);
         made.extend((0..6).map(|_| world.allocator.allocate(&request).unwrap()));
         assert_eq!(world.device.live_memory_objects(), 10);
-        // Told once, whatever else is watched.
+        // Reported once, whatever else is watched.
         world.allocator.set_pressure_threshold(Some(0.9));
         assert_eq!(world.allocator.take_pressed(), vkmem_engine::PAST_ALLOCATION_COUNT);
         made.push(world.allocator.allocate(&request).unwrap());
         assert_eq!(world.allocator.take_pressed(), 0);
-        // As long as the driver says yes.
+        // As long as the driver allows it.
         world.device.enforce_allocation_count(true);
         let error = world.allocator.allocate(&request).unwrap_err();
         assert_eq!(error.vk_result(), Some(-10));
@@ -362,7 +362,7 @@ fn many_objects_make_the_rest_share_blocks() {
     let dedicated = made.iter().filter(|it| it.is_dedicated()).count();
     assert_eq!(dedicated, 7, "the last one while six, three quarters of eight, are not exceeded");
     assert!(made[..7].iter().all(Allocation::is_dedicated));
-    // The flag and the driver's demand still hold; there is no object left for them.
+    // The flag and the driver's requirement still apply, but no memory object is left for them.
     for change in [0, 1] {
         let mut forced = buffer(100);
         match change {
@@ -374,7 +374,7 @@ fn many_objects_make_the_rest_share_blocks() {
     }
     made.into_iter().for_each(|it| free(&world, it));
     world.assert_empty();
-    // The largest count that exists does not overflow.
+    // The largest possible count does not overflow.
     let mut info = one_heap(GIB);
     info.limits.max_memory_allocation_count = u32::MAX;
     assert!(is_dedicated(info, |it| it.requirements.prefers_dedicated = true));
@@ -397,7 +397,7 @@ fn a_preferred_memory_object_that_is_refused_becomes_a_place_in_a_block() {
 
 #[test]
 fn the_last_resort_is_a_memory_object_of_its_own() {
-    // No block of the named size fits any more, and no smaller one may be taken.
+    // No block of the explicit size fits any more, and a smaller one is not allowed.
     let world = World::with(one_heap(10 * MIB), &blocks_of(8 * MIB));
     let first = world.allocator.allocate(&buffer(3 * MIB)).unwrap();
     let second = world.allocator.allocate(&buffer(4 * MIB)).unwrap();
@@ -476,7 +476,7 @@ fn budgets_hold_back_those_who_ask() {
     let error = world.allocator.allocate(&careful(20 * MIB)).unwrap_err();
     assert!(error.to_string().contains("over the budget of heap 0 (WITHIN_BUDGET)"), "{error}");
     made.push(world.allocator.allocate(&buffer(20 * MIB)).unwrap());
-    // Room in a block that exists takes nothing from the budget.
+    // Allocating in an existing block takes nothing from the budget.
     let calls = world.allocate_calls();
     made.push(world.allocator.allocate(&careful(1000)).unwrap());
     assert_eq!(world.allocate_calls(), calls);

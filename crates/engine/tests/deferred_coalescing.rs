@@ -1,9 +1,10 @@
-//! Blocks of so many regions that freed ones are merged later: nobody can tell but by a clock.
+//! Deferred coalescing: blocks with so many regions that freed ones are merged later behave like small
+//! ones.
 
 use vkmem_engine::suballocator::{Algorithm, RegionRequest, SlotKey, Suballocator, Tlsf};
 use vkmem_engine::{Error, ResourceKind, Statistics, Strategy, VirtualBlock, VirtualRequest};
 
-/// More than the 4096 regions from which on it happens.
+/// More than the 4096 regions from which on merging is deferred.
 const COUNT: usize = 20_000;
 const SIZE: u64 = 256;
 
@@ -11,7 +12,7 @@ fn request(size: u64) -> VirtualRequest {
     VirtualRequest { size, alignment: SIZE, upper: false, strategy: Strategy::Balanced }
 }
 
-/// Without a free byte; the keys by ascending offset.
+/// Returns a full block and its keys by ascending offset.
 fn full() -> (VirtualBlock, Vec<SlotKey>) {
     let mut block = VirtualBlock::new(COUNT as u64 * SIZE, Algorithm::Tlsf).expect("a valid size");
     let mut placed: Vec<_> =
@@ -157,7 +158,7 @@ fn bytes_are_counted_at_once() {
         block.free(it.key).expect("it lives");
         (count, bytes) = (count - 1, bytes - it.size);
         assert_eq!(block.live(), (count, bytes));
-        // Neither what merges early nor what is refused changes it.
+        // Neither early merges nor failed calls change it.
         match step % 50 {
             10 => assert_eq!(block.statistics().allocation_bytes, bytes),
             20 => assert!(block.free(it.key).is_err()),
@@ -187,7 +188,7 @@ fn keys_stay_stale_when_a_block_was_cleared_and_filled_again() {
         block.allocate_many(requests, |it| keys.push(it.key)).expect("there is room");
         keys
     };
-    // To a small table, then over its end within one call.
+    // First a small table, then across the limit within one call.
     let mut live = Vec::new();
     for count in [1_000, 2_000, 10_000] {
         live.extend(fill(&mut block, count));

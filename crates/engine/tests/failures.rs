@@ -1,15 +1,16 @@
-//! Every failure leaves the state as it was, and says what failed in one line with figures.
+//! Failures: each leaves the state unchanged and is reported in one line with figures.
 
 mod common;
 
 use common::{KIB, MIB, World, blocks_of, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call,
-    DeviceError, Error, HeapBudget, Home, HostRange, MemoryUsage, PoolId, Statistics, profile_info,
+    DeviceError, Error, HeapBudget, HostRange, MemoryUsage, PoolId, PoolKey, Statistics,
+    profile_info,
 };
 
-/// Everything that can be seen of an allocator. Empty blocks that are kept are given back first:
-/// whether one more of them is there is no change that a caller could notice.
+/// Returns everything observable of an allocator. Retained empty blocks are freed first: whether there is
+/// one more of them makes no difference to a caller.
 fn state(world: &World) -> (Statistics, Vec<HeapBudget>, usize) {
     world.allocator.release_spares();
     world.allocator.validate().expect("valid");
@@ -18,7 +19,7 @@ fn state(world: &World) -> (Statistics, Vec<HeapBudget>, usize) {
     (world.allocator.statistics(), world.allocator.heap_budgets(), live)
 }
 
-/// `VK_ERROR_UNKNOWN`, `VK_ERROR_VALIDATION_FAILED`, one of a vendor's own.
+/// `VK_ERROR_UNKNOWN`, `VK_ERROR_VALIDATION_FAILED` and a vendor's own code.
 const UNKNOWN: DeviceError = DeviceError::Other(-13);
 const INVALID: DeviceError = DeviceError::Other(-1_000_011_001);
 const NAMELESS: DeviceError = DeviceError::Other(-1_000_999_123);
@@ -35,7 +36,7 @@ const INJECTED: [DeviceError; 9] = [
     NAMELESS,
 ];
 
-/// Whether the error of an operation is the right one for what the driver answered.
+/// Returns whether an operation's error is the right one for the driver's result.
 fn is_right(error: &Error, call: Call, injected: DeviceError) -> bool {
     use DeviceError as Driver;
     match (injected, call) {
@@ -54,8 +55,8 @@ fn is_right(error: &Error, call: Call, injected: DeviceError) -> bool {
     }
 }
 
-/// Runs `operation` with each of its driver calls failing in turn, in every way a driver can fail.
-/// Whether it succeeded all the same, through another way, is returned for each failure.
+/// Runs `operation` with each of its driver calls failing in turn, with every result a driver can return.
+/// Returns for each failure whether the operation succeeded by other means.
 fn inject<T>(
     prepare: impl Fn() -> (World, T),
     operation: impl Fn(&World, &T) -> Result<(), Error>,
@@ -107,7 +108,7 @@ fn allocate(world: &World, request: &vkmem_engine::AllocationRequest) -> Result<
 fn growth() {
     let seen =
         inject(|| (small_blocks(one_heap(64 * MIB)), ()), |it, ()| allocate(it, &buffer(1000)));
-    // A block that is refused, in whatever words, becomes memory of its own.
+    // A refused block, with whatever result, is replaced by dedicated memory.
     for (call, injected, succeeded) in seen {
         assert_eq!(call, Call::Allocate);
         assert_eq!(succeeded, injected != DeviceError::DeviceLost, "{injected:?}");
@@ -316,7 +317,7 @@ fn requests_that_no_memory_can_hold() {
         let error = world.allocator.allocate(&request).unwrap_err();
         assert!(matches!(error, Error::FeatureNotPresent(_)), "{error:?}");
         assert_eq!(world.calls(), 0, "the driver was not asked");
-        // The largest alignment there is: only offset 0 has it.
+        // The largest possible alignment: only offset 0 has it.
         request = buffer(100);
         request.requirements.alignment = 1 << 63;
         let made = world.allocator.allocate(&request).unwrap();
@@ -328,7 +329,7 @@ fn requests_that_no_memory_can_hold() {
 
 #[test]
 fn the_figures_are_about_what_was_asked_for() {
-    // Blocks of 1 MiB are refused, and so is memory of its own.
+    // Blocks of 1 MiB are refused, and so is dedicated memory.
     let world = small_blocks(one_heap(64 * MIB));
     for (injected, size) in [
         (DeviceError::OutOfHostMemory, 1234),
@@ -357,7 +358,7 @@ fn whatever_the_driver_says_of_memory_leads_on_and_is_named_in_the_end() {
         world.device.fail_next(Call::Allocate, u64::MAX, injected);
         let error = world.allocator.allocate(&buffer(5000)).unwrap_err();
         let log = world.device.log();
-        // All types, and in each smaller blocks before memory of its own.
+        // All types, and in each smaller blocks before dedicated memory.
         let mut types: Vec<_> = log.iter().filter_map(|it| it.memory_type_index).collect();
         types.dedup();
         assert_eq!(types, [1, 4, 0, 2, 3], "{injected:?}");
@@ -381,7 +382,7 @@ fn whatever_the_driver_says_of_memory_leads_on_and_is_named_in_the_end() {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
         world.device.clear_failures();
-        // The first ones refused, the others do not.
+        // Only the first requests are refused.
         world.device.fail_next(Call::Allocate, 7, injected);
         let made = world.allocator.allocate(&buffer(5000)).unwrap();
         assert_eq!(made.memory_type_index, 4);
@@ -415,7 +416,7 @@ fn stale_handles() {
     for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
         let stale = world.allocator.allocate(&flagged(100, flags)).unwrap();
         drop(world.allocator.free(stale.id).unwrap());
-        // The slot is used again, under another key.
+        // The slot is reused with another key.
         let fresh = world.allocator.allocate(&flagged(100, flags)).unwrap();
         assert_eq!(fresh.id.key.index(), stale.id.key.index());
         assert_ne!(fresh.id, stale.id);
@@ -430,17 +431,17 @@ fn stale_handles() {
         assert_eq!(world.allocator.info(fresh.id), Ok(fresh));
         drop(world.allocator.free(fresh.id).unwrap());
     }
-    let nowhere = |home, dedicated| {
+    let nowhere = |pool_key, dedicated| {
         let id = world.allocator.allocate(&buffer(1)).unwrap().id;
-        let elsewhere = AllocationId::new(home, dedicated, id.key);
-        assert_eq!((elsewhere.home(), elsewhere.is_dedicated()), (home, dedicated));
+        let elsewhere = AllocationId::new(pool_key, dedicated, id.key);
+        assert_eq!((elsewhere.pool_key(), elsewhere.is_dedicated()), (pool_key, dedicated));
         elsewhere
     };
-    let no_pool = Home::Custom(PoolId(world.allocator.allocate(&buffer(1)).unwrap().id.key));
+    let no_pool = PoolKey::Custom(PoolId(world.allocator.allocate(&buffer(1)).unwrap().id.key));
     for id in [
-        nowhere(Home::Default(7), false),
-        nowhere(Home::Default(u32::MAX >> 1), true),
-        nowhere(Home::Default(0), true),
+        nowhere(PoolKey::Default(7), false),
+        nowhere(PoolKey::Default(u32::MAX >> 1), true),
+        nowhere(PoolKey::Default(0), true),
         nowhere(no_pool, false),
     ] {
         assert_eq!(world.allocator.info(id), Err(Error::UseAfterFree));
@@ -460,7 +461,7 @@ fn maps_are_counted_however_many_are_open() {
             assert_eq!(world.allocator.map(it.id), Ok(address));
         }
         assert_eq!(world.device.call_count(Call::Map), maps, "the driver maps once");
-        // Down and up again around what a region counts by itself.
+        // Below and above the count that a region stores itself.
         for _ in 0..900 {
             world.allocator.unmap(it.id).unwrap();
         }
@@ -494,7 +495,7 @@ fn what_is_freed_while_mapped_hundreds_of_times_leaves_its_block_unmapped() {
         } else {
             drop(world.allocator.free(it.id).unwrap());
         }
-        // Nothing counts from before in the same slot.
+        // No count is left from the slot's previous life.
         let again = world.allocator.allocate(&buffer(100)).unwrap();
         assert!(world.allocator.unmap(again.id).is_err());
         let address = world.allocator.map(other.id).unwrap();
@@ -554,7 +555,7 @@ fn flush_outside(world: &World, id: AllocationId) {
 
 #[test]
 fn what_is_not_mapped_has_nothing_to_flush() {
-    // Its block is: a flush would give the device what the host saw last, over what the device wrote.
+    // Its block is mapped: a flush would replace the device's writes by what the host saw last.
     let (world, neighbour) = non_coherent(Create::MAPPED);
     let it = world.allocator.allocate(&buffer_for_host(1000, Create::empty())).unwrap();
     assert_eq!(it.memory, neighbour.memory);

@@ -1,4 +1,5 @@
-//! A place is free before the resource there is destroyed, and the driver keeps the memory until after.
+//! `free_around`: a region is free before its buffer is destroyed, and its memory is freed only after
+//! that.
 
 mod common;
 
@@ -10,7 +11,7 @@ use vkmem_engine::{
     Allocation, AllocatorOptions, Call, EmptyBlockRetention, Error, PoolCreateInfo, Release,
 };
 
-/// Blocks of 1 MiB, of which no empty one stays.
+/// Creates blocks of 1 MiB, of which no empty one is retained.
 fn world() -> World {
     let empty_block_retention = EmptyBlockRetention { count: Some(0), bytes: None, share: None };
     let options = AllocatorOptions { empty_block_retention, ..blocks_of(MIB) };
@@ -21,7 +22,7 @@ fn is_there(world: &World, allocation: &Allocation) -> bool {
     world.device.memory(allocation.memory).is_some()
 }
 
-/// The driver's part is for the caller to choose when.
+/// Asserts that dropping the release frees the memory object, and nothing before does.
 fn assert_gives_back(world: &World, allocation: &Allocation, release: Release) {
     assert!(release.frees_memory());
     assert!(is_there(world, allocation));

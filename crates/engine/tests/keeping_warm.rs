@@ -1,4 +1,4 @@
-//! Empty blocks that are kept, blocks that are taken ahead of time, budgets that hold.
+//! Retention of empty blocks, prefetching of blocks, and enforcement of budgets.
 
 mod common;
 
@@ -14,7 +14,7 @@ use vkmem_engine::{
 
 const NO_LIMIT: EmptyBlockRetention = EmptyBlockRetention { count: None, bytes: None, share: None };
 
-/// Blocks of 1 MiB in a heap of 100: 80 MiB are the budget.
+/// Creates blocks of 1 MiB in a heap of 100 MiB, whose budget is 80 MiB.
 fn keeping(empty_block_retention: EmptyBlockRetention) -> World {
     let options = AllocatorOptions { empty_block_retention, ..blocks_of(MIB) };
     World::with(one_heap(100 * MIB), &options)
@@ -29,7 +29,7 @@ fn free_all(world: &World, made: Vec<Allocation>) {
     made.into_iter().for_each(|it| drop(world.allocator.free(it.id).unwrap()));
 }
 
-/// Blocks that stay when all of ten come empty.
+/// Returns how many of ten blocks are retained when all become empty.
 fn kept_of_ten(retention: EmptyBlockRetention) -> usize {
     let world = keeping(retention);
     let made = fill(&world, 10);
@@ -122,7 +122,7 @@ fn trim_gives_back_what_no_pool_has_promised_to_keep() {
 #[test]
 fn two_threads_do_not_exceed_a_budget_together() {
     for _ in 0..20 {
-        // Six of ten fit.
+        // Six of ten blocks fit.
         let world = keeping(EmptyBlockRetention::default());
         world.device.set_latency(Call::Allocate, Duration::from_micros(200));
         let request = flagged(13 * MIB, Create::WITHIN_BUDGET | Create::DEDICATED_MEMORY);
@@ -144,7 +144,7 @@ fn two_threads_do_not_exceed_a_budget_together() {
     }
 }
 
-/// Waits until something is so; the thread in the background takes its time.
+/// Waits until a condition is true, as the prefetch thread takes time.
 #[track_caller]
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
@@ -164,7 +164,7 @@ fn the_next_block_is_there_before_it_is_needed() {
     let mut made = vec![world.allocator.allocate(&buffer(MIB)).unwrap()];
     assert_eq!(world.device.live_memory_objects(), 1, "no more than needed at first");
     for blocks in 1..=5 {
-        // Only ever in place: the thread alone takes blocks.
+        // Only `try_allocate`: blocks are allocated by the prefetch thread alone.
         while world.allocator.statistics().block_count == blocks {
             match world.allocator.try_allocate(&buffer(MIB)) {
                 Some(placed) => made.push(placed),
@@ -188,7 +188,7 @@ fn a_block_ahead_is_mapped_where_others_are() {
     let made: Vec<_> = (0..20).map(|_| world.allocator.allocate(&mapped(MIB)).unwrap()).collect();
     eventually("a block ahead", || world.device.live_memory_objects() == 2);
     eventually("its mapping", || world.device.call_count(Call::Map) == 2);
-    // The rest of the first block and more; what is refused in place would have called the driver.
+    // The rest of the first block and more; a request that fails in place would have called the driver.
     let more: Vec<_> = (0..40)
         .map(|_| {
             let mut attempt = world.allocator.try_allocate(&mapped(MIB));
@@ -209,7 +209,7 @@ fn a_block_ahead_is_mapped_where_others_are() {
 #[test]
 fn nothing_is_taken_ahead_beyond_the_budget_or_the_pool() {
     let world = prefetching(AllocatorOptions { heap_size_limits: vec![2 * MIB], ..blocks_of(MIB) });
-    // 80 % of the limit are the budget: one block of 1 MiB fits, the second would be over it.
+    // The budget is 80 % of the limit: one block of 1 MiB fits, a second one would exceed it.
     let made: Vec<_> =
         (0..3).map(|_| world.allocator.allocate(&buffer(MIB / 4)).unwrap()).collect();
     thread::sleep(Duration::from_millis(20));

@@ -1,4 +1,4 @@
-//! Linear pools of several blocks: what they hold as a stack, as a ring, and freed at once.
+//! Linear pools with several blocks: as a stack, as a ring buffer, and freed at once.
 
 mod common;
 
@@ -53,7 +53,7 @@ impl Linear {
         self.world.allocator.statistics_of_pool(self.pool).unwrap()
     }
 
-    /// Figures agree with each other and with what lives.
+    /// Asserts that the statistics agree with each other and with the live allocations.
     fn check(&self, live: &[Allocation]) {
         let counted = self.statistics();
         let bytes: u64 = live.iter().map(|it| it.size).sum();
@@ -115,7 +115,7 @@ fn random_stacks_take_no_more_blocks_than_a_model_of_them() {
         let mut random = Random(seed);
         let retention = EmptyBlockRetention { count: Some(0), bytes: None, share: None };
         let options = vkmem_engine::AllocatorOptions {
-            // Of the kept ones nobody knows how many.
+            // The number of retained blocks is not known here.
             empty_block_retention: if seed % 2 == 0 { retention } else { Default::default() },
             ..Default::default()
         };
@@ -125,7 +125,7 @@ fn random_stacks_take_no_more_blocks_than_a_model_of_them() {
             PoolCreateInfo { algorithm: Algorithm::Linear, block_size, ..Default::default() };
         let pool = world.allocator.create_pool(&rules).unwrap();
         let linear = Linear { world, pool };
-        // What lives in each block, and how much of it is used.
+        // The live allocations of each block, and the bytes used in it.
         let (mut stack, mut model) = (Vec::<Allocation>::new(), Vec::<(usize, u64)>::new());
         for step in 0..600 {
             let grows = step / 50 % 2 == 0;
@@ -196,7 +196,7 @@ fn what_is_freed_at_once_leaves_its_blocks_to_what_comes_next() {
 
 #[test]
 fn a_large_request_finds_the_spare_block_that_holds_it() {
-    // Blocks of the ramp: the first ones are smaller.
+    // Growing block sizes: the first blocks are smaller.
     let linear = Linear::new(PoolCreateInfo { min_block_count: 1, ..PoolCreateInfo::default() });
     let small: Vec<_> = (0..200).map(|_| linear.push(MIB).unwrap()).collect();
     linear.check(&small);
@@ -220,7 +220,7 @@ fn two_stacks_share_one_block_and_take_no_other_in_vain() {
     assert_eq!(high.offset, 5 * MIB);
     let low = linear.push(4 * MIB).unwrap();
     let calls = linear.world.allocate_calls();
-    // No second block would help: the upper end is that of the one in use.
+    // A second block would not help: the upper end is that of the block in use.
     assert!(matches!(upper(2 * MIB), Err(Error::OutOfDeviceMemory { .. })));
     assert_eq!(linear.world.allocate_calls(), calls);
     // A second block for the lower stack, and back to one.

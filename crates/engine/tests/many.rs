@@ -1,4 +1,4 @@
-//! Many at once beside one by one, and failures at item k.
+//! Batches compared with single calls, and batches that fail at item k.
 
 mod common;
 

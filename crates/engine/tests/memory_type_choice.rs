@@ -1,4 +1,4 @@
-//! Which memory type a request gets, on every profile, and why.
+//! The choice of the memory type, on every profile.
 
 mod common;
 
@@ -42,7 +42,7 @@ const PROFILES: [&str; 8] = [
     "non-coherent",
 ];
 
-/// No type serves.
+/// No type is possible.
 const X: u32 = u32::MAX;
 
 struct Row {
@@ -164,7 +164,7 @@ fn every_usage_on_every_profile() {
 
 #[test]
 fn who_allows_a_transfer_gets_memory_that_cannot_be_mapped_rather_than_none() {
-    // A GPU that says it is integrated and has the heaps of a card.
+    // A device that reports itself as integrated and has the heaps of a discrete GPU.
     let mut info = profile_info("discrete-8gib").unwrap();
     for device_type in [DeviceType::IntegratedGpu, DeviceType::DiscreteGpu] {
         info.device_type = device_type;
@@ -202,7 +202,7 @@ fn a_heap_of_no_bytes_is_never_used() {
             let error = find(0b1001, NO).unwrap_err();
             assert!(matches!(error, Error::FeatureNotPresent(_)));
             assert!(error.to_string().contains("0 = DEVICE_LOCAL (a heap of 0 bytes)"), "{error}");
-            // Neither is asked when all others refuse.
+            // Neither is tried when all others refuse.
             world.device.record_log(true);
             world.device.fail_next(Call::Allocate, 99, DeviceError::OutOfDeviceMemory);
             assert!(world.allocator.allocate(&buffer(1000)).is_err());
@@ -248,7 +248,7 @@ fn limits_of_zero_are_unknown() {
     world.assert_empty();
 }
 
-/// Which types serve in turn while the device refuses one memory object after the other.
+/// Returns the types that are tried in turn while the device refuses every memory object.
 fn order(profile: &str, create_info: AllocationCreateInfo) -> Vec<u32> {
     let world = World::new(profile_info(profile).unwrap());
     world.device.record_log(true);
@@ -337,7 +337,7 @@ fn required_preferred_and_not_preferred_flags_count() {
     assert_eq!(with(VISIBLE, Property::HOST_CACHED, none), Ok(3));
     assert_eq!(with(VISIBLE, none, COHERENT | LOCAL), Ok(2));
     assert!(with(LOCAL | Property::HOST_CACHED, none, none).is_err());
-    // What an AUTO usage prefers and what the caller prefers add up.
+    // The preferences of an `AUTO` usage and those of the caller are added.
     let wish = AllocationCreateInfo { not_preferred_flags: LOCAL, ..Default::default() };
     assert_eq!(choose(&info, u32::MAX, wish), Ok(0), "one each: a tie, to the lowest");
 }
@@ -355,7 +355,7 @@ fn both_masks_of_types_hold() {
     assert!(choose(&info, 1 << 31, only(0)).is_err(), "a type that the device does not have");
 }
 
-/// Ordinary types last, so that a tie would go to a special one.
+/// Ordinary types last, so that a tie would select a special one.
 fn with_special_types() -> DeviceInfo {
     let heap = (GIB, MemoryHeapFlags::DEVICE_LOCAL);
     let amd = Property::DEVICE_COHERENT_AMD | Property::DEVICE_UNCACHED_AMD;

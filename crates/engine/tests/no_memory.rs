@@ -1,4 +1,4 @@
-//! Without host memory: every call says so, nothing ends the program, and frees go on.
+//! Without host memory: each call returns an error, nothing aborts, and frees still work.
 
 mod common;
 
@@ -14,26 +14,26 @@ use vkmem_engine::{
     ResourceKind, Strategy, VirtualBlock, VirtualRequest,
 };
 
-/// Refuses what this thread asks for above a limit.
+/// A global allocator that refuses requests of this thread above a limit.
 struct Limited;
 
 thread_local! {
-    /// In bytes.
+    /// The limit in bytes.
     static LIMIT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-// SAFETY: all calls go to the system's allocator, or fail as it may.
+// SAFETY: all calls are forwarded to the system's allocator or return null, which an allocator may.
 unsafe impl GlobalAlloc for Limited {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() > LIMIT.get() {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller fulfils the contract of `alloc`, which is that of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller fulfils the contract of `dealloc`, which is that of the system's allocator.
         unsafe { System.dealloc(memory, layout) }
     }
 
@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Limited {
         if size > LIMIT.get() {
             return std::ptr::null_mut();
         }
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller fulfils the contract of `realloc`, which is that of the system's allocator.
         unsafe { System.realloc(memory, layout, size) }
     }
 }
@@ -49,7 +49,7 @@ unsafe impl GlobalAlloc for Limited {
 #[global_allocator]
 static ALLOCATOR: Limited = Limited;
 
-/// Runs something that gets at most so many bytes at once.
+/// Calls `run` while requests of more than `most` bytes are refused.
 fn limited<R>(most: usize, run: impl FnOnce() -> R) -> R {
     LIMIT.set(most);
     let result = run();
@@ -62,13 +62,13 @@ fn region(size: u64, alignment: u64) -> RegionRequest {
     RegionRequest { size, alignment, kind, upper: false, strategy }
 }
 
-/// One block; half of the calls get no memory at all.
-fn starve(mut subject: impl Suballocator, seed: u64) -> u64 {
+/// Runs random calls on one block, half of them without any host memory; returns the failed requests.
+fn run_without_memory(mut subject: impl Suballocator, seed: u64) -> u64 {
     const SIZE: u64 = 1 << 22;
     let mut random = Random(seed);
     let block = subject.add_block(SIZE);
     let mut live: Vec<(SlotKey, u64, u64)> = Vec::new();
-    let mut starved = 0;
+    let mut failures = 0;
     for step in 0u64..6000 {
         let most = if step / 200 % 2 == 0 { usize::MAX } else { 0 };
         let grows = step / 1000 % 2 == 0;
@@ -77,7 +77,7 @@ fn starve(mut subject: impl Suballocator, seed: u64) -> u64 {
             let placed = limited(most, || subject.allocate(&request));
             match placed {
                 Some(it) => live.push((it.key, it.offset, request.size)),
-                None => starved += u64::from(subject.take_starved()),
+                None => failures += u64::from(subject.take_host_memory_failure()),
             }
         } else {
             let (key, _, size) = live.swap_remove(random.below(live.len() as u64) as usize);
@@ -106,24 +106,25 @@ fn starve(mut subject: impl Suballocator, seed: u64) -> u64 {
         subject.validate().unwrap();
         subject.add_block(SIZE);
     }
-    // All is one again once there is memory.
+    // Everything is merged again once there is memory.
     let whole = subject.allocate(&region(SIZE, 1)).expect("an empty block");
     assert_eq!((whole.block, whole.offset), (BlockIndex(0), 0));
     subject.validate().unwrap();
-    starved
+    failures
 }
 
 #[test]
 fn suballocators_place_nothing_and_free_everything() {
-    let mut starved = [0; 5];
+    let mut failures = [0; 5];
     for seed in 0..6 {
-        starved[0] += starve(Tlsf::new(16, 1), seed);
-        starved[1] += starve(Tlsf::new(1, 1).deferring_from(0), seed);
-        starved[2] += starve(Tlsf::new(1, 1).deferring_from(0).with_generations_apart(), seed);
-        starved[3] += starve(Linear::new(1, 1), seed);
-        starved[4] += starve(Buddy::new(16, 1), seed);
+        failures[0] += run_without_memory(Tlsf::new(16, 1), seed);
+        failures[1] += run_without_memory(Tlsf::new(1, 1).deferring_from(0), seed);
+        failures[2] +=
+            run_without_memory(Tlsf::new(1, 1).deferring_from(0).with_generations_apart(), seed);
+        failures[3] += run_without_memory(Linear::new(1, 1), seed);
+        failures[4] += run_without_memory(Buddy::new(16, 1), seed);
     }
-    assert!(starved.iter().all(|&it| it > 0), "{starved:?}");
+    assert!(failures.iter().all(|&it| it > 0), "{failures:?}");
 }
 
 #[test]
@@ -174,7 +175,7 @@ impl Describe for Nothing {
     }
 }
 
-/// Larger than what a call needs by itself, smaller than what thousands of items take.
+/// More bytes than a call needs by itself, fewer than thousands of items take.
 const MOST: usize = 16 << 10;
 
 #[test]
@@ -204,7 +205,7 @@ fn the_allocator_says_so() {
     };
     let error = limited(MOST, || allocator.create_pool(&rules)).unwrap_err();
     assert!(matches!(error, Error::NoHostMemory(_)), "{error:?}");
-    // Freeing goes on with next to nothing.
+    // Freeing works with almost no memory.
     let ids: Vec<_> = made.iter().map(|it| it.id).collect();
     let freed = limited(512, || allocator.free_many(&ids));
     assert_eq!(freed.names.len(), 1);
@@ -233,7 +234,7 @@ fn an_arena_without_memory_for_its_regions_takes_no_blocks_instead() {
     world.allocator.validate().unwrap();
     limited(512, || made.iter().for_each(|it| drop(world.allocator.free(it.id).unwrap())));
     made.clear();
-    // Dedicated memory has a table, too; what it lacks is known before the driver is asked.
+    // Dedicated memory has a table, too; its lack of memory is detected before the driver is called.
     let dedicated = flagged(16, Create::DEDICATED_MEMORY);
     let calls = world.allocate_calls();
     assert!(limited(0, || world.allocator.allocate(&dedicated)).is_err());

@@ -1,5 +1,5 @@
-//! The allocator beside a shadow of it, on every profile: random requests, and after each of them
-//! all that must be true.
+//! The allocator compared with a model of it, on every profile: random requests, and all invariants after
+//! each.
 
 mod common;
 #[path = "shadow_allocator/requests.rs"]
@@ -16,8 +16,7 @@ use vkmem_engine::{
     SimulatedDevice, profile_info, profile_names,
 };
 
-/// A profile, in one of many situations: small blocks, limits on heaps, few memory objects, a heap
-/// that others fill.
+/// Varies a profile: small blocks, heap limits, few memory objects, a heap used by other processes.
 fn situation(info: &mut DeviceInfo, random: &mut Random) -> AllocatorOptions {
     if random.one_in(2) {
         info.limits.max_memory_allocation_count = 6 + random.below(20) as u32;
@@ -58,7 +57,7 @@ fn run(profile: &str, seed: u64, steps: u64) {
     let heaps = info.heaps.clone();
     let mut shadow = Shadow::new(World::with(info, &options));
     for step in 0..steps {
-        // Fills up and empties by turns.
+        // Fills and empties in turns.
         let grows = step / 60 % 2 == 0;
         match random.below(20) {
             0 => {
@@ -109,7 +108,7 @@ fn random_batches_agree_with_the_shadow() {
             let mut shadow = Shadow::new(World::with(info, &options));
             for _ in 0..30 {
                 let count = random.below(40) as usize;
-                // A call repeats its wishes; a few calls mix them.
+                // Most calls repeat one create info; some mix several.
                 let one = requests::random(&mut random, shadow.world.device.as_ref());
                 let mixed = random.one_in(4);
                 let batch: Vec<AllocationRequest> = (0..count)

@@ -1,8 +1,9 @@
-//! Every suballocator beside a naive model of it: random programs, and what each may promise.
+//! Every suballocator compared with a naive model: random programs, and the properties that each
+//! promises.
 //!
-//! A suballocator enrols with one `enrol!` at the end of this file: how it is made, and which of
-//! the promises it gives. What all have to keep (no overlap, alignment, pages, sizes, stale keys)
-//! is not up for choice.
+//! A suballocator enrols with one `enrol!` at the end of this file: how it is created, and which
+//! properties it promises. The properties that all must have (no overlap, alignment, pages, sizes, stale
+//! keys) are not optional.
 
 mod common;
 #[path = "shadow_suballocator/model.rs"]
@@ -13,39 +14,39 @@ mod program;
 use vkmem_engine::Strategy;
 use vkmem_engine::suballocator::{Buddy, Linear, Suballocator, Tlsf};
 
-/// What a suballocator promises beyond being right.
+/// What a suballocator promises beyond correctness.
 pub(crate) struct Promises {
-    /// From the granule and `bufferImageGranularity`.
+    /// Creates it from the granule and `bufferImageGranularity`.
     pub(crate) make: fn(u64, u64) -> Box<dyn Suballocator>,
     pub(crate) granules: &'static [u64],
     pub(crate) granularities: &'static [u64],
     pub(crate) strategies: &'static [Strategy],
-    /// Whether it takes more than one block.
+    /// Whether it accepts more than one block.
     pub(crate) many_blocks: bool,
-    /// What a request of some size takes up, for a granule.
+    /// Returns the bytes that a request of some size takes up, for a granule.
     pub(crate) footprint: fn(u64, u64) -> u64,
-    /// What it takes up where there is room, for its size, what it takes up at least, its alignment and
-    /// the granule.
+    /// Returns the bytes that a request takes up where there is room, from its size, its minimum
+    /// footprint, its alignment and the granule.
     pub(crate) rounding: fn(u64, u64, u64, u64) -> u64,
-    /// A walk shows what lies between the live regions in one piece: neighbours are merged.
+    /// Whether neighbouring unused ranges are always merged.
     pub(crate) merges: bool,
-    /// With at most so many unused ranges it places whatever can be placed.
+    /// With at most this many unused ranges it places every request that can be placed.
     pub(crate) complete_among: Option<usize>,
-    /// `MIN_OFFSET` gives the lowest block, and in it the lowest offset.
+    /// Whether `MIN_OFFSET` returns the lowest offset of the lowest block.
     pub(crate) lowest_offset: bool,
-    /// `MIN_MEMORY` takes the smallest unused range that serves.
+    /// Whether `MIN_MEMORY` takes the smallest sufficient unused range.
     pub(crate) best_fit: Option<BestFit>,
-    /// Most are released, which it tells of later, and not freed.
+    /// Whether most regions are released (reported later) instead of freed.
     pub(crate) releases: bool,
 }
 
-/// How good the best fit has to be: the smallest range that serves, wherever at most `among` unused
-/// ranges are of a size class from the request's own up to that of the smallest that serves. With
-/// more, a bounded look may not have seen the best one.
+/// The required quality of the best fit: the smallest sufficient range, wherever at most `among` unused
+/// ranges are in the size classes from the request's own up to that of this range. With more, a bounded
+/// search may miss the best one.
 #[derive(Clone, Copy)]
 pub(crate) struct BestFit {
     pub(crate) among: usize,
-    /// The class of a size, in order of sizes.
+    /// Returns the class of a size; classes are ordered by size.
     pub(crate) class: fn(u64) -> u64,
 }
 
@@ -90,7 +91,7 @@ macro_rules! enrol {
     };
 }
 
-/// 16 linear steps a power of two; below 16 each size is a class of its own.
+/// Returns one of 16 linear classes per power of two; below 16 each size has its own class.
 fn tlsf_class(size: u64) -> u64 {
     match size.checked_ilog2() {
         Some(log2) if log2 >= 4 => u64::from(log2) << 32 | size >> (log2 - 4),
@@ -171,7 +172,7 @@ enrol!(
         granules: &[1, 16],
         granularities: &[1, 64, 1024, 65536],
         strategies: &[Strategy::Balanced],
-        // Both stacks and the ring.
+        // Both stacks and the ring buffer.
         many_blocks: false,
         footprint: |size, granule| size.saturating_add(granule - 1) / granule * granule,
         rounding: |_, footprint, _, _| footprint,
@@ -193,7 +194,7 @@ enrol!(
         many_blocks: true,
         footprint: |size, granule| size.max(granule).checked_next_power_of_two().unwrap_or(size),
         rounding: |_, footprint, _, _| footprint,
-        // Only buddies are joined.
+        // Only buddies are merged.
         merges: false,
         complete_among: None,
         lowest_offset: false,

@@ -1,4 +1,4 @@
-//! Many threads at once: the bookkeeping stays right, and nobody waits for another's driver call.
+//! Many threads at once: the bookkeeping stays consistent, and no thread waits for another's driver call.
 
 mod common;
 
@@ -14,7 +14,7 @@ use vkmem_engine::{
     DeviceError, Error, profile_info,
 };
 
-/// Tests that measure time run one after the other.
+/// Serialises the tests that measure time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -37,7 +37,7 @@ fn random_request(random: &mut Random, types: u32) -> AllocationRequest {
     request
 }
 
-/// Allocates, maps, flushes, names and frees; what is left is returned.
+/// Allocates, maps, flushes, names and frees; returns the allocations that are left.
 fn work(world: &World, seed: u64, types: u32) -> Vec<Allocation> {
     let (allocator, mut random) = (&world.allocator, Random(seed));
     let mut live = Vec::new();
@@ -73,7 +73,7 @@ fn work(world: &World, seed: u64, types: u32) -> Vec<Allocation> {
             }
             _ => {
                 live.swap_remove(at);
-                // What may not happen before the resource there is gone.
+                // Must not happen before the resource in it is destroyed.
                 let there = || assert!(world.device.memory(it.memory).is_some());
                 let release = match random.one_in(2) {
                     true => allocator.free_around(it.id, there),
@@ -127,7 +127,7 @@ fn eight_threads_over_shared_types_and_their_own() {
             let workers: Vec<_> = (0..8)
                 .map(|worker| {
                     let world = &world;
-                    // Even ones share all types; the host-visible types are the later ones.
+                    // Even workers use all types; the host-visible types are the later ones.
                     let own =
                         if worker % 2 == 0 { u32::MAX } else { !0 << (worker % types.min(3)) };
                     scope.spawn(move || work(world, worker, own))
@@ -173,8 +173,8 @@ fn of_two_frees_of_one_allocation_one_is_refused() {
     world.assert_empty();
 }
 
-/// Maps, unmaps, names and flushes one allocation while another thread frees it: each either
-/// works or finds a stale handle, and the counts of the block stay right.
+/// Maps, unmaps, names and flushes one allocation while another thread frees it: each call either works
+/// or finds a stale handle, and the counts of the block stay right.
 #[test]
 fn uses_that_race_with_a_free_fail_or_work() {
     for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
@@ -232,7 +232,8 @@ fn a_free_during_a_map_that_fails_is_no_accident() {
     }
 }
 
-/// Times small allocations in place while `busy` runs on another thread; the slowest hundredth.
+/// Measures small allocations in place while `busy` runs on another thread; returns the slowest
+/// hundredth.
 fn small_ones_meanwhile(world: &World, busy: impl FnOnce() + Send) -> (Duration, Duration, usize) {
     let done = AtomicBool::new(false);
     let mut times: Vec<Duration> = thread::scope(|scope| {
@@ -245,8 +246,8 @@ fn small_ones_meanwhile(world: &World, busy: impl FnOnce() + Send) -> (Duration,
                         let it = world.allocator.allocate(&buffer(256)).unwrap();
                         let release = world.allocator.free(it.id).unwrap();
                         times.push(began.elapsed());
-                        // A block that came empty goes back to the driver in here; whose turn that
-                        // is depends on where the small ones were placed.
+                        // An empty block is freed in the driver here; by which iteration depends on where
+                        // the small allocations were placed.
                         drop(release);
                         thread::sleep(Duration::from_micros(200));
                     }
@@ -267,11 +268,11 @@ fn small_allocations_do_not_wait_for_the_driver() {
     let _alone = alone();
     const SLOW: Duration = Duration::from_millis(200);
     let world = blocks_of(MIB, one_heap(256 * MIB));
-    // A block with room for the small ones, but not for what makes the arena grow.
+    // A block with room for the small allocations, but not for the one that makes the arena grow.
     let filler = world.allocator.allocate(&buffer(500 * KIB)).unwrap();
     let (allocator, device) = (&world.allocator, &world.device);
     let slow_allocations = || {
-        // Slow to give back as well.
+        // Slow to free as well.
         let grown: Vec<_> =
             (0..3).map(|_| allocator.allocate(&buffer(512 * KIB)).unwrap()).collect();
         let own = allocator.allocate(&flagged(1000, Create::DEDICATED_MEMORY)).unwrap();

@@ -1,4 +1,4 @@
-//! Virtual blocks: the suballocators over numbers that are nobody's memory.
+//! Virtual blocks: the suballocators over plain numbers.
 
 use vkmem_engine::suballocator::Algorithm;
 use vkmem_engine::{Error, Strategy, VirtualAllocation, VirtualBlock, VirtualRequest};
@@ -64,7 +64,7 @@ fn growing_keeps_what_is_there_and_gives_the_rest() {
             assert!(large.offset >= 1);
             block.free(kept.key).unwrap();
             block.free(large.key).unwrap();
-            // Whole again: everything was merged.
+            // Everything was merged into one range.
             assert_eq!(take(&mut block, 256).offset, 0);
         }
     }
@@ -132,9 +132,9 @@ fn a_linear_block_is_a_ring() {
         assert_eq!(newest.offset, oldest.offset, "round {round}");
         ring.push_back(newest);
     }
-    // A ring has no upper end.
+    // A ring buffer has no upper end.
     assert!(block.allocate(&upper(1)).is_err());
-    // Too large for where the ring would wrap around.
+    // Too large for the place where the ring buffer would wrap around.
     let first = ring.pop_front().unwrap();
     block.free(first.key).unwrap();
     assert!(block.allocate(&request(50, 1)).is_err());
@@ -159,7 +159,7 @@ fn small_allocations_of_a_large_alignment_hide_nothing() {
     for _ in 0..10 {
         block.allocate(&request(1, 16)).unwrap();
     }
-    // What lies between them is still to be had.
+    // The range between them is still available.
     for _ in 0..150 {
         block.allocate(&request(1, 1)).unwrap();
     }
@@ -237,7 +237,7 @@ fn vertices_of_one_stride_leave_no_gaps() {
 fn a_buddy_finds_the_one_range_at_a_multiple() {
     let mut block = VirtualBlock::new(256, Algorithm::Buddy).unwrap();
     let all: Vec<_> = (0..32).map(|_| take(&mut block, 8)).collect();
-    // Of eight units each, only the range at 72 starts at a multiple of 36.
+    // Of the regions of eight units, only the one at 72 starts at a multiple of 36.
     for offset in [16, 72, 136] {
         block.free(all[offset / 8].key).unwrap();
     }
@@ -260,7 +260,7 @@ fn many_may_mix_alignments() {
         for (it, asked) in made.iter().zip(requests) {
             assert!(it.offset.is_multiple_of(asked.alignment.max(1)));
         }
-        // Up to the first that fails, whatever its alignment is.
+        // Up to the first that fails, whatever its alignment.
         for bad in [request(1 << 20, 12), request(0, 12), request(1 << 20, 16)] {
             let mut count = 0;
             let some = [request(5, 12), request(5, 16), bad, request(5, 12)];

@@ -1,5 +1,5 @@
-//! 100,000 allocations of one contestant alone in some blocks of one pool, for profilers:
-//! `blocks (ours|vma) BLOCKS PAIRS`.
+//! Profiling: 100,000 allocations of one contestant in a given number of blocks of one pool: `blocks
+//! (ours|vma) BLOCKS PAIRS`.
 
 use vkmem_engine::AllocatorOptions;
 use vkmem_peers::cases::blocks::{BLOCK, LOCAL_TYPE, SEED, SIZES};
@@ -7,7 +7,7 @@ use vkmem_peers::cases::memory::{Churn, Memory, Ours, Vma, device, h200};
 use vkmem_peers::vma::Options;
 
 const LIVE: usize = 100_000;
-/// What all blocks have together.
+/// Total size of all blocks in bytes.
 const TOTAL: u64 = 10_000 * BLOCK;
 
 fn run(memory: &impl Memory, pairs: usize) {

@@ -1,5 +1,4 @@
-//! Buffers of one contestant alone on the CPU driver, for profilers:
-//! `buffers (ours|vma|driver) LIVE PAIRS`.
+//! Profiling: buffers of one contestant on the CPU driver: `buffers (ours|vma|driver) LIVE PAIRS`.
 
 use vkmem_engine::{AllocatorOptions, DeviceMemory};
 use vkmem_peers::cases::buffers::{Buffers, Churn, DriverAlone, Ours, Vma};

@@ -1,4 +1,4 @@
-//! One contestant alone under churn, for profilers: `pair (ours|vma) LIVE PAIRS`.
+//! Profiling: one contestant under churn: `pair (ours|vma) LIVE PAIRS`.
 
 use vkmem_peers::cases::churn::room;
 use vkmem_peers::cases::contestant::{Churn, Ours, Vma};

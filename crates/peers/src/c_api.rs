@@ -1,8 +1,8 @@
-//! What `bench/peers.py` calls through ctypes: VMA in the process of the Python module, on the
-//! same `VkDevice`, timed here so that nothing of Python is in its figures.
+//! The C functions that `bench/peers.py` calls through ctypes: VMA in the process of the Python module,
+//! on the same `VkDevice`, timed here so that no Python code is part of the measurement.
 //!
-//! Every time is in nanoseconds that the thread had a core for, those of copies by the clock on the wall;
-//! 0 says that it failed.
+//! Times are in nanoseconds of CPU time of the thread, those of copies in nanoseconds of wall time; 0
+//! reports a failure.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::driver::{ash_tables, open_vma};
 use crate::measure::thread_time;
 use crate::vma::{self, VirtualStrategy};
 
-/// VMA and the buffers that live, and the driver without any allocator.
+/// VMA with its live buffers, and the driver without an allocator.
 pub struct Peer {
     live: Vec<Option<(vk::Buffer, vma::Allocation)>>,
     allocator: vma::Allocator,
@@ -22,20 +22,24 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Opens VMA and the function tables.
+    ///
     /// # Safety
     /// The handles are live, belong together, and outlive the peer.
     unsafe fn open(handles: &DeviceHandles, api_version: u32) -> Result<Self, String> {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees the contract of this function.
         let (allocator, (_, table)) =
             unsafe { (open_vma(handles, api_version)?, ash_tables(handles)?) };
         Ok(Self { live: Vec::new(), allocator, alone: DriverAlone::new(table) })
     }
 }
 
+/// Returns a slice of `count` items.
+///
 /// # Safety
-/// As many items as said.
+/// `first` points to `count` items.
 unsafe fn slice<'a, T>(first: *const T, count: usize) -> &'a [T] {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     unsafe { std::slice::from_raw_parts(first, count) }
 }
 
@@ -55,20 +59,20 @@ pub unsafe extern "C" fn peers_open(
     api_version: u32,
 ) -> *mut Peer {
     let handles = DeviceHandles { instance, physical_device, device, ..Default::default() };
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     match unsafe { Peer::open(&handles, api_version) } {
         Ok(peer) => Box::into_raw(Box::new(peer)),
         Err(_) => std::ptr::null_mut(),
     }
 }
 
-/// Destroys everything that lives, and VMA.
+/// Destroys all live buffers, and VMA.
 ///
 /// # Safety
-/// It came from `peers_open`, and goes here.
+/// `peer` came from `peers_open` and is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peers_close(peer: *mut Peer) {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     let peer = unsafe { Box::from_raw(peer) };
     let mut buffers = Vma(&peer.allocator);
     peer.live.iter().flatten().for_each(|it| buffers.destroy(*it));
@@ -77,19 +81,19 @@ pub unsafe extern "C" fn peers_close(peer: *mut Peer) {
 /// Creates live buffers of these sizes.
 ///
 /// # Safety
-/// The peer is live; as many sizes as said.
+/// The peer is live; `sizes` points to `count` sizes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peers_fill(peer: *mut Peer, sizes: *const u64, count: usize) {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     let (peer, sizes) = unsafe { (&mut *peer, slice(sizes, count)) };
     let mut buffers = Vma(&peer.allocator);
     peer.live.extend(sizes.iter().map(|size| Some(buffers.create(*size))));
 }
 
-/// Destroys a live buffer and creates another, for each pair of victim and size.
+/// Destroys a live buffer and creates another one, for each pair of victim and size.
 ///
 /// # Safety
-/// The peer is live; as many victims and sizes as said; victims are below the live count.
+/// The peer is live; both arrays have `count` items; victims are below the number of live buffers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peers_pairs(
     peer: *mut Peer,
@@ -97,7 +101,7 @@ pub unsafe extern "C" fn peers_pairs(
     sizes: *const u64,
     count: usize,
 ) -> u64 {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     let (peer, victims, sizes) =
         unsafe { (&mut *peer, slice(victims, count), slice(sizes, count)) };
     let mut buffers = Vma(&peer.allocator);
@@ -120,11 +124,11 @@ fn batch<B: Buffers>(buffers: &mut B, sizes: &[u64]) -> u64 {
     nanoseconds(start)
 }
 
-/// Creates buffers of these sizes, and destroys them all; with the calls of the driver that everybody
-/// makes and nothing else, if `alone`.
+/// Creates buffers of these sizes and destroys them all; if `alone`, with only the driver calls that
+/// every allocator makes.
 ///
 /// # Safety
-/// The peer is live; as many sizes as said.
+/// The peer is live; `sizes` points to `count` sizes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peers_batch(
     peer: *mut Peer,
@@ -132,16 +136,16 @@ pub unsafe extern "C" fn peers_batch(
     count: usize,
     alone: bool,
 ) -> u64 {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     let (peer, sizes) = unsafe { (&mut *peer, slice(sizes, count)) };
     if alone { batch(&mut peer.alone, sizes) } else { batch(&mut Vma(&peer.allocator), sizes) }
 }
 
-/// Allocates these sizes in a virtual block; only that is timed. Before it, every second one of the
+/// Allocates these sizes in a virtual block; only that is timed. Before that, every second one of the
 /// first sizes is freed again, so that there are holes. `strategy` is one of VMA's values.
 ///
 /// # Safety
-/// As many sizes as said, in both.
+/// Both arrays have as many sizes as their counts say.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peers_virtual_many(
     block_size: u64,
@@ -152,7 +156,7 @@ pub unsafe extern "C" fn peers_virtual_many(
     alignment: u64,
     strategy: u32,
 ) -> u64 {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     let (first, sizes) = unsafe { (slice(first, first_count), slice(sizes, count)) };
     let all = [VirtualStrategy::Default, VirtualStrategy::MinTime, VirtualStrategy::MinMemory];
     let Some(strategy) = all.into_iter().find(|it| *it as u32 == strategy) else { return 0 };
@@ -163,7 +167,7 @@ pub unsafe extern "C" fn peers_virtual_many(
         before.push(it.0);
     }
     for handle in before.into_iter().step_by(2) {
-        // SAFETY: it is live.
+        // SAFETY: the handle is live.
         unsafe { block.free(handle) };
     }
     let mut placed = Vec::with_capacity(count);
@@ -175,27 +179,28 @@ pub unsafe extern "C" fn peers_virtual_many(
     nanoseconds(start)
 }
 
-/// `memcpy`, in nanoseconds of the clock on the wall: what is beside it may take several threads.
+/// Runs `memcpy`; returns nanoseconds of wall time, because the copy it is compared with may use several
+/// threads.
 ///
 /// # Safety
-/// Both have so many bytes, and do not overlap.
+/// Both ranges have `size` bytes and do not overlap.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peers_memcpy(target: *mut u8, source: *const u8, size: usize) -> u64 {
     let start = Instant::now();
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     unsafe { std::ptr::copy_nonoverlapping(source, target, size) };
     start.elapsed().as_nanos() as u64
 }
 
-/// `memcpy` into memory that is taken from the system for it; by the same clock.
+/// Runs `memcpy` into newly reserved memory; returns nanoseconds of wall time.
 ///
 /// # Safety
-/// The source has so many bytes.
+/// The source has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peers_memcpy_new(source: *const u8, size: usize) -> u64 {
     let start = Instant::now();
     let mut target = Vec::<u8>::with_capacity(size);
-    // SAFETY: as the caller promises; the target has room for as many.
+    // SAFETY: the caller guarantees `size` bytes of source; the target has room for as many.
     unsafe {
         std::ptr::copy_nonoverlapping(source, target.as_mut_ptr(), size);
         target.set_len(size);

@@ -1,4 +1,4 @@
-//! Peers on a real driver: Mesa's CPU driver, or whatever a caller opened.
+//! Peers on a real driver: Mesa's CPU driver, or a device that the caller opened.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -8,25 +8,25 @@ use vkmem_vulkan::{DeviceHandles, DeviceSelector, OpenOptions, VulkanDevice};
 
 use crate::vma;
 
-/// The loader's own entry, which stays loaded until the process ends: objects of drivers may
-/// outlive whoever asked first.
+/// Returns the loader's own entry, which stays loaded until the process ends: driver objects may outlive
+/// the first caller.
 pub fn get_instance_proc_addr() -> Result<vk::PFN_vkGetInstanceProcAddr, String> {
     // SAFETY: loading the Vulkan loader runs no code but its own.
     let entry = unsafe { ash::Entry::load() }.map_err(|error| error.to_string())?;
     Ok(ManuallyDrop::new(entry).static_fn().get_instance_proc_addr)
 }
 
-/// The CPU driver, or why there is none.
+/// Opens the CPU driver; `Err` says why there is none.
 pub fn open_cpu_driver() -> Result<Arc<VulkanDevice>, String> {
     let selector = DeviceSelector::Name("llvmpipe".into());
     let options = OpenOptions { selector, ..OpenOptions::default() };
     VulkanDevice::open(&options).map(Arc::new).map_err(|error| error.to_string())
 }
 
-/// VMA on the handles of an open device.
+/// Opens VMA on the handles of an open device.
 ///
 /// # Safety
-/// The handles are live and belong together, and outlive the allocator.
+/// The handles are live, belong together, and outlive the allocator.
 pub unsafe fn open_vma(
     handles: &DeviceHandles,
     api_version: u32,
@@ -37,18 +37,18 @@ pub unsafe fn open_vma(
         device: vk::Device::from_raw(handles.device),
         api_version,
     };
-    // SAFETY: the caller vouches for the handles; the functions are the loader's.
+    // SAFETY: the caller guarantees valid handles; the functions are the loader's.
     unsafe { vma::Allocator::open(get_instance_proc_addr()?, handles, &vma::Options::default()) }
         .map_err(|error| error.to_string())
 }
 
-/// The tables that users of `ash` want.
+/// Returns the function tables for users of `ash`.
 ///
 /// # Safety
-/// The handles are live and belong together, and outlive the tables.
+/// The handles are live, belong together, and outlive the tables.
 pub unsafe fn ash_tables(handles: &DeviceHandles) -> Result<(ash::Instance, ash::Device), String> {
     let static_fn = ash::StaticFn { get_instance_proc_addr: get_instance_proc_addr()? };
-    // SAFETY: the caller vouches for the handles.
+    // SAFETY: the caller guarantees valid handles.
     unsafe {
         let instance = ash::Instance::load(&static_fn, vk::Instance::from_raw(handles.instance));
         let device = ash::Device::load(instance.fp_v1_0(), vk::Device::from_raw(handles.device));

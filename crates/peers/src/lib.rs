@@ -1,4 +1,4 @@
-//! VMA beside our engine, in one process and on the same traces. Not shipped; `make bench` runs it.
+//! VMA and our engine in one process on the same traces. Not shipped; `make bench` runs it.
 
 pub mod c_api;
 pub mod cases;

@@ -1,5 +1,5 @@
-//! `make bench`: everything, with ratios. `quick` as an argument does less of it; other arguments
-//! choose sections by name.
+//! `make bench`: runs all cases and prints the ratios. The argument `quick` reduces the work; other
+//! arguments choose sections by name.
 
 use vkmem_peers::cases::{Effort, blocks, buffers, churn, linear, statistics, tail, threads};
 use vkmem_peers::report::Report;

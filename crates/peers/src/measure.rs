@@ -1,22 +1,22 @@
-//! Rounds in turns, and what they amount to.
+//! Measuring contestants in alternating rounds, and the figures that result.
 
 use std::time::Duration;
 
-/// What the rounds of one contestant took.
+/// The results of one contestant's rounds.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// The middle one of the rounds.
+    /// Median of the rounds.
     pub median: f64,
-    /// The least of them.
+    /// Minimum of the rounds.
     pub low: f64,
-    /// The most of them.
+    /// Maximum of the rounds.
     pub high: f64,
-    /// All of them, as they came.
+    /// All rounds, in their order.
     rounds: Vec<f64>,
 }
 
 impl Figure {
-    /// Of the figures of some rounds.
+    /// Computes the figure of some rounds.
     ///
     /// # Panics
     /// Without rounds.
@@ -25,12 +25,12 @@ impl Figure {
         Self { median: middle(&sorted), low: sorted[0], high: sorted[sorted.len() - 1], rounds }
     }
 
-    /// A count, which is the same in every round.
+    /// Returns the figure of a count that is the same in every round.
     pub fn exact(value: f64) -> Self {
         Self::of(vec![value])
     }
 
-    /// This by another, round by round. Both have as many.
+    /// Divides this by another figure, round by round. Both have the same number of rounds.
     pub fn over(&self, other: &Self) -> Self {
         assert_eq!(self.rounds.len(), other.rounds.len(), "contestants that took turns");
         Self::of(
@@ -38,9 +38,9 @@ impl Figure {
         )
     }
 
-    /// This by another: the middle one of the ratios within a round. A machine that others use is
-    /// twice as fast in one round as in the next, for both alike. Of contestants with different numbers of
-    /// rounds, which did not take turns, the ratio of the medians.
+    /// Returns the ratio to another figure: the median of the ratios within a round, because a shared
+    /// machine may be twice as fast in one round as in the next, for both alike. For contestants with
+    /// different numbers of rounds, which did not alternate, the ratio of the medians.
     pub fn ratio_to(&self, other: &Self) -> f64 {
         if self.rounds.len() != other.rounds.len() {
             return self.median / other.median;
@@ -59,11 +59,11 @@ fn middle(sorted: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// One contestant: a round of its work, which returns how many items it did.
+/// One contestant: runs a round of its work and returns the number of items.
 pub type Round<'a> = Box<dyn FnMut() -> u64 + 'a>;
 
-/// Time that this thread has had a core for. What else runs on the machine takes none of it: where
-/// cores are shared, the clock on the wall shows whole time slices of others.
+/// Returns the CPU time of this thread. Other processes do not count: on shared cores wall time includes
+/// their time slices.
 #[cfg(target_os = "linux")]
 pub fn thread_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -73,15 +73,15 @@ pub fn thread_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Time since the first call.
+/// Returns the time since the first call.
 #[cfg(not(target_os = "linux"))]
 pub fn thread_time() -> Duration {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed()
 }
 
-/// Lets the contestants take turns (A B C A B C ...), and gives nanoseconds an item for each, by
-/// [`thread_time`].
+/// Runs the contestants in turns (A B C A B C ...); returns nanoseconds of [`thread_time`] per item for
+/// each.
 pub fn in_turns(rounds: usize, contestants: &mut [Round<'_>]) -> Vec<Figure> {
     let mut taken = vec![Vec::new(); contestants.len()];
     for _ in 0..rounds {
@@ -94,8 +94,8 @@ pub fn in_turns(rounds: usize, contestants: &mut [Round<'_>]) -> Vec<Figure> {
     taken.into_iter().map(Figure::of).collect()
 }
 
-/// Bytes of the C heap in use. VMA's allocation callbacks do not see its pools of nodes, so its
-/// metadata is what the heap grew by.
+/// Returns the bytes of the C heap in use. VMA's allocation callbacks do not see its node pools, so its
+/// metadata is measured as the growth of the heap.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn heap_bytes() -> usize {
     /// `struct mallinfo2` of glibc.

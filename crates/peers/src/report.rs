@@ -1,4 +1,4 @@
-//! Tables for people and `bench/results.json` for programs.
+//! Tables for the terminal and `bench/results.json` for programs.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::measure::Figure;
 
-/// What a ratio or a figure has to keep to.
+/// The limit of a ratio or a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bar {
@@ -17,7 +17,7 @@ pub enum Bar {
 }
 
 impl Bar {
-    /// Whether a value does.
+    /// Returns whether a value is within the limit.
     pub fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtMost(bar) => value <= bar,
@@ -35,7 +35,7 @@ impl Bar {
     }
 }
 
-/// The figure of one peer, and how ours has to stand to it.
+/// The figure of one peer, and the limit of our ratio to it.
 #[derive(Clone, Debug)]
 pub struct Peer {
     name: String,
@@ -44,22 +44,22 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Without a bar.
+    /// Creates a peer without a limit.
     pub fn new(name: &str, figure: &Figure) -> Self {
         Self { name: name.into(), figure: figure.clone(), bar: None }
     }
 
-    /// Ours divided by this may be so much.
+    /// Sets the largest allowed ratio of our figure to this one.
     pub fn at_most(self, bar: f64) -> Self {
         Self { bar: Some(Bar::AtMost(bar)), ..self }
     }
 
-    /// Ours divided by this is to be so much.
+    /// Sets the smallest allowed ratio of our figure to this one.
     pub fn at_least(self, bar: f64) -> Self {
         Self { bar: Some(Bar::AtLeast(bar)), ..self }
     }
 
-    /// The same with a bar that not every size of a case has.
+    /// Sets the largest allowed ratio, which not every size of a case has.
     pub fn with(self, bar: Option<f64>) -> Self {
         Self { bar: bar.map(Bar::AtMost), ..self }
     }
@@ -68,27 +68,27 @@ impl Peer {
 /// One line of the tables.
 #[derive(Debug, Serialize)]
 pub struct Line {
-    /// What was measured.
+    /// The measured case.
     pub case: String,
-    /// How many were live, or how large the case was.
+    /// Number of live allocations, or size of the case.
     pub n: u64,
     /// Our figure: a median, or an exact count.
     pub ours: f64,
-    /// The same of each peer.
+    /// The figure of each peer.
     pub peers: BTreeMap<String, f64>,
-    /// Ours divided by the peer's: see [`Figure::ratio_to`].
+    /// Our figure divided by each peer's: see [`Figure::ratio_to`].
     pub ratio: BTreeMap<String, f64>,
-    /// What the ratio to a peer has to keep to; under `ours` what the figure itself has to.
+    /// The limit of the ratio to each peer; under `ours` the limit of our figure.
     pub bar: BTreeMap<String, Bar>,
-    /// Whether it does.
+    /// Whether each limit is met.
     pub met: BTreeMap<String, bool>,
-    /// Of the figures.
+    /// Unit of the figures.
     pub unit: String,
-    /// The least and the most of our rounds.
+    /// Minimum and maximum of our rounds.
     pub spread: [f64; 2],
 }
 
-/// Collects lines and prints them as they come.
+/// Collects lines and prints them as they are added.
 #[derive(Debug, Default)]
 pub struct Report {
     lines: Vec<Line>,
@@ -111,17 +111,17 @@ fn with_spread(it: &Figure) -> String {
 }
 
 impl Report {
-    /// A title above the lines that follow.
+    /// Prints a title above the lines that follow.
     pub fn section(&mut self, title: &str) {
         println!("\n{title}");
     }
 
-    /// Takes a case in, and prints it.
+    /// Adds a case and prints it.
     pub fn add(&mut self, case: &str, n: u64, unit: &str, ours: &Figure, peers: &[Peer]) {
         self.add_with_bar(case, n, unit, ours, None, peers);
     }
 
-    /// The same with a bar for our figure itself.
+    /// Adds a case with a limit for our own figure, and prints it.
     pub fn add_with_bar(
         &mut self,
         case: &str,
@@ -163,12 +163,12 @@ impl Report {
         self.lines.push(line);
     }
 
-    /// What was measured, one object a line.
+    /// Returns all lines.
     pub fn lines(&self) -> &[Line] {
         &self.lines
     }
 
-    /// How many bars were met, and the cases and names of those that were not.
+    /// Returns the number of met limits, and the cases and names of those that were not met.
     pub fn verdict(&self) -> (usize, Vec<String>) {
         let all = || self.lines.iter().flat_map(|line| line.met.iter().map(move |it| (line, it)));
         let met = all().filter(|(_, (_, met))| **met).count();
@@ -176,7 +176,7 @@ impl Report {
         (met, missed.map(|(line, (name, _))| format!("{} {}: {name}", line.case, line.n)).collect())
     }
 
-    /// Writes everything as JSON.
+    /// Writes all lines as JSON.
     pub fn write(&self, path: &str) -> std::io::Result<()> {
         let text = serde_json::to_string_pretty(&self.lines)?;
         std::fs::write(path, text + "\n")

@@ -1,4 +1,4 @@
-//! Our JSON has the keys of VMA's, everywhere.
+//! Dumps: our JSON has the same keys as VMA's.
 
 mod common;
 
@@ -11,8 +11,8 @@ use vkmem_engine::{
 };
 use vkmem_peers::random::Random;
 
-/// The paths of all keys. Names that count something (heaps, types, blocks) and places in arrays are
-/// left out of it: which block an allocation lies in is each library's own affair.
+/// Collects the paths of all keys. Numbers in names (of heaps, types, blocks) and array positions are
+/// left out: which block an allocation lies in may differ.
 fn paths(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {
@@ -29,7 +29,7 @@ fn paths(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Kinds of the values at each path.
+/// Collects the JSON types of the values at each path.
 fn kinds(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     let kind = match value {
         Value::Null => "null",
@@ -80,7 +80,7 @@ fn assert_same(both: &Both, detailed: bool) {
         let more: Vec<_> = our_paths.difference(&their_paths).collect();
         assert!(missing.is_empty() && more.is_empty(), "missing {missing:#?}, more {more:#?}");
     }
-    // What does not depend on places is the same to the last byte.
+    // What does not depend on placement is identical to the last byte.
     for key in ["General", "Total"] {
         let (mut ours, mut theirs) = (ours[key].clone(), theirs[key].clone());
         if key == "Total" {
@@ -98,7 +98,7 @@ fn assert_same(both: &Both, detailed: bool) {
 fn the_same_keys_as_vma() {
     for name in vkmem_engine::profile_names() {
         let mut info = vkmem_engine::profile_info(name).expect("a profile");
-        // VMA leaves types out that it may not use; we list all that the device has.
+        // VMA omits types that it may not use; we list all types of the device.
         info.amd_device_coherent = true;
         let mut both = Both::new(&info, 1 << 20);
         assert_same(&both, true);
@@ -116,13 +116,13 @@ fn the_same_keys_as_vma() {
                 AllocationCreateFlags::empty()
             };
             let wishes = AllocationCreateInfo { flags, ..wishes() };
-            // VMA counts what it rounded up to pages of up to 256 bytes, we what was asked for.
+            // VMA counts sizes rounded up to pages of up to 256 bytes, we count requested sizes.
             let size = random.log_uniform(16, 400 << 10).next_multiple_of(256);
             assert_eq!(both.allocate(size, 16, types, &wishes), Outcome::Both, "{name}");
             if round % 5 == 0 {
                 let (ours, theirs, _) = both.live.last().copied().expect("just made");
                 both.ours.set_name(ours, Some("a \"name\"\n\\")).expect("it is live");
-                // SAFETY: it is live.
+                // SAFETY: the allocation is live.
                 unsafe { both.theirs.set_name(theirs, "a \"name\"\n\\") };
             }
         }

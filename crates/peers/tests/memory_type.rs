@@ -1,4 +1,4 @@
-//! Which memory type: the same as VMA, on random devices, or one of the listed exceptions.
+//! The choice of the memory type: the same as VMA's on random devices, or one of the listed exceptions.
 
 mod common;
 
@@ -17,14 +17,14 @@ use vkmem_peers::random::Random;
 use vkmem_peers::vma;
 use vkmem_vulkan::{DeviceAllocator, RequirementRules, SimulatedDriver};
 
-/// Where we choose otherwise, and why.
+/// The cases in which our choice differs, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Exception {
-    /// VMA hands protected memory to who did not ask for it: an ordinary resource cannot be bound
-    /// to it, nor an ordinary submission use it.
+    /// VMA returns protected memory that was not requested: an ordinary resource cannot be bound to it,
+    /// nor can an ordinary submission use it.
     Protected,
-    /// VMA hands lazily allocated memory to who did not ask for it: it is for transient
-    /// attachments, and a driver may refuse anything else.
+    /// VMA returns lazily allocated memory that was not requested: it is for transient attachments, and a
+    /// driver may refuse others.
     LazilyAllocated,
 }
 
@@ -41,7 +41,7 @@ impl Exception {
     }
 }
 
-/// A request that both sides take: what contradicts itself is refused by us, and asserted by VMA.
+/// Returns a request that both accept: contradictory ones are rejected here and fail an assertion in VMA.
 fn random_create_info(random: &mut Random, auto: bool) -> AllocationCreateInfo {
     let usages = [
         MemoryUsage::Unknown,
@@ -56,7 +56,7 @@ fn random_create_info(random: &mut Random, auto: bool) -> AllocationCreateInfo {
         MemoryUsage::AutoPreferHost,
     ];
     let count = if auto { usages.len() } else { 7 };
-    // The newer usages have more to decide, so they come more often.
+    // The newer usages decide more, so they are more frequent.
     let usage = if auto && random.below(2) == 0 {
         random.pick(&usages[7..])
     } else {
@@ -107,7 +107,7 @@ fn random_create_info(random: &mut Random, auto: bool) -> AllocationCreateInfo {
     }
 }
 
-/// Both sides on one device.
+/// Both allocators on one device.
 struct Sides {
     ours: DeviceAllocator,
     theirs: vma::Allocator,
@@ -132,7 +132,7 @@ impl Sides {
     }
 }
 
-/// What was asked for.
+/// The requested resource.
 #[derive(Clone, Debug)]
 enum Resource {
     None { memory_type_bits: u32 },
@@ -145,7 +145,7 @@ impl Resource {
         match random.below(5) {
             0 => Self::None { memory_type_bits: random.bits() as u32 | random.bits() as u32 },
             1 | 2 => {
-                // Transfers alone are what the choice turns on.
+                // Whether there are only transfers decides the choice.
                 let bits = if random.below(2) == 0 { 0x1ff } else { 0x3 };
                 let usage = vk::BufferUsageFlags::from_raw(1 + random.below(bits) as u32);
                 let size = random.size();
@@ -178,8 +178,9 @@ impl Resource {
         }
     }
 
-    /// Here ALLOW_TRANSFER_INSTEAD is as in VMA 3.4. The one beside it is 3.3, which requires HOST_VISIBLE
-    /// all the same on integrated GPUs, with PREFER_HOST, and for what is only copied.
+    /// Returns whether this is a case in which `ALLOW_TRANSFER_INSTEAD` behaves like VMA 3.4, but not
+    /// like the VMA 3.3 used here: that requires `HOST_VISIBLE` nevertheless on integrated GPUs, with
+    /// `PREFER_HOST`, and for resources that are only copied.
     fn differs_since_3_4(&self, wishes: &AllocationCreateInfo, info: &DeviceInfo) -> bool {
         let is_only_copied = match self {
             Self::None { .. } => false,
@@ -193,7 +194,7 @@ impl Resource {
 
     fn ours(&self, sides: &Sides, wishes: &AllocationCreateInfo) -> Option<u32> {
         let ours = &sides.ours;
-        // SAFETY: the create infos are lawful, and have no chains.
+        // SAFETY: the create infos are valid and have no chains.
         let found = unsafe {
             match self {
                 Self::None { memory_type_bits } => {
@@ -211,11 +212,11 @@ impl Resource {
         }
     }
 
-    /// VMA's fake driver says of a resource what our simulated one says.
+    /// Returns VMA's choice; its fake driver reports the requirements of our simulated one.
     fn theirs(&self, sides: &Sides, wishes: &AllocationCreateInfo) -> Option<u32> {
         let (driver, theirs) = (sides.ours.driver(), &sides.theirs);
         let says = |bits: u32| sides.fake.memory_type_bits.store(bits, Ordering::Relaxed);
-        // SAFETY: the create infos are lawful, and have no chains.
+        // SAFETY: the create infos are valid and have no chains.
         unsafe {
             match self {
                 Self::None { memory_type_bits } => {
@@ -236,8 +237,8 @@ impl Resource {
     }
 }
 
-/// The exceptions that explain a difference: VMA took memory of a kind that was not asked for,
-/// and, kept from all such memory, it chooses as we do. `None` if they do not explain it.
+/// Returns the exceptions that explain a difference: VMA chose memory of a kind that was not requested,
+/// and without all such memory it chooses like us. `None` if they do not explain it.
 fn explain(
     sides: &Sides,
     resource: &Resource,
@@ -266,7 +267,7 @@ fn explain(
     if wishes.memory_type_bits != 0 {
         allowed &= wishes.memory_type_bits;
     }
-    // A mask of nothing would allow all.
+    // An empty mask would allow all types.
     let again = if allowed == 0 {
         None
     } else {

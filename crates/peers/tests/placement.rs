@@ -1,12 +1,12 @@
-//! Whatever VMA can place within the same limits, we place too.
+//! Placement: what VMA can place within the same limits, we can place, too.
 //!
-//! Both get a pool of a few blocks of one size, and the same requests and frees, which keep it nearly
-//! full. A request that only one of them can place is not kept, so that both always hold the same.
+//! Both get a pool of a few blocks of one size and the same requests and frees, which keep it nearly
+//! full. A request that only one of them can place is freed again, so that both always hold the same.
 //!
-//! Two good fits do not leave the same holes, so now and then one side has a hole where the other has
-//! none. That is not a miss; it may not happen to us more often than to VMA. A miss is a hole that we
-//! have and do not find: a search that looks at a bounded number of holes cannot rule it out. Misses
-//! are counted, reported and bounded.
+//! Two good fits leave different holes, so now and then one allocator has a hole where the other has
+//! none. That is not a miss, but must not happen to us more often than to VMA. A miss is a hole that we
+//! have and do not find: a search of a bounded number of holes cannot rule it out. Misses are counted,
+//! reported and bounded.
 
 mod common;
 
@@ -42,7 +42,7 @@ impl Describe for Nothing {
     }
 }
 
-/// Whether any hole of ours would have served, as the dump shows them.
+/// Returns whether any of our holes, as listed in the dump, would have been large enough.
 fn has_room(both: &Both, size: u64, alignment: u64, page: u64) -> bool {
     let dump = both.ours.build_stats_string(true, &Nothing).unwrap();
     let dump: Value = serde_json::from_str(&dump).expect("it is JSON");
@@ -53,7 +53,7 @@ fn has_room(both: &Both, size: u64, alignment: u64, page: u64) -> bool {
         let regions = block["Suballocations"].as_array().expect("regions");
         regions.iter().filter(|it| it["Type"] == "FREE").any(|it| {
             let (start, end) = (number(it, "Offset"), number(it, "Offset") + number(it, "Size"));
-            // Bare memory shares no page with a neighbour.
+            // Memory without a resource shares no page with a neighbour.
             let start = start.next_multiple_of(page).next_multiple_of(alignment);
             let end = if end == end_of_block { end } else { end / page * page };
             start + size <= end
@@ -61,7 +61,7 @@ fn has_room(both: &Both, size: u64, alignment: u64, page: u64) -> bool {
     })
 }
 
-/// A heap that is nearly full all the time.
+/// Runs a trace in a heap that is nearly full all the time.
 fn run(seed: u64, steps: u64, counts: &mut Counts) {
     let mut random = Random(seed);
     let block = MIB << (2 + random.below(4));
@@ -85,7 +85,7 @@ fn run(seed: u64, steps: u64, counts: &mut Counts) {
             Outcome::Both => counts.placed += 1,
             Outcome::OnlyOurs => {
                 counts.only_ours += 1;
-                // It was freed again: the check knows a hole when it sees one.
+                // It was freed again: the check must find its hole.
                 assert!(has_room(&both, size, alignment, page));
             }
             Outcome::OnlyTheirs => {

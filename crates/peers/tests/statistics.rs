@@ -1,11 +1,11 @@
-//! The same counts after the same trace.
+//! Statistics: both count the same after the same trace.
 //!
-//! Allocations and their bytes are exact, per type. Blocks are where the policies are the same: in
-//! pools of a block size and in default blocks, for equal sizes that fill them. With other sizes, who is
-//! put where decides which block is full and which comes empty. With a preferred size of the caller's
-//! they differ: VMA's first blocks are smaller even then, ours are what was asked for. Unused ranges
-//! follow from the places and are not compared. VMA counts sizes after it has rounded them up to pages
-//! of up to 256 bytes (`bufferImageGranularity`), we count what was asked for: there sizes are multiples.
+//! Allocations and their bytes are compared exactly, per type. Blocks are compared where the policies
+//! agree: in pools with a block size and in default blocks, for equal sizes that fill them. With other
+//! sizes the placement decides which block is full and which becomes empty. With a preferred block size
+//! the policies differ: VMA's first blocks are smaller even then, ours have the requested size. Unused
+//! ranges depend on the placement and are not compared. VMA counts sizes rounded up to pages of up to 256
+//! bytes (`bufferImageGranularity`), we count requested sizes, so sizes are multiples there.
 
 mod common;
 
@@ -55,10 +55,10 @@ fn the_same_allocations_after_the_same_trace() {
             let bits = random.bits() as u32 & (u32::MAX >> (32 - types));
             let alignment = 1 << random.below(13);
             let outcome = both.allocate(size, alignment, bits, &wishes());
-            // Which type the rest falls back to when one is full is another test's.
+            // Which type is used when one is full is tested elsewhere.
             assert!(matches!(outcome, Outcome::Both | Outcome::Neither | Outcome::OnlyTheirs));
         }
-        // Where a type is chosen that we never give unasked, the counts of types differ.
+        // If VMA chooses a type that we never use unless requested, the counts of types differ.
         let plain = vkmem_engine::MemoryPropertyFlags::PROTECTED
             | vkmem_engine::MemoryPropertyFlags::LAZILY_ALLOCATED;
         let statistics = both.theirs.statistics();
@@ -79,7 +79,8 @@ fn the_same_allocations_after_the_same_trace() {
     assert!(compared_types > 0);
 }
 
-/// Equal sizes that fill their blocks: wherever they go, the blocks are as many.
+/// Compares equal sizes that fill their blocks: wherever they are placed, the number of blocks is the
+/// same.
 fn assert_same_blocks(random: &mut Random, mut both: Both, size: u64, count: u64, one_size: bool) {
     let blocks = |both: &Both| {
         let (ours, theirs) = (both.ours.statistics(), both.theirs.statistics().total());
@@ -97,7 +98,7 @@ fn assert_same_blocks(random: &mut Random, mut both: Both, size: u64, count: u64
         assert_eq!(both.allocate(size, 256, 1, &wishes()), Outcome::Both);
         blocks(&both);
     }
-    // One that does not come empty, and one that does: both keep one of those.
+    // First a free that leaves its block in use, then one that empties it: both retain one empty block.
     if !both.live.is_empty() {
         both.free_any(random);
         blocks(&both);
@@ -108,7 +109,7 @@ fn assert_same_blocks(random: &mut Random, mut both: Both, size: u64, count: u64
     if one_size {
         blocks(&both);
     } else {
-        // Each keeps one, not the same one.
+        // Each retains one, not necessarily the same.
         let kept = (both.ours.statistics(), both.theirs.statistics().total());
         assert_eq!(kept.0.block_count, u64::from(kept.1.block_count));
     }
@@ -119,17 +120,17 @@ fn assert_same_blocks(random: &mut Random, mut both: Both, size: u64, count: u64
 fn the_same_blocks_where_the_policies_agree() {
     let mut random = Random(202);
     for _ in 0..rounds(100) {
-        // Whole MiB: a block of an eighth of an odd heap is rounded up by us, and halved by VMA.
+        // Whole MiB: an eighth of an odd heap is rounded up here, and halved by VMA.
         let heap = random.log_uniform(256, 64 << 10) << 20;
         let heaps = [(heap, MemoryHeapFlags::DEVICE_LOCAL)];
         let info = simulated_info(&heaps, &[(0, MemoryPropertyFlags::DEVICE_LOCAL)]);
         let pieces = 1 << (2 + random.below(6));
         let count = random.below(100);
-        // Pools of blocks of one size.
+        // Pools with blocks of one size.
         let block = 1 << (18 + random.below(3));
         let both = Both::new(&info, 0).in_pool(block, 0);
         assert_same_blocks(&mut random, both, block / pieces, count, true);
-        // Default blocks, of which the first ones are smaller.
+        // Default blocks, the first of which are smaller.
         let size = 1 << (12 + random.below(8));
         assert_same_blocks(&mut random, Both::new(&info, 0), size, count, false);
     }

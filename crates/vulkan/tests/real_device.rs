@@ -1,4 +1,4 @@
-//! `VulkanDevice` on a real driver, with the validation layer on. Mesa's CPU driver is enough.
+//! `VulkanDevice` on a real driver with the validation layer enabled. Mesa's CPU driver suffices.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
@@ -43,7 +43,8 @@ fn assert_clean(log: &ValidationLog) {
     assert!(messages.is_empty(), "the validation layer says:\n{}", messages.join("\n"));
 }
 
-/// Runs something with an opened device, drops it, and asks the validation layer.
+/// Runs `run` with an opened device, drops the device, and asserts that the validation layer reported
+/// nothing.
 #[track_caller]
 fn with_device(options: &OpenOptions, run: impl FnOnce(&VulkanDevice)) {
     let device = open(options);
@@ -110,7 +111,7 @@ fn image_info() -> vk::ImageCreateInfo<'static> {
         .initial_layout(vk::ImageLayout::UNDEFINED)
 }
 
-/// A buffer in host-visible memory of its own.
+/// A buffer in host-visible dedicated memory.
 struct HostBuffer<'a> {
     device: &'a VulkanDevice,
     buffer: vk::Buffer,
@@ -141,7 +142,7 @@ impl<'a> HostBuffer<'a> {
         assert_eq!(address as u64 % alignment, 0);
         let target = std::ptr::with_exposed_provenance_mut::<u8>(address);
         assert!(bytes.len() <= self.size);
-        // SAFETY: the memory is mapped, and as large as the buffer at least.
+        // SAFETY: the memory is mapped and at least as large as the buffer.
         unsafe { target.copy_from(bytes.as_ptr(), bytes.len()) };
         self.device.flush(&self.range()).expect("flushed");
         self.device.unmap(self.memory);
@@ -151,7 +152,7 @@ impl<'a> HostBuffer<'a> {
         let address = self.device.map(self.memory).expect("mapped").0.get();
         self.device.invalidate(&self.range()).expect("invalidated");
         let source = std::ptr::with_exposed_provenance::<u8>(address);
-        // SAFETY: as in `write`.
+        // SAFETY: the memory is mapped and at least as large as the buffer.
         let bytes = unsafe { std::slice::from_raw_parts(source, self.size) }.to_vec();
         self.device.unmap(self.memory);
         bytes
@@ -170,7 +171,7 @@ fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|index| (index * 7 + index / 256) as u8).collect()
 }
 
-// ---- the suite that every way to get a device passes ----
+// ---- the suite that every device passes, opened or wrapped ----
 
 fn run_suite(device: &VulkanDevice) {
     host_round_trip(device);
@@ -231,7 +232,7 @@ fn dedicated_memory(device: &VulkanDevice) {
     }
 }
 
-/// The validation layer objects if the memory was allocated without the flag.
+/// Without the allocate flag the validation layer would report an error.
 fn device_address_memory(device: &VulkanDevice) {
     if !device.buffer_device_address() {
         return;
@@ -276,7 +277,7 @@ fn fill_and_copy(device: &VulkanDevice) {
         chunk.copy_from_slice(&if zero { 0 } else { 0x0102_0304_u32 }.to_ne_bytes());
     }
     assert_eq!(target.read(), expected);
-    // SAFETY: nothing is named.
+    // SAFETY: the list of commands is empty.
     unsafe { device.transfer(&[]) }.expect("nothing to do");
 }
 
@@ -343,7 +344,7 @@ fn no_extension_is_needed() {
         let without_extensions = enumerate().expect("a Vulkan driver").swap_remove(0).extensions;
         let options = OpenOptions { api_version: cap, without_extensions, ..validated() };
         with_device(&options, |device| {
-            // A device that is not fully conformant has one that must be on.
+            // On a device that is not fully conformant this one must be enabled.
             let optional = |name: &&String| name.as_str() != "VK_KHR_portability_subset";
             assert_eq!(device.extensions().iter().filter(optional).count(), 0);
             run_suite(device);
@@ -461,7 +462,7 @@ fn wrap(options: WrapOptions) -> Result<VulkanDevice, OpenError> {
     unsafe { VulkanDevice::wrap(options) }
 }
 
-/// The address of the loader's `vkGetInstanceProcAddr`, by another way than the library's.
+/// Returns the address of the loader's `vkGetInstanceProcAddr`, found independently of the library.
 fn loader_address() -> u64 {
     static ENTRY: OnceLock<ash::Entry> = OnceLock::new();
     // SAFETY: the entry is never dropped.
@@ -474,7 +475,7 @@ fn a_wrapped_device_serves() {
     for cap in [V1_0, V1_1, V1_2, V1_3] {
         with_device(&OpenOptions { api_version: Some(cap), ..validated() }, |opened| {
             let version = opened.info().api_version;
-            // Less than was enabled is allowed, too.
+            // Listing less than was enabled is allowed, too.
             for (said, extensions) in [(version, true), (version, false), (V1_0, false)] {
                 let wrapped = wrap(wrap_options(opened, said, extensions)).expect("wrapped");
                 assert!(!wrapped.is_owned());
@@ -491,7 +492,7 @@ fn a_wrapped_device_serves() {
 fn a_version_of_the_future_is_accepted() {
     with_device(&validated(), |opened| {
         let wrapped = wrap(wrap_options(opened, V1_9, true)).expect("wrapped");
-        // All that the device has; the opened one may be held back by an older validation layer.
+        // All versions of the device; an older validation layer may have limited the opened one.
         assert!(wrapped.info().api_version >= opened.info().api_version);
         run_suite(&wrapped);
     });
@@ -512,7 +513,7 @@ fn a_device_without_a_queue_cannot_transfer() {
         let mut options = wrap_options(opened, opened.info().api_version, true);
         options.queue = 0;
         let wrapped = wrap(options).expect("wrapped");
-        // SAFETY: nothing is named.
+        // SAFETY: the list of commands is empty.
         let result = unsafe { wrapped.transfer(&[]) };
         assert_eq!(result, Err(DeviceError::FeatureNotPresent.of("vkGetDeviceQueue")));
         host_round_trip(&wrapped);
@@ -531,7 +532,7 @@ fn null_handles_are_refused() {
     });
 }
 
-// ---- a loader that hides functions and notes what is looked up ----
+// ---- a loader that hides functions and records what is looked up ----
 
 thread_local! {
     static HIDDEN: RefCell<&'static str> = const { RefCell::new("") };
@@ -556,7 +557,7 @@ unsafe extern "system" fn noting_device_proc_addr(
         return None;
     }
     let real = REAL_DEVICE_PROC_ADDR.get().expect("set before this function is handed out");
-    // SAFETY: passed on as it came.
+    // SAFETY: the arguments are passed on unchanged.
     unsafe { real(device, name) }
 }
 
@@ -570,14 +571,14 @@ unsafe extern "system" fn noting_instance_proc_addr(
     let address = loader_address() as usize as *const ();
     // SAFETY: the address is that of the function.
     let real = unsafe { mem::transmute::<*const (), vk::PFN_vkGetInstanceProcAddr>(address) };
-    // SAFETY: passed on as it came.
+    // SAFETY: the arguments are passed on unchanged.
     let found = unsafe { real(instance, name) }?;
     // SAFETY: Vulkan names end with NUL.
     if unsafe { CStr::from_ptr(name) } != c"vkGetDeviceProcAddr" {
         return Some(found);
     }
-    // SAFETY: the type is that of the function of this name; any function type passes through the
-    // other one.
+    // SAFETY: the type is that of the function of this name, and any function type can be stored as
+    // another one.
     unsafe {
         let real =
             mem::transmute::<unsafe extern "system" fn(), vk::PFN_vkGetDeviceProcAddr>(found);

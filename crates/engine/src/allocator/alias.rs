@@ -1,4 +1,4 @@
-//! Several resources in the memory of one allocation.
+//! Aliasing: several resources in the memory of one allocation.
 
 use super::Allocator;
 use crate::error::Error;
@@ -8,27 +8,29 @@ use crate::request::{MemoryRequirements, ResourceKind};
 use crate::suballocator::granularity::{align_up, conflict};
 use crate::words::bytes;
 
-/// A resource that is to lie in memory which another one has already.
+/// A resource that is to be bound to the memory of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AliasRequest {
-    /// What the driver said about the resource.
+    /// The driver's requirements of the resource.
     pub requirements: MemoryRequirements,
-    /// For `bufferImageGranularity`.
+    /// Kind of resource, for `bufferImageGranularity`.
     pub kind: ResourceKind,
-    /// In the memory it is to share, in bytes.
+    /// Offset in the memory of the other resource, in bytes.
     pub local_offset: u64,
 }
 
 impl Allocator {
-    /// Where a resource comes to lie inside a live allocation, or inside an alias of one, if it may.
-    /// Allocates nothing: the result has the handle of the allocation, with the place of the
-    /// resource.
+    /// Returns the place of a resource inside a live allocation, or inside an alias of one. Allocates
+    /// nothing: the result has the id of the allocation, with offset and size of the new resource.
     ///
-    /// Vulkan allows it unless the memory object names one resource. Beyond that the resource must
-    /// fit in size, alignment and memory type, and must not bring another kind to a page that the
-    /// allocation shares with a neighbour.
+    /// Vulkan allows aliasing unless the memory object is dedicated to one resource. Beyond that the
+    /// resource must fit in size, alignment and memory type, and must not bring another kind to a page
+    /// that the allocation shares with a neighbour.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] with the reason; [`Error::UseAfterFree`] if the allocation was freed.
     pub fn alias(&self, base: &Allocation, request: &AliasRequest) -> Result<Allocation, Error> {
-        let place = self.pools.in_home(base.id.home(), |pool| pool.place(base.id));
+        let place = self.pools.with_pool(base.id.pool_key(), |pool| pool.place(base.id));
         let place = place.ok_or(Error::UseAfterFree)?;
         check_place(&place, base, request).map_err(Error::InvalidArgument)?;
         Ok(Allocation {
@@ -92,8 +94,8 @@ fn check_place(
     Ok(())
 }
 
-/// Whether the resource may come to share a page with a neighbour of the allocation that it must
-/// not share one with: neighbours, of now and later, are checked against the allocation's kind only.
+/// Returns whether the resource may share a page with a neighbour of the allocation that it conflicts
+/// with: present and later neighbours are only checked against the allocation's own kind.
 fn shares_a_page(place: &AllocationPlace, request: &AliasRequest, start: u64) -> bool {
     let Some(kind) = place.kind else { return false };
     if matches!(kind, ResourceKind::Unknown | ResourceKind::ImageUnknown)

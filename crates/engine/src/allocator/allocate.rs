@@ -1,4 +1,4 @@
-//! The way of a request: to its pool, or from memory type to memory type.
+//! Allocation: choice of the pool or memory type, and fallbacks.
 
 use std::sync::Arc;
 
@@ -15,7 +15,11 @@ use crate::request::{
 };
 
 impl Allocator {
-    /// The memory type that a request would get first.
+    /// Returns the memory type that a request would get first.
+    ///
+    /// # Errors
+    /// [`Error::FeatureNotPresent`] if no memory type has the required properties;
+    /// [`Error::InvalidArgument`].
     pub fn find_memory_type_index(
         &self,
         memory_type_bits: u32,
@@ -28,11 +32,13 @@ impl Allocator {
         candidates.best(&self.types).ok_or_else(none)
     }
 
-    /// Allocates without any call of the driver, or answers `None`: then
-    /// [`allocate`](Self::allocate) has to. O(1); never waits but for a short lock.
+    /// Allocates without driver calls; `None` if that is not possible, then [`allocate`](Self::allocate)
+    /// has to be called. Takes the time of
+    /// [`Suballocator::allocate`](crate::suballocator::Suballocator::allocate) and waits only for a short
+    /// lock.
     ///
-    /// Inlined, as what it gives was stored in parts: to copy it as a whole at each return would wait for
-    /// all stores before it.
+    /// Inlined, because the result is stored in parts: copying it as a whole at each return would stall
+    /// on store forwarding.
     #[inline(always)]
     pub fn try_allocate(&self, request: &AllocationRequest) -> Option<Allocation> {
         if check_request(request).is_err() {
@@ -41,8 +47,8 @@ impl Allocator {
         self.first_pool(request, &mut None)?.try_allocate(request)
     }
 
-    /// The pool that a request goes to first, if its resource may live there; kept in `custom` if it is one
-    /// that the caller made.
+    /// Returns the pool that a request tries first, if the resource may be placed there; a custom pool is
+    /// kept alive in `custom`.
     #[inline(always)]
     pub(super) fn first_pool<'a>(
         &'a self,
@@ -59,19 +65,19 @@ impl Allocator {
         serves.then_some(&**pool)
     }
 
-    /// The cheapest memory type that a request may go to.
+    /// Returns the cheapest memory type that a request allows.
     fn best_memory_type(&self, request: &AllocationRequest) -> Option<u32> {
         self.candidates(request).best(&self.types)
     }
 
-    /// The memory types that a request may go to.
+    /// Returns the memory types that a request allows.
     #[inline(always)]
     pub(crate) fn candidates(&self, request: &AllocationRequest) -> Candidates {
         let bits = request.requirements.memory_type_bits;
         Candidates::new(&self.types, bits, &request.create_info, request.resource_use)
     }
 
-    /// Whether a pool that a request may go to could serve it if it were empty.
+    /// Returns whether any pool that a request allows could serve it if it were empty.
     pub(super) fn could_serve(&self, request: &AllocationRequest) -> bool {
         if let Some(id) = request.create_info.pool {
             let pool = self.pools.get(id);
@@ -87,14 +93,21 @@ impl Allocator {
         false
     }
 
-    /// Allocates: from its pool, or the cheapest memory type first and the next one if it fails.
-    /// May call the driver, but first does as [`try_allocate`](Self::try_allocate).
+    /// Allocates: from the request's pool, or from the cheapest memory type first and the next one if
+    /// that fails. Calls [`try_allocate`](Self::try_allocate) first; then it may call the driver.
+    ///
+    /// # Errors
+    /// The first failure, if no memory type can serve the request.
     #[inline(always)]
     pub fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         self.try_allocate(request).map_or_else(|| self.allocate_slow(request), Ok)
     }
 
-    /// Allocates as `allocate` does, for a caller whose attempt in place has just failed.
+    /// Allocates with driver calls, if need be: for a caller whose [`try_allocate`](Self::try_allocate)
+    /// has just failed.
+    ///
+    /// # Errors
+    /// Those of [`allocate`](Self::allocate).
     #[inline(never)]
     pub fn allocate_slow(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         check_request(request)?;
@@ -102,12 +115,13 @@ impl Allocator {
             Err(error) if error.is_shortage() => error,
             Err(hopeless @ Error::OutOfDeviceMemory { .. }) => return Err(hopeless),
             other => {
-                // A new block may have taken what empty ones of the same heap are kept in.
+                // A new block may exceed the budget only because empty blocks are retained in the same
+                // heap.
                 self.trim_over_budget();
                 return other;
             }
         };
-        // Empty blocks that are kept for comfort must not be what is missing now.
+        // Retained empty blocks must not be the reason of a failure.
         if request.create_info.flags.contains(Create::NEVER_ALLOCATE) || !self.release_spares() {
             return Err(first);
         }
@@ -129,21 +143,22 @@ impl Allocator {
             )));
         }
         match pool.allocate(request) {
-            // Also what this pool has not: memory objects of one allocation.
+            // Also if it needs dedicated memory, which this pool does not allow.
             Err(error)
                 if pool.rules().fallback
-                    && (error.leads_on() || matches!(error, Error::FeatureNotPresent(_))) =>
+                    && (error.allows_fallback()
+                        || matches!(error, Error::FeatureNotPresent(_))) =>
             {
                 let made = self.fall_back(pool.rules(), request);
-                made.map_err(|last| last.unless_hopeful(&error))
+                made.map_err(|last| last.combined_with(&error))
             }
             made => made,
         }
     }
 
-    /// Allocates from the default pools what a custom one has no room for: from that of its own memory
-    /// type first, whatever the request says, as the pool would have. Another type has to be of the
-    /// kind that the caller sees of the pool's: host-visible and coherent where that is.
+    /// Allocates from the default pools after a custom pool failed: first from that of the pool's memory
+    /// type, as the pool itself would have. Another memory type must have the properties that the caller
+    /// relies on: host-visible and coherent if the pool's is.
     fn fall_back(
         &self,
         rules: &PoolCreateInfo,
@@ -158,12 +173,14 @@ impl Allocator {
         create_info.flags -= Create::UPPER_ADDRESS;
         create_info.required_flags |= self.device().info().flags_of(own) & visible;
         match self.pools.defaults[own as usize].allocate(&request) {
-            Err(error) if error.leads_on() => self.allocate_in_types(&request, Some((own, error))),
+            Err(error) if error.allows_fallback() => {
+                self.allocate_in_types(&request, Some((own, error)))
+            }
             made => made,
         }
     }
 
-    /// From the cheapest memory type first; not from one that has `failed` before.
+    /// Allocates from the cheapest memory type first, except from one that has `failed` before.
     fn allocate_in_types(
         &self,
         request: &AllocationRequest,
@@ -176,10 +193,10 @@ impl Allocator {
         });
         while let Some(memory_type) = candidates.best(&self.types) {
             match self.pools.defaults[memory_type as usize].allocate(request) {
-                Err(error) if error.leads_on() => {
+                Err(error) if error.allows_fallback() => {
                     first_error = Some(match first_error {
                         None => error,
-                        Some(first) => first.unless_hopeful(&error),
+                        Some(first) => first.combined_with(&error),
                     });
                     candidates.strike(memory_type);
                 }

@@ -1,4 +1,4 @@
-//! Figures: statistics, budgets, what an error says of memory, checks.
+//! Statistics, budgets, figures for errors, and consistency checks.
 
 use std::collections::LinkedList;
 
@@ -12,12 +12,16 @@ use crate::statistics::{PoolStatistics, Statistics};
 use crate::words::bytes;
 
 impl Allocator {
-    /// Counts a pool. O(regions).
+    /// Counts the blocks, allocations and unused ranges of a custom pool. O(regions).
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale.
     pub fn statistics_of_pool(&self, id: PoolId) -> Result<Statistics, Error> {
         Ok(self.pools.get(id)?.statistics())
     }
 
-    /// Counts a memory type, custom pools included. O(regions).
+    /// Counts the blocks, allocations and unused ranges of a memory type, including custom pools.
+    /// O(regions).
     pub fn statistics_of_type(&self, memory_type_index: u32) -> Statistics {
         let mut statistics = self.pools.defaults[memory_type_index as usize].statistics();
         self.pools.each_custom(|pool| {
@@ -28,8 +32,11 @@ impl Allocator {
         statistics
     }
 
-    /// Counts every pool once, the default ones first: sums over these agree with each other, though
-    /// others allocate meanwhile. O(regions).
+    /// Counts every pool once, the default ones first, so that different sums over the result agree with
+    /// each other even if other threads allocate meanwhile. O(regions).
+    ///
+    /// # Errors
+    /// [`Error::NoHostMemory`]
     pub fn statistics_of_pools(&self) -> Result<Vec<PoolStatistics>, Error> {
         let (mut all, mut failed) = (Vec::new(), false);
         self.pools.each(|pool| {
@@ -38,7 +45,7 @@ impl Allocator {
                 return;
             }
             all.push(PoolStatistics {
-                home: pool.home(),
+                pool_key: pool.pool_key(),
                 memory_type_index: pool.rules().memory_type_index,
                 statistics: pool.statistics(),
             });
@@ -49,7 +56,7 @@ impl Allocator {
         Ok(all)
     }
 
-    /// Counts everything. O(regions).
+    /// Counts the blocks, allocations and unused ranges of all pools. O(regions).
     pub fn statistics(&self) -> Statistics {
         let mut total = Statistics::default();
         for index in 0..self.pools.defaults.len() {
@@ -58,8 +65,8 @@ impl Allocator {
         total
     }
 
-    /// Asks the driver for usage and budget of all heaps, where it knows them. To be called once a
-    /// frame; allocations in between count from there.
+    /// Queries the driver for usage and budget of all heaps, if it reports them. To be called once per
+    /// frame; the engine counts changes in between itself.
     pub fn refresh_budget(&self) {
         self.setup.ledger.refresh();
         self.trim_over_budget();
@@ -68,30 +75,33 @@ impl Allocator {
         }
     }
 
-    /// From which share of its budget on a heap counts as pressed; `None`: none does.
+    /// Sets the share of a heap's budget that [`take_pressed`](Self::take_pressed) reports; `None`
+    /// switches it off.
     pub fn set_pressure_threshold(&self, share: Option<f64>) {
         self.setup.ledger.set_pressure_threshold(share);
     }
 
-    /// Bit i: the usage of heap i has come to the threshold since this was asked last.
-    /// [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT), once: more memory objects live than the
-    /// device says it allows. [`MEMORY_EVENTS`](crate::MEMORY_EVENTS): there are some to take.
+    /// Returns and clears a bit mask: bit i if the usage of heap i has reached the threshold since the
+    /// last call; [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT), once, if more memory objects
+    /// are live than the device allows; [`MEMORY_EVENTS`](crate::MEMORY_EVENTS) if there are events to
+    /// take.
     pub fn take_pressed(&self) -> u32 {
         self.setup.ledger.take_pressed()
     }
 
-    /// Keeps an event for each memory object that the driver gives or takes back from now on, whatever
-    /// thread it happens on, and calls `wake_up` when there is a first one; with `None` no longer.
+    /// Starts recording an event for each memory object that is allocated or freed, on any thread, and
+    /// calls `wake_up` for the first one in an empty list; `None` stops it.
     pub fn watch_memory(&self, wake_up: Option<WakeUp>) {
         self.setup.ledger.watch_memory(wake_up);
     }
 
-    /// The events since this was called last, in the order in which they happened.
+    /// Returns and removes the events since the last call, in the order in which they happened.
     pub fn take_memory_events(&self) -> LinkedList<MemoryEvent> {
         self.setup.ledger.take_memory_events()
     }
 
-    /// Usage and budget of every heap. Quick enough for every frame.
+    /// Returns usage and budget of every heap. O(pools), except for a query of the driver after 30
+    /// changes.
     pub fn heap_budgets(&self) -> Vec<HeapBudget> {
         self.setup.ledger.refresh_if_old();
         let info = self.device().info();
@@ -112,8 +122,11 @@ impl Allocator {
         budgets
     }
 
-    /// An error if no heap could ever hold `size` bytes. Lets callers refuse a resource before the
-    /// driver has to.
+    /// Returns an error if no heap could ever hold `size` bytes, so that callers can refuse a resource
+    /// before creating it.
+    ///
+    /// # Errors
+    /// [`Error::OutOfDeviceMemory`]
     #[inline]
     pub fn check_size(&self, size: u64) -> Result<(), Error> {
         if size <= self.largest_heap { Ok(()) } else { Err(self.larger_than_any_heap(size)) }
@@ -126,7 +139,10 @@ impl Allocator {
         Error::OutOfDeviceMemory { reason, figures }
     }
 
-    /// Checks requests of `size` bytes in all: an error if all heaps together could not hold them.
+    /// Returns an error if all heaps together could not hold `size` bytes, the sum of several requests.
+    ///
+    /// # Errors
+    /// [`Error::OutOfDeviceMemory`]
     pub fn check_total(&self, size: u64) -> Result<(), Error> {
         let heaps = &self.device().info().heaps;
         let total = heaps.iter().fold(0u64, |total, heap| total.saturating_add(heap.size));
@@ -138,7 +154,8 @@ impl Allocator {
         Err(Error::OutOfDeviceMemory { reason, figures })
     }
 
-    /// Figures for an error about `size` bytes: of a memory type and its heap where it is known.
+    /// Returns the figures for an error about `size` bytes, with the state of the heap if the memory type
+    /// is known.
     pub fn figures(&self, memory_type_index: Option<u32>, size: u64) -> FailureFigures {
         match memory_type_index {
             Some(index) => self.setup.ledger.figures(index, size),
@@ -146,14 +163,14 @@ impl Allocator {
         }
     }
 
-    /// Bytes of bookkeeping.
+    /// Returns the bytes of bookkeeping. O(pools).
     pub fn metadata_bytes(&self) -> usize {
         let mut bytes = 0;
         self.pools.each(|pool| bytes += pool.metadata_bytes());
         bytes
     }
 
-    /// Walks everything and says what is broken. O(regions).
+    /// Checks all invariants and returns the first one that is broken. O(regions).
     pub fn validate(&self) -> Result<(), String> {
         let mut checked = Ok(());
         self.pools.each(|pool| {

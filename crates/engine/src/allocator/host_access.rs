@@ -7,25 +7,29 @@ use crate::handle::AllocationId;
 use crate::pools::memory_object::{MappedHold, MemoryObject};
 use crate::words::bytes;
 
-/// A part of an allocation, to be flushed or invalidated.
+/// A range of an allocation, to be flushed or invalidated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostRange {
     /// The allocation.
     pub id: AllocationId,
-    /// From its start, in bytes.
+    /// Offset in the allocation, in bytes.
     pub offset: u64,
-    /// In bytes; `u64::MAX`: up to the end.
+    /// Size in bytes; `u64::MAX`: up to the end.
     pub size: u64,
 }
 
 impl Allocator {
-    /// Maps an allocation; where it starts in the host's address space. Counts: each map has its
+    /// Maps an allocation and returns its host address. Counted: each map needs an
     /// [`unmap`](Self::unmap); the driver maps once.
+    ///
+    /// # Errors
+    /// [`Error::MemoryMap`] if the memory is not host-visible or the driver refuses;
+    /// [`Error::UseAfterFree`] if the id is stale.
     pub fn map(&self, id: AllocationId) -> Result<HostAddress, Error> {
         let ((), memory, offset, _) = self.update_tag(id, |_| ())?;
         let address = memory.map()?;
-        // Counted after the driver has mapped it, so that a map that failed does not count, and so
-        // that a free or an unmap of another thread never undoes one that has not happened yet.
+        // Counted after the driver has mapped it, so that a failed map does not count and a free or unmap
+        // of another thread cannot undo a map that has not happened yet.
         let counted = self.update_tag(id, |tag| match tag.map_count.checked_add(1) {
             Some(more) => {
                 tag.map_count = more;
@@ -42,6 +46,9 @@ impl Allocator {
     }
 
     /// Undoes one [`map`](Self::map).
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if it is not mapped; [`Error::UseAfterFree`] if the id is stale.
     pub fn unmap(&self, id: AllocationId) -> Result<(), Error> {
         let (counted, memory, ..) = self.update_tag(id, |tag| {
             if tag.map_count == u8::MAX && self.more_maps.remove(id) {
@@ -58,19 +65,28 @@ impl Allocator {
         Ok(())
     }
 
-    /// Makes host writes to `size` bytes from `offset` of an allocation visible to the device. Does
-    /// nothing on coherent memory, and nothing where the allocation is not mapped: then there is nothing
-    /// that the host has written. `u64::MAX`: up to the end.
+    /// Flushes `size` bytes from `offset` of an allocation: makes host writes available to the device.
+    /// `u64::MAX` means up to the end. Does nothing on coherent memory, nor if the allocation is not
+    /// mapped, as the host cannot have written then.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a range outside of the allocation; those of the driver call.
     pub fn flush(&self, id: AllocationId, offset: u64, size: u64) -> Result<(), Error> {
         self.flush_many(&[HostRange { id, offset, size }]).map_err(|failed| failed.error)
     }
 
-    /// Makes device writes visible to the host; see [`flush`](Self::flush).
+    /// Invalidates a range: makes device writes visible to the host; see [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// Those of [`flush`](Self::flush).
     pub fn invalidate(&self, id: AllocationId, offset: u64, size: u64) -> Result<(), Error> {
         self.invalidate_many(&[HostRange { id, offset, size }]).map_err(|failed| failed.error)
     }
 
-    /// Flushes many ranges in one call of the driver. The ranges are checked before, all of them.
+    /// Flushes many ranges in one driver call. All ranges are checked first.
+    ///
+    /// # Errors
+    /// Those of [`flush`](Self::flush), with the index of the range.
     pub fn flush_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
         self.synchronise(ranges, |ranges| {
             let flushed = self.device().flush(ranges);
@@ -78,7 +94,10 @@ impl Allocator {
         })
     }
 
-    /// Invalidates many ranges in one call of the driver; see [`flush_many`](Self::flush_many).
+    /// Invalidates many ranges in one driver call; see [`flush_many`](Self::flush_many).
+    ///
+    /// # Errors
+    /// Those of [`flush`](Self::flush), with the index of the range.
     pub fn invalidate_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
         self.synchronise(ranges, |ranges| {
             let invalidated = self.device().invalidate(ranges);
@@ -86,7 +105,8 @@ impl Allocator {
         })
     }
 
-    /// Bytes that memory of a type is flushed and invalidated by; `None` where it needs neither.
+    /// Returns `nonCoherentAtomSize` in bytes for memory of a type; `None` if it is coherent or not
+    /// host-visible.
     pub fn atom_size(&self, memory_type_index: u32) -> Option<u64> {
         let info = self.device().info();
         let atom = info.limits.non_coherent_atom_size;
@@ -98,7 +118,7 @@ impl Allocator {
         ranges: &[HostRange],
         call: impl FnOnce(&[MemoryRange]) -> Result<(), CallError>,
     ) -> Result<(), FailedItem> {
-        // Each is mapped until the driver has answered: another thread may unmap it meanwhile.
+        // Each stays mapped until the driver call returns: another thread may unmap it meanwhile.
         let (mut asked, mut held) = (Vec::new(), Vec::new());
         for (index, range) in ranges.iter().enumerate() {
             let failed = |error| FailedItem { index, error };
@@ -113,7 +133,8 @@ impl Allocator {
         call(&asked).map_err(|error| FailedItem { index: 0, error: error.into() })
     }
 
-    /// What the driver is asked for, and what keeps it mapped.
+    /// Returns the rounded range for the driver and a guard that keeps it mapped; `None` if nothing is to
+    /// be done.
     fn host_range(&self, range: &HostRange) -> Result<Option<(MemoryRange, MappedHold)>, Error> {
         let HostRange { id, offset, size } = *range;
         let (tag, memory, start, length) = self.update_tag(id, |tag| *tag)?;
@@ -130,7 +151,7 @@ impl Allocator {
             return Ok(None);
         }
         let Some(mapped) = MemoryObject::hold_if_mapped(&memory) else { return Ok(None) };
-        // Rounded outward; the end of the object need not be a multiple.
+        // Rounded outward; the end of the memory object need not be a multiple.
         let from = (start + offset) / atom * atom;
         let to = (start + offset + size).next_multiple_of(atom).min(memory.size);
         let (memory, offset, size) = (memory.handle, from, to - from);

@@ -1,43 +1,45 @@
-//! Which bytes of a non-coherent memory the host may have written without a flush.
+//! [`HostRanges`]: the bytes of a non-coherent memory object that the host may have written without a
+//! flush.
 //!
-//! An invalidate replaces what the host sees by what the device sees, a flush does the opposite, and both
-//! do it to whole atoms of `nonCoherentAtomSize` bytes. So an invalidate must spare each atom that an open
-//! writer may have written to, or it loses those writes; and who is about to write a part of an atom has
-//! to have the rest of it up to date, or the flush gives stale bytes to the device.
+//! An invalidate replaces the host's view by the device's, a flush does the opposite, and both affect
+//! whole atoms of `nonCoherentAtomSize` bytes. So an invalidate must skip each atom that an open writer
+//! may have written to, or it loses those writes; and before a writer writes part of an atom, the rest of
+//! it has to be up to date, or the later flush gives stale bytes to the device.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Who writes.
+/// The kind of writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostWriter {
-    /// A view of the memory that is open: nobody can tell whether anything was written through it.
+    /// An open view of the memory: whether anything was written through it is unknown.
     View,
-    /// A copy that runs, and flushes at its end.
+    /// A running copy, which flushes at its end.
     Copy,
 }
 
-/// The open writers of one memory. Offsets are those of the memory object, in bytes.
+/// The open writers of one memory object. Offsets are in bytes from its start.
 #[derive(Debug, Default)]
 pub struct HostRanges {
-    /// End and writer, by start and a number of its own.
+    /// End and kind of each writer, by its start and a unique number.
     open: BTreeMap<(u64, u64), (u64, HostWriter)>,
-    /// No open range is longer: so a look for those that touch a place knows where to begin.
+    /// Length of the longest open range in bytes: a search for the ranges that touch an offset starts
+    /// this far before it.
     longest: u64,
     next: u64,
 }
 
-/// A writer that is open.
+/// The id of an open writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterId(u64, u64);
 
-/// Whole atoms around a range.
+/// Returns a range rounded outward to whole atoms.
 fn rounded(range: &Range<u64>, atom: u64) -> Range<u64> {
     range.start / atom * atom..range.end.div_ceil(atom).saturating_mul(atom)
 }
 
 impl HostRanges {
-    /// A writer opens.
+    /// Adds a writer.
     pub fn open(&mut self, range: Range<u64>, writer: HostWriter) -> WriterId {
         if self.open.is_empty() {
             self.longest = 0;
@@ -48,13 +50,13 @@ impl HostRanges {
         WriterId(range.start, self.next)
     }
 
-    /// It closes.
+    /// Removes a writer.
     pub fn close(&mut self, WriterId(start, number): WriterId) {
         self.open.remove(&(start, number));
     }
 
-    /// The atoms of a range that open writers of some kinds may have written to: in order, and none
-    /// twice.
+    /// Returns the atoms of a range that open writers of the `wanted` kinds may have written to:
+    /// disjoint, by ascending offset.
     pub fn written(
         &self,
         range: Range<u64>,
@@ -81,7 +83,7 @@ impl HostRanges {
         found
     }
 
-    /// The other atoms of a range.
+    /// Returns the atoms of a range that [`written`](Self::written) does not return.
     pub fn unwritten(
         &self,
         range: Range<u64>,
@@ -107,7 +109,7 @@ impl HostRanges {
     }
 }
 
-/// The atoms that a range covers in part: at most two.
+/// Returns the atoms that a range covers in part: at most two.
 pub fn edges(range: Range<u64>, atom: u64) -> impl Iterator<Item = Range<u64>> {
     let Range { start, end } = range;
     let first = start / atom * atom;
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_is_written_and_the_rest_are_all_atoms_of_a_range() {
-        // Against a list of bytes, for all small ranges.
+        // Compared with a list of bytes, for all small ranges.
         const ATOM: u64 = 4;
         let opened = [0..3, 5..6, 6..7, 9..9, 17..30, 18..19, 38..40];
         let mut ranges = HostRanges::default();

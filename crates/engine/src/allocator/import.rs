@@ -1,4 +1,4 @@
-//! Memory that is shared with others: taking it in, and what of it can be given out.
+//! Import of external memory, and what of an allocation can be exported.
 
 use crate::allocator::Allocator;
 use crate::check::check_request;
@@ -8,22 +8,25 @@ use crate::pools::memory_object::MemoryObject;
 use crate::request::{AllocationCreateFlags as Create, ImportRequest};
 use crate::words::bytes;
 
-/// What is known of a memory object.
+/// The properties of a memory object that matter for exporting it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryOf {
-    /// In bytes.
+pub struct MemoryObjectInfo {
+    /// Size in bytes.
     pub size: u64,
     /// `VkExternalMemoryHandleTypeFlags` that it was allocated for.
     pub export_handle_types: u32,
-    /// Others made it.
+    /// Whether it was imported.
     pub is_imported: bool,
-    /// It names the one resource that it is for (`VkMemoryDedicatedAllocateInfo`).
+    /// Whether it is dedicated to one resource (`VkMemoryDedicatedAllocateInfo`).
     pub names_resource: bool,
 }
 
 impl Allocator {
-    /// Takes memory in that somebody else made. It is a dedicated allocation, and counts as one of
-    /// its heap.
+    /// Imports external memory as a dedicated allocation, which counts towards its heap.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an invalid request or memory type; [`Error::FeatureNotPresent`] if
+    /// no memory type is possible; those of the driver call.
     pub fn import(&self, request: &ImportRequest) -> Result<Allocation, Error> {
         let whole = &request.whole;
         check_request(whole)?;
@@ -87,10 +90,13 @@ impl Allocator {
         Ok(best)
     }
 
-    /// The memory object that an allocation lies in.
-    pub fn memory_of(&self, id: AllocationId) -> Result<MemoryOf, Error> {
+    /// Returns the properties of the memory object that contains an allocation.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale.
+    pub fn memory_of(&self, id: AllocationId) -> Result<MemoryObjectInfo, Error> {
         let ((), memory, ..) = self.update_tag(id, |_| ())?;
         let MemoryObject { size, export_handle_types, is_imported, names_resource, .. } = *memory;
-        Ok(MemoryOf { size, export_handle_types, is_imported, names_resource })
+        Ok(MemoryObjectInfo { size, export_handle_types, is_imported, names_resource })
     }
 }

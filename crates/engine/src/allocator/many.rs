@@ -1,4 +1,4 @@
-//! Many allocations in one call, all or none.
+//! Allocating many, all or none, and freeing many.
 
 use super::Allocator;
 use crate::check::check_request;
@@ -8,26 +8,28 @@ use crate::pools::memory_object::Release;
 use crate::request::AllocationRequest;
 use crate::suballocator::RegionTag;
 
-/// What is left to do after many were freed.
+/// The work that remains after many allocations were freed.
 #[derive(Default)]
 pub struct Freed {
-    /// The driver's part; dropping it calls the driver.
+    /// Pending driver calls, made when these are dropped.
     pub releases: Vec<Release>,
-    /// Names of those that had one, by their place in what was freed.
+    /// Names of freed allocations that had one, with their index in the call.
     pub names: Vec<(usize, String)>,
 }
 
-/// Whether two requests go the same way through the choice of a memory type.
-fn alike(a: &AllocationRequest, b: &AllocationRequest) -> bool {
+/// Returns whether two requests choose the same memory type.
+fn chooses_same_type(a: &AllocationRequest, b: &AllocationRequest) -> bool {
     a.requirements.memory_type_bits == b.requirements.memory_type_bits
         && a.resource_use == b.resource_use
         && a.create_info == b.create_info
 }
 
 impl Allocator {
-    /// Allocates all or none. Requests that go to one pool are placed under one lock as long as
-    /// there is room; each that is not takes the way of [`allocate`](Self::allocate). May call the
-    /// driver.
+    /// Allocates all requests or none. Requests to one pool are placed under one lock while there is
+    /// room; each of the others is allocated like [`allocate`](Self::allocate). May call the driver.
+    ///
+    /// # Errors
+    /// The error of the first request that fails, with its index.
     pub fn allocate_many(
         &self,
         requests: &[AllocationRequest],
@@ -41,7 +43,7 @@ impl Allocator {
             let error = Error::TooManyItems(requests.len());
             return Err(FailedItem { index: 0, error });
         }
-        for run in requests.chunk_by(alike) {
+        for run in requests.chunk_by(chooses_same_type) {
             let end = made.len() + run.len();
             while made.len() < end {
                 let index = made.len();
@@ -62,9 +64,10 @@ impl Allocator {
         Ok(made)
     }
 
-    /// The error of the first that no pool could ever serve, before anything is taken for the others.
+    /// Returns the error of the first request that no pool could ever serve, before anything is
+    /// allocated.
     fn refuse_hopeless(&self, requests: &[AllocationRequest]) -> Result<(), FailedItem> {
-        for (run, start) in requests.chunk_by(alike).scan(0, |next, run| {
+        for (run, start) in requests.chunk_by(chooses_same_type).scan(0, |next, run| {
             let start = *next;
             *next += run.len();
             Some((run, start))
@@ -79,7 +82,7 @@ impl Allocator {
                     largest = largest.max(needs.size);
                     continue;
                 }
-                // It knows best why.
+                // Allocating returns the exact reason.
                 match self.allocate(request) {
                     Ok(made) => drop(self.free(made.id)),
                     Err(error) => return Err(FailedItem { index: start + at, error }),
@@ -89,7 +92,7 @@ impl Allocator {
         Ok(())
     }
 
-    /// Places what has room, of requests that are alike; how many.
+    /// Places requests of one kind in existing blocks; returns the number placed.
     fn try_allocate_run(&self, run: &[AllocationRequest], made: &mut Vec<Allocation>) -> usize {
         let Some(first) = run.first() else { return 0 };
         let mut custom = None;
@@ -98,33 +101,33 @@ impl Allocator {
     }
 
     fn undo(&self, made: &[Allocation], error: &Error) {
-        // What must not fail takes no host memory.
+        // Takes no host memory, as undoing must not fail.
         made.iter().for_each(|it| drop(self.free(it.id)));
-        if error.leads_on() {
-            // Memory was short, and the blocks that were taken for the others are empty now.
+        if error.allows_fallback() {
+            // Memory was short, and the blocks allocated for the other requests are empty now.
             self.release_spares();
         }
     }
 
-    /// Frees many: those of one pool that follow each other under one lock. Stale handles are passed
-    /// over. The places are free at once, the driver's part is in [`Freed`].
+    /// Frees many allocations; consecutive ids of one pool under one lock. Stale ids are skipped. The
+    /// regions are free at once; pending driver calls are in [`Freed`].
     pub fn free_many(&self, ids: &[AllocationId]) -> Freed {
         let mut all = Freed::default();
         let mut names = Vec::new();
         let mut start = 0;
-        for run in ids.chunk_by(|a, b| a.home() == b.home()) {
+        for run in ids.chunk_by(|a, b| a.pool_key() == b.pool_key()) {
             let mut freed = |index: usize, tag: RegionTag, release: &mut Release| {
                 if tag.named
                     && let Some(name) = self.names.take(run[index])
-                    // Who cannot be told goes without.
+                    // Without host memory the name is not reported.
                     && names.try_reserve(1).is_ok()
                 {
                     names.push((start + index, name));
                 }
                 self.forget_maps(run[index], tag, release);
             };
-            // Those of a pool that is gone are stale as well.
-            self.pools.in_home(run[0].home(), |pool| {
+            // Ids of a pool that was destroyed are stale as well.
+            self.pools.with_pool(run[0].pool_key(), |pool| {
                 pool.free_many(run, &mut all.releases, &mut freed);
                 Some(())
             });

@@ -1,4 +1,5 @@
-//! Which memory type: what a usage requires, prefers and avoids, and what each type costs.
+//! Choice of the memory type: what a usage requires, prefers and avoids, and the resulting cost of each
+//! type.
 
 use crate::device::{DeviceInfo, DeviceType, MemoryPropertyFlags as Property};
 use crate::error::Error;
@@ -6,19 +7,19 @@ use crate::request::{
     AllocationCreateFlags as Create, AllocationCreateInfo, MemoryUsage, ResourceUse,
 };
 
-/// What a memory type has to be, should be and should not be.
+/// Required, preferred and avoided properties of a memory type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preferences {
-    /// A type without all of these is out.
+    /// A type without all of these is not used.
     pub required: Property,
-    /// Each that is missing costs one.
+    /// Each missing one adds 1 to the cost.
     pub preferred: Property,
-    /// Each that is present costs one.
+    /// Each present one adds 1 to the cost.
     pub not_preferred: Property,
 }
 
 impl Preferences {
-    /// Of a usage and flags, on a device of some type.
+    /// Derives the preferences from usage and flags, on a device of some type.
     #[inline(always)]
     pub fn new(
         create_info: &AllocationCreateInfo,
@@ -50,7 +51,7 @@ impl Preferences {
                 wish.auto(create_info, resource_use, device_type);
             }
         }
-        // AMD's uncached types are slow for everybody who did not ask for them.
+        // AMD's uncached memory types are slow for everyone who did not request them.
         if !(wish.required | wish.preferred)
             .intersects(Property::DEVICE_COHERENT_AMD | Property::DEVICE_UNCACHED_AMD)
         {
@@ -59,8 +60,8 @@ impl Preferences {
         wish
     }
 
-    /// Memory of the device, unless the caller wants to map it on a device that shares its memory
-    /// with the host anyway.
+    /// Prefers device-local memory, unless the caller prefers host-visible memory on an integrated GPU,
+    /// where all memory is shared.
     fn prefer_device_memory(&mut self, device_type: DeviceType) {
         let wants_host = self.preferred.contains(Property::HOST_VISIBLE);
         if device_type != DeviceType::IntegratedGpu || !wants_host {
@@ -78,7 +79,7 @@ impl Preferences {
         let prefer_device = create_info.usage == MemoryUsage::AutoPreferDevice;
         let used_by_device = resource_use != ResourceUse::TransferOnly;
         let may_transfer = create_info.flags.contains(Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD);
-        // On a GPU with memory of its own, a copy of the caller's beats reading over the bus.
+        // On a discrete GPU, a transfer by the caller is faster than device access over the bus.
         let should_transfer = may_transfer
             && device_type != DeviceType::IntegratedGpu
             && used_by_device
@@ -87,25 +88,25 @@ impl Preferences {
         if create_info.flags.contains(Create::HOST_ACCESS_RANDOM) {
             self.preferred |= Property::HOST_CACHED;
             if should_transfer {
-                // Not HOST_VISIBLE: with it, cached memory of the host would cost less.
+                // Not `HOST_VISIBLE`: with it, cached memory in the host's heap would cost less.
                 self.preferred |= Property::DEVICE_LOCAL;
             } else {
-                self.see_from_host(may_transfer);
+                self.want_host_visible(may_transfer);
             }
         } else if create_info.flags.contains(Create::HOST_ACCESS_SEQUENTIAL_WRITE) {
-            // Write-combined memory is the faster one to write from front to back.
+            // Write-combined memory is faster for sequential writes.
             self.not_preferred |= Property::HOST_CACHED;
-            self.see_from_host(may_transfer);
+            self.want_host_visible(may_transfer);
             let device_local = if used_by_device { !prefer_host } else { prefer_device };
-            self.lean(device_local);
+            self.prefer_device_local(device_local);
         } else {
-            self.lean(!prefer_host);
+            self.prefer_device_local(!prefer_host);
         }
     }
 
-    /// Host-visible memory: required, or wished for where the caller can do with a transfer. Then no
-    /// resource fails for it, whatever kind of GPU the device says it is.
-    fn see_from_host(&mut self, may_transfer: bool) {
+    /// Requires host-visible memory, or only prefers it if the caller can use a transfer instead. In that
+    /// case a request cannot fail for want of it on any device.
+    fn want_host_visible(&mut self, may_transfer: bool) {
         if may_transfer {
             self.preferred |= Property::HOST_VISIBLE;
         } else {
@@ -113,7 +114,7 @@ impl Preferences {
         }
     }
 
-    fn lean(&mut self, to_device: bool) {
+    fn prefer_device_local(&mut self, to_device: bool) {
         if to_device {
             self.preferred |= Property::DEVICE_LOCAL;
         } else {
@@ -121,30 +122,30 @@ impl Preferences {
         }
     }
 
-    /// The cost of a type with these flags; `None` if it is out.
+    /// Returns the cost of a type with these properties; `None` if it lacks a required one.
     pub fn cost(&self, flags: Property) -> Option<u32> {
         flags.contains(self.required).then(|| {
             let missing = self.preferred - flags;
             let unwanted = self.not_preferred & flags;
-            // No bit is in both.
+            // No property is in both.
             (missing | unwanted).bits().count_ones()
         })
     }
 }
 
-/// The memory types of a device, sorted out for every choice among them.
+/// The memory types of a device, as bit masks for the choice among them.
 #[derive(Clone, Debug)]
 pub struct MemoryTypes {
     device_type: DeviceType,
     flags: Vec<Property>,
-    /// Those that nobody may use; the others are masks, too.
+    /// Bit mask of the types that must not be used; the fields below are bit masks, too.
     forbidden: u32,
     protected: u32,
     lazily_allocated: u32,
 }
 
 impl MemoryTypes {
-    /// Of a device of at most 32 types.
+    /// Sorts the memory types of a device, at most 32.
     pub fn new(device: &DeviceInfo) -> Self {
         let with = |flag: Property| {
             let types = (0u32..).zip(&device.types);
@@ -166,7 +167,7 @@ impl MemoryTypes {
     }
 }
 
-/// The memory types that may serve, as a mask from which failed ones are struck.
+/// The memory types that a request allows, as a bit mask; types that failed are removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates {
     wish: Preferences,
@@ -174,7 +175,7 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// All types in `memory_type_bits` that the device and the caller allow.
+    /// Selects the types in `memory_type_bits` that the device and the caller allow.
     #[inline(always)]
     pub fn new(
         types: &MemoryTypes,
@@ -187,7 +188,7 @@ impl Candidates {
         if create_info.memory_type_bits != 0 {
             bits &= create_info.memory_type_bits;
         }
-        // Memory of these kinds is for resources made for it, never a fallback.
+        // Memory of these kinds is only for resources that request it, never a fallback.
         let asked = wish.required | wish.preferred;
         if !asked.contains(Property::PROTECTED) {
             bits &= !types.protected;
@@ -198,11 +199,11 @@ impl Candidates {
         Self { wish, bits }
     }
 
-    /// The cheapest type that is left; the lowest index among equals.
+    /// Returns the cheapest remaining type; the lowest index among equals.
     #[inline(always)]
     pub fn best(&self, types: &MemoryTypes) -> Option<u32> {
         if self.bits.is_power_of_two() {
-            // Nothing to weigh.
+            // A single type needs no comparison.
             let only = self.bits.trailing_zeros();
             return self.wish.cost(types.flags[only as usize]).map(|_| only);
         }
@@ -219,12 +220,12 @@ impl Candidates {
         best
     }
 
-    /// Strikes a type that failed.
+    /// Removes a type that failed.
     pub fn strike(&mut self, memory_type_index: u32) {
         self.bits &= !(1 << memory_type_index);
     }
 
-    /// Why there is no type at all, for people.
+    /// Returns the error that explains why no type is possible.
     pub fn none_found(
         &self,
         device: &DeviceInfo,
@@ -254,7 +255,7 @@ fn mask_of_types(device: &DeviceInfo) -> u32 {
     u32::MAX.checked_shr(32 - device.types.len() as u32).unwrap_or(0)
 }
 
-/// `no type`, `type 3`, `types 1 3`
+/// Formats a bit mask of types: `no type`, `type 3`, `types 1 3`.
 fn indices(bits: u32) -> String {
     let all: Vec<String> =
         (0..32).filter(|index| bits >> index & 1 == 1).map(|index| index.to_string()).collect();
@@ -265,7 +266,7 @@ fn indices(bits: u32) -> String {
     }
 }
 
-/// `DEVICE_LOCAL|HOST_VISIBLE`
+/// Formats properties: `DEVICE_LOCAL|HOST_VISIBLE`.
 pub fn names(flags: Property) -> String {
     let mut all: Vec<String> = flags.iter_names().map(|(name, _)| name.into()).collect();
     let unknown = flags.iter_names().fold(flags.bits(), |bits, (_, named)| bits & !named.bits());

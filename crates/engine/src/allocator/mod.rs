@@ -1,4 +1,4 @@
-//! The front: choice of the type -> pool -> placement.
+//! [`Allocator`]: choice of the memory type, then the pool, then the place.
 
 pub(crate) mod alias;
 mod allocate;
@@ -31,31 +31,32 @@ use memory_type::MemoryTypes;
 use more_maps::MoreMaps;
 use names::Names;
 
-/// How an allocator is set up.
+/// Options of an allocator.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AllocatorOptions {
-    /// Bytes a block in heaps above 1 GiB; `None`: 256 MiB.
+    /// Size of a block in heaps above 1 GiB, in bytes; `None`: 256 MiB.
     pub preferred_block_size: Option<u64>,
-    /// Bytes a block in heaps up to 1 GiB; `None`: an eighth of the heap.
+    /// Size of a block in heaps up to 1 GiB, in bytes; `None`: an eighth of the heap.
     pub preferred_small_heap_block_size: Option<u64>,
-    /// `[i]`: bytes to hold of heap i at most; `u64::MAX` and missing ones do not limit.
+    /// `[i]` limits the bytes allocated from heap i; `u64::MAX` and missing entries mean no limit.
     pub heap_size_limits: Vec<u64>,
-    /// Which empty blocks are kept.
+    /// Limits of the empty blocks that are retained.
     pub empty_block_retention: EmptyBlockRetention,
-    /// Whether more than `maxMemoryAllocationCount` memory objects may live, as long as the driver gives
-    /// them: some allow more than they say. [`Allocator::take_pressed`] tells of the first time.
+    /// Whether more than `maxMemoryAllocationCount` memory objects may be allocated, as long as the
+    /// driver allows it: some drivers allow more than they report. [`Allocator::take_pressed`] reports
+    /// the first excess.
     pub exceed_allocation_count: bool,
-    /// Whether a thread takes the next block before it is needed.
+    /// Whether a thread allocates the next block before it is needed.
     pub prefetch: bool,
 }
 
 /// Allocates the memory of one device. Usable from many threads at once.
 pub struct Allocator {
-    // First, so that it has ended before the pools go.
+    // The first field, so that the thread has ended before the pools are dropped.
     prefetcher: Option<Prefetcher>,
     setup: Setup,
     types: MemoryTypes,
-    /// In bytes.
+    /// Size of the largest heap in bytes.
     largest_heap: u64,
     pub(crate) pools: Arc<Pools>,
     pub(crate) names: Names,
@@ -63,7 +64,10 @@ pub struct Allocator {
 }
 
 impl Allocator {
-    /// Holds nothing yet.
+    /// Creates an allocator without memory objects.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for invalid options or a device that violates Vulkan's limits.
     pub fn new(device: Arc<dyn DeviceMemory>, options: &AllocatorOptions) -> Result<Self, Error> {
         let info = device.info().clone();
         check_device(&info)?;
@@ -120,32 +124,44 @@ impl Allocator {
         })
     }
 
-    /// The device it serves.
+    /// Returns the device.
     pub fn device(&self) -> &Arc<dyn DeviceMemory> {
         &self.setup.device
     }
 
-    /// Bytes of a block of a memory type, once the first few smaller ones exist.
+    /// Returns the size in bytes of the blocks of a memory type, after the first few smaller ones.
     pub fn preferred_block_size(&self, memory_type_index: u32) -> u64 {
         self.pools.defaults[memory_type_index as usize].sizes().preferred
     }
 
-    /// Makes a pool, and takes its first blocks from the driver.
+    /// Creates a pool and allocates its first blocks.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for invalid rules; those of the driver calls; [`Error::NoHostMemory`].
     pub fn create_pool(&self, rules: &PoolCreateInfo) -> Result<PoolId, Error> {
         self.pools.create(&self.setup, rules)
     }
 
-    /// Gives a pool's memory back. Refused while something lives in it.
+    /// Destroys a pool and frees its memory.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if it has live allocations; [`Error::UseAfterFree`] if the id is stale.
     pub fn destroy_pool(&self, id: PoolId) -> Result<(), Error> {
         self.pools.destroy(id)
     }
 
-    /// What a pool was made of.
+    /// Returns the parameters that a pool was created with.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale.
     pub fn pool_info(&self, id: PoolId) -> Result<PoolCreateInfo, Error> {
         Ok(*self.pools.get(id)?.rules())
     }
 
-    /// What an allocation is and where.
+    /// Returns the description of an allocation.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale.
     pub fn info(&self, id: AllocationId) -> Result<Allocation, Error> {
         let (tag, memory, offset, size) = self.update_tag(id, |tag| *tag)?;
         let mapped = if tag.persistently_mapped { memory.mapped_at() } else { None };
@@ -160,20 +176,25 @@ impl Allocator {
         })
     }
 
-    /// Looks an allocation up and changes its tag; gives its memory, its offset there and its size.
+    /// Changes the tag of an allocation; returns the result, its memory object, its offset there and its
+    /// size in bytes.
     pub(crate) fn update_tag<R>(
         &self,
         id: AllocationId,
         update: impl FnOnce(&mut RegionTag) -> R,
     ) -> Result<(R, Arc<MemoryObject>, u64, u64), Error> {
-        let updated = self.pools.in_home(id.home(), |pool| pool.update_tag(id, update));
+        let updated = self.pools.with_pool(id.pool_key(), |pool| pool.update_tag(id, update));
         updated.ok_or(Error::UseAfterFree)
     }
 
-    /// Names an allocation, or takes its name away.
+    /// Sets or removes the name of an allocation.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale; [`Error::NoHostMemory`].
     pub fn set_name(&self, id: AllocationId, name: Option<&str>) -> Result<(), Error> {
         if let Some(name) = name {
-            // Before the tag says so: a free in between then finds the name, or the tag is refused.
+            // Before the tag is set: a concurrent free then either finds the name or makes `update_tag`
+            // fail.
             self.names.set(id, name)?;
         }
         let named = self.update_tag(id, |tag| tag.named = name.is_some());
@@ -183,7 +204,10 @@ impl Allocator {
         named.map(drop)
     }
 
-    /// The name of an allocation.
+    /// Returns the name of an allocation, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale; [`Error::NoHostMemory`].
     pub fn name(&self, id: AllocationId) -> Result<Option<String>, Error> {
         let (tag, ..) = self.update_tag(id, |tag| *tag)?;
         if tag.named { self.names.get(id) } else { Ok(None) }

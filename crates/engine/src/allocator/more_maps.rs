@@ -1,5 +1,5 @@
-//! Maps of an allocation beyond the 255 that its region can count: few have so many, and others pay
-//! nothing.
+//! [`MoreMaps`]: map counts above 255, which is the most that a region stores. Few allocations have so
+//! many; the others pay nothing.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 
 use crate::handle::AllocationId;
 
-/// Counts by handle, of those with more than 255; each is one or more.
+/// The maps beyond 255 of each allocation that has more; each count is at least 1.
 #[derive(Debug, Default)]
 pub(crate) struct MoreMaps {
     counts: Mutex<HashMap<AllocationId, u64>>,
 }
 
 impl MoreMaps {
-    /// Counts one more; false without host memory for it.
+    /// Adds one map; returns false if host memory is exhausted.
     pub fn add(&self, id: AllocationId) -> bool {
         let mut counts = self.counts.lock();
         if counts.try_reserve(1).is_err() {
@@ -25,7 +25,7 @@ impl MoreMaps {
         true
     }
 
-    /// Counts one less, if there is one.
+    /// Removes one map; returns false if there is none.
     pub fn remove(&self, id: AllocationId) -> bool {
         let mut counts = self.counts.lock();
         let Entry::Occupied(mut count) = counts.entry(id) else { return false };
@@ -36,7 +36,7 @@ impl MoreMaps {
         true
     }
 
-    /// Forgets an allocation that was freed; how many there were.
+    /// Removes an allocation that was freed and returns its count.
     pub fn take(&self, id: AllocationId) -> u64 {
         self.counts.lock().remove(&id).unwrap_or(0)
     }

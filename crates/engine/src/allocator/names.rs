@@ -1,4 +1,4 @@
-//! Names of allocations, beside the regions: most have none and pay nothing.
+//! [`Names`]: names of allocations, stored apart from the regions, because most allocations have none.
 
 use std::collections::HashMap;
 
@@ -16,19 +16,25 @@ fn copy(name: &str) -> Result<String, Error> {
     Ok(copied)
 }
 
-/// Names by handle.
+/// Names by allocation id.
 #[derive(Debug, Default)]
 pub struct Names {
     names: Mutex<HashMap<AllocationId, Box<str>>>,
 }
 
 impl Names {
-    /// The name of one, if it has one.
+    /// Returns the name of an allocation, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::NoHostMemory`]
     pub fn get(&self, id: AllocationId) -> Result<Option<String>, Error> {
         self.names.lock().get(&id).map(|name| copy(name)).transpose()
     }
 
-    /// Names one.
+    /// Sets the name of an allocation.
+    ///
+    /// # Errors
+    /// [`Error::NoHostMemory`]
     pub fn set(&self, id: AllocationId, name: &str) -> Result<(), Error> {
         let name = copy(name)?.into_boxed_str();
         let mut names = self.names.lock();
@@ -37,12 +43,12 @@ impl Names {
         Ok(())
     }
 
-    /// Forgets one that was freed; the name it had.
+    /// Removes the name of an allocation that was freed and returns it.
     pub fn take(&self, id: AllocationId) -> Option<String> {
         self.names.lock().remove(&id).map(String::from)
     }
 
-    /// Forgets one that was freed.
+    /// Removes the name of an allocation that was freed.
     pub fn remove(&self, id: AllocationId) {
         self.names.lock().remove(&id);
     }

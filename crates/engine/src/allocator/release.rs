@@ -1,4 +1,4 @@
-//! The end of allocations, and giving empty blocks back to the driver.
+//! Freeing allocations, and freeing empty blocks in the driver.
 
 use std::sync::Arc;
 
@@ -10,15 +10,19 @@ use crate::pools::pool::Pool;
 use crate::suballocator::RegionTag;
 
 impl Allocator {
-    /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
+    /// Frees an allocation: its region is free at once; pending driver calls are in the [`Release`].
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale.
     pub fn free(&self, id: AllocationId) -> Result<Release, Error> {
         let mut release = Release::default();
-        let freed = self.pools.in_home(id.home(), |pool| pool.free(id, &mut release));
+        let freed = self.pools.with_pool(id.pool_key(), |pool| pool.free(id, &mut release));
         self.forget(id, freed.ok_or(Error::UseAfterFree)?, &mut release);
         Ok(release)
     }
 
-    /// After its end, by the tag it had: what is kept beside the region of few.
+    /// Removes the records beside the region (name, further map counts) of an allocation that was freed,
+    /// according to its tag.
     #[inline]
     fn forget(&self, id: AllocationId, tag: RegionTag, release: &mut Release) {
         if tag.named {
@@ -34,16 +38,19 @@ impl Allocator {
         }
     }
 
-    /// Frees an allocation in which a buffer lies. Its place is free at once; `destroy`, which ends the
-    /// buffer and runs in any case, comes before the driver can get the memory back, whoever frees the
-    /// rest of the block meanwhile: Vulkan allows the memory to go first, some drivers crash. In this
-    /// order the free is done while the processor waits for what the driver keeps of the buffer. Not for
-    /// images: drivers may keep something about the place of one until they destroy it.
+    /// Frees an allocation that has a buffer, and calls `destroy`, which destroys the buffer, in any
+    /// case. The region is free before `destroy` runs, but its memory object cannot be freed until
+    /// `destroy` has returned, even if another thread frees the rest of the block: Vulkan would allow
+    /// that, some drivers crash. In this order the free overlaps with the cache misses of the driver's
+    /// buffer object. Not for images: a driver may refer to an image's place until it is destroyed.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale.
     #[inline]
     pub fn free_around(&self, id: AllocationId, destroy: impl FnOnce()) -> Result<Release, Error> {
         let (mut release, mut lease) = (Release::default(), None);
         let free = |pool: &Pool| pool.free_leased(id, &mut release, &mut lease);
-        let freed = self.pools.in_home(id.home(), free);
+        let freed = self.pools.with_pool(id.pool_key(), free);
         if let Some(tag) = freed {
             self.forget(id, tag, &mut release);
         }
@@ -55,31 +62,32 @@ impl Allocator {
         Ok(release)
     }
 
-    /// Gives empty blocks that are kept back to the driver, but for those of `min_block_count`;
-    /// how many bytes. One in which a buffer is being destroyed by another thread goes right after that.
+    /// Frees retained empty blocks in the driver, except those of `min_block_count`; returns the bytes
+    /// freed. The memory of a block in which another thread is destroying a buffer is freed right after
+    /// that.
     pub fn trim(&self) -> u64 {
         self.pools.release_empties(|_| true, false).bytes()
     }
 
-    /// Gives empty blocks back as `trim` does; whether there were any.
+    /// Frees retained empty blocks like [`trim`](Self::trim); returns whether there were any.
     pub fn release_spares(&self) -> bool {
         self.trim() > 0
     }
 
-    /// Ends the work in the background, and waits for the call of the driver that it may be in.
+    /// Stops the prefetch thread and waits for the driver call that it may be in.
     pub fn stop_prefetch(&self) {
         if let Some(prefetcher) = &self.prefetcher {
             prefetcher.stop();
         }
     }
 
-    /// Ends the work in the background and gives every empty block back: the device may go.
+    /// Stops the prefetch thread and frees every empty block; after that the device may be destroyed.
     pub fn close(&self) {
         self.stop_prefetch();
         drop(self.pools.release_empties(|_| true, true));
     }
 
-    /// Gives empty blocks of heaps that are over their budget back.
+    /// Frees the empty blocks of heaps that exceed their budget.
     pub(super) fn trim_over_budget(&self) {
         let ledger = &self.setup.ledger;
         let over = |pool: &Pool| ledger.is_over_budget(pool.rules().memory_type_index);

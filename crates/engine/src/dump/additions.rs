@@ -1,7 +1,7 @@
-//! What dumps say beyond VMA: call sites and aliases, under top-level keys of their own.
+//! Additions to VMA's dump format: call sites and aliases, under top-level keys of their own.
 //!
-//! Both mirror the layout of the pools beside them. `Blocks` has the offset of an allocation where the
-//! dump lists its suballocations, `DedicatedAllocations` its index in that list:
+//! Both mirror the layout of the pools. A key in `Blocks` is the offset of an allocation whose block the
+//! dump lists under that id, a key in `DedicatedAllocations` its index in that list:
 //!
 //! ```json
 //! "CallSites": {"Sites": ["load.py:3 in load\nmain.py:9 in main"],
@@ -11,10 +11,10 @@
 
 use crate::dump::describe::{AliasDescription, Describe, Description, type_name};
 use crate::dump::json::JsonWriter;
-use crate::handle::{AllocationId, Home, SlotKey};
+use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::pools::snapshot::{PoolSnapshot, custom_pools_of};
 
-/// Writes what there is; keys without content are left out.
+/// Writes the additions that have content.
 pub(super) fn write(
     json: &mut JsonWriter,
     describe: &dyn Describe,
@@ -62,7 +62,7 @@ fn alias(json: &mut JsonWriter, it: &AliasDescription) {
     });
 }
 
-/// Allocations of a block, by their offset, or dedicated ones, by their index.
+/// Allocations of a block by offset, or dedicated ones by index.
 type Places<'a> = Vec<(u64, Description<'a>)>;
 
 struct Mirror<'a> {
@@ -77,7 +77,7 @@ impl Mirror<'_> {
     fn write(&self, json: &mut JsonWriter) {
         json.key("DefaultPools").object(|json| {
             for pool in self.pools {
-                if let Home::Default(index) = pool.home {
+                if let PoolKey::Default(index) = pool.pool_key {
                     self.pool(json, "Type ", index, pool);
                 }
             }
@@ -101,12 +101,12 @@ impl Mirror<'_> {
         let blocks: Vec<(u32, Places<'_>)> = (pool.blocks.each())
             .map(|(block, regions)| {
                 let live = regions.iter().filter_map(|it| Some((it.view.offset, it.view.live?.0)));
-                (block.id, self.places(pool.home, false, live))
+                (block.id, self.places(pool.pool_key, false, live))
             })
             .filter(|(_, places)| !places.is_empty())
             .collect();
         let dedicated = (0..).zip(pool.dedicated.iter().map(|it| it.key));
-        let dedicated = self.places(pool.home, true, dedicated);
+        let dedicated = self.places(pool.pool_key, true, dedicated);
         if blocks.is_empty() && dedicated.is_empty() {
             return;
         }
@@ -122,12 +122,12 @@ impl Mirror<'_> {
 
     fn places(
         &self,
-        home: Home,
+        pool_key: PoolKey,
         dedicated: bool,
         all: impl Iterator<Item = (u64, SlotKey)>,
     ) -> Places<'_> {
         all.map(|(place, key)| {
-            (place, self.describe.allocation(AllocationId::new(home, dedicated, key)))
+            (place, self.describe.allocation(AllocationId::new(pool_key, dedicated, key)))
         })
         .filter(|(_, description)| (self.wanted)(description))
         .collect()

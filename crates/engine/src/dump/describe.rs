@@ -1,18 +1,18 @@
-//! What a dump asks the owner of the allocations.
+//! [`Describe`]: what a dump queries from the owner of the allocations.
 
 use std::sync::Arc;
 
 use crate::handle::{AllocationId, PoolId};
 use crate::request::ResourceKind;
 
-/// What the owner of an allocation knows and the engine does not.
+/// Properties of an allocation that its owner stores and the engine does not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Description<'a> {
     /// `VkBufferUsageFlags` or `VkImageUsageFlags`; 0 if not known.
     pub usage: u64,
-    /// User data as a text; empty if there is none.
+    /// Custom data as text; empty if there is none.
     pub custom_data: &'a str,
-    /// Where it was created: an index into [`Describe::call_sites`].
+    /// The place in the program where it was created: an index into [`Describe::call_sites`].
     pub call_site: Option<u32>,
     /// Other resources in its memory.
     pub aliases: &'a [AliasDescription],
@@ -21,43 +21,42 @@ pub struct Description<'a> {
 /// A resource in the memory of another one.
 #[derive(Clone, Debug)]
 pub struct AliasDescription {
-    /// In the memory object, in bytes.
+    /// Offset in the memory object, in bytes.
     pub offset: u64,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Buffer or image.
+    /// Kind of resource: buffer or image.
     pub kind: ResourceKind,
     /// `VkBufferUsageFlags` or `VkImageUsageFlags`.
     pub usage: u64,
-    /// If it has one.
+    /// Name, if it has one.
     pub name: Option<String>,
-    /// User data as a text.
+    /// Custom data as text.
     pub custom_data: Option<Arc<str>>,
-    /// As of an allocation.
+    /// The place in the program where it was created: an index into [`Describe::call_sites`].
     pub call_site: Option<u32>,
 }
 
-/// Looks allocations and pools up for a dump. No lock of the engine is held meanwhile.
+/// Describes allocations and pools for a dump. Called without any lock of the engine.
 pub trait Describe {
-    /// What an allocation is for.
+    /// Returns the description of an allocation.
     fn allocation(&self, id: AllocationId) -> Description<'_>;
 
-    /// The name of a pool.
+    /// Returns the name of a pool.
     fn pool(&self, id: PoolId) -> Option<&str>;
 
-    /// All places where something was created: one `file:line in function` a line, the innermost
-    /// first.
+    /// Returns all call sites: one `file:line in function` per line, the innermost first.
     fn call_sites(&self) -> &[String] {
         &[]
     }
 
-    /// Whether any allocation has aliases.
+    /// Returns whether any allocation has aliases.
     fn has_aliases(&self) -> bool {
         false
     }
 }
 
-/// The name of a kind in VMA's dumps.
+/// Returns the name of a kind in VMA's dumps.
 pub(super) fn type_name(kind: ResourceKind) -> &'static str {
     match kind {
         ResourceKind::Unknown => "UNKNOWN",

@@ -1,9 +1,10 @@
-//! Writes JSON into one string: for dumps of a million allocations, so nothing is built in between.
+//! [`JsonWriter`]: writes JSON into one string, without intermediate objects, for dumps of a million
+//! allocations.
 
 use crate::error::Error;
 
 fn append(to: &mut String, failed: &mut bool, text: &str) {
-    // Where this succeeds, nothing is taken below.
+    // After this succeeds, `push_str` does not allocate.
     if *failed || to.try_reserve(text.len()).is_err() {
         *failed = true;
         return;
@@ -11,26 +12,29 @@ fn append(to: &mut String, failed: &mut bool, text: &str) {
     to.push_str(text);
 }
 
-/// A JSON text in the making. Commas are set by themselves; the caller keeps the brackets even.
+/// A JSON text under construction. Commas are inserted automatically; brackets are balanced by closures.
 #[derive(Default)]
 pub struct JsonWriter {
     text: String,
     digits: itoa::Buffer,
-    /// Something stands before the next value or key on its level.
+    /// Whether a value precedes the next value or key on its level.
     follows: bool,
-    /// There was no host memory for all of it.
+    /// Whether host memory ran out.
     failed: bool,
 }
 
 impl JsonWriter {
-    /// With room for `bytes`.
+    /// Creates a writer with room for `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
         let mut json = Self::default();
         json.failed = json.text.try_reserve(bytes).is_err();
         json
     }
 
-    /// What was written; an error without host memory for it.
+    /// Returns the text.
+    ///
+    /// # Errors
+    /// [`Error::NoHostMemory`] if memory ran out.
     pub fn finish(self) -> Result<String, Error> {
         if self.failed {
             Err(Error::NoHostMemory("a text of all allocations"))
@@ -39,7 +43,7 @@ impl JsonWriter {
         }
     }
 
-    /// There was no host memory for a part of it.
+    /// Records that host memory ran out for a part of the text.
     pub(crate) fn fail(&mut self) {
         self.failed = true;
     }
@@ -71,21 +75,21 @@ impl JsonWriter {
         self.follows = true;
     }
 
-    /// `{ ... }`
+    /// Writes an object: `{ ... }`.
     pub fn object(&mut self, inside: impl FnOnce(&mut Self)) {
         self.open("{");
         inside(self);
         self.close("}");
     }
 
-    /// `[ ... ]`
+    /// Writes an array: `[ ... ]`.
     pub fn array(&mut self, inside: impl FnOnce(&mut Self)) {
         self.open("[");
         inside(self);
         self.close("]");
     }
 
-    /// The key of the value that is written next.
+    /// Writes the key of the next value.
     pub fn key(&mut self, key: &str) -> &mut Self {
         self.string(key);
         self.write(":");
@@ -93,7 +97,7 @@ impl JsonWriter {
         self
     }
 
-    /// A key in two parts, as `Type 3`.
+    /// Writes a key of two parts, like `Type 3`.
     pub fn numbered_key(&mut self, name: &str, number: u64) -> &mut Self {
         self.comma();
         self.write("\"");
@@ -104,22 +108,22 @@ impl JsonWriter {
         self
     }
 
-    /// An integer.
+    /// Writes an integer.
     pub fn number(&mut self, value: u64) {
         self.comma();
         self.write_number(value);
     }
 
-    /// A key and an integer.
+    /// Writes a key and an integer.
     pub fn field(&mut self, key: &str, value: u64) {
         self.key(key).number(value);
     }
 
-    /// A text, escaped.
+    /// Writes a string with escapes.
     pub fn string(&mut self, value: &str) {
         self.comma();
         self.write("\"");
-        // Runs that need no escape are copied whole.
+        // Parts without escapes are copied at once.
         let mut from = 0;
         for (at, byte) in value.bytes().enumerate() {
             let escape = match byte {
@@ -147,24 +151,24 @@ impl JsonWriter {
         self.write("\"");
     }
 
-    /// Text that is JSON already and needs no comma.
+    /// Writes text that is JSON already, without a comma.
     pub(crate) fn raw(&mut self, json: &str) {
         self.write(json);
     }
 
-    /// The same for an integer.
+    /// Writes an integer without a comma.
     pub(crate) fn raw_number(&mut self, value: u64) {
         self.write_number(value);
     }
 
-    /// A line for each element of a long list: what a person may have to read.
+    /// Starts an element of a long list on a new line, for readability.
     pub(crate) fn element(&mut self, start: &str) {
         self.write(if self.follows { ",\n" } else { "\n" });
         self.write(start);
         self.follows = true;
     }
 
-    /// A key and a text, inside an [`element`](Self::element).
+    /// Writes a key and a string inside an [`element`](Self::element).
     pub(crate) fn raw_text(&mut self, key: &str, value: &str) {
         self.write(key);
         self.follows = false;

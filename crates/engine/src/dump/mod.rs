@@ -1,4 +1,4 @@
-//! Describing everything that is held as text: VMA's JSON, and what is said beyond it.
+//! Dumps of all allocations as JSON: VMA's format and additions to it.
 
 pub(crate) mod additions;
 pub(crate) mod describe;

@@ -1,10 +1,10 @@
-//! Everything that is held, as JSON in VMA's format (`vmaBuildStatsString`), so that tools made for
-//! VMA read it.
+//! Dumps of all allocations in VMA's JSON format (`vmaBuildStatsString`), for tools that read it.
 //!
-//! Each pool is copied under its own lock in one go, and written when that is let go of: others wait
-//! for a copy of 32 bytes a region, not for the text.
+//! Each pool is copied under its lock and written after the lock is released: other threads wait for a
+//! copy of 32 bytes per region, not for the text.
 //!
-//! What VMA does not know has top-level keys of its own (`additions.rs`): its tools pass over those.
+//! Data that VMA does not have is written under further top-level keys (`additions.rs`), which tools for
+//! VMA ignore.
 
 use crate::allocator::Allocator;
 use crate::allocator::names::Names;
@@ -12,7 +12,7 @@ use crate::device::{DeviceInfo, MemoryHeapFlags, MemoryPropertyFlags};
 use crate::dump::describe::{Describe, type_name};
 use crate::dump::json::JsonWriter;
 use crate::error::Error;
-use crate::handle::{AllocationId, Home, PoolId, SlotKey};
+use crate::handle::{AllocationId, PoolId, PoolKey, SlotKey};
 use crate::heap::ledger::HeapBudget;
 use crate::pools::snapshot::{NO_ROOM, PoolSnapshot, RegionSnapshot, count, custom_pools_of};
 use crate::request::{Algorithm, ResourceKind};
@@ -21,8 +21,11 @@ use crate::suballocator::RegionView;
 use crate::virtual_block::block::VirtualBlock;
 
 impl Allocator {
-    /// Everything that is held, as JSON (`vmaBuildStatsString`); the single blocks and allocations
-    /// only if `detailed`. O(regions). May call the driver for the budget.
+    /// Returns a JSON dump (`vmaBuildStatsString`); blocks and allocations only if `detailed`.
+    /// O(regions). May query the driver for the budget.
+    ///
+    /// # Errors
+    /// [`Error::NoHostMemory`]
     pub fn build_stats_string(
         &self,
         detailed: bool,
@@ -82,7 +85,7 @@ fn sum<'a>(all: impl IntoIterator<Item = &'a Statistics>) -> Statistics {
 
 fn general(json: &mut JsonWriter, info: &DeviceInfo) {
     json.key("API").string("Vulkan");
-    // Fields of VK_MAKE_API_VERSION.
+    // The fields of `VK_MAKE_API_VERSION`.
     let version = info.api_version;
     let (major, minor, patch) = (version >> 22 & 0x7f, version >> 12 & 0x3ff, version & 0xfff);
     json.key("apiVersion").string(&format!("{major}.{minor}.{patch}"));
@@ -161,7 +164,7 @@ fn names_of<'a>(json: &mut JsonWriter, names: impl Iterator<Item = &'a str>) {
     names.for_each(|name| json.string(name));
 }
 
-/// Bits without a name, as VMA does: one number behind the names.
+/// Writes bits without a name like VMA: one number after the names.
 fn rest(json: &mut JsonWriter, bits: u32) {
     if bits != 0 {
         json.number(u64::from(bits));
@@ -176,7 +179,7 @@ struct PoolWriter<'a> {
 impl PoolWriter<'_> {
     fn default_pools(&self, json: &mut JsonWriter, pools: &[PoolSnapshot]) {
         for pool in pools {
-            if let Home::Default(index) = pool.home {
+            if let PoolKey::Default(index) = pool.pool_key {
                 json.numbered_key("Type ", u64::from(index)).object(|json| self.pool(json, pool));
             }
         }
@@ -197,8 +200,8 @@ impl PoolWriter<'_> {
     }
 
     fn custom_pool(&self, json: &mut JsonWriter, id: PoolId, pool: &PoolSnapshot) {
-        // The slot, not the place in a list: it stays while the pool lives, so that two dumps can
-        // be compared.
+        // The slot, not an index in a list: it does not change while the pool exists, so that two dumps
+        // can be compared.
         let number = id.0.index();
         let name = self.describe.pool(id);
         let name = name.map_or(number.to_string(), |name| format!("{number} - {name}"));
@@ -224,28 +227,28 @@ impl PoolWriter<'_> {
                     json.field("MapRefCount", block.memory.map_count());
                     block_counts(json, block.memory.size, regions.iter().map(|it| &it.view));
                     json.key("Suballocations").array(|json| {
-                        regions.iter().for_each(|region| self.region(json, pool.home, region));
+                        regions.iter().for_each(|region| self.region(json, pool.pool_key, region));
                     });
                 });
             }
         });
         json.key("DedicatedAllocations").array(|json| {
             for it in &pool.dedicated {
-                let id = AllocationId::new(pool.home, true, it.key);
+                let id = AllocationId::new(pool.pool_key, true, it.key);
                 json.element("{");
                 self.parameters(json, id, it.kind, it.size, it.named);
             }
         });
     }
 
-    fn region(&self, json: &mut JsonWriter, home: Home, region: &RegionSnapshot) {
+    fn region(&self, json: &mut JsonWriter, pool_key: PoolKey, region: &RegionSnapshot) {
         let RegionView { offset, size, live } = region.view;
         json.element("{\"Offset\":");
         json.raw_number(offset);
         match live {
             None => free(json, size),
             Some((key, kind)) => {
-                let id = AllocationId::new(home, false, key);
+                let id = AllocationId::new(pool_key, false, key);
                 json.raw(",");
                 self.parameters(json, id, kind, size, region.named);
             }
@@ -299,15 +302,18 @@ fn block_counts<'a>(
 }
 
 impl VirtualBlock {
-    /// Its regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of the dump above; the single
-    /// regions only if `detailed`, with what `custom_data` says of each as VMA's `CustomData`. O(regions).
+    /// Returns the block's regions as JSON (`vmaBuildVirtualBlockStatsString`); the single regions only
+    /// if `detailed`, with the text of `custom_data` as VMA's `CustomData`. O(regions).
+    ///
+    /// # Errors
+    /// [`Error::NoHostMemory`]
     pub fn build_stats_string<'a>(
         &self,
         detailed: bool,
         custom_data: &dyn Fn(SlotKey) -> Option<&'a str>,
     ) -> Result<String, Error> {
         let mut regions = Vec::new();
-        // Between the live ones, before and behind them; a buddy has more.
+        // Unused ranges lie between live ones and at both ends; only buddy has more.
         let most = self.live().0 as usize * 2 + 1;
         let mut failed = regions.try_reserve(most).is_err();
         self.visit(&mut |region| {

@@ -1,4 +1,4 @@
-//! Counting what is held of each heap, and what may be.
+//! [`HeapLedger`]: bytes and memory objects allocated from each heap, and their budgets.
 
 use std::collections::LinkedList;
 use std::sync::Arc;
@@ -15,89 +15,91 @@ use crate::heap::memory_events::{MemoryEvent, MemoryEventKind, MemoryEvents, Wak
 use crate::heap::pressure::Pressure;
 use crate::words::bytes;
 
-/// Without a word of the driver, this share of a heap counts as ours to use.
+/// Budget assumed without `VK_EXT_memory_budget`, in percent of the heap.
 const ESTIMATED_SHARE_PERCENT: u64 = 80;
 
-/// Usage and budget of one heap, in bytes.
+/// Usage and budget of one heap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeapBudget {
-    /// Memory objects that this allocator holds; a count.
+    /// Number of memory objects that this allocator holds.
     pub block_count: u32,
-    /// Bytes of them.
+    /// Size of these memory objects in bytes.
     pub block_bytes: u64,
-    /// Live allocations; a count.
+    /// Number of live allocations.
     pub allocation_count: u64,
-    /// Bytes of them, as requested.
+    /// Requested size of these allocations in bytes.
     pub allocation_bytes: u64,
-    /// Bytes in use: the driver's figure where it gives one, else `block_bytes`.
+    /// Bytes in use: the driver's figure if it reports one, else `block_bytes`.
     pub usage: u64,
-    /// Bytes that may be in use: the driver's figure where it gives one, else 80 % of the heap or
-    /// of its limit.
+    /// Bytes that may be in use: the driver's figure if it reports one, else 80 % of the heap or of its
+    /// limit.
     pub budget: u64,
 }
 
-/// Bytes and memory objects taken from the driver, by heap. Lock-free.
+/// Bytes and memory objects allocated from the driver, by heap. Lock-free, except for the driver's last
+/// report.
 pub struct HeapLedger {
     device: Arc<dyn DeviceMemory>,
     heaps: Vec<HeapCount>,
     objects: AtomicU32,
-    /// Whether the driver knows budgets.
+    /// Whether the driver reports budgets (`VK_EXT_memory_budget`).
     asks_driver: bool,
-    /// Whether there may be more objects than the device says.
+    /// Whether more than `maxMemoryAllocationCount` objects may be allocated.
     exceed_count: bool,
-    /// Objects taken and given back since the driver was asked.
+    /// Number of objects allocated and freed since the driver was last queried.
     changes: AtomicU32,
     pressure: Pressure,
     events: MemoryEvents,
 }
 
-/// After so many objects taken or given back the driver is asked again.
+/// The driver is queried again after this many allocations and frees.
 const CHANGES_UNTIL_OLD: u32 = 30;
 
 impl HeapCount {
     fn settled(&self) -> u64 {
-        // In this order: what is booked in between is missing from the first, or is in the second.
+        // In this order: a booking in between is then missing from `bytes` or included in `pending`.
         let bytes = self.bytes.load(Acquire);
         bytes.saturating_sub(self.pending.load(Relaxed))
     }
 
     fn estimate(&self) -> u64 {
-        // Multiplied after the division: a heap may be as large as numbers go.
+        // Divides before multiplying, as a heap may be up to 2^64 bytes.
         self.limit / 100 * ESTIMATED_SHARE_PERCENT
     }
 }
 
 struct HeapCount {
-    /// The smaller of the heap's size and the limit that the caller set.
+    /// The smaller of the heap's size and the caller's limit, in bytes.
     limit: u64,
     limited: bool,
     bytes: AtomicU64,
-    /// The part of `bytes` that is booked and not yet in the driver's hands.
+    /// The part of `bytes` that is booked but not allocated from the driver yet.
     pending: AtomicU64,
     objects: AtomicU32,
-    /// Bytes of empty blocks that are kept.
+    /// Bytes of empty blocks that are retained.
     kept: AtomicU64,
     report: RwLock<DriverReport>,
 }
 
-/// What the driver report last of a heap.
+/// The driver's last report for a heap.
 #[derive(Clone, Copy, Debug, Default)]
 struct DriverReport {
     usage: u64,
     budget: u64,
-    /// The driver had seen so many of our bytes.
+    /// Bytes of this allocator that the report includes.
     bytes_then: u64,
 }
 
 impl DriverReport {
-    /// What was report, and what was taken or given back since.
+    /// Returns the reported usage, corrected by what was allocated and freed since.
     fn usage_with(self, bytes: u64) -> u64 {
         self.usage.saturating_add(bytes).saturating_sub(self.bytes_then)
     }
 }
 
 impl HeapLedger {
-    /// `limits[i]` caps heap i; `u64::MAX` and missing entries do not.
+    /// Creates a ledger. `limits[i]` limits heap i in bytes; `u64::MAX` and missing entries mean no
+    /// limit.
     pub fn new(device: Arc<dyn DeviceMemory>, limits: &[u64], exceed_count: bool) -> Self {
         let heaps = device.info().heaps.iter().enumerate().map(|(index, heap)| {
             let asked = limits.get(index).copied().unwrap_or(u64::MAX);
@@ -121,17 +123,17 @@ impl HeapLedger {
         ledger
     }
 
-    /// Asks the driver for usage and budget, if it knows them.
+    /// Queries the driver for usage and budget, if it reports them.
     pub fn refresh(&self) {
         if !self.asks_driver {
             return;
         }
-        // Before the driver is asked: what it takes meanwhile then counts twice until the next
-        // time, rather than not at all.
+        // Before the query: memory that is allocated meanwhile is counted twice until the next query
+        // rather than not at all.
         let settled: Vec<u64> = self.heaps.iter().map(HeapCount::settled).collect();
         let Some(budgets) = self.device.budget() else { return };
         for ((count, report), bytes_then) in self.heaps.iter().zip(budgets).zip(settled) {
-            // Drivers have been seen to say 0, and more than the heap.
+            // Some drivers report 0, or more than the heap.
             let usage = if report.usage == 0 { bytes_then } else { report.usage };
             let budget = if report.budget == 0 { count.estimate() } else { report.budget };
             *count.report.write() =
@@ -141,7 +143,7 @@ impl HeapLedger {
         (0..self.heaps.len() as u32).for_each(|heap| self.watch(heap));
     }
 
-    /// The same, if much has changed since.
+    /// Queries the driver if there were [`CHANGES_UNTIL_OLD`] changes since the last query.
     pub fn refresh_if_old(&self) {
         if self.changes.load(Relaxed) >= CHANGES_UNTIL_OLD {
             self.refresh();
@@ -153,23 +155,23 @@ impl HeapLedger {
         (index, &self.heaps[index as usize])
     }
 
-    /// Memory objects held, of all heaps.
+    /// Returns the number of memory objects in all heaps.
     pub fn objects(&self) -> u32 {
         self.objects.load(Relaxed)
     }
 
-    /// Memory objects and bytes held of one heap.
+    /// Returns the number of memory objects in a heap and their size in bytes.
     pub fn held(&self, heap: u32) -> (u32, u64) {
         let count = &self.heaps[heap as usize];
         (count.objects.load(Relaxed), count.bytes.load(Relaxed))
     }
 
-    /// The heap's size, or the limit set below it.
+    /// Returns the heap's size, or the caller's limit if that is smaller, in bytes.
     pub fn limit(&self, heap: u32) -> u64 {
         self.heaps[heap as usize].limit
     }
 
-    /// Usage and budget of a heap.
+    /// Returns usage and budget of a heap in bytes.
     pub fn usage_and_budget(&self, heap: u32) -> (u64, u64) {
         let count = &self.heaps[heap as usize];
         let bytes = count.bytes.load(Relaxed);
@@ -180,31 +182,31 @@ impl HeapLedger {
         (report.usage_with(bytes), report.budget)
     }
 
-    /// Bytes that may be in use of a memory type's heap.
+    /// Returns the budget of a memory type's heap in bytes.
     pub fn budget(&self, memory_type_index: u32) -> u64 {
         let (heap, _) = self.heap_of(memory_type_index);
         self.usage_and_budget(heap).1
     }
 
-    /// Bytes that fit into the budget of a memory type's heap.
+    /// Returns the bytes that still fit into the budget of a memory type's heap.
     pub fn headroom(&self, memory_type_index: u32) -> u64 {
         let (heap, _) = self.heap_of(memory_type_index);
         let (usage, budget) = self.usage_and_budget(heap);
         budget.saturating_sub(usage)
     }
 
-    /// Whether more is in use than the budget of a memory type's heap allows.
+    /// Returns whether the usage of a memory type's heap exceeds its budget.
     pub fn is_over_budget(&self, memory_type_index: u32) -> bool {
         self.is_heap_over_budget(self.heap_of(memory_type_index).0)
     }
 
-    /// Whether more is in use than the budget of a heap allows.
+    /// Returns whether the usage of a heap exceeds its budget.
     pub fn is_heap_over_budget(&self, heap: u32) -> bool {
         let (usage, budget) = self.usage_and_budget(heap);
         usage > budget
     }
 
-    /// Figures for an error about `size` bytes of a memory type.
+    /// Returns the figures for an error about `size` bytes of a memory type.
     pub fn figures(&self, memory_type_index: u32, size: u64) -> FailureFigures {
         let (heap, _) = self.heap_of(memory_type_index);
         let (heap_usage, heap_budget) = self.usage_and_budget(heap);
@@ -218,7 +220,11 @@ impl HeapLedger {
         }
     }
 
-    /// Books one memory object before the driver is asked for it.
+    /// Books one memory object before it is allocated from the driver.
+    ///
+    /// # Errors
+    /// [`Error::OutOfDeviceMemory`] above a limit or, if `within_budget`, above the budget;
+    /// [`Error::TooManyObjects`] at `maxMemoryAllocationCount`.
     pub fn reserve(
         &self,
         memory_type_index: u32,
@@ -245,10 +251,11 @@ impl HeapLedger {
             let what = if count.limited { "the limit set on" } else { "all of" };
             return Err(hopeless(format!("{what} heap {heap} is {}", bytes(count.limit))));
         }
-        // The heap itself is the driver's to enforce: some can page.
+        // Without a limit of the caller's the driver enforces the heap's size: some can page memory out.
         let cap = if count.limited { count.limit } else { u64::MAX };
         let report = *count.report.read();
-        // Looked at and booked in one step: of two threads that each fit alone, one gets it.
+        // Tested and booked in one atomic read-modify-write: of two threads that each fit alone, one
+        // succeeds.
         count.pending.fetch_add(size, Relaxed);
         let booked = count.bytes.fetch_update(AcqRel, Relaxed, |bytes| {
             let bytes = bytes.checked_add(size)?;
@@ -286,12 +293,12 @@ impl HeapLedger {
         Ok(())
     }
 
-    /// The driver has answered for a booking, whatever it report.
+    /// Marks a booking as done, once the driver has allocated or refused it.
     pub fn settle(&self, memory_type_index: u32, size: u64) {
         self.heap_of(memory_type_index).1.pending.fetch_sub(size, Relaxed);
     }
 
-    /// Takes a booking back: the driver refused, or the object was freed.
+    /// Cancels a booking after the driver refused it or the object was freed.
     pub fn release(&self, memory_type_index: u32, size: u64) {
         let (heap, count) = self.heap_of(memory_type_index);
         count.bytes.fetch_sub(size, Relaxed);
@@ -301,42 +308,45 @@ impl HeapLedger {
         self.watch(heap);
     }
 
-    /// Counts an empty block that is kept, if those of its heap stay within `most` bytes.
+    /// Counts an empty block as retained if those of its heap stay within `most` bytes; returns whether
+    /// they do.
     pub fn keep(&self, memory_type_index: u32, size: u64, most: u64) -> bool {
         let (_, count) = self.heap_of(memory_type_index);
         let more = |kept: u64| kept.checked_add(size).filter(|&kept| kept <= most);
         count.kept.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
-    /// Such a block is in use, or given back.
+    /// Removes a block from the retained ones, because it is in use again or freed.
     pub fn unkeep(&self, memory_type_index: u32, size: u64) {
         self.heap_of(memory_type_index).1.kept.fetch_sub(size, Relaxed);
     }
 
-    /// Bytes of empty blocks that are kept in a heap.
+    /// Returns the bytes of empty blocks that are retained in a heap.
     pub fn kept(&self, heap: u32) -> u64 {
         self.heaps[heap as usize].kept.load(Relaxed)
     }
 
-    /// What [`take_pressed`](Self::take_pressed) reports; `None`: nothing.
+    /// Sets the share of the budget that [`take_pressed`](Self::take_pressed) reports; `None` switches it
+    /// off.
     pub fn set_pressure_threshold(&self, share: Option<f64>) {
         self.pressure.set_threshold(share);
         (0..self.heaps.len() as u32).for_each(|heap| self.watch(heap));
     }
 
-    /// Bit i: the usage of heap i has come to the threshold since this was asked last; and
-    /// [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT), once.
+    /// Returns and clears a bit mask: bit i if the usage of heap i has reached the threshold since the
+    /// last call, [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT) once, and
+    /// [`MEMORY_EVENTS`](crate::MEMORY_EVENTS).
     pub fn take_pressed(&self) -> u32 {
         self.pressure.take()
     }
 
-    /// Tells whoever wants to know that the driver gave a memory object.
+    /// Records the event that the driver allocated a memory object.
     pub fn note_allocated(&self, memory: MemoryHandle, memory_type_index: u32, size: u64) {
         let kind = MemoryEventKind::Allocate;
         self.note(MemoryEvent { kind, memory, memory_type_index, size }, || ());
     }
 
-    /// Gives a memory object back to the driver, takes its booking back and tells whoever wants to know.
+    /// Frees a memory object in the driver, cancels its booking and records the event.
     pub fn free(&self, memory: MemoryHandle, memory_type_index: u32, size: u64) {
         let kind = MemoryEventKind::Free;
         self.note(MemoryEvent { kind, memory, memory_type_index, size }, || {
@@ -356,7 +366,7 @@ impl HeapLedger {
         self.events.watch(wake_up);
     }
 
-    /// What was noted since.
+    /// Returns and removes the recorded events.
     pub fn take_memory_events(&self) -> LinkedList<MemoryEvent> {
         self.events.take()
     }
@@ -368,8 +378,8 @@ impl HeapLedger {
         }
     }
 
-    /// Whether so many objects live that one more should share a block rather than be dedicated:
-    /// more than three quarters of what the device allows.
+    /// Returns whether more than three quarters of `maxMemoryAllocationCount` objects are live, so that
+    /// further allocations should share blocks.
     pub fn is_short_of_objects(&self) -> bool {
         let limit = u64::from(self.device.info().limits.max_memory_allocation_count);
         u64::from(self.objects()) * 4 > limit * 3

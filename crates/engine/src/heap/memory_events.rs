@@ -1,4 +1,4 @@
-//! What the driver gave and took back, for those who want to be told.
+//! Events of `vkAllocateMemory` and `vkFreeMemory`, for listeners.
 
 use std::collections::LinkedList;
 use std::sync::Arc;
@@ -8,40 +8,40 @@ use parking_lot::Mutex;
 
 use crate::device::MemoryHandle;
 
-/// Whether a memory object came or went.
+/// Whether a memory object was allocated or freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryEventKind {
-    /// After `vkAllocateMemory`.
+    /// `vkAllocateMemory` succeeded.
     Allocate,
-    /// After `vkFreeMemory`; the handle may be another object's by now.
+    /// `vkFreeMemory` returned; the driver may have reused the handle since.
     Free,
 }
 
-/// One call of the driver that succeeded.
+/// One successful driver call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryEvent {
-    /// Which call.
+    /// The function.
     pub kind: MemoryEventKind,
-    /// The object.
+    /// The memory object.
     pub memory: MemoryHandle,
-    /// Index into the device's types.
+    /// Index into the device's memory types.
     pub memory_type_index: u32,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// Is called when there are events and there were none before. It may run on any thread, inside of a call
-/// of the engine and with its locks held: so it only wakes somebody up.
+/// Called when the first event is recorded after the list was empty. It may run on any thread, during a
+/// call of the engine and while that holds locks; so it must do no more than wake another thread.
 pub type WakeUp = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct Inside {
-    /// One node each: what frees must not need a large table to grow.
+    /// A linked list: recording a `vkFreeMemory` must not need a large reallocation.
     events: LinkedList<MemoryEvent>,
     wake_up: Option<WakeUp>,
 }
 
-/// Events in the order in which they happened, until somebody takes them.
+/// Events in the order in which they happened, until they are taken.
 #[derive(Default)]
 pub(crate) struct MemoryEvents {
     is_watched: AtomicBool,
@@ -49,7 +49,8 @@ pub(crate) struct MemoryEvents {
 }
 
 impl MemoryEvents {
-    /// From now on events are kept, and `wake_up` tells of the first; with `None` no longer.
+    /// Starts recording events and calls `wake_up` for the first one; `None` stops it and drops the
+    /// events.
     pub fn watch(&self, wake_up: Option<WakeUp>) {
         let mut inside = self.inside.lock();
         self.is_watched.store(wake_up.is_some(), Relaxed);
@@ -63,10 +64,11 @@ impl MemoryEvents {
         self.is_watched.load(Relaxed)
     }
 
-    /// Makes a call of the driver that `event` tells of and keeps the event; whether anybody wants it.
+    /// Runs the driver call that `event` describes and records the event; returns whether it was
+    /// recorded.
     ///
-    /// Both under one lock, if so: a handle that is freed here and given out again at once must not be
-    /// reported as given out first.
+    /// While events are recorded, both happen under one lock: otherwise a handle that is freed here and
+    /// reused by the driver at once could be reported as allocated first.
     pub fn note(&self, event: MemoryEvent, call: impl FnOnce()) -> bool {
         if !self.is_watched() {
             call();
@@ -84,7 +86,7 @@ impl MemoryEvents {
         true
     }
 
-    /// All that happened since this was called last.
+    /// Returns and removes the events since the last call.
     pub fn take(&self) -> LinkedList<MemoryEvent> {
         if !self.is_watched() {
             return LinkedList::new();

@@ -1,4 +1,4 @@
-//! Bytes of each heap: what is booked, what the driver says, and what follows from it.
+//! Bytes of each heap: bookings, the driver's report, budgets and retention of empty blocks.
 
 pub(crate) mod ledger;
 pub(crate) mod memory_events;

@@ -1,26 +1,28 @@
-//! Noticing that a heap fills up, or that there are more memory objects than a device allows.
+//! [`Pressure`]: detects that a heap's usage reaches a share of its budget, or that there are more memory
+//! objects than the device allows.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Beside the bits of the heaps, of which there are 16 at most: more memory objects live than
-/// `maxMemoryAllocationCount` says.
+/// Bit beside those of the (at most 16) heaps: more than `maxMemoryAllocationCount` memory objects are
+/// live.
 pub const PAST_ALLOCATION_COUNT: u32 = 1 << 31;
 
-/// Beside these: there are events for [`Allocator::take_memory_events`](crate::Allocator::take_memory_events).
+/// Bit beside those of the (at most 16) heaps: there are events for
+/// [`Allocator::take_memory_events`](crate::Allocator::take_memory_events).
 pub const MEMORY_EVENTS: u32 = 1 << 30;
 
-/// No usage reaches it.
+/// A threshold that no usage reaches.
 const OFF: f64 = f64::INFINITY;
 
-/// Which heaps have come to a share of their budget. Lock-free.
+/// The heaps whose usage has reached a share of their budget. Lock-free.
 pub(crate) struct Pressure {
-    /// Bits of an `f64`.
+    /// Share of the budget, as the bits of an `f64`.
     threshold: AtomicU64,
-    /// By heap: at the threshold or above.
+    /// Bit i is set while the usage of heap i is at or above the threshold.
     high: AtomicU32,
-    /// By heap: came there, and nobody has asked yet.
+    /// Bit i is set when the usage of heap i reaches the threshold, and cleared by [`take`](Self::take).
     crossed: AtomicU32,
-    /// That was crossed before.
+    /// Whether `maxMemoryAllocationCount` was exceeded before.
     past_count: AtomicBool,
 }
 
@@ -33,21 +35,22 @@ impl Default for Pressure {
 }
 
 impl Pressure {
-    /// Starts anew: a heap that is at the threshold already is crossed.
+    /// Sets the threshold and forgets earlier crossings: a heap that is above it already counts as
+    /// crossing it again.
     pub fn set_threshold(&self, share: Option<f64>) {
         self.threshold.store(share.unwrap_or(OFF).to_bits(), Relaxed);
         self.high.store(0, Relaxed);
         self.crossed.fetch_and(PAST_ALLOCATION_COUNT | MEMORY_EVENTS, Relaxed);
     }
 
-    /// More memory objects live than the device says: crossed once.
+    /// Records that `maxMemoryAllocationCount` is exceeded; reported once.
     pub fn note_past_count(&self) {
         if !self.past_count.swap(true, Relaxed) {
             self.crossed.fetch_or(PAST_ALLOCATION_COUNT, Relaxed);
         }
     }
 
-    /// There is something to take.
+    /// Records that there are memory events to take.
     pub fn note_memory_events(&self) {
         self.crossed.fetch_or(MEMORY_EVENTS, Relaxed);
     }
@@ -56,7 +59,7 @@ impl Pressure {
         self.threshold.load(Relaxed) != OFF.to_bits()
     }
 
-    /// Takes note of a heap. Each way up counts once.
+    /// Compares the usage of a heap with the threshold; each rise above it is reported once.
     pub fn note(&self, heap: u32, usage: u64, budget: u64) {
         let threshold = f64::from_bits(self.threshold.load(Relaxed));
         let bit = 1u32 << heap;
@@ -69,7 +72,7 @@ impl Pressure {
         }
     }
 
-    /// The heaps that are crossed, once.
+    /// Returns and clears the bits of [`crossed`](Self::crossed).
     pub fn take(&self) -> u32 {
         if self.crossed.load(Relaxed) == 0 { 0 } else { self.crossed.swap(0, Relaxed) }
     }

@@ -1,29 +1,29 @@
-//! Empty blocks that are kept for the next allocation.
+//! [`EmptyBlockRetention`]: which empty blocks are kept for later allocations.
 
 use crate::heap::ledger::HeapLedger;
 
-/// Which empty blocks stay, while their heap is within its budget. All limits hold together.
-/// Blocks of `min_block_count` stay in any case.
+/// Limits on the empty blocks that are kept while their heap is within its budget. All limits apply at
+/// once. The `min_block_count` blocks of a pool are kept in any case.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmptyBlockRetention {
-    /// Blocks of each memory type, and of each pool.
+    /// Maximum number of empty blocks for each memory type and each pool.
     pub count: Option<u32>,
-    /// Bytes of each heap.
+    /// Maximum bytes of empty blocks in each heap.
     pub bytes: Option<u64>,
-    /// Share of each heap's budget, from 0 to 1.
+    /// Maximum bytes of empty blocks in each heap, as a share of its budget from 0 to 1.
     pub share: Option<f64>,
 }
 
 impl Default for EmptyBlockRetention {
-    /// One block of each memory type, as in VMA: the next allocation often comes soon.
+    /// One block for each memory type, as in VMA: the next allocation often follows soon.
     fn default() -> Self {
         Self { count: Some(1), bytes: None, share: None }
     }
 }
 
 impl EmptyBlockRetention {
-    /// Counts a block of `size` bytes that came empty as kept, beside `kept` others of its arena, if
-    /// the limits allow it.
+    /// Counts an empty block of `size` bytes as retained if the limits allow it, `kept` being the number
+    /// of those in its arena; returns whether they do.
     pub(crate) fn keep(
         &self,
         ledger: &HeapLedger,

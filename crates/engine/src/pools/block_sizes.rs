@@ -1,25 +1,25 @@
-//! How large the blocks of a memory type are.
+//! [`BlockSizes`]: the size of a memory type's blocks.
 
-/// How often a first block is halved below the preferred size.
-pub(crate) const RAMP: u32 = 3;
-/// Blocks are not made smaller than this when the driver refuses larger ones.
+/// The first block of a pool is up to this many times halved below the preferred size.
+pub(crate) const FIRST_BLOCK_HALVINGS: u32 = 3;
+/// Blocks are not made smaller than this many bytes when the driver refuses larger ones.
 const SMALLEST_BLOCK: u64 = 1 << 20;
-/// Block sizes are multiples of this.
+/// Block sizes are multiples of this many bytes.
 const BLOCK_ROUNDING: u64 = 32;
-/// No block is larger, whatever is asked for: a suballocator keeps sizes in 60 bits.
+/// The largest block in bytes: a suballocator stores sizes in 60 bits.
 const LARGEST_BLOCK: u64 = 1 << 59;
 
-/// How large blocks are.
+/// The size of a pool's blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockSizes {
-    /// In bytes.
+    /// Preferred size in bytes.
     pub preferred: u64,
-    /// The caller named the size: no ramp, no smaller block.
+    /// Whether the caller set the size: then no block is smaller.
     pub explicit: bool,
 }
 
 impl BlockSizes {
-    /// An eighth of a heap up to 1 GiB, else 256 MiB; `explicit` if the caller says.
+    /// Returns an eighth of a heap of up to 1 GiB, else 256 MiB, or `explicit` if the caller set a size.
     pub fn for_heap(heap_size: u64, explicit: Option<u64>) -> Self {
         let preferred = match explicit {
             Some(size) => size,
@@ -30,19 +30,20 @@ impl BlockSizes {
         Self { preferred, explicit: explicit.is_some() }
     }
 
-    /// Up to 1 GiB, as the window through which the host reaches the memory of many a card: a block as
-    /// large as suits others would be much of it.
+    /// Returns whether a heap has at most 1 GiB, like the BAR of many discrete GPUs: a block of the usual
+    /// size would be a large part of it.
     pub fn is_small_heap(heap_size: u64) -> bool {
         heap_size <= 1 << 30
     }
 
-    /// What the first attempt takes for a request, beside blocks of up to `largest` bytes.
+    /// Returns the size to try first for a request, if the arena's largest block has `largest` bytes and
+    /// the heap's budget `headroom` bytes left.
     pub(crate) fn first(self, request: u64, largest: u64, headroom: u64) -> u64 {
         let mut size = self.preferred;
         if self.explicit {
             return size;
         }
-        for _ in 0..RAMP {
+        for _ in 0..FIRST_BLOCK_HALVINGS {
             let half = round(size / 2);
             if half <= largest || half < request.saturating_mul(2) {
                 break;
@@ -57,9 +58,9 @@ impl BlockSizes {
         size
     }
 
-    /// What the next attempt takes, if there is one.
+    /// Returns the size to try after the driver refused `size`, if there is one.
     pub(crate) fn smaller(self, size: u64, request: u64) -> Option<u64> {
-        // The last step goes to the floor itself: a heap may have that much left, and no more.
+        // The last step is the floor itself: the heap may have exactly that much left.
         let floor = round(SMALLEST_BLOCK.min(self.preferred / 8));
         let half = round(size / 2).max(floor);
         (!self.explicit && half >= request && half < size).then_some(half)

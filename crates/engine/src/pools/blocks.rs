@@ -1,4 +1,5 @@
-//! The blocks of an arena, and which empty ones stay: bookkeeping only, under the arena's lock.
+//! [`Blocks`]: the blocks of an arena and which empty ones are retained. Bookkeeping under the arena's
+//! lock; no driver calls.
 
 use std::sync::Arc;
 
@@ -15,93 +16,92 @@ use crate::suballocator::{
 use crate::words;
 use crate::words::counted;
 
-/// A place in an arena.
+/// The place of a region in an arena.
 pub struct PlacedRegion {
-    /// Of the region.
+    /// Key of the region.
     pub key: SlotKey,
-    /// The block's memory.
+    /// The memory object of its block.
     pub memory: Arc<MemoryObject>,
-    /// In that memory, in bytes.
+    /// Offset in that memory object, in bytes.
     pub offset: u64,
 }
 
 impl PlacedRegion {
-    /// The same without the memory object.
-    pub fn spot(&self) -> PlacedHandle {
+    /// Returns the place without its reference to the memory object.
+    pub fn handle(&self) -> PlacedHandle {
         let hint = CacheHint::default();
         PlacedHandle { key: self.key, memory: self.memory.handle, offset: self.offset, hint }
     }
 }
 
-/// A place in an arena for who does not need the memory object itself, as counting those who do costs
-/// as much as a lock.
+/// [`PlacedRegion`] without its `Arc<MemoryObject>`: cloning that would cost as much as taking a lock.
 #[derive(Clone, Copy)]
 pub struct PlacedHandle {
-    /// Of the region.
+    /// Key of the region.
     pub key: SlotKey,
-    /// The block's memory.
+    /// Handle of the memory object of its block.
     pub memory: MemoryHandle,
-    /// In that memory, in bytes.
+    /// Offset in that memory object, in bytes.
     pub offset: u64,
-    /// Of the region.
+    /// The address to prefetch before the region is freed.
     pub hint: CacheHint,
 }
 
-/// Where a region was freed; small enough for a register.
+/// The result of freeing a region; small enough for registers.
 #[derive(Clone, Copy)]
 pub struct FreedIn {
-    /// Its block.
+    /// The block of the region.
     pub block: BlockIndex,
-    /// The owner's bits of the region.
+    /// The bits that the owner stored with the region.
     pub tag: RegionTag,
-    /// No live region is left there.
+    /// Whether the block has no live region any more.
     pub block_is_empty: bool,
 }
 
-/// Not in the list of empty blocks.
+/// The value of `empty_at` for a block that is not in `empties`.
 const NOT_EMPTY: u32 = u32::MAX;
 
 struct Block {
-    /// That of the lease, a step nearer.
+    /// The memory object of `lease`, stored here to save an indirection.
     memory: Arc<MemoryObject>,
     lease: Arc<Lease>,
 }
 
-/// What each allocate needs of a block. Apart from the rest: of ten thousand blocks, all of it together
-/// leaves the cache.
+/// The fields of a block that each allocation reads. In an array of their own, because with ten thousand
+/// blocks an array of all fields would not fit into the cache.
 #[derive(Clone, Copy)]
 struct Front {
     memory: MemoryHandle,
-    /// Its place in `empties`.
+    /// Its index in `empties`, or [`NOT_EMPTY`].
     empty_at: u32,
 }
 
-/// See the module.
+/// The blocks of an arena.
 pub(crate) struct Blocks {
     pub suballocator: AnySuballocator,
     ledger: Arc<HeapLedger>,
     memory_type_index: u32,
     retention: EmptyBlockRetention,
-    /// So many are never given back.
+    /// Number of blocks that are never freed.
     min_count: u32,
-    /// By block index.
+    /// The blocks, indexed by [`BlockIndex`].
     blocks: Vec<Option<Block>>,
-    /// Of the same ones.
+    /// The hot fields of these blocks, by the same index.
     fronts: Vec<Front>,
     count: u32,
     bytes: u64,
-    /// Bytes of the one that came last.
+    /// Bytes of the block that was added last.
     newest: u64,
-    /// Empty blocks that are kept; the ledger knows them.
+    /// The retained empty blocks; the ledger counts their bytes.
     empties: Vec<BlockIndex>,
-    /// Those that a call for many has filled; empty in between.
+    /// Empty blocks that a call of [`place_many`](Self::place_many) has used; empty between calls.
     filled: Vec<BlockIndex>,
     allocation_count: u64,
     allocation_bytes: u64,
 }
 
 impl Blocks {
-    /// None yet.
+    /// Creates an arena's blocks, of which there are none yet.
     pub fn new(
         suballocator: AnySuballocator,
         ledger: Arc<HeapLedger>,
@@ -127,41 +127,41 @@ impl Blocks {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of blocks.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// Live allocations and their bytes.
+    /// Returns the number of live allocations and their bytes. O(1).
     pub fn live(&self) -> (u64, u64) {
         (self.allocation_count, self.allocation_bytes)
     }
 
-    /// Bytes in which nothing lives.
+    /// Returns the bytes that no allocation uses.
     fn unused_bytes(&self) -> u64 {
         self.bytes - self.allocation_bytes
     }
 
-    /// Whether none is empty, and less than half of a block unused in all.
+    /// Returns whether no block is empty and all together have less than half of a block unused.
     pub fn run_low(&self) -> bool {
         self.count > 0 && self.empties.is_empty() && self.unused_bytes() < self.newest / 2
     }
 
-    /// Places a request in one of them.
+    /// Places a request in an existing block.
     pub fn place(&mut self, request: &RegionRequest) -> Option<PlacedRegion> {
         let Placement { key, block, offset } = self.find(request)?;
         Some(PlacedRegion { key, memory: self.memory(block).clone(), offset })
     }
 
-    /// The same, without counting a reference of the block.
+    /// Places a request in an existing block, without counting a reference to its memory object.
     #[inline(always)]
-    pub fn place_spot(&mut self, request: &RegionRequest) -> Option<PlacedHandle> {
+    pub fn place_handle(&mut self, request: &RegionRequest) -> Option<PlacedHandle> {
         let Placement { key, block, offset } = self.find(request)?;
         let hint = self.suballocator.regions().hint(key);
         Some(PlacedHandle { key, memory: self.front(block).memory, offset, hint })
     }
 
-    /// The same of many, up to the first that finds no room; how many it placed.
+    /// Places requests up to the first for which there is no room; returns the number placed.
     pub fn place_many(
         &mut self,
         requests: impl Iterator<Item = RegionRequest>,
@@ -169,7 +169,7 @@ impl Blocks {
     ) -> usize {
         let (allocation_count, allocation_bytes) =
             (&mut self.allocation_count, &mut self.allocation_bytes);
-        // Blocks that were empty before: few, if any. There is room for all.
+        // Blocks that were empty before: at most a few. Memory for all of them is reserved.
         let mut filled = std::mem::take(&mut self.filled);
         let fronts = &self.fronts;
         let count = self.suballocator.allocate_many(requests, |request, placement| {
@@ -194,7 +194,7 @@ impl Blocks {
         Some(self.suballocator.regions().placement(key))
     }
 
-    /// Gives no more than fits into registers: see `RegionTable::placement`.
+    /// Returns only what fits into registers: see `RegionTable::placement`.
     #[inline(never)]
     fn find_key(&mut self, request: &RegionRequest) -> Option<SlotKey> {
         let placement = self.suballocator.allocate(request)?;
@@ -206,17 +206,17 @@ impl Blocks {
         Some(placement.key)
     }
 
-    /// Takes back what [`place`](Self::place) has just placed, without any work for the driver.
+    /// Undoes a [`place`](Self::place) that has just succeeded; makes no driver call.
     pub fn take_back(&mut self, placed: &PlacedRegion) {
         let freed = self.free(placed.key).expect("it was placed just now");
-        // For the next attempt, which follows at once.
+        // For the next attempt, which follows immediately.
         self.suballocator.settle();
         if freed.block_is_empty {
             self.keep(freed.block);
         }
     }
 
-    /// Frees a region. A block that came empty is for
+    /// Frees a region. If that leaves the block empty, the caller passes it to
     /// [`keep_or_remove`](Self::keep_or_remove).
     #[inline(never)]
     pub fn free(&mut self, key: SlotKey) -> Option<FreedIn> {
@@ -238,17 +238,17 @@ impl Blocks {
         &mut self.fronts[block.0 as usize]
     }
 
-    /// The memory of a block.
+    /// Returns the memory object of a block.
     pub fn memory(&self, block: BlockIndex) -> &Arc<MemoryObject> {
         &self.block(block).memory
     }
 
-    /// Keeps the driver from getting the memory of a block back.
+    /// Returns a lease that keeps the memory object of a block from being freed.
     pub fn lease(&self, block: BlockIndex) -> Arc<Lease> {
         self.block(block).lease.clone()
     }
 
-    /// All of them.
+    /// Iterates over all blocks.
     pub fn iter(&self) -> impl Iterator<Item = (BlockIndex, &Arc<MemoryObject>)> {
         (0u32..)
             .zip(&self.blocks)
@@ -260,7 +260,7 @@ impl Blocks {
         self.suballocator.visit_block(block, visit);
     }
 
-    /// Takes memory for the bookkeeping of so many blocks more, and for their end.
+    /// Reserves host memory for the bookkeeping of `blocks` more blocks and for their removal.
     pub fn try_reserve(&mut self, blocks: usize) -> Result<(), Error> {
         let all = self.blocks.len() + blocks;
         let reserved = self.blocks.try_reserve(blocks).is_ok()
@@ -270,8 +270,8 @@ impl Blocks {
         reserved.then_some(()).ok_or(Error::NoHostMemory("the blocks of a pool"))
     }
 
-    /// Takes a new one in, empty and not yet in the list of those. Without host memory for that, the
-    /// driver's part of giving it back comes with the error.
+    /// Adds a new block, which is empty but not listed in `empties` yet. Without host memory for that,
+    /// the error comes with the [`Release`] that frees the memory object.
     pub fn add(&mut self, memory: MemoryObject) -> Result<BlockIndex, (Error, Release)> {
         let size = memory.size;
         let reserved = self.try_reserve(1).and_then(|()| {
@@ -300,7 +300,7 @@ impl Blocks {
         Ok(block)
     }
 
-    /// Keeps an empty block, whatever the limits say.
+    /// Retains an empty block regardless of the limits.
     pub fn keep(&mut self, block: BlockIndex) {
         let size = self.memory(block).size;
         self.ledger.keep(self.memory_type_index, size, u64::MAX);
@@ -321,8 +321,7 @@ impl Blocks {
         self.ledger.unkeep(self.memory_type_index, self.memory(block).size);
     }
 
-    /// What becomes of a block that came empty: it is kept, or goes to the driver, or one that was
-    /// kept before does, if it is smaller.
+    /// Retains a block that became empty, or frees it; or frees a smaller block that was retained before.
     pub fn keep_or_remove(&mut self, block: BlockIndex, release: &mut Release) {
         if self.count <= self.min_count {
             return self.keep(block);
@@ -354,7 +353,7 @@ impl Blocks {
         keep
     }
 
-    /// Removes empty ones, but for `min_count` blocks.
+    /// Removes empty blocks as long as there are more than `min_count` blocks.
     pub fn remove_empties(&mut self, min_count: u32, release: &mut Release) {
         while self.count > min_count
             && let Some(&empty) = self.empties.last()
@@ -363,7 +362,7 @@ impl Blocks {
         }
     }
 
-    /// How many of them are never given back.
+    /// Returns the number of blocks that are never freed.
     pub fn min_count(&self) -> u32 {
         self.min_count
     }
@@ -380,7 +379,7 @@ impl Blocks {
         lease
     }
 
-    /// Walks everything and says what is broken. O(regions).
+    /// Checks all invariants and returns the first one that is broken. O(regions).
     pub fn validate(&self) -> Result<(), String> {
         self.suballocator.validate()?;
         let (mut count, mut bytes, mut block_bytes, mut empty) = (0, 0, 0, 0);

@@ -1,4 +1,4 @@
-//! Allocations with a memory object of their own.
+//! [`Dedicated`]: allocations with a memory object of their own.
 
 use std::sync::Arc;
 
@@ -17,15 +17,16 @@ use crate::suballocator::RegionTag;
 struct Slot {
     memory: Arc<MemoryObject>,
     kind: ResourceKind,
-    /// What the memory object names (`VkMemoryDedicatedAllocateInfo`): nothing else may be bound.
+    /// The resource that the memory object is dedicated to (`VkMemoryDedicatedAllocateInfo`): no other
+    /// may be bound.
     target: Option<DedicatedTarget>,
     tag: RegionTag,
-    /// The whole object, but for what others made.
+    /// The range of the allocation in bytes: the whole memory object, unless it was imported.
     offset: u64,
     size: u64,
 }
 
-/// The dedicated allocations of one memory type.
+/// The dedicated allocations of one pool.
 #[derive(Default)]
 pub struct Dedicated {
     inside: Mutex<Inside>,
@@ -38,13 +39,14 @@ struct Inside {
 }
 
 impl Dedicated {
-    /// Takes memory for one allocation more, so that nothing has to be undone later.
+    /// Reserves host memory for one more allocation, so that a later failure does not have to undo a
+    /// driver call.
     pub fn try_reserve(&self) -> Result<(), Error> {
         let reserved = self.inside.lock().slots.try_reserve();
         reserved.then_some(()).ok_or(Error::NoHostMemory("a dedicated allocation"))
     }
 
-    /// Takes a memory object in, and what it names; `size` bytes from `offset` on are the allocation.
+    /// Adds a memory object; the allocation is `size` bytes from `offset` on.
     pub fn insert(
         &self,
         memory: Arc<MemoryObject>,
@@ -58,18 +60,20 @@ impl Dedicated {
         inside.slots.insert(Slot { memory, kind, target, tag: RegionTag::default(), offset, size })
     }
 
-    /// Frees one; `None` if the key is stale. What the driver has to do goes to the [`Release`].
+    /// Frees an allocation and returns its tag; `None` if the key is stale. The driver call is added to
+    /// `release`.
     pub fn free(&self, key: SlotKey, release: &mut Release) -> Option<RegionTag> {
         let mut inside = self.inside.lock();
         let Slot { memory, tag, size, .. } = inside.slots.remove(key)?;
         inside.bytes -= size;
         drop(inside);
-        // Vulkan unmaps what it frees.
+        // `vkFreeMemory` unmaps the memory.
         release.free(Lease::new(memory));
         Some(tag)
     }
 
-    /// Changes the tag of one, and gives its memory, its offset there and its size.
+    /// Changes the tag of an allocation; returns the result, its memory object, its offset there and its
+    /// size in bytes.
     pub fn update_tag<R>(
         &self,
         key: SlotKey,
@@ -80,20 +84,20 @@ impl Dedicated {
         Some((update(&mut slot.tag), slot.memory.clone(), slot.offset, slot.size))
     }
 
-    /// The memory of one and what it names.
+    /// Returns the memory object of an allocation and the resource it is dedicated to.
     pub fn memory(&self, key: SlotKey) -> Option<(Arc<MemoryObject>, Option<DedicatedTarget>)> {
         let inside = self.inside.lock();
         let slot = inside.slots.get(key)?;
         Some((slot.memory.clone(), slot.target))
     }
 
-    /// Live allocations and their bytes. O(1).
+    /// Returns the number of live allocations and their bytes. O(1).
     pub fn live(&self) -> (u64, u64) {
         let inside = self.inside.lock();
         (inside.slots.len() as u64, inside.bytes)
     }
 
-    /// Counts everything. O(slots).
+    /// Counts memory objects and allocations. O(slots).
     pub fn statistics(&self) -> Statistics {
         let mut statistics = Statistics::default();
         for (_, slot) in self.inside.lock().slots.iter() {
@@ -103,7 +107,7 @@ impl Dedicated {
         statistics
     }
 
-    /// All of them at one moment. O(slots).
+    /// Copies all allocations, under one lock. O(slots).
     pub(crate) fn copy_for_dump(&self) -> Result<Vec<DedicatedSnapshot>, Error> {
         let inside = self.inside.lock();
         let mut copied = Vec::new();

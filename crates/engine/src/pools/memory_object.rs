@@ -1,4 +1,4 @@
-//! One `VkDeviceMemory`: its mapping and its end.
+//! [`MemoryObject`]: one `VkDeviceMemory`, its mapping and its release.
 
 use std::sync::Arc;
 
@@ -11,39 +11,39 @@ use crate::error::Error;
 use crate::heap::ledger::HeapLedger;
 use crate::words::bytes;
 
-/// After so many maps and unmaps a shared block stays mapped for the rest of its life: mapping is a
-/// call of the kernel, and keeping a mapping costs address space only.
+/// A shared block stays mapped after this many maps and unmaps: mapping is a system call, while a mapping
+/// that is kept only costs address space.
 const STAY_MAPPED_AFTER: u32 = 7;
 
 #[derive(Debug, Default)]
 struct Mapping {
     address: Option<HostAddress>,
-    /// Maps that were not undone.
+    /// Number of maps that were not undone.
     count: u64,
-    /// Maps and unmaps so far.
+    /// Number of maps and unmaps so far.
     events: u32,
     freed: bool,
 }
 
-/// A memory object that the engine took from the device.
+/// A memory object that the engine allocated from the device.
 ///
-/// Its own small lock is held while the driver maps or unmaps it, because Vulkan asks for exactly
-/// that: host access to one `VkDeviceMemory` has to be synchronised. No other allocation of the
-/// arena waits for it, unless it wants to map the same object.
+/// Its own lock is held while the driver maps or unmaps it, because Vulkan requires host access to one
+/// `VkDeviceMemory` to be synchronised. Other allocations of the arena do not wait for it, unless they
+/// map the same object.
 pub struct MemoryObject {
     device: Arc<dyn DeviceMemory>,
     ledger: Arc<HeapLedger>,
-    /// The handle.
+    /// Handle of the memory object.
     pub handle: MemoryHandle,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Index into the device's types.
+    /// Index into the device's memory types.
     pub memory_type_index: u32,
     /// `VkExternalMemoryHandleTypeFlags` that it was allocated for.
     pub export_handle_types: u32,
-    /// Others made it.
+    /// Whether it was imported.
     pub is_imported: bool,
-    /// It was allocated for one resource (`VkMemoryDedicatedAllocateInfo`).
+    /// Whether it is dedicated to one resource (`VkMemoryDedicatedAllocateInfo`).
     pub names_resource: bool,
     shared: bool,
     mapping: Mutex<Mapping>,
@@ -75,12 +75,17 @@ impl MemoryObject {
         }
     }
 
-    /// Maps that were not undone. Waits while the driver maps it.
+    /// Returns the number of maps that were not undone. Waits for a thread that is mapping or unmapping
+    /// it.
     pub(crate) fn map_count(&self) -> u64 {
         self.mapping.lock().count
     }
 
-    /// Maps the object if it is not mapped yet, and counts.
+    /// Maps the object if it is not mapped yet, and counts one map.
+    ///
+    /// # Errors
+    /// [`Error::MemoryMap`] if the memory is not host-visible or the driver refuses;
+    /// [`Error::UseAfterFree`] if it was freed.
     pub(crate) fn map(&self) -> Result<HostAddress, Error> {
         let flags = self.device.info().flags_of(self.memory_type_index);
         if !flags.contains(MemoryPropertyFlags::HOST_VISIBLE) {
@@ -112,7 +117,7 @@ impl MemoryObject {
                 let figures = self.ledger.figures(self.memory_type_index, self.size);
                 Error::of_call(CALL, error, figures)
             }
-            // Out of device memory, too: that no other memory type can help is what counts here.
+            // Including out of device memory: another memory type cannot help here.
             _ => Error::MemoryMap(format!(
                 "the driver could not map {} of memory type {}: {}",
                 bytes(self.size),
@@ -122,9 +127,9 @@ impl MemoryObject {
         }
     }
 
-    /// Counts one more map if the object is mapped already; makes no call of the driver.
+    /// Counts one map if the object is mapped already; `None` if it is not. Makes no driver call.
     pub(crate) fn map_if_mapped(&self) -> Option<HostAddress> {
-        // A busy lock may mean that the driver is mapping right now.
+        // A held lock may mean that another thread is in `vkMapMemory`.
         let mut mapping = self.mapping.try_lock()?;
         let address = mapping.address?;
         mapping.count += 1;
@@ -132,7 +137,8 @@ impl MemoryObject {
         Some(address)
     }
 
-    /// Keeps it mapped, if it is mapped now. Waits while the driver maps or unmaps it.
+    /// Returns a guard that keeps the object mapped, if it is mapped now. Waits for a thread that is
+    /// mapping or unmapping it.
     pub(crate) fn hold_if_mapped(memory: &Arc<Self>) -> Option<MappedHold> {
         let mut mapping = memory.mapping.lock();
         let is_mapped = mapping.address.is_some() && !mapping.freed;
@@ -141,12 +147,12 @@ impl MemoryObject {
         is_mapped.then(|| MappedHold(memory.clone()))
     }
 
-    /// Whether it is mapped now; does not wait for a driver that is mapping it.
+    /// Returns whether it is mapped now; false while another thread is mapping it, without waiting.
     pub(crate) fn is_mapped(&self) -> bool {
         self.mapping.try_lock().is_some_and(|mapping| mapping.address.is_some())
     }
 
-    /// Maps it for the rest of its life, if the driver can. Whoever maps it then finds out.
+    /// Maps the object for the rest of its life. A failure is ignored here: the next map reports it.
     pub(crate) fn map_for_good(&self) {
         if self.map().is_ok() {
             let mut mapping = self.mapping.lock();
@@ -171,12 +177,12 @@ impl MemoryObject {
         }
     }
 
-    /// Where it is mapped now.
+    /// Returns the address where it is mapped now.
     pub(crate) fn mapped_at(&self) -> Option<HostAddress> {
         self.mapping.lock().address
     }
 
-    /// Gives the memory back to the driver.
+    /// Frees the memory in the driver.
     fn free(&self) {
         let mut mapping = self.mapping.lock();
         if !mapping.freed {
@@ -186,12 +192,12 @@ impl MemoryObject {
     }
 }
 
-/// Keeps a memory object mapped while it lives.
+/// A guard that keeps a memory object mapped while it lives.
 pub(crate) struct MappedHold(Arc<MemoryObject>);
 
 impl Drop for MappedHold {
     fn drop(&mut self) {
-        // Not as much as a map and an unmap of the caller's, which `unmap` counts.
+        // Not counted in `events`, unlike a map and unmap of the caller's.
         let mut mapping = self.0.mapping.lock();
         if mapping.count > 1 {
             mapping.count -= 1;
@@ -202,12 +208,12 @@ impl Drop for MappedHold {
     }
 }
 
-/// The right to a memory object: when the last one is gone, the driver gets it back. The block that lies
-/// in it has one, and who destroys a buffer there whose place is free already.
+/// Shared ownership of a memory object: dropping the last lease frees it in the driver. The block in the
+/// memory holds one, and so does a thread that is destroying a buffer whose region is free already.
 pub(crate) struct Lease(Arc<MemoryObject>);
 
 impl Lease {
-    /// The first one. There is one first one of each.
+    /// Creates the first lease of a memory object; to be called once for each.
     pub fn new(memory: Arc<MemoryObject>) -> Arc<Self> {
         Arc::new(Self(memory))
     }
@@ -219,16 +225,16 @@ impl Drop for Lease {
     }
 }
 
-/// The part of a free that has to call the driver. It does so when dropped, so that the caller can
-/// choose where: outside its locks.
+/// The driver calls of a free. They are made when this is dropped, so that the caller can choose the
+/// place: outside of its locks.
 #[must_use = "dropping it calls the driver"]
 #[derive(Default)]
 pub struct Release(
-    /// As a rule nothing, which travels in a register.
+    /// Usually `None`, which is returned in a register.
     Option<Box<Work>>,
 );
 
-/// What the driver has to do.
+/// The driver calls to make.
 #[derive(Default)]
 struct Work {
     unmap: Option<(Arc<MemoryObject>, u64)>,
@@ -243,9 +249,9 @@ impl Release {
         }
     }
 
-    /// Undoes so many maps more of an allocation that was mapped.
+    /// Adds to the number of maps to undo, for an allocation that was mapped.
     pub(crate) fn unmap_more(&mut self, more: u64) {
-        // Memory of its own is freed as it is mapped.
+        // Dedicated memory is freed without unmapping it.
         if let Some((_, count)) = self.0.as_mut().and_then(|work| work.unmap.as_mut()) {
             *count += more;
         }
@@ -255,19 +261,19 @@ impl Release {
         self.0.get_or_insert_default().free.push(lease);
     }
 
-    /// Bytes of memory that the driver has to free: when this is dropped, or right after a destroy that
-    /// runs there.
+    /// Returns the bytes of memory that will be freed when this is dropped, or right after a destroy in
+    /// the same memory that is still running.
     pub fn bytes(&self) -> u64 {
         self.0.iter().flat_map(|work| &work.free).map(|lease| lease.0.size).sum()
     }
 
-    /// Whether it has anything for the driver to do.
+    /// Returns whether dropping this calls the driver.
     #[inline]
     pub fn calls_driver(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Whether the driver has memory to free, which may take long.
+    /// Returns whether dropping this frees memory in the driver, which may take long.
     pub fn frees_memory(&self) -> bool {
         self.0.as_ref().is_some_and(|work| !work.free.is_empty())
     }

@@ -1,4 +1,4 @@
-//! Memory of one type: its memory objects, the blocks and dedicated ones, and the pools that own them.
+//! Pools: memory objects of one type, divided into blocks or dedicated.
 
 pub(crate) mod arena;
 pub(crate) mod block_sizes;

@@ -1,5 +1,4 @@
-//! Taking the next block from the driver before somebody needs it: a thread that arenas call when
-//! they run low.
+//! [`Prefetcher`]: a thread that allocates the next block of a pool before it is needed.
 
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -10,16 +9,20 @@ use crate::error::Error;
 use crate::pools::prefetch_queue::PrefetchQueue;
 use crate::pools::registry::Pools;
 
-/// The thread, while it runs.
+/// The prefetch thread, while it runs.
 pub(crate) struct Prefetcher {
     queue: Arc<PrefetchQueue>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Prefetcher {
-    /// Starts it.
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the system cannot start a thread.
     pub fn start(queue: Arc<PrefetchQueue>, pools: &Arc<Pools>) -> Result<Self, Error> {
-        // Weak: an allocator that is dropped stops the thread, not the other way round.
+        // A weak reference: dropping the allocator must stop the thread, so the thread must not keep its
+        // pools alive.
         let (theirs, pools) = (queue.clone(), Arc::downgrade(pools));
         let thread = thread::Builder::new().name("vk_mem prefetch".into());
         let thread = thread.spawn(move || run(&theirs, &pools)).map_err(|error| {
@@ -28,14 +31,13 @@ impl Prefetcher {
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Ends it, and waits for the call of the driver that it may be in. Nothing happens the second
-    /// time.
+    /// Stops the thread and waits for the driver call that it may be in. Does nothing the second time.
     pub fn stop(&self) {
         self.queue.stop();
-        // Taken first, so that nobody waits with the lock.
+        // Taken out first, so that the lock is not held while joining.
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // It has nothing to say but that it panicked, which it has said.
+            // An error means that the thread panicked, which was already printed.
             let _ = thread.join();
         }
     }
@@ -48,8 +50,8 @@ impl Drop for Prefetcher {
 }
 
 fn run(queue: &PrefetchQueue, pools: &Weak<Pools>) {
-    while let Some(home) = queue.next() {
+    while let Some(pool_key) = queue.next() {
         let Some(pools) = pools.upgrade() else { return };
-        pools.prefetch(home);
+        pools.prefetch(pool_key);
     }
 }

@@ -1,16 +1,16 @@
-//! Which pools run low and want their next block.
+//! [`PrefetchQueue`]: the pools that run low and request their next block.
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::handle::Home;
+use crate::handle::PoolKey;
 
 #[derive(Default)]
 struct Asked {
-    homes: Vec<Home>,
+    pool_keys: Vec<PoolKey>,
     stop: bool,
 }
 
-/// Who has asked for a block.
+/// Requests of pools for a block.
 #[derive(Default)]
 pub(crate) struct PrefetchQueue {
     asked: Mutex<Asked>,
@@ -18,29 +18,30 @@ pub(crate) struct PrefetchQueue {
 }
 
 impl PrefetchQueue {
-    /// Asks for a block. Called without any lock of an arena.
-    pub fn ask(&self, home: Home) {
-        self.asked.lock().homes.push(home);
+    /// Requests a block for a pool. Must be called without an arena's lock.
+    pub fn ask(&self, pool_key: PoolKey) {
+        self.asked.lock().pool_keys.push(pool_key);
         self.changed.notify_one();
     }
 
-    /// No more are given out, and whoever waits for one goes on.
+    /// Drops all requests and wakes the waiting thread, for which [`next`](Self::next) then returns
+    /// `None`.
     pub fn stop(&self) {
         let mut asked = self.asked.lock();
         asked.stop = true;
-        asked.homes.clear();
+        asked.pool_keys.clear();
         self.changed.notify_one();
     }
 
-    /// The next one; `None` at the end.
-    pub fn next(&self) -> Option<Home> {
+    /// Waits for a request and returns its pool; `None` after [`stop`](Self::stop).
+    pub fn next(&self) -> Option<PoolKey> {
         let mut asked = self.asked.lock();
         loop {
             if asked.stop {
                 return None;
             }
-            if let Some(home) = asked.homes.pop() {
-                return Some(home);
+            if let Some(pool_key) = asked.pool_keys.pop() {
+                return Some(pool_key);
             }
             self.changed.wait(&mut asked);
         }

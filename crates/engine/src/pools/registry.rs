@@ -1,4 +1,4 @@
-//! All pools of an allocator: the default one of each memory type, and custom ones.
+//! [`Pools`]: the default pool of each memory type, and the custom pools.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 
 use crate::check::check_pool;
 use crate::error::Error;
-use crate::handle::{Home, PoolId};
+use crate::handle::{PoolId, PoolKey};
 use crate::pools::memory_object::Release;
 use crate::pools::pool::Pool;
 use crate::pools::setup::Setup;
@@ -14,26 +14,29 @@ use crate::request::PoolCreateInfo;
 use crate::slot_map::SlotMap;
 use crate::words::{bytes, counted};
 
-/// See the module.
+/// All pools of an allocator.
 pub(crate) struct Pools {
-    /// By memory type.
+    /// The default pools, indexed by memory type.
     pub defaults: Vec<Pool>,
-    /// Empty while one is being made.
+    /// The custom pools; `None` while one is being created.
     custom: RwLock<SlotMap<Option<Arc<Pool>>>>,
 }
 
 impl Pools {
-    /// The default ones.
+    /// Creates the default pools.
     pub fn new(setup: &Setup) -> Self {
         let types = setup.device.info().types.len() as u32;
         let defaults = (0..types).map(|index| Pool::of_type(setup, index)).collect();
         Self { defaults, custom: RwLock::default() }
     }
 
-    /// Makes a custom one, and takes its first blocks from the driver.
+    /// Creates a custom pool and allocates its first blocks.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for invalid rules; those of the driver calls; [`Error::NoHostMemory`].
     pub fn create(&self, setup: &Setup, rules: &PoolCreateInfo) -> Result<PoolId, Error> {
         check_pool(setup.device.info(), |heap| setup.ledger.limit(heap), rules)?;
-        // The key first: allocations of the pool carry it. Nobody knows it yet.
+        // The key is needed first, as allocations of the pool contain it. No caller has it yet.
         let mut custom = self.custom.write();
         if !custom.try_reserve() {
             return Err(Error::NoHostMemory("a pool"));
@@ -57,7 +60,10 @@ impl Pools {
         }
     }
 
-    /// Gives a custom pool's memory back. Refused while something lives in it.
+    /// Destroys a custom pool and frees its memory.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if it has live allocations; [`Error::UseAfterFree`] if the id is stale.
     pub fn destroy(&self, id: PoolId) -> Result<(), Error> {
         let mut custom = self.custom.write();
         let pool = custom.get(id.0).and_then(Option::as_ref).ok_or(Error::UseAfterFree)?;
@@ -76,28 +82,35 @@ impl Pools {
         Ok(())
     }
 
-    /// A custom one.
+    /// Returns a custom pool.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale.
     pub fn get(&self, id: PoolId) -> Result<Arc<Pool>, Error> {
         let custom = self.custom.read();
         custom.get(id.0).and_then(Option::as_ref).cloned().ok_or(Error::UseAfterFree)
     }
 
-    /// Runs something on the pool of a home, if it is there.
+    /// Calls `run` with a pool; `None` if the pool does not exist.
     #[inline]
-    pub fn in_home<R>(&self, home: Home, run: impl FnOnce(&Pool) -> Option<R>) -> Option<R> {
+    pub fn with_pool<R>(
+        &self,
+        pool_key: PoolKey,
+        run: impl FnOnce(&Pool) -> Option<R>,
+    ) -> Option<R> {
         let custom;
-        let pool = match home {
-            Home::Default(index) => self.defaults.get(index as usize)?,
-            Home::Custom(id) => {
+        let pool = match pool_key {
+            PoolKey::Default(index) => self.defaults.get(index as usize)?,
+            PoolKey::Custom(id) => {
                 custom = self.get(id).ok()?;
                 &*custom
             }
         };
-        // One call for both, so that it is inlined.
+        // One call site for both, so that it is inlined.
         run(pool)
     }
 
-    /// Runs something on each custom one; it must not call the driver.
+    /// Calls `run` with each custom pool, under a lock; it must not call the driver.
     pub fn each_custom(&self, mut run: impl FnMut(&Pool)) {
         for (_, pool) in self.custom.read().iter() {
             if let Some(pool) = pool {
@@ -106,14 +119,14 @@ impl Pools {
         }
     }
 
-    /// Runs something on every pool; it must not call the driver.
+    /// Calls `run` with each pool, under a lock; it must not call the driver.
     pub fn each(&self, mut run: impl FnMut(&Pool)) {
         self.defaults.iter().for_each(&mut run);
         self.each_custom(run);
     }
 
-    /// Collects empty blocks that are kept, of the pools that `wanted` says; `all` takes those of
-    /// `min_block_count`, too.
+    /// Removes retained empty blocks of the pools for which `wanted` returns true; those of
+    /// `min_block_count` only if `all`.
     pub fn release_empties(&self, wanted: impl Fn(&Pool) -> bool, all: bool) -> Release {
         let mut release = Release::default();
         self.each(|pool| {
@@ -124,10 +137,10 @@ impl Pools {
         release
     }
 
-    /// Takes the next block of a pool, if it still runs low.
-    pub fn prefetch(&self, home: Home) {
+    /// Allocates the next block of a pool if it still runs low.
+    pub fn prefetch(&self, pool_key: PoolKey) {
         // A pool that was destroyed meanwhile needs none.
-        self.in_home(home, |pool| {
+        self.with_pool(pool_key, |pool| {
             pool.prefetch();
             Some(())
         });

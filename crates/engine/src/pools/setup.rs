@@ -1,4 +1,4 @@
-//! What all pools of an allocator share, and how they take memory with it.
+//! [`Setup`]: what all pools of an allocator share, and the allocation of memory objects.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use crate::pools::prefetch_queue::PrefetchQueue;
 pub(crate) struct Setup {
     pub device: Arc<dyn DeviceMemory>,
     pub ledger: Arc<HeapLedger>,
-    /// Bytes of a block in a large heap; `None`: as [`BlockSizes::for_heap`] says.
+    /// Size of a block in a large heap in bytes; `None`: the default of [`BlockSizes::for_heap`].
     pub preferred_block_size: Option<u64>,
-    /// Bytes of a block in a small heap; `None`: as [`BlockSizes::for_heap`] says.
+    /// Size of a block in a small heap in bytes; `None`: the default of [`BlockSizes::for_heap`].
     pub preferred_small_heap_block_size: Option<u64>,
     pub retention: EmptyBlockRetention,
-    /// Where blocks are asked for ahead of time, if they are.
+    /// The queue for requests of blocks ahead of time, if prefetching is on.
     pub prefetch: Option<Arc<PrefetchQueue>>,
 }
 
 impl Setup {
-    /// The block size that the caller prefers for the heap of a memory type, if any.
+    /// Returns the block size in bytes that the caller set for the heap of a memory type, if any.
     pub(crate) fn preferred_block_size(&self, memory_type_index: u32) -> Option<u64> {
         let heap = self.device.info().heap_of(memory_type_index);
         if BlockSizes::is_small_heap(self.ledger.limit(heap)) {
@@ -36,7 +36,7 @@ impl Setup {
     }
 }
 
-/// Books memory and asks the driver for it; takes the booking back if it refuses.
+/// Books memory in the ledger and allocates it from the driver; cancels the booking if that fails.
 pub(crate) fn take_memory(
     setup: &Setup,
     info: &MemoryAllocateInfo,
@@ -61,7 +61,7 @@ pub(crate) fn take_memory(
                 DeviceError::DeviceLost | DeviceError::OutOfDeviceMemory => {
                     Error::of_call("vkAllocateMemory", error, figures)
                 }
-                // What others made is wrong or it is not: nothing that is freed here helps.
+                // An import that fails is wrong by itself: freeing memory does not help.
                 result => {
                     let can_never_succeed = info.import.is_some();
                     let figures = FailureFigures { can_never_succeed, ..figures };

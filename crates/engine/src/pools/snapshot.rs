@@ -1,32 +1,32 @@
-//! Copies of pools, each as it was at one moment: what dumps are written from.
+//! Copies of pools, each taken under its lock: the source of dumps.
 
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::handle::{Home, PoolId, SlotKey};
+use crate::handle::{PoolId, PoolKey, SlotKey};
 use crate::pools::memory_object::MemoryObject;
 use crate::request::{Algorithm, ResourceKind};
 use crate::statistics::Statistics;
 use crate::suballocator::RegionView;
 
-/// Without host memory for a copy of everything.
+/// The error when there is no host memory for a copy.
 pub(crate) const NO_ROOM: Error = Error::NoHostMemory("a copy of all allocations");
 
-/// A region as it was when its pool was copied.
+/// A copied region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RegionSnapshot {
     pub view: RegionView,
     pub named: bool,
 }
 
-/// A block, and where its regions end in the list of all.
+/// A copied block, and the end of its regions in [`BlocksSnapshot::regions`].
 pub(crate) struct BlockSnapshot {
     pub id: u32,
     pub memory: Arc<MemoryObject>,
     pub regions_end: usize,
 }
 
-/// The blocks of an arena at one moment.
+/// The copied blocks of an arena.
 #[derive(Default)]
 pub(crate) struct BlocksSnapshot {
     pub blocks: Vec<BlockSnapshot>,
@@ -34,7 +34,7 @@ pub(crate) struct BlocksSnapshot {
 }
 
 impl BlocksSnapshot {
-    /// The blocks, and the regions of each.
+    /// Iterates over the blocks with the regions of each.
     pub fn each(&self) -> impl Iterator<Item = (&BlockSnapshot, &[RegionSnapshot])> {
         let mut start = 0;
         self.blocks.iter().map(move |block| {
@@ -45,7 +45,7 @@ impl BlocksSnapshot {
     }
 }
 
-/// A dedicated allocation at that moment.
+/// A copied dedicated allocation.
 pub(crate) struct DedicatedSnapshot {
     pub key: SlotKey,
     pub size: u64,
@@ -53,9 +53,9 @@ pub(crate) struct DedicatedSnapshot {
     pub kind: ResourceKind,
 }
 
-/// A pool at one moment.
+/// A copied pool.
 pub(crate) struct PoolSnapshot {
-    pub home: Home,
+    pub pool_key: PoolKey,
     pub memory_type_index: u32,
     pub preferred_block_size: u64,
     pub algorithm: Algorithm,
@@ -65,7 +65,7 @@ pub(crate) struct PoolSnapshot {
 }
 
 impl PoolSnapshot {
-    /// Counts everything.
+    /// Counts blocks, allocations and unused ranges.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = Statistics::default();
         for (block, regions) in self.blocks.each() {
@@ -80,7 +80,7 @@ impl PoolSnapshot {
     }
 }
 
-/// Counts one region.
+/// Adds one region to `statistics`.
 pub(crate) fn count(statistics: &mut Statistics, region: &RegionView) {
     match region.live {
         Some(_) => statistics.add_allocation(region.size),
@@ -88,15 +88,15 @@ pub(crate) fn count(statistics: &mut Statistics, region: &RegionView) {
     }
 }
 
-/// The custom pools of a memory type, in the order in which the dump lists them.
+/// Returns the custom pools of a memory type, in the order of the dump.
 pub(crate) fn custom_pools_of(
     pools: &[PoolSnapshot],
     memory_type: u32,
 ) -> impl Iterator<Item = (PoolId, &PoolSnapshot)> {
     pools.iter().filter(move |pool| pool.memory_type_index == memory_type).filter_map(|pool| {
-        match pool.home {
-            Home::Custom(id) => Some((id, pool)),
-            Home::Default(_) => None,
+        match pool.pool_key {
+            PoolKey::Custom(id) => Some((id, pool)),
+            PoolKey::Default(_) => None,
         }
     })
 }

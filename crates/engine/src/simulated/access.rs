@@ -1,8 +1,7 @@
-//! The two sides of a memory object: what the host sees, what the device sees, and the copies
-//! between them.
+//! The host's and the device's view of a simulated memory object, and the copies between them.
 //!
-//! Non-coherent memory has two stores, so a flush or an invalidate that is missing shows as wrong
-//! bytes instead of passing by luck.
+//! Non-coherent memory has two stores, so that a missing flush or invalidate shows as wrong bytes instead
+//! of passing unnoticed.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,11 +13,11 @@ use super::store::LazyStore;
 use super::{Object, SimulatedDevice, VALIDATION_FAILED};
 use crate::words::bytes;
 
-/// Bytes that are compared at once.
+/// Bytes that are compared at a time.
 const STEP: u64 = 64 << 10;
 
 impl SimulatedDevice {
-    /// Writes `size` bytes as the device would: the pattern, repeated, cut short at the end.
+    /// Writes `size` bytes as the device would: the pattern, repeated and truncated at the end.
     ///
     /// A range outside live memory or an empty pattern is a violation, and nothing is written.
     pub fn device_fill(&self, memory: MemoryHandle, offset: u64, size: u64, pattern: &[u8]) {
@@ -38,7 +37,7 @@ impl SimulatedDevice {
 
     /// Copies `size` bytes as the device would.
     ///
-    /// A range outside live memory, or two that overlap, is a violation, and nothing is copied.
+    /// A range outside live memory, or two overlapping ranges, is a violation, and nothing is copied.
     pub fn device_copy(
         &self,
         source: MemoryHandle,
@@ -64,7 +63,7 @@ impl SimulatedDevice {
             );
             return;
         }
-        // Untouched memory reads as zero, and zeros into untouched memory change nothing.
+        // Memory that was never written reads as zero; so copying zeros into it changes nothing.
         match (from.peek(), to.peek()) {
             (None, None) => {}
             (None, Some(to)) => to.fill(target_offset, size, &[0]),
@@ -75,9 +74,9 @@ impl SimulatedDevice {
         }
     }
 
-    /// The bytes that the device sees.
+    /// Returns the bytes that the device sees.
     ///
-    /// A range outside live memory is a violation, and gives no bytes.
+    /// A range outside live memory is a violation, and the result is empty.
     pub fn device_read(&self, memory: MemoryHandle, offset: u64, size: u64) -> Vec<u8> {
         match self.device_store(MemoryRange { memory, offset, size }) {
             None => Vec::new(),
@@ -92,7 +91,7 @@ impl SimulatedDevice {
         self.report_violation(Call::Submit, "the host has no memory for the simulated contents");
     }
 
-    /// The device's side of a range, if it lies inside live memory.
+    /// Returns the device's store of a range, if that lies inside live memory.
     fn device_store(&self, range: MemoryRange) -> Option<Arc<LazyStore>> {
         let found = {
             let objects = self.objects.lock();
@@ -107,7 +106,7 @@ impl SimulatedDevice {
         found.inspect_err(|what| self.report_violation(Call::Submit, what)).ok()
     }
 
-    /// Flush and invalidate: all ranges or, if anything is wrong, none.
+    /// Flushes or invalidates all ranges or, if one is invalid, none.
     pub(super) fn synchronise(
         &self,
         call: Call,
@@ -142,8 +141,8 @@ impl SimulatedDevice {
             return Err(VALIDATION_FAILED);
         }
         for (range, Stores { host, device, synchronised }) in ranges.iter().zip(&stores) {
-            // By way of what was synchronised: a byte that another thread writes meanwhile is either in
-            // all of them or still to be flushed.
+            // Through `synchronised`: a byte that another thread writes meanwhile is either in all three
+            // stores or still to be flushed.
             let (from, to) = if call == Call::Flush { (host, device) } else { (device, host) };
             let done = carry(from, synchronised, range) && carry(synchronised, to, range);
             done.then_some(()).ok_or(DeviceError::OutOfHostMemory)?;
@@ -151,9 +150,9 @@ impl SimulatedDevice {
         Ok(())
     }
 
-    /// The first and the last of the bytes of a range that the host wrote to memory that is not coherent
-    /// and has not flushed, with all between them: from where on in the memory, and where it ends. A
-    /// write of the bytes that were there is none. Not a call of Vulkan's: no device can know.
+    /// Returns the smallest range that contains all bytes of `range` that the host wrote to non-coherent
+    /// memory and has not flushed; offsets are in bytes from the start of the memory. Writing the value
+    /// that was there already does not count. Vulkan has no such function: no device can know this.
     pub fn unflushed(&self, range: MemoryRange) -> Option<Range<u64>> {
         let Stores { host, synchronised, .. } = self.stores_of(range)?;
         let host = host.peek()?;
@@ -174,14 +173,15 @@ impl SimulatedDevice {
         first.map(|first| first..last)
     }
 
-    /// Takes what the host wrote to a range as lost: it is not [`unflushed`](Self::unflushed) any more.
+    /// Discards the host's unflushed writes to a range: [`unflushed`](Self::unflushed) does not report
+    /// them any more.
     pub fn forget_unflushed(&self, range: MemoryRange) {
         if let Some(Stores { host, synchronised, .. }) = self.stores_of(range) {
             carry(&host, &synchronised, &range);
         }
     }
 
-    /// Copies of a range of live memory that is not coherent; `None` for other memory.
+    /// Returns the stores of a range of live, non-coherent memory; `None` for other memory.
     fn stores_of(&self, range: MemoryRange) -> Option<Stores> {
         let objects = self.objects.lock();
         let object = objects.live.get(&range.memory.0)?;
@@ -189,7 +189,7 @@ impl SimulatedDevice {
         (has_two && lies_inside(&range, object.public.size)).then(|| object.stores())
     }
 
-    /// What is wrong with a range to flush or to invalidate.
+    /// Returns what is invalid about a range to flush or invalidate.
     fn wrong_range(
         &self,
         range: &MemoryRange,
@@ -218,7 +218,7 @@ impl SimulatedDevice {
     }
 }
 
-/// The sides of one memory object.
+/// The three stores of one memory object.
 struct Stores {
     host: Arc<LazyStore>,
     device: Arc<LazyStore>,
@@ -235,10 +235,10 @@ impl Object {
     }
 }
 
-/// Copies a range from one side to another; false where the host has no memory for it.
+/// Copies a range from one store to another; returns false if the host has no memory for it.
 fn carry(from: &LazyStore, to: &LazyStore, range: &MemoryRange) -> bool {
     let MemoryRange { offset, size, .. } = *range;
-    // A side that was never touched holds zeros.
+    // A store that was never written holds zeros.
     match (from.peek(), to.peek()) {
         (None, None) => {}
         (None, Some(to)) => to.fill(offset, size, &[0]),

@@ -1,4 +1,4 @@
-//! The calls of a simulated driver: counted, recorded, delayed, and made to fail on demand.
+//! Driver calls of a simulated device: counted, recorded, delayed, and made to fail on request.
 
 use std::collections::VecDeque;
 use std::thread::{self, ThreadId};
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use crate::device::{DeviceError, MemoryRange};
 
-/// The newest records that are kept.
+/// Maximum number of records; older ones are dropped.
 const LOG_CAPACITY: usize = 65_536;
 
-/// A call of a driver.
+/// A function of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Call {
@@ -35,7 +35,8 @@ pub enum Call {
     DestroyBuffer,
     /// `vkGetBufferMemoryRequirements2`
     BufferRequirements,
-    /// `vkGetDeviceBufferMemoryRequirements`. Can fail here: a device without it makes a buffer.
+    /// `vkGetDeviceBufferMemoryRequirements`. Can fail here: a device without it creates a buffer
+    /// instead.
     BufferRequirementsOfInfo,
     /// `vkBindBufferMemory`
     BindBuffer,
@@ -45,11 +46,11 @@ pub enum Call {
     DestroyImage,
     /// `vkGetImageMemoryRequirements2`
     ImageRequirements,
-    /// `vkGetDeviceImageMemoryRequirements`. Can fail here: a device without it makes an image.
+    /// `vkGetDeviceImageMemoryRequirements`. Can fail here: a device without it creates an image instead.
     ImageRequirementsOfInfo,
     /// `vkBindImageMemory`
     BindImage,
-    /// `vkQueueSubmit`, and the wait for it.
+    /// `vkQueueSubmit` and the wait for its fence.
     Submit,
     /// `vkGetMemoryFdKHR`
     ExportFd,
@@ -62,7 +63,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// Every call.
+    /// All functions.
     pub const ALL: [Self; 22] = [
         Self::Allocate,
         Self::Free,
@@ -88,7 +89,7 @@ impl Call {
         Self::ImageFormatProperties,
     ];
 
-    /// The name of the Vulkan command.
+    /// Returns the name of the Vulkan function.
     pub fn name(self) -> &'static str {
         match self {
             Self::Allocate => "vkAllocateMemory",
@@ -116,7 +117,7 @@ impl Call {
         }
     }
 
-    /// Whether the call can return an error, and so counts for
+    /// Returns whether the function can return an error and so counts for
     /// [`SimulatedDevice::fail_call`](super::SimulatedDevice::fail_call).
     pub fn is_fallible(self) -> bool {
         !matches!(
@@ -133,46 +134,46 @@ impl Call {
     }
 }
 
-/// One call that was made, while recording was on.
+/// A call that was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallRecord {
-    /// 0 for the first call of the device, counted whether recorded or not.
+    /// 0 for the first call of the device; calls that are not recorded count as well.
     pub number: u64,
-    /// Which.
+    /// The function.
     pub call: Call,
-    /// Who made it.
+    /// The thread that made the call.
     pub thread: ThreadId,
-    /// When it began, since the device was made.
+    /// Time of the start of the call, since the device was created.
     pub began: Duration,
-    /// The memory it was about. In `Allocate`, the handle is 0 when it failed.
+    /// The memory ranges that the call was about. In `Allocate`, the handle is 0 if the call failed.
     pub ranges: Vec<MemoryRange>,
-    /// Only in `Allocate`.
+    /// The memory type; only in `Allocate`.
     pub memory_type_index: Option<u32>,
-    /// What it returned.
+    /// The result of the call.
     pub result: Result<(), DeviceError>,
 }
 
-/// Names one call for as long as it runs.
+/// Identifies a call while it runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket(u64);
 
 #[derive(Debug)]
 struct State {
-    /// By [`Call`].
+    /// Indexed by [`Call`].
     counts: [u64; Call::ALL.len()],
     latencies: [Duration; Call::ALL.len()],
     calls: u64,
     fallible_calls: u64,
-    /// Fallible calls that fail, by their number.
+    /// Numbers of fallible calls that are to fail, and their errors.
     failing_numbers: Vec<(u64, DeviceError)>,
-    /// Calls that fail, by kind, and how many more of them; in the order they were asked for.
+    /// Functions that are to fail, how many more times, and the error; in the order of the requests.
     failing_kinds: Vec<(Call, u64, DeviceError)>,
     recording: bool,
     log: VecDeque<CallRecord>,
 }
 
 impl State {
-    /// The failure that this call meets, which is then used up.
+    /// Returns the failure that applies to this call and uses it up.
     fn next_failure(&mut self, call: Call) -> Option<DeviceError> {
         if !call.is_fallible() {
             return None;
@@ -193,7 +194,7 @@ impl State {
     }
 }
 
-/// Counts, recordings, latencies and failures of one device.
+/// Counts, records, latencies and failures of one device.
 #[derive(Debug)]
 pub(super) struct Calls {
     born: Instant,
@@ -217,8 +218,8 @@ impl Calls {
         }
     }
 
-    /// Begins a call: counts and records it, waits as long as such a call takes, and says whether
-    /// it is to fail. A call that fails takes its time as well.
+    /// Starts a call: counts and records it, sleeps for its latency, and returns whether it is to fail. A
+    /// call that fails takes its time as well.
     pub(super) fn begin(
         &self,
         call: Call,
@@ -247,14 +248,14 @@ impl Calls {
             }
             (Ticket(number), failure, state.latencies[call as usize])
         };
-        // Outside the lock: calls of other threads go on meanwhile, as in a driver.
+        // Outside the lock: calls of other threads run meanwhile, as in a driver.
         if !latency.is_zero() {
             thread::sleep(latency);
         }
         failure.map_or(Ok(ticket), Err)
     }
 
-    /// Corrects the record of a call, if it has one, once its outcome is known.
+    /// Corrects the record of a call, if there is one, once its result is known.
     pub(super) fn amend(&self, ticket: Ticket, change: impl FnOnce(&mut CallRecord)) {
         let mut state = self.state.lock();
         let found = state.log.binary_search_by_key(&ticket.0, |record| record.number);

@@ -1,4 +1,4 @@
-//! Memory that several simulated devices share.
+//! Memory shared by several simulated devices.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use super::calls::Call;
 use super::payload::SimulatedPayload;
 
 impl SimulatedDevice {
-    /// What is behind a live memory object.
+    /// Returns the payload of a live memory object.
     pub fn payload(&self, memory: MemoryHandle) -> Option<SimulatedPayload> {
         let objects = self.objects.lock();
         let object = objects.live.get(&memory.0)?;
         Some(SimulatedPayload { store: Arc::clone(&object.device) })
     }
 
-    /// `vkAllocateMemory`, of the payload that `find` gives: a layer above knows what the handle of
-    /// an import stands for.
+    /// Allocates a memory object on the payload that `find` returns: the caller knows which payload the
+    /// handle of an import refers to.
     ///
     /// # Errors
-    /// What `find` says, or what any allocation meets.
+    /// The error of `find`, or any that an allocation returns.
     pub fn allocate_on(
         &self,
         info: &MemoryAllocateInfo,

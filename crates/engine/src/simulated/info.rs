@@ -1,4 +1,4 @@
-//! Descriptions of devices: made from heaps and types, and checked.
+//! Descriptions of simulated devices: construction from heaps and types, and validation.
 
 use crate::device::{
     DeviceInfo, DeviceType, Limits, MemoryHeap, MemoryHeapFlags, MemoryPropertyFlags, MemoryType,
@@ -10,12 +10,12 @@ const MAX_HEAPS: usize = 16;
 /// `VK_MAX_MEMORY_TYPES`
 const MAX_TYPES: usize = 32;
 
-/// `VK_MAKE_API_VERSION` of variant 0.
+/// Encodes a version like `VK_MAKE_API_VERSION`, with variant 0.
 pub(super) const fn api_version(major: u32, minor: u32, patch: u32) -> u32 {
     (major << 22) | (minor << 12) | patch
 }
 
-/// Limits that get in nobody's way: no granularity, small alignments, 4096 memory objects.
+/// Limits that restrict little: no granularity, small alignments, 4096 memory objects.
 pub(super) const PLAIN_LIMITS: Limits = Limits {
     max_memory_allocation_count: 4096,
     max_memory_allocation_size: u64::MAX,
@@ -28,9 +28,8 @@ pub(super) const PLAIN_LIMITS: Limits = Limits {
     optimal_buffer_copy_offset_alignment: 1,
 };
 
-/// A description from heaps (size in bytes, flags) and types (heap, flags), to be changed where a
-/// test needs more: plain limits, Vulkan 1.3, discrete if there is a heap that is not the
-/// device's own.
+/// Creates a description from heaps (size in bytes, flags) and types (heap index, flags), with plain
+/// limits and Vulkan 1.3; a discrete GPU if a heap is not device-local. Tests change what they need.
 pub fn simulated_info(
     heaps: &[(u64, MemoryHeapFlags)],
     types: &[(u32, MemoryPropertyFlags)],
@@ -50,8 +49,8 @@ pub fn simulated_info(
     }
 }
 
-/// Says what no device could be like: no heaps or types, or more than Vulkan has; a type of a heap
-/// that does not exist; no heap of more than 0 bytes; an alignment that is not a power of two.
+/// Rejects a description that no device can have: no heaps or types, or more than Vulkan allows; a type
+/// of a heap that does not exist; only heaps of 0 bytes; an alignment that is not a power of two.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`]

@@ -1,9 +1,9 @@
-//! A device without a driver: heaps, types and limits of any GPU, real host memory behind its
-//! memory objects, and a strict eye on the contract of [`DeviceMemory`].
+//! [`SimulatedDevice`]: a device without a driver. It has heaps, types and limits of any GPU, real host
+//! memory behind its memory objects, and checks the contract of [`DeviceMemory`].
 //!
-//! What breaks the contract is noted in [`SimulatedDevice::violations`] and answered with an
-//! error, not a panic: a panic would unwind through whatever locks the caller holds, and hide the
-//! mistake behind a second one.
+//! A violation of the contract is recorded in [`SimulatedDevice::violations`] and answered with an error
+//! instead of a panic: a panic would unwind through the locks that the caller holds and hide the mistake
+//! behind a second one.
 
 mod access;
 mod calls;
@@ -35,53 +35,53 @@ pub use profiles::{profile_info, profile_names};
 pub use store::HostBytes;
 use store::LazyStore;
 
-/// What a call answers that broke the contract: `VK_ERROR_VALIDATION_FAILED_EXT`.
+/// The result of a call that violated the contract: `VK_ERROR_VALIDATION_FAILED_EXT`.
 pub const VALIDATION_FAILED: DeviceError = DeviceError::Other(-1_000_011_001);
 
-/// Memory handles spell "MEM" in their upper bytes, so that they are known when seen in a log.
+/// Memory handles spell "MEM" in their upper bytes, to be recognised in a log.
 const HANDLE_TAG: u64 = 0x4D45_4D00_0000_0000;
 
-/// Mapped addresses are aligned to a page at least, as those of drivers are.
+/// Minimum alignment of mapped addresses in bytes: a page, as with drivers.
 const PAGE: u64 = 4096;
 
-/// What is known of a live memory object.
+/// The state of a live memory object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimulatedMemory {
-    /// Its type.
+    /// Index into the device's memory types.
     pub memory_type_index: u32,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// The resource it was allocated for.
+    /// The resource that the memory is dedicated to.
     pub dedicated: Option<DedicatedTarget>,
-    /// Between `map` and `unmap`.
+    /// Whether it is mapped.
     pub mapped: bool,
     /// `VkExternalMemoryHandleTypeFlags` that it can be exported as.
     pub export_handle_types: u32,
-    /// The `VkExternalMemoryHandleTypeFlagBits` that it was imported as; 0 for memory of its own.
+    /// The `VkExternalMemoryHandleTypeFlagBits` that it was imported as; 0 if it was allocated.
     pub import_handle_type: u32,
 }
 
 #[derive(Debug)]
 struct Object {
     public: SimulatedMemory,
-    /// The call that has this object to itself at the moment: map, unmap or free.
+    /// The call that uses the object exclusively at the moment: map, unmap or free.
     running: Option<Call>,
-    /// What the host sees through a mapping.
+    /// The bytes that the host sees through a mapping.
     host: Arc<LazyStore>,
-    /// What the device sees. The same as `host` unless the type is non-coherent.
+    /// The bytes that the device sees; the store of `host` unless the type is non-coherent.
     device: Arc<LazyStore>,
-    /// What the host saw at its last flush or invalidate: a byte that differs from `host` was written
-    /// since. The same as `host` unless the type is non-coherent.
+    /// The bytes that the host saw at its last flush or invalidate: a byte of `host` that differs was
+    /// written since. The store of `host` unless the type is non-coherent.
     synchronised: Arc<LazyStore>,
 }
 
 #[derive(Debug)]
 struct Objects {
     live: HashMap<u64, Object>,
-    /// Handles below this one were given out.
+    /// The next handle; all lower ones have been used.
     next_handle: u64,
     heap_bytes: Vec<u64>,
-    /// Of other programs.
+    /// Bytes of each heap that other processes hold.
     occupied: Vec<u64>,
 }
 
@@ -89,14 +89,14 @@ struct Objects {
 enum BudgetSource {
     Unknown,
     Fixed(Vec<DriverBudget>),
-    /// Own usage is counted; these are the budgets.
+    /// The budget of each heap; usage is counted.
     Live(Vec<u64>),
 }
 
-/// A device that answers without a driver.
+/// A simulated device.
 ///
-/// Calls take no time unless [`set_latency`](Self::set_latency) says so, and fail only where a
-/// limit is met or a failure was asked for.
+/// Calls take no time unless [`set_latency`](Self::set_latency) sets one, and fail only if a limit is
+/// exceeded or a failure was requested.
 #[derive(Debug)]
 pub struct SimulatedDevice {
     info: DeviceInfo,
@@ -108,19 +108,19 @@ pub struct SimulatedDevice {
 }
 
 impl SimulatedDevice {
-    /// A device of these heaps, types and limits.
+    /// Creates a device with these heaps, types and limits.
     ///
     /// # Panics
-    /// When no device could be like that; [`try_new`](Self::try_new) gives an error instead.
+    /// If no device can have these; [`try_new`](Self::try_new) returns an error instead.
     pub fn new(info: DeviceInfo) -> Self {
         Self::try_new(info).expect("the description of a device")
     }
 
-    /// The same, for descriptions that come from outside.
+    /// Creates a device from a description that the caller does not control.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] names what no device could be like; see [`check_info`]. Limits of 0
-    /// count as unknown, as those of a driver do.
+    /// [`Error::InvalidArgument`] names what no device can have; see [`check_info`]. Limits of 0 count as
+    /// unknown, as with a driver.
     pub fn try_new(mut info: DeviceInfo) -> Result<Self, Error> {
         info.limits = info.limits.without_zeros();
         check_info(&info)?;
@@ -140,131 +140,135 @@ impl SimulatedDevice {
         })
     }
 
-    /// A device like one that exists; one of [`profile_names`](Self::profile_names).
+    /// Creates a device like an existing one; `name` is one of [`profile_names`](Self::profile_names).
     pub fn profile(name: &str) -> Option<Self> {
         profile_info(name).map(Self::new)
     }
 
-    /// The names that [`profile`](Self::profile) knows.
+    /// Returns the names of all profiles.
     pub fn profile_names() -> &'static [&'static str] {
         profile_names()
     }
 
     // ---- Failures, latencies, log -------------------------------------------------------------
 
-    /// Makes the `n`th fallible call from now (0 is the next one), of whatever kind, fail.
+    /// Makes the `n`th fallible call from now (0 is the next one) fail, whatever its function.
     pub fn fail_call(&self, n: u64, error: DeviceError) {
         self.calls.fail_call(n, error);
     }
 
-    /// Makes the next `count` calls of one kind fail; `u64::MAX` is always.
+    /// Makes the next `count` calls of one function fail; `u64::MAX` makes all fail.
     ///
     /// # Panics
-    /// When calls of this kind cannot fail ([`Call::is_fallible`]).
+    /// If the function cannot fail ([`Call::is_fallible`]).
     pub fn fail_next(&self, call: Call, count: u64, error: DeviceError) {
         assert!(call.is_fallible(), "{} cannot fail", call.name());
         self.calls.fail_next(call, count, error);
     }
 
-    /// Forgets the failures that have not happened yet.
+    /// Cancels all failures that have not happened yet.
     pub fn clear_failures(&self) {
         self.calls.clear_failures();
     }
 
-    /// Makes every later call of one kind take at least this long.
+    /// Sets the minimum duration of all later calls of one function.
     pub fn set_latency(&self, call: Call, latency: Duration) {
         self.calls.set_latency(Some(call), latency);
     }
 
-    /// Makes every later call of any kind take at least this long.
+    /// Sets the minimum duration of all later calls.
     pub fn set_latency_of_all(&self, latency: Duration) {
         self.calls.set_latency(None, latency);
     }
 
-    /// Switches the recording of calls; it is off at first. Records stay when it is switched off.
+    /// Starts or stops recording calls; off at first. Stopping keeps the records.
     pub fn record_log(&self, on: bool) {
         self.calls.record(on);
     }
 
-    /// The recorded calls, oldest first; the newest 65,536.
+    /// Returns the recorded calls, the oldest first; at most the newest 65,536.
     pub fn log(&self) -> Vec<CallRecord> {
         self.calls.log()
     }
 
-    /// Forgets the recorded calls.
+    /// Removes all records.
     pub fn clear_log(&self) {
         self.calls.clear_log();
     }
 
-    /// How many calls of one kind were made, recorded or not, failed or not.
+    /// Returns the number of calls of one function, recorded or not, failed or not.
     pub fn call_count(&self, call: Call) -> u64 {
         self.calls.count(call)
     }
 
-    /// How many fallible calls were made: what [`fail_call`](Self::fail_call) counts by.
+    /// Returns the number of fallible calls, by which [`fail_call`](Self::fail_call) counts.
     pub fn fallible_call_count(&self) -> u64 {
         self.calls.fallible_count()
     }
 
-    /// Reports a call that a layer above simulates, so that it shares the count, the log, the
-    /// latencies and the failures.
+    /// Registers a call that a layer above simulates, so that it shares counts, records, latencies and
+    /// failures.
     ///
     /// # Errors
-    /// The failure that was asked for.
+    /// The failure that was requested.
     pub fn enter(&self, call: Call) -> Result<(), DeviceError> {
         self.enter_about(call, &[])
     }
 
-    /// The same, with the memory that the call is about, for the log.
+    /// Like [`enter`](Self::enter), and records the memory ranges that the call is about.
     ///
     /// # Errors
-    /// The failure that was asked for.
+    /// The failure that was requested.
     pub fn enter_about(&self, call: Call, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
         self.calls.begin(call, ranges, None).map(drop)
     }
 
     // ---- Counts and violations ----------------------------------------------------------------
 
-    /// Memory objects that were allocated and not freed.
+    /// Returns the number of memory objects that were allocated and not freed.
     pub fn live_memory_objects(&self) -> usize {
         self.objects.lock().live.len()
     }
 
-    /// Bytes of them in one heap.
+    /// Returns the bytes of live memory objects in one heap.
     pub fn live_bytes(&self, heap: u32) -> u64 {
         self.objects.lock().heap_bytes[heap as usize]
     }
 
-    /// Type, size and state of a live memory object.
+    /// Returns the state of a live memory object.
     pub fn memory(&self, memory: MemoryHandle) -> Option<SimulatedMemory> {
         self.objects.lock().live.get(&memory.0).map(|object| object.public)
     }
 
-    /// Every breach of the contract so far.
+    /// Returns all violations of the contract so far.
     pub fn violations(&self) -> Vec<String> {
         self.violations.lock().clone()
     }
 
-    /// The breaches so far, which are then forgotten: for tests that provoke them.
+    /// Returns and removes the violations so far: for tests that provoke them.
     pub fn take_violations(&self) -> Vec<String> {
         std::mem::take(&mut *self.violations.lock())
     }
 
-    /// Notes a breach that a layer above found.
+    /// Records a violation that a layer above detected.
     pub fn report_violation(&self, call: Call, what: impl AsRef<str>) {
         self.violations.lock().push(format!("{}: {}", call.name(), what.as_ref()));
     }
 
+    /// Asserts that the contract was not violated.
+    ///
     /// # Panics
-    /// When the contract was breached.
+    /// If it was.
     #[track_caller]
     pub fn assert_no_violations(&self) {
         let violations = self.violations();
         assert!(violations.is_empty(), "the device saw violations: {violations:#?}");
     }
 
+    /// Asserts that the contract was not violated and no memory object is live.
+    ///
     /// # Panics
-    /// When the contract was breached, or memory objects are left.
+    /// If it was, or if one is.
     #[track_caller]
     pub fn assert_clean(&self) {
         self.assert_no_violations();
@@ -274,34 +278,34 @@ impl SimulatedDevice {
 
     // ---- Budget -------------------------------------------------------------------------------
 
-    /// What [`budget`](DeviceMemory::budget) answers from now on; `None`, as at first, is a driver
-    /// without `VK_EXT_memory_budget`. One entry a heap.
+    /// Sets the result of [`budget`](DeviceMemory::budget), one entry per heap; `None`, the default,
+    /// stands for a driver without `VK_EXT_memory_budget`.
     pub fn set_budget(&self, budget: Option<Vec<DriverBudget>>) {
         *self.budget.lock() = budget.map_or(BudgetSource::Unknown, BudgetSource::Fixed);
     }
 
-    /// Budgets of the heaps in bytes, one entry a heap. Usage is then counted, and what others
-    /// [`occupy`](Self::occupy) taken off the budget.
+    /// Sets the budget of each heap in bytes. Usage is then counted, and what other processes
+    /// [`occupy`](Self::occupy) is subtracted from the budget.
     pub fn set_live_budget(&self, budgets: Vec<u64>) {
         *self.budget.lock() = BudgetSource::Live(budgets);
     }
 
-    /// Bytes of a heap that other programs hold from now on: allocations fail that much earlier.
+    /// Sets the bytes of a heap that other processes hold: allocations fail that much earlier.
     pub fn occupy(&self, heap: u32, bytes: u64) {
         self.objects.lock().occupied[heap as usize] = bytes;
     }
 
     // ---- Limits -------------------------------------------------------------------------------
 
-    /// Whether `maxMemoryAllocationCount` is kept to, as at first: some drivers give more memory objects
-    /// than they say.
+    /// Sets whether `maxMemoryAllocationCount` is enforced, as it is by default; some drivers allow more
+    /// memory objects than they report.
     pub fn enforce_allocation_count(&self, enforce: bool) {
         self.counts_objects.store(enforce, Ordering::Relaxed);
     }
 
     // ---- Inside -------------------------------------------------------------------------------
 
-    /// Why a handle is not live, for people.
+    /// Returns why a handle is not live, for a message.
     fn unknown(objects: &Objects, memory: MemoryHandle) -> String {
         if memory.0 > HANDLE_TAG && memory.0 < objects.next_handle {
             format!("memory {:#x} was freed already", memory.0)
@@ -310,7 +314,7 @@ impl SimulatedDevice {
         }
     }
 
-    /// Takes an object for a call that needs it to itself. `Err` says what is wrong with that.
+    /// Marks an object as used exclusively by a call. `Err` describes the violation.
     fn take_hold(&self, call: Call, memory: MemoryHandle) -> Result<SimulatedMemory, String> {
         let mut objects = self.objects.lock();
         let Some(object) = objects.live.get_mut(&memory.0) else {
@@ -330,8 +334,9 @@ impl SimulatedDevice {
         }
     }
 
-    /// Takes hold, counts and waits. `Ok(None)` when the call broke the contract and must do
-    /// nothing; on a failure that was asked for, the object is free again.
+    /// Marks an object as used exclusively, counts the call and sleeps for its latency. Returns
+    /// `Ok(None)` if the call violated the contract and must do nothing; on a requested failure the
+    /// object is released again.
     fn hold_and_begin(
         &self,
         call: Call,
@@ -356,7 +361,7 @@ impl SimulatedDevice {
         begun.inspect_err(|_| self.let_go(memory)).map(|()| Some(public))
     }
 
-    /// What is wrong with a request for memory, whatever else is allocated.
+    /// Returns what is invalid about a request for memory, regardless of what is allocated.
     fn wrong_request(&self, info: &MemoryAllocateInfo) -> Option<(String, DeviceError)> {
         let Some(memory_type) = self.info.types.get(info.memory_type_index as usize) else {
             let what = format!("memory type {} does not exist", info.memory_type_index);
@@ -387,7 +392,7 @@ impl SimulatedDevice {
         None
     }
 
-    /// Takes the memory, if the limits let it.
+    /// Allocates the memory, if the limits allow it.
     fn take_memory(
         &self,
         info: &MemoryAllocateInfo,
@@ -433,7 +438,7 @@ impl DeviceMemory for SimulatedDevice {
         &self.info
     }
 
-    /// Without a payload: what an import's handle stands for is a layer's to know.
+    /// Refuses imports: only a layer above knows which payload a handle refers to.
     fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
         self.allocate_on(info, || match info.import {
             None => Ok(None),
@@ -442,13 +447,13 @@ impl DeviceMemory for SimulatedDevice {
     }
 
     fn free(&self, memory: MemoryHandle) {
-        // Infallible, so only a breach keeps it from going on.
+        // `Free` cannot fail, so only a violation ends it here.
         if let Ok(Some(public)) = self.hold_and_begin(Call::Free, memory, |_| None) {
             let mut objects = self.objects.lock();
             let heap_index = self.info.heap_of(public.memory_type_index) as usize;
             objects.heap_bytes[heap_index] -= public.size;
             let object = objects.live.remove(&memory.0);
-            // Giving pages back to the host takes time.
+            // After releasing the lock: returning pages to the system takes time.
             drop(objects);
             drop(object);
         }
@@ -469,7 +474,7 @@ impl DeviceMemory for SimulatedDevice {
             return Err(DeviceError::MemoryMapFailed);
         }
         let host = self.objects.lock().live.get(&memory.0).map(|object| Arc::clone(&object.host));
-        // Outside the lock: making a large store takes time.
+        // Outside the lock: creating a large store takes time.
         let store = host.and_then(|host| host.get());
         if let Some(object) = self.objects.lock().live.get_mut(&memory.0) {
             object.public.mapped = store.is_some();
@@ -502,7 +507,7 @@ impl DeviceMemory for SimulatedDevice {
         if matches!(*self.budget.lock(), BudgetSource::Unknown) {
             return None;
         }
-        // Infallible; in the log and with a latency as any other call.
+        // `Budget` cannot fail; it is recorded and has a latency like any other call.
         let _ = self.enter(Call::Budget);
         match &*self.budget.lock() {
             BudgetSource::Unknown => None,

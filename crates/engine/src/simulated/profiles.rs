@@ -1,7 +1,7 @@
-//! Devices like ones that exist: their heaps, memory types and limits.
+//! Profiles of simulated devices: heaps, memory types and limits like those of existing ones.
 //!
-//! `nvidia-h200` and `lavapipe` were read from those devices. The others carry the figures that
-//! are common for their kind, and between them every shape that decides something in an allocator.
+//! `nvidia-h200` and `lavapipe` were read from these devices. The others have figures that are common for
+//! their kind; together they cover every configuration that makes a difference to an allocator.
 
 use crate::device::{DeviceInfo, DeviceType, Limits, MemoryHeapFlags, MemoryPropertyFlags};
 
@@ -10,9 +10,9 @@ use super::info::{PLAIN_LIMITS, api_version, simulated_info};
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Memory of the device.
+/// A device-local heap.
 const OWN: MemoryHeapFlags = MemoryHeapFlags::DEVICE_LOCAL;
-/// Memory of the host.
+/// A heap that is not device-local.
 const HOST: MemoryHeapFlags = MemoryHeapFlags::empty();
 
 const NONE: MemoryPropertyFlags = MemoryPropertyFlags::empty();
@@ -21,7 +21,7 @@ const VISIBLE: MemoryPropertyFlags = MemoryPropertyFlags::HOST_VISIBLE;
 const COHERENT: MemoryPropertyFlags = VISIBLE.union(MemoryPropertyFlags::HOST_COHERENT);
 const CACHED: MemoryPropertyFlags = COHERENT.union(MemoryPropertyFlags::HOST_CACHED);
 const LAZY: MemoryPropertyFlags = LOCAL.union(MemoryPropertyFlags::LAZILY_ALLOCATED);
-/// The slow twins that AMD's drivers list after the ordinary types.
+/// The properties of the slow types that AMD's drivers list after the ordinary ones.
 const AMD_TWIN: MemoryPropertyFlags =
     MemoryPropertyFlags::DEVICE_COHERENT_AMD.union(MemoryPropertyFlags::DEVICE_UNCACHED_AMD);
 
@@ -36,24 +36,23 @@ const NAMES: [&str; 8] = [
     "non-coherent",
 ];
 
-/// The names of all profiles.
+/// Returns the names of all profiles.
 pub fn profile_names() -> &'static [&'static str] {
     &NAMES
 }
 
-/// The description behind a profile, to be changed or to be given to
-/// [`SimulatedDevice::new`](super::SimulatedDevice::new).
+/// Returns the description of a profile, for [`SimulatedDevice::new`](super::SimulatedDevice::new).
 ///
-/// | name | shape |
-/// | --- | --- |
-/// | `nvidia-h200` | 140 GiB of its own, all of it host-visible through one type; granularity 1 KiB |
-/// | `lavapipe` | a processor: one heap, one type with every flag |
-/// | `discrete-8gib` | no memory is both device-local and host-visible; granularity 1 KiB |
-/// | `discrete-8gib-bar` | 256 MiB of device-local memory is host-visible; AMD's twin types |
-/// | `integrated` | one heap; device-local types without, with and with cached host access |
-/// | `raspberry-pi` | one heap, one type, not cached; everything aligned to 256 bytes and more |
-/// | `moltenvk` | unified, with a lazily allocated type; pages of 16 KiB |
-/// | `non-coherent` | host-visible types that need flushes come first; granularity 64 KiB |
+///  name | shape |
+///  --- | --- |
+///  `nvidia-h200` | 140 GiB of its own, all of it host-visible through one type; granularity 1 KiB |
+///  `lavapipe` | a processor: one heap, one type with every flag |
+///  `discrete-8gib` | no memory is both device-local and host-visible; granularity 1 KiB |
+///  `discrete-8gib-bar` | 256 MiB of device-local memory is host-visible; AMD's twin types |
+///  `integrated` | one heap; device-local types without, with and with cached host access |
+///  `raspberry-pi` | one heap, one type, not cached; everything aligned to 256 bytes and more |
+///  `moltenvk` | unified, with a lazily allocated type; pages of 16 KiB |
+///  `non-coherent` | host-visible types that need flushes come first; granularity 64 KiB |
 pub fn profile_info(name: &str) -> Option<DeviceInfo> {
     Some(match name {
         "nvidia-h200" => nvidia_h200(),
@@ -117,7 +116,7 @@ fn lavapipe() -> DeviceInfo {
     }
 }
 
-/// A desktop card before resizable BAR: the host reaches its memory through copies only.
+/// A desktop GPU without resizable BAR: the host accesses its memory only through copies.
 fn discrete_8gib() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated discrete GPU, 8 GiB".into(),
@@ -136,7 +135,7 @@ fn discrete_8gib() -> DeviceInfo {
     }
 }
 
-/// A desktop card with the classic window of 256 MiB, and the types that AMD's drivers list.
+/// A desktop GPU with a BAR of 256 MiB, and the types that AMD's drivers list.
 fn discrete_8gib_bar() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated discrete GPU, 8 GiB, 256 MiB of it host-visible".into(),
@@ -165,7 +164,7 @@ fn discrete_8gib_bar() -> DeviceInfo {
     }
 }
 
-/// Graphics inside a processor, as Intel's: all memory is the host's and the device's.
+/// An integrated GPU like Intel's: all memory is shared by host and device.
 fn integrated() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated integrated GPU".into(),
@@ -185,14 +184,14 @@ fn integrated() -> DeviceInfo {
     }
 }
 
-/// A Raspberry Pi 4 of 4 GiB under V3DV: no memory is cached.
+/// A Raspberry Pi 4 with 4 GiB under V3DV: no memory is cached.
 fn raspberry_pi() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated V3D 4.2".into(),
         vendor_id: 0x14E4,
         device_type: DeviceType::IntegratedGpu,
         limits: Limits {
-            // One object a page, as V3DV counts.
+            // One object per page, as V3DV reports.
             max_memory_allocation_count: 1 << 20,
             max_memory_allocation_size: GIB,
             buffer_image_granularity: 256,
@@ -207,7 +206,7 @@ fn raspberry_pi() -> DeviceInfo {
     }
 }
 
-/// Apple silicon of 16 GiB under MoltenVK.
+/// Apple silicon with 16 GiB under MoltenVK.
 fn moltenvk() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated Apple GPU".into(),
@@ -228,8 +227,8 @@ fn moltenvk() -> DeviceInfo {
     }
 }
 
-/// The hardest limits that exist, in one device: what is host-visible needs flushes, unless the
-/// last type is chosen, which Vulkan demands to exist.
+/// The strictest existing limits in one device: host-visible memory needs flushes, except the last type,
+/// which Vulkan requires to exist.
 fn non_coherent() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated non-coherent GPU".into(),

@@ -1,8 +1,8 @@
-//! Real host memory behind a simulated memory object.
+//! Host memory behind a simulated memory object.
 //!
-//! The device side reads and writes under a lock, and only for the length of a copy. The host side
-//! writes through the address and knows no lock: two sides at the same bytes at the same time are
-//! a race, here as on a GPU, and the caller's to prevent.
+//! The device side reads and writes under a lock that is held for the length of a copy. The host side
+//! writes through the address without a lock: simultaneous access of both sides to the same bytes is a
+//! data race, as on a GPU, which the caller has to prevent.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,13 +13,13 @@ use parking_lot::Mutex;
 
 use crate::device::HostAddress;
 
-/// Copies between stores go through a buffer of this size: no two locks are ever held together,
-/// and none for long.
+/// Size of the buffer for copies between stores, in bytes: so that no two locks are held at once, and
+/// none for long.
 const COPY_STEP: u64 = 64 << 10;
 
-/// Memory of the host that a simulated device works on in place.
+/// Host memory that a simulated device accesses in place.
 pub trait HostBytes: Send + Sync + fmt::Debug {
-    /// Where it starts.
+    /// Returns the address of its first byte.
     fn address(&self) -> HostAddress;
 
     /// Fills `target` with the bytes from `offset` on.
@@ -29,7 +29,7 @@ pub trait HostBytes: Send + Sync + fmt::Debug {
     fn write(&self, offset: u64, source: &[u8]);
 }
 
-/// Zeroed bytes at an aligned address that stays the same; or bytes of somebody else's.
+/// Zeroed bytes at an aligned address that does not change, or foreign host memory.
 #[derive(Debug)]
 pub(super) struct Store {
     bytes: Bytes,
@@ -40,24 +40,24 @@ pub(super) struct Store {
 #[derive(Debug)]
 enum Bytes {
     Own {
-        /// Never grows, so it never moves.
+        /// Never grows, so its address does not change.
         bytes: Mutex<Vec<u8>>,
-        /// From the start of `bytes` to the first aligned one.
+        /// Offset of the first aligned byte in `bytes`.
         padding: usize,
     },
     Foreign(Arc<dyn HostBytes>),
 }
 
 impl Store {
-    /// `size` zeroed bytes at a multiple of `alignment`, a power of two. `None` where the host has
-    /// not that much.
+    /// Creates a store of `size` zeroed bytes at a multiple of `alignment`, a power of two. Returns
+    /// `None` if the system has not that much memory.
     ///
-    /// The host commits pages when they are first written, so a large store costs nothing at first.
+    /// The system commits pages when they are first written, so a large store costs nothing at first.
     pub(super) fn new(size: u64, alignment: u64) -> Option<Self> {
         let size = usize::try_from(size).ok()?;
         let alignment = usize::try_from(alignment).ok()?;
         let length = size.checked_add(alignment)?;
-        // `vec!` ends the process when there is no memory, so a reservation asks first.
+        // `vec!` aborts the process if there is no memory, so a reservation is tried first.
         Vec::<u8>::new().try_reserve_exact(length).ok()?;
         // Of all ways to zero a vector, this one leaves the pages untouched (calloc).
         let mut bytes = vec![0_u8; length];
@@ -68,13 +68,13 @@ impl Store {
         Some(Self { bytes, size, address })
     }
 
-    /// `size` bytes of somebody else's.
+    /// Creates a store of `size` bytes of foreign host memory.
     fn foreign(bytes: Arc<dyn HostBytes>, size: u64) -> Option<Self> {
         let (size, address) = (usize::try_from(size).ok()?, bytes.address());
         Some(Self { bytes: Bytes::Foreign(bytes), size, address })
     }
 
-    /// Where the bytes lie. They may be written through it as long as the store lives.
+    /// Returns the address of the first byte. The bytes may be written through it while the store lives.
     pub(super) fn address(&self) -> HostAddress {
         self.address
     }
@@ -105,7 +105,7 @@ impl Store {
         }
     }
 
-    /// Repeats the pattern from `offset` on; the last repetition may be cut short.
+    /// Repeats the pattern from `offset` on; the last repetition may be truncated.
     pub(super) fn fill(&self, offset: u64, size: u64, pattern: &[u8]) {
         // Whole repetitions, so that each piece starts with the pattern.
         let repeats = (COPY_STEP as usize / pattern.len()).max(1);
@@ -118,7 +118,7 @@ impl Store {
         }
     }
 
-    /// Copies `size` bytes; ranges of one store do not overlap.
+    /// Copies `size` bytes; ranges of one store must not overlap.
     pub(super) fn copy_from(&self, offset: u64, source: &Self, source_offset: u64, size: u64) {
         let mut buffer = vec![0; COPY_STEP.min(size) as usize];
         let mut done = 0;
@@ -131,7 +131,7 @@ impl Store {
         }
     }
 
-    /// A copy of the bytes.
+    /// Returns a copy of the bytes.
     pub(super) fn read(&self, offset: u64, size: u64) -> Vec<u8> {
         let mut bytes = vec![0; size as usize];
         self.read_to(offset, &mut bytes);
@@ -139,7 +139,7 @@ impl Store {
     }
 }
 
-/// A store that is made when it is first needed.
+/// A store that is created when it is first needed.
 #[derive(Debug)]
 pub(super) struct LazyStore {
     size: u64,
@@ -152,13 +152,13 @@ impl LazyStore {
         Self { size, alignment, store: Mutex::new(None) }
     }
 
-    /// One of somebody else's bytes.
+    /// Creates a store of foreign host memory.
     pub(super) fn foreign(bytes: Arc<dyn HostBytes>, size: u64) -> Self {
         let store = Store::foreign(bytes, size).map(Arc::new);
         Self { size, alignment: 1, store: Mutex::new(store) }
     }
 
-    /// The store, made now if need be. `None` where the host has not that much memory.
+    /// Returns the store, after creating it if needed. `None` if the system has not that much memory.
     pub(super) fn get(&self) -> Option<Arc<Store>> {
         let mut store = self.store.lock();
         if store.is_none() {
@@ -167,7 +167,7 @@ impl LazyStore {
         store.clone()
     }
 
-    /// The store, if anything has touched it yet. Without one, every byte is zero.
+    /// Returns the store if it was created. Without one, every byte is zero.
     pub(super) fn peek(&self) -> Option<Arc<Store>> {
         self.store.lock().clone()
     }

@@ -1,17 +1,28 @@
-//! Free regions by size class, where any of them can leave at any time.
+//! [`Bins`]: the index of free regions by size class. Any region can be removed in O(1).
 //!
 //! ```text
-//!   tails   [class 0] [class 1] [class 2] ...      the newest chunk of each class
-//!                         |
-//!   chunk   [size node] x 7, how many, the one before       64 bytes: one line of the cache
+//!   bitmap     0 1 0 0 1 1 ...                      bit c % 64 of word c / 64: class c has an entry
+//!   tails     [ 0 ][ 1 ][ 2 ][ 3 ] ...             the newest chunk of each class, or NO_CHUNK
+//!                    |
+//!   chunks    [ Entry x 1..=7 | before, len ]      64 bytes, one cache line; HEADER is the last word
+//!                                  |
+//!             [ Entry x 7     | before, len ]      every chunk but the newest of its class is full
+//!                                  |
+//!             NO_CHUNK
+//!
+//!   vacant    chunk -> chunk -> NO_CHUNK           vacant_count chunks of no class, linked by `before`
+//!
+//!   Entry     [ size: 32 bits ][ node: 32 bits ]
+//!   Position  [ chunk: 28 bits ][ entry of the chunk: 3 bits ]      also stored in the free node
 //! ```
 //!
-//! Classes are 16 linear steps of each power of two. An entry has the size beside the node, so that
-//! several candidates are weighed by reading one line and none of their nodes. An entry that leaves
-//! is replaced by the last one of its class, which keeps the ends of all classes, and with them what
-//! a search reads, in the cache: the place that it leaves is written, but not read. A class keeps its
-//! first chunk when its last region leaves: the next one is as likely as not to come soon, and nobody
-//! can guess which it will be.
+//! There are 16 classes for each power of two, at linear steps. An entry stores the size beside the node,
+//! so a search compares up to seven candidates by reading one cache line and none of their nodes.
+//!
+//! A removed entry is replaced by the last entry of its class. This keeps the newest chunk of each class,
+//! which a search reads, in the cache: the chunk of the removed entry is written but not read. A class
+//! keeps its first chunk when its last region leaves, because whether it is needed again soon cannot be
+//! predicted.
 
 use std::hint::select_unpredictable;
 
@@ -19,27 +30,27 @@ use super::slab::{Entries, Far, Near, Slab};
 
 const ENTRIES: u32 = 7;
 
-/// Where an entry stands: its chunk times 8, and its place there; less than 2^31.
+/// The position of an entry: chunk number times 8 plus its place in the chunk; less than 2^31.
 pub(super) type Position = u32;
 
-/// The class of regions of `size` bytes, more than zero and less than 2^60: exponent and first four
-/// digits of it as a floating-point number. To find the highest bit takes longer where the processor
-/// has no instruction for it that can be relied on. Sizes that are rounded, those above 2^53, may come
-/// to the class above, but never behind a smaller one.
+/// Returns the class of regions of `size` bytes, 0 < `size` < 2^60: the exponent and the first four
+/// digits of the size as a floating-point number. The conversion is faster than finding the highest bit
+/// on processors without an instruction for it that a general build may use. Sizes above 2^53 are rounded
+/// and may fall into the next class, but never below a smaller size.
 #[inline(always)]
 pub(super) fn class_of(size: u64) -> usize {
     debug_assert!(size > 0 && size >> 60 == 0);
     class_of_bits((size as i64 as f64).to_bits())
 }
 
-/// The first class all of whose regions have at least `size` bytes, at least up to 2^53.
+/// Returns the first class in which every region has at least `size` bytes (exact up to 2^53).
 #[inline(always)]
 pub(super) fn class_at_least(size: u64) -> usize {
     debug_assert!(size > 0 && size >> 60 == 0);
     class_of_bits((size as i64 as f64).to_bits() + ((1 << CLASS_SHIFT) - 1))
 }
 
-/// Sign, exponent and four digits are left.
+/// Shifts out all but sign, exponent and the first four digits of an `f64`.
 const CLASS_SHIFT: u32 = 52 - 4;
 
 #[inline(always)]
@@ -47,8 +58,8 @@ fn class_of_bits(bits: u64) -> usize {
     ((bits >> CLASS_SHIFT) as usize).wrapping_sub(1023 << 4)
 }
 
-/// One free region as the index knows it: the size above, the node below. Sizes that do not fit into
-/// 32 bits count as the largest that does: among regions of 4 GiB none is searched for the best.
+/// One free region in the index: its size in the upper 32 bits, its node in the lower ones. Sizes of 4
+/// GiB and more are stored as `u32::MAX`; the index does not search for the best fit among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry(u64);
 
@@ -67,35 +78,35 @@ impl Entry {
         self.0 as u32
     }
 
-    /// Whether the index knows such a size for what it is.
+    /// Returns whether an entry stores such a size exactly.
     #[inline(always)]
     pub fn knows(size: u64) -> bool {
         size < u64::from(u32::MAX)
     }
 
-    /// `None` if it is larger than the index knows.
+    /// Returns the size in bytes; `None` if it is too large to be stored.
     #[inline(always)]
     pub fn size(self) -> Option<u64> {
         Some(self.0 >> 32).filter(|&size| Self::knows(size))
     }
 }
 
-/// Entries, 0 where there is none, and the header behind them: above the chunk before it, which is
-/// the next vacant one if the chunk is vacant itself, below how many entries.
+/// Seven entries (0 where there is none) and a header. The header's upper 32 bits are the chunk before it
+/// (or the next vacant one), the lower 32 bits the number of entries.
 ///
-/// One array, and of a size that any three bits index.
+/// One array of eight words, so that any index masked to three bits is in bounds.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 pub(super) struct Chunk([u64; 8]);
 
 const HEADER: usize = 7;
-/// Chunk numbers are below it, as positions are 31 bits.
-const MOST_CHUNKS: u32 = 1 << 28;
-/// The chunk of classes that have none: nothing is in it, nothing fits into it, and no chunk is
-/// before the first one of a class.
+/// The number of chunks stays below this limit, because a position has 31 bits.
+const MAX_CHUNKS: u32 = 1 << 28;
+/// The chunk of classes without chunks, and the `before` of the first chunk of a class. It has no entries
+/// and counts as full.
 const NO_CHUNK: u32 = 0;
-/// The chunk for what is not put in: it has a place for it, and forgets it.
-const NOT_THERE: u32 = 1;
+/// A chunk that `insert_if` writes to when it inserts nothing; its entries are ignored.
+const SCRATCH_CHUNK: u32 = 1;
 
 impl Chunk {
     fn new(len: u32, before: u32) -> Self {
@@ -116,14 +127,14 @@ impl Chunk {
 }
 
 const WORDS: usize = 16;
-/// More than any class.
+/// An upper bound of the number of classes.
 pub(super) const CLASSES: usize = WORDS * 64;
 
-/// Which classes have entries: bit c % 64 of word c / 64.
+/// A bitmap of the classes that have entries: bit c % 64 of word c / 64 is class c.
 #[derive(Debug, Default)]
-struct Marks([u64; WORDS]);
+struct ClassBitmap([u64; WORDS]);
 
-impl Marks {
+impl ClassBitmap {
     #[inline(always)]
     fn set_if(&mut self, filled: bool, class: usize) {
         self.0[class / 64 % WORDS] |= u64::from(filled) << (class % 64);
@@ -134,7 +145,7 @@ impl Marks {
         self.0[class / 64 % WORDS] &= !(u64::from(emptied) << (class % 64));
     }
 
-    /// The first class with entries, from `class` on; `CLASSES` if there is none.
+    /// Returns the first class with entries from `class` on; `CLASSES` if there is none.
     #[inline(always)]
     fn next(&self, class: usize) -> usize {
         let mut word = class / 64;
@@ -150,18 +161,18 @@ impl Marks {
     }
 }
 
-/// So many chunks are in a row.
+/// Chunks per row of the slab.
 const ROW: usize = 4096;
 
-/// See the module.
+/// Free regions by size class; the module documentation has a diagram.
 #[derive(Debug)]
 pub(super) struct Bins {
     tails: Vec<u32>,
     chunks: Slab<Chunk, ROW>,
-    /// The first one of those that are in no class; they are linked by `before`.
+    /// The first chunk that belongs to no class; these chunks are linked by `before`.
     vacant: u32,
     vacant_count: u32,
-    marks: Marks,
+    bitmap: ClassBitmap,
 }
 
 impl Default for Bins {
@@ -171,7 +182,7 @@ impl Default for Bins {
             chunks: Slab::default(),
             vacant: NO_CHUNK,
             vacant_count: 0,
-            marks: Marks::default(),
+            bitmap: ClassBitmap::default(),
         };
         bins.clear();
         bins
@@ -179,7 +190,7 @@ impl Default for Bins {
 }
 
 impl Bins {
-    /// Makes room for the classes up to `class`; false without memory for that.
+    /// Makes room for the classes up to `class`; returns false if host memory is exhausted.
     #[must_use]
     pub fn try_reserve(&mut self, class: usize) -> bool {
         debug_assert!(class < CLASSES);
@@ -192,34 +203,34 @@ impl Bins {
         true
     }
 
-    /// How many chunks there are, in use or not.
+    /// Returns the number of chunks, used and vacant.
     pub fn chunk_count(&self) -> usize {
         self.chunks.len()
     }
 
-    /// How many classes there can be.
+    /// Returns the number of classes that [`try_reserve`](Self::try_reserve) made room for.
     pub fn class_count(&self) -> usize {
         self.tails.len()
     }
 
-    /// Takes all regions out.
+    /// Removes all regions and keeps the memory.
     pub fn clear(&mut self) {
         self.tails.fill(NO_CHUNK);
         self.chunks.clear();
-        // The first one says that it is full, so that nobody puts anything into it.
+        // `NO_CHUNK` counts as full, so that an insertion takes a new chunk instead of writing to it.
         self.chunks.push(Chunk::new(ENTRIES, NO_CHUNK));
         self.chunks.push(Chunk::new(0, NO_CHUNK));
         (self.vacant, self.vacant_count) = (NO_CHUNK, 0);
-        self.marks = Marks::default();
+        self.bitmap = ClassBitmap::default();
     }
 
-    /// Whether so many regions can be put in before [`try_grow`](Self::try_grow) has to be called.
+    /// Returns whether `count` regions can be inserted without calling [`try_grow`](Self::try_grow).
     #[inline]
     pub fn has_room_for(&self, count: u32) -> bool {
         self.vacant_count >= count
     }
 
-    /// Makes room for a few regions more; false without memory for that.
+    /// Adds four vacant chunks; returns false if host memory is exhausted.
     #[cold]
     #[must_use]
     pub fn try_grow(&mut self) -> bool {
@@ -228,7 +239,7 @@ impl Bins {
         }
         for _ in 0..4 {
             let index = self.chunks.len() as u32;
-            assert!(index < MOST_CHUNKS, "fewer than 2^28 chunks of free regions");
+            assert!(index < MAX_CHUNKS, "fewer than 2^28 chunks of free regions");
             self.chunks.push(Chunk::new(0, self.vacant));
             self.vacant = index;
             self.vacant_count += 1;
@@ -236,7 +247,7 @@ impl Bins {
         true
     }
 
-    /// For changes, while all chunks are in one row.
+    /// Returns the index for modification while all chunks are in one row; `None` otherwise.
     #[inline(always)]
     pub fn near(&mut self) -> Option<View<'_, Near<'_, Chunk>>> {
         Some(View {
@@ -244,11 +255,11 @@ impl Bins {
             chunks: self.chunks.near()?,
             vacant: &mut self.vacant,
             vacant_count: &mut self.vacant_count,
-            marks: &mut self.marks,
+            bitmap: &mut self.bitmap,
         })
     }
 
-    /// For changes, with the chunks in several rows, as which they count from now on.
+    /// Returns the index for modification with its chunks in several rows, after a conversion if needed.
     #[inline(always)]
     pub fn far(&mut self) -> View<'_, Far<'_, Chunk, ROW>> {
         View {
@@ -256,16 +267,16 @@ impl Bins {
             chunks: self.chunks.far(),
             vacant: &mut self.vacant,
             vacant_count: &mut self.vacant_count,
-            marks: &mut self.marks,
+            bitmap: &mut self.bitmap,
         }
     }
 
-    /// The first class with entries, from `class` on.
+    /// Returns the first class with entries from `class` on.
     pub fn next_used(&self, class: usize) -> Option<usize> {
-        Some(self.marks.next(class)).filter(|&class| class < CLASSES)
+        Some(self.bitmap.next(class)).filter(|&class| class < CLASSES)
     }
 
-    /// The chunks of a class, the newest first.
+    /// Iterates over the chunks of a class, the newest first.
     fn chunks_of(&self, class: usize) -> impl Iterator<Item = (u32, &Chunk)> {
         let mut next = self.tails.get(class).copied().unwrap_or(NO_CHUNK);
         std::iter::from_fn(move || {
@@ -276,12 +287,12 @@ impl Bins {
         })
     }
 
-    /// The regions of a class, the newest ones first.
+    /// Iterates over the entries of a class, the newest first.
     pub fn of_class(&self, class: usize) -> impl Iterator<Item = Entry> {
         self.chunks_of(class).flat_map(|(_, it)| it.entries().iter().rev().map(|&it| Entry(it)))
     }
 
-    /// Positions beside the regions, for checks.
+    /// Returns positions and entries of a class, for consistency checks.
     pub fn positions_of_class(&self, class: usize) -> Vec<(Position, Entry)> {
         self.chunks_of(class)
             .flat_map(|(index, it)| {
@@ -290,17 +301,17 @@ impl Bins {
             .collect()
     }
 
-    /// Whether every class is marked as it is, and all chunks are there.
+    /// Returns whether the bitmap agrees with the classes and no chunk is lost.
     pub fn is_right(&self) -> bool {
         let mut chunks = 2 + self.vacant_count as usize;
         (0..CLASSES).all(|class| {
             chunks += self.chunks_of(class).count();
-            let is_marked = self.marks.0[class / 64] >> (class % 64) & 1 == 1;
+            let is_marked = self.bitmap.0[class / 64] >> (class % 64) & 1 == 1;
             is_marked == self.of_class(class).next().is_some()
         }) && chunks == self.chunks.len()
     }
 
-    /// Whether an entry says so of a region.
+    /// Returns whether an entry is that of a region of `size` bytes.
     pub fn agrees(entry: Entry, size: u64, node: u32) -> bool {
         entry == Entry::new(size, node)
     }
@@ -310,17 +321,17 @@ impl Bins {
     }
 }
 
-/// The index while it is changed.
+/// The index while it is modified, with its chunks as one row or as several.
 pub(super) struct View<'a, C> {
     tails: &'a mut [u32],
     chunks: C,
     vacant: &'a mut u32,
     vacant_count: &'a mut u32,
-    marks: &'a mut Marks,
+    bitmap: &'a mut ClassBitmap,
 }
 
 impl<C: Entries<Chunk>> View<'_, C> {
-    /// See [`Entries::Again`].
+    /// Reborrows the index; see [`Entries::Again`].
     #[inline(always)]
     pub fn again(&mut self) -> View<'_, C::Again<'_>> {
         View {
@@ -328,21 +339,22 @@ impl<C: Entries<Chunk>> View<'_, C> {
             chunks: self.chunks.again(),
             vacant: self.vacant,
             vacant_count: self.vacant_count,
-            marks: self.marks,
+            bitmap: self.bitmap,
         }
     }
 
-    /// Puts a free region in. There has to be room for it.
+    /// Inserts a free region. There has to be room: see [`Bins::has_room_for`].
     #[inline(always)]
     pub fn insert(&mut self, class: usize, size: u64, node: u32) -> Position {
         self.insert_if(true, class, size, node)
     }
 
-    /// The same, or nothing: without a branch, for what nobody can guess.
+    /// Inserts a free region if `there` is true, else does nothing. Without a branch, because the
+    /// condition cannot be predicted.
     #[inline(always)]
     pub fn insert_if(&mut self, there: bool, class: usize, size: u64, node: u32) -> Position {
-        let mut tail = select_unpredictable(there, self.tails[class], NOT_THERE);
-        // One branch for both: no chunk, or a full one.
+        let mut tail = select_unpredictable(there, self.tails[class], SCRATCH_CHUNK);
+        // One branch for both cases: the class has no chunk, or its newest one is full.
         if self.chunks[tail].len() == ENTRIES {
             tail = self.again().push_chunk(class, tail);
         }
@@ -351,7 +363,7 @@ impl<C: Entries<Chunk>> View<'_, C> {
         let at = header as u32 & 7;
         chunk[at as usize] = Entry::new(size, node).0;
         chunk[HEADER] = header.wrapping_add(u64::from(there));
-        self.marks.set_if(there, class);
+        self.bitmap.set_if(there, class);
         tail << 3 | at
     }
 
@@ -368,7 +380,7 @@ impl<C: Entries<Chunk>> View<'_, C> {
         index
     }
 
-    /// Takes a region out. The last one of the class comes to its position, and is returned.
+    /// Removes the entry at `position`, moves the last entry of the class there and returns its node.
     #[inline(always)]
     #[must_use = "the node that moved has to learn its position"]
     pub fn remove(&mut self, class: usize, position: Position) -> u32 {
@@ -377,12 +389,12 @@ impl<C: Entries<Chunk>> View<'_, C> {
         let left = (header as u32).wrapping_sub(1) & 7;
         let last = self.chunks[tail].0[left as usize];
         self.chunks[position >> 3].0[position as usize & 7] = last;
-        // After that, as it may be the same place.
+        // After the move, as both may be the same place.
         let chunk = &mut self.chunks[tail].0;
         chunk[left as usize] = 0;
         chunk[HEADER] = header.wrapping_sub(1);
-        // Without a branch, as nobody can guess which removal is the last one of a class.
-        self.marks.unset_if(header == 1, class);
+        // Without a branch: which removal empties a class cannot be predicted.
+        self.bitmap.unset_if(header == 1, class);
         if left == 0 && header != 1 {
             self.again().pop_chunk(class, tail);
         }
@@ -398,24 +410,26 @@ impl<C: Entries<Chunk>> View<'_, C> {
         *self.vacant_count += 1;
     }
 
-    /// A region of the first class with some, from `class` on, and that class; nothing if there is none.
+    /// Returns an entry of the first non-empty class from `class` on, and that class; an empty entry if
+    /// there is none.
     #[inline(always)]
     pub fn first_from(&self, class: usize) -> (Entry, usize) {
-        let class = self.marks.next(class);
+        let class = self.bitmap.next(class);
         let tail = self.tails.get(class).copied().unwrap_or(NO_CHUNK);
         let chunk = &self.chunks[tail];
         (Entry(chunk.0[chunk.len().wrapping_sub(1) as usize & 7]), class)
     }
 
-    /// The smallest of the newest few regions of a class that has at least `size` bytes, which the
-    /// index has to know; nothing if none has.
+    /// Returns the smallest entry of at least `size` bytes in the newest chunk of a class; an empty entry
+    /// if none is large enough. The index has to store `size` exactly.
     #[inline(always)]
     pub fn best_of_newest(&self, class: usize, size: u64) -> Entry {
         debug_assert!(Entry::knows(size));
         let tail = self.tails.get(class).copied().unwrap_or(NO_CHUNK);
         let least = size << 32;
-        // Which of them fit is anybody's guess, so no branch asks: what is too small, or not there,
-        // wraps around and comes out large. In pairs, so that they do not wait for each other.
+        // Without a branch, because which entries fit cannot be predicted: an entry that is too small or
+        // absent wraps around and becomes large. The minimum is taken in pairs to shorten the chain of
+        // dependent instructions.
         let [a, b, c, d, e, f, g, _] = self.chunks[tail].0.map(|entry| entry.wrapping_sub(least));
         let over = a.min(b).min(c.min(d)).min(e.min(f).min(g));
         let best = over.wrapping_add(least);

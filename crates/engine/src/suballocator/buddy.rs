@@ -1,14 +1,14 @@
-//! Regions of powers of two that split into halves and merge again.
+//! The buddy system: regions of powers of two that split into halves and merge again.
 //!
 //! ```text
 //!   order 4   [                free               ]
 //!   order 3   [      live      ][      free       ]
-//!   order 2                     [ live ][  free   ]     buddies: offset xor size
+//!   order 2                     [ live ][  free   ]     the buddy of a region: offset xor size
 //! ```
 //!
-//! Of a block that is no power of two, the largest one that fits is used; the rest is one unused
-//! range. After Knowlton, "A fast storage allocator" (1965), with one free list an order for all
-//! blocks.
+//! If the size of a block is not a power of two, the largest power of two below it is used and the rest
+//! is one unused range. After Knowlton, "A fast storage allocator" (1965), with one free list per order
+//! for all blocks.
 
 use super::bins::{Bins, class_of};
 use super::granularity::conflict;
@@ -19,8 +19,8 @@ use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest, RegionVie
 use crate::handle::SlotKey;
 use crate::request::ResourceKind;
 
-/// So many free regions are looked at for one that has a multiple of an alignment in it.
-const LOOK: usize = 512;
+/// The number of free regions that are searched for one that contains a multiple of the alignment.
+const MAX_CANDIDATES: usize = 512;
 
 #[derive(Debug)]
 struct Block {
@@ -31,23 +31,29 @@ struct Block {
     used: bool,
 }
 
-/// See the module.
+/// Buddy suballocator.
+///
+/// # Time complexity
+/// `allocate` and `free`: O(log(block size / `smallest`)), at most one split or merge per order.
+/// `grow_block`: O(regions of the block).
 #[derive(Debug)]
 pub struct Buddy {
     regions: RegionTable,
     blocks: Vec<Block>,
     vacant_blocks: Vec<u32>,
-    /// Powers of two only, so of each power's classes the first.
+    /// The free regions. Only powers of two occur, so only the first of the 16 classes of each power is
+    /// used.
     free: Bins,
-    /// Of the smallest region.
+    /// Size of the smallest region in bytes.
     smallest: u64,
     granularity: u64,
-    starved: bool,
+    host_memory_failed: bool,
 }
 
 impl Buddy {
-    /// Without blocks. Both are powers of two: no region is smaller than `smallest` bytes, and
-    /// `granularity` is the page that conflicting kinds must not share; 1 switches it off.
+    /// Creates a suballocator without blocks. `smallest` is the size of the smallest region in bytes;
+    /// `granularity` is `bufferImageGranularity` in bytes, 1 if it does not matter. Both are powers of
+    /// two.
     pub fn new(smallest: u64, granularity: u64) -> Self {
         assert!(smallest.is_power_of_two() && granularity.is_power_of_two());
         Self {
@@ -57,12 +63,12 @@ impl Buddy {
             free: Bins::default(),
             smallest,
             granularity,
-            starved: false,
+            host_memory_failed: false,
         }
     }
 
-    /// The size of the region that a request gets: a power of two that keeps its alignment by
-    /// itself, and a whole page where others must not come near.
+    /// Returns the size in bytes of the region for a request: a power of two that is at least the
+    /// alignment, and at least a whole page if others must not share it.
     fn region_size(&self, request: &RegionRequest) -> Option<u64> {
         let shares = matches!(request.kind, ResourceKind::Buffer | ResourceKind::ImageLinear);
         let page = if shares { 1 } else { self.granularity };
@@ -70,8 +76,8 @@ impl Buddy {
         size.checked_next_power_of_two().filter(|&size| size <= MAX_SIZE)
     }
 
-    /// Takes memory for all that one request may take: a slot and an index entry for each half on the way
-    /// down. And for all that can ever be free at once, so that a free takes none.
+    /// Reserves memory for everything one request may need (a slot and an index entry per split) and for
+    /// everything that can be free at once, so that `free` needs none.
     fn make_room(&mut self) -> bool {
         while !self.regions.has_room_for(self.orders()) {
             if !self.regions.try_grow() {
@@ -87,29 +93,30 @@ impl Buddy {
         true
     }
 
-    /// More than the regions of different sizes that a block can have.
+    /// Returns an upper bound of the number of different region sizes in a block.
     fn orders(&self) -> usize {
         self.free.class_count() / 16 + 2
     }
 
-    /// The same before a request; without memory nothing is placed. The index grows with the slots.
+    /// Makes room for a request; returns false and sets `host_memory_failed` if host memory is exhausted. The index
+    /// grows with the slots, so only these are tested.
     #[inline]
     fn has_room(&mut self) -> bool {
         if self.regions.has_room_for(self.orders()) {
             return true;
         }
-        self.starved = !self.make_room();
-        !self.starved
+        self.host_memory_failed = !self.make_room();
+        !self.host_memory_failed
     }
 
-    /// Makes a block one free region.
+    /// Turns a block into one free region.
     fn start(&mut self, block: u32, size: u64) {
         let first = self.regions.take(block);
         let node = self.regions.node_mut(first);
         node.set_free(0, 1 << size.ilog2());
         node.previous = NONE;
         node.next = NONE;
-        // After `clear`, in memory that it has.
+        // After `clear` the memory is still held.
         assert!(self.free.has_room_for(1) || self.free.try_grow(), "memory was reserved");
         self.link(first);
         self.blocks[block as usize] = Block { size, first, live: 0, used: true };
@@ -134,7 +141,7 @@ impl Buddy {
         self.regions.node_mut(moved).set_position(position);
     }
 
-    /// Halves an unlinked free region; the upper half is linked.
+    /// Halves an unlinked free region and links the upper half.
     fn split(&mut self, index: u32) {
         let node = *self.regions.node(index);
         let half = node.size() / 2;
@@ -152,7 +159,8 @@ impl Buddy {
         self.link(upper);
     }
 
-    /// The other half of what this region was split from, if it is free and whole.
+    /// Returns the other half of the region that this one was split from, if it is free and not split
+    /// itself.
     fn free_buddy(&self, index: u32) -> Option<u32> {
         let node = self.regions.node(index);
         debug_assert!(node.is_free());
@@ -161,7 +169,7 @@ impl Buddy {
         (buddy != NONE && whole(self.regions.node(buddy))).then_some(buddy)
     }
 
-    /// Joins two buddies into the lower one.
+    /// Merges two buddies; returns the slot of the result, which is that of the lower one.
     fn join(&mut self, a: u32, b: u32) -> u32 {
         let lower_first = self.regions.node(a).offset < self.regions.node(b).offset;
         let (lower, upper) = if lower_first { (a, b) } else { (b, a) };
@@ -177,7 +185,8 @@ impl Buddy {
         lower
     }
 
-    /// Joins a free, unlinked region with its buddy and theirs, and links the result.
+    /// Merges a free, unlinked region with its buddy, the result with its own buddy and so on, and links
+    /// the last result.
     fn join_and_link(&mut self, mut index: u32) -> u32 {
         while let Some(buddy) = self.free_buddy(index) {
             self.unlink(buddy);
@@ -203,12 +212,13 @@ impl Buddy {
         Some(self.begin(index, size, request))
     }
 
-    /// See [`Suballocator::allocate_at_multiple`]: of the regions of the right size that a free one would
-    /// be split into, one starts at a multiple of the alignment, or none does.
+    /// See [`Suballocator::allocate_at_multiple`]: searches for a free region that contains, once it is
+    /// split to the right size, a region that starts at a multiple of the alignment.
     #[inline(never)]
     fn place_at_multiple(&mut self, request: &RegionRequest) -> Option<SlotKey> {
         debug_assert!(self.granularity == 1 && request.size > 0 && request.alignment > 0);
-        // What is even in the alignment is kept by the size itself; every so many regions the rest is, too.
+        // The power of two in the alignment is kept by the size itself; the odd factor by one in so many
+        // regions.
         let even = 1 << request.alignment.trailing_zeros();
         let size = self.region_size(&RegionRequest { alignment: even, ..*request })?;
         let step = u128::from(size) * u128::from(request.alignment / even);
@@ -218,7 +228,7 @@ impl Buddy {
             (start + u128::from(size) <= end).then_some(start as u64)
         };
         let mut class = class_of(size);
-        let mut look = LOOK;
+        let mut look = MAX_CANDIDATES;
         let (mut index, start) = loop {
             class = self.free.next_used(class)?;
             let found = self.free.of_class(class).take(look).find_map(|entry| {
@@ -237,7 +247,7 @@ impl Buddy {
             self.split(index);
             let upper = self.regions.node(index).next;
             if self.regions.node(upper).offset <= start {
-                // The lower half stays free, and the upper one is split further.
+                // The lower half stays free; the upper one is split further.
                 self.unlink(upper);
                 self.link(index);
                 index = upper;
@@ -247,7 +257,7 @@ impl Buddy {
         Some(self.begin(index, size, request))
     }
 
-    /// Makes an unlinked free region of the right size a live one.
+    /// Turns an unlinked free region of the right size into a live one.
     fn begin(&mut self, index: u32, size: u64, request: &RegionRequest) -> SlotKey {
         let block = self.regions.block_of(index);
         let node = self.regions.node_mut(index);
@@ -264,12 +274,12 @@ impl Suballocator for Buddy {
         self.blocks.try_reserve(1).is_ok()
             && self.vacant_blocks.try_reserve(blocks + 1).is_ok()
             && self.free.try_reserve(class_of(1 << size.ilog2()))
-            && self.regions.try_expect_block(next, 1)
+            && self.regions.try_prepare_block(next, 1)
             && self.make_room()
     }
 
-    fn take_starved(&mut self) -> bool {
-        std::mem::take(&mut self.starved)
+    fn take_host_memory_failure(&mut self) -> bool {
+        std::mem::take(&mut self.host_memory_failed)
     }
 
     fn add_block(&mut self, size: u64) -> BlockIndex {

@@ -1,9 +1,10 @@
-//! Counts the regions of all blocks.
+//! Statistics of the regions of all blocks, in one pass over the slots.
 //!
-//! In the order of the slots, as no look at a node then waits for the one before it. Which of them live is
-//! anybody's guess, so sums go without a branch. Free neighbours are merged, and links say which are free:
-//! what is unused is the free regions and what live ones take up beyond their size. Of the latter only the
-//! extremes have to know whether it lies before a free region, and few come into question for those.
+//! Slots are visited in order of the table, so that no access depends on the one before. Whether a slot
+//! is live cannot be predicted, so sums are computed without a branch. Free neighbours are always merged
+//! and links say which neighbours are free; so an unused range is a free region plus the padding of a
+//! live one before it, or the padding alone. Only the smallest and largest range have to know what lies
+//! before them, and few ranges are candidates for these.
 
 use std::hint::select_unpredictable;
 
@@ -12,8 +13,8 @@ use super::region::RegionTable;
 use crate::statistics::Statistics;
 
 impl RegionTable {
-    /// Adds the regions of all blocks, none of which waits to be merged, or takes up more than `padding`
-    /// bytes beyond its size.
+    /// Adds the regions of all blocks to `statistics`. No region may wait to be merged, and `padding` is
+    /// an upper bound in bytes of what a live region takes up beyond its size.
     pub(super) fn count(&self, padding: u64, statistics: &mut Statistics) {
         let mut count = Count { padding, ..Count::default() };
         for row in self.nodes().rows() {
@@ -25,8 +26,8 @@ impl RegionTable {
     }
 }
 
-/// Sums and extremes so far. The sums are of parts of the blocks, whose sizes are added up with a check when
-/// they are counted.
+/// Sums and extremes so far. The sums cannot overflow: they are bounded by the block sizes, whose sum is
+/// checked when a block is added.
 #[derive(Default)]
 struct Count {
     padding: u64,
@@ -36,7 +37,7 @@ struct Count {
     unused: u64,
     unused_bytes: u64,
     unused_sizes: Extremes,
-    asked: Asked,
+    pending: PendingRanges,
 }
 
 impl Count {
@@ -47,17 +48,17 @@ impl Count {
         let if_live = u64::from(is_live).wrapping_neg();
         sum(&mut self.live, u64::from(is_live));
         sum(&mut self.live_bytes, size & if_live);
-        if is_live & self.live_sizes.lack(size) {
+        if is_live & self.live_sizes.is_outside(size) {
             self.live_sizes.add(size);
         }
 
-        // Edges and vacant slots have no bytes.
+        // Edge nodes and vacant slots have 0 bytes.
         let unused = select_unpredictable(is_live, node.padding_if_live(), size);
         sum(&mut self.unused_bytes, unused);
         let is_range = (unused != 0) & !(is_live & is_free_link(node.next));
         sum(&mut self.unused, u64::from(is_range));
         let most = unused.wrapping_add(self.padding & !if_live);
-        if is_range & (self.unused_sizes.lack(unused) | self.unused_sizes.lack(most)) {
+        if is_range & (self.unused_sizes.is_outside(unused) | self.unused_sizes.is_outside(most)) {
             self.add_range(node, unused, table);
         }
     }
@@ -67,10 +68,10 @@ impl Count {
         if node.is_live() {
             return self.unused_sizes.add(unused);
         }
-        // What lies before it is somewhere else: on its way while others are counted.
+        // The region before it is elsewhere in the table: prefetch it and use it later.
         let before = target(node.previous);
-        table.nodes().expect(before);
-        let earlier = self.asked.exchange((before, unused));
+        table.nodes().prefetch(before);
+        let earlier = self.pending.exchange((before, unused));
         self.answer(earlier, table);
     }
 
@@ -83,8 +84,8 @@ impl Count {
     }
 
     fn finish(mut self, table: &RegionTable) -> Statistics {
-        for asked in self.asked.ranges {
-            self.answer(asked, table);
+        for range in self.pending.ranges {
+            self.answer(range, table);
         }
         let (live, unused) = (self.live_sizes, self.unused_sizes);
         let mut statistics = Statistics {
@@ -106,8 +107,7 @@ impl Count {
     }
 }
 
-/// The smallest size and how much larger the largest is: then one comparison finds whether another one is
-/// neither.
+/// The smallest size and the span to the largest: one comparison then finds whether a size lies outside.
 #[derive(Clone, Copy)]
 struct Extremes {
     min: u64,
@@ -115,16 +115,16 @@ struct Extremes {
 }
 
 impl Default for Extremes {
-    /// Of no sizes, which no size is between.
+    /// No sizes: every size lies outside.
     fn default() -> Self {
         Self { min: u64::MAX, span: 0 }
     }
 }
 
 impl Extremes {
-    /// Whether a size is not between them.
+    /// Returns whether a size lies outside the extremes.
     #[inline(always)]
-    fn lack(&self, size: u64) -> bool {
+    fn is_outside(&self, size: u64) -> bool {
         size.wrapping_sub(self.min) > self.span
     }
 
@@ -136,22 +136,22 @@ impl Extremes {
     }
 }
 
-/// Free regions and what lies before each, which was not looked at yet.
-struct Asked {
+/// Free regions whose preceding region has been prefetched but not read yet.
+struct PendingRanges {
     ranges: [(u32, u64); Self::COUNT],
     next: usize,
 }
 
-impl Default for Asked {
+impl Default for PendingRanges {
     fn default() -> Self {
         Self { ranges: [(NONE, 0); Self::COUNT], next: 0 }
     }
 }
 
-impl Asked {
+impl PendingRanges {
     const COUNT: usize = 16;
 
-    /// Takes one in for the one that has been here for longest.
+    /// Adds a range and returns the one that has waited longest.
     fn exchange(&mut self, range: (u32, u64)) -> (u32, u64) {
         self.next = (self.next + 1) % Self::COUNT;
         std::mem::replace(&mut self.ranges[self.next], range)

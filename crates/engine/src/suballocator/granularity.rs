@@ -1,37 +1,37 @@
 //! `bufferImageGranularity`: which neighbours may share a page.
 //!
-//! No table of pages is kept. All live regions that touch one page are always compatible with each
-//! other, because each was checked when it came; so a newcomer only has to look at its nearest live
-//! neighbour on either side. That is O(1) in time and needs no memory.
+//! No table of pages is kept. All live regions that touch one page are compatible with each other,
+//! because each was checked when it was placed; so a new region is only compared with its nearest live
+//! neighbour on either side: O(1) time and no memory.
 
 use crate::request::ResourceKind;
 
-/// Whether two resources must not share a page.
+/// Returns whether two resources must not share a page.
 pub fn conflict(a: ResourceKind, b: ResourceKind) -> bool {
     use ResourceKind::{Buffer, ImageLinear, ImageOptimal};
     match (a, b) {
         (Buffer | ImageLinear, Buffer | ImageLinear) | (ImageOptimal, ImageOptimal) => false,
-        // Linear beside optimal, or one of the two is not known.
+        // A linear resource beside an optimal one, or a resource whose tiling is not known.
         _ => true,
     }
 }
 
-/// The live neighbour of a gap: where it ends or starts, and what it is.
+/// The live neighbour of a gap.
 #[derive(Clone, Copy, Debug)]
 pub struct Neighbour {
-    /// For the one before: its end. For the one after: its start. In bytes from the block's start.
+    /// Offset in the block, in bytes: the end of the neighbour before the gap, or the start of the one
+    /// after it.
     pub edge: u64,
-    /// What lives there.
+    /// The kind of resource in it.
     pub kind: ResourceKind,
 }
 
-/// A free range between two live neighbours, either of which may be missing at the borders of the
-/// block.
+/// A free range between two live neighbours; at the borders of the block one of them is missing.
 #[derive(Clone, Copy, Debug)]
 pub struct Gap {
-    /// Where it starts; the neighbour before ends here.
+    /// Offset of its first byte, which is the end of the neighbour before.
     pub start: u64,
-    /// Where it ends; the neighbour after starts here.
+    /// Offset of its end, which is the start of the neighbour after.
     pub end: u64,
     /// The live region before.
     pub before: Option<Neighbour>,
@@ -39,8 +39,8 @@ pub struct Gap {
     pub after: Option<Neighbour>,
 }
 
-/// The first offset in a gap at which a region of `size` bytes can stand, if any. `alignment` and
-/// `granularity` are powers of two.
+/// Returns the first offset in a gap where a region of `size` bytes can be placed, if there is one.
+/// `alignment` and `granularity` are powers of two, in bytes.
 pub fn place_in_gap(
     gap: &Gap,
     size: u64,
@@ -60,7 +60,7 @@ pub fn place_in_gap(
     if end > gap.end {
         return None;
     }
-    // After the move, not before it: the end may have come to another page.
+    // After the offset was moved: the end may have reached another page.
     if let Some(after) = gap.after
         && conflict(after.kind, kind)
         && page_of(end - 1) == page_of(after.edge)
@@ -70,7 +70,7 @@ pub fn place_in_gap(
     Some(offset)
 }
 
-/// `value` rounded up to a power of two, or `None` past the end of numbers.
+/// Rounds `value` up to a multiple of `alignment`, a power of two; `None` on overflow.
 pub fn align_up(value: u64, alignment: u64) -> Option<u64> {
     debug_assert!(alignment.is_power_of_two());
     Some(value.checked_add(alignment - 1)? & !(alignment - 1))

@@ -1,4 +1,4 @@
-//! What every suballocator can do.
+//! The trait [`Suballocator`]: the operations that every algorithm implements.
 
 use super::region::RegionTable;
 use super::values::{
@@ -9,45 +9,80 @@ use crate::request::ResourceKind;
 use crate::statistics::Statistics;
 
 /// Divides any number of blocks into regions.
+///
+/// Below, *n* is the number of regions in all blocks (live, free, and freed ones that are not merged yet)
+/// and *b* the number of blocks. Bounds of operations that take host memory are amortised over the growth
+/// of the tables.
 pub trait Suballocator: Send {
-    /// Takes memory for the bookkeeping of one block more, of `size` bytes, or of one that grows to that:
-    /// then [`add_block`](Self::add_block) and [`grow_block`](Self::grow_block) need none. False without
-    /// host memory. O(1).
+    /// Reserves host memory for the bookkeeping of one more block of `size` bytes, or of one block that
+    /// grows to `size`; after that [`add_block`](Self::add_block) and [`grow_block`](Self::grow_block)
+    /// take none. Returns false if the system has no memory.
+    ///
+    /// # Time complexity
+    /// O(1); O(*n*) once, for the second block, when the table that maps regions to blocks is created.
     fn try_reserve_block(&mut self, size: u64) -> bool;
 
-    /// Takes in a block of `size` bytes. O(1).
+    /// Adds a block of `size` bytes, which becomes one free region.
     ///
     /// # Panics
-    /// Without host memory: see [`try_reserve_block`](Self::try_reserve_block).
+    /// If host memory is exhausted; call [`try_reserve_block`](Self::try_reserve_block) first.
+    ///
+    /// # Time complexity
+    /// That of [`try_reserve_block`](Self::try_reserve_block).
     fn add_block(&mut self, size: u64) -> BlockIndex;
 
-    /// Whether a request got no place for want of host memory since this was asked last.
-    fn take_starved(&mut self) -> bool;
+    /// Returns whether a request since the last call failed because host memory was exhausted, and clears
+    /// that flag.
+    ///
+    /// # Time complexity
+    /// O(1).
+    fn take_host_memory_failure(&mut self) -> bool;
 
-    /// Lets go of a block without live regions. O(1).
+    /// Removes a block that has no live region.
     ///
     /// # Panics
     /// If a region of the block is live.
+    ///
+    /// # Time complexity
+    /// O(1); O(*n*) if host memory ran out before and freed regions could not be merged.
     fn remove_block(&mut self, block: BlockIndex);
 
-    /// Whether no region of the block is live. O(1).
+    /// Returns whether the block has no live region.
+    ///
+    /// # Time complexity
+    /// O(1).
     fn is_block_empty(&self, block: BlockIndex) -> bool;
 
-    /// Takes memory for so many regions more at once. What is not reserved is taken bit by bit.
+    /// Reserves host memory for `regions` more regions, as far as the system has it; memory that is not
+    /// reserved is taken in small steps by later calls.
+    ///
+    /// # Time complexity
+    /// O(`regions`) at most, and one request for host memory per 16,384 regions.
     fn reserve(&mut self, regions: usize) {
         self.regions_mut().reserve(regions);
     }
 
-    /// Finds a place in any block, or `None`. O(1), except for [`MinOffset`](crate::Strategy::MinOffset).
+    /// Finds a place in any block and makes it a live region; returns `None` if no block has room.
+    ///
+    /// # Time complexity
+    /// TLSF: O(1), which includes a search of at most 512 candidates; O(*n* + *b*) with
+    /// [`MinOffset`](crate::Strategy::MinOffset). Buddy: O(log(block size / smallest region)). Linear:
+    /// O(1) in the block on top; O(*b*) when that is full.
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement>;
 
-    /// The same for an alignment that is no power of two, as a stride of 12 bytes: a call of its own, as a
-    /// division costs more than all else that [`allocate`](Self::allocate) does. Not where
-    /// `bufferImageGranularity` matters.
+    /// Like [`allocate`](Self::allocate), but the alignment need not be a power of two (a vertex stride
+    /// of 12 bytes). A separate method because the integer division costs more than everything else that
+    /// `allocate` does. Not for memory with a `bufferImageGranularity` above 1.
+    ///
+    /// # Time complexity
+    /// That of [`allocate`](Self::allocate); buddy searches at most 512 candidates.
     fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement>;
 
-    /// Finds places as [`allocate`](Self::allocate) does, one after the other, up to the first request
-    /// that gets none; how many got one. `placed` hears of each.
+    /// Calls [`allocate`](Self::allocate) for each request up to the first that fails and `placed` for
+    /// each that succeeds. Returns the number of requests that succeeded.
+    ///
+    /// # Time complexity
+    /// That of [`allocate`](Self::allocate), for each request.
     fn allocate_many(
         &mut self,
         requests: impl Iterator<Item = RegionRequest>,
@@ -59,62 +94,93 @@ pub trait Suballocator: Send {
         one_by_one(requests, placed, |request| self.allocate(request))
     }
 
-    /// Frees a region; `None` if the key is stale. O(1).
+    /// Frees a region and returns its description; `None` if the key is stale.
+    ///
+    /// # Time complexity
+    /// TLSF: O(1). Buddy: O(log(block size / smallest region)). Linear: O(1) amortised, O(live and freed
+    /// regions of the run) in the worst case.
     fn free(&mut self, key: SlotKey) -> Option<FreedRegion>;
 
-    /// The same without a word about what it was, for which a large table would have to wait: how many
-    /// bytes it and others before it had that were not told of yet. `None` if the key is stale; also then
-    /// what was put off may be done.
+    /// Like [`free`](Self::free), but does not report the region, so its node need not be read, which in
+    /// a large table is a cache miss. Returns the bytes of this and earlier releases that have not been
+    /// reported yet, or `None` if the key is stale; deferred merges may be done in either case.
+    ///
+    /// # Time complexity
+    /// That of [`free`](Self::free).
     fn release(&mut self, key: SlotKey) -> Option<u64> {
         self.free(key).map(|freed| freed.info.size)
     }
 
-    /// What regions had that were [released](Self::release) and not told of yet, in bytes. O(1).
+    /// Returns the bytes of [released](Self::release) regions that no call has reported yet.
+    ///
+    /// # Time complexity
+    /// O(1).
     fn unreported(&self) -> u64 {
         0
     }
 
-    /// Frees every region, however many there are; the blocks stay. O(blocks).
+    /// Frees every region; the blocks stay. Every key becomes stale, because no generation is used twice.
     ///
-    /// No generation comes twice, so no slot has to be told.
+    /// # Time complexity
+    /// O(*b* + *n* / 16,384).
     fn clear(&mut self);
 
-    /// Where it keeps its regions.
+    /// Returns the table of regions.
     fn regions(&self) -> &RegionTable;
 
-    /// The table of its regions, to be changed.
+    /// Returns the table of regions for modification.
     fn regions_mut(&mut self) -> &mut RegionTable;
 
-    /// What a region is; `None` if the key is stale. O(1).
+    /// Returns the description of a live region; `None` if the key is stale.
+    ///
+    /// # Time complexity
+    /// O(1).
     fn region(&self, key: SlotKey) -> Option<RegionInfo> {
         self.regions().info(key)
     }
 
-    /// The owner's bits; `None` if the key is stale. O(1).
+    /// Returns the bits that the owner stores with a live region; `None` if the key is stale.
+    ///
+    /// # Time complexity
+    /// O(1).
     fn tag(&self, key: SlotKey) -> Option<RegionTag> {
         self.regions().tag(key)
     }
 
-    /// Changes the owner's bits; does nothing if the key is stale. O(1).
+    /// Replaces the bits that the owner stores with a live region; does nothing if the key is stale.
+    ///
+    /// # Time complexity
+    /// O(1).
     fn set_tag(&mut self, key: SlotKey, tag: RegionTag) {
         self.regions_mut().set_tag(key, tag);
     }
 
-    /// Makes a block larger; what lives in it stays. O(regions of the block).
+    /// Makes a block larger; its live regions keep their offsets.
     ///
     /// # Panics
-    /// If the new size is smaller, or without host memory.
+    /// If the new size is smaller, or if host memory is exhausted.
+    ///
+    /// # Time complexity
+    /// TLSF and linear: O(1). Buddy: O(regions of the block).
     fn grow_block(&mut self, block: BlockIndex, size: u64);
 
-    /// Bytes of a block. O(1).
+    /// Returns the size of a block in bytes.
+    ///
+    /// # Time complexity
+    /// O(1).
     fn block_size(&self, block: BlockIndex) -> u64;
 
-    /// Calls `visit` with offset, size, key and kind of the live regions of a block, by ascending
-    /// offset. O(regions of the block).
+    /// Calls `visit` with offset, size, key and kind of each live region of a block, by ascending offset.
+    ///
+    /// # Time complexity
+    /// O(regions of the block).
     fn visit_live(&self, block: BlockIndex, visit: &mut dyn FnMut(u64, u64, SlotKey, ResourceKind));
 
-    /// Calls `visit` with the live regions of a block and the unused ranges between them, by
-    /// ascending offset: together they are the block. O(regions of the block).
+    /// Calls `visit` with each live region of a block and each unused range between them, by ascending
+    /// offset; together they cover the block.
+    ///
+    /// # Time complexity
+    /// O(regions of the block).
     fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
         let mut end = 0;
         self.visit_live(block, &mut |offset, size, key, kind| {
@@ -130,24 +196,39 @@ pub trait Suballocator: Send {
         }
     }
 
-    /// Does what was put off, which changes nothing that can be seen but how fast the next
-    /// [`count`](Self::count) is. O(1).
+    /// Merges freed regions whose merging was deferred. Nothing observable changes but the speed of the
+    /// next [`count`](Self::count).
+    ///
+    /// # Time complexity
+    /// O(1); O(*n*) if host memory ran out before.
     fn settle(&mut self) {}
 
-    /// Counts the live regions and unused ranges of some blocks, which have to be all there are.
-    /// O(regions).
+    /// Adds the live regions and unused ranges of `blocks` to `statistics`. `blocks` has to yield every
+    /// block of the suballocator.
+    ///
+    /// # Time complexity
+    /// O(*n*).
     fn count(&self, blocks: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
         count_by_walk(self, blocks, statistics);
     }
 
-    /// Bytes of bookkeeping held. Of tables of many regions, what was never written is not counted.
+    /// Returns the bytes of bookkeeping; pages of large tables that were never written do not count.
+    ///
+    /// # Time complexity
+    /// O(1).
     fn metadata_bytes(&self) -> usize;
 
-    /// Walks everything and says what is broken. O(regions).
+    /// Checks all invariants and returns the first one that is broken.
+    ///
+    /// # Errors
+    /// A sentence that names the block and the invariant.
+    ///
+    /// # Time complexity
+    /// O(*n* + *b*).
     fn validate(&self) -> Result<(), String>;
 }
 
-/// Places requests up to the first that gets nothing; how many were placed.
+/// Places requests with `allocate` up to the first that fails; returns the number placed.
 #[inline(always)]
 pub(super) fn one_by_one(
     requests: impl Iterator<Item = RegionRequest>,
@@ -163,7 +244,7 @@ pub(super) fn one_by_one(
     count
 }
 
-/// See [`Suballocator::count`].
+/// Counts regions by visiting each block: the generic implementation of [`Suballocator::count`].
 pub(super) fn count_by_walk(
     of: &(impl Suballocator + ?Sized),
     blocks: &mut dyn Iterator<Item = BlockIndex>,

@@ -1,8 +1,8 @@
 //! Dividing blocks into regions.
 //!
-//! A [`Suballocator`] holds *all* blocks of an arena under one index, so that finding a place costs
-//! the same with one block and with ten thousand. It knows sizes and offsets only: which memory
-//! stands behind a block is the arena's business.
+//! A [`Suballocator`] keeps *all* blocks of an arena under one index, so finding a place costs the same
+//! with one block and with ten thousand. It only handles sizes and offsets; the arena knows which memory
+//! object stands behind a block.
 
 mod any;
 mod bins;

@@ -1,4 +1,18 @@
-//! One region as the table of them keeps it.
+//! [`Node`]: one region, as stored in the slab of [`RegionTable`](super::RegionTable).
+//!
+//! ```text
+//!   Node        32 bytes, half a cache line; its slot (index in the slab) is the region's number
+//!     offset       64 bits   start in the block, in bytes
+//!     size         64 bits   requested size, or size of the free range, in bytes; 0: edge or vacant slot
+//!     previous     32 bits   slot of the physical neighbour before; bit 31 FREE_LINK: that one is free
+//!     next         32 bits   slot of the physical neighbour after; a vacant slot: the next vacant one
+//!     generation   32 bits   odd while the region is live, else 0
+//!     extra        32 bits   free  [ FREE: bit 31 ][ Position in the index: bits 0..31 ]
+//!                            live  [ padding or exponent: 14.. ][ POWER: 13 ][ kind: 10..13 ][ tag: 0..10 ]
+//!
+//!   block       edge <-> region <-> region <-> region <-> edge     TLSF: a ring through one edge node
+//!               NONE <-  region <-> region <-> region  -> NONE     buddy, and each run of linear
+//! ```
 
 use super::bins::Position;
 use super::values::BlockIndex;
@@ -6,55 +20,56 @@ use super::values::{RegionInfo, RegionTag};
 use crate::handle::SlotKey;
 use crate::request::ResourceKind;
 
-/// No node.
+/// The link that leads to no node.
 pub(super) const NONE: u32 = u32::MAX >> 1;
 
-/// A link to a region that is free, in suballocators that say so: then the neighbours of a region
-/// need not be looked at to find out.
+/// The flag of a link to a free region, in suballocators that maintain it: whether a neighbour is free is
+/// then known without reading its node.
 pub(super) const FREE_LINK: u32 = 1 << 31;
 
-/// Whether a link says that the neighbour is free.
+/// Returns whether a link says that the neighbour is free.
 pub(super) fn is_free_link(link: u32) -> bool {
     link & FREE_LINK != 0
 }
 
-/// The neighbour that a link leads to, or `NONE`.
+/// Returns the slot that a link leads to, or `NONE`.
 pub(super) fn target(link: u32) -> u32 {
     link & !FREE_LINK
 }
 
-/// What `extra` says: of a free region, its position in the index below the highest bit ...
+/// Flag in `extra` of a free region; the bits below it are its position in the index.
 const FREE: u32 = 1 << 31;
-/// ... and of a live one, from the lowest bit on: the owner's tag, its kind, and what it takes up. That
-/// is so many bytes more than its size, or with `POWER` a power of two.
+/// Fields of `extra` of a live region, from the lowest bit on: the owner's tag, the kind, and the
+/// footprint. The footprint is a number of bytes beyond the size or, with `POWER`, the exponent of a
+/// power of two.
 const TAG_MASK: u32 = (1 << KIND_SHIFT) - 1;
 const KIND_SHIFT: u32 = 10;
 const POWER: u32 = 1 << 13;
 const PADDING_SHIFT: u32 = 14;
-/// What a suballocator that does not use powers may add is less.
+/// Padding in bytes is less than this, in suballocators that do not use powers of two.
 pub(super) const MAX_PADDING: u64 = 1 << 16;
 
-/// The largest block: then sums of what the index reckons with are far from the end of numbers.
+/// The largest block in bytes: sums of sizes and alignments then stay far from overflow.
 pub(super) const MAX_SIZE: u64 = (1 << 60) - 1;
 
-/// One region, used or free.
+/// One region, live or free; the module documentation shows its layout.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 pub(super) struct Node {
     pub offset: u64,
-    /// As requested, or of the unused range.
+    /// Requested size in bytes; of a free region its whole size.
     size: u64,
-    /// Links to the neighbours in the block.
+    /// Links to the physical neighbours in the block.
     pub previous: u32,
     pub next: u32,
-    /// Odd while the region lives, 0 else. Where generations are kept apart, also odd while a region that
-    /// was freed waits to be merged.
+    /// Odd while the region is live, otherwise 0. Where generations are kept apart, also odd while a
+    /// freed region waits to be merged.
     generation: u32,
-    /// See [`FREE`] and the constants behind it.
+    /// Bit fields: [`FREE`], or [`TAG_MASK`] and the constants behind it.
     extra: u32,
 }
 
-/// A vacant one.
+/// A vacant node.
 impl Default for Node {
     fn default() -> Self {
         Self { offset: 0, size: 0, previous: NONE, next: NONE, generation: 0, extra: FREE }
@@ -62,12 +77,12 @@ impl Default for Node {
 }
 
 impl Node {
-    /// As requested, or of the unused range.
+    /// Returns the requested size in bytes; of a free region its whole size.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// What it takes up.
+    /// Returns the bytes that the region takes up in its block.
     pub fn footprint(&self) -> u64 {
         if self.is_free() {
             self.size
@@ -82,33 +97,34 @@ impl Node {
         self.offset + self.footprint()
     }
 
-    /// What a region of [`set_live`](Self::set_live) takes up beyond its size.
+    /// Returns the bytes that a region of [`set_live`](Self::set_live) takes up beyond its size.
     #[inline]
     pub fn padding(&self) -> u64 {
         debug_assert!(self.is_edge() || !self.is_free() && self.extra & POWER == 0);
         self.padding_if_live()
     }
 
-    /// The same, and anything of what does not live.
+    /// Like [`padding`](Self::padding), but may be called for any node: the value is meaningless if the
+    /// region is not live.
     #[inline(always)]
     pub fn padding_if_live(&self) -> u64 {
         u64::from(self.extra >> PADDING_SHIFT) & (MAX_PADDING - 1)
     }
 
-    /// The end of such a region.
+    /// Returns the end offset of a region of [`set_live`](Self::set_live).
     #[inline]
     pub fn padded_end(&self) -> u64 {
         // A region lies within its block.
         self.offset.wrapping_add(self.size).wrapping_add(self.padding())
     }
 
-    /// Makes it the edge of a block, which lies before its first and behind its last region: so that
-    /// no region is without neighbours. It is neither free nor live.
+    /// Turns the node into the edge of a block, which is linked before the first and behind the last
+    /// region, so that every region has two neighbours. It is neither free nor live.
     pub fn set_edge(&mut self, index: u32) {
         *self = Self { previous: index, next: index, ..Self::default() };
     }
 
-    /// Also of a vacant slot: no region is free and has no bytes.
+    /// Returns whether the node is an edge; also true for a vacant slot, as no free region has 0 bytes.
     pub fn is_edge(&self) -> bool {
         self.is_free() && self.size == 0
     }
@@ -127,7 +143,7 @@ impl Node {
         }
     }
 
-    /// What a live region of a block is.
+    /// Returns the description of a live region of `block`.
     pub fn info(&self, block: u32) -> RegionInfo {
         let block = BlockIndex(block);
         RegionInfo { block, offset: self.offset, size: self.size(), kind: self.kind() }
@@ -137,7 +153,7 @@ impl Node {
         self.set_free_at(offset, size, 0);
     }
 
-    /// The same, at a position of the index.
+    /// Makes the region free, at `position` in the index.
     #[inline(always)]
     pub fn set_free_at(&mut self, offset: u64, size: u64, position: Position) {
         debug_assert!(size <= MAX_SIZE);
@@ -146,7 +162,7 @@ impl Node {
         self.set_position(position);
     }
 
-    /// Live, taking up `padding` more than it has.
+    /// Makes the region live; it takes up `padding` bytes beyond its size.
     #[inline(always)]
     pub fn set_live(&mut self, offset: u64, size: u64, kind: ResourceKind, padding: u64) {
         debug_assert!(size <= MAX_SIZE && padding < MAX_PADDING);
@@ -155,55 +171,56 @@ impl Node {
         self.extra = (padding as u32) << PADDING_SHIFT | u32::from(kind as u8) << KIND_SHIFT;
     }
 
-    /// Live, taking up 2^`order` bytes.
+    /// Makes the region live; it takes up 2^`order` bytes.
     pub fn set_live_in_power(&mut self, offset: u64, size: u64, kind: ResourceKind, order: u32) {
         self.set_live(offset, size, kind, 0);
         self.extra |= POWER | order << PADDING_SHIFT;
     }
 
-    /// Of no region any more, and linked to the next vacant slot.
+    /// Makes the slot vacant and links it to the next vacant one.
     #[inline(always)]
     pub fn set_vacant(&mut self, next: u32) {
         (self.size, self.extra, self.generation) = (0, FREE, 0);
         self.next = next;
     }
 
-    /// Whether it is neither live nor free: after [`end_life_later`](Self::end_life_later).
+    /// Returns whether the region is neither live nor free: freed by
+    /// [`end_life_later`](Self::end_life_later) and not merged yet.
     pub fn is_unmerged(&self) -> bool {
         !self.is_free() && self.generation == 0
     }
 
-    /// Live from now on.
+    /// Gives the region the generation of a new key.
     #[inline(always)]
     pub fn begin_life(&mut self, generation: u32) {
         debug_assert!(generation % 2 == 1);
         self.generation = generation;
     }
 
-    /// Whether there is a key of it, as far as the node knows.
+    /// Returns whether a key of the region is valid, as far as the node knows.
     #[inline(always)]
     pub fn is_live(&self) -> bool {
         self.generation % 2 == 1
     }
 
-    /// See the field.
+    /// Returns the generation of the region's key, or 0.
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// Whether a key is that of this region, which lives.
+    /// Returns whether `key` is the valid key of this region.
     #[inline]
     pub fn is_of(&self, key: SlotKey) -> bool {
         self.generation == key.generation() && self.is_live()
     }
 
-    /// Not live any more, and not free before it was merged: everything else is as it was.
+    /// Makes the key stale without making the region free: everything else stays until it is merged.
     #[inline(always)]
     pub fn end_life_later(&mut self) {
         self.generation = 0;
     }
 
-    /// Free from now on, with nothing that could be taken for a key of it.
+    /// Makes the key stale and the region free.
     #[inline(always)]
     pub fn end_life(&mut self, offset: u64, size: u64) {
         self.set_free(offset, size);

@@ -1,14 +1,17 @@
-//! The regions of all blocks of a suballocator: a slab of nodes linked in order of their offsets.
+//! [`RegionTable`]: the regions of all blocks of a suballocator, a slab of nodes.
 //!
 //! ```text
-//!   block 0   [ live ][ free      ][ live ][ live ][ free ]      neighbours by `previous`, `next`
-//!   block 1   [ free                                      ]
+//!   nodes         [ Node ][ Node ][ Node ][ Node ] ...      by slot; physical neighbours by `previous`, `next`
+//!   blocks        [ u32  ][ u32  ][ u32  ][ u32  ] ...      the block of each slot; empty if all are of block 0
+//!   generations   [ u32  ][ u32  ][ u32  ][ u32  ] ...      only in large tables of virtual blocks
+//!
+//!   slots.vacant  -> slot -> slot -> NONE                   vacant slots, linked by `Node::next`
 //! ```
 //!
-//! A node is 32 bytes, half a line of the cache, and has its identity with it: of many regions, each
-//! look at a node is a miss. Only suballocators of several blocks keep the block beside it, and only large
-//! tables of virtual blocks the generation once more. Slots are recycled; each life has a generation of
-//! its own, which makes every old key stale.
+//! A node is 32 bytes, half a cache line, and contains its generation: with many regions each access to
+//! another table would be one more cache miss. Only suballocators with several blocks keep the block
+//! beside it, and only large tables of virtual blocks keep the generation twice. Slots are reused; each
+//! life has a new generation, so every earlier key of the slot is stale.
 
 use std::hint::select_unpredictable;
 
@@ -18,52 +21,58 @@ use super::values::{BlockIndex, Placement, RegionInfo, RegionTag};
 use crate::handle::{CacheHint, SlotKey};
 use crate::request::ResourceKind;
 
-/// So many regions are in a row.
+/// Nodes per row of the slab.
 const ROW: usize = 16384;
-/// The regions of a table.
+/// The nodes of a table.
 pub(super) type Nodes = Slab<Node, ROW>;
-/// The blocks of them.
-pub(super) type Blocks = Slab<u32, ROW>;
-/// Their generations.
+/// The block of each node.
+pub(super) type BlockOfNode = Slab<u32, ROW>;
+/// The generation of each node.
 pub(super) type Generations = Slab<u32, ROW>;
-/// So many slots are made at once.
-const AT_ONCE: usize = 16;
-/// No more than so many are reserved: who asks for more may be wrong, and finds it all touched.
-const MOST_AT_ONCE: usize = 1 << 20;
+/// Number of slots that are created at a time.
+const SLOTS_PER_GROWTH: usize = 16;
+/// The most slots that one call reserves: a larger request may be a mistake, and the memory would be
+/// touched.
+const MAX_RESERVED_SLOTS: usize = 1 << 20;
 
-/// The slab. Opaque outside of the suballocators.
+/// The table of regions. Opaque outside of the suballocators.
 #[derive(Debug)]
 pub struct RegionTable {
     nodes: Nodes,
-    /// The block of each node; empty while all are of block 0.
-    blocks: Blocks,
-    /// The generation of each node once more, 0 from the moment on at which its region is freed. Close
-    /// together, so that a look at one seldom is a miss. Empty in a small table.
+    /// The block of each node; empty while all nodes belong to block 0.
+    blocks: BlockOfNode,
+    /// A copy of the generation of each node, set to 0 as soon as its region is freed. Being dense, it is
+    /// rarely a cache miss. Empty in a small table.
     generations: Generations,
-    /// They are kept from so many nodes on.
+    /// The number of nodes from which on `generations` is kept.
     apart_from: usize,
     slots: Slots,
 }
 
-/// Which slots of a table are vacant, and the generation of the next life.
+/// The free list of vacant slots, and the generation of the next life.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slots {
-    /// The first one; they are linked through `next`.
+    /// The first vacant slot; they are linked through `next`.
     vacant: u32,
     vacant_count: usize,
     generation: u32,
 }
 
 impl Slots {
-    /// Takes a vacant slot, of which there has to be one; its node still has to be filled.
+    /// Takes a vacant slot, which has to exist; the caller fills its node.
     #[inline(always)]
     pub fn take(&mut self, nodes: &impl Entries<Node>) -> u32 {
         self.take_if(true, NONE, nodes)
     }
 
-    /// The same for a region of a block, where the blocks of all are kept.
+    /// Takes a vacant slot for a region of `block` and notes that block, if the blocks are kept.
     #[inline(always)]
-    pub fn take_for(&mut self, block: u32, nodes: &impl Entries<Node>, blocks: &mut Blocks) -> u32 {
+    pub fn take_for(
+        &mut self,
+        block: u32,
+        nodes: &impl Entries<Node>,
+        blocks: &mut BlockOfNode,
+    ) -> u32 {
         let index = self.take(nodes);
         if !blocks.is_empty() {
             blocks[index] = block;
@@ -71,7 +80,8 @@ impl Slots {
         index
     }
 
-    /// Takes a slot as [`take`](Self::take) does, or nothing and `other`: without a branch, for what nobody can guess.
+    /// Takes a slot if `really` is true, otherwise returns `other`. Without a branch, because the
+    /// condition cannot be predicted.
     #[inline(always)]
     pub fn take_if(&mut self, really: bool, other: u32, nodes: &impl Entries<Node>) -> u32 {
         let index = self.vacant;
@@ -80,13 +90,14 @@ impl Slots {
         select_unpredictable(really, index, other)
     }
 
-    /// Gives a slot back.
+    /// Returns a slot to the free list.
     #[inline(always)]
     pub fn give_back(&mut self, index: u32, nodes: &mut impl Entries<Node>) {
         self.give_back_if(true, index, nodes);
     }
 
-    /// Gives a slot back. If not `really`, its node is to be written again.
+    /// Returns a slot to the free list if `really` is true; otherwise the caller has to write its node
+    /// again.
     #[inline(always)]
     pub fn give_back_if(&mut self, really: bool, index: u32, nodes: &mut impl Entries<Node>) {
         nodes[index].set_vacant(self.vacant);
@@ -94,8 +105,8 @@ impl Slots {
         self.vacant_count = self.vacant_count.wrapping_add(usize::from(really));
     }
 
-    /// A key for a region that lives from now on. Each life of a table has a generation of its own,
-    /// until 2^31 of them are over.
+    /// Starts the life of a region and returns its key. Generations do not repeat within a table before
+    /// 2^31 lives.
     #[inline(always)]
     pub fn begin_life(&mut self, index: u32, node: &mut Node) -> SlotKey {
         let generation = self.generation;
@@ -137,36 +148,37 @@ impl RegionTable {
         if self.blocks.is_empty() { 0 } else { self.blocks[index] }
     }
 
-    /// The same of any number.
+    /// Returns the block of a slot that may be past the end of the table.
     #[inline(always)]
     pub(super) fn block_of_any(&self, index: u32) -> u32 {
         if self.blocks.is_empty() { 0 } else { self.blocks.get(index).copied().unwrap_or(0) }
     }
 
-    /// The nodes, the blocks of all of them but where all are of block 0, and the slots.
+    /// Returns the nodes, the blocks (empty if all nodes belong to block 0) and the free list.
     #[inline(always)]
-    pub(super) fn parts(&mut self) -> (&mut Nodes, &mut Blocks, &mut Slots) {
+    pub(super) fn parts(&mut self) -> (&mut Nodes, &mut BlockOfNode, &mut Slots) {
         (&mut self.nodes, &mut self.blocks, &mut self.slots)
     }
 
-    /// Keeps generations apart from so many nodes on. To be said before there are any.
+    /// Keeps a copy of the generations once the table has `from` nodes. To be called before there are
+    /// any.
     pub(super) fn keep_generations_apart(&mut self, from: usize) {
         assert!(self.nodes.is_empty(), "a table that is in use");
         self.apart_from = from;
     }
 
-    /// Whether they will be kept apart, if there are enough.
+    /// Returns whether generations are to be kept apart once there are enough nodes.
     pub(super) fn will_have_generations_apart(&self) -> bool {
         self.apart_from != usize::MAX
     }
 
-    /// Whether they are kept apart.
+    /// Returns whether generations are kept apart now.
     #[inline(always)]
     pub(super) fn has_generations_apart(&self) -> bool {
         !self.generations.is_empty()
     }
 
-    /// Notes the generation of a life that began, where they are kept apart.
+    /// Copies the generation of a new life, if they are kept apart.
     #[inline(always)]
     pub(super) fn note_life(&mut self, key: SlotKey) {
         if !self.generations.is_empty() {
@@ -174,7 +186,7 @@ impl RegionTable {
         }
     }
 
-    /// Notes the end of a life and has its node fetched, without a look at it; false if the key is stale.
+    /// Marks a life as ended in `generations` and prefetches its node; returns false if the key is stale.
     #[inline(always)]
     pub(super) fn note_end(&mut self, key: SlotKey) -> bool {
         let generation = self.generations.get_mut(key.index());
@@ -182,11 +194,12 @@ impl RegionTable {
             return false;
         };
         *generation = 0;
-        self.nodes.expect(key.index());
+        self.nodes.prefetch(key.index());
         true
     }
 
-    /// For checks: whether all that are kept apart are right, of regions that wait to be merged, too.
+    /// Returns whether all generations that are kept apart are right; `waits` says which slots wait to be
+    /// merged. For consistency checks.
     pub(super) fn has_right_generations(&self, waits: impl Fn(u32) -> bool) -> bool {
         let is_right = |index: u32| {
             let apart = self.generations[index];
@@ -198,7 +211,7 @@ impl RegionTable {
         is_complete && (0..count as u32).all(is_right)
     }
 
-    /// Those of new nodes.
+    /// Copies the generations of new nodes.
     #[inline]
     fn push_generations(&mut self) {
         if self.nodes.len() >= self.apart_from {
@@ -208,13 +221,13 @@ impl RegionTable {
         }
     }
 
-    /// Whether so many slots can be taken before [`try_grow`](Self::try_grow) has to be called.
+    /// Returns whether `count` slots can be taken without calling [`try_grow`](Self::try_grow).
     #[inline]
     pub(super) fn has_room_for(&self, count: usize) -> bool {
         self.slots.vacant_count >= count
     }
 
-    /// Makes a few more slots; false without memory for them.
+    /// Creates a few vacant slots; returns false if host memory is exhausted.
     ///
     /// # Panics
     /// At 2^31 - 1 regions.
@@ -222,14 +235,14 @@ impl RegionTable {
     #[inline(never)]
     #[must_use]
     pub(super) fn try_grow(&mut self) -> bool {
-        if !self.try_reserve_slots(AT_ONCE) {
+        if !self.try_reserve_slots(SLOTS_PER_GROWTH) {
             return false;
         }
         let first = self.nodes.len();
-        let end = first + AT_ONCE;
+        let end = first + SLOTS_PER_GROWTH;
         assert!(end < NONE as usize, "fewer than 2^31 - 1 regions");
         for index in first..end {
-            // Linked so that the first one is taken first.
+            // Linked so that the lowest slot is taken first.
             let next = if index + 1 < end { index as u32 + 1 } else { self.slots.vacant };
             let mut node = Node::default();
             node.set_vacant(next);
@@ -239,12 +252,12 @@ impl RegionTable {
             }
         }
         self.slots.vacant = first as u32;
-        self.slots.vacant_count += AT_ONCE;
+        self.slots.vacant_count += SLOTS_PER_GROWTH;
         self.push_generations();
         true
     }
 
-    /// Takes memory for so many slots more, and for what is kept beside them.
+    /// Reserves memory for `more` slots and the columns beside them.
     fn try_reserve_slots(&mut self, more: usize) -> bool {
         let nodes = self.nodes.len() + more;
         self.nodes.try_reserve(more)
@@ -253,16 +266,16 @@ impl RegionTable {
                 || self.generations.try_reserve(nodes - self.generations.len()))
     }
 
-    /// Takes memory for so many regions more, at once, if there is any: what lacks is taken later.
+    /// Reserves memory for `regions` more regions, if there is any; the rest is taken later.
     pub(super) fn reserve(&mut self, regions: usize) {
-        // What is vacant serves first.
-        let more = regions.saturating_sub(self.slots.vacant_count).min(MOST_AT_ONCE);
+        // Vacant slots are used first.
+        let more = regions.saturating_sub(self.slots.vacant_count).min(MAX_RESERVED_SLOTS);
         let _ = self.try_reserve_slots(more);
     }
 
-    /// Takes memory for a block with so many regions; false if there is none.
+    /// Reserves memory for a block with `regions` regions; returns false if host memory is exhausted.
     #[must_use]
-    pub(super) fn try_expect_block(&mut self, block: u32, regions: usize) -> bool {
+    pub(super) fn try_prepare_block(&mut self, block: u32, regions: usize) -> bool {
         if !self.try_reserve_slots(regions) {
             return false;
         }
@@ -270,22 +283,22 @@ impl RegionTable {
         if is_first_of_many && !self.blocks.try_reserve(self.nodes.len() + regions) {
             return false;
         }
-        self.expect(block);
+        self.prepare_block(block);
         true
     }
 
-    /// Has a place for the block of each node from now on, if `block` is not the only one.
+    /// Creates the column of blocks if `block` is not 0 and the column does not exist yet.
     #[inline]
-    pub(super) fn expect(&mut self, block: u32) {
+    pub(super) fn prepare_block(&mut self, block: u32) {
         if block != 0 && self.blocks.is_empty() {
             (0..self.nodes.len()).for_each(|_| self.blocks.push(0));
         }
     }
 
-    /// A slot for a region of `block`; its node still has to be filled.
+    /// Takes a slot for a region of `block`; the caller fills its node.
     #[inline]
     pub(super) fn take(&mut self, block: u32) -> u32 {
-        self.expect(block);
+        self.prepare_block(block);
         let index = self.slots.vacant;
         if index == NONE {
             return self.push(block);
@@ -298,13 +311,13 @@ impl RegionTable {
         index
     }
 
-    /// A slot behind all others.
+    /// Appends a slot.
     #[inline]
     fn push(&mut self, block: u32) -> u32 {
         let index = self.nodes.len();
         assert!(index < NONE as usize, "fewer than 2^31 - 1 regions");
         self.nodes.push(Node::default());
-        // The first region of all may be of another block.
+        // The first region of all may belong to another block.
         if block != 0 || !self.blocks.is_empty() {
             self.blocks.push(block);
         }
@@ -312,19 +325,19 @@ impl RegionTable {
         index as u32
     }
 
-    /// Gives a slot back.
+    /// Returns a slot to the free list.
     pub(super) fn give_back(&mut self, index: u32) {
         self.nodes[index].set_vacant(self.slots.vacant);
         self.slots.vacant = index;
         self.slots.vacant_count += 1;
     }
 
-    /// Makes a key of the slot, whose node is live from now on.
+    /// Makes the region of a slot live and returns its key.
     pub(super) fn begin_life(&mut self, index: u32) -> SlotKey {
         self.slots.begin_life(index, &mut self.nodes[index])
     }
 
-    /// Makes a key stale and gives what its node was; `None` if it is stale already.
+    /// Makes a key stale and returns what its node was; `None` if the key is stale already.
     #[inline]
     pub(super) fn end_life(&mut self, key: SlotKey) -> Option<Node> {
         let node = self.nodes.get_mut(key.index())?;
@@ -336,7 +349,8 @@ impl RegionTable {
         Some(was)
     }
 
-    /// Makes every key stale, and has no slots. O(rows of the tables), as no generation comes twice.
+    /// Makes every key stale and removes all slots. O(rows of the tables), because generations do not
+    /// repeat.
     pub(super) fn clear(&mut self) {
         self.nodes.clear();
         self.blocks.clear();
@@ -344,12 +358,12 @@ impl RegionTable {
         (self.slots.vacant, self.slots.vacant_count) = (NONE, 0);
     }
 
-    /// The node of a key, if its region lives.
+    /// Returns the node of a live region; `None` if the key is stale.
     pub(super) fn live(&self, key: SlotKey) -> Option<&Node> {
         self.nodes.get(key.index()).filter(|node| node.is_of(key) && !self.is_ended(key.index()))
     }
 
-    /// Whether there is a live region of a key, if possible without a look at its node.
+    /// Returns whether a key is valid, if possible without reading its node.
     #[inline]
     pub(crate) fn contains(&self, key: SlotKey) -> bool {
         if !self.has_generations_apart() {
@@ -358,50 +372,51 @@ impl RegionTable {
         key.generation() != 0 && self.generations.get(key.index()) == Some(&key.generation())
     }
 
-    /// Whether a region was freed whose node still says that it lives.
+    /// Returns whether a region was freed although its node still says that it is live.
     #[inline]
     fn is_ended(&self, index: u32) -> bool {
         self.generations.get(index) == Some(&0)
     }
 
-    /// Whether a region lives that is not free.
+    /// Returns whether the region of a slot is live.
     #[inline]
     fn lives(&self, index: u32) -> bool {
         self.nodes[index].is_live() && !self.is_ended(index)
     }
 
-    /// What a live region is; `None` if the key is stale.
+    /// Returns the description of a live region; `None` if the key is stale.
     pub(super) fn info(&self, key: SlotKey) -> Option<RegionInfo> {
         self.live(key).map(|node| node.info(self.block_of(key.index())))
     }
 
-    /// Where a live region is. For calls that are not inlined and give a key alone, as that fits into
-    /// registers: what is left in memory in parts and loaded as a whole has to be waited for.
+    /// Returns the placement of a live region. For callers of functions that are not inlined: these
+    /// return only the key, which fits into a register; a placement stored in parts and loaded as a whole
+    /// would stall.
     #[inline(always)]
     pub(crate) fn placement(&self, key: SlotKey) -> Placement {
         let block = BlockIndex(self.block_of(key.index()));
         Placement { key, block, offset: self.nodes[key.index()].offset }
     }
 
-    /// Where the table keeps a live region, until it grows.
+    /// Returns the address of a live region's node, for prefetching; valid until the table grows.
     #[inline(always)]
     pub(crate) fn hint(&self, key: SlotKey) -> CacheHint {
         CacheHint((&raw const self.nodes[key.index()]).addr() as u64)
     }
 
-    /// The owner's bits; `None` if the key is stale.
+    /// Returns the bits that the owner stored; `None` if the key is stale.
     pub(super) fn tag(&self, key: SlotKey) -> Option<RegionTag> {
         self.live(key).map(Node::tag)
     }
 
-    /// Changes the owner's bits; does nothing if the key is stale.
+    /// Replaces the bits that the owner stores; does nothing if the key is stale.
     pub(super) fn set_tag(&mut self, key: SlotKey, tag: RegionTag) {
         if self.live(key).is_some() {
             self.node_mut(key.index()).set_tag(tag);
         }
     }
 
-    /// Appends a free region to the neighbours of a block, whose last one is `last`.
+    /// Appends a free region behind `last`, the last region of a block; returns its slot.
     pub(super) fn append_free(&mut self, last: u32, offset: u64, size: u64) -> u32 {
         let index = self.take(self.block_of(last));
         let node = self.node_mut(index);
@@ -412,7 +427,7 @@ impl RegionTable {
         index
     }
 
-    /// The last region of a block, from any of its regions on. O(regions).
+    /// Returns the last region of a block, starting from any of its regions. O(regions).
     pub(super) fn last_from(&self, mut index: u32) -> u32 {
         while self.node(index).next != NONE {
             index = self.node(index).next;
@@ -436,7 +451,7 @@ impl RegionTable {
         }
     }
 
-    /// The key of a live slot.
+    /// Returns the key of a live slot.
     pub(super) fn key_of(&self, index: u32) -> SlotKey {
         SlotKey::new(index, self.nodes[index].generation())
     }
@@ -481,7 +496,7 @@ mod tests {
             (0..count).map(|it| begin(it % 3)).collect()
         };
         let mut stale: Vec<SlotKey> = Vec::new();
-        // In one row, in several, and in several of which not all are in use.
+        // Within one row; across several rows; in several rows of which some stay empty.
         for count in [100, 20_000, 10, 30_000] {
             let keys = live(&mut table, count);
             assert!(stale.iter().all(|&key| table.live(key).is_none()));

@@ -1,31 +1,32 @@
-//! A table that grows without moving much of what it holds.
+//! A growing table that does not move its entries.
 //!
-//! A `Vec` that grows copies everything, which of many regions takes a millisecond, in the middle of
-//! somebody's frame. Here it is rows of a fixed length. The first one grows gently, so that a small
-//! table costs no more than a `Vec`, until it has a few entries; then it gets its whole length, like
-//! every row behind it, and nothing is copied ever again. Memory of this size comes from the system
-//! untouched, and what was never written takes up no more than addresses.
+//! When a `Vec` grows it copies everything, which for many regions takes a millisecond in the middle of a
+//! frame. [`Slab`] consists of rows of a fixed length. The first row grows in small steps, so that a
+//! small table takes no more memory than a `Vec`; past a few entries it gets its full length, like every
+//! row after it, and from then on nothing is copied. The system reserves memory of this size without
+//! touching it: pages that were never written only take address space.
 //!
-//! Code that looks at many entries takes [`Near`] or [`Far`]: then it is asked once, and not at each
-//! look, whether there is one row or several.
+//! Code that accesses many entries works on [`Near`] (one row) or [`Far`] (several rows): the number of
+//! rows is then tested once and not at each access.
 
 use std::collections::TryReserveError;
 use std::ops::{Index, IndexMut};
 
 use prefetch_index::prefetch_index;
 
-/// Up to here the first row grows by an eighth: a table that doubles is half empty on average.
-const GENTLE: usize = 2048;
+/// The first row grows by an eighth up to this many entries; doubling would leave a table half empty on
+/// average.
+const GRADUAL_GROWTH: usize = 2048;
 
-/// Entries in rows of `ROW`, a power of two.
+/// Entries in rows of `ROW` entries each, a power of two.
 #[derive(Debug)]
 pub(super) struct Slab<T, const ROW: usize> {
-    /// All of them, or nothing if there are `rows`.
+    /// All entries while there is one row; empty once `rows` has them.
     first: Vec<T>,
-    /// All rows but the one at `len / ROW` and those behind it are full.
+    /// All rows, once there are several; every row before the one at `len / ROW` is full.
     rows: Vec<Vec<T>>,
     len: usize,
-    /// The most it has had.
+    /// The largest `len` that the table ever had: entries below it have been written.
     most: usize,
 }
 
@@ -36,25 +37,27 @@ impl<T, const ROW: usize> Default for Slab<T, ROW> {
 }
 
 impl<T: Copy, const ROW: usize> Slab<T, ROW> {
-    /// How many entries it has.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has none.
+    /// Returns whether there are no entries.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Appends an entry. Without room, and without memory for more, that ends the program: so see
-    /// [`try_reserve`](Self::try_reserve).
+    /// Appends an entry.
+    ///
+    /// # Panics
+    /// If the table is full and the system has no memory; call [`try_reserve`](Self::try_reserve) first.
     #[inline]
     pub fn push(&mut self, entry: T) {
         let at = self.len / ROW;
         let row = if self.rows.is_empty() { Some(&mut self.first) } else { self.rows.get_mut(at) };
         match row {
-            // Memory may be larger than what was asked for, a row may not.
+            // An allocation may be larger than requested, but a row may not be longer than `ROW`.
             Some(row) if row.len() < row.capacity().min(ROW) => row.push(entry),
             _ => {
                 self.try_make_room(1).expect("memory for one entry more");
@@ -64,8 +67,8 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         self.len += 1;
     }
 
-    /// Takes memory for so many entries more, at once; false if the system has none for all of them.
-    /// Up to there [`push`](Self::push) takes none.
+    /// Reserves memory for `more` further entries; returns false if the system cannot give all of it.
+    /// Until they are used [`push`](Self::push) takes no memory.
     #[must_use]
     pub fn try_reserve(&mut self, more: usize) -> bool {
         let wanted = self.len.saturating_add(more);
@@ -77,13 +80,13 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         true
     }
 
-    /// How many entries it can have.
+    /// Returns the number of entries that fit into the memory held.
     fn room(&self) -> usize {
         let first = self.rows.first().unwrap_or(&self.first).capacity();
         first.min(ROW) + self.rows.len().saturating_sub(1) * ROW
     }
 
-    /// Makes the first row longer, or another one.
+    /// Lengthens the first row, or adds a row.
     #[cold]
     #[inline(never)]
     fn try_make_room(&mut self, more: usize) -> Result<(), TryReserveError> {
@@ -91,10 +94,10 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         if first.capacity() < ROW {
             let more = more.max(first.len() / 8).max(16);
             let wanted = first.len().saturating_add(more);
-            let wanted = if wanted <= GENTLE { wanted.min(ROW) } else { ROW };
+            let wanted = if wanted <= GRADUAL_GROWTH { wanted.min(ROW) } else { ROW };
             return first.try_reserve_exact(wanted - first.len());
         }
-        // For the first row as well, which may come to them.
+        // Two: the first row may have to move into `rows` as well.
         self.rows.try_reserve(2)?;
         let mut row = Vec::new();
         row.try_reserve_exact(ROW)?;
@@ -105,7 +108,7 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         Ok(())
     }
 
-    /// The entry, if it is there.
+    /// Returns the entry at `index`; `None` past the end.
     #[inline]
     pub fn get(&self, index: u32) -> Option<&T> {
         if self.rows.is_empty() {
@@ -114,7 +117,7 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         self.rows.get(index as usize / ROW)?.get(index as usize % ROW)
     }
 
-    /// The same, to be changed.
+    /// Returns the entry at `index` for modification; `None` past the end.
     #[inline]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         if self.rows.is_empty() {
@@ -123,9 +126,9 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         self.rows.get_mut(index as usize / ROW)?.get_mut(index as usize % ROW)
     }
 
-    /// Fetches an entry into the cache, for later, if it is there.
+    /// Prefetches the cache line of the entry at `index`, if there is one.
     #[inline]
-    pub fn expect(&self, index: u32) {
+    pub fn prefetch(&self, index: u32) {
         if self.rows.is_empty() {
             prefetch_index(&self.first, index as usize);
         } else if let Some(row) = self.rows.get(index as usize / ROW) {
@@ -133,12 +136,12 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         }
     }
 
-    /// All entries, row by row: a loop over each of these is a short one.
+    /// Iterates over the rows: an inner loop over a slice is shorter than one over `Slab`.
     pub fn rows(&self) -> impl Iterator<Item = &[T]> {
         std::iter::once(&self.first).chain(&self.rows).map(|row| &row[..])
     }
 
-    /// Forgets all entries; the memory stays. O(rows).
+    /// Removes all entries and keeps the memory. O(rows).
     pub fn clear(&mut self) {
         self.most = self.most.max(self.len);
         self.first.clear();
@@ -146,13 +149,13 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         self.len = 0;
     }
 
-    /// The entries, while they are in one row.
+    /// Returns the entries as one slice while there is one row; `None` otherwise.
     #[inline(always)]
     pub fn near(&mut self) -> Option<Near<'_, T>> {
         self.rows.is_empty().then(|| Near(&mut self.first))
     }
 
-    /// The entries as several rows, which they are from now on.
+    /// Returns the entries as several rows, after moving the first one into `rows` if needed.
     #[inline(always)]
     pub fn far(&mut self) -> Far<'_, T, ROW> {
         if self.rows.is_empty() {
@@ -161,8 +164,9 @@ impl<T: Copy, const ROW: usize> Slab<T, ROW> {
         Far(&mut self.rows)
     }
 
-    /// Bytes held: all of a short row, and of others what was written at least once. Where the system counts
-    /// memory when it is asked for (Windows), the rest of the last row counts there as well.
+    /// Returns the bytes held: the whole capacity of a short row, otherwise the entries that were written
+    /// at least once. Systems that commit memory when it is reserved (Windows) count the rest of the last
+    /// row as well.
     pub fn bytes(&self) -> usize {
         let first = self.rows.first().unwrap_or(&self.first).capacity();
         let most = self.most.max(self.len);
@@ -187,25 +191,25 @@ impl<T: Copy, const ROW: usize> IndexMut<u32> for Slab<T, ROW> {
     }
 }
 
-/// The entries of a table, while it does not grow.
+/// Access to the entries of a table that does not grow meanwhile.
 pub(super) trait Entries<T>: IndexMut<u32, Output = T> {
-    /// The same for a call that is not inlined: what such a call gets to see has to be in memory, and
-    /// registers are where the caller's own ones are to stay.
+    /// The type of a reborrow, for calls that are not inlined: what such a call receives by reference has
+    /// to be in memory, so it gets a copy and the original stays in registers.
     type Again<'a>: Entries<T>
     where
         Self: 'a;
 
-    /// See [`Again`](Self::Again).
+    /// Reborrows the entries; see [`Again`](Self::Again).
     fn again(&mut self) -> Self::Again<'_>;
 
-    /// The entry, if it is there.
+    /// Returns the entry at `index`; `None` past the end.
     fn get(&self, index: u32) -> Option<&T>;
 
-    /// Fetches an entry into the cache, for later.
-    fn expect(&self, index: u32);
+    /// Prefetches the cache line of the entry at `index`.
+    fn prefetch(&self, index: u32);
 }
 
-/// Those of a table of one row.
+/// The entries of a table with one row.
 pub(super) struct Near<'a, T>(&'a mut [T]);
 
 impl<T> Index<u32> for Near<'_, T> {
@@ -241,12 +245,12 @@ impl<T> Entries<T> for Near<'_, T> {
     }
 
     #[inline(always)]
-    fn expect(&self, index: u32) {
+    fn prefetch(&self, index: u32) {
         prefetch_index(&*self.0, index as usize);
     }
 }
 
-/// Those of a table that may have several rows.
+/// The entries of a table that may have several rows.
 pub(super) struct Far<'a, T, const ROW: usize>(&'a mut [Vec<T>]);
 
 impl<T, const ROW: usize> Index<u32> for Far<'_, T, ROW> {
@@ -282,7 +286,7 @@ impl<T, const ROW: usize> Entries<T> for Far<'_, T, ROW> {
     }
 
     #[inline(always)]
-    fn expect(&self, index: u32) {
+    fn prefetch(&self, index: u32) {
         prefetch_index(&self.0[index as usize / ROW], index as usize % ROW);
     }
 }
@@ -333,7 +337,7 @@ mod tests {
         assert!((800..1000).contains(&slab.bytes()), "{}", slab.bytes());
         (100..20_000).for_each(|it| slab.push(it));
         assert!((160_000..161_000).contains(&slab.bytes()), "{}", slab.bytes());
-        // What was written stays.
+        // Memory that was written stays counted.
         slab.clear();
         assert!(slab.bytes() >= 160_000);
     }
@@ -349,7 +353,7 @@ mod tests {
         assert!(slab.near().is_none());
         (20..40).for_each(|it| slab.push(it));
         assert_eq!((slab[19], slab[39], slab.len()), (20, 39, 40));
-        // Also while there is nothing yet.
+        // An empty table has no entry either.
         assert!(Slab::<u64, 64>::default().far().get(0).is_none());
     }
 }

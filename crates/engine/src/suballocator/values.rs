@@ -1,81 +1,83 @@
-//! What is asked of a suballocator and what it answers.
+//! Requests to a suballocator and the values that it returns.
 
 use crate::handle::SlotKey;
 use crate::request::{ResourceKind, Strategy};
 
-/// A block of a suballocator.
+/// The index of a block in a suballocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockIndex(pub u32);
 
-/// What a region must be like.
+/// The requirements of a region that is to be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionRequest {
-    /// In bytes, more than zero.
+    /// Size in bytes, more than zero.
     pub size: u64,
-    /// What its offset in the block is a multiple of; a power of two, but for
+    /// The offset in the block is a multiple of this many bytes: a power of two, except for
     /// [`allocate_at_multiple`](super::Suballocator::allocate_at_multiple).
     pub alignment: u64,
-    /// Decides which neighbours it may share a page with.
+    /// The kind of resource, which decides with which neighbours the region may share a page of
+    /// `bufferImageGranularity`.
     pub kind: ResourceKind,
-    /// From the upper end of the block; only [`Linear`](super::Linear) does so, for others it means nothing.
+    /// Place it at the upper end of the block; only [`Linear`](super::Linear) does so, other
+    /// suballocators ignore it.
     pub upper: bool,
-    /// How to search.
+    /// The search strategy.
     pub strategy: Strategy,
 }
 
-/// Where a request was placed.
+/// The result of a successful request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// The new region; stale after it is freed.
+    /// Key of the new region; stale once the region is freed.
     pub key: SlotKey,
-    /// The block it lies in.
+    /// The block that contains the region.
     pub block: BlockIndex,
-    /// In that block, in bytes.
+    /// Offset in the block, in bytes.
     pub offset: u64,
 }
 
-/// What a live region is.
+/// The description of a live region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionInfo {
-    /// The block it lies in.
+    /// The block that contains the region.
     pub block: BlockIndex,
-    /// In that block, in bytes.
+    /// Offset in the block, in bytes.
     pub offset: u64,
-    /// As requested, in bytes.
+    /// Requested size in bytes.
     pub size: u64,
-    /// As requested.
+    /// Requested kind.
     pub kind: ResourceKind,
 }
 
-/// A range as a walk over a block meets it.
+/// One live region or unused range, as [`visit_block`](super::Suballocator::visit_block) reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionView {
-    /// In the block, in bytes.
+    /// Offset in the block, in bytes.
     pub offset: u64,
-    /// As requested, in bytes; what rounding added is unused.
+    /// Requested size in bytes; the bytes that rounding added are reported as an unused range.
     pub size: u64,
-    /// `None` for an unused range.
+    /// Key and kind of a live region; `None` for an unused range.
     pub live: Option<(SlotKey, ResourceKind)>,
 }
 
-/// What freeing a region did.
+/// The result of freeing a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreedRegion {
-    /// What it was.
+    /// The region as it was.
     pub info: RegionInfo,
-    /// The owner's bits.
+    /// The bits that the owner stored with it.
     pub tag: RegionTag,
-    /// No live region is left in its block.
+    /// Whether its block has no live region any more.
     pub block_is_empty: bool,
 }
 
-/// A few bits that the owner of a live region keeps with it.
+/// Bits that the owner of a live region stores with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RegionTag {
-    /// How often it is mapped, persistent mapping aside.
+    /// Number of mappings, apart from the persistent one.
     pub map_count: u8,
-    /// Mapped for as long as it lives.
+    /// Whether the region is mapped for its whole life.
     pub persistently_mapped: bool,
-    /// It has a name.
+    /// Whether the region has a name.
     pub named: bool,
 }

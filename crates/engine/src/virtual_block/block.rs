@@ -1,4 +1,4 @@
-//! The suballocators for any resource that is not Vulkan memory.
+//! [`VirtualBlock`]: the suballocators for anything but Vulkan memory.
 
 use crate::error::{Error, FailureFigures};
 use crate::handle::SlotKey;
@@ -8,27 +8,29 @@ use crate::suballocator::{
     AnySuballocator, BlockIndex, Placement, RegionRequest, RegionView, Suballocator,
 };
 
-/// One request to a virtual block.
+/// A request to a virtual block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VirtualRequest {
-    /// In the caller's unit, more than zero.
+    /// Size in the caller's unit, more than zero.
     pub size: u64,
-    /// Of the offset; 0 and 1 ask for nothing. What is no power of two costs a division.
+    /// The offset is a multiple of this; 0 and 1 have no effect. An alignment that is not a power of two
+    /// costs an integer division.
     pub alignment: u64,
-    /// From the upper end (`VMA_VIRTUAL_ALLOCATION_CREATE_UPPER_ADDRESS_BIT`); linear only.
+    /// Allocate from the upper end (`VMA_VIRTUAL_ALLOCATION_CREATE_UPPER_ADDRESS_BIT`); linear algorithm
+    /// only.
     pub upper: bool,
-    /// How to search.
+    /// The search strategy.
     pub strategy: Strategy,
 }
 
 impl VirtualRequest {
-    /// Whether it could be, in a block that is linear or not.
+    /// Returns whether the request is valid in a block with the linear algorithm or another one.
     #[inline(always)]
     fn is_valid(&self, is_linear: bool) -> bool {
         self.size != 0 && (!self.upper || is_linear)
     }
 
-    /// The same, and it is aligned as the quick way can.
+    /// Returns whether the request is valid and its alignment a power of two, as the fast path requires.
     #[inline(always)]
     fn is_usual(&self, is_linear: bool) -> bool {
         self.alignment.is_power_of_two() && self.is_valid(is_linear)
@@ -41,30 +43,33 @@ impl VirtualRequest {
     }
 }
 
-/// A range of a virtual block.
+/// An allocated range of a virtual block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VirtualAllocation {
-    /// The handle; stale after it is freed.
+    /// The handle; stale once the range is freed.
     pub key: SlotKey,
-    /// In the caller's unit.
+    /// Offset in the caller's unit.
     pub offset: u64,
-    /// As requested.
+    /// Requested size in the caller's unit.
     pub size: u64,
 }
 
-/// Divides a range of numbers: bytes of a buffer, slots of a table, frames of a sound ...
+/// Divides a range of numbers: bytes of a buffer, slots of a table, samples of a sound.
 pub struct VirtualBlock {
     suballocator: AnySuballocator,
     block: BlockIndex,
     size: u64,
     algorithm: Algorithm,
     allocation_count: u64,
-    /// Of what the suballocator has not said yet that it was freed, too.
+    /// Units allocated, including freed ones that the suballocator has not reported yet.
     allocated: u64,
 }
 
 impl VirtualBlock {
-    /// Of `size` units, nothing allocated.
+    /// Creates a block of `size` units in which nothing is allocated.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a size of 0 or 2^60 and more; [`Error::NoHostMemory`].
     pub fn new(size: u64, algorithm: Algorithm) -> Result<Self, Error> {
         check_size(size)?;
         let mut suballocator = AnySuballocator::of_one_block(algorithm);
@@ -75,27 +80,39 @@ impl VirtualBlock {
         Ok(Self { suballocator, block, size, algorithm, allocation_count: 0, allocated: 0 })
     }
 
-    /// In the caller's unit.
+    /// Returns the size in the caller's unit.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// What divides it.
+    /// Returns the algorithm that divides the block.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Live allocations and what they add up to. O(1).
+    /// Returns the number of live allocations and their size in units. O(1).
     pub fn live(&self) -> (u64, u64) {
         (self.allocation_count, self.allocated - self.suballocator.unreported())
     }
 
-    /// Takes memory for the bookkeeping of so many allocations more at once, and not bit by bit.
+    /// Reserves host memory for the bookkeeping of `allocations` more allocations, as far as the system
+    /// has it.
+    ///
+    /// # Time complexity
+    /// O(`allocations`) at most, and one request for host memory per 16,384 of them.
     pub fn reserve(&mut self, allocations: usize) {
         self.suballocator.reserve(allocations);
     }
 
-    /// Finds a place. O(1), except for [`Strategy::MinOffset`].
+    /// Allocates a range.
+    ///
+    /// # Errors
+    /// [`Error::VirtualBlockFull`] if there is no room; [`Error::InvalidArgument`];
+    /// [`Error::NoHostMemory`].
+    ///
+    /// # Time complexity
+    /// TLSF and linear: O(1); buddy: O(log size). With [`Strategy::MinOffset`] O(*n*), *n* being the
+    /// number of ranges.
     #[inline]
     pub fn allocate(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
         let VirtualRequest { size, alignment, upper, strategy } = *request;
@@ -110,7 +127,8 @@ impl VirtualBlock {
         Err(self.refusal(&{ *request }))
     }
 
-    /// With an alignment that is no power of two, or wrong.
+    /// Allocates with an alignment that is not a power of two, or returns the error of an invalid
+    /// request.
     #[cold]
     #[inline(never)]
     fn allocate_unusual(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
@@ -127,8 +145,16 @@ impl VirtualBlock {
         Ok(VirtualAllocation { key, offset, size: request.size })
     }
 
-    /// The same of many, up to the first that fails, whose error it is: `placed` hears of each. Where most
-    /// are cut from one range, as in a new block, this is several times faster.
+    /// Allocates many ranges, up to the first that fails, and calls `placed` for each. Several times
+    /// faster than [`allocate`](Self::allocate) where most ranges are cut from one free range, as in a
+    /// new block.
+    ///
+    /// # Errors
+    /// Those of [`allocate`](Self::allocate), for the first request that fails; earlier ones stay
+    /// allocated.
+    ///
+    /// # Time complexity
+    /// That of [`allocate`](Self::allocate), for each request.
     pub fn allocate_many(
         &mut self,
         requests: impl Iterator<Item = VirtualRequest>,
@@ -159,8 +185,8 @@ impl VirtualBlock {
         }
     }
 
-    /// The key and the offset, or [`SlotKey::NONE`] and anything. What it takes and gives fits into
-    /// registers, so that a call costs little where it is not inlined.
+    /// Returns key and offset, or [`SlotKey::NONE`]. Parameters and results fit into registers, which
+    /// makes a call that is not inlined cheap.
     #[inline(never)]
     fn place(
         &mut self,
@@ -184,7 +210,7 @@ impl VirtualBlock {
         self.algorithm == Algorithm::Linear
     }
 
-    /// Why a request got no place.
+    /// Returns the reason why a request failed.
     #[cold]
     fn refusal(&mut self, request: &VirtualRequest) -> Error {
         let VirtualRequest { size, upper, .. } = *request;
@@ -195,20 +221,26 @@ impl VirtualBlock {
             let reason = "only a linear block allocates from its upper end";
             return Error::InvalidArgument(reason.into());
         }
-        if self.suballocator.take_starved() {
+        if self.suballocator.take_host_memory_failure() {
             return Error::NoHostMemory("a virtual allocation");
         }
         let figures = FailureFigures { size, ..FailureFigures::default() };
         Error::VirtualBlockFull { figures, allocated: self.live().1, size: self.size }
     }
 
-    /// Frees one. O(1).
+    /// Frees a range.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the key is stale.
+    ///
+    /// # Time complexity
+    /// TLSF: O(1). Linear: O(1) amortised. Buddy: O(log size).
     #[inline]
     pub fn free(&mut self, key: SlotKey) -> Result<(), Error> {
         if self.release(key) { Ok(()) } else { Err(Error::UseAfterFree) }
     }
 
-    /// The same; whether it was live.
+    /// Frees a range; returns whether the key was valid.
     #[inline(never)]
     fn release(&mut self, key: SlotKey) -> bool {
         let Some(bytes) = self.suballocator.release(key) else { return false };
@@ -217,13 +249,20 @@ impl VirtualBlock {
         true
     }
 
-    /// Frees many, all or none. O(keys).
+    /// Frees all ranges or, if a key is stale or occurs twice, none.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`]; [`Error::TooManyItems`] without host memory for the check.
+    ///
+    /// # Time complexity
+    /// O(*k* log *k*) for *k* keys, which are sorted to find duplicates, plus *k* times that of
+    /// [`free`](Self::free).
     pub fn free_many(
         &mut self,
         mut keys: impl Iterator<Item = SlotKey> + Clone,
     ) -> Result<(), Error> {
-        // A key that stands there twice is live at the first look, and stale at the second free; so
-        // all are looked at first, and doubles found by sorting.
+        // A key that occurs twice is valid until its first free; so all are checked first, and duplicates
+        // are found by sorting.
         let mut sorted: Vec<SlotKey> = Vec::new();
         for key in keys.clone() {
             if sorted.try_reserve(1).is_err() {
@@ -241,19 +280,34 @@ impl VirtualBlock {
         keys.try_for_each(|key| self.free(key))
     }
 
-    /// Where one is. O(1).
+    /// Returns offset and size of an allocation.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the key is stale.
+    ///
+    /// # Time complexity
+    /// O(1).
     pub fn info(&self, key: SlotKey) -> Result<VirtualAllocation, Error> {
         let region = self.suballocator.region(key).ok_or(Error::UseAfterFree)?;
         Ok(VirtualAllocation { key, offset: region.offset, size: region.size })
     }
 
-    /// Frees all, however many there are. O(1), but for what the index of free ranges is made of.
+    /// Frees all ranges.
+    ///
+    /// # Time complexity
+    /// O(*n* / 16,384), *n* being the number of ranges: tables are cleared row by row.
     pub fn clear(&mut self) {
         self.suballocator.clear();
         (self.allocation_count, self.allocated) = (0, 0);
     }
 
-    /// Makes it larger; what is allocated stays where it is. O(regions).
+    /// Makes the block larger; allocations keep their offsets.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if `size` is smaller than now or too large; [`Error::NoHostMemory`].
+    ///
+    /// # Time complexity
+    /// TLSF and linear: O(1). Buddy: O(*n*), *n* being the number of ranges.
     pub fn grow(&mut self, size: u64) -> Result<(), Error> {
         check_size(size)?;
         if size < self.size {
@@ -270,12 +324,12 @@ impl VirtualBlock {
         Ok(())
     }
 
-    /// Calls `visit` with all regions, by ascending offset. O(regions).
+    /// Calls `visit` with each live region and unused range, by ascending offset. O(ranges).
     pub fn visit(&self, visit: &mut dyn FnMut(RegionView)) {
         self.suballocator.visit_block(self.block, visit);
     }
 
-    /// Counts everything. O(regions).
+    /// Counts allocations and unused ranges. O(ranges).
     pub fn statistics(&mut self) -> Statistics {
         self.suballocator.settle();
         self.counted()
@@ -288,12 +342,12 @@ impl VirtualBlock {
         statistics
     }
 
-    /// Bytes of bookkeeping.
+    /// Returns the bytes of bookkeeping. O(1).
     pub fn metadata_bytes(&self) -> usize {
         size_of::<Self>() + self.suballocator.metadata_bytes()
     }
 
-    /// Walks everything and says what is broken. O(regions).
+    /// Checks all invariants and returns the first one that is broken. O(ranges).
     pub fn validate(&self) -> Result<(), String> {
         self.suballocator.validate()?;
         let statistics = self.counted();

@@ -1,4 +1,4 @@
-//! Ranges of anything but Vulkan memory, divided by the suballocators.
+//! Division of anything but Vulkan memory by the suballocators.
 
 pub(crate) mod block;
 pub(crate) mod set;

@@ -1,9 +1,9 @@
-//! Many virtual blocks as one: which of them has room is found without trying all.
+//! [`VirtualBlocks`]: many virtual blocks as one, with an index of which may have room.
 //!
-//! A block that could not serve a size serves none that is as large, until something in it is freed.
-//! So each is filed under the size that it may still serve, and a request looks at blocks of at least
-//! its own size only. A look that finds nothing files the block lower: it is paid for by the free or
-//! the new block that filed it higher.
+//! A block that could not serve a size cannot serve any larger one until something in it is freed. So
+//! each block is indexed by the largest size that it may still serve, and a request only tries blocks
+//! whose index is at least its size. A failed try lowers the block's index; the cost of a failed try is
+//! paid by the free or the new block that raised it.
 
 use std::collections::BTreeSet;
 
@@ -14,37 +14,43 @@ use crate::virtual_block::block::{VirtualAllocation, VirtualBlock, VirtualReques
 
 struct Entry {
     block: VirtualBlock,
-    /// The largest size that it may have room for.
+    /// Upper bound of the size that the block has room for, in units.
     may_serve: u64,
 }
 
-/// See the module.
+/// Several virtual blocks with one algorithm and one alignment.
 pub struct VirtualBlocks {
     algorithm: Algorithm,
-    /// Of every request at least.
+    /// Minimum alignment of every offset.
     alignment: u64,
     entries: Vec<Option<Entry>>,
     vacant: Vec<u32>,
-    /// By what they may serve; the index of the entry is beside it.
+    /// The blocks by `may_serve`; the second number is the index in `entries`.
     filed: BTreeSet<(u64, u32)>,
     allocated: u64,
 }
 
 impl VirtualBlocks {
-    /// None yet; all are divided by one algorithm, and every offset is a multiple of `alignment`; 0 asks
-    /// for nothing.
+    /// Creates an empty set. All blocks use one algorithm, and every offset is a multiple of `alignment`;
+    /// 0 means 1.
     pub fn new(algorithm: Algorithm, alignment: u64) -> Self {
         let alignment = alignment.max(1);
         let (entries, vacant, filed) = (Vec::new(), Vec::new(), BTreeSet::new());
         Self { algorithm, alignment, entries, vacant, filed, allocated: 0 }
     }
 
-    /// What all allocations add up to.
+    /// Returns the size of all allocations in units. O(1).
     pub fn allocated(&self) -> u64 {
         self.allocated
     }
 
-    /// Takes in one of `size` units; its number, which is given out again after it was removed.
+    /// Adds a block of `size` units and returns its number; numbers of removed blocks are reused.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a size of 0 or 2^60 and more; [`Error::NoHostMemory`].
+    ///
+    /// # Time complexity
+    /// O(log *b*) for *b* blocks.
     pub fn add(&mut self, size: u64) -> Result<u32, Error> {
         let block = VirtualBlock::new(size, self.algorithm)?;
         let entries = self.entries.len();
@@ -60,7 +66,13 @@ impl VirtualBlocks {
         Ok(number)
     }
 
-    /// Removes one, with whatever lives in it.
+    /// Removes a block with all its allocations.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if there is no such block.
+    ///
+    /// # Time complexity
+    /// O(log *b*) for *b* blocks.
     pub fn remove(&mut self, number: u32) -> Result<(), Error> {
         let slot = self.entries.get_mut(number as usize).ok_or(Error::UseAfterFree)?;
         let entry = slot.take().ok_or(Error::UseAfterFree)?;
@@ -70,8 +82,17 @@ impl VirtualBlocks {
         Ok(())
     }
 
-    /// Finds a place in any of them; `None` if there is none. The fullest that may serve comes first,
-    /// so that others come empty.
+    /// Allocates a range in any block; returns `None` if no block has room. Tries the block with the
+    /// smallest sufficient `may_serve` first, so that others become empty.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a size of 0 or an alignment without a common multiple;
+    /// [`Error::NoHostMemory`].
+    ///
+    /// # Time complexity
+    /// O(log *b*) amortised for *b* blocks, plus that of [`VirtualBlock::allocate`]: each failed try
+    /// lowers `may_serve` of a block, which only `free` and `add` raise. O(*b* log *b*) in the worst
+    /// case.
     pub fn allocate(
         &mut self,
         size: u64,
@@ -92,8 +113,8 @@ impl VirtualBlocks {
                     return Ok(Some((number, made)));
                 }
                 Err(Error::VirtualBlockFull { .. }) => {
-                    // Every gap starts at the common alignment; one of the size and what a larger
-                    // alignment may skip would have served.
+                    // Every gap starts at the common alignment; a gap of the size plus what a larger
+                    // alignment may skip would have been large enough.
                     let lower = size.saturating_add(alignment - self.alignment) - 1;
                     if lower < may_serve {
                         entry.may_serve = lower;
@@ -108,7 +129,13 @@ impl VirtualBlocks {
         Ok(None)
     }
 
-    /// Frees one; whether its block is empty now.
+    /// Frees a range; returns whether its block is now empty.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if there is no such block or the key is stale.
+    ///
+    /// # Time complexity
+    /// O(log *b*) for *b* blocks, plus that of [`VirtualBlock::free`].
     pub fn free(&mut self, number: u32, key: SlotKey) -> Result<bool, Error> {
         let entry = self.entries.get_mut(number as usize).and_then(Option::as_mut);
         let entry = entry.ok_or(Error::UseAfterFree)?;
@@ -123,7 +150,7 @@ impl VirtualBlocks {
         Ok(count == 0)
     }
 
-    /// Walks everything and says what is broken. O(regions).
+    /// Checks all invariants and returns the first one that is broken. O(ranges).
     pub fn validate(&self) -> Result<(), String> {
         let mut allocated = 0;
         for (number, entry) in (0u32..).zip(&self.entries) {
@@ -143,7 +170,7 @@ impl VirtualBlocks {
     }
 }
 
-/// The least alignment that keeps both.
+/// Returns the least common multiple of two alignments.
 fn common_multiple(one: u64, other: u64) -> Result<u64, Error> {
     if one.is_power_of_two() && other.is_power_of_two() {
         return Ok(one.max(other));
@@ -176,7 +203,7 @@ mod tests {
             let mut made: Vec<_> = (0..200).map(|_| place(&mut blocks, 64).unwrap()).collect();
             assert!(place(&mut blocks, 1).is_none());
             assert_eq!(blocks.allocated(), 200 * 64);
-            // Each is found again, whichever block it was in.
+            // Frees each allocation and allocates it again, whichever block it was in.
             for _ in 0..made.len() {
                 let (number, freed) = made.remove(0);
                 blocks.free(number, freed.key).unwrap();

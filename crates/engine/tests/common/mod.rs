@@ -1,4 +1,4 @@
-//! What the tests of the allocator share.
+//! Helpers of the allocator's tests.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub const LOCAL: MemoryPropertyFlags = MemoryPropertyFlags::DEVICE_LOCAL;
 pub const VISIBLE: MemoryPropertyFlags = MemoryPropertyFlags::HOST_VISIBLE;
 pub const COHERENT: MemoryPropertyFlags = VISIBLE.union(MemoryPropertyFlags::HOST_COHERENT);
 
-/// A buffer of the device's, 16 bytes aligned, in any memory type.
+/// Returns a request for a buffer that the device uses: alignment 16 bytes, any memory type.
 pub fn buffer(size: u64) -> AllocationRequest {
     AllocationRequest {
         requirements: MemoryRequirements {
@@ -36,20 +36,20 @@ pub fn buffer(size: u64) -> AllocationRequest {
     }
 }
 
-/// The same with flags.
+/// Returns the request of [`buffer`] with flags.
 pub fn flagged(size: u64, flags: AllocationCreateFlags) -> AllocationRequest {
     let mut request = buffer(size);
     request.create_info.flags = flags;
     request
 }
 
-/// The same, mapped for as long as it lives.
+/// Returns the request of [`buffer`], persistently mapped.
 pub fn mapped(size: u64) -> AllocationRequest {
     use AllocationCreateFlags as Create;
     flagged(size, Create::MAPPED | Create::HOST_ACCESS_SEQUENTIAL_WRITE)
 }
 
-/// Blocks of a size, however large the heap is.
+/// Returns options with blocks of `size` bytes in heaps of any size.
 pub fn blocks_of(size: u64) -> AllocatorOptions {
     AllocatorOptions {
         preferred_block_size: Some(size),
@@ -58,17 +58,18 @@ pub fn blocks_of(size: u64) -> AllocatorOptions {
     }
 }
 
-/// One heap with one memory type that can do everything.
+/// Describes a device with one heap and one memory type with every property.
 pub fn one_heap(size: u64) -> DeviceInfo {
     simulated_info(&[(size, MemoryHeapFlags::DEVICE_LOCAL)], &[(0, LOCAL.union(COHERENT))])
 }
 
-/// What the allocator has told of memory objects: those that live, by handle, and their bytes.
+/// The memory objects that the allocator's events report as live: type and size by handle.
 #[derive(Default)]
 pub struct Told(BTreeMap<u64, (u32, u64)>);
 
 impl Told {
-    /// Takes what has happened since. No object comes twice, or goes without having come.
+    /// Applies the events since the last call. Fails if an object is reported twice, or freed without
+    /// having been allocated.
     #[track_caller]
     pub fn hear(&mut self, allocator: &Allocator) {
         for event in allocator.take_memory_events() {
@@ -85,7 +86,7 @@ impl Told {
         }
     }
 
-    /// They are those that the device has.
+    /// Asserts that the reported objects are those of the device.
     #[track_caller]
     pub fn agree_with(&self, device: &SimulatedDevice) {
         assert_eq!(self.0.len(), device.live_memory_objects());
@@ -96,7 +97,7 @@ impl Told {
     }
 }
 
-/// A device and an allocator for it.
+/// A simulated device and an allocator for it.
 pub struct World {
     pub device: Arc<SimulatedDevice>,
     pub allocator: Allocator,
@@ -113,7 +114,7 @@ impl World {
         Self { device, allocator }
     }
 
-    /// Calls of the driver so far, of any kind.
+    /// Returns the number of driver calls so far, of any function.
     pub fn calls(&self) -> u64 {
         Call::ALL.iter().map(|&call| self.device.call_count(call)).sum()
     }
@@ -122,7 +123,7 @@ impl World {
         self.device.call_count(Call::Allocate)
     }
 
-    /// Nothing may be held after everything was freed.
+    /// Asserts that nothing is held after everything was freed.
     #[track_caller]
     pub fn assert_empty(&self) {
         self.allocator.release_spares();
@@ -136,7 +137,7 @@ impl World {
     }
 }
 
-/// Small, quick, the same everywhere (SplitMix64).
+/// A small, fast, reproducible generator (SplitMix64).
 pub struct Random(pub u64);
 
 impl Random {
@@ -148,7 +149,7 @@ impl Random {
         value ^ (value >> 31)
     }
 
-    /// From 0 to `end`, without it.
+    /// Returns a number from 0 to `end` - 1.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
@@ -161,7 +162,7 @@ impl Random {
         from[self.below(from.len() as u64) as usize]
     }
 
-    /// Small ones and large ones alike, up to 2^`bits`.
+    /// Returns a size up to 2^`bits`; each order of magnitude is equally likely.
     pub fn size(&mut self, bits: u64) -> u64 {
         let top = 1 << self.below(bits + 1);
         1 + self.below(top)

@@ -73,7 +73,7 @@ pub fn random(random: &mut Random, device: &dyn DeviceMemory) -> AllocationReque
         not_preferred_flags,
         memory_type_bits: if random.one_in(12) { random.next() as u32 } else { 0 },
         min_alignment: if random.one_in(8) { 1 << random.below(17) } else { 0 },
-        // Nothing reads it here.
+        // The simulated device does not read the chain.
         memory_allocate_next: if random.one_in(30) { 0x1000 } else { 0 },
         ..AllocationCreateInfo::default()
     };

@@ -1,4 +1,4 @@
-//! What the allocator should hold: memory objects and the intervals in them.
+//! The model of the allocator: memory objects and the intervals in them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -102,17 +102,17 @@ impl Shadow {
                 assert_eq!(figures.size, request.requirements.size, "{text}");
                 assert!(figures.memory_type_index.is_some(), "{text}");
             }
-            // More objects were asked for than the device gives.
+            // More objects than the device allows.
             Error::Refused { result: DeviceError::TooManyObjects, figures } => {
                 assert_eq!(figures.size, request.requirements.size, "{text}");
             }
             Error::FeatureNotPresent(_) | Error::InvalidArgument(_) => {}
-            // Blocks of tens of gigabytes are more than the host of a test may have.
+            // The test's host may not have memory for blocks of tens of gigabytes.
             other => panic!("{other:?}"),
         }
     }
 
-    /// All or none.
+    /// Allocates all requests or none, and compares.
     pub fn allocate_many(&mut self, requests: &[AllocationRequest]) {
         let before = self.world.allocator.statistics();
         match self.world.allocator.allocate_many(requests) {
@@ -133,7 +133,7 @@ impl Shadow {
         }
     }
 
-    /// The last `count`, and some that were freed before.
+    /// Frees the last `count` allocations together with some stale ids.
     pub fn free_many(&mut self, count: usize) {
         let mut ids: Vec<_> = self.freed.iter().rev().take(3).copied().collect();
         let last = self.live.split_off(self.live.len() - count);
@@ -147,7 +147,7 @@ impl Shadow {
         self.live.push(Live { allocation, kind: request.kind, maps: 0, name: None });
     }
 
-    /// Everything that one new allocation has to be.
+    /// Asserts everything that must hold for a new allocation.
     fn check_new(&self, request: &AllocationRequest, it: &Allocation) {
         let info = self.world.device.info();
         let (needs, wish) = (&request.requirements, &request.create_info);
@@ -201,7 +201,7 @@ impl Shadow {
         }
     }
 
-    /// Maps, unmaps, flushes, names, or tries a stale handle.
+    /// Maps, unmaps, flushes or names an allocation, or uses a stale handle.
     pub fn use_one(&mut self, random: &mut Random) {
         let at = random.below(self.len()) as usize;
         let allocator = &self.world.allocator;
@@ -256,7 +256,7 @@ impl Shadow {
         }
     }
 
-    /// Compares everything.
+    /// Compares the allocator with the model.
     pub fn check(&self) {
         let World { device, allocator } = &self.world;
         let info = device.info();
@@ -313,14 +313,14 @@ impl Shadow {
         assert!(device.live_memory_objects() <= info.limits.max_memory_allocation_count as usize);
     }
 
-    /// Overlaps, pages and atoms, in every memory object.
+    /// Checks overlaps, pages and atoms in every memory object.
     fn check_neighbours(&self) {
         let info = self.world.device.info();
         let mut objects: HashMap<u64, BTreeMap<u64, (u64, ResourceKind)>> = HashMap::new();
         for Live { allocation: it, kind, .. } in &self.live {
             let (mut end, mut start) = (it.offset + it.size, it.offset);
             if info.is_non_coherent(it.memory_type_index) {
-                // A flush of one must not touch another.
+                // A flush of one must not affect another.
                 let atom = info.limits.non_coherent_atom_size;
                 (start, end) = (start / atom * atom, end.next_multiple_of(atom));
             }

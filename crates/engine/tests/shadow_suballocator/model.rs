@@ -1,4 +1,4 @@
-//! The model: an interval map per block, and brute force.
+//! The model: an interval map per block, and exhaustive search.
 
 use std::collections::BTreeMap;
 
@@ -16,22 +16,22 @@ pub struct Region {
 #[derive(Debug, Default)]
 pub struct Block {
     pub size: u64,
-    /// By offset.
+    /// Regions by offset.
     pub regions: BTreeMap<u64, Region>,
 }
 
-/// A range that no region covers: where it starts and ends.
+/// Start and end of a range that no region covers.
 pub type Range = (u64, u64);
 
 #[derive(Debug)]
 pub struct Model {
     pub granularity: u64,
-    /// By index.
+    /// Blocks by index.
     pub blocks: BTreeMap<u32, Block>,
 }
 
-/// The table of the specification, written out: linear resources may share a page with each other,
-/// optimal images with each other, and what is not known with nothing.
+/// The table of the specification: linear resources may share a page with each other, optimal images with
+/// each other, unknown ones with nothing.
 fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
     matches!(
         (a, b),
@@ -44,12 +44,12 @@ fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
 }
 
 impl Block {
-    /// What can be had: the ranges between what regions take up.
+    /// Returns the available ranges: those between the footprints of regions.
     pub fn unused(&self) -> Vec<Range> {
         self.between(|region| region.footprint)
     }
 
-    /// What a walk shows as unused: what lies between the bytes that were asked for.
+    /// Returns the ranges that a walk reports as unused: those between the requested bytes.
     pub fn gaps(&self) -> Vec<Range> {
         self.between(|region| region.size)
     }
@@ -69,13 +69,13 @@ impl Block {
         ranges
     }
 
-    /// A region that overlaps this range.
+    /// Returns a region that overlaps a range.
     pub fn overlapping(&self, offset: u64, size: u64) -> Option<(u64, Region)> {
         let (&at, &region) = self.regions.range(..offset.checked_add(size)?).next_back()?;
         (at + region.footprint > offset).then_some((at, region))
     }
 
-    /// Any region, near or far, on a page of this range that it must not share.
+    /// Returns any region, near or far, that must not share a page with this range.
     pub fn page_conflict(
         &self,
         (offset, size): (u64, u64),
@@ -95,7 +95,7 @@ impl Block {
         self.regions.iter().find_map(on_a_page)
     }
 
-    /// The lowest offset inside an unused range, by trying.
+    /// Returns the lowest offset inside an unused range, by trying.
     pub fn lowest_in(
         &self,
         (start, end): Range,
@@ -103,8 +103,7 @@ impl Block {
         request: &RegionRequest,
         page: u64,
     ) -> Option<u64> {
-        // Any offset that is not one of these has one of them below it, on the same pages or on
-        // fewer.
+        // For any other possible offset, one of these is lower and on the same pages or on fewer.
         let next_page = (start / page).checked_add(1)?.checked_mul(page)?;
         [start, next_page].into_iter().find_map(|from| {
             let offset = from.checked_next_multiple_of(request.alignment)?;
@@ -116,7 +115,7 @@ impl Block {
 }
 
 impl Model {
-    /// All unused ranges with their block, in order.
+    /// Returns all unused ranges with their block, in order.
     pub fn unused(&self) -> Vec<(u32, Range)> {
         let of_block = |(&index, block): (&u32, &Block)| {
             block.unused().into_iter().map(move |range| (index, range)).collect::<Vec<_>>()
@@ -124,7 +123,7 @@ impl Model {
         self.blocks.iter().flat_map(of_block).collect()
     }
 
-    /// Where a request could go: the lowest offset in every unused range that serves.
+    /// Returns where a request can be placed: the lowest offset in every sufficient unused range.
     pub fn places(&self, footprint: u64, request: &RegionRequest) -> Vec<(u32, Range, u64)> {
         let mut places = Vec::new();
         for (index, block) in &self.blocks {
@@ -140,7 +139,7 @@ impl Model {
         places
     }
 
-    /// What a new region breaks, if anything.
+    /// Returns which property a new region violates, if any.
     pub fn wrong(
         &self,
         block: u32,

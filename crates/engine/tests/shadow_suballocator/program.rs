@@ -1,4 +1,4 @@
-//! Random programs, and running them against a suballocator and its model.
+//! Random programs, and their execution on a suballocator and its model.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -22,11 +22,11 @@ const KINDS: [ResourceKind; 5] = [Unknown, Buffer, ImageUnknown, ImageLinear, Im
 #[derive(Clone, Debug)]
 pub enum Step {
     Allocate(RegionRequest),
-    /// Which of the live ones.
+    /// Selects a live region.
     Free(prop::sample::Index),
     Tag(prop::sample::Index, u8),
     AddBlock(u64),
-    /// Which of the empty ones.
+    /// Selects an empty block.
     RemoveBlock(prop::sample::Index),
     FreeAll,
     Clear,
@@ -63,7 +63,7 @@ fn block_sizes() -> impl Strategy<Value = u64> {
 fn requests(strategies: &'static [Search]) -> impl Strategy<Value = RegionRequest> {
     // Alignments up to 64 KiB, mostly small ones.
     let powers = prop_oneof![3 => 0u32..=8, 1 => 0u32..=16].prop_map(|log2| 1u64 << log2);
-    // Strides of vertices and the like, for blocks without pages.
+    // Vertex strides and similar alignments, for blocks without pages.
     let strides = prop_oneof![
         6 => select(vec![3u64, 12, 20, 36, 48, 100]),
         3 => 3u64..=300,
@@ -113,7 +113,7 @@ pub fn programs(
     })
 }
 
-/// A suballocator, its model, and the keys that were given out.
+/// A suballocator, its model, and the keys that were returned.
 struct Pair {
     promises: &'static Promises,
     subject: Box<dyn Suballocator>,
@@ -122,7 +122,7 @@ struct Pair {
     live: Vec<(SlotKey, BlockIndex, u64, RegionTag)>,
     dead: HashSet<SlotKey>,
     frees: u64,
-    /// Bytes of regions that were released, and what was told of them.
+    /// Bytes of released regions, and those of them that were reported.
     released: u64,
     told: u64,
     /// Requests that could have been placed and were not.
@@ -253,7 +253,7 @@ impl Pair {
         }
         assert_eq!(self.told + self.subject.unreported(), self.released, "bytes are lost");
         assert_eq!(self.subject.free(key), None, "freed twice");
-        // That may merge what waits, which the others are to see as it is.
+        // This may merge waiting regions, which the other steps are to see unmerged.
         if self.frees.is_multiple_of(4) {
             assert_eq!(self.subject.release(key), None, "freed twice");
         }
@@ -267,7 +267,7 @@ impl Pair {
         self.subject.set_tag(self.live[at].0, tag);
     }
 
-    /// Compares everything.
+    /// Compares the suballocator with the model.
     fn check(&self) {
         self.subject.validate().expect("valid");
         for &(key, block, offset, tag) in &self.live {
@@ -314,7 +314,7 @@ impl Pair {
         }
     }
 
-    /// Frees all at once; what was live is stale then.
+    /// Frees all regions at once; their keys are stale then.
     fn clear(&mut self) {
         self.subject.clear();
         (self.released, self.told) = (0, 0);
@@ -380,7 +380,7 @@ fn random_request(random: &mut Random, strategies: &[Search], bits: u64) -> Regi
     }
 }
 
-/// Thousands of steps, compared in full now and then only.
+/// Runs thousands of steps, with a full comparison only now and then.
 pub fn run_long(promises: &'static Promises) {
     let mut random = Random(1);
     for &granularity in promises.granularities {
@@ -388,7 +388,7 @@ pub fn run_long(promises: &'static Promises) {
         let mut pair = Pair::new(promises, granule, granularity);
         (0..12).for_each(|_| pair.add_block(1 << 20));
         for step in 0..6000_u64 {
-            // Fills up and empties by turns.
+            // Fills and empties in turns.
             let grows = step / 1000 % 2 == 0;
             match random.below(10) {
                 it if pair.live.is_empty() || it < if grows { 7 } else { 3 } => {
@@ -413,10 +413,10 @@ pub fn run_long(promises: &'static Promises) {
     }
 }
 
-/// Thousands of unused ranges, of which few serve: what a bounded search may miss, and no more.
+/// Thousands of unused ranges of which few suffice: what a bounded search may miss, and no more.
 pub fn crowded(promises: &'static Promises) {
-    // Ordinary alignments, where pages of 64 KiB are what keeps ranges from serving; the largest
-    // that occur, so that almost no range serves. Each miss costs a new block, nothing worse.
+    // With ordinary alignments only pages of 64 KiB make ranges insufficient; with the largest ones
+    // almost no range suffices. Each miss costs a new block, nothing worse.
     for (largest_alignment, allowed_percent) in [(256, 1), (1 << 16, 5)] {
         let mut random = Random(7);
         let (mut misses, mut requests) = (0, 0);

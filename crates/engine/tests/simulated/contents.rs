@@ -1,4 +1,4 @@
-//! What the host and the device see.
+//! The bytes that the host and the device see.
 
 use vkmem_engine::{DeviceMemory, MemoryHandle};
 
@@ -14,11 +14,11 @@ fn the_device_fills_copies_and_reads() {
     assert_eq!(device.device_read(a, 3, 8), [0, 1, 2, 3, 4, 1, 2, 0]);
     device.device_copy(a, 4, b, 60, 4);
     assert_eq!(device.device_read(b, 58, 6), [0, 0, 1, 2, 3, 4]);
-    // Zeros of untouched memory overwrite.
+    // Zeros of memory that was never written replace the target's bytes.
     let untouched = device.allocate(&of_type(0, 64)).unwrap();
     device.device_copy(untouched, 0, b, 0, 64);
     assert_eq!(device.device_read(b, 0, 64), [0; 64]);
-    // Within one memory, when the ranges are apart.
+    // Within one memory object, with disjoint ranges.
     device.device_copy(a, 4, a, 10, 6);
     assert_eq!(device.device_read(a, 10, 6), [1, 2, 3, 4, 1, 2]);
     device.assert_no_violations();
@@ -49,10 +49,10 @@ fn non_coherent_memory_has_two_sides() {
     let memory = device.allocate(&of_type(1, 1024)).unwrap();
     device.map(memory).unwrap();
     device.device_fill(memory, 0, 1024, &[7]);
-    // The host has not looked, so what it holds are zeros; flushing them overwrites.
+    // The host has not invalidated, so it sees zeros; flushing them overwrites the device's bytes.
     device.flush(&[range(memory, 0, 256)]).unwrap();
     assert_eq!(device.device_read(memory, 254, 4), [0, 0, 7, 7]);
-    // After an invalidate the host holds what the device wrote, so a flush changes nothing.
+    // After an invalidate the host has the device's bytes, so a flush changes nothing.
     device.invalidate(&[range(memory, 256, 256)]).unwrap();
     device.device_fill(memory, 256, 512, &[9]);
     device.flush(&[range(memory, 256, 256)]).unwrap();
@@ -74,7 +74,7 @@ fn coherent_memory_has_one_side() {
 #[cfg(target_os = "linux")]
 #[test]
 fn large_memory_costs_nothing_until_it_is_touched() {
-    /// Resident memory of this process, in pages.
+    /// Returns the resident memory of this process in pages.
     fn resident_pages() -> u64 {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
         statm.split(' ').nth(1).unwrap().parse().unwrap()

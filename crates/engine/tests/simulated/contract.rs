@@ -1,4 +1,4 @@
-//! Limits, and what counts as a violation.
+//! Limits and violations of the contract.
 
 use vkmem_engine::{
     DeviceError, DeviceMemory, MemoryHandle, SimulatedDevice, VALIDATION_FAILED, profile_info,
@@ -164,7 +164,7 @@ fn ranges_to_flush_are_checked() {
     refuse(0, 1024, "outside");
     refuse(256, u64::MAX, "outside");
     refuse(256, 0, "empty");
-    // The last atom may be cut short by the end of the memory.
+    // The last atom may be truncated by the end of the memory.
     for (offset, size) in [(0, 256), (768, 232), (0, 1000), (256, 512)] {
         device.flush(&[range(memory, offset, size)]).unwrap();
         device.invalidate(&[range(memory, offset, size)]).unwrap();

@@ -1,4 +1,4 @@
-//! Failures, latencies, the log, budgets, threads.
+//! Failures, latencies, records, budgets, threads.
 
 use std::collections::HashSet;
 use std::sync::Barrier;

@@ -1,7 +1,7 @@
-//! The simulated device against the contract of `DeviceMemory`.
+//! The simulated device and the contract of `DeviceMemory`.
 //!
-//! Host writes need a raw pointer, so they are tested where unsafe code is allowed: beside the
-//! simulated Vulkan driver. Here the device's side stands in for both.
+//! Host writes need a raw pointer, so they are tested where unsafe code is allowed: with the simulated
+//! Vulkan driver. Here the device's side is used for both.
 
 mod contents;
 mod contract;
@@ -27,7 +27,7 @@ fn range(memory: MemoryHandle, offset: u64, size: u64) -> MemoryRange {
     MemoryRange { memory, offset, size }
 }
 
-/// One heap of 1 MiB, one coherent host-visible type.
+/// Describes a device with one heap of 1 MiB and one coherent, host-visible type.
 fn small_info() -> DeviceInfo {
     simulated_info(
         &[(MIB, MemoryHeapFlags::DEVICE_LOCAL)],

@@ -1,4 +1,4 @@
-//! Profiles and descriptions.
+//! Profiles and descriptions of devices.
 
 use vkmem_engine::{
     DeviceInfo, DeviceMemory, DeviceType, MemoryPropertyFlags, SimulatedDevice, check_info,
@@ -12,7 +12,7 @@ fn every_profile_is_a_possible_device() {
     for name in SimulatedDevice::profile_names() {
         let device = device(name);
         check_info(device.info()).unwrap();
-        // Vulkan demands a type that is host-visible and coherent, and one that is device-local.
+        // Vulkan requires a type that is host-visible and coherent, and one that is device-local.
         let coherent = MemoryPropertyFlags::HOST_VISIBLE | MemoryPropertyFlags::HOST_COHERENT;
         let types = &device.info().types;
         assert!(types.iter().any(|kind| kind.flags.contains(coherent)), "{name}");

@@ -1,4 +1,4 @@
-//! Many blocks: what they cost, and how many are held under a day in the life of a program.
+//! Many blocks: their cost, and the number of blocks that a changing working set holds.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::random::Random;
 use crate::report::{Bar, Peer, Report};
 use crate::vma;
 
-/// What is device-local and nothing else, on the H200.
+/// A memory type that is only device-local, on the H200.
 pub const LOCAL_TYPE: u32 = 1;
-/// Of all traces here.
+/// Seed of all traces here.
 pub const SEED: u64 = 3;
-/// What lives in one block or in many, in bytes: from and to, with a mean of 11.6 KiB.
+/// Smallest and largest size in bytes of allocations in one block or in many; the mean is 11.6 KiB.
 pub const SIZES: (u64, u64) = (256, 64 << 10);
-/// Bytes of a block of many, in which ten of them live.
+/// Size in bytes of a block of many, which holds about ten allocations.
 pub const BLOCK: u64 = 160 << 10;
 
 fn turn<'a, M: Memory>(churn: &'a RefCell<Churn<'_, M>>, pairs: usize) -> Round<'a> {
@@ -26,7 +26,7 @@ fn turn<'a, M: Memory>(churn: &'a RefCell<Churn<'_, M>>, pairs: usize) -> Round<
     Box::new(move || churn.borrow_mut().run(&plans.pop().expect("at most 16 rounds")))
 }
 
-/// The pair of bare memory in the default pools, where `gpu-allocator` can take part.
+/// Measures free + allocate of memory in the default pools, where `gpu-allocator` can take part.
 pub fn pairs(report: &mut Report, effort: Effort) {
     report.section("free + allocate of bare memory, one type, default blocks");
     let counts: &[usize] = if effort.quick { &[1_000, 10_000] } else { &[1_000, 10_000, 100_000] };
@@ -38,7 +38,7 @@ pub fn pairs(report: &mut Report, effort: Effort) {
         let third = GpuAllocator::new(device(&h200()));
         let ours = RefCell::new(Churn::new(&ours, n, types, range, SEED));
         let theirs = RefCell::new(Churn::new(&theirs, n, types, range, SEED));
-        // It looks at one free range after the other: 10,000 live take it a minute.
+        // It searches its free ranges linearly: with 10,000 live it takes a minute.
         let third = (n <= 1_000).then(|| RefCell::new(Churn::new(&third, n, types, range, SEED)));
         let mut contestants = vec![turn(&ours, pairs), turn(&theirs, pairs)];
         contestants.extend(third.iter().map(|it| turn(it, pairs / 10)));
@@ -49,7 +49,7 @@ pub fn pairs(report: &mut Report, effort: Effort) {
     }
 }
 
-/// The same allocations in one block and in ten thousand that hold as much together.
+/// Measures the same allocations in one block and in ten thousand blocks of the same total size.
 pub fn growth(report: &mut Report, effort: Effort) {
     report.section("free + allocate of bare memory, one pool: the same in 1 block and in many");
     let (live, many) = if effort.quick { (10_000, 1_000) } else { (100_000, 10_000) };
@@ -76,7 +76,7 @@ pub fn growth(report: &mut Report, effort: Effort) {
         turn(&ours[0], pairs),
         turn(&ours[1], pairs),
         turn(&theirs[0], pairs),
-        // VMA looks at its blocks one by one: fewer pairs, or this would take minutes.
+        // VMA searches its blocks linearly: fewer pairs, or this would take minutes.
         turn(&theirs[1], pairs / 50),
     ];
     let figures = in_turns(rounds, &mut contestants);
@@ -88,24 +88,23 @@ pub fn growth(report: &mut Report, effort: Effort) {
     report.add(&case, live as u64, "ns", of_many, &peers);
 }
 
-/// What happens in a day: sizes of what is loaded, streamed and unloaded.
+/// One step of a changing working set: resources are loaded, streamed and unloaded.
 #[derive(Clone, Copy)]
-enum Deed {
-    /// Allocates so many bytes.
-    Take(u64),
-    /// Frees one of those that live, chosen by a number.
-    Drop(u64),
+enum TraceStep {
+    /// Allocates this many bytes.
+    Allocate(u64),
+    /// Frees one of the live allocations, selected by a number.
+    Free(u64),
 }
 
-/// Levels come and go: each is loaded, streamed through, and unloaded but for a tenth.
-///
-/// Gives the deeds, and where each unload begins and ends.
-fn day(levels: usize, bytes: u64) -> (Vec<Deed>, Vec<(usize, usize)>) {
+/// Returns the steps of levels that are loaded, streamed through, and unloaded except for a tenth, and
+/// the range of steps of each unload.
+fn day(levels: usize, bytes: u64) -> (Vec<TraceStep>, Vec<(usize, usize)>) {
     let mut random = Random(SEED);
-    let (mut deeds, mut unloads) = (Vec::new(), Vec::new());
+    let (mut steps, mut unloads) = (Vec::new(), Vec::new());
     let mut live: Vec<u64> = Vec::new();
     let size = |random: &mut Random| match random.below(100) {
-        // Mostly meshes and small buffers, some textures, few targets.
+        // Mostly meshes and small buffers, some textures, few render targets.
         0..80 => random.log_uniform(256, 2 << 20),
         80..98 => random.log_uniform(1 << 20, 24 << 20),
         _ => random.log_uniform(16 << 20, 96 << 20),
@@ -114,45 +113,45 @@ fn day(levels: usize, bytes: u64) -> (Vec<Deed>, Vec<(usize, usize)>) {
         let mut held: u64 = live.iter().sum();
         while held < bytes {
             let size = size(&mut random);
-            deeds.push(Deed::Take(size));
+            steps.push(TraceStep::Allocate(size));
             live.push(size);
             held += size;
         }
         for _ in 0..4 * live.len() {
-            // Within a tenth of what was loaded.
+            // Within a tenth of the bytes that were loaded.
             if held > bytes || (held * 10 > bytes * 9 && random.below(2) == 0) {
                 let at = random.below(live.len() as u64);
                 held -= live.swap_remove(at as usize);
-                deeds.push(Deed::Drop(at));
+                steps.push(TraceStep::Free(at));
             } else {
                 let size = size(&mut random);
                 live.push(size);
                 held += size;
-                deeds.push(Deed::Take(size));
+                steps.push(TraceStep::Allocate(size));
             }
         }
-        let start = deeds.len();
+        let start = steps.len();
         for _ in 0..live.len() * 9 / 10 {
             let at = random.below(live.len() as u64);
             live.swap_remove(at as usize);
-            deeds.push(Deed::Drop(at));
+            steps.push(TraceStep::Free(at));
         }
-        unloads.push((start, deeds.len()));
+        unloads.push((start, steps.len()));
     }
-    (deeds, unloads)
+    (steps, unloads)
 }
 
-/// Bytes held after each deed.
-fn live_through<M: Memory>(memory: &M, device: &SimulatedDevice, deeds: &[Deed]) -> Vec<u64> {
+/// Returns the bytes held after each step.
+fn live_through<M: Memory>(memory: &M, device: &SimulatedDevice, steps: &[TraceStep]) -> Vec<u64> {
     let heap = h200().heap_of(LOCAL_TYPE);
     let mut live = Vec::new();
-    let mut held = Vec::with_capacity(deeds.len());
-    for deed in deeds {
-        match *deed {
-            Deed::Take(size) => {
+    let mut held = Vec::with_capacity(steps.len());
+    for step in steps {
+        match *step {
+            TraceStep::Allocate(size) => {
                 live.push(memory.allocate(size, 1 << LOCAL_TYPE).expect("there is room"));
             }
-            Deed::Drop(at) => memory.free(live.swap_remove(at as usize)),
+            TraceStep::Free(at) => memory.free(live.swap_remove(at as usize)),
         }
         held.push(device.live_bytes(heap));
     }
@@ -160,38 +159,38 @@ fn live_through<M: Memory>(memory: &M, device: &SimulatedDevice, deeds: &[Deed])
     held
 }
 
-/// Blocks held over live bytes, and when they are given back.
+/// Measures block bytes over live bytes, and when blocks are freed.
 pub fn day_in_the_life(report: &mut Report, effort: Effort) {
     report.section("a day of loading, streaming and unloading: bytes held in blocks of 256 MiB");
     let (levels, bytes) = if effort.quick { (2, 4 << 30) } else { (6, 16 << 30) };
-    let (deeds, unloads) = day(levels, bytes);
-    let (mut live, mut sizes) = (Vec::with_capacity(deeds.len()), Vec::new());
+    let (steps, unloads) = day(levels, bytes);
+    let (mut live, mut sizes) = (Vec::with_capacity(steps.len()), Vec::new());
     let mut sum = 0;
-    for deed in &deeds {
-        match *deed {
-            Deed::Take(size) => {
+    for step in &steps {
+        match *step {
+            TraceStep::Allocate(size) => {
                 sizes.push(size);
                 sum += size;
             }
-            Deed::Drop(at) => sum -= sizes.swap_remove(at as usize),
+            TraceStep::Free(at) => sum -= sizes.swap_remove(at as usize),
         }
         live.push(sum);
     }
     let devices: [Arc<SimulatedDevice>; 3] = std::array::from_fn(|_| device(&h200()));
     let ours = Ours::new(devices[0].clone(), &AllocatorOptions::default());
-    let ours = live_through(&ours, &devices[0], &deeds);
+    let ours = live_through(&ours, &devices[0], &steps);
     let theirs = Vma::new(devices[1].clone(), &vma::Options::default());
-    let theirs = live_through(&theirs, &devices[1], &deeds);
-    let third = live_through(&GpuAllocator::new(devices[2].clone()), &devices[2], &deeds);
+    let theirs = live_through(&theirs, &devices[1], &steps);
+    let third = live_through(&GpuAllocator::new(devices[2].clone()), &devices[2], &steps);
 
     let unloading = |at: &usize| unloads.iter().any(|(start, end)| (*start..*end).contains(at));
     let mean = |held: &[u64], unload: bool| {
-        let all: Vec<usize> = (0..deeds.len()).filter(|at| unloading(at) == unload).collect();
+        let all: Vec<usize> = (0..steps.len()).filter(|at| unloading(at) == unload).collect();
         let held: u128 = all.iter().map(|at| u128::from(held[*at])).sum();
         let live: u128 = all.iter().map(|at| u128::from(live[*at])).sum();
         Figure::exact(held as f64 / live as f64)
     };
-    let n = deeds.len() as u64;
+    let n = steps.len() as u64;
     let phases =
         [("held over live, load and stream", false), ("held over live, while unloading", true)];
     for (case, phase) in phases {

@@ -1,4 +1,4 @@
-//! Creating and destroying buffers on the CPU driver.
+//! Creation and destruction of buffers on the CPU driver.
 
 use ash::vk;
 use gpu_allocator::MemoryLocation;
@@ -15,37 +15,37 @@ use crate::random::Random;
 use crate::report::{Peer, Report};
 use crate::vma;
 
-/// Small enough for 10,000 of them in the memory of a machine.
+/// Smallest and largest size in bytes: 10,000 of them fit into the host's memory.
 const SIZES: (u64, u64) = (256, 64 << 10);
 
-/// Who creates buffers.
+/// An allocator that creates buffers.
 pub trait Buffers {
     /// A buffer and its memory.
     type Made;
 
-    /// Of so many bytes, bound.
+    /// Creates a bound buffer of `size` bytes.
     fn create(&mut self, size: u64) -> Self::Made;
 
-    /// Ends one.
+    /// Destroys a buffer and frees its memory.
     fn destroy(&mut self, made: Self::Made);
 }
 
-/// What all of them create.
+/// Returns the create info that all contestants use.
 pub fn buffer_info(size: u64) -> vk::BufferCreateInfo<'static> {
     let usage = vk::BufferUsageFlags::VERTEX_BUFFER | vk::BufferUsageFlags::TRANSFER_DST;
     vk::BufferCreateInfo { size, usage, ..Default::default() }
 }
 
-/// Ours.
+/// This project's allocator.
 pub struct Ours<'a>(pub &'a DeviceAllocator);
 
 impl Buffers for Ours<'_> {
-    /// Handles, as of VMA: what the allocation is can be asked for.
+    /// Handles only, as with VMA: the description of the allocation can be queried.
     type Made = (vk::Buffer, AllocationId, CacheHint);
 
     fn create(&mut self, size: u64) -> Self::Made {
         let info = AllocationCreateInfo::default();
-        // SAFETY: the info is what Vulkan accepts.
+        // SAFETY: the create info is valid.
         let made = unsafe { self.0.create_buffer(&buffer_info(size), &info, Allocator::allocate) };
         let (buffer, allocation) = made.expect("there is room");
         (buffer, allocation.id, allocation.hint)
@@ -53,7 +53,7 @@ impl Buffers for Ours<'_> {
 
     fn destroy(&mut self, (buffer, allocation, hint): Self::Made) {
         expect_at(hint.0);
-        // SAFETY: it is live, and the device does nothing.
+        // SAFETY: the buffer is live, and the device is idle.
         drop(unsafe { self.0.destroy(ResourceHandle::Buffer(buffer), Some(allocation)) });
     }
 }
@@ -65,14 +65,14 @@ impl Buffers for Vma<'_> {
     type Made = (vk::Buffer, vma::Allocation);
 
     fn create(&mut self, size: u64) -> Self::Made {
-        // SAFETY: the info is what Vulkan accepts.
+        // SAFETY: the create info is valid.
         let made =
             unsafe { self.0.create_buffer(&buffer_info(size), &AllocationCreateInfo::default()) };
         made.expect("there is room")
     }
 
     fn destroy(&mut self, (buffer, allocation): Self::Made) {
-        // SAFETY: both are live, and the device does nothing.
+        // SAFETY: both are live, and the device is idle.
         unsafe { self.0.destroy_buffer(buffer, allocation) }
     }
 }
@@ -83,7 +83,7 @@ impl Buffers for GpuAllocator {
     type Made = (vk::Buffer, gpu::Allocation);
 
     fn create(&mut self, size: u64) -> Self::Made {
-        // SAFETY: the info is what Vulkan accepts, and buffer and memory are live and fit.
+        // SAFETY: the create info is valid, and buffer and memory are live and fit.
         unsafe {
             let buffer = self.1.create_buffer(&buffer_info(size), None).expect("there is room");
             let made = self.0.allocate(&gpu::AllocationCreateDesc {
@@ -101,24 +101,24 @@ impl Buffers for GpuAllocator {
     }
 
     fn destroy(&mut self, (buffer, allocation): Self::Made) {
-        // SAFETY: it is live, and the device does nothing.
+        // SAFETY: the buffer is live, and the device is idle.
         unsafe { self.1.destroy_buffer(buffer, None) };
         self.0.free(allocation).expect("it is live");
     }
 }
 
-/// The calls of the driver that everybody makes, and nothing else: all buffers lie at the start of one
-/// memory object.
+/// The driver calls that every allocator makes, and nothing else: all buffers are bound to the start of
+/// one memory object.
 pub struct DriverAlone {
     device: ash::Device,
     memory: vk::DeviceMemory,
 }
 
 impl DriverAlone {
-    /// On a device of which every buffer may use memory type 0, as Mesa's CPU driver.
+    /// Creates it on a device where every buffer may use memory type 0, like Mesa's CPU driver.
     pub fn new(device: ash::Device) -> Self {
         let info = vk::MemoryAllocateInfo { allocation_size: 1 << 20, ..Default::default() };
-        // SAFETY: the info is what Vulkan accepts.
+        // SAFETY: the create info is valid.
         let memory = unsafe { device.allocate_memory(&info, None) }.expect("there is room");
         Self { device, memory }
     }
@@ -128,7 +128,7 @@ impl Buffers for DriverAlone {
     type Made = vk::Buffer;
 
     fn create(&mut self, size: u64) -> vk::Buffer {
-        // SAFETY: the info is what Vulkan accepts, and the memory is live and large enough.
+        // SAFETY: the create info is valid, and the memory is live and large enough.
         unsafe {
             let buffer = self.device.create_buffer(&buffer_info(size), None);
             let buffer = buffer.expect("there is room");
@@ -141,14 +141,14 @@ impl Buffers for DriverAlone {
     }
 
     fn destroy(&mut self, buffer: vk::Buffer) {
-        // SAFETY: it is live, and the device does nothing.
+        // SAFETY: the buffer is live, and the device is idle.
         unsafe { self.device.destroy_buffer(buffer, None) }
     }
 }
 
 impl Drop for DriverAlone {
     fn drop(&mut self) {
-        // SAFETY: it is live; whoever made buffers here has destroyed them.
+        // SAFETY: the memory is live; all buffers bound to it have been destroyed.
         unsafe { self.device.free_memory(self.memory, None) }
     }
 }
@@ -161,7 +161,7 @@ pub struct Churn<B: Buffers> {
 }
 
 impl<B: Buffers> Churn<B> {
-    /// With `n` live ones.
+    /// Creates `n` live buffers.
     pub fn new(mut buffers: B, n: usize, seed: u64) -> Self {
         let mut random = Random(seed);
         let live =
@@ -169,15 +169,15 @@ impl<B: Buffers> Churn<B> {
         Self { buffers, live, random }
     }
 
-    /// The next pairs: whose turn it is, and the size of what comes after it. Drawn before they are
-    /// timed.
+    /// Returns the next pairs: the index of the victim and the size of its successor. Drawn before they
+    /// are timed.
     pub fn plan(&mut self, pairs: usize) -> Vec<(u32, u64)> {
         let n = self.live.len() as u64;
         let mut pair = || (self.random.below(n) as u32, self.random.log_uniform(SIZES.0, SIZES.1));
         (0..pairs).map(|_| pair()).collect()
     }
 
-    /// Destroys and creates; what is timed.
+    /// Destroys and creates the buffers of a plan: the timed part.
     pub fn run(&mut self, plan: &[(u32, u64)]) -> u64 {
         for &(at, size) in plan {
             if let Some(made) = self.live[at as usize].take() {
@@ -188,7 +188,7 @@ impl<B: Buffers> Churn<B> {
         plan.len() as u64
     }
 
-    /// Rounds for [`in_turns`], each with a plan of its own.
+    /// Returns a round for [`in_turns`]; each round has a plan of its own.
     pub fn turn(&mut self, rounds: usize, pairs: usize) -> Round<'_> {
         let plans: Vec<_> = (0..rounds).map(|_| self.plan(pairs)).collect();
         let mut plans = plans.into_iter();
@@ -206,7 +206,7 @@ impl<B: Buffers> Drop for Churn<B> {
     }
 }
 
-/// The pair on the CPU driver, with everybody on one `VkDevice`.
+/// Measures destroy + create on the CPU driver, with all contestants on one `VkDevice`.
 pub fn on_cpu_driver(report: &mut Report, effort: Effort) {
     report.section("destroy + create of a buffer on the CPU driver, 10,000 live");
     let device = match open_cpu_driver() {
@@ -216,7 +216,7 @@ pub fn on_cpu_driver(report: &mut Report, effort: Effort) {
             return;
         }
     };
-    // Each buffer has its turn several times a round: everybody finds its own tables in the cache.
+    // Each buffer is replaced several times per round, so that each contestant's tables are in the cache.
     let (rounds, pairs) = if effort.quick { (7, 20_000) } else { (15, 40_000) };
     let handles = device.handles();
     let n = 10_000;

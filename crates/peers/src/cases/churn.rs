@@ -1,4 +1,4 @@
-//! One free and one allocate of a random victim in one virtual block.
+//! Free and allocate of a random victim in one virtual block.
 
 use std::cell::RefCell;
 
@@ -12,15 +12,15 @@ use crate::random::Random;
 use crate::report::{Bar, Peer, Report};
 use crate::vma::VirtualStrategy;
 
-/// Room for `n` allocations, however badly they are placed.
+/// Returns room for `n` allocations, however badly they are placed.
 pub fn room(n: usize) -> u64 {
     (n as u64 * (1 << 20)).next_power_of_two().max(1 << 30)
 }
 
 const SEED: u64 = 1;
 
-/// How often, and for how many pairs, a contestant has its turn. Long enough that it meets its own
-/// tables in the cache again, which the others have driven out of it; of a million, nobody's fit.
+/// Returns the number of rounds and of pairs per round. A round is long enough for a contestant's tables
+/// to return to the cache after the others evicted them; those of a million allocations never fit.
 fn turns(n: usize, effort: Effort) -> (usize, usize) {
     let rounds = match n {
         0..50_000 => 31,
@@ -31,7 +31,7 @@ fn turns(n: usize, effort: Effort) -> (usize, usize) {
     if effort.quick { (rounds / 2 + 1, pairs.min(100_000)) } else { (rounds, pairs) }
 }
 
-/// A contestant's rounds, each with a plan of its own, all made before the first one.
+/// Returns a contestant's rounds, each with a plan of its own, all made before the first round.
 pub fn turn<'a, C: Contestant>(
     churn: &'a RefCell<Churn<C>>,
     rounds: usize,
@@ -40,7 +40,7 @@ pub fn turn<'a, C: Contestant>(
     turn_of(churn, rounds, pairs, Churn::run)
 }
 
-/// The same with another way to run a plan.
+/// Returns a contestant's rounds with another function that runs a plan.
 fn turn_of<'a, C: Contestant>(
     churn: &'a RefCell<Churn<C>>,
     rounds: usize,
@@ -52,7 +52,7 @@ fn turn_of<'a, C: Contestant>(
     Box::new(move || run(&mut churn.borrow_mut(), &plans.next().expect("a plan for each round")))
 }
 
-/// What our pair may cost: of VMA's fastest strategy, and of its default one.
+/// Returns the limits of our pair's cost relative to VMA's fastest and its default strategy.
 fn bars(n: usize) -> (Option<f64>, Option<f64>) {
     match n {
         1_000 => (Some(0.55), Some(0.55)),
@@ -63,7 +63,7 @@ fn bars(n: usize) -> (Option<f64>, Option<f64>) {
     }
 }
 
-/// A contestant with `n` live allocations, after some churn.
+/// Returns a contestant with `n` live allocations, after some churn.
 fn warmed<C: Contestant>(contestant: C, n: usize, warm: usize) -> RefCell<Churn<C>> {
     let mut churn = Churn::new(contestant, n, SEED);
     churn.warm(warm);
@@ -78,15 +78,16 @@ fn theirs(n: usize, strategy: VirtualStrategy, warm: usize) -> RefCell<Churn<Vma
     warmed(Vma::new(room(n), strategy), n, warm)
 }
 
-/// The pair's time against each strategy of VMA, and how it grows from the first of `counts` on.
+/// Measures the pair against each strategy of VMA, and its growth from the first of `counts` on.
 pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
     report.section("free + allocate of a random victim, one virtual block");
     let few = counts[0];
-    // Beside each of the others, as the machine is not always as fast.
+    // Measured beside each of the others, because the machine's speed varies.
     let small = ours(few);
     let their_small = theirs(few, VirtualStrategy::MinTime, 2 * few);
     for &n in counts {
-        // A pair of VMA's default strategy takes 50 us at a million live: fewer, and not all of them.
+        // A pair of VMA's default strategy takes 50 us with a million live: fewer rounds and not all
+        // strategies.
         let huge = n >= 1_000_000;
         let strategies = if huge { &VirtualStrategy::TIMED[..2] } else { &VirtualStrategy::TIMED };
         let (rounds, pairs) = turns(n, effort);
@@ -149,7 +150,7 @@ pub fn pairs(report: &mut Report, effort: Effort, counts: &[usize]) {
     }
 }
 
-/// End of the used range over live bytes, and metadata, after 5 n pairs.
+/// Measures the end of the used range over live bytes, and metadata, after 5 n pairs.
 pub fn packing(report: &mut Report, effort: Effort, counts: &[usize]) {
     let title = "after 5 n pairs (n at 1,000,000 and in the quick run): end of the used range over \
                  live bytes, and metadata";
@@ -168,7 +169,7 @@ pub fn packing(report: &mut Report, effort: Effort, counts: &[usize]) {
     }
 }
 
-/// End over live bytes, and what the heap grew by for each live allocation.
+/// Returns end over live bytes, and the growth of the heap per live allocation.
 fn packed<C: Contestant>(make: impl FnOnce() -> C, n: usize, pairs: usize) -> (Figure, Figure) {
     let before = heap_bytes();
     let mut churn = Churn::new(make(), n, SEED);
@@ -177,7 +178,7 @@ fn packed<C: Contestant>(make: impl FnOnce() -> C, n: usize, pairs: usize) -> (F
     (Figure::exact(churn.end_over_live()), Figure::exact(grown as f64 / n as f64))
 }
 
-/// Allocates, and frees now and then, until the first failure. Bytes that live then.
+/// Allocates, and frees now and then, until the first failure; returns the live bytes at that time.
 fn filled<C: Contestant>(mut contestant: C, free_percent: u64, seed: u64) -> u64 {
     let mut random = Random(seed);
     let (mut live, mut bytes) = (Vec::new(), 0);
@@ -196,7 +197,7 @@ fn filled<C: Contestant>(mut contestant: C, free_percent: u64, seed: u64) -> u64
     }
 }
 
-/// Bytes in a 1 GiB block when the first request fails, over several seeds.
+/// Measures the live bytes in a 1 GiB block when the first request fails, over several seeds.
 pub fn first_failure(report: &mut Report, effort: Effort) {
     report.section("live bytes in a 1 GiB block at the first failure, mean of the seeds");
     let seeds = if effort.quick { 8 } else { 64 };

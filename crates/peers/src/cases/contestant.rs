@@ -1,4 +1,4 @@
-//! One face for the virtual blocks of everybody.
+//! A common interface of all contestants' virtual blocks.
 
 use prefetch_index::prefetch_index;
 use vkmem_engine::suballocator::{Algorithm, SlotKey};
@@ -8,29 +8,29 @@ use crate::vma;
 
 /// A virtual block that a trace can drive.
 pub trait Contestant {
-    /// What `allocate` gives and `free` takes.
+    /// The result of `allocate`, which `free` takes.
     type Handle: Copy;
 
-    /// The handle and the offset, or `None` without room.
+    /// Returns handle and offset, or `None` if there is no room.
     fn allocate(&mut self, size: u64, alignment: u64) -> Option<(Self::Handle, u64)>;
 
-    /// Frees one that is live.
+    /// Frees a live allocation.
     fn free(&mut self, handle: Self::Handle);
 
-    /// Offset and size.
+    /// Returns offset and size.
     fn place(&self, handle: Self::Handle) -> (u64, u64);
 }
 
-/// Ours.
+/// This project's virtual block.
 pub struct Ours {
     /// The block.
     pub block: VirtualBlock,
-    /// How it searches.
+    /// Its search strategy.
     pub strategy: Strategy,
 }
 
 impl Ours {
-    /// A block of `size` bytes.
+    /// Creates a block of `size` bytes.
     pub fn new(size: u64, strategy: Strategy) -> Self {
         let block = VirtualBlock::new(size, Algorithm::Tlsf).expect("a valid size");
         Self { block, strategy }
@@ -57,16 +57,16 @@ impl Contestant for Ours {
     }
 }
 
-/// VMA with one of its strategies.
+/// VMA's virtual block with one of its strategies.
 pub struct Vma {
     /// The block.
     pub block: vma::VirtualBlock,
-    /// How it searches.
+    /// Its search strategy.
     pub strategy: vma::VirtualStrategy,
 }
 
 impl Vma {
-    /// A block of `size` bytes.
+    /// Creates a block of `size` bytes.
     pub fn new(size: u64, strategy: vma::VirtualStrategy) -> Self {
         Self { block: vma::VirtualBlock::new(size, false), strategy }
     }
@@ -87,31 +87,31 @@ impl Contestant for Vma {
     }
 
     fn place(&self, handle: u64) -> (u64, u64) {
-        // SAFETY: the traces ask about live handles only.
+        // SAFETY: the traces query live handles only.
         unsafe { self.block.info(handle) }
     }
 }
 
 /// Live allocations under churn: each step frees a random one and allocates another.
 pub struct Churn<C: Contestant> {
-    /// Who is driven.
+    /// The contestant.
     pub contestant: C,
     live: Vec<C::Handle>,
     bytes: Vec<u32>,
     steps: crate::random::Random,
 }
 
-/// The victim's position and the size that follows it.
+/// The victim's position, and the size of its successor.
 pub type Step = (u32, u32);
 
-/// Enough for a handle to come, and few enough for it to stay.
+/// Enough steps for a handle to arrive, and few enough for it to stay in the cache.
 const STEPS_AHEAD: usize = 8;
 
-/// The alignment of all traces that do not say otherwise.
+/// The alignment in bytes of all traces that do not set another one.
 pub const ALIGNMENT: u64 = 256;
 
 impl<C: Contestant> Churn<C> {
-    /// With `n` live allocations.
+    /// Creates `n` live allocations.
     pub fn new(mut contestant: C, n: usize, seed: u64) -> Self {
         let mut steps = crate::random::Random(seed);
         let (mut live, mut bytes) = (Vec::with_capacity(n), Vec::with_capacity(n));
@@ -123,26 +123,26 @@ impl<C: Contestant> Churn<C> {
         Self { contestant, live, bytes, steps }
     }
 
-    /// The next steps of the trace, made before they are timed: plans run in the order in which they
-    /// were made.
+    /// Returns the next steps of the trace, made before they are timed: plans run in the order in which
+    /// they were made.
     pub fn plan(&mut self, count: usize) -> Vec<Step> {
         let n = self.live.len() as u64;
         let steps: Vec<Step> =
             (0..count).map(|_| (self.steps.below(n) as u32, self.steps.size() as u32)).collect();
-        // The books are kept here: they are no part of what is timed.
+        // The sizes are recorded here, so that this is not part of the measurement.
         for &(at, size) in &steps {
             self.bytes[at as usize] = size;
         }
         steps
     }
 
-    /// Frees and allocates; what is timed.
+    /// Frees and allocates: the timed part.
     pub fn run(&mut self, steps: &[Step]) -> u64 {
         self.pairs(steps, |_, _| {})
     }
 
-    /// The same with the victims' handles fetched a few steps ahead. A million of them do not fit into
-    /// the cache, and to wait for one is no work of any allocator.
+    /// Runs a plan with the victims' handles prefetched a few steps ahead. A million of them do not fit
+    /// into the cache, and waiting for one is not part of an allocator's work.
     pub fn run_with_handles_at_hand(&mut self, steps: &[Step]) -> u64 {
         self.pairs(steps, |live, ahead| prefetch_index(live, ahead))
     }
@@ -161,13 +161,13 @@ impl<C: Contestant> Churn<C> {
         steps.len() as u64
     }
 
-    /// The same outside of a measurement.
+    /// Runs steps outside of a measurement.
     pub fn warm(&mut self, count: usize) {
         let steps = self.plan(count);
         self.run(&steps);
     }
 
-    /// End of the used range over the bytes that live in it.
+    /// Returns the end of the used range over the live bytes in it.
     pub fn end_over_live(&self) -> f64 {
         let end = self.live.iter().map(|&it| {
             let (offset, size) = self.contestant.place(it);
@@ -177,12 +177,12 @@ impl<C: Contestant> Churn<C> {
         end.max().unwrap_or(0) as f64 / live as f64
     }
 
-    /// Bytes that the trace itself holds for its live allocations.
+    /// Returns the bytes that the trace itself holds for its live allocations.
     pub fn own_bytes(&self) -> usize {
         self.live.capacity() * size_of::<C::Handle>() + self.bytes.capacity() * size_of::<u32>()
     }
 
-    /// Live allocations.
+    /// Returns the number of live allocations.
     pub fn live(&self) -> usize {
         self.live.len()
     }

@@ -82,7 +82,8 @@ impl Pattern {
         (Self::Ring, "ring"),
     ];
 
-    /// Runs it so often that a turn is not over sooner than the machine changes its speed: one run is 2 ms.
+    /// Repeats the pattern, as a single run takes only 2 ms, less than the intervals at which the
+    /// machine's speed changes.
     fn turn<B: Ends>(self, block: &mut B, sizes: &[u64], live: &mut VecDeque<B::Handle>) -> u64 {
         (0..10).map(|_| self.run(block, sizes, live)).sum()
     }
@@ -122,7 +123,7 @@ impl Pattern {
     }
 }
 
-/// VMA's four patterns, against its linear blocks and against TLSF.
+/// Measures VMA's four patterns, against its linear blocks and against TLSF.
 pub fn patterns(report: &mut Report, effort: Effort) {
     report.section("linear virtual blocks, one allocate and its free, on VMA's four patterns");
     let n = if effort.quick { 10_000 } else { 100_000 };
@@ -130,7 +131,7 @@ pub fn patterns(report: &mut Report, effort: Effort) {
     let mut random = Random(9);
     let sizes: Vec<u64> = (0..n).map(|_| random.size()).collect();
     for (pattern, name) in Pattern::ALL {
-        // The ring goes around several times; the others fit as they are.
+        // The ring buffer wraps around several times; the others fit as they are.
         let total: u64 = sizes.iter().map(|it| it.next_multiple_of(ALIGNMENT)).sum();
         let size = if pattern == Pattern::Ring { total / 3 } else { total + (1 << 20) };
         let block = |algorithm| OurBlock(VirtualBlock::new(size, algorithm).expect("a valid size"));
@@ -163,7 +164,7 @@ pub fn patterns(report: &mut Report, effort: Effort) {
     }
 }
 
-/// The churn pair with the buddy algorithm.
+/// Measures the churn pair with the buddy algorithm.
 pub fn buddy(report: &mut Report, effort: Effort) {
     report.section("free + allocate of a random victim, one buddy block");
     let counts: &[usize] = if effort.quick { &[1_000, 10_000] } else { &[1_000, 10_000, 100_000] };

@@ -1,9 +1,9 @@
-//! What the memory alone takes: the lines that a pair has to touch, without any allocator.
+//! The cost of memory alone: the cache lines that a pair has to touch, without an allocator.
 
 use super::contestant::Contestant;
 use crate::random::Random;
 
-/// A region as others see it: where its neighbours are. As large as one of ours, the smallest here.
+/// A region with links to its neighbours, of the size of our node, the smallest of all contestants'.
 #[derive(Clone, Copy)]
 struct Line {
     neighbours: [u32; 2],
@@ -11,16 +11,16 @@ struct Line {
     rest: [u64; 2],
 }
 
-/// Regions without order, as they are after much churn, two of three of them live. To free one, it is
-/// read, and its neighbours are told; to allocate, one is read and changed, and its neighbour is told.
-/// Nothing is searched, divided or merged, and the one to take is known beforehand.
+/// Regions in random order, as after much churn; two of three are live. A free reads one and updates its
+/// neighbours; an allocate reads and changes one and updates its neighbour. Nothing is searched, divided
+/// or merged, and the region to take is known beforehand.
 pub struct Lines {
     lines: Vec<Line>,
     next: u64,
 }
 
 impl Lines {
-    /// As of `n` live allocations.
+    /// Creates the regions of `n` live allocations.
     pub fn new(n: usize) -> Self {
         let (count, mut random) = (n as u64 * 3 / 2, Random(7));
         let mut neighbour = || random.below(count) as u32;
@@ -37,7 +37,7 @@ impl Contestant for Lines {
 
     #[inline]
     fn allocate(&mut self, size: u64, _: u64) -> Option<(u64, u64)> {
-        // Any, and by no look at memory.
+        // Any region, chosen without a memory access.
         self.next =
             self.next.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         let chosen = ((u128::from(self.next) * self.lines.len() as u128) >> 64) as u64;

@@ -1,4 +1,4 @@
-//! One face for everybody who allocates Vulkan memory.
+//! A common interface of all contestants that allocate Vulkan memory.
 
 use std::sync::Arc;
 
@@ -18,34 +18,36 @@ use crate::vma;
 
 /// An allocator that a trace can drive, from any thread.
 pub trait Memory: Sync {
-    /// What `allocate` gives and `free` takes.
+    /// The result of `allocate`, which `free` takes.
     type Handle: Send;
 
-    /// Bare memory of one of the types (bit i: type i), or `None` without room.
+    /// Allocates memory of one of the types (bit i: type i) without a resource; `None` if there is no
+    /// room.
     fn allocate(&self, size: u64, types: u32) -> Option<Self::Handle>;
 
-    /// Frees one that is live.
+    /// Frees a live allocation.
     fn free(&self, handle: Self::Handle);
 }
 
-/// The H200 with pages of one byte: bare memory would share none, and round all up to 1 KiB.
+/// Describes the H200 with a `bufferImageGranularity` of 1: otherwise memory without a resource shares no
+/// page, and each size is rounded up to 1 KiB.
 pub fn h200() -> DeviceInfo {
     let mut info = profile_info("nvidia-h200").expect("a profile");
     info.limits.buffer_image_granularity = 1;
     info
 }
 
-/// A simulated device of some kind.
+/// Creates a simulated device.
 pub fn device(info: &DeviceInfo) -> Arc<SimulatedDevice> {
     Arc::new(SimulatedDevice::new(info.clone()))
 }
 
-/// The wishes of all traces of bare memory: the type alone decides.
+/// Returns the create info of all traces of plain memory: the type bits alone decide.
 pub fn plain() -> AllocationCreateInfo {
     AllocationCreateInfo { usage: MemoryUsage::Unknown, ..AllocationCreateInfo::default() }
 }
 
-/// Ours.
+/// This project's allocator.
 pub struct Ours {
     /// The engine.
     pub allocator: Allocator,
@@ -53,14 +55,16 @@ pub struct Ours {
 }
 
 impl Ours {
+    /// Creates an allocator for a device.
+    ///
     /// # Panics
-    /// If the device cannot be.
+    /// If the device violates Vulkan's limits.
     pub fn new(device: Arc<dyn DeviceMemory>, options: &AllocatorOptions) -> Self {
         let allocator = Allocator::new(device, options).expect("the device is one");
         Self { allocator, request: AllocationRequest::of_memory(1, ALIGNMENT, &plain()) }
     }
 
-    /// Everything goes to a pool of blocks that are there from the start.
+    /// Allocates everything from a pool whose blocks exist from the start.
     pub fn in_pool(mut self, memory_type_index: u32, block_size: u64, blocks: u32) -> Self {
         let rules = PoolCreateInfo {
             memory_type_index,
@@ -91,9 +95,9 @@ impl Memory for Ours {
     }
 }
 
-/// VMA.
+/// VMA's allocator.
 pub struct Vma {
-    /// Goes before what it stands on.
+    /// Dropped before the device that it uses.
     pub allocator: vma::Allocator,
     pool: Option<vma::Pool>,
     // Boxed: VMA keeps its address.
@@ -101,13 +105,13 @@ pub struct Vma {
 }
 
 impl Vma {
-    /// Over the same kind of device.
+    /// Creates an allocator for a device.
     pub fn new(device: Arc<dyn DeviceMemory>, options: &vma::Options) -> Self {
         let fake = FakeVulkan::new(device);
         Self { allocator: vma::Allocator::over(&fake, options), pool: None, _fake: fake }
     }
 
-    /// Everything goes to a pool of blocks that are there from the start.
+    /// Allocates everything from a pool whose blocks exist from the start.
     pub fn in_pool(mut self, memory_type_index: u32, block_size: u64, blocks: u32) -> Self {
         let pool = self.allocator.create_pool(memory_type_index, block_size, (blocks as usize, 0));
         self.pool = Some(pool);
@@ -135,20 +139,20 @@ impl Memory for Vma {
 impl Drop for Vma {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
-            // SAFETY: nothing lives in it: the traces free what they allocate.
+            // SAFETY: the pool has no live allocations: the traces free what they allocate.
             unsafe { self.allocator.destroy_pool(pool) }
         }
     }
 }
 
-/// `gpu-allocator`, which is to be locked by its user.
+/// `gpu-allocator`, which its user has to lock.
 pub struct GpuAllocator {
     allocator: Mutex<gpu::Allocator>,
     _fake: Box<FakeVulkan>,
 }
 
 impl GpuAllocator {
-    /// Over the same kind of device.
+    /// Creates an allocator for a device.
     ///
     /// # Panics
     /// If it refuses.
@@ -202,7 +206,7 @@ pub struct Churn<'a, M: Memory> {
 }
 
 impl<'a, M: Memory> Churn<'a, M> {
-    /// With `n` live allocations of sizes from `range.0` to `range.1`.
+    /// Creates `n` live allocations of sizes from `range.0` to `range.1` bytes.
     pub fn new(memory: &'a M, n: usize, types: u32, range: (u64, u64), seed: u64) -> Self {
         let mut random = Random(seed);
         let live = (0..n).map(|_| memory.allocate(random.log_uniform(range.0, range.1), types));
@@ -211,7 +215,7 @@ impl<'a, M: Memory> Churn<'a, M> {
         Self { memory, live, types, range, random }
     }
 
-    /// The next steps, made before they are timed.
+    /// Returns the next steps, made before they are timed.
     pub fn plan(&mut self, count: usize) -> Vec<super::contestant::Step> {
         let n = self.live.len() as u64;
         let step = |_| {
@@ -221,7 +225,7 @@ impl<'a, M: Memory> Churn<'a, M> {
         (0..count).map(step).collect()
     }
 
-    /// Frees and allocates; what is timed.
+    /// Frees and allocates: the timed part.
     pub fn run(&mut self, steps: &[super::contestant::Step]) -> u64 {
         for &(at, size) in steps {
             let slot = &mut self.live[at as usize];

@@ -1,4 +1,4 @@
-//! What is measured: one file a case.
+//! The measured cases, one file each.
 
 pub mod blocks;
 pub mod buffers;
@@ -11,7 +11,7 @@ pub mod statistics;
 pub mod tail;
 pub mod threads;
 
-/// How much is done.
+/// The amount of work.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// Smaller counts: everything in under a minute.

@@ -1,4 +1,4 @@
-//! Counting and dumping a million allocations.
+//! Statistics and dumps of a million allocations.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use crate::measure::in_turns;
 use crate::report::{Peer, Report};
 use crate::vma;
 
-/// Knows no more of an allocation than the engine does.
+/// An owner that describes nothing of its allocations.
 pub struct Nothing;
 
 impl Describe for Nothing {
@@ -23,14 +23,14 @@ impl Describe for Nothing {
     }
 }
 
-/// Room for a million of the sizes of all traces.
+/// Describes a device with room for a million of the traces' sizes.
 fn large() -> DeviceInfo {
     let mut info = h200();
     info.heaps[0].size = 1 << 40;
     info
 }
 
-/// `vmaCalculateStatistics` and `vmaBuildStatsString`, and ours.
+/// Measures `vmaCalculateStatistics` and `vmaBuildStatsString`, and ours.
 pub fn counting(report: &mut Report, effort: Effort) {
     report.section("statistics and JSON of everything, time an allocation");
     let n = if effort.quick { 100_000 } else { 1_000_000 };
@@ -44,7 +44,7 @@ pub fn counting(report: &mut Report, effort: Effort) {
     churns.0.run(&plan);
     churns.1.run(&plan);
     let items = n as u64;
-    // To read all tables once, of which counting reads most.
+    // The time to read all tables once, of which counting reads most.
     let memory = vec![1u64; ours.allocator.metadata_bytes() / size_of::<u64>()];
     let figures = in_turns(
         rounds,

@@ -1,4 +1,4 @@
-//! How long the slowest calls take when the driver takes its time.
+//! The slowest calls when the driver is slow.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::random::Random;
 use crate::report::{Bar, Peer, Report};
 use crate::vma;
 
-/// A device whose memory objects take as long as those of an H200: 64 KiB from 160 to 1,050 us,
-/// 256 MiB from 7 to 106 ms, and in between on a line through both.
+/// A device whose memory objects take as long as those of an H200: 64 KiB from 160 to 1,050 us, 256 MiB
+/// from 7 to 106 ms, interpolated in between.
 pub struct SlowDevice {
     inner: Arc<SimulatedDevice>,
     random: Mutex<Random>,
@@ -77,20 +77,20 @@ impl DeviceMemory for SlowDevice {
     }
 }
 
-/// No allocator: reads 64 cold lines, which takes as long as a create as a rule. What its slowest calls
-/// take is what the machine does to everybody.
-struct Nobody {
+/// No allocator: reads 64 cold cache lines, which takes about as long as a create. The slowest of these
+/// show what the machine does to every contestant.
+struct ColdReads {
     lines: Vec<[u64; 8]>,
     random: Mutex<Random>,
 }
 
-impl Nobody {
+impl ColdReads {
     fn new() -> Self {
         Self { lines: vec![[1; 8]; 1 << 16], random: Mutex::new(Random(23)) }
     }
 }
 
-impl Memory for Nobody {
+impl Memory for ColdReads {
     type Handle = u64;
 
     fn allocate(&self, _: u64, _: u32) -> Option<u64> {
@@ -101,31 +101,30 @@ impl Memory for Nobody {
     fn free(&self, _: u64) {}
 }
 
-/// How long this thread has been ready to run and had no core, because others did. 0 where the system
-/// does not say.
+/// Returns how long this thread has been ready to run without a core; 0 if the system does not report it.
 fn time_without_core() -> Duration {
     let said = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let waited = said.split_whitespace().nth(1).and_then(|it| it.parse().ok());
     Duration::from_nanos(waited.unwrap_or(0))
 }
 
-/// What the calls of create took, in microseconds, in their order.
+/// Durations of the create calls in microseconds, in their order.
 struct Taken {
-    /// By the clock.
+    /// Wall time.
     all: Vec<f64>,
-    /// Without what the thread waited for a core.
+    /// Wall time without the time that the thread waited for a core.
     own: Vec<f64>,
 }
 
-/// One create a millisecond until so much lives. The thread stays awake in between: on a virtual machine
-/// the first microseconds after a sleep may be a millisecond, whatever runs in them.
+/// Creates one allocation per millisecond until `bytes` are live. The thread spins in between: on a
+/// virtual machine the first microseconds after a sleep may take a millisecond, whatever runs in them.
 fn grow<M: Memory>(memory: &M, bytes: u64) -> Taken {
     let mut random = Random(22);
     let (mut live, mut held) = (Vec::new(), 0);
     let mut taken = Taken { all: Vec::new(), own: Vec::new() };
     let mut next = Instant::now();
     while held < bytes {
-        // A frame that came late does not make the next ones early.
+        // A late frame does not make the next ones early.
         next = next.max(Instant::now());
         let size = random.size();
         let before = time_without_core();
@@ -146,7 +145,7 @@ fn grow<M: Memory>(memory: &M, bytes: u64) -> Taken {
     taken
 }
 
-/// The figure that so many of them stay below.
+/// Returns the value below which this share of the durations lies.
 fn quantile(taken: &[f64], share: f64) -> Figure {
     let mut sorted = taken.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -154,7 +153,7 @@ fn quantile(taken: &[f64], share: f64) -> Figure {
     Figure::exact(sorted[index.min(sorted.len() - 1)])
 }
 
-/// p99.99 and the slowest, with blocks taken ahead.
+/// Measures p99.99 and the slowest call, with prefetched blocks.
 pub fn tail(report: &mut Report, effort: Effort) {
     let bytes: u64 = if effort.quick { 1 << 30 } else { 20 << 30 };
     report.section(&format!(
@@ -165,7 +164,7 @@ pub fn tail(report: &mut Report, effort: Effort) {
     let slow = || Arc::new(SlowDevice::new(&h200()));
     let ours = grow(&Ours::new(slow(), &options), bytes);
     let theirs = grow(&Vma::new(slow(), &vma::Options::default()), bytes);
-    let nobodys = grow(&Nobody::new(), bytes);
+    let nobodys = grow(&ColdReads::new(), bytes);
     let n = ours.all.len() as u64;
     let bar = Some(Bar::AtMost(100.0));
     let beside = |of: fn(&Taken) -> &[f64], share| {
@@ -181,14 +180,14 @@ pub fn tail(report: &mut Report, effort: Effort) {
         let peers = beside(|it| &it.all, share);
         report.add_with_bar(case, n, "us", &quantile(&ours.all, share), bar, &peers);
     }
-    // Where others use the cores, a call that does nothing takes a time slice of theirs now and then.
+    // If other processes use the cores, an empty call takes one of their time slices now and then.
     for (case, share, bar) in
         [("p99.99, core waits left out", 0.9999, bar), ("slowest, core waits left out", 1.0, None)]
     {
         let peers = beside(|it| &it.own, share);
         report.add_with_bar(case, n, "us", &quantile(&ours.own, share), bar, &peers);
     }
-    // Nothing is there before the first one asks.
+    // The first call creates everything.
     let after = quantile(&ours.own[1..], 1.0);
     let peers = [Peer::new("vma default", &quantile(&theirs.own[1..], 1.0))];
     report.add("slowest but the first, the same", n, "us", &after, &peers);

@@ -1,4 +1,4 @@
-//! Eight threads on whatever cores there are.
+//! Eight threads on the cores that there are.
 
 use std::sync::Barrier;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::vma;
 const THREADS: u32 = 8;
 const LIVE: usize = 1_000;
 
-/// A device-local type for each thread.
+/// Describes a device with a device-local type for each thread.
 fn eight_types() -> DeviceInfo {
     let info = h200();
     let local = info.types[1];
@@ -22,7 +22,7 @@ fn eight_types() -> DeviceInfo {
     DeviceInfo { types, ..info }
 }
 
-/// Nanoseconds for one pair of all threads together.
+/// Returns nanoseconds per pair of all threads together.
 fn round<M: Memory>(memory: &M, shared: bool, pairs: usize, seed: u64) -> f64 {
     let barrier = Barrier::new(THREADS as usize);
     std::thread::scope(|scope| {
@@ -38,7 +38,7 @@ fn round<M: Memory>(memory: &M, shared: bool, pairs: usize, seed: u64) -> f64 {
                     let start = Instant::now();
                     churn.run(&plan);
                     let end = Instant::now();
-                    // What the others still do is not disturbed by giving all back.
+                    // Freeing everything must not disturb threads that are still measuring.
                     barrier.wait();
                     (start, end)
                 })
@@ -53,7 +53,7 @@ fn round<M: Memory>(memory: &M, shared: bool, pairs: usize, seed: u64) -> f64 {
     })
 }
 
-/// All types are one's own, or one is everybody's.
+/// Measures with one memory type for each thread, and with one for all.
 pub fn throughput(report: &mut Report, effort: Effort) {
     report.section("8 threads, 1,000 live each, free + allocate of bare memory: time a pair");
     let (rounds, pairs) = if effort.quick { (5, 10_000) } else { (9, 50_000) };

@@ -1,4 +1,4 @@
-//! What a device says of itself.
+//! Properties of the device.
 
 use std::ffi::c_void;
 
@@ -11,7 +11,7 @@ fn device_type(info: &DeviceInfo) -> vk::PhysicalDeviceType {
     vk::PhysicalDeviceType::from_raw(info.device_type as i32)
 }
 
-/// `VkPhysicalDeviceProperties` of a description.
+/// Returns `VkPhysicalDeviceProperties` of a description.
 pub fn properties_of(info: &DeviceInfo) -> vk::PhysicalDeviceProperties {
     let mut properties = vk::PhysicalDeviceProperties {
         api_version: info.api_version,
@@ -32,7 +32,7 @@ pub fn properties_of(info: &DeviceInfo) -> vk::PhysicalDeviceProperties {
     properties
 }
 
-/// `VkPhysicalDeviceMemoryProperties` of a description.
+/// Returns `VkPhysicalDeviceMemoryProperties` of a description.
 pub fn memory_properties_of(info: &DeviceInfo) -> vk::PhysicalDeviceMemoryProperties {
     let mut properties = vk::PhysicalDeviceMemoryProperties {
         memory_type_count: info.types.len() as u32,
@@ -54,7 +54,7 @@ pub(super) unsafe extern "system" fn properties(
     device: vk::PhysicalDevice,
     properties: *mut vk::PhysicalDeviceProperties,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { *properties = properties_of(behind(device.as_raw()).memory().info()) }
 }
 
@@ -62,7 +62,7 @@ pub(super) unsafe extern "system" fn memory_properties(
     device: vk::PhysicalDevice,
     properties: *mut vk::PhysicalDeviceMemoryProperties,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { *properties = memory_properties_of(behind(device.as_raw()).memory().info()) }
 }
 
@@ -70,7 +70,7 @@ pub(super) unsafe extern "system" fn memory_properties2(
     device: vk::PhysicalDevice,
     properties: *mut vk::PhysicalDeviceMemoryProperties2<'_>,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe {
         let memory = behind(device.as_raw()).memory();
         (*properties).memory_properties = memory_properties_of(memory.info());

@@ -1,4 +1,4 @@
-//! The tables of functions.
+//! The function tables.
 
 use std::ffi::{CStr, c_char};
 
@@ -8,7 +8,7 @@ use super::state::FakeVulkan;
 use super::{description, memory, resources};
 
 impl FakeVulkan {
-    /// The tables that users of `ash` want. They hold for as long as this lives.
+    /// Returns the tables for users of `ash`; valid while this lives.
     pub fn ash(&self) -> (ash::Instance, ash::Device) {
         let static_fn = ash::StaticFn { get_instance_proc_addr };
         // SAFETY: the handles are ours, and the functions are of the types of their names.
@@ -28,7 +28,7 @@ unsafe extern "system" fn get_device_proc_addr(
     unsafe { find(CStr::from_ptr(name)) }
 }
 
-/// `vkGetInstanceProcAddr`: null for what no peer calls.
+/// `vkGetInstanceProcAddr`: null for functions that no peer calls.
 ///
 /// # Safety
 /// The name ends with NUL.
@@ -36,11 +36,11 @@ pub unsafe extern "system" fn get_instance_proc_addr(
     _: vk::Instance,
     name: *const c_char,
 ) -> vk::PFN_vkVoidFunction {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     unsafe { find(CStr::from_ptr(name)) }
 }
 
-/// Erases the type of a function, having checked that it is that of its name.
+/// Erases the type of a function after checking that it is the one of its name.
 macro_rules! function {
     ($type:ty, $function:expr) => {{
         let typed: $type = $function;
@@ -51,7 +51,7 @@ macro_rules! function {
 
 fn find(name: &CStr) -> vk::PFN_vkVoidFunction {
     let name = name.to_str().ok()?;
-    // Promoted functions answer to either name.
+    // Promoted functions have both names.
     match name.strip_suffix("KHR").unwrap_or(name) {
         "vkGetInstanceProcAddr" => {
             function!(vk::PFN_vkGetInstanceProcAddr, get_instance_proc_addr)

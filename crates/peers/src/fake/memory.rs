@@ -1,4 +1,4 @@
-//! Memory: allocation, mapping, flushing.
+//! Memory functions: allocate, map, flush.
 
 use std::ffi::c_void;
 
@@ -20,7 +20,7 @@ pub(super) unsafe extern "system" fn allocate_memory(
     _: *const vk::AllocationCallbacks<'_>,
     memory: *mut vk::DeviceMemory,
 ) -> vk::Result {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe {
         let info = &*info;
         let mut ask = MemoryAllocateInfo::of_type(info.memory_type_index, info.allocation_size);
@@ -48,7 +48,7 @@ pub(super) unsafe extern "system" fn free_memory(
     _: *const vk::AllocationCallbacks<'_>,
 ) {
     if !memory.is_null() {
-        // SAFETY: the caller keeps to the rules of Vulkan.
+        // SAFETY: the caller follows the rules of Vulkan.
         unsafe { behind(device.as_raw()) }.memory().free(MemoryHandle(memory.as_raw()));
     }
 }
@@ -61,7 +61,7 @@ pub(super) unsafe extern "system" fn map_memory(
     _: vk::MemoryMapFlags,
     address: *mut *mut c_void,
 ) -> vk::Result {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe {
         let mapped = behind(device.as_raw()).memory().map(MemoryHandle(memory.as_raw()));
         code(mapped.map(|start| {
@@ -71,14 +71,16 @@ pub(super) unsafe extern "system" fn map_memory(
 }
 
 pub(super) unsafe extern "system" fn unmap_memory(device: vk::Device, memory: vk::DeviceMemory) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { behind(device.as_raw()) }.memory().unmap(MemoryHandle(memory.as_raw()));
 }
 
+/// Converts mapped ranges.
+///
 /// # Safety
-/// As many ranges as the count says.
+/// `ranges` points to `count` ranges.
 unsafe fn ranges(count: u32, ranges: *const vk::MappedMemoryRange<'_>) -> Vec<MemoryRange> {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     let ranges = unsafe { std::slice::from_raw_parts(ranges, count as usize) };
     let range = |it: &vk::MappedMemoryRange<'_>| MemoryRange {
         memory: MemoryHandle(it.memory.as_raw()),
@@ -93,7 +95,7 @@ pub(super) unsafe extern "system" fn flush_ranges(
     count: u32,
     first: *const vk::MappedMemoryRange<'_>,
 ) -> vk::Result {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { code(behind(device.as_raw()).memory().flush(&ranges(count, first))) }
 }
 
@@ -102,6 +104,6 @@ pub(super) unsafe extern "system" fn invalidate_ranges(
     count: u32,
     first: *const vk::MappedMemoryRange<'_>,
 ) -> vk::Result {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { code(behind(device.as_raw()).memory().invalidate(&ranges(count, first))) }
 }

@@ -1,4 +1,4 @@
-//! Buffers and images: a size, and nothing behind it.
+//! Buffers and images: a size without contents.
 
 use std::ffi::c_void;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,7 +7,7 @@ use ash::vk::{self, Handle};
 
 use super::state::{FakeVulkan, behind};
 
-/// A texel of every format; sizes need not be true, only the same for everybody.
+/// Bytes per texel of every format; sizes need not be realistic, only the same for all contestants.
 const TEXEL: u64 = 4;
 
 fn image_size(info: &vk::ImageCreateInfo<'_>) -> u64 {
@@ -27,14 +27,16 @@ impl FakeVulkan {
         }
     }
 
-    /// A resource's handle is the address of its requirements.
+    /// Creates a resource, whose handle is the address of its requirements.
     fn resource(&self, size: u64) -> u64 {
         self.live_resources.fetch_add(1, Relaxed);
         Box::into_raw(Box::new(self.requirements(size))).expose_provenance() as u64
     }
 
+    /// Destroys a resource.
+    ///
     /// # Safety
-    /// The handle is null, or came from `resource` and goes here.
+    /// The handle is null, or came from `resource` and is not used afterwards.
     unsafe fn drop_resource(&self, handle: u64) {
         if handle != 0 {
             self.live_resources.fetch_sub(1, Relaxed);
@@ -46,10 +48,12 @@ impl FakeVulkan {
     }
 }
 
+/// Returns the requirements of a resource.
+///
 /// # Safety
 /// The handle is that of a live resource.
 unsafe fn requirements_of(handle: u64) -> vk::MemoryRequirements {
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller guarantees the contract of this function.
     unsafe { *std::ptr::with_exposed_provenance::<vk::MemoryRequirements>(handle as usize) }
 }
 
@@ -59,7 +63,7 @@ pub(super) unsafe extern "system" fn create_buffer(
     _: *const vk::AllocationCallbacks<'_>,
     buffer: *mut vk::Buffer,
 ) -> vk::Result {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { *buffer = vk::Buffer::from_raw(behind(device.as_raw()).resource((*info).size)) };
     vk::Result::SUCCESS
 }
@@ -69,7 +73,7 @@ pub(super) unsafe extern "system" fn destroy_buffer(
     buffer: vk::Buffer,
     _: *const vk::AllocationCallbacks<'_>,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { behind(device.as_raw()).drop_resource(buffer.as_raw()) }
 }
 
@@ -79,7 +83,7 @@ pub(super) unsafe extern "system" fn create_image(
     _: *const vk::AllocationCallbacks<'_>,
     image: *mut vk::Image,
 ) -> vk::Result {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { *image = vk::Image::from_raw(behind(device.as_raw()).resource(image_size(&*info))) };
     vk::Result::SUCCESS
 }
@@ -89,7 +93,7 @@ pub(super) unsafe extern "system" fn destroy_image(
     image: vk::Image,
     _: *const vk::AllocationCallbacks<'_>,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { behind(device.as_raw()).drop_resource(image.as_raw()) }
 }
 
@@ -98,7 +102,7 @@ pub(super) unsafe extern "system" fn buffer_requirements(
     buffer: vk::Buffer,
     requirements: *mut vk::MemoryRequirements,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { *requirements = requirements_of(buffer.as_raw()) }
 }
 
@@ -107,13 +111,13 @@ pub(super) unsafe extern "system" fn image_requirements(
     image: vk::Image,
     requirements: *mut vk::MemoryRequirements,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { *requirements = requirements_of(image.as_raw()) }
 }
 
-/// No resource wants memory of its own, so the chain stays as its maker zeroed it.
+/// Fills the requirements; no resource needs dedicated memory, so the chain keeps the caller's zeros.
 unsafe fn answer(requirements: *mut vk::MemoryRequirements2<'_>, found: vk::MemoryRequirements) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe {
         (*requirements).memory_requirements = found;
         let mut next: *mut c_void = (*requirements).p_next;
@@ -134,7 +138,7 @@ pub(super) unsafe extern "system" fn buffer_requirements2(
     info: *const vk::BufferMemoryRequirementsInfo2<'_>,
     requirements: *mut vk::MemoryRequirements2<'_>,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { answer(requirements, requirements_of((*info).buffer.as_raw())) }
 }
 
@@ -143,7 +147,7 @@ pub(super) unsafe extern "system" fn image_requirements2(
     info: *const vk::ImageMemoryRequirementsInfo2<'_>,
     requirements: *mut vk::MemoryRequirements2<'_>,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe { answer(requirements, requirements_of((*info).image.as_raw())) }
 }
 
@@ -152,7 +156,7 @@ pub(super) unsafe extern "system" fn device_buffer_requirements(
     info: *const vk::DeviceBufferMemoryRequirements<'_>,
     requirements: *mut vk::MemoryRequirements2<'_>,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe {
         let size = (*(*info).p_create_info).size;
         answer(requirements, behind(device.as_raw()).requirements(size));
@@ -164,7 +168,7 @@ pub(super) unsafe extern "system" fn device_image_requirements(
     info: *const vk::DeviceImageMemoryRequirements<'_>,
     requirements: *mut vk::MemoryRequirements2<'_>,
 ) {
-    // SAFETY: the caller keeps to the rules of Vulkan.
+    // SAFETY: the caller follows the rules of Vulkan.
     unsafe {
         let size = image_size(&*(*info).p_create_info);
         answer(requirements, behind(device.as_raw()).requirements(size));

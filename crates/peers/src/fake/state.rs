@@ -1,4 +1,4 @@
-//! A device that knows no driver, behind its handles.
+//! [`FakeVulkan`]: a device without a driver, and its handles.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use ash::vk::{self, Handle};
 use vkmem_engine::DeviceMemory;
 
-/// A device that knows no driver.
+/// A device without a driver.
 pub struct FakeVulkan {
     memory: Arc<dyn DeviceMemory>,
-    /// Bit i: resources may live in memory type i.
+    /// Bit i: resources may use memory type i.
     pub memory_type_bits: AtomicU32,
-    /// Alignment of every resource, in bytes.
+    /// Alignment of every resource in bytes.
     pub alignment: AtomicU64,
-    /// Resources that are there.
+    /// Number of live resources.
     pub live_resources: AtomicU64,
 }
 
 impl FakeVulkan {
-    /// Over some memory. Boxed, as its address is its handle.
+    /// Creates a device over some memory. Boxed, as its address is its handle.
     pub fn new(memory: Arc<dyn DeviceMemory>) -> Box<Self> {
         Box::new(Self {
             memory,
@@ -28,7 +28,7 @@ impl FakeVulkan {
         })
     }
 
-    /// What stands behind it.
+    /// Returns the memory behind it.
     pub fn memory(&self) -> &Arc<dyn DeviceMemory> {
         &self.memory
     }
@@ -37,27 +37,27 @@ impl FakeVulkan {
         std::ptr::from_ref(self).expose_provenance() as u64
     }
 
-    /// `VkInstance`
+    /// Returns its `VkInstance`.
     pub fn instance(&self) -> vk::Instance {
         vk::Instance::from_raw(self.raw())
     }
 
-    /// `VkPhysicalDevice`
+    /// Returns its `VkPhysicalDevice`.
     pub fn physical_device(&self) -> vk::PhysicalDevice {
         vk::PhysicalDevice::from_raw(self.raw())
     }
 
-    /// `VkDevice`
+    /// Returns its `VkDevice`.
     pub fn device(&self) -> vk::Device {
         vk::Device::from_raw(self.raw())
     }
 }
 
-/// The device behind a handle.
+/// Returns the device of a handle.
 ///
 /// # Safety
 /// The handle is that of a live [`FakeVulkan`].
 pub(super) unsafe fn behind<'a>(handle: u64) -> &'a FakeVulkan {
-    // SAFETY: the handle is the exposed address of one, which lives as the caller promises.
+    // SAFETY: the handle is the exposed address of a device, which is live as the caller guarantees.
     unsafe { &*std::ptr::with_exposed_provenance::<FakeVulkan>(handle as usize) }
 }

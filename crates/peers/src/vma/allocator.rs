@@ -29,16 +29,16 @@ pub struct Handles {
     pub api_version: u32,
 }
 
-/// How it is set up.
+/// Options of an allocator.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Bytes a block; 0: by the heap.
+    /// Bytes per block; 0: chosen by the heap.
     pub preferred_block_size: u64,
-    /// One a heap.
+    /// Limit of each heap in bytes.
     pub heap_size_limits: Option<Vec<u64>>,
-    /// `VK_EXT_memory_budget` is enabled.
+    /// Whether `VK_EXT_memory_budget` is enabled.
     pub memory_budget: bool,
-    /// `VK_AMD_device_coherent_memory` is enabled.
+    /// Whether `VK_AMD_device_coherent_memory` is enabled.
     pub amd_device_coherent: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allocation(*mut c_void);
 
-// SAFETY: VMA lets any thread free what another one allocated.
+// SAFETY: VMA allows any thread to free what another one allocated.
 unsafe impl Send for Allocation {}
 
 /// A `VmaPool`.
@@ -55,19 +55,19 @@ pub struct Pool(*mut c_void);
 
 // SAFETY: VMA is internally synchronised.
 unsafe impl Send for Pool {}
-// SAFETY: as above.
+// SAFETY: VMA is internally synchronised.
 unsafe impl Sync for Pool {}
 
 /// `VmaTotalStatistics`
 pub struct TotalStatistics(Box<ffi::TotalStatistics>);
 
 impl TotalStatistics {
-    /// Of one memory type.
+    /// Returns the statistics of one memory type.
     pub fn memory_type(&self, index: usize) -> DetailedStatistics {
         self.0.memory_type[index]
     }
 
-    /// Of everything.
+    /// Returns the statistics of all memory.
     pub fn total(&self) -> DetailedStatistics {
         self.0.total
     }
@@ -78,12 +78,12 @@ pub struct Allocator {
     raw: *mut c_void,
 }
 
-// SAFETY: VMA is internally synchronised unless asked not to be.
+// SAFETY: VMA is internally synchronised unless a flag disables it.
 unsafe impl Send for Allocator {}
-// SAFETY: as above.
+// SAFETY: VMA is internally synchronised unless a flag disables it.
 unsafe impl Sync for Allocator {}
 
-/// What a `VmaAllocationCreateInfo` holds of ours.
+/// Converts the engine's create info into VMA's.
 fn create_info(info: &engine::AllocationCreateInfo) -> ffi::AllocationCreateInfo {
     ffi::AllocationCreateInfo {
         flags: info.flags.bits(),
@@ -102,6 +102,8 @@ fn found(result: vk::Result, index: u32) -> Option<u32> {
 }
 
 impl Allocator {
+    /// Opens VMA.
+    ///
     /// # Safety
     /// The handles belong together and outlive this; the functions are those of their names.
     pub unsafe fn open(
@@ -126,7 +128,7 @@ impl Allocator {
         // SAFETY: the type is that of the name.
         let get_device_proc_addr: vk::PFN_vkGetDeviceProcAddr =
             unsafe { std::mem::transmute(get_device_proc_addr) };
-        // The device's own functions are quicker than those of the instance, which look it up.
+        // The device's own functions are faster than those of the instance, which dispatch.
         let functions = ffi::VULKAN_FUNCTIONS.map(|name| {
             // SAFETY: the device lives, as the caller promises.
             unsafe { get_device_proc_addr(handles.device, name.as_ptr()) }.or_else(|| find(name))
@@ -164,7 +166,7 @@ impl Allocator {
         }
     }
 
-    /// Over a device that knows no driver; it must outlive this.
+    /// Opens VMA on a device without a driver, which must outlive this.
     ///
     /// # Panics
     /// If VMA refuses.
@@ -220,7 +222,8 @@ impl Allocator {
         found(result, index)
     }
 
-    /// `vmaCreatePool` of blocks of one size: as many as said at least and at most; 0 does not limit.
+    /// `vmaCreatePool` with blocks of one size; `blocks` is the minimum and maximum number of blocks, 0
+    /// for no maximum.
     ///
     /// # Panics
     /// If VMA refuses.
@@ -250,9 +253,9 @@ impl Allocator {
     /// `vmaDestroyPool`
     ///
     /// # Safety
-    /// It is live, of this allocator, and nothing lives in it.
+    /// The pool is live, belongs to this allocator, and has no live allocations.
     pub unsafe fn destroy_pool(&self, pool: Pool) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees the contract of this function.
         unsafe { ffi::vmaDestroyPool(self.raw, pool.0) }
     }
 
@@ -266,7 +269,7 @@ impl Allocator {
         self.allocate_from(requirements, info, None)
     }
 
-    /// The same from a pool.
+    /// `vmaAllocateMemory` from a pool.
     #[inline]
     pub fn allocate_from(
         &self,
@@ -289,17 +292,17 @@ impl Allocator {
     /// The allocation is live, and of this allocator.
     #[inline]
     pub unsafe fn free(&self, allocation: Allocation) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees the contract of this function.
         unsafe { ffi::vmaFreeMemory(self.raw, allocation.0) }
     }
 
-    /// Memory, offset and size.
+    /// Returns memory, offset and size (`vmaGetAllocationInfo`).
     ///
     /// # Safety
-    /// The allocation is live, and of this allocator.
+    /// The allocation is live and belongs to this allocator.
     pub unsafe fn place(&self, allocation: Allocation) -> (vk::DeviceMemory, u64, u64) {
         let mut place = MaybeUninit::<ffi::AllocationInfo>::zeroed();
-        // SAFETY: as the caller promises; all bits zero are valid, and VMA fills it.
+        // SAFETY: the caller guarantees the contract of this function; all bits zero are valid, and VMA fills it.
         let place = unsafe {
             ffi::vmaGetAllocationInfo(self.raw, allocation.0, place.as_mut_ptr());
             place.assume_init()
@@ -313,14 +316,14 @@ impl Allocator {
     /// The allocation is live, and of this allocator.
     pub unsafe fn set_name(&self, allocation: Allocation, name: &str) {
         let name = CString::new(name).expect("no NUL in it");
-        // SAFETY: as the caller promises; VMA copies the name.
+        // SAFETY: the caller guarantees the contract of this function; VMA copies the name.
         unsafe { ffi::vmaSetAllocationName(self.raw, allocation.0, name.as_ptr()) }
     }
 
     /// `vmaCreateBuffer`
     ///
     /// # Safety
-    /// The info is what `vkCreateBuffer` accepts.
+    /// The info is valid for `vkCreateBuffer`.
     #[inline]
     pub unsafe fn create_buffer(
         &self,
@@ -329,7 +332,7 @@ impl Allocator {
     ) -> Result<(vk::Buffer, Allocation), vk::Result> {
         let (info, mut allocation, mut buffer) =
             (create_info(info), null_mut(), vk::Buffer::null());
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees the contract of this function.
         let result = unsafe {
             let buffer = &mut buffer;
             let allocation = &mut allocation;
@@ -348,21 +351,21 @@ impl Allocator {
     /// Both are live, and came from one call of `create_buffer` of this allocator.
     #[inline]
     pub unsafe fn destroy_buffer(&self, buffer: vk::Buffer, allocation: Allocation) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees the contract of this function.
         unsafe { ffi::vmaDestroyBuffer(self.raw, buffer, allocation.0) }
     }
 
     /// `vmaCreateImage`
     ///
     /// # Safety
-    /// The info is what `vkCreateImage` accepts.
+    /// The info is valid for `vkCreateImage`.
     pub unsafe fn create_image(
         &self,
         image_info: &vk::ImageCreateInfo<'_>,
         info: &engine::AllocationCreateInfo,
     ) -> Result<(vk::Image, Allocation), vk::Result> {
         let (info, mut allocation, mut image) = (create_info(info), null_mut(), vk::Image::null());
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees the contract of this function.
         let result = unsafe {
             let image = &mut image;
             let allocation = &mut allocation;
@@ -380,7 +383,7 @@ impl Allocator {
     /// # Safety
     /// Both are live, and came from one call of `create_image` of this allocator.
     pub unsafe fn destroy_image(&self, image: vk::Image, allocation: Allocation) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees the contract of this function.
         unsafe { ffi::vmaDestroyImage(self.raw, image, allocation.0) }
     }
 
@@ -394,7 +397,7 @@ impl Allocator {
         }
     }
 
-    /// `vmaBuildStatsString`: how long it is.
+    /// Returns the length of the text of `vmaBuildStatsString`.
     pub fn stats_string_length(&self, detailed: bool) -> usize {
         self.with_stats_string(detailed, |text| text.to_bytes().len())
     }
@@ -418,7 +421,7 @@ impl Allocator {
 
 impl Drop for Allocator {
     fn drop(&mut self) {
-        // SAFETY: nobody has the handle any more.
+        // SAFETY: the handle is not used afterwards.
         unsafe { ffi::vmaDestroyAllocator(self.raw) }
     }
 }

@@ -1,10 +1,10 @@
-//! The declarations of VMA's header that the allocator needs, laid out as there.
+//! The declarations of VMA's header that are used here, with the same layout.
 
 use std::ffi::{c_char, c_void};
 
 use ash::vk;
 
-/// `VmaVulkanFunctions`: in the header's order, resolved by name.
+/// `VmaVulkanFunctions` in the header's order, resolved by name.
 pub const VULKAN_FUNCTIONS: [&std::ffi::CStr; 27] = [
     c"vkGetInstanceProcAddr",
     c"vkGetDeviceProcAddr",

@@ -1,6 +1,6 @@
 //! VMA through its C functions, which the crate `vk-mem` compiles and links.
 //!
-//! The crate's own wrapper is left out on purpose: nothing stands between a measurement and VMA.
+//! The crate's own wrapper is not used, so that nothing is between a measurement and VMA.
 
 mod allocator;
 mod ffi;
@@ -9,5 +9,5 @@ mod virtual_block;
 pub use allocator::{Allocation, Allocator, Handles, Options, Pool, TotalStatistics};
 pub use virtual_block::{DetailedStatistics, VirtualBlock, VirtualStrategy};
 
-// Links the library that the declarations of this module are found in.
+// Links the library with the functions declared in this module.
 use vk_mem as _;

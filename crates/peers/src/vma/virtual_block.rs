@@ -73,10 +73,10 @@ pub enum VirtualStrategy {
 }
 
 impl VirtualStrategy {
-    /// The ones that are compared for speed.
+    /// The strategies that are compared for speed.
     pub const TIMED: [Self; 3] = [Self::Default, Self::MinTime, Self::MinMemory];
 
-    /// As the tables write it.
+    /// Returns the name for the tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Default => "vma default",
@@ -93,7 +93,7 @@ pub struct VirtualBlock {
 }
 
 impl VirtualBlock {
-    /// TLSF, or linear.
+    /// Creates a block with TLSF or the linear algorithm.
     pub fn new(size: u64, linear: bool) -> Self {
         let info = CreateInfo { size, flags: u32::from(linear), allocation_callbacks: null() };
         let mut raw = null_mut();
@@ -103,7 +103,7 @@ impl VirtualBlock {
         Self { raw }
     }
 
-    /// The handle and the offset.
+    /// Returns handle and offset; `None` if there is no room.
     #[inline]
     pub fn allocate(
         &mut self,
@@ -120,29 +120,29 @@ impl VirtualBlock {
         (result == vk::Result::SUCCESS).then_some((allocation as u64, offset))
     }
 
-    /// Frees one.
+    /// Frees an allocation.
     ///
     /// # Safety
     /// The handle came from this block and was not freed yet.
     #[inline]
     pub unsafe fn free(&mut self, handle: u64) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees the contract of this function.
         unsafe { vmaVirtualFree(self.raw, handle as *mut c_void) }
     }
 
-    /// Frees all.
+    /// Frees all allocations.
     pub fn clear(&mut self) {
         // SAFETY: the block lives.
         unsafe { vmaClearVirtualBlock(self.raw) }
     }
 
-    /// Offset and size.
+    /// Returns offset and size.
     ///
     /// # Safety
     /// The handle came from this block and was not freed yet.
     pub unsafe fn info(&self, handle: u64) -> (u64, u64) {
         let mut info = AllocationInfo { offset: 0, size: 0, user_data: null_mut() };
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees the contract of this function.
         unsafe { vmaGetVirtualAllocationInfo(self.raw, handle as *mut c_void, &mut info) };
         (info.offset, info.size)
     }
@@ -159,7 +159,7 @@ impl VirtualBlock {
 impl Drop for VirtualBlock {
     fn drop(&mut self) {
         self.clear();
-        // SAFETY: nobody has the handle any more.
+        // SAFETY: the handle is not used afterwards.
         unsafe { vmaDestroyVirtualBlock(self.raw) }
     }
 }

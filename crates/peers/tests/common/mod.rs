@@ -1,4 +1,4 @@
-//! Random devices, and how much of everything is done.
+//! Random devices, and the number of rounds.
 
 #![allow(dead_code)] // Each test uses a part of it.
 
@@ -10,7 +10,7 @@ use vkmem_engine::{
 };
 use vkmem_peers::random::Random;
 
-/// As many as said; fifty times as many with `VKMEM_DIFFERENTIAL=long` in the environment.
+/// Returns `count`, or fifty times as much with `VKMEM_DIFFERENTIAL=long` in the environment.
 pub fn rounds(count: u64) -> u64 {
     match std::env::var("VKMEM_DIFFERENTIAL") {
         Ok(mode) if mode == "long" => 50 * count,
@@ -19,8 +19,8 @@ pub fn rounds(count: u64) -> u64 {
     }
 }
 
-/// Flags that go together in Vulkan: coherent and cached memory is host-visible, lazily allocated
-/// memory is device-local and is not, nor is protected memory.
+/// Returns property flags that Vulkan allows together: coherent and cached memory is host-visible; lazily
+/// allocated memory is device-local and not host-visible; protected memory is not host-visible.
 fn flags(random: &mut Random) -> Property {
     let mut flags = Property::from_bits_retain(random.below(16) as u32);
     if !flags.contains(Property::HOST_VISIBLE) {
@@ -40,7 +40,7 @@ fn flags(random: &mut Random) -> Property {
     flags
 }
 
-/// Heaps, types, flags, kind of GPU and limits, all at random within what Vulkan allows.
+/// Returns a device with random heaps, types, flags, kind of GPU and limits, within what Vulkan allows.
 pub fn random_device(random: &mut Random) -> DeviceInfo {
     let heaps = 1 + random.below(4);
     let types = 1 + random.below(12);

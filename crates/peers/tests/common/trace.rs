@@ -1,4 +1,4 @@
-//! The same trace through both allocators.
+//! One trace through both allocators.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use vkmem_peers::fake::FakeVulkan;
 use vkmem_peers::random::Random;
 use vkmem_peers::vma;
 
-/// Both sides, each on a device of its own of the same kind.
+/// Both allocators, each on a device of its own of the same kind.
 pub struct Both {
     pub ours: Allocator,
     pub theirs: vma::Allocator,
@@ -23,7 +23,7 @@ pub struct Both {
     _fake: Box<FakeVulkan>,
 }
 
-/// Who could not place a request.
+/// Which allocators could place a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Both,
@@ -32,7 +32,7 @@ pub enum Outcome {
     Neither,
 }
 
-/// Memory whose type its bits decide.
+/// Returns a create info with which the type bits alone decide.
 pub fn wishes() -> AllocationCreateInfo {
     AllocationCreateInfo { usage: MemoryUsage::Unknown, ..AllocationCreateInfo::default() }
 }
@@ -54,7 +54,7 @@ impl Both {
         Self { ours, theirs, our_device, their_device, pools: None, live: Vec::new(), _fake: fake }
     }
 
-    /// Everything goes to a pool of type 0: blocks of one size, of which there are so many at most.
+    /// Allocates everything from a pool of type 0 with blocks of one size and a maximum number of blocks.
     pub fn in_pool(mut self, block_size: u64, max_block_count: u32) -> Self {
         let rules = PoolCreateInfo {
             block_size: Some(block_size),
@@ -67,7 +67,8 @@ impl Both {
         self
     }
 
-    /// Asks both. What only one of them could place is freed again, so that they stay alike.
+    /// Allocates from both. If only one succeeds, its allocation is freed again, so that both hold the
+    /// same.
     pub fn allocate(
         &mut self,
         size: u64,
@@ -91,7 +92,7 @@ impl Both {
                 Outcome::OnlyOurs
             }
             (Err(_), Ok(theirs)) => {
-                // SAFETY: made above.
+                // SAFETY: allocated above.
                 unsafe { self.theirs.free(theirs) };
                 Outcome::OnlyTheirs
             }
@@ -99,21 +100,21 @@ impl Both {
         }
     }
 
-    /// Frees one of those that live, in both.
+    /// Frees a live allocation in both.
     pub fn free(&mut self, at: usize) -> u64 {
         let (ours, theirs, size) = self.live.swap_remove(at);
         drop(self.ours.free(ours).expect("it is live"));
-        // SAFETY: it is live.
+        // SAFETY: the allocation is live.
         unsafe { self.theirs.free(theirs) };
         size
     }
 
-    /// Frees one of those that live.
+    /// Frees a random live allocation in both.
     pub fn free_any(&mut self, random: &mut Random) -> u64 {
         self.free(random.below(self.live.len() as u64) as usize)
     }
 
-    /// Frees all, and looks at what both left behind.
+    /// Frees everything, and checks what both left behind.
     pub fn finish(mut self) {
         while !self.live.is_empty() {
             self.free(self.live.len() - 1);
@@ -124,7 +125,7 @@ impl Both {
         assert_eq!((ours.allocation_count, theirs.allocation_count), (0, 0));
         if let Some((ours, theirs)) = self.pools.take() {
             self.ours.destroy_pool(ours).expect("it is empty");
-            // SAFETY: nothing lives in it.
+            // SAFETY: the pool has no live allocations.
             unsafe { self.theirs.destroy_pool(theirs) };
         }
         self.ours.close();

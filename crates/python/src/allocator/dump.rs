@@ -4,7 +4,7 @@ use std::collections::{HashMap, TryReserveError};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, Home, PoolId};
+use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, PoolId, PoolKey};
 
 use super::Allocator;
 use super::leaks::SiteTexts;
@@ -41,12 +41,12 @@ fn alias(resource: &Resource, call_site: Option<u32>) -> AliasDescription {
 /// By slot of the engine: a million of them are looked up one by one, so there is no hashing.
 type Slots = Vec<Option<Entry>>;
 
-/// By home and whether dedicated.
-type SlotsByHome = HashMap<(Home, bool), Slots>;
+/// Slots by pool and whether the allocations are dedicated.
+type SlotsByPool = HashMap<(PoolKey, bool), Slots>;
 
-fn entry_of(slots: &mut SlotsByHome, id: AllocationId) -> Result<&mut Entry, TryReserveError> {
+fn entry_of(slots: &mut SlotsByPool, id: AllocationId) -> Result<&mut Entry, TryReserveError> {
     slots.try_reserve(1)?;
-    let slots = slots.entry((id.home(), id.is_dedicated())).or_default();
+    let slots = slots.entry((id.pool_key(), id.is_dedicated())).or_default();
     let index = id.key.index() as usize;
     if index >= slots.len() {
         slots.try_reserve(index + 1 - slots.len())?;
@@ -62,7 +62,7 @@ fn entry_of(slots: &mut SlotsByHome, id: AllocationId) -> Result<&mut Entry, Try
 
 /// What is known of all live resources and pools at one moment.
 struct Labels {
-    slots: SlotsByHome,
+    slots: SlotsByPool,
     pools: HashMap<PoolId, Arc<str>>,
     call_sites: Vec<String>,
     has_aliases: bool,
@@ -72,7 +72,7 @@ impl Labels {
     fn of(py: Python<'_>, state: &AllocatorState) -> Result<Self, TryReserveError> {
         // The lock is gone when the last reference of one of them is.
         let live = state.live.lock().all();
-        let mut slots = SlotsByHome::new();
+        let mut slots = SlotsByPool::new();
         let mut sites = SiteTexts::new(&state.sites);
         let mut has_aliases = false;
         for resource in &live {
@@ -104,7 +104,7 @@ impl Labels {
 
 impl Describe for Labels {
     fn allocation(&self, id: AllocationId) -> Description<'_> {
-        let slots = self.slots.get(&(id.home(), id.is_dedicated()));
+        let slots = self.slots.get(&(id.pool_key(), id.is_dedicated()));
         let entry = slots.and_then(|slots| slots.get(id.key.index() as usize)?.as_ref());
         match entry.filter(|entry| entry.generation == id.key.generation()) {
             None => Description::default(),

@@ -1,7 +1,7 @@
 //! Giving memory to other APIs.
 
 use pyo3::prelude::*;
-use vkmem_engine::{Error, MemoryOf};
+use vkmem_engine::{Error, MemoryObjectInfo};
 use vkmem_vulkan::external::{FD_TYPES, WIN32_TYPES, names_of_types};
 
 use super::handle_types::{self, OPAQUE_FD, OPAQUE_WIN32, check_one_of};
@@ -9,7 +9,7 @@ use crate::errors::{IntoPyResult, invalid};
 use crate::lifetime::ownership::Resource;
 
 /// Bytes of the memory object of a resource, and the handle types that it was allocated for.
-pub fn memory_of(py: Python<'_>, resource: &Resource) -> PyResult<MemoryOf> {
+pub fn memory_of(py: Python<'_>, resource: &Resource) -> PyResult<MemoryObjectInfo> {
     resource.allocator.device.check_process(py)?;
     resource.allocator.engine().memory_of(resource.allocation().id).or_raise(py)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::words::bytes;
-use vkmem_engine::{Allocation, Error, Home};
+use vkmem_engine::{Allocation, Error, PoolKey};
 use vkmem_vulkan::ResourceHandle;
 
 use super::ownership::{PoolState, Resource};
@@ -111,8 +111,8 @@ impl PoolState {
     }
 
     /// Whether something of the allocator lives in this pool.
-    pub fn holds(&self, home: Home) -> bool {
-        home == Home::Custom(self.id)
+    pub fn holds(&self, pool_key: PoolKey) -> bool {
+        pool_key == PoolKey::Custom(self.id)
     }
 
     /// `Pool 'meshes' (memory type 3)`

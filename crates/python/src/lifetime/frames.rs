@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use vkmem_vulkan::ResourceHandle;
 
-use vkmem_engine::{AllocationId, Home};
+use vkmem_engine::{AllocationId, PoolKey};
 
 use super::ownership::{AllocatorState, Collected, PendingRelease, Resource};
 use crate::observe::call_site::Origin;
@@ -83,8 +83,8 @@ impl AllocatorState {
     }
 
     /// What waits in some pools, to be released.
-    pub fn take_collected(&self, wanted: impl Fn(Home) -> bool) -> Vec<PendingRelease> {
-        let taken = self.waiting.lock().collected.take_all(|it| wanted(it.pending.home()));
+    pub fn take_collected(&self, wanted: impl Fn(PoolKey) -> bool) -> Vec<PendingRelease> {
+        let taken = self.waiting.lock().collected.take_all(|it| wanted(it.pending.pool_key()));
         taken.into_iter().map(|it| it.pending).collect()
     }
 }

@@ -1,18 +1,22 @@
-//! Who owns whom. Types alone: what they do is in the files beside this one.
+//! The types of the ownership graph; their methods are in the other files of this folder.
 //!
 //! ```text
 //!   Buffer, Image, Allocation
-//!     | ResourceRef
-//!     v
-//!   Resource ---> PoolState ---> AllocatorState ---> DeviceCore
-//!     ^ ^ ^                        |                   |
-//!     | | +-- Live, not counted ---+                   |
-//!     | +---- WeakResourceRef, by PendingRelease ---+                   |
-//!     +------ ResourceRef, by a Binding ----------------------+
+//!     | resource: ResourceRef
+//!     v            pool              allocator                device
+//!   Resource ------------> PoolState ---------> AllocatorState ------> DeviceCore
+//!     | |        allocator                      ^     |                    |
+//!     | +---------------------------------------+     |                    |
+//!     | extras.alias.base: ResourceRef                |                    |
+//!     v                                               |                    |
+//!   Resource <-- ListedRef ------------ live ---------+                    |   not counted
+//!            <-- WeakResourceRef ------ waiting, by alias_of               |   not counted
+//!            <-- ResourceRef ---------- bindings, by Binding::Foreign -----+   counted
 //! ```
 //!
-//! A resource keeps its pool and its allocator, and an alias the resource whose memory it lies in. What
-//! leads back does not count, but for a binding, which ends with the resource that is bound.
+//! A resource keeps its pool and its allocator alive, and an alias the resource whose memory it uses.
+//! References in the other direction do not count, except that of a binding, which is removed when the bound
+//! resource ends.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -2,15 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
+use pyo3::prelude::*;
+use vkmem_engine::{AllocationId, PoolKey, Release};
+
 use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, WeakResourceRef};
 use crate::observe::event::Observable;
-use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, Home, Release};
 
 impl PendingRelease {
     /// The pool it lies in.
-    pub fn home(&self) -> Home {
-        self.id.home()
+    pub fn pool_key(&self) -> PoolKey {
+        self.id.pool_key()
     }
 
     /// Whether it is an alias in the memory of a resource.

@@ -193,7 +193,7 @@ impl Pool {
         check_room(py, count, TO_END_ONE)?;
         let live = state.allocator.live.lock().all();
         let live: Vec<_> =
-            live.into_iter().filter(|it| state.holds(it.allocation().id.home())).collect();
+            live.into_iter().filter(|it| state.holds(it.allocation().id.pool_key())).collect();
         in_use(&live, "pool")?;
         match state.pins.close(py) {
             Ok(()) => {}
@@ -208,7 +208,7 @@ impl Pool {
         let leaked = leaked(py, &live, "pool");
         let lost = live.iter().filter_map(|it| it.lost_writes()).collect();
         let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
-        remains.extend(state.allocator.take_collected(|home| state.holds(home)));
+        remains.extend(state.allocator.take_collected(|pool_key| state.holds(pool_key)));
         release_all(py, &state.allocator, &remains);
         let destroyed = py.detach(|| state.allocator.engine().destroy_pool(state.id));
         state.allocator.tell_device_memory(py);

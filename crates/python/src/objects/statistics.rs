@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use vkmem_engine as engine;
-use vkmem_engine::Home;
+use vkmem_engine::PoolKey;
 
 use crate::lifetime::ownership::AllocatorState;
 use crate::package::{self, Name};
@@ -178,9 +178,9 @@ impl TotalStatistics {
             types[pool.memory_type_index as usize].add(&pool.statistics);
         }
         let names = state.pool_names.lock().clone();
-        let pools = counted.iter().filter_map(|it| match it.home {
-            Home::Default(_) => None,
-            Home::Custom(id) => Some(PoolStatistics {
+        let pools = counted.iter().filter_map(|it| match it.pool_key {
+            PoolKey::Default(_) => None,
+            PoolKey::Custom(id) => Some(PoolStatistics {
                 name: names.get(&id).map(|name| name.to_string()),
                 memory_type_index: it.memory_type_index,
                 statistics: it.statistics.into(),

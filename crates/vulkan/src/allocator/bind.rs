@@ -5,7 +5,7 @@ use vkmem_engine::words::bytes;
 use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements};
 
 use crate::allocator::DeviceAllocator;
-use crate::allocator::kind::Kind;
+use crate::allocator::resource_api::ResourceApi;
 use crate::driver::resource_handle::ResourceHandle;
 
 /// Where in an allocation a resource is bound, and with which extensions.
@@ -34,16 +34,16 @@ impl DeviceAllocator {
         let driver = &**self.driver();
         let needs = match handle {
             ResourceHandle::Memory => return Ok(()),
-            // SAFETY: the caller vouches for the buffer.
+            // SAFETY: the caller guarantees a valid buffer.
             ResourceHandle::Buffer(buffer) => unsafe { driver.buffer_requirements(buffer) },
-            // SAFETY: the caller vouches for the image.
+            // SAFETY: the caller guarantees a valid image.
             ResourceHandle::Image(image) => unsafe { driver.image_requirements(image) },
         };
         if let Some(why) = misfit(allocation, &needs, place.offset) {
             let what = describe();
             return Err(Error::InvalidArgument(format!("it does not fit {what}: it {why}")));
         }
-        // SAFETY: it fits; the caller vouches for resource, memory and chain.
+        // SAFETY: it fits; the caller guarantees valid resource, memory and chain.
         let bound = unsafe { self.call_bind(handle, allocation, place) };
         bound.map_err(|(call, error)| match error {
             DeviceError::FeatureNotPresent if place.next != 0 => Error::FeatureNotPresent(format!(
@@ -67,7 +67,7 @@ impl DeviceAllocator {
     ) -> Result<(), Error> {
         let Allocation { memory, offset, memory_type_index, size, .. } = *allocation;
         let places: Vec<_> = planes.map(|(plane, at)| (plane, offset + at)).collect();
-        // SAFETY: the caller vouches for image, memory and places.
+        // SAFETY: the caller guarantees valid image, memory and places.
         let bound = unsafe { self.driver().bind_planes(image, memory, &places) };
         bound.map_err(|error| self.bind_error("vkBindImageMemory2", error, memory_type_index, size))
     }
@@ -87,20 +87,20 @@ impl DeviceAllocator {
         let (call, bound) = match (handle, next) {
             (ResourceHandle::Memory, _) => return Ok(()),
             (ResourceHandle::Buffer(buffer), 0) => {
-                // SAFETY: the caller vouches for buffer and memory.
+                // SAFETY: the caller guarantees valid buffer and memory.
                 ("vkBindBufferMemory", unsafe { driver.bind_buffer(buffer, memory, offset) })
             }
             (ResourceHandle::Buffer(buffer), next) => {
-                // SAFETY: the caller vouches for buffer, memory and chain.
+                // SAFETY: the caller guarantees valid buffer, memory and chain.
                 let bound = unsafe { driver.bind_buffer_with(buffer, memory, offset, next) };
                 ("vkBindBufferMemory2", bound)
             }
             (ResourceHandle::Image(image), 0) => {
-                // SAFETY: the caller vouches for image and memory.
+                // SAFETY: the caller guarantees valid image and memory.
                 ("vkBindImageMemory", unsafe { driver.bind_image(image, memory, offset) })
             }
             (ResourceHandle::Image(image), next) => {
-                // SAFETY: the caller vouches for image, memory and chain.
+                // SAFETY: the caller guarantees valid image, memory and chain.
                 let bound = unsafe { driver.bind_image_with(image, memory, offset, next) };
                 ("vkBindImageMemory2", bound)
             }
@@ -112,12 +112,12 @@ impl DeviceAllocator {
     ///
     /// # Safety
     /// Both are live, the resource is not bound yet, and it may lie there.
-    pub(crate) unsafe fn bind_fitting<K: Kind>(
+    pub(crate) unsafe fn bind_fitting<K: ResourceApi>(
         &self,
         handle: K::Handle,
         to: &Allocation,
     ) -> Result<(), Error> {
-        // SAFETY: the caller vouches for both.
+        // SAFETY: the caller guarantees valid both.
         let bound = unsafe { K::bind(&**self.driver(), handle, to.memory, to.offset) };
         bound.map_err(|error| self.bind_error(K::BIND, error, to.memory_type_index, to.size))
     }
@@ -128,17 +128,17 @@ impl DeviceAllocator {
     /// # Safety
     /// As for [`bind_fitting`](Self::bind_fitting), and nothing else has seen the handle.
     #[inline(always)]
-    pub(crate) unsafe fn bind_or_undo<K: Kind>(
+    pub(crate) unsafe fn bind_or_undo<K: ResourceApi>(
         &self,
         handle: K::Handle,
         allocation: Allocation,
     ) -> Result<(K::Handle, Allocation), Error> {
         // Apart, as a reference would keep all of it in memory.
         let Allocation { id, memory, offset, memory_type_index, size, .. } = allocation;
-        // SAFETY: the caller vouches for both.
+        // SAFETY: the caller guarantees valid both.
         if let Err(error) = unsafe { K::bind(&**self.driver(), handle, memory, offset) } {
             let error = self.bind_error(K::BIND, error, memory_type_index, size);
-            // SAFETY: the caller vouches for the handle.
+            // SAFETY: the caller guarantees a valid handle.
             let error = unsafe { self.destroy_after::<K>(handle, error) };
             drop(self.engine().free(id));
             return Err(error);

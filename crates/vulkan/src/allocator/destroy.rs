@@ -17,7 +17,7 @@ impl DeviceAllocator {
     /// The handle is live, this device's, and the device no longer uses it.
     #[inline]
     pub unsafe fn destroy(&self, handle: ResourceHandle, memory: Option<AllocationId>) -> Release {
-        // SAFETY: the caller vouches for the handle.
+        // SAFETY: the caller guarantees a valid handle.
         let destroy = || unsafe { self.destroy_handle(handle) };
         let engine = self.engine();
         match (memory, handle) {
@@ -49,7 +49,7 @@ impl DeviceAllocator {
         memory: &[AllocationId],
     ) -> Freed {
         for item in ahead(items, |it| expect_at(handle_of(it).raw())) {
-            // SAFETY: the caller vouches for the handle.
+            // SAFETY: the caller guarantees a valid handle.
             unsafe { self.destroy_handle(handle_of(item)) };
         }
         self.engine().free_many(memory)
@@ -62,9 +62,9 @@ impl DeviceAllocator {
         let driver = self.driver();
         match handle {
             ResourceHandle::Memory => {}
-            // SAFETY: the caller vouches for the buffer.
+            // SAFETY: the caller guarantees a valid buffer.
             ResourceHandle::Buffer(buffer) => unsafe { driver.destroy_buffer(buffer) },
-            // SAFETY: the caller vouches for the image.
+            // SAFETY: the caller guarantees a valid image.
             ResourceHandle::Image(image) => unsafe { driver.destroy_image(image) },
         }
     }

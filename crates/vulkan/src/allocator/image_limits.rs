@@ -1,7 +1,7 @@
-//! What the images of a device may be at most, asked once for each kind.
+//! Limits of images: queried once for each kind of image and checked before an image is created.
 //!
-//! Vulkan forbids larger ones, and drivers do not check it: some answer with memory requirements that are
-//! far too small for the image.
+//! Vulkan forbids images above these limits, and drivers do not check them: some report memory
+//! requirements that are far too small for the image.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,13 +14,14 @@ use vkmem_engine::{Error, MemoryRequirements};
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::{chain, format};
 
-/// Answers that were given before.
+/// A cache of queried limits, by kind of image.
 #[derive(Debug, Default)]
 pub(crate) struct ImageFormats {
     known: RwLock<HashMap<ImageFormatInfo, ImageSupport, BuildHasherDefault<Mixer>>>,
 }
 
-/// Mixes a few numbers quickly. Who chooses them makes only a table of its own slow.
+/// A fast hasher for a few numbers. It does not resist collisions chosen on purpose: a caller who chooses
+/// them only slows down a table of its own.
 #[derive(Default)]
 struct Mixer(u64);
 
@@ -55,11 +56,11 @@ impl Hasher for Mixer {
     }
 }
 
-/// A program has few kinds of images. One that has more is asked again.
-const MOST_KINDS: usize = 4096;
+/// The cache is cleared at this many kinds. A program uses few; one that uses more queries again.
+const MAX_CACHED_KINDS: usize = 4096;
 
 impl ImageFormats {
-    /// The answer that was given before, or that of `ask`, without a lock meanwhile.
+    /// Returns the cached limits of a kind, or those that `ask` returns; no lock is held during `ask`.
     pub(crate) fn find(
         &self,
         kind: &ImageFormatInfo,
@@ -70,10 +71,10 @@ impl ImageFormats {
         }
         let found = ask(kind);
         let mut known = self.known.write();
-        if known.len() >= MOST_KINDS {
+        if known.len() >= MAX_CACHED_KINDS {
             known.clear();
         }
-        // Without room for it the next image asks again.
+        // Without host memory for the entry, the next image queries again.
         if known.try_reserve(1).is_ok() {
             known.insert(kind.clone(), found);
         }
@@ -126,7 +127,10 @@ pub(crate) fn check(
     )))
 }
 
-/// Refuses an image for which the driver answers less memory than its texels take.
+/// Rejects an image for which the driver reports less memory than its texels take.
+///
+/// # Errors
+/// [`Error::InvalidArgument`]
 ///
 /// # Safety
 /// The `pNext` chain is valid.
@@ -141,8 +145,8 @@ pub(crate) unsafe fn check_image_size(
              the device's limits (maxImageDimension)"
         )));
     }
-    // What never leaves the tiles of a GPU, and what a structure has compressed, may take less.
-    // SAFETY: the caller vouches for the chain.
+    // Transient attachments may stay in tile memory and compressed images may take less memory.
+    // SAFETY: the caller guarantees a valid chain.
     let compressed = unsafe { chain::of_image(info) }.has_others;
     if compressed || info.usage.contains(vk::ImageUsageFlags::TRANSIENT_ATTACHMENT) {
         return Ok(());

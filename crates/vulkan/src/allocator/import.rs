@@ -1,4 +1,4 @@
-//! Buffers, images and bare memory on memory that somebody else made.
+//! Buffers, images and plain memory backed by imported memory.
 
 use ash::vk;
 use vkmem_engine::{
@@ -7,34 +7,38 @@ use vkmem_engine::{
 };
 
 use crate::allocator::DeviceAllocator;
-use crate::allocator::kind::{Buffers, Images, Kind};
+use crate::allocator::resource_api::{Buffers, Images, ResourceApi};
 use crate::allocator::sharing::Direction;
 use crate::driver::external::{FD_TYPES, HOST_TYPES, OPAQUE_TYPES, WIN32_TYPES};
 use vkmem_engine::words::bytes;
 
-/// Memory that somebody else made, and the place of a resource in it.
+/// External memory and the place of a resource in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Import {
-    /// Which memory.
+    /// The memory to import.
     pub memory: MemoryImport,
-    /// Of the whole memory object, in bytes; `None`: what the resource needs, which is rounded up to
-    /// whole pages of the host's memory.
+    /// Size of the whole memory object in bytes; `None`: the size that the resource needs, rounded up to
+    /// whole pages for host memory.
     pub size: Option<u64>,
-    /// Where the resource starts in it, in bytes.
+    /// Offset of the resource in it, in bytes.
     pub offset: u64,
-    /// The type that it was made of. Opaque handles do not tell.
+    /// The memory type that it was allocated from; needed for opaque handles, which cannot be queried for
+    /// it.
     pub memory_type_index: Option<u32>,
 }
 
-/// How the engine is asked to take memory in; lets a caller let go of its own locks meanwhile.
+/// The function that imports into the engine; a caller may release its own locks meanwhile.
 pub type ImportFn<'a> = &'a mut dyn FnMut(&Allocator, &ImportRequest) -> Result<Allocation, Error>;
 
 impl DeviceAllocator {
-    /// Takes memory in, for whatever is bound to it later.
+    /// Imports memory for resources that are bound to it later.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a handle, size or memory type that cannot be imported; those of the
+    /// driver calls.
     ///
     /// # Safety
-    /// The handle is what its type says; an address is that of memory that stays until the
-    /// allocation is freed.
+    /// The handle is of the given type; a host address stays valid until the allocation is freed.
     pub unsafe fn import_memory(
         &self,
         size: u64,
@@ -45,16 +49,19 @@ impl DeviceAllocator {
         self.check_import(import.memory)?;
         let request = AllocationRequest::of_memory(size, 1, create_info);
         let import = Import { size: Some(size), ..*import };
-        // SAFETY: the caller vouches for the handle.
+        // SAFETY: the caller guarantees a valid handle.
         let request = unsafe { self.import_request(request, &import) }?;
         ask(self.engine(), &request)
     }
 
-    /// Creates a buffer on memory that somebody else made. The allocation is the part of the
-    /// memory object that the buffer takes. A failure leaves nothing behind.
+    /// Creates a buffer bound to imported memory. The allocation is the part of the memory object that
+    /// the buffer takes. A failure undoes everything.
+    ///
+    /// # Errors
+    /// Those of [`import_memory`](Self::import_memory) and of creating and binding the buffer.
     ///
     /// # Safety
-    /// `info` is what `vkCreateBuffer` accepts; as of [`import_memory`](Self::import_memory).
+    /// `info` is valid for `vkCreateBuffer`; the handle as for [`import_memory`](Self::import_memory).
     pub unsafe fn import_buffer(
         &self,
         info: &vk::BufferCreateInfo<'_>,
@@ -62,14 +69,17 @@ impl DeviceAllocator {
         create_info: &AllocationCreateInfo,
         ask: ImportFn<'_>,
     ) -> Result<(vk::Buffer, Allocation), Error> {
-        // SAFETY: the caller vouches for the info and the handle.
+        // SAFETY: the caller guarantees a valid create info and the handle.
         unsafe { self.import::<Buffers>(info, import, create_info, ask) }
     }
 
-    /// The same for an image.
+    /// Creates an image bound to imported memory; see [`import_buffer`](Self::import_buffer).
+    ///
+    /// # Errors
+    /// Those of [`import_memory`](Self::import_memory) and of creating and binding the image.
     ///
     /// # Safety
-    /// `info` is what `vkCreateImage` accepts; as of [`import_memory`](Self::import_memory).
+    /// `info` is valid for `vkCreateImage`; the handle as for [`import_memory`](Self::import_memory).
     pub unsafe fn import_image(
         &self,
         info: &vk::ImageCreateInfo<'_>,
@@ -77,13 +87,16 @@ impl DeviceAllocator {
         create_info: &AllocationCreateInfo,
         ask: ImportFn<'_>,
     ) -> Result<(vk::Image, Allocation), Error> {
-        // SAFETY: the caller vouches for the info and the handle.
+        // SAFETY: the caller guarantees a valid create info and the handle.
         unsafe { self.import::<Images>(info, import, create_info, ask) }
     }
 
+    /// Creates a resource bound to imported memory.
+    ///
     /// # Safety
-    /// As of the two that call it.
-    unsafe fn import<K: Kind>(
+    /// `info` is valid for the Vulkan function that creates the resource; the handle as for
+    /// [`import_memory`](Self::import_memory).
+    unsafe fn import<K: ResourceApi>(
         &self,
         info: &K::Info<'_>,
         import: &Import,
@@ -92,13 +105,13 @@ impl DeviceAllocator {
     ) -> Result<(K::Handle, Allocation), Error> {
         let handle_type = import.memory.handle_type;
         self.check_import(import.memory)?;
-        // SAFETY: the caller vouches for the info.
+        // SAFETY: the caller guarantees a valid create info.
         let mut request = unsafe { K::request(self, info, create_info)? };
         let direction = Direction::Import;
-        // SAFETY: as above.
+        // SAFETY: the caller guarantees a valid create info.
         let handle =
             unsafe { self.create_handle::<K>(info, &mut request, handle_type, direction)? };
-        // SAFETY: the caller vouches for the handle of the memory; that of the resource was made here.
+        // SAFETY: the caller guarantees a valid memory handle; the resource was created here.
         unsafe {
             let imported = self.import_for(request, import, ask);
             let (handle, place) = self.or_destroy::<K>(handle, imported)?;
@@ -106,10 +119,10 @@ impl DeviceAllocator {
         }
     }
 
-    /// The memory for a resource that needs what `request` says.
+    /// Imports memory for a resource with the requirements in `request`.
     ///
     /// # Safety
-    /// The handle is what its type says.
+    /// The handle is of the given type.
     unsafe fn import_for(
         &self,
         request: AllocationRequest,
@@ -133,27 +146,28 @@ impl DeviceAllocator {
                 needs.alignment, import.offset
             )));
         }
-        // SAFETY: the caller vouches for the handle.
+        // SAFETY: the caller guarantees a valid handle.
         let request = unsafe { self.import_request(request, import) }?;
         ask(self.engine(), &request)
     }
 
-    /// Bytes of the memory object of a resource of so many bytes, where the caller does not say.
+    /// Returns the size in bytes of the memory object for a resource of `needs` bytes, if the caller gave
+    /// none.
     fn size_for(&self, needs: u64, import: &Import) -> u64 {
         if import.memory.handle_type & HOST_TYPES == 0 {
             return needs;
         }
-        // Nobody else has given this memory a size. Its address starts a page, so what is rounded up is
+        // Host memory has no size of its own. Its address starts a page, so the rest of the last page is
         // there as well.
         let alignment = self.driver().external().host_pointer_alignment().unwrap_or(1);
         let end = import.offset.saturating_add(needs);
         end.checked_next_multiple_of(alignment).unwrap_or(u64::MAX)
     }
 
-    /// What the engine is asked: the whole memory object, and the types that serve.
+    /// Returns the engine's request: the whole memory object, and the possible memory types.
     ///
     /// # Safety
-    /// The handle is what its type says.
+    /// The handle is of the given type.
     unsafe fn import_request(
         &self,
         mut whole: AllocationRequest,
@@ -182,7 +196,7 @@ impl DeviceAllocator {
                 }
             }
         }
-        // A memory object that names one resource is as large as that.
+        // A memory object that is dedicated to a resource has exactly its size.
         if import.offset != 0 || size != needs.size || handle_type & HOST_TYPES != 0 {
             if needs.requires_dedicated && handle_type & HOST_TYPES == 0 {
                 return Err(Error::InvalidArgument(format!(
@@ -193,7 +207,7 @@ impl DeviceAllocator {
             whole.dedicated = None;
         }
         needs.size = size;
-        // SAFETY: the caller vouches for the handle.
+        // SAFETY: the caller guarantees a valid handle.
         let types = unsafe {
             if is_opaque {
                 Ok(u32::MAX)

@@ -1,4 +1,4 @@
-//! Buffers and images with their memory: create, allocate and bind as one.
+//! [`DeviceAllocator`]: buffers and images with their memory, created, allocated and bound in one call.
 
 mod alias;
 pub(crate) mod bind;
@@ -6,9 +6,9 @@ pub(crate) mod create;
 mod destroy;
 mod image_limits;
 pub(crate) mod import;
-mod kind;
 mod many;
 pub(crate) mod request;
+mod resource_api;
 pub(crate) mod sharing;
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use vkmem_engine::{Allocator, AllocatorOptions, Error};
 use crate::driver::contract::Driver;
 use image_limits::ImageFormats;
 
-/// An engine and the device it serves.
+/// An engine and the device it allocates from.
 pub struct DeviceAllocator {
     engine: Allocator,
     driver: Arc<dyn Driver>,
@@ -26,18 +26,21 @@ pub struct DeviceAllocator {
 }
 
 impl DeviceAllocator {
-    /// Holds nothing yet.
+    /// Creates an allocator without memory objects.
+    ///
+    /// # Errors
+    /// Those of [`Allocator::new`].
     pub fn new(driver: Arc<dyn Driver>, options: &AllocatorOptions) -> Result<Self, Error> {
         let engine = Allocator::new(driver.clone(), options)?;
         Ok(Self { engine, driver, image_formats: ImageFormats::default() })
     }
 
-    /// The engine.
+    /// Returns the engine.
     pub fn engine(&self) -> &Allocator {
         &self.engine
     }
 
-    /// The device.
+    /// Returns the device.
     pub fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
     }

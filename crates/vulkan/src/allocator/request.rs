@@ -1,4 +1,5 @@
-//! What the engine is asked for: the request of a buffer or an image, refused where no driver should see it.
+//! Requests to the engine for buffers and images; invalid create infos are rejected before a driver sees
+//! them.
 
 use ash::vk;
 use vkmem_engine::words::counted;
@@ -14,7 +15,10 @@ use crate::driver::disjoint::{plane_count, together};
 use crate::driver::image_format::ImageFormatInfo;
 
 impl DeviceAllocator {
-    /// The request of a buffer, but for the requirements that the driver gives.
+    /// Returns the request of a buffer, without the driver's requirements.
+    ///
+    /// # Safety
+    /// The `pNext` chain is valid.
     #[inline(always)]
     pub(crate) unsafe fn buffer_request(
         &self,
@@ -32,7 +36,7 @@ impl DeviceAllocator {
             ));
         }
         self.engine.check_size(info.size)?;
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         let usage = unsafe { chain::buffer_usage(info) };
         if usage >> u32::BITS != 0 && !self.driver.has_wide_buffer_usage() {
             return Err(Error::FeatureNotPresent(format!(
@@ -43,7 +47,7 @@ impl DeviceAllocator {
         Ok(request(create_info, ResourceKind::Buffer, buffer_use(usage)))
     }
 
-    /// The request of an image, but for the requirements that the driver gives.
+    /// Returns the request of an image, without the driver's requirements.
     ///
     /// # Safety
     /// The `pNext` chain is valid.
@@ -62,7 +66,7 @@ impl DeviceAllocator {
         if info.mip_levels == 0 || info.array_layers == 0 {
             return Err(Error::InvalidArgument("an image without mip levels or layers".into()));
         }
-        // Drivers do not check it; some abort.
+        // Drivers do not check this; some abort.
         let most = extent.width.max(extent.height).max(extent.depth).ilog2() + 1;
         if info.mip_levels > most {
             return Err(Error::InvalidArgument(format!(
@@ -86,12 +90,12 @@ impl DeviceAllocator {
                 info.format
             )));
         }
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         let usage = unsafe { chain::image_usage(info) };
         Ok(request(create_info, image_kind(info.tiling), image_use(usage)))
     }
 
-    /// An error for an image that the device cannot have. Calls the driver once for each kind.
+    /// Rejects an image that the device cannot have. Queries the driver once for each kind of image.
     ///
     /// # Safety
     /// The `pNext` chain is valid.
@@ -99,12 +103,12 @@ impl DeviceAllocator {
         &self,
         info: &vk::ImageCreateInfo<'_>,
     ) -> Result<(), Error> {
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         let Some((mut kind, handle_types)) = (unsafe { ImageFormatInfo::of(info) }) else {
             return Ok(());
         };
         let ask = |kind: &ImageFormatInfo| self.driver().image_format_properties(kind);
-        // With several handle types all of them have to allow it.
+        // With several handle types, each of them has to allow the image.
         let mut rest = handle_types;
         loop {
             kind.handle_type = rest & rest.wrapping_neg();
@@ -116,27 +120,27 @@ impl DeviceAllocator {
         }
     }
 
-    /// Memory for a buffer that the caller made.
+    /// Returns the request for a buffer that the caller created.
     ///
     /// # Safety
-    /// The buffer is live and this device's.
+    /// The buffer is live and belongs to this device.
     pub unsafe fn request_for_buffer(
         &self,
         buffer: vk::Buffer,
         create_info: &AllocationCreateInfo,
     ) -> AllocationRequest {
         let mut request = request(create_info, ResourceKind::Buffer, ResourceUse::Unknown);
-        // SAFETY: the caller vouches for the buffer.
+        // SAFETY: the caller guarantees a valid buffer.
         request.requirements = unsafe { self.driver.buffer_requirements(buffer) };
         request.dedicated = Some(DedicatedTarget::Buffer(ash::vk::Handle::as_raw(buffer)));
         request
     }
 
-    /// Memory for an image that the caller made. Its tiling cannot be asked for, so it shares pages
-    /// with nothing unless `tiling` is given.
+    /// Returns the request for an image that the caller created. Vulkan cannot be queried for its tiling,
+    /// so it shares pages with nothing unless `tiling` is given.
     ///
     /// # Safety
-    /// The image is live and this device's.
+    /// The image is live and belongs to this device.
     pub unsafe fn request_for_image(
         &self,
         image: vk::Image,
@@ -145,16 +149,21 @@ impl DeviceAllocator {
     ) -> AllocationRequest {
         let kind = tiling.map_or(ResourceKind::ImageUnknown, image_kind);
         let mut request = request(create_info, kind, ResourceUse::Unknown);
-        // SAFETY: the caller vouches for the image.
+        // SAFETY: the caller guarantees a valid image.
         request.requirements = unsafe { self.driver.image_requirements(image) };
         request.dedicated = Some(DedicatedTarget::Image(ash::vk::Handle::as_raw(image)));
         request
     }
 
-    /// Memory for planes of a disjoint image that the caller made, and where each starts in it.
+    /// Returns the request for planes of a disjoint image that the caller created, and the offset in
+    /// bytes of each plane.
+    ///
+    /// # Errors
+    /// [`Error::FeatureNotPresent`] without `VK_KHR_get_memory_requirements2`, or if the planes have no
+    /// memory type in common.
     ///
     /// # Safety
-    /// The image is live, this device's, and has the planes.
+    /// The image is live, belongs to this device, and has the planes.
     pub unsafe fn request_for_planes(
         &self,
         image: vk::Image,
@@ -166,7 +175,7 @@ impl DeviceAllocator {
         let mut request = request(create_info, kind, ResourceUse::Unknown);
         let mut needs = Vec::with_capacity(planes.len());
         for plane in planes {
-            // SAFETY: the caller vouches for the image and its planes.
+            // SAFETY: the caller guarantees a valid image and its planes.
             let of_plane = unsafe { self.driver.plane_requirements(image, *plane) };
             needs.push(of_plane.map_err(|error| match error {
                 DeviceError::FeatureNotPresent => Error::FeatureNotPresent(
@@ -217,7 +226,7 @@ fn image_use(usage: vk::ImageUsageFlags) -> ResourceUse {
     if transfer.contains(usage) { ResourceUse::TransferOnly } else { ResourceUse::Device }
 }
 
-/// What an image of a tiling is to its neighbours.
+/// Returns the kind of an image with a tiling, for `bufferImageGranularity`.
 pub fn image_kind(tiling: vk::ImageTiling) -> ResourceKind {
     match tiling {
         vk::ImageTiling::OPTIMAL => ResourceKind::ImageOptimal,

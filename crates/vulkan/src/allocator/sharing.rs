@@ -1,4 +1,5 @@
-//! Whether the memory of a request can be shared, and what its create infos have to say of it.
+//! External memory: whether the memory of a request can be shared, and the structures for that in create
+//! infos.
 
 use ash::vk;
 use vk::ExternalMemoryHandleTypeFlags as Type;
@@ -8,7 +9,7 @@ use crate::allocator::DeviceAllocator;
 use crate::driver::chain;
 use crate::driver::external::{EXTENSIONS, ExternalSupport, FD_TYPES, HOST_TYPES, names_of_types};
 
-/// Which way memory goes.
+/// Whether memory is exported or imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Export,
@@ -16,8 +17,8 @@ pub(crate) enum Direction {
 }
 
 impl DeviceAllocator {
-    /// What the memory of a request is to be exported as: what was asked for, and what its pool
-    /// exports anyway.
+    /// Returns the handle types that the memory of a request is to be exported as: those of the request
+    /// and those of its pool.
     #[inline(always)]
     pub(crate) fn export_types(&self, create_info: &AllocationCreateInfo) -> Result<u32, Error> {
         match (create_info.export_handle_types, create_info.pool) {
@@ -37,7 +38,10 @@ impl DeviceAllocator {
         Ok(types)
     }
 
-    /// An error unless the extensions of all these handle types are enabled.
+    /// Returns an error unless the extensions of all these handle types are enabled.
+    ///
+    /// # Errors
+    /// [`Error::FeatureNotPresent`]
     pub fn check_handle_types(&self, handle_types: u32) -> Result<(), Error> {
         let missing = handle_types & !self.driver().external().handle_types();
         if missing == 0 {
@@ -53,20 +57,23 @@ impl DeviceAllocator {
         })
     }
 
-    /// Reads what the `memory_allocate_next` of a pool says itself of exports; an error where
-    /// `export_handle_types` asks for more, as one memory object has one `VkExportMemoryAllocateInfo`.
+    /// Reads the handle types of a `VkExportMemoryAllocateInfo` in the `memory_allocate_next` of a pool.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if `export_handle_types` has others, as one memory object has one such
+    /// structure.
     ///
     /// # Safety
     /// `memory_allocate_next` is 0 or the address of a valid chain.
     pub unsafe fn read_export_chain(&self, rules: &mut PoolCreateInfo) -> Result<(), Error> {
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         rules.next_export_handle_types = unsafe { chain::export_types(rules.memory_allocate_next) };
         rules
             .next_export_handle_types
             .map_or(Ok(()), |said| check_export_chain(rules.export_handle_types, said))
     }
 
-    /// An error for a file descriptor that can be no memory.
+    /// Rejects a file descriptor that cannot be memory.
     pub(crate) fn check_import(&self, import: MemoryImport) -> Result<(), Error> {
         let MemoryImport { handle_type, handle } = import;
         self.check_handle_types(handle_type)?;
@@ -83,7 +90,11 @@ impl DeviceAllocator {
         }
     }
 
-    /// An error unless memory can be exported as all these handle types: host pointers only come in.
+    /// Returns an error unless memory can be exported as all these handle types; host pointers can only
+    /// be imported.
+    ///
+    /// # Errors
+    /// [`Error::FeatureNotPresent`]
     pub fn check_export(&self, handle_types: u32) -> Result<(), Error> {
         if handle_types & HOST_TYPES != 0 {
             let names = names_of_types(handle_types & HOST_TYPES);
@@ -92,7 +103,8 @@ impl DeviceAllocator {
         self.check_handle_types(handle_types)
     }
 
-    /// Whether something can be shared so; answers whether it then needs memory of its own.
+    /// Returns an error unless a kind of resource can be shared as these handle types; else whether it
+    /// then needs dedicated memory.
     pub(crate) fn check_support(
         &self,
         what: &str,
@@ -126,9 +138,9 @@ impl DeviceAllocator {
         Ok(dedicated_only)
     }
 
-    /// Prepares a buffer whose memory is shared; `true` if it needs memory of its own.
+    /// Prepares a buffer whose memory is shared; returns whether it needs dedicated memory.
     ///
-    /// `link` is chained to `info`, unless the caller's chain says the same already.
+    /// `link` is chained to `info`, unless the caller's chain has such a structure already.
     ///
     /// # Safety
     /// The chain of `info` is valid, and `link` lives as long as `info` is used.
@@ -142,13 +154,13 @@ impl DeviceAllocator {
         if handle_types == 0 {
             return Ok(false);
         }
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         let (flags, usage) = (info.flags, unsafe { chain::buffer_usage(info) });
         let external = self.driver().external();
         let dedicated_only = self.check_support("buffer", handle_types, direction, |bit| {
             external.buffer_support(flags, usage, bit)
         })?;
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         if unsafe { chain::external_types_of_buffer(info) }.is_none() {
             link.handle_types = Type::from_raw(handle_types);
             link.p_next = info.p_next;
@@ -157,10 +169,10 @@ impl DeviceAllocator {
         Ok(dedicated_only)
     }
 
-    /// Prepares an image whose memory is shared; `true` if it needs memory of its own.
+    /// Prepares an image whose memory is shared; returns whether it needs dedicated memory.
     ///
     /// # Safety
-    /// As of [`share_buffer`](Self::share_buffer).
+    /// The chain of `info` is valid, and `link` lives as long as `info` is used.
     pub(crate) unsafe fn share_image(
         &self,
         info: &mut vk::ImageCreateInfo<'_>,
@@ -175,7 +187,7 @@ impl DeviceAllocator {
         let dedicated_only = self.check_support("image", handle_types, direction, |bit| {
             external.image_support(info, bit)
         })?;
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         if unsafe { chain::external_types_of_image(info) }.is_none() {
             link.handle_types = Type::from_raw(handle_types);
             link.p_next = info.p_next;
@@ -185,7 +197,7 @@ impl DeviceAllocator {
     }
 }
 
-/// An error where `export_handle_types` asks for more than a chain says.
+/// Rejects handle types in `export_handle_types` that the caller's chain does not have.
 fn check_export_chain(asked: u32, said: u32) -> Result<(), Error> {
     match asked & !said {
         0 => Ok(()),
@@ -198,13 +210,16 @@ fn check_export_chain(asked: u32, said: u32) -> Result<(), Error> {
     }
 }
 
-/// Takes what the `memory_allocate_next` of one allocation says itself of exports into its
-/// `export_handle_types`; an error where these ask for more.
+/// Copies the handle types of a `VkExportMemoryAllocateInfo` in the `memory_allocate_next` of an
+/// allocation into its `export_handle_types`.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] if `export_handle_types` has others.
 ///
 /// # Safety
 /// `memory_allocate_next` is 0 or the address of a valid chain.
 pub unsafe fn read_allocation_chain(create_info: &mut AllocationCreateInfo) -> Result<(), Error> {
-    // SAFETY: the caller vouches for the chain.
+    // SAFETY: the caller guarantees a valid chain.
     let Some(said) = (unsafe { chain::export_types(create_info.memory_allocate_next) }) else {
         return Ok(());
     };

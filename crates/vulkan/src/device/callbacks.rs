@@ -1,28 +1,28 @@
-//! A caller's `VkAllocationCallbacks`.
+//! [`AllocationCallbacks`]: a caller's `VkAllocationCallbacks`.
 
 use std::fmt;
 
 use ash::vk;
 
-/// What the driver calls for its host memory, for each call that creates or destroys something of a device.
+/// The host memory callbacks for each Vulkan call that creates or destroys an object of a device.
 #[derive(Clone, Copy)]
 pub struct AllocationCallbacks(pub(crate) vk::AllocationCallbacks<'static>);
 
 impl AllocationCallbacks {
-    /// Bytes of a `VkAllocationCallbacks`.
+    /// Size of a `VkAllocationCallbacks` in bytes.
     pub const SIZE: usize = size_of::<vk::AllocationCallbacks<'static>>();
 
     /// Copies the structure at an address.
     ///
     /// # Safety
-    /// A `VkAllocationCallbacks` lies there. Its functions can be called from any thread, and live as long
-    /// as every device that gets them, and all that was made from it.
+    /// The address is that of a `VkAllocationCallbacks`. Its functions can be called from any thread, and
+    /// live as long as every device that uses them and all objects created from it.
     pub unsafe fn read(address: u64) -> Self {
-        // SAFETY: of the caller.
+        // SAFETY: the caller guarantees a valid `VkAllocationCallbacks` at the address.
         Self(unsafe { std::ptr::read(address as usize as *const vk::AllocationCallbacks<'static>) })
     }
 
-    /// The first function that is missing and has to be there.
+    /// Returns the first required function that is missing.
     pub fn missing(&self) -> Option<&'static str> {
         let it = &self.0;
         let (notes, ends) = (it.pfn_internal_allocation.is_some(), it.pfn_internal_free.is_some());
@@ -37,14 +37,14 @@ impl AllocationCallbacks {
     }
 }
 
-/// Without the functions' addresses: they say nothing to people.
+/// Omits the addresses of the functions, which mean nothing to a reader.
 impl fmt::Debug for AllocationCallbacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AllocationCallbacks")
     }
 }
 
-// SAFETY: whoever made one by `read` vouches that its functions can be called from any thread.
+// SAFETY: the caller of `read` guarantees that the functions can be called from any thread.
 unsafe impl Send for AllocationCallbacks {}
-// SAFETY: as above; nothing changes it.
+// SAFETY: the functions can be called from any thread, and nothing modifies the structure.
 unsafe impl Sync for AllocationCallbacks {}

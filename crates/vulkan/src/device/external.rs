@@ -1,4 +1,4 @@
-//! Export and import of a real device's memory.
+//! Export and import of memory of a real device.
 
 use std::ffi::c_void;
 
@@ -50,7 +50,7 @@ impl ExternalMemory for VulkanDevice {
             // Depends on the modifier, which only the driver chooses.
             return None;
         }
-        // The structures for external memory are those of the capabilities.
+        // The structures for external memory need `VK_KHR_external_memory_capabilities`.
         self.instance.external_capabilities(self.info.api_version)?;
         let functions = self.instance.properties2(self.info.api_version)?;
         let mut external_info = vk::PhysicalDeviceExternalImageFormatInfo::default()
@@ -85,7 +85,7 @@ impl ExternalMemory for VulkanDevice {
             .handle_type(Type::from_raw(handle_type));
         let mut fd = -1;
         let _lock = self.memory_locks.shared(handle);
-        // SAFETY: the caller vouches for the memory; the structures live for the call.
+        // SAFETY: the caller guarantees a valid memory; the structures live for the call.
         check(unsafe { (functions.get_memory_fd)(self.logical.handle, &info, &mut fd) })?;
         Ok(fd)
     }
@@ -95,7 +95,7 @@ impl ExternalMemory for VulkanDevice {
         let mut properties = vk::MemoryFdPropertiesKHR::default();
         let (device, handle_type) = (self.logical.handle, Type::from_raw(handle_type));
         let get = functions.get_memory_fd_properties;
-        // SAFETY: the caller vouches for the type; the structure lives for the call.
+        // SAFETY: the caller guarantees a valid type; the structure lives for the call.
         check(unsafe { get(device, handle_type, fd, &mut properties) })?;
         Ok(properties.memory_type_bits)
     }
@@ -112,7 +112,7 @@ impl ExternalMemory for VulkanDevice {
         let mut found: vk::HANDLE = 0;
         let get = functions.get_memory_win32_handle;
         let _lock = self.memory_locks.shared(handle);
-        // SAFETY: the caller vouches for the memory; the structures live for the call.
+        // SAFETY: the caller guarantees a valid memory; the structures live for the call.
         check(unsafe { get(self.logical.handle, &info, &mut found) })?;
         Ok(found as usize as u64)
     }
@@ -126,7 +126,7 @@ impl ExternalMemory for VulkanDevice {
         let mut properties = vk::MemoryWin32HandlePropertiesKHR::default();
         let (device, handle_type) = (self.logical.handle, Type::from_raw(handle_type));
         let get = functions.get_memory_win32_handle_properties;
-        // SAFETY: the caller vouches for the type; the structure lives for the call.
+        // SAFETY: the caller guarantees a valid type; the structure lives for the call.
         check(unsafe { get(device, handle_type, handle as vk::HANDLE, &mut properties) })?;
         Ok(properties.memory_type_bits)
     }
@@ -141,7 +141,7 @@ impl ExternalMemory for VulkanDevice {
         let (device, handle_type) = (self.logical.handle, Type::from_raw(handle_type));
         let address = std::ptr::with_exposed_provenance::<c_void>(address as usize);
         let get = functions.get_memory_host_pointer_properties;
-        // SAFETY: the caller vouches for the address; the structure lives for the call.
+        // SAFETY: the caller guarantees a valid address; the structure lives for the call.
         check(unsafe { get(device, handle_type, address, &mut properties) })?;
         Ok(properties.memory_type_bits)
     }

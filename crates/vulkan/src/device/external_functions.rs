@@ -1,4 +1,4 @@
-//! The functions of external memory, and what goes into an allocation that imports.
+//! Functions of the external memory extensions, and the `pNext` structures of an import.
 
 use std::ffi::{CStr, c_void};
 
@@ -23,9 +23,11 @@ pub(crate) struct ExternalFunctions {
 }
 
 impl ExternalFunctions {
+    /// Loads the functions.
+    ///
     /// # Safety
-    /// `find` returns the device's function of a name; the extensions are enabled on it; the
-    /// physical device is of the instance.
+    /// `find` returns the device's function of a name; the extensions are enabled on the device; the
+    /// physical device belongs to the instance.
     pub(crate) unsafe fn load(
         instance: &Instance,
         physical_device: vk::PhysicalDevice,
@@ -38,22 +40,22 @@ impl ExternalFunctions {
             Self { handle_types, fd: None, win32: None, host: None, host_pointer_alignment: None };
         if handle_types & FD_TYPES != 0 {
             let provider = Provider::extension("VK_KHR_external_memory_fd");
-            // SAFETY: the caller vouches for `find`; so it does below.
+            // SAFETY: the caller guarantees that `find` returns the function of the name.
             functions.fd = Some(unsafe { ExternalFdFunctions::load(provider, find) }?);
         }
         if handle_types & WIN32_TYPES != 0 {
             let provider = Provider::extension("VK_KHR_external_memory_win32");
-            // SAFETY: as above.
+            // SAFETY: the caller guarantees that `find` returns the function of the name.
             functions.win32 = Some(unsafe { ExternalWin32Functions::load(provider, find) }?);
         }
         if handle_types & HOST_TYPES != 0 {
             let provider = Provider::extension("VK_EXT_external_memory_host");
-            // SAFETY: as above.
+            // SAFETY: the caller guarantees that `find` returns the function of the name.
             functions.host = Some(unsafe { ExternalHostFunctions::load(provider, find) }?);
             functions.host_pointer_alignment = instance.properties2(info.api_version).map(|get| {
                 let mut host = vk::PhysicalDeviceExternalMemoryHostPropertiesEXT::default();
                 let mut all = vk::PhysicalDeviceProperties2::default().push_next(&mut host);
-                // SAFETY: the caller vouches for the device, which knows the structure.
+                // SAFETY: the caller guarantees a valid device, which supports the structure.
                 unsafe { (get.get_physical_device_properties2)(physical_device, &mut all) };
                 host.min_imported_host_pointer_alignment.max(1)
             });
@@ -62,8 +64,8 @@ impl ExternalFunctions {
     }
 }
 
-/// The structure of an import in the chain of `vkAllocateMemory`, and the reference that it gives
-/// away.
+/// The import structure in the chain of `vkAllocateMemory`, and the file descriptor that the driver takes
+/// over.
 pub(crate) enum ImportChain {
     None,
     Fd { info: vk::ImportMemoryFdInfoKHR<'static>, reference: fd::Reference },
@@ -76,8 +78,8 @@ impl ImportChain {
         let Some(MemoryImport { handle_type, handle }) = import else { return Ok(Self::None) };
         let types = Type::from_raw(handle_type);
         if handle_type & FD_TYPES != 0 {
-            // A driver takes what it imports. It gets a reference of its own, so that whatever fails
-            // later, the caller still has his.
+            // A driver takes ownership of the descriptor that it imports. It gets a duplicate, so that
+            // the caller keeps the original if anything fails later.
             let reference = fd::Reference::to(handle)?;
             let info = vk::ImportMemoryFdInfoKHR::default();
             let info = info.handle_type(types).fd(reference.number());
@@ -104,7 +106,7 @@ impl ImportChain {
         }
     }
 
-    /// The driver has accepted it.
+    /// Notes that the driver has imported the memory and owns the descriptor.
     pub(crate) fn taken(self) {
         if let Self::Fd { reference, .. } = self {
             reference.give_away();
@@ -121,7 +123,7 @@ mod fd {
 
     use vkmem_engine::DeviceError;
 
-    /// A second descriptor of what a caller's descriptor refers to.
+    /// A duplicate of a caller's file descriptor.
     pub(crate) struct Reference {
         number: RawFd,
         identity: (u64, u64),
@@ -136,8 +138,8 @@ mod fd {
         pub(crate) fn to(handle: u64) -> Result<Self, DeviceError> {
             let invalid = DeviceError::InvalidExternalHandle;
             let number = RawFd::try_from(handle).map_err(|_| invalid)?;
-            // SAFETY: not -1, and the caller keeps it open for the call; one that is closed all the
-            // same is an error of the system.
+            // SAFETY: not -1, and the caller keeps it open during the call; a closed one only makes the
+            // system call fail.
             let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
             let own = File::from(borrowed.try_clone_to_owned().map_err(|_| invalid)?);
             let identity = identity(&own.metadata().map_err(|_| invalid)?);
@@ -158,12 +160,12 @@ mod fd {
             if self.is_given_away {
                 return;
             }
-            // A driver that refuses leaves it to the caller, but Mesa's CPU driver has closed it
-            // then. Its number may already mean something else.
-            // SAFETY: only looked at, and not closed by this value.
+            // A driver that refuses an import leaves the descriptor to the caller, but Mesa's CPU driver
+            // closes it. Its number may refer to another file then.
+            // SAFETY: the file is only inspected, and not closed by this value.
             let file = ManuallyDrop::new(unsafe { File::from_raw_fd(self.number) });
             if file.metadata().is_ok_and(|metadata| identity(&metadata) == self.identity) {
-                // SAFETY: still ours, and closed once, here.
+                // SAFETY: the descriptor is still ours, and closed once, here.
                 drop(unsafe { File::from_raw_fd(file.as_raw_fd()) });
             }
         }
@@ -174,7 +176,7 @@ mod fd {
 mod fd {
     use vkmem_engine::DeviceError;
 
-    /// There are no file descriptors here.
+    /// This system has no file descriptors.
     pub(crate) enum Reference {}
 
     impl Reference {

@@ -1,16 +1,16 @@
-//! Which file descriptors may be memory of a device.
+//! Rejection of file descriptors that cannot be device memory.
 //!
-//! Vulkan leaves it to the caller that a descriptor is what its handle type says, and some drivers read from
-//! whatever they get: Mesa's CPU driver waits for ever for the bytes of a pipe. So what can be no memory is
-//! refused before a driver sees it.
+//! Vulkan requires the caller to pass a descriptor of the right type, and some drivers read from whatever
+//! they get: Mesa's CPU driver waits forever for the bytes of a pipe. So descriptors that cannot be
+//! memory are rejected before a driver sees them.
 //!
-//! Memory is exported as an inode without a type (dma-buf, on Linux), as a file of memory without a name
-//! (memfd, of drivers that run on the processor), or as a device node of the driver (NVIDIA's).
+//! Memory is exported as an inode without a type (dma-buf, on Linux), as an unlinked memory file (memfd,
+//! of CPU drivers), or as a device node of the driver (NVIDIA's).
 
 #[cfg(unix)]
 pub(crate) use of_unix::why_not_memory;
 
-/// There are no file descriptors here.
+/// This system has no file descriptors.
 #[cfg(not(unix))]
 pub(crate) fn why_not_memory(_fd: i32) -> Option<&'static str> {
     None
@@ -24,13 +24,13 @@ mod of_unix {
     use std::os::fd::{FromRawFd, RawFd};
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-    /// What a descriptor refers to, where that can be no memory; `None` where it may be.
+    /// Returns the kind of a descriptor that cannot be memory; `None` if it may be.
     pub(crate) fn why_not_memory(fd: RawFd) -> Option<&'static str> {
         if fd < 0 {
             return Some("no file descriptor");
         }
-        // SAFETY: only looked at, and not closed by this value; one that is closed is an error of the
-        // system.
+        // SAFETY: the file is only inspected, and not closed by this value; a closed one only makes the
+        // system call fail.
         let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
         let Ok(metadata) = file.metadata() else { return Some("not open") };
         let kind = metadata.file_type();
@@ -47,24 +47,24 @@ mod of_unix {
         } else if kind.is_char_device() {
             character_device(fd, metadata.rdev())
         } else if kind.is_file() {
-            // One of memory has no name.
+            // A memfd has no link in a directory.
             (metadata.nlink() > 0).then_some("a file")
         } else {
             anonymous(fd)
         }
     }
 
-    /// What the system calls it, where it tells.
+    /// Returns the system's name of a descriptor's target; empty if there is none.
     fn target(fd: RawFd) -> String {
         let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
         link.map(|it| it.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// Numbers that Linux gives to devices which are no GPU's memory: of memory as a whole (`/dev/null`,
-    /// `/dev/zero`), terminals, input, frame buffers, cameras, sound, USB, and nodes of DRM, which are read
+    /// Major numbers of Linux devices that are not GPU memory: memory as a whole (`/dev/null`,
+    /// `/dev/zero`), terminals, input, frame buffers, cameras, sound, USB, and DRM nodes, which are read
     /// for events.
     const NO_MEMORY: [u64; 12] = [1, 2, 3, 4, 5, 7, 13, 29, 81, 116, 189, 226];
-    /// Devices without a number of their own, of which a few are memory.
+    /// Major number of devices without one of their own; a few of them are memory.
     const MISCELLANEOUS: u64 = 10;
     const MEMORY_OF_OTHERS: [&str; 4] = ["/dev/ashmem", "/dev/nv", "/dev/mali", "/dev/ion"];
 
@@ -81,7 +81,7 @@ mod of_unix {
         refused.then_some("a device that is no memory")
     }
 
-    /// What Linux makes without a file, and what is no memory.
+    /// Prefixes of the names of anonymous inodes in Linux that are not memory.
     const ANONYMOUS: [&str; 13] = [
         "[eventfd]",
         "[eventpoll]",

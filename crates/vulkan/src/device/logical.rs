@@ -1,4 +1,4 @@
-//! A `VkDevice` with its functions, and what its calls take and answer.
+//! [`LogicalDevice`]: a `VkDevice` with its functions; conversions of results and handles.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -11,34 +11,37 @@ use crate::instance::functions::{DeviceFunctions, Provider};
 use crate::instance::open_error::OpenError;
 use crate::instance::vulkan_instance::Instance;
 
-/// A `VkDevice` and its functions. Destroys the device if it was opened here.
+/// A `VkDevice` and its functions. Destroys the device on drop if it was opened here.
 pub(crate) struct LogicalDevice {
     pub(crate) handle: vk::Device,
     pub(crate) functions: DeviceFunctions,
-    /// Opened here, so it lives as long as this. One that is wrapped may end at any time between
-    /// two calls.
+    /// Whether the device was opened here and is destroyed with this value. A wrapped device may be
+    /// destroyed by its owner between two calls.
     pub(crate) owned: bool,
-    /// For what is made from the device.
+    /// Host memory callbacks for objects of the device.
     callbacks: Option<AllocationCallbacks>,
 }
 
 impl LogicalDevice {
-    /// What goes with each call that creates or destroys something of the device.
+    /// Returns the callbacks for each Vulkan call that creates or destroys an object of the device; null
+    /// if there are none.
     #[inline]
     pub(crate) fn callbacks(&self) -> *const vk::AllocationCallbacks<'static> {
         self.callbacks.as_ref().map_or(ptr::null(), |callbacks| &raw const callbacks.0)
     }
 
+    /// Loads the functions of a device.
+    ///
     /// # Safety
-    /// The device is live and of this instance; if owned, it is no one else's.
+    /// The device is live and belongs to this instance; if `owned`, it is not owned elsewhere.
     pub(crate) unsafe fn load(
         instance: &Instance,
         handle: vk::Device,
         owned: bool,
         callbacks: Option<AllocationCallbacks>,
     ) -> Result<Self, OpenError> {
-        // SAFETY: the caller vouches for the device, and `device_function` returns the function it
-        // is asked for.
+        // SAFETY: the caller guarantees a valid device, and `device_function` returns the function of the
+        // name.
         let functions = unsafe {
             DeviceFunctions::load(Provider::VULKAN_1_0, &|name| {
                 device_function(instance, handle, name)
@@ -48,7 +51,7 @@ impl LogicalDevice {
             Ok(functions) => Ok(Self { handle, functions, owned, callbacks }),
             Err(error) => {
                 if owned {
-                    // SAFETY: as above; nothing was made from the device yet.
+                    // SAFETY: the caller guarantees a valid device; nothing was created from it yet.
                     unsafe { Self::destroy_unloaded(instance, handle) };
                 }
                 Err(error)
@@ -56,12 +59,12 @@ impl LogicalDevice {
         }
     }
 
-    /// Destroys a device whose functions are not all there.
+    /// Destroys a device of which some functions are missing.
     ///
     /// # Safety
-    /// The device is live, of this instance, and no one else's.
+    /// The device is live, belongs to this instance, and is not owned elsewhere.
     unsafe fn destroy_unloaded(instance: &Instance, handle: vk::Device) {
-        // SAFETY: the caller vouches for the device.
+        // SAFETY: the caller guarantees a valid device.
         let function = unsafe { device_function(instance, handle, c"vkDestroyDevice") };
         if let Some(function) = function {
             // SAFETY: the type is that of the function of this name.
@@ -70,7 +73,7 @@ impl LogicalDevice {
                     function,
                 )
             };
-            // SAFETY: the caller vouches for the device.
+            // SAFETY: the caller guarantees a valid device.
             unsafe { destroy(handle, ptr::null()) };
         }
     }
@@ -79,29 +82,31 @@ impl LogicalDevice {
 impl Drop for LogicalDevice {
     fn drop(&mut self) {
         if self.owned {
-            // SAFETY: ours, and this is its end.
+            // SAFETY: this value owns the device, which is not used afterwards.
             unsafe { (self.functions.destroy_device)(self.handle, ptr::null()) };
         }
     }
 }
 
+/// Returns a function of the device.
+///
 /// # Safety
-/// The device is live and of this instance.
+/// The device is live and belongs to this instance.
 pub(crate) unsafe fn device_function(
     instance: &Instance,
     device: vk::Device,
     name: &CStr,
 ) -> vk::PFN_vkVoidFunction {
-    // SAFETY: the caller vouches for the device; the name ends with NUL.
+    // SAFETY: the caller guarantees a valid device; the name ends with NUL.
     unsafe { (instance.functions.get_device_proc_addr)(device, name.as_ptr()) }
 }
 
-/// A `VkResult` as the engine knows it.
+/// Converts a `VkResult` into the engine's error.
 pub(crate) fn check(result: vk::Result) -> Result<(), DeviceError> {
     result.result().map_err(|error| DeviceError::from_vk_result(error.as_raw()))
 }
 
-/// A handle of the engine as Vulkan knows it.
+/// Converts a handle of the engine into Vulkan's.
 pub(crate) fn memory(handle: MemoryHandle) -> vk::DeviceMemory {
     vk::DeviceMemory::from_raw(handle.0)
 }

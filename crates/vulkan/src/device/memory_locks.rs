@@ -1,52 +1,53 @@
-//! Who may use a `VkDeviceMemory` right now.
+//! [`MemoryLocks`]: synchronises access to each `VkDeviceMemory`.
 //!
-//! Nothing else may use one while `vkMapMemory` or `vkUnmapMemory` works on it (it is externally
-//! synchronised there). Binding to it is such a use, and of one block many threads bind at once.
+//! During `vkMapMemory` and `vkUnmapMemory` a memory object is externally synchronised: nothing else may
+//! use it. Binding to it is such a use, and many threads bind to one block at the same time.
 
 use std::sync::OnceLock;
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use vkmem_engine::MemoryHandle;
 
-/// So many memory objects apart do not wait for each other, as a rule.
+/// Number of locks; with this many, different memory objects rarely share one.
 const LOCKS: usize = 32;
 
-/// See [`wait_by`].
+/// The function that was passed to [`wait_by`].
 static WAIT: OnceLock<fn(&(dyn Fn() + Sync))> = OnceLock::new();
 
-/// How to wait for another thread that maps memory, for programs that hold a lock of their own around the
-/// calls of this crate: what is given runs a wait without it. The other thread may be in a debug callback
-/// of the driver's that needs that lock. The first one counts.
+/// Sets how a thread waits for another one that maps memory, for programs that hold a lock of their own
+/// around calls of this crate: `wait` runs the given function without that lock. The other thread may be
+/// in a debug callback of the driver that needs it. Only the first call has an effect.
 pub fn wait_by(wait: fn(&(dyn Fn() + Sync))) {
     WAIT.get_or_init(|| wait);
 }
 
-/// On a line of the cache of its own.
+/// A lock in a cache line of its own.
 #[derive(Default)]
 #[repr(align(64))]
 struct Lock(RwLock<()>);
 
-/// A lock for each memory object, shared by a few.
+/// Reader-writer locks for memory objects; several objects share one.
 #[derive(Default)]
 pub(crate) struct MemoryLocks([Lock; LOCKS]);
 
 impl MemoryLocks {
     #[inline]
     fn of(&self, memory: MemoryHandle) -> &RwLock<()> {
-        // Fibonacci hashing: handles are addresses or count up.
+        // Fibonacci hashing: handles are addresses or consecutive numbers.
         let hash = memory.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         &self.0[(hash >> 59) as usize % LOCKS].0
     }
 
-    /// While something is bound to it, or asked of it.
+    /// Locks a memory object for binding or querying; may be held by many threads.
     #[inline]
     pub fn shared(&self, memory: MemoryHandle) -> RwLockReadGuard<'_, ()> {
         let lock = self.of(memory);
-        // Nobody waits behind one who waits to map: that one may wait for another who is here already.
+        // Recursive: a thread that waits to map must not block readers, because it may wait for a reader
+        // that is blocked otherwise.
         lock.try_read_recursive().unwrap_or_else(|| wait_for(lock))
     }
 
-    /// While it is mapped or unmapped.
+    /// Locks a memory object for mapping or unmapping, exclusively.
     pub fn alone(&self, memory: MemoryHandle) -> RwLockWriteGuard<'_, ()> {
         self.of(memory).write()
     }
@@ -60,7 +61,7 @@ fn wait_for(lock: &RwLock<()>) -> RwLockReadGuard<'_, ()> {
             Some(by) => by(&wait),
             None => wait(),
         }
-        // Not held while the lock of the program is taken again.
+        // Not held while the program's own lock is taken again.
         if let Some(guard) = lock.try_read_recursive() {
             return guard;
         }

@@ -1,4 +1,5 @@
-//! A real device: opened here, or wrapped around a caller's handles.
+//! [`VulkanDevice`](vulkan_device::VulkanDevice): a real device, opened here or wrapped around a caller's
+//! handles.
 
 pub(crate) mod callbacks;
 mod external;

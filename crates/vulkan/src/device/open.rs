@@ -1,4 +1,4 @@
-//! Opens a device without a window: instance, device, one queue.
+//! Opening a device without a window: instance, device and one queue.
 
 use std::fmt;
 use std::ptr;
@@ -21,16 +21,16 @@ use crate::instance::nearest::{meant, nearest};
 use crate::instance::open_error::OpenError;
 use crate::instance::vulkan_instance::{Instance, InstanceOptions, c_names};
 
-/// Which device to open.
+/// The device to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceSelector {
-    /// A discrete GPU before an integrated one, before a virtual one, before the rest; a driver
-    /// that runs on the processor last. The first among equals.
+    /// A discrete GPU before an integrated one, before a virtual one, before others, before a CPU driver.
+    /// The first among equals.
     #[default]
     Best,
-    /// In the order of [`enumerate`].
+    /// The index in the order of [`enumerate`].
     Index(u32),
-    /// The best whose name contains this, in upper or lower case.
+    /// The best device whose name contains this text, ignoring case.
     Name(String),
 }
 
@@ -44,27 +44,27 @@ impl fmt::Display for DeviceSelector {
     }
 }
 
-/// How to open a device.
+/// Options of opening a device.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
-    /// Which one.
+    /// The device to open.
     pub selector: DeviceSelector,
-    /// Turns the validation layer on and collects its messages.
+    /// Whether to enable the validation layer and collect its messages.
     pub validation: bool,
-    /// For drivers and tools.
+    /// Application name for drivers and tools.
     pub application_name: String,
-    /// The newest version to use (`VK_MAKE_API_VERSION`); `None` for what loader and device have.
+    /// The newest version to use (`VK_MAKE_API_VERSION`); `None` for the newest of loader and device.
     pub api_version: Option<u32>,
-    /// Extensions of the instance or the device to enable beside those that an allocator has a use for.
+    /// Extensions of the instance or the device to enable besides those that an allocator uses.
     pub extensions: Vec<String>,
-    /// Extensions that an allocator has a use for, and that are not to be enabled; nor are those that
-    /// need them, and what became of them in the device's version.
+    /// Extensions that an allocator would use but that are not to be enabled; this includes extensions
+    /// that need them, and their functions in the core version.
     pub without_extensions: Vec<String>,
     /// Features to enable, by their Vulkan names, with the extensions that they need.
     pub features: Vec<String>,
-    /// `VkQueueFlags` that the family of the queue has; 0 for those that can do most.
+    /// `VkQueueFlags` that the queue family must have; 0 selects the family with the most.
     pub queue_flags: u32,
-    /// For what is made from the device.
+    /// Host memory callbacks for objects of the device.
     pub allocation_callbacks: Option<AllocationCallbacks>,
 }
 
@@ -84,7 +84,10 @@ impl Default for OpenOptions {
     }
 }
 
-/// All devices, in the driver's order, with an instance that lives for the call.
+/// Returns all devices in the driver's order; creates an instance for the duration of the call.
+///
+/// # Errors
+/// An [`OpenError`] if there is no loader or driver.
 pub fn enumerate() -> Result<Vec<PhysicalDeviceSummary>, OpenError> {
     enumerate_all().map_err(OpenError::or_no_descriptors)
 }
@@ -104,26 +107,31 @@ fn enumerate_all() -> Result<Vec<PhysicalDeviceSummary>, OpenError> {
 }
 
 impl VulkanDevice {
-    /// Opens a device without a window, for this library and whoever uses its handles.
+    /// Opens a device without a window, for this library and for users of its handles.
     ///
-    /// It gets one queue, and of the optional extensions and features only those that an allocator
-    /// has a use for.
+    /// It gets one queue, and of the optional extensions and features only those that an allocator uses.
+    ///
+    /// # Errors
+    /// An [`OpenError`] that names what is missing.
     pub fn open(options: &OpenOptions) -> Result<Self, OpenError> {
         // SAFETY: the system's loader stays loaded.
         unsafe { Self::open_through(0, options) }
     }
 
-    /// The same through the loader behind the address of a `vkGetInstanceProcAddr`; 0 for the
-    /// system's.
+    /// Opens a device like [`open`](Self::open), through the loader of a `vkGetInstanceProcAddr`; 0 for
+    /// the system's loader.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
     ///
     /// # Safety
-    /// The address is zero or that of a `vkGetInstanceProcAddr` that stays loaded, as does what it
-    /// returns.
+    /// The address is 0 or that of a `vkGetInstanceProcAddr`; it and the functions that it returns stay
+    /// loaded.
     pub unsafe fn open_through(
         get_instance_proc_addr: u64,
         options: &OpenOptions,
     ) -> Result<Self, OpenError> {
-        // SAFETY: the caller vouches for the address.
+        // SAFETY: the caller guarantees a valid address.
         let loader = unsafe { Loader::of_caller(get_instance_proc_addr) };
         loader
             .and_then(|loader| Self::open_with(loader, options))
@@ -149,7 +157,7 @@ impl VulkanDevice {
         let (physical_device, summary) = select(&instance, &options.selector)?;
         let info = summary.info;
         let flags = vk::QueueFlags::from_raw(options.queue_flags);
-        // SAFETY: the physical device is of this instance.
+        // SAFETY: the physical device belongs to this instance.
         let queue_family_index =
             unsafe { transfer_queue_family(&instance, physical_device, flags) }.map_err(
                 |present| OpenError::NoQueue { name: info.name.clone(), flags, present },
@@ -188,7 +196,8 @@ impl VulkanDevice {
                 }
             }
         }
-        // SAFETY: as above; the device knows the structures of the features.
+        // SAFETY: the physical device belongs to this instance and supports the structures of the
+        // features.
         unsafe { asked.query(&instance, physical_device, info.api_version) };
         let is_known = |name: &&String| asked.places.iter().any(|(known, _)| known == *name);
         for name in options.features.iter().filter(is_known) {
@@ -216,7 +225,8 @@ impl VulkanDevice {
         for (_, place) in asked.places.iter().filter(|(name, _)| has(&features, name)) {
             enabled.set(*place);
         }
-        // SAFETY: as above; the device has the family, the extensions and the features.
+        // SAFETY: the physical device belongs to this instance, and has the family, the extensions and
+        // the features.
         let logical = unsafe {
             let device = create_device(
                 &instance,
@@ -239,7 +249,7 @@ impl VulkanDevice {
             is_on(BUFFER_DEVICE_ADDRESS),
             is_on(DEVICE_COHERENT_MEMORY),
         );
-        // An extension that was asked for may be there without its feature.
+        // An extension that the caller requested may be enabled without its feature.
         capabilities.device_address &= is_on(BUFFER_DEVICE_ADDRESS);
         capabilities.amd_device_coherent &= is_on(DEVICE_COHERENT_MEMORY);
         capabilities.memory_priority &= is_on(MEMORY_PRIORITY);
@@ -256,12 +266,12 @@ impl VulkanDevice {
             queue,
             queue_family_index,
         };
-        // SAFETY: all parts were made above.
+        // SAFETY: all parts were created above and belong together.
         unsafe { Self::assemble(parts) }
     }
 }
 
-/// Features that a device is asked about.
+/// Features to query and to enable.
 #[derive(Default)]
 struct Features {
     places: Vec<(String, FeatureBit)>,
@@ -277,18 +287,20 @@ impl Features {
         }
     }
 
+    /// Queries which features the device supports.
+    ///
     /// # Safety
-    /// The device is one of this instance, and knows the structures of the features.
+    /// The device belongs to this instance and supports the structures of the features.
     unsafe fn query(&mut self, instance: &Instance, device: vk::PhysicalDevice, api_version: u32) {
         if let Some(functions) = instance.properties2(api_version) {
             let mut features =
                 vk::PhysicalDeviceFeatures2 { p_next: self.chain.link(), ..Default::default() };
-            // SAFETY: the caller vouches for the device; the chain lives for the call.
+            // SAFETY: the caller guarantees a valid device; the chain lives for the call.
             unsafe { (functions.get_physical_device_features2)(device, &mut features) };
             *self.chain.core() = features.features;
         } else {
             let get = instance.functions.get_physical_device_features;
-            // SAFETY: as above.
+            // SAFETY: the caller guarantees a valid device; the structure lives for the call.
             unsafe { get(device, self.chain.core()) };
         }
         for (name, place) in &self.places {
@@ -310,7 +322,7 @@ fn select(
     let devices = instance.physical_devices()?;
     let mut summaries = Vec::with_capacity(devices.len());
     for device in &devices {
-        // SAFETY: the device is of this instance.
+        // SAFETY: the device belongs to this instance.
         summaries.push(unsafe { summarise(instance, *device) }?);
     }
     let described: Vec<_> = summaries
@@ -349,8 +361,11 @@ fn rank(device_type: DeviceType) -> u32 {
     }
 }
 
+/// Creates a device with one queue.
+///
 /// # Safety
-/// The device is one of this instance, and has the queue family, the extensions and the features.
+/// The physical device belongs to this instance, and has the queue family, the extensions and the
+/// features.
 unsafe fn create_device(
     instance: &Instance,
     physical_device: vk::PhysicalDevice,
@@ -370,7 +385,7 @@ unsafe fn create_device(
     info.p_enabled_features = features.core();
     let mut handle = vk::Device::null();
     let create = instance.functions.create_device;
-    // SAFETY: the caller vouches for the device; all that `info` points to lives for the call.
+    // SAFETY: the caller guarantees a valid device; all that `info` points to lives for the call.
     unsafe { create(physical_device, &info, ptr::null(), &mut handle) }
         .result()
         .map_err(OpenError::vulkan("vkCreateDevice"))?;

@@ -13,7 +13,7 @@ use crate::driver::disjoint::{aspect, plane_count, together};
 use crate::driver::external::ExternalMemory;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 
-/// Calls a function that fills a `VkMemoryRequirements2` with dedicated requirements chained to it.
+/// Calls a function that fills a `VkMemoryRequirements2` with chained dedicated requirements.
 fn requirements2(call: impl FnOnce(&mut vk::MemoryRequirements2<'_>)) -> MemoryRequirements {
     let mut dedicated = vk::MemoryDedicatedRequirements::default();
     let mut requirements = vk::MemoryRequirements2::default().push_next(&mut dedicated);
@@ -69,13 +69,13 @@ impl Driver for VulkanDevice {
     ) -> Result<vk::Buffer, DeviceError> {
         let mut buffer = vk::Buffer::null();
         let create = self.logical.functions.create_buffer;
-        // SAFETY: the caller vouches for the info and its chain.
+        // SAFETY: the caller guarantees a valid create info and its chain.
         check(unsafe { create(self.logical.handle, info, self.logical.callbacks(), &mut buffer) })?;
         Ok(buffer)
     }
 
     unsafe fn destroy_buffer(&self, buffer: vk::Buffer) {
-        // SAFETY: the caller vouches that the buffer is live and no longer used.
+        // SAFETY: the caller guarantees that the buffer is live and no longer used.
         unsafe {
             (self.logical.functions.destroy_buffer)(
                 self.logical.handle,
@@ -89,14 +89,14 @@ impl Driver for VulkanDevice {
         let device = self.logical.handle;
         if let Some(functions) = &self.requirements2 {
             let info = vk::BufferMemoryRequirementsInfo2::default().buffer(buffer);
-            // SAFETY: the caller vouches for the buffer; the structures live for the call.
+            // SAFETY: the caller guarantees a valid buffer; the structures live for the call.
             return requirements2(|requirements| unsafe {
                 (functions.get_buffer_memory_requirements2)(device, &info, requirements);
             });
         }
         let mut requirements = vk::MemoryRequirements::default();
         let get = self.logical.functions.get_buffer_memory_requirements;
-        // SAFETY: the caller vouches for the buffer.
+        // SAFETY: the caller guarantees a valid buffer.
         unsafe { get(device, buffer, &mut requirements) };
         without_dedicated(&requirements)
     }
@@ -108,12 +108,12 @@ impl Driver for VulkanDevice {
         if let Some(functions) = &self.maintenance4 {
             let info = vk::DeviceBufferMemoryRequirements::default().create_info(info);
             let device = self.logical.handle;
-            // SAFETY: the caller vouches for the info; the structures live for the call.
+            // SAFETY: the caller guarantees a valid create info; the structures live for the call.
             return Ok(requirements2(|requirements| unsafe {
                 (functions.get_device_buffer_memory_requirements)(device, &info, requirements);
             }));
         }
-        // SAFETY: the caller vouches for the info; the buffer is used only here.
+        // SAFETY: the caller guarantees a valid create info; the buffer is used only here.
         unsafe {
             let buffer = self.create_buffer(info)?;
             let requirements = self.buffer_requirements(buffer);
@@ -130,7 +130,7 @@ impl Driver for VulkanDevice {
     ) -> Result<(), DeviceError> {
         let bind = self.logical.functions.bind_buffer_memory;
         let _lock = self.memory_locks.shared(handle);
-        // SAFETY: the caller vouches for the buffer, the memory and the offset.
+        // SAFETY: the caller guarantees that buffer, memory and offset are valid.
         check(unsafe { bind(self.logical.handle, buffer, memory(handle), offset) })
     }
 
@@ -148,7 +148,7 @@ impl Driver for VulkanDevice {
             .memory_offset(offset);
         info.p_next = next as *const c_void;
         let _lock = self.memory_locks.shared(handle);
-        // SAFETY: the caller vouches for all of them, the chain included.
+        // SAFETY: the caller guarantees that buffer, memory, offset and chain are valid.
         check(unsafe { (functions.bind_buffer_memory2)(self.logical.handle, 1, &info) })
     }
 
@@ -163,7 +163,7 @@ impl Driver for VulkanDevice {
         let mut image = vk::Image::null();
         let planes = plane_count(info);
         let create = self.logical.functions.create_image;
-        // SAFETY: the caller vouches for the info and its chain.
+        // SAFETY: the caller guarantees a valid create info and its chain.
         check(unsafe { create(self.logical.handle, info, self.logical.callbacks(), &mut image) })?;
         self.disjoint.insert(image, planes);
         Ok(image)
@@ -171,7 +171,7 @@ impl Driver for VulkanDevice {
 
     unsafe fn destroy_image(&self, image: vk::Image) {
         self.disjoint.remove(image);
-        // SAFETY: the caller vouches that the image is live and no longer used.
+        // SAFETY: the caller guarantees that the image is live and no longer used.
         unsafe {
             (self.logical.functions.destroy_image)(
                 self.logical.handle,
@@ -185,21 +185,21 @@ impl Driver for VulkanDevice {
         let device = self.logical.handle;
         let planes = self.disjoint.planes_of(image);
         if planes > 0 {
-            // SAFETY: the caller vouches for the image, which has these planes.
+            // SAFETY: the caller guarantees a valid image, which has these planes.
             let all = (0..planes).map(|plane| unsafe { self.plane_requirements(image, plane) });
-            // Without the function no disjoint image was created.
+            // Without that function no disjoint image was created.
             return together(&all.filter_map(Result::ok).collect::<Vec<_>>()).0;
         }
         if let Some(functions) = &self.requirements2 {
             let info = vk::ImageMemoryRequirementsInfo2::default().image(image);
-            // SAFETY: the caller vouches for the image; the structures live for the call.
+            // SAFETY: the caller guarantees a valid image; the structures live for the call.
             return requirements2(|requirements| unsafe {
                 (functions.get_image_memory_requirements2)(device, &info, requirements);
             });
         }
         let mut requirements = vk::MemoryRequirements::default();
         let get = self.logical.functions.get_image_memory_requirements;
-        // SAFETY: the caller vouches for the image.
+        // SAFETY: the caller guarantees a valid image.
         unsafe { get(device, image, &mut requirements) };
         without_dedicated(&requirements)
     }
@@ -208,18 +208,18 @@ impl Driver for VulkanDevice {
         &self,
         info: &vk::ImageCreateInfo<'_>,
     ) -> Result<MemoryRequirements, DeviceError> {
-        // vkGetDeviceImageMemoryRequirements does not take an explicit DRM format modifier.
-        // SAFETY: the caller vouches for the chain.
+        // `vkGetDeviceImageMemoryRequirements` does not accept an explicit DRM format modifier.
+        // SAFETY: the caller guarantees a valid chain.
         let needs_an_image = unsafe { has_explicit_drm_modifier(info) } || plane_count(info) > 0;
         if let (Some(functions), false) = (&self.maintenance4, needs_an_image) {
             let info = vk::DeviceImageMemoryRequirements::default().create_info(info);
             let device = self.logical.handle;
-            // SAFETY: the caller vouches for the info; the structures live for the call.
+            // SAFETY: the caller guarantees a valid create info; the structures live for the call.
             return Ok(requirements2(|requirements| unsafe {
                 (functions.get_device_image_memory_requirements)(device, &info, requirements);
             }));
         }
-        // SAFETY: the caller vouches for the info; the image is used only here.
+        // SAFETY: the caller guarantees a valid create info; the image is used only here.
         unsafe {
             let image = self.create_image(info)?;
             let requirements = self.image_requirements(image);
@@ -239,7 +239,7 @@ impl Driver for VulkanDevice {
         let info =
             vk::ImageMemoryRequirementsInfo2::default().image(image).push_next(&mut of_plane);
         let device = self.logical.handle;
-        // SAFETY: the caller vouches for the image; the structures live for the call.
+        // SAFETY: the caller guarantees a valid image; the structures live for the call.
         Ok(requirements2(|requirements| unsafe {
             (functions.get_image_memory_requirements2)(device, &info, requirements);
         }))
@@ -270,7 +270,8 @@ impl Driver for VulkanDevice {
         let _lock = self.memory_locks.shared(handle);
         let count = infos.len() as u32;
         let bind = functions.bind_image_memory2;
-        // SAFETY: the caller vouches for all of them; the structures live for the call.
+        // SAFETY: the caller guarantees that image, memory and planes are valid; the structures live for
+        // the call.
         check(unsafe { bind(self.logical.handle, count, infos.as_ptr()) })
     }
 
@@ -284,17 +285,17 @@ impl Driver for VulkanDevice {
         if planes > 0 {
             let mut needs = Vec::with_capacity(planes as usize);
             for plane in 0..planes {
-                // SAFETY: the caller vouches for the image, which has these planes.
+                // SAFETY: the caller guarantees a valid image, which has these planes.
                 needs.push(unsafe { self.plane_requirements(image, plane) }?);
             }
             let offsets = together(&needs).1.into_iter().map(|it| offset + it);
             let places: Vec<_> = (0..planes).zip(offsets).collect();
-            // SAFETY: of the caller.
+            // SAFETY: the caller guarantees live handles and a valid place.
             return unsafe { self.bind_planes(image, handle, &places) };
         }
         let bind = self.logical.functions.bind_image_memory;
         let _lock = self.memory_locks.shared(handle);
-        // SAFETY: the caller vouches for the image, the memory and the offset.
+        // SAFETY: the caller guarantees that image, memory and offset are valid.
         check(unsafe { bind(self.logical.handle, image, memory(handle), offset) })
     }
 
@@ -312,14 +313,14 @@ impl Driver for VulkanDevice {
             .memory_offset(offset);
         info.p_next = next as *const c_void;
         let _lock = self.memory_locks.shared(handle);
-        // SAFETY: as above.
+        // SAFETY: the caller guarantees that image, memory, offset and chain are valid.
         check(unsafe { (functions.bind_image_memory2)(self.logical.handle, 1, &info) })
     }
 
     unsafe fn buffer_device_address(&self, buffer: vk::Buffer) -> Option<u64> {
         let functions = self.device_address.as_ref()?;
         let info = vk::BufferDeviceAddressInfo::default().buffer(buffer);
-        // SAFETY: the caller vouches for the buffer; the feature is enabled.
+        // SAFETY: the caller guarantees a valid buffer; the feature is enabled.
         Some(unsafe { (functions.get_buffer_device_address)(self.logical.handle, &info) })
     }
 
@@ -327,13 +328,14 @@ impl Driver for VulkanDevice {
         let Some(functions) = &self.pageable else { return false };
         let _lock = self.memory_locks.shared(memory);
         let memory = vk::DeviceMemory::from_raw(memory.0);
-        // SAFETY: the caller vouches for memory and priority; the extension is enabled.
+        // SAFETY: the caller guarantees live memory and a valid priority; the extension is enabled.
         unsafe { (functions.set_device_memory_priority)(self.logical.handle, memory, priority) };
         true
     }
 
     unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError> {
-        // SAFETY: the caller vouches for the resources and for the owner of a wrapped queue.
+        // SAFETY: the caller guarantees valid resources, and that the owner of a wrapped queue does not
+        // use it meanwhile.
         unsafe { self.transfer.run(&self.logical, commands) }
     }
 }

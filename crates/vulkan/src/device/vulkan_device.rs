@@ -1,4 +1,4 @@
-//! A real Vulkan device, and its memory.
+//! [`VulkanDevice`]: a real Vulkan device and its memory.
 
 use std::ffi::{CStr, c_void};
 use std::num::NonZeroUsize;
@@ -28,24 +28,24 @@ use crate::instance::vulkan_instance::Instance;
 
 /// A Vulkan device: opened by this library, or wrapped around a caller's handles.
 ///
-/// Uses only what its API version and its enabled extensions have.
+/// Uses only the functions of its API version and its enabled extensions.
 ///
-/// Dropping an opened one destroys the device and the instance; nothing created from them may
-/// live then. Dropping a wrapped one leaves the caller's handles alone.
+/// Dropping an opened one destroys the device and the instance; everything created from them must be
+/// destroyed before. Dropping a wrapped one leaves the caller's handles alone.
 pub struct VulkanDevice {
     pub(crate) info: DeviceInfo,
     pub(crate) capabilities: Capabilities,
-    /// `vkGetBufferMemoryRequirements2` and its like, with dedicated requirements.
+    /// `vkGetBufferMemoryRequirements2` and the like, with dedicated requirements.
     pub(crate) requirements2: Option<Requirements2Functions>,
     /// `vkBindImageMemory2`.
     pub(crate) bind2: Option<Bind2Functions>,
-    /// `vkGetDeviceBufferMemoryRequirements` and its like.
+    /// `vkGetDeviceBufferMemoryRequirements` and the like.
     pub(crate) maintenance4: Option<Maintenance4Functions>,
     /// `vkGetBufferDeviceAddress`.
     pub(crate) device_address: Option<DeviceAddressFunctions>,
     /// `vkSetDeviceMemoryPriorityEXT`.
     pub(crate) pageable: Option<PageableFunctions>,
-    /// `vkGetMemoryFdKHR` and its like.
+    /// `vkGetMemoryFdKHR` and the like.
     pub(crate) external: ExternalFunctions,
     pub(crate) physical_device: vk::PhysicalDevice,
     pub(crate) extensions: Vec<String>,
@@ -53,12 +53,12 @@ pub struct VulkanDevice {
     pub(crate) transfer: TransferQueue,
     pub(crate) memory_locks: MemoryLocks,
     pub(crate) disjoint: DisjointImages,
-    // In this order: the device goes before its instance.
+    // In this order: the device is dropped before its instance.
     pub(crate) logical: LogicalDevice,
     pub(crate) instance: Instance,
 }
 
-/// The parts of a device that `open` and `wrap` find.
+/// The parts of a device that `open` and `wrap` prepare.
 pub(crate) struct Parts {
     // In this order, as in `VulkanDevice`.
     pub(crate) logical: LogicalDevice,
@@ -73,6 +73,8 @@ pub(crate) struct Parts {
 }
 
 impl VulkanDevice {
+    /// Loads the optional functions and combines the parts.
+    ///
     /// # Safety
     /// The handles are live and belong together; the capabilities are those of the device.
     pub(crate) unsafe fn assemble(parts: Parts) -> Result<Self, OpenError> {
@@ -80,35 +82,35 @@ impl VulkanDevice {
             parts;
         let capabilities = parts.capabilities;
         info.amd_device_coherent = capabilities.amd_device_coherent;
-        // SAFETY: the caller vouches for the device.
+        // SAFETY: the caller guarantees a valid device.
         let find = |name: &CStr| unsafe { device_function(&instance, logical.handle, name) };
         let mut requirements2 = None;
         if let Some(name) = capabilities.dedicated {
-            // SAFETY: `find` returns the function it is asked for; so it does below.
+            // SAFETY: `find` returns the function of the name.
             requirements2 = Some(unsafe { Requirements2Functions::load(provider(name), &find) }?);
         }
         let mut bind2 = None;
         if let Some(name) = capabilities.bind2 {
-            // SAFETY: as above.
+            // SAFETY: `find` returns the function of the name.
             bind2 = Some(unsafe { Bind2Functions::load(provider(name), &find) }?);
         }
         let mut maintenance4 = None;
         if let Some(name) = capabilities.maintenance4 {
-            // SAFETY: as above.
+            // SAFETY: `find` returns the function of the name.
             maintenance4 = Some(unsafe { Maintenance4Functions::load(provider(name), &find) }?);
         }
         let mut device_address = None;
         if capabilities.device_address {
             let provider = device_address_provider(info.api_version);
-            // SAFETY: as above.
+            // SAFETY: `find` returns the function of the name.
             device_address = Some(unsafe { DeviceAddressFunctions::load(provider, &find) }?);
         }
         let mut pageable = None;
         if capabilities.pageable {
-            // SAFETY: as above.
+            // SAFETY: `find` returns the function of the name.
             pageable = Some(unsafe { PageableFunctions::load(provider(PAGEABLE), &find) }?);
         }
-        // SAFETY: as above; the physical device is of this instance.
+        // SAFETY: `find` returns the function of the name; the physical device belongs to this instance.
         let external = unsafe {
             ExternalFunctions::load(&instance, physical_device, &info, &extensions, &find)
         }?;
@@ -132,23 +134,23 @@ impl VulkanDevice {
         })
     }
 
-    /// Whether the device was opened here, and goes with this value.
+    /// Returns whether the device was opened here and is destroyed with this value.
     pub fn is_owned(&self) -> bool {
         self.logical.owned
     }
 
-    /// Whether memory can be addressed by shaders (`bufferDeviceAddress`).
+    /// Returns whether memory is addressable by shaders (`bufferDeviceAddress`).
     pub fn buffer_device_address(&self) -> bool {
         self.capabilities.device_address
     }
 
-    /// Names of the instance extensions that are enabled. Of a wrapped device, all that its caller
-    /// listed: instance and device extensions come in one list there.
+    /// Returns the names of the enabled instance extensions. For a wrapped device, all that its caller
+    /// listed: instance and device extensions are one list there.
     pub fn instance_extensions(&self) -> &[String] {
         &self.instance.extensions
     }
 
-    /// The messages of the validation layer, if it is on.
+    /// Returns the messages of the validation layer, if it is enabled.
     pub fn validation_log(&self) -> Option<ValidationLog> {
         self.instance.validation.clone()
     }
@@ -186,8 +188,8 @@ impl DeviceMemory for VulkanDevice {
         let mut allocate_info = vk::MemoryAllocateInfo::default()
             .allocation_size(info.size)
             .memory_type_index(info.memory_type_index);
-        // What the caller's chain says itself is said once.
-        // SAFETY: the engine passes that chain on as it was given.
+        // A structure that the caller's chain has is not added again.
+        // SAFETY: the engine passes the caller's chain on unchanged.
         let is_free = |of_type| info.next == 0 || !unsafe { chain::has(info.next, of_type) };
         let mut dedicated = vk::MemoryDedicatedAllocateInfo::default();
         if let (Some(target), Some(_)) = (info.dedicated, self.capabilities.dedicated)
@@ -215,7 +217,7 @@ impl DeviceMemory for VulkanDevice {
             allocate_info = allocate_info.push_next(&mut priority);
         }
         let mut export = vk::ExportMemoryAllocateInfo::default();
-        // Where the chain has one, it says all that was asked for.
+        // A structure in the caller's chain has all requested handle types.
         if info.export_handle_types != 0 && is_free(vk::StructureType::EXPORT_MEMORY_ALLOCATE_INFO)
         {
             let types = info.export_handle_types;
@@ -224,17 +226,17 @@ impl DeviceMemory for VulkanDevice {
         }
         let mut import = ImportChain::new(info.import)?;
         allocate_info = import.link(allocate_info);
-        // The caller's chain comes last, untouched.
+        // The caller's chain comes last, unchanged.
         let own = allocate_info.p_next;
         if own.is_null() {
             allocate_info.p_next = info.next as *const c_void;
         } else if info.next != 0 {
-            // SAFETY: the structures of the chain so far are those above.
+            // SAFETY: the structures of the chain so far are the local ones above.
             unsafe { chain::append(own.cast_mut().cast(), info.next as *mut c_void) };
         }
         let mut memory = vk::DeviceMemory::null();
-        // SAFETY: the device is live; the chain lives for the call and holds only what is enabled,
-        // and what a pool's caller vouches for.
+        // SAFETY: the device is live; the chain lives for the call and has only structures of enabled
+        // extensions, and those that the caller guarantees.
         check(unsafe {
             (self.logical.functions.allocate_memory)(
                 self.logical.handle,
@@ -269,7 +271,7 @@ impl DeviceMemory for VulkanDevice {
                 &mut address,
             )
         })?;
-        // Exposed: the engine's number becomes a pointer again where the host reads and writes.
+        // Exposed provenance: the number becomes a pointer again where the host reads and writes.
         NonZeroUsize::new(address.expose_provenance())
             .map(HostAddress)
             .ok_or(DeviceError::MemoryMapFailed)
@@ -284,7 +286,7 @@ impl DeviceMemory for VulkanDevice {
     fn flush(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
         let ranges = Self::mapped_ranges(ranges);
         let Some(count) = range_count(&ranges) else { return Ok(()) };
-        // SAFETY: the engine names live, mapped memory, in ranges that are rounded already.
+        // SAFETY: the engine passes ranges of live, mapped memory that are rounded already.
         check(unsafe {
             (self.logical.functions.flush_mapped_memory_ranges)(
                 self.logical.handle,
@@ -297,7 +299,7 @@ impl DeviceMemory for VulkanDevice {
     fn invalidate(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
         let ranges = Self::mapped_ranges(ranges);
         let Some(count) = range_count(&ranges) else { return Ok(()) };
-        // SAFETY: as in `flush`.
+        // SAFETY: the engine passes ranges of live, mapped memory that are rounded already.
         check(unsafe {
             (self.logical.functions.invalidate_mapped_memory_ranges)(
                 self.logical.handle,
@@ -317,7 +319,7 @@ impl DeviceMemory for VulkanDevice {
     }
 }
 
-/// `None` where there is nothing to do: Vulkan does not allow empty lists.
+/// Returns the number of ranges; `None` for an empty list, which Vulkan does not allow.
 fn range_count(ranges: &[vk::MappedMemoryRange<'_>]) -> Option<u32> {
     u32::try_from(ranges.len()).ok().filter(|count| *count > 0)
 }

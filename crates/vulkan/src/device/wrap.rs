@@ -1,4 +1,4 @@
-//! Wraps handles that a program has made itself.
+//! Wrapping a device that the program created itself.
 
 use ash::vk::{self, Handle};
 
@@ -12,7 +12,7 @@ use crate::instance::loader::Loader;
 use crate::instance::open_error::OpenError;
 use crate::instance::vulkan_instance::{Instance, checked_version};
 
-/// A caller's device. What is not said to be enabled is not used.
+/// A caller's device. Only what is listed here as enabled is used.
 #[derive(Clone, Debug, Default)]
 pub struct WrapOptions {
     /// `VkInstance`
@@ -21,36 +21,39 @@ pub struct WrapOptions {
     pub physical_device: u64,
     /// `VkDevice`
     pub device: u64,
-    /// The `apiVersion` that the instance was created with (`VK_MAKE_API_VERSION`), or less.
-    /// Versions that are newer than this library are as good as those it knows.
+    /// The `apiVersion` that the instance was created with (`VK_MAKE_API_VERSION`), or less. Versions
+    /// newer than this library are accepted.
     pub api_version: u32,
-    /// Names of the extensions that are enabled, those of the device and those of the instance.
+    /// Names of the enabled extensions of device and instance.
     pub extensions: Vec<String>,
-    /// `VkQueue` for transfers, with graphics, compute or transfer; 0 for none. The owner does not
+    /// A `VkQueue` with graphics, compute or transfer, for transfers; 0 for none. The owner must not
     /// submit to it during a transfer.
     pub queue: u64,
-    /// Of that queue.
+    /// Family of that queue.
     pub queue_family_index: u32,
-    /// Address of the `vkGetInstanceProcAddr` that the instance comes from; 0 for the one of the
-    /// system's loader.
+    /// Address of the `vkGetInstanceProcAddr` that the instance comes from; 0 for that of the system's
+    /// loader.
     pub get_instance_proc_addr: u64,
-    /// The feature `bufferDeviceAddress` is enabled. Also follows from
-    /// `VK_KHR_buffer_device_address` in the list.
+    /// Whether the feature `bufferDeviceAddress` is enabled. Implied by `VK_KHR_buffer_device_address` in
+    /// the list.
     pub buffer_device_address: bool,
-    /// The feature `deviceCoherentMemory` is enabled. Also follows from
-    /// `VK_AMD_device_coherent_memory` in the list.
+    /// Whether the feature `deviceCoherentMemory` is enabled. Implied by `VK_AMD_device_coherent_memory`
+    /// in the list.
     pub amd_device_coherent: bool,
-    /// For what is made from the device.
+    /// Host memory callbacks for objects of the device.
     pub allocation_callbacks: Option<AllocationCallbacks>,
 }
 
 impl VulkanDevice {
     /// Wraps a caller's device, which stays the caller's.
     ///
+    /// # Errors
+    /// An [`OpenError`] if a handle is null or a function is missing.
+    ///
     /// # Safety
-    /// The handles are null or live, belong together and outlive the result; the version, the
-    /// extensions and the features are those they were created with; the address is zero or that
-    /// of their `vkGetInstanceProcAddr`.
+    /// The handles are null or live, belong together and outlive the result; the version, the extensions
+    /// and the features are those they were created with; the address is 0 or that of their
+    /// `vkGetInstanceProcAddr`.
     pub unsafe fn wrap(options: WrapOptions) -> Result<Self, OpenError> {
         for (handle, what) in [
             (options.instance, "the instance"),
@@ -62,16 +65,16 @@ impl VulkanDevice {
             }
         }
         let api_version = checked_version(options.api_version)?;
-        // SAFETY: the caller vouches for the address.
+        // SAFETY: the caller guarantees a valid address.
         let loader = unsafe { Loader::of_caller(options.get_instance_proc_addr) }?;
         let handle = vk::Instance::from_raw(options.instance);
         let physical_device = vk::PhysicalDevice::from_raw(options.physical_device);
-        // SAFETY: the caller vouches for the instance, its version and its extensions.
+        // SAFETY: the caller guarantees a valid instance, its version and its extensions.
         let instance =
             unsafe { Instance::load(loader, handle, api_version, options.extensions.clone()) }?;
-        // SAFETY: the caller vouches that the device is of this instance.
+        // SAFETY: the caller guarantees that the device belongs to this instance.
         let info = unsafe { summarise(&instance, physical_device) }?.info;
-        // SAFETY: as above.
+        // SAFETY: the caller guarantees that the device belongs to this instance.
         let logical = unsafe {
             let device = vk::Device::from_raw(options.device);
             LogicalDevice::load(&instance, device, false, options.allocation_callbacks)
@@ -102,7 +105,7 @@ impl VulkanDevice {
             queue: vk::Queue::from_raw(options.queue),
             queue_family_index: options.queue_family_index,
         };
-        // SAFETY: the caller vouches for all of them.
+        // SAFETY: the caller guarantees that all parts are valid and belong together.
         unsafe { Self::assemble(parts) }
     }
 }

@@ -1,19 +1,19 @@
-//! Reads `pNext` chains. They are passed to Vulkan as they are; nothing here changes one.
+//! Reading `pNext` chains, which are passed to Vulkan unchanged.
 
 use ash::vk;
 
-/// All bits of a buffer's usage: those of `usage`, or of a `VkBufferUsageFlags2CreateInfo`
-/// (Vulkan 1.4, `VK_KHR_maintenance5`) in the `pNext` chain, which takes the place of `usage`.
+/// Returns all usage bits of a buffer: those of `usage`, or of a `VkBufferUsageFlags2CreateInfo` (Vulkan
+/// 1.4, `VK_KHR_maintenance5`) in the `pNext` chain, which replaces `usage`.
 ///
 /// # Safety
 /// The `pNext` chain is valid.
 pub unsafe fn buffer_usage(info: &vk::BufferCreateInfo<'_>) -> u64 {
-    // SAFETY: the caller vouches for the chain.
+    // SAFETY: the caller guarantees a valid chain.
     let found = unsafe {
         find(info.p_next.cast(), vk::StructureType::BUFFER_USAGE_FLAGS_2_CREATE_INFO_KHR)
     };
     match found {
-        // SAFETY: the structure type says what it is.
+        // SAFETY: `s_type` identifies the structure.
         Some(found) => unsafe {
             (*found.cast::<vk::BufferUsageFlags2CreateInfoKHR<'_>>()).usage.as_raw()
         },
@@ -21,52 +21,52 @@ pub unsafe fn buffer_usage(info: &vk::BufferCreateInfo<'_>) -> u64 {
     }
 }
 
-/// Whether the layout of an image is given by its `VkImageDrmFormatModifierExplicitCreateInfoEXT`.
+/// Returns whether an image has a `VkImageDrmFormatModifierExplicitCreateInfoEXT`.
 ///
 /// # Safety
 /// The `pNext` chain is valid.
 pub(crate) unsafe fn has_explicit_drm_modifier(info: &vk::ImageCreateInfo<'_>) -> bool {
     let wanted = vk::StructureType::IMAGE_DRM_FORMAT_MODIFIER_EXPLICIT_CREATE_INFO_EXT;
-    // SAFETY: the caller vouches for the chain.
+    // SAFETY: the caller guarantees a valid chain.
     unsafe { find(info.p_next.cast(), wanted) }.is_some()
 }
 
-/// The `VkExternalMemoryHandleTypeFlags` of a `VkExternalMemoryBufferCreateInfo` in the chain.
+/// Returns the handle types of a `VkExternalMemoryBufferCreateInfo` in the chain.
 ///
 /// # Safety
 /// The `pNext` chain is valid.
 pub(crate) unsafe fn external_types_of_buffer(info: &vk::BufferCreateInfo<'_>) -> Option<u32> {
     let wanted = vk::StructureType::EXTERNAL_MEMORY_BUFFER_CREATE_INFO;
-    // SAFETY: the caller vouches for the chain, and the structure type says what it is.
+    // SAFETY: the caller guarantees a valid chain, and `s_type` identifies the structure.
     unsafe {
         let found = find(info.p_next.cast(), wanted)?;
         Some((*found.cast::<vk::ExternalMemoryBufferCreateInfo<'_>>()).handle_types.as_raw())
     }
 }
 
-/// The same of a `VkExternalMemoryImageCreateInfo`.
+/// Returns the handle types of a `VkExternalMemoryImageCreateInfo` in the chain.
 ///
 /// # Safety
 /// The `pNext` chain is valid.
 pub(crate) unsafe fn external_types_of_image(info: &vk::ImageCreateInfo<'_>) -> Option<u32> {
     let wanted = vk::StructureType::EXTERNAL_MEMORY_IMAGE_CREATE_INFO;
-    // SAFETY: the caller vouches for the chain, and the structure type says what it is.
+    // SAFETY: the caller guarantees a valid chain, and `s_type` identifies the structure.
     unsafe {
         let found = find(info.p_next.cast(), wanted)?;
         Some((*found.cast::<vk::ExternalMemoryImageCreateInfo<'_>>()).handle_types.as_raw())
     }
 }
 
-/// What is chained to a `VkImageCreateInfo`.
+/// The known structures in the chain of a `VkImageCreateInfo`.
 #[derive(Debug, Default)]
 pub(crate) struct OfImage {
     /// Usage of the stencil aspect (`VkImageStencilUsageCreateInfo`).
     pub(crate) stencil_usage: Option<u32>,
-    /// Of a `VkImageFormatListCreateInfo`.
+    /// Formats of a `VkImageFormatListCreateInfo`.
     pub(crate) view_formats: Box<[i32]>,
-    /// Of a `VkExternalMemoryImageCreateInfo`.
+    /// Handle types of a `VkExternalMemoryImageCreateInfo`.
     pub(crate) handle_types: u32,
-    /// There are other structures.
+    /// Whether there are other structures.
     pub(crate) has_others: bool,
 }
 
@@ -78,20 +78,20 @@ pub(crate) unsafe fn of_image(info: &vk::ImageCreateInfo<'_>) -> OfImage {
     let mut read = OfImage::default();
     let mut next = info.p_next.cast::<vk::BaseInStructure<'static>>();
     while !next.is_null() {
-        // SAFETY: not null, and the caller vouches for the chain.
+        // SAFETY: not null, and the caller guarantees a valid chain.
         let structure = unsafe { &*next };
         match structure.s_type {
             vk::StructureType::IMAGE_STENCIL_USAGE_CREATE_INFO => {
                 let found = next.cast::<vk::ImageStencilUsageCreateInfo<'_>>();
-                // SAFETY: the structure type says what it is; so it does below.
+                // SAFETY: `s_type` identifies the structure.
                 read.stencil_usage = Some(unsafe { *found }.stencil_usage.as_raw());
             }
             vk::StructureType::IMAGE_FORMAT_LIST_CREATE_INFO => {
-                // SAFETY: as above.
+                // SAFETY: `s_type` identifies the structure.
                 let found = unsafe { &*next.cast::<vk::ImageFormatListCreateInfo<'_>>() };
                 if found.view_format_count > 0 && !found.p_view_formats.is_null() {
                     let count = found.view_format_count as usize;
-                    // SAFETY: the caller vouches for what the structure points to.
+                    // SAFETY: the caller guarantees that the pointers in the structure are valid.
                     let formats =
                         unsafe { std::slice::from_raw_parts(found.p_view_formats, count) };
                     read.view_formats = formats.iter().map(|it| it.as_raw()).collect();
@@ -99,7 +99,7 @@ pub(crate) unsafe fn of_image(info: &vk::ImageCreateInfo<'_>) -> OfImage {
             }
             vk::StructureType::EXTERNAL_MEMORY_IMAGE_CREATE_INFO => {
                 let found = next.cast::<vk::ExternalMemoryImageCreateInfo<'_>>();
-                // SAFETY: as above.
+                // SAFETY: `s_type` identifies the structure.
                 read.handle_types = unsafe { *found }.handle_types.as_raw();
             }
             _ => read.has_others = true,
@@ -109,55 +109,55 @@ pub(crate) unsafe fn of_image(info: &vk::ImageCreateInfo<'_>) -> OfImage {
     read
 }
 
-/// All bits of an image's usage: those of `usage`, and those of its stencil aspect where a
-/// `VkImageStencilUsageCreateInfo` says other ones.
+/// Returns all usage bits of an image: those of `usage`, and those of its stencil aspect in a
+/// `VkImageStencilUsageCreateInfo`.
 ///
 /// # Safety
 /// The `pNext` chain is valid.
 pub unsafe fn image_usage(info: &vk::ImageCreateInfo<'_>) -> vk::ImageUsageFlags {
-    // SAFETY: the caller vouches for the chain.
+    // SAFETY: the caller guarantees a valid chain.
     let found =
         unsafe { find(info.p_next.cast(), vk::StructureType::IMAGE_STENCIL_USAGE_CREATE_INFO) };
     let stencil = found.map_or(vk::ImageUsageFlags::empty(), |found| {
-        // SAFETY: the structure type says what it is.
+        // SAFETY: `s_type` identifies the structure.
         unsafe { *found.cast::<vk::ImageStencilUsageCreateInfo<'_>>() }.stencil_usage
     });
     info.usage | stencil
 }
 
-/// What a caller's chain for `vkAllocateMemory` says itself that the memory can be exported as
-/// (`VkExternalMemoryHandleTypeFlags`), if it has a `VkExportMemoryAllocateInfo`.
+/// Returns the handle types of a `VkExportMemoryAllocateInfo` in a caller's chain for `vkAllocateMemory`,
+/// if it has one.
 ///
 /// # Safety
 /// The address is 0 or that of a valid chain.
 pub unsafe fn export_types(address: usize) -> Option<u32> {
     let first = address as *const vk::BaseInStructure<'static>;
-    // SAFETY: the caller vouches for the chain, and the structure type says what it is.
+    // SAFETY: the caller guarantees a valid chain, and `s_type` identifies the structure.
     unsafe {
         let found = find(first, vk::StructureType::EXPORT_MEMORY_ALLOCATE_INFO)?;
         Some((*found.cast::<vk::ExportMemoryAllocateInfo<'_>>()).handle_types.as_raw())
     }
 }
 
-/// Whether a caller's chain for `vkAllocateMemory` has a structure of a type already.
+/// Returns whether a caller's chain for `vkAllocateMemory` has a structure of this type.
 ///
 /// # Safety
 /// The address is 0 or that of a valid chain.
 pub(crate) unsafe fn has(address: usize, wanted: vk::StructureType) -> bool {
-    // SAFETY: the caller vouches for the chain.
+    // SAFETY: the caller guarantees a valid chain.
     unsafe { find(address as *const vk::BaseInStructure<'static>, wanted) }.is_some()
 }
 
-/// Appends `tail` to a chain that is ours.
+/// Appends `tail` to a chain of this crate.
 ///
 /// # Safety
-/// `first` starts a valid chain of structures that nobody else uses; `tail` is a valid chain.
+/// `first` starts a valid chain of structures that are not used elsewhere; `tail` is a valid chain.
 pub(crate) unsafe fn append(
     first: *mut vk::BaseOutStructure<'static>,
     tail: *mut std::ffi::c_void,
 ) {
     let mut last = first;
-    // SAFETY: the caller vouches for the chain.
+    // SAFETY: the caller guarantees a valid chain.
     unsafe {
         while !(*last).p_next.is_null() {
             last = (*last).p_next;
@@ -166,14 +166,16 @@ pub(crate) unsafe fn append(
     }
 }
 
+/// Returns the first structure of a type in a chain.
+///
 /// # Safety
-/// The chain is valid: null, or structures that each start with a type and the next.
+/// The chain is valid: null, or structures that each start with `sType` and `pNext`.
 unsafe fn find(
     mut next: *const vk::BaseInStructure<'static>,
     wanted: vk::StructureType,
 ) -> Option<*const vk::BaseInStructure<'static>> {
     while !next.is_null() {
-        // SAFETY: not null, and the caller vouches for the chain.
+        // SAFETY: not null, and the caller guarantees a valid chain.
         let structure = unsafe { &*next };
         if structure.s_type == wanted {
             return Some(next);

@@ -1,7 +1,7 @@
-//! Images whose planes are bound one by one (`VK_IMAGE_CREATE_DISJOINT_BIT`).
+//! Disjoint images, whose planes are bound separately (`VK_IMAGE_CREATE_DISJOINT_BIT`).
 //!
-//! All planes of such an image lie in one allocation, one behind the other, each aligned as it needs. So
-//! a disjoint image is created, bound, counted and destroyed as any other.
+//! All planes of such an image are placed in one allocation, one behind the other, each with its
+//! alignment. So a disjoint image is created, bound, counted and destroyed like any other.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use vkmem_engine::MemoryRequirements;
 
 use crate::driver::format;
 
-/// Planes of an image that is created with the info; 0 if it is not disjoint.
+/// Returns the number of planes of an image; 0 if it is not disjoint.
 pub(crate) fn plane_count(info: &vk::ImageCreateInfo<'_>) -> u32 {
     if !info.flags.contains(vk::ImageCreateFlags::DISJOINT) {
         return 0;
@@ -20,13 +20,13 @@ pub(crate) fn plane_count(info: &vk::ImageCreateInfo<'_>) -> u32 {
     format::planes(info.format).len() as u32
 }
 
-/// `VK_IMAGE_ASPECT_PLANE_0_BIT` and its like.
+/// Returns `VK_IMAGE_ASPECT_PLANE_0_BIT` and the like.
 pub(crate) fn aspect(plane: u32) -> vk::ImageAspectFlags {
     vk::ImageAspectFlags::from_raw(vk::ImageAspectFlags::PLANE_0.as_raw() << plane)
 }
 
-/// What several planes need together, and where each of them starts in that, in bytes. Memory of a type
-/// serves if it serves all of them.
+/// Returns the combined requirements of several planes, and the offset of each in bytes. A memory type is
+/// allowed if all planes allow it.
 pub fn together(planes: &[MemoryRequirements]) -> (MemoryRequirements, Vec<u64>) {
     let mut whole = MemoryRequirements {
         size: 0,
@@ -42,15 +42,15 @@ pub fn together(planes: &[MemoryRequirements]) -> (MemoryRequirements, Vec<u64>)
         whole.size = offset.saturating_add(plane.size);
         whole.alignment = whole.alignment.max(plane.alignment);
         whole.memory_type_bits &= plane.memory_type_bits;
-        // Vulkan forbids memory that names a disjoint image.
+        // Vulkan forbids dedicating memory to a disjoint image.
         whole.prefers_dedicated |= plane.prefers_dedicated;
         whole.requires_dedicated |= plane.requires_dedicated;
     }
     (whole, offsets)
 }
 
-/// The disjoint images of a device that were created here, and how many planes each has. Looked at only
-/// while there are any.
+/// The disjoint images of a device that were created here, with their number of planes. The table is read
+/// only while there are any.
 #[derive(Debug, Default)]
 pub(crate) struct DisjointImages {
     count: AtomicUsize,
@@ -64,14 +64,14 @@ impl DisjointImages {
         }
     }
 
-    /// Before it is destroyed: its handle may be given out again at once.
+    /// Removes an image; to be called before it is destroyed, as the driver may reuse its handle at once.
     pub(crate) fn remove(&self, image: vk::Image) {
         if self.any() && self.planes.lock().remove(&image.as_raw()).is_some() {
             self.count.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    /// Its planes; 0 if it is not disjoint.
+    /// Returns the number of planes; 0 if the image is not disjoint.
     pub(crate) fn planes_of(&self, image: vk::Image) -> u32 {
         if !self.any() {
             return 0;

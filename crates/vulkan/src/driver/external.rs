@@ -1,4 +1,5 @@
-//! What a device can share with other devices, APIs and processes, and what stands in the way.
+//! The trait [`ExternalMemory`]: export and import of memory, and the handle types of
+//! `VK_KHR_external_memory`.
 
 use ash::vk;
 use vkmem_engine::{DeviceError, MemoryHandle};
@@ -14,14 +15,14 @@ pub const WIN32_TYPES: u32 = Type::OPAQUE_WIN32.as_raw()
     | Type::D3D11_TEXTURE_KMT.as_raw()
     | Type::D3D12_HEAP.as_raw()
     | Type::D3D12_RESOURCE.as_raw();
-/// Handle types that are addresses of the host; imported only.
+/// Handle types that are host addresses; these can only be imported.
 pub const HOST_TYPES: u32 =
     Type::HOST_ALLOCATION_EXT.as_raw() | Type::HOST_MAPPED_FOREIGN_MEMORY_EXT.as_raw();
-/// Handle types whose memory type and size cannot be asked for.
+/// Handle types that cannot be queried for memory type and size.
 pub const OPAQUE_TYPES: u32 =
     Type::OPAQUE_FD.as_raw() | Type::OPAQUE_WIN32.as_raw() | Type::OPAQUE_WIN32_KMT.as_raw();
 
-/// Handle types, and the extension that they need.
+/// Handle types and the extension that each needs.
 pub(crate) const EXTENSIONS: [(u32, &str); 4] = [
     (Type::OPAQUE_FD.as_raw(), "VK_KHR_external_memory_fd"),
     (Type::DMA_BUF_EXT.as_raw(), "VK_EXT_external_memory_dma_buf"),
@@ -29,12 +30,12 @@ pub(crate) const EXTENSIONS: [(u32, &str); 4] = [
     (HOST_TYPES, "VK_EXT_external_memory_host"),
 ];
 
-/// The handle types of a list of enabled extensions.
+/// Returns the handle types of a list of enabled extensions.
 pub(crate) fn types_of_extensions(extensions: &[String]) -> u32 {
     let has = |name: &str| extensions.iter().any(|enabled| enabled == name);
     let enabled = EXTENSIONS.iter().filter(|(_, name)| has(name));
     let types = enabled.fold(0, |types, (more, _)| types | more);
-    // The functions of a dma-buf are those of any file descriptor.
+    // A dma-buf uses the functions of `VK_KHR_external_memory_fd`.
     if has("VK_KHR_external_memory_fd") { types } else { types & !FD_TYPES }
 }
 
@@ -43,20 +44,20 @@ pub(crate) fn types_of_extensions(extensions: &[String]) -> u32 {
 pub struct ExternalSupport {
     /// `VkExternalMemoryFeatureFlags`
     pub features: u32,
-    /// The other handle types that one memory object can have beside this one.
+    /// Other handle types that one memory object can have together with this one.
     pub compatible_types: u32,
 }
 
-/// The way of a device's memory to others and back.
+/// Export and import of device memory (`VK_KHR_external_memory`).
 ///
-/// # Safety of the calls
-/// Each unsafe call asks what the Vulkan command of its name asks; the handle type is one of
-/// [`handle_types`](Self::handle_types) and of the kind that the command is about.
+/// # Safety of the methods
+/// Each unsafe method has the requirements of the Vulkan function of its name; the handle type is one of
+/// [`handle_types`](Self::handle_types) and of the group that the function accepts.
 pub trait ExternalMemory: Send + Sync {
-    /// `VkExternalMemoryHandleTypeFlags` whose extension is enabled.
+    /// Returns the `VkExternalMemoryHandleTypeFlags` whose extension is enabled.
     fn handle_types(&self) -> u32;
 
-    /// `vkGetPhysicalDeviceExternalBufferProperties`; `None` where it cannot be asked.
+    /// Calls `vkGetPhysicalDeviceExternalBufferProperties`; `None` if it is not available.
     fn buffer_support(
         &self,
         flags: vk::BufferCreateFlags,
@@ -64,32 +65,41 @@ pub trait ExternalMemory: Send + Sync {
         handle_type: u32,
     ) -> Option<ExternalSupport>;
 
-    /// `vkGetPhysicalDeviceImageFormatProperties2`; `None` where it cannot be asked.
+    /// Calls `vkGetPhysicalDeviceImageFormatProperties2`; `None` if it is not available.
     fn image_support(
         &self,
         info: &vk::ImageCreateInfo<'_>,
         handle_type: u32,
     ) -> Option<ExternalSupport>;
 
-    /// What a file descriptor is, where the device cannot import it; looked at before the device is
-    /// asked.
+    /// Returns the kind of a file descriptor that the device cannot import; checked before the driver is
+    /// called.
     fn why_not_memory(&self, _fd: i32) -> Option<&'static str> {
         None
     }
 
-    /// `vkGetMemoryFdKHR`
+    /// Calls `vkGetMemoryFdKHR`.
+    ///
+    /// # Errors
+    /// The result that the driver returned.
     ///
     /// # Safety
     /// See the trait; the memory was allocated for this handle type.
     unsafe fn export_fd(&self, memory: MemoryHandle, handle_type: u32) -> Result<i32, DeviceError>;
 
-    /// `memoryTypeBits` of `vkGetMemoryFdPropertiesKHR`; not of an opaque type.
+    /// Returns `memoryTypeBits` of `vkGetMemoryFdPropertiesKHR`; not for an opaque type.
+    ///
+    /// # Errors
+    /// The result that the driver returned.
     ///
     /// # Safety
     /// See the trait.
     unsafe fn types_of_fd(&self, fd: i32, handle_type: u32) -> Result<u32, DeviceError>;
 
-    /// `vkGetMemoryWin32HandleKHR`
+    /// Calls `vkGetMemoryWin32HandleKHR`.
+    ///
+    /// # Errors
+    /// The result that the driver returned.
     ///
     /// # Safety
     /// See the trait; the memory was allocated for this handle type.
@@ -101,7 +111,10 @@ pub trait ExternalMemory: Send + Sync {
         Err(DeviceError::FeatureNotPresent)
     }
 
-    /// `memoryTypeBits` of `vkGetMemoryWin32HandlePropertiesKHR`; not of an opaque type.
+    /// Returns `memoryTypeBits` of `vkGetMemoryWin32HandlePropertiesKHR`; not for an opaque type.
+    ///
+    /// # Errors
+    /// The result that the driver returned.
     ///
     /// # Safety
     /// See the trait.
@@ -113,7 +126,10 @@ pub trait ExternalMemory: Send + Sync {
         Err(DeviceError::FeatureNotPresent)
     }
 
-    /// `memoryTypeBits` of `vkGetMemoryHostPointerPropertiesEXT`.
+    /// Returns `memoryTypeBits` of `vkGetMemoryHostPointerPropertiesEXT`.
+    ///
+    /// # Errors
+    /// The result that the driver returned.
     ///
     /// # Safety
     /// See the trait; the address is that of memory of this process.
@@ -123,11 +139,11 @@ pub trait ExternalMemory: Send + Sync {
         handle_type: u32,
     ) -> Result<u32, DeviceError>;
 
-    /// `minImportedHostPointerAlignment`; `None` without `VK_EXT_external_memory_host`.
+    /// Returns `minImportedHostPointerAlignment` in bytes; `None` without `VK_EXT_external_memory_host`.
     fn host_pointer_alignment(&self) -> Option<u64>;
 }
 
-/// `OPAQUE_FD`, for people; bits without a name as a number.
+/// Formats handle types as `OPAQUE_FD|DMA_BUF_EXT`; bits without a name as a number.
 pub fn names_of_types(types: u32) -> String {
     let bits = (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| types & bit != 0);
     let names: Vec<String> = bits
@@ -151,7 +167,7 @@ mod tests {
         };
         assert_eq!(of(&["VK_KHR_external_memory"]), 0);
         assert_eq!(of(&["VK_KHR_external_memory_fd"]), 0x1);
-        // Without the functions of file descriptors it is of no use.
+        // It needs the functions of `VK_KHR_external_memory_fd`.
         assert_eq!(of(&["VK_EXT_external_memory_dma_buf"]), 0);
         assert_eq!(of(&["VK_EXT_external_memory_dma_buf", "VK_KHR_external_memory_fd"]), 0x201);
         assert_eq!(of(&["VK_EXT_external_memory_host"]), 0x180);

@@ -1,21 +1,21 @@
-//! How many bytes a format takes: its texel blocks.
+//! Texel blocks of formats: how many bytes an image of a format takes.
 
 use ash::vk::{Extent3D, Format};
 
 /// The unit that a format is stored in: one texel, or a block of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FormatBlock {
-    /// Of one block.
+    /// Size of a block in bytes.
     pub bytes: u32,
-    /// Of one block, in texels.
+    /// Width of a block in texels.
     pub width: u32,
-    /// Of one block, in texels.
+    /// Height of a block in texels.
     pub height: u32,
 }
 
 impl FormatBlock {
-    /// Bytes of a tightly packed image; blocks at the edges count whole. `None` where that is more
-    /// than a `u64` holds.
+    /// Returns the size in bytes of a tightly packed image; blocks at the edges count as whole. `None` on
+    /// overflow.
     pub fn size_of(self, extent: Extent3D) -> Option<u64> {
         let columns = u64::from(extent.width.div_ceil(self.width));
         let rows = u64::from(extent.height.div_ceil(self.height));
@@ -23,7 +23,7 @@ impl FormatBlock {
     }
 }
 
-/// Formats of single texels: first and last of a run in Vulkan's numbering, bytes of a texel.
+/// Formats with one texel per block: first and last of a range in Vulkan's numbering, bytes per texel.
 const TEXELS: &[(Format, Format, u32)] = &[
     (Format::R4G4_UNORM_PACK8, Format::R4G4_UNORM_PACK8, 1),
     (Format::R4G4B4A4_UNORM_PACK16, Format::A1R5G5B5_UNORM_PACK16, 2),
@@ -62,7 +62,7 @@ const TEXELS: &[(Format, Format, u32)] = &[
     (Format::A8_UNORM_KHR, Format::A8_UNORM_KHR, 1),
 ];
 
-/// Formats of blocks: first and last of a run, bytes, width and height of a block.
+/// Formats with several texels per block: first and last of a range, bytes, width and height of a block.
 const BLOCKS: &[(Format, Format, u32, u32, u32)] = &[
     (Format::BC1_RGB_UNORM_BLOCK, Format::BC1_RGBA_SRGB_BLOCK, 8, 4, 4),
     (Format::BC2_UNORM_BLOCK, Format::BC3_SRGB_BLOCK, 16, 4, 4),
@@ -99,7 +99,7 @@ const BLOCKS: &[(Format, Format, u32, u32, u32)] = &[
     (Format::G16B16G16R16_422_UNORM, Format::B16G16R16G16_422_UNORM, 8, 2, 1),
 ];
 
-/// The block sizes of ASTC in the order of Vulkan's numbering; each takes 16 bytes.
+/// The block sizes of ASTC in the order of Vulkan's numbering; each block takes 16 bytes.
 const ASTC: [(u32, u32); 14] = [
     (4, 4),
     (5, 4),
@@ -117,10 +117,9 @@ const ASTC: [(u32, u32); 14] = [
     (12, 12),
 ];
 
-/// The texel block of a format of core Vulkan, or of the common extensions.
+/// Returns the texel block of a format of core Vulkan or of the common extensions.
 ///
-/// `None` for `UNDEFINED`, for formats that are not known, and for those of several planes, which
-/// have no single block.
+/// `None` for `UNDEFINED`, for unknown formats, and for multi-planar formats, which have no single block.
 pub fn block(format: Format) -> Option<FormatBlock> {
     let raw = format.as_raw();
     let within = |first: Format, last: Format| (first.as_raw()..=last.as_raw()).contains(&raw);
@@ -132,7 +131,7 @@ pub fn block(format: Format) -> Option<FormatBlock> {
         return Some(FormatBlock { bytes, width, height });
     }
     let astc = if within(Format::ASTC_4X4_UNORM_BLOCK, Format::ASTC_12X12_SRGB_BLOCK) {
-        // UNORM and SRGB take turns.
+        // UNORM and SRGB alternate.
         (raw - Format::ASTC_4X4_UNORM_BLOCK.as_raw()) / 2
     } else if within(Format::ASTC_4X4_SFLOAT_BLOCK, Format::ASTC_12X12_SFLOAT_BLOCK) {
         raw - Format::ASTC_4X4_SFLOAT_BLOCK.as_raw()
@@ -143,35 +142,36 @@ pub fn block(format: Format) -> Option<FormatBlock> {
     Some(FormatBlock { bytes: 16, width, height })
 }
 
-/// One plane of a format of several: its texels, and how many texels of the image share one of them.
+/// One plane of a multi-planar format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FormatPlane {
-    /// Of one texel of the plane.
+    /// Size of a texel of the plane in bytes.
     pub bytes: u32,
-    /// Texels of the image in one of the plane, across.
+    /// Width of a texel of the plane in texels of the image.
     pub width: u32,
-    /// Texels of the image in one of the plane, down.
+    /// Height of a texel of the plane in texels of the image.
     pub height: u32,
 }
 
 impl FormatPlane {
-    /// Bytes of the tightly packed plane of an image. `None` where that is more than a `u64` holds.
+    /// Returns the size in bytes of the tightly packed plane of an image. `None` on overflow.
     pub fn size_of(self, extent: Extent3D) -> Option<u64> {
         let Self { bytes, width, height } = self;
         FormatBlock { bytes, width, height }.size_of(extent)
     }
 }
 
-/// How the chroma of a format of several planes is kept.
+/// How a multi-planar format stores chroma.
 #[derive(Clone, Copy)]
 enum Chroma {
-    /// Two values in one plane.
+    /// Both values in one plane.
     Pair,
-    /// A plane for each.
+    /// Each value in a plane of its own.
     Apart,
 }
 
-/// Formats of several planes: bytes of a value, how chroma is kept, and the texels that share it.
+/// Multi-planar formats: bytes of a value, storage of chroma, width and height in texels of a chroma
+/// value.
 const PLANES: &[(Format, u32, Chroma, u32, u32)] = &[
     (Format::G8_B8_R8_3PLANE_420_UNORM, 1, Chroma::Apart, 2, 2),
     (Format::G8_B8R8_2PLANE_420_UNORM, 1, Chroma::Pair, 2, 2),
@@ -199,7 +199,7 @@ const PLANES: &[(Format, u32, Chroma, u32, u32)] = &[
     (Format::G16_B16R16_2PLANE_444_UNORM, 2, Chroma::Pair, 1, 1),
 ];
 
-/// The planes of a format that has several; none of any other.
+/// Returns the planes of a multi-planar format; empty for other formats.
 pub fn planes(format: Format) -> Vec<FormatPlane> {
     let Some((_, bytes, chroma, width, height)) = PLANES.iter().find(|it| it.0 == format) else {
         return Vec::new();
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(sizes(Format::G8_B8_R8_3PLANE_420_UNORM), [luma, luma / 4, luma / 4]);
         assert_eq!(sizes(Format::G16_B16R16_2PLANE_444_UNORM), [2 * luma, 4 * luma]);
         assert!(sizes(Format::R8G8B8A8_UNORM).is_empty());
-        // The names say how many there are.
+        // The names contain the number of planes.
         for (format, ..) in PLANES {
             let name = format!("{format:?}");
             assert!(name.contains(&format!("_{}PLANE_", planes(*format).len())), "{name}");

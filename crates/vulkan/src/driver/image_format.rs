@@ -1,11 +1,11 @@
-//! What a device is asked about a kind of image, and what it answers.
+//! [`ImageFormatInfo`] and [`ImageSupport`]: the query for the limits of a kind of image, and its result.
 
 use ash::vk;
 
 use crate::driver::chain;
 use crate::driver::external::names_of_types;
 
-/// `VkPhysicalDeviceImageFormatInfo2` with what can be chained to it: a kind of image.
+/// A kind of image: `VkPhysicalDeviceImageFormatInfo2` with the structures that can be chained to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImageFormatInfo {
     /// `VkFormat`
@@ -26,37 +26,37 @@ pub struct ImageFormatInfo {
     pub handle_type: u32,
 }
 
-/// `VkImageFormatProperties`
+/// Limits of a kind of image: `VkImageFormatProperties`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageFormatProperties {
-    /// In texels.
+    /// Maximum extent in texels.
     pub max_extent: (u32, u32, u32),
-    /// A count.
+    /// Maximum number of mip levels.
     pub max_mip_levels: u32,
-    /// A count.
+    /// Maximum number of array layers.
     pub max_array_layers: u32,
     /// `VkSampleCountFlags`
     pub sample_counts: u32,
 }
 
-/// What a device says of a kind of image.
+/// The device's answer for a kind of image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageSupport {
-    /// It cannot be asked for.
+    /// The limits cannot be queried.
     Unknown,
-    /// `VK_ERROR_FORMAT_NOT_SUPPORTED`
+    /// Not supported: `VK_ERROR_FORMAT_NOT_SUPPORTED`.
     None,
-    /// What images of this kind may be at most.
+    /// Supported within these limits.
     UpTo(ImageFormatProperties),
 }
 
-/// Usages that only a `VkVideoProfileListInfoKHR` explains.
+/// Usages that need a `VkVideoProfileListInfoKHR`.
 const VIDEO: u32 = 0x400 | 0x800 | 0x1000 | 0x2000 | 0x4000 | 0x8000;
 
 impl ImageFormatInfo {
-    /// The kind of an image, but for external memory; and the handle types of that. `None` where the
-    /// device cannot be asked with what is known here: for a DRM format modifier, for structures that say
-    /// more than those above, for what is no image at all.
+    /// Returns the kind of an image, without external memory, and its external handle types. `None` if
+    /// the device cannot be queried with this information: for a DRM format modifier, for unknown chained
+    /// structures, or for an invalid image.
     ///
     /// # Safety
     /// The `pNext` chain is valid.
@@ -74,7 +74,7 @@ impl ImageFormatInfo {
         {
             return None;
         }
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         let chained = unsafe { chain::of_image(info) };
         if chained.has_others {
             return None;
@@ -92,7 +92,7 @@ impl ImageFormatInfo {
         Some((found, chained.handle_types))
     }
 
-    /// `R8G8B8A8_UNORM, 2D, OPTIMAL tiling, SAMPLED usage`
+    /// Formats the kind: `R8G8B8A8_UNORM, 2D, OPTIMAL tiling, SAMPLED usage`.
     pub(crate) fn describe(&self) -> String {
         let format = vk::Format::from_raw(self.format);
         let dimensions = self.image_type + 1;

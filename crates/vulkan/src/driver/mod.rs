@@ -1,4 +1,4 @@
-//! What an allocator asks of a device, and how what it hands over is read.
+//! The contract between an allocator and a device, and the reading of Vulkan's structures.
 
 pub(crate) mod chain;
 pub(crate) mod contract;

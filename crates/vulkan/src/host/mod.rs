@@ -1,4 +1,4 @@
-//! What the host does with bytes: copies, and hints to its caches.
+//! The host's side: copies and cache prefetching.
 
 pub(crate) mod cache_hints;
 pub(crate) mod copy;

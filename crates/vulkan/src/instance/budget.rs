@@ -1,4 +1,4 @@
-//! What the driver says about its heaps (`VK_EXT_memory_budget`).
+//! The driver's report on its heaps (`VK_EXT_memory_budget`).
 
 use std::iter;
 
@@ -7,10 +7,10 @@ use vkmem_engine::DriverBudget;
 
 use crate::instance::functions::Properties2Functions;
 
-/// Usage and budget of the first `heaps` heaps.
+/// Returns usage and budget of the first `heaps` heaps in bytes.
 ///
 /// # Safety
-/// The device is live, of the functions' instance, and has `VK_EXT_memory_budget`.
+/// The device is live, belongs to the functions' instance, and has `VK_EXT_memory_budget`.
 pub(crate) unsafe fn read_budget(
     functions: &Properties2Functions,
     device: vk::PhysicalDevice,
@@ -18,7 +18,7 @@ pub(crate) unsafe fn read_budget(
 ) -> Vec<DriverBudget> {
     let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
     let mut properties = vk::PhysicalDeviceMemoryProperties2::default().push_next(&mut budget);
-    // SAFETY: the caller vouches for the device; the chain lives for the call.
+    // SAFETY: the caller guarantees a valid device; the chain lives for the call.
     unsafe { (functions.get_physical_device_memory_properties2)(device, &mut properties) };
     iter::zip(budget.heap_usage, budget.heap_budget)
         .take(heaps)

@@ -1,17 +1,17 @@
-//! What a device's version and extensions allow.
+//! [`Capabilities`]: what the version and extensions of a device allow.
 
 use ash::vk;
 
 use crate::instance::functions::Provider;
 
-/// What the version and the extensions of a device allow.
+/// The optional functions and structures that a device supports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Capabilities {
-    /// Dedicated requirements and allocations, and where their functions come from.
+    /// Dedicated requirements and allocations, with the provider of their functions.
     pub(crate) dedicated: Option<&'static str>,
-    /// Binding with a chain, and where its functions come from.
+    /// `vkBindBufferMemory2`, with the provider of its functions.
     pub(crate) bind2: Option<&'static str>,
-    /// Requirements of a create info, and where their functions come from.
+    /// Requirements of a create info, with the provider of their functions.
     pub(crate) maintenance4: Option<&'static str>,
     pub(crate) memory_budget: bool,
     pub(crate) memory_priority: bool,
@@ -27,7 +27,8 @@ pub(crate) const PAGEABLE: &str = "VK_EXT_pageable_device_local_memory";
 const MAINTENANCE4: &str = "VK_KHR_maintenance4";
 
 impl Capabilities {
-    /// The two features may be on without an extension in the list, or with one.
+    /// Derives the capabilities. The two features may be enabled with or without an extension in the
+    /// list.
     pub(crate) fn new(
         api_version: u32,
         extensions: &[String],
@@ -55,13 +56,13 @@ impl Capabilities {
             memory_budget: has("VK_EXT_memory_budget"),
             memory_priority: has("VK_EXT_memory_priority"),
             pageable: has(PAGEABLE),
-            // VK_EXT_buffer_device_address is not meant: its memory needs no flag.
+            // Not VK_EXT_buffer_device_address: its memory needs no flag.
             device_address: device_address || has("VK_KHR_buffer_device_address"),
             amd_device_coherent: amd_device_coherent || has("VK_AMD_device_coherent_memory"),
         }
     }
 
-    /// Does without what is known of no feature, where a caller does without its extension.
+    /// Removes capabilities without a feature whose extension the caller excludes.
     pub(crate) fn leave_out(&mut self, is_left_out: impl Fn(&str) -> bool) {
         if is_left_out(MAINTENANCE4) {
             self.maintenance4 = None;
@@ -72,7 +73,7 @@ impl Capabilities {
     }
 }
 
-/// Where `vkGetBufferDeviceAddress` comes from.
+/// Returns the provider of `vkGetBufferDeviceAddress`.
 pub(crate) fn device_address_provider(api_version: u32) -> Provider {
     if api_version >= vk::API_VERSION_1_2 {
         Provider::VULKAN_1_2
@@ -81,7 +82,7 @@ pub(crate) fn device_address_provider(api_version: u32) -> Provider {
     }
 }
 
-/// Where the functions of a name in [`Capabilities`] come from.
+/// Returns the provider of the functions of a name in [`Capabilities`].
 pub(crate) fn provider(name: &'static str) -> Provider {
     if name.starts_with("VK_KHR_") { Provider::khr(name) } else { Provider::extension(name) }
 }

@@ -1,4 +1,4 @@
-//! Which extensions an opened instance and device get, and which features with them.
+//! Choice of the extensions and features of an opened instance and device.
 
 use ash::vk;
 
@@ -8,34 +8,34 @@ use crate::driver::contract::API_VERSION_1_4;
 pub(crate) const PROPERTIES2: &str = "VK_KHR_get_physical_device_properties2";
 /// `VK_KHR_external_memory_capabilities`
 pub(crate) const EXTERNAL_CAPABILITIES: &str = "VK_KHR_external_memory_capabilities";
-/// Must be enabled wherever a device has it.
+/// Must be enabled if a device has it.
 pub(crate) const PORTABILITY_SUBSET: &str = "VK_KHR_portability_subset";
 /// Without it, an instance hides devices that are not fully conformant, such as MoltenVK's.
 pub(crate) const PORTABILITY_ENUMERATION: &str = "VK_KHR_portability_enumeration";
 /// `VK_EXT_debug_utils`
 pub(crate) const DEBUG_UTILS: &str = "VK_EXT_debug_utils";
 
-/// The feature of device addresses.
+/// Feature for buffer device addresses.
 pub(crate) const BUFFER_DEVICE_ADDRESS: &str = "bufferDeviceAddress";
-/// That of `VK_EXT_memory_priority`.
+/// Feature of `VK_EXT_memory_priority`.
 pub(crate) const MEMORY_PRIORITY: &str = "memoryPriority";
-/// That of `VK_EXT_pageable_device_local_memory`.
+/// Feature of `VK_EXT_pageable_device_local_memory`.
 pub(crate) const PAGEABLE_DEVICE_LOCAL_MEMORY: &str = "pageableDeviceLocalMemory";
-/// That of `VK_AMD_device_coherent_memory`.
+/// Feature of `VK_AMD_device_coherent_memory`.
 pub(crate) const DEVICE_COHERENT_MEMORY: &str = "deviceCoherentMemory";
 
 const NEVER: u32 = u32::MAX;
 
-/// An extension that helps an allocator.
+/// An optional extension that an allocator uses.
 struct Optional {
     name: &'static str,
     /// Enabled on devices of this version or newer.
     least: u32,
-    /// Part of Vulkan from this version on, and then not enabled.
+    /// The version in which it became core; from then on the extension is not enabled.
     core: u32,
-    /// Extensions that it builds on.
+    /// Extensions that it requires.
     needs: &'static [&'static str],
-    /// Its feature, which is enabled with it, or by itself once it is core.
+    /// Its feature, which is enabled together with it, or alone once it is core.
     feature: Option<&'static str>,
 }
 
@@ -51,13 +51,13 @@ impl Optional {
     }
 }
 
-/// Of instances. What others need stands before them, here and below.
+/// Instance extensions. Each comes after those that it requires.
 const INSTANCE: &[Optional] = &[
     Optional::new(PROPERTIES2, vk::API_VERSION_1_1, &[]),
     Optional::new(EXTERNAL_CAPABILITIES, vk::API_VERSION_1_1, &[PROPERTIES2]),
 ];
 
-/// Of devices.
+/// Device extensions. Each comes after those that it requires.
 const DEVICE: &[Optional] = &[
     Optional::new("VK_KHR_get_memory_requirements2", vk::API_VERSION_1_1, &[]),
     Optional::new(
@@ -83,17 +83,17 @@ const DEVICE: &[Optional] = &[
         .feature(PAGEABLE_DEVICE_LOCAL_MEMORY, vk::API_VERSION_1_0),
     Optional::new("VK_AMD_device_coherent_memory", NEVER, &[PROPERTIES2])
         .feature(DEVICE_COHERENT_MEMORY, vk::API_VERSION_1_0),
-    // On 1.0 it needs VK_KHR_device_group, which nothing else here has a use for.
+    // On 1.0 it requires VK_KHR_device_group, which is not used otherwise.
     Optional::new("VK_KHR_buffer_device_address", vk::API_VERSION_1_2, &[PROPERTIES2])
         .feature(BUFFER_DEVICE_ADDRESS, vk::API_VERSION_1_1),
     Optional::new("VK_KHR_maintenance4", vk::API_VERSION_1_3, &[PROPERTIES2])
         .feature("maintenance4", vk::API_VERSION_1_1),
-    // Before 1.3 it needs VK_KHR_dynamic_rendering, which needs more.
+    // Before 1.3 it requires VK_KHR_dynamic_rendering, which requires more.
     Optional::new("VK_KHR_maintenance5", API_VERSION_1_4, &[PROPERTIES2])
         .feature("maintenance5", vk::API_VERSION_1_3),
 ];
 
-/// Whether the caller does without an extension, or without one that it needs.
+/// Returns whether the caller excludes an extension, or one that it requires.
 pub(crate) fn is_left_out(name: &str, without: &[String]) -> bool {
     if has(without, name) {
         return true;
@@ -114,10 +114,10 @@ pub(crate) fn has(list: &[String], name: &str) -> bool {
     list.iter().any(|listed| listed == name)
 }
 
-/// The extensions to enable on an instance that has those in `present`: the optional ones, and those of
-/// `wanted` that it has. The rest of `wanted` is for the device.
+/// Returns the extensions to enable on an instance that has those in `present`: the optional ones, and
+/// those of `wanted` that it has. The rest of `wanted` is for the device.
 ///
-/// Those that are core in the instance's version are not left out: its devices may be older.
+/// Extensions that are core in the instance's version are included: its devices may be older.
 pub(crate) fn choose_for_instance(
     present: &[String],
     wanted: &[String],
@@ -134,8 +134,8 @@ pub(crate) fn choose_for_instance(
     chosen
 }
 
-/// Those of the device's extensions that a validation layer of some version has heard of. Of those
-/// that are used here only one is younger than the layers that systems ship.
+/// Removes extensions that a validation layer of some version does not support. Of those used here only
+/// one is newer than the layers that systems ship.
 pub(crate) fn known_to_layer(
     mut present: Vec<String>,
     layer_version: Option<u32>,
@@ -149,7 +149,7 @@ pub(crate) fn known_to_layer(
     present
 }
 
-/// Features that a device of this version may be asked about.
+/// Returns the features that a device of this version may be queried for.
 pub(crate) fn features_to_query(present: &[String], api_version: u32) -> Vec<&'static str> {
     DEVICE
         .iter()
@@ -161,21 +161,21 @@ pub(crate) fn features_to_query(present: &[String], api_version: u32) -> Vec<&'s
         .collect()
 }
 
-/// The features that are enabled with extensions of this list.
+/// Returns the features that are enabled together with extensions of this list.
 pub(crate) fn features_of(extensions: &[String]) -> Vec<String> {
     let enabled = DEVICE.iter().filter(|optional| has(extensions, optional.name));
     enabled.filter_map(|optional| optional.feature).map(String::from).collect()
 }
 
-/// What a device is to have beside what an allocator has a use for.
+/// The caller's choice of device extensions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Request<'a> {
-    /// All of these are there, or core.
+    /// Extensions to enable; all of them are present or core.
     pub(crate) wanted: &'a [String],
     pub(crate) without: &'a [String],
 }
 
-/// The extensions and the features to enable on a device: what was asked for, and what is optional.
+/// Returns the extensions and features to enable on a device: the requested and the optional ones.
 pub(crate) fn choose_for_device(
     present: &[String],
     request: Request<'_>,
@@ -192,7 +192,7 @@ pub(crate) fn choose_for_device(
     }
     let mut features = Vec::new();
     for optional in DEVICE {
-        // Vulkan forbids both on one device.
+        // Vulkan forbids enabling both on one device.
         let is_replaced = optional.name == "VK_KHR_buffer_device_address"
             && has(request.wanted, "VK_EXT_buffer_device_address");
         if is_replaced
@@ -221,7 +221,7 @@ pub(crate) fn choose_for_device(
     (extensions, features)
 }
 
-/// Whether an extension that was asked for is there: in one of the lists, or as a part of the version.
+/// Returns whether a requested extension is present or core.
 pub(crate) fn is_there(name: &str, present: &[String], api_version: u32) -> bool {
     has(present, name) || is_core(name, api_version)
 }
@@ -252,10 +252,10 @@ mod tests {
         assert_eq!(choose(version, plain), (vec![], vec!["maintenance4"]));
         let found = choose(vk::API_VERSION_1_2, plain);
         assert_eq!(found, (present.clone(), vec!["maintenance4"]));
-        // Whoever does without the extension does without what became of it.
+        // Excluding an extension also excludes its functions in the core version.
         let without = Request { without: &present, ..plain };
         assert_eq!(choose(version, without), (vec![], vec![]));
-        // Whoever asks for it gets it, even where it is core.
+        // A requested extension is enabled even if it is core.
         let wanted = Request { wanted: &present, ..plain };
         assert_eq!(choose(version, wanted), (present.clone(), vec!["maintenance4"]));
     }

@@ -1,8 +1,8 @@
-//! Tables of the Vulkan functions that this crate calls, and of no others.
+//! Tables of the Vulkan functions that this crate calls.
 //!
-//! Every function is looked up once and must be there: a missing one is an [`OpenError`] that names
-//! it, never a call through a null pointer. Functions of newer versions and of extensions have
-//! tables of their own, which are loaded only when the device has what they belong to.
+//! Every function is looked up once and must exist: a missing one is an [`OpenError`] that names it,
+//! never a call through a null pointer. Functions of newer versions and of extensions have tables of
+//! their own, which are loaded only if the device supports them.
 
 use std::ffi::{CStr, CString};
 
@@ -10,31 +10,32 @@ use ash::vk;
 
 use crate::instance::open_error::OpenError;
 
-/// Where a table's functions come from: a version or an extension.
+/// The version or extension that provides a table's functions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Provider {
-    /// For the error message.
+    /// Name for the error message.
     pub(crate) name: &'static str,
-    /// Of the function names, `KHR` where the functions were not core yet.
+    /// Suffix of the function names: `KHR` if the functions were not core yet.
     pub(crate) suffix: &'static str,
 }
 
 impl Provider {
-    /// Functions that every version has.
+    /// Functions of every version.
     pub(crate) const VULKAN_1_0: Self = Self { name: "Vulkan 1.0", suffix: "" };
-    /// Core since 1.1.
+    /// Functions of Vulkan 1.1.
     pub(crate) const VULKAN_1_1: Self = Self { name: "Vulkan 1.1", suffix: "" };
-    /// Core since 1.2.
+    /// Functions of Vulkan 1.2.
     pub(crate) const VULKAN_1_2: Self = Self { name: "Vulkan 1.2", suffix: "" };
-    /// Core since 1.3.
+    /// Functions of Vulkan 1.3.
     pub(crate) const VULKAN_1_3: Self = Self { name: "Vulkan 1.3", suffix: "" };
 
-    /// A `KHR` extension whose functions became core later.
+    /// Returns the provider for a `KHR` extension whose functions became core later.
     pub(crate) const fn khr(name: &'static str) -> Self {
         Self { name, suffix: "KHR" }
     }
 
-    /// An extension whose functions carry their suffix already.
+    /// Returns the provider for an extension whose function names in the tables have their suffix
+    /// already.
     pub(crate) const fn extension(name: &'static str) -> Self {
         Self { name, suffix: "" }
     }
@@ -51,8 +52,11 @@ macro_rules! function_table {
         impl $table {
             /// Looks up every function with `find`.
             ///
+            /// # Errors
+            /// [`OpenError::FunctionMissing`]
+            ///
             /// # Safety
-            /// What `find` returns for a name is the Vulkan function of that name.
+            /// `find` returns the Vulkan function of the given name.
             pub(crate) unsafe fn load(
                 provider: Provider,
                 find: &dyn Fn(&CStr) -> vk::PFN_vkVoidFunction,
@@ -60,8 +64,8 @@ macro_rules! function_table {
                 Ok(Self {
                     $($field: {
                         let function = look_up(concat!("vk", $name), provider, find)?;
-                        // SAFETY: the caller vouches that the function is the one of this name, and
-                        // the type is the one that Vulkan gives it.
+                        // SAFETY: the caller guarantees the function of this name, and the type is the
+                        // one that Vulkan defines.
                         unsafe {
                             std::mem::transmute::<unsafe extern "system" fn(), vk::$pfn>(function)
                         }
@@ -83,7 +87,7 @@ fn look_up(
 }
 
 function_table! {
-    /// Before there is an instance.
+    /// Functions without an instance.
     GlobalFunctions {
         create_instance: PFN_vkCreateInstance = "CreateInstance",
         enumerate_instance_extension_properties: PFN_vkEnumerateInstanceExtensionProperties
@@ -94,14 +98,14 @@ function_table! {
 }
 
 function_table! {
-    /// `vkEnumerateInstanceVersion`: a loader of Vulkan 1.0 does not have it.
+    /// `vkEnumerateInstanceVersion`: missing in a loader of Vulkan 1.0.
     InstanceVersionFunctions {
         enumerate_instance_version: PFN_vkEnumerateInstanceVersion = "EnumerateInstanceVersion",
     }
 }
 
 function_table! {
-    /// Of an instance, core 1.0.
+    /// Functions of an instance, core 1.0.
     InstanceFunctions {
         destroy_instance: PFN_vkDestroyInstance = "DestroyInstance",
         enumerate_physical_devices: PFN_vkEnumeratePhysicalDevices = "EnumeratePhysicalDevices",
@@ -157,7 +161,7 @@ function_table! {
 }
 
 function_table! {
-    /// Of a device, core 1.0.
+    /// Functions of a device, core 1.0.
     DeviceFunctions {
         destroy_device: PFN_vkDestroyDevice = "DestroyDevice",
         get_device_queue: PFN_vkGetDeviceQueue = "GetDeviceQueue",
@@ -249,7 +253,7 @@ function_table! {
 }
 
 function_table! {
-    /// `VK_KHR_external_memory_win32`. The types are numbers, so it compiles everywhere.
+    /// `VK_KHR_external_memory_win32`. Its types are numbers, so it compiles everywhere.
     ExternalWin32Functions {
         get_memory_win32_handle: PFN_vkGetMemoryWin32HandleKHR = "GetMemoryWin32HandleKHR",
         get_memory_win32_handle_properties: PFN_vkGetMemoryWin32HandlePropertiesKHR

@@ -1,4 +1,4 @@
-//! What a physical device says about itself.
+//! The properties of a physical device.
 
 use std::ptr;
 
@@ -13,35 +13,35 @@ use crate::instance::vulkan_instance::Instance;
 /// A physical device, before it is opened.
 #[derive(Clone, Debug)]
 pub struct PhysicalDeviceSummary {
-    /// What the engine would know of it. `api_version` is the newest that could be used.
+    /// Its description for the engine. `api_version` is the newest that can be used.
     pub info: DeviceInfo,
-    /// `llvmpipe`, `NVIDIA` ...; empty where the driver does not say.
+    /// `llvmpipe`, `NVIDIA` and the like; empty if the driver does not report it.
     pub driver_name: String,
-    /// As the vendor writes it.
+    /// Version of the driver in the vendor's notation.
     pub driver_version: String,
-    /// The extensions that the device has.
+    /// The extensions that the device supports.
     pub extensions: Vec<String>,
 }
 
-/// Reads everything about a device.
+/// Reads the properties of a device.
 ///
 /// # Safety
-/// The device is one of this instance.
+/// The device belongs to this instance.
 pub(crate) unsafe fn summarise(
     instance: &Instance,
     device: vk::PhysicalDevice,
 ) -> Result<PhysicalDeviceSummary, OpenError> {
-    // SAFETY: the caller vouches for the device.
+    // SAFETY: the caller guarantees a valid device.
     let extensions = unsafe { instance.device_extensions(device) }?;
     let mut properties = vk::PhysicalDeviceProperties::default();
-    // SAFETY: the caller vouches for the device; the pointer is valid for the call.
+    // SAFETY: the caller guarantees a valid device; the pointer is valid for the call.
     unsafe {
         (instance.functions.get_physical_device_properties)(device, &mut properties);
     }
-    // SAFETY: the caller vouches for the device.
+    // SAFETY: the caller guarantees a valid device.
     let more = unsafe { read_more(instance, device, properties.api_version, &extensions) };
     let mut memory = vk::PhysicalDeviceMemoryProperties::default();
-    // SAFETY: the caller vouches for the device; the pointer is valid for the call.
+    // SAFETY: the caller guarantees a valid device; the pointer is valid for the call.
     unsafe {
         (instance.functions.get_physical_device_memory_properties)(device, &mut memory);
     }
@@ -82,15 +82,17 @@ pub(crate) unsafe fn summarise(
     Ok(PhysicalDeviceSummary { info, driver_name: more.driver_name, driver_version, extensions })
 }
 
-/// What only `vkGetPhysicalDeviceProperties2` knows.
+/// Properties that only `vkGetPhysicalDeviceProperties2` returns.
 struct MoreProperties {
     max_memory_allocation_size: u64,
     driver_name: String,
     driver_info: String,
 }
 
+/// Reads the properties that only `vkGetPhysicalDeviceProperties2` returns.
+///
 /// # Safety
-/// The device is one of this instance.
+/// The device belongs to this instance.
 unsafe fn read_more(
     instance: &Instance,
     device: vk::PhysicalDevice,
@@ -104,7 +106,7 @@ unsafe fn read_more(
     };
     let Some(functions) = instance.properties2(device_version) else { return more };
     let version = device_version.min(instance.api_version);
-    // Properties of an extension may be read when the device has it, enabled or not.
+    // Properties of an extension may be read if the device supports it, enabled or not.
     let knows = |core: u32, extension: &str| {
         version >= core || extensions.iter().any(|present| present == extension)
     };
@@ -119,7 +121,7 @@ unsafe fn read_more(
     if knows_driver {
         properties = properties.push_next(&mut driver);
     }
-    // SAFETY: the caller vouches for the device; the chain holds what the device knows.
+    // SAFETY: the caller guarantees a valid device, which supports all structures of the chain.
     unsafe { (functions.get_physical_device_properties2)(device, &mut properties) };
     if knows_maintenance3 {
         more.max_memory_allocation_size = maintenance3.max_memory_allocation_size;
@@ -134,11 +136,12 @@ unsafe fn read_more(
     more
 }
 
-/// The queue family for transfers: without flags one that can do everything, or else the first that can
-/// copy; with flags the one that has them and the fewest others. `Err` has what the families can do.
+/// Returns the queue family for transfers. Without flags: one with graphics and compute, or else the
+/// first that can copy; with flags: the one that has them and the fewest others. `Err` has the flags of
+/// all families.
 ///
 /// # Safety
-/// The device is one of this instance.
+/// The device belongs to this instance.
 pub(crate) unsafe fn transfer_queue_family(
     instance: &Instance,
     device: vk::PhysicalDevice,
@@ -146,7 +149,7 @@ pub(crate) unsafe fn transfer_queue_family(
 ) -> Result<u32, Vec<vk::QueueFlags>> {
     let function = instance.functions.get_physical_device_queue_family_properties;
     let mut count = 0;
-    // SAFETY: the caller vouches for the device; a null list asks for the count.
+    // SAFETY: the caller guarantees a valid device; a null list asks for the count.
     unsafe { function(device, &mut count, ptr::null_mut()) };
     let mut families = vec![vk::QueueFamilyProperties::default(); count as usize];
     // SAFETY: the list has as many items as `count` says.
@@ -165,7 +168,7 @@ fn choose_queue_family(
         let can_copy = |flags: Q| flags.intersects(Q::GRAPHICS | Q::COMPUTE | Q::TRANSFER);
         let fits = |family: &vk::QueueFamilyProperties| {
             let all = family.queue_flags;
-            // Graphics and compute queues can copy, whether or not they say so.
+            // Graphics and compute queues can copy, whether or not they report `TRANSFER`.
             let all =
                 if all.intersects(Q::GRAPHICS | Q::COMPUTE) { all | Q::TRANSFER } else { all };
             family.queue_count > 0 && can_copy(all) && all.contains(flags)
@@ -174,7 +177,7 @@ fn choose_queue_family(
         let found = fitting.min_by_key(|(_, family)| family.queue_flags.as_raw().count_ones());
         return found.and_then(|(index, _)| u32::try_from(index).ok());
     }
-    // Graphics and compute queues can copy, whether or not they say so.
+    // Graphics and compute queues can copy, whether or not they report `TRANSFER`.
     [Q::GRAPHICS | Q::COMPUTE, Q::GRAPHICS, Q::COMPUTE, Q::TRANSFER].iter().find_map(|wanted| {
         let index = families
             .iter()
@@ -207,7 +210,7 @@ fn limits(limits: &vk::PhysicalDeviceLimits, max_memory_allocation_size: u64) ->
     }
 }
 
-/// The driver's version, unpacked as its vendor packs it.
+/// Formats the driver's version in its vendor's encoding.
 fn driver_version_text(properties: &vk::PhysicalDeviceProperties) -> String {
     const NVIDIA: u32 = 0x10de;
     const INTEL: u32 = 0x8086;
@@ -250,7 +253,7 @@ mod tests {
         assert_eq!(with(vk::QueueFlags::COMPUTE), Some(2));
         assert_eq!(with(vk::QueueFlags::GRAPHICS | vk::QueueFlags::TRANSFER), Some(1));
         assert_eq!(with(vk::QueueFlags::TRANSFER), Some(2));
-        // This one cannot copy.
+        // This family cannot copy.
         assert_eq!(with(vk::QueueFlags::from_raw(0x20)), None);
         assert_eq!(with(vk::QueueFlags::SPARSE_BINDING), None);
     }

@@ -1,4 +1,4 @@
-//! Finds the Vulkan loader: the system's, or the one whose `vkGetInstanceProcAddr` a caller gives.
+//! [`Loader`]: the Vulkan loader of the system, or that of a caller's `vkGetInstanceProcAddr`.
 
 use std::ffi::CStr;
 use std::mem;
@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use crate::instance::functions::{GlobalFunctions, InstanceVersionFunctions, Provider};
 use crate::instance::open_error::OpenError;
 
-/// By which names the loader is known, the best first.
+/// File names of the loader, in order of preference.
 #[cfg(windows)]
 const LIBRARIES: &[&str] = &["vulkan-1.dll"];
-/// By which names the loader is known, the best first. Homebrew's folders are not searched by
-/// name; MoltenVK can stand in for the loader.
+/// File names of the loader, in order of preference. Homebrew's folders are not searched for plain names;
+/// MoltenVK can replace the loader.
 #[cfg(target_vendor = "apple")]
 const LIBRARIES: &[&str] = &[
     "libvulkan.dylib",
@@ -23,22 +23,22 @@ const LIBRARIES: &[&str] = &[
     "/usr/local/lib/libvulkan.dylib",
     "/opt/homebrew/lib/libMoltenVK.dylib",
 ];
-/// By which names the loader is known, the best first.
+/// File names of the loader, in order of preference.
 #[cfg(not(any(windows, target_vendor = "apple")))]
 const LIBRARIES: &[&str] = &["libvulkan.so.1", "libvulkan.so"];
 
-/// The loader, once found. It is never unloaded: drivers leave threads and thread-local
-/// destructors behind that would run in unmapped code.
+/// The loader, once loaded. It is never unloaded: drivers leave threads and thread-local destructors
+/// behind that would run in unmapped code.
 static SYSTEM: Mutex<Option<ash::Entry>> = Mutex::new(None);
 
-/// The way to all Vulkan functions.
+/// Access to all Vulkan functions.
 #[derive(Clone, Copy)]
 pub(crate) struct Loader {
     get_instance_proc_addr: vk::PFN_vkGetInstanceProcAddr,
 }
 
 impl Loader {
-    /// The system's loader.
+    /// Returns the system's loader.
     pub(crate) fn system() -> Result<Self, OpenError> {
         let mut system = SYSTEM.lock();
         let entry = match &mut *system {
@@ -48,22 +48,22 @@ impl Loader {
         Ok(Self { get_instance_proc_addr: entry.static_fn().get_instance_proc_addr })
     }
 
-    /// The loader behind the address of a `vkGetInstanceProcAddr`; the system's for zero.
+    /// Returns the loader of a `vkGetInstanceProcAddr` address; the system's for 0.
     ///
     /// # Safety
-    /// As of [`from_address`](Self::from_address).
+    /// The address is 0 or that of a `vkGetInstanceProcAddr` that stays loaded.
     pub(crate) unsafe fn of_caller(address: u64) -> Result<Self, OpenError> {
         if address == 0 {
             return Self::system();
         }
-        // SAFETY: the caller vouches for the address.
+        // SAFETY: the caller guarantees a valid address.
         unsafe { Self::from_address(address) }
     }
 
-    /// The loader behind the address of a `vkGetInstanceProcAddr`.
+    /// Returns the loader of a `vkGetInstanceProcAddr` address.
     ///
     /// # Safety
-    /// The address is zero or that of a `vkGetInstanceProcAddr` that stays loaded.
+    /// The address is 0 or that of a `vkGetInstanceProcAddr` that stays loaded.
     pub(crate) unsafe fn from_address(address: u64) -> Result<Self, OpenError> {
         let null = OpenError::NullHandle { what: "the address of vkGetInstanceProcAddr" };
         let address = usize::try_from(address).map_err(|_| null.clone())?;
@@ -74,7 +74,7 @@ impl Loader {
         Ok(Self { get_instance_proc_addr: function.ok_or(null)? })
     }
 
-    /// A function of an instance; of none, with the null handle.
+    /// Returns a function of an instance, or a global one for the null handle.
     ///
     /// # Safety
     /// The instance is live or null.
@@ -83,13 +83,13 @@ impl Loader {
         instance: vk::Instance,
         name: &CStr,
     ) -> vk::PFN_vkVoidFunction {
-        // SAFETY: the caller vouches for the instance; the name ends with NUL.
+        // SAFETY: the caller guarantees a valid instance; the name ends with NUL.
         unsafe { (self.get_instance_proc_addr)(instance, name.as_ptr()) }
     }
 
-    /// The functions that need no instance.
+    /// Returns the functions that need no instance.
     pub(crate) fn global_functions(&self) -> Result<GlobalFunctions, OpenError> {
-        // SAFETY: the null instance is allowed, and `find` returns the function it is asked for.
+        // SAFETY: the null instance is allowed, and `find` returns the function of the name.
         unsafe {
             GlobalFunctions::load(Provider::VULKAN_1_0, &|name| {
                 self.find(vk::Instance::null(), name)
@@ -97,9 +97,9 @@ impl Loader {
         }
     }
 
-    /// The newest version that an instance can have.
+    /// Returns the newest version that an instance can have.
     pub(crate) fn version(&self) -> Result<u32, OpenError> {
-        // SAFETY: as in `global_functions`.
+        // SAFETY: the null instance is allowed, and `find` returns the function of the name.
         let functions = unsafe {
             InstanceVersionFunctions::load(Provider::VULKAN_1_1, &|name| {
                 self.find(vk::Instance::null(), name)

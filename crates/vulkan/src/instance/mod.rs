@@ -1,4 +1,4 @@
-//! From the loader to the instance, and what its devices say of themselves.
+//! The loader, the instance, and the properties of physical devices.
 
 pub(crate) mod budget;
 pub(crate) mod capabilities;

@@ -1,10 +1,10 @@
-//! Names that somebody may have meant.
+//! Suggestions for misspelt names.
 
-/// At most so many are named.
-const MOST: usize = 3;
+/// Maximum number of suggestions.
+const MAX_SUGGESTIONS: usize = 3;
 
-/// Of `known` those that are most like `name`: at most a third of its letters has to be changed, or one of
-/// them holds the other.
+/// Returns the names in `known` that are most similar to `name`: at most a third of its letters differ,
+/// or one contains the other.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let wanted = name.to_lowercase();
     let limit = wanted.chars().count() / 3;
@@ -19,15 +19,15 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         .collect();
     found.sort_unstable();
     found.dedup();
-    found.into_iter().take(MOST).map(|(_, it)| it.to_owned()).collect()
+    found.into_iter().take(MAX_SUGGESTIONS).map(|(_, it)| it.to_owned()).collect()
 }
 
-/// ` (did you mean a or b?)`
+/// Formats suggestions: ` (did you mean a or b?)`.
 pub(crate) fn meant(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!(" (did you mean {}?)", near.join(" or ")) }
 }
 
-/// How many letters have to be put in, taken out or changed.
+/// Returns the edit distance: how many letters have to be inserted, removed or replaced.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

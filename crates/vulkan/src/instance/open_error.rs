@@ -1,4 +1,4 @@
-//! Why a device could not be opened or wrapped.
+//! [`OpenError`]: why a device could not be opened or wrapped.
 
 use std::fmt;
 
@@ -6,80 +6,80 @@ use ash::vk;
 
 use crate::instance::nearest::meant;
 
-/// Why a device could not be opened or wrapped. Displays as one line that says what to do.
+/// The reason why a device could not be opened or wrapped. Displays as one line that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenError {
     /// No Vulkan loader on this machine.
     LoaderMissing {
-        /// Names of the libraries that were tried.
+        /// File names of the libraries that were tried.
         tried: Vec<String>,
-        /// What the system said about the first of them.
+        /// The system's message for the first of them.
         detail: String,
     },
-    /// The process may open no further file: neither a loader nor a driver can be looked for.
+    /// The process has no free file descriptor, so neither a loader nor a driver can be opened.
     NoDescriptors {
-        /// What the system says.
+        /// The system's message.
         detail: String,
     },
-    /// There is a loader, and no driver with a device behind it.
+    /// There is a loader, but no driver with a device.
     NoDevice,
     /// The selector matches none of the devices.
     NoSuchDevice {
-        /// What was asked for.
+        /// The requested device.
         wanted: String,
-        /// Names of the devices there are, by index.
+        /// Names of the present devices, by index.
         present: Vec<String>,
     },
-    /// The device has no queue that can copy and has the flags that were asked for.
+    /// The device has no queue family that can copy and has the requested flags.
     NoQueue {
-        /// Of the device.
+        /// Name of the device.
         name: String,
-        /// What was asked for.
+        /// The requested flags.
         flags: vk::QueueFlags,
-        /// What its families have.
+        /// The flags of its families.
         present: Vec<vk::QueueFlags>,
     },
-    /// The device lacks extensions or features that were asked for.
+    /// The device lacks requested extensions or features.
     Lacks {
-        /// Its name.
+        /// Name of the device.
         device: String,
-        /// Each with what it is.
+        /// The missing extensions and features, each with its kind.
         lacks: Vec<String>,
     },
     /// Vulkan has no feature of this name.
     UnknownFeature {
-        /// As given.
+        /// The requested name.
         name: String,
-        /// Names that are like it.
+        /// Similar names.
         near: Vec<String>,
     },
-    /// An extension is asked for and left out.
+    /// An extension is both requested and excluded.
     LeftOut {
-        /// Its name, and who needs it.
+        /// Its name, and what needs it.
         what: String,
     },
     /// `VK_LAYER_KHRONOS_validation` is not installed.
     ValidationLayerMissing,
-    /// A version or an extension is said to be enabled, and one of its functions is not there.
+    /// A version or an extension is listed as enabled, but one of its functions is missing.
     FunctionMissing {
-        /// The Vulkan name.
+        /// The Vulkan name of the function.
         function: String,
         /// The version or the extension.
         provider: &'static str,
     },
     /// The API version is below 1.0.
     ApiVersionTooLow {
-        /// As given.
+        /// The requested version.
         version: u32,
     },
-    /// A handle that must be given is null.
+    /// A required handle is null.
     NullHandle {
-        /// Which one.
+        /// The name of the handle.
         what: &'static str,
     },
     /// A Vulkan call failed.
     Vulkan {
-        /// The Vulkan name of the call.
+        /// The name of the Vulkan function.
         call: &'static str,
         /// The `VkResult`.
         result: i32,
@@ -87,8 +87,8 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// The error as it is, or that no file can be opened: then loaders and drivers fail in ways that say
-    /// nothing of it, as if there was no driver.
+    /// Returns the error itself, or [`NoDescriptors`](Self::NoDescriptors) if no file can be opened:
+    /// loaders and drivers then fail as if there were no driver.
     pub(crate) fn or_no_descriptors(self) -> Self {
         match self {
             Self::LoaderMissing { .. }
@@ -109,11 +109,11 @@ impl OpenError {
     }
 }
 
-/// What the system says, if no file can be opened any more. Drivers open several at a time.
+/// Returns the system's message if no more files can be opened. Drivers open several at a time.
 #[cfg(unix)]
 fn out_of_descriptors() -> Option<String> {
     use std::fs::File;
-    // ENFILE and EMFILE, the same on all systems of this kind.
+    // ENFILE and EMFILE, the same on all Unix systems.
     const NO_MORE: [i32; 2] = [23, 24];
     let mut opened = Vec::new();
     for _ in 0..DESCRIPTORS_OF_A_DRIVER {
@@ -134,11 +134,11 @@ fn out_of_descriptors() -> Option<String> {
     None
 }
 
-/// About as many as a loader and a driver have open at one time.
+/// About the number of files that a loader and a driver have open at a time.
 #[cfg(unix)]
 const DESCRIPTORS_OF_A_DRIVER: usize = 8;
 
-/// What to install for a loader.
+/// How to install a loader.
 const LOADER_ADVICE: &str = if cfg!(windows) {
     "install the graphics driver of the GPU's vendor"
 } else if cfg!(target_vendor = "apple") {
@@ -147,7 +147,7 @@ const LOADER_ADVICE: &str = if cfg!(windows) {
     "install libvulkan1 (Debian, Ubuntu), vulkan-loader (Fedora) or vulkan-icd-loader (Arch)"
 };
 
-/// What to install for a driver.
+/// How to install a driver.
 const DRIVER_ADVICE: &str = if cfg!(windows) {
     "install the graphics driver of the GPU's vendor"
 } else if cfg!(target_vendor = "apple") {
@@ -224,7 +224,7 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// `VK_ERROR_...` of a `VkResult`, or `VkResult` for one that is younger than this library.
+/// Returns the `VK_ERROR_...` name of a `VkResult`, or `VkResult` for an unknown one.
 fn result_name(result: i32) -> String {
     let name = format!("{:?}", vk::Result::from_raw(result));
     if name.starts_with(|first: char| first.is_ascii_alphabetic()) {
@@ -234,7 +234,7 @@ fn result_name(result: i32) -> String {
     }
 }
 
-/// `1.3.230`
+/// Formats a version: `1.3.230`.
 pub(crate) fn version_text(version: u32) -> String {
     format!(
         "{}.{}.{}",

@@ -1,4 +1,4 @@
-//! Collects the messages of the validation layer.
+//! [`ValidationLog`]: messages of the validation layer.
 
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::instance::open_error::OpenError;
 /// Name of the layer.
 pub(crate) const LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
 
-/// A program that draws with an error in it repeats its messages for ever.
-const MOST_MESSAGES: usize = 1000;
+/// Maximum number of messages: a program that draws with an error repeats them endlessly.
+const MAX_MESSAGES: usize = 1000;
 
-/// Messages of the validation layer. Stays readable after the device is dropped, and then has the
-/// messages about what was not destroyed before it.
+/// Messages of the validation layer. Readable after the device is dropped, and then includes those about
+/// objects that were not destroyed before it.
 #[derive(Clone, Debug, Default)]
 pub struct ValidationLog(Arc<Mutex<Messages>>);
 
@@ -27,7 +27,7 @@ struct Messages {
 }
 
 impl ValidationLog {
-    /// All so far, the oldest first.
+    /// Returns all messages so far, the oldest first.
     pub fn messages(&self) -> Vec<String> {
         let messages = self.0.lock();
         let mut all = messages.kept.clone();
@@ -37,7 +37,7 @@ impl ValidationLog {
         all
     }
 
-    /// Describes a messenger that writes here. The log must outlive it.
+    /// Returns the create info of a messenger that writes here. The log must outlive it.
     pub(crate) fn messenger_info(&self) -> vk::DebugUtilsMessengerCreateInfoEXT<'static> {
         vk::DebugUtilsMessengerCreateInfoEXT::default()
             .message_severity(
@@ -56,28 +56,30 @@ unsafe extern "system" fn on_message(
     data: *const vk::DebugUtilsMessengerCallbackDataEXT<'_>,
     user_data: *mut c_void,
 ) -> vk::Bool32 {
-    // SAFETY: `user_data` is what `messenger_info` gave, and the log outlives its messenger.
+    // SAFETY: `user_data` is the pointer from `messenger_info`, and the log outlives its messenger.
     let log = unsafe { &*user_data.cast::<Mutex<Messages>>() };
     // SAFETY: Vulkan passes data that is valid for the call.
     let message = unsafe { (*data).message_as_c_str() };
     let mut messages = log.lock();
-    if messages.kept.len() < MOST_MESSAGES {
+    if messages.kept.len() < MAX_MESSAGES {
         let text = message.map(|text| text.to_string_lossy().into_owned());
         messages.kept.push(text.unwrap_or_default());
     } else {
         messages.left_out += 1;
     }
-    // The call that caused the message goes on.
+    // The call that caused the message continues.
     vk::FALSE
 }
 
-/// A `VkDebugUtilsMessengerEXT`. Whoever owns the instance destroys it first.
+/// A `VkDebugUtilsMessengerEXT`. The owner of the instance destroys it first.
 pub(crate) struct Messenger {
     handle: vk::DebugUtilsMessengerEXT,
     functions: DebugUtilsFunctions,
 }
 
 impl Messenger {
+    /// Creates a messenger.
+    ///
     /// # Safety
     /// The instance is live, has `VK_EXT_debug_utils`, and the log outlives the messenger.
     pub(crate) unsafe fn create(
@@ -86,7 +88,7 @@ impl Messenger {
         log: &ValidationLog,
     ) -> Result<Self, OpenError> {
         let mut handle = vk::DebugUtilsMessengerEXT::null();
-        // SAFETY: the caller vouches for the instance and the log.
+        // SAFETY: the caller guarantees that instance and log are valid.
         unsafe {
             (functions.create_debug_utils_messenger)(
                 instance,
@@ -100,10 +102,12 @@ impl Messenger {
         Ok(Self { handle, functions })
     }
 
+    /// Destroys the messenger.
+    ///
     /// # Safety
-    /// Once, with the instance of `create`.
+    /// Called once, with the instance of `create`.
     pub(crate) unsafe fn destroy(&self, instance: vk::Instance) {
-        // SAFETY: the caller vouches that both are live.
+        // SAFETY: the caller guarantees that both are live.
         unsafe {
             (self.functions.destroy_debug_utils_messenger)(instance, self.handle, std::ptr::null());
         }

@@ -1,4 +1,4 @@
-//! A `VkInstance`: created headless, or a caller's.
+//! [`Instance`]: a `VkInstance`, created without a window system, or a caller's.
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
@@ -17,19 +17,19 @@ use crate::instance::loader::Loader;
 use crate::instance::open_error::OpenError;
 use crate::instance::validation::{LAYER, Messenger, ValidationLog};
 
-/// An instance and its functions. Destroys what it created.
+/// An instance and its functions. Destroys on drop what it created.
 pub(crate) struct Instance {
     pub(crate) handle: vk::Instance,
     pub(crate) functions: InstanceFunctions,
-    /// What its devices may use at most.
+    /// The newest version that its devices may use.
     pub(crate) api_version: u32,
-    /// Those that are enabled; of a wrapped one, also those of the device.
+    /// Enabled extensions; for a wrapped instance, also those of the device.
     pub(crate) extensions: Vec<String>,
-    /// Where the validation layer's messages go, if it is on.
+    /// The validation layer's messages, if it is enabled.
     pub(crate) validation: Option<ValidationLog>,
-    /// What the validation layer knows of Vulkan, if it is on.
+    /// The Vulkan version that the validation layer supports, if it is enabled.
     pub(crate) layer_version: Option<u32>,
-    /// Those that it could have, of one that was created here.
+    /// Extensions that an instance could have, if it was created here.
     pub(crate) present: Vec<String>,
     core_properties2: Option<Properties2Functions>,
     khr_properties2: Option<Properties2Functions>,
@@ -39,12 +39,12 @@ pub(crate) struct Instance {
     owned: bool,
 }
 
-/// What a new instance is to have.
+/// Options of a new instance.
 pub(crate) struct InstanceOptions<'a> {
     pub(crate) application_name: &'a str,
-    /// At most.
+    /// The newest version to use.
     pub(crate) api_version: Option<u32>,
-    /// Extensions of the instance or the device that are asked for.
+    /// Requested extensions of the instance or the device.
     pub(crate) extensions: &'a [String],
     /// Optional extensions that are not to be enabled.
     pub(crate) without: &'a [String],
@@ -52,7 +52,7 @@ pub(crate) struct InstanceOptions<'a> {
 }
 
 impl Instance {
-    /// Creates one without any window system.
+    /// Creates an instance without a window system.
     pub(crate) fn create(loader: Loader, options: &InstanceOptions<'_>) -> Result<Self, OpenError> {
         let global = loader.global_functions()?;
         let mut api_version = loader.version()?;
@@ -65,7 +65,7 @@ impl Instance {
         if options.validation {
             let version = validation_layer_version(&global)?;
             let version = version.ok_or(OpenError::ValidationLayerMissing)?;
-            // What the layer does not know it calls an error.
+            // The layer reports newer structures as errors.
             api_version = api_version.min(version);
             layer_version = Some(version);
             layers.push(LAYER.as_ptr());
@@ -95,7 +95,7 @@ impl Instance {
             .engine_name(c"vk-mem")
             .api_version(api_version);
         let validation = options.validation.then(ValidationLog::default);
-        // A second messenger, for the creation and the destruction of the instance itself.
+        // A second messenger, for the creation and destruction of the instance itself.
         let mut messenger_info = validation.as_ref().map(ValidationLog::messenger_info);
         let mut info = vk::InstanceCreateInfo::default()
             .flags(flags)
@@ -107,8 +107,8 @@ impl Instance {
         }
 
         let mut handle = vk::Instance::null();
-        // SAFETY: everything `info` points to lives until the end of this function; the log lives
-        // as long as the instance.
+        // SAFETY: everything that `info` points to lives until the end of this function; the log lives as
+        // long as the instance.
         match unsafe { (global.create_instance)(&info, ptr::null(), &mut handle) } {
             vk::Result::SUCCESS => {}
             vk::Result::ERROR_INCOMPATIBLE_DRIVER => return Err(OpenError::NoDevice),
@@ -117,7 +117,7 @@ impl Instance {
         // SAFETY: just created, by this loader, with these extensions.
         let loaded = unsafe { Self::load(loader, handle, api_version, enabled) };
         let mut instance = loaded.inspect_err(|_| {
-            // SAFETY: as above; nothing was made from the instance yet.
+            // SAFETY: the instance was just created by this loader; nothing was created from it yet.
             unsafe { destroy_unloaded(loader, handle) };
         })?;
         instance.owned = true;
@@ -126,7 +126,7 @@ impl Instance {
         instance.present = present;
         if let Some(log) = &instance.validation {
             let provider = Provider::extension(DEBUG_UTILS);
-            // SAFETY: the instance is live, and `find` returns the function it is asked for.
+            // SAFETY: the instance is live, and `find` returns the function of the name.
             let functions =
                 unsafe { DebugUtilsFunctions::load(provider, &|name| loader.find(handle, name)) }?;
             // SAFETY: the instance has the extension, and keeps the log until both are destroyed.
@@ -145,32 +145,32 @@ impl Instance {
         api_version: u32,
         extensions: Vec<String>,
     ) -> Result<Self, OpenError> {
-        // SAFETY: the caller vouches for the instance.
+        // SAFETY: the caller guarantees a valid instance.
         let find = |name: &CStr| unsafe { loader.find(handle, name) };
-        // SAFETY: `find` returns the function it is asked for; so it does below.
+        // SAFETY: `find` returns the function of the name.
         let functions = unsafe { InstanceFunctions::load(Provider::VULKAN_1_0, &find) }?;
         let mut core_properties2 = None;
         if api_version >= vk::API_VERSION_1_1 {
-            // SAFETY: as above.
+            // SAFETY: `find` returns the function of the name.
             core_properties2 =
                 Some(unsafe { Properties2Functions::load(Provider::VULKAN_1_1, &find) }?);
         }
         let mut khr_properties2 = None;
         if extensions.iter().any(|name| name == PROPERTIES2) {
-            // SAFETY: as above.
+            // SAFETY: `find` returns the function of the name.
             khr_properties2 =
                 Some(unsafe { Properties2Functions::load(Provider::khr(PROPERTIES2), &find) }?);
         }
         let mut core_external = None;
         if api_version >= vk::API_VERSION_1_1 {
-            // SAFETY: as above.
+            // SAFETY: `find` returns the function of the name.
             core_external =
                 Some(unsafe { ExternalCapabilitiesFunctions::load(Provider::VULKAN_1_1, &find) }?);
         }
         let mut khr_external = None;
         if extensions.iter().any(|name| name == EXTERNAL_CAPABILITIES) {
             let provider = Provider::khr(EXTERNAL_CAPABILITIES);
-            // SAFETY: as above.
+            // SAFETY: `find` returns the function of the name.
             khr_external = Some(unsafe { ExternalCapabilitiesFunctions::load(provider, &find) }?);
         }
         Ok(Self {
@@ -190,9 +190,9 @@ impl Instance {
         })
     }
 
-    /// `vkGetPhysicalDeviceProperties2` and its like, for devices of a version.
+    /// Returns `vkGetPhysicalDeviceProperties2` and the like, for devices of a version.
     ///
-    /// The core functions need both the instance and the device to be of 1.1.
+    /// The core functions need both the instance and the device to support 1.1.
     pub(crate) fn properties2(&self, device_version: u32) -> Option<&Properties2Functions> {
         if device_version >= vk::API_VERSION_1_1 && self.core_properties2.is_some() {
             self.core_properties2.as_ref()
@@ -201,7 +201,7 @@ impl Instance {
         }
     }
 
-    /// `vkGetPhysicalDeviceExternalBufferProperties`, for devices of a version.
+    /// Returns `vkGetPhysicalDeviceExternalBufferProperties`, for devices of a version.
     pub(crate) fn external_capabilities(
         &self,
         device_version: u32,
@@ -213,7 +213,7 @@ impl Instance {
         }
     }
 
-    /// What images of a kind a device of a version can have.
+    /// Returns the limits of a kind of image on a device of a version.
     pub(crate) fn image_format_properties(
         &self,
         device: vk::PhysicalDevice,
@@ -236,7 +236,7 @@ impl Instance {
             }
             let get = self.functions.get_physical_device_image_format_properties;
             let mut found = vk::ImageFormatProperties::default();
-            // SAFETY: the physical device is of this instance; the pointer is valid for the call.
+            // SAFETY: the physical device belongs to this instance; the pointer is valid for the call.
             let result =
                 unsafe { get(device, format, image_type, tiling, usage, flags, &mut found) };
             return image_support(result, &found);
@@ -269,18 +269,19 @@ impl Instance {
             info = info.push_next(&mut external);
         }
         let mut found = vk::ImageFormatProperties2::default();
-        // Some drivers write it without a look whether it is there.
+        // Some drivers write to it only if it is chained, others always.
         let mut shared = vk::ExternalImageFormatProperties::default();
         if kind.handle_type != 0 {
             found = found.push_next(&mut shared);
         }
         let get = functions.get_physical_device_image_format_properties2;
-        // SAFETY: as above; the structures live for the call.
+        // SAFETY: the physical device belongs to this instance; the structures live for the call.
         let result = unsafe { get(device, &info, &mut found) };
         image_support(result, &found.image_format_properties)
     }
 
-    /// Whether the planes of a format can be bound one by one, which the question above does not tell.
+    /// Returns whether the planes of a format can be bound separately, which
+    /// `vkGetPhysicalDeviceImageFormatProperties` does not report.
     fn has_disjoint_planes(
         &self,
         device: vk::PhysicalDevice,
@@ -289,7 +290,7 @@ impl Instance {
     ) -> bool {
         let mut found = vk::FormatProperties::default();
         let get = self.functions.get_physical_device_format_properties;
-        // SAFETY: the physical device is of this instance; the pointer is valid for the call.
+        // SAFETY: the physical device belongs to this instance; the pointer is valid for the call.
         unsafe { get(device, format, &mut found) };
         let features = match tiling {
             vk::ImageTiling::LINEAR => found.linear_tiling_features,
@@ -298,9 +299,9 @@ impl Instance {
         features.contains(vk::FormatFeatureFlags::DISJOINT)
     }
 
-    /// All physical devices, in the driver's order.
+    /// Returns all physical devices, in the driver's order.
     pub(crate) fn physical_devices(&self) -> Result<Vec<vk::PhysicalDevice>, OpenError> {
-        // SAFETY: the instance is live; `read_all` passes a pointer to as many items as it says.
+        // SAFETY: the instance is live; `read_all` passes a pointer to `count` items.
         let devices = read_all(|count, items| unsafe {
             (self.functions.enumerate_physical_devices)(self.handle, count, items)
         })
@@ -308,15 +309,16 @@ impl Instance {
         if devices.is_empty() { Err(OpenError::NoDevice) } else { Ok(devices) }
     }
 
-    /// Names of the extensions that a device has, enabled or not.
+    /// Returns the names of the extensions that a device supports, enabled or not.
     ///
     /// # Safety
-    /// The device is one of this instance.
+    /// The device belongs to this instance.
     pub(crate) unsafe fn device_extensions(
         &self,
         device: vk::PhysicalDevice,
     ) -> Result<Vec<String>, OpenError> {
-        // SAFETY: the caller vouches for the device; no layer is named; as in `physical_devices`.
+        // SAFETY: the caller guarantees a valid device; no layer is named; `read_all` passes a pointer to
+        // `count` items.
         read_all(|count, items| unsafe {
             let function = self.functions.enumerate_device_extension_properties;
             function(device, ptr::null(), count, items)
@@ -339,18 +341,18 @@ impl Drop for Instance {
     }
 }
 
-/// Destroys an instance whose functions are not all there.
+/// Destroys an instance of which some functions are missing.
 ///
 /// # Safety
-/// The instance is live, comes from this loader, and is no one else's.
+/// The instance is live, comes from this loader, and is not owned elsewhere.
 unsafe fn destroy_unloaded(loader: Loader, handle: vk::Instance) {
-    // SAFETY: the caller vouches for the instance.
+    // SAFETY: the caller guarantees a valid instance.
     if let Some(function) = unsafe { loader.find(handle, c"vkDestroyInstance") } {
         // SAFETY: the type is that of the function of this name.
         let destroy = unsafe {
             std::mem::transmute::<unsafe extern "system" fn(), vk::PFN_vkDestroyInstance>(function)
         };
-        // SAFETY: the caller vouches for the instance.
+        // SAFETY: the caller guarantees a valid instance.
         unsafe { destroy(handle, ptr::null()) };
     }
 }
@@ -367,7 +369,7 @@ fn image_support(result: vk::Result, found: &vk::ImageFormatProperties) -> Image
             })
         }
         vk::Result::ERROR_FORMAT_NOT_SUPPORTED => ImageSupport::None,
-        // Out of memory, or what the driver does not tell.
+        // Out of memory, or not reported by the driver.
         _ => ImageSupport::Unknown,
     }
 }
@@ -377,8 +379,7 @@ fn instance_extensions(
     layer: Option<&CStr>,
 ) -> Result<Vec<String>, OpenError> {
     let layer = layer.map_or(ptr::null(), CStr::as_ptr);
-    // SAFETY: the layer's name lives for the call; `read_all` passes a pointer to as many items as
-    // it says.
+    // SAFETY: the layer's name lives for the call; `read_all` passes a pointer to `count` items.
     read_all(|count, items| unsafe {
         (global.enumerate_instance_extension_properties)(layer, count, items)
     })
@@ -386,9 +387,10 @@ fn instance_extensions(
     .map_err(OpenError::vulkan("vkEnumerateInstanceExtensionProperties"))
 }
 
-/// The version of Vulkan that the validation layer was written for, if there is one.
+/// Returns the Vulkan version that the validation layer was written for; `None` if the layer is not
+/// installed.
 fn validation_layer_version(global: &GlobalFunctions) -> Result<Option<u32>, OpenError> {
-    // SAFETY: `read_all` passes a pointer to as many items as it says.
+    // SAFETY: `read_all` passes a pointer to `count` items.
     let layers: Vec<vk::LayerProperties> = read_all(|count, items| unsafe {
         (global.enumerate_instance_layer_properties)(count, items)
     })
@@ -405,7 +407,7 @@ fn extension_names(properties: &[vk::ExtensionProperties]) -> Vec<String> {
         .collect()
 }
 
-/// Vulkan's way to return a list: once for the count, once for the items, again if it grew.
+/// Reads a list the way Vulkan returns it: once for the count, once for the items, again if it grew.
 fn read_all<T: Copy + Default>(
     mut call: impl FnMut(&mut u32, *mut T) -> vk::Result,
 ) -> Result<Vec<T>, vk::Result> {
@@ -424,7 +426,7 @@ fn read_all<T: Copy + Default>(
     }
 }
 
-/// Names for Vulkan. They are known not to contain NUL, or come from Vulkan.
+/// Converts names for Vulkan. They contain no NUL, or come from Vulkan.
 pub(crate) fn c_names(names: &[String]) -> Vec<CString> {
     names.iter().map(|name| c_string(name)).collect()
 }
@@ -433,7 +435,7 @@ fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "")).expect("NULs were taken out")
 }
 
-/// Refuses versions below 1.0: small numbers where a `VK_MAKE_API_VERSION` belongs.
+/// Rejects versions below 1.0: small numbers instead of a `VK_MAKE_API_VERSION`.
 pub(crate) fn checked_version(version: u32) -> Result<u32, OpenError> {
     if vk::api_version_major(version) < 1 {
         return Err(OpenError::ApiVersionTooLow { version });

@@ -1,8 +1,8 @@
-//! A Vulkan driver that is none: buffers and images with realistic requirements, over the memory of
-//! a [`SimulatedDevice`].
+//! [`SimulatedDriver`]: a Vulkan driver without a GPU. Buffers and images with realistic requirements,
+//! over the memory of a [`SimulatedDevice`].
 //!
-//! It answers as a strict driver with every validation layer on: what Vulkan forbids is noted in
-//! [`SimulatedDevice::violations`], and the call fails where it can.
+//! It behaves like a strict driver with all validation layers enabled: what Vulkan forbids is recorded in
+//! [`SimulatedDevice::violations`], and the call fails if it can.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use vkmem_engine::words::bytes;
 const BUFFER_TAG: u64 = 0x4255_4600_0000_0000;
 const IMAGE_TAG: u64 = 0x494D_4700_0000_0000;
 
-/// What stands for any requirement of a resource that does not exist: nothing fits it.
+/// Requirements of a resource that does not exist: no memory fulfils them.
 const NO_REQUIREMENTS: MemoryRequirements = MemoryRequirements {
     size: 1,
     alignment: 1,
@@ -41,7 +41,7 @@ const NO_REQUIREMENTS: MemoryRequirements = MemoryRequirements {
     requires_dedicated: false,
 };
 
-/// Buffers, images, binding and copies without a driver.
+/// A driver without a GPU: buffers, images, binding and copies.
 #[derive(Debug)]
 pub struct SimulatedDriver {
     pub(super) device: Arc<SimulatedDevice>,
@@ -54,13 +54,13 @@ pub struct SimulatedDriver {
 }
 
 impl SimulatedDriver {
-    /// Over a device that is none of the profiles: plain rules, no extensions.
+    /// Creates a driver for a device outside of the profiles: plain rules, no extensions.
     pub fn new(device: Arc<SimulatedDevice>) -> Self {
         let rules = RequirementRules::of_device(device.info());
         Self::with_rules(device, rules, Vec::new())
     }
 
-    /// With rules and enabled extensions of one's own.
+    /// Creates a driver with given rules and enabled extensions.
     pub fn with_rules(
         device: Arc<SimulatedDevice>,
         rules: RequirementRules,
@@ -77,8 +77,8 @@ impl SimulatedDriver {
         }
     }
 
-    /// A driver like one that exists; one of [`SimulatedDevice::profile_names`]. That of
-    /// `nvidia-h200` has `VK_EXT_memory_budget`, with the budgets that the idle device gave.
+    /// Creates a driver like an existing one; `name` is one of [`SimulatedDevice::profile_names`].
+    /// `nvidia-h200` has `VK_EXT_memory_budget`, with the budgets of the idle device.
     pub fn profile(name: &str) -> Option<Self> {
         Some(Self::like_profile(name, Arc::new(SimulatedDevice::profile(name)?)))
     }
@@ -125,33 +125,35 @@ impl SimulatedDriver {
         Self::with_rules(device, rules, extensions)
     }
 
-    /// The memory below: its failures, latencies, log and violations.
+    /// Returns the simulated device: its failures, latencies, records and violations.
     pub fn device(&self) -> &Arc<SimulatedDevice> {
         &self.device
     }
 
-    /// How requirements are found.
+    /// Returns the rules for requirements.
     pub fn rules(&self) -> &RequirementRules {
         &self.rules
     }
 
-    /// Makes every resource that is created from now on insist on memory of its own.
+    /// Sets whether every resource that is created from now on requires dedicated memory.
     pub fn set_requires_dedicated(&self, requires: bool) {
         self.requires_dedicated.store(requires, Ordering::Relaxed);
     }
 
-    /// Buffers that were created and not destroyed.
+    /// Returns the number of buffers that were created and not destroyed.
     pub fn live_buffers(&self) -> usize {
         self.buffers.lock().len()
     }
 
-    /// Images that were created and not destroyed.
+    /// Returns the number of images that were created and not destroyed.
     pub fn live_images(&self) -> usize {
         self.images.lock().len()
     }
 
+    /// Asserts that no rule of Vulkan was broken and no buffer, image or memory object is live.
+    ///
     /// # Panics
-    /// When Vulkan's rules were broken, or buffers, images or memory objects are left.
+    /// If a rule was broken, or if one is live.
     #[track_caller]
     pub fn assert_clean(&self) {
         self.device.assert_clean();
@@ -159,7 +161,7 @@ impl SimulatedDriver {
         assert_eq!(self.live_images(), 0, "images that were never destroyed");
     }
 
-    /// Adds the test hook to what the rules say; a create info that breaks them is a violation.
+    /// Applies the test hook to requirements from the rules; an invalid create info is a violation.
     fn checked(
         &self,
         call: Call,
@@ -177,6 +179,8 @@ impl SimulatedDriver {
         })
     }
 
+    /// Returns shape and requirements of a buffer.
+    ///
     /// # Safety
     /// The `pNext` chain is valid.
     unsafe fn buffer_shape(
@@ -184,7 +188,7 @@ impl SimulatedDriver {
         call: Call,
         info: &vk::BufferCreateInfo<'_>,
     ) -> Result<(BufferShape, MemoryRequirements), DeviceError> {
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         let usage = unsafe { chain::buffer_usage(info) };
         let shape = BufferShape { size: info.size, usage, flags: info.flags };
         let requirements = self.rules.buffer(self.device.info(), &shape);
@@ -201,7 +205,7 @@ impl SimulatedDriver {
         Ok((shape, self.checked(call, requirements)?))
     }
 
-    /// Binds, after all checks that Vulkan asks of the caller.
+    /// Binds a resource, after all checks that Vulkan leaves to the caller.
     fn bind<S>(
         &self,
         call: Call,
@@ -227,7 +231,7 @@ impl SimulatedDriver {
         Ok(())
     }
 
-    /// Binds planes of a disjoint image, each after all checks that Vulkan asks of the caller.
+    /// Binds planes of a disjoint image, each after all checks that Vulkan leaves to the caller.
     fn bind_planes_of(
         &self,
         resource: &mut Resource<ImageShape>,
@@ -243,7 +247,7 @@ impl SimulatedDriver {
                 bound: None,
                 planes: Vec::new(),
             };
-            // Memory cannot name an image whose planes are bound one by one.
+            // Memory cannot be dedicated to an image whose planes are bound separately.
             let nobody = DedicatedTarget::Image(0);
             if resource.planes.iter().any(|(bound, ..)| bound == plane) {
                 return Err(format!("plane {plane} is bound already"));
@@ -261,7 +265,7 @@ impl SimulatedDriver {
         Ok(())
     }
 
-    /// What Vulkan forbids about a binding.
+    /// Returns what Vulkan forbids about a binding.
     fn wrong_binding<S>(
         &self,
         resource: &Resource<S>,
@@ -322,7 +326,7 @@ impl SimulatedDriver {
         resources: &Mutex<Resources<S>>,
         handle: u64,
     ) -> MemoryRequirements {
-        // Cannot fail: it only counts.
+        // Cannot fail: it is only counted.
         let _ = self.device.enter(call);
         let found = resources.lock().get(handle).map(|resource| resource.requirements);
         found.unwrap_or_else(|what| {
@@ -332,9 +336,9 @@ impl SimulatedDriver {
     }
 
     fn destroy<S>(&self, call: Call, resources: &Mutex<Resources<S>>, handle: u64) {
-        // Cannot fail: it only counts.
+        // Cannot fail: it is only counted.
         let _ = self.device.enter(call);
-        // Vulkan lets null handles be destroyed.
+        // Vulkan allows destroying null handles.
         if handle == 0 {
             return;
         }
@@ -410,9 +414,9 @@ impl Driver for SimulatedDriver {
         info: &vk::BufferCreateInfo<'_>,
     ) -> Result<vk::Buffer, DeviceError> {
         self.device.enter(Call::CreateBuffer)?;
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         let (shape, requirements) = unsafe { self.buffer_shape(Call::CreateBuffer, info) }?;
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         let external = unsafe { chain::external_types_of_buffer(info) }.unwrap_or(0);
         let handle = self.buffers.lock().insert(shape, requirements, external)?;
         Ok(vk::Buffer::from_raw(handle))
@@ -432,7 +436,7 @@ impl Driver for SimulatedDriver {
     ) -> Result<MemoryRequirements, DeviceError> {
         let call = Call::BufferRequirementsOfInfo;
         self.device.enter(call)?;
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         unsafe { self.buffer_shape(call, info) }.map(|(_, requirements)| requirements)
     }
 
@@ -454,12 +458,12 @@ impl Driver for SimulatedDriver {
         offset: u64,
         _next: usize,
     ) -> Result<(), DeviceError> {
-        // SAFETY: of the caller.
+        // SAFETY: the caller fulfils the contract of this method, which includes that of the called one.
         unsafe { self.bind_buffer(buffer, memory, offset) }
     }
 
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
-        // Cannot fail: it only counts.
+        // Cannot fail: it is only counted.
         let _ = self.device.enter(Call::ImageFormatProperties);
         self.rules.image_format(kind)
     }
@@ -470,7 +474,7 @@ impl Driver for SimulatedDriver {
     ) -> Result<vk::Image, DeviceError> {
         self.device.enter(Call::CreateImage)?;
         let (shape, mut requirements) = self.image_shape(Call::CreateImage, info)?;
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         let external = unsafe { chain::external_types_of_image(info) }.unwrap_or(0);
         requirements.requires_dedicated |= self.shares_images_alone(info, external);
         let handle = self.images.lock().insert(shape, requirements, external)?;
@@ -500,7 +504,7 @@ impl Driver for SimulatedDriver {
         plane: u32,
     ) -> Result<MemoryRequirements, DeviceError> {
         let call = Call::ImageRequirements;
-        // Cannot fail: it only counts.
+        // Cannot fail: it is only counted.
         let _ = self.device.enter(call);
         let shape = self.images.lock().get(image.as_raw()).map(|found| found.shape);
         let found = shape.and_then(|shape| self.rules.plane(self.device.info(), &shape, plane));
@@ -548,7 +552,8 @@ impl Driver for SimulatedDriver {
                 (0..count).map(|plane| self.rules.plane(info, &shape, plane)).collect();
             let offsets = together(&planes.unwrap_or_default()).1;
             let places: Vec<_> = (0..count).zip(offsets.iter().map(|it| offset + it)).collect();
-            // SAFETY: of the caller.
+            // SAFETY: the caller fulfils the contract of this method, which includes that of the called
+            // one.
             return unsafe { self.bind_planes(image, memory, &places) };
         }
         let target = DedicatedTarget::Image(handle);
@@ -562,7 +567,7 @@ impl Driver for SimulatedDriver {
         offset: u64,
         _next: usize,
     ) -> Result<(), DeviceError> {
-        // SAFETY: of the caller.
+        // SAFETY: the caller fulfils the contract of this method, which includes that of the called one.
         unsafe { self.bind_image(image, memory, offset) }
     }
 
@@ -570,7 +575,7 @@ impl Driver for SimulatedDriver {
         let enabled = self.extensions.iter().any(|it| it == "VK_KHR_buffer_device_address");
         let buffers = self.buffers.lock();
         let (memory, offset) = buffers.get(buffer.as_raw()).ok()?.bound?;
-        // Objects lie far apart, as in the address space of a GPU.
+        // Objects are far apart, as in the address space of a GPU.
         enabled.then_some(((memory.0 & 0xff_ffff) << 38) + offset)
     }
 

@@ -1,4 +1,4 @@
-//! Memory that simulated devices of one process share.
+//! Memory shared by simulated devices of one process.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::driver::external::{
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::registry::{self, Exported};
 
-/// As of most hosts: a page.
+/// Alignment of imported host memory in bytes: a page, as on most hosts.
 const HOST_POINTER_ALIGNMENT: u64 = 4096;
 const DMA_BUF: u32 = vk::ExternalMemoryHandleTypeFlags::DMA_BUF_EXT.as_raw();
 
-/// Memory of this process, named by its address.
+/// Memory of this process, identified by its address.
 #[derive(Debug)]
 struct HostRange {
     address: HostAddress,
@@ -31,20 +31,20 @@ impl HostBytes for HostRange {
 
     fn read(&self, offset: u64, target: &mut [u8]) {
         let from = std::ptr::with_exposed_provenance::<u8>(self.address.at(offset).0.get());
-        // SAFETY: whoever imported the range vouched that it stays; the store checks offset and
-        // length. Others may write it at the same time, as on a device.
+        // SAFETY: the importer guarantees that the range stays valid; the store checks offset and length.
+        // Other threads may write to it at the same time, as on a device.
         unsafe { std::ptr::copy(from, target.as_mut_ptr(), target.len()) };
     }
 
     fn write(&self, offset: u64, source: &[u8]) {
         let to = std::ptr::with_exposed_provenance_mut::<u8>(self.address.at(offset).0.get());
-        // SAFETY: as above.
+        // SAFETY: the importer guarantees that the range stays valid; the store checks offset and length.
         unsafe { std::ptr::copy(source.as_ptr(), to, source.len()) };
     }
 }
 
 impl SimulatedDriver {
-    /// What an allocation takes in, if it imports.
+    /// Returns the payload of an allocation that imports.
     pub(super) fn imported(
         &self,
         info: &MemoryAllocateInfo,
@@ -68,7 +68,7 @@ impl SimulatedDriver {
             return Ok(Some(SimulatedPayload::of_host(bytes, info.size)));
         }
         let exported = registry::find(import.handle)?;
-        // A driver that checks what Vulkan asks of an opaque handle.
+        // As a driver that checks Vulkan's requirements for an opaque handle.
         let fits = exported.handle_type == import.handle_type
             && exported.device_name == self.device_name()
             && exported.memory_type_index == info.memory_type_index
@@ -81,8 +81,8 @@ impl SimulatedDriver {
         &vkmem_engine::DeviceMemory::info(self).name
     }
 
-    /// Whether the memory of an image can be shared only if it is dedicated to it: so it is on
-    /// devices with memory of their own, which keep what they know of an image's layout beside it.
+    /// Returns whether the memory of an image can only be shared if it is dedicated to it: on discrete
+    /// GPUs, whose drivers store layout metadata with the memory.
     pub(super) fn shares_images_alone(&self, info: &vk::ImageCreateInfo<'_>, types: u32) -> bool {
         let device = vkmem_engine::DeviceMemory::info(self).device_type;
         types & FD_TYPES != 0
@@ -129,7 +129,7 @@ impl ExternalMemory for SimulatedDriver {
         info: &vk::ImageCreateInfo<'_>,
         handle_type: u32,
     ) -> Option<ExternalSupport> {
-        // The layout of a dma-buf has to be known outside.
+        // The importer has to know the layout of a dma-buf.
         let unknown = handle_type == DMA_BUF && info.tiling == vk::ImageTiling::OPTIMAL;
         if unknown || info.flags.contains(vk::ImageCreateFlags::PROTECTED) {
             return Some(ExternalSupport::default());

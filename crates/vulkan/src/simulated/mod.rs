@@ -1,4 +1,4 @@
-//! A Vulkan driver that is none, for tests without a GPU.
+//! A Vulkan driver without a GPU, for tests.
 
 pub(crate) mod driver;
 mod external;

@@ -1,7 +1,7 @@
-//! What simulated devices of this process have exported.
+//! Exports of the simulated devices of this process.
 //!
-//! An exported file descriptor is one end of a socket. The other end stays here, with what the
-//! memory object holds: it says when the last copy of the descriptor was closed.
+//! An exported file descriptor is one end of a socket pair. The other end stays here with the exported
+//! payload: it reports when the last copy of the descriptor was closed.
 
 use vkmem_engine::SimulatedPayload;
 
@@ -10,7 +10,7 @@ pub(super) use elsewhere::{export, find, forget_closed};
 #[cfg(unix)]
 pub(super) use of_unix::{export, find, forget_closed};
 
-/// What was exported: enough to refuse what does not fit.
+/// Exported memory, with the properties that an import is checked against.
 #[derive(Clone)]
 pub(super) struct Exported {
     pub(super) payload: SimulatedPayload,
@@ -18,7 +18,7 @@ pub(super) struct Exported {
     pub(super) handle_type: u32,
     pub(super) memory_type_index: u32,
     pub(super) size: u64,
-    /// Whether it names one resource.
+    /// Whether it is dedicated to one resource.
     pub(super) dedicated: bool,
 }
 
@@ -45,7 +45,7 @@ mod of_unix {
         Ok((metadata.dev(), metadata.ino()))
     }
 
-    /// A new descriptor of it.
+    /// Returns a new descriptor of an export.
     pub(crate) fn export(exported: Exported) -> Result<i32, DeviceError> {
         forget_closed();
         let make = || {
@@ -58,11 +58,11 @@ mod of_unix {
         make().map_err(|_| DeviceError::OutOfHostMemory)
     }
 
-    /// What a descriptor refers to.
+    /// Returns the export that a descriptor refers to.
     pub(crate) fn find(fd: u64) -> Result<Exported, DeviceError> {
         let invalid = DeviceError::InvalidExternalHandle;
         let fd = i32::try_from(fd).map_err(|_| invalid)?;
-        // SAFETY: not -1, and the caller keeps it open for the call.
+        // SAFETY: not -1, and the caller keeps it open during the call.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         let identity = identity(fd).map_err(|_| invalid)?;
         let exported = EXPORTED.lock();
@@ -70,7 +70,7 @@ mod of_unix {
         found.map(|(_, exported)| exported.clone()).ok_or(invalid)
     }
 
-    /// Lets go of what has no descriptor left.
+    /// Removes exports of which no descriptor is open.
     pub(crate) fn forget_closed() {
         let mut closed = Vec::new();
         if let Some(exported) = &mut *EXPORTED.lock() {
@@ -78,7 +78,7 @@ mod of_unix {
                 exported.extract_if(|_, (kept, _)| matches!(kept.read(&mut [0; 64]), Ok(0))),
             );
         }
-        // Giving pages back to the host takes time.
+        // Outside of the lock: returning pages to the system takes time.
         drop(closed);
     }
 }
@@ -89,7 +89,7 @@ mod elsewhere {
 
     use super::Exported;
 
-    /// There are no file descriptors here.
+    /// This system has no file descriptors.
     pub(crate) fn export(_exported: Exported) -> Result<i32, DeviceError> {
         Err(DeviceError::FeatureNotPresent)
     }

@@ -7,20 +7,20 @@ use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
 /// One buffer or image.
 #[derive(Debug)]
 pub(super) struct Resource<S> {
-    /// What is kept of its create info.
+    /// The stored part of its create info.
     pub(super) shape: S,
     pub(super) requirements: MemoryRequirements,
     /// `VkExternalMemoryHandleTypeFlags` of its create info.
     pub(super) external: u32,
-    /// Memory and offset in bytes, once bound; of a disjoint image those of its first plane, once all
-    /// are.
+    /// Memory and offset in bytes, once bound; for a disjoint image those of its first plane, once all
+    /// planes are bound.
     pub(super) bound: Option<(MemoryHandle, u64)>,
-    /// Planes of a disjoint image that are bound, with memory and offset.
+    /// Bound planes of a disjoint image, with memory and offset in bytes.
     pub(super) planes: Vec<(u32, MemoryHandle, u64)>,
 }
 
-/// All that live. Handles count up from a tag that says what they are, and are not used again, so
-/// a stale one never means something else.
+/// All live resources of one kind. Handles are consecutive numbers after a tag for the kind and are not
+/// reused, so a stale one never refers to another resource.
 #[derive(Debug)]
 pub(super) struct Resources<S> {
     tag: u64,
@@ -37,7 +37,7 @@ impl<S> Resources<S> {
         self.live.len()
     }
 
-    /// Enters one; `VK_ERROR_OUT_OF_HOST_MEMORY` where the table cannot grow.
+    /// Adds a resource and returns its handle; `VK_ERROR_OUT_OF_HOST_MEMORY` if the table cannot grow.
     pub(super) fn insert(
         &mut self,
         shape: S,
@@ -54,7 +54,7 @@ impl<S> Resources<S> {
         Ok(handle)
     }
 
-    /// `Err` says why the handle is not live, for people.
+    /// Returns a live resource. `Err` says why the handle is not live, for a message.
     pub(super) fn get(&self, handle: u64) -> Result<&Resource<S>, String> {
         self.live.get(&handle).ok_or_else(|| self.why_not(handle))
     }

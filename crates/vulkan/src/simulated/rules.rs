@@ -1,4 +1,4 @@
-//! What a simulated driver says that buffers and images need.
+//! [`RequirementRules`]: the memory requirements that a simulated driver reports.
 
 use ash::vk;
 use vkmem_engine::{DeviceInfo, DeviceType, MemoryPropertyFlags, MemoryRequirements};
@@ -8,13 +8,13 @@ use crate::driver::format::{self, FormatPlane};
 use crate::driver::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
 use vkmem_engine::words::{bytes, counted};
 
-/// Above this size a card with memory of its own prefers to have an image to itself.
+/// Images above this many bytes prefer dedicated memory on a discrete GPU.
 const DEDICATED_IMAGE_SIZE: u64 = 256 << 20;
 
-/// Acceleration structures and shader binding tables start at multiples of this on all hardware.
+/// Alignment in bytes of acceleration structures and shader binding tables, on all hardware.
 const RAY_TRACING_ALIGNMENT: u64 = 256;
 
-/// For formats without a known block: as much as the largest texel takes that is in common use.
+/// Bytes per texel of formats without a known block: those of the largest texel in common use.
 const UNKNOWN_TEXEL_BYTES: u64 = 16;
 
 const TOO_MANY_BYTES: &str = "an image of more bytes than a u64 counts";
@@ -49,36 +49,36 @@ const TOO_MANY_BYTES: &str = "an image of more bytes than a u64 counts";
 /// use, and protected ones, which resources use that are created protected, and no others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequirementRules {
-    /// The least alignment of any buffer; usages raise it to the limits of the device.
+    /// Minimum alignment of buffers in bytes; some usages raise it to the limits of the device.
     pub buffer_alignment: u64,
-    /// Of images of optimal tiling below `large_image_size`.
+    /// Alignment in bytes of optimally tiled images below `large_image_size`.
     pub small_image_alignment: u64,
-    /// Of images of optimal tiling from `large_image_size` on.
+    /// Alignment in bytes of optimally tiled images from `large_image_size` on.
     pub large_image_alignment: u64,
-    /// In bytes.
+    /// Size in bytes from which on an image is large.
     pub large_image_size: u64,
-    /// Of images of linear tiling.
+    /// Alignment in bytes of linearly tiled images.
     pub linear_image_alignment: u64,
     /// Bit i: buffers may use memory type i.
     pub buffer_types: u32,
-    /// Bit i: images of optimal tiling may use memory type i.
+    /// Bit i: optimally tiled images may use memory type i.
     pub optimal_image_types: u32,
-    /// Bit i: images of linear tiling may use memory type i.
+    /// Bit i: linearly tiled images may use memory type i.
     pub linear_image_types: u32,
-    /// Images above this size prefer memory of their own.
+    /// Images above this many bytes prefer dedicated memory; `None`: no image does.
     pub dedicated_image_size: Option<u64>,
-    /// The longest side of an image of one or two dimensions, in texels.
+    /// Maximum side of a 1D or 2D image in texels.
     pub max_image_side: u32,
-    /// The longest side of an image of three dimensions, in texels.
+    /// Maximum side of a 3D image in texels.
     pub max_volume_side: u32,
-    /// Array layers of an image of one or two dimensions.
+    /// Maximum number of array layers of a 1D or 2D image.
     pub max_image_layers: u32,
-    /// `VkSampleCountFlags` of images of two dimensions and optimal tiling.
+    /// `VkSampleCountFlags` of optimally tiled 2D images.
     pub sample_counts: u32,
 }
 
 impl RequirementRules {
-    /// The rules of a profile of the simulated device.
+    /// Returns the rules of a profile of the simulated device.
     pub fn of_profile(name: &str, info: &DeviceInfo) -> Self {
         let general = Self::of_device(info);
         match name {
@@ -142,7 +142,7 @@ impl RequirementRules {
         }
     }
 
-    /// The rules of a device that is none of the profiles.
+    /// Returns the rules of a device outside of the profiles.
     pub fn of_device(info: &DeviceInfo) -> Self {
         let all = u32::MAX >> (32 - info.types.len());
         let discrete = info.device_type == DeviceType::DiscreteGpu;
@@ -163,7 +163,7 @@ impl RequirementRules {
         }
     }
 
-    /// What images of a kind may be.
+    /// Returns the limits of a kind of image.
     pub(super) fn image_format(&self, kind: &ImageFormatInfo) -> ImageSupport {
         let format = vk::Format::from_raw(kind.format);
         let flags = vk::ImageCreateFlags::from_raw(kind.flags);
@@ -191,7 +191,7 @@ impl RequirementRules {
         })
     }
 
-    /// What a buffer needs. `Err` says why it cannot exist.
+    /// Returns the requirements of a buffer. `Err` says why it cannot exist.
     pub(super) fn buffer(
         &self,
         info: &DeviceInfo,
@@ -231,7 +231,7 @@ impl RequirementRules {
         })
     }
 
-    /// What an image needs. `Err` says why it cannot exist.
+    /// Returns the requirements of an image. `Err` says why it cannot exist.
     pub(super) fn image(
         &self,
         info: &DeviceInfo,
@@ -252,7 +252,7 @@ impl RequirementRules {
         Ok(together(&all).0)
     }
 
-    /// What one plane of a disjoint image needs. `Err` says why there is none.
+    /// Returns the requirements of one plane of a disjoint image. `Err` says why there is none.
     pub(super) fn plane(
         &self,
         info: &DeviceInfo,
@@ -298,7 +298,7 @@ impl RequirementRules {
     }
 }
 
-/// What is kept of a `VkBufferCreateInfo`.
+/// The stored part of a `VkBufferCreateInfo`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BufferShape {
     pub(super) size: u64,
@@ -307,7 +307,7 @@ pub(super) struct BufferShape {
     pub(super) flags: vk::BufferCreateFlags,
 }
 
-/// What is kept of a `VkImageCreateInfo`.
+/// The stored part of a `VkImageCreateInfo`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ImageShape {
     pub(super) flags: vk::ImageCreateFlags,
@@ -338,7 +338,7 @@ impl ImageShape {
         }
     }
 
-    /// The rules of `VkImageCreateInfo` that a caller gets wrong by leaving a field at zero.
+    /// Checks the rules of `VkImageCreateInfo` that a caller violates by leaving a field at zero.
     fn check(&self) -> Result<(), String> {
         let vk::Extent3D { width, height, depth } = self.extent;
         let largest = width.max(height).max(depth);
@@ -372,7 +372,8 @@ impl ImageShape {
         Err(format!("an image {wrong}"))
     }
 
-    /// All levels, layers and samples, of one plane if there is one, tightly packed, the first level of the first layer in front.
+    /// Returns the bytes of all levels, layers and samples, tightly packed; of one plane if given. `None`
+    /// on overflow.
     fn bytes(&self, plane: Option<FormatPlane>) -> Option<u64> {
         let block = format::block(self.format);
         let mut levels = 0_u64;
@@ -393,7 +394,7 @@ impl ImageShape {
             };
             levels = levels.checked_add(bytes)?;
         }
-        // The bit of a sample count is the count.
+        // The bit of a sample count is the count itself.
         levels.checked_mul(self.array_layers.into())?.checked_mul(self.samples.as_raw().into())
     }
 }
@@ -403,7 +404,7 @@ fn round_up(size: u64, alignment: u64) -> Result<u64, String> {
     rounded.ok_or_else(|| format!("{}, more than any memory", bytes(size)))
 }
 
-/// The allowed types less those that are kept for protected or transient resources.
+/// Returns the allowed memory types without those reserved for protected or transient resources.
 fn usable(info: &DeviceInfo, allowed: u32, protected: bool, transient: bool) -> u32 {
     let types = info.types.iter().enumerate().filter(|(index, memory_type)| {
         allowed & (1 << index) != 0

@@ -1,4 +1,4 @@
-//! Handles, bindings, failures.
+//! Handles, bindings and failures of the simulated driver.
 
 use std::sync::Arc;
 use std::thread;

@@ -1,4 +1,4 @@
-//! Copies, and the two sides of memory.
+//! Copies, and the host's and the device's view of memory.
 
 use std::thread;
 
@@ -50,7 +50,7 @@ fn host_writes_reach_the_device_through_coherent_memory() {
 #[test]
 fn a_missing_flush_or_invalidate_shows() {
     let driver = driver("non-coherent");
-    // SAFETY: as above.
+    // SAFETY: live handles; the host writes what it mapped, and not during a copy.
     unsafe {
         let (buffer, memory) = bound_buffer(&driver, 2, 1024);
         let address = driver.map(memory).unwrap();
@@ -80,7 +80,7 @@ fn images_take_and_give_back_what_a_buffer_holds() {
     let driver = driver("nvidia-h200");
     let extent = vk::Extent3D { width: 30, height: 20, depth: 1 };
     let texels: Vec<u8> = (0..30 * 20 * 4).map(|byte| (byte % 251) as u8).collect();
-    // SAFETY: as above.
+    // SAFETY: live handles; the host writes what it mapped, and not during a copy.
     unsafe {
         let (buffer, memory) = bound_buffer(&driver, 3, 8192);
         let info = image_info(vk::Format::R8G8B8A8_UNORM, 30, 20).mip_levels(2);

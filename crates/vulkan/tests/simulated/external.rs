@@ -1,4 +1,4 @@
-//! What the simulated driver says about shared memory that Vulkan forbids.
+//! Violations of Vulkan's rules for shared memory that the simulated driver reports.
 
 use ash::vk;
 use vkmem_engine::{DeviceError, DeviceMemory, MemoryAllocateInfo, MemoryImport};
@@ -26,7 +26,7 @@ fn exported_memory_takes_only_buffers_that_were_created_for_it() {
     };
     let memory = driver.allocate(&info).unwrap();
     let (plain, shared) = (buffer(&driver, 0), buffer(&driver, OPAQUE_FD));
-    // SAFETY: all are live.
+    // SAFETY: all handles are live.
     unsafe {
         assert!(driver.bind_buffer(plain, memory, 0).is_err());
         assert!(driver.device().take_violations()[0].contains("external memory of types 0x0"));
@@ -69,7 +69,7 @@ fn a_descriptor_keeps_what_was_written() {
     assert_eq!(other.device().device_read(again, 0, 4), [1, 2, 3, 1]);
     let larger = MemoryAllocateInfo { import, size: 8192, ..plain };
     assert_eq!(other.allocate(&larger), Err(DeviceError::InvalidExternalHandle));
-    // SAFETY: the import took a reference of its own; this one is still ours.
+    // SAFETY: the import duplicated the descriptor; this one is still ours.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
     other.free(again);
     driver.assert_clean();

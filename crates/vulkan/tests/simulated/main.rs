@@ -1,4 +1,4 @@
-//! The simulated driver: requirements, binding, copies, and the host's side of its memory.
+//! The simulated driver: requirements, binding, copies, and the host's access to its memory.
 
 mod bindings;
 mod contents;
@@ -36,7 +36,7 @@ fn image_info(format: vk::Format, width: u32, height: u32) -> vk::ImageCreateInf
         .usage(vk::ImageUsageFlags::TRANSFER_SRC | vk::ImageUsageFlags::TRANSFER_DST)
 }
 
-/// Both ways of a copy.
+/// Returns the usages of a copy's source and target.
 fn copied() -> vk::BufferUsageFlags {
     vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST
 }
@@ -46,21 +46,21 @@ fn of_type(memory_type_index: u32, size: u64) -> MemoryAllocateInfo {
 }
 
 fn buffer_needs(driver: &SimulatedDriver, info: &vk::BufferCreateInfo<'_>) -> MemoryRequirements {
-    // SAFETY: chains of create infos in these tests are valid.
+    // SAFETY: the chains of create infos in these tests are valid.
     unsafe { driver.buffer_requirements_of_info(info) }.unwrap()
 }
 
 fn image_needs(driver: &SimulatedDriver, info: &vk::ImageCreateInfo<'_>) -> MemoryRequirements {
-    // SAFETY: as above.
+    // SAFETY: the chains of create infos in these tests are valid.
     unsafe { driver.image_requirements_of_info(info) }.unwrap()
 }
 
 fn create_buffer(driver: &SimulatedDriver, info: &vk::BufferCreateInfo<'_>) -> vk::Buffer {
-    // SAFETY: as above.
+    // SAFETY: the chains of create infos in these tests are valid.
     unsafe { driver.create_buffer(info) }.unwrap()
 }
 
-/// A buffer in memory of its own size.
+/// Returns a buffer bound to memory of its size.
 fn bound_buffer(
     driver: &SimulatedDriver,
     memory_type: u32,
@@ -85,7 +85,7 @@ fn write(address: HostAddress, bytes: &[u8]) {
 fn read(address: HostAddress, size: usize) -> Vec<u8> {
     let source = ptr::with_exposed_provenance::<u8>(address.0.get());
     let mut bytes = vec![0; size];
-    // SAFETY: as above.
+    // SAFETY: the tests stay within what they mapped.
     unsafe { ptr::copy_nonoverlapping(source, bytes.as_mut_ptr(), size) };
     bytes
 }

@@ -1,4 +1,4 @@
-//! What buffers and images need.
+//! Memory requirements of buffers and images.
 
 use std::sync::Arc;
 

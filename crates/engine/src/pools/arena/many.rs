@@ -1,4 +1,4 @@
-//! Many regions under one lock.
+//! Placing and freeing many regions per lock.
 
 use super::Arena;
 use crate::device::HostAddress;
@@ -7,12 +7,13 @@ use crate::pools::blocks::PlacedHandle;
 use crate::pools::memory_object::Release;
 use crate::suballocator::{RegionRequest, RegionTag, Suballocator};
 
-/// So many regions are placed or freed before others get the lock: some tens of microseconds.
-const RUN: usize = 512;
+/// The number of regions that are placed or freed before the lock is released to other threads: some tens
+/// of microseconds.
+const REGIONS_PER_LOCK: usize = 512;
 
 impl Arena {
-    /// Places requests in the blocks there are, up to the first that finds no room or, if they are
-    /// to be mapped, no mapped block; how many it placed. No call of the driver.
+    /// Places requests in existing blocks, up to the first for which there is no room or, if `mapped`, no
+    /// mapped block; returns the number placed. Makes no driver call.
     pub fn allocate_many_in_place(
         &self,
         requests: impl IntoIterator<Item = RegionRequest>,
@@ -23,18 +24,18 @@ impl Arena {
         let mut count = 0;
         while requests.peek().is_some() {
             let (mut asked, before) = (0, count);
-            let run = requests.by_ref().take(RUN).inspect(|_| asked += 1);
+            let run = requests.by_ref().take(REGIONS_PER_LOCK).inspect(|_| asked += 1);
             let mut state = self.state.lock();
             if mapped {
                 for request in run {
                     let Some((placed, address)) = state.place_mapped(&request) else { break };
                     let tag = RegionTag { persistently_mapped: true, ..RegionTag::default() };
                     state.blocks.suballocator.set_tag(placed.key, tag);
-                    take(placed.spot(), Some(address));
+                    take(placed.handle(), Some(address));
                     count += 1;
                 }
             } else {
-                count += state.blocks.place_many(run, |spot| take(spot, None));
+                count += state.blocks.place_many(run, |handle| take(handle, None));
             }
             self.end(state);
             if count - before < asked {
@@ -44,8 +45,8 @@ impl Arena {
         count
     }
 
-    /// Frees regions; stale ones are passed over. The driver's part comes to the releases where it has
-    /// one, or is done at once where there is no host memory for that, outside of the lock.
+    /// Frees regions and skips stale keys. Pending driver calls are pushed to `releases`, or made here,
+    /// outside of the lock, if there is no host memory for that.
     pub fn free_many(
         &self,
         ids: &[AllocationId],
@@ -54,7 +55,7 @@ impl Arena {
     ) {
         let mut next = 0;
         while next < ids.len() {
-            let end = ids.len().min(next + RUN);
+            let end = ids.len().min(next + REGIONS_PER_LOCK);
             let mut at_once = Release::default();
             let mut state = self.state.lock();
             while next < end && !at_once.calls_driver() {

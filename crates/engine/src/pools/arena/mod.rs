@@ -1,4 +1,4 @@
-//! All blocks of one memory type under one index: growth, shrinking, the next block ahead of time.
+//! [`Arena`]: all blocks of one pool under one index. Grows, shrinks, and prefetches the next block.
 
 mod many;
 
@@ -8,8 +8,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::device::{HostAddress, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
-use crate::handle::{Home, SlotKey};
-use crate::pools::block_sizes::{BlockSizes, RAMP};
+use crate::handle::{PoolKey, SlotKey};
+use crate::pools::block_sizes::{BlockSizes, FIRST_BLOCK_HALVINGS};
 use crate::pools::blocks::{Blocks, PlacedHandle, PlacedRegion};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::setup::{Setup, take_memory};
@@ -21,28 +21,30 @@ use crate::suballocator::{
 };
 use crate::words::counted;
 
-/// When an arena may take memory from the driver.
+/// Whether an arena may allocate blocks from the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Growth {
-    /// `NEVER_ALLOCATE` is not set.
+    /// Whether it may (`NEVER_ALLOCATE` is not set).
     pub allowed: bool,
-    /// `WITHIN_BUDGET` is set.
+    /// Whether it must stay within the heap's budget (`WITHIN_BUDGET` is set).
     pub within_budget: bool,
 }
 
 struct State {
     blocks: Blocks,
-    /// Blocks that are being asked of the driver, and the smallest of their sizes.
+    /// Number of blocks that are being allocated from the driver, and the size of the smallest of them in
+    /// bytes.
     growing: u32,
     growing_size: u64,
-    /// Grows whenever the driver refused one.
+    /// Number of blocks that the driver refused so far.
     refusals: u64,
-    /// A block was asked for ahead of time, or was refused and is not asked for again.
+    /// Whether a block was requested ahead of time, or was refused and is not to be requested again.
     prefetching: bool,
 }
 
 impl State {
-    /// Places a request in a block that is mapped, counted as a map of it.
+    /// Places a request in a mapped block and counts one map of it; `None` if there is no room or the
+    /// block is not mapped.
     fn place_mapped(&mut self, request: &RegionRequest) -> Option<(PlacedRegion, HostAddress)> {
         let placed = self.blocks.place(request)?;
         let mapped = placed.memory.map_if_mapped();
@@ -52,8 +54,8 @@ impl State {
         mapped.map(|address| (placed, address))
     }
 
-    /// Frees a region; `None` if the key is stale. The driver's part goes to the release. `before` sees
-    /// the block while it is still there.
+    /// Frees a region and returns its tag; `None` if the key is stale. Pending driver calls are added to
+    /// `release`. `before` is called with the block before it can be removed.
     #[inline]
     fn free(
         &mut self,
@@ -76,10 +78,10 @@ impl State {
     }
 }
 
-/// See the module.
+/// All blocks of one pool under one index and one short lock; no driver call is made while it is held.
 pub struct Arena {
     setup: Setup,
-    home: Home,
+    pool_key: PoolKey,
     rules: PoolCreateInfo,
     sizes: BlockSizes,
     state: Mutex<State>,
@@ -87,10 +89,10 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Without blocks.
+    /// Creates an arena without blocks.
     pub fn new(
         setup: &Setup,
-        home: Home,
+        pool_key: PoolKey,
         sizes: BlockSizes,
         rules: &PoolCreateInfo,
         suballocator: AnySuballocator,
@@ -101,26 +103,27 @@ impl Arena {
         let (growing, growing_size, refusals, prefetching) = (0, 0, 0, false);
         let state = Mutex::new(State { blocks, growing, growing_size, refusals, prefetching });
         let (setup, grown) = (setup.clone(), Condvar::new());
-        Self { setup, home, rules: *rules, sizes, state, grown }
+        Self { setup, pool_key, rules: *rules, sizes, state, grown }
     }
 
-    /// How large its blocks are.
+    /// Returns the block sizes.
     pub fn sizes(&self) -> BlockSizes {
         self.sizes
     }
 
-    /// Places a request in the blocks there are. O(1), no call of the driver.
+    /// Places a request in existing blocks; `None` if there is no room. No driver call. Takes the time of
+    /// [`Suballocator::allocate`].
     #[inline(always)]
     pub fn allocate_in_place(&self, request: &RegionRequest) -> Option<PlacedHandle> {
         let mut state = self.state.lock();
-        let placed = state.blocks.place_spot(request);
+        let placed = state.blocks.place_handle(request);
         self.end(state);
         placed
     }
 
-    /// The same, and counts a map of the block; `None` if the block is not mapped. What was placed
-    /// is then taken back under the same lock: an ordinary free could give the block away, which is
-    /// a call of the driver.
+    /// Places a request in a mapped block and counts one map of it; `None` if there is no room or the
+    /// block is not mapped. In the second case the region is taken back under the same lock: an ordinary
+    /// free could free the block, which is a driver call.
     pub fn allocate_in_mapped_place(
         &self,
         request: &RegionRequest,
@@ -131,8 +134,12 @@ impl Arena {
         placed
     }
 
-    /// Places a request, with a new block if there is no room. The lock is not held while the
-    /// driver works: whoever finds room meanwhile is served.
+    /// Places a request, in a new block if there is no room. The lock is not held during driver calls, so
+    /// other threads can allocate in existing blocks meanwhile.
+    ///
+    /// # Errors
+    /// Those of the driver call, of the budget, or [`Error::OutOfDeviceMemory`] if a rule of the pool
+    /// forbids another block.
     pub fn allocate(&self, request: &RegionRequest, growth: Growth) -> Result<PlacedRegion, Error> {
         let mut state = self.state.lock();
         let refusals = state.refusals;
@@ -141,7 +148,7 @@ impl Arena {
                 self.end(state);
                 return Ok(placed);
             }
-            if state.blocks.suballocator.take_starved() {
+            if state.blocks.suballocator.take_host_memory_failure() {
                 return Err(Error::NoHostMemory("an allocation"));
             }
             if !growth.allowed {
@@ -153,7 +160,7 @@ impl Arena {
                 drop(state);
                 return Err(self.no_room("larger than a block", request, true));
             }
-            // One thread grows, the others wait for its block rather than take one each.
+            // One thread allocates a block; the others wait for it instead of allocating one each.
             let worth_waiting = state.growing > 0
                 && state.growing_size >= request.size
                 && state.refusals == refusals;
@@ -182,33 +189,34 @@ impl Arena {
         most != 0 && state.blocks.count() + state.growing >= most
     }
 
-    /// Lets go of the lock after a change, and asks for the next block if this one runs low.
+    /// Releases the lock after a change, and requests the next block if this arena runs low.
     fn end(&self, mut state: MutexGuard<'_, State>) {
         self.check(&state);
         let Some(queue) = &self.setup.prefetch else { return };
         if self.runs_low(&state) && !std::mem::replace(&mut state.prefetching, true) {
             drop(state);
-            queue.ask(self.home);
+            queue.ask(self.pool_key);
         }
     }
 
     fn runs_low(&self, state: &State) -> bool {
-        // A chain of the caller's is read in the caller's calls only: nobody knows how long it stays.
+        // A `pNext` chain of the caller's is only read during the caller's calls: its lifetime is
+        // unknown.
         let is_plain = self.rules.memory_allocate_next == 0;
         is_plain && state.blocks.run_low() && !self.is_full(state)
     }
 
-    /// Takes the next block from the driver, if it still runs low. Within the budget only: nobody
-    /// has asked for it yet.
+    /// Allocates the next block from the driver if the arena still runs low; within the budget only, as
+    /// no caller has requested it yet.
     pub fn prefetch(&self) {
         let mut state = self.state.lock();
         if !self.runs_low(&state) {
             state.prefetching = false;
             return;
         }
-        let least = self.sizes.preferred >> RAMP;
+        let least = self.sizes.preferred >> FIRST_BLOCK_HALVINGS;
         let size = self.begin_growth(&mut state, least);
-        // Whoever maps here would have to wait for the mapping of the new block otherwise.
+        // Otherwise the next thread that maps an allocation would wait for the mapping of the new block.
         let map = state.blocks.iter().any(|(_, memory)| memory.is_mapped());
         drop(state);
 
@@ -234,7 +242,7 @@ impl Arena {
         self.grown.notify_all();
     }
 
-    /// A block that was refused ahead of time may be asked for again.
+    /// Allows prefetching again after the driver refused a block.
     pub fn retry_prefetch(&self) {
         let mut state = self.state.lock();
         if state.growing == 0 {
@@ -242,7 +250,7 @@ impl Arena {
         }
     }
 
-    /// Takes the blocks that a pool never gives back.
+    /// Allocates the blocks that the pool keeps until it is destroyed (`min_block_count`).
     pub fn take_first_blocks(&self) -> Result<(), Error> {
         let size = self.sizes.preferred;
         self.state.lock().blocks.try_reserve(self.rules.min_block_count as usize)?;
@@ -268,7 +276,7 @@ impl Arena {
         Error::OutOfDeviceMemory { reason: reason.into(), figures }
     }
 
-    /// Says that a block is on its way; how large it should be.
+    /// Counts a block that is about to be allocated; returns its size in bytes.
     fn begin_growth(&self, state: &mut State, request: u64) -> u64 {
         let largest = state.blocks.iter().map(|(_, memory)| memory.size).max().unwrap_or(0);
         let headroom = self.setup.ledger.headroom(self.rules.memory_type_index);
@@ -293,7 +301,7 @@ impl Arena {
         state.growing -= 1;
         let placed = match taken {
             Ok(memory) => {
-                // Not a smaller one for want of memory.
+                // False for a smaller block after the driver refused a larger one.
                 let is_full_size = memory.size >= self.sizes.preferred;
                 let block = match state.blocks.add(memory) {
                     Ok(block) => block,
@@ -307,7 +315,7 @@ impl Arena {
                 };
                 state.prefetching = false;
                 let placed = state.blocks.place(request);
-                // A region that came free meanwhile may have been the better place.
+                // A region that was freed meanwhile may have been the better fit.
                 let mut release = Release::default();
                 if state.blocks.suballocator.is_block_empty(block) {
                     state.blocks.keep_or_remove(block, &mut release);
@@ -327,7 +335,7 @@ impl Arena {
         placed
     }
 
-    /// Asks the driver for a block, and for smaller ones while it refuses. No lock is held.
+    /// Allocates a block from the driver, and tries smaller ones while it refuses. No lock is held.
     fn take_block(
         &self,
         first: u64,
@@ -348,9 +356,10 @@ impl Arena {
                 true,
             );
             match taken {
-                // Of objects that are counted, smaller ones are no fewer.
+                // A smaller object would count as one, too.
                 Err(error)
-                    if error.leads_on() && !matches!(error, Error::TooManyObjects { .. }) =>
+                    if error.allows_fallback()
+                        && !matches!(error, Error::TooManyObjects { .. }) =>
                 {
                     match self.sizes.smaller(size, request) {
                         Some(smaller) => size = smaller,
@@ -362,13 +371,15 @@ impl Arena {
         }
     }
 
-    /// Frees a region; `None` if the key is stale. What the driver has to do goes to the [`Release`].
+    /// Frees a region and returns its tag; `None` if the key is stale. Pending driver calls are added to
+    /// `release`.
     #[inline]
     pub fn free(&self, key: SlotKey, release: &mut Release) -> Option<RegionTag> {
         self.free_and(key, release, |_, _| {})
     }
 
-    /// The same, and keeps the driver from getting the memory back.
+    /// Frees a region like [`free`](Self::free), and stores a lease that keeps its block's memory from
+    /// being freed.
     #[inline]
     pub fn free_leased(
         &self,
@@ -392,7 +403,7 @@ impl Arena {
         Some(tag)
     }
 
-    /// Removes empty blocks that are kept; those of `min_block_count` only if `all`.
+    /// Removes retained empty blocks; those of `min_block_count` only if `all`.
     pub fn release_empties(&self, all: bool, release: &mut Release) {
         let mut state = self.state.lock();
         let least = if all { 0 } else { state.blocks.min_count() };
@@ -400,7 +411,8 @@ impl Arena {
         self.check(&state);
     }
 
-    /// Changes the tag of a region, and gives the memory it lies in and its offset there.
+    /// Changes the tag of a region; returns the result with the region's memory object and description,
+    /// `None` if the key is stale.
     pub fn update_tag<R>(
         &self,
         key: SlotKey,
@@ -415,12 +427,12 @@ impl Arena {
         Some((result, blocks.memory(info.block).clone(), info))
     }
 
-    /// Live allocations and their bytes. O(1).
+    /// Returns the number of live allocations and their bytes. O(1).
     pub fn live(&self) -> (u64, u64) {
         self.state.lock().blocks.live()
     }
 
-    /// Counts everything. O(regions).
+    /// Counts blocks, allocations and unused ranges. O(regions).
     pub fn statistics(&self) -> Statistics {
         let mut state = self.state.lock();
         state.blocks.suballocator.settle();
@@ -431,10 +443,10 @@ impl Arena {
         statistics
     }
 
-    /// All blocks and regions at one moment. O(regions).
+    /// Copies all blocks and regions, under one lock. O(regions).
     pub(crate) fn copy_for_dump(&self) -> Result<BlocksSnapshot, Error> {
         let mut copied = BlocksSnapshot::default();
-        // Most of the room before the lock.
+        // Reserves most of the memory before taking the lock.
         let most = self.live().0 as usize * 2;
         copied.regions.try_reserve(most).map_err(|_| NO_ROOM)?;
         let state = self.state.lock();
@@ -458,12 +470,12 @@ impl Arena {
         Ok(copied)
     }
 
-    /// Bytes of bookkeeping.
+    /// Returns the bytes of bookkeeping. O(1).
     pub fn metadata_bytes(&self) -> usize {
         self.state.lock().blocks.suballocator.metadata_bytes()
     }
 
-    /// Walks everything and says what is broken. O(regions).
+    /// Checks all invariants and returns the first one that is broken. O(regions).
     pub fn validate(&self) -> Result<(), String> {
         self.state.lock().blocks.validate()
     }

@@ -1,14 +1,14 @@
-//! Many allocations of one pool.
+//! Allocating and freeing many allocations of one pool.
 
-use super::{Pool, Wish};
+use super::{DedicatedNeed, Pool};
 use crate::handle::{Allocation, AllocationId};
 use crate::pools::memory_object::Release;
 use crate::request::AllocationRequest;
 use crate::suballocator::RegionTag;
 
 impl Pool {
-    /// Allocates without any call of the driver, up to the first request that needs one; how many.
-    /// They share their wishes: only size, alignment and the resource differ.
+    /// Allocates without driver calls, up to the first request that needs one; returns the number
+    /// allocated. All requests have the same create info and memory types.
     pub(crate) fn try_allocate_many(
         &self,
         requests: &[AllocationRequest],
@@ -18,19 +18,19 @@ impl Pool {
         let mapped = self.is_to_be_mapped(first);
         let in_blocks = requests
             .iter()
-            .take_while(|request| self.wants_dedicated(request) == Wish::No)
+            .take_while(|request| self.dedicated_need(request) == DedicatedNeed::No)
             .map(|request| self.region_request(request));
         let mut of_place = requests.iter();
-        self.arena.allocate_many_in_place(in_blocks, mapped, |spot, address| {
+        self.arena.allocate_many_in_place(in_blocks, mapped, |handle, address| {
             if let Some(request) = of_place.next() {
-                let mapped = address.map(|address| address.at(spot.offset));
-                made.push(self.allocation(false, &spot, request, mapped));
+                let mapped = address.map(|address| address.at(handle.offset));
+                made.push(self.allocation(false, &handle, request, mapped));
             }
         })
     }
 
-    /// Frees allocations; `freed` hears of each that was not stale. The driver's part comes to the
-    /// releases where it has one, or is done at once where there is no host memory for that.
+    /// Frees allocations and skips stale ids; `freed` is called for each that was live. Pending driver
+    /// calls are pushed to `releases`, or made here if there is no host memory for that.
     pub(crate) fn free_many(
         &self,
         ids: &[AllocationId],

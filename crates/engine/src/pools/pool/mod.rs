@@ -1,4 +1,4 @@
-//! Memory of one type with rules of its own: the default pool of each type, and custom ones.
+//! [`Pool`]: memory of one type with its rules: the default pool of each memory type, and custom pools.
 
 mod many;
 pub(crate) mod place;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::device::{HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
 use crate::error::{Error, FailureFigures};
-use crate::handle::{Allocation, AllocationId, Home, PoolId};
+use crate::handle::{Allocation, AllocationId, PoolId, PoolKey};
 use crate::pools::arena::{Arena, Growth};
 use crate::pools::block_sizes::BlockSizes;
 use crate::pools::blocks::{PlacedHandle, PlacedRegion};
@@ -21,51 +21,59 @@ use crate::request::{
 use crate::statistics::Statistics;
 use crate::suballocator::{AnySuballocator, RegionRequest, RegionTag};
 
-/// Offsets and sizes inside blocks are multiples of it: smaller remainders are of no use to any
-/// resource, and would cost a region each.
+/// Offsets and sizes of regions in blocks are multiples of this many bytes: a smaller remainder fits no
+/// resource and would cost a node.
 const GRANULE: u64 = 16;
-/// A buddy block keeps no region below this.
+/// The smallest region of a block with the buddy algorithm, in bytes.
 const SMALLEST_BUDDY: u64 = 32;
 
-/// See the module.
+/// The memory of one type that shares one set of rules: an arena and dedicated allocations.
 pub(crate) struct Pool {
     setup: Setup,
-    home: Home,
+    pool_key: PoolKey,
     rules: PoolCreateInfo,
-    /// Of its memory type.
+    /// Properties of its memory type.
     flags: MemoryPropertyFlags,
-    /// Everything in it is aligned to so many bytes.
+    /// Minimum alignment of its allocations in bytes.
     min_alignment: u64,
     arena: Arena,
     dedicated: Dedicated,
 }
 
-/// How much an allocation wants a memory object of its own.
+/// Whether an allocation should have a memory object of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum DedicatedNeed {
     No,
-    Should,
-    Must,
+    Preferred,
+    Required,
 }
 
 impl Pool {
-    /// The pool that a memory type has anyway.
+    /// Creates the default pool of a memory type.
     pub(crate) fn of_type(setup: &Setup, memory_type_index: u32) -> Self {
         let rules = PoolCreateInfo { memory_type_index, ..PoolCreateInfo::default() };
-        let home = Home::Default(memory_type_index);
-        Self::new(setup, home, rules, setup.preferred_block_size(memory_type_index))
+        let pool_key = PoolKey::Default(memory_type_index);
+        Self::new(setup, pool_key, rules, setup.preferred_block_size(memory_type_index))
     }
 
-    /// A custom one, with its first blocks.
+    /// Creates a custom pool with its first blocks.
+    ///
+    /// # Errors
+    /// Those of allocating these blocks.
     pub(crate) fn custom(setup: &Setup, id: PoolId, rules: PoolCreateInfo) -> Result<Self, Error> {
         let preferred = setup.preferred_block_size(rules.memory_type_index);
         let block_size = rules.block_size.or(preferred);
-        let pool = Self::new(setup, Home::Custom(id), rules, block_size);
+        let pool = Self::new(setup, PoolKey::Custom(id), rules, block_size);
         pool.arena.take_first_blocks()?;
         Ok(pool)
     }
 
-    fn new(setup: &Setup, home: Home, rules: PoolCreateInfo, block_size: Option<u64>) -> Self {
+    fn new(
+        setup: &Setup,
+        pool_key: PoolKey,
+        rules: PoolCreateInfo,
+        block_size: Option<u64>,
+    ) -> Self {
         let info = setup.device.info();
         let memory_type = rules.memory_type_index;
         let heap_size = setup.ledger.limit(info.heap_of(memory_type));
@@ -83,41 +91,41 @@ impl Pool {
         };
         let mut min_alignment = rules.min_alignment.max(1);
         if info.is_non_coherent(memory_type) {
-            // Two allocations in one atom would flush and invalidate each other.
+            // Two allocations in one atom would flush and invalidate each other's bytes.
             min_alignment = min_alignment.max(info.limits.non_coherent_atom_size);
         }
         let flags = info.flags_of(memory_type);
         let suballocator = AnySuballocator::new(rules.algorithm, granule, granularity);
-        let arena = Arena::new(setup, home, sizes, &rules, suballocator);
+        let arena = Arena::new(setup, pool_key, sizes, &rules, suballocator);
         let (setup, dedicated) = (setup.clone(), Dedicated::default());
-        Self { setup, home, rules, flags, min_alignment, arena, dedicated }
+        Self { setup, pool_key, rules, flags, min_alignment, arena, dedicated }
     }
 
-    /// Which pool it is.
-    pub(crate) fn home(&self) -> Home {
-        self.home
+    /// Returns the pool's key.
+    pub(crate) fn pool_key(&self) -> PoolKey {
+        self.pool_key
     }
 
-    /// What it was made of.
+    /// Returns the parameters that it was created with.
     pub(crate) fn rules(&self) -> &PoolCreateInfo {
         &self.rules
     }
 
-    /// How large its blocks are.
+    /// Returns the block sizes.
     pub(crate) fn sizes(&self) -> BlockSizes {
         self.arena.sizes()
     }
 
-    /// Allocates without any call of the driver, or answers `None`.
+    /// Allocates without driver calls; `None` if that is not possible.
     #[inline(always)]
     pub(crate) fn try_allocate(&self, request: &AllocationRequest) -> Option<Allocation> {
-        if self.wants_dedicated(request) != Wish::No {
+        if self.dedicated_need(request) != DedicatedNeed::No {
             return None;
         }
         let region = self.region_request(request);
         if !self.is_to_be_mapped(request) {
-            let spot = self.arena.allocate_in_place(&region)?;
-            return Some(self.allocation(false, &spot, request, None));
+            let handle = self.arena.allocate_in_place(&region)?;
+            return Some(self.allocation(false, &handle, request, None));
         }
         let (placed, address) = self.arena.allocate_in_mapped_place(&region)?;
         self.mark_mapped(false, &placed);
@@ -125,18 +133,23 @@ impl Pool {
         Some(self.finished(false, &placed, request, mapped))
     }
 
-    /// Allocates. May call the driver.
+    /// Allocates; may call the driver.
+    ///
+    /// # Errors
+    /// Those of the driver calls, of limits and budgets, or of the pool's rules.
     pub(crate) fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         let flags = request.create_info.flags;
         let never = flags.contains(Create::NEVER_ALLOCATE);
-        let wish = self.wants_dedicated(request);
+        let wish = self.dedicated_need(request);
         let mut refused = None;
-        if wish == Wish::Must && (never || !self.allows_dedicated()) {
+        if wish == DedicatedNeed::Required && (never || !self.allows_dedicated()) {
             return Err(self.must_be_dedicated(request, never));
         }
-        if wish != Wish::No && !never {
+        if wish != DedicatedNeed::No && !never {
             match self.allocate_dedicated(request, None) {
-                Err(error) if wish == Wish::Should && error.leads_on() => refused = Some(error),
+                Err(error) if wish == DedicatedNeed::Preferred && error.allows_fallback() => {
+                    refused = Some(error)
+                }
                 made => return made,
             }
         }
@@ -148,32 +161,34 @@ impl Pool {
             Err(error) => error,
         };
         match error {
-            // What stopped the better choice says more than that no block had room either.
-            error if refused.is_some() && error.leads_on() => {
-                Err(refused.map_or(error.clone(), |refused| refused.unless_hopeful(&error)))
+            // The refusal of the preferred dedicated memory explains more than a lack of room in the
+            // blocks.
+            error if refused.is_some() && error.allows_fallback() => {
+                Err(refused.map_or(error.clone(), |refused| refused.combined_with(&error)))
             }
             Error::OutOfDeviceMemory { .. } | Error::Refused { .. }
                 if !never && self.allows_dedicated() =>
             {
-                // The last resort; the arena has tried smaller blocks before.
+                // The last resort, after the arena has tried smaller blocks.
                 match self.allocate_dedicated(request, None) {
                     Err(Error::TooManyObjects { .. }) if region.size <= self.sizes().preferred => {
                         Err(error)
                     }
-                    other => other.map_err(|last| last.unless_hopeful(&error)),
+                    other => other.map_err(|last| last.combined_with(&error)),
                 }
             }
             error => Err(error),
         }
     }
 
-    /// A pool of blocks of a size, or of so many, is a promise of what it holds at most.
+    /// Returns whether dedicated memory is allowed: not in a pool with a block size or a maximum number
+    /// of blocks, which limit its size.
     fn allows_dedicated(&self) -> bool {
         self.rules.block_size.is_none() && self.rules.max_block_count == 0
     }
 
-    /// Whether it could serve a request if it were empty, as far as its rules and the device's limits
-    /// go.
+    /// Returns whether the pool could serve a request if it were empty, by its rules and the limits of
+    /// the device.
     pub(crate) fn could_serve(&self, request: &AllocationRequest) -> bool {
         let (ledger, info) = (&self.setup.ledger, self.setup.device.info());
         let size = request.requirements.size;
@@ -182,9 +197,10 @@ impl Pool {
             let limit = ledger.limit(info.heap_of(self.rules.memory_type_index));
             let most = if never { self.sizes().preferred } else { limit };
             size <= most.min(info.limits.max_memory_allocation_size)
-                && (!never || self.wants_dedicated(request) != Wish::Must)
+                && (!never || self.dedicated_need(request) != DedicatedNeed::Required)
         } else {
-            size <= self.sizes().preferred && self.wants_dedicated(request) != Wish::Must
+            size <= self.sizes().preferred
+                && self.dedicated_need(request) != DedicatedNeed::Required
         }
     }
 
@@ -204,7 +220,7 @@ impl Pool {
     }
 
     #[inline]
-    fn wants_dedicated(&self, request: &AllocationRequest) -> Wish {
+    fn dedicated_need(&self, request: &AllocationRequest) -> DedicatedNeed {
         let needs = &request.requirements;
         if request.create_info.flags.contains(Create::DEDICATED_MEMORY)
             || needs.requires_dedicated
@@ -212,20 +228,20 @@ impl Pool {
             || request.create_info.export_handle_types & !self.rules.all_export_handle_types() != 0
             || self.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
         {
-            return Wish::Must;
+            return DedicatedNeed::Required;
         }
         let large = needs.size > self.sizes().preferred / 2;
         if (needs.prefers_dedicated || large)
             && self.allows_dedicated()
             && !self.setup.ledger.is_short_of_objects()
         {
-            Wish::Should
+            DedicatedNeed::Preferred
         } else {
-            Wish::No
+            DedicatedNeed::No
         }
     }
 
-    /// Takes in memory that somebody else made.
+    /// Imports memory as a dedicated allocation.
     pub(crate) fn import(&self, request: &ImportRequest) -> Result<Allocation, Error> {
         self.allocate_dedicated(&request.whole, Some(request))
     }
@@ -239,16 +255,16 @@ impl Pool {
         let needs = &request.requirements;
         let export_handle_types =
             request.create_info.export_handle_types | self.rules.all_export_handle_types();
-        // Memory that names one resource may be bound to no other.
+        // Memory that is dedicated to one resource may be bound to no other.
         let can_alias = flags.contains(Create::CAN_ALIAS);
-        // Both sides of shared memory have to name the same resource or none. Neither sees what the
-        // other asked for, so it follows from the resource alone.
+        // Exporter and importer must both dedicate the memory to the resource or both not. Neither knows
+        // the other's parameters, so the choice depends on the resource alone.
         let is_external = export_handle_types != 0 || import.is_some();
         let may_name =
             !is_external || needs.prefers_dedicated || flags.contains(Create::DEDICATED_MEMORY);
         let dedicated =
             request.dedicated.filter(|_| needs.requires_dedicated || (may_name && !can_alias));
-        // One of them at most, as was checked.
+        // At most one of the two is not 0, as was checked.
         let next = self.rules.memory_allocate_next | request.create_info.memory_allocate_next;
         let info = MemoryAllocateInfo {
             memory_type_index: self.rules.memory_type_index,
@@ -292,15 +308,15 @@ impl Pool {
         }
     }
 
-    /// MAPPED asks for nothing where the memory cannot be mapped, as in VMA: with
-    /// ALLOW_TRANSFER_INSTEAD the caller finds out by looking.
+    /// `MAPPED` is ignored if the memory cannot be mapped, as in VMA: with `ALLOW_TRANSFER_INSTEAD` the
+    /// caller checks for a mapping.
     fn is_to_be_mapped(&self, request: &AllocationRequest) -> bool {
         request.create_info.flags.contains(Create::MAPPED)
             && self.flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
     }
 
     fn id(&self, dedicated: bool, placed: &PlacedRegion) -> AllocationId {
-        AllocationId::new(self.home, dedicated, placed.key)
+        AllocationId::new(self.pool_key, dedicated, placed.key)
     }
 
     fn mark_mapped(&self, dedicated: bool, placed: &PlacedRegion) {
@@ -316,25 +332,25 @@ impl Pool {
         request: &AllocationRequest,
         mapped: Option<HostAddress>,
     ) -> Allocation {
-        self.allocation(dedicated, &placed.spot(), request, mapped)
+        self.allocation(dedicated, &placed.handle(), request, mapped)
     }
 
     #[inline(always)]
     fn allocation(
         &self,
         dedicated: bool,
-        spot: &PlacedHandle,
+        handle: &PlacedHandle,
         request: &AllocationRequest,
         mapped: Option<HostAddress>,
     ) -> Allocation {
         Allocation {
-            id: AllocationId::new(self.home, dedicated, spot.key),
-            memory: spot.memory,
-            offset: spot.offset,
+            id: AllocationId::new(self.pool_key, dedicated, handle.key),
+            memory: handle.memory,
+            offset: handle.offset,
             size: request.requirements.size,
             memory_type_index: self.rules.memory_type_index,
             mapped,
-            hint: spot.hint,
+            hint: handle.hint,
         }
     }
 
@@ -351,7 +367,8 @@ impl Pool {
         }
     }
 
-    /// Frees an allocation: its place is free at once, the driver's part is in the [`Release`].
+    /// Frees an allocation and returns its tag; `None` if the id is stale. Its region is free at once;
+    /// driver calls are added to `release`.
     #[inline]
     pub(crate) fn free(&self, id: AllocationId, release: &mut Release) -> Option<RegionTag> {
         match id.is_dedicated() {
@@ -360,8 +377,8 @@ impl Pool {
         }
     }
 
-    /// The same, and keeps the driver from getting the memory back, which the [`Release`] does where it is
-    /// the allocation's own.
+    /// Frees like [`free`](Self::free), and stores a lease that keeps the block's memory from being
+    /// freed. Dedicated memory has no lease: it is freed by `release`.
     #[inline]
     pub(crate) fn free_leased(
         &self,
@@ -375,7 +392,8 @@ impl Pool {
         }
     }
 
-    /// Changes the tag of an allocation, and gives its memory, its offset there and its size.
+    /// Changes the tag of an allocation; returns the result, its memory object, its offset there and its
+    /// size in bytes.
     pub(crate) fn update_tag<R>(
         &self,
         id: AllocationId,
@@ -388,38 +406,38 @@ impl Pool {
         Some((result, memory, info.offset, info.size))
     }
 
-    /// Collects empty blocks that are kept; those of `min_block_count` only if `all`.
+    /// Removes retained empty blocks; those of `min_block_count` only if `all`.
     pub(crate) fn release_empties(&self, all: bool, release: &mut Release) {
         self.arena.release_empties(all, release);
     }
 
-    /// Takes the next block, if it still runs low.
+    /// Allocates the next block if the pool still runs low.
     pub(crate) fn prefetch(&self) {
         self.arena.prefetch();
     }
 
-    /// A block that was refused ahead of time may be asked for again.
+    /// Allows prefetching again after the driver refused a block.
     pub(crate) fn retry_prefetch(&self) {
         self.arena.retry_prefetch();
     }
 
-    /// Live allocations and their bytes.
+    /// Returns the number of live allocations and their bytes. O(1).
     pub(crate) fn live(&self) -> (u64, u64) {
         let (arena, dedicated) = (self.arena.live(), self.dedicated.live());
         (arena.0 + dedicated.0, arena.1 + dedicated.1)
     }
 
-    /// Counts everything. O(regions).
+    /// Counts blocks, allocations and unused ranges. O(regions).
     pub(crate) fn statistics(&self) -> Statistics {
         let mut statistics = self.arena.statistics();
         statistics.add(&self.dedicated.statistics());
         statistics
     }
 
-    /// Everything in it, the arena and the dedicated memory each at one moment. O(regions).
+    /// Copies everything in it; the arena and the dedicated allocations each under one lock. O(regions).
     pub(crate) fn copy_for_dump(&self) -> Result<PoolSnapshot, Error> {
         Ok(PoolSnapshot {
-            home: self.home,
+            pool_key: self.pool_key,
             memory_type_index: self.rules.memory_type_index,
             preferred_block_size: self.sizes().preferred,
             algorithm: self.rules.algorithm,
@@ -429,12 +447,12 @@ impl Pool {
         })
     }
 
-    /// Bytes of bookkeeping.
+    /// Returns the bytes of bookkeeping. O(1).
     pub(crate) fn metadata_bytes(&self) -> usize {
         self.arena.metadata_bytes()
     }
 
-    /// Walks everything and says what is broken. O(regions).
+    /// Checks all invariants and returns the first one that is broken. O(regions).
     pub(crate) fn validate(&self) -> Result<(), String> {
         self.arena.validate()
     }

@@ -1,28 +1,28 @@
-//! Where an allocation lies, for what is to lie there as well.
+//! The place of an allocation, for resources that are to alias it.
 
 use super::Pool;
 use crate::device::DedicatedTarget;
 use crate::handle::AllocationId;
 use crate::request::ResourceKind;
 
-/// The place of a live allocation.
+/// The place of a live allocation in its memory object.
 pub(crate) struct AllocationPlace {
-    /// Bytes of the memory object it lies in.
+    /// Size of the memory object in bytes.
     pub memory_size: u64,
-    /// In that object, in bytes.
+    /// Offset in the memory object, in bytes.
     pub offset: u64,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// What the neighbours were checked against; `None` where there are none.
+    /// The kind that its neighbours were checked against; `None` for dedicated memory, which has none.
     pub kind: Option<ResourceKind>,
-    /// The resource that the memory object names.
+    /// The resource that the memory object is dedicated to.
     pub target: Option<DedicatedTarget>,
-    /// Bytes of a page that linear and optimal resources must not share.
+    /// `bufferImageGranularity` in bytes; 1 if the pool ignores it.
     pub granularity: u64,
 }
 
 impl Pool {
-    /// `None` if the handle is stale.
+    /// Returns the place of an allocation; `None` if the id is stale.
     pub(crate) fn place(&self, id: AllocationId) -> Option<AllocationPlace> {
         let granularity = if self.rules.ignore_buffer_image_granularity {
             1

@@ -1,10 +1,10 @@
-//! Walks everything and says what is broken.
+//! Consistency checks of the linear suballocator.
 
 use super::super::granularity::{Neighbour, conflict};
 use super::super::interface::Suballocator;
 use super::super::node::NONE;
 use super::super::values::BlockIndex;
-use super::{Block, Linear, Which};
+use super::{Block, Linear, RunKind};
 
 impl Linear {
     /// See [`Suballocator::validate`].
@@ -29,7 +29,7 @@ impl Linear {
                     return at("a run does not end at its last region");
                 }
                 let last = (run.last != NONE).then(|| self.regions.node(run.last));
-                let upper = which == Which::Upper as usize;
+                let upper = which == RunKind::Upper as usize;
                 let edge = match last {
                     Some(last) if upper => last.offset,
                     Some(last) => last.end(),

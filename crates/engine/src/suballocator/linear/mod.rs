@@ -1,18 +1,18 @@
-//! Regions one behind the other: for memory that is freed in an order that is known.
+//! The linear algorithm: regions one behind the other, for memory that is freed in a known order.
 //!
 //! ```text
-//!   at once, stack   [ lower > > >|                          ]
-//!   double stack     [ lower > > >|            |< < < upper ]
-//!   ring buffer      [ wrapped > >|    |lower > > > > > > > ]
+//!   at once, stack   [ Lower > > >|                          ]      by `RunKind`; `edge` is the open end `|`
+//!   double stack     [ Lower > > >|            |< < < Upper ]
+//!   ring buffer      [ Wrapped > >|    |Lower > > > > > > > ]
 //! ```
 //!
-//! A run only grows at its open end. What is freed inside a run stays where it is until the run is
-//! freed up to there, from either side.
+//! A run only grows at its open end. A region that is freed inside a run stays there until everything
+//! between it and one end of the run is freed.
 //!
-//! Blocks are a stack, too: a request goes to the top, and to an empty block, which is the top then,
-//! when that has no room. A block that comes empty leaves the stack, wherever it was, so the one below
-//! the top goes on where it was popped. While there are several in the stack, there is neither an
-//! upper end nor a ring.
+//! The blocks form a stack as well: a request goes to the top block and, if that has no room, to an empty
+//! block, which becomes the top. A block that becomes empty leaves the stack, wherever it is; so once the
+//! top is empty, the block below continues where it stopped. While the stack has several blocks, neither
+//! the upper end nor the ring is used.
 
 mod check;
 mod stack;
@@ -26,17 +26,18 @@ use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest};
 use crate::handle::SlotKey;
 use crate::request::ResourceKind;
 
-/// Regions linked in the order in which they were placed. The nodes at both ends are live.
+/// Regions linked in the order of their placement. The first and the last one are live.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     first: u32,
     last: u32,
-    /// Where it goes on: the end of the last region, of an upper run its start.
+    /// Offset in bytes where the next region goes: the end of the last region, or its start in an upper
+    /// run.
     edge: u64,
 }
 
 impl Run {
-    /// One that starts at `edge`.
+    /// Creates an empty run that starts at `edge`.
     fn at(edge: u64) -> Self {
         Self { first: NONE, last: NONE, edge }
     }
@@ -46,9 +47,9 @@ impl Run {
     }
 }
 
-/// Which run of a block.
+/// The three runs of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
+enum RunKind {
     Lower = 0,
     Upper = 1,
     Wrapped = 2,
@@ -59,36 +60,37 @@ struct Block {
     size: u64,
     used: bool,
     live: u32,
-    /// By [`Which`].
+    /// Indexed by [`RunKind`].
     runs: [Run; 3],
-    /// Neighbours in the stack, or in the list of empty blocks.
+    /// Neighbours in the stack, or in the list of spare blocks.
     below: u32,
     above: u32,
 }
 
 impl Block {
-    fn run(&self, which: Which) -> &Run {
+    fn run(&self, which: RunKind) -> &Run {
         &self.runs[which as usize]
     }
 
-    fn run_mut(&mut self, which: Which) -> &mut Run {
+    fn run_mut(&mut self, which: RunKind) -> &mut Run {
         &mut self.runs[which as usize]
     }
 
-    /// The runs of an empty block.
+    /// Returns the runs of an empty block.
     fn no_runs(size: u64) -> [Run; 3] {
         [Run::at(0), Run::at(size), Run::at(0)]
     }
 }
 
-/// A place in a block. `NOWHERE` stands for none: an `Option` of all this would go through memory.
+/// A place in a block; `NOWHERE` if there is none. An `Option` of this size would be returned through
+/// memory.
 #[derive(Clone, Copy)]
 struct Position {
-    which: Which,
+    which: RunKind,
     offset: u64,
 }
 
-const NOWHERE: Position = Position { which: Which::Lower, offset: u64::MAX };
+const NOWHERE: Position = Position { which: RunKind::Lower, offset: u64::MAX };
 
 impl Position {
     fn is_found(self) -> bool {
@@ -96,7 +98,8 @@ impl Position {
     }
 }
 
-/// Evaluates an expression with the nodes of a table at hand, its slots, and the blocks of all regions.
+/// Evaluates an expression with the nodes of a table (as one row or several), its free list of slots, and
+/// the block of each slot.
 macro_rules! nodes {
     ($regions:expr, $nodes:ident, $slots:ident, $blocks:ident => $call:expr) => {{
         let (nodes, $blocks, $slots) = $regions.parts();
@@ -109,18 +112,18 @@ macro_rules! nodes {
     }};
 }
 
-/// What became of a region that is freed.
+/// How a freed region left its run.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Gone {
-    /// It was the end of its run, and its slot was given back.
+enum RunRemoval {
+    /// It was an end of its run; its slot is vacant.
     TakenOff,
-    /// So it was, but what is beside it was freed before: the run has to be trimmed.
-    Trims(Which),
-    /// Inside a run it stays.
+    /// It was an end of its run and its neighbour had been freed before: the run has to be trimmed.
+    Trims(RunKind),
+    /// It lies inside a run and stays in it.
     Stays,
 }
 
-/// Takes a region that is freed off an end of its run.
+/// Removes a freed region from its run if it is an end of it.
 #[inline(always)]
 fn take_off(
     block: &mut Block,
@@ -128,51 +131,57 @@ fn take_off(
     freed: &Node,
     nodes: &mut impl Entries<Node>,
     slots: &mut Slots,
-) -> Gone {
-    for which in [Which::Lower, Which::Upper, Which::Wrapped] {
+) -> RunRemoval {
+    for which in [RunKind::Lower, RunKind::Upper, RunKind::Wrapped] {
         let run = block.run_mut(which);
         let at_last = run.last == index;
         if !at_last && run.first != index {
             continue;
         }
         let neighbour = if at_last { freed.previous } else { freed.next };
-        // As a rule it lives, and is the end from now on.
+        // Usually the neighbour is live and becomes the end.
         if neighbour == NONE || nodes[neighbour].is_free() {
-            return Gone::Trims(which);
+            return RunRemoval::Trims(which);
         }
         let node = &mut nodes[neighbour];
         if at_last {
             run.last = neighbour;
-            run.edge = if which == Which::Upper { node.offset } else { node.padded_end() };
+            run.edge = if which == RunKind::Upper { node.offset } else { node.padded_end() };
             node.next = NONE;
         } else {
             run.first = neighbour;
             node.previous = NONE;
         }
         slots.give_back(index, nodes);
-        return Gone::TakenOff;
+        return RunRemoval::TakenOff;
     }
-    Gone::Stays
+    RunRemoval::Stays
 }
 
-/// See the module.
+/// Linear suballocator: stack, double stack or ring buffer, according to the order of its calls.
+///
+/// # Time complexity
+/// `allocate`: O(1) in the block on top; if that is full, O(spare blocks). `free`: O(1) amortised, as
+/// each region is trimmed off its run once; O(regions of the run) in the worst case. Everything else as
+/// [`Suballocator`] says.
 #[derive(Debug)]
 pub struct Linear {
     regions: RegionTable,
     blocks: Vec<Block>,
     vacant_blocks: Vec<u32>,
-    /// The top of the stack: all blocks with live regions, or else one without.
+    /// The top of the stack, which holds all blocks with live regions, or one empty block if there are
+    /// none.
     top: u32,
     stack_height: usize,
-    /// The last one of the list of the others, all of which are empty.
+    /// The block of the list of spare (empty) blocks that was added last.
     spare: u32,
     granule: u64,
     granularity: u64,
-    starved: bool,
+    host_memory_failed: bool,
 }
 
 impl Linear {
-    /// Without blocks; see [`Tlsf::new`](super::Tlsf::new) for the numbers.
+    /// Creates a suballocator without blocks; see [`Tlsf::new`](super::Tlsf::new) for the parameters.
     pub fn new(granule: u64, granularity: u64) -> Self {
         assert!(granule.is_power_of_two() && granularity.is_power_of_two());
         Self {
@@ -184,7 +193,7 @@ impl Linear {
             spare: NONE,
             granule,
             granularity,
-            starved: false,
+            host_memory_failed: false,
         }
     }
 
@@ -201,33 +210,34 @@ impl Linear {
         })
     }
 
-    /// Where a request goes in a block.
+    /// Returns the place for a request in a block.
     #[inline(always)]
     fn place(&self, block: &Block, size: u64, request: &RegionRequest) -> Position {
         if self.granularity != 1 {
             return self.place_beside(block, size, request);
         }
-        // Neither overflows: offsets and sizes are below 2^60, alignments are powers of two.
+        // Neither addition overflows: offsets and sizes are below 2^60, alignments are powers of two.
         let last = request.alignment - 1;
         let up = |offset: u64| offset.wrapping_add(last) & !last;
         self.place_alone(block, size, request.upper, up, |offset| offset & !last)
     }
 
-    /// The same for any alignment.
+    /// Like [`place`](Self::place), for any alignment.
     fn place_at_any(&self, block: &Block, size: u64, request: &RegionRequest) -> Position {
         let alignment = request.alignment;
         if alignment.is_power_of_two() {
             return self.place(block, size, request);
         }
         debug_assert!(self.granularity == 1);
-        // None or a distant one is behind the end of every block, and far from that of numbers.
+        // Stands for an offset past the end of every block, and is small enough for sums not to overflow.
         const FAR: u64 = 1 << 62;
         let up = |offset: u64| offset.checked_next_multiple_of(alignment).unwrap_or(FAR).min(FAR);
         let down = |offset: u64| offset / alignment * alignment;
         self.place_alone(block, size, request.upper, up, down)
     }
 
-    /// The same where neighbours forbid nothing; `up` and `down` round an offset to the alignment.
+    /// Returns the place for a request where no neighbour can conflict; `up` and `down` round an offset
+    /// to the alignment.
     #[inline(always)]
     fn place_alone(
         &self,
@@ -247,18 +257,18 @@ impl Linear {
             let offset = down(upper.edge.wrapping_sub(size));
             let fits = size <= upper.edge && offset >= lower.edge;
             let free = alone && wrapped.is_empty();
-            return if free && fits { Position { which: Which::Upper, offset } } else { NOWHERE };
+            return if free && fits { Position { which: RunKind::Upper, offset } } else { NOWHERE };
         }
         if wrapped.is_empty() {
-            let behind = between(Which::Lower, lower.edge, upper.edge);
+            let behind = between(RunKind::Lower, lower.edge, upper.edge);
             if behind.is_found() || !alone || !upper.is_empty() || lower.is_empty() {
                 return behind;
             }
         }
-        between(Which::Wrapped, wrapped.edge, self.regions.node(lower.first).offset)
+        between(RunKind::Wrapped, wrapped.edge, self.regions.node(lower.first).offset)
     }
 
-    /// The same where neighbours may forbid it.
+    /// Returns the place for a request where `bufferImageGranularity` matters.
     #[inline(never)]
     fn place_beside(&self, block: &Block, size: u64, request: &RegionRequest) -> Position {
         let alone = self.stack_height == 1;
@@ -269,7 +279,7 @@ impl Linear {
         if request.upper {
             let free = alone && wrapped.is_empty();
             return if free {
-                at(Which::Upper, self.place_upper(block, size, request))
+                at(RunKind::Upper, self.place_upper(block, size, request))
             } else {
                 NOWHERE
             };
@@ -277,14 +287,14 @@ impl Linear {
         if wrapped.is_empty() {
             let offset = self.between(lower.last, upper.last, block.size, size, request);
             if offset.is_some() || !alone || !upper.is_empty() || lower.is_empty() {
-                return at(Which::Lower, offset);
+                return at(RunKind::Lower, offset);
             }
         }
         let offset = self.between(wrapped.last, lower.first, block.size, size, request);
-        at(Which::Wrapped, offset)
+        at(RunKind::Wrapped, offset)
     }
 
-    /// The first fit between the regions `before` and `after`, or the borders of the block.
+    /// Returns the first fit between the regions `before` and `after`, or the borders of the block.
     fn between(
         &self,
         before: u32,
@@ -305,8 +315,8 @@ impl Linear {
 
     fn place_upper(&self, block: &Block, size: u64, request: &RegionRequest) -> Option<u64> {
         let page_of = |offset: u64| offset & !(self.granularity - 1);
-        let below = self.neighbour(block.run(Which::Lower).last, true);
-        let above = self.neighbour(block.run(Which::Upper).last, false);
+        let below = self.neighbour(block.run(RunKind::Lower).last, true);
+        let above = self.neighbour(block.run(RunKind::Upper).last, false);
         let end = above.map_or(block.size, |it| it.edge);
         let mut offset = end.checked_sub(size)? & !(request.alignment - 1);
         if let Some(above) = above
@@ -321,16 +331,16 @@ impl Linear {
         (offset >= below.map_or(0, |it| it.edge) && !below_conflicts).then_some(offset)
     }
 
-    /// Puts a region at the open end of a run.
+    /// Appends a region at the open end of a run.
     #[inline(always)]
     fn push(&mut self, block: u32, at: Position, size: u64, request: &RegionRequest) -> Placement {
-        self.regions.expect(block);
+        self.regions.prepare_block(block);
         let inside = &mut self.blocks[block as usize];
         inside.live = inside.live.wrapping_add(1);
         let run = inside.run_mut(at.which);
         // A place lies within its block.
         let end = at.offset.wrapping_add(size);
-        run.edge = if at.which == Which::Upper { at.offset } else { end };
+        run.edge = if at.which == RunKind::Upper { at.offset } else { end };
         nodes!(self.regions, nodes, slots, blocks => {
             let index = slots.take_for(block, &nodes, blocks);
             let last = std::mem::replace(&mut run.last, index);
@@ -349,15 +359,15 @@ impl Linear {
         })
     }
 
-    /// Drops freed regions from both ends of a run.
+    /// Removes freed regions from both ends of a run.
     #[cold]
     #[inline(never)]
-    fn trim(&mut self, block: u32, which: Which) {
+    fn trim(&mut self, block: u32, which: RunKind) {
         let mut run = *self.blocks[block as usize].run(which);
         while run.last != NONE {
             let node = self.regions.node(run.last);
             if !node.is_free() {
-                run.edge = if which == Which::Upper { node.offset } else { node.end() };
+                run.edge = if which == RunKind::Upper { node.offset } else { node.end() };
                 break;
             }
             let gone = std::mem::replace(&mut run.last, node.previous);
@@ -365,10 +375,10 @@ impl Linear {
         }
         if run.last == NONE {
             let size = self.blocks[block as usize].size;
-            run = Run::at(if which == Which::Upper { size } else { 0 });
+            run = Run::at(if which == RunKind::Upper { size } else { 0 });
         } else {
             self.regions.node_mut(run.last).next = NONE;
-            // The last one is live.
+            // The last region is live, so the loop ends.
             while self.regions.node(run.first).is_free() {
                 let next = self.regions.node(run.first).next;
                 let gone = std::mem::replace(&mut run.first, next);
@@ -386,11 +396,11 @@ impl Suballocator for Linear {
         let next = self.vacant_blocks.last().copied().unwrap_or(blocks as u32);
         self.blocks.try_reserve(1).is_ok()
             && self.vacant_blocks.try_reserve(blocks + 1).is_ok()
-            && self.regions.try_expect_block(next, 0)
+            && self.regions.try_prepare_block(next, 0)
     }
 
-    fn take_starved(&mut self) -> bool {
-        std::mem::take(&mut self.starved)
+    fn take_host_memory_failure(&mut self) -> bool {
+        std::mem::take(&mut self.host_memory_failed)
     }
 
     fn add_block(&mut self, size: u64) -> BlockIndex {
@@ -430,7 +440,7 @@ impl Suballocator for Linear {
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         debug_assert!(request.size > 0 && request.alignment.is_power_of_two());
         if !self.regions.has_room_for(1) && !self.regions.try_grow() {
-            self.starved = true;
+            self.host_memory_failed = true;
             return None;
         }
         let size = align_up(request.size, self.granule).filter(|&size| size <= MAX_SIZE)?;
@@ -447,7 +457,7 @@ impl Suballocator for Linear {
     #[inline(never)]
     fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement> {
         if !self.regions.has_room_for(1) && !self.regions.try_grow() {
-            self.starved = true;
+            self.host_memory_failed = true;
             return None;
         }
         let size = request.size.checked_next_multiple_of(self.granule);
@@ -471,14 +481,14 @@ impl Suballocator for Linear {
             let gone = if at_end {
                 take_off(block, index, &node, &mut nodes, slots)
             } else {
-                Gone::Stays
+                RunRemoval::Stays
             };
-            if gone != Gone::TakenOff {
+            if gone != RunRemoval::TakenOff {
                 nodes[index].end_life(node.offset, node.footprint());
             }
             (node, gone)
         });
-        if let Gone::Trims(which) = gone {
+        if let RunRemoval::Trims(which) = gone {
             self.trim(block_of, which);
         }
         let block = &mut self.blocks[block_of as usize];
@@ -518,8 +528,9 @@ impl Suballocator for Linear {
         assert!(size >= before && size <= MAX_SIZE, "a block of {before} bytes grows to {size}");
         let block = &mut self.blocks[block.0 as usize];
         block.size = size;
-        // An upper stack goes on below what it holds; the new end is for the next one.
-        let upper = block.run_mut(Which::Upper);
+        // An upper run that has regions continues below them; the new end of the block is for the next
+        // upper run.
+        let upper = block.run_mut(RunKind::Upper);
         if upper.is_empty() {
             upper.edge = size;
         }

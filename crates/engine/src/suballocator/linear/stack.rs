@@ -1,8 +1,8 @@
-//! Which block a request goes to.
+//! Choice of the block that a request goes to.
 //!
 //! ```text
-//!   stack    [ full ][ full ][ top > >|   ]      blocks with live regions, or one without
-//!   spare    [      ][      ]                    the other empty ones
+//!   top      [ block ] -> [ block ] -> [ block ]    linked by `below`: blocks with live regions, or one empty block
+//!   spare    [ block ] -> [ block ]                 the other empty blocks, the last one to become empty first
 //! ```
 
 use super::super::node::NONE;
@@ -11,8 +11,8 @@ use super::{Block, Linear};
 use crate::handle::SlotKey;
 
 impl Linear {
-    /// The way of what the top of the stack has no room for: the spare block that came empty last, of
-    /// those that are large enough, is the top from now on.
+    /// Places a request for which the top block has no room: takes the most recently emptied spare block
+    /// that is large enough and makes it the top.
     #[cold]
     #[inline(never)]
     pub(super) fn allocate_in_spare(
@@ -51,7 +51,7 @@ impl Linear {
         self.link(block, below);
     }
 
-    /// Links a block above the last one of a list.
+    /// Links a block above `below`, the last one of a list.
     fn link(&mut self, block: u32, below: u32) {
         if below != NONE {
             self.blocks[below as usize].above = block;
@@ -60,7 +60,7 @@ impl Linear {
         (block.below, block.above) = (below, NONE);
     }
 
-    /// Takes a block out of the stack or of the spare ones.
+    /// Removes a block from the stack or from the list of spare blocks.
     fn unlink(&mut self, block: u32) {
         let Block { below, above, .. } = self.blocks[block as usize];
         if below != NONE {
@@ -75,7 +75,7 @@ impl Linear {
         }
     }
 
-    /// Moves a block that came empty to the spare ones; not the last one of the stack.
+    /// Moves an empty block from the stack to the spare blocks; the stack must keep at least one.
     #[cold]
     #[inline(never)]
     pub(super) fn leave_stack(&mut self, block: u32) {
@@ -84,17 +84,17 @@ impl Linear {
         self.put_aside(block);
     }
 
-    /// Takes in a new block.
+    /// Adds a new block to the stack or to the spare blocks.
     pub(super) fn enter(&mut self, block: u32) {
         if self.top == NONE { self.put_on_top(block) } else { self.put_aside(block) }
     }
 
-    /// Lets go of an empty block.
+    /// Removes an empty block.
     pub(super) fn leave(&mut self, block: u32) {
         let was_top = self.top == block;
         self.unlink(block);
         if was_top {
-            // Nothing was below it: an empty block is in the stack only alone.
+            // An empty block is in the stack only if it is the only one, so nothing is below it.
             self.stack_height -= 1;
             let spare = self.spare;
             if spare != NONE {

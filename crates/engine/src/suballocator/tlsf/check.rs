@@ -1,4 +1,4 @@
-//! Whether all that the index keeps agrees with itself.
+//! Consistency checks of the index.
 
 use super::super::bins::{Bins, CLASSES, class_of};
 use super::super::granularity::conflict;
@@ -7,7 +7,7 @@ use super::{Tlsf, kind_bits};
 use crate::request::ResourceKind;
 
 impl Tlsf {
-    /// Walks every block and every size class. O(regions).
+    /// Checks every block and every size class. O(regions).
     pub(super) fn check(&self) -> Result<(), String> {
         let (mut regions, mut free, mut deferred) = (0, 0, 0);
         for (number, block) in self.blocks.iter().enumerate().filter(|(_, block)| block.used) {
@@ -15,7 +15,7 @@ impl Tlsf {
             let edge = block.edge;
             let (mut index, mut previous, mut end, mut live) =
                 (target(self.regions.node(edge).next), edge, 0, 0);
-            // The last live region and where it ends, for the pages.
+            // The last live region's end and kind, to check shared pages.
             let mut last_live: Option<(u64, ResourceKind)> = None;
             while index != edge {
                 let node = self.regions.node(index);
@@ -69,7 +69,7 @@ impl Tlsf {
                 previous = index;
                 index = target(node.next);
             }
-            // The edge.
+            // The edge node of the block.
             regions += 1;
             if target(self.regions.node(edge).previous) != previous {
                 return Err(at("its edge does not know the last region"));
@@ -87,7 +87,7 @@ impl Tlsf {
         if regions != self.regions.used_slots() {
             return Err("region slots are lost".into());
         }
-        // A block that was removed has none.
+        // A removed block has no live region.
         if self.live_counts.iter().filter(|&&live| live > 0).count() as u32 != self.busy_blocks {
             return Err("blocks with live regions are counted wrongly".into());
         }

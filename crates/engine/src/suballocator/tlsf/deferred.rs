@@ -1,22 +1,23 @@
-//! Deferred coalescing.
+//! Deferred coalescing: a freed region of a large table is merged two frees later.
 //!
-//! To merge a freed region with its neighbours takes its own node and theirs. Of a large table these
-//! have left the cache, and each is waited for in turn, as what is done next depends on what it says. So
-//! there a freed region is merged two frees later:
+//! Merging a freed region with its neighbours reads its node and theirs. In a large table these have left
+//! the cache, and the misses follow each other, as each step depends on the node before. So the nodes are
+//! prefetched first and merged later:
 //!
 //! ```text
 //!   free(c)    c is neither live nor free: its key is stale, and its neighbours see no free region
-//!              the nodes beside b are fetched, which was freed before it
-//!              a is merged, which was freed before that: all its lines have come meanwhile
+//!              the neighbours' nodes of b, which was freed before c, are prefetched
+//!              a, which was freed before b, is merged: all its cache lines have arrived
 //! ```
 //!
-//! Whether `c` lives at all is asked of its node. That is one more line to wait for, unless the caller does
-//! without a word about what it [releases](super::super::Suballocator::release): then generations are kept
-//! in a table of their own, an eighth as large, and the node of `c` is fetched for later, too. What does
-//! not depend on the key comes first, as the key itself may be on its way to the processor.
+//! Whether the key of `c` is live is stored in its node, which would be one more miss. For callers that
+//! do not need the region's description ([`release`](super::super::Suballocator::release)) the
+//! generations are also kept in a table of their own, an eighth as large, and the node of `c` is only
+//! prefetched. Work that does not depend on the key comes first, because the key itself may still be
+//! loading.
 //!
-//! Nobody else has to know. What looks for room and finds none, or needs all ranges as they are, merges
-//! the rest first: `settle.rs`.
+//! Callers do not notice: an operation that finds no room, or that needs all ranges as they are, merges
+//! the rest first (`settle.rs`).
 
 use super::super::bins::Chunk;
 use super::super::node::{NONE, Node, target};
@@ -25,48 +26,48 @@ use super::super::values::{RegionInfo, RegionTag};
 use super::hot::Hot;
 use crate::handle::SlotKey;
 
-/// From so many slots on, 128 KiB of nodes, the second level of the cache is not theirs alone. In a
-/// smaller table all is merged at once: there it takes no longer, and a place that was freed is the next
-/// one to be found.
-const LARGE: usize = 4096;
+/// Tables with at least this many slots defer: 4096 slots are 128 KiB of nodes, more than a fair share of
+/// the L2 cache. A smaller table merges at once: that takes no longer, and a freed place is the next one
+/// to be found.
+const DEFER_FROM_SLOTS: usize = 4096;
 
 /// Regions that were freed and are not merged yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deferred {
-    /// The newest first; `NONE` where there is none.
+    /// Slots of the freed regions, the newest first; `NONE` where there is none.
     pub waiting: [u32; 2],
-    /// What [`LARGE`] says.
+    /// The number of slots from which on merging is deferred; [`DEFER_FROM_SLOTS`] by default.
     pub from: usize,
-    /// Bytes of released regions that were merged without a word to the caller.
+    /// Bytes of released regions that have been merged but not reported to the caller.
     pub settled: u64,
-    /// Regions that were freed while there was no host memory for the index: they wait in their places,
-    /// with no generation, until there is.
-    pub stuck: usize,
+    /// Number of regions that were freed while there was no host memory for the index. They keep their
+    /// places, with generation 0, until there is.
+    pub unindexed: usize,
 }
 
 impl Default for Deferred {
     fn default() -> Self {
-        Self { waiting: [NONE; 2], from: LARGE, settled: 0, stuck: 0 }
+        Self { waiting: [NONE; 2], from: DEFER_FROM_SLOTS, settled: 0, unindexed: 0 }
     }
 }
 
 impl Deferred {
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.waiting == [NONE; 2] && self.stuck == 0
+        self.waiting == [NONE; 2] && self.unindexed == 0
     }
 
-    /// How many there are.
+    /// Returns the number of unmerged regions.
     pub fn count(&self) -> usize {
-        self.waiting.iter().filter(|&&it| it != NONE).count() + self.stuck
+        self.waiting.iter().filter(|&&it| it != NONE).count() + self.unindexed
     }
 
-    /// One that was stuck is gone with its block.
-    pub fn forget_stuck(&mut self) {
-        self.stuck -= 1;
+    /// Notes that an unmerged region disappeared with its block.
+    pub fn forget_unindexed(&mut self) {
+        self.unindexed -= 1;
     }
 
-    /// What is to be told to the caller.
+    /// Takes the bytes that have not been reported to the caller.
     pub fn take_settled(&mut self) -> u64 {
         std::mem::take(&mut self.settled)
     }
@@ -75,12 +76,13 @@ impl Deferred {
         self.waiting.contains(&index)
     }
 
-    /// Forgets them.
+    /// Forgets all unmerged regions.
     pub fn clear(&mut self) {
-        (self.waiting, self.settled, self.stuck) = ([NONE; 2], 0, 0);
+        (self.waiting, self.settled, self.unindexed) = ([NONE; 2], 0, 0);
     }
 
-    /// What to do in a table of so many slots: nothing to defer with, if it is a small one.
+    /// Returns the queue of freed regions if a table of `slots` slots defers merging; `None` if it is too
+    /// small.
     #[inline(always)]
     pub fn in_table_of(&mut self, slots: usize) -> Option<&mut [u32; 2]> {
         (slots >= self.from).then_some(&mut self.waiting)
@@ -88,7 +90,8 @@ impl Deferred {
 }
 
 impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
-    /// Frees a region; what it was, or `None` if the key is stale. Makes at most one region of the index.
+    /// Frees a region and returns what it was; `None` if the key is stale. Adds at most one region to the
+    /// index.
     #[inline(always)]
     pub fn free(
         &mut self,
@@ -110,33 +113,34 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         Some(was)
     }
 
-    /// What a region is that is to be freed.
+    /// Returns the description and tag of a live region; `None` if the key is stale.
     #[inline(always)]
     fn was(&self, key: SlotKey) -> Option<(RegionInfo, RegionTag)> {
         let node = self.nodes.get(key.index()).filter(|node| node.is_of(key))?;
         Some((node.info(self.block_of(key.index())), node.tag()))
     }
 
-    /// Gives what was freed first, to be merged, or `NONE`, and makes room for another one.
+    /// Removes the oldest freed region from the queue and returns its slot (`NONE` if there is none), and
+    /// prefetches the neighbours of the next one.
     #[inline(always)]
     fn advance(&mut self, waiting: &mut [u32; 2]) -> u32 {
         let [newest, oldest] = std::mem::replace(waiting, [waiting[0], NONE]);
         if newest != NONE {
             let Node { previous, next, .. } = self.nodes[newest];
-            self.nodes.expect(target(previous));
-            self.nodes.expect(target(next));
+            self.nodes.prefetch(target(previous));
+            self.nodes.prefetch(target(next));
         }
         oldest
     }
 
-    /// Merges what was released first, and makes room for another one; how many bytes that had.
+    /// Merges the oldest released region; returns its size in bytes, 0 if there is none.
     #[inline(always)]
     pub fn advance_released(&mut self, waiting: &mut [u32; 2]) -> u64 {
         let oldest = self.advance(waiting);
         if oldest == NONE { 0 } else { self.coalesce_released(oldest) }
     }
 
-    /// Merges a region whose node still says that it lives; what it had.
+    /// Merges a region whose node still says that it is live; returns its size in bytes.
     #[inline(always)]
     pub fn coalesce_released(&mut self, index: u32) -> u64 {
         let node = &mut self.nodes[index];
@@ -146,7 +150,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         size
     }
 
-    /// Makes a region that is no longer live a free one, merged with its free neighbours.
+    /// Turns a region that is no longer live into a free one, merged with its free neighbours.
     #[inline(always)]
     pub fn coalesce(&mut self, index: u32) {
         let node = &self.nodes[index];

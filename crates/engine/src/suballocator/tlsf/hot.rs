@@ -1,7 +1,7 @@
-//! What every allocate and free goes through: the tables at hand, while they do not grow.
+//! The hot path of TLSF: the steps of every allocation and free, on tables that do not grow meanwhile.
 //!
-//! It is compiled twice, for tables of one row and for tables of several. Growing comes before it, and all
-//! that is seldom needed stays in `tlsf.rs`.
+//! Compiled twice, for tables of one row and for tables of several. The callers grow the tables first;
+//! everything that is rarely needed is in `mod.rs`.
 
 use std::hint::select_unpredictable;
 use std::ops::Index;
@@ -9,18 +9,18 @@ use std::ops::Index;
 use super::super::bins::{Chunk, Entry, Position, View, class_at_least, class_of};
 use super::super::granularity::{Gap, Neighbour, place_in_gap};
 use super::super::node::{FREE_LINK, NONE, Node, is_free_link, target};
-use super::super::region::{Blocks, Slots};
+use super::super::region::{BlockOfNode, Slots};
 use super::super::slab::Entries;
 use super::super::values::{BlockIndex, Placement, RegionRequest};
 
-/// Slots that one call may take, and regions that it may put into the index.
+/// The most slots that one call takes, and the most regions that it inserts into the index.
 pub(super) const ROOM: usize = 2;
 
-/// A place found by a search, not yet taken. An `Option` of it would go through memory, which costs
-/// more than the rest of a short search.
+/// A place that a search found and that is not taken yet. An `Option` of this size would be returned
+/// through memory, which costs more than the rest of a short search.
 #[derive(Clone, Copy)]
 pub(super) struct Candidate {
-    /// `NONE` if nothing was found.
+    /// Slot of the free region; `NONE` if nothing was found.
     pub node: u32,
     pub offset: u64,
 }
@@ -34,8 +34,8 @@ impl Candidate {
     }
 }
 
-/// A free region and the offset at which the request fits into it, if it does. `granularity` is 1
-/// where neighbours cannot forbid it.
+/// Returns the offset at which a request fits into a free region, if it does. `granularity` is 1 where no
+/// neighbour can conflict.
 #[inline(always)]
 pub(super) fn fit(
     nodes: &impl Index<u32, Output = Node>,
@@ -49,14 +49,14 @@ pub(super) fn fit(
         let beside = [&nodes[node.previous], &nodes[node.next]];
         return fit_beside(node, beside, index, size, &{ *request }, granularity);
     }
-    // Neither can overflow: blocks and sizes are below 2^60, alignments are powers of two.
+    // Neither addition overflows: blocks and sizes are below 2^60, alignments are powers of two.
     let offset = node.offset.wrapping_add(request.alignment - 1) & !(request.alignment - 1);
     let fits = offset.wrapping_add(size) <= node.offset.wrapping_add(node.size());
     Candidate { node: if fits { index } else { NONE }, offset }
 }
 
-/// The same where neighbours may forbid it. They are live, as free ones are always merged, or wait to be
-/// merged and count as what they were.
+/// Returns the offset at which a request fits into a free region between neighbours that may conflict
+/// with it. These are live (free neighbours are always merged), or wait to be merged and count as live.
 #[inline(never)]
 fn fit_beside(
     node: &Node,
@@ -71,7 +71,7 @@ fn fit_beside(
     let gap = Gap {
         start: node.offset,
         end: node.offset + node.size(),
-        // What rounding added holds nothing that could conflict.
+        // The padding of a region holds nothing that could conflict.
         before: neighbour(before, before.offset + before.size()),
         after: neighbour(after, after.offset),
     };
@@ -79,17 +79,17 @@ fn fit_beside(
         .map_or(Candidate::NOTHING, |offset| Candidate { node: index, offset })
 }
 
-/// See the module.
+/// The tables of a [`Tlsf`](super::Tlsf) while they do not grow.
 pub(super) struct Hot<'a, N, C> {
     pub nodes: N,
     pub free: View<'a, C>,
     pub slots: &'a mut Slots,
-    /// Empty where all are of block 0.
-    pub block_of: &'a mut Blocks,
+    /// The block of each slot; empty while all are of block 0.
+    pub block_of: &'a mut BlockOfNode,
 }
 
 impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
-    /// See [`Entries::Again`].
+    /// Reborrows the tables; see [`Entries::Again`].
     #[inline(always)]
     fn again(&mut self) -> Hot<'_, N::Again<'_>, C::Again<'_>> {
         Hot {
@@ -100,19 +100,20 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         }
     }
 
-    /// The best of the newest regions of the request's own class, or else one of the next class that is
-    /// in use: two lines of the cache. With it its class, which need not be waited for as it must.
+    /// Returns the best fit among the newest regions of the request's own class, otherwise a region of
+    /// the next non-empty class, and its class: two cache lines. The class is returned because reading it
+    /// from the node would be a dependent load.
     #[inline(always)]
     pub fn look_near(&self, size: u64) -> (Entry, usize) {
         let own = class_of(size);
-        // Both, as which one it will be is anybody's guess.
+        // Both are read, as which one is needed cannot be predicted.
         let (best, (next, above)) =
             (self.free.best_of_newest(own, size), self.free.first_from(own + 1));
         let is_near = best.is_some();
         (select_unpredictable(is_near, best, next), select_unpredictable(is_near, own, above))
     }
 
-    /// A region that was found, if it is not larger than one that is not in the index.
+    /// Returns `found` if it is not larger than `other`, a region outside the index.
     #[inline(always)]
     pub fn below(&self, other: u32, found: (Entry, usize)) -> Option<(Entry, usize)> {
         let largest = self.nodes[other].size();
@@ -120,13 +121,13 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         (found.0.is_some() && is_smaller).then_some(found)
     }
 
-    /// Any region of the first class that is sure to fit.
+    /// Returns a region of the first class whose regions are all large enough.
     #[inline(always)]
     pub fn look_at_once(&self, size: u64) -> (Entry, usize) {
         self.free.first_from(class_at_least(size))
     }
 
-    /// Whether and where a request fits into a region.
+    /// Returns where a request fits into a region, if it does.
     #[inline(always)]
     pub fn fit(
         &self,
@@ -141,7 +142,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         fit(&self.nodes, entry.node(), size, request, granularity)
     }
 
-    /// Cuts the request out of a region of the index that was found, with its class, if it fits there.
+    /// Takes a request's place in an indexed region of known class, if it fits there.
     #[inline(always)]
     pub fn take_found(
         &mut self,
@@ -170,7 +171,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         self.nodes[moved].set_position(position);
     }
 
-    /// Makes an unlinked region a free one, and links it.
+    /// Inserts an unlinked region into the index as a free one.
     #[inline(always)]
     pub fn set_free(&mut self, index: u32, offset: u64, size: u64) -> &mut Node {
         let position = self.free.insert(class_of(size), size, index);
@@ -179,7 +180,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         node
     }
 
-    /// Makes a linked region another one.
+    /// Changes offset and size of an indexed free region.
     #[inline(always)]
     fn resize(&mut self, index: u32, offset: u64, size: u64) -> &mut Node {
         let node = &self.nodes[index];
@@ -187,8 +188,9 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         self.set_free(index, offset, size)
     }
 
-    /// Cuts the request out of a free region, `rounded` where there is room; what is left stays free.
-    /// Who knows the size of the region and its class spares the wait for its node.
+    /// Takes a request's place in a free region: `rounded` bytes where there is room, the rest stays
+    /// free. A caller that knows the region's size and class passes them, which avoids waiting for its
+    /// node.
     #[inline(always)]
     pub fn take(
         &mut self,
@@ -200,7 +202,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         let node = &self.nodes[at.node];
         let (start, previous, next) = (node.offset, node.previous, node.next);
         let size = size.unwrap_or(node.size());
-        // A region is within its block, and a fit within its region.
+        // A region lies within its block, and the place within its region.
         let room = size.wrapping_sub(at.offset.wrapping_sub(start));
         let footprint = room.min(rounded);
         let rest = room - footprint;
@@ -210,9 +212,9 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
             return self.begin(index, [before, after], at.offset, footprint, block, request);
         }
         let position = node.position();
-        // Whether something is left over is anybody's guess, so no branch asks. If so, the request
-        // gets a slot of its own, as a rule one that was used just now, and the region that it is
-        // cut from keeps its slot. If not, what is written for the rest is written over.
+        // Without a branch, because whether a rest remains cannot be predicted. If one does, the request
+        // gets a new slot, usually one that was used recently, and the rest keeps the slot of the region.
+        // If none does, what was written for the rest is overwritten.
         let splits = rest > 0;
         debug_assert_eq!(class, class_of(size));
         self.unlink(class, position);
@@ -230,8 +232,8 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         self.begin(index, [previous, next], at.offset, footprint, block, request)
     }
 
-    /// Cuts the request off the lower end of a free region that is not in the index; nothing if that is
-    /// not aligned, or if nothing would be left.
+    /// Takes a request's place at the lower end of a free region that is not in the index; `None` if that
+    /// is not aligned, or if nothing would remain.
     #[inline(always)]
     pub fn cut(&mut self, at: u32, rounded: u64, request: &RegionRequest) -> Option<Placement> {
         let node = &self.nodes[at];
@@ -248,7 +250,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         Some(self.begin(index, [previous, at | FREE_LINK], offset, rounded, block, request))
     }
 
-    /// Makes a slot with its links a live region.
+    /// Turns a linked slot into a live region and returns its placement.
     #[inline(always)]
     fn begin(
         &mut self,
@@ -266,8 +268,8 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         Placement { key: self.slots.begin_life(index, node), block: BlockIndex(block), offset }
     }
 
-    /// Cuts a slot out of a free region whose lower end the alignment leaves over; the slot and its
-    /// neighbours.
+    /// Takes a slot for a place in the middle of a free region, whose lower part the alignment leaves
+    /// free; returns the slot and its two links.
     #[cold]
     #[inline(never)]
     fn take_behind(&mut self, at: Candidate, footprint: u64, rest: u64, block: u32) -> [u32; 3] {
@@ -286,8 +288,8 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         [index, at.node | FREE_LINK, after]
     }
 
-    /// Makes a region between two links free, merged with its free neighbours. A neighbour keeps its
-    /// slot; the region's own one, which is in the cache, is the next one to be taken.
+    /// Makes a region free, merged with its free neighbours. The result keeps the slot of a neighbour;
+    /// the region's own slot, which is in the cache, becomes the next one to be taken.
     #[inline(always)]
     pub fn merge(&mut self, index: u32, offset: u64, end: u64, [previous, next]: [u32; 2]) {
         let (mut survivor, mut start, mut end) = (index, offset, end);

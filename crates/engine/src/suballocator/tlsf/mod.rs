@@ -1,20 +1,26 @@
-//! Two-level segregated fit over all blocks of an arena.
+//! Two-level segregated fit (TLSF) over all blocks of an arena.
 //!
 //! ```text
-//!   first level     one bit a power of two         ...0001 0110
-//!                                                       |  ||
-//!   second level    16 bits, linear steps         [..1.....1...]        <- any class non-empty?
-//!                                                    |     |
-//!   bins            free regions of the class      sizes and nodes       <- of *any* block
+//!   free.bitmap   power of two:  |      2^k       |    2^(k+1)     |     first and second level in one
+//!                 16 classes:    |..1.....1.......|.1..............|     bitmap: class c is bit c
+//!                                   |     |         |
+//!   free.tails    newest chunk     [c]   [c]       [c]                   `bins.rs`: sizes and slots of the free
+//!                                   |                                    regions of a class, of *any* block
+//!   regions       slot        0      1      2      3      4      5
+//!                 nodes    [ edge ][live][ free ][live][ edge ][ free ]  `node.rs`, `region.rs`
+//!                 blocks   [  0   ][ 0  ][  0   ][ 0  ][  1   ][  1   ]
+//!
+//!   blocks[0].edge = 0      0 <-> 1 <-> 2 <-> 3 <-> 0      physical neighbours by `previous` and `next`:
+//!   blocks[1].edge = 4      4 <-> 5 <-> 4                  a ring through the edge node
 //! ```
 //!
-//! After Masmano, Ripoll, Crespo and Real, "TLSF: a new dynamic memory allocator for real-time
-//! systems" (2004), with three changes: the nodes stand beside the memory, one index spans all
-//! blocks, and a bounded look into the request's own size class comes before the class that is sure
-//! to fit, which makes the fit much tighter at constant cost. The two levels of bits lie behind each
-//! other in one array, so that a class is a number and the next one is one more.
+//! After Masmano, Ripoll, Crespo and Real, "TLSF: a new dynamic memory allocator for real-time systems"
+//! (2004), with three changes: nodes are stored beside the memory instead of in it, one index covers all
+//! blocks, and a bounded search in the request's own size class precedes the first class that is sure to
+//! fit, which makes the fit much tighter at constant cost. The two levels of the bitmap are one array, so
+//! that a class is a single number.
 
-/// Makes a [`Hot`] of a suballocator's tables, and evaluates an expression with it.
+/// Evaluates an expression with a [`Hot`], the tables of a suballocator as one row or several.
 macro_rules! hot {
     ($it:expr, $hot:ident => $call:expr) => {{
         let (nodes, block_of, slots) = $it.regions.parts();
@@ -49,49 +55,55 @@ use crate::handle::SlotKey;
 use crate::request::{ResourceKind, Strategy};
 use crate::statistics::Statistics;
 
-/// Candidates that `MIN_MEMORY` looks at, to take the best of them.
-const LOOK_BEST_FIT: u32 = 64;
-/// Candidates looked at before giving up: far cheaper than a call of the driver.
-const LOOK_LAST: u32 = 512;
-/// A region's end is rounded up to its alignment, but not to more than this: what is left between
-/// two regions of one alignment would serve nobody, and cost a node. Nor is more added than the region
-/// has: small ones of a large alignment may be all that a block holds.
+/// The number of candidates that `MIN_MEMORY` compares.
+const BEST_FIT_CANDIDATES: u32 = 64;
+/// The number of candidates that are tried before a request fails: far cheaper than a driver call.
+const LAST_RESORT_CANDIDATES: u32 = 512;
+/// The end of a region is rounded up to its alignment, but by an alignment of at most this many bytes: a
+/// smaller gap between two regions of one alignment could not be used and would cost a node. The padding
+/// is at most the size of the region, because small regions of a large alignment may be all that a block
+/// holds.
 const MAX_ROUNDING: u64 = 256;
 
 #[derive(Debug)]
 struct Block {
     size: u64,
-    /// The node before its first and behind its last region.
+    /// The node that is linked before the first and behind the last region.
     edge: u32,
     used: bool,
 }
 
-/// See the module.
+/// TLSF suballocator.
+///
+/// # Time complexity
+/// `allocate`, `free` and `release`: O(1), with at most 512 candidates per allocation; O(regions) with
+/// [`Strategy::MinOffset`]. Everything else as [`Suballocator`] says.
 #[derive(Debug)]
 pub struct Tlsf {
     regions: RegionTable,
     blocks: Vec<Block>,
-    /// Live regions of each. Close together, as each call counts: of ten thousand blocks, all of it
-    /// together leaves the cache.
+    /// The number of live regions of each block. A dense array, because each call updates one: with ten
+    /// thousand blocks an array of all their fields would not fit into the cache.
     live_counts: Vec<u32>,
     vacant_blocks: Vec<u32>,
     free: Bins,
-    /// Sizes and offsets of regions are multiples of it, but for the end of a block.
+    /// Sizes and offsets of regions are multiples of this many bytes, except at the end of a block.
     granule: u64,
-    /// `bufferImageGranularity`.
+    /// `bufferImageGranularity` in bytes.
     granularity: u64,
-    /// Kinds that live here, or were to live here since it was last empty, where that matters: one bit
-    /// for those that may share pages with each other.
+    /// The kinds of all regions since the suballocator was last empty, as bits of [`kind_bits`]; only if
+    /// `granularity` is not 1.
     kinds: u8,
-    /// Whether neighbours may forbid a place to the request at hand.
-    careful: bool,
-    /// Blocks with live regions.
+    /// Whether a neighbour may conflict with the request at hand: `kinds` has more than one bit.
+    kinds_conflict_possible: bool,
+    /// The number of blocks with live regions.
     busy_blocks: u32,
     deferred: Deferred,
-    starved: bool,
+    host_memory_failed: bool,
 }
 
-/// The bit of a kind in [`Tlsf::kinds`]; a kind that shares pages with nothing has two.
+/// Returns the bits of a kind in [`Tlsf::kinds`]; kinds that may share a page with each other have one
+/// common bit, and a kind that conflicts with all has two.
 fn kind_bits(kind: ResourceKind) -> u8 {
     match kind {
         ResourceKind::Buffer | ResourceKind::ImageLinear => 0b001,
@@ -101,8 +113,8 @@ fn kind_bits(kind: ResourceKind) -> u8 {
 }
 
 impl Tlsf {
-    /// Without blocks. Both are powers of two: sizes are rounded up to `granule` bytes, and
-    /// `granularity` is the page that conflicting kinds must not share; 1 switches it off.
+    /// Creates a suballocator without blocks. Sizes are rounded up to `granule` bytes; `granularity` is
+    /// `bufferImageGranularity` in bytes, 1 if it does not matter. Both are powers of two.
     pub fn new(granule: u64, granularity: u64) -> Self {
         assert!(granule.is_power_of_two() && granularity.is_power_of_two());
         assert!(granule < MAX_PADDING, "a granule of {granule} bytes");
@@ -115,14 +127,14 @@ impl Tlsf {
             granule,
             granularity,
             kinds: 0,
-            careful: false,
+            kinds_conflict_possible: false,
             busy_blocks: 0,
             deferred: Deferred::default(),
-            starved: false,
+            host_memory_failed: false,
         }
     }
 
-    /// The first, or the smallest, of the first `look` regions of a class that fits.
+    /// Returns the first fit (or the smallest, if `best`) among the next `look` regions of a class.
     fn look_in_class(
         &self,
         class: usize,
@@ -152,7 +164,7 @@ impl Tlsf {
         found
     }
 
-    /// The classes from `class` on, at most `look` regions in all.
+    /// Searches the classes from `class` on, at most `look` regions in all.
     fn look_upwards(
         &self,
         mut class: usize,
@@ -173,11 +185,11 @@ impl Tlsf {
         Candidate::NOTHING
     }
 
-    /// A region so large that alignment and pages cannot matter.
+    /// Returns a region that is large enough whatever alignment and page conflicts cost.
     fn look_sure(&self, size: u64, request: &RegionRequest) -> Candidate {
         let padding = (request.alignment - 1) & !(self.granule - 1);
-        // One page lost at either end.
-        let pages = if self.careful { 2 * self.granularity } else { 0 };
+        // A conflict costs at most one page at either end.
+        let pages = if self.kinds_conflict_possible { 2 * self.granularity } else { 0 };
         let worst = size.saturating_add(padding).saturating_add(pages);
         if worst <= MAX_SIZE
             && let Some(class) = self.free.next_used(class_at_least(worst))
@@ -207,7 +219,7 @@ impl Tlsf {
         Candidate::NOTHING
     }
 
-    /// With another strategy, or where the first look found nothing.
+    /// Allocates with a strategy other than `Balanced`, or after the first search found nothing.
     #[inline(never)]
     fn allocate_otherwise(&mut self, request: &RegionRequest) -> Option<SlotKey> {
         let (size, rounded) = self.sizes(request).or_else(|| {
@@ -247,7 +259,7 @@ impl Tlsf {
         }
     }
 
-    /// Counts a region out of its block; whether that was the last one.
+    /// Subtracts a region from the count of its block; returns whether that was the last one.
     #[inline(always)]
     fn count_out(&mut self, block: u32) -> bool {
         let live = &mut self.live_counts[block as usize];
@@ -256,7 +268,7 @@ impl Tlsf {
         if block_is_empty {
             self.busy_blocks -= 1;
             if self.busy_blocks == 0 {
-                // What waits has a kind, too.
+                // Freed regions that wait to be merged have a kind, too.
                 self.settle_all();
                 if self.deferred.is_empty() {
                     self.kinds = 0;
@@ -266,8 +278,8 @@ impl Tlsf {
         block_is_empty
     }
 
-    /// What a request takes up at least, and what it takes up where there is room; `None` near the
-    /// end of numbers.
+    /// Returns the bytes that a request needs, and the bytes that it takes where there is room; `None` if
+    /// the sums could overflow.
     #[inline(always)]
     fn sizes(&self, request: &RegionRequest) -> Option<(u64, u64)> {
         if request.size > MAX_SIZE - 2 * MAX_PADDING {
@@ -283,7 +295,7 @@ impl Tlsf {
         let found = match request.strategy {
             Strategy::Balanced | Strategy::MinTime => Candidate::NOTHING,
             Strategy::MinMemory => {
-                self.look_upwards(class_of(size), size, request, LOOK_BEST_FIT, true)
+                self.look_upwards(class_of(size), size, request, BEST_FIT_CANDIDATES, true)
             }
             Strategy::MinOffset => return self.look_lowest_offset(size, request),
         };
@@ -294,21 +306,21 @@ impl Tlsf {
         if sure.is_found() {
             return sure;
         }
-        self.look_upwards(class_of(size), size, request, LOOK_LAST, false)
+        self.look_upwards(class_of(size), size, request, LAST_RESORT_CANDIDATES, false)
     }
 
-    /// Makes a block one free region.
+    /// Turns a block into one free region.
     fn start(&mut self, block: u32, size: u64) {
         let (edge, first) = (self.regions.take(block), self.regions.take(block));
         self.blocks[block as usize] = Block { size, edge, used: true };
         self.live_counts[block as usize] = 0;
         self.regions.node_mut(edge).set_edge(edge);
-        // After `clear`, in memory that it has.
+        // After `clear` the memory is still held.
         assert!(self.free.has_room_for(1) || self.free.try_grow(), "memory was reserved");
         self.put_in(edge, first, 0, size);
     }
 
-    /// Makes a slot a free region behind the last one of a block, merged with it if that is free.
+    /// Appends a free region to a block, merged with the last one if that is free.
     fn put_in(&mut self, edge: u32, index: u32, offset: u64, size: u64) {
         let last = self.regions.node(edge).previous;
         let node = self.regions.node_mut(index);
@@ -318,16 +330,17 @@ impl Tlsf {
         hot!(self, hot => hot.merge(index, offset, offset + size, [last, edge]));
     }
 
-    /// A kind is to live here: from now on neighbours may matter.
+    /// Notes the kind of a request, which decides whether neighbours may conflict from now on.
     #[inline(always)]
     fn note_kind(&mut self, kind: ResourceKind) {
         if self.granularity != 1 {
             self.kinds |= kind_bits(kind);
-            self.careful = !self.kinds.is_power_of_two();
+            self.kinds_conflict_possible = !self.kinds.is_power_of_two();
         }
     }
 
-    /// For what the next call may take; false without host memory for it.
+    /// Makes room for what one call may take; returns false and sets `host_memory_failed` if host memory is
+    /// exhausted.
     #[inline(always)]
     fn make_room(&mut self) -> bool {
         (self.regions.has_room_for(ROOM) && self.free.has_room_for(ROOM as u32)) || self.grow()
@@ -338,13 +351,13 @@ impl Tlsf {
     fn grow(&mut self) -> bool {
         let grown = (self.regions.has_room_for(ROOM) || self.regions.try_grow())
             && (self.free.has_room_for(ROOM as u32) || self.free.try_grow());
-        self.starved |= !grown;
+        self.host_memory_failed |= !grown;
         grown
     }
 
     #[inline(always)]
     fn granularity(&self) -> u64 {
-        if self.careful { self.granularity } else { 1 }
+        if self.kinds_conflict_possible { self.granularity } else { 1 }
     }
 
     fn fit(&self, index: u32, size: u64, request: &RegionRequest) -> Candidate {
@@ -369,14 +382,14 @@ impl Suballocator for Tlsf {
             && self.live_counts.try_reserve(1).is_ok()
             && self.vacant_blocks.try_reserve(blocks + 1).is_ok()
             && self.free.try_reserve(class_of(size))
-            && self.regions.try_expect_block(next, 2)
+            && self.regions.try_prepare_block(next, 2)
             && self.make_room();
-        self.starved = false;
+        self.host_memory_failed = false;
         reserved
     }
 
-    fn take_starved(&mut self) -> bool {
-        std::mem::take(&mut self.starved)
+    fn take_host_memory_failure(&mut self) -> bool {
+        std::mem::take(&mut self.host_memory_failed)
     }
 
     fn add_block(&mut self, size: u64) -> BlockIndex {
@@ -395,14 +408,14 @@ impl Suballocator for Tlsf {
         self.settle_all();
         let edge = self.block(block).edge;
         assert!(self.is_block_empty(block), "a block with live regions cannot be removed");
-        // One, unless some could not be merged for want of host memory.
+        // One region, unless some could not be merged when host memory was exhausted.
         let mut index = target(self.regions.node(edge).next);
         while index != edge {
             let node = *self.regions.node(index);
             if node.is_free() {
                 hot!(self, hot => hot.unlink(class_of(node.size()), node.position()));
             } else {
-                self.deferred.forget_stuck();
+                self.deferred.forget_unindexed();
             }
             self.regions.give_back(index);
             index = target(node.next);

@@ -1,4 +1,4 @@
-//! Alignments that are no powers of two.
+//! Alignments that are not powers of two.
 
 use super::super::bins::class_of;
 use super::super::node::MAX_SIZE;
@@ -25,7 +25,7 @@ impl Tlsf {
         if !found.is_found() {
             return None;
         }
-        // What would be left up to the next multiple serves nobody of this alignment.
+        // A rest that ends at the next multiple would be too small for any region of this alignment.
         let rounded = request.size.checked_next_multiple_of(request.alignment);
         let rounds = |&it: &u64| {
             let added = it.saturating_sub(size);
@@ -39,7 +39,7 @@ impl Tlsf {
         Some(placement.key)
     }
 
-    /// Whether and where a request fits into a free region.
+    /// Returns where a request fits into a free region, if it does.
     pub(super) fn fit_multiple(&self, index: u32, size: u64, request: &RegionRequest) -> Candidate {
         let node = self.regions.node(index);
         let offset = node.offset.checked_next_multiple_of(request.alignment);

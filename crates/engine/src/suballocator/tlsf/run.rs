@@ -1,8 +1,8 @@
-//! Many requests in a row, most of them cut from one region.
+//! Placing many requests in a row, most of them cut from one free region.
 //!
-//! In a new block, or behind the last live region of one, each request is cut from what the one before
-//! it left over. So that region stays out of the index from the first cut to the last, and is as good
-//! as any other while a smaller one would do.
+//! In a new block, or behind the last live region of one, each request is cut from what the previous one
+//! left over. So that region stays out of the index from the first cut to the last, as long as no smaller
+//! region fits.
 
 use super::super::bins::{Entry, class_of};
 use super::super::interface::{Suballocator, one_by_one};
@@ -12,25 +12,25 @@ use super::Tlsf;
 use super::hot::{Hot, ROOM};
 use crate::request::Strategy;
 
-/// A region is held if it is so many times larger than what was cut from it.
-const WORTH: u64 = 8;
+/// A free region is held if it is at least this many times larger than the region cut from it.
+const HOLD_RATIO: u64 = 8;
 
-/// So many requests go by at most until a region to hold is looked for again. In a block with many holes
-/// there is none behind most.
-const PATIENCE: u32 = 64;
+/// At most this many requests pass before a region to hold is looked for again: in a fragmented block few
+/// regions have a large free one behind them.
+const MAX_PAUSE: u32 = 64;
 
-/// A free region that is not in the index.
+/// A free region that is taken out of the index.
 struct Held {
     node: u32,
-    /// Nothing is in the index, and nothing comes into it while requests are cut from this one.
+    /// Whether the index is empty; it stays so while requests are cut from this region.
     alone: bool,
 }
 
-/// Puts the held region into the index at its end, even if the caller panics in between.
+/// Puts the held region back into the index when dropped, also if the caller panics.
 struct Run<'a> {
     tlsf: &'a mut Tlsf,
     held: Option<Held>,
-    /// Requests until one is looked for, and how many that were the last time.
+    /// Number of requests until a region to hold is looked for, and what `pause` was set to last.
     pause: u32,
     last_pause: u32,
 }
@@ -55,7 +55,7 @@ impl Run<'_> {
         self.held = self.tlsf.hold_behind(placement.key.index());
         self.last_pause = match self.held {
             Some(_) => 0,
-            None => (self.last_pause * 2).clamp(1, PATIENCE),
+            None => (self.last_pause * 2).clamp(1, MAX_PAUSE),
         };
         self.pause = self.last_pause;
     }
@@ -84,13 +84,15 @@ impl Tlsf {
         one_by_one(requests, placed, |request| run.allocate(request))
     }
 
-    /// Whether such a request may be cut from a held region: nothing has to be looked for or weighed.
+    /// Returns whether a request may be cut from a held region: its strategy wants no search, and no
+    /// neighbour can conflict.
     #[inline(always)]
     fn can_cut(&self, request: &RegionRequest) -> bool {
-        !self.careful && matches!(request.strategy, Strategy::Balanced | Strategy::MinTime)
+        !self.kinds_conflict_possible
+            && matches!(request.strategy, Strategy::Balanced | Strategy::MinTime)
     }
 
-    /// From the held region, or one that fits better; nothing if it takes a longer look.
+    /// Places a request in the held region or in a better fit; `None` if that takes a longer search.
     #[inline(always)]
     fn cut(&mut self, held: &Held, request: &RegionRequest) -> Option<Placement> {
         self.note_kind(request.kind);
@@ -98,7 +100,7 @@ impl Tlsf {
             return None;
         }
         let (_, rounded) = self.sizes(request)?;
-        // One more, for the held region to be put back.
+        // One more, to put the held region back.
         if !self.make_room() || !self.has_index_room(ROOM as u32 + 1) {
             return None;
         }
@@ -118,7 +120,7 @@ impl Tlsf {
         Some(placement)
     }
 
-    /// Takes what lies behind a live region out of the index, if it is free and large.
+    /// Takes the region behind a live one out of the index, if it is free and large; returns it.
     fn hold_behind(&mut self, index: u32) -> Option<Held> {
         if !self.has_index_room(1) {
             return None;
@@ -126,7 +128,7 @@ impl Tlsf {
         let live = self.regions.node(index);
         let node = target(live.next);
         let free = self.regions.node(node);
-        if !is_free_link(live.next) || free.size() / WORTH < live.size() {
+        if !is_free_link(live.next) || free.size() / HOLD_RATIO < live.size() {
             return None;
         }
         let (class, position) = (class_of(free.size()), free.position());
@@ -134,13 +136,13 @@ impl Tlsf {
         Some(Held { node, alone: self.free.next_used(0).is_none() })
     }
 
-    /// Whether so many regions can be put into the index.
+    /// Returns whether `regions` more regions can be put into the index.
     #[inline(always)]
     fn has_index_room(&mut self, regions: u32) -> bool {
         self.free.has_room_for(regions) || self.free.try_grow()
     }
 
-    /// Puts it into the index again, which has room for it.
+    /// Puts a region back into the index, which has room for it.
     fn put_back(&mut self, node: u32) {
         let free = self.regions.node(node);
         let (offset, size) = (free.offset, free.size());

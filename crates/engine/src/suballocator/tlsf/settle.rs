@@ -1,4 +1,4 @@
-//! Merging the freed regions of a suballocator, later or all at once: see `deferred.rs` for why.
+//! Merging freed regions, one later or all at once; `deferred.rs` explains why.
 
 use super::super::node::NONE;
 use super::super::values::FreedRegion;
@@ -7,7 +7,7 @@ use super::hot::Hot;
 use crate::handle::SlotKey;
 
 impl Tlsf {
-    /// Merges freed regions later from so many slots on, not from 4096 on.
+    /// Defers merging from `slots` slots on instead of 4096.
     ///
     /// # Panics
     /// If it has blocks, or was told to keep generations apart.
@@ -18,8 +18,8 @@ impl Tlsf {
         self
     }
 
-    /// Keeps generations apart from the nodes in tables whose freed regions are merged later: for who
-    /// [releases](super::super::Suballocator::release).
+    /// Keeps generations in a table of their own once merging is deferred: for callers of
+    /// [`release`](super::super::Suballocator::release).
     ///
     /// # Panics
     /// If it has blocks.
@@ -32,7 +32,7 @@ impl Tlsf {
     /// See [`Suballocator::release`](super::super::Suballocator::release).
     #[inline(always)]
     pub(super) fn release_key(&mut self, key: SlotKey) -> Option<u64> {
-        // First what does not depend on the key, which may have to be waited for.
+        // Work that does not depend on the key first: the key may still be loading.
         let waiting = &mut self.deferred.waiting;
         self.deferred.settled += hot!(self, hot => hot.advance_released(waiting));
         if !self.regions.note_end(key) {
@@ -43,13 +43,14 @@ impl Tlsf {
         Some(std::mem::take(&mut self.deferred.settled))
     }
 
-    /// Frees a region whose generation is kept apart and says what it was, for which its node is needed.
+    /// Frees a region whose generation is kept apart and returns what it was, for which its node has to
+    /// be read.
     #[cold]
     pub(super) fn free_at_once(&mut self, key: SlotKey) -> Option<FreedRegion> {
         let (info, tag) = (self.regions.info(key)?, self.regions.tag(key)?);
         let bytes = self.release_key(key)?;
         self.settle_all();
-        // All but this one are still to be told of.
+        // This region is reported here; the others are not yet.
         self.deferred.settled = self.deferred.settled + bytes - info.size;
         let block_is_empty = self.live_counts[info.block.0 as usize] == 0;
         Some(FreedRegion { info, tag, block_is_empty })
@@ -64,7 +65,7 @@ impl Tlsf {
         self.deferred.settled + waiting.map(|&it| self.regions.node(it).size()).sum::<u64>()
     }
 
-    /// Merges all that was freed.
+    /// Merges all freed regions.
     #[inline(always)]
     pub(super) fn settle_all(&mut self) {
         if !self.deferred.is_empty() {
@@ -86,34 +87,34 @@ impl Tlsf {
                 let node = self.regions.node_mut(index);
                 self.deferred.settled += if apart { node.size() } else { 0 };
                 node.end_life_later();
-                self.deferred.stuck += 1;
+                self.deferred.unindexed += 1;
             } else if apart {
                 self.deferred.settled += hot!(self, hot => hot.coalesce_released(index));
             } else {
                 hot!(self, hot => hot.coalesce(index));
             }
         }
-        self.coalesce_stuck();
+        self.coalesce_unindexed();
     }
 
     fn can_index(&mut self) -> bool {
         self.free.has_room_for(1) || self.free.try_grow()
     }
 
-    /// Merges what could not be merged before, as far as there is host memory now. O(regions), after a
-    /// lack of it only.
-    fn coalesce_stuck(&mut self) {
+    /// Merges regions that could not be merged when host memory was exhausted, as far as there is memory
+    /// now. O(regions), but only after such a failure.
+    fn coalesce_unindexed(&mut self) {
         let mut indices = 0..self.regions.nodes().len() as u32;
-        while self.deferred.stuck > 0
+        while self.deferred.unindexed > 0
             && self.can_index()
             && let Some(index) = indices.find(|&it| self.regions.node(it).is_unmerged())
         {
             hot!(self, hot => hot.coalesce(index));
-            self.deferred.stuck -= 1;
+            self.deferred.unindexed -= 1;
         }
     }
 
-    /// Frees a region without host memory for the index: its place is taken again only after it could be
+    /// Frees a region while the index has no host memory: its place is reused only once it could be
     /// merged.
     #[cold]
     #[inline(never)]
@@ -123,7 +124,7 @@ impl Tlsf {
             self.regions.note_end(key);
         }
         self.regions.node_mut(key.index()).end_life_later();
-        self.deferred.stuck += 1;
+        self.deferred.unindexed += 1;
         let block_is_empty = self.count_out(info.block.0);
         Some(FreedRegion { info, tag, block_is_empty })
     }

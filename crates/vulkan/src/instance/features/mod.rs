@@ -1,4 +1,4 @@
-//! Features by their Vulkan names: where each one is on a device, and chains of their structures.
+//! Features by their Vulkan names: their structures, and chains of these.
 
 use std::ffi::c_void;
 use std::sync::OnceLock;
@@ -7,19 +7,20 @@ use ash::vk;
 
 use crate::instance::nearest::nearest;
 
-/// A structure of features: `sType`, `pNext`, and a `VkBool32` for each.
+/// A structure of features: `sType`, `pNext`, and one `VkBool32` per feature.
 #[derive(Debug)]
 struct Structure {
-    /// 0 for `VkPhysicalDeviceFeatures`, which is no link of a chain.
+    /// 0 for `VkPhysicalDeviceFeatures`, which cannot be chained.
     s_type: i32,
-    /// From this version on it may be chained without an extension.
+    /// The version from which on it may be chained without an extension.
     core: Option<u32>,
     extensions: Vec<&'static str>,
     names: Vec<&'static str>,
 }
 
-/// All structures, written by `tools/features.py`. Those of `VkPhysicalDeviceVulkan11Features` and its
-/// like stand before those whose features they gather: a chain must not have both.
+/// Returns all structures of the table that `tools/features.py` writes.
+/// `VkPhysicalDeviceVulkan11Features` and the like come before the structures whose features they
+/// contain: a chain must not have both.
 fn structures() -> &'static [Structure] {
     static TABLE: OnceLock<Vec<Structure>> = OnceLock::new();
     TABLE.get_or_init(|| include_str!("table.txt").lines().filter_map(parse).collect())
@@ -35,24 +36,24 @@ fn parse(line: &'static str) -> Option<Structure> {
     Some(Structure { s_type, core, extensions, names: words.collect() })
 }
 
-/// Where a feature is: a structure of the table, and its place in that.
+/// The place of a feature: a structure of the table and the index in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FeatureBit {
     structure: usize,
     index: usize,
 }
 
-/// Why a feature has no place.
+/// The reason why a feature cannot be enabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoPlace {
-    /// Vulkan has no feature of this name; the names that are most like it.
+    /// Vulkan has no feature of this name; the most similar names.
     Unknown(Vec<String>),
-    /// It comes with one of these extensions, or versions, and the device has none of them.
+    /// It needs one of these extensions or versions, and the device has none of them.
     Needs(Vec<String>),
 }
 
-/// Where a feature is on a device of a version with these extensions; and the extension that has to be
-/// enabled with it. Of several extensions one in `wanted` is taken first.
+/// Returns the place of a feature on a device with this version and these extensions, and the extension
+/// that has to be enabled with it. Of several extensions, those in `wanted` are preferred.
 pub(crate) fn place_of(
     name: &str,
     api_version: u32,
@@ -95,22 +96,22 @@ pub(crate) fn place_of(
     Err(NoPlace::Needs(needs))
 }
 
-/// How many features Vulkan 1.0 has.
+/// Number of features of Vulkan 1.0.
 const CORE_FEATURES: usize = size_of::<vk::PhysicalDeviceFeatures>() / size_of::<vk::Bool32>();
 
-/// Storage for features and the structures of their chain.
+/// Storage of the features and of their chained structures.
 #[derive(Debug, Default)]
 pub(crate) struct FeatureChain {
     core: vk::PhysicalDeviceFeatures,
-    /// By their number in the table. Each is as Vulkan has it, in units of an address: `sType` in the
-    /// first, `pNext` in the second, and then the features.
+    /// The structures by their index in the table. Each has Vulkan's layout in units of an address:
+    /// `sType` in the first, `pNext` in the second, then the features.
     chained: Vec<(usize, Box<[usize]>)>,
 }
 
-/// The unit in which the features of a structure start.
-const FIRST: usize = 2;
-/// Features in a unit.
-const OF_UNIT: usize = size_of::<usize>() / size_of::<vk::Bool32>();
+/// Index of the unit in which the features of a structure start.
+const FIRST_FEATURE_UNIT: usize = 2;
+/// Features per unit.
+const FEATURES_PER_UNIT: usize = size_of::<usize>() / size_of::<vk::Bool32>();
 
 impl FeatureChain {
     /// Makes room for a feature, which is not set.
@@ -120,7 +121,7 @@ impl FeatureChain {
         if structure.s_type == 0 || is_there {
             return;
         }
-        let units = FIRST + structure.names.len().div_ceil(OF_UNIT);
+        let units = FIRST_FEATURE_UNIT + structure.names.len().div_ceil(FEATURES_PER_UNIT);
         let mut units = vec![0; units].into_boxed_slice();
         let mut first = [0; size_of::<usize>()];
         first[..4].copy_from_slice(&structure.s_type.to_ne_bytes());
@@ -136,26 +137,26 @@ impl FeatureChain {
         }
     }
 
-    /// Whether a feature is set.
+    /// Returns whether a feature is set.
     pub(crate) fn is_set(&mut self, place: FeatureBit) -> bool {
         self.bit(place).is_some_and(|bit| *bit != vk::FALSE)
     }
 
     fn bit(&mut self, place: FeatureBit) -> Option<&mut vk::Bool32> {
         if structures()[place.structure].s_type == 0 {
-            // SAFETY: the structure is so many `VkBool32` in C's layout, and nothing else.
+            // SAFETY: the structure consists of exactly this many `VkBool32`, in C's layout.
             let bits = unsafe { &mut *(&raw mut self.core).cast::<[vk::Bool32; CORE_FEATURES]>() };
             return bits.get_mut(place.index);
         }
         let (_, units) = self.chained.iter_mut().find(|(number, _)| *number == place.structure)?;
-        let unit = units.get_mut(FIRST + place.index / OF_UNIT)?;
-        // SAFETY: a unit is so many `u32`, in the order of their addresses.
-        let bits = unsafe { &mut *(&raw mut *unit).cast::<[vk::Bool32; OF_UNIT]>() };
-        Some(&mut bits[place.index % OF_UNIT])
+        let unit = units.get_mut(FIRST_FEATURE_UNIT + place.index / FEATURES_PER_UNIT)?;
+        // SAFETY: a unit is this many `u32`, in the order of their addresses.
+        let bits = unsafe { &mut *(&raw mut *unit).cast::<[vk::Bool32; FEATURES_PER_UNIT]>() };
+        Some(&mut bits[place.index % FEATURES_PER_UNIT])
     }
 
-    /// Chains the structures and returns the first; null without any. Valid until something is added, and
-    /// while this lives.
+    /// Links the structures and returns the first; null if there are none. Valid while this lives and
+    /// nothing is added.
     pub(crate) fn link(&mut self) -> *mut c_void {
         let mut next: *mut c_void = std::ptr::null_mut();
         for (_, units) in &mut self.chained {
@@ -165,7 +166,7 @@ impl FeatureChain {
         next
     }
 
-    /// Those of Vulkan 1.0.
+    /// Returns the features of Vulkan 1.0.
     pub(crate) fn core(&mut self) -> &mut vk::PhysicalDeviceFeatures {
         &mut self.core
     }
@@ -192,7 +193,7 @@ mod tests {
     fn the_table_says_what_ash_says() {
         let core = &structures()[0];
         assert_eq!((core.s_type, core.names.len()), (0, CORE_FEATURES));
-        // The structures of ash are as large as the table makes them.
+        // The structures of ash have the size that the table implies.
         for (s_type, size) in [
             (
                 vk::StructureType::PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
@@ -222,7 +223,8 @@ mod tests {
             let found =
                 structures().iter().find(|it| it.s_type == s_type.as_raw()).expect("listed");
             assert_eq!(
-                (FIRST + found.names.len().div_ceil(OF_UNIT)) * size_of::<usize>(),
+                (FIRST_FEATURE_UNIT + found.names.len().div_ceil(FEATURES_PER_UNIT))
+                    * size_of::<usize>(),
                 size,
                 "{s_type:?}"
             );
@@ -247,7 +249,7 @@ mod tests {
         assert_eq!(timeline(vk::API_VERSION_1_1, &[extension]), Ok((alone, Some(extension))));
         let needs = vec![extension.to_owned(), "Vulkan 1.2".to_owned()];
         assert_eq!(timeline(vk::API_VERSION_1_1, &[]), Err(NoPlace::Needs(needs)));
-        // In a structure of 1.1, which that version has no summary of yet.
+        // In a structure of Vulkan 1.1, for which that version has no combined structure yet.
         let (found, extension) = place("multiview", vk::API_VERSION_1_1, &[]).expect("core");
         assert_eq!(s_type(found), vk::StructureType::PHYSICAL_DEVICE_MULTIVIEW_FEATURES);
         assert_eq!(extension, None);
@@ -291,7 +293,7 @@ mod tests {
         assert!(!chain.is_set(sync));
         assert_eq!(chain.core().shader_int64, vk::TRUE);
         let first = chain.link().cast::<vk::PhysicalDeviceVulkan13Features<'_>>();
-        // SAFETY: the chain lives, and its first structure is the one that came last.
+        // SAFETY: the chain lives, and its first structure is the one that was added last.
         unsafe {
             assert_eq!((*first).s_type, vk::StructureType::PHYSICAL_DEVICE_VULKAN_1_3_FEATURES);
             assert_eq!((*first).synchronization2, vk::FALSE);

@@ -1,4 +1,4 @@
-//! What is the same for buffers and images, over what is not.
+//! The trait [`ResourceApi`]: what buffers and images have in common, so that one generic function serves both.
 
 use ash::vk::{self, Handle};
 use vkmem_engine::{
@@ -11,57 +11,65 @@ use crate::allocator::image_limits::check_image_size;
 use crate::allocator::sharing::Direction;
 use crate::driver::contract::Driver;
 
-/// What buffers and images do by different commands.
-pub(crate) trait Kind {
-    /// Its create info.
+/// Buffers or images: the Vulkan functions and structures of one kind of resource.
+pub(crate) trait ResourceApi {
+    /// The create info.
     type Info<'a>;
-    /// Its handle.
+    /// The handle.
     type Handle: Copy;
-    /// Its commands, for errors.
+    /// Names of the Vulkan functions, for errors.
     const CREATE: &'static str;
     const BIND: &'static str;
 
+    /// Returns the request to the engine, without the driver's requirements.
+    ///
     /// # Safety
-    /// The info is what its creating command accepts.
+    /// The info is valid for the Vulkan function that creates the resource.
     unsafe fn request(
         allocator: &DeviceAllocator,
         info: &Self::Info<'_>,
         create_info: &AllocationCreateInfo,
     ) -> Result<AllocationRequest, Error>;
-    /// Refuses what the device cannot have, before any of many is created.
+    /// Rejects what the device cannot have, before the first of many is created.
     ///
     /// # Safety
-    /// As above.
+    /// The info is valid for the Vulkan function that creates the resource.
     unsafe fn check_before(allocator: &DeviceAllocator, info: &Self::Info<'_>)
     -> Result<(), Error>;
-    /// Creates one whose memory is shared as handles of some types; whether it then needs memory of
-    /// its own.
+    /// Creates a resource whose memory is shared as handles of some types; returns the handle and whether
+    /// it then needs dedicated memory.
     ///
     /// # Safety
-    /// As above.
+    /// The info is valid for the Vulkan function that creates the resource.
     unsafe fn create(
         allocator: &DeviceAllocator,
         info: &Self::Info<'_>,
         handle_types: u32,
         direction: Direction,
     ) -> Result<(Self::Handle, bool), Error>;
+    /// Returns the driver's memory requirements.
+    ///
     /// # Safety
     /// The handle is live.
     unsafe fn requirements(driver: &dyn Driver, handle: Self::Handle) -> MemoryRequirements;
+    /// Binds the resource to memory.
+    ///
     /// # Safety
-    /// Handle and memory are live, and the resource may lie there.
+    /// Handle and memory are live, and the resource may be placed there.
     unsafe fn bind(
         driver: &dyn Driver,
         handle: Self::Handle,
         memory: MemoryHandle,
         offset: u64,
     ) -> Result<(), DeviceError>;
+    /// Destroys the resource.
+    ///
     /// # Safety
-    /// The handle is live and used by nobody.
+    /// The handle is live and not in use.
     unsafe fn destroy(driver: &dyn Driver, handle: Self::Handle);
-    /// For dedicated memory; `None` of what must not be named by it.
+    /// Returns the target of dedicated memory; `None` if memory must not be dedicated to this resource.
     fn target(info: &Self::Info<'_>, handle: Self::Handle) -> Option<DedicatedTarget>;
-    /// Refuses what drivers answer nonsense for.
+    /// Rejects resources for which drivers report wrong requirements.
     ///
     /// # Safety
     /// The `pNext` chain is valid.
@@ -73,7 +81,7 @@ pub(crate) struct Buffers;
 /// `VkImage`
 pub(crate) struct Images;
 
-impl Kind for Buffers {
+impl ResourceApi for Buffers {
     type Info<'a> = vk::BufferCreateInfo<'a>;
     type Handle = vk::Buffer;
     const CREATE: &'static str = "vkCreateBuffer";
@@ -85,7 +93,7 @@ impl Kind for Buffers {
         info: &Self::Info<'_>,
         create_info: &AllocationCreateInfo,
     ) -> Result<AllocationRequest, Error> {
-        // SAFETY: the caller vouches for the info.
+        // SAFETY: the caller guarantees a valid create info.
         unsafe { allocator.buffer_request(info, create_info) }
     }
 
@@ -100,17 +108,17 @@ impl Kind for Buffers {
         handle_types: u32,
         direction: Direction,
     ) -> Result<(Self::Handle, bool), Error> {
-        // SAFETY: the caller vouches for the info.
+        // SAFETY: the caller guarantees a valid create info.
         let create = |info: &Self::Info<'_>| unsafe { allocator.driver().create_buffer(info) };
         let failed = |error| {
             Error::of_call(Self::CREATE, error, allocator.engine().figures(None, info.size))
         };
-        // As a rule nothing is shared, and nothing to be chained to the info.
+        // Usually the memory is not shared and nothing is chained to the info.
         if handle_types == 0 {
             return create(info).map(|handle| (handle, false)).map_err(failed);
         }
         let (mut chained, mut link) = (*info, vk::ExternalMemoryBufferCreateInfo::default());
-        // SAFETY: the caller vouches for the chain; the link lives as long as the info.
+        // SAFETY: the caller guarantees a valid chain; the link lives as long as the info.
         let dedicated =
             unsafe { allocator.share_buffer(&mut chained, &mut link, handle_types, direction)? };
         create(&chained).map(|handle| (handle, dedicated)).map_err(failed)
@@ -118,7 +126,7 @@ impl Kind for Buffers {
 
     #[inline(always)]
     unsafe fn requirements(driver: &dyn Driver, handle: Self::Handle) -> MemoryRequirements {
-        // SAFETY: the caller vouches for the handle.
+        // SAFETY: the caller guarantees a valid handle.
         unsafe { driver.buffer_requirements(handle) }
     }
 
@@ -129,12 +137,12 @@ impl Kind for Buffers {
         memory: MemoryHandle,
         offset: u64,
     ) -> Result<(), DeviceError> {
-        // SAFETY: the caller vouches for all of them.
+        // SAFETY: the caller guarantees that all of them are valid.
         unsafe { driver.bind_buffer(handle, memory, offset) }
     }
 
     unsafe fn destroy(driver: &dyn Driver, handle: Self::Handle) {
-        // SAFETY: the caller vouches for the handle.
+        // SAFETY: the caller guarantees a valid handle.
         unsafe { driver.destroy_buffer(handle) }
     }
 
@@ -147,7 +155,7 @@ impl Kind for Buffers {
     }
 }
 
-impl Kind for Images {
+impl ResourceApi for Images {
     type Info<'a> = vk::ImageCreateInfo<'a>;
     type Handle = vk::Image;
     const CREATE: &'static str = "vkCreateImage";
@@ -158,7 +166,7 @@ impl Kind for Images {
         info: &Self::Info<'_>,
         create_info: &AllocationCreateInfo,
     ) -> Result<AllocationRequest, Error> {
-        // SAFETY: the caller vouches for the info.
+        // SAFETY: the caller guarantees a valid create info.
         unsafe { allocator.image_request(info, create_info) }
     }
 
@@ -166,7 +174,7 @@ impl Kind for Images {
         allocator: &DeviceAllocator,
         info: &Self::Info<'_>,
     ) -> Result<(), Error> {
-        // SAFETY: the caller vouches for the info.
+        // SAFETY: the caller guarantees a valid create info.
         unsafe { allocator.check_image_format(info) }
     }
 
@@ -177,23 +185,23 @@ impl Kind for Images {
         direction: Direction,
     ) -> Result<(Self::Handle, bool), Error> {
         let (mut info, mut link) = (*info, vk::ExternalMemoryImageCreateInfo::default());
-        // SAFETY: the caller vouches for the chain; the link lives as long as the info.
+        // SAFETY: the caller guarantees a valid chain; the link lives as long as the info.
         let dedicated =
             unsafe { allocator.share_image(&mut info, &mut link, handle_types, direction)? };
-        // SAFETY: as above.
+        // SAFETY: the caller guarantees a valid chain; the link lives as long as the info.
         let handle = unsafe {
-            // With what was chained: what is shared has limits of its own.
+            // With the chained structure: shared images have limits of their own.
             allocator.check_image_format(&info)?;
             allocator.driver().create_image(&info)
         };
-        // What it needs is known once it exists.
+        // The size of an image is known only after its creation.
         let figures = allocator.engine().figures(None, 0);
         let handle = handle.map_err(|error| Error::of_call(Self::CREATE, error, figures))?;
         Ok((handle, dedicated))
     }
 
     unsafe fn requirements(driver: &dyn Driver, handle: Self::Handle) -> MemoryRequirements {
-        // SAFETY: the caller vouches for the handle.
+        // SAFETY: the caller guarantees a valid handle.
         unsafe { driver.image_requirements(handle) }
     }
 
@@ -203,12 +211,12 @@ impl Kind for Images {
         memory: MemoryHandle,
         offset: u64,
     ) -> Result<(), DeviceError> {
-        // SAFETY: the caller vouches for all of them.
+        // SAFETY: the caller guarantees that all of them are valid.
         unsafe { driver.bind_image(handle, memory, offset) }
     }
 
     unsafe fn destroy(driver: &dyn Driver, handle: Self::Handle) {
-        // SAFETY: the caller vouches for the handle.
+        // SAFETY: the caller guarantees a valid handle.
         unsafe { driver.destroy_image(handle) }
     }
 
@@ -218,18 +226,18 @@ impl Kind for Images {
     }
 
     unsafe fn check(info: &Self::Info<'_>, requirements: &MemoryRequirements) -> Result<(), Error> {
-        // SAFETY: the caller vouches for the chain.
+        // SAFETY: the caller guarantees a valid chain.
         unsafe { check_image_size(info, requirements) }
     }
 }
 
 impl DeviceAllocator {
-    /// Creates a handle, and completes the request with what it needs.
+    /// Creates a handle, and completes the request with its requirements.
     ///
     /// # Safety
-    /// The info is what its creating command accepts.
+    /// The info is valid for the Vulkan function that creates the resource.
     #[inline(always)]
-    pub(crate) unsafe fn create_handle<K: Kind>(
+    pub(crate) unsafe fn create_handle<K: ResourceApi>(
         &self,
         info: &K::Info<'_>,
         request: &mut AllocationRequest,
@@ -237,43 +245,47 @@ impl DeviceAllocator {
         direction: Direction,
     ) -> Result<K::Handle, Error> {
         let driver = &**self.driver();
-        // SAFETY: the caller vouches for the info.
+        // SAFETY: the caller guarantees a valid create info.
         let (handle, dedicated) = unsafe { K::create(self, info, handle_types, direction)? };
-        // SAFETY: it was just made.
+        // SAFETY: the handle was just created.
         request.requirements = unsafe { K::requirements(driver, handle) };
         request.requirements.requires_dedicated |= dedicated;
         request.dedicated = K::target(info, handle);
-        // SAFETY: the caller vouches for the info.
+        // SAFETY: the caller guarantees a valid create info.
         let checked = unsafe { K::check(info, &request.requirements) };
         if checked.is_err() {
-            // SAFETY: nobody else has seen it.
+            // SAFETY: the handle was created here and is not used elsewhere.
             unsafe { K::destroy(driver, handle) };
         }
         checked.map(|()| handle)
     }
 
-    /// What a handle is given after it was created; it is destroyed if that fails.
+    /// Returns a handle with its allocation, or destroys the handle if the allocation failed.
     ///
     /// # Safety
-    /// The handle is live, and nobody else has seen it.
+    /// The handle is live and not used elsewhere.
     #[inline(always)]
-    pub(crate) unsafe fn or_destroy<K: Kind>(
+    pub(crate) unsafe fn or_destroy<K: ResourceApi>(
         &self,
         handle: K::Handle,
         made: Result<Allocation, Error>,
     ) -> Result<(K::Handle, Allocation), Error> {
-        // SAFETY: of the caller.
+        // SAFETY: the caller guarantees that the handle is live and not used elsewhere.
         let made = made.map_err(|error| unsafe { self.destroy_after::<K>(handle, error) });
         Ok((handle, made?))
     }
 
-    /// Destroys a handle because of an error, which it hands on.
+    /// Destroys a handle after an error and returns that error.
     ///
     /// # Safety
-    /// The handle is live, and nobody else has seen it.
+    /// The handle is live and not used elsewhere.
     #[cold]
-    pub(crate) unsafe fn destroy_after<K: Kind>(&self, handle: K::Handle, error: Error) -> Error {
-        // SAFETY: the caller vouches for the handle.
+    pub(crate) unsafe fn destroy_after<K: ResourceApi>(
+        &self,
+        handle: K::Handle,
+        error: Error,
+    ) -> Error {
+        // SAFETY: the caller guarantees a valid handle.
         unsafe { K::destroy(&**self.driver(), handle) };
         error
     }
