@@ -73,8 +73,11 @@ def _failed(message: str) -> int:
 
 
 def _prepare_streams() -> None:
-    """Opens the null device for streams that the shell closed (`>&-`); otherwise the next file to be
-    opened would get their descriptor. Unencodable characters are written as question marks."""
+    """Makes the standard streams safe to write.
+
+    Streams that the shell closed (`>&-`) get the null device; otherwise the next file to be opened
+    would get their descriptor. Unencodable characters are written as question marks.
+    """
     if None in (sys.stdin, sys.stdout, sys.stderr):
         while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
             pass

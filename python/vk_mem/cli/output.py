@@ -46,7 +46,7 @@ err = Output(stderr=True, highlight=False)
 
 
 def table(title: str, *columns: str, right: tuple[int, ...] = ()) -> Table:
-    """Makes an empty table in the common style. `right` has the indices of right-aligned columns."""
+    """Makes an empty table in the common style; the columns in `right` are right-aligned."""
     made = Table(
         *columns,
         title=title or None,

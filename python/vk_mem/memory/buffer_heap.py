@@ -107,8 +107,8 @@ class BufferHeap(NoCopies):
         self._process = os.getpid()
         # Buffers by the number of their virtual block in `_ranges`.
         self._blocks: dict[int, _Block] = {}
-        # Buffers without slices. One is kept, as the next slice often comes soon; more while a mapping
-        # of the buffer is open.
+        # Buffers without slices. One is kept, as the next slice often comes soon; more while a
+        # mapping of the buffer is open.
         self._empties: dict[int, _Block] = {}
         self._abandoned: list[tuple[int, _Place]] = []
         # Slices with a view: the view pins the buffer until it is released.
@@ -172,8 +172,8 @@ class BufferHeap(NoCopies):
     def allocate(self, size: int, alignment: int = 1) -> BufferSlice:
         """Returns a slice of `size` bytes, aligned to `alignment` and to what the usage needs.
 
-        `alignment` is any number of bytes, for example a vertex size of 12. The time does not depend on
-        the number of buffers.
+        `alignment` is any number of bytes, for example a vertex size of 12. The time does not
+        depend on the number of buffers.
 
         Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
         """
@@ -207,7 +207,7 @@ class BufferHeap(NoCopies):
                 return None
             block = self._blocks.get(found.block)
             if block is None:
-                # An interrupt (KeyboardInterrupt) hit between adding the virtual block and the buffer.
+                # A KeyboardInterrupt came after the virtual block was added, before its buffer.
                 self._ranges.remove(found.block)
             elif block.buffer.alive:
                 self._empties.pop(found.block, None)
@@ -406,8 +406,8 @@ class BufferSlice(NoCopies):
     def mapped(self) -> memoryview | None:
         """Its memory, if the heap has a HOST_ACCESS flag and the memory can be mapped; else None.
 
-        On non-coherent memory call `flush` after writing. Releasing the view flushes this slice only.
-        Invalid after `free`.
+        On non-coherent memory call `flush` after writing. Releasing the view flushes this slice
+        only. Invalid after `free`.
         """
         place = self._live()
         if self._view is None and place.block.is_mapped:
