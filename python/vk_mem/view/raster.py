@@ -55,7 +55,7 @@ def write_png(picture: Picture, scale: float, dark: bool) -> bytes:
         file = io.BytesIO()
         image.save(file, "PNG")
     except ImportError:
-        # Looked up once: Pillow resolves these on every call.
+        # Pillow imports its parts when they are used, which fails at interpreter shutdown.
         if not sys.is_finalizing():
             raise
         raise ImportError("Pillow cannot draw while the interpreter ends") from None

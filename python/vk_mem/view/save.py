@@ -15,7 +15,7 @@ PathLike = str | os.PathLike[str]
 
 
 def check_path(path: object) -> None:
-    """Raises `InvalidArgumentError` for a path that looks like a source: it would be overwritten."""
+    """Refuses a path that looks like a source, which writing would destroy."""
     if path is None:
         return
     if not isinstance(path, str | os.PathLike):

@@ -37,7 +37,7 @@ class Row:
 
 @dataclass
 class Bar:
-    """A block; or the dedicated allocations of a pool end to end, each a memory object of its own."""
+    """A block, or the dedicated allocations of a pool, drawn end to end."""
 
     id: str
     size: int

@@ -16,7 +16,7 @@ BOLD = 1.15
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
-    """Estimates the width of a text in a sans-serif font of that size, rather too wide than narrow."""
+    """Estimates the width of a text in a sans-serif font, rather too wide than too narrow."""
     total = 0
     for char in text:
         code = ord(char)

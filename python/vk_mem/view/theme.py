@@ -66,7 +66,7 @@ def luminance(colour: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """Returns the contrast ratio as defined by WCAG 2: 1 for equal colours, 21 for black on white."""
+    """Returns the contrast ratio as defined by WCAG 2: from 1 (equal) to 21 (black on white)."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
