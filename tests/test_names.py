@@ -1,4 +1,4 @@
-"""Flags and formats by name, keywords for everything, and the words of errors about either."""
+"""Names of flags and formats, keyword arguments, and error messages about both."""
 
 from __future__ import annotations
 

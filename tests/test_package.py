@@ -1,4 +1,4 @@
-"""The package as it is installed: names, types, docstrings, imports, version."""
+"""The installed package: names, types, docstrings, imports, version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Docstrings of the compiled module beside the signatures of its stub, for mkdocstrings."""
+"""Adds the docstrings of the compiled module to the signatures of its stub, for mkdocstrings."""
 
 from __future__ import annotations
 
