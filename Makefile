@@ -53,7 +53,7 @@ lint: ## Check format, lints, types and stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest vk_mem._vk_mem --allowlist tools/stubtest-allowlist.txt --ignore-unused-allowlist
+	$(BIN)/python tools/check_stubs.py
 
 fmt: ## Format all code and fix what can be fixed by itself
 	@tools/setup.sh tools

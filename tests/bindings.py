@@ -1,4 +1,4 @@
-"""Devices made with the Vulkan bindings `vulkan` and `volkano`, as their users make them."""
+"""Creates devices with the Vulkan bindings `vulkan` and `volkano`, as their users do."""
 
 from __future__ import annotations
 

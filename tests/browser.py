@@ -1,4 +1,4 @@
-"""A real browser for the tests of pages: its fixtures, and what is asked of a page."""
+"""Fixtures that open a page in a real browser, and helpers that query it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Devices for the tests, and what has to be true when a test is done with one.
+"""Fixtures for devices, and checks that run after each test that used one.
 
 Environment:
 
-- `VK_MEM_TEST_DEVICE`: name of the real device (default: the best one that runs on the processor);
+- `VK_MEM_TEST_DEVICE`: name of the real device (default: the best CPU driver);
 - `VK_MEM_TEST_VALIDATION=0`: open it without the validation layer;
 - `VK_MEM_NO_DRIVER=1`: there is no driver; tests of real devices are skipped.
 """

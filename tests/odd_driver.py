@@ -1,7 +1,7 @@
-"""A driver that is odd in single answers: the system's Vulkan loader behind functions of Python.
+"""A driver with changed answers: Python functions in front of the system's Vulkan loader.
 
-`OddDriver.get_instance_proc_addr` goes to `Device.open` or `Device.wrap`. What is not changed goes
-to the driver untouched; functions named in `SIGNATURES` are counted.
+Pass `OddDriver.get_instance_proc_addr` to `Device.open` or `Device.wrap`. Functions that are not
+changed go to the driver; calls of functions in `SIGNATURES` are counted.
 """
 
 from __future__ import annotations

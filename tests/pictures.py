@@ -1,4 +1,4 @@
-"""Dumps made by hand for the tests of pictures, and what is needed to look into the pictures."""
+"""Dumps written by hand for the tests of pictures, and helpers to inspect the pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several tests use: flags, and a look at memory from the device's side."""
+"""Helpers that several tests use: flags, subprocesses, and reading memory through the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code that runs at odd moments. Odd arguments are in `attacks/confused.py`."""
+"""User code that runs inside library calls: callbacks, finalisers, `__index__`, exporters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every use of what was destroyed, freed or closed is refused."""
+"""Every use of a destroyed, freed or closed object raises an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several resources in one memory."""
+"""Aliasing: several resources in the same memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs of `attacks`, shortly and with the same numbers each time."""
+"""Runs each attack of `tests/attacks` briefly, with fixed seeds."""
 
 from __future__ import annotations
 

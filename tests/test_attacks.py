@@ -1,4 +1,4 @@
-"""Programs that once crashed, hung or lost memory."""
+"""Programs that once crashed, hung or leaked memory."""
 
 import array
 import contextlib

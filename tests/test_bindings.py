@@ -1,4 +1,4 @@
-"""Devices, structs and handles of real Vulkan bindings: made there, allocated here, used there."""
+"""Real Vulkan bindings: their devices, create-info structs and handles with our allocations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small pieces of data in few buffers, on every device."""
+"""`BufferHeap`: suballocating buffers, on every device."""
 
 import copy
 import gc

@@ -1,4 +1,4 @@
-"""Ranges of a `BufferHeap` come back, whatever interrupts or warns."""
+"""A `BufferHeap` loses no range to an interrupt or a warning that raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chains of the caller's for `vkAllocateMemory` and binding, and its `VkAllocationCallbacks`."""
+"""The caller's `pNext` chains for `vkAllocateMemory` and binding, and `VkAllocationCallbacks`."""
 
 from __future__ import annotations
 

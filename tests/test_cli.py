@@ -1,4 +1,4 @@
-"""The command line: through its entry point, and in this process."""
+"""The command line, through its entry point and in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line where its streams are full, closed, cut off or of few letters; odd arguments."""
+"""The command line with streams that are full, closed, broken or ASCII-only; unusual arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Creating buffers, images and bare memory, on every device."""
+"""Creating buffers, images and plain memory, on every device."""
 
 from __future__ import annotations
 

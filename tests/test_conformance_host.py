@@ -1,4 +1,4 @@
-"""The host's view of memory on every device: mapping, copies, flushes, and what the GPU sees."""
+"""Host access on every device: mapping, copies, flushes, and what the device reads."""
 
 from __future__ import annotations
 

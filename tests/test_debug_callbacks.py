@@ -1,6 +1,6 @@
-"""Debug callbacks in Python: from inside of a call of the driver the interpreter is let go of.
+"""Debug callbacks written in Python: driver calls release the GIL, so these can run.
 
-Each test runs a program of its own, as what goes wrong here is a crash or waits for ever.
+Each test runs a separate program, because a failure is a crash or a deadlock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Device addresses, priorities, and release by frames."""
+"""Device addresses, priorities, and releasing memory by frames."""
 
 import pytest
 

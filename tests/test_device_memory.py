@@ -1,4 +1,4 @@
-"""Being told of each memory object of the driver."""
+"""`on_device_memory`: an event for each `VkDeviceMemory` that is allocated or freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a device is opened with: extensions, features and a queue that the caller asks for."""
+"""Requesting extensions, features and a queue when a device is opened."""
 
 from __future__ import annotations
 

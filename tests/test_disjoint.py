@@ -1,4 +1,4 @@
-"""Images whose planes are bound one by one."""
+"""Disjoint images, whose planes are bound separately."""
 
 from __future__ import annotations
 

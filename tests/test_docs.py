@@ -1,4 +1,4 @@
-"""The documentation: the programs of each page run as one, and what it names is there."""
+"""The documentation: runs the programs of each page as one, and resolves the names it mentions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buffers and images that are created unbound, and bound to the memory of another allocation."""
+"""`DONT_BIND`: resources that are created unbound, and bound to another allocation's memory."""
 
 import pytest
 from support import DONT_BIND, IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER, totals

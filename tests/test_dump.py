@@ -1,4 +1,4 @@
-"""Dumps: what is written, what is read, what is refused."""
+"""Writing and reading dumps, and refusing invalid ones."""
 
 from __future__ import annotations
 

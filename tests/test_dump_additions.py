@@ -1,4 +1,4 @@
-"""What dumps say beyond VMA's: aliases and call sites."""
+"""The keys that our dumps have beyond VMA's: aliases and call sites."""
 
 from __future__ import annotations
 

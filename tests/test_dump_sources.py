@@ -1,4 +1,4 @@
-"""Where dumps are read from: files of every kind, logs, other versions; and the texts in them."""
+"""Sources of dumps: files of every kind, logs, other versions and text encodings."""
 
 from __future__ import annotations
 

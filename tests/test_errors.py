@@ -1,4 +1,4 @@
-"""What errors carry, and what cannot be made, copied or changed by hand."""
+"""Attributes of errors, and classes that cannot be created, copied or modified by users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every example runs, warns of nothing and shows what it says."""
+"""Every example runs without warnings and prints what it promises."""
 
 import pathlib
 import subprocess

@@ -1,6 +1,6 @@
-"""The end of the interpreter, with things left open: no crash, and warnings where there are eyes.
+"""Interpreter exit with objects left open: no crash, and warnings if they are enabled.
 
-Each test runs a program of its own.
+Each test runs a separate program.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Memory that goes from one allocator to another, and memory of the host, on every device."""
+"""Memory shared between allocators, and imported host memory, on every device."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every driver call of every operation fails once: the right error, and nothing is left behind.
+"""Makes every driver call of every operation fail once: the right error, and no leaks.
 
-`fail_call(n)` makes the nth call from now fail. Each operation runs with n = 0, 1, 2, ... until no
-call was left to fail, so a call that is added to an operation later is tested as well.
+`fail_call(n)` makes the nth call from now fail. Each operation runs with n = 0, 1, 2, ... until it
+makes fewer calls, so driver calls that are added to an operation later are tested as well.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`fill_buffer` writes all of a range, or says why not."""
+"""`fill_buffer` fills the whole range, or raises an error."""
 
 from __future__ import annotations
 

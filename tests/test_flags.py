@@ -1,4 +1,4 @@
-"""Values of the flags, against the binding `vulkan` and against the engine's own."""
+"""Values of the flags, compared with the binding `vulkan` and with the engine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""In the child of a fork everything of the parent raises or says what it is: nothing hangs.
+"""In a forked child, objects of the parent raise errors and print; no call hangs.
 
-Another thread of the parent is inside of the library at the fork, with a lock that nobody in the
-child ever lets go of.
+At the fork another thread of the parent is inside the library and holds a lock, which no thread of
+the child can release.
 """
 
 import contextlib

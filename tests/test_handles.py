@@ -1,4 +1,4 @@
-"""Resources go wherever a binding of Vulkan wants a handle, and nowhere a number is wanted."""
+"""Resources are accepted as Vulkan handles by bindings, but not as numbers by this package."""
 
 from __future__ import annotations
 

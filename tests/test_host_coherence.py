@@ -1,7 +1,7 @@
-"""Host and device write to one memory that is not coherent, and neither loses what it wrote.
+"""Host and device write to the same non-coherent memory, and no write is lost.
 
-The simulated device keeps what the host sees and what the device sees apart, so each flush that is
-missing, and each that gives back too much, shows as wrong bytes.
+The simulated device keeps separate copies for host and device, so a missing flush, or one of too
+many bytes, shows as wrong bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images that a device cannot have are refused before the driver is asked for them."""
+"""Images beyond the limits of the device are refused without a driver call."""
 
 from __future__ import annotations
 

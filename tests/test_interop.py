@@ -1,6 +1,6 @@
-"""Handles and structs of the bindings `vulkan` and `volkano`, and of ctypes classes of our own.
+"""Handles and structs of the bindings `vulkan` and `volkano`, and of our own ctypes classes.
 
-`vulkan-py` is GPL-3 and not installed: `vulkan_py` below has its shape, and nothing else of it.
+`vulkan-py` is under the GPL and not installed: `vulkan_py` below only has the same shape.
 """
 
 from __future__ import annotations

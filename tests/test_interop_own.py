@@ -1,4 +1,4 @@
-"""Our own objects as handles, structs without `Vk`, addresses by position, and what errors name."""
+"""Our own objects as handles, structs without `Vk`, positional addresses, and names in errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interpreter around the library: its end, subinterpreters, forks in a call, endless input."""
+"""Interpreter states: shutdown, subinterpreters, forks during a call, endless iterables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python half while the interpreter ends, when nothing can be imported any more."""
+"""The Python half during interpreter shutdown, when imports fail."""
 
 from __future__ import annotations
 

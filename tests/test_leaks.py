@@ -1,4 +1,4 @@
-"""Call sites, lists of what is alive, and what the warnings say."""
+"""Call sites, lists of live resources, and the texts of leak warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When objects end: views that pin, objects that nobody closed, owners."""
+"""Lifetimes: views that pin memory, objects that were never closed, owners."""
 
 from __future__ import annotations
 

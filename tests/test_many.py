@@ -1,4 +1,4 @@
-"""Many resources in one call: all or none."""
+"""Creating many resources in one call: all or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags and formats by name, keywords for everything, and the words of errors about either."""
+"""Names of flags and formats, keyword arguments, and error messages about both."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from vk_mem import (
 )
 from vk_mem.flags.names import _names, _webgpu_formats, number_of_names
 
-STUB = Path(vk_mem.__file__).with_name("_vk_mem.pyi")
+STUBS = Path(vk_mem.__file__).with_name("_vk_mem")
 CLASSES = [getattr(flags, name) for name in flags.__all__]
 
 
@@ -340,8 +340,9 @@ def test_a_keyword_that_is_like_none(simulated_allocator: Allocator) -> None:
 
 
 def test_every_call_with_keywords_knows_what_was_meant() -> None:
-    """The stub says which calls take which set."""
-    tree = re.findall(r"def (\w+)\(([^)]*?Unpack\[(\w+)\])", STUB.read_text())
+    """The stubs name the set of keywords of each call."""
+    text = "".join(it.read_text() for it in sorted(STUBS.rglob("*.pyi")))
+    tree = re.findall(r"def (\w+)\(([^)]*?Unpack\[(\w+)\])", text)
     wanted: dict[str, set[str]] = {}
     for name, _, keywords in tree:
         set_of = getattr(_typing, keywords).__annotations__

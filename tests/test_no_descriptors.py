@@ -1,4 +1,4 @@
-"""A process that may open no further file has a driver, and cannot get at it."""
+"""A process without free file descriptors cannot load a driver, and gets a clear error."""
 
 from __future__ import annotations
 

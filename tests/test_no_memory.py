@@ -1,4 +1,4 @@
-"""With little address space left: errors that say so, and the process goes on."""
+"""Little address space left: out-of-memory errors, after which the process continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Devices that exist and look odd: heaps of no bytes, limits that are not said, unusual results."""
+"""Unusual but real devices: heaps of 0 bytes, unset limits, rare results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drivers with answers that Mesa's does not give, and loaders that are not the system's."""
+"""Drivers with answers that Mesa does not give, and loaders other than the system's."""
 
 from __future__ import annotations
 

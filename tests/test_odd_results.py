@@ -1,4 +1,4 @@
-"""Every call of a real driver fails with every kind of result, once, several times and for ever."""
+"""Every driver call fails with every `VkResult`: once, several times and always."""
 
 from __future__ import annotations
 

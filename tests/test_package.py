@@ -1,4 +1,4 @@
-"""The package as it is installed: names, types, docstrings, imports, version."""
+"""The installed package: names, types, docstrings, imports, version."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLASSES = [(name, it) for name, it in PUBLIC if inspect.isclass(it)]
 def test_it_is_typed() -> None:
     files = importlib.resources.files(vk_mem)
     assert files.joinpath("py.typed").is_file()
-    assert files.joinpath("_vk_mem.pyi").is_file()
+    assert files.joinpath("_vk_mem", "__init__.pyi").is_file()
 
 
 def test_all_is_sorted_and_complete() -> None:

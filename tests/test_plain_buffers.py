@@ -1,4 +1,4 @@
-"""Only plain bytes are copied: an array of references has pointers for its bytes."""
+"""Only plain data is copied: the bytes of an object array are pointers, and are refused."""
 
 from __future__ import annotations
 

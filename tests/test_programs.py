@@ -1,4 +1,4 @@
-"""Random programs on simulated devices, beside a shadow of what has to be true."""
+"""Random programs on simulated devices, compared with a shadow model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs of README.md run, each as a program of its own.
+"""Runs each program in README.md separately.
 
 A block that cannot run here has a comment before it: `<!-- not run: reason -->`.
 """

@@ -1,4 +1,4 @@
-"""Cycles through memory that this package keeps for the driver are found by the cycle collector."""
+"""The cycle collector finds cycles through memory that the package keeps alive for the driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serving statistics on a Unix socket, to clients of every kind."""
+"""The statistics server on a Unix socket, with well-behaved and hostile clients."""
 
 from __future__ import annotations
 

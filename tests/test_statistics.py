@@ -1,4 +1,4 @@
-"""Statistics and budgets: what they count, how they print, and counts of a stretch of code."""
+"""Statistics, budgets and measured sections: figures and their text."""
 
 from __future__ import annotations
 

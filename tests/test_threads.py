@@ -1,4 +1,4 @@
-"""Many threads at once: contents stay right, and nobody waits for somebody else's driver call."""
+"""Many threads: contents stay correct, and no thread waits for another's driver call."""
 
 from __future__ import annotations
 

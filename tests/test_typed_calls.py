@@ -1,4 +1,4 @@
-"""Calls as people write them, which `mypy --strict` accepts as they stand, and which work."""
+"""Typical calls, which `mypy --strict` accepts unchanged and which run."""
 
 from __future__ import annotations
 

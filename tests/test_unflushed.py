@@ -1,4 +1,4 @@
-"""Host writes that nobody flushed, which a simulated device finds, and memory that needs none."""
+"""Missing flushes, which a simulated device detects, and memory that needs no flush."""
 
 from __future__ import annotations
 

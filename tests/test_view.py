@@ -1,4 +1,4 @@
-"""Pictures of memory as SVG, PNG and data of a page: what is in them, and where."""
+"""Pictures of memory as SVG, PNG and page data: their contents and positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of memory: kinds, their colours, and how sizes are written."""
+"""Pictures of memory: kinds, their colours, and formatted sizes."""
 
 from __future__ import annotations
 

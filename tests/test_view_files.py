@@ -1,4 +1,4 @@
-"""Pictures of memory as files: where they go, and what becomes of what was there."""
+"""Writing pictures to files: targets, and replacing existing files."""
 
 from __future__ import annotations
 

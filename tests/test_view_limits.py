@@ -1,4 +1,4 @@
-"""Pictures, pages and tables of dumps at their limits: nothing in them, or much of one kind."""
+"""Pictures, pages and tables of extreme dumps: empty, or with very many of one thing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: nasty texts, damaged data, and a million allocations."""
+"""The page in a real browser: hostile texts, damaged data, and a million allocations."""
 
 from __future__ import annotations
 

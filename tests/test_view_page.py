@@ -1,4 +1,4 @@
-"""The page in a real browser: what it shows, and how it moves."""
+"""The page in a real browser: contents, zooming and moving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: search, filters, table, comparing, themes."""
+"""The page in a real browser: search, filters, table, comparison, themes."""
 
 from __future__ import annotations
 

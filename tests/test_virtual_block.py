@@ -1,4 +1,4 @@
-"""Virtual blocks: the suballocators over numbers that are nobody's memory."""
+"""Virtual blocks: the suballocators without memory."""
 
 import array
 import gc

@@ -1,4 +1,4 @@
-"""The usage of a buffer in 64 bits (`VkBufferUsageFlags2CreateInfo`), chained or as a keyword."""
+"""64-bit buffer usage (`VkBufferUsageFlags2CreateInfo`), in a chain or as a keyword."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong input: the exact class of the error, and one line that names the figure.
+"""Wrong input: the exact error class, and one line that names the figure.
 
 A row is an expression over the names of `Names`, and a part of the message.
 """

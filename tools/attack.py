@@ -1,4 +1,4 @@
-"""Runs the programs of `tests/attacks` as long as one likes: `tools/attack.py --help`."""
+"""Runs the programs of `tests/attacks` for any time: `tools/attack.py --help`."""
 
 import faulthandler
 import sys

@@ -1,7 +1,7 @@
-"""The programs in Markdown: which they are, and how they are run.
+"""Finds the programs in Markdown pages, and runs them.
 
-A block that cannot run has a comment before it: `<!-- not run: reason -->`. A block inside of a
-comment that begins `<!-- hidden` runs and is not shown: what tidies up behind the others.
+A block that cannot run has a comment before it: `<!-- not run: reason -->`. A block inside a
+comment that begins `<!-- hidden` runs but is not shown, for example to clean up.
 """
 
 from __future__ import annotations

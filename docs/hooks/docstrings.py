@@ -1,4 +1,4 @@
-"""Docstrings of the compiled module beside the signatures of its stub, for mkdocstrings."""
+"""Adds the docstrings of the compiled module to the signatures of its stub, for mkdocstrings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import inspect
 import logging
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import griffe
@@ -25,13 +26,11 @@ class NativeDocstrings(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **_: Any) -> None:
         native = importlib.import_module(NATIVE)
-        module = pkg["_vk_mem"]
-        for member in module.members.values():
-            if not member.is_alias and member.is_class:
+        for member in _defined(pkg["_vk_mem"]):
+            if member.is_class:
                 self._show_overloaded(member)
-        for name in native.__all__:
-            if not name.startswith("_"):
-                self._complete(module.members[name], getattr(native, name))
+            if not member.name.startswith("_") and member.name in native.__all__:
+                self._complete(member, getattr(native, member.name))
         self._tidy(pkg, set())
 
     def _show_overloaded(self, cls: griffe.Class) -> None:
@@ -72,6 +71,17 @@ class NativeDocstrings(griffe.Extension):
             _enumeration(shown)
         for member in shown.members.values():
             self._tidy(member, seen)
+
+
+def _defined(module: griffe.Module) -> Iterator[griffe.Object]:
+    """The members of a module and of the modules below it, without what they import."""
+    for member in list(module.members.values()):
+        if member.is_alias:
+            continue
+        if member.is_module:
+            yield from _defined(member)
+        else:
+            yield member
 
 
 def _public() -> set[str]:

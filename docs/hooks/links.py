@@ -1,4 +1,4 @@
-"""Names of the package in Markdown, made links to the reference."""
+"""Turns names of the package in Markdown into links to the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of the package in a text lead to the reference, and all of them have to be there."""
+"""Links names of the package in pages to the reference, and warns of unknown names."""
 
 from __future__ import annotations
 

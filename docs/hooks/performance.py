@@ -1,4 +1,4 @@
-"""The table of the last `make bench`, if there was one."""
+"""Inserts the table of the last `make bench`, if there was one."""
 
 from __future__ import annotations
 

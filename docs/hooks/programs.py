@@ -1,8 +1,8 @@
-"""Pictures of a page are made by the programs of that page, when the site is built.
+"""Runs the programs of a page to make its pictures, when the site is built.
 
-`![alt](name.svg)` stands for a picture that a program of the page wrote as `name.svg`; it is put
-into the page as it is, so that pointing at it says what is what, in the colours of the site's
-scheme. `![alt](name.html)` is the same for a page of `vk_mem.view.html`.
+`![alt](name.svg)` stands for a picture that a program of the page wrote as `name.svg`. It is put
+into the page inline, so that hovering shows its tooltips and it has the colours of the site's
+scheme. `![alt](name.html)` does so for a page of `vk_mem.view.html`.
 """
 
 from __future__ import annotations

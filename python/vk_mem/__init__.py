@@ -162,16 +162,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _Any:
-    """`vk_mem.view` is loaded when it is first used: most programs never draw."""
+    """Imports `vk_mem.view` on first use: most programs never draw."""
     if name == "view":
         return _load("vk_mem.view")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-# What the native half uses of this package: at the end nothing can be imported any more.
+# Loads now what the native module needs: while the interpreter shuts down, imports fail.
 _look_up_names()
-# Allocators that nobody closed end while the interpreter still runs, and say what they held.
+# Closes open allocators while the interpreter can still report what they hold.
 _atexit.register(_close_all_at_exit)
-# A driver's threads and locks do not survive a fork: the child gets an error instead of a hang.
+# A driver's threads and locks do not survive a fork: calls in the child raise instead of hanging.
 if hasattr(_os, "register_at_fork"):
     _os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,4 +1,4 @@
-"""`python -m vk_mem`: the command line, where `vk-mem` is not on the path."""
+"""`python -m vk_mem`: the command line, if `vk-mem` is not on the path."""
 
 from vk_mem.cli import main
 

@@ -1,4 +1,4 @@
-"""Errors about keywords that a call does not have: with the one that may have been meant."""
+"""Error messages for unknown keyword arguments, with the nearest known keyword as a hint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["unexpected_keyword"]
 
 _SIZE = ("size", "buffer_usage")
 _IMAGE = ("format", "extent", "image_usage")
-# What each call takes by position, and which set of keywords.
+# By call: its positional arguments, and the TypedDict of its keywords.
 _CALLS: dict[str, tuple[tuple[str, ...], type]] = {
     "AllocationCreateInfo": ((), _typing.AllocationKeywords),
     "BufferHeap": (
@@ -34,7 +34,7 @@ _CALLS: dict[str, tuple[tuple[str, ...], type]] = {
     "import_memory_fd": (("fd", "size"), _typing.MemoryImportKeywords),
     "import_memory_win32_handle": (("handle", "size"), _typing.MemoryImportKeywords),
 }
-# What Vulkan, VMA, WebGPU and other bindings call it.
+# What Vulkan, VMA, WebGPU and other bindings call a keyword of ours, in letters of `_letters`.
 _MEANT = {
     "label": ("name",),
     "debugname": ("name",),
@@ -62,7 +62,7 @@ _MEANT = {
 
 
 def unexpected_keyword(function: str, keyword: str) -> str:
-    """The message for a call of this package that has no such keyword."""
+    """Returns the message of the `TypeError` for an unknown keyword of `function`."""
     message = f"{function}() got an unexpected keyword argument {well_formed(keyword[:80])!r}"
     positional, keywords = _CALLS[function]
     known = [*positional, *keywords.__annotations__]

@@ -1,4 +1,4 @@
-"""Modules that are loaded when they are first used, as most programs never do."""
+"""Imports on first use, for modules that most programs never need."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from types import ModuleType
 
 __all__ = ["load"]
 
-# When the interpreter ends it empties `sys.modules`, and nothing can be imported any more.
+# At shutdown the interpreter empties `sys.modules`, and imports fail.
 _loaded: dict[str, ModuleType] = {}
 
 
 def load(name: str) -> ModuleType:
-    """A module by its whole name.
+    """Imports a module by its full name.
 
-    Raises `ImportError`, which while the interpreter ends says so: then only what was loaded before
-    is there.
+    Raises `ImportError`. At interpreter shutdown only modules loaded earlier are returned; for any
+    other, the error says so.
     """
     try:
         module = importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""For classes of which a copy would be a second owner of the same thing."""
+"""A base for classes that own something: a copy would be a second owner."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 class NoCopies:
-    """Refuses `copy`, `deepcopy` and `pickle`."""
+    """Raises `TypeError` for `copy`, `deepcopy` and `pickle`."""
 
     __slots__ = ()
 

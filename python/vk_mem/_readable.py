@@ -1,4 +1,4 @@
-"""Whether there is memory at an address, asked without a crash where there is none."""
+"""Reads memory at any address: an unmapped address gives None instead of a segmentation fault."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["read_memory"]
 
 
 def read_memory(address: int, size: int) -> bytes | None:
-    """A copy of up to 4096 bytes of this process at `address`; None where they cannot be read.
+    """Copies `size` bytes (at most 4096) of this process from `address`; None if not readable.
 
-    The system copies them, and answers with an error where this process would be ended. Raises
-    `OSError` if it cannot be asked, for want of descriptors.
+    A system call copies them, which fails where a direct read would crash. Raises `OSError` if the
+    process has no file descriptors left.
     """
     if not 0 < address < (1 << (8 * ctypes.sizeof(ctypes.c_void_p))) - size:
         return None
@@ -23,7 +23,7 @@ def _read_on_posix(address: int, size: int) -> bytes | None:
     write = ctypes.CDLL(None).write
     write.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
     write.restype = ctypes.c_ssize_t
-    # A pipe takes as many bytes at once, and nobody else writes into this one.
+    # A pipe always has room for 4096 bytes, and no other writer uses this one.
     reader, writer = os.pipe()
     try:
         if write(writer, address, size) != size:

@@ -1,4 +1,4 @@
-"""For type checkers: keyword arguments that many calls share, and what counts as a buffer."""
+"""Types for type checkers: keyword arguments that many calls share, and the buffer protocol."""
 
 from __future__ import annotations
 
@@ -11,99 +11,99 @@ if TYPE_CHECKING:
     from vk_mem._vk_mem import AllocationCreateInfo, Pool
 
 Flags = int | str | Iterable[int | str]
-"""Bits of flags: of a class of `vk_mem.flags` or of any binding, or their names, as
-`"VERTEX_BUFFER|TRANSFER_DST"`, or a list of either."""
+"""Flag bits: an integer (a class of `vk_mem.flags`, or any binding's), names such as
+`"VERTEX_BUFFER|TRANSFER_DST"`, or a list of integers and names."""
 
 Choice = int | str
-"""One value of an enumeration, or its name."""
+"""One value of an enumeration, as an integer or a name."""
 
 
 class SupportsArrayInterface(Protocol):
-    """A NumPy array, whose stubs name its buffer protocol from Python 3.12 on only."""
+    """A NumPy array. NumPy's stubs declare the buffer protocol only from Python 3.12 on."""
 
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
 
 
 class AllocationKeywords(TypedDict, total=False):
-    """How to allocate: what a `VmaAllocationCreateInfo` holds."""
+    """How to allocate: the fields of `VmaAllocationCreateInfo`."""
 
     usage: Choice
-    """`MemoryUsage`, AUTO by default."""
+    """`MemoryUsage`; AUTO by default."""
     flags: Flags
     """`AllocationCreateFlags`."""
     required_flags: Flags
-    """`MemoryPropertyFlags` that a memory type must have."""
+    """`MemoryPropertyFlags` that the memory type must have."""
     preferred_flags: Flags
-    """`MemoryPropertyFlags` that a memory type should have."""
+    """`MemoryPropertyFlags` that the memory type should have."""
     not_preferred_flags: Flags
-    """`MemoryPropertyFlags` that a memory type should not have."""
+    """`MemoryPropertyFlags` that the memory type should not have."""
     memory_type_bits: int
-    """Bit i: memory type i may be used. 0 allows all."""
+    """Bit i set: memory type i may be used. 0 allows every type."""
     min_alignment: int
-    """In bytes, a power of two."""
+    """Alignment in bytes, a power of two."""
     name: str | None
-    """For people and dumps."""
+    """A name for errors, tables and dumps."""
     user_data: Any
-    """Any object that the caller wants to find again."""
+    """Any object of the caller's; the allocation keeps a reference to it."""
     pool: Pool | None
-    """Where to allocate from, instead of the default pools."""
+    """The pool to allocate from, instead of the default pools."""
     priority: float | None
-    """From 0 to 1 (`VK_EXT_memory_priority`); of dedicated memory."""
+    """Priority of dedicated memory, from 0 to 1 (`VK_EXT_memory_priority`)."""
     export_handle_types: Flags | None
-    """`ExternalMemoryHandleType` that the memory can be exported as."""
+    """`ExternalMemoryHandleType` bits that the memory can be exported as."""
     memory_allocate_next: object
-    """First struct of a `pNext` chain for a `vkAllocateMemory` of its own, or the address of it."""
+    """First struct of a `pNext` chain for a dedicated `vkAllocateMemory`, or its address."""
     allocation_info: AllocationCreateInfo | None
-    """A set of these to start from; those given beside it win."""
+    """Defaults for these keywords; a keyword that is given as well takes precedence."""
 
 
 class MemoryImportKeywords(AllocationKeywords, total=False):
-    """How to import memory alone."""
+    """How to import memory without a resource."""
 
     handle_type: Choice | None
-    """`ExternalMemoryHandleType`; by default the opaque or plain one of its kind."""
+    """`ExternalMemoryHandleType`; by default the opaque or plain type of that handle."""
     memory_type_index: int | None
-    """The memory type that it was exported from. Opaque handles do not tell."""
+    """The memory type it was exported from; Vulkan cannot derive it from an opaque handle."""
 
 
 class ImportKeywords(AllocationKeywords, total=False):
-    """What memory of others a buffer or an image is put on."""
+    """Memory to import and to bind the new buffer or image to."""
 
     import_fd: int | None
-    """An open file descriptor; consumed on success."""
+    """An open file descriptor. A successful import takes ownership of it."""
     import_win32_handle: int | None
-    """A Win32 handle; it stays the caller's."""
+    """A Win32 handle. The caller keeps ownership."""
     import_host_pointer: Buffer | SupportsArrayInterface | int | None
-    """A writable buffer of this process, which is held, or an address."""
+    """A writable object with the buffer protocol, which is kept alive, or an address."""
     import_handle_type: Choice | None
-    """`ExternalMemoryHandleType`; by default the opaque or plain one of its kind."""
+    """`ExternalMemoryHandleType`; by default the opaque or plain type of that handle."""
     import_size: int | None
-    """Bytes of the whole `VkDeviceMemory`; what the resource needs by default."""
+    """Size of the whole `VkDeviceMemory` in bytes; by default what the resource needs."""
     import_offset: int | None
-    """Where the resource starts in it, in bytes; 0 by default."""
+    """Offset of the resource in that memory, in bytes; 0 by default."""
     import_memory_type_index: int | None
-    """The memory type that it was exported from. Opaque handles do not tell."""
+    """The memory type it was exported from; Vulkan cannot derive it from an opaque handle."""
 
 
 class BufferDetails(TypedDict, total=False):
-    """What every call that creates buffers takes of a `VkBufferCreateInfo`."""
+    """Fields of `VkBufferCreateInfo` that every call that creates buffers takes."""
 
     create_flags: Flags
     """`BufferCreateFlags`."""
     sharing_mode: Choice
-    """`SharingMode`; CONCURRENT where several queue families are named."""
+    """`SharingMode`; CONCURRENT by default if several queue families are given."""
     queue_family_indices: Iterable[int]
-    """The families that share it."""
+    """The queue families that share the buffer."""
 
 
 class ImageDetails(TypedDict, total=False):
-    """What every call that creates images takes of a `VkImageCreateInfo`."""
+    """Fields of `VkImageCreateInfo` that every call that creates images takes."""
 
     create_flags: Flags
     """`ImageCreateFlags`."""
     image_type: Choice | None
-    """`ImageType`; from the number of sides in `extent` by default."""
+    """`ImageType`; by default as many dimensions as `extent` has numbers."""
     mip_levels: int
     """1 by default."""
     array_layers: int
@@ -115,133 +115,133 @@ class ImageDetails(TypedDict, total=False):
     initial_layout: Choice
     """`ImageLayout`; UNDEFINED by default."""
     sharing_mode: Choice
-    """`SharingMode`; CONCURRENT where several queue families are named."""
+    """`SharingMode`; CONCURRENT by default if several queue families are given."""
     queue_family_indices: Iterable[int]
-    """The families that share it."""
+    """The queue families that share the image."""
 
 
 class BufferInfoKeywords(AllocationKeywords, BufferDetails, total=False):
-    """What else a buffer can be: `VkBufferCreateInfo`."""
+    """Keywords of a `VkBufferCreateInfo` and its allocation."""
 
     info: object
     """A `VkBufferCreateInfo` of any binding or its address, instead of the positional arguments."""
 
 
 class BufferKeywords(BufferInfoKeywords, ImportKeywords, total=False):
-    """All of `create_buffer`."""
+    """All keywords of `create_buffer`."""
 
 
 class ImageInfoKeywords(AllocationKeywords, ImageDetails, total=False):
-    """What else an image can be: `VkImageCreateInfo`."""
+    """Keywords of a `VkImageCreateInfo` and its allocation."""
 
     info: object
     """A `VkImageCreateInfo` of any binding or its address, instead of the positional arguments."""
 
 
 class ImageKeywords(ImageInfoKeywords, ImportKeywords, total=False):
-    """All of `create_image`."""
+    """All keywords of `create_image`."""
 
 
 class StructInfoKeywords(AllocationKeywords, total=False):
-    """How to allocate what a struct describes."""
+    """A Vulkan create-info struct, and how to allocate."""
 
     info: Required[object]
     """A `VkBufferCreateInfo` or `VkImageCreateInfo` of any binding or its address."""
 
 
 class StructKeywords(StructInfoKeywords, ImportKeywords, total=False):
-    """What stands beside a struct in `create_buffer` and `create_image`."""
+    """Keywords of `create_buffer` and `create_image` with a create-info struct."""
 
 
 class ManyKeywords(AllocationKeywords, total=False):
-    """How to allocate many at once; all keywords apply to all."""
+    """How to allocate many at once; each keyword applies to all of them."""
 
     names: Iterable[str | None] | None
-    """A name for each, instead of `name`."""
+    """One name for each, instead of `name`."""
 
 
 class ManyStructKeywords(ManyKeywords, total=False):
-    """How to allocate many that structs describe."""
+    """One Vulkan create-info struct for each buffer, and how to allocate."""
 
     infos: Required[Iterable[object]]
-    """A `VkBufferCreateInfo` of any binding or its address for each."""
+    """For each buffer a `VkBufferCreateInfo` of any binding, or its address."""
 
 
 class ManyBufferKeywords(ManyKeywords, BufferDetails, total=False):
-    """What else many buffers can be."""
+    """All keywords of `create_buffers`."""
 
 
 class ManyImageKeywords(ManyKeywords, ImageDetails, total=False):
-    """What else many images can be."""
+    """All keywords of `create_images`."""
 
 
 class AliasKeywords(TypedDict, total=False):
-    """What an alias has of its own; it is not allocated."""
+    """Keywords of an aliasing resource, which shares memory and allocates none."""
 
     local_offset: int
-    """Bytes from the start of the memory that it shares."""
+    """Offset in bytes from the start of the shared memory."""
     name: str | None
-    """For people and dumps."""
+    """A name for errors, tables and dumps."""
     user_data: Any
-    """Any object that the caller wants to find again."""
+    """Any object of the caller's; the alias keeps a reference to it."""
 
 
 class AliasStructKeywords(AliasKeywords, total=False):
-    """What an alias that a struct describes has of its own."""
+    """Keywords of an aliasing resource with a create-info struct."""
 
     info: Required[object]
     """A `VkBufferCreateInfo` or `VkImageCreateInfo` of any binding or its address."""
 
 
 class AliasBufferKeywords(AliasKeywords, BufferDetails, total=False):
-    """What else an aliasing buffer can be: `VkBufferCreateInfo`."""
+    """Keywords of an aliasing buffer: those of a `VkBufferCreateInfo`."""
 
     info: object
     """A `VkBufferCreateInfo` of any binding or its address, instead of the positional arguments."""
 
 
 class AliasImageKeywords(AliasKeywords, ImageDetails, total=False):
-    """What else an aliasing image can be: `VkImageCreateInfo`."""
+    """Keywords of an aliasing image: those of a `VkImageCreateInfo`."""
 
     info: object
     """A `VkImageCreateInfo` of any binding or its address, instead of the positional arguments."""
 
 
 class ImageMemoryKeywords(AllocationKeywords, total=False):
-    """What cannot be asked of a `VkImage`."""
+    """Keywords of memory for an existing `VkImage`, whose create info Vulkan does not return."""
 
     tiling: Choice | None
     """The `ImageTiling` it was created with."""
     plane: int | Iterable[int] | None
-    """Of a disjoint image: the plane, or the planes, counted from 0."""
+    """For a disjoint image: the index, or indices, of the planes, from 0."""
 
 
 class PoolKeywords(TypedDict, total=False):
-    """What a pool is like: `VmaPoolCreateInfo`."""
+    """How a pool allocates: the fields of `VmaPoolCreateInfo`."""
 
     memory_type_index: int
     """Index into the device's memory types."""
     like: object
-    """An example instead: a resource, or what a creating call takes and `AllocationCreateInfo`."""
+    """Instead of an index: an example resource, or the arguments that would create one."""
     block_size: int | None
-    """Bytes of each block; without it as in the default pools."""
+    """Size of each block in bytes; by default chosen as for the default pools."""
     min_block_count: int
-    """Taken at once and kept."""
+    """Number of blocks that are allocated with the pool and kept until it closes."""
     max_block_count: int
-    """0: no limit."""
+    """Maximum number of blocks; 0 sets no limit."""
     algorithm: str
-    """One of "tlsf", "linear" and "buddy"."""
+    """How blocks are divided: "tlsf", "linear" or "buddy"."""
     ignore_buffer_image_granularity: bool
-    """All resources are of one kind."""
+    """Ignores `bufferImageGranularity`; only for pools with buffers alone or images alone."""
     priority: float | None
-    """From 0 to 1 (`VK_EXT_memory_priority`); ignored without that extension."""
+    """Priority from 0 to 1 (`VK_EXT_memory_priority`); ignored without that extension."""
     min_alignment: int
-    """In bytes, a power of two."""
+    """Least alignment in bytes, a power of two."""
     memory_allocate_next: object
-    """Address or struct of a `pNext` chain for each `vkAllocateMemory`."""
+    """A `pNext` chain for each `vkAllocateMemory`: its first struct, or the address of it."""
     export_handle_types: Flags | None
-    """`ExternalMemoryHandleType` that its blocks can be exported as."""
+    """`ExternalMemoryHandleType` bits that its blocks can be exported as."""
     fallback: bool
-    """When it is full, allocate from the default pools: of its own memory type first."""
+    """Allocates from the default pools when this pool is full, first from its memory type."""
     name: str | None
-    """For people and dumps."""
+    """A name for errors, tables and dumps."""

@@ -1,7 +1,7 @@
-"""The errors of vk-mem. All derive from `VkMemError`; figures are attributes.
+"""The errors of vk-mem. All derive from `VkMemError`, which has figures as attributes.
 
-Out of memory is a `MemoryError`, a wrong argument a `ValueError`, so code that knows nothing of
-Vulkan catches them too. `UnflushedWriteWarning` alone is no error but a warning.
+Out-of-memory errors are also `MemoryError`, wrong arguments also `ValueError`, so code without
+Vulkan knowledge can catch them. `UnflushedWriteWarning` is a warning, not an error.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = [
 
 
 class VkMemError(Exception):
-    """Base of all errors of this package; raised itself for a `VkResult` that has no class here.
+    """Base class; raised itself for a `VkResult` that has no class here.
 
-    Every figure is `None` where it is not known or has no meaning.
+    A figure is `None` if it is unknown or does not apply.
     """
 
     size: int | None
-    """What was asked for, in bytes."""
+    """The requested size in bytes."""
     memory_type_index: int | None
     """The memory type of the last attempt."""
     heap_index: int | None
@@ -40,9 +40,9 @@ class VkMemError(Exception):
     heap_budget: int | None
     """Bytes that this process may use on that heap."""
     vk_result: int | None
-    """The `VkResult` of the driver's call, where one failed."""
+    """The `VkResult` of the driver call that failed, if one did."""
     item: int | None
-    """Which item of a call that takes many, counted from 0."""
+    """Index of the failed item, from 0, in a call that takes many."""
 
     def __init__(
         self,
@@ -68,46 +68,46 @@ class VkMemError(Exception):
 
 
 class OutOfDeviceMemoryError(VkMemError, MemoryError):
-    """No memory type that serves has room, in the driver, the budget, the limits or the pool.
+    """No allowed memory type has room: the driver, a budget, a heap limit or the pool is exhausted.
 
     `VK_ERROR_OUT_OF_DEVICE_MEMORY` (-2).
     """
 
 
 class OutOfHostMemoryError(VkMemError, MemoryError):
-    """The driver or the allocator has no host memory left. `VK_ERROR_OUT_OF_HOST_MEMORY` (-1)."""
+    """The driver or the allocator is out of host memory. `VK_ERROR_OUT_OF_HOST_MEMORY` (-1)."""
 
 
 class TooManyObjectsError(VkMemError):
-    """The device allows no further memory object: `maxMemoryAllocationCount`.
+    """The device allows no more `VkDeviceMemory` objects: `maxMemoryAllocationCount`.
 
     `VK_ERROR_TOO_MANY_OBJECTS` (-10).
     """
 
 
 class FeatureNotPresentError(VkMemError):
-    """The device, or what was enabled on it, lacks what the call needs.
+    """The device lacks a feature or extension that the call needs, or it was not enabled.
 
-    Also raised where no memory type fits the flags that are required.
+    Also raised if no memory type has the required property flags.
     `VK_ERROR_FEATURE_NOT_PRESENT` (-8).
     """
 
 
 class MemoryMapError(VkMemError):
-    """Memory could not be mapped, or is not host-visible. `VK_ERROR_MEMORY_MAP_FAILED` (-5)."""
+    """Memory is not host-visible, or mapping it failed. `VK_ERROR_MEMORY_MAP_FAILED` (-5)."""
 
 
 class CorruptionError(VkMemError):
-    """The bookkeeping of an allocator is broken; `Allocator.validate` says how.
+    """An allocator's bookkeeping is inconsistent; `Allocator.validate` says how.
 
-    A bug of this library, or memory of this process that something wrote over.
+    Either a bug in this library, or something overwrote its memory in this process.
     """
 
 
 class InvalidArgumentError(VkMemError, ValueError):
-    """An argument has no meaning in Vulkan or does not fit another one. No driver was called.
+    """An argument is invalid in Vulkan or contradicts another. No driver call was made.
 
-    Where VMA answers `VK_ERROR_INITIALIZATION_FAILED` (-3) or asserts.
+    VMA returns `VK_ERROR_INITIALIZATION_FAILED` (-3) or asserts in these cases.
     """
 
 
@@ -116,14 +116,14 @@ class UseAfterFreeError(VkMemError, ValueError):
 
 
 class DeviceLostError(VkMemError):
-    """The device is lost: destroy what lives on it and open it anew.
+    """The device is lost: destroy all its objects and open it again.
 
     `VK_ERROR_DEVICE_LOST` (-4).
     """
 
 
 class InitializationError(VkMemError, RuntimeError):
-    """No Vulkan loader, no driver or no fitting device was found, or one could not be opened.
+    """No Vulkan loader, driver or matching device was found, or opening it failed.
 
     `VK_ERROR_INITIALIZATION_FAILED` (-3), `VK_ERROR_INCOMPATIBLE_DRIVER` (-9),
     `VK_ERROR_LAYER_NOT_PRESENT` (-6).
@@ -131,13 +131,13 @@ class InitializationError(VkMemError, RuntimeError):
 
 
 class DumpError(VkMemError, ValueError):
-    """A dump is cut off, of another format, or contradicts itself. No `VkResult`."""
+    """A dump is truncated, of an unknown format, or inconsistent. No `VkResult`."""
 
 
 class UnflushedWriteWarning(RuntimeWarning):
-    """The host wrote to memory that is not coherent, and did not flush before the device used it.
+    """The host wrote to non-coherent memory and did not flush before the device used it.
 
-    Issued on simulated devices alone, which can tell: by `Device.copy_buffer` and its relatives
-    where they read or write such bytes, and where a `MAPPED` resource ends with them. It names the
-    resource and the range.
+    Only simulated devices can detect this. They warn when `Device.copy_buffer` or another transfer
+    reads or overwrites such bytes, and when a `MAPPED` resource is destroyed with them. The warning
+    names the resource and the range.
     """

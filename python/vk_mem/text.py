@@ -1,4 +1,4 @@
-"""Numbers and names as texts: for errors, reprs, tables and pictures."""
+"""Formats numbers and names for errors, reprs, tables and pictures."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = [
 ]
 
 NO_SIZE = 1 << 63
-"""No memory has as many bytes. Drivers and dumps that do not know a usage say 2^64 - 1."""
+"""Bytes: no memory is this large. Drivers and dumps write 2^64 - 1 for an unknown usage."""
 
 
 def counted(count: int, what: str, format: str = "d") -> str:
-    """`1 byte`, `2 bytes`; `12,000 blocks` with the format `,`."""
+    """Formats a count with its noun: `1 byte`, `2 bytes`; with the format `,`: `12,000 blocks`."""
     return f"{count:{format}} {what}{'' if count == 1 else 's'}"
 
 
 def known_size(size: int | None) -> int | None:
-    """A number of bytes; None for one that says that it is not known."""
+    """Returns a number of bytes, or None for a value that stands for "unknown"."""
     return None if size is None or size >= NO_SIZE else size
 
 
@@ -39,40 +39,40 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def well_formed(text: str) -> str:
-    """A text that every encoding of Unicode can write: lone surrogates become U+FFFD."""
+    """Replaces lone surrogates with U+FFFD, so that every Unicode encoding can write the text."""
     if text.isascii():
         return text
     return LONE_SURROGATE.sub("\ufffd", text)
 
 
 def with_article(noun: str) -> str:
-    """`a Buffer`, `an Image`."""
+    """Puts the indefinite article before a noun: `a Buffer`, `an Image`."""
     return f"{'an' if noun[:1] in 'aeiouAEIOU' else 'a'} {noun}"
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Of `known` those that somebody may have meant who wrote `name`, the likest first."""
+    """Returns up to `count` of the `known` names that are most similar to `name`, best first."""
     try:
         matches = load("difflib").get_close_matches(name[:80], list(known), count, 0.7)
     except ImportError:
-        # While the interpreter ends nothing is loaded any more, and a hint is not worth an error.
+        # At interpreter shutdown imports fail, and a missing hint is better than a second error.
         return []
     return [str(it) for it in matches]
 
 
-# What would break a document, hide, or turn the text around it: controls, surrogates that stand
-# alone, marks of direction, invisible characters, the two non-characters that XML forbids.
+# Characters that are invalid in XML, invisible, or change the direction of text: controls, lone
+# surrogates, direction marks, zero-width characters and the two noncharacters.
 ODD = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
 )
 ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
 LONGEST = 200
-"""Characters of a name that is put into a picture; the page has all of it."""
+"""Characters of a name in a picture; longer names are cut. A page has the whole name."""
 
 
 def visible(text: str) -> str:
-    """A text with controls and marks of direction spelled out: `\\x00`, `\\u202e`."""
+    """Spells out control characters and direction marks: `\\\\x00`, `\\\\u202e`."""
     if text.isascii() and text.isprintable():
         return text
     return ODD.sub(_spelled, text)
@@ -84,17 +84,17 @@ def _spelled(match: re.Match[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """For XML and HTML, in text and in attributes of either quote."""
+    """Escapes a text for XML and HTML, for content and quoted attributes."""
     return visible(text).translate(ENTITIES)
 
 
 def short(text: str, length: int = LONGEST) -> str:
-    """The beginning of it, with an ellipsis if there is more."""
+    """Cuts a text to `length` characters, with an ellipsis if it was longer."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def size_text(size: float) -> str:
-    """Bytes with a unit: `64 B`, `16 KiB`, `1.5 MiB`."""
+    """Formats bytes with a binary unit: `64 B`, `16 KiB`, `1.5 MiB`."""
     if size < 1024:
         return f"{size:.0f} B"
     value = float(size)
@@ -110,12 +110,12 @@ def _rounded(value: float) -> str:
 
 
 def count_text(count: int, what: str) -> str:
-    """`1 block`, `12,000 blocks`."""
+    """Formats a count with its noun: `1 block`, `12,000 blocks`."""
     return counted(count, what, ",")
 
 
 def percent(part: float, whole: float) -> str:
-    """`37 %`. What is not zero does not read 0, what is not all does not read 100."""
+    """Formats a share: `37 %`. Only zero gives 0 %, and only the whole gives 100 %."""
     if not whole or not part:
         return "0 %"
     value = 100 * part / whole

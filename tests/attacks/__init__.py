@@ -1,12 +1,12 @@
-"""Programs that try to break the package from outside: as long as one likes, shortly in the tests.
+"""Programs that try to break the package: for any time by hand, briefly in the tests.
 
     python tools/attack.py                          # each for a minute
     python tools/attack.py --seconds 3600 dumps     # one of them for an hour
-    python tools/attack.py --seed 7 --case 1234 dumps   # a case that failed, alone
+    python tools/attack.py --seed 7 --case 1234 dumps   # only the case that failed
 
-Each case has random numbers of its own, from the seed and its number, so that any one can be run
-again. A new attack is a function with `@attack` in a module that is imported here. With `@apart` it
-runs in a process of its own, and a crash or a hang is a case that failed.
+Each case derives its random numbers from the seed and its own number, so that it can be run again
+alone. A new attack is a function with `@attack` in a module that is imported here. With `@apart` it
+runs in a process of its own, and a crash or a hang counts as a failed case.
 """
 
 from attacks import (  # noqa: F401  (they register themselves)

@@ -1,4 +1,4 @@
-"""Runs attacks: see the package."""
+"""Runs attacks; see the docstring of the package."""
 
 from __future__ import annotations
 

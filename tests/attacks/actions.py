@@ -1,4 +1,4 @@
-"""Random calls of every kind, by somebody who knows what has to be in each resource."""
+"""Random calls of every kind, with the expected contents of each resource."""
 
 from __future__ import annotations
 

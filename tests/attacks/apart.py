@@ -1,4 +1,4 @@
-"""Runs an attack in an interpreter of its own: one that crashes or hangs is a case that failed."""
+"""Runs an attack in a separate interpreter; a crash or a hang counts as a failed case."""
 
 from __future__ import annotations
 

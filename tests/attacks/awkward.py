@@ -1,4 +1,4 @@
-"""States in which a program may end, and ways to end it. Each is a piece of a program."""
+"""States in which a program may end, and ways to end it, as pieces of source code."""
 
 from __future__ import annotations
 

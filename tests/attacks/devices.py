@@ -1,4 +1,4 @@
-"""The devices that are attacked: every simulated one, and the driver that runs on the processor."""
+"""The devices to attack: every simulated profile, and the CPU driver."""
 
 from __future__ import annotations
 

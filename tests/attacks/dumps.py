@@ -1,4 +1,4 @@
-"""Mutated dumps through every reader and every writer."""
+"""Mutated dumps, given to every reader and every writer."""
 
 from __future__ import annotations
 

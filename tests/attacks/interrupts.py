@@ -1,4 +1,4 @@
-"""Interrupts at random points of calls: nothing is lost, and everything works on."""
+"""KeyboardInterrupt at random points of calls: no leaks, and everything still works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thousands of pools, allocators and devices: what they held comes back."""
+"""Thousands of pools, allocators and devices: all their memory is released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects that are not what they seem: as arguments, and as `self`."""
+"""Objects that lie about what they are, as arguments and as `self`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markup and scripts in every text of a dump: what comes out has none of them."""
+"""Markup and scripts in every text of a dump, none of which may reach the output unescaped."""
 
 from __future__ import annotations
 

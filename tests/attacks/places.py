@@ -1,4 +1,4 @@
-"""What random calls act on: resources of known contents, and what workers share."""
+"""The targets of random calls: resources with known contents, and state that workers share."""
 
 from __future__ import annotations
 

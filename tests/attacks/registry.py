@@ -1,4 +1,4 @@
-"""All attacks by name, and how long one runs."""
+"""Registers all attacks by name, and runs one for a given time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dumps to begin with, of all versions that are read."""
+"""Valid dumps to mutate, of all versions that can be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that end in every awkward state."""
+"""Programs that exit in every awkward state."""
 
 from __future__ import annotations
 

@@ -387,20 +387,20 @@ pub struct DriverBudget {
 ///
 /// # What the engine guarantees
 /// * `memory_type_index` exists; `size` is more than zero, not above the heap's size and not above
-/// `max_memory_allocation_size`.
+///   `max_memory_allocation_size`.
 /// * At most `max_memory_allocation_count` objects are live at once.
 /// * Each handle is freed once, and not used afterwards.
 /// * `map` and `unmap` of one object alternate, starting with `map`, and never run at the same time; only
-/// `HOST_VISIBLE` memory is mapped, always the whole object.
+///   `HOST_VISIBLE` memory is mapped, always the whole object.
 /// * `flush` and `invalidate` get mapped, non-coherent memory, in ranges rounded to
-/// `non_coherent_atom_size`.
+///   `non_coherent_atom_size`.
 /// * During a call the engine holds no lock that an allocation in existing blocks needs.
 ///
 /// # What an implementation guarantees
 /// * Every method may be called from any thread at any time; a call may take long.
 /// * A call that fails has changed nothing.
 /// * `map` returns an address aligned to `min_memory_map_alignment`; it stays valid, and refers to the
-/// same memory, until `unmap` or `free`.
+///   same memory, until `unmap` or `free`.
 pub trait DeviceMemory: Send + Sync {
     /// Returns heaps, memory types and limits.
     fn info(&self) -> &DeviceInfo;

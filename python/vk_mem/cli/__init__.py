@@ -1,7 +1,6 @@
 """The command `vk-mem`. Needs the extra `vk-mem[cli]`; `vk-mem demo` needs NumPy as well.
 
-Exit status: 0 when all went well, 1 when the work failed, 2 for wrong usage. Errors are one line on
-stderr.
+Exit status: 0 on success, 1 on failure, 2 for wrong usage. Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from typing import Any
 
 
 def main() -> None:
-    """Runs the command and ends the process with its exit status."""
+    """Runs the command and exits the process with its status."""
     _prepare_streams()
     try:
         status = _run()
-        # What cannot be written is noticed here, not when the interpreter ends.
+        # Flushes here, where a write error can be reported; at interpreter shutdown it cannot.
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:
-        # Whoever read the output has seen enough.
+        # The reader closed the pipe, as `head` does: not an error.
         status = 0
         _discard_output()
     except OSError as error:
@@ -45,14 +44,14 @@ def _run() -> int:
     from vk_mem.cli.commands import app
     from vk_mem.cli.output import say
 
-    # What stands behind all errors of usage; its module is another in older versions of typer.
+    # Base class of all usage errors of click; older versions of typer have it in another module.
     mro: tuple[Any, ...] = typer.BadParameter.__mro__
     usage_error = next(it for it in mro if it.__name__ == "ClickException")
     streams = sys.stdout, sys.stderr
     try:
         status = app(standalone_mode=False)
     except SystemExit:
-        # How rich and click, which write the help, end where nobody reads. Commands return.
+        # rich and click raise this from the help when the pipe is closed. Commands return instead.
         sys.stdout, sys.stderr = streams
         raise BrokenPipeError from None
     except usage_error as error:
@@ -67,15 +66,18 @@ def _run() -> int:
 
 
 def _failed(message: str) -> int:
-    """Says it without any of what may be missing or broken here."""
+    """Prints an error without rich or typer, which may be missing or broken."""
     with contextlib.suppress(OSError):
         print(f"vk-mem: {message}", file=sys.stderr)
     return 1
 
 
 def _prepare_streams() -> None:
-    """What a shell closed (`>&-`) goes nowhere: else the next file that is opened stands there. And
-    what a stream has no letters for is written as question marks."""
+    """Makes the standard streams safe to write.
+
+    Streams that the shell closed (`>&-`) get the null device; otherwise the next file to be opened
+    would get their descriptor. Unencodable characters are written as question marks.
+    """
     if None in (sys.stdin, sys.stdout, sys.stderr):
         while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
             pass
@@ -85,7 +87,7 @@ def _prepare_streams() -> None:
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         errors = getattr(stream, "errors", None)
-        # Undecodable bytes of a file's name can be written as they were, but only in UTF-8.
+        # Undecodable bytes of a file name can be written unchanged, but only in UTF-8.
         is_whole = errors == "surrogateescape" and stream.encoding.lower().startswith("utf")
         if is_whole or errors not in ("strict", "surrogateescape"):
             continue
@@ -94,7 +96,7 @@ def _prepare_streams() -> None:
 
 
 def _discard_output() -> None:
-    """Nothing may be flushed to where nothing can be written, at the end."""
+    """Sends output to the null device, so that the flush at exit cannot fail again."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""`python -m vk_mem.cli`, where the command is not on the path."""
+"""`python -m vk_mem.cli`: the command line, if `vk-mem` is not on the path."""
 
 from vk_mem.cli import main
 

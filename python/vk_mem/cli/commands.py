@@ -1,4 +1,4 @@
-"""The commands: what they take, print and return."""
+"""Declares the commands with their options, except those in files of their own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Validation = Annotated[
 
 
 def version(asked: bool) -> None:
-    """Prints the version and ends."""
+    """Prints the version and exits, for `--version`."""
     if asked:
         out.print(vk_mem.__version__)
         raise typer.Exit
@@ -188,7 +188,7 @@ def type_table(device: vk_mem.Device) -> Table:
 
 
 def chosen_types(device: vk_mem.Device) -> dict[int, list[str]]:
-    """Which memory type serves the usual uses."""
+    """Finds the memory type that each common use gets."""
     flags, usage = vk_mem.AllocationCreateFlags, vk_mem.BufferUsage
     uses = {
         "device only": (usage.STORAGE_BUFFER, flags(0)),
@@ -227,7 +227,7 @@ def demo(
 ) -> None:
     """Create, bind, map, copy on the device, compare, release. Fails if anything differs."""
     try:
-        # NumPy takes longer to load than all other commands take.
+        # Imported here: NumPy takes longer to load than any other command takes to run.
         from vk_mem.cli import demo as demonstration
     except ModuleNotFoundError as missing:
         raise fail(f"the demo needs {missing.name}: pip install 'vk-mem[cli,numpy]'") from None

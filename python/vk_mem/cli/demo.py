@@ -1,4 +1,4 @@
-"""The main job end to end: create, bind, map, copy on the device, compare, release."""
+"""`vk-mem demo`: create, bind, map, copy on the device, compare, release."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ STORAGE_SIZE = 8 << 20
 
 
 class Difference(Exception):
-    """Something came back other than it went in."""
+    """Data came back different, or memory was not released."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a resource went."""
+    """A resource and the memory it was bound to."""
 
     name: str
     kind: str
@@ -48,7 +48,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo saw."""
+    """The measurements of a run, for the report."""
 
     placed: list[Placed]
     compared_bytes: int
@@ -58,9 +58,9 @@ class Result:
 
 
 def run(device: Device, churn: int, seed: int, progress: Callable[[int], object]) -> Result:
-    """Runs everything. `progress` is called with the creates and destroys so far.
+    """Runs all steps. `progress` is called with the number of creates and destroys so far.
 
-    Raises `Difference` where contents differ or memory is left.
+    Raises `Difference` if data differs or memory is not released.
     """
     with Allocator(device) as allocator:
         resources = create(allocator)
@@ -81,7 +81,7 @@ def run(device: Device, churn: int, seed: int, progress: Callable[[int], object]
 
 
 def create(allocator: Allocator) -> dict[str, Buffer | Image]:
-    """One resource for each usual use."""
+    """Creates one resource for each common use."""
     both_ways = BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
     return {
         "vertices": allocator.create_buffer(
@@ -115,7 +115,7 @@ def create(allocator: Allocator) -> dict[str, Buffer | Image]:
 def round_trips(
     device: Device, resources: dict[str, Buffer | Image], rng: np.random.Generator
 ) -> int:
-    """Sends random bytes to the device and back; how many were compared."""
+    """Copies random bytes to the device and back. Returns the number of bytes compared."""
     staging, readback = resources["staging"], resources["readback"]
     texture, uniforms = resources["texture"], resources["uniforms"]
     assert isinstance(staging, Buffer) and isinstance(readback, Buffer)
@@ -150,7 +150,7 @@ def round_trips(
 
 
 def compare(name: str, sent: np.ndarray, readback: Buffer) -> int:
-    """Raises `Difference` unless the read-back buffer starts with what was sent."""
+    """Raises `Difference` unless the readback buffer starts with the bytes that were sent."""
     got = np.frombuffer(readback.read(0, sent.nbytes), np.uint8)
     wrong = np.flatnonzero(got != sent)
     if wrong.size:
@@ -184,7 +184,7 @@ def churn_at_random(
 
 
 def where_everything_went(resources: dict[str, Buffer | Image]) -> list[Placed]:
-    """One row a resource, in the order of creation."""
+    """Returns one row for each resource, in the order of creation."""
     rows = []
     memories: dict[int, int] = {}
     for name, resource in resources.items():

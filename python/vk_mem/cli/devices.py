@@ -1,4 +1,4 @@
-"""Choosing a device on the command line."""
+"""Opens the device that the command line names."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = [
 def open_device(
     name: str | None, simulated: str | None, validation: bool
 ) -> tuple[vk_mem.Device, str | None]:
-    """The device that was asked for: a profile, one by name, or the best there is.
+    """Opens a simulated profile, a device by name, or the best device.
 
-    Where nothing was asked for and no driver is present, a simulated one, and the reason.
+    Without a name and without a driver it makes a simulated device, and returns the reason.
     """
     if simulated is not None and name is not None:
         raise vk_mem.InvalidArgumentError("--device and --simulated exclude each other")
@@ -36,7 +36,7 @@ def open_device(
 
 
 def kind_of(device: vk_mem.Device) -> str:
-    """What stands behind a device, for people."""
+    """Describes for people whether a device is a GPU, a CPU driver or simulated."""
     if isinstance(device, vk_mem.SimulatedDevice):
         return "simulated, no driver"
     if device.properties.device_type is DeviceType.CPU:
@@ -45,17 +45,17 @@ def kind_of(device: vk_mem.Device) -> str:
 
 
 def version_text(version: tuple[int, int, int]) -> str:
-    """`1.3.230`"""
+    """Formats a version: `1.3.230`."""
     return ".".join(map(str, version))
 
 
 def flag_names(flags: int) -> str:
-    """`DEVICE_LOCAL HOST_VISIBLE`, or a dash."""
+    """Names memory property flags: `DEVICE_LOCAL HOST_VISIBLE`, or a dash for none."""
     properties = vk_mem.MemoryPropertyFlags(flags)
     return " ".join(flag.name for flag in properties if flag.name) or "-"
 
 
 def short_flag_names(flags: int) -> str:
-    """`device, visible, coherent`, or a dash."""
+    """Names memory property flags in short: `device, visible, coherent`, or a dash for none."""
     names = flag_names(flags).split()
     return ", ".join(name.removesuffix("_LOCAL").split("_")[-1].lower() for name in names)

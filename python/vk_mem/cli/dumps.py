@@ -31,7 +31,7 @@ from vk_mem.text import counted
 
 T = TypeVar("T")
 MOST_ROWS = 1000
-"""Of a table; with --json all are written."""
+"""Rows of a table; `--json` writes all of them."""
 FORMATS = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
 
 DumpPath = Annotated[
@@ -45,7 +45,7 @@ Other = Annotated[
 
 
 def read(path: str) -> Dump:
-    """A dump of a path, or of standard input. Fails with one line."""
+    """Reads a dump from a path, or from standard input for `-`. On an error exits with one line."""
     try:
         if path != "-":
             return load_dump(Path(path))
@@ -112,9 +112,9 @@ def view(
 
 
 def output_path(dump: str, output: str | None) -> Path:
-    """Where a picture goes. Raises for a suffix that says no format."""
+    """Returns the path of a picture. Raises if its suffix is not a known format."""
     if output is None:
-        # What names no file, as `/` does, is refused when it is read.
+        # A path without a file name, such as `/`, is refused when it is read.
         if dump == "-" or Path(dump).name in ("", ".."):
             return Path("vk-mem.html")
         return Path(dump).with_suffix(".html")
@@ -126,7 +126,7 @@ def output_path(dump: str, output: str | None) -> Path:
 
 
 def write(target: Path, data: bytes) -> None:
-    """Writes all or nothing: a reader never sees half a picture."""
+    """Writes a file atomically: a reader never sees half a picture."""
     number, name = tempfile.mkstemp(dir=target.parent, prefix=".vk-mem-")
     try:
         with os.fdopen(number, "wb") as file:
@@ -174,7 +174,7 @@ def stats(
 
 @dataclass(frozen=True, slots=True)
 class Unused:
-    """Unused ranges."""
+    """Statistics of unused ranges."""
 
     bytes: int = 0
     largest: int = 0
@@ -195,7 +195,7 @@ def added(parts: Iterable[Unused]) -> Unused:
 
 
 def by_type(dump: Dump) -> dict[str, Unused]:
-    """Counted once, however many heaps name a type."""
+    """Sums unused ranges by memory type. Each type counts once, even if two heaps list it."""
     pools: dict[str, list[PoolDump]] = {}
     for pool in dump.pools:
         pools.setdefault(pool.type_name, []).append(pool)
@@ -207,7 +207,7 @@ def of_heap(heap: Heap, unused: dict[str, Unused]) -> Unused:
 
 
 def allocated(pool: PoolDump) -> list[Region]:
-    """What lives in a pool."""
+    """Returns the allocations of a pool."""
     in_blocks = [it for block in pool.blocks for it in block.allocations]
     return in_blocks + list(pool.dedicated)
 
@@ -215,7 +215,7 @@ def allocated(pool: PoolDump) -> list[Region]:
 def largest(
     regions: Iterable[Region], key: Callable[[Region], str | None], count: int
 ) -> list[tuple[str | None, int, int]]:
-    """Count and bytes by a key, those with most bytes first."""
+    """Groups regions by a key. Returns count and bytes of each group, most bytes first."""
     counts: Counter[str | None] = Counter()
     sizes: Counter[str | None] = Counter()
     for region in regions:
@@ -304,7 +304,7 @@ def type_table(dump: Dump, unused: dict[str, Unused]) -> Any:
 
 
 def listed(rows: Any, given: Sequence[T]) -> Sequence[T]:
-    """As many as a table is read of; its last row says that there are more."""
+    """Cuts a table to `MOST_ROWS` rows and adds a last row that says how many are left out."""
     if len(given) > MOST_ROWS:
         rows.caption = f"and {len(given) - MOST_ROWS:,} more; --json has all"
         rows.caption_justify = "left"

@@ -1,4 +1,4 @@
-"""What all commands have in common: tables, errors, JSON, progress."""
+"""Output that all commands share: tables, errors, JSON, progress."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 
 
 class Output(Console):
-    """A console whose reader may leave."""
+    """A console that allows for a closed pipe."""
 
     def on_broken_pipe(self) -> None:
-        """Left to `main`, which ends quietly; rich would end with status 1."""
+        """Raises for `main`, which exits quietly; rich would exit with status 1."""
         raise BrokenPipeError
 
     @property
     def encoding(self) -> str:
-        """Of what it writes to now; rich looks at what it was made with."""
+        """The encoding of the current stream; rich would return that of the stream at creation."""
         return (getattr(self.file, "encoding", None) or "utf-8").lower()
 
     def drawn(self, text: str, instead: str) -> str:
-        """A text, or what stands for it where there are letters of ASCII only."""
+        """Returns `text`, or `instead` if the stream can write ASCII only."""
         return instead if self.options.ascii_only else text
 
 
@@ -46,7 +46,7 @@ err = Output(stderr=True, highlight=False)
 
 
 def table(title: str, *columns: str, right: tuple[int, ...] = ()) -> Table:
-    """An empty table in the style of all of them; `right` are the columns of numbers."""
+    """Makes an empty table in the common style; the columns in `right` are right-aligned."""
     made = Table(
         *columns,
         title=title or None,
@@ -71,56 +71,56 @@ def show(*tables: Table) -> None:
 
 
 def plain(text: str, style: str = "") -> Text:
-    """A text from outside: no markup in it, no control characters."""
+    """Makes untrusted text printable: no markup, no control characters."""
     return Text(clean(text), style=style)
 
 
 def fail(message: str) -> typer.Exit:
-    """Prints one line; to be raised."""
+    """Prints an error and returns the exception to raise."""
     say(message)
     return typer.Exit(1)
 
 
 def say(message: str) -> None:
-    """One line on stderr."""
+    """Prints one line on stderr."""
     line = f"vk-mem: {clean(' '.join(message.split()))}"
-    # Where it cannot be written, the exit status has to do.
+    # If stderr cannot be written, only the exit status reports the error.
     with suppress(OSError):
         err.print(line, markup=False, soft_wrap=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One object on one line, whole, whatever the width of the terminal."""
+    """Prints an object as one line of JSON, never wrapped to the terminal's width."""
     out.file.write(json.dumps(value) + "\n")
     out.file.flush()
 
 
 class Work:
-    """A bar on stderr for work in steps; nothing where nobody looks."""
+    """A progress bar on stderr for work in steps; hidden if stderr is not a terminal."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._task = bar.add_task("")
 
     def step(self, name: str) -> None:
-        """Begins a step, of which nothing is known yet."""
+        """Begins a step of unknown length."""
         self._bar.reset(self._task, description=name, total=None)
 
     def progress(self, done: int, total: int) -> None:
-        """How far this step has come."""
+        """Sets how much of the current step is done."""
         self._bar.update(self._task, completed=done, total=total)
 
 
 @contextmanager
 def working() -> Iterator[Work]:
-    """Shows a bar until the block ends."""
+    """Shows a progress bar until the block ends."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         yield Work(bar)
 
 
 def bar(share: float, width: int = 20) -> Text:
-    """A share of a whole, from 0 to 1: green, yellow from 75 %, red from 90 %."""
+    """Draws a share, from 0 to 1, as a bar: green, yellow from 75 %, red from 90 %."""
     share = min(max(share, 0.0), 1.0)
     full = round(share * width)
     style = "red" if share >= 0.9 else "yellow" if share >= 0.75 else "green"

@@ -1,4 +1,4 @@
-"""`vk-mem top`: a live look at the allocator of another process."""
+"""`vk-mem top`: shows the allocator of another process as it changes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LONGEST_LINE = 1 << 20
 PATIENCE = 10.0
 """Seconds to wait for the first sample."""
 SILENCE = 3700.0
-"""Seconds to wait for another: the longest interval of a server, and some."""
+"""Seconds to wait for the next sample: a little more than the longest interval of a server."""
 
 
 class Unreadable(Exception):
-    """What the server sent is no sample."""
+    """The server sent something that is not a sample."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class HeapNow:
 
 @dataclass(frozen=True)
 class Sample:
-    """One line of the server."""
+    """One sample, which is one line from the server."""
 
     title: str
     time: float
@@ -99,7 +99,7 @@ def connect(path: str) -> socket.socket:
 
 
 def is_other(path: str) -> bool:
-    """Whether something is there that is no socket."""
+    """Whether the path exists and is not a socket."""
     try:
         return not stat.S_ISSOCK(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -107,13 +107,13 @@ def is_other(path: str) -> bool:
 
 
 def patient_connect(client: socket.socket, path: str) -> None:
-    """Connects, also where so many do that a server has to see to others first."""
+    """Connects, and retries while the server's queue of connections is full."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
             return client.connect(path)
         except BlockingIOError:
-            # A socket with a timeout is told so at once.
+            # A socket with a timeout does not wait for room in the queue, but fails at once.
             if time.monotonic() > end:
                 raise TimeoutError from None
             time.sleep(0.01)
@@ -141,7 +141,7 @@ def show(samples: Iterator[Sample], path: str, once: bool, names: int, lines: bo
         for sample in samples:
             print_json(sample.raw)
     elif out.is_terminal:
-        # A screen that is taller than the terminal would scroll instead of changing in place.
+        # A screen taller than the terminal would scroll instead of updating in place.
         def fitting(sample: Sample, before: Sample) -> RenderableType:
             room = out.height - len(sample.heaps) - 9
             return screen(sample, before, min(names, max(room, 0)))
@@ -199,7 +199,7 @@ def rates(sample: Sample, before: Sample) -> str:
 
 
 def read(client: socket.socket) -> Iterator[Sample]:
-    """Samples until the server ends. Another process sends them: nothing is believed unseen."""
+    """Yields samples until the server ends. All input is checked: another process sends it."""
     data = b""
     while True:
         line, newline, rest = data.partition(b"\n")
@@ -220,7 +220,7 @@ def read(client: socket.socket) -> Iterator[Sample]:
 
 
 def parse(line: bytes) -> Sample | None:
-    """A sample; None for the last line of a server."""
+    """Parses a line. Returns None for the last line of a server."""
     try:
         of = json.loads(line, parse_constant=number)
         if of["format"] != FORMAT:

@@ -1,4 +1,4 @@
-"""Dumps as typed objects: reading, comparing."""
+"""Reads and compares dumps as typed objects."""
 
 from vk_mem.dump.compare import Diff, DiffEntry, diff
 from vk_mem.dump.load import Source, as_dump, load_dump

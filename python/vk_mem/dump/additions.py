@@ -1,7 +1,7 @@
-"""What our dumps say beyond VMA's: call sites and aliases (`crates/engine/src/dump/additions.rs`).
+"""Reads what our dumps have beyond VMA's: call sites and aliases.
 
-Both stand under top-level keys of their own, which mirror the layout of the pools. Each entry has
-to belong to an allocation of the dump.
+`crates/engine/src/dump/additions.rs` writes them, each under its own top-level key, with the same
+layout as the pools. Each entry must belong to an allocation of the dump.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ CLASSES = {
     "IMAGE_UNKNOWN": ResourceClass.IMAGE_UNKNOWN,
     "IMAGE_LINEAR": ResourceClass.IMAGE_LINEAR,
     "IMAGE_OPTIMAL": ResourceClass.IMAGE_OPTIMAL,
-    # Direct3D 12.
+    # Direct3D 12 names of D3D12MA.
     "TEXTURE1D": ResourceClass.IMAGE_OPTIMAL,
     "TEXTURE2D": ResourceClass.IMAGE_OPTIMAL,
     "TEXTURE3D": ResourceClass.IMAGE_OPTIMAL,
 }
 
-"""By the names of VMA and D3D12MA."""
+"""Resource classes by the type names of VMA and D3D12MA."""
 
 PLACE = re.compile("0|[1-9][0-9]{0,19}")
 T = TypeVar("T")
 
 Path = tuple[str | None, ...]
-"""`DefaultPools`, the type and the block; `CustomPools`, the type, the index and the block. None
-stands for the dedicated allocations."""
+"""`DefaultPools`, the type and the block; or `CustomPools`, the type, the index and the block. A
+block of None means the dedicated allocations."""
 
 
 @dataclass(slots=True)
 class Places:
-    """What is said of the allocations of a block, by offset, or of the dedicated ones, by index."""
+    """Additions of one block by offset, or of the dedicated allocations of a pool by index."""
 
     where: str
     call_sites: dict[int, str] = field(default_factory=dict)
     aliases: dict[int, tuple[Region, ...]] = field(default_factory=dict)
 
     def complete(self, region: Region, place: int) -> Region:
-        """A region with what is said of it."""
+        """Returns the region with its call site and aliases."""
         site, aliases = self.call_sites.pop(place, None), self.aliases.pop(place, ())
         if site is None and not aliases:
             return region
@@ -61,28 +61,28 @@ class Places:
 
 
 class Additions:
-    """All of them, by place."""
+    """The call sites and aliases of a whole dump."""
 
     def __init__(self) -> None:
         self._places: dict[Path, Places] = {}
 
     def at(self, path: Path, where: str) -> Places:
-        """A place to fill."""
+        """Returns the `Places` at a path, creating it if needed."""
         return self._places.setdefault(path, Places(where))
 
     def of(self, *path: str | None) -> Places | None:
-        """What is said of a block, or of the dedicated allocations of a pool."""
+        """Returns the additions of a block, or of the dedicated allocations of a pool."""
         return self._places.get(path)
 
     def check_all_used(self) -> None:
-        """Raises `DumpError` if something is said of what is not in the dump."""
+        """Raises `DumpError` if an entry refers to an allocation that the dump does not have."""
         for places in self._places.values():
             for place in (*places.call_sites, *places.aliases):
                 wrong(f"{places.where}.{place}", "there is no such allocation in the dump")
 
 
 def read_additions(dump: Mapping[str, Any]) -> Additions:
-    """Reads both keys; a dump may have neither."""
+    """Reads the keys `CallSites` and `Aliases`; either may be missing."""
     added = Additions()
     sites: list[str] = []
     if "CallSites" in dump:
@@ -139,7 +139,7 @@ def _read(
     value: Callable[[object, str], T],
     values: Callable[[Places], dict[int, T]],
 ) -> None:
-    """Walks one of the keys, which has the layout of the pools."""
+    """Walks the value of `CallSites` or `Aliases`, which has the layout of the pools."""
 
     def entries(given: object, where: str, path: Path) -> None:
         for place, item in items(given, where):

@@ -1,4 +1,4 @@
-"""What is different between two dumps."""
+"""Compares two dumps."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ Identity = tuple[str, str | None, str | None, int, int, str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class DiffEntry:
-    """An allocation and where it lies."""
+    """An allocation with its pool and block."""
 
     pool: PoolDump
     block: Block | None
-    """None if it is dedicated."""
+    """None for a dedicated allocation."""
     region: Region
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size of the region in bytes."""
         return self.region.size
 
 
 @dataclass(frozen=True)
 class Diff:
-    """What two dumps hold: `only_in_a` was freed, `only_in_b` is new and may be a leak."""
+    """The result of `diff`: `only_in_a` was freed, `only_in_b` is new and may be a leak."""
 
     a: Dump
     b: Dump
     only_in_a: tuple[DiffEntry, ...]
     in_both: tuple[DiffEntry, ...]
-    """As they are in `b`."""
+    """Allocations that exist in both dumps, as they are in `b`."""
     only_in_b: tuple[DiffEntry, ...]
 
     def _repr_html_(self) -> str:
-        """For notebooks."""
+        """Returns an HTML table for notebooks."""
         html: str = load("vk_mem.dump.summary").diff_summary_html(self)
         return html
 
@@ -58,11 +58,11 @@ class Diff:
 
 
 def diff(a: Source, b: Source) -> Diff:
-    """Compares two dumps: live allocators, dumps, paths or JSON texts.
+    """Compares two sources: live allocators, dumps, paths or JSON texts.
 
-    An allocation is the same in both if its pool, block, offset, size, type and name are; dedicated
-    ones have no offset, so equal ones are counted off against each other. Something that was freed
-    and made again at its old place counts as the same.
+    Two allocations match if their pool, block, offset, size, type and name are equal. Dedicated
+    allocations have no offset; equal ones are matched by count. An allocation that was freed and
+    made again at the same place counts as the same.
 
     Raises what `load_dump` raises.
     """

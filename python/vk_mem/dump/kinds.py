@@ -1,4 +1,4 @@
-"""What a region is used for, in a dozen kinds: what pictures colour by."""
+"""Classifies a region by its use into one of a dozen kinds, each with a colour for pictures."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from vk_mem.flags import BufferUsage, ImageUsage
 
 
 class Kind(NamedTuple):
-    """A colour and what it stands for."""
+    """A use of memory, with its title and colour."""
 
     key: str
     title: str
     colour: str
     """`#rrggbb`."""
     dark: str = ""
-    """On dark ground, if it has to be another."""
+    """Another colour for dark backgrounds, if needed."""
 
 
-# Buffers are blue to green, images yellow to red: the axis that the usual colour blindness keeps.
-# Found by moving hues of that kind until, to every kind of sight, any two are as far apart as
-# tests/test_view.py asks for.
+# Buffers are blue to green, images yellow to red: the axis that red-green colour blindness keeps.
+# A search over hues chose them, so that for every type of colour vision any two differ by at least
+# what tests/test_view_colours.py requires.
 KINDS = (
     Kind("vertex", "Vertex, index", "#1e55d8"),
     Kind("uniform", "Uniform", "#5bc0f0"),
@@ -35,7 +35,7 @@ KINDS = (
     Kind("image", "Other image", "#f1d69c"),
     Kind("memory", "Plain memory", "#81529d"),
     Kind("free", "Free", "#f1f2f5"),
-    # Of a comparison.
+    # Kinds of a comparison of two dumps.
     Kind("same", "In both", "#9aa1ad"),
     Kind("gone", "Only before", "#cf602e"),
     Kind("new", "Only after", "#1e55d8"),
@@ -43,12 +43,12 @@ KINDS = (
 NUMBER = {kind.key: number for number, kind in enumerate(KINDS)}
 FREE, SAME, GONE, NEW = (NUMBER[key] for key in ("free", "same", "gone", "new"))
 USES = FREE
-"""How many kinds stand for a use: those before `FREE`."""
+"""Number of kinds that stand for a use: those before `FREE`."""
 
 IMAGES = {ResourceClass.IMAGE_UNKNOWN, ResourceClass.IMAGE_LINEAR, ResourceClass.IMAGE_OPTIMAL}
 
 _B, _I = BufferUsage, ImageUsage
-# The first that has a bit in common decides: what is rarest comes first.
+# Tried in order, first match wins: the most specific uses come first.
 BUFFER_KINDS = (
     (
         int(
@@ -80,7 +80,7 @@ IMAGE_KINDS = (
 )
 TRANSFER = int(_B.TRANSFER_SRC | _B.TRANSFER_DST)
 
-# D3D12_RESOURCE_FLAGS.
+# Names of the bits of D3D12_RESOURCE_FLAGS.
 D3D12_FLAGS = (
     "ALLOW_RENDER_TARGET",
     "ALLOW_DEPTH_STENCIL",
@@ -95,7 +95,7 @@ D3D12_FLAGS = (
 
 
 def kind_of(region: Region, api: str = "Vulkan") -> int:
-    """The index into `KINDS` of what a region holds."""
+    """Returns the index into `KINDS` for a region."""
     held, usage = region.resource_class, region.usage
     if held is ResourceClass.FREE:
         return FREE
@@ -125,7 +125,7 @@ def _kind_in_d3d12(image: bool, usage: int) -> str:
 
 
 def usage_text(region: Region, api: str = "Vulkan") -> str:
-    """`VERTEX_BUFFER, TRANSFER_DST`; what has no name as a hexadecimal number, empty for none."""
+    """Names usage flags: `VERTEX_BUFFER, TRANSFER_DST`; unnamed bits in hexadecimal, "" for 0."""
     if region.is_free or not region.usage:
         return ""
     if api != "Vulkan":

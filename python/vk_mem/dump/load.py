@@ -1,7 +1,7 @@
 """Reads dumps: ours, those of VMA 2 and 3, and those of D3D12MA 2.
 
-A dump may come from anywhere. Every value is looked at before it is believed, and whatever is wrong
-with one gets a single `DumpError` that says where.
+A dump may come from anywhere, so every value is checked before it is used. Whatever is wrong raises
+one `DumpError` that says where.
 """
 
 from __future__ import annotations
@@ -21,26 +21,28 @@ from vk_mem.text import well_formed
 
 @runtime_checkable
 class HasSnapshot(Protocol):
-    """An `Allocator`."""
+    """Has the `snapshot` of an `Allocator`."""
 
     def snapshot(self) -> Dump: ...
 
 
 Source = Dump | HasSnapshot | str | os.PathLike[str] | Mapping[str, object]
-"""What is taken for a dump: one, a live allocator, a path, JSON text, or that parsed."""
+"""Anything that `as_dump` accepts: a dump, a live allocator, a path, JSON text, or parsed JSON."""
 
 
 def load_dump(source: str | bytes | os.PathLike[str] | Mapping[str, object]) -> Dump:
-    """Reads a dump: of `Allocator.build_stats_string`, of VMA 2 or 3 (`vmaBuildStatsString`) or of
-    D3D12MA 2 (`Allocator::BuildStatsString`); a path, the JSON as text or bytes, or a dict of it.
+    """Reads a dump from a path, from JSON as text or bytes, or from parsed JSON.
+
+    Dumps of `Allocator.build_stats_string`, VMA 2 and 3 (`vmaBuildStatsString`), and D3D12MA 2
+    (`Allocator::BuildStatsString`) are read.
 
     A text that begins with `{`, or has several lines and a `{`, is JSON; any other is a path. UTF-8
-    and UTF-16 are told apart by themselves. A dump may stand in a log: of several the last whole
-    one is read. Halves of surrogate pairs that stand alone in names become U+FFFD.
+    and UTF-16 are detected. A log may surround the dump: the last complete dump in it is read. Lone
+    surrogates in names become U+FFFD.
 
-    Raises `DumpError` if it is not such a dump: cut off, of wrong types, with negative sizes,
-    ranges outside their block; or no regular file, such as a FIFO or a device. `OSError` if the
-    file cannot be read.
+    Raises `DumpError` if the input is no dump (truncated, wrong types, negative sizes, ranges
+    outside their block) or no regular file, such as a FIFO or a device; `OSError` if the file
+    cannot be read.
     """
     if isinstance(source, Mapping):
         return _dump(source, "")
@@ -65,7 +67,7 @@ def _is_path(path: str) -> bool:
 
 
 def as_dump(source: Source) -> Dump:
-    """The same for anything that stands for a dump, a live allocator among them."""
+    """Returns a `Dump` for anything in `Source`; takes a snapshot of a live allocator."""
     if isinstance(source, Dump):
         return source
     if isinstance(source, HasSnapshot):

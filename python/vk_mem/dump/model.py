@@ -1,4 +1,4 @@
-"""What a dump says, as plain data. All sizes and offsets are bytes."""
+"""The contents of a dump as plain data. All sizes and offsets are in bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class ResourceClass(Enum):
-    """What a region holds, whatever the format of the dump calls it."""
+    """The kind of resource in a region, independent of the format of the dump."""
 
     FREE = "unused"
     UNKNOWN = "memory"
@@ -36,7 +36,7 @@ class ResourceClass(Enum):
 class Figures:
     """Counts of blocks, allocations and unused ranges, as the dump states them (`Stats`).
 
-    The smallest and largest sizes are None where there is nothing to measure.
+    The smallest and largest sizes are None if there are no allocations or unused ranges.
     """
 
     block_count: int
@@ -52,48 +52,48 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A range of a block, or a whole memory object if it is dedicated."""
+    """A range of a block, or a whole dedicated memory object."""
 
     offset: int
-    """In its block; 0 for dedicated memory."""
+    """Offset in its block; 0 for dedicated memory."""
     size: int
     resource_class: ResourceClass
     usage: int = 0
-    """`VkBufferUsageFlags`, `VkImageUsageFlags` or `D3D12_RESOURCE_FLAGS`; 0 if not known."""
+    """`VkBufferUsageFlags`, `VkImageUsageFlags` or `D3D12_RESOURCE_FLAGS`; 0 if unknown."""
     name: str | None = None
     custom_data: str | None = None
-    """User data as the dump prints it."""
+    """User data, as the dump prints it."""
     type_name: str = ""
-    """As the dump writes it: `BUFFER`, `IMAGE_OPTIMAL`, `TEXTURE2D` ..."""
+    """The type as the dump writes it: `BUFFER`, `IMAGE_OPTIMAL`, `TEXTURE2D` ..."""
     layout: int | None = None
-    """`D3D12_TEXTURE_LAYOUT` and the like, where the dump has it."""
+    """`D3D12_TEXTURE_LAYOUT` or an image layout, if the dump has it."""
     call_site: str | None = None
-    """Where it was created, if the allocator tracks that: one `file:line in function` a line, the
-    innermost first."""
+    """Where it was created, if the allocator tracks call sites: one `file:line in function` per
+    line, innermost first."""
     aliases: tuple[Region, ...] = ()
-    """Other resources that lie in its memory; their offsets count as its own does."""
+    """Other resources in the same memory. Their offsets count from the start of the block, too."""
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing lives there."""
+        """Whether the region is unused."""
         return self.resource_class is ResourceClass.FREE
 
     @property
     def end(self) -> int:
-        """The first byte behind it."""
+        """Offset of the first byte after it."""
         return self.offset + self.size
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One memory object that is divided."""
+    """A memory object that is divided into regions."""
 
     id: str
     size: int
     regions: tuple[Region, ...]
-    """By ascending offset. What shares memory with one of them is among its `aliases`."""
+    """By ascending offset. Resources that share memory are in the `aliases` of one region."""
     map_count: int = 0
-    """How often it is mapped now."""
+    """How many times it is mapped now."""
 
     @property
     def allocations(self) -> Iterator[Region]:
@@ -102,8 +102,8 @@ class Block:
 
     @property
     def allocated(self) -> int:
-        """Bytes in use; those that several regions share count once."""
-        # Written for dumps of millions of regions: no calls inside.
+        """Bytes in use; bytes that several regions share count once."""
+        # Dumps have millions of regions: no function calls in this loop.
         total = end = 0
         for region in self.regions:
             if region.resource_class is not ResourceClass.FREE:
@@ -116,31 +116,31 @@ class Block:
 
     @property
     def fragmentation(self) -> float:
-        """1 - largest unused range / all unused bytes: 0 while what is unused is one piece, close
-        to 1 when it is scattered. 0 for a full block."""
+        """1 - largest unused range / all unused bytes: 0 if the unused bytes are one range, close
+        to 1 if they are scattered, and 0 for a full block."""
         free = ResourceClass.FREE
         unused = [region.size for region in self.regions if region.resource_class is free]
-        # A dump may have unused ranges of no bytes.
+        # A dump may have unused ranges of 0 bytes.
         return 1 - max(unused) / sum(unused) if any(unused) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class PoolDump:
-    """The blocks of a memory type, or of a custom pool."""
+    """The blocks and dedicated allocations of a memory type's default pool, or of a custom pool."""
 
     type_name: str
     """The memory type: `Type 3`, or a heap type of Direct3D 12 such as `UPLOAD`."""
     name: str | None
-    """Of a custom pool: number and name, `0 - textures`. None for the pool of the type itself."""
+    """Number and name of a custom pool: `0 - textures`. None for a default pool."""
     preferred_block_size: int
     flags: tuple[str, ...]
     blocks: tuple[Block, ...]
     dedicated: tuple[Region, ...]
-    """Allocations with a memory object of their own."""
+    """Allocations that have their own memory object."""
 
     @property
     def title(self) -> str:
-        """For people: `Type 3` or `Type 3, pool 0 - textures`."""
+        """A title for people: `Type 3` or `Type 3, pool 0 - textures`."""
         return self.type_name if self.name is None else f"{self.type_name}, pool {self.name}"
 
 
@@ -160,7 +160,7 @@ class Heap:
     name: str
     flags: tuple[str, ...]
     size: int | None
-    """None where the dump does not say."""
+    """None if the dump does not say."""
     budget: int | None
     usage: int | None
     figures: Figures
@@ -168,36 +168,36 @@ class Heap:
 
     @property
     def known_budget(self) -> int | None:
-        """`budget`; None if it is as large as no memory is: then there is none."""
+        """`budget`, or None for a value that stands for "no budget"."""
         return known_size(self.budget)
 
     @property
     def known_usage(self) -> int | None:
-        """`usage`; None if it is as large as no memory is: then its writer did not know it."""
+        """`usage`, or None for a value that stands for "unknown"."""
         return known_size(self.usage)
 
 
 @dataclass(frozen=True)
 class Dump:
-    """What an allocator held at one moment: from `load_dump` or `Allocator.snapshot`."""
+    """The state of an allocator at one moment: from `load_dump` or `Allocator.snapshot`."""
 
     api: str
     """`Vulkan` or `Direct3D 12`."""
     device: str
-    """Name of the GPU; empty if the dump does not say."""
+    """Name of the GPU; "" if the dump does not say."""
     general: dict[str, str | int | bool]
-    """All that the dump says of the device and its limits, under the names it uses."""
+    """What the dump says about the device and its limits, under the dump's own names."""
     total: Figures
     heaps: tuple[Heap, ...]
     pools: tuple[PoolDump, ...]
-    """The default pools first. Empty if the dump is not a detailed one."""
+    """The default pools first. Empty if the dump is not detailed."""
     detailed: bool
-    """Whether single blocks and allocations are there."""
+    """Whether the dump lists individual blocks and allocations."""
     source: str = field(default="", compare=False)
-    """Where it was read from; empty for a text and for a live allocator."""
+    """The file it was read from; "" for a text and for a live allocator."""
 
     def allocations(self) -> Iterator[tuple[PoolDump, Block | None, Region]]:
-        """Every allocation with its pool and its block; the block of a dedicated one is None."""
+        """Yields every allocation with its pool and block; a dedicated one has no block."""
         for pool in self.pools:
             for block in pool.blocks:
                 for region in block.regions:
@@ -207,7 +207,7 @@ class Dump:
                 yield pool, None, region
 
     def _repr_html_(self) -> str:
-        """For notebooks."""
+        """Returns an HTML table for notebooks."""
         html: str = load("vk_mem.dump.summary").summary_html(self)
         return html
 

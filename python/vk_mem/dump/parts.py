@@ -1,4 +1,4 @@
-"""Parts that the formats of VMA 2, VMA 3 and D3D12MA 2 have in common."""
+"""Reads the parts that the formats of VMA 2, VMA 3 and D3D12MA 2 have in common."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST_FLAG = 100
 
 
 def flags_of(of: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """The names of flags, and numbers for those that the writer had no name for."""
+    """Reads names of flags; a flag that the writer could not name stays a number."""
     where = f"{where}.Flags"
     given = of.get("Flags", [])
     return tuple(
@@ -25,7 +25,7 @@ def flags_of(of: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 
 def figures_of(value: object, where: str) -> Figures:
-    """What VMA 3 and D3D12MA call `Stats`."""
+    """Reads what VMA 3 and D3D12MA call `Stats`."""
     of = object_of(value, where)
 
     def required(key: str) -> int:
@@ -50,7 +50,7 @@ def figures_of(value: object, where: str) -> Figures:
 def region_of(
     value: object, where: str, block_size: int | None, places: Places | None, index: int
 ) -> Region:
-    """One of `Suballocations`, or of `DedicatedAllocations` if it lies in no block."""
+    """Reads one entry of `Suballocations` or, without a block, of `DedicatedAllocations`."""
     region = _bare_region(value, where, block_size)
     if places is None:
         return region
@@ -66,7 +66,7 @@ def _bare_region(value: object, where: str, block_size: int | None) -> Region:
         if offset + size > block_size:
             wrong(where, f"it ends at {offset + size}, its block at {block_size}")
     type_name = text(get(of, "Type", where), f"{where}.Type")
-    # Types of a later format are shown as what they are: something.
+    # A type name of a newer format: the region is in use, by something unknown.
     resource_class = CLASSES.get(type_name, ResourceClass.UNKNOWN)
     if len(of) == 3 and block_size is not None:
         return Region(offset, size, resource_class, type_name=type_name)
@@ -86,7 +86,7 @@ def _bare_region(value: object, where: str, block_size: int | None) -> Region:
 
 
 def block_of(identity: str, value: object, where: str, places: Places | None) -> Block:
-    """One of `Blocks`."""
+    """Reads one entry of `Blocks`."""
     of = object_of(value, where)
     size = number(get(of, "TotalBytes", where), f"{where}.TotalBytes")
     listed = list_of(get(of, "Suballocations", where), f"{where}.Suballocations")

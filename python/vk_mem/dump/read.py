@@ -1,4 +1,4 @@
-"""Where a dump is read from: a file, bytes or a text, in which a log may surround it."""
+"""Finds the JSON of a dump in a file, bytes or text, also with a log around it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from vk_mem.errors import DumpError
 from vk_mem.text import counted
 
 LARGEST_FILE = 2 << 30
-"""Bytes. A dump of a million allocations has about a tenth of this."""
+"""In bytes. A dump of a million allocations has about a tenth of this."""
 KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a character device"),
     (stat.S_ISBLK, "a block device"),
 )
-# What a dump begins with in a log, whatever the order of its keys.
+# How a dump can begin in a log, whatever the order of its keys.
 BEGINNING = re.compile(
     r'\{\s*"(?:General|Total|MemoryInfo|DefaultPools|CustomPools|CallSites|Aliases|Heap \d+)"\s*:'
 )
 HEAP_OF_VMA_2 = re.compile(r"Heap \d+")
 MOST_TRIES = 64
-"""Of beginnings in a log that lead to nothing: each may cost a look at all that follows."""
+"""Failed attempts to parse a dump in a log: each may read all the text that follows."""
 BLANK = "\ufeff \t\r\n\0"
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """The content of a regular file that is no larger than a dump can be.
+    """Returns the content of a regular file of at most `LARGEST_FILE` bytes.
 
-    Raises `DumpError` for a file of another kind, without waiting for it, and for a larger one;
+    Raises `DumpError` for a larger file, and for any other kind of file, without waiting for it;
     `OSError` if it cannot be read.
     """
-    # To open a device may already do something, and a FIFO would wait for a writer. Both are looked
-    # for again once the file is open: another may be in its place by then.
+    # Opening a device may have side effects, and opening a FIFO waits for a writer. The open file
+    # is checked again: the path may have been replaced in between.
     _check_kind(os.stat(path).st_mode, path)
     waiting = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     flags = os.O_RDONLY | waiting | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -47,7 +47,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         found = os.fstat(file.fileno())
         _check_kind(found.st_mode, path)
         _check_size(found.st_size)
-        # Some regular files have no size, and others grow.
+        # Some regular files report no size, and others grow.
         data = bytearray()
         while chunk := file.read(1 << 24):
             data += chunk
@@ -69,7 +69,7 @@ def _check_size(size: int) -> None:
 
 
 def decode(data: bytes) -> str:
-    """UTF-8 and UTF-16, told apart by their first bytes."""
+    """Decodes UTF-8 or UTF-16, detected by the first bytes."""
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return data.decode(encoding).lstrip("\ufeff")
@@ -78,14 +78,14 @@ def decode(data: bytes) -> str:
 
 
 def is_text_of_a_dump(text: str) -> bool:
-    """Whether a text is JSON, or a log with some in it, rather than a path."""
+    """Whether a text is JSON, or a log that contains JSON, and not a path."""
     return text.lstrip(BLANK).startswith(("{", "[")) or ("\n" in text and "{" in text)
 
 
 def parse(text: str) -> object:
-    """The JSON value of a text. In a log, the last whole dump in it.
+    """Parses JSON. In a log, returns the last complete dump.
 
-    Raises `DumpError` with the place where it goes wrong.
+    Raises `DumpError` with the position of the error.
     """
     start = len(text) - len(text.lstrip(BLANK))
     value, trouble = None, None
@@ -155,7 +155,7 @@ _decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _value_at(text: str, at: int) -> tuple[object, int]:
-    """The value that begins there, and where it ends."""
+    """Returns the JSON value that begins at an index, and the index of its end."""
     try:
         value, end = _decoder.raw_decode(text, at)
     except json.JSONDecodeError as error:
@@ -165,6 +165,6 @@ def _value_at(text: str, at: int) -> tuple[object, int]:
     except DumpError:
         raise
     except ValueError:
-        # Python refuses to read integers of thousands of digits.
+        # Python refuses to convert integers of thousands of digits.
         wrong("", "a number has too many digits")
     return value, end

@@ -1,4 +1,4 @@
-"""Small still tables for notebooks: `_repr_html_` of dumps and comparisons."""
+"""HTML tables for notebooks: `_repr_html_` of dumps and comparisons."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vk_mem.text import count_text, escaped, percent, short, size_text
 
 MOST_ROWS = 12
 MOST_HEAPS = 16
-"""As many as Vulkan has (`VK_MAX_MEMORY_HEAPS`)."""
+"""Vulkan's maximum: `VK_MAX_MEMORY_HEAPS`."""
 BAR_WIDTH = 220
 
-# Notebooks have themes of their own, so that everything takes their ink and lets their ground
-# through. Styles stand on the elements: a sheet would reach into the rest of the notebook.
+# Notebooks have their own themes, so text colour and background are inherited. Styles are inline: a
+# style sheet would apply to the rest of the notebook.
 CELL = "text-align:left;padding:2px 12px 2px 0;border:0;background:none;white-space:nowrap"
 RIGHT = "text-align:right;padding:2px 12px 2px 0;border:0;background:none;white-space:nowrap"
 QUIET = "opacity:.7"
@@ -25,8 +25,9 @@ TABLE = "border-collapse:collapse;margin:4px 0;font-size:90%;color:inherit"
 
 
 def summary_html(source: Source) -> str:
-    """A small piece of HTML that says what is held: totals, heaps with their budgets, pools with
-    a bar by kind. No script, no sheet; safe in a notebook, whatever the names.
+    """Summarises a dump as HTML: totals, heaps with their budgets, and pools with a bar by kind.
+
+    Has no scripts and no style sheet, and escapes all names.
 
     Raises what `load_dump` raises.
     """
@@ -35,7 +36,7 @@ def summary_html(source: Source) -> str:
 
 
 def diff_summary_html(diff: Diff) -> str:
-    """The same for a comparison: what went, what came, and the largest of both."""
+    """Summarises a comparison as HTML: what was freed, what is new, and the largest of both."""
     return _wrapped(_diff(diff))
 
 
@@ -107,7 +108,7 @@ def _budget_bar(heap: Heap) -> str:
 def _bar(
     parts: Iterable[tuple[str, int, str]], whole: int, height: int = 12, tick: float | None = None
 ) -> str:
-    """An inline SVG; the parts in colours that both grounds bear."""
+    """Draws a bar as inline SVG, in colours that work on light and dark backgrounds."""
     out = [
         f'<svg width="{BAR_WIDTH}" height="{height}" role="img" '
         'style="vertical-align:middle;background:none">'
@@ -147,7 +148,7 @@ def _swatch(kind: int) -> str:
 
 
 def _shares(pool: PoolDump, api: str) -> tuple[int, int, dict[int, int]]:
-    """Used bytes, all bytes, and the used ones by kind."""
+    """Returns the used bytes, all bytes, and the used bytes by kind."""
     known: dict[tuple[int, int], int] = {}
     kinds: dict[int, int] = {}
     regions = (it for block in pool.blocks for it in block.regions if not it.is_free)

@@ -1,4 +1,4 @@
-"""Reads dumps of VMA 2 (`vmaBuildStatsString` of 2.0 to 2.3), whose layout is one of its own."""
+"""Reads dumps of VMA 2 (`vmaBuildStatsString` of 2.0 to 2.3), which have their own layout."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from vk_mem.dump.values import get, items, list_of, number, object_of, text
 
 HEAP = re.compile(r"Heap \d+")
 TYPE = re.compile(r"Type \d+")
-# How `printf("%p")` writes the address that user data is unless it is a text.
+# How `printf("%p")` writes user data that is an address and not a text.
 POINTER = re.compile(r"0x[0-9a-fA-F]{1,16}|[0-9A-F]{8}|[0-9A-F]{16}|\(nil\)")
 NOTHING = Figures(0, 0, 0, 0, 0)
 
 
 def is_of_vma_2(of: Mapping[str, Any]) -> bool:
-    """Whether an object is a dump of VMA 2: `Total` has counts under the names of that version."""
+    """Whether an object is a dump of VMA 2: only there `Total` has `UsedBytes`."""
     total = of.get("Total")
     return "General" not in of and isinstance(total, Mapping) and "UsedBytes" in total
 
 
 def read_vma_2(of: Mapping[str, Any], source: str) -> Dump:
-    """The whole dump. Such a one names no device; the text that stands as user data of an
-    allocation is its name, as `VMA_ALLOCATION_CREATE_USER_DATA_COPY_STRING_BIT` was used for."""
+    """Reads a whole dump, which names no device.
+
+    User data that is a text counts as the name of its allocation: programs set names that way, with
+    `VMA_ALLOCATION_CREATE_USER_DATA_COPY_STRING_BIT`.
+    """
     heaps = tuple(_heap(name, heap) for name, heap in items(of, "") if HEAP.fullmatch(name))
     return Dump(
         api="Vulkan",
@@ -46,7 +49,7 @@ def _figures(value: object, where: str) -> Figures:
         return number(get(of, key, where), f"{where}.{key}")
 
     def extremes(key: str, count: int, size: int) -> tuple[int | None, int | None]:
-        # It says nothing of one alone.
+        # VMA 2 omits the sizes if there is only one.
         if key not in of:
             return (size, size) if count == 1 else (None, None)
         there = f"{where}.{key}"
@@ -76,7 +79,7 @@ def _heap(name: str, value: object) -> Heap:
         return number(of[key], f"{where}.{key}") if key in of else None
 
     def stats(of: Mapping[str, Any], where: str) -> Figures:
-        # Left out where there is no block.
+        # VMA 2 omits the statistics if there is no block.
         return _figures(of["Stats"], f"{where}.Stats") if "Stats" in of else NOTHING
 
     types = []
@@ -149,7 +152,7 @@ def _dedicated(value: object, where: str) -> tuple[Region, ...]:
 
 
 def _in_words_of_3(region: object) -> object:
-    """An entry with the keys that VMA 3 has for the same."""
+    """Renames the keys of an entry to those of VMA 3."""
     if not isinstance(region, Mapping) or "UserData" not in region:
         return region
     data = region["UserData"]

@@ -1,4 +1,4 @@
-"""Parts of a dump in words."""
+"""Formats parts of a dump as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from vk_mem.dump.model import Figures
 from vk_mem.text import count_text, percent, size_text
 
 MOST_FLAGS = 64
-"""Of a heap, type or pool: Vulkan's flags have as many bits at most."""
+"""Flags shown of a heap, type or pool; Vulkan's flags have at most as many bits."""
 
 
 def figures_text(figures: Figures) -> str:

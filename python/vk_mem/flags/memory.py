@@ -6,7 +6,7 @@ import enum
 
 
 class MemoryPropertyFlags(enum.IntFlag, boundary=enum.KEEP):
-    """What memory of a type can do: `VkMemoryPropertyFlagBits`."""
+    """Properties of a memory type: `VkMemoryPropertyFlagBits`."""
 
     DEVICE_LOCAL = 0x1
     HOST_VISIBLE = 0x2
@@ -20,7 +20,7 @@ class MemoryPropertyFlags(enum.IntFlag, boundary=enum.KEEP):
 
 
 class MemoryHeapFlags(enum.IntFlag, boundary=enum.KEEP):
-    """What a heap is: `VkMemoryHeapFlagBits`."""
+    """Properties of a memory heap: `VkMemoryHeapFlagBits`."""
 
     DEVICE_LOCAL = 0x1
     MULTI_INSTANCE = 0x2
@@ -28,24 +28,24 @@ class MemoryHeapFlags(enum.IntFlag, boundary=enum.KEEP):
 
 
 class ExternalMemoryHandleType(enum.IntFlag, boundary=enum.KEEP):
-    """How memory is handed to others: `VkExternalMemoryHandleTypeFlagBits`."""
+    """Handle types to export and import memory: `VkExternalMemoryHandleTypeFlagBits`."""
 
     OPAQUE_FD = 0x1
-    """A file descriptor that only Vulkan and its relatives (CUDA) understand."""
+    """A POSIX file descriptor for Vulkan and related APIs such as CUDA only."""
     OPAQUE_WIN32 = 0x2
-    """The same as an NT handle."""
+    """An NT handle for Vulkan and related APIs only."""
     OPAQUE_WIN32_KMT = 0x4
-    """The same as a global share handle, which nobody closes."""
+    """A global share handle for Vulkan and related APIs only; it is never closed."""
     D3D11_TEXTURE = 0x8
     D3D11_TEXTURE_KMT = 0x10
     D3D12_HEAP = 0x20
     D3D12_RESOURCE = 0x40
     HOST_ALLOCATION_EXT = 0x80
-    """Memory of this process; import only."""
+    """Host memory of this process; import only."""
     HOST_MAPPED_FOREIGN_MEMORY_EXT = 0x100
-    """Memory of another device that is mapped into this process; import only."""
+    """Memory of another device, mapped into this process; import only."""
     DMA_BUF_EXT = 0x200
-    """A Linux dma-buf."""
+    """A Linux dma-buf file descriptor."""
     ANDROID_HARDWARE_BUFFER_ANDROID = 0x400
     ZIRCON_VMO_FUCHSIA = 0x800
     RDMA_ADDRESS_NV = 0x1000
@@ -57,7 +57,7 @@ class ExternalMemoryHandleType(enum.IntFlag, boundary=enum.KEEP):
 
 
 class QueueFlags(enum.IntFlag, boundary=enum.KEEP):
-    """What the queues of a family can do: `VkQueueFlagBits`."""
+    """Capabilities of a queue family: `VkQueueFlagBits`."""
 
     GRAPHICS = 0x1
     COMPUTE = 0x2
@@ -83,58 +83,58 @@ class DeviceType(enum.IntEnum):
 class MemoryUsage(enum.IntEnum):
     """The intended use of an allocation: `VmaMemoryUsage`.
 
-    The `AUTO` values look at the resource's usage and at the `HOST_ACCESS` flags; the older names
-    from `GPU_ONLY` to `CPU_COPY` look at themselves only.
+    The `AUTO` values depend on the resource's usage and on the `HOST_ACCESS` flags; the older
+    values from `GPU_ONLY` to `CPU_COPY` do not.
     """
 
     UNKNOWN = 0
-    """Only the flags decide."""
+    """No preference: only the property flags decide."""
     GPU_ONLY = 1
-    """Older name: memory of the device, not mapped."""
+    """Older value: device-local memory, not mapped."""
     CPU_ONLY = 2
-    """Older name: host-visible, coherent memory of the host."""
+    """Older value: host-visible and host-coherent memory."""
     CPU_TO_GPU = 3
-    """Older name: written by the host, read by the device."""
+    """Older value: written by the host, read by the device."""
     GPU_TO_CPU = 4
-    """Older name: written by the device, read by the host."""
+    """Older value: written by the device, read by the host."""
     CPU_COPY = 5
-    """Older name: memory of the host, not of the device."""
+    """Older value: memory that is not device-local."""
     GPU_LAZILY_ALLOCATED = 6
-    """Lazily allocated memory; transient attachments of tiled GPUs."""
+    """Lazily allocated memory, for transient attachments on tile-based GPUs."""
     AUTO = 7
     """Chosen from the resource's usage and the `HOST_ACCESS` flags."""
     AUTO_PREFER_DEVICE = 8
-    """As `AUTO`, leaning to the device."""
+    """Like `AUTO`, but prefers device-local memory."""
     AUTO_PREFER_HOST = 9
-    """As `AUTO`, leaning to the host."""
+    """Like `AUTO`, but prefers memory that is not device-local."""
 
 
 class AllocationCreateFlags(enum.IntFlag, boundary=enum.KEEP):
     """How to allocate: `VmaAllocationCreateFlagBits`."""
 
     DEDICATED_MEMORY = 0x1
-    """A `VkDeviceMemory` of its own."""
+    """Gives the allocation its own `VkDeviceMemory`."""
     NEVER_ALLOCATE = 0x2
-    """Only in blocks that exist already."""
+    """Allocates only from existing blocks."""
     MAPPED = 0x4
-    """Mapped for as long as it lives."""
+    """Keeps the memory mapped as long as the allocation lives."""
     UPPER_ADDRESS = 0x40
-    """From the upper end of a block; for pools with the linear algorithm."""
+    """Allocates from the upper end of a block; only in pools with the linear algorithm."""
     DONT_BIND = 0x80
-    """Create the resource, allocate, do not bind."""
+    """Does not bind the new resource to its memory."""
     WITHIN_BUDGET = 0x100
-    """Fail instead of going over the heap's budget."""
+    """Fails if the heap would exceed its budget."""
     CAN_ALIAS = 0x200
-    """Other resources may be bound to the same memory."""
+    """Allows other resources to be bound to the same memory."""
     HOST_ACCESS_SEQUENTIAL_WRITE = 0x400
-    """The host writes from front to back and does not read."""
+    """The host only writes, and in ascending order of addresses."""
     HOST_ACCESS_RANDOM = 0x800
     """The host reads, or writes in any order."""
     HOST_ACCESS_ALLOW_TRANSFER_INSTEAD = 0x1000
-    """Memory that is not host-visible will do: the caller then makes a transfer."""
+    """Allows memory that is not host-visible; the caller then copies through a staging buffer."""
     STRATEGY_MIN_MEMORY = 0x1_0000
-    """Best fit: the smallest free region that serves."""
+    """Best fit: the smallest sufficient free region."""
     STRATEGY_MIN_TIME = 0x2_0000
-    """First fit: the quickest choice."""
+    """First fit: the shortest search."""
     STRATEGY_MIN_OFFSET = 0x4_0000
-    """The lowest offset; time grows with the number of regions."""
+    """The lowest offset; the time grows with the number of regions."""

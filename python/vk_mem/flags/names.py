@@ -1,7 +1,6 @@
-"""Flags and enumerations by their names, as texts: Vulkan's, this package's, and formats as WebGPU
-names them.
+"""Parses names of flags and enumeration values: Vulkan's, this package's, and WebGPU's formats.
 
-Looked at only where an argument is a text or a list: numbers and flags never come here.
+Only used for arguments that are texts or lists; integers and flags take another path.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ _PREFIXES = {
     "SampleCount": "VK_SAMPLE_COUNT_",
     "SharingMode": "VK_SHARING_MODE_",
 }
-# `_BIT` at the end of a name of C, or before the tag of a vendor.
+# `_BIT` at the end of a C name, or before its vendor suffix.
 _BIT = re.compile(r"_BITS?(?=_[A-Z]+$|$)")
-# The word that keeps a name of ours from beginning with a digit.
+# The prefix that our names need because a Python name cannot begin with a digit.
 _BEFORE_DIGIT = re.compile(r"^(?:COUNT|TYPE|CREATE)_(?=\d)")
-# More items than any class has flags.
+# Most items of a list: more than any class has flags.
 _MOST = 256
-# What others call it, for errors.
+# Names in WebGPU and everyday speech, for the hints of errors.
 _MEANT = {
     "COPY_SRC": "TRANSFER_SRC",
     "COPY_DST": "TRANSFER_DST",
@@ -66,14 +65,13 @@ _KINDS = {
 
 
 def number_of_names(value: object, kind: str, argument: str) -> int:
-    """The number that names mean: `"VERTEX_BUFFER|TRANSFER_DST"`, or a list of names and numbers.
+    """Converts names to a number: `"VERTEX_BUFFER|TRANSFER_DST"`, or a list of names and numbers.
 
-    `kind` is a class of `vk_mem.flags`, `argument` what errors call the value. Upper and lower case
-    are the same, and so are names with and without their prefix: `"vk_format_r8_unorm"`. An
-    enumeration has one name.
+    `kind` is a class of `vk_mem.flags`; errors begin with `argument`. Case is ignored, and prefixes
+    are optional: `"vk_format_r8_unorm"`. An enumeration takes one name.
 
-    Raises `InvalidArgumentError` for a name that the class does not have, with those that are most
-    like it; `TypeError` for what is no name.
+    Raises `InvalidArgumentError` for an unknown name, with the most similar ones; `TypeError` for
+    anything that is not a name.
     """
     cls: type[enum.IntEnum] | type[enum.IntFlag] = getattr(flags, kind)
     if isinstance(value, str):
@@ -115,7 +113,7 @@ def _number_of(text: str, kind: str, argument: str) -> int:
 
 
 def _key(text: str, kind: str) -> str:
-    """Letters and digits alone, without what a name of C has around it."""
+    """Reduces a name to its letters and digits, without the prefix and suffix of its C name."""
     name = text.strip().upper().replace("-", "_").replace(" ", "_")
     name = name.removeprefix(f"{kind.upper()}.").removeprefix(_PREFIXES[kind])
     if kind == "BufferUsage" and text.strip().upper().startswith("VK_"):
@@ -125,7 +123,7 @@ def _key(text: str, kind: str) -> str:
 
 @cache
 def _names(kind: str) -> dict[str, tuple[str, int]]:
-    """What is looked up, and how it is written."""
+    """Maps each reduced name (see `_key`) to its usual spelling and its value."""
     found = {}
     cls: type[enum.IntEnum] | type[enum.IntFlag] = getattr(flags, kind)
     for name, member in cls.__members__.items():
@@ -142,8 +140,8 @@ def _names(kind: str) -> dict[str, tuple[str, int]]:
 
 
 def _webgpu_formats() -> dict[str, str]:
-    """Names of `GPUTextureFormat`, and those that would be one of them, by those of Vulkan. Without
-    `depth24plus`, which is one of two."""
+    """Maps names of `GPUTextureFormat`, and others built the same way, to Vulkan's. Without
+    `depth24plus`, which may be one of two Vulkan formats."""
     found = {}
     for channels, bits, kind in product(("r", "rg", "rgb", "rgba", "bgra"), (8, 16, 32), _KINDS):
         colours = "".join(f"{it.upper()}{bits}" for it in channels)
@@ -194,7 +192,7 @@ _ARGUMENTS = {"BufferUsage": "buffer_usage", "ImageUsage": "image_usage"}
 
 
 def _hint(text: str, kind: str) -> str:
-    """What may have been meant instead."""
+    """Suggests similar names for an unknown one, or the class that has it; "" for none."""
     name = text.strip().upper().replace("-", "_")
     names, key = _names(kind), _key(text, kind)
     meant = _MEANT.get(name)
@@ -204,7 +202,7 @@ def _hint(text: str, kind: str) -> str:
         if other != kind and _key(text, other) in _names(other):
             where = _ARGUMENTS.get(other)
             return f": that is one of {other}" + (f", as {where}= takes" if where else "")
-    # What is a part of a name comes before what is only like it.
+    # Names that begin with the text come before those that are only similar.
     near = [it for it in names if len(key) > 2 and it.startswith(key)]
     near += nearest(key, names)
     near += [it for it in names if len(key) > 3 and key in it]

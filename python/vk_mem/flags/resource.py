@@ -6,7 +6,7 @@ import enum
 
 
 class BufferUsage(enum.IntFlag, boundary=enum.KEEP):
-    """What a buffer is used for: `VkBufferUsageFlagBits` and `VkBufferUsageFlagBits2`.
+    """Uses of a buffer: `VkBufferUsageFlagBits` and `VkBufferUsageFlagBits2`.
 
     The two share their values; bits that have no name in the first (from bit 29 on, some of
     them above 32 bits) need `VK_KHR_maintenance5` or Vulkan 1.4.
@@ -47,7 +47,7 @@ class BufferUsage(enum.IntFlag, boundary=enum.KEEP):
 
 
 class BufferCreateFlags(enum.IntFlag, boundary=enum.KEEP):
-    """How a buffer is created: `VkBufferCreateFlagBits`."""
+    """Creation flags of a buffer: `VkBufferCreateFlagBits`."""
 
     SPARSE_BINDING = 0x1
     SPARSE_RESIDENCY = 0x2
@@ -59,7 +59,7 @@ class BufferCreateFlags(enum.IntFlag, boundary=enum.KEEP):
 
 
 class ImageUsage(enum.IntFlag, boundary=enum.KEEP):
-    """What an image is used for: `VkImageUsageFlagBits`."""
+    """Uses of an image: `VkImageUsageFlagBits`."""
 
     TRANSFER_SRC = 0x1
     TRANSFER_DST = 0x2
@@ -89,7 +89,7 @@ class ImageUsage(enum.IntFlag, boundary=enum.KEEP):
 
 
 class ImageCreateFlags(enum.IntFlag, boundary=enum.KEEP):
-    """How an image is created: `VkImageCreateFlagBits`.
+    """Creation flags of an image: `VkImageCreateFlagBits`.
 
     Names that would begin with a digit keep the word before it: `CREATE_2D_ARRAY_COMPATIBLE`.
     """
@@ -127,7 +127,7 @@ class ImageType(enum.IntEnum):
 
 
 class ImageTiling(enum.IntEnum):
-    """How texels lie in memory: `VkImageTiling`."""
+    """Arrangement of texels in memory: `VkImageTiling`."""
 
     OPTIMAL = 0
     LINEAR = 1
@@ -135,7 +135,7 @@ class ImageTiling(enum.IntEnum):
 
 
 class ImageLayout(enum.IntEnum):
-    """What an image is laid out for: `VkImageLayout`."""
+    """Layout of an image for a kind of access: `VkImageLayout`."""
 
     UNDEFINED = 0
     GENERAL = 1

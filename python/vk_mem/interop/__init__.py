@@ -1,8 +1,8 @@
-"""Handles and create-info structs of the Python bindings of Vulkan: to this package and back.
+"""Converts handles and create-info structs between this package and Python's Vulkan bindings.
 
-The bindings are `vulkan` (cffi), `volkano` (ctypes) and `vulkan-py` (ctypes; it imports as
-`vulkan_py`), and by their shapes every other one that is made with ctypes or cffi. None of them is
-imported before one of the functions that name it is called, and neither is cffi.
+Supported are `vulkan` (cffi), `volkano` (ctypes), `vulkan-py` (ctypes; imported as `vulkan_py`),
+and any other binding made with ctypes or cffi. A binding, or cffi, is imported only when a function
+that names it is called.
 """
 
 from vk_mem.interop.bindings import (

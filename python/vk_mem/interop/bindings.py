@@ -1,8 +1,8 @@
-"""Handles and create-info structs of the Python bindings of Vulkan: to this package and back.
+"""Converts handles and create-info structs between this package and Python's Vulkan bindings.
 
-The bindings are `vulkan` (cffi), `volkano` (ctypes) and `vulkan-py` (ctypes; it imports as
-`vulkan_py`), and by their shapes every other one that is made with ctypes or cffi. None of them is
-imported before one of the functions that name it is called, and neither is cffi.
+Supported are `vulkan` (cffi), `volkano` (ctypes), `vulkan-py` (ctypes; imported as `vulkan_py`),
+and any other binding made with ctypes or cffi. A binding, or cffi, is imported only when a function
+that names it is called.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ __all__ = [
     "to_vulkan_py",
 ]
 
-# Codes of ctypes' simple types that can hold a handle: void pointers and integers. Left out are
-# characters, strings, booleans and floating-point numbers.
+# Type codes of ctypes' simple types that can hold a handle: void pointers and integers, but not
+# characters, strings, booleans or floating-point numbers.
 _CTYPES_HANDLE_CODES = frozenset("PBHILQbhilq")
 _CTYPES_BYREF = type(ctypes.byref(ctypes.c_int()))
 _CTYPES_FUNCTION = ctypes._CFuncPtr  # type: ignore[attr-defined]  # documented, not in typeshed
 _CFFI_NOT_HANDLES = frozenset({"_Bool", "char", "float", "double", "long double"})
-# What stands for the name of a struct where any of a `pNext` chain will do, and the bytes of the
-# `sType` and `pNext` that it begins with.
+# Stands for a struct name where any struct of a `pNext` chain is allowed, and the size in bytes of
+# the `sType` and `pNext` at its beginning.
 _ANY_STRUCT = "struct of a pNext chain"
 _CHAIN_HEADER = 16
 _CFFI_HANDLE_TYPE = re.compile(r"(?:struct )?(Vk\w+)_T \*")
 
 
 class _Parameter(ctypes.c_uint64):
-    """A handle as the `_as_parameter_` of an object of this package.
+    """The `_as_parameter_` of objects with a handle.
 
-    A plain int would do for a function with `argtypes`, but ctypes cuts it to 32 bits for one
-    without; a plain `c_uint64` the other way round.
+    ctypes truncates a plain int to 32 bits for a function without `argtypes`, and does not accept a
+    plain `c_uint64` for some functions with `argtypes`. This class works for both.
     """
 
     def __index__(self) -> int:
@@ -63,8 +63,7 @@ class _Parameter(ctypes.c_uint64):
         return self.value
 
 
-# Which handles our own objects have: Vulkan's name, and the attributes that lead there. The first
-# is meant where no name is given.
+# Handles of our own objects: Vulkan's type name, and the attribute path. The first is the default.
 _OWN_HANDLES: dict[str, dict[str, str]] = {
     "Buffer": {"VkBuffer": "handle", "VkDeviceMemory": "allocation.device_memory"},
     "Image": {"VkImage": "handle", "VkDeviceMemory": "allocation.device_memory"},
@@ -83,25 +82,25 @@ _OWN_HANDLES: dict[str, dict[str, str]] = {
         "VkQueue": "device.queue",
     },
 }
-# No system maps its first page, so a smaller "address" is a number that came to the wrong place.
+# No system maps the first page, so a smaller "address" is a number passed by mistake.
 _LOWEST_ADDRESS = 4096
 
 
 class StructAddress(NamedTuple):
-    """Where a create-info struct lies, and what is known of it.
+    """The address of a create-info struct.
 
-    The address is good only while the object that it came from is alive.
+    Valid only while the object that it came from is alive.
     """
 
     address: int
-    """Not null, aligned to 8 bytes."""
+    """Not null, and aligned to 8 bytes."""
     type_verified: bool
-    """Whether the binding's type has the name that was expected. `sType` then need not be filled
-    in (volkano leaves it 0); for a bare address it is all there is to check."""
+    """Whether the binding's type has the expected name, so that `sType` need not be checked
+    (volkano leaves it 0). For a bare address only `sType` tells the type."""
 
 
 class DeviceArguments(NamedTuple):
-    """The handles of a device as integers, and the loader that they came from."""
+    """The handles of a device as integers, and the address of its loader function."""
 
     instance: int
     """`VkInstance`."""
@@ -110,19 +109,19 @@ class DeviceArguments(NamedTuple):
     device: int
     """`VkDevice`."""
     get_instance_proc_addr: int | None
-    """Address of the binding's `vkGetInstanceProcAddr`, or `None` where it was not found."""
+    """Address of the binding's `vkGetInstanceProcAddr`, or `None` if not found."""
 
 
 def to_int(handle: object, type_name: str | None = None, keyword: str | None = None) -> int:
-    """The integer value of a Vulkan handle from any binding; 0 for `None` and null handles.
+    """Converts a Vulkan handle of any binding to an integer; `None` and null handles give 0.
 
-    Takes an int, ctypes and cffi handles, anything with `__index__`, and objects of this package:
-    of a `Buffer` it is the `VkBuffer`, of an `Allocation` the `VkDeviceMemory`, of a `Device` the
-    `VkDevice`. With `type_name`, such as `"VkBuffer"`, a handle whose own type says that it is
-    another kind is refused. Errors begin with `keyword`.
+    Accepts an int, ctypes and cffi handles, objects with `__index__`, and objects of this package:
+    a `Buffer` gives its `VkBuffer`, an `Allocation` its `VkDeviceMemory`, a `Device` its
+    `VkDevice`. With `type_name`, such as `"VkBuffer"`, a handle of another type is refused, if its
+    type is known. Errors begin with `keyword`.
 
     Raises `InvalidArgumentError` for anything else: a bool, a struct, a pointer *to* a handle, a
-    number outside of 0 to 2**64 - 1. `UseAfterFreeError` for an object that was destroyed.
+    number outside 0 to 2**64 - 1. `UseAfterFreeError` for an object that was destroyed.
     """
     _check_texts(type_name=type_name, keyword=keyword)
     with _named(keyword):
@@ -130,7 +129,7 @@ def to_int(handle: object, type_name: str | None = None, keyword: str | None = N
 
 
 def _to_int(handle: object, type_name: str | None) -> int:
-    # NumPy's, too, which is no subclass and says so itself only in newer versions.
+    # NumPy's bool is not a subclass of bool, and only newer versions refuse `__index__`.
     if isinstance(handle, bool) or type(handle).__name__ in {"bool", "bool_"}:
         raise _no_handle(type_name, "a bool")
     if isinstance(handle, int):
@@ -155,15 +154,15 @@ def _to_int(handle: object, type_name: str | None) -> int:
 def struct_address(
     struct: object, type_name: str, min_size: int, keyword: str | None = None
 ) -> StructAddress:
-    """The address of a create-info struct of any binding.
+    """Returns the address of a create-info struct of any binding.
 
-    `struct` is a struct of ctypes or cffi, a pointer to one (`byref` included), or an address: an
-    int, a void pointer, anything with `__index__`. `type_name` is the C name, such as
-    `"VkBufferCreateInfo"`; bindings may leave its `Vk` out. `min_size` is its size in bytes. The
-    caller keeps `struct` alive for as long as it uses the address. Errors begin with `keyword`.
+    `struct` is a ctypes or cffi struct, a pointer to one (`byref` included), or an address: an int,
+    a void pointer, or an object with `__index__`. `type_name` is the C name, such as
+    `"VkBufferCreateInfo"`; bindings may omit `Vk`. `min_size` is its size in bytes. The caller
+    keeps `struct` alive while it uses the address. Errors begin with `keyword`.
 
-    Raises `InvalidArgumentError` for a struct of another name, one that is too small, a null, and
-    an address that is not one of a struct (below 4096, not a multiple of 8, or without memory).
+    Raises `InvalidArgumentError` for a struct of another type, one that is too small, null, and
+    an invalid address (below 4096, not a multiple of 8, or not mapped).
     """
     _check_texts(type_name=type_name, keyword=keyword)
     with _named(keyword):
@@ -171,13 +170,13 @@ def struct_address(
 
 
 def chain_address(first: object, keyword: str | None = None) -> int:
-    """The address of the first struct of a `pNext` chain of any binding; 0 for `None`.
+    """Returns the address of the first struct of a `pNext` chain of any binding; 0 for `None`.
 
-    `first` is a struct of ctypes or cffi that begins with `sType` and `pNext`, a pointer to one, or
-    an address. The caller keeps the chain alive for as long as it uses the address. Errors begin
-    with `keyword`.
+    `first` is a ctypes or cffi struct that begins with `sType` and `pNext`, a pointer to one, or an
+    address. The caller keeps the chain alive while it uses the address. Errors begin with
+    `keyword`.
 
-    Raises `InvalidArgumentError` for anything else, and for an address without memory.
+    Raises `InvalidArgumentError` for anything else, and for an address that is not mapped.
     """
     if first is None:
         return 0
@@ -186,9 +185,9 @@ def chain_address(first: object, keyword: str | None = None) -> int:
 
 
 def is_struct_at(number: object, type_name: str, min_size: int, s_type: int) -> bool:
-    """Whether a number is the address of a struct of Vulkan, by the `sType` that stands there.
+    """Whether a number is the address of a Vulkan struct, judged by the `sType` there.
 
-    Nothing is read where there is no memory, so any number may be asked about.
+    Safe for any number: an address that is not mapped is not read.
     """
     _check_texts(type_name=type_name)
     try:
@@ -226,17 +225,17 @@ def _struct_address(struct: object, type_name: str, min_size: int) -> StructAddr
         raise _not_the_struct(type_name, "a null pointer")
     if address < _LOWEST_ADDRESS or address % 8 != 0:
         raise _not_the_struct(type_name, f"{address:#x}, which is no address of a struct")
-    # What a binding points to is the binding's; a number may be anything.
+    # A typed pointer of a binding is trusted; a bare number may be anything.
     if not verified and read_memory(address, min_size) is None:
         raise _not_the_struct(type_name, f"{address:#x}, where there is no memory")
     return StructAddress(address, verified)
 
 
 def function_address(function: object, name: str) -> int:
-    """The address of a C function: of a ctypes function, a cffi function pointer, or an int.
+    """Returns the address of a C function: a ctypes function, a cffi function pointer, or an int.
 
-    The caller keeps the function alive for as long as the address is used. `name` is what errors
-    call it. Raises `InvalidArgumentError` for anything else, and for null.
+    The caller keeps the function alive while it uses the address. Errors call it `name`. Raises
+    `InvalidArgumentError` for anything else, and for null.
     """
     _check_texts(name=name)
     if isinstance(function, _CTYPES_FUNCTION):
@@ -253,27 +252,27 @@ def function_address(function: object, name: str) -> int:
                     f"{name} must be a function of ctypes or cffi, or its address, not a "
                     f"{type(function).__name__}"
                 ) from None
-    # No system maps its first page.
+    # No system maps the first page.
     if address < _LOWEST_ADDRESS:
         raise InvalidArgumentError(f"{name} is {address:#x}, which is no address of a function")
     return address
 
 
 def as_handle(value: object, binding: Any, type_name: str | None = None) -> Any:
-    """`value` as a handle `type_name` of `binding`.
+    """Converts `value` to a handle of type `type_name` of `binding`.
 
-    Seldom needed: a `Buffer`, an `Image` and an `Allocation` have `__int__`, `__index__` and
-    `_as_parameter_`, so `vulkan` takes them in its structs, lists and calls, and ctypes in calls.
-    A field of a struct of ctypes takes `int(buffer)`.
+    Seldom needed: `Buffer`, `Image` and `Allocation` have `__int__`, `__index__` and
+    `_as_parameter_`, so `vulkan` takes them in structs, lists and calls, and ctypes in calls. A
+    ctypes struct field takes `int(buffer)`.
 
-    `value` is an int, a handle of any binding, or an object of this package, of which `type_name`
-    may be left out: a `Buffer` is a `VkBuffer`, an `Image` a `VkImage`, an `Allocation` a
-    `VkDeviceMemory`, a `Device` a `VkDevice`. `binding` is a module, or whatever holds the names:
-    one with an `ffi` is taken as cffi, one whose `type_name`, or that without `Vk`, is a ctypes
-    class as ctypes.
+    `value` is an int, a handle of any binding, or an object of this package, for which `type_name`
+    can be omitted: a `Buffer` becomes a `VkBuffer`, an `Image` a `VkImage`, an `Allocation` a
+    `VkDeviceMemory`, a `Device` a `VkDevice`. `binding` is a module, or any object with the type
+    names as attributes: with an `ffi` it is treated as cffi; if `type_name`, with or without `Vk`,
+    is a ctypes class, as ctypes.
 
-    Raises `InvalidArgumentError` where `value` is no handle, `binding` has no such type, or neither
-    says a type; `UseAfterFreeError` for an object that was destroyed.
+    Raises `InvalidArgumentError` if `value` is not a handle, `binding` has no such type, or the
+    type is unknown; `UseAfterFreeError` for an object that was destroyed.
     """
     _check_texts(type_name=type_name)
     own = _own_handles(value)
@@ -285,7 +284,7 @@ def as_handle(value: object, binding: Any, type_name: str | None = None) -> Any:
         )
     number = to_int(value, type_name)
     if not (str.isascii(type_name) and str.isidentifier(type_name)):
-        # cffi ends the process over a lone surrogate.
+        # cffi aborts the process on a lone surrogate.
         raise InvalidArgumentError(f"type_name is {type_name!r}, which is no name in C")
     ffi = getattr(binding, "ffi", None)
     for name in (type_name, type_name.removeprefix("Vk")):
@@ -301,28 +300,29 @@ def as_handle(value: object, binding: Any, type_name: str | None = None) -> Any:
 
 
 def to_vulkan(value: object, type_name: str | None = None) -> Any:
-    """`value` as a handle of the binding `vulkan`: `to_vulkan(buffer)`, or
+    """Converts `value` to a handle of the binding `vulkan`: `to_vulkan(buffer)`, or
     `to_vulkan(number, "VkBuffer")`. See `as_handle`.
 
-    Imports `vulkan`; `ImportError` where it is not installed.
+    Imports `vulkan`; raises `ImportError` if it is not installed.
     """
     return as_handle(value, load("vulkan"), type_name)
 
 
 def to_volkano(value: object, type_name: str | None = None) -> Any:
-    """`value` as a handle of the binding `volkano`, such as `volkano.VkBuffer`. See `as_handle`.
+    """Converts `value` to a handle of the binding `volkano`, such as `volkano.VkBuffer`. See
+    `as_handle`.
 
-    Imports `volkano`, which on first use looks for a `vk.xml` (see its `VOLKANO_XML`);
-    `ImportError` where it is not installed.
+    Imports `volkano`, which on first use looks for a `vk.xml` (see its `VOLKANO_XML`); raises
+    `ImportError` if it is not installed.
     """
     return as_handle(value, load("volkano"), type_name)
 
 
 def to_vulkan_py(value: object, type_name: str | None = None) -> Any:
-    """`value` as a handle of the binding `vulkan-py`, such as `vulkan_py.VkBuffer`; see
+    """Converts `value` to a handle of the binding `vulkan-py`, such as `vulkan_py.VkBuffer`. See
     `as_handle`.
 
-    Imports `vulkan_py`; `ImportError` where it is not installed.
+    Imports `vulkan_py`; raises `ImportError` if it is not installed.
     """
     return as_handle(value, load("vulkan_py"), type_name)
 
@@ -335,14 +335,14 @@ def device_arguments(
     binding: Any = None,
     device_keyword: str = "device",
 ) -> DeviceArguments:
-    """The three handles as integers, with the loader of the binding that `instance` came from.
+    """Converts the three handles to integers, and finds the loader function of their binding.
 
-    Each may also be a `Device`, which has them all. Errors begin with the name of the argument,
-    that of `device` with `device_keyword`.
+    Each may also be a `Device`, which has all three. Errors begin with the name of the argument,
+    for `device` with `device_keyword`.
 
-    `binding` names the binding where its handles do not tell: a module, or a volkano registry.
-    Without it the loader of `vulkan`, `volkano` and of any ctypes binding whose module has
-    `vkGetInstanceProcAddr` is found; for plain integers it is not. Nothing is imported.
+    `binding` names the binding if its handles do not tell: a module, or a volkano registry. Without
+    it the loader function of `vulkan`, `volkano` and of any ctypes binding whose module has
+    `vkGetInstanceProcAddr` is found, but not for plain integers. Nothing is imported.
 
     Raises `InvalidArgumentError` for a null handle and for one of another type.
     """
@@ -368,9 +368,9 @@ def device_arguments(
 
 
 def _own_handles(value: object) -> dict[str, str] | None:
-    """The handles of an object of this package; None for one of anybody else."""
+    """Returns the handles of an object of this package; None for any other object."""
     for cls in type(value).__mro__:
-        # The native module is not needed here, so classes are known by their names.
+        # Matched by class name, so that the native module is not imported here.
         if cls.__module__.partition(".")[0] == "vk_mem" and cls.__name__ in _OWN_HANDLES:
             return _OWN_HANDLES[cls.__name__]
     return None
@@ -398,7 +398,7 @@ def _own_to_int(value: object, handles: dict[str, str], type_name: str | None) -
 def _ctypes_to_int(handle: Any, type_name: str | None) -> int:
     cls = type(handle)
     if isinstance(handle, ctypes._Pointer):
-        # Some bindings type a handle as a pointer to an opaque, field-less struct.
+        # Some bindings declare a handle as a pointer to an opaque struct without fields.
         target = cls._type_
         if not issubclass(target, ctypes.Structure) or ctypes.sizeof(target) != 0:
             raise _no_handle(type_name, f"a pointer to {target.__name__}")
@@ -407,7 +407,7 @@ def _ctypes_to_int(handle: Any, type_name: str | None) -> int:
     if cls._type_ not in _CTYPES_HANDLE_CODES:
         raise _no_handle(type_name, with_article(cls.__name__))
     _check_handle_name(cls.__name__, type_name)
-    # `.value` and nothing else: `int()` of a c_uint64 reads its bytes as digits.
+    # Only `.value`: `int()` of a c_uint64 parses its bytes as decimal digits.
     return int(handle.value or 0)
 
 
@@ -416,7 +416,7 @@ def _ctypes_pointer_value(pointer: Any) -> int:
 
 
 def _check_ctypes_struct(cls: type, type_name: str, min_size: int) -> bool:
-    """Whether the name is proof enough of what it is."""
+    """Checks the name and size of a struct class. Returns whether the name proves its type."""
     if not any(_is_named(base.__name__, type_name) for base in cls.__mro__):
         raise _not_the_struct(type_name, with_article(cls.__name__))
     if not issubclass(cls, ctypes.Structure):
@@ -432,9 +432,9 @@ def _check_ctypes_struct(cls: type, type_name: str, min_size: int) -> bool:
 
 
 def _cffi_for(value: object) -> Any:
-    """An FFI that reads `value`, where that is a CData of whatever FFI; `None` otherwise."""
-    # Who has a CData has loaded this module: cffi need not be imported to recognise one. An FFI
-    # of one's own reads the CData of all others.
+    """Returns an FFI that can read `value` if it is a CData of any FFI; else None."""
+    # A CData exists only if this module is loaded, so cffi is not imported to recognise one. A new
+    # FFI can read the CData of every other.
     backend = sys.modules.get("_cffi_backend")
     if backend is None or not isinstance(value, backend.FFI.CData):
         return None
@@ -444,8 +444,8 @@ def _cffi_for(value: object) -> Any:
 def _cffi_to_int(ffi: Any, handle: object, type_name: str | None) -> int:
     ctype = ffi.typeof(handle)
     if ctype.kind == "pointer":
-        # A handle points to void or to an opaque struct. What points to anything that has a size
-        # is the place where a handle or a struct lies.
+        # A handle points to void or to an opaque struct. A pointer to a type with a size is the
+        # address of a handle or of a struct.
         if ctype.item.kind not in {"void", "struct"} or _cffi_size(ffi, ctype.item) is not None:
             raise _no_handle(type_name, with_article(ctype.cname))
         match = _CFFI_HANDLE_TYPE.fullmatch(ctype.cname)
@@ -458,8 +458,8 @@ def _cffi_to_int(ffi: Any, handle: object, type_name: str | None) -> int:
 
 
 def _cffi_size(ffi: Any, ctype: Any) -> int | None:
-    """The size in bytes; `None` for void and for an opaque struct."""
-    # Not by asking for `fields`: on an opaque struct some versions of cffi abort the process.
+    """Returns the size in bytes; None for void and for an opaque struct."""
+    # `sizeof` and not `fields`: some versions of cffi abort the process for an opaque struct.
     try:
         return int(ffi.sizeof(ctype))
     except (ffi.error, ValueError):
@@ -484,7 +484,7 @@ def _cffi_struct(ffi: Any, struct: Any, type_name: str, min_size: int) -> tuple[
         raise _not_the_struct(type_name, with_article(name))
     size = _cffi_size(ffi, target)
     if size is None:
-        # Opaque: the name is all there is, as that of a void pointer would be none.
+        # An opaque struct has no fields to check, so only its exact name counts.
         return address, name == type_name
     _check_size(size, type_name, min_size)
     return address, _is_proof([name], type_name, [field for field, _ in target.fields or ()])
@@ -494,12 +494,13 @@ def _cffi_struct(ffi: Any, struct: Any, type_name: str, min_size: int) -> tuple[
 
 
 def _binding_of(handle: object) -> Any:
-    """The loaded module that `handle` came from, where it can be told."""
+    """Returns the loaded module that `handle` came from, or None if unknown."""
     ffi = _cffi_for(handle)
     if ffi is not None:
         module = sys.modules.get("vulkan")
         module_ffi = getattr(module, "ffi", None)
-        # Each FFI has struct types of its own, so an equal type proves where the handle is from.
+        # Each FFI has its own struct types, so an equal type proves that the handle is from this
+        # one.
         if module_ffi is not None and module_ffi.typeof("VkInstance") == ffi.typeof(handle):
             return module
         return None
@@ -507,14 +508,14 @@ def _binding_of(handle: object) -> Any:
         return None
     root = type(handle).__module__.partition(".")[0]
     if root == "volkano":
-        # Its module builds a registry (and may look for a vk.xml) on the first look at a name.
-        # One that is not built yet made no handles.
+        # Accessing a name builds volkano's registry, which may look for a vk.xml. If there is no
+        # registry yet, no handle came from it.
         return getattr(sys.modules.get("volkano"), "_registry", None)
     return None if root in {"ctypes", "_ctypes"} else sys.modules.get(root)
 
 
 def _loader_of(binding: Any, instance: int) -> int | None:
-    """The address of the binding's `vkGetInstanceProcAddr`, where it can be told."""
+    """Returns the address of the binding's `vkGetInstanceProcAddr`, or None if unknown."""
     ffi, lib = getattr(binding, "ffi", None), getattr(binding, "lib", None)
     if ffi is not None and lib is not None:
         function = getattr(lib, "vkGetInstanceProcAddr", None)
@@ -524,7 +525,7 @@ def _loader_of(binding: Any, instance: int) -> int | None:
         return _ctypes_pointer_value(function) or None
     if not callable(function) or not type(function).__module__.startswith("volkano."):
         return None
-    # volkano wraps its functions; vkGetInstanceProcAddr also answers for itself.
+    # volkano wraps its functions; vkGetInstanceProcAddr also returns its own address.
     found = function(binding.VkInstance(instance), b"vkGetInstanceProcAddr")
     return _ctypes_pointer_value(found) or None
 
@@ -539,20 +540,21 @@ def _in_range(value: int, type_name: str | None) -> int:
 
 
 def _check_handle_name(name: str, type_name: str | None) -> None:
-    # A name without Vk (c_void_p, a name of one's own) says nothing about the kind.
+    # A name without Vk (c_void_p, or the caller's own class) does not tell the type.
     if type_name is not None and name.startswith("Vk") and name != type_name:
         raise InvalidArgumentError(f"expected a {type_name} handle, got a {name}")
 
 
 def _is_named(name: str, type_name: str) -> bool:
-    """Some bindings write `BufferCreateInfo`, and ctypesgen `struct_VkBufferCreateInfo`."""
+    """Whether a type name matches, as `BufferCreateInfo` and `struct_VkBufferCreateInfo` do."""
     if type_name == _ANY_STRUCT:
         return True
     return name.removeprefix("struct_") in (type_name, type_name.removeprefix("Vk"))
 
 
 def _is_proof(names: list[str], type_name: str, fields: list[str]) -> bool:
-    """Other libraries have a `BufferCreateInfo`, too: then it has to begin with an `sType`."""
+    """Whether names and fields prove the type. Other libraries have a `BufferCreateInfo`, too, so
+    without `Vk` its first field must be an `sType`."""
     if any(name.removeprefix("struct_") == type_name for name in names):
         return True
     return bool(fields) and fields[0].replace("_", "").lower() == "stype"
@@ -560,7 +562,7 @@ def _is_proof(names: list[str], type_name: str, fields: list[str]) -> bool:
 
 @contextmanager
 def _named(keyword: str | None) -> Iterator[None]:
-    """Errors inside begin with the name of an argument."""
+    """Puts the name of an argument in front of errors from the block."""
     try:
         yield
     except InvalidArgumentError as error:
@@ -570,7 +572,7 @@ def _named(keyword: str | None) -> Iterator[None]:
 
 
 def _check_texts(**texts: object) -> None:
-    """Errors are made of them."""
+    """Raises `TypeError` unless the arguments are texts: error messages contain them."""
     for keyword, text in texts.items():
         if text is not None and not isinstance(text, str):
             what = with_article(type(text).__name__)

@@ -1,1 +1,1 @@
-"""What is made of buffers and blocks in Python: slices of buffers, ranges, retention."""
+"""Helpers in Python around allocations: buffer slices, virtual allocations, block retention."""

@@ -1,7 +1,7 @@
-"""Many small pieces of data in few buffers.
+"""Suballocates buffers: many small pieces of data in few `VkBuffer` objects.
 
-A `VkBuffer` for each of ten thousand small meshes costs ten thousand handles, bindings and driver
-calls. A `BufferHeap` makes a few large buffers and gives out ranges of them.
+Ten thousand small meshes with a `VkBuffer` each need ten thousand handles, bindings and driver
+calls. A `BufferHeap` creates a few large buffers and returns ranges of them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _HOST_ACCESS = (
     AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE | AllocationCreateFlags.HOST_ACCESS_RANDOM
 )
 _TEXEL = BufferUsage.UNIFORM_TEXEL_BUFFER | BufferUsage.STORAGE_TEXEL_BUFFER
-# What vkCmdBindIndexBuffer, vkCmdCopyBuffer of words and indirect commands ask for at most.
+# The largest alignment among vkCmdBindIndexBuffer, 4-byte copies and indirect commands.
 _LEAST_ALIGNMENT = 4
 
 
 def _unsigned(value: Any, name: str) -> int:
-    """What the other calls of the package take for a number of bytes, with their errors."""
-    # A buffer is a number only where a handle is wanted.
+    """Converts a size, offset or alignment like the native calls do, with the same errors."""
+    # Buffers have `__index__`, but only as handles.
     try:
         if isinstance(value, Resource):
             raise TypeError
@@ -53,15 +53,15 @@ def _unsigned(value: Any, name: str) -> int:
 
 
 class BufferHeap(NoCopies):
-    """Divides large buffers of one usage into slices (nothing in VMA corresponds to it).
+    """Suballocates slices from large buffers of one usage. VMA has no equivalent.
 
-    `buffer_usage` is the `BufferUsage` of all buffers, `block_size` their size in bytes,
+    `buffer_usage` is the `BufferUsage` of all buffers, `block_size` their size in bytes, and
     `algorithm` how they are divided: "tlsf", "linear" or "buddy". The other keywords are those of
     an allocation; with a HOST_ACCESS flag all slices are mapped. A slice larger than a block gets
-    a buffer of its own. Usable from many threads at once; not in the child of `os.fork()`.
+    a buffer of its own. Thread-safe. Unusable in the child of `os.fork()`.
 
-    Raises `InvalidArgumentError` for a block size of 0 or an unknown algorithm, `TypeError` for a
-    keyword that no allocation has, and for what is no `Allocator`.
+    Raises `InvalidArgumentError` for a block size of 0 or an unknown algorithm, `TypeError` for an
+    unknown keyword or anything but an `Allocator`.
     """
 
     def __init__(
@@ -99,19 +99,19 @@ class BufferHeap(NoCopies):
         self._info = info
         self._alignment = self._alignment_of_usage(mapped)
         self._ranges = _VirtualBlocks(algorithm, self._alignment)
-        # Of the memory that buffers were found to lie in: it can be written without a view.
+        # `nonCoherentAtomSize` once a buffer lies in non-coherent memory, which `write` flushes.
         self._atom = 1
-        # A wrong size is better told of now than by the first slice.
+        # Reports an invalid block size now, not at the first slice.
         self._ranges.remove(self._ranges.add(block_size))
         self._lock = threading.RLock()
         self._process = os.getpid()
-        # By the number that their division has in `_ranges`.
+        # Buffers by the number of their virtual block in `_ranges`.
         self._blocks: dict[int, _Block] = {}
-        # Without slices. One is kept: the next slice often comes soon. More of them stay while a
+        # Buffers without slices. One is kept, as the next slice often comes soon; more while a
         # mapping of the buffer is open.
         self._empties: dict[int, _Block] = {}
         self._abandoned: list[tuple[int, _Place]] = []
-        # Their views pin the buffers until they are released.
+        # Slices with a view: the view pins the buffer until it is released.
         self._mapped: weakref.WeakSet[BufferSlice] = weakref.WeakSet()
         self._closed = False
 
@@ -125,41 +125,41 @@ class BufferHeap(NoCopies):
         if self._usage & _TEXEL:
             alignment = max(alignment, limits.min_texel_buffer_offset_alignment)
         if mapped:
-            # Slices that share an atom would flush and invalidate each other.
+            # Slices in the same atom would flush and invalidate each other's bytes.
             alignment = max(alignment, limits.non_coherent_atom_size)
         return alignment
 
     @property
     def alignment(self) -> int:
-        """Of every slice, in bytes: from the usage and the device's limits."""
+        """Alignment of every slice in bytes, from the usage and the device's limits."""
         return math.lcm(self._alignment, self._atom)
 
     @property
     def block_size(self) -> int:
-        """Of each buffer, in bytes; larger slices get one of their own."""
+        """Size of each buffer in bytes. A larger slice gets a buffer of its own."""
         return self._block_size
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        """The buffers there are. They are the heap's: to destroy one ends the slices in it."""
+        """The current buffers. The heap owns them: destroying one invalidates the slices in it."""
         self._check_process()
         with self._lock:
             return tuple(block.buffer for block in self._blocks.values() if block.buffer.alive)
 
     @property
     def allocated(self) -> int:
-        """Bytes in slices."""
+        """Bytes in all slices."""
         self._check_process()
         with self._lock:
             return self._ranges.allocated
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called, or its allocator's."""
+        """Whether the heap or its allocator was closed."""
         return self._closed or self._allocator.closed
 
     def _check_process(self) -> None:
-        # Before the lock, which another thread of the parent may hold for ever.
+        # Checked before taking the lock: in a forked child it may be held for ever.
         if os.getpid() != self._process:
             raise InvalidArgumentError(
                 "the buffer heap was made before os.fork(): make another in this process"
@@ -170,10 +170,10 @@ class BufferHeap(NoCopies):
             raise UseAfterFreeError("the buffer heap is closed")
 
     def allocate(self, size: int, alignment: int = 1) -> BufferSlice:
-        """A slice of `size` bytes, aligned to `alignment` and to what the usage needs.
+        """Returns a slice of `size` bytes, aligned to `alignment` and to what the usage needs.
 
-        `alignment` is any number of bytes, as a vertex's 12. Costs the same whatever the number
-        of buffers.
+        `alignment` is any number of bytes, for example a vertex size of 12. The time does not
+        depend on the number of buffers.
 
         Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
         """
@@ -184,7 +184,7 @@ class BufferHeap(NoCopies):
             self._release_abandoned()
             found = self._find(size, alignment)
             if found is None:
-                # The range of a buddy is as large as its alignment.
+                # A buddy range is always aligned to its own size.
                 atom = self._allocator.device.properties.non_coherent_atom_size
                 least = max(alignment, atom) if self._algorithm == "buddy" else 1
                 block = self._grow(max(size, least, self._block_size))
@@ -207,20 +207,20 @@ class BufferHeap(NoCopies):
                 return None
             block = self._blocks.get(found.block)
             if block is None:
-                # An interrupt came between its division and the note of it.
+                # A KeyboardInterrupt came after the virtual block was added, before its buffer.
                 self._ranges.remove(found.block)
             elif block.buffer.alive:
                 self._empties.pop(found.block, None)
                 return _Place(block, found)
             else:
-                # The caller has destroyed it; its slices say so.
+                # The caller destroyed the buffer; its slices raise UseAfterFreeError.
                 self._forget(block)
 
     def _grow(self, size: int) -> _Block:
         if self._algorithm == "buddy":
-            # All of it has to be one range.
+            # The buddy algorithm needs a power of two to return all of it as one range.
             size = 1 << (size - 1).bit_length()
-        # First, as it may fail. Callbacks of the allocator run in here.
+        # First, because it may raise. It can run callbacks of the allocator.
         buffer = self._allocator.create_buffer(
             size, self._usage, allocation_info=self._info, flags=self._flags
         )
@@ -229,7 +229,7 @@ class BufferHeap(NoCopies):
             properties = buffer.allocation.memory_properties
             visible = MemoryPropertyFlags.HOST_VISIBLE in properties
             if visible and MemoryPropertyFlags.HOST_COHERENT not in properties:
-                # Slices that share an atom would flush and invalidate each other.
+                # Slices in the same atom would flush and invalidate each other's bytes.
                 self._atom = self._allocator.device.properties.non_coherent_atom_size
             is_mapped = visible and bool(self._flags & AllocationCreateFlags.MAPPED)
             block = _Block(buffer, self._ranges.add(size), is_mapped)
@@ -240,7 +240,7 @@ class BufferHeap(NoCopies):
         return block
 
     def _forget(self, block: _Block) -> None:
-        # Its division last: one that belongs to no buffer is found and removed later.
+        # The virtual block last: one without a buffer is found and removed by the next allocation.
         self._empties.pop(block.number, None)
         if self._blocks.pop(block.number, None) is not None:
             self._ranges.remove(block.number)
@@ -249,13 +249,13 @@ class BufferHeap(NoCopies):
         self._check_process()
         with self._lock:
             block = place.block
-            # Nothing happens if it is gone with its buffer.
+            # Does nothing if the range disappeared with its buffer.
             if not self.closed and self._ranges.free(place.range):
                 self._empties[block.number] = block
                 self._trim(block)
 
     def _trim(self, newest: _Block) -> None:
-        """Destroys empty buffers, but for one of the usual size: the newest if it is that."""
+        """Destroys empty buffers except one of normal size, preferably the newest."""
         kept = newest if newest.number in self._empties else None
         if kept is not None and kept.size > self._block_size:
             kept = None
@@ -267,16 +267,16 @@ class BufferHeap(NoCopies):
             try:
                 block.buffer.destroy()
             except BufferError:
-                # A mapping of the buffer itself is open: it stays and serves further slices.
+                # A mapping of the buffer is open: keep it and use it for further slices.
                 continue
             self._forget(block)
 
     def _abandon(self, place: _Place) -> None:
-        # From a finaliser, which may run inside of any call here: nothing but an append.
+        # Called from finalisers, which may interrupt any method here: only an append is safe.
         self._abandoned.append((self._allocator.current_frame_index, place))
 
     def _release_abandoned(self) -> None:
-        # An interrupt that ends a call, or a finaliser, drops its range without a word.
+        # Ranges whose owner is gone: an interrupt ended the call, or a finaliser dropped them.
         for dropped in self._ranges.take_dropped():
             block = self._blocks.get(dropped.block)
             if block is not None:
@@ -286,7 +286,7 @@ class BufferHeap(NoCopies):
         now, in_flight = self._allocator.current_frame_index, self._allocator.frames_in_flight
         waiting, self._abandoned = self._abandoned, []
         for frame, place in waiting:
-            # An index of 32 bits may have wrapped around.
+            # A 32-bit frame index may have wrapped around.
             age = now - frame if now >= frame else (now - frame) % (1 << 32)
             if age > in_flight:
                 self._free(place)
@@ -294,7 +294,7 @@ class BufferHeap(NoCopies):
                 self._abandoned.append((frame, place))
 
     def close(self) -> None:
-        """Destroys all buffers; the device must be done with them. Nothing happens twice.
+        """Destroys all buffers; the device must have finished using them. May be called again.
 
         Raises `BufferError`, and destroys nothing, while a view of a slice or a mapping of a buffer
         is in use.
@@ -333,7 +333,7 @@ class BufferHeap(NoCopies):
 
 
 class _Block:
-    """One buffer; `number` is that of its division."""
+    """A buffer, and the number of the virtual block that divides it."""
 
     __slots__ = ("buffer", "is_mapped", "number", "size")
 
@@ -345,7 +345,7 @@ class _Block:
 
 
 class _Place:
-    """Where a slice is. Its range is given back by `_free`, or when nobody has it any more."""
+    """A slice's buffer and range. `_free` releases the range, or else its finaliser."""
 
     __slots__ = ("block", "offset", "range")
 
@@ -362,7 +362,7 @@ class BufferSlice(NoCopies):
         self._heap = heap
         self._size = size
         self._view: memoryview | None = None
-        # What the view looks at: one of its own for each slice.
+        # The mapping below the view; each slice has one.
         self._mapping: weakref.ref[Any] | None = None
         self._place: _Place | None = place
 
@@ -378,7 +378,7 @@ class BufferSlice(NoCopies):
 
     @property
     def buffer(self) -> Buffer:
-        """The buffer it is a part of."""
+        """The buffer that contains the slice."""
         return self._live().block.buffer
 
     @property
@@ -388,26 +388,26 @@ class BufferSlice(NoCopies):
 
     @property
     def offset(self) -> int:
-        """In the buffer, in bytes."""
+        """Offset in the buffer, in bytes."""
         return self._live().offset
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         self._live()
         return self._size
 
     @property
     def device_address(self) -> int:
-        """Where shaders find it; see `Buffer.device_address`."""
+        """Device address of the slice; see `Buffer.device_address`."""
         return self.buffer.device_address + self.offset
 
     @property
     def mapped(self) -> memoryview | None:
         """Its memory, if the heap has a HOST_ACCESS flag and the memory can be mapped; else None.
 
-        Flush what was written to it on memory that is not coherent; the end of the view flushes the
-        slice, and no other one. Ends with `free`.
+        On non-coherent memory call `flush` after writing. Releasing the view flushes this slice
+        only. Invalid after `free`.
         """
         place = self._live()
         if self._view is None and place.block.is_mapped:
@@ -418,7 +418,7 @@ class BufferSlice(NoCopies):
         return self._view
 
     def write(self, data: PythonBuffer | SupportsArrayInterface, offset: int | None = None) -> None:
-        """Copies a contiguous buffer of any Python object into the slice, and flushes.
+        """Copies any contiguous object with the buffer protocol into the slice, and flushes.
 
         Raises `InvalidArgumentError` if it does not fit, `MemoryMapError` if it cannot be mapped,
         `TypeError` for an array of objects or pointers.
@@ -427,7 +427,7 @@ class BufferSlice(NoCopies):
         place.block.buffer._write_part(data, offset, place.offset, self._size)
 
     def read(self, offset: int | None = None, size: int | None = None) -> bytes:
-        """Copies `size` bytes from `offset` on; up to the end without a size.
+        """Copies `size` bytes from `offset`; without a size up to the end of the slice.
 
         Raises what `write` raises.
         """
@@ -436,25 +436,25 @@ class BufferSlice(NoCopies):
         return place.block.buffer.read(place.offset + offset, size)
 
     def flush(self, offset: int | None = None, size: int | None = None) -> None:
-        """Makes what was written to `mapped` visible: `size` bytes from `offset` on.
+        """Makes host writes to `mapped` visible to the device: `size` bytes from `offset`.
 
-        Up to the end without a size. Raises `InvalidArgumentError` outside of the slice.
+        Without a size, up to the end. Raises `InvalidArgumentError` for a range outside the slice.
         """
         place = self._live()
         offset, size = self._part(offset, size)
         place.block.buffer.flush(place.offset + offset, size)
 
     def invalidate(self, offset: int | None = None, size: int | None = None) -> None:
-        """Makes what the device wrote there visible in `mapped`.
+        """Makes device writes visible in `mapped`.
 
-        Host writes that are not flushed are lost. Raises what `flush` raises.
+        Host writes that were not flushed are lost. Raises what `flush` raises.
         """
         place = self._live()
         offset, size = self._part(offset, size)
         place.block.buffer.invalidate(place.offset + offset, size)
 
     def _part(self, offset: int | None, size: int | None) -> tuple[int, int]:
-        """A part of the slice: offset and size, up to the end without a size."""
+        """Returns offset and size of a part of the slice; without a size up to its end."""
         whole = self._size
         offset = 0 if offset is None else _unsigned(offset, "offset")
         size = max(whole - offset, 0) if size is None else _unsigned(size, "size")
@@ -466,7 +466,7 @@ class BufferSlice(NoCopies):
         return offset, size
 
     def free(self) -> None:
-        """Gives it back; the device must be done with it. Nothing happens the second time.
+        """Releases the slice; the device must have finished using it. May be called again.
 
         Raises `BufferError` while an array uses `mapped`.
         """
@@ -482,8 +482,7 @@ class BufferSlice(NoCopies):
     def _release_view(self) -> None:
         if self._mapping is None:
             return
-        # An array holds the mapping below the view, not the view itself. The mapping is gone when
-        # nobody holds it.
+        # Arrays reference the mapping, not the view. The weak reference tells whether one is left.
         if self._view is not None:
             self._view.release()
             self._view = None
@@ -511,7 +510,7 @@ class BufferSlice(NoCopies):
             return
         if not place.block.buffer.alive:
             return
-        # First, as a warning may be an error.
+        # Before warning: a filter may turn the warning into an exception.
         self._heap._abandon(place)
         self._place = None
         warnings.warn(

@@ -1,4 +1,4 @@
-"""Which empty blocks an allocator keeps."""
+"""Limits for the empty blocks that an allocator keeps."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["EmptyBlockRetention"]
 
 @dataclass(frozen=True, kw_only=True)
 class EmptyBlockRetention:
-    """Which empty blocks are kept for the next allocation, while their heap is within its budget.
+    """Limits for empty blocks that are kept for later allocations, while a heap is within budget.
 
     `count` is in blocks of each memory type and of each pool, `size` in bytes of each heap, `share`
-    a part of each heap's budget, from 0 to 1. None does not limit; all limits hold together. Blocks
-    of a pool's `min_block_count` stay in any case.
+    a part of each heap's budget, from 0 to 1. None sets no limit; all limits apply together. The
+    blocks of a pool's `min_block_count` are always kept.
 
-    Raises `InvalidArgumentError` for a negative limit, or a share above 1, `TypeError` for what is
-    no number.
+    Raises `InvalidArgumentError` for a negative limit or a share above 1, `TypeError` if a limit is
+    not a number.
     """
 
     count: int | None = None

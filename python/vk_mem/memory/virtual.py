@@ -1,4 +1,4 @@
-"""What `VirtualBlock.allocate_many` gives."""
+"""The result of `VirtualBlock.allocate_many`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["VirtualAllocations"]
 
 
 class VirtualAllocations(NamedTuple):
-    """Many ranges of a `VirtualBlock`, in the order of the sizes that were asked for."""
+    """Ranges of a `VirtualBlock`, in the order of the requested sizes."""
 
     handles: memoryview
-    """For `free_many`; unsigned 64-bit integers (format "Q")."""
+    """Handles for `free_many`, as unsigned 64-bit integers (format "Q")."""
     offsets: memoryview
-    """Where they start, in the caller's unit; unsigned 64-bit integers (format "Q")."""
+    """Offsets in the caller's unit, as unsigned 64-bit integers (format "Q")."""

@@ -1,1 +1,1 @@
-"""Looking at an allocator: tables, leaks, counts of some code, samples for other processes."""
+"""Observes allocators: tables, live resources, measurements, samples for other processes."""

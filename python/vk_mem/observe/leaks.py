@@ -1,4 +1,4 @@
-"""What is alive, and where it was created."""
+"""Lists live resources and where they were created."""
 
 from __future__ import annotations
 
@@ -20,67 +20,67 @@ from vk_mem.text import counted
 __all__ = ["Leak", "LeakGroup", "Leaks"]
 
 GROUPS_SHOWN = 20
-"""A printed table has no more groups."""
+"""Most groups in a printed table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A resource that is alive."""
+    """A live resource."""
 
     serial: int
-    """Its number among all that the allocator ever created, from 0."""
+    """Its number among all resources that the allocator created, from 0."""
     kind: str
     """`Buffer`, `Image` or `Allocation`."""
     name: str | None
     size: int
-    """Bytes of its memory; of an alias, of the part that it uses of another's."""
+    """Size of its memory in bytes; for an alias, of the part that it shares."""
     memory_type_index: int
     is_alias: bool
     call_site: str | None
-    """Where it was created, with `track_call_sites`: one `file:line in function` a line, the
+    """Where it was created, if `track_call_sites` is set: one `file:line in function` per line,
     innermost first."""
     age: float | None
-    """Seconds since then, with `track_call_sites`."""
+    """Seconds since its creation, if `track_call_sites` is set."""
 
     @property
     def own_size(self) -> int:
-        """Bytes that come free with it: none of an alias."""
+        """Bytes that are released with it; 0 for an alias."""
         return 0 if self.is_alias else self.size
 
 
 @dataclass(frozen=True, slots=True)
 class LeakGroup:
-    """Those with one call site, or without call sites, one kind and name."""
+    """Live resources with the same call site or, without call sites, the same kind and name."""
 
     where: str
     """The call site, or kind and name."""
     leaks: tuple[Leak, ...]
-    """In the order of their creation."""
+    """By time of creation, oldest first."""
 
     @property
     def size(self) -> int:
-        """Bytes that they hold together."""
+        """Total bytes of the group."""
         return sum(leak.own_size for leak in self.leaks)
 
 
 class Leaks(list[Leak]):
-    """Everything that is alive, in the order of creation. Printed, a table of its groups."""
+    """All live resources in the order of creation. Prints as a table of groups."""
 
     tracked = False
-    """Whether the allocator keeps call sites."""
+    """Whether the allocator records call sites."""
 
     waiting_count = 0
-    """Others that were retired, or collected without `destroy()`, and wait for their frame."""
+    """Resources that were retired, or collected without `destroy()`, and wait for their frame."""
     waiting_size = 0
-    """Bytes that those hold."""
+    """Total bytes of the waiting resources."""
 
     @property
     def size(self) -> int:
-        """Bytes that all hold together."""
+        """Total bytes of all live resources."""
         return sum(leak.own_size for leak in self)
 
     def groups(self) -> list[LeakGroup]:
-        """By call site where there is one, else by kind and name; the one with most bytes first."""
+        """Groups by call site if known, else by kind and name; most bytes first."""
         groups: dict[str, list[Leak]] = {}
         for leak in self:
             where = leak.call_site
@@ -153,7 +153,7 @@ def _leaks(
     tracked: bool,
     waiting: tuple[int, int],
 ) -> Leaks:
-    """Called by `Allocator.leaks`; each call site is one text, however many were created there."""
+    """Makes a `Leaks` for `Allocator.leaks`. Resources of one call site share one `str` object."""
     leaks = Leaks(
         Leak(serial, kind, name, size, index, alias, None if site is None else sites[site], age)
         for serial, kind, name, size, index, alias, site, age in rows

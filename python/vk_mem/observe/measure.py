@@ -1,4 +1,4 @@
-"""Counting what a stretch of code creates and releases."""
+"""Measures what a section of code allocates and frees."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ By = bool | Literal["name"]
 def statistics(
     allocator: Allocator, *, profile: By = False, this_thread: bool = False
 ) -> Measurement:
-    """Counts the bytes and allocations that a stretch of code creates and releases.
+    """Counts the bytes and allocations that a section of code creates and releases.
 
     A context manager; the figures can be read inside it and afterwards::
 
@@ -35,34 +35,34 @@ def statistics(
         print(measured.peak_bytes, measured.total_count)
         print(measured)
 
-    Every creating and releasing call of the allocator counts: buffers, images, bare memory,
-    imports, one or many; `destroy`, `free` and `close`. What is retired, or collected without
-    `destroy()`, counts as released when its memory is. Aliases allocate nothing and do not count.
-    Bytes are those of the memory (`allocation.size`). Stretches may be nested and overlap: each
-    counts by itself.
+    All calls of the allocator count that create or release: buffers, images, plain memory, imports,
+    one or many; `destroy`, `free` and `close`. Resources that were retired, or collected without
+    `destroy()`, count as released when their memory is. Aliases allocate nothing and do not count.
+    Bytes are those of the memory (`allocation.size`). Sections may nest and overlap; each counts
+    separately.
 
-    `profile=True` tells call sites apart (`file:line`, the innermost line outside of this package),
-    `profile="name"` names (those given on creation): see `Measurement.profile`. `this_thread=True`
-    counts the calls of the entering thread only.
+    `profile=True` groups by call site (`file:line`, the innermost line outside of this package),
+    `profile="name"` by the name given at creation: see `Measurement.profile`. `this_thread=True`
+    counts only calls of the thread that enters the section.
 
-    Outside of any stretch nothing is counted, and nothing is lost on it. Raises `UseAfterFreeError`
-    on entering if the allocator is closed.
+    Outside any section nothing is counted, at no cost. Raises `UseAfterFreeError` on entering if
+    the allocator is closed.
     """
     return Measurement(allocator, profile=profile, this_thread=this_thread)
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileEntry:
-    """What one call site, or all that has one name, holds and held."""
+    """The figures of one call site, or of one name."""
 
     where: str | None
-    """`file:line in function`, or the name; None for what has none."""
+    """`file:line in function`, or the name; None if there is neither."""
     current_bytes: int
-    """Bytes that were created in the stretch and not released."""
+    """Bytes created in the section and not released yet."""
     peak_bytes: int
-    """The most that `current_bytes` ever was."""
+    """Highest value of `current_bytes`."""
     total_bytes: int
-    """Bytes that were created, released or not."""
+    """All bytes created, whether released or not."""
     current_count: int
     peak_count: int
     total_count: int
@@ -83,7 +83,7 @@ def _cells(it: Measurement | ProfileEntry) -> Row:
 
 
 class Profile(list[ProfileEntry]):
-    """Entries by call site or name, the highest peak first. Printed, it is a table."""
+    """Entries by call site or name, highest peak first. Prints as a table."""
 
     def _rows(self) -> list[Row]:
         return [(*_cells(it), "-" if it.where is None else _where(it.where)) for it in self]
@@ -100,14 +100,14 @@ def _where(text: str) -> str:
 
 
 class Measurement:
-    """What `statistics` counts, from where it is entered to where it ends.
+    """The figures that `statistics` counts between entering and leaving the section.
 
-    The current figures are changes: below zero where more was released than created. Peaks are the
-    most that they ever were, at least 0; totals count what was created only.
+    Current figures are changes: negative if more was released than created. Peaks are their highest
+    values, at least 0; totals count only what was created.
     """
 
     def __init__(self, allocator: Allocator, *, profile: By, this_thread: bool) -> None:
-        # Equal to True would do for 1 as well.
+        # Compared by identity: 1 == True.
         if profile is True:
             self._by: str | None = "call_site"
         elif profile is False:
@@ -145,12 +145,12 @@ class Measurement:
 
     @property
     def peak_bytes(self) -> int:
-        """The most that `current_bytes` ever was."""
+        """Highest value of `current_bytes`."""
         return self._figures()[1]
 
     @property
     def total_bytes(self) -> int:
-        """Bytes created."""
+        """All bytes created."""
         return self._figures()[2]
 
     @property
@@ -160,17 +160,17 @@ class Measurement:
 
     @property
     def peak_count(self) -> int:
-        """The most that `current_count` ever was."""
+        """Highest value of `current_count`."""
         return self._figures()[4]
 
     @property
     def total_count(self) -> int:
-        """Allocations created."""
+        """All allocations created."""
         return self._figures()[5]
 
     @property
     def profile(self) -> Profile:
-        """The same by call site or by name. Raises `ValueError` unless `profile` was given."""
+        """The figures by call site or name. Raises `ValueError` unless `profile` was given."""
         if self._by is None:
             raise ValueError("nothing was told apart: pass profile=True or profile='name'")
         rows = [] if self._watch is None else self._watch.rows()

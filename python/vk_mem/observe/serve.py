@@ -1,8 +1,7 @@
-"""A look at an allocator from another process: `vk-mem top` and the server that it asks.
+"""Serves samples of an allocator to other processes, for `vk-mem top`.
 
-The server sends a line of JSON to each client at once, and then one in each interval. It reads only
-to notice that a client has left, so a client has no way to ask it for anything, and one that does
-not read is dropped.
+The server sends each client a line of JSON on connection and one per interval. It does not act on
+input: it reads only to detect that a client disconnected. A client that does not read is dropped.
 """
 
 from __future__ import annotations
@@ -31,36 +30,36 @@ __all__ = ["StatsServer", "serve_stats"]
 
 FORMAT = 1
 NAMES = 50
-"""So many names are sent, those with most memory."""
+"""Most names in a sample: those with the most memory."""
 LONGEST_NAME = 200
 BACKLOG = 128
-"""Connections that wait to be seen to; those that have left again still wait there."""
+"""Length of the queue of pending connections; clients that left again stay in it."""
 MOST_CLIENTS = 16
 PATIENCE = 10.0
-"""Seconds in which a client has to take what was sent."""
+"""Seconds that a client has to receive a line."""
 READ_LIMIT = 4096
-"""A client that sends more bytes than this is none."""
+"""Bytes. A client that sends more is dropped: it is not `vk-mem top`."""
 
 
 def serve_stats(
     path: str | os.PathLike[str], allocator: Allocator, *, interval: float = 1.0
 ) -> StatsServer:
-    """Lets `vk-mem top PATH` watch an allocator, through a Unix socket that this makes.
+    """Starts a server on a new Unix socket, so that `vk-mem top PATH` can watch an allocator.
 
-    A daemon thread takes a sample every `interval` seconds while somebody watches: budgets of the
-    heaps, how much was created, the names that hold most memory, and how many events of each kind
-    (create, free, map, flush, failure ...) there were since the server began. It takes short calls
-    of the allocator, of which `allocator.close()` waits for the one that runs. Only this user can
-    connect (mode 0600). A socket that a dead process left at `path` is replaced.
+    A daemon thread takes a sample every `interval` seconds while a client is connected: heap
+    budgets, the number of resources created, the names with the most memory, and how many events of
+    each kind (create, free, map, flush, failure ...) there were since the server began. Sampling
+    makes short calls of the allocator; `allocator.close()` waits for one that is running. Only this
+    user can connect (mode 0600). A socket that a dead process left at `path` is replaced.
 
-    Returns a `StatsServer`, to be closed or used as a context manager. It ends by itself with the
-    allocator, at the end of the interpreter, and in the child of a fork; it does not keep the
-    allocator alive.
+    Returns a `StatsServer`, to be closed or used as a context manager. The server also ends when
+    the allocator is closed, at interpreter exit, and in a forked child. It holds only a weak
+    reference to the allocator.
 
-    Raises `OSError` if the socket cannot be made, another process serves there, or something else
-    is at `path`; `InvalidArgumentError` for an interval below 0.01 or above 3600 seconds,
-    or a path that no file can have;
-    `UseAfterFreeError` (closed); `FeatureNotPresentError` where there are no Unix sockets.
+    Raises `OSError` if the socket cannot be created, another process serves there, or `path` is not
+    a socket; `InvalidArgumentError` for an interval below 0.01 or above 3600 seconds, or an invalid
+    path; `UseAfterFreeError` if the allocator is closed; `FeatureNotPresentError` on systems
+    without Unix sockets.
     """
     return StatsServer(path, allocator, interval=interval)
 
@@ -74,10 +73,10 @@ class _Client:
 
 
 class StatsServer(NoCopies):
-    """Serves samples of an allocator until it is closed; see `serve_stats`."""
+    """A server of samples, which runs until it is closed; see `serve_stats`."""
 
     _socket: socket.socket | None = None
-    """None before it serves, and when all has ended."""
+    """None before the server starts and after it has ended."""
 
     def __init__(
         self, path: str | os.PathLike[str], allocator: Allocator, *, interval: float = 1.0
@@ -87,7 +86,7 @@ class StatsServer(NoCopies):
         if not 0.01 <= interval <= 3600:
             raise InvalidArgumentError(f"interval is {interval}, not from 0.01 to 3600 seconds")
         self.path = _path_of_a_socket(path)
-        """Where the socket is."""
+        """Absolute path of the socket."""
         self._interval = interval
         self._allocator = weakref.ref(_checked(allocator))
         self._about = _about(allocator)
@@ -97,7 +96,7 @@ class StatsServer(NoCopies):
         self._next_sample = 0.0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="vk-mem statistics", daemon=True)
-        # Whatever fails or interrupts from here on, no file and no descriptor stays.
+        # If anything below raises or is interrupted, the file and all descriptors are released.
         with contextlib.ExitStack() as undo:
             undo.callback(self._events.end)
             self._awake, self._wake = map(undo.enter_context, socket.socketpair())
@@ -115,7 +114,7 @@ class StatsServer(NoCopies):
             undo.pop_all()
 
     def _give_up(self) -> None:
-        """Ends the thread, which an interrupt may have left in any state of starting."""
+        """Stops the thread, which an interrupt may have left partly started."""
         self._stopping = True
         _servers.discard(self)
         if self._thread.is_alive():
@@ -124,15 +123,15 @@ class StatsServer(NoCopies):
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended: by `close`, or with its allocator."""
+        """Whether the server has ended: closed, or with its allocator."""
         return self._socket is None
 
     def close(self) -> None:
-        """Ends it and removes the socket. Nothing happens the second time."""
+        """Stops the server and removes the socket. May be called again."""
         if self._socket is None:
             return
         self._stopping = True
-        # Full or closed: it wakes anyway.
+        # If the pair is full or closed, the thread wakes without this byte.
         with contextlib.suppress(OSError):
             self._wake.send(b"x")
         if threading.current_thread() is not self._thread:
@@ -176,7 +175,7 @@ class StatsServer(NoCopies):
                 self._next_sample = time.monotonic() + self._interval
             if ended:
                 return
-            # Without clients there is nothing to do but notice that the allocator has gone.
+            # Without clients only check now and then whether the allocator is gone.
             wait = max(self._next_sample - now, 0.0) if self._clients else min(self._interval, 1.0)
             for key, _ in self._selector.select(wait):
                 if key.fileobj is listener:
@@ -188,7 +187,7 @@ class StatsServer(NoCopies):
                     self._send(client, b"")
 
     def _line(self) -> bytes:
-        """A sample, or why there is none any more."""
+        """Returns a sample as a line, or the last line with the reason for the end."""
         allocator = self._allocator()
         try:
             if allocator is None:
@@ -197,7 +196,7 @@ class StatsServer(NoCopies):
             return _encode(sample)
         except VkMemError as error:
             if allocator is not None and not allocator.closed:
-                # About to be closed, or to refuse that.
+                # The allocator is being closed, or its `close` is about to raise: skip this sample.
                 return b""
             return _encode({"format": FORMAT, "end": str(error)})
 
@@ -206,7 +205,8 @@ class StatsServer(NoCopies):
         try:
             made, _ = self._socket.accept()
         except OSError:
-            # It left again, or there are no descriptors: then a moment for others to close some.
+            # The client left again, or no descriptors are free: wait a moment for some to be
+            # closed.
             time.sleep(0.01)
             return
         if len(self._clients) >= MOST_CLIENTS:
@@ -237,7 +237,7 @@ class StatsServer(NoCopies):
             client.unsent, client.waits_since = line, now
         if not client.unsent:
             return
-        # Else it is slow: this line is left out.
+        # Otherwise the previous line is still being sent: skip this one.
         try:
             sent = client.socket.send(client.unsent)
             client.unsent = client.unsent[sent:]
@@ -259,12 +259,12 @@ class StatsServer(NoCopies):
         if listener is None:
             return
         self._events.end()
-        # Before it is closed: until then nobody else can be listening there.
+        # Before closing the listener: until then no other process can listen there.
         _remove(self.path, self._inode)
         for client in list(self._clients.values()):
             self._drop(client)
         self._close_descriptors(listener)
-        # Last, so that all is gone for whoever sees that it is closed.
+        # Last, so that everything is released when `closed` becomes true.
         self._socket = None
 
     def _close_descriptors(self, listener: socket.socket) -> None:
@@ -273,7 +273,7 @@ class StatsServer(NoCopies):
             ours.close()
 
     def _after_fork(self) -> None:
-        """In the child: the thread, the socket's path and the clients are the parent's."""
+        """Closes descriptors in a forked child; the thread, path and clients stay the parent's."""
         listener, self._socket = self._socket, None
         if listener is not None:
             for client in self._clients.values():
@@ -295,7 +295,7 @@ def _after_fork_in_child() -> None:
         server._after_fork()
 
 
-# After the allocators' own function, so that it runs before that.
+# Registered after `_close_all_at_exit`, so it runs earlier: atexit goes in reverse order.
 atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -305,7 +305,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _listen(listener: socket.socket, path: str) -> tuple[int, int]:
-    """Makes the socket's file; where it is on its device."""
+    """Creates the socket's file and listens. Returns the file's device and inode."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(f"{well_formed(path)} is there and is no socket")
@@ -313,7 +313,7 @@ def _listen(listener: socket.socket, path: str) -> tuple[int, int]:
             raise OSError(f"another process serves at {well_formed(path)}")
         os.unlink(path)
     listener.bind(path)
-    # Nobody can connect before `listen`.
+    # No client can connect before `listen`, so none connects with wider permissions.
     os.chmod(path, 0o600)
     found = os.lstat(path)
     listener.listen(BACKLOG)
@@ -321,7 +321,7 @@ def _listen(listener: socket.socket, path: str) -> tuple[int, int]:
 
 
 def _unbind(listener: socket.socket, path: str) -> None:
-    """Removes the file that `bind` has made, if it came so far."""
+    """Removes the file of the socket if `bind` created it."""
     with contextlib.suppress(OSError):
         if listener.getsockname() and stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)
@@ -346,13 +346,13 @@ def _is_served(path: str) -> bool:
         except ConnectionRefusedError:
             return False
         except OSError:
-            # Busy, or not ours to know.
+            # The socket is busy, or this user must not connect: it may be in use.
             return True
     return True
 
 
 def _remove(path: str, inode: tuple[int, int]) -> None:
-    """Unless somebody has put something else there."""
+    """Removes the file, unless another file has replaced it."""
     with contextlib.suppress(OSError):
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == inode:
@@ -370,7 +370,7 @@ def _checked(allocator: object) -> Allocator:
 
 
 def _about(allocator: Allocator) -> dict[str, Any]:
-    """What does not change."""
+    """Returns the part of a sample that never changes."""
     device = allocator.device
     heaps = device.memory_properties.memory_heaps
     return {
@@ -384,7 +384,7 @@ def _about(allocator: Allocator) -> dict[str, Any]:
 
 
 def _sample(allocator: Allocator) -> dict[str, Any]:
-    """Raises `UseAfterFreeError` if it is closed."""
+    """Takes a sample. Raises `UseAfterFreeError` if the allocator is closed."""
     created, alive, names, budgets = allocator._sample(NAMES)
     keys = ("usage", "budget", "block_count", "block_bytes", "allocation_count", "allocation_bytes")
     return {

@@ -1,6 +1,6 @@
-"""Statistics, budgets and leaks as tables: aligned text for `print`, HTML for notebooks.
+"""Formats statistics, budgets and leaks as tables: aligned text for `print`, HTML for notebooks.
 
-The HTML takes its colours from the page, so it reads well on light and on dark.
+The HTML inherits its colours from the page, so it is readable on light and dark backgrounds.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Row = Sequence[str]
 
 
 def size_text(size: int) -> str:
-    """Bytes with a unit: `256.0 MiB`, `-16 B`; `unlimited` for the largest number of 64 bits."""
+    """Formats bytes: `256.0 MiB`, `-16 B`; `unlimited` for the largest 64-bit number."""
     if size >= 2**64 - 1:
         return "unlimited"
     value, unit = float(abs(size)), 0
-    # Not 1024.0 KiB.
+    # Rounds up to the next unit: not 1024.0 KiB.
     while (value >= 1024 or (unit and round(value, 1) >= 1024)) and unit + 1 < len(UNITS):
         value /= 1024
         unit += 1
@@ -46,12 +46,12 @@ def size_text(size: int) -> str:
 
 
 def count_text(count: int) -> str:
-    """`12,345`"""
+    """Formats a count: `12,345`."""
     return f"{count:,}"
 
 
 def short_path(path: str) -> str:
-    """A path, or a text that begins with one, from the current directory on if it lies there."""
+    """Makes the path at the beginning of a text relative if it is below the current directory."""
     try:
         here = os.getcwd() + os.sep
     except OSError:
@@ -60,19 +60,19 @@ def short_path(path: str) -> str:
 
 
 def clean(text: str) -> str:
-    """A text on one line, without control characters: names may hold anything."""
+    """Makes a text one line without control characters: names may contain anything."""
     return "".join(it if it.isprintable() else "\ufffd" for it in text)
 
 
 def quoted(name: str | None) -> str:
-    """A name for people; a dash for none."""
+    """Quotes a name for people; None gives a dash."""
     return "-" if name is None else f"'{clean(name)}'"
 
 
 def text_table(
     columns: Row, rows: Iterable[Row], left: Iterable[int] = (0,), title: str = ""
 ) -> str:
-    """Columns that line up. `left` are those that are text; the others are aligned right."""
+    """Aligns columns. Those in `left` are texts; the others are right-aligned."""
     lines = [columns, *rows]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     left = set(left)
@@ -95,7 +95,7 @@ NUMBER = "text-align:right;white-space:nowrap"
 def html_table(
     columns: Row, rows: Iterable[Row], left: Iterable[int] = (0,), title: str = ""
 ) -> str:
-    """The same for a notebook; everything is escaped."""
+    """Makes an HTML table for notebooks, with all texts escaped."""
     left = set(left)
 
     def line(cells: Row, tag: str, style: str) -> str:
@@ -145,18 +145,18 @@ def _figures(statistics: Statistics) -> list[tuple[str, str]]:
 
 
 def percent(share: float) -> str:
-    """`12 %`"""
+    """Formats a share: `12 %`."""
     return f"{share * 100:.0f} %"
 
 
 def statistics_text(statistics: Statistics) -> str:
-    """`str` of a `Statistics`."""
+    """Formats a `Statistics` for `str`."""
     (columns, *rows) = _figures(statistics)
     return text_table(columns, rows)
 
 
 def statistics_html(statistics: Statistics) -> str:
-    """The same for notebooks."""
+    """Formats a `Statistics` as HTML for notebooks."""
     return html_table(("", "Statistics"), _figures(statistics))
 
 
@@ -165,12 +165,12 @@ def _pool_title(pool: PoolStatistics) -> str:
 
 
 def pool_statistics_text(pool: PoolStatistics) -> str:
-    """`str` of a `PoolStatistics`."""
+    """Formats a `PoolStatistics` for `str`."""
     return f"{_pool_title(pool)}\n{statistics_text(pool.statistics)}"
 
 
 def pool_statistics_html(pool: PoolStatistics) -> str:
-    """The same for notebooks."""
+    """Formats a `PoolStatistics` as HTML for notebooks."""
     return html_table(("", "Statistics"), _figures(pool.statistics), title=_pool_title(pool))
 
 
@@ -203,7 +203,7 @@ def _total_row(title: str, it: Statistics) -> Row:
 
 
 def _total_rows(statistics: TotalStatistics) -> list[Row]:
-    """Heaps, in them the types that hold something, in them the custom pools; then the sum."""
+    """Rows for heaps, their non-empty memory types, the custom pools of these, and the total."""
     _, types = statistics._layout
     pools_of: dict[int, list[PoolStatistics]] = {}
     for pool in statistics.pools:
@@ -221,12 +221,12 @@ def _total_rows(statistics: TotalStatistics) -> list[Row]:
 
 
 def total_statistics_text(statistics: TotalStatistics) -> str:
-    """`str` of a `TotalStatistics`."""
+    """Formats a `TotalStatistics` for `str`."""
     return text_table(TOTAL_COLUMNS, _total_rows(statistics))
 
 
 def total_statistics_html(statistics: TotalStatistics) -> str:
-    """The same for notebooks."""
+    """Formats a `TotalStatistics` as HTML for notebooks."""
     return html_table(TOTAL_COLUMNS, _total_rows(statistics))
 
 
@@ -236,13 +236,13 @@ BUDGET_COLUMNS = ("usage", "budget", "used", "blocks", "size", "allocations", "s
 
 
 def share_text(usage: int, budget: int) -> str:
-    """How much of a budget is used; a dash where there is none, or one of both is not known."""
+    """Formats the used share of a budget; a dash if there is no budget or a number is unknown."""
     used, whole = known_size(usage), known_size(budget)
     return "-" if used is None or not whole else percent(used / whole)
 
 
 def usage_text(usage: int) -> str:
-    """Bytes in use, or that they are not known."""
+    """Formats bytes in use, or says that they are unknown."""
     return "unknown" if known_size(usage) is None else size_text(usage)
 
 
@@ -259,17 +259,17 @@ def _budget_row(it: HeapBudget) -> Row:
 
 
 def budget_text(budget: HeapBudget) -> str:
-    """`str` of a `HeapBudget`."""
+    """Formats a `HeapBudget` for `str`."""
     return text_table(BUDGET_COLUMNS, [_budget_row(budget)], left=())
 
 
 def budget_html(budget: HeapBudget) -> str:
-    """The same for notebooks."""
+    """Formats a `HeapBudget` as HTML for notebooks."""
     return html_table(BUDGET_COLUMNS, [_budget_row(budget)], left=())
 
 
 class HeapBudgets(_Budgets):
-    """What `Allocator.heap_budgets` returns: a list by heap that prints as a table."""
+    """The list that `Allocator.heap_budgets` returns, by heap index. Prints as a table."""
 
     def _rows(self) -> list[Row]:
         return [(f"heap {index}", *_budget_row(it)) for index, it in enumerate(self)]
@@ -282,7 +282,7 @@ class HeapBudgets(_Budgets):
 
 
 def allocator_html(allocator: Allocator) -> str:
-    """An `Allocator` in a notebook: its device and the budgets of its heaps."""
+    """Formats an `Allocator` as HTML for notebooks: its device and heap budgets."""
     title = html.escape(repr(allocator).strip("<>"))
     if allocator.closed:
         return f"<div>{title}</div>"

@@ -1,18 +1,18 @@
-"""The data of a page: a small header, and one compressed lump of columns and texts.
+"""Encodes the data of a page: a small header, and one compressed block of columns and texts.
 
-The lump is deflated (zlib). In it lie, one behind the other and in little endian, the columns that
-the header lists, and the JSON array of all texts. A row is a region; the rows of a bar follow each
-other. Columns:
+The block is deflated (zlib). It contains, without gaps and in little endian, the columns that the
+header lists, and then the JSON array of all texts. A row is a region; the rows of a bar are
+consecutive. Columns:
 
     use     u32   index into `uses` of the header: kind, class, type and usage
-    name    u32   index into the texts; 0 is none
-    data    u32   the same, of the user data
-    site    u32   the same, of the call site
-    offset  u64   in bytes, as the dump has it
-    size    u64
-    side    u8    0 in both dumps or only one dump, 1 only before, 2 only after
-    lane    u8    0 for what has the memory, 1 and more for what shares it
-    parent  u32   the row whose memory an alias lies in; 2^32 - 1 for all others
+    name    u32   index into the texts; 0 for none
+    data    u32   user data, as an index into the texts; 0 for none
+    site    u32   call site, as an index into the texts; 0 for none
+    offset  u64   in bytes, as in the dump
+    size    u64   in bytes
+    side    u8    0: in both dumps, or there is one dump; 1: only before; 2: only after
+    lane    u8    0 for the owner of the memory, 1 and more for its aliases
+    parent  u32   row of the memory that an alias shares; 2^32 - 1 for all other rows
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 VERSION = 1
 NONE = (1 << 32) - 1
 LEVEL = 5
-"""Of zlib: 9 takes several times as long for one percent."""
+"""Compression level of zlib: 9 takes several times as long to save one percent."""
 
 FORMATS = {
     "use": "I",
@@ -51,13 +51,13 @@ FORMATS = {
 
 
 CHUNK = 3 << 18
-"""Bytes of the columns that are packed at a time."""
+"""Bytes of the columns that are compressed at a time."""
 
 
 def encode(
     scene: Scene, title: str | None, progress: Progress
 ) -> tuple[dict[str, Any], Iterator[str]]:
-    """The header, and the lump in base64, which is packed as it is taken."""
+    """Returns the header, and the block in base64, which is compressed while it is iterated."""
     table = _Table(scene)
     bars = _bars(scene, table, progress)
     texts = json.dumps(list(table.texts), separators=(",", ":")).encode("ascii")
@@ -82,8 +82,8 @@ def encode(
 
 
 def _packed(parts: list[memoryview]) -> Iterator[str]:
-    """Deflated and in base64. Each piece but the last is of a multiple of 3 bytes, as what is put
-    together has to be."""
+    """Deflates parts and encodes them in base64. All pieces but the last encode a multiple of 3
+    bytes, so that they can be concatenated."""
     packer, waiting = zlib.compressobj(LEVEL), bytearray()
     for part in parts:
         for start in range(0, len(part), CHUNK):
@@ -119,7 +119,7 @@ def _kinds() -> list[dict[str, Any]]:
 
 
 class _Table:
-    """Collects rows."""
+    """Collects rows as columns."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -152,7 +152,7 @@ class _Table:
         return found
 
     def add(self, bar: Bar) -> int:
-        """The number of its first row."""
+        """Appends the regions of a bar. Returns the number of its first row."""
         columns, rows, use, text = self.columns, bar.rows, self.use, self.text
         first = len(columns["use"])
         regions = [row.region for row in rows]
@@ -169,7 +169,7 @@ class _Table:
 
 
 def _format(wanted: str) -> Any:
-    """`I` has 4 bytes on every system that Python runs on, but no standard says so."""
+    """Returns the array code of a type by its size: the C standard does not fix that of `I`."""
     return wanted if wanted != "I" or array("I").itemsize == 4 else "L"
 
 
@@ -205,7 +205,7 @@ def _bars(scene: Scene, table: _Table, progress: Progress) -> dict[str, list[Any
 
 
 def _places(scene: Scene) -> dict[str, list[Any]]:
-    """Heaps, types and pools; each names what it belongs to by its number."""
+    """Lists heaps, types and pools; each refers to its parent by index."""
     heaps: list[Any] = []
     types: list[Any] = []
     pools: list[Any] = []

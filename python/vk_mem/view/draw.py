@@ -1,4 +1,4 @@
-"""The three functions that draw: SVG, PNG and HTML."""
+"""The public functions that draw: SVG, PNG and HTML."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def svg(
     width: int = WIDTH,
     progress: Progress | None = None,
 ) -> str:
-    """Draws memory as an SVG; in light or dark as its viewer prefers. Needs nothing installed.
+    """Draws memory as an SVG, in light or dark as its viewer prefers. Needs no other package.
 
-    Every block is a bar with its regions at their true offsets, coloured by use; what shares memory
-    with a region lies on it; hatched is free. Regions narrower than a pixel are drawn in columns,
-    filled by their share of the bytes. Pointing at something tells what it is. With `other` it is a
-    comparison: `source` in the upper half of each bar, `other` in the lower. Returns the document
-    as a text.
+    Every block is a bar with its regions at their true offsets, coloured by use. Aliases are drawn
+    on top of the region that they share; free memory is hatched. Regions narrower than a pixel are
+    combined into columns, filled by their share of the bytes. Hovering over a region shows its
+    details. With `other`, each bar shows `source` in its upper half and `other` in its lower.
+    Returns the document as a text.
 
-    `path` is a file to write as well; not one that ends in `.json`, as dumps do. `title` stands
-    above it all, `width` is in pixels, from 480 to 8000; the height follows from the content.
-    `progress` is called with the allocations drawn so far and with how many there are.
+    `path` is a file to write as well; not one that ends in `.json`, as dumps do. `title` is the
+    heading, `width` is in pixels, from 480 to 8000; the height follows from the content. `progress`
+    is called with the number of allocations drawn so far and in total.
 
     Raises `DumpError` if a source is not a readable dump, `InvalidArgumentError` for a title that
     is not a text, a width out of range or a path that is a source, `OSError` if a file cannot be
@@ -61,11 +61,11 @@ def png(
     dark: bool = False,
     progress: Progress | None = None,
 ) -> bytes:
-    """Draws the same as `svg` does as a PNG, and returns its bytes. Needs the extra `vk-mem[view]`.
+    """Draws memory as a PNG, like `svg`, and returns its bytes. Needs the extra `vk-mem[view]`.
 
     `scale` is the number of pixels for each of `width`, from 0.5 to 8. `dark` draws on a dark
-    ground. Letters that no font at hand has appear as boxes: Pillow takes DejaVu, Noto, Liberation
-    or Segoe where they are installed, else a font of its own.
+    background. Characters that no installed font has appear as boxes: the fonts DejaVu, Noto,
+    Liberation and Segoe are used where installed, else the one of Pillow.
 
     Raises what `svg` raises; `FeatureNotPresentError` without Pillow; `InvalidArgumentError` for a
     scale out of range, or if the picture would have too many pixels.
@@ -91,16 +91,15 @@ def html(
     title: str | None = None,
     progress: Progress | None = None,
 ) -> str:
-    """Makes a page to look into memory with: zoom, search, filters, and a table of all allocations.
+    """Makes a page to explore memory: zoom, search, filters, and a table of all allocations.
 
-    It is one file that loads nothing, from disk or from anywhere, and needs nothing installed but
-    a browser of 2023 or later. All the dump says of each region is in it, compressed: a million
-    allocations take some 10 MB.
+    The page is one file that loads nothing else and needs a browser of 2023 or later. It contains
+    all that the dump says about each region, compressed: about 10 MB for a million allocations.
 
-    Returns the page as a text. With a `path` it goes to that file as well, piece by piece while it
-    is packed; what was there before stays there until all of it is written.
+    Returns the page as a text. With a `path` it is also written to that file while it is
+    compressed; the file is replaced only when the page is complete.
 
-    `path`, `other`, `title` and `progress`, and what it raises, are those of `svg`.
+    `path`, `other`, `title`, `progress` and the exceptions are those of `svg`.
     """
     check_path(path)
     scene = make_scene(source, other)

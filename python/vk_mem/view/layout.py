@@ -1,4 +1,4 @@
-"""Where everything goes in a picture that stands still: boxes, labels and bars on one page.
+"""Lays out a static picture: boxes, labels and bars on one page.
 
 SVG and PNG draw the same list of items. All lengths are pixels at scale 1.
 """
@@ -19,16 +19,16 @@ from vk_mem.view.text import fitted, text_width, wrapped
 
 MARGIN = 24.0
 LEFT = 152.0
-"""Of a bar: its name and size."""
+"""Width of the column left of the bars, with names and sizes."""
 RIGHT = 128.0
-"""Of a bar: how full it is, and how fragmented."""
+"""Width of the column right of the bars, with usage and fragmentation."""
 GAP = 7.0
 NARROWEST_BAR = 40.0
 MOST_BARS_OF_A_POOL = 64
 MOST_PARTS = 500
-"""Heaps, pools and types without single blocks; the rest of them is summed up as well."""
+"""Most heaps, pools and types without blocks that are drawn; a line sums up the rest."""
 MOST_BARS = 400
-"""What is more than that is summed up in a line: a page has an end."""
+"""Most bars in a picture; a line sums up the rest."""
 
 
 class Box(NamedTuple):
@@ -43,7 +43,7 @@ class Box(NamedTuple):
 
 
 class Label(NamedTuple):
-    """A line of text on a baseline."""
+    """A line of text; `y` is its baseline."""
 
     x: float
     y: float
@@ -67,13 +67,13 @@ class BarItem(NamedTuple):
 
 Item = Box | Label | BarItem
 SIZES = {"title": 19.0, "head": 13.0, "text": 12.0, "quiet": 12.0, "alarm": 12.0}
-"""Of the fonts of the styles, in pixels."""
+"""Font sizes in pixels by style."""
 BOLD = frozenset(("title", "head"))
 
 
 @dataclass
 class Picture:
-    """A page."""
+    """A page with its items."""
 
     width: float
     height: float
@@ -82,7 +82,7 @@ class Picture:
 
 
 def lay_out(scene: Scene, width: float, title: str | None, progress: Progress) -> Picture:
-    """Puts a scene on a page of that width."""
+    """Lays out a scene on a page of the given width."""
     return _Page(scene, width, progress).made(title)
 
 
@@ -126,13 +126,13 @@ class _Page:
             self.items.append(Label(x, self.y, text, style, anchor))
 
     def take(self, count: int) -> int:
-        """As many of so many parts as there is still room for."""
+        """Reserves room for parts. Returns how many of `count` still fit."""
         taken = min(count, self.parts_left)
         self.parts_left -= taken
         return taken
 
     def left_out(self, count: int, what: str, used: int = 0, size: int = 0) -> None:
-        """A line for parts that there was no room for."""
+        """Adds a line that sums up the parts for which there is no room."""
         if count:
             self.y += 24
             held = f" of {size_text(size)}, {percent(used, size)} used" if size else ""
@@ -152,7 +152,7 @@ class _Page:
         self.y += 10
 
     def line_of_two(self, head: str, rest: str, right: str) -> None:
-        """A heading, something quiet behind it, and figures at the right end."""
+        """Adds a heading, quiet text after it, and figures at the right edge."""
         end = self.width - MARGIN
         room = self.inner - text_width(right, 12) - 16
         head = fitted(visible(short(head)), room, 13, True)
@@ -207,7 +207,7 @@ class _Page:
             self.label(MARGIN, fitted(text, self.inner, 12), "quiet")
 
     def budget(self, heap: Heap) -> None:
-        """One bar: what is allocated, what is free in blocks, what else is used, the budget."""
+        """Draws the bar of a heap: allocated, free in blocks, other usage, and the budget."""
         for x, width, fill, title in budget_parts(heap, self.inner):
             tick = fill == "budget"
             y, height = (self.y - 3, 16.0) if tick else (self.y, 10.0)
@@ -284,7 +284,7 @@ class _Page:
         self.y = top + height + GAP
 
     def plain_type(self, part: TypePart) -> None:
-        """A type of a dump without single blocks."""
+        """Draws a memory type of a dump that does not list blocks."""
         figures = figures_of(part)
         self.y += 30
         flags = flags_text(part.memory_type.flags if part.memory_type else ())
@@ -301,17 +301,17 @@ class _Page:
         self.y += 16
 
 
-# ---- what other outputs say as well ----
+# ---- texts that the page uses as well ----
 
 
 def heading(scene: Scene) -> str:
-    """The title of a picture that has none of its own."""
+    """Returns the default title of a picture."""
     device = scene.dump.device or scene.dump.api
     return f"What changed on {device}" if scene.compares else f"Memory of {device}"
 
 
 def summary(scene: Scene) -> Iterator[str]:
-    """Lines with the totals."""
+    """Yields lines with the totals."""
     if scene.before is not None:
         yield f"Before: {figures_text(scene.before.total)}"
         yield f"After: {figures_text(scene.dump.total)}"
@@ -322,17 +322,17 @@ def summary(scene: Scene) -> Iterator[str]:
 
 
 def figures_of(part: TypePart) -> Figures:
-    """Those of a memory type, zeros if the dump has none."""
+    """Returns the figures of a memory type; zeros if the dump has none."""
     return part.memory_type.figures if part.memory_type else Figures(0, 0, 0, 0, 0)
 
 
 def bar_name(bar: Bar) -> str:
-    """`Block 3`"""
+    """Returns the name of a bar: `Block 3`."""
     return "Dedicated" if bar.dedicated else f"Block {visible(short(bar.id, 40))}"
 
 
 def bar_title(bar: Bar) -> str:
-    """All that is said of a bar, in a line."""
+    """Describes a bar in one line."""
     if bar.dedicated:
         return f"{count_text(bar.count, 'dedicated allocation')}, {size_text(bar.size)}"
     mapped = f", mapped {count_text(bar.map_count, 'time')}" if bar.map_count else ""
@@ -344,19 +344,19 @@ def bar_title(bar: Bar) -> str:
 
 
 def bar_sums(bars: list[Bar]) -> tuple[int, int]:
-    """Bytes allocated, and all bytes."""
+    """Returns the allocated bytes and all bytes of the bars."""
     return sum(bar.allocated for bar in bars), sum(bar.size for bar in bars)
 
 
 def bar_widths(bars: list[Bar], width: float, narrowest: float) -> list[float]:
-    """How wide each is drawn: in one scale for a pool, that of its largest block."""
+    """Returns the widths of a pool's bars: all have the scale of its largest block."""
     blocks = [bar.size for bar in bars if not bar.dedicated]
     largest = max(blocks or [bar.size for bar in bars] or [1]) or 1
     return [max(min(bar.size / largest, 1.0) * width, narrowest) for bar in bars]
 
 
 def budget_parts(heap: Heap, width: float) -> Iterator[tuple[float, float, str, str]]:
-    """x, width, colour and title of what a heap's bar consists of."""
+    """Yields x, width, colour and title of each part of a heap's bar."""
     figures, usage, budget = heap.figures, heap.known_usage or 0, heap.known_budget or 0
     held = max(figures.block_bytes, figures.allocation_bytes)
     whole = max(heap.size or 0, budget, usage, held, 1)
@@ -377,12 +377,12 @@ def budget_parts(heap: Heap, width: float) -> Iterator[tuple[float, float, str, 
 
 
 def heap_title(heap: Heap) -> str:
-    """Its size, or that it is not known."""
+    """Describes the size of a heap, or says that it is unknown."""
     return f"{size_text(heap.size)} in all" if heap.size is not None else "of unknown size"
 
 
 def budget_texts(heap: Heap) -> tuple[list[tuple[str, str]], bool]:
-    """What is written below that bar with the colours, and whether the budget is exceeded."""
+    """Returns the legend of a heap's bar as texts with colours, and whether it is over budget."""
     figures = heap.figures
     held = max(figures.block_bytes, figures.allocation_bytes)
     texts = [

@@ -1,4 +1,4 @@
-"""Puts the page together: one file that loads nothing."""
+"""Assembles the HTML page: one file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SCRIPTS = (
     "panels.js",
     "main.js",
 )
-"""In this order, inside one function: they share their names with each other and with nobody."""
+"""In load order. They share one function scope, and so one set of names."""
 
 
 def write_page(scene: Scene, title: str | None, progress: Progress) -> Iterator[str]:
-    """The document, piece by piece: the data of it, which may be long, are packed meanwhile."""
+    """Yields the document in pieces; long data are compressed meanwhile."""
     header, lump = encode(scene, title, progress)
     script, style = _script(), _style()
-    # Nothing but this script and this sheet may run or apply, whatever a name says.
+    # A content security policy: only this script and this style apply, whatever a name contains.
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; "
         f"script-src '{_hash(script)}'; style-src '{_hash(style)}'"
@@ -45,7 +45,7 @@ def write_page(scene: Scene, title: str | None, progress: Progress) -> Iterator[
         "title": escaped(short(header["title"])),
         "style": style,
         "script": script,
-        # In JSON `<` is needed in texts only, so that no text can end the element.
+        # JSON has `<` only inside texts. It is escaped there, so that no text can end the element.
         "header": json.dumps(header, separators=(",", ":")).replace("<", "\\u003c"),
     }
     for number, piece in enumerate(re.split(r"\{\{(\w+)\}\}", _asset("page.html"))):

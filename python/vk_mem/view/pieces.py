@@ -1,4 +1,4 @@
-"""Cuts a bar into what can be seen of it: regions, and columns where they are too narrow."""
+"""Cuts a bar into what is visible: regions, and columns for regions that are too narrow."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from vk_mem.text import short, size_text
 from vk_mem.view.scene import AFTER, BEFORE, BOTH, Bar, Row, Scene
 
 NARROWEST = 1.0
-"""Pixels. What is narrower shares a column with its neighbours, unless it is alone there."""
+"""Pixels. Narrower regions share a column with their neighbours, if they have any there."""
 COLUMN = 2.0
 LONE = 1.5
-"""Width of what is alone in its column, however small: nothing becomes invisible."""
+"""Pixels. Width of a region that is alone in its column, so that none becomes invisible."""
 FLATTEST = 2.0
-"""Height of the smallest part of a column."""
+"""Pixels. Height of the smallest part of a column."""
 BAR, BAR_OF_TWO, LANE = 24.0, 30.0, 16.0
 HEAD = 1.1
-"""Of what has aliases: how much of it is left above them, in lanes."""
+"""Height that an owner keeps free above its aliases, in lanes."""
 
 
 def bar_height(bar: Bar, compares: bool) -> float:
-    """In pixels: a name has to fit into every lane."""
+    """Returns the height of a bar in pixels: each lane has room for a name."""
     if not bar.lanes:
         return BAR_OF_TWO if compares else BAR
     return LANE * (HEAD + bar.lanes) * (1.6 if compares else 1.0)
 
 
 def inset(lanes: int) -> float:
-    """From here down, in heights of its track, aliases lie on what they share memory with."""
+    """Returns where aliases begin below the top of a track, as a part of its height."""
     return HEAD / (HEAD + lanes)
 
 
 class Piece(NamedTuple):
-    """A region that is drawn by itself; in pixels from the corner of its bar."""
+    """A region that is drawn by itself, in pixels from the corner of its bar."""
 
     x: float
     y: float
@@ -46,7 +46,7 @@ class Piece(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """A part of a column: regions of one shade, as high as their share of the bytes there."""
+    """A part of a column: all regions of one shade, with a height by their share of the bytes."""
 
     x: float
     y: float
@@ -57,7 +57,7 @@ class Stack(NamedTuple):
 
 @dataclass
 class Pieces:
-    """What a bar consists of, in the order of drawing."""
+    """All parts of a bar, in drawing order."""
 
     regions: list[Piece] = field(default_factory=list)
     stacks: list[Stack] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Pieces:
 
 
 def cut(scene: Scene, bar: Bar, width: float, height: float) -> Pieces:
-    """The pieces of a bar of that many pixels."""
+    """Cuts a bar of the given size in pixels."""
     made = Pieces()
     if not bar.size:
         return made
@@ -81,7 +81,7 @@ def cut(scene: Scene, bar: Bar, width: float, height: float) -> Pieces:
             continue
         size, x = row.region.size, row.position * scale
         if row.lane:
-            # Those that nobody could tell apart are drawn once.
+            # Pieces with the same pixels and shade are drawn once.
             place = (row.lane * 4 + row.side, int(x / COLUMN))
             if size >= narrowest or place not in drawn:
                 drawn.add(place)
@@ -111,7 +111,7 @@ def cut(scene: Scene, bar: Bar, width: float, height: float) -> Pieces:
 
 
 def _track(scene: Scene, side: int, height: float) -> tuple[float, float]:
-    """Top and height of what is on a side: before above, after below, both over all."""
+    """Returns top and height of a side: before above, after below, both over all."""
     if not scene.compares or not side:
         return 0.0, height
     return (0.0 if side == BEFORE else height / 2), height / 2
@@ -121,14 +121,14 @@ def _alias(scene: Scene, bar: Bar, row: Row, x: float, w: float, height: float) 
     top, tall = _track(scene, row.side, height)
     thick = tall * (1 - inset(bar.lanes)) / max(bar.lanes, 1)
     top += tall * inset(bar.lanes) + thick * (row.lane - 1)
-    # A line of what lies below shows between two lanes.
+    # A gap of one pixel between lanes shows the owner below.
     return Piece(x, top, max(w, LONE), max(thick - 2, 1.5), scene.shade(row), row)
 
 
 def _stacks(
     scene: Scene, rows: list[Row], x: float, width: float, top: float, height: float, column: float
 ) -> Iterator[Stack]:
-    """A column, filled from below; what is free of its bytes stays free."""
+    """Fills a column from below by the bytes of each shade; free bytes stay empty."""
     sizes: dict[int, int] = {}
     compares = scene.compares
     for row in rows:
@@ -145,7 +145,7 @@ def _stacks(
 
 
 def region_title(row: Row) -> str:
-    """What is said of a region, in a line; not yet escaped."""
+    """Describes a region in one line, without escaping."""
     region = row.region
     parts = [short(region.name, 80)] if region.name else []
     parts.append(f"{KINDS[row.kind].title}, {size_text(region.size)}")

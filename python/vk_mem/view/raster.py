@@ -1,4 +1,4 @@
-"""PNG, drawn with Pillow."""
+"""Draws PNG files with Pillow."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
 MOST_PIXELS = 400_000_000
-"""Of a picture: 1.2 GB of memory while it is drawn."""
+"""Most pixels of a picture, which take 1.2 GB of memory while drawing."""
 PILLOW = ("PIL.Image", "PIL.ImageDraw", "PIL.ImageFont")
-# By the names that systems give them; Pillow's own font has Latin letters only.
+# File names of fonts on common systems. Pillow's own font has Latin letters only.
 FONTS = {
     False: ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "segoeui.ttf"),
     True: ("DejaVuSans-Bold.ttf", "NotoSans-Bold.ttf", "LiberationSans-Bold.ttf", "segoeuib.ttf"),
@@ -29,7 +29,7 @@ FONTS = {
 
 
 def check_pillow() -> None:
-    """Raises `FeatureNotPresentError` if there is no Pillow to draw with."""
+    """Raises `FeatureNotPresentError` if Pillow is not installed."""
     try:
         for name in PILLOW:
             load(name)
@@ -42,7 +42,7 @@ def check_pillow() -> None:
 
 
 def write_png(picture: Picture, scale: float, dark: bool) -> bytes:
-    """The file as bytes."""
+    """Returns the PNG file as bytes."""
     size = (round(picture.width * scale), round(picture.height * scale))
     if size[0] * size[1] > MOST_PIXELS:
         raise InvalidArgumentError(
@@ -55,7 +55,7 @@ def write_png(picture: Picture, scale: float, dark: bool) -> bytes:
         file = io.BytesIO()
         image.save(file, "PNG")
     except ImportError:
-        # Pillow looks for parts of itself in every call.
+        # Pillow imports its parts when they are used, which fails at interpreter shutdown.
         if not sys.is_finalizing():
             raise
         raise ImportError("Pillow cannot draw while the interpreter ends") from None
@@ -93,7 +93,7 @@ class _Canvas:
         return self.theme[fill] if fill in self.theme else self.kinds[int(fill[1:])]
 
     def fill(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        """At least a pixel of it; Pillow's corners are both inside."""
+        """Fills a rectangle, at least one pixel. Pillow includes both corners."""
         scale = self.scale
         left, top = round(x * scale), round(y * scale)
         right = max(round((x + width) * scale) - 1, left)
@@ -118,7 +118,7 @@ class _Canvas:
         self.pen.rectangle(corners, outline=self.theme["edge"], width=max(round(scale / 2), 1))
 
     def hatched(self, x: float, y: float, width: float, height: float) -> None:
-        """Free: pale, with diagonal lines."""
+        """Draws free memory: pale, with diagonal lines."""
         scale = self.scale
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         tile = load("PIL.Image").new("RGB", size, self.theme["free"])
@@ -163,7 +163,7 @@ class _Canvas:
         self.fill(x, y, width, piece.height, self.kinds[piece.shade])
 
     def name(self, item: BarItem, piece: Piece) -> None:
-        """As in the SVG, but measured with the font itself."""
+        """Draws a name as the SVG does, but measured with the actual font."""
         if piece.width < 44:
             return
         region, tall = piece.row.region, piece.height

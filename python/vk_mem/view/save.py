@@ -1,4 +1,4 @@
-"""Where pictures are written to."""
+"""Writes pictures to files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PathLike = str | os.PathLike[str]
 
 
 def check_path(path: object) -> None:
-    """Refuses what is a source: it would be written over."""
+    """Refuses a path that looks like a source, which writing would destroy."""
     if path is None:
         return
     if not isinstance(path, str | os.PathLike):
@@ -32,7 +32,7 @@ def check_path(path: object) -> None:
 
 @contextmanager
 def saving(path: PathLike) -> Iterator[TextIO]:
-    """A file for a text, which takes the place of what is there once all went well."""
+    """Opens a file for text that replaces `path` only if the block succeeds."""
     target = Path(os.path.realpath(path))
     try:
         mode = target.stat().st_mode
@@ -40,14 +40,14 @@ def saving(path: PathLike) -> Iterator[TextIO]:
         mode = None
     part = target.with_name(f"{target.name[:200]}.{os.getpid()}.part")
     file = None
-    # A pipe, or a device, is written as it is; so is a file in a folder that takes no other.
+    # Pipes and devices are written directly; so are files in a folder that allows no new ones.
     if mode is None or stat.S_ISREG(mode):
         try:
             file = open(part, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
         except PermissionError:
             pass
         except OSError as error:
-            # The error names the file that the caller named, not the one beside it.
+            # The error must name the caller's file, not the temporary one.
             error.filename = str(path)
             raise
     if file is None:

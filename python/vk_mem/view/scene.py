@@ -1,4 +1,4 @@
-"""What all pictures draw: the blocks of a dump by heap, type and pool, or those of two dumps."""
+"""Prepares what all pictures draw: the blocks of a dump, or of two, by heap, type and pool."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ MOST_LANES = 4
 DEEPEST_ALIAS = 8
 
 Progress = Callable[[int, int], object]
-"""Called with the allocations that are drawn so far, and with all there are."""
+"""Called with the number of allocations drawn so far, and with their total."""
 
 
 @dataclass(slots=True)
 class Row:
-    """A region where it is drawn."""
+    """A region at its position in a bar."""
 
     region: Region
     kind: int
     """Index into `KINDS`."""
     position: int
-    """Bytes from the left end of its bar: the offset, except in a strip of dedicated memory."""
+    """Bytes from the left end of its bar: the offset, or for dedicated memory the sum before it."""
     side: int = BOTH
     lane: int = 0
-    """0 for what has the memory, 1 and more for what shares it."""
+    """0 for the owner of the memory, 1 and more for aliases."""
     parent: int = -1
-    """Of an alias: the index of the row whose memory it lies in."""
+    """For an alias: the index of the row whose memory it shares."""
 
 
 @dataclass
 class Bar:
-    """A block; or the dedicated allocations of a pool laid end to end, each of them a memory
-    object."""
+    """A block, or the dedicated allocations of a pool, drawn end to end."""
 
     id: str
     size: int
@@ -49,9 +48,9 @@ class Bar:
     fragmentation: float
     map_count: int = 0
     lanes: int = 0
-    """How many lanes the aliases need."""
+    """Number of lanes that the aliases need."""
     count: int = 0
-    """Allocations; aliases are none of their own."""
+    """Number of allocations, without aliases."""
 
 
 @dataclass
@@ -68,7 +67,7 @@ class TypePart:
 
     name: str
     memory_type: MemoryType | None
-    """None if the dump names it with pools only."""
+    """None if only pools of the dump mention this type."""
     pools: list[PoolPart] = field(default_factory=list)
 
 
@@ -77,21 +76,21 @@ class HeapPart:
     """A heap and its types."""
 
     heap: Heap | None
-    """None for the types that the dump assigns to no heap."""
+    """None for types that the dump assigns to no heap."""
     types: list[TypePart]
 
 
 @dataclass
 class Scene:
-    """Everything there is to draw."""
+    """Everything to draw."""
 
     before: Dump | None
-    """None if it is not a comparison."""
+    """None unless two dumps are compared."""
     dump: Dump
-    """What is shown; of a comparison the one after."""
+    """The dump to draw; in a comparison the later one."""
     heaps: list[HeapPart]
     total: int
-    """Allocations to draw."""
+    """Number of allocations to draw."""
 
     @property
     def compares(self) -> bool:
@@ -105,25 +104,25 @@ class Scene:
                         yield heap, of_type, pool, bar
 
     def shade(self, row: Row) -> int:
-        """The kind whose colour a row has."""
+        """Returns the kind that determines the colour of a row."""
         return row.kind if self.before is None or row.kind == FREE else SHADES[row.side]
 
     def shades(self) -> list[int]:
-        """Those that occur, for a legend."""
+        """Returns the kinds that occur, for the legend."""
         if self.before is not None:
             return [SAME, GONE, NEW, FREE]
         return [*sorted({row.kind for *_, bar in self.bars() for row in bar.rows} - {FREE}), FREE]
 
 
 class _Kinds:
-    """`kind_of`, remembered: there are millions of regions of a few kinds."""
+    """Caches `kind_of`: millions of regions have few distinct uses."""
 
     def __init__(self, api: str) -> None:
         self.api = api
         self.known: dict[tuple[int, int], int] = {}
 
     def __call__(self, region: Region) -> int:
-        # The classes are as many as an enumeration has, and their ids are quick to hash.
+        # Keyed by id, which hashes faster than an enumeration member; there are only a few members.
         key = (id(region.resource_class), region.usage)
         found = self.known.get(key)
         if found is None:
@@ -135,7 +134,7 @@ PoolKey = tuple[str, str | None]
 
 
 def make_scene(source: Source, other: Source | None = None) -> Scene:
-    """Reads what is to be drawn. Raises what `load_dump` raises."""
+    """Reads the sources to draw. Raises what `load_dump` raises."""
     if other is None:
         dump, before = as_dump(source), None
         sides = _Sides(None, _Kinds(dump.api))
@@ -173,7 +172,7 @@ def _heaps(before: Dump | None, dump: Dump) -> Iterable[Heap]:
 
 
 class _Sides:
-    """Which of two dumps a region is in, and of which kind it is."""
+    """Tells which of two dumps a region is in, and its kind."""
 
     def __init__(self, dumps: tuple[Dump, Dump] | None, kind: _Kinds) -> None:
         self.dumps, self.kind = dumps, kind
@@ -184,7 +183,7 @@ class _Sides:
             self.only.update(id(entry.region) for entry in entries)  # type: ignore[attr-defined]
 
     def of(self, region: Region, side: int) -> int:
-        """`BOTH`, or the side it was found on."""
+        """Returns `BOTH`, or the side of a region that only one dump has."""
         if self.dumps is None:
             return BOTH
         return side if region.is_free or id(region) in self.only else BOTH
@@ -222,7 +221,7 @@ def _block_bar(a: Block | None, b: Block | None, sides: _Sides) -> Bar:
         for of, number in ((a, BEFORE), (b, AFTER)):
             for region in of.regions if of else ():
                 found = sides.of(region, number)
-                # What is in both is drawn once, as it is now.
+                # A region in both dumps is drawn once, as it is in the later one.
                 if found != BOTH or number == AFTER:
                     bar.rows.append(Row(region, sides.kind(region), region.offset, found))
         bar.rows.sort(key=lambda row: (row.position, row.side))
@@ -259,7 +258,7 @@ def _strip(a: Iterable[Region], b: Iterable[Region], sides: _Sides) -> Bar | Non
 
 
 def _overlaps(bar: Bar) -> None:
-    """Foreign dumps may have regions that overlap: the later ones are drawn as sharing."""
+    """Finds regions that overlap, as some foreign dumps have: later ones are drawn as aliases."""
     before = after = 0
     for row in bar.rows:
         if row.kind == FREE:
@@ -288,10 +287,10 @@ def _alias_key(region: Region) -> AliasKey:
 def _aliases(
     bar: Bar, kind: _Kinds, before: set[AliasKey] | None, gone: dict[int, list[Region]]
 ) -> None:
-    """Puts aliases behind what they share memory with, into lanes where none overlaps another.
+    """Adds the aliases after their owners, in lanes so that no two in a lane overlap.
 
-    Of a comparison, `before` has those of the block before, and `gone` those which only it had, by
-    the offset of a region that is still there.
+    In a comparison, `before` has the aliases of the earlier block, and `gone` those that only it
+    had, by the offset of a region that still exists.
     """
     rows: list[Row] = []
     ends = [0] * MOST_LANES
@@ -318,12 +317,12 @@ def _aliases(
         if row.region.aliases:
             put_all(row, base, 0)
         if row.side == BOTH and gone:
-            # Where several regions begin at one offset, the first of them shows these.
+            # If several regions begin at one offset, the first of them gets these aliases.
             for region in gone.pop(row.region.offset, ()):
                 put(row, base, region, BEFORE, 0)
     bar.rows = rows
 
 
 def check_progress(progress: Progress | None) -> Progress:
-    """One that can be called."""
+    """Returns a function to call for progress; None gives one that does nothing."""
     return progress if progress is not None else lambda done, total: None

@@ -1,11 +1,11 @@
-"""How wide texts are, and how they are made to fit."""
+"""Estimates the width of texts, and wraps and shortens them."""
 
 from __future__ import annotations
 
 import unicodedata
 
-# Of the letters from space to tilde, in hundredths of the font size: those of DejaVu Sans, which is
-# wider than what most systems have.
+# Widths of the characters from space to tilde in DejaVu Sans, in hundredths of the font size. Most
+# system fonts are narrower.
 WIDTHS = (
     32, 40, 46, 84, 64, 95, 78, 27, 39, 39, 50, 84, 32, 36, 32, 34, 64, 64, 64, 64, 64, 64, 64, 64,
     64, 64, 34, 34, 84, 84, 84, 53, 100, 68, 69, 70, 77, 63, 58, 77, 75, 29, 29, 66, 56, 86, 75, 79,
@@ -16,7 +16,7 @@ BOLD = 1.15
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
-    """About how wide a text is in a sans-serif font of that size. Rather too much."""
+    """Estimates the width of a text in a sans-serif font, rather too wide than too narrow."""
     total = 0
     for char in text:
         code = ord(char)
@@ -30,7 +30,7 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
 
 
 def wrapped(text: str, width: float, size: float) -> list[str]:
-    """The text in lines of at most that width, broken between words."""
+    """Breaks a text between words into lines of at most that width."""
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
@@ -42,7 +42,7 @@ def wrapped(text: str, width: float, size: float) -> list[str]:
 
 
 def fitted(text: str, width: float, size: float, bold: bool = False) -> str:
-    """As much of a text as fits, with an ellipsis; empty if not even three characters do."""
+    """Shortens a text with an ellipsis to fit; "" if fewer than three characters would."""
     if text_width(text, size, bold) <= width:
         return text
     kept, room = "", width - text_width("…", size, bold)

@@ -1,4 +1,4 @@
-"""Colours besides those of the kinds, for light and dark ground."""
+"""Colours for light and dark backgrounds, apart from those of the kinds."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DARK = {
 
 
 def kind_colours(dark: bool) -> list[str]:
-    """One for each of `KINDS`."""
+    """Returns one colour for each of `KINDS`."""
     return [
         (DARK if dark else LIGHT)["free"]
         if number == FREE
@@ -57,7 +57,7 @@ def kind_colours(dark: bool) -> list[str]:
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance as in WCAG 2, of `#rrggbb`."""
+    """Returns the relative luminance of `#rrggbb` as defined by WCAG 2."""
     parts = []
     for start in (1, 3, 5):
         value = int(colour[start : start + 2], 16) / 255
@@ -66,7 +66,7 @@ def luminance(colour: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """Contrast ratio as in WCAG 2: 1 for the same, 21 for black on white."""
+    """Returns the contrast ratio as defined by WCAG 2: from 1 (equal) to 21 (black on white)."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
@@ -75,5 +75,5 @@ ON_LIGHT, ON_DARK = "#14171c", "#ffffff"
 
 
 def ink_on(colour: str) -> str:
-    """What is readable on a colour: nearly black or white."""
+    """Returns a readable text colour for a background: nearly black or white."""
     return max((ON_LIGHT, ON_DARK), key=lambda ink: contrast(ink, colour))

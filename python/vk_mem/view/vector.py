@@ -1,4 +1,4 @@
-"""SVG, written directly: no library, some milliseconds for thousands of regions."""
+"""Writes SVG directly, without a library: milliseconds for thousands of regions."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 
 FONT = "system-ui,'Segoe UI',Roboto,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif"
 NARROWEST_TITLE = 3.0
-"""Pixels. Nobody can point at less."""
+"""Pixels. A narrower piece has no tooltip, as a pointer cannot hit it."""
 NARROWEST_NAME = 44.0
 SEAM = 0.75
-"""What is left open at the right end of a region, so that equal neighbours stay apart."""
+"""Pixels left open at the right end of a region, to separate equal neighbours."""
 
 
 def write_svg(picture: Picture) -> str:
-    """The document as text."""
+    """Returns the SVG document."""
     return "".join(_document(picture))
 
 
 def number(value: float) -> str:
-    """As short as it can be, to a hundredth of a pixel."""
+    """Formats a length in hundredths of a pixel, as short as possible."""
     return f"{round(value, 2):g}"
 
 
@@ -134,7 +134,7 @@ def _bar(item: BarItem) -> Iterator[str]:
 
 def _region(piece: Piece, more: str) -> str:
     x, y, width, height, shade, row = piece
-    # Six digits are a hundredth of a pixel, up to 10,000.
+    # Six significant digits resolve a hundredth of a pixel up to 10,000.
     top = f' y="{y:.4g}"' if y else ""
     start = f'<rect class="k{shade}{more}" x="{x:.6g}"{top} width='
     if width < NARROWEST_TITLE:
@@ -144,7 +144,7 @@ def _region(piece: Piece, more: str) -> str:
 
 
 def _stacks(stacks: list[Stack]) -> Iterator[str]:
-    """One path for each shade: a column costs some bytes."""
+    """Draws the columns as one path for each shade, so a column takes only a few bytes."""
     paths: dict[int, list[str]] = {}
     for x, y, width, height, shade in stacks:
         wide, tall = f"{width:.3g}", f"{height:.3g}"
@@ -154,7 +154,7 @@ def _stacks(stacks: list[Stack]) -> Iterator[str]:
 
 
 def _name(item: BarItem, piece: Piece) -> str:
-    """The name inside a region, where it can be read: above what shares its memory."""
+    """Draws the name inside a region, above its aliases, if it fits."""
     region = piece.row.region
     tall = piece.height
     if not piece.row.lane and item.bar.lanes and region.aliases:

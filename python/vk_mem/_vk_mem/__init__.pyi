@@ -1,0 +1,65 @@
+from vk_mem._vk_mem.allocator import Allocator
+from vk_mem._vk_mem.lifetime import DeviceMemoryEvent, _close_all_at_exit
+from vk_mem._vk_mem.memory import Mapping
+from vk_mem._vk_mem.objects.allocation import Allocation
+from vk_mem._vk_mem.objects.allocation_create_info import AllocationCreateInfo
+from vk_mem._vk_mem.objects.buffer import Buffer
+from vk_mem._vk_mem.objects.device import Device, list_physical_devices
+from vk_mem._vk_mem.objects.device_info import (
+    DeviceProperties,
+    MemoryHeap,
+    MemoryProperties,
+    MemoryType,
+    PhysicalDevice,
+)
+from vk_mem._vk_mem.objects.image import Image
+from vk_mem._vk_mem.objects.pool import Pool
+from vk_mem._vk_mem.objects.resource import Resource
+from vk_mem._vk_mem.objects.simulated import SimulatedDevice
+from vk_mem._vk_mem.objects.statistics import (
+    HeapBudget,
+    PoolStatistics,
+    Statistics,
+    TotalStatistics,
+)
+from vk_mem._vk_mem.objects.virtual_block import VirtualAllocation, VirtualBlock
+from vk_mem._vk_mem.objects.virtual_blocks import _Range, _VirtualBlocks
+from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
+from vk_mem._vk_mem.package import _look_up_names
+from vk_mem._vk_mem.process import _after_fork_in_child
+
+__all__ = [
+    "Allocation",
+    "AllocationCreateInfo",
+    "Allocator",
+    "Buffer",
+    "Device",
+    "DeviceMemoryEvent",
+    "DeviceProperties",
+    "HeapBudget",
+    "Image",
+    "Mapping",
+    "MemoryHeap",
+    "MemoryProperties",
+    "MemoryType",
+    "PhysicalDevice",
+    "Pool",
+    "PoolStatistics",
+    "Resource",
+    "SimulatedDevice",
+    "Statistics",
+    "TotalStatistics",
+    "VirtualAllocation",
+    "VirtualBlock",
+    "_Range",
+    "_VirtualBlocks",
+    "_EventCounter",
+    "_Watch",
+    "__version__",
+    "_after_fork_in_child",
+    "_close_all_at_exit",
+    "_look_up_names",
+    "list_physical_devices",
+]
+
+__version__: str
