@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::{AllocationId, PoolKey, Release};
-use vkmem_vulkan::{ahead, expect_at};
+use vkmem_vulkan::{prefetch_line, prefetching};
 
 use super::handles::Handles;
 use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, WeakResourceRef};
@@ -89,7 +89,8 @@ pub fn release_many(state: &AllocatorState, remains: &[PendingRelease]) -> Vec<(
     state.observed.released(remains);
     // Before the handles are free to be given out again.
     let bound = state.device.bindings.remove_many(remains.iter().map(|it| it.handles));
-    ahead(remains, |it| expect_at(it.handles.raw())).for_each(|it| it.destroy_handle(state));
+    prefetching(remains, |it| prefetch_line(it.handles.raw()))
+        .for_each(|it| it.destroy_handle(state));
     bound.into_iter().for_each(|binding| unbind(Some(binding)));
     let owners = remains.iter().enumerate().filter(|(_, it)| it.alias_of.is_none());
     let (places, ids): (Vec<usize>, Vec<AllocationId>) =

@@ -4,7 +4,7 @@ use ash::vk;
 use vkmem_engine::{AllocationId, CacheHint, Error, Release};
 
 use crate::allocator::DeviceAllocator;
-use crate::host::cache_hints::expect_at;
+use crate::host::cache_hints::prefetch_line;
 
 impl DeviceAllocator {
     /// Destroys a buffer and frees its memory (`vmaDestroyBuffer`); pending driver calls for the memory
@@ -22,9 +22,9 @@ impl DeviceAllocator {
         allocation: AllocationId,
         hint: CacheHint,
     ) -> Result<Release, Error> {
-        expect_at(hint.0);
+        prefetch_line(hint.0);
         // Fetched while the engine works.
-        expect_at(ash::vk::Handle::as_raw(buffer));
+        prefetch_line(ash::vk::Handle::as_raw(buffer));
         // SAFETY: the caller guarantees a valid buffer.
         self.engine.free_around(allocation, || unsafe { self.driver.destroy_buffer(buffer) })
     }
