@@ -232,7 +232,7 @@ fn dedicated_memory(device: &VulkanDevice) {
     }
 }
 
-/// Without the allocate flag the validation layer would report an error.
+/// Allocates memory for device addresses; without the allocate flag the validation layer would report an error.
 fn device_address_memory(device: &VulkanDevice) {
     if !device.buffer_device_address() {
         return;

@@ -150,11 +150,11 @@ impl VirtualBlock {
     /// new block.
     ///
     /// # Errors
-    /// Those of [`allocate`](Self::allocate), for the first request that fails; earlier ones stay
+    /// The errors of [`allocate`](Self::allocate), for the first request that fails; earlier ones stay
     /// allocated.
     ///
     /// # Time complexity
-    /// That of [`allocate`](Self::allocate), for each request.
+    /// The bound of [`allocate`](Self::allocate), for each request.
     pub fn allocate_many(
         &mut self,
         requests: impl Iterator<Item = VirtualRequest>,

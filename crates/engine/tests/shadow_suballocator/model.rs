@@ -30,7 +30,7 @@ pub struct Model {
     pub blocks: BTreeMap<u32, Block>,
 }
 
-/// The table of the specification: linear resources may share a page with each other, optimal images with
+/// Returns whether two kinds may share a page, by the specification: linear resources may share a page with each other, optimal images with
 /// each other, unknown ones with nothing.
 fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
     matches!(

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use vkmem_engine::{Error, MemoryObjectInfo};
-use vkmem_vulkan::external::{FD_TYPES, WIN32_TYPES, names_of_types};
+use vkmem_vulkan::external::{FD_TYPES, WIN32_TYPES, handle_type_names};
 
 use super::handle_types::{self, OPAQUE_FD, OPAQUE_WIN32, check_one_of};
 use crate::errors::{IntoPyResult, invalid};
@@ -26,7 +26,7 @@ fn check_export(
     allocator.check_handle_types(handle_type).or_raise(py)?;
     let exported = memory_of(py, resource)?.export_handle_types;
     if exported & handle_type == 0 {
-        let (what, name) = (resource.describe(), names_of_types(handle_type));
+        let (what, name) = (resource.describe(), handle_type_names(handle_type));
         return Err(invalid(
             py,
             format!(

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use vkmem_vulkan::ahead;
+use vkmem_vulkan::prefetching;
 
 use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, ResourceRef};
 use super::pins::NotClosed;
@@ -20,7 +20,7 @@ pub fn destroy_many(
 ) -> PyResult<()> {
     let mut ended = Vec::with_capacity(resources.len());
     let mut refused = None;
-    for resource in ahead(resources, |it| it.expect()) {
+    for resource in prefetching(resources, |it| it.expect()) {
         match resource.pins.close(py) {
             Ok(()) => ended.push(*resource),
             Err(NotClosed::Already) => {}

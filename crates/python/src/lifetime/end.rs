@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::{Release, human_bytes};
-use vkmem_vulkan::expect_at;
+use vkmem_vulkan::prefetch_line;
 
 use super::counted::{Owned, Spare};
 use super::ownership::{Live, PendingRelease, Resource};
@@ -55,7 +55,7 @@ impl Resource {
         // Once the allocator is closed, so is this. The driver may call back, and from there the
         // interpreter may be let go of: so it stays open.
         let Some(_inside) = self.allocator.pins.pin(py) else { return Ok(()) };
-        expect_at(self.allocation().hint.0);
+        prefetch_line(self.allocation().hint.0);
         self.allocator.device.check_process(py)?;
         if !self.end(py, "destroy")? {
             return Ok(());

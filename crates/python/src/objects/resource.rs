@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
 use vkmem_engine::Error;
 use vkmem_engine::words::with_article;
-use vkmem_vulkan::{ResourceHandle, expect_at, expect_bytes};
+use vkmem_vulkan::{ResourceHandle, prefetch_bytes, prefetch_line};
 
 use crate::arguments::text::Text;
 use crate::errors::IntoPyResult;
@@ -159,8 +159,8 @@ impl ResourceObject {
     /// fetched beside ours.
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
         self.resource.expect();
-        expect_bytes(self.handle, OF_DRIVER);
-        expect_at((&raw const *self).addr().wrapping_sub(TO_COLLECTOR) as u64);
+        prefetch_bytes(self.handle, OF_DRIVER);
+        prefetch_line((&raw const *self).addr().wrapping_sub(TO_COLLECTOR) as u64);
         self.resource.destroy(py)
     }
 

@@ -11,13 +11,13 @@ use vkmem_engine::MemoryHandle;
 /// Number of locks; with this many, different memory objects rarely share one.
 const LOCKS: usize = 32;
 
-/// The function that was passed to [`wait_by`].
+/// The function that was passed to [`set_wait`].
 static WAIT: OnceLock<fn(&(dyn Fn() + Sync))> = OnceLock::new();
 
 /// Sets how a thread waits for another one that maps memory, for programs that hold a lock of their own
 /// around calls of this crate: `wait` runs the given function without that lock. The other thread may be
 /// in a debug callback of the driver that needs it. Only the first call has an effect.
-pub fn wait_by(wait: fn(&(dyn Fn() + Sync))) {
+pub fn set_wait(wait: fn(&(dyn Fn() + Sync))) {
     WAIT.get_or_init(|| wait);
 }
 
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn nobody_binds_while_somebody_maps() {
         static WAITS: AtomicUsize = AtomicUsize::new(0);
-        wait_by(|wait| {
+        set_wait(|wait| {
             WAITS.fetch_add(1, Ordering::Relaxed);
             wait();
         });

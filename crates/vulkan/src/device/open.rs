@@ -122,7 +122,7 @@ impl VulkanDevice {
     /// the system's loader.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     ///
     /// # Safety
     /// The address is 0 or that of a `vkGetInstanceProcAddr`; it and the functions that it returns stay

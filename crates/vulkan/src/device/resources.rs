@@ -9,7 +9,7 @@ use crate::device::logical::{check, memory};
 use crate::device::vulkan_device::VulkanDevice;
 use crate::driver::chain::has_explicit_drm_modifier;
 use crate::driver::contract::{DeviceHandles, Driver, TransferCommand};
-use crate::driver::disjoint::{aspect, plane_count, together};
+use crate::driver::disjoint::{aspect, combined_requirements, plane_count};
 use crate::driver::external::ExternalMemory;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 
@@ -188,7 +188,7 @@ impl Driver for VulkanDevice {
             // SAFETY: the caller guarantees a valid image, which has these planes.
             let all = (0..planes).map(|plane| unsafe { self.plane_requirements(image, plane) });
             // Without that function no disjoint image was created.
-            return together(&all.filter_map(Result::ok).collect::<Vec<_>>()).0;
+            return combined_requirements(&all.filter_map(Result::ok).collect::<Vec<_>>()).0;
         }
         if let Some(functions) = &self.requirements2 {
             let info = vk::ImageMemoryRequirementsInfo2::default().image(image);
@@ -288,7 +288,7 @@ impl Driver for VulkanDevice {
                 // SAFETY: the caller guarantees a valid image, which has these planes.
                 needs.push(unsafe { self.plane_requirements(image, plane) }?);
             }
-            let offsets = together(&needs).1.into_iter().map(|it| offset + it);
+            let offsets = combined_requirements(&needs).1.into_iter().map(|it| offset + it);
             let places: Vec<_> = (0..planes).zip(offsets).collect();
             // SAFETY: the caller guarantees live handles and a valid place.
             return unsafe { self.bind_planes(image, handle, &places) };

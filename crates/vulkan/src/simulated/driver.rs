@@ -18,7 +18,7 @@ use vkmem_engine::{
 
 use crate::driver::chain;
 use crate::driver::contract::{DeviceHandles, Driver, HostSide, TransferCommand};
-use crate::driver::disjoint::together;
+use crate::driver::disjoint::combined_requirements;
 use crate::driver::external::ExternalMemory;
 use crate::driver::format;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
@@ -83,11 +83,11 @@ impl SimulatedDriver {
         Some(Self::like_profile(name, Arc::new(SimulatedDevice::profile(name)?)))
     }
 
-    /// A driver of a description: with the rules and extensions of a profile, if the description is one
+    /// Creates a driver for a description, with the rules and extensions of a profile, if the description is one
     /// that was changed.
     ///
     /// # Errors
-    /// As of [`SimulatedDevice::try_new`].
+    /// The errors of [`SimulatedDevice::try_new`].
     pub fn of_info(info: DeviceInfo, profile: Option<&str>) -> Result<Self, Error> {
         let device = Arc::new(SimulatedDevice::try_new(info)?);
         Ok(match profile {
@@ -550,7 +550,7 @@ impl Driver for SimulatedDriver {
             let info = self.device.info();
             let planes: Result<Vec<_>, _> =
                 (0..count).map(|plane| self.rules.plane(info, &shape, plane)).collect();
-            let offsets = together(&planes.unwrap_or_default()).1;
+            let offsets = combined_requirements(&planes.unwrap_or_default()).1;
             let places: Vec<_> = (0..count).zip(offsets.iter().map(|it| offset + it)).collect();
             // SAFETY: the caller fulfils the contract of this method, which includes that of the called
             // one.

@@ -138,7 +138,7 @@ impl Arena {
     /// other threads can allocate in existing blocks meanwhile.
     ///
     /// # Errors
-    /// Those of the driver call, of the budget, or [`Error::OutOfDeviceMemory`] if a rule of the pool
+    /// The errors of the driver call, of the budget, or [`Error::OutOfDeviceMemory`] if a rule of the pool
     /// forbids another block.
     pub fn allocate(&self, request: &RegionRequest, growth: Growth) -> Result<PlacedRegion, Error> {
         let mut state = self.state.lock();
