@@ -113,6 +113,33 @@ impl Chunk {
     fn entries(&self) -> &[u64] {
         &self.0[..self.len() as usize & 7]
     }
+
+    /// The entry that came last. Without one, anything.
+    #[inline(always)]
+    fn last(&self) -> Entry {
+        Entry(self.0[self.len().wrapping_sub(1) as usize & 7])
+    }
+
+    /// Takes it out; whether the class has none left, and whether the chunk has none but the class has.
+    #[inline(always)]
+    fn pop(&mut self) -> (bool, bool) {
+        let header = self.0[HEADER];
+        let left = (header as u32).wrapping_sub(1) & 7;
+        self.0[left as usize] = 0;
+        self.0[HEADER] = header.wrapping_sub(1);
+        (header == 1, left == 0 && header != 1)
+    }
+
+    /// Puts an entry into a chunk that is not full, and gives its place. If it is not `there`, it is
+    /// forgotten.
+    #[inline(always)]
+    fn push_if(&mut self, there: bool, entry: Entry) -> u32 {
+        let header = self.0[HEADER];
+        let at = header & 7;
+        self.0[at as usize] = entry.0;
+        self.0[HEADER] = header.wrapping_add(u64::from(there));
+        at as u32
+    }
 }
 
 const WORDS: usize = 16;
@@ -341,31 +368,31 @@ impl<C: Entries<Chunk>> View<'_, C> {
     /// The same, or nothing: without a branch, for what nobody can guess.
     #[inline(always)]
     pub fn insert_if(&mut self, there: bool, class: usize, size: u64, node: u32) -> Position {
-        let mut tail = select_unpredictable(there, self.tails[class], NOT_THERE);
+        let tail = select_unpredictable(there, self.tails[class], NOT_THERE);
+        let (entry, chunk) = (Entry::new(size, node), &mut self.chunks[tail]);
         // One branch for both: no chunk, or a full one.
-        if self.chunks[tail].len() == ENTRIES {
-            tail = self.again().push_chunk(class, tail);
+        if chunk.len() == ENTRIES {
+            return self.again().insert_in_new_chunk(class, entry);
         }
-        let chunk = &mut self.chunks[tail].0;
-        let header = chunk[HEADER];
-        let at = header as u32 & 7;
-        chunk[at as usize] = Entry::new(size, node).0;
-        chunk[HEADER] = header.wrapping_add(u64::from(there));
+        let at = chunk.push_if(there, entry);
         self.marks.set_if(there, class);
         tail << 3 | at
     }
 
+    /// The same, for certain, where the newest chunk of the class is full.
     #[cold]
     #[inline(never)]
-    fn push_chunk(&mut self, class: usize, before: u32) -> u32 {
-        let index = *self.vacant;
+    fn insert_in_new_chunk(&mut self, class: usize, entry: Entry) -> Position {
+        let (index, before) = (*self.vacant, self.tails[class]);
         assert!(index != NO_CHUNK, "room was made");
         let chunk = &mut self.chunks[index];
         *self.vacant = chunk.before();
         *self.vacant_count -= 1;
         *chunk = Chunk::new(0, before);
+        let at = chunk.push_if(true, entry);
         self.tails[class] = index;
-        index
+        self.marks.set_if(true, class);
+        index << 3 | at
     }
 
     /// Takes a region out. The last one of the class comes to its position, and is returned.
@@ -373,25 +400,41 @@ impl<C: Entries<Chunk>> View<'_, C> {
     #[must_use = "the node that moved has to learn its position"]
     pub fn remove(&mut self, class: usize, position: Position) -> u32 {
         let tail = self.tails[class];
-        let header = self.chunks[tail].0[HEADER];
-        let left = (header as u32).wrapping_sub(1) & 7;
-        let last = self.chunks[tail].0[left as usize];
-        self.chunks[position >> 3].0[position as usize & 7] = last;
+        let last = self.chunks[tail].last();
+        self.chunks[position >> 3].0[position as usize & 7] = last.0;
         // After that, as it may be the same place.
-        let chunk = &mut self.chunks[tail].0;
-        chunk[left as usize] = 0;
-        chunk[HEADER] = header.wrapping_sub(1);
+        let (is_empty, is_pop) = self.chunks[tail].pop();
+        self.note_removal(class, is_empty, is_pop);
+        last.node()
+    }
+
+    /// The same of a region that stands in the newest chunk of its class, as all do that a search finds.
+    #[inline(always)]
+    #[must_use = "the node that moved has to learn its position"]
+    pub fn remove_newest(&mut self, class: usize, position: Position) -> u32 {
+        let tail = self.tails[class];
+        debug_assert_eq!(tail, position >> 3);
+        let chunk = &mut self.chunks[tail];
+        let last = chunk.last();
+        chunk.0[position as usize & 7] = last.0;
+        let (is_empty, is_pop) = chunk.pop();
+        self.note_removal(class, is_empty, is_pop);
+        last.node()
+    }
+
+    #[inline(always)]
+    fn note_removal(&mut self, class: usize, is_empty: bool, is_pop: bool) {
         // Without a branch, as nobody can guess which removal is the last one of a class.
-        self.marks.unset_if(header == 1, class);
-        if left == 0 && header != 1 {
-            self.again().pop_chunk(class, tail);
+        self.marks.unset_if(is_empty, class);
+        if is_pop {
+            self.again().pop_chunk(class);
         }
-        last as u32
     }
 
     #[cold]
     #[inline(never)]
-    fn pop_chunk(&mut self, class: usize, tail: u32) {
+    fn pop_chunk(&mut self, class: usize) {
+        let tail = self.tails[class];
         self.tails[class] = self.chunks[tail].before();
         self.chunks[tail] = Chunk::new(0, *self.vacant);
         *self.vacant = tail;
@@ -403,8 +446,7 @@ impl<C: Entries<Chunk>> View<'_, C> {
     pub fn first_from(&self, class: usize) -> (Entry, usize) {
         let class = self.marks.next(class);
         let tail = self.tails.get(class).copied().unwrap_or(NO_CHUNK);
-        let chunk = &self.chunks[tail];
-        (Entry(chunk.0[chunk.len().wrapping_sub(1) as usize & 7]), class)
+        (self.chunks[tail].last(), class)
     }
 
     /// The smallest of the newest few regions of a class that has at least `size` bytes, which the

@@ -89,8 +89,9 @@ impl Slots {
     /// Gives a slot back. If not `really`, its node is to be written again.
     #[inline(always)]
     pub fn give_back_if(&mut self, really: bool, index: u32, nodes: &mut impl Entries<Node>) {
-        nodes[index].set_vacant(self.vacant);
-        self.vacant = select_unpredictable(really, index, self.vacant);
+        let vacant = self.vacant;
+        nodes[index].set_vacant(vacant);
+        self.vacant = select_unpredictable(really, index, vacant);
         self.vacant_count = self.vacant_count.wrapping_add(usize::from(really));
     }
 

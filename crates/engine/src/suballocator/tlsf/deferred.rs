@@ -21,7 +21,6 @@
 use super::super::bins::Chunk;
 use super::super::node::{NONE, Node, target};
 use super::super::slab::Entries;
-use super::super::values::{RegionInfo, RegionTag};
 use super::hot::Hot;
 use crate::handle::SlotKey;
 
@@ -88,15 +87,18 @@ impl Deferred {
 }
 
 impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
-    /// Frees a region; what it was, or `None` if the key is stale. Makes at most one region of the index.
+    /// Frees a region; what `was` says of its node, or `None` if the key is stale. Makes at most
+    /// one region of the index.
     #[inline(always)]
-    pub fn free(
+    pub fn free<T>(
         &mut self,
         key: SlotKey,
         waiting: Option<&mut [u32; 2]>,
-    ) -> Option<(RegionInfo, RegionTag)> {
+        was: impl FnOnce(&Node, &Self) -> T,
+    ) -> Option<T> {
         let index = key.index();
-        let was = self.was(key)?;
+        let node = self.nodes.get(index).filter(|node| node.is_of(key))?;
+        let was = was(node, self);
         let Some(waiting) = waiting else {
             self.coalesce(index);
             return Some(was);
@@ -108,13 +110,6 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
             self.coalesce(oldest);
         }
         Some(was)
-    }
-
-    /// What a region is that is to be freed.
-    #[inline(always)]
-    fn was(&self, key: SlotKey) -> Option<(RegionInfo, RegionTag)> {
-        let node = self.nodes.get(key.index()).filter(|node| node.is_of(key))?;
-        Some((node.info(self.block_of(key.index())), node.tag()))
     }
 
     /// Gives what was freed first, to be merged, or `NONE`, and makes room for another one.
