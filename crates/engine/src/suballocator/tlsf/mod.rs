@@ -458,7 +458,7 @@ impl Suballocator for Tlsf {
         {
             let (found, taken) = hot!(self, hot => {
                 let found = hot.look_near(rounded);
-                (found, if self.careful { None } else { hot.take_lower_end(found, rounded, request) })
+                (found, if self.kinds_conflict_possible { None } else { hot.take_lower_end(found, rounded, request) })
             });
             if let Some(placement) = taken {
                 self.count_in(placement.key, placement.block);
