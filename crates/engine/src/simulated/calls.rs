@@ -49,8 +49,10 @@ pub enum Call {
     ImageRequirementsOfInfo,
     /// `vkBindImageMemory`
     BindImage,
-    /// `vkQueueSubmit`, and the wait for it.
+    /// `vkQueueSubmit`
     Submit,
+    /// `vkWaitSemaphores`
+    WaitSemaphores,
     /// `vkGetMemoryFdKHR`
     ExportFd,
     /// `vkGetMemoryFdPropertiesKHR`
@@ -63,7 +65,7 @@ pub enum Call {
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Allocate,
         Self::Free,
         Self::Map,
@@ -82,6 +84,7 @@ impl Call {
         Self::ImageRequirementsOfInfo,
         Self::BindImage,
         Self::Submit,
+        Self::WaitSemaphores,
         Self::ExportFd,
         Self::FdProperties,
         Self::HostPointerProperties,
@@ -109,6 +112,7 @@ impl Call {
             Self::ImageRequirementsOfInfo => "vkGetDeviceImageMemoryRequirements",
             Self::BindImage => "vkBindImageMemory",
             Self::Submit => "vkQueueSubmit",
+            Self::WaitSemaphores => "vkWaitSemaphores",
             Self::ExportFd => "vkGetMemoryFdKHR",
             Self::FdProperties => "vkGetMemoryFdPropertiesKHR",
             Self::HostPointerProperties => "vkGetMemoryHostPointerPropertiesEXT",

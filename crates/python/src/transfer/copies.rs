@@ -7,7 +7,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vkmem_engine::words::bytes;
 use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error};
-use vkmem_vulkan::{DeviceAllocator, HostSide, TransferCommand, format};
+use vkmem_vulkan::{
+    DeviceAllocator, HostSide, LayoutChange, TransferCommand, first_texels, format,
+};
 
 use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned, unsigned_32};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
@@ -147,7 +149,7 @@ fn check_queue(py: Python<'_>, core: &DeviceCore) -> PyResult<()> {
 
 fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
     // SAFETY: the callers below checked queue, device, usage and ranges, and hold pins.
-    let done = py.detach(|| unsafe { core.driver.transfer(&[command]) });
+    let done = py.detach(|| unsafe { core.driver.run(&[command]) });
     done.map_err(Error::from).or_raise(py)
 }
 
@@ -173,7 +175,7 @@ impl Fill {
     fn commands(&self, word: Option<vk::Buffer>) -> Vec<TransferCommand> {
         let Self { buffer, offset, value, .. } = *self;
         let (tail, words) = (self.tail(), self.size - self.tail());
-        let mut commands = Vec::with_capacity(3);
+        let mut commands = Vec::with_capacity(4);
         if words > 0 {
             commands.push(TransferCommand::FillBuffer { buffer, offset, size: words, value });
         }
@@ -181,6 +183,7 @@ impl Fill {
             let (target, target_offset) = (buffer, offset + words);
             commands.extend([
                 TransferCommand::FillBuffer { buffer: source, offset: 0, size: WORD, value },
+                TransferCommand::Barrier,
                 TransferCommand::CopyBuffer {
                     source,
                     source_offset: 0,
@@ -201,7 +204,7 @@ impl Fill {
         let driver = allocator.driver();
         if self.tail() == 0 {
             // SAFETY: the caller vouches for the buffer.
-            return Ok(unsafe { driver.transfer(&self.commands(None)) }?);
+            return Ok(unsafe { driver.run(&self.commands(None)) }?);
         }
         let info = vk::BufferCreateInfo::default()
             .size(WORD)
@@ -215,7 +218,7 @@ impl Fill {
         unsafe {
             let (word, allocation) =
                 allocator.create_buffer(&info, &create, |on, request| on.allocate(request))?;
-            let done = driver.transfer(&self.commands(Some(word)));
+            let done = driver.run(&self.commands(Some(word)));
             let Allocation { id, hint, .. } = allocation;
             drop(allocator.destroy_buffer(word, id, hint));
             Ok(done?)
@@ -375,10 +378,13 @@ fn copy_image(
         check_read(py, texels, of_image)?;
         check_written(py, memory, of_buffer)?;
     }
+    let region = first_texels(buffer_offset, extent);
     let command = if to_image {
-        TransferCommand::CopyBufferToImage { buffer, buffer_offset, image, extent, layout }
+        let layouts = LayoutChange::of_new_image(layout);
+        TransferCommand::CopyBufferToImage { buffer, image, region, layouts }
     } else {
-        TransferCommand::CopyImageToBuffer { image, extent, layout, buffer, buffer_offset }
+        let layouts = LayoutChange::kept(&region, layout);
+        TransferCommand::CopyImageToBuffer { image, buffer, region, layouts }
     };
     run(py, core, command)
 }

@@ -1,6 +1,7 @@
 //! A real device: opened here, or wrapped around a caller's handles.
 
 pub(crate) mod callbacks;
+mod command_slots;
 mod external;
 mod external_functions;
 mod fd_kind;
@@ -8,6 +9,7 @@ mod logical;
 pub(crate) mod memory_locks;
 pub(crate) mod open;
 mod resources;
-mod transfer_queue;
+mod submission;
+mod transfer_commands;
 pub(crate) mod vulkan_device;
 pub(crate) mod wrap;

@@ -6,3 +6,4 @@ pub mod disjoint;
 pub mod external;
 pub mod format;
 pub mod image_format;
+pub(crate) mod submission;

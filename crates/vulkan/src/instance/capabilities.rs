@@ -17,6 +17,7 @@ pub(crate) struct Capabilities {
     pub(crate) memory_priority: bool,
     pub(crate) pageable: bool,
     pub(crate) device_address: bool,
+    pub(crate) timeline_semaphore: bool,
     pub(crate) amd_device_coherent: bool,
 }
 
@@ -27,7 +28,8 @@ pub(crate) const PAGEABLE: &str = "VK_EXT_pageable_device_local_memory";
 const MAINTENANCE4: &str = "VK_KHR_maintenance4";
 
 impl Capabilities {
-    /// The two features may be on without an extension in the list, or with one.
+    /// The two features may be on without an extension in the list, or with one. That of timeline
+    /// semaphores is on where its extension is in the list: of its core version nothing tells.
     pub(crate) fn new(
         api_version: u32,
         extensions: &[String],
@@ -57,6 +59,7 @@ impl Capabilities {
             pageable: has(PAGEABLE),
             // VK_EXT_buffer_device_address is not meant: its memory needs no flag.
             device_address: device_address || has("VK_KHR_buffer_device_address"),
+            timeline_semaphore: has("VK_KHR_timeline_semaphore"),
             amd_device_coherent: amd_device_coherent || has("VK_AMD_device_coherent_memory"),
         }
     }
@@ -78,6 +81,15 @@ pub(crate) fn device_address_provider(api_version: u32) -> Provider {
         Provider::VULKAN_1_2
     } else {
         Provider::khr("VK_KHR_buffer_device_address")
+    }
+}
+
+/// Where `vkWaitSemaphores` comes from.
+pub(crate) fn timeline_provider(api_version: u32) -> Provider {
+    if api_version >= vk::API_VERSION_1_2 {
+        Provider::VULKAN_1_2
+    } else {
+        Provider::khr("VK_KHR_timeline_semaphore")
     }
 }
 
