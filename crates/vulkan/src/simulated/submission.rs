@@ -52,7 +52,7 @@ impl SimulatedDriver {
     pub fn complete_submissions(&self, count: usize) -> usize {
         let mut state = self.submissions.state.lock();
         let before = state.pending.len();
-        let last = state.pending.iter().take(count).last().map_or(0, |(number, _)| *number);
+        let last = state.pending.iter().take(count).next_back().map_or(0, |(number, _)| *number);
         self.carry_out(&mut state, last);
         before - state.pending.len()
     }

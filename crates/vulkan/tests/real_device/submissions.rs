@@ -54,9 +54,9 @@ fn many_are_in_flight_and_end_in_their_order() {
         assert!(submitted.is_sorted_by(|one, next| one < next));
         assert_eq!(device.wait(submitted[40], u64::MAX), Ok(true));
         let bytes = buffer.read();
-        for at in 0..=40 {
-            assert_eq!(device.is_done(submitted[at]), Ok(true), "{at}");
-            assert_eq!(device.wait(submitted[at], 0), Ok(true), "{at}");
+        for (at, submission) in submitted.iter().enumerate().take(41) {
+            assert_eq!(device.is_done(*submission), Ok(true), "{at}");
+            assert_eq!(device.wait(*submission, 0), Ok(true), "{at}");
             assert_eq!(word(&bytes, at), at as u32 + 1);
         }
         while !device.is_done(submitted[63]).expect("known") {

@@ -167,9 +167,10 @@ fn every_level_and_layer_has_a_place_and_a_layout_of_its_own() {
             region,
             layouts: LayoutChange::kept(&region, layout),
         };
-        // SAFETY: handles of this driver.
         let refuse = |command, word| {
-            assert!(unsafe { driver.run(&[command]) }.is_err());
+            // SAFETY: handles of this driver.
+            let ran = unsafe { driver.run(&[command]) };
+            assert!(ran.is_err());
             assert_one_violation(driver, word);
         };
         // SAFETY: the regions lie inside the image and the buffers.
