@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -358,6 +359,35 @@ class TestSubmissions:
             for _ in range(20):
                 copy(allocator)
             assert made_for_submissions(odd_driver) == before
+
+    def test_threads_wait_side_by_side(
+        self, odd_driver: OddDriver, open_odd: Callable[..., Any], without: list[str]
+    ) -> None:
+        """No thread holds what the other one submits or waits with."""
+        both = threading.Barrier(2)
+
+        def meet(original: Callable[..., int | None], *arguments: Any) -> int | None:
+            both.wait(30)
+            return original(*arguments)
+
+        odd_driver.instead("vkWaitForFences" if without else "vkWaitSemaphores", meet)
+        failed: list[BaseException] = []
+
+        def run(allocator: Allocator) -> None:
+            try:
+                for _ in range(5):
+                    copy(allocator)
+            except BaseException as error:  # shown below
+                failed.append(error)
+
+        with Allocator(open_odd(validation=True, without_extensions=without)) as allocator:
+            threads = [threading.Thread(target=run, args=(allocator,)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert not failed and not both.broken
+        assert odd_driver.calls["vkCreateCommandPool"] == 2
 
     @pytest.mark.parametrize("result", [-1, -2, -4])
     def test_a_failed_wait_waits_for_the_queue(
