@@ -7,6 +7,7 @@ use vkmem_engine::Error;
 use vkmem_vulkan::OpenError;
 
 use crate::package::ERRORS;
+use crate::transfer::queue_lock::take_raised;
 
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     Ok(ERRORS.get(py, name)?.cast_into::<PyType>()?)
@@ -39,6 +40,11 @@ pub fn to_py_of_item(py: Python<'_>, error: &Error, item: usize) -> PyErr {
 }
 
 fn exception(py: Python<'_>, error: &Error, item: Option<usize>) -> PyErr {
+    if let Error::Device(failed) = error
+        && let Some(raised) = take_raised(failed)
+    {
+        return raised;
+    }
     let vk_result = error.vk_result();
     let name = match error {
         Error::InvalidArgument(_) => "InvalidArgumentError",

@@ -19,9 +19,12 @@ pub use device::open::{DeviceSelector, OpenOptions, enumerate};
 pub use device::vulkan_device::VulkanDevice;
 pub use device::wrap::WrapOptions;
 pub use driver::chain::buffer_usage;
-pub use driver::contract::{DeviceHandles, Driver, HostSide, TransferCommand};
+pub use driver::contract::{DeviceHandles, Driver, HostSide};
 pub use driver::external::{ExternalMemory, ExternalSupport};
 pub use driver::resource_handle::ResourceHandle;
+pub use driver::submission::{
+    LayoutChange, QUEUE_LOCK, QueueLock, Submission, TransferCommand, first_texels,
+};
 pub use driver::{disjoint, external, format, image_format};
 pub use host::cache_hints::{prefetch_bytes, prefetch_line, prefetching};
 pub use host::copy::{Target, copy_bytes};
@@ -30,3 +33,4 @@ pub use instance::open_error::OpenError;
 pub use instance::validation::ValidationLog;
 pub use simulated::driver::SimulatedDriver;
 pub use simulated::rules::RequirementRules;
+pub use simulated::submission::Completion;

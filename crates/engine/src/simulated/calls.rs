@@ -50,8 +50,10 @@ pub enum Call {
     ImageRequirementsOfInfo,
     /// `vkBindImageMemory`
     BindImage,
-    /// `vkQueueSubmit` and the wait for its fence.
+    /// `vkQueueSubmit`
     Submit,
+    /// `vkWaitSemaphores`
+    WaitSemaphores,
     /// `vkGetMemoryFdKHR`
     ExportFd,
     /// `vkGetMemoryFdPropertiesKHR`
@@ -64,7 +66,7 @@ pub enum Call {
 
 impl Call {
     /// All functions.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Allocate,
         Self::Free,
         Self::Map,
@@ -83,6 +85,7 @@ impl Call {
         Self::ImageRequirementsOfInfo,
         Self::BindImage,
         Self::Submit,
+        Self::WaitSemaphores,
         Self::ExportFd,
         Self::FdProperties,
         Self::HostPointerProperties,
@@ -110,6 +113,7 @@ impl Call {
             Self::ImageRequirementsOfInfo => "vkGetDeviceImageMemoryRequirements",
             Self::BindImage => "vkBindImageMemory",
             Self::Submit => "vkQueueSubmit",
+            Self::WaitSemaphores => "vkWaitSemaphores",
             Self::ExportFd => "vkGetMemoryFdKHR",
             Self::FdProperties => "vkGetMemoryFdPropertiesKHR",
             Self::HostPointerProperties => "vkGetMemoryHostPointerPropertiesEXT",

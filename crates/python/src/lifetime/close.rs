@@ -126,7 +126,10 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
     let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
     remains.extend(state.take_collected(|_| true));
     release_all(py, state, &remains);
-    py.detach(|| state.engine().close());
+    py.detach(|| {
+        state.engine().close();
+        state.device.allocator_ended();
+    });
     state.tell_device_memory(py);
     state.set_closing(false);
     Ok(Closed { leaked, lost })
@@ -158,6 +161,18 @@ pub fn _close_all_at_exit(py: Python<'_>) {
                 let why = why.value(py);
                 warn_unclosed(py, &format!("the allocator of {name} was never closed: {why}"));
             }
+        }
+    }
+}
+
+impl DeviceCore {
+    /// An allocator was closed. With the last one of a wrapped device all goes that is left of copies: the
+    /// caller may destroy the device now.
+    fn allocator_ended(&self) {
+        let was_last = self.open_allocators.fetch_sub(1, Ordering::AcqRel) == 1;
+        if was_last && !self.is_owned {
+            // SAFETY: who closes an allocator has not destroyed the device yet.
+            unsafe { self.driver.release_submissions() };
         }
     }
 }
@@ -196,6 +211,10 @@ impl Drop for AllocatorState {
             return;
         }
         let closed = self.pins.is_closed();
+        if !closed {
+            // Without a call: a wrapped device may be gone by now.
+            self.device.open_allocators.fetch_sub(1, Ordering::Relaxed);
+        }
         if self.is_abandoned() && !closed {
             return;
         }

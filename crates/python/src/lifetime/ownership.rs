@@ -21,7 +21,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 
@@ -40,6 +40,7 @@ use crate::observe::call_site::{CallSites, Origin};
 use crate::observe::events::Events;
 use crate::process::forks::Process;
 use crate::process::links::Link;
+use crate::transfer::queue_lock::OwnersLock;
 
 /// Keeps a resource alive.
 pub type ResourceRef = counted::StrongRef<Resource>;
@@ -214,6 +215,10 @@ pub struct DeviceCore {
     pub driver: ManuallyDrop<Arc<dyn Driver>>,
     /// Made here, so it is alive as long as this.
     pub is_owned: bool,
+    /// Of whoever else submits to the queue of a wrapped device.
+    pub queue_lock: Option<Arc<OwnersLock>>,
+    /// Allocators that have not ended.
+    pub(super) open_allocators: AtomicUsize,
     /// What is bound to what.
     pub bindings: bindings::Bindings<ResourceRef>,
     pub(super) process: Process,

@@ -1,3 +1,4 @@
 //! Copies that the device makes.
 
 pub(crate) mod copies;
+pub(crate) mod queue_lock;

@@ -4,6 +4,7 @@
 //! It behaves like a strict driver with all validation layers enabled: what Vulkan forbids is recorded in
 //! [`SimulatedDevice::violations`], and the call fails if it can.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,15 +18,17 @@ use vkmem_engine::{
 };
 
 use crate::driver::chain;
-use crate::driver::contract::{DeviceHandles, Driver, HostSide, TransferCommand};
+use crate::driver::contract::{DeviceHandles, Driver, HostSide};
 use crate::driver::disjoint::combined_requirements;
 use crate::driver::external::ExternalMemory;
 use crate::driver::format;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+use crate::driver::submission::{Submission, TransferCommand};
 use crate::instance::extensions;
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
 use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
+use crate::simulated::submission::Submissions;
 use vkmem_engine::words::bytes;
 
 /// Buffer handles spell "BUF" in their upper bytes, image handles "IMG".
@@ -51,6 +54,7 @@ pub struct SimulatedDriver {
     requires_dedicated: AtomicBool,
     pub(super) buffers: Mutex<Resources<BufferShape>>,
     pub(super) images: Mutex<Resources<ImageShape>>,
+    pub(super) submissions: Submissions,
 }
 
 impl SimulatedDriver {
@@ -74,6 +78,7 @@ impl SimulatedDriver {
             requires_dedicated: AtomicBool::new(false),
             buffers: Mutex::new(Resources::new(BUFFER_TAG)),
             images: Mutex::new(Resources::new(IMAGE_TAG)),
+            submissions: Submissions::default(),
         }
     }
 
@@ -245,6 +250,7 @@ impl SimulatedDriver {
                 requirements: self.rules.plane(self.device.info(), &shape, *plane)?,
                 external: resource.external,
                 bound: None,
+                layouts: HashMap::new(),
                 planes: Vec::new(),
             };
             // Memory cannot be dedicated to an image whose planes are bound separately.
@@ -584,16 +590,15 @@ impl Driver for SimulatedDriver {
         known && self.extensions.iter().any(|it| it == "VK_EXT_pageable_device_local_memory")
     }
 
-    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError> {
-        let failed = |error: DeviceError| error.of(Call::Submit.name());
-        self.device.enter(Call::Submit).map_err(failed)?;
-        let mut done = Ok(());
-        for command in commands {
-            if let Err(what) = self.run(command) {
-                self.device.report_violation(Call::Submit, what);
-                done = Err(failed(VALIDATION_FAILED));
-            }
-        }
-        done
+    unsafe fn submit(&self, commands: &[TransferCommand]) -> Result<Submission, CallError> {
+        self.submit_commands(commands)
+    }
+
+    fn wait(&self, submission: Submission, timeout_ns: u64) -> Result<bool, CallError> {
+        self.wait_for(submission, timeout_ns)
+    }
+
+    fn is_done(&self, submission: Submission) -> Result<bool, CallError> {
+        Ok(self.has_ended(submission))
     }
 }

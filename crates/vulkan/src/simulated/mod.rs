@@ -2,7 +2,9 @@
 
 pub(crate) mod driver;
 mod external;
+mod image_copy;
 mod registry;
 mod resources;
 pub(crate) mod rules;
+pub(crate) mod submission;
 mod transfer;

@@ -5,17 +5,18 @@ use std::ops::Range;
 use ash::vk::{self, Handle};
 use vkmem_engine::{MemoryHandle, MemoryRange};
 
-use crate::driver::contract::{HostSide, TransferCommand};
-use crate::driver::format;
+use crate::driver::contract::HostSide;
+use crate::driver::submission::TransferCommand;
 use crate::simulated::driver::SimulatedDriver;
+use crate::simulated::image_copy::Direction;
 use vkmem_engine::words::bytes;
 
 /// Memory and the offset in it, in bytes.
-type MemoryOffset = (MemoryHandle, u64);
+pub(super) type MemoryOffset = (MemoryHandle, u64);
 
 impl SimulatedDriver {
     /// Runs one command. `Err` says what Vulkan forbids about it; it then did nothing.
-    pub(super) fn run(&self, command: &TransferCommand) -> Result<(), String> {
+    pub(super) fn execute(&self, command: &TransferCommand) -> Result<(), String> {
         match *command {
             TransferCommand::FillBuffer { buffer, offset, size, value } => {
                 if !offset.is_multiple_of(4) || !size.is_multiple_of(4) {
@@ -32,29 +33,16 @@ impl SimulatedDriver {
                 let to = self.buffer_place(target, target_offset, size, usage)?;
                 self.device.device_copy(from.0, from.1, to.0, to.1, size);
             }
-            TransferCommand::CopyBufferToImage { buffer, buffer_offset, image, extent, layout } => {
-                let usage = vk::ImageUsageFlags::TRANSFER_DST;
-                // What the image held is lost, so any layout will do before.
-                let (to, size, block) = self.image_place(image, extent, usage, None)?;
-                if matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED) {
-                    return Err(format!("an image is not left in {layout:?}"));
+            TransferCommand::CopyBufferToImage { buffer, image, region, layouts } => {
+                if !layouts.is_final() {
+                    return Err(format!("an image is not left in {:?}", layouts.new));
                 }
-                aligned_to_texel(buffer_offset, block)?;
-                let usage = vk::BufferUsageFlags::TRANSFER_SRC;
-                let from = self.buffer_place(buffer, buffer_offset, size, usage)?;
-                self.device.device_copy(from.0, from.1, to.0, to.1, size);
-                if let Ok(found) = self.images.lock().get_mut(image.as_raw()) {
-                    found.shape.layout = layout;
-                }
+                self.copy_image(buffer, image, &region, layouts, Direction::ToImage)?;
             }
-            TransferCommand::CopyImageToBuffer { image, extent, layout, buffer, buffer_offset } => {
-                let usage = vk::ImageUsageFlags::TRANSFER_SRC;
-                let (from, size, block) = self.image_place(image, extent, usage, Some(layout))?;
-                aligned_to_texel(buffer_offset, block)?;
-                let usage = vk::BufferUsageFlags::TRANSFER_DST;
-                let to = self.buffer_place(buffer, buffer_offset, size, usage)?;
-                self.device.device_copy(from.0, from.1, to.0, to.1, size);
+            TransferCommand::CopyImageToBuffer { image, buffer, region, layouts } => {
+                self.copy_image(buffer, image, &region, layouts, Direction::ToBuffer)?;
             }
+            TransferCommand::Barrier => {}
         }
         Ok(())
     }
@@ -81,7 +69,7 @@ impl SimulatedDriver {
     }
 
     /// What a resource is bound to, if that still exists.
-    fn live_memory(&self, bound: Option<MemoryOffset>) -> Result<MemoryOffset, String> {
+    pub(super) fn live_memory(&self, bound: Option<MemoryOffset>) -> Result<MemoryOffset, String> {
         let (memory, offset) = bound.ok_or("is not bound")?;
         match self.device.memory(memory) {
             Some(_) => Ok((memory, offset)),
@@ -90,7 +78,7 @@ impl SimulatedDriver {
     }
 
     /// Where a range of a buffer lies.
-    fn buffer_place(
+    pub(super) fn buffer_place(
         &self,
         buffer: vk::Buffer,
         offset: u64,
@@ -114,48 +102,4 @@ impl SimulatedDriver {
         let (memory, start) = self.live_memory(found.bound).map_err(named)?;
         Ok((memory, start + offset))
     }
-
-    /// Where the first level and layer of an image lies, its size, and that of a texel block, in
-    /// bytes.
-    fn image_place(
-        &self,
-        image: vk::Image,
-        extent: vk::Extent3D,
-        usage: vk::ImageUsageFlags,
-        layout: Option<vk::ImageLayout>,
-    ) -> Result<(MemoryOffset, u64, u64), String> {
-        let handle = image.as_raw();
-        let named = |what: String| format!("image {handle:#x}: {what}");
-        let images = self.images.lock();
-        let found = images.get(handle).map_err(named)?;
-        let shape = &found.shape;
-        if !shape.usage.contains(usage) {
-            return Err(named(format!("was created without {usage:?}")));
-        }
-        if shape.samples != vk::SampleCountFlags::TYPE_1 {
-            return Err(named("has more than one sample".into()));
-        }
-        if extent != shape.extent {
-            return Err(named(format!("is {:?}, not {extent:?}", shape.extent)));
-        }
-        if let Some(layout) = layout.filter(|layout| *layout != shape.layout) {
-            return Err(named(format!("is in {:?}, not in {layout:?}", shape.layout)));
-        }
-        let block = format::block(shape.format);
-        let block =
-            block.ok_or_else(|| named(format!("{:?} has no single block", shape.format)))?;
-        let size = block.size_of(extent).expect("no image outgrows its requirements");
-        let place = self.live_memory(found.bound).map_err(named)?;
-        Ok((place, size, block.bytes.into()))
-    }
-}
-
-fn aligned_to_texel(offset: u64, block: u64) -> Result<(), String> {
-    if offset.is_multiple_of(block) {
-        return Ok(());
-    }
-    Err(format!(
-        "buffer offset {offset} is not a multiple of the {} of a texel block",
-        bytes(block)
-    ))
 }
