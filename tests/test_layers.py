@@ -35,6 +35,7 @@ ROOMS: dict[str, list[str]] = {
         "device",
         "simulated",
         "allocator",
+        "transfer",
         "lib.rs",
     ],
     "crates/peers/src": [

@@ -6,6 +6,7 @@ mod driver;
 mod host;
 mod instance;
 mod simulated;
+mod transfer;
 
 pub use allocator::DeviceAllocator;
 pub use allocator::bind::BindPlace;
@@ -28,9 +29,15 @@ pub use driver::submission::{
 pub use driver::{disjoint, external, format, image_format};
 pub use host::cache_hints::{prefetch_bytes, prefetch_line, prefetching};
 pub use host::copy::{Target, copy_bytes};
+pub use host::gather::StridedArray;
 pub use instance::info::PhysicalDeviceSummary;
 pub use instance::open_error::OpenError;
 pub use instance::validation::ValidationLog;
 pub use simulated::driver::SimulatedDriver;
 pub use simulated::rules::RequirementRules;
 pub use simulated::submission::Completion;
+pub use transfer::batch::BufferPart;
+pub use transfer::engine::{Fill, Pause, Stopped, TransferCounts, TransferEngine};
+pub use transfer::job::{Job, Progress};
+pub use transfer::pieces::{Between, TransferCall};
+pub use transfer::staging::TransferDirection;

@@ -89,6 +89,10 @@ pub trait Driver: DeviceMemory {
     /// Takes what the host wrote to a range as lost.
     fn forget_unflushed(&self, _range: MemoryRange) {}
 
+    /// Tells that the host reads or writes mapped memory now. A simulated device looks whether something
+    /// that was submitted and has not ended uses it.
+    fn host_access(&self, _range: MemoryRange, _writes: bool) {}
+
     /// `vkCreateBuffer`
     ///
     /// # Safety

@@ -2,3 +2,4 @@
 
 pub(crate) mod cache_hints;
 pub(crate) mod copy;
+pub(crate) mod gather;

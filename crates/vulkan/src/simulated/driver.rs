@@ -415,6 +415,10 @@ impl Driver for SimulatedDriver {
         self.device.forget_unflushed(range);
     }
 
+    fn host_access(&self, range: MemoryRange, writes: bool) {
+        self.check_host_access(range, writes);
+    }
+
     unsafe fn create_buffer(
         &self,
         info: &vk::BufferCreateInfo<'_>,

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use ash::vk;
 use parking_lot::{Condvar, Mutex};
-use vkmem_engine::{Call, CallError, DeviceError, VALIDATION_FAILED};
+use vkmem_engine::words::bytes;
+use vkmem_engine::{Call, CallError, DeviceError, MemoryRange, VALIDATION_FAILED};
 
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
@@ -60,6 +62,59 @@ impl SimulatedDriver {
     /// Submissions that have not ended.
     pub fn pending_submissions(&self) -> usize {
         self.submissions.state.lock().pending.len()
+    }
+
+    /// A violation where the host uses memory that a submission, which has not ended, writes, or writes
+    /// what such a one reads.
+    pub(super) fn check_host_access(&self, range: MemoryRange, writes: bool) {
+        let state = self.submissions.state.lock();
+        for (number, commands) in &state.pending {
+            let parts = commands.iter().flat_map(|command| self.buffer_parts(command));
+            let hit = |part: &(MemoryRange, bool)| {
+                let (of, is_written) = part;
+                of.memory == range.memory
+                    && of.offset < range.offset + range.size
+                    && range.offset < of.offset + of.size
+                    && (writes || *is_written)
+            };
+            let found = parts.into_iter().find(hit);
+            let Some((of, is_written)) = found else { continue };
+            let host = if writes { "writes" } else { "reads" };
+            let device = if is_written { "writes" } else { "reads" };
+            let what = format!(
+                "the host {host} {} at offset {} of memory {:#x}, of which submission {number}, which \
+                 has not ended, {device} {} at offset {}",
+                bytes(range.size),
+                range.offset,
+                range.memory.0,
+                bytes(of.size),
+                of.offset
+            );
+            self.device.report_violation(Call::Submit, what);
+            return;
+        }
+    }
+
+    /// Which memory a command uses through buffers, and whether it writes there.
+    fn buffer_parts(&self, command: &TransferCommand) -> Vec<(MemoryRange, bool)> {
+        let place = |buffer, offset, size| {
+            let buffers = self.buffers.lock();
+            let (memory, start) = buffers.get(vk::Handle::as_raw(buffer)).ok()?.bound?;
+            Some(MemoryRange { memory, offset: start + offset, size })
+        };
+        let parts = match *command {
+            TransferCommand::FillBuffer { buffer, offset, size, .. } => {
+                [place(buffer, offset, size).map(|it| (it, true)), None]
+            }
+            TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => {
+                let from = place(source, source_offset, size).map(|it| (it, false));
+                [from, place(target, target_offset, size).map(|it| (it, true))]
+            }
+            TransferCommand::CopyBufferToImage { .. }
+            | TransferCommand::CopyImageToBuffer { .. }
+            | TransferCommand::Barrier => [None, None],
+        };
+        parts.into_iter().flatten().collect()
     }
 
     /// Whether all commands are allowed.

@@ -5,6 +5,7 @@ mod contents;
 mod external;
 mod requirements;
 mod submissions;
+mod transfers;
 
 use std::ptr;
 

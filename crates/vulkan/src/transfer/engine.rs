@@ -1,0 +1,564 @@
+//! The engine of transfers: rings, batches, and what waits for them. Nothing of it knows of Python, and no
+//! lock is held through a copy, a submission or a wait.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use vkmem_engine::{CallError, Error};
+
+use crate::allocator::DeviceAllocator;
+use crate::driver::contract::Driver;
+use crate::driver::submission::Submission;
+use crate::host::copy::{Target, copy_bytes};
+use crate::transfer::batch::{Batch, BufferPart, Part};
+use crate::transfer::job::{Job, Progress};
+use crate::transfer::lane::{CopyOut, Lane, SLICE};
+use crate::transfer::ring::{Place, SegmentState};
+use crate::transfer::staging::{Staging, TransferDirection};
+
+/// A batch is submitted when it has so many bytes, or a quarter of the ring.
+const BATCH: u64 = 16 << 20;
+
+/// Why a call did not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The caller wanted it.
+    Interrupted,
+    /// A call of the driver failed.
+    Failed(Error),
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Asked about every 50 ms while a call waits: whether it shall stop.
+pub type Pause<'a> = &'a dyn Fn() -> bool;
+
+/// Copies bytes of the source from an offset on, so many, to an address.
+pub type Fill<'a> = dyn Fn(u64, usize, usize) -> Result<(), Stopped> + Sync + 'a;
+
+/// What was done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransferCounts {
+    /// `vkQueueSubmit`s.
+    pub submits: u64,
+    /// How often a ring was full, and a call waited for its oldest segment.
+    pub waits: u64,
+    /// Bytes of the rings that were made.
+    pub ring_bytes: u64,
+}
+
+/// Submissions that the loss of the device took with it.
+#[derive(Clone, Copy)]
+struct Lost {
+    after: u64,
+    up_to: u64,
+    error: CallError,
+}
+
+/// See the module.
+pub struct TransferEngine {
+    driver: Arc<dyn Driver>,
+    ring_size: u64,
+    up: Lane,
+    down: Lane,
+    /// Open batches by their numbers.
+    batches: Mutex<HashMap<u64, Batch>>,
+    next_batch: AtomicU64,
+    /// The newest submission that has ended, as far as is known, and the newest of all.
+    done: AtomicU64,
+    last: AtomicU64,
+    lost: Mutex<Option<Lost>>,
+    submits: AtomicU64,
+    waits: AtomicU64,
+}
+
+impl TransferEngine {
+    /// With rings of so many bytes each, which are made when they are first needed.
+    pub fn new(driver: Arc<dyn Driver>, ring_size: u64) -> Self {
+        Self {
+            driver,
+            ring_size,
+            up: Lane::new(TransferDirection::Upload, ring_size),
+            down: Lane::new(TransferDirection::Download, ring_size),
+            batches: Mutex::default(),
+            next_batch: AtomicU64::new(1),
+            done: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            lost: Mutex::new(None),
+            submits: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes of one ring.
+    pub fn ring_size(&self) -> u64 {
+        self.ring_size
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> TransferCounts {
+        let made = |lane: &Lane| lane.staging().map_or(0, |_| self.ring_size);
+        TransferCounts {
+            submits: self.submits.load(Ordering::Relaxed),
+            waits: self.waits.load(Ordering::Relaxed),
+            ring_bytes: made(&self.up) + made(&self.down),
+        }
+    }
+
+    fn lane(&self, direction: TransferDirection) -> &Lane {
+        match direction {
+            TransferDirection::Upload => &self.up,
+            TransferDirection::Download => &self.down,
+        }
+    }
+
+    // Batches.
+
+    /// Begins to gather commands.
+    pub fn open_batch(&self) -> u64 {
+        let number = self.next_batch.fetch_add(1, Ordering::Relaxed);
+        self.batches.lock().insert(number, Batch::default());
+        number
+    }
+
+    /// Submits what was gathered so far; the batch stays open. False if there was nothing to submit.
+    pub fn flush_batch(&self, number: u64) -> bool {
+        let batch = match self.batches.lock().get_mut(&number) {
+            Some(batch) if !batch.commands.is_empty() => batch.take(),
+            _ => return false,
+        };
+        self.submit(batch);
+        true
+    }
+
+    /// Submits what was gathered, and ends the batch.
+    pub fn close_batch(&self, number: u64) {
+        let batch = self.batches.lock().remove(&number);
+        if let Some(batch) = batch {
+            self.submit(batch);
+        }
+    }
+
+    /// Submits what all open batches have gathered.
+    pub fn flush(&self) {
+        let numbers: Vec<u64> = self.batches.lock().keys().copied().collect();
+        for number in numbers {
+            self.flush_batch(number);
+        }
+    }
+
+    fn submit(&self, batch: Batch) {
+        if batch.commands.is_empty() {
+            return;
+        }
+        // SAFETY: the callers of `upload` and `download` vouch for their buffers until the jobs have ended,
+        // and the rings stay until no segment is in use.
+        let submitted = unsafe { self.driver.submit(&batch.commands) };
+        let outcome = submitted.map_err(Error::from);
+        let state = match &outcome {
+            Ok(submission) => {
+                self.submits.fetch_add(1, Ordering::Relaxed);
+                self.last.fetch_max(submission.0, Ordering::AcqRel);
+                SegmentState::Submitted(*submission)
+            }
+            Err(_) => SegmentState::Free,
+        };
+        for lane in [&self.up, &self.down] {
+            let segments = batch.parts.iter().filter_map(|part| part.segment);
+            let mut here =
+                segments.filter(|(direction, _)| *direction == lane.direction).peekable();
+            if here.peek().is_some() {
+                lane.set(here.map(|(_, number)| number), state);
+            }
+        }
+        for Part { job, segment } in batch.parts {
+            if let (Err(_), Some((TransferDirection::Download, number))) = (&outcome, segment)
+                && job.claim(number)
+            {
+                job.copied_out(Ok(()));
+            }
+            job.submitted(1, &outcome);
+        }
+    }
+
+    /// Adds one copy to a batch. Beyond a number of bytes it is submitted.
+    #[allow(clippy::too_many_arguments, reason = "one place for both directions")]
+    fn record(
+        &self,
+        number: u64,
+        job: &Arc<Job>,
+        host: BufferPart,
+        part: BufferPart,
+        size: u64,
+        segment: Option<(TransferDirection, u64)>,
+        writes: bool,
+    ) {
+        let full = {
+            let mut batches = self.batches.lock();
+            let batch = batches.entry(number).or_default();
+            batch.copy(host, part, size, writes);
+            batch.parts.push(Part { job: job.clone(), segment });
+            (batch.bytes >= BATCH.min(self.ring_size / 4)).then(|| batch.take())
+        };
+        if let Some(batch) = full {
+            self.submit(batch);
+        }
+    }
+
+    // Waiting.
+
+    /// Whether a submission has ended, without a wait.
+    fn is_done(&self, submission: Submission) -> bool {
+        if submission.0 <= self.done.load(Ordering::Acquire) {
+            return true;
+        }
+        // A device that cannot say is asked again by a wait.
+        let done = self.driver.is_done(submission) == Ok(true);
+        if done {
+            self.done.fetch_max(submission.0, Ordering::AcqRel);
+        }
+        done
+    }
+
+    /// Waits for a submission; whether it has ended. An error is that of the device: nothing runs any more.
+    fn wait_for(&self, submission: Submission, at_most: Duration) -> Result<bool, CallError> {
+        if self.is_done(submission) {
+            return self.lost_error(submission).map_or(Ok(true), Err);
+        }
+        // What is submitted meanwhile may run on.
+        let up_to = self.last.load(Ordering::Acquire).max(submission.0);
+        let nanoseconds = u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX);
+        match self.driver.wait(submission, nanoseconds) {
+            Ok(true) => {
+                self.done.fetch_max(submission.0, Ordering::AcqRel);
+                self.lost_error(submission).map_or(Ok(true), Err)
+            }
+            Ok(false) => Ok(false),
+            Err(error) => {
+                let after = self.done.load(Ordering::Acquire);
+                if error.result == vkmem_engine::DeviceError::DeviceLost {
+                    self.lost.lock().get_or_insert(Lost { after, up_to, error });
+                }
+                self.done.fetch_max(up_to, Ordering::AcqRel);
+                Err(error)
+            }
+        }
+    }
+
+    fn lost_error(&self, submission: Submission) -> Option<CallError> {
+        let lost = (*self.lost.lock())?;
+        (lost.after < submission.0 && submission.0 <= lost.up_to).then_some(lost.error)
+    }
+
+    /// Waits until a job has ended or the time is up; whether it has ended.
+    ///
+    /// # Errors
+    /// `Interrupted` where `pause` wants it.
+    pub fn wait(
+        &self,
+        allocator: &DeviceAllocator,
+        job: &Job,
+        until: Option<Instant>,
+        pause: Pause<'_>,
+    ) -> Result<bool, Stopped> {
+        loop {
+            let left = until.map(|it| it.saturating_duration_since(Instant::now()));
+            let slice = left.map_or(SLICE, |left| left.min(SLICE));
+            match job.progress() {
+                Progress::Ended(_) => return Ok(true),
+                Progress::Recorded(batch) => {
+                    if !self.flush_batch(batch) {
+                        // Another thread submits it right now.
+                        self.down.wait_for_change(slice.min(Duration::from_millis(1)));
+                    }
+                }
+                Progress::Busy => {
+                    self.down.wait_for_change(slice.min(Duration::from_millis(1)));
+                }
+                Progress::Running(last, segments) => match self.wait_for(last, slice) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        self.copy_all_out(allocator, &segments);
+                        job.device_is_done(Ok(()));
+                        continue;
+                    }
+                    Err(error) => {
+                        segments.iter().for_each(|it| self.drop_segment(*it, error));
+                        job.device_is_done(Err(error.into()));
+                        continue;
+                    }
+                },
+            }
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(matches!(job.progress(), Progress::Ended(_)));
+            }
+            if pause() {
+                return Err(Stopped::Interrupted);
+            }
+        }
+    }
+
+    /// Whether a job has ended, without a wait; what has arrived of it is copied out.
+    pub fn poll(&self, allocator: &DeviceAllocator, job: &Job) -> bool {
+        if job.is_known_to_have_ended() {
+            return true;
+        }
+        if let Progress::Running(last, segments) = job.progress()
+            && self.is_done(last)
+        {
+            match self.lost_error(last) {
+                None => {
+                    self.copy_all_out(allocator, &segments);
+                    job.device_is_done(Ok(()));
+                }
+                Some(error) => {
+                    segments.iter().for_each(|it| self.drop_segment(*it, error));
+                    job.device_is_done(Err(error.into()));
+                }
+            }
+        }
+        job.is_known_to_have_ended()
+    }
+
+    /// Whether a job could end without a wait: to be asked by who must not copy.
+    pub fn is_ready(&self, job: &Job) -> bool {
+        match job.progress() {
+            Progress::Ended(_) => true,
+            Progress::Running(last, _) => self.is_done(last),
+            Progress::Recorded(_) | Progress::Busy => false,
+        }
+    }
+
+    fn copy_all_out(&self, allocator: &DeviceAllocator, segments: &[u64]) {
+        for segment in segments {
+            self.copy_out(allocator, *segment, Target::InUse);
+        }
+    }
+
+    /// Copies a segment of the ring for downloads to where it belongs, and frees it; its submission has
+    /// ended. Nothing happens if another thread does it.
+    fn copy_out(&self, allocator: &DeviceAllocator, number: u64, kind: Target) {
+        let Some((out, staging)) = self.down.claim(number) else { return };
+        out.job.claim(number);
+        let outcome = staging.invalidate(allocator, out.offset, out.size);
+        if outcome.is_ok() {
+            self.driver.host_access(staging.range(out.offset, out.size), false);
+            let from = staging.address() + out.offset as usize;
+            // SAFETY: the segment is this thread's, and the target valid until the job has ended.
+            unsafe { copy_bytes(from, out.target, out.size as usize, kind) };
+        }
+        self.down.set([number].into_iter(), SegmentState::Free);
+        out.job.copied_out(outcome);
+    }
+
+    /// Frees a segment whose bytes never came.
+    fn drop_segment(&self, number: u64, error: CallError) {
+        let Some((out, _)) = self.down.claim(number) else { return };
+        out.job.claim(number);
+        self.down.set([number].into_iter(), SegmentState::Free);
+        out.job.copied_out(Err(error.into()));
+    }
+
+    /// Takes a segment; waits for the oldest one where the ring is full.
+    fn reserve(
+        &self,
+        allocator: &DeviceAllocator,
+        direction: TransferDirection,
+        size: u64,
+        limit: u64,
+        pause: Pause<'_>,
+    ) -> Result<(Place, Staging), Stopped> {
+        let lane = self.lane(direction);
+        if direction == TransferDirection::Upload {
+            // What was used last is in the caches still.
+            lane.free_up_to(Submission(self.done.load(Ordering::Acquire)));
+        }
+        let mut has_waited = false;
+        loop {
+            let oldest = match lane.reserve(size, limit) {
+                Ok(taken) => return Ok(taken),
+                Err(oldest) => oldest,
+            };
+            match oldest {
+                None => {
+                    lane.make(allocator)?;
+                    continue;
+                }
+                Some((number, SegmentState::Submitted(submission))) => {
+                    if !has_waited {
+                        self.waits.fetch_add(1, Ordering::Relaxed);
+                    }
+                    has_waited = true;
+                    let ended = self.wait_for(submission, SLICE);
+                    match (direction, ended) {
+                        (_, Ok(false)) => {}
+                        // After an error nothing runs any more either.
+                        (TransferDirection::Upload, _) => lane.free_up_to(submission),
+                        (TransferDirection::Download, Ok(true)) => {
+                            self.copy_out(allocator, number, Target::InUse);
+                        }
+                        (TransferDirection::Download, Err(error)) => {
+                            self.drop_segment(number, error);
+                        }
+                    }
+                }
+                Some((_, SegmentState::Recorded(batch))) => {
+                    if !self.flush_batch(batch) {
+                        lane.wait_for_change(Duration::from_millis(1));
+                    }
+                }
+                Some((_, SegmentState::Held | SegmentState::Free)) => lane.wait_for_change(SLICE),
+            }
+            if pause() {
+                return Err(Stopped::Interrupted);
+            }
+        }
+    }
+
+    // Pieces.
+
+    /// Brings one piece into the ring, and its copy into a batch.
+    #[allow(clippy::too_many_arguments, reason = "what a piece is")]
+    pub(super) fn upload_piece(
+        &self,
+        allocator: &DeviceAllocator,
+        job: &Arc<Job>,
+        batch: u64,
+        to: BufferPart,
+        from: u64,
+        size: u64,
+        limit: u64,
+        fill: &Fill<'_>,
+        pause: Pause<'_>,
+    ) -> Result<(), Stopped> {
+        let up = TransferDirection::Upload;
+        let (place, staging) = self.reserve(allocator, up, size, limit, pause)?;
+        self.driver.host_access(staging.range(place.offset, size), true);
+        let address = staging.address() + place.offset as usize;
+        let filled = fill(from, size as usize, address)
+            .and_then(|()| Ok(staging.flush(allocator, place.offset, size)?));
+        if let Err(stopped) = filled {
+            self.up.set([place.number].into_iter(), SegmentState::Free);
+            return Err(stopped);
+        }
+        job.recorded(batch, None);
+        self.up.recorded(place.number, batch, None);
+        let host = BufferPart { buffer: staging.buffer(), offset: place.offset, is_shared: false };
+        let part = BufferPart { offset: to.offset + from, ..to };
+        self.record(batch, job, host, part, size, Some((up, place.number)), true);
+        Ok(())
+    }
+
+    /// Records the copy of one piece into the ring; it is copied on to `target` once it is there.
+    #[allow(clippy::too_many_arguments, reason = "what a piece is")]
+    pub(super) fn download_piece(
+        &self,
+        allocator: &DeviceAllocator,
+        job: &Arc<Job>,
+        batch: u64,
+        from: BufferPart,
+        start: u64,
+        size: u64,
+        limit: u64,
+        target: usize,
+        pause: Pause<'_>,
+    ) -> Result<u64, Stopped> {
+        let down = TransferDirection::Download;
+        let (place, staging) = self.reserve(allocator, down, size, limit, pause)?;
+        let target = target + start as usize;
+        let then = CopyOut { job: job.clone(), target, offset: place.offset, size };
+        job.recorded(batch, Some(place.number));
+        self.down.recorded(place.number, batch, Some(then));
+        let host = BufferPart { buffer: staging.buffer(), offset: place.offset, is_shared: false };
+        let part = BufferPart { offset: from.offset + start, ..from };
+        self.record(batch, job, host, part, size, Some((down, place.number)), false);
+        Ok(place.number)
+    }
+
+    /// Waits for one piece of a download, and copies it out; or for whoever does.
+    pub(super) fn finish_piece(
+        &self,
+        allocator: &DeviceAllocator,
+        number: u64,
+        pause: Pause<'_>,
+    ) -> Result<(), Stopped> {
+        loop {
+            match self.down.state(number) {
+                None => return Ok(()),
+                Some(SegmentState::Submitted(submission)) => {
+                    match self.wait_for(submission, SLICE) {
+                        Ok(true) => self.copy_out(allocator, number, Target::InUse),
+                        Ok(false) => {}
+                        Err(error) => {
+                            self.drop_segment(number, error);
+                            return Err(Stopped::Failed(error.into()));
+                        }
+                    }
+                }
+                Some(SegmentState::Free) => return Ok(()),
+                Some(_) => self.down.wait_for_change(Duration::from_millis(1)),
+            }
+            if pause() {
+                return Err(Stopped::Interrupted);
+            }
+        }
+    }
+
+    /// Records a copy between two buffers of the caller's, as one of an array's own pages is; `writes` says
+    /// that it goes from `host` to `part`.
+    pub fn copy_whole(
+        &self,
+        job: &Arc<Job>,
+        batch: u64,
+        host: BufferPart,
+        part: BufferPart,
+        writes: bool,
+    ) {
+        job.recorded(batch, None);
+        // What the host's buffer holds may be part of another transfer of the batch.
+        let host = BufferPart { is_shared: true, ..host };
+        let shared = BufferPart { is_shared: true, ..part };
+        self.record(batch, job, host, shared, job.size, None, writes);
+        job.close();
+    }
+
+    /// Ends a job that the host alone has done.
+    pub fn done_by_host(&self, job: &Job, outcome: Result<(), Error>) {
+        job.device_is_done(outcome);
+        job.close();
+    }
+
+    /// Gives the memory of the rings back. False, and nothing, while a transfer is in flight.
+    ///
+    /// # Safety
+    /// Jobs that have ended are known to have; the device is live.
+    pub unsafe fn release(&self, allocator: &DeviceAllocator) -> bool {
+        self.flush();
+        let mut all = true;
+        for lane in [&self.up, &self.down] {
+            let done = Submission(self.done.load(Ordering::Acquire));
+            if lane.direction == TransferDirection::Upload {
+                let last = Submission(self.last.load(Ordering::Acquire));
+                if self.is_done(last) {
+                    lane.free_up_to(last);
+                } else {
+                    lane.free_up_to(done);
+                }
+            }
+            let made = lane.staging().is_some();
+            match lane.take() {
+                // SAFETY: no segment is in use.
+                Some(staging) => unsafe { staging.destroy(allocator) },
+                None => all &= !made,
+            }
+        }
+        all
+    }
+}

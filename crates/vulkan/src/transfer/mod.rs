@@ -1,0 +1,10 @@
+//! Transfers between the host and buffers: rings of staging memory, what is submitted from them, and how
+//! each transfer ends.
+
+pub(crate) mod batch;
+pub(crate) mod engine;
+pub(crate) mod job;
+pub(crate) mod lane;
+pub(crate) mod pieces;
+pub(crate) mod ring;
+pub(crate) mod staging;
