@@ -28,10 +28,13 @@ from vk_mem._vk_mem import (
     PhysicalDevice,
     Pool,
     PoolStatistics,
+    RegisteredArray,
     Resource,
     SimulatedDevice,
     Statistics,
     TotalStatistics,
+    Transfer,
+    Transfers,
     VirtualAllocation,
     VirtualBlock,
     __version__,
@@ -77,6 +80,7 @@ from vk_mem.flags import (
 )
 from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
 from vk_mem.memory.retention import EmptyBlockRetention
+from vk_mem.memory.transfers import TransferStatistics
 from vk_mem.memory.virtual import VirtualAllocations
 from vk_mem.observe.leaks import Leak, Leaks
 from vk_mem.observe.measure import Measurement, statistics
@@ -136,6 +140,7 @@ __all__ = [
     "Pool",
     "PoolStatistics",
     "QueueFlags",
+    "RegisteredArray",
     "Resource",
     "SampleCount",
     "SharingMode",
@@ -144,6 +149,9 @@ __all__ = [
     "StatsServer",
     "TooManyObjectsError",
     "TotalStatistics",
+    "Transfer",
+    "TransferStatistics",
+    "Transfers",
     "UnflushedWriteWarning",
     "UseAfterFreeError",
     "VirtualAllocation",

@@ -25,6 +25,20 @@ class SupportsArrayInterface(Protocol):
     def __array_interface__(self) -> dict[str, Any]: ...
 
 
+class SupportsArray(Protocol):
+    """Anything that NumPy makes an array of."""
+
+    def __array__(self) -> Any: ...
+
+
+class SupportsDLPack(Protocol):
+    """An array of any library, in memory of the host."""
+
+    def __dlpack__(self) -> Any: ...
+
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
+
+
 class AllocationKeywords(TypedDict, total=False):
     """How to allocate: the fields of `VmaAllocationCreateInfo`."""
 
@@ -129,6 +143,16 @@ class BufferInfoKeywords(AllocationKeywords, BufferDetails, total=False):
 
 class BufferKeywords(BufferInfoKeywords, ImportKeywords, total=False):
     """All keywords of `create_buffer`."""
+
+    data: ArrayLike | None
+    """An array that the new buffer is filled from; TRANSFER_DST is added to its usage."""
+
+
+class FilledBufferKeywords(BufferInfoKeywords, ImportKeywords, total=False):
+    """Keywords of `create_buffer` with `data`, which says how large the buffer is."""
+
+    data: Required[ArrayLike]
+    """An array that the new buffer is filled from; TRANSFER_DST is added to its usage."""
 
 
 class ImageInfoKeywords(AllocationKeywords, ImageDetails, total=False):
@@ -245,3 +269,7 @@ class PoolKeywords(TypedDict, total=False):
     """Allocates from the default pools when this pool is full, first from its memory type."""
     name: str | None
     """A name for errors, tables and dumps."""
+
+
+if TYPE_CHECKING:
+    ArrayLike = Buffer | SupportsArrayInterface | SupportsArray | SupportsDLPack

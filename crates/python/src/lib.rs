@@ -56,6 +56,10 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<objects::virtual_block::VirtualBlock>()?;
     module.add_class::<objects::virtual_blocks::Range>()?;
     module.add_class::<objects::virtual_blocks::VirtualBlocks>()?;
+    module.add_class::<transfer::register::RegisteredArray>()?;
+    module.add_class::<transfer::state::Transfer>()?;
+    module.add_class::<transfer::transfers::TransferBatch>()?;
+    module.add_class::<transfer::transfers::Transfers>()?;
     arguments::fast_call::add::<allocator::create::CreateBuffer, _>(py)?;
 
     module.add_function(wrap_pyfunction!(lifetime::close::_close_all_at_exit, module)?)?;

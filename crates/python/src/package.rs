@@ -73,6 +73,11 @@ pub static UNEXPECTED_KEYWORD: Name = Name::new("vk_mem._keywords", "unexpected_
 pub static BUFFER_SLICE: Name = Name::new("vk_mem.memory.buffer_heap", "BufferSlice");
 pub static VIRTUAL_ALLOCATIONS: Name = Name::new("vk_mem.memory.virtual", "VirtualAllocations");
 
+pub static ARRAY_SOURCE: Name = Name::new("vk_mem.memory.transfers", "array_source");
+pub static AWAITED: Name = Name::new("vk_mem.memory.transfers", "awaited");
+pub static NEW_ARRAY: Name = Name::new("vk_mem.memory.transfers", "new_array");
+pub static TRANSFER_STATISTICS: Name = Name::new("vk_mem.memory.transfers", "TransferStatistics");
+
 pub static LEAKS: Name = Name::new("vk_mem.observe.leaks", "_leaks");
 pub static LOAD_DUMP: Name = Name::new("vk_mem.dump", "load_dump");
 
@@ -92,7 +97,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 25] = [
+static NAMES: [&Name; 29] = [
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
@@ -104,6 +109,10 @@ static NAMES: [&Name; 25] = [
     &UNEXPECTED_KEYWORD,
     &BUFFER_SLICE,
     &VIRTUAL_ALLOCATIONS,
+    &ARRAY_SOURCE,
+    &AWAITED,
+    &NEW_ARRAY,
+    &TRANSFER_STATISTICS,
     &LEAKS,
     &LOAD_DUMP,
     &ALLOCATOR_HTML,

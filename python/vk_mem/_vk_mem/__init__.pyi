@@ -27,6 +27,7 @@ from vk_mem._vk_mem.objects.virtual_blocks import _Range, _VirtualBlocks
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
 from vk_mem._vk_mem.package import _look_up_names
 from vk_mem._vk_mem.process import _after_fork_in_child
+from vk_mem._vk_mem.transfer import RegisteredArray, Transfer, Transfers, _TransferBatch
 
 __all__ = [
     "Allocation",
@@ -45,14 +46,18 @@ __all__ = [
     "PhysicalDevice",
     "Pool",
     "PoolStatistics",
+    "RegisteredArray",
     "Resource",
     "SimulatedDevice",
     "Statistics",
     "TotalStatistics",
+    "Transfer",
+    "Transfers",
     "VirtualAllocation",
     "VirtualBlock",
     "_EventCounter",
     "_Range",
+    "_TransferBatch",
     "_VirtualBlocks",
     "_Watch",
     "__version__",

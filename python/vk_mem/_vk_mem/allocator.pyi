@@ -13,6 +13,7 @@ from vk_mem._typing import (
     BufferInfoKeywords,
     BufferKeywords,
     Choice,
+    FilledBufferKeywords,
     Flags,
     ImageInfoKeywords,
     ImageKeywords,
@@ -37,6 +38,7 @@ from vk_mem._vk_mem.objects.pool import Pool
 from vk_mem._vk_mem.objects.resource import Resource
 from vk_mem._vk_mem.objects.statistics import HeapBudget, TotalStatistics
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
+from vk_mem._vk_mem.transfer import Transfers
 from vk_mem.dump import Dump
 from vk_mem.errors import VkMemError
 from vk_mem.memory.retention import EmptyBlockRetention
@@ -65,6 +67,8 @@ class Allocator:
     @property
     def device(self) -> Device: ...
     @property
+    def transfers(self) -> Transfers: ...
+    @property
     def preferred_block_sizes(self) -> list[int]: ...
     @property
     def closed(self) -> bool: ...
@@ -86,6 +90,10 @@ class Allocator:
     ) -> Buffer: ...
     @overload
     def create_buffer(self, **keywords: Unpack[StructKeywords]) -> Buffer: ...
+    @overload
+    def create_buffer(
+        self, *, buffer_usage: Flags, **keywords: Unpack[FilledBufferKeywords]
+    ) -> Buffer: ...
     @overload
     def create_image(
         self,

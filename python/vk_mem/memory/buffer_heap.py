@@ -25,7 +25,11 @@ from vk_mem.flags.names import number_of_names
 from vk_mem.text import counted, with_article
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from typing_extensions import Buffer as PythonBuffer
+
+    from vk_mem._typing import ArrayLike
 
 _HOST_ACCESS = (
     AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE | AllocationCreateFlags.HOST_ACCESS_RANDOM
@@ -434,6 +438,36 @@ class BufferSlice(NoCopies):
         place = self._live()
         offset, size = self._part(offset, size)
         return place.block.buffer.read(place.offset + offset, size)
+
+    def upload(
+        self,
+        array: ArrayLike,
+        offset: int | None = None,
+        *,
+        dtype: Any = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """Copies an array into the slice, and waits until the device has it; see `Buffer.upload`."""
+        self._live()
+        transfers = self._heap._allocator.transfers
+        transfers.upload(array, self, offset, dtype=dtype, progress=progress).result()
+
+    def download(
+        self,
+        dtype: Any = None,
+        shape: int | Iterable[int] | None = None,
+        *,
+        offset: int | None = None,
+        size: int | None = None,
+        out: PythonBuffer | SupportsArrayInterface | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Any:
+        """Copies the slice into a new array, and waits for it; see `Buffer.download`."""
+        self._live()
+        begun = self._heap._allocator.transfers.download(
+            self, dtype, shape, offset=offset, size=size, out=out, progress=progress
+        )
+        return begun.result()
 
     def flush(self, offset: int | None = None, size: int | None = None) -> None:
         """Makes host writes to `mapped` visible to the device: `size` bytes from `offset`.

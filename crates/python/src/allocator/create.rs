@@ -11,7 +11,9 @@ use vkmem_vulkan::{BindPlace, ResourceHandle};
 use super::{Allocator, allocate, no_more};
 use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::fast_call::FastMethod;
-use crate::arguments::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
+use crate::arguments::numbers::{
+    BUFFER_USAGE, IMAGE_TILING, live_handle, of_class, unsigned, wide_of_class,
+};
 use crate::errors::{IntoPyResult, to_py};
 use crate::interop::import::ImportKeywords;
 use crate::lifetime::create::{Made, Shared};
@@ -25,6 +27,8 @@ use crate::objects::buffer::Buffer;
 use crate::objects::image::Image;
 use crate::objects::resource::ResourceObject;
 use crate::process::host_memory;
+use crate::transfer::source::Source;
+use crate::transfer::transfers::Transfers;
 
 impl Allocator {
     /// The caller has the pool of the keywords open. The first attempt may have been made before, and
@@ -89,9 +93,25 @@ impl Allocator {
     ) -> PyResult<Py<Buffer>> {
         let _inside = self.state.enter(py)?;
         let (mut common, mut import) = (CommonKeywords::default(), ImportKeywords::default());
+        let mut data = None;
         let keywords = Keywords::read("create_buffer", keywords, |key, value| {
+            if key == "data" {
+                data = (!value.is_none()).then(|| Source::read(value, None, "data")).transpose()?;
+                return Ok(true);
+            }
             Ok(import.take(key, value)? || common.take(key, value)?)
         })?;
+        if let Some(data) = data {
+            return self.create_filled_buffer(
+                py,
+                size,
+                buffer_usage,
+                keywords,
+                common,
+                import,
+                data,
+            );
+        }
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
@@ -99,6 +119,44 @@ impl Allocator {
             return self.import_buffer(py, keywords, &built, importing);
         }
         self.create_built(py, keywords, &built.info, None)
+    }
+
+    /// `create_buffer(data=...)`
+    #[allow(clippy::too_many_arguments, reason = "what was read of the keywords")]
+    #[cold]
+    fn create_filled_buffer(
+        &self,
+        py: Python<'_>,
+        size: Option<&Bound<'_, PyAny>>,
+        buffer_usage: Option<&Bound<'_, PyAny>>,
+        keywords: Keywords,
+        common: CommonKeywords,
+        import: ImportKeywords,
+        data: Source,
+    ) -> PyResult<Py<Buffer>> {
+        const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
+        let is_struct = common.has_info() || size.is_some() && buffer_usage.is_none();
+        let number = |number: u64| Ok::<_, PyErr>(number.into_pyobject(py)?.into_any());
+        let whole = number(data.size() as u64)?;
+        let size = if is_struct { size.cloned() } else { Some(size.cloned().unwrap_or(whole)) };
+        // As a number of its own class it is what the caller gave; a struct has its own.
+        let usage = buffer_usage
+            .map(|usage| {
+                number(wide_of_class(usage, "buffer_usage", &BUFFER_USAGE)? | TRANSFER_DST)
+            })
+            .transpose()?;
+        let from = keywords.pool.clone();
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
+        let built = create_info::buffer(py, size.as_ref(), usage.as_ref(), common)?;
+        let buffer = match import.finish(py)? {
+            Some(importing) => self.import_buffer(py, keywords, &built, importing)?,
+            None => self.create_built(py, keywords, &built.info, None)?,
+        };
+        Transfers::of(&self.state).fill_new(buffer.bind(py), data).inspect_err(|_| {
+            // What went wrong with the data is the one to tell.
+            let _ = buffer.bind(py).as_super().get().destroy(py);
+        })?;
+        Ok(buffer)
     }
 
     /// Memory for planes of a disjoint image of the caller's.
@@ -186,6 +244,9 @@ address. Its `pNext` chain goes to Vulkan untouched.
 Beside those of an allocation (see `AllocationCreateInfo`; `MemoryUsage.AUTO` by default), the
 keywords are `create_flags` (`BufferCreateFlags`), `sharing_mode` and `queue_family_indices`.
 A failure leaves nothing behind.
+
+With `data` it is filled from an array, as by `Buffer.upload`: its size is that of the data where none is given, and
+`TRANSFER_DST` is added to its usage. Where that fails the buffer is destroyed.
 
 With `export_handle_types` the memory can be exported (`export_fd`). One of `import_fd`,
 `import_win32_handle` and `import_host_pointer` puts the buffer on memory that others made, as

@@ -11,6 +11,7 @@ mod leaks;
 mod many;
 mod memory_types;
 mod statistics;
+mod transfers;
 
 use std::sync::Arc;
 

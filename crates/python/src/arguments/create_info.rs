@@ -39,6 +39,11 @@ pub struct CommonKeywords {
 }
 
 impl CommonKeywords {
+    /// Whether a struct was given by name.
+    pub fn has_info(&self) -> bool {
+        self.info.is_some()
+    }
+
     /// Takes a keyword of a buffer; whether it knew it.
     pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.take_of(key, value, &BUFFER_CREATE_FLAGS)

@@ -50,6 +50,37 @@ impl PlainBuffer {
         }
     }
 
+    /// Takes that of an object whose elements may lie apart, as those of a slice or in Fortran's order do.
+    pub fn hold_strided(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let flags = ffi::PyBUF_FORMAT | ffi::PyBUF_STRIDES;
+        // SAFETY: a valid object and a place for the view, which has none yet.
+        match unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut self.0, flags) } {
+            0 => self.check_format(object),
+            _ => Err(PyErr::fetch(object.py())),
+        }
+    }
+
+    /// Elements and distances in bytes by dimension, of one that was held by `hold_strided`.
+    pub fn layout(&self) -> (Vec<usize>, Vec<isize>) {
+        let count = self.0.ndim.unsigned_abs() as usize;
+        if self.0.shape.is_null() || self.0.strides.is_null() {
+            return (vec![self.len() / self.item_size()], vec![self.item_size() as isize]);
+        }
+        // SAFETY: so many of each, while the buffer is held.
+        let (shape, strides) = unsafe {
+            (
+                std::slice::from_raw_parts(self.0.shape, count),
+                std::slice::from_raw_parts(self.0.strides, count),
+            )
+        };
+        (shape.iter().map(|it| it.unsigned_abs()).collect(), strides.to_vec())
+    }
+
+    /// Bytes of an element.
+    pub fn item_size(&self) -> usize {
+        self.0.itemsize.unsigned_abs().max(1)
+    }
+
     /// Where it starts.
     pub fn address(&self) -> usize {
         self.0.buf as usize

@@ -89,9 +89,25 @@ impl Closed {
     }
 }
 
-/// Closes. A refused close changes nothing.
+/// How long the end of the interpreter waits for what the device does.
+const AT_EXIT: Duration = Duration::from_secs(10);
+
+/// Closes, after the end of all transfers. A refused close changes nothing.
 pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
+    close_within(py, state, None)
+}
+
+fn close_within(
+    py: Python<'_>,
+    state: &AllocatorState,
+    at_most: Option<Duration>,
+) -> PyResult<Closed> {
     state.device.check_process(py)?;
+    if state.pins.is_closed() {
+        state.wait_until_released(py);
+        return Ok(Closed::default());
+    }
+    state.settle_background(py, at_most)?;
     if state.pins.is_closed() {
         state.wait_until_released(py);
         return Ok(Closed::default());
@@ -127,6 +143,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
     remains.extend(state.take_collected(|_| true));
     release_all(py, state, &remains);
     py.detach(|| {
+        state.end_background();
         state.engine().close();
         state.device.allocator_ended();
     });
@@ -149,7 +166,7 @@ pub fn _close_all_at_exit(py: Python<'_>) {
             warn_unclosed(py, &format!("the allocator of {name} was never closed"));
             continue;
         }
-        match close(py, state) {
+        match close_within(py, state, Some(AT_EXIT)) {
             Ok(closed) => {
                 unflushed::warn_in_finaliser(py, &closed.lost);
                 let leaked = closed.leaked.map_or(String::new(), |leaked| format!(": {leaked}"));
@@ -242,6 +259,7 @@ impl Drop for AllocatorState {
             }
             some.iter().for_each(|it| drop(it.pending.release(self)));
         }
+        self.end_background();
         // SAFETY: dropped once, here; nothing uses it afterwards.
         unsafe { ManuallyDrop::drop(&mut self.device_allocator) };
     }

@@ -1,8 +1,8 @@
 //! Making resources, and the shared halves of allocators, pools and devices.
 
 use std::mem::ManuallyDrop;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ash::vk;
 use once_cell::race::OnceBox;
@@ -248,6 +248,8 @@ impl AllocatorState {
             closing: Mutex::default(),
             samples: Mutex::default(),
             quiet: AtomicU32::new(0),
+            background: Mutex::default(),
+            default_transfers: OnceLock::new(),
         }
     }
 }

@@ -24,10 +24,13 @@ pub fn destroy_many(
         match resource.pins.close(py) {
             Ok(()) => ended.push(*resource),
             Err(NotClosed::Already) => {}
-            Err(NotClosed::InUse) => {
-                refused = Some(resource.still_in_use("destroy"));
-                break;
-            }
+            Err(NotClosed::InUse) => match resource.close_after_transfers(py, "destroy") {
+                Ok(()) => ended.push(*resource),
+                Err(why) => {
+                    refused = Some(why);
+                    break;
+                }
+            },
         }
     }
     // From here on nothing new is bound to them.

@@ -89,7 +89,7 @@ impl Resource {
     fn end(&self, py: Python<'_>, verb: &str) -> PyResult<bool> {
         match self.pins.close(py) {
             Err(NotClosed::Already) => return Ok(false),
-            Err(NotClosed::InUse) => return Err(self.still_in_use(verb)),
+            Err(NotClosed::InUse) => self.close_after_transfers(py, verb)?,
             Ok(()) => {}
         }
         // From here on nothing new is bound to it.
@@ -134,8 +134,22 @@ impl Resource {
         pinned(format!("cannot {verb} {what}: a buffer or an image is bound to it"))
     }
 
-    /// The exception where a view or a call uses it.
+    /// Ends it if only transfers used it that the device is done with by now.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn close_after_transfers(&self, py: Python<'_>, verb: &str) -> PyResult<()> {
+        self.allocator.retire_background(py);
+        self.pins.close(py).map_err(|_| self.still_in_use(verb))
+    }
+
+    /// The exception where a view, a call or a transfer uses it.
     pub(crate) fn still_in_use(&self, verb: &str) -> PyErr {
+        if self.allocator.is_used_in_background(self) {
+            return pinned(format!(
+                "cannot {verb} {}: a transfer of it is in flight; wait for it (Transfer.wait)",
+                self.describe()
+            ));
+        }
         pinned(format!(
             "cannot {verb} {}: a view of its memory is open, or another thread uses it",
             self.describe()

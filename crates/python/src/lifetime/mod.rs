@@ -1,5 +1,6 @@
 //! Who owns whom, who may use what, and how each ends.
 
+pub(crate) mod background;
 pub(crate) mod bind;
 pub(crate) mod bindings;
 pub(crate) mod close;

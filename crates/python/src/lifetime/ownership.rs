@@ -31,6 +31,7 @@ use pyo3::prelude::*;
 use vkmem_engine::{Allocation, AllocationId, HostRanges, PoolId, ResourceKind};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle};
 
+use super::background::Background;
 use super::host_buffer::HeldBuffer;
 use super::memory_listener::DeviceMemoryListener;
 use super::pieces::Pieces;
@@ -175,6 +176,10 @@ pub struct AllocatorState {
     pub(super) samples: Mutex<Vec<ThreadId>>,
     /// Calls that want none.
     pub(super) quiet: AtomicU32,
+    /// What goes on after the calls that began it.
+    pub background: Mutex<Vec<Arc<dyn Background>>>,
+    /// The transfers of calls that name none.
+    pub default_transfers: OnceLock<Arc<dyn Background>>,
 }
 
 /// A resource that nobody holds any more, and how many frames had begun when that was noticed.

@@ -189,6 +189,7 @@ impl Pool {
             return Ok(());
         }
         let _inside = state.allocator.enter(py)?;
+        state.allocator.retire_background(py);
         let count = state.allocator.live.lock().len() + state.allocator.waiting().0;
         check_room(py, count, TO_END_ONE)?;
         let live = state.allocator.live.lock().all();

@@ -10,7 +10,7 @@ use vkmem_engine::{
     Call, DeviceError, DeviceMemory, DeviceType, MemoryHeapFlags, MemoryPropertyFlags,
     SimulatedDevice as EngineDevice, profile_info, simulated_info,
 };
-use vkmem_vulkan::SimulatedDriver;
+use vkmem_vulkan::{Completion, SimulatedDriver};
 
 use super::device::Device;
 use crate::arguments::iterables;
@@ -283,6 +283,45 @@ impl SimulatedDevice {
     fn set_enforces_allocation_count(&self, py: Python<'_>, enforces: bool) -> PyResult<()> {
         self.device(py)?.enforce_allocation_count(enforces);
         Ok(())
+    }
+
+    /// Says when what is submitted from now on is carried out: "at once", inside of the submission;
+    /// "when waited", in the first wait for it or for a later one; or "held", when `complete_submissions`
+    /// says so, which waits wait for.
+    fn set_completion(&self, py: Python<'_>, completion: Text) -> PyResult<()> {
+        let completion = match completion.0.as_str() {
+            "at once" => Completion::AtOnce,
+            "when waited" => Completion::WhenWaited,
+            "held" => Completion::Held,
+            other => {
+                let other = other.escape_debug();
+                let why = "it must be 'at once', 'when waited' or 'held'";
+                return Err(invalid(py, format!("completion is '{other}'; {why}")));
+            }
+        };
+        let driver = self.driver(py)?;
+        py.detach(|| driver.set_completion(completion));
+        Ok(())
+    }
+
+    /// Carries out the oldest submissions that have not ended, `count` at most, all without one; how many
+    /// they were.
+    #[pyo3(signature = (count = None))]
+    fn complete_submissions(
+        &self,
+        py: Python<'_>,
+        count: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<usize> {
+        let count = count.map_or(Ok(u64::MAX), |count| unsigned(count, "count"))?;
+        let driver = self.driver(py)?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        Ok(py.detach(|| driver.complete_submissions(count)))
+    }
+
+    /// Submissions that have not ended.
+    #[getter]
+    fn pending_submissions(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.driver(py)?.pending_submissions())
     }
 
     /// How often a Vulkan command was called, or all of them.

@@ -20,37 +20,42 @@ use crate::objects::device::Device;
 use crate::objects::image::Image;
 use crate::package::BUFFER_SLICE;
 
-const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
-const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
+pub(super) const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
+pub(super) const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
 
-fn number(value: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<u64> {
+pub(super) fn number(value: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<u64> {
     value.map_or(Ok(0), |value| unsigned(value, name))
 }
 
 /// Warns where the host has written to bytes that a copy reads and has not flushed them.
-fn check_read(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
+pub(super) fn check_read(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
     let harm = "the device reads there: it sees what was there before";
     resource.check_flushed(py, place, harm)
 }
 
 /// Warns where the host wrote, and did not flush, what a copy or a fill is about to overwrite.
-fn check_written(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
+pub(super) fn check_written(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
     let harm = "the device writes there: either write may get lost";
     resource.check_flushed(py, place, harm)
 }
 
 /// A buffer, or the part of one that is a `BufferSlice`.
-struct Part<'py> {
-    buffer: Bound<'py, Buffer>,
+pub struct Part<'py> {
+    pub(super) buffer: Bound<'py, Buffer>,
     /// Where it starts in the buffer, in bytes.
-    start: u64,
+    pub(super) start: u64,
     /// Bytes of the slice; none of a whole buffer.
-    slice: Option<u64>,
+    pub(super) slice: Option<u64>,
 }
 
 impl<'py> Part<'py> {
+    /// All of a buffer.
+    pub(super) fn whole(buffer: &Bound<'py, Buffer>) -> Self {
+        Self { buffer: buffer.clone(), start: 0, slice: None }
+    }
+
     /// Reads an argument.
-    fn read(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+    pub(super) fn read(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
         if let Ok(buffer) = value.cast::<Buffer>() {
             return Ok(Self { buffer: buffer.clone(), start: 0, slice: None });
         }
@@ -67,17 +72,17 @@ impl<'py> Part<'py> {
         Err(PyTypeError::new_err(why))
     }
 
-    fn resource(&self) -> &ResourceRef {
+    pub(super) fn resource(&self) -> &ResourceRef {
         &self.buffer.as_super().get().resource
     }
 
     /// In bytes.
-    fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         self.slice.unwrap_or(self.resource().host_size)
     }
 
     /// An exception unless a range lies in it. Vulkan copies no empty one.
-    fn check_range(&self, py: Python<'_>, offset: u64, size: u64) -> PyResult<()> {
+    pub(super) fn check_range(&self, py: Python<'_>, offset: u64, size: u64) -> PyResult<()> {
         let Some(whole) = self.slice else {
             return check_range(py, self.resource(), offset, size);
         };
@@ -115,12 +120,16 @@ fn usable<'a>(
     }
 }
 
-fn check_device(py: Python<'_>, core: &Arc<DeviceCore>, resource: &Resource) -> PyResult<()> {
+pub(super) fn check_device(
+    py: Python<'_>,
+    core: &Arc<DeviceCore>,
+    resource: &Resource,
+) -> PyResult<()> {
     resource.check_live(py)?;
     resource.check_device(py, core)
 }
 
-fn check_bound(py: Python<'_>, resource: &Resource) -> PyResult<()> {
+pub(super) fn check_bound(py: Python<'_>, resource: &Resource) -> PyResult<()> {
     if resource.is_bound() {
         return Ok(());
     }
@@ -137,7 +146,7 @@ fn check_range(py: Python<'_>, resource: &Resource, offset: u64, size: u64) -> P
     Ok(())
 }
 
-fn check_queue(py: Python<'_>, core: &DeviceCore) -> PyResult<()> {
+pub(super) fn check_queue(py: Python<'_>, core: &DeviceCore) -> PyResult<()> {
     let handles = core.driver.handles();
     if handles.device != 0 && handles.queue == 0 {
         let why = "the device was wrapped without queue=: copies and fills need one";

@@ -1,4 +1,13 @@
-//! Copies that the device makes.
+//! Copies that the device makes, and transfers between it and the host.
 
 pub(crate) mod copies;
+pub(crate) mod download;
 pub(crate) mod queue_lock;
+pub(crate) mod register;
+pub(crate) mod short_forms;
+pub(crate) mod source;
+pub(crate) mod state;
+pub(crate) mod transfer;
+pub(crate) mod transfers;
+pub(crate) mod upload;
+pub(crate) mod way;

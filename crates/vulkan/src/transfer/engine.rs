@@ -529,6 +529,13 @@ impl TransferEngine {
         job.close();
     }
 
+    /// Ends a job that nothing was done of, as the call was interrupted before.
+    pub fn give_up(&self, job: &Job) {
+        job.fail(Error::InvalidArgument("the transfer was interrupted".into()));
+        job.device_is_done(Ok(()));
+        job.close();
+    }
+
     /// Ends a job that the host alone has done.
     pub fn done_by_host(&self, job: &Job, outcome: Result<(), Error>) {
         job.device_is_done(outcome);

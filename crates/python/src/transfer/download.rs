@@ -1,0 +1,213 @@
+//! Downloads: from a buffer into an array.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use vkmem_engine::Error;
+use vkmem_vulkan::{HostSide, Job, Stopped, Target, TransferCall, TransferDirection, copy_bytes};
+
+use super::copies::{Part, check_read};
+use super::state::{Kept, Transfer, TransfersState, Watch, Way, hold_contiguous};
+use super::upload::{PROGRESS, copy_imported, memory_range};
+use super::way::{Chosen, Place, choose};
+use crate::errors::invalid;
+use crate::lifetime::ownership::AllocatorState;
+use crate::memory::host_copy;
+use crate::package::NEW_ARRAY;
+
+/// What to make of the bytes.
+#[derive(Clone, Copy, Default)]
+pub struct Wanted<'a, 'py> {
+    pub dtype: Option<&'a Bound<'py, PyAny>>,
+    pub shape: Option<&'a Bound<'py, PyAny>>,
+    pub offset: Option<&'a Bound<'py, PyAny>>,
+    pub size: Option<&'a Bound<'py, PyAny>>,
+    pub out: Option<&'a Bound<'py, PyAny>>,
+}
+
+/// A download that was checked, and that nothing was done of.
+pub struct Prepared {
+    array: Py<PyAny>,
+    target: Kept,
+    address: usize,
+    is_new: bool,
+    place: Place,
+    chosen: Chosen,
+}
+
+impl Prepared {
+    /// Checks everything, and makes the array.
+    pub fn new(
+        py: Python<'_>,
+        state: &TransfersState,
+        allocator: &Arc<AllocatorState>,
+        part: &Part<'_>,
+        wanted: &Wanted<'_, '_>,
+        way: Option<Way>,
+    ) -> PyResult<Self> {
+        part.resource().check_live(py)?;
+        let offset = host_copy::offset(wanted.offset)?;
+        let size = host_copy::size(wanted.size)?;
+        let (array, is_new) = match wanted.out {
+            Some(out) => {
+                if wanted.dtype.is_some() || wanted.shape.is_some() {
+                    return Err(invalid(py, "out= stands instead of dtype= and shape="));
+                }
+                (out.clone(), false)
+            }
+            None => {
+                let whole = part.size();
+                if offset > whole {
+                    let what = part.resource().describe();
+                    return Err(invalid(py, format!("offset {offset} is outside of {what}")));
+                }
+                let arguments = (wanted.dtype, wanted.shape, whole - offset, size);
+                (NEW_ARRAY.get(py)?.call1(arguments)?, true)
+            }
+        };
+        let buffer = hold_contiguous(&array, true).map_err(|why| {
+            let text = format!("out cannot be filled: {}", why.value(py));
+            if why.is_instance_of::<pyo3::exceptions::PyTypeError>(py) {
+                pyo3::exceptions::PyTypeError::new_err(text)
+            } else if why.is_instance_of::<pyo3::exceptions::PyBufferError>(py)
+                || why.is_instance_of::<pyo3::exceptions::PyValueError>(py)
+            {
+                invalid(py, text)
+            } else {
+                why
+            }
+        })?;
+        let (address, length) = (buffer.address(), buffer.len() as u64);
+        if let Some(size) = size
+            && size != length
+        {
+            return Err(invalid(py, format!("size is {size}, and out has {length} bytes")));
+        }
+        let place = Place::of(py, allocator, part, offset, length)?;
+        let host = Some((address, length as usize));
+        let chosen = choose(py, state, &place, TransferDirection::Download, host, way)?;
+        if length > 0 && chosen.way != Way::Direct {
+            let Place { handle, offset, size, .. } = place;
+            check_read(py, &place.resource, HostSide::Buffer { buffer: handle, offset, size })?;
+        }
+        let target = Kept::new(buffer);
+        Ok(Self { array: array.unbind(), target, address, is_new, place, chosen })
+    }
+
+    /// Begins it.
+    pub fn start(
+        self,
+        py: Python<'_>,
+        state: &Arc<TransfersState>,
+        allocator: &Arc<AllocatorState>,
+        batch: Option<u64>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Transfer>> {
+        let Self { array, target, address, is_new, place, chosen } = self;
+        let size = place.size;
+        let progress = progress.filter(|_| size > PROGRESS).map(|it| it.clone().unbind());
+        if chosen.waits {
+            state.wait_for_resource(py, allocator, &place.resource)?;
+        }
+        let is_pinned = chosen.way != Way::Direct && size > 0;
+        if is_pinned {
+            // Counted out when it has ended.
+            std::mem::forget(place.resource.enter(py)?);
+            if let Some(registration) = &chosen.registration {
+                registration.uses.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        let transfer = Transfer {
+            state: state.clone(),
+            job: Arc::new(Job::new(size)),
+            resource: place.resource.clone(),
+            is_pinned: AtomicBool::new(is_pinned),
+            way: chosen.way,
+            direction: TransferDirection::Download,
+            result: Mutex::new(Some(array)),
+            kept: Mutex::new(Some(target)),
+            registration: chosen.registration.clone(),
+        };
+        let watch = Watch::new(progress, size);
+        let job = &transfer.job;
+        let mut done = Ok(());
+        match (chosen.way, &chosen.registration) {
+            _ if size == 0 => state.engine.done_by_host(job, Ok(())),
+            (Way::Import, Some(registration)) => {
+                let (host, part) = (registration.part(address), place.buffer_part());
+                py.detach(|| copy_imported(state, job, batch, host, part, false));
+            }
+            (Way::Direct, _) | (Way::Import, None) => {
+                let _pin = place.resource.enter(py)?;
+                let kind = if is_new { Target::New } else { Target::InUse };
+                let read = py.detach(|| read(&place, address, kind, &watch));
+                match read {
+                    Ok(()) => state.engine.done_by_host(job, Ok(())),
+                    Err(Stopped::Failed(error)) => state.engine.done_by_host(job, Err(error)),
+                    Err(stopped) => {
+                        let why = Error::InvalidArgument("the transfer was interrupted".into());
+                        state.engine.done_by_host(job, Err(why));
+                        done = Err(stopped);
+                    }
+                }
+            }
+            (Way::Ring, _) => {
+                done = py.detach(|| {
+                    let call = TransferCall {
+                        allocator: &allocator.device_allocator,
+                        job,
+                        batch,
+                        part: place.buffer_part(),
+                        pause: &|| watch.pause(),
+                        between: &|so_far| watch.between(so_far),
+                    };
+                    // SAFETY: what keeps the target stays with the transfer until that has ended.
+                    unsafe { state.engine.download(&call, address) }
+                });
+            }
+        }
+        state.count(&transfer);
+        let transfer = Py::new(py, transfer)?;
+        if is_pinned {
+            state.add(transfer.clone_ref(py));
+        } else {
+            let kept = transfer.get().kept.lock().take();
+            drop(kept);
+        }
+        watch.result(py, done)?;
+        Ok(transfer)
+    }
+}
+
+/// What is copied at once where somebody wants to know how far it is.
+const STEP: usize = 128 << 20;
+
+/// Reads the buffer's own memory.
+fn read(place: &Place, to: usize, kind: Target, watch: &Watch) -> Result<(), Stopped> {
+    let Place { resource, offset, size, .. } = place;
+    let (address, is_counted) = match resource.allocation().mapped {
+        Some(address) => (address, false),
+        None => (resource.map()?, true),
+    };
+    let copied = (|| {
+        if resource.atom_size().is_some() {
+            resource.refresh(*offset, *size)?;
+        }
+        let driver = resource.allocator.device_allocator.driver();
+        driver.host_access(memory_range(resource, *offset, *size), false);
+        let (whole, start) = (*size as usize, address.at(*offset).0.get());
+        for from in (0..whole).step_by(STEP) {
+            let length = STEP.min(whole - from);
+            // SAFETY: the source is mapped, pinned and in range, the target held and as long.
+            unsafe { copy_bytes(start + from, to + from, length, kind) };
+            if whole > STEP && watch.between((from + length) as u64) {
+                return Err(Stopped::Interrupted);
+            }
+        }
+        Ok(())
+    })();
+    let unmapped = if is_counted { resource.unmap() } else { Ok(()) };
+    copied.and(unmapped.map_err(Stopped::Failed))
+}

@@ -1,0 +1,226 @@
+//! What an upload reads: any array, whatever its elements and their order.
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use vkmem_vulkan::{Stopped, StridedArray, Target, copy_bytes};
+
+use super::state::{Kept, hold_contiguous};
+use crate::arguments::plain::PlainBuffer;
+use crate::errors::invalid;
+use crate::package::ARRAY_SOURCE;
+
+/// The bytes of an array in C's order.
+pub enum Source {
+    /// They lie one behind the other.
+    Contiguous(Box<PlainBuffer>),
+    /// They do not.
+    Strided(Box<PlainBuffer>, StridedArray),
+    /// They are of another type, and converted piece by piece by NumPy.
+    Converted {
+        /// `convert(first byte, bytes, address)`
+        convert: Py<PyAny>,
+        /// Bytes of all.
+        size: usize,
+        /// Bytes of one element.
+        item: usize,
+    },
+    /// Copied before, as one element is larger than a piece.
+    Owned(Vec<u8>),
+}
+
+fn is_layout(py: Python<'_>, error: &PyErr) -> bool {
+    // NumPy has a ValueError where the standard library has a BufferError.
+    error.is_instance_of::<PyBufferError>(py) || error.is_instance_of::<PyValueError>(py)
+}
+
+impl Source {
+    /// Reads an argument. `dtype` is what its elements are to become.
+    #[inline]
+    pub fn read(
+        object: &Bound<'_, PyAny>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        name: &str,
+    ) -> PyResult<Self> {
+        if dtype.is_some() {
+            return Self::through_numpy(object, dtype, name);
+        }
+        match hold_contiguous(object, false) {
+            Ok(buffer) => Ok(Self::Contiguous(buffer)),
+            Err(why) => Self::read_otherwise(object, why, name),
+        }
+    }
+
+    #[cold]
+    fn read_otherwise(object: &Bound<'_, PyAny>, why: PyErr, name: &str) -> PyResult<Self> {
+        let py = object.py();
+        if is_layout(py, &why) {
+            return Self::strided(object, name);
+        }
+        if !why.is_instance_of::<PyTypeError>(py) {
+            return Err(why);
+        }
+        let offers = |attribute| object.hasattr(attribute).unwrap_or(false);
+        if offers("__array__") || offers("__dlpack__") || offers("__array_interface__") {
+            return Self::through_numpy(object, None, name);
+        }
+        Err(PyTypeError::new_err(format!("{name}: {}", why.value(py))))
+    }
+
+    fn strided(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
+        let py = object.py();
+        let mut buffer = Box::new(PlainBuffer::none());
+        buffer.hold_strided(object).map_err(|why| {
+            let text = why.value(py);
+            if is_layout(py, &why) {
+                invalid(py, format!("{name} cannot be read: {text}"))
+            } else if why.is_instance_of::<PyTypeError>(py) {
+                PyTypeError::new_err(format!("{name}: {text}"))
+            } else {
+                why
+            }
+        })?;
+        let (shape, strides) = buffer.layout();
+        let array = StridedArray::new(buffer.address(), buffer.item_size(), &shape, &strides);
+        Ok(Self::Strided(buffer, array))
+    }
+
+    /// NumPy's view of it, or what converts it.
+    #[cold]
+    fn through_numpy(
+        object: &Bound<'_, PyAny>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        name: &str,
+    ) -> PyResult<Self> {
+        let py = object.py();
+        let found = ARRAY_SOURCE.get(py)?.call1((object, dtype, name))?;
+        let (array, convert, size, item): (Bound<'_, PyAny>, Option<Py<PyAny>>, usize, usize) =
+            found.extract()?;
+        if let Some(convert) = convert {
+            return Ok(Self::Converted { convert, size, item });
+        }
+        match hold_contiguous(&array, false) {
+            Ok(buffer) => Ok(Self::Contiguous(buffer)),
+            Err(why) if is_layout(py, &why) => Self::strided(&array, name),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// In bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Contiguous(buffer) => buffer.len(),
+            Self::Strided(_, array) => array.size(),
+            Self::Converted { size, .. } => *size,
+            Self::Owned(bytes) => bytes.len(),
+        }
+    }
+
+    /// Where its bytes lie, if one behind the other.
+    pub fn address(&self) -> Option<usize> {
+        match self {
+            Self::Contiguous(buffer) => Some(buffer.address()),
+            Self::Owned(bytes) => Some(bytes.as_ptr().expose_provenance()),
+            Self::Strided(..) | Self::Converted { .. } => None,
+        }
+    }
+
+    /// Bytes that stay together.
+    pub fn grain(&self) -> u64 {
+        match self {
+            Self::Contiguous(_) | Self::Owned(_) => 1,
+            Self::Strided(buffer, _) => buffer.item_size() as u64,
+            Self::Converted { item, .. } => *item as u64,
+        }
+    }
+
+    /// The same with elements of one byte, where they are larger than `most`.
+    pub fn with_grain(self, py: Python<'_>, most: u64) -> PyResult<Self> {
+        if self.grain() <= most {
+            return Ok(self);
+        }
+        let mut bytes: Vec<u8> = Vec::new();
+        bytes.try_reserve_exact(self.size()).map_err(|_| crate::errors::out_of_host_memory(py))?;
+        bytes.resize(self.size(), 0);
+        let reader = self.reader();
+        let (size, to) = (self.size(), bytes.as_mut_ptr().expose_provenance());
+        // SAFETY: as long as the source.
+        let done = unsafe { reader.fill(0, size, to) };
+        reader.raised()?;
+        match done {
+            Ok(()) => Ok(Self::Owned(bytes)),
+            Err(_) => Err(invalid(py, "the array could not be read")),
+        }
+    }
+
+    /// What reads it from any thread while it is held.
+    pub fn reader(&self) -> Reader<'_> {
+        let kind = match self {
+            Self::Contiguous(_) | Self::Owned(_) => {
+                ReaderKind::Contiguous(self.address().unwrap_or_default())
+            }
+            Self::Strided(_, array) => ReaderKind::Strided(array),
+            Self::Converted { convert, .. } => ReaderKind::Converted(convert),
+        };
+        Reader { kind, raised: Mutex::new(None) }
+    }
+
+    /// Its memory, for a transfer that reads it later.
+    pub fn into_kept(self) -> Option<Kept> {
+        match self {
+            Self::Contiguous(buffer) => Some(Kept::new(buffer)),
+            _ => None,
+        }
+    }
+}
+
+enum ReaderKind<'a> {
+    Contiguous(usize),
+    Strided(&'a StridedArray),
+    Converted(&'a Py<PyAny>),
+}
+
+/// Reads a source, and knows what its conversion has raised.
+pub struct Reader<'a> {
+    kind: ReaderKind<'a>,
+    raised: Mutex<Option<PyErr>>,
+}
+
+impl Reader<'_> {
+    /// Whether one thread alone may read it.
+    pub fn is_serial(&self) -> bool {
+        matches!(self.kind, ReaderKind::Converted(_))
+    }
+
+    /// Copies bytes from an offset on to an address.
+    ///
+    /// # Safety
+    /// The range lies in the source, which is held, and the target is valid for writing.
+    pub unsafe fn fill(&self, from: usize, length: usize, to: usize) -> Result<(), Stopped> {
+        match self.kind {
+            // SAFETY: of the caller.
+            ReaderKind::Contiguous(start) => unsafe {
+                copy_bytes(start + from, to, length, Target::InUse);
+            },
+            // SAFETY: of the caller.
+            ReaderKind::Strided(array) => unsafe { array.gather(from, length, to) },
+            ReaderKind::Converted(convert) => {
+                let done = Python::try_attach(|py| convert.call1(py, (from, length, to)).map(drop));
+                match done {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => {
+                        *self.raised.lock() = Some(error);
+                        return Err(Stopped::Interrupted);
+                    }
+                    None => return Err(Stopped::Interrupted),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The exception that a conversion has raised.
+    pub fn raised(&self) -> PyResult<()> {
+        self.raised.lock().take().map_or(Ok(()), Err)
+    }
+}

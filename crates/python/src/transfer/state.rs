@@ -1,0 +1,496 @@
+//! The types of transfers, and which of them are in flight; their calls are in the other files.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyKeyboardInterrupt;
+use pyo3::prelude::*;
+use vkmem_engine::AllocationId;
+use vkmem_vulkan::{Job, Progress, Stopped, TransferDirection, TransferEngine};
+
+use crate::arguments::plain::PlainBuffer;
+use crate::errors::{to_py, use_after_free};
+use crate::lifetime::background::Background;
+use crate::lifetime::host_buffer::HeldBuffer;
+use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
+use crate::lifetime::pins::{Pinned, Pins};
+
+/// How bytes get to where they belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The host reads or writes the buffer's own memory.
+    Direct,
+    /// Through staging memory.
+    Ring,
+    /// The device reads or writes the array's own pages.
+    Import,
+}
+
+impl Way {
+    /// As Python names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Ring => "ring",
+            Self::Import => "import",
+        }
+    }
+}
+
+/// Memory of a Python object that a transfer uses until it has ended.
+pub struct Kept(Box<PlainBuffer>);
+
+// SAFETY: the memory is held by the buffer protocol, which is not tied to a thread; the release attaches to
+// the interpreter.
+unsafe impl Send for Kept {}
+// SAFETY: as above; shared access only reads the address and the length.
+unsafe impl Sync for Kept {}
+
+impl Kept {
+    /// Takes a buffer that is held.
+    pub fn new(buffer: Box<PlainBuffer>) -> Self {
+        Self(buffer)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let buffer = std::mem::replace(&mut self.0, Box::new(PlainBuffer::none()));
+        if Python::try_attach(|_| ()).is_none() {
+            // Without an interpreter there is nobody left to release it for.
+            std::mem::forget(buffer);
+            return;
+        }
+        Python::attach(|_| drop(buffer));
+    }
+}
+
+/// A copy between an array and a buffer, from `Transfers.upload` or `Transfers.download`.
+///
+/// It goes on by itself; what goes wrong with it is told here, and not by a later call. `await` waits for
+/// its result without blocking the event loop.
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct Transfer {
+    pub(super) state: Arc<TransfersState>,
+    pub(super) job: Arc<Job>,
+    pub(super) resource: ResourceRef,
+    /// It counts as a use of the resource.
+    pub(super) is_pinned: AtomicBool,
+    pub(super) way: Way,
+    pub(super) direction: TransferDirection,
+    /// What a download fills.
+    pub(super) result: Mutex<Option<Py<PyAny>>>,
+    /// Memory that the device or a later call uses.
+    pub(super) kept: Mutex<Option<Kept>>,
+    /// Whose pages it uses.
+    pub(super) registration: Option<Arc<Registration>>,
+}
+
+/// Pages of an array that the device can use.
+pub struct Registration {
+    /// Of the array.
+    pub start: usize,
+    pub end: usize,
+    /// Where the first page starts.
+    pub page: usize,
+    pub buffer: ash::vk::Buffer,
+    pub id: AllocationId,
+    /// Transfers that use it and have not ended.
+    pub uses: AtomicU64,
+    pub is_open: AtomicBool,
+    pub held: Mutex<Option<HeldBuffer>>,
+}
+
+/// What was done so far.
+#[derive(Default)]
+pub struct Counts {
+    pub bytes_up: AtomicU64,
+    pub bytes_down: AtomicU64,
+    pub direct: AtomicU64,
+    pub ring: AtomicU64,
+    pub imported: AtomicU64,
+}
+
+/// A batch that a thread has open.
+struct Open {
+    thread: ThreadId,
+    number: u64,
+    depth: u32,
+}
+
+/// The shared half of a `Transfers`.
+pub struct TransfersState {
+    pub engine: TransferEngine,
+    /// Who is inside a call; closed with it.
+    pub pins: Pins,
+    pub counts: Counts,
+    pub registrations: Mutex<Vec<Arc<Registration>>>,
+    in_flight: Mutex<VecDeque<Py<Transfer>>>,
+    /// When so many are in flight, all of them are looked at.
+    look_at: AtomicU64,
+    open: Mutex<Vec<Open>>,
+}
+
+/// Few enough to be looked at again and again.
+const FEW: u64 = 64;
+
+impl TransfersState {
+    /// With nothing in flight, entered with its allocator.
+    pub fn new(allocator: &AllocatorState, ring_size: u64) -> Arc<Self> {
+        let driver = allocator.device_allocator.driver().clone();
+        let state = Arc::new(Self {
+            engine: TransferEngine::new(driver, ring_size),
+            pins: Pins::default(),
+            counts: Counts::default(),
+            registrations: Mutex::default(),
+            in_flight: Mutex::default(),
+            look_at: AtomicU64::new(FEW),
+            open: Mutex::default(),
+        });
+        allocator.background.lock().push(state.clone());
+        state
+    }
+
+    /// Registers a call; an exception after close.
+    pub fn enter<'a>(
+        &'a self,
+        py: Python<'a>,
+        allocator: &'a AllocatorState,
+    ) -> PyResult<(Pinned<'a>, Pinned<'a>)> {
+        let inside = allocator.enter(py)?;
+        let closed = || use_after_free(py, "the transfers are closed");
+        Ok((inside, self.pins.pin(py).ok_or_else(closed)?))
+    }
+
+    /// The batch that this thread has open.
+    pub fn batch(&self) -> Option<u64> {
+        let open = self.open.lock();
+        if open.is_empty() {
+            return None;
+        }
+        let me = std::thread::current().id();
+        open.iter().find(|it| it.thread == me).map(|it| it.number)
+    }
+
+    /// Opens one, or goes one deeper.
+    pub fn begin_batch(&self) {
+        let me = std::thread::current().id();
+        let mut open = self.open.lock();
+        match open.iter_mut().find(|it| it.thread == me) {
+            Some(it) => it.depth += 1,
+            None => open.push(Open { thread: me, number: self.engine.open_batch(), depth: 1 }),
+        }
+    }
+
+    /// The number of the batch that ends, if it is the outermost of this thread.
+    pub fn end_batch(&self) -> Option<u64> {
+        let me = std::thread::current().id();
+        let mut open = self.open.lock();
+        let index = open.iter().position(|it| it.thread == me)?;
+        open[index].depth -= 1;
+        (open[index].depth == 0).then(|| open.swap_remove(index).number)
+    }
+
+    /// Notes that one is in flight, and lets go of those that are not any more.
+    pub fn add(&self, transfer: Py<Transfer>) {
+        self.in_flight.lock().push_back(transfer);
+    }
+
+    /// How many are in flight, as far as is known.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.lock().len()
+    }
+
+    /// Lets go of those at the front that have ended, and now and then of all.
+    pub fn retire_some(&self, py: Python<'_>, allocator: &AllocatorState) {
+        let mut gone = Vec::new();
+        let many = {
+            let mut all = self.in_flight.lock();
+            while all.front().is_some_and(|it| it.get().has_ended(allocator)) {
+                gone.extend(all.pop_front());
+            }
+            all.len() as u64 > self.look_at.load(Ordering::Relaxed)
+        };
+        Self::let_all_go(py, gone);
+        if many {
+            self.retire_ended(py, allocator);
+            let left = self.in_flight.lock().len() as u64;
+            self.look_at.store(left.saturating_mul(2).max(FEW), Ordering::Relaxed);
+        }
+    }
+
+    fn retire_ended(&self, py: Python<'_>, allocator: &AllocatorState) {
+        let gone: Vec<_> = {
+            let mut all = self.in_flight.lock();
+            let (gone, left): (Vec<_>, Vec<_>) =
+                all.drain(..).partition(|it| it.get().has_ended(allocator));
+            *all = left.into();
+            gone
+        };
+        Self::let_all_go(py, gone);
+    }
+
+    /// Without the lock: it may be the last reference, and what it leads to is the caller's.
+    fn let_all_go(py: Python<'_>, gone: Vec<Py<Transfer>>) {
+        for it in gone {
+            it.get().let_go(py);
+        }
+    }
+
+    /// The pages that an array of some bytes lies in, if they are registered.
+    pub fn registration(&self, (start, size): (usize, usize)) -> Option<Arc<Registration>> {
+        let all = self.registrations.lock();
+        let holds =
+            |it: &&Arc<Registration>| it.start <= start && start.saturating_add(size) <= it.end;
+        all.iter().filter(|it| it.is_open.load(Ordering::Acquire)).find(holds).cloned()
+    }
+
+    /// Counts one that was begun.
+    pub fn count(&self, transfer: &Transfer) {
+        let Counts { bytes_up, bytes_down, direct, ring, imported } = &self.counts;
+        let bytes = match transfer.direction {
+            TransferDirection::Upload => bytes_up,
+            TransferDirection::Download => bytes_down,
+        };
+        let way = match transfer.way {
+            Way::Direct => direct,
+            Way::Ring => ring,
+            Way::Import => imported,
+        };
+        bytes.fetch_add(transfer.job.size, Ordering::Relaxed);
+        way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits for all that is in flight of an allocator: what uses a buffer may be any of it.
+    pub fn wait_for_resource(
+        &self,
+        py: Python<'_>,
+        allocator: &AllocatorState,
+        resource: &Resource,
+    ) -> PyResult<()> {
+        resource.check_live(py)?;
+        for it in allocator.background() {
+            it.settle(py, allocator, None)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all that are in flight.
+    pub fn wait_all(
+        &self,
+        py: Python<'_>,
+        allocator: &AllocatorState,
+        until: Option<Instant>,
+    ) -> PyResult<bool> {
+        py.detach(|| self.engine.flush());
+        loop {
+            let Some(next) = self.in_flight.lock().front().map(|it| it.clone_ref(py)) else {
+                return Ok(true);
+            };
+            if !next.get().wait_until(py, allocator, until)? {
+                return Ok(false);
+            }
+            let gone = {
+                let mut all = self.in_flight.lock();
+                // Another thread may have been quicker.
+                all.front().is_some_and(|it| it.is(&next)).then(|| all.pop_front())
+            };
+            drop((next, gone));
+        }
+    }
+}
+
+impl Background for TransfersState {
+    fn retire(&self, py: Python<'_>, allocator: &AllocatorState) {
+        let running: Vec<Py<Transfer>> = {
+            let all = self.in_flight.lock();
+            all.iter().map(|it| it.clone_ref(py)).collect()
+        };
+        py.detach(|| {
+            for it in &running {
+                self.engine.poll(&allocator.device_allocator, &it.get().job);
+            }
+        });
+        drop(running);
+        self.retire_ended(py, allocator);
+    }
+
+    fn uses(&self, resource: &Resource) -> bool {
+        let all = self.in_flight.lock();
+        all.iter().any(|it| std::ptr::eq(&raw const **it.get().resource_ref(), resource))
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.in_flight.lock().is_empty()
+    }
+
+    fn settle(
+        &self,
+        py: Python<'_>,
+        allocator: &AllocatorState,
+        until: Option<Instant>,
+    ) -> PyResult<bool> {
+        self.wait_all(py, allocator, until)
+    }
+
+    fn end(&self, allocator: &AllocatorState) {
+        let registrations = std::mem::take(&mut *self.registrations.lock());
+        for it in registrations {
+            it.end(allocator);
+        }
+        // SAFETY: nothing is in flight.
+        unsafe { self.engine.release(&allocator.device_allocator) };
+    }
+}
+
+impl Registration {
+    /// Gives the pages back. Nothing happens the second time.
+    pub fn end(&self, allocator: &AllocatorState) {
+        if !self.is_open.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let buffer = vkmem_vulkan::ResourceHandle::Buffer(self.buffer);
+        // SAFETY: made by `register`, and no transfer uses it any more.
+        drop(unsafe { allocator.device_allocator.destroy(buffer, Some(self.id)) });
+        let held = self.held.lock().take();
+        drop(held);
+    }
+}
+
+/// Looks for signals while a call waits, and tells how far it is.
+pub struct Watch {
+    raised: Mutex<Option<PyErr>>,
+    progress: Option<Py<PyAny>>,
+    total: u64,
+    looked: Mutex<Instant>,
+}
+
+/// How often it looks for signals between pieces.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl Watch {
+    /// Of a call that tells nobody.
+    pub fn quiet() -> Self {
+        Self::new(None, 0)
+    }
+
+    /// `progress(done, total)` is called between pieces.
+    pub fn new(progress: Option<Py<PyAny>>, total: u64) -> Self {
+        let (raised, looked) = (Mutex::new(None), Mutex::new(Instant::now()));
+        Self { raised, progress, total, looked }
+    }
+
+    fn stops(&self, run: impl FnOnce(Python<'_>) -> PyResult<()>) -> bool {
+        let ran =
+            Python::try_attach(|py| run(py).map_err(|error| *self.raised.lock() = Some(error)));
+        // Without an interpreter nobody waits any more.
+        ran.is_none_or(|ran| ran.is_err())
+    }
+
+    /// For the engine, while it waits.
+    pub fn pause(&self) -> bool {
+        self.stops(|py| py.check_signals())
+    }
+
+    /// For the engine, between pieces.
+    pub fn between(&self, done: u64) -> bool {
+        let is_time = {
+            let mut looked = self.looked.lock();
+            let is_time = looked.elapsed() >= LOOK;
+            if is_time {
+                *looked = Instant::now();
+            }
+            is_time
+        };
+        match &self.progress {
+            Some(progress) => self.stops(|py| {
+                progress.call1(py, (done.min(self.total), self.total))?;
+                py.check_signals()
+            }),
+            None => is_time && self.pause(),
+        }
+    }
+
+    /// The exception of a call that was stopped.
+    pub fn result<T>(self, py: Python<'_>, done: Result<T, Stopped>) -> PyResult<T> {
+        match done {
+            Ok(value) => Ok(value),
+            Err(Stopped::Failed(error)) => Err(to_py(py, &error)),
+            Err(Stopped::Interrupted) => Err(self
+                .raised
+                .into_inner()
+                .unwrap_or_else(|| PyKeyboardInterrupt::new_err("the transfer was interrupted"))),
+        }
+    }
+}
+
+impl Transfer {
+    /// Which resource it uses.
+    pub fn resource_ref(&self) -> &ResourceRef {
+        &self.resource
+    }
+
+    /// Whether it has ended, without a wait, and without copying a download out.
+    fn has_ended(&self, allocator: &AllocatorState) -> bool {
+        match self.direction {
+            TransferDirection::Upload => {
+                self.state.engine.poll(&allocator.device_allocator, &self.job)
+            }
+            TransferDirection::Download => self.job.is_known_to_have_ended(),
+        }
+    }
+
+    /// It has ended: the resource may end, and the host's memory is free.
+    pub(super) fn let_go(&self, py: Python<'_>) {
+        if !self.is_pinned.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        self.resource.pins.remove(py);
+        if let Some(registration) = &self.registration {
+            registration.uses.fetch_sub(1, Ordering::AcqRel);
+        }
+        let kept = self.kept.lock().take();
+        drop(kept);
+    }
+
+    /// Waits until it has ended or the time is up: whether it has.
+    pub(super) fn wait_until(
+        &self,
+        py: Python<'_>,
+        allocator: &AllocatorState,
+        until: Option<Instant>,
+    ) -> PyResult<bool> {
+        if !self.job.is_known_to_have_ended() {
+            let engine = &self.state.engine;
+            let watch = Watch::quiet();
+            let waited = py.detach(|| {
+                engine.wait(&allocator.device_allocator, &self.job, until, &|| watch.pause())
+            });
+            let ended = watch.result(py, waited)?;
+            if !ended {
+                return Ok(false);
+            }
+        }
+        self.let_go(py);
+        Ok(true)
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn outcome(&self) -> Option<Option<vkmem_engine::Error>> {
+        match self.job.progress() {
+            Progress::Ended(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Whether memory is contiguous and where: what an exporter said.
+pub fn hold_contiguous(object: &Bound<'_, PyAny>, writable: bool) -> PyResult<Box<PlainBuffer>> {
+    let mut buffer = Box::new(PlainBuffer::none());
+    buffer.hold(object, writable)?;
+    Ok(buffer)
+}

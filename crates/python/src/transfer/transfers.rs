@@ -1,0 +1,507 @@
+//! `vk_mem.Transfers`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyTuple};
+use vkmem_engine::words::bytes;
+use vkmem_vulkan::TransferDirection;
+
+use super::copies::{Part, number};
+use super::download::{self, Wanted};
+use super::register::RegisteredArray;
+use super::source::Source;
+use super::state::{Transfer, TransfersState};
+use super::transfer::until;
+use super::upload;
+use super::way::{Place, choose, explain, way};
+use crate::arguments::numbers::unsigned;
+use crate::arguments::sequences::{about_item, integers, items};
+use crate::arguments::text::Text;
+use crate::errors::{invalid, pinned};
+use crate::interpreter::warn_unclosed;
+use crate::lifetime::background::Background;
+use crate::lifetime::ownership::AllocatorState;
+use crate::lifetime::pins::NotClosed;
+use crate::objects::buffer::Buffer;
+use crate::package::TRANSFER_STATISTICS;
+
+/// Copies between arrays and buffers, through memory that is kept for it.
+///
+/// `ring_size` is what each of its two rings has, in bytes: one of host-visible memory for uploads, one of
+/// cached memory for downloads. Each is allocated when it is first needed, and kept until `close()`.
+/// Larger data goes in pieces. An upload has read its array when the call returns, unless that is
+/// registered; a download fills its array until its transfer has ended.
+///
+/// Usable from many threads at once. `Allocator.transfers` is one that is always there.
+///
+/// Raises `InvalidArgumentError` for a ring of less than 64 KiB.
+#[pyclass(module = "vk_mem", frozen, weakref)]
+pub struct Transfers {
+    pub(super) state: Arc<TransfersState>,
+    pub(super) allocator: Arc<AllocatorState>,
+    is_default: bool,
+}
+
+/// The rings of an allocator's own transfers, in bytes.
+const DEFAULT_RING: u64 = 64 << 20;
+const SMALLEST_RING: u64 = 64 << 10;
+
+/// The transfers of an allocator, for calls that name none.
+pub fn default_state(allocator: &AllocatorState) -> Arc<TransfersState> {
+    let made = allocator.default_transfers.get_or_init(|| {
+        let made: Arc<dyn Background> = TransfersState::new(allocator, DEFAULT_RING);
+        made
+    });
+    let any: Arc<dyn std::any::Any + Send + Sync> = made.clone();
+    any.downcast().expect("made above")
+}
+
+fn direction(given: &Text, py: Python<'_>) -> PyResult<TransferDirection> {
+    match given.0.as_str() {
+        "upload" => Ok(TransferDirection::Upload),
+        "download" => Ok(TransferDirection::Download),
+        other => {
+            let other = other.escape_debug();
+            Err(invalid(py, format!("direction is '{other}'; it must be 'upload' or 'download'")))
+        }
+    }
+}
+
+impl Transfers {
+    /// Those of an allocator, for calls that name none.
+    pub fn of(allocator: &Arc<AllocatorState>) -> Self {
+        let state = default_state(allocator);
+        Self { state, allocator: allocator.clone(), is_default: true }
+    }
+
+    /// New ones.
+    pub fn new(
+        py: Python<'_>,
+        allocator: &Arc<AllocatorState>,
+        ring_size: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let _inside = allocator.enter(py)?;
+        let size = ring_size.map_or(Ok(DEFAULT_RING), |size| unsigned(size, "ring_size"))?;
+        if size < SMALLEST_RING {
+            let why = format!("ring_size is {size}; it must be at least {SMALLEST_RING}");
+            return Err(invalid(py, why));
+        }
+        let size = size.checked_next_multiple_of(4096).unwrap_or(size);
+        let state = TransfersState::new(allocator, size);
+        Ok(Self { state, allocator: allocator.clone(), is_default: false })
+    }
+
+    /// `upload`
+    pub fn start_upload(
+        &self,
+        py: Python<'_>,
+        array: &Bound<'_, PyAny>,
+        part: &Part<'_>,
+        offset: Option<&Bound<'_, PyAny>>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+        way: Option<super::state::Way>,
+    ) -> PyResult<Py<Transfer>> {
+        let _inside = self.state.enter(py, &self.allocator)?;
+        let source = Source::read(array, dtype, "array")?;
+        self.upload_source(py, source, part, number(offset, "offset")?, progress, way)
+    }
+
+    /// The same of what was read.
+    pub fn upload_source(
+        &self,
+        py: Python<'_>,
+        source: Source,
+        part: &Part<'_>,
+        offset: u64,
+        progress: Option<&Bound<'_, PyAny>>,
+        way: Option<super::state::Way>,
+    ) -> PyResult<Py<Transfer>> {
+        let (state, allocator) = (&self.state, &self.allocator);
+        let prepared = upload::Prepared::new(py, state, allocator, source, part, offset, way)?;
+        state.retire_some(py, allocator);
+        prepared.start(py, state, allocator, state.batch(), progress)
+    }
+
+    /// Fills a new buffer, and waits for that.
+    pub fn fill_new(&self, buffer: &Bound<'_, Buffer>, data: Source) -> PyResult<()> {
+        let (py, part) = (buffer.py(), Part::whole(buffer));
+        let _inside = self.state.enter(py, &self.allocator)?;
+        let begun = self.upload_source(py, data, &part, 0, None, None)?;
+        begun.get().result(py, None).map(drop)
+    }
+
+    /// `download`
+    pub fn start_download(
+        &self,
+        py: Python<'_>,
+        part: &Part<'_>,
+        wanted: &Wanted<'_, '_>,
+        progress: Option<&Bound<'_, PyAny>>,
+        way: Option<super::state::Way>,
+    ) -> PyResult<Py<Transfer>> {
+        let _inside = self.state.enter(py, &self.allocator)?;
+        let (state, allocator) = (&self.state, &self.allocator);
+        let prepared = download::Prepared::new(py, state, allocator, part, wanted, way)?;
+        state.retire_some(py, allocator);
+        prepared.start(py, state, allocator, state.batch(), progress)
+    }
+
+    /// Runs something whose commands are submitted together.
+    fn together<T>(
+        &self,
+        py: Python<'_>,
+        run: impl FnOnce(Option<u64>) -> PyResult<T>,
+    ) -> PyResult<T> {
+        if let Some(batch) = self.state.batch() {
+            return run(Some(batch));
+        }
+        let batch = self.state.engine.open_batch();
+        let done = run(Some(batch));
+        py.detach(|| self.state.engine.close_batch(batch));
+        done
+    }
+}
+
+fn parts<'py>(given: &Bound<'py, PyAny>) -> PyResult<Vec<Part<'py>>> {
+    let read = |(index, item): (usize, Bound<'py, PyAny>)| {
+        Part::read(&item, "buffer").map_err(|error| about_item(item.py(), index, error))
+    };
+    items(given, "buffers")?.into_iter().enumerate().map(read).collect()
+}
+
+#[pymethods]
+impl Transfers {
+    /// Copies an array into a buffer, or a `BufferSlice`, from `offset` bytes on.
+    ///
+    /// Anything with the buffer protocol, `__array__`, or DLPack on the host will do; read-only, strided
+    /// and Fortran-ordered ones too, whose elements go in C's order. With `dtype` they are converted on
+    /// the way, as NumPy's "same_kind" allows. `progress(bytes_done, bytes)` is called between pieces of
+    /// more than 256 MiB. `way` is "direct", "ring" or "import" where it shall not be chosen.
+    ///
+    /// The array may change once the call returns, unless it is registered: then once the transfer has
+    /// ended.
+    ///
+    /// Raises `InvalidArgumentError` (it does not fit; the buffer was created without
+    /// `BufferUsage.TRANSFER_DST` and the host cannot write to it), `TypeError` (an array of objects, or
+    /// of a type that is not converted so), `UseAfterFreeError`, `FeatureNotPresentError` (no queue).
+    /// What goes wrong later is the transfer's.
+    #[pyo3(signature = (array, buffer, offset = None, *, dtype = None, progress = None, way = None))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn upload(
+        &self,
+        py: Python<'_>,
+        array: &Bound<'_, PyAny>,
+        buffer: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+        way: Option<Text>,
+    ) -> PyResult<Py<Transfer>> {
+        drop(self.state.enter(py, &self.allocator)?);
+        let (part, way) = (Part::read(buffer, "buffer")?, self::way(way)?);
+        self.start_upload(py, array, &part, offset, dtype, progress, way)
+    }
+
+    /// Copies arrays into as many buffers, from as many `offsets` on in bytes: in one submission for each
+    /// 16 MiB.
+    ///
+    /// Raises what `upload` raises, with the number of the item; nothing was copied then.
+    #[pyo3(signature = (arrays, buffers, offsets = None, *, dtype = None))]
+    fn upload_many(
+        &self,
+        py: Python<'_>,
+        arrays: &Bound<'_, PyAny>,
+        buffers: &Bound<'_, PyAny>,
+        offsets: Option<&Bound<'_, PyAny>>,
+        dtype: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Py<Transfer>>> {
+        let _inside = self.state.enter(py, &self.allocator)?;
+        let (arrays, parts) = (items(arrays, "arrays")?, parts(buffers)?);
+        let offsets = offsets.map(|it| integers(it, "offsets", "offset")).transpose()?;
+        let count = arrays.len();
+        if parts.len() != count || offsets.as_ref().is_some_and(|it| it.len() != count) {
+            let why = format!("{count} arrays need as many buffers, and offsets if there are any");
+            return Err(invalid(py, why));
+        }
+        let (state, allocator) = (&self.state, &self.allocator);
+        let mut all = Vec::with_capacity(count);
+        for (index, (array, part)) in arrays.iter().zip(&parts).enumerate() {
+            let offset = offsets.as_ref().map_or(0, |it| it[index]);
+            let prepared = Source::read(array, dtype, "array").and_then(|source| {
+                upload::Prepared::new(py, state, allocator, source, part, offset, None)
+            });
+            all.push(prepared.map_err(|error| about_item(py, index, error))?);
+        }
+        state.retire_some(py, allocator);
+        self.together(py, |batch| upload::start_many(py, state, allocator, all, batch))
+    }
+
+    /// Copies a buffer, or a `BufferSlice`, into a new array, which `result()` of the transfer returns: of
+    /// `size` bytes from `offset` on; all that is left without a size.
+    ///
+    /// `dtype` and `shape` are those of the array; without a dtype its elements are bytes, and without
+    /// NumPy it is a `bytearray` then. Or `out` is any writable, contiguous object with the buffer
+    /// protocol, which is filled. `progress` and `way` are as of `upload`.
+    ///
+    /// The array is filled once the transfer has ended.
+    ///
+    /// Raises what `upload` raises (here of `BufferUsage.TRANSFER_SRC`), and `ImportError` for a dtype or
+    /// a shape without NumPy.
+    #[pyo3(signature = (
+        buffer, dtype = None, shape = None, *, offset = None, size = None, out = None, progress = None,
+        way = None
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn download(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        shape: Option<&Bound<'_, PyAny>>,
+        offset: Option<&Bound<'_, PyAny>>,
+        size: Option<&Bound<'_, PyAny>>,
+        out: Option<&Bound<'_, PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
+        way: Option<Text>,
+    ) -> PyResult<Py<Transfer>> {
+        drop(self.state.enter(py, &self.allocator)?);
+        let (part, way) = (Part::read(buffer, "buffer")?, self::way(way)?);
+        let wanted = Wanted { dtype, shape, offset, size, out };
+        self.start_download(py, &part, &wanted, progress, way)
+    }
+
+    /// Copies buffers into as many new arrays of one `dtype` and `shape`, or into `outs`: in one
+    /// submission for each 16 MiB.
+    ///
+    /// Raises what `download` raises, with the number of the item; nothing was copied then.
+    #[pyo3(signature = (buffers, dtype = None, shape = None, *, outs = None))]
+    fn download_many(
+        &self,
+        py: Python<'_>,
+        buffers: &Bound<'_, PyAny>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        shape: Option<&Bound<'_, PyAny>>,
+        outs: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Py<Transfer>>> {
+        let _inside = self.state.enter(py, &self.allocator)?;
+        let parts = parts(buffers)?;
+        let outs = outs.map(|it| items(it, "outs")).transpose()?;
+        if outs.as_ref().is_some_and(|it| it.len() != parts.len()) {
+            return Err(invalid(py, format!("{} buffers need as many outs", parts.len())));
+        }
+        let (state, allocator) = (&self.state, &self.allocator);
+        let mut all = Vec::with_capacity(parts.len());
+        for (index, part) in parts.iter().enumerate() {
+            let out = outs.as_ref().map(|it| &it[index]);
+            let wanted = Wanted { dtype, shape, out, ..Wanted::default() };
+            let prepared = download::Prepared::new(py, state, allocator, part, &wanted, None);
+            all.push(prepared.map_err(|error| about_item(py, index, error))?);
+        }
+        state.retire_some(py, allocator);
+        self.together(py, |batch| {
+            all.into_iter().map(|it| it.start(py, state, allocator, batch, None)).collect()
+        })
+    }
+
+    /// A context manager: what this thread begins inside of it is submitted together, at its end or
+    /// earlier by `flush()`, by a wait for a part of it, or for each 16 MiB.
+    fn batch(slf: &Bound<'_, Self>) -> PyResult<TransferBatch> {
+        drop(slf.get().state.enter(slf.py(), &slf.get().allocator)?);
+        Ok(TransferBatch { transfers: slf.clone().unbind() })
+    }
+
+    /// Submits what open batches have gathered, of all threads.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let _inside = self.state.enter(py, &self.allocator)?;
+        py.detach(|| self.state.engine.flush());
+        Ok(())
+    }
+
+    /// Waits until all transfers have ended, `timeout` seconds at most: whether they have. What went wrong
+    /// is told by each transfer.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let _inside = self.state.enter(py, &self.allocator)?;
+        self.state.wait_all(py, &self.allocator, until(timeout)?)
+    }
+
+    /// What was done so far: a `TransferStatistics`.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = self.state.enter(py, &self.allocator)?;
+        self.state.retire(py, &self.allocator);
+        let (done, counts) = (self.state.engine.counts(), &self.state.counts);
+        let load = |it: &std::sync::atomic::AtomicU64| it.load(Ordering::Relaxed);
+        TRANSFER_STATISTICS.get(py)?.call1((
+            load(&counts.bytes_up),
+            load(&counts.bytes_down),
+            done.submits,
+            done.waits,
+            load(&counts.direct),
+            load(&counts.ring),
+            load(&counts.imported),
+            done.ring_bytes,
+            self.state.in_flight(),
+        ))
+    }
+
+    /// Which way a transfer would take, and why. `array` is an array, or a number of bytes; `direction` is
+    /// "upload" or "download".
+    ///
+    /// Raises what the transfer would raise at once.
+    #[pyo3(signature = (array, buffer, direction = None), text_signature = "($self, array, buffer, direction='upload')")]
+    fn explain(
+        &self,
+        py: Python<'_>,
+        array: &Bound<'_, PyAny>,
+        buffer: &Bound<'_, PyAny>,
+        direction: Option<Text>,
+    ) -> PyResult<String> {
+        let _inside = self.state.enter(py, &self.allocator)?;
+        let part = Part::read(buffer, "buffer")?;
+        let direction = match direction {
+            Some(given) => self::direction(&given, py)?,
+            None => TransferDirection::Upload,
+        };
+        let (size, host) = if array.is_instance_of::<PyInt>() {
+            (unsigned(array, "array")?, None)
+        } else {
+            let source = Source::read(array, None, "array")?;
+            let size = source.size();
+            (size as u64, source.address().map(|address| (address, size)))
+        };
+        let place = Place::of(py, &self.allocator, &part, 0, size)?;
+        let chosen = choose(py, &self.state, &place, direction, host, None)?;
+        Ok(explain(&chosen, &place, self.state.engine.ring_size(), direction))
+    }
+
+    /// Lets the device use the pages of an array, which is contiguous and writable: a `RegisteredArray`,
+    /// a context manager that ends that.
+    ///
+    /// Uploads from the array, or from a part of it, and downloads into it then take no ring, and need no
+    /// copy of the host's. That pays where the array is used more than once: to register 1 GiB takes as
+    /// long as some copies of it (`VK_EXT_external_memory_host`). The array stays as it is meanwhile:
+    /// change what an upload reads after the upload has ended.
+    ///
+    /// Raises `FeatureNotPresentError` where the device cannot do that, `InvalidArgumentError` for an array
+    /// that is not contiguous or not writable, and what the driver refuses.
+    fn register(slf: &Bound<'_, Self>, array: &Bound<'_, PyAny>) -> PyResult<RegisteredArray> {
+        let this = slf.get();
+        let _inside = this.state.enter(slf.py(), &this.allocator)?;
+        RegisteredArray::new(&this.state, &this.allocator, array)
+    }
+
+    /// Bytes of each ring.
+    #[getter]
+    fn ring_size(&self, py: Python<'_>) -> PyResult<u64> {
+        let _inside = self.state.enter(py, &self.allocator)?;
+        Ok(self.state.engine.ring_size())
+    }
+
+    /// Whether it or its allocator was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.state.pins.is_closed() || self.allocator.pins.is_closed()
+    }
+
+    /// Waits for all transfers, and gives the rings back. Nothing happens the second time. Those of
+    /// `Allocator.transfers` are made again when they are next needed.
+    ///
+    /// Raises `BufferError`, and gives nothing back, while a call runs in another thread.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.closed() {
+            return Ok(());
+        }
+        let _inside = self.allocator.enter(py)?;
+        self.state.wait_all(py, &self.allocator, None)?;
+        let refused = || pinned("cannot close the transfers: a call runs in another thread");
+        if self.state.is_busy() {
+            return Err(refused());
+        }
+        match self.state.pins.close(py) {
+            Ok(()) => {}
+            Err(NotClosed::Already) => return Ok(()),
+            Err(NotClosed::InUse) => return Err(refused()),
+        }
+        let (state, allocator) = (&self.state, &self.allocator);
+        py.detach(|| state.end(allocator));
+        if self.is_default {
+            state.pins.reopen(py);
+            return Ok(());
+        }
+        let this: *const TransfersState = Arc::as_ptr(state);
+        allocator.background.lock().retain(|it| !std::ptr::addr_eq(Arc::as_ptr(it), this));
+        Ok(())
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        drop(slf.get().state.enter(slf.py(), &slf.get().allocator)?);
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        if self.allocator.device.is_forked() {
+            return "<vk_mem.Transfers, from before os.fork()>".into();
+        }
+        if self.closed() {
+            return "<vk_mem.Transfers, closed>".into();
+        }
+        let (ring, count) = (bytes(self.state.engine.ring_size()), self.state.in_flight());
+        format!("<vk_mem.Transfers, rings of {ring}, {count} in flight>")
+    }
+}
+
+impl Drop for Transfers {
+    fn drop(&mut self) {
+        if self.is_default || self.closed() || self.allocator.device.is_forked() {
+            return;
+        }
+        if self.state.engine.counts().ring_bytes > 0 {
+            let message = "unclosed Transfers: its rings are released with its allocator";
+            Python::try_attach(|py| warn_unclosed(py, message));
+        }
+    }
+}
+
+/// What `Transfers.batch` returns.
+#[pyclass(name = "_TransferBatch", module = "vk_mem", frozen)]
+pub struct TransferBatch {
+    transfers: Py<Transfers>,
+}
+
+#[pymethods]
+impl TransferBatch {
+    /// Begins to gather.
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        let transfers = slf.get().transfers.get();
+        drop(transfers.state.enter(slf.py(), &transfers.allocator)?);
+        transfers.state.begin_batch();
+        Ok(slf)
+    }
+
+    /// Submits what was gathered, whatever happened.
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let transfers = self.transfers.get();
+        if transfers.closed() {
+            return Ok(());
+        }
+        let _inside = transfers.state.enter(py, &transfers.allocator)?;
+        if let Some(batch) = transfers.state.end_batch() {
+            py.detach(|| transfers.state.engine.close_batch(batch));
+        }
+        Ok(())
+    }
+
+    /// Submits what was gathered so far.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.transfers.get().flush(py)
+    }
+}

@@ -1,0 +1,305 @@
+//! Uploads: from an array into a buffer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use vkmem_engine::{HostWriter, MemoryRange};
+use vkmem_vulkan::{
+    BufferPart, HostSide, Job, Stopped, Target, TransferCall, TransferDirection, copy_bytes,
+};
+
+use super::copies::{Part, check_written};
+use super::source::{Reader, Source};
+use super::state::{Registration, Transfer, TransfersState, Watch, Way};
+use super::way::{Chosen, Place, choose};
+use crate::lifetime::ownership::{AllocatorState, Resource};
+
+/// `progress=` is told of transfers above so many bytes.
+pub const PROGRESS: u64 = 256 << 20;
+/// What is copied at once where somebody wants to know how far it is.
+const STEP: usize = 128 << 20;
+
+/// An upload that was checked, and that nothing was done of.
+pub struct Prepared {
+    source: Source,
+    place: Place,
+    chosen: Chosen,
+}
+
+impl Prepared {
+    /// Checks everything.
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    pub fn new(
+        py: Python<'_>,
+        state: &TransfersState,
+        allocator: &Arc<AllocatorState>,
+        source: Source,
+        part: &Part<'_>,
+        offset: u64,
+        wanted: Option<Way>,
+    ) -> PyResult<Self> {
+        let size = source.size();
+        let place = Place::of(py, allocator, part, offset, size as u64)?;
+        let host = source.address().map(|address| (address, size));
+        let chosen = choose(py, state, &place, TransferDirection::Upload, host, wanted)?;
+        if size > 0 && chosen.way != Way::Direct {
+            let Place { handle, offset, size, .. } = place;
+            let written = HostSide::Buffer { buffer: handle, offset, size };
+            check_written(py, &place.resource, written)?;
+        }
+        let source = match chosen.way {
+            Way::Ring => source.with_grain(py, state.engine.largest_grain())?,
+            Way::Direct | Way::Import => source,
+        };
+        Ok(Self { source, place, chosen })
+    }
+
+    /// The transfer of it, whose resource is pinned.
+    fn transfer(
+        py: Python<'_>,
+        state: &Arc<TransfersState>,
+        place: &Place,
+        chosen: &Chosen,
+    ) -> PyResult<Transfer> {
+        let is_pinned = chosen.way != Way::Direct && place.size > 0;
+        if is_pinned {
+            // Counted out when it has ended.
+            std::mem::forget(place.resource.enter(py)?);
+            if let Some(registration) = &chosen.registration {
+                registration.uses.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        Ok(Transfer {
+            state: state.clone(),
+            job: Arc::new(Job::new(place.size)),
+            resource: place.resource.clone(),
+            is_pinned: AtomicBool::new(is_pinned),
+            way: chosen.way,
+            direction: TransferDirection::Upload,
+            result: Mutex::new(None),
+            kept: Mutex::new(None),
+            registration: chosen.registration.clone(),
+        })
+    }
+
+    /// Begins it. Where the caller interrupts it, what was submitted goes on by itself.
+    pub fn start(
+        self,
+        py: Python<'_>,
+        state: &Arc<TransfersState>,
+        allocator: &Arc<AllocatorState>,
+        batch: Option<u64>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Transfer>> {
+        let Self { source, place, chosen } = self;
+        let size = place.size;
+        let progress = progress.filter(|_| size > PROGRESS).map(|it| it.clone().unbind());
+        if chosen.waits {
+            state.wait_for_resource(py, allocator, &place.resource)?;
+        }
+        let transfer = Self::transfer(py, state, &place, &chosen)?;
+        let watch = Watch::new(progress, size);
+        let mut done = Ok(());
+        if size == 0 {
+            state.engine.done_by_host(&transfer.job, Ok(()));
+        } else {
+            match (chosen.way, &chosen.registration) {
+                (Way::Import, Some(registration)) => {
+                    let address = source.address().unwrap_or_default();
+                    *transfer.kept.lock() = source.into_kept();
+                    let host = registration.part(address);
+                    let (part, job) = (place.buffer_part(), &transfer.job);
+                    py.detach(|| copy_imported(state, job, batch, host, part, true));
+                }
+                (Way::Direct, _) | (Way::Import, None) => {
+                    let _pin = place.resource.enter(py)?;
+                    let reader = source.reader();
+                    let job = &transfer.job;
+                    let written = py.detach(|| write(&place, &reader, &watch));
+                    reader.raised()?;
+                    match written {
+                        Ok(()) => state.engine.done_by_host(job, Ok(())),
+                        Err(Stopped::Failed(error)) => state.engine.done_by_host(job, Err(error)),
+                        Err(Stopped::Interrupted) => done = Err(Stopped::Interrupted),
+                    }
+                    if done.is_err() {
+                        return Err(watch.result(py, done).err().unwrap_or_else(|| {
+                            crate::errors::invalid(py, "the upload was interrupted")
+                        }));
+                    }
+                }
+                (Way::Ring, _) => {
+                    let reader = source.reader();
+                    let (grain, is_serial) = (source.grain(), reader.is_serial());
+                    done = py.detach(|| {
+                        let call = TransferCall {
+                            allocator: &allocator.device_allocator,
+                            job: &transfer.job,
+                            batch,
+                            part: place.buffer_part(),
+                            pause: &|| watch.pause(),
+                            between: &|so_far| watch.between(so_far),
+                        };
+                        let fill = |from: u64, length: usize, to: usize| {
+                            // SAFETY: the engine asks for parts of the source, which is held, and for
+                            // memory of its ring.
+                            unsafe { reader.fill(from as usize, length, to) }
+                        };
+                        state.engine.upload(&call, &fill, grain, is_serial)
+                    });
+                    let raised = reader.raised();
+                    if raised.is_err() || done.is_err() {
+                        // What was submitted of it still runs.
+                        state.count(&transfer);
+                        state.add(Py::new(py, transfer)?);
+                        raised?;
+                        watch.result(py, done)?;
+                        return Err(crate::errors::invalid(py, "the upload was interrupted"));
+                    }
+                }
+            }
+        }
+        state.count(&transfer);
+        let is_pinned = transfer.is_pinned.load(Ordering::Relaxed);
+        let transfer = Py::new(py, transfer)?;
+        if is_pinned {
+            state.add(transfer.clone_ref(py));
+        }
+        Ok(transfer)
+    }
+}
+
+impl Registration {
+    /// An address of the array, as a place in the buffer of its pages.
+    pub fn part(&self, address: usize) -> BufferPart {
+        let offset = (address - self.page) as u64;
+        BufferPart { buffer: self.buffer, offset, is_shared: true }
+    }
+}
+
+/// Submits a copy between pages of an array and a buffer, alone or with the others of a batch.
+pub fn copy_imported(
+    state: &TransfersState,
+    job: &Arc<Job>,
+    batch: Option<u64>,
+    host: BufferPart,
+    part: BufferPart,
+    writes: bool,
+) {
+    match batch {
+        Some(batch) => state.engine.copy_whole(job, batch, host, part, writes),
+        None => {
+            let batch = state.engine.open_batch();
+            state.engine.copy_whole(job, batch, host, part, writes);
+            state.engine.close_batch(batch);
+        }
+    }
+}
+
+/// The memory of a part of a resource, for checks of simulated devices.
+pub fn memory_range(resource: &Resource, offset: u64, size: u64) -> MemoryRange {
+    let allocation = resource.allocation();
+    MemoryRange { memory: allocation.memory, offset: allocation.offset + offset, size }
+}
+
+/// Writes to the buffer's own memory.
+fn write(place: &Place, reader: &Reader<'_>, watch: &Watch) -> Result<(), Stopped> {
+    let Place { resource, offset, size, .. } = place;
+    let (address, is_counted) = match resource.allocation().mapped {
+        Some(address) => (address, false),
+        None => (resource.map()?, true),
+    };
+    let written = (|| {
+        let driver = resource.allocator.device_allocator.driver();
+        driver.host_access(memory_range(resource, *offset, *size), true);
+        let writer = resource.begin_write(*offset, *size, HostWriter::Copy)?;
+        let (whole, start) = (*size as usize, address.at(*offset).0.get());
+        let mut filled = Ok(());
+        for from in (0..whole).step_by(STEP) {
+            let length = STEP.min(whole - from);
+            // SAFETY: the source is held, the target mapped, pinned by the caller and in range.
+            filled = unsafe { reader.fill(from, length, start + from) };
+            if filled.is_ok() && whole > STEP && watch.between((from + length) as u64) {
+                filled = Err(Stopped::Interrupted);
+            }
+            if filled.is_err() {
+                break;
+            }
+        }
+        let flushed = writer.map_or(Ok(()), |writer| resource.end_write(writer, *offset, *size));
+        filled.and(flushed.map_err(Stopped::Failed))
+    })();
+    let unmapped = if is_counted { resource.unmap() } else { Ok(()) };
+    written.and(unmapped.map_err(Stopped::Failed))
+}
+
+/// Begins many. What goes through the ring and lies in one piece is copied without the interpreter.
+pub fn start_many(
+    py: Python<'_>,
+    state: &Arc<TransfersState>,
+    allocator: &Arc<AllocatorState>,
+    all: Vec<Prepared>,
+    batch: Option<u64>,
+) -> PyResult<Vec<Py<Transfer>>> {
+    let is_plain = |it: &Prepared| {
+        it.chosen.way == Way::Ring && it.place.size > 0 && it.source.address().is_some()
+    };
+    if !all.iter().all(is_plain) {
+        return all.into_iter().map(|it| it.start(py, state, allocator, batch, None)).collect();
+    }
+    let mut transfers = Vec::with_capacity(all.len());
+    for Prepared { place, chosen, .. } in &all {
+        match Prepared::transfer(py, state, place, chosen) {
+            Ok(transfer) => transfers.push(transfer),
+            Err(error) => {
+                transfers.iter().for_each(|it: &Transfer| it.let_go(py));
+                return Err(error);
+            }
+        }
+    }
+    let watch = Watch::quiet();
+    // What is read is held by `all`.
+    let work: Vec<(usize, BufferPart, &Arc<Job>)> = all
+        .iter()
+        .zip(&transfers)
+        .map(|(it, transfer)| {
+            (it.source.address().unwrap_or_default(), it.place.buffer_part(), &transfer.job)
+        })
+        .collect();
+    let done = py.detach(|| {
+        let mut done = Ok(());
+        for (address, part, job) in &work {
+            let call = TransferCall {
+                allocator: &allocator.device_allocator,
+                job,
+                batch,
+                part: *part,
+                pause: &|| watch.pause(),
+                between: &|so_far| watch.between(so_far),
+            };
+            let fill = |from: u64, length: usize, to: usize| {
+                // SAFETY: the engine asks for parts of the source, which is held, and for memory of its
+                // ring.
+                unsafe { copy_bytes(address + from as usize, to, length, Target::InUse) };
+                Ok(())
+            };
+            if done.is_ok() {
+                done = state.engine.upload(&call, &fill, 1, false);
+            } else {
+                state.engine.give_up(job);
+            }
+        }
+        done
+    });
+    let mut made = Vec::with_capacity(transfers.len());
+    for transfer in transfers {
+        state.count(&transfer);
+        let transfer = Py::new(py, transfer)?;
+        state.add(transfer.clone_ref(py));
+        made.push(transfer);
+    }
+    watch.result(py, done)?;
+    Ok(made)
+}

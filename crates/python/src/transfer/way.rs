@@ -1,0 +1,233 @@
+//! Which way a transfer takes, and why.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ash::vk;
+use pyo3::prelude::*;
+use vkmem_engine::MemoryPropertyFlags;
+use vkmem_engine::words::bytes;
+use vkmem_vulkan::{BufferPart, ResourceHandle, TransferDirection};
+
+use super::copies::{Part, TRANSFER_DST, TRANSFER_SRC, check_bound, check_device, check_queue};
+use super::state::{Registration, TransfersState, Way};
+use crate::arguments::text::Text;
+use crate::errors::invalid;
+use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
+
+/// The part of a buffer that a transfer is about.
+pub struct Place {
+    pub resource: ResourceRef,
+    pub handle: vk::Buffer,
+    /// In bytes from the start of the buffer.
+    pub offset: u64,
+    pub size: u64,
+}
+
+impl Place {
+    /// Checks that it is of the allocator, and that the bytes lie in it; none are fine.
+    pub fn of(
+        py: Python<'_>,
+        allocator: &Arc<AllocatorState>,
+        part: &Part<'_>,
+        offset: u64,
+        size: u64,
+    ) -> PyResult<Self> {
+        let resource = part.resource();
+        check_device(py, &allocator.device, resource)?;
+        if !Arc::ptr_eq(&resource.allocator, allocator) {
+            return Err(invalid(py, format!("{} is of another allocator", resource.describe())));
+        }
+        check_bound(py, resource)?;
+        let ResourceHandle::Buffer(handle) = resource.handle() else {
+            return Err(invalid(py, "not a buffer"));
+        };
+        if size == 0 {
+            let whole = part.size();
+            if offset > whole {
+                let what = resource.describe();
+                return Err(invalid(py, format!("offset {offset} is outside of {what}")));
+            }
+        } else {
+            part.check_range(py, offset, size)?;
+        }
+        let offset = part.start + offset;
+        // A slice may reach past what is left of its buffer.
+        resource.check_range(py, offset, size)?;
+        Ok(Self { resource: resource.clone(), handle, offset, size })
+    }
+
+    /// For the engine.
+    pub fn buffer_part(&self) -> BufferPart {
+        let is_shared = is_shared(&self.resource);
+        BufferPart { buffer: self.handle, offset: self.offset, is_shared }
+    }
+}
+
+/// Whether other buffers may lie in the same memory.
+fn is_shared(resource: &Resource) -> bool {
+    resource.dont_bind
+        || resource.alias().is_some()
+        || resource.bound_here.load(Ordering::Acquire) > 0
+}
+
+/// A way, and why it is taken.
+pub struct Chosen {
+    pub way: Way,
+    pub registration: Option<Arc<Registration>>,
+    /// Earlier transfers of the buffer have to end first.
+    pub waits: bool,
+    pub why: &'static str,
+}
+
+/// Reads the keyword `way`.
+pub fn way(given: Option<Text>) -> PyResult<Option<Way>> {
+    let Some(text) = given else { return Ok(None) };
+    let found = [Way::Direct, Way::Ring, Way::Import].into_iter().find(|it| it.name() == text.0);
+    found.map(Some).ok_or_else(|| {
+        let name = text.0.escape_debug().to_string();
+        Python::attach(|py| {
+            invalid(py, format!("way is '{name}'; it must be 'direct', 'ring' or 'import'"))
+        })
+    })
+}
+
+/// What memory of the resource is like for the host.
+fn properties(resource: &Resource) -> MemoryPropertyFlags {
+    let types = &resource.allocator.engine().device().info().types;
+    let index = resource.allocation().memory_type_index as usize;
+    types.get(index).map_or(MemoryPropertyFlags::empty(), |it| it.flags)
+}
+
+/// Chooses, or says why there is no way. `host` is where the array lies, if in one piece.
+pub fn choose(
+    py: Python<'_>,
+    state: &TransfersState,
+    place: &Place,
+    direction: TransferDirection,
+    host: Option<(usize, usize)>,
+    wanted: Option<Way>,
+) -> PyResult<Chosen> {
+    let resource = &*place.resource;
+    let (usage, flag) = match direction {
+        TransferDirection::Upload => (TRANSFER_DST, "TRANSFER_DST"),
+        TransferDirection::Download => (TRANSFER_SRC, "TRANSFER_SRC"),
+    };
+    let has_usage = resource.usage & usage != 0;
+    let queue = check_queue(py, &resource.allocator.device);
+    let can_copy = has_usage && queue.is_ok();
+    let memory = properties(resource);
+    let is_visible = memory.contains(MemoryPropertyFlags::HOST_VISIBLE) && !resource.dont_bind;
+    let can_direct = match direction {
+        TransferDirection::Upload => is_visible,
+        TransferDirection::Download => {
+            is_visible && memory.contains(MemoryPropertyFlags::HOST_CACHED)
+        }
+    };
+    let registration = host.and_then(|host| state.registration(host));
+    let chosen = |way, why| Chosen { way, registration: None, waits: false, why };
+    let no_copy = |otherwise: &str| {
+        if has_usage {
+            return queue.err().unwrap_or_else(|| invalid(py, "there is no queue"));
+        }
+        let what = resource.describe();
+        invalid(py, format!("{what} was created without BufferUsage.{flag}{otherwise}"))
+    };
+    match wanted {
+        Some(Way::Import) => {
+            return match registration {
+                Some(_) if can_copy => {
+                    Ok(Chosen { registration, ..chosen(Way::Import, "the call wants it") })
+                }
+                Some(_) => Err(no_copy("")),
+                None => Err(invalid(
+                    py,
+                    "the array is not registered: Transfers.register() lets the device use its pages",
+                )),
+            };
+        }
+        Some(Way::Ring) if can_copy => return Ok(chosen(Way::Ring, "the call wants it")),
+        Some(Way::Ring) => return Err(no_copy("")),
+        Some(Way::Direct) if !can_direct => {
+            let what = resource.describe();
+            let why = if is_visible {
+                "its memory is not HOST_CACHED, where the host reads slowly"
+            } else {
+                "its memory is not HOST_VISIBLE"
+            };
+            return Err(invalid(py, format!("{what} has no direct way: {why}")));
+        }
+        Some(Way::Direct) | None => {}
+    }
+    if wanted.is_none() && registration.is_some() && can_copy {
+        let why = "the array is registered: the device uses its own pages";
+        return Ok(Chosen { registration, ..chosen(Way::Import, why) });
+    }
+    if can_direct {
+        let why = match direction {
+            TransferDirection::Upload => "the host can write to the buffer's own memory",
+            TransferDirection::Download => {
+                "the host can read the buffer's own memory, which is cached"
+            }
+        };
+        if !is_busy(py, resource) {
+            return Ok(chosen(Way::Direct, why));
+        }
+        if wanted.is_none() && can_copy {
+            return Ok(chosen(Way::Ring, "an earlier transfer of the buffer is in flight"));
+        }
+        return Ok(Chosen { waits: true, ..chosen(Way::Direct, why) });
+    }
+    if !can_copy {
+        return Err(no_copy(match direction {
+            TransferDirection::Upload => ", and its memory is not HOST_VISIBLE",
+            TransferDirection::Download => ", and its memory is not HOST_CACHED",
+        }));
+    }
+    let why = match direction {
+        TransferDirection::Upload => "the host cannot write to the buffer's memory",
+        TransferDirection::Download if is_visible => {
+            "the host reads the buffer's memory slowly: it is not cached"
+        }
+        TransferDirection::Download => "the host cannot read the buffer's memory",
+    };
+    Ok(chosen(Way::Ring, why))
+}
+
+/// Whether a transfer that has not ended uses its memory.
+fn is_busy(py: Python<'_>, resource: &Resource) -> bool {
+    let is_shared = is_shared(resource);
+    if !resource.pins.is_in_use() && !is_shared {
+        return false;
+    }
+    let allocator = &resource.allocator;
+    allocator.retire_background(py);
+    if is_shared {
+        return allocator.background().iter().any(|it| it.is_busy());
+    }
+    allocator.is_used_in_background(resource)
+}
+
+/// `explain()`
+pub fn explain(chosen: &Chosen, place: &Place, ring: u64, direction: TransferDirection) -> String {
+    let memory = properties(&place.resource);
+    let names = vkmem_engine::memory_property_names(memory);
+    let (verb, towards) = match direction {
+        TransferDirection::Upload => ("upload", "to"),
+        TransferDirection::Download => ("download", "from"),
+    };
+    let what = place.resource.describe();
+    let size = bytes(place.size);
+    let mut text = format!(
+        "{}: {verb} of {size} {towards} {what} ({names}); {}",
+        chosen.way.name(),
+        chosen.why
+    );
+    if chosen.way == Way::Ring {
+        text += &format!("; through a ring of {}", bytes(ring));
+    }
+    if chosen.waits {
+        text += "; earlier transfers of the buffer end first";
+    }
+    text
+}

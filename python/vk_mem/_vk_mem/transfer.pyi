@@ -1,0 +1,119 @@
+from collections.abc import Callable, Generator, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, final
+
+from typing_extensions import Buffer as PythonBuffer
+
+from vk_mem._typing import ArrayLike, SupportsArrayInterface
+from vk_mem._vk_mem.allocator import Allocator
+from vk_mem._vk_mem.objects.buffer import Buffer
+from vk_mem.memory.buffer_heap import BufferSlice
+from vk_mem.memory.transfers import TransferStatistics
+
+@final
+class Transfer:
+    @property
+    def way(self) -> str: ...
+    @property
+    def direction(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    def done(self) -> bool: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def result(self, timeout: float | None = None) -> Any: ...
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def __await__(self) -> Generator[Any, None, Any]: ...
+
+@final
+class RegisteredArray:
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@final
+class _TransferBatch:
+    def flush(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@final
+class Transfers:
+    def __new__(cls, allocator: Allocator, ring_size: int = 67108864) -> Self: ...
+    @property
+    def ring_size(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def upload(
+        self,
+        array: ArrayLike,
+        buffer: Buffer | BufferSlice,
+        offset: int | None = None,
+        *,
+        dtype: Any = None,
+        progress: Callable[[int, int], object] | None = None,
+        way: Literal["direct", "ring", "import"] | None = None,
+    ) -> Transfer: ...
+    def upload_many(
+        self,
+        arrays: Sequence[ArrayLike],
+        buffers: Sequence[Buffer | BufferSlice],
+        offsets: Iterable[int] | PythonBuffer | SupportsArrayInterface | None = None,
+        *,
+        dtype: Any = None,
+    ) -> list[Transfer]: ...
+    def download(
+        self,
+        buffer: Buffer | BufferSlice,
+        dtype: Any = None,
+        shape: int | Iterable[int] | None = None,
+        *,
+        offset: int | None = None,
+        size: int | None = None,
+        out: PythonBuffer | SupportsArrayInterface | None = None,
+        progress: Callable[[int, int], object] | None = None,
+        way: Literal["direct", "ring", "import"] | None = None,
+    ) -> Transfer: ...
+    def download_many(
+        self,
+        buffers: Sequence[Buffer | BufferSlice],
+        dtype: Any = None,
+        shape: int | Iterable[int] | None = None,
+        *,
+        outs: Sequence[PythonBuffer | SupportsArrayInterface] | None = None,
+    ) -> list[Transfer]: ...
+    def batch(self) -> _TransferBatch: ...
+    def flush(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def stats(self) -> TransferStatistics: ...
+    def explain(
+        self,
+        array: ArrayLike | int,
+        buffer: Buffer | BufferSlice,
+        direction: Literal["upload", "download"] = "upload",
+    ) -> str: ...
+    def register(self, array: PythonBuffer | SupportsArrayInterface) -> RegisteredArray: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
