@@ -8,7 +8,7 @@ import pytest
 from support import IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER, WRITE, pattern, totals
 
 import vk_mem
-from vk_mem import Allocator, UseAfterFreeError
+from vk_mem import Allocator, Transfers, UseAfterFreeError
 
 # What works after the end, and why.
 ALWAYS = {
@@ -20,6 +20,7 @@ ALWAYS = {
     "Allocator": {"closed", "close", "device"},
     "Mapping": {"closed", "close", "offset", "size"},
     "Pool": {"closed", "close", "name"},
+    "Transfers": {"closed", "close"},
 }
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "write": (b"x",),
@@ -50,6 +51,17 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "on_pressure": (print,),
     "on_device_memory": (print,),
     "on_out_of_memory": (print,),
+    "upload": (b"x", None),
+    "upload_many": ([], []),
+    "download": (None,),
+    "download_many": ([],),
+    "explain": (1, None),
+    "register": (bytearray(1),),
+}
+# Where several classes have a call of that name.
+OF_CLASS: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("Buffer", "upload"): (b"x",),
+    ("Buffer", "download"): (),
 }
 
 
@@ -68,6 +80,10 @@ def ended(allocator: Allocator, kind: str) -> Any:
         pool = allocator.create_pool(memory_type_index=0, name="pool")
         pool.close()
         return pool
+    if kind == "Transfers":
+        transfers = Transfers(allocator, 1 << 16)
+        transfers.close()
+        return transfers
     if kind == "Allocation of a Buffer":
         buffer = allocator.create_buffer(64, TRANSFER, flags=flags, name="gone")
         allocation = buffer.allocation
@@ -89,7 +105,16 @@ def ended(allocator: Allocator, kind: str) -> Any:
 
 # Numbers, no memory: a freed one keeps what it said. Their own tests are in test_virtual_block.py.
 NUMBERS = {"VirtualBlock", "VirtualAllocation"}
-KINDS = ["Buffer", "Image", "Allocation", "Allocation of a Buffer", "Mapping", "Pool", "Allocator"]
+KINDS = [
+    "Buffer",
+    "Image",
+    "Allocation",
+    "Allocation of a Buffer",
+    "Mapping",
+    "Pool",
+    "Allocator",
+    "Transfers",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,7 +127,7 @@ def test_every_use_after_the_end_is_refused(simulated_allocator: Allocator, kind
             continue
         used += 1
         if callable(getattr(cls, name)):
-            arguments = ARGUMENTS.get(name, ())
+            arguments = OF_CLASS.get((cls.__name__, name), ARGUMENTS.get(name, ()))
             with pytest.raises(UseAfterFreeError, match=r"destroyed|freed|closed"):
                 getattr(gone, name)(*arguments)
         else:
@@ -128,6 +153,8 @@ def test_every_class_that_ends_is_tested(simulated_allocator: Allocator) -> None
     }
     # In test_buffer_heap.py and test_serve.py.
     in_python = {"BufferHeap", "BufferSlice", "StatsServer"}
+    # In test_transfers.py: it says how large the array was, and nothing else.
+    in_python |= {"RegisteredArray"}
     tested = {kind.split()[0] for kind in KINDS} | NUMBERS | in_python
     assert enders <= tested, "a new class: add it to KINDS"
 

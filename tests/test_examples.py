@@ -20,6 +20,12 @@ SHOWS = {
     "memory_map": ["15 resources of", "level 1", "level-1.svg, ", "level-1.html, ", "leak.html, "],
     "pools": ["streaming: memory type", "after 10 chunks", "all destroyed"],
     "ring_buffer": ["frame 7: buffers in flight at", "0 MiB"],
+    "upload": [
+        "the array takes the way",
+        "went up and came back",
+        "1000 arrays in",
+        "a column of a table, converted on the way",
+    ],
     "virtual_block": ["material 7: slots 0 to 15", "600 slots at", "1 left"],
 }
 

@@ -18,6 +18,7 @@ CALLS = {
     "retention": "vk_mem.EmptyBlockRetention(count=1)",
     "errors": "vk_mem.OutOfDeviceMemoryError('x', size=1)",
     "measurements": "str(measured), repr(measured), measured.profile",
+    "transfers": "repr(done), done.result(), done.exception(), str(done_so_far)",
 }
 LOADED = {
     "summaries": "dump._repr_html_(), found._repr_html_()",
@@ -31,6 +32,11 @@ with vk_mem.statistics(allocator, profile=True) as measured:
     with allocator.create_buffer(64, vk_mem.BufferUsage.VERTEX_BUFFER, name="x"):
         text = allocator.build_stats_string()
         leaks, budgets = allocator.leaks(), allocator.heap_budgets()
+    transfers = vk_mem.Transfers(allocator, 1 << 16)
+    with allocator.create_buffer(64, vk_mem.BufferUsage.TRANSFER_DST) as target:
+        done = transfers.upload(bytes(64), target)
+        done_so_far = transfers.stats()
+        transfers.close()
     allocator.close()
 parsed, dump = json.loads(text), vk_mem.load_dump(text)
 found = vk_mem.diff(dump, dump)
@@ -48,7 +54,8 @@ class Late:
             print(type(error).__name__, error)
 import sys
 Late.sys = sys
-names = "ctypes vk_mem interop text parsed leaks budgets dump found measured struct".split()
+names = "ctypes vk_mem interop text parsed leaks budgets dump found measured struct done"
+names = (names + " done_so_far").split()
 names = {it: globals()[it] for it in names}
 """
 

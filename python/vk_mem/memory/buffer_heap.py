@@ -447,7 +447,7 @@ class BufferSlice(NoCopies):
         dtype: Any = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> None:
-        """Copies an array into the slice, and waits until the device has it; see `Buffer.upload`."""
+        """Copies an array into the slice, and waits for the device; see `Buffer.upload`."""
         self._live()
         transfers = self._heap._allocator.transfers
         transfers.upload(array, self, offset, dtype=dtype, progress=progress).result()

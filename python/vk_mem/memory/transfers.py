@@ -11,6 +11,8 @@ from vk_mem.errors import InvalidArgumentError
 from vk_mem.text import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from vk_mem._vk_mem import Transfer
 
 __all__ = ["TransferStatistics"]
@@ -43,12 +45,12 @@ def _numpy(what: str) -> Any:
     try:
         return load("numpy")
     except ImportError as error:
-        raise ImportError(f"{what} needs NumPy: pip install 'vk-mem[numpy]'", name="numpy") from error
+        raise ImportError(
+            f"{what} needs NumPy: pip install 'vk-mem[numpy]'", name="numpy"
+        ) from error
 
 
-def array_source(
-    array: Any, dtype: Any, name: str
-) -> tuple[Any, _Converter | None, int, int]:
+def array_source(array: Any, dtype: Any, name: str) -> tuple[Any, _Converter | None, int, int]:
     """An array with the buffer protocol, or what converts one, its bytes and those of an element."""
     numpy = _numpy("dtype=" if dtype is not None else f"{name} of {type(array).__name__}")
     found = _as_array(numpy, array, name)
@@ -156,7 +158,12 @@ def _too_large(wanted: int, available: int) -> InvalidArgumentError:
     )
 
 
-async def awaited(transfer: Transfer) -> Any:
+def awaited(transfer: Transfer) -> Coroutine[Any, Any, Any]:
+    """What `await transfer` waits for."""
+    return _wait(transfer)
+
+
+async def _wait(transfer: Transfer) -> Any:
     """Waits in a thread of the event loop's, so that the loop goes on meanwhile."""
     if not transfer.done():
         loop = load("asyncio").get_running_loop()

@@ -1,37 +1,12 @@
 //! What goes on after the call that began it: transfers, which use resources until the device is done.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use super::ownership::{AllocatorState, Resource};
+use super::ownership::{AllocatorState, Background, Resource};
 use crate::errors::pinned;
-
-/// Work of an allocator's that may use its resources after the call that began it.
-pub trait Background: Any + Send + Sync {
-    /// Lets go of the resources that the device is done with. Waits for nothing.
-    fn retire(&self, py: Python<'_>, allocator: &AllocatorState);
-
-    /// Whether it still uses a resource, of which all uses are listed here that have not ended.
-    fn uses(&self, resource: &Resource) -> bool;
-
-    /// Whether it uses anything.
-    fn is_busy(&self) -> bool;
-
-    /// Waits until the device is done with all of it, or the time is up: whether it is. An exception where
-    /// a signal's handler raises one.
-    fn settle(
-        &self,
-        py: Python<'_>,
-        allocator: &AllocatorState,
-        until: Option<Instant>,
-    ) -> PyResult<bool>;
-
-    /// Gives back what it has of the allocator. Nothing of it is used any more.
-    fn end(&self, allocator: &AllocatorState);
-}
 
 /// How long the end waits for calls in other threads to notice that what they wait for has ended.
 const TO_NOTICE: Duration = Duration::from_millis(200);

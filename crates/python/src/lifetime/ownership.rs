@@ -18,12 +18,14 @@
 //! References in the other direction do not count, except that of a binding, which is removed when the bound
 //! resource ends.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
+use std::time::Instant;
 
 use once_cell::race::OnceBox;
 use parking_lot::{Mutex, ReentrantMutex};
@@ -31,7 +33,6 @@ use pyo3::prelude::*;
 use vkmem_engine::{Allocation, AllocationId, HostRanges, PoolId, ResourceKind};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle};
 
-use super::background::Background;
 use super::host_buffer::HeldBuffer;
 use super::memory_listener::DeviceMemoryListener;
 use super::pieces::Pieces;
@@ -198,6 +199,30 @@ pub(super) struct Waiting {
     pub(super) frames: u64,
     /// In pieces: what is put aside must not need a large table to grow.
     pub(super) collected: Pieces<Collected>,
+}
+
+/// Work of an allocator's that may use its resources after the call that began it.
+pub trait Background: Any + Send + Sync {
+    /// Lets go of the resources that the device is done with. Waits for nothing.
+    fn retire(&self, py: Python<'_>, allocator: &AllocatorState);
+
+    /// Whether it still uses a resource, of which all uses are listed here that have not ended.
+    fn uses(&self, resource: &Resource) -> bool;
+
+    /// Whether it uses anything.
+    fn is_busy(&self) -> bool;
+
+    /// Waits until the device is done with all of it, or the time is up: whether it is. An exception where
+    /// a signal's handler raises one.
+    fn settle(
+        &self,
+        py: Python<'_>,
+        allocator: &AllocatorState,
+        until: Option<Instant>,
+    ) -> PyResult<bool>;
+
+    /// Gives back what it has of the allocator. Nothing of it is used any more.
+    fn end(&self, allocator: &AllocatorState);
 }
 
 /// The shared half of a `Pool`: everything that was allocated from it keeps it alive.

@@ -7,7 +7,7 @@ pub(crate) mod register;
 pub(crate) mod short_forms;
 pub(crate) mod source;
 pub(crate) mod state;
-pub(crate) mod transfer;
 pub(crate) mod transfers;
 pub(crate) mod upload;
+pub(crate) mod waiting;
 pub(crate) mod way;

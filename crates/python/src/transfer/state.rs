@@ -14,9 +14,8 @@ use vkmem_vulkan::{Job, Progress, Stopped, TransferDirection, TransferEngine};
 
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::{to_py, use_after_free};
-use crate::lifetime::background::Background;
 use crate::lifetime::host_buffer::HeldBuffer;
-use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
+use crate::lifetime::ownership::{AllocatorState, Background, Resource, ResourceRef};
 use crate::lifetime::pins::{Pinned, Pins};
 
 /// How bytes get to where they belong.

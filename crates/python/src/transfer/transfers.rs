@@ -13,16 +13,15 @@ use super::download::{self, Wanted};
 use super::register::RegisteredArray;
 use super::source::Source;
 use super::state::{Transfer, TransfersState};
-use super::transfer::until;
 use super::upload;
+use super::waiting::until;
 use super::way::{Place, choose, explain, way};
 use crate::arguments::numbers::unsigned;
 use crate::arguments::sequences::{about_item, integers, items};
 use crate::arguments::text::Text;
 use crate::errors::{invalid, pinned};
 use crate::interpreter::warn_unclosed;
-use crate::lifetime::background::Background;
-use crate::lifetime::ownership::AllocatorState;
+use crate::lifetime::ownership::{AllocatorState, Background};
 use crate::lifetime::pins::NotClosed;
 use crate::objects::buffer::Buffer;
 use crate::package::TRANSFER_STATISTICS;
@@ -94,6 +93,7 @@ impl Transfers {
     }
 
     /// `upload`
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     pub fn start_upload(
         &self,
         py: Python<'_>,

@@ -230,7 +230,7 @@ impl TransferEngine {
     /// Waits for a submission; whether it has ended. An error is that of the device: nothing runs any more.
     fn wait_for(&self, submission: Submission, at_most: Duration) -> Result<bool, CallError> {
         if self.is_done(submission) {
-            return self.lost_error(submission).map_or(Ok(true), Err);
+            return self.lost_error(submission, submission).map_or(Ok(true), Err);
         }
         // What is submitted meanwhile may run on.
         let up_to = self.last.load(Ordering::Acquire).max(submission.0);
@@ -238,7 +238,7 @@ impl TransferEngine {
         match self.driver.wait(submission, nanoseconds) {
             Ok(true) => {
                 self.done.fetch_max(submission.0, Ordering::AcqRel);
-                self.lost_error(submission).map_or(Ok(true), Err)
+                self.lost_error(submission, submission).map_or(Ok(true), Err)
             }
             Ok(false) => Ok(false),
             Err(error) => {
@@ -252,9 +252,24 @@ impl TransferEngine {
         }
     }
 
-    fn lost_error(&self, submission: Submission) -> Option<CallError> {
+    /// What took some of the submissions between two with it.
+    fn lost_error(&self, first: Submission, last: Submission) -> Option<CallError> {
         let lost = (*self.lost.lock())?;
-        (lost.after < submission.0 && submission.0 <= lost.up_to).then_some(lost.error)
+        (lost.after < last.0 && first.0 <= lost.up_to).then_some(lost.error)
+    }
+
+    /// The same for all submissions of a job.
+    fn wait_for_job(
+        &self,
+        job: &Job,
+        last: Submission,
+        at_most: Duration,
+    ) -> Result<bool, CallError> {
+        let ended = self.wait_for(last, at_most)?;
+        match self.lost_error(job.first(), last) {
+            Some(error) if ended => Err(error),
+            _ => Ok(ended),
+        }
     }
 
     /// Waits until a job has ended or the time is up; whether it has ended.
@@ -282,7 +297,7 @@ impl TransferEngine {
                 Progress::Busy => {
                     self.down.wait_for_change(slice.min(Duration::from_millis(1)));
                 }
-                Progress::Running(last, segments) => match self.wait_for(last, slice) {
+                Progress::Running(last, segments) => match self.wait_for_job(job, last, slice) {
                     Ok(false) => {}
                     Ok(true) => {
                         self.copy_all_out(allocator, &segments);
@@ -313,7 +328,7 @@ impl TransferEngine {
         if let Progress::Running(last, segments) = job.progress()
             && self.is_done(last)
         {
-            match self.lost_error(last) {
+            match self.lost_error(job.first(), last) {
                 None => {
                     self.copy_all_out(allocator, &segments);
                     job.device_is_done(Ok(()));

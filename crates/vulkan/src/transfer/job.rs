@@ -29,6 +29,8 @@ struct State {
     segments: Vec<u64>,
     /// Segments that somebody copies out now.
     claimed: u32,
+    /// The oldest and the newest submission of a part.
+    first: Submission,
     last: Submission,
     has_ended: bool,
     error: Option<Error>,
@@ -51,6 +53,7 @@ impl Job {
             batch: 0,
             segments: Vec::new(),
             claimed: 0,
+            first: Submission(u64::MAX),
             last: Submission::NONE,
             has_ended: false,
             error: None,
@@ -70,7 +73,10 @@ impl Job {
         let mut state = self.state.lock();
         state.batched -= parts;
         match outcome {
-            Ok(submission) => state.last = state.last.max(*submission),
+            Ok(submission) => {
+                state.first = state.first.min(*submission);
+                state.last = state.last.max(*submission);
+            }
             Err(error) => {
                 state.error.get_or_insert_with(|| error.clone());
             }
@@ -90,6 +96,11 @@ impl Job {
     /// Whether a part of it has failed.
     pub(super) fn has_failed(&self) -> bool {
         self.state.lock().error.is_some()
+    }
+
+    /// Its oldest submission; later than any if there is none.
+    pub(super) fn first(&self) -> Submission {
+        self.state.lock().first
     }
 
     /// One thread begins to copy a segment out; false if another has, or it is done.

@@ -24,6 +24,9 @@ const MAX_THREADS: usize = 8;
 /// Called by the caller's own thread between pieces with the bytes that are done: whether to stop.
 pub type Between<'a> = &'a dyn Fn(u64) -> bool;
 
+/// Copies one piece: batch, offset and size in bytes, whether to stop a wait.
+type Piece<'a> = dyn Fn(u64, u64, u64, Pause<'_>) -> Result<(), Stopped> + Sync + 'a;
+
 /// What one transfer needs from its caller.
 pub struct TransferCall<'a> {
     /// Of the buffer and of the rings.
@@ -145,7 +148,7 @@ impl TransferEngine {
         call: &TransferCall<'_>,
         cut: Cut,
         threads: usize,
-        one: &(dyn Fn(u64, u64, u64, Pause<'_>) -> Result<(), Stopped> + Sync),
+        one: &Piece<'_>,
     ) -> Result<(), Stopped> {
         let size = call.job.size;
         if size <= cut.piece {
