@@ -425,7 +425,8 @@ back = transfers.download(buffer)
 PROGRAMS = {
     "ends": "device.set_completion('when waited')",
     "a waiting daemon": "device.set_completion('when waited')\n"
-    "threading.Thread(target=lambda: [buffer.download() for _ in range(100_000)], daemon=True).start()\n"
+    "work = lambda: [buffer.download() for _ in range(100_000)]\n"
+    "threading.Thread(target=work, daemon=True).start()\n"
     "time.sleep(0.05)",
     "a batch": "device.set_completion('when waited')\n"
     "batch = transfers.batch()\nbatch.__enter__()\nmore = transfers.upload(bytes(9), buffer)",

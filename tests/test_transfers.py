@@ -242,7 +242,7 @@ def test_what_no_array_becomes(
             upload([1, 2, 3], buffer)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="array: "):
             upload(None, buffer)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="must be a vk_mem.Buffer or a vk_mem.BufferSlice"):
+        with pytest.raises(TypeError, match=r"must be a vk_mem.Buffer or a vk_mem.Bu"):
             upload(b"x", b"y")  # type: ignore[arg-type]
         assert simulated_transfers.stats().bytes_up == 0
         assert (buffer.download() == 0).all()
@@ -441,7 +441,7 @@ def test_batches(make_simulated: Any) -> None:
         assert buffer.download(size=6400).tobytes() == pattern(64, 201) + expected[64:]
         with pytest.raises(ZeroDivisionError), transfers.batch():
             last = transfers.upload(pattern(64, 7), buffer)
-            1 // 0
+            raise ZeroDivisionError
         assert last.result() is None
         # The order of a batch is kept where its parts meet.
         with transfers.batch():
@@ -499,7 +499,7 @@ def test_registered_arrays(device: Device) -> None:
         try:
             registered = transfers.register(memory)
         except FeatureNotPresentError as error:
-            assert "VK_EXT_external_memory_host" in str(error)  # noqa: PT017
+            assert "VK_EXT_external_memory_host" in str(error)
             buffer.destroy()
             return
         with registered:
@@ -552,27 +552,36 @@ def test_what_explain_tells(make_simulated: Any) -> None:
         allocator.destroy_many([local, written, cached])
 
 
-def test_progress(make_simulated: Any) -> None:
+@pytest.mark.parametrize("flags", [0, RANDOM])
+def test_progress(make_simulated: Any, flags: int) -> None:
     device = make_simulated("discrete-8gib")
     size = (256 << 20) + 5
     data = np.zeros(size, np.uint8)
+    calls: list[tuple[int, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        calls.append((done, total))
+
+    def fail(*_: int) -> None:
+        raise ZeroDivisionError
+
     with Allocator(device) as allocator, Transfers(allocator) as transfers:
-        for flags in (0, RANDOM):
-            buffer = allocator.create_buffer(size, TRANSFER, flags=flags)
-            calls: list[tuple[int, int]] = []
-            transfers.upload(data, buffer, progress=lambda *it: calls.append(it)).result()
-            assert len(calls) >= 2 and calls[-1][1] == size
-            assert [it[0] for it in calls] == sorted(it[0] for it in calls)
-            calls.clear()
-            transfers.download(buffer, progress=lambda *it: calls.append(it)).result()
-            assert len(calls) >= 2
-            with pytest.raises(ZeroDivisionError):
-                transfers.upload(data, buffer, progress=lambda *_: 1 // 0)
-            calls.clear()
-            transfers.upload(data[: 1 << 20], buffer, progress=lambda *it: calls.append(it))
-            assert calls == []
-            transfers.wait()
-            buffer.destroy()
+        buffer = allocator.create_buffer(size, TRANSFER, flags=flags)
+        transfers.upload(data, buffer, progress=tell).result()
+        assert len(calls) >= 2 and calls[-1][1] == size
+        assert calls == sorted(calls)
+        calls.clear()
+        transfers.download(buffer, progress=tell).result()
+        assert len(calls) >= 2
+        with pytest.raises(ZeroDivisionError):
+            transfers.upload(data, buffer, progress=fail)
+        with pytest.raises(ZeroDivisionError):
+            transfers.download(buffer, progress=fail)
+        calls.clear()
+        transfers.upload(data[: 1 << 20], buffer, progress=tell)
+        assert calls == []
+        transfers.wait()
+        buffer.destroy()
 
 
 def test_the_transfers_of_an_allocator(simulated_allocator: Allocator) -> None:

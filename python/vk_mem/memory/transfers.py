@@ -1,4 +1,4 @@
-"""What transfers need of NumPy and of asyncio: arrays to read, arrays to fill, and waiting for them."""
+"""What transfers need of NumPy and asyncio: arrays to read and to fill, and waiting for them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _numpy(what: str) -> Any:
 
 
 def array_source(array: Any, dtype: Any, name: str) -> tuple[Any, _Converter | None, int, int]:
-    """An array with the buffer protocol, or what converts one, its bytes and those of an element."""
+    """An array with the buffer protocol, or what converts it, its size and that of an element."""
     numpy = _numpy("dtype=" if dtype is not None else f"{name} of {type(array).__name__}")
     found = _as_array(numpy, array, name)
     if dtype is None:
@@ -153,8 +153,8 @@ def new_array(dtype: Any, shape: Any, available: int, size: int | None) -> Any:
 
 def _too_large(wanted: int, available: int) -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"{counted(wanted, 'byte')} are wanted: outside of the {counted(available, 'byte')} that are "
-        "left of the buffer"
+        f"{counted(wanted, 'byte')} are wanted: outside of the {counted(available, 'byte')} that "
+        "are left of the buffer"
     )
 
 
