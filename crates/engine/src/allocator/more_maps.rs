@@ -4,14 +4,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use parking_lot::Mutex;
-
 use crate::handle::AllocationId;
+use crate::lock::{Mutex, rank};
 
 /// Counts by handle, of those with more than 255; each is one or more.
 #[derive(Debug, Default)]
 pub(crate) struct MoreMaps {
-    counts: Mutex<HashMap<AllocationId, u64>>,
+    counts: Mutex<HashMap<AllocationId, u64>, rank::MoreMaps>,
 }
 
 impl MoreMaps {

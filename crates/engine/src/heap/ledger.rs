@@ -7,12 +7,11 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
-use parking_lot::RwLock;
-
 use crate::device::{DeviceMemory, MemoryHandle};
 use crate::error::{Error, FailureFigures};
 use crate::heap::memory_events::{MemoryEvent, MemoryEventKind, MemoryEvents, WakeUp};
 use crate::heap::pressure::Pressure;
+use crate::lock::{RwLock, rank};
 use crate::words::bytes;
 
 /// Without a word of the driver, this share of a heap counts as ours to use.
@@ -77,7 +76,7 @@ struct HeapCount {
     objects: AtomicU32,
     /// Bytes of empty blocks that are kept.
     kept: AtomicU64,
-    report: RwLock<DriverReport>,
+    report: RwLock<DriverReport, rank::HeapReport>,
 }
 
 /// What the driver report last of a heap.

@@ -4,9 +4,8 @@ use std::collections::LinkedList;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use parking_lot::Mutex;
-
 use crate::device::MemoryHandle;
+use crate::lock::{Mutex, rank};
 
 /// Whether a memory object came or went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +44,9 @@ struct Inside {
 #[derive(Default)]
 pub(crate) struct MemoryEvents {
     is_watched: AtomicBool,
-    inside: Mutex<Inside>,
+    /// Held while the driver frees, which may wait for the program: so not by who only looks.
+    order: Mutex<(), rank::MemoryEventOrder>,
+    inside: Mutex<Inside, rank::MemoryEvents>,
 }
 
 impl MemoryEvents {
@@ -65,19 +66,21 @@ impl MemoryEvents {
 
     /// Makes a call of the driver that `event` tells of and keeps the event; whether anybody wants it.
     ///
-    /// Both under one lock, if so: a handle that is freed here and given out again at once must not be
+    /// Both under one lock, if so, and one event after the other: a handle that is freed here and given out again at once must not be
     /// reported as given out first.
     pub fn note(&self, event: MemoryEvent, call: impl FnOnce()) -> bool {
         if !self.is_watched() {
             call();
             return false;
         }
-        let mut inside = self.inside.lock();
+        let order = self.order.lock();
         call();
+        let mut inside = self.inside.lock();
         let Some(wake_up) = inside.wake_up.clone() else { return false };
         let is_first = inside.events.is_empty();
         inside.events.push_back(event);
         drop(inside);
+        drop(order);
         if is_first {
             wake_up();
         }

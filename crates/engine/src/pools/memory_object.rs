@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::device::{
     DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags,
 };
 use crate::error::Error;
 use crate::heap::ledger::HeapLedger;
+use crate::lock::{Mutex, rank};
 use crate::words::bytes;
 
 /// After so many maps and unmaps a shared block stays mapped for the rest of its life: mapping is a
@@ -46,7 +45,7 @@ pub struct MemoryObject {
     /// It was allocated for one resource (`VkMemoryDedicatedAllocateInfo`).
     pub names_resource: bool,
     shared: bool,
-    mapping: Mutex<Mapping>,
+    mapping: Mutex<Mapping, rank::Mapping>,
 }
 
 impl MemoryObject {

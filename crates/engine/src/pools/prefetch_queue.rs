@@ -1,8 +1,7 @@
 //! Which pools run low and want their next block.
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::handle::Home;
+use crate::lock::{Condvar, Mutex, rank};
 
 #[derive(Default)]
 struct Asked {
@@ -13,7 +12,7 @@ struct Asked {
 /// Who has asked for a block.
 #[derive(Default)]
 pub(crate) struct PrefetchQueue {
-    asked: Mutex<Asked>,
+    asked: Mutex<Asked, rank::PrefetchQueue>,
     changed: Condvar,
 }
 

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::Allocator;
 use crate::errors::{out_of_host_memory, use_after_free};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::ResourceRef;
 use crate::objects::watch::Watch;
 use crate::observe::call_site::{CallSites, Origin};
@@ -126,7 +127,7 @@ impl Allocator {
             });
             Ok((state.observed.created_count(), alive, names, budgets.collect()))
         };
-        py.detach(sample).map_err(|_| out_of_host_memory(py))
+        detach(py, sample).map_err(|_| out_of_host_memory(py))
     }
 
     fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -8,6 +8,7 @@ use vkmem_vulkan::{ahead, expect_at};
 
 use super::handles::Handles;
 use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, WeakResourceRef};
+use crate::interpreter::detach;
 use crate::observe::observed::Observable;
 
 impl PendingRelease {
@@ -101,6 +102,6 @@ pub fn release_many(state: &AllocatorState, remains: &[PendingRelease]) -> Vec<(
 
 /// The same without the interpreter: the driver may take its time.
 pub fn release_all(py: Python<'_>, state: &AllocatorState, remains: &[PendingRelease]) {
-    py.detach(|| drop(release_many(state, remains)));
+    detach(py, || drop(release_many(state, remains)));
     state.tell_device_memory(py);
 }

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
+use vkmem_engine::lock::{Mutex, rank};
 
 use super::call_site::{CallSites, Origin};
 use crate::process::host_memory::check_room;
@@ -46,7 +46,7 @@ pub struct Observed {
     created: AtomicU64,
     /// By number.
     pub sites: CallSites,
-    watches: Mutex<Vec<Arc<WatchState>>>,
+    watches: Mutex<Vec<Arc<WatchState>>, rank::Watches>,
 }
 
 impl Observed {
@@ -265,7 +265,7 @@ pub struct WatchState {
     /// The only one whose calls count, if not all do.
     thread: Option<ThreadId>,
     /// Never held while Python runs.
-    inner: Mutex<Rows>,
+    inner: Mutex<Rows, rank::WatchRows>,
 }
 
 impl WatchState {

@@ -5,8 +5,8 @@
 
 use std::sync::OnceLock;
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use vkmem_engine::MemoryHandle;
+use vkmem_engine::lock::{RwLock, RwLockReadGuard, RwLockWriteGuard, rank};
 
 /// So many memory objects apart do not wait for each other, as a rule.
 const LOCKS: usize = 32;
@@ -21,10 +21,12 @@ pub fn wait_by(wait: fn(&(dyn Fn() + Sync))) {
     WAIT.get_or_init(|| wait);
 }
 
+type MemoryLock = RwLock<(), rank::MemoryUse>;
+
 /// On a line of the cache of its own.
 #[derive(Default)]
 #[repr(align(64))]
-struct Lock(RwLock<()>);
+struct Lock(MemoryLock);
 
 /// A lock for each memory object, shared by a few.
 #[derive(Default)]
@@ -32,7 +34,7 @@ pub(crate) struct MemoryLocks([Lock; LOCKS]);
 
 impl MemoryLocks {
     #[inline]
-    fn of(&self, memory: MemoryHandle) -> &RwLock<()> {
+    fn of(&self, memory: MemoryHandle) -> &MemoryLock {
         // Fibonacci hashing: handles are addresses or count up.
         let hash = memory.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         &self.0[(hash >> 59) as usize % LOCKS].0
@@ -40,20 +42,20 @@ impl MemoryLocks {
 
     /// While something is bound to it, or asked of it.
     #[inline]
-    pub fn shared(&self, memory: MemoryHandle) -> RwLockReadGuard<'_, ()> {
+    pub fn shared(&self, memory: MemoryHandle) -> RwLockReadGuard<'_, (), rank::MemoryUse> {
         let lock = self.of(memory);
         // Nobody waits behind one who waits to map: that one may wait for another who is here already.
         lock.try_read_recursive().unwrap_or_else(|| wait_for(lock))
     }
 
     /// While it is mapped or unmapped.
-    pub fn alone(&self, memory: MemoryHandle) -> RwLockWriteGuard<'_, ()> {
+    pub fn alone(&self, memory: MemoryHandle) -> RwLockWriteGuard<'_, (), rank::MemoryUse> {
         self.of(memory).write()
     }
 }
 
 #[cold]
-fn wait_for(lock: &RwLock<()>) -> RwLockReadGuard<'_, ()> {
+fn wait_for(lock: &MemoryLock) -> RwLockReadGuard<'_, (), rank::MemoryUse> {
     loop {
         let wait = || drop(lock.read_recursive());
         match WAIT.get() {

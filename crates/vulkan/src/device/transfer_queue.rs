@@ -4,7 +4,7 @@ use std::ptr;
 use std::slice;
 
 use ash::vk;
-use parking_lot::Mutex;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{CallError, DeviceError};
 
 use crate::device::logical::{LogicalDevice, check};
@@ -19,7 +19,7 @@ use crate::driver::contract::TransferCommand;
 pub(crate) struct TransferQueue {
     queue: vk::Queue,
     family_index: u32,
-    pool: Mutex<vk::CommandPool>,
+    pool: Mutex<vk::CommandPool, rank::TransferQueue>,
 }
 
 impl TransferQueue {

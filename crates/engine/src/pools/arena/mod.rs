@@ -4,11 +4,10 @@ mod many;
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use crate::device::{HostAddress, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
 use crate::handle::{Home, SlotKey};
+use crate::lock::{Condvar, Mutex, MutexGuard, rank};
 use crate::pools::block_sizes::{BlockSizes, RAMP};
 use crate::pools::blocks::{Blocks, PlacedHandle, PlacedRegion};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
@@ -82,7 +81,7 @@ pub struct Arena {
     home: Home,
     rules: PoolCreateInfo,
     sizes: BlockSizes,
-    state: Mutex<State>,
+    state: Mutex<State, rank::Arena>,
     grown: Condvar,
 }
 
@@ -183,7 +182,7 @@ impl Arena {
     }
 
     /// Lets go of the lock after a change, and asks for the next block if this one runs low.
-    fn end(&self, mut state: MutexGuard<'_, State>) {
+    fn end(&self, mut state: MutexGuard<'_, State, rank::Arena>) {
         self.check(&state);
         let Some(queue) = &self.setup.prefetch else { return };
         if self.runs_low(&state) && !std::mem::replace(&mut state.prefetching, true) {
@@ -280,7 +279,7 @@ impl Arena {
 
     fn grow(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, State, rank::Arena>,
         request: &RegionRequest,
         growth: Growth,
     ) -> Result<PlacedRegion, Error> {
