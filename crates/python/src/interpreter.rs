@@ -77,9 +77,20 @@ pub fn try_attach<T>(run: impl FnOnce(Python<'_>) -> T) -> Option<T> {
     Python::try_attach(run)
 }
 
-/// Whether this thread has the interpreter; false where that cannot be found out.
+/// Has the locks know of the interpreter: see [`lock`].
+///
+/// # Panics
+/// Where nobody can tell who has it: then the checks would pass whatever happens.
 #[cfg(all(unix, any(debug_assertions, feature = "validate")))]
-pub fn has_interpreter() -> bool {
+pub fn check_locks_by_it(py: Python<'_>) {
+    assert!(has_interpreter(), "this thread has the interpreter");
+    detach(py, || assert!(!has_interpreter(), "this thread has let the interpreter go"));
+    lock::ask_interpreter_by(has_interpreter);
+}
+
+/// Whether this thread has the interpreter.
+#[cfg(all(unix, any(debug_assertions, feature = "validate")))]
+fn has_interpreter() -> bool {
     use std::sync::OnceLock;
 
     type Current = unsafe extern "C" fn() -> *mut ffi::PyThreadState;
@@ -207,17 +218,16 @@ mod parking {
 }
 
 /// Lets the interpreter go while this thread waits for another one, if it has it.
-pub fn wait_without_interpreter(wait: &(dyn Fn() + Sync)) {
-    without_interpreter(wait);
+pub fn wait_without_interpreter(wait: &mut (dyn FnMut() + Send)) {
+    if try_attach(|py| detach(py, &mut *wait)).is_none() {
+        wait();
+    }
 }
 
 /// Runs what may wait for the driver, and does not know whether this thread has the interpreter: an end.
 pub fn without_interpreter(run: impl FnOnce() + Send) {
     let mut run = Some(run);
-    let mut take = || run.take().into_iter().for_each(|run| run());
-    if try_attach(|py| detach(py, &mut take)).is_none() {
-        take();
-    }
+    wait_without_interpreter(&mut || run.take().into_iter().for_each(|run| run()));
 }
 
 /// Issues a `ResourceWarning`; an exception if warnings are turned into errors.

@@ -29,7 +29,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
             || it.is_instance_of::<objects::pool::Pool>()
     });
     #[cfg(all(unix, any(debug_assertions, feature = "validate")))]
-    vkmem_engine::lock::ask_interpreter_by(interpreter::has_interpreter);
+    interpreter::check_locks_by_it(py);
     vkmem_vulkan::wait_by(interpreter::wait_without_interpreter);
 
     module.add_class::<objects::allocation::Allocation>()?;

@@ -66,8 +66,8 @@ impl MemoryEvents {
 
     /// Makes a call of the driver that `event` tells of and keeps the event; whether anybody wants it.
     ///
-    /// Both under one lock, if so, and one event after the other: a handle that is freed here and given out again at once must not be
-    /// reported as given out first.
+    /// Both under one lock, if so, and one event after the other: a handle that is freed here and given out
+    /// again at once must not be reported as given out first.
     pub fn note(&self, event: MemoryEvent, call: impl FnOnce()) -> bool {
         if !self.is_watched() {
             call();
@@ -93,5 +93,42 @@ impl MemoryEvents {
             return LinkedList::new();
         }
         std::mem::take(&mut self.inside.lock().events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    const EVENT: MemoryEvent = MemoryEvent {
+        kind: MemoryEventKind::Free,
+        memory: MemoryHandle(1),
+        memory_type_index: 0,
+        size: 1,
+    };
+
+    /// The driver may run code of the program while it frees, and that may wait for who looks.
+    #[test]
+    fn who_looks_does_not_wait_for_a_driver_that_frees() {
+        let events = MemoryEvents::default();
+        events.watch(Some(Arc::new(|| {})));
+        assert!(events.note(EVENT, || ()));
+        thread::scope(|scope| {
+            let (tell, told) = mpsc::channel();
+            let events = &events;
+            let noted = events.note(EVENT, || {
+                scope.spawn(move || tell.send(events.take().len()));
+                assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(1));
+            });
+            assert!(noted);
+        });
+        assert_eq!(Vec::from_iter(events.take()), [EVENT]);
+        events.watch(None);
+        assert!(!events.note(EVENT, || ()));
+        assert!(events.take().is_empty());
     }
 }

@@ -58,7 +58,7 @@ impl<H: Send> Bindings<H> {
             if let Some(guard) = self.known.try_lock() {
                 return guard;
             }
-            wait_without_interpreter(&|| drop(self.known.lock()));
+            wait_without_interpreter(&mut || drop(self.known.lock()));
         }
     }
 

@@ -2,13 +2,14 @@
 
 use ash::vk::{self, Handle};
 use vkmem_engine::{
-    Allocation, AllocationCreateInfo, AllocationRequest, DedicatedTarget, DeviceError, Error,
-    MemoryHandle, MemoryRequirements,
+    Allocation, AllocationCreateInfo, AllocationId, AllocationRequest, DedicatedTarget,
+    DeviceError, Error, MemoryHandle, MemoryRequirements,
 };
 
 use crate::allocator::DeviceAllocator;
 use crate::allocator::image_limits::check_image_size;
 use crate::allocator::sharing::Direction;
+use crate::device::memory_locks::waiting;
 use crate::driver::contract::Driver;
 
 /// What buffers and images do by different commands.
@@ -297,10 +298,18 @@ impl DeviceAllocator {
             let error = self.bind_error::<K>(error, memory_type_index, size);
             // SAFETY: of the caller.
             let error = unsafe { self.destroy_after::<K>(handle, error) };
-            drop(self.engine().free(id));
+            self.free_after(id);
             return Err(error);
         }
         Ok((handle, allocation))
+    }
+
+    /// Frees memory because of an error. Undoing its mapping waits for whoever maps the same block.
+    #[cold]
+    fn free_after(&self, id: AllocationId) {
+        if let Ok(release) = self.engine().free(id) {
+            waiting(|| drop(release));
+        }
     }
 
     /// Destroys a handle because of an error, which it hands on.

@@ -12,13 +12,27 @@ use vkmem_engine::lock::{RwLock, RwLockReadGuard, RwLockWriteGuard, rank};
 const LOCKS: usize = 32;
 
 /// See [`wait_by`].
-static WAIT: OnceLock<fn(&(dyn Fn() + Sync))> = OnceLock::new();
+static WAIT: OnceLock<Wait> = OnceLock::new();
 
-/// How to wait for another thread that maps memory, for programs that hold a lock of their own around the
-/// calls of this crate: what is given runs a wait without it. The other thread may be in a debug callback
-/// of the driver's that needs that lock. The first one counts.
-pub fn wait_by(wait: fn(&(dyn Fn() + Sync))) {
+/// Runs what waits.
+type Wait = fn(&mut (dyn FnMut() + Send));
+
+/// How to wait for another thread that is in a call of the driver, for programs that hold a lock of their
+/// own around the calls of this crate: what is given runs a wait without it. The other thread may be in a
+/// debug callback of the driver's that needs that lock. The first one counts.
+pub fn wait_by(wait: Wait) {
     WAIT.get_or_init(|| wait);
+}
+
+/// Runs what may wait for another thread that is in a call of the driver, as [`wait_by`] says.
+#[cold]
+pub(crate) fn waiting(run: impl FnOnce() + Send) {
+    let mut run = Some(run);
+    let mut once = || run.take().into_iter().for_each(|run| run());
+    match WAIT.get() {
+        Some(by) => by(&mut once),
+        None => once(),
+    }
 }
 
 type MemoryLock = RwLock<(), rank::MemoryUse>;
@@ -57,11 +71,7 @@ impl MemoryLocks {
 #[cold]
 fn wait_for(lock: &MemoryLock) -> RwLockReadGuard<'_, (), rank::MemoryUse> {
     loop {
-        let wait = || drop(lock.read_recursive());
-        match WAIT.get() {
-            Some(by) => by(&wait),
-            None => wait(),
-        }
+        waiting(|| drop(lock.read_recursive()));
         // Not held while the lock of the program is taken again.
         if let Some(guard) = lock.try_read_recursive() {
             return guard;
