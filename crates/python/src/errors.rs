@@ -6,6 +6,7 @@ use pyo3::types::{PyDict, PyType};
 use vkmem_engine::Error;
 use vkmem_vulkan::OpenError;
 
+use crate::interpreter::check_locks;
 use crate::package::ERRORS;
 use crate::transfer::queue_lock::take_raised;
 
@@ -14,6 +15,7 @@ fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
 }
 
 fn raise(py: Python<'_>, name: &str, message: &str, figures: Option<&Bound<'_, PyDict>>) -> PyErr {
+    check_locks();
     // Names and texts of the caller may have several lines; a message has one.
     let message = message.replace(['\n', '\r'], " ");
     let make = || class(py, name)?.call((message,), figures);

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::device::{DeviceError, MemoryRange};
+use crate::lock::{Mutex, rank};
 
 /// Maximum number of records; older ones are dropped.
 const LOG_CAPACITY: usize = 65_536;
@@ -202,7 +201,7 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Calls {
     born: Instant,
-    state: Mutex<State>,
+    state: Mutex<State, rank::SimulatedCalls>,
 }
 
 impl Calls {

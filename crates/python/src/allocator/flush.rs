@@ -8,6 +8,7 @@ use vkmem_engine::words::counted;
 use super::Allocator;
 use crate::arguments::sequences::{self, about_item};
 use crate::errors::to_py_of_item;
+use crate::interpreter::detach;
 use crate::memory::host_access::{Part, flush_many, invalidate_many};
 use crate::objects::resource::ResourceObject;
 
@@ -41,7 +42,7 @@ impl Allocator {
             .zip(ranges)
             .map(|(resource, (offset, size))| (&***resource, offset, size))
             .collect();
-        py.detach(|| run(&parts)).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
+        detach(py, || run(&parts)).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
     }
 }
 

@@ -12,7 +12,7 @@ use super::ownership::{Live, PendingRelease, Resource};
 use super::pins::NotClosed;
 use super::unflushed;
 use crate::errors::pinned;
-use crate::interpreter::warn_unclosed;
+use crate::interpreter::{detach, try_attach, warn_unclosed};
 
 /// What `retire` is called in errors.
 const RETIRE: &str = "retire";
@@ -80,7 +80,7 @@ impl Resource {
     #[cold]
     #[inline(never)]
     fn end_release(&self, py: Python<'_>, release: Release) {
-        py.detach(|| drop(release));
+        detach(py, || drop(release));
         self.allocator.tell_device_memory(py);
     }
 
@@ -109,8 +109,7 @@ impl Resource {
     pub fn discard(&self, py: Python<'_>) {
         if self.pins.close(py).is_ok() {
             self.leave();
-            drop(self.pending_release().release(&self.allocator));
-            self.allocator.tell_device_memory(py);
+            self.give_back(py);
         }
     }
 
@@ -185,7 +184,7 @@ impl Resource {
         let lost = self.lost_writes();
         self.leave();
         let remains_size = self.allocator.collect(self);
-        Python::try_attach(|py| {
+        try_attach(|py| {
             let made = self.made_at(py);
             warn_unclosed(
                 py,

@@ -16,6 +16,7 @@ use crate::arguments::iterables;
 use crate::arguments::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::DeviceCore;
 use crate::package::{DEVICE_ARGUMENTS, FUNCTION_ADDRESS};
 use crate::process::forks::in_one_process;
@@ -89,7 +90,7 @@ fn queue_family_index(value: &Bound<'_, PyAny>) -> PyResult<u32> {
 /// All devices of the system's drivers, in the order that `Device.open(index=...)` counts.
 #[pyfunction]
 pub fn list_physical_devices(py: Python<'_>) -> PyResult<Vec<PhysicalDevice>> {
-    let found = py.detach(enumerate).or_raise(py)?;
+    let found = detach(py, enumerate).or_raise(py)?;
     Ok(found.into_iter().map(PhysicalDevice::from).collect())
 }
 
@@ -162,7 +163,7 @@ impl Device {
         };
         let loader = loader_address(get_instance_proc_addr)?;
         // SAFETY: the loader is the caller's, as the documentation asks, and kept below.
-        let device = py.detach(|| unsafe { VulkanDevice::open_through(loader, &options) });
+        let device = detach(py, || unsafe { VulkanDevice::open_through(loader, &options) });
         let device = device.or_raise(py)?;
         let kept = [kept(get_instance_proc_addr), callbacks];
         Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), true, None, kept)) })
@@ -248,7 +249,7 @@ impl Device {
             allocation_callbacks,
         };
         // SAFETY: the handles are the caller's, as the documentation asks.
-        let device = py.detach(|| unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
+        let device = detach(py, || unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
         let kept = [kept(get_instance_proc_addr), callbacks];
         Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), false, queue_lock, kept)) })
     }

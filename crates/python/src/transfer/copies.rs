@@ -13,6 +13,7 @@ use vkmem_vulkan::{
 
 use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned, unsigned_32};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::{DeviceCore, Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::objects::buffer::Buffer;
@@ -148,7 +149,7 @@ fn check_queue(py: Python<'_>, core: &DeviceCore) -> PyResult<()> {
 
 fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
     // SAFETY: the callers below checked queue, device, usage and ranges, and hold pins.
-    let done = py.detach(|| unsafe { core.driver.run(&[command]) });
+    let done = detach(py, || unsafe { core.driver.run(&[command]) });
     done.map_err(Error::from).or_raise(py)
 }
 
@@ -253,7 +254,7 @@ fn fill_buffer(
     let fill = Fill { buffer: handle, offset, size, value };
     let allocator = &resource.allocator.device_allocator;
     // SAFETY: device, usage and range were checked above, and the pin is held.
-    py.detach(|| unsafe { fill.run(allocator) }).or_raise(py)
+    detach(py, || unsafe { fill.run(allocator) }).or_raise(py)
 }
 
 /// `vkCmdCopyBuffer`

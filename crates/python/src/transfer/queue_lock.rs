@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{CallError, DeviceError};
 use vkmem_vulkan::{QUEUE_LOCK, QueueLock};
 
@@ -30,7 +30,7 @@ pub fn take_raised(error: &CallError) -> Option<PyErr> {
 
 /// The caller's lock, until the cycle collector takes it.
 #[derive(Debug)]
-pub struct OwnersLock(Mutex<Option<Py<PyAny>>>);
+pub struct OwnersLock(Mutex<Option<Py<PyAny>>, rank::Callback>);
 
 impl OwnersLock {
     /// A `TypeError` for what cannot stand in a `with` statement.

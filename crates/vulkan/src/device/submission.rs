@@ -10,7 +10,7 @@ use std::slice;
 use std::sync::Arc;
 
 use ash::vk;
-use parking_lot::{Mutex, MutexGuard};
+use vkmem_engine::lock::{Mutex, MutexGuard, rank};
 use vkmem_engine::{CallError, DeviceError};
 
 use crate::device::command_slots::{CommandSlot, answered, create_timeline};
@@ -104,15 +104,18 @@ pub(crate) struct Submissions {
     family_index: u32,
     timeline: Option<TimelineFunctions>,
     owners_lock: Option<Arc<dyn QueueLock>>,
-    on_queue: Mutex<()>,
-    state: Mutex<State>,
+    on_queue: Mutex<(), rank::Queue>,
+    state: Mutex<State, rank::Submissions>,
 }
 
 /// Keeps the semaphore and the slots where they are. Ends where the state is not locked.
 struct Use<'a>(&'a Submissions);
 
 impl<'a> Use<'a> {
-    fn begin(submissions: &'a Submissions, mut state: MutexGuard<'a, State>) -> Self {
+    fn begin(
+        submissions: &'a Submissions,
+        mut state: MutexGuard<'a, State, rank::Submissions>,
+    ) -> Self {
         state.users += 1;
         Self(submissions)
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use vkmem_engine::lock::{Condvar, Mutex, rank};
 use vkmem_engine::{Call, CallError, DeviceError, VALIDATION_FAILED};
 
 use crate::driver::submission::{Submission, TransferCommand};
@@ -32,7 +32,7 @@ struct State {
 /// What was submitted and not carried out yet.
 #[derive(Debug, Default)]
 pub(super) struct Submissions {
-    state: Mutex<State>,
+    state: Mutex<State, rank::SimulatedSubmissions>,
     /// Told when something has ended.
     ended: Condvar,
 }
