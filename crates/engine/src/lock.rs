@@ -19,6 +19,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::time::Instant;
 
 /// The place of a lock in the order.
 pub trait Rank {
@@ -470,16 +471,16 @@ impl Condvar {
     #[inline(always)]
     #[cfg_attr(any(debug_assertions, feature = "validate"), track_caller)]
     pub fn wait<T, R: Rank>(&self, guard: &mut MutexGuard<'_, T, R>) {
-        #[cfg(any(debug_assertions, feature = "validate"))]
-        {
-            held::remove::<R>();
-            // Counted again if that panics: the guard is dropped then.
-            let _again = Again::<R>(PhantomData);
-            held::check::<R>(None);
-            self.0.wait(&mut guard.guard);
-        }
-        #[cfg(not(any(debug_assertions, feature = "validate")))]
+        let _away = Away::<R>::begin();
         self.0.wait(&mut guard.guard);
+    }
+
+    /// Waits as [`wait`](Self::wait) does, at most until `end`. Returns false if that has come.
+    #[inline(always)]
+    #[cfg_attr(any(debug_assertions, feature = "validate"), track_caller)]
+    pub fn wait_until<T, R: Rank>(&self, guard: &mut MutexGuard<'_, T, R>, end: Instant) -> bool {
+        let _away = Away::<R>::begin();
+        !self.0.wait_until(&mut guard.guard, end).timed_out()
     }
 
     /// Wakes one.
@@ -495,12 +496,24 @@ impl Condvar {
     }
 }
 
-/// Counts a lock again that a wait gave away.
-#[cfg(any(debug_assertions, feature = "validate"))]
-struct Again<R: Rank>(PhantomData<fn() -> R>);
+/// A lock that a wait gives away. Counted again when this is dropped, even by a panic: the guard is dropped
+/// then.
+struct Away<R: Rank>(PhantomData<fn() -> R>);
+
+impl<R: Rank> Away<R> {
+    #[inline(always)]
+    #[cfg_attr(any(debug_assertions, feature = "validate"), track_caller)]
+    fn begin() -> Self {
+        #[cfg(any(debug_assertions, feature = "validate"))]
+        held::remove::<R>();
+        let away = Self(PhantomData);
+        held::check::<R>(None);
+        away
+    }
+}
 
 #[cfg(any(debug_assertions, feature = "validate"))]
-impl<R: Rank> Drop for Again<R> {
+impl<R: Rank> Drop for Away<R> {
     fn drop(&mut self) {
         held::add::<R>(0);
     }

@@ -2,14 +2,13 @@
 
 use ash::vk::{self, Handle};
 use vkmem_engine::{
-    Allocation, AllocationCreateInfo, AllocationId, AllocationRequest, DedicatedTarget,
-    DeviceError, Error, MemoryHandle, MemoryRequirements,
+    Allocation, AllocationCreateInfo, AllocationRequest, DedicatedTarget, DeviceError, Error,
+    MemoryHandle, MemoryRequirements,
 };
 
 use crate::allocator::DeviceAllocator;
 use crate::allocator::image_limits::check_image_size;
 use crate::allocator::sharing::Direction;
-use crate::device::memory_locks::waiting;
 use crate::driver::contract::Driver;
 
 /// Buffers or images: the Vulkan functions and structures of one kind of resource.

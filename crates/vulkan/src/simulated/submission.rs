@@ -134,9 +134,7 @@ impl SimulatedDriver {
         let end = Instant::now().checked_add(Duration::from_nanos(timeout_ns));
         while state.done < submission.0 {
             match end {
-                Some(end) if self.submissions.ended.wait_until(&mut state, end).timed_out() => {
-                    break;
-                }
+                Some(end) if !self.submissions.ended.wait_until(&mut state, end) => break,
                 Some(_) => {}
                 None => self.submissions.ended.wait(&mut state),
             }
