@@ -32,5 +32,5 @@ pub use instance::info::PhysicalDeviceSummary;
 pub use instance::open_error::OpenError;
 pub use instance::validation::ValidationLog;
 pub use simulated::driver::SimulatedDriver;
+pub use simulated::pending::Completion;
 pub use simulated::rules::RequirementRules;
-pub use simulated::submission::Completion;

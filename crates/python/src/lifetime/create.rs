@@ -18,11 +18,11 @@ use super::ownership::{
 };
 use super::pins::Pins;
 use crate::errors::out_of_host_memory;
+use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::CallSites;
 use crate::observe::events::Events;
 use crate::process::forks::Process;
 use crate::process::links::Link;
-use crate::transfer::queue_lock::OwnersLock;
 
 /// What a new resource is made of.
 pub struct Made {

@@ -36,11 +36,11 @@ use super::memory_listener::DeviceMemoryListener;
 use super::pieces::Pieces;
 use super::pins::Pins;
 use super::{bindings, counted, live};
+use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::{CallSites, Origin};
 use crate::observe::events::Events;
 use crate::process::forks::Process;
 use crate::process::links::Link;
-use crate::transfer::queue_lock::OwnersLock;
 
 /// Keeps a resource alive.
 pub type ResourceRef = counted::StrongRef<Resource>;

@@ -18,10 +18,10 @@ use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::DeviceCore;
+use crate::lifetime::queue_lock::OwnersLock;
 use crate::package::{DEVICE_ARGUMENTS, FUNCTION_ADDRESS};
 use crate::process::forks::in_one_process;
 use crate::process::links::Link;
-use crate::transfer::queue_lock::OwnersLock;
 
 /// A Vulkan device.
 #[pyclass(module = "vk_mem", subclass, frozen, weakref)]

@@ -25,10 +25,10 @@ use crate::driver::format;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::instance::extensions;
+use crate::simulated::pending::Submissions;
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
 use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
-use crate::simulated::submission::Submissions;
 use vkmem_engine::words::bytes;
 
 /// Buffer handles spell "BUF" in their upper bytes, image handles "IMG".

@@ -9,9 +9,8 @@ use vkmem_engine::words::bytes;
 use crate::driver::format::{self, FormatBlock};
 use crate::driver::submission::LayoutChange;
 use crate::simulated::driver::SimulatedDriver;
-use crate::simulated::resources::Resource;
+use crate::simulated::resources::{MemoryOffset, Resource};
 use crate::simulated::rules::ImageShape;
-use crate::simulated::transfer::MemoryOffset;
 
 /// Which way a copy goes.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 pub(crate) mod driver;
 mod external;
 mod image_copy;
+pub(crate) mod pending;
 mod registry;
 mod resources;
 pub(crate) mod rules;
-pub(crate) mod submission;
+mod submission;
 mod transfer;

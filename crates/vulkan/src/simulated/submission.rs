@@ -1,41 +1,12 @@
 //! The simulated queue: when what was submitted is carried out.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use vkmem_engine::lock::{Condvar, Mutex, rank};
 use vkmem_engine::{Call, CallError, DeviceError, VALIDATION_FAILED};
 
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
-
-/// When the device carries out what is submitted to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Completion {
-    /// Inside of the submission.
-    #[default]
-    AtOnce,
-    /// Inside of the first wait for it or for a later one.
-    WhenWaited,
-    /// When [`SimulatedDriver::complete_submissions`] says so. Waits wait until then.
-    Held,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    completion: Completion,
-    last: u64,
-    done: u64,
-    pending: VecDeque<(u64, Vec<TransferCommand>)>,
-}
-
-/// What was submitted and not carried out yet.
-#[derive(Debug, Default)]
-pub(super) struct Submissions {
-    state: Mutex<State, rank::SimulatedSubmissions>,
-    /// Told when something has ended.
-    ended: Condvar,
-}
+use crate::simulated::pending::{Completion, State};
 
 impl SimulatedDriver {
     /// Says when what is submitted from now on is carried out. What was submitted before and is not held

@@ -3,16 +3,14 @@
 use std::ops::Range;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{MemoryHandle, MemoryRange};
+use vkmem_engine::MemoryRange;
 
 use crate::driver::contract::HostSide;
 use crate::driver::submission::TransferCommand;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::image_copy::Direction;
+use crate::simulated::resources::MemoryOffset;
 use vkmem_engine::words::bytes;
-
-/// Memory and the offset in it, in bytes.
-pub(super) type MemoryOffset = (MemoryHandle, u64);
 
 impl SimulatedDriver {
     /// Runs one command. `Err` says what Vulkan forbids about it; it then did nothing.

@@ -1,6 +1,5 @@
 //! `queue_lock=` of `Device.wrap`: a context manager of the caller's around each submission.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyTypeError;
@@ -12,21 +11,12 @@ use vkmem_engine::{CallError, DeviceError};
 use vkmem_vulkan::{QUEUE_LOCK, QueueLock};
 
 use crate::arguments::callback::current;
-use crate::errors::use_after_free;
+use crate::errors::{keep_raised, use_after_free};
+use crate::interpreter::try_attach;
 use crate::process::forks::in_one_process;
 
 /// `VK_ERROR_UNKNOWN`
 const UNKNOWN: i32 = -13;
-
-thread_local! {
-    /// What a lock has raised in this thread: errors of the driver hold no exceptions.
-    static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
-}
-
-/// The exception behind an error of [`QUEUE_LOCK`] that this thread has met.
-pub fn take_raised(error: &CallError) -> Option<PyErr> {
-    (error.call == QUEUE_LOCK).then(|| RAISED.take()).flatten()
-}
 
 /// The caller's lock, until the cycle collector takes it.
 #[derive(Debug)]
@@ -63,7 +53,7 @@ impl OwnersLock {
 
     /// Calls a method of the lock; as `with` does, that of its class.
     fn call(&self, method: &str, exception: &[()]) -> Result<(), CallError> {
-        let called = Python::try_attach(|py| {
+        let called = try_attach(|py| {
             let Some(lock) = current(py, &self.0) else {
                 return Err(use_after_free(py, "the queue_lock of the device was collected"));
             };
@@ -76,7 +66,7 @@ impl OwnersLock {
         // Of an interpreter that has ended there is no exception.
         let called = called.map_or_else(|| Err(None), |called| called.map_err(Some));
         called.map_err(|raised| {
-            RAISED.set(raised);
+            keep_raised(raised);
             DeviceError::Other(UNKNOWN).of(QUEUE_LOCK)
         })
     }
