@@ -1,4 +1,4 @@
-"""No two files import each other, and no room imports one above it."""
+"""No two files import each other, and a room imports lower ones only."""
 
 from __future__ import annotations
 

@@ -77,8 +77,13 @@ impl State {
     /// Takes back the slots of what has ended; the answer is what is too many of them.
     fn retire(&mut self) -> Vec<CommandSlot> {
         let mut surplus = Vec::new();
-        while self.in_flight.front().is_some_and(|it| it.number <= self.done && it.waiters == 0) {
-            let Some(ended) = self.in_flight.pop_front() else { break };
+        let mut index = 0;
+        while self.in_flight.get(index).is_some_and(|it| it.number <= self.done) {
+            if self.in_flight[index].waiters > 0 {
+                index += 1;
+                continue;
+            }
+            let Some(ended) = self.in_flight.remove(index) else { break };
             surplus.extend(self.keep(ended.slot));
         }
         surplus
