@@ -10,6 +10,7 @@ Environment:
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,13 @@ DEVICE_NAME = os.environ.get("VK_MEM_TEST_DEVICE")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs a device that is not the processor")
     config.addinivalue_line("markers", "driver: needs a Vulkan driver")
+
+
+def pytest_collection_finish() -> None:
+    """All modules and tests are there by now. The collector need not walk them hundreds of thousands
+    of times: they stay, and what tests make comes later."""
+    gc.collect()
+    gc.freeze()
 
 
 @functools.cache
