@@ -75,7 +75,7 @@ impl Block {
         (at + region.footprint > offset).then_some((at, region))
     }
 
-    /// Any region, near or far, on a page of this range that it must not share.
+    /// A region, whatever lies between, on a page of this range that it must not share.
     pub fn page_conflict(
         &self,
         (offset, size): (u64, u64),
@@ -87,12 +87,13 @@ impl Block {
         }
         let pages = |offset: u64, size: u64| (offset / page, (offset + size - 1) / page);
         let (first, last) = pages(offset, size);
-        let on_a_page = |(&at, region): (&u64, &Region)| {
-            let (from, to) = pages(at, region.size);
-            let conflict = from <= last && first <= to && !may_share(kind, region.kind);
-            conflict.then_some((at, *region))
-        };
-        self.regions.iter().find_map(on_a_page)
+        // Regions do not overlap, which `wrong` sees to: those on these pages are neighbours.
+        let until = (last + 1).checked_mul(page).unwrap_or(u64::MAX);
+        let before = self.regions.range(..until).rev();
+        before
+            .take_while(|(at, region)| pages(**at, region.size).1 >= first)
+            .find(|(_, region)| !may_share(kind, region.kind))
+            .map(|(&at, &region)| (at, region))
     }
 
     /// The lowest offset inside an unused range, by trying.
