@@ -34,8 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """All modules and tests are there by now. The collector need not walk them hundreds of thousands
-    of times: they stay, and what tests make comes later."""
+    """All modules and cases are there by now, and stay: the collector need not walk them again in
+    each of the collections that tests ask for. What tests make comes later."""
     gc.collect()
     gc.freeze()
 

@@ -3,8 +3,8 @@
     .venv/bin/python tools/run_tests.py [--quick] [--workers N]
 
 `cargo test` runs the binaries of tests one after the other; here they are built by it and run side
-by side, the slow ones first, each with its output in one piece. Its tests of documentation run among
-them. pytest comes afterwards, with pytest-xdist. What failed is named again at the end.
+by side, the slow ones first, each with its output in one piece. Its tests of documentation run
+among them. pytest comes afterwards, with pytest-xdist. What failed is named again at the end.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ FEATURES = ("--features", "vkmem-engine/validate,vkmem-vulkan/validate")
 ALL = ("--workspace", "--exclude", "vkmem-python", *FEATURES)
 QUICK = ("--package", "vkmem-engine", "--package", "vkmem-vulkan", *FEATURES)
 
-# What `--quick` leaves out, with what is lost by it. All but the last two are binaries of tests; they
-# are started first in a whole run, so that nothing is left to wait for them in the end.
+# What `--quick` leaves out, with what is lost by it. The first two are binaries of tests; they are
+# started first in a whole run, so that nothing is left to wait for them in the end.
 SLOW_RUST = {
     "engine/shadow_suballocator": "random programs of each suballocator beside a model",
     "engine/shadow_allocator": "random requests beside a model of the allocator",
