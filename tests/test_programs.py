@@ -315,7 +315,7 @@ PARTS = 5
 
 
 def part(number: int) -> type:
-    """A part of the programs as a test of its own, so that workers run them side by side. Hypothesis
+    """A part of the programs as a test of its own: workers run the parts side by side. Hypothesis
     takes the seed from the name of the machine."""
     case = type(f"Programs{number}", (Programs,), {}).TestCase
     # They look at everything after every step.

@@ -37,8 +37,16 @@ SLOW_PYTHON = {
     "test_attack_programs.py": "attacks from Python, in short",
     "test_buffer_heap_interrupts.py": "interrupts at every moment",
     "test_cli.py": "the command line, in a process for each call",
-    "test_cli_streams.py": "its streams",
-    "test_exit.py": "what happens when the interpreter ends",
+    "test_cli_streams.py": "the command line with odd streams and arguments",
+    "test_exit.py": "processes that end with things left open",
+    "test_interpreter.py": "calls while the interpreter ends, subinterpreters, forks in a call",
+    "test_many.py": "many at once, with each call of the driver failing once",
+    "test_programs.py": "random programs on simulated devices",
+    "test_view.py": "pictures of memory: what is in them, and where",
+    "test_view_limits.py": "pictures and pages of nothing or of much",
+    "test_view_load.py": "pages in a browser: nasty texts, a million allocations",
+    "test_view_page.py": "pages in a browser: what they show, and how they move",
+    "test_view_table.py": "pages in a browser: search, filters, table",
 }
 
 RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed", re.MULTILINE)
