@@ -88,7 +88,7 @@ impl Block {
         let pages = |offset: u64, size: u64| (offset / page, (offset + size - 1) / page);
         let (first, last) = pages(offset, size);
         // Regions do not overlap, which `wrong` sees to: those on these pages are neighbours.
-        let until = (last + 1).checked_mul(page).unwrap_or(u64::MAX);
+        let until = (last + 1).saturating_mul(page);
         let before = self.regions.range(..until).rev();
         before
             .take_while(|(at, region)| pages(**at, region.size).1 >= first)
