@@ -33,9 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "driver: needs a Vulkan driver")
 
 
-def pytest_collection_finish() -> None:
-    """All modules and cases are there by now, and stay: the collector need not walk them again in
-    each of the collections that tests ask for. What tests make comes later."""
+@pytest.fixture(scope="module", autouse=True)
+def the_collector_passes_over_what_stays() -> None:
+    """Modules, cases, and what was read once for many tests, such as the registry: a million
+    objects, which each collection that a test asks for would walk again. What tests make comes
+    later."""
     gc.collect()
     gc.freeze()
 
