@@ -23,6 +23,7 @@ use crate::package::VIRTUAL_ALLOCATIONS;
 use crate::process::forks::Process;
 use crate::process::host_memory;
 use crate::process::links::Link;
+use crate::process::number::Number;
 
 /// A range of numbers that is divided: bytes of a buffer, slots of a table, frames of a sound
 /// (`VmaVirtualBlock`).
@@ -386,20 +387,20 @@ impl VirtualBlock {
 impl VirtualAllocation {
     /// For `free`, `free_many` and `info`.
     #[getter]
-    fn handle(&self) -> u64 {
-        self.handle
+    fn handle(&self) -> Number {
+        Number(self.handle)
     }
 
     /// Where it starts, in the caller's unit.
     #[getter]
-    fn offset(&self) -> u64 {
-        self.offset
+    fn offset(&self) -> Number {
+        Number(self.offset)
     }
 
     /// As requested.
     #[getter]
-    fn size(&self) -> u64 {
-        self.size
+    fn size(&self) -> Number {
+        Number(self.size)
     }
 
     /// The block it is a part of.

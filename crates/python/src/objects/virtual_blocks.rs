@@ -12,6 +12,7 @@ use crate::arguments::numbers::unsigned;
 use crate::arguments::options::algorithm;
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, corruption};
+use crate::process::number::Number;
 
 /// Which life of which block: numbers are given out again.
 #[derive(Clone, Copy, PartialEq)]
@@ -82,8 +83,8 @@ impl Range {
 
     /// Where it begins there.
     #[getter]
-    fn offset(&self) -> u64 {
-        self.place.offset
+    fn offset(&self) -> Number {
+        Number(self.place.offset)
     }
 }
 

@@ -3,3 +3,4 @@
 pub(crate) mod forks;
 pub(crate) mod host_memory;
 pub(crate) mod links;
+pub(crate) mod number;
