@@ -1,4 +1,4 @@
-//! Making resources, and the shared halves of allocators, pools and devices.
+//! Creation of resources, and of the Rust half of allocators, pools and devices.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -24,27 +24,27 @@ use crate::process::forks::Process;
 use crate::process::links::Link;
 use crate::transfer::queue_lock::OwnersLock;
 
-/// What a new resource is made of.
+/// What a [`Resource`] is created from.
 pub struct Made {
-    /// The handle and the memory.
+    /// Handle and memory.
     pub location: Location,
-    /// Bytes that the host may see.
+    /// Bytes that the host can access.
     pub host_size: u64,
     /// `VkBufferUsageFlags2` or `VkImageUsageFlags`.
     pub usage: u64,
-    /// What lies in the memory.
+    /// Kind of resource, for `bufferImageGranularity`.
     pub kind: ResourceKind,
 }
 
 impl Made {
-    /// Bare memory.
+    /// A resource of memory only.
     pub fn memory(allocation: Allocation) -> Self {
         let (handle, host_size) = (ResourceHandle::Memory, allocation.size);
         let location = Location { handle, allocation };
         Self { location, host_size, usage: 0, kind: ResourceKind::Unknown }
     }
 
-    /// An image, whose bytes are the driver's affair.
+    /// An image; the host accesses its memory, as the layout of its texels is the driver's.
     pub fn image(image: vk::Image, allocation: Allocation, info: &vk::ImageCreateInfo<'_>) -> Self {
         let (handle, host_size) = (ResourceHandle::Image(image), allocation.size);
         let usage = u64::from(info.usage.as_raw());
@@ -64,27 +64,27 @@ impl Made {
     }
 }
 
-/// All bits of a buffer's usage.
+/// Returns all usage bits of a buffer.
 #[inline(always)]
 fn usage_of(info: &vk::BufferCreateInfo<'_>) -> u64 {
     if info.p_next.is_null() {
         return u64::from(info.usage.as_raw());
     }
-    // SAFETY: the chain that the buffer was just created with, which its caller keeps for the call.
+    // SAFETY: the chain that the buffer was just created with, which the caller keeps valid for the call.
     unsafe { buffer_usage(info) }
 }
 
-/// What the resources of one call have in common.
+/// Options that all resources of one call have in common.
 #[derive(Clone, Default)]
 pub struct Shared {
-    /// Created with DONT_BIND.
+    /// Created with `DONT_BIND`.
     pub dont_bind: bool,
-    /// Where they were allocated from.
+    /// The pool they were allocated from.
     pub pool: Option<Arc<PoolState>>,
 }
 
 impl Resource {
-    /// Registers a new resource with its allocator. Without host memory for that it is destroyed again.
+    /// Registers a new resource with its allocator. Destroys it again if there is no host memory for that.
     #[inline(always)]
     pub fn create(
         py: Python<'_>,
@@ -113,7 +113,7 @@ impl Resource {
         Ok(resource)
     }
 
-    /// Registers many new resources, all of one kind, or destroys all of them again.
+    /// Registers many new resources, all of one kind. Destroys all of them again if there is no host memory.
     pub fn create_many(
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
@@ -127,7 +127,7 @@ impl Resource {
         Ok(resources)
     }
 
-    /// Registers a new resource that lies in the memory of another, which the caller has pinned.
+    /// Registers a new resource in the memory of another one, which the caller has pinned.
     pub fn create_alias(
         py: Python<'_>,
         of: &ResourceRef,
@@ -174,7 +174,7 @@ impl Resource {
     }
 }
 
-/// Enters one in the list of live things.
+/// Adds a resource to the list of live resources.
 #[inline]
 fn list(live: &mut Live, resource: &ResourceRef, serial: u64) {
     resource.serial.store(serial, Ordering::Relaxed);
@@ -182,8 +182,8 @@ fn list(live: &mut Live, resource: &ResourceRef, serial: u64) {
     resource.listed.store(true, Ordering::Relaxed);
 }
 
-/// Enters them in the tables of their allocator and device. Without host memory for that they are
-/// destroyed again.
+/// Adds resources to the tables of their allocator and device. Destroys all of them again if there is no host
+/// memory for that.
 fn register(py: Python<'_>, allocator: &AllocatorState, resources: &[ResourceRef]) -> PyResult<()> {
     let mut live = allocator.live.lock();
     if live.reserve(resources.len()).is_err() {
@@ -200,8 +200,8 @@ fn register(py: Python<'_>, allocator: &AllocatorState, resources: &[ResourceRef
     entered.map_err(|_| give_up(py, resources))
 }
 
-/// Destroys resources that nobody has seen, one by one: there is no host memory for more than that. All
-/// are of one call, so none lies in another.
+/// Destroys resources that no other code refers to, one by one, as there is no host memory for more. None is
+/// an alias of another, as all were created in one call.
 #[cold]
 fn give_up(py: Python<'_>, resources: &[ResourceRef]) -> PyErr {
     for resource in resources {
@@ -210,14 +210,14 @@ fn give_up(py: Python<'_>, resources: &[ResourceRef]) -> PyErr {
     out_of_host_memory(py)
 }
 
-/// What a table of bindings has to know of a resource.
+/// Returns what the table of bindings needs: the handle, and whether it was created with `DONT_BIND`.
 #[inline]
 fn to_bind(resource: &ResourceRef) -> (ResourceHandle, bool) {
     (resource.handle(), resource.dont_bind)
 }
 
 impl AllocatorState {
-    /// With nothing in it.
+    /// Creates the Rust half of an allocator without resources.
     pub fn new(
         device_allocator: DeviceAllocator,
         device: Arc<DeviceCore>,
@@ -226,7 +226,7 @@ impl AllocatorState {
     ) -> Self {
         let sites = Arc::new(CallSites::new(call_site_depth as usize));
         let events = Events::default();
-        // Before all others, which read the call sites of what was created.
+        // Switched on before any other event handler, as those read the call sites of new resources.
         if sites.is_tracking() {
             events.begin(sites.clone());
         }
@@ -260,14 +260,14 @@ impl AllocatorState {
         first
     }
 
-    /// Returns how many resources were created so far.
+    /// Returns the number of resources created so far.
     pub fn created_count(&self) -> u64 {
         self.created.load(Ordering::Relaxed)
     }
 }
 
 impl PoolState {
-    /// Makes the shared half of a new pool of the engine.
+    /// Creates the Rust half of a pool that the engine has just created.
     pub fn new(allocator: &Arc<AllocatorState>, id: PoolId) -> Self {
         Self {
             allocator: allocator.clone(),
@@ -280,7 +280,8 @@ impl PoolState {
 }
 
 impl DeviceCore {
-    /// Takes a device that was just opened or wrapped, and keeps what it needs of the caller's.
+    /// Creates the shared half of a device that was just opened or wrapped; keeps the caller's loader and
+    /// callbacks alive.
     pub fn new(
         driver: Arc<dyn Driver>,
         is_owned: bool,

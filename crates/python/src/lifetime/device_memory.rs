@@ -1,4 +1,4 @@
-//! Telling a program of each `vkAllocateMemory` and `vkFreeMemory`.
+//! Events for each `vkAllocateMemory` and `vkFreeMemory`.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +13,14 @@ use crate::arguments::callback::{callable, current, exchange};
 use crate::interpreter::try_attach;
 use crate::process::forks::in_one_process;
 
-/// One `VkDeviceMemory` that the driver gave or took back.
+/// One `VkDeviceMemory` that was allocated or freed.
 #[pyclass(module = "vk_mem", frozen, get_all)]
 pub struct DeviceMemoryEvent {
     /// "allocate" after `vkAllocateMemory`, "free" after `vkFreeMemory`.
     kind: &'static str,
-    /// The `VkDeviceMemory`. One that was freed may be another's by now.
+    /// The `VkDeviceMemory`. The driver may have reused the handle of a freed one.
     memory: u64,
-    /// Bytes of it.
+    /// Size in bytes.
     size: u64,
     /// Index into the device's memory types.
     memory_type_index: u32,
@@ -39,7 +39,7 @@ impl DeviceMemoryEvent {
     }
 }
 
-/// Ends the telling, however it ends.
+/// Clears the flag when dropped: the delivery of events ends.
 struct Telling<'a>(&'a AtomicBool);
 
 impl Drop for Telling<'_> {
@@ -49,7 +49,7 @@ impl Drop for Telling<'_> {
 }
 
 impl AllocatorState {
-    /// See `Allocator.on_device_memory`.
+    /// Sets the callback; see `Allocator.on_device_memory`.
     pub fn listen_to_device_memory(self: &Arc<Self>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
         let callback = callable(callback)?;
         let is_set = callback.is_some();
@@ -61,8 +61,8 @@ impl AllocatorState {
         Ok(())
     }
 
-    /// At the end of the Python object: the shared half may live on in resources, where the cycle collector
-    /// cannot follow the callback.
+    /// Removes the callback when the Python object ends: resources may keep the Rust half alive, where the
+    /// cycle collector cannot traverse the callback.
     pub fn stop_telling(&self) {
         if !self.device.is_forked() {
             self.device_memory.clear();
@@ -70,13 +70,13 @@ impl AllocatorState {
         }
     }
 
-    /// Calls back for each memory object that came or went since. On the thread whose call it was, or on
-    /// one that is calling back already; what a thread without Python did is told by the next call, or by
-    /// the main thread between two steps of its own, whichever comes first.
+    /// Calls the callback for each event since the last delivery. If another thread is delivering, that
+    /// thread delivers these, too. Events of a thread without Python are delivered by the next call, or by
+    /// the main thread between two bytecodes, whichever comes first.
     pub fn tell_device_memory(&self, py: Python<'_>) {
         loop {
-            // Between this and the end of the telling the interpreter is not let go of, so no event is
-            // missed that a thread put there and left to this one.
+            // The GIL is not released between the last check for events and the end of the delivery, so no
+            // event is missed that another thread left to this one.
             if self.device_memory.is_telling.swap(true, Ordering::SeqCst) {
                 return;
             }
@@ -105,7 +105,8 @@ impl AllocatorState {
             memory_type_index,
             heap_index: self.engine().device().info().heap_of(memory_type_index),
         };
-        // The call that did it has done its work; in the child of a fork it is over but for its result.
+        // The call that caused the event has finished its work; in the child of a fork it has only to return
+        // its result.
         let called = in_one_process(py, || callback.call1((event,)));
         if let Err(error) = called.and_then(|it| it) {
             error.write_unraisable(py, Some(&callback));
@@ -113,33 +114,34 @@ impl AllocatorState {
     }
 }
 
-/// What the main thread is given.
+/// The argument of [`tell_soon`].
 struct Ask {
     state: Weak<AllocatorState>,
     is_asked: Arc<AtomicBool>,
 }
 
-/// Has the main thread tell soon, if no call does before. Runs on any thread, with locks of the engine held:
-/// so it takes no reference to the allocator, which might become the last one and end it here.
+/// Makes the main thread deliver the events soon, if no call does before. Runs on any thread, with locks of
+/// the engine held, so it takes no strong reference to the allocator: that might become the last one and end
+/// the allocator here.
 fn ask_main_thread(state: &Weak<AllocatorState>, is_asked: &Arc<AtomicBool>) {
     if is_asked.swap(true, Ordering::SeqCst) {
         return;
     }
     let ask = Box::new(Ask { state: state.clone(), is_asked: is_asked.clone() });
     let ask = Box::into_raw(ask);
-    // SAFETY: may be called by any thread, with or without the interpreter; the function takes what the
+    // SAFETY: may be called by any thread, with or without the GIL; `tell_soon` takes ownership of what the
     // argument points to.
     if unsafe { ffi::Py_AddPendingCall(Some(tell_soon), ask.cast()) } != 0 {
-        // The interpreter's list is full: the next call tells.
+        // The interpreter's queue of pending calls is full: the next call delivers.
         is_asked.store(false, Ordering::SeqCst);
-        // SAFETY: nobody has taken it.
+        // SAFETY: `tell_soon` was not registered, so the box is still owned here.
         drop(unsafe { Box::from_raw(ask) });
     }
 }
 
-/// Runs on the main thread, with the interpreter and between two steps of Python code.
+/// Delivers the events; called by the interpreter on the main thread, with the GIL and between two bytecodes.
 extern "C" fn tell_soon(ask: *mut c_void) -> c_int {
-    // SAFETY: made by `ask_main_thread` for this call.
+    // SAFETY: allocated by `ask_main_thread` for this call.
     let Ask { state, is_asked } = *unsafe { Box::from_raw(ask.cast::<Ask>()) };
     is_asked.store(false, Ordering::SeqCst);
     if let Some(state) = state.upgrade().filter(|state| !state.is_abandoned()) {

@@ -1,4 +1,4 @@
-//! The end of a resource: destroyed, retired, or let go of.
+//! The end of a resource: destroyed, retired or garbage-collected.
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use super::unflushed;
 use crate::errors::pinned;
 use crate::interpreter::{detach, try_attach, warn_unclosed};
 
-/// What `retire` is called in errors.
+/// The verb for `retire` in error messages.
 const RETIRE: &str = "retire";
 
 thread_local! {
@@ -41,7 +41,7 @@ impl Owned for Resource {
 }
 
 impl Resource {
-    /// What has to be given back of it.
+    /// Returns what has to be released: handle, memory and held objects.
     #[inline]
     pub(crate) fn pending_release(&self) -> PendingRelease {
         let alias_of = self.alias().map(|alias| alias.base.downgrade());
@@ -49,11 +49,11 @@ impl Resource {
         PendingRelease { handle: self.handle(), id, size, alias_of, _held: self.take_held() }
     }
 
-    /// Ends it, unless a view or a call uses it. Nothing happens the second time.
+    /// Destroys the resource, unless a view or a call uses it. Does nothing if it has ended before.
     #[inline]
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
-        // Once the allocator is closed, so is this. The driver may call back, and from there the
-        // interpreter may be let go of: so it stays open.
+        // A closed allocator has ended all its resources. The pin keeps it open: the driver may call back
+        // Python code, which may release the GIL.
         let Some(_inside) = self.allocator.pins.pin(py) else { return Ok(()) };
         prefetch_line(self.allocation().hint.0);
         self.allocator.device.check_process(py)?;
@@ -84,7 +84,7 @@ impl Resource {
         self.allocator.tell_device_memory(py);
     }
 
-    /// Closes it and leaves the list of live things; false if that was done before.
+    /// Closes the resource and removes it from the list of live ones; false if that was done before.
     #[inline]
     fn end(&self, py: Python<'_>, verb: &str) -> PyResult<bool> {
         match self.pins.close(py) {
@@ -92,9 +92,9 @@ impl Resource {
             Err(NotClosed::InUse) => return Err(self.still_in_use(verb)),
             Ok(()) => {}
         }
-        // From here on nothing new is bound to it.
+        // The pins are closed from here on, so nothing new is bound to it.
         let bound = self.bound_here.load(Ordering::Acquire);
-        // What was retired before it is released before it.
+        // Retired aliases do not count: they are released before it.
         let waits = || verb == RETIRE && bound == self.allocator.waiting_in(self);
         if bound > 0 && !waits() {
             self.pins.reopen(py);
@@ -104,7 +104,7 @@ impl Resource {
         Ok(true)
     }
 
-    /// Destroys one that nobody has seen yet.
+    /// Destroys a resource that no other code refers to yet.
     #[cold]
     pub fn discard(&self, py: Python<'_>) {
         if self.pins.close(py).is_ok() {
@@ -113,7 +113,7 @@ impl Resource {
         }
     }
 
-    /// Ends it for Python; the device may go on for the frames in flight.
+    /// Ends the resource for Python; its memory is released when no frame in flight can use it.
     pub fn retire(&self, py: Python<'_>) -> PyResult<()> {
         self.allocator.device.check_process(py)?;
         if self.end(py, RETIRE)? {
@@ -127,13 +127,13 @@ impl Resource {
         Ok(())
     }
 
-    /// The exception where something is bound to its memory.
+    /// Returns the exception for a resource with something bound to its memory.
     pub(crate) fn still_bound(&self, verb: &str) -> PyErr {
         let what = self.describe();
         pinned(format!("cannot {verb} {what}: a buffer or an image is bound to it"))
     }
 
-    /// The exception where a view or a call uses it.
+    /// Returns the exception for a resource that a view or a call uses.
     pub(crate) fn still_in_use(&self, verb: &str) -> PyErr {
         pinned(format!(
             "cannot {verb} {}: a view of its memory is open, or another thread uses it",
@@ -141,7 +141,7 @@ impl Resource {
         ))
     }
 
-    /// Remembers the name for errors and leaves the list of live things.
+    /// Keeps the name for errors and removes the resource from the list of live ones.
     #[inline]
     fn unlist_and_keep_name(&self) {
         if self.was_named.load(Ordering::Relaxed)
@@ -152,13 +152,13 @@ impl Resource {
         self.leave();
     }
 
-    /// Leaves the list of live things.
+    /// Removes the resource from the list of live ones.
     #[inline]
     fn leave(&self) {
         self.leave_list(&mut self.allocator.live.lock());
     }
 
-    /// Leaves the list of live things, for who has it locked.
+    /// Removes the resource from the list of live ones, which the caller has locked.
     #[inline]
     pub(crate) fn leave_list(&self, live: &mut Live) {
         if self.is_listed() {
@@ -167,7 +167,7 @@ impl Resource {
         }
     }
 
-    /// Ends it for a closing allocator or pool, which releases all remains together.
+    /// Ends the resource for a closing allocator or pool, which releases all returned values together.
     pub fn close_for_allocator(&self, py: Python<'_>) -> Option<PendingRelease> {
         self.pins.close(py).ok()?;
         self.unlist_and_keep_name();
@@ -179,7 +179,7 @@ impl Resource {
         if self.pins.is_closed() || self.allocator.pins.is_closed() {
             return self.leave();
         }
-        // Nobody holds it any more, but the device may still be using it.
+        // No reference is left, but the device may still be using the memory.
         let description = self.describe();
         let lost = self.lost_writes();
         self.leave();
