@@ -1,4 +1,4 @@
-//! Copies that the device makes.
+//! Copies and fills by the device.
 
 pub(crate) mod copies;
 pub(crate) mod queue_lock;

@@ -1,4 +1,4 @@
-//! `queue_lock=` of `Device.wrap`: a context manager of the caller's around each submission.
+//! `queue_lock=` of `Device.wrap`: a context manager of the caller that is entered around each submission.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -19,23 +19,23 @@ use crate::process::forks::in_one_process;
 const UNKNOWN: i32 = -13;
 
 thread_local! {
-    /// What a lock has raised in this thread: errors of the driver hold no exceptions.
+    /// The exception of a lock in this thread: driver errors cannot hold exceptions.
     static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
 }
 
-/// The exception behind an error of [`QUEUE_LOCK`] that this thread has met.
+/// Removes and returns the exception behind an error of [`QUEUE_LOCK`] in this thread.
 pub fn take_raised(error: &CallError) -> Option<PyErr> {
     (error.call == QUEUE_LOCK).then(|| RAISED.take()).flatten()
 }
 
-/// The caller's lock, until the cycle collector takes it.
+/// The caller's lock; `None` after the cycle collector has cleared it.
 #[derive(Debug)]
 pub struct OwnersLock(Mutex<Option<Py<PyAny>>, rank::Callback>);
 
 impl OwnersLock {
-    /// A `TypeError` for what cannot stand in a `with` statement.
+    /// Takes an object that can be used in a `with` statement; raises `TypeError` for any other.
     pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
-        // As `with` does, of the class: `threading.Lock` without its parentheses is none.
+        // Looks at the class, as `with` does: `threading.Lock` without parentheses is not a lock.
         let class = object.get_type();
         if class.hasattr("__enter__")? && class.hasattr("__exit__")? {
             return Ok(Arc::new(Self(Mutex::new(Some(object.clone().unbind())))));
@@ -46,22 +46,22 @@ impl OwnersLock {
         )))
     }
 
-    /// For the cycle collector.
+    /// Traverses the lock, for the cycle collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Another thread that holds it is alive, and so is what it holds.
+        // If another thread holds the mutex, the object is reachable, and so is the lock.
         match self.0.try_lock() {
             Some(object) => visit.call(&*object),
             None => Ok(()),
         }
     }
 
-    /// For the cycle collector: nothing can be submitted any more.
+    /// Removes the lock, for the cycle collector: nothing can be submitted any more.
     pub fn clear(&self) {
         let object = self.0.lock().take();
         drop(object);
     }
 
-    /// Calls a method of the lock; as `with` does, that of its class.
+    /// Calls a method of the lock's class, as `with` does.
     fn call(&self, method: &str, exception: &[()]) -> Result<(), CallError> {
         let called = Python::try_attach(|py| {
             let Some(lock) = current(py, &self.0) else {
@@ -73,7 +73,7 @@ impl OwnersLock {
             let run = || lock.get_type().getattr(method)?.call1(arguments);
             in_one_process(py, run)?.map(drop)
         });
-        // Of an interpreter that has ended there is no exception.
+        // After interpreter exit there is no exception.
         let called = called.map_or_else(|| Err(None), |called| called.map_err(Some));
         called.map_err(|raised| {
             RAISED.set(raised);
