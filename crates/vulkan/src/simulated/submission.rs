@@ -1,4 +1,4 @@
-//! The simulated queue: when what was submitted is carried out.
+//! The queue of a simulated device: when submissions are executed.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,15 +9,15 @@ use vkmem_engine::{Call, CallError, DeviceError, VALIDATION_FAILED};
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
 
-/// When the device carries out what is submitted to it.
+/// When a simulated device executes submissions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Completion {
-    /// Inside of the submission.
+    /// During the submission.
     #[default]
     AtOnce,
-    /// Inside of the first wait for it or for a later one.
+    /// During the first wait for it or for a later one.
     WhenWaited,
-    /// When [`SimulatedDriver::complete_submissions`] says so. Waits wait until then.
+    /// When [`SimulatedDriver::complete_submissions`] is called. Waits block until then.
     Held,
 }
 
@@ -29,17 +29,16 @@ struct State {
     pending: VecDeque<(u64, Vec<TransferCommand>)>,
 }
 
-/// What was submitted and not carried out yet.
+/// Submissions that have not been executed yet.
 #[derive(Debug, Default)]
 pub(super) struct Submissions {
     state: Mutex<State, rank::SimulatedSubmissions>,
-    /// Told when something has ended.
+    /// Notified when a submission has ended.
     ended: Condvar,
 }
 
 impl SimulatedDriver {
-    /// Says when what is submitted from now on is carried out. What was submitted before and is not held
-    /// any more is carried out now.
+    /// Sets when later submissions are executed. `AtOnce` executes pending ones now, too.
     pub fn set_completion(&self, completion: Completion) {
         let mut state = self.submissions.state.lock();
         state.completion = completion;
@@ -48,7 +47,7 @@ impl SimulatedDriver {
         }
     }
 
-    /// Carries out the oldest submissions that have not ended; how many they were.
+    /// Executes the oldest pending submissions; returns their number.
     pub fn complete_submissions(&self, count: usize) -> usize {
         let mut state = self.submissions.state.lock();
         let before = state.pending.len();
@@ -57,12 +56,12 @@ impl SimulatedDriver {
         before - state.pending.len()
     }
 
-    /// Submissions that have not ended.
+    /// Returns the number of pending submissions.
     pub fn pending_submissions(&self) -> usize {
         self.submissions.state.lock().pending.len()
     }
 
-    /// Whether all commands are allowed.
+    /// Executes all commands; returns whether all of them are valid.
     fn execute_all(&self, commands: &[TransferCommand]) -> bool {
         let mut allowed = true;
         for command in commands {
@@ -74,8 +73,8 @@ impl SimulatedDriver {
         allowed
     }
 
-    /// Ends what was submitted up to a number. What is wrong with it then is a violation: so is a resource
-    /// that was destroyed too early.
+    /// Executes submissions up to a number. Errors in them are violations: for example a resource that was
+    /// destroyed too early.
     fn carry_out(&self, state: &mut State, up_to: u64) {
         while state.pending.front().is_some_and(|(number, _)| *number <= up_to) {
             let Some((number, commands)) = state.pending.pop_front() else { break };
@@ -118,7 +117,7 @@ impl SimulatedDriver {
         let mut state = self.submissions.state.lock();
         if let Err(error) = entered {
             if error == DeviceError::DeviceLost {
-                // Nothing runs any more, and nothing of it was done.
+                // Nothing runs any more, and none of the commands was executed.
                 state.pending.clear();
                 state.done = state.last;
                 self.submissions.ended.notify_all();
