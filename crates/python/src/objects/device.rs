@@ -163,7 +163,7 @@ impl Device {
             allocation_callbacks,
         };
         let loader = loader_address(get_instance_proc_addr)?;
-        // SAFETY: the loader is the caller's, who keeps the documented contract; it is kept alive below.
+        // SAFETY: the caller guarantees the loader, as documented; it is kept alive below.
         let device = detach(py, || unsafe { VulkanDevice::open_through(loader, &options) });
         let device = device.or_raise(py)?;
         let kept = [kept(get_instance_proc_addr), callbacks];
@@ -248,7 +248,7 @@ impl Device {
             amd_device_coherent,
             allocation_callbacks,
         };
-        // SAFETY: the handles are the caller's, who keeps the documented contract.
+        // SAFETY: the caller guarantees the handles, as documented.
         let device = detach(py, || unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
         let kept = [kept(get_instance_proc_addr), callbacks];
         Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), false, queue_lock, kept)) })

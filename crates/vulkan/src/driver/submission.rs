@@ -142,7 +142,7 @@ pub fn first_texels(buffer_offset: u64, extent: vk::Extent3D) -> vk::BufferImage
 /// The name of a [`QueueLock`] in errors, in place of the name of a driver call.
 pub const QUEUE_LOCK: &str = "queue_lock";
 
-/// The lock of the owner of a wrapped device's queue, who submits to it as well.
+/// The lock of the other code that submits to the queue of a wrapped device.
 ///
 /// Held around each `vkQueueSubmit` and `vkQueueWaitIdle`, but not while a thread waits for a submission. A
 /// thread that takes it holds no lock of this library.
