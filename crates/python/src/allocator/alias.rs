@@ -12,7 +12,7 @@ use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::numbers::unsigned;
 use crate::arguments::text::Text;
 use crate::errors::invalid;
-use crate::lifetime::create::Made;
+use crate::lifetime::create::CreatedResource;
 use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::objects::buffer::Buffer;
 use crate::objects::image::Image;
@@ -57,7 +57,7 @@ impl AliasKeywords {
         self,
         py: Python<'_>,
         base: &ResourceRef,
-        made: Made,
+        made: CreatedResource,
         object: T,
     ) -> PyResult<Py<T>> {
         let resource = Resource::create_alias(py, base, made, self.name)?;
@@ -119,7 +119,7 @@ impl Allocator {
             // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe { allocator.create_aliasing_buffer(&built.info, base.allocation(), offset) }
         })?;
-        keywords.finish(py, base, Made::buffer(buffer, allocation, &built.info), Buffer)
+        keywords.finish(py, base, CreatedResource::buffer(buffer, allocation, &built.info), Buffer)
     }
 
     /// Creates an image in the memory of a `Buffer`, an `Image` or an `Allocation`, which it shares
@@ -151,7 +151,7 @@ impl Allocator {
             // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe { allocator.create_aliasing_image(&built.info, base.allocation(), offset) }
         })?;
-        let made = Made::image(image, allocation, &built.info);
+        let made = CreatedResource::image(image, allocation, &built.info);
         keywords.finish(py, base, made, Image::of(&built.info))
     }
 }

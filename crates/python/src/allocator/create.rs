@@ -14,7 +14,7 @@ use crate::arguments::fast_call::FastMethod;
 use crate::arguments::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
 use crate::errors::{IntoPyResult, to_py};
 use crate::interop::import::ImportKeywords;
-use crate::lifetime::create::{Made, Shared};
+use crate::lifetime::create::{CreatedResource, Shared};
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::ownership::Resource;
 use crate::lifetime::pins::Pinned;
@@ -46,7 +46,7 @@ impl Allocator {
                 allocator.create_buffer(info, create, |on, request| allocate(py, on, request))
             }
         })?;
-        self.finish(py, keywords, Made::buffer(buffer, allocation, info), Buffer)
+        self.finish(py, keywords, CreatedResource::buffer(buffer, allocation, info), Buffer)
     }
 
     /// Creates a buffer of a size and a usage, without keywords. Drops no unbound reference to a Python
@@ -71,7 +71,7 @@ impl Allocator {
         };
         match made {
             Ok((buffer, allocation)) => {
-                let made = Made::buffer(buffer, allocation, &info);
+                let made = CreatedResource::buffer(buffer, allocation, &info);
                 let resource = Resource::create(py, &self.state, made, &Shared::default())?;
                 self.announce(py, resource, None, None, Buffer)
             }
@@ -263,7 +263,7 @@ impl Allocator {
             // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe { allocator.create_image(info, create, |on, request| allocate(py, on, request)) }
         })?;
-        self.finish(py, keywords, Made::image(image, allocation, info), Image::of(info))
+        self.finish(py, keywords, CreatedResource::image(image, allocation, info), Image::of(info))
     }
 
     /// Allocates `size` bytes without a buffer or an image (`vmaAllocateMemory`).

@@ -15,7 +15,7 @@ use crate::arguments::numbers::unsigned;
 use crate::errors::invalid;
 use crate::interop::import::{ImportKeywords, Importing};
 use crate::interpreter::detach;
-use crate::lifetime::create::Made;
+use crate::lifetime::create::CreatedResource;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
 use crate::objects::buffer::Buffer;
@@ -51,14 +51,14 @@ impl Allocator {
             // SAFETY: the caller guarantees the handle; host memory is held below.
             unsafe { allocator.import_memory(size, import, &keywords.create, &mut ask(py)) }
         })?;
-        self.imported(py, keywords, Made::memory(made), Allocation, importing)
+        self.imported(py, keywords, CreatedResource::memory(made), Allocation, importing)
     }
 
     fn imported<T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'_>,
         keywords: Keywords,
-        made: Made,
+        made: CreatedResource,
         object: T,
         importing: Importing,
     ) -> PyResult<Py<T>> {
@@ -88,7 +88,13 @@ impl Allocator {
             // the handle, and host memory is held below.
             unsafe { allocator.import_buffer(info, &importing.import, create, &mut ask(py)) }
         })?;
-        self.imported(py, keywords, Made::buffer(buffer, allocation, info), Buffer, importing)
+        self.imported(
+            py,
+            keywords,
+            CreatedResource::buffer(buffer, allocation, info),
+            Buffer,
+            importing,
+        )
     }
 
     /// Creates an image in imported memory: `create_image` with one of the `import_` keywords.
@@ -107,7 +113,7 @@ impl Allocator {
             // the handle, and host memory is held below.
             unsafe { allocator.import_image(info, &importing.import, create, &mut ask(py)) }
         })?;
-        let made = Made::image(image, allocation, info);
+        let made = CreatedResource::image(image, allocation, info);
         self.imported(py, keywords, made, Image::of(info), importing)
     }
 }

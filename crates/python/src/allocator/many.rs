@@ -17,7 +17,7 @@ use crate::arguments::sequences;
 use crate::errors::{IntoPyResult, invalid, to_py};
 use crate::interpreter::detach;
 use crate::lifetime::close::TO_END_ONE;
-use crate::lifetime::create::Made;
+use crate::lifetime::create::CreatedResource;
 use crate::lifetime::destroy_many::destroy_many;
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::ownership::Resource;
@@ -46,7 +46,7 @@ impl Allocator {
         py: Python<'py>,
         keywords: &Keywords,
         names: &[Option<String>],
-        made: impl Iterator<Item = Made>,
+        made: impl Iterator<Item = CreatedResource>,
         object: impl Fn(usize) -> T,
     ) -> PyResult<Bound<'py, PyList>> {
         let resources = Resource::create_many(py, &self.state, made, &shared(keywords))?;
@@ -192,7 +192,7 @@ impl Allocator {
         let made = made
             .into_iter()
             .zip(infos)
-            .map(|((buffer, allocation), info)| Made::buffer(buffer, allocation, info));
+            .map(|((buffer, allocation), info)| CreatedResource::buffer(buffer, allocation, info));
         self.finish_many(py, &keywords, &names, made, |_| Buffer)
     }
 
@@ -231,7 +231,7 @@ impl Allocator {
         let made = made
             .into_iter()
             .zip(&built.infos)
-            .map(|((image, allocation), info)| Made::image(image, allocation, info));
+            .map(|((image, allocation), info)| CreatedResource::image(image, allocation, info));
         let object = |index: usize| Image::of(&built.infos[index]);
         self.finish_many(py, &keywords, &names, made, object)
     }
@@ -298,7 +298,7 @@ impl Allocator {
         check_room(py, count, OF_ONE)?;
         let engine = self.state.engine();
         let made = self.attempt_many(py, || detach(py, || engine.allocate_many(&requests)))?;
-        let made = made.into_iter().map(Made::memory);
+        let made = made.into_iter().map(CreatedResource::memory);
         self.finish_many(py, &keywords, &names, made, |_| Allocation)
     }
 

@@ -32,7 +32,7 @@ use crate::arguments::{iterables, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
 use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
-use crate::lifetime::create::{Made, Shared};
+use crate::lifetime::create::{CreatedResource, Shared};
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::lifetime::release::release_all;
@@ -110,7 +110,7 @@ impl Allocator {
         &self,
         py: Python<'_>,
         keywords: Keywords,
-        made: Made,
+        made: CreatedResource,
         object: T,
     ) -> PyResult<Py<T>> {
         let resource = Resource::create(py, &self.state, made, &shared(&keywords))?;
@@ -180,7 +180,7 @@ impl Allocator {
             .check_export(keywords.create.export_handle_types)
             .or_raise(py)?;
         let made = self.attempt(py, || allocate(py, self.state.engine(), request))?;
-        self.finish(py, keywords, Made::memory(made), Allocation)
+        self.finish(py, keywords, CreatedResource::memory(made), Allocation)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::process::links::Link;
 use crate::transfer::queue_lock::OwnersLock;
 
 /// What a [`Resource`] is created from.
-pub struct Made {
+pub struct CreatedResource {
     /// Handle and memory.
     pub location: Location,
     /// Bytes that the host can access.
@@ -36,7 +36,7 @@ pub struct Made {
     pub kind: ResourceKind,
 }
 
-impl Made {
+impl CreatedResource {
     /// A resource of memory only.
     pub fn memory(allocation: Allocation) -> Self {
         let (handle, host_size) = (ResourceHandle::Memory, allocation.size);
@@ -89,7 +89,7 @@ impl Resource {
     pub fn create(
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
-        made: Made,
+        made: CreatedResource,
         shared: &Shared,
     ) -> PyResult<ResourceRef> {
         let resource =
@@ -117,7 +117,7 @@ impl Resource {
     pub fn create_many(
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
-        made: impl Iterator<Item = Made>,
+        made: impl Iterator<Item = CreatedResource>,
         shared: &Shared,
     ) -> PyResult<Vec<ResourceRef>> {
         let make =
@@ -131,7 +131,7 @@ impl Resource {
     pub fn create_alias(
         py: Python<'_>,
         of: &ResourceRef,
-        made: Made,
+        made: CreatedResource,
         name: Option<String>,
     ) -> PyResult<ResourceRef> {
         let base = of.alias().map_or(of, |alias| &alias.base).clone();
@@ -149,7 +149,7 @@ impl Resource {
     #[inline(always)]
     fn unregistered(
         allocator: &Arc<AllocatorState>,
-        made: Made,
+        made: CreatedResource,
         shared: &Shared,
         extras: OnceBox<Extras>,
     ) -> Self {
