@@ -14,7 +14,7 @@ use crate::arguments::fast_call::FastMethod;
 use crate::arguments::numbers::{IMAGE_TILING, live_handle, of_class, unsigned};
 use crate::errors::{IntoPyResult, to_py};
 use crate::interop::import::ImportKeywords;
-use crate::lifetime::create::{CreatedResource, Shared};
+use crate::lifetime::create::{CommonOptions, CreatedResource};
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::ownership::Resource;
 use crate::lifetime::pins::Pinned;
@@ -72,7 +72,7 @@ impl Allocator {
         match made {
             Ok((buffer, allocation)) => {
                 let made = CreatedResource::buffer(buffer, allocation, &info);
-                let resource = Resource::create(py, &self.state, made, &Shared::default())?;
+                let resource = Resource::create(py, &self.state, made, &CommonOptions::default())?;
                 self.announce(py, resource, None, None, Buffer)
             }
             Err(error) => {

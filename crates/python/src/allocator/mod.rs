@@ -32,7 +32,7 @@ use crate::arguments::{iterables, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
 use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
-use crate::lifetime::create::{CreatedResource, Shared};
+use crate::lifetime::create::{CommonOptions, CreatedResource};
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::lifetime::release::release_all;
@@ -190,9 +190,9 @@ impl Drop for Allocator {
     }
 }
 
-fn shared(keywords: &Keywords) -> Shared {
+fn shared(keywords: &Keywords) -> CommonOptions {
     let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND);
-    Shared { dont_bind, pool: keywords.pool.clone() }
+    CommonOptions { dont_bind, pool: keywords.pool.clone() }
 }
 
 fn frames(value: &Bound<'_, PyAny>) -> PyResult<u64> {

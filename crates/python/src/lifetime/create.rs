@@ -76,7 +76,7 @@ fn usage_of(info: &vk::BufferCreateInfo<'_>) -> u64 {
 
 /// Options that all resources of one call have in common.
 #[derive(Clone, Default)]
-pub struct Shared {
+pub struct CommonOptions {
     /// Created with `DONT_BIND`.
     pub dont_bind: bool,
     /// The pool they were allocated from.
@@ -90,7 +90,7 @@ impl Resource {
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
         made: CreatedResource,
-        shared: &Shared,
+        shared: &CommonOptions,
     ) -> PyResult<ResourceRef> {
         let resource =
             ResourceRef::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
@@ -118,7 +118,7 @@ impl Resource {
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
         made: impl Iterator<Item = CreatedResource>,
-        shared: &Shared,
+        shared: &CommonOptions,
     ) -> PyResult<Vec<ResourceRef>> {
         let make =
             |made| ResourceRef::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
@@ -136,7 +136,7 @@ impl Resource {
     ) -> PyResult<ResourceRef> {
         let base = of.alias().map_or(of, |alias| &alias.base).clone();
         base.bound_here.fetch_add(1, Ordering::AcqRel);
-        let shared = Shared { dont_bind: false, pool: base.pool.clone() };
+        let shared = CommonOptions { dont_bind: false, pool: base.pool.clone() };
         let allocator = base.allocator.clone();
         let was_named = name.is_some();
         let extras = OnceBox::with_value(Extras::of_alias(base, name));
@@ -150,7 +150,7 @@ impl Resource {
     fn unregistered(
         allocator: &Arc<AllocatorState>,
         made: CreatedResource,
-        shared: &Shared,
+        shared: &CommonOptions,
         extras: OnceBox<Extras>,
     ) -> Self {
         Self {
