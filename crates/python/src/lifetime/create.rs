@@ -89,11 +89,11 @@ impl Resource {
     pub fn create(
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
-        made: CreatedResource,
-        shared: &CommonOptions,
+        created: CreatedResource,
+        options: &CommonOptions,
     ) -> PyResult<ResourceRef> {
         let resource =
-            ResourceRef::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
+            ResourceRef::new(Self::unregistered(allocator, created, options, OnceBox::new()));
         let mut live = allocator.live.lock();
         if live.reserve(1).is_err() {
             drop(live);
@@ -117,12 +117,13 @@ impl Resource {
     pub fn create_many(
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
-        made: impl Iterator<Item = CreatedResource>,
-        shared: &CommonOptions,
+        created: impl Iterator<Item = CreatedResource>,
+        options: &CommonOptions,
     ) -> PyResult<Vec<ResourceRef>> {
-        let make =
-            |made| ResourceRef::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
-        let resources: Vec<_> = made.map(make).collect();
+        let make = |created| {
+            ResourceRef::new(Self::unregistered(allocator, created, options, OnceBox::new()))
+        };
+        let resources: Vec<_> = created.map(make).collect();
         register(py, allocator, &resources)?;
         Ok(resources)
     }
@@ -131,16 +132,16 @@ impl Resource {
     pub fn create_alias(
         py: Python<'_>,
         of: &ResourceRef,
-        made: CreatedResource,
+        created: CreatedResource,
         name: Option<String>,
     ) -> PyResult<ResourceRef> {
         let base = of.alias().map_or(of, |alias| &alias.base).clone();
         base.bound_here.fetch_add(1, Ordering::AcqRel);
-        let shared = CommonOptions { dont_bind: false, pool: base.pool.clone() };
+        let options = CommonOptions { dont_bind: false, pool: base.pool.clone() };
         let allocator = base.allocator.clone();
         let was_named = name.is_some();
         let extras = OnceBox::with_value(Extras::of_alias(base, name));
-        let resource = ResourceRef::new(Self::unregistered(&allocator, made, &shared, extras));
+        let resource = ResourceRef::new(Self::unregistered(&allocator, created, &options, extras));
         resource.was_named.store(was_named, Ordering::Relaxed);
         register(py, &allocator, std::slice::from_ref(&resource))?;
         Ok(resource)
@@ -149,8 +150,8 @@ impl Resource {
     #[inline(always)]
     fn unregistered(
         allocator: &Arc<AllocatorState>,
-        made: CreatedResource,
-        shared: &CommonOptions,
+        created: CreatedResource,
+        options: &CommonOptions,
         extras: OnceBox<Extras>,
     ) -> Self {
         Self {
@@ -158,17 +159,17 @@ impl Resource {
             bound_here: AtomicU32::new(0),
             allocator: allocator.clone(),
             extras,
-            pool: shared.pool.clone(),
+            pool: options.pool.clone(),
             place: AtomicU32::new(0),
             listed: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             was_named: AtomicBool::new(false),
-            dont_bind: shared.dont_bind && made.location.handle != ResourceHandle::Memory,
-            kind: made.kind,
+            dont_bind: options.dont_bind && created.location.handle != ResourceHandle::Memory,
+            kind: created.kind,
             open_mappings: AtomicU32::new(0),
-            location: made.location,
-            host_size: made.host_size,
-            usage: made.usage,
+            location: created.location,
+            host_size: created.host_size,
+            usage: created.usage,
             serial: AtomicU64::new(0),
         }
     }
