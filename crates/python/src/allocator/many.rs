@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyInt, PyList};
 use vkmem_engine::words::with_article;
 use vkmem_engine::{AllocationRequest, Error, FailedItem};
 
-use super::{Allocator, python_object, shared};
+use super::{Allocator, common_options, python_object};
 use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
 use crate::arguments::create_infos::{buffer_infos, image_infos};
 use crate::arguments::numbers::unsigned;
@@ -49,7 +49,7 @@ impl Allocator {
         made: impl Iterator<Item = CreatedResource>,
         object: impl Fn(usize) -> T,
     ) -> PyResult<Bound<'py, PyList>> {
-        let resources = Resource::create_many(py, &self.state, made, &shared(keywords))?;
+        let resources = Resource::create_many(py, &self.state, made, &common_options(keywords))?;
         let name = |index: usize| {
             names.get(index).map_or(keywords.name.as_deref(), |name| name.as_deref())
         };

@@ -113,7 +113,7 @@ impl Allocator {
         made: CreatedResource,
         object: T,
     ) -> PyResult<Py<T>> {
-        let resource = Resource::create(py, &self.state, made, &shared(&keywords))?;
+        let resource = Resource::create(py, &self.state, made, &common_options(&keywords))?;
         self.announce(py, resource, keywords.name.as_deref(), keywords.user_data, object)
     }
 
@@ -190,7 +190,7 @@ impl Drop for Allocator {
     }
 }
 
-fn shared(keywords: &Keywords) -> CommonOptions {
+fn common_options(keywords: &Keywords) -> CommonOptions {
     let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND);
     CommonOptions { dont_bind, pool: keywords.pool.clone() }
 }
