@@ -125,9 +125,9 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
     }
     let leaked = leaked(py, &live, "allocator");
     let lost = live.iter().filter_map(|it| it.lost_writes()).collect();
-    let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
-    remains.extend(state.take_collected(|_| true));
-    release_all(py, state, &remains);
+    let mut pending: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
+    pending.extend(state.take_collected(|_| true));
+    release_all(py, state, &pending);
     detach(py, || {
         state.engine().close();
         state.device.allocator_ended();

@@ -43,12 +43,12 @@ pub fn destroy_many(
     }
     // Under the GIL: references to Python objects must not change while the cycle collector runs.
     let lost: Vec<String> = ended.iter().filter_map(|it| it.lost_writes()).collect();
-    let remains: Vec<PendingRelease> = ended.iter().map(|it| it.pending_release()).collect();
+    let pending: Vec<PendingRelease> = ended.iter().map(|it| it.pending_release()).collect();
     detach(py, || {
         let mut live = state.live.lock();
         ended.iter().for_each(|it| it.leave_list(&mut live));
         drop(live);
-        for (index, name) in release_many(state, &remains) {
+        for (index, name) in release_many(state, &pending) {
             ended[index].remember_name(name);
         }
         for it in &ended {

@@ -183,7 +183,7 @@ impl Resource {
         let description = self.describe();
         let lost = self.lost_writes();
         self.leave();
-        let remains_size = self.allocator.collect(self);
+        let pending_bytes = self.allocator.collect(self);
         try_attach(|py| {
             let made = self.made_at(py);
             warn_unclosed(
@@ -191,7 +191,7 @@ impl Resource {
                 &format!(
                     "unclosed {description}, {}{made}: it is released when no frame in flight can \
                      use it, or with its allocator",
-                    human_bytes(remains_size)
+                    human_bytes(pending_bytes)
                 ),
             );
             unflushed::warn_in_finaliser(py, lost.as_slice());

@@ -73,23 +73,23 @@ fn unbind(binding: Option<Binding>) {
 
 /// Destroys all handles, then frees all memory: a resource is destroyed before the memory it is bound to is
 /// freed. Returns the names of allocations that had one, with their index in `pending`. Calls the driver.
-pub fn release_many(state: &AllocatorState, remains: &[PendingRelease]) -> Vec<(usize, String)> {
-    state.events.tell_freed(remains);
+pub fn release_many(state: &AllocatorState, pending: &[PendingRelease]) -> Vec<(usize, String)> {
+    state.events.tell_freed(pending);
     // Before the driver can reuse the handles.
-    let bound = state.device.bindings.remove_many(remains.iter().map(|it| it.handle));
+    let bound = state.device.bindings.remove_many(pending.iter().map(|it| it.handle));
     let own_memory = |(place, it): (usize, &PendingRelease)| it.own_memory().map(|id| (place, id));
     let (places, ids): (Vec<usize>, Vec<AllocationId>) =
-        remains.iter().enumerate().filter_map(own_memory).unzip();
+        pending.iter().enumerate().filter_map(own_memory).unzip();
     // SAFETY: the closed pins show that nothing uses them, and each is released once.
-    let freed = unsafe { state.device_allocator.destroy_many(remains, |it| it.handle, &ids) };
-    remains.iter().for_each(PendingRelease::leave_base);
+    let freed = unsafe { state.device_allocator.destroy_many(pending, |it| it.handle, &ids) };
+    pending.iter().for_each(PendingRelease::leave_base);
     bound.into_iter().for_each(|binding| unbind(Some(binding)));
     drop(freed.releases);
     freed.names.into_iter().map(|(index, name)| (places[index], name)).collect()
 }
 
 /// Releases all as [`release_many`] does, with the GIL released, as the driver calls may take long.
-pub fn release_all(py: Python<'_>, state: &AllocatorState, remains: &[PendingRelease]) {
-    detach(py, || drop(release_many(state, remains)));
+pub fn release_all(py: Python<'_>, state: &AllocatorState, pending: &[PendingRelease]) {
+    detach(py, || drop(release_many(state, pending)));
     state.tell_device_memory(py);
 }
