@@ -99,7 +99,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
         return Ok(Closed::default());
     }
     // The GIL is held from here until the pins are closed, so nothing changes in between.
-    let _quiet = state.without_samples(py)?;
+    let _block = state.block_samples(py)?;
     // Checked before anything has changed.
     check_room(py, state.live.lock().len() + state.waiting().0, TO_END_ONE)?;
     // Unlocked before `live` is dropped: a last reference among them locks the list.

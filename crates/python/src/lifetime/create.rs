@@ -248,7 +248,7 @@ impl AllocatorState {
             abandoned: AtomicBool::new(false),
             closing: Mutex::default(),
             samples: Mutex::default(),
-            quiet: AtomicU32::new(0),
+            sample_blocks: AtomicU32::new(0),
         }
     }
 }

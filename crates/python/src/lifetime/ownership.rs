@@ -172,7 +172,7 @@ pub struct AllocatorState {
     /// Threads that are taking a sample.
     pub(super) samples: Mutex<Vec<ThreadId>, rank::Samples>,
     /// Number of `close` calls that block new samples.
-    pub(super) quiet: AtomicU32,
+    pub(super) sample_blocks: AtomicU32,
 }
 
 /// An ended resource, and how many frames had begun by then.

@@ -25,16 +25,16 @@ impl Drop for Sampling<'_> {
 }
 
 /// Blocks new samples until dropped.
-pub struct Quiet<'a>(&'a AtomicU32);
+pub struct SampleBlock<'a>(&'a AtomicU32);
 
-impl<'a> Quiet<'a> {
+impl<'a> SampleBlock<'a> {
     fn new(count: &'a AtomicU32) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         Self(count)
     }
 }
 
-impl Drop for Quiet<'_> {
+impl Drop for SampleBlock<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -47,7 +47,7 @@ impl AllocatorState {
         // Added before the flag is read: either this sees a `close`, or that sees this sample.
         self.samples.lock().push(std::thread::current().id());
         let sampling = Sampling(&self.samples);
-        (self.quiet.load(Ordering::SeqCst) == 0).then_some(sampling)
+        (self.sample_blocks.load(Ordering::SeqCst) == 0).then_some(sampling)
     }
 
     /// Waits until no other thread samples, and blocks new samples until the result is dropped.
@@ -55,8 +55,8 @@ impl AllocatorState {
     /// # Errors
     /// `BufferError` if this thread samples: a reference that a sample drops may issue a warning, whose hook
     /// may call `close`.
-    pub fn without_samples(&self, py: Python<'_>) -> PyResult<Quiet<'_>> {
-        let quiet = Quiet::new(&self.quiet);
+    pub fn block_samples(&self, py: Python<'_>) -> PyResult<SampleBlock<'_>> {
+        let block = SampleBlock::new(&self.sample_blocks);
         let me = std::thread::current().id();
         loop {
             let samples = self.samples.lock().clone();
@@ -66,7 +66,7 @@ impl AllocatorState {
                 ));
             }
             if samples.is_empty() {
-                return Ok(quiet);
+                return Ok(block);
             }
             detach(py, || std::thread::sleep(Duration::from_micros(100)));
         }
