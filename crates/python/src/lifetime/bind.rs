@@ -27,14 +27,14 @@ pub fn read_place(
 
 /// References taken while the lists of live resources were walked. Dropped after the table of bindings is
 /// unlocked: one of them may be the last reference to a resource, whose end locks the table.
-type Kept = Vec<(Arc<AllocatorState>, Vec<ResourceRef>)>;
+type HeldReferences = Vec<(Arc<AllocatorState>, Vec<ResourceRef>)>;
 
 /// Adds all live resources of a device to its table of bindings. O(live resources), once per device.
 #[cold]
-fn complete(
+fn enter_all_live(
     device: &DeviceCore,
     known: &mut HashMap<ResourceHandle, Binding>,
-) -> Result<Kept, Error> {
+) -> Result<HeldReferences, Error> {
     device.bindings.set_complete();
     let mut kept = Vec::new();
     for state in open_allocators() {
@@ -72,10 +72,10 @@ impl ResourceRef {
     pub fn try_bind(&self, what: ResourceHandle, place: BindPlace) -> Result<(), Error> {
         let device = &self.allocator.device;
         // Declared first, so dropped last: after `bindings` is unlocked.
-        let mut _kept = Kept::default();
+        let mut _held = HeldReferences::default();
         let mut bindings = device.bindings.lock();
         if !bindings.contains_key(&what) && !device.bindings.is_complete() {
-            _kept = complete(device, &mut bindings)?;
+            _held = enter_all_live(device, &mut bindings)?;
         }
         if let Some(Binding::Own | Binding::Foreign(_)) = bindings.get(&what) {
             let class = what.class();
