@@ -31,7 +31,9 @@ fn check_plain(py: Python<'_>, keywords: &Keywords) -> PyResult<()> {
 }
 
 /// Returns the function that imports memory, with the GIL released: an import always calls the driver.
-fn ask(py: Python<'_>) -> impl FnMut(&Engine, &ImportRequest) -> Result<EngineAllocation, Error> {
+fn import_without_gil(
+    py: Python<'_>,
+) -> impl FnMut(&Engine, &ImportRequest) -> Result<EngineAllocation, Error> {
     move |engine, request| detach(py, || engine.import(request))
 }
 
@@ -49,7 +51,9 @@ impl Allocator {
         let (allocator, import) = (&self.state.device_allocator, &importing.import);
         let made = self.attempt(py, || {
             // SAFETY: the caller guarantees the handle; host memory is held below.
-            unsafe { allocator.import_memory(size, import, &keywords.create, &mut ask(py)) }
+            unsafe {
+                allocator.import_memory(size, import, &keywords.create, &mut import_without_gil(py))
+            }
         })?;
         self.imported(py, keywords, CreatedResource::memory(made), Allocation, importing)
     }
@@ -86,7 +90,14 @@ impl Allocator {
         let (buffer, allocation) = self.attempt(py, || {
             // SAFETY: created here, or a struct of the caller that interop has checked; the caller guarantees
             // the handle, and host memory is held below.
-            unsafe { allocator.import_buffer(info, &importing.import, create, &mut ask(py)) }
+            unsafe {
+                allocator.import_buffer(
+                    info,
+                    &importing.import,
+                    create,
+                    &mut import_without_gil(py),
+                )
+            }
         })?;
         self.imported(
             py,
@@ -111,7 +122,9 @@ impl Allocator {
         let (image, allocation) = self.attempt(py, || {
             // SAFETY: created here, or a struct of the caller that interop has checked; the caller guarantees
             // the handle, and host memory is held below.
-            unsafe { allocator.import_image(info, &importing.import, create, &mut ask(py)) }
+            unsafe {
+                allocator.import_image(info, &importing.import, create, &mut import_without_gil(py))
+            }
         })?;
         let made = CreatedResource::image(image, allocation, info);
         self.imported(py, keywords, made, Image::of(info), importing)

@@ -186,7 +186,7 @@ impl Allocator {
 
 impl Drop for Allocator {
     fn drop(&mut self) {
-        self.state.stop_telling();
+        self.state.stop_delivery();
     }
 }
 

@@ -40,9 +40,9 @@ impl DeviceMemoryEvent {
 }
 
 /// Clears the flag when dropped: the delivery of events ends.
-struct Telling<'a>(&'a AtomicBool);
+struct Delivery<'a>(&'a AtomicBool);
 
-impl Drop for Telling<'_> {
+impl Drop for Delivery<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
     }
@@ -54,16 +54,16 @@ impl AllocatorState {
         let callback = callable(callback)?;
         let is_set = callback.is_some();
         exchange(&self.device_memory.callback, callback);
-        let (state, is_asked) = (Arc::downgrade(self), self.device_memory.is_asked.clone());
+        let (state, is_requested) = (Arc::downgrade(self), self.device_memory.is_requested.clone());
         let wake_up =
-            is_set.then(|| Arc::new(move || ask_main_thread(&state, &is_asked)) as WakeUp);
+            is_set.then(|| Arc::new(move || request_delivery(&state, &is_requested)) as WakeUp);
         self.engine().watch_memory(wake_up);
         Ok(())
     }
 
     /// Removes the callback when the Python object ends: resources may keep the Rust half alive, where the
     /// cycle collector cannot traverse the callback.
-    pub fn stop_telling(&self) {
+    pub fn stop_delivery(&self) {
         if !self.device.is_forked() {
             self.device_memory.clear();
             self.engine().watch_memory(None);
@@ -77,22 +77,22 @@ impl AllocatorState {
         loop {
             // The GIL is not released between the last check for events and the end of the delivery, so no
             // event is missed that another thread left to this one.
-            if self.device_memory.is_telling.swap(true, Ordering::SeqCst) {
+            if self.device_memory.is_delivering.swap(true, Ordering::SeqCst) {
                 return;
             }
-            let telling = Telling(&self.device_memory.is_telling);
+            let delivery = Delivery(&self.device_memory.is_delivering);
             let events = self.engine().take_memory_events();
             if events.is_empty() {
                 return;
             }
             for event in events {
-                self.tell_one(py, event);
+                self.deliver_one(py, event);
             }
-            drop(telling);
+            drop(delivery);
         }
     }
 
-    fn tell_one(&self, py: Python<'_>, event: MemoryEvent) {
+    fn deliver_one(&self, py: Python<'_>, event: MemoryEvent) {
         let Some(callback) = current(py, &self.device_memory.callback) else { return };
         let MemoryEvent { kind, memory, memory_type_index, size } = event;
         let event = DeviceMemoryEvent {
@@ -114,36 +114,38 @@ impl AllocatorState {
     }
 }
 
-/// The argument of [`tell_soon`].
-struct Ask {
+/// The argument of [`deliver_requested`].
+struct DeliveryRequest {
     state: Weak<AllocatorState>,
-    is_asked: Arc<AtomicBool>,
+    is_requested: Arc<AtomicBool>,
 }
 
 /// Makes the main thread deliver the events soon, if no call does before. Runs on any thread, with locks of
 /// the engine held, so it takes no strong reference to the allocator: that might become the last one and end
 /// the allocator here.
-fn ask_main_thread(state: &Weak<AllocatorState>, is_asked: &Arc<AtomicBool>) {
-    if is_asked.swap(true, Ordering::SeqCst) {
+fn request_delivery(state: &Weak<AllocatorState>, is_requested: &Arc<AtomicBool>) {
+    if is_requested.swap(true, Ordering::SeqCst) {
         return;
     }
-    let ask = Box::new(Ask { state: state.clone(), is_asked: is_asked.clone() });
-    let ask = Box::into_raw(ask);
-    // SAFETY: may be called by any thread, with or without the GIL; `tell_soon` takes ownership of what the
-    // argument points to.
-    if unsafe { ffi::Py_AddPendingCall(Some(tell_soon), ask.cast()) } != 0 {
+    let request =
+        Box::new(DeliveryRequest { state: state.clone(), is_requested: is_requested.clone() });
+    let request = Box::into_raw(request);
+    // SAFETY: may be called by any thread, with or without the GIL; `deliver_requested` takes ownership of
+    // what the argument points to.
+    if unsafe { ffi::Py_AddPendingCall(Some(deliver_requested), request.cast()) } != 0 {
         // The interpreter's queue of pending calls is full: the next call delivers.
-        is_asked.store(false, Ordering::SeqCst);
-        // SAFETY: `tell_soon` was not registered, so the box is still owned here.
-        drop(unsafe { Box::from_raw(ask) });
+        is_requested.store(false, Ordering::SeqCst);
+        // SAFETY: `deliver_requested` was not registered, so the box is still owned here.
+        drop(unsafe { Box::from_raw(request) });
     }
 }
 
 /// Delivers the events; called by the interpreter on the main thread, with the GIL and between two bytecodes.
-extern "C" fn tell_soon(ask: *mut c_void) -> c_int {
-    // SAFETY: allocated by `ask_main_thread` for this call.
-    let Ask { state, is_asked } = *unsafe { Box::from_raw(ask.cast::<Ask>()) };
-    is_asked.store(false, Ordering::SeqCst);
+extern "C" fn deliver_requested(request: *mut c_void) -> c_int {
+    // SAFETY: allocated by `request_delivery` for this call.
+    let DeliveryRequest { state, is_requested } =
+        *unsafe { Box::from_raw(request.cast::<DeliveryRequest>()) };
+    is_requested.store(false, Ordering::SeqCst);
     if let Some(state) = state.upgrade().filter(|state| !state.is_abandoned()) {
         try_attach(|py| state.tell_device_memory(py));
     }

@@ -12,9 +12,9 @@ use crate::arguments::callback::{Callback, exchange};
 pub struct DeviceMemoryListener {
     pub(super) callback: Callback,
     /// Whether a thread is delivering events: it goes on until there are none.
-    pub(super) is_telling: AtomicBool,
+    pub(super) is_delivering: AtomicBool,
     /// Whether the main thread has been asked to deliver events.
-    pub(super) is_asked: Arc<AtomicBool>,
+    pub(super) is_requested: Arc<AtomicBool>,
 }
 
 impl DeviceMemoryListener {
