@@ -59,7 +59,7 @@ pub fn in_use(live: &[ResourceRef], owner: &str) -> PyResult<()> {
 /// Returns the warning about resources that were live when their owner was closed; `None` without any.
 pub fn leaked(py: Python<'_>, live: &[ResourceRef], owner: &str) -> Option<String> {
     (!live.is_empty()).then(|| {
-        let line = |it: &ResourceRef| it.describe() + &it.made_at(py);
+        let line = |it: &ResourceRef| it.describe() + &it.call_site_text(py);
         let mut lines: Vec<String> = live.iter().take(LISTED).map(line).collect();
         if live.len() > LISTED {
             lines.push(format!("and {} more", live.len() - LISTED));

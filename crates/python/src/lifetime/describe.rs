@@ -45,7 +45,7 @@ impl Resource {
 
     /// Returns the call site: `, created at a.py:3 in f, called from b.py:7 in g`; empty without call-site
     /// tracking.
-    pub fn made_at(&self, py: Python<'_>) -> String {
+    pub fn call_site_text(&self, py: Python<'_>) -> String {
         let Some(origin) = self.origin() else { return String::new() };
         let lines = self.allocator.sites.lines(py, origin.site);
         format!(", created at {}", lines.join(", called from "))

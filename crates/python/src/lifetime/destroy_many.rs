@@ -46,7 +46,7 @@ pub fn destroy_many(
     let pending: Vec<PendingRelease> = ended.iter().map(|it| it.pending_release()).collect();
     detach(py, || {
         let mut live = state.live.lock();
-        ended.iter().for_each(|it| it.leave_list(&mut live));
+        ended.iter().for_each(|it| it.unlist_from(&mut live));
         drop(live);
         for (index, name) in release_many(state, &pending) {
             ended[index].remember_name(name);

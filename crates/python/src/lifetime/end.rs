@@ -30,7 +30,7 @@ impl Owned for Resource {
     #[inline]
     fn last_reference_dropped(&self) {
         if !(self.pins.is_closed() && !self.is_listed() || self.allocator.device.is_forked()) {
-            self.leave_behind();
+            self.collect_unclosed();
         }
     }
 
@@ -108,7 +108,7 @@ impl Resource {
     #[cold]
     pub fn discard(&self, py: Python<'_>) {
         if self.pins.close(py).is_ok() {
-            self.leave();
+            self.unlist();
             self.give_back(py);
         }
     }
@@ -149,18 +149,18 @@ impl Resource {
         {
             self.remember_name(name);
         }
-        self.leave();
+        self.unlist();
     }
 
     /// Removes the resource from the list of live ones.
     #[inline]
-    fn leave(&self) {
-        self.leave_list(&mut self.allocator.live.lock());
+    fn unlist(&self) {
+        self.unlist_from(&mut self.allocator.live.lock());
     }
 
     /// Removes the resource from the list of live ones, which the caller has locked.
     #[inline]
-    pub(crate) fn leave_list(&self, live: &mut Live) {
+    pub(crate) fn unlist_from(&self, live: &mut Live) {
         if self.is_listed() {
             live.remove(self.place.load(Ordering::Relaxed), self);
             self.listed.store(false, Ordering::Release);
@@ -175,17 +175,17 @@ impl Resource {
     }
 
     #[cold]
-    fn leave_behind(&self) {
+    fn collect_unclosed(&self) {
         if self.pins.is_closed() || self.allocator.pins.is_closed() {
-            return self.leave();
+            return self.unlist();
         }
         // No reference is left, but the device may still be using the memory.
         let description = self.describe();
         let lost = self.lost_writes();
-        self.leave();
+        self.unlist();
         let pending_bytes = self.allocator.collect(self);
         try_attach(|py| {
-            let made = self.made_at(py);
+            let made = self.call_site_text(py);
             warn_unclosed(
                 py,
                 &format!(

@@ -69,12 +69,12 @@ impl Resource {
     /// Pins the resource; raises after `destroy`.
     pub fn enter<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         self.allocator.device.check_process(py)?;
-        self.pins.pin(py).ok_or_else(|| self.dead(py))
+        self.pins.pin(py).ok_or_else(|| self.ended_error(py))
     }
 
     /// Raises if the resource has ended.
     pub fn check_live(&self, py: Python<'_>) -> PyResult<()> {
-        if self.pins.is_closed() { Err(self.dead(py)) } else { Ok(()) }
+        if self.pins.is_closed() { Err(self.ended_error(py)) } else { Ok(()) }
     }
 
     /// Raises if the resource is of another device, where its handle is meaningless; drivers do not check
@@ -86,7 +86,7 @@ impl Resource {
         Err(invalid(py, format!("{} is of another device", self.describe())))
     }
 
-    fn dead(&self, py: Python<'_>) -> PyErr {
+    fn ended_error(&self, py: Python<'_>) -> PyErr {
         let verb = match self.handle() {
             _ if self.retired.load(Ordering::Relaxed) => "retired",
             ResourceHandle::Memory => "freed",

@@ -28,7 +28,7 @@ impl PendingRelease {
 
     /// Counts an alias of its base as ended.
     #[inline]
-    fn leave_base(&self) {
+    fn unbind_from_base(&self) {
         if let Some(base) = self.alias_of.as_ref().and_then(WeakResourceRef::upgrade) {
             base.bound_here.fetch_sub(1, Ordering::AcqRel);
         }
@@ -43,7 +43,7 @@ impl PendingRelease {
         let binding = state.device.bindings.remove(self.handle);
         // SAFETY: the closed pins show that nothing uses it, and it is released once.
         let release = unsafe { state.device_allocator.destroy(self.handle, self.own_memory()) };
-        self.leave_base();
+        self.unbind_from_base();
         unbind(binding);
         release
     }
@@ -82,7 +82,7 @@ pub fn release_many(state: &AllocatorState, pending: &[PendingRelease]) -> Vec<(
         pending.iter().enumerate().filter_map(own_memory).unzip();
     // SAFETY: the closed pins show that nothing uses them, and each is released once.
     let freed = unsafe { state.device_allocator.destroy_many(pending, |it| it.handle, &ids) };
-    pending.iter().for_each(PendingRelease::leave_base);
+    pending.iter().for_each(PendingRelease::unbind_from_base);
     bound.into_iter().for_each(|binding| unbind(Some(binding)));
     drop(freed.releases);
     freed.names.into_iter().map(|(index, name)| (places[index], name)).collect()
