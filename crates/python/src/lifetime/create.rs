@@ -97,17 +97,21 @@ impl Resource {
         let mut live = allocator.live.lock();
         if live.reserve(1).is_err() {
             drop(live);
-            return Err(give_up(py, std::slice::from_ref(&resource)));
+            return Err(destroy_unregistered(py, std::slice::from_ref(&resource)));
         }
         let serial = allocator.next_serials(1);
-        list(&mut live, &resource, serial);
+        add_to_list(&mut live, &resource, serial);
         let is_complete = allocator.device.bindings.is_complete();
         drop(live);
         if is_complete || resource.dont_bind {
             let resources = std::slice::from_ref(&resource);
-            if allocator.device.bindings.enter(resources.iter().map(to_bind), is_complete).is_err()
+            if allocator
+                .device
+                .bindings
+                .enter(resources.iter().map(binding_entry), is_complete)
+                .is_err()
             {
-                return Err(give_up(py, resources));
+                return Err(destroy_unregistered(py, resources));
             }
         }
         Ok(resource)
@@ -177,7 +181,7 @@ impl Resource {
 
 /// Adds a resource to the list of live resources.
 #[inline]
-fn list(live: &mut Live, resource: &ResourceRef, serial: u64) {
+fn add_to_list(live: &mut Live, resource: &ResourceRef, serial: u64) {
     resource.serial.store(serial, Ordering::Relaxed);
     resource.place.store(live.insert(resource), Ordering::Relaxed);
     resource.listed.store(true, Ordering::Relaxed);
@@ -189,22 +193,22 @@ fn register(py: Python<'_>, allocator: &AllocatorState, resources: &[ResourceRef
     let mut live = allocator.live.lock();
     if live.reserve(resources.len()).is_err() {
         drop(live);
-        return Err(give_up(py, resources));
+        return Err(destroy_unregistered(py, resources));
     }
     let serials = allocator.next_serials(resources.len())..;
     for (resource, serial) in resources.iter().zip(serials) {
-        list(&mut live, resource, serial);
+        add_to_list(&mut live, resource, serial);
     }
     let is_complete = allocator.device.bindings.is_complete();
     drop(live);
-    let entered = allocator.device.bindings.enter(resources.iter().map(to_bind), is_complete);
-    entered.map_err(|_| give_up(py, resources))
+    let entered = allocator.device.bindings.enter(resources.iter().map(binding_entry), is_complete);
+    entered.map_err(|_| destroy_unregistered(py, resources))
 }
 
 /// Destroys resources that no other code refers to, one by one, as there is no host memory for more. None is
 /// an alias of another, as all were created in one call.
 #[cold]
-fn give_up(py: Python<'_>, resources: &[ResourceRef]) -> PyErr {
+fn destroy_unregistered(py: Python<'_>, resources: &[ResourceRef]) -> PyErr {
     for resource in resources {
         resource.discard(py);
     }
@@ -213,7 +217,7 @@ fn give_up(py: Python<'_>, resources: &[ResourceRef]) -> PyErr {
 
 /// Returns what the table of bindings needs: the handle, and whether it was created with `DONT_BIND`.
 #[inline]
-fn to_bind(resource: &ResourceRef) -> (ResourceHandle, bool) {
+fn binding_entry(resource: &ResourceRef) -> (ResourceHandle, bool) {
     (resource.handle(), resource.dont_bind)
 }
 
