@@ -186,10 +186,10 @@ mod held {
         static ADDRESSES: [Cell<usize>; NAMES.len()] = const { [const { Cell::new(0) }; NAMES.len()] };
     }
 
-    static HAS_INTERPRETER: OnceLock<fn() -> bool> = OnceLock::new();
+    static HOLDS_INTERPRETER: OnceLock<fn() -> bool> = OnceLock::new();
 
-    pub fn ask_interpreter_by(has: fn() -> bool) {
-        HAS_INTERPRETER.get_or_init(|| has);
+    pub fn set_interpreter_check(has: fn() -> bool) {
+        HOLDS_INTERPRETER.get_or_init(|| has);
     }
 
     fn highest() -> Option<usize> {
@@ -222,7 +222,7 @@ mod held {
                 wrong(number, held, "two of one rank, not in the order of their addresses");
             }
         }
-        if number < rank::Interpreter::NUMBER && HAS_INTERPRETER.get().is_some_and(|has| has()) {
+        if number < rank::Interpreter::NUMBER && HOLDS_INTERPRETER.get().is_some_and(|has| has()) {
             wrong(number, rank::Interpreter::NUMBER, "who has that may be waited for");
         }
     }
@@ -252,7 +252,7 @@ mod held {
     use super::Rank;
 
     #[inline(always)]
-    pub fn ask_interpreter_by(_: fn() -> bool) {}
+    pub fn set_interpreter_check(_: fn() -> bool) {}
 
     #[inline(always)]
     pub fn check<R: Rank>(_: Option<usize>) {}
@@ -261,8 +261,8 @@ mod held {
 /// Sets the function by which checked builds determine whether a thread holds the GIL. Only the first call
 /// has an effect.
 #[inline(always)]
-pub fn ask_interpreter_by(has: fn() -> bool) {
-    held::ask_interpreter_by(has);
+pub fn set_interpreter_check(has: fn() -> bool) {
+    held::set_interpreter_check(has);
 }
 
 /// Checks the locks that this thread holds: to be called before it waits for the GIL, which is not a lock of

@@ -184,7 +184,7 @@ fn a_panic_on_its_way_is_not_hidden_by_a_second() {
 
 #[test]
 fn the_interpreter_is_one_of_them() {
-    lock::ask_interpreter_by(|| HAS.get());
+    lock::set_interpreter_check(|| HAS.get());
     let (mapping, short) = (Mutex::<u32, rank::Mapping>::default(), First::default());
     // A lock that may be held during driver calls is not waited for while holding the GIL.
     HAS.set(true);

@@ -83,15 +83,15 @@ pub fn try_attach<T>(run: impl FnOnce(Python<'_>) -> T) -> Option<T> {
 /// # Panics
 /// If that cannot be determined: the checks would always pass.
 #[cfg(all(unix, any(debug_assertions, feature = "validate")))]
-pub fn check_locks_by_it(py: Python<'_>) {
-    assert!(has_interpreter(), "this thread has the interpreter");
-    detach(py, || assert!(!has_interpreter(), "this thread has let the interpreter go"));
-    lock::ask_interpreter_by(has_interpreter);
+pub fn check_locks_by_gil(py: Python<'_>) {
+    assert!(holds_gil(), "this thread has the interpreter");
+    detach(py, || assert!(!holds_gil(), "this thread has let the interpreter go"));
+    lock::set_interpreter_check(holds_gil);
 }
 
 /// Returns whether this thread holds the GIL.
 #[cfg(all(unix, any(debug_assertions, feature = "validate")))]
-fn has_interpreter() -> bool {
+fn holds_gil() -> bool {
     use std::sync::OnceLock;
 
     type Current = unsafe extern "C" fn() -> *mut ffi::PyThreadState;
@@ -221,7 +221,7 @@ mod parking {
 }
 
 /// Waits for another thread, with the GIL released if this thread holds it.
-pub fn wait_without_interpreter(wait: &mut (dyn FnMut() + Send)) {
+pub fn wait_without_gil(wait: &mut (dyn FnMut() + Send)) {
     if try_attach(|py| detach(py, &mut *wait)).is_none() {
         wait();
     }
@@ -229,9 +229,9 @@ pub fn wait_without_interpreter(wait: &mut (dyn FnMut() + Send)) {
 
 /// Runs a function that may wait for the driver, with the GIL released if this thread holds it; for
 /// destructors.
-pub fn without_interpreter(run: impl FnOnce() + Send) {
+pub fn without_gil(run: impl FnOnce() + Send) {
     let mut run = Some(run);
-    wait_without_interpreter(&mut || run.take().into_iter().for_each(|run| run()));
+    wait_without_gil(&mut || run.take().into_iter().for_each(|run| run()));
 }
 
 /// Issues a `ResourceWarning`; raises an exception if warnings are turned into errors.

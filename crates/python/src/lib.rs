@@ -29,8 +29,8 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
             || it.is_instance_of::<objects::pool::Pool>()
     });
     #[cfg(all(unix, any(debug_assertions, feature = "validate")))]
-    interpreter::check_locks_by_it(py);
-    vkmem_vulkan::set_wait(interpreter::wait_without_interpreter);
+    interpreter::check_locks_by_gil(py);
+    vkmem_vulkan::set_wait(interpreter::wait_without_gil);
 
     module.add_class::<objects::allocation::Allocation>()?;
     module.add_class::<objects::allocation_create_info::AllocationCreateInfo>()?;

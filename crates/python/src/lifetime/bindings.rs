@@ -6,7 +6,7 @@ use vkmem_vulkan::ResourceHandle;
 
 use vkmem_engine::lock::{Mutex, MutexGuard, rank};
 
-use crate::interpreter::wait_without_interpreter;
+use crate::interpreter::wait_without_gil;
 
 /// The memory of a buffer or an image.
 pub enum Binding<H> {
@@ -58,7 +58,7 @@ impl<H: Send> Bindings<H> {
             if let Some(guard) = self.known.try_lock() {
                 return guard;
             }
-            wait_without_interpreter(&mut || drop(self.known.lock()));
+            wait_without_gil(&mut || drop(self.known.lock()));
         }
     }
 

@@ -17,9 +17,7 @@ use super::pins::NotClosed;
 use super::release::release_all;
 use super::unflushed;
 use crate::errors::pinned;
-use crate::interpreter::{
-    detach, set_ending, try_attach, warn, warn_unclosed, without_interpreter,
-};
+use crate::interpreter::{detach, set_ending, try_attach, warn, warn_unclosed, without_gil};
 use crate::process::host_memory::check_room;
 
 /// Host memory that ending one resource takes until all have ended, in bytes.
@@ -234,14 +232,14 @@ impl Drop for AllocatorState {
         // A wrapped device may have been destroyed by now: its memory is freed with it, and a driver call
         // would crash.
         if !closed && !self.device.is_owned {
-            without_interpreter(|| self.engine().stop_prefetch());
+            without_gil(|| self.engine().stop_prefetch());
             return;
         }
         // The warning ran Python code of the caller, which may have forked.
         if self.device.is_forked() {
             return;
         }
-        without_interpreter(|| {
+        without_gil(|| {
             loop {
                 let some = self.waiting.get_mut().collected.take_first(|_| true);
                 if some.is_empty() {
@@ -270,7 +268,7 @@ impl Drop for DeviceCore {
     fn drop(&mut self) {
         if !self.is_forked() {
             // SAFETY: dropped once, here; not used afterwards.
-            without_interpreter(|| unsafe { ManuallyDrop::drop(&mut self.driver) });
+            without_gil(|| unsafe { ManuallyDrop::drop(&mut self.driver) });
         }
     }
 }
