@@ -8,18 +8,18 @@ use pyo3::types::{PyByteArray, PyMemoryView};
 use crate::errors::invalid;
 
 /// A contiguous array of another Python object, whose buffer is held until dropped.
-pub struct Quads {
+pub struct U64Array {
     /// Boxed: its shape may point into itself.
     view: Box<ffi::Py_buffer>,
 }
 
 // SAFETY: the buffer protocol is not tied to a thread; only the release needs the GIL, and drops happen
 // attached.
-unsafe impl Send for Quads {}
+unsafe impl Send for U64Array {}
 // SAFETY: shared access only reads.
-unsafe impl Sync for Quads {}
+unsafe impl Sync for U64Array {}
 
-impl Quads {
+impl U64Array {
     /// Holds the buffer of an object; raises `TypeError` for other formats.
     pub fn read(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
         let py = object.py();
@@ -68,7 +68,7 @@ impl Quads {
     }
 }
 
-impl Drop for Quads {
+impl Drop for U64Array {
     fn drop(&mut self) {
         // SAFETY: filled by `PyObject_GetBuffer`, and released once, attached to the interpreter.
         unsafe { ffi::PyBuffer_Release(&mut *self.view) };

@@ -6,7 +6,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyList, PyString, PyTuple};
 use vkmem_engine::Error;
 use vkmem_engine::words::counted;
 
-use super::arrays::Quads;
+use super::arrays::U64Array;
 use super::iterables::{self, MOST_ITEMS, gather};
 use super::numbers::quantity;
 use super::text::Text;
@@ -50,7 +50,7 @@ pub fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'
 /// for each, or any sequence.
 pub enum Integers {
     /// A buffer that is held while it is read.
-    Array(Quads),
+    Array(U64Array),
     /// A copy.
     List(Vec<u64>),
 }
@@ -61,7 +61,7 @@ impl Integers {
         let py = given.py();
         let is_list =
             given.is_exact_instance_of::<PyList>() || given.is_exact_instance_of::<PyTuple>();
-        if !is_list && let Ok(array) = Quads::read(given, name) {
+        if !is_list && let Ok(array) = U64Array::read(given, name) {
             return Ok(Self::Array(array));
         }
         let read = |(index, item): (usize, Bound<'_, PyAny>)| {
