@@ -25,7 +25,7 @@ struct Entry {
 }
 
 /// Host memory that a label takes while a dump is written, in bytes.
-const OF_LABEL: usize = 128;
+const LABEL_BYTES: usize = 128;
 
 fn alias(resource: &Resource, call_site: Option<u32>) -> AliasDescription {
     AliasDescription {
@@ -149,7 +149,7 @@ impl Allocator {
     fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> PyResult<String> {
         let _inside = self.state.enter(py)?;
         // Without locks: `Labels::of` may drop the last reference to a resource, which issues a warning.
-        check_room(py, self.state.live.lock().len(), OF_LABEL)?;
+        check_room(py, self.state.live.lock().len(), LABEL_BYTES)?;
         let labels = Labels::of(py, &self.state).map_err(|_| out_of_host_memory(py))?;
         detach(py, || self.state.engine().build_stats_string(detailed, &labels)).or_raise(py)
     }

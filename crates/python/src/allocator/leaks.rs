@@ -16,7 +16,7 @@ use crate::process::host_memory::check_room;
 
 /// Host memory that a row of `leaks()` takes until it is converted to Python objects, in bytes, without its
 /// name.
-const OF_ROW: usize = 256;
+const ROW_BYTES: usize = 256;
 
 /// Number of resources that are read before the list of live ones is unlocked in between.
 const CHUNK: usize = 1024;
@@ -64,7 +64,7 @@ impl Allocator {
     fn leaks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(py)?;
         // Without locks: this may drop the last reference to a resource, which issues a warning.
-        check_room(py, self.state.live.lock().len(), OF_ROW)?;
+        check_room(py, self.state.live.lock().len(), ROW_BYTES)?;
         let mut live = self.state.live.lock().all();
         live.sort_unstable_by_key(|it| it.serial());
         let mut sites = SiteTexts::new(&self.state.sites);

@@ -29,7 +29,7 @@ use crate::objects::resource::ResourceObject;
 use crate::process::host_memory::check_room;
 
 /// Host memory that a resource of a batch takes until the call ends, with its Python object, in bytes.
-const OF_ONE: usize = 768;
+const BATCH_ITEM_BYTES: usize = 768;
 
 /// Reads `names=`, which replaces `name=`; returns false for any other keyword.
 fn take_names(names: &mut Option<Py<PyAny>>, key: &str, value: &Bound<'_, PyAny>) -> bool {
@@ -183,7 +183,7 @@ impl Allocator {
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
-        check_room(py, built.infos.len(), OF_ONE)?;
+        check_room(py, built.infos.len(), BATCH_ITEM_BYTES)?;
         let made = self.attempt_many(py, || {
             // SAFETY: created here, or structs of the caller that interop has checked.
             detach(py, || unsafe { allocator.create_buffers(&whole.infos, create) })
@@ -223,7 +223,7 @@ impl Allocator {
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
-        check_room(py, built.infos.len(), OF_ONE)?;
+        check_room(py, built.infos.len(), BATCH_ITEM_BYTES)?;
         let made = self.attempt_many(py, || {
             // SAFETY: created here, or structs of the caller that interop has checked.
             detach(py, || unsafe { allocator.create_images(&whole.infos, create) })
@@ -295,7 +295,7 @@ impl Allocator {
             Some(size) => requests.extend(std::iter::repeat_n(size, count).map(request)),
             None => requests.extend(sizes.into_iter().map(request)),
         }
-        check_room(py, count, OF_ONE)?;
+        check_room(py, count, BATCH_ITEM_BYTES)?;
         let engine = self.state.engine();
         let made = self.attempt_many(py, || detach(py, || engine.allocate_many(&requests)))?;
         let made = made.into_iter().map(CreatedResource::memory);

@@ -14,7 +14,7 @@ use super::events::Listener;
 use crate::process::host_memory::check_room;
 
 /// Host memory that a row takes until it is converted to Python objects, in bytes.
-const OF_ROW: usize = 256;
+const ROW_BYTES: usize = 256;
 
 /// What the rows of a watch are grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl WatchState {
 
     /// Returns the counts by name or call site.
     pub fn rows(&self, py: Python<'_>) -> PyResult<Vec<(Option<String>, Figures)>> {
-        check_room(py, self.inner.lock().rows.len(), OF_ROW)?;
+        check_room(py, self.inner.lock().rows.len(), ROW_BYTES)?;
         let inner = self.inner.lock();
         Ok(inner.rows.iter().map(|(label, tally)| (label.clone(), tally.figures())).collect())
     }
