@@ -19,7 +19,7 @@ impl Allocator {
     fn heap_budgets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(py)?;
         let budgets = self.state.engine().heap_budgets();
-        self.handlers.tell(py, &self.state);
+        self.handlers.call_pending(py, &self.state);
         heap_budgets(py, budgets)
     }
 
@@ -70,7 +70,7 @@ impl Allocator {
     fn trim(&self, py: Python<'_>) -> PyResult<u64> {
         let _inside = self.state.enter(py)?;
         let bytes = detach(py, || self.state.engine().trim());
-        self.handlers.tell(py, &self.state);
+        self.handlers.call_pending(py, &self.state);
         Ok(bytes)
     }
 

@@ -73,7 +73,7 @@ impl Allocator {
             Ok((buffer, allocation)) => {
                 let made = CreatedResource::buffer(buffer, allocation, &info);
                 let resource = Resource::create(py, &self.state, made, &CommonOptions::default())?;
-                self.announce(py, resource, None, None, Buffer)
+                self.create_object(py, resource, None, None, Buffer)
             }
             Err(error) => {
                 Python::attach(|py| self.create_built(py, Keywords::default(), &info, Some(error)))

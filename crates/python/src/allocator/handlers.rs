@@ -58,7 +58,7 @@ impl Failure for FailedItem {
 
 /// Reads the answer of `on_out_of_memory`. Only True asks for another attempt: any other true value would be
 /// a mistake that repeats for ever.
-fn yes(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+fn read_answer(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
     if answer.is_none() {
         return Ok(false);
     }
@@ -87,9 +87,9 @@ fn warn_past_count(py: Python<'_>, state: &AllocatorState) {
 }
 
 /// Removes this thread from `handling` when dropped, also if the callback raises.
-struct Inside<'a>(&'a Handlers);
+struct HandlingGuard<'a>(&'a Handlers);
 
-impl Drop for Inside<'_> {
+impl Drop for HandlingGuard<'_> {
     fn drop(&mut self) {
         let me = thread::current().id();
         self.0.handling.lock().retain(|&other| other != me);
@@ -98,14 +98,14 @@ impl Drop for Inside<'_> {
 
 impl Handlers {
     /// Enters the callback of `on_out_of_memory`; `None` on a thread that is inside of it.
-    fn begin_handling(&self) -> Option<Inside<'_>> {
+    fn begin_handling(&self) -> Option<HandlingGuard<'_>> {
         let me = thread::current().id();
         let mut handling = self.handling.lock();
         if handling.contains(&me) {
             return None;
         }
         handling.push(me);
-        Some(Inside(self))
+        Some(HandlingGuard(self))
     }
 
     /// Sets the callback of `Allocator.on_out_of_memory`.
@@ -138,7 +138,7 @@ impl Handlers {
             if !matches!(failure.error(), Error::InvalidArgument(_)) {
                 state.events.tell(EventKind::Failure, || Event::Failure(failure.error()));
             }
-            self.tell(py, state);
+            self.call_pending(py, state);
             let missing = failure.error().is_shortage();
             let callback = current(py, &self.out_of_memory).filter(|_| missing);
             let Some(callback) = callback else { return Err(failure.raise(py)) };
@@ -147,7 +147,7 @@ impl Handlers {
                 return Err(error);
             };
             let answer = in_one_process(py, || callback.call1((error.value(py),)))?;
-            let answer = answer.and_then(|it| yes(&it));
+            let answer = answer.and_then(|it| read_answer(&it));
             match answer {
                 // A callback without Python code would never handle a signal.
                 Ok(true) => py.check_signals().inspect_err(|interrupt| {
@@ -166,15 +166,15 @@ impl Handlers {
     /// objects than the device allows. Exceptions are printed, not raised, as the call that noticed has
     /// finished its work.
     #[inline]
-    pub fn tell(&self, py: Python<'_>, state: &AllocatorState) {
+    pub fn call_pending(&self, py: Python<'_>, state: &AllocatorState) {
         let pressed = state.engine().take_pressed();
         if pressed != 0 {
-            self.tell_all(py, state, pressed);
+            self.call_all(py, state, pressed);
         }
     }
 
     #[cold]
-    fn tell_all(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
+    fn call_all(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
         if pressed & MEMORY_EVENTS != 0 {
             state.tell_device_memory(py);
         }

@@ -70,7 +70,7 @@ impl Allocator {
             destroy_many(py, &self.state, &resources.iter().collect::<Vec<_>>())?;
             return Err(error);
         }
-        self.handlers.tell(py, &self.state);
+        self.handlers.call_pending(py, &self.state);
         Ok(list)
     }
 
@@ -83,7 +83,7 @@ impl Allocator {
         self.handlers.retrying(py, &self.state, || {
             attempt().map_err(|FailedItem { index, error }| FailedItem {
                 index,
-                error: self.explain(error),
+                error: self.add_pending_release(error),
             })
         })
     }

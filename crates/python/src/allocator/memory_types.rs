@@ -191,7 +191,7 @@ impl Allocator {
         unsafe { allocator.read_export_chain(&mut rules) }.or_raise(py)?;
         let id = self.attempt(py, || detach(py, || self.state.engine().create_pool(&rules)))?;
         let pool = keywords.create(id, &self.state);
-        self.handlers.tell(py, &self.state);
+        self.handlers.call_pending(py, &self.state);
         Ok(pool)
     }
 }

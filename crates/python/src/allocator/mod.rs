@@ -114,12 +114,12 @@ impl Allocator {
         object: T,
     ) -> PyResult<Py<T>> {
         let resource = Resource::create(py, &self.state, made, &common_options(&keywords))?;
-        self.announce(py, resource, keywords.name.as_deref(), keywords.user_data, object)
+        self.create_object(py, resource, keywords.name.as_deref(), keywords.user_data, object)
     }
 
     /// Creates the Python object of a new resource, and passes the creation to listeners and handlers.
     #[inline(always)]
-    fn announce<T: PyClass<BaseType = ResourceObject>>(
+    fn create_object<T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'_>,
         resource: ResourceRef,
@@ -133,7 +133,7 @@ impl Allocator {
             named.inspect_err(|_| resource.discard(py))?;
         }
         let made = python_object(py, resource, user_data, object)?;
-        self.handlers.tell(py, &self.state);
+        self.handlers.call_pending(py, &self.state);
         Ok(made)
     }
 
@@ -144,11 +144,13 @@ impl Allocator {
         mut attempt: impl FnMut() -> Result<T, Error>,
     ) -> PyResult<T> {
         host_memory::check(py)?;
-        self.handlers.retrying(py, &self.state, || attempt().map_err(|error| self.explain(error)))
+        self.handlers.retrying(py, &self.state, || {
+            attempt().map_err(|error| self.add_pending_release(error))
+        })
     }
 
     /// Adds to an out-of-memory error what retired or unclosed objects still hold.
-    fn explain(&self, error: Error) -> Error {
+    fn add_pending_release(&self, error: Error) -> Error {
         let (waiting, bytes) = self.state.waiting();
         match error {
             Error::OutOfDeviceMemory { reason, figures }
@@ -325,7 +327,7 @@ impl Allocator {
             release_all(py, &self.state, &unused);
         }
         detach(py, || self.state.engine().refresh_budget());
-        self.handlers.tell(py, &self.state);
+        self.handlers.call_pending(py, &self.state);
         Ok(())
     }
 
