@@ -35,18 +35,18 @@ pub struct CommonKeywords {
     indices: Vec<u32>,
     info: Option<Py<PyAny>>,
     /// The first keyword that repeats what a struct says.
-    beside: Option<String>,
+    repeated: Option<String>,
 }
 
 impl CommonKeywords {
     /// Reads a keyword of a buffer; returns false if it is unknown.
     pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.take_of(key, value, &BUFFER_CREATE_FLAGS)
+        self.take_with_flags(key, value, &BUFFER_CREATE_FLAGS)
     }
 
     /// Reads a keyword of a buffer or an image; `create_flags` must be of the given class. Returns false if
     /// it is unknown.
-    fn take_of(
+    fn take_with_flags(
         &mut self,
         key: &str,
         value: &Bound<'_, PyAny>,
@@ -64,14 +64,14 @@ impl CommonKeywords {
             _ => return Ok(false),
         }
         if key != "info" {
-            self.beside = Some(key.into());
+            self.repeated = Some(key.into());
         }
         Ok(true)
     }
 
     /// Raises if a keyword repeats what a struct says.
-    pub fn refuse_beside_structs(&self, py: Python<'_>) -> PyResult<()> {
-        match &self.beside {
+    pub fn refuse_repeated(&self, py: Python<'_>) -> PyResult<()> {
+        match &self.repeated {
             None => Ok(()),
             // Neither value silently wins.
             Some(key) => {
@@ -169,7 +169,7 @@ fn given_struct<'py, T: CreateInfo>(
             return Err(invalid(py, "info= stands instead of the positional arguments"));
         }
     };
-    common.refuse_beside_structs(py)?;
+    common.refuse_repeated(py)?;
     Ok(Some(source))
 }
 
@@ -261,7 +261,7 @@ impl ImageKeywords {
             sharing_mode: self.common.sharing_mode,
             indices: self.common.indices.clone(),
             info: None,
-            beside: self.common.beside.clone(),
+            repeated: self.common.repeated.clone(),
         };
         Self { common, ..*self }
     }
@@ -275,14 +275,14 @@ impl ImageKeywords {
             "samples" => (&mut self.samples, Some(&SAMPLE_COUNT)),
             "tiling" => (&mut self.tiling, Some(&IMAGE_TILING)),
             "initial_layout" => (&mut self.initial_layout, Some(&IMAGE_LAYOUT)),
-            _ => return self.common.take_of(key, value, &IMAGE_CREATE_FLAGS),
+            _ => return self.common.take_with_flags(key, value, &IMAGE_CREATE_FLAGS),
         };
         if !value.is_none() {
             *number = Some(match class {
                 Some(class) => of_class(value, key, class)?,
                 None => unsigned_32(value, key)?,
             });
-            self.common.beside = Some(key.into());
+            self.common.repeated = Some(key.into());
         }
         Ok(true)
     }

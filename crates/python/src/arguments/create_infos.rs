@@ -29,7 +29,7 @@ pub fn buffer_infos(
     common: CommonKeywords,
 ) -> PyResult<Infos<vk::BufferCreateInfo<'static>>> {
     let Some(usage) = usage else {
-        common.refuse_beside_structs(py)?;
+        common.refuse_repeated(py)?;
         let read = |(index, item): (usize, Bound<'_, PyAny>)| {
             create_info::buffer(py, Some(&item), None, CommonKeywords::default())
                 .map_err(|error| about_item(py, index, error))

@@ -14,7 +14,7 @@ pub const MOST_ITEMS: usize = 1 << 20;
 pub const MOST_FAMILIES: usize = 1024;
 
 /// Returns the exception for an object that is not iterable.
-pub fn no_sequence(given: &Bound<'_, PyAny>, name: &str) -> PyErr {
+pub fn not_iterable(given: &Bound<'_, PyAny>, name: &str) -> PyErr {
     match given.get_type().name() {
         Ok(kind) => PyTypeError::new_err(format!("{name} must be an iterable, not {kind}")),
         Err(error) => error,
@@ -30,7 +30,7 @@ pub fn read<'py, T>(
 ) -> PyResult<Vec<T>> {
     let py = given.py();
     let items = in_one_process(py, || given.try_iter())?.map_err(|error| {
-        if error.is_instance_of::<PyTypeError>(py) { no_sequence(given, name) } else { error }
+        if error.is_instance_of::<PyTypeError>(py) { not_iterable(given, name) } else { error }
     })?;
     let most = if most == MOST_ITEMS { most.max(length(given)?) } else { most };
     let (mut items, mut read) = (items, 0);

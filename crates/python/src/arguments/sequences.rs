@@ -41,7 +41,7 @@ pub fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'
         || given.is_instance_of::<PyBytes>()
         || given.is_instance_of::<PyByteArray>();
     if is_text {
-        return Err(iterables::no_sequence(given, name));
+        return Err(iterables::not_iterable(given, name));
     }
     iterables::read(given, name, MOST_ITEMS, |item| Ok(item.clone()))
 }
