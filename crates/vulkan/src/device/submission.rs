@@ -19,7 +19,7 @@ use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::instance::functions::TimelineFunctions;
 
 /// Maximum number of free command buffers to keep.
-const KEPT: usize = 8;
+const MOST_FREE_SLOTS: usize = 8;
 
 struct InFlight {
     number: u64,
@@ -67,7 +67,7 @@ impl State {
 
     /// Adds a slot to the free list; returns it if the list is full.
     fn keep(&mut self, slot: CommandSlot) -> Option<CommandSlot> {
-        if self.free.len() >= KEPT {
+        if self.free.len() >= MOST_FREE_SLOTS {
             return Some(slot);
         }
         self.free.push(slot);
@@ -217,7 +217,7 @@ impl Submissions {
         let semaphore = state.timeline;
         if state.free.is_empty() {
             // Without waits no slot has been freed yet. If the query fails, a new one is created.
-            let _ = self.look(device, &mut state);
+            let _ = self.poll(device, &mut state);
             destroy_all(device, state.retire());
         }
         let kept = state.free.pop();
@@ -387,14 +387,14 @@ impl Submissions {
     ) -> Result<bool, CallError> {
         let mut state = self.state.lock();
         if state.outcome(submission.0).is_none() {
-            self.look(device, &mut state)?;
+            self.poll(device, &mut state)?;
             destroy_all(device, state.retire());
         }
         state.outcome(submission.0).transpose().map(|ended| ended.is_some())
     }
 
     /// Queries how far the device has come.
-    fn look(&self, device: &LogicalDevice, state: &mut State) -> Result<(), CallError> {
+    fn poll(&self, device: &LogicalDevice, state: &mut State) -> Result<(), CallError> {
         if let Some(functions) = &self.timeline {
             let mut number = 0;
             let get = functions.waits.get_semaphore_counter_value;
