@@ -43,7 +43,7 @@ impl SimulatedDriver {
         let mut state = self.submissions.state.lock();
         state.completion = completion;
         if completion == Completion::AtOnce {
-            self.carry_out(&mut state, u64::MAX);
+            self.execute_up_to(&mut state, u64::MAX);
         }
     }
 
@@ -52,7 +52,7 @@ impl SimulatedDriver {
         let mut state = self.submissions.state.lock();
         let before = state.pending.len();
         let last = state.pending.iter().take(count).next_back().map_or(0, |(number, _)| *number);
-        self.carry_out(&mut state, last);
+        self.execute_up_to(&mut state, last);
         before - state.pending.len()
     }
 
@@ -75,7 +75,7 @@ impl SimulatedDriver {
 
     /// Executes submissions up to a number. Errors in them are violations: for example a resource that was
     /// destroyed too early.
-    fn carry_out(&self, state: &mut State, up_to: u64) {
+    fn execute_up_to(&self, state: &mut State, up_to: u64) {
         while state.pending.front().is_some_and(|(number, _)| *number <= up_to) {
             let Some((number, commands)) = state.pending.pop_front() else { break };
             self.execute_all(&commands);
@@ -123,12 +123,12 @@ impl SimulatedDriver {
                 self.submissions.ended.notify_all();
             } else {
                 let last = state.last;
-                self.carry_out(&mut state, last);
+                self.execute_up_to(&mut state, last);
             }
             return Err(error.of(Call::WaitSemaphores.name()));
         }
         if state.completion == Completion::WhenWaited {
-            self.carry_out(&mut state, submission.0);
+            self.execute_up_to(&mut state, submission.0);
         }
         let end = Instant::now().checked_add(Duration::from_nanos(timeout_ns));
         while state.done < submission.0 {
