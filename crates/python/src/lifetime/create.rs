@@ -24,7 +24,7 @@ use crate::process::forks::Process;
 use crate::process::links::Link;
 use crate::transfer::queue_lock::OwnersLock;
 
-/// What a [`Resource`] is created from.
+/// Handle, memory and properties of a new resource, before it becomes a [`Resource`].
 pub struct CreatedResource {
     /// Handle and memory.
     pub location: Location,
@@ -37,14 +37,14 @@ pub struct CreatedResource {
 }
 
 impl CreatedResource {
-    /// A resource of memory only.
+    /// Describes an allocation without a buffer or an image.
     pub fn memory(allocation: Allocation) -> Self {
         let (handle, host_size) = (ResourceHandle::Memory, allocation.size);
         let location = Location { handle, allocation };
         Self { location, host_size, usage: 0, kind: ResourceKind::Unknown }
     }
 
-    /// An image; the host accesses its memory, as the layout of its texels is the driver's.
+    /// Describes an image. Its host size is that of the memory, as the driver decides the layout of texels.
     pub fn image(image: vk::Image, allocation: Allocation, info: &vk::ImageCreateInfo<'_>) -> Self {
         let (handle, host_size) = (ResourceHandle::Image(image), allocation.size);
         let usage = u64::from(info.usage.as_raw());
@@ -52,7 +52,7 @@ impl CreatedResource {
         Self { location, host_size, usage, kind: image_kind(info.tiling) }
     }
 
-    /// A buffer.
+    /// Describes a buffer.
     pub fn buffer(
         buffer: vk::Buffer,
         allocation: Allocation,
@@ -105,12 +105,8 @@ impl Resource {
         drop(live);
         if is_complete || resource.dont_bind {
             let resources = std::slice::from_ref(&resource);
-            if allocator
-                .device
-                .bindings
-                .enter(resources.iter().map(binding_entry), is_complete)
-                .is_err()
-            {
+            let entries = resources.iter().map(binding_entry);
+            if allocator.device.bindings.enter(entries, is_complete).is_err() {
                 return Err(destroy_unregistered(py, resources));
             }
         }

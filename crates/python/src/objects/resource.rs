@@ -26,8 +26,9 @@ const OF_DRIVER: u64 = 128;
 /// defines, usually in another cache line.
 const TO_COLLECTOR: usize = 32;
 
-/// A Python object that stands for a resource. With Python's header it takes 64 bytes, one cache line, which
-/// has left the cache when the object ends.
+/// The common base of `Buffer`, `Image` and `Allocation`: name, user data, mapping, copies, export.
+//
+// With Python's header it takes 64 bytes, one cache line, which has left the cache when the object ends.
 #[repr(C)]
 #[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
 pub struct ResourceObject {

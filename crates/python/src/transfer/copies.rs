@@ -40,7 +40,7 @@ fn check_written(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResu
     resource.check_flushed(py, place, harm)
 }
 
-/// A buffer, or the range of one that a `BufferSlice` stands for.
+/// A `Buffer`, or the range of one that a `BufferSlice` describes.
 struct Part<'py> {
     buffer: Bound<'py, Buffer>,
     /// Offset in the buffer, in bytes.
