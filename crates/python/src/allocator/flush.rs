@@ -1,4 +1,4 @@
-//! Flushing and invalidating many allocations in one call of the driver.
+//! Flushes and invalidates many allocations in one driver call.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -31,7 +31,7 @@ impl Allocator {
         let resources =
             objects.iter().map(|object| Ok(&object.cast::<ResourceObject>()?.get().resource));
         let resources: Vec<_> = resources.collect::<PyResult<_>>()?;
-        // Registers a use of each until the driver has answered.
+        // Each stays pinned until the driver call returns.
         let mut pins = Vec::with_capacity(count);
         for (index, resource) in resources.iter().enumerate() {
             pins.push(resource.enter_memory(py).map_err(|why| about_item(py, index, why))?);
@@ -46,7 +46,7 @@ impl Allocator {
     }
 }
 
-/// One number for each, or the same for all.
+/// Reads one number for each allocation; `None` gives all of them the same one.
 fn numbers(
     given: Option<&Bound<'_, PyAny>>,
     name: &str,
@@ -65,13 +65,14 @@ fn numbers(
 
 #[pymethods]
 impl Allocator {
-    /// Flushes many in one call of the driver (`vmaFlushAllocations`): each is a `Buffer`, an `Image` or
+    /// Flushes many allocations in one driver call (`vmaFlushAllocations`): each is a `Buffer`, an `Image` or
     /// an `Allocation`.
     ///
-    /// `offsets` and `sizes` are in bytes, one for each; without offsets from the start on, without sizes
-    /// up to the end. What is coherent or not mapped needs nothing; else as `flush` of each.
+    /// `offsets` and `sizes` are in bytes, one for each allocation. Without offsets, ranges start at 0;
+    /// without sizes, they go up to the end. Allocations that are coherent or not mapped are skipped. For
+    /// each other one this is `flush`.
     ///
-    /// Raises what `flush` raises, with the `item` that it is about, before anything is flushed.
+    /// Raises what `flush` raises, with the `item` it is about, before anything is flushed.
     #[pyo3(signature = (allocations, offsets = None, sizes = None))]
     fn flush_allocations(
         &self,
@@ -82,10 +83,10 @@ impl Allocator {
         self.synchronise(allocations, offsets, sizes, flush_many)
     }
 
-    /// Invalidates many in one call of the driver (`vmaInvalidateAllocations`); the arguments are those of
+    /// Invalidates many allocations in one driver call (`vmaInvalidateAllocations`). Arguments are those of
     /// `flush_allocations`.
     ///
-    /// Raises what `invalidate` raises, with the `item` that it is about, before anything is invalidated.
+    /// Raises what `invalidate` raises, with the `item` it is about, before anything is invalidated.
     #[pyo3(signature = (allocations, offsets = None, sizes = None))]
     fn invalidate_allocations(
         &self,

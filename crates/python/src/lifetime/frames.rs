@@ -1,4 +1,4 @@
-//! Frames in flight, and what waits until none of them can use it any more.
+//! Frames in flight, and resources that wait until no frame in flight can use them.
 
 use std::sync::atomic::Ordering;
 use vkmem_vulkan::ResourceHandle;
@@ -8,8 +8,8 @@ use vkmem_engine::{AllocationId, PoolKey};
 use super::ownership::{AllocatorState, Collected, PendingRelease, Resource};
 use crate::observe::call_site::Origin;
 
-/// How many frames lie between two indices; `None` if the second is no later one. VMA's index has 32
-/// bits: from the upper half of those to the lower one it has wrapped around.
+/// Returns the number of frames from one index to another; `None` if `after` is not later. VMA's index has 32
+/// bits, so it wraps around from the upper half of those to the lower one.
 fn frames_between(before: u64, after: u64) -> Option<u64> {
     const HALF: u64 = 1 << 31;
     let wraps = (HALF..2 * HALF).contains(&before) && after < HALF;
@@ -17,7 +17,8 @@ fn frames_between(before: u64, after: u64) -> Option<u64> {
 }
 
 impl AllocatorState {
-    /// Puts what an unclosed object leaves behind aside until no frame in flight can use it. Its bytes.
+    /// Queues the handle and memory of an ended resource until no frame in flight can use them. Returns the
+    /// bytes that will be freed.
     pub fn collect(&self, resource: &Resource) -> u64 {
         let (pending, origin) = (resource.pending_release(), resource.origin());
         let (usage, size) = (resource.usage, pending.size);
@@ -27,45 +28,47 @@ impl AllocatorState {
         size
     }
 
-    /// How many objects wait so, and their bytes.
+    /// Returns the number of queued resources, and the bytes they will free.
     pub fn waiting(&self) -> (usize, u64) {
         let collected = &self.waiting.lock().collected;
         (collected.len(), collected.iter().map(|it| it.pending.size).sum())
     }
 
-    /// Allocation, usage and origin of each that waits so and has memory of its own.
+    /// Returns allocation, usage and call site of each queued resource that has memory of its own.
     pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
         let collected = &self.waiting.lock().collected;
         let owners = collected.iter().filter(|it| it.pending.alias_of.is_none());
         owners.map(|it| (it.pending.id, it.usage, it.origin)).collect()
     }
 
-    /// ResourceHandle of all that waits so.
+    /// Returns the handles of all queued buffers and images.
     pub fn waiting_handles(&self) -> Vec<ResourceHandle> {
         let collected = &self.waiting.lock().collected;
         let handles = collected.iter().map(|it| it.pending.handle);
         handles.filter(|it| *it != ResourceHandle::Memory).collect()
     }
 
-    /// How many aliases of a resource wait so.
+    /// Returns the number of queued aliases of a resource.
     pub fn waiting_in(&self, resource: &Resource) -> u32 {
         let collected = &self.waiting.lock().collected;
         let aliases = collected.iter().filter(|it| it.pending.lies_in(resource));
         aliases.fold(0, |count, _| count + 1)
     }
 
-    /// The frame that is being recorded.
+    /// Returns the index of the frame that is being recorded.
     pub fn current_frame(&self) -> u64 {
         self.frame.load(Ordering::Relaxed)
     }
 
-    /// Frames that the device may still be working on.
+    /// Returns the number of frames that the device may still be working on.
     pub fn frames_in_flight(&self) -> u64 {
         self.frames_in_flight
     }
 
-    /// Starts a frame; how many have begun by now, for [`take_unused`](Self::take_unused). The current
-    /// index, if this one does not follow it.
+    /// Begins a frame. Returns the number of frames begun so far, for [`take_unused`](Self::take_unused).
+    ///
+    /// # Errors
+    /// The current index, if `frame` is lower.
     pub fn begin_frame(&self, frame: u64) -> Result<u64, u64> {
         let mut waiting = self.waiting.lock();
         let current = self.frame.load(Ordering::Relaxed);
@@ -75,14 +78,14 @@ impl AllocatorState {
         Ok(waiting.frames)
     }
 
-    /// Some of what no frame in flight can use any more, to be released; empty after the last.
+    /// Removes and returns some queued resources that no frame in flight can use; to be called until empty.
     pub fn take_unused(&self, frames: u64) -> Vec<PendingRelease> {
         let unused = |it: &Collected| it.frame.saturating_add(self.frames_in_flight) < frames;
         let taken = self.waiting.lock().collected.take_first(unused);
         taken.into_iter().map(|it| it.pending).collect()
     }
 
-    /// What waits in some pools, to be released.
+    /// Removes and returns the queued resources of the `wanted` pools.
     pub fn take_collected(&self, wanted: impl Fn(PoolKey) -> bool) -> Vec<PendingRelease> {
         let taken = self.waiting.lock().collected.take_all(|it| wanted(it.pending.pool_key()));
         taken.into_iter().map(|it| it.pending).collect()
