@@ -22,7 +22,7 @@ pub use driver::chain::buffer_usage;
 pub use driver::contract::{DeviceHandles, Driver, HostSide, TransferCommand};
 pub use driver::external::{ExternalMemory, ExternalSupport};
 pub use driver::resource_handle::ResourceHandle;
-pub use driver::{disjoint, external, format, image_format};
+pub use driver::{disjoint, external, format, image_format, texel};
 pub use host::cache_hints::{ahead, expect_at, expect_bytes};
 pub use host::copy::{Target, copy_bytes};
 pub use instance::info::PhysicalDeviceSummary;

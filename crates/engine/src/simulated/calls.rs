@@ -60,11 +60,13 @@ pub enum Call {
     HostPointerProperties,
     /// `vkGetPhysicalDeviceImageFormatProperties2`. Never fails here.
     ImageFormatProperties,
+    /// `vkGetImageSubresourceLayout`
+    ImageSubresourceLayout,
 }
 
 impl Call {
     /// All functions.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Allocate,
         Self::Free,
         Self::Map,
@@ -87,6 +89,7 @@ impl Call {
         Self::FdProperties,
         Self::HostPointerProperties,
         Self::ImageFormatProperties,
+        Self::ImageSubresourceLayout,
     ];
 
     /// Returns the name of the Vulkan function.
@@ -114,6 +117,7 @@ impl Call {
             Self::FdProperties => "vkGetMemoryFdPropertiesKHR",
             Self::HostPointerProperties => "vkGetMemoryHostPointerPropertiesEXT",
             Self::ImageFormatProperties => "vkGetPhysicalDeviceImageFormatProperties2",
+            Self::ImageSubresourceLayout => "vkGetImageSubresourceLayout",
         }
     }
 
@@ -130,6 +134,7 @@ impl Call {
                 | Self::DestroyImage
                 | Self::ImageRequirements
                 | Self::ImageFormatProperties
+                | Self::ImageSubresourceLayout
         )
     }
 }

@@ -7,3 +7,4 @@ pub mod external;
 pub mod format;
 pub mod image_format;
 pub(crate) mod resource_handle;
+pub mod texel;

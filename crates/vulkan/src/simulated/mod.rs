@@ -2,6 +2,7 @@
 
 pub(crate) mod driver;
 mod external;
+mod linear;
 mod registry;
 mod resources;
 pub(crate) mod rules;

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{MemoryHandle, MemoryRange};
+use vkmem_engine::{Call, MemoryHandle, MemoryRange};
 
 use crate::driver::contract::{HostSide, TransferCommand};
-use crate::driver::format;
+use crate::driver::{format, texel};
 use crate::simulated::driver::SimulatedDriver;
 use vkmem_engine::words::bytes;
 
@@ -35,25 +35,29 @@ impl SimulatedDriver {
             TransferCommand::CopyBufferToImage { buffer, buffer_offset, image, extent, layout } => {
                 let usage = vk::ImageUsageFlags::TRANSFER_DST;
                 // What the image held is lost, so any layout will do before.
-                let (to, size, block) = self.image_place(image, extent, usage, None)?;
+                let to = self.image_place(image, extent, usage, None)?;
                 if matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED) {
                     return Err(format!("an image is not left in {layout:?}"));
                 }
-                aligned_to_texel(buffer_offset, block)?;
+                aligned_to_texel(buffer_offset, to.block)?;
                 let usage = vk::BufferUsageFlags::TRANSFER_SRC;
-                let from = self.buffer_place(buffer, buffer_offset, size, usage)?;
-                self.device.device_copy(from.0, from.1, to.0, to.1, size);
+                let from = self.buffer_place(buffer, buffer_offset, to.size, usage)?;
+                for (packed, place, size) in to.runs() {
+                    self.device.device_copy(from.0, from.1 + packed, to.memory, place, size);
+                }
                 if let Ok(found) = self.images.lock().get_mut(image.as_raw()) {
                     found.shape.layout = layout;
                 }
             }
             TransferCommand::CopyImageToBuffer { image, extent, layout, buffer, buffer_offset } => {
                 let usage = vk::ImageUsageFlags::TRANSFER_SRC;
-                let (from, size, block) = self.image_place(image, extent, usage, Some(layout))?;
-                aligned_to_texel(buffer_offset, block)?;
+                let from = self.image_place(image, extent, usage, Some(layout))?;
+                aligned_to_texel(buffer_offset, from.block)?;
                 let usage = vk::BufferUsageFlags::TRANSFER_DST;
-                let to = self.buffer_place(buffer, buffer_offset, size, usage)?;
-                self.device.device_copy(from.0, from.1, to.0, to.1, size);
+                let to = self.buffer_place(buffer, buffer_offset, from.size, usage)?;
+                for (packed, place, size) in from.runs() {
+                    self.device.device_copy(from.memory, place, to.0, to.1 + packed, size);
+                }
             }
         }
         Ok(())
@@ -115,15 +119,14 @@ impl SimulatedDriver {
         Ok((memory, start + offset))
     }
 
-    /// Where the first level and layer of an image lies, its size, and that of a texel block, in
-    /// bytes.
+    /// Where the first level and layer of an image lies.
     fn image_place(
         &self,
         image: vk::Image,
         extent: vk::Extent3D,
         usage: vk::ImageUsageFlags,
         layout: Option<vk::ImageLayout>,
-    ) -> Result<(MemoryOffset, u64, u64), String> {
+    ) -> Result<ImagePlace, String> {
         let handle = image.as_raw();
         let named = |what: String| format!("image {handle:#x}: {what}");
         let images = self.images.lock();
@@ -145,8 +148,78 @@ impl SimulatedDriver {
         let block =
             block.ok_or_else(|| named(format!("{:?} has no single block", shape.format)))?;
         let size = block.size_of(extent).expect("no image outgrows its requirements");
-        let place = self.live_memory(found.bound).map_err(named)?;
-        Ok((place, size, block.bytes.into()))
+        let (memory, offset) = self.live_memory(found.bound).map_err(named)?;
+        let whole = ImagePlace {
+            memory,
+            offset,
+            size,
+            block: block.bytes.into(),
+            run: size,
+            runs: (1, 1),
+            pitch: (0, 0),
+        };
+        if shape.tiling != vk::ImageTiling::LINEAR {
+            return Ok(whole);
+        }
+        let subresource = vk::ImageSubresource {
+            aspect_mask: texel::aspects(shape.format),
+            mip_level: 0,
+            array_layer: 0,
+        };
+        let layout = shape.layout_of(&subresource).map_err(named)?;
+        let rows = u64::from(extent.height.div_ceil(block.height));
+        let slices = u64::from(extent.depth);
+        Ok(ImagePlace {
+            offset: offset + layout.offset,
+            run: size / rows / slices,
+            runs: (slices, rows),
+            pitch: (layout.depth_pitch, layout.row_pitch),
+            ..whole
+        })
+    }
+
+    /// See [`Driver::subresource_layout`](crate::Driver::subresource_layout).
+    pub(super) fn layout_of(
+        &self,
+        image: vk::Image,
+        subresource: &vk::ImageSubresource,
+    ) -> vk::SubresourceLayout {
+        let call = Call::ImageSubresourceLayout;
+        // Cannot fail: it is only counted.
+        let _ = self.device.enter(call);
+        let shape = self.images.lock().get(image.as_raw()).map(|found| found.shape);
+        shape.and_then(|shape| shape.layout_of(subresource)).unwrap_or_else(|what| {
+            self.device.report_violation(call, format!("{:#x}: {what}", image.as_raw()));
+            vk::SubresourceLayout::default()
+        })
+    }
+}
+
+/// Where the texels of an image lie: in one run, or row by row.
+struct ImagePlace {
+    memory: MemoryHandle,
+    /// In bytes, as all here.
+    offset: u64,
+    /// Of all texels, tightly packed.
+    size: u64,
+    /// Of a texel block.
+    block: u64,
+    /// Of one run.
+    run: u64,
+    /// Slices, and runs of each.
+    runs: (u64, u64),
+    /// From one slice to the next, and from one run to the next.
+    pitch: (u64, u64),
+}
+
+impl ImagePlace {
+    /// Each run: where it is in tightly packed texels, where in the memory, and its size.
+    fn runs(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        let Self { offset, run, runs: (slices, rows), pitch, .. } = *self;
+        (0..slices * rows).map(move |index| {
+            let (slice, row) = (index / rows, index % rows);
+            (index * run, offset + slice * pitch.0 + row * pitch.1, run)
+        })
     }
 }
 
