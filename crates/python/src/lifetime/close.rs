@@ -103,6 +103,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
     // The lock is gone when the last reference of one of them is.
     let live = state.live.lock().all();
     in_use(&live, "allocator")?;
+    state.check_retired_views(|_| true, "allocator")?;
     // Before it says that it is closed, so that nobody takes that for the end.
     let closed = {
         state.set_closing(true);
@@ -217,7 +218,12 @@ impl Drop for AllocatorState {
             return;
         }
         loop {
-            let some = self.waiting.get_mut().collected.take_first(|_| true);
+            let waiting = self.waiting.get_mut();
+            // Those with a view first; the view has ended, as it kept this alive.
+            let mut some = waiting.viewed.take_first(|_| true);
+            if some.is_empty() {
+                some = waiting.collected.take_first(|_| true);
+            }
             if some.is_empty() {
                 break;
             }

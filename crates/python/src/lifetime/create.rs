@@ -8,7 +8,10 @@ use ash::vk;
 use once_cell::race::OnceBox;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use vkmem_engine::{Allocation, PoolId, ResourceKind};
+use vkmem_engine::{
+    Allocation, AllocationCreateFlags, AllocationCreateInfo, MemoryPropertyFlags, MemoryUsage,
+    PoolId, ResourceKind,
+};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, buffer_usage, image_kind};
 
 use super::bindings::Bindings;
@@ -78,8 +81,27 @@ fn usage_of(info: &vk::BufferCreateInfo<'_>) -> u64 {
 pub struct Shared {
     /// Created with DONT_BIND.
     pub dont_bind: bool,
+    /// The host was promised access: see [`promises_host_access`].
+    pub host_access: bool,
     /// Where they were allocated from.
     pub pool: Option<Arc<PoolState>>,
+}
+
+/// Whether keywords ask for memory that the host can reach on every device: by a HOST_ACCESS flag, by MAPPED,
+/// by required HOST_VISIBLE memory, or by one of VMA's older usages of the host.
+pub fn promises_host_access(create: &AllocationCreateInfo) -> bool {
+    let flags = AllocationCreateFlags::HOST_ACCESS_SEQUENTIAL_WRITE
+        | AllocationCreateFlags::HOST_ACCESS_RANDOM
+        | AllocationCreateFlags::MAPPED;
+    let visible = MemoryPropertyFlags::HOST_VISIBLE
+        | MemoryPropertyFlags::HOST_COHERENT
+        | MemoryPropertyFlags::HOST_CACHED;
+    create.flags.intersects(flags)
+        || create.required_flags.intersects(visible)
+        || matches!(
+            create.usage,
+            MemoryUsage::CpuOnly | MemoryUsage::CpuToGpu | MemoryUsage::GpuToCpu
+        )
 }
 
 impl Resource {
@@ -135,7 +157,8 @@ impl Resource {
     ) -> PyResult<ResourceRef> {
         let base = of.alias().map_or(of, |alias| &alias.base).clone();
         base.bound_here.fetch_add(1, Ordering::AcqRel);
-        let shared = Shared { dont_bind: false, pool: base.pool.clone() };
+        let pool = base.pool.clone();
+        let shared = Shared { dont_bind: false, host_access: base.host_access, pool };
         let allocator = base.allocator.clone();
         let was_named = name.is_some();
         let extras = OnceBox::with_value(Extras::of_alias(base, name));
@@ -164,6 +187,7 @@ impl Resource {
             was_named: AtomicBool::new(false),
             dont_bind: shared.dont_bind && made.location.handle != ResourceHandle::Memory,
             kind: made.kind,
+            host_access: shared.host_access,
             open_mappings: AtomicU32::new(0),
             location: made.location,
             host_size: made.host_size,
@@ -222,6 +246,7 @@ impl AllocatorState {
         device: Arc<DeviceCore>,
         frames_in_flight: u64,
         call_site_depth: u32,
+        strict_host_access: bool,
     ) -> Self {
         let sites = Arc::new(CallSites::new(call_site_depth as usize));
         let events = Events::default();
@@ -246,6 +271,7 @@ impl AllocatorState {
             closing: Mutex::default(),
             samples: Mutex::default(),
             quiet: AtomicU32::new(0),
+            strict_host_access,
         }
     }
 }

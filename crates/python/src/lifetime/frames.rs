@@ -1,11 +1,17 @@
 //! Frames in flight, and what waits until none of them can use it any more.
 
+use std::cell::RefCell;
 use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
 use vkmem_vulkan::ResourceHandle;
 
 use vkmem_engine::{AllocationId, PoolKey};
 
-use super::ownership::{AllocatorState, Collected, PendingRelease, Resource};
+use super::close::in_use;
+use super::ownership::{
+    AllocatorState, Collected, PendingRelease, Resource, ResourceRef, Waiting, WeakResourceRef,
+};
 use crate::observe::call_site::Origin;
 
 /// How many frames lie between two indices; `None` if the second is no later one. VMA's index has 32
@@ -19,38 +25,69 @@ fn frames_between(before: u64, after: u64) -> Option<u64> {
 impl AllocatorState {
     /// Puts what an unclosed object leaves behind aside until no frame in flight can use it. Its bytes.
     pub fn collect(&self, resource: &Resource) -> u64 {
+        self.put_aside(resource, None)
+    }
+
+    /// The same of a resource that was retired while a view was open: until that has ended, too.
+    pub fn collect_viewed(&self, resource: &ResourceRef) {
+        self.put_aside(resource, Some(resource.downgrade()));
+    }
+
+    fn put_aside(&self, resource: &Resource, viewed: Option<WeakResourceRef>) -> u64 {
         let (pending, origin) = (resource.pending_release(), resource.origin());
         let (usage, size) = (resource.usage, pending.size);
         let mut waiting = self.waiting.lock();
-        let frame = waiting.frames;
-        waiting.collected.push(Collected { frame, pending, usage, origin });
+        let (frame, is_viewed) = (waiting.frames, viewed.is_some());
+        let collected = Collected { frame, pending, usage, origin, viewed };
+        if is_viewed {
+            waiting.viewed.push(collected);
+        } else {
+            waiting.collected.push(collected);
+        }
         size
+    }
+
+    /// An exception if something that was retired in one of some pools has an open view.
+    pub fn check_retired_views(
+        &self,
+        wanted: impl Fn(PoolKey) -> bool,
+        owner: &str,
+    ) -> PyResult<()> {
+        // Dropped without the lock: they may be the last references.
+        let mut looked_at = Vec::new();
+        let waiting = self.waiting.lock();
+        for it in waiting.viewed.iter().filter(|it| wanted(it.pending.pool_key())) {
+            looked_at.extend(it.viewed.as_ref().and_then(WeakResourceRef::upgrade));
+        }
+        drop(waiting);
+        in_use(&looked_at, owner)
     }
 
     /// How many objects wait so, and their bytes.
     pub fn waiting(&self) -> (usize, u64) {
-        let collected = &self.waiting.lock().collected;
-        (collected.len(), collected.iter().map(|it| it.pending.size).sum())
+        let waiting = self.waiting.lock();
+        let count = waiting.collected.len() + waiting.viewed.len();
+        (count, waiting.all().map(|it| it.pending.size).sum())
     }
 
     /// Allocation, usage and origin of each that waits so and has memory of its own.
     pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
-        let collected = &self.waiting.lock().collected;
-        let owners = collected.iter().filter(|it| it.pending.alias_of.is_none());
+        let waiting = self.waiting.lock();
+        let owners = waiting.all().filter(|it| it.pending.alias_of.is_none());
         owners.map(|it| (it.pending.id, it.usage, it.origin)).collect()
     }
 
     /// ResourceHandle of all that waits so.
     pub fn waiting_handles(&self) -> Vec<ResourceHandle> {
-        let collected = &self.waiting.lock().collected;
-        let handles = collected.iter().map(|it| it.pending.handle);
+        let waiting = self.waiting.lock();
+        let handles = waiting.all().map(|it| it.pending.handle);
         handles.filter(|it| *it != ResourceHandle::Memory).collect()
     }
 
     /// How many aliases of a resource wait so.
     pub fn waiting_in(&self, resource: &Resource) -> u32 {
-        let collected = &self.waiting.lock().collected;
-        let aliases = collected.iter().filter(|it| it.pending.lies_in(resource));
+        let waiting = self.waiting.lock();
+        let aliases = waiting.all().filter(|it| it.pending.lies_in(resource));
         aliases.fold(0, |count, _| count + 1)
     }
 
@@ -78,13 +115,41 @@ impl AllocatorState {
     /// Some of what no frame in flight can use any more, to be released; empty after the last.
     pub fn take_unused(&self, frames: u64) -> Vec<PendingRelease> {
         let unused = |it: &Collected| it.frame.saturating_add(self.frames_in_flight) < frames;
-        let taken = self.waiting.lock().collected.take_first(unused);
+        // Dropped without the lock: they may be the last references.
+        let looked_at = RefCell::new(Vec::new());
+        let mut waiting = self.waiting.lock();
+        let mut taken = Vec::new();
+        if !waiting.viewed.is_empty() {
+            let is_free = |it: &Collected| {
+                let Some(resource) = it.viewed.as_ref().and_then(WeakResourceRef::upgrade) else {
+                    return true;
+                };
+                let is_free = !resource.has_users();
+                looked_at.borrow_mut().push(resource);
+                is_free
+            };
+            taken = waiting.viewed.take_all(|it| unused(it) && is_free(it));
+        }
+        // First those with a view, as their aliases: a later one may be what they lie in.
+        if taken.is_empty() {
+            taken = waiting.collected.take_first(unused);
+        }
+        drop(waiting);
         taken.into_iter().map(|it| it.pending).collect()
     }
 
     /// What waits in some pools, to be released.
     pub fn take_collected(&self, wanted: impl Fn(PoolKey) -> bool) -> Vec<PendingRelease> {
-        let taken = self.waiting.lock().collected.take_all(|it| wanted(it.pending.pool_key()));
+        let mut waiting = self.waiting.lock();
+        let mut taken = waiting.viewed.take_all(|it| wanted(it.pending.pool_key()));
+        taken.extend(waiting.collected.take_all(|it| wanted(it.pending.pool_key())));
         taken.into_iter().map(|it| it.pending).collect()
+    }
+}
+
+impl Waiting {
+    /// All that waits.
+    fn all(&self) -> impl Iterator<Item = &Collected> {
+        self.viewed.iter().chain(self.collected.iter())
     }
 }

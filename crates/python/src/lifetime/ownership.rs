@@ -78,8 +78,10 @@ pub struct Resource {
     pub(crate) was_named: AtomicBool,
     /// Created with DONT_BIND, so it may be without memory.
     pub(crate) dont_bind: bool,
-    /// What lies in the memory, tiling and all; for dumps.
+    /// What lies in the memory, tiling and all.
     pub kind: ResourceKind,
+    /// Whether the host was promised access when it was created: what `strict_host_access` asks for.
+    pub(crate) host_access: bool,
     /// Open mappings, those of aliases included.
     pub(crate) open_mappings: AtomicU32,
     pub(super) location: Location,
@@ -174,6 +176,8 @@ pub struct AllocatorState {
     pub(super) samples: Mutex<Vec<ThreadId>>,
     /// Calls that want none.
     pub(super) quiet: AtomicU32,
+    /// Whether the host is refused what it was not promised; for tests.
+    pub strict_host_access: bool,
 }
 
 /// A resource that nobody holds any more, and how many frames had begun when that was noticed.
@@ -183,6 +187,8 @@ pub(super) struct Collected {
     /// For dumps.
     pub(super) usage: u64,
     pub(super) origin: Option<Origin>,
+    /// The resource, if a view of it was open when it was retired: the view keeps it alive.
+    pub(super) viewed: Option<WeakResourceRef>,
 }
 
 /// What waits for the frames in flight to end.
@@ -192,6 +198,8 @@ pub(super) struct Waiting {
     pub(super) frames: u64,
     /// In pieces: what is put aside must not need a large table to grow.
     pub(super) collected: Pieces<Collected>,
+    /// What was retired while a view was open. It waits for the end of the view as well.
+    pub(super) viewed: Pieces<Collected>,
 }
 
 /// The shared half of a `Pool`: everything that was allocated from it keeps it alive.

@@ -16,7 +16,7 @@ use crate::lifetime::face::Face;
 use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::memory::mapping::{Access, Mapping};
-use crate::package::PARAMETER;
+use crate::package::{PARAMETER, READ_ARRAY};
 use crate::process::links::Link;
 
 /// What most drivers have at least for a buffer or an image, in bytes.
@@ -151,6 +151,7 @@ impl ResourceObject {
         run: impl FnOnce(&Resource) -> Result<(), Error> + Send,
     ) -> PyResult<()> {
         let _pin = self.resource.enter_memory(py)?;
+        self.resource.check_host_access(&self.face(), py)?;
         let resource = &*self.resource;
         py.detach(|| run(resource)).or_raise(py)
     }
@@ -237,7 +238,7 @@ impl ResourceObject {
     /// flushes nothing.
     ///
     /// Raises `MemoryMapError` if the memory is not `HOST_VISIBLE` or the driver refuses,
-    /// `InvalidArgumentError` if the part is outside.
+    /// `InvalidArgumentError` if the part is outside, and for an image that is not of tiling `LINEAR`.
     #[pyo3(signature = (offset = None, size = None, *, readonly = false))]
     fn map(
         slf: &Bound<'_, Self>,
@@ -282,7 +283,7 @@ impl ResourceObject {
         host_copy::write(py, &self.face(), data, host_copy::offset(offset)?)
     }
 
-    /// `write` for a `BufferSlice`, which has the `size` bytes from `start` on.
+    /// `write` for a range of a buffer, which has the `size` bytes from `start` on.
     #[pyo3(signature = (data, offset, start, size))]
     fn _write_part(
         &self,
@@ -302,17 +303,25 @@ impl ResourceObject {
     }
 
     /// Copies `size` bytes from `offset` on, after an invalidate if needed; up to the end without a
-    /// size (`vmaCopyAllocationToMemory`).
+    /// size (`vmaCopyAllocationToMemory`). Gives `bytes`; with a `dtype` or a `shape` a new NumPy array that may
+    /// be written to, whose `dtype` is `uint8` by default.
     ///
     /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if it is outside.
-    #[pyo3(signature = (offset = None, size = None))]
+    #[pyo3(signature = (offset = None, size = None, *, dtype = None, shape = None))]
     fn read<'py>(
-        &self,
-        py: Python<'py>,
-        offset: Option<&Bound<'_, PyAny>>,
-        size: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        host_copy::read(py, &self.face(), host_copy::offset(offset)?, host_copy::size(size)?)
+        slf: &Bound<'py, Self>,
+        offset: Option<&Bound<'py, PyAny>>,
+        size: Option<&Bound<'py, PyAny>>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        shape: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, face) = (slf.py(), slf.get().face());
+        let (start, length) = (host_copy::offset(offset)?, host_copy::size(size)?);
+        if dtype.is_none() && shape.is_none() {
+            return host_copy::read(py, &face, start, length).map(Bound::into_any);
+        }
+        drop(face.enter_host(py)?);
+        READ_ARRAY.get(py)?.call1((slf, face.size(), start, length, dtype, shape))
     }
 
     /// Fills a writable contiguous buffer of any Python object from `offset` on, after an invalidate if
@@ -327,6 +336,25 @@ impl ResourceObject {
         offset: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         host_copy::read_into(py, &self.face(), target, host_copy::offset(offset)?)
+    }
+
+    /// `read_into` for a range of a buffer, which has the `size` bytes from `start` on.
+    #[pyo3(signature = (target, offset, start, size))]
+    fn _read_part_into(
+        &self,
+        py: Python<'_>,
+        target: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+        start: u64,
+        size: u64,
+    ) -> PyResult<()> {
+        host_copy::read_part_into(
+            py,
+            &self.face(),
+            target,
+            host_copy::offset(offset)?,
+            start..start.saturating_add(size),
+        )
     }
 
     /// Makes host writes to `size` bytes from `offset` on visible to the device
@@ -391,7 +419,11 @@ impl ResourceObject {
     /// (`frames_in_flight`, `set_current_frame_index`), or with its allocator. To be called when the
     /// last command that uses it was recorded. Nothing happens the second time.
     ///
-    /// Raises `BufferError` while a view is open.
+    /// Views that are open stay good: the memory is released by the `set_current_frame_index` that comes
+    /// after the end of the last one as well as after those frames, or with its allocator, which is closed
+    /// after them.
+    ///
+    /// Raises `BufferError` while another thread uses it or something is bound to it.
     fn retire(&self, py: Python<'_>) -> PyResult<()> {
         if self.has_owner() && !self.resource.pins.is_closed() {
             let class = self.resource.handle().class();
@@ -399,7 +431,7 @@ impl ResourceObject {
                 format!("this memory belongs to {}: call retire() on that", with_article(class));
             return Err(crate::errors::invalid(py, why));
         }
-        self.resource.retire(py)
+        Resource::retire(&self.resource, py)
     }
 
     fn __int__(&self, py: Python<'_>) -> PyResult<u64> {

@@ -16,7 +16,7 @@ use crate::memory::host_copy;
 use crate::objects::buffer::Buffer;
 use crate::objects::device::Device;
 use crate::objects::image::Image;
-use crate::package::BUFFER_SLICE;
+use crate::package::BUFFER_RANGE;
 
 const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
 const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
@@ -37,7 +37,7 @@ fn check_written(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResu
     resource.check_flushed(py, place, harm)
 }
 
-/// A buffer, or the part of one that is a `BufferSlice`.
+/// A buffer, or a range of one: a `BufferRange`, which a `BufferSlice` is too.
 struct Part<'py> {
     buffer: Bound<'py, Buffer>,
     /// Where it starts in the buffer, in bytes.
@@ -52,7 +52,7 @@ impl<'py> Part<'py> {
         if let Ok(buffer) = value.cast::<Buffer>() {
             return Ok(Self { buffer: buffer.clone(), start: 0, slice: None });
         }
-        if value.is_instance(BUFFER_SLICE.get(value.py())?)? {
+        if value.is_instance(BUFFER_RANGE.get(value.py())?)? {
             let number = |name| unsigned(&value.getattr(name)?, name);
             return Ok(Self {
                 buffer: value.getattr("buffer")?.cast_into::<Buffer>()?,
@@ -61,7 +61,9 @@ impl<'py> Part<'py> {
             });
         }
         let kind = value.get_type().name()?;
-        let why = format!("{name} must be a vk_mem.Buffer or a vk_mem.BufferSlice, not {kind}");
+        let why = format!(
+            "{name} must be a vk_mem.Buffer, a range of one or a vk_mem.BufferSlice, not {kind}"
+        );
         Err(PyTypeError::new_err(why))
     }
 
@@ -387,7 +389,7 @@ fn fill_value(value: &Bound<'_, PyAny>) -> PyResult<u32> {
 
 #[pymethods]
 impl Device {
-    /// Fills `size` bytes of a buffer, or of a `BufferSlice`, with a 32-bit value on the device's queue, and
+    /// Fills `size` bytes of a buffer, or of a range of one, with a 32-bit value on the device's queue, and
     /// waits (`vkCmdFillBuffer`); up to its end without a size. The offset is a multiple of 4, and so is the
     /// size unless it reaches the end. The last 1 to 3 bytes of such a buffer get
     /// the first bytes of the value, in the host's order.
@@ -405,7 +407,7 @@ impl Device {
     }
 
     /// Copies `size` bytes between buffers on the device's queue, and waits (`vkCmdCopyBuffer`); up to
-    /// the end of the source without a size. Of a `BufferSlice`, as everywhere here, offsets count from its
+    /// the end of the source without a size. Of a range, as everywhere here, offsets count from its
     /// start and sizes end with it.
     #[pyo3(signature = (source, target, size = None, *, source_offset = None, target_offset = None))]
     fn copy_buffer(

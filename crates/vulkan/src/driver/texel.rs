@@ -178,7 +178,11 @@ mod tests {
             let found = components(format);
             assert_eq!(found.is_some(), !is_packed && equal && !is_combined, "{format:?}");
             let Some(found) = found else { continue };
-            assert_eq!((found.count as usize, found.bytes * 8), (bits.len(), bits[0]), "{format:?}");
+            assert_eq!(
+                (found.count as usize, found.bytes * 8),
+                (bits.len(), bits[0]),
+                "{format:?}"
+            );
             let block = format::block(format).unwrap();
             assert_eq!(found.count * found.bytes, block.bytes, "{format:?}");
             let wanted = match kind.as_str() {

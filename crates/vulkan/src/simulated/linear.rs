@@ -45,7 +45,8 @@ impl ImageShape {
         let extent = self.extent_of(level);
         let columns = u64::from(extent.width.div_ceil(block.width));
         let rows = u64::from(extent.height.div_ceil(block.height));
-        let row_pitch = (columns * u64::from(block.bytes)).checked_next_multiple_of(ROW_ALIGNMENT)?;
+        let row_pitch =
+            (columns * u64::from(block.bytes)).checked_next_multiple_of(ROW_ALIGNMENT)?;
         let depth_pitch = row_pitch.checked_mul(rows)?;
         Some(Level { row_pitch, depth_pitch, size: depth_pitch.checked_mul(extent.depth.into())? })
     }
@@ -57,9 +58,9 @@ impl ImageShape {
         if blocks.is_empty() {
             return None;
         }
-        blocks.into_iter().try_fold(0_u64, |sum, block| {
-            sum.checked_add(self.linear_level(block, level)?.size)
-        })
+        blocks
+            .into_iter()
+            .try_fold(0_u64, |sum, block| sum.checked_add(self.linear_level(block, level)?.size))
     }
 
     /// Returns where a subresource of a linearly tiled image lies: levels one behind the other, in each

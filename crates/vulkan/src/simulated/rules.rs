@@ -375,11 +375,8 @@ impl ImageShape {
     /// Returns the bytes of all levels, layers and samples, tightly packed but for the rows of linear
     /// tiling; of one plane if given. `None` on overflow.
     fn bytes(&self, plane: Option<FormatPlane>) -> Option<u64> {
-        let plane = plane.map(|FormatPlane { bytes, width, height }| FormatBlock {
-            bytes,
-            width,
-            height,
-        });
+        let plane =
+            plane.map(|FormatPlane { bytes, width, height }| FormatBlock { bytes, width, height });
         let block = plane.or_else(|| format::block(self.format));
         let is_known = block.is_some() || !format::planes(self.format).is_empty();
         let mut levels = 0_u64;
