@@ -32,6 +32,7 @@ PREFIXES = {
     flags.ImageCreateFlags: ("VK_IMAGE_CREATE_",),
     flags.ImageType: ("VK_IMAGE_TYPE_",),
     flags.ImageTiling: ("VK_IMAGE_TILING_",),
+    flags.ImageAspect: ("VK_IMAGE_ASPECT_",),
     flags.ImageLayout: ("VK_IMAGE_LAYOUT_",),
     flags.Format: ("VK_FORMAT_",),
     flags.SampleCount: ("VK_SAMPLE_COUNT_",),

@@ -1,5 +1,12 @@
 from types import TracebackType
-from typing import final
+from typing import Self, final
+
+from typing_extensions import CapsuleType, disjoint_base
+
+@disjoint_base
+class _HostBytes:
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Mapping:
@@ -14,6 +21,15 @@ class Mapping:
     def close(self) -> None: ...
     def flush(self, offset: int | None = None, size: int | None = None) -> None: ...
     def invalidate(self, offset: int | None = None, size: int | None = None) -> None: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> CapsuleType: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
     def __len__(self) -> int: ...
     def __enter__(self) -> memoryview: ...
     def __exit__(

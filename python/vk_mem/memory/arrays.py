@@ -48,8 +48,7 @@ def _numpy() -> Any:
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:
-    np = _numpy()
-    found: np.dtype[Any] = np.dtype(np.uint8 if dtype is None else dtype)
+    found: np.dtype[Any] = _numpy().dtype("u1" if dtype is None else dtype)
     if found.hasobject:
         raise TypeError(f"dtype {found} holds references to objects of this process")
     if found.itemsize == 0:
@@ -97,15 +96,13 @@ def _fitting(whole: int, offset: int, size: int) -> None:
 
 def _array(mapping: Any, dtype: Any, shape: tuple[int, ...], strides: Any = None) -> Array:
     """An array over a mapping, which it keeps open by a view that nobody can close."""
-    np = _numpy()
-    held = np.frombuffer(mapping, np.uint8) if len(mapping) else np.empty(0, np.uint8)
-    array: Array = np.ndarray(shape, dtype, held, 0, strides)
+    numpy = _numpy()
+    held = numpy.frombuffer(mapping, "u1") if len(mapping) else numpy.empty(0, "u1")
+    array: Array = numpy.ndarray(shape, dtype, held, 0, strides)
     return array
 
 
-def view_array(
-    whole: Any, size: int, dtype: Any, shape: Any, offset: Any, readonly: bool
-) -> Array:
+def view_array(whole: Any, size: int, dtype: Any, shape: Any, offset: Any, readonly: bool) -> Array:
     """A view of the memory of `whole`, which has `size` bytes."""
     found = _dtype(dtype)
     offset = 0 if offset is None else _unsigned(offset, "offset")

@@ -53,6 +53,9 @@ class BufferRange(NoCopies, _HostBytes):
                 f"{counted(whole, 'byte')}"
             )
         self._whole = buffer
+        # A range of a range is one of what that is a range of.
+        if type(buffer) is BufferRange:
+            self._whole, self._start = buffer._whole, self._start + buffer._start
 
     def _live_place(self) -> tuple[Buffer, int]:
         """The buffer, and where the range starts in it. Raises after the end."""
@@ -238,8 +241,6 @@ class BufferRange(NoCopies, _HostBytes):
 
     def __repr__(self) -> str:
         whole, start = self._whole, self._start
-        while isinstance(whole, BufferRange) and type(whole) is BufferRange:
-            whole, start = whole._whole, start + whole._start
         return f"<vk_mem.BufferRange of {counted(self._size, 'byte')} at {start} of {whole!r}>"
 
 

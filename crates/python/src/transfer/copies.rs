@@ -238,16 +238,20 @@ fn fill_buffer(
     let whole = part.size().saturating_sub(offset);
     let size = host_copy::size(size)?.unwrap_or(whole);
     part.check_range(py, offset, size)?;
-    if !offset.is_multiple_of(WORD) {
-        return Err(invalid(py, format!("offset is {offset}; that of a fill is a multiple of 4")));
+    let start = part.start + offset;
+    if !start.is_multiple_of(WORD) {
+        let offset = match part.slice {
+            None => format!("offset is {offset}"),
+            Some(_) => format!("the range's offset and offset are {start} together"),
+        };
+        return Err(invalid(py, format!("{offset}; that of a fill is a multiple of 4")));
     }
     if !size.is_multiple_of(WORD) && offset + size != part.size() {
         let why = "that of a fill is a multiple of 4, or reaches the end of the buffer or slice";
         return Err(invalid(py, format!("size is {size}; {why}")));
     }
     check_queue(py, core)?;
-    // Slices start at whole words.
-    let offset = part.start + offset;
+    let offset = start;
     check_written(py, resource, HostSide::Buffer { buffer: handle, offset, size })?;
     let fill = Fill { buffer: handle, offset, size, value };
     let allocator = &resource.allocator.device_allocator;
