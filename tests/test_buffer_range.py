@@ -102,7 +102,11 @@ def test_what_is_no_range(buffer: Buffer, index: Any, error: type[Exception], te
 
 def test_handles_are_no_bounds_and_buffers_no_lists(buffer: Buffer) -> None:
     bound: Any = buffer
-    for use in (lambda: buffer[bound:], lambda: buffer[:8][:bound], lambda: BufferRange(buffer, bound)):
+    for use in (
+        lambda: buffer[bound:],
+        lambda: buffer[:8][:bound],
+        lambda: BufferRange(buffer, bound),
+    ):
         with pytest.raises(TypeError, match="must be a"):
             use()
     for whole in (buffer, buffer[:8]):
@@ -143,7 +147,7 @@ def test_copies_and_fills(allocator: Allocator, buffer: Buffer, check: Check) ->
             with pytest.raises(InvalidArgumentError, match="outside of a slice"):
                 use()
         # A fill starts at a whole word of the buffer, wherever the range starts.
-        with pytest.raises(InvalidArgumentError, match="offset and offset are 2 together.*of 4"):
+        with pytest.raises(InvalidArgumentError, match=r"offset and offset are 2 together.*of 4"):
             device.fill_buffer(target[2:10])
         device.fill_buffer(target[2:10], 0x02020202, offset=2, size=4)
         device.fill_buffer(target[16:23], 0x03030303)

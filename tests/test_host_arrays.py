@@ -214,7 +214,10 @@ def test_reading_into_a_new_array(allocator: Allocator, check: Check) -> None:
         assert np.array_equal(buffer.read(dtype="<u4", shape=(16, -1)), whole.reshape(16, 16))
         assert np.array_equal(buffer.read(16, 32, dtype="<u4"), whole[4:12])
         assert np.array_equal(buffer.read(16, dtype="<u4", shape=8), whole[4:12])
-        assert buffer.read(8, shape=(2, 2)).tolist() == [[*pattern(1024)[8:10]], [*pattern(1024)[10:12]]]
+        assert buffer.read(8, shape=(2, 2)).tolist() == [
+            [*pattern(1024)[8:10]],
+            [*pattern(1024)[10:12]],
+        ]
         assert buffer.read(0, 0, dtype="u1").size == 0
         assert np.array_equal(buffer.allocation.read(0, 16, dtype="<u4"), whole[:4])
         with pytest.raises(InvalidArgumentError, match="size is 16, and an array of shape"):

@@ -1,4 +1,4 @@
-"""Images and the host: where the texels of linear ones lie, and that those of others are left alone."""
+"""Images and the host: where texels of linear images lie; those of others are left alone."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ def test_an_image_is_an_array(allocator: Allocator) -> None:
         readonly = image.numpy(readonly=True)
         assert not readonly.flags.writeable
         assert np.array_equal(readonly, wanted)
+        del readonly
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_depth_and_stencil_together_are_no_array(simulated_allocator: Allocator)
 def test_what_an_image_has_not(allocator: Allocator) -> None:
     with linear(allocator, RGBA8, (4, 4)) as image:
         for use in (image.subresource_layout, image.numpy):
-            with pytest.raises(InvalidArgumentError, match="mip_level is 1: .* 1 mip level"):
+            with pytest.raises(InvalidArgumentError, match=r"mip_level is 1: .* 1 mip level"):
                 use(1)
             with pytest.raises(InvalidArgumentError, match="array_layer is 7"):
                 use(array_layer=7)
@@ -231,7 +232,7 @@ def test_texels_of_another_tiling_are_refused(allocator: Allocator) -> None:
         lambda image: image.array_pitch,
         lambda image: image.subresource_layout(),
     ):
-        with pytest.raises(InvalidArgumentError, match="'texture' .* not of tiling LINEAR"):
+        with pytest.raises(InvalidArgumentError, match=r"'texture' .* not of tiling LINEAR"):
             use(image)
     # The memory behind it is memory.
     try:

@@ -169,7 +169,7 @@ def test_a_call_that_runs_is_no_view(simulated: SimulatedDevice) -> None:
     with Allocator(simulated) as allocator:
         buffer = make(allocator)
         view = buffer.map()
-        simulated.set_latency("vkQueueSubmit", 0.3)
+        simulated.set_latency(0.3, "vkQueueSubmit")
         worker = threading.Thread(target=simulated.fill_buffer, args=(buffer,))
         worker.start()
         refused = False
@@ -183,6 +183,7 @@ def test_a_call_that_runs_is_no_view(simulated: SimulatedDevice) -> None:
         worker.join()
         assert refused
         assert buffer.alive
+        simulated.set_latency(0)
         view.close()
         buffer.retire()
 

@@ -119,12 +119,16 @@ def test_images_and_aliases(strict: Allocator) -> None:
     with strict.create_image(RGBA8, (4, 4), IMAGE_TRANSFER, tiling=ImageTiling.LINEAR) as image:
         refused(image)
         refused(image.allocation)
-    with strict.allocate_memory(4096) as memory:
-        with strict.create_aliasing_buffer(memory, 64, TRANSFER) as alias:
-            refused(alias)
-    with strict.allocate_memory(4096, flags=RANDOM) as memory:
-        with strict.create_aliasing_buffer(memory, 64, TRANSFER) as alias:
-            alias.write(b"1234")
+    with (
+        strict.allocate_memory(4096) as memory,
+        strict.create_aliasing_buffer(memory, 64, TRANSFER) as alias,
+    ):
+        refused(alias)
+    with (
+        strict.allocate_memory(4096, flags=RANDOM) as memory,
+        strict.create_aliasing_buffer(memory, 64, TRANSFER) as alias,
+    ):
+        alias.write(b"1234")
 
 
 def test_memory_of_this_process(strict: Allocator) -> None:
@@ -142,10 +146,13 @@ def test_memory_of_this_process(strict: Allocator) -> None:
 
 
 def test_heaps(strict: Allocator) -> None:
-    with BufferHeap(strict, BufferUsage.TRANSFER_SRC, block_size=4096, flags=WRITE) as heap:
-        with heap.allocate(64) as piece:
-            piece.write(b"1234")
-            assert piece.mapped is not None
+    usage = BufferUsage.TRANSFER_SRC
+    with (
+        BufferHeap(strict, usage, block_size=4096, flags=WRITE) as heap,
+        heap.allocate(64) as piece,
+    ):
+        piece.write(b"1234")
+        assert piece.mapped is not None
     with BufferHeap(strict, TRANSFER, block_size=4096) as heap, heap.allocate(64) as piece:
         assert piece.mapped is None
         refused(piece)

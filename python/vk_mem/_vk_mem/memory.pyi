@@ -1,9 +1,8 @@
 from types import TracebackType
 from typing import Self, final
 
-from typing_extensions import CapsuleType, disjoint_base
+from typing_extensions import CapsuleType
 
-@disjoint_base
 class _HostBytes:
     def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
