@@ -10,6 +10,7 @@ Environment:
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,13 @@ DEVICE_NAME = os.environ.get("VK_MEM_TEST_DEVICE")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs a device that is not the processor")
     config.addinivalue_line("markers", "driver: needs a Vulkan driver")
+
+
+def pytest_collection_finish() -> None:
+    """All modules and cases are there by now, and stay: the collector need not walk them again in
+    each of the collections that tests ask for. What tests make comes later."""
+    gc.collect()
+    gc.freeze()
 
 
 @functools.cache

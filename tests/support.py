@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -40,6 +41,11 @@ WITHIN_BUDGET = AllocationCreateFlags.WITHIN_BUDGET
 def pattern(size: int, seed: int = 0) -> bytes:
     """Bytes that do not repeat soon, so a wrong offset shows."""
     return bytes((seed * 89 + i * 7 + (i >> 8) * 13 + 1) & 0xFF for i in range(size))
+
+
+def repr_without_addresses(value: object) -> str:
+    """For the names of cases, which have to be the same in each process."""
+    return re.sub(r"0x[0-9a-f]{8,}|(?<=\()\d{12,}", "...", repr(value))
 
 
 def is_simulated(device: Device) -> bool:

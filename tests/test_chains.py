@@ -356,6 +356,8 @@ class TestAllocationCallbacks:
             ("vkDestroyCommandPool", 2),
             ("vkCreateFence", 2),
             ("vkDestroyFence", 2),
+            ("vkCreateSemaphore", 2),
+            ("vkDestroySemaphore", 2),
         ):
 
             def note(*arguments, name=name, last=last):
@@ -365,8 +367,12 @@ class TestAllocationCallbacks:
 
             odd_driver.after(name, note)
         given = {"struct": host.callbacks, "byref": ctypes.byref(host.callbacks)}
-        device = open_odd(allocation_callbacks=given.get(how, address))
-        self.use(device)
+        for without in ([], ["VK_KHR_timeline_semaphore"]):
+            device = open_odd(
+                allocation_callbacks=given.get(how, address), without_extensions=without
+            )
+            self.use(device)
+        assert odd_driver.calls["vkCreateSemaphore"] > 0
         assert odd_driver.calls["vkCreateFence"] > 0
         assert wrong == []
         assert host.taken > 10

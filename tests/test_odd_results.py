@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from conftest import index_of_the_driver
 from odd_driver import OddDriver
 from support import DEDICATED, DONT_BIND, IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER, WRITE
 
@@ -189,6 +192,11 @@ def copy(allocator: Allocator) -> None:
         allocator.device.copy_buffer(source, target)
 
 
+def copy_again(allocator: Allocator) -> None:
+    copy(allocator)
+    copy(allocator)
+
+
 def fill(allocator: Allocator) -> None:
     with allocator.create_buffer(4096, TRANSFER) as buffer:
         allocator.device.fill_buffer(buffer, 7)
@@ -265,17 +273,30 @@ OPERATIONS: dict[str, tuple[Callable[[Allocator], None], tuple[str, ...]]] = {
     "copy": (
         copy,
         (
+            "vkCreateSemaphore",
+            "vkCreateCommandPool",
+            "vkAllocateCommandBuffers",
+            "vkBeginCommandBuffer",
+            "vkEndCommandBuffer",
+            "vkQueueSubmit",
+            "vkWaitSemaphores",
+        ),
+    ),
+    "copy again": (copy_again, ("vkResetCommandPool",)),
+    "copy, by fences": (
+        copy,
+        (
             "vkCreateCommandPool",
             "vkAllocateCommandBuffers",
             "vkCreateFence",
-            "vkBeginCommandBuffer",
-            "vkEndCommandBuffer",
             "vkQueueSubmit",
             "vkWaitForFences",
         ),
     ),
+    "copy again, by fences": (copy_again, ("vkResetCommandPool", "vkResetFences")),
     "fill": (fill, ("vkQueueSubmit",)),
 }
+TIMELINE = "VK_KHR_timeline_semaphore"
 PAIRS = [(name, call) for name, (_, calls) in OPERATIONS.items() for call in calls]
 
 
@@ -287,7 +308,8 @@ def test_nothing_is_left_and_the_call_is_named(
     odd_driver.set_memory_type_flags(0, LOCAL | MemoryPropertyFlags.HOST_VISIBLE)
     odd_driver.set_limit("nonCoherentAtomSize", 64)
     operation, _ = OPERATIONS[name]
-    with Allocator(open_odd(validation=False)) as allocator:
+    without = [TIMELINE] if name.endswith("by fences") else []
+    with Allocator(open_odd(validation=False, without_extensions=without)) as allocator:
         kept = allocator.create_buffer(64, TRANSFER, flags=RANDOM)
         before = live(odd_driver)
         for result, (kind, text) in (RESULTS | LOST).items():
@@ -306,6 +328,118 @@ def test_nothing_is_left_and_the_call_is_named(
         operation(allocator)
         kept.destroy()
     assert not any(live(odd_driver).values())
+
+
+OF_SUBMISSIONS = ("CommandPool", "Fence", "Semaphore")
+
+
+def made_for_submissions(driver: OddDriver) -> dict[str, int]:
+    return {it: driver.calls[f"vkCreate{it}"] for it in OF_SUBMISSIONS}
+
+
+def left_of_submissions(driver: OddDriver) -> dict[str, int]:
+    destroyed = {it: driver.calls[f"vkDestroy{it}"] for it in OF_SUBMISSIONS}
+    made = made_for_submissions(driver)
+    return {it: made[it] - destroyed[it] for it in OF_SUBMISSIONS if made[it]}
+
+
+@pytest.mark.parametrize("without", [[], [TIMELINE]], ids=["timeline", "fences"])
+class TestSubmissions:
+    def test_copies_make_nothing_new(
+        self, odd_driver: OddDriver, open_odd: Callable[..., Any], without: list[str]
+    ) -> None:
+        with Allocator(open_odd(validation=True, without_extensions=without)) as allocator:
+            copy(allocator)
+            before = made_for_submissions(odd_driver)
+            assert before == {
+                "CommandPool": 1,
+                "Fence": 1 if without else 0,
+                "Semaphore": 0 if without else 1,
+            }
+            for _ in range(20):
+                copy(allocator)
+            assert made_for_submissions(odd_driver) == before
+
+    def test_threads_wait_side_by_side(
+        self, odd_driver: OddDriver, open_odd: Callable[..., Any], without: list[str]
+    ) -> None:
+        """No thread holds what the other one submits or waits with."""
+        both = threading.Barrier(2)
+
+        def meet(original: Callable[..., int | None], *arguments: Any) -> int | None:
+            both.wait(30)
+            return original(*arguments)
+
+        odd_driver.instead("vkWaitForFences" if without else "vkWaitSemaphores", meet)
+        failed: list[BaseException] = []
+
+        def run(allocator: Allocator) -> None:
+            try:
+                for _ in range(5):
+                    copy(allocator)
+            except BaseException as error:  # shown below
+                failed.append(error)
+
+        with Allocator(open_odd(validation=True, without_extensions=without)) as allocator:
+            threads = [threading.Thread(target=run, args=(allocator,)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert not failed and not both.broken
+        assert odd_driver.calls["vkCreateCommandPool"] == 2
+
+    @pytest.mark.parametrize("result", [-1, -2, -4])
+    def test_a_failed_wait_waits_for_the_queue(
+        self, odd_driver: OddDriver, open_odd: Callable[..., Any], without: list[str], result: int
+    ) -> None:
+        """What the copy uses goes after the call: under the layer it may not run any more."""
+        wait = "vkWaitForFences" if without else "vkWaitSemaphores"
+        kind, _ = (RESULTS | LOST)[result]
+        with Allocator(open_odd(validation=True, without_extensions=without)) as allocator:
+            for _ in range(5):
+                idle = odd_driver.calls["vkQueueWaitIdle"]
+                odd_driver.fail(wait, result, times=1)
+                with pytest.raises(kind, match=wait):
+                    copy(allocator)
+                assert odd_driver.calls["vkQueueWaitIdle"] == idle + 1
+                copy(allocator)
+
+    def test_a_lost_device_is_told_where_nothing_can_be_waited_for(
+        self, odd_driver: OddDriver, open_odd: Callable[..., Any], without: list[str]
+    ) -> None:
+        wait = "vkWaitForFences" if without else "vkWaitSemaphores"
+        with Allocator(open_odd(validation=False, without_extensions=without)) as allocator:
+            odd_driver.fail("vkQueueWaitIdle", -4, times=1)
+            odd_driver.fail(wait, -4, times=1)
+            with pytest.raises(DeviceLostError, match=wait):
+                copy(allocator)
+            odd_driver.fail("vkQueueWaitIdle", -4, times=1)
+            odd_driver.fail("vkQueueSubmit", -4, times=1)
+            with pytest.raises(DeviceLostError, match="vkQueueSubmit"):
+                copy(allocator)
+            # Only the answers were odd.
+            copy(allocator)
+
+    def test_nothing_is_left_when_the_device_goes(
+        self, odd_driver: OddDriver, without: list[str]
+    ) -> None:
+        device = Device.open(
+            index=index_of_the_driver(),
+            get_instance_proc_addr=odd_driver.get_instance_proc_addr,
+            without_extensions=without,
+        )
+        with Allocator(device) as allocator:
+            for call in ("vkQueueSubmit", "vkEndCommandBuffer"):
+                odd_driver.fail(call, -1, times=1)
+                with pytest.raises(OutOfHostMemoryError):
+                    copy(allocator)
+                copy(allocator)
+        del device, allocator
+        gc.collect()
+        assert odd_driver.calls["vkDestroyDevice"] == 1
+        left = left_of_submissions(odd_driver)
+        assert set(left) >= {"CommandPool"} and not any(left.values()), left
 
 
 def test_a_mapping_without_an_address(odd_driver: OddDriver, open_odd: Callable[..., Any]) -> None:

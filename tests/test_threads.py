@@ -126,6 +126,7 @@ def test_every_slow_call_lets_others_run(make_simulated: Callable[..., Simulated
             "vkFreeMemory": lost.destroy,
             "vkMapMemory": lambda: buffer.map().close(),
             "vkQueueSubmit": lambda: device.fill_buffer(buffer),
+            "vkWaitSemaphores": lambda: device.fill_buffer(buffer),
         }
         for call, run in calls.items():
             device.set_latency(0.15, call)
@@ -232,6 +233,7 @@ def test_destroying_what_another_thread_uses(simulated_allocator: Allocator) -> 
             "vkFlushMappedMemoryRanges": buffer.flush,
             "vkInvalidateMappedMemoryRanges": buffer.invalidate,
             "vkQueueSubmit": lambda: device.copy_buffer(buffer, target),
+            "vkWaitSemaphores": lambda: device.copy_buffer(buffer, target),
         }.items():
             thread = inside(device, call, run)
             with pytest.raises(BufferError, match="another thread"):

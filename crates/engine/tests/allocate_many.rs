@@ -13,7 +13,7 @@ const KINDS: [ResourceKind; 3] =
 const SEARCHES: [Search; 4] =
     [Search::Balanced, Search::MinTime, Search::MinMemory, Search::MinOffset];
 
-/// Mostly small requests of one alignment, as those are cut from one region.
+/// Generates mostly small requests of one alignment, as those are cut from one region.
 fn request() -> impl Strategy<Value = RegionRequest> {
     let size = prop_oneof![6 => 1u64..600, 1 => 600u64..20_000];
     let alignment = prop_oneof![6 => Just(4u32), 1 => 0u32..12];

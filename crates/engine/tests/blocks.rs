@@ -132,9 +132,9 @@ fn one_empty_block_stays_and_the_second_goes() {
     free(&world, again);
     let calls = (world.allocate_calls(), world.device.call_count(Call::Free));
     assert_eq!(calls, (3, frees), "the block that stayed is used again");
-    assert!(world.allocator.release_spares());
+    assert!(world.allocator.release_empty_blocks());
     blocks(0);
-    assert!(!world.allocator.release_spares());
+    assert!(!world.allocator.release_empty_blocks());
     world.assert_empty();
 }
 
@@ -312,7 +312,7 @@ fn a_driver_that_gives_more_objects_than_it_says_may_be_asked_for_them() {
         assert_eq!(world.allocator.take_pressed(), vkmem_engine::PAST_ALLOCATION_COUNT);
         made.push(world.allocator.allocate(&request).unwrap());
         assert_eq!(world.allocator.take_pressed(), 0);
-        // As long as the driver allows it.
+        // More objects are allowed as long as the driver allocates them.
         world.device.enforce_allocation_count(true);
         let error = world.allocator.allocate(&request).unwrap_err();
         assert_eq!(error.vk_result(), Some(-10));

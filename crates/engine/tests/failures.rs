@@ -12,7 +12,7 @@ use vkmem_engine::{
 /// Returns everything observable of an allocator. Retained empty blocks are freed first: whether there is
 /// one more of them makes no difference to a caller.
 fn state(world: &World) -> (Statistics, Vec<HeapBudget>, usize) {
-    world.allocator.release_spares();
+    world.allocator.release_empty_blocks();
     world.allocator.validate().expect("valid");
     world.device.assert_no_violations();
     let live = world.device.live_memory_objects();

@@ -355,7 +355,7 @@ fn both_masks_of_types_hold() {
     assert!(choose(&info, 1 << 31, only(0)).is_err(), "a type that the device does not have");
 }
 
-/// Ordinary types last, so that a tie would select a special one.
+/// Describes a device with its ordinary types last, so that a tie would select a special one.
 fn with_special_types() -> DeviceInfo {
     let heap = (GIB, MemoryHeapFlags::DEVICE_LOCAL);
     let amd = Property::DEVICE_COHERENT_AMD | Property::DEVICE_UNCACHED_AMD;

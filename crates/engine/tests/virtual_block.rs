@@ -269,3 +269,31 @@ fn many_may_mix_alignments() {
         }
     }
 }
+
+#[test]
+fn what_is_cut_is_right_at_either_end_and_of_more_than_the_index_can_say() {
+    const GIB: u64 = 1 << 30;
+    let mut block = VirtualBlock::new(1 << 40, Algorithm::Tlsf).unwrap();
+    let mut made = Vec::new();
+    for (size, alignment, offset) in [
+        // From a range of more than 4 GiB, whose size the index does not know.
+        (256, 256, 0),
+        (5 * GIB, 1, 256),
+        (100, 4096, 5 * GIB + 4096),
+        // From what the last alignment left over: at its lower end, behind that, and exactly the rest.
+        (256, 256, 5 * GIB + 256),
+        (64, 1024, 5 * GIB + 1024),
+        (512, 512, 5 * GIB + 512),
+    ] {
+        let it = block.allocate(&request(size, alignment)).unwrap();
+        block.validate().unwrap();
+        assert_eq!((it.offset, it.size), (offset, size));
+        made.push(it);
+    }
+    for it in &made {
+        block.free(it.key).unwrap();
+        block.validate().unwrap();
+        assert_eq!(block.free(it.key), Err(Error::UseAfterFree));
+    }
+    assert_eq!((block.live(), block.statistics().unused_range_count), ((0, 0), 1));
+}

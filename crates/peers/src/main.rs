@@ -1,7 +1,9 @@
 //! `make bench`: runs all cases and prints the ratios. The argument `quick` reduces the work; other
 //! arguments choose sections by name.
 
-use vkmem_peers::cases::{Effort, blocks, buffers, churn, linear, statistics, tail, threads};
+use vkmem_peers::cases::{
+    Effort, blocks, buffers, churn, linear, offset, statistics, tail, threads,
+};
 use vkmem_peers::report::Report;
 
 fn main() {
@@ -19,6 +21,11 @@ fn main() {
     if wanted("packing") {
         churn::packing(&mut report, effort, counts);
         churn::first_failure(&mut report, effort);
+    }
+    if wanted("offset") {
+        offset::pairs(&mut report, effort, counts);
+        offset::packing(&mut report, effort, counts);
+        offset::first_failure(&mut report, effort);
     }
     if wanted("linear") {
         linear::patterns(&mut report, effort);

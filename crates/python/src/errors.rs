@@ -1,18 +1,37 @@
 //! Engine errors as the Python exceptions of `vk_mem.errors`.
 
+use std::cell::RefCell;
+
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use vkmem_engine::Error;
-use vkmem_vulkan::OpenError;
+use vkmem_engine::{CallError, Error};
+use vkmem_vulkan::{OpenError, QUEUE_LOCK};
 
+use crate::interpreter::check_locks;
 use crate::package::ERRORS;
+
+thread_local! {
+    /// What a [`QueueLock`](vkmem_vulkan::QueueLock) raised on this thread: driver errors hold no exceptions.
+    static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// Keeps what a queue lock raised, for [`to_py`] of the error that follows.
+pub fn keep_raised(raised: Option<PyErr>) {
+    RAISED.set(raised);
+}
+
+/// Returns what a queue lock raised, if that is what the error reports.
+fn take_raised(error: &CallError) -> Option<PyErr> {
+    (error.call == QUEUE_LOCK).then(|| RAISED.take()).flatten()
+}
 
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     Ok(ERRORS.get(py, name)?.cast_into::<PyType>()?)
 }
 
 fn raise(py: Python<'_>, name: &str, message: &str, figures: Option<&Bound<'_, PyDict>>) -> PyErr {
+    check_locks();
     // Names and texts of the caller may have several lines; a message has one.
     let message = message.replace(['\n', '\r'], " ");
     let make = || class(py, name)?.call((message,), figures);
@@ -44,6 +63,11 @@ pub fn to_py_of_item(py: Python<'_>, error: &Error, item: usize) -> PyErr {
 }
 
 fn exception(py: Python<'_>, error: &Error, item: Option<usize>) -> PyErr {
+    if let Error::Device(failed) = error
+        && let Some(raised) = take_raised(failed)
+    {
+        return raised;
+    }
     let vk_result = error.vk_result();
     let name = match error {
         Error::InvalidArgument(_) => "InvalidArgumentError",

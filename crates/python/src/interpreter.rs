@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::{PyImportError, PyResourceWarning};
 use pyo3::ffi;
+use pyo3::marker::Ungil;
 use pyo3::prelude::*;
+use vkmem_engine::lock::{self, rank};
 
 /// Set by the last call that `atexit` makes: what comes after it is the end.
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
@@ -38,14 +40,77 @@ pub fn check_is_main(py: Python<'_>) -> PyResult<()> {
 /// Has PyO3 look now whether the interpreter runs: it asks when a thread first attaches by itself, and
 /// panics if that is at the end.
 pub fn attach_once(py: Python<'_>) {
-    py.detach(|| Python::attach(|_| ()));
+    detach(py, || Python::attach(|_| ()));
 }
 
 /// To be called by every thread before it may run Python code from inside of this library: see
 /// [`parking`]. One look at a thread-local value after the first time.
 #[inline]
 pub fn enter_thread() {
+    // Python code that was run with a short lock held comes back by here.
+    check_locks();
     parking::enter_thread();
+}
+
+/// To be called before Python code may run: in checked builds a panic if this thread holds a lock that must
+/// not be held then.
+#[inline(always)]
+#[cfg_attr(any(debug_assertions, feature = "validate"), track_caller)]
+pub fn check_locks() {
+    lock::check::<rank::Interpreter>();
+}
+
+/// Runs something without the interpreter, which is waited for afterwards. All of this crate that lets it go
+/// goes through here.
+#[inline(always)]
+#[cfg_attr(any(debug_assertions, feature = "validate"), track_caller)]
+pub fn detach<T: Ungil>(py: Python<'_>, run: impl FnOnce() -> T + Ungil) -> T {
+    check_locks();
+    py.detach(run)
+}
+
+/// Takes the interpreter, if it runs, for something that may happen with or without it.
+#[inline(always)]
+#[cfg_attr(any(debug_assertions, feature = "validate"), track_caller)]
+pub fn try_attach<T>(run: impl FnOnce(Python<'_>) -> T) -> Option<T> {
+    check_locks();
+    Python::try_attach(run)
+}
+
+/// Has the locks know of the interpreter: see [`lock`].
+///
+/// # Panics
+/// Where nobody can tell who has it: then the checks would pass whatever happens.
+#[cfg(all(unix, any(debug_assertions, feature = "validate")))]
+pub fn check_locks_by_it(py: Python<'_>) {
+    assert!(has_interpreter(), "this thread has the interpreter");
+    detach(py, || assert!(!has_interpreter(), "this thread has let the interpreter go"));
+    lock::ask_interpreter_by(has_interpreter);
+}
+
+/// Whether this thread has the interpreter.
+#[cfg(all(unix, any(debug_assertions, feature = "validate")))]
+fn has_interpreter() -> bool {
+    use std::sync::OnceLock;
+
+    type Current = unsafe extern "C" fn() -> *mut ffi::PyThreadState;
+
+    /// No part of the limited interface: the thread state of who has the interpreter, or, since 3.12, that of
+    /// this thread if it is the one.
+    static CURRENT: OnceLock<Option<Current>> = OnceLock::new();
+    let current = *CURRENT.get_or_init(|| {
+        let names = [c"PyThreadState_GetUnchecked", c"_PyThreadState_UncheckedGet"];
+        // SAFETY: names that end in a null byte.
+        let find =
+            |name: &std::ffi::CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        let found = names.into_iter().map(find).find(|it| !it.is_null())?;
+        // SAFETY: functions of CPython with this signature.
+        Some(unsafe { std::mem::transmute::<*mut std::ffi::c_void, Current>(found) })
+    });
+    let Some(current) = current else { return false };
+    // SAFETY: both may be called by any thread, with or without the interpreter.
+    let (current, mine) = unsafe { (current(), ffi::PyGILState_GetThisThreadState()) };
+    !mine.is_null() && current == mine
 }
 
 /// Parks threads that are inside of this library when the interpreter ends.
@@ -153,14 +218,21 @@ mod parking {
 }
 
 /// Lets the interpreter go while this thread waits for another one, if it has it.
-pub fn wait_without_interpreter(wait: &(dyn Fn() + Sync)) {
-    if Python::try_attach(|py| py.detach(wait)).is_none() {
+pub fn wait_without_interpreter(wait: &mut (dyn FnMut() + Send)) {
+    if try_attach(|py| detach(py, &mut *wait)).is_none() {
         wait();
     }
 }
 
+/// Runs what may wait for the driver, and does not know whether this thread has the interpreter: an end.
+pub fn without_interpreter(run: impl FnOnce() + Send) {
+    let mut run = Some(run);
+    wait_without_interpreter(&mut || run.take().into_iter().for_each(|run| run()));
+}
+
 /// Issues a `ResourceWarning`; an exception if warnings are turned into errors.
 pub fn warn(py: Python<'_>, message: &str) -> PyResult<()> {
+    check_locks();
     let category = py.get_type::<PyResourceWarning>();
     PyErr::warn(py, &category, &CString::new(message.replace('\0', "?"))?, 1)
 }

@@ -28,7 +28,9 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
         it.is_instance_of::<objects::resource::ResourceObject>()
             || it.is_instance_of::<objects::pool::Pool>()
     });
-    vkmem_vulkan::wait_by(interpreter::wait_without_interpreter);
+    #[cfg(all(unix, any(debug_assertions, feature = "validate")))]
+    interpreter::check_locks_by_it(py);
+    vkmem_vulkan::set_wait(interpreter::wait_without_interpreter);
 
     module.add_class::<objects::allocation::Allocation>()?;
     module.add_class::<objects::allocation_create_info::AllocationCreateInfo>()?;

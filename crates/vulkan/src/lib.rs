@@ -14,19 +14,23 @@ pub use allocator::import::Import;
 pub use allocator::request::image_kind;
 pub use allocator::sharing::read_allocation_chain;
 pub use device::callbacks::AllocationCallbacks;
-pub use device::memory_locks::wait_by;
+pub use device::memory_locks::set_wait;
 pub use device::open::{DeviceSelector, OpenOptions, enumerate};
 pub use device::vulkan_device::VulkanDevice;
 pub use device::wrap::WrapOptions;
 pub use driver::chain::buffer_usage;
-pub use driver::contract::{DeviceHandles, Driver, HostSide, TransferCommand};
+pub use driver::contract::{DeviceHandles, Driver, HostSide};
 pub use driver::external::{ExternalMemory, ExternalSupport};
 pub use driver::resource_handle::ResourceHandle;
+pub use driver::submission::{
+    LayoutChange, QUEUE_LOCK, QueueLock, Submission, TransferCommand, first_texels,
+};
 pub use driver::{disjoint, external, format, image_format, texel};
-pub use host::cache_hints::{ahead, expect_at, expect_bytes};
+pub use host::cache_hints::{prefetch_bytes, prefetch_line, prefetching};
 pub use host::copy::{Target, copy_bytes};
 pub use instance::info::PhysicalDeviceSummary;
 pub use instance::open_error::OpenError;
 pub use instance::validation::ValidationLog;
 pub use simulated::driver::SimulatedDriver;
+pub use simulated::pending::Completion;
 pub use simulated::rules::RequirementRules;

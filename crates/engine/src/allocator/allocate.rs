@@ -93,7 +93,7 @@ impl Allocator {
         false
     }
 
-    /// Allocates: from the request's pool, or from the cheapest memory type first and the next one if
+    /// Allocates from the request's pool, or from the cheapest memory type first and the next one if
     /// that fails. Calls [`try_allocate`](Self::try_allocate) first; then it may call the driver.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl Allocator {
     /// has just failed.
     ///
     /// # Errors
-    /// Those of [`allocate`](Self::allocate).
+    /// The errors of [`allocate`](Self::allocate).
     #[inline(never)]
     pub fn allocate_slow(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         check_request(request)?;
@@ -122,7 +122,9 @@ impl Allocator {
             }
         };
         // Retained empty blocks must not be the reason of a failure.
-        if request.create_info.flags.contains(Create::NEVER_ALLOCATE) || !self.release_spares() {
+        if request.create_info.flags.contains(Create::NEVER_ALLOCATE)
+            || !self.release_empty_blocks()
+        {
             return Err(first);
         }
         self.allocate_anywhere(request).map_err(|_| first)
@@ -143,7 +145,7 @@ impl Allocator {
             )));
         }
         match pool.allocate(request) {
-            // Also if it needs dedicated memory, which this pool does not allow.
+            // The pool also fails if the request needs dedicated memory, which this pool does not allow.
             Err(error)
                 if pool.rules().fallback
                     && (error.allows_fallback()

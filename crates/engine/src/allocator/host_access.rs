@@ -78,7 +78,7 @@ impl Allocator {
     /// Invalidates a range: makes device writes visible to the host; see [`flush`](Self::flush).
     ///
     /// # Errors
-    /// Those of [`flush`](Self::flush).
+    /// The errors of [`flush`](Self::flush).
     pub fn invalidate(&self, id: AllocationId, offset: u64, size: u64) -> Result<(), Error> {
         self.invalidate_many(&[HostRange { id, offset, size }]).map_err(|failed| failed.error)
     }
@@ -86,7 +86,7 @@ impl Allocator {
     /// Flushes many ranges in one driver call. All ranges are checked first.
     ///
     /// # Errors
-    /// Those of [`flush`](Self::flush), with the index of the range.
+    /// The errors of [`flush`](Self::flush), with the index of the range.
     pub fn flush_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
         self.synchronise(ranges, |ranges| {
             let flushed = self.device().flush(ranges);
@@ -97,7 +97,7 @@ impl Allocator {
     /// Invalidates many ranges in one driver call; see [`flush_many`](Self::flush_many).
     ///
     /// # Errors
-    /// Those of [`flush`](Self::flush), with the index of the range.
+    /// The errors of [`flush`](Self::flush), with the index of the range.
     pub fn invalidate_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
         self.synchronise(ranges, |ranges| {
             let invalidated = self.device().invalidate(ranges);

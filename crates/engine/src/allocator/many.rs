@@ -105,7 +105,7 @@ impl Allocator {
         made.iter().for_each(|it| drop(self.free(it.id)));
         if error.allows_fallback() {
             // Memory was short, and the blocks allocated for the other requests are empty now.
-            self.release_spares();
+            self.release_empty_blocks();
         }
     }
 

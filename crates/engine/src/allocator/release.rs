@@ -70,7 +70,7 @@ impl Allocator {
     }
 
     /// Frees retained empty blocks like [`trim`](Self::trim); returns whether there were any.
-    pub fn release_spares(&self) -> bool {
+    pub fn release_empty_blocks(&self) -> bool {
         self.trim() > 0
     }
 

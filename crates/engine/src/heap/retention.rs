@@ -15,7 +15,7 @@ pub struct EmptyBlockRetention {
 }
 
 impl Default for EmptyBlockRetention {
-    /// One block for each memory type, as in VMA: the next allocation often follows soon.
+    /// Retains one block for each memory type, as in VMA: the next allocation often follows soon.
     fn default() -> Self {
         Self { count: Some(1), bytes: None, share: None }
     }

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::device::{DeviceError, MemoryRange};
+use crate::lock::{Mutex, rank};
 
 /// Maximum number of records; older ones are dropped.
 const LOG_CAPACITY: usize = 65_536;
@@ -50,8 +49,10 @@ pub enum Call {
     ImageRequirementsOfInfo,
     /// `vkBindImageMemory`
     BindImage,
-    /// `vkQueueSubmit` and the wait for its fence.
+    /// `vkQueueSubmit`
     Submit,
+    /// `vkWaitSemaphores`
+    WaitSemaphores,
     /// `vkGetMemoryFdKHR`
     ExportFd,
     /// `vkGetMemoryFdPropertiesKHR`
@@ -66,7 +67,7 @@ pub enum Call {
 
 impl Call {
     /// All functions.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Allocate,
         Self::Free,
         Self::Map,
@@ -85,6 +86,7 @@ impl Call {
         Self::ImageRequirementsOfInfo,
         Self::BindImage,
         Self::Submit,
+        Self::WaitSemaphores,
         Self::ExportFd,
         Self::FdProperties,
         Self::HostPointerProperties,
@@ -113,6 +115,7 @@ impl Call {
             Self::ImageRequirementsOfInfo => "vkGetDeviceImageMemoryRequirements",
             Self::BindImage => "vkBindImageMemory",
             Self::Submit => "vkQueueSubmit",
+            Self::WaitSemaphores => "vkWaitSemaphores",
             Self::ExportFd => "vkGetMemoryFdKHR",
             Self::FdProperties => "vkGetMemoryFdPropertiesKHR",
             Self::HostPointerProperties => "vkGetMemoryHostPointerPropertiesEXT",
@@ -203,7 +206,7 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Calls {
     born: Instant,
-    state: Mutex<State>,
+    state: Mutex<State, rank::SimulatedCalls>,
 }
 
 impl Calls {

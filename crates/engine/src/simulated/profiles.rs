@@ -116,7 +116,7 @@ fn lavapipe() -> DeviceInfo {
     }
 }
 
-/// A desktop GPU without resizable BAR: the host accesses its memory only through copies.
+/// Describes a desktop GPU without resizable BAR: the host accesses its memory only through copies.
 fn discrete_8gib() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated discrete GPU, 8 GiB".into(),
@@ -135,7 +135,7 @@ fn discrete_8gib() -> DeviceInfo {
     }
 }
 
-/// A desktop GPU with a BAR of 256 MiB, and the types that AMD's drivers list.
+/// Describes a desktop GPU with a BAR of 256 MiB, and the types that AMD's drivers list.
 fn discrete_8gib_bar() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated discrete GPU, 8 GiB, 256 MiB of it host-visible".into(),
@@ -164,7 +164,7 @@ fn discrete_8gib_bar() -> DeviceInfo {
     }
 }
 
-/// An integrated GPU like Intel's: all memory is shared by host and device.
+/// Describes an integrated GPU like Intel's: all memory is shared by host and device.
 fn integrated() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated integrated GPU".into(),
@@ -184,7 +184,7 @@ fn integrated() -> DeviceInfo {
     }
 }
 
-/// A Raspberry Pi 4 with 4 GiB under V3DV: no memory is cached.
+/// Describes a Raspberry Pi 4 with 4 GiB under V3DV: no memory is cached.
 fn raspberry_pi() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated V3D 4.2".into(),
@@ -206,7 +206,7 @@ fn raspberry_pi() -> DeviceInfo {
     }
 }
 
-/// Apple silicon with 16 GiB under MoltenVK.
+/// Describes Apple silicon with 16 GiB under MoltenVK.
 fn moltenvk() -> DeviceInfo {
     DeviceInfo {
         name: "Simulated Apple GPU".into(),
@@ -227,7 +227,7 @@ fn moltenvk() -> DeviceInfo {
     }
 }
 
-/// The strictest existing limits in one device: host-visible memory needs flushes, except the last type,
+/// Describes the strictest existing limits in one device: host-visible memory needs flushes, except the last type,
 /// which Vulkan requires to exist.
 fn non_coherent() -> DeviceInfo {
     DeviceInfo {

@@ -76,7 +76,12 @@ impl Suballocator for AnySuballocator {
 
     #[inline(always)]
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
-        each!(self, it => it.allocate(request))
+        match self {
+            Self::Tlsf(it) => it.allocate(request),
+            // Of a copy, so that the request itself can stay in registers.
+            Self::Linear(it) => it.allocate(&{ *request }),
+            Self::Buddy(it) => it.allocate(&{ *request }),
+        }
     }
 
     fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement> {

@@ -124,6 +124,33 @@ impl Chunk {
     fn entries(&self) -> &[u64] {
         &self.0[..self.len() as usize & 7]
     }
+
+    /// The entry that came last. Without one, anything.
+    #[inline(always)]
+    fn last(&self) -> Entry {
+        Entry(self.0[self.len().wrapping_sub(1) as usize & 7])
+    }
+
+    /// Takes it out; whether the class has none left, and whether the chunk has none but the class has.
+    #[inline(always)]
+    fn pop(&mut self) -> (bool, bool) {
+        let header = self.0[HEADER];
+        let left = (header as u32).wrapping_sub(1) & 7;
+        self.0[left as usize] = 0;
+        self.0[HEADER] = header.wrapping_sub(1);
+        (header == 1, left == 0 && header != 1)
+    }
+
+    /// Puts an entry into a chunk that is not full, and gives its place. If it is not `there`, it is
+    /// forgotten.
+    #[inline(always)]
+    fn push_if(&mut self, there: bool, entry: Entry) -> u32 {
+        let header = self.0[HEADER];
+        let at = header & 7;
+        self.0[at as usize] = entry.0;
+        self.0[HEADER] = header.wrapping_add(u64::from(there));
+        at as u32
+    }
 }
 
 const WORDS: usize = 16;
@@ -353,31 +380,31 @@ impl<C: Entries<Chunk>> View<'_, C> {
     /// condition cannot be predicted.
     #[inline(always)]
     pub fn insert_if(&mut self, there: bool, class: usize, size: u64, node: u32) -> Position {
-        let mut tail = select_unpredictable(there, self.tails[class], SCRATCH_CHUNK);
-        // One branch for both cases: the class has no chunk, or its newest one is full.
-        if self.chunks[tail].len() == ENTRIES {
-            tail = self.again().push_chunk(class, tail);
+        let tail = select_unpredictable(there, self.tails[class], SCRATCH_CHUNK);
+        let (entry, chunk) = (Entry::new(size, node), &mut self.chunks[tail]);
+        // One branch for both: no chunk, or a full one.
+        if chunk.len() == ENTRIES {
+            return self.again().insert_in_new_chunk(class, entry);
         }
-        let chunk = &mut self.chunks[tail].0;
-        let header = chunk[HEADER];
-        let at = header as u32 & 7;
-        chunk[at as usize] = Entry::new(size, node).0;
-        chunk[HEADER] = header.wrapping_add(u64::from(there));
+        let at = chunk.push_if(there, entry);
         self.bitmap.set_if(there, class);
         tail << 3 | at
     }
 
+    /// The same, for certain, where the newest chunk of the class is full.
     #[cold]
     #[inline(never)]
-    fn push_chunk(&mut self, class: usize, before: u32) -> u32 {
-        let index = *self.vacant;
+    fn insert_in_new_chunk(&mut self, class: usize, entry: Entry) -> Position {
+        let (index, before) = (*self.vacant, self.tails[class]);
         assert!(index != NO_CHUNK, "room was made");
         let chunk = &mut self.chunks[index];
         *self.vacant = chunk.before();
         *self.vacant_count -= 1;
         *chunk = Chunk::new(0, before);
+        let at = chunk.push_if(true, entry);
         self.tails[class] = index;
-        index
+        self.bitmap.set_if(true, class);
+        index << 3 | at
     }
 
     /// Removes the entry at `position`, moves the last entry of the class there and returns its node.
@@ -385,25 +412,42 @@ impl<C: Entries<Chunk>> View<'_, C> {
     #[must_use = "the node that moved has to learn its position"]
     pub fn remove(&mut self, class: usize, position: Position) -> u32 {
         let tail = self.tails[class];
-        let header = self.chunks[tail].0[HEADER];
-        let left = (header as u32).wrapping_sub(1) & 7;
-        let last = self.chunks[tail].0[left as usize];
-        self.chunks[position >> 3].0[position as usize & 7] = last;
+        let last = self.chunks[tail].last();
+        self.chunks[position >> 3].0[position as usize & 7] = last.0;
         // After the move, as both may be the same place.
-        let chunk = &mut self.chunks[tail].0;
-        chunk[left as usize] = 0;
-        chunk[HEADER] = header.wrapping_sub(1);
+        let (is_empty, is_pop) = self.chunks[tail].pop();
+        self.note_removal(class, is_empty, is_pop);
+        last.node()
+    }
+
+    /// Removes an entry as [`remove`](Self::remove) does, given that it is in the newest chunk of its class,
+    /// which holds for every entry that a search returns.
+    #[inline(always)]
+    #[must_use = "the node that moved has to learn its position"]
+    pub fn remove_newest(&mut self, class: usize, position: Position) -> u32 {
+        let tail = self.tails[class];
+        debug_assert_eq!(tail, position >> 3);
+        let chunk = &mut self.chunks[tail];
+        let last = chunk.last();
+        chunk.0[position as usize & 7] = last.0;
+        let (is_empty, is_pop) = chunk.pop();
+        self.note_removal(class, is_empty, is_pop);
+        last.node()
+    }
+
+    #[inline(always)]
+    fn note_removal(&mut self, class: usize, is_empty: bool, is_pop: bool) {
         // Without a branch: which removal empties a class cannot be predicted.
-        self.bitmap.unset_if(header == 1, class);
-        if left == 0 && header != 1 {
-            self.again().pop_chunk(class, tail);
+        self.bitmap.unset_if(is_empty, class);
+        if is_pop {
+            self.again().pop_chunk(class);
         }
-        last as u32
     }
 
     #[cold]
     #[inline(never)]
-    fn pop_chunk(&mut self, class: usize, tail: u32) {
+    fn pop_chunk(&mut self, class: usize) {
+        let tail = self.tails[class];
         self.tails[class] = self.chunks[tail].before();
         self.chunks[tail] = Chunk::new(0, *self.vacant);
         *self.vacant = tail;
@@ -416,8 +460,7 @@ impl<C: Entries<Chunk>> View<'_, C> {
     pub fn first_from(&self, class: usize) -> (Entry, usize) {
         let class = self.bitmap.next(class);
         let tail = self.tails.get(class).copied().unwrap_or(NO_CHUNK);
-        let chunk = &self.chunks[tail];
-        (Entry(chunk.0[chunk.len().wrapping_sub(1) as usize & 7]), class)
+        (self.chunks[tail].last(), class)
     }
 
     /// Returns the smallest entry of at least `size` bytes in the newest chunk of a class; an empty entry

@@ -380,7 +380,7 @@ impl Suballocator for Buddy {
         self.regions.visit_live(self.block(block).first, NONE, visit);
     }
 
-    /// Each unused range as it can be had: neighbours that are no buddies do not serve one request.
+    /// Reports free neighbours that are not buddies as separate ranges, since no request can use both.
     fn visit_block(&self, block: BlockIndex, visit: &mut dyn FnMut(RegionView)) {
         let Block { size, first, .. } = *self.block(block);
         let unused = |offset, end: u64| RegionView { offset, size: end - offset, live: None };

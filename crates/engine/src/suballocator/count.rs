@@ -115,7 +115,7 @@ struct Extremes {
 }
 
 impl Default for Extremes {
-    /// No sizes: every size lies outside.
+    /// Returns the extremes of no sizes: every size lies outside.
     fn default() -> Self {
         Self { min: u64::MAX, span: 0 }
     }

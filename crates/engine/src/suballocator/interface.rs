@@ -28,7 +28,7 @@ pub trait Suballocator: Send {
     /// If host memory is exhausted; call [`try_reserve_block`](Self::try_reserve_block) first.
     ///
     /// # Time complexity
-    /// That of [`try_reserve_block`](Self::try_reserve_block).
+    /// The bound of [`try_reserve_block`](Self::try_reserve_block).
     fn add_block(&mut self, size: u64) -> BlockIndex;
 
     /// Returns whether a request since the last call failed because host memory was exhausted, and clears
@@ -75,14 +75,14 @@ pub trait Suballocator: Send {
     /// `allocate` does. Not for memory with a `bufferImageGranularity` above 1.
     ///
     /// # Time complexity
-    /// That of [`allocate`](Self::allocate); buddy searches at most 512 candidates.
+    /// The bound of [`allocate`](Self::allocate); buddy searches at most 512 candidates.
     fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement>;
 
     /// Calls [`allocate`](Self::allocate) for each request up to the first that fails and `placed` for
     /// each that succeeds. Returns the number of requests that succeeded.
     ///
     /// # Time complexity
-    /// That of [`allocate`](Self::allocate), for each request.
+    /// The bound of [`allocate`](Self::allocate), for each request.
     fn allocate_many(
         &mut self,
         requests: impl Iterator<Item = RegionRequest>,
@@ -106,7 +106,7 @@ pub trait Suballocator: Send {
     /// reported yet, or `None` if the key is stale; deferred merges may be done in either case.
     ///
     /// # Time complexity
-    /// That of [`free`](Self::free).
+    /// The bound of [`free`](Self::free).
     fn release(&mut self, key: SlotKey) -> Option<u64> {
         self.free(key).map(|freed| freed.info.size)
     }

@@ -100,8 +100,9 @@ impl Slots {
     /// again.
     #[inline(always)]
     pub fn give_back_if(&mut self, really: bool, index: u32, nodes: &mut impl Entries<Node>) {
-        nodes[index].set_vacant(self.vacant);
-        self.vacant = select_unpredictable(really, index, self.vacant);
+        let vacant = self.vacant;
+        nodes[index].set_vacant(vacant);
+        self.vacant = select_unpredictable(really, index, vacant);
         self.vacant_count = self.vacant_count.wrapping_add(usize::from(really));
     }
 

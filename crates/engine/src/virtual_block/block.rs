@@ -150,11 +150,11 @@ impl VirtualBlock {
     /// new block.
     ///
     /// # Errors
-    /// Those of [`allocate`](Self::allocate), for the first request that fails; earlier ones stay
+    /// The errors of [`allocate`](Self::allocate), for the first request that fails; earlier ones stay
     /// allocated.
     ///
     /// # Time complexity
-    /// That of [`allocate`](Self::allocate), for each request.
+    /// The bound of [`allocate`](Self::allocate), for each request.
     pub fn allocate_many(
         &mut self,
         requests: impl Iterator<Item = VirtualRequest>,
@@ -198,7 +198,8 @@ impl VirtualBlock {
         let request = VirtualRequest { size, alignment, upper, strategy }.of_region();
         match self.suballocator.allocate(&request) {
             Some(placement) => {
-                self.allocation_count += 1;
+                // A table has fewer than 2^31 regions.
+                self.allocation_count = self.allocation_count.wrapping_add(1);
                 self.allocated += size;
                 (placement.key, placement.offset)
             }
@@ -244,7 +245,7 @@ impl VirtualBlock {
     #[inline(never)]
     fn release(&mut self, key: SlotKey) -> bool {
         let Some(bytes) = self.suballocator.release(key) else { return false };
-        self.allocation_count -= 1;
+        self.allocation_count = self.allocation_count.wrapping_sub(1);
         self.allocated -= bytes;
         true
     }

@@ -126,7 +126,7 @@ impl World {
     /// Asserts that nothing is held after everything was freed.
     #[track_caller]
     pub fn assert_empty(&self) {
-        self.allocator.release_spares();
+        self.allocator.release_empty_blocks();
         self.device.assert_clean();
         assert_eq!(self.allocator.statistics(), Default::default());
         for budget in self.allocator.heap_budgets() {

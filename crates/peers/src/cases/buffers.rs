@@ -6,7 +6,7 @@ use gpu_allocator::vulkan as gpu;
 use vkmem_engine::{
     AllocationCreateInfo, AllocationId, Allocator, AllocatorOptions, CacheHint, DeviceMemory,
 };
-use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, expect_at};
+use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, prefetch_line};
 
 use super::Effort;
 use crate::driver::{ash_tables, open_cpu_driver, open_vma};
@@ -52,7 +52,7 @@ impl Buffers for Ours<'_> {
     }
 
     fn destroy(&mut self, (buffer, allocation, hint): Self::Made) {
-        expect_at(hint.0);
+        prefetch_line(hint.0);
         // SAFETY: the buffer is live, and the device is idle.
         drop(unsafe { self.0.destroy(ResourceHandle::Buffer(buffer), Some(allocation)) });
     }

@@ -21,7 +21,7 @@ const SEED: u64 = 1;
 
 /// Returns the number of rounds and of pairs per round. A round is long enough for a contestant's tables
 /// to return to the cache after the others evicted them; those of a million allocations never fit.
-fn turns(n: usize, effort: Effort) -> (usize, usize) {
+pub(super) fn turns(n: usize, effort: Effort) -> (usize, usize) {
     let rounds = match n {
         0..50_000 => 31,
         50_000..500_000 => 9,
@@ -64,7 +64,7 @@ fn bars(n: usize) -> (Option<f64>, Option<f64>) {
 }
 
 /// Returns a contestant with `n` live allocations, after some churn.
-fn warmed<C: Contestant>(contestant: C, n: usize, warm: usize) -> RefCell<Churn<C>> {
+pub(super) fn warmed<C: Contestant>(contestant: C, n: usize, warm: usize) -> RefCell<Churn<C>> {
     let mut churn = Churn::new(contestant, n, SEED);
     churn.warm(warm);
     RefCell::new(churn)
@@ -170,7 +170,11 @@ pub fn packing(report: &mut Report, effort: Effort, counts: &[usize]) {
 }
 
 /// Returns end over live bytes, and the growth of the heap per live allocation.
-fn packed<C: Contestant>(make: impl FnOnce() -> C, n: usize, pairs: usize) -> (Figure, Figure) {
+pub(super) fn packed<C: Contestant>(
+    make: impl FnOnce() -> C,
+    n: usize,
+    pairs: usize,
+) -> (Figure, Figure) {
     let before = heap_bytes();
     let mut churn = Churn::new(make(), n, SEED);
     churn.warm(pairs);
@@ -200,21 +204,32 @@ fn filled<C: Contestant>(mut contestant: C, free_percent: u64, seed: u64) -> u64
 /// Measures the live bytes in a 1 GiB block when the first request fails, over several seeds.
 pub fn first_failure(report: &mut Report, effort: Effort) {
     report.section("live bytes in a 1 GiB block at the first failure, mean of the seeds");
-    let seeds = if effort.quick { 8 } else { 64 };
-    for free_percent in [0, 30, 45] {
-        let mean = |bytes: &dyn Fn(u64) -> u64| {
-            Figure::exact(
-                (0..seeds).map(bytes).sum::<u64>() as f64 / seeds as f64 / (1 << 20) as f64,
-            )
-        };
-        let ours = |seed| filled(Ours::new(1 << 30, Strategy::Balanced), free_percent, seed);
-        let theirs = |seed| filled(Vma::new(1 << 30, VirtualStrategy::Default), free_percent, seed);
+    for free_percent in FREE_PERCENTS {
+        let ours = || Ours::new(FILLED_BLOCK, Strategy::Balanced);
+        let theirs = || Vma::new(FILLED_BLOCK, VirtualStrategy::Default);
+        let theirs = mean_filled(theirs, free_percent, effort);
         report.add(
             "bytes at first failure",
             free_percent,
             "MiB",
-            &mean(&ours),
-            &[Peer::new("vma default", &mean(&theirs)).at_least(1.0)],
+            &mean_filled(ours, free_percent, effort),
+            &[Peer::new("vma default", &theirs).at_least(1.0)],
         );
     }
+}
+
+/// How many of a hundred steps free, where a block is filled.
+pub(super) const FREE_PERCENTS: [u64; 3] = [0, 30, 45];
+/// Bytes of that block.
+pub(super) const FILLED_BLOCK: u64 = 1 << 30;
+
+/// MiB in a block when the first request fails, mean of the seeds.
+pub(super) fn mean_filled<C: Contestant>(
+    make: impl Fn() -> C,
+    free_percent: u64,
+    effort: Effort,
+) -> Figure {
+    let seeds = if effort.quick { 8 } else { 64 };
+    let bytes: u64 = (0..seeds).map(|seed| filled(make(), free_percent, seed)).sum();
+    Figure::exact(bytes as f64 / seeds as f64 / (1 << 20) as f64)
 }

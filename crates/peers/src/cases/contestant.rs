@@ -92,6 +92,65 @@ impl Contestant for Vma {
     }
 }
 
+/// The allocator of the crate `offset-allocator`, which divides up to 2^32 - 1 units and knows no
+/// alignment: so its unit is [`ALIGNMENT`] bytes.
+pub struct OffsetAllocator(offset_allocator::Allocator);
+
+impl OffsetAllocator {
+    /// A block of `size` bytes, or of one unit less, for `live` allocations at once. It takes the memory for
+    /// its bookkeeping ahead and never more, for free ranges, too, of which there is one more at most.
+    pub fn new(size: u64, live: usize) -> Self {
+        let units = u32::try_from(size / ALIGNMENT).unwrap_or(u32::MAX);
+        let most = u32::try_from(2 * live + 2).expect("fewer than 2^31 allocations");
+        Self(offset_allocator::Allocator::with_max_allocs(units, most))
+    }
+}
+
+impl Contestant for OffsetAllocator {
+    type Handle = offset_allocator::Allocation;
+
+    #[inline]
+    fn allocate(&mut self, size: u64, alignment: u64) -> Option<(Self::Handle, u64)> {
+        debug_assert_eq!(alignment, ALIGNMENT);
+        let units = size.div_ceil(ALIGNMENT) as u32;
+        self.0.allocate(units).map(|it| (it, u64::from(it.offset) * ALIGNMENT))
+    }
+
+    #[inline]
+    fn free(&mut self, handle: Self::Handle) {
+        self.0.free(handle);
+    }
+
+    fn place(&self, handle: Self::Handle) -> (u64, u64) {
+        let units = u64::from(self.0.allocation_size(handle));
+        (u64::from(handle.offset) * ALIGNMENT, units * ALIGNMENT)
+    }
+}
+
+/// Another contestant with [`ALIGNMENT`] bytes as its unit, so that it need not align anything.
+pub struct InUnits<C>(pub C);
+
+impl<C: Contestant> Contestant for InUnits<C> {
+    type Handle = C::Handle;
+
+    #[inline]
+    fn allocate(&mut self, size: u64, alignment: u64) -> Option<(C::Handle, u64)> {
+        debug_assert_eq!(alignment, ALIGNMENT);
+        let placed = self.0.allocate(size.div_ceil(ALIGNMENT), 1);
+        placed.map(|(handle, offset)| (handle, offset * ALIGNMENT))
+    }
+
+    #[inline]
+    fn free(&mut self, handle: C::Handle) {
+        self.0.free(handle);
+    }
+
+    fn place(&self, handle: C::Handle) -> (u64, u64) {
+        let (offset, size) = self.0.place(handle);
+        (offset * ALIGNMENT, size * ALIGNMENT)
+    }
+}
+
 /// Live allocations under churn: each step frees a random one and allocates another.
 pub struct Churn<C: Contestant> {
     /// The contestant.

@@ -7,6 +7,7 @@ pub mod contestant;
 pub mod linear;
 pub mod lines;
 pub mod memory;
+pub mod offset;
 pub mod statistics;
 pub mod tail;
 pub mod threads;

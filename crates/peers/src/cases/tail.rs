@@ -26,7 +26,7 @@ pub struct SlowDevice {
 }
 
 impl SlowDevice {
-    /// The same delays in every run.
+    /// Creates a device with the same delays in every run.
     pub fn new(info: &DeviceInfo) -> Self {
         Self { inner: device(info), random: Mutex::new(Random(21)) }
     }

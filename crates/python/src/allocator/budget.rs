@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use super::Allocator;
 use crate::arguments::numbers::real;
 use crate::errors::invalid;
+use crate::interpreter::detach;
 use crate::objects::statistics::heap_budgets;
 
 fn threshold(value: &Bound<'_, PyAny>) -> PyResult<f64> {
@@ -69,7 +70,7 @@ impl Allocator {
     /// Returns their bytes.
     fn trim(&self, py: Python<'_>) -> PyResult<u64> {
         let _inside = self.state.enter(py)?;
-        let bytes = py.detach(|| self.state.engine().trim());
+        let bytes = detach(py, || self.state.engine().trim());
         self.handlers.tell(py, &self.state);
         Ok(bytes)
     }

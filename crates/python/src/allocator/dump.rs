@@ -9,6 +9,7 @@ use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, PoolId
 use super::Allocator;
 use super::leaks::SiteTexts;
 use crate::errors::{IntoPyResult, out_of_host_memory};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::{AllocatorState, Resource};
 use crate::package::LOAD_DUMP;
 use crate::process::host_memory::check_room;
@@ -150,7 +151,7 @@ impl Allocator {
         // The last reference of a resource may be let go of here, and that warns: without any lock.
         check_room(py, self.state.live.lock().len(), OF_LABEL)?;
         let labels = Labels::of(py, &self.state).map_err(|_| out_of_host_memory(py))?;
-        py.detach(|| self.state.engine().build_stats_string(detailed, &labels)).or_raise(py)
+        detach(py, || self.state.engine().build_stats_string(detailed, &labels)).or_raise(py)
     }
 
     /// Everything that is held, as a `Dump`: to look at, to keep, and to compare with another

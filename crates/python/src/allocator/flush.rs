@@ -9,6 +9,7 @@ use super::Allocator;
 use crate::arguments::numbers::unsigned;
 use crate::arguments::sequences::{self, about_item};
 use crate::errors::{invalid, to_py_of_item};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::Resource;
 use crate::memory::host_access::{Part, flush_many, invalidate_many};
 use crate::objects::resource::ResourceObject;
@@ -50,7 +51,7 @@ impl Allocator {
             });
             pins.push(pin.map_err(|why| about_item(py, index, why))?);
         }
-        py.detach(|| run(&parts)).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
+        detach(py, || run(&parts)).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
     }
 }
 

@@ -4,14 +4,14 @@
 use std::ffi::CString;
 use std::thread::{self, ThreadId};
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeWarning, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::counted;
 use vkmem_engine::{Error, FailedItem, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 
-use crate::arguments::callback::{callable, current, exchange};
+use crate::arguments::callback::{Callback, callable, current, exchange};
 use crate::errors::{is_ours, to_py, to_py_of_item};
 use crate::lifetime::ownership::AllocatorState;
 use crate::objects::statistics::HeapBudget;
@@ -21,10 +21,10 @@ use crate::process::forks::in_one_process;
 /// The callbacks of an allocator. They run on the thread whose call noticed, outside of all locks.
 #[derive(Default)]
 pub struct Handlers {
-    out_of_memory: Mutex<Option<Py<PyAny>>>,
-    pressure: Mutex<Option<Py<PyAny>>>,
+    out_of_memory: Callback,
+    pressure: Callback,
     /// Threads inside the callback: what fails there is not handled again.
-    handling: Mutex<Vec<ThreadId>>,
+    handling: Mutex<Vec<ThreadId>, rank::Handling>,
 }
 
 /// Why an attempt to allocate failed.

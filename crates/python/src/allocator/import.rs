@@ -14,6 +14,7 @@ use crate::arguments::create_info::Built;
 use crate::arguments::numbers::unsigned;
 use crate::errors::invalid;
 use crate::interop::import::{ImportKeywords, Importing};
+use crate::interpreter::detach;
 use crate::lifetime::create::Made;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
@@ -31,7 +32,7 @@ fn check_plain(py: Python<'_>, keywords: &Keywords) -> PyResult<()> {
 
 /// Asks the engine without the interpreter: an import always calls the driver.
 fn ask(py: Python<'_>) -> impl FnMut(&Engine, &ImportRequest) -> Result<EngineAllocation, Error> {
-    move |engine, request| py.detach(|| engine.import(request))
+    move |engine, request| detach(py, || engine.import(request))
 }
 
 impl Allocator {

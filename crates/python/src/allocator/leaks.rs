@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::Allocator;
 use crate::errors::{out_of_host_memory, use_after_free};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::ResourceRef;
 use crate::objects::watch::{EventCounter, Watch};
 use crate::observe::call_site::{CallSites, Origin};
@@ -132,7 +133,7 @@ impl Allocator {
             });
             Ok((state.created_count(), alive, names, budgets.collect()))
         };
-        py.detach(sample).map_err(|_| out_of_host_memory(py))
+        detach(py, sample).map_err(|_| out_of_host_memory(py))
     }
 
     fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -15,6 +15,7 @@ use crate::arguments::create_infos::{buffer_infos, image_infos};
 use crate::arguments::numbers::unsigned;
 use crate::arguments::sequences;
 use crate::errors::{IntoPyResult, invalid, to_py};
+use crate::interpreter::detach;
 use crate::lifetime::close::TO_END_ONE;
 use crate::lifetime::create::Made;
 use crate::lifetime::destroy_many::destroy_many;
@@ -186,7 +187,7 @@ impl Allocator {
         check_room(py, built.infos.len(), OF_ONE)?;
         let made = self.attempt_many(py, || {
             // SAFETY: made here, or structs of the caller's that interop has checked.
-            py.detach(|| unsafe { allocator.create_buffers(&whole.infos, create) })
+            detach(py, || unsafe { allocator.create_buffers(&whole.infos, create) })
         })?;
         let infos = &built.infos;
         let made = made
@@ -226,7 +227,7 @@ impl Allocator {
         check_room(py, built.infos.len(), OF_ONE)?;
         let made = self.attempt_many(py, || {
             // SAFETY: made here, or structs of the caller's that interop has checked.
-            py.detach(|| unsafe { allocator.create_images(&whole.infos, create) })
+            detach(py, || unsafe { allocator.create_images(&whole.infos, create) })
         })?;
         let made = made
             .into_iter()
@@ -297,7 +298,7 @@ impl Allocator {
         }
         check_room(py, count, OF_ONE)?;
         let engine = self.state.engine();
-        let made = self.attempt_many(py, || py.detach(|| engine.allocate_many(&requests)))?;
+        let made = self.attempt_many(py, || detach(py, || engine.allocate_many(&requests)))?;
         let made = made.into_iter().map(Made::memory);
         self.finish_many(py, &keywords, &names, made, |_| Allocation)
     }

@@ -9,6 +9,7 @@ use super::{Allocator, no_more};
 use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::numbers::unsigned_32;
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::objects::allocation_create_info::{AllocationCreateInfo, Keywords};
 use crate::objects::pool::{Pool, PoolKeywords};
 use crate::objects::resource::ResourceObject;
@@ -188,7 +189,7 @@ impl Allocator {
         allocator.check_export(rules.export_handle_types).or_raise(py)?;
         // SAFETY: the caller vouches for the chain, which `keywords` hold.
         unsafe { allocator.read_export_chain(&mut rules) }.or_raise(py)?;
-        let id = self.attempt(py, || py.detach(|| self.state.engine().create_pool(&rules)))?;
+        let id = self.attempt(py, || detach(py, || self.state.engine().create_pool(&rules)))?;
         let pool = keywords.create(id, &self.state);
         self.handlers.tell(py, &self.state);
         Ok(pool)

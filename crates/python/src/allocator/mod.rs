@@ -30,7 +30,7 @@ use vkmem_vulkan::DeviceAllocator;
 use crate::arguments::numbers::unsigned;
 use crate::arguments::{iterables, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
-use crate::interpreter::warn_unclosed;
+use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
 use crate::lifetime::create::{Made, Shared, promises_host_access};
 use crate::lifetime::enter::enter_pool;
@@ -93,7 +93,7 @@ fn allocate(
 ) -> Result<EngineAllocation, Error> {
     match engine.try_allocate(request) {
         Some(allocation) => Ok(allocation),
-        None => py.detach(|| engine.allocate_slow(request)),
+        None => detach(py, || engine.allocate_slow(request)),
     }
 }
 
@@ -340,7 +340,7 @@ impl Allocator {
             }
             release_all(py, &self.state, &unused);
         }
-        py.detach(|| self.state.engine().refresh_budget());
+        detach(py, || self.state.engine().refresh_budget());
         self.handlers.tell(py, &self.state);
         Ok(())
     }

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 use super::Allocator;
 use crate::errors::IntoPyResult;
+use crate::interpreter::detach;
 use crate::objects::statistics::TotalStatistics;
 
 #[pymethods]
@@ -13,13 +14,13 @@ impl Allocator {
     /// counted once, at one moment, and the sums are sums of these.
     fn calculate_statistics(&self, py: Python<'_>) -> PyResult<TotalStatistics> {
         let _inside = self.state.enter(py)?;
-        py.detach(|| TotalStatistics::of(&self.state)).or_raise(py)
+        detach(py, || TotalStatistics::of(&self.state)).or_raise(py)
     }
 
     /// Walks all bookkeeping of the engine. Raises `CorruptionError` with what is broken.
     fn validate(&self, py: Python<'_>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
-        let checked = py.detach(|| self.state.engine().validate());
+        let checked = detach(py, || self.state.engine().validate());
         checked.map_err(|broken| crate::errors::corruption(py, &broken))
     }
 }

@@ -1,8 +1,11 @@
 //! A function of the caller's that is called later, until another takes its place.
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, rank};
+
+/// A callback that may be exchanged at any time.
+pub type Callback = Mutex<Option<Py<PyAny>>, rank::Callback>;
 
 /// None, or something that can be called.
 pub fn callable(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
@@ -17,12 +20,12 @@ pub fn callable(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
 }
 
 /// Exchanges a callback. The old one ends outside of the lock: that may run Python code.
-pub fn exchange(slot: &Mutex<Option<Py<PyAny>>>, callback: Option<Py<PyAny>>) {
+pub fn exchange(slot: &Callback, callback: Option<Py<PyAny>>) {
     let old = std::mem::replace(&mut *slot.lock(), callback);
     drop(old);
 }
 
 /// The callback as it is now.
-pub fn current<'py>(py: Python<'py>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<Bound<'py, PyAny>> {
+pub fn current<'py>(py: Python<'py>, slot: &Callback) -> Option<Bound<'py, PyAny>> {
     slot.lock().as_ref().map(|callback| callback.bind(py).clone())
 }

@@ -11,6 +11,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyByteArrayMethods, PyMemoryView};
 
+use crate::interpreter::try_attach;
 use crate::memory::mapping::{Mapping, closed, report_unraised};
 
 /// `kDLCPU`
@@ -82,7 +83,7 @@ enum Owner {
 /// Made by [`capsule`], and ended once.
 unsafe fn delete<T>(managed: *mut T) {
     // At the end of the interpreter it stays: there is nobody left who could let go of it.
-    Python::try_attach(|py| {
+    try_attach(|py| {
         // SAFETY: of the caller; `managed` stands first in what was leaked.
         let held = unsafe { Box::from_raw(managed.cast::<Held<T>>()) };
         match held.owner {

@@ -2,10 +2,11 @@
 
 use pyo3::prelude::*;
 use vkmem_engine::{Error, MemoryObjectInfo};
-use vkmem_vulkan::external::{FD_TYPES, WIN32_TYPES, names_of_types};
+use vkmem_vulkan::external::{FD_TYPES, WIN32_TYPES, handle_type_names};
 
 use super::handle_types::{self, OPAQUE_FD, OPAQUE_WIN32, check_one_of};
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::Resource;
 
 /// Bytes of the memory object of a resource, and the handle types that it was allocated for.
@@ -26,7 +27,7 @@ fn check_export(
     allocator.check_handle_types(handle_type).or_raise(py)?;
     let exported = memory_of(py, resource)?.export_handle_types;
     if exported & handle_type == 0 {
-        let (what, name) = (resource.describe(), names_of_types(handle_type));
+        let (what, name) = (resource.describe(), handle_type_names(handle_type));
         return Err(invalid(
             py,
             format!(
@@ -50,7 +51,7 @@ pub fn export_fd(
     let external = resource.allocator.device_allocator.driver().external();
     let memory = resource.allocation().memory;
     // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
-    let exported = py.detach(|| unsafe { external.export_fd(memory, handle_type) });
+    let exported = detach(py, || unsafe { external.export_fd(memory, handle_type) });
     exported.map_err(|error| Error::from(error.of("vkGetMemoryFdKHR"))).or_raise(py)
 }
 
@@ -66,6 +67,6 @@ pub fn export_win32_handle(
     let external = resource.allocator.device_allocator.driver().external();
     let memory = resource.allocation().memory;
     // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
-    let exported = py.detach(|| unsafe { external.export_win32_handle(memory, handle_type) });
+    let exported = detach(py, || unsafe { external.export_win32_handle(memory, handle_type) });
     exported.map_err(|error| Error::from(error.of("vkGetMemoryWin32HandleKHR"))).or_raise(py)
 }

@@ -1,7 +1,7 @@
 //! `ExternalMemoryHandleType`: what memory of other APIs is known by.
 
 use pyo3::prelude::*;
-use vkmem_vulkan::external::names_of_types;
+use vkmem_vulkan::external::handle_type_names;
 
 use crate::arguments::numbers::{HANDLE_TYPE, of_class};
 use crate::errors::invalid;
@@ -20,7 +20,7 @@ pub fn check_one_of(py: Python<'_>, handle_type: u32, allowed: u32) -> PyResult<
     if handle_type.count_ones() == 1 && handle_type & allowed != 0 {
         return Ok(());
     }
-    let (given, allowed) = (names_of_types(handle_type), names_of_types(allowed));
+    let (given, allowed) = (handle_type_names(handle_type), handle_type_names(allowed));
     let allowed = allowed.replace('|', ", ");
     Err(invalid(py, format!("handle_type is {given}; here it is one of {allowed}")))
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, TryReserveError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use vkmem_vulkan::ResourceHandle;
 
-use parking_lot::{Mutex, MutexGuard};
+use vkmem_engine::lock::{Mutex, MutexGuard, rank};
 
 use crate::interpreter::wait_without_interpreter;
 
@@ -25,7 +25,7 @@ pub enum Binding<H> {
 /// binds a handle that is not known here. Then all live resources are entered, and from that moment on
 /// every new one.
 pub struct Bindings<H> {
-    known: Mutex<HashMap<ResourceHandle, Binding<H>>>,
+    known: Mutex<HashMap<ResourceHandle, Binding<H>>, rank::Bindings>,
     /// Something is or was in the table.
     is_used: AtomicBool,
     /// Everything that lives is in the table. Set before the lists of live things are looked through,
@@ -53,12 +53,12 @@ impl<H> Default for Bindings<H> {
 impl<H: Send> Bindings<H> {
     /// The table. Who has it may be in a call of the driver, which may run Python code of a loader or of
     /// callbacks: so the interpreter is not kept while waiting.
-    pub fn lock(&self) -> MutexGuard<'_, HashMap<ResourceHandle, Binding<H>>> {
+    pub fn lock(&self) -> MutexGuard<'_, HashMap<ResourceHandle, Binding<H>>, rank::Bindings> {
         loop {
             if let Some(guard) = self.known.try_lock() {
                 return guard;
             }
-            wait_without_interpreter(&|| drop(self.known.lock()));
+            wait_without_interpreter(&mut || drop(self.known.lock()));
         }
     }
 

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::human_bytes;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::counted;
 
 use super::ownership::{AllocatorState, DeviceCore, PoolState, ResourceRef};
@@ -17,7 +17,9 @@ use super::pins::NotClosed;
 use super::release::release_all;
 use super::unflushed;
 use crate::errors::pinned;
-use crate::interpreter::{set_ending, warn, warn_unclosed};
+use crate::interpreter::{
+    detach, set_ending, try_attach, warn, warn_unclosed, without_interpreter,
+};
 use crate::process::host_memory::check_room;
 
 /// What the end of one takes until all have ended, in bytes.
@@ -27,7 +29,7 @@ pub const TO_END_ONE: usize = 192;
 const LISTED: usize = 10;
 
 /// Every allocator that may still be open.
-static OPEN: Mutex<Vec<Weak<AllocatorState>>> = Mutex::new(Vec::new());
+static OPEN: Mutex<Vec<Weak<AllocatorState>>, rank::OpenAllocators> = Mutex::new(Vec::new());
 
 /// Remembers an allocator for the end of the interpreter.
 pub fn register(state: &Arc<AllocatorState>) -> Result<(), TryReserveError> {
@@ -127,7 +129,10 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
     let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
     remains.extend(state.take_collected(|_| true));
     release_all(py, state, &remains);
-    py.detach(|| state.engine().close());
+    detach(py, || {
+        state.engine().close();
+        state.device.allocator_ended();
+    });
     state.tell_device_memory(py);
     state.set_closing(false);
     Ok(Closed { leaked, lost })
@@ -143,7 +148,7 @@ pub fn _close_all_at_exit(py: Python<'_>) {
         let name = &state.device_allocator.driver().info().name;
         if !state.device.is_owned {
             // The caller's device may be gone already.
-            state.abandon();
+            state.abandon(py);
             warn_unclosed(py, &format!("the allocator of {name} was never closed"));
             continue;
         }
@@ -155,10 +160,22 @@ pub fn _close_all_at_exit(py: Python<'_>) {
             }
             // A view is open. Leaving the memory to the end of the process is the safe thing.
             Err(why) => {
-                state.abandon();
+                state.abandon(py);
                 let why = why.value(py);
                 warn_unclosed(py, &format!("the allocator of {name} was never closed: {why}"));
             }
+        }
+    }
+}
+
+impl DeviceCore {
+    /// An allocator was closed. With the last one of a wrapped device all goes that is left of copies: the
+    /// caller may destroy the device now.
+    fn allocator_ended(&self) {
+        let was_last = self.open_allocators.fetch_sub(1, Ordering::AcqRel) == 1;
+        if was_last && !self.is_owned {
+            // SAFETY: who closes an allocator has not destroyed the device yet.
+            unsafe { self.driver.release_submissions() };
         }
     }
 }
@@ -172,7 +189,7 @@ impl AllocatorState {
     /// Waits while another thread releases everything: after close() the caller may end the device.
     pub fn wait_until_released(&self, py: Python<'_>) {
         let me = std::thread::current().id();
-        py.detach(|| {
+        detach(py, || {
             while self.closing.lock().is_some_and(|other| other != me) {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -180,9 +197,10 @@ impl AllocatorState {
     }
 
     /// From now on the device may be gone: nothing calls it any more.
-    pub fn abandon(&self) {
+    pub fn abandon(&self, py: Python<'_>) {
         self.abandoned.store(true, Ordering::Relaxed);
-        self.engine().stop_prefetch();
+        // The thread that is waited for may be in a call of the driver, and that in Python code.
+        detach(py, || self.engine().stop_prefetch());
     }
 
     /// Whether [`abandon`](Self::abandon) was called.
@@ -197,6 +215,10 @@ impl Drop for AllocatorState {
             return;
         }
         let closed = self.pins.is_closed();
+        if !closed {
+            // Without a call: a wrapped device may be gone by now.
+            self.device.open_allocators.fetch_sub(1, Ordering::Relaxed);
+        }
         if self.is_abandoned() && !closed {
             return;
         }
@@ -206,31 +228,33 @@ impl Drop for AllocatorState {
             if !self.device.is_owned {
                 message += ", and keeps its memory: the device, which is not its own, may be gone";
             }
-            Python::try_attach(|py| warn_unclosed(py, &message));
+            try_attach(|py| warn_unclosed(py, &message));
         }
         // A wrapped device may be gone by now: its memory goes with it, and a call would crash.
         if !closed && !self.device.is_owned {
-            self.engine().stop_prefetch();
+            without_interpreter(|| self.engine().stop_prefetch());
             return;
         }
         // The warning ran code of the caller's, which may have forked.
         if self.device.is_forked() {
             return;
         }
-        loop {
-            let waiting = self.waiting.get_mut();
-            // Those with a view first; the view has ended, as it kept this alive.
-            let mut some = waiting.viewed.take_first(|_| true);
-            if some.is_empty() {
-                some = waiting.collected.take_first(|_| true);
+        without_interpreter(|| {
+            loop {
+                let waiting = self.waiting.get_mut();
+                // Those with a view first; the view has ended, as it kept this alive.
+                let mut some = waiting.viewed.take_first(|_| true);
+                if some.is_empty() {
+                    some = waiting.collected.take_first(|_| true);
+                }
+                if some.is_empty() {
+                    break;
+                }
+                some.iter().for_each(|it| drop(it.pending.release(self)));
             }
-            if some.is_empty() {
-                break;
-            }
-            some.iter().for_each(|it| drop(it.pending.release(self)));
-        }
-        // SAFETY: dropped once, here; nothing uses it afterwards.
-        unsafe { ManuallyDrop::drop(&mut self.device_allocator) };
+            // SAFETY: dropped once, here; nothing uses it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.device_allocator) };
+        });
     }
 }
 
@@ -241,7 +265,7 @@ impl Drop for PoolState {
             return;
         }
         let message = format!("unclosed {}: it is released with its allocator", self.describe());
-        Python::try_attach(|py| warn_unclosed(py, &message));
+        try_attach(|py| warn_unclosed(py, &message));
     }
 }
 
@@ -249,7 +273,7 @@ impl Drop for DeviceCore {
     fn drop(&mut self) {
         if !self.is_forked() {
             // SAFETY: dropped once, here; nothing uses it afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.driver) };
+            without_interpreter(|| unsafe { ManuallyDrop::drop(&mut self.driver) });
         }
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
-use vkmem_vulkan::expect_bytes;
+use vkmem_vulkan::prefetch_bytes;
 
 /// So many that ended leave their memory to the next ones: 170 KiB a thread at most.
 const MOST_SPARES: usize = 1024;
@@ -98,7 +98,7 @@ impl<T: Owned> StrongRef<T> {
     /// the next resource is written there.
     #[inline]
     pub fn expect(&self) {
-        expect_bytes(self.0.addr().get() as u64, size_of::<Counted<T>>() as u64);
+        prefetch_bytes(self.0.addr().get() as u64, size_of::<Counted<T>>() as u64);
     }
 
     /// Whether both are of one resource.

@@ -2,12 +2,12 @@
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use ash::vk;
 use once_cell::race::OnceBox;
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use vkmem_engine::lock::Mutex;
 use vkmem_engine::{
     Allocation, AllocationCreateFlags, AllocationCreateInfo, MemoryPropertyFlags, MemoryUsage,
     PoolId, ResourceKind,
@@ -21,6 +21,7 @@ use super::ownership::{
 };
 use super::pins::Pins;
 use crate::errors::out_of_host_memory;
+use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::CallSites;
 use crate::observe::events::Events;
 use crate::process::forks::Process;
@@ -254,6 +255,7 @@ impl AllocatorState {
         if sites.is_tracking() {
             events.begin(sites.clone());
         }
+        device.open_allocators.fetch_add(1, Ordering::Relaxed);
         Self {
             device_allocator: ManuallyDrop::new(device_allocator),
             device,
@@ -305,9 +307,15 @@ impl PoolState {
 
 impl DeviceCore {
     /// Takes a device that was just opened or wrapped, and keeps what it needs of the caller's.
-    pub fn new(driver: Arc<dyn Driver>, is_owned: bool, kept: [Option<Link<PyAny>>; 2]) -> Self {
+    pub fn new(
+        driver: Arc<dyn Driver>,
+        is_owned: bool,
+        queue_lock: Option<Arc<OwnersLock>>,
+        kept: [Option<Link<PyAny>>; 2],
+    ) -> Self {
         let driver = ManuallyDrop::new(driver);
         let (bindings, process) = (Bindings::default(), Process::current());
-        Self { driver, is_owned, bindings, process, _kept: kept }
+        let open_allocators = AtomicUsize::new(0);
+        Self { driver, is_owned, queue_lock, open_allocators, bindings, process, _kept: kept }
     }
 }

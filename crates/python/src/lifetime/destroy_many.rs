@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use vkmem_vulkan::ahead;
+use vkmem_vulkan::prefetching;
 
 use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, ResourceRef};
 use super::pins::NotClosed;
 use super::release::release_many;
 use super::unflushed;
+use crate::interpreter::detach;
 
 /// Ends all, or none and an exception. What had ended before is passed over, so an object may stand
 /// there twice. The caller keeps the allocator open.
@@ -20,7 +21,7 @@ pub fn destroy_many(
 ) -> PyResult<()> {
     let mut ended = Vec::with_capacity(resources.len());
     let mut refused = None;
-    for resource in ahead(resources, |it| it.expect()) {
+    for resource in prefetching(resources, |it| it.expect()) {
         match resource.pins.close(py) {
             Ok(()) => ended.push(*resource),
             Err(NotClosed::Already) => {}
@@ -43,7 +44,7 @@ pub fn destroy_many(
     // With the interpreter: what they hold of Python objects must not change under the cycle collector.
     let lost: Vec<String> = ended.iter().filter_map(|it| it.lost_writes()).collect();
     let remains: Vec<PendingRelease> = ended.iter().map(|it| it.pending_release()).collect();
-    py.detach(|| {
+    detach(py, || {
         let mut live = state.live.lock();
         ended.iter().for_each(|it| it.leave_list(&mut live));
         drop(live);

@@ -10,6 +10,7 @@ use vkmem_engine::{MemoryEvent, MemoryEventKind, WakeUp};
 
 use super::ownership::AllocatorState;
 use crate::arguments::callback::{callable, current, exchange};
+use crate::interpreter::try_attach;
 use crate::process::forks::in_one_process;
 
 /// One `VkDeviceMemory` that the driver gave or took back.
@@ -142,7 +143,7 @@ extern "C" fn tell_soon(ask: *mut c_void) -> c_int {
     let Ask { state, is_asked } = *unsafe { Box::from_raw(ask.cast::<Ask>()) };
     is_asked.store(false, Ordering::SeqCst);
     if let Some(state) = state.upgrade().filter(|state| !state.is_abandoned()) {
-        Python::try_attach(|py| state.tell_device_memory(py));
+        try_attach(|py| state.tell_device_memory(py));
     }
     0
 }

@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::{Release, human_bytes};
-use vkmem_vulkan::expect_at;
+use vkmem_vulkan::prefetch_line;
 
 use super::counted::{Owned, Spare};
 use super::ownership::{Live, PendingRelease, Resource, ResourceRef};
 use super::pins::NotClosed;
 use super::unflushed;
 use crate::errors::pinned;
-use crate::interpreter::warn_unclosed;
+use crate::interpreter::{detach, try_attach, warn_unclosed};
 
 /// What `retire` is called in errors.
 const RETIRE: &str = "retire";
@@ -55,7 +55,7 @@ impl Resource {
         // Once the allocator is closed, so is this. The driver may call back, and from there the
         // interpreter may be let go of: so it stays open.
         let Some(_inside) = self.allocator.pins.pin(py) else { return Ok(()) };
-        expect_at(self.allocation().hint.0);
+        prefetch_line(self.allocation().hint.0);
         self.allocator.device.check_process(py)?;
         if !self.end(py, "destroy")? {
             return Ok(());
@@ -80,7 +80,7 @@ impl Resource {
     #[cold]
     #[inline(never)]
     fn end_release(&self, py: Python<'_>, release: Release) {
-        py.detach(|| drop(release));
+        detach(py, || drop(release));
         self.allocator.tell_device_memory(py);
     }
 
@@ -112,8 +112,7 @@ impl Resource {
     pub fn discard(&self, py: Python<'_>) {
         if self.pins.close(py).is_ok() {
             self.leave();
-            drop(self.pending_release().release(&self.allocator));
-            self.allocator.tell_device_memory(py);
+            self.give_back(py);
         }
     }
 
@@ -205,7 +204,7 @@ impl Resource {
         let lost = self.lost_writes();
         self.leave();
         let remains_size = self.allocator.collect(self);
-        Python::try_attach(|py| {
+        try_attach(|py| {
             let made = self.made_at(py);
             warn_unclosed(
                 py,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::AllocationId;
+use vkmem_engine::lock::Mutex;
 
 use super::host_buffer::HeldBuffer;
 use super::ownership::{Alias, Extras, Resource, ResourceRef, Writers};

@@ -9,6 +9,7 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::invalid;
+use crate::interpreter::try_attach;
 
 /// The memory of a Python object, held through its buffer protocol: it neither moves nor ends.
 pub struct HeldBuffer {
@@ -78,7 +79,7 @@ impl HeldBuffer {
 impl Drop for HeldBuffer {
     fn drop(&mut self) {
         // Without an interpreter there is nobody left to release it for.
-        Python::try_attach(|_| {
+        try_attach(|_| {
             // SAFETY: made by `Box::leak`, dropped once.
             drop(unsafe { Box::from_raw(self.buffer.as_ptr()) });
         });

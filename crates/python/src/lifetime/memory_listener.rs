@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::Mutex;
-use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::arguments::callback::exchange;
+use crate::arguments::callback::{Callback, exchange};
 
 /// The callback of an allocator. It runs outside of all locks; events come in their order.
 #[derive(Default)]
 pub struct DeviceMemoryListener {
-    pub(super) callback: Mutex<Option<Py<PyAny>>>,
+    pub(super) callback: Callback,
     /// A thread is telling: it goes on until there is nothing more to tell.
     pub(super) is_telling: AtomicBool,
     /// The main thread is asked to tell.

@@ -19,6 +19,7 @@ pub(crate) mod memory_listener;
 pub(crate) mod ownership;
 pub(crate) mod pieces;
 pub(crate) mod pins;
+pub(crate) mod queue_lock;
 pub(crate) mod release;
 pub(crate) mod samples;
 pub(crate) mod unflushed;

@@ -21,13 +21,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 
 use once_cell::race::OnceBox;
-use parking_lot::{Mutex, ReentrantMutex};
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
 use vkmem_engine::{Allocation, AllocationId, HostRanges, PoolId, ResourceKind};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle};
 
@@ -36,6 +36,7 @@ use super::memory_listener::DeviceMemoryListener;
 use super::pieces::Pieces;
 use super::pins::Pins;
 use super::{bindings, counted, live};
+use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::{CallSites, Origin};
 use crate::observe::events::Events;
 use crate::process::forks::Process;
@@ -110,11 +111,11 @@ pub struct Extras {
     /// It lies in the memory of another one.
     pub(crate) alias: Option<Alias>,
     /// Memory of the host that the device works on; goes with the memory object.
-    pub(super) held: Mutex<Option<HeldBuffer>>,
+    pub(super) held: Mutex<Option<HeldBuffer>, rank::HeldMemory>,
     /// For errors after the end.
     pub(super) last_name: OnceLock<String>,
     pub(super) origin: OnceLock<Origin>,
-    pub(super) custom_data: Mutex<Option<Arc<str>>>,
+    pub(super) custom_data: Mutex<Option<Arc<str>>, rank::CustomData>,
     /// Open writers of its memory, where that is not coherent and it is no alias.
     pub(super) writers: Writers,
 }
@@ -124,12 +125,12 @@ pub struct Alias {
     /// Whose memory it is; no alias itself.
     pub base: ResourceRef,
     /// The engine keeps the names of allocations only.
-    pub name: Mutex<Option<String>>,
+    pub name: Mutex<Option<String>, rank::AliasName>,
 }
 
 /// Open writers of one allocation. Reentrant: a callback of the driver may run Python code that comes
 /// back here.
-pub type Writers = ReentrantMutex<RefCell<HostRanges>>;
+pub type Writers = ReentrantMutex<RefCell<HostRanges>, rank::Writers>;
 
 /// The handle and the memory of a resource.
 pub struct PendingRelease {
@@ -154,9 +155,9 @@ pub struct AllocatorState {
     /// Who is inside a call; closed when the allocator is.
     pub pins: Pins,
     /// Everything that is not destroyed.
-    pub live: Mutex<Live>,
+    pub live: Mutex<Live, rank::Live>,
     /// Names of open pools that have one.
-    pub pool_names: Mutex<HashMap<PoolId, Arc<str>>>,
+    pub pool_names: Mutex<HashMap<PoolId, Arc<str>>, rank::PoolNames>,
     /// Who is told of memory objects.
     pub device_memory: DeviceMemoryListener,
     /// Call sites and counts, for those who ask.
@@ -165,15 +166,15 @@ pub struct AllocatorState {
     pub sites: Arc<CallSites>,
     /// Resources so far; changed under the lock of `live`.
     pub(super) created: AtomicU64,
-    pub(super) waiting: Mutex<Waiting>,
+    pub(super) waiting: Mutex<Waiting, rank::Waiting>,
     /// As the caller counts.
     pub(super) frame: AtomicU64,
     pub(super) frames_in_flight: u64,
     pub(super) abandoned: AtomicBool,
     /// Who closes it, until everything is released.
-    pub(super) closing: Mutex<Option<ThreadId>>,
+    pub(super) closing: Mutex<Option<ThreadId>, rank::Closing>,
     /// Threads inside of a sample.
-    pub(super) samples: Mutex<Vec<ThreadId>>,
+    pub(super) samples: Mutex<Vec<ThreadId>, rank::Samples>,
     /// Calls that want none.
     pub(super) quiet: AtomicU32,
     /// Whether the host is refused what it was not promised; for tests.
@@ -209,7 +210,7 @@ pub struct PoolState {
     /// Its id in the engine.
     pub id: PoolId,
     /// For people and dumps.
-    pub name: Mutex<Option<Arc<str>>>,
+    pub name: Mutex<Option<Arc<str>>, rank::PoolName>,
     /// Who is inside a call that uses it; closed when the pool is.
     pub pins: Pins,
     /// What `memory_allocate_next` points into is gone: the cycle collector has found it.
@@ -222,6 +223,10 @@ pub struct DeviceCore {
     pub driver: ManuallyDrop<Arc<dyn Driver>>,
     /// Made here, so it is alive as long as this.
     pub is_owned: bool,
+    /// Of whoever else submits to the queue of a wrapped device.
+    pub queue_lock: Option<Arc<OwnersLock>>,
+    /// Allocators that have not ended.
+    pub(super) open_allocators: AtomicUsize,
     /// What is bound to what.
     pub bindings: bindings::Bindings<ResourceRef>,
     pub(super) process: Process,

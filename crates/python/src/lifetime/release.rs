@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use vkmem_engine::{AllocationId, PoolKey, Release};
 
 use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, WeakResourceRef};
+use crate::interpreter::detach;
 use crate::observe::event::Observable;
 
 impl PendingRelease {
@@ -88,6 +89,6 @@ pub fn release_many(state: &AllocatorState, remains: &[PendingRelease]) -> Vec<(
 
 /// The same without the interpreter: the driver may take its time.
 pub fn release_all(py: Python<'_>, state: &AllocatorState, remains: &[PendingRelease]) {
-    py.detach(|| drop(release_many(state, remains)));
+    detach(py, || drop(release_many(state, remains)));
     state.tell_device_memory(py);
 }

@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, rank};
 
 use super::ownership::AllocatorState;
 use crate::errors::pinned;
+use crate::interpreter::detach;
 
 /// A sample of this thread, while it lives.
-pub struct Sampling<'a>(&'a Mutex<Vec<ThreadId>>);
+pub struct Sampling<'a>(&'a Mutex<Vec<ThreadId>, rank::Samples>);
 
 impl Drop for Sampling<'_> {
     fn drop(&mut self) {
@@ -64,7 +65,7 @@ impl AllocatorState {
             if samples.is_empty() {
                 return Ok(quiet);
             }
-            py.detach(|| std::thread::sleep(Duration::from_micros(100)));
+            detach(py, || std::thread::sleep(Duration::from_micros(100)));
         }
     }
 }

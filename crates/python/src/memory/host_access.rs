@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 use pyo3::prelude::*;
+use vkmem_engine::lock::{ReentrantMutex, ReentrantMutexGuard, rank};
 use vkmem_engine::words::bytes;
 use vkmem_engine::{
     Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, MemoryPropertyFlags,
@@ -76,7 +76,9 @@ fn invalidate_ranges(first: &Resource, parts: &[Part<'_>]) -> Result<(), FailedI
 
 /// Lets no other thread flush or invalidate the same memory meanwhile: a flush that is overtaken by another
 /// one would give the device what the host saw before.
-fn quiet<'a>(parts: &[Part<'a>]) -> Vec<ReentrantMutexGuard<'a, RefCell<HostRanges>>> {
+fn quiet<'a>(
+    parts: &[Part<'a>],
+) -> Vec<ReentrantMutexGuard<'a, RefCell<HostRanges>, rank::Writers>> {
     let needs_it = parts.iter().filter(|(it, ..)| it.atom_size().is_some());
     let mut writers: Vec<&Writers> = needs_it.map(|(it, ..)| it.writers()).collect();
     // In one order, whatever order they are given in: two threads that wait for each other would wait

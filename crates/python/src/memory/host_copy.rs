@@ -13,6 +13,7 @@ use vkmem_vulkan::{Target, copy_bytes};
 use crate::arguments::numbers::unsigned;
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::face::Face;
 use crate::lifetime::ownership::Resource;
 
@@ -84,7 +85,7 @@ fn hold(
 unsafe fn copy(py: Python<'_>, from: usize, to: usize, length: usize, target: Target) {
     // SAFETY: the caller vouches for both; they may overlap when one is a view of the other.
     let run = || unsafe { copy_bytes(from, to, length, target) };
-    if length > LARGE { py.detach(run) } else { run() }
+    if length > LARGE { detach(py, run) } else { run() }
 }
 
 /// Maps for one copy.
@@ -96,9 +97,9 @@ fn with_mapped<T>(
     if let Some(address) = resource.allocation().mapped {
         return run(address);
     }
-    let address = py.detach(|| resource.map()).or_raise(py)?;
+    let address = detach(py, || resource.map()).or_raise(py)?;
     let result = run(address);
-    let unmapped = py.detach(|| resource.unmap()).or_raise(py);
+    let unmapped = detach(py, || resource.unmap()).or_raise(py);
     result.and_then(|value| unmapped.map(|()| value))
 }
 
@@ -166,10 +167,10 @@ fn write_at(
             return Ok(());
         }
         let size = length as u64;
-        let begun = py.detach(|| resource.begin_write(offset, size, HostWriter::Copy));
+        let begun = detach(py, || resource.begin_write(offset, size, HostWriter::Copy));
         let Some(writer) = begun.or_raise(py)? else { return Ok(()) };
         run();
-        py.detach(|| resource.end_write(writer, offset, size)).or_raise(py)
+        detach(py, || resource.end_write(writer, offset, size)).or_raise(py)
     })
 }
 
@@ -249,7 +250,7 @@ fn read_to(
     }
     with_mapped(py, resource, |address| {
         if resource.atom_size().is_some() {
-            py.detach(|| resource.refresh(offset, length as u64)).or_raise(py)?;
+            detach(py, || resource.refresh(offset, length as u64)).or_raise(py)?;
         }
         // SAFETY: the source is mapped, pinned and in range, the target as long and ours.
         unsafe { copy(py, address.at(offset).0.get(), target, length, kind) };

@@ -9,16 +9,17 @@
 
 use std::ffi::c_int;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, ffi};
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::bytes;
 use vkmem_engine::{HostAddress, HostWriter, WriterId};
 
 use super::host_copy;
 use crate::errors::{IntoPyResult, invalid, pinned};
+use crate::interpreter::{detach, try_attach};
 use crate::lifetime::face::Face;
 use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::process::links::Link;
@@ -58,9 +59,9 @@ pub struct Mapping {
     writer: Option<WriterId>,
     /// Whose memory it is, if that leads on to other Python objects.
     owner: Option<Link<PyAny>>,
-    state: Mutex<State>,
+    state: Mutex<State, rank::MappingViews>,
     /// What `__enter__` gave out.
-    view: Mutex<Option<Py<PyMemoryView>>>,
+    view: Mutex<Option<Py<PyMemoryView>>, rank::MappingView>,
 }
 
 impl Mapping {
@@ -80,7 +81,7 @@ impl Mapping {
         face.check_range(py, offset, size)?;
         let (start, is_counted) = match resource.allocation().mapped {
             Some(address) => (address, false),
-            None => (py.detach(|| resource.map()).or_raise(py)?, true),
+            None => (detach(py, || resource.map()).or_raise(py)?, true),
         };
         let mut mapping = Self {
             resource: resource.clone(),
@@ -104,7 +105,7 @@ impl Mapping {
                     resource.begin_write(offset, size, HostWriter::View)
                 }
             };
-            mapping.writer = py.detach(begin).or_raise(py)?;
+            mapping.writer = detach(py, begin).or_raise(py)?;
         }
         Ok(mapping)
     }
@@ -121,7 +122,7 @@ impl Mapping {
             self.resource.pins.remove(py);
             return Ok(());
         }
-        let ended = py.detach(|| {
+        let ended = detach(py, || {
             let flushed = self
                 .writer
                 .map_or(Ok(()), |writer| resource.end_write(writer, self.offset, self.size));
@@ -194,7 +195,7 @@ impl Mapping {
         if !self.begin_use(true) {
             return Err(closed(py));
         }
-        let done = py.detach(|| run(&self.resource, self.offset + offset, size));
+        let done = detach(py, || run(&self.resource, self.offset + offset, size));
         self.end_use(py)?;
         done.or_raise(py)
     }
@@ -387,6 +388,6 @@ impl Drop for Mapping {
         if self.state.get_mut().ended {
             return;
         }
-        Python::try_attach(|py| report_unraised(py, || self.end(py)));
+        try_attach(|py| report_unraised(py, || self.end(py)));
     }
 }

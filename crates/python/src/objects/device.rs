@@ -5,7 +5,10 @@ use std::sync::Arc;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyString, PyTuple, PyType};
-use vkmem_vulkan::{DeviceSelector, Driver, OpenOptions, VulkanDevice, WrapOptions, enumerate};
+use pyo3::{PyTraverseError, PyVisit};
+use vkmem_vulkan::{
+    DeviceSelector, Driver, OpenOptions, QueueLock, VulkanDevice, WrapOptions, enumerate,
+};
 
 use super::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
 use crate::arguments::chains::allocation_callbacks;
@@ -13,7 +16,9 @@ use crate::arguments::iterables;
 use crate::arguments::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::DeviceCore;
+use crate::lifetime::queue_lock::OwnersLock;
 use crate::package::{DEVICE_ARGUMENTS, FUNCTION_ADDRESS};
 use crate::process::forks::in_one_process;
 use crate::process::links::Link;
@@ -26,11 +31,7 @@ pub struct Device {
 
 impl Device {
     pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
-        Self::keeping(driver, is_owned, [None, None])
-    }
-
-    fn keeping(driver: Arc<dyn Driver>, is_owned: bool, kept: [Option<Link<PyAny>>; 2]) -> Self {
-        Self { core: Arc::new(DeviceCore::new(driver, is_owned, kept)) }
+        Self { core: Arc::new(DeviceCore::new(driver, is_owned, None, [None, None])) }
     }
 }
 
@@ -89,7 +90,7 @@ fn queue_family_index(value: &Bound<'_, PyAny>) -> PyResult<u32> {
 /// All devices of the system's drivers, in the order that `Device.open(index=...)` counts.
 #[pyfunction]
 pub fn list_physical_devices(py: Python<'_>) -> PyResult<Vec<PhysicalDevice>> {
-    let found = py.detach(enumerate).or_raise(py)?;
+    let found = detach(py, enumerate).or_raise(py)?;
     Ok(found.into_iter().map(PhysicalDevice::from).collect())
 }
 
@@ -162,16 +163,27 @@ impl Device {
         };
         let loader = loader_address(get_instance_proc_addr)?;
         // SAFETY: the loader is the caller's, as the documentation asks, and kept below.
-        let device = py.detach(|| unsafe { VulkanDevice::open_through(loader, &options) });
+        let device = detach(py, || unsafe { VulkanDevice::open_through(loader, &options) });
         let device = device.or_raise(py)?;
-        Ok(Self::keeping(Arc::new(device), true, [kept(get_instance_proc_addr), callbacks]))
+        let kept = [kept(get_instance_proc_addr), callbacks];
+        Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), true, None, kept)) })
     }
 
     /// Wraps a caller's device, which stays the caller's and outlives its allocators.
     ///
     /// Takes the handles of any binding. `api_version` is what the instance was created with, as
     /// `(1, 3)`; `extensions` are the names that were enabled, of instance and device. Nothing that is not
-    /// named is used. `queue` is needed for the copies below only. `binding` names the module that the
+    /// named is used; timeline semaphores are where `VK_KHR_timeline_semaphore` is. `queue` is needed for the
+    /// copies below only. What they are made with goes when the last allocator of the device is closed.
+    ///
+    /// Vulkan wants one thread at a time on a queue. Whoever submits to `queue` from other threads gives
+    /// `queue_lock`, a context manager, as a `threading.Lock()`: it is entered around each `vkQueueSubmit` and
+    /// `vkQueueWaitIdle` of this library, and not while that waits for the device. If `__enter__` raises,
+    /// nothing is submitted, and the call raises the same; so does it for `__exit__`, once the copy has ended.
+    /// A thread that holds the lock makes no copies, but for one that may be entered twice, as
+    /// `threading.RLock()`.
+    ///
+    /// `binding` names the module that the
     /// handles come from where they do not tell: its loader is used. For any other loader
     /// `get_instance_proc_addr` is its function, or the address of that: it and what it returns stay
     /// valid while the device is used. `allocation_callbacks` is as in `open`.
@@ -181,7 +193,7 @@ impl Device {
     #[classmethod]
     #[pyo3(signature = (
         instance, physical_device, logical_device, *, api_version, extensions = None,
-        queue = None, queue_family_index = 0, buffer_device_address = false,
+        queue = None, queue_family_index = 0, queue_lock = None, buffer_device_address = false,
         amd_device_coherent = false, binding = None, get_instance_proc_addr = None,
         allocation_callbacks = None
     ))]
@@ -196,6 +208,7 @@ impl Device {
         extensions: Option<&Bound<'_, PyAny>>,
         queue: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = queue_family_index)] queue_family_index: u32,
+        queue_lock: Option<&Bound<'_, PyAny>>,
         buffer_device_address: bool,
         amd_device_coherent: bool,
         binding: Option<&Bound<'_, PyAny>>,
@@ -216,6 +229,11 @@ impl Device {
             arguments.extract()?;
         let given = loader_address(get_instance_proc_addr)?;
         let (allocation_callbacks, callbacks) = self::allocation_callbacks(allocation_callbacks)?;
+        if queue_lock.is_some() && queue.is_none() {
+            let why = "queue_lock= is held around submissions to queue=: give that as well";
+            return Err(invalid(py, why));
+        }
+        let queue_lock = queue_lock.map(OwnersLock::new).transpose()?;
         let options = WrapOptions {
             instance,
             physical_device,
@@ -224,14 +242,16 @@ impl Device {
             extensions: names(extensions, "extensions")?,
             queue: queue.map_or(Ok(0), |queue| handle(queue, "VkQueue", "queue"))?,
             queue_family_index,
+            queue_lock: queue_lock.clone().map(|lock| lock as Arc<dyn QueueLock>),
             get_instance_proc_addr: if given == 0 { loader.unwrap_or(0) } else { given },
             buffer_device_address,
             amd_device_coherent,
             allocation_callbacks,
         };
         // SAFETY: the handles are the caller's, as the documentation asks.
-        let device = py.detach(|| unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
-        Ok(Self::keeping(Arc::new(device), false, [kept(get_instance_proc_addr), callbacks]))
+        let device = detach(py, || unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
+        let kept = [kept(get_instance_proc_addr), callbacks];
+        Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), false, queue_lock, kept)) })
     }
 
     /// The `VkInstance`; 0 for a simulated device.
@@ -307,6 +327,16 @@ impl Device {
     fn validation_messages(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.core.check_process(py)?;
         Ok(self.core.driver.validation_messages())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.core.queue_lock.as_ref().map_or(Ok(()), |lock| lock.traverse(&visit))
+    }
+
+    fn __clear__(&self) {
+        if let Some(lock) = &self.core.queue_lock {
+            lock.clear();
+        }
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{PoolCreateInfo, PoolId};
 
 use super::statistics::Statistics;
@@ -17,6 +17,7 @@ use crate::arguments::options::algorithm;
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, pinned, use_after_free};
 use crate::interop::handle_types::export_types;
+use crate::interpreter::detach;
 use crate::lifetime::close::{Closed, TO_END_ONE, in_use, leaked};
 use crate::lifetime::ownership::{AllocatorState, PoolState};
 use crate::lifetime::pins::NotClosed;
@@ -32,7 +33,7 @@ pub struct Pool {
     pub state: Arc<PoolState>,
     /// What `memory_allocate_next` points into. Here and not in the shared half, so that the cycle
     /// collector can follow it: whoever allocates from the pool has this object.
-    next: Mutex<Option<Link<PyAny>>>,
+    next: Mutex<Option<Link<PyAny>>, rank::PoolNext>,
 }
 
 /// Reads the keywords of `create_pool`.
@@ -176,7 +177,7 @@ impl Pool {
         self.rules(py)?;
         let _inside = self.state.allocator.enter(py)?;
         let (engine, id) = (self.state.allocator.engine(), self.state.id);
-        py.detach(|| engine.statistics_of_pool(id)).or_raise(py).map(Statistics::from)
+        detach(py, || engine.statistics_of_pool(id)).or_raise(py).map(Statistics::from)
     }
 
     /// Gives its memory back (`vmaDestroyPool`). Nothing happens the second time.
@@ -211,7 +212,7 @@ impl Pool {
         let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
         remains.extend(state.allocator.take_collected(|pool_key| state.holds(pool_key)));
         release_all(py, &state.allocator, &remains);
-        let destroyed = py.detach(|| state.allocator.engine().destroy_pool(state.id));
+        let destroyed = detach(py, || state.allocator.engine().destroy_pool(state.id));
         state.allocator.tell_device_memory(py);
         if destroyed.is_err() {
             // Another thread is releasing something of it, as at the start of a frame.

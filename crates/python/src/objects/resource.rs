@@ -1,17 +1,18 @@
 //! `vk_mem.Resource`: what a `Buffer`, an `Image` and an `Allocation` have in common.
 
 use once_cell::race::OnceBox;
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
 use vkmem_engine::Error;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::with_article;
-use vkmem_vulkan::{ResourceHandle, expect_at, expect_bytes};
+use vkmem_vulkan::{ResourceHandle, prefetch_bytes, prefetch_line};
 
 use crate::arguments::text::Text;
 use crate::errors::IntoPyResult;
 use crate::interop::export;
+use crate::interpreter::detach;
 use crate::lifetime::face::Face;
 use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::memory::host_copy;
@@ -40,12 +41,12 @@ pub struct ResourceObject {
 /// Other Python objects that one leads to.
 #[derive(Default)]
 struct Others {
-    user_data: Mutex<Option<Link<PyAny>>>,
+    user_data: Mutex<Option<Link<PyAny>>, rank::UserData>,
     /// The `Buffer` or `Image` that this `Allocation` belongs to, and whose user data it shows.
     owner: Option<Link<ResourceObject>>,
     /// Whose memory it lies in, if that leads on to further objects: so that the cycle collector can
     /// follow the way there.
-    memory: Mutex<Option<Link<ResourceObject>>>,
+    memory: Mutex<Option<Link<ResourceObject>>, rank::MemoryOwner>,
 }
 
 impl ResourceObject {
@@ -153,15 +154,15 @@ impl ResourceObject {
         let _pin = self.resource.enter_memory(py)?;
         self.resource.check_host_access(&self.face(), py)?;
         let resource = &*self.resource;
-        py.detach(|| run(resource)).or_raise(py)
+        detach(py, || run(resource)).or_raise(py)
     }
 
     /// Ends it. What was not used for a while is in no cache by now, and the driver's object is
     /// fetched beside ours.
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
         self.resource.expect();
-        expect_bytes(self.handle, OF_DRIVER);
-        expect_at((&raw const *self).addr().wrapping_sub(TO_COLLECTOR) as u64);
+        prefetch_bytes(self.handle, OF_DRIVER);
+        prefetch_line((&raw const *self).addr().wrapping_sub(TO_COLLECTOR) as u64);
         self.resource.destroy(py)
     }
 

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::suballocator::SlotKey;
 use vkmem_engine::words::counted;
 use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
@@ -17,7 +17,7 @@ use crate::arguments::sequences::{self, Integers};
 use crate::arguments::text::Text;
 use crate::arguments::{arrays, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory, to_py_of_item, use_after_free};
-use crate::interpreter::enter_thread;
+use crate::interpreter::{detach, enter_thread};
 use crate::lifetime::extras::text_of;
 use crate::package::VIRTUAL_ALLOCATIONS;
 use crate::process::forks::Process;
@@ -33,9 +33,9 @@ use crate::process::links::Link;
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct VirtualBlock {
     /// Never held while an exception is made: that runs Python code, which may come back here.
-    block: Mutex<Engine>,
+    block: Mutex<Engine, rank::VirtualBlock>,
     /// By handle; most have none.
-    user_data: Mutex<HashMap<u64, Link<PyAny>>>,
+    user_data: Mutex<HashMap<u64, Link<PyAny>>, rank::UserData>,
     process: Process,
 }
 
@@ -50,7 +50,7 @@ pub struct VirtualAllocation {
 
 impl VirtualBlock {
     /// For every use: a lock that another thread held at a fork is never let go of in the child.
-    fn engine(&self, py: Python<'_>) -> PyResult<&Mutex<Engine>> {
+    fn engine(&self, py: Python<'_>) -> PyResult<&Mutex<Engine, rank::VirtualBlock>> {
         enter_thread();
         if self.process.is_this() {
             return Ok(&self.block);
@@ -258,7 +258,7 @@ impl VirtualBlock {
                     FailedItem { index: count, error }
                 })
             };
-            py.detach(fill).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
+            detach(py, fill).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
         })?;
         // Without memory for the views nobody would know the handles.
         let named = || VIRTUAL_ALLOCATIONS.get(py)?.call1(two.views()?);
@@ -279,7 +279,7 @@ impl VirtualBlock {
         let engine = self.engine(py)?;
         // Read once: another thread may change the array.
         let handles = sequences::integers(handles, "handles", "handle")?;
-        let freed = py.detach(|| {
+        let freed = detach(py, || {
             let mut block = engine.lock();
             block.free_many(handles.iter().copied().map(SlotKey::from_bits))
         });
@@ -326,7 +326,7 @@ impl VirtualBlock {
     /// Counts allocations and unused ranges (`vmaCalculateVirtualBlockStatistics`).
     fn statistics(&self, py: Python<'_>) -> PyResult<Statistics> {
         let engine = self.engine(py)?;
-        Ok(Statistics::of_units(py.detach(|| engine.lock().statistics())))
+        Ok(Statistics::of_units(detach(py, || engine.lock().statistics())))
     }
 
     /// All regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of VMA's dump, with
@@ -338,13 +338,13 @@ impl VirtualBlock {
         let engine = self.engine(py)?;
         let texts = if detailed { self.custom_data(py)? } else { HashMap::new() };
         let text_of = |key: SlotKey| texts.get(&key.to_bits()).map(String::as_str);
-        py.detach(|| engine.lock().build_stats_string(detailed, &text_of)).or_raise(py)
+        detach(py, || engine.lock().build_stats_string(detailed, &text_of)).or_raise(py)
     }
 
     /// Walks all bookkeeping. Raises `CorruptionError` with what is broken.
     fn validate(&self, py: Python<'_>) -> PyResult<()> {
         let engine = self.engine(py)?;
-        let checked = py.detach(|| engine.lock().validate());
+        let checked = detach(py, || engine.lock().validate());
         checked.map_err(|broken| crate::errors::corruption(py, &broken))
     }
 

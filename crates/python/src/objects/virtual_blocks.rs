@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::VirtualBlocks as Engine;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::suballocator::SlotKey;
 
 use crate::arguments::numbers::unsigned;
@@ -47,14 +47,14 @@ impl Blocks {
 /// for forks.
 #[pyclass(name = "_VirtualBlocks", module = "vk_mem._vk_mem", frozen)]
 pub struct VirtualBlocks {
-    blocks: Arc<Mutex<Blocks>>,
+    blocks: Arc<Mutex<Blocks, rank::VirtualBlock>>,
 }
 
 /// A range that belongs to whoever has this object. Python may be interrupted between any two calls:
 /// what is dropped without having been freed is kept for `take_dropped`.
 #[pyclass(name = "_Range", module = "vk_mem._vk_mem", frozen)]
 pub struct Range {
-    blocks: Arc<Mutex<Blocks>>,
+    blocks: Arc<Mutex<Blocks, rank::VirtualBlock>>,
     place: Place,
     freed: AtomicBool,
 }

@@ -7,10 +7,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{ffi, intern};
+use vkmem_engine::lock::{Mutex, rank};
 
 /// What is said where no frame of the caller is on the stack, as in a finaliser at the end.
 const NOWHERE: &str = "no Python code";
@@ -98,7 +98,7 @@ pub struct CallSites {
     depth: usize,
     /// Never held while Python runs: attributes, new frames and integers may start a collection,
     /// whose finalisers come back here.
-    table: Mutex<Table>,
+    table: Mutex<Table, rank::CallSites>,
 }
 
 type GetBack = unsafe extern "C" fn(*mut ffi::PyFrameObject) -> *mut ffi::PyFrameObject;

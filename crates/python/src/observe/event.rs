@@ -103,50 +103,40 @@ pub enum Event<'a> {
     Failure(&'a Error),
 }
 
-/// Kinds of events, as bits of an interest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum EventKind {
-    /// [`Event::Create`]
-    Create,
-    /// [`Event::Free`]
-    Free,
-    /// [`Event::Map`]
-    Map,
-    /// [`Event::Unmap`]
-    Unmap,
-    /// [`Event::Flush`]
-    Flush,
-    /// [`Event::Invalidate`]
-    Invalidate,
-    /// [`Event::Name`]
-    Name,
-    /// [`Event::CreatePool`]
-    CreatePool,
-    /// [`Event::DestroyPool`]
-    DestroyPool,
-    /// [`Event::Frame`]
-    Frame,
-    /// [`Event::Failure`]
-    Failure,
+macro_rules! event_kinds {
+    ($($kind:ident: $name:literal,)+) => {
+        /// Kinds of events, as bits of an interest.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum EventKind {
+            $(
+                #[doc = concat!("[`Event::", stringify!($kind), "`]")]
+                $kind,
+            )+
+        }
+
+        impl EventKind {
+            /// All kinds with their names, in the order of their numbers.
+            pub const ALL: &[(Self, &'static str)] = &[$((Self::$kind, $name),)+];
+        }
+    };
+}
+
+event_kinds! {
+    Create: "create",
+    Free: "free",
+    Map: "map",
+    Unmap: "unmap",
+    Flush: "flush",
+    Invalidate: "invalidate",
+    Name: "name",
+    CreatePool: "create_pool",
+    DestroyPool: "destroy_pool",
+    Frame: "frame",
+    Failure: "failure",
 }
 
 impl EventKind {
-    /// All kinds with their names, in the order of their numbers.
-    pub const ALL: [(Self, &'static str); 11] = [
-        (Self::Create, "create"),
-        (Self::Free, "free"),
-        (Self::Map, "map"),
-        (Self::Unmap, "unmap"),
-        (Self::Flush, "flush"),
-        (Self::Invalidate, "invalidate"),
-        (Self::Name, "name"),
-        (Self::CreatePool, "create_pool"),
-        (Self::DestroyPool, "destroy_pool"),
-        (Self::Frame, "frame"),
-        (Self::Failure, "failure"),
-    ];
-
     /// Returns the bit of this kind in an interest.
     pub const fn bit(self) -> u32 {
         1 << self as u32

@@ -13,13 +13,13 @@ impl EventCounts {
     /// Returns the name and the count of each kind.
     pub fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let count = |kind: EventKind| self.0[kind as usize].load(Ordering::Relaxed);
-        EventKind::ALL.into_iter().map(move |(kind, name)| (name, count(kind)))
+        EventKind::ALL.iter().map(move |&(kind, name)| (name, count(kind)))
     }
 }
 
 impl Listener for EventCounts {
     fn interest(&self) -> u32 {
-        EventKind::ALL.into_iter().fold(0, |all, (kind, _)| all | kind.bit())
+        EventKind::ALL.iter().fold(0, |all, (kind, _)| all | kind.bit())
     }
 
     fn receive(&self, event: &Event<'_>) {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, rank};
 
 use super::event::{Batch, Event, EventKind, Observable, Traced};
 
@@ -23,7 +23,7 @@ pub trait Listener: Send + Sync {
 pub struct Events {
     /// All interests together.
     interests: AtomicU32,
-    listeners: Mutex<Vec<Arc<dyn Listener>>>,
+    listeners: Mutex<Vec<Arc<dyn Listener>>, rank::Listeners>,
 }
 
 impl Events {

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
+use vkmem_engine::lock::{Mutex, rank};
 
 use super::call_site::CallSites;
 use super::event::{Event, EventKind, Traced};
@@ -122,7 +122,7 @@ pub struct WatchState {
     /// The only one whose calls count, if not all do.
     thread: Option<ThreadId>,
     /// Never held while Python runs.
-    inner: Mutex<Rows>,
+    inner: Mutex<Rows, rank::WatchRows>,
 }
 
 impl WatchState {

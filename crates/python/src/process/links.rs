@@ -6,6 +6,8 @@ use std::ops::Deref;
 
 use pyo3::prelude::*;
 
+use crate::interpreter::check_locks;
+
 thread_local! {
     /// Objects to let go of, while one is being let go of further up the stack.
     static WAITING: RefCell<Option<Vec<Py<PyAny>>>> = const { RefCell::new(None) };
@@ -32,6 +34,7 @@ impl<T> Deref for Link<T> {
 
 impl<T> Drop for Link<T> {
     fn drop(&mut self) {
+        check_locks();
         // SAFETY: taken once, here.
         let object = unsafe { ManuallyDrop::take(&mut self.0) }.into_any();
         let outermost = WAITING.with(|waiting| match &mut *waiting.borrow_mut() {

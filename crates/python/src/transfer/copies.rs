@@ -7,10 +7,13 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vkmem_engine::words::bytes;
 use vkmem_engine::{AllocationCreateFlags, AllocationCreateInfo, Error};
-use vkmem_vulkan::{DeviceAllocator, HostSide, ResourceHandle, TransferCommand, format};
+use vkmem_vulkan::{
+    DeviceAllocator, HostSide, LayoutChange, ResourceHandle, TransferCommand, first_texels, format,
+};
 
 use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned, unsigned_32};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::{DeviceCore, Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::objects::buffer::Buffer;
@@ -148,7 +151,7 @@ fn check_queue(py: Python<'_>, core: &DeviceCore) -> PyResult<()> {
 
 fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
     // SAFETY: the callers below checked queue, device, usage and ranges, and hold pins.
-    let done = py.detach(|| unsafe { core.driver.transfer(&[command]) });
+    let done = detach(py, || unsafe { core.driver.run(&[command]) });
     done.map_err(Error::from).or_raise(py)
 }
 
@@ -174,7 +177,7 @@ impl Fill {
     fn commands(&self, word: Option<vk::Buffer>) -> Vec<TransferCommand> {
         let Self { buffer, offset, value, .. } = *self;
         let (tail, words) = (self.tail(), self.size - self.tail());
-        let mut commands = Vec::with_capacity(3);
+        let mut commands = Vec::with_capacity(4);
         if words > 0 {
             commands.push(TransferCommand::FillBuffer { buffer, offset, size: words, value });
         }
@@ -182,6 +185,7 @@ impl Fill {
             let (target, target_offset) = (buffer, offset + words);
             commands.extend([
                 TransferCommand::FillBuffer { buffer: source, offset: 0, size: WORD, value },
+                TransferCommand::Barrier,
                 TransferCommand::CopyBuffer {
                     source,
                     source_offset: 0,
@@ -202,7 +206,7 @@ impl Fill {
         let driver = allocator.driver();
         if self.tail() == 0 {
             // SAFETY: the caller vouches for the buffer.
-            return Ok(unsafe { driver.transfer(&self.commands(None)) }?);
+            return Ok(unsafe { driver.run(&self.commands(None)) }?);
         }
         let info = vk::BufferCreateInfo::default()
             .size(WORD)
@@ -216,7 +220,7 @@ impl Fill {
         unsafe {
             let (word, allocation) =
                 allocator.create_buffer(&info, &create, |on, request| on.allocate(request))?;
-            let done = driver.transfer(&self.commands(Some(word)));
+            let done = driver.run(&self.commands(Some(word)));
             drop(allocator.destroy(ResourceHandle::Buffer(word), Some(allocation.id)));
             Ok(done?)
         }
@@ -256,7 +260,7 @@ fn fill_buffer(
     let fill = Fill { buffer: handle, offset, size, value };
     let allocator = &resource.allocator.device_allocator;
     // SAFETY: device, usage and range were checked above, and the pin is held.
-    py.detach(|| unsafe { fill.run(allocator) }).or_raise(py)
+    detach(py, || unsafe { fill.run(allocator) }).or_raise(py)
 }
 
 /// `vkCmdCopyBuffer`
@@ -379,10 +383,13 @@ fn copy_image(
         check_read(py, texels, of_image)?;
         check_written(py, memory, of_buffer)?;
     }
+    let region = first_texels(buffer_offset, extent);
     let command = if to_image {
-        TransferCommand::CopyBufferToImage { buffer, buffer_offset, image, extent, layout }
+        let layouts = LayoutChange::of_new_image(layout);
+        TransferCommand::CopyBufferToImage { buffer, image, region, layouts }
     } else {
-        TransferCommand::CopyImageToBuffer { image, extent, layout, buffer, buffer_offset }
+        let layouts = LayoutChange::kept(&region, layout);
+        TransferCommand::CopyImageToBuffer { image, buffer, region, layouts }
     };
     run(py, core, command)
 }

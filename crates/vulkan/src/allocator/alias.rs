@@ -32,7 +32,7 @@ impl DeviceAllocator {
     /// see [`create_aliasing_buffer`](Self::create_aliasing_buffer).
     ///
     /// # Errors
-    /// Those of [`create_aliasing_buffer`](Self::create_aliasing_buffer).
+    /// The errors of [`create_aliasing_buffer`](Self::create_aliasing_buffer).
     ///
     /// # Safety
     /// `info` is valid for `vkCreateImage`.

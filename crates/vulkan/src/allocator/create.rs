@@ -20,7 +20,7 @@ impl DeviceAllocator {
     /// everything.
     ///
     /// # Errors
-    /// Those of the driver calls and of [`Allocator::allocate`]; [`Error::InvalidArgument`].
+    /// The errors of the driver calls and of [`Allocator::allocate`]; [`Error::InvalidArgument`].
     ///
     /// # Safety
     /// `info` is valid for `vkCreateBuffer`.
@@ -39,7 +39,7 @@ impl DeviceAllocator {
     /// everything.
     ///
     /// # Errors
-    /// Those of the driver calls and of [`Allocator::allocate`]; [`Error::InvalidArgument`].
+    /// The errors of the driver calls and of [`Allocator::allocate`]; [`Error::InvalidArgument`].
     ///
     /// # Safety
     /// `info` is valid for `vkCreateImage`.

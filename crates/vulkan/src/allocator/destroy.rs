@@ -6,7 +6,7 @@ use vkmem_engine::{AllocationId, Freed, Release};
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::resource_handle::ResourceHandle;
-use crate::host::cache_hints::{ahead, expect_at};
+use crate::host::cache_hints::{prefetch_line, prefetching};
 
 impl DeviceAllocator {
     /// Destroys a resource and frees its memory (`vmaDestroyBuffer`, `vmaDestroyImage`, `vmaFreeMemory`).
@@ -48,7 +48,7 @@ impl DeviceAllocator {
         handle_of: impl Fn(&T) -> ResourceHandle,
         memory: &[AllocationId],
     ) -> Freed {
-        for item in ahead(items, |it| expect_at(handle_of(it).raw())) {
+        for item in prefetching(items, |it| prefetch_line(handle_of(it).raw())) {
             // SAFETY: the caller guarantees a valid handle.
             unsafe { self.destroy_handle(handle_of(item)) };
         }

@@ -58,7 +58,7 @@ impl DeviceAllocator {
     /// the buffer takes. A failure undoes everything.
     ///
     /// # Errors
-    /// Those of [`import_memory`](Self::import_memory) and of creating and binding the buffer.
+    /// The errors of [`import_memory`](Self::import_memory) and of creating and binding the buffer.
     ///
     /// # Safety
     /// `info` is valid for `vkCreateBuffer`; the handle as for [`import_memory`](Self::import_memory).
@@ -76,7 +76,7 @@ impl DeviceAllocator {
     /// Creates an image bound to imported memory; see [`import_buffer`](Self::import_buffer).
     ///
     /// # Errors
-    /// Those of [`import_memory`](Self::import_memory) and of creating and binding the image.
+    /// The errors of [`import_memory`](Self::import_memory) and of creating and binding the image.
     ///
     /// # Safety
     /// `info` is valid for `vkCreateImage`; the handle as for [`import_memory`](Self::import_memory).

@@ -33,7 +33,7 @@ impl DeviceAllocator {
     /// Creates buffers, allocates their memory and binds them. A failure undoes all of them.
     ///
     /// # Errors
-    /// Those of [`create_buffer`](Self::create_buffer), with the index of the buffer.
+    /// The errors of [`create_buffer`](Self::create_buffer), with the index of the buffer.
     ///
     /// # Safety
     /// Each of `infos` is valid for `vkCreateBuffer`.
@@ -50,7 +50,7 @@ impl DeviceAllocator {
     /// [`create_buffers`](Self::create_buffers).
     ///
     /// # Errors
-    /// Those of [`create_image`](Self::create_image), with the index of the image.
+    /// The errors of [`create_image`](Self::create_image), with the index of the image.
     ///
     /// # Safety
     /// Each of `infos` is valid for `vkCreateImage`.

@@ -29,7 +29,7 @@ impl DeviceAllocator {
     /// Creates an allocator without memory objects.
     ///
     /// # Errors
-    /// Those of [`Allocator::new`].
+    /// The errors of [`Allocator::new`].
     pub fn new(driver: Arc<dyn Driver>, options: &AllocatorOptions) -> Result<Self, Error> {
         let engine = Allocator::new(driver.clone(), options)?;
         Ok(Self { engine, driver, image_formats: ImageFormats::default() })

@@ -11,7 +11,7 @@ use vkmem_engine::{
 use crate::allocator::DeviceAllocator;
 use crate::allocator::image_limits::check;
 use crate::driver::chain;
-use crate::driver::disjoint::{plane_count, together};
+use crate::driver::disjoint::{combined_requirements, plane_count};
 use crate::driver::image_format::ImageFormatInfo;
 
 impl DeviceAllocator {
@@ -184,7 +184,7 @@ impl DeviceAllocator {
                 other => other.of("vkGetImageMemoryRequirements2").into(),
             })?);
         }
-        let (whole, offsets) = together(&needs);
+        let (whole, offsets) = combined_requirements(&needs);
         if whole.memory_type_bits == 0 {
             return Err(Error::FeatureNotPresent(
                 "the planes have no memory type in common: allocate them one by one".into(),

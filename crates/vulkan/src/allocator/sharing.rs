@@ -7,7 +7,9 @@ use vkmem_engine::{AllocationCreateInfo, Error, MemoryImport, PoolCreateInfo, Po
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::chain;
-use crate::driver::external::{EXTENSIONS, ExternalSupport, FD_TYPES, HOST_TYPES, names_of_types};
+use crate::driver::external::{
+    EXTENSIONS, ExternalSupport, FD_TYPES, HOST_TYPES, handle_type_names,
+};
 
 /// Whether memory is exported or imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +49,7 @@ impl DeviceAllocator {
         if missing == 0 {
             return Ok(());
         }
-        let names = names_of_types(missing);
+        let names = handle_type_names(missing);
         let extension = EXTENSIONS.iter().find(|(types, _)| types & missing != 0);
         Err(match extension {
             Some((_, extension)) => Error::FeatureNotPresent(format!(
@@ -84,7 +86,7 @@ impl DeviceAllocator {
         match self.driver().external().why_not_memory(fd) {
             None => Ok(()),
             Some(what) => {
-                let name = names_of_types(handle_type);
+                let name = handle_type_names(handle_type);
                 Err(Error::InvalidArgument(format!("fd {fd} is {what}, not memory ({name})")))
             }
         }
@@ -97,7 +99,7 @@ impl DeviceAllocator {
     /// [`Error::FeatureNotPresent`]
     pub fn check_export(&self, handle_types: u32) -> Result<(), Error> {
         if handle_types & HOST_TYPES != 0 {
-            let names = names_of_types(handle_types & HOST_TYPES);
+            let names = handle_type_names(handle_types & HOST_TYPES);
             return Err(Error::FeatureNotPresent(format!("{names} can only be imported")));
         }
         self.check_handle_types(handle_types)
@@ -121,14 +123,14 @@ impl DeviceAllocator {
             let Some(support) = ask(bit) else { continue };
             let features = vk::ExternalMemoryFeatureFlags::from_raw(support.features);
             if !features.contains(needed) {
-                let name = names_of_types(bit);
+                let name = handle_type_names(bit);
                 return Err(Error::FeatureNotPresent(format!(
                     "this device has no {what} of this kind that can be {verb} as {name}"
                 )));
             }
             let others = handle_types & !bit & !support.compatible_types;
             if others != 0 {
-                let (name, others) = (names_of_types(bit), names_of_types(others));
+                let (name, others) = (handle_type_names(bit), handle_type_names(others));
                 return Err(Error::FeatureNotPresent(format!(
                     "the memory of a {what} of this kind cannot be both {name} and {others}"
                 )));
@@ -204,8 +206,8 @@ fn check_export_chain(asked: u32, said: u32) -> Result<(), Error> {
         more => Err(Error::InvalidArgument(format!(
             "export_handle_types={} is more than the VkExportMemoryAllocateInfo in \
              memory_allocate_next says, which is {}: name all handle types in one of them",
-            names_of_types(more),
-            names_of_types(said)
+            handle_type_names(more),
+            handle_type_names(said)
         ))),
     }
 }

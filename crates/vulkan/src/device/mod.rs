@@ -2,6 +2,7 @@
 //! handles.
 
 pub(crate) mod callbacks;
+mod command_slots;
 mod external;
 mod external_functions;
 mod fd_kind;
@@ -9,6 +10,7 @@ mod logical;
 pub(crate) mod memory_locks;
 pub(crate) mod open;
 mod resources;
-mod transfer_queue;
+mod submission;
+mod transfer_commands;
 pub(crate) mod vulkan_device;
 pub(crate) mod wrap;

@@ -12,7 +12,8 @@ use crate::device::vulkan_device::{Parts, VulkanDevice};
 use crate::instance::capabilities::Capabilities;
 use crate::instance::extensions::{
     BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, MEMORY_PRIORITY, PAGEABLE_DEVICE_LOCAL_MEMORY,
-    Request, choose_for_device, features_to_query, has, is_left_out, is_there, known_to_layer,
+    Request, TIMELINE_SEMAPHORE, choose_for_device, features_to_query, has, is_left_out, is_there,
+    known_to_layer,
 };
 use crate::instance::features::{FeatureBit, FeatureChain, NoPlace, place_of};
 use crate::instance::info::{PhysicalDeviceSummary, summarise, transfer_queue_family};
@@ -122,7 +123,7 @@ impl VulkanDevice {
     /// the system's loader.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     ///
     /// # Safety
     /// The address is 0 or that of a `vkGetInstanceProcAddr`; it and the functions that it returns stay
@@ -251,6 +252,7 @@ impl VulkanDevice {
         );
         // An extension that the caller requested may be enabled without its feature.
         capabilities.device_address &= is_on(BUFFER_DEVICE_ADDRESS);
+        capabilities.timeline_semaphore = is_on(TIMELINE_SEMAPHORE);
         capabilities.amd_device_coherent &= is_on(DEVICE_COHERENT_MEMORY);
         capabilities.memory_priority &= is_on(MEMORY_PRIORITY);
         capabilities.pageable &= is_on(PAGEABLE_DEVICE_LOCAL_MEMORY);
@@ -265,6 +267,7 @@ impl VulkanDevice {
             capabilities,
             queue,
             queue_family_index,
+            queue_lock: None,
         };
         // SAFETY: all parts were created above and belong together.
         unsafe { Self::assemble(parts) }

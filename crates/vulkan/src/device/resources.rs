@@ -8,10 +8,11 @@ use vkmem_engine::{CallError, DeviceError, MemoryHandle, MemoryRequirements};
 use crate::device::logical::{check, memory};
 use crate::device::vulkan_device::VulkanDevice;
 use crate::driver::chain::has_explicit_drm_modifier;
-use crate::driver::contract::{DeviceHandles, Driver, TransferCommand};
-use crate::driver::disjoint::{aspect, plane_count, together};
+use crate::driver::contract::{DeviceHandles, Driver};
+use crate::driver::disjoint::{aspect, combined_requirements, plane_count};
 use crate::driver::external::ExternalMemory;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+use crate::driver::submission::{Submission, TransferCommand};
 
 /// Calls a function that fills a `VkMemoryRequirements2` with chained dedicated requirements.
 fn requirements2(call: impl FnOnce(&mut vk::MemoryRequirements2<'_>)) -> MemoryRequirements {
@@ -42,8 +43,8 @@ impl Driver for VulkanDevice {
             instance: self.instance.handle.as_raw(),
             physical_device: self.physical_device.as_raw(),
             device: self.logical.handle.as_raw(),
-            queue: self.transfer.queue().as_raw(),
-            queue_family_index: self.transfer.family_index(),
+            queue: self.submissions.queue().as_raw(),
+            queue_family_index: self.submissions.family_index(),
         }
     }
 
@@ -188,7 +189,7 @@ impl Driver for VulkanDevice {
             // SAFETY: the caller guarantees a valid image, which has these planes.
             let all = (0..planes).map(|plane| unsafe { self.plane_requirements(image, plane) });
             // Without that function no disjoint image was created.
-            return together(&all.filter_map(Result::ok).collect::<Vec<_>>()).0;
+            return combined_requirements(&all.filter_map(Result::ok).collect::<Vec<_>>()).0;
         }
         if let Some(functions) = &self.requirements2 {
             let info = vk::ImageMemoryRequirementsInfo2::default().image(image);
@@ -300,7 +301,7 @@ impl Driver for VulkanDevice {
                 // SAFETY: the caller guarantees a valid image, which has these planes.
                 needs.push(unsafe { self.plane_requirements(image, plane) }?);
             }
-            let offsets = together(&needs).1.into_iter().map(|it| offset + it);
+            let offsets = combined_requirements(&needs).1.into_iter().map(|it| offset + it);
             let places: Vec<_> = (0..planes).zip(offsets).collect();
             // SAFETY: the caller guarantees live handles and a valid place.
             return unsafe { self.bind_planes(image, handle, &places) };
@@ -345,9 +346,22 @@ impl Driver for VulkanDevice {
         true
     }
 
-    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError> {
+    unsafe fn submit(&self, commands: &[TransferCommand]) -> Result<Submission, CallError> {
         // SAFETY: the caller guarantees valid resources, and that the owner of a wrapped queue does not
         // use it meanwhile.
-        unsafe { self.transfer.run(&self.logical, commands) }
+        unsafe { self.submissions.submit(&self.logical, commands) }
+    }
+
+    fn wait(&self, submission: Submission, timeout_ns: u64) -> Result<bool, CallError> {
+        self.submissions.wait(&self.logical, submission, timeout_ns)
+    }
+
+    fn is_done(&self, submission: Submission) -> Result<bool, CallError> {
+        self.submissions.is_done(&self.logical, submission)
+    }
+
+    unsafe fn release_submissions(&self) {
+        // SAFETY: the caller guarantees a live device.
+        unsafe { self.submissions.release(&self.logical) };
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_void};
 use std::num::NonZeroUsize;
 use std::ptr;
+use std::sync::Arc;
 
 use ash::vk::{self, Handle};
 use vkmem_engine::{
@@ -13,14 +14,17 @@ use vkmem_engine::{
 use crate::device::external_functions::{ExternalFunctions, ImportChain};
 use crate::device::logical::{LogicalDevice, check, device_function, memory};
 use crate::device::memory_locks::MemoryLocks;
-use crate::device::transfer_queue::TransferQueue;
+use crate::device::submission::Submissions;
 use crate::driver::chain;
 use crate::driver::disjoint::DisjointImages;
+use crate::driver::submission::QueueLock;
 use crate::instance::budget::read_budget;
-use crate::instance::capabilities::{Capabilities, PAGEABLE, device_address_provider, provider};
+use crate::instance::capabilities::{
+    Capabilities, PAGEABLE, device_address_provider, provider, timeline_provider,
+};
 use crate::instance::functions::{
-    Bind2Functions, DeviceAddressFunctions, Maintenance4Functions, PageableFunctions,
-    Requirements2Functions,
+    Bind2Functions, DeviceAddressFunctions, Maintenance4Functions, PageableFunctions, Provider,
+    Requirements2Functions, SemaphoreFunctions, TimelineFunctions, TimelineWaits,
 };
 use crate::instance::open_error::OpenError;
 use crate::instance::validation::ValidationLog;
@@ -50,7 +54,7 @@ pub struct VulkanDevice {
     pub(crate) physical_device: vk::PhysicalDevice,
     pub(crate) extensions: Vec<String>,
     pub(crate) features: Vec<String>,
-    pub(crate) transfer: TransferQueue,
+    pub(crate) submissions: Submissions,
     pub(crate) memory_locks: MemoryLocks,
     pub(crate) disjoint: DisjointImages,
     // In this order: the device is dropped before its instance.
@@ -70,6 +74,8 @@ pub(crate) struct Parts {
     pub(crate) capabilities: Capabilities,
     pub(crate) queue: vk::Queue,
     pub(crate) queue_family_index: u32,
+    /// Of whoever else submits to the queue.
+    pub(crate) queue_lock: Option<Arc<dyn QueueLock>>,
 }
 
 impl VulkanDevice {
@@ -110,6 +116,15 @@ impl VulkanDevice {
             // SAFETY: `find` returns the function of the name.
             pageable = Some(unsafe { PageableFunctions::load(provider(PAGEABLE), &find) }?);
         }
+        let mut timeline = None;
+        if capabilities.timeline_semaphore {
+            let provider = timeline_provider(info.api_version);
+            // SAFETY: `find` returns the function of the name.
+            let semaphores = unsafe { SemaphoreFunctions::load(Provider::VULKAN_1_0, &find) }?;
+            // SAFETY: `find` returns the function of the name.
+            let waits = unsafe { TimelineWaits::load(provider, &find) }?;
+            timeline = Some(TimelineFunctions { semaphores, waits });
+        }
         // SAFETY: `find` returns the function of the name; the physical device belongs to this instance.
         let external = unsafe {
             ExternalFunctions::load(&instance, physical_device, &info, &extensions, &find)
@@ -126,7 +141,12 @@ impl VulkanDevice {
             physical_device,
             extensions,
             features,
-            transfer: TransferQueue::new(parts.queue, parts.queue_family_index),
+            submissions: Submissions::new(
+                parts.queue,
+                parts.queue_family_index,
+                timeline,
+                parts.queue_lock,
+            ),
             memory_locks: MemoryLocks::default(),
             disjoint: DisjointImages::default(),
             logical,
@@ -170,8 +190,11 @@ impl VulkanDevice {
 
 impl Drop for VulkanDevice {
     fn drop(&mut self) {
-        // SAFETY: the device is live until its field is dropped, after this.
-        unsafe { self.transfer.destroy(&self.logical) };
+        // A wrapped device may be gone by now.
+        if self.logical.owned {
+            // SAFETY: the device is live until its field is dropped, after this.
+            unsafe { self.submissions.release(&self.logical) };
+        }
     }
 }
 

@@ -1,12 +1,17 @@
 //! Wrapping a device that the program created itself.
 
+use std::sync::Arc;
+
 use ash::vk::{self, Handle};
 
 use crate::device::callbacks::AllocationCallbacks;
 use crate::device::logical::LogicalDevice;
 use crate::device::vulkan_device::{Parts, VulkanDevice};
+use crate::driver::submission::QueueLock;
 use crate::instance::capabilities::Capabilities;
-use crate::instance::extensions::{BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY};
+use crate::instance::extensions::{
+    BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, TIMELINE_SEMAPHORE,
+};
 use crate::instance::info::summarise;
 use crate::instance::loader::Loader;
 use crate::instance::open_error::OpenError;
@@ -27,10 +32,12 @@ pub struct WrapOptions {
     /// Names of the enabled extensions of device and instance.
     pub extensions: Vec<String>,
     /// A `VkQueue` with graphics, compute or transfer, for transfers; 0 for none. The owner must not
-    /// submit to it during a transfer.
+    /// submit to it during a submission of this library.
     pub queue: u64,
     /// Family of that queue.
     pub queue_family_index: u32,
+    /// Lock that is held around each submission, if the owner submits to the queue from other threads.
+    pub queue_lock: Option<Arc<dyn QueueLock>>,
     /// Address of the `vkGetInstanceProcAddr` that the instance comes from; 0 for that of the system's
     /// loader.
     pub get_instance_proc_addr: u64,
@@ -88,6 +95,7 @@ impl VulkanDevice {
         let mut features = Vec::new();
         for (is_on, name) in [
             (capabilities.device_address, BUFFER_DEVICE_ADDRESS),
+            (capabilities.timeline_semaphore, TIMELINE_SEMAPHORE),
             (capabilities.amd_device_coherent, DEVICE_COHERENT_MEMORY),
         ] {
             if is_on {
@@ -104,6 +112,7 @@ impl VulkanDevice {
             capabilities,
             queue: vk::Queue::from_raw(options.queue),
             queue_family_index: options.queue_family_index,
+            queue_lock: options.queue_lock,
         };
         // SAFETY: the caller guarantees that all parts are valid and belong together.
         unsafe { Self::assemble(parts) }

@@ -12,6 +12,7 @@ use vkmem_engine::{
 
 use crate::driver::external::ExternalMemory;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+use crate::driver::submission::{Submission, TransferCommand};
 
 /// `VK_API_VERSION_1_4`, which is younger than ash.
 pub(crate) const API_VERSION_1_4: u32 = vk::make_api_version(0, 1, 4, 0);
@@ -29,62 +30,6 @@ pub struct DeviceHandles {
     pub queue: u64,
     /// Family of the queue.
     pub queue_family_index: u32,
-}
-
-/// One copy on the device's own queue.
-#[derive(Clone, Copy, Debug)]
-pub enum TransferCommand {
-    /// `vkCmdFillBuffer`. Offset and size are multiples of 4.
-    FillBuffer {
-        /// Written.
-        buffer: vk::Buffer,
-        /// In bytes.
-        offset: u64,
-        /// In bytes.
-        size: u64,
-        /// Repeated in the host's byte order.
-        value: u32,
-    },
-    /// `vkCmdCopyBuffer`.
-    CopyBuffer {
-        /// Read.
-        source: vk::Buffer,
-        /// In bytes.
-        source_offset: u64,
-        /// Written.
-        target: vk::Buffer,
-        /// In bytes.
-        target_offset: u64,
-        /// In bytes.
-        size: u64,
-    },
-    /// `vkCmdCopyBufferToImage` of the whole first mip level and layer of a colour image, tightly
-    /// packed. What the image held is lost; it is left in `layout`.
-    CopyBufferToImage {
-        /// Read.
-        buffer: vk::Buffer,
-        /// In bytes.
-        buffer_offset: u64,
-        /// Written.
-        image: vk::Image,
-        /// Of the image, in texels.
-        extent: vk::Extent3D,
-        /// What the image is left in.
-        layout: vk::ImageLayout,
-    },
-    /// `vkCmdCopyImageToBuffer`, the way back. The image is left in `layout`.
-    CopyImageToBuffer {
-        /// Read.
-        image: vk::Image,
-        /// Of the image, in texels.
-        extent: vk::Extent3D,
-        /// What the image is in, and is left in.
-        layout: vk::ImageLayout,
-        /// Written.
-        buffer: vk::Buffer,
-        /// In bytes.
-        buffer_offset: u64,
-    },
 }
 
 /// What the host may have written to.
@@ -299,10 +244,56 @@ pub trait Driver: DeviceMemory {
         false
     }
 
-    /// Records the commands into one command buffer, with a full barrier after each, submits it to
-    /// the device's own queue and waits. `FeatureNotPresent` for a device without a queue.
+    /// Records the commands, submits them to the device's own queue and does not wait. Several threads may
+    /// submit and wait at the same time. `FeatureNotPresent` for a device without a queue.
+    ///
+    /// The commands follow all that was submitted before, and the host sees what they wrote once they have
+    /// ended. Where a wrapped device has a [`QueueLock`](crate::QueueLock), code of its owner runs inside of
+    /// this call: the caller holds no lock that others need.
+    ///
+    /// # Errors
+    /// Nothing was submitted, or what was submitted has ended.
     ///
     /// # Safety
-    /// See the trait; ranges lie inside their buffers; nothing else uses the resources meanwhile.
-    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError>;
+    /// See the trait; ranges lie inside their resources, which live, and which nothing else uses, until
+    /// [`wait`](Self::wait) has answered true or an error for the submission.
+    unsafe fn submit(&self, commands: &[TransferCommand]) -> Result<Submission, CallError>;
+
+    /// Waits at most so many nanoseconds for a submission of this device; whether it has ended.
+    ///
+    /// # Errors
+    /// The wait failed, or the device is lost. Then nothing runs any more that was submitted before, as far
+    /// as Vulkan lets anyone know: what it used may be destroyed.
+    fn wait(&self, submission: Submission, timeout_ns: u64) -> Result<bool, CallError>;
+
+    /// Whether a submission of this device has ended, without a wait.
+    ///
+    /// # Errors
+    /// The device cannot tell. The submission may still run: `wait` sees to its end.
+    fn is_done(&self, submission: Submission) -> Result<bool, CallError>;
+
+    /// Submits and waits.
+    ///
+    /// # Errors
+    /// As of `submit` and `wait`. Nothing runs any more.
+    ///
+    /// # Safety
+    /// As of [`submit`](Self::submit), for the call.
+    unsafe fn run(&self, commands: &[TransferCommand]) -> Result<(), CallError> {
+        // SAFETY: the caller vouches for the resources until the end of the call, which is after that of
+        // the submission.
+        let submission = unsafe { self.submit(commands) }?;
+        while !self.wait(submission, u64::MAX)? {}
+        Ok(())
+    }
+
+    /// Waits for all that was submitted, and destroys what submissions are made with: command pools,
+    /// fences, semaphores. A later submission makes them again.
+    ///
+    /// On a wrapped device this alone destroys them: at any other time the owner may have destroyed the
+    /// device. What another thread needs, which submits or waits meanwhile, stays.
+    ///
+    /// # Safety
+    /// The device is live.
+    unsafe fn release_submissions(&self) {}
 }

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ash::vk::{self, Handle};
-use parking_lot::Mutex;
 use vkmem_engine::MemoryRequirements;
+use vkmem_engine::lock::{Mutex, rank};
 
 use crate::driver::format;
 
@@ -27,7 +27,7 @@ pub(crate) fn aspect(plane: u32) -> vk::ImageAspectFlags {
 
 /// Returns the combined requirements of several planes, and the offset of each in bytes. A memory type is
 /// allowed if all planes allow it.
-pub fn together(planes: &[MemoryRequirements]) -> (MemoryRequirements, Vec<u64>) {
+pub fn combined_requirements(planes: &[MemoryRequirements]) -> (MemoryRequirements, Vec<u64>) {
     let mut whole = MemoryRequirements {
         size: 0,
         alignment: 1,
@@ -54,7 +54,7 @@ pub fn together(planes: &[MemoryRequirements]) -> (MemoryRequirements, Vec<u64>)
 #[derive(Debug, Default)]
 pub(crate) struct DisjointImages {
     count: AtomicUsize,
-    planes: Mutex<HashMap<u64, u32>>,
+    planes: Mutex<HashMap<u64, u32>, rank::DisjointImages>,
 }
 
 impl DisjointImages {
@@ -97,8 +97,11 @@ mod tests {
             prefers_dedicated: false,
             requires_dedicated: false,
         };
-        let (whole, offsets) =
-            together(&[plane(100, 16, 0b111), plane(50, 256, 0b110), plane(50, 64, 0b011)]);
+        let (whole, offsets) = combined_requirements(&[
+            plane(100, 16, 0b111),
+            plane(50, 256, 0b110),
+            plane(50, 64, 0b011),
+        ]);
         assert_eq!(offsets, [0, 256, 320]);
         assert_eq!((whole.size, whole.alignment, whole.memory_type_bits), (370, 256, 0b010));
     }

@@ -144,7 +144,7 @@ pub trait ExternalMemory: Send + Sync {
 }
 
 /// Formats handle types as `OPAQUE_FD|DMA_BUF_EXT`; bits without a name as a number.
-pub fn names_of_types(types: u32) -> String {
+pub fn handle_type_names(types: u32) -> String {
     let bits = (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| types & bit != 0);
     let names: Vec<String> = bits
         .map(|bit| {
@@ -176,9 +176,9 @@ mod tests {
 
     #[test]
     fn handle_types_have_names() {
-        assert_eq!(names_of_types(0x1), "OPAQUE_FD");
-        assert_eq!(names_of_types(0x201), "OPAQUE_FD|DMA_BUF_EXT");
-        assert_eq!(names_of_types(0x4000_0001), "OPAQUE_FD|0x40000000");
-        assert_eq!(names_of_types(0), "0");
+        assert_eq!(handle_type_names(0x1), "OPAQUE_FD");
+        assert_eq!(handle_type_names(0x201), "OPAQUE_FD|DMA_BUF_EXT");
+        assert_eq!(handle_type_names(0x4000_0001), "OPAQUE_FD|0x40000000");
+        assert_eq!(handle_type_names(0), "0");
     }
 }

@@ -3,7 +3,7 @@
 use ash::vk;
 
 use crate::driver::chain;
-use crate::driver::external::names_of_types;
+use crate::driver::external::handle_type_names;
 
 /// A kind of image: `VkPhysicalDeviceImageFormatInfo2` with the structures that can be chained to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -104,7 +104,7 @@ impl ImageFormatInfo {
             text.push_str(&format!(", flags {flags:?}"));
         }
         if self.handle_type != 0 {
-            let name = names_of_types(self.handle_type);
+            let name = handle_type_names(self.handle_type);
             text.push_str(&format!(", shared as {name}"));
         }
         text

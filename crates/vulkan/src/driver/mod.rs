@@ -7,4 +7,5 @@ pub mod external;
 pub mod format;
 pub mod image_format;
 pub(crate) mod resource_handle;
+pub(crate) mod submission;
 pub mod texel;

@@ -6,13 +6,13 @@ const AHEAD: usize = 8;
 /// Bytes of a cache line on most processors.
 const CACHE_LINE: u64 = 64;
 
-/// Iterates over `things` and calls `expect` for an element further on, to [prefetch](expect_at) it. Data
+/// Iterates over `things` and calls `prefetch` for an element further on, to [prefetch](prefetch_line) it. Data
 /// that was not used for a while is in no cache, and an atomic read-modify-write per element keeps the
 /// processor from loading the next element early.
-pub fn ahead<T>(things: &[T], expect: impl Fn(&T)) -> impl Iterator<Item = &T> {
+pub fn prefetching<T>(things: &[T], prefetch: impl Fn(&T)) -> impl Iterator<Item = &T> {
     things.iter().enumerate().map(move |(index, thing)| {
         if let Some(later) = things.get(index + AHEAD) {
-            expect(later);
+            prefetch(later);
         }
         thing
     })
@@ -21,7 +21,7 @@ pub fn ahead<T>(things: &[T], expect: impl Fn(&T)) -> impl Iterator<Item = &T> {
 /// Prefetches the cache line at an address. The address may be a Vulkan handle: for most drivers that is
 /// the address of their object, and where it is not, nothing happens.
 #[inline(always)]
-pub fn expect_at(address: u64) {
+pub fn prefetch_line(address: u64) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor has the instruction; it returns nothing and never faults, whatever
     // the address.
@@ -35,11 +35,11 @@ pub fn expect_at(address: u64) {
 
 /// Prefetches the cache lines of `count` bytes from an address on; `count` is more than 0.
 #[inline(always)]
-pub fn expect_bytes(address: u64, count: u64) {
+pub fn prefetch_bytes(address: u64, count: u64) {
     debug_assert!(count > 0);
     for line in (0..count).step_by(CACHE_LINE as usize) {
-        expect_at(address.wrapping_add(line));
+        prefetch_line(address.wrapping_add(line));
     }
     // The last byte may be in another line, as the range need not start at one.
-    expect_at(address.wrapping_add(count).wrapping_sub(1));
+    prefetch_line(address.wrapping_add(count).wrapping_sub(1));
 }

@@ -17,6 +17,7 @@ pub(crate) struct Capabilities {
     pub(crate) memory_priority: bool,
     pub(crate) pageable: bool,
     pub(crate) device_address: bool,
+    pub(crate) timeline_semaphore: bool,
     pub(crate) amd_device_coherent: bool,
 }
 
@@ -28,7 +29,8 @@ const MAINTENANCE4: &str = "VK_KHR_maintenance4";
 
 impl Capabilities {
     /// Derives the capabilities. The two features may be enabled with or without an extension in the
-    /// list.
+    /// list. Timeline semaphores are only known to be enabled if their extension is in the list: nothing
+    /// says so of the feature of Vulkan 1.2.
     pub(crate) fn new(
         api_version: u32,
         extensions: &[String],
@@ -58,6 +60,7 @@ impl Capabilities {
             pageable: has(PAGEABLE),
             // Not VK_EXT_buffer_device_address: its memory needs no flag.
             device_address: device_address || has("VK_KHR_buffer_device_address"),
+            timeline_semaphore: has("VK_KHR_timeline_semaphore"),
             amd_device_coherent: amd_device_coherent || has("VK_AMD_device_coherent_memory"),
         }
     }
@@ -79,6 +82,15 @@ pub(crate) fn device_address_provider(api_version: u32) -> Provider {
         Provider::VULKAN_1_2
     } else {
         Provider::khr("VK_KHR_buffer_device_address")
+    }
+}
+
+/// Returns the provider of `vkWaitSemaphores`.
+pub(crate) fn timeline_provider(api_version: u32) -> Provider {
+    if api_version >= vk::API_VERSION_1_2 {
+        Provider::VULKAN_1_2
+    } else {
+        Provider::khr("VK_KHR_timeline_semaphore")
     }
 }
 

@@ -24,6 +24,9 @@ pub(crate) const PAGEABLE_DEVICE_LOCAL_MEMORY: &str = "pageableDeviceLocalMemory
 /// Feature of `VK_AMD_device_coherent_memory`.
 pub(crate) const DEVICE_COHERENT_MEMORY: &str = "deviceCoherentMemory";
 
+/// That of `VK_KHR_timeline_semaphore`.
+pub(crate) const TIMELINE_SEMAPHORE: &str = "timelineSemaphore";
+
 const NEVER: u32 = u32::MAX;
 
 /// An optional extension that an allocator uses.
@@ -86,6 +89,8 @@ const DEVICE: &[Optional] = &[
     // On 1.0 it requires VK_KHR_device_group, which is not used otherwise.
     Optional::new("VK_KHR_buffer_device_address", vk::API_VERSION_1_2, &[PROPERTIES2])
         .feature(BUFFER_DEVICE_ADDRESS, vk::API_VERSION_1_1),
+    Optional::new("VK_KHR_timeline_semaphore", vk::API_VERSION_1_2, &[PROPERTIES2])
+        .feature(TIMELINE_SEMAPHORE, vk::API_VERSION_1_0),
     Optional::new("VK_KHR_maintenance4", vk::API_VERSION_1_3, &[PROPERTIES2])
         .feature("maintenance4", vk::API_VERSION_1_1),
     // Before 1.3 it requires VK_KHR_dynamic_rendering, which requires more.

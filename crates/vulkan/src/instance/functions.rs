@@ -187,7 +187,7 @@ function_table! {
         create_command_pool: PFN_vkCreateCommandPool = "CreateCommandPool",
         destroy_command_pool: PFN_vkDestroyCommandPool = "DestroyCommandPool",
         allocate_command_buffers: PFN_vkAllocateCommandBuffers = "AllocateCommandBuffers",
-        free_command_buffers: PFN_vkFreeCommandBuffers = "FreeCommandBuffers",
+        reset_command_pool: PFN_vkResetCommandPool = "ResetCommandPool",
         begin_command_buffer: PFN_vkBeginCommandBuffer = "BeginCommandBuffer",
         end_command_buffer: PFN_vkEndCommandBuffer = "EndCommandBuffer",
         cmd_pipeline_barrier: PFN_vkCmdPipelineBarrier = "CmdPipelineBarrier",
@@ -197,6 +197,8 @@ function_table! {
         cmd_copy_image_to_buffer: PFN_vkCmdCopyImageToBuffer = "CmdCopyImageToBuffer",
         create_fence: PFN_vkCreateFence = "CreateFence",
         destroy_fence: PFN_vkDestroyFence = "DestroyFence",
+        reset_fences: PFN_vkResetFences = "ResetFences",
+        get_fence_status: PFN_vkGetFenceStatus = "GetFenceStatus",
         wait_for_fences: PFN_vkWaitForFences = "WaitForFences",
         queue_submit: PFN_vkQueueSubmit = "QueueSubmit",
         queue_wait_idle: PFN_vkQueueWaitIdle = "QueueWaitIdle",
@@ -236,6 +238,29 @@ function_table! {
     DeviceAddressFunctions {
         get_buffer_device_address: PFN_vkGetBufferDeviceAddress = "GetBufferDeviceAddress",
     }
+}
+
+function_table! {
+    /// Core 1.0; of use with timelines only.
+    SemaphoreFunctions {
+        create_semaphore: PFN_vkCreateSemaphore = "CreateSemaphore",
+        destroy_semaphore: PFN_vkDestroySemaphore = "DestroySemaphore",
+    }
+}
+
+function_table! {
+    /// Core 1.2, or `VK_KHR_timeline_semaphore`.
+    TimelineWaits {
+        wait_semaphores: PFN_vkWaitSemaphores = "WaitSemaphores",
+        get_semaphore_counter_value: PFN_vkGetSemaphoreCounterValue = "GetSemaphoreCounterValue",
+    }
+}
+
+/// All that a timeline semaphore needs.
+#[derive(Clone, Copy)]
+pub(crate) struct TimelineFunctions {
+    pub(crate) semaphores: SemaphoreFunctions,
+    pub(crate) waits: TimelineWaits,
 }
 
 function_table! {

@@ -4,12 +4,13 @@
 //! It behaves like a strict driver with all validation layers enabled: what Vulkan forbids is recorded in
 //! [`SimulatedDevice::violations`], and the call fails if it can.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ash::vk::{self, Handle};
-use parking_lot::Mutex;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{
     Call, CallError, DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, Error,
     HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryRange, MemoryRequirements,
@@ -17,12 +18,14 @@ use vkmem_engine::{
 };
 
 use crate::driver::chain;
-use crate::driver::contract::{DeviceHandles, Driver, HostSide, TransferCommand};
-use crate::driver::disjoint::together;
+use crate::driver::contract::{DeviceHandles, Driver, HostSide};
+use crate::driver::disjoint::combined_requirements;
 use crate::driver::external::ExternalMemory;
 use crate::driver::format;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+use crate::driver::submission::{Submission, TransferCommand};
 use crate::instance::extensions;
+use crate::simulated::pending::Submissions;
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
 use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
@@ -41,6 +44,9 @@ const NO_REQUIREMENTS: MemoryRequirements = MemoryRequirements {
     requires_dedicated: false,
 };
 
+/// Resources of one kind.
+type Table<S> = Mutex<Resources<S>, rank::SimulatedResources>;
+
 /// A driver without a GPU: buffers, images, binding and copies.
 #[derive(Debug)]
 pub struct SimulatedDriver {
@@ -49,8 +55,9 @@ pub struct SimulatedDriver {
     pub(super) extensions: Vec<String>,
     features: Vec<String>,
     requires_dedicated: AtomicBool,
-    pub(super) buffers: Mutex<Resources<BufferShape>>,
-    pub(super) images: Mutex<Resources<ImageShape>>,
+    pub(super) buffers: Table<BufferShape>,
+    pub(super) images: Table<ImageShape>,
+    pub(super) submissions: Submissions,
 }
 
 impl SimulatedDriver {
@@ -74,6 +81,7 @@ impl SimulatedDriver {
             requires_dedicated: AtomicBool::new(false),
             buffers: Mutex::new(Resources::new(BUFFER_TAG)),
             images: Mutex::new(Resources::new(IMAGE_TAG)),
+            submissions: Submissions::default(),
         }
     }
 
@@ -83,11 +91,11 @@ impl SimulatedDriver {
         Some(Self::like_profile(name, Arc::new(SimulatedDevice::profile(name)?)))
     }
 
-    /// A driver of a description: with the rules and extensions of a profile, if the description is one
+    /// Creates a driver for a description, with the rules and extensions of a profile, if the description is one
     /// that was changed.
     ///
     /// # Errors
-    /// As of [`SimulatedDevice::try_new`].
+    /// The errors of [`SimulatedDevice::try_new`].
     pub fn of_info(info: DeviceInfo, profile: Option<&str>) -> Result<Self, Error> {
         let device = Arc::new(SimulatedDevice::try_new(info)?);
         Ok(match profile {
@@ -209,7 +217,7 @@ impl SimulatedDriver {
     fn bind<S>(
         &self,
         call: Call,
-        resources: &Mutex<Resources<S>>,
+        resources: &Table<S>,
         handle: u64,
         target: DedicatedTarget,
         (memory, offset): (MemoryHandle, u64),
@@ -245,6 +253,7 @@ impl SimulatedDriver {
                 requirements: self.rules.plane(self.device.info(), &shape, *plane)?,
                 external: resource.external,
                 bound: None,
+                layouts: HashMap::new(),
                 planes: Vec::new(),
             };
             // Memory cannot be dedicated to an image whose planes are bound separately.
@@ -320,12 +329,7 @@ impl SimulatedDriver {
         }
     }
 
-    fn requirements<S>(
-        &self,
-        call: Call,
-        resources: &Mutex<Resources<S>>,
-        handle: u64,
-    ) -> MemoryRequirements {
+    fn requirements<S>(&self, call: Call, resources: &Table<S>, handle: u64) -> MemoryRequirements {
         // Cannot fail: it is only counted.
         let _ = self.device.enter(call);
         let found = resources.lock().get(handle).map(|resource| resource.requirements);
@@ -335,7 +339,7 @@ impl SimulatedDriver {
         })
     }
 
-    fn destroy<S>(&self, call: Call, resources: &Mutex<Resources<S>>, handle: u64) {
+    fn destroy<S>(&self, call: Call, resources: &Table<S>, handle: u64) {
         // Cannot fail: it is only counted.
         let _ = self.device.enter(call);
         // Vulkan allows destroying null handles.
@@ -558,7 +562,7 @@ impl Driver for SimulatedDriver {
             let info = self.device.info();
             let planes: Result<Vec<_>, _> =
                 (0..count).map(|plane| self.rules.plane(info, &shape, plane)).collect();
-            let offsets = together(&planes.unwrap_or_default()).1;
+            let offsets = combined_requirements(&planes.unwrap_or_default()).1;
             let places: Vec<_> = (0..count).zip(offsets.iter().map(|it| offset + it)).collect();
             // SAFETY: the caller fulfils the contract of this method, which includes that of the called
             // one.
@@ -592,16 +596,15 @@ impl Driver for SimulatedDriver {
         known && self.extensions.iter().any(|it| it == "VK_EXT_pageable_device_local_memory")
     }
 
-    unsafe fn transfer(&self, commands: &[TransferCommand]) -> Result<(), CallError> {
-        let failed = |error: DeviceError| error.of(Call::Submit.name());
-        self.device.enter(Call::Submit).map_err(failed)?;
-        let mut done = Ok(());
-        for command in commands {
-            if let Err(what) = self.run(command) {
-                self.device.report_violation(Call::Submit, what);
-                done = Err(failed(VALIDATION_FAILED));
-            }
-        }
-        done
+    unsafe fn submit(&self, commands: &[TransferCommand]) -> Result<Submission, CallError> {
+        self.submit_commands(commands)
+    }
+
+    fn wait(&self, submission: Submission, timeout_ns: u64) -> Result<bool, CallError> {
+        self.wait_for(submission, timeout_ns)
+    }
+
+    fn is_done(&self, submission: Submission) -> Result<bool, CallError> {
+        Ok(self.has_ended(submission))
     }
 }

@@ -68,7 +68,7 @@ impl SimulatedDriver {
             return Ok(Some(SimulatedPayload::of_host(bytes, info.size)));
         }
         let exported = registry::find(import.handle)?;
-        // As a driver that checks Vulkan's requirements for an opaque handle.
+        // Like a driver that checks Vulkan's requirements for an opaque handle.
         let fits = exported.handle_type == import.handle_type
             && exported.device_name == self.device_name()
             && exported.memory_type_index == info.memory_type_index

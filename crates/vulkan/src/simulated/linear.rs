@@ -1,13 +1,25 @@
 //! Where the texels of a linearly tiled image lie: rows with padding, as most drivers have them.
 
-use ash::vk;
+use ash::vk::{self, Handle};
+use vkmem_engine::Call;
 
 use crate::driver::format::{self, FormatBlock};
 use crate::driver::texel;
+use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::rules::ImageShape;
 
 /// Alignment of the rows of linearly tiled images, in bytes.
 const ROW_ALIGNMENT: u64 = 32;
+
+/// Returns the bytes of depth and of stencil that an image of a format of both has for each texel.
+fn depth_and_stencil(format: vk::Format) -> Option<[u32; 2]> {
+    match format {
+        vk::Format::D16_UNORM_S8_UINT => Some([2, 1]),
+        vk::Format::D24_UNORM_S8_UINT => Some([3, 1]),
+        vk::Format::D32_SFLOAT_S8_UINT => Some([4, 1]),
+        _ => None,
+    }
+}
 
 /// The place of one level of one plane, in bytes.
 struct Level {
@@ -27,8 +39,13 @@ impl ImageShape {
         }
     }
 
-    /// Returns the texel block of each plane; one for a format without planes, none for an unknown one.
+    /// Returns the texel block of each plane, as which depth and stencil count here; one for other formats
+    /// without planes, none for an unknown one.
     fn plane_blocks(&self) -> Vec<FormatBlock> {
+        if let Some([depth, stencil]) = depth_and_stencil(self.format) {
+            let block = |bytes| FormatBlock { bytes, width: 1, height: 1 };
+            return vec![block(depth), block(stencil)];
+        }
         let planes = format::planes(self.format);
         if planes.is_empty() {
             return format::block(self.format).into_iter().collect();
@@ -82,7 +99,8 @@ impl ImageShape {
         }
         let unknown = || format!("{:?} has no known texels", self.format);
         let blocks = self.plane_blocks();
-        let plane = texel::plane_of(aspect_mask);
+        let is_stencil = aspect_mask == vk::ImageAspectFlags::STENCIL && blocks.len() > 1;
+        let plane = if is_stencil { 1 } else { texel::plane_of(aspect_mask) };
         let block = *blocks.get(plane).ok_or_else(unknown)?;
         // The planes of a disjoint image begin where each is bound.
         let disjoint = self.flags.contains(vk::ImageCreateFlags::DISJOINT);
@@ -103,5 +121,23 @@ impl ImageShape {
         let Level { row_pitch, depth_pitch, size } =
             self.linear_level(block, mip_level).ok_or_else(unknown)?;
         Ok(vk::SubresourceLayout { offset, size, row_pitch, array_pitch: layer_size, depth_pitch })
+    }
+}
+
+impl SimulatedDriver {
+    /// See [`Driver::subresource_layout`](crate::Driver::subresource_layout).
+    pub(super) fn layout_of(
+        &self,
+        image: vk::Image,
+        subresource: &vk::ImageSubresource,
+    ) -> vk::SubresourceLayout {
+        let call = Call::ImageSubresourceLayout;
+        // Cannot fail: it is only counted.
+        let _ = self.device.enter(call);
+        let shape = self.images.lock().get(image.as_raw()).map(|found| found.shape);
+        shape.and_then(|shape| shape.layout_of(subresource)).unwrap_or_else(|what| {
+            self.device.report_violation(call, format!("{:#x}: {what}", image.as_raw()));
+            vk::SubresourceLayout::default()
+        })
     }
 }

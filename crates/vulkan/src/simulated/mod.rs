@@ -2,8 +2,11 @@
 
 pub(crate) mod driver;
 mod external;
+mod image_copy;
 mod linear;
+pub(crate) mod pending;
 mod registry;
 mod resources;
 pub(crate) mod rules;
+mod submission;
 mod transfer;

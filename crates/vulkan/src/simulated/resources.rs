@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
+use ash::vk;
 use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
+
+/// Memory and the offset in it, in bytes.
+pub(super) type MemoryOffset = (MemoryHandle, u64);
 
 /// One buffer or image.
 #[derive(Debug)]
@@ -15,6 +19,9 @@ pub(super) struct Resource<S> {
     /// Memory and offset in bytes, once bound; for a disjoint image those of its first plane, once all
     /// planes are bound.
     pub(super) bound: Option<(MemoryHandle, u64)>,
+    /// Layouts of the subresources of an image, by mip level and layer, if they differ from that of its
+    /// shape.
+    pub(super) layouts: HashMap<(u32, u32), vk::ImageLayout>,
     /// Bound planes of a disjoint image, with memory and offset in bytes.
     pub(super) planes: Vec<(u32, MemoryHandle, u64)>,
 }
@@ -49,7 +56,14 @@ impl<S> Resources<S> {
         self.next_handle += 1;
         self.live.insert(
             handle,
-            Resource { shape, requirements, external, bound: None, planes: Vec::new() },
+            Resource {
+                shape,
+                requirements,
+                external,
+                bound: None,
+                layouts: HashMap::new(),
+                planes: Vec::new(),
+            },
         );
         Ok(handle)
     }

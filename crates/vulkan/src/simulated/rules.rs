@@ -3,7 +3,7 @@
 use ash::vk;
 use vkmem_engine::{DeviceInfo, DeviceType, MemoryPropertyFlags, MemoryRequirements};
 
-use crate::driver::disjoint::together;
+use crate::driver::disjoint::combined_requirements;
 use crate::driver::format::{self, FormatBlock, FormatPlane};
 use crate::driver::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
 use vkmem_engine::words::{bytes, counted};
@@ -249,7 +249,7 @@ impl RequirementRules {
         let all: Vec<_> = (0..planes.len())
             .map(|plane| self.plane(info, image, plane as u32))
             .collect::<Result<_, _>>()?;
-        Ok(together(&all).0)
+        Ok(combined_requirements(&all).0)
     }
 
     /// Returns the requirements of one plane of a disjoint image. `Err` says why there is none.

@@ -135,9 +135,9 @@ fn every_call_shares_the_count_of_failures() {
         driver.bind_buffer(buffer, memory, 0).unwrap();
         let fill = TransferCommand::FillBuffer { buffer, offset: 0, size: 256, value: 1 };
         device.fail_next(Call::Submit, 1, lost);
-        assert_eq!(driver.transfer(&[fill]), Err(lost.of("vkQueueSubmit")));
+        assert_eq!(driver.run(&[fill]), Err(lost.of("vkQueueSubmit")));
         assert_eq!(device.device_read(memory, 0, 256), [0; 256]);
-        driver.transfer(&[fill]).unwrap();
+        driver.run(&[fill]).unwrap();
         device.fail_next(Call::CreateImage, 1, DeviceError::OutOfHostMemory);
         let image_info = image_info(vk::Format::R8_UNORM, 8, 8);
         assert_eq!(driver.create_image(&image_info), Err(DeviceError::OutOfHostMemory));

@@ -4,7 +4,7 @@ use std::thread;
 
 use ash::vk::{self, Handle};
 use vkmem_engine::{Call, DeviceMemory, MemoryRange, VALIDATION_FAILED};
-use vkmem_vulkan::{Driver, TransferCommand};
+use vkmem_vulkan::{Driver, LayoutChange, TransferCommand, first_texels};
 
 use super::{
     KIB, assert_one_violation, bound_buffer, buffer_info, copied, create_buffer, driver,
@@ -33,7 +33,7 @@ fn host_writes_reach_the_device_through_coherent_memory() {
             size: 8,
             value: u32::from_ne_bytes(*b"abcd"),
         };
-        driver.transfer(&[copy, fill]).unwrap();
+        driver.run(&[copy, fill]).unwrap();
         assert_eq!(driver.device().device_read(target_memory, 100, 8), b"vertices");
         assert_eq!(read(address.at(6), 10), b"esabcdabcd");
         // Contents stay while the memory is not mapped.
@@ -65,7 +65,7 @@ fn a_missing_flush_or_invalidate_shows() {
             size: 4,
             value: u32::from_ne_bytes(*b"FROM"),
         };
-        driver.transfer(&[fill]).unwrap();
+        driver.run(&[fill]).unwrap();
         assert_eq!(read(address, 4), b"from", "not invalidated yet");
         driver.invalidate(&[range]).unwrap();
         assert_eq!(read(address, 13), b"FROM the host");
@@ -91,53 +91,31 @@ fn images_take_and_give_back_what_a_buffer_holds() {
         let address = driver.map(memory).unwrap();
         write(address, &texels);
         let layout = vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL;
-        let there =
-            TransferCommand::CopyBufferToImage { buffer, buffer_offset: 0, image, extent, layout };
-        let back = TransferCommand::CopyImageToBuffer {
-            image,
-            extent,
-            layout,
+        let upload = |offset, extent, layout| TransferCommand::CopyBufferToImage {
             buffer,
-            buffer_offset: 4096,
+            image,
+            region: first_texels(offset, extent),
+            layouts: LayoutChange::of_new_image(layout),
         };
-        driver.transfer(&[there, back]).unwrap();
+        let download = |offset, layout| {
+            let region = first_texels(offset, extent);
+            let layouts = LayoutChange::kept(&region, layout);
+            TransferCommand::CopyImageToBuffer { image, buffer, region, layouts }
+        };
+        let (there, back) = (upload(0, extent, layout), download(4096, layout));
+        driver.run(&[there, TransferCommand::Barrier, back]).unwrap();
         assert_eq!(read(address.at(4096), texels.len()), texels);
         assert_eq!(driver.device().device_read(image_memory, 4 * KIB, 4), texels[..4]);
 
         let refuse = |command, word| {
-            assert_eq!(driver.transfer(&[command]), Err(VALIDATION_FAILED.of("vkQueueSubmit")));
+            assert_eq!(driver.run(&[command]), Err(VALIDATION_FAILED.of("vkQueueSubmit")));
             assert_one_violation(&driver, word);
         };
-        let general = vk::ImageLayout::GENERAL;
-        refuse(
-            TransferCommand::CopyImageToBuffer {
-                image,
-                extent,
-                layout: general,
-                buffer,
-                buffer_offset: 0,
-            },
-            "not in GENERAL",
-        );
-        refuse(
-            TransferCommand::CopyBufferToImage {
-                buffer,
-                buffer_offset: 0,
-                image,
-                extent,
-                layout: vk::ImageLayout::UNDEFINED,
-            },
-            "not left in UNDEFINED",
-        );
-        refuse(
-            TransferCommand::CopyBufferToImage { buffer, buffer_offset: 2, image, extent, layout },
-            "texel block",
-        );
-        let extent = vk::Extent3D { width: 15, height: 10, depth: 1 };
-        refuse(
-            TransferCommand::CopyBufferToImage { buffer, buffer_offset: 0, image, extent, layout },
-            "not Extent3D",
-        );
+        refuse(download(0, vk::ImageLayout::GENERAL), "not in GENERAL");
+        refuse(upload(0, extent, vk::ImageLayout::UNDEFINED), "not left in UNDEFINED");
+        refuse(upload(2, extent, layout), "texel block");
+        let wider = vk::Extent3D { width: 31, ..extent };
+        refuse(upload(0, wider, layout), "lies outside its Extent3D");
         driver.destroy_image(image);
         driver.destroy_buffer(buffer);
         driver.free(memory);
@@ -153,7 +131,7 @@ fn copies_are_checked() {
     unsafe {
         let (buffer, memory) = bound_buffer(&driver, 0, 256);
         let refuse = |command, word| {
-            assert_eq!(driver.transfer(&[command]), Err(VALIDATION_FAILED.of("vkQueueSubmit")));
+            assert_eq!(driver.run(&[command]), Err(VALIDATION_FAILED.of("vkQueueSubmit")));
             assert_one_violation(&driver, word);
         };
         let fill =
@@ -208,7 +186,7 @@ fn many_threads_at_once() {
                             target_offset: 0,
                             size: 64,
                         };
-                        driver.transfer(&[copy]).unwrap();
+                        driver.run(&[copy]).unwrap();
                         assert_eq!(driver.device().device_read(target_memory, 0, 64), value);
                         for (buffer, memory) in [(buffer, memory), (target, target_memory)] {
                             driver.destroy_buffer(buffer);

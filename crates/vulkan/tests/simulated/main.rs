@@ -4,6 +4,7 @@ mod bindings;
 mod contents;
 mod external;
 mod requirements;
+mod submissions;
 
 use std::ptr;
 

@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from types import ModuleType
 
 from typing_extensions import disjoint_base
@@ -38,6 +39,7 @@ class Device:
         extensions: Iterable[str] | None = None,
         queue: object = None,
         queue_family_index: int = 0,
+        queue_lock: AbstractContextManager[object] | None = None,
         buffer_device_address: bool = False,
         amd_device_coherent: bool = False,
         binding: ModuleType | None = None,

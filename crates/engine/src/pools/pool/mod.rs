@@ -59,7 +59,7 @@ impl Pool {
     /// Creates a custom pool with its first blocks.
     ///
     /// # Errors
-    /// Those of allocating these blocks.
+    /// The errors of allocating these blocks.
     pub(crate) fn custom(setup: &Setup, id: PoolId, rules: PoolCreateInfo) -> Result<Self, Error> {
         let preferred = setup.preferred_block_size(rules.memory_type_index);
         let block_size = rules.block_size.or(preferred);
@@ -133,10 +133,10 @@ impl Pool {
         Some(self.finished(false, &placed, request, mapped))
     }
 
-    /// Allocates; may call the driver.
+    /// Allocates and may call the driver.
     ///
     /// # Errors
-    /// Those of the driver calls, of limits and budgets, or of the pool's rules.
+    /// The errors of the driver calls, of limits and budgets, or of the pool's rules.
     pub(crate) fn allocate(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         let flags = request.create_info.flags;
         let never = flags.contains(Create::NEVER_ALLOCATE);
@@ -308,7 +308,7 @@ impl Pool {
         }
     }
 
-    /// `MAPPED` is ignored if the memory cannot be mapped, as in VMA: with `ALLOW_TRANSFER_INSTEAD` the
+    /// Returns whether `MAPPED` applies; it is ignored if memory cannot be mapped, as in VMA: with `ALLOW_TRANSFER_INSTEAD` the
     /// caller checks for a mapping.
     fn is_to_be_mapped(&self, request: &AllocationRequest) -> bool {
         request.create_info.flags.contains(Create::MAPPED)

@@ -22,7 +22,6 @@
 use super::super::bins::Chunk;
 use super::super::node::{NONE, Node, target};
 use super::super::slab::Entries;
-use super::super::values::{RegionInfo, RegionTag};
 use super::hot::Hot;
 use crate::handle::SlotKey;
 
@@ -90,16 +89,18 @@ impl Deferred {
 }
 
 impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
-    /// Frees a region and returns what it was; `None` if the key is stale. Adds at most one region to the
-    /// index.
+    /// Frees a region and returns what `was` reads from its node; `None` if the key is stale. Adds at most
+    /// one region to the index.
     #[inline(always)]
-    pub fn free(
+    pub fn free<T>(
         &mut self,
         key: SlotKey,
         waiting: Option<&mut [u32; 2]>,
-    ) -> Option<(RegionInfo, RegionTag)> {
+        was: impl FnOnce(&Node, &Self) -> T,
+    ) -> Option<T> {
         let index = key.index();
-        let was = self.was(key)?;
+        let node = self.nodes.get(index).filter(|node| node.is_of(key))?;
+        let was = was(node, self);
         let Some(waiting) = waiting else {
             self.coalesce(index);
             return Some(was);
@@ -111,13 +112,6 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
             self.coalesce(oldest);
         }
         Some(was)
-    }
-
-    /// Returns the description and tag of a live region; `None` if the key is stale.
-    #[inline(always)]
-    fn was(&self, key: SlotKey) -> Option<(RegionInfo, RegionTag)> {
-        let node = self.nodes.get(key.index()).filter(|node| node.is_of(key))?;
-        Some((node.info(self.block_of(key.index())), node.tag()))
     }
 
     /// Removes the oldest freed region from the queue and returns its slot (`NONE` if there is none), and

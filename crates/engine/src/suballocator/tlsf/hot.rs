@@ -155,6 +155,32 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         at.is_found().then(|| self.take(at, (entry.size(), class), rounded, request))
     }
 
+    /// The same of a region that a search has just found, if its lower end is aligned and neighbours cannot
+    /// forbid it: then there is nothing to reckon with but its size, which the index knows, and what
+    /// becomes of the rest need not wait for the node.
+    #[inline(always)]
+    pub fn take_lower_end(
+        &mut self,
+        (entry, class): (Entry, usize),
+        rounded: u64,
+        request: &RegionRequest,
+    ) -> Option<Placement> {
+        // One of 4 GiB and more has none there, and where nothing was found it is 0.
+        let (at, size) = (entry.node(), entry.size()?);
+        if size < rounded {
+            return None;
+        }
+        let node = &self.nodes[at];
+        if node.offset & request.alignment.wrapping_sub(1) != 0 {
+            return None;
+        }
+        debug_assert_eq!((size, class), (node.size(), class_of(size)));
+        let position = node.position();
+        let moved = self.free.remove_newest(class, position);
+        self.nodes[moved].set_position(position);
+        Some(self.split(at, size, rounded, request))
+    }
+
     #[inline(always)]
     pub fn block_of(&self, index: u32) -> u32 {
         if self.block_of.is_empty() { 0 } else { self.block_of[index] }
@@ -200,36 +226,45 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         request: &RegionRequest,
     ) -> Placement {
         let node = &self.nodes[at.node];
-        let (start, previous, next) = (node.offset, node.previous, node.next);
+        let (start, position) = (node.offset, node.position());
         let size = size.unwrap_or(node.size());
         // A region lies within its block, and the place within its region.
         let room = size.wrapping_sub(at.offset.wrapping_sub(start));
         let footprint = room.min(rounded);
-        let rest = room - footprint;
-        let block = self.block_of(at.node);
         if at.offset != start {
+            let (rest, block) = (room - footprint, self.block_of(at.node));
             let [index, before, after] = self.again().take_behind(at, footprint, rest, block);
             return self.begin(index, [before, after], at.offset, footprint, block, request);
         }
-        let position = node.position();
+        debug_assert_eq!(class, class_of(size));
+        self.unlink(class, position);
+        self.split(at.node, size, footprint, request)
+    }
+
+    /// Takes a request's place at the lower end of a free region that was removed from the index, and adds
+    /// the rest of it to the index.
+    #[inline(always)]
+    fn split(&mut self, at: u32, size: u64, footprint: u64, request: &RegionRequest) -> Placement {
+        let rest = size - footprint;
         // Without a branch, because whether a rest remains cannot be predicted. If one does, the request
         // gets a new slot, usually one that was used recently, and the rest keeps the slot of the region.
         // If none does, what was written for the rest is overwritten.
         let splits = rest > 0;
-        debug_assert_eq!(class, class_of(size));
-        self.unlink(class, position);
-        let position = self.free.insert_if(splits, class_of(rest.max(1)), rest, at.node);
-        let index = self.slots.take_if(splits, at.node, &self.nodes);
+        let position = self.free.insert_if(splits, class_of(rest.max(1)), rest, at);
+        let index = self.slots.take_if(splits, at, &self.nodes);
+        let mut block = 0;
         if !self.block_of.is_empty() {
+            block = self.block_of[at];
             self.block_of[index] = block;
         }
-        let node = &mut self.nodes[at.node];
-        node.set_free_at(at.offset.wrapping_add(footprint), rest, position);
+        let node = &mut self.nodes[at];
+        let Node { offset, previous, next, .. } = *node;
+        node.set_free_at(offset.wrapping_add(footprint), rest, position);
         node.previous = index;
-        self.nodes[select_unpredictable(splits, index, next)].previous = at.node;
+        self.nodes[select_unpredictable(splits, index, next)].previous = at;
         self.nodes[previous].next = index;
-        let next = select_unpredictable(splits, at.node | FREE_LINK, next);
-        self.begin(index, [previous, next], at.offset, footprint, block, request)
+        let next = select_unpredictable(splits, at | FREE_LINK, next);
+        self.begin(index, [previous, next], offset, footprint, block, request)
     }
 
     /// Takes a request's place at the lower end of a free region that is not in the index; `None` if that

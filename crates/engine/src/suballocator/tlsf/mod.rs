@@ -249,6 +249,21 @@ impl Tlsf {
         Some(placement.key)
     }
 
+    /// From a region that was found whose lower end is not aligned, or whose neighbours may forbid it.
+    #[inline(never)]
+    fn allocate_near(
+        &mut self,
+        found: (Entry, usize),
+        rounded: u64,
+        request: &RegionRequest,
+    ) -> Option<SlotKey> {
+        let granularity = self.granularity();
+        let taken = hot!(self, hot => hot.take_found(found, rounded, request, granularity));
+        let Some(placement) = taken else { return self.allocate_otherwise(request) };
+        self.count_in(placement.key, placement.block);
+        Some(placement.key)
+    }
+
     #[inline(always)]
     fn count_in(&mut self, key: SlotKey, block: BlockIndex) {
         self.regions.note_life(key);
@@ -437,21 +452,23 @@ impl Suballocator for Tlsf {
         if !self.make_room() {
             return None;
         }
-        let granularity = self.granularity();
-        if request.strategy == Strategy::Balanced
+        let key = if request.strategy == Strategy::Balanced
             && let Some((_, rounded)) = self.sizes(request)
             && Entry::knows(rounded)
         {
-            let taken = hot!(self, hot => {
-                hot.take_found(hot.look_near(rounded), rounded, request, granularity)
+            let (found, taken) = hot!(self, hot => {
+                let found = hot.look_near(rounded);
+                (found, if self.kinds_conflict_possible { None } else { hot.take_lower_end(found, rounded, request) })
             });
             if let Some(placement) = taken {
                 self.count_in(placement.key, placement.block);
                 return Some(placement);
             }
-        }
-        let key = self.allocate_otherwise(&{ *request })?;
-        Some(self.regions.placement(key))
+            self.allocate_near(found, rounded, &{ *request })
+        } else {
+            self.allocate_otherwise(&{ *request })
+        };
+        Some(self.regions.placement(key?))
     }
 
     fn allocate_at_multiple(&mut self, request: &RegionRequest) -> Option<Placement> {
@@ -468,21 +485,26 @@ impl Suballocator for Tlsf {
             return self.free_at_once(key);
         }
         let deferred = self.deferred.in_table_of(self.regions.nodes().len());
-        let (info, tag) = hot!(self, hot => hot.free(key, deferred))?;
+        let (info, tag) = hot!(self, hot => hot.free(key, deferred, |node, hot| {
+            (node.info(hot.block_of(key.index())), node.tag())
+        }))?;
         let block_is_empty = self.count_out(info.block.0);
         Some(FreedRegion { info, tag, block_is_empty })
     }
 
     #[inline(always)]
     fn release(&mut self, key: SlotKey) -> Option<u64> {
-        if !self.regions.has_generations_apart() {
-            return self.free(key).map(|freed| freed.info.size);
-        }
         if !self.free.has_room_for(1) && !self.free.try_grow() {
             let bytes = self.free_unindexed(key)?.info.size;
             return Some(bytes + self.deferred.take_settled());
         }
-        self.release_key(key)
+        if self.regions.has_generations_apart() {
+            return self.release_key(key);
+        }
+        let deferred = self.deferred.in_table_of(self.regions.nodes().len());
+        let bytes = hot!(self, hot => hot.free(key, deferred, |node, _| node.size()))?;
+        self.count_out(self.regions.block_of(key.index()));
+        Some(bytes)
     }
 
     fn unreported(&self) -> u64 {

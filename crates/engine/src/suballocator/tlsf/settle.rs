@@ -10,7 +10,7 @@ impl Tlsf {
     /// Defers merging from `slots` slots on instead of 4096.
     ///
     /// # Panics
-    /// If it has blocks, or was told to keep generations apart.
+    /// If it has blocks, or was set to keep generations apart.
     #[must_use]
     pub fn deferring_from(mut self, slots: usize) -> Self {
         assert!(self.blocks.is_empty() && !self.regions.will_have_generations_apart());

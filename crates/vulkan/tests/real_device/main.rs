@@ -1,5 +1,7 @@
 //! `VulkanDevice` on a real driver with the validation layer enabled. Mesa's CPU driver suffices.
 
+mod submissions;
+
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
 use std::mem;
@@ -11,8 +13,8 @@ use vkmem_engine::{
     MemoryPropertyFlags, MemoryRange, MemoryRequirements,
 };
 use vkmem_vulkan::{
-    DeviceSelector, Driver, OpenError, OpenOptions, TransferCommand, ValidationLog, VulkanDevice,
-    WrapOptions, enumerate,
+    DeviceSelector, Driver, LayoutChange, OpenError, OpenOptions, TransferCommand, ValidationLog,
+    VulkanDevice, WrapOptions, enumerate, first_texels,
 };
 
 const V1_0: u32 = vk::API_VERSION_1_0;
@@ -183,6 +185,11 @@ fn run_suite(device: &VulkanDevice) {
     budget_follows_the_extension(device);
     device.flush(&[]).expect("nothing to flush");
     device.invalidate(&[]).expect("nothing to invalidate");
+    if !device.is_owned() {
+        // The validation layer tells whether anything is left.
+        // SAFETY: the device is live.
+        unsafe { device.release_submissions() };
+    }
 }
 
 fn host_round_trip(device: &VulkanDevice) {
@@ -232,7 +239,7 @@ fn dedicated_memory(device: &VulkanDevice) {
     }
 }
 
-/// Without the allocate flag the validation layer would report an error.
+/// Allocates memory for device addresses; without the allocate flag the validation layer would report an error.
 fn device_address_memory(device: &VulkanDevice) {
     if !device.buffer_device_address() {
         return;
@@ -260,7 +267,9 @@ fn fill_and_copy(device: &VulkanDevice) {
             size: 4096,
             value: 0x0102_0304,
         },
+        TransferCommand::Barrier,
         TransferCommand::FillBuffer { buffer: source.buffer, offset: 1024, size: 1024, value: 0 },
+        TransferCommand::Barrier,
         TransferCommand::CopyBuffer {
             source: source.buffer,
             source_offset: 512,
@@ -270,7 +279,7 @@ fn fill_and_copy(device: &VulkanDevice) {
         },
     ];
     // SAFETY: the ranges lie inside the buffers, and nothing else uses them.
-    unsafe { device.transfer(&commands) }.expect("transferred");
+    unsafe { device.run(&commands) }.expect("transferred");
     let mut expected = vec![0xee; 4096];
     for (index, chunk) in expected[..2048].chunks_exact_mut(4).enumerate() {
         let zero = (128..384).contains(&index);
@@ -278,7 +287,7 @@ fn fill_and_copy(device: &VulkanDevice) {
     }
     assert_eq!(target.read(), expected);
     // SAFETY: the list of commands is empty.
-    unsafe { device.transfer(&[]) }.expect("nothing to do");
+    unsafe { device.run(&[]) }.expect("nothing to do");
 }
 
 fn image_round_trip(device: &VulkanDevice) {
@@ -294,21 +303,20 @@ fn image_round_trip(device: &VulkanDevice) {
         let layout = vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL;
         let upload = TransferCommand::CopyBufferToImage {
             buffer: source.buffer,
-            buffer_offset: 0,
             image,
-            extent: EXTENT,
-            layout,
+            region: first_texels(0, EXTENT),
+            layouts: LayoutChange::of_new_image(layout),
         };
+        let region = first_texels(16, EXTENT);
         let download = TransferCommand::CopyImageToBuffer {
             image,
-            extent: EXTENT,
-            layout,
             buffer: target.buffer,
-            buffer_offset: 16,
+            region,
+            layouts: LayoutChange::kept(&region, layout),
         };
         // In two submissions: the second one checks the layout that the first one left.
-        device.transfer(&[upload]).expect("uploaded");
-        device.transfer(&[download, download]).expect("downloaded");
+        device.run(&[upload]).expect("uploaded");
+        device.run(&[download, TransferCommand::Barrier, download]).expect("downloaded");
         device.destroy_image(image);
         device.free(memory);
     }
@@ -514,7 +522,7 @@ fn a_device_without_a_queue_cannot_transfer() {
         options.queue = 0;
         let wrapped = wrap(options).expect("wrapped");
         // SAFETY: the list of commands is empty.
-        let result = unsafe { wrapped.transfer(&[]) };
+        let result = unsafe { wrapped.run(&[]) };
         assert_eq!(result, Err(DeviceError::FeatureNotPresent.of("vkGetDeviceQueue")));
         host_round_trip(&wrapped);
     });

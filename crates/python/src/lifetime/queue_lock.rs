@@ -1,0 +1,83 @@
+//! `queue_lock=` of `Device.wrap`: a context manager of the caller's around each submission.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::{CallError, DeviceError};
+use vkmem_vulkan::{QUEUE_LOCK, QueueLock};
+
+use crate::arguments::callback::current;
+use crate::errors::{keep_raised, use_after_free};
+use crate::interpreter::try_attach;
+use crate::process::forks::in_one_process;
+
+/// `VK_ERROR_UNKNOWN`
+const UNKNOWN: i32 = -13;
+
+/// The caller's lock, until the cycle collector takes it.
+#[derive(Debug)]
+pub struct OwnersLock(Mutex<Option<Py<PyAny>>, rank::Callback>);
+
+impl OwnersLock {
+    /// A `TypeError` for what cannot stand in a `with` statement.
+    pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        // As `with` does, of the class: `threading.Lock` without its parentheses is none.
+        let class = object.get_type();
+        if class.hasattr("__enter__")? && class.hasattr("__exit__")? {
+            return Ok(Arc::new(Self(Mutex::new(Some(object.clone().unbind())))));
+        }
+        let kind = class.name()?;
+        Err(PyTypeError::new_err(format!(
+            "queue_lock must be a context manager, as threading.Lock(), not {kind}"
+        )))
+    }
+
+    /// For the cycle collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Another thread that holds it is alive, and so is what it holds.
+        match self.0.try_lock() {
+            Some(object) => visit.call(&*object),
+            None => Ok(()),
+        }
+    }
+
+    /// For the cycle collector: nothing can be submitted any more.
+    pub fn clear(&self) {
+        let object = self.0.lock().take();
+        drop(object);
+    }
+
+    /// Calls a method of the lock; as `with` does, that of its class.
+    fn call(&self, method: &str, exception: &[()]) -> Result<(), CallError> {
+        let called = try_attach(|py| {
+            let Some(lock) = current(py, &self.0) else {
+                return Err(use_after_free(py, "the queue_lock of the device was collected"));
+            };
+            let mut arguments = vec![lock.clone()];
+            arguments.extend(exception.iter().map(|()| py.None().into_bound(py)));
+            let arguments = PyTuple::new(py, arguments)?;
+            let run = || lock.get_type().getattr(method)?.call1(arguments);
+            in_one_process(py, run)?.map(drop)
+        });
+        // Of an interpreter that has ended there is no exception.
+        let called = called.map_or_else(|| Err(None), |called| called.map_err(Some));
+        called.map_err(|raised| {
+            keep_raised(raised);
+            DeviceError::Other(UNKNOWN).of(QUEUE_LOCK)
+        })
+    }
+}
+
+impl QueueLock for OwnersLock {
+    fn lock(&self) -> Result<(), CallError> {
+        self.call("__enter__", &[])
+    }
+
+    fn unlock(&self) -> Result<(), CallError> {
+        self.call("__exit__", &[(); 3])
+    }
+}

@@ -1,0 +1,139 @@
+//! Command buffers, each with what one submission of it needs.
+
+use ash::vk;
+use vkmem_engine::CallError;
+
+use crate::device::logical::{LogicalDevice, check};
+use crate::device::transfer_commands::Recorder;
+use crate::driver::submission::TransferCommand;
+use crate::instance::functions::TimelineFunctions;
+
+/// What one submission is made with: a pool of its own, so that several threads can record.
+pub(crate) struct CommandSlot {
+    pool: vk::CommandPool,
+    pub(crate) buffer: vk::CommandBuffer,
+    /// Null where a timeline counts submissions.
+    pub(crate) fence: vk::Fence,
+}
+
+/// The result of a call, with its name.
+pub(crate) fn answered(call: &'static str, result: vk::Result) -> Result<(), CallError> {
+    check(result).map_err(|error| error.of(call))
+}
+
+impl CommandSlot {
+    pub(crate) fn new(
+        device: &LogicalDevice,
+        family_index: u32,
+        has_fence: bool,
+    ) -> Result<Self, CallError> {
+        let mut slot = Self {
+            pool: vk::CommandPool::null(),
+            buffer: vk::CommandBuffer::null(),
+            fence: vk::Fence::null(),
+        };
+        match slot.fill(device, family_index, has_fence) {
+            Ok(()) => Ok(slot),
+            Err(error) => {
+                slot.destroy(device);
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(
+        &mut self,
+        device: &LogicalDevice,
+        family_index: u32,
+        has_fence: bool,
+    ) -> Result<(), CallError> {
+        let functions = &device.functions;
+        let info = vk::CommandPoolCreateInfo::default()
+            .flags(vk::CommandPoolCreateFlags::TRANSIENT)
+            .queue_family_index(family_index);
+        let (create, callbacks) = (functions.create_command_pool, device.callbacks());
+        // SAFETY: the device is live, and the family is the one of its queue.
+        let created = unsafe { create(device.handle, &info, callbacks, &mut self.pool) };
+        answered("vkCreateCommandPool", created)?;
+        let info = vk::CommandBufferAllocateInfo::default()
+            .command_pool(self.pool)
+            .level(vk::CommandBufferLevel::PRIMARY)
+            .command_buffer_count(1);
+        let allocate = functions.allocate_command_buffers;
+        // SAFETY: the device is live, and the pool is new.
+        let allocated = unsafe { allocate(device.handle, &info, &mut self.buffer) };
+        answered("vkAllocateCommandBuffers", allocated)?;
+        if has_fence {
+            let info = vk::FenceCreateInfo::default();
+            let create = functions.create_fence;
+            // SAFETY: the device is live.
+            let created = unsafe { create(device.handle, &info, callbacks, &mut self.fence) };
+            answered("vkCreateFence", created)?;
+        }
+        Ok(())
+    }
+
+    /// Prepares one that was submitted, and whose submission has ended, for the next.
+    pub(crate) fn reset(&self, device: &LogicalDevice) -> Result<(), CallError> {
+        let functions = &device.functions;
+        let flags = vk::CommandPoolResetFlags::empty();
+        // SAFETY: the pool is live, nobody else uses it, and its command buffer does not run.
+        let reset = unsafe { (functions.reset_command_pool)(device.handle, self.pool, flags) };
+        answered("vkResetCommandPool", reset)?;
+        if self.fence != vk::Fence::null() {
+            // SAFETY: the fence is live, and no submission that runs has it.
+            let reset = unsafe { (functions.reset_fences)(device.handle, 1, &self.fence) };
+            answered("vkResetFences", reset)?;
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// The resources are live, the ranges lie inside them, and the images are in the layouts that are said.
+    pub(crate) unsafe fn record(
+        &self,
+        device: &LogicalDevice,
+        commands: &[TransferCommand],
+    ) -> Result<(), CallError> {
+        let functions = &device.functions;
+        let info = vk::CommandBufferBeginInfo::default()
+            .flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
+        // SAFETY: the command buffer is new or reset, and nobody else uses its pool.
+        let begun = unsafe { (functions.begin_command_buffer)(self.buffer, &info) };
+        answered("vkBeginCommandBuffer", begun)?;
+        // SAFETY: the command buffer is recording; the caller vouches for the rest.
+        unsafe { Recorder { device, buffer: self.buffer }.record(commands) };
+        // SAFETY: as above.
+        let ended = unsafe { (functions.end_command_buffer)(self.buffer) };
+        answered("vkEndCommandBuffer", ended)
+    }
+
+    /// Of one that does not run.
+    pub(crate) fn destroy(self, device: &LogicalDevice) {
+        let (functions, callbacks) = (&device.functions, device.callbacks());
+        // SAFETY: the device is live; the handles are null or ours, and nothing uses them. The command
+        // buffer goes with its pool.
+        unsafe {
+            (functions.destroy_fence)(device.handle, self.fence, callbacks);
+            (functions.destroy_command_pool)(device.handle, self.pool, callbacks);
+        }
+    }
+}
+
+/// A timeline semaphore that starts at a number.
+pub(crate) fn create_timeline(
+    device: &LogicalDevice,
+    functions: &TimelineFunctions,
+    number: u64,
+) -> Result<vk::Semaphore, CallError> {
+    let mut kind = vk::SemaphoreTypeCreateInfo::default()
+        .semaphore_type(vk::SemaphoreType::TIMELINE)
+        .initial_value(number);
+    let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
+    let mut semaphore = vk::Semaphore::null();
+    let create = functions.semaphores.create_semaphore;
+    // SAFETY: the device is live, and has the feature.
+    let created = unsafe { create(device.handle, &info, device.callbacks(), &mut semaphore) };
+    answered("vkCreateSemaphore", created)?;
+    Ok(semaphore)
+}

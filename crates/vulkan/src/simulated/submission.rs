@@ -1,0 +1,119 @@
+//! The simulated queue: when what was submitted is carried out.
+
+use std::time::{Duration, Instant};
+
+use vkmem_engine::{Call, CallError, DeviceError, VALIDATION_FAILED};
+
+use crate::driver::submission::{Submission, TransferCommand};
+use crate::simulated::driver::SimulatedDriver;
+use crate::simulated::pending::{Completion, State};
+
+impl SimulatedDriver {
+    /// Says when what is submitted from now on is carried out. What was submitted before and is not held
+    /// any more is carried out now.
+    pub fn set_completion(&self, completion: Completion) {
+        let mut state = self.submissions.state.lock();
+        state.completion = completion;
+        if completion == Completion::AtOnce {
+            self.carry_out(&mut state, u64::MAX);
+        }
+    }
+
+    /// Carries out the oldest submissions that have not ended; how many they were.
+    pub fn complete_submissions(&self, count: usize) -> usize {
+        let mut state = self.submissions.state.lock();
+        let before = state.pending.len();
+        let last = state.pending.iter().take(count).next_back().map_or(0, |(number, _)| *number);
+        self.carry_out(&mut state, last);
+        before - state.pending.len()
+    }
+
+    /// Submissions that have not ended.
+    pub fn pending_submissions(&self) -> usize {
+        self.submissions.state.lock().pending.len()
+    }
+
+    /// Whether all commands are allowed.
+    fn execute_all(&self, commands: &[TransferCommand]) -> bool {
+        let mut allowed = true;
+        for command in commands {
+            if let Err(what) = self.execute(command) {
+                self.device.report_violation(Call::Submit, what);
+                allowed = false;
+            }
+        }
+        allowed
+    }
+
+    /// Ends what was submitted up to a number. What is wrong with it then is a violation: so is a resource
+    /// that was destroyed too early.
+    fn carry_out(&self, state: &mut State, up_to: u64) {
+        while state.pending.front().is_some_and(|(number, _)| *number <= up_to) {
+            let Some((number, commands)) = state.pending.pop_front() else { break };
+            self.execute_all(&commands);
+            state.done = number;
+        }
+        self.submissions.ended.notify_all();
+    }
+
+    pub(super) fn submit_commands(
+        &self,
+        commands: &[TransferCommand],
+    ) -> Result<Submission, CallError> {
+        let failed = |error: DeviceError| error.of(Call::Submit.name());
+        self.device.enter(Call::Submit).map_err(failed)?;
+        if commands.is_empty() {
+            return Ok(Submission::NONE);
+        }
+        let mut state = self.submissions.state.lock();
+        state.last += 1;
+        let number = state.last;
+        if state.completion == Completion::AtOnce {
+            let allowed = self.execute_all(commands);
+            state.done = number;
+            return if allowed { Ok(Submission(number)) } else { Err(failed(VALIDATION_FAILED)) };
+        }
+        state.pending.push_back((number, commands.to_vec()));
+        Ok(Submission(number))
+    }
+
+    pub(super) fn wait_for(
+        &self,
+        submission: Submission,
+        timeout_ns: u64,
+    ) -> Result<bool, CallError> {
+        if submission == Submission::NONE {
+            return Ok(true);
+        }
+        let entered = self.device.enter(Call::WaitSemaphores);
+        let mut state = self.submissions.state.lock();
+        if let Err(error) = entered {
+            if error == DeviceError::DeviceLost {
+                // Nothing runs any more, and nothing of it was done.
+                state.pending.clear();
+                state.done = state.last;
+                self.submissions.ended.notify_all();
+            } else {
+                let last = state.last;
+                self.carry_out(&mut state, last);
+            }
+            return Err(error.of(Call::WaitSemaphores.name()));
+        }
+        if state.completion == Completion::WhenWaited {
+            self.carry_out(&mut state, submission.0);
+        }
+        let end = Instant::now().checked_add(Duration::from_nanos(timeout_ns));
+        while state.done < submission.0 {
+            match end {
+                Some(end) if !self.submissions.ended.wait_until(&mut state, end) => break,
+                Some(_) => {}
+                None => self.submissions.ended.wait(&mut state),
+            }
+        }
+        Ok(state.done >= submission.0)
+    }
+
+    pub(super) fn has_ended(&self, submission: Submission) -> bool {
+        self.submissions.state.lock().done >= submission.0
+    }
+}
