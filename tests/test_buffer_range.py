@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -110,8 +110,10 @@ def test_handles_are_no_bounds_and_buffers_no_lists(buffer: Buffer) -> None:
         with pytest.raises(TypeError, match="must be a"):
             use()
     for whole in (buffer, buffer[:8]):
-        with pytest.raises(TypeError, match=r"not iterable: numpy\(\)"):
+        with pytest.raises(TypeError, match="not indexed by int"):
             list(whole)
+        # The binding `vulkan` passes what is iterable as an array of C.
+        assert not isinstance(whole, Iterable)
         with pytest.raises(TypeError):
             whole[0:1] = b"x"  # type: ignore[index]
     for use in (copy.copy, copy.deepcopy, pickle.dumps):

@@ -137,7 +137,6 @@ class ImageTiling(enum.IntEnum):
 class ImageAspect(enum.IntFlag, boundary=enum.KEEP):
     """Aspects of an image: `VkImageAspectFlagBits`."""
 
-    NONE = 0
     COLOR = 0x1
     DEPTH = 0x2
     STENCIL = 0x4

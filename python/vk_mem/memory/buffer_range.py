@@ -222,11 +222,6 @@ class BufferRange(NoCopies, _HostBytes):
     def __getitem__(self, index: slice) -> BufferRange:
         return range_of(self, self.size, index)
 
-    def __iter__(self) -> Any:
-        raise TypeError(
-            f"a {type(self).__name__} is not iterable: numpy() gives an array of its elements"
-        )
-
     def _part(self, offset: int | None, size: int | None) -> tuple[int, int]:
         """Checks a part of the range: its offset and size, up to the end without a size."""
         whole = self._size

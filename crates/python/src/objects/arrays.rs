@@ -2,7 +2,6 @@
 
 use std::ffi::c_int;
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyClass, ffi};
@@ -57,13 +56,6 @@ impl Buffer {
     ) -> PyResult<Bound<'py, PyAny>> {
         let size = Self::nbytes(slf)?;
         RANGE_OF.get(slf.py())?.call1((slf, size, index))
-    }
-
-    /// Without it Python would ask for one byte after the other.
-    fn __iter__(_slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Err(PyTypeError::new_err(
-            "a Buffer is not iterable: numpy() gives an array of its elements, and buffer[0:64] a range",
-        ))
     }
 
     /// A NumPy array that is a view of the memory: `dtype` is `uint8` and `shape` all that is there from `offset`

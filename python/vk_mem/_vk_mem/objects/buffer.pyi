@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any, NoReturn, final
+from typing import Any, final
 
 import numpy.typing as npt
 
@@ -24,7 +24,6 @@ class Buffer(Resource):
     def nbytes(self) -> int: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: slice, /) -> BufferRange: ...
-    def __iter__(self) -> NoReturn: ...
     def numpy(
         self,
         dtype: npt.DTypeLike | None = None,
