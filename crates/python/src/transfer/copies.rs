@@ -64,9 +64,7 @@ impl<'py> Part<'py> {
             });
         }
         let kind = value.get_type().name()?;
-        let why = format!(
-            "{name} must be a vk_mem.Buffer, a range of one or a vk_mem.BufferSlice, not {kind}"
-        );
+        let why = format!("{name} must be a vk_mem.Buffer or a range of one, not {kind}");
         Err(PyTypeError::new_err(why))
     }
 

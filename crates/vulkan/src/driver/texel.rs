@@ -166,12 +166,17 @@ mod tests {
         (bits.collect(), parts.next().unwrap_or_default().into())
     }
 
+    fn channels_are_odd(format: Format) -> bool {
+        name(format).0.is_empty() || format == Format::X8_D24_UNORM_PACK32
+    }
+
     #[test]
     fn components_agree_with_the_names_of_formats() {
         for raw in 1..=Format::D32_SFLOAT_S8_UINT.as_raw() {
             let format = Format::from_raw(raw);
             let (bits, kind) = name(format);
-            let is_packed = format!("{format:?}").contains("PACK16") || bits.is_empty();
+            // Bits that nobody uses stand before those of depth.
+            let is_packed = format!("{format:?}").contains("PACK16") || channels_are_odd(format);
             let equal = bits.iter().all(|it| *it == bits[0]) && [8, 16, 32, 64].contains(&bits[0]);
             let is_combined = format!("{format:?}").matches("UINT").count() == 1
                 && format!("{format:?}").contains("_S8");
