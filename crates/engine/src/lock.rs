@@ -1,20 +1,21 @@
 //! All locks of the library, and the order in which a thread may take them.
 //!
-//! Each lock has a rank, which is part of its type and costs nothing. A thread takes ranks upwards only, as
-//! [`rank`] lists them: then no two threads can wait for each other. In checked builds (`debug_assertions` or
-//! the feature `validate`, with which all tests run) a thread that takes a rank below or beside one that it
-//! holds panics with the names of both; in others nothing of that is left.
+//! Each lock has a rank, which is part of its type and costs nothing at run time. A thread takes locks in
+//! ascending order of rank, as [`rank`] lists them, so no two threads can deadlock. In checked builds
+//! (`debug_assertions` or the feature `validate`, which all tests use) a thread panics that takes a lock
+//! whose rank is not above those it holds; the message names both ranks. Other builds contain none of the
+//! checks.
 //!
-//! - The lock of a program around the calls of this library, as Python's GIL, is one of them:
-//!   [`rank::Interpreter`]. What is below it may be held while the driver works. The driver may run code of
-//!   the program (a debug callback, an allocation callback, a loader), which takes the interpreter: so who
-//!   has the interpreter must not wait for such a lock. What is above it is short: it is not held while the
-//!   driver works, while Python code runs (that includes letting go of a Python object, raising, and warning), or
-//!   while the interpreter is waited for.
-//! - Two locks of one rank are not held together. The exception is [`ReentrantMutex`]: the ones of a rank are
-//!   taken in the order of their addresses, and one that the thread has may be taken again.
-//! - To try a lock waits for nobody, so it may be done in any order. What was taken so counts as held.
-//! - Who waits at a [`Condvar`] takes the lock again afterwards, and holds nothing above it.
+//! - The lock of the calling program, Python's GIL, has a rank, too: [`rank::Interpreter`]. Locks of lower
+//!   ranks may be held during driver calls. The driver may run code of the program (a debug callback, an
+//!   allocation callback, a loader), which acquires the GIL: so a thread that holds the GIL must not wait for
+//!   such a lock. Locks of higher ranks are short: not held during driver calls, nor while Python code runs
+//!   (which includes drops of Python objects, exceptions and warnings), nor while the thread waits for the GIL.
+//! - Two locks of one rank must not be held together. The exception is [`ReentrantMutex`]: those of one rank
+//!   are taken in ascending order of address, and one that the thread holds may be taken again.
+//! - `try_lock` does not wait, so it may be called in any order. A lock taken that way counts as held.
+//! - A thread that waits at a [`Condvar`] takes the lock again afterwards, so it must hold no lock of a higher
+//!   rank.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -23,7 +24,7 @@ use std::time::Instant;
 
 /// The place of a lock in the order.
 pub trait Rank {
-    /// Counted from the first that may be taken.
+    /// Number of the rank; lower ranks are taken first.
     const NUMBER: usize;
 }
 
@@ -31,11 +32,11 @@ macro_rules! ranks {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         enum Number { $($name,)+ }
 
-        /// By number.
+        /// Names of the ranks, by number.
         #[cfg(any(debug_assertions, feature = "validate", test))]
         const NAMES: &[&str] = &[$(stringify!($name),)+];
 
-        /// The ranks, from those that are taken first to those that are taken last.
+        /// The ranks, in ascending order.
         pub mod rank {
             $(
                 $(#[doc = $doc])+
@@ -51,51 +52,50 @@ macro_rules! ranks {
 }
 
 ranks! {
-    // ---- May be held while the driver works: not waited for with the interpreter -------------------
+    // ---- May be held during driver calls: not waited for while holding the GIL -----------------------
 
-    /// The system's Vulkan loader. First: it is looked for while nothing else is done.
+    /// The system's Vulkan loader. First: no other lock is held while it is loaded.
     Loader,
-    /// What is bound to what, on one device. Before the lists of live things, which are looked through under
-    /// it once, and before the memory that something is bound to.
+    /// The table of bindings of one device. Before the lists of live resources, which are walked under it
+    /// once, and before the memory that is bound.
     Bindings,
-    /// Who may have written to an allocation and not flushed it. Before the memory object, which is kept
-    /// mapped during a flush.
+    /// Writers that have not flushed an allocation yet. Before the memory object, which stays mapped during a
+    /// flush.
     Writers,
     /// The mapping of one `VkDeviceMemory`. Held while the driver maps, unmaps or frees it.
     Mapping,
-    /// The order of `vkAllocateMemory` and `vkFreeMemory` among the events. A free happens under it, and may
-    /// be that of a memory object whose mapping is locked.
+    /// The order of `vkAllocateMemory` and `vkFreeMemory` events. Held during `vkFreeMemory`, possibly of a
+    /// memory object whose mapping is locked.
     MemoryEventOrder,
-    /// Who may use a `VkDeviceMemory` while the driver maps it. Right around calls of the driver.
+    /// Use of a `VkDeviceMemory` while the driver maps it. Held only around driver calls.
     MemoryUse,
-    /// The thread that takes blocks ahead of time. Alone: it is joined without the lock, but it may be in a call
-    /// of the driver, so that is waited for.
+    /// The prefetch thread. Alone: it is joined without the lock, but may be in a driver call, for which the
+    /// lock waits.
     PrefetchThread,
     /// The queue of a device. Held around `vkQueueSubmit` and `vkQueueWaitIdle`.
     Queue,
-    /// Command buffers in flight, and how far the queue is. After the queue, where a submission gets its number;
-    /// the driver is asked under it.
+    /// Command buffers in flight and the progress of the queue. After the queue, as a submission gets its
+    /// number there; the driver is queried while it is held.
     Submissions,
-    /// What was submitted to a simulated device. Held while its commands are carried out.
+    /// Pending submissions of a simulated device. Held while their commands are executed.
     SimulatedSubmissions,
 
-    // ---- The interpreter ----------------------------------------------------------------------------
+    // ---- The GIL --------------------------------------------------------------------------------------
 
-    /// The lock of a program around the calls of this library: Python's GIL.
+    /// The lock of the calling program: Python's GIL.
     Interpreter,
 
-    // ---- Short: no driver, no Python code, no wait for the interpreter ------------------------------
+    // ---- Short: no driver calls, no Python code, no wait for the GIL ----------------------------------
 
     /// All open allocators of the process. Before the lists of each.
     OpenAllocators,
-    /// What an allocator gave out and that has not ended. Before what waits for its frame: both are counted
-    /// together.
+    /// Live resources of an allocator. Before those that wait for their frame: both are counted together.
     Live,
-    /// What waits for the frames in flight.
+    /// Resources that wait until no frame in flight can use them.
     Waiting,
-    /// Which thread closes an allocator.
+    /// The thread that closes an allocator.
     Closing,
-    /// Threads inside of a sample. Alone.
+    /// Threads that are taking a sample. Alone.
     Samples,
     /// Names of the pools of an allocator. Alone.
     PoolNames,
@@ -107,70 +107,70 @@ ranks! {
     HeldMemory,
     /// User data of a resource as a text. Alone.
     CustomData,
-    /// User data of a resource, or of the allocations of a virtual block. Before the owner of the memory, with
-    /// which a resource lets go of them.
+    /// User data of a resource, or of the allocations of a virtual block. Before the owner of the memory,
+    /// which a resource drops together with them.
     UserData,
-    /// The Python object in whose memory another one lies.
+    /// The Python object whose memory another one uses.
     MemoryOwner,
     /// The Python object that a pool's `memory_allocate_next` points into. Alone.
     PoolNext,
     /// A callback of the program. Alone: it runs without the lock.
     Callback,
-    /// Threads inside of `on_out_of_memory`. Alone.
+    /// Threads inside the callback of `on_out_of_memory`. Alone.
     Handling,
-    /// How many views a mapping has. Alone.
+    /// Number of views of a mapping. Alone.
     MappingViews,
-    /// The view that a mapping gave out. Alone.
+    /// The view that a mapping returned. Alone.
     MappingView,
-    /// What receives the events of an allocator. Alone: a copy is walked through.
+    /// Listeners for the events of an allocator. Alone: a copy of the list is iterated.
     Listeners,
-    /// What `vk_mem.statistics` counted. Alone.
+    /// Counts of `vk_mem.statistics`. Alone.
     WatchRows,
     /// Call sites. Alone.
     CallSites,
     /// One virtual block, or many as one. Alone.
     VirtualBlock,
-    /// The custom pools of an allocator. Before what is in them.
+    /// The custom pools of an allocator. Before their arenas.
     Pools,
-    /// The blocks of one pool. Before the budgets, which say how large the next one may be.
+    /// The blocks of one pool. Before the budgets, which limit the size of a new block.
     Arena,
     /// The dedicated allocations of one memory type.
     Dedicated,
-    /// Pools that run low. Alone.
+    /// Pools that need a block. Alone.
     PrefetchQueue,
-    /// Names of allocations. After all that leads to an allocation.
+    /// Names of allocations. After all locks that lead to an allocation.
     Names,
-    /// Maps beyond those that a region counts. After all that leads to an allocation.
+    /// Map counts beyond those that a region stores. After all locks that lead to an allocation.
     MoreMaps,
-    /// Events of memory objects that nobody was told yet.
+    /// Events of memory objects that have not been delivered yet.
     MemoryEvents,
-    /// What the driver said last of a heap. After the arena that asks how much room there is.
+    /// The last report of the driver about a heap. After the arena that checks the budget.
     HeapReport,
-    /// Which images a device can have. Alone: the driver is asked without the lock.
+    /// Image formats that a device supports. Alone: the driver is queried without the lock.
     ImageFormats,
     /// Planes of disjoint images. Alone.
     DisjointImages,
-    /// What was exported by simulated devices. Before the objects, which an import looks at.
+    /// Memory exported by simulated devices. Before the memory objects, which an import reads.
     SimulatedExports,
     /// Buffers and images of a simulated device. Before the memory that they are bound to.
     SimulatedResources,
-    /// Where a simulated device has its budget from. Before the objects that are counted for it.
+    /// The source of a simulated device's budget. Before the memory objects that are counted for it.
     SimulatedBudget,
     /// Memory objects of a simulated device.
     SimulatedObjects,
-    /// The store of a simulated memory object, which is made when it is first needed.
+    /// The store of a simulated memory object, created on first use.
     SimulatedStore,
-    /// The bytes in it. One store at a time: copies go through a buffer.
+    /// The bytes in a store. One store at a time: copies go through a buffer.
     SimulatedBytes,
-    /// Counts, failures and log of a simulated device: each call begins there.
+    /// Counts, failures and log of a simulated device: each call takes it first.
     SimulatedCalls,
-    /// Breaches that a simulated device saw: noted wherever they are found.
+    /// Violations of Vulkan's rules that a simulated device has found, anywhere.
     SimulatedViolations,
-    /// Messages of the validation layer. Last: the driver calls back from anywhere.
+    /// Messages of the validation layer. Last: the driver may call back from anywhere.
     ValidationMessages,
 }
 
-/// What a thread holds, in checked builds.
+/// The locks that a thread holds, in checked builds.
 #[cfg(any(debug_assertions, feature = "validate"))]
 mod held {
     use std::cell::Cell;
@@ -179,16 +179,17 @@ mod held {
     use super::{NAMES, Rank, rank};
 
     thread_local! {
-        /// How many of each rank: guards may be dropped in any order, and counting takes no host memory.
+        /// Number of guards of each rank: they may be dropped in any order, and counting takes no host
+        /// memory.
         static COUNTS: [Cell<u32>; NAMES.len()] = const { [const { Cell::new(0) }; NAMES.len()] };
-        /// The highest address of each rank since the thread held none of it.
+        /// The highest address that was locked of each rank since the thread last held none of it.
         static ADDRESSES: [Cell<usize>; NAMES.len()] = const { [const { Cell::new(0) }; NAMES.len()] };
     }
 
-    static HAS_INTERPRETER: OnceLock<fn() -> bool> = OnceLock::new();
+    static HOLDS_INTERPRETER: OnceLock<fn() -> bool> = OnceLock::new();
 
-    pub fn ask_interpreter_by(has: fn() -> bool) {
-        HAS_INTERPRETER.get_or_init(|| has);
+    pub fn set_interpreter_check(has: fn() -> bool) {
+        HOLDS_INTERPRETER.get_or_init(|| has);
     }
 
     fn highest() -> Option<usize> {
@@ -198,7 +199,7 @@ mod held {
     #[cold]
     #[track_caller]
     fn wrong(taken: usize, held: usize, why: &str) {
-        // A second panic would end the process before anybody reads the first.
+        // A second panic would abort the process before the first one is printed.
         if !std::thread::panicking() {
             panic!(
                 "the lock {} is taken by a thread that holds {}: {why}",
@@ -207,7 +208,7 @@ mod held {
         }
     }
 
-    /// Whether this thread may wait for a lock.
+    /// Panics unless this thread may wait for a lock.
     #[track_caller]
     pub fn check<R: Rank>(address: Option<usize>) {
         let number = R::NUMBER;
@@ -221,7 +222,7 @@ mod held {
                 wrong(number, held, "two of one rank, not in the order of their addresses");
             }
         }
-        if number < rank::Interpreter::NUMBER && HAS_INTERPRETER.get().is_some_and(|has| has()) {
+        if number < rank::Interpreter::NUMBER && HOLDS_INTERPRETER.get().is_some_and(|has| has()) {
             wrong(number, rank::Interpreter::NUMBER, "who has that may be waited for");
         }
     }
@@ -245,40 +246,41 @@ mod held {
     }
 }
 
-/// Nothing at all.
+/// No checks in other builds.
 #[cfg(not(any(debug_assertions, feature = "validate")))]
 mod held {
     use super::Rank;
 
     #[inline(always)]
-    pub fn ask_interpreter_by(_: fn() -> bool) {}
+    pub fn set_interpreter_check(_: fn() -> bool) {}
 
     #[inline(always)]
     pub fn check<R: Rank>(_: Option<usize>) {}
 }
 
-/// How checked builds find out whether a thread has the interpreter. The first one counts.
+/// Sets the function by which checked builds determine whether a thread holds the GIL. Only the first call
+/// has an effect.
 #[inline(always)]
-pub fn ask_interpreter_by(has: fn() -> bool) {
-    held::ask_interpreter_by(has);
+pub fn set_interpreter_check(has: fn() -> bool) {
+    held::set_interpreter_check(has);
 }
 
-/// To be called before something is waited for that is no lock of this file, and before code of others runs
-/// that may wait for it: the interpreter.
+/// Checks the locks that this thread holds: to be called before it waits for the GIL, which is not a lock of
+/// this file, and before it runs foreign code that may do so.
 ///
 /// # Panics
-/// In checked builds, if this thread holds what comes after it.
+/// In checked builds, if this thread holds a lock of a higher rank.
 #[inline(always)]
 #[cfg_attr(any(debug_assertions, feature = "validate"), track_caller)]
 pub fn check<R: Rank>() {
     held::check::<R>(None);
 }
 
-/// The record of one guard. Takes no room.
+/// Counts one guard as held. Has no size.
 struct Held<R: Rank>(PhantomData<fn() -> R>);
 
 impl<R: Rank> Held<R> {
-    /// Notes that a lock was taken.
+    /// Counts a lock as held.
     #[inline(always)]
     fn new<L>(lock: &L) -> Self {
         #[cfg(any(debug_assertions, feature = "validate"))]
@@ -331,11 +333,11 @@ guard! {
     mut MutexGuard
 }
 guard! {
-    /// An [`RwLock`] that is shared.
+    /// An [`RwLock`] that is locked for reading.
     RwLockReadGuard
 }
 guard! {
-    /// An [`RwLock`] that one thread has alone.
+    /// An [`RwLock`] that is locked for writing.
     mut RwLockWriteGuard
 }
 guard! {
@@ -353,13 +355,13 @@ macro_rules! lock {
         }
 
         impl<T, R: Rank> $name<T, R> {
-            /// Not locked.
+            /// Creates an unlocked lock.
             #[inline(always)]
             pub const fn new(value: T) -> Self {
                 Self { lock: parking_lot::$name::new(value), rank: PhantomData }
             }
 
-            /// What it guards, for who has the lock itself alone.
+            /// Returns the value, as `&mut self` proves that no other thread uses the lock.
             #[inline(always)]
             pub fn get_mut(&mut self) -> &mut T {
                 self.lock.get_mut()
@@ -386,11 +388,12 @@ lock! {
     Mutex
 }
 lock! {
-    /// A lock with a rank that many may share, or one has alone.
+    /// A reader-writer lock with a rank.
     RwLock
 }
 lock! {
-    /// A mutex with a rank that its thread may lock again, and which is taken together with others of that rank.
+    /// A mutex with a rank that its thread may lock again, and that is locked together with others of its
+    /// rank.
     ReentrantMutex
 }
 
@@ -418,32 +421,32 @@ macro_rules! take {
 }
 
 take! {
-    /// Waits until nobody else has it.
+    /// Waits until no other thread holds the mutex, and locks it.
     Mutex, lock -> MutexGuard
 }
 take! {
-    /// Takes it if nobody has it.
+    /// Locks the mutex if no thread holds it.
     Mutex, try_lock -> try MutexGuard
 }
 take! {
-    /// Waits until nobody has it alone.
+    /// Waits until no thread writes or waits to write, and locks for reading.
     RwLock, read -> RwLockReadGuard
 }
 take! {
-    /// Waits until nobody has it alone, but not for those who wait for that.
+    /// Waits until no thread writes, and locks for reading, ahead of threads that wait to write.
     RwLock, read_recursive -> RwLockReadGuard
 }
 take! {
-    /// Takes it unless somebody has it alone.
+    /// Locks for reading if no thread writes.
     RwLock, try_read_recursive -> try RwLockReadGuard
 }
 take! {
-    /// Waits until nobody else has it.
+    /// Waits until no thread reads or writes, and locks for writing.
     RwLock, write -> RwLockWriteGuard
 }
 
 impl<T, R: Rank> ReentrantMutex<T, R> {
-    /// Waits until no other thread has it.
+    /// Waits until no other thread holds the mutex, and locks it, once more if this thread holds it.
     #[inline(always)]
     #[cfg_attr(any(debug_assertions, feature = "validate"), track_caller)]
     pub fn lock(&self) -> ReentrantMutexGuard<'_, T, R> {
@@ -456,13 +459,13 @@ impl<T, R: Rank> ReentrantMutex<T, R> {
     }
 }
 
-/// Where threads wait for what a [`Mutex`] guards to change.
+/// A condition variable: threads wait there for a change of the value in a [`Mutex`].
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct Condvar(parking_lot::Condvar);
 
 impl Condvar {
-    /// Nobody waits.
+    /// Creates a condition variable.
     pub const fn new() -> Self {
         Self(parking_lot::Condvar::new())
     }
@@ -475,7 +478,7 @@ impl Condvar {
         self.0.wait(&mut guard.guard);
     }
 
-    /// Waits as [`wait`](Self::wait) does, at most until `end`. Returns false if that has come.
+    /// Waits as [`wait`](Self::wait) does, at most until `end`. Returns false if `end` was reached.
     #[inline(always)]
     #[cfg_attr(any(debug_assertions, feature = "validate"), track_caller)]
     pub fn wait_until<T, R: Rank>(&self, guard: &mut MutexGuard<'_, T, R>, end: Instant) -> bool {
@@ -483,21 +486,21 @@ impl Condvar {
         !self.0.wait_until(&mut guard.guard, end).timed_out()
     }
 
-    /// Wakes one.
+    /// Wakes one waiting thread.
     #[inline(always)]
     pub fn notify_one(&self) {
         self.0.notify_one();
     }
 
-    /// Wakes all.
+    /// Wakes all waiting threads.
     #[inline(always)]
     pub fn notify_all(&self) {
         self.0.notify_all();
     }
 }
 
-/// A lock that a wait gives away. Counted again when this is dropped, even by a panic: the guard is dropped
-/// then.
+/// A lock that is released during a wait. Counted as held again on drop, also when the wait panics, as the
+/// guard is dropped then.
 struct Away<R: Rank>(PhantomData<fn() -> R>);
 
 impl<R: Rank> Away<R> {
@@ -522,13 +525,13 @@ impl<R: Rank> Drop for Away<R> {
 const _: () = {
     use std::mem::size_of;
     type R = rank::Arena;
-    // A rank takes no room, neither in a lock nor in a guard.
+    // A rank has no size, neither in a lock nor in a guard.
     assert!(size_of::<Mutex<u64, R>>() == size_of::<parking_lot::Mutex<u64>>());
     assert!(size_of::<RwLock<u64, R>>() == size_of::<parking_lot::RwLock<u64>>());
     assert!(size_of::<ReentrantMutex<u64, R>>() == size_of::<parking_lot::ReentrantMutex<u64>>());
     assert!(size_of::<Condvar>() == size_of::<parking_lot::Condvar>());
     assert!(size_of::<MutexGuard<u64, R>>() == size_of::<parking_lot::MutexGuard<u64>>());
-    // And nothing is done for it where it is not checked.
+    // And other builds do nothing for it.
     assert!(
         cfg!(any(debug_assertions, feature = "validate")) || !std::mem::needs_drop::<Held<R>>()
     );

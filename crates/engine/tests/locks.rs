@@ -1,4 +1,4 @@
-//! The order in which locks may be taken.
+//! Tests of the order in which locks may be taken.
 #![cfg(any(debug_assertions, feature = "validate"))]
 
 use std::cell::Cell;
@@ -14,11 +14,11 @@ type Second = Mutex<u32, rank::Arena>;
 type Last = RwLock<u32, rank::HeapReport>;
 
 thread_local! {
-    /// Whether this thread stands for one that has the interpreter.
+    /// Whether this thread pretends to hold the GIL.
     static HAS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What is said of it; empty if it passes.
+/// Returns the panic message of a function; empty if it does not panic.
 fn panic_of(run: impl FnOnce()) -> String {
     let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else { return String::new() };
     panic.downcast_ref::<String>().expect("a text").clone()
@@ -55,7 +55,7 @@ fn downwards_panics_with_both_names() {
     let held = last.write();
     assert_names(&panic_of(|| drop(second.lock())), "Arena", "HeapReport");
     drop(held);
-    // Nothing is left behind, neither locked nor counted.
+    // Nothing is still locked or counted.
     let (_first, _second, _last) = (first.lock(), second.lock(), last.write());
 }
 
@@ -68,7 +68,7 @@ fn two_of_one_rank_panic() {
     drop(held);
     let last = Last::default();
     let held = last.read();
-    // A writer that waits in between would wait for the first, and the second for the writer.
+    // A writer that waits in between would wait for the first reader, and the second reader for the writer.
     assert_names(&panic_of(|| drop(last.read())), "HeapReport", "HeapReport");
     drop(held);
 }
@@ -122,7 +122,7 @@ fn reentrant_ones_of_a_rank_go_by_their_addresses() {
     type Writers = ReentrantMutex<u32, rank::Writers>;
     let all = [Writers::default(), Writers::default(), Writers::default()];
     let held = (all[0].lock(), all[1].lock(), all[2].lock());
-    // One that the thread has already, it may take again.
+    // A lock that the thread holds may be taken again.
     drop((all[1].lock(), all[0].lock()));
     drop(held);
     let held = all[2].lock();
@@ -130,7 +130,7 @@ fn reentrant_ones_of_a_rank_go_by_their_addresses() {
     assert_names(&panic_of(|| drop(all[1].lock())), "Writers", "Writers");
     drop(held);
     drop(all[1].lock());
-    // Again, but not below what came after it.
+    // May be taken again, but not while a higher rank is held.
     let first = First::default();
     let held = first.lock();
     assert_names(&panic_of(|| drop(all[1].lock())), "Writers", "Live");
@@ -155,7 +155,7 @@ fn who_waits_holds_nothing_above() {
         place.changed.wait(&mut state);
     }
     let below = First::default();
-    // It counts after the wait as before.
+    // After the wait the lock counts as held again.
     assert_names(&panic_of(|| drop(below.lock())), "Live", "Arena");
     let last = Last::default();
     let held = last.read();
@@ -184,15 +184,15 @@ fn a_panic_on_its_way_is_not_hidden_by_a_second() {
 
 #[test]
 fn the_interpreter_is_one_of_them() {
-    lock::ask_interpreter_by(|| HAS.get());
+    lock::set_interpreter_check(|| HAS.get());
     let (mapping, short) = (Mutex::<u32, rank::Mapping>::default(), First::default());
-    // What may be held while the driver works is not waited for by who has it.
+    // A lock that may be held during driver calls is not waited for while holding the GIL.
     HAS.set(true);
     assert_names(&panic_of(|| drop(mapping.lock())), "Mapping", "Interpreter");
     drop(mapping.try_lock().expect("nobody has it"));
     drop(short.lock());
     HAS.set(false);
-    // With such a lock the interpreter may be waited for, with a short one not.
+    // With such a lock held, the thread may wait for the GIL; not with a short one.
     let held = mapping.lock();
     lock::check::<rank::Interpreter>();
     drop(held);

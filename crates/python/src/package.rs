@@ -1,8 +1,8 @@
-//! Every name that this crate takes from `vk_mem` and from the standard library.
+//! [`Name`] and [`Classes`]: every name that this crate takes from `vk_mem` and from the standard library.
 //!
-//! All are looked up while the package is imported: when the interpreter ends, `sys.modules` is emptied
-//! before the last finalisers run, and nothing can be imported any more. Functions and classes are kept,
-//! not modules: what a module holds is taken away from it at that time.
+//! All are looked up while the package is imported: at interpreter exit `sys.modules` is emptied before the
+//! last finalisers run, and imports fail. Functions and classes are stored, not modules, as modules lose
+//! their contents at that time.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -11,7 +11,7 @@ use pyo3::types::PyDict;
 
 use crate::interpreter;
 
-/// A function or a class of Python.
+/// A Python function or class.
 pub struct Name {
     module: &'static str,
     attribute: &'static str,
@@ -23,7 +23,7 @@ impl Name {
         Self { module, attribute, object: PyOnceLock::new() }
     }
 
-    /// The object itself.
+    /// Returns the object.
     pub fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         interpreter::enter_thread();
         let look_up = || Ok::<_, PyErr>(py.import(self.module)?.getattr(self.attribute)?.unbind());
@@ -42,7 +42,7 @@ impl Classes {
         Self { module, by_name: PyOnceLock::new() }
     }
 
-    /// One class.
+    /// Returns a class.
     pub fn get<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         interpreter::enter_thread();
         let look_up = || -> PyResult<_> {
@@ -134,7 +134,7 @@ static NAMES: [&Name; 32] = [
     &OS_FSTAT,
 ];
 
-/// The exception for a keyword that a function does not have, with the one that may have been meant.
+/// Returns the exception for an unknown keyword, with the one that may have been meant.
 #[cold]
 pub fn unexpected_keyword(py: Python<'_>, function: &str, key: &str) -> PyErr {
     let message = || UNEXPECTED_KEYWORD.get(py)?.call1((function, key))?.extract::<String>();
@@ -144,7 +144,7 @@ pub fn unexpected_keyword(py: Python<'_>, function: &str, key: &str) -> PyErr {
     }
 }
 
-/// Looks all names up; called once, at the end of `vk_mem/__init__.py`.
+/// Looks up all names; called once, at the end of `vk_mem/__init__.py`.
 #[pyfunction]
 pub fn _look_up_names(py: Python<'_>) -> PyResult<()> {
     ERRORS.get(py, "VkMemError")?;

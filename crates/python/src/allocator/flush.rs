@@ -1,4 +1,4 @@
-//! Flushing and invalidating many allocations in one call of the driver.
+//! Flushes and invalidates many allocations in one driver call.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -38,7 +38,7 @@ impl Allocator {
         let sizes = numbers(sizes, "sizes", "size", u64::MAX, count)?;
         let faces = objects.iter().map(|object| Ok(object.cast::<ResourceObject>()?.get().face()));
         let faces: Vec<_> = faces.collect::<PyResult<_>>()?;
-        // Registers a use of each until the driver has answered.
+        // Each stays pinned until the driver call returns.
         let mut pins = Vec::with_capacity(count);
         let mut parts: Vec<Part<'_>> = Vec::with_capacity(count);
         for (index, face) in faces.iter().enumerate() {
@@ -85,7 +85,7 @@ fn inside(
     Ok((start + offset, size))
 }
 
-/// One number for each, or the same for all.
+/// Reads one number for each allocation; `None` gives all of them the same one.
 fn numbers(
     given: Option<&Bound<'_, PyAny>>,
     name: &str,
@@ -104,13 +104,14 @@ fn numbers(
 
 #[pymethods]
 impl Allocator {
-    /// Flushes many in one call of the driver (`vmaFlushAllocations`): each is a `Buffer` or a range of one, an
-    /// `Image` or an `Allocation`.
+    /// Flushes many allocations in one driver call (`vmaFlushAllocations`): each is a `Buffer`, an `Image` or
+    /// an `Allocation`.
     ///
-    /// `offsets` and `sizes` are in bytes, one for each; without offsets from the start on, without sizes
-    /// up to the end. What is coherent or not mapped needs nothing; else as `flush` of each.
+    /// `offsets` and `sizes` are in bytes, one for each allocation. Without offsets, ranges start at 0;
+    /// without sizes, they go up to the end. Allocations that are coherent or not mapped are skipped. For
+    /// each other one this is `flush`.
     ///
-    /// Raises what `flush` raises, with the `item` that it is about, before anything is flushed.
+    /// Raises what `flush` raises, with the `item` it is about, before anything is flushed.
     #[pyo3(signature = (allocations, offsets = None, sizes = None))]
     fn flush_allocations(
         &self,
@@ -121,10 +122,10 @@ impl Allocator {
         self.synchronise(allocations, offsets, sizes, flush_many)
     }
 
-    /// Invalidates many in one call of the driver (`vmaInvalidateAllocations`); the arguments are those of
+    /// Invalidates many allocations in one driver call (`vmaInvalidateAllocations`). Arguments are those of
     /// `flush_allocations`.
     ///
-    /// Raises what `invalidate` raises, with the `item` that it is about, before anything is invalidated.
+    /// Raises what `invalidate` raises, with the `item` it is about, before anything is invalidated.
     #[pyo3(signature = (allocations, offsets = None, sizes = None))]
     fn invalidate_allocations(
         &self,

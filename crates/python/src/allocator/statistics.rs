@@ -1,4 +1,4 @@
-//! Figures and checks.
+//! Statistics and consistency checks.
 
 use pyo3::prelude::*;
 
@@ -10,14 +10,14 @@ use crate::objects::statistics::TotalStatistics;
 #[pymethods]
 impl Allocator {
     /// Counts blocks, allocations and unused ranges by memory type, heap and custom pool
-    /// (`vmaCalculateStatistics`). Takes time in proportion to the number of allocations. Each pool is
-    /// counted once, at one moment, and the sums are sums of these.
+    /// (`vmaCalculateStatistics`). O(allocations). Each pool is counted once, at one moment, and the sums are
+    /// sums of these.
     fn calculate_statistics(&self, py: Python<'_>) -> PyResult<TotalStatistics> {
         let _inside = self.state.enter(py)?;
         detach(py, || TotalStatistics::of(&self.state)).or_raise(py)
     }
 
-    /// Walks all bookkeeping of the engine. Raises `CorruptionError` with what is broken.
+    /// Checks all bookkeeping of the engine. Raises `CorruptionError` with the first fault found.
     fn validate(&self, py: Python<'_>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
         let checked = detach(py, || self.state.engine().validate());

@@ -1,4 +1,4 @@
-//! Memory that comes from other APIs or goes to them.
+//! Import and export of external memory.
 
 pub(crate) mod dlpack;
 pub(crate) mod export;

@@ -1,4 +1,4 @@
-//! Frames in flight, and what waits until none of them can use it any more.
+//! Frames in flight, and resources that wait until no frame in flight can use them.
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
@@ -14,8 +14,8 @@ use super::ownership::{
 };
 use crate::observe::call_site::Origin;
 
-/// How many frames lie between two indices; `None` if the second is no later one. VMA's index has 32
-/// bits: from the upper half of those to the lower one it has wrapped around.
+/// Returns the number of frames from one index to another; `None` if `after` is not later. VMA's index has 32
+/// bits, so it wraps around from the upper half of those to the lower one.
 fn frames_between(before: u64, after: u64) -> Option<u64> {
     const HALF: u64 = 1 << 31;
     let wraps = (HALF..2 * HALF).contains(&before) && after < HALF;
@@ -23,7 +23,8 @@ fn frames_between(before: u64, after: u64) -> Option<u64> {
 }
 
 impl AllocatorState {
-    /// Puts what an unclosed object leaves behind aside until no frame in flight can use it. Its bytes.
+    /// Queues the handle and memory of an ended resource until no frame in flight can use them. Returns the
+    /// bytes that will be freed.
     pub fn collect(&self, resource: &Resource) -> u64 {
         self.put_aside(resource, None)
     }
@@ -63,46 +64,48 @@ impl AllocatorState {
         in_use(&looked_at, owner)
     }
 
-    /// How many objects wait so, and their bytes.
+    /// Returns the number of queued resources, and the bytes they will free.
     pub fn waiting(&self) -> (usize, u64) {
         let waiting = self.waiting.lock();
         let count = waiting.collected.len() + waiting.viewed.len();
         (count, waiting.all().map(|it| it.pending.size).sum())
     }
 
-    /// Allocation, usage and origin of each that waits so and has memory of its own.
+    /// Returns allocation, usage and call site of each queued resource that has memory of its own.
     pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
         let waiting = self.waiting.lock();
         let owners = waiting.all().filter(|it| it.pending.alias_of.is_none());
         owners.map(|it| (it.pending.id, it.usage, it.origin)).collect()
     }
 
-    /// ResourceHandle of all that waits so.
+    /// Returns the handles of all queued buffers and images.
     pub fn waiting_handles(&self) -> Vec<ResourceHandle> {
         let waiting = self.waiting.lock();
         let handles = waiting.all().map(|it| it.pending.handle);
         handles.filter(|it| *it != ResourceHandle::Memory).collect()
     }
 
-    /// How many aliases of a resource wait so.
+    /// Returns the number of queued aliases of a resource.
     pub fn waiting_in(&self, resource: &Resource) -> u32 {
         let waiting = self.waiting.lock();
         let aliases = waiting.all().filter(|it| it.pending.lies_in(resource));
         aliases.fold(0, |count, _| count + 1)
     }
 
-    /// The frame that is being recorded.
+    /// Returns the index of the frame that is being recorded.
     pub fn current_frame(&self) -> u64 {
         self.frame.load(Ordering::Relaxed)
     }
 
-    /// Frames that the device may still be working on.
+    /// Returns the number of frames that the device may still be working on.
     pub fn frames_in_flight(&self) -> u64 {
         self.frames_in_flight
     }
 
-    /// Starts a frame; how many have begun by now, for [`take_unused`](Self::take_unused). The current
-    /// index, if this one does not follow it.
+    /// Begins a frame. Returns the number of frames begun so far, for [`take_unused`](Self::take_unused).
+    ///
+    /// # Errors
+    /// The current index, if `frame` is lower.
     pub fn begin_frame(&self, frame: u64) -> Result<u64, u64> {
         let mut waiting = self.waiting.lock();
         let current = self.frame.load(Ordering::Relaxed);
@@ -112,7 +115,7 @@ impl AllocatorState {
         Ok(waiting.frames)
     }
 
-    /// Some of what no frame in flight can use any more, to be released; empty after the last.
+    /// Removes and returns some queued resources that no frame in flight can use; to be called until empty.
     pub fn take_unused(&self, frames: u64) -> Vec<PendingRelease> {
         let unused = |it: &Collected| it.frame.saturating_add(self.frames_in_flight) < frames;
         // Dropped without the lock: they may be the last references.
@@ -138,7 +141,7 @@ impl AllocatorState {
         taken.into_iter().map(|it| it.pending).collect()
     }
 
-    /// What waits in some pools, to be released.
+    /// Removes and returns the queued resources of the `wanted` pools.
     pub fn take_collected(&self, wanted: impl Fn(PoolKey) -> bool) -> Vec<PendingRelease> {
         let mut waiting = self.waiting.lock();
         let mut taken = waiting.viewed.take_all(|it| wanted(it.pending.pool_key()));

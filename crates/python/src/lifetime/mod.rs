@@ -1,4 +1,4 @@
-//! Who owns whom, who may use what, and how each ends.
+//! Ownership: which object keeps which alive, which may be used, and how each ends.
 
 pub(crate) mod bind;
 pub(crate) mod bindings;

@@ -1,4 +1,4 @@
-//! `queue_lock=` of `Device.wrap`: a context manager of the caller's around each submission.
+//! `queue_lock=` of `Device.wrap`: a context manager of the caller that is entered around each submission.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::process::forks::in_one_process;
 /// `VK_ERROR_UNKNOWN`
 const UNKNOWN: i32 = -13;
 
-/// The caller's lock, until the cycle collector takes it.
+/// The caller's lock; `None` after the cycle collector has cleared it.
 #[derive(Debug)]
 pub struct OwnersLock(Mutex<Option<Py<PyAny>>, rank::Callback>);
 
 impl OwnersLock {
-    /// A `TypeError` for what cannot stand in a `with` statement.
+    /// Takes an object that can be used in a `with` statement; raises `TypeError` for any other.
     pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
-        // As `with` does, of the class: `threading.Lock` without its parentheses is none.
+        // Looks at the class, as `with` does: `threading.Lock` without parentheses is not a lock.
         let class = object.get_type();
         if class.hasattr("__enter__")? && class.hasattr("__exit__")? {
             return Ok(Arc::new(Self(Mutex::new(Some(object.clone().unbind())))));
@@ -36,22 +36,22 @@ impl OwnersLock {
         )))
     }
 
-    /// For the cycle collector.
+    /// Traverses the lock, for the cycle collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Another thread that holds it is alive, and so is what it holds.
+        // If another thread holds the mutex, the object is reachable, and so is the lock.
         match self.0.try_lock() {
             Some(object) => visit.call(&*object),
             None => Ok(()),
         }
     }
 
-    /// For the cycle collector: nothing can be submitted any more.
+    /// Removes the lock, for the cycle collector: nothing can be submitted any more.
     pub fn clear(&self) {
         let object = self.0.lock().take();
         drop(object);
     }
 
-    /// Calls a method of the lock; as `with` does, that of its class.
+    /// Calls a method of the lock's class, as `with` does.
     fn call(&self, method: &str, exception: &[()]) -> Result<(), CallError> {
         let called = try_attach(|py| {
             let Some(lock) = current(py, &self.0) else {
@@ -63,7 +63,7 @@ impl OwnersLock {
             let run = || lock.get_type().getattr(method)?.call1(arguments);
             in_one_process(py, run)?.map(drop)
         });
-        // Of an interpreter that has ended there is no exception.
+        // After interpreter exit there is no exception.
         let called = called.map_or_else(|| Err(None), |called| called.map_err(Some));
         called.map_err(|raised| {
             keep_raised(raised);

@@ -24,49 +24,49 @@ use crate::lifetime::face::Face;
 use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::process::links::Link;
 
-/// What a mapping is for.
+/// What a mapping is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// `map(readonly=True)`
+    /// `map(readonly=True)`.
     Read,
-    /// `map()`
+    /// `map()`.
     Write,
-    /// `mapped`: the memory is mapped for ever, and the view ends with its last reference.
+    /// `mapped`: the memory is persistently mapped, and the view ends with its last reference.
     Persistent,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Buffers that Python holds, and calls that run.
+    /// Number of buffers that Python holds, and of running calls.
     exports: usize,
-    /// No further ones; the mapping ends with the last.
+    /// Whether new views are refused; the mapping ends with the last one.
     closing: bool,
     ended: bool,
 }
 
-/// A part of the memory of a resource, mapped.
+/// A mapped range of the memory of a resource.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Mapping {
     resource: ResourceRef,
-    /// What it shows, from the start of the resource on.
+    /// Offset from the start of the resource, in bytes.
     offset: u64,
     size: u64,
     address: HostAddress,
     access: Access,
-    /// Whether it has counted a map.
+    /// Whether it has counted a map, which its end has to undo.
     is_counted: bool,
-    /// What it may have written, where that has to be flushed.
+    /// The writer to flush at its end, on non-coherent memory.
     writer: Option<WriterId>,
-    /// Whose memory it is, if that leads on to other Python objects.
+    /// The object whose memory it is, if that refers to other Python objects.
     owner: Option<Link<PyAny>>,
     state: Mutex<State, rank::MappingViews>,
-    /// What `__enter__` gave out.
+    /// The view that `__enter__` returned.
     view: Mutex<Option<Py<PyMemoryView>>, rank::MappingView>,
 }
 
 impl Mapping {
-    /// Maps, and makes what the device wrote visible. `owner` is the object whose memory it is, if that leads
-    /// on to other Python objects.
+    /// Maps a range and makes device writes visible. `owner` is the object whose memory it is, if that refers
+    /// to other Python objects.
     pub fn open(
         py: Python<'_>,
         face: &Face<'_>,
@@ -95,7 +95,7 @@ impl Mapping {
             state: Mutex::default(),
             view: Mutex::default(),
         };
-        // Kept until the mapping ends; from here on its own drop undoes everything.
+        // The pin is released when the mapping ends; from here on `drop` undoes everything.
         std::mem::forget(pin);
         resource.begin_mapping();
         if resource.atom_size().is_some() {
@@ -110,7 +110,7 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Flushes, unmaps and lets go of the resource; once.
+    /// Flushes, unmaps and unpins the resource; only the first call has an effect.
     fn end(&self, py: Python<'_>) -> PyResult<()> {
         let first = !std::mem::replace(&mut self.state.lock().ended, true);
         if !first {
@@ -118,7 +118,7 @@ impl Mapping {
         }
         let resource = &self.resource;
         if resource.allocator.device.is_forked() {
-            // Flushing and unmapping are the parent's affair, and so are the locks on the way there.
+            // The parent flushes and unmaps, and the locks on the way there may be held for ever.
             self.resource.pins.remove(py);
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl Mapping {
         ended.or_raise(py)
     }
 
-    /// Ends now, or with the last view.
+    /// Ends the mapping now, or with its last view.
     fn end_when_unused(&self, py: Python<'_>) -> PyResult<()> {
         let unused = {
             let mut state = self.state.lock();
@@ -144,8 +144,8 @@ impl Mapping {
         if unused { self.end(py) } else { Ok(()) }
     }
 
-    /// One more user: a view, or a call that needs the memory mapped until it returns. The lock is
-    /// never held while Python code can run: a collection may release other views of this mapping.
+    /// Adds a user: a view, or a call that needs the memory mapped until it returns. The lock is never held
+    /// while Python code can run: a garbage collection may release other views of this mapping.
     pub(crate) fn begin_use(&self, while_closing: bool) -> bool {
         let mut state = self.state.lock();
         let open = !state.ended && (while_closing || !state.closing);
@@ -153,7 +153,7 @@ impl Mapping {
         open
     }
 
-    /// One less; the last one of a closed mapping ends it.
+    /// Removes a user; the last one of a closed mapping ends it.
     pub(crate) fn end_use(&self, py: Python<'_>) -> PyResult<()> {
         let last = {
             let mut state = self.state.lock();
@@ -173,7 +173,7 @@ impl Mapping {
         self.resource.allocator.device.check_process(py)
     }
 
-    /// Runs on a part without the interpreter; no other thread can unmap the memory meanwhile.
+    /// Runs a function on a range with the GIL released; no other thread can unmap the memory meanwhile.
     fn detached(
         &self,
         py: Python<'_>,
@@ -203,7 +203,7 @@ impl Mapping {
     fn release_view(&self, py: Python<'_>) {
         let view = self.view.lock().take();
         if let Some(view) = view {
-            // Refuses while an array still uses it; then that array keeps the mapping open.
+            // Fails while an array still uses the view; then that array keeps the mapping open.
             let _ = view.call_method0(py, "release");
         }
     }
@@ -211,19 +211,19 @@ impl Mapping {
 
 #[pymethods]
 impl Mapping {
-    /// Where it starts in its resource, in bytes.
+    /// Offset of the mapping in its resource, in bytes.
     #[getter]
     fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// In bytes.
+    /// Size in bytes.
     #[getter]
     fn size(&self) -> u64 {
         self.size
     }
 
-    /// Where its bytes start in this process; for C libraries. Valid while the mapping is open.
+    /// Address of the first byte in this process, for C libraries. Valid while the mapping is open.
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<usize> {
         if self.state.lock().ended {
@@ -238,7 +238,7 @@ impl Mapping {
         self.state.lock().ended
     }
 
-    /// Unmaps, after a flush if needed. Nothing happens the second time.
+    /// Unmaps the memory, after a flush if needed. Does nothing if it was called before.
     ///
     /// Raises `BufferError` while a view of it is in use.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -250,9 +250,9 @@ impl Mapping {
         self.end_when_unused(py)
     }
 
-    /// Makes what was written so far to `size` bytes from `offset` of the mapping on visible to the
-    /// device; up to the end without a size. Rounded to `non_coherent_atom_size`; does nothing on coherent
-    /// memory, and nothing where the mapping is read-only.
+    /// Flushes `size` bytes from `offset` of the mapping: makes what was written so far available to the
+    /// device. Without a size, up to the end. Rounded outward to `non_coherent_atom_size`. Does nothing on
+    /// coherent memory, nor if the mapping is read-only.
     ///
     /// Raises `InvalidArgumentError` outside of the mapping, `UseAfterFreeError` after `close`.
     #[pyo3(signature = (offset = None, size = None))]
@@ -268,8 +268,8 @@ impl Mapping {
         })
     }
 
-    /// Makes what the device wrote so far visible, as `flush` does the opposite. Host writes that are not
-    /// flushed are lost.
+    /// Invalidates `size` bytes from `offset` of the mapping: makes device writes visible to the host.
+    /// Without a size, up to the end. Unflushed host writes are lost.
     ///
     /// Raises what `flush` raises.
     #[pyo3(signature = (offset = None, size = None))]
@@ -289,7 +289,7 @@ impl Mapping {
         }
         let view = PyMemoryView::from(slf.as_any())?;
         let before = this.view.lock().replace(view.clone().unbind());
-        // Dropped without the lock: it may be the last reference, which comes back here.
+        // Dropped without the lock: it may be the last reference, whose drop comes back here.
         drop(before);
         Ok(view)
     }
@@ -299,7 +299,7 @@ impl Mapping {
         self.release_view(py);
         let viewed = self.state.lock().exports > 0;
         if viewed && self.access != Access::Read {
-            // An array made from the view may live on; what was written by now is to be seen now.
+            // An array of the view may live on; what was written by now has to be flushed now.
             self.flush(py, None, None)?;
         }
         self.end_when_unused(py)
@@ -316,8 +316,8 @@ impl Mapping {
         format!("<vk_mem.Mapping of {}{place}, {state}>", bytes(*size))
     }
 
-    /// It and the view that `__enter__` gave out hold each other; without this, one that is never
-    /// left would pin its memory for ever.
+    /// Traverses the view that `__enter__` returned, as it and the mapping refer to each other: without this,
+    /// a mapping that is never left would pin its memory for ever.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(Some(view)) = self.view.try_lock().as_deref() {
             visit.call(view)?;
@@ -331,7 +331,7 @@ impl Mapping {
     }
 
     /// # Safety
-    /// `view` is what CPython passes.
+    /// `view` is passed by CPython.
     unsafe fn __getbuffer__(
         slf: Bound<'_, Self>,
         view: *mut ffi::Py_buffer,
@@ -349,7 +349,7 @@ impl Mapping {
         }
         let readonly = c_int::from(readonly);
         let start = this.address.0.get() as *mut std::ffi::c_void;
-        // SAFETY: CPython gives a valid view; the memory is mapped until the exports are gone.
+        // SAFETY: CPython passes a valid view; the memory stays mapped until the exports are released.
         let filled =
             unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, readonly, flags) };
         if filled != 0 {
@@ -367,7 +367,7 @@ impl Mapping {
     }
 }
 
-/// Runs where nothing may be raised: an exception that is on its way stays, another one is shown.
+/// Runs a function in a place where nothing may be raised: prints its exception and keeps the current one.
 pub(crate) fn report_unraised(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
     let on_its_way = PyErr::take(py);
     if let Err(error) = run() {
@@ -378,7 +378,7 @@ pub(crate) fn report_unraised(py: Python<'_>, run: impl FnOnce() -> PyResult<()>
     }
 }
 
-/// For every use of a closed mapping.
+/// Returns the exception for every use of a closed mapping.
 pub(crate) fn closed(py: Python<'_>) -> PyErr {
     crate::errors::use_after_free(py, "the mapping is closed")
 }

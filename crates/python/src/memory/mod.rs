@@ -1,4 +1,4 @@
-//! The memory of a resource as the host reads and writes it.
+//! Host access to the memory of a resource: mapping, reading and writing.
 
 pub(crate) mod exports;
 pub(crate) mod host_access;

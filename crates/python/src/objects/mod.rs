@@ -1,4 +1,4 @@
-//! The Python classes that an allocator and a device give out.
+//! The Python classes of devices, resources, pools, virtual blocks, statistics.
 
 pub(crate) mod allocation;
 pub(crate) mod allocation_create_info;

@@ -1,11 +1,11 @@
-//! How many events of each kind there were.
+//! Number of events of each kind.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::event::{Event, EventKind};
 use super::events::Listener;
 
-/// Counts the events of an allocator by kind, while it listens.
+/// Listener that counts the events of an allocator by kind.
 #[derive(Default)]
 pub struct EventCounts([AtomicU64; EventKind::ALL.len()]);
 

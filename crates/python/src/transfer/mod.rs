@@ -1,3 +1,3 @@
-//! Copies that the device makes.
+//! Copies and fills by the device.
 
 pub(crate) mod copies;

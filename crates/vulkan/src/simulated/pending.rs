@@ -1,4 +1,4 @@
-//! What was submitted to a simulated queue and is not carried out yet.
+//! Submissions to a simulated queue that have not been executed yet.
 
 use std::collections::VecDeque;
 
@@ -6,13 +6,13 @@ use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use crate::driver::submission::TransferCommand;
 
-/// When the device carries out what is submitted to it.
+/// When a simulated device executes submissions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Completion {
-    /// Inside of the submission.
+    /// During the submission.
     #[default]
     AtOnce,
-    /// Inside of the first wait for it or for a later one.
+    /// During the first wait for it or for a later one.
     WhenWaited,
     /// When `complete_submissions` of the driver says so. Waits wait until then.
     Held,
@@ -26,10 +26,10 @@ pub(super) struct State {
     pub(super) pending: VecDeque<(u64, Vec<TransferCommand>)>,
 }
 
-/// What was submitted and not carried out yet.
+/// Submissions that have not been executed yet.
 #[derive(Debug, Default)]
 pub(super) struct Submissions {
     pub(super) state: Mutex<State, rank::SimulatedSubmissions>,
-    /// Told when something has ended.
+    /// Notified when a submission has ended.
     pub(super) ended: Condvar,
 }

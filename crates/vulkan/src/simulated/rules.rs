@@ -19,8 +19,8 @@ const UNKNOWN_TEXEL_BYTES: u64 = 16;
 
 const TOO_MANY_BYTES: &str = "an image of more bytes than a u64 counts";
 
-/// How requirements follow from create infos. All sizes and alignments are bytes; sizes are rounded
-/// up to the alignment, as drivers do.
+/// The rules for memory requirements of create infos. All sizes and alignments are in bytes; sizes are
+/// rounded up to the alignment, as drivers do.
 ///
 /// | profile | buffer | image below / from a size | linear image | types of optimal images |
 /// | --- | --- | --- | --- | --- |

@@ -87,7 +87,7 @@ fn images_count_levels_layers_samples_and_blocks() {
     let size = |info: &vk::ImageCreateInfo<'_>| image_needs(&driver, info).size;
     let rgba = image_info(vk::Format::R8G8B8A8_UNORM, 64, 64);
     assert_eq!(size(&rgba), 16 * KIB);
-    // 64², 32² ... 1².
+    // Mip levels of 64², 32² ... 1² texels.
     assert_eq!(size(&rgba.mip_levels(7)), (16 * KIB * 4 / 3).next_multiple_of(64));
     assert_eq!(size(&rgba.array_layers(6)), 96 * KIB);
     assert_eq!(size(&rgba.samples(vk::SampleCountFlags::TYPE_4)), 64 * KIB);
