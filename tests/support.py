@@ -17,6 +17,7 @@ from vk_mem import (
     AllocationCreateFlags,
     Allocator,
     Buffer,
+    BufferRange,
     BufferUsage,
     Device,
     Format,
@@ -70,7 +71,7 @@ class Check:
         with pytest.warns(UnflushedWriteWarning, match="did not flush before the device reads"):
             return self.read(buffer)
 
-    def write(self, buffer: Buffer, data: bytes) -> None:
+    def write(self, buffer: Buffer | BufferRange, data: bytes) -> None:
         with self.allocator.create_buffer(
             len(data), BufferUsage.TRANSFER_SRC, flags=WRITE, name="staging"
         ) as source:

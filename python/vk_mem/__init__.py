@@ -63,6 +63,7 @@ from vk_mem.flags import (
     DeviceType,
     ExternalMemoryHandleType,
     Format,
+    ImageAspect,
     ImageCreateFlags,
     ImageLayout,
     ImageTiling,
@@ -75,7 +76,9 @@ from vk_mem.flags import (
     SampleCount,
     SharingMode,
 )
+from vk_mem.memory.arrays import SubresourceLayout
 from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
+from vk_mem.memory.buffer_range import BufferRange
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.memory.virtual import VirtualAllocations
 from vk_mem.observe.leaks import Leak, Leaks
@@ -94,6 +97,7 @@ __all__ = [
     "Buffer",
     "BufferCreateFlags",
     "BufferHeap",
+    "BufferRange",
     "BufferSlice",
     "BufferUsage",
     "CorruptionError",
@@ -112,6 +116,7 @@ __all__ = [
     "HeapBudget",
     "HeapBudgets",
     "Image",
+    "ImageAspect",
     "ImageCreateFlags",
     "ImageLayout",
     "ImageTiling",
@@ -142,6 +147,7 @@ __all__ = [
     "SimulatedDevice",
     "Statistics",
     "StatsServer",
+    "SubresourceLayout",
     "TooManyObjectsError",
     "TotalStatistics",
     "UnflushedWriteWarning",

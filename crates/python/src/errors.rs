@@ -52,6 +52,11 @@ pub fn is_ours(py: Python<'_>, error: &PyErr) -> bool {
     class(py, "VkMemError").is_ok_and(|base| error.is_instance(py, &base))
 }
 
+/// Whether it is a `MemoryMapError`.
+pub fn is_map_error(py: Python<'_>, error: &PyErr) -> bool {
+    class(py, "MemoryMapError").is_ok_and(|it| error.is_instance(py, &it))
+}
+
 /// Returns the exception for an engine error about one item of many, counted from 0.
 pub fn to_py_of_item(py: Python<'_>, error: &Error, item: usize) -> PyErr {
     exception(py, error, Some(item))

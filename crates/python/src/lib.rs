@@ -44,6 +44,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<objects::device_info::MemoryType>()?;
     module.add_class::<objects::device_info::PhysicalDevice>()?;
     module.add_class::<objects::image::Image>()?;
+    module.add_class::<memory::exports::HostBytes>()?;
     module.add_class::<memory::mapping::Mapping>()?;
     module.add_class::<objects::watch::EventCounter>()?;
     module.add_class::<objects::watch::Watch>()?;

@@ -70,7 +70,14 @@ pub static TO_INT: Name = Name::new("vk_mem.interop.bindings", "to_int");
 
 pub static NUMBER_OF_NAMES: Name = Name::new("vk_mem.flags.names", "number_of_names");
 pub static UNEXPECTED_KEYWORD: Name = Name::new("vk_mem._keywords", "unexpected_keyword");
-pub static BUFFER_SLICE: Name = Name::new("vk_mem.memory.buffer_heap", "BufferSlice");
+pub static ARRAY_OF: Name = Name::new("vk_mem.memory.arrays", "array_of");
+pub static BUFFER_RANGE: Name = Name::new("vk_mem.memory.buffer_range", "BufferRange");
+pub static DLPACK_OF: Name = Name::new("vk_mem.memory.arrays", "dlpack_of");
+pub static RANGE_OF: Name = Name::new("vk_mem.memory.buffer_range", "range_of");
+pub static READ_ARRAY: Name = Name::new("vk_mem.memory.arrays", "read_array");
+pub static SUBRESOURCE_LAYOUT: Name = Name::new("vk_mem.memory.arrays", "SubresourceLayout");
+pub static TEXEL_ARRAY: Name = Name::new("vk_mem.memory.arrays", "texel_array");
+pub static VIEW_ARRAY: Name = Name::new("vk_mem.memory.arrays", "view_array");
 pub static VIRTUAL_ALLOCATIONS: Name = Name::new("vk_mem.memory.virtual", "VirtualAllocations");
 
 pub static LEAKS: Name = Name::new("vk_mem.observe.leaks", "_leaks");
@@ -92,7 +99,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 25] = [
+static NAMES: [&Name; 32] = [
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
@@ -102,7 +109,14 @@ static NAMES: [&Name; 25] = [
     &TO_INT,
     &NUMBER_OF_NAMES,
     &UNEXPECTED_KEYWORD,
-    &BUFFER_SLICE,
+    &ARRAY_OF,
+    &BUFFER_RANGE,
+    &DLPACK_OF,
+    &RANGE_OF,
+    &READ_ARRAY,
+    &SUBRESOURCE_LAYOUT,
+    &TEXEL_ARRAY,
+    &VIEW_ARRAY,
     &VIRTUAL_ALLOCATIONS,
     &LEAKS,
     &LOAD_DUMP,

@@ -25,7 +25,7 @@ pub use driver::resource_handle::ResourceHandle;
 pub use driver::submission::{
     LayoutChange, QUEUE_LOCK, QueueLock, Submission, TransferCommand, first_texels,
 };
-pub use driver::{disjoint, external, format, image_format};
+pub use driver::{disjoint, external, format, image_format, texel};
 pub use host::cache_hints::{prefetch_bytes, prefetch_line, prefetching};
 pub use host::copy::{Target, copy_bytes};
 pub use instance::info::PhysicalDeviceSummary;

@@ -61,11 +61,13 @@ pub enum Call {
     HostPointerProperties,
     /// `vkGetPhysicalDeviceImageFormatProperties2`. Never fails here.
     ImageFormatProperties,
+    /// `vkGetImageSubresourceLayout`
+    ImageSubresourceLayout,
 }
 
 impl Call {
     /// All functions.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Allocate,
         Self::Free,
         Self::Map,
@@ -89,6 +91,7 @@ impl Call {
         Self::FdProperties,
         Self::HostPointerProperties,
         Self::ImageFormatProperties,
+        Self::ImageSubresourceLayout,
     ];
 
     /// Returns the name of the Vulkan function.
@@ -117,6 +120,7 @@ impl Call {
             Self::FdProperties => "vkGetMemoryFdPropertiesKHR",
             Self::HostPointerProperties => "vkGetMemoryHostPointerPropertiesEXT",
             Self::ImageFormatProperties => "vkGetPhysicalDeviceImageFormatProperties2",
+            Self::ImageSubresourceLayout => "vkGetImageSubresourceLayout",
         }
     }
 
@@ -133,6 +137,7 @@ impl Call {
                 | Self::DestroyImage
                 | Self::ImageRequirements
                 | Self::ImageFormatProperties
+                | Self::ImageSubresourceLayout
         )
     }
 }

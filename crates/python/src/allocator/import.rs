@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vkmem_engine::{
     Allocation as EngineAllocation, AllocationCreateFlags, Allocator as Engine, Error,
-    ImportRequest,
+    ImportRequest, MemoryPropertyFlags,
 };
 
 use super::Allocator;
@@ -61,11 +61,15 @@ impl Allocator {
     fn imported<T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'_>,
-        keywords: Keywords,
+        mut keywords: Keywords,
         made: CreatedResource,
         object: T,
         importing: Importing,
     ) -> PyResult<Py<T>> {
+        if importing.is_host_memory() {
+            // Its type is one that the host sees on every device.
+            keywords.create.required_flags |= MemoryPropertyFlags::HOST_VISIBLE;
+        }
         let made = self.finish(py, keywords, made, object)?;
         let object = made.bind(py).as_super();
         if importing.holds_memory() {

@@ -32,7 +32,7 @@ use crate::arguments::{iterables, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
 use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
-use crate::lifetime::create::{CommonOptions, CreatedResource};
+use crate::lifetime::create::{CommonOptions, CreatedResource, promises_host_access};
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::lifetime::release::release_all;
@@ -70,6 +70,11 @@ const MOST_HEAPS: usize = 16;
 /// `track_call_sites=True` stores the Python stack of each live resource, up to 8 frames, or as many as a
 /// number says (at most 64): `leaks()`, dumps and the warnings about resources that were never closed then
 /// say where they were created. Frames of this package are left out.
+///
+/// `strict_host_access=True` is for tests: memory that was not created for the host, by a HOST_ACCESS flag or
+/// MAPPED, by required HOST_VISIBLE memory or one of VMA's older usages, cannot be mapped, read, written or
+/// flushed then, wherever it lies. So a test on a device whose memory is all visible finds what fails on a
+/// discrete card. By default it is on where the environment has `VK_MEM_STRICT=1`.
 ///
 /// Every call that allocates takes the keywords of `AllocationCreateInfo`.
 #[pyclass(module = "vk_mem", frozen, weakref)]
@@ -194,7 +199,8 @@ impl Drop for Allocator {
 
 fn common_options(keywords: &Keywords) -> CommonOptions {
     let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND);
-    CommonOptions { dont_bind, pool: keywords.pool.clone() }
+    let host_access = promises_host_access(&keywords.create);
+    CommonOptions { dont_bind, host_access, pool: keywords.pool.clone() }
 }
 
 fn frames(value: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -211,7 +217,8 @@ impl Allocator {
     #[pyo3(signature = (
         device, *, preferred_block_size = None, heap_size_limits = None, frames_in_flight = 2,
         empty_block_retention = None, prefetch = false, track_call_sites = None,
-        preferred_small_heap_block_size = None, enforce_allocation_count = true
+        preferred_small_heap_block_size = None, enforce_allocation_count = true,
+        strict_host_access = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -225,6 +232,7 @@ impl Allocator {
         track_call_sites: Option<&Bound<'_, PyAny>>,
         preferred_small_heap_block_size: Option<&Bound<'_, PyAny>>,
         enforce_allocation_count: bool,
+        strict_host_access: Option<bool>,
     ) -> PyResult<Self> {
         host_memory::check(py)?;
         let device = device.cast::<Device>().map_err(|_| {
@@ -257,10 +265,11 @@ impl Allocator {
             prefetch,
         };
         let depth = track_call_sites.map_or(Ok(0), options::depth)?;
+        let strict = strict_host_access.map_or_else(|| options::strict_of_environment(py), Ok)?;
         let core = device.get().core.clone();
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
-        let state = AllocatorState::new(device_allocator, core, frames_in_flight, depth);
+        let state = AllocatorState::new(device_allocator, core, frames_in_flight, depth, strict);
         let state = Arc::new(state);
         if register(&state).is_err() {
             state.pins.close(py).ok();
@@ -276,6 +285,13 @@ impl Allocator {
         let engine = self.state.engine();
         let types = engine.device().info().types.len() as u32;
         Ok((0..types).map(|index| engine.preferred_block_size(index)).collect())
+    }
+
+    /// Whether the host is refused memory that was not created for it.
+    #[getter]
+    fn strict_host_access(&self, py: Python<'_>) -> PyResult<bool> {
+        let _inside = self.state.enter(py)?;
+        Ok(self.state.strict_host_access)
     }
 
     /// The device that it allocates from.

@@ -90,3 +90,16 @@ pub fn depth(value: &Bound<'_, PyAny>) -> PyResult<u32> {
         }
     }
 }
+
+/// `VK_MEM_STRICT`: whether allocators that are not told are strict about access of the host.
+pub fn strict_of_environment(py: Python<'_>) -> PyResult<bool> {
+    match std::env::var_os("VK_MEM_STRICT") {
+        None => Ok(false),
+        Some(value) if value.is_empty() || value == "0" => Ok(false),
+        Some(value) if value == "1" => Ok(true),
+        Some(value) => {
+            let value = value.to_string_lossy();
+            Err(invalid(py, format!("VK_MEM_STRICT is '{}': it is 1, or 0", value.escape_debug())))
+        }
+    }
+}

@@ -174,6 +174,11 @@ impl ImportKeywords {
 }
 
 impl Importing {
+    /// Whether it is memory of this process.
+    pub fn is_host_memory(&self) -> bool {
+        self.import.memory.handle_type & HOST_TYPES != 0
+    }
+
     /// Returns whether memory of a Python object is held.
     pub fn holds_memory(&self) -> bool {
         self.held.is_some()

@@ -103,6 +103,7 @@ pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
     // Unlocked before `live` is dropped: a last reference among them locks the list.
     let live = state.live.lock().all();
     in_use(&live, "allocator")?;
+    state.check_retired_views(|_| true, "allocator")?;
     // Set before `is_closed` becomes true, as other threads take that for the end of the release.
     let closed = {
         state.set_closing(true);
@@ -241,7 +242,12 @@ impl Drop for AllocatorState {
         }
         without_gil(|| {
             loop {
-                let some = self.waiting.get_mut().collected.take_first(|_| true);
+                let waiting = self.waiting.get_mut();
+                // Those with a view first; the view has ended, as it kept this alive.
+                let mut some = waiting.viewed.take_first(|_| true);
+                if some.is_empty() {
+                    some = waiting.collected.take_first(|_| true);
+                }
                 if some.is_empty() {
                     break;
                 }

@@ -8,7 +8,10 @@ use ash::vk;
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::lock::Mutex;
-use vkmem_engine::{Allocation, PoolId, ResourceKind};
+use vkmem_engine::{
+    Allocation, AllocationCreateFlags, AllocationCreateInfo, MemoryPropertyFlags, MemoryUsage,
+    PoolId, ResourceKind,
+};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, buffer_usage, image_kind};
 
 use super::bindings::Bindings;
@@ -79,8 +82,27 @@ fn usage_of(info: &vk::BufferCreateInfo<'_>) -> u64 {
 pub struct CommonOptions {
     /// Created with `DONT_BIND`.
     pub dont_bind: bool,
+    /// The host was promised access: see [`promises_host_access`].
+    pub host_access: bool,
     /// The pool they were allocated from.
     pub pool: Option<Arc<PoolState>>,
+}
+
+/// Whether keywords ask for memory that the host can reach on every device: by a HOST_ACCESS flag, by MAPPED,
+/// by required HOST_VISIBLE memory, or by one of VMA's older usages of the host.
+pub fn promises_host_access(create: &AllocationCreateInfo) -> bool {
+    let flags = AllocationCreateFlags::HOST_ACCESS_SEQUENTIAL_WRITE
+        | AllocationCreateFlags::HOST_ACCESS_RANDOM
+        | AllocationCreateFlags::MAPPED;
+    let visible = MemoryPropertyFlags::HOST_VISIBLE
+        | MemoryPropertyFlags::HOST_COHERENT
+        | MemoryPropertyFlags::HOST_CACHED;
+    create.flags.intersects(flags)
+        || create.required_flags.intersects(visible)
+        || matches!(
+            create.usage,
+            MemoryUsage::CpuOnly | MemoryUsage::CpuToGpu | MemoryUsage::GpuToCpu
+        )
 }
 
 impl Resource {
@@ -137,7 +159,8 @@ impl Resource {
     ) -> PyResult<ResourceRef> {
         let base = of.alias().map_or(of, |alias| &alias.base).clone();
         base.bound_here.fetch_add(1, Ordering::AcqRel);
-        let options = CommonOptions { dont_bind: false, pool: base.pool.clone() };
+        let pool = base.pool.clone();
+        let options = CommonOptions { dont_bind: false, host_access: base.host_access, pool };
         let allocator = base.allocator.clone();
         let was_named = name.is_some();
         let extras = OnceBox::with_value(Extras::of_alias(base, name));
@@ -166,6 +189,7 @@ impl Resource {
             was_named: AtomicBool::new(false),
             dont_bind: options.dont_bind && created.location.handle != ResourceHandle::Memory,
             kind: created.kind,
+            host_access: options.host_access,
             open_mappings: AtomicU32::new(0),
             location: created.location,
             host_size: created.host_size,
@@ -224,6 +248,7 @@ impl AllocatorState {
         device: Arc<DeviceCore>,
         frames_in_flight: u64,
         call_site_depth: u32,
+        strict_host_access: bool,
     ) -> Self {
         let sites = Arc::new(CallSites::new(call_site_depth as usize));
         let events = Events::default();
@@ -249,6 +274,7 @@ impl AllocatorState {
             closing: Mutex::default(),
             samples: Mutex::default(),
             sample_blocks: AtomicU32::new(0),
+            strict_host_access,
         }
     }
 }

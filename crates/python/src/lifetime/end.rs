@@ -8,7 +8,7 @@ use vkmem_engine::{Release, human_bytes};
 use vkmem_vulkan::prefetch_line;
 
 use super::counted::{Owned, Spare};
-use super::ownership::{Live, PendingRelease, Resource};
+use super::ownership::{Live, PendingRelease, Resource, ResourceRef};
 use super::pins::NotClosed;
 use super::unflushed;
 use crate::errors::pinned;
@@ -89,6 +89,9 @@ impl Resource {
     fn end(&self, py: Python<'_>, verb: &str) -> PyResult<bool> {
         match self.pins.close(py) {
             Err(NotClosed::Already) => return Ok(false),
+            Err(NotClosed::InUse) if verb == RETIRE && self.has_views_alone() => {
+                self.pins.close_to_new(py);
+            }
             Err(NotClosed::InUse) => return Err(self.still_in_use(verb)),
             Ok(()) => {}
         }
@@ -113,18 +116,36 @@ impl Resource {
         }
     }
 
-    /// Ends the resource for Python; its memory is released when no frame in flight can use it.
-    pub fn retire(&self, py: Python<'_>) -> PyResult<()> {
-        self.allocator.device.check_process(py)?;
-        if self.end(py, RETIRE)? {
-            self.retired.store(true, Ordering::Relaxed);
-            let lost = self.lost_writes();
-            self.allocator.collect(self);
+    /// Ends the resource for Python; its memory is released when no frame in flight can use it, and when
+    /// the last open view has ended.
+    pub fn retire(this: &ResourceRef, py: Python<'_>) -> PyResult<()> {
+        this.allocator.device.check_process(py)?;
+        if this.end(py, RETIRE)? {
+            this.retired.store(true, Ordering::Relaxed);
+            if this.has_users() {
+                // What a view wrote is flushed with its end.
+                this.allocator.collect_viewed(this);
+                return Ok(());
+            }
+            let lost = this.lost_writes();
+            this.allocator.collect(this);
             if let Some(lost) = lost {
                 return unflushed::warn(py, &lost);
             }
         }
         Ok(())
+    }
+
+    /// Whether all that uses it are open views, of it or of its aliases.
+    fn has_views_alone(&self) -> bool {
+        self.pins.count() <= self.open_mappings.load(Ordering::Acquire)
+    }
+
+    /// Whether a view, a call or a resource that is bound here still needs its memory.
+    pub(crate) fn has_users(&self) -> bool {
+        self.pins.is_in_use()
+            || self.open_mappings.load(Ordering::Acquire) > 0
+            || self.bound_here.load(Ordering::Acquire) > 0
     }
 
     /// Returns the exception for a resource with something bound to its memory.

@@ -79,8 +79,10 @@ pub struct Resource {
     pub(crate) was_named: AtomicBool,
     /// Whether it was created with `DONT_BIND`, so that it may have no memory.
     pub(crate) dont_bind: bool,
-    /// Kind of resource and its tiling; for dumps.
+    /// Kind of resource and its tiling.
     pub kind: ResourceKind,
+    /// Whether it was created for host access, as `strict_host_access` demands.
+    pub(crate) host_access: bool,
     /// Number of open mappings, including those of aliases.
     pub(crate) open_mappings: AtomicU32,
     pub(super) location: Location,
@@ -173,6 +175,8 @@ pub struct AllocatorState {
     pub(super) samples: Mutex<Vec<ThreadId>, rank::Samples>,
     /// Number of `close` calls that block new samples.
     pub(super) sample_blocks: AtomicU32,
+    /// Whether host access is refused to memory that was not created for it; for tests.
+    pub strict_host_access: bool,
 }
 
 /// An ended resource, and how many frames had begun by then.
@@ -182,6 +186,8 @@ pub(super) struct Collected {
     /// Usage, for dumps.
     pub(super) usage: u64,
     pub(super) origin: Option<Origin>,
+    /// The resource, if a view of it was open when it was retired: the view keeps it alive.
+    pub(super) viewed: Option<WeakResourceRef>,
 }
 
 /// Resources that wait until no frame in flight can use them.
@@ -191,6 +197,8 @@ pub(super) struct Waiting {
     pub(super) frames: u64,
     /// In pieces, as queueing a resource must not have to grow a large table.
     pub(super) collected: Pieces<Collected>,
+    /// What was retired while a view was open. It waits for the end of the view as well.
+    pub(super) viewed: Pieces<Collected>,
 }
 
 /// The Rust half of a `Pool`, kept alive by everything that was allocated from it.

@@ -27,6 +27,11 @@ impl<T> Pieces<T> {
         }
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the number of items. O(count / 32).
     pub fn len(&self) -> usize {
         self.0.iter().map(Vec::len).sum()

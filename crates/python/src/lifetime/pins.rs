@@ -73,6 +73,16 @@ impl Pins {
         }
     }
 
+    /// Ends it for new users: those that are there stay until they go.
+    pub fn close_to_new(&self, _: Python<'_>) {
+        self.set(self.state() | CLOSED);
+    }
+
+    /// How many use it.
+    pub fn count(&self) -> u32 {
+        self.state() & !CLOSED
+    }
+
     /// Undoes a [`close`](Self::close) when a later check fails.
     pub fn reopen(&self, _: Python<'_>) {
         self.set(self.state() & !CLOSED);
@@ -86,7 +96,7 @@ impl Pins {
 
     /// Returns whether the object has users.
     pub fn is_in_use(&self) -> bool {
-        self.state() & !CLOSED != 0
+        self.count() != 0
     }
 }
 

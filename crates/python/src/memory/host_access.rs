@@ -6,16 +6,19 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::lock::{ReentrantMutex, ReentrantMutexGuard, rank};
 use vkmem_engine::words::bytes;
 use vkmem_engine::{
-    Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, WriterId, edges,
+    Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, MemoryPropertyFlags,
+    ResourceKind, WriterId, edges,
 };
+use vkmem_vulkan::ResourceHandle;
 
-use crate::errors::invalid;
+use crate::errors::{invalid, to_py};
+use crate::lifetime::face::Face;
 use crate::lifetime::ownership::{Binding, Resource, Writers};
 use crate::lifetime::pins::Pinned;
 use crate::observe::event::{Event, EventKind, Visible};
@@ -253,11 +256,6 @@ impl Resource {
         Ok(start..start + size)
     }
 
-    /// Returns the number of open mappings of the memory, including those of aliases.
-    fn mappings(&self) -> &AtomicU32 {
-        &self.base().open_mappings
-    }
-
     /// Returns the open writers of the memory, through any resource in it.
     fn writers(&self) -> &Writers {
         self.base().extras().writers()
@@ -281,16 +279,77 @@ impl Resource {
 
     /// Adds an open mapping.
     pub fn begin_mapping(&self) {
-        self.mappings().fetch_add(1, Ordering::AcqRel);
+        for it in self.mapped_by_it() {
+            it.open_mappings.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Returns whether there is an open mapping.
     pub fn has_open_mapping(&self) -> bool {
-        self.mappings().load(Ordering::Acquire) > 0
+        self.base().open_mappings.load(Ordering::Acquire) > 0
     }
 
     /// Removes an open mapping.
     pub fn end_mapping(&self) {
-        self.mappings().fetch_sub(1, Ordering::AcqRel);
+        for it in self.mapped_by_it() {
+            it.open_mappings.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// This one, and what it lies in if it is an alias.
+    fn mapped_by_it(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.alias().map(|alias| &*alias.base))
+    }
+
+    /// An exception in a strict allocator where the memory was not created for the host.
+    pub fn check_host_access(&self, face: &Face<'_>, py: Python<'_>) -> PyResult<()> {
+        if self.host_access || !self.allocator.strict_host_access {
+            return Ok(());
+        }
+        let why = format!(
+            "{} was created without a HOST_ACCESS flag, and strict_host_access is on: the memory need \
+             not be mappable on other devices. Pass flags=HOST_ACCESS_SEQUENTIAL_WRITE to write to it, \
+             or HOST_ACCESS_RANDOM to read it",
+            face.describe()
+        );
+        Err(to_py(py, &Error::MemoryMap(why)))
+    }
+}
+
+impl<'a> Face<'a> {
+    /// Registers a use of the memory by the host. An exception where there is no such use: of texels that
+    /// lie as the driver likes, of memory that cannot be mapped, or that a strict allocator refuses.
+    pub fn enter_host(&self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        let resource: &'a Resource = self.resource;
+        let pin = resource.enter_memory(py)?;
+        self.check_texels(py)?;
+        resource.check_host_access(self, py)?;
+        let index = resource.allocation().memory_type_index;
+        let info = resource.allocator.engine().device().info();
+        let is_memory = self.is_allocation || resource.handle() == ResourceHandle::Memory;
+        if is_memory || info.flags_of(index).contains(MemoryPropertyFlags::HOST_VISIBLE) {
+            return Ok(pin);
+        }
+        let why = format!(
+            "{} cannot be mapped: memory type {index} is not HOST_VISIBLE. Use upload() and download(), \
+             or ask for HOST_ACCESS_SEQUENTIAL_WRITE or HOST_ACCESS_RANDOM when creating it",
+            self.describe()
+        );
+        Err(to_py(py, &Error::MemoryMap(why)))
+    }
+
+    /// An exception for an image whose bytes are not rows of texels.
+    fn check_texels(&self, py: Python<'_>) -> PyResult<()> {
+        let resource = self.resource;
+        let is_image = matches!(resource.handle(), ResourceHandle::Image(_));
+        if self.is_allocation || !is_image || resource.kind == ResourceKind::ImageLinear {
+            return Ok(());
+        }
+        let why = format!(
+            "{} is not of tiling LINEAR: where its texels lie is the driver's affair. Use upload() and \
+             download(), or create it with tiling=LINEAR; image.allocation has the bytes as they are",
+            self.describe()
+        );
+        Err(invalid(py, why))
     }
 }

@@ -111,9 +111,7 @@ pub fn write(
     object: &Bound<'_, PyAny>,
     offset: u64,
 ) -> PyResult<()> {
-    write_at(py, face.resource, object, |length| {
-        face.check_range(py, offset, length).map(|()| offset)
-    })
+    write_at(py, face, object, |length| face.check_range(py, offset, length).map(|()| offset))
 }
 
 /// Writes into a part of the memory; the offset counts from the start of the part.
@@ -124,25 +122,35 @@ pub fn write_part(
     offset: u64,
     part: Range<u64>,
 ) -> PyResult<()> {
-    write_at(py, face.resource, object, |length| {
-        let whole = part.end.saturating_sub(part.start);
-        if offset > whole || length > whole - offset {
-            let (length, whole) = (bytes(length), bytes(whole));
-            let why = format!("{length} at offset {offset}: outside of a slice of {whole}");
-            return Err(invalid(py, why));
-        }
-        face.check_range(py, part.start + offset, length).map(|()| part.start + offset)
-    })
+    write_at(py, face, object, |length| place_in_part(py, face, &part, offset, length))
+}
+
+/// Where so many bytes at an offset into a part of the memory lie.
+fn place_in_part(
+    py: Python<'_>,
+    face: &Face<'_>,
+    part: &Range<u64>,
+    offset: u64,
+    length: u64,
+) -> PyResult<u64> {
+    let whole = part.end.saturating_sub(part.start);
+    if offset > whole || length > whole - offset {
+        let (length, whole) = (bytes(length), bytes(whole));
+        let why = format!("{length} at offset {offset}: outside of a slice of {whole}");
+        return Err(invalid(py, why));
+    }
+    face.check_range(py, part.start + offset, length).map(|()| part.start + offset)
 }
 
 /// Writes at the offset that `place` returns for the number of bytes.
 fn write_at(
     py: Python<'_>,
-    resource: &Resource,
+    face: &Face<'_>,
     object: &Bound<'_, PyAny>,
     place: impl FnOnce(u64) -> PyResult<u64>,
 ) -> PyResult<()> {
-    let _pin = resource.enter_memory(py)?;
+    let resource = face.resource;
+    let _pin = face.enter_host(py)?;
     let mut data = PlainBuffer::none();
     hold(&mut data, object, "data", false)?;
     let length = data.len();
@@ -174,10 +182,31 @@ pub fn read_into(
     object: &Bound<'_, PyAny>,
     offset: u64,
 ) -> PyResult<()> {
-    let _pin = face.resource.enter_memory(py)?;
+    read_into_at(py, face, object, |length| face.check_range(py, offset, length).map(|()| offset))
+}
+
+/// Reads from a part of the memory alone, whose start the offset counts from.
+pub fn read_part_into(
+    py: Python<'_>,
+    face: &Face<'_>,
+    object: &Bound<'_, PyAny>,
+    offset: u64,
+    part: Range<u64>,
+) -> PyResult<()> {
+    read_into_at(py, face, object, |length| place_in_part(py, face, &part, offset, length))
+}
+
+/// `place` says where so many bytes come from.
+fn read_into_at(
+    py: Python<'_>,
+    face: &Face<'_>,
+    object: &Bound<'_, PyAny>,
+    place: impl FnOnce(u64) -> PyResult<u64>,
+) -> PyResult<()> {
+    let _pin = face.enter_host(py)?;
     let mut target = PlainBuffer::none();
     hold(&mut target, object, "target", true)?;
-    face.check_range(py, offset, target.len() as u64)?;
+    let offset = place(target.len() as u64)?;
     read_to(py, face.resource, target.address(), offset, target.len(), Target::InUse)
 }
 
@@ -189,7 +218,7 @@ pub fn read<'py>(
     size: Option<u64>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let resource = face.resource;
-    let _pin = resource.enter_memory(py)?;
+    let _pin = face.enter_host(py)?;
     let size = size.unwrap_or_else(|| face.size().saturating_sub(offset));
     face.check_range(py, offset, size)?;
     // CPython adds a header to the bytes.

@@ -76,7 +76,7 @@ impl Mapping {
         access: Access,
     ) -> PyResult<Self> {
         let resource = face.resource;
-        let pin = resource.enter_memory(py)?;
+        let pin = face.enter_host(py)?;
         let size = size.unwrap_or_else(|| face.size().saturating_sub(offset));
         face.check_range(py, offset, size)?;
         let (start, is_counted) = match resource.allocation().mapped {
@@ -146,7 +146,7 @@ impl Mapping {
 
     /// Adds a user: a view, or a call that needs the memory mapped until it returns. The lock is never held
     /// while Python code can run: a garbage collection may release other views of this mapping.
-    fn begin_use(&self, while_closing: bool) -> bool {
+    pub(crate) fn begin_use(&self, while_closing: bool) -> bool {
         let mut state = self.state.lock();
         let open = !state.ended && (while_closing || !state.closing);
         state.exports += usize::from(open);
@@ -154,13 +154,23 @@ impl Mapping {
     }
 
     /// Removes a user; the last one of a closed mapping ends it.
-    fn end_use(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn end_use(&self, py: Python<'_>) -> PyResult<()> {
         let last = {
             let mut state = self.state.lock();
             state.exports -= 1;
             state.exports == 0 && state.closing
         };
         if last { self.end(py) } else { Ok(()) }
+    }
+
+    /// Where its bytes start, how many they are, and whether they may be written.
+    pub(crate) fn bytes(&self) -> (usize, u64, bool) {
+        (self.address.0.get(), self.size, self.access != Access::Read)
+    }
+
+    /// An exception in the child of a fork.
+    pub(crate) fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        self.resource.allocator.device.check_process(py)
     }
 
     /// Runs a function on a range with the GIL released; no other thread can unmap the memory meanwhile.
@@ -171,7 +181,7 @@ impl Mapping {
         size: Option<&Bound<'_, PyAny>>,
         run: impl FnOnce(&Resource, u64, u64) -> Result<(), vkmem_engine::Error> + Send,
     ) -> PyResult<()> {
-        self.resource.allocator.device.check_process(py)?;
+        self.check_process(py)?;
         let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
         let size = size.unwrap_or_else(|| self.size.saturating_sub(offset));
         if offset > self.size || size > self.size - offset {
@@ -358,7 +368,7 @@ impl Mapping {
 }
 
 /// Runs a function in a place where nothing may be raised: prints its exception and keeps the current one.
-fn report_unraised(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
+pub(crate) fn report_unraised(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
     let on_its_way = PyErr::take(py);
     if let Err(error) = run() {
         error.write_unraisable(py, None);
@@ -369,7 +379,7 @@ fn report_unraised(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
 }
 
 /// Returns the exception for every use of a closed mapping.
-fn closed(py: Python<'_>) -> PyErr {
+pub(crate) fn closed(py: Python<'_>) -> PyErr {
     crate::errors::use_after_free(py, "the mapping is closed")
 }
 

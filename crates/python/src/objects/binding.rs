@@ -13,7 +13,7 @@ use super::resource::ResourceObject;
 use crate::arguments::numbers::live_handle;
 use crate::errors::pinned;
 use crate::lifetime::bind::read_place;
-use crate::package::BUFFER_SLICE;
+use crate::package::BUFFER_RANGE;
 
 /// Returns the `Buffer` that the caller passes instead of a `VkBuffer`, or that of a `BufferSlice`; `None`
 /// for a handle of the caller.
@@ -21,7 +21,7 @@ pub fn named_buffer<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py
     if value.is_exact_instance_of::<PyInt>() {
         return Ok(None);
     }
-    if value.get_type().is_subclass(BUFFER_SLICE.get(value.py())?)? {
+    if value.get_type().is_subclass(BUFFER_RANGE.get(value.py())?)? {
         return Ok(value.getattr(intern!(value.py(), "buffer"))?.cast_into().ok());
     }
     Ok(value.cast().ok().cloned())

@@ -14,10 +14,11 @@ pub struct Image {
     pub format: u32,
     pub extent: (u32, u32, u32),
     pub samples: u32,
-    image_type: u32,
-    mip_levels: u32,
-    array_layers: u32,
-    tiling: u32,
+    pub(super) image_type: u32,
+    pub(super) mip_levels: u32,
+    pub(super) array_layers: u32,
+    pub(super) tiling: u32,
+    pub(super) create_flags: u32,
 }
 
 impl Image {
@@ -31,6 +32,7 @@ impl Image {
             mip_levels: info.mip_levels,
             array_layers: info.array_layers,
             tiling: info.tiling.as_raw() as u32,
+            create_flags: info.flags.as_raw(),
         }
     }
 }

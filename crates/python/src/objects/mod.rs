@@ -2,11 +2,13 @@
 
 pub(crate) mod allocation;
 pub(crate) mod allocation_create_info;
+pub(crate) mod arrays;
 pub(crate) mod binding;
 pub(crate) mod buffer;
 pub(crate) mod device;
 pub(crate) mod device_info;
 pub(crate) mod image;
+pub(crate) mod image_layout;
 pub(crate) mod pool;
 pub(crate) mod resource;
 pub(crate) mod simulated;

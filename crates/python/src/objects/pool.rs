@@ -196,6 +196,7 @@ impl Pool {
         let live: Vec<_> =
             live.into_iter().filter(|it| state.holds(it.allocation().id.pool_key())).collect();
         in_use(&live, "pool")?;
+        state.allocator.check_retired_views(|pool_key| state.holds(pool_key), "pool")?;
         match state.pins.close(py) {
             Ok(()) => {}
             Err(NotClosed::Already) => return Ok(()),

@@ -17,7 +17,7 @@ use crate::lifetime::face::Face;
 use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::memory::mapping::{Access, Mapping};
-use crate::package::PARAMETER;
+use crate::package::{PARAMETER, READ_ARRAY};
 use crate::process::links::Link;
 
 /// Size of a driver's object for a buffer or image, in bytes: the least of most drivers.
@@ -154,6 +154,7 @@ impl ResourceObject {
         run: impl FnOnce(&Resource) -> Result<(), Error> + Send,
     ) -> PyResult<()> {
         let _pin = self.resource.enter_memory(py)?;
+        self.resource.check_host_access(&self.face(), py)?;
         let resource = &*self.resource;
         detach(py, || run(resource)).or_raise(py)
     }
@@ -303,18 +304,26 @@ impl ResourceObject {
     }
 
     /// Returns a copy of `size` bytes from `offset`, after an invalidate if needed
-    /// (`vmaCopyAllocationToMemory`). Without a size, up to the end.
+    /// (`vmaCopyAllocationToMemory`). Without a size, up to the end. With a `dtype` or a `shape` the copy is a new
+    /// NumPy array, of `uint8` by default; else it is `bytes`.
     ///
     /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if the range is outside
     /// of the resource.
-    #[pyo3(signature = (offset = None, size = None))]
+    #[pyo3(signature = (offset = None, size = None, *, dtype = None, shape = None))]
     fn read<'py>(
-        &self,
-        py: Python<'py>,
-        offset: Option<&Bound<'_, PyAny>>,
-        size: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        host_copy::read(py, &self.face(), host_copy::offset(offset)?, host_copy::size(size)?)
+        slf: &Bound<'py, Self>,
+        offset: Option<&Bound<'py, PyAny>>,
+        size: Option<&Bound<'py, PyAny>>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        shape: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, face) = (slf.py(), slf.get().face());
+        let (start, length) = (host_copy::offset(offset)?, host_copy::size(size)?);
+        if dtype.is_none() && shape.is_none() {
+            return host_copy::read(py, &face, start, length).map(Bound::into_any);
+        }
+        drop(face.enter_host(py)?);
+        READ_ARRAY.get(py)?.call1((slf, face.size(), start, length, dtype, shape))
     }
 
     /// Fills a writable contiguous buffer of any Python object with the bytes from `offset`, after an
@@ -329,6 +338,25 @@ impl ResourceObject {
         offset: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         host_copy::read_into(py, &self.face(), target, host_copy::offset(offset)?)
+    }
+
+    /// `read_into` for a range of a buffer, which has the `size` bytes from `start` on.
+    #[pyo3(signature = (target, offset, start, size))]
+    fn _read_part_into(
+        &self,
+        py: Python<'_>,
+        target: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+        start: u64,
+        size: u64,
+    ) -> PyResult<()> {
+        host_copy::read_part_into(
+            py,
+            &self.face(),
+            target,
+            host_copy::offset(offset)?,
+            start..start.saturating_add(size),
+        )
     }
 
     /// Flushes `size` bytes from `offset`: makes host writes available to the device (`vmaFlushAllocation`).
@@ -393,7 +421,11 @@ impl ResourceObject {
     /// `set_current_frame_index`), or with its allocator. To be called when the last command that uses it has
     /// been recorded. Does nothing if it has ended before.
     ///
-    /// Raises `BufferError` while a view is open.
+    /// Views that are open stay good: the memory is released by the `set_current_frame_index` that comes
+    /// after the end of the last one as well as after those frames, or with its allocator, which is closed
+    /// after them.
+    ///
+    /// Raises `BufferError` while another thread uses it or something is bound to it.
     fn retire(&self, py: Python<'_>) -> PyResult<()> {
         if self.has_owner() && !self.resource.pins.is_closed() {
             let class = self.resource.handle().class();
@@ -401,7 +433,7 @@ impl ResourceObject {
                 format!("this memory belongs to {}: call retire() on that", with_article(class));
             return Err(crate::errors::invalid(py, why));
         }
-        self.resource.retire(py)
+        Resource::retire(&self.resource, py)
     }
 
     fn __int__(&self, py: Python<'_>) -> PyResult<u64> {

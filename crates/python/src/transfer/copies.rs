@@ -19,7 +19,7 @@ use crate::memory::host_copy;
 use crate::objects::buffer::Buffer;
 use crate::objects::device::Device;
 use crate::objects::image::Image;
-use crate::package::BUFFER_SLICE;
+use crate::package::BUFFER_RANGE;
 
 const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
 const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
@@ -55,7 +55,7 @@ impl<'py> Part<'py> {
         if let Ok(buffer) = value.cast::<Buffer>() {
             return Ok(Self { buffer: buffer.clone(), start: 0, slice: None });
         }
-        if value.is_instance(BUFFER_SLICE.get(value.py())?)? {
+        if value.is_instance(BUFFER_RANGE.get(value.py())?)? {
             let number = |name| unsigned(&value.getattr(name)?, name);
             return Ok(Self {
                 buffer: value.getattr("buffer")?.cast_into::<Buffer>()?,
@@ -64,7 +64,7 @@ impl<'py> Part<'py> {
             });
         }
         let kind = value.get_type().name()?;
-        let why = format!("{name} must be a vk_mem.Buffer or a vk_mem.BufferSlice, not {kind}");
+        let why = format!("{name} must be a vk_mem.Buffer or a range of one, not {kind}");
         Err(PyTypeError::new_err(why))
     }
 
@@ -240,16 +240,20 @@ fn fill_buffer(
     let whole = part.size().saturating_sub(offset);
     let size = host_copy::size(size)?.unwrap_or(whole);
     part.check_range(py, offset, size)?;
-    if !offset.is_multiple_of(WORD) {
-        return Err(invalid(py, format!("offset is {offset}; that of a fill is a multiple of 4")));
+    let start = part.start + offset;
+    if !start.is_multiple_of(WORD) {
+        let offset = match part.slice {
+            None => format!("offset is {offset}"),
+            Some(_) => format!("the range's offset and offset are {start} together"),
+        };
+        return Err(invalid(py, format!("{offset}; that of a fill is a multiple of 4")));
     }
     if !size.is_multiple_of(WORD) && offset + size != part.size() {
         let why = "that of a fill is a multiple of 4, or reaches the end of the buffer or slice";
         return Err(invalid(py, format!("size is {size}; {why}")));
     }
     check_queue(py, core)?;
-    // Slices start at whole words, so the sum is a multiple of 4, too.
-    let offset = part.start + offset;
+    let offset = start;
     check_written(py, resource, HostSide::Buffer { buffer: handle, offset, size })?;
     let fill = Fill { buffer: handle, offset, size, value };
     let allocator = &resource.allocator.device_allocator;

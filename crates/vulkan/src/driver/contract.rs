@@ -176,6 +176,16 @@ pub trait Driver: DeviceMemory {
         plane: u32,
     ) -> Result<MemoryRequirements, DeviceError>;
 
+    /// `vkGetImageSubresourceLayout`
+    ///
+    /// # Safety
+    /// See the trait; the image is linearly tiled and has the subresource, which names one aspect.
+    unsafe fn subresource_layout(
+        &self,
+        image: vk::Image,
+        subresource: vk::ImageSubresource,
+    ) -> vk::SubresourceLayout;
+
     /// `vkGetDeviceImageMemoryRequirements`, or the same through an image that lives for the call.
     ///
     /// # Safety

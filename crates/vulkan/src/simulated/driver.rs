@@ -493,6 +493,14 @@ impl Driver for SimulatedDriver {
         self.requirements(Call::ImageRequirements, &self.images, image.as_raw())
     }
 
+    unsafe fn subresource_layout(
+        &self,
+        image: vk::Image,
+        subresource: vk::ImageSubresource,
+    ) -> vk::SubresourceLayout {
+        self.layout_of(image, &subresource)
+    }
+
     unsafe fn image_requirements_of_info(
         &self,
         info: &vk::ImageCreateInfo<'_>,

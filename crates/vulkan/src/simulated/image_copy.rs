@@ -80,12 +80,6 @@ fn texels(of: vk::Format, aspect: vk::ImageAspectFlags) -> Result<Texels, String
     Err(format!("{of:?} has no aspect {aspect:?} that is copied by itself"))
 }
 
-fn level_extent(shape: &ImageShape, level: u32) -> vk::Extent3D {
-    let smaller = |length: u32| (length >> level).max(1);
-    let vk::Extent3D { width, height, depth } = shape.extent;
-    vk::Extent3D { width: smaller(width), height: smaller(height), depth: smaller(depth) }
-}
-
 /// A region in blocks, after all checks.
 struct Blocks {
     /// Size of a block in bytes, in the buffer and in the image.
@@ -118,7 +112,7 @@ impl Blocks {
             return Err(format!("layers {base} + {count} lie outside its {}", shape.array_layers));
         }
         let Texels { block, stored, before } = texels(shape.format, part.aspect_mask)?;
-        let level = level_extent(shape, part.mip_level);
+        let level = shape.extent_of(part.mip_level);
         let (offset, extent) = (region.image_offset, region.image_extent);
         for (start, length, whole, unit) in [
             (offset.x, extent.width, level.width, block.width),
@@ -148,16 +142,27 @@ impl Blocks {
         let buffer_rows = if height == 0 { rows } else { down(height) };
         let whole: u64 = format::block(shape.format).map_or(0, |it| it.bytes.into());
         let levels = |count: u32| -> u64 {
-            (0..count).map(|level| blocks(level_extent(shape, level)) * whole).sum()
+            (0..count).map(|level| blocks(shape.extent_of(level)) * whole).sum()
         };
-        let image_row = across(level.width) * stored;
-        let image_slice = image_row * down(level.height);
-        let image_layer = levels(shape.mip_levels);
+        let row = across(level.width) * stored;
+        let (start, image_row, image_slice, image_layer) =
+            if shape.tiling == vk::ImageTiling::LINEAR {
+                let layout = shape.layout_of(&vk::ImageSubresource {
+                    aspect_mask: part.aspect_mask,
+                    mip_level: part.mip_level,
+                    array_layer: part.base_array_layer,
+                })?;
+                (layout.offset, layout.row_pitch, layout.depth_pitch, layout.array_pitch)
+            } else {
+                let layer = levels(shape.mip_levels);
+                let start = u64::from(part.base_array_layer) * layer
+                    + levels(part.mip_level)
+                    + blocks(level) * before;
+                (start, row, row * down(level.height), layer)
+            };
         // Not negative, as the region lies inside of the level.
         let block_of = |at: i32, unit: u32| u64::from(at.unsigned_abs() / unit);
-        let first = u64::from(part.base_array_layer) * image_layer
-            + levels(part.mip_level)
-            + blocks(level) * before
+        let first = start
             + block_of(offset.z, 1) * image_slice
             + block_of(offset.y, block.height) * image_row
             + block_of(offset.x, block.width) * stored;

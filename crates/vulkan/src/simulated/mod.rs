@@ -3,6 +3,7 @@
 pub(crate) mod driver;
 mod external;
 mod image_copy;
+mod linear;
 pub(crate) mod pending;
 mod registry;
 mod resources;

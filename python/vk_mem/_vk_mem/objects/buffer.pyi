@@ -1,8 +1,12 @@
-from typing import final
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy.typing as npt
 
 from vk_mem._vk_mem.objects.allocation import Allocation
 from vk_mem._vk_mem.objects.resource import Resource
 from vk_mem.flags import BufferUsage
+from vk_mem.memory.buffer_range import BufferRange
 
 @final
 class Buffer(Resource):
@@ -16,5 +20,18 @@ class Buffer(Resource):
     def device_address(self) -> int: ...
     @property
     def allocation(self) -> Allocation: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: slice, /) -> BufferRange: ...
+    def numpy(
+        self,
+        dtype: npt.DTypeLike | None = None,
+        shape: int | Sequence[int] | None = None,
+        *,
+        offset: int | None = None,
+        readonly: bool = False,
+    ) -> npt.NDArray[Any]: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
     def bind(self) -> None: ...
     def destroy(self) -> None: ...
