@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-VALIDATE := vkmem-engine/validate,vkmem-vulkan/validate
+# How many tests run side by side.
+WORKERS ?= 2
 
 # rustup puts cargo there and cannot change the PATH of a shell that is open already.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -12,7 +13,7 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench bench-quick docs lint fmt clean
+.PHONY: help demo test test-quick bench bench-quick docs lint fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +24,11 @@ demo: ## Create, bind, map, copy and release on the best device there is, or a s
 
 test: ## Run all tests, with the engine checking itself after every operation
 	@tools/setup.sh validate
-	cargo test --workspace --exclude vkmem-python --features $(VALIDATE)
-	$(BIN)/pytest
+	@$(BIN)/python tools/run_tests.py --workers $(WORKERS)
+
+test-quick: ## The same without what is slow, which it names at the end
+	@tools/setup.sh validate
+	@$(BIN)/python tools/run_tests.py --workers $(WORKERS) --quick
 
 # First the Rust half, which begins bench/results.json, then every file of cases in Python.
 BENCH = set -e; target/release/vkmem-peers $(1); \

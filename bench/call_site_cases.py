@@ -1,13 +1,13 @@
-"""What watching costs: a create and destroy of one buffer on a simulated device, in nanoseconds.
+"""Cost of watches and call sites: create and destroy of one buffer on a simulated device, in ns.
 
     .venv/bin/python bench/call_site_cases.py [quick]
 
 Needs the release build (`tools/setup.sh release`).
 
-All cases are measured in turns in one process, so that they meet the same noise; the time is that
-of the processor, and the fastest quarter of the turns counts. `ratio` is to the first case, where
-nobody watches. `here` is a loop; `12 deep` the same below twelve more Python functions that are
-entered anew each time, as in a program.
+All cases alternate in one process, so that they are measured under the same noise. Times are CPU
+times, and the first quartile of the rounds counts. `ratio` is to the first case, without watches.
+`here` is a loop; `12 deep` runs the loop below twelve more Python functions, which are called anew
+each time, as in a program.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def allocator(track: bool | int, **watch: object) -> Iterator[Allocator]:
         made = stack.enter_context(
             Allocator(SimulatedDevice("discrete-8gib"), track_call_sites=track)
         )
-        # So that no call of the driver is among what is measured.
+        # Keeps a block allocated, so that no driver call is measured.
         stack.enter_context(made.create_buffer(256, USAGE))
         if watch:
             watch.pop("on")
@@ -75,7 +75,7 @@ def deep(made: Allocator, pairs: int) -> float:
 
 
 def fastest(times: list[float]) -> float:
-    """The first quartile: what other processes cost is above it."""
+    """Returns the first quartile, which excludes most of the noise of other processes."""
     return statistics.quantiles(times, n=4)[0]
 
 

@@ -1,4 +1,4 @@
-"""VMA in this process: the library that `cargo build --release -p vkmem-peers` makes."""
+"""VMA in this process: the library that `cargo build --release -p vkmem-peers` builds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _checked(nanoseconds: int) -> int:
 
 
 class Vma:
-    """VMA on the device of an allocator of ours. Times are nanoseconds, taken in native code."""
+    """VMA on a device of `vk_mem`. Times are in nanoseconds, measured in native code."""
 
     def __init__(self, device: vk_mem.Device) -> None:
         major, minor, _ = device.api_version
@@ -75,16 +75,16 @@ class Vma:
         )
 
     def batch(self, sizes: array, *, alone: bool = False) -> int:
-        """Creates many, then destroys them all; without any allocator if `alone`."""
+        """Creates many buffers, then destroys them all; with driver calls only if `alone`."""
         return _checked(_library.peers_batch(self._peer, _pointer(sizes), len(sizes), alone))
 
     def close(self) -> None:
-        """Ends VMA and what lives in it."""
+        """Destroys VMA's allocator with its live buffers."""
         _library.peers_close(self._peer)
 
 
 def virtual_many(block_size: int, first: array, sizes: array, alignment: int, strategy: int) -> int:
-    """Allocates all in a virtual block of VMA's, every second one of the first freed before."""
+    """Allocates `sizes` in a virtual block of VMA, after half of `first` was freed."""
     return _checked(
         _library.peers_virtual_many(
             block_size,
@@ -99,15 +99,15 @@ def virtual_many(block_size: int, first: array, sizes: array, alignment: int, st
 
 
 def memcpy(target: int, source: int, size: int) -> int:
-    """From address to address."""
+    """Copies between two addresses with `memcpy`."""
     return _checked(_library.peers_memcpy(target, source, size))
 
 
 def memcpy_new(source: int, size: int) -> int:
-    """From an address to memory that is taken for it."""
+    """Copies from an address to newly allocated memory with `memcpy`."""
     return _checked(_library.peers_memcpy_new(source, size))
 
 
 def address_of(buffer: bytearray | memoryview) -> int:
-    """Where writable memory starts."""
+    """Returns the address of a writable buffer."""
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))

@@ -1,8 +1,8 @@
-"""Time and size of pictures of memory: `python bench/picture_cases.py [quick]`.
+"""Time and file size of pictures of memory: `python bench/picture_cases.py [quick]`.
 
-Draws 2,000, 100,000 and 1,000,000 allocations (quick: 2,000 and 20,000) as SVG, PNG and page, and
-prints a table. Where matplotlib is installed, it draws the same rectangles as SVG in the same run:
-a figure of ours beside its own is a ratio below 1 if ours is better.
+Draws 2,000, 100,000 and 1,000,000 allocations (quick: 2,000 and 20,000) as SVG, PNG and HTML page,
+and prints a table. If matplotlib is installed, it draws the same rectangles as SVG in the same run:
+a ratio of our time to its time is below 1 if ours is better.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ USES = (
 
 
 def make_dump(count: int) -> Dump:
-    """So many allocations of random sizes in blocks of 256 MiB, with gaps."""
+    """Returns a dump of `count` allocations of random sizes in blocks of 256 MiB, with gaps."""
     dice = random.Random(count)
     blocks_wanted = max(count // OF_A_BLOCK, 8)
     blocks, made = [], 0
@@ -69,7 +69,7 @@ def make_dump(count: int) -> Dump:
 
 
 def matplotlib_svg(dump: Dump) -> bytes | None:
-    """The same rectangles; None without matplotlib."""
+    """Draws the rectangles of a dump with matplotlib; returns None if that is not installed."""
     try:
         import matplotlib
 
@@ -90,7 +90,7 @@ def matplotlib_svg(dump: Dump) -> bytes | None:
 
 
 def measured(draw: Callable[[], str | bytes | None], times: int) -> tuple[float, int] | None:
-    """Median milliseconds of the processor, as machines are shared, and bytes."""
+    """Returns the median CPU time in milliseconds, and the size in bytes."""
     taken, size = [], 0
     for _ in range(times):
         gc.collect()
@@ -104,12 +104,12 @@ def measured(draw: Callable[[], str | bytes | None], times: int) -> tuple[float,
 
 
 def rows_of(count: int) -> list[dict[str, Any]]:
-    """All figures for a number of allocations."""
+    """Measures all outputs for a number of allocations."""
     dump = make_dump(count)
     times = 7 if count <= 2000 else 3 if count <= 100_000 else 1
     peer = None
     if count <= 2000:
-        matplotlib_svg(dump)  # What it sets up once is not counted.
+        matplotlib_svg(dump)  # Its one-time setup is not measured.
         peer = measured(lambda: matplotlib_svg(dump), times)
     rows = []
     outputs: list[tuple[str, Callable[[], str | bytes]]] = [

@@ -1,8 +1,8 @@
-"""The Python face beside VMA called from native code, in one process and on one VkDevice.
+"""`vk_mem` from Python compared with VMA called from native code, in one process, on one VkDevice.
 
-`make bench` runs this after the Rust half; `quick` as an argument does less of it. Times are those
-that the thread had a core for, on both sides: other work on the machine takes none of it. Only
-copies, in which several threads may share, are timed by the clock on the wall.
+`make bench` runs this after the Rust benchmarks; `quick` as an argument runs fewer rounds. Both
+sides are measured in CPU time of the thread, which excludes other work on the machine. Only host
+copies, which may use several threads, are measured in wall-clock time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from report import Report, in_turns
 import vk_mem
 from vk_mem import AllocationCreateFlags, BufferUsage
 
-#: As in the Rust half: 10,000 of them fit into the memory of a machine.
+#: Bytes; as in the Rust benchmarks, 10,000 of them fit into the memory of a machine.
 BUFFER_SIZES = (256, 64 << 10)
 PAGE = 4096
 LIVE = 10_000
@@ -29,21 +29,21 @@ USAGE = BufferUsage.VERTEX_BUFFER | BufferUsage.TRANSFER_DST
 
 
 def log_uniform(random: Random, low: int, high: int) -> int:
-    """As many sizes below twice the least as above half the most."""
+    """Returns a number whose logarithm is uniformly distributed."""
     return int(math.exp(random.uniform(math.log(low), math.log(high))))
 
 
 def buffer_sizes(random: Random, count: int) -> array:
-    """Of buffers, in bytes."""
+    """Returns random buffer sizes in bytes."""
     return array("Q", (log_uniform(random, *BUFFER_SIZES) for _ in range(count)))
 
 
 def timed_pairs(
     victims: array, sizes: array, live: list[Any], create: Callable[..., Any], other: object
 ) -> float:
-    """Nanoseconds to destroy one that lives and create another, with `other` beside its size."""
-    # From the arrays that the native loop reads: a list of pairs, which is megabytes of objects,
-    # would empty the cache for one side only.
+    """Returns the nanoseconds to destroy a live buffer and create one, with size and `other`."""
+    # Reads the arrays that the native loop reads: a list of pairs would be megabytes of objects,
+    # and evict the cache for one side only.
     start = thread_time_ns()
     for victim, size in zip(victims, sizes, strict=True):
         live[victim].destroy()
@@ -52,12 +52,12 @@ def timed_pairs(
 
 
 def second_of(turn: Callable[[], float]) -> Callable[[], float]:
-    """A turn in which everybody has the own tables and pages at hand: the first fetches them."""
+    """Returns a turn with warm caches and pages: it runs twice, and the second run counts."""
     return lambda: (turn(), turn())[1]
 
 
 def plan_of_pairs(random: Random, count: int) -> tuple[array, array]:
-    """Victims among those that live, and the sizes of what comes in their place."""
+    """Returns indices of live buffers to destroy, and the sizes of their replacements."""
     victims = array("I", (random.randrange(LIVE) for _ in range(count)))
     return victims, buffer_sizes(random, count)
 
@@ -65,12 +65,12 @@ def plan_of_pairs(random: Random, count: int) -> tuple[array, array]:
 def rounds_of_pairs(
     device: vk_mem.Device, random: Random, rounds: int, count: int, *, ours_first: bool
 ) -> dict[str, list[float]]:
-    """Nanoseconds a pair in each round, with new buffers: ours, VMA's, and the loop alone.
+    """Returns nanoseconds per pair for each round, with new buffers: ours, VMA's, the loop alone.
 
-    Who is first has new memory, and is the one behind the loop alone in every round.
+    The first contestant gets new memory, and follows the loop alone in every round.
     """
     first = buffer_sizes(random, LIVE)
-    # Of each round, the same for both.
+    # One for each round, equal for both contestants.
     plans = [plan_of_pairs(random, count) for _ in range(rounds)]
     ours_next, theirs_next, python_next = iter(plans), iter(plans), iter(plans)
     vma = peers.Vma(device)
@@ -84,7 +84,7 @@ def rounds_of_pairs(
         order = list(fills) if ours_first else list(fills)[::-1]
         for name in order:
             fills[name]()
-        # What Python itself takes for the same loop: two calls that find nothing to do.
+        # The time of the Python loop itself, with two calls that do nothing.
         over = create(LIVE, USAGE)
         over.destroy()
         ended, nothing = [over] * LIVE, dict[int, object]().get
@@ -100,10 +100,10 @@ def rounds_of_pairs(
 
 
 def buffer_pairs(report: Report, device: vk_mem.Device, quick: bool) -> None:
-    """destroy + create_buffer, one at a time and a thousand at once."""
+    """Measures destroy + create_buffer, one at a time and a thousand at once."""
     report.section("buffers from Python on the CPU driver, beside VMA from native code")
-    # Each buffer has its turn in a round or more: everybody finds its own tables in the cache.
-    # Several sets of them, as where they happen to lie in memory makes a difference of a twentieth.
+    # A round replaces most buffers, so each contestant has its own tables in the cache. Several
+    # sets of buffers, as their addresses change the result by a twentieth.
     sets, rounds, count = (2, 4, 10_000) if quick else (6, 4, 40_000)
     random = Random(41)
     pairs: dict[str, list[float]] = {}
@@ -121,7 +121,7 @@ def buffer_pairs(report: Report, device: vk_mem.Device, quick: bool) -> None:
     vma.fill(first)
     with vk_mem.Allocator(device) as allocator:
         live = allocator.create_buffers(first, USAGE)
-        # In blocks that were used for a while.
+        # Ages the blocks: random frees leave gaps.
         victims, then = plan_of_pairs(random, count)
         timed_pairs(victims, then, live, allocator.create_buffer, USAGE)
         vma.pairs(victims, then)
@@ -142,7 +142,7 @@ def buffer_pairs(report: Report, device: vk_mem.Device, quick: bool) -> None:
         }
         figures = in_turns(rounds, {name: second_of(turn) for name, turn in turns.items()})
         case = "create_buffers + destroy_many, each"
-        # A batch instead of as many pairs; and beside VMA's loops, all creates, then all destroys.
+        # Compared with as many pairs of VMA, and with a loop of creates and one of destroys.
         bars = {"vma native, pair": 0.6, "vma native": 0.6}
         report.add(case, many, "ns", figures, at_most=bars)
         allocator.destroy_many(live)
@@ -150,7 +150,7 @@ def buffer_pairs(report: Report, device: vk_mem.Device, quick: bool) -> None:
 
 
 def virtual_many(report: Report, quick: bool) -> None:
-    """VirtualBlock.allocate_many, in a new block and in one with holes."""
+    """Measures VirtualBlock.allocate_many, in a new block and in one with gaps."""
     report.section("VirtualBlock.allocate_many from Python, beside VMA's call in a native loop")
     for count in (1_000, 10_000) if quick else (1_000, 10_000, 100_000):
         for case, live in (("allocate_many, new block, each", 0), ("allocate_many, each", 10_000)):
@@ -158,12 +158,12 @@ def virtual_many(report: Report, quick: bool) -> None:
 
 
 def virtual_case(report: Report, case: str, live: int, count: int, rounds: int) -> None:
-    """One of them: so many are allocated before, and every second one of those freed."""
+    """Measures one case: `live` ranges are allocated before, and every second one is freed."""
     random = Random(42)
     first = array("Q", (log_uniform(random, 256, 2 << 20) for _ in range(live)))
     sizes = array("Q", (log_uniform(random, 256, 2 << 20) for _ in range(count)))
     room = 1 << (sum(first) + sum(sizes) + (live + count) * 256).bit_length()
-    # Blocks in a turn: 1,000 items take a tenth of a millisecond, in which anything may happen.
+    # Blocks per turn: 1,000 items alone take 0.1 ms, too little for a stable result.
     blocks = max(10_000 // count, 1)
 
     def in_one_block() -> int:
@@ -192,13 +192,13 @@ def virtual_case(report: Report, case: str, live: int, count: int, rounds: int) 
             "vma min_time": lambda: theirs(0x20000),
         },
     )
-    # The default strategy of both, and ours beside VMA's quickest.
+    # The default strategies of both, and our default against VMA's fastest.
     bars = {"vma default": 1.0, "vma min_time": 1.0}
     report.add(case, count, "ns", figures, at_most=bars)
 
 
 def host_copies(report: Report, device: vk_mem.Device, quick: bool) -> None:
-    """write, read and read_into, as bandwidth; by the clock, as several threads may share in it."""
+    """Measures write, read and read_into as bandwidth, in wall-clock time, as they use threads."""
     report.section("host copies through Python, beside memcpy on the same memory")
     size = (64 if quick else 256) << 20
     rounds = 7 if quick else 11
@@ -206,7 +206,7 @@ def host_copies(report: Report, device: vk_mem.Device, quick: bool) -> None:
     target = bytearray(size)
     source_address = peers.address_of(data)
     target_address = peers.address_of(target)
-    # To bytes of Python's, which begin shortly behind a page, memcpy may be three times slower.
+    # Python's bytes begin shortly after a page start, where memcpy may be three times slower.
     aligned = bytearray(size + PAGE)
     aligned_address = -(-peers.address_of(aligned) // PAGE) * PAGE
 
@@ -228,7 +228,7 @@ def host_copies(report: Report, device: vk_mem.Device, quick: bool) -> None:
     ):
         with buffer.map() as view:
             mapped = peers.address_of(view)
-        # Pages that nobody has touched yet would be the first one's to pay for.
+        # Touches all pages, so that the first contestant is not charged for the page faults.
         peers.memcpy(mapped, source_address, size)
         figures = in_turns(
             rounds,
@@ -255,8 +255,8 @@ def host_copies(report: Report, device: vk_mem.Device, quick: bool) -> None:
             **memcpys,
             "memcpy to new memory": lambda: gigabytes(peers.memcpy_new(mapped, size)),
         }
-        # A virtual machine may have given its host back what nobody has used for a while, and to
-        # get it again takes ten times as long as to fill it.
+        # A virtual machine may have returned unused memory to its host; getting it back takes ten
+        # times as long as filling it.
         figures = in_turns(rounds, {name: second_of(turn) for name, turn in turns.items()})
         bars = {"memcpy": 0.9, "memcpy to new memory": 0.9}
         report.add("read", size, "GB/s", figures, at_least=bars)

@@ -1,4 +1,4 @@
-"""Tables and bench/results.json, in the form that the Rust half writes."""
+"""Tables and bench/results.json, in the format of the Rust benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESULTS = Path(__file__).parent / "results.json"
 
 
 def in_turns(rounds: int, contestants: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Lets them take turns (A B A B ...); what each of their rounds gave."""
+    """Runs the contestants in alternation (A B A B ...); returns the result of each round."""
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
@@ -20,9 +20,9 @@ def in_turns(rounds: int, contestants: dict[str, Callable[[], float]]) -> dict[s
 
 
 def ratio_of(ours: list[float], theirs: list[float]) -> float:
-    """The middle one of the ratios within a round: a machine that others use is twice as fast in
-    one round as in the next, for both alike. Of contestants with different numbers of rounds, which
-    did not take turns, the ratio of the medians."""
+    """Returns the median of the ratios of the rounds, as a shared machine may be twice as fast in
+    one round as in the next, for both alike. For contestants with different numbers of rounds,
+    which did not alternate, returns the ratio of the medians."""
     if len(ours) != len(theirs):
         return median(ours) / median(theirs)
     return median(one / other for one, other in zip(ours, theirs, strict=True))
@@ -39,13 +39,13 @@ def _spread(figures: list[float]) -> str:
 
 
 class Report:
-    """Collects lines, prints them as they come, and merges them into the file at the end."""
+    """Collects lines, prints them at once, and merges them into the file at the end."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, object]] = []
 
     def section(self, title: str) -> None:
-        """A title above the lines that follow."""
+        """Prints a title above the following lines."""
         print(f"\n{title}")
 
     def add(
@@ -58,7 +58,7 @@ class Report:
         at_most: dict[str, float] | None = None,
         at_least: dict[str, float] | None = None,
     ) -> None:
-        """A case: the figures of `ours` and of each peer, and bars for ours / peer."""
+        """Adds a case: the results of `ours` and of each peer, and limits for ours / peer."""
         ours = figures["ours"]
         bars = {name: {"at_most": bar} for name, bar in (at_most or {}).items()}
         bars |= {name: {"at_least": bar} for name, bar in (at_least or {}).items()}
@@ -89,11 +89,11 @@ class Report:
         )
 
     def take(self, lines: list[dict[str, object]]) -> None:
-        """Takes in lines without bars that were printed elsewhere."""
+        """Adds lines without limits that were printed elsewhere."""
         self.lines += [line | {"bar": {}, "met": {}} for line in lines]
 
     def merge(self) -> None:
-        """Puts the lines into bench/results.json, in place of older ones of the same cases."""
+        """Writes the lines to bench/results.json, replacing older ones of the same cases."""
         cases = {line["case"] for line in self.lines}
         old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
         kept = [line for line in old if line["case"] not in cases]

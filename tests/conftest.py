@@ -10,6 +10,7 @@ Environment:
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,15 @@ DEVICE_NAME = os.environ.get("VK_MEM_TEST_DEVICE")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs a device that is not the processor")
     config.addinivalue_line("markers", "driver: needs a Vulkan driver")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_collector_passes_over_what_stays() -> None:
+    """Modules, cases, and what was read once for many tests, such as the registry: a million
+    objects, which each collection that a test asks for would walk again. What tests make comes
+    later."""
+    gc.collect()
+    gc.freeze()
 
 
 @functools.cache

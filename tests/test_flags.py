@@ -32,6 +32,7 @@ PREFIXES = {
     flags.ImageCreateFlags: ("VK_IMAGE_CREATE_",),
     flags.ImageType: ("VK_IMAGE_TYPE_",),
     flags.ImageTiling: ("VK_IMAGE_TILING_",),
+    flags.ImageAspect: ("VK_IMAGE_ASPECT_",),
     flags.ImageLayout: ("VK_IMAGE_LAYOUT_",),
     flags.Format: ("VK_FORMAT_",),
     flags.SampleCount: ("VK_SAMPLE_COUNT_",),
@@ -45,7 +46,7 @@ PREFIXES = {
 # Its generator counts the extensions wrongly here: the C header has 1000164003.
 WRONG_IN_VULKAN = {"VK_IMAGE_LAYOUT_FRAGMENT_SHADING_RATE_ATTACHMENT_OPTIMAL_KHR"}
 NOT_A_MEMBER = re.compile(
-    r"_(BEGIN_RANGE|END_RANGE|RANGE_SIZE|MAX_ENUM)$|_RESERVED_|_FEATURE_|_SCI_BUF_|^VK_QUEUE_(GLOBAL|FAMILY)_"
+    r"_(BEGIN_RANGE|END_RANGE|RANGE_SIZE|MAX_ENUM|ASPECT_NONE|ASPECT_NONE_KHR)$|_RESERVED_|_FEATURE_|_SCI_BUF_|^VK_QUEUE_(GLOBAL|FAMILY)_"
 )
 VENDOR = re.compile(r"_(AMD|AMDX|ANDROID|ARM|EXT|FUCHSIA|HUAWEI|IMG|KHR|NV|OHOS|QCOM|QNX)$")
 EVERY_CLASS = [getattr(flags, name) for name in flags.__all__]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import repr_without_addresses
 
 from vk_mem import interop
 from vk_mem.errors import InvalidArgumentError
@@ -187,7 +188,7 @@ def test_to_int_of_an_opaque_pointer() -> None:
         VkBufferCreateInfo(),
         VkBuffer,
     ],
-    ids=repr,
+    ids=repr_without_addresses,
 )
 def test_to_int_refuses(handle: object) -> None:
     with pytest.raises(InvalidArgumentError, match=r"expected a Vulkan handle, got .*") as caught:
@@ -297,7 +298,7 @@ def test_address_of_a_struct() -> None:
         type("VkBufferCreateInfo", (ctypes.c_uint64,), {})(5),
         type("VkBufferCreateInfo", (), {})(),
     ],
-    ids=repr,
+    ids=repr_without_addresses,
 )
 def test_struct_address_refuses(struct: object) -> None:
     with pytest.raises(InvalidArgumentError, match="expected a VkBufferCreateInfo") as caught:

@@ -258,7 +258,7 @@ def bind(allocator: Allocator, call: str, handle: object) -> None:
         (lambda it: Device.wrap(8, 0, 8, api_version=(1, 1)), "physical_device: expected a VkPhys"),
         (lambda it: Device.wrap(8, 8, 0, api_version=(1, 1)), "logical_device: expected a VkDev"),
     ],
-    ids=str,
+    ids=lambda it: it if isinstance(it, str) else "call",
 )
 def test_errors_name_the_argument(call: Any, said: str) -> None:
     with Allocator(SimulatedDevice()) as allocator:

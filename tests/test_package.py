@@ -66,7 +66,8 @@ def members() -> list[tuple[str, Any]]:
     for class_name, cls in CLASSES:
         if issubclass(cls, enum.Enum | BaseException):
             continue
-        for name, it in vars(cls).items():
+        # In one order: that of native classes is another in each process.
+        for name, it in sorted(vars(cls).items()):
             # The slots of a dataclass are explained in its source, where editors find it.
             if not name.startswith("_") and not inspect.ismemberdescriptor(it):
                 found.append((f"{class_name}.{name}", it))

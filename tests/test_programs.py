@@ -311,13 +311,25 @@ class Programs(RuleBasedStateMachine):
         assert left == (0, 0, 0)
 
 
-TestPrograms = Programs.TestCase
-# They look at everything after every step.
-TestPrograms.pytestmark = [pytest.mark.timeout(300)]
-TestPrograms.settings = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=50,
-    deadline=None,
-    derandomize="VK_MEM_TEST_PROGRAMS" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
+PARTS = 5
+
+
+def part(number: int) -> type:
+    """A part of the programs as a test of its own: workers run the parts side by side. Hypothesis
+    takes the seed from the name of the machine."""
+    case = type(f"Programs{number}", (Programs,), {}).TestCase
+    # They look at everything after every step.
+    case.pytestmark = [pytest.mark.timeout(300)]
+    case.settings = settings(
+        max_examples=-(-EXAMPLES // PARTS),
+        stateful_step_count=50,
+        deadline=None,
+        derandomize="VK_MEM_TEST_PROGRAMS" not in os.environ,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    return case
+
+
+TestPrograms1, TestPrograms2, TestPrograms3, TestPrograms4, TestPrograms5 = (
+    part(number) for number in range(1, PARTS + 1)
 )

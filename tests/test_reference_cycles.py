@@ -291,3 +291,30 @@ def test_what_holds_nothing_of_python_is_not_watched(allocator: Allocator) -> No
     held[0].user_data = pattern
     assert gc.is_tracked(held[0])
     allocator.destroy_many(buffers)
+
+
+def test_a_buffer_that_knows_a_range_of_itself(allocator: Allocator) -> None:
+    buffer = allocator.create_buffer(64, TRANSFER, flags=RANDOM)
+    buffer.user_data = buffer[8:][:8]
+    seen = weakref.ref(buffer), weakref.ref(buffer.user_data)
+    gc.collect()
+    assert buffer.user_data.buffer is buffer, "what can be reached stays"
+    del buffer
+    collect(allocator)
+    assert [it() for it in seen] == [None, None]
+    assert left(allocator) == 0
+
+
+def test_an_array_keeps_the_memory_and_not_the_buffer(allocator: Allocator) -> None:
+    buffer = allocator.create_buffer(64, TRANSFER, flags=RANDOM)
+    buffer.user_data = buffer.numpy()
+    seen = weakref.ref(buffer)
+    array = buffer.user_data
+    del buffer
+    collect(allocator, 0)
+    assert seen() is None
+    array[:] = 1
+    with pytest.warns(ResourceWarning, match="unclosed Buffer"):
+        del array
+    collect(allocator, 0)
+    assert left(allocator) == 0

@@ -66,6 +66,7 @@ from vk_mem.flags import (
     DeviceType,
     ExternalMemoryHandleType,
     Format,
+    ImageAspect,
     ImageCreateFlags,
     ImageLayout,
     ImageTiling,
@@ -78,7 +79,9 @@ from vk_mem.flags import (
     SampleCount,
     SharingMode,
 )
+from vk_mem.memory.arrays import SubresourceLayout
 from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
+from vk_mem.memory.buffer_range import BufferRange
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.memory.transfers import TransferStatistics
 from vk_mem.memory.virtual import VirtualAllocations
@@ -98,6 +101,7 @@ __all__ = [
     "Buffer",
     "BufferCreateFlags",
     "BufferHeap",
+    "BufferRange",
     "BufferSlice",
     "BufferUsage",
     "CorruptionError",
@@ -116,6 +120,7 @@ __all__ = [
     "HeapBudget",
     "HeapBudgets",
     "Image",
+    "ImageAspect",
     "ImageCreateFlags",
     "ImageLayout",
     "ImageTiling",
@@ -147,6 +152,7 @@ __all__ = [
     "SimulatedDevice",
     "Statistics",
     "StatsServer",
+    "SubresourceLayout",
     "TooManyObjectsError",
     "TotalStatistics",
     "Transfer",

@@ -10,6 +10,7 @@ mod dump;
 mod error;
 mod handle;
 mod heap;
+pub mod lock;
 mod pools;
 mod request;
 mod simulated;

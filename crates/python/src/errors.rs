@@ -1,19 +1,37 @@
-//! Engine errors as the Python exceptions of `vk_mem.errors`.
+//! Conversion of engine errors to the Python exceptions of `vk_mem.errors`.
+
+use std::cell::RefCell;
 
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use vkmem_engine::Error;
-use vkmem_vulkan::OpenError;
+use vkmem_engine::{CallError, Error};
+use vkmem_vulkan::{OpenError, QUEUE_LOCK};
 
+use crate::interpreter::check_locks;
 use crate::package::ERRORS;
-use crate::transfer::queue_lock::take_raised;
+
+thread_local! {
+    /// What a [`QueueLock`](vkmem_vulkan::QueueLock) raised on this thread: driver errors hold no exceptions.
+    static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// Keeps what a queue lock raised, for [`to_py`] of the error that follows.
+pub fn keep_raised(raised: Option<PyErr>) {
+    RAISED.set(raised);
+}
+
+/// Returns what a queue lock raised, if that is what the error reports.
+fn take_raised(error: &CallError) -> Option<PyErr> {
+    (error.call == QUEUE_LOCK).then(|| RAISED.take()).flatten()
+}
 
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     Ok(ERRORS.get(py, name)?.cast_into::<PyType>()?)
 }
 
 fn raise(py: Python<'_>, name: &str, message: &str, figures: Option<&Bound<'_, PyDict>>) -> PyErr {
+    check_locks();
     // Names and texts of the caller may have several lines; a message has one.
     let message = message.replace(['\n', '\r'], " ");
     let make = || class(py, name)?.call((message,), figures);
@@ -23,18 +41,23 @@ fn raise(py: Python<'_>, name: &str, message: &str, figures: Option<&Bound<'_, P
     }
 }
 
-/// The exception of an engine error.
+/// Returns the exception for an engine error.
 pub fn to_py(py: Python<'_>, error: &Error) -> PyErr {
     exception(py, error, None)
 }
 
-/// Whether it is one of this package: where an exception is made Python code runs, and may raise what
-/// has nothing to do with it, as an interrupt.
+/// Returns whether an exception is one of this package: creating an exception runs Python code, which may
+/// raise an unrelated one, such as `KeyboardInterrupt`.
 pub fn is_ours(py: Python<'_>, error: &PyErr) -> bool {
     class(py, "VkMemError").is_ok_and(|base| error.is_instance(py, &base))
 }
 
-/// The same about one item of many, counted from 0.
+/// Whether it is a `MemoryMapError`.
+pub fn is_map_error(py: Python<'_>, error: &PyErr) -> bool {
+    class(py, "MemoryMapError").is_ok_and(|it| error.is_instance(py, &it))
+}
+
+/// Returns the exception for an engine error about one item of many, counted from 0.
 pub fn to_py_of_item(py: Python<'_>, error: &Error, item: usize) -> PyErr {
     exception(py, error, Some(item))
 }
@@ -55,7 +78,7 @@ fn exception(py: Python<'_>, error: &Error, item: Option<usize>) -> PyErr {
             Some(-4) => "DeviceLostError",
             Some(-5) => "MemoryMapError",
             Some(-8) => "FeatureNotPresentError",
-            // VK_ERROR_INVALID_EXTERNAL_HANDLE: the descriptor or handle was the caller's choice.
+            // `VK_ERROR_INVALID_EXTERNAL_HANDLE`: the descriptor or handle was the caller's choice.
             Some(-1_000_072_003) => "InvalidArgumentError",
             Some(-10) => "TooManyObjectsError",
             _ => "VkMemError",
@@ -87,9 +110,9 @@ fn exception(py: Python<'_>, error: &Error, item: Option<usize>) -> PyErr {
     }
 }
 
-/// Results of the engine as results of Python.
+/// Conversion of engine results to Python results.
 pub trait IntoPyResult<T> {
-    /// The value or the exception.
+    /// Returns the value, or the exception for the error.
     fn or_raise(self, py: Python<'_>) -> PyResult<T>;
 }
 
@@ -114,23 +137,23 @@ impl<T> IntoPyResult<T> for Result<T, OpenError> {
     }
 }
 
-/// `InvalidArgumentError`
+/// Returns an `InvalidArgumentError`.
 pub fn invalid(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
     raise(py, "InvalidArgumentError", message.as_ref(), None)
 }
 
-/// `UseAfterFreeError`
+/// Returns a `UseAfterFreeError`.
 pub fn use_after_free(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
     raise(py, "UseAfterFreeError", message.as_ref(), None)
 }
 
-/// `FeatureNotPresentError`
+/// Returns a `FeatureNotPresentError`.
 pub fn feature_not_present(py: Python<'_>, message: &str) -> PyErr {
     let error = Error::FeatureNotPresent(message.into());
     to_py(py, &error)
 }
 
-/// `OutOfHostMemoryError`, where this process gets no more memory.
+/// Returns an `OutOfHostMemoryError`: the process gets no more memory.
 #[cold]
 pub fn out_of_host_memory(py: Python<'_>) -> PyErr {
     let (message, figures) = ("out of host memory: the process gets no more", PyDict::new(py));
@@ -140,12 +163,12 @@ pub fn out_of_host_memory(py: Python<'_>) -> PyErr {
     }
 }
 
-/// `BufferError`, as the standard library raises it for pinned memory.
+/// Returns a `BufferError`, which the standard library raises for pinned memory, too.
 pub fn pinned(message: impl Into<String>) -> PyErr {
     PyBufferError::new_err(message.into())
 }
 
-/// `CorruptionError`
+/// Returns a `CorruptionError`.
 pub fn corruption(py: Python<'_>, message: &str) -> PyErr {
     raise(py, "CorruptionError", message, None)
 }

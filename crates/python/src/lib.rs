@@ -1,4 +1,4 @@
-//! The PyO3 face of vk-mem: registration only.
+//! The PyO3 extension module: registration only.
 
 mod allocator;
 mod arguments;
@@ -16,11 +16,11 @@ mod transfer;
 use pyo3::prelude::*;
 use pyo3::wrap_pyfunction;
 
-/// The native half of vk_mem.
+/// The native part of vk_mem.
 #[pymodule]
 fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    // Before anything is made that all interpreters would share.
+    // Before anything is created that all interpreters would share.
     interpreter::check_is_main(py)?;
     interpreter::attach_once(py);
     process::host_memory::fill_reserve();
@@ -28,7 +28,9 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
         it.is_instance_of::<objects::resource::ResourceObject>()
             || it.is_instance_of::<objects::pool::Pool>()
     });
-    vkmem_vulkan::set_wait(interpreter::wait_without_interpreter);
+    #[cfg(all(unix, any(debug_assertions, feature = "validate")))]
+    interpreter::check_locks_by_gil(py);
+    vkmem_vulkan::set_wait(interpreter::wait_without_gil);
 
     module.add_class::<objects::allocation::Allocation>()?;
     module.add_class::<objects::allocation_create_info::AllocationCreateInfo>()?;
@@ -42,6 +44,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<objects::device_info::MemoryType>()?;
     module.add_class::<objects::device_info::PhysicalDevice>()?;
     module.add_class::<objects::image::Image>()?;
+    module.add_class::<memory::exports::HostBytes>()?;
     module.add_class::<memory::mapping::Mapping>()?;
     module.add_class::<objects::watch::EventCounter>()?;
     module.add_class::<objects::watch::Watch>()?;

@@ -1,8 +1,8 @@
-//! Every name that this crate takes from `vk_mem` and from the standard library.
+//! [`Name`] and [`Classes`]: every name that this crate takes from `vk_mem` and from the standard library.
 //!
-//! All are looked up while the package is imported: when the interpreter ends, `sys.modules` is emptied
-//! before the last finalisers run, and nothing can be imported any more. Functions and classes are kept,
-//! not modules: what a module holds is taken away from it at that time.
+//! All are looked up while the package is imported: at interpreter exit `sys.modules` is emptied before the
+//! last finalisers run, and imports fail. Functions and classes are stored, not modules, as modules lose
+//! their contents at that time.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -11,7 +11,7 @@ use pyo3::types::PyDict;
 
 use crate::interpreter;
 
-/// A function or a class of Python.
+/// A Python function or class.
 pub struct Name {
     module: &'static str,
     attribute: &'static str,
@@ -23,7 +23,7 @@ impl Name {
         Self { module, attribute, object: PyOnceLock::new() }
     }
 
-    /// The object itself.
+    /// Returns the object.
     pub fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         interpreter::enter_thread();
         let look_up = || Ok::<_, PyErr>(py.import(self.module)?.getattr(self.attribute)?.unbind());
@@ -42,7 +42,7 @@ impl Classes {
         Self { module, by_name: PyOnceLock::new() }
     }
 
-    /// One class.
+    /// Returns a class.
     pub fn get<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         interpreter::enter_thread();
         let look_up = || -> PyResult<_> {
@@ -70,7 +70,14 @@ pub static TO_INT: Name = Name::new("vk_mem.interop.bindings", "to_int");
 
 pub static NUMBER_OF_NAMES: Name = Name::new("vk_mem.flags.names", "number_of_names");
 pub static UNEXPECTED_KEYWORD: Name = Name::new("vk_mem._keywords", "unexpected_keyword");
-pub static BUFFER_SLICE: Name = Name::new("vk_mem.memory.buffer_heap", "BufferSlice");
+pub static ARRAY_OF: Name = Name::new("vk_mem.memory.arrays", "array_of");
+pub static BUFFER_RANGE: Name = Name::new("vk_mem.memory.buffer_range", "BufferRange");
+pub static DLPACK_OF: Name = Name::new("vk_mem.memory.arrays", "dlpack_of");
+pub static RANGE_OF: Name = Name::new("vk_mem.memory.buffer_range", "range_of");
+pub static READ_ARRAY: Name = Name::new("vk_mem.memory.arrays", "read_array");
+pub static SUBRESOURCE_LAYOUT: Name = Name::new("vk_mem.memory.arrays", "SubresourceLayout");
+pub static TEXEL_ARRAY: Name = Name::new("vk_mem.memory.arrays", "texel_array");
+pub static VIEW_ARRAY: Name = Name::new("vk_mem.memory.arrays", "view_array");
 pub static VIRTUAL_ALLOCATIONS: Name = Name::new("vk_mem.memory.virtual", "VirtualAllocations");
 
 pub static ARRAY_SOURCE: Name = Name::new("vk_mem.memory.transfers", "array_source");
@@ -97,7 +104,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 29] = [
+static NAMES: [&Name; 36] = [
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
@@ -107,7 +114,14 @@ static NAMES: [&Name; 29] = [
     &TO_INT,
     &NUMBER_OF_NAMES,
     &UNEXPECTED_KEYWORD,
-    &BUFFER_SLICE,
+    &ARRAY_OF,
+    &BUFFER_RANGE,
+    &DLPACK_OF,
+    &RANGE_OF,
+    &READ_ARRAY,
+    &SUBRESOURCE_LAYOUT,
+    &TEXEL_ARRAY,
+    &VIEW_ARRAY,
     &VIRTUAL_ALLOCATIONS,
     &ARRAY_SOURCE,
     &AWAITED,
@@ -129,7 +143,7 @@ static NAMES: [&Name; 29] = [
     &OS_FSTAT,
 ];
 
-/// The exception for a keyword that a function does not have, with the one that may have been meant.
+/// Returns the exception for an unknown keyword, with the one that may have been meant.
 #[cold]
 pub fn unexpected_keyword(py: Python<'_>, function: &str, key: &str) -> PyErr {
     let message = || UNEXPECTED_KEYWORD.get(py)?.call1((function, key))?.extract::<String>();
@@ -139,7 +153,7 @@ pub fn unexpected_keyword(py: Python<'_>, function: &str, key: &str) -> PyErr {
     }
 }
 
-/// Looks all names up; called once, at the end of `vk_mem/__init__.py`.
+/// Looks up all names; called once, at the end of `vk_mem/__init__.py`.
 #[pyfunction]
 pub fn _look_up_names(py: Python<'_>) -> PyResult<()> {
     ERRORS.get(py, "VkMemError")?;

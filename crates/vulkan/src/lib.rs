@@ -26,7 +26,7 @@ pub use driver::resource_handle::ResourceHandle;
 pub use driver::submission::{
     LayoutChange, QUEUE_LOCK, QueueLock, Submission, TransferCommand, first_texels,
 };
-pub use driver::{disjoint, external, format, image_format};
+pub use driver::{disjoint, external, format, image_format, texel};
 pub use host::cache_hints::{prefetch_bytes, prefetch_line, prefetching};
 pub use host::copy::{Target, copy_bytes};
 pub use host::gather::StridedArray;
@@ -34,8 +34,8 @@ pub use instance::info::PhysicalDeviceSummary;
 pub use instance::open_error::OpenError;
 pub use instance::validation::ValidationLog;
 pub use simulated::driver::SimulatedDriver;
+pub use simulated::pending::Completion;
 pub use simulated::rules::RequirementRules;
-pub use simulated::submission::Completion;
 pub use transfer::batch::BufferPart;
 pub use transfer::engine::{Fill, Pause, Stopped, TransferCounts, TransferEngine};
 pub use transfer::job::{Job, Progress};

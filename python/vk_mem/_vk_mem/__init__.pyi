@@ -1,6 +1,6 @@
 from vk_mem._vk_mem.allocator import Allocator
 from vk_mem._vk_mem.lifetime import DeviceMemoryEvent, _close_all_at_exit
-from vk_mem._vk_mem.memory import Mapping
+from vk_mem._vk_mem.memory import Mapping, _HostBytes
 from vk_mem._vk_mem.objects.allocation import Allocation
 from vk_mem._vk_mem.objects.allocation_create_info import AllocationCreateInfo
 from vk_mem._vk_mem.objects.buffer import Buffer
@@ -56,6 +56,7 @@ __all__ = [
     "VirtualAllocation",
     "VirtualBlock",
     "_EventCounter",
+    "_HostBytes",
     "_Range",
     "_TransferBatch",
     "_VirtualBlocks",

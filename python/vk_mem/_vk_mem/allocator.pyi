@@ -41,6 +41,7 @@ from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
 from vk_mem._vk_mem.transfer import Transfers
 from vk_mem.dump import Dump
 from vk_mem.errors import VkMemError
+from vk_mem.memory.buffer_range import BufferRange
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.observe.leaks import Leaks
 from vk_mem.observe.tables import HeapBudgets
@@ -63,7 +64,10 @@ class Allocator:
         track_call_sites: bool | int | None = None,
         preferred_small_heap_block_size: int | None = None,
         enforce_allocation_count: bool = True,
+        strict_host_access: bool | None = None,
     ) -> Self: ...
+    @property
+    def strict_host_access(self) -> bool: ...
     @property
     def device(self) -> Device: ...
     @property
@@ -166,13 +170,13 @@ class Allocator:
     def destroy_many(self, resources: Iterable[Buffer | Image | Allocation | None]) -> None: ...
     def flush_allocations(
         self,
-        allocations: Iterable[Buffer | Image | Allocation],
+        allocations: Iterable[Buffer | BufferRange | Image | Allocation],
         offsets: Iterable[int] | PythonBuffer | SupportsArrayInterface | None = None,
         sizes: Iterable[int] | PythonBuffer | SupportsArrayInterface | None = None,
     ) -> None: ...
     def invalidate_allocations(
         self,
-        allocations: Iterable[Buffer | Image | Allocation],
+        allocations: Iterable[Buffer | BufferRange | Image | Allocation],
         offsets: Iterable[int] | PythonBuffer | SupportsArrayInterface | None = None,
         sizes: Iterable[int] | PythonBuffer | SupportsArrayInterface | None = None,
     ) -> None: ...

@@ -7,7 +7,7 @@ from typing_extensions import Buffer as PythonBuffer
 from vk_mem._typing import ArrayLike, SupportsArrayInterface
 from vk_mem._vk_mem.allocator import Allocator
 from vk_mem._vk_mem.objects.buffer import Buffer
-from vk_mem.memory.buffer_heap import BufferSlice
+from vk_mem.memory.buffer_range import BufferRange
 from vk_mem.memory.transfers import TransferStatistics
 
 @final
@@ -62,7 +62,7 @@ class Transfers:
     def upload(
         self,
         array: ArrayLike,
-        buffer: Buffer | BufferSlice,
+        buffer: Buffer | BufferRange,
         offset: int | None = None,
         *,
         dtype: Any = None,
@@ -72,14 +72,14 @@ class Transfers:
     def upload_many(
         self,
         arrays: Sequence[ArrayLike],
-        buffers: Sequence[Buffer | BufferSlice],
+        buffers: Sequence[Buffer | BufferRange],
         offsets: Iterable[int] | PythonBuffer | SupportsArrayInterface | None = None,
         *,
         dtype: Any = None,
     ) -> list[Transfer]: ...
     def download(
         self,
-        buffer: Buffer | BufferSlice,
+        buffer: Buffer | BufferRange,
         dtype: Any = None,
         shape: int | Iterable[int] | None = None,
         *,
@@ -91,7 +91,7 @@ class Transfers:
     ) -> Transfer: ...
     def download_many(
         self,
-        buffers: Sequence[Buffer | BufferSlice],
+        buffers: Sequence[Buffer | BufferRange],
         dtype: Any = None,
         shape: int | Iterable[int] | None = None,
         *,
@@ -104,7 +104,7 @@ class Transfers:
     def explain(
         self,
         array: ArrayLike | int,
-        buffer: Buffer | BufferSlice,
+        buffer: Buffer | BufferRange,
         direction: Literal["upload", "download"] = "upload",
     ) -> str: ...
     def register(self, array: PythonBuffer | SupportsArrayInterface) -> RegisteredArray: ...

@@ -24,6 +24,7 @@ from vk_mem.flags.memory import (
 from vk_mem.flags.resource import (
     BufferCreateFlags,
     BufferUsage,
+    ImageAspect,
     ImageCreateFlags,
     ImageLayout,
     ImageTiling,
@@ -40,6 +41,7 @@ __all__ = [
     "DeviceType",
     "ExternalMemoryHandleType",
     "Format",
+    "ImageAspect",
     "ImageCreateFlags",
     "ImageLayout",
     "ImageTiling",

@@ -134,6 +134,22 @@ class ImageTiling(enum.IntEnum):
     DRM_FORMAT_MODIFIER_EXT = 1_000_158_000
 
 
+class ImageAspect(enum.IntFlag, boundary=enum.KEEP):
+    """Aspects of an image: `VkImageAspectFlagBits`."""
+
+    COLOR = 0x1
+    DEPTH = 0x2
+    STENCIL = 0x4
+    METADATA = 0x8
+    PLANE_0 = 0x10
+    PLANE_1 = 0x20
+    PLANE_2 = 0x40
+    MEMORY_PLANE_0_EXT = 0x80
+    MEMORY_PLANE_1_EXT = 0x100
+    MEMORY_PLANE_2_EXT = 0x200
+    MEMORY_PLANE_3_EXT = 0x400
+
+
 class ImageLayout(enum.IntEnum):
     """Layout of an image for a kind of access: `VkImageLayout`."""
 

@@ -67,7 +67,7 @@ class _Parameter(ctypes.c_uint64):
 _OWN_HANDLES: dict[str, dict[str, str]] = {
     "Buffer": {"VkBuffer": "handle", "VkDeviceMemory": "allocation.device_memory"},
     "Image": {"VkImage": "handle", "VkDeviceMemory": "allocation.device_memory"},
-    "BufferSlice": {"VkBuffer": "handle", "VkDeviceMemory": "buffer.allocation.device_memory"},
+    "BufferRange": {"VkBuffer": "handle", "VkDeviceMemory": "buffer.allocation.device_memory"},
     "Allocation": {"VkDeviceMemory": "device_memory"},
     "Device": {
         "VkDevice": "handle",

@@ -11,25 +11,26 @@ import os
 import threading
 import warnings
 import weakref
-from operator import index
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Self, Unpack
 
 from vk_mem._keywords import unexpected_keyword
 from vk_mem._no_copies import NoCopies
-from vk_mem._typing import AllocationKeywords, Flags, SupportsArrayInterface
-from vk_mem._vk_mem import AllocationCreateInfo, Allocator, Buffer, Resource, _Range, _VirtualBlocks
+from vk_mem._typing import AllocationKeywords, Flags
+from vk_mem._vk_mem import (
+    AllocationCreateInfo,
+    Allocator,
+    Buffer,
+    Mapping,
+    _Range,
+    _VirtualBlocks,
+)
 from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
 from vk_mem.flags.names import number_of_names
+from vk_mem.memory.buffer_range import BufferRange, unsigned
 from vk_mem.text import counted, with_article
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from typing_extensions import Buffer as PythonBuffer
-
-    from vk_mem._typing import ArrayLike
 
 _HOST_ACCESS = (
     AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE | AllocationCreateFlags.HOST_ACCESS_RANDOM
@@ -37,23 +38,6 @@ _HOST_ACCESS = (
 _TEXEL = BufferUsage.UNIFORM_TEXEL_BUFFER | BufferUsage.STORAGE_TEXEL_BUFFER
 # The largest alignment among vkCmdBindIndexBuffer, 4-byte copies and indirect commands.
 _LEAST_ALIGNMENT = 4
-
-
-def _unsigned(value: Any, name: str) -> int:
-    """Converts a size, offset or alignment like the native calls do, with the same errors."""
-    # Buffers have `__index__`, but only as handles.
-    try:
-        if isinstance(value, Resource):
-            raise TypeError
-        number = index(value)
-    except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be an integer, not {kind}") from None
-    if number < 0:
-        raise InvalidArgumentError(f"{name} is {number}; it must not be negative")
-    if number >= 1 << 64:
-        raise InvalidArgumentError(f"{name} is {number}; it does not fit 64 bits")
-    return number
 
 
 class BufferHeap(NoCopies):
@@ -81,7 +65,7 @@ class BufferHeap(NoCopies):
         if not isinstance(given, Allocator):
             what = type(given).__name__
             raise TypeError(f"allocator must be an Allocator, not {with_article(what)}")
-        block_size = _unsigned(block_size, "block_size")
+        block_size = unsigned(block_size, "block_size")
         if block_size == 0:
             raise InvalidArgumentError("block_size is 0; it must be positive")
         known = AllocationKeywords.__annotations__
@@ -93,7 +77,7 @@ class BufferHeap(NoCopies):
         usage: Any = buffer_usage
         if not hasattr(usage, "__index__"):
             usage = number_of_names(usage, "BufferUsage", "buffer_usage")
-        self._usage = BufferUsage(_unsigned(usage, "buffer_usage"))
+        self._usage = BufferUsage(unsigned(usage, "buffer_usage"))
         self._block_size = block_size
         self._algorithm = algorithm
         self._flags = int(info.flags)
@@ -114,7 +98,7 @@ class BufferHeap(NoCopies):
         # Buffers without slices. One is kept, as the next slice often comes soon; more while a
         # mapping of the buffer is open.
         self._empties: dict[int, _Block] = {}
-        self._abandoned: list[tuple[int, _Place]] = []
+        self._abandoned: list[tuple[int, _Place, _Views]] = []
         # Slices with a view: the view pins the buffer until it is released.
         self._mapped: weakref.WeakSet[BufferSlice] = weakref.WeakSet()
         self._closed = False
@@ -182,7 +166,7 @@ class BufferHeap(NoCopies):
         Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
         """
         self._check_process()
-        size, alignment = _unsigned(size, "size"), _unsigned(alignment, "alignment")
+        size, alignment = unsigned(size, "size"), unsigned(alignment, "alignment")
         with self._lock:
             self._check_open()
             self._release_abandoned()
@@ -275,9 +259,9 @@ class BufferHeap(NoCopies):
                 continue
             self._forget(block)
 
-    def _abandon(self, place: _Place) -> None:
+    def _abandon(self, place: _Place, views: _Views = ()) -> None:
         # Called from finalisers, which may interrupt any method here: only an append is safe.
-        self._abandoned.append((self._allocator.current_frame_index, place))
+        self._abandoned.append((self._allocator.current_frame_index, place, views))
 
     def _release_abandoned(self) -> None:
         # Ranges whose owner is gone: an interrupt ended the call, or a finaliser dropped them.
@@ -289,13 +273,13 @@ class BufferHeap(NoCopies):
             return
         now, in_flight = self._allocator.current_frame_index, self._allocator.frames_in_flight
         waiting, self._abandoned = self._abandoned, []
-        for frame, place in waiting:
+        for frame, place, views in waiting:
             # A 32-bit frame index may have wrapped around.
             age = now - frame if now >= frame else (now - frame) % (1 << 32)
-            if age > in_flight:
+            if age > in_flight and not any(map(_is_open, views)):
                 self._free(place)
             else:
-                self._abandoned.append((frame, place))
+                self._abandoned.append((frame, place, views))
 
     def close(self) -> None:
         """Destroys all buffers; the device must have finished using them. May be called again.
@@ -359,15 +343,28 @@ class _Place:
         self.offset = range.offset
 
 
-class BufferSlice(NoCopies):
-    """A range of a buffer of a `BufferHeap`: bind `handle` at `offset`."""
+_Views = Sequence["weakref.ref[Mapping]"]
+
+
+def _is_open(view: weakref.ref[Mapping]) -> bool:
+    mapping = view()
+    return mapping is not None and not mapping.closed
+
+
+class BufferSlice(BufferRange):
+    """A range of a buffer of a `BufferHeap`, which owns it: bind `handle` at `offset`.
+
+    It has all that a `BufferRange` has. While a view of it is open, `free` raises `BufferError`.
+    """
 
     def __init__(self, heap: BufferHeap, place: _Place, size: int) -> None:
         self._heap = heap
         self._size = size
         self._view: memoryview | None = None
         # The mapping below the view; each slice has one.
-        self._mapping: weakref.ref[Any] | None = None
+        self._mapping: weakref.ref[Mapping] | None = None
+        # The mappings of `map` and `numpy`.
+        self._views: list[weakref.ref[Mapping]] = []
         self._place: _Place | None = place
 
     def _live(self) -> _Place:
@@ -380,31 +377,16 @@ class BufferSlice(NoCopies):
             raise UseAfterFreeError(f"the buffer slice is gone: {what}")
         return place
 
-    @property
-    def buffer(self) -> Buffer:
-        """The buffer that contains the slice."""
-        return self._live().block.buffer
+    def _live_place(self) -> tuple[Buffer, int]:
+        place = self._live()
+        return place.block.buffer, place.offset
 
-    @property
-    def handle(self) -> int:
-        """The `VkBuffer`."""
-        return self._live().block.buffer.handle
-
-    @property
-    def offset(self) -> int:
-        """Offset in the buffer, in bytes."""
-        return self._live().offset
-
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-        self._live()
-        return self._size
-
-    @property
-    def device_address(self) -> int:
-        """Device address of the slice; see `Buffer.device_address`."""
-        return self.buffer.device_address + self.offset
+    def _open(self, offset: int, size: int, readonly: bool) -> Mapping:
+        with self._heap._lock:
+            place = self._live()
+            mapping = place.block.buffer.map(place.offset + offset, size, readonly=readonly)
+            self._views = [*filter(_is_open, self._views), weakref.ref(mapping)]
+        return mapping
 
     @property
     def mapped(self) -> memoryview | None:
@@ -421,94 +403,18 @@ class BufferSlice(NoCopies):
             self._view = memoryview(mapping)
         return self._view
 
-    def write(self, data: PythonBuffer | SupportsArrayInterface, offset: int | None = None) -> None:
-        """Copies any contiguous object with the buffer protocol into the slice, and flushes.
-
-        Raises `InvalidArgumentError` if it does not fit, `MemoryMapError` if it cannot be mapped,
-        `TypeError` for an array of objects or pointers.
-        """
-        place = self._live()
-        place.block.buffer._write_part(data, offset, place.offset, self._size)
-
-    def read(self, offset: int | None = None, size: int | None = None) -> bytes:
-        """Copies `size` bytes from `offset`; without a size up to the end of the slice.
-
-        Raises what `write` raises.
-        """
-        place = self._live()
-        offset, size = self._part(offset, size)
-        return place.block.buffer.read(place.offset + offset, size)
-
-    def upload(
-        self,
-        array: ArrayLike,
-        offset: int | None = None,
-        *,
-        dtype: Any = None,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> None:
-        """Copies an array into the slice, and waits for the device; see `Buffer.upload`."""
-        self._live()
-        transfers = self._heap._allocator.transfers
-        transfers.upload(array, self, offset, dtype=dtype, progress=progress).result()
-
-    def download(
-        self,
-        dtype: Any = None,
-        shape: int | Iterable[int] | None = None,
-        *,
-        offset: int | None = None,
-        size: int | None = None,
-        out: PythonBuffer | SupportsArrayInterface | None = None,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> Any:
-        """Copies the slice into a new array, and waits for it; see `Buffer.download`."""
-        self._live()
-        begun = self._heap._allocator.transfers.download(
-            self, dtype, shape, offset=offset, size=size, out=out, progress=progress
-        )
-        return begun.result()
-
-    def flush(self, offset: int | None = None, size: int | None = None) -> None:
-        """Makes host writes to `mapped` visible to the device: `size` bytes from `offset`.
-
-        Without a size, up to the end. Raises `InvalidArgumentError` for a range outside the slice.
-        """
-        place = self._live()
-        offset, size = self._part(offset, size)
-        place.block.buffer.flush(place.offset + offset, size)
-
-    def invalidate(self, offset: int | None = None, size: int | None = None) -> None:
-        """Makes device writes visible in `mapped`.
-
-        Host writes that were not flushed are lost. Raises what `flush` raises.
-        """
-        place = self._live()
-        offset, size = self._part(offset, size)
-        place.block.buffer.invalidate(place.offset + offset, size)
-
-    def _part(self, offset: int | None, size: int | None) -> tuple[int, int]:
-        """Returns offset and size of a part of the slice; without a size up to its end."""
-        whole = self._size
-        offset = 0 if offset is None else _unsigned(offset, "offset")
-        size = max(whole - offset, 0) if size is None else _unsigned(size, "size")
-        if offset + size > whole:
-            raise InvalidArgumentError(
-                f"{counted(size, 'byte')} at offset {offset}: outside of a slice of "
-                f"{counted(whole, 'byte')}"
-            )
-        return offset, size
-
     def free(self) -> None:
         """Releases the slice; the device must have finished using it. May be called again.
 
-        Raises `BufferError` while an array uses `mapped`.
+        Raises `BufferError` while a view of it is open.
         """
         self._heap._check_process()
         with self._heap._lock:
             place = self._place
             if place is None:
                 return
+            if any(map(_is_open, self._views)):
+                raise BufferError(f"cannot free {self!r}: an array or a view uses its memory")
             self._release_view()
             self._place = None
             self._heap._free(place)
@@ -545,7 +451,8 @@ class BufferSlice(NoCopies):
         if not place.block.buffer.alive:
             return
         # Before warning: a filter may turn the warning into an exception.
-        self._heap._abandon(place)
+        views = self._views if self._mapping is None else [*self._views, self._mapping]
+        self._heap._abandon(place, views)
         self._place = None
         warnings.warn(
             f"unclosed BufferSlice ({counted(self._size, 'byte')}): it is released when no frame "

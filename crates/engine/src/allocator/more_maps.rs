@@ -4,14 +4,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use parking_lot::Mutex;
-
 use crate::handle::AllocationId;
+use crate::lock::{Mutex, rank};
 
 /// The maps beyond 255 of each allocation that has more; each count is at least 1.
 #[derive(Debug, Default)]
 pub(crate) struct MoreMaps {
-    counts: Mutex<HashMap<AllocationId, u64>>,
+    counts: Mutex<HashMap<AllocationId, u64>, rank::MoreMaps>,
 }
 
 impl MoreMaps {

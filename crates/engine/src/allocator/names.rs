@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use parking_lot::Mutex;
-
 use crate::error::Error;
 use crate::handle::AllocationId;
+use crate::lock::{Mutex, rank};
 
 const NO_ROOM: Error = Error::NoHostMemory("a name");
 
@@ -19,7 +18,7 @@ fn copy(name: &str) -> Result<String, Error> {
 /// Names by allocation id.
 #[derive(Debug, Default)]
 pub struct Names {
-    names: Mutex<HashMap<AllocationId, Box<str>>>,
+    names: Mutex<HashMap<AllocationId, Box<str>>, rank::Names>,
 }
 
 impl Names {

@@ -7,12 +7,11 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
-use parking_lot::RwLock;
-
 use crate::device::{DeviceMemory, MemoryHandle};
 use crate::error::{Error, FailureFigures};
 use crate::heap::memory_events::{MemoryEvent, MemoryEventKind, MemoryEvents, WakeUp};
 use crate::heap::pressure::Pressure;
+use crate::lock::{RwLock, rank};
 use crate::words::bytes;
 
 /// Budget assumed without `VK_EXT_memory_budget`, in percent of the heap.
@@ -78,7 +77,7 @@ struct HeapCount {
     objects: AtomicU32,
     /// Bytes of empty blocks that are retained.
     kept: AtomicU64,
-    report: RwLock<DriverReport>,
+    report: RwLock<DriverReport, rank::HeapReport>,
 }
 
 /// The driver's last report for a heap.

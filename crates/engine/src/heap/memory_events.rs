@@ -4,9 +4,8 @@ use std::collections::LinkedList;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use parking_lot::Mutex;
-
 use crate::device::MemoryHandle;
+use crate::lock::{Mutex, rank};
 
 /// Whether a memory object was allocated or freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +44,9 @@ struct Inside {
 #[derive(Default)]
 pub(crate) struct MemoryEvents {
     is_watched: AtomicBool,
-    inside: Mutex<Inside>,
+    /// Held while the driver frees, which may wait for the program: so not by who only looks.
+    order: Mutex<(), rank::MemoryEventOrder>,
+    inside: Mutex<Inside, rank::MemoryEvents>,
 }
 
 impl MemoryEvents {
@@ -67,19 +68,21 @@ impl MemoryEvents {
     /// Runs the driver call that `event` describes and records the event; returns whether it was
     /// recorded.
     ///
-    /// While events are recorded, both happen under one lock: otherwise a handle that is freed here and
-    /// reused by the driver at once could be reported as allocated first.
+    /// While events are recorded, both happen under one lock, and one event after the other: otherwise a
+    /// handle that is freed here and reused by the driver at once could be reported as allocated first.
     pub fn note(&self, event: MemoryEvent, call: impl FnOnce()) -> bool {
         if !self.is_watched() {
             call();
             return false;
         }
-        let mut inside = self.inside.lock();
+        let order = self.order.lock();
         call();
+        let mut inside = self.inside.lock();
         let Some(wake_up) = inside.wake_up.clone() else { return false };
         let is_first = inside.events.is_empty();
         inside.events.push_back(event);
         drop(inside);
+        drop(order);
         if is_first {
             wake_up();
         }
@@ -92,5 +95,42 @@ impl MemoryEvents {
             return LinkedList::new();
         }
         std::mem::take(&mut self.inside.lock().events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    const EVENT: MemoryEvent = MemoryEvent {
+        kind: MemoryEventKind::Free,
+        memory: MemoryHandle(1),
+        memory_type_index: 0,
+        size: 1,
+    };
+
+    /// The driver may run code of the program while it frees, and that may wait for who looks.
+    #[test]
+    fn who_looks_does_not_wait_for_a_driver_that_frees() {
+        let events = MemoryEvents::default();
+        events.watch(Some(Arc::new(|| {})));
+        assert!(events.note(EVENT, || ()));
+        thread::scope(|scope| {
+            let (tell, told) = mpsc::channel();
+            let events = &events;
+            let noted = events.note(EVENT, || {
+                scope.spawn(move || tell.send(events.take().len()));
+                assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(1));
+            });
+            assert!(noted);
+        });
+        assert_eq!(Vec::from_iter(events.take()), [EVENT]);
+        events.watch(None);
+        assert!(!events.note(EVENT, || ()));
+        assert!(events.take().is_empty());
     }
 }

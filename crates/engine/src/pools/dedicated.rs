@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::device::DedicatedTarget;
 use crate::error::Error;
 use crate::handle::SlotKey;
+use crate::lock::{Mutex, rank};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::snapshot::{DedicatedSnapshot, NO_ROOM};
 use crate::request::ResourceKind;
@@ -29,7 +28,7 @@ struct Slot {
 /// The dedicated allocations of one pool.
 #[derive(Default)]
 pub struct Dedicated {
-    inside: Mutex<Inside>,
+    inside: Mutex<Inside, rank::Dedicated>,
 }
 
 #[derive(Default)]

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::device::{
     DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags,
 };
 use crate::error::Error;
 use crate::heap::ledger::HeapLedger;
+use crate::lock::{Mutex, rank};
 use crate::words::bytes;
 
 /// A shared block stays mapped after this many maps and unmaps: mapping is a system call, while a mapping
@@ -46,7 +45,7 @@ pub struct MemoryObject {
     /// Whether it is dedicated to one resource (`VkMemoryDedicatedAllocateInfo`).
     pub names_resource: bool,
     shared: bool,
-    mapping: Mutex<Mapping>,
+    mapping: Mutex<Mapping, rank::Mapping>,
 }
 
 impl MemoryObject {

@@ -3,16 +3,15 @@
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
-use parking_lot::Mutex;
-
 use crate::error::Error;
+use crate::lock::{Mutex, rank};
 use crate::pools::prefetch_queue::PrefetchQueue;
 use crate::pools::registry::Pools;
 
 /// The prefetch thread, while it runs.
 pub(crate) struct Prefetcher {
     queue: Arc<PrefetchQueue>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>, rank::PrefetchThread>,
 }
 
 impl Prefetcher {

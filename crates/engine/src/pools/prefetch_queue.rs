@@ -1,8 +1,7 @@
 //! [`PrefetchQueue`]: the pools that run low and request their next block.
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::handle::PoolKey;
+use crate::lock::{Condvar, Mutex, rank};
 
 #[derive(Default)]
 struct Asked {
@@ -13,7 +12,7 @@ struct Asked {
 /// Requests of pools for a block.
 #[derive(Default)]
 pub(crate) struct PrefetchQueue {
-    asked: Mutex<Asked>,
+    asked: Mutex<Asked, rank::PrefetchQueue>,
     changed: Condvar,
 }
 

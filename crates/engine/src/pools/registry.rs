@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use crate::check::check_pool;
 use crate::error::Error;
 use crate::handle::{PoolId, PoolKey};
+use crate::lock::{RwLock, rank};
 use crate::pools::memory_object::Release;
 use crate::pools::pool::Pool;
 use crate::pools::setup::Setup;
@@ -19,7 +18,7 @@ pub(crate) struct Pools {
     /// The default pools, indexed by memory type.
     pub defaults: Vec<Pool>,
     /// The custom pools; `None` while one is being created.
-    custom: RwLock<SlotMap<Option<Arc<Pool>>>>,
+    custom: RwLock<SlotMap<Option<Arc<Pool>>>, rank::Pools>,
 }
 
 impl Pools {

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::device::{DeviceError, MemoryRange};
+use crate::lock::{Mutex, rank};
 
 /// Maximum number of records; older ones are dropped.
 const LOG_CAPACITY: usize = 65_536;
@@ -62,11 +61,13 @@ pub enum Call {
     HostPointerProperties,
     /// `vkGetPhysicalDeviceImageFormatProperties2`. Never fails here.
     ImageFormatProperties,
+    /// `vkGetImageSubresourceLayout`
+    ImageSubresourceLayout,
 }
 
 impl Call {
     /// All functions.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Allocate,
         Self::Free,
         Self::Map,
@@ -90,6 +91,7 @@ impl Call {
         Self::FdProperties,
         Self::HostPointerProperties,
         Self::ImageFormatProperties,
+        Self::ImageSubresourceLayout,
     ];
 
     /// Returns the name of the Vulkan function.
@@ -118,6 +120,7 @@ impl Call {
             Self::FdProperties => "vkGetMemoryFdPropertiesKHR",
             Self::HostPointerProperties => "vkGetMemoryHostPointerPropertiesEXT",
             Self::ImageFormatProperties => "vkGetPhysicalDeviceImageFormatProperties2",
+            Self::ImageSubresourceLayout => "vkGetImageSubresourceLayout",
         }
     }
 
@@ -134,6 +137,7 @@ impl Call {
                 | Self::DestroyImage
                 | Self::ImageRequirements
                 | Self::ImageFormatProperties
+                | Self::ImageSubresourceLayout
         )
     }
 }
@@ -202,7 +206,7 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Calls {
     born: Instant,
-    state: Mutex<State>,
+    state: Mutex<State, rank::SimulatedCalls>,
 }
 
 impl Calls {

@@ -18,13 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::device::{
     DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, HostAddress,
     MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags, MemoryRange,
 };
 use crate::error::Error;
+use crate::lock::{Mutex, rank};
 
 use crate::words::bytes;
 use calls::Calls;
@@ -101,9 +100,9 @@ enum BudgetSource {
 pub struct SimulatedDevice {
     info: DeviceInfo,
     calls: Calls,
-    objects: Mutex<Objects>,
-    budget: Mutex<BudgetSource>,
-    violations: Mutex<Vec<String>>,
+    objects: Mutex<Objects, rank::SimulatedObjects>,
+    budget: Mutex<BudgetSource, rank::SimulatedBudget>,
+    violations: Mutex<Vec<String>, rank::SimulatedViolations>,
     counts_objects: AtomicBool,
 }
 

@@ -9,9 +9,8 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::device::HostAddress;
+use crate::lock::{Mutex, rank};
 
 /// Size of the buffer for copies between stores, in bytes: so that no two locks are held at once, and
 /// none for long.
@@ -41,7 +40,7 @@ pub(super) struct Store {
 enum Bytes {
     Own {
         /// Never grows, so its address does not change.
-        bytes: Mutex<Vec<u8>>,
+        bytes: Mutex<Vec<u8>, rank::SimulatedBytes>,
         /// Offset of the first aligned byte in `bytes`.
         padding: usize,
     },
@@ -144,7 +143,7 @@ impl Store {
 pub(super) struct LazyStore {
     size: u64,
     alignment: u64,
-    store: Mutex<Option<Arc<Store>>>,
+    store: Mutex<Option<Arc<Store>>, rank::SimulatedStore>,
 }
 
 impl LazyStore {

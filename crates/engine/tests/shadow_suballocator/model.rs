@@ -75,7 +75,7 @@ impl Block {
         (at + region.footprint > offset).then_some((at, region))
     }
 
-    /// Returns any region, near or far, that must not share a page with this range.
+    /// Returns a region on a page of this range that it must not share, whatever lies between them.
     pub fn page_conflict(
         &self,
         (offset, size): (u64, u64),
@@ -87,12 +87,13 @@ impl Block {
         }
         let pages = |offset: u64, size: u64| (offset / page, (offset + size - 1) / page);
         let (first, last) = pages(offset, size);
-        let on_a_page = |(&at, region): (&u64, &Region)| {
-            let (from, to) = pages(at, region.size);
-            let conflict = from <= last && first <= to && !may_share(kind, region.kind);
-            conflict.then_some((at, *region))
-        };
-        self.regions.iter().find_map(on_a_page)
+        // Regions do not overlap, which `wrong` sees to: those on these pages are neighbours.
+        let until = (last + 1).saturating_mul(page);
+        let before = self.regions.range(..until).rev();
+        before
+            .take_while(|(at, region)| pages(**at, region.size).1 >= first)
+            .find(|(_, region)| !may_share(kind, region.kind))
+            .map(|(&at, &region)| (at, region))
     }
 
     /// Returns the lowest offset inside an unused range, by trying.

@@ -1,4 +1,4 @@
-//! Resources in memory that another one has already.
+//! Aliasing: resources in the memory of another one.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::numbers::unsigned;
 use crate::arguments::text::Text;
 use crate::errors::invalid;
-use crate::lifetime::create::Made;
+use crate::lifetime::create::CreatedResource;
 use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::objects::buffer::Buffer;
 use crate::objects::image::Image;
@@ -20,7 +20,7 @@ use crate::objects::resource::ResourceObject;
 use crate::package::unexpected_keyword;
 use crate::process::links::Link;
 
-/// Keywords of an alias: it is not allocated, so it has none of an allocation.
+/// Keywords of an alias, which has none of an allocation.
 #[derive(Default)]
 struct AliasKeywords {
     local_offset: u64,
@@ -57,7 +57,7 @@ impl AliasKeywords {
         self,
         py: Python<'_>,
         base: &ResourceRef,
-        made: Made,
+        made: CreatedResource,
         object: T,
     ) -> PyResult<Py<T>> {
         let resource = Resource::create_alias(py, base, made, self.name)?;
@@ -85,18 +85,17 @@ impl Allocator {
 #[pymethods]
 impl Allocator {
     /// Creates a buffer in the memory of a `Buffer`, an `Image` or an `Allocation`, which it shares
-    /// (`vmaCreateAliasingBuffer2`). Nothing is allocated.
+    /// (`vmaCreateAliasingBuffer2`). Allocates no memory.
     ///
-    /// After `base` it takes the arguments of `create_buffer` that make a buffer; the other keywords
-    /// are `local_offset` (bytes from the start of the base's memory), `name` and `user_data`. The
-    /// base cannot be destroyed before its aliases; destroying an alias frees no memory. Barriers
-    /// between the two are the caller's, as Vulkan asks (memory aliasing).
+    /// After `base` it takes the arguments of `create_buffer` that describe a buffer. The other keywords are
+    /// `local_offset` (bytes from the start of the base's memory), `name` and `user_data`. The base cannot be
+    /// destroyed before its aliases; destroying an alias frees no memory. The caller issues the barriers
+    /// between accesses through the two, which Vulkan requires (memory aliasing).
     ///
-    /// Raises `InvalidArgumentError`, and creates nothing, where the alias does not fit in size,
-    /// alignment or memory type, where the memory is dedicated to one resource (create that with
-    /// `CAN_ALIAS`), and where another kind of resource would come to share a page of
-    /// `buffer_image_granularity` bytes with a neighbour (memory of `allocate_memory` shares none).
-    /// `UseAfterFreeError`.
+    /// Raises `InvalidArgumentError`, and creates nothing, if the alias does not fit in size, alignment or
+    /// memory type; if the memory is dedicated to one resource (create that with `CAN_ALIAS`); and if another
+    /// kind of resource would share a page of `buffer_image_granularity` bytes with a neighbour (memory of
+    /// `allocate_memory` shares none). Raises `UseAfterFreeError` if `base` or the allocator has ended.
     #[pyo3(signature = (base, size = None, buffer_usage = None, **keywords))]
     fn create_aliasing_buffer(
         &self,
@@ -117,17 +116,17 @@ impl Allocator {
         let allocator = &self.state.device_allocator;
         let offset = keywords.local_offset;
         let (buffer, allocation) = self.attempt(py, || {
-            // SAFETY: made here, or a struct of the caller's that interop has checked.
+            // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe { allocator.create_aliasing_buffer(&built.info, base.allocation(), offset) }
         })?;
-        keywords.finish(py, base, Made::buffer(buffer, allocation, &built.info), Buffer)
+        keywords.finish(py, base, CreatedResource::buffer(buffer, allocation, &built.info), Buffer)
     }
 
     /// Creates an image in the memory of a `Buffer`, an `Image` or an `Allocation`, which it shares
-    /// (`vmaCreateAliasingImage2`). Nothing is allocated.
+    /// (`vmaCreateAliasingImage2`). Allocates no memory.
     ///
-    /// After `base` it takes the arguments of `create_image` that make an image; all else is as in
-    /// `create_aliasing_buffer`.
+    /// After `base` it takes the arguments of `create_image` that describe an image. Other keywords and
+    /// errors are those of `create_aliasing_buffer`.
     #[pyo3(signature = (base, format = None, extent = None, image_usage = None, **keywords))]
     fn create_aliasing_image(
         &self,
@@ -149,10 +148,10 @@ impl Allocator {
         let allocator = &self.state.device_allocator;
         let offset = keywords.local_offset;
         let (image, allocation) = self.attempt(py, || {
-            // SAFETY: made here, or a struct of the caller's that interop has checked.
+            // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe { allocator.create_aliasing_image(&built.info, base.allocation(), offset) }
         })?;
-        let made = Made::image(image, allocation, &built.info);
+        let made = CreatedResource::image(image, allocation, &built.info);
         keywords.finish(py, base, made, Image::of(&built.info))
     }
 }

@@ -1,4 +1,4 @@
-//! Buffers, images and bare memory, one at a time.
+//! Creation of single buffers, images and allocations.
 
 use std::ffi::CStr;
 
@@ -16,7 +16,7 @@ use crate::arguments::numbers::{
 };
 use crate::errors::{IntoPyResult, to_py};
 use crate::interop::import::ImportKeywords;
-use crate::lifetime::create::{Made, Shared};
+use crate::lifetime::create::{CommonOptions, CreatedResource};
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::ownership::Resource;
 use crate::lifetime::pins::Pinned;
@@ -31,8 +31,8 @@ use crate::transfer::source::Source;
 use crate::transfer::transfers::Transfers;
 
 impl Allocator {
-    /// The caller has the pool of the keywords open. The first attempt may have been made before, and
-    /// have failed.
+    /// Creates a buffer from a create info. The caller has pinned the pool of the keywords. `failed` is the
+    /// error of a first attempt that the caller made.
     fn create_built(
         &self,
         py: Python<'_>,
@@ -45,15 +45,16 @@ impl Allocator {
                 return Err(error);
             }
             let (allocator, create) = (&self.state.device_allocator, &keywords.create);
-            // SAFETY: made here, or a struct of the caller's that interop has checked.
+            // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe {
                 allocator.create_buffer(info, create, |on, request| allocate(py, on, request))
             }
         })?;
-        self.finish(py, keywords, Made::buffer(buffer, allocation, info), Buffer)
+        self.finish(py, keywords, CreatedResource::buffer(buffer, allocation, info), Buffer)
     }
 
-    /// Of a size and a usage, without keywords. Holds no reference of Python's when it ends.
+    /// Creates a buffer of a size and a usage, without keywords. Drops no unbound reference to a Python
+    /// object; see [`FastMethod::plain_call`].
     fn create_plain_buffer(
         &self,
         py: Python<'_>,
@@ -67,16 +68,16 @@ impl Allocator {
             return Python::attach(|py| self.create_buffer(py, Some(size), Some(usage), None));
         }
         let create = AllocationCreateInfo::default();
-        // SAFETY: made here.
+        // SAFETY: created here.
         let made = unsafe {
             let allocator = &self.state.device_allocator;
             allocator.create_buffer(&info, &create, |on, request| allocate(py, on, request))
         };
         match made {
             Ok((buffer, allocation)) => {
-                let made = Made::buffer(buffer, allocation, &info);
-                let resource = Resource::create(py, &self.state, made, &Shared::default())?;
-                self.announce(py, resource, None, None, Buffer)
+                let made = CreatedResource::buffer(buffer, allocation, &info);
+                let resource = Resource::create(py, &self.state, made, &CommonOptions::default())?;
+                self.create_object(py, resource, None, None, Buffer)
             }
             Err(error) => {
                 Python::attach(|py| self.create_built(py, Keywords::default(), &info, Some(error)))
@@ -159,7 +160,7 @@ impl Allocator {
         Ok(buffer)
     }
 
-    /// Memory for planes of a disjoint image of the caller's.
+    /// Allocates memory for planes of a disjoint image of the caller.
     fn memory_for_planes(
         &self,
         py: Python<'_>,
@@ -170,7 +171,7 @@ impl Allocator {
         bind: bool,
     ) -> PyResult<Py<Allocation>> {
         let allocator = &self.state.device_allocator;
-        // SAFETY: the caller vouches for the handle and its planes.
+        // SAFETY: the caller guarantees the handle and its planes.
         let request =
             unsafe { allocator.request_for_planes(image, planes, tiling, &keywords.create) };
         let (request, offsets) = request.or_raise(py)?;
@@ -179,11 +180,11 @@ impl Allocator {
             let resource = &allocation.bind(py).as_super().get().resource;
             let pin = resource.enter(py)?;
             let places = planes.iter().copied().zip(offsets);
-            // SAFETY: the memory is live, pinned and large enough; the caller vouches for the image.
+            // SAFETY: the memory is live, pinned and large enough; the caller guarantees the image.
             let bound = unsafe { allocator.bind_planes(image, resource.allocation(), places) };
             drop(pin);
             if let Err(error) = bound {
-                // The error of the bind is the one to tell.
+                // The error of the bind is the one to raise.
                 let _ = resource.destroy(py);
                 return Err(to_py(py, &error));
             }
@@ -191,7 +192,7 @@ impl Allocator {
         Ok(allocation)
     }
 
-    /// Binds a resource of the caller's, and frees the memory again if that fails.
+    /// Binds a buffer or image of the caller; frees the memory again if that fails.
     fn bind_or_free(
         &self,
         allocation: &Bound<'_, Allocation>,
@@ -207,12 +208,12 @@ impl Allocator {
             }
         };
         bound.inspect_err(|_| {
-            // The error of the bind is the one to tell.
+            // The error of the bind is the one to raise.
             let _ = resource.destroy(py);
         })
     }
 
-    /// Keeps a resource of this package, whose handle a call is about, from being destroyed meanwhile.
+    /// Pins a resource of this package whose handle was passed, so that it is not destroyed during the call.
     fn pin<'a>(
         &self,
         py: Python<'a>,
@@ -225,7 +226,7 @@ impl Allocator {
     }
 }
 
-/// `Allocator.create_buffer`. The one method that is called for each thing of a frame.
+/// `Allocator.create_buffer`: the method that is called most often, for every resource of a frame.
 pub struct CreateBuffer;
 
 impl FastMethod<2> for CreateBuffer {
@@ -238,27 +239,28 @@ impl FastMethod<2> for CreateBuffer {
 Creates a buffer, allocates its memory and binds it (`vmaCreateBuffer`).
 
 Called as `create_buffer(size, buffer_usage)` with the size in bytes and a `BufferUsage`, or names
-of it as `\"VERTEX_BUFFER|TRANSFER_DST\"`, or with a `VkBufferCreateInfo`: a struct of any binding in first place, or `info=` a struct or its
-address. Its `pNext` chain goes to Vulkan untouched.
+of it such as `\"VERTEX_BUFFER|TRANSFER_DST\"`; or with a `VkBufferCreateInfo`: a struct of any
+binding as the first argument, or `info=` a struct or its address. Its `pNext` chain is passed on
+unchanged.
 
-Beside those of an allocation (see `AllocationCreateInfo`; `MemoryUsage.AUTO` by default), the
-keywords are `create_flags` (`BufferCreateFlags`), `sharing_mode` and `queue_family_indices`.
+Keywords, besides those of an allocation (see `AllocationCreateInfo`; `MemoryUsage.AUTO` by
+default), are `create_flags` (`BufferCreateFlags`), `sharing_mode` and `queue_family_indices`.
 A failure leaves nothing behind.
 
 With `data` it is filled from an array, as by `Buffer.upload`: its size is that of the data where none is given, and
 `TRANSFER_DST` is added to its usage. Where that fails the buffer is destroyed.
 
 With `export_handle_types` the memory can be exported (`export_fd`). One of `import_fd`,
-`import_win32_handle` and `import_host_pointer` puts the buffer on memory that others made, as
-`import_memory_fd` and its relatives do, with the same fate of a descriptor. Beside it stand
-`import_handle_type`; `import_size`, of the whole `VkDeviceMemory` (what the buffer needs by
-default, in whole pages where `import_host_pointer` is an address); `import_offset`, where the
-buffer starts in it (0); and `import_memory_type_index`.
+`import_win32_handle` and `import_host_pointer` creates the buffer in imported memory, as
+`import_memory_fd`, `import_memory_win32_handle` and `import_host_pointer` do; a descriptor is
+consumed on success. Their keywords are `import_handle_type`; `import_size`, the size of the whole
+`VkDeviceMemory` (by default what the buffer requires, in whole pages if `import_host_pointer` is
+an address); `import_offset`, the offset of the buffer in it (0); and `import_memory_type_index`.
 Memory that was exported from another allocator is described by `memory_type_index`,
-`device_memory_size` and `offset` of the `Allocation` there; flags and usage are the same.
+`device_memory_size` and `offset` of the `Allocation` there; flags and usage have to be the same.
 
 Raises `OutOfDeviceMemoryError`, `OutOfHostMemoryError`, `TooManyObjectsError`,
-`FeatureNotPresentError` (no memory type serves), `InvalidArgumentError`, `UseAfterFreeError`
+`FeatureNotPresentError` (no suitable memory type), `InvalidArgumentError`, `UseAfterFreeError`
 (closed).";
 
     fn plain_call<'py>(
@@ -266,7 +268,7 @@ Raises `OutOfDeviceMemoryError`, `OutOfHostMemoryError`, `TooManyObjectsError`,
         positional: [Option<&Bound<'py, PyAny>>; 2],
     ) -> Option<PyResult<Py<PyAny>>> {
         let [Some(size), Some(usage)] = positional else { return None };
-        // Anything else may be a struct, which is kept for the time of the call.
+        // Any other object may be a struct, which has to be kept alive during the call.
         if !size.is_exact_instance_of::<PyInt>() {
             return None;
         }
@@ -286,12 +288,12 @@ Raises `OutOfDeviceMemoryError`, `OutOfHostMemoryError`, `TooManyObjectsError`,
 impl Allocator {
     /// Creates an image, allocates its memory and binds it (`vmaCreateImage`).
     ///
-    /// Called as `create_image(format, extent, image_usage)`, where format and usage may be names, as
-    /// `"R8G8B8A8_UNORM"` or WebGPU's `"rgba8unorm"`, and the extent is one to three sides in texels,
-    /// width first, and makes a 1D, 2D or 3D image (for a NumPy array of rows that is
-    /// `(a.shape[1], a.shape[0])`), or with a `VkImageCreateInfo` as in `create_buffer`.
+    /// Called as `create_image(format, extent, image_usage)`, or with a `VkImageCreateInfo` as in
+    /// `create_buffer`. Format and usage may be names, such as `"R8G8B8A8_UNORM"` or WebGPU's `"rgba8unorm"`.
+    /// The extent has one to three sides in texels, width first, which gives a 1D, 2D or 3D image (for a
+    /// NumPy array of rows: `(a.shape[1], a.shape[0])`).
     ///
-    /// Beside those of an allocation the keywords are `tiling` (`ImageTiling.OPTIMAL` by default),
+    /// Keywords, besides those of an allocation, are `tiling` (`ImageTiling.OPTIMAL` by default),
     /// `mip_levels`, `array_layers` and `samples` (1), `image_type`, `initial_layout`, `create_flags`
     /// (`ImageCreateFlags`), `sharing_mode` and `queue_family_indices`.
     ///
@@ -319,17 +321,17 @@ impl Allocator {
         }
         let (image, allocation) = self.attempt(py, || {
             let (allocator, create) = (&self.state.device_allocator, &keywords.create);
-            // SAFETY: made here, or a struct of the caller's that interop has checked.
+            // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe { allocator.create_image(info, create, |on, request| allocate(py, on, request)) }
         })?;
-        self.finish(py, keywords, Made::image(image, allocation, info), Image::of(info))
+        self.finish(py, keywords, CreatedResource::image(image, allocation, info), Image::of(info))
     }
 
     /// Allocates `size` bytes without a buffer or an image (`vmaAllocateMemory`).
     ///
-    /// `alignment` is a power of two, in bytes. `memory_type_bits` says which types will do; without it
-    /// all do. What is bound to it later is not known, so it shares no page of
-    /// `buffer_image_granularity` bytes with anything.
+    /// `alignment` is a power of two, in bytes. `memory_type_bits` is a mask of allowed memory types, by
+    /// default all. As the kind of resource is unknown, the allocation shares no page of
+    /// `buffer_image_granularity` bytes with any other.
     ///
     /// Raises what `create_buffer` raises.
     #[pyo3(signature = (size, alignment = None, **keywords))]
@@ -348,10 +350,10 @@ impl Allocator {
         self.bare_memory(py, keywords, &request)
     }
 
-    /// Allocates what a `VkBuffer` of the caller's needs, and binds it if `bind`
+    /// Allocates the memory that a `VkBuffer` of the caller requires; binds it if `bind` is true
     /// (`vmaAllocateMemoryForBuffer`).
     ///
-    /// Takes the handle of any binding. The buffer stays the caller's, who destroys it before freeing the
+    /// Takes the handle of any binding. The caller keeps the buffer, and destroys it before freeing the
     /// memory. Raises what `create_buffer` raises.
     #[pyo3(signature = (buffer, *, bind = false, **keywords))]
     fn allocate_memory_for_buffer(
@@ -367,7 +369,7 @@ impl Allocator {
         let ours = ours.as_ref().map(|it| it.as_super());
         let _pin = self.pin(py, ours)?;
         let buffer = vk::Buffer::from_raw(live_handle(buffer, "VkBuffer", "buffer")?);
-        // SAFETY: the caller vouches for the handle, or it is of a pinned buffer of this device.
+        // SAFETY: the caller guarantees the handle, or it is of a pinned buffer of this device.
         let request =
             unsafe { self.state.device_allocator.request_for_buffer(buffer, &keywords.create) };
         let allocation = self.bare_memory(py, keywords, &request)?;
@@ -377,16 +379,16 @@ impl Allocator {
         Ok(allocation)
     }
 
-    /// Allocates what a `VkImage` of the caller's needs, and binds it if `bind`
+    /// Allocates the memory that a `VkImage` of the caller requires; binds it if `bind` is true
     /// (`vmaAllocateMemoryForImage`).
     ///
-    /// `tiling` is the `ImageTiling` it was created with; without it the memory shares no page of
-    /// `buffer_image_granularity` bytes with anything.
+    /// `tiling` is the `ImageTiling` the image was created with; without it the allocation shares no page of
+    /// `buffer_image_granularity` bytes with any other.
     ///
-    /// Of a disjoint image `plane` says which plane the memory is for, counted from 0, or which planes, as
-    /// `(0, 1)`: those lie one behind the other, each as aligned as it needs
-    /// (`VkImagePlaneMemoryRequirementsInfo`), and `bind` binds them in one call. Where they start is for
-    /// the caller to compute from their requirements, or to leave to `bind`.
+    /// For a disjoint image, `plane` is the index of the plane that the memory is for, counted from 0, or
+    /// several, such as `(0, 1)`: they are placed one after the other, each at its alignment
+    /// (`VkImagePlaneMemoryRequirementsInfo`), and `bind` binds them in one call. A caller that binds them
+    /// itself computes their offsets from their requirements.
     ///
     /// Raises what `create_buffer` raises.
     #[pyo3(signature = (image, *, bind = false, **keywords))]
@@ -417,7 +419,7 @@ impl Allocator {
         if let Some(planes) = planes {
             return self.memory_for_planes(py, keywords, image, &planes, tiling, bind);
         }
-        // SAFETY: the caller vouches for the handle, or it is of a pinned image of this device.
+        // SAFETY: the caller guarantees the handle, or it is of a pinned image of this device.
         let request = unsafe {
             self.state.device_allocator.request_for_image(image, tiling, &keywords.create)
         };

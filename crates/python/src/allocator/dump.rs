@@ -1,4 +1,4 @@
-//! Everything that is held, as a text or as Python objects.
+//! Dumps of all pools and allocations, as JSON text or as Python objects.
 
 use std::collections::{HashMap, TryReserveError};
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, PoolId
 use super::Allocator;
 use super::leaks::SiteTexts;
 use crate::errors::{IntoPyResult, out_of_host_memory};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::{AllocatorState, Resource};
 use crate::package::LOAD_DUMP;
 use crate::process::host_memory::check_room;
 
-/// What one resource is for.
+/// What a dump says about one allocation.
 #[derive(Default)]
 struct Entry {
     generation: u32,
@@ -23,8 +24,8 @@ struct Entry {
     aliases: Vec<AliasDescription>,
 }
 
-/// What is noted of a resource while a dump is written, in bytes.
-const OF_LABEL: usize = 128;
+/// Host memory that a label takes while a dump is written, in bytes.
+const LABEL_BYTES: usize = 128;
 
 fn alias(resource: &Resource, call_site: Option<u32>) -> AliasDescription {
     AliasDescription {
@@ -38,10 +39,10 @@ fn alias(resource: &Resource, call_site: Option<u32>) -> AliasDescription {
     }
 }
 
-/// By slot of the engine: a million of them are looked up one by one, so there is no hashing.
+/// Entries by slot of the engine: a million of them are looked up one by one, so not in a hash map.
 type Slots = Vec<Option<Entry>>;
 
-/// Slots by pool and whether the allocations are dedicated.
+/// Entries by pool and whether the allocations are dedicated.
 type SlotsByPool = HashMap<(PoolKey, bool), Slots>;
 
 fn entry_of(slots: &mut SlotsByPool, id: AllocationId) -> Result<&mut Entry, TryReserveError> {
@@ -54,13 +55,13 @@ fn entry_of(slots: &mut SlotsByPool, id: AllocationId) -> Result<&mut Entry, Try
     }
     let entry = slots[index].get_or_insert_default();
     if entry.generation != id.key.generation() {
-        // Of something that has ended meanwhile.
+        // The entry is of an allocation that has ended meanwhile.
         *entry = Entry { generation: id.key.generation(), ..Entry::default() };
     }
     Ok(entry)
 }
 
-/// What is known of all live resources and pools at one moment.
+/// What a dump says about all live resources and pools, taken at one moment.
 struct Labels {
     slots: SlotsByPool,
     pools: HashMap<PoolId, Arc<str>>,
@@ -70,7 +71,7 @@ struct Labels {
 
 impl Labels {
     fn of(py: Python<'_>, state: &AllocatorState) -> Result<Self, TryReserveError> {
-        // The lock is gone when the last reference of one of them is.
+        // Unlocked before `live` is dropped: a last reference among them locks the list.
         let live = state.live.lock().all();
         let mut slots = SlotsByPool::new();
         let mut sites = SiteTexts::new(&state.sites);
@@ -82,7 +83,7 @@ impl Labels {
             if !is_alias && usage == 0 && custom_data.is_none() && call_site.is_none() {
                 continue;
             }
-            // An alias has the handle of what it lies in, and may come first.
+            // An alias has the id of its base's allocation, and may come before it.
             let entry = entry_of(&mut slots, resource.allocation().id)?;
             if is_alias {
                 has_aliases = true;
@@ -132,29 +133,29 @@ impl Describe for Labels {
 
 #[pymethods]
 impl Allocator {
-    /// Everything that is held, as JSON in VMA's format (`vmaBuildStatsString`).
+    /// Returns a dump of all pools and allocations, as JSON in VMA's format (`vmaBuildStatsString`).
     ///
-    /// Sizes and offsets are bytes. Without `detailed` the single blocks and allocations are left out.
-    /// `Usage` is the number of `BufferUsage` or `ImageUsage`. `CustomData` is the user data: letters and
+    /// Sizes and offsets are in bytes. Without `detailed`, single blocks and allocations are left out.
+    /// `Usage` is the number of `BufferUsage` or `ImageUsage`. `CustomData` is the user data: the letters and
     /// digits of a text, a number, or else the type and the `id()` of the object. Each pool is shown as it
     /// was at one moment.
     ///
-    /// Beside VMA's keys, which stay as they are, stand `Aliases` and, with `track_call_sites`,
-    /// `CallSites`: objects laid out like the pools, with an offset, or the index of a dedicated
-    /// allocation, for each entry. Tools for VMA pass over them.
+    /// VMA's keys are unchanged. In addition there are `Aliases` and, with `track_call_sites`, `CallSites`:
+    /// objects laid out like the pools, with an offset, or the index of a dedicated allocation, for each
+    /// entry. Tools for VMA ignore them.
     ///
     /// `vk_mem.load_dump` reads it. Raises `UseAfterFreeError` (closed).
     #[pyo3(signature = (detailed = true))]
     fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> PyResult<String> {
         let _inside = self.state.enter(py)?;
-        // The last reference of a resource may be let go of here, and that warns: without any lock.
-        check_room(py, self.state.live.lock().len(), OF_LABEL)?;
+        // Without locks: `Labels::of` may drop the last reference to a resource, which issues a warning.
+        check_room(py, self.state.live.lock().len(), LABEL_BYTES)?;
         let labels = Labels::of(py, &self.state).map_err(|_| out_of_host_memory(py))?;
-        py.detach(|| self.state.engine().build_stats_string(detailed, &labels)).or_raise(py)
+        detach(py, || self.state.engine().build_stats_string(detailed, &labels)).or_raise(py)
     }
 
-    /// Everything that is held, as a `Dump`: to look at, to keep, and to compare with another
-    /// (`vk_mem.diff`).
+    /// Returns a dump of all pools and allocations as a `Dump`: to print, to keep, and to compare with
+    /// another (`vk_mem.diff`).
     ///
     /// Raises `UseAfterFreeError` (closed).
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -1,15 +1,19 @@
-//! Flushing and invalidating many allocations in one call of the driver.
+//! Flushes and invalidates many allocations in one driver call.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vkmem_engine::FailedItem;
-use vkmem_engine::words::counted;
+use vkmem_engine::words::{bytes, counted};
 
 use super::Allocator;
+use crate::arguments::numbers::unsigned;
 use crate::arguments::sequences::{self, about_item};
-use crate::errors::to_py_of_item;
+use crate::errors::{invalid, to_py_of_item};
+use crate::interpreter::detach;
+use crate::lifetime::ownership::Resource;
 use crate::memory::host_access::{Part, flush_many, invalidate_many};
 use crate::objects::resource::ResourceObject;
+use crate::package::BUFFER_RANGE;
 
 impl Allocator {
     fn synchronise(
@@ -21,31 +25,67 @@ impl Allocator {
     ) -> PyResult<()> {
         let py = allocations.py();
         let _inside = self.state.enter(py)?;
-        let objects = sequences::objects(allocations, "allocations", |object| {
-            self.check_here(object, "Buffer, Image or Allocation").map(drop)
-        })?;
+        let mut objects = sequences::items(allocations, "allocations")?;
+        // Start and size of those that are ranges of a buffer.
+        let mut ranges = vec![None; objects.len()];
+        for (index, object) in objects.iter_mut().enumerate() {
+            let checked = whole(object, &mut ranges[index])
+                .and_then(|()| self.check_here(object, "Buffer, Image or Allocation").map(drop));
+            checked.map_err(|why| about_item(py, index, why))?;
+        }
         let count = objects.len();
         let offsets = numbers(offsets, "offsets", "offset", 0, count)?;
         let sizes = numbers(sizes, "sizes", "size", u64::MAX, count)?;
-        let resources =
-            objects.iter().map(|object| Ok(&object.cast::<ResourceObject>()?.get().resource));
-        let resources: Vec<_> = resources.collect::<PyResult<_>>()?;
-        // Registers a use of each until the driver has answered.
+        let faces = objects.iter().map(|object| Ok(object.cast::<ResourceObject>()?.get().face()));
+        let faces: Vec<_> = faces.collect::<PyResult<_>>()?;
+        // Each stays pinned until the driver call returns.
         let mut pins = Vec::with_capacity(count);
-        for (index, resource) in resources.iter().enumerate() {
-            pins.push(resource.enter_memory(py).map_err(|why| about_item(py, index, why))?);
+        let mut parts: Vec<Part<'_>> = Vec::with_capacity(count);
+        for (index, face) in faces.iter().enumerate() {
+            let resource: &Resource = face.resource;
+            let pin = resource.enter_memory(py).and_then(|pin| {
+                resource.check_host_access(face, py)?;
+                let (offset, size) = inside(py, ranges[index], offsets[index], sizes[index])?;
+                parts.push((resource, offset, size));
+                Ok(pin)
+            });
+            pins.push(pin.map_err(|why| about_item(py, index, why))?);
         }
-        let ranges = offsets.into_iter().zip(sizes);
-        let parts: Vec<Part<'_>> = resources
-            .iter()
-            .zip(ranges)
-            .map(|(resource, (offset, size))| (&***resource, offset, size))
-            .collect();
-        py.detach(|| run(&parts)).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
+        detach(py, || run(&parts)).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
     }
 }
 
-/// One number for each, or the same for all.
+/// Puts the buffer in the place of a range of it, whose start and size are noted.
+fn whole(object: &mut Bound<'_, PyAny>, range: &mut Option<(u64, u64)>) -> PyResult<()> {
+    if object.cast::<ResourceObject>().is_ok()
+        || !object.is_instance(BUFFER_RANGE.get(object.py())?)?
+    {
+        return Ok(());
+    }
+    let number = |name| unsigned(&object.getattr(name)?, name);
+    *range = Some((number("offset")?, number("size")?));
+    *object = object.getattr("buffer")?;
+    Ok(())
+}
+
+/// A part of a range as one of its buffer.
+fn inside(
+    py: Python<'_>,
+    range: Option<(u64, u64)>,
+    offset: u64,
+    size: u64,
+) -> PyResult<(u64, u64)> {
+    let Some((start, whole)) = range else { return Ok((offset, size)) };
+    let size = if size == u64::MAX { whole.saturating_sub(offset) } else { size };
+    if offset > whole || size > whole - offset {
+        let (size, whole) = (bytes(size), bytes(whole));
+        let why = format!("{size} at offset {offset}: outside of a slice of {whole}");
+        return Err(invalid(py, why));
+    }
+    Ok((start + offset, size))
+}
+
+/// Reads one number for each allocation; `None` gives all of them the same one.
 fn numbers(
     given: Option<&Bound<'_, PyAny>>,
     name: &str,
@@ -64,13 +104,14 @@ fn numbers(
 
 #[pymethods]
 impl Allocator {
-    /// Flushes many in one call of the driver (`vmaFlushAllocations`): each is a `Buffer`, an `Image` or
+    /// Flushes many allocations in one driver call (`vmaFlushAllocations`): each is a `Buffer`, an `Image` or
     /// an `Allocation`.
     ///
-    /// `offsets` and `sizes` are in bytes, one for each; without offsets from the start on, without sizes
-    /// up to the end. What is coherent or not mapped needs nothing; else as `flush` of each.
+    /// `offsets` and `sizes` are in bytes, one for each allocation. Without offsets, ranges start at 0;
+    /// without sizes, they go up to the end. Allocations that are coherent or not mapped are skipped. For
+    /// each other one this is `flush`.
     ///
-    /// Raises what `flush` raises, with the `item` that it is about, before anything is flushed.
+    /// Raises what `flush` raises, with the `item` it is about, before anything is flushed.
     #[pyo3(signature = (allocations, offsets = None, sizes = None))]
     fn flush_allocations(
         &self,
@@ -81,10 +122,10 @@ impl Allocator {
         self.synchronise(allocations, offsets, sizes, flush_many)
     }
 
-    /// Invalidates many in one call of the driver (`vmaInvalidateAllocations`); the arguments are those of
+    /// Invalidates many allocations in one driver call (`vmaInvalidateAllocations`). Arguments are those of
     /// `flush_allocations`.
     ///
-    /// Raises what `invalidate` raises, with the `item` that it is about, before anything is invalidated.
+    /// Raises what `invalidate` raises, with the `item` it is about, before anything is invalidated.
     #[pyo3(signature = (allocations, offsets = None, sizes = None))]
     fn invalidate_allocations(
         &self,

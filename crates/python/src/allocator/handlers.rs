@@ -1,38 +1,38 @@
-//! What a program is told of: a heap that fills up, memory that runs out, more memory objects than the
-//! device says it allows.
+//! Callbacks and warnings of an allocator: heaps that reach their threshold, memory that runs out, more
+//! memory objects than the device reports as its limit.
 
 use std::ffi::CString;
 use std::thread::{self, ThreadId};
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeWarning, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::counted;
 use vkmem_engine::{Error, FailedItem, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 
-use crate::arguments::callback::{callable, current, exchange};
+use crate::arguments::callback::{Callback, callable, current, exchange};
 use crate::errors::{is_ours, to_py, to_py_of_item};
 use crate::lifetime::ownership::AllocatorState;
 use crate::objects::statistics::HeapBudget;
 use crate::observe::event::{Event, EventKind};
 use crate::process::forks::in_one_process;
 
-/// The callbacks of an allocator. They run on the thread whose call noticed, outside of all locks.
+/// The callbacks of an allocator. They run without locks, on the thread whose call noticed.
 #[derive(Default)]
 pub struct Handlers {
-    out_of_memory: Mutex<Option<Py<PyAny>>>,
-    pressure: Mutex<Option<Py<PyAny>>>,
-    /// Threads inside the callback: what fails there is not handled again.
-    handling: Mutex<Vec<ThreadId>>,
+    out_of_memory: Callback,
+    pressure: Callback,
+    /// Threads inside the callback of `on_out_of_memory`: their own failures do not call it again.
+    handling: Mutex<Vec<ThreadId>, rank::Handling>,
 }
 
-/// Why an attempt to allocate failed.
+/// The failure of an attempt to allocate.
 pub trait Failure {
-    /// What the engine said.
+    /// Returns the engine's error.
     fn error(&self) -> &Error;
 
-    /// As an exception.
+    /// Returns the exception.
     fn raise(self, py: Python<'_>) -> PyErr;
 }
 
@@ -56,8 +56,9 @@ impl Failure for FailedItem {
     }
 }
 
-/// Nothing but True asks for another attempt: whatever else is true by accident would go on for ever.
-fn yes(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Reads the answer of `on_out_of_memory`. Only True asks for another attempt: any other true value would be
+/// a mistake that repeats for ever.
+fn read_answer(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
     if answer.is_none() {
         return Ok(false);
     }
@@ -77,7 +78,7 @@ fn warn_past_count(py: Python<'_>, state: &AllocatorState) {
          (enforce_allocation_count=False)",
         counted(limit, "memory object")
     );
-    // It has no zero byte.
+    // The text has no null byte.
     let text = CString::new(text).unwrap_or_default();
     let category = py.get_type::<PyRuntimeWarning>();
     if let Err(error) = PyErr::warn(py, &category, &text, 1) {
@@ -85,10 +86,10 @@ fn warn_past_count(py: Python<'_>, state: &AllocatorState) {
     }
 }
 
-/// Takes this thread off the list again, however the callback ends.
-struct Inside<'a>(&'a Handlers);
+/// Removes this thread from `handling` when dropped, also if the callback raises.
+struct HandlingGuard<'a>(&'a Handlers);
 
-impl Drop for Inside<'_> {
+impl Drop for HandlingGuard<'_> {
     fn drop(&mut self) {
         let me = thread::current().id();
         self.0.handling.lock().retain(|&other| other != me);
@@ -96,24 +97,24 @@ impl Drop for Inside<'_> {
 }
 
 impl Handlers {
-    /// `None` on a thread that is inside of the callback.
-    fn begin_handling(&self) -> Option<Inside<'_>> {
+    /// Enters the callback of `on_out_of_memory`; `None` on a thread that is inside of it.
+    fn begin_handling(&self) -> Option<HandlingGuard<'_>> {
         let me = thread::current().id();
         let mut handling = self.handling.lock();
         if handling.contains(&me) {
             return None;
         }
         handling.push(me);
-        Some(Inside(self))
+        Some(HandlingGuard(self))
     }
 
-    /// See `Allocator.on_out_of_memory`.
+    /// Sets the callback of `Allocator.on_out_of_memory`.
     pub fn set_out_of_memory(&self, callback: &Bound<'_, PyAny>) -> PyResult<()> {
         exchange(&self.out_of_memory, callable(callback)?);
         Ok(())
     }
 
-    /// See `Allocator.on_pressure`. Whether there is a callback now.
+    /// Sets the callback of `Allocator.on_pressure`; returns whether there is one now.
     pub fn set_pressure(&self, callback: &Bound<'_, PyAny>) -> PyResult<bool> {
         let callback = callable(callback)?;
         let is_set = callback.is_some();
@@ -121,8 +122,8 @@ impl Handlers {
         Ok(is_set)
     }
 
-    /// Runs an attempt that leaves nothing behind when it fails, again for as long as memory is
-    /// missing and the callback says that it has freed some.
+    /// Runs an attempt that undoes everything when it fails; repeats it as long as memory is missing and the
+    /// callback returns that it has freed some.
     pub fn retrying<T, F: Failure>(
         &self,
         py: Python<'_>,
@@ -137,7 +138,7 @@ impl Handlers {
             if !matches!(failure.error(), Error::InvalidArgument(_)) {
                 state.events.tell(EventKind::Failure, || Event::Failure(failure.error()));
             }
-            self.tell(py, state);
+            self.call_pending(py, state);
             let missing = failure.error().is_shortage();
             let callback = current(py, &self.out_of_memory).filter(|_| missing);
             let Some(callback) = callback else { return Err(failure.raise(py)) };
@@ -146,9 +147,9 @@ impl Handlers {
                 return Err(error);
             };
             let answer = in_one_process(py, || callback.call1((error.value(py),)))?;
-            let answer = answer.and_then(|it| yes(&it));
+            let answer = answer.and_then(|it| read_answer(&it));
             match answer {
-                // A callback without Python code in it would never let an interrupt through.
+                // A callback without Python code would never handle a signal.
                 Ok(true) => py.check_signals().inspect_err(|interrupt| {
                     interrupt.set_context(py, Some(error));
                 })?,
@@ -161,18 +162,19 @@ impl Handlers {
         }
     }
 
-    /// Calls back for each heap that has filled up since, and warns of more memory objects than the
-    /// device allows. An exception of either is shown, not raised: the call that noticed has done its work.
+    /// Calls the callback for each heap that has reached its threshold, and warns if there are more memory
+    /// objects than the device allows. Exceptions are printed, not raised, as the call that noticed has
+    /// finished its work.
     #[inline]
-    pub fn tell(&self, py: Python<'_>, state: &AllocatorState) {
+    pub fn call_pending(&self, py: Python<'_>, state: &AllocatorState) {
         let pressed = state.engine().take_pressed();
         if pressed != 0 {
-            self.tell_all(py, state, pressed);
+            self.call_all(py, state, pressed);
         }
     }
 
     #[cold]
-    fn tell_all(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
+    fn call_all(&self, py: Python<'_>, state: &AllocatorState, pressed: u32) {
         if pressed & MEMORY_EVENTS != 0 {
             state.tell_device_memory(py);
         }
@@ -191,7 +193,7 @@ impl Handlers {
             if pressed >> heap & 1 == 0 {
                 continue;
             }
-            // In the child of a fork the call is over but for its result: nothing is asked any more.
+            // In the child of a fork the call has only to return its result: no callback is called any more.
             let called = in_one_process(py, || callback.call1((heap, HeapBudget::from(budget))));
             if let Err(error) = called.and_then(|it| it) {
                 error.write_unraisable(py, Some(&callback));
@@ -199,10 +201,10 @@ impl Handlers {
         }
     }
 
-    /// For the garbage collector.
+    /// Traverses the callbacks for the cycle collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for slot in [&self.out_of_memory, &self.pressure] {
-            // Another thread that holds it is alive, and so is what it holds.
+            // If another thread holds the lock, the object is reachable, and so is the callback.
             if let Some(callback) = slot.try_lock() {
                 visit.call(&*callback)?;
             }
@@ -210,7 +212,7 @@ impl Handlers {
         Ok(())
     }
 
-    /// For the garbage collector, and at the end.
+    /// Removes the callbacks, for the cycle collector and at the end.
     pub fn clear(&self) {
         exchange(&self.out_of_memory, None);
         exchange(&self.pressure, None);

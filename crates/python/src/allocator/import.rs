@@ -1,4 +1,4 @@
-//! Importing memory that others made.
+//! Import of external memory.
 
 use ash::vk;
 use pyo3::PyClass;
@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vkmem_engine::{
     Allocation as EngineAllocation, AllocationCreateFlags, Allocator as Engine, Error,
-    ImportRequest,
+    ImportRequest, MemoryPropertyFlags,
 };
 
 use super::Allocator;
@@ -14,14 +14,15 @@ use crate::arguments::create_info::Built;
 use crate::arguments::numbers::unsigned;
 use crate::errors::invalid;
 use crate::interop::import::{ImportKeywords, Importing};
-use crate::lifetime::create::Made;
+use crate::interpreter::detach;
+use crate::lifetime::create::CreatedResource;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
 use crate::objects::buffer::Buffer;
 use crate::objects::image::Image;
 use crate::objects::resource::ResourceObject;
 
-/// Imported memory is used at once.
+/// Raises for keywords that an import cannot have: imported memory is bound at once.
 fn check_plain(py: Python<'_>, keywords: &Keywords) -> PyResult<()> {
     if keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND) {
         return Err(invalid(py, "DONT_BIND and an import contradict each other"));
@@ -29,9 +30,11 @@ fn check_plain(py: Python<'_>, keywords: &Keywords) -> PyResult<()> {
     Ok(())
 }
 
-/// Asks the engine without the interpreter: an import always calls the driver.
-fn ask(py: Python<'_>) -> impl FnMut(&Engine, &ImportRequest) -> Result<EngineAllocation, Error> {
-    move |engine, request| py.detach(|| engine.import(request))
+/// Returns the function that imports memory, with the GIL released: an import always calls the driver.
+fn import_without_gil(
+    py: Python<'_>,
+) -> impl FnMut(&Engine, &ImportRequest) -> Result<EngineAllocation, Error> {
+    move |engine, request| detach(py, || engine.import(request))
 }
 
 impl Allocator {
@@ -47,31 +50,37 @@ impl Allocator {
         let size = importing.import.size.ok_or_else(no_size)?;
         let (allocator, import) = (&self.state.device_allocator, &importing.import);
         let made = self.attempt(py, || {
-            // SAFETY: the caller vouches for the handle; host memory is held below.
-            unsafe { allocator.import_memory(size, import, &keywords.create, &mut ask(py)) }
+            // SAFETY: the caller guarantees the handle; host memory is held below.
+            unsafe {
+                allocator.import_memory(size, import, &keywords.create, &mut import_without_gil(py))
+            }
         })?;
-        self.imported(py, keywords, Made::memory(made), Allocation, importing)
+        self.imported(py, keywords, CreatedResource::memory(made), Allocation, importing)
     }
 
     fn imported<T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'_>,
-        keywords: Keywords,
-        made: Made,
+        mut keywords: Keywords,
+        made: CreatedResource,
         object: T,
         importing: Importing,
     ) -> PyResult<Py<T>> {
+        if importing.is_host_memory() {
+            // Its type is one that the host sees on every device.
+            keywords.create.required_flags |= MemoryPropertyFlags::HOST_VISIBLE;
+        }
         let made = self.finish(py, keywords, made, object)?;
         let object = made.bind(py).as_super();
         if importing.holds_memory() {
-            // From then on it leads to another object.
+            // From then on the resource refers to another Python object.
             ResourceObject::track(object);
         }
         importing.done(py, &object.get().resource)?;
         Ok(made)
     }
 
-    /// `create_buffer` with one of the `import_` keywords.
+    /// Creates a buffer in imported memory: `create_buffer` with one of the `import_` keywords.
     pub(super) fn import_buffer(
         &self,
         py: Python<'_>,
@@ -83,14 +92,27 @@ impl Allocator {
         let info = &built.info;
         let (allocator, create) = (&self.state.device_allocator, &keywords.create);
         let (buffer, allocation) = self.attempt(py, || {
-            // SAFETY: made here, or a struct of the caller's that interop has checked; the caller
-            // vouches for the handle, and host memory is held below.
-            unsafe { allocator.import_buffer(info, &importing.import, create, &mut ask(py)) }
+            // SAFETY: created here, or a struct of the caller that interop has checked; the caller guarantees
+            // the handle, and host memory is held below.
+            unsafe {
+                allocator.import_buffer(
+                    info,
+                    &importing.import,
+                    create,
+                    &mut import_without_gil(py),
+                )
+            }
         })?;
-        self.imported(py, keywords, Made::buffer(buffer, allocation, info), Buffer, importing)
+        self.imported(
+            py,
+            keywords,
+            CreatedResource::buffer(buffer, allocation, info),
+            Buffer,
+            importing,
+        )
     }
 
-    /// `create_image` with one of the `import_` keywords.
+    /// Creates an image in imported memory: `create_image` with one of the `import_` keywords.
     pub(super) fn import_image(
         &self,
         py: Python<'_>,
@@ -102,30 +124,32 @@ impl Allocator {
         let info = &built.info;
         let (allocator, create) = (&self.state.device_allocator, &keywords.create);
         let (image, allocation) = self.attempt(py, || {
-            // SAFETY: as of a buffer.
-            unsafe { allocator.import_image(info, &importing.import, create, &mut ask(py)) }
+            // SAFETY: created here, or a struct of the caller that interop has checked; the caller guarantees
+            // the handle, and host memory is held below.
+            unsafe {
+                allocator.import_image(info, &importing.import, create, &mut import_without_gil(py))
+            }
         })?;
-        let made = Made::image(image, allocation, info);
+        let made = CreatedResource::image(image, allocation, info);
         self.imported(py, keywords, made, Image::of(info), importing)
     }
 }
 
 #[pymethods]
 impl Allocator {
-    /// Takes in memory that was exported as a file descriptor (`VkImportMemoryFdInfoKHR`).
+    /// Imports memory that was exported as a file descriptor (`VkImportMemoryFdInfoKHR`).
     ///
-    /// `size` is that of the whole `VkDeviceMemory` that was exported, in bytes
-    /// (`allocation.device_memory_size`). `handle_type` is `ExternalMemoryHandleType.OPAQUE_FD` by
-    /// default, or `DMA_BUF_EXT`. The memory of an opaque descriptor has to be of the type it was
-    /// exported from, `memory_type_index`, which can be left out where only one can be. The other
-    /// keywords are those of an allocation; there is no `pool`.
+    /// `size` is that of the whole exported `VkDeviceMemory`, in bytes (`allocation.device_memory_size`).
+    /// `handle_type` is `ExternalMemoryHandleType.OPAQUE_FD` by default, or `DMA_BUF_EXT`. The memory of an
+    /// opaque descriptor has to be of the type it was exported from, `memory_type_index`, which can be left
+    /// out if only one type is possible. The other keywords are those of an allocation; there is no `pool`.
     ///
-    /// On success the descriptor is consumed; whatever fails, it stays the caller's. The memory
-    /// counts towards the heap of its type. To create a buffer or an image on it in one call, see the
-    /// keyword `import_fd` of `create_buffer`.
+    /// On success the descriptor is consumed; on any failure the caller still owns it. The memory counts
+    /// towards the heap of its type. To create a buffer or an image in it in one call, see the keyword
+    /// `import_fd` of `create_buffer`.
     ///
-    /// Raises `FeatureNotPresentError` without `VK_KHR_external_memory_fd`, `InvalidArgumentError`
-    /// (not open, or the driver does not accept it), and what `allocate_memory` raises.
+    /// Raises `FeatureNotPresentError` without `VK_KHR_external_memory_fd`, `InvalidArgumentError` (not open,
+    /// or rejected by the driver), and what `allocate_memory` raises.
     #[pyo3(signature = (fd, size, **keywords))]
     fn import_memory_fd(
         &self,
@@ -141,12 +165,13 @@ impl Allocator {
         self.import_memory(py, keywords, import)
     }
 
-    /// Takes in memory that was exported as a Win32 handle (`VkImportMemoryWin32HandleInfoKHR`).
+    /// Imports memory that was exported as a Win32 handle (`VkImportMemoryWin32HandleInfoKHR`).
     ///
-    /// As `import_memory_fd`, but the handle stays the caller's, who closes it (unless it is of a KMT
-    /// type). `handle_type` is `ExternalMemoryHandleType.OPAQUE_WIN32` by default.
+    /// Arguments are those of `import_memory_fd`, but the caller keeps the handle, and closes it (unless it
+    /// is of a KMT type). `handle_type` is `ExternalMemoryHandleType.OPAQUE_WIN32` by default.
     ///
-    /// Raises `FeatureNotPresentError` without `VK_KHR_external_memory_win32`.
+    /// Raises `FeatureNotPresentError` without `VK_KHR_external_memory_win32`, and what `import_memory_fd`
+    /// raises.
     #[pyo3(signature = (handle, size, **keywords))]
     fn import_memory_win32_handle(
         &self,
@@ -162,12 +187,12 @@ impl Allocator {
         self.import_memory(py, keywords, import)
     }
 
-    /// Lets the device use memory of this process (`VkImportMemoryHostPointerInfoEXT`).
+    /// Imports memory of this process (`VkImportMemoryHostPointerInfoEXT`).
     ///
-    /// `data` is any object with a writable, contiguous buffer, as an `mmap.mmap` or a NumPy array,
-    /// which is held until the allocation is freed; or an address with a `size`, which the caller
-    /// keeps valid. Address and size are multiples of `device.min_imported_host_pointer_alignment`.
-    /// It counts towards the heap of its memory type, though it takes nothing from it.
+    /// `data` is any object with a writable, contiguous buffer, such as an `mmap.mmap` or a NumPy array,
+    /// which is held until the allocation is freed; or an address with a `size`, which the caller keeps
+    /// valid. Address and size are multiples of `device.min_imported_host_pointer_alignment`. The memory
+    /// counts towards the heap of its memory type, though it takes none of it.
     ///
     /// Raises `FeatureNotPresentError` without `VK_EXT_external_memory_host`.
     #[pyo3(signature = (data, size = None, **keywords))]

@@ -1,4 +1,4 @@
-//! Who is alive, where it was created, and what is created meanwhile.
+//! Live resources with their call sites, watches, samples.
 
 use std::collections::{HashMap, TryReserveError};
 use std::time::Instant;
@@ -7,19 +7,21 @@ use pyo3::prelude::*;
 
 use super::Allocator;
 use crate::errors::{out_of_host_memory, use_after_free};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::ResourceRef;
 use crate::objects::watch::{EventCounter, Watch};
 use crate::observe::call_site::{CallSites, Origin};
 use crate::package::{ALLOCATOR_HTML, LEAKS};
 use crate::process::host_memory::check_room;
 
-/// What a row of `leaks()` takes before it is Python's, in bytes; a name comes on top.
-const OF_ROW: usize = 256;
+/// Host memory that a row of `leaks()` takes until it is converted to Python objects, in bytes, without its
+/// name.
+const ROW_BYTES: usize = 256;
 
-/// Resources that are looked at under one hold of the lock of the list of live ones.
+/// Number of resources that are read before the list of live ones is unlocked in between.
 const CHUNK: usize = 1024;
 
-/// The texts of call sites, each made once: one `file:line in function` a line.
+/// The texts of call sites, each built once: one line of `file:line in function` for each frame.
 pub(super) struct SiteTexts<'a> {
     sites: &'a CallSites,
     known: HashMap<u32, u32>,
@@ -31,7 +33,7 @@ impl<'a> SiteTexts<'a> {
         Self { sites, known: HashMap::new(), texts: Vec::new() }
     }
 
-    /// The place in `texts` of a call site.
+    /// Returns the index in `texts` of a call site.
     pub fn of(&mut self, py: Python<'_>, origin: Option<Origin>) -> Option<u32> {
         let site = origin?.site;
         Some(*self.known.entry(site).or_insert_with(|| {
@@ -41,28 +43,28 @@ impl<'a> SiteTexts<'a> {
     }
 }
 
-/// Serial number, class, name, bytes, memory type, whether it is an alias, place in the list of call
-/// sites, and seconds since it was created.
+/// Serial number, class, name, bytes, memory type, whether it is an alias, index in the list of call sites,
+/// and seconds since its creation.
 type Row = (u64, &'static str, Option<String>, u64, u32, bool, Option<u32>, Option<f64>);
 
-/// How many resources were ever created, and are alive; the names that hold most memory, with counts
-/// and bytes; usage, budget, blocks, their bytes, allocations and their bytes of each heap.
+/// Number of resources ever created, and of live ones; the names that hold most memory, with counts and
+/// bytes; of each heap usage, budget, blocks, their bytes, allocations and their bytes.
 type Sample = (u64, u64, Vec<(Option<String>, u64, u64)>, Vec<(u64, u64, u64, u64, u64, u64)>);
 
 #[pymethods]
 impl Allocator {
-    /// Everything that is alive, in the order of its creation, as `Leaks`: a list of `Leak` with name,
-    /// size in bytes, memory type, and with `track_call_sites` the call site and the age. Printed, it
-    /// is a table by call site, or by name.
+    /// Returns all live resources in the order of their creation, as `Leaks`: a list of `Leak` with name,
+    /// size in bytes, memory type, and with `track_call_sites` the call site and the age. Prints as a table
+    /// by call site, or by name.
     ///
-    /// What was retired, or collected without `destroy()`, and waits for its frame is not in the list;
-    /// its count and bytes are `waiting_count` and `waiting_size`.
+    /// Resources that were retired, or collected without `destroy()`, and wait for their frame are not in the
+    /// list; `waiting_count` and `waiting_size` are their number and bytes.
     ///
     /// Raises `UseAfterFreeError` (closed).
     fn leaks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(py)?;
-        // The last reference of a resource may be let go of here, and that warns: without any lock.
-        check_room(py, self.state.live.lock().len(), OF_ROW)?;
+        // Without locks: this may drop the last reference to a resource, which issues a warning.
+        check_room(py, self.state.live.lock().len(), ROW_BYTES)?;
         let mut live = self.state.live.lock().all();
         live.sort_unstable_by_key(|it| it.serial());
         let mut sites = SiteTexts::new(&self.state.sites);
@@ -85,20 +87,20 @@ impl Allocator {
         LEAKS.get(py)?.call1((rows, sites.texts, tracked, waiting))
     }
 
-    /// Begins to count; see `vk_mem.statistics`.
+    /// Starts a watch; see `vk_mem.statistics`.
     fn _watch(&self, py: Python<'_>, by: Option<&str>, this_thread: bool) -> PyResult<Watch> {
         let _inside = self.state.enter(py)?;
         Ok(Watch::begin(&self.state, by, this_thread))
     }
 
-    /// Begins to count events by kind; for `serve_stats`.
+    /// Starts counting events by kind; for `serve_stats`.
     fn _count_events(&self, py: Python<'_>) -> PyResult<EventCounter> {
         let _inside = self.state.enter(py)?;
         Ok(EventCounter::begin(&self.state))
     }
 
-    /// For a look from outside, which must not get in the way: others are let in between, and
-    /// `close` waits for it.
+    /// Returns a sample for `serve_stats`, which does not disturb others: the list of live resources is
+    /// unlocked in between, and `close` waits for the sample.
     fn _sample(&self, py: Python<'_>, names: usize) -> PyResult<Sample> {
         let Some(_sampling) = self.state.begin_sample() else {
             return Err(use_after_free(py, "the allocator is closed"));
@@ -132,7 +134,7 @@ impl Allocator {
             });
             Ok((state.created_count(), alive, names, budgets.collect()))
         };
-        py.detach(sample).map_err(|_| out_of_host_memory(py))
+        detach(py, sample).map_err(|_| out_of_host_memory(py))
     }
 
     fn _repr_html_(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -1,4 +1,4 @@
-//! Many resources in one call, all or none.
+//! Creates or destroys many resources in one call, all or none.
 
 use std::sync::Arc;
 
@@ -9,14 +9,15 @@ use pyo3::types::{PyDict, PyInt, PyList};
 use vkmem_engine::words::with_article;
 use vkmem_engine::{AllocationRequest, Error, FailedItem};
 
-use super::{Allocator, python_object, shared};
+use super::{Allocator, common_options, python_object};
 use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
 use crate::arguments::create_infos::{buffer_infos, image_infos};
 use crate::arguments::numbers::unsigned;
 use crate::arguments::sequences;
 use crate::errors::{IntoPyResult, invalid, to_py};
+use crate::interpreter::detach;
 use crate::lifetime::close::TO_END_ONE;
-use crate::lifetime::create::Made;
+use crate::lifetime::create::CreatedResource;
 use crate::lifetime::destroy_many::destroy_many;
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::ownership::Resource;
@@ -27,10 +28,10 @@ use crate::objects::image::Image;
 use crate::objects::resource::ResourceObject;
 use crate::process::host_memory::check_room;
 
-/// What a resource of a batch takes until the call ends, with its Python object, in bytes.
-const OF_ONE: usize = 768;
+/// Host memory that a resource of a batch takes until the call ends, with its Python object, in bytes.
+const BATCH_ITEM_BYTES: usize = 768;
 
-/// Takes `names=`, which stands instead of `name=`.
+/// Reads `names=`, which replaces `name=`; returns false for any other keyword.
 fn take_names(names: &mut Option<Py<PyAny>>, key: &str, value: &Bound<'_, PyAny>) -> bool {
     if key == "names" && !value.is_none() {
         *names = Some(value.clone().unbind());
@@ -39,16 +40,16 @@ fn take_names(names: &mut Option<Py<PyAny>>, key: &str, value: &Bound<'_, PyAny>
 }
 
 impl Allocator {
-    /// Makes the Python objects of many resources; if one cannot be made, none is left.
+    /// Creates the Python objects of many resources; destroys all resources if one cannot be created.
     fn finish_many<'py, T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'py>,
         keywords: &Keywords,
         names: &[Option<String>],
-        made: impl Iterator<Item = Made>,
+        made: impl Iterator<Item = CreatedResource>,
         object: impl Fn(usize) -> T,
     ) -> PyResult<Bound<'py, PyList>> {
-        let resources = Resource::create_many(py, &self.state, made, &shared(keywords))?;
+        let resources = Resource::create_many(py, &self.state, made, &common_options(keywords))?;
         let name = |index: usize| {
             names.get(index).map_or(keywords.name.as_deref(), |name| name.as_deref())
         };
@@ -69,11 +70,11 @@ impl Allocator {
             destroy_many(py, &self.state, &resources.iter().collect::<Vec<_>>())?;
             return Err(error);
         }
-        self.handlers.tell(py, &self.state);
+        self.handlers.call_pending(py, &self.state);
         Ok(list)
     }
 
-    /// Runs an attempt as of one: the same words about unclosed objects, the same callback.
+    /// Runs an attempt for many resources, with the errors and the callback of one for a single resource.
     fn attempt_many<T>(
         &self,
         py: Python<'_>,
@@ -82,14 +83,14 @@ impl Allocator {
         self.handlers.retrying(py, &self.state, || {
             attempt().map_err(|FailedItem { index, error }| FailedItem {
                 index,
-                error: self.explain(error),
+                error: self.add_pending_release(error),
             })
         })
     }
 
-    /// Ends what was checked.
+    /// Ends resources that have been checked.
     fn end_all(&self, py: Python<'_>, objects: &[Bound<'_, PyAny>]) -> PyResult<()> {
-        // Nothing has ended yet.
+        // Checked before anything has ended.
         check_room(py, objects.len(), TO_END_ONE)?;
         let mut resources = Vec::with_capacity(objects.len());
         for object in objects {
@@ -99,7 +100,7 @@ impl Allocator {
         destroy_many(py, &self.state, &resources)
     }
 
-    /// A resource of this allocator.
+    /// Returns the resource of an object; raises if it is of another allocator.
     pub(super) fn check_here<'a>(
         &self,
         object: &'a Bound<'_, PyAny>,
@@ -117,7 +118,7 @@ impl Allocator {
         Ok(resource)
     }
 
-    /// The same, which can be ended by itself.
+    /// Raises unless an object is of this allocator and can be ended by itself.
     fn check_own(&self, object: &Bound<'_, PyAny>, classes: &str) -> PyResult<()> {
         let py = object.py();
         let resource = self.check_here(object, classes)?;
@@ -136,14 +137,13 @@ impl Allocator {
 impl Allocator {
     /// Creates many buffers in one call, all or none (`vmaCreateBuffer` for each).
     ///
-    /// Called as `create_buffers(sizes, buffer_usage)` with sizes in bytes, a sequence of integers or
-    /// an array of uint64, or as `create_buffers(infos)`, by position or as `infos=`, with a
-    /// `VkBufferCreateInfo` for each. The
-    /// keywords are those of `create_buffer` and apply to all; `names` has a name, or None, for each
-    /// and stands instead of `name`. The interpreter is free for other threads meanwhile.
+    /// Called as `create_buffers(sizes, buffer_usage)` with sizes in bytes, a sequence of integers or an
+    /// array of uint64, or as `create_buffers(infos)`, by position or as `infos=`, with a
+    /// `VkBufferCreateInfo` for each. The keywords are those of `create_buffer` and apply to all; `names` has
+    /// a name or None for each, and replaces `name`. The GIL is released meanwhile.
     ///
-    /// A failure leaves nothing of any behind. Raises what `create_buffer` raises; `item` of the
-    /// error says which one it was, counted from 0.
+    /// A failure leaves no buffer behind. Raises what `create_buffer` raises; `item` of the error is the
+    /// index of the buffer, counted from 0.
     #[pyo3(signature = (sizes = None, buffer_usage = None, **keywords))]
     fn create_buffers<'py>(
         &self,
@@ -183,23 +183,23 @@ impl Allocator {
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
-        check_room(py, built.infos.len(), OF_ONE)?;
+        check_room(py, built.infos.len(), BATCH_ITEM_BYTES)?;
         let made = self.attempt_many(py, || {
-            // SAFETY: made here, or structs of the caller's that interop has checked.
-            py.detach(|| unsafe { allocator.create_buffers(&whole.infos, create) })
+            // SAFETY: created here, or structs of the caller that interop has checked.
+            detach(py, || unsafe { allocator.create_buffers(&whole.infos, create) })
         })?;
         let infos = &built.infos;
         let made = made
             .into_iter()
             .zip(infos)
-            .map(|((buffer, allocation), info)| Made::buffer(buffer, allocation, info));
+            .map(|((buffer, allocation), info)| CreatedResource::buffer(buffer, allocation, info));
         self.finish_many(py, &keywords, &names, made, |_| Buffer)
     }
 
     /// Creates many images in one call, all or none (`vmaCreateImage` for each).
     ///
-    /// Each is a tuple of format, extent and `ImageUsage`, or a `VkImageCreateInfo`. The keywords are
-    /// those of `create_image` and apply to all; `names` is as in `create_buffers`.
+    /// Each is a tuple of format, extent and `ImageUsage`, or a `VkImageCreateInfo`. The keywords are those
+    /// of `create_image` and apply to all; `names` is as in `create_buffers`.
     ///
     /// Raises what `create_buffers` raises.
     #[pyo3(signature = (images, **keywords))]
@@ -223,25 +223,25 @@ impl Allocator {
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
-        check_room(py, built.infos.len(), OF_ONE)?;
+        check_room(py, built.infos.len(), BATCH_ITEM_BYTES)?;
         let made = self.attempt_many(py, || {
-            // SAFETY: made here, or structs of the caller's that interop has checked.
-            py.detach(|| unsafe { allocator.create_images(&whole.infos, create) })
+            // SAFETY: created here, or structs of the caller that interop has checked.
+            detach(py, || unsafe { allocator.create_images(&whole.infos, create) })
         })?;
         let made = made
             .into_iter()
             .zip(&built.infos)
-            .map(|((image, allocation), info)| Made::image(image, allocation, info));
+            .map(|((image, allocation), info)| CreatedResource::image(image, allocation, info));
         let object = |index: usize| Image::of(&built.infos[index]);
         self.finish_many(py, &keywords, &names, made, object)
     }
 
-    /// Allocates memory many times in one call, all or none (`vmaAllocateMemoryPages`); for sparse
-    /// binding, where size and alignment are those of a page.
+    /// Allocates memory many times in one call, all or none (`vmaAllocateMemoryPages`); for sparse binding,
+    /// with size and alignment of a page.
     ///
-    /// `size` is in bytes and `count` how many, or `size` is a sequence of sizes. `alignment` is a
-    /// power of two, in bytes. `names` is as in `create_buffers`. What is bound to it later is not
-    /// known, so it shares no page of `buffer_image_granularity` bytes with anything.
+    /// `size` is in bytes and `count` the number of allocations, or `size` is a sequence of sizes.
+    /// `alignment` is a power of two, in bytes. `names` is as in `create_buffers`. As the kind of resource is
+    /// unknown, no allocation shares a page of `buffer_image_granularity` bytes with any other.
     ///
     /// Raises what `create_buffers` raises.
     #[pyo3(signature = (size, alignment = None, count = None, **keywords))]
@@ -258,14 +258,14 @@ impl Allocator {
         let keywords = Keywords::read("allocate_memory_pages", keywords, |key, value| {
             Ok(take_names(&mut names, key, value))
         })?;
-        // One number of any kind; arrays of NumPy say that they are numbers as well.
+        // One number of any kind; arrays of NumPy have `__index__`, too.
         let one =
             size.is_instance_of::<PyInt>() || size.hasattr("__index__")? && size.len().is_err();
         let too_many = |count| to_py(py, &Error::TooManyItems(count));
         let (one, sizes, count) = match (one, count) {
             (true, Some(count)) => {
                 let (size, count) = (unsigned(size, "size")?, unsigned(count, "count")?);
-                // Before there is anything for each of them.
+                // Checked before anything is allocated for each of them.
                 let total = size.saturating_mul(count);
                 self.state.engine().check_total(total).or_raise(py)?;
                 let count = usize::try_from(count).map_err(|_| too_many(usize::MAX))?;
@@ -295,18 +295,18 @@ impl Allocator {
             Some(size) => requests.extend(std::iter::repeat_n(size, count).map(request)),
             None => requests.extend(sizes.into_iter().map(request)),
         }
-        check_room(py, count, OF_ONE)?;
+        check_room(py, count, BATCH_ITEM_BYTES)?;
         let engine = self.state.engine();
-        let made = self.attempt_many(py, || py.detach(|| engine.allocate_many(&requests)))?;
-        let made = made.into_iter().map(Made::memory);
+        let made = self.attempt_many(py, || detach(py, || engine.allocate_many(&requests)))?;
+        let made = made.into_iter().map(CreatedResource::memory);
         self.finish_many(py, &keywords, &names, made, |_| Allocation)
     }
 
-    /// Frees many allocations of `allocate_memory*` in one call, all or none
-    /// (`vmaFreeMemoryPages`). Takes any iterable; None and those that were freed before are passed over.
+    /// Frees many allocations of `allocate_memory*` in one call, all or none (`vmaFreeMemoryPages`). Takes
+    /// any iterable; skips None and allocations that were freed before.
     ///
-    /// Raises `BufferError` while a view of one is open, `InvalidArgumentError` for the memory of a
-    /// `Buffer` or an `Image` and for one of another allocator.
+    /// Raises `BufferError` while a view of one is open, `InvalidArgumentError` for the memory of a `Buffer`
+    /// or an `Image` and for an allocation of another allocator.
     #[pyo3(signature = (allocations))]
     fn free_memory_pages(&self, py: Python<'_>, allocations: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
@@ -320,9 +320,9 @@ impl Allocator {
         self.end_all(py, &objects)
     }
 
-    /// Destroys many buffers and images, and frees allocations, in one call: all or none
-    /// (`vmaDestroyBuffer` for each). Takes any iterable, a set or a generator as well; None and those that
-    /// ended before are passed over; aliases may stand beside what they lie in, in any order.
+    /// Destroys many buffers and images, and frees allocations, in one call: all or none (`vmaDestroyBuffer`
+    /// for each). Takes any iterable, such as a set or a generator; skips None and resources that have ended
+    /// before. Aliases and their bases may be in any order.
     ///
     /// Raises what `destroy` and `free_memory_pages` raise.
     #[pyo3(signature = (resources))]

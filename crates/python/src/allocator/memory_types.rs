@@ -1,4 +1,4 @@
-//! Finding memory types; pools.
+//! Choice of memory types; creation of pools.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -9,12 +9,13 @@ use super::{Allocator, no_more};
 use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::numbers::unsigned_32;
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::objects::allocation_create_info::{AllocationCreateInfo, Keywords};
 use crate::objects::pool::{Pool, PoolKeywords};
 use crate::objects::resource::ResourceObject;
 
 impl Allocator {
-    /// The memory type of an example.
+    /// Returns the memory type of an example.
     fn memory_type_like(&self, like: &Bound<'_, PyAny>, export: u32) -> PyResult<u32> {
         let py = like.py();
         if let Ok(resource) = like.cast::<ResourceObject>() {
@@ -46,14 +47,14 @@ impl Allocator {
         if arguments.len() == 3 {
             let image = [argument(0), argument(1), argument(2)];
             let built = create_info::image(py, image, ImageKeywords::default())?;
-            // SAFETY: made here from numbers.
+            // SAFETY: created here from numbers.
             return unsafe { allocator.find_memory_type_for_image(&built.info, &create) }
                 .or_raise(py);
         }
         let common = CommonKeywords::default();
         match create_info::buffer(py, argument(0), argument(1), common) {
             Ok(built) => {
-                // SAFETY: made here, or a struct of the caller's that interop has checked.
+                // SAFETY: created here, or a struct of the caller that interop has checked.
                 unsafe { allocator.find_memory_type_for_buffer(&built.info, &create) }.or_raise(py)
             }
             Err(no_buffer) if arguments.len() == 1 => {
@@ -61,7 +62,7 @@ impl Allocator {
                 let Ok(built) = create_info::image(py, image, ImageKeywords::default()) else {
                     return Err(no_buffer);
                 };
-                // SAFETY: a struct of the caller's that interop has checked.
+                // SAFETY: a struct of the caller that interop has checked.
                 unsafe { allocator.find_memory_type_for_image(&built.info, &create) }.or_raise(py)
             }
             Err(error) => Err(error),
@@ -71,10 +72,10 @@ impl Allocator {
 
 #[pymethods]
 impl Allocator {
-    /// The memory type that an allocation would get first (`vmaFindMemoryTypeIndex`), among those
-    /// that a resource allows (`VkMemoryRequirements::memoryTypeBits`); all without an argument.
+    /// Returns the memory type that an allocation would get first (`vmaFindMemoryTypeIndex`), among those
+    /// that a resource allows (`VkMemoryRequirements::memoryTypeBits`), by default all.
     ///
-    /// Raises `FeatureNotPresentError` if none serves.
+    /// Raises `FeatureNotPresentError` if no type is suitable.
     #[pyo3(signature = (allowed_type_bits = None, **keywords))]
     fn find_memory_type_index(
         &self,
@@ -89,9 +90,9 @@ impl Allocator {
         self.state.engine().find_memory_type_index(bits, &create, ResourceUse::Unknown).or_raise(py)
     }
 
-    /// The memory type that such a buffer would get first (`vmaFindMemoryTypeIndexForBufferInfo`).
+    /// Returns the memory type that such a buffer would get first (`vmaFindMemoryTypeIndexForBufferInfo`).
     ///
-    /// Takes what `create_buffer` takes. Raises `FeatureNotPresentError` if none serves.
+    /// Takes the arguments of `create_buffer`. Raises `FeatureNotPresentError` if no type is suitable.
     #[pyo3(signature = (size = None, buffer_usage = None, **keywords))]
     fn find_memory_type_index_for_buffer_info(
         &self,
@@ -106,13 +107,13 @@ impl Allocator {
         let keywords = Keywords::read(name, keywords, |key, value| common.take(key, value))?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         let allocator = &self.state.device_allocator;
-        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        // SAFETY: created here, or a struct of the caller that interop has checked.
         unsafe { allocator.find_memory_type_for_buffer(&built.info, &keywords.create) }.or_raise(py)
     }
 
-    /// The memory type that such an image would get first (`vmaFindMemoryTypeIndexForImageInfo`).
+    /// Returns the memory type that such an image would get first (`vmaFindMemoryTypeIndexForImageInfo`).
     ///
-    /// Takes what `create_image` takes. Raises `FeatureNotPresentError` if none serves.
+    /// Takes the arguments of `create_image`. Raises `FeatureNotPresentError` if no type is suitable.
     #[pyo3(signature = (format = None, extent = None, image_usage = None, **keywords))]
     fn find_memory_type_index_for_image_info(
         &self,
@@ -128,39 +129,39 @@ impl Allocator {
         let keywords = Keywords::read(name, keywords, |key, value| image.take(key, value))?;
         let built = create_info::image(py, [format, extent, image_usage], image)?;
         let allocator = &self.state.device_allocator;
-        // SAFETY: made here, or a struct of the caller's that interop has checked.
+        // SAFETY: created here, or a struct of the caller that interop has checked.
         unsafe { allocator.find_memory_type_for_image(&built.info, &keywords.create) }.or_raise(py)
     }
 
-    /// Makes a pool: memory of one type with rules of its own (`vmaCreatePool`).
+    /// Creates a pool: memory of one type with options of its own (`vmaCreatePool`).
     ///
-    /// `memory_type_index` says which type, or `like` gives an example: a `Buffer`, an `Image` or an
-    /// `Allocation`, or a pair of what `create_buffer` or `create_image` takes, as
-    /// `((65536, BufferUsage.STORAGE_BUFFER), AllocationCreateInfo(...))`, or of a create-info struct
-    /// and an `AllocationCreateInfo`.
+    /// The memory type is `memory_type_index`, or that of an example, `like`: a `Buffer`, an `Image` or an
+    /// `Allocation`, or a pair of what `create_buffer` or `create_image` takes, such as `((65536,
+    /// BufferUsage.STORAGE_BUFFER), AllocationCreateInfo(...))`, or of a create-info struct and an
+    /// `AllocationCreateInfo`.
     ///
-    /// `block_size` is the size of each block in bytes; without it blocks are as in the default
-    /// pools, and large resources get dedicated memory. `min_block_count` blocks are taken at once
-    /// and kept, `max_block_count` is the most (0: no limit). `algorithm` is "tlsf", "linear" or
-    /// "buddy". A linear pool is a ring or a double stack only while it has one block
-    /// (`max_block_count=1`), so without a `block_size` it is a stack at most, and what is large gets
-    /// dedicated memory. A buddy pool halves powers of two: of a `block_size` that is none the largest
-    /// power of two in it is used, and the rest stays unused. Without a `block_size` that is so on heaps
-    /// up to 1 GiB, whose blocks are an eighth of the heap.
+    /// `block_size` is the size of each block in bytes; without it blocks are as in the default pools, and
+    /// large resources get dedicated memory. `min_block_count` blocks are allocated at once and kept,
+    /// `max_block_count` is the maximum (0: no limit). `algorithm` is "tlsf", "linear" or "buddy". A linear
+    /// pool is a ring buffer or a double stack only while it has one block (`max_block_count=1`), so without
+    /// a `block_size` it is a stack at most, and large resources get dedicated memory. A buddy pool halves
+    /// powers of two: of a `block_size` that is not one, it uses the largest power of two below, and the rest
+    /// stays unused. Without a `block_size` that is the case on heaps up to 1 GiB, whose blocks are an eighth
+    /// of the heap.
     ///
     /// `ignore_buffer_image_granularity` is for pools of one kind of resource. `priority` is from 0 to 1
-    /// (`VK_EXT_memory_priority`), and ignored where the device has not enabled that extension.
-    /// `min_alignment` is in bytes. `memory_allocate_next` is the address or struct of a `pNext` chain
-    /// for each `vkAllocateMemory`, kept valid by the caller. With `export_handle_types`
-    /// (`ExternalMemoryHandleType`) its blocks can be exported as they are. A `VkExportMemoryAllocateInfo`
-    /// in `memory_allocate_next` says so as well; then `export_handle_types`, of the pool or of an
-    /// allocation, names no other types. `name` is for people and dumps.
+    /// (`VK_EXT_memory_priority`), and ignored if that extension is not enabled. `min_alignment` is in bytes.
+    /// `memory_allocate_next` is the address or struct of a `pNext` chain for each `vkAllocateMemory`, kept
+    /// valid by the caller. With `export_handle_types` (`ExternalMemoryHandleType`) its blocks can be
+    /// exported as they are. A `VkExportMemoryAllocateInfo` in `memory_allocate_next` has the same effect;
+    /// then `export_handle_types`, of the pool or of an allocation, names no other types. `name` is for
+    /// messages and dumps.
     ///
-    /// With `fallback=True` what a full pool has no room for comes from the default pools: from that of
-    /// the pool's own memory type first, then from other types that serve the request's own usage and
-    /// flags and are `HOST_VISIBLE`, `HOST_COHERENT` and `PROTECTED` where the pool's type is, so that
-    /// what could be mapped can be. It may be slower memory: `DEVICE_LOCAL` and `HOST_CACHED` are not
-    /// insisted on (`required_flags` does).
+    /// With `fallback=True`, a request that a full pool has no room for is served by the default pools: first
+    /// by that of the pool's own memory type, then by other types that suit the request's own usage and flags
+    /// and are `HOST_VISIBLE`, `HOST_COHERENT` and `PROTECTED` if the pool's type is, so that what could be
+    /// mapped can be. It may be slower memory: `DEVICE_LOCAL` and `HOST_CACHED` are not required (use
+    /// `required_flags`).
     ///
     /// Raises `OutOfDeviceMemoryError`, `InvalidArgumentError`.
     #[pyo3(signature = (**keywords))]
@@ -186,11 +187,11 @@ impl Allocator {
         let mut rules = keywords.rules;
         let allocator = &self.state.device_allocator;
         allocator.check_export(rules.export_handle_types).or_raise(py)?;
-        // SAFETY: the caller vouches for the chain, which `keywords` hold.
+        // SAFETY: the caller guarantees the chain, which `keywords` holds.
         unsafe { allocator.read_export_chain(&mut rules) }.or_raise(py)?;
-        let id = self.attempt(py, || py.detach(|| self.state.engine().create_pool(&rules)))?;
+        let id = self.attempt(py, || detach(py, || self.state.engine().create_pool(&rules)))?;
         let pool = keywords.create(id, &self.state);
-        self.handlers.tell(py, &self.state);
+        self.handlers.call_pending(py, &self.state);
         Ok(pool)
     }
 }

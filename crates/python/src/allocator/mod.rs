@@ -1,4 +1,4 @@
-//! `vk_mem.Allocator`: making and closing it; its calls by topic are in the files beside this one.
+//! `vk_mem.Allocator`: creating and closing it; its methods by topic are in the other files of this folder.
 
 mod alias;
 mod budget;
@@ -31,9 +31,9 @@ use vkmem_vulkan::DeviceAllocator;
 use crate::arguments::numbers::unsigned;
 use crate::arguments::{iterables, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
-use crate::interpreter::warn_unclosed;
+use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
-use crate::lifetime::create::{Made, Shared};
+use crate::lifetime::create::{CommonOptions, CreatedResource, promises_host_access};
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::lifetime::release::release_all;
@@ -48,29 +48,34 @@ use crate::process::links::Link;
 /// `VK_MAX_MEMORY_HEAPS`
 const MOST_HEAPS: usize = 16;
 
-/// Allocates the memory of one device (`VmaAllocator`). Usable from many threads at once.
+/// Allocates the memory of one device (`VmaAllocator`). Can be used from many threads at once.
 ///
-/// `preferred_block_size` is the size of the blocks it takes from the driver in heaps above 1 GiB, in
-/// bytes, by default 256 MiB (`preferredLargeHeapBlockSize`). In heaps up to 1 GiB, as the window of
-/// 256 MiB through which the host reaches many a card, a block has an eighth of the heap, or
-/// `preferred_small_heap_block_size`. `heap_size_limits` caps what it takes of each heap,
-/// in bytes; None and missing entries do not. `frames_in_flight` is how many frames the device may
-/// still work on while the next is recorded: what was retired or never destroyed is released that many
-/// frames later, as `set_current_frame_index` counts them, and not before if that is never called.
+/// `preferred_block_size` is the size of the blocks that it allocates in heaps above 1 GiB, in bytes, by
+/// default 256 MiB (`preferredLargeHeapBlockSize`). In heaps up to 1 GiB, such as the 256 MiB window through
+/// which the host accesses many GPUs, a block is an eighth of the heap, or `preferred_small_heap_block_size`.
+/// `heap_size_limits` limits what it allocates from each heap, in bytes; None and missing entries do not.
+/// `frames_in_flight` is the number of frames the device may still work on while the next one is recorded:
+/// resources that were retired or never destroyed are released that many frames later, as
+/// `set_current_frame_index` counts them, and not before `close` if that is never called.
 ///
-/// `empty_block_retention` says which empty blocks are kept for the next allocation while their heap
-/// is within its budget: at most so many bytes of a heap (int), a share of its budget (float), or an
-/// `EmptyBlockRetention`; by default one block of each memory type. With `prefetch=True` a thread
-/// takes the next block when less than half a block is left, so that in a steady state no call waits
-/// for `vkAllocateMemory`; dedicated memory cannot be foreseen.
+/// `empty_block_retention` says which empty blocks are kept for later allocations while their heap is within
+/// its budget: up to a number of bytes of a heap (int), a share of its budget (float), or an
+/// `EmptyBlockRetention`; by default one block of each memory type. With `prefetch=True` a thread allocates
+/// the next block when less than half a block is left, so that in a steady state no call waits for
+/// `vkAllocateMemory`; dedicated memory cannot be prefetched.
 ///
-/// With `enforce_allocation_count=False` more than `maxMemoryAllocationCount` memory objects may live as
-/// long as the driver gives them, since some allow more than they say: a `RuntimeWarning` tells of the
-/// first one past that limit.
+/// With `enforce_allocation_count=False`, more than `maxMemoryAllocationCount` memory objects may be live as
+/// long as the driver allocates them, since some drivers allow more than they report. The first one beyond
+/// the limit issues a `RuntimeWarning`.
 ///
-/// `track_call_sites=True` remembers the Python stack of each live resource, up to 8 frames, or as many
-/// as the number says (64 at most): `leaks()`, dumps and the warnings about what was never closed then
-/// say where it was created. Frames of this package are left out.
+/// `track_call_sites=True` stores the Python stack of each live resource, up to 8 frames, or as many as a
+/// number says (at most 64): `leaks()`, dumps and the warnings about resources that were never closed then
+/// say where they were created. Frames of this package are left out.
+///
+/// `strict_host_access=True` is for tests: memory that was not created for the host, by a HOST_ACCESS flag or
+/// MAPPED, by required HOST_VISIBLE memory or one of VMA's older usages, cannot be mapped, read, written or
+/// flushed then, wherever it lies. So a test on a device whose memory is all visible finds what fails on a
+/// discrete card. By default it is on where the environment has `VK_MEM_STRICT=1`.
 ///
 /// Every call that allocates takes the keywords of `AllocationCreateInfo`.
 #[pyclass(module = "vk_mem", frozen, weakref)]
@@ -80,7 +85,7 @@ pub struct Allocator {
     handlers: Handlers,
 }
 
-/// Asks the engine; without the interpreter if the driver has to be called.
+/// Allocates from the engine; releases the GIL if the driver has to be called.
 #[inline(always)]
 fn allocate(
     py: Python<'_>,
@@ -89,11 +94,11 @@ fn allocate(
 ) -> Result<EngineAllocation, Error> {
     match engine.try_allocate(request) {
         Some(allocation) => Ok(allocation),
-        None => py.detach(|| engine.allocate_slow(request)),
+        None => detach(py, || engine.allocate_slow(request)),
     }
 }
 
-/// The Python half of a resource.
+/// Creates the Python object of a resource.
 #[inline(always)]
 fn python_object<T: PyClass<BaseType = ResourceObject>>(
     py: Python<'_>,
@@ -111,16 +116,16 @@ impl Allocator {
         &self,
         py: Python<'_>,
         keywords: Keywords,
-        made: Made,
+        made: CreatedResource,
         object: T,
     ) -> PyResult<Py<T>> {
-        let resource = Resource::create(py, &self.state, made, &shared(&keywords))?;
-        self.announce(py, resource, keywords.name.as_deref(), keywords.user_data, object)
+        let resource = Resource::create(py, &self.state, made, &common_options(&keywords))?;
+        self.create_object(py, resource, keywords.name.as_deref(), keywords.user_data, object)
     }
 
-    /// Makes the Python half of a new resource, and tells of it whoever wants to know.
+    /// Creates the Python object of a new resource, and passes the creation to listeners and handlers.
     #[inline(always)]
-    fn announce<T: PyClass<BaseType = ResourceObject>>(
+    fn create_object<T: PyClass<BaseType = ResourceObject>>(
         &self,
         py: Python<'_>,
         resource: ResourceRef,
@@ -134,7 +139,7 @@ impl Allocator {
             named.inspect_err(|_| resource.discard(py))?;
         }
         let made = python_object(py, resource, user_data, object)?;
-        self.handlers.tell(py, &self.state);
+        self.handlers.call_pending(py, &self.state);
         Ok(made)
     }
 
@@ -145,11 +150,13 @@ impl Allocator {
         mut attempt: impl FnMut() -> Result<T, Error>,
     ) -> PyResult<T> {
         host_memory::check(py)?;
-        self.handlers.retrying(py, &self.state, || attempt().map_err(|error| self.explain(error)))
+        self.handlers.retrying(py, &self.state, || {
+            attempt().map_err(|error| self.add_pending_release(error))
+        })
     }
 
-    /// Says what unclosed objects hold when memory is missing.
-    fn explain(&self, error: Error) -> Error {
+    /// Adds to an out-of-memory error what retired or unclosed objects still hold.
+    fn add_pending_release(&self, error: Error) -> Error {
         let (waiting, bytes) = self.state.waiting();
         match error {
             Error::OutOfDeviceMemory { reason, figures }
@@ -181,19 +188,20 @@ impl Allocator {
             .check_export(keywords.create.export_handle_types)
             .or_raise(py)?;
         let made = self.attempt(py, || allocate(py, self.state.engine(), request))?;
-        self.finish(py, keywords, Made::memory(made), Allocation)
+        self.finish(py, keywords, CreatedResource::memory(made), Allocation)
     }
 }
 
 impl Drop for Allocator {
     fn drop(&mut self) {
-        self.state.stop_telling();
+        self.state.stop_delivery();
     }
 }
 
-fn shared(keywords: &Keywords) -> Shared {
+fn common_options(keywords: &Keywords) -> CommonOptions {
     let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND);
-    Shared { dont_bind, pool: keywords.pool.clone() }
+    let host_access = promises_host_access(&keywords.create);
+    CommonOptions { dont_bind, host_access, pool: keywords.pool.clone() }
 }
 
 fn frames(value: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -210,7 +218,8 @@ impl Allocator {
     #[pyo3(signature = (
         device, *, preferred_block_size = None, heap_size_limits = None, frames_in_flight = 2,
         empty_block_retention = None, prefetch = false, track_call_sites = None,
-        preferred_small_heap_block_size = None, enforce_allocation_count = true
+        preferred_small_heap_block_size = None, enforce_allocation_count = true,
+        strict_host_access = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -224,6 +233,7 @@ impl Allocator {
         track_call_sites: Option<&Bound<'_, PyAny>>,
         preferred_small_heap_block_size: Option<&Bound<'_, PyAny>>,
         enforce_allocation_count: bool,
+        strict_host_access: Option<bool>,
     ) -> PyResult<Self> {
         host_memory::check(py)?;
         let device = device.cast::<Device>().map_err(|_| {
@@ -256,10 +266,11 @@ impl Allocator {
             prefetch,
         };
         let depth = track_call_sites.map_or(Ok(0), options::depth)?;
+        let strict = strict_host_access.map_or_else(|| options::strict_of_environment(py), Ok)?;
         let core = device.get().core.clone();
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
-        let state = AllocatorState::new(device_allocator, core, frames_in_flight, depth);
+        let state = AllocatorState::new(device_allocator, core, frames_in_flight, depth, strict);
         let state = Arc::new(state);
         if register(&state).is_err() {
             state.pins.close(py).ok();
@@ -268,7 +279,7 @@ impl Allocator {
         Ok(Self { state, device: device.clone().unbind(), handlers: Handlers::default() })
     }
 
-    /// Bytes of the blocks it takes from the driver, by memory type; the first ones are smaller.
+    /// Sizes in bytes of the blocks that it allocates, by memory type; the first blocks are smaller.
     #[getter]
     fn preferred_block_sizes(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
         let _inside = self.state.enter(py)?;
@@ -277,34 +288,41 @@ impl Allocator {
         Ok((0..types).map(|index| engine.preferred_block_size(index)).collect())
     }
 
-    /// The device it allocates from.
+    /// Whether the host is refused memory that was not created for it.
+    #[getter]
+    fn strict_host_access(&self, py: Python<'_>) -> PyResult<bool> {
+        let _inside = self.state.enter(py)?;
+        Ok(self.state.strict_host_access)
+    }
+
+    /// The device that it allocates from.
     #[getter]
     fn device(&self, py: Python<'_>) -> Py<Device> {
         self.device.clone_ref(py)
     }
 
-    /// Frames that the device may still be working on.
+    /// Number of frames that the device may still be working on.
     #[getter]
     fn frames_in_flight(&self, py: Python<'_>) -> PyResult<u64> {
         let _inside = self.state.enter(py)?;
         Ok(self.state.frames_in_flight())
     }
 
-    /// What `set_current_frame_index` was called with last; 0 at first.
+    /// The last argument of `set_current_frame_index`; 0 at first.
     #[getter]
     fn current_frame_index(&self, py: Python<'_>) -> PyResult<u64> {
         let _inside = self.state.enter(py)?;
         Ok(self.state.current_frame())
     }
 
-    /// Starts a frame (`vmaSetCurrentFrameIndex`).
+    /// Begins a frame (`vmaSetCurrentFrameIndex`).
     ///
-    /// Objects that were retired, or collected without `destroy()`, more than `frames_in_flight` frames
-    /// ago are released. So the index counts frames and has to grow: not the index modulo the frames in
-    /// flight. The same one again starts no frame. A counter of 32 bits, as VMA's, may wrap around: from
+    /// Releases objects that were retired, or collected without `destroy()`, more than `frames_in_flight`
+    /// frames ago. So the index counts frames and has to grow: it is not the index modulo the frames in
+    /// flight. The same index again begins no frame. A counter of 32 bits, like VMA's, may wrap around: from
     /// the upper half of 32 bits to the lower one.
     ///
-    /// Raises `InvalidArgumentError` for any other smaller index.
+    /// Raises `InvalidArgumentError` for any other lower index.
     fn set_current_frame_index(&self, py: Python<'_>, frame: &Bound<'_, PyAny>) -> PyResult<()> {
         let _inside = self.state.enter(py)?;
         let frame = unsigned(frame, "frame")?;
@@ -325,8 +343,8 @@ impl Allocator {
             }
             release_all(py, &self.state, &unused);
         }
-        py.detach(|| self.state.engine().refresh_budget());
-        self.handlers.tell(py, &self.state);
+        detach(py, || self.state.engine().refresh_budget());
+        self.handlers.call_pending(py, &self.state);
         Ok(())
     }
 
@@ -336,11 +354,11 @@ impl Allocator {
         self.state.pins.is_closed()
     }
 
-    /// Gives everything back to the driver. Nothing happens the second time.
+    /// Frees all memory. Does nothing if it was called before.
     ///
-    /// Objects that are still alive are released and listed in a `ResourceWarning`. Call it before the
-    /// device of a wrapped allocator is destroyed. Raises `BufferError`, and changes nothing, while a view
-    /// is open or a call runs: in another thread, or in this one around a callback.
+    /// Objects that are still live are released and listed in a `ResourceWarning`. The allocator of a wrapped
+    /// device has to be closed before the device is destroyed. Raises `BufferError`, and changes nothing,
+    /// while a view is open or a call runs: in another thread, or in this one around a callback.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         close(py, &self.state)?.warn(py)
     }
@@ -355,7 +373,7 @@ impl Allocator {
         let closed = self.close(py);
         let failing = exception.iter().next().is_some_and(|kind| !kind.is_none());
         match closed {
-            // The exception that is on its way is the one to tell; it may hold the view itself.
+            // The current exception is the one to raise; it may hold the view itself.
             Err(error) if failing && error.is_instance_of::<PyBufferError>(py) => {
                 warn_unclosed(py, &error.value(py).to_string());
                 Ok(())

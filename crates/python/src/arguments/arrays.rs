@@ -1,4 +1,4 @@
-//! Arrays of unsigned 64-bit integers under Python's buffer protocol: NumPy's uint64 and its like.
+//! Arrays of unsigned 64-bit integers under the buffer protocol, such as NumPy's uint64.
 
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::ffi;
@@ -7,28 +7,28 @@ use pyo3::types::{PyByteArray, PyMemoryView};
 
 use crate::errors::invalid;
 
-/// A contiguous array of another Python object, held while this lives.
-pub struct Quads {
+/// A contiguous array of another Python object, whose buffer is held until dropped.
+pub struct U64Array {
     /// Boxed: its shape may point into itself.
     view: Box<ffi::Py_buffer>,
 }
 
-// SAFETY: the memory is held by the buffer protocol, which is not tied to a thread; only the release
-// needs the interpreter, and drops happen attached.
-unsafe impl Send for Quads {}
-// SAFETY: as above; shared access only reads.
-unsafe impl Sync for Quads {}
+// SAFETY: the buffer protocol is not tied to a thread; only the release needs the GIL, and drops happen
+// attached.
+unsafe impl Send for U64Array {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for U64Array {}
 
-impl Quads {
-    /// Of an object; refuses other formats rather than guess.
+impl U64Array {
+    /// Holds the buffer of an object; raises `TypeError` for other formats.
     pub fn read(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
         let py = object.py();
         let mut view = Box::new(ffi::Py_buffer::new());
         let flags = ffi::PyBUF_FORMAT | ffi::PyBUF_C_CONTIGUOUS;
-        // SAFETY: a valid object and a place for the view.
+        // SAFETY: a valid object, and memory for the view.
         if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut *view, flags) } != 0 {
             let why = PyErr::fetch(py);
-            // NumPy says ValueError where the protocol says BufferError.
+            // NumPy raises ValueError where the buffer protocol requires BufferError.
             let expected = why.is_instance_of::<PyTypeError>(py)
                 || why.is_instance_of::<PyBufferError>(py)
                 || why.is_instance_of::<PyValueError>(py);
@@ -41,7 +41,7 @@ impl Quads {
         let format = if array.view.format.is_null() {
             "B".into()
         } else {
-            // SAFETY: not null, and a string of C while the buffer is held.
+            // SAFETY: not null, and a C string while the buffer is held.
             unsafe { std::ffi::CStr::from_ptr(array.view.format) }.to_string_lossy()
         };
         let wide = array.view.itemsize == 8;
@@ -55,30 +55,30 @@ impl Quads {
         Ok(array)
     }
 
-    /// How many there are.
+    /// Returns the number of integers.
     pub fn len(&self) -> usize {
         self.view.len.unsigned_abs() / 8
     }
 
-    /// One of them. Another thread may be writing it: each read stands alone.
+    /// Returns an integer. Another thread may write it: two reads may differ.
     pub fn get(&self, index: usize) -> u64 {
         assert!(index < self.len());
-        // SAFETY: in range of a buffer that is held; it need not be aligned.
+        // SAFETY: in bounds of a held buffer; the read is unaligned.
         unsafe { (self.view.buf as *const u64).add(index).read_unaligned() }
     }
 }
 
-impl Drop for Quads {
+impl Drop for U64Array {
     fn drop(&mut self) {
-        // SAFETY: filled by PyObject_GetBuffer, released once, attached to the interpreter.
+        // SAFETY: filled by `PyObject_GetBuffer`, and released once, attached to the interpreter.
         unsafe { ffi::PyBuffer_Release(&mut *self.view) };
     }
 }
 
-/// Two new arrays of the same length that nobody else has seen.
+/// Two new arrays of one length, which no other code refers to yet.
 pub struct Pair<'py>(Bound<'py, PyByteArray>, Bound<'py, PyByteArray>);
 
-/// Makes them; `fill` writes every number, in native byte order, into their own memory.
+/// Creates both; `fill` writes every number, in native byte order, into their memory.
 pub fn pair<'py>(
     py: Python<'py>,
     count: usize,
@@ -96,7 +96,7 @@ pub fn pair<'py>(
 }
 
 impl<'py> Pair<'py> {
-    /// What Python sees.
+    /// Returns the arrays as memoryviews of unsigned 64-bit integers.
     pub fn views(&self) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let view = |bytes: &Bound<'py, PyByteArray>| {
             PyMemoryView::from(bytes.as_any())?.call_method1("cast", ("Q",))
@@ -104,7 +104,7 @@ impl<'py> Pair<'py> {
         Ok((view(&self.0)?, view(&self.1)?))
     }
 
-    /// The numbers of the first, copied.
+    /// Returns a copy of the first array.
     pub fn first(&self) -> Vec<[u8; 8]> {
         self.0.to_vec().as_chunks().0.to_vec()
     }

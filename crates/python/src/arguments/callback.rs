@@ -1,10 +1,13 @@
-//! A function of the caller's that is called later, until another takes its place.
+//! Callbacks: functions of the caller that are called later, until replaced.
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, rank};
 
-/// None, or something that can be called.
+/// A callback that may be replaced at any time.
+pub type Callback = Mutex<Option<Py<PyAny>>, rank::Callback>;
+
+/// Reads a callable, or None.
 pub fn callable(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     if value.is_none() {
         return Ok(None);
@@ -16,13 +19,13 @@ pub fn callable(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     Ok(Some(value.clone().unbind()))
 }
 
-/// Exchanges a callback. The old one ends outside of the lock: that may run Python code.
-pub fn exchange(slot: &Mutex<Option<Py<PyAny>>>, callback: Option<Py<PyAny>>) {
+/// Replaces a callback. The old one is dropped without the lock, as that may run Python code.
+pub fn exchange(slot: &Callback, callback: Option<Py<PyAny>>) {
     let old = std::mem::replace(&mut *slot.lock(), callback);
     drop(old);
 }
 
-/// The callback as it is now.
-pub fn current<'py>(py: Python<'py>, slot: &Mutex<Option<Py<PyAny>>>) -> Option<Bound<'py, PyAny>> {
+/// Returns the current callback.
+pub fn current<'py>(py: Python<'py>, slot: &Callback) -> Option<Bound<'py, PyAny>> {
     slot.lock().as_ref().map(|callback| callback.bind(py).clone())
 }

@@ -1,4 +1,4 @@
-//! Structures of a caller's: `pNext` chains for memory and for binding, and `VkAllocationCallbacks`.
+//! Structs of the caller: `pNext` chains for memory and for binding, and `VkAllocationCallbacks`.
 
 use pyo3::prelude::*;
 use vkmem_vulkan::AllocationCallbacks;
@@ -8,13 +8,13 @@ use crate::package::{CHAIN_ADDRESS, STRUCT_ADDRESS};
 use crate::process::forks::in_one_process;
 use crate::process::links::Link;
 
-/// The address of a `pNext` chain: of its first struct, or a number; 0 for None.
+/// Returns the address of a `pNext` chain, given its first struct or a number; 0 for None.
 pub fn chain_address(value: &Bound<'_, PyAny>, keyword: &str) -> PyResult<usize> {
     let py = value.py();
     in_one_process(py, || CHAIN_ADDRESS.get(py)?.call1((value, keyword)))??.extract()
 }
 
-/// A caller's callbacks, and what keeps them alive.
+/// Reads the caller's `VkAllocationCallbacks`; returns them with the object that keeps them alive.
 pub fn allocation_callbacks(
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<(Option<AllocationCallbacks>, Option<Link<PyAny>>)> {
@@ -24,7 +24,7 @@ pub fn allocation_callbacks(
     let what = (value, name, size, "allocation_callbacks");
     let found = in_one_process(py, || STRUCT_ADDRESS.get(py)?.call1(what))??;
     let address: u64 = found.get_item(0)?.extract()?;
-    // SAFETY: there is such a structure, or memory of its size which the caller vouches for.
+    // SAFETY: there is such a struct, or the caller guarantees memory of its size.
     let callbacks = unsafe { AllocationCallbacks::read(address) };
     match callbacks.missing() {
         None => Ok((Some(callbacks), Some(Link::new(value.clone().unbind())))),

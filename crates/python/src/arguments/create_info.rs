@@ -17,13 +17,13 @@ use crate::process::forks::in_one_process;
 
 /// A create info, and what its pointers point to.
 pub struct Built<T> {
-    /// Its pointers are good while this lives.
+    /// The struct for the driver; its pointers are valid while `Built` lives.
     pub info: T,
-    /// Behind `pQueueFamilyIndices`.
+    /// Target of `pQueueFamilyIndices`.
     _indices: Vec<u32>,
-    /// Behind `pNext`, for a usage of more than 32 bits.
+    /// Target of `pNext`, for a usage of more than 32 bits.
     _usage: Option<Box<vk::BufferUsageFlags2CreateInfoKHR<'static>>>,
-    /// The caller's struct, which owns what its pointers point to.
+    /// The caller's struct, which owns the targets of its pointers.
     _source: Option<Py<PyAny>>,
 }
 
@@ -34,8 +34,8 @@ pub struct CommonKeywords {
     sharing_mode: Option<u32>,
     indices: Vec<u32>,
     info: Option<Py<PyAny>>,
-    /// A keyword that says what a struct would say.
-    beside: Option<String>,
+    /// The first keyword that repeats what a struct says.
+    repeated: Option<String>,
 }
 
 impl CommonKeywords {
@@ -44,13 +44,14 @@ impl CommonKeywords {
         self.info.is_some()
     }
 
-    /// Takes a keyword of a buffer; whether it knew it.
+    /// Reads a keyword of a buffer; returns false if it is unknown.
     pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.take_of(key, value, &BUFFER_CREATE_FLAGS)
+        self.take_with_flags(key, value, &BUFFER_CREATE_FLAGS)
     }
 
-    /// Takes a keyword of a buffer or an image, whose `create_flags` are of a class.
-    fn take_of(
+    /// Reads a keyword of a buffer or an image; `create_flags` must be of the given class. Returns false if
+    /// it is unknown.
+    fn take_with_flags(
         &mut self,
         key: &str,
         value: &Bound<'_, PyAny>,
@@ -68,16 +69,16 @@ impl CommonKeywords {
             _ => return Ok(false),
         }
         if key != "info" {
-            self.beside = Some(key.into());
+            self.repeated = Some(key.into());
         }
         Ok(true)
     }
 
-    /// An exception where structs say everything and a keyword says it again.
-    pub fn refuse_beside_structs(&self, py: Python<'_>) -> PyResult<()> {
-        match &self.beside {
+    /// Raises if a keyword repeats what a struct says.
+    pub fn refuse_repeated(&self, py: Python<'_>) -> PyResult<()> {
+        match &self.repeated {
             None => Ok(()),
-            // Not silently one or the other.
+            // Neither value silently wins.
             Some(key) => {
                 Err(invalid(py, format!("{key}= stands beside a struct that says it too")))
             }
@@ -86,13 +87,13 @@ impl CommonKeywords {
 
     fn sharing_mode(&self) -> vk::SharingMode {
         let concurrent = vk::SharingMode::CONCURRENT.as_raw();
-        // Naming several families means sharing among them, unless the caller says otherwise.
+        // Several families imply concurrent sharing, unless the caller says otherwise.
         let implied = if self.indices.len() > 1 { concurrent as u32 } else { 0 };
         vk::SharingMode::from_raw(self.sharing_mode.unwrap_or(implied) as i32)
     }
 }
 
-/// A struct of Vulkan that starts with `sType`.
+/// A Vulkan struct that starts with `sType`.
 trait CreateInfo: Copy {
     const NAME: &'static str;
     const TYPE: vk::StructureType;
@@ -115,7 +116,7 @@ impl CreateInfo for vk::ImageCreateInfo<'static> {
     }
 }
 
-/// Copies the caller's struct. What it points to stays the caller's.
+/// Copies the caller's struct, shallowly: the caller keeps what it points to.
 fn from_struct<T: CreateInfo>(source: &Bound<'_, PyAny>, keyword: &str) -> PyResult<Built<T>> {
     let py = source.py();
     let what = (source, T::NAME, size_of::<T>(), keyword);
@@ -124,10 +125,10 @@ fn from_struct<T: CreateInfo>(source: &Bound<'_, PyAny>, keyword: &str) -> PyRes
     if address == 0 || !address.is_multiple_of(align_of::<T>()) {
         return Err(invalid(py, format!("{address:#x} is not the address of a {}", T::NAME)));
     }
-    // SAFETY: interop found a struct of this size there, or memory that can be read where the caller says
-    // that one is. `sType` is the first member of every such struct.
+    // SAFETY: interop found a struct of this size there, or readable memory where the caller says that one
+    // is. `sType` is the first member of every such struct.
     let s_type = unsafe { *(address as *const i32) };
-    // Some bindings leave sType to the caller; the name of the struct is as good.
+    // Some bindings leave `sType` to the caller; then the struct's class name identifies it.
     let unset = verified && s_type == 0;
     if s_type != T::TYPE.as_raw() && !unset {
         return Err(invalid(
@@ -135,15 +136,15 @@ fn from_struct<T: CreateInfo>(source: &Bound<'_, PyAny>, keyword: &str) -> PyRes
             format!("sType is {s_type}, not that of a {} ({})", T::NAME, T::TYPE.as_raw()),
         ));
     }
-    // SAFETY: as above, and the struct says what it is.
+    // SAFETY: interop found a struct of this size, and `sType` identifies it.
     let mut info = unsafe { *(address as *const T) };
     info.set_type();
     let source = Some(source.clone().unbind());
     Ok(Built { info, _indices: Vec::new(), _usage: None, _source: source })
 }
 
-/// The struct that the caller passed and how errors call it, by position or by name. `name` is what else
-/// would come first.
+/// Returns the caller's struct and its name in errors, if it was passed by position or as `info=`. `name` is
+/// the argument that is first otherwise.
 fn given_struct<'py, T: CreateInfo>(
     common: &CommonKeywords,
     arguments: &[Option<&Bound<'py, PyAny>>],
@@ -154,12 +155,12 @@ fn given_struct<'py, T: CreateInfo>(
     let others = arguments[1..].iter().any(Option::is_some);
     let source = match (&common.info, first) {
         (None, None) => return Ok(None),
-        // A text beside others is a format, or a size that is none.
+        // A text with further arguments is a format, or an invalid size.
         (None, Some(first)) if others && first.is_instance_of::<PyString>() => return Ok(None),
         (None, Some(first)) if is_integer(first) && (others || !is_address::<T>(first)?) => {
             return Ok(None);
         }
-        // Then the first is no struct, whatever it is.
+        // With further arguments, the first one is not a struct, whatever its type.
         (None, Some(first)) if others => {
             let kind = first.get_type().name()?;
             return Err(PyTypeError::new_err(format!(
@@ -173,24 +174,25 @@ fn given_struct<'py, T: CreateInfo>(
             return Err(invalid(py, "info= stands instead of the positional arguments"));
         }
     };
-    common.refuse_beside_structs(py)?;
+    common.refuse_repeated(py)?;
     Ok(Some(source))
 }
 
-/// Whether a number that stands alone is the address of such a struct, and not a size or a format whose
-/// usage was forgotten.
+/// Returns whether a single number is the address of such a struct, rather than a size or a format without a
+/// usage.
 fn is_address<T: CreateInfo>(number: &Bound<'_, PyAny>) -> PyResult<bool> {
     let what = (number, T::NAME, size_of::<T>(), T::TYPE.as_raw());
     IS_STRUCT_AT.get(number.py())?.call1(what)?.extract()
 }
 
-/// Not a `Buffer` and its relatives, which are numbers only where a handle is wanted.
+/// Returns whether a value is an integer; not for a `Buffer` and the like, which are integers only where a
+/// handle is expected.
 fn is_integer(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyInt>()
         || value.hasattr("__index__").unwrap_or(false) && refuse_handle(value, "").is_ok()
 }
 
-/// The buffer of a size and a usage alone; the usage as well if it has more bits than fit there.
+/// Builds a buffer of size and usage only; returns the usage as well if it has more than 32 bits.
 #[inline(always)]
 pub fn plain_buffer(
     size: &Bound<'_, PyAny>,
@@ -205,7 +207,7 @@ pub fn plain_buffer(
     Ok((vk::BufferCreateInfo { size, usage, ..Default::default() }, wide))
 }
 
-/// The buffer of `create_buffer(size, buffer_usage)` or `create_buffer(struct)`.
+/// Builds the buffer of `create_buffer(size, buffer_usage)` or `create_buffer(struct)`.
 pub fn buffer(
     py: Python<'_>,
     first: Option<&Bound<'_, PyAny>>,
@@ -213,7 +215,7 @@ pub fn buffer(
     common: CommonKeywords,
 ) -> PyResult<Built<vk::BufferCreateInfo<'static>>> {
     let is_number = |it: &Bound<'_, PyAny>| it.is_exact_instance_of::<PyInt>();
-    // As a rule there is no struct to look for.
+    // The usual case, in which there is no struct to look for.
     let is_plain = common.info.is_none() && first.is_some_and(is_number) && usage.is_some();
     if !is_plain {
         let given = given_struct::<vk::BufferCreateInfo>(&common, &[first, usage], "size", py)?;
@@ -243,10 +245,10 @@ pub fn buffer(
     Ok(Built { info, _indices: indices, _usage: usage, _source: None })
 }
 
-/// Keywords of images alone.
+/// Keywords of images only.
 #[derive(Default)]
 pub struct ImageKeywords {
-    /// Those they share with buffers.
+    /// Keywords of images and buffers.
     pub common: CommonKeywords,
     image_type: Option<u32>,
     mip_levels: Option<u32>,
@@ -257,19 +259,19 @@ pub struct ImageKeywords {
 }
 
 impl ImageKeywords {
-    /// The same keywords for one more image of a call that makes many, which has no `info=`.
+    /// Returns a copy of the keywords for the next image of `create_images`, which has no `info=`.
     pub fn for_another(&self) -> Self {
         let common = CommonKeywords {
             create_flags: self.common.create_flags,
             sharing_mode: self.common.sharing_mode,
             indices: self.common.indices.clone(),
             info: None,
-            beside: self.common.beside.clone(),
+            repeated: self.common.repeated.clone(),
         };
         Self { common, ..*self }
     }
 
-    /// Takes a keyword; whether it knew it.
+    /// Reads a keyword; returns false if it is unknown.
     pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (number, class) = match key {
             "image_type" => (&mut self.image_type, Some(&IMAGE_TYPE)),
@@ -278,20 +280,20 @@ impl ImageKeywords {
             "samples" => (&mut self.samples, Some(&SAMPLE_COUNT)),
             "tiling" => (&mut self.tiling, Some(&IMAGE_TILING)),
             "initial_layout" => (&mut self.initial_layout, Some(&IMAGE_LAYOUT)),
-            _ => return self.common.take_of(key, value, &IMAGE_CREATE_FLAGS),
+            _ => return self.common.take_with_flags(key, value, &IMAGE_CREATE_FLAGS),
         };
         if !value.is_none() {
             *number = Some(match class {
                 Some(class) => of_class(value, key, class)?,
                 None => unsigned_32(value, key)?,
             });
-            self.common.beside = Some(key.into());
+            self.common.repeated = Some(key.into());
         }
         Ok(true)
     }
 }
 
-/// A plane, or several: none of them twice.
+/// Reads a plane index, or several different ones.
 pub fn planes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     let mut planes = Vec::new();
     let mut add = |plane: &Bound<'_, PyAny>| {
@@ -313,10 +315,11 @@ pub fn planes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     Ok(planes)
 }
 
-/// Formats have no more.
+/// Maximum number of planes of a format.
 const MOST_PLANES: u32 = 3;
 
-/// Reads the sides of a `VkExtent3D` or a `VkExtent2D` of any binding; `None` for what is no such struct.
+/// Reads width, height and depth of a `VkExtent3D` or `VkExtent2D` of any binding; `None` for any other
+/// object.
 fn extent_of_struct(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u32>>> {
     let mut sides = Vec::new();
     for name in ["width", "height", "depth"] {
@@ -330,9 +333,10 @@ fn extent_of_struct(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u32>>> {
     Ok(Some(sides))
 }
 
-/// Width, height and depth, of which the last may be left out.
+/// Reads width, height and depth, of which the last ones may be left out; returns the number of dimensions,
+/// too.
 pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
-    // To ask what has no attribute for one costs an exception.
+    // Looking up a missing attribute would cost an exception.
     let is_plain =
         value.is_exact_instance_of::<PyTuple>() || value.is_exact_instance_of::<PyList>();
     let of_struct = if is_plain {
@@ -353,7 +357,7 @@ pub fn extent(value: &Bound<'_, PyAny>) -> PyResult<(vk::Extent3D, usize)> {
     Ok((vk::Extent3D { width: side(0), height: side(1), depth: side(2) }, sides.len()))
 }
 
-/// The image of `create_image(format, extent, image_usage)` or `create_image(struct)`.
+/// Builds the image of `create_image(format, extent, image_usage)` or `create_image(struct)`.
 pub fn image(
     py: Python<'_>,
     arguments: [Option<&Bound<'_, PyAny>>; 3],
@@ -379,7 +383,7 @@ pub fn image(
     if format == 0 {
         return Err(invalid(py, "format is UNDEFINED: only a VkImageCreateInfo can mean that"));
     }
-    // 0, 1 and 2 are images of one, two and three dimensions.
+    // `VkImageType` 0, 1 and 2 have one, two and three dimensions.
     let image_type = keywords.image_type.unwrap_or(dimensions as u32 - 1) as i32;
     let mut info = vk::ImageCreateInfo {
         flags: vk::ImageCreateFlags::from_raw(keywords.common.create_flags.unwrap_or(0)),

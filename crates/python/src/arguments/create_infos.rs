@@ -1,4 +1,4 @@
-//! The create infos of a call that creates many.
+//! The create infos of a call that creates many resources.
 
 use ash::vk;
 use pyo3::exceptions::PyTypeError;
@@ -10,18 +10,18 @@ use super::create_info::{self, Built, CommonKeywords, ImageKeywords};
 use super::sequences::{about_item, items, sizes};
 use crate::errors::to_py;
 
-/// The create infos of one call. Their pointers are good while this lives.
+/// The create infos of one call. Their pointers are valid while `Infos` lives.
 pub struct Infos<T> {
-    /// For the driver.
+    /// The structs for the driver.
     pub infos: Vec<T>,
     _sources: Vec<Built<T>>,
 }
 
-// SAFETY: the pointers inside lead to memory that this keeps, or that the caller vouches for until
-// the call returns. The Python objects it keeps are dropped where it was made, attached.
+// SAFETY: the pointers inside lead to memory that this keeps, or that the caller guarantees until the call
+// returns. The Python objects it keeps are dropped by the thread that created it, attached.
 unsafe impl<T> Sync for Infos<T> {}
 
-/// `create_buffers(sizes, buffer_usage)` or `create_buffers(structs)`.
+/// Builds the create infos of `create_buffers(sizes, buffer_usage)` or `create_buffers(structs)`.
 pub fn buffer_infos(
     py: Python<'_>,
     given: &Bound<'_, PyAny>,
@@ -29,7 +29,7 @@ pub fn buffer_infos(
     common: CommonKeywords,
 ) -> PyResult<Infos<vk::BufferCreateInfo<'static>>> {
     let Some(usage) = usage else {
-        common.refuse_beside_structs(py)?;
+        common.refuse_repeated(py)?;
         let read = |(index, item): (usize, Bound<'_, PyAny>)| {
             create_info::buffer(py, Some(&item), None, CommonKeywords::default())
                 .map_err(|error| about_item(py, index, error))
@@ -40,7 +40,7 @@ pub fn buffer_infos(
         return Ok(Infos { infos, _sources: built });
     };
     let sizes = sizes(given)?;
-    // One is built with everything that they share.
+    // One info is built with everything that all of them share.
     let one = create_info::buffer(py, Some(PyInt::new(py, 1).as_any()), Some(usage), common)?;
     let mut infos = Vec::new();
     let room = infos.try_reserve_exact(sizes.len());
@@ -49,7 +49,7 @@ pub fn buffer_infos(
     Ok(Infos { infos, _sources: vec![one] })
 }
 
-/// `create_images(items)`: tuples of format, extent and usage, or structs.
+/// Builds the create infos of `create_images(items)`: tuples of format, extent and usage, or structs.
 pub fn image_infos(
     py: Python<'_>,
     given: &Bound<'_, PyAny>,

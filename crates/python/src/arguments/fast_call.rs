@@ -1,6 +1,6 @@
-//! Methods with any number of keywords whose arguments Python passes as they lie on its stack.
+//! Methods with any number of keywords that use CPython's vectorcall convention (`METH_FASTCALL`).
 //!
-//! PyO3 passes those of a method with `**keywords` in a tuple, which is made, unpacked and thrown away
+//! PyO3 passes the arguments of a method with `**keywords` in a tuple, which is created, unpacked and freed
 //! for each call: a twelfth of the instructions of `create_buffer` and `destroy` together.
 
 use std::any::Any;
@@ -14,26 +14,26 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{Borrowed, PyTypeInfo, ffi};
 
-/// Such a method, with at most `N` positional arguments.
+/// A method with at most `N` positional arguments and any number of keywords.
 pub trait FastMethod<const N: usize> {
-    /// Its class.
+    /// The class of the method.
     type Class: PyTypeInfo;
-    /// Its name.
+    /// The name of the method.
     const NAME: &'static CStr;
-    /// What its positional arguments are called where they come as keywords.
+    /// Names of the positional arguments, which may be passed as keywords, too.
     const POSITIONAL: [&'static str; N];
-    /// Its signature, as `inspect` reads it, and its text.
+    /// Signature in the form that `inspect` parses, and docstring.
     const DOC: &'static CStr;
 
-    /// The call as most make it, without keywords; `None` if it is not such a call, and nothing was done.
-    /// What it lets go of of Python's has to be bound (`Bound`): for any other reference, PyO3 does not
-    /// know here that the interpreter is held, and would let go of it later.
+    /// Handles the usual call without keywords; `None`, without any effect, if it is not such a call.
+    /// References to Python objects that it drops have to be bound (`Bound`): PyO3 does not see here that the
+    /// GIL is held, and would defer the drop of any other reference.
     fn plain_call<'py>(
         slf: &Bound<'py, Self::Class>,
         positional: [Option<&Bound<'py, PyAny>>; N],
     ) -> Option<PyResult<Py<PyAny>>>;
 
-    /// The call in full. Without keywords there is no dictionary.
+    /// Handles every other call. `keywords` is `None` if there are none.
     fn call<'py>(
         slf: &Bound<'py, Self::Class>,
         positional: [Option<&Bound<'py, PyAny>>; N],
@@ -41,7 +41,7 @@ pub trait FastMethod<const N: usize> {
     ) -> PyResult<Py<PyAny>>;
 }
 
-/// Makes it a method of its class.
+/// Adds the method to its class.
 pub fn add<M: FastMethod<N>, const N: usize>(py: Python<'_>) -> PyResult<()> {
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: M::NAME.as_ptr(),
@@ -50,8 +50,7 @@ pub fn add<M: FastMethod<N>, const N: usize>(py: Python<'_>) -> PyResult<()> {
         ml_doc: M::DOC.as_ptr(),
     }));
     let class = py.get_type::<M::Class>();
-    // SAFETY: the class lives for as long as the descriptor, which refers to it, and the definition
-    // for ever.
+    // SAFETY: the descriptor refers to the class, which lives as long, and the definition is never freed.
     let method = unsafe {
         let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
         Bound::from_owned_ptr_or_err(py, method)?
@@ -59,21 +58,21 @@ pub fn add<M: FastMethod<N>, const N: usize>(py: Python<'_>) -> PyResult<()> {
     class.setattr(M::NAME.to_string_lossy(), method)
 }
 
-/// What Python calls.
+/// Entry point of the method for CPython.
 ///
 /// # Safety
-/// As Python calls it: attached, on an instance of the class, with `count` arguments by position and then
-/// those that `names`, a tuple or null, has the names of.
+/// To be called by CPython: under the GIL, on an instance of the class, with `count` positional arguments
+/// followed by those that `names`, a tuple or null, has the names of.
 unsafe extern "C" fn enter<M: FastMethod<N>, const N: usize>(
     slf: *mut ffi::PyObject,
     arguments: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the caller is attached until this returns.
+    // SAFETY: the caller holds the GIL until this returns.
     let py = unsafe { Python::assume_attached() };
     let call = || -> PyResult<Py<PyAny>> {
-        // SAFETY: the descriptor has checked the class, and the caller keeps the object.
+        // SAFETY: the descriptor has checked the class, and the caller keeps the object alive.
         let slf = unsafe { Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>() };
         let count = count as usize;
         if count > N {
@@ -81,7 +80,7 @@ unsafe extern "C" fn enter<M: FastMethod<N>, const N: usize>(
         }
         let mut positional = [None; N];
         for (index, place) in positional.iter_mut().enumerate().take(count) {
-            // SAFETY: one of `count`, which the caller keeps.
+            // SAFETY: one of `count` arguments, which the caller keeps alive.
             let argument = unsafe { Borrowed::from_ptr(py, *arguments.add(index)) };
             *place = Some(argument).filter(|it| !it.is_none());
         }
@@ -90,14 +89,14 @@ unsafe extern "C" fn enter<M: FastMethod<N>, const N: usize>(
         {
             return done;
         }
-        // SAFETY: a tuple, or null, which the caller keeps.
+        // SAFETY: a tuple or null, which the caller keeps alive.
         let names = unsafe { Borrowed::from_ptr_or_opt(py, names) };
         let keywords = match names {
             None => None,
             Some(names) => {
                 let keywords = PyDict::new(py);
                 for (index, name) in names.cast::<PyTuple>()?.iter().enumerate() {
-                    // SAFETY: there is one for each name behind those by position.
+                    // SAFETY: there is one argument for each name, after the positional ones.
                     let value = unsafe { Borrowed::from_ptr(py, *arguments.add(count + index)) };
                     let place = M::POSITIONAL.iter().position(|it| is_named(&name, it));
                     match place {
@@ -110,10 +109,10 @@ unsafe extern "C" fn enter<M: FastMethod<N>, const N: usize>(
             }
         };
         let positional = positional.each_ref().map(|it| it.as_deref());
-        // From here on PyO3 knows that the interpreter is held.
+        // From here on PyO3 sees that the GIL is held.
         Python::attach(|_| M::call(&slf, positional, keywords.as_ref()))
     };
-    // A pointer is all that comes out of it: a result would be copied on the way, and wait for its stores.
+    // Returns only a pointer: a larger result would be copied on return, and stall on store forwarding.
     let call = || call().map_or_else(|error| raise(py, error), Py::into_ptr);
     catch_unwind(AssertUnwindSafe(call))
         .unwrap_or_else(|panic| raise(py, PanicException::new_err((what_it_said(&*panic),))))

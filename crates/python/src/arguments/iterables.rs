@@ -1,4 +1,4 @@
-//! Sequences of the caller's, which may be longer than memory, or endless.
+//! Iterables of the caller, which may have more items than fit in memory, or never end.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -7,22 +7,21 @@ use vkmem_engine::Error;
 use crate::errors::{invalid, to_py};
 use crate::process::forks::in_one_process;
 
-/// What an iterator without a length may give to one call that takes many items.
+/// Maximum number of items of an iterator without a length, for one call that takes many items.
 pub const MOST_ITEMS: usize = 1 << 20;
 
-/// More queue families than any device has.
+/// Maximum number of queue families: more than any device has.
 pub const MOST_FAMILIES: usize = 1024;
 
-/// The exception for what cannot be iterated.
-pub fn no_sequence(given: &Bound<'_, PyAny>, name: &str) -> PyErr {
+/// Returns the exception for an object that is not iterable.
+pub fn not_iterable(given: &Bound<'_, PyAny>, name: &str) -> PyErr {
     match given.get_type().name() {
         Ok(kind) => PyTypeError::new_err(format!("{name} must be an iterable, not {kind}")),
         Err(error) => error,
     }
 }
 
-/// Reads the items of anything that can be iterated: at most `most`, or as many as it says that it has,
-/// if `most` is [`MOST_ITEMS`].
+/// Reads the items of an iterable: at most `most`; if `most` is [`MOST_ITEMS`], as many as its length.
 pub fn read<'py, T>(
     given: &Bound<'py, PyAny>,
     name: &str,
@@ -31,7 +30,7 @@ pub fn read<'py, T>(
 ) -> PyResult<Vec<T>> {
     let py = given.py();
     let items = in_one_process(py, || given.try_iter())?.map_err(|error| {
-        if error.is_instance_of::<PyTypeError>(py) { no_sequence(given, name) } else { error }
+        if error.is_instance_of::<PyTypeError>(py) { not_iterable(given, name) } else { error }
     })?;
     let most = if most == MOST_ITEMS { most.max(length(given)?) } else { most };
     let (mut items, mut read) = (items, 0);
@@ -49,14 +48,14 @@ pub fn read<'py, T>(
     gather(std::iter::from_fn(next), py)
 }
 
-/// How many items something says that it has; 0 if it does not say.
+/// Returns the length of an object; 0 if it has none.
 fn length(given: &Bound<'_, PyAny>) -> PyResult<usize> {
     let py = given.py();
     in_one_process(py, || given.len())?
         .or_else(|error| if error.is_instance_of::<PyTypeError>(py) { Ok(0) } else { Err(error) })
 }
 
-/// Items as they come. Their number is the caller's, so it may be more than memory holds.
+/// Collects items. The caller determines their number, so there may be more than fit in memory.
 pub fn gather<T>(items: impl Iterator<Item = PyResult<T>>, py: Python<'_>) -> PyResult<Vec<T>> {
     let mut all = Vec::new();
     for item in items {

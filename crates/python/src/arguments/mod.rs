@@ -1,4 +1,4 @@
-//! What a caller gives: numbers, texts, lists, buffers, structs of Vulkan.
+//! Arguments of the caller: numbers, texts, lists, buffers, Vulkan structs.
 
 pub(crate) mod arrays;
 pub(crate) mod callback;

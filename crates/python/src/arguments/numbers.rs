@@ -1,4 +1,4 @@
-//! Numbers, flags and handles from Python, with one clear line for what is none.
+//! Numbers, flags and handles from Python; the error for any other value is one line.
 
 use std::sync::OnceLock;
 
@@ -14,17 +14,17 @@ use crate::interpreter::is_ending;
 use crate::package::{FLAGS, NUMBER_OF_NAMES, TO_INT};
 use crate::process::forks::in_one_process;
 
-/// Says of an object whether it is of a class of this package that stands for a handle.
+/// A function that returns whether an object is of a class of this package that stands for a handle.
 pub type IsHandle = fn(&Bound<'_, PyAny>) -> bool;
 
 static IS_HANDLE: OnceLock<IsHandle> = OnceLock::new();
 
-/// Tells which classes stand for handles; once, before anything is read.
+/// Sets the function that recognises handles; once, before any argument is read.
 pub fn set_handles(is_handle: IsHandle) {
     IS_HANDLE.get_or_init(|| is_handle);
 }
 
-/// A non-negative integer: a size, an offset, flags of any binding.
+/// Reads a non-negative integer: a size, an offset, flags of any binding.
 #[inline]
 pub fn unsigned(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
     if value.is_exact_instance_of::<PyInt>() {
@@ -35,8 +35,8 @@ pub fn unsigned(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
         .map_err(|error| no_unsigned(value, name, error))
 }
 
-/// An exception for what is a number only where a binding wants a handle: a `Buffer` has `__index__`, and as
-/// a size or an offset that would be any number.
+/// Raises for an object that is an integer only where a binding expects a handle: a `Buffer` has `__index__`,
+/// which as a size or an offset would be a meaningless number.
 pub fn refuse_handle(value: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
     if !IS_HANDLE.get().is_some_and(|is_handle| is_handle(value)) {
         return Ok(());
@@ -45,29 +45,29 @@ pub fn refuse_handle(value: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
     Err(PyTypeError::new_err(format!("{name} must be a number, not {kind}")))
 }
 
-/// A number with a fraction, as a share of something.
+/// Reads a number with a fraction, such as a share.
 pub fn real(value: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {
     refuse_handle(value, name)?;
     of_type(value, name, "a number")
 }
 
-/// The same, at once if the value is of Python's `int` or of a class derived from it.
+/// Reads a non-negative integer; fast for `int` and classes derived from it.
 #[inline(always)]
 fn of_int(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
-    // SAFETY: an object of Python's, and the interpreter is held. It raises for any other object.
+    // SAFETY: a valid object, and the GIL is held. Sets an exception for any other object.
     let number = unsafe { ffi::PyLong_AsUnsignedLongLong(value.as_ptr()) };
     if number != u64::MAX { Ok(number) } else { largest_or_none(value, name) }
 }
 
-/// What reads as the largest number: that, or none that it could read.
+/// Reads a value for which `PyLong_AsUnsignedLongLong` returned `u64::MAX`: that number, or an error.
 #[cold]
 fn largest_or_none(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
-    // SAFETY: the interpreter is held. What was raised, if anything, comes of the second attempt again.
+    // SAFETY: the GIL is held. The second attempt sets the exception again, if there was one.
     unsafe { ffi::PyErr_Clear() };
     unsigned(value, name)
 }
 
-/// A keyword of another type than an integer: `what` it must be, as `a bool`.
+/// Reads a value that is not an integer; `what` describes the type in errors, such as `a bool`.
 pub fn of_type<T>(value: &Bound<'_, PyAny>, name: &str, what: &str) -> PyResult<T>
 where
     T: for<'a, 'py> FromPyObject<'a, 'py, Error = PyErr>,
@@ -95,29 +95,29 @@ fn no_unsigned(value: &Bound<'_, PyAny>, name: &str, error: PyErr) -> PyErr {
             Err(theirs) => theirs,
         }
     } else {
-        // Whatever the value's own `__index__` raised.
+        // The exception of the value's own conversion.
         error
     }
 }
 
-/// What to raise for an integer that is negative or has more than 64 bits.
+/// Returns the exception for an integer that is negative or has more than 64 bits.
 fn out_of_range(value: &Bound<'_, PyAny>, name: &str) -> PyResult<PyErr> {
     let number = value.call_method0("__index__")?;
     let bits: u64 = number.call_method0("bit_length")?.extract()?;
-    // Thousands of digits help nobody, and Python refuses to write them.
+    // Thousands of digits are of no use, and Python refuses to convert them.
     let shown =
         if bits <= 128 { number.str()?.to_string() } else { format!("a number of {bits} bits") };
     let why = if number.lt(0)? { "must not be negative" } else { "does not fit 64 bits" };
     Ok(invalid(value.py(), format!("{name} is {shown}; it {why}")))
 }
 
-/// The same for 32 bits.
+/// Reads a non-negative integer of 32 bits.
 #[inline]
 pub fn unsigned_32(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u32> {
     narrow(value, name, unsigned(value, name)?)
 }
 
-/// A number that was read from a value, if it fits 32 bits.
+/// Returns a number that was read from a value as 32 bits; raises if it has more.
 #[inline(always)]
 fn narrow(value: &Bound<'_, PyAny>, name: &str, number: u64) -> PyResult<u32> {
     u32::try_from(number).map_err(|_| too_wide(value, name, number))
@@ -128,8 +128,8 @@ fn too_wide(value: &Bound<'_, PyAny>, name: &str, number: u64) -> PyErr {
     invalid(value.py(), format!("{name} is {number}; it does not fit 32 bits"))
 }
 
-/// A handle of any Vulkan binding, as `vk_mem.interop` reads it; `type_name` is that of Vulkan, as
-/// `VkBuffer`, and `keyword` the argument's.
+/// Reads a handle of any Vulkan binding with `vk_mem.interop`; `type_name` is Vulkan's, such as `VkBuffer`,
+/// and `keyword` the argument's name.
 pub fn handle(value: &Bound<'_, PyAny>, type_name: &str, keyword: &str) -> PyResult<u64> {
     if value.is_exact_instance_of::<PyInt>() {
         return unsigned(value, keyword);
@@ -139,7 +139,7 @@ pub fn handle(value: &Bound<'_, PyAny>, type_name: &str, keyword: &str) -> PyRes
     unsigned(&number, keyword)
 }
 
-/// The same, but null is refused.
+/// Reads a handle of any Vulkan binding; raises for a null handle.
 pub fn live_handle(value: &Bound<'_, PyAny>, type_name: &str, keyword: &str) -> PyResult<u64> {
     match handle(value, type_name, keyword)? {
         0 => Err(invalid(value.py(), format!("{keyword}: a null handle is no {type_name}"))),
@@ -147,11 +147,11 @@ pub fn live_handle(value: &Bound<'_, PyAny>, type_name: &str, keyword: &str) -> 
     }
 }
 
-/// Bits or a number as a class of `vk_mem.flags`; numbers that have no name there stay numbers.
+/// Returns bits or a number as a class of `vk_mem.flags`; numbers without a name there stay integers.
 pub fn flags<'py>(py: Python<'py>, class: &str, bits: u64) -> PyResult<Bound<'py, PyAny>> {
     let named = FLAGS.get(py, class)?.call1((bits,));
     match named {
-        // At the end of the interpreter the module `enum` loses what it needs.
+        // At interpreter exit the module `enum` loses its contents.
         Err(error) if error.is_instance_of::<PyValueError>(py) || is_ending() => {
             Ok(bits.into_pyobject(py)?.into_any())
         }
@@ -159,10 +159,10 @@ pub fn flags<'py>(py: Python<'py>, class: &str, bits: u64) -> PyResult<Bound<'py
     }
 }
 
-/// A class of `vk_mem.flags` that arguments are checked against.
+/// A class of `vk_mem.flags` that an argument must be of.
 pub struct FlagClass {
     name: &'static str,
-    /// The class itself, as soon as one of it was seen: names are looked up and compared once.
+    /// The class, once a member of it was seen: its name is looked up and compared once.
     known: PyOnceLock<Py<PyType>>,
 }
 
@@ -171,7 +171,7 @@ impl FlagClass {
         Self { name, known: PyOnceLock::new() }
     }
 
-    /// Whether a value is known to be of it.
+    /// Returns whether a value is of the class, as far as the class is known.
     #[inline]
     fn has(&self, value: &Bound<'_, PyAny>) -> bool {
         let known = self.known.get(value.py());
@@ -191,27 +191,28 @@ pub static BUFFER_CREATE_FLAGS: FlagClass = FlagClass::new("BufferCreateFlags");
 pub static IMAGE_CREATE_FLAGS: FlagClass = FlagClass::new("ImageCreateFlags");
 pub static IMAGE_TYPE: FlagClass = FlagClass::new("ImageType");
 pub static IMAGE_TILING: FlagClass = FlagClass::new("ImageTiling");
+pub static IMAGE_ASPECT: FlagClass = FlagClass::new("ImageAspect");
 pub static IMAGE_LAYOUT: FlagClass = FlagClass::new("ImageLayout");
 pub static SAMPLE_COUNT: FlagClass = FlagClass::new("SampleCount");
 pub static SHARING_MODE: FlagClass = FlagClass::new("SharingMode");
 pub static MEMORY_HEAP_FLAGS: FlagClass = FlagClass::new("MemoryHeapFlags");
 pub static DEVICE_TYPE: FlagClass = FlagClass::new("DeviceType");
 
-/// The class of `vk_mem.flags` that a value is of, if it is of one.
+/// Returns the name of the class of `vk_mem.flags` that a value is of, if any.
 fn flag_class(value: &Bound<'_, PyAny>) -> Option<String> {
     let class = value.get_type();
     let ours = class.module().is_ok_and(|it| it.to_string().starts_with("vk_mem.flags"));
     ours.then(|| class.name().map_or(String::new(), |name| name.to_string()))
 }
 
-/// Bits or a number of a class of `vk_mem.flags`, a plain integer of any binding, or names as texts. Another
-/// class of this package means that arguments were mixed up.
+/// Reads a member of a class of `vk_mem.flags`, a plain integer of any binding, or names as texts. Another
+/// class of this package raises: arguments were probably mixed up.
 #[inline(always)]
 pub fn of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u32> {
     narrow(value, name, wide_of_class(value, name, class)?)
 }
 
-/// The same of a class that has 64 bits.
+/// Reads a member of a class of `vk_mem.flags` with 64 bits, as [`of_class`] does.
 #[inline(always)]
 pub fn wide_of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u64> {
     if !class.has(value) && !value.is_exact_instance_of::<PyInt>() {
@@ -220,7 +221,7 @@ pub fn wide_of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) ->
     of_int(value, name)
 }
 
-/// Reads a flag that is neither known to be of the class nor a plain integer.
+/// Reads a flag whose class is not known, and which is not a plain integer.
 #[cold]
 fn of_another(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u64> {
     check_class(value, name, class)?;
@@ -232,7 +233,7 @@ fn of_another(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResu
     unsigned(&in_one_process(py, look_up)??, name)
 }
 
-/// A text, or something with items that is no number.
+/// Returns whether a value is a text, or has items and is not a number.
 fn may_be_names(value: &Bound<'_, PyAny>) -> bool {
     let has = |name| value.hasattr(name).unwrap_or(false);
     value.is_instance_of::<PyString>() || (has("__iter__") && !has("__index__"))
@@ -258,7 +259,7 @@ fn check_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyRes
     Ok(())
 }
 
-/// A number that no class of `vk_mem.flags` can be.
+/// Reads a size or an offset; raises for a member of any class of `vk_mem.flags`.
 #[inline(always)]
 pub fn quantity(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
     if value.is_exact_instance_of::<PyInt>() {

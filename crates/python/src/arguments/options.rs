@@ -1,4 +1,4 @@
-//! Options by a name, a flag or a number.
+//! Options that are given by a name, a flag or a number.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use super::numbers::{ALLOCATION_CREATE_FLAGS, of_class, real, unsigned, unsigned
 use crate::errors::invalid;
 use crate::observe::call_site::MAX_DEPTH;
 
-/// An algorithm by its name.
+/// Returns the algorithm of a name.
 pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
     Algorithm::from_name(name).ok_or_else(|| {
         let names = Algorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
@@ -40,7 +40,7 @@ pub fn retention(value: &Bound<'_, PyAny>) -> PyResult<EmptyBlockRetention> {
              vk_mem.EmptyBlockRetention, not {kind}"
         ))
     };
-    // True is an int in Python, and one byte keeps no block.
+    // True is an int in Python, and a retention of one byte would keep no block.
     if value.is_instance_of::<PyBool>() {
         return Err(wrong());
     }
@@ -55,7 +55,7 @@ pub fn retention(value: &Bound<'_, PyAny>) -> PyResult<EmptyBlockRetention> {
     }
 }
 
-/// Reads `strategy`: one of the STRATEGY flags.
+/// Reads `strategy`: one of the `STRATEGY` flags.
 pub fn strategy(value: Option<&Bound<'_, PyAny>>) -> PyResult<Strategy> {
     let Some(value) = value else { return Ok(Strategy::default()) };
     let bits = of_class(value, "strategy", &ALLOCATION_CREATE_FLAGS)?;
@@ -68,7 +68,7 @@ pub fn strategy(value: Option<&Bound<'_, PyAny>>) -> PyResult<Strategy> {
     Ok(info.strategy())
 }
 
-/// Frames that `track_call_sites=True` keeps.
+/// Number of frames that `track_call_sites=True` stores.
 const DEFAULT_DEPTH: u32 = 8;
 
 /// Reads `track_call_sites`.
@@ -87,6 +87,19 @@ pub fn depth(value: &Bound<'_, PyAny>) -> PyResult<u32> {
         depth => {
             let why = format!("track_call_sites is {depth}, above {MAX_DEPTH} frames");
             Err(invalid(value.py(), why))
+        }
+    }
+}
+
+/// `VK_MEM_STRICT`: whether allocators that are not told are strict about access of the host.
+pub fn strict_of_environment(py: Python<'_>) -> PyResult<bool> {
+    match std::env::var_os("VK_MEM_STRICT") {
+        None => Ok(false),
+        Some(value) if value.is_empty() || value == "0" => Ok(false),
+        Some(value) if value == "1" => Ok(true),
+        Some(value) => {
+            let value = value.to_string_lossy();
+            Err(invalid(py, format!("VK_MEM_STRICT is '{}': it is 1, or 0", value.escape_debug())))
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Buffers of other Python objects whose bytes are plain: numbers and characters, and structs of those.
+//! Buffers of Python objects whose bytes are plain data: numbers, characters, and structs of those.
 //!
-//! An array of objects, of pointers or of functions has addresses of this process for its bytes. To write
-//! to one is to forge a pointer, and to copy from one gives an address away that nobody keeps valid.
+//! The bytes of an array of objects, pointers or functions are addresses of this process. Writing to such an
+//! array would forge pointers, and copying from it would pass on addresses that are not kept valid.
 
 use std::ffi::CStr;
 
@@ -10,26 +10,26 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
 
-/// Numbers and characters of the module struct, of PEP 3118 and of ctypes.
+/// Format characters of numbers and characters, in the module `struct`, PEP 3118 and ctypes.
 const NUMBERS: &[u8] = b"?bBcdDefFgGhHiIlLnNpqQstuwvx";
 
-/// A contiguous buffer of another Python object, held for a while. It stays where it is filled: its shape
-/// may point into itself.
+/// A contiguous buffer of another Python object. Must not be moved while it is held, as its shape may point
+/// into itself.
 pub struct PlainBuffer(ffi::Py_buffer);
 
 impl PlainBuffer {
-    /// None yet.
+    /// Creates a buffer that is not held.
     pub const fn none() -> Self {
         Self(ffi::Py_buffer::new())
     }
 
-    /// Takes that of an object, once. What Python raises where there is none, or none that is
-    /// contiguous; `TypeError` where its bytes are not plain.
+    /// Holds the buffer of an object; to be called once. Raises the object's own exception if it has no
+    /// contiguous buffer, and `TypeError` if its bytes are not plain data.
     pub fn hold(&mut self, object: &Bound<'_, PyAny>, writable: bool) -> PyResult<()> {
         let py = object.py();
         let writable = if writable { ffi::PyBUF_WRITABLE } else { 0 };
         let mut get = |flags| {
-            // SAFETY: a valid object and a place for the view, which has none yet.
+            // SAFETY: a valid object, and memory for a view that is not held yet.
             match unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut self.0, flags | writable) }
             {
                 0 => Ok(()),
@@ -42,7 +42,7 @@ impl PlainBuffer {
                 if why.is_instance_of::<PyValueError>(py)
                     || why.is_instance_of::<PyBufferError>(py) =>
             {
-                // NumPy has types that it has no format for: dates, and those of other packages.
+                // NumPy has types without a format: dates, and types of other packages.
                 get(ffi::PyBUF_SIMPLE)?;
                 check_array(object, &why)
             }
@@ -81,30 +81,30 @@ impl PlainBuffer {
         self.0.itemsize.unsigned_abs().max(1)
     }
 
-    /// Where it starts.
+    /// Returns the start address.
     pub fn address(&self) -> usize {
         self.0.buf as usize
     }
 
-    /// In bytes.
+    /// Returns the size in bytes.
     pub fn len(&self) -> usize {
         self.0.len.unsigned_abs()
     }
 
-    /// Who keeps the memory, if it is held.
+    /// Returns the object that exports the buffer; null if it is not held.
     pub fn exporter(&self) -> *mut ffi::PyObject {
         self.0.obj
     }
 
     fn check_format(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        // None stands for plain bytes.
+        // A null format means plain bytes.
         if self.0.format.is_null() {
             return Ok(());
         }
-        // SAFETY: not null, and a string of C while the buffer is held.
+        // SAFETY: not null, and a C string while the buffer is held.
         let format = unsafe { CStr::from_ptr(self.0.format) }.to_bytes();
         let plain = match format {
-            // So ctypes says of packed structs and of unions, whatever they hold.
+            // The format that ctypes gives for packed structs and unions, whatever they contain.
             b"B" if self.0.itemsize != 1 => is_plain_ctype(&object.get_type())?,
             _ => is_plain(format),
         };
@@ -118,8 +118,8 @@ impl PlainBuffer {
 
 impl Drop for PlainBuffer {
     fn drop(&mut self) {
-        // SAFETY: filled by PyObject_GetBuffer or without an object, which is then nothing to release;
-        // who holds one is attached to the interpreter.
+        // SAFETY: filled by `PyObject_GetBuffer`, or without an object, which makes this do nothing; a thread
+        // that drops a held buffer is attached to the interpreter.
         unsafe { ffi::PyBuffer_Release(&mut self.0) };
     }
 }
@@ -131,7 +131,7 @@ fn not_plain(what: &str) -> PyErr {
     ))
 }
 
-/// Whether a format names numbers and characters only.
+/// Returns whether a format has numbers and characters only.
 fn is_plain(format: &[u8]) -> bool {
     if let [one] = format {
         return NUMBERS.contains(one);
@@ -139,12 +139,12 @@ fn is_plain(format: &[u8]) -> bool {
     let mut rest = format.iter().copied();
     while let Some(code) = rest.next() {
         let known = match code {
-            // A name, up to the next colon.
+            // A field name, up to the next colon.
             b':' => rest.by_ref().any(|it| it == b':'),
-            // A shape.
+            // A shape, up to the closing parenthesis.
             b'(' => rest.by_ref().any(|it| it == b')'),
             b'T' => rest.next() == Some(b'{'),
-            // Complex; alone it is a pointer to characters.
+            // Complex if a number follows; a `Z` alone is a pointer to characters.
             b'Z' => matches!(rest.next(), Some(b'f' | b'd' | b'g')),
             b'}' | b'0'..=b'9' | b'@' | b'=' | b'<' | b'>' | b'!' | b'^' | b' ' => true,
             number => NUMBERS.contains(&number),
@@ -156,7 +156,7 @@ fn is_plain(format: &[u8]) -> bool {
     true
 }
 
-/// Of an array whose type has no format; `why` is what it said to that.
+/// Checks an array whose type has no format; `why` is the exception for asking for one.
 fn check_array(object: &Bound<'_, PyAny>, why: &PyErr) -> PyResult<()> {
     let has_objects = |dtype: Bound<'_, PyAny>| dtype.getattr("hasobject")?.is_truthy();
     match object.getattr("dtype").and_then(has_objects) {
@@ -165,7 +165,7 @@ fn check_array(object: &Bound<'_, PyAny>, why: &PyErr) -> PyResult<()> {
     }
 }
 
-/// Whether a class of ctypes has numbers and characters only: its arrays, structs and unions name their
+/// Returns whether a class of ctypes has numbers and characters only: arrays, structs and unions list their
 /// parts.
 fn is_plain_ctype(class: &Bound<'_, PyType>) -> PyResult<bool> {
     let part = |it: &Bound<'_, PyAny>| match it.cast::<PyType>() {
@@ -175,7 +175,7 @@ fn is_plain_ctype(class: &Bound<'_, PyType>) -> PyResult<bool> {
     if let Ok(one) = class.getattr("_type_") {
         return match one.cast::<PyString>() {
             Ok(code) => Ok(is_plain(code.to_cow()?.as_bytes())),
-            // Of an array, which has a length, or of a pointer.
+            // An array has a length, a pointer has none.
             Err(_) => Ok(class.hasattr("_length_")? && part(&one)?),
         };
     }

@@ -1,4 +1,4 @@
-//! Lists of a caller, and errors that say which item it was.
+//! Sequences of the caller, and errors with the index of the item.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -6,24 +6,24 @@ use pyo3::types::{PyByteArray, PyBytes, PyList, PyString, PyTuple};
 use vkmem_engine::Error;
 use vkmem_engine::words::counted;
 
-use super::arrays::Quads;
+use super::arrays::U64Array;
 use super::iterables::{self, MOST_ITEMS, gather};
 use super::numbers::quantity;
 use super::text::Text;
 use crate::errors::{invalid, to_py};
 
-/// An exception with a word on which item it is about.
+/// Returns an exception with the index of the item it is about.
 pub fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
     let class = error.get_type(py);
     let ours = class.is(py.get_type::<PyTypeError>())
         || class.module().is_ok_and(|module| module.to_string().starts_with("vk_mem"));
     if !ours {
-        // Whatever the item's own code raised.
+        // An exception of the item's own code stays as it is.
         return error;
     }
     match class.call1((format!("item {index}: {}", error.value(py)),)) {
         Ok(instance) => {
-            // Only errors of this package have the attribute; a TypeError may take it as well.
+            // Only errors of this package have the attribute; a `TypeError` may accept it as well.
             let _ = instance.setattr("item", index);
             PyErr::from_value(instance)
         }
@@ -31,37 +31,37 @@ pub fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
     }
 }
 
-/// The items of a sequence; text and bytes are none.
+/// Returns the items of a sequence; raises for text and bytes.
 pub fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
     if let Ok(list) = given.cast_exact::<PyList>() {
-        // Its items come without a call of Python for each.
+        // A list is read without a Python call for each item.
         return gather(list.iter().map(Ok), given.py());
     }
     let is_text = given.is_instance_of::<PyString>()
         || given.is_instance_of::<PyBytes>()
         || given.is_instance_of::<PyByteArray>();
     if is_text {
-        return Err(iterables::no_sequence(given, name));
+        return Err(iterables::not_iterable(given, name));
     }
     iterables::read(given, name, MOST_ITEMS, |item| Ok(item.clone()))
 }
 
-/// Integers of a caller: a contiguous array of unsigned 64-bit ones, which is read without an object
+/// Integers of the caller: a contiguous array of unsigned 64-bit integers, which is read without an object
 /// for each, or any sequence.
 pub enum Integers {
-    /// ResourceRef while it is read.
-    Array(Quads),
-    /// Copied.
+    /// A buffer that is held while it is read.
+    Array(U64Array),
+    /// A copy.
     List(Vec<u64>),
 }
 
 impl Integers {
-    /// `name` is what all of them are called, `one` what one is.
+    /// Reads the integers; errors name the list `name` and an item `one`.
     pub fn read(given: &Bound<'_, PyAny>, name: &str, one: &str) -> PyResult<Self> {
         let py = given.py();
         let is_list =
             given.is_exact_instance_of::<PyList>() || given.is_exact_instance_of::<PyTuple>();
-        if !is_list && let Ok(array) = Quads::read(given, name) {
+        if !is_list && let Ok(array) = U64Array::read(given, name) {
             return Ok(Self::Array(array));
         }
         let read = |(index, item): (usize, Bound<'_, PyAny>)| {
@@ -70,7 +70,7 @@ impl Integers {
         gather(items(given, name)?.into_iter().enumerate().map(read), py).map(Self::List)
     }
 
-    /// How many there are.
+    /// Returns the number of integers.
     pub fn len(&self) -> usize {
         match self {
             Self::Array(array) => array.len(),
@@ -78,7 +78,7 @@ impl Integers {
         }
     }
 
-    /// One of them.
+    /// Returns an integer.
     pub fn get(&self, index: usize) -> u64 {
         match self {
             Self::Array(array) => array.get(index),
@@ -87,7 +87,7 @@ impl Integers {
     }
 }
 
-/// The same, read once.
+/// Reads the integers into a list; see [`Integers::read`].
 pub fn integers(given: &Bound<'_, PyAny>, name: &str, one: &str) -> PyResult<Vec<u64>> {
     match Integers::read(given, name, one)? {
         Integers::List(list) => Ok(list),
@@ -101,12 +101,12 @@ pub fn integers(given: &Bound<'_, PyAny>, name: &str, one: &str) -> PyResult<Vec
     }
 }
 
-/// Sizes in bytes.
+/// Reads sizes in bytes.
 pub fn sizes(given: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     integers(given, "sizes", "size")
 }
 
-/// Names, one an item; not beside one for all, which `has_name` says is there.
+/// Reads names, one for each item; raises if `has_name` says that `name=` is given, too.
 pub fn names(
     given: Option<&Bound<'_, PyAny>>,
     has_name: bool,
@@ -132,7 +132,7 @@ pub fn names(
     ))
 }
 
-/// Objects of a class that are ended, where None stands for nothing, as null does in Vulkan and VMA.
+/// Reads objects that are to be ended; None is skipped, like null in Vulkan and VMA.
 pub fn objects_to_end<'py>(
     given: &Bound<'py, PyAny>,
     name: &str,
@@ -143,7 +143,7 @@ pub fn objects_to_end<'py>(
     Ok(all)
 }
 
-/// Objects of a class, one after the other; `what` names the class for errors.
+/// Reads objects of a class one by one; `what` names the class in errors.
 pub fn objects<'py>(
     given: &Bound<'py, PyAny>,
     name: &str,

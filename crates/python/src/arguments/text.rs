@@ -1,5 +1,5 @@
-//! Texts of the caller. Rust's are well-formed Unicode, Python's need not be: a file name that no
-//! encoding fits has halves of surrogate pairs in it.
+//! Texts of the caller. A Rust `String` is well-formed Unicode, a Python `str` need not be: a file name that
+//! fits no encoding contains lone surrogates.
 
 use pyo3::exceptions::PyUnicodeError;
 use pyo3::prelude::*;
@@ -8,8 +8,8 @@ use pyo3::types::{PyBytes, PyString};
 use super::numbers::of_type;
 use crate::errors::out_of_host_memory;
 
-/// A text in which each half of a surrogate pair that stands alone became U+FFFD: no name is refused for
-/// one, and one that is looked up is simply not found.
+/// A text in which each lone surrogate is replaced by U+FFFD: so no name is refused for it, and a lookup with
+/// it finds nothing.
 pub struct Text(pub String);
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Text {
@@ -27,7 +27,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Text {
     }
 }
 
-/// A copy; a text is as long as the caller likes.
+/// Copies a text, which may be of any length.
 fn owned(py: Python<'_>, text: &str) -> PyResult<String> {
     let mut owned = String::new();
     owned.try_reserve_exact(text.len()).map_err(|_| out_of_host_memory(py))?;
@@ -41,7 +41,7 @@ fn replaced(text: &Bound<'_, PyString>) -> PyResult<String> {
     let pairs = encoded.cast::<PyBytes>()?.as_bytes().chunks_exact(2);
     let units = pairs.map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     let mut replaced = String::new();
-    // A unit makes three bytes at most.
+    // A code unit takes at most three bytes.
     let room = replaced.try_reserve_exact(3 * units.len());
     room.map_err(|_| out_of_host_memory(text.py()))?;
     let whole = char::decode_utf16(units);
@@ -50,12 +50,12 @@ fn replaced(text: &Bound<'_, PyString>) -> PyResult<String> {
 }
 
 impl Text {
-    /// Of a keyword.
+    /// Reads a keyword argument.
     pub fn string(value: &Bound<'_, PyAny>, name: &str) -> PyResult<String> {
         Ok(of_type::<Self>(value, name, "a str")?.0)
     }
 
-    /// Of a keyword that may be None.
+    /// Reads a keyword argument that may be None.
     pub fn optional(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<String>> {
         if value.is_none() { Ok(None) } else { Self::string(value, name).map(Some) }
     }

@@ -1,4 +1,4 @@
-//! Giving memory to other APIs.
+//! Export of memory to other APIs.
 
 use pyo3::prelude::*;
 use vkmem_engine::{Error, MemoryObjectInfo};
@@ -6,15 +6,16 @@ use vkmem_vulkan::external::{FD_TYPES, WIN32_TYPES, handle_type_names};
 
 use super::handle_types::{self, OPAQUE_FD, OPAQUE_WIN32, check_one_of};
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::Resource;
 
-/// Bytes of the memory object of a resource, and the handle types that it was allocated for.
+/// Returns the size of a resource's memory object in bytes, and the handle types it can be exported as.
 pub fn memory_of(py: Python<'_>, resource: &Resource) -> PyResult<MemoryObjectInfo> {
     resource.allocator.device.check_process(py)?;
     resource.allocator.engine().memory_of(resource.allocation().id).or_raise(py)
 }
 
-/// Checks that the memory of a resource can be exported so.
+/// Raises unless the memory of a resource can be exported as a handle type.
 fn check_export(
     py: Python<'_>,
     resource: &Resource,
@@ -38,7 +39,7 @@ fn check_export(
     Ok(())
 }
 
-/// `export_fd(handle_type=OPAQUE_FD)`
+/// Implements `export_fd(handle_type=OPAQUE_FD)`.
 pub fn export_fd(
     py: Python<'_>,
     resource: &Resource,
@@ -49,12 +50,12 @@ pub fn export_fd(
     check_export(py, resource, handle_type, FD_TYPES)?;
     let external = resource.allocator.device_allocator.driver().external();
     let memory = resource.allocation().memory;
-    // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
-    let exported = py.detach(|| unsafe { external.export_fd(memory, handle_type) });
+    // SAFETY: the memory is live, pinned, and was allocated for this handle type, whose extension is enabled.
+    let exported = detach(py, || unsafe { external.export_fd(memory, handle_type) });
     exported.map_err(|error| Error::from(error.of("vkGetMemoryFdKHR"))).or_raise(py)
 }
 
-/// `export_win32_handle(handle_type=OPAQUE_WIN32)`
+/// Implements `export_win32_handle(handle_type=OPAQUE_WIN32)`.
 pub fn export_win32_handle(
     py: Python<'_>,
     resource: &Resource,
@@ -65,7 +66,7 @@ pub fn export_win32_handle(
     check_export(py, resource, handle_type, WIN32_TYPES)?;
     let external = resource.allocator.device_allocator.driver().external();
     let memory = resource.allocation().memory;
-    // SAFETY: the memory is live, pinned, and was allocated for this type, whose extension is on.
-    let exported = py.detach(|| unsafe { external.export_win32_handle(memory, handle_type) });
+    // SAFETY: the memory is live, pinned, and was allocated for this handle type, whose extension is enabled.
+    let exported = detach(py, || unsafe { external.export_win32_handle(memory, handle_type) });
     exported.map_err(|error| Error::from(error.of("vkGetMemoryWin32HandleKHR"))).or_raise(py)
 }

@@ -1,4 +1,4 @@
-//! Memory from outside: the keywords that name it, and what has to stay while it is used.
+//! Import of external memory: its keywords, and what has to be kept while it is used.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -15,17 +15,18 @@ use crate::lifetime::ownership::Resource;
 use crate::memory::mapping::Mapping;
 use crate::package::{OS_CLOSE, OS_FSTAT};
 
-/// Where imported memory comes from.
+/// The source of imported memory.
 enum Source {
-    /// Open, and closed here once everything has worked.
+    /// A file descriptor, closed here after the import has succeeded.
     Fd(i32),
-    /// Stays the caller's.
+    /// A Win32 handle, which the caller keeps.
     Win32(u64),
-    /// Stays while the import lives.
+    /// Host memory: the buffer of a Python object, if there is one, held until the allocation is freed;
+    /// address and size.
     Host(Option<HeldBuffer>, u64, Option<u64>),
 }
 
-/// The keywords of a call that can import.
+/// The import keywords of a call.
 #[derive(Default)]
 pub struct ImportKeywords {
     source: Option<Source>,
@@ -33,35 +34,35 @@ pub struct ImportKeywords {
     size: Option<u64>,
     offset: Option<u64>,
     memory_type_index: Option<u32>,
-    /// Which keyword named the source, and which stood beside it.
+    /// The keyword that named the source, and the first detail keyword.
     named: Option<&'static str>,
     beside: Option<String>,
 }
 
-/// An import that was read, and who has to hear of its success.
+/// An import that was read from keywords, and what its success changes.
 pub struct Importing {
-    /// For the device.
+    /// The import for the driver.
     pub import: Import,
     fd: Option<i32>,
     held: Option<HeldBuffer>,
 }
 
 impl ImportKeywords {
-    /// Of a call that names the memory by itself.
+    /// Reads the argument of `import_memory_fd`.
     pub fn fd(fd: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut read = Self::default();
         read.name("fd", Source::Fd(open_fd(fd, "fd")?))?;
         Ok(read)
     }
 
-    /// The same for a Win32 handle.
+    /// Reads the argument of `import_memory_win32_handle`.
     pub fn win32_handle(handle: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut read = Self::default();
         read.name("handle", Source::Win32(win32_handle(handle, "handle")?))?;
         Ok(read)
     }
 
-    /// The same for memory of the host.
+    /// Reads the argument of `import_host_pointer`.
     pub fn host_pointer(data: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut read = Self::default();
         read.name("data", host_memory(data, "data")?)?;
@@ -76,12 +77,12 @@ impl ImportKeywords {
         Ok(())
     }
 
-    /// Bytes of the whole memory object.
+    /// Sets the size of the whole memory object, in bytes.
     pub fn set_size(&mut self, size: u64) {
         self.size = Some(size);
     }
 
-    /// Takes a keyword of `create_buffer` and `create_image`; whether it knew it.
+    /// Reads a keyword of `create_buffer` or `create_image`; returns false if it is unknown.
     pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let known = matches!(
             key,
@@ -110,7 +111,7 @@ impl ImportKeywords {
         Ok(true)
     }
 
-    /// Takes a keyword of the calls that import memory alone.
+    /// Reads a keyword of the calls that only import memory; returns false if it is unknown.
     pub fn take_detail(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         match key {
             "handle_type" | "memory_type_index" if value.is_none() => {}
@@ -123,7 +124,7 @@ impl ImportKeywords {
         Ok(true)
     }
 
-    /// What to import; `None` if nothing was named.
+    /// Returns the import; `None` if no source was named.
     pub fn finish(self, py: Python<'_>) -> PyResult<Option<Importing>> {
         let Some(source) = self.source else {
             return match self.beside {
@@ -157,7 +158,7 @@ impl ImportKeywords {
                         format!("a size of {size}, of {}", words::bytes(length)),
                     ));
                 }
-                // Of an address alone it is what the resource needs.
+                // For an address without a size it is what the resource requires.
                 size = size.or(length);
                 (address, None, held)
             }
@@ -173,13 +174,18 @@ impl ImportKeywords {
 }
 
 impl Importing {
-    /// Whether memory of a Python object stays with it.
+    /// Whether it is memory of this process.
+    pub fn is_host_memory(&self) -> bool {
+        self.import.memory.handle_type & HOST_TYPES != 0
+    }
+
+    /// Returns whether memory of a Python object is held.
     pub fn holds_memory(&self) -> bool {
         self.held.is_some()
     }
 
-    /// Everything has worked: a file descriptor is the driver's now, and host memory stays until the
-    /// resource is released.
+    /// To be called after the import has succeeded: closes a file descriptor, as the driver has a
+    /// duplicate, and lets the resource hold the host memory until it is released.
     pub fn done(self, py: Python<'_>, resource: &Resource) -> PyResult<()> {
         if let Some(held) = self.held {
             resource.hold(held);
@@ -194,7 +200,7 @@ impl Importing {
 
 fn open_fd(value: &Bound<'_, PyAny>, name: &str) -> PyResult<i32> {
     let py = value.py();
-    // True is an int in Python, and descriptor 1 in C.
+    // True is an int in Python, and a valid descriptor in C.
     if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
         let kind = value.get_type().name()?;
         return Err(PyTypeError::new_err(format!("{name} must be an integer, not {kind}")));

@@ -1,5 +1,6 @@
-//! Memory that comes from other APIs or goes to them.
+//! Import and export of external memory.
 
+pub(crate) mod dlpack;
 pub(crate) mod export;
 pub(crate) mod handle_types;
 pub(crate) mod import;

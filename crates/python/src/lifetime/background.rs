@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::ownership::{AllocatorState, Background, Resource};
 use crate::errors::pinned;
+use crate::interpreter::detach;
 
 /// How long the end waits for calls in other threads to notice that what they wait for has ended.
 const TO_NOTICE: Duration = Duration::from_millis(200);
@@ -45,7 +46,7 @@ impl AllocatorState {
             }
             let noticed = Instant::now() + TO_NOTICE;
             while self.pins.is_in_use() && Instant::now() < noticed {
-                py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+                detach(py, || std::thread::sleep(Duration::from_millis(1)));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Binding a resource to memory after both were made.
+//! Binds a buffer or image to memory after both were created.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::arguments::chains::chain_address;
 use crate::arguments::numbers::unsigned;
 use crate::errors::IntoPyResult;
 
-/// Reads where something is bound, from arguments.
+/// Reads the offset and the `pNext` chain of a bind from Python arguments.
 pub fn read_place(
     offset: Option<&Bound<'_, PyAny>>,
     bind_next: Option<&Bound<'_, PyAny>>,
@@ -25,16 +25,16 @@ pub fn read_place(
     })
 }
 
-/// What a walk over live things has held on to. Dropped after the table is unlocked: the last reference
-/// of a resource may be among them, and its end looks into the table.
-type Kept = Vec<(Arc<AllocatorState>, Vec<ResourceRef>)>;
+/// References taken while the lists of live resources were walked. Dropped after the table of bindings is
+/// unlocked: one of them may be the last reference to a resource, whose end locks the table.
+type HeldReferences = Vec<(Arc<AllocatorState>, Vec<ResourceRef>)>;
 
-/// Enters all that lives on a device. O(live resources), once.
+/// Adds all live resources of a device to its table of bindings. O(live resources), once per device.
 #[cold]
-fn complete(
+fn enter_all_live(
     device: &DeviceCore,
     known: &mut HashMap<ResourceHandle, Binding>,
-) -> Result<Kept, Error> {
+) -> Result<HeldReferences, Error> {
     device.bindings.set_complete();
     let mut kept = Vec::new();
     for state in open_allocators() {
@@ -42,7 +42,7 @@ fn complete(
         if std::ptr::eq(&*state.device, device) {
             let count = state.live.lock().len() + state.waiting().0;
             if known.try_reserve(count).is_err() {
-                // What is in the table is true.
+                // The entries that were added are correct; the table is only incomplete.
                 device.bindings.set_incomplete();
                 return Err(Error::TooManyItems(count));
             }
@@ -50,7 +50,7 @@ fn complete(
             for it in live.iter().filter(|it| it.handle() != ResourceHandle::Memory) {
                 known.entry(it.handle()).or_insert_with(|| Binding::of_new(it.dont_bind));
             }
-            // These wait for their frame: the handles are good until then.
+            // Resources that wait for their frame keep their handles until then.
             for handles in state.waiting_handles() {
                 known.entry(handles).or_insert(Binding::Own);
             }
@@ -61,28 +61,28 @@ fn complete(
 }
 
 impl ResourceRef {
-    /// Binds a resource of the caller's, or one of DONT_BIND, to this memory.
+    /// Binds a buffer or image of the caller, or one created with `DONT_BIND`, to this memory.
     pub fn bind(&self, py: Python<'_>, what: ResourceHandle, place: BindPlace) -> PyResult<()> {
         let _pin = self.enter(py)?;
-        // The exception is made without the lock: that runs Python code, which may come back here.
+        // The exception is created without the lock: that runs Python code, which may call this again.
         self.try_bind(what, place).or_raise(py)
     }
 
-    /// Binds as `bind` does, and raises nothing: the error is the engine's.
+    /// Binds as [`bind`](Self::bind) does, but returns the engine's error instead of raising an exception.
     pub fn try_bind(&self, what: ResourceHandle, place: BindPlace) -> Result<(), Error> {
         let device = &self.allocator.device;
-        // Declared first, so dropped last.
-        let mut _kept = Kept::default();
+        // Declared first, so dropped last: after `bindings` is unlocked.
+        let mut _held = HeldReferences::default();
         let mut bindings = device.bindings.lock();
         if !bindings.contains_key(&what) && !device.bindings.is_complete() {
-            _kept = complete(device, &mut bindings)?;
+            _held = enter_all_live(device, &mut bindings)?;
         }
         if let Some(Binding::Own | Binding::Foreign(_)) = bindings.get(&what) {
             let class = what.class();
             return Err(Error::InvalidArgument(format!("the {class} is bound already")));
         }
         let allocator = &self.allocator.device_allocator;
-        // SAFETY: the memory is live and pinned; the caller vouches for the resource and the chain.
+        // SAFETY: the memory is live and pinned; the caller guarantees the resource and the chain.
         unsafe { allocator.bind(what, self.allocation(), place, || self.describe()) }?;
         if let Some(binding) = bindings.get_mut(&what) {
             *binding = if what == self.handle() {
@@ -97,8 +97,8 @@ impl ResourceRef {
 }
 
 impl Resource {
-    /// Whether it has memory, as far as this library knows: some drivers crash when they copy to or
-    /// from what has none.
+    /// Returns whether the resource is bound to memory, as far as this library can tell. Some drivers crash
+    /// when they copy to or from an unbound resource.
     pub fn is_bound(&self) -> bool {
         !self.dont_bind
             || !matches!(

@@ -1,40 +1,40 @@
-//! Which memory the buffers and images of a device are bound to, so that none is bound twice.
+//! The memory that the buffers and images of a device are bound to, so that none is bound twice.
 
 use std::collections::{HashMap, TryReserveError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use vkmem_vulkan::ResourceHandle;
 
-use parking_lot::{Mutex, MutexGuard};
+use vkmem_engine::lock::{Mutex, MutexGuard, rank};
 
-use crate::interpreter::wait_without_interpreter;
+use crate::interpreter::wait_without_gil;
 
-/// What memory a buffer or an image has.
+/// The memory of a buffer or an image.
 pub enum Binding<H> {
-    /// That which it was created with.
+    /// The memory it was created with.
     Own,
-    /// None yet: DONT_BIND.
+    /// No memory yet: created with `DONT_BIND`.
     Unbound,
-    /// That of another allocation, which must stay.
+    /// The memory of another allocation, which is kept alive.
     Foreign(H),
 }
 
-/// The bindings of a device, of all its allocators: memory of one can be bound to a resource of
+/// The bindings of a device, shared by its allocators, as memory of one can be bound to a resource of
 /// another.
 ///
-/// Of most programs it stays empty: what is bound when it is created is only looked up when somebody
-/// binds a handle that is not known here. Then all live resources are entered, and from that moment on
-/// every new one.
+/// The table stays empty in most programs: resources that are bound at creation are added only when a handle
+/// is bound that is not in the table. Then all live resources are added, and every new one from that moment
+/// on.
 pub struct Bindings<H> {
-    known: Mutex<HashMap<ResourceHandle, Binding<H>>>,
-    /// Something is or was in the table.
+    known: Mutex<HashMap<ResourceHandle, Binding<H>>, rank::Bindings>,
+    /// Whether the table has, or had, an entry.
     is_used: AtomicBool,
-    /// Everything that lives is in the table. Set before the lists of live things are looked through,
-    /// and read under the lock of such a list or after it: so nothing is missed.
+    /// Whether every live resource is in the table. Set before the lists of live resources are walked, and
+    /// read under the lock of such a list or after it, so that no resource is missed.
     is_complete: AtomicBool,
 }
 
 impl<H> Binding<H> {
-    /// That of a new resource.
+    /// Returns the binding of a new resource.
     pub fn of_new(dont_bind: bool) -> Self {
         if dont_bind { Self::Unbound } else { Self::Own }
     }
@@ -51,19 +51,19 @@ impl<H> Default for Bindings<H> {
 }
 
 impl<H: Send> Bindings<H> {
-    /// The table. Who has it may be in a call of the driver, which may run Python code of a loader or of
-    /// callbacks: so the interpreter is not kept while waiting.
-    pub fn lock(&self) -> MutexGuard<'_, HashMap<ResourceHandle, Binding<H>>> {
+    /// Locks the table. The thread that holds the lock may be in a driver call, which may run Python code of
+    /// a loader or of callbacks, so the GIL is released while waiting.
+    pub fn lock(&self) -> MutexGuard<'_, HashMap<ResourceHandle, Binding<H>>, rank::Bindings> {
         loop {
             if let Some(guard) = self.known.try_lock() {
                 return guard;
             }
-            wait_without_interpreter(&|| drop(self.known.lock()));
+            wait_without_gil(&mut || drop(self.known.lock()));
         }
     }
 
-    /// Enters new resources, where that is needed: the handles of each, and whether it was created with
-    /// DONT_BIND. `is_complete` is what [`Self::is_complete`] said under the lock of their list.
+    /// Adds new resources if that is needed. `resources` gives the handles of each and whether it was created
+    /// with `DONT_BIND`; `is_complete` is the result of [`Self::is_complete`] under the lock of their list.
     pub fn enter(
         &self,
         resources: impl ExactSizeIterator<Item = (ResourceHandle, bool)> + Clone,
@@ -82,7 +82,7 @@ impl<H: Send> Bindings<H> {
         Ok(())
     }
 
-    /// Takes one out that ends, before its handle is free to be given out again.
+    /// Removes and returns the binding of a resource that ends, before the driver can reuse its handle.
     #[inline]
     pub fn remove(&self, handles: ResourceHandle) -> Option<Binding<H>> {
         if handles == ResourceHandle::Memory || !self.is_used.load(Ordering::Acquire) {
@@ -91,7 +91,7 @@ impl<H: Send> Bindings<H> {
         self.lock().remove(&handles)
     }
 
-    /// Takes many out; what was bound to the memory of others comes back.
+    /// Removes the bindings of many resources; returns those to memory of other allocations.
     pub fn remove_many(&self, handles: impl Iterator<Item = ResourceHandle>) -> Vec<Binding<H>> {
         if !self.is_used.load(Ordering::Acquire) {
             return Vec::new();
@@ -101,19 +101,20 @@ impl<H: Send> Bindings<H> {
         removed.filter(|it| matches!(it, Binding::Foreign(_))).collect()
     }
 
-    /// Whether new resources have to be entered; to be asked under the lock of the list of live ones.
+    /// Returns whether new resources have to be added; to be called under the lock of the list of live ones.
     #[inline]
     pub fn is_complete(&self) -> bool {
         self.is_complete.load(Ordering::Acquire)
     }
 
-    /// From now on every new resource is entered. To be called before all that live are.
+    /// Makes every new resource be added from now on. To be called before the live ones are added.
     pub fn set_complete(&self) {
         self.is_used.store(true, Ordering::Release);
         self.is_complete.store(true, Ordering::Release);
     }
 
-    /// Undoes it: the next one to ask looks at everything once more.
+    /// Undoes [`set_complete`](Self::set_complete): the next bind of an unknown handle walks all live
+    /// resources again.
     pub fn set_incomplete(&self) {
         self.is_complete.store(false, Ordering::Release);
     }

@@ -1,5 +1,5 @@
-//! The end of an allocator: closed by hand, collected, or left to the end of the interpreter. And what
-//! follows: pools and devices that nobody holds any more.
+//! The end of an allocator: closed explicitly, garbage-collected, or at interpreter exit; and the end of
+//! unreferenced pools and devices.
 
 use std::collections::TryReserveError;
 use std::mem::ManuallyDrop;
@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::human_bytes;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::counted;
 
 use super::ownership::{AllocatorState, DeviceCore, PoolState, ResourceRef};
@@ -17,19 +17,19 @@ use super::pins::NotClosed;
 use super::release::release_all;
 use super::unflushed;
 use crate::errors::pinned;
-use crate::interpreter::{set_ending, warn, warn_unclosed};
+use crate::interpreter::{detach, set_ending, try_attach, warn, warn_unclosed, without_gil};
 use crate::process::host_memory::check_room;
 
-/// What the end of one takes until all have ended, in bytes.
+/// Host memory that ending one resource takes until all have ended, in bytes.
 pub const TO_END_ONE: usize = 192;
 
-/// How many live things a warning lists by name.
+/// Maximum number of live resources that a warning lists by name.
 const LISTED: usize = 10;
 
 /// Every allocator that may still be open.
-static OPEN: Mutex<Vec<Weak<AllocatorState>>> = Mutex::new(Vec::new());
+static OPEN: Mutex<Vec<Weak<AllocatorState>>, rank::OpenAllocators> = Mutex::new(Vec::new());
 
-/// Remembers an allocator for the end of the interpreter.
+/// Registers an allocator for [`_close_all_at_exit`].
 pub fn register(state: &Arc<AllocatorState>) -> Result<(), TryReserveError> {
     let mut open = OPEN.lock();
     open.retain(|state| state.strong_count() > 0);
@@ -38,12 +38,12 @@ pub fn register(state: &Arc<AllocatorState>) -> Result<(), TryReserveError> {
     Ok(())
 }
 
-/// All that may still be open.
+/// Returns all allocators that may still be open.
 pub fn open_allocators() -> Vec<Arc<AllocatorState>> {
     OPEN.lock().iter().filter_map(Weak::upgrade).collect()
 }
 
-/// An exception if something has an open view or is in a call.
+/// Raises `BufferError` if a resource has an open view or is used by a call.
 pub fn in_use(live: &[ResourceRef], owner: &str) -> PyResult<()> {
     match live.iter().find(|it| it.pins.is_in_use()) {
         None => Ok(()),
@@ -54,10 +54,10 @@ pub fn in_use(live: &[ResourceRef], owner: &str) -> PyResult<()> {
     }
 }
 
-/// What a closing owner says of things that are still alive.
+/// Returns the warning about resources that were live when their owner was closed; `None` without any.
 pub fn leaked(py: Python<'_>, live: &[ResourceRef], owner: &str) -> Option<String> {
     (!live.is_empty()).then(|| {
-        let line = |it: &ResourceRef| it.describe() + &it.made_at(py);
+        let line = |it: &ResourceRef| it.describe() + &it.call_site_text(py);
         let mut lines: Vec<String> = live.iter().take(LISTED).map(line).collect();
         if live.len() > LISTED {
             lines.push(format!("and {} more", live.len() - LISTED));
@@ -72,17 +72,17 @@ pub fn leaked(py: Python<'_>, live: &[ResourceRef], owner: &str) -> Option<Strin
     })
 }
 
-/// What a closed allocator has to be warned of.
+/// The warnings that closing an allocator gives.
 #[derive(Default)]
 pub struct Closed {
-    /// What was still live.
+    /// The warning about live resources.
     pub leaked: Option<String>,
-    /// What the device never saw.
+    /// Warnings about host writes that were never flushed.
     pub lost: Vec<String>,
 }
 
 impl Closed {
-    /// Issues both; an exception if warnings are turned into errors.
+    /// Issues all warnings; raises an exception if warnings are turned into errors.
     pub fn warn(&self, py: Python<'_>) -> PyResult<()> {
         let leaked = self.leaked.as_ref().map_or(Ok(()), |leaked| warn(py, leaked));
         unflushed::warn_all(py, &self.lost).and(leaked)
@@ -92,7 +92,7 @@ impl Closed {
 /// How long the end of the interpreter waits for what the device does.
 const AT_EXIT: Duration = Duration::from_secs(10);
 
-/// Closes, after the end of all transfers. A refused close changes nothing.
+/// Closes an allocator, after the end of all transfers. Changes nothing if it raises.
 pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
     close_within(py, state, None)
 }
@@ -112,14 +112,15 @@ fn close_within(
         state.wait_until_released(py);
         return Ok(Closed::default());
     }
-    // From here to the closed pins the interpreter is held, so nothing changes in between.
-    let _quiet = state.without_samples(py)?;
-    // Nothing has changed yet.
+    // The GIL is held from here until the pins are closed, so nothing changes in between.
+    let _block = state.block_samples(py)?;
+    // Checked before anything has changed.
     check_room(py, state.live.lock().len() + state.waiting().0, TO_END_ONE)?;
-    // The lock is gone when the last reference of one of them is.
+    // Unlocked before `live` is dropped: a last reference among them locks the list.
     let live = state.live.lock().all();
     in_use(&live, "allocator")?;
-    // Before it says that it is closed, so that nobody takes that for the end.
+    state.check_retired_views(|_| true, "allocator")?;
+    // Set before `is_closed` becomes true, as other threads take that for the end of the release.
     let closed = {
         state.set_closing(true);
         state.pins.close(py)
@@ -139,10 +140,10 @@ fn close_within(
     }
     let leaked = leaked(py, &live, "allocator");
     let lost = live.iter().filter_map(|it| it.lost_writes()).collect();
-    let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
-    remains.extend(state.take_collected(|_| true));
-    release_all(py, state, &remains);
-    py.detach(|| {
+    let mut pending: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
+    pending.extend(state.take_collected(|_| true));
+    release_all(py, state, &pending);
+    detach(py, || {
         state.end_background();
         state.engine().close();
         state.device.allocator_ended();
@@ -152,7 +153,7 @@ fn close_within(
     Ok(Closed { leaked, lost })
 }
 
-/// The last call before the interpreter ends; registered with `atexit`.
+/// Closes all open allocators at interpreter exit; registered with `atexit`.
 #[pyfunction]
 pub fn _close_all_at_exit(py: Python<'_>) {
     set_ending();
@@ -161,8 +162,8 @@ pub fn _close_all_at_exit(py: Python<'_>) {
     for state in open.iter().filter(here) {
         let name = &state.device_allocator.driver().info().name;
         if !state.device.is_owned {
-            // The caller's device may be gone already.
-            state.abandon();
+            // The caller may have destroyed a wrapped device already.
+            state.abandon(py);
             warn_unclosed(py, &format!("the allocator of {name} was never closed"));
             continue;
         }
@@ -172,9 +173,9 @@ pub fn _close_all_at_exit(py: Python<'_>) {
                 let leaked = closed.leaked.map_or(String::new(), |leaked| format!(": {leaked}"));
                 warn_unclosed(py, &format!("the allocator of {name} was never closed{leaked}"));
             }
-            // A view is open. Leaving the memory to the end of the process is the safe thing.
+            // A view is open: leaving the memory to process exit is safe, freeing it is not.
             Err(why) => {
-                state.abandon();
+                state.abandon(py);
                 let why = why.value(py);
                 warn_unclosed(py, &format!("the allocator of {name} was never closed: {why}"));
             }
@@ -183,40 +184,43 @@ pub fn _close_all_at_exit(py: Python<'_>) {
 }
 
 impl DeviceCore {
-    /// An allocator was closed. With the last one of a wrapped device all goes that is left of copies: the
-    /// caller may destroy the device now.
+    /// Counts an allocator as closed. With the last one of a wrapped device, everything that submissions
+    /// created on the device is destroyed, as the caller may destroy the device now.
     fn allocator_ended(&self) {
         let was_last = self.open_allocators.fetch_sub(1, Ordering::AcqRel) == 1;
         if was_last && !self.is_owned {
-            // SAFETY: who closes an allocator has not destroyed the device yet.
+            // SAFETY: the caller destroys the device only after its allocators are closed.
             unsafe { self.driver.release_submissions() };
         }
     }
 }
 
 impl AllocatorState {
-    /// Marks the stretch in which everything is released.
+    /// Sets or clears the thread that releases everything; see
+    /// [`wait_until_released`](Self::wait_until_released).
     pub fn set_closing(&self, closing: bool) {
         *self.closing.lock() = closing.then(|| std::thread::current().id());
     }
 
-    /// Waits while another thread releases everything: after close() the caller may end the device.
+    /// Waits while another thread releases everything: the caller may destroy the device after `close()`
+    /// returns.
     pub fn wait_until_released(&self, py: Python<'_>) {
         let me = std::thread::current().id();
-        py.detach(|| {
+        detach(py, || {
             while self.closing.lock().is_some_and(|other| other != me) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
     }
 
-    /// From now on the device may be gone: nothing calls it any more.
-    pub fn abandon(&self) {
+    /// Stops all calls of the device, which may have been destroyed.
+    pub fn abandon(&self, py: Python<'_>) {
         self.abandoned.store(true, Ordering::Relaxed);
-        self.engine().stop_prefetch();
+        // The prefetch thread that this waits for may be in a driver call that runs Python code.
+        detach(py, || self.engine().stop_prefetch());
     }
 
-    /// Whether [`abandon`](Self::abandon) was called.
+    /// Returns whether [`abandon`](Self::abandon) was called, or the process was forked.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed) || self.device.is_forked()
     }
@@ -229,7 +233,7 @@ impl Drop for AllocatorState {
         }
         let closed = self.pins.is_closed();
         if !closed {
-            // Without a call: a wrapped device may be gone by now.
+            // Without a driver call: a wrapped device may have been destroyed by now.
             self.device.open_allocators.fetch_sub(1, Ordering::Relaxed);
         }
         if self.is_abandoned() && !closed {
@@ -241,27 +245,35 @@ impl Drop for AllocatorState {
             if !self.device.is_owned {
                 message += ", and keeps its memory: the device, which is not its own, may be gone";
             }
-            Python::try_attach(|py| warn_unclosed(py, &message));
+            try_attach(|py| warn_unclosed(py, &message));
         }
-        // A wrapped device may be gone by now: its memory goes with it, and a call would crash.
+        // A wrapped device may have been destroyed by now: its memory is freed with it, and a driver call
+        // would crash.
         if !closed && !self.device.is_owned {
-            self.engine().stop_prefetch();
+            without_gil(|| self.engine().stop_prefetch());
             return;
         }
-        // The warning ran code of the caller's, which may have forked.
+        // The warning ran Python code of the caller, which may have forked.
         if self.device.is_forked() {
             return;
         }
-        loop {
-            let some = self.waiting.get_mut().collected.take_first(|_| true);
-            if some.is_empty() {
-                break;
+        without_gil(|| {
+            loop {
+                let waiting = self.waiting.get_mut();
+                // Those with a view first; the view has ended, as it kept this alive.
+                let mut some = waiting.viewed.take_first(|_| true);
+                if some.is_empty() {
+                    some = waiting.collected.take_first(|_| true);
+                }
+                if some.is_empty() {
+                    break;
+                }
+                some.iter().for_each(|it| drop(it.pending.release(self)));
             }
-            some.iter().for_each(|it| drop(it.pending.release(self)));
-        }
-        self.end_background();
-        // SAFETY: dropped once, here; nothing uses it afterwards.
-        unsafe { ManuallyDrop::drop(&mut self.device_allocator) };
+            self.end_background();
+            // SAFETY: dropped once, here; not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.device_allocator) };
+        });
     }
 }
 
@@ -272,15 +284,15 @@ impl Drop for PoolState {
             return;
         }
         let message = format!("unclosed {}: it is released with its allocator", self.describe());
-        Python::try_attach(|py| warn_unclosed(py, &message));
+        try_attach(|py| warn_unclosed(py, &message));
     }
 }
 
 impl Drop for DeviceCore {
     fn drop(&mut self) {
         if !self.is_forked() {
-            // SAFETY: dropped once, here; nothing uses it afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.driver) };
+            // SAFETY: dropped once, here; not used afterwards.
+            without_gil(|| unsafe { ManuallyDrop::drop(&mut self.driver) });
         }
     }
 }

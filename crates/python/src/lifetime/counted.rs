@@ -1,8 +1,8 @@
-//! References to a resource, counted.
+//! Reference-counted pointers to a resource.
 //!
-//! As `Arc` and `Weak`, but that the [list of live things](super::live) looks at a resource without being
-//! counted, and that the memory of those that ended is used again by the next ones of the thread: of the
-//! last one first, as it is in the cache then.
+//! Like `Arc` and `Weak`, with two differences: the [list of live resources](super::live) refers to a
+//! resource without being counted, and each thread keeps the memory of ended resources in a free list, last
+//! in, first out, as that memory is in the cache.
 
 use std::cell::RefCell;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -12,43 +12,43 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use vkmem_vulkan::prefetch_bytes;
 
-/// So many that ended leave their memory to the next ones: 170 KiB a thread at most.
+/// Maximum length of the free list of a thread: 170 KiB.
 const MOST_SPARES: usize = 1024;
 
-/// A resource and who refers to it.
+/// A resource and its reference counts.
 #[repr(C)]
 pub struct Counted<T: Owned> {
-    /// How many [`StrongRef`] there are.
+    /// Number of [`StrongRef`].
     strong: AtomicUsize,
-    /// How many [`WeakRef`] there are; all [`StrongRef`] together are one more.
+    /// Number of [`WeakRef`], plus 1 while there is a [`StrongRef`].
     weak: AtomicUsize,
-    /// There while `strong` is not 0.
+    /// Initialised while `strong` is not 0.
     resource: ManuallyDrop<T>,
 }
 
-/// Memory for a resource.
+/// Memory of an ended resource, for a new one.
 pub type Spare<T> = Box<MaybeUninit<Counted<T>>>;
 
-/// What references can be counted of.
+/// A type that [`StrongRef`] can own.
 pub trait Owned: Sized + Send + Sync {
-    /// Whether the list of live things knows it.
+    /// Returns whether the list of live resources has an entry of it.
     fn is_listed(&self) -> bool;
 
-    /// Called once, when nothing keeps it alive any more. It is on no list after that, unless the
-    /// process came out of a fork.
+    /// Called once, after the last [`StrongRef`] was dropped. Removes it from the list of live resources,
+    /// except in the child of a fork.
     fn last_reference_dropped(&self);
 
-    /// The memory that this thread keeps for the next ones; `None` at the end of the thread.
+    /// Calls a function with this thread's free list; `None` while the thread exits.
     fn with_spares<R>(look: impl FnOnce(&RefCell<Vec<Spare<Self>>>) -> R) -> Option<R>;
 }
 
 /// Keeps a resource alive.
 pub struct StrongRef<T: Owned>(NonNull<Counted<T>>);
 
-/// Knows a resource and does not keep it alive.
+/// A weak reference to a resource.
 pub struct WeakRef<T: Owned>(NonNull<Counted<T>>);
 
-/// A resource as the list of live things knows it: it is taken off before it ends.
+/// An uncounted reference in the list of live resources, removed before the resource ends.
 pub struct ListedRef<T: Owned>(NonNull<Counted<T>>);
 
 impl<T: Owned> Clone for ListedRef<T> {
@@ -61,17 +61,18 @@ impl<T: Owned> Copy for ListedRef<T> {}
 
 // SAFETY: the counts are atomic, and a resource may be used and ended by any thread.
 unsafe impl<T: Owned> Send for StrongRef<T> {}
-// SAFETY: as above.
+// SAFETY: the counts are atomic, and a resource may be used and ended by any thread.
 unsafe impl<T: Owned> Sync for StrongRef<T> {}
-// SAFETY: as above.
+// SAFETY: the counts are atomic, and a resource may be used and ended by any thread.
 unsafe impl<T: Owned> Send for WeakRef<T> {}
-// SAFETY: as above.
+// SAFETY: the counts are atomic, and a resource may be used and ended by any thread.
 unsafe impl<T: Owned> Sync for WeakRef<T> {}
-// SAFETY: as above; and what it can do is `unsafe` by itself.
+// SAFETY: the counts are atomic, and a resource may be used and ended by any thread; dereferencing a
+// `ListedRef` is `unsafe` by itself.
 unsafe impl<T: Owned> Send for ListedRef<T> {}
 
 impl<T: Owned> StrongRef<T> {
-    /// The first one of a resource.
+    /// Creates the first reference to a resource.
     #[inline(always)]
     pub fn new(resource: T) -> Self {
         let resource = ManuallyDrop::new(resource);
@@ -84,44 +85,45 @@ impl<T: Owned> StrongRef<T> {
 
     #[inline]
     fn counted(&self) -> &Counted<T> {
-        // SAFETY: this one is counted, so it is there.
+        // SAFETY: a `StrongRef` is counted, so the resource is initialised.
         unsafe { self.0.as_ref() }
     }
 
-    /// For looks that come to nothing but the same resource.
+    /// Returns the address, for identity comparison only.
     #[inline]
     pub fn as_ptr(&self) -> *const T {
         &raw const **self
     }
 
-    /// Says that it is about to end, before the first locked instruction holds up the rest. All of it, as
-    /// the next resource is written there.
+    /// Prefetches the resource, before the first atomic read-modify-write of its end stalls the pipeline. All
+    /// of it, as the next resource is written to the same memory.
     #[inline]
     pub fn expect(&self) {
         prefetch_bytes(self.0.addr().get() as u64, size_of::<Counted<T>>() as u64);
     }
 
-    /// Whether both are of one resource.
+    /// Returns whether both refer to the same resource.
     pub fn ptr_eq(&self, other: &Self) -> bool {
         self.0 == other.0
     }
 
-    /// For who must not keep it alive.
+    /// Returns a weak reference.
     pub fn downgrade(&self) -> WeakRef<T> {
         self.counted().weak.fetch_add(1, Ordering::Relaxed);
         WeakRef(self.0)
     }
 
-    /// For the list of live things.
+    /// Returns the entry for the list of live resources.
     #[inline]
     pub fn listed(&self) -> ListedRef<T> {
         ListedRef(self.0)
     }
 
-    /// Whether no other thread can come to a reference: then there is nothing to count down.
+    /// Returns whether this is the only reference and no other thread can get one; then no atomic
+    /// read-modify-write is needed.
     #[inline]
     fn is_alone(&self) -> bool {
-        // In this order: who is seen or faint becomes a strong one before it goes.
+        // Order matters: a `ListedRef` or `WeakRef` upgrades before it is dropped.
         let counted = self.counted();
         !counted.resource.is_listed()
             && counted.weak.load(Ordering::Acquire) == 1
@@ -156,39 +158,39 @@ impl<T: Owned> Drop for StrongRef<T> {
         } else {
             fence(Ordering::Acquire);
         }
-        // SAFETY: the count came to 0 just now.
+        // SAFETY: the strong count has just become 0.
         unsafe { end(self.0) };
     }
 }
 
-/// Ends a resource that nothing keeps alive any more.
+/// Drops a resource and releases its memory.
 ///
 /// # Safety
-/// Once only, when its strong count has come to 0.
+/// To be called once, after the strong count has become 0.
 unsafe fn end<T: Owned>(counted: NonNull<Counted<T>>) {
-    // SAFETY: all strong ones together are counted as a weak one, which is given up below.
+    // SAFETY: all strong references together count as one weak reference, which is dropped below.
     let resource = unsafe { &(*counted.as_ptr()).resource };
     resource.last_reference_dropped();
     let is_listed = resource.is_listed();
-    // SAFETY: of the caller, and who comes to it by the list looks at the counts alone.
+    // SAFETY: the caller guarantees that this is the only call, and a `ListedRef` only reads the counts.
     unsafe { ManuallyDrop::drop(&mut (*counted.as_ptr()).resource) };
-    // Else it came out of a fork, where the list may be locked for ever: the counts stay where the list
-    // finds them.
+    // In the child of a fork the list may be locked for ever. Then the resource is still listed, and its
+    // counts stay valid.
     if !is_listed {
         drop(WeakRef(counted));
     }
 }
 
 impl<T: Owned> WeakRef<T> {
-    /// The resource, if something keeps it alive.
+    /// Returns a strong reference, if the resource has not ended.
     pub fn upgrade(&self) -> Option<StrongRef<T>> {
-        // SAFETY: this one is counted, so the counts are there.
+        // SAFETY: a `WeakRef` is counted, so the counts are valid.
         unsafe { upgrade(self.0) }
     }
 
-    /// For looks that come to nothing but the same resource.
+    /// Returns the address, for identity comparison only.
     pub fn as_ptr(&self) -> *const T {
-        // SAFETY: as above; the resource itself is not looked at.
+        // SAFETY: a `WeakRef` is counted, so the memory is valid; the resource itself is not read.
         unsafe { (&raw const (*self.0.as_ptr()).resource).cast() }
     }
 }
@@ -196,16 +198,17 @@ impl<T: Owned> WeakRef<T> {
 impl<T: Owned> Drop for WeakRef<T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: this one is counted, so the counts are there.
+        // SAFETY: a `WeakRef` is counted, so the counts are valid.
         let weak = unsafe { &(*self.0.as_ptr()).weak };
-        // Who sees itself as the last one is: another would have to come from it, or from a strong one.
+        // A count of 1 is final: a new `WeakRef` would have to be made from this one or from a `StrongRef`.
         if weak.load(Ordering::Acquire) != 1 && weak.fetch_sub(1, Ordering::Release) != 1 {
             return;
         }
         fence(Ordering::Acquire);
-        // SAFETY: made as a box in `StrongRef::new`; the resource is gone, and so is all that knew of it.
+        // SAFETY: allocated as a box in `StrongRef::new`; the resource has ended, and this was the last
+        // reference.
         let memory: Spare<T> = unsafe { Box::from_raw(self.0.as_ptr().cast()) };
-        // None where there are enough, and none at the end of a thread: then it is given back.
+        // A full free list, or one of a thread that exits, drops the memory.
         let _ = T::with_spares(|spares| {
             let mut spares = spares.borrow_mut();
             if spares.len() < MOST_SPARES {
@@ -216,29 +219,29 @@ impl<T: Owned> Drop for WeakRef<T> {
 }
 
 impl<T: Owned> ListedRef<T> {
-    /// For checks: whether it is a resource. The resource is not looked at.
+    /// Returns whether it refers to `resource`, whose fields are not read; for checks.
     pub fn is(self, resource: &T) -> bool {
-        // SAFETY: an address alone, within what is there until it was taken off the list.
+        // SAFETY: computes an address inside memory that is valid until the entry is removed from the list.
         let seen = unsafe { &raw const (*self.0.as_ptr()).resource };
         std::ptr::eq(seen.cast(), resource)
     }
 
-    /// The resource, if something keeps it alive.
+    /// Returns a strong reference, if the resource has one.
     ///
     /// # Safety
-    /// It is on the list, and will not be taken off meanwhile.
+    /// The entry is on the list, and is not removed during the call.
     pub unsafe fn upgrade(self) -> Option<StrongRef<T>> {
-        // SAFETY: it is taken off before it ends.
+        // SAFETY: the entry is removed before the resource ends, so the counts are valid.
         unsafe { upgrade(self.0) }
     }
 }
 
-/// One more strong one, unless there is none.
+/// Returns a new strong reference, unless the strong count is 0.
 ///
 /// # Safety
-/// The counts are there.
+/// The counts are valid.
 unsafe fn upgrade<T: Owned>(counted: NonNull<Counted<T>>) -> Option<StrongRef<T>> {
-    // SAFETY: of the caller.
+    // SAFETY: the caller guarantees that the counts are valid.
     let strong = unsafe { &(*counted.as_ptr()).strong };
     let more = |count: usize| (count != 0).then(|| count + 1);
     strong.fetch_update(Ordering::Acquire, Ordering::Relaxed, more).ok()?;

@@ -1,4 +1,4 @@
-//! Making resources, and the shared halves of allocators, pools and devices.
+//! Creation of resources, and of the Rust half of allocators, pools and devices.
 
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -6,9 +6,12 @@ use std::sync::{Arc, OnceLock};
 
 use ash::vk;
 use once_cell::race::OnceBox;
-use parking_lot::Mutex;
 use pyo3::prelude::*;
-use vkmem_engine::{Allocation, PoolId, ResourceKind};
+use vkmem_engine::lock::Mutex;
+use vkmem_engine::{
+    Allocation, AllocationCreateFlags, AllocationCreateInfo, MemoryPropertyFlags, MemoryUsage,
+    PoolId, ResourceKind,
+};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, buffer_usage, image_kind};
 
 use super::bindings::Bindings;
@@ -18,33 +21,33 @@ use super::ownership::{
 };
 use super::pins::Pins;
 use crate::errors::out_of_host_memory;
+use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::CallSites;
 use crate::observe::events::Events;
 use crate::process::forks::Process;
 use crate::process::links::Link;
-use crate::transfer::queue_lock::OwnersLock;
 
-/// What a new resource is made of.
-pub struct Made {
-    /// The handle and the memory.
+/// Handle, memory and properties of a new resource, before it becomes a [`Resource`].
+pub struct CreatedResource {
+    /// Handle and memory.
     pub location: Location,
-    /// Bytes that the host may see.
+    /// Bytes that the host can access.
     pub host_size: u64,
     /// `VkBufferUsageFlags2` or `VkImageUsageFlags`.
     pub usage: u64,
-    /// What lies in the memory.
+    /// Kind of resource, for `bufferImageGranularity`.
     pub kind: ResourceKind,
 }
 
-impl Made {
-    /// Bare memory.
+impl CreatedResource {
+    /// Describes an allocation without a buffer or an image.
     pub fn memory(allocation: Allocation) -> Self {
         let (handle, host_size) = (ResourceHandle::Memory, allocation.size);
         let location = Location { handle, allocation };
         Self { location, host_size, usage: 0, kind: ResourceKind::Unknown }
     }
 
-    /// An image, whose bytes are the driver's affair.
+    /// Describes an image. Its host size is that of the memory, as the driver decides the layout of texels.
     pub fn image(image: vk::Image, allocation: Allocation, info: &vk::ImageCreateInfo<'_>) -> Self {
         let (handle, host_size) = (ResourceHandle::Image(image), allocation.size);
         let usage = u64::from(info.usage.as_raw());
@@ -52,7 +55,7 @@ impl Made {
         Self { location, host_size, usage, kind: image_kind(info.tiling) }
     }
 
-    /// A buffer.
+    /// Describes a buffer.
     pub fn buffer(
         buffer: vk::Buffer,
         allocation: Allocation,
@@ -64,83 +67,104 @@ impl Made {
     }
 }
 
-/// All bits of a buffer's usage.
+/// Returns all usage bits of a buffer.
 #[inline(always)]
 fn usage_of(info: &vk::BufferCreateInfo<'_>) -> u64 {
     if info.p_next.is_null() {
         return u64::from(info.usage.as_raw());
     }
-    // SAFETY: the chain that the buffer was just created with, which its caller keeps for the call.
+    // SAFETY: the chain that the buffer was just created with, which the caller keeps valid for the call.
     unsafe { buffer_usage(info) }
 }
 
-/// What the resources of one call have in common.
+/// Options that all resources of one call have in common.
 #[derive(Clone, Default)]
-pub struct Shared {
-    /// Created with DONT_BIND.
+pub struct CommonOptions {
+    /// Created with `DONT_BIND`.
     pub dont_bind: bool,
-    /// Where they were allocated from.
+    /// The host was promised access: see [`promises_host_access`].
+    pub host_access: bool,
+    /// The pool they were allocated from.
     pub pool: Option<Arc<PoolState>>,
 }
 
+/// Whether keywords ask for memory that the host can reach on every device: by a HOST_ACCESS flag, by MAPPED,
+/// by required HOST_VISIBLE memory, or by one of VMA's older usages of the host.
+pub fn promises_host_access(create: &AllocationCreateInfo) -> bool {
+    let flags = AllocationCreateFlags::HOST_ACCESS_SEQUENTIAL_WRITE
+        | AllocationCreateFlags::HOST_ACCESS_RANDOM
+        | AllocationCreateFlags::MAPPED;
+    let visible = MemoryPropertyFlags::HOST_VISIBLE
+        | MemoryPropertyFlags::HOST_COHERENT
+        | MemoryPropertyFlags::HOST_CACHED;
+    create.flags.intersects(flags)
+        || create.required_flags.intersects(visible)
+        || matches!(
+            create.usage,
+            MemoryUsage::CpuOnly | MemoryUsage::CpuToGpu | MemoryUsage::GpuToCpu
+        )
+}
+
 impl Resource {
-    /// Registers a new resource with its allocator. Without host memory for that it is destroyed again.
+    /// Registers a new resource with its allocator. Destroys it again if there is no host memory for that.
     #[inline(always)]
     pub fn create(
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
-        made: Made,
-        shared: &Shared,
+        created: CreatedResource,
+        options: &CommonOptions,
     ) -> PyResult<ResourceRef> {
         let resource =
-            ResourceRef::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
+            ResourceRef::new(Self::unregistered(allocator, created, options, OnceBox::new()));
         let mut live = allocator.live.lock();
         if live.reserve(1).is_err() {
             drop(live);
-            return Err(give_up(py, std::slice::from_ref(&resource)));
+            return Err(destroy_unregistered(py, std::slice::from_ref(&resource)));
         }
         let serial = allocator.next_serials(1);
-        list(&mut live, &resource, serial);
+        add_to_list(&mut live, &resource, serial);
         let is_complete = allocator.device.bindings.is_complete();
         drop(live);
         if is_complete || resource.dont_bind {
             let resources = std::slice::from_ref(&resource);
-            if allocator.device.bindings.enter(resources.iter().map(to_bind), is_complete).is_err()
-            {
-                return Err(give_up(py, resources));
+            let entries = resources.iter().map(binding_entry);
+            if allocator.device.bindings.enter(entries, is_complete).is_err() {
+                return Err(destroy_unregistered(py, resources));
             }
         }
         Ok(resource)
     }
 
-    /// Registers many new resources, all of one kind, or destroys all of them again.
+    /// Registers many new resources, all of one kind. Destroys all of them again if there is no host memory.
     pub fn create_many(
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
-        made: impl Iterator<Item = Made>,
-        shared: &Shared,
+        created: impl Iterator<Item = CreatedResource>,
+        options: &CommonOptions,
     ) -> PyResult<Vec<ResourceRef>> {
-        let make =
-            |made| ResourceRef::new(Self::unregistered(allocator, made, shared, OnceBox::new()));
-        let resources: Vec<_> = made.map(make).collect();
+        let make = |created| {
+            ResourceRef::new(Self::unregistered(allocator, created, options, OnceBox::new()))
+        };
+        let resources: Vec<_> = created.map(make).collect();
         register(py, allocator, &resources)?;
         Ok(resources)
     }
 
-    /// Registers a new resource that lies in the memory of another, which the caller has pinned.
+    /// Registers a new resource in the memory of another one, which the caller has pinned.
     pub fn create_alias(
         py: Python<'_>,
         of: &ResourceRef,
-        made: Made,
+        created: CreatedResource,
         name: Option<String>,
     ) -> PyResult<ResourceRef> {
         let base = of.alias().map_or(of, |alias| &alias.base).clone();
         base.bound_here.fetch_add(1, Ordering::AcqRel);
-        let shared = Shared { dont_bind: false, pool: base.pool.clone() };
+        let pool = base.pool.clone();
+        let options = CommonOptions { dont_bind: false, host_access: base.host_access, pool };
         let allocator = base.allocator.clone();
         let was_named = name.is_some();
         let extras = OnceBox::with_value(Extras::of_alias(base, name));
-        let resource = ResourceRef::new(Self::unregistered(&allocator, made, &shared, extras));
+        let resource = ResourceRef::new(Self::unregistered(&allocator, created, &options, extras));
         resource.was_named.store(was_named, Ordering::Relaxed);
         register(py, &allocator, std::slice::from_ref(&resource))?;
         Ok(resource)
@@ -149,8 +173,8 @@ impl Resource {
     #[inline(always)]
     fn unregistered(
         allocator: &Arc<AllocatorState>,
-        made: Made,
-        shared: &Shared,
+        created: CreatedResource,
+        options: &CommonOptions,
         extras: OnceBox<Extras>,
     ) -> Self {
         Self {
@@ -158,75 +182,77 @@ impl Resource {
             bound_here: AtomicU32::new(0),
             allocator: allocator.clone(),
             extras,
-            pool: shared.pool.clone(),
+            pool: options.pool.clone(),
             place: AtomicU32::new(0),
             listed: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             was_named: AtomicBool::new(false),
-            dont_bind: shared.dont_bind && made.location.handle != ResourceHandle::Memory,
-            kind: made.kind,
+            dont_bind: options.dont_bind && created.location.handle != ResourceHandle::Memory,
+            kind: created.kind,
+            host_access: options.host_access,
             open_mappings: AtomicU32::new(0),
-            location: made.location,
-            host_size: made.host_size,
-            usage: made.usage,
+            location: created.location,
+            host_size: created.host_size,
+            usage: created.usage,
             serial: AtomicU64::new(0),
         }
     }
 }
 
-/// Enters one in the list of live things.
+/// Adds a resource to the list of live resources.
 #[inline]
-fn list(live: &mut Live, resource: &ResourceRef, serial: u64) {
+fn add_to_list(live: &mut Live, resource: &ResourceRef, serial: u64) {
     resource.serial.store(serial, Ordering::Relaxed);
     resource.place.store(live.insert(resource), Ordering::Relaxed);
     resource.listed.store(true, Ordering::Relaxed);
 }
 
-/// Enters them in the tables of their allocator and device. Without host memory for that they are
-/// destroyed again.
+/// Adds resources to the tables of their allocator and device. Destroys all of them again if there is no host
+/// memory for that.
 fn register(py: Python<'_>, allocator: &AllocatorState, resources: &[ResourceRef]) -> PyResult<()> {
     let mut live = allocator.live.lock();
     if live.reserve(resources.len()).is_err() {
         drop(live);
-        return Err(give_up(py, resources));
+        return Err(destroy_unregistered(py, resources));
     }
     let serials = allocator.next_serials(resources.len())..;
     for (resource, serial) in resources.iter().zip(serials) {
-        list(&mut live, resource, serial);
+        add_to_list(&mut live, resource, serial);
     }
     let is_complete = allocator.device.bindings.is_complete();
     drop(live);
-    let entered = allocator.device.bindings.enter(resources.iter().map(to_bind), is_complete);
-    entered.map_err(|_| give_up(py, resources))
+    let entered = allocator.device.bindings.enter(resources.iter().map(binding_entry), is_complete);
+    entered.map_err(|_| destroy_unregistered(py, resources))
 }
 
-/// Destroys resources that nobody has seen, one by one: there is no host memory for more than that. All
-/// are of one call, so none lies in another.
+/// Destroys resources that no other code refers to, one by one, as there is no host memory for more. None is
+/// an alias of another, as all were created in one call.
 #[cold]
-fn give_up(py: Python<'_>, resources: &[ResourceRef]) -> PyErr {
+fn destroy_unregistered(py: Python<'_>, resources: &[ResourceRef]) -> PyErr {
     for resource in resources {
         resource.discard(py);
     }
     out_of_host_memory(py)
 }
 
-/// What a table of bindings has to know of a resource.
+/// Returns what the table of bindings needs: the handle, and whether it was created with `DONT_BIND`.
 #[inline]
-fn to_bind(resource: &ResourceRef) -> (ResourceHandle, bool) {
+fn binding_entry(resource: &ResourceRef) -> (ResourceHandle, bool) {
     (resource.handle(), resource.dont_bind)
 }
 
 impl AllocatorState {
-    /// With nothing in it.
+    /// Creates the Rust half of an allocator without resources.
     pub fn new(
         device_allocator: DeviceAllocator,
         device: Arc<DeviceCore>,
         frames_in_flight: u64,
         call_site_depth: u32,
+        strict_host_access: bool,
     ) -> Self {
         let sites = Arc::new(CallSites::new(call_site_depth as usize));
         let events = Events::default();
-        // Before all others, which read the call sites of what was created.
+        // Switched on before any other event handler, as those read the call sites of new resources.
         if sites.is_tracking() {
             events.begin(sites.clone());
         }
@@ -247,7 +273,8 @@ impl AllocatorState {
             abandoned: AtomicBool::new(false),
             closing: Mutex::default(),
             samples: Mutex::default(),
-            quiet: AtomicU32::new(0),
+            sample_blocks: AtomicU32::new(0),
+            strict_host_access,
             background: Mutex::default(),
             default_transfers: OnceLock::new(),
         }
@@ -262,14 +289,14 @@ impl AllocatorState {
         first
     }
 
-    /// Returns how many resources were created so far.
+    /// Returns the number of resources created so far.
     pub fn created_count(&self) -> u64 {
         self.created.load(Ordering::Relaxed)
     }
 }
 
 impl PoolState {
-    /// Makes the shared half of a new pool of the engine.
+    /// Creates the Rust half of a pool that the engine has just created.
     pub fn new(allocator: &Arc<AllocatorState>, id: PoolId) -> Self {
         Self {
             allocator: allocator.clone(),
@@ -282,7 +309,8 @@ impl PoolState {
 }
 
 impl DeviceCore {
-    /// Takes a device that was just opened or wrapped, and keeps what it needs of the caller's.
+    /// Creates the shared half of a device that was just opened or wrapped; keeps the caller's loader and
+    /// callbacks alive.
     pub fn new(
         driver: Arc<dyn Driver>,
         is_owned: bool,

@@ -1,4 +1,4 @@
-//! Names, and how messages speak of things.
+//! Names of resources and pools, and their descriptions in messages.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,56 +13,57 @@ use crate::errors::invalid;
 use crate::observe::event::{Event, EventKind, Named};
 
 impl Resource {
-    /// Returns the handle of Vulkan.
+    /// Returns the Vulkan handle.
     #[inline(always)]
     pub fn handle(&self) -> ResourceHandle {
         self.location.handle
     }
 
-    /// Returns where its memory is.
+    /// Returns the allocation: memory object, offset and size.
     #[inline(always)]
     pub fn allocation(&self) -> &Allocation {
         &self.location.allocation
     }
 
-    /// Its number among all resources of the allocator.
+    /// Returns its number among all resources of the allocator, in the order of creation.
     pub fn serial(&self) -> u64 {
         self.serial.load(Ordering::Relaxed)
     }
 
-    /// `Buffer 'staging'`
+    /// Returns class and name: `Buffer 'staging'`.
     pub fn title(&self) -> String {
         let name = self.name().ok().flatten();
         let name = name.map_or(String::new(), |name| quoted(&name));
         format!("{}{name}", self.handle().class())
     }
 
-    /// `Buffer 'staging' (16384 bytes, memory type 3)`
+    /// Returns class, name, size and memory type: `Buffer 'staging' (16384 bytes, memory type 3)`.
     pub fn describe(&self) -> String {
         let (title, size) = (self.title(), bytes(self.host_size));
         format!("{title} ({size}, memory type {})", self.allocation().memory_type_index)
     }
 
-    /// `, created at a.py:3 in f, called from b.py:7 in g`; empty if that is not kept.
-    pub fn made_at(&self, py: Python<'_>) -> String {
+    /// Returns the call site: `, created at a.py:3 in f, called from b.py:7 in g`; empty without call-site
+    /// tracking.
+    pub fn call_site_text(&self, py: Python<'_>) -> String {
         let Some(origin) = self.origin() else { return String::new() };
         let lines = self.allocator.sites.lines(py, origin.site);
         format!(", created at {}", lines.join(", called from "))
     }
 
-    /// Bytes that come free with it.
+    /// Returns the bytes that its end frees: 0 for an alias.
     pub fn own_size(&self) -> u64 {
         if self.alias().is_some() { 0 } else { self.allocation().size }
     }
 
-    /// An exception unless the range lies in what the host may see.
+    /// Raises `InvalidArgumentError` unless the range lies in the bytes that the host can access.
     pub fn check_range(&self, py: Python<'_>, offset: u64, size: u64) -> PyResult<()> {
         let whole = self.host_size;
         let inside = offset <= whole && size <= whole - offset;
         if inside { Ok(()) } else { Err(self.outside(py, offset, size)) }
     }
 
-    /// The exception of such a range.
+    /// Returns the exception for an offset, or a range, outside of the bytes that the host can access.
     pub fn outside(&self, py: Python<'_>, offset: u64, size: u64) -> PyErr {
         let what = self.describe();
         if offset > self.host_size {
@@ -71,7 +72,7 @@ impl Resource {
         invalid(py, format!("{} at offset {offset}: outside of {what}", bytes(size)))
     }
 
-    /// The name, if it has one.
+    /// Returns the name, if it has one.
     pub fn name(&self) -> Result<Option<String>, Error> {
         match self.alias() {
             Some(alias) => Ok(alias.name.lock().clone()),
@@ -79,7 +80,7 @@ impl Resource {
         }
     }
 
-    /// Names it, or takes its name away.
+    /// Sets or removes the name.
     pub fn set_name(&self, name: Option<&str>) -> Result<(), Error> {
         if name.is_some() {
             self.was_named.store(true, Ordering::Relaxed);
@@ -95,7 +96,7 @@ impl Resource {
 }
 
 impl PoolState {
-    /// Names it, or takes its name away.
+    /// Sets or removes the name.
     pub fn set_name(&self, name: Option<&str>) {
         let given = name;
         let name: Option<Arc<str>> = name.map(Arc::from);
@@ -110,12 +111,12 @@ impl PoolState {
         self.allocator.events.tell(EventKind::Name, || Event::Name(named, given));
     }
 
-    /// Whether something of the allocator lives in this pool.
+    /// Returns whether an allocation with this `pool_key` is of this pool.
     pub fn holds(&self, pool_key: PoolKey) -> bool {
         pool_key == PoolKey::Custom(self.id)
     }
 
-    /// `Pool 'meshes' (memory type 3)`
+    /// Returns the description in messages: `Pool 'meshes' (memory type 3)`.
     pub fn describe(&self) -> String {
         let name = self.name.lock().as_ref().map_or(String::new(), |name| quoted(name));
         let memory_type = self.allocator.engine().pool_info(self.id).map(|it| it.memory_type_index);
@@ -124,7 +125,7 @@ impl PoolState {
     }
 }
 
-/// A name in a message, on one line.
+/// Returns a name in quotes, on one line, with a space before it.
 pub fn quoted(name: &str) -> String {
     format!(" '{}'", name.escape_debug())
 }

@@ -1,4 +1,4 @@
-//! Ending many resources of one allocator in one call.
+//! Destroys many resources of one allocator in one call.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -10,9 +10,10 @@ use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, Resour
 use super::pins::NotClosed;
 use super::release::release_many;
 use super::unflushed;
+use crate::interpreter::detach;
 
-/// Ends all, or none and an exception. What had ended before is passed over, so an object may stand
-/// there twice. The caller keeps the allocator open.
+/// Destroys all resources, or none and raises. Skips those that have ended, so a resource may occur twice.
+/// The caller keeps the allocator open.
 pub fn destroy_many(
     py: Python<'_>,
     state: &AllocatorState,
@@ -33,7 +34,7 @@ pub fn destroy_many(
             },
         }
     }
-    // From here on nothing new is bound to them.
+    // All are closed from here on, so nothing new is bound to them.
     if refused.is_none()
         && let Some(base) = still_bound(state, &ended)
     {
@@ -43,18 +44,18 @@ pub fn destroy_many(
         ended.iter().for_each(|it| it.pins.reopen(py));
         return Err(refused);
     }
-    // With the interpreter: what they hold of Python objects must not change under the cycle collector.
+    // Under the GIL: references to Python objects must not change while the cycle collector runs.
     let lost: Vec<String> = ended.iter().filter_map(|it| it.lost_writes()).collect();
-    let remains: Vec<PendingRelease> = ended.iter().map(|it| it.pending_release()).collect();
-    py.detach(|| {
+    let pending: Vec<PendingRelease> = ended.iter().map(|it| it.pending_release()).collect();
+    detach(py, || {
         let mut live = state.live.lock();
-        ended.iter().for_each(|it| it.leave_list(&mut live));
+        ended.iter().for_each(|it| it.unlist_from(&mut live));
         drop(live);
-        for (index, name) in release_many(state, &remains) {
+        for (index, name) in release_many(state, &pending) {
             ended[index].remember_name(name);
         }
         for it in &ended {
-            // The engine does not know these names.
+            // The engine has no names of aliases.
             if it.alias().is_some()
                 && let Ok(Some(name)) = it.name()
             {
@@ -66,7 +67,7 @@ pub fn destroy_many(
     unflushed::warn_all(py, &lost)
 }
 
-/// One that something is bound to which does not end together with it.
+/// Returns a resource with something bound to it that is not destroyed in the same call.
 fn still_bound<'a>(state: &AllocatorState, ended: &[&'a ResourceRef]) -> Option<&'a Resource> {
     let bound = |it: &Resource| it.bound_here.load(Ordering::Acquire);
     if ended.iter().all(|it| bound(it) == 0) {

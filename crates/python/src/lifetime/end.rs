@@ -1,4 +1,4 @@
-//! The end of a resource: destroyed, retired, or let go of.
+//! The end of a resource: destroyed, retired or garbage-collected.
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
@@ -8,13 +8,13 @@ use vkmem_engine::{Release, human_bytes};
 use vkmem_vulkan::prefetch_line;
 
 use super::counted::{Owned, Spare};
-use super::ownership::{Live, PendingRelease, Resource};
+use super::ownership::{Live, PendingRelease, Resource, ResourceRef};
 use super::pins::NotClosed;
 use super::unflushed;
 use crate::errors::pinned;
-use crate::interpreter::warn_unclosed;
+use crate::interpreter::{detach, try_attach, warn_unclosed};
 
-/// What `retire` is called in errors.
+/// The verb for `retire` in error messages.
 const RETIRE: &str = "retire";
 
 thread_local! {
@@ -30,7 +30,7 @@ impl Owned for Resource {
     #[inline]
     fn last_reference_dropped(&self) {
         if !(self.pins.is_closed() && !self.is_listed() || self.allocator.device.is_forked()) {
-            self.leave_behind();
+            self.collect_unclosed();
         }
     }
 
@@ -41,7 +41,7 @@ impl Owned for Resource {
 }
 
 impl Resource {
-    /// What has to be given back of it.
+    /// Returns what has to be released: handle, memory and held objects.
     #[inline]
     pub(crate) fn pending_release(&self) -> PendingRelease {
         let alias_of = self.alias().map(|alias| alias.base.downgrade());
@@ -49,11 +49,11 @@ impl Resource {
         PendingRelease { handle: self.handle(), id, size, alias_of, _held: self.take_held() }
     }
 
-    /// Ends it, unless a view or a call uses it. Nothing happens the second time.
+    /// Destroys the resource, unless a view or a call uses it. Does nothing if it has ended before.
     #[inline]
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
-        // Once the allocator is closed, so is this. The driver may call back, and from there the
-        // interpreter may be let go of: so it stays open.
+        // A closed allocator has ended all its resources. The pin keeps it open: the driver may call back
+        // Python code, which may release the GIL.
         let Some(_inside) = self.allocator.pins.pin(py) else { return Ok(()) };
         prefetch_line(self.allocation().hint.0);
         self.allocator.device.check_process(py)?;
@@ -80,11 +80,11 @@ impl Resource {
     #[cold]
     #[inline(never)]
     fn end_release(&self, py: Python<'_>, release: Release) {
-        py.detach(|| drop(release));
+        detach(py, || drop(release));
         self.allocator.tell_device_memory(py);
     }
 
-    /// Closes it and leaves the list of live things; false if that was done before.
+    /// Closes the resource and removes it from the list of live ones; false if that was done before.
     #[inline]
     fn end(&self, py: Python<'_>, verb: &str) -> PyResult<bool> {
         match self.pins.close(py) {
@@ -92,9 +92,9 @@ impl Resource {
             Err(NotClosed::InUse) => self.close_after_transfers(py, verb)?,
             Ok(()) => {}
         }
-        // From here on nothing new is bound to it.
+        // The pins are closed from here on, so nothing new is bound to it.
         let bound = self.bound_here.load(Ordering::Acquire);
-        // What was retired before it is released before it.
+        // Retired aliases do not count: they are released before it.
         let waits = || verb == RETIRE && bound == self.allocator.waiting_in(self);
         if bound > 0 && !waits() {
             self.pins.reopen(py);
@@ -104,23 +104,28 @@ impl Resource {
         Ok(true)
     }
 
-    /// Destroys one that nobody has seen yet.
+    /// Destroys a resource that no other code refers to yet.
     #[cold]
     pub fn discard(&self, py: Python<'_>) {
         if self.pins.close(py).is_ok() {
-            self.leave();
-            drop(self.pending_release().release(&self.allocator));
-            self.allocator.tell_device_memory(py);
+            self.unlist();
+            self.give_back(py);
         }
     }
 
-    /// Ends it for Python; the device may go on for the frames in flight.
-    pub fn retire(&self, py: Python<'_>) -> PyResult<()> {
-        self.allocator.device.check_process(py)?;
-        if self.end(py, RETIRE)? {
-            self.retired.store(true, Ordering::Relaxed);
-            let lost = self.lost_writes();
-            self.allocator.collect(self);
+    /// Ends the resource for Python; its memory is released when no frame in flight can use it, and when
+    /// the last open view has ended.
+    pub fn retire(this: &ResourceRef, py: Python<'_>) -> PyResult<()> {
+        this.allocator.device.check_process(py)?;
+        if this.end(py, RETIRE)? {
+            this.retired.store(true, Ordering::Relaxed);
+            if this.has_users() {
+                // What a view wrote is flushed with its end.
+                this.allocator.collect_viewed(this);
+                return Ok(());
+            }
+            let lost = this.lost_writes();
+            this.allocator.collect(this);
             if let Some(lost) = lost {
                 return unflushed::warn(py, &lost);
             }
@@ -128,21 +133,41 @@ impl Resource {
         Ok(())
     }
 
-    /// The exception where something is bound to its memory.
+    /// Whether all that uses it are open views, of it or of its aliases.
+    fn has_views_alone(&self) -> bool {
+        self.pins.count() <= self.open_mappings.load(Ordering::Acquire)
+    }
+
+    /// Whether a view, a call or a resource that is bound here still needs its memory.
+    pub(crate) fn has_users(&self) -> bool {
+        self.pins.is_in_use()
+            || self.open_mappings.load(Ordering::Acquire) > 0
+            || self.bound_here.load(Ordering::Acquire) > 0
+    }
+
+    /// Returns the exception for a resource with something bound to its memory.
     pub(crate) fn still_bound(&self, verb: &str) -> PyErr {
         let what = self.describe();
         pinned(format!("cannot {verb} {what}: a buffer or an image is bound to it"))
     }
 
-    /// Ends it if only transfers used it that the device is done with by now.
+    /// Closes one that is in use, if only transfers used it that the device is done with by now, or if what
+    /// is retired has views alone.
     #[cold]
     #[inline(never)]
     pub(crate) fn close_after_transfers(&self, py: Python<'_>, verb: &str) -> PyResult<()> {
         self.allocator.retire_background(py);
-        self.pins.close(py).map_err(|_| self.still_in_use(verb))
+        match self.pins.close(py) {
+            Err(_) if verb == RETIRE && self.has_views_alone() => {
+                self.pins.close_to_new(py);
+                Ok(())
+            }
+            Err(_) => Err(self.still_in_use(verb)),
+            Ok(()) => Ok(()),
+        }
     }
 
-    /// The exception where a view, a call or a transfer uses it.
+    /// Returns the exception for a resource that a view, a call or a transfer uses.
     pub(crate) fn still_in_use(&self, verb: &str) -> PyErr {
         if self.allocator.is_used_in_background(self) {
             return pinned(format!(
@@ -156,7 +181,7 @@ impl Resource {
         ))
     }
 
-    /// Remembers the name for errors and leaves the list of live things.
+    /// Keeps the name for errors and removes the resource from the list of live ones.
     #[inline]
     fn unlist_and_keep_name(&self) {
         if self.was_named.load(Ordering::Relaxed)
@@ -164,25 +189,25 @@ impl Resource {
         {
             self.remember_name(name);
         }
-        self.leave();
+        self.unlist();
     }
 
-    /// Leaves the list of live things.
+    /// Removes the resource from the list of live ones.
     #[inline]
-    fn leave(&self) {
-        self.leave_list(&mut self.allocator.live.lock());
+    fn unlist(&self) {
+        self.unlist_from(&mut self.allocator.live.lock());
     }
 
-    /// Leaves the list of live things, for who has it locked.
+    /// Removes the resource from the list of live ones, which the caller has locked.
     #[inline]
-    pub(crate) fn leave_list(&self, live: &mut Live) {
+    pub(crate) fn unlist_from(&self, live: &mut Live) {
         if self.is_listed() {
             live.remove(self.place.load(Ordering::Relaxed), self);
             self.listed.store(false, Ordering::Release);
         }
     }
 
-    /// Ends it for a closing allocator or pool, which releases all remains together.
+    /// Ends the resource for a closing allocator or pool, which releases all returned values together.
     pub fn close_for_allocator(&self, py: Python<'_>) -> Option<PendingRelease> {
         self.pins.close(py).ok()?;
         self.unlist_and_keep_name();
@@ -190,23 +215,23 @@ impl Resource {
     }
 
     #[cold]
-    fn leave_behind(&self) {
+    fn collect_unclosed(&self) {
         if self.pins.is_closed() || self.allocator.pins.is_closed() {
-            return self.leave();
+            return self.unlist();
         }
-        // Nobody holds it any more, but the device may still be using it.
+        // No reference is left, but the device may still be using the memory.
         let description = self.describe();
         let lost = self.lost_writes();
-        self.leave();
-        let remains_size = self.allocator.collect(self);
-        Python::try_attach(|py| {
-            let made = self.made_at(py);
+        self.unlist();
+        let pending_bytes = self.allocator.collect(self);
+        try_attach(|py| {
+            let made = self.call_site_text(py);
             warn_unclosed(
                 py,
                 &format!(
                     "unclosed {description}, {}{made}: it is released when no frame in flight can \
                      use it, or with its allocator",
-                    human_bytes(remains_size)
+                    human_bytes(pending_bytes)
                 ),
             );
             unflushed::warn_in_finaliser(py, lost.as_slice());

@@ -1,5 +1,5 @@
-//! Whether a call may use a device, an allocator, a pool or a resource: none that has ended, none of
-//! another process, none of another device.
+//! Checks whether a call may use a device, an allocator, a pool or a resource: it has not ended, and is of
+//! this process and this device.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,13 +15,13 @@ use crate::errors::{invalid, use_after_free};
 use crate::interpreter::enter_thread;
 
 impl DeviceCore {
-    /// Whether this is the child of a fork, where the driver's threads and locks are those of the
-    /// parent: nothing of the device can be used, not even to end it.
+    /// Returns whether this is the child of a fork, where threads and locks of the driver are the parent's:
+    /// the device cannot be used there, nor destroyed.
     pub fn is_forked(&self) -> bool {
         !self.process.is_this()
     }
 
-    /// An exception in the child of a fork.
+    /// Raises an exception in the child of a fork.
     pub fn check_process(&self, py: Python<'_>) -> PyResult<()> {
         enter_thread();
         if !self.is_forked() {
@@ -32,12 +32,12 @@ impl DeviceCore {
 }
 
 impl AllocatorState {
-    /// The engine.
+    /// Returns the engine.
     pub fn engine(&self) -> &Engine {
         self.device_allocator.engine()
     }
 
-    /// Registers a call; an exception after close.
+    /// Pins the allocator for a call; raises after `close`.
     pub fn enter<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         self.device.check_process(py)?;
         self.pins.pin(py).ok_or_else(|| closed(py))
@@ -49,7 +49,7 @@ fn closed(py: Python<'_>) -> PyErr {
     use_after_free(py, "the allocator is closed")
 }
 
-/// Keeps the pool of a `pool=` keyword open for a call, if it is this allocator's and open.
+/// Pins the pool of a `pool=` keyword for a call; raises if it is closed or of another allocator.
 pub fn enter_pool<'a>(
     py: Python<'a>,
     pool: Option<&'a Arc<PoolState>>,
@@ -66,18 +66,19 @@ pub fn enter_pool<'a>(
 }
 
 impl Resource {
-    /// Registers a use; an exception after destroy.
+    /// Pins the resource; raises after `destroy`.
     pub fn enter<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         self.allocator.device.check_process(py)?;
-        self.pins.pin(py).ok_or_else(|| self.dead(py))
+        self.pins.pin(py).ok_or_else(|| self.ended_error(py))
     }
 
-    /// An exception after destroy.
+    /// Raises if the resource has ended.
     pub fn check_live(&self, py: Python<'_>) -> PyResult<()> {
-        if self.pins.is_closed() { Err(self.dead(py)) } else { Ok(()) }
+        if self.pins.is_closed() { Err(self.ended_error(py)) } else { Ok(()) }
     }
 
-    /// That it is of a device. Its handle means nothing on another one, and drivers do not look.
+    /// Raises if the resource is of another device, where its handle is meaningless; drivers do not check
+    /// that.
     pub fn check_device(&self, py: Python<'_>, device: &Arc<DeviceCore>) -> PyResult<()> {
         if Arc::ptr_eq(device, &self.allocator.device) {
             return Ok(());
@@ -85,7 +86,7 @@ impl Resource {
         Err(invalid(py, format!("{} is of another device", self.describe())))
     }
 
-    fn dead(&self, py: Python<'_>) -> PyErr {
+    fn ended_error(&self, py: Python<'_>) -> PyErr {
         let verb = match self.handle() {
             _ if self.retired.load(Ordering::Relaxed) => "retired",
             ResourceHandle::Memory => "freed",

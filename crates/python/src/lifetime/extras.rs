@@ -1,28 +1,28 @@
-//! What few resources have beside what all have.
+//! Optional parts of a resource, allocated on first use.
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::AllocationId;
+use vkmem_engine::lock::Mutex;
 
 use super::host_buffer::HeldBuffer;
 use super::ownership::{Alias, Extras, Resource, ResourceRef, Writers};
 use crate::observe::call_site::Origin;
 use crate::observe::event::{Observable, Traced};
 
-/// Longer user data is cut in a dump.
+/// Maximum length of user data in a dump, in characters.
 const LONGEST: usize = 1000;
 
 impl Extras {
-    /// Who may have written to the memory and not flushed it yet.
+    /// Returns the writers that may have written to the memory without a flush.
     pub fn writers(&self) -> &Writers {
         &self.writers
     }
 
-    /// Those of a new alias.
+    /// Creates the extras of a new alias.
     pub fn of_alias(base: ResourceRef, name: Option<String>) -> Box<Self> {
         let alias = Some(Alias { base, name: Mutex::new(name) });
         Box::new(Self { alias, ..Self::default() })
@@ -30,7 +30,7 @@ impl Extras {
 }
 
 impl Resource {
-    /// What it has of an alias, if it is one.
+    /// Returns base and name of an alias; `None` for any other resource.
     #[inline]
     pub fn alias(&self) -> Option<&Alias> {
         self.extras.get()?.alias.as_ref()
@@ -40,51 +40,51 @@ impl Resource {
         self.extras.get_or_init(Box::default)
     }
 
-    /// Keeps memory of the host until the resource is released.
+    /// Keeps host memory alive until the resource is released.
     pub fn hold(&self, held: HeldBuffer) {
         *self.extras().held.lock() = Some(held);
     }
 
-    /// What [`hold`](Self::hold) kept.
+    /// Removes and returns the host memory that [`hold`](Self::hold) keeps.
     pub fn take_held(&self) -> Option<HeldBuffer> {
         self.extras.get()?.held.lock().take()
     }
 
-    /// Whether memory of a Python object is kept so.
+    /// Returns whether [`hold`](Self::hold) keeps host memory.
     pub fn holds_memory(&self) -> bool {
         self.extras.get().is_some_and(|extras| extras.held.lock().is_some())
     }
 
-    /// Shows the cycle collector the object whose memory is kept. To be called by one Python object, which
-    /// stands for the resource: that a second one may keep the resource as well does no harm, as none of
-    /// them leads Python code to the object, and what keeps its memory is the reference that is held here.
+    /// Traverses the Python object whose memory [`hold`](Self::hold) keeps, for the cycle collector. To be
+    /// called by one Python object of the resource only, as there is one reference. Other Python objects of
+    /// the resource may exist: none of them leads Python code to the exporting object, which this reference
+    /// keeps alive.
     pub fn visit_held(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let held = self.extras.get().and_then(|extras| extras.held.try_lock());
         held.as_deref().and_then(Option::as_ref).map_or(Ok(()), |held| held.visit(visit))
     }
 
-    /// For errors after its end.
+    /// Stores the name for errors after the end; only the first call has an effect.
     pub fn remember_name(&self, name: String) {
         self.extras().last_name.get_or_init(|| name);
     }
 
-    /// What [`remember_name`](Self::remember_name) was told first.
+    /// Returns the name that [`remember_name`](Self::remember_name) stored.
     pub fn last_name(&self) -> Option<&str> {
         self.extras.get()?.last_name.get().map(|name| &**name)
     }
 
-    /// Where it was created, if the allocator keeps that.
+    /// Returns where and when the resource was created, if the allocator tracks call sites.
     pub fn origin(&self) -> Option<Origin> {
         self.extras.get()?.origin.get().copied()
     }
 
-    /// User data as a plain text, so that a dump needs neither the interpreter nor any lock of a Python
-    /// object.
+    /// Returns the user data as plain text, so that a dump needs neither the GIL nor locks of Python objects.
     pub fn custom_data(&self) -> Option<Arc<str>> {
         self.extras.get()?.custom_data.lock().clone()
     }
 
-    /// Follows every change of the user data. Runs no Python code.
+    /// Updates the text after each change of the user data. Runs no Python code.
     pub fn set_custom_data(&self, data: Option<&Bound<'_, PyAny>>) {
         if data.is_none() && self.extras.get().is_none() {
             return;
@@ -118,9 +118,9 @@ impl Traced for ResourceRef {
     }
 }
 
-/// VMA prints a pointer, and its schema allows letters and digits only. So a text is reduced to those,
-/// and a number is written in full. Of anything else the type and the `id()` are said: its own
-/// `__str__` could do anything, at any time.
+/// Returns user data as text for a dump. VMA prints a pointer, and its schema allows only letters and digits:
+/// so text is reduced to those, and a number is written in full. Any other object gives its type and `id()`,
+/// as its own `__str__` might run any code at any time.
 pub fn text_of(data: &Bound<'_, PyAny>) -> String {
     let alphanumeric = |text: &str| -> String {
         text.chars().filter(char::is_ascii_alphanumeric).take(LONGEST).collect()

@@ -1,5 +1,5 @@
-//! A resource as one of its Python objects shows it: a `Buffer` has the bytes that were asked for, and the
-//! `Allocation` behind it all of the memory.
+//! A resource as seen through one of its Python objects: a `Buffer` has the requested size, and its
+//! `Allocation` the size of all of the memory.
 
 use pyo3::prelude::*;
 use vkmem_engine::words::bytes;
@@ -7,21 +7,21 @@ use vkmem_engine::words::bytes;
 use super::ownership::ResourceRef;
 use crate::errors::invalid;
 
-/// See the module.
+/// A resource as a `Buffer` or `Image` shows it, or as the `Allocation` behind that does.
 pub struct Face<'a> {
-    /// What it is of.
+    /// The resource.
     pub resource: &'a ResourceRef,
-    /// Whether it is the `Allocation` of a `Buffer` or an `Image`.
+    /// Whether it is shown by the `Allocation` of a `Buffer` or an `Image`.
     pub is_allocation: bool,
 }
 
 impl Face<'_> {
-    /// Bytes that the host may see.
+    /// Returns the size in bytes that the host can access.
     pub fn size(&self) -> u64 {
         if self.is_allocation { self.resource.allocation().size } else { self.resource.host_size }
     }
 
-    /// `Allocation of Buffer 'staging' (16384 bytes, memory type 3)`
+    /// Returns the description in messages: `Allocation of Buffer 'staging' (16384 bytes, memory type 3)`.
     pub fn describe(&self) -> String {
         if !self.is_allocation {
             return self.resource.describe();
@@ -31,14 +31,14 @@ impl Face<'_> {
         format!("Allocation of {owner} ({}, memory type {memory_type})", bytes(size))
     }
 
-    /// An exception unless the range lies in what the host may see.
+    /// Raises `InvalidArgumentError` unless the range lies in the bytes that the host can access.
     pub fn check_range(&self, py: Python<'_>, offset: u64, size: u64) -> PyResult<()> {
         let whole = self.size();
         let inside = offset <= whole && size <= whole - offset;
         if inside { Ok(()) } else { Err(self.outside(py, offset, size)) }
     }
 
-    /// The exception of such a range.
+    /// Returns the exception for an offset, or a range, outside of the bytes that the host can access.
     pub fn outside(&self, py: Python<'_>, offset: u64, size: u64) -> PyErr {
         let what = self.describe();
         if offset > self.size() {

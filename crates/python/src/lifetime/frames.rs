@@ -1,15 +1,21 @@
-//! Frames in flight, and what waits until none of them can use it any more.
+//! Frames in flight, and resources that wait until no frame in flight can use them.
 
+use std::cell::RefCell;
 use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
 use vkmem_vulkan::ResourceHandle;
 
 use vkmem_engine::{AllocationId, PoolKey};
 
-use super::ownership::{AllocatorState, Collected, PendingRelease, Resource};
+use super::close::in_use;
+use super::ownership::{
+    AllocatorState, Collected, PendingRelease, Resource, ResourceRef, Waiting, WeakResourceRef,
+};
 use crate::observe::call_site::Origin;
 
-/// How many frames lie between two indices; `None` if the second is no later one. VMA's index has 32
-/// bits: from the upper half of those to the lower one it has wrapped around.
+/// Returns the number of frames from one index to another; `None` if `after` is not later. VMA's index has 32
+/// bits, so it wraps around from the upper half of those to the lower one.
 fn frames_between(before: u64, after: u64) -> Option<u64> {
     const HALF: u64 = 1 << 31;
     let wraps = (HALF..2 * HALF).contains(&before) && after < HALF;
@@ -17,55 +23,89 @@ fn frames_between(before: u64, after: u64) -> Option<u64> {
 }
 
 impl AllocatorState {
-    /// Puts what an unclosed object leaves behind aside until no frame in flight can use it. Its bytes.
+    /// Queues the handle and memory of an ended resource until no frame in flight can use them. Returns the
+    /// bytes that will be freed.
     pub fn collect(&self, resource: &Resource) -> u64 {
+        self.put_aside(resource, None)
+    }
+
+    /// The same of a resource that was retired while a view was open: until that has ended, too.
+    pub fn collect_viewed(&self, resource: &ResourceRef) {
+        self.put_aside(resource, Some(resource.downgrade()));
+    }
+
+    fn put_aside(&self, resource: &Resource, viewed: Option<WeakResourceRef>) -> u64 {
         let (pending, origin) = (resource.pending_release(), resource.origin());
         let (usage, size) = (resource.usage, pending.size);
         let mut waiting = self.waiting.lock();
-        let frame = waiting.frames;
-        waiting.collected.push(Collected { frame, pending, usage, origin });
+        let (frame, is_viewed) = (waiting.frames, viewed.is_some());
+        let collected = Collected { frame, pending, usage, origin, viewed };
+        if is_viewed {
+            waiting.viewed.push(collected);
+        } else {
+            waiting.collected.push(collected);
+        }
         size
     }
 
-    /// How many objects wait so, and their bytes.
-    pub fn waiting(&self) -> (usize, u64) {
-        let collected = &self.waiting.lock().collected;
-        (collected.len(), collected.iter().map(|it| it.pending.size).sum())
+    /// An exception if something that was retired in one of some pools has an open view.
+    pub fn check_retired_views(
+        &self,
+        wanted: impl Fn(PoolKey) -> bool,
+        owner: &str,
+    ) -> PyResult<()> {
+        // Dropped without the lock: they may be the last references.
+        let mut looked_at = Vec::new();
+        let waiting = self.waiting.lock();
+        for it in waiting.viewed.iter().filter(|it| wanted(it.pending.pool_key())) {
+            looked_at.extend(it.viewed.as_ref().and_then(WeakResourceRef::upgrade));
+        }
+        drop(waiting);
+        in_use(&looked_at, owner)
     }
 
-    /// Allocation, usage and origin of each that waits so and has memory of its own.
+    /// Returns the number of queued resources, and the bytes they will free.
+    pub fn waiting(&self) -> (usize, u64) {
+        let waiting = self.waiting.lock();
+        let count = waiting.collected.len() + waiting.viewed.len();
+        (count, waiting.all().map(|it| it.pending.size).sum())
+    }
+
+    /// Returns allocation, usage and call site of each queued resource that has memory of its own.
     pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
-        let collected = &self.waiting.lock().collected;
-        let owners = collected.iter().filter(|it| it.pending.alias_of.is_none());
+        let waiting = self.waiting.lock();
+        let owners = waiting.all().filter(|it| it.pending.alias_of.is_none());
         owners.map(|it| (it.pending.id, it.usage, it.origin)).collect()
     }
 
-    /// ResourceHandle of all that waits so.
+    /// Returns the handles of all queued buffers and images.
     pub fn waiting_handles(&self) -> Vec<ResourceHandle> {
-        let collected = &self.waiting.lock().collected;
-        let handles = collected.iter().map(|it| it.pending.handle);
+        let waiting = self.waiting.lock();
+        let handles = waiting.all().map(|it| it.pending.handle);
         handles.filter(|it| *it != ResourceHandle::Memory).collect()
     }
 
-    /// How many aliases of a resource wait so.
+    /// Returns the number of queued aliases of a resource.
     pub fn waiting_in(&self, resource: &Resource) -> u32 {
-        let collected = &self.waiting.lock().collected;
-        let aliases = collected.iter().filter(|it| it.pending.lies_in(resource));
+        let waiting = self.waiting.lock();
+        let aliases = waiting.all().filter(|it| it.pending.lies_in(resource));
         aliases.fold(0, |count, _| count + 1)
     }
 
-    /// The frame that is being recorded.
+    /// Returns the index of the frame that is being recorded.
     pub fn current_frame(&self) -> u64 {
         self.frame.load(Ordering::Relaxed)
     }
 
-    /// Frames that the device may still be working on.
+    /// Returns the number of frames that the device may still be working on.
     pub fn frames_in_flight(&self) -> u64 {
         self.frames_in_flight
     }
 
-    /// Starts a frame; how many have begun by now, for [`take_unused`](Self::take_unused). The current
-    /// index, if this one does not follow it.
+    /// Begins a frame. Returns the number of frames begun so far, for [`take_unused`](Self::take_unused).
+    ///
+    /// # Errors
+    /// The current index, if `frame` is lower.
     pub fn begin_frame(&self, frame: u64) -> Result<u64, u64> {
         let mut waiting = self.waiting.lock();
         let current = self.frame.load(Ordering::Relaxed);
@@ -75,16 +115,44 @@ impl AllocatorState {
         Ok(waiting.frames)
     }
 
-    /// Some of what no frame in flight can use any more, to be released; empty after the last.
+    /// Removes and returns some queued resources that no frame in flight can use; to be called until empty.
     pub fn take_unused(&self, frames: u64) -> Vec<PendingRelease> {
         let unused = |it: &Collected| it.frame.saturating_add(self.frames_in_flight) < frames;
-        let taken = self.waiting.lock().collected.take_first(unused);
+        // Dropped without the lock: they may be the last references.
+        let looked_at = RefCell::new(Vec::new());
+        let mut waiting = self.waiting.lock();
+        let mut taken = Vec::new();
+        if !waiting.viewed.is_empty() {
+            let is_free = |it: &Collected| {
+                let Some(resource) = it.viewed.as_ref().and_then(WeakResourceRef::upgrade) else {
+                    return true;
+                };
+                let is_free = !resource.has_users();
+                looked_at.borrow_mut().push(resource);
+                is_free
+            };
+            taken = waiting.viewed.take_all(|it| unused(it) && is_free(it));
+        }
+        // First those with a view, as their aliases: a later one may be what they lie in.
+        if taken.is_empty() {
+            taken = waiting.collected.take_first(unused);
+        }
+        drop(waiting);
         taken.into_iter().map(|it| it.pending).collect()
     }
 
-    /// What waits in some pools, to be released.
+    /// Removes and returns the queued resources of the `wanted` pools.
     pub fn take_collected(&self, wanted: impl Fn(PoolKey) -> bool) -> Vec<PendingRelease> {
-        let taken = self.waiting.lock().collected.take_all(|it| wanted(it.pending.pool_key()));
+        let mut waiting = self.waiting.lock();
+        let mut taken = waiting.viewed.take_all(|it| wanted(it.pending.pool_key()));
+        taken.extend(waiting.collected.take_all(|it| wanted(it.pending.pool_key())));
         taken.into_iter().map(|it| it.pending).collect()
+    }
+}
+
+impl Waiting {
+    /// All that waits.
+    fn all(&self) -> impl Iterator<Item = &Collected> {
+        self.viewed.iter().chain(self.collected.iter())
     }
 }

@@ -1,4 +1,4 @@
-//! Memory of a Python object that the device works on.
+//! Host memory of a Python object that the device accesses.
 
 use std::ptr::NonNull;
 
@@ -9,27 +9,27 @@ use pyo3::{PyTraverseError, PyVisit, ffi};
 
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::invalid;
+use crate::interpreter::try_attach;
 
-/// The memory of a Python object, held through its buffer protocol: it neither moves nor ends.
+/// Memory of a Python object, held through the buffer protocol: it is neither moved nor freed.
 pub struct HeldBuffer {
-    /// On the heap, as it stays where it was filled.
+    /// Boxed, as a `Py_buffer` must not move while it is held.
     buffer: NonNull<PlainBuffer>,
-    /// The part that is meant.
+    /// The part of the memory that is used.
     address: usize,
     length: usize,
-    /// Whether the cycle collector may see who keeps the memory.
+    /// Whether the exporting object is shown to the cycle collector.
     is_visible: bool,
 }
 
-// SAFETY: the memory is held by the buffer protocol, which is not tied to a thread; the release
-// attaches to the interpreter.
+// SAFETY: the buffer protocol is not tied to a thread, and the release acquires the GIL.
 unsafe impl Send for HeldBuffer {}
-// SAFETY: as above; shared access only reads the address and the length.
+// SAFETY: shared access only reads address and length.
 unsafe impl Sync for HeldBuffer {}
 
 impl HeldBuffer {
-    /// Holds the buffer of an object whose memory is contiguous and may be written; errors name the
-    /// argument. `safe` is a class whose objects keep their memory although they are cleared.
+    /// Holds the buffer of an object, which must be contiguous and writable. Errors name the argument. `safe`
+    /// is a class whose objects keep their memory when the cycle collector clears them.
     pub fn of(object: &Bound<'_, PyAny>, name: &str, safe: &Bound<'_, PyType>) -> PyResult<Self> {
         let py = object.py();
         let buffer = hold(object).map_err(|why| {
@@ -47,29 +47,30 @@ impl HeldBuffer {
         })?;
         let (address, length) = (buffer.address(), buffer.len());
         let buffer = below_view(object, &buffer).unwrap_or(buffer);
-        // SAFETY: held, so it is an object or null.
+        // SAFETY: the exporter is an object that the buffer keeps alive, or null.
         let is_visible = unsafe { clears_no_memory(safe, buffer.exporter()) };
         Ok(Self { buffer: NonNull::from(Box::leak(buffer)), address, length, is_visible })
     }
 
-    /// Where it starts.
+    /// Returns the start address.
     pub fn address(&self) -> u64 {
         self.address as u64
     }
 
-    /// In bytes.
+    /// Returns the size in bytes.
     pub fn len(&self) -> u64 {
         self.length as u64
     }
 
-    /// Shows the cycle collector who keeps the memory. This reference is one, so it is shown once.
+    /// Traverses the exporting object for the cycle collector. There is one reference, so this is called
+    /// once.
     pub fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY: made by `Box::leak`, and shared access only reads.
+        // SAFETY: allocated with `Box::leak`, and shared access only reads.
         let exporter = unsafe { self.buffer.as_ref() }.exporter();
         if !self.is_visible || exporter.is_null() {
             return Ok(());
         }
-        // SAFETY: `Py` is a pointer to an object, transparently; this one is alive while it is held.
+        // SAFETY: `Py` is a transparent pointer to an object, which the buffer keeps alive.
         let exporter: &Py<PyAny> = unsafe { &*(&raw const exporter).cast() };
         visit.call(exporter)
     }
@@ -77,9 +78,9 @@ impl HeldBuffer {
 
 impl Drop for HeldBuffer {
     fn drop(&mut self) {
-        // Without an interpreter there is nobody left to release it for.
-        Python::try_attach(|_| {
-            // SAFETY: made by `Box::leak`, dropped once.
+        // Without an interpreter the exporting object is gone, too.
+        try_attach(|_| {
+            // SAFETY: allocated with `Box::leak`, and dropped once.
             drop(unsafe { Box::from_raw(self.buffer.as_ptr()) });
         });
     }
@@ -91,8 +92,8 @@ fn hold(object: &Bound<'_, PyAny>) -> PyResult<Box<PlainBuffer>> {
     Ok(buffer)
 }
 
-/// The buffer of the object below a `memoryview`, if the memory that was seen lies in it: a view is
-/// cleared with all that it holds when the cycle collector finds it.
+/// Returns the buffer of the object below a `memoryview` if it contains the memory of the view: the cycle
+/// collector releases a view's buffer when it clears the view.
 fn below_view(view: &Bound<'_, PyAny>, seen: &PlainBuffer) -> Option<Box<PlainBuffer>> {
     let view = view.cast::<PyMemoryView>().ok()?;
     let below = hold(&view.getattr("obj").ok()?).ok()?;
@@ -100,20 +101,20 @@ fn below_view(view: &Bound<'_, PyAny>, seen: &PlainBuffer) -> Option<Box<PlainBu
     (start.checked_add(seen.len())? <= below.len()).then_some(below)
 }
 
-/// Whether an object keeps its memory when the cycle collector clears it, as it does with all objects
-/// of a cycle that nobody can reach any more. The device may work on the memory for some frames after that.
-/// Memory comes from the class that answers for the buffer: if that has nothing to clear, it is safe, and
-/// classes that Python programs derive from it clear their attributes alone. Those of ctypes free it.
+/// Returns whether an object keeps its memory when the cycle collector clears it, together with all other
+/// objects of an unreachable cycle: the device may access the memory for some frames after that. The class
+/// that implements the buffer protocol decides: if it has no `tp_clear`, the memory is safe, as Python
+/// classes derived from it clear only their attributes. Objects of ctypes free their memory.
 ///
 /// # Safety
-/// It is an object or null.
+/// `exporter` is an object or null.
 unsafe fn clears_no_memory(safe: &Bound<'_, PyType>, exporter: *mut ffi::PyObject) -> bool {
     if exporter.is_null() {
         return false;
     }
-    // SAFETY: a class, whose slots are there to be read.
+    // SAFETY: `class` is a type object, whose slots may be read.
     let slot = |class, slot| unsafe { ffi::PyType_GetSlot(class, slot) };
-    // SAFETY: of the caller.
+    // SAFETY: the caller guarantees an object, which has a type.
     let mut class = unsafe { ffi::Py_TYPE(exporter) };
     let gives = slot(class, ffi::Py_bf_getbuffer);
     if gives.is_null() {

@@ -1,10 +1,10 @@
-//! The list of everything that an allocator gave out and that has not ended.
+//! The list of live resources of an allocator.
 
 use std::collections::TryReserveError;
 
 use super::counted::{ListedRef, Owned, StrongRef};
 
-/// References that count for nothing, in any order. Everything on it leaves it before it ends.
+/// Uncounted references, in any order. A resource is removed before it ends.
 pub struct Live<T: Owned> {
     places: Vec<Option<ListedRef<T>>>,
     vacant: Vec<u32>,
@@ -17,8 +17,8 @@ impl<T: Owned> Default for Live<T> {
 }
 
 impl<T: Owned> Live<T> {
-    /// Makes room for `count` more, and for all of them to leave again: whatever ends must not need
-    /// memory for that.
+    /// Reserves room for `count` more resources, and for the removal of all: ending a resource must not need
+    /// host memory.
     #[inline]
     pub fn reserve(&mut self, count: usize) -> Result<(), TryReserveError> {
         let room = self.places.capacity() - self.places.len() + self.vacant.len();
@@ -32,7 +32,7 @@ impl<T: Owned> Live<T> {
         self.vacant.try_reserve_exact(self.places.capacity() - vacant)
     }
 
-    /// Enters one, for which there is room; where it stands.
+    /// Adds a resource, for which there must be room; returns its place.
     #[inline]
     pub fn insert(&mut self, resource: &StrongRef<T>) -> u32 {
         let place = self.vacant.pop().unwrap_or_else(|| {
@@ -43,8 +43,7 @@ impl<T: Owned> Live<T> {
         place
     }
 
-    /// Takes one off. What stands at its place is not looked at, only written: by now it has left the
-    /// cache.
+    /// Removes a resource. Its place is only written, not read, as it has left the cache by now.
     #[inline]
     pub fn remove(&mut self, place: u32, resource: &T) {
         debug_assert!(self.places[place as usize].is_some_and(|it| it.is(resource)));
@@ -52,18 +51,18 @@ impl<T: Owned> Live<T> {
         self.vacant.push(place);
     }
 
-    /// How many there are.
+    /// Returns the number of resources.
     pub fn len(&self) -> usize {
         self.places.len() - self.vacant.len()
     }
 
-    /// All that somebody still holds. To be let go of without the lock of the list.
+    /// Returns strong references to all resources. To be dropped after the list is unlocked.
     pub fn all(&self) -> Vec<StrongRef<T>> {
         self.held(0..self.places.len())
     }
 
-    /// Those at `count` places from `start` on, and where to go on, if there is more: so that a long walk
-    /// can let go of the lock now and then.
+    /// Returns strong references to the resources at `count` places from `start`, and the next `start` if
+    /// there are more: so a long walk can unlock the list in between.
     pub fn chunk(&self, start: usize, count: usize) -> (Vec<StrongRef<T>>, Option<usize>) {
         let start = start.min(self.places.len());
         let end = start.saturating_add(count).min(self.places.len());
@@ -71,7 +70,7 @@ impl<T: Owned> Live<T> {
     }
 
     fn held(&self, places: std::ops::Range<usize>) -> Vec<StrongRef<T>> {
-        // SAFETY: it stands there, and to take it off this list would have to be borrowed otherwise.
+        // SAFETY: the entry is on the list, which is borrowed, so it cannot be removed meanwhile.
         let held = |it: &ListedRef<T>| unsafe { it.upgrade() };
         self.places[places].iter().flatten().filter_map(held).collect()
     }

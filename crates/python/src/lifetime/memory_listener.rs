@@ -3,33 +3,31 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::Mutex;
-use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::arguments::callback::exchange;
+use crate::arguments::callback::{Callback, exchange};
 
-/// The callback of an allocator. It runs outside of all locks; events come in their order.
+/// The callback of an allocator. It runs without locks; events are delivered in their order.
 #[derive(Default)]
 pub struct DeviceMemoryListener {
-    pub(super) callback: Mutex<Option<Py<PyAny>>>,
-    /// A thread is telling: it goes on until there is nothing more to tell.
-    pub(super) is_telling: AtomicBool,
-    /// The main thread is asked to tell.
-    pub(super) is_asked: Arc<AtomicBool>,
+    pub(super) callback: Callback,
+    /// Whether a thread is delivering events: it goes on until there are none.
+    pub(super) is_delivering: AtomicBool,
+    /// Whether the main thread has been asked to deliver events.
+    pub(super) is_requested: Arc<AtomicBool>,
 }
 
 impl DeviceMemoryListener {
-    /// For the garbage collector.
+    /// Traverses the callback for the cycle collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Another thread that holds it is alive, and so is what it holds.
+        // If another thread holds the lock, the object is reachable, and so is the callback.
         match self.callback.try_lock() {
             Some(callback) => visit.call(&*callback),
             None => Ok(()),
         }
     }
 
-    /// For the garbage collector.
+    /// Removes the callback, for the cycle collector.
     pub fn clear(&self) {
         exchange(&self.callback, None);
     }

@@ -1,4 +1,4 @@
-//! Who owns whom, who may use what, and how each ends.
+//! Ownership: which object keeps which alive, which may be used, and how each ends.
 
 pub(crate) mod background;
 pub(crate) mod bind;
@@ -20,6 +20,7 @@ pub(crate) mod memory_listener;
 pub(crate) mod ownership;
 pub(crate) mod pieces;
 pub(crate) mod pins;
+pub(crate) mod queue_lock;
 pub(crate) mod release;
 pub(crate) mod samples;
 pub(crate) mod unflushed;

@@ -28,8 +28,8 @@ use std::thread::ThreadId;
 use std::time::Instant;
 
 use once_cell::race::OnceBox;
-use parking_lot::{Mutex, ReentrantMutex};
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
 use vkmem_engine::{Allocation, AllocationId, HostRanges, PoolId, ResourceKind};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle};
 
@@ -38,167 +38,173 @@ use super::memory_listener::DeviceMemoryListener;
 use super::pieces::Pieces;
 use super::pins::Pins;
 use super::{bindings, counted, live};
+use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::{CallSites, Origin};
 use crate::observe::events::Events;
 use crate::process::forks::Process;
 use crate::process::links::Link;
-use crate::transfer::queue_lock::OwnersLock;
 
-/// Keeps a resource alive.
+/// A strong reference to a resource.
 pub type ResourceRef = counted::StrongRef<Resource>;
 
-/// Knows a resource and does not keep it alive.
+/// A weak reference to a resource.
 pub type WeakResourceRef = counted::WeakRef<Resource>;
 
-/// The list of what an allocator gave out and that has not ended.
+/// The list of live resources of an allocator.
 pub type Live = live::Live<Resource>;
 
-/// Which memory a resource has.
+/// The memory of a resource.
 pub type Binding = bindings::Binding<ResourceRef>;
 
-/// The shared half of a `Buffer`, an `Image` or an `Allocation`.
+/// The Rust half of a `Buffer`, an `Image` or an `Allocation`.
 ///
-/// What its end needs stands first, in this order: by then most have left the cache.
+/// Fields that `destroy` needs come first, in the order of use: most of them have left the cache by then.
 #[repr(C)]
 pub struct Resource {
-    /// Views and calls that use it; closed when destroyed.
+    /// Pinned by views and calls that use it; closed when destroyed.
     pub pins: Pins,
-    /// Buffers and images of other allocations that live in this memory, and aliases.
+    /// Number of aliases, and of buffers and images of other allocations, that are bound to this memory.
     pub(crate) bound_here: AtomicU32,
-    /// Its allocator.
+    /// The allocator it was created with.
     pub allocator: Arc<AllocatorState>,
-    /// What few have.
+    /// Optional parts, allocated on first use.
     pub(crate) extras: OnceBox<Extras>,
-    /// Kept alive by what was allocated from it.
+    /// The pool it was allocated from, which it keeps alive.
     pub(super) pool: Option<Arc<PoolState>>,
-    /// Its place in the list of live things.
+    /// Its place in the list of live resources.
     pub(super) place: AtomicU32,
-    /// Whether it stands there.
+    /// Whether it is in the list of live resources.
     pub(super) listed: AtomicBool,
-    /// It ended by `retire()`.
+    /// Whether it was ended by `retire()`.
     pub(super) retired: AtomicBool,
-    /// It had a name at some time. Most never have one, and need not be asked for it at their end.
+    /// Whether it has ever had a name: most have not, so `destroy` need not ask for one.
     pub(crate) was_named: AtomicBool,
-    /// Created with DONT_BIND, so it may be without memory.
+    /// Whether it was created with `DONT_BIND`, so that it may have no memory.
     pub(crate) dont_bind: bool,
-    /// What lies in the memory, tiling and all; for dumps.
+    /// Kind of resource and its tiling.
     pub kind: ResourceKind,
-    /// Open mappings, those of aliases included.
+    /// Whether it was created for host access, as `strict_host_access` demands.
+    pub(crate) host_access: bool,
+    /// Number of open mappings, including those of aliases.
     pub(crate) open_mappings: AtomicU32,
     pub(super) location: Location,
-    /// Bytes that the host may see: the size of a buffer, else of the memory.
+    /// Size in bytes that the host can access: that of a buffer, or of the memory.
     pub host_size: u64,
-    /// `VkBufferUsageFlags2` or `VkImageUsageFlags`; 0 for bare memory.
+    /// `VkBufferUsageFlags2` or `VkImageUsageFlags`; 0 for memory only.
     pub usage: u64,
     /// Its number among all resources of the allocator, in the order of creation.
     pub(super) serial: AtomicU64,
 }
 
-/// What a resource is for Vulkan, and where it lies. Both change together when it moves, so they are one
-/// value.
+/// Handle and memory of a resource. Both change together when it is moved, so they are one value.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Location {
     /// The buffer or image.
     pub handle: ResourceHandle,
-    /// The memory, or the place in the memory of another resource for an alias.
+    /// The memory; for an alias, its place in the memory of the other resource.
     pub allocation: Allocation,
 }
 
-/// What few resources have: in a box, so that the others are small.
+/// Optional parts of a resource: in a box, so that resources without them are small.
 #[derive(Default)]
 pub struct Extras {
-    /// It lies in the memory of another one.
+    /// Base and name of an alias.
     pub(crate) alias: Option<Alias>,
-    /// Memory of the host that the device works on; goes with the memory object.
-    pub(super) held: Mutex<Option<HeldBuffer>>,
-    /// For errors after the end.
+    /// Host memory that was imported; released after the memory object.
+    pub(super) held: Mutex<Option<HeldBuffer>, rank::HeldMemory>,
+    /// The name, for errors after the end.
     pub(super) last_name: OnceLock<String>,
     pub(super) origin: OnceLock<Origin>,
-    pub(super) custom_data: Mutex<Option<Arc<str>>>,
-    /// Open writers of its memory, where that is not coherent and it is no alias.
+    pub(super) custom_data: Mutex<Option<Arc<str>>, rank::CustomData>,
+    /// Open writers of non-coherent memory; those of an alias are its base's.
     pub(super) writers: Writers,
 }
 
-/// What an alias has beside its own handle.
+/// Base and name of an alias.
 pub struct Alias {
-    /// Whose memory it is; no alias itself.
+    /// The resource whose memory it uses; not an alias itself.
     pub base: ResourceRef,
-    /// The engine keeps the names of allocations only.
-    pub name: Mutex<Option<String>>,
+    /// Its name: the engine stores names of allocations only.
+    pub name: Mutex<Option<String>, rank::AliasName>,
 }
 
-/// Open writers of one allocation. Reentrant: a callback of the driver may run Python code that comes
-/// back here.
-pub type Writers = ReentrantMutex<RefCell<HostRanges>>;
+/// Open writers of one allocation. Reentrant: a driver call may run Python code that comes back here.
+pub type Writers = ReentrantMutex<RefCell<HostRanges>, rank::Writers>;
 
-/// The handle and the memory of a resource.
+/// What an ended resource leaves to be released.
 pub struct PendingRelease {
-    /// What is destroyed.
+    /// The buffer or image to destroy.
     pub handle: ResourceHandle,
-    /// What is freed.
+    /// The memory to free.
     pub id: AllocationId,
-    /// Bytes that come free with it.
+    /// Bytes that the release frees.
     pub size: u64,
-    /// Whose memory it is, if it is an alias.
+    /// The resource whose memory an alias uses; `None` if it is no alias.
     pub alias_of: Option<WeakResourceRef>,
-    /// Dropped after the memory was given back.
+    /// Imported host memory; dropped after the memory object is freed.
     pub _held: Option<HeldBuffer>,
 }
 
-/// The shared half of an `Allocator`.
+/// The Rust half of an `Allocator`.
 pub struct AllocatorState {
     /// The engine and the driver.
     pub device_allocator: ManuallyDrop<DeviceAllocator>,
-    /// Keeps the device alive.
+    /// The device, which it keeps alive.
     pub device: Arc<DeviceCore>,
-    /// Who is inside a call; closed when the allocator is.
+    /// Pinned by running calls; closed when the allocator is.
     pub pins: Pins,
-    /// Everything that is not destroyed.
-    pub live: Mutex<Live>,
+    /// Every resource that has not ended.
+    pub live: Mutex<Live, rank::Live>,
     /// Names of open pools that have one.
-    pub pool_names: Mutex<HashMap<PoolId, Arc<str>>>,
-    /// Who is told of memory objects.
+    pub pool_names: Mutex<HashMap<PoolId, Arc<str>>, rank::PoolNames>,
+    /// Callback for memory objects that are allocated or freed.
     pub device_memory: DeviceMemoryListener,
-    /// Call sites and counts, for those who ask.
+    /// Handlers of events: call sites, counts, watches.
     pub events: Events,
-    /// Where resources were created, if that is kept.
+    /// Call sites of resources, if they are tracked.
     pub sites: Arc<CallSites>,
-    /// Resources so far; changed under the lock of `live`.
+    /// Number of resources created so far; changed under the lock of `live`.
     pub(super) created: AtomicU64,
-    pub(super) waiting: Mutex<Waiting>,
-    /// As the caller counts.
+    pub(super) waiting: Mutex<Waiting, rank::Waiting>,
+    /// Current frame index, as the caller counts.
     pub(super) frame: AtomicU64,
     pub(super) frames_in_flight: u64,
     pub(super) abandoned: AtomicBool,
-    /// Who closes it, until everything is released.
-    pub(super) closing: Mutex<Option<ThreadId>>,
-    /// Threads inside of a sample.
-    pub(super) samples: Mutex<Vec<ThreadId>>,
-    /// Calls that want none.
-    pub(super) quiet: AtomicU32,
-    /// What goes on after the calls that began it.
-    pub background: Mutex<Vec<Arc<dyn Background>>>,
+    /// The thread that closes the allocator, until everything is released.
+    pub(super) closing: Mutex<Option<ThreadId>, rank::Closing>,
+    /// Threads that are taking a sample.
+    pub(super) samples: Mutex<Vec<ThreadId>, rank::Samples>,
+    /// Number of `close` calls that block new samples.
+    pub(super) sample_blocks: AtomicU32,
+    /// Whether host access is refused to memory that was not created for it; for tests.
+    pub strict_host_access: bool,
+    /// Work that goes on after the calls that began it.
+    pub background: Mutex<Vec<Arc<dyn Background>>, rank::Background>,
     /// The transfers of calls that name none.
     pub default_transfers: OnceLock<Arc<dyn Background>>,
 }
 
-/// A resource that nobody holds any more, and how many frames had begun when that was noticed.
+/// An ended resource, and how many frames had begun by then.
 pub(super) struct Collected {
     pub(super) frame: u64,
     pub(super) pending: PendingRelease,
-    /// For dumps.
+    /// Usage, for dumps.
     pub(super) usage: u64,
     pub(super) origin: Option<Origin>,
+    /// The resource, if a view of it was open when it was retired: the view keeps it alive.
+    pub(super) viewed: Option<WeakResourceRef>,
 }
 
-/// What waits for the frames in flight to end.
+/// Resources that wait until no frame in flight can use them.
 #[derive(Default)]
 pub(super) struct Waiting {
-    /// Frames begun so far, whatever index the caller counts them by.
+    /// Frames begun so far, independent of the caller's index.
     pub(super) frames: u64,
-    /// In pieces: what is put aside must not need a large table to grow.
+    /// In pieces, as queueing a resource must not have to grow a large table.
     pub(super) collected: Pieces<Collected>,
+    /// What was retired while a view was open. It waits for the end of the view as well.
+    pub(super) viewed: Pieces<Collected>,
 }
 
 /// Work of an allocator's that may use its resources after the call that began it.
@@ -225,33 +231,33 @@ pub trait Background: Any + Send + Sync {
     fn end(&self, allocator: &AllocatorState);
 }
 
-/// The shared half of a `Pool`: everything that was allocated from it keeps it alive.
+/// The Rust half of a `Pool`, kept alive by everything that was allocated from it.
 pub struct PoolState {
-    /// Its allocator.
+    /// The allocator it belongs to.
     pub allocator: Arc<AllocatorState>,
     /// Its id in the engine.
     pub id: PoolId,
-    /// For people and dumps.
-    pub name: Mutex<Option<Arc<str>>>,
-    /// Who is inside a call that uses it; closed when the pool is.
+    /// Its name, for messages and dumps.
+    pub name: Mutex<Option<Arc<str>>, rank::PoolName>,
+    /// Pinned by running calls that use it; closed when the pool is.
     pub pins: Pins,
-    /// What `memory_allocate_next` points into is gone: the cycle collector has found it.
+    /// Whether the cycle collector has cleared the object that `memory_allocate_next` points into.
     pub is_collected: AtomicBool,
 }
 
-/// What a device and its allocators share.
+/// The Rust half of a `Device`, shared by its allocators.
 pub struct DeviceCore {
-    /// Vulkan, or a simulation.
+    /// Vulkan, or a simulated device.
     pub driver: ManuallyDrop<Arc<dyn Driver>>,
-    /// Made here, so it is alive as long as this.
+    /// Whether the device was created here, so that this keeps it alive.
     pub is_owned: bool,
-    /// Of whoever else submits to the queue of a wrapped device.
+    /// The lock of the other code that submits to the queue of a wrapped device.
     pub queue_lock: Option<Arc<OwnersLock>>,
-    /// Allocators that have not ended.
+    /// Number of allocators that have not ended.
     pub(super) open_allocators: AtomicUsize,
-    /// What is bound to what.
+    /// The memory that buffers and images of the device are bound to.
     pub bindings: bindings::Bindings<ResourceRef>,
     pub(super) process: Process,
-    /// What the caller's loader and callbacks are, kept for as long as the driver may be called.
+    /// The caller's loader and callbacks, kept alive as long as the driver may be called.
     pub(super) _kept: [Option<Link<PyAny>>; 2],
 }

@@ -1,11 +1,11 @@
-//! A list that grows in small pieces, so that adding to it never asks for much memory at once.
+//! A queue that grows in small pieces, so that adding to it never needs a large allocation.
 
 use std::collections::LinkedList;
 
-/// Items of a piece.
+/// Number of items in a piece.
 const PIECE: usize = 32;
 
-/// First in, first out.
+/// A queue: first in, first out.
 pub struct Pieces<T>(LinkedList<Vec<T>>);
 
 impl<T> Default for Pieces<T> {
@@ -15,7 +15,7 @@ impl<T> Default for Pieces<T> {
 }
 
 impl<T> Pieces<T> {
-    /// Adds one at the end.
+    /// Adds an item at the end.
     pub fn push(&mut self, item: T) {
         match self.0.back_mut() {
             Some(piece) if piece.len() < PIECE => piece.push(item),
@@ -27,18 +27,23 @@ impl<T> Pieces<T> {
         }
     }
 
-    /// How many there are. O(count / 32).
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the number of items. O(count / 32).
     pub fn len(&self) -> usize {
         self.0.iter().map(Vec::len).sum()
     }
 
-    /// All, in order.
+    /// Iterates over all items in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().flatten()
     }
 
-    /// Takes the first ones for as long as they are `wanted`, a piece at most; empty if the first one is
-    /// not.
+    /// Removes and returns items from the front while they are `wanted`, at most one piece; empty if the
+    /// first item is not wanted.
     pub fn take_first(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<T> {
         let Some(piece) = self.0.front_mut() else { return Vec::new() };
         let count = piece.iter().take_while(|it| wanted(it)).count();
@@ -48,7 +53,7 @@ impl<T> Pieces<T> {
         self.0.pop_front().unwrap_or_default()
     }
 
-    /// Takes all that are `wanted`, wherever they stand.
+    /// Removes and returns all `wanted` items.
     pub fn take_all(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<T> {
         let mut taken = Vec::new();
         for mut piece in std::mem::take(&mut self.0) {

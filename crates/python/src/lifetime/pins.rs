@@ -1,8 +1,8 @@
-//! Counting who uses a thing right now, so that it cannot end under them.
+//! [`Pins`]: counts the current users of an object, so that it cannot end while in use.
 //!
-//! Only who has the interpreter counts, which is what keeps others out: a locked instruction would hold
-//! up all that comes after it, and a create and a destroy had five of them for this. The stable interface of
-//! Python, which this module is built for, has no build without that lock.
+//! The count is only changed under the GIL, which takes the place of atomic read-modify-writes: each of those
+//! stalls the pipeline, and a create with its destroy would need five. The stable ABI of CPython, which this
+//! module is built for, has no free-threaded build.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,18 +11,18 @@ use pyo3::Python;
 
 const CLOSED: u32 = 1 << 31;
 
-/// A count of users and a bit for the end.
+/// A count of users, and a bit that says that the object has ended.
 #[derive(Debug, Default)]
 pub struct Pins(AtomicU32);
 
-/// One user; gone when dropped, which happens where the interpreter is held.
+/// One user, until dropped, which happens under the GIL.
 #[derive(Debug)]
 pub struct Pinned<'a>(&'a Pins, PhantomData<Python<'a>>);
 
-/// Why something did not end.
+/// Why an object was not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotClosed {
-    /// It had ended before.
+    /// It was closed before.
     Already,
     /// It is in use.
     InUse,
@@ -37,13 +37,13 @@ impl Pins {
         self.0.store(state, Ordering::Release);
     }
 
-    /// Registers a user for a while; `None` after the end.
+    /// Pins the object until the result is dropped; `None` if it is closed.
     #[inline]
     pub fn pin<'a>(&'a self, py: Python<'a>) -> Option<Pinned<'a>> {
         self.add(py).then(|| Pinned(self, PhantomData))
     }
 
-    /// Registers a user that [`remove`](Self::remove)s itself; false after the end.
+    /// Adds a user, which calls [`remove`](Self::remove) itself; false if the object is closed.
     #[inline]
     pub fn add(&self, _: Python<'_>) -> bool {
         let state = self.state();
@@ -60,7 +60,7 @@ impl Pins {
         self.set(self.state() - 1);
     }
 
-    /// Ends it, unless somebody uses it.
+    /// Closes the object, unless it is in use.
     #[inline]
     pub fn close(&self, _: Python<'_>) -> Result<(), NotClosed> {
         match self.state() {
@@ -73,20 +73,30 @@ impl Pins {
         }
     }
 
-    /// Undoes a [`close`](Self::close) that turned out to be too early.
+    /// Ends it for new users: those that are there stay until they go.
+    pub fn close_to_new(&self, _: Python<'_>) {
+        self.set(self.state() | CLOSED);
+    }
+
+    /// How many use it.
+    pub fn count(&self) -> u32 {
+        self.state() & !CLOSED
+    }
+
+    /// Undoes a [`close`](Self::close) when a later check fails.
     pub fn reopen(&self, _: Python<'_>) {
         self.set(self.state() & !CLOSED);
     }
 
-    /// Whether it has ended.
+    /// Returns whether the object is closed.
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.state() & CLOSED != 0
     }
 
-    /// Whether somebody uses it.
+    /// Returns whether the object has users.
     pub fn is_in_use(&self) -> bool {
-        self.state() & !CLOSED != 0
+        self.count() != 0
     }
 }
 

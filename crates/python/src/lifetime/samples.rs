@@ -1,17 +1,18 @@
-//! Looks from outside at an allocator, which `close` waits for.
+//! Samples: reads of an allocator's state by `serve_stats`, which `close` waits for.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, rank};
 
 use super::ownership::AllocatorState;
 use crate::errors::pinned;
+use crate::interpreter::detach;
 
-/// A sample of this thread, while it lives.
-pub struct Sampling<'a>(&'a Mutex<Vec<ThreadId>>);
+/// A sample of this thread, until dropped.
+pub struct Sampling<'a>(&'a Mutex<Vec<ThreadId>, rank::Samples>);
 
 impl Drop for Sampling<'_> {
     fn drop(&mut self) {
@@ -23,36 +24,39 @@ impl Drop for Sampling<'_> {
     }
 }
 
-/// Counts as one while it lives.
-pub struct Quiet<'a>(&'a AtomicU32);
+/// Blocks new samples until dropped.
+pub struct SampleBlock<'a>(&'a AtomicU32);
 
-impl<'a> Quiet<'a> {
+impl<'a> SampleBlock<'a> {
     fn new(count: &'a AtomicU32) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         Self(count)
     }
 }
 
-impl Drop for Quiet<'_> {
+impl Drop for SampleBlock<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl AllocatorState {
-    /// Begins a sample, which `close` waits for instead of being refused; `None` while it does. To be
-    /// dropped after the pin.
+    /// Begins a sample, which `close` waits for instead of raising; `None` while `close` waits. To be dropped
+    /// after the pin.
     pub fn begin_sample(&self) -> Option<Sampling<'_>> {
-        // First, so that a close that does not see it is seen here.
+        // Added before the flag is read: either this sees a `close`, or that sees this sample.
         self.samples.lock().push(std::thread::current().id());
         let sampling = Sampling(&self.samples);
-        (self.quiet.load(Ordering::SeqCst) == 0).then_some(sampling)
+        (self.sample_blocks.load(Ordering::SeqCst) == 0).then_some(sampling)
     }
 
-    /// Waits until no other thread samples, and lets no sample begin while the result lives. An exception
-    /// if this thread does: what a sample lets go of may warn, and the warning's hook come here.
-    pub fn without_samples(&self, py: Python<'_>) -> PyResult<Quiet<'_>> {
-        let quiet = Quiet::new(&self.quiet);
+    /// Waits until no other thread samples, and blocks new samples until the result is dropped.
+    ///
+    /// # Errors
+    /// `BufferError` if this thread samples: a reference that a sample drops may issue a warning, whose hook
+    /// may call `close`.
+    pub fn block_samples(&self, py: Python<'_>) -> PyResult<SampleBlock<'_>> {
+        let block = SampleBlock::new(&self.sample_blocks);
         let me = std::thread::current().id();
         loop {
             let samples = self.samples.lock().clone();
@@ -62,9 +66,9 @@ impl AllocatorState {
                 ));
             }
             if samples.is_empty() {
-                return Ok(quiet);
+                return Ok(block);
             }
-            py.detach(|| std::thread::sleep(Duration::from_micros(100)));
+            detach(py, || std::thread::sleep(Duration::from_micros(100)));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Host writes that no flush made visible to the device: what only a simulated device can find.
+//! Warnings about host writes that no flush made available to the device: found on simulated devices only.
 //!
-//! Looked for where they begin to do harm: before a copy that meets them, and where their memory ends.
-//! Other devices answer that there are none.
+//! Checked where such a write does harm: before a copy that reads it, and when its memory is freed. Other
+//! drivers report none.
 
 use std::ffi::CString;
 use std::ops::Range;
@@ -17,18 +17,19 @@ use crate::interpreter::in_finaliser;
 use crate::package::ERRORS;
 
 impl Resource {
-    /// What to warn of at its end, before its memory is given back. Those writes are forgotten, so that
-    /// nobody takes them for those of what comes to this place.
+    /// Returns the warning about unflushed writes, before the memory is freed. The writes are forgotten, so
+    /// that they do not count as those of the next resource in the same place.
     #[inline]
     pub fn lost_writes(&self) -> Option<String> {
-        // Who writes to memory that is not coherent has them.
+        // Without extras there were no writers of non-coherent memory.
         self.extras.get()?;
         self.look_for_lost_writes()
     }
 
     #[cold]
     fn look_for_lost_writes(&self) -> Option<String> {
-        // What is not mapped for ever was flushed with its last view; an alias leaves its memory there.
+        // Memory that is not persistently mapped was flushed when its last view was closed; the writes of an
+        // alias are reported with its base.
         let whole = &self.allocation();
         if whole.mapped.is_none() || self.alias().is_some() || self.atom_size().is_none() {
             return None;
@@ -40,7 +41,7 @@ impl Resource {
         Some(self.unflushed_text(&found, "its end: the device never saw that"))
     }
 
-    /// An exception where warnings are errors and the host has written to what a copy is about to use.
+    /// Raises an exception if a copy is about to use unflushed host writes and warnings are errors.
     pub fn check_flushed(&self, py: Python<'_>, place: HostSide, harm: &str) -> PyResult<()> {
         match self.allocator.device_allocator.driver().unflushed(place) {
             None => Ok(()),
@@ -60,7 +61,7 @@ impl Resource {
     }
 }
 
-/// Issues an `UnflushedWriteWarning`; an exception if warnings are turned into errors.
+/// Issues an `UnflushedWriteWarning`; raises an exception if warnings are turned into errors.
 pub fn warn(py: Python<'_>, message: &str) -> PyResult<()> {
     let category = ERRORS.get(py, "UnflushedWriteWarning")?.cast_into::<PyType>()?;
     PyErr::warn(py, &category, &CString::new(message.replace('\0', "?"))?, 1)
@@ -75,7 +76,7 @@ pub fn warn_all(py: Python<'_>, messages: &[String]) -> PyResult<()> {
     done
 }
 
-/// Issues the warnings from a finaliser: a warning that was turned into an error is shown, not raised.
+/// Issues the warnings from a finaliser: a warning that is turned into an error is printed, not raised.
 pub fn warn_in_finaliser(py: Python<'_>, messages: &[String]) {
     in_finaliser(py, || warn_all(py, messages));
 }

@@ -1,29 +1,32 @@
-//! The memory of a resource as the host sees it: of an allocation, or of an alias, which is a part of one.
+//! Host access to the memory of a resource: of an allocation, or of an alias, which is a part of one.
 //!
-//! On memory that is not coherent all that writes is entered among the [`HostRanges`] of its allocation
-//! while it may have written something that is not flushed yet. An invalidate spares those atoms, and runs
-//! under the lock of the ranges, which is never waited for with the interpreter held.
+//! On non-coherent memory every writer is added to the [`HostRanges`] of its allocation while it may have
+//! written something that is not flushed yet. An invalidate skips those atoms, and runs under the lock of the
+//! ranges, for which no thread waits while it holds the GIL.
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
-use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 use pyo3::prelude::*;
+use vkmem_engine::lock::{ReentrantMutex, ReentrantMutexGuard, rank};
 use vkmem_engine::words::bytes;
 use vkmem_engine::{
-    Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, WriterId, edges,
+    Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, MemoryPropertyFlags,
+    ResourceKind, WriterId, edges,
 };
+use vkmem_vulkan::ResourceHandle;
 
-use crate::errors::invalid;
+use crate::errors::{invalid, to_py};
+use crate::lifetime::face::Face;
 use crate::lifetime::ownership::{Binding, Resource, Writers};
 use crate::lifetime::pins::Pinned;
 use crate::observe::event::{Event, EventKind, Visible};
 
-/// A range of a resource, in bytes from its start: offset and size.
+/// A range of a resource: offset from its start and size, in bytes.
 pub type Part<'a> = (&'a Resource, u64, u64);
 
-/// [`Resource::flush`] of many, in one driver call.
+/// Flushes many ranges in one driver call; see [`Resource::flush`].
 pub fn flush_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
     let Some((first, ..)) = parts.first() else { return Ok(()) };
     flush_parts(first, parts)?;
@@ -37,7 +40,7 @@ fn flush_parts(first: &Resource, parts: &[Part<'_>]) -> Result<(), FailedItem> {
     first.allocator.engine().flush_many(&ranges).map_err(|failed| of_item(failed, &items))
 }
 
-/// [`Resource::invalidate`] of many, in one driver call.
+/// Invalidates many ranges in one driver call; see [`Resource::invalidate`].
 pub fn invalidate_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
     let Some((first, ..)) = parts.first() else { return Ok(()) };
     invalidate_ranges(first, parts)?;
@@ -45,7 +48,7 @@ pub fn invalidate_many(parts: &[Part<'_>]) -> Result<(), FailedItem> {
     Ok(())
 }
 
-/// Tells that ranges were flushed or invalidated.
+/// Passes flushed or invalidated ranges to the event listeners.
 fn tell_visible(first: &Resource, kind: EventKind, parts: &[Part<'_>]) {
     let events = &first.allocator.events;
     if !events.is_heard(kind) {
@@ -71,18 +74,19 @@ fn invalidate_ranges(first: &Resource, parts: &[Part<'_>]) -> Result<(), FailedI
     first.allocator.engine().invalidate_many(&ranges).map_err(|failed| of_item(failed, &items))
 }
 
-/// Lets no other thread flush or invalidate the same memory meanwhile: a flush that is overtaken by another
-/// one would give the device what the host saw before.
-fn quiet<'a>(parts: &[Part<'a>]) -> Vec<ReentrantMutexGuard<'a, RefCell<HostRanges>>> {
+/// Locks the writers of the parts' memory, so that no other thread flushes or invalidates it meanwhile: a
+/// flush that is overtaken by another one would write older data to the device.
+fn quiet<'a>(
+    parts: &[Part<'a>],
+) -> Vec<ReentrantMutexGuard<'a, RefCell<HostRanges>, rank::Writers>> {
     let needs_it = parts.iter().filter(|(it, ..)| it.atom_size().is_some());
     let mut writers: Vec<&Writers> = needs_it.map(|(it, ..)| it.writers()).collect();
-    // In one order, whatever order they are given in: two threads that wait for each other would wait
-    // for ever.
+    // Locked in order of address, whatever the order of the parts: otherwise two threads could deadlock.
     writers.sort_by_key(|it| std::ptr::from_ref(*it).addr());
     writers.into_iter().map(ReentrantMutex::lock).collect()
 }
 
-/// All ranges of all parts, and which part each is of.
+/// Returns all ranges of all parts, and the index of the part that each belongs to.
 fn gather(
     parts: &[Part<'_>],
     of: impl Fn(&Resource, u64, u64) -> Result<Vec<Range<u64>>, Error>,
@@ -101,7 +105,7 @@ fn of_item(failed: FailedItem, items: &[usize]) -> FailedItem {
 }
 
 impl Resource {
-    /// Maps the memory and counts; where this resource starts in the host's address space.
+    /// Maps the memory and counts the map; returns the host address of this resource.
     pub fn map(&self) -> Result<HostAddress, Error> {
         let id = self.allocation().id;
         let address = self.allocator.engine().map(id)?;
@@ -117,11 +121,11 @@ impl Resource {
         Ok(())
     }
 
-    /// Makes host writes to `size` bytes from `offset` on visible to the device, as far as the host can
-    /// have written there; `u64::MAX`: up to the end.
+    /// Flushes `size` bytes from `offset`, as far as the host can have written there: makes host writes
+    /// available to the device. `u64::MAX` means up to the end.
     ///
-    /// To flush what no open view covers would give the device what the host saw last, over what the
-    /// device wrote. Memory that is mapped for ever may be written to through its address at any time.
+    /// Flushing bytes that no open view covers would overwrite device writes by the host's older view.
+    /// Persistently mapped memory may be written through its address at any time.
     pub fn flush(&self, offset: u64, size: u64) -> Result<(), Error> {
         if self.atom_size().is_none() {
             self.part(offset, size)?;
@@ -140,8 +144,8 @@ impl Resource {
         })
     }
 
-    /// Makes device writes visible to the host; see [`flush`](Self::flush). What the host wrote there and
-    /// did not flush is lost, but for copies of other threads that run.
+    /// Invalidates a range: makes device writes visible to the host; see [`flush`](Self::flush). Unflushed
+    /// host writes are lost, except those of copies that other threads are running.
     pub fn invalidate(&self, offset: u64, size: u64) -> Result<(), Error> {
         if self.atom_size().is_none() {
             self.part(offset, size)?;
@@ -151,15 +155,15 @@ impl Resource {
         invalidate_many(&[(self, offset, size)]).map_err(|failed| failed.error)
     }
 
-    /// Makes device writes visible to the host, but for where the host may have written something that is
-    /// not flushed yet.
+    /// Makes device writes visible to the host, except in atoms that the host may have written to without a
+    /// flush.
     pub fn refresh(&self, offset: u64, size: u64) -> Result<(), Error> {
         let _quiet = quiet(&[(self, offset, size)]);
         let stale = self.stale(offset, size, |_| true)?;
         self.invalidate_parts(stale)
     }
 
-    /// What an invalidate of a range may replace.
+    /// Returns the atoms of a range that an invalidate may replace.
     fn stale(
         &self,
         offset: u64,
@@ -171,9 +175,9 @@ impl Resource {
         Ok(self.writers().lock().borrow().unwritten(range, atom, spared))
     }
 
-    /// To be called before the host writes to mapped memory that is not coherent. What the host sees of
-    /// all atoms of a view is up to date then, and what it sees of those that a copy fills in part, so that
-    /// a flush gives nothing stale to the device.
+    /// Registers a writer; to be called before the host writes to mapped non-coherent memory. Invalidates all
+    /// atoms of a view, or those that a copy fills in part, so that the later flush writes no stale bytes to
+    /// the device.
     pub fn begin_write(
         &self,
         offset: u64,
@@ -195,7 +199,7 @@ impl Resource {
         Ok(Some(writers.borrow_mut().open(range, writer)))
     }
 
-    /// Flushes what was written since [`begin_write`](Self::begin_write).
+    /// Flushes what was written since [`begin_write`](Self::begin_write), and removes the writer.
     pub fn end_write(&self, writer: WriterId, offset: u64, size: u64) -> Result<(), Error> {
         let range = self.part(offset, size)?;
         let writers = self.writers().lock();
@@ -205,13 +209,12 @@ impl Resource {
         flushed
     }
 
-    /// Bytes that its memory is flushed and invalidated by; `None` where it is coherent, or where the
-    /// host does not see it.
+    /// Returns `nonCoherentAtomSize` in bytes; `None` if the memory is coherent or not host-visible.
     pub fn atom_size(&self) -> Option<u64> {
         self.allocator.engine().atom_size(self.allocation().memory_type_index)
     }
 
-    /// Parts of the memory object, in atoms, as parts of the allocation.
+    /// Converts ranges of the memory object, in whole atoms, to ranges of the allocation.
     fn host_ranges(&self, parts: Vec<Range<u64>>) -> Vec<HostRange> {
         let whole = &self.base().allocation();
         let inside = |it: Range<u64>| {
@@ -227,17 +230,17 @@ impl Resource {
         self.allocator.engine().invalidate_many(&ranges).map_err(|failed| failed.error)
     }
 
-    /// Whose memory it is.
+    /// Returns the resource that owns the memory: the base of an alias.
     fn base(&self) -> &Self {
         self.alias().map_or(self, |alias| &alias.base)
     }
 
-    /// Where it starts in its allocation, in bytes.
+    /// Returns the offset in its allocation, in bytes.
     fn start(&self) -> u64 {
         self.allocation().offset - self.base().allocation().offset
     }
 
-    /// A range of this resource as one of its memory object.
+    /// Converts a range of this resource to one of its memory object.
     fn part(&self, offset: u64, size: u64) -> Result<Range<u64>, Error> {
         let whole = self.allocation().size;
         let size = if size == u64::MAX { whole.saturating_sub(offset) } else { size };
@@ -253,18 +256,13 @@ impl Resource {
         Ok(start..start + size)
     }
 
-    /// Open mappings of the memory, those of aliases included.
-    fn mappings(&self) -> &AtomicU32 {
-        &self.base().open_mappings
-    }
-
-    /// Who may have written to the memory, through whatever resource lies there.
+    /// Returns the open writers of the memory, through any resource in it.
     fn writers(&self) -> &Writers {
         self.base().extras().writers()
     }
 
-    /// Registers a use of its own memory by the host; an exception where the caller has bound the
-    /// resource to other memory, which is the one to read and to write.
+    /// Pins the resource for host access to its own memory; raises if the caller has bound it to other
+    /// memory, which has to be accessed instead.
     pub fn enter_memory<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         let pin = self.enter(py)?;
         if !self.dont_bind {
@@ -279,18 +277,79 @@ impl Resource {
         Err(invalid(py, why))
     }
 
-    /// Counts an open mapping.
+    /// Adds an open mapping.
     pub fn begin_mapping(&self) {
-        self.mappings().fetch_add(1, Ordering::AcqRel);
+        for it in self.mapped_by_it() {
+            it.open_mappings.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
-    /// Whether any is open.
+    /// Returns whether there is an open mapping.
     pub fn has_open_mapping(&self) -> bool {
-        self.mappings().load(Ordering::Acquire) > 0
+        self.base().open_mappings.load(Ordering::Acquire) > 0
     }
 
-    /// Counts it out.
+    /// Removes an open mapping.
     pub fn end_mapping(&self) {
-        self.mappings().fetch_sub(1, Ordering::AcqRel);
+        for it in self.mapped_by_it() {
+            it.open_mappings.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// This one, and what it lies in if it is an alias.
+    fn mapped_by_it(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.alias().map(|alias| &*alias.base))
+    }
+
+    /// An exception in a strict allocator where the memory was not created for the host.
+    pub fn check_host_access(&self, face: &Face<'_>, py: Python<'_>) -> PyResult<()> {
+        if self.host_access || !self.allocator.strict_host_access {
+            return Ok(());
+        }
+        let why = format!(
+            "{} was created without a HOST_ACCESS flag, and strict_host_access is on: the memory need \
+             not be mappable on other devices. Pass flags=HOST_ACCESS_SEQUENTIAL_WRITE to write to it, \
+             or HOST_ACCESS_RANDOM to read it",
+            face.describe()
+        );
+        Err(to_py(py, &Error::MemoryMap(why)))
+    }
+}
+
+impl<'a> Face<'a> {
+    /// Registers a use of the memory by the host. An exception where there is no such use: of texels that
+    /// lie as the driver likes, of memory that cannot be mapped, or that a strict allocator refuses.
+    pub fn enter_host(&self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        let resource: &'a Resource = self.resource;
+        let pin = resource.enter_memory(py)?;
+        self.check_texels(py)?;
+        resource.check_host_access(self, py)?;
+        let index = resource.allocation().memory_type_index;
+        let info = resource.allocator.engine().device().info();
+        let is_memory = self.is_allocation || resource.handle() == ResourceHandle::Memory;
+        if is_memory || info.flags_of(index).contains(MemoryPropertyFlags::HOST_VISIBLE) {
+            return Ok(pin);
+        }
+        let why = format!(
+            "{} cannot be mapped: memory type {index} is not HOST_VISIBLE. Use upload() and download(), \
+             or ask for HOST_ACCESS_SEQUENTIAL_WRITE or HOST_ACCESS_RANDOM when creating it",
+            self.describe()
+        );
+        Err(to_py(py, &Error::MemoryMap(why)))
+    }
+
+    /// An exception for an image whose bytes are not rows of texels.
+    fn check_texels(&self, py: Python<'_>) -> PyResult<()> {
+        let resource = self.resource;
+        let is_image = matches!(resource.handle(), ResourceHandle::Image(_));
+        if self.is_allocation || !is_image || resource.kind == ResourceKind::ImageLinear {
+            return Ok(());
+        }
+        let why = format!(
+            "{} is not of tiling LINEAR: where its texels lie is the driver's affair. Use upload() and \
+             download(), or create it with tiling=LINEAR; image.allocation has the bytes as they are",
+            self.describe()
+        );
+        Err(invalid(py, why))
     }
 }

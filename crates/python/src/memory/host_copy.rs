@@ -13,25 +13,26 @@ use vkmem_vulkan::{Target, copy_bytes};
 use crate::arguments::numbers::unsigned;
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::face::Face;
 use crate::lifetime::ownership::Resource;
 
-/// Copies above this size let other Python threads run.
+/// Copies above this size, in bytes, release the GIL.
 const LARGE: usize = 64 << 10;
 
-/// New memory from this size on is asked to be of huge pages, as NumPy does: the first touch of each
+/// Size in bytes from which new memory is requested in huge pages, as NumPy does: the first access to each
 /// small page takes several times as long as the copy into it.
 #[cfg(target_os = "linux")]
 const HUGE: usize = 4 << 20;
 
-/// Says so of the pages that lie inside. Advice: where it is refused, they are as they were.
+/// Requests huge pages for the pages inside a range. A hint: if refused, nothing changes.
 #[cfg(target_os = "linux")]
 fn advise_huge_pages(start: usize, length: usize) {
-    // The largest page of any system that has huge ones beside it.
+    // The largest base page size of any system that has huge pages.
     const PAGE: usize = 64 << 10;
     let (first, end) = (start.next_multiple_of(PAGE), (start + length) / PAGE * PAGE);
     if length >= HUGE && first < end {
-        // SAFETY: inside of memory that is ours; what it holds does not change.
+        // SAFETY: inside of memory that is owned here, whose contents do not change.
         unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
     }
 }
@@ -39,12 +40,13 @@ fn advise_huge_pages(start: usize, length: usize) {
 #[cfg(not(target_os = "linux"))]
 fn advise_huge_pages(_: usize, _: usize) {}
 
-/// An optional offset argument.
+/// Reads an optional offset argument, in bytes.
 pub fn offset(value: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     value.map_or(Ok(0), |value| unsigned(value, "offset"))
 }
 
-/// An optional size argument. `VK_WHOLE_SIZE` is none; the binding `vulkan` has -1 for it.
+/// Reads an optional size argument in bytes. `VK_WHOLE_SIZE` gives `None`; the binding `vulkan` defines it as
+/// -1.
 pub fn size(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
     let Some(value) = value else { return Ok(None) };
     let is_whole =
@@ -56,7 +58,7 @@ pub fn size(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
     }
 }
 
-/// Takes the buffer of an object for a copy; errors name the argument.
+/// Holds the buffer of an object for a copy; errors name the argument.
 fn hold(
     data: &mut PlainBuffer,
     object: &Bound<'_, PyAny>,
@@ -66,7 +68,7 @@ fn hold(
     let py = object.py();
     data.hold(object, writable).map_err(|why| {
         let text = why.value(py);
-        // NumPy has a ValueError where the standard library has a BufferError.
+        // NumPy raises ValueError where the standard library raises BufferError.
         if why.is_instance_of::<PyBufferError>(py) || why.is_instance_of::<PyValueError>(py) {
             invalid(py, format!("{name} cannot be copied in one piece: {text}"))
         } else if why.is_instance_of::<PyTypeError>(py) {
@@ -82,12 +84,12 @@ fn hold(
 /// # Safety
 /// Both ranges are valid for `length` bytes, the target for writing.
 unsafe fn copy(py: Python<'_>, from: usize, to: usize, length: usize, target: Target) {
-    // SAFETY: the caller vouches for both; they may overlap when one is a view of the other.
+    // SAFETY: the caller guarantees both; they may overlap if one is a view of the other.
     let run = || unsafe { copy_bytes(from, to, length, target) };
-    if length > LARGE { py.detach(run) } else { run() }
+    if length > LARGE { detach(py, run) } else { run() }
 }
 
-/// Maps for one copy.
+/// Maps the memory for one copy.
 fn with_mapped<T>(
     py: Python<'_>,
     resource: &Resource,
@@ -96,25 +98,23 @@ fn with_mapped<T>(
     if let Some(address) = resource.allocation().mapped {
         return run(address);
     }
-    let address = py.detach(|| resource.map()).or_raise(py)?;
+    let address = detach(py, || resource.map()).or_raise(py)?;
     let result = run(address);
-    let unmapped = py.detach(|| resource.unmap()).or_raise(py);
+    let unmapped = detach(py, || resource.unmap()).or_raise(py);
     result.and_then(|value| unmapped.map(|()| value))
 }
 
-/// `write(data, offset)`: copies and flushes.
+/// Implements `write(data, offset)`: copies and flushes.
 pub fn write(
     py: Python<'_>,
     face: &Face<'_>,
     object: &Bound<'_, PyAny>,
     offset: u64,
 ) -> PyResult<()> {
-    write_at(py, face.resource, object, |length| {
-        face.check_range(py, offset, length).map(|()| offset)
-    })
+    write_at(py, face, object, |length| face.check_range(py, offset, length).map(|()| offset))
 }
 
-/// Writes into a part of the memory alone, whose start the offset counts from.
+/// Writes into a part of the memory; the offset counts from the start of the part.
 pub fn write_part(
     py: Python<'_>,
     face: &Face<'_>,
@@ -122,25 +122,35 @@ pub fn write_part(
     offset: u64,
     part: Range<u64>,
 ) -> PyResult<()> {
-    write_at(py, face.resource, object, |length| {
-        let whole = part.end.saturating_sub(part.start);
-        if offset > whole || length > whole - offset {
-            let (length, whole) = (bytes(length), bytes(whole));
-            let why = format!("{length} at offset {offset}: outside of a slice of {whole}");
-            return Err(invalid(py, why));
-        }
-        face.check_range(py, part.start + offset, length).map(|()| part.start + offset)
-    })
+    write_at(py, face, object, |length| place_in_part(py, face, &part, offset, length))
 }
 
-/// `place` says where so many bytes go.
+/// Where so many bytes at an offset into a part of the memory lie.
+fn place_in_part(
+    py: Python<'_>,
+    face: &Face<'_>,
+    part: &Range<u64>,
+    offset: u64,
+    length: u64,
+) -> PyResult<u64> {
+    let whole = part.end.saturating_sub(part.start);
+    if offset > whole || length > whole - offset {
+        let (length, whole) = (bytes(length), bytes(whole));
+        let why = format!("{length} at offset {offset}: outside of a slice of {whole}");
+        return Err(invalid(py, why));
+    }
+    face.check_range(py, part.start + offset, length).map(|()| part.start + offset)
+}
+
+/// Writes at the offset that `place` returns for the number of bytes.
 fn write_at(
     py: Python<'_>,
-    resource: &Resource,
+    face: &Face<'_>,
     object: &Bound<'_, PyAny>,
     place: impl FnOnce(u64) -> PyResult<u64>,
 ) -> PyResult<()> {
-    let _pin = resource.enter_memory(py)?;
+    let resource = face.resource;
+    let _pin = face.enter_host(py)?;
     let mut data = PlainBuffer::none();
     hold(&mut data, object, "data", false)?;
     let length = data.len();
@@ -149,7 +159,7 @@ fn write_at(
         return Ok(());
     }
     with_mapped(py, resource, |address| {
-        // SAFETY: the source is held, the target mapped, pinned and in range.
+        // SAFETY: the source is held, the target mapped, pinned and in bounds.
         let run = || unsafe {
             copy(py, data.address(), address.at(offset).0.get(), length, Target::InUse)
         };
@@ -158,28 +168,49 @@ fn write_at(
             return Ok(());
         }
         let size = length as u64;
-        let begun = py.detach(|| resource.begin_write(offset, size, HostWriter::Copy));
+        let begun = detach(py, || resource.begin_write(offset, size, HostWriter::Copy));
         let Some(writer) = begun.or_raise(py)? else { return Ok(()) };
         run();
-        py.detach(|| resource.end_write(writer, offset, size)).or_raise(py)
+        detach(py, || resource.end_write(writer, offset, size)).or_raise(py)
     })
 }
 
-/// `read_into(target, offset)`: invalidates and copies.
+/// Implements `read_into(target, offset)`: invalidates and copies.
 pub fn read_into(
     py: Python<'_>,
     face: &Face<'_>,
     object: &Bound<'_, PyAny>,
     offset: u64,
 ) -> PyResult<()> {
-    let _pin = face.resource.enter_memory(py)?;
+    read_into_at(py, face, object, |length| face.check_range(py, offset, length).map(|()| offset))
+}
+
+/// Reads from a part of the memory alone, whose start the offset counts from.
+pub fn read_part_into(
+    py: Python<'_>,
+    face: &Face<'_>,
+    object: &Bound<'_, PyAny>,
+    offset: u64,
+    part: Range<u64>,
+) -> PyResult<()> {
+    read_into_at(py, face, object, |length| place_in_part(py, face, &part, offset, length))
+}
+
+/// `place` says where so many bytes come from.
+fn read_into_at(
+    py: Python<'_>,
+    face: &Face<'_>,
+    object: &Bound<'_, PyAny>,
+    place: impl FnOnce(u64) -> PyResult<u64>,
+) -> PyResult<()> {
+    let _pin = face.enter_host(py)?;
     let mut target = PlainBuffer::none();
     hold(&mut target, object, "target", true)?;
-    face.check_range(py, offset, target.len() as u64)?;
+    let offset = place(target.len() as u64)?;
     read_to(py, face.resource, target.address(), offset, target.len(), Target::InUse)
 }
 
-/// `read(offset, size)`: invalidates and copies.
+/// Implements `read(offset, size)`: invalidates and copies.
 pub fn read<'py>(
     py: Python<'py>,
     face: &Face<'_>,
@@ -187,20 +218,20 @@ pub fn read<'py>(
     size: Option<u64>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let resource = face.resource;
-    let _pin = resource.enter_memory(py)?;
+    let _pin = face.enter_host(py)?;
     let size = size.unwrap_or_else(|| face.size().saturating_sub(offset));
     face.check_range(py, offset, size)?;
-    // CPython needs some bytes beside them.
+    // CPython adds a header to the bytes.
     let length = isize::try_from(size).ok().filter(|length| *length < isize::MAX - 4096);
     let length =
         length.ok_or_else(|| invalid(py, format!("a bytes object cannot have {}", bytes(size))))?;
-    // SAFETY: asks CPython for uninitialised bytes, all of which are written before anybody sees
-    // them; a failure is the exception that CPython set.
+    // SAFETY: allocates uninitialised bytes, all of which are written before any other code sees them; a
+    // failure is the exception that CPython has set.
     let bytes = unsafe {
         let raw = ffi::PyBytes_FromStringAndSize(std::ptr::null(), length);
         Bound::from_owned_ptr_or_err(py, raw)?.cast_into_unchecked::<PyBytes>()
     };
-    // SAFETY: a bytes object; nobody else has seen it.
+    // SAFETY: a bytes object that no other code refers to.
     let target = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
     advise_huge_pages(target as usize, length.unsigned_abs());
     read_to(py, resource, target as usize, offset, length.unsigned_abs(), Target::New)?;
@@ -220,9 +251,10 @@ fn read_to(
     }
     with_mapped(py, resource, |address| {
         if resource.atom_size().is_some() {
-            py.detach(|| resource.refresh(offset, length as u64)).or_raise(py)?;
+            detach(py, || resource.refresh(offset, length as u64)).or_raise(py)?;
         }
-        // SAFETY: the source is mapped, pinned and in range, the target as long and ours.
+        // SAFETY: the source is mapped, pinned and in bounds; the target has the same length and is owned
+        // here.
         unsafe { copy(py, address.at(offset).0.get(), target, length, kind) };
         Ok(())
     })

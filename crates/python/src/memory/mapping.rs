@@ -9,63 +9,64 @@
 
 use std::ffi::c_int;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::types::{PyMemoryView, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, ffi};
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::bytes;
 use vkmem_engine::{HostAddress, HostWriter, WriterId};
 
 use super::host_copy;
 use crate::errors::{IntoPyResult, invalid, pinned};
+use crate::interpreter::{detach, try_attach};
 use crate::lifetime::face::Face;
 use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::process::links::Link;
 
-/// What a mapping is for.
+/// What a mapping is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// `map(readonly=True)`
+    /// `map(readonly=True)`.
     Read,
-    /// `map()`
+    /// `map()`.
     Write,
-    /// `mapped`: the memory is mapped for ever, and the view ends with its last reference.
+    /// `mapped`: the memory is persistently mapped, and the view ends with its last reference.
     Persistent,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Buffers that Python holds, and calls that run.
+    /// Number of buffers that Python holds, and of running calls.
     exports: usize,
-    /// No further ones; the mapping ends with the last.
+    /// Whether new views are refused; the mapping ends with the last one.
     closing: bool,
     ended: bool,
 }
 
-/// A part of the memory of a resource, mapped.
+/// A mapped range of the memory of a resource.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Mapping {
     resource: ResourceRef,
-    /// What it shows, from the start of the resource on.
+    /// Offset from the start of the resource, in bytes.
     offset: u64,
     size: u64,
     address: HostAddress,
     access: Access,
-    /// Whether it has counted a map.
+    /// Whether it has counted a map, which its end has to undo.
     is_counted: bool,
-    /// What it may have written, where that has to be flushed.
+    /// The writer to flush at its end, on non-coherent memory.
     writer: Option<WriterId>,
-    /// Whose memory it is, if that leads on to other Python objects.
+    /// The object whose memory it is, if that refers to other Python objects.
     owner: Option<Link<PyAny>>,
-    state: Mutex<State>,
-    /// What `__enter__` gave out.
-    view: Mutex<Option<Py<PyMemoryView>>>,
+    state: Mutex<State, rank::MappingViews>,
+    /// The view that `__enter__` returned.
+    view: Mutex<Option<Py<PyMemoryView>>, rank::MappingView>,
 }
 
 impl Mapping {
-    /// Maps, and makes what the device wrote visible. `owner` is the object whose memory it is, if that leads
-    /// on to other Python objects.
+    /// Maps a range and makes device writes visible. `owner` is the object whose memory it is, if that refers
+    /// to other Python objects.
     pub fn open(
         py: Python<'_>,
         face: &Face<'_>,
@@ -75,12 +76,12 @@ impl Mapping {
         access: Access,
     ) -> PyResult<Self> {
         let resource = face.resource;
-        let pin = resource.enter_memory(py)?;
+        let pin = face.enter_host(py)?;
         let size = size.unwrap_or_else(|| face.size().saturating_sub(offset));
         face.check_range(py, offset, size)?;
         let (start, is_counted) = match resource.allocation().mapped {
             Some(address) => (address, false),
-            None => (py.detach(|| resource.map()).or_raise(py)?, true),
+            None => (detach(py, || resource.map()).or_raise(py)?, true),
         };
         let mut mapping = Self {
             resource: resource.clone(),
@@ -94,7 +95,7 @@ impl Mapping {
             state: Mutex::default(),
             view: Mutex::default(),
         };
-        // Kept until the mapping ends; from here on its own drop undoes everything.
+        // The pin is released when the mapping ends; from here on `drop` undoes everything.
         std::mem::forget(pin);
         resource.begin_mapping();
         if resource.atom_size().is_some() {
@@ -104,12 +105,12 @@ impl Mapping {
                     resource.begin_write(offset, size, HostWriter::View)
                 }
             };
-            mapping.writer = py.detach(begin).or_raise(py)?;
+            mapping.writer = detach(py, begin).or_raise(py)?;
         }
         Ok(mapping)
     }
 
-    /// Flushes, unmaps and lets go of the resource; once.
+    /// Flushes, unmaps and unpins the resource; only the first call has an effect.
     fn end(&self, py: Python<'_>) -> PyResult<()> {
         let first = !std::mem::replace(&mut self.state.lock().ended, true);
         if !first {
@@ -117,11 +118,11 @@ impl Mapping {
         }
         let resource = &self.resource;
         if resource.allocator.device.is_forked() {
-            // Flushing and unmapping are the parent's affair, and so are the locks on the way there.
+            // The parent flushes and unmaps, and the locks on the way there may be held for ever.
             self.resource.pins.remove(py);
             return Ok(());
         }
-        let ended = py.detach(|| {
+        let ended = detach(py, || {
             let flushed = self
                 .writer
                 .map_or(Ok(()), |writer| resource.end_write(writer, self.offset, self.size));
@@ -133,7 +134,7 @@ impl Mapping {
         ended.or_raise(py)
     }
 
-    /// Ends now, or with the last view.
+    /// Ends the mapping now, or with its last view.
     fn end_when_unused(&self, py: Python<'_>) -> PyResult<()> {
         let unused = {
             let mut state = self.state.lock();
@@ -143,17 +144,17 @@ impl Mapping {
         if unused { self.end(py) } else { Ok(()) }
     }
 
-    /// One more user: a view, or a call that needs the memory mapped until it returns. The lock is
-    /// never held while Python code can run: a collection may release other views of this mapping.
-    fn begin_use(&self, while_closing: bool) -> bool {
+    /// Adds a user: a view, or a call that needs the memory mapped until it returns. The lock is never held
+    /// while Python code can run: a garbage collection may release other views of this mapping.
+    pub(crate) fn begin_use(&self, while_closing: bool) -> bool {
         let mut state = self.state.lock();
         let open = !state.ended && (while_closing || !state.closing);
         state.exports += usize::from(open);
         open
     }
 
-    /// One less; the last one of a closed mapping ends it.
-    fn end_use(&self, py: Python<'_>) -> PyResult<()> {
+    /// Removes a user; the last one of a closed mapping ends it.
+    pub(crate) fn end_use(&self, py: Python<'_>) -> PyResult<()> {
         let last = {
             let mut state = self.state.lock();
             state.exports -= 1;
@@ -162,7 +163,17 @@ impl Mapping {
         if last { self.end(py) } else { Ok(()) }
     }
 
-    /// Runs on a part without the interpreter; no other thread can unmap the memory meanwhile.
+    /// Where its bytes start, how many they are, and whether they may be written.
+    pub(crate) fn bytes(&self) -> (usize, u64, bool) {
+        (self.address.0.get(), self.size, self.access != Access::Read)
+    }
+
+    /// An exception in the child of a fork.
+    pub(crate) fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        self.resource.allocator.device.check_process(py)
+    }
+
+    /// Runs a function on a range with the GIL released; no other thread can unmap the memory meanwhile.
     fn detached(
         &self,
         py: Python<'_>,
@@ -170,7 +181,7 @@ impl Mapping {
         size: Option<&Bound<'_, PyAny>>,
         run: impl FnOnce(&Resource, u64, u64) -> Result<(), vkmem_engine::Error> + Send,
     ) -> PyResult<()> {
-        self.resource.allocator.device.check_process(py)?;
+        self.check_process(py)?;
         let (offset, size) = (host_copy::offset(offset)?, host_copy::size(size)?);
         let size = size.unwrap_or_else(|| self.size.saturating_sub(offset));
         if offset > self.size || size > self.size - offset {
@@ -184,7 +195,7 @@ impl Mapping {
         if !self.begin_use(true) {
             return Err(closed(py));
         }
-        let done = py.detach(|| run(&self.resource, self.offset + offset, size));
+        let done = detach(py, || run(&self.resource, self.offset + offset, size));
         self.end_use(py)?;
         done.or_raise(py)
     }
@@ -192,7 +203,7 @@ impl Mapping {
     fn release_view(&self, py: Python<'_>) {
         let view = self.view.lock().take();
         if let Some(view) = view {
-            // Refuses while an array still uses it; then that array keeps the mapping open.
+            // Fails while an array still uses the view; then that array keeps the mapping open.
             let _ = view.call_method0(py, "release");
         }
     }
@@ -200,19 +211,19 @@ impl Mapping {
 
 #[pymethods]
 impl Mapping {
-    /// Where it starts in its resource, in bytes.
+    /// Offset of the mapping in its resource, in bytes.
     #[getter]
     fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// In bytes.
+    /// Size in bytes.
     #[getter]
     fn size(&self) -> u64 {
         self.size
     }
 
-    /// Where its bytes start in this process; for C libraries. Valid while the mapping is open.
+    /// Address of the first byte in this process, for C libraries. Valid while the mapping is open.
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<usize> {
         if self.state.lock().ended {
@@ -227,7 +238,7 @@ impl Mapping {
         self.state.lock().ended
     }
 
-    /// Unmaps, after a flush if needed. Nothing happens the second time.
+    /// Unmaps the memory, after a flush if needed. Does nothing if it was called before.
     ///
     /// Raises `BufferError` while a view of it is in use.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -239,9 +250,9 @@ impl Mapping {
         self.end_when_unused(py)
     }
 
-    /// Makes what was written so far to `size` bytes from `offset` of the mapping on visible to the
-    /// device; up to the end without a size. Rounded to `non_coherent_atom_size`; does nothing on coherent
-    /// memory, and nothing where the mapping is read-only.
+    /// Flushes `size` bytes from `offset` of the mapping: makes what was written so far available to the
+    /// device. Without a size, up to the end. Rounded outward to `non_coherent_atom_size`. Does nothing on
+    /// coherent memory, nor if the mapping is read-only.
     ///
     /// Raises `InvalidArgumentError` outside of the mapping, `UseAfterFreeError` after `close`.
     #[pyo3(signature = (offset = None, size = None))]
@@ -257,8 +268,8 @@ impl Mapping {
         })
     }
 
-    /// Makes what the device wrote so far visible, as `flush` does the opposite. Host writes that are not
-    /// flushed are lost.
+    /// Invalidates `size` bytes from `offset` of the mapping: makes device writes visible to the host.
+    /// Without a size, up to the end. Unflushed host writes are lost.
     ///
     /// Raises what `flush` raises.
     #[pyo3(signature = (offset = None, size = None))]
@@ -278,7 +289,7 @@ impl Mapping {
         }
         let view = PyMemoryView::from(slf.as_any())?;
         let before = this.view.lock().replace(view.clone().unbind());
-        // Dropped without the lock: it may be the last reference, which comes back here.
+        // Dropped without the lock: it may be the last reference, whose drop comes back here.
         drop(before);
         Ok(view)
     }
@@ -288,7 +299,7 @@ impl Mapping {
         self.release_view(py);
         let viewed = self.state.lock().exports > 0;
         if viewed && self.access != Access::Read {
-            // An array made from the view may live on; what was written by now is to be seen now.
+            // An array of the view may live on; what was written by now has to be flushed now.
             self.flush(py, None, None)?;
         }
         self.end_when_unused(py)
@@ -305,8 +316,8 @@ impl Mapping {
         format!("<vk_mem.Mapping of {}{place}, {state}>", bytes(*size))
     }
 
-    /// It and the view that `__enter__` gave out hold each other; without this, one that is never
-    /// left would pin its memory for ever.
+    /// Traverses the view that `__enter__` returned, as it and the mapping refer to each other: without this,
+    /// a mapping that is never left would pin its memory for ever.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(Some(view)) = self.view.try_lock().as_deref() {
             visit.call(view)?;
@@ -320,7 +331,7 @@ impl Mapping {
     }
 
     /// # Safety
-    /// `view` is what CPython passes.
+    /// `view` is passed by CPython.
     unsafe fn __getbuffer__(
         slf: Bound<'_, Self>,
         view: *mut ffi::Py_buffer,
@@ -338,7 +349,7 @@ impl Mapping {
         }
         let readonly = c_int::from(readonly);
         let start = this.address.0.get() as *mut std::ffi::c_void;
-        // SAFETY: CPython gives a valid view; the memory is mapped until the exports are gone.
+        // SAFETY: CPython passes a valid view; the memory stays mapped until the exports are released.
         let filled =
             unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, readonly, flags) };
         if filled != 0 {
@@ -356,8 +367,8 @@ impl Mapping {
     }
 }
 
-/// Runs where nothing may be raised: an exception that is on its way stays, another one is shown.
-fn report_unraised(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
+/// Runs a function in a place where nothing may be raised: prints its exception and keeps the current one.
+pub(crate) fn report_unraised(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
     let on_its_way = PyErr::take(py);
     if let Err(error) = run() {
         error.write_unraisable(py, None);
@@ -367,8 +378,8 @@ fn report_unraised(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
     }
 }
 
-/// For every use of a closed mapping.
-fn closed(py: Python<'_>) -> PyErr {
+/// Returns the exception for every use of a closed mapping.
+pub(crate) fn closed(py: Python<'_>) -> PyErr {
     crate::errors::use_after_free(py, "the mapping is closed")
 }
 
@@ -377,6 +388,6 @@ impl Drop for Mapping {
         if self.state.get_mut().ended {
             return;
         }
-        Python::try_attach(|py| report_unraised(py, || self.end(py)));
+        try_attach(|py| report_unraised(py, || self.end(py)));
     }
 }

@@ -1,5 +1,6 @@
-//! The memory of a resource as the host reads and writes it.
+//! Host access to the memory of a resource: mapping, reading and writing.
 
+pub(crate) mod exports;
 pub(crate) mod host_access;
 pub(crate) mod host_copy;
 pub(crate) mod mapping;

@@ -16,14 +16,14 @@ use crate::lifetime::ownership::ResourceRef;
 pub struct Allocation;
 
 impl Allocation {
-    /// The memory of a `Buffer` or an `Image`.
+    /// Returns the `Allocation` of a `Buffer` or an `Image`.
     pub fn of_owner<'py>(owner: &Bound<'py, ResourceObject>) -> PyResult<Bound<'py, Self>> {
         owner.get().resource.check_live(owner.py())?;
         ResourceObject::make(owner.py(), ResourceObject::of_owner(owner), Self)
     }
 }
 
-/// Its resource, which has not ended.
+/// Returns its resource; raises if that has ended.
 pub fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a ResourceRef> {
     let resource = &slf.as_super().get().resource;
     resource.check_live(slf.py())?;
@@ -32,19 +32,19 @@ pub fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a ResourceRef>
 
 #[pymethods]
 impl Allocation {
-    /// The `VkDeviceMemory` it lies in.
+    /// The `VkDeviceMemory` that it is part of.
     #[getter]
     fn device_memory(slf: &Bound<'_, Self>) -> PyResult<u64> {
         Ok(resource(slf)?.allocation().memory.0)
     }
 
-    /// Where it starts in `device_memory`, in bytes.
+    /// Offset in `device_memory`, in bytes.
     #[getter]
     fn offset(slf: &Bound<'_, Self>) -> PyResult<u64> {
         Ok(resource(slf)?.allocation().offset)
     }
 
-    /// In bytes.
+    /// Size in bytes.
     #[getter]
     fn size(slf: &Bound<'_, Self>) -> PyResult<u64> {
         Ok(resource(slf)?.allocation().size)
@@ -56,7 +56,7 @@ impl Allocation {
         Ok(resource(slf)?.allocation().memory_type_index)
     }
 
-    /// What memory of its type can do.
+    /// `MemoryPropertyFlags` of its memory type.
     #[getter]
     fn memory_properties<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let resource = resource(slf)?;
@@ -65,39 +65,39 @@ impl Allocation {
         flags(slf.py(), "MemoryPropertyFlags", u64::from(bits))
     }
 
-    /// Whether it has the `VkDeviceMemory` for itself (`VmaAllocationInfo2::dedicatedMemory`). Not whether
-    /// that names a resource: see `names_resource`.
+    /// Whether no other allocation shares the `VkDeviceMemory` (`VmaAllocationInfo2::dedicatedMemory`). It
+    /// need not have been allocated for a resource: see `names_resource`.
     #[getter]
     fn is_dedicated(slf: &Bound<'_, Self>) -> PyResult<bool> {
         Ok(resource(slf)?.allocation().is_dedicated())
     }
 
     /// Whether the `VkDeviceMemory` was allocated for its one buffer or image
-    /// (`VkMemoryDedicatedAllocateInfo`), and no other may be bound to it. Whoever imports it has to say the
-    /// same: CUDA by the flag `cudaExternalMemoryDedicated` (`CUDA_EXTERNAL_MEMORY_DEDICATED`), Vulkan by
-    /// naming its own resource.
+    /// (`VkMemoryDedicatedAllocateInfo`), so that no other may be bound to it. An API that imports it has to
+    /// be told: CUDA by the flag `cudaExternalMemoryDedicated` (`CUDA_EXTERNAL_MEMORY_DEDICATED`), Vulkan by
+    /// naming the importing resource.
     #[getter]
     fn names_resource(slf: &Bound<'_, Self>) -> PyResult<bool> {
         memory_of(slf.py(), resource(slf)?).map(|memory| memory.names_resource)
     }
 
-    /// Bytes of the whole `device_memory`: what an import elsewhere has to be told.
+    /// Size of the whole `device_memory` in bytes, which an import by another API requires.
     #[getter]
     fn device_memory_size(slf: &Bound<'_, Self>) -> PyResult<u64> {
         memory_of(slf.py(), resource(slf)?).map(|memory| memory.size)
     }
 
-    /// `ExternalMemoryHandleType` that `device_memory` can be exported as.
+    /// `ExternalMemoryHandleType` flags that `device_memory` can be exported as.
     #[getter]
     fn export_handle_types<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let types = memory_of(slf.py(), resource(slf)?)?.export_handle_types;
         flags(slf.py(), "ExternalMemoryHandleType", types.into())
     }
 
-    /// Frees memory of `allocate_memory*` (`vmaFreeMemory`). Nothing happens the second time.
+    /// Frees memory of `allocate_memory*` (`vmaFreeMemory`). Does nothing if it was freed before.
     ///
-    /// Raises `BufferError` while a view is open, and `InvalidArgumentError` for the memory of a `Buffer`
-    /// or an `Image`, which is freed with that.
+    /// Raises `BufferError` while a view is open, and `InvalidArgumentError` for the memory of a `Buffer` or
+    /// an `Image`, which is freed together with that.
     fn free(slf: &Bound<'_, Self>) -> PyResult<()> {
         let base = slf.as_super().get();
         if base.has_owner() && !base.resource.pins.is_closed() {
@@ -110,8 +110,8 @@ impl Allocation {
         base.resource.destroy(slf.py())
     }
 
-    /// Changes how likely the memory stays on the device when that runs short, from 0 to 1
-    /// (`vkSetDeviceMemoryPriorityEXT`). Dedicated memory only: a block is shared by many.
+    /// Sets the priority, from 0 to 1, with which the memory stays on the device when that is short of memory
+    /// (`vkSetDeviceMemoryPriorityEXT`). For dedicated memory only, as a block is shared by many resources.
     ///
     /// Raises `FeatureNotPresentError` without `VK_EXT_pageable_device_local_memory`.
     fn set_priority(slf: &Bound<'_, Self>, priority: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -130,7 +130,7 @@ impl Allocation {
             ));
         }
         let driver = resource.allocator.device_allocator.driver();
-        // SAFETY: the memory is live and pinned, the priority checked.
+        // SAFETY: the memory is live and pinned, the priority was checked.
         if unsafe { driver.set_memory_priority(resource.allocation().memory, priority) } {
             return Ok(());
         }

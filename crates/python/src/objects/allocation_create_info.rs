@@ -1,4 +1,4 @@
-//! The keywords that every allocating call takes, and `vk_mem.AllocationCreateInfo` that keeps them.
+//! The keywords of every allocating call, and `vk_mem.AllocationCreateInfo`, which stores them.
 
 use std::sync::Arc;
 
@@ -28,23 +28,22 @@ use crate::process::links::Link;
 /// The keywords of one call.
 #[derive(Default)]
 pub struct Keywords {
-    /// For the engine.
+    /// The options for the engine.
     pub create: EngineCreateInfo,
-    /// For people and dumps.
+    /// The name, for messages and dumps.
     pub name: Option<String>,
-    /// The caller's.
+    /// The caller's `user_data`.
     pub user_data: Option<Link<PyAny>>,
-    /// Where to allocate from; `create` has its handle.
+    /// The pool to allocate from; `create` has its handle.
     pub pool: Option<Arc<PoolState>>,
-    /// What the caller gave for it: it keeps what the pool needs to allocate.
+    /// The caller's `Pool` object, which keeps alive what the pool needs to allocate.
     pool_object: Option<Link<Pool>>,
-    /// What `memory_allocate_next` points into.
+    /// The object that `memory_allocate_next` points into.
     next: Option<Link<PyAny>>,
 }
 
 impl Keywords {
-    /// Reads all keywords; `other` takes those that belong to the call itself and says whether it
-    /// knew them.
+    /// Reads all keywords; `other` reads those of the call itself, and returns false if it does not know one.
     pub fn read(
         function: &str,
         keywords: Option<&Bound<'_, PyDict>>,
@@ -67,13 +66,13 @@ impl Keywords {
             }
         }
         if read.create.memory_allocate_next != 0 {
-            // SAFETY: the caller vouches for the chain, which `read` keeps.
+            // SAFETY: the caller guarantees the chain, which `read` keeps alive.
             unsafe { read_allocation_chain(&mut read.create) }.or_raise(keywords.py())?;
         }
         Ok(read)
     }
 
-    /// Another reference to the caller's object.
+    /// Returns a new reference to the caller's object.
     pub fn user_data(&self, py: Python<'_>) -> Option<Link<PyAny>> {
         self.user_data.as_ref().map(|data| Link::new(data.clone_ref(py)))
     }
@@ -152,22 +151,25 @@ fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
 ///
 /// The keywords are those of every call that allocates: `usage` (`MemoryUsage.AUTO`), `flags`
 /// (`AllocationCreateFlags`), `required_flags`, `preferred_flags` and `not_preferred_flags`
-/// (`MemoryPropertyFlags`), `memory_type_bits` (bit i: type i may be used; 0: all), `min_alignment`
-/// (bytes, a power of two), `name`, `user_data` (any object), and `allocation_info` (a set to start
-/// from), `pool`, `priority` (0 to 1; of dedicated memory; ignored where `VK_EXT_memory_priority` is not
-/// enabled), and `export_handle_types` (`ExternalMemoryHandleType`): what the memory can be exported as.
-/// Outside a pool that exports these types such an allocation has a `VkDeviceMemory` of its own, which
-/// names the buffer or image (`VkMemoryDedicatedAllocateInfo`) where the driver prefers that or
-/// DEDICATED_MEMORY asks for it. `memory_allocate_next` is the address or the first struct of a `pNext` chain
-/// for its `vkAllocateMemory`, as of `vmaCreateDedicatedBuffer`: such an allocation has a `VkDeviceMemory` of
-/// its own. A struct that the chain has already is not added to it. It may be a chain that imports.
+/// (`MemoryPropertyFlags`), `memory_type_bits` (bit i: type i may be used; 0: all), `min_alignment` (bytes, a
+/// power of two), `name`, `user_data` (any object), `allocation_info` (a set whose values are the defaults),
+/// `pool`, `priority` (0 to 1; of dedicated memory; ignored if `VK_EXT_memory_priority` is not enabled), and
+/// `export_handle_types` (`ExternalMemoryHandleType`), as which the memory can be exported.
+///
+/// Outside of a pool that exports these types, an exportable allocation has a `VkDeviceMemory` of its own.
+/// That names the buffer or image (`VkMemoryDedicatedAllocateInfo`) if the driver prefers it or
+/// `DEDICATED_MEMORY` is set.
+///
+/// `memory_allocate_next` is the address or the first struct of a `pNext` chain for its `vkAllocateMemory`,
+/// as in `vmaCreateDedicatedBuffer`: such an allocation has a `VkDeviceMemory` of its own. Structs that the
+/// chain contains are not added again. The chain may import memory.
 #[pyclass(module = "vk_mem", frozen)]
 pub struct AllocationCreateInfo {
     keywords: Keywords,
 }
 
 impl AllocationCreateInfo {
-    /// For the engine.
+    /// Returns the options for the engine.
     pub fn create(&self) -> EngineCreateInfo {
         self.keywords.create
     }
@@ -182,55 +184,55 @@ impl AllocationCreateInfo {
         Ok(Self { keywords })
     }
 
-    /// `MemoryUsage`
+    /// `MemoryUsage`.
     #[getter]
     fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "MemoryUsage", self.keywords.create.usage as u64)
     }
 
-    /// `AllocationCreateFlags`
+    /// `AllocationCreateFlags`.
     #[getter]
     fn flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "AllocationCreateFlags", self.keywords.create.flags.bits().into())
     }
 
-    /// A memory type must have all of these `MemoryPropertyFlags`.
+    /// `MemoryPropertyFlags` that a memory type must have, all of them.
     #[getter]
     fn required_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "MemoryPropertyFlags", self.keywords.create.required_flags.bits().into())
     }
 
-    /// A memory type should have these: each that is missing costs one.
+    /// `MemoryPropertyFlags` that a memory type should have: each that is missing adds 1 to its cost.
     #[getter]
     fn preferred_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "MemoryPropertyFlags", self.keywords.create.preferred_flags.bits().into())
     }
 
-    /// A memory type should not have these: each that is present costs one.
+    /// `MemoryPropertyFlags` that a memory type should not have: each that is present adds 1 to its cost.
     #[getter]
     fn not_preferred_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "MemoryPropertyFlags", self.keywords.create.not_preferred_flags.bits().into())
     }
 
-    /// Bit i: memory type i may be used. 0 allows all.
+    /// Mask of memory types: bit i allows type i. 0 allows all.
     #[getter]
     fn memory_type_bits(&self) -> u32 {
         self.keywords.create.memory_type_bits
     }
 
-    /// From 0 to 1 (`VK_EXT_memory_priority`); None for that of the pool, or the driver's.
+    /// Priority from 0 to 1 (`VK_EXT_memory_priority`); None for that of the pool, or the driver's.
     #[getter]
     fn priority(&self) -> Option<f32> {
         self.keywords.create.priority
     }
 
-    /// `ExternalMemoryHandleType` that the memory can be exported as.
+    /// `ExternalMemoryHandleType` flags that the memory can be exported as.
     #[getter]
     fn export_handle_types<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "ExternalMemoryHandleType", self.keywords.create.export_handle_types.into())
     }
 
-    /// Where to allocate from; None for the default pools.
+    /// The pool to allocate from; None for the default pools.
     #[getter]
     fn pool(&self, py: Python<'_>) -> Option<Py<Pool>> {
         self.keywords.pool_object.as_ref().map(|pool| pool.clone_ref(py))
@@ -242,19 +244,19 @@ impl AllocationCreateInfo {
         self.keywords.next.as_ref().map(|next| next.clone_ref(py))
     }
 
-    /// In bytes, a power of two; raises the alignment that the resource needs.
+    /// Minimum alignment in bytes, a power of two; raises the one that the resource requires.
     #[getter]
     fn min_alignment(&self) -> u64 {
         self.keywords.create.min_alignment
     }
 
-    /// For people and dumps.
+    /// Name for messages and dumps.
     #[getter]
     fn name(&self) -> Option<&str> {
         self.keywords.name.as_deref()
     }
 
-    /// Any Python object that the caller wants to find again.
+    /// Any Python object that the caller attaches to the allocation.
     #[getter]
     fn user_data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.keywords.user_data.as_ref().map(|data| data.clone_ref(py))

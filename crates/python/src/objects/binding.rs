@@ -1,4 +1,4 @@
-//! Binding buffers and images to an `Allocation`: those of this package, and handles of the caller's.
+//! Binding of buffers and images, of this package or of the caller, to an `Allocation`.
 
 use ash::vk::{self, Handle};
 use pyo3::intern;
@@ -13,21 +13,21 @@ use super::resource::ResourceObject;
 use crate::arguments::numbers::live_handle;
 use crate::errors::pinned;
 use crate::lifetime::bind::read_place;
-use crate::package::BUFFER_SLICE;
+use crate::package::BUFFER_RANGE;
 
-/// The `Buffer` that a caller names instead of a `VkBuffer`, or whose slice it names. `None` for a handle
-/// of the caller's own.
+/// Returns the `Buffer` that the caller passes instead of a `VkBuffer`, or that of a `BufferSlice`; `None`
+/// for a handle of the caller.
 pub fn named_buffer<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Buffer>>> {
     if value.is_exact_instance_of::<PyInt>() {
         return Ok(None);
     }
-    if value.get_type().is_subclass(BUFFER_SLICE.get(value.py())?)? {
+    if value.get_type().is_subclass(BUFFER_RANGE.get(value.py())?)? {
         return Ok(value.getattr(intern!(value.py(), "buffer"))?.cast_into().ok());
     }
     Ok(value.cast().ok().cloned())
 }
 
-/// Binds a buffer or an image of this package, which stays alive meanwhile.
+/// Binds a buffer or an image of this package, which is pinned meanwhile.
 pub fn bind_ours(
     slf: &Bound<'_, Allocation>,
     object: &Bound<'_, ResourceObject>,
@@ -40,8 +40,8 @@ pub fn bind_ours(
     if memory.ptr_eq(ours) {
         return memory.bind(py, ours.handle(), place);
     }
-    // A view of it would be one of other memory than its own from now on, and where that is memory of the
-    // view, each would keep the other for ever.
+    // A view of the resource would from now on show other memory than the resource has; if the view's own
+    // memory is bound, each would keep the other alive for ever.
     if !ours.is_bound() && ours.has_open_mapping() {
         let (ours, memory) = (ours.describe(), slf.as_super().get().face().describe());
         let why = "a view of its own memory is open";
@@ -54,12 +54,12 @@ pub fn bind_ours(
 
 #[pymethods]
 impl Allocation {
-    /// Binds a buffer, `offset` bytes into this memory (`vmaBindBufferMemory2`): a `VkBuffer` of the
-    /// caller's, or a `Buffer` that was created with `DONT_BIND`. The memory of such a `Buffer` is then
-    /// this one: its own stays unused, and reading, writing or mapping the `Buffer` is refused.
+    /// Binds a buffer at `offset` bytes in this memory (`vmaBindBufferMemory2`): a `VkBuffer` of the caller,
+    /// or a `Buffer` that was created with `DONT_BIND`. The memory of such a `Buffer` is then this one: its
+    /// own stays unused, and reading, writing or mapping the `Buffer` raises.
     ///
-    /// `bind_next` is the address or the first struct of a `pNext` chain of `VkBindBufferMemoryInfo`.
-    /// Raises `FeatureNotPresentError` for one without Vulkan 1.1 and `VK_KHR_bind_memory2`.
+    /// `bind_next` is the address or the first struct of a `pNext` chain of `VkBindBufferMemoryInfo`. With a
+    /// chain, raises `FeatureNotPresentError` without Vulkan 1.1 or `VK_KHR_bind_memory2`.
     #[pyo3(signature = (buffer, offset = None, *, bind_next = None))]
     fn bind_buffer(
         slf: &Bound<'_, Self>,
@@ -75,8 +75,9 @@ impl Allocation {
         resource(slf)?.bind(slf.py(), ResourceHandle::Buffer(buffer), place)
     }
 
-    /// Binds an image, `offset` bytes into this memory (`vmaBindImageMemory2`): a `VkImage` of the
-    /// caller's, or an `Image`, as in `bind_buffer`. `bind_next` is a chain of `VkBindImageMemoryInfo`.
+    /// Binds an image at `offset` bytes in this memory (`vmaBindImageMemory2`): a `VkImage` of the caller, or
+    /// an `Image` that was created with `DONT_BIND`, as in `bind_buffer`. `bind_next` is a chain of
+    /// `VkBindImageMemoryInfo`.
     #[pyo3(signature = (image, offset = None, *, bind_next = None))]
     fn bind_image(
         slf: &Bound<'_, Self>,

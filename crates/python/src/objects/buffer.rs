@@ -22,7 +22,7 @@ impl Buffer {
         Ok(resource.handle().raw())
     }
 
-    /// In bytes, as asked for. The memory may be larger: `allocation.size`.
+    /// Requested size in bytes. The memory may be larger: `allocation.size`.
     #[getter]
     fn size(slf: &Bound<'_, Self>) -> PyResult<u64> {
         let resource = &slf.as_super().get().resource;
@@ -30,7 +30,7 @@ impl Buffer {
         Ok(resource.host_size)
     }
 
-    /// What it was created for.
+    /// `BufferUsage` it was created with.
     #[getter]
     fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let resource = &slf.as_super().get().resource;
@@ -38,10 +38,10 @@ impl Buffer {
         flags(slf.py(), "BufferUsage", resource.usage)
     }
 
-    /// Where shaders find it (`vkGetBufferDeviceAddress`).
+    /// Address of the buffer for shaders (`vkGetBufferDeviceAddress`).
     ///
-    /// Raises `FeatureNotPresentError` unless the device has `bufferDeviceAddress` enabled and the
-    /// buffer was created with `BufferUsage.SHADER_DEVICE_ADDRESS`.
+    /// Raises `FeatureNotPresentError` unless the device has `bufferDeviceAddress` enabled and the buffer was
+    /// created with `BufferUsage.SHADER_DEVICE_ADDRESS`.
     #[getter]
     fn device_address(slf: &Bound<'_, Self>) -> PyResult<u64> {
         const SHADER_DEVICE_ADDRESS: u64 = 0x20000;
@@ -68,7 +68,7 @@ impl Buffer {
         })
     }
 
-    /// Its memory.
+    /// The `Allocation` of its memory.
     #[getter]
     fn allocation<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Allocation>> {
         Allocation::of_owner(slf.as_super())
@@ -80,9 +80,10 @@ impl Buffer {
         resource.bind(slf.py(), resource.handle(), BindPlace::default())
     }
 
-    /// Destroys the buffer and frees its memory (`vmaDestroyBuffer`). Nothing happens the second time.
+    /// Destroys the buffer and frees its memory (`vmaDestroyBuffer`). Does nothing if it was destroyed
+    /// before.
     ///
-    /// The device must be done with it. Raises `BufferError` while a view is open.
+    /// The device must have finished using it. Raises `BufferError` while a view is open.
     fn destroy(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.as_super().get().destroy(slf.py())
     }

@@ -1,4 +1,4 @@
-//! `vk_mem.Device`: opened here, or wrapped from the caller's handles.
+//! `vk_mem.Device`: opened here, or wrapped from handles of the caller.
 
 use std::sync::Arc;
 
@@ -16,11 +16,12 @@ use crate::arguments::iterables;
 use crate::arguments::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::DeviceCore;
+use crate::lifetime::queue_lock::OwnersLock;
 use crate::package::{DEVICE_ARGUMENTS, FUNCTION_ADDRESS};
 use crate::process::forks::in_one_process;
 use crate::process::links::Link;
-use crate::transfer::queue_lock::OwnersLock;
 
 /// A Vulkan device.
 #[pyclass(module = "vk_mem", subclass, frozen, weakref)]
@@ -34,12 +35,12 @@ impl Device {
     }
 }
 
-/// Keeps a caller's loader.
+/// Keeps a loader of the caller alive.
 fn kept(loader: Option<&Bound<'_, PyAny>>) -> Option<Link<PyAny>> {
     loader.map(|it| Link::new(it.clone().unbind()))
 }
 
-/// The address of a caller's `vkGetInstanceProcAddr`; 0 for none.
+/// Returns the address of the caller's `vkGetInstanceProcAddr`; 0 for none.
 fn loader_address(loader: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     let Some(loader) = loader else { return Ok(0) };
     let py = loader.py();
@@ -47,7 +48,7 @@ fn loader_address(loader: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     in_one_process(py, look)??.extract()
 }
 
-/// `(1, 3)`, `(1, 3, 250)` or a `VK_MAKE_API_VERSION`.
+/// Reads `(1, 3)`, `(1, 3, 250)` or a `VK_MAKE_API_VERSION`.
 fn api_version(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     if !value.is_instance_of::<PyTuple>() {
         return unsigned_32(value, "api_version");
@@ -64,10 +65,10 @@ fn api_version(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     }
 }
 
-/// More names than Vulkan has of any kind.
+/// Maximum number of names: more than Vulkan has of any kind.
 const MOST_NAMES: usize = 10_000;
 
-/// A list of names; a lone str would be a list of letters.
+/// Reads a list of names; raises for a single str, which would be a list of letters.
 fn names(value: Option<&Bound<'_, PyAny>>, keyword: &str) -> PyResult<Vec<String>> {
     let Some(value) = value else { return Ok(Vec::new()) };
     let wrong = || PyTypeError::new_err(format!("{keyword} must be a list of names"));
@@ -86,10 +87,10 @@ fn queue_family_index(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     unsigned_32(value, "queue_family_index")
 }
 
-/// All devices of the system's drivers, in the order that `Device.open(index=...)` counts.
+/// Returns all devices of the system's drivers, in the order that `Device.open(index=...)` counts.
 #[pyfunction]
 pub fn list_physical_devices(py: Python<'_>) -> PyResult<Vec<PhysicalDevice>> {
-    let found = py.detach(enumerate).or_raise(py)?;
+    let found = detach(py, enumerate).or_raise(py)?;
     Ok(found.into_iter().map(PhysicalDevice::from).collect())
 }
 
@@ -97,28 +98,29 @@ pub fn list_physical_devices(py: Python<'_>) -> PyResult<Vec<PhysicalDevice>> {
 impl Device {
     /// Opens a device without a window: instance, device, one queue.
     ///
-    /// The best is taken: a discrete GPU before an integrated one, a driver that runs on the processor
-    /// last; or the best whose name contains `name`; or number `index` of `list_physical_devices()`.
+    /// Takes the best device: a discrete GPU before an integrated one, a driver that runs on the CPU last.
+    /// With `name`, the best whose name contains it; with `index`, that number of `list_physical_devices()`.
     ///
-    /// `validation` turns the Khronos validation layer on and collects `validation_messages`.
-    /// `api_version` caps the version, as `(1, 2)`.
+    /// `validation` enables the Khronos validation layer and collects `validation_messages`. `api_version` is
+    /// the highest version to use, such as `(1, 2)`.
     ///
-    /// All extensions and features are enabled that the allocator has a use for. `extensions` names others,
-    /// of the device or the instance; `features` names features as Vulkan does, as `"shaderInt64"`, each of
-    /// which brings the extension that it needs. `without_extensions` names those that are not to be enabled;
-    /// those that need them are not either. What is on is in `extensions` and `features`.
+    /// All extensions and features that the allocator can use are enabled. `extensions` names others, of the
+    /// device or the instance; `features` names features as in Vulkan, such as `"shaderInt64"`, each of which
+    /// enables the extension that it needs. `without_extensions` names extensions that are not enabled, nor
+    /// those that depend on them. `extensions` and `features` of the device say what is enabled.
     ///
-    /// `queue_flags` (`QueueFlags`) is what the queue can do: of the families that have all of it that with
-    /// the fewest other flags is taken. Without it a queue for graphics and compute is preferred.
+    /// `queue_flags` (`QueueFlags`) are the required capabilities of the queue: of the families that have all
+    /// of them, the one with the fewest others is taken. Without it a queue for graphics and compute is
+    /// preferred.
     ///
-    /// `get_instance_proc_addr` is the function of a loader that is not the system's, as in `wrap`.
-    /// `allocation_callbacks` is a `VkAllocationCallbacks` of any binding or its address: it goes with each
-    /// call that creates or destroys memory, buffers, images, command pools and fences. It is copied and
-    /// kept; its functions may be called from any thread, and call nothing of Vulkan.
+    /// `get_instance_proc_addr` is the function of a loader other than the system's, as in `wrap`.
+    /// `allocation_callbacks` is a `VkAllocationCallbacks` of any binding or its address: it is passed to
+    /// each call that creates or destroys memory, buffers, images, command pools and fences. It is copied and
+    /// kept; its functions may be called from any thread, and must not call Vulkan.
     ///
     /// Raises `InitializationError` if there is no loader, driver, device, queue or layer,
-    /// `FeatureNotPresentError` if the device lacks an extension or a feature that is asked for,
-    /// `InvalidArgumentError` if Vulkan has no such feature.
+    /// `FeatureNotPresentError` if the device lacks a requested extension or feature, `InvalidArgumentError`
+    /// if Vulkan has no such feature.
     #[classmethod]
     #[pyo3(signature = (
         name = None, *, index = None, validation = false, api_version = None, extensions = None,
@@ -161,34 +163,33 @@ impl Device {
             allocation_callbacks,
         };
         let loader = loader_address(get_instance_proc_addr)?;
-        // SAFETY: the loader is the caller's, as the documentation asks, and kept below.
-        let device = py.detach(|| unsafe { VulkanDevice::open_through(loader, &options) });
+        // SAFETY: the caller guarantees the loader, as documented; it is kept alive below.
+        let device = detach(py, || unsafe { VulkanDevice::open_through(loader, &options) });
         let device = device.or_raise(py)?;
         let kept = [kept(get_instance_proc_addr), callbacks];
         Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), true, None, kept)) })
     }
 
-    /// Wraps a caller's device, which stays the caller's and outlives its allocators.
+    /// Wraps a device that the caller owns, and destroys only after its allocators are closed.
     ///
-    /// Takes the handles of any binding. `api_version` is what the instance was created with, as
-    /// `(1, 3)`; `extensions` are the names that were enabled, of instance and device. Nothing that is not
-    /// named is used; timeline semaphores are where `VK_KHR_timeline_semaphore` is. `queue` is needed for the
-    /// copies below only. What they are made with goes when the last allocator of the device is closed.
+    /// Takes the handles of any binding. `api_version` is the version that the instance was created with,
+    /// such as `(1, 3)`; `extensions` are the names of the enabled extensions of instance and device. No
+    /// other extension is used; timeline semaphores are used if `VK_KHR_timeline_semaphore` is named. `queue`
+    /// is only needed for copies. Vulkan objects that those need are destroyed when the last allocator of the
+    /// device is closed.
     ///
-    /// Vulkan wants one thread at a time on a queue. Whoever submits to `queue` from other threads gives
-    /// `queue_lock`, a context manager, as a `threading.Lock()`: it is entered around each `vkQueueSubmit` and
-    /// `vkQueueWaitIdle` of this library, and not while that waits for the device. If `__enter__` raises,
-    /// nothing is submitted, and the call raises the same; so does it for `__exit__`, once the copy has ended.
-    /// A thread that holds the lock makes no copies, but for one that may be entered twice, as
-    /// `threading.RLock()`.
+    /// Vulkan allows one thread at a time on a queue. A program that submits to `queue` from other threads
+    /// passes `queue_lock`, a context manager such as a `threading.Lock()`: it is entered around each
+    /// `vkQueueSubmit` and `vkQueueWaitIdle` of this library, but not while that waits for the device. If
+    /// `__enter__` raises, nothing is submitted and the call raises that exception; an exception of
+    /// `__exit__` is raised when the copy has ended. A thread that holds the lock cannot make copies, unless
+    /// the lock is reentrant, like `threading.RLock()`.
     ///
-    /// `binding` names the module that the
-    /// handles come from where they do not tell: its loader is used. For any other loader
-    /// `get_instance_proc_addr` is its function, or the address of that: it and what it returns stay
-    /// valid while the device is used. `allocation_callbacks` is as in `open`.
+    /// `binding` names the module that the handles come from if that cannot be told from them: its loader is
+    /// used. For any other loader, `get_instance_proc_addr` is its function, or the address of that: it and
+    /// what it returns have to stay valid while the device is used. `allocation_callbacks` is as in `open`.
     ///
-    /// Raises `InitializationError` if a function is missing that the version or an extension
-    /// promises.
+    /// Raises `InitializationError` if a function is missing that the version or an extension guarantees.
     #[classmethod]
     #[pyo3(signature = (
         instance, physical_device, logical_device, *, api_version, extensions = None,
@@ -247,8 +248,8 @@ impl Device {
             amd_device_coherent,
             allocation_callbacks,
         };
-        // SAFETY: the handles are the caller's, as the documentation asks.
-        let device = py.detach(|| unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
+        // SAFETY: the caller guarantees the handles, as documented.
+        let device = detach(py, || unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
         let kept = [kept(get_instance_proc_addr), callbacks];
         Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), false, queue_lock, kept)) })
     }
@@ -277,13 +278,13 @@ impl Device {
         self.core.driver.handles().queue
     }
 
-    /// Of that queue.
+    /// Family index of `queue`.
     #[getter]
     fn queue_family_index(&self) -> u32 {
         self.core.driver.handles().queue_family_index
     }
 
-    /// The newest version in use: major, minor and patch.
+    /// The highest Vulkan version in use: major, minor and patch.
     #[getter]
     fn api_version(&self) -> (u32, u32, u32) {
         version_tuple(self.core.driver.info().api_version)
@@ -295,33 +296,33 @@ impl Device {
         PyTuple::new(py, self.core.driver.extensions())
     }
 
-    /// Names of the enabled features, as Vulkan has them: those that were asked for, and those that the
-    /// allocator uses. Of a wrapped device those that `wrap` was told.
+    /// Names of the enabled features, as in Vulkan: those that were requested, and those that the allocator
+    /// uses. For a wrapped device, those that `wrap` was told.
     #[getter]
     fn features<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.core.driver.features())
     }
 
-    /// Name, kind and limits.
+    /// Name, type and limits.
     #[getter]
     fn properties(&self) -> DeviceProperties {
         DeviceProperties::new(self.core.driver.info())
     }
 
-    /// What address and size of host memory have to be multiples of to be imported, in bytes
+    /// Alignment of address and size of host memory that is imported, in bytes
     /// (`minImportedHostPointerAlignment`); None without `VK_EXT_external_memory_host`.
     #[getter]
     fn min_imported_host_pointer_alignment(&self) -> Option<u64> {
         self.core.driver.external().host_pointer_alignment()
     }
 
-    /// Heaps and types.
+    /// Memory heaps and memory types.
     #[getter]
     fn memory_properties(&self) -> MemoryProperties {
         MemoryProperties::new(self.core.driver.info())
     }
 
-    /// What the validation layer said so far; empty without `validation=True`.
+    /// Messages of the validation layer so far; empty without `validation=True`.
     #[getter]
     fn validation_messages(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.core.check_process(py)?;

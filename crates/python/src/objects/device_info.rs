@@ -1,4 +1,4 @@
-//! What a physical device says about itself.
+//! Properties of a physical device.
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -8,12 +8,12 @@ use vkmem_vulkan::PhysicalDeviceSummary;
 
 use crate::arguments::numbers::flags;
 
-/// `VK_MAKE_API_VERSION` as major, minor and patch.
+/// Converts a `VK_MAKE_API_VERSION` to major, minor and patch.
 pub fn version_tuple(version: u32) -> (u32, u32, u32) {
     ((version >> 22) & 0x7f, (version >> 12) & 0x3ff, version & 0xfff)
 }
 
-/// Name, kind and limits of a device.
+/// Name, type and limits of a device (`VkPhysicalDeviceProperties`).
 #[pyclass(module = "vk_mem", frozen)]
 pub struct DeviceProperties {
     info: DeviceInfo,
@@ -23,37 +23,37 @@ macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {
         #[pymethods]
         impl DeviceProperties {
-            /// As the driver gives it.
+            /// Name of the device, from the driver.
             #[getter]
             fn device_name(&self) -> &str {
                 &self.info.name
             }
 
-            /// Name and version, for people.
+            /// Name and version of the driver, as text.
             #[getter]
             fn driver(&self) -> &str {
                 &self.info.driver
             }
 
-            /// PCI vendor, or a `VkVendorId`.
+            /// PCI vendor id, or a `VkVendorId`.
             #[getter]
             fn vendor_id(&self) -> u32 {
                 self.info.vendor_id
             }
 
-            /// Of that vendor.
+            /// Device id, assigned by the vendor.
             #[getter]
             fn device_id(&self) -> u32 {
                 self.info.device_id
             }
 
-            /// `DeviceType`
+            /// `DeviceType`.
             #[getter]
             fn device_type<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
                 flags(py, "DeviceType", self.info.device_type as u64)
             }
 
-            /// The newest version in use: major, minor and patch.
+            /// The highest Vulkan version in use: major, minor and patch.
             #[getter]
             fn api_version(&self) -> (u32, u32, u32) {
                 version_tuple(self.info.api_version)
@@ -73,23 +73,23 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Memory objects that may live at once.
+    /// Maximum number of memory objects.
     max_memory_allocation_count: u32,
-    /// Bytes of one memory object.
+    /// Maximum size of a memory object, in bytes.
     max_memory_allocation_size: u64,
-    /// Bytes of a page that a buffer and an optimal image must not share.
+    /// Size in bytes of the pages that a buffer or linear image must not share with an optimal image.
     buffer_image_granularity: u64,
-    /// Bytes to which flushes and invalidates are rounded.
+    /// Size in bytes that flushes and invalidates are rounded to.
     non_coherent_atom_size: u64,
-    /// Of mapped addresses, in bytes.
+    /// Minimum alignment of mapped addresses, in bytes.
     min_memory_map_alignment: u64,
-    /// Of uniform buffer offsets, in bytes.
+    /// Minimum alignment of uniform buffer offsets, in bytes.
     min_uniform_buffer_offset_alignment: u64,
-    /// Of storage buffer offsets, in bytes.
+    /// Minimum alignment of storage buffer offsets, in bytes.
     min_storage_buffer_offset_alignment: u64,
-    /// Of texel buffer offsets, in bytes.
+    /// Minimum alignment of texel buffer offsets, in bytes.
     min_texel_buffer_offset_alignment: u64,
-    /// Advice for copies between buffers and images, in bytes.
+    /// Optimal alignment of buffer offsets in copies between buffers and images, in bytes.
     optimal_buffer_copy_offset_alignment: u64,
 }
 
@@ -103,7 +103,7 @@ impl DeviceProperties {
     }
 }
 
-/// `VkMemoryHeap`
+/// A memory heap (`VkMemoryHeap`).
 #[pyclass(module = "vk_mem", frozen)]
 pub struct MemoryHeap {
     size: u64,
@@ -112,13 +112,13 @@ pub struct MemoryHeap {
 
 #[pymethods]
 impl MemoryHeap {
-    /// In bytes.
+    /// Size in bytes.
     #[getter]
     fn size(&self) -> u64 {
         self.size
     }
 
-    /// `MemoryHeapFlags`
+    /// `MemoryHeapFlags`.
     #[getter]
     fn flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "MemoryHeapFlags", self.bits.into())
@@ -129,7 +129,7 @@ impl MemoryHeap {
     }
 }
 
-/// `VkMemoryType`
+/// A memory type (`VkMemoryType`).
 #[pyclass(module = "vk_mem", frozen)]
 pub struct MemoryType {
     heap_index: u32,
@@ -144,7 +144,7 @@ impl MemoryType {
         self.heap_index
     }
 
-    /// `MemoryPropertyFlags`
+    /// `MemoryPropertyFlags`.
     #[getter]
     fn property_flags<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "MemoryPropertyFlags", self.bits.into())
@@ -157,7 +157,7 @@ impl MemoryType {
     }
 }
 
-/// `VkPhysicalDeviceMemoryProperties`
+/// Heaps and types of a device (`VkPhysicalDeviceMemoryProperties`).
 #[pyclass(module = "vk_mem", frozen)]
 pub struct MemoryProperties {
     info: DeviceInfo,
@@ -180,7 +180,7 @@ impl MemoryProperties {
         )
     }
 
-    /// All heaps.
+    /// All memory heaps.
     #[getter]
     fn memory_heaps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let heaps = self.info.heaps.iter();
@@ -189,7 +189,7 @@ impl MemoryProperties {
         PyTuple::new(py, heaps.collect::<PyResult<Vec<_>>>()?)
     }
 
-    /// All types.
+    /// All memory types.
     #[getter]
     fn memory_types<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let types =
@@ -200,7 +200,7 @@ impl MemoryProperties {
     }
 }
 
-/// A device that could be opened.
+/// A physical device that can be opened (`VkPhysicalDevice`).
 #[pyclass(module = "vk_mem", frozen)]
 pub struct PhysicalDevice {
     summary: PhysicalDeviceSummary,
@@ -214,19 +214,19 @@ impl From<PhysicalDeviceSummary> for PhysicalDevice {
 
 #[pymethods]
 impl PhysicalDevice {
-    /// Name, kind and limits.
+    /// Name, type and limits.
     #[getter]
     fn properties(&self) -> DeviceProperties {
         DeviceProperties::new(&self.summary.info)
     }
 
-    /// Heaps and types.
+    /// Memory heaps and memory types.
     #[getter]
     fn memory_properties(&self) -> MemoryProperties {
         MemoryProperties::new(&self.summary.info)
     }
 
-    /// Names of the extensions that the device has.
+    /// Names of the extensions that the device supports.
     #[getter]
     fn extensions(&self) -> Vec<String> {
         self.summary.extensions.clone()

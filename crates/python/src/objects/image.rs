@@ -14,14 +14,15 @@ pub struct Image {
     pub format: u32,
     pub extent: (u32, u32, u32),
     pub samples: u32,
-    image_type: u32,
-    mip_levels: u32,
-    array_layers: u32,
-    tiling: u32,
+    pub(super) image_type: u32,
+    pub(super) mip_levels: u32,
+    pub(super) array_layers: u32,
+    pub(super) tiling: u32,
+    pub(super) create_flags: u32,
 }
 
 impl Image {
-    /// What is known of one from its create info.
+    /// Takes the properties from a create info.
     pub fn of(info: &vk::ImageCreateInfo<'_>) -> Self {
         Self {
             format: info.format.as_raw() as u32,
@@ -31,11 +32,12 @@ impl Image {
             mip_levels: info.mip_levels,
             array_layers: info.array_layers,
             tiling: info.tiling.as_raw() as u32,
+            create_flags: info.flags.as_raw(),
         }
     }
 }
 
-/// What is known of one that was not destroyed.
+/// Returns the properties; raises if the image was destroyed.
 fn live<'a>(slf: &'a Bound<'_, Image>) -> PyResult<&'a Image> {
     slf.as_super().get().resource.check_live(slf.py())?;
     Ok(slf.get())
@@ -51,7 +53,7 @@ impl Image {
         Ok(resource.handle().raw())
     }
 
-    /// `VkFormat`
+    /// `Format` (`VkFormat`).
     #[getter]
     fn format<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         flags(slf.py(), "Format", live(slf)?.format.into())
@@ -63,43 +65,43 @@ impl Image {
         Ok(live(slf)?.extent)
     }
 
-    /// In texels.
+    /// Width in texels.
     #[getter]
     fn width(slf: &Bound<'_, Self>) -> PyResult<u32> {
         Self::extent(slf).map(|(width, ..)| width)
     }
 
-    /// In texels; 1 for a 1D image.
+    /// Height in texels; 1 for a 1D image.
     #[getter]
     fn height(slf: &Bound<'_, Self>) -> PyResult<u32> {
         Self::extent(slf).map(|(_, height, _)| height)
     }
 
-    /// In texels; 1 for a 1D or a 2D image.
+    /// Depth in texels; 1 for a 1D or a 2D image.
     #[getter]
     fn depth(slf: &Bound<'_, Self>) -> PyResult<u32> {
         Self::extent(slf).map(|(.., depth)| depth)
     }
 
-    /// Sizes that it has, each half of the one before.
+    /// Number of mip levels, each half the size of the one before.
     #[getter]
     fn mip_levels(slf: &Bound<'_, Self>) -> PyResult<u32> {
         Ok(live(slf)?.mip_levels)
     }
 
-    /// Images in it.
+    /// Number of array layers.
     #[getter]
     fn array_layers(slf: &Bound<'_, Self>) -> PyResult<u32> {
         Ok(live(slf)?.array_layers)
     }
 
-    /// Samples for each texel: `SampleCount`.
+    /// `SampleCount`: samples per texel.
     #[getter]
     fn samples<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         flags(slf.py(), "SampleCount", live(slf)?.samples.into())
     }
 
-    /// `ImageTiling`
+    /// `ImageTiling`.
     #[getter]
     fn tiling<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         flags(slf.py(), "ImageTiling", live(slf)?.tiling.into())
@@ -111,7 +113,7 @@ impl Image {
         flags(slf.py(), "ImageType", live(slf)?.image_type.into())
     }
 
-    /// What it was created for.
+    /// `ImageUsage` it was created with.
     #[getter]
     fn usage<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let resource = &slf.as_super().get().resource;
@@ -119,7 +121,7 @@ impl Image {
         flags(slf.py(), "ImageUsage", resource.usage)
     }
 
-    /// Its memory.
+    /// The `Allocation` of its memory.
     #[getter]
     fn allocation<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Allocation>> {
         Allocation::of_owner(slf.as_super())
@@ -131,9 +133,9 @@ impl Image {
         resource.bind(slf.py(), resource.handle(), BindPlace::default())
     }
 
-    /// Destroys the image and frees its memory (`vmaDestroyImage`). Nothing happens the second time.
+    /// Destroys the image and frees its memory (`vmaDestroyImage`). Does nothing if it was destroyed before.
     ///
-    /// The device must be done with it. Raises `BufferError` while a view is open.
+    /// The device must have finished using it. Raises `BufferError` while a view is open.
     fn destroy(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.as_super().get().destroy(slf.py())
     }

@@ -1,12 +1,14 @@
-//! The Python classes that an allocator and a device give out.
+//! The Python classes of devices, resources, pools, virtual blocks, statistics.
 
 pub(crate) mod allocation;
 pub(crate) mod allocation_create_info;
+pub(crate) mod arrays;
 pub(crate) mod binding;
 pub(crate) mod buffer;
 pub(crate) mod device;
 pub(crate) mod device_info;
 pub(crate) mod image;
+pub(crate) mod image_layout;
 pub(crate) mod pool;
 pub(crate) mod resource;
 pub(crate) mod simulated;

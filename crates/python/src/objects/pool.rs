@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{PoolCreateInfo, PoolId};
 
 use super::statistics::Statistics;
@@ -17,6 +17,7 @@ use crate::arguments::options::algorithm;
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, pinned, use_after_free};
 use crate::interop::handle_types::export_types;
+use crate::interpreter::detach;
 use crate::lifetime::close::{Closed, TO_END_ONE, in_use, leaked};
 use crate::lifetime::ownership::{AllocatorState, PoolState};
 use crate::lifetime::pins::NotClosed;
@@ -26,29 +27,29 @@ use crate::package::unexpected_keyword;
 use crate::process::host_memory::check_room;
 use crate::process::links::Link;
 
-/// Memory of one type with rules of its own (`VmaPool`).
+/// Memory of one type with options of its own (`VmaPool`).
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Pool {
     pub state: Arc<PoolState>,
-    /// What `memory_allocate_next` points into. Here and not in the shared half, so that the cycle
-    /// collector can follow it: whoever allocates from the pool has this object.
-    next: Mutex<Option<Link<PyAny>>>,
+    /// The object that `memory_allocate_next` points into. Stored here and not in the Rust half, so that the
+    /// cycle collector can traverse it: every caller that allocates from the pool has this object.
+    next: Mutex<Option<Link<PyAny>>, rank::PoolNext>,
 }
 
 /// Reads the keywords of `create_pool`.
 pub struct PoolKeywords {
-    /// For the engine; without the memory type, if it has to be found.
+    /// The options for the engine; without the memory type if that has to be found.
     pub rules: PoolCreateInfo,
-    /// Given as a number.
+    /// Whether `memory_type_index` was given.
     pub has_memory_type: bool,
-    /// Given by an example.
+    /// An example of the resources, to find the memory type.
     pub like: Option<Py<PyAny>>,
     name: Option<String>,
     next: Option<Link<PyAny>>,
 }
 
 impl PoolKeywords {
-    /// All of them.
+    /// Reads all keywords.
     pub fn read(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let mut read = Self {
             rules: PoolCreateInfo::default(),
@@ -110,7 +111,7 @@ impl PoolKeywords {
         Ok(())
     }
 
-    /// Makes the pool.
+    /// Creates the Python object of a pool that the engine has created.
     pub fn create(self, id: PoolId, allocator: &Arc<AllocatorState>) -> Pool {
         let state = PoolState::new(allocator, id);
         allocator.events.tell(EventKind::CreatePool, || Event::CreatePool(id));
@@ -133,7 +134,7 @@ impl Pool {
 
 #[pymethods]
 impl Pool {
-    /// For people and dumps (`vmaSetPoolName`). None if it has none.
+    /// Name for messages and dumps (`vmaSetPoolName`); None without one.
     #[getter]
     fn name(&self) -> Option<String> {
         self.state.name.lock().as_deref().map(String::from)
@@ -141,7 +142,7 @@ impl Pool {
 
     #[setter]
     fn set_name(&self, py: Python<'_>, name: Option<&str>) -> PyResult<()> {
-        // Refused after the end, when the number of the pool may be another's.
+        // Raises after the end, when another pool may have its number.
         self.rules(py)?;
         self.state.set_name(name);
         Ok(())
@@ -159,13 +160,13 @@ impl Pool {
         Ok(self.rules(py)?.algorithm.name())
     }
 
-    /// Bytes of each block; None if it was not given.
+    /// Size of each block in bytes; None if it was not given.
     #[getter]
     fn block_size(&self, py: Python<'_>) -> PyResult<Option<u64>> {
         Ok(self.rules(py)?.block_size)
     }
 
-    /// Whether `close` was called, or its allocator's.
+    /// Whether the pool or its allocator was closed.
     #[getter]
     fn closed(&self) -> bool {
         self.state.pins.is_closed() || self.state.allocator.pins.is_closed()
@@ -176,13 +177,13 @@ impl Pool {
         self.rules(py)?;
         let _inside = self.state.allocator.enter(py)?;
         let (engine, id) = (self.state.allocator.engine(), self.state.id);
-        py.detach(|| engine.statistics_of_pool(id)).or_raise(py).map(Statistics::from)
+        detach(py, || engine.statistics_of_pool(id)).or_raise(py).map(Statistics::from)
     }
 
-    /// Gives its memory back (`vmaDestroyPool`). Nothing happens the second time.
+    /// Frees all memory of the pool (`vmaDestroyPool`). Does nothing if it was closed before.
     ///
-    /// What still lives in it is released and listed in a `ResourceWarning`. Raises `BufferError`,
-    /// and changes nothing, while a view is open.
+    /// Resources that are still live in it are released and listed in a `ResourceWarning`. Raises
+    /// `BufferError`, and changes nothing, while a view is open.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let state = &self.state;
         if self.closed() {
@@ -196,6 +197,7 @@ impl Pool {
         let live: Vec<_> =
             live.into_iter().filter(|it| state.holds(it.allocation().id.pool_key())).collect();
         in_use(&live, "pool")?;
+        state.allocator.check_retired_views(|pool_key| state.holds(pool_key), "pool")?;
         match state.pins.close(py) {
             Ok(()) => {}
             Err(NotClosed::Already) => return Ok(()),
@@ -211,10 +213,10 @@ impl Pool {
         let mut remains: Vec<_> = live.iter().filter_map(|it| it.close_for_allocator(py)).collect();
         remains.extend(state.allocator.take_collected(|pool_key| state.holds(pool_key)));
         release_all(py, &state.allocator, &remains);
-        let destroyed = py.detach(|| state.allocator.engine().destroy_pool(state.id));
+        let destroyed = detach(py, || state.allocator.engine().destroy_pool(state.id));
         state.allocator.tell_device_memory(py);
         if destroyed.is_err() {
-            // Another thread is releasing something of it, as at the start of a frame.
+            // Another thread is releasing a resource of it, as at the start of a frame.
             state.pins.reopen(py);
         }
         destroyed.or_raise(py)?;
@@ -224,7 +226,7 @@ impl Pool {
     }
 
     fn __int__(&self) -> PyResult<u64> {
-        // Vulkan knows no pool of memory, only of other things: any number would be one of those.
+        // Vulkan has no handle type for a pool: any integer would be taken for another object.
         Err(PyTypeError::new_err(
             "a Pool has no handle of Vulkan: what is allocated from it has, as allocation.device_memory",
         ))

@@ -1,55 +1,57 @@
 //! `vk_mem.Resource`: what a `Buffer`, an `Image` and an `Allocation` have in common.
 
 use once_cell::race::OnceBox;
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use pyo3::{PyClass, PyTraverseError, PyVisit, ffi};
 use vkmem_engine::Error;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::with_article;
 use vkmem_vulkan::{ResourceHandle, prefetch_bytes, prefetch_line};
 
 use crate::arguments::text::Text;
 use crate::errors::IntoPyResult;
 use crate::interop::export;
+use crate::interpreter::detach;
 use crate::lifetime::face::Face;
 use crate::lifetime::ownership::{Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::memory::mapping::{Access, Mapping};
-use crate::package::PARAMETER;
+use crate::package::{PARAMETER, READ_ARRAY};
 use crate::process::links::Link;
 
-/// What most drivers have at least for a buffer or an image, in bytes.
+/// Size of a driver's object for a buffer or image, in bytes: the least of most drivers.
 const OF_DRIVER: u64 = 128;
-/// So many bytes before what is ours of an object lies what the cycle collector keeps of it, mostly in
-/// another line of the cache.
+/// Size in bytes of the cycle collector's header, which precedes the part of an object that this crate
+/// defines, usually in another cache line.
 const TO_COLLECTOR: usize = 32;
 
-/// A Python object that stands for a resource: with what Python adds 64 bytes, as many as a line of the
-/// cache, which has left it when the object ends.
+/// The common base of `Buffer`, `Image` and `Allocation`: name, user data, mapping, copies, export.
+//
+// With Python's header it takes 64 bytes, one cache line, which has left the cache when the object ends.
 #[repr(C)]
 #[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
 pub struct ResourceObject {
     pub resource: ResourceRef,
-    /// That of the resource, which is further away.
+    /// Copy of the resource's handle, which is in another cache line.
     handle: u64,
-    /// What few have.
+    /// References that few objects have, allocated on first use.
     others: OnceBox<Others>,
 }
 
-/// Other Python objects that one leads to.
+/// References to other Python objects.
 #[derive(Default)]
 struct Others {
-    user_data: Mutex<Option<Link<PyAny>>>,
+    user_data: Mutex<Option<Link<PyAny>>, rank::UserData>,
     /// The `Buffer` or `Image` that this `Allocation` belongs to, and whose user data it shows.
     owner: Option<Link<ResourceObject>>,
-    /// Whose memory it lies in, if that leads on to further objects: so that the cycle collector can
-    /// follow the way there.
-    memory: Mutex<Option<Link<ResourceObject>>>,
+    /// The object whose memory this one uses, if that refers to other objects: so that the cycle collector
+    /// can traverse them.
+    memory: Mutex<Option<Link<ResourceObject>>, rank::MemoryOwner>,
 }
 
 impl ResourceObject {
-    /// Of a new resource.
+    /// Creates the base object of a new resource.
     #[inline(always)]
     pub fn new(py: Python<'_>, resource: ResourceRef, user_data: Option<Link<PyAny>>) -> Self {
         if let Some(data) = &user_data {
@@ -65,7 +67,7 @@ impl ResourceObject {
         Self { resource, handle, others }
     }
 
-    /// A second face of an owner's resource; keeps the owner alive.
+    /// Creates a second object of an owner's resource; keeps the owner alive.
     pub fn of_owner(owner: &Bound<'_, Self>) -> Self {
         let ResourceObject { resource, handle, .. } = owner.get();
         let owner = Some(Link::new(owner.clone().unbind()));
@@ -73,8 +75,8 @@ impl ResourceObject {
         Self { resource: resource.clone(), handle: *handle, others }
     }
 
-    /// A new object, on the list of the cycle collector only if it leads to another: most never do,
-    /// and walking over them takes as long as creating them.
+    /// Creates a Python object, tracked by the cycle collector only if it refers to another: most never do,
+    /// and traversing them takes as long as creating them.
     #[inline(always)]
     pub fn make<'py, T>(py: Python<'py>, base: Self, object: T) -> PyResult<Bound<'py, T>>
     where
@@ -82,18 +84,18 @@ impl ResourceObject {
     {
         let leads_on = base.others.get().is_some();
         let made = Bound::new(py, PyClassInitializer::from(base).add_subclass(object))?;
-        // New ones are on it.
+        // CPython tracks a new object.
         if !leads_on {
-            // SAFETY: an object of a class that the collector knows.
+            // SAFETY: an object of a class with garbage collection.
             unsafe { ffi::PyObject_GC_UnTrack(made.as_ptr().cast()) };
         }
         Ok(made)
     }
 
-    /// Puts it on the list of the cycle collector, before it leads to another.
+    /// Makes the cycle collector track an object, before it refers to another one.
     pub fn track(object: &Bound<'_, Self>) {
-        // SAFETY: as above, and complete. It is put there once: nobody else does it while this thread
-        // has the interpreter.
+        // SAFETY: a complete object of a class with garbage collection. It is tracked once, as no other
+        // thread can do so while this one holds the GIL.
         unsafe {
             if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
                 ffi::PyObject_GC_Track(object.as_ptr().cast());
@@ -105,18 +107,19 @@ impl ResourceObject {
         self.others.get()?.owner.as_ref()
     }
 
-    /// The one whose user data it shows.
+    /// Returns the object whose user data this one shows.
     fn with_user_data(&self) -> &Self {
         self.owner().map_or(self, |owner| owner.get())
     }
 
-    /// What it shows.
+    /// Returns the resource as this object shows it.
     pub fn face(&self) -> Face<'_> {
         Face { resource: &self.resource, is_allocation: self.has_owner() }
     }
 
-    /// Another reference to it, if it keeps memory of a Python object, or lies in memory that does: who
-    /// keeps its memory has to keep it then, as the cycle collector follows references of Python only.
+    /// Returns a new reference to the object if it holds memory of a Python object, or uses memory that does:
+    /// any object that keeps its memory alive has to keep that reference, too, as the cycle collector
+    /// traverses Python references only.
     pub fn leading_on(object: &Bound<'_, Self>) -> Option<Link<Self>> {
         let this = object.get().with_user_data();
         let others = this.others.get();
@@ -136,7 +139,7 @@ impl ResourceObject {
         Mapping::open(object.py(), &object.get().face(), owner, offset, size, access)
     }
 
-    /// Notes that it lies in the memory of another.
+    /// Stores that the object uses the memory of another.
     pub fn lies_in(object: &Bound<'_, Self>, memory: &Bound<'_, Self>) {
         let Some(link) = Self::leading_on(memory) else { return };
         let before = object.get().others.get_or_init(Box::default).memory.lock().replace(link);
@@ -144,19 +147,20 @@ impl ResourceObject {
         drop(before);
     }
 
-    /// Flushes or invalidates without the interpreter.
+    /// Flushes or invalidates with the GIL released.
     fn synchronise(
         &self,
         py: Python<'_>,
         run: impl FnOnce(&Resource) -> Result<(), Error> + Send,
     ) -> PyResult<()> {
         let _pin = self.resource.enter_memory(py)?;
+        self.resource.check_host_access(&self.face(), py)?;
         let resource = &*self.resource;
-        py.detach(|| run(resource)).or_raise(py)
+        detach(py, || run(resource)).or_raise(py)
     }
 
-    /// Ends it. What was not used for a while is in no cache by now, and the driver's object is
-    /// fetched beside ours.
+    /// Destroys the resource. A resource that was not used for a while is in no cache, so the driver's object
+    /// and this crate's are prefetched together.
     pub fn destroy(&self, py: Python<'_>) -> PyResult<()> {
         self.resource.expect();
         prefetch_bytes(self.handle, OF_DRIVER);
@@ -164,19 +168,19 @@ impl ResourceObject {
         self.resource.destroy(py)
     }
 
-    /// The name of its class.
+    /// Returns the name of the class.
     fn class(&self) -> &'static str {
         if self.has_owner() { "Allocation" } else { self.resource.handle().class() }
     }
 
-    /// The `VkBuffer`, the `VkImage` or, of an `Allocation`, the `VkDeviceMemory`.
+    /// Returns the `VkBuffer`, the `VkImage` or, for an `Allocation`, the `VkDeviceMemory`.
     fn vulkan_handle(&self, py: Python<'_>) -> PyResult<u64> {
         self.resource.check_live(py)?;
         let is_memory = self.has_owner() || self.resource.handle() == ResourceHandle::Memory;
         Ok(if is_memory { self.resource.allocation().memory.0 } else { self.handle })
     }
 
-    /// Whether it belongs to a `Buffer` or an `Image`.
+    /// Returns whether it belongs to a `Buffer` or an `Image`.
     pub fn has_owner(&self) -> bool {
         self.owner().is_some()
     }
@@ -184,7 +188,7 @@ impl ResourceObject {
 
 #[pymethods]
 impl ResourceObject {
-    /// The name, for people and dumps. None if it has none.
+    /// Name for messages and dumps; None without one.
     #[getter]
     fn name(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let _pin = self.resource.enter(py)?;
@@ -197,7 +201,7 @@ impl ResourceObject {
         self.resource.set_name(name.as_ref().map(|text| text.0.as_str())).or_raise(py)
     }
 
-    /// Any Python object that the caller wants to find here again.
+    /// Any Python object that the caller attaches to this one.
     #[getter]
     fn user_data(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.resource.check_live(py)?;
@@ -220,24 +224,23 @@ impl ResourceObject {
         Ok(())
     }
 
-    /// Whether it is neither destroyed nor freed, and its allocator not closed.
+    /// Whether it is neither destroyed nor freed, and its allocator is open.
     #[getter]
     fn alive(&self) -> bool {
         !self.resource.pins.is_closed()
     }
 
-    /// Maps the memory (`vmaMapMemory`): a `Mapping`, to be used as a context manager.
+    /// Maps the memory (`vmaMapMemory`); returns a `Mapping`, to be used as a context manager.
     ///
-    /// The view shows `size` bytes from `offset` on; up to the end without a size. Any number of maps may be
-    /// open. While one or a view of it is open, `destroy()` raises `BufferError`.
+    /// The view shows `size` bytes from `offset`; without a size, up to the end. Any number of maps may be
+    /// open. While one, or a view of it, is open, `destroy()` raises `BufferError`.
     ///
-    /// Where memory is not coherent, what the device wrote to these bytes is visible when the mapping
-    /// opens, unless another open view may have written there, and all of them are flushed when it ends,
-    /// written or not, rounded to `non_coherent_atom_size`: so map the part that you write. `readonly`
-    /// flushes nothing.
+    /// On non-coherent memory, opening the mapping makes device writes to these bytes visible, except where
+    /// another open view may have written, and its end flushes all of them, written or not, rounded to
+    /// `non_coherent_atom_size`: so map only the part that you write. `readonly` flushes nothing.
     ///
     /// Raises `MemoryMapError` if the memory is not `HOST_VISIBLE` or the driver refuses,
-    /// `InvalidArgumentError` if the part is outside.
+    /// `InvalidArgumentError` if the range is outside of the resource.
     #[pyo3(signature = (offset = None, size = None, *, readonly = false))]
     fn map(
         slf: &Bound<'_, Self>,
@@ -249,13 +252,12 @@ impl ResourceObject {
         Self::open_mapping(slf, host_copy::offset(offset)?, host_copy::size(size)?, access)
     }
 
-    /// The memory of a MAPPED allocation. None if it was not created so, or if its memory type is not
-    /// `HOST_VISIBLE`.
+    /// A view of the persistently mapped memory of an allocation with `MAPPED`. None without that flag, or if
+    /// the memory type is not `HOST_VISIBLE`.
     ///
-    /// With `required_flags=HOST_COHERENT` it is coherent, and needs no flush. On memory that is not
-    /// coherent, call `flush(offset, size)` after writing to it and `invalidate()` before reading what
-    /// the device wrote. The end of the view
-    /// flushes all of it, as that of `map()`.
+    /// With `required_flags=HOST_COHERENT` it is coherent, and needs no flush. On non-coherent memory, call
+    /// `flush(offset, size)` after writing to it and `invalidate()` before reading device writes. The end of
+    /// the view flushes all of it, as that of `map()` does.
     #[getter]
     fn mapped<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
         let (py, resource) = (slf.py(), &slf.get().resource);
@@ -267,8 +269,8 @@ impl ResourceObject {
         PyMemoryView::from(Bound::new(py, mapping)?.as_any()).map(Some)
     }
 
-    /// Copies a contiguous buffer of any Python object to `offset` bytes into the memory, and flushes
-    /// it if needed (`vmaCopyMemoryToAllocation`). Its bytes are numbers, characters or structs of those.
+    /// Copies a contiguous buffer of any Python object to `offset` bytes into the memory, and flushes it if
+    /// needed (`vmaCopyMemoryToAllocation`). Its items are numbers, characters or structs of those.
     ///
     /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if it does not fit,
     /// `TypeError` for an array of objects or pointers.
@@ -282,7 +284,7 @@ impl ResourceObject {
         host_copy::write(py, &self.face(), data, host_copy::offset(offset)?)
     }
 
-    /// `write` for a `BufferSlice`, which has the `size` bytes from `start` on.
+    /// Writes into a `BufferSlice`, which has the `size` bytes from `start`; see `write`.
     #[pyo3(signature = (data, offset, start, size))]
     fn _write_part(
         &self,
@@ -301,22 +303,31 @@ impl ResourceObject {
         )
     }
 
-    /// Copies `size` bytes from `offset` on, after an invalidate if needed; up to the end without a
-    /// size (`vmaCopyAllocationToMemory`).
+    /// Returns a copy of `size` bytes from `offset`, after an invalidate if needed
+    /// (`vmaCopyAllocationToMemory`). Without a size, up to the end. With a `dtype` or a `shape` the copy is a new
+    /// NumPy array, of `uint8` by default; else it is `bytes`.
     ///
-    /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if it is outside.
-    #[pyo3(signature = (offset = None, size = None))]
+    /// Raises `MemoryMapError` if the memory cannot be mapped, `InvalidArgumentError` if the range is outside
+    /// of the resource.
+    #[pyo3(signature = (offset = None, size = None, *, dtype = None, shape = None))]
     fn read<'py>(
-        &self,
-        py: Python<'py>,
-        offset: Option<&Bound<'_, PyAny>>,
-        size: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        host_copy::read(py, &self.face(), host_copy::offset(offset)?, host_copy::size(size)?)
+        slf: &Bound<'py, Self>,
+        offset: Option<&Bound<'py, PyAny>>,
+        size: Option<&Bound<'py, PyAny>>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        shape: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, face) = (slf.py(), slf.get().face());
+        let (start, length) = (host_copy::offset(offset)?, host_copy::size(size)?);
+        if dtype.is_none() && shape.is_none() {
+            return host_copy::read(py, &face, start, length).map(Bound::into_any);
+        }
+        drop(face.enter_host(py)?);
+        READ_ARRAY.get(py)?.call1((slf, face.size(), start, length, dtype, shape))
     }
 
-    /// Fills a writable contiguous buffer of any Python object from `offset` on, after an invalidate if
-    /// needed.
+    /// Fills a writable contiguous buffer of any Python object with the bytes from `offset`, after an
+    /// invalidate if needed.
     ///
     /// Raises what `read` raises, and `TypeError` for an array of objects or pointers.
     #[pyo3(signature = (target, offset = None))]
@@ -329,10 +340,29 @@ impl ResourceObject {
         host_copy::read_into(py, &self.face(), target, host_copy::offset(offset)?)
     }
 
-    /// Makes host writes to `size` bytes from `offset` on visible to the device
-    /// (`vmaFlushAllocation`), rounded to `non_coherent_atom_size`; up to the end without a size. Does
-    /// nothing on coherent memory. Flushed is what an open view may have written, and of MAPPED memory
-    /// all: there is nothing to flush in memory that is not mapped.
+    /// `read_into` for a range of a buffer, which has the `size` bytes from `start` on.
+    #[pyo3(signature = (target, offset, start, size))]
+    fn _read_part_into(
+        &self,
+        py: Python<'_>,
+        target: &Bound<'_, PyAny>,
+        offset: Option<&Bound<'_, PyAny>>,
+        start: u64,
+        size: u64,
+    ) -> PyResult<()> {
+        host_copy::read_part_into(
+            py,
+            &self.face(),
+            target,
+            host_copy::offset(offset)?,
+            start..start.saturating_add(size),
+        )
+    }
+
+    /// Flushes `size` bytes from `offset`: makes host writes available to the device (`vmaFlushAllocation`).
+    /// Without a size, up to the end. Rounded outward to `non_coherent_atom_size`. Does nothing on coherent
+    /// memory. Flushes the bytes that an open view may have written, or all of them with `MAPPED`: memory
+    /// that is not mapped has no host writes.
     #[pyo3(signature = (offset = None, size = None))]
     fn flush(
         &self,
@@ -345,8 +375,9 @@ impl ResourceObject {
         self.synchronise(py, |resource| resource.flush(offset, size))
     }
 
-    /// Makes device writes visible to the host (`vmaInvalidateAllocation`); see `flush`. Host writes that
-    /// are not flushed are lost. Does nothing where the memory is not mapped.
+    /// Invalidates `size` bytes from `offset`: makes device writes visible to the host
+    /// (`vmaInvalidateAllocation`); see `flush`. Unflushed host writes are lost. Does nothing if the memory
+    /// is not mapped.
     #[pyo3(signature = (offset = None, size = None))]
     fn invalidate(
         &self,
@@ -359,13 +390,12 @@ impl ResourceObject {
         self.synchronise(py, |resource| resource.invalidate(offset, size))
     }
 
-    /// Exports the `VkDeviceMemory` that it lies in as a new file descriptor (`vkGetMemoryFdKHR`),
-    /// which the caller closes, or gives to an import that consumes it.
+    /// Exports the `VkDeviceMemory` of the resource as a new file descriptor (`vkGetMemoryFdKHR`), which the
+    /// caller closes, or passes to an import that consumes it.
     ///
-    /// The whole memory object is exported: this starts `allocation.offset` bytes into
-    /// `allocation.device_memory_size`. The memory was created with `export_handle_types`, or in a
-    /// pool that was. `handle_type` is `ExternalMemoryHandleType.OPAQUE_FD` by default, or
-    /// `DMA_BUF_EXT`.
+    /// The whole memory object is exported: the resource starts `allocation.offset` bytes into its
+    /// `allocation.device_memory_size`. The memory must have been created with `export_handle_types`, or in a
+    /// pool that was. `handle_type` is `ExternalMemoryHandleType.OPAQUE_FD` by default, or `DMA_BUF_EXT`.
     ///
     /// Raises `InvalidArgumentError` for other memory, `FeatureNotPresentError` without
     /// `VK_KHR_external_memory_fd`.
@@ -374,8 +404,8 @@ impl ResourceObject {
         export::export_fd(py, &self.resource, handle_type)
     }
 
-    /// The same as a Win32 handle (`vkGetMemoryWin32HandleKHR`), of
-    /// `ExternalMemoryHandleType.OPAQUE_WIN32` by default. NT handles are closed by the caller.
+    /// Exports the `VkDeviceMemory` of the resource as a Win32 handle (`vkGetMemoryWin32HandleKHR`), of
+    /// `ExternalMemoryHandleType.OPAQUE_WIN32` by default; see `export_fd`. The caller closes NT handles.
     ///
     /// Raises `FeatureNotPresentError` without `VK_KHR_external_memory_win32`.
     #[pyo3(signature = (handle_type = None))]
@@ -387,11 +417,15 @@ impl ResourceObject {
         export::export_win32_handle(py, &self.resource, handle_type)
     }
 
-    /// Lets go of it now; it is released when no frame in flight can use it any more
-    /// (`frames_in_flight`, `set_current_frame_index`), or with its allocator. To be called when the
-    /// last command that uses it was recorded. Nothing happens the second time.
+    /// Ends the object now; its memory is freed when no frame in flight can use it (`frames_in_flight`,
+    /// `set_current_frame_index`), or with its allocator. To be called when the last command that uses it has
+    /// been recorded. Does nothing if it has ended before.
     ///
-    /// Raises `BufferError` while a view is open.
+    /// Views that are open stay good: the memory is released by the `set_current_frame_index` that comes
+    /// after the end of the last one as well as after those frames, or with its allocator, which is closed
+    /// after them.
+    ///
+    /// Raises `BufferError` while another thread uses it or something is bound to it.
     fn retire(&self, py: Python<'_>) -> PyResult<()> {
         if self.has_owner() && !self.resource.pins.is_closed() {
             let class = self.resource.handle().class();
@@ -399,7 +433,7 @@ impl ResourceObject {
                 format!("this memory belongs to {}: call retire() on that", with_article(class));
             return Err(crate::errors::invalid(py, why));
         }
-        self.resource.retire(py)
+        Resource::retire(&self.resource, py)
     }
 
     fn __int__(&self, py: Python<'_>) -> PyResult<u64> {
@@ -410,13 +444,13 @@ impl ResourceObject {
         self.vulkan_handle(py)
     }
 
-    /// What ctypes passes for it: its handle.
+    /// The handle, which ctypes passes for the object.
     #[getter]
     fn _as_parameter_<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         PARAMETER.get(py)?.call1((self.vulkan_handle(py)?,))
     }
 
-    /// What it holds, as `read()`: `bytes` would else take the handle for a number of zeros.
+    /// Returns the contents, as `read()`: otherwise `bytes` would take the handle for a number of zero bytes.
     fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         host_copy::read(py, &self.face(), 0, None)
     }
@@ -446,7 +480,7 @@ impl ResourceObject {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Each resource has one object without an owner, which visits what the resource holds for it.
+        // Each resource has one object without an owner, which traverses what the resource holds.
         if !self.has_owner() {
             self.resource.visit_held(&visit)?;
         }

@@ -1,4 +1,4 @@
-//! `vk_mem.SimulatedDevice`: any GPU without a driver, for tests and for machines without one.
+//! `vk_mem.SimulatedDevice`: a GPU of any kind without a driver, for tests and for machines without a GPU.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,38 +20,40 @@ use crate::arguments::numbers::{
 };
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::DeviceCore;
 
-/// A device that needs no driver and answers like one that exists, or like one that is described.
+/// A device that needs no driver and behaves like an existing GPU, or like one that is described.
 ///
 /// `profile` is one of `profile_names()`, "nvidia-h200" by default:
 ///
-/// - "nvidia-h200": 140 GiB of the device, 94 GiB of the host; has `VK_EXT_memory_budget`,
-///   `VK_EXT_memory_priority`, `VK_EXT_pageable_device_local_memory` and device addresses, which no other
-///   has; Vulkan 1.4, the others 1.3;
+/// - "nvidia-h200": 140 GiB on the device, 94 GiB on the host; the only one with `VK_EXT_memory_budget`,
+///   `VK_EXT_memory_priority`, `VK_EXT_pageable_device_local_memory` and device addresses; Vulkan 1.4,
+///   the others 1.3;
 /// - "lavapipe": 2 GiB, one type for all; Mesa's CPU driver;
-/// - "discrete-8gib": 8 GiB of the device, 16 GiB of the host, at most 4096 memory objects;
-/// - "discrete-8gib-bar": the same, 256 MiB of the device host-visible; AMD's uncached types;
+/// - "discrete-8gib": 8 GiB on the device, 16 GiB on the host, at most 4096 memory objects;
+/// - "discrete-8gib-bar": like "discrete-8gib", with 256 MiB of the device host-visible; AMD's uncached
+///   types;
 /// - "integrated": 12 GiB shared with the host;
 /// - "raspberry-pi": 2 GiB, one type for all;
 /// - "moltenvk": 11 GiB shared with the host, and a lazily allocated type; no external memory;
 /// - "non-coherent": host-visible types that are not coherent, pages of 64 KiB
 ///   (`buffer_image_granularity`).
 ///
-/// Or `heaps` are pairs of a size in
-/// bytes and `MemoryHeapFlags`, and `types` pairs of a heap's index and `MemoryPropertyFlags`. The other
-/// keywords change one limit each, of a profile as of described heaps; a maximum of 0 is one that the
-/// driver does not say. Memory that can be mapped is real, copies between buffers happen, and breaking a
-/// rule of Vulkan is noted in `violations`.
+/// Alternatively, `heaps` are pairs of a size in bytes and `MemoryHeapFlags`, and `types` pairs of a heap
+/// index and `MemoryPropertyFlags`. The other keywords set one limit each, of a profile or of the described
+/// device; a maximum of 0 is one that the driver does not report. Memory that can be mapped is real, copies
+/// between buffers take place, and violations of Vulkan's rules are listed in `violations`.
 ///
-/// Raises `InvalidArgumentError` for what no device could be like, as a page that is no power of two.
+/// Raises `InvalidArgumentError` for a device that violates Vulkan's limits, such as a page size that is not
+/// a power of two.
 #[pyclass(module = "vk_mem", extends = Device, frozen)]
 pub struct SimulatedDevice {
     driver: Arc<SimulatedDriver>,
     core: Arc<DeviceCore>,
 }
 
-/// Of calls that are `wanted`; others exist, but not for this.
+/// Returns the call with a name if it is `wanted`; raises for any other call.
 fn call_named(py: Python<'_>, name: &str, wanted: fn(Call) -> bool) -> PyResult<Call> {
     let found = Call::ALL.into_iter().find(|call| call.name() == name);
     if let Some(call) = found.filter(|call| wanted(*call)) {
@@ -68,7 +70,7 @@ fn call_named(py: Python<'_>, name: &str, wanted: fn(Call) -> bool) -> PyResult<
     ))
 }
 
-/// A `VkResult` that is an error: those are negative.
+/// Reads a `VkResult` that is an error, which is negative.
 fn failure(value: Option<&Bound<'_, PyAny>>) -> PyResult<DeviceError> {
     let Some(value) = value else { return Ok(DeviceError::OutOfDeviceMemory) };
     let py = value.py();
@@ -89,7 +91,7 @@ fn failure(value: Option<&Bound<'_, PyAny>>) -> PyResult<DeviceError> {
     }
 }
 
-/// The `VkPhysicalDeviceType` of a number.
+/// Returns the `VkPhysicalDeviceType` of a number.
 fn device_type(py: Python<'_>, value: u32) -> PyResult<DeviceType> {
     Ok(match value {
         0 => DeviceType::Other,
@@ -106,7 +108,7 @@ fn any(_: Call) -> bool {
 }
 
 impl SimulatedDevice {
-    /// For every use: in the child of a fork another thread of the parent may hold its locks for ever.
+    /// Returns the device; raises in the child of a fork, where its locks may be held for ever.
     fn device(&self, py: Python<'_>) -> PyResult<&EngineDevice> {
         Ok(self.driver(py)?.device())
     }
@@ -117,13 +119,13 @@ impl SimulatedDevice {
     }
 }
 
-/// Pairs of numbers, as in `[(size, flags), ...]`.
+/// Reads pairs of numbers, as in `[(size, flags), ...]`.
 fn pairs(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<Vec<(u64, u32)>> {
     let pair = |item: &Bound<'_, PyAny>| {
         let (number, flags): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
         Ok((unsigned(&number, name)?, of_class(&flags, name, class)?))
     };
-    // Of either there are at most 32 (`VK_MAX_MEMORY_TYPES`).
+    // `VK_MAX_MEMORY_TYPES` is 32, and there are fewer heaps.
     iterables::read(value, name, 32, pair)
 }
 
@@ -206,13 +208,13 @@ impl SimulatedDevice {
         Ok(PyClassInitializer::from(device).add_subclass(Self { driver, core }))
     }
 
-    /// Names of the profiles.
+    /// Returns the names of the profiles.
     #[staticmethod]
     fn profile_names(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
         PyTuple::new(py, EngineDevice::profile_names())
     }
 
-    /// The `n`th call from now that can fail, counted from 0, fails with `vk_result`, an error
+    /// Makes the `n`th call from now that can fail, counted from 0, fail with `vk_result`, an error
     /// (negative).
     #[pyo3(signature = (n = None, vk_result = None), text_signature = "($self, n=0, vk_result=-2)")]
     fn fail_call(
@@ -226,10 +228,10 @@ impl SimulatedDevice {
         Ok(())
     }
 
-    /// The next `count` calls of a Vulkan command that can fail, as `"vkAllocateMemory"`, fail with
-    /// `vk_result`, an error (negative).
+    /// Makes the next `count` calls of a Vulkan command that can fail, such as `"vkAllocateMemory"`, fail
+    /// with `vk_result`, an error (negative).
     ///
-    /// Raises `InvalidArgumentError` for a command that cannot fail, as `vkFreeMemory`.
+    /// Raises `InvalidArgumentError` for a command that cannot fail, such as `vkFreeMemory`.
     #[pyo3(
         signature = (call, count = None, vk_result = None),
         text_signature = "($self, call, count=1, vk_result=-2)"
@@ -248,7 +250,7 @@ impl SimulatedDevice {
         Ok(())
     }
 
-    /// No call fails any more, other than by its own fault.
+    /// Cancels all failures that were set.
     fn clear_failures(&self, py: Python<'_>) -> PyResult<()> {
         self.device(py)?.clear_failures();
         Ok(())
@@ -273,13 +275,13 @@ impl SimulatedDevice {
         Ok(())
     }
 
-    /// Makes resources created from now on insist on a memory object of their own.
+    /// Makes resources created from now on require dedicated memory.
     fn set_requires_dedicated(&self, requires: bool) {
         self.driver.set_requires_dedicated(requires);
     }
 
-    /// Whether more memory objects than `maxMemoryAllocationCount` are refused, as at first: some drivers
-    /// give more than they say.
+    /// Sets whether more memory objects than `maxMemoryAllocationCount` are refused, which is the default:
+    /// some drivers allow more than they report.
     fn set_enforces_allocation_count(&self, py: Python<'_>, enforces: bool) -> PyResult<()> {
         self.device(py)?.enforce_allocation_count(enforces);
         Ok(())
@@ -300,7 +302,7 @@ impl SimulatedDevice {
             }
         };
         let driver = self.driver(py)?;
-        py.detach(|| driver.set_completion(completion));
+        detach(py, || driver.set_completion(completion));
         Ok(())
     }
 
@@ -315,7 +317,7 @@ impl SimulatedDevice {
         let count = count.map_or(Ok(u64::MAX), |count| unsigned(count, "count"))?;
         let driver = self.driver(py)?;
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        Ok(py.detach(|| driver.complete_submissions(count)))
+        Ok(detach(py, || driver.complete_submissions(count)))
     }
 
     /// Submissions that have not ended.
@@ -324,7 +326,7 @@ impl SimulatedDevice {
         Ok(self.driver(py)?.pending_submissions())
     }
 
-    /// How often a Vulkan command was called, or all of them.
+    /// Returns how often a Vulkan command, or any of them, was called.
     #[pyo3(signature = (call = None))]
     fn call_count(&self, py: Python<'_>, call: Option<&str>) -> PyResult<u64> {
         let device = self.device(py)?;
@@ -334,19 +336,19 @@ impl SimulatedDevice {
         })
     }
 
-    /// How many calls that can fail were made.
+    /// Number of calls so far that can fail.
     #[getter]
     fn fallible_call_count(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.device(py)?.fallible_call_count())
     }
 
-    /// `VkDeviceMemory` objects that live.
+    /// Number of live `VkDeviceMemory` objects.
     #[getter]
     fn live_memory_objects(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.device(py)?.live_memory_objects())
     }
 
-    /// Bytes of the memory objects that live in a heap.
+    /// Returns the size of the live memory objects of a heap, in bytes.
     fn live_bytes(&self, py: Python<'_>, heap: &Bound<'_, PyAny>) -> PyResult<u64> {
         let heap = unsigned_32(heap, "heap")?;
         if heap as usize >= self.driver.info().heaps.len() {
@@ -355,19 +357,19 @@ impl SimulatedDevice {
         Ok(self.device(py)?.live_bytes(heap))
     }
 
-    /// Buffers that live.
+    /// Number of live buffers.
     #[getter]
     fn live_buffers(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.driver(py)?.live_buffers())
     }
 
-    /// Images that live.
+    /// Number of live images.
     #[getter]
     fn live_images(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.driver(py)?.live_images())
     }
 
-    /// Rules of Vulkan that were broken so far.
+    /// Violations of Vulkan's rules so far, as texts.
     #[getter]
     fn violations(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         Ok(self.device(py)?.violations())

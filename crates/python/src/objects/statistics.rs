@@ -1,4 +1,4 @@
-//! Counts of blocks, allocations and unused ranges, and budgets.
+//! Statistics of blocks, allocations and unused ranges, and budgets.
 
 use pyo3::prelude::*;
 use vkmem_engine as engine;
@@ -7,58 +7,58 @@ use vkmem_engine::PoolKey;
 use crate::lifetime::ownership::AllocatorState;
 use crate::package::{self, Name};
 
-/// Has `vk_mem.observe.tables` put an object into words.
+/// Formats an object with a function of `vk_mem.observe.tables`.
 fn table(object: Bound<'_, PyAny>, function: &Name) -> PyResult<String> {
     function.get(object.py())?.call1((object,))?.extract()
 }
 
-/// What some blocks hold. Sizes are bytes; of a `VirtualBlock`, its own unit. Printed, it is a table.
+/// Counts and sizes of a set of blocks. Sizes are in bytes; those of a `VirtualBlock` in its own unit. Prints
+/// as a table.
 #[pyclass(module = "vk_mem", frozen, eq)]
 #[derive(Clone, Copy, PartialEq)]
 pub struct Statistics {
-    /// Memory objects.
+    /// Number of memory objects.
     #[pyo3(get)]
     block_count: u64,
-    /// Bytes of them.
+    /// Size of all memory objects.
     #[pyo3(get)]
     block_bytes: u64,
-    /// Live allocations.
+    /// Number of live allocations.
     #[pyo3(get)]
     allocation_count: u64,
-    /// Bytes of them, as requested.
+    /// Size of all live allocations, as requested.
     #[pyo3(get)]
     allocation_bytes: u64,
-    /// Free ranges of blocks.
+    /// Number of free ranges in blocks.
     #[pyo3(get)]
     unused_range_count: u64,
-    /// Bytes of them. Less than the blocks leave beside the allocations where ends were rounded to an
-    /// alignment.
+    /// Size of all free ranges. Less than blocks minus allocations if ends were rounded up to an alignment.
     #[pyo3(get)]
     unused_range_bytes: u64,
-    /// None without allocations.
+    /// Size of the smallest allocation; None without allocations.
     #[pyo3(get)]
     allocation_size_min: Option<u64>,
-    /// None without allocations.
+    /// Size of the largest allocation; None without allocations.
     #[pyo3(get)]
     allocation_size_max: Option<u64>,
-    /// None without unused ranges.
+    /// Size of the smallest free range; None without free ranges.
     #[pyo3(get)]
     unused_range_size_min: Option<u64>,
-    /// None without unused ranges.
+    /// Size of the largest free range; None without free ranges.
     #[pyo3(get)]
     unused_range_size_max: Option<u64>,
-    /// 1 - largest unused range / all unused bytes, over all blocks that are counted here: 0 while what
-    /// is unused is one piece, or nothing is; close to 1 when it is scattered, so that a large request
-    /// needs a new block although there is room in sum. A second empty block raises it as well.
+    /// 1 - largest unused range / all unused bytes, over all blocks that are counted here: 0 if the unused
+    /// bytes are one range, or if there are none; close to 1 if they are scattered, so that a large request
+    /// needs a new block although their sum would suffice. A second empty block raises it as well.
     #[pyo3(get)]
     fragmentation: f64,
-    /// Whether sizes are bytes.
+    /// Whether sizes are in bytes.
     #[pyo3(get)]
     _in_bytes: bool,
 }
 
 impl Statistics {
-    /// In the unit of a virtual block.
+    /// Converts statistics of a virtual block, in its unit.
     pub fn of_units(it: engine::Statistics) -> Self {
         Self { _in_bytes: false, ..it.into() }
     }
@@ -108,17 +108,17 @@ impl Statistics {
     }
 }
 
-/// What a custom pool holds.
+/// Statistics of a custom pool.
 #[pyclass(module = "vk_mem", frozen)]
 #[derive(Clone)]
 pub struct PoolStatistics {
-    /// As given to `create_pool`; None if it has none.
+    /// The name given to `create_pool`; None without one.
     #[pyo3(get)]
     name: Option<String>,
     /// Index into the device's memory types.
     #[pyo3(get)]
     memory_type_index: u32,
-    /// The figures.
+    /// Statistics of its blocks.
     #[pyo3(get)]
     statistics: Statistics,
 }
@@ -144,22 +144,22 @@ impl PoolStatistics {
     }
 }
 
-/// Bytes of each heap, and heap and property flags of each memory type.
+/// Size in bytes of each heap; heap index and property flags of each memory type.
 type Layout = (Vec<u64>, Vec<(u32, u32)>);
 
 /// Statistics by memory type, heap and custom pool. Printed, it is a table.
 #[pyclass(module = "vk_mem", frozen)]
 pub struct TotalStatistics {
-    /// Of each memory type, its custom pools included.
+    /// Statistics of each memory type, including custom pools.
     #[pyo3(get)]
     memory_types: Vec<Statistics>,
-    /// Of each heap.
+    /// Statistics of each heap.
     #[pyo3(get)]
     memory_heaps: Vec<Statistics>,
-    /// Of each custom pool, in the order of memory types.
+    /// Statistics of each custom pool, in the order of memory types.
     #[pyo3(get)]
     pools: Vec<PoolStatistics>,
-    /// Of everything.
+    /// Statistics of the whole allocator.
     #[pyo3(get)]
     total: Statistics,
     #[pyo3(get)]
@@ -167,7 +167,7 @@ pub struct TotalStatistics {
 }
 
 impl TotalStatistics {
-    /// Walks everything, each pool once.
+    /// Counts every pool once and adds up the results.
     pub fn of(state: &AllocatorState) -> Result<Self, engine::Error> {
         let allocator = state.engine();
         let info = allocator.device().info();
@@ -224,25 +224,25 @@ impl TotalStatistics {
 
 /// Usage and budget of one heap (`VmaBudget`).
 ///
-/// `block_count` and `block_bytes` are the `VkDeviceMemory` objects that this allocator holds of the heap
-/// and their bytes, `allocation_count` and `allocation_bytes` what lives in them. `usage` and `budget` are
-/// bytes: what the whole process has in use and may have, as the driver says
+/// `block_count` and `block_bytes` are number and size of the `VkDeviceMemory` objects that this allocator
+/// has in the heap, `allocation_count` and `allocation_bytes` those of the allocations in them. `usage` and
+/// `budget` are in bytes: what the whole process uses and may use, as the driver reports it
 /// (`VK_EXT_memory_budget`); without that extension `block_bytes`, and 80 % of the heap or of its limit in
 /// `heap_size_limits`. No field is None.
 #[pyclass(module = "vk_mem", frozen, get_all, eq)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HeapBudget {
-    /// Memory objects of this allocator.
+    /// Number of memory objects of this allocator.
     block_count: u32,
-    /// Bytes of them.
+    /// Size of these memory objects in bytes.
     block_bytes: u64,
-    /// Live allocations of this allocator.
+    /// Number of live allocations of this allocator.
     allocation_count: u64,
-    /// Bytes of them, as requested.
+    /// Size of these allocations in bytes, as requested.
     allocation_bytes: u64,
-    /// Bytes that the whole process uses, other allocators included where the driver tells.
+    /// Bytes that the whole process uses, including other allocators if the driver reports them.
     usage: u64,
-    /// Bytes that it may use before it is slowed down or refused memory.
+    /// Bytes that the process may use before it is slowed down or allocations fail.
     budget: u64,
 }
 
@@ -283,7 +283,7 @@ impl HeapBudget {
     }
 }
 
-/// A list that prints as a table.
+/// Returns a list of budgets that prints as a table.
 pub fn heap_budgets<'py>(
     py: Python<'py>,
     budgets: Vec<engine::HeapBudget>,

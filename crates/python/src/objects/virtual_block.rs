@@ -1,12 +1,12 @@
-//! `vk_mem.VirtualBlock`: the suballocators for anything that is not Vulkan memory.
+//! `vk_mem.VirtualBlock`: the suballocators for resources other than Vulkan memory.
 
 use std::collections::HashMap;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::suballocator::SlotKey;
 use vkmem_engine::words::counted;
 use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
@@ -17,25 +17,26 @@ use crate::arguments::sequences::{self, Integers};
 use crate::arguments::text::Text;
 use crate::arguments::{arrays, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory, to_py_of_item, use_after_free};
-use crate::interpreter::enter_thread;
+use crate::interpreter::{detach, enter_thread};
 use crate::lifetime::extras::text_of;
 use crate::package::VIRTUAL_ALLOCATIONS;
 use crate::process::forks::Process;
 use crate::process::host_memory;
 use crate::process::links::Link;
+use crate::process::number::Number;
 
-/// A range of numbers that is divided: bytes of a buffer, slots of a table, frames of a sound
-/// (`VmaVirtualBlock`).
+/// A range of numbers that is divided into allocations: bytes of a buffer, slots of a table, frames of a
+/// sound (`VmaVirtualBlock`).
 ///
-/// `size` is in the caller's unit. `algorithm` is "tlsf", "linear" or "buddy". Usable from many
-/// threads at once. In the child of `os.fork()` every use of a block of the parent raises
-/// `InvalidArgumentError`, as with a device: another thread may have been changing it at that moment.
+/// `size` is in the caller's unit. `algorithm` is "tlsf", "linear" or "buddy". Can be used from many threads
+/// at once. In the child of `os.fork()` every use of a block of the parent raises `InvalidArgumentError`, as
+/// with a device: another thread may have been changing it during the fork.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct VirtualBlock {
-    /// Never held while an exception is made: that runs Python code, which may come back here.
-    block: Mutex<Engine>,
-    /// By handle; most have none.
-    user_data: Mutex<HashMap<u64, Link<PyAny>>>,
+    /// Never held while an exception is created: that runs Python code, which may come back here.
+    block: Mutex<Engine, rank::VirtualBlock>,
+    /// User data by handle; most handles have none.
+    user_data: Mutex<HashMap<u64, Link<PyAny>>, rank::UserData>,
     process: Process,
 }
 
@@ -49,8 +50,9 @@ pub struct VirtualAllocation {
 }
 
 impl VirtualBlock {
-    /// For every use: a lock that another thread held at a fork is never let go of in the child.
-    fn engine(&self, py: Python<'_>) -> PyResult<&Mutex<Engine>> {
+    /// Returns the engine's block; raises in the child of a fork, where a lock that another thread held is
+    /// never released.
+    fn engine(&self, py: Python<'_>) -> PyResult<&Mutex<Engine, rank::VirtualBlock>> {
         enter_thread();
         if self.process.is_this() {
             return Ok(&self.block);
@@ -59,7 +61,7 @@ impl VirtualBlock {
         Err(invalid(py, why))
     }
 
-    /// The user data as texts, by handle.
+    /// Returns the user data as texts, by handle.
     fn custom_data(&self, py: Python<'_>) -> PyResult<HashMap<u64, String>> {
         let user_data = self.user_data.lock();
         let mut texts = HashMap::new();
@@ -85,15 +87,15 @@ fn stale(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-/// Frees what a failed call made: in reverse, for a linear block.
+/// Frees the allocations of a failed call: in reverse order, as a linear block requires.
 fn undo(block: &mut Engine, handles: &[[u8; 8]]) {
     for handle in handles.iter().rev() {
-        // Who finds the arrays through the cycle collector may have freed one already.
+        // Code that found the arrays through the cycle collector may have freed one already.
         let _ = block.free(SlotKey::from_bits(u64::from_ne_bytes(*handle)));
     }
 }
 
-/// A `VirtualAllocation` of this block, or its handle.
+/// Returns the handle of a `VirtualAllocation` of this block, or a given handle.
 fn handle_of(slf: &Bound<'_, VirtualBlock>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     let Ok(allocation) = value.cast::<VirtualAllocation>() else {
         return unsigned(value, "allocation");
@@ -104,7 +106,7 @@ fn handle_of(slf: &Bound<'_, VirtualBlock>, value: &Bound<'_, PyAny>) -> PyResul
     Ok(allocation.get().handle)
 }
 
-/// One alignment for all, or one for each.
+/// One alignment for all allocations, or one for each.
 enum Alignments {
     All(u64),
     Each(Integers),
@@ -131,7 +133,7 @@ impl VirtualBlock {
         Ok(Self { block, user_data, process: Process::current() })
     }
 
-    /// In the caller's unit.
+    /// Size in the caller's unit.
     #[getter]
     fn size(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.engine(py)?.lock().size())
@@ -143,23 +145,23 @@ impl VirtualBlock {
         Ok(self.engine(py)?.lock().algorithm().name())
     }
 
-    /// How many allocations live.
+    /// Number of live allocations.
     #[getter]
     fn allocation_count(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.engine(py)?.lock().live().0)
     }
 
-    /// What they add up to.
+    /// Sum of the sizes of all live allocations, in the caller's unit.
     #[getter]
     fn allocated(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.engine(py)?.lock().live().1)
     }
 
-    /// Finds a place for `size` units (`vmaVirtualAllocate`).
+    /// Allocates `size` units (`vmaVirtualAllocate`).
     ///
-    /// `alignment` is any number, as a vertex's 12 bytes; 0 and 1 ask for nothing. What is no power of two
-    /// costs a division. `upper_address` takes it from the upper end of a linear block.
-    /// `strategy` is one of the STRATEGY flags.
+    /// `alignment` is any number, such as a vertex's 12 bytes; 0 and 1 require none. One that is not a power
+    /// of two costs a division. `upper_address` allocates at the upper end of a linear block. `strategy` is
+    /// one of the `STRATEGY` flags.
     ///
     /// Raises `OutOfDeviceMemoryError` if there is no room, `InvalidArgumentError`.
     #[pyo3(signature = (
@@ -194,14 +196,14 @@ impl VirtualBlock {
         Ok(VirtualAllocation { block, handle, offset: made.offset, size: made.size })
     }
 
-    /// Finds places for many, all or none.
+    /// Allocates many ranges, all or none.
     ///
-    /// `sizes` and `alignments` are sequences of integers or arrays of them; a contiguous one of
-    /// unsigned 64-bit integers, as NumPy's uint64, is read without an object for each. One alignment
-    /// may stand for all. Gives `VirtualAllocations`, a tuple of handles and offsets, as memoryviews of unsigned 64-bit integers (format
-    /// "Q"), which `numpy.asarray` takes without a copy.
+    /// `sizes` and `alignments` are sequences of integers or arrays of them; a contiguous array of unsigned
+    /// 64-bit integers, such as NumPy's uint64, is read without an object for each. A single alignment
+    /// applies to all. Returns `VirtualAllocations`, a tuple of handles and offsets, as memoryviews of
+    /// unsigned 64-bit integers (format "Q"), which `numpy.asarray` takes without a copy.
     ///
-    /// Raises what `allocate` raises; `item` of the error says which one it was, counted from 0.
+    /// Raises what `allocate` raises; `item` of the error is the index of the range, counted from 0.
     #[pyo3(signature = (sizes, alignments = None, *, strategy = None))]
     fn allocate_many<'py>(
         &self,
@@ -214,7 +216,7 @@ impl VirtualBlock {
         let sizes = Integers::read(sizes, "sizes", "size")?;
         let alignments = match alignments {
             None => Alignments::All(1),
-            // Arrays of numbers are no numbers; any other error is the caller's own.
+            // Arrays of numbers cannot be converted to a number; any other error is raised.
             Some(value) => {
                 match refuse_handle(value, "alignments").and_then(|()| value.extract()) {
                     Ok(one) => Alignments::All(one),
@@ -236,7 +238,7 @@ impl VirtualBlock {
             return Err(invalid(py, format!("{given} for {wanted}")));
         }
         let strategy = options::strategy(strategy)?;
-        // Filled where Python cannot reach: nobody has seen these arrays.
+        // Filled before any Python code can refer to these arrays.
         let two = arrays::pair(py, sizes.len(), |handles, offsets| {
             let fill = || {
                 let mut block = engine.lock();
@@ -258,14 +260,14 @@ impl VirtualBlock {
                     FailedItem { index: count, error }
                 })
             };
-            py.detach(fill).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
+            detach(py, fill).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
         })?;
-        // Without memory for the views nobody would know the handles.
+        // If the views cannot be created, the handles would be lost.
         let named = || VIRTUAL_ALLOCATIONS.get(py)?.call1(two.views()?);
         named().inspect_err(|_| undo(&mut engine.lock(), &two.first()))
     }
 
-    /// Frees one: a `VirtualAllocation` or its handle (`vmaVirtualFree`).
+    /// Frees a `VirtualAllocation` or its handle (`vmaVirtualFree`).
     ///
     /// Raises `UseAfterFreeError` if it was freed before.
     fn free(slf: &Bound<'_, Self>, allocation: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -274,12 +276,12 @@ impl VirtualBlock {
 
     /// Frees many handles, all or none: an array of unsigned 64-bit integers, or a sequence.
     ///
-    /// Raises `UseAfterFreeError` if one was freed before or stands there twice.
+    /// Raises `UseAfterFreeError` if one was freed before or occurs twice.
     fn free_many(&self, py: Python<'_>, handles: &Bound<'_, PyAny>) -> PyResult<()> {
         let engine = self.engine(py)?;
-        // Read once: another thread may change the array.
+        // Read once, as another thread may change the array.
         let handles = sequences::integers(handles, "handles", "handle")?;
-        let freed = py.detach(|| {
+        let freed = detach(py, || {
             let mut block = engine.lock();
             block.free_many(handles.iter().copied().map(SlotKey::from_bits))
         });
@@ -295,7 +297,7 @@ impl VirtualBlock {
         Ok(())
     }
 
-    /// Frees all (`vmaClearVirtualBlock`).
+    /// Frees all allocations (`vmaClearVirtualBlock`).
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         self.engine(py)?.lock().clear();
         let dropped = std::mem::take(&mut *self.user_data.lock());
@@ -303,9 +305,9 @@ impl VirtualBlock {
         Ok(())
     }
 
-    /// Where a handle's range is (`vmaGetVirtualAllocationInfo`).
+    /// Returns the allocation of a handle (`vmaGetVirtualAllocationInfo`).
     ///
-    /// Raises `UseAfterFreeError`.
+    /// Raises `UseAfterFreeError` if it was freed before.
     fn info(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<VirtualAllocation> {
         let handle = handle_of(slf, handle)?;
         let found = slf.get().engine(slf.py())?.lock().info(SlotKey::from_bits(handle));
@@ -314,7 +316,7 @@ impl VirtualBlock {
         Ok(VirtualAllocation { block, handle, offset: found.offset, size: found.size })
     }
 
-    /// Makes it larger; what is allocated stays where it is.
+    /// Increases the size of the block; allocations keep their offsets.
     ///
     /// Raises `InvalidArgumentError` for a smaller size.
     fn grow(&self, py: Python<'_>, size: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -326,25 +328,25 @@ impl VirtualBlock {
     /// Counts allocations and unused ranges (`vmaCalculateVirtualBlockStatistics`).
     fn statistics(&self, py: Python<'_>) -> PyResult<Statistics> {
         let engine = self.engine(py)?;
-        Ok(Statistics::of_units(py.detach(|| engine.lock().statistics())))
+        Ok(Statistics::of_units(detach(py, || engine.lock().statistics())))
     }
 
-    /// All regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of VMA's dump, with
-    /// `TotalBytes`, `UnusedBytes`, `Allocations`, `UnusedRanges` and, if `detailed`,
-    /// `Suballocations` with `Offset`, `Type`, `Size` and, where there are user data, `CustomData`: texts
-    /// as their letters and digits, numbers in full, of other objects the class and the `id()`.
+    /// Returns all regions as JSON (`vmaBuildVirtualBlockStatsString`): a block of VMA's dump, with
+    /// `TotalBytes`, `UnusedBytes`, `Allocations`, `UnusedRanges` and, if `detailed`, `Suballocations` with
+    /// `Offset`, `Type`, `Size` and, for allocations with user data, `CustomData`: the letters and digits of
+    /// a text, a number, or else the class and the `id()` of the object.
     #[pyo3(signature = (detailed = true))]
     fn build_stats_string(&self, py: Python<'_>, detailed: bool) -> PyResult<String> {
         let engine = self.engine(py)?;
         let texts = if detailed { self.custom_data(py)? } else { HashMap::new() };
         let text_of = |key: SlotKey| texts.get(&key.to_bits()).map(String::as_str);
-        py.detach(|| engine.lock().build_stats_string(detailed, &text_of)).or_raise(py)
+        detach(py, || engine.lock().build_stats_string(detailed, &text_of)).or_raise(py)
     }
 
-    /// Walks all bookkeeping. Raises `CorruptionError` with what is broken.
+    /// Checks all bookkeeping. Raises `CorruptionError` with the first fault found.
     fn validate(&self, py: Python<'_>) -> PyResult<()> {
         let engine = self.engine(py)?;
-        let checked = py.detach(|| engine.lock().validate());
+        let checked = detach(py, || engine.lock().validate());
         checked.map_err(|broken| crate::errors::corruption(py, &broken))
     }
 
@@ -384,31 +386,31 @@ impl VirtualBlock {
 
 #[pymethods]
 impl VirtualAllocation {
-    /// For `free`, `free_many` and `info`.
+    /// Handle for `free`, `free_many` and `info`.
     #[getter]
-    fn handle(&self) -> u64 {
-        self.handle
+    fn handle(&self) -> Number {
+        Number(self.handle)
     }
 
-    /// Where it starts, in the caller's unit.
+    /// Offset in the block, in the caller's unit.
     #[getter]
-    fn offset(&self) -> u64 {
-        self.offset
+    fn offset(&self) -> Number {
+        Number(self.offset)
     }
 
-    /// As requested.
+    /// Requested size, in the caller's unit.
     #[getter]
-    fn size(&self) -> u64 {
-        self.size
+    fn size(&self) -> Number {
+        Number(self.size)
     }
 
-    /// The block it is a part of.
+    /// The block that it is allocated from.
     #[getter]
     fn block(&self, py: Python<'_>) -> Py<VirtualBlock> {
         self.block.clone_ref(py)
     }
 
-    /// Any Python object that the caller wants to find here again.
+    /// Any Python object that the caller attaches to the allocation.
     #[getter]
     fn user_data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.block.get().user_data.lock().get(&self.handle).map(|data| data.clone_ref(py))
@@ -429,7 +431,7 @@ impl VirtualAllocation {
         Ok(())
     }
 
-    /// Frees it. Nothing happens the second time.
+    /// Frees the allocation. Does nothing if it was freed before.
     fn free(&self, py: Python<'_>) -> PyResult<()> {
         let block = self.block.get();
         if block.engine(py)?.lock().info(SlotKey::from_bits(self.handle)).is_err() {

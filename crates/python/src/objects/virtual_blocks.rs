@@ -1,26 +1,27 @@
-//! `vk_mem._vk_mem._VirtualBlocks`: what divides the buffers of a `BufferHeap`.
+//! `vk_mem._vk_mem._VirtualBlocks`: divides the buffers of a `BufferHeap`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::VirtualBlocks as Engine;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::suballocator::SlotKey;
 
 use crate::arguments::numbers::unsigned;
 use crate::arguments::options::algorithm;
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, corruption};
+use crate::process::number::Number;
 
-/// Which life of which block: numbers are given out again.
+/// Identifies a block: its number, which is reused, and a serial number.
 #[derive(Clone, Copy, PartialEq)]
 struct BlockId {
     number: u32,
     serial: u64,
 }
 
-/// Where a range is.
+/// The place of a range.
 #[derive(Clone, Copy)]
 struct Place {
     block: BlockId,
@@ -30,10 +31,10 @@ struct Place {
 
 struct Blocks {
     engine: Engine,
-    /// Of the block that has each number now; none where that is free.
+    /// The serial number of the block with each number; `None` if there is no such block.
     serials: Vec<Option<u64>>,
     next_serial: u64,
-    /// Ranges whose owner was dropped.
+    /// Ranges whose owner was dropped without freeing them.
     dropped: Vec<Place>,
 }
 
@@ -43,18 +44,17 @@ impl Blocks {
     }
 }
 
-/// Many virtual blocks as one. Private: the heap has a lock of its own around every use, and looks
-/// for forks.
+/// Many virtual blocks as one. Private: the heap locks its own lock around every use, and checks for forks.
 #[pyclass(name = "_VirtualBlocks", module = "vk_mem._vk_mem", frozen)]
 pub struct VirtualBlocks {
-    blocks: Arc<Mutex<Blocks>>,
+    blocks: Arc<Mutex<Blocks, rank::VirtualBlock>>,
 }
 
-/// A range that belongs to whoever has this object. Python may be interrupted between any two calls:
-/// what is dropped without having been freed is kept for `take_dropped`.
+/// A range, owned by this object. Python may be interrupted between any two calls: a range that is dropped
+/// without having been freed is kept for `take_dropped`.
 #[pyclass(name = "_Range", module = "vk_mem._vk_mem", frozen)]
 pub struct Range {
-    blocks: Arc<Mutex<Blocks>>,
+    blocks: Arc<Mutex<Blocks, rank::VirtualBlock>>,
     place: Place,
     freed: AtomicBool,
 }
@@ -65,7 +65,7 @@ impl Drop for Range {
             return;
         }
         let mut blocks = self.blocks.lock();
-        // Without memory to note it in, the range is lost rather than the process.
+        // Without host memory for the entry the range is lost, rather than aborting the process.
         if blocks.is_there(self.place.block) && blocks.dropped.try_reserve(1).is_ok() {
             blocks.dropped.push(self.place);
         }
@@ -74,16 +74,16 @@ impl Drop for Range {
 
 #[pymethods]
 impl Range {
-    /// The number of its block.
+    /// Number of its block.
     #[getter]
     fn block(&self) -> u32 {
         self.place.block.number
     }
 
-    /// Where it begins there.
+    /// Offset in the block.
     #[getter]
-    fn offset(&self) -> u64 {
-        self.place.offset
+    fn offset(&self) -> Number {
+        Number(self.place.offset)
     }
 }
 
@@ -103,13 +103,13 @@ impl VirtualBlocks {
         Ok(Self { blocks: Arc::new(Mutex::new(blocks)) })
     }
 
-    /// What all allocations add up to.
+    /// Sum of the sizes of all allocations.
     #[getter]
     fn allocated(&self) -> u64 {
         self.blocks.lock().engine.allocated()
     }
 
-    /// Takes in a block of `size` units; gives its number.
+    /// Adds a block of `size` units; returns its number.
     fn add(&self, py: Python<'_>, size: &Bound<'_, PyAny>) -> PyResult<u32> {
         let size = unsigned(size, "size")?;
         let added = {
@@ -128,7 +128,7 @@ impl VirtualBlocks {
         added.or_raise(py)
     }
 
-    /// Removes a block, with whatever lives in it.
+    /// Removes a block with all its ranges.
     fn remove(&self, py: Python<'_>, block: u32) -> PyResult<()> {
         let removed = {
             let mut blocks = self.blocks.lock();
@@ -140,7 +140,7 @@ impl VirtualBlocks {
         removed.or_raise(py)
     }
 
-    /// Finds a range. None if there is no room.
+    /// Allocates a range; None if there is no room.
     fn allocate(
         &self,
         py: Python<'_>,
@@ -162,7 +162,8 @@ impl VirtualBlocks {
         Ok(found.or_raise(py)?.map(|place| self.range(place)))
     }
 
-    /// Frees one; whether its block is empty now. None if it was freed, or removed with its block.
+    /// Frees a range; returns whether its block is empty now, or None if the range was freed or removed
+    /// before.
     fn free(&self, py: Python<'_>, range: &Range) -> PyResult<Option<bool>> {
         let freed = {
             let mut blocks = self.blocks.lock();
@@ -178,13 +179,13 @@ impl VirtualBlocks {
         freed.or_raise(py).map(Some)
     }
 
-    /// The ranges whose owners were dropped without freeing them.
+    /// Removes and returns the ranges whose owners were dropped without freeing them.
     fn take_dropped(&self) -> Vec<Range> {
         let dropped = std::mem::take(&mut self.blocks.lock().dropped);
         dropped.into_iter().map(|place| self.range(place)).collect()
     }
 
-    /// Walks all bookkeeping. Raises `CorruptionError` with what is broken.
+    /// Checks all bookkeeping. Raises `CorruptionError` with the first fault found.
     fn validate(&self, py: Python<'_>) -> PyResult<()> {
         let checked = self.blocks.lock().engine.validate();
         checked.map_err(|broken| corruption(py, &broken))

@@ -1,4 +1,4 @@
-//! What listens to the events of an allocator for Python: `vk_mem.statistics`, `vk_mem.serve_stats`.
+//! Event listeners for Python: `vk_mem.statistics`, `vk_mem.serve_stats`.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::observe::event_counts::EventCounts;
 use crate::observe::events::Listener;
 use crate::observe::watch_state::{Figures, WatchState};
 
-/// Keeps a listener among those of an allocator, until it is dropped.
+/// A listener of an allocator, removed when dropped.
 struct Listening {
     allocator: Arc<AllocatorState>,
     listener: Arc<dyn Listener>,
@@ -23,7 +23,7 @@ impl Listening {
     }
 
     fn end(&self) {
-        // The child of a fork does not get its parent's threads, but their locks.
+        // The child of a fork does not have the parent's threads, but their locks may be held.
         if !self.allocator.device.is_forked() {
             self.allocator.events.end(&self.listener);
         }
@@ -36,7 +36,7 @@ impl Drop for Listening {
     }
 }
 
-/// Counts creating and releasing calls until it ends. The public face is `vk_mem.statistics`.
+/// Counts creating and releasing calls until it ends. Public as `vk_mem.statistics`.
 #[pyclass(name = "_Watch", module = "vk_mem._vk_mem", frozen)]
 pub struct Watch {
     listening: Listening,
@@ -44,7 +44,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins.
+    /// Adds the listener.
     pub fn begin(allocator: &Arc<AllocatorState>, by: Option<&str>, this_thread: bool) -> Self {
         let state = Arc::new(WatchState::new(&allocator.sites, by, this_thread));
         Self { listening: Listening::begin(allocator, state.clone()), state }
@@ -66,7 +66,7 @@ impl Watch {
     }
 }
 
-/// Counts the events of an allocator by kind until it ends. Its reader is `vk_mem.serve_stats`.
+/// Counts the events of an allocator by kind until it ends. Read by `vk_mem.serve_stats`.
 #[pyclass(name = "_EventCounter", module = "vk_mem._vk_mem", frozen)]
 pub struct EventCounter {
     listening: Listening,
@@ -74,7 +74,7 @@ pub struct EventCounter {
 }
 
 impl EventCounter {
-    /// Begins.
+    /// Adds the listener.
     pub fn begin(allocator: &Arc<AllocatorState>) -> Self {
         let counts = Arc::new(EventCounts::default());
         Self { listening: Listening::begin(allocator, counts.clone()), counts }
@@ -83,7 +83,7 @@ impl EventCounter {
 
 #[pymethods]
 impl EventCounter {
-    /// The count of each kind of event since it began.
+    /// Returns the number of events of each kind since it was added.
     fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counts = PyDict::new(py);
         self.counts.read().try_for_each(|(kind, count)| counts.set_item(kind, count))?;

@@ -1,5 +1,5 @@
-//! Where in the caller's program something was created: a Python stack, kept as the code object and
-//! the instruction of each frame. Lines and names are looked up only when somebody asks.
+//! Call sites: the Python stack that created a resource, stored as the code object and the instruction of
+//! each frame. Lines and names are looked up only when they are read.
 
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -7,24 +7,24 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{ffi, intern};
+use vkmem_engine::lock::{Mutex, rank};
 
-/// What is said where no frame of the caller is on the stack, as in a finaliser at the end.
+/// Text of a call site without a frame of the caller, as in a finaliser at interpreter exit.
 const NOWHERE: &str = "no Python code";
 
-/// Where and when something was created.
+/// Where and when a resource was created.
 #[derive(Clone, Copy)]
 pub struct Origin {
-    /// Number of its call site.
+    /// Number of the call site.
     pub site: u32,
-    /// When.
+    /// Time of creation.
     pub at: Instant,
 }
 
-/// A frame: the address of its code object, which the table holds, and a byte offset in that.
+/// A frame: the address of its code object, which the table keeps alive, and a byte offset in its bytecode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Frame {
     code: usize,
@@ -34,7 +34,7 @@ struct Frame {
 /// Frames from the innermost outwards.
 type Stack = Arc<[Frame]>;
 
-/// Multiplies and rotates: the keys are addresses, which nobody outside chooses.
+/// Multiplies and rotates: the keys are addresses, so no attacker chooses them.
 #[derive(Default)]
 struct AddressHasher(u64);
 
@@ -63,9 +63,9 @@ impl Hasher for AddressHasher {
 type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
 struct Code {
-    /// Kept, so that no other code object comes to have its address.
+    /// Kept alive, so that its address is not reused by another code object.
     object: Py<PyAny>,
-    /// Of this package or of the import system: says nothing about the caller.
+    /// Whether it belongs to this package or the import system, which are left out of call sites.
     is_inner: bool,
 }
 
@@ -77,7 +77,7 @@ struct Table {
 }
 
 impl Table {
-    /// The number of a stack; none without host memory for another.
+    /// Returns the number of a stack, which it adds if need be; `None` if there is no host memory for it.
     fn intern(&mut self, frames: &[Frame]) -> Option<u32> {
         if let Some(number) = self.numbers.get(frames) {
             return Some(*number);
@@ -92,20 +92,20 @@ impl Table {
     }
 }
 
-/// The call sites of one allocator, by number. Each stack and each code object is kept once.
+/// The call sites of one allocator, by number. Each stack and each code object is stored once.
 pub struct CallSites {
-    /// Frames to keep of each new resource; 0 for none.
+    /// Number of frames to store for each new resource; 0 to store none.
     depth: usize,
-    /// Never held while Python runs: attributes, new frames and integers may start a collection,
+    /// Never held while Python code runs: attributes, new frames and integers may start a garbage collection,
     /// whose finalisers come back here.
-    table: Mutex<Table>,
+    table: Mutex<Table, rank::CallSites>,
 }
 
 type GetBack = unsafe extern "C" fn(*mut ffi::PyFrameObject) -> *mut ffi::PyFrameObject;
 type GetInstruction = unsafe extern "C" fn(*mut ffi::PyFrameObject) -> c_int;
 
-/// What reads a frame faster than its attributes do. These functions are no part of the limited API,
-/// so they are looked for at run time, and done without where they are missing.
+/// Functions that read a frame faster than its attributes. They are not in the limited API, so they are
+/// looked up at run time; without them the attributes are read.
 #[derive(Clone, Copy)]
 struct Direct {
     back: GetBack,
@@ -116,14 +116,14 @@ struct Direct {
 fn direct() -> Option<Direct> {
     static FOUND: std::sync::OnceLock<Option<Direct>> = std::sync::OnceLock::new();
     *FOUND.get_or_init(|| {
-        // SAFETY: names that end in a null byte.
+        // SAFETY: null-terminated names.
         let find =
             |name: &std::ffi::CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
         let (back, instruction) = (find(c"PyFrame_GetBack"), find(c"PyFrame_GetLasti"));
         if back.is_null() || instruction.is_null() {
             return None;
         }
-        // SAFETY: public functions of Python 3.11 and later, with these signatures.
+        // SAFETY: public functions of CPython 3.11 and later, with these signatures.
         unsafe {
             Some(Direct {
                 back: std::mem::transmute::<*mut libc::c_void, GetBack>(back),
@@ -138,16 +138,16 @@ fn direct() -> Option<Direct> {
     None
 }
 
-/// The frame that runs now.
+/// Returns the running frame.
 fn innermost(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-    // SAFETY: attached; a borrowed reference or null, without an exception.
+    // SAFETY: under the GIL; a borrowed reference, or null without an exception.
     unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast()) }
 }
 
 fn outer<'py>(frame: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     let py = frame.py();
     match direct() {
-        // SAFETY: a frame; a new reference or null, without an exception.
+        // SAFETY: a frame object; returns a new reference, or null without an exception.
         Some(direct) => unsafe {
             Bound::from_owned_ptr_or_opt(py, (direct.back)(frame.as_ptr().cast()).cast())
         },
@@ -157,7 +157,7 @@ fn outer<'py>(frame: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 
 fn instruction(frame: &Bound<'_, PyAny>) -> i32 {
     match direct() {
-        // SAFETY: a frame.
+        // SAFETY: a frame object.
         Some(direct) => unsafe { (direct.instruction)(frame.as_ptr().cast()) },
         None => {
             let instruction = frame.getattr(intern!(frame.py(), "f_lasti"));
@@ -167,11 +167,11 @@ fn instruction(frame: &Bound<'_, PyAny>) -> i32 {
 }
 
 fn code<'py>(frame: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
-    // SAFETY: a frame; a new reference, never null.
+    // SAFETY: a frame object; returns a new reference, never null.
     unsafe { Bound::from_owned_ptr(frame.py(), ffi::PyFrame_GetCode(frame.as_ptr().cast()).cast()) }
 }
 
-/// Whether a frame's module is this package or the import system.
+/// Returns whether a frame's module is this package or the import system.
 fn is_inner(frame: &Bound<'_, PyAny>) -> bool {
     let py = frame.py();
     let name = || -> PyResult<String> {
@@ -184,18 +184,18 @@ fn is_inner(frame: &Bound<'_, PyAny>) -> bool {
 }
 
 impl CallSites {
-    /// Makes the table, which keeps the stack of every new resource `depth` frames deep while it listens.
+    /// Creates the table; as a listener it stores the stack of every new resource, `depth` frames deep.
     pub fn new(depth: usize) -> Self {
         Self { depth, table: Mutex::default() }
     }
 
-    /// Returns whether new resources keep their stacks.
+    /// Returns whether the stacks of new resources are stored.
     pub fn is_tracking(&self) -> bool {
         self.depth > 0
     }
 
-    /// Where Python is now, by up to `depth` frames of the caller, each a few dozen nanoseconds. None
-    /// without host memory for another call site.
+    /// Returns the current call site, of up to `depth` frames of the caller, each a few dozen nanoseconds;
+    /// `None` if there is no host memory for another call site.
     pub fn capture(&self, py: Python<'_>, depth: usize) -> Option<u32> {
         let mut frames = [Frame { code: 0, instruction: 0 }; MAX_DEPTH];
         let depth = depth.min(MAX_DEPTH);
@@ -228,19 +228,19 @@ impl CallSites {
         self.table.lock().intern(&frames[..count])
     }
 
-    /// Captures as deep as the allocator keeps stacks.
+    /// Captures the call site, as deep as the allocator tracks them.
     pub fn capture_tracked(&self, py: Python<'_>) -> Option<u32> {
         self.capture(py, self.depth)
     }
 
-    /// The site of the innermost frame of another one.
+    /// Returns the call site that has only the innermost frame of another one.
     pub fn head(&self, site: u32) -> Option<u32> {
         let mut table = self.table.lock();
         let stack = table.stacks[site as usize].clone();
         table.intern(&stack[..stack.len().min(1)])
     }
 
-    /// `file:line in function` of each frame, the innermost first.
+    /// Returns `file:line in function` for each frame, innermost first.
     pub fn lines(&self, py: Python<'_>, site: u32) -> Vec<String> {
         let codes: Vec<_> = {
             let table = self.table.lock();
@@ -261,10 +261,10 @@ impl CallSites {
     }
 }
 
-/// Deeper stacks are cut.
+/// Maximum depth; deeper stacks are cut.
 pub const MAX_DEPTH: usize = 64;
 
-/// `file:line in function`
+/// Returns `file:line in function`.
 fn line_of(code: &Bound<'_, PyAny>, instruction: i32) -> String {
     let py = code.py();
     let text = |name: &Bound<'_, PyString>| -> String {

@@ -1,4 +1,4 @@
-//! Keeps where each resource was created: `track_call_sites` of an allocator.
+//! Listener that stores the call site of each new resource: `track_call_sites` of an allocator.
 
 use std::time::Instant;
 

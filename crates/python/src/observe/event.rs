@@ -1,4 +1,4 @@
-//! What can happen to an allocator, as listeners get it.
+//! Events of an allocator, as listeners receive them.
 
 use pyo3::prelude::*;
 use vkmem_engine::{AllocationId, Error, PoolId};
@@ -17,7 +17,7 @@ pub trait Observable {
     fn is_alias(&self) -> bool;
 }
 
-/// A resource that keeps where it was created.
+/// A resource that stores where it was created.
 pub trait Traced: Observable {
     /// Sets the call site; the first one stays.
     fn set_origin(&self, origin: Origin);
@@ -39,18 +39,18 @@ impl<'a, T: ?Sized> Batch<'a, T> {
         Self { count, at }
     }
 
-    /// Returns how many there are.
+    /// Returns the number of resources.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Returns each of them, in the order of the call.
+    /// Iterates over the resources in the order of the call.
     pub fn iter(&self) -> impl Iterator<Item = &'a T> {
         (0..self.count).map(self.at)
     }
 }
 
-/// What was named.
+/// The object whose name was set.
 #[derive(Clone, Copy)]
 pub enum Named {
     /// A resource, by the id of its memory.
@@ -64,9 +64,9 @@ pub enum Named {
 pub struct Visible {
     /// The memory of the resource.
     pub id: AllocationId,
-    /// In bytes, from the start of the resource.
+    /// Offset in bytes from the start of the resource.
     pub offset: u64,
-    /// In bytes; `u64::MAX` for up to the end.
+    /// Size in bytes; `u64::MAX` for up to the end.
     pub size: u64,
 }
 
@@ -91,7 +91,7 @@ pub enum Event<'a> {
     Flush(&'a [Visible]),
     /// Device writes were made visible to the host (`vmaInvalidateAllocation`).
     Invalidate(&'a [Visible]),
-    /// A resource or a pool got a name, or lost it.
+    /// The name of a resource or a pool was set or removed.
     Name(Named, Option<&'a str>),
     /// A pool was created.
     CreatePool(PoolId),
@@ -99,62 +99,53 @@ pub enum Event<'a> {
     DestroyPool(PoolId),
     /// A frame began (`vmaSetCurrentFrameIndex`).
     Frame(u64),
-    /// An attempt to allocate failed, for another reason than wrong arguments. The callback of `on_out_of_memory` may lead to another one.
+    /// An attempt to allocate failed for another reason than wrong arguments. The callback of
+    /// `on_out_of_memory` may lead to another attempt.
     Failure(&'a Error),
 }
 
-/// Kinds of events, as bits of an interest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum EventKind {
-    /// [`Event::Create`]
-    Create,
-    /// [`Event::Free`]
-    Free,
-    /// [`Event::Map`]
-    Map,
-    /// [`Event::Unmap`]
-    Unmap,
-    /// [`Event::Flush`]
-    Flush,
-    /// [`Event::Invalidate`]
-    Invalidate,
-    /// [`Event::Name`]
-    Name,
-    /// [`Event::CreatePool`]
-    CreatePool,
-    /// [`Event::DestroyPool`]
-    DestroyPool,
-    /// [`Event::Frame`]
-    Frame,
-    /// [`Event::Failure`]
-    Failure,
+macro_rules! event_kinds {
+    ($($kind:ident: $name:literal,)+) => {
+        /// Kinds of events; their numbers are bits of a listener's interest.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum EventKind {
+            $(
+                #[doc = concat!("[`Event::", stringify!($kind), "`]")]
+                $kind,
+            )+
+        }
+
+        impl EventKind {
+            /// All kinds with their names, in the order of their numbers.
+            pub const ALL: &[(Self, &'static str)] = &[$((Self::$kind, $name),)+];
+        }
+    };
+}
+
+event_kinds! {
+    Create: "create",
+    Free: "free",
+    Map: "map",
+    Unmap: "unmap",
+    Flush: "flush",
+    Invalidate: "invalidate",
+    Name: "name",
+    CreatePool: "create_pool",
+    DestroyPool: "destroy_pool",
+    Frame: "frame",
+    Failure: "failure",
 }
 
 impl EventKind {
-    /// All kinds with their names, in the order of their numbers.
-    pub const ALL: [(Self, &'static str); 11] = [
-        (Self::Create, "create"),
-        (Self::Free, "free"),
-        (Self::Map, "map"),
-        (Self::Unmap, "unmap"),
-        (Self::Flush, "flush"),
-        (Self::Invalidate, "invalidate"),
-        (Self::Name, "name"),
-        (Self::CreatePool, "create_pool"),
-        (Self::DestroyPool, "destroy_pool"),
-        (Self::Frame, "frame"),
-        (Self::Failure, "failure"),
-    ];
-
-    /// Returns the bit of this kind in an interest.
+    /// Returns the bit of this kind in a listener's interest.
     pub const fn bit(self) -> u32 {
         1 << self as u32
     }
 }
 
 impl Event<'_> {
-    /// Returns its kind.
+    /// Returns the kind of the event.
     pub fn kind(&self) -> EventKind {
         match self {
             Self::Create { .. } => EventKind::Create,
@@ -171,7 +162,7 @@ impl Event<'_> {
         }
     }
 
-    /// Returns how many things it is about: the resources of one call count each.
+    /// Returns the number of resources or objects that the event is about.
     pub fn count(&self) -> u64 {
         let count = match self {
             Self::Create { resources, .. } => resources.len(),

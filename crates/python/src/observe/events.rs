@@ -1,40 +1,40 @@
-//! The one seam at which every change of an allocator is told to those that listen: call sites, counts in
-//! a stretch of code, the statistics server. A kind of event that nothing listens to costs one load.
+//! [`Events`]: the one place where every change of an allocator is passed to its listeners: call sites,
+//! watches, the statistics server. A kind of event without listeners costs one load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, rank};
 
 use super::event::{Batch, Event, EventKind, Observable, Traced};
 
 /// Receives the events of an allocator.
 pub trait Listener: Send + Sync {
-    /// Returns the kinds that it receives, as [`EventKind::bit`]s. Must not change.
+    /// Returns the kinds that it receives, as [`EventKind::bit`]s. Must be constant.
     fn interest(&self) -> u32;
 
     /// Receives an event of one of these kinds, on the thread whose call caused it, outside of all locks.
     fn receive(&self, event: &Event<'_>);
 }
 
-/// The listeners of an allocator, in the order in which they began.
+/// The listeners of an allocator, in the order in which they were added.
 #[derive(Default)]
 pub struct Events {
-    /// All interests together.
+    /// Bitwise or of all interests.
     interests: AtomicU32,
-    listeners: Mutex<Vec<Arc<dyn Listener>>>,
+    listeners: Mutex<Vec<Arc<dyn Listener>>, rank::Listeners>,
 }
 
 impl Events {
-    /// Adds a listener; the events of calls that run meanwhile may not reach it.
+    /// Adds a listener. Events of calls that are running may not reach it.
     pub fn begin(&self, listener: Arc<dyn Listener>) {
         let mut listeners = self.listeners.lock();
         self.interests.fetch_or(listener.interest(), Ordering::Relaxed);
         listeners.push(listener);
     }
 
-    /// Removes a listener; one that was removed before is passed over.
+    /// Removes a listener; does nothing if it was removed before.
     pub fn end(&self, listener: &Arc<dyn Listener>) {
         let mut listeners = self.listeners.lock();
         listeners.retain(|it| !Arc::ptr_eq(it, listener));
@@ -42,13 +42,13 @@ impl Events {
         self.interests.store(left, Ordering::Relaxed);
     }
 
-    /// Returns whether something listens to a kind of event.
+    /// Returns whether a kind of event has listeners.
     #[inline(always)]
     pub fn is_heard(&self, kind: EventKind) -> bool {
         self.interests.load(Ordering::Relaxed) & kind.bit() != 0
     }
 
-    /// Tells an event, which is made only if something listens.
+    /// Passes an event to its listeners; it is only built if there is one.
     #[inline]
     pub fn tell<'a>(&self, kind: EventKind, event: impl FnOnce() -> Event<'a>) {
         if self.is_heard(kind) {
@@ -56,7 +56,7 @@ impl Events {
         }
     }
 
-    /// Tells of new resources; `name` returns the name that each is given. The caller holds no lock.
+    /// Passes on new resources; `name` returns the name that each is given. The caller holds no lock.
     #[inline]
     pub fn tell_created<'a, T: Traced>(
         &self,
@@ -81,7 +81,7 @@ impl Events {
         self.send(&Event::Create { py, resources: Batch::new(resources.len(), &at), name });
     }
 
-    /// Tells of resources that are about to be released.
+    /// Passes on resources that are about to be released.
     #[inline]
     pub fn tell_freed(&self, resources: &[impl Observable]) {
         if self.is_heard(EventKind::Free) && !resources.is_empty() {
@@ -98,7 +98,7 @@ impl Events {
     #[cold]
     fn send(&self, event: &Event<'_>) {
         let bit = event.kind().bit();
-        // Outside of the lock: a listener may run Python code, which may come back here.
+        // Without the lock: a listener may run Python code, which may come back here.
         let listeners = self.listeners.lock().clone();
         for listener in listeners.iter().filter(|it| it.interest() & bit != 0) {
             listener.receive(event);

@@ -1,4 +1,4 @@
-//! The events of an allocator, and what listens to them: call sites, counts.
+//! Events of an allocator, and their listeners: call sites, counts, watches.
 
 pub(crate) mod call_site;
 pub(crate) mod call_site_tracker;

@@ -1,22 +1,22 @@
-//! Counts of what is created and released in a stretch of code: `vk_mem.statistics`.
+//! Counts of the resources that a stretch of code creates and releases: `vk_mem.statistics`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
+use vkmem_engine::lock::{Mutex, rank};
 
 use super::call_site::CallSites;
 use super::event::{Event, EventKind, Traced};
 use super::events::Listener;
 use crate::process::host_memory::check_room;
 
-/// What a row takes before it is Python's, in bytes.
-const OF_ROW: usize = 256;
+/// Host memory that a row takes until it is converted to Python objects, in bytes.
+const ROW_BYTES: usize = 256;
 
-/// What a watch tells apart.
+/// What the rows of a watch are grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Nothing,
@@ -24,7 +24,7 @@ enum By {
     CallSite,
 }
 
-/// A quantity over time. Below zero where more was released than created since it began.
+/// A quantity over time. Negative if more was released than created since the watch began.
 #[derive(Clone, Copy, Default)]
 struct Level {
     current: i64,
@@ -76,14 +76,14 @@ struct Rows {
     rows: Vec<(Option<String>, Tally)>,
     by_label: HashMap<Option<String>, usize>,
     by_site: HashMap<u32, usize>,
-    /// What was created meanwhile and lives.
+    /// Resources created since the watch began that have not been released; the value is the row.
     live: HashMap<AllocationId, usize>,
 }
 
 impl Rows {
     fn add(&mut self, id: AllocationId, size: u64, row: Option<usize>) {
         self.all.add(size);
-        // Without host memory it counts in the sum alone.
+        // Without host memory the resource is counted in the sum only.
         if let Some(row) = row
             && self.live.try_reserve(1).is_ok()
         {
@@ -99,7 +99,7 @@ impl Rows {
         }
     }
 
-    /// The row of a label; none without host memory for another.
+    /// Returns the row of a label; `None` if there is no host memory for another.
     fn row(&mut self, label: Option<String>) -> Option<usize> {
         let reserved = self.by_label.try_reserve(1).and_then(|()| self.rows.try_reserve(1));
         reserved.ok()?;
@@ -114,19 +114,19 @@ impl Rows {
     }
 }
 
-/// Counts the events of an allocator until it ends.
+/// Listener that counts the events of an allocator until it is removed.
 pub struct WatchState {
     by: By,
-    /// Those of the allocator.
+    /// The call sites of the allocator.
     sites: Arc<CallSites>,
-    /// The only one whose calls count, if not all do.
+    /// The only thread whose calls are counted; `None` counts all.
     thread: Option<ThreadId>,
-    /// Never held while Python runs.
-    inner: Mutex<Rows>,
+    /// Never held while Python code runs.
+    inner: Mutex<Rows, rank::WatchRows>,
 }
 
 impl WatchState {
-    /// With nothing counted: in sum alone, by "name", or by call site; of all threads, or of this one.
+    /// Creates empty counts: in sum only, by "name", or by call site; of all threads, or of this one.
     pub fn new(sites: &Arc<CallSites>, by: Option<&str>, this_thread: bool) -> Self {
         let by = match by {
             None => By::Nothing,
@@ -137,14 +137,14 @@ impl WatchState {
         Self { by, sites: sites.clone(), thread, inner: Mutex::default() }
     }
 
-    /// What came and went so far.
+    /// Returns the sums so far.
     pub fn figures(&self) -> Figures {
         self.inner.lock().all.figures()
     }
 
     /// Returns the counts by name or call site.
     pub fn rows(&self, py: Python<'_>) -> PyResult<Vec<(Option<String>, Figures)>> {
-        check_room(py, self.inner.lock().rows.len(), OF_ROW)?;
+        check_room(py, self.inner.lock().rows.len(), ROW_BYTES)?;
         let inner = self.inner.lock();
         Ok(inner.rows.iter().map(|(label, tally)| (label.clone(), tally.figures())).collect())
     }
@@ -153,7 +153,7 @@ impl WatchState {
         self.thread.is_none_or(|it| it == thread::current().id())
     }
 
-    /// Returns the row of a resource's call site, which is captured now if it keeps none.
+    /// Returns the row of a resource's call site, which is captured now if the resource stores none.
     fn row_of_site(&self, py: Python<'_>, resource: &dyn Traced) -> Option<usize> {
         let site = match resource.origin() {
             Some(origin) => self.sites.head(origin.site),
@@ -162,7 +162,7 @@ impl WatchState {
         if let Some(row) = self.inner.lock().by_site.get(&site) {
             return Some(*row);
         }
-        // Two calls on one line are one row.
+        // Two calls on one line share a row.
         let label = self.sites.lines(py, site).into_iter().next();
         let mut inner = self.inner.lock();
         let row = inner.row(label)?;
@@ -184,7 +184,7 @@ impl Listener for WatchState {
         }
         match event {
             Event::Create { py, resources, name } => {
-                // Aliases allocate nothing, and all resources of a call are of one line.
+                // Aliases allocate nothing, and all resources of a call have one call site.
                 let Some(first) = resources.iter().find(|it| !it.is_alias()) else { return };
                 let by_site = self.by == By::CallSite;
                 let row = if by_site { self.row_of_site(*py, first) } else { None };

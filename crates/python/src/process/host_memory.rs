@@ -1,10 +1,9 @@
-//! What happens when the process gets no more host memory.
+//! Behaviour when the process runs out of host memory.
 //!
-//! Rust ends the process when an allocation fails that it did not ask for politely, and most small ones
-//! are made so: a message, a box. For those there is a reserve, which is given up when the system has
-//! nothing left. From then on calls that create something raise `MemoryError` until the reserve could be
-//! filled again. What grows with the caller's counts and sizes asks politely (`try_reserve`), or looks
-//! for room before it begins ([`check_room`]).
+//! Rust aborts the process when an infallible allocation fails, and most small ones are infallible: messages,
+//! boxes. For those there is a reserve, which is freed when the system has no memory left. From then on calls
+//! that create something raise `MemoryError` until the reserve could be filled again. Allocations that grow
+//! with the caller's counts and sizes are fallible (`try_reserve`), or preceded by [`check_room`].
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
@@ -14,13 +13,13 @@ use pyo3::prelude::*;
 
 use crate::errors::out_of_host_memory;
 
-/// Enough for some thousand messages and boxes, in bytes.
+/// Size of the reserve in bytes: enough for some thousand messages and boxes.
 const RESERVE: Layout = match Layout::from_size_align(1 << 20, 16) {
     Ok(layout) => layout,
     Err(_) => panic!("a valid layout"),
 };
 
-/// What is larger has to be asked for politely, in bytes.
+/// The largest allocation that may use the reserve, in bytes; larger ones have to be fallible.
 const SMALL: usize = 16 << 10;
 
 #[global_allocator]
@@ -32,7 +31,7 @@ static IS_SHORT: AtomicBool = AtomicBool::new(false);
 struct WithReserve;
 
 impl WithReserve {
-    /// Repeats an attempt that failed, with the reserve given up.
+    /// Frees the reserve and repeats an attempt that failed.
     #[cold]
     fn again(&self, size: usize, attempt: impl FnOnce() -> *mut u8) -> *mut u8 {
         if size > SMALL {
@@ -43,17 +42,17 @@ impl WithReserve {
         if held.is_null() {
             return ptr::null_mut();
         }
-        // SAFETY: allocated by `fill` with this layout, and taken out once.
+        // SAFETY: allocated by `fill_reserve` with this layout, and taken out once.
         unsafe { System.dealloc(held, RESERVE) };
         attempt()
     }
 }
 
-// SAFETY: the system's allocator, asked a second time where it failed.
+// SAFETY: the system's allocator, called a second time if it fails.
 unsafe impl GlobalAlloc for WithReserve {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller vouches for the layout.
+        // SAFETY: the caller guarantees the layout.
         let attempt = || unsafe { System.alloc(layout) };
         let memory = attempt();
         if memory.is_null() { self.again(layout.size(), attempt) } else { memory }
@@ -61,7 +60,7 @@ unsafe impl GlobalAlloc for WithReserve {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller vouches for the layout.
+        // SAFETY: the caller guarantees the layout.
         let attempt = || unsafe { System.alloc_zeroed(layout) };
         let memory = attempt();
         if memory.is_null() { self.again(layout.size(), attempt) } else { memory }
@@ -69,7 +68,7 @@ unsafe impl GlobalAlloc for WithReserve {
 
     #[inline]
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller vouches for memory, layout and size; a failed attempt leaves the memory.
+        // SAFETY: the caller guarantees memory, layout and size; a failed attempt leaves the memory valid.
         let attempt = || unsafe { System.realloc(memory, layout, size) };
         let moved = attempt();
         if moved.is_null() { self.again(size, attempt) } else { moved }
@@ -77,17 +76,17 @@ unsafe impl GlobalAlloc for WithReserve {
 
     #[inline]
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller vouches for both.
+        // SAFETY: the caller guarantees memory and layout.
         unsafe { System.dealloc(memory, layout) }
     }
 }
 
-/// Fills the reserve; whether it is full.
+/// Fills the reserve; returns whether it is full.
 pub fn fill_reserve() -> bool {
     if !HELD.load(Ordering::Acquire).is_null() {
         return true;
     }
-    // SAFETY: a layout of more than no bytes.
+    // SAFETY: the layout has a size above 0.
     let memory = unsafe { System.alloc(RESERVE) };
     if memory.is_null() {
         return false;
@@ -95,13 +94,13 @@ pub fn fill_reserve() -> bool {
     IS_SHORT.store(false, Ordering::Relaxed);
     let order = Ordering::AcqRel;
     if HELD.compare_exchange(ptr::null_mut(), memory, order, Ordering::Relaxed).is_err() {
-        // SAFETY: allocated above; another thread was quicker.
+        // SAFETY: allocated above and not published, as another thread has filled the reserve.
         unsafe { System.dealloc(memory, RESERVE) };
     }
     true
 }
 
-/// An exception while the reserve is used up: for calls that create something.
+/// Raises `MemoryError` while the reserve is used up; for calls that create something.
 #[inline]
 pub fn check(py: Python<'_>) -> PyResult<()> {
     if IS_SHORT.load(Ordering::Relaxed) { fill_again(py) } else { Ok(()) }
@@ -112,8 +111,8 @@ fn fill_again(py: Python<'_>) -> PyResult<()> {
     if fill_reserve() { Ok(()) } else { Err(out_of_host_memory(py)) }
 }
 
-/// An exception unless `count` pieces of `size` bytes could be had just now: for what allocates in many
-/// places that cannot say that they found none.
+/// Raises `MemoryError` unless `count` pieces of `size` bytes can be allocated now; for calls with many
+/// infallible allocations.
 pub fn check_room(py: Python<'_>, count: usize, size: usize) -> PyResult<()> {
     check(py)?;
     let mut room = Vec::<u8>::new();

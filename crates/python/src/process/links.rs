@@ -1,4 +1,4 @@
-//! Python objects that other objects hold on behalf of the caller.
+//! Python objects that other objects hold for the caller.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -6,17 +6,19 @@ use std::ops::Deref;
 
 use pyo3::prelude::*;
 
+use crate::interpreter::check_locks;
+
 thread_local! {
-    /// Objects to let go of, while one is being let go of further up the stack.
+    /// Objects to drop, while one is being dropped further up the stack.
     static WAITING: RefCell<Option<Vec<Py<PyAny>>>> = const { RefCell::new(None) };
 }
 
-/// A reference that is let go of without recursion: a chain of user data may be as long as memory
-/// goes, and a stack is not.
+/// A reference that is dropped without recursion: a chain of user data may be of any length, and the stack is
+/// limited.
 pub struct Link<T>(ManuallyDrop<Py<T>>);
 
 impl<T> Link<T> {
-    /// Takes a reference over.
+    /// Takes ownership of a reference.
     pub fn new(object: Py<T>) -> Self {
         Self(ManuallyDrop::new(object))
     }
@@ -32,6 +34,7 @@ impl<T> Deref for Link<T> {
 
 impl<T> Drop for Link<T> {
     fn drop(&mut self) {
+        check_locks();
         // SAFETY: taken once, here.
         let object = unsafe { ManuallyDrop::take(&mut self.0) }.into_any();
         let outermost = WAITING.with(|waiting| match &mut *waiting.borrow_mut() {

@@ -1,5 +1,6 @@
-//! The Python process as a whole: its forks, its host memory, what is let go of in it.
+//! The Python process: forks, host memory, dropping of Python objects.
 
 pub(crate) mod forks;
 pub(crate) mod host_memory;
 pub(crate) mod links;
+pub(crate) mod number;

@@ -1,4 +1,4 @@
-//! Copies on a device's own queue, with everything checked that Vulkan does not check.
+//! Copies and fills on a device's queue, with checks that Vulkan leaves to the caller.
 
 use std::sync::Arc;
 
@@ -13,12 +13,13 @@ use vkmem_vulkan::{
 
 use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned, unsigned_32};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::{DeviceCore, Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::objects::buffer::Buffer;
 use crate::objects::device::Device;
 use crate::objects::image::Image;
-use crate::package::BUFFER_SLICE;
+use crate::package::BUFFER_RANGE;
 
 pub(super) const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
 pub(super) const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
@@ -27,24 +28,24 @@ pub(super) fn number(value: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<u
     value.map_or(Ok(0), |value| unsigned(value, name))
 }
 
-/// Warns where the host has written to bytes that a copy reads and has not flushed them.
+/// Warns if the host has written to bytes that a copy reads, without a flush.
 pub(super) fn check_read(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
     let harm = "the device reads there: it sees what was there before";
     resource.check_flushed(py, place, harm)
 }
 
-/// Warns where the host wrote, and did not flush, what a copy or a fill is about to overwrite.
+/// Warns if the host has written to bytes that a copy or a fill overwrites, without a flush.
 pub(super) fn check_written(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
     let harm = "the device writes there: either write may get lost";
     resource.check_flushed(py, place, harm)
 }
 
-/// A buffer, or the part of one that is a `BufferSlice`.
+/// A `Buffer`, or the range of one that a `BufferSlice` describes.
 pub struct Part<'py> {
     pub(super) buffer: Bound<'py, Buffer>,
-    /// Where it starts in the buffer, in bytes.
+    /// Offset in the buffer, in bytes.
     pub(super) start: u64,
-    /// Bytes of the slice; none of a whole buffer.
+    /// Size of the slice in bytes; `None` for a whole buffer.
     pub(super) slice: Option<u64>,
 }
 
@@ -54,12 +55,12 @@ impl<'py> Part<'py> {
         Self { buffer: buffer.clone(), start: 0, slice: None }
     }
 
-    /// Reads an argument.
+    /// Reads a buffer or slice argument.
     pub(super) fn read(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
         if let Ok(buffer) = value.cast::<Buffer>() {
             return Ok(Self { buffer: buffer.clone(), start: 0, slice: None });
         }
-        if value.is_instance(BUFFER_SLICE.get(value.py())?)? {
+        if value.is_instance(BUFFER_RANGE.get(value.py())?)? {
             let number = |name| unsigned(&value.getattr(name)?, name);
             return Ok(Self {
                 buffer: value.getattr("buffer")?.cast_into::<Buffer>()?,
@@ -68,7 +69,7 @@ impl<'py> Part<'py> {
             });
         }
         let kind = value.get_type().name()?;
-        let why = format!("{name} must be a vk_mem.Buffer or a vk_mem.BufferSlice, not {kind}");
+        let why = format!("{name} must be a vk_mem.Buffer or a range of one, not {kind}");
         Err(PyTypeError::new_err(why))
     }
 
@@ -76,12 +77,12 @@ impl<'py> Part<'py> {
         &self.buffer.as_super().get().resource
     }
 
-    /// In bytes.
+    /// Returns the size in bytes.
     pub(super) fn size(&self) -> u64 {
         self.slice.unwrap_or(self.resource().host_size)
     }
 
-    /// An exception unless a range lies in it. Vulkan copies no empty one.
+    /// Raises unless a range lies in the part and is not empty, as Vulkan copies no empty range.
     pub(super) fn check_range(&self, py: Python<'_>, offset: u64, size: u64) -> PyResult<()> {
         let Some(whole) = self.slice else {
             return check_range(py, self.resource(), offset, size);
@@ -98,7 +99,7 @@ impl<'py> Part<'py> {
     }
 }
 
-/// The buffer, if it is this device's and may be used so.
+/// Returns the buffer, if it is of this device, bound, and was created with a usage.
 fn usable<'a>(
     core: &Arc<DeviceCore>,
     part: &'a Part<'_>,
@@ -136,7 +137,7 @@ pub(super) fn check_bound(py: Python<'_>, resource: &Resource) -> PyResult<()> {
     Err(invalid(py, format!("{} is not bound to memory: call bind()", resource.describe())))
 }
 
-/// Vulkan copies no empty range.
+/// Raises unless a range lies in the resource and is not empty, as Vulkan copies no empty range.
 fn check_range(py: Python<'_>, resource: &Resource, offset: u64, size: u64) -> PyResult<()> {
     resource.check_range(py, offset, size)?;
     if size == 0 {
@@ -156,12 +157,12 @@ pub(super) fn check_queue(py: Python<'_>, core: &DeviceCore) -> PyResult<()> {
 }
 
 fn run(py: Python<'_>, core: &DeviceCore, command: TransferCommand) -> PyResult<()> {
-    // SAFETY: the callers below checked queue, device, usage and ranges, and hold pins.
-    let done = py.detach(|| unsafe { core.driver.run(&[command]) });
+    // SAFETY: the callers below have checked queue, device, usage and ranges, and hold pins.
+    let done = detach(py, || unsafe { core.driver.run(&[command]) });
     done.map_err(Error::from).or_raise(py)
 }
 
-/// A fill of any size: `vkCmdFillBuffer` writes whole words alone.
+/// A fill of any size: `vkCmdFillBuffer` writes whole words only.
 #[derive(Clone, Copy)]
 struct Fill {
     buffer: vk::Buffer,
@@ -170,16 +171,16 @@ struct Fill {
     value: u32,
 }
 
-/// Bytes of a word.
+/// Size of a word in bytes.
 const WORD: u64 = 4;
 
 impl Fill {
-    /// Bytes behind the last whole word.
+    /// Returns the bytes after the last whole word.
     fn tail(&self) -> u64 {
         self.size % WORD
     }
 
-    /// The commands; the tail is copied from a buffer of one word.
+    /// Returns the commands; the bytes after the last whole word are copied from a buffer of one word.
     fn commands(&self, word: Option<vk::Buffer>) -> Vec<TransferCommand> {
         let Self { buffer, offset, value, .. } = *self;
         let (tail, words) = (self.tail(), self.size - self.tail());
@@ -204,25 +205,25 @@ impl Fill {
         commands
     }
 
-    /// Runs it, with a buffer of one word if there is a tail.
+    /// Fills the range, with a temporary buffer of one word if the size is not a multiple of it.
     ///
     /// # Safety
     /// The buffer is live and can be copied to, the range lies in it, and the device has a queue.
     unsafe fn run(&self, allocator: &DeviceAllocator) -> Result<(), Error> {
         let driver = allocator.driver();
         if self.tail() == 0 {
-            // SAFETY: the caller vouches for the buffer.
+            // SAFETY: the caller guarantees the buffer.
             return Ok(unsafe { driver.run(&self.commands(None)) }?);
         }
         let info = vk::BufferCreateInfo::default()
             .size(WORD)
             .usage(vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST);
-        // With a memory object of its own: no block is taken and kept for it.
+        // With dedicated memory, so that no block is allocated and retained for it.
         let create = AllocationCreateInfo {
             flags: AllocationCreateFlags::DEDICATED_MEMORY,
             ..Default::default()
         };
-        // SAFETY: made here; nobody else sees the buffer, and the transfer has ended when it goes.
+        // SAFETY: created here and not shared; the transfer has ended when the buffer is destroyed.
         unsafe {
             let (word, allocation) =
                 allocator.create_buffer(&info, &create, |on, request| on.allocate(request))?;
@@ -233,7 +234,7 @@ impl Fill {
     }
 }
 
-/// `vkCmdFillBuffer`
+/// Implements `Device.fill_buffer` (`vkCmdFillBuffer`).
 fn fill_buffer(
     py: Python<'_>,
     core: &Arc<DeviceCore>,
@@ -248,24 +249,28 @@ fn fill_buffer(
     let whole = part.size().saturating_sub(offset);
     let size = host_copy::size(size)?.unwrap_or(whole);
     part.check_range(py, offset, size)?;
-    if !offset.is_multiple_of(WORD) {
-        return Err(invalid(py, format!("offset is {offset}; that of a fill is a multiple of 4")));
+    let start = part.start + offset;
+    if !start.is_multiple_of(WORD) {
+        let offset = match part.slice {
+            None => format!("offset is {offset}"),
+            Some(_) => format!("the range's offset and offset are {start} together"),
+        };
+        return Err(invalid(py, format!("{offset}; that of a fill is a multiple of 4")));
     }
     if !size.is_multiple_of(WORD) && offset + size != part.size() {
         let why = "that of a fill is a multiple of 4, or reaches the end of the buffer or slice";
         return Err(invalid(py, format!("size is {size}; {why}")));
     }
     check_queue(py, core)?;
-    // Slices start at whole words.
-    let offset = part.start + offset;
+    let offset = start;
     check_written(py, resource, HostSide::Buffer { buffer: handle, offset, size })?;
     let fill = Fill { buffer: handle, offset, size, value };
     let allocator = &resource.allocator.device_allocator;
     // SAFETY: device, usage and range were checked above, and the pin is held.
-    py.detach(|| unsafe { fill.run(allocator) }).or_raise(py)
+    detach(py, || unsafe { fill.run(allocator) }).or_raise(py)
 }
 
-/// `vkCmdCopyBuffer`
+/// Implements `Device.copy_buffer` (`vkCmdCopyBuffer`).
 fn copy_buffer(
     py: Python<'_>,
     core: &Arc<DeviceCore>,
@@ -311,7 +316,8 @@ fn copy_buffer(
     run(py, core, command)
 }
 
-/// `vkCmdCopyBufferToImage` or, the other way, `vkCmdCopyImageToBuffer`.
+/// Implements `Device.copy_buffer_to_image` and `copy_image_to_buffer` (`vkCmdCopyBufferToImage`,
+/// `vkCmdCopyImageToBuffer`).
 fn copy_image(
     py: Python<'_>,
     core: &Arc<DeviceCore>,
@@ -402,10 +408,10 @@ fn fill_value(value: &Bound<'_, PyAny>) -> PyResult<u32> {
 
 #[pymethods]
 impl Device {
-    /// Fills `size` bytes of a buffer, or of a `BufferSlice`, with a 32-bit value on the device's queue, and
-    /// waits (`vkCmdFillBuffer`); up to its end without a size. The offset is a multiple of 4, and so is the
-    /// size unless it reaches the end. The last 1 to 3 bytes of such a buffer get
-    /// the first bytes of the value, in the host's order.
+    /// Fills `size` bytes of a buffer or `BufferSlice` with a 32-bit value on the device's queue, and waits
+    /// (`vkCmdFillBuffer`). Without a size, fills up to the end. The offset is a multiple of 4, and so is the
+    /// size unless the range reaches the end. The last 1 to 3 bytes of such a range get the first bytes of
+    /// the value, in the host's byte order.
     #[pyo3(signature = (buffer, value = 0, *, offset = None, size = None))]
     fn fill_buffer(
         &self,
@@ -419,9 +425,9 @@ impl Device {
         self::fill_buffer(py, &self.core, &part, value, offset, size)
     }
 
-    /// Copies `size` bytes between buffers on the device's queue, and waits (`vkCmdCopyBuffer`); up to
-    /// the end of the source without a size. Of a `BufferSlice`, as everywhere here, offsets count from its
-    /// start and sizes end with it.
+    /// Copies `size` bytes between buffers on the device's queue, and waits (`vkCmdCopyBuffer`). Without a
+    /// size, copies up to the end of the source. The offsets of a `BufferSlice` count from its start, and its
+    /// end limits the size.
     #[pyo3(signature = (source, target, size = None, *, source_offset = None, target_offset = None))]
     fn copy_buffer(
         &self,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use vkmem_engine::Error;
+use vkmem_engine::lock::Mutex;
 use vkmem_vulkan::{HostSide, Job, Stopped, Target, TransferCall, TransferDirection, copy_bytes};
 
 use super::copies::{Part, check_read};
@@ -13,6 +13,7 @@ use super::state::{Kept, Transfer, TransfersState, Watch, Way, hold_contiguous};
 use super::upload::{PROGRESS, copy_imported, memory_range};
 use super::way::{Chosen, Place, choose};
 use crate::errors::invalid;
+use crate::interpreter::detach;
 use crate::lifetime::ownership::AllocatorState;
 use crate::memory::host_copy;
 use crate::package::NEW_ARRAY;
@@ -137,12 +138,12 @@ impl Prepared {
             _ if size == 0 => state.engine.done_by_host(job, Ok(())),
             (Way::Import, Some(registration)) => {
                 let (host, part) = (registration.part(address), place.buffer_part());
-                py.detach(|| copy_imported(state, job, batch, host, part, false));
+                detach(py, || copy_imported(state, allocator, job, batch, host, part, false));
             }
             (Way::Direct, _) | (Way::Import, None) => {
                 let _pin = place.resource.enter(py)?;
                 let kind = if is_new { Target::New } else { Target::InUse };
-                let read = py.detach(|| read(&place, address, kind, &watch));
+                let read = detach(py, || read(&place, address, kind, &watch));
                 match read {
                     Ok(()) => state.engine.done_by_host(job, Ok(())),
                     Err(Stopped::Failed(error)) => state.engine.done_by_host(job, Err(error)),
@@ -154,7 +155,7 @@ impl Prepared {
                 }
             }
             (Way::Ring, _) => {
-                done = py.detach(|| {
+                done = detach(py, || {
                     let call = TransferCall {
                         allocator: &allocator.device_allocator,
                         job,

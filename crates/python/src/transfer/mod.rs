@@ -1,8 +1,7 @@
-//! Copies that the device makes, and transfers between it and the host.
+//! Copies and fills by the device, and transfers between it and the host.
 
 pub(crate) mod copies;
 pub(crate) mod download;
-pub(crate) mod queue_lock;
 pub(crate) mod register;
 pub(crate) mod short_forms;
 pub(crate) mod source;

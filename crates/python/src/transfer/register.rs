@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ash::vk;
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::bytes;
 use vkmem_engine::{AllocationCreateInfo, MemoryImport, MemoryPropertyFlags};
 use vkmem_vulkan::Import;
@@ -15,7 +15,7 @@ use vkmem_vulkan::Import;
 use super::state::{Registration, TransfersState};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::interop::handle_types::HOST_ALLOCATION;
-use crate::interpreter::warn_unclosed;
+use crate::interpreter::{detach, try_attach, warn_unclosed};
 use crate::lifetime::host_buffer::HeldBuffer;
 use crate::lifetime::ownership::AllocatorState;
 use crate::memory::mapping::Mapping;
@@ -27,7 +27,7 @@ pub struct RegisteredArray {
     allocator: Arc<AllocatorState>,
     registration: Arc<Registration>,
     /// Here and not in the shared half, so that the cycle collector can follow it.
-    held: Mutex<Option<HeldBuffer>>,
+    held: Mutex<Option<HeldBuffer>, rank::RegisteredArray>,
 }
 
 impl RegisteredArray {
@@ -60,7 +60,7 @@ impl RegisteredArray {
         };
         let memory = MemoryImport { handle_type: HOST_ALLOCATION, handle: first as u64 };
         let import = Import { memory, size: Some(size), offset: 0, memory_type_index: None };
-        let made = py.detach(|| {
+        let made = detach(py, || {
             let on = &allocator.device_allocator;
             // SAFETY: made here; the pages are held until the registration has ended.
             unsafe { on.import_buffer(&info, &import, &create, &mut |on, it| on.import(it)) }
@@ -114,7 +114,7 @@ impl RegisteredArray {
                 return Err(error);
             }
             let (registration, allocator) = (&self.registration, &self.allocator);
-            py.detach(|| registration.end(allocator));
+            detach(py, || registration.end(allocator));
         }
         let held = self.held.lock().take();
         drop(held);
@@ -153,11 +153,12 @@ impl Drop for RegisteredArray {
             return;
         }
         // The device may use the pages still: they stay until the transfers end.
-        *self.registration.held.lock() = self.held.lock().take();
+        let held = self.held.lock().take();
+        *self.registration.held.lock() = held;
         let message = format!(
             "unclosed RegisteredArray of {}: it is released with its transfers",
             bytes(self.nbytes() as u64)
         );
-        Python::try_attach(|py| warn_unclosed(py, &message));
+        try_attach(|py| warn_unclosed(py, &message));
     }
 }

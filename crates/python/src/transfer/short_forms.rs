@@ -9,6 +9,14 @@ use crate::objects::buffer::Buffer;
 
 #[pymethods]
 impl Buffer {
+    /// `Allocator.transfers` of its allocator, for ranges of it.
+    #[getter]
+    fn _transfers(slf: &Bound<'_, Self>) -> PyResult<Transfers> {
+        let resource = &slf.as_super().get().resource;
+        resource.check_live(slf.py())?;
+        Ok(Transfers::of(&resource.allocator))
+    }
+
     /// Copies an array into the buffer from `offset` bytes on, and waits until the device has it:
     /// `Allocator.transfers.upload(array, buffer, ...).result()`, where everything else is told.
     ///

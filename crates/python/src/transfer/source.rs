@@ -1,13 +1,14 @@
 //! What an upload reads: any array, whatever its elements and their order.
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_vulkan::{Stopped, StridedArray, Target, copy_bytes};
 
 use super::state::{Kept, hold_contiguous};
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::invalid;
+use crate::interpreter::try_attach;
 use crate::package::ARRAY_SOURCE;
 
 /// The bytes of an array in C's order.
@@ -183,7 +184,7 @@ enum ReaderKind<'a> {
 /// Reads a source, and knows what its conversion has raised.
 pub struct Reader<'a> {
     kind: ReaderKind<'a>,
-    raised: Mutex<Option<PyErr>>,
+    raised: Mutex<Option<PyErr>, rank::TransferFailure>,
 }
 
 impl Reader<'_> {
@@ -205,7 +206,7 @@ impl Reader<'_> {
             // SAFETY: of the caller.
             ReaderKind::Strided(array) => unsafe { array.gather(from, length, to) },
             ReaderKind::Converted(convert) => {
-                let done = Python::try_attach(|py| convert.call1(py, (from, length, to)).map(drop));
+                let done = try_attach(|py| convert.call1(py, (from, length, to)).map(drop));
                 match done {
                     Some(Ok(())) => {}
                     Some(Err(error)) => {

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_vulkan::{Job, Progress, Stopped, TransferDirection, TransferEngine};
 
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::{to_py, use_after_free};
+use crate::interpreter::{detach, try_attach};
 use crate::lifetime::host_buffer::HeldBuffer;
 use crate::lifetime::ownership::{AllocatorState, Background, Resource, ResourceRef};
 use crate::lifetime::pins::{Pinned, Pins};
@@ -59,12 +60,10 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         let buffer = std::mem::replace(&mut self.0, Box::new(PlainBuffer::none()));
-        if Python::try_attach(|_| ()).is_none() {
-            // Without an interpreter there is nobody left to release it for.
-            std::mem::forget(buffer);
-            return;
-        }
-        Python::attach(|_| drop(buffer));
+        let mut buffer = Some(buffer);
+        try_attach(|_| drop(buffer.take()));
+        // Without an interpreter there is nobody left to release it for.
+        std::mem::forget(buffer);
     }
 }
 
@@ -82,9 +81,9 @@ pub struct Transfer {
     pub(super) way: Way,
     pub(super) direction: TransferDirection,
     /// What a download fills.
-    pub(super) result: Mutex<Option<Py<PyAny>>>,
+    pub(super) result: Mutex<Option<Py<PyAny>>, rank::TransferObjects>,
     /// Memory that the device or a later call uses.
-    pub(super) kept: Mutex<Option<Kept>>,
+    pub(super) kept: Mutex<Option<Kept>, rank::TransferObjects>,
     /// Whose pages it uses.
     pub(super) registration: Option<Arc<Registration>>,
 }
@@ -101,7 +100,7 @@ pub struct Registration {
     /// Transfers that use it and have not ended.
     pub uses: AtomicU64,
     pub is_open: AtomicBool,
-    pub held: Mutex<Option<HeldBuffer>>,
+    pub held: Mutex<Option<HeldBuffer>, rank::RegisteredArray>,
 }
 
 /// What was done so far.
@@ -127,12 +126,15 @@ pub struct TransfersState {
     /// Who is inside a call; closed with it.
     pub pins: Pins,
     pub counts: Counts,
-    pub registrations: Mutex<Vec<Arc<Registration>>>,
-    in_flight: Mutex<VecDeque<Py<Transfer>>>,
+    pub registrations: Mutex<Vec<Arc<Registration>>, rank::Registrations>,
+    in_flight: Mutex<VecDeque<Py<Transfer>>, rank::TransfersInFlight>,
     /// When so many are in flight, all of them are looked at.
     look_at: AtomicU64,
-    open: Mutex<Vec<Open>>,
+    open: Mutex<Vec<Open>, rank::OpenBatches>,
 }
+
+/// How many of the oldest a call looks at.
+const AT_ONCE: usize = 32;
 
 /// Few enough to be looked at again and again.
 const FEW: u64 = 64;
@@ -140,9 +142,8 @@ const FEW: u64 = 64;
 impl TransfersState {
     /// With nothing in flight, entered with its allocator.
     pub fn new(allocator: &AllocatorState, ring_size: u64) -> Arc<Self> {
-        let driver = allocator.device_allocator.driver().clone();
         let state = Arc::new(Self {
-            engine: TransferEngine::new(driver, ring_size),
+            engine: TransferEngine::new(ring_size),
             pins: Pins::default(),
             counts: Counts::default(),
             registrations: Mutex::default(),
@@ -206,27 +207,37 @@ impl TransfersState {
 
     /// Lets go of those at the front that have ended, and now and then of all.
     pub fn retire_some(&self, py: Python<'_>, allocator: &AllocatorState) {
+        let first: Vec<Py<Transfer>> = {
+            let all = self.in_flight.lock();
+            all.iter().take(AT_ONCE).map(|it| it.clone_ref(py)).collect()
+        };
+        if first.is_empty() {
+            return;
+        }
+        // The driver is asked without the lock, and without the interpreter.
+        detach(py, || first.iter().all(|it| it.get().has_ended(allocator)));
+        drop(first);
         let mut gone = Vec::new();
         let many = {
             let mut all = self.in_flight.lock();
-            while all.front().is_some_and(|it| it.get().has_ended(allocator)) {
+            while all.front().is_some_and(|it| it.get().job.is_known_to_have_ended()) {
                 gone.extend(all.pop_front());
             }
             all.len() as u64 > self.look_at.load(Ordering::Relaxed)
         };
         Self::let_all_go(py, gone);
         if many {
-            self.retire_ended(py, allocator);
+            self.retire(py, allocator);
             let left = self.in_flight.lock().len() as u64;
             self.look_at.store(left.saturating_mul(2).max(FEW), Ordering::Relaxed);
         }
     }
 
-    fn retire_ended(&self, py: Python<'_>, allocator: &AllocatorState) {
+    fn retire_ended(&self, py: Python<'_>) {
         let gone: Vec<_> = {
             let mut all = self.in_flight.lock();
             let (gone, left): (Vec<_>, Vec<_>) =
-                all.drain(..).partition(|it| it.get().has_ended(allocator));
+                all.drain(..).partition(|it| it.get().job.is_known_to_have_ended());
             *all = left.into();
             gone
         };
@@ -285,7 +296,7 @@ impl TransfersState {
         allocator: &AllocatorState,
         until: Option<Instant>,
     ) -> PyResult<bool> {
-        py.detach(|| self.engine.flush());
+        detach(py, || self.engine.flush(&allocator.device_allocator));
         loop {
             let Some(next) = self.in_flight.lock().front().map(|it| it.clone_ref(py)) else {
                 return Ok(true);
@@ -309,13 +320,13 @@ impl Background for TransfersState {
             let all = self.in_flight.lock();
             all.iter().map(|it| it.clone_ref(py)).collect()
         };
-        py.detach(|| {
+        detach(py, || {
             for it in &running {
                 self.engine.poll(&allocator.device_allocator, &it.get().job);
             }
         });
         drop(running);
-        self.retire_ended(py, allocator);
+        self.retire_ended(py);
     }
 
     fn uses(&self, resource: &Resource) -> bool {
@@ -362,10 +373,10 @@ impl Registration {
 
 /// Looks for signals while a call waits, and tells how far it is.
 pub struct Watch {
-    raised: Mutex<Option<PyErr>>,
+    raised: Mutex<Option<PyErr>, rank::TransferFailure>,
     progress: Option<Py<PyAny>>,
     total: u64,
-    looked: Mutex<Instant>,
+    looked: Mutex<Instant, rank::TransferFailure>,
 }
 
 /// How often it looks for signals between pieces.
@@ -384,8 +395,7 @@ impl Watch {
     }
 
     fn stops(&self, run: impl FnOnce(Python<'_>) -> PyResult<()>) -> bool {
-        let ran =
-            Python::try_attach(|py| run(py).map_err(|error| *self.raised.lock() = Some(error)));
+        let ran = try_attach(|py| run(py).map_err(|error| *self.raised.lock() = Some(error)));
         // Without an interpreter nobody waits any more.
         ran.is_none_or(|ran| ran.is_err())
     }
@@ -419,10 +429,11 @@ impl Watch {
         match done {
             Ok(value) => Ok(value),
             Err(Stopped::Failed(error)) => Err(to_py(py, &error)),
-            Err(Stopped::Interrupted) => Err(self
-                .raised
-                .into_inner()
-                .unwrap_or_else(|| PyKeyboardInterrupt::new_err("the transfer was interrupted"))),
+            Err(Stopped::Interrupted) => {
+                Err(self.raised.lock().take().unwrap_or_else(|| {
+                    PyKeyboardInterrupt::new_err("the transfer was interrupted")
+                }))
+            }
         }
     }
 }
@@ -466,7 +477,7 @@ impl Transfer {
         if !self.job.is_known_to_have_ended() {
             let engine = &self.state.engine;
             let watch = Watch::quiet();
-            let waited = py.detach(|| {
+            let waited = detach(py, || {
                 engine.wait(&allocator.device_allocator, &self.job, until, &|| watch.pause())
             });
             let ended = watch.result(py, waited)?;

@@ -20,7 +20,7 @@ use crate::arguments::numbers::unsigned;
 use crate::arguments::sequences::{about_item, integers, items};
 use crate::arguments::text::Text;
 use crate::errors::{invalid, pinned};
-use crate::interpreter::warn_unclosed;
+use crate::interpreter::{detach, try_attach, warn_unclosed};
 use crate::lifetime::ownership::{AllocatorState, Background};
 use crate::lifetime::pins::NotClosed;
 use crate::objects::buffer::Buffer;
@@ -160,7 +160,7 @@ impl Transfers {
         }
         let batch = self.state.engine.open_batch();
         let done = run(Some(batch));
-        py.detach(|| self.state.engine.close_batch(batch));
+        detach(py, || self.state.engine.close_batch(&self.allocator.device_allocator, batch));
         done
     }
 }
@@ -201,7 +201,7 @@ impl Transfers {
         way: Option<Text>,
     ) -> PyResult<Py<Transfer>> {
         drop(self.state.enter(py, &self.allocator)?);
-        let (part, way) = (Part::read(buffer, "buffer")?, self::way(way)?);
+        let (part, way) = (Part::read(buffer, "buffer")?, self::way(py, way)?);
         self.start_upload(py, array, &part, offset, dtype, progress, way)
     }
 
@@ -268,7 +268,7 @@ impl Transfers {
         way: Option<Text>,
     ) -> PyResult<Py<Transfer>> {
         drop(self.state.enter(py, &self.allocator)?);
-        let (part, way) = (Part::read(buffer, "buffer")?, self::way(way)?);
+        let (part, way) = (Part::read(buffer, "buffer")?, self::way(py, way)?);
         let wanted = Wanted { dtype, shape, offset, size, out };
         self.start_download(py, &part, &wanted, progress, way)
     }
@@ -316,7 +316,7 @@ impl Transfers {
     /// Submits what open batches have gathered, of all threads.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         let _inside = self.state.enter(py, &self.allocator)?;
-        py.detach(|| self.state.engine.flush());
+        detach(py, || self.state.engine.flush(&self.allocator.device_allocator));
         Ok(())
     }
 
@@ -426,7 +426,7 @@ impl Transfers {
             Err(NotClosed::InUse) => return Err(refused()),
         }
         let (state, allocator) = (&self.state, &self.allocator);
-        py.detach(|| state.end(allocator));
+        detach(py, || state.end(allocator));
         if self.is_default {
             state.pins.reopen(py);
             return Ok(());
@@ -465,7 +465,7 @@ impl Drop for Transfers {
         }
         if self.state.engine.counts().ring_bytes > 0 {
             let message = "unclosed Transfers: its rings are released with its allocator";
-            Python::try_attach(|py| warn_unclosed(py, message));
+            try_attach(|py| warn_unclosed(py, message));
         }
     }
 }
@@ -495,7 +495,9 @@ impl TransferBatch {
         }
         let _inside = transfers.state.enter(py, &transfers.allocator)?;
         if let Some(batch) = transfers.state.end_batch() {
-            py.detach(|| transfers.state.engine.close_batch(batch));
+            detach(py, || {
+                transfers.state.engine.close_batch(&transfers.allocator.device_allocator, batch)
+            });
         }
         Ok(())
     }

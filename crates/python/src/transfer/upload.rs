@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use vkmem_engine::lock::Mutex;
 use vkmem_engine::{HostWriter, MemoryRange};
 use vkmem_vulkan::{
     BufferPart, HostSide, Job, Stopped, Target, TransferCall, TransferDirection, copy_bytes,
@@ -14,6 +14,7 @@ use super::copies::{Part, check_written};
 use super::source::{Reader, Source};
 use super::state::{Registration, Transfer, TransfersState, Watch, Way};
 use super::way::{Chosen, Place, choose};
+use crate::interpreter::detach;
 use crate::lifetime::ownership::{AllocatorState, Resource};
 
 /// `progress=` is told of transfers above so many bytes.
@@ -111,13 +112,13 @@ impl Prepared {
                     *transfer.kept.lock() = source.into_kept();
                     let host = registration.part(address);
                     let (part, job) = (place.buffer_part(), &transfer.job);
-                    py.detach(|| copy_imported(state, job, batch, host, part, true));
+                    detach(py, || copy_imported(state, allocator, job, batch, host, part, true));
                 }
                 (Way::Direct, _) | (Way::Import, None) => {
                     let _pin = place.resource.enter(py)?;
                     let reader = source.reader();
                     let job = &transfer.job;
-                    let written = py.detach(|| write(&place, &reader, &watch));
+                    let written = detach(py, || write(&place, &reader, &watch));
                     reader.raised()?;
                     match written {
                         Ok(()) => state.engine.done_by_host(job, Ok(())),
@@ -133,7 +134,7 @@ impl Prepared {
                 (Way::Ring, _) => {
                     let reader = source.reader();
                     let (grain, is_serial) = (source.grain(), reader.is_serial());
-                    done = py.detach(|| {
+                    done = detach(py, || {
                         let call = TransferCall {
                             allocator: &allocator.device_allocator,
                             job: &transfer.job,
@@ -182,18 +183,20 @@ impl Registration {
 /// Submits a copy between pages of an array and a buffer, alone or with the others of a batch.
 pub fn copy_imported(
     state: &TransfersState,
+    allocator: &AllocatorState,
     job: &Arc<Job>,
     batch: Option<u64>,
     host: BufferPart,
     part: BufferPart,
     writes: bool,
 ) {
+    let on = &allocator.device_allocator;
     match batch {
-        Some(batch) => state.engine.copy_whole(job, batch, host, part, writes),
+        Some(batch) => state.engine.copy_whole(on, job, batch, host, part, writes),
         None => {
             let batch = state.engine.open_batch();
-            state.engine.copy_whole(job, batch, host, part, writes);
-            state.engine.close_batch(batch);
+            state.engine.copy_whole(on, job, batch, host, part, writes);
+            state.engine.close_batch(on, batch);
         }
     }
 }
@@ -268,7 +271,7 @@ pub fn start_many(
             (it.source.address().unwrap_or_default(), it.place.buffer_part(), &transfer.job)
         })
         .collect();
-    let done = py.detach(|| {
+    let done = detach(py, || {
         let mut done = Ok(());
         for (address, part, job) in &work {
             let call = TransferCall {

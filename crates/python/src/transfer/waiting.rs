@@ -11,6 +11,7 @@ use vkmem_vulkan::TransferDirection;
 use super::state::Transfer;
 use crate::arguments::numbers::real;
 use crate::errors::{invalid, to_py};
+use crate::interpreter::detach;
 use crate::package::AWAITED;
 
 /// When a timeout in seconds is over; never without one.
@@ -67,7 +68,7 @@ impl Transfer {
         if !self.job.is_known_to_have_ended() {
             let Some(_inside) = allocator.pins.pin(py) else { return Ok(false) };
             let engine = &self.state.engine;
-            let ended = py.detach(|| engine.poll(&allocator.device_allocator, &self.job));
+            let ended = detach(py, || engine.poll(&allocator.device_allocator, &self.job));
             if !ended {
                 return Ok(false);
             }

@@ -81,14 +81,12 @@ pub struct Chosen {
 }
 
 /// Reads the keyword `way`.
-pub fn way(given: Option<Text>) -> PyResult<Option<Way>> {
+pub fn way(py: Python<'_>, given: Option<Text>) -> PyResult<Option<Way>> {
     let Some(text) = given else { return Ok(None) };
     let found = [Way::Direct, Way::Ring, Way::Import].into_iter().find(|it| it.name() == text.0);
     found.map(Some).ok_or_else(|| {
         let name = text.0.escape_debug().to_string();
-        Python::attach(|py| {
-            invalid(py, format!("way is '{name}'; it must be 'direct', 'ring' or 'import'"))
-        })
+        invalid(py, format!("way is '{name}'; it must be 'direct', 'ring' or 'import'"))
     })
 }
 
@@ -117,7 +115,9 @@ pub fn choose(
     let queue = check_queue(py, &resource.allocator.device);
     let can_copy = has_usage && queue.is_ok();
     let memory = properties(resource);
-    let is_visible = memory.contains(MemoryPropertyFlags::HOST_VISIBLE) && !resource.dont_bind;
+    let may_map = resource.host_access || !resource.allocator.strict_host_access;
+    let is_visible =
+        memory.contains(MemoryPropertyFlags::HOST_VISIBLE) && !resource.dont_bind && may_map;
     let can_direct = match direction {
         TransferDirection::Upload => is_visible,
         TransferDirection::Download => {

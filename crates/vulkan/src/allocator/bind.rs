@@ -2,10 +2,11 @@
 
 use ash::vk;
 use vkmem_engine::words::bytes;
-use vkmem_engine::{Allocation, DeviceError, Error, MemoryRequirements};
+use vkmem_engine::{Allocation, AllocationId, DeviceError, Error, MemoryRequirements};
 
 use crate::allocator::DeviceAllocator;
 use crate::allocator::resource_api::ResourceApi;
+use crate::device::memory_locks::waiting;
 use crate::driver::resource_handle::ResourceHandle;
 
 /// Where in an allocation a resource is bound, and with which extensions.
@@ -140,10 +141,18 @@ impl DeviceAllocator {
             let error = self.bind_error(K::BIND, error, memory_type_index, size);
             // SAFETY: the caller guarantees a valid handle.
             let error = unsafe { self.destroy_after::<K>(handle, error) };
-            drop(self.engine().free(id));
+            self.free_after(id);
             return Err(error);
         }
         Ok((handle, allocation))
+    }
+
+    /// Frees memory after an error. Undoing its mapping waits for another thread that maps the same block.
+    #[cold]
+    fn free_after(&self, id: AllocationId) {
+        if let Ok(release) = self.engine().free(id) {
+            waiting(|| drop(release));
+        }
     }
 
     /// The error of binding to `size` bytes of a memory type.

@@ -7,17 +7,19 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use ash::vk;
-use parking_lot::RwLock;
+use vkmem_engine::lock::{RwLock, rank};
 use vkmem_engine::words::{self, counted};
 use vkmem_engine::{Error, MemoryRequirements};
 
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::{chain, format};
 
+type Known = HashMap<ImageFormatInfo, ImageSupport, BuildHasherDefault<Mixer>>;
+
 /// A cache of queried limits, by kind of image.
 #[derive(Debug, Default)]
 pub(crate) struct ImageFormats {
-    known: RwLock<HashMap<ImageFormatInfo, ImageSupport, BuildHasherDefault<Mixer>>>,
+    known: RwLock<Known, rank::ImageFormats>,
 }
 
 /// A fast hasher for a few numbers. It does not resist collisions chosen on purpose: a caller who chooses

@@ -9,7 +9,7 @@ use vkmem_engine::{
 use crate::allocator::DeviceAllocator;
 use crate::allocator::resource_api::{Buffers, Images, ResourceApi};
 use crate::allocator::sharing::Direction;
-use crate::driver::external::{FD_TYPES, HOST_TYPES, OPAQUE_TYPES, WIN32_TYPES};
+use crate::driver::external::{HOST_TYPES, HandleKind, OPAQUE_TYPES};
 use vkmem_engine::words::bytes;
 
 /// External memory and the place of a resource in it.
@@ -209,20 +209,20 @@ impl DeviceAllocator {
         needs.size = size;
         // SAFETY: the caller guarantees a valid handle.
         let types = unsafe {
-            if is_opaque {
-                Ok(u32::MAX)
-            } else if handle_type & FD_TYPES != 0 {
-                let fd = i32::try_from(handle).map_err(|_| DeviceError::InvalidExternalHandle);
-                fd.and_then(|fd| external.types_of_fd(fd, handle_type))
-                    .map_err(|error| error.of("vkGetMemoryFdPropertiesKHR"))
-            } else if handle_type & WIN32_TYPES != 0 {
-                external
+            match HandleKind::of(handle_type) {
+                _ if is_opaque => Ok(u32::MAX),
+                Some(HandleKind::Fd) => {
+                    let fd = i32::try_from(handle).map_err(|_| DeviceError::InvalidExternalHandle);
+                    fd.and_then(|fd| external.types_of_fd(fd, handle_type))
+                        .map_err(|error| error.of("vkGetMemoryFdPropertiesKHR"))
+                }
+                Some(HandleKind::Win32) => external
                     .types_of_win32_handle(handle, handle_type)
-                    .map_err(|error| error.of("vkGetMemoryWin32HandlePropertiesKHR"))
-            } else {
-                external
+                    .map_err(|error| error.of("vkGetMemoryWin32HandlePropertiesKHR")),
+                Some(HandleKind::HostPointer) => external
                     .types_of_host_pointer(handle, handle_type)
-                    .map_err(|error| error.of("vkGetMemoryHostPointerPropertiesEXT"))
+                    .map_err(|error| error.of("vkGetMemoryHostPointerPropertiesEXT")),
+                None => Err(DeviceError::InvalidExternalHandle.of("vkAllocateMemory")),
             }
         };
         needs.memory_type_bits &= types?;

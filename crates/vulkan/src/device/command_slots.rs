@@ -1,4 +1,4 @@
-//! Command buffers, each with what one submission of it needs.
+//! Command buffers, each with the objects that a submission of it needs.
 
 use ash::vk;
 use vkmem_engine::CallError;
@@ -8,15 +8,15 @@ use crate::device::transfer_commands::Recorder;
 use crate::driver::submission::TransferCommand;
 use crate::instance::functions::TimelineFunctions;
 
-/// What one submission is made with: a pool of its own, so that several threads can record.
+/// Objects for one submission: a command pool of its own, so that several threads can record.
 pub(crate) struct CommandSlot {
     pool: vk::CommandPool,
     pub(crate) buffer: vk::CommandBuffer,
-    /// Null where a timeline counts submissions.
+    /// Null if a timeline semaphore counts submissions.
     pub(crate) fence: vk::Fence,
 }
 
-/// The result of a call, with its name.
+/// Converts the result of a call to an error with its name.
 pub(crate) fn answered(call: &'static str, result: vk::Result) -> Result<(), CallError> {
     check(result).map_err(|error| error.of(call))
 }
@@ -52,7 +52,7 @@ impl CommandSlot {
             .flags(vk::CommandPoolCreateFlags::TRANSIENT)
             .queue_family_index(family_index);
         let (create, callbacks) = (functions.create_command_pool, device.callbacks());
-        // SAFETY: the device is live, and the family is the one of its queue.
+        // SAFETY: the device is live, and the family is that of its queue.
         let created = unsafe { create(device.handle, &info, callbacks, &mut self.pool) };
         answered("vkCreateCommandPool", created)?;
         let info = vk::CommandBufferAllocateInfo::default()
@@ -73,23 +73,26 @@ impl CommandSlot {
         Ok(())
     }
 
-    /// Prepares one that was submitted, and whose submission has ended, for the next.
+    /// Resets the slot for the next submission. Its last one has ended.
     pub(crate) fn reset(&self, device: &LogicalDevice) -> Result<(), CallError> {
         let functions = &device.functions;
         let flags = vk::CommandPoolResetFlags::empty();
-        // SAFETY: the pool is live, nobody else uses it, and its command buffer does not run.
+        // SAFETY: the pool is live, no other thread uses it, and its command buffer does not run.
         let reset = unsafe { (functions.reset_command_pool)(device.handle, self.pool, flags) };
         answered("vkResetCommandPool", reset)?;
         if self.fence != vk::Fence::null() {
-            // SAFETY: the fence is live, and no submission that runs has it.
+            // SAFETY: the fence is live, and no running submission uses it.
             let reset = unsafe { (functions.reset_fences)(device.handle, 1, &self.fence) };
             answered("vkResetFences", reset)?;
         }
         Ok(())
     }
 
+    /// Records commands.
+    ///
     /// # Safety
-    /// The resources are live, the ranges lie inside them, and the images are in the layouts that are said.
+    /// The resources are live, the ranges lie inside them, and the images are in the layouts that the
+    /// commands name.
     pub(crate) unsafe fn record(
         &self,
         device: &LogicalDevice,
@@ -98,21 +101,21 @@ impl CommandSlot {
         let functions = &device.functions;
         let info = vk::CommandBufferBeginInfo::default()
             .flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
-        // SAFETY: the command buffer is new or reset, and nobody else uses its pool.
+        // SAFETY: the command buffer is new or reset, and no other thread uses its pool.
         let begun = unsafe { (functions.begin_command_buffer)(self.buffer, &info) };
         answered("vkBeginCommandBuffer", begun)?;
-        // SAFETY: the command buffer is recording; the caller vouches for the rest.
+        // SAFETY: the command buffer is recording; the caller guarantees the rest.
         unsafe { Recorder { device, buffer: self.buffer }.record(commands) };
-        // SAFETY: as above.
+        // SAFETY: the command buffer is recording.
         let ended = unsafe { (functions.end_command_buffer)(self.buffer) };
         answered("vkEndCommandBuffer", ended)
     }
 
-    /// Of one that does not run.
+    /// Destroys the slot, whose command buffer does not run.
     pub(crate) fn destroy(self, device: &LogicalDevice) {
         let (functions, callbacks) = (&device.functions, device.callbacks());
-        // SAFETY: the device is live; the handles are null or ours, and nothing uses them. The command
-        // buffer goes with its pool.
+        // SAFETY: the device is live; the handles are null or created here, and not in use. The command
+        // buffer is freed with its pool.
         unsafe {
             (functions.destroy_fence)(device.handle, self.fence, callbacks);
             (functions.destroy_command_pool)(device.handle, self.pool, callbacks);
@@ -120,7 +123,7 @@ impl CommandSlot {
     }
 }
 
-/// A timeline semaphore that starts at a number.
+/// Creates a timeline semaphore with an initial value.
 pub(crate) fn create_timeline(
     device: &LogicalDevice,
     functions: &TimelineFunctions,

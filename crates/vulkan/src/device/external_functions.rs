@@ -6,7 +6,7 @@ use ash::vk;
 use vk::ExternalMemoryHandleTypeFlags as Type;
 use vkmem_engine::{DeviceError, DeviceInfo, MemoryImport};
 
-use crate::driver::external::{FD_TYPES, HOST_TYPES, WIN32_TYPES, types_of_extensions};
+use crate::driver::external::{FD_TYPES, HOST_TYPES, HandleKind, WIN32_TYPES, types_of_extensions};
 use crate::instance::functions::{
     ExternalFdFunctions, ExternalHostFunctions, ExternalWin32Functions, Provider,
 };
@@ -77,21 +77,26 @@ impl ImportChain {
     pub(crate) fn new(import: Option<MemoryImport>) -> Result<Self, DeviceError> {
         let Some(MemoryImport { handle_type, handle }) = import else { return Ok(Self::None) };
         let types = Type::from_raw(handle_type);
-        if handle_type & FD_TYPES != 0 {
-            // A driver takes ownership of the descriptor that it imports. It gets a duplicate, so that
-            // the caller keeps the original if anything fails later.
-            let reference = fd::Reference::to(handle)?;
-            let info = vk::ImportMemoryFdInfoKHR::default();
-            let info = info.handle_type(types).fd(reference.number());
-            return Ok(Self::Fd { info, reference });
+        match HandleKind::of(handle_type) {
+            None => Err(DeviceError::InvalidExternalHandle),
+            Some(HandleKind::Fd) => {
+                // A driver takes ownership of the descriptor that it imports. It gets a duplicate, so that
+                // the caller keeps the original if anything fails later.
+                let reference = fd::Reference::to(handle)?;
+                let info = vk::ImportMemoryFdInfoKHR::default();
+                let info = info.handle_type(types).fd(reference.number());
+                Ok(Self::Fd { info, reference })
+            }
+            Some(HandleKind::Win32) => {
+                let info = vk::ImportMemoryWin32HandleInfoKHR::default();
+                Ok(Self::Win32(info.handle_type(types).handle(handle as vk::HANDLE)))
+            }
+            Some(HandleKind::HostPointer) => {
+                let address = std::ptr::with_exposed_provenance_mut::<c_void>(handle as usize);
+                let info = vk::ImportMemoryHostPointerInfoEXT::default();
+                Ok(Self::Host(info.handle_type(types).host_pointer(address)))
+            }
         }
-        if handle_type & WIN32_TYPES != 0 {
-            let info = vk::ImportMemoryWin32HandleInfoKHR::default();
-            return Ok(Self::Win32(info.handle_type(types).handle(handle as vk::HANDLE)));
-        }
-        let address = std::ptr::with_exposed_provenance_mut::<c_void>(handle as usize);
-        let info = vk::ImportMemoryHostPointerInfoEXT::default();
-        Ok(Self::Host(info.handle_type(types).host_pointer(address)))
     }
 
     pub(crate) fn link<'a>(

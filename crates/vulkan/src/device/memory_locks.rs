@@ -5,26 +5,42 @@
 
 use std::sync::OnceLock;
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use vkmem_engine::MemoryHandle;
+use vkmem_engine::lock::{RwLock, RwLockReadGuard, RwLockWriteGuard, rank};
 
 /// Number of locks; with this many, different memory objects rarely share one.
 const LOCKS: usize = 32;
 
 /// The function that was passed to [`set_wait`].
-static WAIT: OnceLock<fn(&(dyn Fn() + Sync))> = OnceLock::new();
+static WAIT: OnceLock<Wait> = OnceLock::new();
 
-/// Sets how a thread waits for another one that maps memory, for programs that hold a lock of their own
-/// around calls of this crate: `wait` runs the given function without that lock. The other thread may be
-/// in a debug callback of the driver that needs it. Only the first call has an effect.
-pub fn set_wait(wait: fn(&(dyn Fn() + Sync))) {
+/// Runs what waits.
+type Wait = fn(&mut (dyn FnMut() + Send));
+
+/// Sets how a thread waits for another one that is in a driver call, for programs that hold a lock of
+/// their own around calls of this crate: `wait` runs the given function without that lock. The other
+/// thread may be in a debug callback of the driver that needs it. Only the first call has an effect.
+pub fn set_wait(wait: Wait) {
     WAIT.get_or_init(|| wait);
 }
+
+/// Runs what may wait for another thread that is in a driver call, by the function of [`set_wait`].
+#[cold]
+pub(crate) fn waiting(run: impl FnOnce() + Send) {
+    let mut run = Some(run);
+    let mut once = || run.take().into_iter().for_each(|run| run());
+    match WAIT.get() {
+        Some(by) => by(&mut once),
+        None => once(),
+    }
+}
+
+type MemoryLock = RwLock<(), rank::MemoryUse>;
 
 /// A lock in a cache line of its own.
 #[derive(Default)]
 #[repr(align(64))]
-struct Lock(RwLock<()>);
+struct Lock(MemoryLock);
 
 /// Reader-writer locks for memory objects; several objects share one.
 #[derive(Default)]
@@ -32,7 +48,7 @@ pub(crate) struct MemoryLocks([Lock; LOCKS]);
 
 impl MemoryLocks {
     #[inline]
-    fn of(&self, memory: MemoryHandle) -> &RwLock<()> {
+    fn of(&self, memory: MemoryHandle) -> &MemoryLock {
         // Fibonacci hashing: handles are addresses or consecutive numbers.
         let hash = memory.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         &self.0[(hash >> 59) as usize % LOCKS].0
@@ -40,7 +56,7 @@ impl MemoryLocks {
 
     /// Locks a memory object for binding or querying; may be held by many threads.
     #[inline]
-    pub fn shared(&self, memory: MemoryHandle) -> RwLockReadGuard<'_, ()> {
+    pub fn shared(&self, memory: MemoryHandle) -> RwLockReadGuard<'_, (), rank::MemoryUse> {
         let lock = self.of(memory);
         // Recursive: a thread that waits to map must not block readers, because it may wait for a reader
         // that is blocked otherwise.
@@ -48,19 +64,15 @@ impl MemoryLocks {
     }
 
     /// Locks a memory object for mapping or unmapping, exclusively.
-    pub fn alone(&self, memory: MemoryHandle) -> RwLockWriteGuard<'_, ()> {
+    pub fn alone(&self, memory: MemoryHandle) -> RwLockWriteGuard<'_, (), rank::MemoryUse> {
         self.of(memory).write()
     }
 }
 
 #[cold]
-fn wait_for(lock: &RwLock<()>) -> RwLockReadGuard<'_, ()> {
+fn wait_for(lock: &MemoryLock) -> RwLockReadGuard<'_, (), rank::MemoryUse> {
     loop {
-        let wait = || drop(lock.read_recursive());
-        match WAIT.get() {
-            Some(by) => by(&wait),
-            None => wait(),
-        }
+        waiting(|| drop(lock.read_recursive()));
         // Not held while the program's own lock is taken again.
         if let Some(guard) = lock.try_read_recursive() {
             return guard;

@@ -205,6 +205,18 @@ impl Driver for VulkanDevice {
         without_dedicated(&requirements)
     }
 
+    unsafe fn subresource_layout(
+        &self,
+        image: vk::Image,
+        subresource: vk::ImageSubresource,
+    ) -> vk::SubresourceLayout {
+        let mut layout = vk::SubresourceLayout::default();
+        let get = self.logical.functions.get_image_subresource_layout;
+        // SAFETY: the caller guarantees a valid image and subresource; the structures live for the call.
+        unsafe { get(self.logical.handle, image, &subresource, &mut layout) };
+        layout
+    }
+
     unsafe fn image_requirements_of_info(
         &self,
         info: &vk::ImageCreateInfo<'_>,

@@ -1,8 +1,8 @@
-//! Command buffers that are submitted and used again, and how their end is known.
+//! Submissions: command buffers in flight, their reuse, and how their end is detected.
 //!
-//! Each submission has a number, one more than the one before. With timeline semaphores one semaphore
-//! counts them; without, each command buffer has a fence. In either case a submission that has ended says
-//! the same of all before it.
+//! Each submission has a number, one more than the one before. With timeline semaphores, one semaphore counts
+//! them; without, each command buffer has a fence. In either case, the end of a submission implies the end of
+//! all before it.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -10,7 +10,7 @@ use std::slice;
 use std::sync::Arc;
 
 use ash::vk;
-use parking_lot::{Mutex, MutexGuard};
+use vkmem_engine::lock::{Mutex, MutexGuard, rank};
 use vkmem_engine::{CallError, DeviceError};
 
 use crate::device::command_slots::{CommandSlot, answered, create_timeline};
@@ -18,17 +18,17 @@ use crate::device::logical::LogicalDevice;
 use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::instance::functions::TimelineFunctions;
 
-/// Command buffers that are kept while nothing runs.
-const KEPT: usize = 8;
+/// Maximum number of free command buffers to keep.
+const MOST_FREE_SLOTS: usize = 8;
 
 struct InFlight {
     number: u64,
     slot: CommandSlot,
-    /// Threads that wait for its fence.
+    /// Number of threads that wait for its fence.
     waiters: u32,
 }
 
-/// Submissions that may not have run to their end: the device was lost.
+/// Submissions that may not have been completed, as the device was lost.
 #[derive(Clone, Copy)]
 struct Lost {
     after: u64,
@@ -39,21 +39,21 @@ struct Lost {
 #[derive(Default)]
 struct State {
     free: Vec<CommandSlot>,
-    /// The oldest first.
+    /// In order of submission.
     in_flight: VecDeque<InFlight>,
-    /// Null before the first submission, and without the feature.
+    /// Null before the first submission, and without timeline semaphores.
     timeline: vk::Semaphore,
-    /// The newest that was submitted.
+    /// Number of the last submission.
     last: u64,
-    /// It and all before have ended.
+    /// All submissions up to this number have ended.
     done: u64,
     lost: Option<Lost>,
-    /// Threads that record, submit or wait.
+    /// Number of threads that record, submit or wait.
     users: u32,
 }
 
 impl State {
-    /// How a submission ended; `None` while it may run.
+    /// Returns the outcome of a submission; `None` while it may run.
     fn outcome(&self, number: u64) -> Option<Result<(), CallError>> {
         match self.lost {
             Some(lost) if lost.after < number && number <= lost.up_to => Some(Err(lost.error)),
@@ -65,20 +65,25 @@ impl State {
         self.done = self.done.max(number);
     }
 
-    /// Keeps a slot for the next submission; gives it back where there are enough.
+    /// Adds a slot to the free list; returns it if the list is full.
     fn keep(&mut self, slot: CommandSlot) -> Option<CommandSlot> {
-        if self.free.len() >= KEPT {
+        if self.free.len() >= MOST_FREE_SLOTS {
             return Some(slot);
         }
         self.free.push(slot);
         None
     }
 
-    /// Takes back the slots of what has ended; the answer is what is too many of them.
+    /// Frees the slots of submissions that have ended; returns those that the free list has no room for.
     fn retire(&mut self) -> Vec<CommandSlot> {
         let mut surplus = Vec::new();
-        while self.in_flight.front().is_some_and(|it| it.number <= self.done && it.waiters == 0) {
-            let Some(ended) = self.in_flight.pop_front() else { break };
+        let mut index = 0;
+        while self.in_flight.get(index).is_some_and(|it| it.number <= self.done) {
+            if self.in_flight[index].waiters > 0 {
+                index += 1;
+                continue;
+            }
+            let Some(ended) = self.in_flight.remove(index) else { break };
             surplus.extend(self.keep(ended.slot));
         }
         surplus
@@ -89,30 +94,33 @@ impl State {
 #[derive(Clone, Copy)]
 enum Signal {
     Timeline(vk::Semaphore),
-    /// Of this submission, which is the one that is waited for or a later one.
+    /// The fence of this submission, which is the one that is waited for or a later one.
     Fence(vk::Fence, u64),
 }
 
-/// A queue, and what its submissions are made with. That is made when it is first needed, and kept until
+/// A queue, and the Vulkan objects for submissions to it, created on first use and kept until
 /// [`release`](Self::release).
 ///
-/// Vulkan wants one thread at a time on a queue: among the calls of this library `on_queue` sees to it,
-/// and the lock of a wrapped queue's owner to the rest. That one is taken first, while none of these is
-/// held. No lock is held through a wait for the device.
+/// Vulkan allows one thread at a time on a queue: `on_queue` ensures that among the calls of this library,
+/// and the lock of a wrapped queue's owner among all others. The owner's lock is taken first, while no other
+/// one is held. No lock is held while a thread waits for the device.
 pub(crate) struct Submissions {
     queue: vk::Queue,
     family_index: u32,
     timeline: Option<TimelineFunctions>,
     owners_lock: Option<Arc<dyn QueueLock>>,
-    on_queue: Mutex<()>,
-    state: Mutex<State>,
+    on_queue: Mutex<(), rank::Queue>,
+    state: Mutex<State, rank::Submissions>,
 }
 
-/// Keeps the semaphore and the slots where they are. Ends where the state is not locked.
+/// Keeps the semaphore and the slots alive. Must be dropped while the state is not locked.
 struct Use<'a>(&'a Submissions);
 
 impl<'a> Use<'a> {
-    fn begin(submissions: &'a Submissions, mut state: MutexGuard<'a, State>) -> Self {
+    fn begin(
+        submissions: &'a Submissions,
+        mut state: MutexGuard<'a, State, rank::Submissions>,
+    ) -> Self {
         state.users += 1;
         Self(submissions)
     }
@@ -129,7 +137,7 @@ fn destroy_all(device: &LogicalDevice, slots: impl IntoIterator<Item = CommandSl
 }
 
 impl Submissions {
-    /// A null queue makes every submission fail with `FeatureNotPresent`.
+    /// Creates the submissions of a queue. With a null queue every submission fails with `FeatureNotPresent`.
     pub(crate) fn new(
         queue: vk::Queue,
         family_index: u32,
@@ -154,11 +162,11 @@ impl Submissions {
         self.family_index
     }
 
-    /// See [`Driver::submit`](crate::Driver::submit).
+    /// Implements [`Driver::submit`](crate::Driver::submit).
     ///
     /// # Safety
-    /// The device is the queue's; the resources are live, ranges lie inside them, and nothing else
-    /// uses them until the submission has ended.
+    /// The device is the queue's; the resources are live, ranges lie inside them, and nothing else uses them
+    /// until the submission has ended.
     pub(crate) unsafe fn submit(
         &self,
         device: &LogicalDevice,
@@ -171,13 +179,13 @@ impl Submissions {
             return Ok(Submission::NONE);
         }
         let (slot, semaphore, _in_use) = self.slot(device)?;
-        // SAFETY: the caller vouches for the resources.
+        // SAFETY: the caller guarantees the resources.
         if let Err(error) = unsafe { slot.record(device, commands) } {
             slot.destroy(device);
             return Err(error);
         }
         if let Err(error) = self.lock_owner() {
-            // It was never submitted.
+            // Not submitted, so it can be destroyed.
             slot.destroy(device);
             return Err(error);
         }
@@ -185,7 +193,7 @@ impl Submissions {
         let unlocked = self.unlock_owner();
         let number = submitted?;
         if let Err(error) = unlocked {
-            // The caller does not learn its number, and so cannot wait.
+            // The caller does not get the number, so it cannot wait.
             while !self.wait(device, Submission(number), u64::MAX)? {}
             return Err(error);
         }
@@ -200,7 +208,7 @@ impl Submissions {
         self.owners_lock.as_ref().map_or(Ok(()), |lock| lock.unlock())
     }
 
-    /// A command buffer to record, and the timeline if there is one.
+    /// Returns a command buffer to record, and the timeline semaphore if there is one.
     fn slot(
         &self,
         device: &LogicalDevice,
@@ -213,8 +221,8 @@ impl Submissions {
         }
         let semaphore = state.timeline;
         if state.free.is_empty() {
-            // Where nobody waits nobody has taken them back. A device that cannot say gets new ones.
-            let _ = self.look(device, &mut state);
+            // Without waits no slot has been freed yet. If the query fails, a new one is created.
+            let _ = self.poll(device, &mut state);
             destroy_all(device, state.retire());
         }
         let kept = state.free.pop();
@@ -232,7 +240,7 @@ impl Submissions {
         Ok((slot, semaphore, in_use))
     }
 
-    /// Submits what is recorded, while the owner's lock is held.
+    /// Submits a recorded command buffer. The owner's lock is held.
     fn submit_slot(
         &self,
         device: &LogicalDevice,
@@ -248,13 +256,13 @@ impl Submissions {
             submit = submit.signal_semaphores(slice::from_ref(&semaphore)).push_next(&mut values);
         }
         let functions = &device.functions;
-        // SAFETY: the command buffer is executable, the fence null or not signalled, the number greater
-        // than all before, and no one else is on the queue.
+        // SAFETY: the command buffer is executable, the fence null or unsignalled, the number greater than
+        // all before, and no other thread uses the queue.
         let submitted = unsafe { (functions.queue_submit)(self.queue, 1, &submit, slot.fence) };
         if let Err(error) = answered("vkQueueSubmit", submitted) {
             if error.result == DeviceError::DeviceLost {
-                // Of all results this one alone leaves open whether the commands run.
-                // SAFETY: no one else is on the queue.
+                // SAFETY: no other thread uses the queue. `VK_ERROR_DEVICE_LOST` is the only error after
+                // which the commands may run.
                 let _ = unsafe { (functions.queue_wait_idle)(self.queue) };
             }
             drop(on_queue);
@@ -267,7 +275,7 @@ impl Submissions {
         Ok(number)
     }
 
-    /// See [`Driver::wait`](crate::Driver::wait).
+    /// Implements [`Driver::wait`](crate::Driver::wait).
     pub(crate) fn wait(
         &self,
         device: &LogicalDevice,
@@ -311,7 +319,7 @@ impl Submissions {
         ended
     }
 
-    /// Whether it was signalled within a time.
+    /// Waits until a signal is set, for at most a time; returns whether it is set.
     fn wait_for(
         &self,
         device: &LogicalDevice,
@@ -343,7 +351,8 @@ impl Submissions {
         answered(call, result).map(|()| true)
     }
 
-    /// After a wait that failed: what was submitted may still run, and what it uses is about to go.
+    /// Waits for the queue after a wait that failed: the submissions may still run, and the caller is about
+    /// to destroy their resources.
     fn drain(
         &self,
         device: &LogicalDevice,
@@ -353,29 +362,29 @@ impl Submissions {
     ) {
         let Err(error) = failed else { return };
         if self.lock_owner().is_err() {
-            // The queue may not be touched. Waiting once more is all that is left.
+            // The queue must not be used. Waiting once more is all that is left.
             if self.wait_for(device, signal, number, u64::MAX) == Ok(true) {
                 self.state.lock().has_ended(number);
             }
             return;
         }
         let on_queue = self.on_queue.lock();
-        // SAFETY: no one else is on the queue.
+        // SAFETY: no other thread uses the queue.
         let idle = unsafe { (device.functions.queue_wait_idle)(self.queue) };
         let mut state = self.state.lock();
         let last = state.last;
         if idle != vk::Result::SUCCESS {
-            // Nothing more can be done: the device is lost, and then all may go.
+            // The device is lost: then all its objects may be destroyed.
             state.lost = Some(Lost { after: state.done, up_to: last, error });
         }
         state.has_ended(last);
         drop(state);
         drop(on_queue);
-        // The caller is told what happened first.
+        // The first error is the one to return.
         let _ = self.unlock_owner();
     }
 
-    /// See [`Driver::is_done`](crate::Driver::is_done).
+    /// Implements [`Driver::is_done`](crate::Driver::is_done).
     pub(crate) fn is_done(
         &self,
         device: &LogicalDevice,
@@ -383,23 +392,23 @@ impl Submissions {
     ) -> Result<bool, CallError> {
         let mut state = self.state.lock();
         if state.outcome(submission.0).is_none() {
-            self.look(device, &mut state)?;
+            self.poll(device, &mut state)?;
             destroy_all(device, state.retire());
         }
         state.outcome(submission.0).transpose().map(|ended| ended.is_some())
     }
 
-    /// Looks how far the device is.
-    fn look(&self, device: &LogicalDevice, state: &mut State) -> Result<(), CallError> {
+    /// Queries how far the device has come.
+    fn poll(&self, device: &LogicalDevice, state: &mut State) -> Result<(), CallError> {
         if let Some(functions) = &self.timeline {
             let mut number = 0;
             let get = functions.waits.get_semaphore_counter_value;
             if state.timeline != vk::Semaphore::null() {
-                // SAFETY: the semaphore is live: it goes while the state is locked.
+                // SAFETY: the semaphore is live: it is destroyed under the lock of the state.
                 let got = unsafe { get(device.handle, state.timeline, &mut number) };
                 answered("vkGetSemaphoreCounterValue", got)?;
             }
-            // Drivers count up to the end when the device is lost.
+            // Some drivers report the maximum when the device is lost.
             state.has_ended(number.min(state.last));
             return Ok(());
         }
@@ -417,7 +426,7 @@ impl Submissions {
         Ok(())
     }
 
-    /// See [`Driver::release_submissions`](crate::Driver::release_submissions).
+    /// Implements [`Driver::release_submissions`](crate::Driver::release_submissions).
     ///
     /// # Safety
     /// The device is the queue's, and live.
@@ -432,8 +441,8 @@ impl Submissions {
         let mut slots = state.retire();
         slots.append(&mut state.free);
         let mut timeline = vk::Semaphore::null();
-        // Else another thread submits or waits, and the device stays for that one. Waiting for it could last
-        // for ever: it may want the owner's lock, which may be held here.
+        // Otherwise another thread submits or waits, and keeps the semaphore. Waiting for it could deadlock:
+        // it may need the owner's lock, which the caller may hold.
         if state.users == 0 && state.in_flight.is_empty() {
             timeline = mem::take(&mut state.timeline);
         }
@@ -441,7 +450,7 @@ impl Submissions {
         destroy_all(device, slots);
         if let Some(functions) = &self.timeline {
             let destroy = functions.semaphores.destroy_semaphore;
-            // SAFETY: ours or null, and nobody uses it: it was taken out where there were no users.
+            // SAFETY: created here or null, and not in use: it was taken out while there were no users.
             unsafe { destroy(device.handle, timeline, device.callbacks()) };
         }
     }

@@ -1,4 +1,4 @@
-//! Writes fills, copies and their barriers into a command buffer.
+//! Records fills, copies and their barriers in a command buffer.
 
 use std::collections::HashSet;
 use std::ptr;
@@ -8,56 +8,56 @@ use ash::vk;
 use crate::device::logical::LogicalDevice;
 use crate::driver::submission::{LayoutChange, TransferCommand};
 
-/// The layouts in which images are copied.
+/// The layouts that images are copied in.
 const AS_TARGET: vk::ImageLayout = vk::ImageLayout::TRANSFER_DST_OPTIMAL;
 const AS_SOURCE: vk::ImageLayout = vk::ImageLayout::TRANSFER_SRC_OPTIMAL;
 
-/// What waits for a barrier.
+/// The second scope of a barrier.
 #[derive(Clone, Copy)]
 enum Reach {
-    /// The commands behind it.
+    /// The following commands.
     Device,
-    /// Them and the host, once the submission has ended.
+    /// The following commands, and the host after the submission has ended.
     DeviceAndHost,
 }
 
-/// A command buffer that is recording.
+/// A command buffer in the recording state.
 pub(crate) struct Recorder<'a> {
     pub(crate) device: &'a LogicalDevice,
     pub(crate) buffer: vk::CommandBuffer,
 }
 
 impl Recorder<'_> {
-    /// The commands, between a barrier against all that was submitted before and one that lets the host
-    /// read.
+    /// Records commands, between a barrier against all earlier submissions and one that makes the results
+    /// visible to the host.
     ///
     /// # Safety
-    /// The command buffer is recording, and no other thread uses its pool; the resources are live, the
-    /// ranges lie inside them, and the images are in the layouts that are said.
+    /// The command buffer is recording, and no other thread uses its pool; the resources are live, the ranges
+    /// lie inside them, and the images are in the layouts that the commands name.
     pub(crate) unsafe fn record(&self, commands: &[TransferCommand]) {
-        // Layouts that the images of the commands so far are still to be put into.
+        // Layout transitions after the commands so far, which are not recorded yet.
         let mut after: Vec<vk::ImageMemoryBarrier<'static>> = Vec::new();
         let is_barrier = |command: &TransferCommand| matches!(command, TransferCommand::Barrier);
         for group in commands.split(is_barrier) {
             let (before, next) = transitions(group);
-            // One barrier does not change the layout of an image twice.
+            // One barrier cannot change the layout of an image twice.
             if !after.is_empty() && !before.is_empty() {
                 self.barrier(Reach::Device, &after);
                 after.clear();
             }
             after.extend(before);
             self.barrier(Reach::Device, &after);
-            // SAFETY: the caller vouches for all of it.
+            // SAFETY: the caller guarantees resources, ranges and layouts.
             unsafe { self.copies(group) };
             after = next;
         }
         self.barrier(Reach::DeviceAndHost, &after);
     }
 
-    /// Commands that do not depend on each other.
+    /// Records commands that are independent of each other.
     ///
     /// # Safety
-    /// As in `record`; the images are in the layouts of copies.
+    /// The requirements of [`record`](Self::record); the images are in the layouts for copies.
     unsafe fn copies(&self, group: &[TransferCommand]) {
         let functions = &self.device.functions;
         let mut rest = group;
@@ -68,7 +68,7 @@ impl Recorder<'_> {
             let count = u32::try_from(alike).expect("fewer commands than memory holds");
             match *first {
                 TransferCommand::FillBuffer { buffer, offset, size, value } => {
-                    // SAFETY: the caller vouches for the resources.
+                    // SAFETY: the caller guarantees the resources.
                     unsafe {
                         (functions.cmd_fill_buffer)(self.buffer, buffer, offset, size, value);
                     }
@@ -76,13 +76,13 @@ impl Recorder<'_> {
                 TransferCommand::CopyBuffer { source, target, .. } => {
                     let regions: Vec<_> = run.iter().filter_map(buffer_region).collect();
                     let copy = functions.cmd_copy_buffer;
-                    // SAFETY: as above.
+                    // SAFETY: the caller guarantees the resources.
                     unsafe { copy(self.buffer, source, target, count, regions.as_ptr()) };
                 }
                 TransferCommand::CopyBufferToImage { buffer, image, .. } => {
                     let regions: Vec<_> = run.iter().filter_map(image_region).collect();
                     let copy = functions.cmd_copy_buffer_to_image;
-                    // SAFETY: as above.
+                    // SAFETY: the caller guarantees the resources.
                     unsafe {
                         copy(self.buffer, buffer, image, AS_TARGET, count, regions.as_ptr());
                     }
@@ -90,7 +90,7 @@ impl Recorder<'_> {
                 TransferCommand::CopyImageToBuffer { image, buffer, .. } => {
                     let regions: Vec<_> = run.iter().filter_map(image_region).collect();
                     let copy = functions.cmd_copy_image_to_buffer;
-                    // SAFETY: as above.
+                    // SAFETY: the caller guarantees the resources.
                     unsafe {
                         copy(self.buffer, image, AS_SOURCE, buffer, count, regions.as_ptr());
                     }
@@ -100,12 +100,12 @@ impl Recorder<'_> {
         }
     }
 
-    /// Everything before is done and visible to everything after. Images change their layouts in between.
+    /// Records a full memory barrier, with the layout transitions of `images`.
     fn barrier(&self, reach: Reach, images: &[vk::ImageMemoryBarrier<'_>]) {
         let mut stages = vk::PipelineStageFlags::ALL_COMMANDS;
         let mut access = vk::AccessFlags::MEMORY_READ | vk::AccessFlags::MEMORY_WRITE;
         if let Reach::DeviceAndHost = reach {
-            // What is submitted next needs no barrier of its own for the layouts.
+            // Later submissions need no barrier of their own for the layouts.
             stages |= vk::PipelineStageFlags::HOST;
             access |= vk::AccessFlags::HOST_READ | vk::AccessFlags::HOST_WRITE;
         }
@@ -113,7 +113,7 @@ impl Recorder<'_> {
             .src_access_mask(vk::AccessFlags::MEMORY_WRITE)
             .dst_access_mask(access);
         let image_count = u32::try_from(images.len()).expect("fewer images than memory holds");
-        // SAFETY: the command buffer is recording; images are live, as `record` asks.
+        // SAFETY: the command buffer is recording; the images are live, as `record` requires.
         unsafe {
             (self.device.functions.cmd_pipeline_barrier)(
                 self.buffer,
@@ -131,7 +131,7 @@ impl Recorder<'_> {
     }
 }
 
-/// Whether one call of Vulkan does both.
+/// Returns whether one Vulkan call can record both commands.
 fn is_one_call(one: &TransferCommand, other: &TransferCommand) -> bool {
     use TransferCommand as T;
     match (*one, *other) {
@@ -170,8 +170,8 @@ fn image_region(command: &TransferCommand) -> Option<vk::BufferImageCopy> {
 
 type Barriers = Vec<vk::ImageMemoryBarrier<'static>>;
 
-/// What puts the images of a group into the layouts of its copies, and what puts them into those that
-/// they are left in; each range once, however many regions of it are copied.
+/// Returns the layout transitions before and after the copies of a group; one per range, however many regions
+/// of it are copied.
 fn transitions(group: &[TransferCommand]) -> (Barriers, Barriers) {
     let (mut before, mut after) = (Barriers::new(), Barriers::new());
     let mut seen = HashSet::new();

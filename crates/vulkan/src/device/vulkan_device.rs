@@ -74,7 +74,7 @@ pub(crate) struct Parts {
     pub(crate) capabilities: Capabilities,
     pub(crate) queue: vk::Queue,
     pub(crate) queue_family_index: u32,
-    /// Of whoever else submits to the queue.
+    /// The lock of the other code that submits to the queue of a wrapped device.
     pub(crate) queue_lock: Option<Arc<dyn QueueLock>>,
 }
 

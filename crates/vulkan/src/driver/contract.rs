@@ -1,7 +1,8 @@
-//! What the allocator needs of a device beyond memory: buffers, images, binding, copies.
+//! [`Driver`]: the functions of a device that the allocator uses beyond memory: buffers, images, binding,
+//! copies.
 //!
-//! Two things stand behind it: [`VulkanDevice`](crate::VulkanDevice), and
-//! [`SimulatedDriver`](crate::SimulatedDriver), which answers without any driver.
+//! Implemented by [`VulkanDevice`](crate::VulkanDevice), and by [`SimulatedDriver`](crate::SimulatedDriver),
+//! which needs no Vulkan driver.
 
 use std::ops::Range;
 
@@ -14,7 +15,7 @@ use crate::driver::external::ExternalMemory;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 
-/// `VK_API_VERSION_1_4`, which is younger than ash.
+/// `VK_API_VERSION_1_4`, which ash does not define.
 pub(crate) const API_VERSION_1_4: u32 = vk::make_api_version(0, 1, 4, 0);
 
 /// The handles of a device, as numbers. All zero for a simulated one.
@@ -32,61 +33,61 @@ pub struct DeviceHandles {
     pub queue_family_index: u32,
 }
 
-/// What the host may have written to.
+/// The target of host writes, which may be unflushed.
 #[derive(Clone, Copy, Debug)]
 pub enum HostSide {
     /// A range of a buffer, in bytes.
     Buffer {
-        /// Bound to memory.
+        /// A buffer that is bound to memory.
         buffer: vk::Buffer,
-        /// In bytes.
+        /// Offset in the buffer, in bytes.
         offset: u64,
-        /// In bytes.
+        /// Size in bytes.
         size: u64,
     },
     /// An image, whatever its layout.
     Image(vk::Image),
-    /// Part of a memory object.
+    /// A range of a memory object.
     Memory(MemoryRange),
 }
 
-/// A device that the allocator can serve.
+/// A device that the allocator can be used with.
 ///
 /// # Safety of the calls
-/// Each unsafe call asks what the Vulkan command of its name asks: live handles of this device,
+/// Each unsafe call has the requirements of the Vulkan command of its name: live handles of this device,
 /// and create infos whose pointers (`p_next` and arrays) are valid for the call.
 pub trait Driver: DeviceMemory {
-    /// The handles, for programs that call Vulkan themselves.
+    /// Returns the handles, for programs that call Vulkan themselves.
     fn handles(&self) -> DeviceHandles;
 
-    /// Names of the device extensions that are enabled.
+    /// Returns the names of the enabled device extensions.
     fn extensions(&self) -> &[String];
 
-    /// Names of the features that are known to be enabled.
+    /// Returns the names of the features that are known to be enabled.
     fn features(&self) -> &[String];
 
-    /// Memory that is shared with others.
+    /// Returns the functions for export and import of memory.
     fn external(&self) -> &dyn ExternalMemory;
 
-    /// Whether a buffer's usage may have more than 32 bits (`VkBufferUsageFlags2CreateInfo`).
+    /// Returns whether a buffer's usage may have more than 32 bits (`VkBufferUsageFlags2CreateInfo`).
     fn has_wide_buffer_usage(&self) -> bool {
         self.info().api_version >= API_VERSION_1_4
             || self.extensions().iter().any(|it| it == "VK_KHR_maintenance5")
     }
 
-    /// Messages of the validation layer so far (`Device.open(validation=True)`).
+    /// Returns the messages of the validation layer so far (`Device.open(validation=True)`).
     fn validation_messages(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What the host wrote there and has not flushed, in bytes from the start of the buffer, the image or
-    /// the range: from the first byte to the last one. `None` where nothing is, and of every device that
-    /// cannot know: a simulated one can.
+    /// Returns the smallest range that contains all unflushed host writes to a place, in bytes from the
+    /// start of the buffer, the image or the range. `None` if there are none. Only simulated devices can
+    /// detect them; others return `None`.
     fn unflushed(&self, _place: HostSide) -> Option<Range<u64>> {
         None
     }
 
-    /// Takes what the host wrote to a range as lost.
+    /// Forgets the unflushed host writes to a range.
     fn forget_unflushed(&self, _range: MemoryRange) {}
 
     /// Tells that the host reads or writes mapped memory now. A simulated device looks whether something
@@ -179,6 +180,16 @@ pub trait Driver: DeviceMemory {
         plane: u32,
     ) -> Result<MemoryRequirements, DeviceError>;
 
+    /// `vkGetImageSubresourceLayout`
+    ///
+    /// # Safety
+    /// See the trait; the image is linearly tiled and has the subresource, which names one aspect.
+    unsafe fn subresource_layout(
+        &self,
+        image: vk::Image,
+        subresource: vk::ImageSubresource,
+    ) -> vk::SubresourceLayout;
+
     /// `vkGetDeviceImageMemoryRequirements`, or the same through an image that lives for the call.
     ///
     /// # Safety
@@ -238,54 +249,54 @@ pub trait Driver: DeviceMemory {
         false
     }
 
-    /// Records the commands, submits them to the device's own queue and does not wait. Several threads may
-    /// submit and wait at the same time. `FeatureNotPresent` for a device without a queue.
+    /// Records commands and submits them to the device's own queue, without waiting for them. Several threads
+    /// may submit and wait at the same time.
     ///
-    /// The commands follow all that was submitted before, and the host sees what they wrote once they have
-    /// ended. Where a wrapped device has a [`QueueLock`](crate::QueueLock), code of its owner runs inside of
-    /// this call: the caller holds no lock that others need.
+    /// The commands run after all earlier submissions, and their writes are visible to the host once they have
+    /// ended. If a wrapped device has a [`QueueLock`](crate::QueueLock), this runs foreign code, so the caller
+    /// must not hold a lock that such code may need.
     ///
     /// # Errors
-    /// Nothing was submitted, or what was submitted has ended.
+    /// `FeatureNotPresent` for a device without a queue; those of the driver calls. After an error, nothing was
+    /// submitted, or the submission has ended.
     ///
     /// # Safety
-    /// See the trait; ranges lie inside their resources, which live, and which nothing else uses, until
-    /// [`wait`](Self::wait) has answered true or an error for the submission.
+    /// See the trait; ranges lie inside their resources, which are live and not used by anything else until
+    /// [`wait`](Self::wait) has returned true or an error for the submission.
     unsafe fn submit(&self, commands: &[TransferCommand]) -> Result<Submission, CallError>;
 
-    /// Waits at most so many nanoseconds for a submission of this device; whether it has ended.
+    /// Waits for a submission of this device, at most `timeout_ns` nanoseconds; returns whether it has ended.
     ///
     /// # Errors
-    /// The wait failed, or the device is lost. Then nothing runs any more that was submitted before, as far
-    /// as Vulkan lets anyone know: what it used may be destroyed.
+    /// The wait failed, or the device is lost. Then no earlier submission runs any more, as far as Vulkan can
+    /// tell, and their resources may be destroyed.
     fn wait(&self, submission: Submission, timeout_ns: u64) -> Result<bool, CallError>;
 
-    /// Whether a submission of this device has ended, without a wait.
+    /// Returns whether a submission of this device has ended, without waiting.
     ///
     /// # Errors
-    /// The device cannot tell. The submission may still run: `wait` sees to its end.
+    /// The query failed. The submission may still run; call [`wait`](Self::wait).
     fn is_done(&self, submission: Submission) -> Result<bool, CallError>;
 
-    /// Submits and waits.
+    /// Submits commands and waits for them.
     ///
     /// # Errors
-    /// As of `submit` and `wait`. Nothing runs any more.
+    /// Those of [`submit`](Self::submit) and [`wait`](Self::wait). The commands do not run any more.
     ///
     /// # Safety
-    /// As of [`submit`](Self::submit), for the call.
+    /// The requirements of [`submit`](Self::submit), for the duration of the call.
     unsafe fn run(&self, commands: &[TransferCommand]) -> Result<(), CallError> {
-        // SAFETY: the caller vouches for the resources until the end of the call, which is after that of
-        // the submission.
+        // SAFETY: the caller guarantees the resources for the call, which ends after the submission.
         let submission = unsafe { self.submit(commands) }?;
         while !self.wait(submission, u64::MAX)? {}
         Ok(())
     }
 
-    /// Waits for all that was submitted, and destroys what submissions are made with: command pools,
-    /// fences, semaphores. A later submission makes them again.
+    /// Waits for all submissions, and destroys their command pools, fences and semaphores. A later
+    /// submission creates them again.
     ///
-    /// On a wrapped device this alone destroys them: at any other time the owner may have destroyed the
-    /// device. What another thread needs, which submits or waits meanwhile, stays.
+    /// On a wrapped device only this call destroys them: at any other time the owner may have destroyed the
+    /// device. Objects that another thread uses meanwhile, to submit or to wait, are kept.
     ///
     /// # Safety
     /// The device is live.

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ash::vk::{self, Handle};
-use parking_lot::Mutex;
 use vkmem_engine::MemoryRequirements;
+use vkmem_engine::lock::{Mutex, rank};
 
 use crate::driver::format;
 
@@ -54,7 +54,7 @@ pub fn combined_requirements(planes: &[MemoryRequirements]) -> (MemoryRequiremen
 #[derive(Debug, Default)]
 pub(crate) struct DisjointImages {
     count: AtomicUsize,
-    planes: Mutex<HashMap<u64, u32>>,
+    planes: Mutex<HashMap<u64, u32>, rank::DisjointImages>,
 }
 
 impl DisjointImages {

@@ -18,6 +18,27 @@ pub const WIN32_TYPES: u32 = Type::OPAQUE_WIN32.as_raw()
 /// Handle types that are host addresses; these can only be imported.
 pub const HOST_TYPES: u32 =
     Type::HOST_ALLOCATION_EXT.as_raw() | Type::HOST_MAPPED_FOREIGN_MEMORY_EXT.as_raw();
+/// What a handle of external memory is. A new kind of handle begins here; the compiler names the functions
+/// that have to treat it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandleKind {
+    /// A file descriptor.
+    Fd,
+    /// A Win32 handle.
+    Win32,
+    /// An address of host memory.
+    HostPointer,
+}
+
+impl HandleKind {
+    /// Returns the kind of a handle type; `None` for a type that this library does not know.
+    pub(crate) fn of(handle_type: u32) -> Option<Self> {
+        let kinds =
+            [(FD_TYPES, Self::Fd), (WIN32_TYPES, Self::Win32), (HOST_TYPES, Self::HostPointer)];
+        kinds.into_iter().find(|(types, _)| handle_type & types != 0).map(|(_, kind)| kind)
+    }
+}
+
 /// Handle types that cannot be queried for memory type and size.
 pub const OPAQUE_TYPES: u32 =
     Type::OPAQUE_FD.as_raw() | Type::OPAQUE_WIN32.as_raw() | Type::OPAQUE_WIN32_KMT.as_raw();

@@ -8,3 +8,4 @@ pub mod format;
 pub mod image_format;
 pub(crate) mod resource_handle;
 pub(crate) mod submission;
+pub mod texel;

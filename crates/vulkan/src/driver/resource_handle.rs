@@ -2,10 +2,10 @@
 
 use ash::vk::{self, Handle};
 
-/// What was made on top of an allocation.
+/// The Vulkan object that uses an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResourceHandle {
-    /// Nothing: bare memory.
+    /// No object: memory only.
     Memory,
     /// A `VkBuffer`.
     Buffer(vk::Buffer),

@@ -1,96 +1,96 @@
-//! What a device does on its queue: commands, and what is known of them once they are submitted.
+//! Commands that a device executes on its queue, and their submissions.
 
 use std::fmt::Debug;
 
 use ash::vk;
 use vkmem_engine::CallError;
 
-/// Work that was submitted to a device's queue; the later of two of one device is the greater one.
+/// Work that was submitted to a device's queue. Of two submissions to one device the later one is greater.
 ///
-/// Once it has ended, so have all before it.
+/// When it has ended, all before it have ended, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Submission(pub(crate) u64);
 
 impl Submission {
-    /// Stands for no work at all: it has always ended.
+    /// No work at all: it has always ended.
     pub const NONE: Self = Self(0);
 }
 
-/// One command on the device's own queue.
+/// One command on a device's own queue.
 ///
-/// Commands between two [`Barrier`](Self::Barrier)s may run in any order and at the same time: none of
-/// them reads or writes what another one writes. Nothing needs a barrier against what was submitted
-/// before, nor against the host.
+/// Commands between two [`Barrier`](Self::Barrier)s may run in any order and concurrently: none of them
+/// accesses a range that another one writes. No barriers are needed against earlier submissions, nor against
+/// the host.
 #[derive(Clone, Copy, Debug)]
 pub enum TransferCommand {
-    /// `vkCmdFillBuffer`. Offset and size are multiples of 4.
+    /// `vkCmdFillBuffer`. Offset and size are multiples of 4 bytes.
     FillBuffer {
-        /// Written.
+        /// The buffer to write.
         buffer: vk::Buffer,
-        /// In bytes.
+        /// Offset in bytes.
         offset: u64,
-        /// In bytes.
+        /// Size in bytes.
         size: u64,
-        /// Repeated in the host's byte order.
+        /// The value to repeat, in the host's byte order.
         value: u32,
     },
-    /// `vkCmdCopyBuffer`. Copies between one pair of buffers that follow each other become one call.
+    /// `vkCmdCopyBuffer`. Consecutive copies between one pair of buffers become one call.
     CopyBuffer {
-        /// Read.
+        /// The buffer to read.
         source: vk::Buffer,
-        /// In bytes.
+        /// Offset in the source, in bytes.
         source_offset: u64,
-        /// Written.
+        /// The buffer to write.
         target: vk::Buffer,
-        /// In bytes.
+        /// Offset in the target, in bytes.
         target_offset: u64,
-        /// In bytes.
+        /// Size in bytes.
         size: u64,
     },
-    /// `vkCmdCopyBufferToImage`. Regions between one buffer and one image that follow each other become
-    /// one call.
+    /// `vkCmdCopyBufferToImage`. Consecutive copies between one buffer and one image become one call.
     CopyBufferToImage {
-        /// Read.
+        /// The buffer to read.
         buffer: vk::Buffer,
-        /// Written.
+        /// The image to write.
         image: vk::Image,
-        /// Which texels, and where they lie in the buffer. A row length and an image height of 0: rows
-        /// and slices follow each other without gaps.
+        /// The texels, and their place in the buffer. A row length and an image height of 0 mean rows and
+        /// slices without gaps.
         region: vk::BufferImageCopy,
-        /// Around the copy.
+        /// The layouts before and after the copy.
         layouts: LayoutChange,
     },
-    /// `vkCmdCopyImageToBuffer`, the way back.
+    /// `vkCmdCopyImageToBuffer`. Consecutive copies between one image and one buffer become one call.
     CopyImageToBuffer {
-        /// Read.
+        /// The image to read.
         image: vk::Image,
-        /// Written.
+        /// The buffer to write.
         buffer: vk::Buffer,
-        /// As above.
+        /// The texels, and their place in the buffer. A row length and an image height of 0 mean rows and
+        /// slices without gaps.
         region: vk::BufferImageCopy,
-        /// Around the copy.
+        /// The layouts before and after the copy.
         layouts: LayoutChange,
     },
-    /// `vkCmdPipelineBarrier`: what stands before it has ended, and its writes are seen, where anything
-    /// behind it begins.
+    /// `vkCmdPipelineBarrier`: the commands before it complete, and their writes are visible, before those
+    /// after it begin.
     Barrier,
 }
 
 /// The layouts of a part of an image before and after a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct LayoutChange {
-    /// Contains what is copied; both aspects of a format for depth and stencil. Of an image that is
-    /// copied several times between two barriers, those ranges are either the same or disjoint.
+    /// The subresources that contain the copied texels; both aspects of a format for depth and stencil.
+    /// Ranges of one image between two barriers are either equal or disjoint.
     pub range: vk::ImageSubresourceRange,
-    /// Before. `UNDEFINED`: what the range held is lost.
+    /// The layout before. `UNDEFINED` discards the contents of the range.
     pub old: vk::ImageLayout,
-    /// After. Where no image can be put into it (`UNDEFINED`, `PREINITIALIZED`), the range stays in the
-    /// layout of the copy.
+    /// The layout after. If no image can be transitioned to it (`UNDEFINED`, `PREINITIALIZED`), the range
+    /// stays in the layout of the copy.
     pub new: vk::ImageLayout,
 }
 
 impl LayoutChange {
-    /// All of a colour image, whose contents are lost but for what is copied.
+    /// Returns the change of a whole colour image whose previous contents are discarded.
     pub fn of_new_image(new: vk::ImageLayout) -> Self {
         let range = vk::ImageSubresourceRange {
             aspect_mask: vk::ImageAspectFlags::COLOR,
@@ -102,7 +102,7 @@ impl LayoutChange {
         Self { range, old: vk::ImageLayout::UNDEFINED, new }
     }
 
-    /// What a region covers is in a layout, and is put back into it.
+    /// Returns the change of a region that is in a layout, and is returned to it.
     pub fn kept(region: &vk::BufferImageCopy, layout: vk::ImageLayout) -> Self {
         let part = region.image_subresource;
         let range = vk::ImageSubresourceRange {
@@ -115,13 +115,14 @@ impl LayoutChange {
         Self { range, old: layout, new: layout }
     }
 
-    /// Whether an image can be put into `new`.
+    /// Returns whether an image can be transitioned to `new`.
     pub(crate) fn is_final(&self) -> bool {
         !matches!(self.new, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED)
     }
 }
 
-/// The whole first mip level and layer of a colour image, tightly packed from an offset in bytes on.
+/// Returns the region of the whole first mip level and layer of a colour image, tightly packed from an offset
+/// in bytes.
 pub fn first_texels(buffer_offset: u64, extent: vk::Extent3D) -> vk::BufferImageCopy {
     vk::BufferImageCopy {
         buffer_offset,
@@ -138,17 +139,17 @@ pub fn first_texels(buffer_offset: u64, extent: vk::Extent3D) -> vk::BufferImage
     }
 }
 
-/// The name of a [`QueueLock`] in errors, where else the name of a call of the driver stands.
+/// The name of a [`QueueLock`] in errors, in place of the name of a driver call.
 pub const QUEUE_LOCK: &str = "queue_lock";
 
-/// The lock of whoever owns the queue of a wrapped device, and submits to it as well.
+/// The lock of the other code that submits to the queue of a wrapped device.
 ///
-/// It is held around each `vkQueueSubmit` and `vkQueueWaitIdle`, and around no wait for what was
-/// submitted. Whoever takes it holds no lock of this library.
+/// Held around each `vkQueueSubmit` and `vkQueueWaitIdle`, but not while a thread waits for a submission. A
+/// thread that takes it holds no lock of this library.
 pub trait QueueLock: Debug + Send + Sync {
-    /// Waits for it. An error, of [`QUEUE_LOCK`]: it is not held, and nothing is submitted.
+    /// Locks it. On an error, of [`QUEUE_LOCK`], it is not locked, and nothing is submitted.
     fn lock(&self) -> Result<(), CallError>;
 
-    /// Lets go of it. Follows each `lock` without an error.
+    /// Unlocks it. Called after each `lock` that succeeded.
     fn unlock(&self) -> Result<(), CallError>;
 }

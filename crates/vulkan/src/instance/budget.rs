@@ -62,7 +62,7 @@ mod tests {
         // SAFETY: only the function that it is right for is called.
         let functions = unsafe { Properties2Functions::load(Provider::VULKAN_1_1, &find) };
         let functions = functions.expect("all are found");
-        // SAFETY: the function above does not look at the device.
+        // SAFETY: the function above does not use the device.
         let budget = unsafe { read_budget(&functions, vk::PhysicalDevice::null(), 2) };
         assert_eq!(
             budget,

@@ -182,6 +182,8 @@ function_table! {
         get_image_memory_requirements: PFN_vkGetImageMemoryRequirements
             = "GetImageMemoryRequirements",
         bind_image_memory: PFN_vkBindImageMemory = "BindImageMemory",
+        get_image_subresource_layout: PFN_vkGetImageSubresourceLayout
+            = "GetImageSubresourceLayout",
         create_command_pool: PFN_vkCreateCommandPool = "CreateCommandPool",
         destroy_command_pool: PFN_vkDestroyCommandPool = "DestroyCommandPool",
         allocate_command_buffers: PFN_vkAllocateCommandBuffers = "AllocateCommandBuffers",

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::mem;
 
 use ash::vk;
-use parking_lot::Mutex;
+use vkmem_engine::lock::{Mutex, rank};
 
 use crate::instance::functions::{GlobalFunctions, InstanceVersionFunctions, Provider};
 use crate::instance::open_error::OpenError;
@@ -29,7 +29,7 @@ const LIBRARIES: &[&str] = &["libvulkan.so.1", "libvulkan.so"];
 
 /// The loader, once loaded. It is never unloaded: drivers leave threads and thread-local destructors
 /// behind that would run in unmapped code.
-static SYSTEM: Mutex<Option<ash::Entry>> = Mutex::new(None);
+static SYSTEM: Mutex<Option<ash::Entry>, rank::Loader> = Mutex::new(None);
 
 /// Access to all Vulkan functions.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_void};
 use std::sync::Arc;
 
 use ash::vk;
-use parking_lot::Mutex;
+use vkmem_engine::lock::{Mutex, rank};
 
 use crate::instance::functions::DebugUtilsFunctions;
 use crate::instance::open_error::OpenError;
@@ -18,7 +18,9 @@ const MAX_MESSAGES: usize = 1000;
 /// Messages of the validation layer. Readable after the device is dropped, and then includes those about
 /// objects that were not destroyed before it.
 #[derive(Clone, Debug, Default)]
-pub struct ValidationLog(Arc<Mutex<Messages>>);
+pub struct ValidationLog(Arc<Log>);
+
+type Log = Mutex<Messages, rank::ValidationMessages>;
 
 #[derive(Debug, Default)]
 struct Messages {
@@ -57,7 +59,7 @@ unsafe extern "system" fn on_message(
     user_data: *mut c_void,
 ) -> vk::Bool32 {
     // SAFETY: `user_data` is the pointer from `messenger_info`, and the log outlives its messenger.
-    let log = unsafe { &*user_data.cast::<Mutex<Messages>>() };
+    let log = unsafe { &*user_data.cast::<Log>() };
     // SAFETY: Vulkan passes data that is valid for the call.
     let message = unsafe { (*data).message_as_c_str() };
     let mut messages = log.lock();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ash::vk::{self, Handle};
-use parking_lot::Mutex;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{
     Call, CallError, DedicatedTarget, DeviceError, DeviceInfo, DeviceMemory, DriverBudget, Error,
     HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryRange, MemoryRequirements,
@@ -25,10 +25,10 @@ use crate::driver::format;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::instance::extensions;
+use crate::simulated::pending::Submissions;
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
 use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
-use crate::simulated::submission::Submissions;
 use vkmem_engine::words::bytes;
 
 /// Buffer handles spell "BUF" in their upper bytes, image handles "IMG".
@@ -44,6 +44,9 @@ const NO_REQUIREMENTS: MemoryRequirements = MemoryRequirements {
     requires_dedicated: false,
 };
 
+/// Resources of one kind.
+type Table<S> = Mutex<Resources<S>, rank::SimulatedResources>;
+
 /// A driver without a GPU: buffers, images, binding and copies.
 #[derive(Debug)]
 pub struct SimulatedDriver {
@@ -52,8 +55,8 @@ pub struct SimulatedDriver {
     pub(super) extensions: Vec<String>,
     features: Vec<String>,
     requires_dedicated: AtomicBool,
-    pub(super) buffers: Mutex<Resources<BufferShape>>,
-    pub(super) images: Mutex<Resources<ImageShape>>,
+    pub(super) buffers: Table<BufferShape>,
+    pub(super) images: Table<ImageShape>,
     pub(super) submissions: Submissions,
 }
 
@@ -214,7 +217,7 @@ impl SimulatedDriver {
     fn bind<S>(
         &self,
         call: Call,
-        resources: &Mutex<Resources<S>>,
+        resources: &Table<S>,
         handle: u64,
         target: DedicatedTarget,
         (memory, offset): (MemoryHandle, u64),
@@ -326,12 +329,7 @@ impl SimulatedDriver {
         }
     }
 
-    fn requirements<S>(
-        &self,
-        call: Call,
-        resources: &Mutex<Resources<S>>,
-        handle: u64,
-    ) -> MemoryRequirements {
+    fn requirements<S>(&self, call: Call, resources: &Table<S>, handle: u64) -> MemoryRequirements {
         // Cannot fail: it is only counted.
         let _ = self.device.enter(call);
         let found = resources.lock().get(handle).map(|resource| resource.requirements);
@@ -341,7 +339,7 @@ impl SimulatedDriver {
         })
     }
 
-    fn destroy<S>(&self, call: Call, resources: &Mutex<Resources<S>>, handle: u64) {
+    fn destroy<S>(&self, call: Call, resources: &Table<S>, handle: u64) {
         // Cannot fail: it is only counted.
         let _ = self.device.enter(call);
         // Vulkan allows destroying null handles.
@@ -497,6 +495,14 @@ impl Driver for SimulatedDriver {
 
     unsafe fn image_requirements(&self, image: vk::Image) -> MemoryRequirements {
         self.requirements(Call::ImageRequirements, &self.images, image.as_raw())
+    }
+
+    unsafe fn subresource_layout(
+        &self,
+        image: vk::Image,
+        subresource: vk::ImageSubresource,
+    ) -> vk::SubresourceLayout {
+        self.layout_of(image, &subresource)
     }
 
     unsafe fn image_requirements_of_info(

@@ -1,7 +1,7 @@
 //! Copies between buffers and images on the simulated queue.
 //!
-//! An image lies in its memory tightly packed: layer after layer, in each the mip levels from the largest
-//! on, in each of those the depth before the stencil.
+//! Texels of an image are tightly packed in its memory: layer by layer; in each layer the mip levels, largest
+//! first; in each level depth before stencil.
 
 use ash::vk::{self, Handle};
 use vkmem_engine::words::bytes;
@@ -9,11 +9,10 @@ use vkmem_engine::words::bytes;
 use crate::driver::format::{self, FormatBlock};
 use crate::driver::submission::LayoutChange;
 use crate::simulated::driver::SimulatedDriver;
-use crate::simulated::resources::Resource;
+use crate::simulated::resources::{MemoryOffset, Resource};
 use crate::simulated::rules::ImageShape;
-use crate::simulated::transfer::MemoryOffset;
 
-/// Which way a copy goes.
+/// The direction of a copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     ToImage,
@@ -40,18 +39,18 @@ impl Direction {
     }
 }
 
-/// How one aspect of a format lies in images and in buffers.
+/// How one aspect of a format is stored in images and in buffers.
 #[derive(Clone, Copy)]
 struct Texels {
-    /// Of the block in a buffer.
+    /// The block of texels in a buffer.
     block: FormatBlock,
-    /// Bytes of it that the image holds: 24-bit depth takes 32 bits in a buffer.
+    /// Bytes per block that the image stores: 24-bit depth takes 32 bits in a buffer.
     stored: u64,
-    /// Bytes of the aspects before it, for each block.
+    /// Bytes per block of the aspects before it.
     before: u64,
 }
 
-/// The aspect of a format; `Err` says why it has none such.
+/// Returns the layout of an aspect of a format. `Err`: the reason if the format has no such aspect.
 fn texels(of: vk::Format, aspect: vk::ImageAspectFlags) -> Result<Texels, String> {
     let whole = format::block(of).ok_or_else(|| format!("{of:?} has no single block"))?;
     let aspects: &[(vk::ImageAspectFlags, u64, u32)] = {
@@ -81,26 +80,20 @@ fn texels(of: vk::Format, aspect: vk::ImageAspectFlags) -> Result<Texels, String
     Err(format!("{of:?} has no aspect {aspect:?} that is copied by itself"))
 }
 
-fn level_extent(shape: &ImageShape, level: u32) -> vk::Extent3D {
-    let smaller = |length: u32| (length >> level).max(1);
-    let vk::Extent3D { width, height, depth } = shape.extent;
-    vk::Extent3D { width: smaller(width), height: smaller(height), depth: smaller(depth) }
-}
-
-/// A region in blocks, checked.
+/// A region in blocks, after all checks.
 struct Blocks {
-    /// Bytes of a block in the buffer, and of one in the image.
+    /// Size of a block in bytes, in the buffer and in the image.
     in_buffer: u64,
     in_image: u64,
-    /// Of a row, rows of a slice, and slices of all layers.
+    /// Blocks in a row, rows in a slice, slices in a layer.
     columns: u64,
     rows: u64,
     slices: u64,
     layers: u64,
-    /// Blocks from row to row and from slice to slice of the buffer.
+    /// Distance of rows and slices in the buffer, in blocks.
     buffer_row: u64,
     buffer_slice: u64,
-    /// Bytes of the first block's place in the image, and from row to row, slice to slice, layer to layer.
+    /// Offset of the first block in the image, and distances of rows, slices and layers there, in bytes.
     first: u64,
     image_row: u64,
     image_slice: u64,
@@ -119,7 +112,7 @@ impl Blocks {
             return Err(format!("layers {base} + {count} lie outside its {}", shape.array_layers));
         }
         let Texels { block, stored, before } = texels(shape.format, part.aspect_mask)?;
-        let level = level_extent(shape, part.mip_level);
+        let level = shape.extent_of(part.mip_level);
         let (offset, extent) = (region.image_offset, region.image_extent);
         for (start, length, whole, unit) in [
             (offset.x, extent.width, level.width, block.width),
@@ -149,16 +142,27 @@ impl Blocks {
         let buffer_rows = if height == 0 { rows } else { down(height) };
         let whole: u64 = format::block(shape.format).map_or(0, |it| it.bytes.into());
         let levels = |count: u32| -> u64 {
-            (0..count).map(|level| blocks(level_extent(shape, level)) * whole).sum()
+            (0..count).map(|level| blocks(shape.extent_of(level)) * whole).sum()
         };
-        let image_row = across(level.width) * stored;
-        let image_slice = image_row * down(level.height);
-        let image_layer = levels(shape.mip_levels);
-        // None of them is negative: they lie inside of the level.
+        let row = across(level.width) * stored;
+        let (start, image_row, image_slice, image_layer) =
+            if shape.tiling == vk::ImageTiling::LINEAR {
+                let layout = shape.layout_of(&vk::ImageSubresource {
+                    aspect_mask: part.aspect_mask,
+                    mip_level: part.mip_level,
+                    array_layer: part.base_array_layer,
+                })?;
+                (layout.offset, layout.row_pitch, layout.depth_pitch, layout.array_pitch)
+            } else {
+                let layer = levels(shape.mip_levels);
+                let start = u64::from(part.base_array_layer) * layer
+                    + levels(part.mip_level)
+                    + blocks(level) * before;
+                (start, row, row * down(level.height), layer)
+            };
+        // Not negative, as the region lies inside of the level.
         let block_of = |at: i32, unit: u32| u64::from(at.unsigned_abs() / unit);
-        let first = u64::from(part.base_array_layer) * image_layer
-            + levels(part.mip_level)
-            + blocks(level) * before
+        let first = start
             + block_of(offset.z, 1) * image_slice
             + block_of(offset.y, block.height) * image_row
             + block_of(offset.x, block.width) * stored;
@@ -178,14 +182,15 @@ impl Blocks {
         })
     }
 
-    /// Bytes of the buffer from the first one that is copied to the last.
+    /// Returns the bytes of the buffer from the first copied block to the last.
     fn buffer_size(&self) -> u64 {
         let slices = self.slices * self.layers - 1;
         let blocks = slices * self.buffer_slice + (self.rows - 1) * self.buffer_row + self.columns;
         blocks * self.in_buffer
     }
 
-    /// Pieces that are contiguous on both sides: offset in the buffer, offset in the image, bytes.
+    /// Returns ranges that are contiguous on both sides: offset in the buffer, offset in the image, size, in
+    /// bytes.
     fn pieces(&self) -> Vec<(u64, u64, u64)> {
         let mut pieces: Vec<(u64, u64, u64)> = Vec::new();
         let mut add = |buffer: u64, image: u64, size: u64| match pieces.last_mut() {
@@ -218,7 +223,7 @@ impl Blocks {
 }
 
 impl Resource<ImageShape> {
-    /// Mip levels and layers of a range.
+    /// Returns the mip levels and layers of a range.
     fn subresources(&self, range: &vk::ImageSubresourceRange) -> Vec<(u32, u32)> {
         let count = |count: u32, base: u32, whole: u32| {
             let rest = whole.saturating_sub(base);
@@ -239,7 +244,7 @@ impl Resource<ImageShape> {
 }
 
 impl SimulatedDriver {
-    /// Copies a region. `Err` says what Vulkan forbids about it; it then did nothing.
+    /// Copies a region. `Err` names the violation of Vulkan's rules; then nothing was copied.
     pub(super) fn copy_image(
         &self,
         buffer: vk::Buffer,
@@ -279,7 +284,7 @@ impl SimulatedDriver {
         Ok(())
     }
 
-    /// Where an image lies, and how a region of it does.
+    /// Returns the place of an image in memory, and the layout of a region in it.
     fn image_place(
         &self,
         image: vk::Image,
@@ -309,7 +314,7 @@ impl SimulatedDriver {
                 return Err(named(what));
             }
         }
-        // What is undefined before may be in any layout.
+        // `UNDEFINED` is allowed for any current layout.
         if layouts.old != vk::ImageLayout::UNDEFINED {
             for subresource in changed {
                 let layout = found.layout(subresource);

@@ -3,8 +3,10 @@
 pub(crate) mod driver;
 mod external;
 mod image_copy;
+mod linear;
+pub(crate) mod pending;
 mod registry;
 mod resources;
 pub(crate) mod rules;
-pub(crate) mod submission;
+mod submission;
 mod transfer;

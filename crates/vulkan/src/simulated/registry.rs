@@ -31,14 +31,16 @@ mod of_unix {
     use std::os::unix::fs::MetadataExt;
     use std::os::unix::net::UnixStream;
 
-    use parking_lot::Mutex;
     use vkmem_engine::DeviceError;
+    use vkmem_engine::lock::{Mutex, rank};
 
     use super::Exported;
 
     type Identity = (u64, u64);
 
-    static EXPORTED: Mutex<Option<HashMap<Identity, (UnixStream, Exported)>>> = Mutex::new(None);
+    type Table = HashMap<Identity, (UnixStream, Exported)>;
+
+    static EXPORTED: Mutex<Option<Table>, rank::SimulatedExports> = Mutex::new(None);
 
     fn identity(fd: BorrowedFd<'_>) -> std::io::Result<Identity> {
         let metadata = File::from(fd.try_clone_to_owned()?).metadata()?;

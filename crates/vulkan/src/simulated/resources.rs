@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use ash::vk;
 use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
 
+/// Memory and the offset in it, in bytes.
+pub(super) type MemoryOffset = (MemoryHandle, u64);
+
 /// One buffer or image.
 #[derive(Debug)]
 pub(super) struct Resource<S> {

@@ -4,7 +4,7 @@ use ash::vk;
 use vkmem_engine::{DeviceInfo, DeviceType, MemoryPropertyFlags, MemoryRequirements};
 
 use crate::driver::disjoint::combined_requirements;
-use crate::driver::format::{self, FormatPlane};
+use crate::driver::format::{self, FormatBlock, FormatPlane};
 use crate::driver::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
 use vkmem_engine::words::{bytes, counted};
 
@@ -19,8 +19,8 @@ const UNKNOWN_TEXEL_BYTES: u64 = 16;
 
 const TOO_MANY_BYTES: &str = "an image of more bytes than a u64 counts";
 
-/// How requirements follow from create infos. All sizes and alignments are bytes; sizes are rounded
-/// up to the alignment, as drivers do.
+/// The rules for memory requirements of create infos. All sizes and alignments are in bytes; sizes are
+/// rounded up to the alignment, as drivers do.
 ///
 /// | profile | buffer | image below / from a size | linear image | types of optimal images |
 /// | --- | --- | --- | --- | --- |
@@ -43,7 +43,7 @@ const TOO_MANY_BYTES: &str = "an image of more bytes than a u64 counts";
 /// | `moltenvk` | 16,384 | 2,048 | 2,048 | 1, 2, 4 |
 /// | `non-coherent`, others | 16,384 | 2,048 | 2,048 | 1, 2, 4, 8 |
 ///
-/// An image of linear tiling has one level, one layer and one sample.
+/// An image of linear tiling has one level, one layer and one sample; its rows are padded to 32 bytes.
 ///
 /// "All" leaves out lazily allocated types, which only images with `TRANSIENT_ATTACHMENT` usage may
 /// use, and protected ones, which resources use that are created protected, and no others.
@@ -372,20 +372,20 @@ impl ImageShape {
         Err(format!("an image {wrong}"))
     }
 
-    /// Returns the bytes of all levels, layers and samples, tightly packed; of one plane if given. `None`
-    /// on overflow.
+    /// Returns the bytes of all levels, layers and samples, tightly packed but for the rows of linear
+    /// tiling; of one plane if given. `None` on overflow.
     fn bytes(&self, plane: Option<FormatPlane>) -> Option<u64> {
-        let block = format::block(self.format);
+        let plane =
+            plane.map(|FormatPlane { bytes, width, height }| FormatBlock { bytes, width, height });
+        let block = plane.or_else(|| format::block(self.format));
+        let is_known = block.is_some() || !format::planes(self.format).is_empty();
         let mut levels = 0_u64;
         for level in 0..self.mip_levels {
-            let smaller = |length: u32| (length >> level).max(1);
-            let extent = vk::Extent3D {
-                width: smaller(self.extent.width),
-                height: smaller(self.extent.height),
-                depth: smaller(self.extent.depth),
-            };
+            let extent = self.extent_of(level);
             let bytes = match block {
-                _ if plane.is_some() => plane?.size_of(extent)?,
+                _ if self.tiling == vk::ImageTiling::LINEAR && is_known => {
+                    self.linear_bytes(plane, level)?
+                }
                 Some(block) => block.size_of(extent)?,
                 None => u64::from(extent.width)
                     .checked_mul(extent.height.into())?

@@ -1,65 +1,35 @@
-//! The simulated queue: when what was submitted is carried out.
+//! The queue of a simulated device: when submissions are executed.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use ash::vk;
-use parking_lot::{Condvar, Mutex};
 use vkmem_engine::words::bytes;
 use vkmem_engine::{Call, CallError, DeviceError, MemoryRange, VALIDATION_FAILED};
 
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
-
-/// When the device carries out what is submitted to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Completion {
-    /// Inside of the submission.
-    #[default]
-    AtOnce,
-    /// Inside of the first wait for it or for a later one.
-    WhenWaited,
-    /// When [`SimulatedDriver::complete_submissions`] says so. Waits wait until then.
-    Held,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    completion: Completion,
-    last: u64,
-    done: u64,
-    pending: VecDeque<(u64, Vec<TransferCommand>)>,
-}
-
-/// What was submitted and not carried out yet.
-#[derive(Debug, Default)]
-pub(super) struct Submissions {
-    state: Mutex<State>,
-    /// Told when something has ended.
-    ended: Condvar,
-}
+use crate::simulated::pending::{Completion, State};
 
 impl SimulatedDriver {
-    /// Says when what is submitted from now on is carried out. What was submitted before and is not held
-    /// any more is carried out now.
+    /// Sets when later submissions are executed. `AtOnce` executes pending ones now, too.
     pub fn set_completion(&self, completion: Completion) {
         let mut state = self.submissions.state.lock();
         state.completion = completion;
         if completion == Completion::AtOnce {
-            self.carry_out(&mut state, u64::MAX);
+            self.execute_up_to(&mut state, u64::MAX);
         }
     }
 
-    /// Carries out the oldest submissions that have not ended; how many they were.
+    /// Executes the oldest pending submissions; returns their number.
     pub fn complete_submissions(&self, count: usize) -> usize {
         let mut state = self.submissions.state.lock();
         let before = state.pending.len();
         let last = state.pending.iter().take(count).next_back().map_or(0, |(number, _)| *number);
-        self.carry_out(&mut state, last);
+        self.execute_up_to(&mut state, last);
         before - state.pending.len()
     }
 
-    /// Submissions that have not ended.
+    /// Returns the number of pending submissions.
     pub fn pending_submissions(&self) -> usize {
         self.submissions.state.lock().pending.len()
     }
@@ -117,7 +87,7 @@ impl SimulatedDriver {
         parts.into_iter().flatten().collect()
     }
 
-    /// Whether all commands are allowed.
+    /// Executes all commands; returns whether all of them are valid.
     fn execute_all(&self, commands: &[TransferCommand]) -> bool {
         let mut allowed = true;
         for command in commands {
@@ -129,9 +99,9 @@ impl SimulatedDriver {
         allowed
     }
 
-    /// Ends what was submitted up to a number. What is wrong with it then is a violation: so is a resource
-    /// that was destroyed too early.
-    fn carry_out(&self, state: &mut State, up_to: u64) {
+    /// Executes submissions up to a number. Errors in them are violations: for example a resource that was
+    /// destroyed too early.
+    fn execute_up_to(&self, state: &mut State, up_to: u64) {
         while state.pending.front().is_some_and(|(number, _)| *number <= up_to) {
             let Some((number, commands)) = state.pending.pop_front() else { break };
             self.execute_all(&commands);
@@ -173,25 +143,23 @@ impl SimulatedDriver {
         let mut state = self.submissions.state.lock();
         if let Err(error) = entered {
             if error == DeviceError::DeviceLost {
-                // Nothing runs any more, and nothing of it was done.
+                // Nothing runs any more, and none of the commands was executed.
                 state.pending.clear();
                 state.done = state.last;
                 self.submissions.ended.notify_all();
             } else {
                 let last = state.last;
-                self.carry_out(&mut state, last);
+                self.execute_up_to(&mut state, last);
             }
             return Err(error.of(Call::WaitSemaphores.name()));
         }
         if state.completion == Completion::WhenWaited {
-            self.carry_out(&mut state, submission.0);
+            self.execute_up_to(&mut state, submission.0);
         }
         let end = Instant::now().checked_add(Duration::from_nanos(timeout_ns));
         while state.done < submission.0 {
             match end {
-                Some(end) if self.submissions.ended.wait_until(&mut state, end).timed_out() => {
-                    break;
-                }
+                Some(end) if !self.submissions.ended.wait_until(&mut state, end) => break,
                 Some(_) => {}
                 None => self.submissions.ended.wait(&mut state),
             }

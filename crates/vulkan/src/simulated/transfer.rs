@@ -1,21 +1,19 @@
-//! Copies on the simulated queue, on what the device sees of the memory.
+//! Fills and copies on the simulated queue, on the device's view of memory.
 
 use std::ops::Range;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{MemoryHandle, MemoryRange};
+use vkmem_engine::MemoryRange;
 
 use crate::driver::contract::HostSide;
 use crate::driver::submission::TransferCommand;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::image_copy::Direction;
+use crate::simulated::resources::MemoryOffset;
 use vkmem_engine::words::bytes;
 
-/// Memory and the offset in it, in bytes.
-pub(super) type MemoryOffset = (MemoryHandle, u64);
-
 impl SimulatedDriver {
-    /// Runs one command. `Err` says what Vulkan forbids about it; it then did nothing.
+    /// Executes one command. `Err` names the violation of Vulkan's rules; then nothing was done.
     pub(super) fn execute(&self, command: &TransferCommand) -> Result<(), String> {
         match *command {
             TransferCommand::FillBuffer { buffer, offset, size, value } => {
@@ -47,9 +45,9 @@ impl SimulatedDriver {
         Ok(())
     }
 
-    /// See [`Driver::unflushed`](crate::Driver::unflushed).
+    /// Implements [`Driver::unflushed`](crate::Driver::unflushed).
     pub(super) fn unflushed_at(&self, place: HostSide) -> Option<Range<u64>> {
-        // The start of what is asked about, and where the range that is looked at lies behind it.
+        // The range of memory to search, and its offset in the buffer or image.
         let (range, before) = match place {
             HostSide::Memory(range) => (range, 0),
             HostSide::Buffer { buffer, offset, size } => {
@@ -68,7 +66,7 @@ impl SimulatedDriver {
         Some(found.start - start..found.end - start)
     }
 
-    /// What a resource is bound to, if that still exists.
+    /// Returns the memory that a resource is bound to, if it still exists.
     pub(super) fn live_memory(&self, bound: Option<MemoryOffset>) -> Result<MemoryOffset, String> {
         let (memory, offset) = bound.ok_or("is not bound")?;
         match self.device.memory(memory) {
@@ -77,7 +75,7 @@ impl SimulatedDriver {
         }
     }
 
-    /// Where a range of a buffer lies.
+    /// Returns the place of a buffer range in memory.
     pub(super) fn buffer_place(
         &self,
         buffer: vk::Buffer,

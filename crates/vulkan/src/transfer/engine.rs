@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{CallError, Error};
 
 use crate::allocator::DeviceAllocator;
-use crate::driver::contract::Driver;
 use crate::driver::submission::Submission;
 use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{Batch, BufferPart, Part};
@@ -64,26 +63,24 @@ struct Lost {
 
 /// See the module.
 pub struct TransferEngine {
-    driver: Arc<dyn Driver>,
     ring_size: u64,
     up: Lane,
     down: Lane,
     /// Open batches by their numbers.
-    batches: Mutex<HashMap<u64, Batch>>,
+    batches: Mutex<HashMap<u64, Batch>, rank::TransferBatches>,
     next_batch: AtomicU64,
     /// The newest submission that has ended, as far as is known, and the newest of all.
     done: AtomicU64,
     last: AtomicU64,
-    lost: Mutex<Option<Lost>>,
+    lost: Mutex<Option<Lost>, rank::TransfersLost>,
     submits: AtomicU64,
     waits: AtomicU64,
 }
 
 impl TransferEngine {
     /// With rings of so many bytes each, which are made when they are first needed.
-    pub fn new(driver: Arc<dyn Driver>, ring_size: u64) -> Self {
+    pub fn new(ring_size: u64) -> Self {
         Self {
-            driver,
             ring_size,
             up: Lane::new(TransferDirection::Upload, ring_size),
             down: Lane::new(TransferDirection::Download, ring_size),
@@ -129,38 +126,38 @@ impl TransferEngine {
     }
 
     /// Submits what was gathered so far; the batch stays open. False if there was nothing to submit.
-    pub fn flush_batch(&self, number: u64) -> bool {
+    pub fn flush_batch(&self, allocator: &DeviceAllocator, number: u64) -> bool {
         let batch = match self.batches.lock().get_mut(&number) {
             Some(batch) if !batch.commands.is_empty() => batch.take(),
             _ => return false,
         };
-        self.submit(batch);
+        self.submit(allocator, batch);
         true
     }
 
     /// Submits what was gathered, and ends the batch.
-    pub fn close_batch(&self, number: u64) {
+    pub fn close_batch(&self, allocator: &DeviceAllocator, number: u64) {
         let batch = self.batches.lock().remove(&number);
         if let Some(batch) = batch {
-            self.submit(batch);
+            self.submit(allocator, batch);
         }
     }
 
     /// Submits what all open batches have gathered.
-    pub fn flush(&self) {
+    pub fn flush(&self, allocator: &DeviceAllocator) {
         let numbers: Vec<u64> = self.batches.lock().keys().copied().collect();
         for number in numbers {
-            self.flush_batch(number);
+            self.flush_batch(allocator, number);
         }
     }
 
-    fn submit(&self, batch: Batch) {
+    fn submit(&self, allocator: &DeviceAllocator, batch: Batch) {
         if batch.commands.is_empty() {
             return;
         }
         // SAFETY: the callers of `upload` and `download` vouch for their buffers until the jobs have ended,
         // and the rings stay until no segment is in use.
-        let submitted = unsafe { self.driver.submit(&batch.commands) };
+        let submitted = unsafe { allocator.driver().submit(&batch.commands) };
         let outcome = submitted.map_err(Error::from);
         let state = match &outcome {
             Ok(submission) => {
@@ -192,6 +189,7 @@ impl TransferEngine {
     #[allow(clippy::too_many_arguments, reason = "one place for both directions")]
     fn record(
         &self,
+        allocator: &DeviceAllocator,
         number: u64,
         job: &Arc<Job>,
         host: BufferPart,
@@ -208,19 +206,19 @@ impl TransferEngine {
             (batch.bytes >= BATCH.min(self.ring_size / 4)).then(|| batch.take())
         };
         if let Some(batch) = full {
-            self.submit(batch);
+            self.submit(allocator, batch);
         }
     }
 
     // Waiting.
 
     /// Whether a submission has ended, without a wait.
-    fn is_done(&self, submission: Submission) -> bool {
+    fn is_done(&self, allocator: &DeviceAllocator, submission: Submission) -> bool {
         if submission.0 <= self.done.load(Ordering::Acquire) {
             return true;
         }
         // A device that cannot say is asked again by a wait.
-        let done = self.driver.is_done(submission) == Ok(true);
+        let done = allocator.driver().is_done(submission) == Ok(true);
         if done {
             self.done.fetch_max(submission.0, Ordering::AcqRel);
         }
@@ -228,14 +226,19 @@ impl TransferEngine {
     }
 
     /// Waits for a submission; whether it has ended. An error is that of the device: nothing runs any more.
-    fn wait_for(&self, submission: Submission, at_most: Duration) -> Result<bool, CallError> {
-        if self.is_done(submission) {
+    fn wait_for(
+        &self,
+        allocator: &DeviceAllocator,
+        submission: Submission,
+        at_most: Duration,
+    ) -> Result<bool, CallError> {
+        if self.is_done(allocator, submission) {
             return self.lost_error(submission, submission).map_or(Ok(true), Err);
         }
         // What is submitted meanwhile may run on.
         let up_to = self.last.load(Ordering::Acquire).max(submission.0);
         let nanoseconds = u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX);
-        match self.driver.wait(submission, nanoseconds) {
+        match allocator.driver().wait(submission, nanoseconds) {
             Ok(true) => {
                 self.done.fetch_max(submission.0, Ordering::AcqRel);
                 self.lost_error(submission, submission).map_or(Ok(true), Err)
@@ -261,11 +264,12 @@ impl TransferEngine {
     /// The same for all submissions of a job.
     fn wait_for_job(
         &self,
+        allocator: &DeviceAllocator,
         job: &Job,
         last: Submission,
         at_most: Duration,
     ) -> Result<bool, CallError> {
-        let ended = self.wait_for(last, at_most)?;
+        let ended = self.wait_for(allocator, last, at_most)?;
         match self.lost_error(job.first(), last) {
             Some(error) if ended => Err(error),
             _ => Ok(ended),
@@ -289,7 +293,7 @@ impl TransferEngine {
             match job.progress() {
                 Progress::Ended(_) => return Ok(true),
                 Progress::Recorded(batch) => {
-                    if !self.flush_batch(batch) {
+                    if !self.flush_batch(allocator, batch) {
                         // Another thread submits it right now.
                         self.down.wait_for_change(slice.min(Duration::from_millis(1)));
                     }
@@ -297,19 +301,21 @@ impl TransferEngine {
                 Progress::Busy => {
                     self.down.wait_for_change(slice.min(Duration::from_millis(1)));
                 }
-                Progress::Running(last, segments) => match self.wait_for_job(job, last, slice) {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        self.copy_all_out(allocator, &segments);
-                        job.device_is_done(Ok(()));
-                        continue;
+                Progress::Running(last, segments) => {
+                    match self.wait_for_job(allocator, job, last, slice) {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            self.copy_all_out(allocator, &segments);
+                            job.device_is_done(Ok(()));
+                            continue;
+                        }
+                        Err(error) => {
+                            segments.iter().for_each(|it| self.drop_segment(*it, error));
+                            job.device_is_done(Err(error.into()));
+                            continue;
+                        }
                     }
-                    Err(error) => {
-                        segments.iter().for_each(|it| self.drop_segment(*it, error));
-                        job.device_is_done(Err(error.into()));
-                        continue;
-                    }
-                },
+                }
             }
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(matches!(job.progress(), Progress::Ended(_)));
@@ -326,7 +332,7 @@ impl TransferEngine {
             return true;
         }
         if let Progress::Running(last, segments) = job.progress()
-            && self.is_done(last)
+            && self.is_done(allocator, last)
         {
             match self.lost_error(job.first(), last) {
                 None => {
@@ -342,15 +348,6 @@ impl TransferEngine {
         job.is_known_to_have_ended()
     }
 
-    /// Whether a job could end without a wait: to be asked by who must not copy.
-    pub fn is_ready(&self, job: &Job) -> bool {
-        match job.progress() {
-            Progress::Ended(_) => true,
-            Progress::Running(last, _) => self.is_done(last),
-            Progress::Recorded(_) | Progress::Busy => false,
-        }
-    }
-
     fn copy_all_out(&self, allocator: &DeviceAllocator, segments: &[u64]) {
         for segment in segments {
             self.copy_out(allocator, *segment, Target::InUse);
@@ -364,7 +361,7 @@ impl TransferEngine {
         out.job.claim(number);
         let outcome = staging.invalidate(allocator, out.offset, out.size);
         if outcome.is_ok() {
-            self.driver.host_access(staging.range(out.offset, out.size), false);
+            allocator.driver().host_access(staging.range(out.offset, out.size), false);
             let from = staging.address() + out.offset as usize;
             // SAFETY: the segment is this thread's, and the target valid until the job has ended.
             unsafe { copy_bytes(from, out.target, out.size as usize, kind) };
@@ -411,7 +408,7 @@ impl TransferEngine {
                         self.waits.fetch_add(1, Ordering::Relaxed);
                     }
                     has_waited = true;
-                    let ended = self.wait_for(submission, SLICE);
+                    let ended = self.wait_for(allocator, submission, SLICE);
                     match (direction, ended) {
                         (_, Ok(false)) => {}
                         // After an error nothing runs any more either.
@@ -425,7 +422,7 @@ impl TransferEngine {
                     }
                 }
                 Some((_, SegmentState::Recorded(batch))) => {
-                    if !self.flush_batch(batch) {
+                    if !self.flush_batch(allocator, batch) {
                         lane.wait_for_change(Duration::from_millis(1));
                     }
                 }
@@ -455,7 +452,7 @@ impl TransferEngine {
     ) -> Result<(), Stopped> {
         let up = TransferDirection::Upload;
         let (place, staging) = self.reserve(allocator, up, size, limit, pause)?;
-        self.driver.host_access(staging.range(place.offset, size), true);
+        allocator.driver().host_access(staging.range(place.offset, size), true);
         let address = staging.address() + place.offset as usize;
         let filled = fill(from, size as usize, address)
             .and_then(|()| Ok(staging.flush(allocator, place.offset, size)?));
@@ -467,7 +464,7 @@ impl TransferEngine {
         self.up.recorded(place.number, batch, None);
         let host = BufferPart { buffer: staging.buffer(), offset: place.offset, is_shared: false };
         let part = BufferPart { offset: to.offset + from, ..to };
-        self.record(batch, job, host, part, size, Some((up, place.number)), true);
+        self.record(allocator, batch, job, host, part, size, Some((up, place.number)), true);
         Ok(())
     }
 
@@ -493,7 +490,7 @@ impl TransferEngine {
         self.down.recorded(place.number, batch, Some(then));
         let host = BufferPart { buffer: staging.buffer(), offset: place.offset, is_shared: false };
         let part = BufferPart { offset: from.offset + start, ..from };
-        self.record(batch, job, host, part, size, Some((down, place.number)), false);
+        self.record(allocator, batch, job, host, part, size, Some((down, place.number)), false);
         Ok(place.number)
     }
 
@@ -508,7 +505,7 @@ impl TransferEngine {
             match self.down.state(number) {
                 None => return Ok(()),
                 Some(SegmentState::Submitted(submission)) => {
-                    match self.wait_for(submission, SLICE) {
+                    match self.wait_for(allocator, submission, SLICE) {
                         Ok(true) => self.copy_out(allocator, number, Target::InUse),
                         Ok(false) => {}
                         Err(error) => {
@@ -528,8 +525,10 @@ impl TransferEngine {
 
     /// Records a copy between two buffers of the caller's, as one of an array's own pages is; `writes` says
     /// that it goes from `host` to `part`.
+    #[allow(clippy::too_many_arguments, reason = "what a copy is")]
     pub fn copy_whole(
         &self,
+        allocator: &DeviceAllocator,
         job: &Arc<Job>,
         batch: u64,
         host: BufferPart,
@@ -540,7 +539,7 @@ impl TransferEngine {
         // What the host's buffer holds may be part of another transfer of the batch.
         let host = BufferPart { is_shared: true, ..host };
         let shared = BufferPart { is_shared: true, ..part };
-        self.record(batch, job, host, shared, job.size, None, writes);
+        self.record(allocator, batch, job, host, shared, job.size, None, writes);
         job.close();
     }
 
@@ -562,13 +561,13 @@ impl TransferEngine {
     /// # Safety
     /// Jobs that have ended are known to have; the device is live.
     pub unsafe fn release(&self, allocator: &DeviceAllocator) -> bool {
-        self.flush();
+        self.flush(allocator);
         let mut all = true;
         for lane in [&self.up, &self.down] {
             let done = Submission(self.done.load(Ordering::Acquire));
             if lane.direction == TransferDirection::Upload {
                 let last = Submission(self.last.load(Ordering::Acquire));
-                if self.is_done(last) {
+                if self.is_done(allocator, last) {
                     lane.free_up_to(last);
                 } else {
                     lane.free_up_to(done);

@@ -1,7 +1,7 @@
 //! One transfer as the device sees it: what of it is on its way, and how it ended.
 
-use parking_lot::Mutex;
 use vkmem_engine::Error;
+use vkmem_engine::lock::{Mutex, rank};
 
 use crate::driver::submission::Submission;
 
@@ -39,7 +39,7 @@ struct State {
 /// See the module.
 #[derive(Debug)]
 pub struct Job {
-    state: Mutex<State>,
+    state: Mutex<State, rank::Transfer>,
     /// In bytes.
     pub size: u64,
 }

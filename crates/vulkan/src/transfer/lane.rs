@@ -1,10 +1,10 @@
 //! One ring with its memory: for uploads, or for downloads.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use vkmem_engine::Error;
+use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::submission::Submission;
@@ -37,9 +37,9 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) direction: TransferDirection,
-    state: Mutex<State>,
+    state: Mutex<State, rank::TransferSegments>,
     /// Held while the memory is made, and for nothing else.
-    making: Mutex<()>,
+    making: Mutex<(), rank::TransferRing>,
     changed: Condvar,
 }
 
@@ -47,7 +47,7 @@ impl Lane {
     /// Its memory is made when it is first needed.
     pub(super) fn new(direction: TransferDirection, size: u64) -> Self {
         let state = State { ring: Ring::new(size), staging: None, waiting: 0 };
-        let (making, changed) = (Mutex::new(()), Condvar::new());
+        let (making, changed) = (Mutex::new(()), Condvar::default());
         Self { direction, state: Mutex::new(state), making, changed }
     }
 
@@ -98,7 +98,7 @@ impl Lane {
     pub(super) fn wait_for_change(&self, at_most: Duration) {
         let mut state = self.state.lock();
         state.waiting += 1;
-        self.changed.wait_for(&mut state, at_most.min(SLICE));
+        self.changed.wait_until(&mut state, Instant::now() + at_most.min(SLICE));
         state.waiting -= 1;
     }
 

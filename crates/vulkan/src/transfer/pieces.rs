@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, available_parallelism, scope};
 
-use parking_lot::Mutex;
 use vkmem_engine::Error;
+use vkmem_engine::lock::{Mutex, rank};
 
 use crate::allocator::DeviceAllocator;
 use crate::transfer::batch::BufferPart;
@@ -119,7 +119,7 @@ impl TransferEngine {
                 allocator, job, batch, part, from, length, cut.limit, target, pause,
             )?;
             if is_large {
-                self.flush_batch(batch);
+                self.flush_batch(allocator, batch);
                 self.finish_piece(allocator, number, pause)?;
             }
             Ok(())
@@ -157,13 +157,14 @@ impl TransferEngine {
                 None => {
                     let batch = self.open_batch();
                     let done = one(batch, 0, size, call.pause);
-                    self.close_batch(batch);
+                    self.close_batch(call.allocator, batch);
                     done
                 }
             };
         }
+        let allocator = call.allocator;
         let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (stop, first) = (AtomicBool::new(false), Mutex::new(None));
+        let (stop, first) = (AtomicBool::new(false), Mutex::<_, rank::TransferFailure>::new(None));
         let job = call.job;
         let work = |pause: Pause<'_>, between: Between<'_>| {
             // Each piece is on its way before the next one is copied.
@@ -175,7 +176,7 @@ impl TransferEngine {
                 }
                 let length = cut.piece.min(size - from);
                 let mut copied = one(batch, from, length, pause);
-                self.flush_batch(batch);
+                self.flush_batch(allocator, batch);
                 let all = done.fetch_add(length, Ordering::Relaxed) + length;
                 if copied.is_ok() && between(all) {
                     copied = Err(Stopped::Interrupted);
@@ -187,11 +188,11 @@ impl TransferEngine {
                     stop.store(true, Ordering::Relaxed);
                 }
             }
-            self.close_batch(batch);
+            self.close_batch(allocator, batch);
         };
         if let Some(batch) = call.batch {
             // What it holds was asked for before this.
-            self.flush_batch(batch);
+            self.flush_batch(call.allocator, batch);
         }
         scope(|scope| {
             let begin = |_| {
@@ -206,7 +207,8 @@ impl TransferEngine {
             // Joined by hand: a later fork must not see them.
             others.into_iter().for_each(|thread| thread.join().expect("a copy does not panic"));
         });
-        match first.into_inner() {
+        let stopped = first.lock().take();
+        match stopped {
             Some(stopped) => Err(stopped),
             None => Ok(()),
         }

@@ -186,7 +186,7 @@ fn run_suite(device: &VulkanDevice) {
     device.flush(&[]).expect("nothing to flush");
     device.invalidate(&[]).expect("nothing to invalidate");
     if !device.is_owned() {
-        // The validation layer tells whether anything is left.
+        // The validation layer reports objects that are not destroyed.
         // SAFETY: the device is live.
         unsafe { device.release_submissions() };
     }

@@ -1,4 +1,4 @@
-//! Submissions and their end, counted by a timeline and by fences.
+//! Submissions and their end, with timeline semaphores and with fences.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -16,7 +16,7 @@ use crate::{V1_0, V1_1, V1_2, wrap_options};
 const TIMELINE: &str = "timelineSemaphore";
 const EXTENSION: &str = "VK_KHR_timeline_semaphore";
 
-/// Runs something with a timeline of the core version, with one of the extension, and with fences.
+/// Calls a function with timeline semaphores of core Vulkan, with those of the extension, and with fences.
 fn by_every_means(run: impl Fn(&VulkanDevice)) {
     let without = vec![EXTENSION.to_owned()];
     for (api_version, without_extensions, is_on) in [
@@ -81,7 +81,7 @@ fn a_wait_ends_after_its_time() {
             target_offset: 0,
             size: size as u64,
         });
-        // 64 MiB take longer than no time, but where this thread does not run meanwhile.
+        // 64 MiB take longer than 0 ns, unless this thread is preempted meanwhile.
         let is_early = (0..20).any(|_| {
             // SAFETY: the ranges lie inside the buffers.
             let submission = unsafe { device.submit(&commands) }.expect("submitted");
@@ -142,7 +142,7 @@ fn copies_without_barriers_between_them_are_one_batch() {
     by_every_means(|device| {
         let (source, target) = (HostBuffer::new(device, 4096), HostBuffer::new(device, 4096));
         source.write(&pattern(4096));
-        // Backwards in pieces of 16 bytes; then, behind a barrier, zeros over the first half.
+        // In reverse order, in pieces of 16 bytes; after a barrier, zeros over the first half.
         let mut commands: Vec<_> = (0..256)
             .map(|at| TransferCommand::CopyBuffer {
                 source: source.buffer,
@@ -162,7 +162,8 @@ fn copies_without_barriers_between_them_are_one_batch() {
     });
 }
 
-/// An image of 40 x 24 with two levels and three layers, bound to memory of its own.
+/// Calls a function with an image of 40 x 24 texels, two mip levels and three layers, bound to dedicated
+/// memory.
 fn with_image(device: &VulkanDevice, format: vk::Format, run: impl FnOnce(vk::Image)) {
     let info = vk::ImageCreateInfo::default()
         .image_type(vk::ImageType::TYPE_2D)
@@ -284,7 +285,7 @@ fn regions_of_one_range_change_its_layout_once() {
 fn depth_and_stencil_are_copied_by_themselves() {
     by_every_means(|device| {
         let (source, target) = (HostBuffer::new(device, 8192), HostBuffer::new(device, 8192));
-        // Depths from 0 to 1, then stencils.
+        // Depths from 0 to 1, then stencil values.
         let depths = (0..960).flat_map(|at| (at as f32 / 960.0).to_ne_bytes());
         let bytes: Vec<u8> = depths.chain((0..960).map(|at| (at % 251) as u8)).collect();
         source.write(&bytes);
@@ -326,7 +327,7 @@ fn depth_and_stencil_are_copied_by_themselves() {
 
 // ---- the lock of a queue's owner ----
 
-/// Counts, and refuses on demand.
+/// A queue lock that counts its calls, and fails on request.
 #[derive(Debug, Default)]
 struct CountingLock {
     locked: AtomicU32,
@@ -388,7 +389,7 @@ fn the_owners_lock_is_held_around_each_submission() {
 fn what_a_wrapped_device_is_not_told_of_is_not_used() {
     with_device(&OpenOptions { api_version: Some(V1_2), ..validated() }, |opened| {
         let wrapped = wrap(wrap_options(opened, V1_2, true)).expect("wrapped");
-        // It is core there: no extension tells whether it is enabled.
+        // Core feature in this version: no extension tells whether it is enabled.
         assert!(!wrapped.features().iter().any(|it| it == TIMELINE));
         fill_and_copy(&wrapped);
         // SAFETY: the device is live.

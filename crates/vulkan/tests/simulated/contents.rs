@@ -1,4 +1,4 @@
-//! Copies, and the host's and the device's view of memory.
+//! Copies, and the views of memory of the host and the device.
 
 use std::thread;
 
@@ -36,7 +36,7 @@ fn host_writes_reach_the_device_through_coherent_memory() {
         driver.run(&[copy, fill]).unwrap();
         assert_eq!(driver.device().device_read(target_memory, 100, 8), b"vertices");
         assert_eq!(read(address.at(6), 10), b"esabcdabcd");
-        // Contents stay while the memory is not mapped.
+        // Contents are kept while the memory is not mapped.
         driver.unmap(staging_memory);
         assert_eq!(read(driver.map(staging_memory).unwrap(), 8), b"vertices");
         for (buffer, memory) in [(staging, staging_memory), (target, target_memory)] {

@@ -69,7 +69,7 @@ fn a_descriptor_keeps_what_was_written() {
     assert_eq!(other.device().device_read(again, 0, 4), [1, 2, 3, 1]);
     let larger = MemoryAllocateInfo { import, size: 8192, ..plain };
     assert_eq!(other.allocate(&larger), Err(DeviceError::InvalidExternalHandle));
-    // SAFETY: the import duplicated the descriptor; this one is still ours.
+    // SAFETY: the import duplicated the descriptor; this one is still owned here.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
     other.free(again);
     driver.assert_clean();

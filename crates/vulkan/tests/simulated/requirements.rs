@@ -87,7 +87,7 @@ fn images_count_levels_layers_samples_and_blocks() {
     let size = |info: &vk::ImageCreateInfo<'_>| image_needs(&driver, info).size;
     let rgba = image_info(vk::Format::R8G8B8A8_UNORM, 64, 64);
     assert_eq!(size(&rgba), 16 * KIB);
-    // 64², 32² ... 1².
+    // Mip levels of 64², 32² ... 1² texels.
     assert_eq!(size(&rgba.mip_levels(7)), (16 * KIB * 4 / 3).next_multiple_of(64));
     assert_eq!(size(&rgba.array_layers(6)), 96 * KIB);
     assert_eq!(size(&rgba.samples(vk::SampleCountFlags::TYPE_4)), 64 * KIB);
@@ -162,4 +162,50 @@ fn impossible_create_infos_are_violations() {
     refuse(good.format(vk::Format::UNDEFINED), "without a format");
     refuse(good.initial_layout(vk::ImageLayout::GENERAL), "initial layout");
     driver.assert_clean();
+}
+
+#[test]
+fn rows_of_linear_images_are_padded() {
+    let driver = driver("lavapipe");
+    let of =
+        |aspect_mask, mip_level| vk::ImageSubresource { aspect_mask, mip_level, array_layer: 0 };
+    let layout = |format, subresource| {
+        let info = image_info(format, 5, 3).tiling(vk::ImageTiling::LINEAR);
+        let needs = image_needs(&driver, &info);
+        // SAFETY: a valid create info; the image is live until it is destroyed, once.
+        let layout = unsafe {
+            let image = driver.create_image(&info).unwrap();
+            let layout = driver.subresource_layout(image, subresource);
+            driver.destroy_image(image);
+            layout
+        };
+        assert!(layout.offset + layout.size <= needs.size, "{format:?}");
+        (layout.offset, layout.size, layout.row_pitch)
+    };
+    let colour = vk::ImageAspectFlags::COLOR;
+    assert_eq!(layout(vk::Format::R8G8B8A8_UNORM, of(colour, 0)), (0, 96, 32));
+    assert_eq!(layout(vk::Format::R32G32B32A32_SFLOAT, of(colour, 0)), (0, 288, 96));
+    // One row of two blocks of 4 x 4.
+    assert_eq!(layout(vk::Format::BC1_RGB_UNORM_BLOCK, of(colour, 0)), (0, 32, 32));
+    let planes = vk::Format::G8_B8R8_2PLANE_420_UNORM;
+    assert_eq!(layout(planes, of(vk::ImageAspectFlags::PLANE_0, 0)), (0, 96, 32));
+    assert_eq!(layout(planes, of(vk::ImageAspectFlags::PLANE_1, 0)), (96, 64, 32));
+    let both = vk::Format::D32_SFLOAT_S8_UINT;
+    assert_eq!(layout(both, of(vk::ImageAspectFlags::DEPTH, 0)), (0, 96, 32));
+    assert_eq!(layout(both, of(vk::ImageAspectFlags::STENCIL, 0)), (96, 96, 32));
+    driver.assert_clean();
+    for (format, wrong) in [
+        (vk::Format::R8_UNORM, of(vk::ImageAspectFlags::DEPTH, 0)),
+        (vk::Format::R8_UNORM, of(colour, 1)),
+        (both, of(vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL, 0)),
+    ] {
+        let info = image_info(format, 5, 3).tiling(vk::ImageTiling::LINEAR);
+        // SAFETY: as above; a simulated driver checks the subresource.
+        unsafe {
+            let image = driver.create_image(&info).unwrap();
+            let _ = driver.subresource_layout(image, wrong);
+            driver.destroy_image(image);
+        }
+    }
+    assert_eq!(driver.device().violations().len(), 3);
 }

@@ -1,4 +1,4 @@
-//! Submissions that end at once, when somebody waits, or when told; regions of images.
+//! Submissions that are executed at once, by a wait, or on request; image regions.
 
 use std::thread;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn fill(buffer: vk::Buffer, value: u32) -> TransferCommand {
     TransferCommand::FillBuffer { buffer, offset: 0, size: 64, value }
 }
 
-/// Runs something with a buffer of 64 bytes, and a look at its first word.
+/// Calls a function with a buffer of 64 bytes and a function that reads its first word.
 fn with_buffer(run: impl FnOnce(&SimulatedDriver, vk::Buffer, &dyn Fn() -> u32)) {
     let driver = driver("lavapipe");
     let (buffer, memory) = bound_buffer(&driver, 0, 64);
@@ -40,7 +40,7 @@ fn submissions_end_at_once_unless_told_otherwise() {
         assert_eq!((word(), driver.is_done(first)), (1, Ok(true)));
         assert!(first > Submission::NONE);
         driver.set_completion(Completion::WhenWaited);
-        // SAFETY: as above.
+        // SAFETY: the range lies inside the buffer.
         let [second, third] =
             [2, 3].map(|value| unsafe { driver.submit(&[fill(buffer, value)]) }.unwrap());
         assert!(first < second && second < third);
@@ -80,19 +80,19 @@ fn failures_of_submissions_and_of_waits() {
         let device = driver.device();
         for error in [LOST, DeviceError::OutOfHostMemory, DeviceError::OutOfDeviceMemory] {
             driver.set_completion(Completion::AtOnce);
-            // SAFETY: the range lies inside the buffer; so it does below.
+            // SAFETY: the range lies inside the buffer.
             unsafe { driver.run(&[fill(buffer, 1)]) }.unwrap();
             driver.set_completion(Completion::Held);
             device.fail_next(Call::Submit, 1, error);
-            // SAFETY: as above.
+            // SAFETY: the range lies inside the buffer.
             let submitted = unsafe { driver.submit(&[fill(buffer, 2)]) };
             assert_eq!(submitted, Err(error.of("vkQueueSubmit")));
             assert_eq!(driver.pending_submissions(), 0);
             device.fail_next(Call::WaitSemaphores, 1, error);
-            // SAFETY: as above.
+            // SAFETY: the range lies inside the buffer.
             let ran = unsafe { driver.run(&[fill(buffer, 3)]) };
             assert_eq!(ran, Err(error.of("vkWaitSemaphores")));
-            // Nothing runs any more: it was done, or the device was lost before.
+            // Nothing runs any more: the wait failed after the execution, or the device was lost before.
             assert_eq!(driver.pending_submissions(), 0);
             assert_eq!(word(), if error == LOST { 1 } else { 3 });
         }
@@ -104,7 +104,7 @@ fn what_is_destroyed_too_early_is_a_violation() {
     let driver = driver("lavapipe");
     let (buffer, memory) = bound_buffer(&driver, 0, 64);
     driver.set_completion(Completion::Held);
-    // SAFETY: what is wrong here is what the driver is to find.
+    // SAFETY: the buffer is destroyed too early on purpose: the driver has to report that.
     unsafe {
         let submission = driver.submit(&[fill(buffer, 1)]).unwrap();
         driver.destroy_buffer(buffer);
@@ -116,7 +116,8 @@ fn what_is_destroyed_too_early_is_a_violation() {
     driver.assert_clean();
 }
 
-/// Runs something with an image of 8 x 4 with two levels and three layers, and 4096 bytes on either side.
+/// Calls a function with an image of 8 x 4 texels, two mip levels and three layers, and 4096 bytes on either
+/// side.
 fn with_image(
     format: vk::Format,
     bytes: &[u8],
@@ -176,7 +177,7 @@ fn every_level_and_layer_has_a_place_and_a_layout_of_its_own() {
         // SAFETY: the regions lie inside the image and the buffers.
         unsafe { driver.run(&[upload(regions[0])]) }.unwrap();
         refuse(download(regions[1], GENERAL), "is in UNDEFINED, not in GENERAL");
-        // SAFETY: as above.
+        // SAFETY: the regions lie inside the image and the buffers.
         unsafe {
             driver.run(&regions.map(upload)).unwrap();
             driver.run(&regions.map(|region| download(region, GENERAL))).unwrap();
@@ -186,7 +187,7 @@ fn every_level_and_layer_has_a_place_and_a_layout_of_its_own() {
         part.image_subresource.base_array_layer = 2;
         part.image_offset = vk::Offset3D { x: 6, y: 2, z: 0 };
         part.buffer_row_length = 5;
-        // SAFETY: as above.
+        // SAFETY: the region lies inside the image and the buffers.
         unsafe { driver.run(&[download(part, GENERAL)]) }.unwrap();
         let wrong = |change: &dyn Fn(&mut vk::BufferImageCopy), word| {
             let mut region = part;
@@ -223,7 +224,7 @@ fn depth_and_stencil_lie_side_by_side() {
     for (format, depth_bytes, seen) in [
         (vk::Format::D16_UNORM_S8_UINT, 2, [0xff, 0xff, 0xff, 0xff]),
         (vk::Format::D32_SFLOAT_S8_UINT, 4, [0xff, 0xff, 0xff, 0xff]),
-        // The upper 8 bits of its depths mean nothing.
+        // The upper 8 bits of its depths are undefined.
         (vk::Format::D24_UNORM_S8_UINT, 4, [0xff, 0xff, 0xff, 0]),
     ] {
         let bytes: Vec<u8> = (0..160).map(|at| (at + 1) as u8).collect();

@@ -43,7 +43,7 @@ impl Setup {
             })
         }
         .unwrap();
-        let engine = TransferEngine::new(driver.clone(), ring);
+        let engine = TransferEngine::new(ring);
         Self { driver, allocator, engine, buffer, id: allocation.id }
     }
 
@@ -149,7 +149,7 @@ fn a_batch_is_one_submission() {
     assert_eq!(setup.engine.counts().submits, 0);
     assert_eq!(jobs[3].progress(), Progress::Recorded(batch));
     assert!(!setup.engine.poll(&setup.allocator, &jobs[3]));
-    setup.engine.close_batch(batch);
+    setup.engine.close_batch(&setup.allocator, batch);
     assert_eq!(setup.engine.counts().submits, 1);
     for (seed, job) in (0..).zip(&jobs) {
         setup.wait(job);
@@ -160,19 +160,19 @@ fn a_batch_is_one_submission() {
     let job = setup.upload(&bytes(512, 50), 0, Some(batch));
     setup.wait(&job);
     assert_eq!(setup.read(512, 0), bytes(512, 50));
-    setup.engine.close_batch(batch);
+    setup.engine.close_batch(&setup.allocator, batch);
     // The same bytes twice in one batch: the later one stays.
     let batch = setup.engine.open_batch();
     let first = setup.upload(&bytes(512, 51), 0, Some(batch));
     let second = setup.upload(&bytes(512, 52), 0, Some(batch));
-    setup.engine.flush();
+    setup.engine.flush(&setup.allocator);
     setup.wait(&first);
     setup.wait(&second);
     assert_eq!(setup.read(512, 0), bytes(512, 52));
     // A full ring submits what others have gathered.
     let more: Vec<_> =
         (0..40).map(|it| setup.upload(&bytes(4 * KIB, it), 0, Some(batch))).collect();
-    setup.engine.close_batch(batch);
+    setup.engine.close_batch(&setup.allocator, batch);
     more.iter().for_each(|job| setup.wait(job));
     setup.end();
 }

@@ -1,4 +1,7 @@
-from typing import final
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy.typing as npt
 
 from vk_mem._vk_mem.objects.resource import Resource
 from vk_mem.flags import ExternalMemoryHandleType, MemoryPropertyFlags
@@ -23,6 +26,15 @@ class Allocation(Resource):
     def device_memory_size(self) -> int: ...
     @property
     def export_handle_types(self) -> ExternalMemoryHandleType: ...
+    def numpy(
+        self,
+        dtype: npt.DTypeLike | None = None,
+        shape: int | Sequence[int] | None = None,
+        *,
+        offset: int | None = None,
+        readonly: bool = False,
+    ) -> npt.NDArray[Any]: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
     def bind_buffer(
         self, buffer: object, offset: int | None = None, *, bind_next: object = None
     ) -> None: ...

@@ -1,12 +1,16 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
+
+import numpy.typing as npt
 
 from typing_extensions import Buffer as PythonBuffer
 
 from vk_mem._typing import ArrayLike, SupportsArrayInterface
 from vk_mem._vk_mem.objects.allocation import Allocation
 from vk_mem._vk_mem.objects.resource import Resource
+from vk_mem._vk_mem.transfer import Transfers
 from vk_mem.flags import BufferUsage
+from vk_mem.memory.buffer_range import BufferRange
 
 @final
 class Buffer(Resource):
@@ -20,7 +24,22 @@ class Buffer(Resource):
     def device_address(self) -> int: ...
     @property
     def allocation(self) -> Allocation: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: slice, /) -> BufferRange: ...
+    def numpy(
+        self,
+        dtype: npt.DTypeLike | None = None,
+        shape: int | Sequence[int] | None = None,
+        *,
+        offset: int | None = None,
+        readonly: bool = False,
+    ) -> npt.NDArray[Any]: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
     def bind(self) -> None: ...
+    @property
+    def _transfers(self) -> Transfers: ...
     def upload(
         self,
         array: ArrayLike,

@@ -8,7 +8,7 @@ from vk_mem._typing import Choice, Flags
 from vk_mem._vk_mem.objects.buffer import Buffer
 from vk_mem._vk_mem.objects.device_info import DeviceProperties, MemoryProperties, PhysicalDevice
 from vk_mem._vk_mem.objects.image import Image
-from vk_mem.memory.buffer_heap import BufferSlice
+from vk_mem.memory.buffer_range import BufferRange
 
 @disjoint_base
 class Device:
@@ -72,7 +72,7 @@ class Device:
     def validation_messages(self) -> list[str]: ...
     def fill_buffer(
         self,
-        buffer: Buffer | BufferSlice,
+        buffer: Buffer | BufferRange,
         value: int = 0,
         *,
         offset: int | None = None,
@@ -80,8 +80,8 @@ class Device:
     ) -> None: ...
     def copy_buffer(
         self,
-        source: Buffer | BufferSlice,
-        target: Buffer | BufferSlice,
+        source: Buffer | BufferRange,
+        target: Buffer | BufferRange,
         size: int | None = None,
         *,
         source_offset: int | None = None,
@@ -89,7 +89,7 @@ class Device:
     ) -> None: ...
     def copy_buffer_to_image(
         self,
-        buffer: Buffer | BufferSlice,
+        buffer: Buffer | BufferRange,
         image: Image,
         *,
         buffer_offset: int | None = None,
@@ -98,7 +98,7 @@ class Device:
     def copy_image_to_buffer(
         self,
         image: Image,
-        buffer: Buffer | BufferSlice,
+        buffer: Buffer | BufferRange,
         *,
         buffer_offset: int | None = None,
         layout: Choice | None = None,

@@ -1,8 +1,12 @@
-from typing import final
+from typing import Any, final
 
+import numpy.typing as npt
+
+from vk_mem._typing import Choice
 from vk_mem._vk_mem.objects.allocation import Allocation
 from vk_mem._vk_mem.objects.resource import Resource
 from vk_mem.flags import Format, ImageTiling, ImageType, ImageUsage, SampleCount
+from vk_mem.memory.arrays import SubresourceLayout
 
 @final
 class Image(Resource):
@@ -32,5 +36,25 @@ class Image(Resource):
     def usage(self) -> ImageUsage: ...
     @property
     def allocation(self) -> Allocation: ...
+    def subresource_layout(
+        self,
+        mip_level: int | None = None,
+        array_layer: int | None = None,
+        aspect: Choice | None = None,
+    ) -> SubresourceLayout: ...
+    @property
+    def row_pitch(self) -> int: ...
+    @property
+    def array_pitch(self) -> int: ...
+    @property
+    def depth_pitch(self) -> int: ...
+    def numpy(
+        self,
+        mip_level: int | None = None,
+        array_layer: int | None = None,
+        aspect: Choice | None = None,
+        *,
+        readonly: bool = False,
+    ) -> npt.NDArray[Any]: ...
     def bind(self) -> None: ...
     def destroy(self) -> None: ...

@@ -1,8 +1,10 @@
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
+import numpy.typing as npt
 from typing_extensions import Buffer as PythonBuffer
-from typing_extensions import disjoint_base
+from typing_extensions import CapsuleType, disjoint_base
 
 from vk_mem._typing import Choice, SupportsArrayInterface
 from vk_mem._vk_mem.memory import Mapping
@@ -35,7 +37,33 @@ class Resource:
         start: int,
         size: int,
     ) -> None: ...
+    @overload
     def read(self, offset: int | None = None, size: int | None = None) -> bytes: ...
+    @overload
+    def read(
+        self,
+        offset: int | None = None,
+        size: int | None = None,
+        *,
+        dtype: npt.DTypeLike,
+        shape: int | Sequence[int] | None = None,
+    ) -> npt.NDArray[Any]: ...
+    @overload
+    def read(
+        self,
+        offset: int | None = None,
+        size: int | None = None,
+        *,
+        dtype: None = None,
+        shape: int | Sequence[int],
+    ) -> npt.NDArray[Any]: ...
+    def _read_part_into(
+        self,
+        target: PythonBuffer | SupportsArrayInterface,
+        offset: int | None,
+        start: int,
+        size: int,
+    ) -> None: ...
     def read_into(
         self, target: PythonBuffer | SupportsArrayInterface, offset: int | None = None
     ) -> None: ...
@@ -46,6 +74,11 @@ class Resource:
     def retire(self) -> None: ...
     @property
     def _as_parameter_(self) -> _Parameter: ...
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]: ...
+    def __dlpack__(self, **options: Any) -> CapsuleType: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
     def __int__(self) -> int: ...
     def __index__(self) -> int: ...
     def __bytes__(self) -> bytes: ...

@@ -4,11 +4,10 @@ mod many;
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use crate::device::{HostAddress, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
 use crate::handle::{PoolKey, SlotKey};
+use crate::lock::{Condvar, Mutex, MutexGuard, rank};
 use crate::pools::block_sizes::{BlockSizes, FIRST_BLOCK_HALVINGS};
 use crate::pools::blocks::{Blocks, PlacedHandle, PlacedRegion};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
@@ -84,7 +83,7 @@ pub struct Arena {
     pool_key: PoolKey,
     rules: PoolCreateInfo,
     sizes: BlockSizes,
-    state: Mutex<State>,
+    state: Mutex<State, rank::Arena>,
     grown: Condvar,
 }
 
@@ -190,7 +189,7 @@ impl Arena {
     }
 
     /// Releases the lock after a change, and requests the next block if this arena runs low.
-    fn end(&self, mut state: MutexGuard<'_, State>) {
+    fn end(&self, mut state: MutexGuard<'_, State, rank::Arena>) {
         self.check(&state);
         let Some(queue) = &self.setup.prefetch else { return };
         if self.runs_low(&state) && !std::mem::replace(&mut state.prefetching, true) {
@@ -288,7 +287,7 @@ impl Arena {
 
     fn grow(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, State, rank::Arena>,
         request: &RegionRequest,
         growth: Growth,
     ) -> Result<PlacedRegion, Error> {

@@ -1,41 +1,31 @@
-//! `queue_lock=` of `Device.wrap`: a context manager of the caller's around each submission.
+//! `queue_lock=` of `Device.wrap`: a context manager of the caller that is entered around each submission.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{CallError, DeviceError};
 use vkmem_vulkan::{QUEUE_LOCK, QueueLock};
 
 use crate::arguments::callback::current;
-use crate::errors::use_after_free;
+use crate::errors::{keep_raised, use_after_free};
+use crate::interpreter::try_attach;
 use crate::process::forks::in_one_process;
 
 /// `VK_ERROR_UNKNOWN`
 const UNKNOWN: i32 = -13;
 
-thread_local! {
-    /// What a lock has raised in this thread: errors of the driver hold no exceptions.
-    static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
-}
-
-/// The exception behind an error of [`QUEUE_LOCK`] that this thread has met.
-pub fn take_raised(error: &CallError) -> Option<PyErr> {
-    (error.call == QUEUE_LOCK).then(|| RAISED.take()).flatten()
-}
-
-/// The caller's lock, until the cycle collector takes it.
+/// The caller's lock; `None` after the cycle collector has cleared it.
 #[derive(Debug)]
-pub struct OwnersLock(Mutex<Option<Py<PyAny>>>);
+pub struct OwnersLock(Mutex<Option<Py<PyAny>>, rank::Callback>);
 
 impl OwnersLock {
-    /// A `TypeError` for what cannot stand in a `with` statement.
+    /// Takes an object that can be used in a `with` statement; raises `TypeError` for any other.
     pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
-        // As `with` does, of the class: `threading.Lock` without its parentheses is none.
+        // Looks at the class, as `with` does: `threading.Lock` without parentheses is not a lock.
         let class = object.get_type();
         if class.hasattr("__enter__")? && class.hasattr("__exit__")? {
             return Ok(Arc::new(Self(Mutex::new(Some(object.clone().unbind())))));
@@ -46,24 +36,24 @@ impl OwnersLock {
         )))
     }
 
-    /// For the cycle collector.
+    /// Traverses the lock, for the cycle collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Another thread that holds it is alive, and so is what it holds.
+        // If another thread holds the mutex, the object is reachable, and so is the lock.
         match self.0.try_lock() {
             Some(object) => visit.call(&*object),
             None => Ok(()),
         }
     }
 
-    /// For the cycle collector: nothing can be submitted any more.
+    /// Removes the lock, for the cycle collector: nothing can be submitted any more.
     pub fn clear(&self) {
         let object = self.0.lock().take();
         drop(object);
     }
 
-    /// Calls a method of the lock; as `with` does, that of its class.
+    /// Calls a method of the lock's class, as `with` does.
     fn call(&self, method: &str, exception: &[()]) -> Result<(), CallError> {
-        let called = Python::try_attach(|py| {
+        let called = try_attach(|py| {
             let Some(lock) = current(py, &self.0) else {
                 return Err(use_after_free(py, "the queue_lock of the device was collected"));
             };
@@ -73,10 +63,10 @@ impl OwnersLock {
             let run = || lock.get_type().getattr(method)?.call1(arguments);
             in_one_process(py, run)?.map(drop)
         });
-        // Of an interpreter that has ended there is no exception.
+        // After interpreter exit there is no exception.
         let called = called.map_or_else(|| Err(None), |called| called.map_err(Some));
         called.map_err(|raised| {
-            RAISED.set(raised);
+            keep_raised(raised);
             DeviceError::Other(UNKNOWN).of(QUEUE_LOCK)
         })
     }

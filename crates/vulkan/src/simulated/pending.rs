@@ -1,0 +1,35 @@
+//! Submissions to a simulated queue that have not been executed yet.
+
+use std::collections::VecDeque;
+
+use vkmem_engine::lock::{Condvar, Mutex, rank};
+
+use crate::driver::submission::TransferCommand;
+
+/// When a simulated device executes submissions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Completion {
+    /// During the submission.
+    #[default]
+    AtOnce,
+    /// During the first wait for it or for a later one.
+    WhenWaited,
+    /// When `complete_submissions` of the driver says so. Waits wait until then.
+    Held,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) completion: Completion,
+    pub(super) last: u64,
+    pub(super) done: u64,
+    pub(super) pending: VecDeque<(u64, Vec<TransferCommand>)>,
+}
+
+/// Submissions that have not been executed yet.
+#[derive(Debug, Default)]
+pub(super) struct Submissions {
+    pub(super) state: Mutex<State, rank::SimulatedSubmissions>,
+    /// Notified when a submission has ended.
+    pub(super) ended: Condvar,
+}

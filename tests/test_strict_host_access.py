@@ -1,0 +1,197 @@
+"""`strict_host_access`: a device whose memory is all visible finds what a discrete card would."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from support import IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER, WRITE, run_python
+
+from vk_mem import (
+    Allocator,
+    BufferHeap,
+    BufferUsage,
+    Device,
+    FeatureNotPresentError,
+    ImageTiling,
+    MemoryMapError,
+    MemoryPropertyFlags,
+    MemoryUsage,
+)
+
+
+@pytest.fixture
+def strict(device: Device) -> Iterator[Allocator]:
+    with Allocator(device, strict_host_access=True) as allocator:
+        assert allocator.strict_host_access
+        yield allocator
+
+
+USES: list[Callable[[Any], object]] = [
+    lambda it: it.map(),
+    lambda it: it.map(readonly=True),
+    lambda it: it.read(),
+    lambda it: it.read(dtype="u1"),
+    lambda it: it.read_into(bytearray(1)),
+    lambda it: it.write(b"x"),
+    lambda it: it.numpy(),
+    lambda it: it.flush(),
+    lambda it: it.invalidate(),
+    lambda it: np.asarray(it),
+]
+BUFFERS: list[Callable[[Any], object]] = [
+    lambda it: memoryview(it),
+    lambda it: it.__dlpack__(),
+    lambda it: it.__dlpack_device__(),
+]
+TEXT = "without a HOST_ACCESS flag, and strict_host_access is on.*HOST_ACCESS_SEQUENTIAL_WRITE"
+
+
+def refused(it: Any) -> None:
+    for use in USES:
+        with pytest.raises(MemoryMapError, match=TEXT):
+            use(it)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_memory_that_was_not_asked_for_the_host(strict: Allocator, pooled: bool) -> None:
+    pool = None
+    if pooled:
+        # Of a type that the host sees.
+        with strict.create_buffer(64, TRANSFER, flags=RANDOM) as example:
+            pool = strict.create_pool(memory_type_index=example.allocation.memory_type_index)
+    keywords: Any = {"pool": pool}
+    buffer = strict.create_buffer(64, TRANSFER, **keywords)
+    memory = strict.allocate_memory(64, **keywords)
+    many = strict.create_buffers([64, 64], TRANSFER, **keywords)
+    pages = strict.allocate_memory_pages(64, 16, 2, **keywords)
+    for it in (buffer, buffer[8:16], buffer.allocation, memory, *many, *pages):
+        refused(it)
+        for use in BUFFERS:
+            with pytest.raises(BufferError, match=TEXT):
+                use(it)
+    assert buffer.mapped is None
+    for_host = strict.create_buffer(64, TRANSFER, flags=WRITE)
+    for call in (strict.flush_allocations, strict.invalidate_allocations):
+        with pytest.raises(MemoryMapError, match="item 1: .*" + TEXT):
+            call([for_host, buffer])
+    # The device works with it as ever.
+    strict.device.fill_buffer(buffer)
+    strict.destroy_many([for_host, buffer, *many])
+    strict.free_memory_pages([memory, *pages])
+    if pool is not None:
+        pool.close()
+
+
+def test_a_plain_buffer(strict: Allocator) -> None:
+    """The way of `create_buffer` without keywords."""
+    with strict.create_buffer(64, TRANSFER) as buffer:
+        refused(buffer)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"flags": WRITE},
+        {"flags": RANDOM},
+        {"flags": RANDOM | MAPPED},
+        {"required_flags": MemoryPropertyFlags.HOST_VISIBLE},
+        {"required_flags": "HOST_COHERENT"},
+        {"usage": MemoryUsage.CPU_ONLY},
+        {"usage": MemoryUsage.CPU_TO_GPU},
+        {"usage": MemoryUsage.GPU_TO_CPU},
+    ],
+)
+def test_memory_for_the_host(strict: Allocator, keywords: Any) -> None:
+    with strict.create_buffer(64, TRANSFER, **keywords) as buffer:
+        buffer.write(b"1234")
+        assert buffer.read(0, 4) == bytes(buffer[:4]) == b"1234"
+        assert np.asarray(buffer)[1] == ord("2")
+        strict.flush_allocations([buffer])
+        with buffer.allocation.map() as view:
+            assert bytes(view[:4]) == b"1234"
+
+
+def test_images_and_aliases(strict: Allocator) -> None:
+    with strict.create_image(RGBA8, (4, 4), IMAGE_TRANSFER, tiling=ImageTiling.LINEAR) as image:
+        refused(image)
+        refused(image.allocation)
+    with (
+        strict.allocate_memory(4096) as memory,
+        strict.create_aliasing_buffer(memory, 64, TRANSFER) as alias,
+    ):
+        refused(alias)
+    with (
+        strict.allocate_memory(4096, flags=RANDOM) as memory,
+        strict.create_aliasing_buffer(memory, 64, TRANSFER) as alias,
+    ):
+        alias.write(b"1234")
+
+
+def test_memory_of_this_process(strict: Allocator) -> None:
+    page = strict.device.min_imported_host_pointer_alignment
+    if page is None:
+        return
+    with mmap.mmap(-1, page) as data:
+        try:
+            memory = strict.import_host_pointer(data)
+        except FeatureNotPresentError:
+            return
+        memory.write(b"1234")
+        assert data[:4] == b"1234"
+        memory.free()
+
+
+def test_heaps(strict: Allocator) -> None:
+    usage = BufferUsage.TRANSFER_SRC
+    with (
+        BufferHeap(strict, usage, block_size=4096, flags=WRITE) as heap,
+        heap.allocate(64) as piece,
+    ):
+        piece.write(b"1234")
+        assert piece.mapped is not None
+    with BufferHeap(strict, TRANSFER, block_size=4096) as heap, heap.allocate(64) as piece:
+        assert piece.mapped is None
+        refused(piece)
+
+
+def test_off_by_default(allocator: Allocator) -> None:
+    assert not allocator.strict_host_access
+    with allocator.create_buffer(64, TRANSFER, required_flags="HOST_VISIBLE") as buffer:
+        buffer.read()
+
+
+@pytest.mark.parametrize(
+    ("value", "keyword", "wanted"),
+    [
+        ("1", "", "True"),
+        ("0", "", "False"),
+        ("", "", "False"),
+        ("1", ", strict_host_access=False", "False"),
+        ("0", ", strict_host_access=True", "True"),
+        ("1", ", strict_host_access=None", "True"),
+        ("yes", "", "InvalidArgumentError VK_MEM_STRICT is 'yes': it is 1, or 0"),
+    ],
+)
+def test_the_environment(value: str, keyword: str, wanted: str) -> None:
+    done = run_python(
+        f"""
+        import os
+        import vk_mem
+        os.environ["VK_MEM_STRICT"] = {value!r}
+        try:
+            with vk_mem.Allocator(vk_mem.SimulatedDevice("lavapipe"){keyword}) as allocator:
+                print(allocator.strict_host_access)
+        except vk_mem.VkMemError as error:
+            print(type(error).__name__, error)
+        """
+    )
+    assert done.stdout.strip() == wanted, done.stderr
+
+
+def test_the_keyword_is_a_bool(simulated: Device) -> None:
+    with pytest.raises(TypeError):
+        Allocator(simulated, strict_host_access=1)  # type: ignore[arg-type]
