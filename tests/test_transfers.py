@@ -345,6 +345,31 @@ def test_host_memory_needs_no_usage_flag(simulated_allocator: Allocator) -> None
         assert buffer.read() == pattern(64)
 
 
+def test_a_strict_allocator_writes_to_memory_for_the_host_alone(make_simulated: Any) -> None:
+    with Allocator(make_simulated("lavapipe"), strict_host_access=True) as allocator:
+        with (
+            allocator.create_buffer(64, TRANSFER) as plain,
+            allocator.create_buffer(64, TRANSFER, flags=RANDOM) as host,
+        ):
+            assert allocator.transfers.upload(bytes(64), plain).way == "ring"
+            assert allocator.transfers.upload(bytes(64), host).way == "direct"
+            with pytest.raises(InvalidArgumentError, match="no direct way"):
+                allocator.transfers.upload(bytes(64), plain, way="direct")
+            allocator.transfers.wait()
+
+
+def test_ranges(allocator: Allocator, transfers: Transfers) -> None:
+    with allocator.create_buffer(400, TRANSFER) as buffer:
+        buffer.upload(bytes(400))
+        buffer[100:200].upload(pattern(100))
+        transfers.upload(pattern(50, 2), buffer[300:], 50).result()
+        assert buffer[100:300].download(size=100).tobytes() == pattern(100)
+        expected = bytes(100) + pattern(100) + bytes(150) + pattern(50, 2)
+        assert buffer.download().tobytes() == expected
+        with pytest.raises(InvalidArgumentError, match="101 bytes at offset 0: outside of a slice"):
+            buffer[100:200].upload(bytes(101))
+
+
 def test_slices(allocator: Allocator, transfers: Transfers) -> None:
     with BufferHeap(allocator, TRANSFER) as heap:
         first, second = heap.allocate(100), heap.allocate(100)

@@ -323,7 +323,8 @@ impl SimulatedDevice {
     /// Submissions that have not ended.
     #[getter]
     fn pending_submissions(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(self.driver(py)?.pending_submissions())
+        let driver = self.driver(py)?;
+        Ok(detach(py, || driver.pending_submissions()))
     }
 
     /// Returns how often a Vulkan command, or any of them, was called.

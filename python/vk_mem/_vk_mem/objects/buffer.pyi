@@ -2,7 +2,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 import numpy.typing as npt
-
 from typing_extensions import Buffer as PythonBuffer
 
 from vk_mem._typing import ArrayLike, SupportsArrayInterface
