@@ -346,16 +346,16 @@ def test_host_memory_needs_no_usage_flag(simulated_allocator: Allocator) -> None
 
 
 def test_a_strict_allocator_writes_to_memory_for_the_host_alone(make_simulated: Any) -> None:
-    with Allocator(make_simulated("lavapipe"), strict_host_access=True) as allocator:
-        with (
-            allocator.create_buffer(64, TRANSFER) as plain,
-            allocator.create_buffer(64, TRANSFER, flags=RANDOM) as host,
-        ):
-            assert allocator.transfers.upload(bytes(64), plain).way == "ring"
-            assert allocator.transfers.upload(bytes(64), host).way == "direct"
-            with pytest.raises(InvalidArgumentError, match="no direct way"):
-                allocator.transfers.upload(bytes(64), plain, way="direct")
-            allocator.transfers.wait()
+    with (
+        Allocator(make_simulated("lavapipe"), strict_host_access=True) as allocator,
+        allocator.create_buffer(64, TRANSFER) as plain,
+        allocator.create_buffer(64, TRANSFER, flags=RANDOM) as host,
+    ):
+        assert allocator.transfers.upload(bytes(64), plain).way == "ring"
+        assert allocator.transfers.upload(bytes(64), host).way == "direct"
+        with pytest.raises(InvalidArgumentError, match="no direct way"):
+            allocator.transfers.upload(bytes(64), plain, way="direct")
+        allocator.transfers.wait()
 
 
 def test_ranges(allocator: Allocator, transfers: Transfers) -> None:
