@@ -499,3 +499,51 @@ def test_a_mapped_buffer_with_a_transfer_in_flight(held: SimulatedDevice) -> Non
         assert buffer.read() == pattern(64, 2)
         timer.join()
         buffer.destroy()
+
+
+@pytest.mark.driver
+def test_calls_of_a_steady_state(odd_driver: Any, open_odd: Any) -> None:
+    """Of the driver: memory and objects are kept, and nobody waits for a queue or a device."""
+    data = np.arange(200_000).astype(np.uint8)
+    with Allocator(open_odd()) as allocator, Transfers(allocator, RING) as transfers:
+        buffer = allocator.create_buffer(len(data), TRANSFER)
+
+        def round_trip() -> None:
+            transfers.upload(data, buffer, way="ring").result()
+            back = transfers.download(buffer, way="ring")
+            with transfers.batch():
+                for it in range(50):
+                    transfers.upload(data[:900], buffer, it * 1000, way="ring")
+            assert (back.result() == data).all()
+            assert transfers.wait()
+
+        round_trip()
+        round_trip()
+        before = dict(odd_driver.calls)
+        for _ in range(3):
+            round_trip()
+        made = {it: odd_driver.calls[it] - before.get(it, 0) for it in odd_driver.calls}
+        made = {name: count for name, count in made.items() if count}
+        assert made["vkQueueSubmit"] > 3
+        wrong = {name for name in made if "Allocate" in name or "Create" in name}
+        wrong |= {name for name in made if "Idle" in name or "Free" in name or "Destroy" in name}
+        assert wrong - {"vkAllocateCommandBuffers"} == set(), made
+        buffer.destroy()
+
+
+@pytest.mark.driver
+@pytest.mark.parametrize("call", ["vkQueueSubmit", "vkWaitSemaphores", "vkBeginCommandBuffer"])
+def test_calls_of_the_driver_that_fail(odd_driver: Any, open_odd: Any, call: str) -> None:
+    with Allocator(open_odd()) as allocator, Transfers(allocator, RING) as transfers:
+        buffer = allocator.create_buffer(4096, TRANSFER)
+        transfers.upload(pattern(4096), buffer, way="ring").result()
+        odd_driver.fail(call, -2)
+        transfer = transfers.upload(pattern(4096, 1), buffer, way="ring")
+        error = transfer.exception()
+        odd_driver.recover(call)
+        # Nobody waits for what has ended by then.
+        if error is not None or call != "vkWaitSemaphores":
+            assert type(error) is OutOfDeviceMemoryError and call in str(error)
+        transfers.upload(pattern(4096, 2), buffer, way="ring").result()
+        assert transfers.download(buffer, way="ring").result().tobytes() == pattern(4096, 2)
+        buffer.destroy()
