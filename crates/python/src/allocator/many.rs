@@ -12,7 +12,7 @@ use vkmem_engine::{AllocationRequest, Error, FailedItem};
 use super::{Allocator, common_options, python_object};
 use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
 use crate::arguments::create_infos::{buffer_infos, image_infos};
-use crate::arguments::numbers::unsigned;
+use crate::arguments::numbers::{is_handle, unsigned};
 use crate::arguments::sequences;
 use crate::errors::{IntoPyResult, invalid, to_py};
 use crate::interpreter::detach;
@@ -259,8 +259,9 @@ impl Allocator {
             Ok(take_names(&mut names, key, value))
         })?;
         // One number of any kind; arrays of NumPy have `__index__`, too.
-        let one =
-            size.is_instance_of::<PyInt>() || size.hasattr("__index__")? && size.len().is_err();
+        let one = size.is_instance_of::<PyInt>()
+            || is_handle(size)
+            || size.hasattr("__index__")? && size.len().is_err();
         let too_many = |count| to_py(py, &Error::TooManyItems(count));
         let (one, sizes, count) = match (one, count) {
             (true, Some(count)) => {

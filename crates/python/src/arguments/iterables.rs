@@ -4,6 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vkmem_engine::Error;
 
+use super::numbers::is_handle;
 use crate::errors::{invalid, to_py};
 use crate::process::forks::in_one_process;
 
@@ -28,6 +29,10 @@ pub fn read<'py, T>(
     most: usize,
     item: impl Fn(&Bound<'py, PyAny>) -> PyResult<T>,
 ) -> PyResult<Vec<T>> {
+    // A buffer has items, but they are its bytes.
+    if is_handle(given) {
+        return Err(not_iterable(given, name));
+    }
     let py = given.py();
     let items = in_one_process(py, || given.try_iter())?.map_err(|error| {
         if error.is_instance_of::<PyTypeError>(py) { not_iterable(given, name) } else { error }

@@ -24,6 +24,12 @@ pub fn set_handles(is_handle: IsHandle) {
     IS_HANDLE.get_or_init(|| is_handle);
 }
 
+/// Returns whether a value is an object of this package: as a number it is its Vulkan handle, and as a
+/// sequence the bytes of a buffer, so it is never meant as one.
+pub fn is_handle(value: &Bound<'_, PyAny>) -> bool {
+    IS_HANDLE.get().is_some_and(|is_handle| is_handle(value))
+}
+
 /// Reads a non-negative integer: a size, an offset, flags of any binding.
 #[inline]
 pub fn unsigned(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {

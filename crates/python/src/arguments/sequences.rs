@@ -8,7 +8,7 @@ use vkmem_engine::words::counted;
 
 use super::arrays::U64Array;
 use super::iterables::{self, MOST_ITEMS, gather};
-use super::numbers::quantity;
+use super::numbers::{is_handle, quantity};
 use super::text::Text;
 use crate::errors::{invalid, to_py};
 
@@ -31,7 +31,7 @@ pub fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
     }
 }
 
-/// Returns the items of a sequence; raises for text and bytes.
+/// Returns the items of a sequence; raises for text, bytes and objects of this package.
 pub fn items<'py>(given: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
     if let Ok(list) = given.cast_exact::<PyList>() {
         // A list is read without a Python call for each item.
@@ -61,7 +61,10 @@ impl Integers {
         let py = given.py();
         let is_list =
             given.is_exact_instance_of::<PyList>() || given.is_exact_instance_of::<PyTuple>();
-        if !is_list && let Ok(array) = U64Array::read(given, name) {
+        if !is_list
+            && !is_handle(given)
+            && let Ok(array) = U64Array::read(given, name)
+        {
             return Ok(Self::Array(array));
         }
         let read = |(index, item): (usize, Bound<'_, PyAny>)| {
