@@ -180,7 +180,8 @@ mod tests {
                 let choice = random(&mut state) % 5;
                 if choice < 3 {
                     let wanted = 1 + random(&mut state) % size;
-                    let wanted = if random(&mut state) % 4 > 0 { 1 + wanted / 8 } else { wanted };
+                    let wanted =
+                        if random(&mut state).is_multiple_of(4) { wanted } else { 1 + wanted / 8 };
                     let alignment = 1 << (random(&mut state) % 6);
                     let limit = if choice == 0 { size / 2 } else { size };
                     match ring.reserve(wanted, alignment, limit) {
