@@ -387,7 +387,8 @@ class TestSubmissions:
             for thread in threads:
                 thread.join()
         assert not failed and not both.broken
-        assert odd_driver.calls["vkCreateCommandPool"] == 2
+        # One, where the device was done with it before the other thread needed its own.
+        assert odd_driver.calls["vkCreateCommandPool"] in (1, 2)
 
     @pytest.mark.parametrize("result", [-1, -2, -4])
     def test_a_failed_wait_waits_for_the_queue(
@@ -410,8 +411,10 @@ class TestSubmissions:
     ) -> None:
         wait = "vkWaitForFences" if without else "vkWaitSemaphores"
         with Allocator(open_odd(validation=False, without_extensions=without)) as allocator:
+            # The driver itself ends the copy first: what it uses goes when the device is lost.
+            lost = iter([-4])
+            odd_driver.instead(wait, lambda call, *given: call(*given) or next(lost, 0))
             odd_driver.fail("vkQueueWaitIdle", -4, times=1)
-            odd_driver.fail(wait, -4, times=1)
             with pytest.raises(DeviceLostError, match=wait):
                 copy(allocator)
             odd_driver.fail("vkQueueWaitIdle", -4, times=1)
