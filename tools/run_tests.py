@@ -43,6 +43,7 @@ SLOW_PYTHON = {
     "test_many.py": "many at once, with each call of the driver failing once",
     "test_programs.py": "random programs on simulated devices",
     "test_threads.py": "many threads at once, some of them for seconds",
+    "test_transfer_lifetime.py": "transfers in flight while things end, fork or fail",
     "test_view.py": "pictures of memory: what is in them, and where",
     "test_view_limits.py": "pictures and pages of nothing or of much",
     "test_view_load.py": "pages in a browser: nasty texts, a million allocations",
