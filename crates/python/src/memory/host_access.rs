@@ -316,6 +316,9 @@ impl Resource {
     }
 }
 
+/// What moves texels between an image and a buffer, for errors.
+const DEVICE_COPIES: &str = "Device.copy_buffer_to_image() and Device.copy_image_to_buffer()";
+
 impl<'a> Face<'a> {
     /// Registers a use of the memory by the host. An exception where there is no such use: of texels that
     /// lie as the driver likes, of memory that cannot be mapped, or that a strict allocator refuses.
@@ -330,9 +333,13 @@ impl<'a> Face<'a> {
         if is_memory || info.flags_of(index).contains(MemoryPropertyFlags::HOST_VISIBLE) {
             return Ok(pin);
         }
+        let ways = match resource.handle() {
+            ResourceHandle::Image(_) => DEVICE_COPIES,
+            _ => "upload() and download()",
+        };
         let why = format!(
-            "{} cannot be mapped: memory type {index} is not HOST_VISIBLE. Use upload() and download(), \
-             or ask for HOST_ACCESS_SEQUENTIAL_WRITE or HOST_ACCESS_RANDOM when creating it",
+            "{} cannot be mapped: memory type {index} is not HOST_VISIBLE. Use {ways}, or ask \
+             for HOST_ACCESS_SEQUENTIAL_WRITE or HOST_ACCESS_RANDOM when creating it",
             self.describe()
         );
         Err(to_py(py, &Error::MemoryMap(why)))
@@ -346,8 +353,8 @@ impl<'a> Face<'a> {
             return Ok(());
         }
         let why = format!(
-            "{} is not of tiling LINEAR: where its texels lie is the driver's affair. Use upload() and \
-             download(), or create it with tiling=LINEAR; image.allocation has the bytes as they are",
+            "{} is not of tiling LINEAR: where its texels lie is the driver's affair. Use {DEVICE_COPIES}, \
+             or create it with tiling=LINEAR; image.allocation has the bytes as they are",
             self.describe()
         );
         Err(invalid(py, why))
