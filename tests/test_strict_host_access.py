@@ -60,7 +60,7 @@ def refused(it: Any) -> None:
 def test_memory_that_was_not_asked_for_the_host(strict: Allocator, pooled: bool) -> None:
     pool = None
     if pooled:
-        # Of a type that the host sees.
+        # Its memory type is host-visible.
         with strict.create_buffer(64, TRANSFER, flags=RANDOM) as example:
             pool = strict.create_pool(memory_type_index=example.allocation.memory_type_index)
     keywords: Any = {"pool": pool}

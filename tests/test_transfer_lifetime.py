@@ -503,7 +503,7 @@ def test_a_mapped_buffer_with_a_transfer_in_flight(held: SimulatedDevice) -> Non
 
 @pytest.mark.driver
 def test_calls_of_a_steady_state(odd_driver: Any, open_odd: Any) -> None:
-    """Of the driver: memory and objects are kept, and nobody waits for a queue or a device."""
+    """Driver calls in a steady state: memory and objects are kept, and no queue is waited for."""
     data = np.arange(200_000).astype(np.uint8)
     with Allocator(open_odd()) as allocator, Transfers(allocator, RING) as transfers:
         buffer = allocator.create_buffer(len(data), TRANSFER)

@@ -237,7 +237,7 @@ fn vertices_of_one_stride_leave_no_gaps() {
 fn a_buddy_finds_the_one_range_at_a_multiple() {
     let mut block = VirtualBlock::new(256, Algorithm::Buddy).unwrap();
     let all: Vec<_> = (0..32).map(|_| take(&mut block, 8)).collect();
-    // Of the regions of eight units, only the one at 72 starts at a multiple of 36.
+    // Only the region of eight units at 72 starts at a multiple of 36.
     for offset in [16, 72, 136] {
         block.free(all[offset / 8].key).unwrap();
     }

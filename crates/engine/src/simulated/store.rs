@@ -58,7 +58,7 @@ impl Store {
         let length = size.checked_add(alignment)?;
         // `vec!` aborts the process if there is no memory, so a reservation is tried first.
         Vec::<u8>::new().try_reserve_exact(length).ok()?;
-        // Of all ways to zero a vector, this one leaves the pages untouched (calloc).
+        // Unlike other ways to zero a vector, this one leaves the pages untouched (calloc).
         let mut bytes = vec![0_u8; length];
         let start = bytes.as_mut_ptr().expose_provenance();
         let padding = start.next_multiple_of(alignment) - start;

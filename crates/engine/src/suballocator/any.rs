@@ -78,7 +78,7 @@ impl Suballocator for AnySuballocator {
     fn allocate(&mut self, request: &RegionRequest) -> Option<Placement> {
         match self {
             Self::Tlsf(it) => it.allocate(request),
-            // Of a copy, so that the request itself can stay in registers.
+            // The request is copied, so that the original can stay in registers.
             Self::Linear(it) => it.allocate(&{ *request }),
             Self::Buddy(it) => it.allocate(&{ *request }),
         }

@@ -391,7 +391,7 @@ impl<C: Entries<Chunk>> View<'_, C> {
         tail << 3 | at
     }
 
-    /// The same, for certain, where the newest chunk of the class is full.
+    /// Inserts an entry into a new chunk of the class, whose newest one is full or missing.
     #[cold]
     #[inline(never)]
     fn insert_in_new_chunk(&mut self, class: usize, entry: Entry) -> Position {

@@ -29,7 +29,8 @@ impl AllocatorState {
         self.put_aside(resource, None)
     }
 
-    /// The same of a resource that was retired while a view was open: until that has ended, too.
+    /// Queues what is left of a resource that was retired while a view was open: until no frame in flight can use
+    /// it and the view has ended.
     pub fn collect_viewed(&self, resource: &ResourceRef) {
         self.put_aside(resource, Some(resource.downgrade()));
     }

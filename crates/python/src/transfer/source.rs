@@ -135,7 +135,7 @@ impl Source {
         }
     }
 
-    /// The same with elements of one byte, where they are larger than `most`.
+    /// Returns the source itself, or a copy as single bytes if its elements are larger than `most` bytes.
     pub fn with_grain(self, py: Python<'_>, most: u64) -> PyResult<Self> {
         if self.grain() <= most {
             return Ok(self);

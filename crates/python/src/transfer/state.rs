@@ -90,7 +90,7 @@ pub struct Transfer {
 
 /// Pages of an array that the device can use.
 pub struct Registration {
-    /// Of the array.
+    /// Address of the first byte of the array.
     pub start: usize,
     pub end: usize,
     /// Where the first page starts.
@@ -383,7 +383,7 @@ pub struct Watch {
 const LOOK: Duration = Duration::from_millis(50);
 
 impl Watch {
-    /// Of a call that tells nobody.
+    /// Looks for signals alone, for a call without `progress`.
     pub fn quiet() -> Self {
         Self::new(None, 0)
     }

@@ -109,7 +109,7 @@ impl Transfers {
         self.upload_source(py, source, part, number(offset, "offset")?, progress, way)
     }
 
-    /// The same of what was read.
+    /// Starts an upload of a source that was read from its Python object.
     pub fn upload_source(
         &self,
         py: Python<'_>,

@@ -12,7 +12,8 @@ pub struct StridedArray {
 }
 
 impl StridedArray {
-    /// Of the first element's address, the bytes of an element, and elements and distances by dimension.
+    /// Describes an array by the address of its first element, the bytes of an element, and the number of elements
+    /// and the distance in bytes of each dimension.
     pub fn new(address: usize, item: usize, shape: &[usize], strides: &[isize]) -> Self {
         let mut dimensions: Vec<(usize, isize)> = Vec::with_capacity(shape.len());
         for (&count, &stride) in shape.iter().zip(strides).filter(|(count, _)| **count != 1) {

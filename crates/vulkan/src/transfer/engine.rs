@@ -261,7 +261,7 @@ impl TransferEngine {
         (lost.after < last.0 && first.0 <= lost.up_to).then_some(lost.error)
     }
 
-    /// The same for all submissions of a job.
+    /// Waits for all submissions of a job, up to `last`; returns whether they have ended.
     fn wait_for_job(
         &self,
         allocator: &DeviceAllocator,

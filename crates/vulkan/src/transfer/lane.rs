@@ -19,7 +19,7 @@ pub(super) const SLICE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct CopyOut {
     pub(super) job: Arc<Job>,
-    /// Of the host: valid until the job has ended.
+    /// Host address that is written to; valid until the job has ended.
     pub(super) target: usize,
     pub(super) offset: u64,
     pub(super) size: u64,

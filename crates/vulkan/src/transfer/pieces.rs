@@ -29,9 +29,9 @@ type Piece<'a> = dyn Fn(u64, u64, u64, Pause<'_>) -> Result<(), Stopped> + Sync 
 
 /// What one transfer needs from its caller.
 pub struct TransferCall<'a> {
-    /// Of the buffer and of the rings.
+    /// The allocator of the buffer and of the rings.
     pub allocator: &'a DeviceAllocator,
-    /// Of this transfer.
+    /// Progress and outcome of this transfer.
     pub job: &'a Arc<Job>,
     /// Gathers its commands; of its own, and submitted at once, if there is none.
     pub batch: Option<u64>,

@@ -27,7 +27,7 @@ struct Segment<T> {
 /// A part of the ring, by its number, which grows by one with each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Of the segment.
+    /// The number of the segment.
     pub number: u64,
     /// In bytes from the start of the ring.
     pub offset: u64,

@@ -30,7 +30,7 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Of so many bytes: for uploads of a coherent type where there is one, for downloads of a cached one,
+    /// Allocates `size` bytes: for uploads of a coherent type where there is one, for downloads of a cached one,
     /// as reading any other memory is slow.
     ///
     /// # Errors

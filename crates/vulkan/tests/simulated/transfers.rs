@@ -161,7 +161,7 @@ fn a_batch_is_one_submission() {
     setup.wait(&job);
     assert_eq!(setup.read(512, 0), bytes(512, 50));
     setup.engine.close_batch(&setup.allocator, batch);
-    // The same bytes twice in one batch: the later one stays.
+    // One batch writes the bytes twice: the later write stays.
     let batch = setup.engine.open_batch();
     let first = setup.upload(&bytes(512, 51), 0, Some(batch));
     let second = setup.upload(&bytes(512, 52), 0, Some(batch));

@@ -155,9 +155,9 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         at.is_found().then(|| self.take(at, (entry.size(), class), rounded, request))
     }
 
-    /// The same of a region that a search has just found, if its lower end is aligned and neighbours cannot
-    /// forbid it: then there is nothing to reckon with but its size, which the index knows, and what
-    /// becomes of the rest need not wait for the node.
+    /// Takes a request's place at the lower end of the region that a search just found; `None` if that end is
+    /// not aligned or the region is too small. For requests that no neighbour can conflict with. Needs only
+    /// the size, which the index stores, so the rest is inserted without waiting for the node.
     #[inline(always)]
     pub fn take_lower_end(
         &mut self,
