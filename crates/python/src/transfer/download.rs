@@ -1,16 +1,15 @@
 //! Downloads: from a buffer into an array.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::Error;
-use vkmem_engine::lock::Mutex;
-use vkmem_vulkan::{HostSide, Job, Stopped, Target, TransferCall, TransferDirection, copy_bytes};
+use vkmem_vulkan::{HostSide, Stopped, Target, TransferCall, TransferDirection, copy_bytes};
 
 use super::copies::{Part, check_read};
 use super::state::{Kept, Transfer, TransfersState, Watch, Way, hold_contiguous};
-use super::upload::{PROGRESS, copy_imported, memory_range};
+use super::upload::{PROGRESS, STEP, copy_imported, memory_range};
 use super::way::{Chosen, Place, choose};
 use crate::errors::invalid;
 use crate::interpreter::detach;
@@ -112,25 +111,9 @@ impl Prepared {
         if chosen.waits {
             state.wait_for_resource(py, allocator, &place.resource)?;
         }
-        let is_pinned = chosen.way != Way::Direct && size > 0;
-        if is_pinned {
-            // Counted out when it has ended.
-            std::mem::forget(place.resource.enter(py)?);
-            if let Some(registration) = &chosen.registration {
-                registration.uses.fetch_add(1, Ordering::AcqRel);
-            }
-        }
-        let transfer = Transfer {
-            state: state.clone(),
-            job: Arc::new(Job::new(size)),
-            resource: place.resource.clone(),
-            is_pinned: AtomicBool::new(is_pinned),
-            way: chosen.way,
-            direction: TransferDirection::Download,
-            result: Mutex::new(Some(array)),
-            kept: Mutex::new(Some(target)),
-            registration: chosen.registration.clone(),
-        };
+        let transfer = chosen.transfer(py, state, &place, TransferDirection::Download)?;
+        *transfer.result.lock() = Some(array);
+        *transfer.kept.lock() = Some(target);
         let watch = Watch::new(progress, size);
         let job = &transfer.job;
         let mut done = Ok(());
@@ -171,7 +154,7 @@ impl Prepared {
         }
         state.count(&transfer);
         let transfer = Py::new(py, transfer)?;
-        if is_pinned {
+        if transfer.get().is_pinned.load(Ordering::Acquire) {
             state.add(transfer.clone_ref(py));
         } else {
             let kept = transfer.get().kept.lock().take();
@@ -181,9 +164,6 @@ impl Prepared {
         Ok(transfer)
     }
 }
-
-/// What is copied at once where somebody wants to know how far it is.
-const STEP: usize = 128 << 20;
 
 /// Reads the buffer's own memory.
 fn read(place: &Place, to: usize, kind: Target, watch: &Watch) -> Result<(), Stopped> {

@@ -1,10 +1,9 @@
 //! Uploads: from an array into a buffer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use vkmem_engine::lock::Mutex;
 use vkmem_engine::{HostWriter, MemoryRange};
 use vkmem_vulkan::{
     BufferPart, HostSide, Job, Stopped, Target, TransferCall, TransferDirection, copy_bytes,
@@ -19,8 +18,8 @@ use crate::lifetime::ownership::{AllocatorState, Resource};
 
 /// `progress=` is told of transfers above so many bytes.
 pub const PROGRESS: u64 = 256 << 20;
-/// What is copied at once where somebody wants to know how far it is.
-const STEP: usize = 128 << 20;
+/// Bytes that the host copies at once between two calls of `progress=`.
+pub const STEP: usize = 128 << 20;
 
 /// An upload that was checked, and that nothing was done of.
 pub struct Prepared {
@@ -57,34 +56,6 @@ impl Prepared {
         Ok(Self { source, place, chosen })
     }
 
-    /// The transfer of it, whose resource is pinned.
-    fn transfer(
-        py: Python<'_>,
-        state: &Arc<TransfersState>,
-        place: &Place,
-        chosen: &Chosen,
-    ) -> PyResult<Transfer> {
-        let is_pinned = chosen.way != Way::Direct && place.size > 0;
-        if is_pinned {
-            // Counted out when it has ended.
-            std::mem::forget(place.resource.enter(py)?);
-            if let Some(registration) = &chosen.registration {
-                registration.uses.fetch_add(1, Ordering::AcqRel);
-            }
-        }
-        Ok(Transfer {
-            state: state.clone(),
-            job: Arc::new(Job::new(place.size)),
-            resource: place.resource.clone(),
-            is_pinned: AtomicBool::new(is_pinned),
-            way: chosen.way,
-            direction: TransferDirection::Upload,
-            result: Mutex::new(None),
-            kept: Mutex::new(None),
-            registration: chosen.registration.clone(),
-        })
-    }
-
     /// Begins it. Where the caller interrupts it, what was submitted goes on by itself.
     pub fn start(
         self,
@@ -100,7 +71,7 @@ impl Prepared {
         if chosen.waits {
             state.wait_for_resource(py, allocator, &place.resource)?;
         }
-        let transfer = Self::transfer(py, state, &place, &chosen)?;
+        let transfer = chosen.transfer(py, state, &place, TransferDirection::Upload)?;
         let watch = Watch::new(progress, size);
         let mut done = Ok(());
         if size == 0 {
@@ -254,7 +225,7 @@ pub fn start_many(
     }
     let mut transfers = Vec::with_capacity(all.len());
     for Prepared { place, chosen, .. } in &all {
-        match Prepared::transfer(py, state, place, chosen) {
+        match chosen.transfer(py, state, place, TransferDirection::Upload) {
             Ok(transfer) => transfers.push(transfer),
             Err(error) => {
                 transfers.iter().for_each(|it: &Transfer| it.let_go(py));

@@ -1,16 +1,17 @@
 //! Which way a transfer takes, and why.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ash::vk;
 use pyo3::prelude::*;
 use vkmem_engine::MemoryPropertyFlags;
+use vkmem_engine::lock::Mutex;
 use vkmem_engine::words::bytes;
-use vkmem_vulkan::{BufferPart, ResourceHandle, TransferDirection};
+use vkmem_vulkan::{BufferPart, Job, ResourceHandle, TransferDirection};
 
 use super::copies::{Part, TRANSFER_DST, TRANSFER_SRC, check_bound, check_device, check_queue};
-use super::state::{Registration, TransfersState, Way};
+use super::state::{Registration, Transfer, TransfersState, Way};
 use crate::arguments::text::Text;
 use crate::errors::invalid;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
@@ -230,4 +231,36 @@ pub fn explain(chosen: &Chosen, place: &Place, ring: u64, direction: TransferDir
         text += "; earlier transfers of the buffer end first";
     }
     text
+}
+
+impl Chosen {
+    /// Makes the transfer, which pins its resource and uses its registration until it has ended, unless the host
+    /// alone carries it out.
+    pub fn transfer(
+        &self,
+        py: Python<'_>,
+        state: &Arc<TransfersState>,
+        place: &Place,
+        direction: TransferDirection,
+    ) -> PyResult<Transfer> {
+        let is_pinned = self.way != Way::Direct && place.size > 0;
+        if is_pinned {
+            // Counted out when it has ended.
+            std::mem::forget(place.resource.enter(py)?);
+            if let Some(registration) = &self.registration {
+                registration.uses.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        Ok(Transfer {
+            state: state.clone(),
+            job: Arc::new(Job::new(place.size)),
+            resource: place.resource.clone(),
+            is_pinned: AtomicBool::new(is_pinned),
+            way: self.way,
+            direction,
+            result: Mutex::new(None),
+            kept: Mutex::new(None),
+            registration: self.registration.clone(),
+        })
+    }
 }
