@@ -177,6 +177,16 @@ def test_demo() -> None:
     assert "What went where" in text and "ok on" in text
     found = json.loads(good("demo", *SIMULATED, "--count", "50", "--json"))
     assert (found["churned"], found["left_over"], len(found["placed"])) == (50, 0, 6)
+    assert found["moved"] is None
+
+
+def test_demo_times_a_transfer() -> None:
+    text = good("demo", *SIMULATED, "--count", "1", "--transfer", "3")
+    assert "3.0 MiB uploaded at" in text and "(way: ring)" in text
+    found = json.loads(good("demo", *SIMULATED, "--count", "1", "--transfer", "3", "--json"))
+    moved = found["moved"]
+    assert moved["size"] == 3 << 20 and moved["upload_way"] == moved["download_way"] == "ring"
+    assert moved["upload_seconds"] > 0 and moved["download_seconds"] > 0
 
 
 # ---- stats ----

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
 import vk_mem
@@ -20,12 +19,22 @@ from vk_mem.cli.devices import (
     version_text,
 )
 from vk_mem.cli.dumps import stats, view
-from vk_mem.cli.output import EXIT_CODES, Json, err, fail, out, plain, print_json, show, table
+from vk_mem.cli.output import (
+    EXIT_CODES,
+    Json,
+    fail,
+    out,
+    plain,
+    print_json,
+    show,
+    table,
+    working,
+)
 from vk_mem.cli.top import top
 from vk_mem.text import counted
 
 if TYPE_CHECKING:
-    from vk_mem.cli.demo import Placed
+    from vk_mem.cli.demo import Moved, Placed
 
 HELP = "Vulkan memory: what there is, whether it works, and what a program does with it."
 
@@ -223,6 +232,10 @@ def demo(
     validation: Validation = False,
     count: Annotated[int, typer.Option(help="Random buffers to create and destroy.", min=0)] = 4000,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.", min=0)] = 1,
+    transfer: Annotated[
+        int,
+        typer.Option(help="Upload and download an array of so many MiB, and time it.", min=0),
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Create, bind, map, copy on the device, compare, release. Fails if anything differs."""
@@ -240,11 +253,8 @@ def demo(
             title = plain("Device: ").append_text(plain(name, "bold"))
             out.print(title.append(f", Vulkan {version_text(chosen.api_version)}"))
         began = time.perf_counter()
-        with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-            task = progress.add_task("buffers", total=count)
-            result = demonstration.run(
-                chosen, count, seed, lambda done: progress.update(task, completed=done)
-            )
+        with working() as work:
+            result = demonstration.run(chosen, count, seed, transfer << 20, work.of_step)
         seconds = time.perf_counter() - began
     except (vk_mem.VkMemError, demonstration.Difference) as error:
         raise fail(str(error)) from None
@@ -260,7 +270,20 @@ def demo(
         f"{counted(result.blocks, 'memory block')}; everything released; {seconds:.2f} s",
         soft_wrap=True,
     )
+    if result.moved is not None:
+        out.print(moved_text(result.moved), soft_wrap=True)
     out.print(plain("ok", "green").append_text(plain(f" on {name}")), soft_wrap=True)
+
+
+def moved_text(moved: Moved) -> str:
+    """Says how fast an array went up and came down."""
+    up, down = (
+        moved.size / seconds / 1e9 for seconds in (moved.upload_seconds, moved.download_seconds)
+    )
+    return (
+        f"{size_text(moved.size)} uploaded at {up:.1f} GB/s (way: {moved.upload_way}), "
+        f"downloaded at {down:.1f} GB/s (way: {moved.download_way})"
+    )
 
 
 def placed_table(placed: list[Placed]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,6 +48,17 @@ class Placed:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """The transfers of one array of `size` bytes to the device and back."""
+
+    size: int
+    upload_seconds: float
+    upload_way: str
+    download_seconds: float
+    download_way: str
+
+
+@dataclass(frozen=True)
 class Result:
     """The measurements of a run, for the report."""
 
@@ -55,14 +67,20 @@ class Result:
     churned: int
     blocks: int
     left_over: int
+    moved: Moved | None
 
 
-def run(device: Device, churn: int, seed: int, progress: Callable[[int], object]) -> Result:
-    """Runs all steps. `progress` is called with the number of creates and destroys so far.
+Progress = Callable[[str, int, int], object]
 
+
+def run(device: Device, churn: int, seed: int, transfer: int, progress: Progress) -> Result:
+    """Runs all steps. An array of `transfer` bytes is uploaded and downloaded first; 0 for none.
+
+    `progress` is called with the name of a step, how much of it is done, and of how much.
     Raises `Difference` if data differs or memory is not released.
     """
     with Allocator(device) as allocator:
+        moved = there_and_back(allocator, transfer, progress) if transfer else None
         resources = create(allocator)
         compared = round_trips(device, resources, np.random.default_rng(seed))
         churn_at_random(allocator, churn, random.Random(seed), progress)
@@ -77,7 +95,7 @@ def run(device: Device, churn: int, seed: int, progress: Callable[[int], object]
             raise Difference(f"after everything was destroyed there is {left} left")
     for message in device.validation_messages:
         raise Difference(f"the validation layer said: {message}")
-    return Result(placed, compared, churn, blocks, left_over)
+    return Result(placed, compared, churn, blocks, left_over, moved)
 
 
 def create(allocator: Allocator) -> dict[str, Buffer | Image]:
@@ -125,18 +143,15 @@ def round_trips(
         target = resources[name]
         assert isinstance(target, Buffer)
         sent = rng.integers(0, 256, target.size, dtype=np.uint8)
-        with staging.map() as view:
-            np.frombuffer(view, np.uint8)[: sent.size] = sent
-        device.copy_buffer(staging, target, sent.size)
-        device.copy_buffer(target, readback, sent.size)
-        compared += compare(name, sent, readback)
+        target.upload(sent)
+        compared += compare(name, sent, target.download(np.uint8))
 
     texels = rng.integers(0, 256, SIDE * SIDE * 4, dtype=np.uint8)
     staging.write(texels)
     sampled = ImageLayout.SHADER_READ_ONLY_OPTIMAL
     device.copy_buffer_to_image(staging, texture, layout=sampled)
     device.copy_image_to_buffer(texture, readback, layout=sampled)
-    compared += compare("texture", texels, readback)
+    compared += compare("texture", texels, np.frombuffer(readback.read(0, texels.nbytes), np.uint8))
 
     uniform = rng.random(64, dtype=np.float32)
     mapped = uniforms.mapped
@@ -149,9 +164,8 @@ def round_trips(
     return compared + uniform.nbytes
 
 
-def compare(name: str, sent: np.ndarray, readback: Buffer) -> int:
-    """Raises `Difference` unless the readback buffer starts with the bytes that were sent."""
-    got = np.frombuffer(readback.read(0, sent.nbytes), np.uint8)
+def compare(name: str, sent: np.ndarray, got: np.ndarray) -> int:
+    """Raises `Difference` unless both are equal. Returns the number of bytes compared."""
     wrong = np.flatnonzero(got != sent)
     if wrong.size:
         raise Difference(
@@ -161,8 +175,28 @@ def compare(name: str, sent: np.ndarray, readback: Buffer) -> int:
     return sent.nbytes
 
 
+def there_and_back(allocator: Allocator, size: int, progress: Progress) -> Moved:
+    """Uploads one array of `size` bytes and downloads it, with the time that each takes."""
+    sent = np.arange(-(-size // 8), dtype=np.uint64).view(np.uint8)[:size]
+    both_ways = BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
+    transfers = allocator.transfers
+    with allocator.create_buffer(size, BufferUsage.STORAGE_BUFFER | both_ways) as buffer:
+        times = [time.perf_counter()]
+        up = transfers.upload(sent, buffer, progress=lambda *done: progress("upload", *done))
+        up.result()
+        times.append(time.perf_counter())
+        down = transfers.download(
+            buffer, np.uint8, progress=lambda *done: progress("download", *done)
+        )
+        got = down.result()
+        times.append(time.perf_counter())
+    if not np.array_equal(got, sent):
+        compare("the array that was uploaded and downloaded", sent, got)
+    return Moved(size, times[1] - times[0], up.way, times[2] - times[1], down.way)
+
+
 def churn_at_random(
-    allocator: Allocator, count: int, rng: random.Random, progress: Callable[[int], object]
+    allocator: Allocator, count: int, rng: random.Random, progress: Progress
 ) -> None:
     """Creates and destroys `count` buffers in random order, up to 256 at a time."""
     live: list[tuple[Buffer, bytes]] = []
@@ -175,7 +209,7 @@ def churn_at_random(
             buffer.write(mark, size - len(mark))
             live.append((buffer, mark))
             created += 1
-            progress(created)
+            progress("buffers", created, count)
         elif live:
             buffer, mark = live.pop(rng.randrange(len(live)))
             if buffer.read(buffer.size - len(mark)) != mark:

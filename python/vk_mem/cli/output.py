@@ -101,14 +101,22 @@ class Work:
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._task = bar.add_task("")
+        self._name = ""
 
     def step(self, name: str) -> None:
         """Begins a step of unknown length."""
+        self._name = name
         self._bar.reset(self._task, description=name, total=None)
 
     def progress(self, done: int, total: int) -> None:
         """Sets how much of the current step is done."""
         self._bar.update(self._task, completed=done, total=total)
+
+    def of_step(self, name: str, done: int, total: int) -> None:
+        """Sets how much of a step is done, and begins it if it is another one than before."""
+        if name != self._name:
+            self.step(name)
+        self.progress(done, total)
 
 
 @contextmanager
