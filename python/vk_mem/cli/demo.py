@@ -89,6 +89,7 @@ def run(device: Device, churn: int, seed: int, transfer: int, progress: Progress
         blocks = allocator.calculate_statistics().total.block_count
         for resource in resources.values():
             resource.destroy()
+        allocator.transfers.close()  # its rings are allocations, too
         left_over = allocator.calculate_statistics().total.allocation_count
         if left_over:
             left = counted(left_over, "allocation")
