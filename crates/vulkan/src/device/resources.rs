@@ -11,6 +11,7 @@ use crate::driver::chain::has_explicit_drm_modifier;
 use crate::driver::contract::{DeviceHandles, Driver};
 use crate::driver::disjoint::{aspect, combined_requirements, plane_count};
 use crate::driver::external::ExternalMemory;
+use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 
@@ -62,6 +63,10 @@ impl Driver for VulkanDevice {
 
     fn external(&self) -> &dyn ExternalMemory {
         self
+    }
+
+    fn host_image_copy(&self) -> Option<&dyn HostImageCopy> {
+        self.host_images.as_ref().map(|_| self as &dyn HostImageCopy)
     }
 
     fn validation_messages(&self) -> Vec<String> {

@@ -12,6 +12,7 @@ use vkmem_engine::{
 };
 
 use crate::device::external_functions::{ExternalFunctions, ImportChain};
+use crate::device::host_image_copy::HostImages;
 use crate::device::logical::{LogicalDevice, check, device_function, memory};
 use crate::device::memory_locks::MemoryLocks;
 use crate::device::submission::Submissions;
@@ -50,6 +51,8 @@ pub struct VulkanDevice {
     pub(crate) device_address: Option<DeviceAddressFunctions>,
     /// `vkSetDeviceMemoryPriorityEXT`.
     pub(crate) pageable: Option<PageableFunctions>,
+    /// `vkCopyMemoryToImage` and the like.
+    pub(crate) host_images: Option<HostImages>,
     /// `vkGetMemoryFdKHR` and the like.
     pub(crate) external: ExternalFunctions,
     pub(crate) physical_device: vk::PhysicalDevice,
@@ -128,6 +131,14 @@ impl VulkanDevice {
             let waits = unsafe { TimelineWaits::load(provider, &find) }?;
             timeline = Some(TimelineFunctions { semaphores, waits });
         }
+        let mut host_images = None;
+        if let (true, Some(properties)) =
+            (capabilities.host_image_copy, instance.properties2(info.api_version))
+        {
+            // SAFETY: `find` returns the function of the name; the physical device belongs to this instance.
+            host_images =
+                Some(unsafe { HostImages::load(&extensions, properties, physical_device, &find) }?);
+        }
         // SAFETY: `find` returns the function of the name; the physical device belongs to this instance.
         let external = unsafe {
             ExternalFunctions::load(&instance, physical_device, &info, &extensions, &find)
@@ -146,6 +157,7 @@ impl VulkanDevice {
             maintenance4,
             device_address,
             pageable,
+            host_images,
             external,
             physical_device,
             extensions,

@@ -12,6 +12,7 @@ use vkmem_engine::{
 };
 
 use crate::driver::external::ExternalMemory;
+use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 
@@ -72,6 +73,11 @@ pub trait Driver: DeviceMemory {
 
     /// Returns the functions for export and import of memory.
     fn external(&self) -> &dyn ExternalMemory;
+
+    /// Returns the copies of images by the host; `None` without the feature `hostImageCopy`.
+    fn host_image_copy(&self) -> Option<&dyn HostImageCopy> {
+        None
+    }
 
     /// Returns whether a buffer's usage may have more than 32 bits (`VkBufferUsageFlags2CreateInfo`).
     fn has_wide_buffer_usage(&self) -> bool {

@@ -22,6 +22,7 @@ use crate::driver::contract::{DeviceHandles, Driver, HostSide};
 use crate::driver::disjoint::combined_requirements;
 use crate::driver::external::ExternalMemory;
 use crate::driver::format;
+use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::instance::extensions;
@@ -61,7 +62,7 @@ pub struct SimulatedDriver {
     pub(super) device: Arc<SimulatedDevice>,
     rules: RequirementRules,
     pub(super) extensions: Vec<String>,
-    features: Vec<String>,
+    pub(super) features: Vec<String>,
     requires_dedicated: AtomicBool,
     /// `VkQueueFlags`
     queue_flags: AtomicU32,
@@ -137,6 +138,9 @@ impl SimulatedDriver {
         if name != "moltenvk" {
             extensions.extend(["VK_KHR_external_memory_fd", "VK_EXT_external_memory_host"]);
         }
+        if matches!(name, "nvidia-h200" | "integrated") {
+            extensions.push("VK_EXT_host_image_copy");
+        }
         if matches!(name, "nvidia-h200" | "discrete-8gib" | "integrated" | "raspberry-pi") {
             extensions.push("VK_EXT_external_memory_dma_buf");
         }
@@ -195,6 +199,15 @@ impl SimulatedDriver {
         features(shape.format, shape.tiling, self.rules.has_desktop_formats)
     }
 
+    /// Returns the limits of a kind of image.
+    pub(super) fn image_support(&self, kind: &ImageFormatInfo) -> ImageSupport {
+        let by_host = vk::ImageUsageFlags::HOST_TRANSFER_EXT.as_raw();
+        if kind.usage & by_host != 0 && !self.can_copy_by_host(vk::Format::from_raw(kind.format)) {
+            return ImageSupport::None;
+        }
+        self.rules.image_format(kind)
+    }
+
     /// Applies the test hook to requirements from the rules; an invalid create info is a violation.
     fn checked(
         &self,
@@ -235,7 +248,13 @@ impl SimulatedDriver {
         info: &vk::ImageCreateInfo<'_>,
     ) -> Result<(ImageShape, MemoryRequirements), DeviceError> {
         let shape = ImageShape::of(info);
-        let requirements = self.rules.image(self.device.info(), &shape);
+        let by_host = vk::ImageUsageFlags::HOST_TRANSFER_EXT;
+        let requirements = if info.usage.contains(by_host) && !self.can_copy_by_host(info.format) {
+            let format = info.format;
+            Err(format!("an image of {format:?} with {by_host:?}, which is not supported"))
+        } else {
+            self.rules.image(self.device.info(), &shape)
+        };
         Ok((shape, self.checked(call, requirements)?))
     }
 
@@ -435,6 +454,10 @@ impl Driver for SimulatedDriver {
         self
     }
 
+    fn host_image_copy(&self) -> Option<&dyn HostImageCopy> {
+        self.has_host_image_copy().then_some(self as &dyn HostImageCopy)
+    }
+
     fn unflushed(&self, place: HostSide) -> Option<Range<u64>> {
         self.unflushed_at(place)
     }
@@ -503,7 +526,7 @@ impl Driver for SimulatedDriver {
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
         // Cannot fail: it is only counted.
         let _ = self.device.enter(Call::ImageFormatProperties);
-        self.rules.image_format(kind)
+        self.image_support(kind)
     }
 
     fn format_features(

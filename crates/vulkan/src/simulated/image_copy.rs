@@ -206,7 +206,7 @@ pub(super) fn pairs(
     let (one, two) = (from.aspect_mask, to.aspect_mask);
     let depth_or_stencil = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
     let is_single = one.as_raw().count_ones() == 1 && two.as_raw().count_ones() == 1;
-    if one != two && !(is_single && !(one | two).intersects(depth_or_stencil)) {
+    if one != two && (!is_single || (one | two).intersects(depth_or_stencil)) {
         return Err(format!("a copy from {one:?} to {two:?}"));
     }
     if one != two {

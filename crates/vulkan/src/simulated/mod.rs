@@ -6,6 +6,7 @@ pub(crate) mod driver;
 mod external;
 mod features;
 mod hazards;
+mod host_image_copy;
 mod image_copy;
 mod linear;
 pub(crate) mod pending;

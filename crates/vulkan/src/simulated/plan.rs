@@ -112,16 +112,11 @@ impl SimulatedDriver {
             let named = |what: String| format!("image {handle:#x}: {what}");
             // The command that uses the image tells that it is not live.
             let found = images.get(handle).ok()?;
-            let aspects = part.range.aspect_mask;
-            let shape = &found.shape;
-            let together = layout_aspects(shape.format);
-            let of_planes = texel::aspects(shape.format);
-            let disjoint = shape.flags.contains(vk::ImageCreateFlags::DISJOINT);
-            if aspects != together
-                && !(disjoint && !aspects.is_empty() && of_planes.contains(aspects))
-            {
-                let what =
-                    format!("the layout of {aspects:?} is changed alone, not of {together:?}");
+            let wrong = found
+                .check_aspects(part.range.aspect_mask)
+                .and_then(|()| found.check_usage(part.old))
+                .and_then(|()| found.check_usage(part.after()));
+            if let Err(what) = wrong {
                 return Some(named(what));
             }
             for subresource in found.subresources(&part.range) {
@@ -165,12 +160,12 @@ impl SimulatedDriver {
             let handle = image.as_raw();
             let named = |what: String| format!("image {handle:#x}: {what}");
             if let Some(part) = parts.part(image, &layouts.range)
-                && (part.old != layouts.old || (layouts.is_final() && part.new() != layouts.new))
+                && (part.old != layouts.old || (layouts.is_final() && part.after() != layouts.new))
             {
                 let what = format!(
                     "goes from {:?} to {:?} in one command, from {:?} to {:?} in another one",
                     part.old,
-                    part.new(),
+                    part.after(),
                     layouts.old,
                     layouts.new
                 );
@@ -201,7 +196,7 @@ impl SimulatedDriver {
     fn set_layout(&self, part: &ImagePart) {
         if let Ok(found) = self.images.lock().get_mut(part.image.as_raw()) {
             for subresource in found.subresources(&part.range) {
-                found.layouts.insert(subresource, part.new());
+                found.layouts.insert(subresource, part.after());
             }
         }
     }
@@ -277,6 +272,39 @@ impl Resource<ImageShape> {
     fn layout_plane(&self, aspect: vk::ImageAspectFlags) -> u32 {
         let disjoint = self.shape.flags.contains(vk::ImageCreateFlags::DISJOINT);
         if disjoint { texel::plane_of(aspect) as u32 } else { 0 }
+    }
+
+    /// Checks that the layouts of some aspects can be changed without those of the others.
+    pub(super) fn check_aspects(&self, aspects: vk::ImageAspectFlags) -> Result<(), String> {
+        let shape = &self.shape;
+        let together = layout_aspects(shape.format);
+        let disjoint = shape.flags.contains(vk::ImageCreateFlags::DISJOINT);
+        let are_planes = disjoint && texel::aspects(shape.format).contains(aspects);
+        let is_allowed = aspects == together || (are_planes && !aspects.is_empty());
+        is_allowed.then_some(()).ok_or_else(|| {
+            format!("the layout of {aspects:?} is changed alone, not of {together:?}")
+        })
+    }
+
+    /// Checks that the usage of the image allows a layout.
+    fn check_usage(&self, layout: vk::ImageLayout) -> Result<(), String> {
+        use vk::ImageLayout as L;
+        use vk::ImageUsageFlags as U;
+        let needed = match layout {
+            L::SHADER_READ_ONLY_OPTIMAL => U::SAMPLED | U::INPUT_ATTACHMENT,
+            L::COLOR_ATTACHMENT_OPTIMAL => U::COLOR_ATTACHMENT,
+            L::DEPTH_STENCIL_ATTACHMENT_OPTIMAL => U::DEPTH_STENCIL_ATTACHMENT,
+            L::DEPTH_STENCIL_READ_ONLY_OPTIMAL => {
+                U::DEPTH_STENCIL_ATTACHMENT | U::SAMPLED | U::INPUT_ATTACHMENT
+            }
+            L::TRANSFER_SRC_OPTIMAL => U::TRANSFER_SRC,
+            L::TRANSFER_DST_OPTIMAL => U::TRANSFER_DST,
+            _ => return Ok(()),
+        };
+        let usage = self.shape.usage;
+        usage.intersects(needed).then_some(()).ok_or_else(|| {
+            format!("cannot be in {layout:?}: it was created for {usage:?}, without {needed:?}")
+        })
     }
 
     /// Returns the planes, mip levels and layers of a range.

@@ -4,7 +4,7 @@ use ash::vk;
 use vkmem_vulkan::{Driver, LayoutChange, SimulatedDriver, TransferCommand, first_texels};
 
 use crate::image_copies::{Buffers, GENERAL, TestImage, run};
-use crate::{assert_one_violation, copied, driver, image_info};
+use crate::{assert_one_violation, driver, image_info};
 
 const UNDEFINED: vk::ImageLayout = vk::ImageLayout::UNDEFINED;
 const READ_ONLY: vk::ImageLayout = vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL;
@@ -68,6 +68,9 @@ fn the_layout_of_each_subresource_is_known() {
     lower.image_offset.y = 4;
     let two = buffers.upload(&image, RGBA, lower, UNDEFINED);
     refuse(&driver, &[one, two], "from UNDEFINED to GENERAL in another one");
+    // A layout for what the image is not used for.
+    let target = vk::ImageLayout::COLOR_ATTACHMENT_OPTIMAL;
+    refuse(&driver, &[change(&image, UNDEFINED, target)], "without COLOR_ATTACHMENT");
     drop((image, buffers));
     driver.assert_clean();
 }
@@ -235,7 +238,6 @@ fn images_that_do_not_fit_each_other() {
     let samples = TestImage::new(&driver, &plain.samples(four));
     let up = buffers.upload(&samples, RGBA, first_texels(0, EXTENT), UNDEFINED);
     refuse(&driver, &[up], "more than one sample");
-    assert!(!copied().is_empty());
     drop((samples, buffers));
     driver.assert_clean();
 }
