@@ -11,6 +11,7 @@ use crate::driver::chain::has_explicit_drm_modifier;
 use crate::driver::contract::{DeviceHandles, Driver};
 use crate::driver::disjoint::{aspect, combined_requirements, plane_count};
 use crate::driver::external::ExternalMemory;
+use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 
@@ -56,8 +57,16 @@ impl Driver for VulkanDevice {
         &self.features
     }
 
+    fn queue_flags(&self) -> vk::QueueFlags {
+        self.queue_flags
+    }
+
     fn external(&self) -> &dyn ExternalMemory {
         self
+    }
+
+    fn host_image_copy(&self) -> Option<&dyn HostImageCopy> {
+        self.host_images.as_ref().map(|_| self as &dyn HostImageCopy)
     }
 
     fn validation_messages(&self) -> Vec<String> {
@@ -155,6 +164,14 @@ impl Driver for VulkanDevice {
 
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
         self.instance.image_format_properties(self.physical_device, self.info.api_version, kind)
+    }
+
+    fn format_features(
+        &self,
+        format: vk::Format,
+        tiling: vk::ImageTiling,
+    ) -> vk::FormatFeatureFlags {
+        self.instance.format_features(self.physical_device, format, tiling)
     }
 
     unsafe fn create_image(

@@ -12,6 +12,7 @@ use vkmem_engine::{
 };
 
 use crate::driver::external::ExternalMemory;
+use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 
@@ -66,8 +67,17 @@ pub trait Driver: DeviceMemory {
     /// Returns the names of the features that are known to be enabled.
     fn features(&self) -> &[String];
 
+    /// Returns what the queue of [`submit`](Self::submit) can do; empty without a queue. One that has
+    /// `GRAPHICS` or `COMPUTE` has `TRANSFER`.
+    fn queue_flags(&self) -> vk::QueueFlags;
+
     /// Returns the functions for export and import of memory.
     fn external(&self) -> &dyn ExternalMemory;
+
+    /// Returns the copies of images by the host; `None` without the feature `hostImageCopy`.
+    fn host_image_copy(&self) -> Option<&dyn HostImageCopy> {
+        None
+    }
 
     /// Returns whether a buffer's usage may have more than 32 bits (`VkBufferUsageFlags2CreateInfo`).
     fn has_wide_buffer_usage(&self) -> bool {
@@ -149,6 +159,14 @@ pub trait Driver: DeviceMemory {
 
     /// `vkGetPhysicalDeviceImageFormatProperties2`, or before Vulkan 1.1 that without the 2.
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport;
+
+    /// `vkGetPhysicalDeviceFormatProperties`: what images of a format and a tiling, optimal or linear, can be used
+    /// for. Empty if they are not supported.
+    fn format_features(
+        &self,
+        format: vk::Format,
+        tiling: vk::ImageTiling,
+    ) -> vk::FormatFeatureFlags;
 
     /// `vkCreateImage`
     ///

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ash::vk::{self, Handle};
 use vkmem_engine::lock::{Mutex, rank};
@@ -22,9 +22,11 @@ use crate::driver::contract::{DeviceHandles, Driver, HostSide};
 use crate::driver::disjoint::combined_requirements;
 use crate::driver::external::ExternalMemory;
 use crate::driver::format;
+use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::instance::extensions;
+use crate::simulated::features::features;
 use crate::simulated::pending::Submissions;
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
@@ -44,6 +46,13 @@ const NO_REQUIREMENTS: MemoryRequirements = MemoryRequirements {
     requires_dedicated: false,
 };
 
+/// What the queue can do, unless told otherwise.
+const ALL_FLAGS: vk::QueueFlags = vk::QueueFlags::from_raw(
+    vk::QueueFlags::GRAPHICS.as_raw()
+        | vk::QueueFlags::COMPUTE.as_raw()
+        | vk::QueueFlags::TRANSFER.as_raw(),
+);
+
 /// Resources of one kind.
 type Table<S> = Mutex<Resources<S>, rank::SimulatedResources>;
 
@@ -53,8 +62,10 @@ pub struct SimulatedDriver {
     pub(super) device: Arc<SimulatedDevice>,
     rules: RequirementRules,
     pub(super) extensions: Vec<String>,
-    features: Vec<String>,
+    pub(super) features: Vec<String>,
     requires_dedicated: AtomicBool,
+    /// `VkQueueFlags`
+    queue_flags: AtomicU32,
     pub(super) buffers: Table<BufferShape>,
     pub(super) images: Table<ImageShape>,
     pub(super) submissions: Submissions,
@@ -79,6 +90,7 @@ impl SimulatedDriver {
             features: extensions::features_of(&extensions),
             extensions,
             requires_dedicated: AtomicBool::new(false),
+            queue_flags: AtomicU32::new(ALL_FLAGS.as_raw()),
             buffers: Mutex::new(Resources::new(BUFFER_TAG)),
             images: Mutex::new(Resources::new(IMAGE_TAG)),
             submissions: Submissions::default(),
@@ -126,6 +138,9 @@ impl SimulatedDriver {
         if name != "moltenvk" {
             extensions.extend(["VK_KHR_external_memory_fd", "VK_EXT_external_memory_host"]);
         }
+        if matches!(name, "nvidia-h200" | "integrated") {
+            extensions.push("VK_EXT_host_image_copy");
+        }
         if matches!(name, "nvidia-h200" | "discrete-8gib" | "integrated" | "raspberry-pi") {
             extensions.push("VK_EXT_external_memory_dma_buf");
         }
@@ -148,6 +163,11 @@ impl SimulatedDriver {
         self.requires_dedicated.store(requires, Ordering::Relaxed);
     }
 
+    /// Sets what the queue can do, for tests of queues without `GRAPHICS`.
+    pub fn set_queue_flags(&self, flags: vk::QueueFlags) {
+        self.queue_flags.store(flags.as_raw(), Ordering::Relaxed);
+    }
+
     /// Returns the number of buffers that were created and not destroyed.
     pub fn live_buffers(&self) -> usize {
         self.buffers.lock().len()
@@ -167,6 +187,25 @@ impl SimulatedDriver {
         self.device.assert_clean();
         assert_eq!(self.live_buffers(), 0, "buffers that were never destroyed");
         assert_eq!(self.live_images(), 0, "images that were never destroyed");
+    }
+
+    /// Returns what the queue can do.
+    pub(super) fn flags_of_queue(&self) -> vk::QueueFlags {
+        vk::QueueFlags::from_raw(self.queue_flags.load(Ordering::Relaxed))
+    }
+
+    /// Returns what images like this one can be used for.
+    pub(super) fn features_of_shape(&self, shape: &ImageShape) -> vk::FormatFeatureFlags {
+        features(shape.format, shape.tiling, self.rules.has_desktop_formats)
+    }
+
+    /// Returns the limits of a kind of image.
+    pub(super) fn image_support(&self, kind: &ImageFormatInfo) -> ImageSupport {
+        let by_host = vk::ImageUsageFlags::HOST_TRANSFER_EXT.as_raw();
+        if kind.usage & by_host != 0 && !self.can_copy_by_host(vk::Format::from_raw(kind.format)) {
+            return ImageSupport::None;
+        }
+        self.rules.image_format(kind)
     }
 
     /// Applies the test hook to requirements from the rules; an invalid create info is a violation.
@@ -209,7 +248,13 @@ impl SimulatedDriver {
         info: &vk::ImageCreateInfo<'_>,
     ) -> Result<(ImageShape, MemoryRequirements), DeviceError> {
         let shape = ImageShape::of(info);
-        let requirements = self.rules.image(self.device.info(), &shape);
+        let by_host = vk::ImageUsageFlags::HOST_TRANSFER_EXT;
+        let requirements = if info.usage.contains(by_host) && !self.can_copy_by_host(info.format) {
+            let format = info.format;
+            Err(format!("an image of {format:?} with {by_host:?}, which is not supported"))
+        } else {
+            self.rules.image(self.device.info(), &shape)
+        };
         Ok((shape, self.checked(call, requirements)?))
     }
 
@@ -401,8 +446,16 @@ impl Driver for SimulatedDriver {
         &self.features
     }
 
+    fn queue_flags(&self) -> vk::QueueFlags {
+        self.flags_of_queue()
+    }
+
     fn external(&self) -> &dyn ExternalMemory {
         self
+    }
+
+    fn host_image_copy(&self) -> Option<&dyn HostImageCopy> {
+        self.has_host_image_copy().then_some(self as &dyn HostImageCopy)
     }
 
     fn unflushed(&self, place: HostSide) -> Option<Range<u64>> {
@@ -473,7 +526,15 @@ impl Driver for SimulatedDriver {
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
         // Cannot fail: it is only counted.
         let _ = self.device.enter(Call::ImageFormatProperties);
-        self.rules.image_format(kind)
+        self.image_support(kind)
+    }
+
+    fn format_features(
+        &self,
+        format: vk::Format,
+        tiling: vk::ImageTiling,
+    ) -> vk::FormatFeatureFlags {
+        features(format, tiling, self.rules.has_desktop_formats)
     }
 
     unsafe fn create_image(

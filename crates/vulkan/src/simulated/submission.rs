@@ -82,21 +82,12 @@ impl SimulatedDriver {
             }
             TransferCommand::CopyBufferToImage { .. }
             | TransferCommand::CopyImageToBuffer { .. }
+            | TransferCommand::CopyImage { .. }
+            | TransferCommand::BlitImage { .. }
+            | TransferCommand::TransitionImage { .. }
             | TransferCommand::Barrier => [None, None],
         };
         parts.into_iter().flatten().collect()
-    }
-
-    /// Executes all commands; returns whether all of them are valid.
-    fn execute_all(&self, commands: &[TransferCommand]) -> bool {
-        let mut allowed = true;
-        for command in commands {
-            if let Err(what) = self.execute(command) {
-                self.device.report_violation(Call::Submit, what);
-                allowed = false;
-            }
-        }
-        allowed
     }
 
     /// Executes submissions up to a number. Errors in them are violations: for example a resource that was
