@@ -76,6 +76,62 @@ pub enum TransferCommand {
     Barrier,
 }
 
+/// A range of a buffer that a command uses, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BufferUse {
+    pub(crate) buffer: vk::Buffer,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
+    pub(crate) is_written: bool,
+}
+
+impl TransferCommand {
+    /// Returns the ranges of buffers whose size the command names itself; not those of copies from and to
+    /// images, which [`image_buffer`](Self::image_buffer) returns.
+    pub(crate) fn buffer_ranges(&self) -> impl Iterator<Item = BufferUse> + use<> {
+        let part =
+            |buffer, offset, size, is_written| BufferUse { buffer, offset, size, is_written };
+        let parts = match *self {
+            Self::FillBuffer { buffer, offset, size, .. } => {
+                [Some(part(buffer, offset, size, true)), None]
+            }
+            Self::CopyBuffer { source, source_offset, target, target_offset, size } => [
+                Some(part(source, source_offset, size, false)),
+                Some(part(target, target_offset, size, true)),
+            ],
+            Self::CopyBufferToImage { .. } | Self::CopyImageToBuffer { .. } | Self::Barrier => {
+                [None, None]
+            }
+        };
+        parts.into_iter().flatten()
+    }
+
+    /// Returns the buffer of a copy from or to an image, and whether it is written.
+    pub(crate) fn image_buffer(&self) -> Option<(vk::Buffer, bool)> {
+        match *self {
+            Self::CopyBufferToImage { buffer, .. } => Some((buffer, false)),
+            Self::CopyImageToBuffer { buffer, .. } => Some((buffer, true)),
+            Self::FillBuffer { .. } | Self::CopyBuffer { .. } | Self::Barrier => None,
+        }
+    }
+
+    /// Returns the images that the command uses, with their layouts during and around it.
+    pub(crate) fn image_uses(
+        &self,
+    ) -> impl Iterator<Item = (vk::Image, vk::ImageLayout, LayoutChange)> + use<> {
+        let part = match *self {
+            Self::CopyBufferToImage { image, layouts, .. } => {
+                Some((image, vk::ImageLayout::TRANSFER_DST_OPTIMAL, layouts))
+            }
+            Self::CopyImageToBuffer { image, layouts, .. } => {
+                Some((image, vk::ImageLayout::TRANSFER_SRC_OPTIMAL, layouts))
+            }
+            Self::FillBuffer { .. } | Self::CopyBuffer { .. } | Self::Barrier => None,
+        };
+        part.into_iter()
+    }
+}
+
 /// The layouts of a part of an image before and after a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct LayoutChange {
