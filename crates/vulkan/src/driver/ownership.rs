@@ -8,15 +8,41 @@ use std::collections::{HashMap, HashSet};
 use ash::vk;
 
 use crate::driver::resource_handle::ResourceHandle;
-use crate::driver::submission::{LayoutChange, TransferCommand};
+use crate::driver::image_layouts::{ImagePart, ImageParts};
+use crate::driver::submission::TransferCommand;
 use crate::driver::transfer_queue::is_equal;
 
-/// A range of a buffer in bytes.
+/// A range of a buffer in bytes; `WHOLE_SIZE` is up to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BufferRange {
     pub(crate) buffer: vk::Buffer,
     pub(crate) offset: u64,
     pub(crate) size: u64,
+}
+
+/// Returns the ranges of buffers that a command uses, and whether it needs what they hold: bytes that it
+/// overwrites all of it does not.
+pub(crate) fn buffer_ranges(command: &TransferCommand) -> impl Iterator<Item = (BufferRange, bool)> {
+    let range = |buffer, offset, size| BufferRange { buffer, offset, size };
+    let parts = match *command {
+        TransferCommand::FillBuffer { buffer, offset, size, .. } => {
+            [Some((range(buffer, offset, size), false)), None]
+        }
+        TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => [
+            Some((range(source, source_offset, size), true)),
+            Some((range(target, target_offset, size), false)),
+        ],
+        // Which bytes belong to texels depends on the format of the image.
+        TransferCommand::CopyBufferToImage { buffer, .. }
+        | TransferCommand::CopyImageToBuffer { buffer, .. } => {
+            [Some((range(buffer, 0, vk::WHOLE_SIZE), true)), None]
+        }
+        TransferCommand::CopyImage { .. }
+        | TransferCommand::BlitImage { .. }
+        | TransferCommand::TransitionImage { .. }
+        | TransferCommand::Barrier => [None, None],
+    };
+    parts.into_iter().flatten()
 }
 
 /// A part of an image, and the layout that it is in while it changes its owner.
@@ -52,7 +78,7 @@ pub(crate) struct Ownership {
 /// What the commands use of one buffer: ranges as pairs of their first byte and the one behind their last.
 #[derive(Default)]
 struct Used {
-    read: Vec<(u64, u64)>,
+    needed: Vec<(u64, u64)>,
     all: Vec<(u64, u64)>,
 }
 
@@ -69,30 +95,33 @@ impl Ownership {
         let mut order = Vec::new();
         let mut buffers: HashMap<vk::Buffer, Used> = HashMap::new();
         for command in commands {
-            for used in command.buffer_ranges() {
-                if !exclusive.contains(&ResourceHandle::Buffer(used.buffer)) {
+            for (BufferRange { buffer, offset, size }, is_needed) in buffer_ranges(command) {
+                if !exclusive.contains(&ResourceHandle::Buffer(buffer)) {
                     continue;
                 }
-                let known = buffers.entry(used.buffer).or_insert_with(|| {
-                    order.push(used.buffer);
+                let known = buffers.entry(buffer).or_insert_with(|| {
+                    order.push(buffer);
                     Used::default()
                 });
-                let range = (used.offset, used.offset + used.size);
+                let range = (offset, offset.saturating_add(size));
                 known.all.push(range);
-                if !used.is_written {
-                    known.read.push(range);
+                if is_needed {
+                    known.needed.push(range);
                 }
             }
-            for (image, during, layouts) in command.image_uses() {
-                if exclusive.contains(&ResourceHandle::Image(image)) {
-                    ownership.add_image(image, during, &layouts);
+        }
+        let is_barrier = |command: &TransferCommand| matches!(command, TransferCommand::Barrier);
+        for group in commands.split(is_barrier) {
+            for part in ImageParts::of(group).parts {
+                if exclusive.contains(&ResourceHandle::Image(part.image)) {
+                    ownership.add_image(&part);
                 }
             }
         }
         for buffer in order {
-            let Some(Used { read, all }) = buffers.remove(&buffer) else { continue };
+            let Some(Used { needed, all }) = buffers.remove(&buffer) else { continue };
             for (ranges, to) in
-                [(read, &mut ownership.there.buffers), (all, &mut ownership.back.buffers)]
+                [(needed, &mut ownership.there.buffers), (all, &mut ownership.back.buffers)]
             {
                 to.extend(merged(ranges).map(|(start, end)| BufferRange {
                     buffer,
@@ -104,9 +133,9 @@ impl Ownership {
         ownership
     }
 
-    fn add_image(&mut self, image: vk::Image, during: vk::ImageLayout, layouts: &LayoutChange) {
-        let LayoutChange { range, old, new } = *layouts;
-        let layout = if layouts.is_final() { new } else { during };
+    fn add_image(&mut self, part: &ImagePart) {
+        let ImagePart { image, range, old, .. } = *part;
+        let layout = part.new();
         let is_same = |it: &&mut ImageRange| it.image == image && is_equal(&it.range, &range);
         match self.back.images.iter_mut().find(is_same) {
             Some(known) => known.layout = layout,
@@ -139,7 +168,7 @@ mod tests {
     use ash::vk::Handle;
 
     use super::*;
-    use crate::driver::submission::first_texels;
+    use crate::driver::submission::{LayoutChange, first_texels};
 
     fn buffer(number: u64) -> vk::Buffer {
         vk::Buffer::from_raw(number)

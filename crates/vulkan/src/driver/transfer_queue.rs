@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ash::vk;
 
-use crate::driver::submission::TransferCommand;
+use crate::driver::submission::{LayoutChange, TransferCommand};
 
 /// A queue beside the main one, mostly of a family that can copy and do nothing else: the copy engine of a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,25 +39,46 @@ impl TransferQueue {
         match command {
             TransferCommand::Barrier | TransferCommand::CopyBuffer { .. } => true,
             TransferCommand::FillBuffer { .. } => self.fills || self.computes(),
-            TransferCommand::CopyBufferToImage { region, layouts, .. }
-            | TransferCommand::CopyImageToBuffer { region, layouts, .. } => {
+            TransferCommand::CopyBufferToImage { region, .. }
+            | TransferCommand::CopyImageToBuffer { region, .. } => {
                 // Until `VK_KHR_maintenance11`, which ash does not know.
                 let is_aligned = self.computes() || region.buffer_offset.is_multiple_of(4);
-                is_aligned
-                    && self.can_use_image(region.image_subresource.aspect_mask, layouts.old)
+                is_aligned && self.can_use_images(command, region.image_subresource.aspect_mask)
+            }
+            TransferCommand::CopyImage { region, .. } => {
+                let aspects =
+                    region.src_subresource.aspect_mask | region.dst_subresource.aspect_mask;
+                self.can_use_images(command, aspects)
+            }
+            TransferCommand::BlitImage { region, .. } => {
+                let aspects =
+                    region.src_subresource.aspect_mask | region.dst_subresource.aspect_mask;
+                self.draws() && self.can_use_images(command, aspects)
+            }
+            TransferCommand::TransitionImage { layouts, .. } => {
+                self.can_use_images(command, layouts.range.aspect_mask)
             }
         }
+    }
+
+    fn draws(&self) -> bool {
+        self.flags.contains(vk::QueueFlags::GRAPHICS)
     }
 
     fn computes(&self) -> bool {
         self.flags.intersects(vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE)
     }
 
-    fn can_use_image(&self, aspects: vk::ImageAspectFlags, old: vk::ImageLayout) -> bool {
+    /// Returns whether the queue can use the aspects of the images of a command.
+    fn can_use_images(&self, command: &TransferCommand, aspects: vk::ImageAspectFlags) -> bool {
         // No image can be transitioned to `PREINITIALIZED`, as the change of its owner would have to.
-        let changes_owner = old != vk::ImageLayout::PREINITIALIZED || !self.is_of_another_family();
-        let takes_aspects =
-            self.flags.contains(vk::QueueFlags::GRAPHICS) || !aspects.intersects(DEPTH_OR_STENCIL);
+        let is_of_host = command
+            .images()
+            .iter()
+            .flatten()
+            .any(|(_, _, layouts)| layouts.old == vk::ImageLayout::PREINITIALIZED);
+        let changes_owner = !is_of_host || !self.is_of_another_family();
+        let takes_aspects = self.draws() || !aspects.intersects(DEPTH_OR_STENCIL);
         // Whether a region reaches the edges of its image, as a coarser granularity demands, is not known here.
         changes_owner && takes_aspects && self.granularity == ANY_TEXEL
     }
@@ -71,7 +92,7 @@ impl TransferQueue {
             if !self.can_do(command) {
                 return false;
             }
-            for (image, range) in command.image_ranges() {
+            for (image, _, LayoutChange { range, .. }) in command.images().into_iter().flatten() {
                 let known = ranges.entry(image).or_default();
                 if known.iter().any(|it| is_equal(it, &range)) {
                     continue;
@@ -114,7 +135,7 @@ mod tests {
     use ash::vk::Handle;
 
     use super::*;
-    use crate::driver::submission::{LayoutChange, first_texels};
+    use crate::driver::submission::first_texels;
 
     const COPIES: TransferQueue = TransferQueue {
         family_index: 1,
