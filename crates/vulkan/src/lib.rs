@@ -18,7 +18,7 @@ pub use device::callbacks::AllocationCallbacks;
 pub use device::memory_locks::set_wait;
 pub use device::open::{DeviceSelector, OpenOptions, enumerate};
 pub use device::vulkan_device::VulkanDevice;
-pub use device::wrap::WrapOptions;
+pub use device::wrap::{WrapOptions, WrappedTransferQueue};
 pub use driver::chain::buffer_usage;
 pub use driver::contract::{DeviceHandles, Driver, HostSide};
 pub use driver::external::{ExternalMemory, ExternalSupport};

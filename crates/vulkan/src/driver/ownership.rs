@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use ash::vk;
 
-use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::image_layouts::{ImagePart, ImageParts};
+use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::TransferCommand;
 use crate::driver::transfer_queue::is_equal;
 
@@ -22,7 +22,9 @@ pub(crate) struct BufferRange {
 
 /// Returns the ranges of buffers that a command uses, and whether it needs what they hold: bytes that it
 /// overwrites all of it does not.
-pub(crate) fn buffer_ranges(command: &TransferCommand) -> impl Iterator<Item = (BufferRange, bool)> {
+pub(crate) fn buffer_ranges(
+    command: &TransferCommand,
+) -> impl Iterator<Item = (BufferRange, bool)> {
     let range = |buffer, offset, size| BufferRange { buffer, offset, size };
     let parts = match *command {
         TransferCommand::FillBuffer { buffer, offset, size, .. } => {
@@ -199,10 +201,7 @@ mod tests {
         ];
         let exclusive = [1, 2].map(|it| ResourceHandle::Buffer(buffer(it)));
         let ownership = Ownership::of(&commands, &exclusive);
-        assert_eq!(
-            ranges(&ownership.there.buffers),
-            [(1, 0, 64), (1, 500, 8), (2, 200, 8)]
-        );
+        assert_eq!(ranges(&ownership.there.buffers), [(1, 0, 64), (1, 500, 8), (2, 200, 8)]);
         assert_eq!(
             ranges(&ownership.back.buffers),
             [(1, 0, 64), (1, 500, 8), (2, 64, 64), (2, 200, 8)]

@@ -19,6 +19,8 @@ pub struct TransferQueue {
     pub granularity: vk::Extent3D,
     /// Whether it may fill buffers whatever its flags: since Vulkan 1.1, or with `VK_KHR_maintenance1`.
     pub fills: bool,
+    /// Whether the feature `maintenance9` is enabled: then only images change their owner.
+    pub buffers_have_no_owner: bool,
 }
 
 /// A granularity that restricts nothing. Each family with graphics or compute has it.
@@ -108,10 +110,7 @@ impl TransferQueue {
 }
 
 /// Compares ranges by what they say: `REMAINING_MIP_LEVELS` is no number of levels.
-pub(crate) fn is_equal(
-    one: &vk::ImageSubresourceRange,
-    other: &vk::ImageSubresourceRange,
-) -> bool {
+pub(crate) fn is_equal(one: &vk::ImageSubresourceRange, other: &vk::ImageSubresourceRange) -> bool {
     let key = |it: &vk::ImageSubresourceRange| {
         (it.aspect_mask, it.base_mip_level, it.level_count, it.base_array_layer, it.layer_count)
     };
@@ -143,6 +142,7 @@ mod tests {
         flags: vk::QueueFlags::TRANSFER,
         granularity: ANY_TEXEL,
         fills: true,
+        buffers_have_no_owner: false,
     };
 
     fn upload(offset: u64, change: impl FnOnce(&mut vk::BufferImageCopy)) -> TransferCommand {
