@@ -314,12 +314,12 @@ impl DeviceCore {
     pub fn new(
         driver: Arc<dyn Driver>,
         is_owned: bool,
-        queue_lock: Option<Arc<OwnersLock>>,
+        queue_locks: [Option<Arc<OwnersLock>>; 2],
         kept: [Option<Link<PyAny>>; 2],
     ) -> Self {
         let driver = ManuallyDrop::new(driver);
         let (bindings, process) = (Bindings::default(), Process::current());
         let open_allocators = AtomicUsize::new(0);
-        Self { driver, is_owned, queue_lock, open_allocators, bindings, process, _kept: kept }
+        Self { driver, is_owned, queue_locks, open_allocators, bindings, process, _kept: kept }
     }
 }

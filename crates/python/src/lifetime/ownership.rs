@@ -251,8 +251,8 @@ pub struct DeviceCore {
     pub driver: ManuallyDrop<Arc<dyn Driver>>,
     /// Whether the device was created here, so that this keeps it alive.
     pub is_owned: bool,
-    /// The lock of the other code that submits to the queue of a wrapped device.
-    pub queue_lock: Option<Arc<OwnersLock>>,
+    /// The locks of the other code that submits to the queues of a wrapped device, each once.
+    pub queue_locks: [Option<Arc<OwnersLock>>; 2],
     /// Number of allocators that have not ended.
     pub(super) open_allocators: AtomicUsize,
     /// The memory that buffers and images of the device are bound to.

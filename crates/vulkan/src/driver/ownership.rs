@@ -153,7 +153,7 @@ impl Ownership {
 }
 
 /// Returns ranges in ascending order, with those that meet or overlap as one.
-fn merged(mut ranges: Vec<(u64, u64)>) -> impl Iterator<Item = (u64, u64)> {
+pub(crate) fn merged(mut ranges: Vec<(u64, u64)>) -> impl Iterator<Item = (u64, u64)> {
     ranges.sort_unstable();
     ranges.dedup_by(|next, last| {
         let meets = next.0 <= last.1;
