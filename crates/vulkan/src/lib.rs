@@ -26,7 +26,7 @@ pub use driver::resource_handle::ResourceHandle;
 pub use driver::submission::{
     LayoutChange, QUEUE_LOCK, QueueLock, Submission, TransferCommand, first_texels, layout_aspects,
 };
-pub use driver::transfer_queue::TransferQueue;
+pub use driver::transfer_queue::{Sharing, TransferQueue};
 pub use driver::{disjoint, external, format, image_format, texel};
 pub use host::cache_hints::{prefetch_bytes, prefetch_line, prefetching};
 pub use host::copy::{Target, copy_bytes};
@@ -41,4 +41,5 @@ pub use transfer::batch::BufferPart;
 pub use transfer::engine::{Fill, Pause, Stopped, TransferCounts, TransferEngine};
 pub use transfer::job::{Job, Progress};
 pub use transfer::pieces::{Between, TransferCall};
+pub use transfer::queue_choice::QueueChoice;
 pub use transfer::staging::TransferDirection;

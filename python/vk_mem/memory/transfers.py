@@ -26,7 +26,7 @@ class TransferStatistics(NamedTuple):
     bytes_down: int
     """Bytes from buffers to arrays."""
     submits: int
-    """`vkQueueSubmit`s."""
+    """`vkQueueSubmit`s: three for each submission to the transfer queue."""
     waits: int
     """How often a ring was full, and a call waited for its oldest segment."""
     direct: int
@@ -39,6 +39,8 @@ class TransferStatistics(NamedTuple):
     """Bytes of the rings that were allocated."""
     in_flight: int
     """Transfers that have not ended."""
+    on_transfer_queue: int
+    """Submissions to `Device.transfer_queue`."""
 
 
 def _numpy(what: str) -> Any:

@@ -85,6 +85,8 @@ pub struct Resource {
     pub kind: ResourceKind,
     /// Whether it was created for host access, as `strict_host_access` demands.
     pub(crate) host_access: bool,
+    /// The queue families that share it, bit i for index i; none if it is exclusive.
+    pub(crate) families: u16,
     /// Number of open mappings, including those of aliases.
     pub(crate) open_mappings: AtomicU32,
     pub(super) location: Location,

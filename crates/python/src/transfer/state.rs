@@ -10,7 +10,9 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_vulkan::{Job, Progress, Stopped, TransferDirection, TransferEngine};
+use vkmem_vulkan::{
+    Job, Progress, QueueChoice, Sharing, Stopped, TransferDirection, TransferEngine,
+};
 
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::{to_py, use_after_free};
@@ -96,6 +98,8 @@ pub struct Registration {
     /// Where the first page starts.
     pub page: usize,
     pub buffer: ash::vk::Buffer,
+    /// Which queues may use it.
+    pub sharing: Sharing,
     pub id: AllocationId,
     /// Transfers that use it and have not ended.
     pub uses: AtomicU64,
@@ -141,9 +145,9 @@ const FEW: u64 = 64;
 
 impl TransfersState {
     /// With nothing in flight, entered with its allocator.
-    pub fn new(allocator: &AllocatorState, ring_size: u64) -> Arc<Self> {
+    pub fn new(allocator: &AllocatorState, ring_size: u64, queue: QueueChoice) -> Arc<Self> {
         let state = Arc::new(Self {
-            engine: TransferEngine::new(ring_size),
+            engine: TransferEngine::on(ring_size, queue),
             pins: Pins::default(),
             counts: Counts::default(),
             registrations: Mutex::default(),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 use vkmem_engine::words::bytes;
-use vkmem_vulkan::TransferDirection;
+use vkmem_vulkan::{QueueChoice, TransferDirection};
 
 use super::copies::{Part, number};
 use super::download::{self, Wanted};
@@ -19,7 +19,7 @@ use super::way::{Place, choose, explain, way};
 use crate::arguments::numbers::unsigned;
 use crate::arguments::sequences::{about_item, integers, items};
 use crate::arguments::text::Text;
-use crate::errors::{invalid, pinned};
+use crate::errors::{feature_not_present, invalid, pinned};
 use crate::interpreter::{detach, try_attach, warn_unclosed};
 use crate::lifetime::ownership::{AllocatorState, Background};
 use crate::lifetime::pins::NotClosed;
@@ -33,9 +33,15 @@ use crate::package::TRANSFER_STATISTICS;
 /// Larger data goes in pieces. An upload has read its array when the call returns, unless that is
 /// registered; a download fills its array until its transfer has ended.
 ///
+/// `queue` is "main" or "transfer", the queue that its copies run on: `Device.queue` or
+/// `Device.transfer_queue`. Without it large transfers (from 1 MiB on) run on the transfer queue, if the device
+/// has one, and small ones on the main queue. What the transfer queue cannot carry out runs on the main queue,
+/// and on both a transfer runs after all that was submitted to the main queue before it.
+///
 /// Usable from many threads at once. `Allocator.transfers` is one that is always there.
 ///
-/// Raises `InvalidArgumentError` for a ring of less than 64 KiB.
+/// Raises `InvalidArgumentError` for a ring of less than 64 KiB, `FeatureNotPresentError` for "transfer" on a
+/// device without such a queue.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Transfers {
     pub(super) state: Arc<TransfersState>,
@@ -50,7 +56,8 @@ const SMALLEST_RING: u64 = 64 << 10;
 /// The transfers of an allocator, for calls that name none.
 pub fn default_state(allocator: &AllocatorState) -> Arc<TransfersState> {
     let made = allocator.default_transfers.get_or_init(|| {
-        let made: Arc<dyn Background> = TransfersState::new(allocator, DEFAULT_RING);
+        let made: Arc<dyn Background> =
+            TransfersState::new(allocator, DEFAULT_RING, QueueChoice::BySize);
         made
     });
     let any: Arc<dyn std::any::Any + Send + Sync> = made.clone();
@@ -68,6 +75,23 @@ fn direction(given: &Text, py: Python<'_>) -> PyResult<TransferDirection> {
     }
 }
 
+fn queue(py: Python<'_>, given: &Text, allocator: &AllocatorState) -> PyResult<QueueChoice> {
+    match given.0.as_str() {
+        "main" => Ok(QueueChoice::Main),
+        "transfer" if allocator.device.driver.transfer_queue().is_some() => {
+            Ok(QueueChoice::Transfer)
+        }
+        "transfer" => {
+            let why = "the device has no transfer queue: Device.transfer_queue is None";
+            Err(feature_not_present(py, why))
+        }
+        other => {
+            let other = other.escape_debug();
+            Err(invalid(py, format!("queue is '{other}'; it must be 'main' or 'transfer'")))
+        }
+    }
+}
+
 impl Transfers {
     /// Those of an allocator, for calls that name none.
     pub fn of(allocator: &Arc<AllocatorState>) -> Self {
@@ -80,15 +104,18 @@ impl Transfers {
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
         ring_size: Option<&Bound<'_, PyAny>>,
+        queue: Option<&Text>,
     ) -> PyResult<Self> {
         let _inside = allocator.enter(py)?;
+        let queue =
+            queue.map_or(Ok(QueueChoice::BySize), |name| self::queue(py, name, allocator))?;
         let size = ring_size.map_or(Ok(DEFAULT_RING), |size| unsigned(size, "ring_size"))?;
         if size < SMALLEST_RING {
             let why = format!("ring_size is {size}; it must be at least {SMALLEST_RING}");
             return Err(invalid(py, why));
         }
         let size = size.checked_next_multiple_of(4096).unwrap_or(size);
-        let state = TransfersState::new(allocator, size);
+        let state = TransfersState::new(allocator, size, queue);
         Ok(Self { state, allocator: allocator.clone(), is_default: false })
     }
 
@@ -344,6 +371,7 @@ impl Transfers {
             load(&counts.imported),
             done.ring_bytes,
             self.state.in_flight(),
+            done.on_transfer_queue,
         ))
     }
 
@@ -374,7 +402,7 @@ impl Transfers {
         };
         let place = Place::of(py, &self.allocator, &part, 0, size)?;
         let chosen = choose(py, &self.state, &place, direction, host, None)?;
-        Ok(explain(&chosen, &place, self.state.engine.ring_size(), direction))
+        Ok(explain(&chosen, &place, &self.state.engine, direction))
     }
 
     /// Lets the device use the pages of an array, which is contiguous and writable: a `RegisteredArray`,

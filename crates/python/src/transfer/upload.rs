@@ -147,7 +147,7 @@ impl Registration {
     /// An address of the array, as a place in the buffer of its pages.
     pub fn part(&self, address: usize) -> BufferPart {
         let offset = (address - self.page) as u64;
-        BufferPart { buffer: self.buffer, offset, is_shared: true }
+        BufferPart { buffer: self.buffer, offset, is_shared: true, sharing: self.sharing }
     }
 }
 

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use vkmem_engine::MemoryPropertyFlags;
 use vkmem_engine::lock::Mutex;
 use vkmem_engine::words::bytes;
-use vkmem_vulkan::{BufferPart, Job, ResourceHandle, TransferDirection};
+use vkmem_vulkan::{BufferPart, Job, ResourceHandle, Sharing, TransferDirection, TransferEngine};
 
 use super::copies::{Part, TRANSFER_DST, TRANSFER_SRC, check_bound, check_device, check_queue};
 use super::state::{Registration, Transfer, TransfersState, Way};
@@ -60,8 +60,17 @@ impl Place {
 
     /// For the engine.
     pub fn buffer_part(&self) -> BufferPart {
-        let is_shared = is_shared(&self.resource);
-        BufferPart { buffer: self.handle, offset: self.offset, is_shared }
+        let (is_shared, sharing) = (is_shared(&self.resource), self.sharing());
+        BufferPart { buffer: self.handle, offset: self.offset, is_shared, sharing }
+    }
+
+    /// Which queues may use it. Of several buffers in one memory each has an owner of its own.
+    pub fn sharing(&self) -> Sharing {
+        let queue = self.resource.allocator.device.driver.transfer_queue();
+        match queue.filter(|_| !is_shared(&self.resource)) {
+            Some(queue) => Sharing::of_families(self.resource.families, &queue),
+            None => Sharing::MainQueueOnly,
+        }
     }
 }
 
@@ -210,7 +219,13 @@ fn is_busy(py: Python<'_>, resource: &Resource) -> bool {
 }
 
 /// `explain()`
-pub fn explain(chosen: &Chosen, place: &Place, ring: u64, direction: TransferDirection) -> String {
+pub fn explain(
+    chosen: &Chosen,
+    place: &Place,
+    engine: &TransferEngine,
+    direction: TransferDirection,
+) -> String {
+    let ring = engine.ring_size();
     let memory = properties(&place.resource);
     let names = vkmem_engine::memory_property_names(memory);
     let (verb, towards) = match direction {
@@ -226,6 +241,12 @@ pub fn explain(chosen: &Chosen, place: &Place, ring: u64, direction: TransferDir
     );
     if chosen.way == Way::Ring {
         text += &format!("; through a ring of {}", bytes(ring));
+    }
+    let allocator = &place.resource.allocator.device_allocator;
+    if chosen.way != Way::Direct
+        && engine.queue().is_transfer(allocator, place.size, place.sharing())
+    {
+        text += "; on the transfer queue";
     }
     if chosen.waits {
         text += "; earlier transfers of the buffer end first";

@@ -47,6 +47,16 @@ pub(crate) fn buffer_ranges(
     parts.into_iter().flatten()
 }
 
+/// Returns the resources that commands use, each once.
+pub(crate) fn resources(commands: &[TransferCommand]) -> HashSet<ResourceHandle> {
+    let mut found = HashSet::new();
+    for command in commands {
+        found.extend(buffer_ranges(command).map(|(it, _)| ResourceHandle::Buffer(it.buffer)));
+        found.extend(command.images().into_iter().flatten().map(|it| ResourceHandle::Image(it.0)));
+    }
+    found
+}
+
 /// A part of an image, and the layout that it is in while it changes its owner.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ImageRange {

@@ -23,6 +23,31 @@ pub struct TransferQueue {
     pub buffers_have_no_owner: bool,
 }
 
+/// Which queues may use a resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each one, but the owner changes: `SHARING_MODE_EXCLUSIVE`.
+    Exclusive,
+    /// Each one: `SHARING_MODE_CONCURRENT` over the families of both queues.
+    Concurrent,
+    /// The main one only: it is shared by other families, or that is not known.
+    #[default]
+    MainQueueOnly,
+}
+
+impl Sharing {
+    /// Returns the sharing of a resource from a set of queue families, of which bit i is the family of index i,
+    /// and the highest bit stands for all others; empty for an exclusive resource.
+    pub fn of_families(families: u16, queue: &TransferQueue) -> Self {
+        let has = |index: u32| index < 15 && families & (1 << index) != 0;
+        match families {
+            0 => Self::Exclusive,
+            _ if has(queue.family_index) && has(queue.main_family_index) => Self::Concurrent,
+            _ => Self::MainQueueOnly,
+        }
+    }
+}
+
 /// A granularity that restricts nothing. Each family with graphics or compute has it.
 const ANY_TEXEL: vk::Extent3D = vk::Extent3D { width: 1, height: 1, depth: 1 };
 
@@ -184,6 +209,16 @@ mod tests {
         assert!(COPIES.can_do(&fill));
         assert!(!TransferQueue { fills: false, ..COPIES }.can_do(&fill));
         assert!(TransferQueue { fills: false, ..computes }.can_do(&fill));
+    }
+
+    #[test]
+    fn a_resource_that_one_of_the_families_may_not_use_stays_on_the_main_queue() {
+        let of = |families| Sharing::of_families(families, &COPIES);
+        assert_eq!(of(0), Sharing::Exclusive);
+        assert_eq!((of(0b11), of(0b111)), (Sharing::Concurrent, Sharing::Concurrent));
+        assert_eq!((of(0b101), of(0b110)), (Sharing::MainQueueOnly, Sharing::MainQueueOnly));
+        let far = TransferQueue { family_index: 15, ..COPIES };
+        assert_eq!(Sharing::of_families(u16::MAX, &far), Sharing::MainQueueOnly);
     }
 
     #[test]

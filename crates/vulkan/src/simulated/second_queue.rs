@@ -3,13 +3,11 @@
 //! Every part belongs to the main queue's family until the other one takes it, by an acquisition or by
 //! overwriting it. A command that needs the contents of a part that its family does not own is a violation.
 
-use std::collections::HashSet;
-
 use ash::vk::{self, Handle};
 use vkmem_engine::{Call, CallError, DeviceError, VALIDATION_FAILED};
 
 use crate::driver::image_layouts::ImageParts;
-use crate::driver::ownership::{Owned, Ownership, buffer_ranges};
+use crate::driver::ownership::{Owned, Ownership, buffer_ranges, resources};
 use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::driver::transfer_queue::TransferQueue;
@@ -32,21 +30,30 @@ impl SimulatedDriver {
         self
     }
 
-    /// Returns the second queue that devices of a profile have: a copy engine.
-    pub fn transfer_queue_of_profile(name: &str) -> Option<TransferQueue> {
-        let (family_index, (width, height, depth)) = match name {
-            "nvidia-h200" | "discrete-8gib" => (1, (1, 1, 1)),
-            "discrete-8gib-bar" => (2, (16, 16, 8)),
-            _ => return None,
-        };
-        Some(TransferQueue {
-            family_index,
-            main_family_index: 0,
-            flags: vk::QueueFlags::TRANSFER | vk::QueueFlags::SPARSE_BINDING,
-            granularity: vk::Extent3D { width, height, depth },
-            fills: true,
-            buffers_have_no_owner: false,
-        })
+    /// A queue of a family that can copy buffers and any texels of images.
+    pub const COPY_ENGINE: TransferQueue = TransferQueue {
+        family_index: 1,
+        main_family_index: 0,
+        flags: vk::QueueFlags::from_raw(
+            vk::QueueFlags::TRANSFER.as_raw() | vk::QueueFlags::SPARSE_BINDING.as_raw(),
+        ),
+        granularity: vk::Extent3D { width: 1, height: 1, depth: 1 },
+        fills: true,
+        buffers_have_no_owner: false,
+    };
+
+    /// Returns the second queue that devices of a profile have.
+    pub(super) fn transfer_queue_of_profile(name: &str) -> Option<TransferQueue> {
+        match name {
+            "nvidia-h200" | "discrete-8gib" => Some(Self::COPY_ENGINE),
+            // As AMD's drivers report it.
+            "discrete-8gib-bar" => Some(TransferQueue {
+                family_index: 2,
+                granularity: vk::Extent3D { width: 16, height: 16, depth: 8 },
+                ..Self::COPY_ENGINE
+            }),
+            _ => None,
+        }
     }
 
     /// Implements [`Driver::submit_to_transfer_queue`](crate::Driver::submit_to_transfer_queue).
@@ -246,14 +253,4 @@ impl SimulatedDriver {
             ..end(range.base_array_layer, range.layer_count, found.shape.array_layers);
         levels.flat_map(|level| layers.clone().map(move |layer| (level, layer))).collect()
     }
-}
-
-/// Returns the resources that commands use, each once.
-fn resources(commands: &[TransferCommand]) -> HashSet<ResourceHandle> {
-    let mut found = HashSet::new();
-    for command in commands {
-        found.extend(buffer_ranges(command).map(|(it, _)| ResourceHandle::Buffer(it.buffer)));
-        found.extend(command.images().into_iter().flatten().map(|it| ResourceHandle::Image(it.0)));
-    }
-    found
 }

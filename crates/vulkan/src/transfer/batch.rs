@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use ash::vk;
 
+use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::TransferCommand;
+use crate::driver::transfer_queue::Sharing;
 use crate::transfer::job::Job;
 use crate::transfer::staging::TransferDirection;
 
@@ -19,6 +21,8 @@ pub struct BufferPart {
     pub offset: u64,
     /// Its memory may be that of another buffer as well.
     pub is_shared: bool,
+    /// Which queues may use it.
+    pub sharing: Sharing,
 }
 
 /// A part of a transfer, and the segment of a ring that it uses.
@@ -43,6 +47,8 @@ pub(super) struct Batch {
     pub(super) parts: Vec<Part>,
     /// That are copied by them.
     pub(super) bytes: u64,
+    /// Which queues may use the resources of the commands; one that is missing is of the main queue only.
+    pub(super) sharing: Vec<(ResourceHandle, Sharing)>,
     touched: HashMap<vk::Buffer, Touched>,
     /// Memory that several buffers may share was used since the last barrier.
     shared: bool,
@@ -76,7 +82,17 @@ impl Batch {
             target_offset: to.offset,
             size,
         });
+        self.note(ResourceHandle::Buffer(host.buffer), host.sharing);
+        self.note(ResourceHandle::Buffer(part.buffer), part.sharing);
         self.bytes += size;
+    }
+
+    /// Notes which queues may use a resource of the commands.
+    pub(super) fn note(&mut self, resource: ResourceHandle, sharing: Sharing) {
+        // Many copies in a row mostly are of one buffer and the ring.
+        if !self.sharing.iter().rev().take(2).any(|(known, _)| *known == resource) {
+            self.sharing.push((resource, sharing));
+        }
     }
 
     /// All of it; it is empty then, and what it has learned of the room that it needs stays.
@@ -86,6 +102,7 @@ impl Batch {
             commands: mem::take(&mut self.commands),
             parts: mem::take(&mut self.parts),
             bytes: mem::take(&mut self.bytes),
+            sharing: mem::take(&mut self.sharing),
             touched: HashMap::new(),
             shared: mem::take(&mut self.shared),
         }
@@ -101,8 +118,11 @@ mod tests {
     fn barriers(copies: &[(u64, u64, u64, bool, bool)]) -> usize {
         let mut batch = Batch::default();
         for &(buffer, offset, size, writes, is_shared) in copies {
-            let host = BufferPart { buffer: vk::Buffer::null(), offset: 0, is_shared: false };
-            let part = BufferPart { buffer: vk::Buffer::from_raw(buffer), offset, is_shared };
+            let sharing = Sharing::Exclusive;
+            let host =
+                BufferPart { buffer: vk::Buffer::null(), offset: 0, is_shared: false, sharing };
+            let buffer = vk::Buffer::from_raw(buffer);
+            let part = BufferPart { buffer, offset, is_shared, sharing };
             batch.copy(host, part, size, writes);
         }
         batch.commands.iter().filter(|it| matches!(it, TransferCommand::Barrier)).count()

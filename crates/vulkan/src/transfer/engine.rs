@@ -15,6 +15,7 @@ use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{Batch, BufferPart, Part};
 use crate::transfer::job::{Job, Progress};
 use crate::transfer::lane::{CopyOut, Lane, SLICE};
+use crate::transfer::queue_choice::QueueChoice;
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
 
@@ -45,8 +46,10 @@ pub type Fill<'a> = dyn Fn(u64, usize, usize) -> Result<(), Stopped> + Sync + 'a
 /// What was done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransferCounts {
-    /// `vkQueueSubmit`s.
+    /// `vkQueueSubmit`s: three for each submission to the transfer queue.
     pub submits: u64,
+    /// Submissions to the transfer queue.
+    pub on_transfer_queue: u64,
     /// How often a ring was full, and a call waited for its oldest segment.
     pub waits: u64,
     /// Bytes of the rings that were made.
@@ -64,6 +67,7 @@ struct Lost {
 /// See the module.
 pub struct TransferEngine {
     ring_size: u64,
+    queue: QueueChoice,
     up: Lane,
     down: Lane,
     /// Open batches by their numbers.
@@ -74,14 +78,21 @@ pub struct TransferEngine {
     last: AtomicU64,
     lost: Mutex<Option<Lost>, rank::TransfersLost>,
     submits: AtomicU64,
+    on_transfer_queue: AtomicU64,
     waits: AtomicU64,
 }
 
 impl TransferEngine {
     /// With rings of so many bytes each, which are made when they are first needed.
     pub fn new(ring_size: u64) -> Self {
+        Self::on(ring_size, QueueChoice::default())
+    }
+
+    /// With rings of so many bytes each, on a queue.
+    pub fn on(ring_size: u64, queue: QueueChoice) -> Self {
         Self {
             ring_size,
+            queue,
             up: Lane::new(TransferDirection::Upload, ring_size),
             down: Lane::new(TransferDirection::Download, ring_size),
             batches: Mutex::default(),
@@ -90,6 +101,7 @@ impl TransferEngine {
             last: AtomicU64::new(0),
             lost: Mutex::new(None),
             submits: AtomicU64::new(0),
+            on_transfer_queue: AtomicU64::new(0),
             waits: AtomicU64::new(0),
         }
     }
@@ -104,9 +116,15 @@ impl TransferEngine {
         let made = |lane: &Lane| lane.staging().map_or(0, |_| self.ring_size);
         TransferCounts {
             submits: self.submits.load(Ordering::Relaxed),
+            on_transfer_queue: self.on_transfer_queue.load(Ordering::Relaxed),
             waits: self.waits.load(Ordering::Relaxed),
             ring_bytes: made(&self.up) + made(&self.down),
         }
+    }
+
+    /// Which queue its transfers run on.
+    pub fn queue(&self) -> QueueChoice {
+        self.queue
     }
 
     fn lane(&self, direction: TransferDirection) -> &Lane {
@@ -155,13 +173,21 @@ impl TransferEngine {
         if batch.commands.is_empty() {
             return;
         }
+        let (driver, exclusive) = (allocator.driver(), self.queue.exclusive_of(allocator, &batch));
         // SAFETY: the callers of `upload` and `download` vouch for their buffers until the jobs have ended,
         // and the rings stay until no segment is in use.
-        let submitted = unsafe { allocator.driver().submit(&batch.commands) };
+        let submitted = unsafe {
+            match &exclusive {
+                Some(exclusive) => driver.submit_to_transfer_queue(&batch.commands, exclusive),
+                None => driver.submit(&batch.commands),
+            }
+        };
         let outcome = submitted.map_err(Error::from);
         let state = match &outcome {
             Ok(submission) => {
-                self.submits.fetch_add(1, Ordering::Relaxed);
+                let is_second = exclusive.is_some();
+                self.submits.fetch_add(if is_second { 3 } else { 1 }, Ordering::Relaxed);
+                self.on_transfer_queue.fetch_add(is_second.into(), Ordering::Relaxed);
                 self.last.fetch_max(submission.0, Ordering::AcqRel);
                 SegmentState::Submitted(*submission)
             }
@@ -462,7 +488,12 @@ impl TransferEngine {
         }
         job.recorded(batch, None);
         self.up.recorded(place.number, batch, None);
-        let host = BufferPart { buffer: staging.buffer(), offset: place.offset, is_shared: false };
+        let host = BufferPart {
+            buffer: staging.buffer(),
+            offset: place.offset,
+            is_shared: false,
+            sharing: staging.sharing(),
+        };
         let part = BufferPart { offset: to.offset + from, ..to };
         self.record(allocator, batch, job, host, part, size, Some((up, place.number)), true);
         Ok(())
@@ -488,7 +519,12 @@ impl TransferEngine {
         let then = CopyOut { job: job.clone(), target, offset: place.offset, size };
         job.recorded(batch, Some(place.number));
         self.down.recorded(place.number, batch, Some(then));
-        let host = BufferPart { buffer: staging.buffer(), offset: place.offset, is_shared: false };
+        let host = BufferPart {
+            buffer: staging.buffer(),
+            offset: place.offset,
+            is_shared: false,
+            sharing: staging.sharing(),
+        };
         let part = BufferPart { offset: from.offset + start, ..from };
         self.record(allocator, batch, job, host, part, size, Some((down, place.number)), false);
         Ok(place.number)

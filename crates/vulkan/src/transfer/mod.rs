@@ -6,5 +6,6 @@ pub(crate) mod engine;
 pub(crate) mod job;
 pub(crate) mod lane;
 pub(crate) mod pieces;
+pub(crate) mod queue_choice;
 pub(crate) mod ring;
 pub(crate) mod staging;
