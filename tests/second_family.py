@@ -48,6 +48,8 @@ class SecondFamily:
         """The family of each `vkQueueSubmit`."""
         self.holds: Any = None
         """Called at each use of a queue with its family."""
+        self.live: set[tuple[str, int]] = set()
+        """Command pools, fences and semaphores that were created and not destroyed."""
         self._family = struct.pack("6I", flags, 1, 0, *granularity)
         self._pools: dict[int, int] = {}
         self._buffers: dict[int, int] = {}
@@ -56,6 +58,8 @@ class SecondFamily:
         self._signalled: set[int] = set()
         self._timelines: set[int] = set()
         self._queue = 0
+        for what in ("CommandPool", "Fence", "Semaphore"):
+            self._count(driver, what)
         for name in (
             "vkGetPhysicalDeviceQueueFamilyProperties",
             "vkCreateDevice",
@@ -71,6 +75,20 @@ class SecondFamily:
             "vkQueueWaitIdle",
         ):
             driver.instead(name, getattr(self, "_" + name))
+
+    def _count(self, driver: OddDriver, what: str) -> None:
+        def create(original: Function, device: int, info: int, callbacks: Any, made: int) -> Any:
+            result = original(device, info, callbacks, made)
+            if result == 0:
+                self.live.add((what, peek(made, "Q")))
+            return result
+
+        def destroy(original: Function, device: int, handle: int, callbacks: Any) -> None:
+            self.live.discard((what, handle))
+            original(device, handle, callbacks)
+
+        driver.instead(f"vkCreate{what}", create)
+        driver.instead(f"vkDestroy{what}", destroy)
 
     def check(self) -> None:
         assert self.wrong == []

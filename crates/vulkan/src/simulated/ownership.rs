@@ -53,3 +53,25 @@ impl Away {
         self.images.entry(image.as_raw()).or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_taken_and_given_in_parts() {
+        let range = |offset, size| BufferRange { buffer: vk::Buffer::from_raw(5), offset, size };
+        let mut away = Away::default();
+        assert!(!away.has_any(&range(0, 100)));
+        away.take(&range(0, 100));
+        away.take(&range(100, 100));
+        assert!(away.has_all(&range(50, 100)));
+        away.give(&range(90, 20));
+        assert!(away.has_all(&range(0, 90)) && away.has_all(&range(110, 90)));
+        assert!(!away.has_any(&range(90, 20)) && !away.has_all(&range(80, 20)));
+        away.give(&range(0, vk::WHOLE_SIZE));
+        assert!(!away.has_any(&range(0, vk::WHOLE_SIZE)));
+        away.take(&range(7, vk::WHOLE_SIZE));
+        assert!(away.has_all(&range(1 << 40, 1)) && !away.has_any(&range(0, 7)));
+    }
+}

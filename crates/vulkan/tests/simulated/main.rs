@@ -5,6 +5,7 @@ mod contents;
 mod external;
 mod requirements;
 mod submissions;
+mod transfer_queue;
 mod transfers;
 
 use std::ptr;
