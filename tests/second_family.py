@@ -1,8 +1,9 @@
 """A second queue family in front of a driver that has one: its queue is the driver's only queue.
 
-It keeps books of what Vulkan demands of two families, which the driver does not see: that each change
-of owner is released by a queue of the one family and then acquired by a queue of the other with equal
-ranges and layouts, and that each binary semaphore is signalled once and then waited for once.
+It keeps books of what Vulkan demands of two families, which the driver does not see: that each
+change of owner is released by a queue of the one family and then acquired by a queue of the other
+with equal ranges and layouts, and that each binary semaphore is signalled once and then waited for
+once.
 """
 
 from __future__ import annotations
@@ -196,7 +197,9 @@ class SecondFamily:
                 at = (first or 0) + index * size
                 source, target = peek(at + families, "I"), peek(at + families + 4, "I")
                 if source != target:
-                    key = struct.unpack(what, ctypes.string_at(at + families + 8, struct.calcsize(what)))
+                    key = struct.unpack(
+                        what, ctypes.string_at(at + families + 8, struct.calcsize(what))
+                    )
                     if size == IMAGE_BARRIER_SIZE:
                         key += struct.unpack("II", ctypes.string_at(at + 24, 8))
                     changes.append((source, target, key))

@@ -14,6 +14,7 @@ from odd_driver import OUT_OF_DEVICE_MEMORY, OUT_OF_HOST_MEMORY, OddDriver
 from second_family import QUEUE, SecondFamily
 from support import TRANSFER, pattern
 
+import vk_mem
 from vk_mem import (
     Allocator,
     Device,
@@ -341,9 +342,8 @@ def test_a_lock_that_cannot_be_entered(opened: Opened, wrap: Wrap, which: int) -
     device = wrap(queue_lock=locks[0], transfer_queue_lock=locks[1])
     locks[which].fails = True
     before = len(family.submits)
-    with pytest.raises(Exception) as caught:  # noqa: PT011
+    with pytest.raises(vk_mem.Error, match="queue_lock"):
         copy(device)
-    assert isinstance(caught.value, ZeroDivisionError) or "queue_lock" in str(caught.value)
     assert len(family.submits) == before and not any(it.held for it in locks)
     locks[which].fails = False
     copy(device)
@@ -467,7 +467,11 @@ def test_explain_tells_the_queue(make_simulated: Any) -> None:
     with Allocator(make_simulated("discrete-8gib")) as allocator:
         buffer = allocator.create_buffer(LARGE, TRANSFER)
         other = allocator.create_buffer(LARGE, TRANSFER, queue_family_indices=[0, 2])
-        for queue, small, large in ((None, False, True), ("main", False, False), ("transfer", True, True)):
+        for queue, small, large in (
+            (None, False, True),
+            ("main", False, False),
+            ("transfer", True, True),
+        ):
             with Transfers(allocator, RING, queue=queue) as transfers:
                 for size, expected in ((64, small), (LARGE, large)):
                     text = transfers.explain(size, buffer)
