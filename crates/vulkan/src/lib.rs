@@ -38,7 +38,7 @@ pub use simulated::pending::Completion;
 pub use simulated::rules::RequirementRules;
 pub use transfer::batch::BufferPart;
 pub use transfer::engine::{Fill, Pause, Stopped, TransferCounts, TransferEngine};
-pub use transfer::image::{ImagePart, ImageUse};
+pub use transfer::image::{ImagePart, MipChain, UsedImage};
 pub use transfer::job::{Job, Progress};
 pub use transfer::layout::TrackedLayout;
 pub use transfer::pieces::{Between, TransferCall};

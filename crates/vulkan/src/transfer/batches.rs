@@ -51,11 +51,7 @@ impl Use {
                 Some(Self::of_buffer(target, target_offset, size, true)),
             ],
             // The buffer is the ring's, and each part of that belongs to one transfer.
-            TransferCommand::CopyBufferToImage { image, .. }
-            | TransferCommand::CopyImageToBuffer { image, .. } => {
-                [Some(Self::of_image(image)), None]
-            }
-            TransferCommand::Barrier => [None, None],
+            _ => command.images().map(|it| it.map(|(image, ..)| Self::of_image(image))),
         }
     }
 }

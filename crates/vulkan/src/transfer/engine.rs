@@ -13,7 +13,7 @@ use crate::driver::submission::Submission;
 use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{Batch, BufferPart, Part};
 use crate::transfer::batches::{Batches, First, Use};
-use crate::transfer::image::ImagePart;
+use crate::transfer::image::{ImagePart, MipChain};
 use crate::transfer::job::{Job, Progress};
 use crate::transfer::lane::{CopyOut, Lane, SLICE};
 use crate::transfer::region::Piece;
@@ -226,6 +226,19 @@ impl TransferEngine {
         self.add(allocator, number, whose, of, is_shared, |batch| {
             batch.copy_image(host, part, piece, job, writes);
         });
+    }
+
+    /// Adds the blits of a chain of mip levels to a batch.
+    pub(super) fn record_mips(
+        &self,
+        allocator: &DeviceAllocator,
+        number: u64,
+        job: &Arc<Job>,
+        chain: &MipChain,
+    ) {
+        let (of, is_shared) = (Use::of_image(chain.image.image), chain.image.is_shared);
+        let whose = Part { job: job.clone(), segment: None };
+        self.add(allocator, number, whose, of, is_shared, |batch| batch.make_mips(chain));
     }
 
     /// Adds commands to a batch, once what other batches have recorded of the same bytes is submitted.

@@ -21,7 +21,7 @@ use crate::transfer::staging::{Staging, TransferDirection};
 
 /// An image that commands use, and the layouts that they leave it in.
 #[derive(Clone, Debug)]
-pub struct ImageUse {
+pub struct UsedImage {
     /// Live until the transfer has ended.
     pub image: vk::Image,
     /// Its memory may be that of another resource as well.
@@ -40,7 +40,7 @@ pub struct ImageUse {
 #[derive(Clone, Debug)]
 pub struct ImagePart {
     /// The image.
-    pub image: ImageUse,
+    pub image: UsedImage,
     /// The texels.
     pub region: ImageRegion,
 }
@@ -50,9 +50,65 @@ pub struct ImagePart {
 struct ImageCommand {
     /// Its place among the commands of the batch.
     at: usize,
-    image: ImageUse,
+    image: UsedImage,
     /// It needs the contents that the image has.
     reads: bool,
+}
+
+/// A chain of mip levels, each of which becomes the one before at half the size.
+#[derive(Clone, Debug)]
+pub struct MipChain {
+    /// The image.
+    pub image: UsedImage,
+    /// The aspect to filter.
+    pub aspect: vk::ImageAspectFlags,
+    /// Sides of the first level in texels.
+    pub extent: vk::Extent3D,
+    /// Its levels; 2 at least.
+    pub mip_levels: u32,
+    /// Its array layers.
+    pub array_layers: u32,
+    /// How texels are averaged.
+    pub filter: vk::Filter,
+}
+
+impl MipChain {
+    fn part(&self, mip_level: u32) -> vk::ImageSubresourceLayers {
+        let (base_array_layer, layer_count) = (0, self.array_layers);
+        let aspect_mask = self.aspect;
+        vk::ImageSubresourceLayers { aspect_mask, mip_level, base_array_layer, layer_count }
+    }
+
+    fn corners(&self, mip_level: u32) -> [vk::Offset3D; 2] {
+        let side = |length: u32| (length >> mip_level).max(1).cast_signed();
+        let vk::Extent3D { width, height, depth } = self.extent;
+        let end = vk::Offset3D { x: side(width), y: side(height), z: side(depth) };
+        [vk::Offset3D::default(), end]
+    }
+
+    /// The blit that makes a level of the one before.
+    fn blit(&self, mip_level: u32) -> TransferCommand {
+        let region = vk::ImageBlit {
+            src_subresource: self.part(mip_level - 1),
+            src_offsets: self.corners(mip_level - 1),
+            dst_subresource: self.part(mip_level),
+            dst_offsets: self.corners(mip_level),
+        };
+        let layouts = |level: u32| {
+            let base_mip_level = level;
+            let range =
+                vk::ImageSubresourceRange { base_mip_level, level_count: 1, ..self.image.range };
+            LayoutChange { range, ..LayoutChange::of_new_image(self.image.otherwise) }
+        };
+        TransferCommand::BlitImage {
+            source: self.image.image,
+            target: self.image.image,
+            region,
+            filter: self.filter,
+            source_layouts: layouts(mip_level - 1),
+            target_layouts: layouts(mip_level),
+        }
+    }
 }
 
 /// Texels that a command uses.
@@ -63,12 +119,18 @@ struct Touched {
     leave: Option<vk::ImageLayout>,
     /// Address of the job, of which no two parts meet.
     job: usize,
+    /// It uses the whole image, in several layouts.
+    is_alone: bool,
 }
 
 impl Touched {
     fn meets(&self, other: &Self) -> bool {
         // All commands between two barriers find and leave the whole image in one layout.
-        if self.is_written != other.is_written || self.leave != other.leave {
+        if self.is_alone
+            || other.is_alone
+            || self.is_written != other.is_written
+            || self.leave != other.leave
+        {
             return true;
         }
         let (one, two) = (&self.part, &other.part);
@@ -101,7 +163,7 @@ fn is_initial(layout: vk::ImageLayout) -> bool {
     matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED)
 }
 
-impl ImageUse {
+impl UsedImage {
     /// The layout that it is left in.
     fn after(&self, before: vk::ImageLayout) -> vk::ImageLayout {
         let kept = if is_initial(before) { self.otherwise } else { before };
@@ -130,6 +192,7 @@ impl Batch {
             is_written: writes,
             leave: image.leave,
             job: Arc::as_ptr(job).addr(),
+            is_alone: false,
         };
         let touched = self.images.touched.get(&image.image);
         if self.has_shared(image.is_shared)
@@ -156,6 +219,29 @@ impl Batch {
             TransferCommand::CopyImageToBuffer { image, buffer, region: copy, layouts }
         });
         self.bytes += piece.size;
+    }
+
+    /// Adds the blits of a chain of mip levels.
+    pub(super) fn make_mips(&mut self, chain: &MipChain) {
+        let image = &chain.image;
+        if self.has_shared(image.is_shared) || self.images.touched.contains_key(&image.image) {
+            self.barrier();
+        }
+        for level in 1..chain.mip_levels {
+            if level > 1 {
+                self.barrier();
+            }
+            self.images.all.push(ImageCommand {
+                at: self.commands.len(),
+                image: image.clone(),
+                reads: true,
+            });
+            self.commands.push(chain.blit(level));
+        }
+        self.note_shared(image.is_shared);
+        let (part, leave) = (chain.part(0), image.leave);
+        let all = Touched { part, is_written: true, leave, job: 0, is_alone: true };
+        self.images.touched.entry(image.image).or_default().push(all);
     }
 
     /// The commands with the layouts that images have now, by address, and the layouts that they have then.
@@ -186,6 +272,11 @@ impl Batch {
                 TransferCommand::CopyBufferToImage { layouts, .. }
                 | TransferCommand::CopyImageToBuffer { layouts, .. } => {
                     (layouts.old, layouts.new) = (before, after);
+                }
+                TransferCommand::BlitImage { source_layouts, target_layouts, .. } => {
+                    (source_layouts.old, source_layouts.new) = (before, after);
+                    // What the level holds is replaced.
+                    (target_layouts.old, target_layouts.new) = (vk::ImageLayout::UNDEFINED, after);
                 }
                 _ => {}
             }
@@ -323,6 +414,19 @@ impl TransferEngine {
             Ok(())
         };
         self.end(call, self.pieces(call, cut, threads, &one))
+    }
+
+    /// Records the blits of a chain of mip levels into a batch.
+    pub fn generate_mips(
+        &self,
+        allocator: &DeviceAllocator,
+        job: &Arc<Job>,
+        batch: u64,
+        chain: &MipChain,
+    ) {
+        job.recorded(batch, None);
+        self.record_mips(allocator, batch, job, chain);
+        job.close();
     }
 
     /// Copies an image to the host, as [`download`](Self::download) does with a buffer.
