@@ -127,9 +127,9 @@ impl<T> IntoPyResult<T> for Result<T, OpenError> {
         self.map_err(|error| {
             let class = match error {
                 OpenError::Lacks { .. } => "FeatureNotPresentError",
-                OpenError::UnknownFeature { .. } | OpenError::LeftOut { .. } => {
-                    "InvalidArgumentError"
-                }
+                OpenError::UnknownFeature { .. }
+                | OpenError::LeftOut { .. }
+                | OpenError::TransferQueue { .. } => "InvalidArgumentError",
                 _ => "InitializationError",
             };
             raise(py, class, &error.to_string(), None)

@@ -18,7 +18,7 @@ pub use device::callbacks::AllocationCallbacks;
 pub use device::memory_locks::set_wait;
 pub use device::open::{DeviceSelector, OpenOptions, enumerate};
 pub use device::vulkan_device::VulkanDevice;
-pub use device::wrap::WrapOptions;
+pub use device::wrap::{WrapOptions, WrappedTransferQueue};
 pub use driver::chain::buffer_usage;
 pub use driver::contract::{DeviceHandles, Driver, HostSide};
 pub use driver::external::{ExternalMemory, ExternalSupport};
@@ -27,6 +27,7 @@ pub use driver::resource_handle::ResourceHandle;
 pub use driver::submission::{
     LayoutChange, QUEUE_LOCK, QueueLock, Submission, TransferCommand, first_texels, layout_aspects,
 };
+pub use driver::transfer_queue::{Sharing, TransferQueue};
 pub use driver::{disjoint, external, format, image_format, texel};
 pub use host::cache_hints::{prefetch_bytes, prefetch_line, prefetching};
 pub use host::copy::{Target, copy_bytes};
@@ -39,6 +40,10 @@ pub use simulated::pending::Completion;
 pub use simulated::rules::RequirementRules;
 pub use transfer::batch::BufferPart;
 pub use transfer::engine::{Fill, Pause, Stopped, TransferCounts, TransferEngine};
+pub use transfer::image::{ImagePart, MipChain, UsedImage};
 pub use transfer::job::{Job, Progress};
+pub use transfer::layout::TrackedLayout;
 pub use transfer::pieces::{Between, TransferCall};
+pub use transfer::queue_choice::QueueChoice;
+pub use transfer::region::{ImageRegion, copied_texels};
 pub use transfer::staging::TransferDirection;

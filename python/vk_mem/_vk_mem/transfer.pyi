@@ -54,7 +54,13 @@ class _TransferBatch:
 
 @final
 class Transfers:
-    def __new__(cls, allocator: Allocator, ring_size: int = 67108864) -> Self: ...
+    def __new__(
+        cls,
+        allocator: Allocator,
+        ring_size: int = 67108864,
+        *,
+        queue: Literal["main", "transfer"] | None = None,
+    ) -> Self: ...
     @property
     def ring_size(self) -> int: ...
     @property

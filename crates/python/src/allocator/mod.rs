@@ -10,6 +10,7 @@ mod import;
 mod leaks;
 mod many;
 mod memory_types;
+mod new_texels;
 mod statistics;
 mod transfers;
 

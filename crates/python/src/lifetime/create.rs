@@ -37,6 +37,8 @@ pub struct CreatedResource {
     pub usage: u64,
     /// Kind of resource, for `bufferImageGranularity`.
     pub kind: ResourceKind,
+    /// The queue families that share it, bit i for index i; none if it is exclusive.
+    pub families: u16,
 }
 
 impl CreatedResource {
@@ -44,7 +46,7 @@ impl CreatedResource {
     pub fn memory(allocation: Allocation) -> Self {
         let (handle, host_size) = (ResourceHandle::Memory, allocation.size);
         let location = Location { handle, allocation };
-        Self { location, host_size, usage: 0, kind: ResourceKind::Unknown }
+        Self { location, host_size, usage: 0, kind: ResourceKind::Unknown, families: 0 }
     }
 
     /// Describes an image. Its host size is that of the memory, as the driver decides the layout of texels.
@@ -52,7 +54,10 @@ impl CreatedResource {
         let (handle, host_size) = (ResourceHandle::Image(image), allocation.size);
         let usage = u64::from(info.usage.as_raw());
         let location = Location { handle, allocation };
-        Self { location, host_size, usage, kind: image_kind(info.tiling) }
+        let families = families_of(info.sharing_mode, || {
+            (info.p_queue_family_indices, info.queue_family_index_count)
+        });
+        Self { location, host_size, usage, kind: image_kind(info.tiling), families }
     }
 
     /// Describes a buffer.
@@ -63,7 +68,10 @@ impl CreatedResource {
     ) -> Self {
         let location = Location { handle: ResourceHandle::Buffer(buffer), allocation };
         let (host_size, usage) = (info.size, usage_of(info));
-        Self { location, host_size, usage, kind: ResourceKind::Buffer }
+        let families = families_of(info.sharing_mode, || {
+            (info.p_queue_family_indices, info.queue_family_index_count)
+        });
+        Self { location, host_size, usage, kind: ResourceKind::Buffer, families }
     }
 }
 
@@ -75,6 +83,31 @@ fn usage_of(info: &vk::BufferCreateInfo<'_>) -> u64 {
     }
     // SAFETY: the chain that the buffer was just created with, which the caller keeps valid for the call.
     unsafe { buffer_usage(info) }
+}
+
+/// Returns the queue families that share a resource as bits. Those without a bit of their own are left out, as are
+/// those of a mode that this library does not know, of which the highest bit says that it is not exclusive.
+#[inline(always)]
+fn families_of(mode: vk::SharingMode, indices: impl FnOnce() -> (*const u32, u32)) -> u16 {
+    if mode == vk::SharingMode::EXCLUSIVE {
+        return 0;
+    }
+    bits_of(indices())
+}
+
+#[cold]
+fn bits_of((indices, count): (*const u32, u32)) -> u16 {
+    const OTHERS: u16 = 1 << 15;
+    if indices.is_null() {
+        return OTHERS;
+    }
+    // SAFETY: the create info that the resource was just created with, which the caller keeps valid for the call.
+    let indices = unsafe { std::slice::from_raw_parts(indices, count as usize) };
+    let bit = |index: &u32| if *index < 15 { 1 << *index } else { OTHERS };
+    indices
+        .iter()
+        .fold(0, |all, index| all | bit(index))
+        .max(u16::from(indices.is_empty()) * OTHERS)
 }
 
 /// Options that all resources of one call have in common.
@@ -190,6 +223,7 @@ impl Resource {
             dont_bind: options.dont_bind && created.location.handle != ResourceHandle::Memory,
             kind: created.kind,
             host_access: options.host_access,
+            families: created.families,
             open_mappings: AtomicU32::new(0),
             location: created.location,
             host_size: created.host_size,
@@ -314,12 +348,12 @@ impl DeviceCore {
     pub fn new(
         driver: Arc<dyn Driver>,
         is_owned: bool,
-        queue_lock: Option<Arc<OwnersLock>>,
+        queue_locks: [Option<Arc<OwnersLock>>; 2],
         kept: [Option<Link<PyAny>>; 2],
     ) -> Self {
         let driver = ManuallyDrop::new(driver);
         let (bindings, process) = (Bindings::default(), Process::current());
         let open_allocators = AtomicUsize::new(0);
-        Self { driver, is_owned, queue_lock, open_allocators, bindings, process, _kept: kept }
+        Self { driver, is_owned, queue_locks, open_allocators, bindings, process, _kept: kept }
     }
 }

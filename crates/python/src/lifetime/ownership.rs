@@ -31,7 +31,7 @@ use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
 use vkmem_engine::{Allocation, AllocationId, HostRanges, PoolId, ResourceKind};
-use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle};
+use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, TrackedLayout};
 
 use super::host_buffer::HeldBuffer;
 use super::memory_listener::DeviceMemoryListener;
@@ -85,6 +85,8 @@ pub struct Resource {
     pub kind: ResourceKind,
     /// Whether it was created for host access, as `strict_host_access` demands.
     pub(crate) host_access: bool,
+    /// The queue families that share it, bit i for index i; none if it is exclusive.
+    pub(crate) families: u16,
     /// Number of open mappings, including those of aliases.
     pub(crate) open_mappings: AtomicU32,
     pub(super) location: Location,
@@ -117,6 +119,8 @@ pub struct Extras {
     pub(super) last_name: OnceLock<String>,
     pub(super) origin: OnceLock<Origin>,
     pub(super) custom_data: Mutex<Option<Arc<str>>, rank::CustomData>,
+    /// The layout of an image that transfers or the caller have changed.
+    pub(super) layout: OnceLock<Arc<TrackedLayout>>,
     /// Open writers of non-coherent memory; those of an alias are its base's.
     pub(super) writers: Writers,
 }
@@ -251,8 +255,8 @@ pub struct DeviceCore {
     pub driver: ManuallyDrop<Arc<dyn Driver>>,
     /// Whether the device was created here, so that this keeps it alive.
     pub is_owned: bool,
-    /// The lock of the other code that submits to the queue of a wrapped device.
-    pub queue_lock: Option<Arc<OwnersLock>>,
+    /// The locks of the other code that submits to the queues of a wrapped device, each once.
+    pub queue_locks: [Option<Arc<OwnersLock>>; 2],
     /// Number of allocators that have not ended.
     pub(super) open_allocators: AtomicUsize,
     /// The memory that buffers and images of the device are bound to.

@@ -25,6 +25,11 @@ pub struct OwnersLock(Mutex<Option<Py<PyAny>>, rank::Callback>);
 impl OwnersLock {
     /// Takes an object that can be used in a `with` statement; raises `TypeError` for any other.
     pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        Self::named(object, "queue_lock")
+    }
+
+    /// Takes the lock of a keyword.
+    pub fn named(object: &Bound<'_, PyAny>, keyword: &str) -> PyResult<Arc<Self>> {
         // Looks at the class, as `with` does: `threading.Lock` without parentheses is not a lock.
         let class = object.get_type();
         if class.hasattr("__enter__")? && class.hasattr("__exit__")? {
@@ -32,7 +37,7 @@ impl OwnersLock {
         }
         let kind = class.name()?;
         Err(PyTypeError::new_err(format!(
-            "queue_lock must be a context manager, as threading.Lock(), not {kind}"
+            "{keyword} must be a context manager, as threading.Lock(), not {kind}"
         )))
     }
 

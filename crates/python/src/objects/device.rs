@@ -7,7 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_vulkan::{
-    DeviceSelector, Driver, OpenOptions, QueueLock, VulkanDevice, WrapOptions, enumerate,
+    DeviceSelector, Driver, OpenOptions, QueueLock, VulkanDevice, WrapOptions,
+    WrappedTransferQueue, enumerate,
 };
 
 use super::device_info::{DeviceProperties, MemoryProperties, PhysicalDevice, version_tuple};
@@ -31,7 +32,7 @@ pub struct Device {
 
 impl Device {
     pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
-        Self { core: Arc::new(DeviceCore::new(driver, is_owned, None, [None, None])) }
+        Self { core: Arc::new(DeviceCore::new(driver, is_owned, [None, None], [None, None])) }
     }
 }
 
@@ -96,7 +97,8 @@ pub fn list_physical_devices(py: Python<'_>) -> PyResult<Vec<PhysicalDevice>> {
 
 #[pymethods]
 impl Device {
-    /// Opens a device without a window: instance, device, one queue.
+    /// Opens a device without a window: instance, device, one queue; and a second one of a family that can copy
+    /// and do nothing else, where there is one (`transfer_queue`).
     ///
     /// Takes the best device: a discrete GPU before an integrated one, a driver that runs on the CPU last.
     /// With `name`, the best whose name contains it; with `index`, that number of `list_physical_devices()`.
@@ -167,7 +169,7 @@ impl Device {
         let device = detach(py, || unsafe { VulkanDevice::open_through(loader, &options) });
         let device = device.or_raise(py)?;
         let kept = [kept(get_instance_proc_addr), callbacks];
-        Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), true, None, kept)) })
+        Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), true, [None, None], kept)) })
     }
 
     /// Wraps a device that the caller owns, and destroys only after its allocators are closed.
@@ -185,15 +187,23 @@ impl Device {
     /// `__exit__` is raised when the copy has ended. A thread that holds the lock cannot make copies, unless
     /// the lock is reentrant, like `threading.RLock()`.
     ///
+    /// `transfer_queue` and `transfer_queue_family_index` are a second queue that can copy, mostly of a family
+    /// that does nothing else: large transfers run there (`Transfers`), after what was submitted to `queue`
+    /// before them. `transfer_queue_lock` is to it what `queue_lock` is to `queue`, and may be the same lock. Both
+    /// are held around such a submission, `queue_lock` first.
+    ///
     /// `binding` names the module that the handles come from if that cannot be told from them: its loader is
     /// used. For any other loader, `get_instance_proc_addr` is its function, or the address of that: it and
     /// what it returns have to stay valid while the device is used. `allocation_callbacks` is as in `open`.
     ///
-    /// Raises `InitializationError` if a function is missing that the version or an extension guarantees.
+    /// Raises `InitializationError` if a function is missing that the version or an extension guarantees,
+    /// `InvalidArgumentError` for a `transfer_queue` without its family, of a family that the device lacks or
+    /// that cannot copy, without `queue`, or that is `queue`.
     #[classmethod]
     #[pyo3(signature = (
         instance, physical_device, logical_device, *, api_version, extensions = None,
-        queue = None, queue_family_index = 0, queue_lock = None, buffer_device_address = false,
+        queue = None, queue_family_index = 0, queue_lock = None, transfer_queue = None,
+        transfer_queue_family_index = None, transfer_queue_lock = None, buffer_device_address = false,
         amd_device_coherent = false, binding = None, get_instance_proc_addr = None,
         allocation_callbacks = None
     ))]
@@ -209,6 +219,9 @@ impl Device {
         queue: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = queue_family_index)] queue_family_index: u32,
         queue_lock: Option<&Bound<'_, PyAny>>,
+        transfer_queue: Option<&Bound<'_, PyAny>>,
+        transfer_queue_family_index: Option<&Bound<'_, PyAny>>,
+        transfer_queue_lock: Option<&Bound<'_, PyAny>>,
         buffer_device_address: bool,
         amd_device_coherent: bool,
         binding: Option<&Bound<'_, PyAny>>,
@@ -233,7 +246,31 @@ impl Device {
             let why = "queue_lock= is held around submissions to queue=: give that as well";
             return Err(invalid(py, why));
         }
+        if transfer_queue.is_some() != transfer_queue_family_index.is_some() {
+            let why = "transfer_queue= and transfer_queue_family_index= belong together";
+            return Err(invalid(py, why));
+        }
+        if transfer_queue_lock.is_some() && transfer_queue.is_none() {
+            let why = "transfer_queue_lock= is held around submissions to transfer_queue=: give that \
+                       as well";
+            return Err(invalid(py, why));
+        }
+        let is_one_lock =
+            transfer_queue_lock.is_some_and(|it| queue_lock.is_some_and(|of| of.is(it)));
         let queue_lock = queue_lock.map(OwnersLock::new).transpose()?;
+        let second_lock = match transfer_queue_lock.filter(|_| !is_one_lock) {
+            Some(lock) => Some(OwnersLock::named(lock, "transfer_queue_lock")?),
+            None => None,
+        };
+        let lock = if is_one_lock { queue_lock.clone() } else { second_lock.clone() };
+        let transfer_queue = match (transfer_queue, transfer_queue_family_index) {
+            (Some(queue), Some(family)) => Some(WrappedTransferQueue {
+                queue: handle(queue, "VkQueue", "transfer_queue")?,
+                family_index: unsigned_32(family, "transfer_queue_family_index")?,
+                lock: lock.map(|lock| lock as Arc<dyn QueueLock>),
+            }),
+            _ => None,
+        };
         let options = WrapOptions {
             instance,
             physical_device,
@@ -243,6 +280,7 @@ impl Device {
             queue: queue.map_or(Ok(0), |queue| handle(queue, "VkQueue", "queue"))?,
             queue_family_index,
             queue_lock: queue_lock.clone().map(|lock| lock as Arc<dyn QueueLock>),
+            transfer_queue,
             get_instance_proc_addr: if given == 0 { loader.unwrap_or(0) } else { given },
             buffer_device_address,
             amd_device_coherent,
@@ -251,7 +289,8 @@ impl Device {
         // SAFETY: the caller guarantees the handles, as documented.
         let device = detach(py, || unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;
         let kept = [kept(get_instance_proc_addr), callbacks];
-        Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), false, queue_lock, kept)) })
+        let locks = [queue_lock, second_lock];
+        Ok(Self { core: Arc::new(DeviceCore::new(Arc::new(device), false, locks, kept)) })
     }
 
     /// The `VkInstance`; 0 for a simulated device.
@@ -282,6 +321,19 @@ impl Device {
     #[getter]
     fn queue_family_index(&self) -> u32 {
         self.core.driver.handles().queue_family_index
+    }
+
+    /// The `VkQueue` for large transfers, beside `queue`; None without one. 0 for a simulated one.
+    #[getter]
+    fn transfer_queue(&self) -> Option<u64> {
+        let driver = &self.core.driver;
+        driver.transfer_queue().map(|_| driver.handles().transfer_queue)
+    }
+
+    /// Family index of `transfer_queue`; None without one.
+    #[getter]
+    fn transfer_queue_family_index(&self) -> Option<u32> {
+        self.core.driver.transfer_queue().map(|queue| queue.family_index)
     }
 
     /// The highest Vulkan version in use: major, minor and patch.
@@ -330,13 +382,11 @@ impl Device {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.core.queue_lock.as_ref().map_or(Ok(()), |lock| lock.traverse(&visit))
+        self.core.queue_locks.iter().flatten().try_for_each(|lock| lock.traverse(&visit))
     }
 
     fn __clear__(&self) {
-        if let Some(lock) = &self.core.queue_lock {
-            lock.clear();
-        }
+        self.core.queue_locks.iter().flatten().for_each(|lock| lock.clear());
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

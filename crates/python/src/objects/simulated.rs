@@ -10,7 +10,7 @@ use vkmem_engine::{
     Call, DeviceError, DeviceMemory, DeviceType, MemoryHeapFlags, MemoryPropertyFlags,
     SimulatedDevice as EngineDevice, profile_info, simulated_info,
 };
-use vkmem_vulkan::{Completion, SimulatedDriver};
+use vkmem_vulkan::{Completion, Driver, SimulatedDriver};
 
 use super::device::Device;
 use crate::arguments::iterables;
@@ -44,6 +44,10 @@ use crate::lifetime::ownership::DeviceCore;
 /// index and `MemoryPropertyFlags`. The other keywords set one limit each, of a profile or of the described
 /// device; a maximum of 0 is one that the driver does not report. Memory that can be mapped is real, copies
 /// between buffers take place, and violations of Vulkan's rules are listed in `violations`.
+///
+/// `transfer_queue` says whether the device has a second queue, of a family that can only copy. "nvidia-h200",
+/// "discrete-8gib" and "discrete-8gib-bar" have one otherwise, whose family copies buffers and, but for the last,
+/// images.
 ///
 /// Raises `InvalidArgumentError` for a device that violates Vulkan's limits, such as a page size that is not
 /// a power of two.
@@ -135,7 +139,7 @@ impl SimulatedDevice {
     #[pyo3(signature = (
         profile = None, *, heaps = None, types = None, device_type = None,
         buffer_image_granularity = None, non_coherent_atom_size = None,
-        max_memory_allocation_count = None, max_memory_allocation_size = None
+        max_memory_allocation_count = None, max_memory_allocation_size = None, transfer_queue = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -148,6 +152,7 @@ impl SimulatedDevice {
         non_coherent_atom_size: Option<&Bound<'_, PyAny>>,
         max_memory_allocation_count: Option<&Bound<'_, PyAny>>,
         max_memory_allocation_size: Option<&Bound<'_, PyAny>>,
+        transfer_queue: Option<bool>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let profile = profile.as_ref().map(|text| text.0.as_str());
         let profile = match (profile, heaps, types) {
@@ -201,7 +206,11 @@ impl SimulatedDevice {
         if let Some(count) = max_memory_allocation_count {
             limits.max_memory_allocation_count = unsigned_32(count, "max_memory_allocation_count")?;
         }
-        let driver = SimulatedDriver::of_info(info, profile).or_raise(py)?;
+        let mut driver = SimulatedDriver::of_info(info, profile).or_raise(py)?;
+        if let Some(has_one) = transfer_queue {
+            let own = driver.transfer_queue().unwrap_or(SimulatedDriver::COPY_ENGINE);
+            driver = driver.with_transfer_queue(has_one.then_some(own));
+        }
         let driver = Arc::new(driver);
         let device = Device::new(driver.clone(), true);
         let core = device.core.clone();

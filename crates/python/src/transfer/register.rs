@@ -10,7 +10,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::bytes;
 use vkmem_engine::{AllocationCreateInfo, MemoryImport, MemoryPropertyFlags};
-use vkmem_vulkan::Import;
+use vkmem_vulkan::{Import, Sharing, TransferQueue};
 
 use super::state::{Registration, TransfersState};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
@@ -52,7 +52,15 @@ impl RegisteredArray {
         let first = start / page * page;
         let size = ((start + length).next_multiple_of(page) - first) as u64;
         let usage = vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST;
-        let info = vk::BufferCreateInfo::default().size(size).usage(usage);
+        // Both queues use the pages of one array at the same time.
+        let queue = driver.transfer_queue().filter(TransferQueue::is_of_another_family);
+        let families = queue.map(|it| [it.main_family_index, it.family_index]);
+        let mut info = vk::BufferCreateInfo::default().size(size).usage(usage);
+        let mut sharing = Sharing::Exclusive;
+        if let Some(families) = &families {
+            info = info.sharing_mode(vk::SharingMode::CONCURRENT).queue_family_indices(families);
+            sharing = Sharing::Concurrent;
+        }
         let create = AllocationCreateInfo {
             // What the host and the device write is seen by the other one as it is.
             required_flags: MemoryPropertyFlags::HOST_COHERENT,
@@ -71,6 +79,7 @@ impl RegisteredArray {
             end: start + length,
             page: first,
             buffer,
+            sharing,
             id: allocation.id,
             uses: AtomicU64::new(0),
             is_open: AtomicBool::new(true),

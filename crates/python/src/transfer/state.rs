@@ -10,7 +10,9 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_vulkan::{Job, Progress, Stopped, TransferDirection, TransferEngine};
+use vkmem_vulkan::{
+    Job, Progress, QueueChoice, Sharing, Stopped, TransferDirection, TransferEngine,
+};
 
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::{to_py, use_after_free};
@@ -28,6 +30,8 @@ pub enum Way {
     Ring,
     /// The device reads or writes the array's own pages.
     Import,
+    /// The device alone, from one part of an image to another.
+    Blit,
 }
 
 impl Way {
@@ -37,6 +41,7 @@ impl Way {
             Self::Direct => "direct",
             Self::Ring => "ring",
             Self::Import => "import",
+            Self::Blit => "blit",
         }
     }
 }
@@ -96,6 +101,8 @@ pub struct Registration {
     /// Where the first page starts.
     pub page: usize,
     pub buffer: ash::vk::Buffer,
+    /// Which queues may use it.
+    pub sharing: Sharing,
     pub id: AllocationId,
     /// Transfers that use it and have not ended.
     pub uses: AtomicU64,
@@ -141,9 +148,9 @@ const FEW: u64 = 64;
 
 impl TransfersState {
     /// With nothing in flight, entered with its allocator.
-    pub fn new(allocator: &AllocatorState, ring_size: u64) -> Arc<Self> {
+    pub fn new(allocator: &AllocatorState, ring_size: u64, queue: QueueChoice) -> Arc<Self> {
         let state = Arc::new(Self {
-            engine: TransferEngine::new(ring_size),
+            engine: TransferEngine::on(ring_size, queue),
             pins: Pins::default(),
             counts: Counts::default(),
             registrations: Mutex::default(),
@@ -270,6 +277,7 @@ impl TransfersState {
             Way::Direct => direct,
             Way::Ring => ring,
             Way::Import => imported,
+            Way::Blit => return,
         };
         bytes.fetch_add(transfer.job.size, Ordering::Relaxed);
         way.fetch_add(1, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use vkmem_engine::MemoryPropertyFlags;
 use vkmem_engine::lock::Mutex;
 use vkmem_engine::words::bytes;
-use vkmem_vulkan::{BufferPart, Job, ResourceHandle, TransferDirection};
+use vkmem_vulkan::{BufferPart, Job, ResourceHandle, Sharing, TransferDirection, TransferEngine};
 
 use super::copies::{Part, TRANSFER_DST, TRANSFER_SRC, check_bound, check_device, check_queue};
 use super::state::{Registration, Transfer, TransfersState, Way};
@@ -60,13 +60,22 @@ impl Place {
 
     /// For the engine.
     pub fn buffer_part(&self) -> BufferPart {
-        let is_shared = is_shared(&self.resource);
-        BufferPart { buffer: self.handle, offset: self.offset, is_shared }
+        let (is_shared, sharing) = (is_shared(&self.resource), sharing(&self.resource));
+        BufferPart { buffer: self.handle, offset: self.offset, is_shared, sharing }
+    }
+}
+
+/// Which queues may use a resource. Of several ones in one memory each has an owner of its own.
+pub(super) fn sharing(resource: &Resource) -> Sharing {
+    let queue = resource.allocator.device.driver.transfer_queue();
+    match queue.filter(|_| !is_shared(resource)) {
+        Some(queue) => Sharing::of_families(resource.families, &queue),
+        None => Sharing::MainQueueOnly,
     }
 }
 
 /// Whether other buffers may lie in the same memory.
-fn is_shared(resource: &Resource) -> bool {
+pub(super) fn is_shared(resource: &Resource) -> bool {
     resource.dont_bind
         || resource.alias().is_some()
         || resource.bound_here.load(Ordering::Acquire) > 0
@@ -92,7 +101,7 @@ pub fn way(py: Python<'_>, given: Option<Text>) -> PyResult<Option<Way>> {
 }
 
 /// What memory of the resource is like for the host.
-fn properties(resource: &Resource) -> MemoryPropertyFlags {
+pub(super) fn properties(resource: &Resource) -> MemoryPropertyFlags {
     let types = &resource.allocator.engine().device().info().types;
     let index = resource.allocation().memory_type_index as usize;
     types.get(index).map_or(MemoryPropertyFlags::empty(), |it| it.flags)
@@ -158,7 +167,7 @@ pub fn choose(
             };
             return Err(invalid(py, format!("{what} has no direct way: {why}")));
         }
-        Some(Way::Direct) | None => {}
+        Some(Way::Direct | Way::Blit) | None => {}
     }
     if wanted.is_none() && registration.is_some() && can_copy {
         let why = "the array is registered: the device uses its own pages";
@@ -196,7 +205,7 @@ pub fn choose(
 }
 
 /// Whether a transfer that has not ended uses its memory.
-fn is_busy(py: Python<'_>, resource: &Resource) -> bool {
+pub(super) fn is_busy(py: Python<'_>, resource: &Resource) -> bool {
     let is_shared = is_shared(resource);
     if !resource.pins.is_in_use() && !is_shared {
         return false;
@@ -210,15 +219,22 @@ fn is_busy(py: Python<'_>, resource: &Resource) -> bool {
 }
 
 /// `explain()`
-pub fn explain(chosen: &Chosen, place: &Place, ring: u64, direction: TransferDirection) -> String {
-    let memory = properties(&place.resource);
+pub fn explain(
+    chosen: &Chosen,
+    resource: &Resource,
+    size: u64,
+    engine: &TransferEngine,
+    direction: TransferDirection,
+) -> String {
+    let ring = engine.ring_size();
+    let memory = properties(resource);
     let names = vkmem_engine::memory_property_names(memory);
     let (verb, towards) = match direction {
         TransferDirection::Upload => ("upload", "to"),
         TransferDirection::Download => ("download", "from"),
     };
-    let what = place.resource.describe();
-    let size = bytes(place.size);
+    let what = resource.describe();
+    let size = bytes(size);
     let mut text = format!(
         "{}: {verb} of {size} {towards} {what} ({names}); {}",
         chosen.way.name(),
@@ -227,8 +243,12 @@ pub fn explain(chosen: &Chosen, place: &Place, ring: u64, direction: TransferDir
     if chosen.way == Way::Ring {
         text += &format!("; through a ring of {}", bytes(ring));
     }
+    let driver = &**resource.allocator.device_allocator.driver();
+    if chosen.way != Way::Direct && engine.queue().is_transfer(driver, size, sharing(resource)) {
+        text += "; on the transfer queue";
+    }
     if chosen.waits {
-        text += "; earlier transfers of the buffer end first";
+        text += "; earlier transfers of it end first";
     }
     text
 }
@@ -240,21 +260,22 @@ impl Chosen {
         &self,
         py: Python<'_>,
         state: &Arc<TransfersState>,
-        place: &Place,
+        resource: &ResourceRef,
+        size: u64,
         direction: TransferDirection,
     ) -> PyResult<Transfer> {
-        let is_pinned = self.way != Way::Direct && place.size > 0;
+        let is_pinned = self.way == Way::Blit || self.way != Way::Direct && size > 0;
         if is_pinned {
             // Counted out when it has ended.
-            std::mem::forget(place.resource.enter(py)?);
+            std::mem::forget(resource.enter(py)?);
             if let Some(registration) = &self.registration {
                 registration.uses.fetch_add(1, Ordering::AcqRel);
             }
         }
         Ok(Transfer {
             state: state.clone(),
-            job: Arc::new(Job::new(place.size)),
-            resource: place.resource.clone(),
+            job: Arc::new(Job::new(size)),
+            resource: resource.clone(),
             is_pinned: AtomicBool::new(is_pinned),
             way: self.way,
             direction,

@@ -1,12 +1,12 @@
 //! Command buffers, each with the objects that a submission of it needs.
 
 use ash::vk;
-use vkmem_engine::CallError;
+use vkmem_engine::{CallError, DeviceError};
 
 use crate::device::logical::{LogicalDevice, check};
 use crate::device::transfer_commands::Recorder;
 use crate::driver::submission::TransferCommand;
-use crate::instance::functions::TimelineFunctions;
+use crate::instance::functions::{SemaphoreFunctions, TimelineFunctions};
 
 /// Objects for one submission: a command pool of its own, so that several threads can record.
 pub(crate) struct CommandSlot {
@@ -14,6 +14,68 @@ pub(crate) struct CommandSlot {
     pub(crate) buffer: vk::CommandBuffer,
     /// Null if a timeline semaphore counts submissions.
     pub(crate) fence: vk::Fence,
+    /// What a submission to the transfer queue needs besides; made by the first one.
+    pub(crate) transfer: Option<Box<TransferSlot>>,
+}
+
+/// Command buffers and semaphores of a submission to the transfer queue.
+pub(crate) struct TransferSlot {
+    /// For the main queue, before the copies.
+    pub(crate) release: CommandSlot,
+    /// For the transfer queue.
+    pub(crate) copies: CommandSlot,
+    /// Signalled by the first part, waited for by the second one.
+    pub(crate) released: vk::Semaphore,
+    /// Signalled by the second part, waited for by the last one.
+    pub(crate) copied: vk::Semaphore,
+    functions: SemaphoreFunctions,
+}
+
+impl TransferSlot {
+    fn new(
+        device: &LogicalDevice,
+        functions: &SemaphoreFunctions,
+        main_family: u32,
+        family: u32,
+    ) -> Result<Self, CallError> {
+        let mut slot = Self {
+            release: CommandSlot::new(device, main_family, false)?,
+            copies: CommandSlot::empty(),
+            released: vk::Semaphore::null(),
+            copied: vk::Semaphore::null(),
+            functions: *functions,
+        };
+        match slot.fill(device, family) {
+            Ok(()) => Ok(slot),
+            Err(error) => {
+                slot.destroy(device);
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(&mut self, device: &LogicalDevice, family: u32) -> Result<(), CallError> {
+        self.copies = CommandSlot::new(device, family, false)?;
+        let info = vk::SemaphoreCreateInfo::default();
+        for semaphore in [&mut self.released, &mut self.copied] {
+            let create = self.functions.create_semaphore;
+            // SAFETY: the device is live.
+            let created = unsafe { create(device.handle, &info, device.callbacks(), semaphore) };
+            answered("vkCreateSemaphore", created)?;
+        }
+        Ok(())
+    }
+
+    /// Destroys the slot, whose command buffers do not run.
+    fn destroy(self, device: &LogicalDevice) {
+        for semaphore in [self.released, self.copied] {
+            let destroy = self.functions.destroy_semaphore;
+            // SAFETY: null or created here, and not in use.
+            unsafe { destroy(device.handle, semaphore, device.callbacks()) };
+        }
+        self.release.destroy(device);
+        self.copies.destroy(device);
+    }
 }
 
 /// Converts the result of a call to an error with its name.
@@ -22,16 +84,21 @@ pub(crate) fn answered(call: &'static str, result: vk::Result) -> Result<(), Cal
 }
 
 impl CommandSlot {
+    fn empty() -> Self {
+        Self {
+            pool: vk::CommandPool::null(),
+            buffer: vk::CommandBuffer::null(),
+            fence: vk::Fence::null(),
+            transfer: None,
+        }
+    }
+
     pub(crate) fn new(
         device: &LogicalDevice,
         family_index: u32,
         has_fence: bool,
     ) -> Result<Self, CallError> {
-        let mut slot = Self {
-            pool: vk::CommandPool::null(),
-            buffer: vk::CommandBuffer::null(),
-            fence: vk::Fence::null(),
-        };
+        let mut slot = Self::empty();
         match slot.fill(device, family_index, has_fence) {
             Ok(()) => Ok(slot),
             Err(error) => {
@@ -98,21 +165,54 @@ impl CommandSlot {
         device: &LogicalDevice,
         commands: &[TransferCommand],
     ) -> Result<(), CallError> {
-        let functions = &device.functions;
+        let buffer = self.begin(device)?;
+        // SAFETY: the command buffer is recording; the caller guarantees the rest.
+        unsafe { Recorder { device, buffer }.record(commands) };
+        self.end(device)
+    }
+
+    /// Begins the command buffer, which is new or reset, and returns it.
+    pub(crate) fn begin(&self, device: &LogicalDevice) -> Result<vk::CommandBuffer, CallError> {
         let info = vk::CommandBufferBeginInfo::default()
             .flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
         // SAFETY: the command buffer is new or reset, and no other thread uses its pool.
-        let begun = unsafe { (functions.begin_command_buffer)(self.buffer, &info) };
-        answered("vkBeginCommandBuffer", begun)?;
-        // SAFETY: the command buffer is recording; the caller guarantees the rest.
-        unsafe { Recorder { device, buffer: self.buffer }.record(commands) };
+        let begun = unsafe { (device.functions.begin_command_buffer)(self.buffer, &info) };
+        answered("vkBeginCommandBuffer", begun).map(|()| self.buffer)
+    }
+
+    /// Ends the command buffer, which is recording.
+    pub(crate) fn end(&self, device: &LogicalDevice) -> Result<(), CallError> {
         // SAFETY: the command buffer is recording.
-        let ended = unsafe { (functions.end_command_buffer)(self.buffer) };
+        let ended = unsafe { (device.functions.end_command_buffer)(self.buffer) };
         answered("vkEndCommandBuffer", ended)
+    }
+
+    /// Returns what a submission to the transfer queue needs: new, or reset.
+    pub(crate) fn prepare_transfer(
+        &mut self,
+        device: &LogicalDevice,
+        functions: &SemaphoreFunctions,
+        main_family: u32,
+        family: u32,
+    ) -> Result<&TransferSlot, CallError> {
+        match &self.transfer {
+            Some(kept) => {
+                kept.release.reset(device)?;
+                kept.copies.reset(device)?;
+            }
+            None => {
+                let new = TransferSlot::new(device, functions, main_family, family)?;
+                self.transfer = Some(Box::new(new));
+            }
+        }
+        self.transfer.as_deref().ok_or(DeviceError::OutOfHostMemory.of("vkCreateCommandPool"))
     }
 
     /// Destroys the slot, whose command buffer does not run.
     pub(crate) fn destroy(self, device: &LogicalDevice) {
+        if let Some(transfer) = self.transfer {
+            transfer.destroy(device);
+        }
         let (functions, callbacks) = (&device.functions, device.callbacks());
         // SAFETY: the device is live; the handles are null or created here, and not in use. The command
         // buffer is freed with its pool.

@@ -1,4 +1,4 @@
-//! Opening a device without a window: instance, device and one queue.
+//! Opening a device without a window: instance, device and its queues.
 
 use std::fmt;
 use std::ptr;
@@ -8,7 +8,7 @@ use vkmem_engine::DeviceType;
 
 use crate::device::callbacks::AllocationCallbacks;
 use crate::device::logical::LogicalDevice;
-use crate::device::vulkan_device::{Parts, VulkanDevice};
+use crate::device::vulkan_device::{Parts, TransferQueueParts, VulkanDevice};
 use crate::instance::capabilities::Capabilities;
 use crate::instance::extensions::{
     BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, HOST_IMAGE_COPY, MEMORY_PRIORITY,
@@ -16,7 +16,10 @@ use crate::instance::extensions::{
     features_to_query, has, is_left_out, is_there, known_to_layer,
 };
 use crate::instance::features::{FeatureBit, FeatureChain, NoPlace, place_of};
-use crate::instance::info::{PhysicalDeviceSummary, summarise, transfer_queue_family};
+use crate::instance::info::{
+    PhysicalDeviceSummary, dedicated_transfer_family, queue_families, summarise,
+    transfer_queue_family,
+};
 use crate::instance::loader::Loader;
 use crate::instance::nearest::{meant, nearest};
 use crate::instance::open_error::OpenError;
@@ -110,7 +113,7 @@ fn enumerate_all() -> Result<Vec<PhysicalDeviceSummary>, OpenError> {
 impl VulkanDevice {
     /// Opens a device without a window, for this library and for users of its handles.
     ///
-    /// It gets one queue, and of the optional extensions and features only those that an allocator uses.
+    /// It gets one queue, a second one of a family for transfers where there is one, and of the optional extensions and features only those that an allocator uses.
     ///
     /// # Errors
     /// An [`OpenError`] that names what is missing.
@@ -163,6 +166,9 @@ impl VulkanDevice {
             unsafe { transfer_queue_family(&instance, physical_device, flags) }.map_err(
                 |present| OpenError::NoQueue { name: info.name.clone(), flags, present },
             )?;
+        // SAFETY: the physical device belongs to this instance.
+        let families = unsafe { queue_families(&instance, physical_device) };
+        let transfer_family = dedicated_transfer_family(&families, queue_family_index);
         let present = known_to_layer(summary.extensions, instance.layer_version, &wanted);
         let mut lacks = Vec::new();
         for name in &wanted {
@@ -232,17 +238,25 @@ impl VulkanDevice {
             let device = create_device(
                 &instance,
                 physical_device,
-                queue_family_index,
+                &[Some(queue_family_index), transfer_family],
                 &extensions,
                 &mut enabled,
             );
             LogicalDevice::load(&instance, device?, true, options.allocation_callbacks)
         }?;
-        let mut queue = vk::Queue::null();
-        // SAFETY: the device was created with one queue of this family.
-        unsafe {
-            (logical.functions.get_device_queue)(logical.handle, queue_family_index, 0, &mut queue);
-        }
+        let queue_of = |family_index: u32| {
+            let (mut queue, get) = (vk::Queue::null(), logical.functions.get_device_queue);
+            // SAFETY: the device was created with one queue of this family.
+            unsafe { get(logical.handle, family_index, 0, &mut queue) };
+            queue
+        };
+        let queue = queue_of(queue_family_index);
+        let transfer_queue = transfer_family.map(|family_index| TransferQueueParts {
+            queue: queue_of(family_index),
+            family_index,
+            family: families[family_index as usize],
+            lock: None,
+        });
         let is_on = |name: &str| has(&features, name);
         let mut capabilities = Capabilities::new(
             info.api_version,
@@ -269,6 +283,7 @@ impl VulkanDevice {
             queue,
             queue_family_index,
             queue_lock: None,
+            transfer_queue,
         };
         // SAFETY: all parts were created above and belong together.
         unsafe { Self::assemble(parts) }
@@ -365,25 +380,31 @@ fn rank(device_type: DeviceType) -> u32 {
     }
 }
 
-/// Creates a device with one queue.
+/// Creates a device with one queue of each family.
 ///
 /// # Safety
-/// The physical device belongs to this instance, and has the queue family, the extensions and the
+/// The physical device belongs to this instance, and has the queue families, the extensions and the
 /// features.
 unsafe fn create_device(
     instance: &Instance,
     physical_device: vk::PhysicalDevice,
-    queue_family_index: u32,
+    families: &[Option<u32>],
     extensions: &[String],
     features: &mut FeatureChain,
 ) -> Result<vk::Device, OpenError> {
-    let queue = vk::DeviceQueueCreateInfo::default()
-        .queue_family_index(queue_family_index)
-        .queue_priorities(&[1.0]);
+    let queues: Vec<_> = families
+        .iter()
+        .flatten()
+        .map(|family_index| {
+            vk::DeviceQueueCreateInfo::default()
+                .queue_family_index(*family_index)
+                .queue_priorities(&[1.0])
+        })
+        .collect();
     let c_extensions = c_names(extensions);
     let extension_pointers: Vec<_> = c_extensions.iter().map(|name| name.as_ptr()).collect();
     let mut info = vk::DeviceCreateInfo::default()
-        .queue_create_infos(std::slice::from_ref(&queue))
+        .queue_create_infos(&queues)
         .enabled_extension_names(&extension_pointers);
     info.p_next = features.link();
     info.p_enabled_features = features.core();

@@ -13,7 +13,9 @@ use crate::driver::disjoint::{aspect, combined_requirements, plane_count};
 use crate::driver::external::ExternalMemory;
 use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{Submission, TransferCommand};
+use crate::driver::transfer_queue::TransferQueue;
 
 /// Calls a function that fills a `VkMemoryRequirements2` with chained dedicated requirements.
 fn requirements2(call: impl FnOnce(&mut vk::MemoryRequirements2<'_>)) -> MemoryRequirements {
@@ -46,6 +48,7 @@ impl Driver for VulkanDevice {
             device: self.logical.handle.as_raw(),
             queue: self.submissions.queue().as_raw(),
             queue_family_index: self.submissions.family_index(),
+            transfer_queue: self.second_queue.as_ref().map_or(0, |second| second.queue.as_raw()),
         }
     }
 
@@ -367,6 +370,25 @@ impl Driver for VulkanDevice {
         // SAFETY: the caller guarantees valid resources, and that the owner of a wrapped queue does not
         // use it meanwhile.
         unsafe { self.submissions.submit(&self.logical, commands) }
+    }
+
+    fn transfer_queue(&self) -> Option<TransferQueue> {
+        self.second_queue.as_ref().map(|second| second.of)
+    }
+
+    unsafe fn submit_to_transfer_queue(
+        &self,
+        commands: &[TransferCommand],
+        exclusive: &[ResourceHandle],
+    ) -> Result<Submission, CallError> {
+        let Some(second) = self.second_queue.as_ref().filter(|it| it.of.can_do_all(commands))
+        else {
+            // SAFETY: the caller guarantees the requirements of both calls.
+            return unsafe { self.submit(commands) };
+        };
+        // SAFETY: the caller guarantees valid resources, and that the owners of wrapped queues do not use them
+        // meanwhile.
+        unsafe { self.submissions.submit_to_second(&self.logical, second, commands, exclusive) }
     }
 
     fn wait(&self, submission: Submission, timeout_ns: u64) -> Result<bool, CallError> {

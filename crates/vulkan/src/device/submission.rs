@@ -114,7 +114,7 @@ pub(crate) struct Submissions {
 }
 
 /// Keeps the semaphore and the slots alive. Must be dropped while the state is not locked.
-struct Use<'a>(&'a Submissions);
+pub(super) struct Use<'a>(&'a Submissions);
 
 impl<'a> Use<'a> {
     fn begin(
@@ -200,16 +200,38 @@ impl Submissions {
         Ok(Submission(number))
     }
 
-    fn lock_owner(&self) -> Result<(), CallError> {
+    pub(super) fn lock_owner(&self) -> Result<(), CallError> {
         self.owners_lock.as_ref().map_or(Ok(()), |lock| lock.lock())
     }
 
-    fn unlock_owner(&self) -> Result<(), CallError> {
+    pub(super) fn unlock_owner(&self) -> Result<(), CallError> {
         self.owners_lock.as_ref().map_or(Ok(()), |lock| lock.unlock())
     }
 
+    /// Returns the lock of the queue's owner.
+    pub(super) fn owners_lock(&self) -> Option<&Arc<dyn QueueLock>> {
+        self.owners_lock.as_ref()
+    }
+
+    /// Keeps other threads from the queue.
+    pub(super) fn lock_queue(&self) -> MutexGuard<'_, (), rank::Queue> {
+        self.on_queue.lock()
+    }
+
+    /// Returns the number of the next submission. The queue is locked.
+    pub(super) fn next_number(&self) -> u64 {
+        self.state.lock().last + 1
+    }
+
+    /// Notes a submission. The queue is locked, since it got its number.
+    pub(super) fn has_submitted(&self, number: u64, slot: CommandSlot) {
+        let mut state = self.state.lock();
+        state.last = number;
+        state.in_flight.push_back(InFlight { number, slot, waiters: 0 });
+    }
+
     /// Returns a command buffer to record, and the timeline semaphore if there is one.
-    fn slot(
+    pub(super) fn slot(
         &self,
         device: &LogicalDevice,
     ) -> Result<(CommandSlot, vk::Semaphore, Use<'_>), CallError> {
@@ -248,7 +270,7 @@ impl Submissions {
         semaphore: vk::Semaphore,
     ) -> Result<u64, CallError> {
         let on_queue = self.on_queue.lock();
-        let number = self.state.lock().last + 1;
+        let number = self.next_number();
         let mut values = vk::TimelineSemaphoreSubmitInfo::default()
             .signal_semaphore_values(slice::from_ref(&number));
         let mut submit = vk::SubmitInfo::default().command_buffers(slice::from_ref(&slot.buffer));
@@ -269,9 +291,7 @@ impl Submissions {
             slot.destroy(device);
             return Err(error);
         }
-        let mut state = self.state.lock();
-        state.last = number;
-        state.in_flight.push_back(InFlight { number, slot, waiters: 0 });
+        self.has_submitted(number, slot);
         Ok(number)
     }
 

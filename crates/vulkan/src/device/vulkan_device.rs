@@ -16,9 +16,11 @@ use crate::device::host_image_copy::HostImages;
 use crate::device::logical::{LogicalDevice, check, device_function, memory};
 use crate::device::memory_locks::MemoryLocks;
 use crate::device::submission::Submissions;
+use crate::device::transfer_submission::SecondQueue;
 use crate::driver::chain;
 use crate::driver::disjoint::DisjointImages;
 use crate::driver::submission::QueueLock;
+use crate::driver::transfer_queue::TransferQueue;
 use crate::instance::budget::read_budget;
 use crate::instance::capabilities::{
     Capabilities, PAGEABLE, device_address_provider, provider, timeline_provider,
@@ -59,6 +61,7 @@ pub struct VulkanDevice {
     pub(crate) extensions: Vec<String>,
     pub(crate) features: Vec<String>,
     pub(crate) submissions: Submissions,
+    pub(crate) second_queue: Option<SecondQueue>,
     /// What the queue can do; nothing without a queue.
     pub(crate) queue_flags: vk::QueueFlags,
     pub(crate) memory_locks: MemoryLocks,
@@ -82,6 +85,16 @@ pub(crate) struct Parts {
     pub(crate) queue_family_index: u32,
     /// The lock of the other code that submits to the queue of a wrapped device.
     pub(crate) queue_lock: Option<Arc<dyn QueueLock>>,
+    pub(crate) transfer_queue: Option<TransferQueueParts>,
+}
+
+/// A second queue that `open` and `wrap` prepare.
+pub(crate) struct TransferQueueParts {
+    pub(crate) queue: vk::Queue,
+    pub(crate) family_index: u32,
+    pub(crate) family: vk::QueueFamilyProperties,
+    /// The lock of the other code that submits to it.
+    pub(crate) lock: Option<Arc<dyn QueueLock>>,
 }
 
 impl VulkanDevice {
@@ -149,6 +162,22 @@ impl VulkanDevice {
             // SAFETY: the caller guarantees that the physical device belongs to this instance.
             unsafe { queue_flags(&instance, physical_device, parts.queue_family_index) }
         };
+        let mut second_queue = None;
+        if let Some(TransferQueueParts { queue, family_index, family, lock }) = parts.transfer_queue
+        {
+            let is_listed = |name: &str| extensions.iter().any(|it| it == name);
+            let of = TransferQueue {
+                family_index,
+                main_family_index: parts.queue_family_index,
+                flags: family.queue_flags,
+                granularity: family.min_image_transfer_granularity,
+                fills: info.api_version >= vk::API_VERSION_1_1 || is_listed("VK_KHR_maintenance1"),
+                buffers_have_no_owner: features.iter().any(|it| it == "maintenance9"),
+            };
+            // SAFETY: `find` returns the function of the name.
+            let semaphores = unsafe { SemaphoreFunctions::load(Provider::VULKAN_1_0, &find) }?;
+            second_queue = Some(SecondQueue { queue, of, owners_lock: lock, semaphores });
+        }
         Ok(Self {
             info,
             capabilities,
@@ -168,6 +197,7 @@ impl VulkanDevice {
                 timeline,
                 parts.queue_lock,
             ),
+            second_queue,
             queue_flags,
             memory_locks: MemoryLocks::default(),
             disjoint: DisjointImages::default(),

@@ -6,13 +6,13 @@ use ash::vk::{self, Handle};
 
 use crate::device::callbacks::AllocationCallbacks;
 use crate::device::logical::LogicalDevice;
-use crate::device::vulkan_device::{Parts, VulkanDevice};
+use crate::device::vulkan_device::{Parts, TransferQueueParts, VulkanDevice};
 use crate::driver::submission::QueueLock;
 use crate::instance::capabilities::Capabilities;
 use crate::instance::extensions::{
     BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, HOST_IMAGE_COPY, TIMELINE_SEMAPHORE,
 };
-use crate::instance::info::summarise;
+use crate::instance::info::{all_flags, queue_families, summarise};
 use crate::instance::loader::Loader;
 use crate::instance::open_error::OpenError;
 use crate::instance::vulkan_instance::{Instance, checked_version};
@@ -38,6 +38,8 @@ pub struct WrapOptions {
     pub queue_family_index: u32,
     /// Lock that is held around each submission, if the owner submits to the queue from other threads.
     pub queue_lock: Option<Arc<dyn QueueLock>>,
+    /// A second queue with transfer, for copies beside the work of the first one; `None` for none.
+    pub transfer_queue: Option<WrappedTransferQueue>,
     /// Address of the `vkGetInstanceProcAddr` that the instance comes from; 0 for that of the system's
     /// loader.
     pub get_instance_proc_addr: u64,
@@ -49,6 +51,57 @@ pub struct WrapOptions {
     pub amd_device_coherent: bool,
     /// Host memory callbacks for objects of the device.
     pub allocation_callbacks: Option<AllocationCallbacks>,
+}
+
+/// The second queue of a caller's device.
+#[derive(Clone, Debug)]
+pub struct WrappedTransferQueue {
+    /// A `VkQueue` other than the first one. The owner must not submit to it during a submission of this
+    /// library.
+    pub queue: u64,
+    /// Its family.
+    pub family_index: u32,
+    /// Lock that is held around submissions to it, if the owner submits to it from other threads. It may be the
+    /// lock of the first queue; otherwise that one is taken first, and both are held.
+    pub lock: Option<Arc<dyn QueueLock>>,
+}
+
+impl WrappedTransferQueue {
+    /// Returns the parts for a device that has these families.
+    ///
+    /// # Errors
+    /// [`OpenError::TransferQueue`]
+    fn checked(
+        self,
+        queue: u64,
+        families: &[vk::QueueFamilyProperties],
+    ) -> Result<TransferQueueParts, OpenError> {
+        let refused = |why: String| Err(OpenError::TransferQueue { why });
+        let index = self.family_index;
+        let Some(family) = families.get(index as usize) else {
+            let count = families.len();
+            return refused(format!(
+                "the device has {count} queue families, so none of index {index}"
+            ));
+        };
+        if !all_flags(family).contains(vk::QueueFlags::TRANSFER) {
+            let flags = family.queue_flags;
+            return refused(format!("queue family {index} cannot copy: it has {flags:?}"));
+        }
+        if queue == 0 {
+            return refused("it stands beside the main queue, which is missing".to_owned());
+        }
+        if self.queue == 0 || self.queue == queue {
+            let what = if self.queue == 0 { "null" } else { "the main queue itself" };
+            return refused(format!("it is {what}"));
+        }
+        Ok(TransferQueueParts {
+            queue: vk::Queue::from_raw(self.queue),
+            family_index: index,
+            family: *family,
+            lock: self.lock,
+        })
+    }
 }
 
 impl VulkanDevice {
@@ -81,6 +134,12 @@ impl VulkanDevice {
             unsafe { Instance::load(loader, handle, api_version, options.extensions.clone()) }?;
         // SAFETY: the caller guarantees that the device belongs to this instance.
         let info = unsafe { summarise(&instance, physical_device) }?.info;
+        let mut transfer_queue = None;
+        if let Some(wrapped) = options.transfer_queue {
+            // SAFETY: the caller guarantees that the device belongs to this instance.
+            let families = unsafe { queue_families(&instance, physical_device) };
+            transfer_queue = Some(wrapped.checked(options.queue, &families)?);
+        }
         // SAFETY: the caller guarantees that the device belongs to this instance.
         let logical = unsafe {
             let device = vk::Device::from_raw(options.device);
@@ -114,6 +173,7 @@ impl VulkanDevice {
             queue: vk::Queue::from_raw(options.queue),
             queue_family_index: options.queue_family_index,
             queue_lock: options.queue_lock,
+            transfer_queue,
         };
         // SAFETY: the caller guarantees that all parts are valid and belong together.
         unsafe { Self::assemble(parts) }

@@ -14,7 +14,9 @@ use vkmem_engine::{
 use crate::driver::external::ExternalMemory;
 use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{Submission, TransferCommand};
+use crate::driver::transfer_queue::TransferQueue;
 
 /// `VK_API_VERSION_1_4`, which ash does not define.
 pub(crate) const API_VERSION_1_4: u32 = vk::make_api_version(0, 1, 4, 0);
@@ -32,6 +34,8 @@ pub struct DeviceHandles {
     pub queue: u64,
     /// Family of the queue.
     pub queue_family_index: u32,
+    /// `VkQueue` of [`Driver::transfer_queue`]; 0 without one.
+    pub transfer_queue: u64,
 }
 
 /// The target of host writes, which may be unflushed.
@@ -282,6 +286,39 @@ pub trait Driver: DeviceMemory {
     /// See the trait; ranges lie inside their resources, which are live and not used by anything else until
     /// [`wait`](Self::wait) has returned true or an error for the submission.
     unsafe fn submit(&self, commands: &[TransferCommand]) -> Result<Submission, CallError>;
+
+    /// Returns the second queue, if there is one, for copies beside the work of the main one.
+    fn transfer_queue(&self) -> Option<TransferQueue> {
+        None
+    }
+
+    /// Returns whether the second queue can carry out a command; false without one.
+    fn can_go_to_transfer_queue(&self, command: &TransferCommand) -> bool {
+        self.transfer_queue().is_some_and(|queue| queue.can_do(command))
+    }
+
+    /// Submits commands like [`submit`](Self::submit), to run on the second queue. They run after all earlier
+    /// submissions, and all later ones after them, as if they ran on the main queue. Without a second queue,
+    /// and if that cannot carry out all of them ([`TransferQueue::can_do_all`]), they do.
+    ///
+    /// `exclusive` are the resources of the commands with `SHARING_MODE_EXCLUSIVE`: the main queue's family owns
+    /// them before and after. All others are shared by both families.
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit). If `vkQueueSubmit` fails twice in a row for a part of one submission,
+    /// Vulkan leaves the contents of the exclusive resources undefined.
+    ///
+    /// # Safety
+    /// The requirements of [`submit`](Self::submit), and the list is right.
+    unsafe fn submit_to_transfer_queue(
+        &self,
+        commands: &[TransferCommand],
+        exclusive: &[ResourceHandle],
+    ) -> Result<Submission, CallError> {
+        let _ = exclusive;
+        // SAFETY: the caller guarantees the requirements.
+        unsafe { self.submit(commands) }
+    }
 
     /// Waits for a submission of this device, at most `timeout_ns` nanoseconds; returns whether it has ended.
     ///

@@ -157,7 +157,7 @@ pub(crate) unsafe fn transfer_queue_family(
 ///
 /// # Safety
 /// The device belongs to this instance.
-unsafe fn queue_families(
+pub(crate) unsafe fn queue_families(
     instance: &Instance,
     device: vk::PhysicalDevice,
 ) -> Vec<vk::QueueFamilyProperties> {
@@ -186,8 +186,28 @@ pub(crate) unsafe fn queue_flags(
     families.get(family_index as usize).map_or(vk::QueueFlags::empty(), all_flags)
 }
 
+/// Returns a family whose queues can copy and do nothing else, other than the one of the main queue. Families of
+/// video and optical flow report `TRANSFER` as well, but are no copy engines.
+pub(crate) fn dedicated_transfer_family(
+    families: &[vk::QueueFamilyProperties],
+    main: u32,
+) -> Option<u32> {
+    use vk::QueueFlags as Q;
+    let others = Q::SPARSE_BINDING | Q::PROTECTED;
+    let is_one = |family: &vk::QueueFamilyProperties| {
+        let flags = family.queue_flags;
+        family.queue_count > 0
+            && flags.contains(Q::TRANSFER)
+            && (Q::TRANSFER | others).contains(flags)
+    };
+    (0..)
+        .zip(families)
+        .find(|(index, family)| *index != main && is_one(family))
+        .map(|(index, _)| index)
+}
+
 /// Graphics and compute queues can copy, whether or not they report `TRANSFER`.
-fn all_flags(family: &vk::QueueFamilyProperties) -> vk::QueueFlags {
+pub(crate) fn all_flags(family: &vk::QueueFamilyProperties) -> vk::QueueFlags {
     use vk::QueueFlags as Q;
     let flags = family.queue_flags;
     if flags.intersects(Q::GRAPHICS | Q::COMPUTE) { flags | Q::TRANSFER } else { flags }
@@ -287,6 +307,22 @@ mod tests {
         // This family cannot copy.
         assert_eq!(with(vk::QueueFlags::from_raw(0x20)), None);
         assert_eq!(with(vk::QueueFlags::SPARSE_BINDING), None);
+        // Those of an H200, in its order.
+        let sparse = vk::QueueFlags::SPARSE_BINDING;
+        let of_card = [
+            family(
+                vk::QueueFlags::GRAPHICS
+                    | vk::QueueFlags::COMPUTE
+                    | vk::QueueFlags::TRANSFER
+                    | sparse,
+            ),
+            family(vk::QueueFlags::from_raw(0x20 | 0x100) | vk::QueueFlags::TRANSFER | sparse),
+            family(vk::QueueFlags::TRANSFER | sparse),
+            family(vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER | sparse),
+        ];
+        assert_eq!(dedicated_transfer_family(&of_card, 0), Some(2));
+        assert_eq!(dedicated_transfer_family(&of_card, 2), None);
+        assert_eq!(dedicated_transfer_family(&of_card[..2], 0), None);
     }
 
     #[test]

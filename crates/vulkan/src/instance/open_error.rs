@@ -77,6 +77,11 @@ pub enum OpenError {
         /// The name of the handle.
         what: &'static str,
     },
+    /// A queue cannot be the transfer queue of a wrapped device.
+    TransferQueue {
+        /// What is wrong with it.
+        why: String,
+    },
     /// A Vulkan call failed.
     Vulkan {
         /// The name of the Vulkan function.
@@ -214,6 +219,7 @@ impl fmt::Display for OpenError {
                  VK_MAKE_API_VERSION numbers)",
                 version_text(*version)
             ),
+            Self::TransferQueue { why } => write!(f, "transfer_queue cannot be used: {why}"),
             Self::NullHandle { what } => write!(f, "{what} must not be null"),
             Self::Vulkan { call, result } => {
                 write!(f, "{call} failed: {} ({result})", result_name(*result))
@@ -283,6 +289,7 @@ mod tests {
             OpenError::FunctionMissing { function: "vkX".to_owned(), provider: "VK_KHR_x" },
             OpenError::ApiVersionTooLow { version: 3 },
             OpenError::NullHandle { what: "the device" },
+            OpenError::TransferQueue { why: "it is null".to_owned() },
         ] {
             let text = error.to_string();
             assert!(!text.contains('\n') && !text.contains("  "), "{text}");

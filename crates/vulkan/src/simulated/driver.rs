@@ -24,7 +24,9 @@ use crate::driver::external::ExternalMemory;
 use crate::driver::format;
 use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
+use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{Submission, TransferCommand};
+use crate::driver::transfer_queue::TransferQueue;
 use crate::instance::extensions;
 use crate::simulated::features::features;
 use crate::simulated::pending::Submissions;
@@ -69,6 +71,7 @@ pub struct SimulatedDriver {
     pub(super) buffers: Table<BufferShape>,
     pub(super) images: Table<ImageShape>,
     pub(super) submissions: Submissions,
+    pub(super) second_queue: Option<TransferQueue>,
 }
 
 impl SimulatedDriver {
@@ -94,6 +97,7 @@ impl SimulatedDriver {
             buffers: Mutex::new(Resources::new(BUFFER_TAG)),
             images: Mutex::new(Resources::new(IMAGE_TAG)),
             submissions: Submissions::default(),
+            second_queue: None,
         }
     }
 
@@ -146,6 +150,7 @@ impl SimulatedDriver {
         }
         let extensions = extensions.into_iter().map(String::from).collect();
         Self::with_rules(device, rules, extensions)
+            .with_transfer_queue(Self::transfer_queue_of_profile(name))
     }
 
     /// Returns the simulated device: its failures, latencies, records and violations.
@@ -297,6 +302,7 @@ impl SimulatedDriver {
                 shape,
                 requirements: self.rules.plane(self.device.info(), &shape, *plane)?,
                 external: resource.external,
+                families: Vec::new(),
                 bound: None,
                 layouts: HashMap::new(),
                 planes: Vec::new(),
@@ -398,6 +404,18 @@ impl SimulatedDriver {
     }
 }
 
+/// Returns the queue families that share a resource; none for an exclusive one.
+///
+/// # Safety
+/// If the mode is `CONCURRENT`, there are as many indices as `count` says.
+unsafe fn shared_by(mode: vk::SharingMode, indices: *const u32, count: u32) -> Vec<u32> {
+    if mode != vk::SharingMode::CONCURRENT || indices.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: the caller guarantees the indices.
+    unsafe { std::slice::from_raw_parts(indices, count as usize) }.to_vec()
+}
+
 impl DeviceMemory for SimulatedDriver {
     fn info(&self) -> &DeviceInfo {
         self.device.info()
@@ -479,7 +497,11 @@ impl Driver for SimulatedDriver {
         let (shape, requirements) = unsafe { self.buffer_shape(Call::CreateBuffer, info) }?;
         // SAFETY: the caller guarantees a valid chain.
         let external = unsafe { chain::external_types_of_buffer(info) }.unwrap_or(0);
-        let handle = self.buffers.lock().insert(shape, requirements, external)?;
+        // SAFETY: the caller guarantees a valid create info.
+        let families = unsafe {
+            shared_by(info.sharing_mode, info.p_queue_family_indices, info.queue_family_index_count)
+        };
+        let handle = self.buffers.lock().insert(shape, requirements, external, families)?;
         Ok(vk::Buffer::from_raw(handle))
     }
 
@@ -546,7 +568,11 @@ impl Driver for SimulatedDriver {
         // SAFETY: the caller guarantees a valid chain.
         let external = unsafe { chain::external_types_of_image(info) }.unwrap_or(0);
         requirements.requires_dedicated |= self.shares_images_alone(info, external);
-        let handle = self.images.lock().insert(shape, requirements, external)?;
+        // SAFETY: the caller guarantees a valid create info.
+        let families = unsafe {
+            shared_by(info.sharing_mode, info.p_queue_family_indices, info.queue_family_index_count)
+        };
+        let handle = self.images.lock().insert(shape, requirements, external, families)?;
         Ok(vk::Image::from_raw(handle))
     }
 
@@ -663,6 +689,21 @@ impl Driver for SimulatedDriver {
 
     unsafe fn submit(&self, commands: &[TransferCommand]) -> Result<Submission, CallError> {
         self.submit_commands(commands)
+    }
+
+    fn transfer_queue(&self) -> Option<TransferQueue> {
+        self.second_queue
+    }
+
+    unsafe fn submit_to_transfer_queue(
+        &self,
+        commands: &[TransferCommand],
+        exclusive: &[ResourceHandle],
+    ) -> Result<Submission, CallError> {
+        match self.second_queue {
+            Some(queue) if queue.can_do_all(commands) => self.submit_to_second(commands, exclusive),
+            _ => self.submit_commands(commands),
+        }
     }
 
     fn wait(&self, submission: Submission, timeout_ns: u64) -> Result<bool, CallError> {

@@ -1,10 +1,12 @@
 //! Submissions to a simulated queue that have not been executed yet.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use vkmem_engine::lock::{Condvar, Mutex, rank};
 
+use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::TransferCommand;
+use crate::simulated::ownership::Away;
 
 /// When a simulated device executes submissions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,9 @@ pub(super) struct State {
     pub(super) last: u64,
     pub(super) done: u64,
     pub(super) pending: VecDeque<(u64, Vec<TransferCommand>)>,
+    /// The exclusive resources of submissions to the second queue that have not been executed, by number.
+    pub(super) on_second: HashMap<u64, Vec<ResourceHandle>>,
+    pub(super) away: Away,
 }
 
 /// Submissions that have not been executed yet.

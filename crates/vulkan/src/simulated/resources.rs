@@ -19,6 +19,8 @@ pub(super) struct Resource<S> {
     pub(super) requirements: MemoryRequirements,
     /// `VkExternalMemoryHandleTypeFlags` of its create info.
     pub(super) external: u32,
+    /// The queue families that share it (`SHARING_MODE_CONCURRENT`); none for an exclusive one.
+    pub(super) families: Vec<u32>,
     /// Memory and offset in bytes, once bound; for a disjoint image those of its first plane, once all
     /// planes are bound.
     pub(super) bound: Option<(MemoryHandle, u64)>,
@@ -52,6 +54,7 @@ impl<S> Resources<S> {
         shape: S,
         requirements: MemoryRequirements,
         external: u32,
+        families: Vec<u32>,
     ) -> Result<u64, DeviceError> {
         self.live.try_reserve(1).map_err(|_| DeviceError::OutOfHostMemory)?;
         let handle = self.next_handle;
@@ -62,6 +65,7 @@ impl<S> Resources<S> {
                 shape,
                 requirements,
                 external,
+                families,
                 bound: None,
                 layouts: HashMap::new(),
                 planes: Vec::new(),

@@ -92,10 +92,10 @@ impl SimulatedDriver {
 
     /// Executes submissions up to a number. Errors in them are violations: for example a resource that was
     /// destroyed too early.
-    fn execute_up_to(&self, state: &mut State, up_to: u64) {
+    pub(super) fn execute_up_to(&self, state: &mut State, up_to: u64) {
         while state.pending.front().is_some_and(|(number, _)| *number <= up_to) {
             let Some((number, commands)) = state.pending.pop_front() else { break };
-            self.execute_all(&commands);
+            self.execute_submission(state, number, &commands);
             state.done = number;
         }
         self.submissions.ended.notify_all();
@@ -114,7 +114,7 @@ impl SimulatedDriver {
         state.last += 1;
         let number = state.last;
         if state.completion == Completion::AtOnce {
-            let allowed = self.execute_all(commands);
+            let allowed = self.execute_submission(&mut state, number, commands);
             state.done = number;
             return if allowed { Ok(Submission(number)) } else { Err(failed(VALIDATION_FAILED)) };
         }
@@ -136,6 +136,7 @@ impl SimulatedDriver {
             if error == DeviceError::DeviceLost {
                 // Nothing runs any more, and none of the commands was executed.
                 state.pending.clear();
+                state.on_second.clear();
                 state.done = state.last;
                 self.submissions.ended.notify_all();
             } else {

@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use ash::vk;
 
+use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::TransferCommand;
+use crate::driver::transfer_queue::Sharing;
+use crate::transfer::batches::Index;
+use crate::transfer::image::ImageCommands;
 use crate::transfer::job::Job;
 use crate::transfer::staging::TransferDirection;
 
@@ -19,6 +23,8 @@ pub struct BufferPart {
     pub offset: u64,
     /// Its memory may be that of another buffer as well.
     pub is_shared: bool,
+    /// Which queues may use it.
+    pub sharing: Sharing,
 }
 
 /// A part of a transfer, and the segment of a ring that it uses.
@@ -43,26 +49,31 @@ pub(super) struct Batch {
     pub(super) parts: Vec<Part>,
     /// That are copied by them.
     pub(super) bytes: u64,
+    /// Which queues may use the resources of the commands; one that is missing is of the main queue only.
+    pub(super) sharing: Vec<(ResourceHandle, Sharing)>,
     touched: HashMap<vk::Buffer, Touched>,
     /// Memory that several buffers may share was used since the last barrier.
     shared: bool,
+    /// It was used at all.
+    pub(super) uses_shared: bool,
+    /// What they do to images.
+    pub(super) images: ImageCommands,
+    /// What they use, as far as another batch has asked.
+    pub(super) index: Index,
 }
 
 impl Batch {
     /// Adds a copy between the host's side, which nothing else uses, and a part of a buffer; `writes` says
     /// which way.
     pub(super) fn copy(&mut self, host: BufferPart, part: BufferPart, size: u64, writes: bool) {
-        let conflicts = part.is_shared && !self.commands.is_empty()
-            || self.shared
+        let conflicts = self.has_shared(part.is_shared)
             || self.touched.get(&part.buffer).is_some_and(|it| {
                 (writes || it.is_written) && part.offset < it.end && it.start < part.offset + size
             });
         if conflicts {
-            self.commands.push(TransferCommand::Barrier);
-            self.touched.clear();
-            self.shared = false;
+            self.barrier();
         }
-        self.shared |= part.is_shared;
+        self.note_shared(part.is_shared);
         let (start, end) = (part.offset, part.offset + size);
         let new = Touched { start, end, is_written: writes };
         let all = self.touched.entry(part.buffer).or_insert(new);
@@ -76,7 +87,41 @@ impl Batch {
             target_offset: to.offset,
             size,
         });
+        self.note(ResourceHandle::Buffer(host.buffer), host.sharing);
+        self.note(ResourceHandle::Buffer(part.buffer), part.sharing);
         self.bytes += size;
+    }
+
+    /// Notes which queues may use a resource of the commands.
+    pub(super) fn note(&mut self, resource: ResourceHandle, sharing: Sharing) {
+        // Many copies in a row mostly are of one resource and the ring.
+        if !self.sharing.iter().rev().take(2).any(|(known, _)| *known == resource) {
+            self.sharing.push((resource, sharing));
+        }
+    }
+
+    /// Whether a command needs a barrier because of memory that several resources share.
+    pub(super) fn has_shared(&self, is_shared: bool) -> bool {
+        is_shared && !self.commands.is_empty() || self.shared
+    }
+
+    /// Notes that a command uses such memory, if it does.
+    pub(super) fn note_shared(&mut self, is_shared: bool) {
+        self.shared |= is_shared;
+        self.uses_shared |= is_shared;
+    }
+
+    /// What follows depends on what was recorded so far.
+    pub(super) fn barrier(&mut self) {
+        self.commands.push(TransferCommand::Barrier);
+        self.touched.clear();
+        self.images.forget_touched();
+        self.shared = false;
+    }
+
+    /// Whether all parts are of one transfer.
+    pub(super) fn is_of(&self, job: &Arc<Job>) -> bool {
+        self.parts.iter().all(|it| Arc::ptr_eq(&it.job, job))
     }
 
     /// All of it; it is empty then, and what it has learned of the room that it needs stays.
@@ -86,8 +131,12 @@ impl Batch {
             commands: mem::take(&mut self.commands),
             parts: mem::take(&mut self.parts),
             bytes: mem::take(&mut self.bytes),
+            sharing: mem::take(&mut self.sharing),
             touched: HashMap::new(),
             shared: mem::take(&mut self.shared),
+            uses_shared: mem::take(&mut self.uses_shared),
+            images: mem::take(&mut self.images),
+            index: mem::take(&mut self.index),
         }
     }
 }
@@ -101,8 +150,11 @@ mod tests {
     fn barriers(copies: &[(u64, u64, u64, bool, bool)]) -> usize {
         let mut batch = Batch::default();
         for &(buffer, offset, size, writes, is_shared) in copies {
-            let host = BufferPart { buffer: vk::Buffer::null(), offset: 0, is_shared: false };
-            let part = BufferPart { buffer: vk::Buffer::from_raw(buffer), offset, is_shared };
+            let sharing = Sharing::Exclusive;
+            let host =
+                BufferPart { buffer: vk::Buffer::null(), offset: 0, is_shared: false, sharing };
+            let buffer = vk::Buffer::from_raw(buffer);
+            let part = BufferPart { buffer, offset, is_shared, sharing };
             batch.copy(host, part, size, writes);
         }
         batch.commands.iter().filter(|it| matches!(it, TransferCommand::Barrier)).count()

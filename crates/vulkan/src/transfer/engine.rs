@@ -1,20 +1,23 @@
 //! The engine of transfers: rings, batches, and what waits for them. Nothing of it knows of Python, and no
 //! lock is held through a copy, a submission or a wait.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::lock::{Condvar, Mutex, rank};
 use vkmem_engine::{CallError, Error};
 
 use crate::allocator::DeviceAllocator;
-use crate::driver::submission::Submission;
+use crate::driver::submission::{Submission, TransferCommand};
 use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{Batch, BufferPart, Part};
+use crate::transfer::batches::{Batches, First, Use};
+use crate::transfer::image::{ImagePart, MipChain};
 use crate::transfer::job::{Job, Progress};
 use crate::transfer::lane::{CopyOut, Lane, SLICE};
+use crate::transfer::queue_choice::QueueChoice;
+use crate::transfer::region::Piece;
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
 
@@ -45,8 +48,10 @@ pub type Fill<'a> = dyn Fn(u64, usize, usize) -> Result<(), Stopped> + Sync + 'a
 /// What was done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransferCounts {
-    /// `vkQueueSubmit`s.
+    /// `vkQueueSubmit`s: three for each submission to the transfer queue.
     pub submits: u64,
+    /// Submissions to the transfer queue.
+    pub on_transfer_queue: u64,
     /// How often a ring was full, and a call waited for its oldest segment.
     pub waits: u64,
     /// Bytes of the rings that were made.
@@ -64,32 +69,43 @@ struct Lost {
 /// See the module.
 pub struct TransferEngine {
     ring_size: u64,
+    queue: QueueChoice,
     up: Lane,
     down: Lane,
-    /// Open batches by their numbers.
-    batches: Mutex<HashMap<u64, Batch>, rank::TransferBatches>,
+    batches: Mutex<Batches, rank::TransferBatches>,
+    /// Notified when a batch was submitted.
+    submitted: Condvar,
     next_batch: AtomicU64,
     /// The newest submission that has ended, as far as is known, and the newest of all.
     done: AtomicU64,
     last: AtomicU64,
     lost: Mutex<Option<Lost>, rank::TransfersLost>,
     submits: AtomicU64,
+    on_transfer_queue: AtomicU64,
     waits: AtomicU64,
 }
 
 impl TransferEngine {
     /// With rings of so many bytes each, which are made when they are first needed.
     pub fn new(ring_size: u64) -> Self {
+        Self::on(ring_size, QueueChoice::default())
+    }
+
+    /// With rings of so many bytes each, on a queue.
+    pub fn on(ring_size: u64, queue: QueueChoice) -> Self {
         Self {
             ring_size,
+            queue,
             up: Lane::new(TransferDirection::Upload, ring_size),
             down: Lane::new(TransferDirection::Download, ring_size),
             batches: Mutex::default(),
+            submitted: Condvar::default(),
             next_batch: AtomicU64::new(1),
             done: AtomicU64::new(0),
             last: AtomicU64::new(0),
             lost: Mutex::new(None),
             submits: AtomicU64::new(0),
+            on_transfer_queue: AtomicU64::new(0),
             waits: AtomicU64::new(0),
         }
     }
@@ -104,12 +120,18 @@ impl TransferEngine {
         let made = |lane: &Lane| lane.staging().map_or(0, |_| self.ring_size);
         TransferCounts {
             submits: self.submits.load(Ordering::Relaxed),
+            on_transfer_queue: self.on_transfer_queue.load(Ordering::Relaxed),
             waits: self.waits.load(Ordering::Relaxed),
             ring_bytes: made(&self.up) + made(&self.down),
         }
     }
 
-    fn lane(&self, direction: TransferDirection) -> &Lane {
+    /// Which queue its transfers run on.
+    pub fn queue(&self) -> QueueChoice {
+        self.queue
+    }
+
+    pub(super) fn lane(&self, direction: TransferDirection) -> &Lane {
         match direction {
             TransferDirection::Upload => &self.up,
             TransferDirection::Download => &self.down,
@@ -121,47 +143,58 @@ impl TransferEngine {
     /// Begins to gather commands.
     pub fn open_batch(&self) -> u64 {
         let number = self.next_batch.fetch_add(1, Ordering::Relaxed);
-        self.batches.lock().insert(number, Batch::default());
+        self.batches.lock().open(number);
         number
     }
 
     /// Submits what was gathered so far; the batch stays open. False if there was nothing to submit.
     pub fn flush_batch(&self, allocator: &DeviceAllocator, number: u64) -> bool {
-        let batch = match self.batches.lock().get_mut(&number) {
-            Some(batch) if !batch.commands.is_empty() => batch.take(),
-            _ => return false,
-        };
+        let batch = self.batches.lock().take(number);
+        let is_some = batch.is_some();
         self.submit(allocator, batch);
-        true
+        is_some
     }
 
     /// Submits what was gathered, and ends the batch.
     pub fn close_batch(&self, allocator: &DeviceAllocator, number: u64) {
-        let batch = self.batches.lock().remove(&number);
-        if let Some(batch) = batch {
-            self.submit(allocator, batch);
-        }
+        let batch = self.batches.lock().close(number);
+        self.submit(allocator, batch);
     }
 
     /// Submits what all open batches have gathered.
     pub fn flush(&self, allocator: &DeviceAllocator) {
-        let numbers: Vec<u64> = self.batches.lock().keys().copied().collect();
+        let numbers = self.batches.lock().numbers();
         for number in numbers {
             self.flush_batch(allocator, number);
         }
     }
 
-    fn submit(&self, allocator: &DeviceAllocator, batch: Batch) {
-        if batch.commands.is_empty() {
-            return;
+    fn submit(&self, allocator: &DeviceAllocator, batch: Option<Arc<Batch>>) {
+        let Some(batch) = batch else { return };
+        let driver = &**allocator.driver();
+        let mut is_second = false;
+        let submit = |commands: &[TransferCommand]| {
+            let exclusive = self.queue.exclusive_of(driver, &batch, commands);
+            is_second = exclusive.is_some();
+            // SAFETY: the callers of `upload` and `download` vouch for their buffers until the jobs have ended,
+            // and the rings stay until no segment is in use.
+            unsafe {
+                match exclusive {
+                    Some(exclusive) => driver.submit_to_transfer_queue(commands, &exclusive),
+                    None => driver.submit(commands),
+                }
+            }
+        };
+        let outcome = batch.submit(submit);
+        {
+            let mut batches = self.batches.lock();
+            batches.left(&batch);
+            self.submitted.notify_all();
         }
-        // SAFETY: the callers of `upload` and `download` vouch for their buffers until the jobs have ended,
-        // and the rings stay until no segment is in use.
-        let submitted = unsafe { allocator.driver().submit(&batch.commands) };
-        let outcome = submitted.map_err(Error::from);
         let state = match &outcome {
             Ok(submission) => {
-                self.submits.fetch_add(1, Ordering::Relaxed);
+                self.submits.fetch_add(if is_second { 3 } else { 1 }, Ordering::Relaxed);
+                self.on_transfer_queue.fetch_add(is_second.into(), Ordering::Relaxed);
                 self.last.fetch_max(submission.0, Ordering::AcqRel);
                 SegmentState::Submitted(*submission)
             }
@@ -175,9 +208,9 @@ impl TransferEngine {
                 lane.set(here.map(|(_, number)| number), state);
             }
         }
-        for Part { job, segment } in batch.parts {
+        for Part { job, segment } in &batch.parts {
             if let (Err(_), Some((TransferDirection::Download, number))) = (&outcome, segment)
-                && job.claim(number)
+                && job.claim(*number)
             {
                 job.copied_out(Ok(()));
             }
@@ -198,16 +231,76 @@ impl TransferEngine {
         segment: Option<(TransferDirection, u64)>,
         writes: bool,
     ) {
-        let full = {
-            let mut batches = self.batches.lock();
-            let batch = batches.entry(number).or_default();
+        let of = Use::of_buffer(part.buffer, part.offset, size, writes);
+        // A host's side that may be shared is the pages of an array.
+        let is_shared = part.is_shared || host.is_shared;
+        self.add(allocator, number, Part { job: job.clone(), segment }, of, is_shared, |batch| {
             batch.copy(host, part, size, writes);
-            batch.parts.push(Part { job: job.clone(), segment });
-            (batch.bytes >= BATCH.min(self.ring_size / 4)).then(|| batch.take())
-        };
-        if let Some(batch) = full {
-            self.submit(allocator, batch);
+        });
+    }
+
+    /// Adds the copy of a piece of an image to a batch.
+    #[allow(clippy::too_many_arguments, reason = "one place for both directions")]
+    pub(super) fn record_texels(
+        &self,
+        allocator: &DeviceAllocator,
+        number: u64,
+        job: &Arc<Job>,
+        host: BufferPart,
+        part: &ImagePart,
+        piece: &Piece,
+        segment: (TransferDirection, u64),
+    ) {
+        let (of, is_shared) = (Use::of_image(part.image.image), part.image.is_shared);
+        let writes = segment.0 == TransferDirection::Upload;
+        let whose = Part { job: job.clone(), segment: Some(segment) };
+        self.add(allocator, number, whose, of, is_shared, |batch| {
+            batch.copy_image(host, part, piece, job, writes);
+        });
+    }
+
+    /// Adds the blits of a chain of mip levels to a batch.
+    pub(super) fn record_mips(
+        &self,
+        allocator: &DeviceAllocator,
+        number: u64,
+        job: &Arc<Job>,
+        chain: &MipChain,
+    ) {
+        let (of, is_shared) = (Use::of_image(chain.image.image), chain.image.is_shared);
+        let whose = Part { job: job.clone(), segment: None };
+        self.add(allocator, number, whose, of, is_shared, |batch| batch.make_mips(chain));
+    }
+
+    /// Adds commands to a batch, once what other batches have recorded of the same bytes is submitted.
+    fn add(
+        &self,
+        allocator: &DeviceAllocator,
+        number: u64,
+        part: Part,
+        of: Use,
+        is_shared: bool,
+        record: impl FnOnce(&mut Batch),
+    ) {
+        let mut batches = self.batches.lock();
+        loop {
+            match batches.first(number, &part.job, &of, is_shared) {
+                First::Nothing => break,
+                First::Leaving => self.submitted.wait(&mut batches),
+                First::Batch(other) => {
+                    drop(batches);
+                    self.flush_batch(allocator, other);
+                    batches = self.batches.lock();
+                }
+            }
         }
+        let batch = batches.get(number);
+        record(batch);
+        batch.parts.push(part);
+        let is_full = batch.bytes >= BATCH.min(self.ring_size / 4);
+        let full = if is_full { batches.take(number) } else { None };
+        drop(batches);
+        self.submit(allocator, full);
     }
 
     // Waiting.
@@ -379,7 +472,7 @@ impl TransferEngine {
     }
 
     /// Takes a segment; waits for the oldest one where the ring is full.
-    fn reserve(
+    pub(super) fn reserve(
         &self,
         allocator: &DeviceAllocator,
         direction: TransferDirection,
@@ -462,7 +555,12 @@ impl TransferEngine {
         }
         job.recorded(batch, None);
         self.up.recorded(place.number, batch, None);
-        let host = BufferPart { buffer: staging.buffer(), offset: place.offset, is_shared: false };
+        let host = BufferPart {
+            buffer: staging.buffer(),
+            offset: place.offset,
+            is_shared: false,
+            sharing: staging.sharing(),
+        };
         let part = BufferPart { offset: to.offset + from, ..to };
         self.record(allocator, batch, job, host, part, size, Some((up, place.number)), true);
         Ok(())
@@ -488,7 +586,12 @@ impl TransferEngine {
         let then = CopyOut { job: job.clone(), target, offset: place.offset, size };
         job.recorded(batch, Some(place.number));
         self.down.recorded(place.number, batch, Some(then));
-        let host = BufferPart { buffer: staging.buffer(), offset: place.offset, is_shared: false };
+        let host = BufferPart {
+            buffer: staging.buffer(),
+            offset: place.offset,
+            is_shared: false,
+            sharing: staging.sharing(),
+        };
         let part = BufferPart { offset: from.offset + start, ..from };
         self.record(allocator, batch, job, host, part, size, Some((down, place.number)), false);
         Ok(place.number)

@@ -8,6 +8,7 @@ use vkmem_engine::{
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::resource_handle::ResourceHandle;
+use crate::driver::transfer_queue::{Sharing, TransferQueue};
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub struct Staging {
     size: u64,
     /// What flushes and invalidates are rounded to, where they are needed.
     atom: Option<u64>,
+    sharing: Sharing,
 }
 
 impl Staging {
@@ -55,7 +57,15 @@ impl Staging {
                 "vk_mem ring for downloads",
             ),
         };
-        let info = vk::BufferCreateInfo::default().size(size).usage(usage);
+        // Both queues use all of it all the time.
+        let queue = allocator.driver().transfer_queue().filter(TransferQueue::is_of_another_family);
+        let families = queue.map(|it| [it.main_family_index, it.family_index]);
+        let mut info = vk::BufferCreateInfo::default().size(size).usage(usage);
+        let mut sharing = Sharing::Exclusive;
+        if let Some(families) = &families {
+            info = info.sharing_mode(vk::SharingMode::CONCURRENT).queue_family_indices(families);
+            sharing = Sharing::Concurrent;
+        }
         let create = AllocationCreateInfo {
             flags: host | access,
             usage: MemoryUsage::AutoPreferHost,
@@ -74,12 +84,17 @@ impl Staging {
         // For dumps; without host memory for it there is none.
         let _ = allocator.engine().set_name(allocation.id, Some(name));
         let atom = allocator.engine().atom_size(allocation.memory_type_index);
-        Ok(Self { buffer, allocation, address: address.0.get(), size, atom })
+        Ok(Self { buffer, allocation, address: address.0.get(), size, atom, sharing })
     }
 
     /// The `VkBuffer`.
     pub fn buffer(&self) -> vk::Buffer {
         self.buffer
+    }
+
+    /// Which queues may use it.
+    pub fn sharing(&self) -> Sharing {
+        self.sharing
     }
 
     /// Where the host sees its first byte.

@@ -9,6 +9,7 @@ mod image_copies;
 mod image_rules;
 mod requirements;
 mod submissions;
+mod transfer_queue;
 mod transfers;
 
 use std::ptr;

@@ -9,8 +9,8 @@ use vkmem_engine::{
     AllocationCreateFlags, AllocationCreateInfo, AllocationId, AllocatorOptions, Call, DeviceError,
 };
 use vkmem_vulkan::{
-    BufferPart, Completion, DeviceAllocator, Job, Progress, ResourceHandle, SimulatedDriver,
-    TransferCall, TransferEngine,
+    BufferPart, Completion, DeviceAllocator, Job, Progress, ResourceHandle, Sharing,
+    SimulatedDriver, TransferCall, TransferEngine,
 };
 
 use crate::{KIB, buffer_info, driver};
@@ -52,7 +52,12 @@ impl Setup {
             allocator: &self.allocator,
             job,
             batch,
-            part: BufferPart { buffer: self.buffer, offset, is_shared: false },
+            part: BufferPart {
+                buffer: self.buffer,
+                offset,
+                is_shared: false,
+                sharing: Sharing::Exclusive,
+            },
             pause: &|| false,
             between: &|_| false,
         }

@@ -40,6 +40,9 @@ class Device:
         queue: object = None,
         queue_family_index: int = 0,
         queue_lock: AbstractContextManager[object] | None = None,
+        transfer_queue: object = None,
+        transfer_queue_family_index: int | None = None,
+        transfer_queue_lock: AbstractContextManager[object] | None = None,
         buffer_device_address: bool = False,
         amd_device_coherent: bool = False,
         binding: ModuleType | None = None,
@@ -56,6 +59,10 @@ class Device:
     def queue(self) -> int: ...
     @property
     def queue_family_index(self) -> int: ...
+    @property
+    def transfer_queue(self) -> int | None: ...
+    @property
+    def transfer_queue_family_index(self) -> int | None: ...
     @property
     def api_version(self) -> tuple[int, int, int]: ...
     @property

@@ -17,6 +17,7 @@ class SimulatedDevice(Device):
         non_coherent_atom_size: int | None = None,
         max_memory_allocation_count: int | None = None,
         max_memory_allocation_size: int | None = None,
+        transfer_queue: bool | None = None,
     ) -> Self: ...
     @staticmethod
     def profile_names() -> tuple[str, ...]: ...
