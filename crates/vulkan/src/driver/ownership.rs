@@ -147,7 +147,7 @@ impl Ownership {
 
     fn add_image(&mut self, part: &ImagePart) {
         let ImagePart { image, range, old, .. } = *part;
-        let layout = part.new();
+        let layout = part.after();
         let is_same = |it: &&mut ImageRange| it.image == image && is_equal(&it.range, &range);
         match self.back.images.iter_mut().find(is_same) {
             Some(known) => known.layout = layout,
