@@ -12,13 +12,14 @@ import pytest
 from conftest import index_of_the_gpu
 from odd_driver import OUT_OF_DEVICE_MEMORY, OUT_OF_HOST_MEMORY, OddDriver
 from second_family import QUEUE, SecondFamily
-from support import TRANSFER, pattern
+from support import IMAGE_TRANSFER, RGBA8, TRANSFER, pattern
 
 import vk_mem
 from vk_mem import (
     Allocator,
     Device,
     FeatureNotPresentError,
+    ImageUsage,
     InvalidArgumentError,
     OutOfDeviceMemoryError,
     SimulatedDevice,
@@ -138,6 +139,70 @@ def test_the_main_queue_goes_on_with_what_was_overwritten_there(opened: Opened) 
         assert np.array_equal(transfers.download(two, way="ring").result(), expected)
         one.destroy()
         two.destroy()
+
+
+@pytest.mark.driver
+def test_images_change_their_owner_with_their_layout(opened: Opened) -> None:
+    device, family = opened
+    numbers = np.random.default_rng(3)
+    with Allocator(device) as allocator, Transfers(allocator, RING, queue="transfer") as transfers:
+        usage = IMAGE_TRANSFER | ImageUsage.SAMPLED
+        with (
+            allocator.create_image(RGBA8, (96, 80), usage, mip_levels=3, array_layers=2) as image,
+            allocator.create_buffer(96 * 80 * 4, TRANSFER) as buffer,
+        ):
+            expected = numbers.integers(0, 255, (2, 80, 96, 4), np.uint8)
+            transfers.upload(expected, image)
+            part = numbers.integers(0, 255, (7, 9, 4), np.uint8)
+            expected[1, 10:17, 20:29] = part
+            transfers.upload(part, image, base_layer=1, offset=(20, 10), extent=(9, 7))
+            for layer in (0, 1):
+                found = transfers.download(image, base_layer=layer, layer_count=1).result()
+                assert np.array_equal(np.squeeze(found), expected[layer])
+            assert set(family.submits) == {0, 1} and family.changes > 0
+            assert transfers.stats().submits == 3 * transfers.stats().on_transfer_queue
+            # The main queue goes on with the image where the other one has left it.
+            device.copy_image_to_buffer(image, buffer, layout=image.layout)
+            assert bytes(transfers.download(buffer, way="ring").result()) == expected[0].tobytes()
+            count = transfers.stats().on_transfer_queue
+            image.generate_mipmaps()
+            with transfers.batch():
+                transfers.upload(np.zeros((2, 20, 24, 4), np.uint8), image, mip_level=2)
+                level = transfers.download(image, mip_level=2)
+            assert not np.any(level.result())
+            assert transfers.stats().on_transfer_queue == count + 1
+
+
+@pytest.mark.driver
+def test_depth_and_stencil_stay_on_the_main_queue(opened: Opened) -> None:
+    device, family = opened
+    with (
+        Allocator(device) as allocator,
+        Transfers(allocator, RING, queue="transfer") as transfers,
+        allocator.create_image("D32_SFLOAT", (16, 16), IMAGE_TRANSFER) as image,
+    ):
+        depths = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+        transfers.upload(depths, image)
+        assert np.array_equal(np.squeeze(transfers.download(image).result()), depths)
+        assert set(family.submits) == {0}
+
+
+@pytest.mark.driver
+def test_registered_arrays_are_of_both_queues(opened: Opened) -> None:
+    device, family = opened
+    array = np.frombuffer(bytearray(pattern(LARGE)), np.uint8)
+    with (
+        Allocator(device) as allocator,
+        Transfers(allocator, RING, queue="transfer") as transfers,
+        allocator.create_buffer(LARGE, TRANSFER) as buffer,
+        transfers.register(array),
+    ):
+        assert transfers.upload(array, buffer).way == "import"
+        transfers.wait()
+        array[:] = 0
+        transfers.download(buffer, out=array).result()
+        assert bytes(array) == pattern(LARGE)
+        assert family.submits.count(1) == 2
 
 
 @pytest.mark.driver

@@ -234,10 +234,10 @@ pub fn explain(
         TransferDirection::Download => ("download", "from"),
     };
     let what = resource.describe();
-    let size = bytes(size);
     let mut text = format!(
-        "{}: {verb} of {size} {towards} {what} ({names}); {}",
+        "{}: {verb} of {} {towards} {what} ({names}); {}",
         chosen.way.name(),
+        bytes(size),
         chosen.why
     );
     if chosen.way == Way::Ring {
