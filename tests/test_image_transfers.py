@@ -163,13 +163,7 @@ def test_subresources(allocator: Allocator, transfers: Transfers, kind: str) -> 
 
 
 FORMATS = ["R8_UNORM", "R8G8B8_UNORM", "R8G8B8A8_UNORM", "R16G16B16_SFLOAT", "R32G32B32A32_UINT"]
-FORMATS += [
-    "BC1_RGB_UNORM_BLOCK",
-    "BC7_UNORM_BLOCK",
-    "ASTC_5x4_UNORM_BLOCK",
-    "D16_UNORM",
-    "S8_UINT",
-]
+FORMATS += ["BC1_RGB_UNORM_BLOCK", "BC7_UNORM_BLOCK", "ASTC_5x4_UNORM_BLOCK", "D16_UNORM", "S8_UINT"]
 
 
 @settings(
@@ -368,9 +362,7 @@ def test_what_is_wrong_is_told(allocator: Allocator) -> None:
     with pytest.raises(UseAfterFreeError):
         image.upload(good)
     with allocator.create_image(RGBA8, (8, 6), ImageUsage.SAMPLED) as image:
-        with pytest.raises(
-            InvalidArgumentError, match="without ImageUsage.TRANSFER_DST, and the te"
-        ):
+        with pytest.raises(InvalidArgumentError, match="without ImageUsage.TRANSFER_DST, and the te"):
             image.upload(good)
         image.layout = ImageLayout.GENERAL
         with pytest.raises(InvalidArgumentError, match="without ImageUsage.TRANSFER_SRC"):
@@ -499,7 +491,9 @@ def test_create_image_with_data(allocator: Allocator) -> None:
 
 
 def test_many(allocator: Allocator, transfers: Transfers) -> None:
-    images = [allocator.create_image("R8_UNORM", (16, 4 + it), IMAGE_TRANSFER) for it in range(20)]
+    images = [
+        allocator.create_image("R8_UNORM", (16, 4 + it), IMAGE_TRANSFER) for it in range(20)
+    ]
     arrays = [np.full((4 + it, 16, 1), it, np.uint8) for it in range(20)]
     transfers.upload_many(arrays, images)
     backs = transfers.download_many(images)
