@@ -39,6 +39,13 @@ DEPTHS = {
     Format.D32_SFLOAT_S8_UINT: [("DEPTH", 4), ("STENCIL", 1)],
 }
 
+# The validation layer does not know them unless their extension is enabled.
+OF_EXTENSIONS = {
+    it
+    for it in Format
+    if "PVRTC" in it.name or 1_000_288_000 <= it < 1_000_330_000 or it >= 1_000_460_000
+}
+
 
 @pytest.fixture
 def transfers(allocator: Allocator) -> Iterator[Transfers]:
@@ -74,6 +81,8 @@ def size_of(image: Image, **region: Any) -> int:
     """Bytes of a region, from the error for an array that has none of them."""
     with pytest.raises(InvalidArgumentError) as caught:
         image.upload(b"", **region)
+    if "and the array has" not in str(caught.value):
+        raise caught.value
     words = str(caught.value).split(" have ")[1].split(" byte")[0]
     return int(words.replace(",", ""))
 
@@ -99,9 +108,9 @@ def comes_back(image: Image, given: Any, found: Any) -> bool:
 
 def test_every_format(allocator: Allocator, transfers: Transfers) -> None:
     """Bytes of every aspect of every format, up and down."""
-    seen = 0
+    seen, simulated = 0, isinstance(allocator.device, SimulatedDevice)
     for format in Format:
-        if format == Format.UNDEFINED:
+        if format == Format.UNDEFINED or (format in OF_EXTENSIONS and not simulated):
             continue
         image = create(allocator, format, (24, 12))
         if image is None:
@@ -110,8 +119,10 @@ def test_every_format(allocator: Allocator, transfers: Transfers) -> None:
             try:
                 data = texels(image, seed, aspect=aspect)
             except InvalidArgumentError as error:
-                assert "no known size" in str(error), format
-                continue
+                # A format that is newer than the tables here.
+                assert "no known size" in str(error) or "aspect is PLANE_0" in str(error)
+                assert format >= 1_000_054_000
+                break
             transfers.upload(data, image, aspect=aspect).result()
             back = transfers.download(image, aspect=aspect).result()
             assert (back.dtype, back.shape) == (data.dtype, data.shape)
@@ -407,7 +418,7 @@ def test_sources_and_targets(allocator: Allocator) -> None:
             image.upload(np.zeros_like(texels))
             image.upload(source)
             assert (image.download() == texels).all()
-        image.upload(texels.astype(np.int64), dtype=np.uint8)
+        image.upload(texels.astype(np.uint16), dtype=np.uint8)
         assert (image.download() == texels).all()
         # Elements larger than texels.
         image.upload(np.repeat(texels.reshape(-1).view("u8"), 2)[::2])
@@ -529,4 +540,92 @@ def test_larger_than_the_ring(allocator: Allocator, transfers: Transfers) -> Non
         data = random.integers(0, 256, 301 * 201 * 3, np.uint8)
         transfers.upload(data, image).result()
         assert (transfers.download(image).result().reshape(-1) == data).all()
+        image.destroy()
+
+
+def halved(level: Any) -> Any:
+    """A box filter, as blits of even sides are."""
+    wide = level.astype(np.float64)
+    return (wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2]) / 4
+
+
+@pytest.mark.parametrize("format", ["R8G8B8A8_UNORM", "R16G16B16A16_SFLOAT", "R8_UNORM"])
+def test_mip_levels(allocator: Allocator, format: str) -> None:
+    random = np.random.default_rng(5)
+    usage = ImageUsage.SAMPLED | ImageUsage.TRANSFER_SRC
+    zeros = np.zeros((32, 64, {"R8_UNORM": 1}.get(format, 4)))
+    data = random.integers(0, 256, zeros.shape).astype(np.uint8)
+    texels = data.astype(np.float16) if "SFLOAT" in format else data
+    image = allocator.create_image(format, (64, 32), usage, data=texels, generate_mipmaps=True)
+    assert image.mip_levels == 7 and image.usage == usage | ImageUsage.TRANSFER_DST
+    assert image.layout is ImageLayout.SHADER_READ_ONLY_OPTIMAL
+
+    def check(first: Any) -> None:
+        level = first
+        assert (image.download(mip_level=0) == first).all()
+        for number in range(1, 6):
+            found = image.download(mip_level=number)
+            assert np.abs(found.astype(np.float64) - halved(level)).max() <= 1
+            level = found
+
+    check(texels)
+    image.upload(texels[::-1])
+    image.generate_mipmaps(layout="TRANSFER_SRC_OPTIMAL")
+    assert image.layout is ImageLayout.TRANSFER_SRC_OPTIMAL
+    check(texels[::-1])
+    with Transfers(allocator, 16 * RING) as transfers:
+        with transfers.batch():
+            transfers.upload(texels, image)
+            made = transfers.generate_mipmaps(image, "NEAREST", "GENERAL")
+            back = transfers.download(image, mip_level=1)
+        assert made.direction == "mipmaps" and made.way == "blit"
+        assert made.result() is None and image.layout is ImageLayout.GENERAL
+        # Nearest takes one of the four.
+        choices = [texels[y::2, x::2] for x in (0, 1) for y in (0, 1)]
+        found = back.result()
+        assert np.any([found == it for it in choices], axis=0).all()
+        assert transfers.stats().submits == 1
+    image.destroy()
+
+
+def test_mip_levels_of_integers_and_layers(allocator: Allocator) -> None:
+    texels = np.arange(3 * 8 * 8, dtype=np.uint32).reshape(3, 8, 8, 1)
+    usage = ImageUsage.SAMPLED | ImageUsage.TRANSFER_SRC
+    image = allocator.create_image(
+        "R32_UINT", (8, 8), usage, data=texels, array_layers=3, mip_levels=2, generate_mipmaps=True
+    )
+    assert image.mip_levels == 2
+    found = image.download(mip_level=1)
+    choices = [texels[:, y::2, x::2] for x in (0, 1) for y in (0, 1)]
+    assert np.any([found == it for it in choices], axis=0).all()
+    with pytest.raises(FeatureNotPresentError, match="R32_UINT.*FILTER_LINEAR_BIT"):
+        image.generate_mipmaps("LINEAR")
+    image.destroy()
+
+
+def test_mip_levels_that_cannot_be_made(allocator: Allocator) -> None:
+    with allocator.create_image(RGBA8, (8, 8), IMAGE_TRANSFER, name="flat") as image:
+        with pytest.raises(InvalidArgumentError, match="'flat' .* has one mip level"):
+            image.generate_mipmaps()
+    with allocator.create_image(RGBA8, (8, 8), IMAGE_TRANSFER, mip_levels=2) as image:
+        with pytest.raises(InvalidArgumentError, match="no contents.*UNDEFINED"):
+            image.generate_mipmaps()
+    for usage, name in (
+        (ImageUsage.TRANSFER_DST, "TRANSFER_SRC"),
+        (ImageUsage.TRANSFER_SRC, "TRANSFER_DST"),
+    ):
+        with allocator.create_image(RGBA8, (8, 8), usage, mip_levels=2) as image:
+            with pytest.raises(InvalidArgumentError, match=f"without ImageUsage.{name}"):
+                image.generate_mipmaps()
+    image = create(allocator, "D32_SFLOAT_S8_UINT", (8, 8), mip_levels=2)
+    if image is not None:
+        image.layout = ImageLayout.GENERAL
+        with pytest.raises(InvalidArgumentError, match="no one mip level to filter"):
+            image.generate_mipmaps()
+        image.destroy()
+    image = create(allocator, "BC1_RGB_UNORM_BLOCK", (8, 8), mip_levels=2)
+    if image is not None:
+        image.layout = ImageLayout.GENERAL
+        with pytest.raises(FeatureNotPresentError, match="BC1_RGB_UNORM_BLOCK.*BLIT_(SRC|DST)_BIT"):
+            image.generate_mipmaps()
         image.destroy()

@@ -139,7 +139,7 @@ class Filter(enum.IntEnum):
 
     NEAREST = 0
     LINEAR = 1
-    CUBIC_EXT = 1000015000
+    CUBIC_EXT = 1_000_015_000
 
 
 class ImageAspect(enum.IntFlag, boundary=enum.KEEP):
