@@ -193,7 +193,8 @@ impl TransferEngine {
         {
             let done = Submission(self.done.load(Ordering::Acquire));
             self.images.lock().add(submission, &batch, done);
-            if let Some(lost) = *self.lost.lock()
+            let lost = *self.lost.lock();
+            if let Some(lost) = lost
                 && submission.0 <= lost.up_to
             {
                 self.images.lock().lose(Submission(lost.after));

@@ -1,4 +1,4 @@
-//! Images: their copies in pieces, and the layouts that these find and leave.
+//! What the commands of a batch do to images, and the layouts that they find and leave.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,19 +6,13 @@ use std::sync::Arc;
 use ash::vk;
 use vkmem_engine::{CallError, Error};
 
-use crate::allocator::DeviceAllocator;
 use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{LayoutChange, Submission, TransferCommand};
 use crate::driver::transfer_queue::Sharing;
 use crate::transfer::batch::{Batch, BufferPart};
-use crate::transfer::engine::{Fill, Pause, Stopped, TransferEngine};
 use crate::transfer::job::Job;
-use crate::transfer::lane::CopyOut;
 use crate::transfer::layout::TrackedLayout;
-use crate::transfer::pieces::{TransferCall, threads};
 use crate::transfer::region::{ImageRegion, Piece};
-use crate::transfer::ring::{Place, SegmentState};
-use crate::transfer::staging::{Staging, TransferDirection};
 
 /// An image that commands use, and the layouts that they leave it in.
 #[derive(Clone, Debug)]
@@ -344,161 +338,147 @@ impl Batch {
     }
 }
 
-/// Room in the ring for a piece, and where it begins there.
-struct Room {
-    place: Place,
-    staging: Staging,
-    offset: u64,
-}
+#[cfg(test)]
+mod tests {
+    use ash::vk::Handle;
 
-impl TransferEngine {
-    fn room(
-        &self,
-        allocator: &DeviceAllocator,
-        direction: TransferDirection,
-        part: &ImagePart,
-        size: u64,
-        limit: u64,
-        pause: Pause<'_>,
-    ) -> Result<Room, Stopped> {
-        let limits = &allocator.driver().info().limits;
-        let unit = part.region.buffer_unit(limits.optimal_buffer_copy_offset_alignment);
-        // Segments are aligned to 64 bytes at least.
-        let slack = if unit.is_power_of_two() && unit <= 64 { 0 } else { unit };
-        let (place, staging) = self.reserve(allocator, direction, size + slack, limit, pause)?;
-        Ok(Room { place, staging, offset: place.offset.next_multiple_of(unit) })
-    }
+    use super::*;
+    use crate::driver::format::FormatBlock;
 
-    #[allow(clippy::too_many_arguments, reason = "what a piece is")]
-    fn upload_texels(
-        &self,
-        allocator: &DeviceAllocator,
-        job: &Arc<Job>,
-        part: &ImagePart,
-        batch: u64,
-        piece: &Piece,
-        limit: u64,
-        fill: &Fill<'_>,
-        pause: Pause<'_>,
-    ) -> Result<(), Stopped> {
-        let up = TransferDirection::Upload;
-        let Room { place, staging, offset } =
-            self.room(allocator, up, part, piece.size, limit, pause)?;
-        allocator.driver().host_access(staging.range(offset, piece.size), true);
-        let filled = fill(piece.from, piece.size as usize, staging.address() + offset as usize)
-            .and_then(|()| Ok(staging.flush(allocator, offset, piece.size)?));
-        if let Err(stopped) = filled {
-            self.lane(up).set([place.number].into_iter(), SegmentState::Free);
-            return Err(stopped);
+    const UNDEFINED: vk::ImageLayout = vk::ImageLayout::UNDEFINED;
+    const GENERAL: vk::ImageLayout = vk::ImageLayout::GENERAL;
+    const READ: vk::ImageLayout = vk::ImageLayout::SHADER_READ_ONLY_OPTIMAL;
+
+    fn used(number: u64, leave: Option<vk::ImageLayout>) -> UsedImage {
+        UsedImage {
+            image: vk::Image::from_raw(number),
+            is_shared: false,
+            sharing: Sharing::Exclusive,
+            range: LayoutChange::of_new_image(UNDEFINED).range,
+            layout: Arc::new(TrackedLayout::new(UNDEFINED)),
+            leave,
+            otherwise: READ,
         }
-        job.recorded(batch, None);
-        self.lane(up).recorded(place.number, batch, None);
+    }
+
+    fn copy(batch: &mut Batch, image: &UsedImage, mip_level: u32, job: &Arc<Job>, writes: bool) {
+        let region = ImageRegion {
+            aspect: vk::ImageAspectFlags::COLOR,
+            mip_level,
+            base_layer: 0,
+            layer_count: 1,
+            offset: vk::Offset3D::default(),
+            extent: vk::Extent3D { width: 4, height: 4, depth: 1 },
+            block: FormatBlock { bytes: 4, width: 1, height: 1 },
+        };
         let host = BufferPart {
-            buffer: staging.buffer(),
-            offset,
+            buffer: vk::Buffer::null(),
+            offset: 0,
             is_shared: false,
-            sharing: staging.sharing(),
+            sharing: Sharing::Exclusive,
         };
-        self.record_texels(allocator, batch, job, host, part, piece, (up, place.number));
-        Ok(())
+        let part = ImagePart { image: image.clone(), region };
+        for piece in region.pieces(0, 64) {
+            batch.copy_image(host, &part, &piece, job, writes);
+        }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what a piece is")]
-    fn download_texels(
-        &self,
-        allocator: &DeviceAllocator,
-        job: &Arc<Job>,
-        part: &ImagePart,
-        batch: u64,
-        piece: &Piece,
-        limit: u64,
-        target: usize,
-        pause: Pause<'_>,
-    ) -> Result<u64, Stopped> {
-        let down = TransferDirection::Download;
-        let Room { place, staging, offset } =
-            self.room(allocator, down, part, piece.size, limit, pause)?;
-        let target = target + piece.from as usize;
-        let then = CopyOut { job: job.clone(), target, offset, size: piece.size };
-        job.recorded(batch, Some(place.number));
-        self.lane(down).recorded(place.number, batch, Some(then));
-        let host = BufferPart {
-            buffer: staging.buffer(),
-            offset,
-            is_shared: false,
-            sharing: staging.sharing(),
-        };
-        self.record_texels(allocator, batch, job, host, part, piece, (down, place.number));
-        Ok(place.number)
+    fn job() -> Arc<Job> {
+        Arc::new(Job::new(64))
     }
 
-    /// Copies a source to an image, as [`upload`](Self::upload) does to a buffer. Texels go in the order of
-    /// their columns, rows, depths and layers. The source may be read from any whole block on.
-    ///
-    /// # Errors
-    /// `Interrupted` alone.
-    pub fn upload_image(
-        &self,
-        call: &TransferCall<'_, ImagePart>,
-        fill: &Fill<'_>,
-        is_serial: bool,
-    ) -> Result<(), Stopped> {
-        let (size, region) = (call.job.size, &call.part.region);
-        let TransferCall { allocator, job, ref part, .. } = *call;
-        let cut = self.cut(size, region.grain(self.cut(size, 1).piece));
-        let threads = if is_serial { 1 } else { threads(size, 1) };
-        let one = |batch: u64, from: u64, length: u64, pause: Pause<'_>| {
-            for piece in region.pieces(from, length) {
-                self.upload_texels(allocator, job, part, batch, &piece, cut.limit, fill, pause)?;
-            }
-            Ok(())
+    /// The layouts before and after each use of an image; `None` for a barrier.
+    fn layouts(
+        batch: &Batch,
+        now: &[(&UsedImage, vk::ImageLayout)],
+    ) -> Vec<Option<(vk::ImageLayout, vk::ImageLayout)>> {
+        let now = now.iter().map(|(image, layout)| (image.key(), *layout)).collect();
+        let (commands, _) = batch.with_layouts(now).unwrap();
+        let of = |command: &TransferCommand| {
+            command.images()[0].map(|(_, _, layouts)| (layouts.old, layouts.new))
         };
-        self.end(call, self.pieces(call, cut, threads, &one))
+        commands.iter().map(of).collect()
     }
 
-    /// Records the blits of a chain of mip levels into a batch.
-    pub fn generate_mips(
-        &self,
-        allocator: &DeviceAllocator,
-        job: &Arc<Job>,
-        batch: u64,
-        chain: &MipChain,
-    ) {
-        job.recorded(batch, None);
-        self.record_mips(allocator, batch, job, chain);
-        job.close();
+    #[test]
+    fn layouts_follow_each_other_from_the_one_at_submission() {
+        let (image, mut batch) = (used(1, None), Batch::default());
+        copy(&mut batch, &image, 0, &job(), true);
+        copy(&mut batch, &image, 1, &job(), true);
+        copy(&mut batch, &image, 0, &job(), false);
+        let general = UsedImage { leave: Some(GENERAL), ..image.clone() };
+        copy(&mut batch, &general, 0, &job(), true);
+        let new = layouts(&batch, &[(&image, UNDEFINED)]);
+        let (first, kept) = (Some((UNDEFINED, READ)), Some((READ, READ)));
+        assert_eq!(new, [first, first, None, kept, None, Some((READ, GENERAL))]);
+        let old = layouts(&batch, &[(&image, GENERAL)]);
+        let kept = Some((GENERAL, GENERAL));
+        assert_eq!(old, [kept, kept, None, kept, None, kept]);
     }
 
-    /// Copies an image to the host, as [`download`](Self::download) does with a buffer.
-    ///
-    /// # Errors
-    /// `Interrupted` alone.
-    ///
-    /// # Safety
-    /// `target` is valid for as many bytes as the job has, until that has ended.
-    pub unsafe fn download_image(
-        &self,
-        call: &TransferCall<'_, ImagePart>,
-        target: usize,
-    ) -> Result<(), Stopped> {
-        let (size, region) = (call.job.size, &call.part.region);
-        let TransferCall { allocator, job, ref part, .. } = *call;
-        let cut = self.cut(size, region.grain(self.cut(size, 1).piece));
-        let is_large = size > self.ring_size() / 2;
-        let threads = if is_large { threads(size, 2) } else { 1 };
-        let one = |batch: u64, from: u64, length: u64, pause: Pause<'_>| {
-            let mut numbers = Vec::new();
-            for piece in region.pieces(from, length) {
-                numbers.push(self.download_texels(
-                    allocator, job, part, batch, &piece, cut.limit, target, pause,
-                )?);
-            }
-            if is_large {
-                self.flush_batch(allocator, batch);
-                numbers.into_iter().try_for_each(|it| self.finish_piece(allocator, it, pause))?;
-            }
-            Ok(())
+    #[test]
+    fn texels_that_are_written_twice_have_a_barrier_between_them() {
+        let (image, mut batch) = (used(1, None), Batch::default());
+        let barriers = |batch: &Batch| {
+            batch.commands.iter().filter(|it| matches!(it, TransferCommand::Barrier)).count()
         };
-        self.end(call, self.pieces(call, cut, threads, &one))
+        let one = job();
+        copy(&mut batch, &image, 0, &one, true);
+        copy(&mut batch, &image, 0, &one, true);
+        assert_eq!(barriers(&batch), 0, "parts of one transfer never meet");
+        copy(&mut batch, &image, 0, &job(), true);
+        assert_eq!(barriers(&batch), 1);
+        copy(&mut batch, &used(2, None), 0, &job(), true);
+        copy(&mut batch, &image, 1, &job(), true);
+        assert_eq!(barriers(&batch), 1);
+    }
+
+    #[test]
+    fn what_has_no_contents_is_not_read() {
+        let (image, mut batch) = (used(1, None), Batch::default());
+        copy(&mut batch, &image, 0, &job(), false);
+        let now = HashMap::from([(image.key(), UNDEFINED)]);
+        assert!(matches!(batch.with_layouts(now), Err(Error::InvalidArgument(_))));
+    }
+
+    #[test]
+    fn mip_levels_are_made_one_of_the_other() {
+        let (image, mut batch) = (used(1, None), Batch::default());
+        let chain = MipChain {
+            image: image.clone(),
+            aspect: vk::ImageAspectFlags::COLOR,
+            extent: vk::Extent3D { width: 5, height: 2, depth: 1 },
+            mip_levels: 3,
+            array_layers: 2,
+            filter: vk::Filter::LINEAR,
+        };
+        copy(&mut batch, &image, 0, &job(), true);
+        batch.make_mips(&chain);
+        copy(&mut batch, &image, 2, &job(), false);
+        let now = HashMap::from([(image.key(), GENERAL)]);
+        let (commands, then) = batch.with_layouts(now).unwrap();
+        assert_eq!(then[&image.key()], GENERAL);
+        let blits: Vec<_> = commands
+            .iter()
+            .filter_map(|it| match it {
+                TransferCommand::BlitImage { region, source_layouts, target_layouts, .. } => {
+                    Some((region, source_layouts, target_layouts))
+                }
+                _ => None,
+            })
+            .collect();
+        let end = |region: &vk::ImageBlit| (region.dst_offsets[1].x, region.dst_offsets[1].y);
+        assert_eq!((end(blits[0].0), end(blits[1].0)), ((2, 1), (1, 1)));
+        for (level, (region, source, target)) in (0..).zip(&blits) {
+            assert_eq!(
+                (region.src_subresource.mip_level, source.range.base_mip_level),
+                (level, level)
+            );
+            assert_eq!(target.range.base_mip_level, level + 1);
+            assert_eq!((source.old, source.new), (GENERAL, GENERAL));
+            assert_eq!((target.old, target.new), (UNDEFINED, GENERAL));
+        }
+        let barriers = commands.iter().filter(|it| matches!(it, TransferCommand::Barrier)).count();
+        assert_eq!(barriers, 3);
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod batch;
 pub(crate) mod batches;
 pub(crate) mod engine;
 pub(crate) mod image;
+mod image_pieces;
 pub(crate) mod job;
 pub(crate) mod lane;
 pub(crate) mod layout;
