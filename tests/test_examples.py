@@ -23,7 +23,11 @@ SHOWS = {
     "memory_map": ["15 resources of", "level 1", "level-1.svg, ", "level-1.html, ", "leak.html, "],
     "pools": ["streaming: memory type", "after 10 chunks", "all destroyed"],
     "ring_buffer": ["frame 7: buffers in flight at", "0 MiB"],
-    "texture": ["8 mip levels, in SHADER_READ_ONLY_OPTIMAL", "as it was: True", "texture.png, 256 x"],
+    "texture": [
+        "8 mip levels, in SHADER_READ_ONLY_OPTIMAL",
+        "as it was: True",
+        "texture.png, 256 x 128",
+    ],
     "upload": [
         "the array takes the way",
         "went up and came back",
