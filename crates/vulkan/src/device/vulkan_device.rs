@@ -12,7 +12,7 @@ use vkmem_engine::{
 };
 
 use crate::device::external_functions::{ExternalFunctions, ImportChain};
-use crate::device::host_image_copy::HostImages;
+use crate::device::host_images::HostImages;
 use crate::device::logical::{LogicalDevice, check, device_function, memory};
 use crate::device::memory_locks::MemoryLocks;
 use crate::device::submission::Submissions;

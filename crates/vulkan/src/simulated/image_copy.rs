@@ -6,15 +6,8 @@ use vkmem_engine::words::bytes;
 use crate::driver::texel;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::Access;
-use crate::simulated::plan::{Piece, Plan, Work};
 use crate::simulated::surface::{Needs, Part};
-
-/// The direction of a copy.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    ToImage,
-    ToBuffer,
-}
+use crate::simulated::work::{Direction, Piece, Plan, Work};
 
 pub(super) const READ: Needs = Needs {
     usage: vk::ImageUsageFlags::TRANSFER_SRC,

@@ -1,6 +1,7 @@
 //! A Vulkan driver without a GPU, for tests.
 
 mod blit;
+mod blit_rules;
 mod codec;
 pub(crate) mod driver;
 mod external;
@@ -17,3 +18,4 @@ pub(crate) mod rules;
 mod submission;
 mod surface;
 mod transfer;
+mod work;

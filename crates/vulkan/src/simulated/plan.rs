@@ -3,41 +3,16 @@
 use std::collections::HashSet;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{Call, MemoryHandle};
+use vkmem_engine::Call;
 
 use crate::driver::image_layouts::{ImagePart, ImageParts};
 use crate::driver::submission::{ImageUse, TransferCommand, layout_aspects};
 use crate::driver::texel;
-use crate::simulated::blit::Blit;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::{Access, find_hazard};
-use crate::simulated::image_copy::Direction;
-use crate::simulated::resources::{MemoryOffset, Resource, Subresource};
+use crate::simulated::resources::{Resource, Subresource};
 use crate::simulated::rules::ImageShape;
-
-/// Bytes that are copied.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
-    pub(super) from: MemoryOffset,
-    pub(super) to: MemoryOffset,
-    pub(super) size: u64,
-}
-
-/// What a command does, after all checks.
-#[derive(Debug)]
-pub(super) enum Work {
-    Nothing,
-    Fill { memory: MemoryHandle, offset: u64, size: u64, value: u32 },
-    Copy(Vec<Piece>),
-    Blit(Vec<Blit>),
-}
-
-/// A command after all checks.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) work: Work,
-    pub(super) accesses: Vec<Access>,
-}
+use crate::simulated::work::{Direction, Piece, Plan, Work};
 
 impl SimulatedDriver {
     /// Executes all commands; returns whether all of them are valid. Of those that are not, nothing is done.
