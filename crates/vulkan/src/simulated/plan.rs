@@ -71,6 +71,7 @@ impl SimulatedDriver {
         }
         violations.extend(find_hazard(&accesses));
         for (part, _) in parts.parts.iter().zip(&is_used).filter(|(_, used)| **used) {
+            self.discard(part);
             self.set_layout(part);
         }
         works.iter().for_each(|work| self.perform(work));
@@ -177,7 +178,7 @@ impl SimulatedDriver {
     }
 
     /// Returns what a command does. `Err` names the violation of Vulkan's rules.
-    fn plan(&self, command: &TransferCommand) -> Result<Plan, String> {
+    pub(super) fn plan(&self, command: &TransferCommand) -> Result<Plan, String> {
         let flags = self.flags_of_queue();
         let any = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER;
         if !flags.intersects(any) {
@@ -244,7 +245,7 @@ impl SimulatedDriver {
 
 impl Resource<ImageShape> {
     /// Returns the plane that an aspect's layout is tracked by: planes of a disjoint image have their own.
-    fn layout_plane(&self, aspect: vk::ImageAspectFlags) -> u32 {
+    pub(super) fn layout_plane(&self, aspect: vk::ImageAspectFlags) -> u32 {
         let disjoint = self.shape.flags.contains(vk::ImageCreateFlags::DISJOINT);
         if disjoint { texel::plane_of(aspect) as u32 } else { 0 }
     }
