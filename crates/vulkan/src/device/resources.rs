@@ -61,7 +61,11 @@ impl Driver for VulkanDevice {
     }
 
     fn queue_flags(&self) -> vk::QueueFlags {
-        self.queue_flags
+        self.queue_abilities.0
+    }
+
+    fn image_granularity(&self) -> vk::Extent3D {
+        self.queue_abilities.1
     }
 
     fn external(&self) -> &dyn ExternalMemory {

@@ -12,7 +12,7 @@ use vkmem_engine::{
 };
 
 use crate::device::external_functions::{ExternalFunctions, ImportChain};
-use crate::device::host_image_copy::HostImages;
+use crate::device::host_images::HostImages;
 use crate::device::logical::{LogicalDevice, check, device_function, memory};
 use crate::device::memory_locks::MemoryLocks;
 use crate::device::submission::Submissions;
@@ -29,7 +29,7 @@ use crate::instance::functions::{
     Bind2Functions, DeviceAddressFunctions, Maintenance4Functions, PageableFunctions, Provider,
     Requirements2Functions, SemaphoreFunctions, TimelineFunctions, TimelineWaits,
 };
-use crate::instance::info::queue_flags;
+use crate::instance::info::queue_abilities;
 use crate::instance::open_error::OpenError;
 use crate::instance::validation::ValidationLog;
 use crate::instance::vulkan_instance::Instance;
@@ -62,8 +62,8 @@ pub struct VulkanDevice {
     pub(crate) features: Vec<String>,
     pub(crate) submissions: Submissions,
     pub(crate) second_queue: Option<SecondQueue>,
-    /// What the queue can do; nothing without a queue.
-    pub(crate) queue_flags: vk::QueueFlags,
+    /// What the queue can do, and the granularity of its copies of images; nothing without a queue.
+    pub(crate) queue_abilities: (vk::QueueFlags, vk::Extent3D),
     pub(crate) memory_locks: MemoryLocks,
     pub(crate) disjoint: DisjointImages,
     // In this order: the device is dropped before its instance.
@@ -156,11 +156,11 @@ impl VulkanDevice {
         let external = unsafe {
             ExternalFunctions::load(&instance, physical_device, &info, &extensions, &find)
         }?;
-        let queue_flags = if parts.queue == vk::Queue::null() {
-            vk::QueueFlags::empty()
+        let queue_abilities = if parts.queue == vk::Queue::null() {
+            (vk::QueueFlags::empty(), vk::Extent3D::default())
         } else {
             // SAFETY: the caller guarantees that the physical device belongs to this instance.
-            unsafe { queue_flags(&instance, physical_device, parts.queue_family_index) }
+            unsafe { queue_abilities(&instance, physical_device, parts.queue_family_index) }
         };
         let mut second_queue = None;
         if let Some(TransferQueueParts { queue, family_index, family, lock }) = parts.transfer_queue
@@ -198,7 +198,7 @@ impl VulkanDevice {
                 parts.queue_lock,
             ),
             second_queue,
-            queue_flags,
+            queue_abilities,
             memory_locks: MemoryLocks::default(),
             disjoint: DisjointImages::default(),
             logical,

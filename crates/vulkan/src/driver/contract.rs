@@ -75,6 +75,13 @@ pub trait Driver: DeviceMemory {
     /// `GRAPHICS` or `COMPUTE` has `TRANSFER`.
     fn queue_flags(&self) -> vk::QueueFlags;
 
+    /// Returns `minImageTransferGranularity` of that queue's family, in texel blocks: offsets of copies of images
+    /// are multiples of it, and so are extents that do not reach the edge of the level. 1 in each direction on a
+    /// queue with `GRAPHICS` or `COMPUTE`; 0 where only whole levels are copied.
+    fn image_granularity(&self) -> vk::Extent3D {
+        vk::Extent3D { width: 1, height: 1, depth: 1 }
+    }
+
     /// Returns the functions for export and import of memory.
     fn external(&self) -> &dyn ExternalMemory;
 

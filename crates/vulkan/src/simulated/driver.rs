@@ -68,6 +68,8 @@ pub struct SimulatedDriver {
     requires_dedicated: AtomicBool,
     /// `VkQueueFlags`
     queue_flags: AtomicU32,
+    /// `minImageTransferGranularity`
+    granularity: [AtomicU32; 3],
     pub(super) buffers: Table<BufferShape>,
     pub(super) images: Table<ImageShape>,
     pub(super) submissions: Submissions,
@@ -94,6 +96,7 @@ impl SimulatedDriver {
             extensions,
             requires_dedicated: AtomicBool::new(false),
             queue_flags: AtomicU32::new(ALL_FLAGS.as_raw()),
+            granularity: [1, 1, 1].map(AtomicU32::new),
             buffers: Mutex::new(Resources::new(BUFFER_TAG)),
             images: Mutex::new(Resources::new(IMAGE_TAG)),
             submissions: Submissions::default(),
@@ -171,6 +174,14 @@ impl SimulatedDriver {
     /// Sets what the queue can do, for tests of queues without `GRAPHICS`.
     pub fn set_queue_flags(&self, flags: vk::QueueFlags) {
         self.queue_flags.store(flags.as_raw(), Ordering::Relaxed);
+    }
+
+    /// Sets the granularity of copies of images, for tests of queues for transfers only.
+    pub fn set_image_granularity(&self, granularity: vk::Extent3D) {
+        let vk::Extent3D { width, height, depth } = granularity;
+        for (to, from) in self.granularity.iter().zip([width, height, depth]) {
+            to.store(from, Ordering::Relaxed);
+        }
     }
 
     /// Returns the number of buffers that were created and not destroyed.
@@ -466,6 +477,12 @@ impl Driver for SimulatedDriver {
 
     fn queue_flags(&self) -> vk::QueueFlags {
         self.flags_of_queue()
+    }
+
+    fn image_granularity(&self) -> vk::Extent3D {
+        let [width, height, depth] =
+            [0, 1, 2].map(|at| self.granularity[at].load(Ordering::Relaxed));
+        vk::Extent3D { width, height, depth }
     }
 
     fn external(&self) -> &dyn ExternalMemory {

@@ -92,7 +92,8 @@ impl SimulatedDriver {
             command.images().iter().flatten().any(|(used, ..)| *used == image)
         };
         let state = self.submissions.state.lock();
-        if let Some((number, _)) = state.pending.iter().find(|(_, all)| all.iter().any(uses)) {
+        if let Some(found) = state.pending.iter().find(|it| it.commands.iter().any(uses)) {
+            let number = found.number;
             return Err(named(format!("is used by submission {number}, which has not ended")));
         }
         let images = self.images.lock();

@@ -1,7 +1,9 @@
 //! A Vulkan driver without a GPU, for tests.
 
 mod blit;
+mod blit_rules;
 mod codec;
+mod discard;
 pub(crate) mod driver;
 mod external;
 mod features;
@@ -19,3 +21,4 @@ mod second_queue;
 mod submission;
 mod surface;
 mod transfer;
+mod work;

@@ -3,41 +3,16 @@
 use std::collections::HashSet;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{Call, MemoryHandle};
+use vkmem_engine::Call;
 
 use crate::driver::image_layouts::{ImagePart, ImageParts};
 use crate::driver::submission::{ImageUse, TransferCommand, layout_aspects};
 use crate::driver::texel;
-use crate::simulated::blit::Blit;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::{Access, find_hazard};
-use crate::simulated::image_copy::Direction;
-use crate::simulated::resources::{MemoryOffset, Resource, Subresource};
+use crate::simulated::resources::{Resource, Subresource};
 use crate::simulated::rules::ImageShape;
-
-/// Bytes that are copied.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
-    pub(super) from: MemoryOffset,
-    pub(super) to: MemoryOffset,
-    pub(super) size: u64,
-}
-
-/// What a command does, after all checks.
-#[derive(Debug)]
-pub(super) enum Work {
-    Nothing,
-    Fill { memory: MemoryHandle, offset: u64, size: u64, value: u32 },
-    Copy(Vec<Piece>),
-    Blit(Vec<Blit>),
-}
-
-/// A command after all checks.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) work: Work,
-    pub(super) accesses: Vec<Access>,
-}
+use crate::simulated::work::{Direction, Piece, Plan, Work};
 
 impl SimulatedDriver {
     /// Executes all commands; returns whether all of them are valid. Of those that are not, nothing is done.
@@ -96,6 +71,7 @@ impl SimulatedDriver {
         }
         violations.extend(find_hazard(&accesses));
         for (part, _) in parts.parts.iter().zip(&is_used).filter(|(_, used)| **used) {
+            self.discard(part);
             self.set_layout(part);
         }
         works.iter().for_each(|work| self.perform(work));
@@ -202,7 +178,7 @@ impl SimulatedDriver {
     }
 
     /// Returns what a command does. `Err` names the violation of Vulkan's rules.
-    fn plan(&self, command: &TransferCommand) -> Result<Plan, String> {
+    pub(super) fn plan(&self, command: &TransferCommand) -> Result<Plan, String> {
         let flags = self.flags_of_queue();
         let any = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER;
         if !flags.intersects(any) {
@@ -269,7 +245,7 @@ impl SimulatedDriver {
 
 impl Resource<ImageShape> {
     /// Returns the plane that an aspect's layout is tracked by: planes of a disjoint image have their own.
-    fn layout_plane(&self, aspect: vk::ImageAspectFlags) -> u32 {
+    pub(super) fn layout_plane(&self, aspect: vk::ImageAspectFlags) -> u32 {
         let disjoint = self.shape.flags.contains(vk::ImageCreateFlags::DISJOINT);
         if disjoint { texel::plane_of(aspect) as u32 } else { 0 }
     }

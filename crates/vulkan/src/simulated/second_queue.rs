@@ -13,7 +13,7 @@ use crate::driver::submission::{Submission, TransferCommand};
 use crate::driver::transfer_queue::TransferQueue;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::ownership::Away;
-use crate::simulated::pending::{Completion, State};
+use crate::simulated::pending::{Completion, Pending, State};
 
 /// Which queue a submission is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,8 @@ impl SimulatedDriver {
             acquired.map_err(failed)?;
             return if allowed { Ok(Submission(number)) } else { Err(failed(VALIDATION_FAILED)) };
         }
-        state.pending.push_back((number, commands.to_vec()));
+        let uses = self.memory_of(commands);
+        state.pending.push_back(Pending { number, commands: commands.to_vec(), uses });
         if let Err(error) = acquired {
             // The copies run, and nobody could wait for them.
             self.execute_up_to(&mut state, number);

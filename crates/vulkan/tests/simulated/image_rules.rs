@@ -1,7 +1,10 @@
 //! Layouts, barriers between commands, queues, and what else Vulkan forbids about copies of images.
 
 use ash::vk;
-use vkmem_vulkan::{Driver, LayoutChange, SimulatedDriver, TransferCommand, first_texels};
+use vkmem_engine::MemoryRange;
+use vkmem_vulkan::{
+    Completion, Driver, LayoutChange, SimulatedDriver, TransferCommand, first_texels,
+};
 
 use crate::image_copies::{Buffers, GENERAL, TestImage, run};
 use crate::{assert_one_violation, driver, image_info};
@@ -239,5 +242,94 @@ fn images_that_do_not_fit_each_other() {
     let up = buffers.upload(&samples, RGBA, first_texels(0, EXTENT), UNDEFINED);
     refuse(&driver, &[up], "more than one sample");
     drop((samples, buffers));
+    driver.assert_clean();
+}
+
+#[test]
+fn what_a_transition_discards_is_gone() {
+    let driver = driver("lavapipe");
+    let buffers = Buffers::new(&driver);
+    for format in [RGBA, vk::Format::D24_UNORM_S8_UINT] {
+        let image = TestImage::new(&driver, &image_info(format, 8, 8).array_layers(2));
+        let mut region = first_texels(0, EXTENT);
+        region.image_subresource.layer_count = 2;
+        let aspects = vkmem_vulkan::layout_aspects(format);
+        if aspects.contains(vk::ImageAspectFlags::DEPTH) {
+            region.image_subresource.aspect_mask = vk::ImageAspectFlags::DEPTH;
+        }
+        buffers.write(&[7; 512]);
+        run(&driver, &[buffers.upload(&image, format, region, UNDEFINED)]);
+        // The upper half of the second layer is written again, and nothing else of it is kept.
+        let mut half = region;
+        half.image_extent.height = 4;
+        half.image_subresource.base_array_layer = 1;
+        half.image_subresource.layer_count = 1;
+        run(&driver, &[buffers.upload(&image, format, half, UNDEFINED)]);
+        run(&driver, &[buffers.download(&image, format, region)]);
+        let found = buffers.read(512);
+        for (at, byte) in found.iter().enumerate() {
+            let is_undefined = at % 4 == 3 && format != RGBA;
+            let expected = if at < 256 + 128 { 7 } else { 0xDB };
+            assert!(is_undefined || *byte == expected, "{format:?}, byte {at}: {byte}");
+        }
+        drop(image);
+    }
+    drop(buffers);
+    driver.assert_clean();
+}
+
+#[test]
+fn the_host_must_not_write_what_an_upload_reads() {
+    let driver = driver("lavapipe");
+    let buffers = Buffers::new(&driver);
+    let linear = image_info(RGBA, 8, 8).tiling(vk::ImageTiling::LINEAR);
+    let image = TestImage::new(&driver, &linear);
+    let up = buffers.upload(&image, RGBA, first_texels(256, EXTENT), UNDEFINED);
+    driver.set_completion(Completion::Held);
+    // SAFETY: live handles.
+    let submission = unsafe { driver.submit(&[up]) }.unwrap();
+    let access = |memory, offset, writes, word: &str| {
+        driver.host_access(MemoryRange { memory, offset, size: 16 }, writes);
+        match word {
+            "" => driver.device().assert_no_violations(),
+            word => assert_one_violation(&driver, word),
+        }
+    };
+    let source = buffers.source.1;
+    access(source, 0, true, "");
+    access(source, 512, true, "");
+    access(source, 256, false, "");
+    access(source, 496, true, "the host writes 16 bytes");
+    access(image.memory, 240, false, "the host reads 16 bytes");
+    driver.complete_submissions(1);
+    assert_eq!(driver.wait(submission, 0), Ok(true));
+    access(image.memory, 240, true, "");
+    access(source, 496, true, "");
+    drop((image, buffers));
+    driver.assert_clean();
+}
+
+#[test]
+fn queues_with_large_units_copy_to_the_edges() {
+    let driver = driver("discrete-8gib");
+    let buffers = Buffers::new(&driver);
+    let image = TestImage::new(&driver, &image_info(RGBA, 20, 20));
+    let part = |x, width, height| {
+        let mut region = first_texels(0, vk::Extent3D { width, height, depth: 1 });
+        region.image_offset.x = x;
+        buffers.upload(&image, RGBA, region, UNDEFINED)
+    };
+    let one = vk::Extent3D { width: 1, height: 1, depth: 1 };
+    assert_eq!(driver.image_granularity(), one);
+    run(&driver, &[part(3, 5, 7)]);
+    driver.set_image_granularity(vk::Extent3D { width: 8, height: 8, depth: 1 });
+    run(&driver, &[part(8, 8, 16)]);
+    run(&driver, &[part(16, 4, 20)]);
+    refuse(&driver, &[part(4, 8, 20)], "no multiples of the queue's 8");
+    refuse(&driver, &[part(8, 4, 20)], "no multiples of the queue's 8");
+    driver.set_image_granularity(vk::Extent3D::default());
+    run(&driver, &[part(0, 20, 20)]);
+    refuse(&driver, &[part(0, 16, 20)], "no multiples");
+    drop((image, buffers));
     driver.assert_clean();
 }
