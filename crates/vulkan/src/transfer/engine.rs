@@ -65,7 +65,7 @@ struct Lost {
 pub struct TransferEngine {
     ring_size: u64,
     up: Lane,
-    down: Lane,
+    pub(super) down: Lane,
     /// Open batches by their numbers.
     batches: Mutex<HashMap<u64, Batch>, rank::TransferBatches>,
     next_batch: AtomicU64,
@@ -213,7 +213,7 @@ impl TransferEngine {
     // Waiting.
 
     /// Whether a submission has ended, without a wait.
-    fn is_done(&self, allocator: &DeviceAllocator, submission: Submission) -> bool {
+    pub(super) fn is_done(&self, allocator: &DeviceAllocator, submission: Submission) -> bool {
         if submission.0 <= self.done.load(Ordering::Acquire) {
             return true;
         }
@@ -226,7 +226,7 @@ impl TransferEngine {
     }
 
     /// Waits for a submission; whether it has ended. An error is that of the device: nothing runs any more.
-    fn wait_for(
+    pub(super) fn wait_for(
         &self,
         allocator: &DeviceAllocator,
         submission: Submission,
@@ -302,8 +302,18 @@ impl TransferEngine {
                     self.down.wait_for_change(slice.min(Duration::from_millis(1)));
                 }
                 Progress::Running(last, segments) => {
-                    match self.wait_for_job(allocator, job, last, slice) {
+                    // The first part is copied out while the device copies the others.
+                    let first = segments.first().map(|it| self.down.state(*it));
+                    let next = match first {
+                        Some(Some(SegmentState::Submitted(first))) => first.min(last),
+                        _ => last,
+                    };
+                    match self.wait_for_job(allocator, job, next, slice) {
                         Ok(false) => {}
+                        Ok(true) if next < last => {
+                            self.copy_all_out(allocator, &segments[..1]);
+                            continue;
+                        }
                         Ok(true) => {
                             self.copy_all_out(allocator, &segments);
                             job.device_is_done(Ok(()));
@@ -356,7 +366,7 @@ impl TransferEngine {
 
     /// Copies a segment of the ring for downloads to where it belongs, and frees it; its submission has
     /// ended. Nothing happens if another thread does it.
-    fn copy_out(&self, allocator: &DeviceAllocator, number: u64, kind: Target) {
+    pub(super) fn copy_out(&self, allocator: &DeviceAllocator, number: u64, kind: Target) {
         let Some((out, staging)) = self.down.claim(number) else { return };
         out.job.claim(number);
         let outcome = staging.invalidate(allocator, out.offset, out.size);
@@ -371,7 +381,7 @@ impl TransferEngine {
     }
 
     /// Frees a segment whose bytes never came.
-    fn drop_segment(&self, number: u64, error: CallError) {
+    pub(super) fn drop_segment(&self, number: u64, error: CallError) {
         let Some((out, _)) = self.down.claim(number) else { return };
         out.job.claim(number);
         self.down.set([number].into_iter(), SegmentState::Free);
@@ -379,7 +389,7 @@ impl TransferEngine {
     }
 
     /// Takes a segment; waits for the oldest one where the ring is full.
-    fn reserve(
+    pub(super) fn reserve(
         &self,
         allocator: &DeviceAllocator,
         direction: TransferDirection,
@@ -468,7 +478,7 @@ impl TransferEngine {
         Ok(())
     }
 
-    /// Records the copy of one piece into the ring; it is copied on to `target` once it is there.
+    /// Records the copy of one piece into a segment of the ring; it is copied on to `target` once it is there.
     #[allow(clippy::too_many_arguments, reason = "what a piece is")]
     pub(super) fn download_piece(
         &self,
@@ -478,49 +488,17 @@ impl TransferEngine {
         from: BufferPart,
         start: u64,
         size: u64,
-        limit: u64,
+        (place, staging): (Place, Staging),
         target: usize,
-        pause: Pause<'_>,
-    ) -> Result<u64, Stopped> {
-        let down = TransferDirection::Download;
-        let (place, staging) = self.reserve(allocator, down, size, limit, pause)?;
+    ) {
         let target = target + start as usize;
         let then = CopyOut { job: job.clone(), target, offset: place.offset, size };
         job.recorded(batch, Some(place.number));
         self.down.recorded(place.number, batch, Some(then));
         let host = BufferPart { buffer: staging.buffer(), offset: place.offset, is_shared: false };
         let part = BufferPart { offset: from.offset + start, ..from };
-        self.record(allocator, batch, job, host, part, size, Some((down, place.number)), false);
-        Ok(place.number)
-    }
-
-    /// Waits for one piece of a download, and copies it out; or for whoever does.
-    pub(super) fn finish_piece(
-        &self,
-        allocator: &DeviceAllocator,
-        number: u64,
-        pause: Pause<'_>,
-    ) -> Result<(), Stopped> {
-        loop {
-            match self.down.state(number) {
-                None => return Ok(()),
-                Some(SegmentState::Submitted(submission)) => {
-                    match self.wait_for(allocator, submission, SLICE) {
-                        Ok(true) => self.copy_out(allocator, number, Target::InUse),
-                        Ok(false) => {}
-                        Err(error) => {
-                            self.drop_segment(number, error);
-                            return Err(Stopped::Failed(error.into()));
-                        }
-                    }
-                }
-                Some(SegmentState::Free) => return Ok(()),
-                Some(_) => self.down.wait_for_change(Duration::from_millis(1)),
-            }
-            if pause() {
-                return Err(Stopped::Interrupted);
-            }
-        }
+        let segment = Some((TransferDirection::Download, place.number));
+        self.record(allocator, batch, job, host, part, size, segment, false);
     }
 
     /// Records a copy between two buffers of the caller's, as one of an array's own pages is; `writes` says

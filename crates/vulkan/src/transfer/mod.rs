@@ -6,5 +6,7 @@ pub(crate) mod engine;
 pub(crate) mod job;
 pub(crate) mod lane;
 pub(crate) mod pieces;
+pub(crate) mod pipeline;
 pub(crate) mod ring;
 pub(crate) mod staging;
+pub(crate) mod workers;

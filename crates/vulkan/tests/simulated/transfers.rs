@@ -10,7 +10,7 @@ use vkmem_engine::{
 };
 use vkmem_vulkan::{
     BufferPart, Completion, DeviceAllocator, Job, Progress, ResourceHandle, SimulatedDriver,
-    TransferCall, TransferEngine,
+    Target, TransferCall, TransferEngine,
 };
 
 use crate::{KIB, buffer_info, driver};
@@ -74,7 +74,7 @@ impl Setup {
         let job = Arc::new(Job::new(target.len() as u64));
         let to = target.as_mut_ptr().expose_provenance();
         // SAFETY: every test waits for the job before the target goes.
-        unsafe { self.engine.download(&self.call(&job, None, offset), to) }.unwrap();
+        unsafe { self.engine.download(&self.call(&job, None, offset), to, Target::InUse) }.unwrap();
         job
     }
 
