@@ -64,7 +64,7 @@ struct Lost {
 /// See the module.
 pub struct TransferEngine {
     ring_size: u64,
-    up: Lane,
+    pub(super) up: Lane,
     pub(super) down: Lane,
     /// Open batches by their numbers.
     batches: Mutex<HashMap<u64, Batch>, rank::TransferBatches>,
@@ -198,16 +198,34 @@ impl TransferEngine {
         segment: Option<(TransferDirection, u64)>,
         writes: bool,
     ) {
+        self.record_all(allocator, number, Part { job: job.clone(), segment }, &mut |batch| {
+            batch.copy(host, part, size, writes);
+        });
+    }
+
+    /// Adds the copies of one part of a transfer to a batch. Beyond a number of bytes it is submitted.
+    pub(super) fn record_all(
+        &self,
+        allocator: &DeviceAllocator,
+        number: u64,
+        part: Part,
+        copies: &mut dyn FnMut(&mut Batch),
+    ) {
         let full = {
             let mut batches = self.batches.lock();
             let batch = batches.entry(number).or_default();
-            batch.copy(host, part, size, writes);
-            batch.parts.push(Part { job: job.clone(), segment });
-            (batch.bytes >= BATCH.min(self.ring_size / 4)).then(|| batch.take())
+            copies(batch);
+            batch.parts.push(part);
+            (batch.bytes >= self.most_of_a_batch()).then(|| batch.take())
         };
         if let Some(batch) = full {
             self.submit(allocator, batch);
         }
+    }
+
+    /// Bytes beyond which a batch is submitted.
+    pub(super) fn most_of_a_batch(&self) -> u64 {
+        BATCH.min(self.ring_size / 4)
     }
 
     // Waiting.
@@ -302,21 +320,22 @@ impl TransferEngine {
                     self.down.wait_for_change(slice.min(Duration::from_millis(1)));
                 }
                 Progress::Running(last, segments) => {
-                    // The first part is copied out while the device copies the others.
+                    // The first parts are copied out while the device copies the others.
                     let first = segments.first().map(|it| self.down.state(*it));
                     let next = match first {
                         Some(Some(SegmentState::Submitted(first))) => first.min(last),
                         _ => last,
                     };
+                    if !slice.is_zero() {
+                        self.ask_for(allocator, next);
+                    }
                     match self.wait_for_job(allocator, job, next, slice) {
                         Ok(false) => {}
-                        Ok(true) if next < last => {
-                            self.copy_all_out(allocator, &segments[..1]);
-                            continue;
-                        }
                         Ok(true) => {
-                            self.copy_all_out(allocator, &segments);
-                            job.device_is_done(Ok(()));
+                            self.copy_arrived_out(allocator, job, &segments);
+                            if next == last {
+                                job.device_is_done(Ok(()));
+                            }
                             continue;
                         }
                         Err(error) => {
@@ -346,7 +365,7 @@ impl TransferEngine {
         {
             match self.lost_error(job.first(), last) {
                 None => {
-                    self.copy_all_out(allocator, &segments);
+                    self.copy_arrived_out(allocator, job, &segments);
                     job.device_is_done(Ok(()));
                 }
                 Some(error) => {
@@ -358,15 +377,9 @@ impl TransferEngine {
         job.is_known_to_have_ended()
     }
 
-    fn copy_all_out(&self, allocator: &DeviceAllocator, segments: &[u64]) {
-        for segment in segments {
-            self.copy_out(allocator, *segment, Target::InUse);
-        }
-    }
-
     /// Copies a segment of the ring for downloads to where it belongs, and frees it; its submission has
     /// ended. Nothing happens if another thread does it.
-    pub(super) fn copy_out(&self, allocator: &DeviceAllocator, number: u64, kind: Target) {
+    pub(super) fn copy_out(&self, allocator: &DeviceAllocator, number: u64) {
         let Some((out, staging)) = self.down.claim(number) else { return };
         out.job.claim(number);
         let outcome = staging.invalidate(allocator, out.offset, out.size);
@@ -374,7 +387,7 @@ impl TransferEngine {
             allocator.driver().host_access(staging.range(out.offset, out.size), false);
             let from = staging.address() + out.offset as usize;
             // SAFETY: the segment is this thread's, and the target valid until the job has ended.
-            unsafe { copy_bytes(from, out.target, out.size as usize, kind) };
+            unsafe { copy_bytes(from, out.target, out.size as usize, Target::InUse) };
         }
         self.down.set([number].into_iter(), SegmentState::Free);
         out.job.copied_out(outcome);
@@ -418,13 +431,14 @@ impl TransferEngine {
                         self.waits.fetch_add(1, Ordering::Relaxed);
                     }
                     has_waited = true;
+                    self.ask_for(allocator, submission);
                     let ended = self.wait_for(allocator, submission, SLICE);
                     match (direction, ended) {
                         (_, Ok(false)) => {}
                         // After an error nothing runs any more either.
                         (TransferDirection::Upload, _) => lane.free_up_to(submission),
                         (TransferDirection::Download, Ok(true)) => {
-                            self.copy_out(allocator, number, Target::InUse);
+                            self.copy_out(allocator, number);
                         }
                         (TransferDirection::Download, Err(error)) => {
                             self.drop_segment(number, error);

@@ -9,4 +9,5 @@ pub(crate) mod pieces;
 pub(crate) mod pipeline;
 pub(crate) mod ring;
 pub(crate) mod staging;
+pub(crate) mod together;
 pub(crate) mod workers;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vkmem_engine::Error;
 
 use crate::allocator::DeviceAllocator;
+use crate::host::copy::Target;
 use crate::transfer::batch::BufferPart;
 use crate::transfer::engine::{Fill, Pause, Stopped, TransferEngine};
 use crate::transfer::job::Job;
@@ -78,31 +79,28 @@ impl TransferEngine {
     ) -> Result<(), Stopped> {
         let size = call.job.size;
         let cut = self.cut(size, grain);
-        let threads = if is_serial { 1 } else { threads(size, 1) };
+        let threads = if is_serial { 1 } else { threads(size, Target::InUse) };
         let TransferCall { allocator, job, part, .. } = *call;
         let one = |batch: u64, from: u64, length: u64, pause: Pause<'_>| {
             self.upload_piece(allocator, job, batch, part, from, length, cut.limit, fill, pause)
         };
-        self.end(call, self.pieces(call, cut, threads, &one))
+        self.end(job, self.pieces(call, cut, threads, &one))
     }
 
-    pub(super) fn end(
-        &self,
-        call: &TransferCall<'_>,
-        ended: Result<(), Stopped>,
-    ) -> Result<(), Stopped> {
+    /// Closes a job, of which no more is to be done; an error of the driver becomes that of the job.
+    pub(super) fn end(&self, job: &Job, ended: Result<(), Stopped>) -> Result<(), Stopped> {
         let ended = match ended {
             Ok(()) => Ok(()),
             Err(Stopped::Failed(error)) => {
-                call.job.fail(error);
+                job.fail(error);
                 Ok(())
             }
             Err(Stopped::Interrupted) => {
-                call.job.fail(Error::InvalidArgument("the transfer was interrupted".into()));
+                job.fail(Error::InvalidArgument("the transfer was interrupted".into()));
                 Err(Stopped::Interrupted)
             }
         };
-        call.job.close();
+        job.close();
         ended
     }
 

@@ -17,8 +17,8 @@ use crate::transfer::ring::SegmentState;
 use crate::transfer::staging::TransferDirection;
 use crate::transfer::workers::{Pieces, threads};
 
-/// How long a thread asks whether a piece has arrived before it waits in the driver, which may wake it up a
-/// millisecond late: the device needs a tenth of this for a piece.
+/// How long a thread asks whether a submission has ended before it waits in the driver, which may wake it up a
+/// millisecond late: a device needs a tenth of this for a piece.
 const ASK: Duration = Duration::from_micros(500);
 
 /// A download that several threads carry out.
@@ -27,7 +27,6 @@ struct Large<'a> {
     job: &'a Arc<Job>,
     part: BufferPart,
     target: usize,
-    kind: Target,
     pieces: Pieces,
     /// Bytes of the ring that it may use: the rest stays for what others copy meanwhile.
     limit: u64,
@@ -60,16 +59,16 @@ impl TransferEngine {
                 self.download_piece(allocator, job, batch, part, from, length, place, target);
                 Ok(())
             });
-            return self.end(call, ended);
+            return self.end(job, ended);
         }
         // Pieces begin at page boundaries of the target, of huge pages where they are as large: no two threads
         // wait for one page to be cleared, and each finds what was cleared for it in its cache.
         let piece = 1 << cut.piece.ilog2();
-        let (threads, limit) = (threads(size, 2), ring / 4 * 3);
+        let (threads, limit) = (threads(size, kind), ring / 4 * 3);
         let ahead = usize::try_from(limit / piece).unwrap_or(usize::MAX) / threads;
         let pieces = Pieces::new(size, piece, target as u64);
         let ahead = ahead.max(1);
-        let large = Large { allocator, job, part, target, kind, pieces, limit, ahead };
+        let large = Large { allocator, job, part, target, pieces, limit, ahead };
         if let Some(batch) = call.batch {
             // What it holds was asked for before this.
             self.flush_batch(allocator, batch);
@@ -80,7 +79,7 @@ impl TransferEngine {
             self.close_batch(allocator, batch);
             copied
         });
-        self.end(call, ended)
+        self.end(job, ended)
     }
 
     /// What each thread does: it has some pieces on their way, so that the device need not wait while the
@@ -114,7 +113,7 @@ impl TransferEngine {
                 taken = None;
             }
             let Some((number, size)) = on_their_way.pop_front() else { break };
-            self.finish_piece(allocator, number, large.kind, pause)?;
+            self.finish_piece(allocator, number, pause)?;
             large.pieces.done(size, between)?;
             if job.has_failed() {
                 large.pieces.stop();
@@ -128,7 +127,6 @@ impl TransferEngine {
         &self,
         allocator: &DeviceAllocator,
         number: u64,
-        kind: Target,
         pause: Pause<'_>,
     ) -> Result<(), Stopped> {
         loop {
@@ -137,7 +135,7 @@ impl TransferEngine {
                     self.ask_for(allocator, submission);
                     match self.wait_for(allocator, submission, SLICE) {
                         Ok(true) => {
-                            self.copy_out(allocator, number, kind);
+                            self.copy_out(allocator, number);
                             return Ok(());
                         }
                         Ok(false) => {}
@@ -159,8 +157,35 @@ impl TransferEngine {
         }
     }
 
+    /// Copies segments out that have arrived, or do so soon, up to the first one that does not.
+    pub(super) fn copy_arrived_out(
+        &self,
+        allocator: &DeviceAllocator,
+        job: &Job,
+        segments: &[u64],
+    ) {
+        let pieces = Pieces::new(segments.len() as u64, 1, 0);
+        let threads = threads(job.size, Target::New).min(segments.len());
+        let copied = pieces.run(threads, &|| false, &|_| false, &|_, _| {
+            while let Some((index, _)) = pieces.take() {
+                let number = segments[index as usize];
+                let Some(SegmentState::Submitted(submission)) = self.down.state(number) else {
+                    continue;
+                };
+                self.ask_for(allocator, submission);
+                match self.wait_for(allocator, submission, Duration::ZERO) {
+                    Ok(true) => self.copy_out(allocator, number),
+                    // Left to the caller, who waits for it.
+                    Ok(false) | Err(_) => pieces.stop(),
+                }
+            }
+            Ok(())
+        });
+        debug_assert_eq!(copied, Ok(()), "nothing here can fail");
+    }
+
     /// Asks for a while whether a submission has ended.
-    fn ask_for(&self, allocator: &DeviceAllocator, submission: Submission) {
+    pub(super) fn ask_for(&self, allocator: &DeviceAllocator, submission: Submission) {
         let until = Instant::now() + ASK;
         while !self.is_done(allocator, submission) && Instant::now() < until {
             yield_now();

@@ -6,21 +6,25 @@ use std::thread::{Builder, available_parallelism, scope};
 
 use vkmem_engine::lock::{Mutex, rank};
 
+use crate::host::copy::Target;
 use crate::transfer::engine::{Pause, Stopped};
 use crate::transfer::pieces::Between;
 
-/// Several threads copy from so many bytes on.
-const PARALLEL: u64 = 32 << 20;
+/// Bytes for each thread: copying them takes about 0.4 ms, starting a thread less than a tenth of that.
+const BYTES_PER_THREAD: u64 = 4 << 20;
 /// More threads than this gain little.
-const MAX_THREADS: usize = 8;
+const MAX_THREADS: usize = 16;
 
-/// Returns the number of threads for a transfer of `size` bytes, at least `least` for a large one.
-pub(super) fn threads(size: u64, least: usize) -> usize {
-    if size < PARALLEL {
-        return 1;
-    }
+/// Returns the number of threads that copy `size` bytes. Copies are limited by the memory, which three of four
+/// cores use up; where new memory is cleared for them, by the cores.
+pub(super) fn threads(size: u64, target: Target) -> usize {
     let cores = available_parallelism().map_or(1, NonZero::get);
-    (cores / 2).clamp(least, MAX_THREADS)
+    let most = match target {
+        Target::New => cores,
+        Target::InUse => (cores * 3).div_ceil(4),
+    };
+    let wanted = usize::try_from(size / BYTES_PER_THREAD).unwrap_or(usize::MAX);
+    wanted.min(most).clamp(1, MAX_THREADS)
 }
 
 /// The pieces of a transfer, which threads take in order, and how far they are.
