@@ -153,7 +153,7 @@ impl Prepared {
             }
         }
         state.count(&transfer);
-        let transfer = Py::new(py, transfer)?;
+        let transfer = transfer.into_object(py)?;
         if transfer.get().is_pinned.load(Ordering::Acquire) {
             state.add(transfer.clone_ref(py));
         } else {

@@ -2,6 +2,8 @@
 
 pub(crate) mod copies;
 pub(crate) mod download;
+pub(crate) mod in_flight;
+pub(crate) mod many;
 pub(crate) mod register;
 pub(crate) mod short_forms;
 pub(crate) mod source;

@@ -243,6 +243,18 @@ impl Chosen {
         place: &Place,
         direction: TransferDirection,
     ) -> PyResult<Transfer> {
+        self.transfer_of(py, state, place, direction, Arc::new(Job::new(place.size)))
+    }
+
+    /// Makes one whose job may be that of others, too.
+    pub fn transfer_of(
+        &self,
+        py: Python<'_>,
+        state: &Arc<TransfersState>,
+        place: &Place,
+        direction: TransferDirection,
+        job: Arc<Job>,
+    ) -> PyResult<Transfer> {
         let is_pinned = self.way != Way::Direct && place.size > 0;
         if is_pinned {
             // Counted out when it has ended.
@@ -253,7 +265,8 @@ impl Chosen {
         }
         Ok(Transfer {
             state: state.clone(),
-            job: Arc::new(Job::new(place.size)),
+            job,
+            size: place.size,
             resource: place.resource.clone(),
             is_pinned: AtomicBool::new(is_pinned),
             way: self.way,

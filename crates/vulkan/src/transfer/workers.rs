@@ -18,13 +18,17 @@ const MAX_THREADS: usize = 16;
 /// Returns the number of threads that copy `size` bytes. Copies are limited by the memory, which three of four
 /// cores use up; where new memory is cleared for them, by the cores.
 pub(super) fn threads(size: u64, target: Target) -> usize {
+    let wanted = usize::try_from(size / BYTES_PER_THREAD).unwrap_or(usize::MAX);
+    if wanted <= 1 {
+        // To count the cores takes longer than to copy so few bytes.
+        return 1;
+    }
     let cores = available_parallelism().map_or(1, NonZero::get);
     let most = match target {
         Target::New => cores,
         Target::InUse => (cores * 3).div_ceil(4),
     };
-    let wanted = usize::try_from(size / BYTES_PER_THREAD).unwrap_or(usize::MAX);
-    wanted.min(most).clamp(1, MAX_THREADS)
+    wanted.min(most).min(MAX_THREADS)
 }
 
 /// The pieces of a transfer, which threads take in order, and how far they are.
