@@ -41,4 +41,4 @@ pub use transfer::engine::{Fill, Pause, Stopped, TransferCounts, TransferEngine}
 pub use transfer::job::{Job, Progress};
 pub use transfer::pieces::{Between, TransferCall};
 pub use transfer::staging::TransferDirection;
-pub use transfer::together::SmallUpload;
+pub use transfer::together::SmallUploads;

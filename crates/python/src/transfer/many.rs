@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use vkmem_vulkan::{Job, SmallUpload, TransferDirection};
+use vkmem_vulkan::{Job, SmallUploads, TransferDirection};
 
 use super::state::{Transfer, TransfersState, Watch, Way};
 use super::upload::Prepared;
@@ -50,15 +50,11 @@ fn start_together(
     made: &mut Vec<Py<Transfer>>,
 ) -> PyResult<()> {
     let up = TransferDirection::Upload;
-    let arrays: Vec<_> = together
-        .iter()
-        .map(|Prepared { source, place, .. }| SmallUpload {
-            address: source.address().unwrap_or_default(),
-            size: place.size,
-            part: place.buffer_part(),
-        })
-        .collect();
-    let job = Arc::new(Job::new(arrays.iter().map(|it| it.size).sum()));
+    let mut arrays = SmallUploads::with_capacity(together.len());
+    for Prepared { source, place, .. } in together {
+        arrays.push(source.address().unwrap_or_default(), place.size, place.buffer_part());
+    }
+    let job = Arc::new(Job::new(arrays.size()));
     let first = made.len();
     for Prepared { place, chosen, .. } in together {
         let transfer = chosen.transfer_of(py, state, place, up, job.clone());
@@ -76,7 +72,7 @@ fn start_together(
     let done = detach(py, || unsafe {
         engine.upload_together(on, &job, batch, &arrays, &|| watch.pause())
     });
-    state.count_all(up, Way::Ring, job.size, arrays.len() as u64);
+    state.count_all(up, Way::Ring, job.size, together.len() as u64);
     state.add_all(made[first..].iter().map(|it| it.clone_ref(py)));
     watch.result(py, done)
 }

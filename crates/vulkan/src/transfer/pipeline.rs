@@ -19,7 +19,7 @@ use crate::transfer::workers::{Pieces, threads};
 
 /// How long a thread asks whether a submission has ended before it waits in the driver, which may wake it up a
 /// millisecond late: a device needs a tenth of this for a piece.
-const ASK: Duration = Duration::from_micros(500);
+const ASK: Duration = Duration::from_millis(1);
 
 /// A download that several threads carry out.
 struct Large<'a> {
@@ -164,6 +164,9 @@ impl TransferEngine {
         job: &Job,
         segments: &[u64],
     ) {
+        if segments.is_empty() {
+            return;
+        }
         let pieces = Pieces::new(segments.len() as u64, 1, 0);
         let threads = threads(job.size, Target::New).min(segments.len());
         let copied = pieces.run(threads, &|| false, &|_| false, &|_, _| {
@@ -186,6 +189,9 @@ impl TransferEngine {
 
     /// Asks for a while whether a submission has ended.
     pub(super) fn ask_for(&self, allocator: &DeviceAllocator, submission: Submission) {
+        if self.is_done(allocator, submission) {
+            return;
+        }
         let until = Instant::now() + ASK;
         while !self.is_done(allocator, submission) && Instant::now() < until {
             yield_now();

@@ -9,26 +9,55 @@ use crate::transfer::engine::{Pause, Stopped, TransferEngine};
 use crate::transfer::job::Job;
 use crate::transfer::ring::SegmentState;
 use crate::transfer::staging::TransferDirection;
+use crate::transfer::workers::{Pieces, threads};
 
 /// Each array begins at a multiple of this in the segment: with a line of the cache.
 const ALIGNMENT: u64 = 64;
 
+/// How many of them a thread takes at once.
+const AT_ONCE: u64 = 32;
+
 /// One of the arrays.
 #[derive(Clone, Copy, Debug)]
-pub struct SmallUpload {
-    /// Address of its first byte.
-    pub address: usize,
-    /// In bytes; not 0.
-    pub size: u64,
-    /// Where it goes to.
-    pub part: BufferPart,
+struct Small {
+    address: usize,
+    size: u64,
+    /// In bytes from the start of the segment.
+    place: u64,
+    part: BufferPart,
 }
 
-impl SmallUpload {
-    /// Bytes of the segment that an array of `size` bytes takes.
-    fn room(size: u64) -> u64 {
-        size.next_multiple_of(ALIGNMENT)
+/// Arrays that are uploaded together, later ones over earlier ones.
+#[derive(Debug, Default)]
+pub struct SmallUploads {
+    all: Vec<Small>,
+    /// Bytes of the arrays, and of their segment.
+    size: u64,
+    room: u64,
+}
+
+impl SmallUploads {
+    /// None, with room for so many.
+    pub fn with_capacity(count: usize) -> Self {
+        Self { all: Vec::with_capacity(count), size: 0, room: 0 }
     }
+
+    /// Adds `size` bytes, more than 0, from an address to a buffer.
+    pub fn push(&mut self, address: usize, size: u64, part: BufferPart) {
+        self.all.push(Small { address, size, place: self.room, part });
+        self.size += size;
+        self.room += room(size);
+    }
+
+    /// Bytes of all arrays.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+/// Returns the bytes of a segment that an array of `size` bytes takes.
+fn room(size: u64) -> u64 {
+    size.next_multiple_of(ALIGNMENT)
 }
 
 impl TransferEngine {
@@ -37,7 +66,7 @@ impl TransferEngine {
     pub fn fit_together(&self, sizes: impl Iterator<Item = u64>) -> usize {
         let mut left = self.most_of_a_batch();
         let fits = |size: u64| {
-            let room = SmallUpload::room(size);
+            let room = room(size);
             let fits = size > 0 && room <= left;
             left -= if fits { room } else { 0 };
             fits
@@ -58,7 +87,7 @@ impl TransferEngine {
         allocator: &DeviceAllocator,
         job: &Arc<Job>,
         batch: u64,
-        arrays: &[SmallUpload],
+        arrays: &SmallUploads,
         pause: Pause<'_>,
     ) -> Result<(), Stopped> {
         // SAFETY: of the caller.
@@ -73,19 +102,25 @@ impl TransferEngine {
         allocator: &DeviceAllocator,
         job: &Arc<Job>,
         batch: u64,
-        arrays: &[SmallUpload],
+        arrays: &SmallUploads,
         pause: Pause<'_>,
     ) -> Result<(), Stopped> {
         let up = TransferDirection::Upload;
-        let size: u64 = arrays.iter().map(|it| SmallUpload::room(it.size)).sum();
+        let size = arrays.room;
         let (place, staging) = self.reserve(allocator, up, size, self.ring_size(), pause)?;
         allocator.driver().host_access(staging.range(place.offset, size), true);
-        let mut to = staging.address() + place.offset as usize;
-        for it in arrays {
-            // SAFETY: the source is the caller's; the segment has room for all of them.
-            unsafe { copy_bytes(it.address, to, it.size as usize, Target::InUse) };
-            to += SmallUpload::room(it.size) as usize;
-        }
+        let start = staging.address() + place.offset as usize;
+        let pieces = Pieces::new(arrays.all.len() as u64, AT_ONCE, 0);
+        pieces.run(threads(size, Target::InUse), &|| false, &|_| false, &|_, _| {
+            while let Some((first, count)) = pieces.take() {
+                for it in &arrays.all[first as usize..][..count as usize] {
+                    let (to, size) = (start + it.place as usize, it.size as usize);
+                    // SAFETY: the source is the caller's; each has a place of its own in the segment.
+                    unsafe { copy_bytes(it.address, to, size, Target::InUse) };
+                }
+            }
+            Ok(())
+        })?;
         if let Err(error) = staging.flush(allocator, place.offset, size) {
             self.up.set([place.number].into_iter(), SegmentState::Free);
             return Err(error.into());
@@ -94,12 +129,11 @@ impl TransferEngine {
         self.up.recorded(place.number, batch, None);
         let part = Part { job: job.clone(), segment: Some((up, place.number)) };
         self.record_all(allocator, batch, part, &mut |batch| {
-            let mut offset = place.offset;
-            batch.reserve(arrays.len());
-            for it in arrays {
+            batch.reserve(arrays.all.len());
+            for it in &arrays.all {
+                let offset = place.offset + it.place;
                 let host = BufferPart { buffer: staging.buffer(), offset, is_shared: false };
                 batch.copy(host, it.part, it.size, true);
-                offset += SmallUpload::room(it.size);
             }
         });
         Ok(())
