@@ -1,34 +1,18 @@
 //! The transfers that are in flight: waiting for them, and letting go of those that have ended.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use pyo3::prelude::*;
 
-use super::state::{Transfer, TransfersState, Watch};
+use super::state::{FEW, Transfer, TransfersState, Watch};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::{AllocatorState, Background};
-
-/// When the list is looked through.
-#[derive(Debug)]
-pub struct Looks {
-    calls: AtomicU64,
-    /// When so many are in flight, all of them are looked at.
-    all_at: AtomicU64,
-}
-
-impl Default for Looks {
-    fn default() -> Self {
-        Self { calls: AtomicU64::new(0), all_at: AtomicU64::new(FEW) }
-    }
-}
 
 /// How many of the oldest are looked at: twice as many as were begun meanwhile.
 const AT_ONCE: usize = 32;
 /// One of so many calls asks the driver.
 const CALLS: u64 = 16;
-/// Few enough to be looked at again and again.
-const FEW: u64 = 64;
 /// How many are waited for without the interpreter.
 const WAIT_FOR: usize = 1024;
 

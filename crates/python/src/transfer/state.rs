@@ -13,7 +13,6 @@ use vkmem_engine::AllocationId;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_vulkan::{Job, Progress, Stopped, TransferDirection, TransferEngine};
 
-use super::in_flight::Looks;
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::{to_py, use_after_free};
 use crate::interpreter::{detach, try_attach};
@@ -122,6 +121,23 @@ struct Open {
     thread: ThreadId,
     number: u64,
     depth: u32,
+}
+
+/// When the transfers in flight are looked through.
+#[derive(Debug)]
+pub struct Looks {
+    pub(super) calls: AtomicU64,
+    /// When so many are in flight, all of them are looked at.
+    pub(super) all_at: AtomicU64,
+}
+
+/// Few enough transfers to be looked at again and again.
+pub(super) const FEW: u64 = 64;
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self { calls: AtomicU64::new(0), all_at: AtomicU64::new(FEW) }
+    }
 }
 
 /// The shared half of a `Transfers`.

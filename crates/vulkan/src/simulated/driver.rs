@@ -25,7 +25,7 @@ use crate::driver::format;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::instance::extensions;
-use crate::simulated::pending::Submissions;
+use crate::simulated::pending::{Completion, Submissions};
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
 use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
@@ -610,5 +610,9 @@ impl Driver for SimulatedDriver {
 
     fn is_done(&self, submission: Submission) -> Result<bool, CallError> {
         Ok(self.has_ended(submission))
+    }
+
+    fn ends_by_itself(&self) -> bool {
+        self.submissions.state.lock().completion == Completion::AtOnce
     }
 }

@@ -198,6 +198,9 @@ impl TransferEngine {
             }
             spin_loop();
         }
+        if !allocator.driver().ends_by_itself() {
+            return;
+        }
         let until = Instant::now() + ASK;
         while !self.is_done(allocator, submission) && Instant::now() < until {
             yield_now();
