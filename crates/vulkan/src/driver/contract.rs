@@ -340,6 +340,12 @@ pub trait Driver: DeviceMemory {
     /// The query failed. The submission may still run; call [`wait`](Self::wait).
     fn is_done(&self, submission: Submission) -> Result<bool, CallError>;
 
+    /// Returns whether submissions end by themselves. Those of a simulated device may wait for a call of
+    /// [`wait`](Self::wait), or for the test: to ask again and again whether they have ended is in vain.
+    fn ends_by_itself(&self) -> bool {
+        true
+    }
+
     /// Submits commands and waits for them.
     ///
     /// # Errors

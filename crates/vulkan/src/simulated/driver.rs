@@ -29,7 +29,7 @@ use crate::driver::submission::{Submission, TransferCommand};
 use crate::driver::transfer_queue::TransferQueue;
 use crate::instance::extensions;
 use crate::simulated::features::features;
-use crate::simulated::pending::Submissions;
+use crate::simulated::pending::{Completion, Submissions};
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
 use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
@@ -729,5 +729,9 @@ impl Driver for SimulatedDriver {
 
     fn is_done(&self, submission: Submission) -> Result<bool, CallError> {
         Ok(self.has_ended(submission))
+    }
+
+    fn ends_by_itself(&self) -> bool {
+        self.submissions.state.lock().completion == Completion::AtOnce
     }
 }

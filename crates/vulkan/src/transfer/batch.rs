@@ -1,6 +1,7 @@
 //! Commands that are submitted together.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::mem;
 use std::sync::Arc;
 
@@ -9,23 +10,10 @@ use ash::vk;
 use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::TransferCommand;
 use crate::driver::transfer_queue::Sharing;
-use crate::transfer::batches::Index;
 use crate::transfer::image::ImageCommands;
 use crate::transfer::job::Job;
 use crate::transfer::staging::TransferDirection;
-
-/// A part of a buffer that a command uses.
-#[derive(Clone, Copy, Debug)]
-pub struct BufferPart {
-    /// Live until the transfer has ended.
-    pub buffer: vk::Buffer,
-    /// In bytes.
-    pub offset: u64,
-    /// Its memory may be that of another buffer as well.
-    pub is_shared: bool,
-    /// Which queues may use it.
-    pub sharing: Sharing,
-}
+use crate::transfer::uses::{BufferPart, HandleHasher, Index};
 
 /// A part of a transfer, and the segment of a ring that it uses.
 #[derive(Debug)]
@@ -51,7 +39,7 @@ pub(super) struct Batch {
     pub(super) bytes: u64,
     /// Which queues may use the resources of the commands; one that is missing is of the main queue only.
     pub(super) sharing: Vec<(ResourceHandle, Sharing)>,
-    touched: HashMap<vk::Buffer, Touched>,
+    touched: HashMap<vk::Buffer, Touched, BuildHasherDefault<HandleHasher>>,
     /// Memory that several buffers may share was used since the last barrier.
     shared: bool,
     /// It was used at all.
@@ -63,6 +51,12 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Makes room for so many copies.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.commands.reserve(count);
+        self.touched.reserve(count);
+    }
+
     /// Adds a copy between the host's side, which nothing else uses, and a part of a buffer; `writes` says
     /// which way.
     pub(super) fn copy(&mut self, host: BufferPart, part: BufferPart, size: u64, writes: bool) {
@@ -132,7 +126,7 @@ impl Batch {
             parts: mem::take(&mut self.parts),
             bytes: mem::take(&mut self.bytes),
             sharing: mem::take(&mut self.sharing),
-            touched: HashMap::new(),
+            touched: HashMap::default(),
             shared: mem::take(&mut self.shared),
             uses_shared: mem::take(&mut self.uses_shared),
             images: mem::take(&mut self.images),

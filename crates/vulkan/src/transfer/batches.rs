@@ -2,83 +2,12 @@
 //! uses the same bytes.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
-use ash::vk::{self, Handle};
-
-use crate::driver::submission::TransferCommand;
 use crate::transfer::batch::Batch;
 use crate::transfer::job::Job;
-
-/// A buffer or an image, by its handle.
-type Key = (bool, u64);
-
-/// What a command uses of a buffer or an image.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Use {
-    key: Key,
-    start: u64,
-    end: u64,
-    is_written: bool,
-}
-
-impl Use {
-    /// A range of a buffer in bytes.
-    pub(super) fn of_buffer(buffer: vk::Buffer, start: u64, size: u64, is_written: bool) -> Self {
-        Self { key: (false, buffer.as_raw()), start, end: start + size, is_written }
-    }
-
-    /// All of an image, as even a read may change its layout.
-    pub(super) fn of_image(image: vk::Image) -> Self {
-        Self { key: (true, image.as_raw()), start: 0, end: u64::MAX, is_written: true }
-    }
-
-    fn meets(&self, other: &Self) -> bool {
-        self.key == other.key
-            && (self.is_written || other.is_written)
-            && self.start < other.end
-            && other.start < self.end
-    }
-
-    /// What a command uses.
-    fn of(command: &TransferCommand) -> [Option<Self>; 2] {
-        match *command {
-            TransferCommand::FillBuffer { buffer, offset, size, .. } => {
-                [Some(Self::of_buffer(buffer, offset, size, true)), None]
-            }
-            TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => [
-                Some(Self::of_buffer(source, source_offset, size, false)),
-                Some(Self::of_buffer(target, target_offset, size, true)),
-            ],
-            // The buffer is the ring's, and each part of that belongs to one transfer.
-            _ => command.images().map(|it| it.map(|(image, ..)| Self::of_image(image))),
-        }
-    }
-}
-
-/// The smallest range that contains all uses of a buffer or an image.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    uses: HashMap<Key, Use>,
-    /// Commands that are in it.
-    commands: usize,
-}
-
-impl Index {
-    fn add(&mut self, new: Use) {
-        let all = self.uses.entry(new.key).or_insert(new);
-        (all.start, all.end) = (all.start.min(new.start), all.end.max(new.end));
-        all.is_written |= new.is_written;
-    }
-
-    fn meets(&mut self, commands: &[TransferCommand], new: &Use) -> bool {
-        for command in &commands[self.commands..] {
-            Use::of(command).into_iter().flatten().for_each(|it| self.add(it));
-        }
-        self.commands = commands.len();
-        self.uses.get(&new.key).is_some_and(|it| it.meets(new))
-    }
-}
+use crate::transfer::uses::{Index, Use};
 
 /// What has to be submitted before a command may be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +24,14 @@ pub(super) enum First {
 #[derive(Debug, Default)]
 pub(super) struct Batches {
     open: HashMap<u64, Batch>,
-    leaving: Vec<Arc<Batch>>,
+    leaving: Vec<Leaving>,
+}
+
+/// A batch that is being submitted, and what its commands use, as far as another batch has asked.
+#[derive(Debug)]
+struct Leaving {
+    batch: Arc<Batch>,
+    index: Index,
 }
 
 impl Batches {
@@ -126,33 +62,45 @@ impl Batches {
         Some(self.leave(batch))
     }
 
-    fn leave(&mut self, batch: Batch) -> Arc<Batch> {
+    fn leave(&mut self, mut batch: Batch) -> Arc<Batch> {
+        let index = mem::take(&mut batch.index);
         let batch = Arc::new(batch);
-        self.leaving.push(batch.clone());
+        self.leaving.push(Leaving { batch: batch.clone(), index });
         batch
     }
 
     /// A batch was submitted, or will never be.
     pub(super) fn left(&mut self, batch: &Arc<Batch>) {
-        self.leaving.retain(|it| !Arc::ptr_eq(it, batch));
+        self.leaving.retain(|it| !Arc::ptr_eq(&it.batch, batch));
     }
 
-    /// What has to be submitted before a part of `job` is recorded into a batch. Parts of one job never meet.
-    pub(super) fn first(&mut self, number: u64, job: &Arc<Job>, new: &Use, shared: bool) -> First {
+    /// What has to be submitted before a part of `job` is recorded into a batch; `uses` are what the part uses,
+    /// and whether its memory may be that of another resource as well. Parts of one job never meet.
+    pub(super) fn first(
+        &mut self,
+        number: u64,
+        job: &Arc<Job>,
+        uses: impl Iterator<Item = (Use, bool)> + Clone,
+    ) -> First {
         let may_meet = |batch: &Batch| !batch.commands.is_empty() && !batch.is_of(job);
-        let meets = |batch: &Batch| {
-            let mut uses = batch.commands.iter().flat_map(Use::of).flatten();
-            shared || batch.uses_shared || uses.any(|it| it.meets(new))
+        let meets = |batch: &Batch, index: &mut Index| {
+            batch.uses_shared
+                || uses.clone().any(|(it, shared)| shared || index.meets(&batch.commands, &it))
         };
-        if self.leaving.iter().any(|it| may_meet(it) && meets(it)) {
-            return First::Leaving;
+        for Leaving { batch, index } in &mut self.leaving {
+            if may_meet(batch) && meets(batch, index) {
+                return First::Leaving;
+            }
         }
         if self.open.len() > 1 {
             for (other, batch) in &mut self.open {
                 if *other == number || !may_meet(batch) {
                     continue;
                 }
-                if shared || batch.uses_shared || batch.index.meets(&batch.commands, new) {
+                let mut index = mem::take(&mut batch.index);
+                let is_first = meets(batch, &mut index);
+                batch.index = index;
+                if is_first {
                     return First::Batch(*other);
                 }
             }
@@ -163,9 +111,14 @@ impl Batches {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::once;
+
+    use ash::vk::{self, Handle};
+
     use super::*;
     use crate::driver::transfer_queue::Sharing;
-    use crate::transfer::batch::{BufferPart, Part};
+    use crate::transfer::batch::Part;
+    use crate::transfer::uses::BufferPart;
 
     fn add(batches: &mut Batches, number: u64, job: &Arc<Job>, buffer: u64, start: u64) {
         let of = |buffer, offset| BufferPart {
@@ -188,21 +141,21 @@ mod tests {
         batches.open(1);
         batches.open(2);
         add(&mut batches, 1, &one, 5, 0);
-        assert_eq!(batches.first(2, &other, &upload(5, 0), false), First::Batch(1));
-        assert_eq!(batches.first(1, &other, &upload(5, 0), false), First::Nothing);
-        assert_eq!(batches.first(2, &one, &upload(5, 0), false), First::Nothing);
-        assert_eq!(batches.first(2, &other, &upload(5, 16), false), First::Nothing);
-        assert_eq!(batches.first(2, &other, &upload(6, 0), false), First::Nothing);
-        assert_eq!(batches.first(2, &other, &upload(6, 0), true), First::Batch(1));
+        assert_eq!(batches.first(2, &other, once((upload(5, 0), false))), First::Batch(1));
+        assert_eq!(batches.first(1, &other, once((upload(5, 0), false))), First::Nothing);
+        assert_eq!(batches.first(2, &one, once((upload(5, 0), false))), First::Nothing);
+        assert_eq!(batches.first(2, &other, once((upload(5, 16), false))), First::Nothing);
+        assert_eq!(batches.first(2, &other, once((upload(6, 0), false))), First::Nothing);
+        assert_eq!(batches.first(2, &other, once((upload(6, 0), true))), First::Batch(1));
         add(&mut batches, 1, &one, 6, 0);
-        assert_eq!(batches.first(2, &other, &upload(6, 8), false), First::Batch(1));
+        assert_eq!(batches.first(2, &other, once((upload(6, 8), false))), First::Batch(1));
         let leaving = batches.take(1).unwrap();
-        assert_eq!(batches.first(2, &other, &upload(6, 8), false), First::Leaving);
+        assert_eq!(batches.first(2, &other, once((upload(6, 8), false))), First::Leaving);
         // The owner of the batch must not overtake what it has gathered before either.
-        assert_eq!(batches.first(1, &other, &upload(6, 8), false), First::Leaving);
-        assert_eq!(batches.first(2, &other, &upload(7, 8), false), First::Nothing);
+        assert_eq!(batches.first(1, &other, once((upload(6, 8), false))), First::Leaving);
+        assert_eq!(batches.first(2, &other, once((upload(7, 8), false))), First::Nothing);
         batches.left(&leaving);
-        assert_eq!(batches.first(2, &other, &upload(6, 8), false), First::Nothing);
+        assert_eq!(batches.first(2, &other, once((upload(6, 8), false))), First::Nothing);
         assert!(batches.take(1).is_none());
     }
 }

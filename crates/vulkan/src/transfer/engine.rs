@@ -11,8 +11,8 @@ use vkmem_engine::{CallError, Error};
 use crate::allocator::DeviceAllocator;
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::host::copy::{Target, copy_bytes};
-use crate::transfer::batch::{Batch, BufferPart, Part};
-use crate::transfer::batches::{Batches, First, Use};
+use crate::transfer::batch::{Batch, Part};
+use crate::transfer::batches::{Batches, First};
 use crate::transfer::image::{ImagePart, ImagesInFlight, MipChain};
 use crate::transfer::job::{Job, Progress};
 use crate::transfer::lane::{CopyOut, Lane, SLICE};
@@ -20,6 +20,8 @@ use crate::transfer::queue_choice::QueueChoice;
 use crate::transfer::region::Piece;
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
+use crate::transfer::uses::BufferPart;
+use crate::transfer::uses::Use;
 
 /// A batch is submitted when it has so many bytes, or a quarter of the ring.
 const BATCH: u64 = 16 << 20;
@@ -70,8 +72,8 @@ struct Lost {
 pub struct TransferEngine {
     ring_size: u64,
     queue: QueueChoice,
-    up: Lane,
-    down: Lane,
+    pub(super) up: Lane,
+    pub(super) down: Lane,
     batches: Mutex<Batches, rank::TransferBatches>,
     /// Notified when a batch was submitted.
     submitted: Condvar,
@@ -247,8 +249,8 @@ impl TransferEngine {
     ) {
         let of = Use::of_buffer(part.buffer, part.offset, size, writes);
         // A host's side that may be shared is the pages of an array.
-        let is_shared = part.is_shared || host.is_shared;
-        self.add(allocator, number, Part { job: job.clone(), segment }, of, is_shared, |batch| {
+        let uses = std::iter::once((of, part.is_shared || host.is_shared));
+        self.record_all(allocator, number, Part { job: job.clone(), segment }, uses, |batch| {
             batch.copy(host, part, size, writes);
         });
     }
@@ -265,10 +267,10 @@ impl TransferEngine {
         piece: &Piece,
         segment: (TransferDirection, u64),
     ) {
-        let (of, is_shared) = (Use::of_image(part.image.image), part.image.is_shared);
+        let uses = std::iter::once((Use::of_image(part.image.image), part.image.is_shared));
         let writes = segment.0 == TransferDirection::Upload;
         let whose = Part { job: job.clone(), segment: Some(segment) };
-        self.add(allocator, number, whose, of, is_shared, |batch| {
+        self.record_all(allocator, number, whose, uses, |batch| {
             batch.copy_image(host, part, piece, job, writes);
         });
     }
@@ -281,24 +283,25 @@ impl TransferEngine {
         job: &Arc<Job>,
         chain: &MipChain,
     ) {
-        let (of, is_shared) = (Use::of_image(chain.image.image), chain.image.is_shared);
+        let uses = std::iter::once((Use::of_image(chain.image.image), chain.image.is_shared));
         let whose = Part { job: job.clone(), segment: None };
-        self.add(allocator, number, whose, of, is_shared, |batch| batch.make_mips(chain));
+        self.record_all(allocator, number, whose, uses, |batch| batch.make_mips(chain));
     }
 
-    /// Adds commands to a batch, once what other batches have recorded of the same bytes is submitted.
-    fn add(
+    /// Adds the commands of one part of a transfer to a batch, once what other batches have recorded of the
+    /// same bytes is submitted. `uses` are what they use, and whether its memory may be that of another
+    /// resource as well. Beyond a number of bytes the batch is submitted.
+    pub(super) fn record_all(
         &self,
         allocator: &DeviceAllocator,
         number: u64,
         part: Part,
-        of: Use,
-        is_shared: bool,
+        uses: impl Iterator<Item = (Use, bool)> + Clone,
         record: impl FnOnce(&mut Batch),
     ) {
         let mut batches = self.batches.lock();
         loop {
-            match batches.first(number, &part.job, &of, is_shared) {
+            match batches.first(number, &part.job, uses.clone()) {
                 First::Nothing => break,
                 First::Leaving => self.submitted.wait(&mut batches),
                 First::Batch(other) => {
@@ -311,16 +314,21 @@ impl TransferEngine {
         let batch = batches.get(number);
         record(batch);
         batch.parts.push(part);
-        let is_full = batch.bytes >= BATCH.min(self.ring_size / 4);
+        let is_full = batch.bytes >= self.most_of_a_batch();
         let full = if is_full { batches.take(number) } else { None };
         drop(batches);
         self.submit(allocator, full);
     }
 
+    /// Bytes beyond which a batch is submitted.
+    pub(super) fn most_of_a_batch(&self) -> u64 {
+        BATCH.min(self.ring_size / 4)
+    }
+
     // Waiting.
 
     /// Whether a submission has ended, without a wait.
-    fn is_done(&self, allocator: &DeviceAllocator, submission: Submission) -> bool {
+    pub(super) fn is_done(&self, allocator: &DeviceAllocator, submission: Submission) -> bool {
         if submission.0 <= self.done.load(Ordering::Acquire) {
             return true;
         }
@@ -333,7 +341,7 @@ impl TransferEngine {
     }
 
     /// Waits for a submission; whether it has ended. An error is that of the device: nothing runs any more.
-    fn wait_for(
+    pub(super) fn wait_for(
         &self,
         allocator: &DeviceAllocator,
         submission: Submission,
@@ -410,11 +418,22 @@ impl TransferEngine {
                     self.down.wait_for_change(slice.min(Duration::from_millis(1)));
                 }
                 Progress::Running(last, segments) => {
-                    match self.wait_for_job(allocator, job, last, slice) {
+                    // The first parts are copied out while the device copies the others.
+                    let first = segments.first().map(|it| self.down.state(*it));
+                    let next = match first {
+                        Some(Some(SegmentState::Submitted(first))) => first.min(last),
+                        _ => last,
+                    };
+                    if !slice.is_zero() {
+                        self.ask_for(allocator, next);
+                    }
+                    match self.wait_for_job(allocator, job, next, slice) {
                         Ok(false) => {}
                         Ok(true) => {
-                            self.copy_all_out(allocator, &segments);
-                            job.device_is_done(Ok(()));
+                            self.copy_arrived_out(allocator, job, &segments);
+                            if next == last {
+                                job.device_is_done(Ok(()));
+                            }
                             continue;
                         }
                         Err(error) => {
@@ -444,7 +463,7 @@ impl TransferEngine {
         {
             match self.lost_error(job.first(), last) {
                 None => {
-                    self.copy_all_out(allocator, &segments);
+                    self.copy_arrived_out(allocator, job, &segments);
                     job.device_is_done(Ok(()));
                 }
                 Some(error) => {
@@ -456,15 +475,9 @@ impl TransferEngine {
         job.is_known_to_have_ended()
     }
 
-    fn copy_all_out(&self, allocator: &DeviceAllocator, segments: &[u64]) {
-        for segment in segments {
-            self.copy_out(allocator, *segment, Target::InUse);
-        }
-    }
-
     /// Copies a segment of the ring for downloads to where it belongs, and frees it; its submission has
     /// ended. Nothing happens if another thread does it.
-    fn copy_out(&self, allocator: &DeviceAllocator, number: u64, kind: Target) {
+    pub(super) fn copy_out(&self, allocator: &DeviceAllocator, number: u64) {
         let Some((out, staging)) = self.down.claim(number) else { return };
         out.job.claim(number);
         let outcome = staging.invalidate(allocator, out.offset, out.size);
@@ -472,14 +485,14 @@ impl TransferEngine {
             allocator.driver().host_access(staging.range(out.offset, out.size), false);
             let from = staging.address() + out.offset as usize;
             // SAFETY: the segment is this thread's, and the target valid until the job has ended.
-            unsafe { copy_bytes(from, out.target, out.size as usize, kind) };
+            unsafe { copy_bytes(from, out.target, out.size as usize, Target::InUse) };
         }
         self.down.set([number].into_iter(), SegmentState::Free);
         out.job.copied_out(outcome);
     }
 
     /// Frees a segment whose bytes never came.
-    fn drop_segment(&self, number: u64, error: CallError) {
+    pub(super) fn drop_segment(&self, number: u64, error: CallError) {
         let Some((out, _)) = self.down.claim(number) else { return };
         out.job.claim(number);
         self.down.set([number].into_iter(), SegmentState::Free);
@@ -516,13 +529,14 @@ impl TransferEngine {
                         self.waits.fetch_add(1, Ordering::Relaxed);
                     }
                     has_waited = true;
+                    self.ask_for(allocator, submission);
                     let ended = self.wait_for(allocator, submission, SLICE);
                     match (direction, ended) {
                         (_, Ok(false)) => {}
                         // After an error nothing runs any more either.
                         (TransferDirection::Upload, _) => lane.free_up_to(submission),
                         (TransferDirection::Download, Ok(true)) => {
-                            self.copy_out(allocator, number, Target::InUse);
+                            self.copy_out(allocator, number);
                         }
                         (TransferDirection::Download, Err(error)) => {
                             self.drop_segment(number, error);
@@ -570,18 +584,13 @@ impl TransferEngine {
         }
         job.recorded(batch, None);
         self.up.recorded(place.number, batch, None);
-        let host = BufferPart {
-            buffer: staging.buffer(),
-            offset: place.offset,
-            is_shared: false,
-            sharing: staging.sharing(),
-        };
+        let host = staging.part(place.offset);
         let part = BufferPart { offset: to.offset + from, ..to };
         self.record(allocator, batch, job, host, part, size, Some((up, place.number)), true);
         Ok(())
     }
 
-    /// Records the copy of one piece into the ring; it is copied on to `target` once it is there.
+    /// Records the copy of one piece into a segment of the ring; it is copied on to `target` once it is there.
     #[allow(clippy::too_many_arguments, reason = "what a piece is")]
     pub(super) fn download_piece(
         &self,
@@ -591,54 +600,17 @@ impl TransferEngine {
         from: BufferPart,
         start: u64,
         size: u64,
-        limit: u64,
+        (place, staging): (Place, Staging),
         target: usize,
-        pause: Pause<'_>,
-    ) -> Result<u64, Stopped> {
-        let down = TransferDirection::Download;
-        let (place, staging) = self.reserve(allocator, down, size, limit, pause)?;
+    ) {
         let target = target + start as usize;
         let then = CopyOut { job: job.clone(), target, offset: place.offset, size };
         job.recorded(batch, Some(place.number));
         self.down.recorded(place.number, batch, Some(then));
-        let host = BufferPart {
-            buffer: staging.buffer(),
-            offset: place.offset,
-            is_shared: false,
-            sharing: staging.sharing(),
-        };
+        let host = staging.part(place.offset);
         let part = BufferPart { offset: from.offset + start, ..from };
-        self.record(allocator, batch, job, host, part, size, Some((down, place.number)), false);
-        Ok(place.number)
-    }
-
-    /// Waits for one piece of a download, and copies it out; or for whoever does.
-    pub(super) fn finish_piece(
-        &self,
-        allocator: &DeviceAllocator,
-        number: u64,
-        pause: Pause<'_>,
-    ) -> Result<(), Stopped> {
-        loop {
-            match self.down.state(number) {
-                None => return Ok(()),
-                Some(SegmentState::Submitted(submission)) => {
-                    match self.wait_for(allocator, submission, SLICE) {
-                        Ok(true) => self.copy_out(allocator, number, Target::InUse),
-                        Ok(false) => {}
-                        Err(error) => {
-                            self.drop_segment(number, error);
-                            return Err(Stopped::Failed(error.into()));
-                        }
-                    }
-                }
-                Some(SegmentState::Free) => return Ok(()),
-                Some(_) => self.down.wait_for_change(Duration::from_millis(1)),
-            }
-            if pause() {
-                return Err(Stopped::Interrupted);
-            }
-        }
+        let segment = Some((TransferDirection::Download, place.number));
+        self.record(allocator, batch, job, host, part, size, segment, false);
     }
 
     /// Records a copy between two buffers of the caller's, as one of an array's own pages is; `writes` says

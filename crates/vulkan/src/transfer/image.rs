@@ -9,10 +9,11 @@ use vkmem_engine::{CallError, Error};
 use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{LayoutChange, Submission, TransferCommand};
 use crate::driver::transfer_queue::Sharing;
-use crate::transfer::batch::{Batch, BufferPart};
+use crate::transfer::batch::Batch;
 use crate::transfer::job::Job;
 use crate::transfer::layout::TrackedLayout;
 use crate::transfer::region::{ImageRegion, Piece};
+use crate::transfer::uses::BufferPart;
 
 /// An image that commands use, and the layouts that they leave it in.
 #[derive(Clone, Debug)]

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use crate::allocator::DeviceAllocator;
-use crate::transfer::batch::BufferPart;
+use crate::host::copy::Target;
 use crate::transfer::engine::{Fill, Pause, Stopped, TransferEngine};
 use crate::transfer::image::{ImagePart, MipChain};
 use crate::transfer::job::Job;
 use crate::transfer::lane::CopyOut;
-use crate::transfer::pieces::{TransferCall, threads};
+use crate::transfer::pieces::TransferCall;
 use crate::transfer::region::Piece;
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
+use crate::transfer::workers::threads;
 
 /// Room in the ring for a piece, and where it begins there.
 struct Room {
@@ -62,12 +63,7 @@ impl TransferEngine {
         }
         job.recorded(batch, None);
         self.lane(up).recorded(place.number, batch, None);
-        let host = BufferPart {
-            buffer: staging.buffer(),
-            offset,
-            is_shared: false,
-            sharing: staging.sharing(),
-        };
+        let host = staging.part(offset);
         self.record_texels(allocator, batch, job, host, part, piece, (up, place.number));
         Ok(())
     }
@@ -91,12 +87,7 @@ impl TransferEngine {
         let then = CopyOut { job: job.clone(), target, offset, size: piece.size };
         job.recorded(batch, Some(place.number));
         self.lane(down).recorded(place.number, batch, Some(then));
-        let host = BufferPart {
-            buffer: staging.buffer(),
-            offset,
-            is_shared: false,
-            sharing: staging.sharing(),
-        };
+        let host = staging.part(offset);
         self.record_texels(allocator, batch, job, host, part, piece, (down, place.number));
         Ok(place.number)
     }
@@ -115,14 +106,14 @@ impl TransferEngine {
         let (size, region) = (call.job.size, &call.part.region);
         let TransferCall { allocator, job, ref part, .. } = *call;
         let cut = self.cut(size, region.grain(self.cut(size, 1).piece));
-        let threads = if is_serial { 1 } else { threads(size, 1) };
+        let threads = if is_serial { 1 } else { threads(size, Target::InUse) };
         let one = |batch: u64, from: u64, length: u64, pause: Pause<'_>| {
             for piece in region.pieces(from, length) {
                 self.upload_texels(allocator, job, part, batch, &piece, cut.limit, fill, pause)?;
             }
             Ok(())
         };
-        self.end(call, self.pieces(call, cut, threads, &one))
+        self.end(job, self.pieces(call, cut, threads, &one))
     }
 
     /// Records the blits of a chain of mip levels into a batch.
@@ -154,7 +145,7 @@ impl TransferEngine {
         let TransferCall { allocator, job, ref part, .. } = *call;
         let cut = self.cut(size, region.grain(self.cut(size, 1).piece));
         let is_large = size > self.ring_size() / 2;
-        let threads = if is_large { threads(size, 2) } else { 1 };
+        let threads = if is_large { threads(size, Target::New) } else { 1 };
         let one = |batch: u64, from: u64, length: u64, pause: Pause<'_>| {
             let mut numbers = Vec::new();
             for piece in region.pieces(from, length) {
@@ -168,6 +159,6 @@ impl TransferEngine {
             }
             Ok(())
         };
-        self.end(call, self.pieces(call, cut, threads, &one))
+        self.end(job, self.pieces(call, cut, threads, &one))
     }
 }

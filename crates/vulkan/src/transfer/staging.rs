@@ -9,6 +9,7 @@ use vkmem_engine::{
 use crate::allocator::DeviceAllocator;
 use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::transfer_queue::{Sharing, TransferQueue};
+use crate::transfer::uses::BufferPart;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,14 +88,9 @@ impl Staging {
         Ok(Self { buffer, allocation, address: address.0.get(), size, atom, sharing })
     }
 
-    /// The `VkBuffer`.
-    pub fn buffer(&self) -> vk::Buffer {
-        self.buffer
-    }
-
-    /// Which queues may use it.
-    pub fn sharing(&self) -> Sharing {
-        self.sharing
+    /// The part of the buffer from an offset on, in bytes.
+    pub fn part(&self, offset: u64) -> BufferPart {
+        BufferPart { buffer: self.buffer, offset, is_shared: false, sharing: self.sharing }
     }
 
     /// Where the host sees its first byte.
