@@ -44,6 +44,9 @@ impl From<Error> for Stopped {
 /// Asked about every 50 ms while a call waits: whether it shall stop.
 pub type Pause<'a> = &'a dyn Fn() -> bool;
 
+/// Called by the caller's own thread between pieces with the bytes that are done: whether to stop.
+pub type Between<'a> = &'a dyn Fn(u64) -> bool;
+
 /// Copies bytes of the source from an offset on, so many, to an address.
 pub type Fill<'a> = dyn Fn(u64, usize, usize) -> Result<(), Stopped> + Sync + 'a;
 

@@ -6,7 +6,7 @@ use vkmem_engine::Error;
 
 use crate::allocator::DeviceAllocator;
 use crate::host::copy::Target;
-use crate::transfer::engine::{Fill, Pause, Stopped, TransferEngine};
+use crate::transfer::engine::{Between, Fill, Pause, Stopped, TransferEngine};
 use crate::transfer::job::Job;
 use crate::transfer::uses::BufferPart;
 use crate::transfer::workers::{Pieces, threads};
@@ -15,9 +15,6 @@ use crate::transfer::workers::{Pieces, threads};
 const LARGEST: u64 = 4 << 20;
 /// Smaller pieces of a small ring cost more calls than they save time.
 const SMALLEST: u64 = 4 << 10;
-
-/// Called by the caller's own thread between pieces with the bytes that are done: whether to stop.
-pub type Between<'a> = &'a dyn Fn(u64) -> bool;
 
 /// Copies one piece: batch, offset and size in bytes, whether to stop a wait.
 pub(super) type Piece<'a> = dyn Fn(u64, u64, u64, Pause<'_>) -> Result<(), Stopped> + Sync + 'a;

@@ -7,8 +7,7 @@ use std::thread::{Builder, available_parallelism, scope};
 use vkmem_engine::lock::{Mutex, rank};
 
 use crate::host::copy::Target;
-use crate::transfer::engine::{Pause, Stopped};
-use crate::transfer::pieces::Between;
+use crate::transfer::engine::{Between, Pause, Stopped};
 
 /// Bytes for each thread: copying them takes about 0.4 ms, starting a thread less than a tenth of that.
 const BYTES_PER_THREAD: u64 = 4 << 20;
