@@ -44,3 +44,4 @@ pub use transfer::layout::TrackedLayout;
 pub use transfer::pieces::{Between, TransferCall};
 pub use transfer::region::{ImageRegion, copied_texels};
 pub use transfer::staging::TransferDirection;
+pub use transfer::together::SmallUploads;

@@ -137,6 +137,11 @@ impl Batches {
         self.leaving.retain(|it| !Arc::ptr_eq(it, batch));
     }
 
+    /// Whether a batch is the only one: nothing else waits for its submission.
+    pub(super) fn is_only(&self, number: u64) -> bool {
+        self.leaving.is_empty() && self.open.len() == 1 && self.open.contains_key(&number)
+    }
+
     /// What has to be submitted before a part of `job` is recorded into a batch. Parts of one job never meet.
     pub(super) fn first(&mut self, number: u64, job: &Arc<Job>, new: &Use, shared: bool) -> First {
         let may_meet = |batch: &Batch| !batch.commands.is_empty() && !batch.is_of(job);

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use crate::allocator::DeviceAllocator;
+use crate::host::copy::Target;
 use crate::transfer::batch::BufferPart;
 use crate::transfer::engine::{Fill, Pause, Stopped, TransferEngine};
 use crate::transfer::image::{ImagePart, MipChain};
 use crate::transfer::job::Job;
 use crate::transfer::lane::CopyOut;
-use crate::transfer::pieces::{TransferCall, threads};
+use crate::transfer::pieces::TransferCall;
 use crate::transfer::region::Piece;
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
+use crate::transfer::workers::threads;
 
 /// Room in the ring for a piece, and where it begins there.
 struct Room {
@@ -105,14 +107,14 @@ impl TransferEngine {
         let (size, region) = (call.job.size, &call.part.region);
         let TransferCall { allocator, job, ref part, .. } = *call;
         let cut = self.cut(size, region.grain(self.cut(size, 1).piece));
-        let threads = if is_serial { 1 } else { threads(size, 1) };
+        let threads = if is_serial { 1 } else { threads(size, Target::InUse) };
         let one = |batch: u64, from: u64, length: u64, pause: Pause<'_>| {
             for piece in region.pieces(from, length) {
                 self.upload_texels(allocator, job, part, batch, &piece, cut.limit, fill, pause)?;
             }
             Ok(())
         };
-        self.end(call, self.pieces(call, cut, threads, &one))
+        self.end(job, self.pieces(call, cut, threads, &one))
     }
 
     /// Records the blits of a chain of mip levels into a batch.
@@ -139,12 +141,13 @@ impl TransferEngine {
         &self,
         call: &TransferCall<'_, ImagePart>,
         target: usize,
+        kind: Target,
     ) -> Result<(), Stopped> {
         let (size, region) = (call.job.size, &call.part.region);
         let TransferCall { allocator, job, ref part, .. } = *call;
         let cut = self.cut(size, region.grain(self.cut(size, 1).piece));
         let is_large = size > self.ring_size() / 2;
-        let threads = if is_large { threads(size, 2) } else { 1 };
+        let threads = if is_large { threads(size, kind) } else { 1 };
         let one = |batch: u64, from: u64, length: u64, pause: Pause<'_>| {
             let mut numbers = Vec::new();
             for piece in region.pieces(from, length) {
@@ -158,6 +161,6 @@ impl TransferEngine {
             }
             Ok(())
         };
-        self.end(call, self.pieces(call, cut, threads, &one))
+        self.end(job, self.pieces(call, cut, threads, &one))
     }
 }
