@@ -2,6 +2,7 @@
 //! each transfer ends.
 
 pub(crate) mod batch;
+mod batch_images;
 pub(crate) mod batches;
 pub(crate) mod engine;
 pub(crate) mod image;
@@ -13,3 +14,4 @@ pub(crate) mod pieces;
 pub(crate) mod region;
 pub(crate) mod ring;
 pub(crate) mod staging;
+mod uses;
