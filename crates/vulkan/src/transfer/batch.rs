@@ -8,10 +8,10 @@ use std::sync::Arc;
 use ash::vk;
 
 use crate::driver::submission::TransferCommand;
-use crate::transfer::batches::Index;
 use crate::transfer::image::ImageCommands;
 use crate::transfer::job::Job;
 use crate::transfer::staging::TransferDirection;
+use crate::transfer::uses::Index;
 
 /// A part of a buffer that a command uses.
 #[derive(Clone, Copy, Debug)]

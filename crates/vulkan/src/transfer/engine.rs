@@ -12,13 +12,15 @@ use crate::allocator::DeviceAllocator;
 use crate::driver::submission::Submission;
 use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{Batch, BufferPart, Part};
-use crate::transfer::batches::{Batches, First, Use};
-use crate::transfer::image::{ImagePart, ImagesInFlight, MipChain};
+use crate::transfer::batch_images::ImagesInFlight;
+use crate::transfer::batches::{Batches, First};
+use crate::transfer::image::{ImagePart, MipChain};
 use crate::transfer::job::{Job, Progress};
 use crate::transfer::lane::{CopyOut, Lane, SLICE};
 use crate::transfer::region::Piece;
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
+use crate::transfer::uses::Use;
 
 /// A batch is submitted when it has so many bytes, or a quarter of the ring.
 const BATCH: u64 = 16 << 20;

@@ -2,6 +2,7 @@
 //! each transfer ends.
 
 pub(crate) mod batch;
+mod batch_images;
 pub(crate) mod batches;
 pub(crate) mod engine;
 pub(crate) mod image;
@@ -15,4 +16,5 @@ pub(crate) mod region;
 pub(crate) mod ring;
 pub(crate) mod staging;
 pub(crate) mod together;
+mod uses;
 pub(crate) mod workers;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::allocator::DeviceAllocator;
 use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{BufferPart, Part};
-use crate::transfer::batches::{Batches, First, Use};
+use crate::transfer::batches::{Batches, First};
 use crate::transfer::engine::{Pause, Stopped, TransferEngine};
 use crate::transfer::job::Job;
 use crate::transfer::ring::SegmentState;
 use crate::transfer::staging::TransferDirection;
+use crate::transfer::uses::Use;
 use crate::transfer::workers::{Pieces, threads};
 
 /// Each array begins at a multiple of this in the segment: with a line of the cache.
