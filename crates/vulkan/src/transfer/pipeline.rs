@@ -1,6 +1,7 @@
 //! Downloads in pieces: the device copies later ones into the ring while threads copy earlier ones out.
 
 use std::collections::VecDeque;
+use std::hint::spin_loop;
 use std::sync::Arc;
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use crate::transfer::workers::{Pieces, threads};
 /// How long a thread asks whether a submission has ended before it waits in the driver, which may wake it up a
 /// millisecond late: a device needs a tenth of this for a piece.
 const ASK: Duration = Duration::from_millis(1);
+/// How often it asks before other threads may run: on a busy machine that takes longer than a small transfer.
+const AT_FIRST: u32 = 100;
 
 /// A download that several threads carry out.
 struct Large<'a> {
@@ -189,8 +192,11 @@ impl TransferEngine {
 
     /// Asks for a while whether a submission has ended.
     pub(super) fn ask_for(&self, allocator: &DeviceAllocator, submission: Submission) {
-        if self.is_done(allocator, submission) {
-            return;
+        for _ in 0..AT_FIRST {
+            if self.is_done(allocator, submission) {
+                return;
+            }
+            spin_loop();
         }
         let until = Instant::now() + ASK;
         while !self.is_done(allocator, submission) && Instant::now() < until {
