@@ -57,7 +57,8 @@ fn start_together(
     let job = Arc::new(Job::new(arrays.size()));
     let first = made.len();
     for Prepared { place, chosen, .. } in together {
-        let transfer = chosen.transfer_of(py, state, &place.resource, place.size, up, job.clone());
+        let transfer =
+            chosen.transfer_of(py, state, (&place.resource, place.size), up, job.clone());
         match transfer.and_then(|it| it.into_object(py)) {
             Ok(transfer) => made.push(transfer),
             Err(error) => {

@@ -264,7 +264,7 @@ impl Chosen {
         size: u64,
         direction: TransferDirection,
     ) -> PyResult<Transfer> {
-        self.transfer_of(py, state, resource, size, direction, Arc::new(Job::new(size)))
+        self.transfer_of(py, state, (resource, size), direction, Arc::new(Job::new(size)))
     }
 
     /// Makes one whose job may be that of others, too.
@@ -272,8 +272,7 @@ impl Chosen {
         &self,
         py: Python<'_>,
         state: &Arc<TransfersState>,
-        resource: &ResourceRef,
-        size: u64,
+        (resource, size): (&ResourceRef, u64),
         direction: TransferDirection,
         job: Arc<Job>,
     ) -> PyResult<Transfer> {

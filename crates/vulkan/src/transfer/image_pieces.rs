@@ -140,12 +140,13 @@ impl TransferEngine {
         &self,
         call: &TransferCall<'_, ImagePart>,
         target: usize,
+        kind: Target,
     ) -> Result<(), Stopped> {
         let (size, region) = (call.job.size, &call.part.region);
         let TransferCall { allocator, job, ref part, .. } = *call;
         let cut = self.cut(size, region.grain(self.cut(size, 1).piece));
         let is_large = size > self.ring_size() / 2;
-        let threads = if is_large { threads(size, Target::New) } else { 1 };
+        let threads = if is_large { threads(size, kind) } else { 1 };
         let one = |batch: u64, from: u64, length: u64, pause: Pause<'_>| {
             let mut numbers = Vec::new();
             for piece in region.pieces(from, length) {

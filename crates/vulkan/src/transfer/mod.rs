@@ -2,6 +2,7 @@
 //! each transfer ends.
 
 pub(crate) mod batch;
+mod batch_images;
 pub(crate) mod batches;
 pub(crate) mod engine;
 pub(crate) mod image;

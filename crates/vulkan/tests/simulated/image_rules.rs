@@ -1,7 +1,7 @@
 //! Layouts, barriers between commands, queues, and what else Vulkan forbids about copies of images.
 
 use ash::vk;
-use vkmem_engine::MemoryRange;
+use vkmem_engine::{Call, DeviceError, MemoryRange};
 use vkmem_vulkan::{
     Completion, Driver, LayoutChange, SimulatedDriver, TransferCommand, first_texels,
 };
@@ -330,6 +330,37 @@ fn queues_with_large_units_copy_to_the_edges() {
     driver.set_image_granularity(vk::Extent3D::default());
     run(&driver, &[part(0, 20, 20)]);
     refuse(&driver, &[part(0, 16, 20)], "no multiples");
+    drop((image, buffers));
+    driver.assert_clean();
+}
+
+#[test]
+fn a_submission_that_fails_leaves_images_as_they_were() {
+    let driver = driver("nvidia-h200");
+    let buffers = Buffers::new(&driver);
+    let image = TestImage::new(&driver, &image_info(RGBA, 8, 8).mip_levels(2));
+    run(&driver, &[change(&image, UNDEFINED, GENERAL)]);
+    let region = first_texels(0, EXTENT);
+    let up = buffers.upload(&image, RGBA, region, GENERAL);
+    let (device, lost) = (driver.device(), DeviceError::DeviceLost);
+    buffers.write(&[9; 256]);
+    for (call, error) in [
+        (Call::Submit, DeviceError::OutOfHostMemory),
+        (Call::Submit, DeviceError::OutOfDeviceMemory),
+        (Call::Submit, lost),
+        (Call::WaitSemaphores, lost),
+    ] {
+        driver.set_completion(Completion::WhenWaited);
+        device.fail_next(call, 1, error);
+        let commands = [up, TransferCommand::Barrier, change(&image, GENERAL, READ_ONLY)];
+        // SAFETY: live handles.
+        assert_eq!(unsafe { driver.run(&commands) }, Err(error.of(call.name())));
+        driver.set_completion(Completion::AtOnce);
+        assert!(device.device_read(image.memory, 0, 256).iter().all(|it| *it == 0));
+        run(&driver, &[change(&image, GENERAL, GENERAL)]);
+    }
+    run(&driver, &[up]);
+    assert!(device.device_read(image.memory, 0, 256).iter().all(|it| *it == 9));
     drop((image, buffers));
     driver.assert_clean();
 }
