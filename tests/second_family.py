@@ -100,11 +100,13 @@ class SecondFamily:
         self, original: Function, device: int, count: int, found: int | None
     ) -> None:
         room = peek(count, "I")
-        original(device, count, found)
-        number = peek(count, "I")
-        if found and number < room:
-            ctypes.memmove(found + number * FAMILY_SIZE, self._family, FAMILY_SIZE)
-        poke(count, "I", number + 1)
+        if found:
+            # Only the first family of the driver is seen.
+            poke(count, "I", 1)
+            original(device, count, found)
+            if room > 1:
+                ctypes.memmove(found + FAMILY_SIZE, self._family, FAMILY_SIZE)
+        poke(count, "I", min(room, 2) if found else 2)
 
     def _vkCreateDevice(self, original: Function, physical: int, info: int, *rest: Any) -> Any:
         count = peek(info + QUEUE_INFO_COUNT, "I")

@@ -313,6 +313,7 @@ def test_the_queue_that_fits_best(odd_driver, open_odd, wanted, index):
         queue = peek(info + 24, "Q")
         asked.append(peek(queue + 20, "I"))
         poke(queue + 20, "I", 0)
+        poke(info + 20, "I", 1)  # without one for transfers: both families are the first one
         return original(physical, info, *rest)
 
     odd_driver.instead("vkCreateDevice", create)
