@@ -51,10 +51,10 @@ impl TransferEngine {
         let most = if size <= LARGEST.min(ring / 4) {
             size
         } else {
-            (ring / 32).clamp(SMALLEST.min(ring / 4).max(1), LARGEST)
+            (ring / 16).clamp(SMALLEST.min(ring / 4).max(1), LARGEST)
         };
         let piece = (most / grain * grain).max(grain);
-        Cut { piece, limit: if size <= ring / 4 { ring } else { ring / 2 } }
+        Cut { piece, limit: if size <= ring / 4 { ring } else { ring / 4 * 3 } }
     }
 
     /// The largest element that an upload may have, in bytes.

@@ -66,8 +66,10 @@ impl TransferEngine {
         }
         // Pieces begin at page boundaries of the target, of huge pages where they are as large: no two threads
         // wait for one page to be cleared, and each finds what was cleared for it in its cache.
-        let piece = 1 << cut.piece.ilog2();
-        let (threads, limit) = (threads(size, kind), ring / 4 * 3);
+        let whole: u64 = 1 << cut.piece.ilog2();
+        // New memory keeps more threads busy: each needs a piece.
+        let piece = if kind == Target::New { (whole / 2).max(1) } else { whole };
+        let (threads, limit) = (threads(size, kind), cut.limit);
         let ahead = usize::try_from(limit / piece).unwrap_or(usize::MAX) / threads;
         let pieces = Pieces::new(size, piece, target as u64);
         let ahead = ahead.max(1);

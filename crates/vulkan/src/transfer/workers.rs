@@ -14,8 +14,8 @@ const BYTES_PER_THREAD: u64 = 4 << 20;
 /// More threads than this gain little.
 const MAX_THREADS: usize = 16;
 
-/// Returns the number of threads that copy `size` bytes. Copies are limited by the memory, which three of four
-/// cores use up; where new memory is cleared for them, by the cores.
+/// Returns the number of threads that copy `size` bytes. Copies are limited by the memory, which five of eight
+/// cores use up (on 16 cores, more slow each other down); where new memory is cleared for them, by the cores.
 pub(super) fn threads(size: u64, target: Target) -> usize {
     let wanted = usize::try_from(size / BYTES_PER_THREAD).unwrap_or(usize::MAX);
     if wanted <= 1 {
@@ -25,7 +25,7 @@ pub(super) fn threads(size: u64, target: Target) -> usize {
     let cores = available_parallelism().map_or(1, NonZero::get);
     let most = match target {
         Target::New => cores,
-        Target::InUse => (cores * 3).div_ceil(4),
+        Target::InUse => (cores * 5).div_ceil(8),
     };
     wanted.min(most).min(MAX_THREADS)
 }
