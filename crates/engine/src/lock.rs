@@ -89,6 +89,10 @@ ranks! {
 
     // ---- Short: no driver calls, no Python code, no wait for the GIL ----------------------------------
 
+    /// Which thread moves resources of an allocator. Alone.
+    Moving,
+    /// Moves of an allocator whose copies may still run. Alone.
+    MovesInFlight,
     /// Transfers of an allocator. Alone: a copy of the list is iterated.
     Background,
     /// Batches of transfers that threads have open. Before the batches themselves.

@@ -7,6 +7,7 @@ mod interop;
 mod interpreter;
 mod lifetime;
 mod memory;
+mod moving;
 mod objects;
 mod observe;
 mod package;

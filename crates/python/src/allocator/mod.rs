@@ -181,6 +181,7 @@ impl Allocator {
         keywords: Keywords,
         request: &AllocationRequest,
     ) -> PyResult<Py<Allocation>> {
+        keywords.refuse_movable(py, "memory without a buffer or an image is the caller's to copy")?;
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         self.state

@@ -15,9 +15,11 @@ use vkmem_engine::{
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, buffer_usage, image_kind};
 
 use super::bindings::Bindings;
+use super::location::{Location, LocationCell};
 use super::memory_listener::DeviceMemoryListener;
+use super::movable::{Movability, MoveGate};
 use super::ownership::{
-    AllocatorState, DeviceCore, Extras, Live, Location, PoolState, Resource, ResourceRef,
+    AllocatorState, DeviceCore, Extras, Live, PoolState, Resource, ResourceRef,
 };
 use super::pins::Pins;
 use crate::errors::out_of_host_memory;
@@ -191,7 +193,7 @@ impl Resource {
             kind: created.kind,
             host_access: options.host_access,
             open_mappings: AtomicU32::new(0),
-            location: created.location,
+            location: LocationCell::new(created.location),
             host_size: created.host_size,
             usage: created.usage,
             serial: AtomicU64::new(0),
@@ -277,6 +279,8 @@ impl AllocatorState {
             strict_host_access,
             background: Mutex::default(),
             default_transfers: OnceLock::new(),
+            moving: MoveGate::default(),
+            moves: OnceLock::new(),
         }
     }
 }
@@ -297,12 +301,13 @@ impl AllocatorState {
 
 impl PoolState {
     /// Creates the Rust half of a pool that the engine has just created.
-    pub fn new(allocator: &Arc<AllocatorState>, id: PoolId) -> Self {
+    pub fn new(allocator: &Arc<AllocatorState>, id: PoolId, movable: Movability) -> Self {
         Self {
             allocator: allocator.clone(),
             id,
             name: Mutex::default(),
             pins: Pins::default(),
+            movable,
             is_collected: AtomicBool::new(false),
         }
     }

@@ -1,0 +1,56 @@
+//! Why a resource stays where it is.
+
+use std::sync::atomic::Ordering;
+
+use vkmem_vulkan::ResourceHandle;
+
+use crate::lifetime::ownership::Resource;
+
+/// Why a resource does not move, for the counts of a defragmentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Obstacle {
+    /// It was created without `movable`.
+    NotMovable,
+    /// A view of its memory is open.
+    Mapped,
+    /// A transfer, or a call of another thread, uses it.
+    InUse,
+    /// A buffer or an image of another resource lies in its memory.
+    Aliased,
+    /// Somebody has its device address.
+    DeviceAddress,
+    /// It has ended.
+    Ended,
+}
+
+impl Obstacle {
+    /// As Python names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotMovable => "not movable",
+            Self::Mapped => "mapped",
+            Self::InUse => "in use",
+            Self::Aliased => "aliased",
+            Self::DeviceAddress => "device address",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// What keeps a resource where it is at the moment; `None` if it can move. The caller holds the GIL.
+    pub fn of(resource: &Resource) -> Option<Self> {
+        let Some(movable) = resource.movable() else { return Some(Self::NotMovable) };
+        if resource.pins.is_closed() {
+            Some(Self::Ended)
+        } else if resource.open_mappings.load(Ordering::Acquire) > 0 {
+            Some(Self::Mapped)
+        } else if resource.bound_here.load(Ordering::Acquire) > 0 {
+            Some(Self::Aliased)
+        } else if movable.is_held_by_address() {
+            Some(Self::DeviceAddress)
+        } else if resource.pins.is_in_use() || resource.handle() == ResourceHandle::Memory {
+            Some(Self::InUse)
+        } else {
+            None
+        }
+    }
+}
