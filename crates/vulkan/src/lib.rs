@@ -25,7 +25,7 @@ pub use driver::contract::{DeviceHandles, Driver, HostSide};
 pub use driver::external::{ExternalMemory, ExternalSupport};
 pub use driver::resource_handle::ResourceHandle;
 pub use driver::submission::{
-    LayoutChange, QUEUE_LOCK, QueueLock, Submission, TransferCommand, first_texels,
+    LayoutChange, QUEUE_LOCK, QueueLock, Submission, TransferCommand, first_texels, layout_aspects,
 };
 pub use driver::{disjoint, external, format, image_format, kept_info, texel};
 pub use host::cache_hints::{prefetch_bytes, prefetch_line, prefetching};

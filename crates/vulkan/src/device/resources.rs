@@ -56,6 +56,10 @@ impl Driver for VulkanDevice {
         &self.features
     }
 
+    fn queue_flags(&self) -> vk::QueueFlags {
+        self.queue_flags
+    }
+
     fn external(&self) -> &dyn ExternalMemory {
         self
     }
@@ -155,6 +159,14 @@ impl Driver for VulkanDevice {
 
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
         self.instance.image_format_properties(self.physical_device, self.info.api_version, kind)
+    }
+
+    fn format_features(
+        &self,
+        format: vk::Format,
+        tiling: vk::ImageTiling,
+    ) -> vk::FormatFeatureFlags {
+        self.instance.format_features(self.physical_device, format, tiling)
     }
 
     unsafe fn create_image(

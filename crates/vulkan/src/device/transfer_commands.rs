@@ -1,16 +1,12 @@
 //! Records fills, copies and their barriers in a command buffer.
 
-use std::collections::HashSet;
 use std::ptr;
 
 use ash::vk;
 
 use crate::device::logical::LogicalDevice;
+use crate::driver::image_layouts::ImageParts;
 use crate::driver::submission::{LayoutChange, TransferCommand};
-
-/// The layouts that images are copied in.
-const AS_TARGET: vk::ImageLayout = vk::ImageLayout::TRANSFER_DST_OPTIMAL;
-const AS_SOURCE: vk::ImageLayout = vk::ImageLayout::TRANSFER_SRC_OPTIMAL;
 
 /// The second scope of a barrier.
 #[derive(Clone, Copy)]
@@ -39,7 +35,8 @@ impl Recorder<'_> {
         let mut after: Vec<vk::ImageMemoryBarrier<'static>> = Vec::new();
         let is_barrier = |command: &TransferCommand| matches!(command, TransferCommand::Barrier);
         for group in commands.split(is_barrier) {
-            let (before, next) = transitions(group);
+            let images = ImageParts::of(group);
+            let (before, next) = transitions(&images);
             // One barrier cannot change the layout of an image twice.
             if !after.is_empty() && !before.is_empty() {
                 self.barrier(Reach::Device, &after);
@@ -48,7 +45,7 @@ impl Recorder<'_> {
             after.extend(before);
             self.barrier(Reach::Device, &after);
             // SAFETY: the caller guarantees resources, ranges and layouts.
-            unsafe { self.copies(group) };
+            unsafe { self.copies(group, &images) };
             after = next;
         }
         self.barrier(Reach::DeviceAndHost, &after);
@@ -58,11 +55,13 @@ impl Recorder<'_> {
     ///
     /// # Safety
     /// The requirements of [`record`](Self::record); the images are in the layouts for copies.
-    unsafe fn copies(&self, group: &[TransferCommand]) {
+    unsafe fn copies(&self, group: &[TransferCommand], images: &ImageParts) {
         let functions = &self.device.functions;
+        let layout = |image, layouts: &LayoutChange| images.during(image, &layouts.range);
         let mut rest = group;
         while let Some(first) = rest.first() {
-            let alike = 1 + rest[1..].iter().take_while(|it| is_one_call(first, it)).count();
+            let alike =
+                1 + rest[1..].iter().take_while(|it| is_one_call(first, it, &layout)).count();
             let (run, others) = rest.split_at(alike);
             rest = others;
             let count = u32::try_from(alike).expect("fewer commands than memory holds");
@@ -79,23 +78,51 @@ impl Recorder<'_> {
                     // SAFETY: the caller guarantees the resources.
                     unsafe { copy(self.buffer, source, target, count, regions.as_ptr()) };
                 }
-                TransferCommand::CopyBufferToImage { buffer, image, .. } => {
-                    let regions: Vec<_> = run.iter().filter_map(image_region).collect();
+                TransferCommand::CopyBufferToImage { buffer, image, ref layouts, .. } => {
+                    let regions: Vec<_> = run.iter().filter_map(texel_region).collect();
                     let copy = functions.cmd_copy_buffer_to_image;
+                    let to = layout(image, layouts);
                     // SAFETY: the caller guarantees the resources.
-                    unsafe {
-                        copy(self.buffer, buffer, image, AS_TARGET, count, regions.as_ptr());
-                    }
+                    unsafe { copy(self.buffer, buffer, image, to, count, regions.as_ptr()) };
                 }
-                TransferCommand::CopyImageToBuffer { image, buffer, .. } => {
-                    let regions: Vec<_> = run.iter().filter_map(image_region).collect();
+                TransferCommand::CopyImageToBuffer { image, buffer, ref layouts, .. } => {
+                    let regions: Vec<_> = run.iter().filter_map(texel_region).collect();
                     let copy = functions.cmd_copy_image_to_buffer;
+                    let from = layout(image, layouts);
                     // SAFETY: the caller guarantees the resources.
-                    unsafe {
-                        copy(self.buffer, image, AS_SOURCE, buffer, count, regions.as_ptr());
-                    }
+                    unsafe { copy(self.buffer, image, from, buffer, count, regions.as_ptr()) };
                 }
-                TransferCommand::Barrier => {}
+                TransferCommand::CopyImage {
+                    source,
+                    target,
+                    ref source_layouts,
+                    ref target_layouts,
+                    ..
+                } => {
+                    let regions: Vec<_> = run.iter().filter_map(image_region).collect();
+                    let (from, to) =
+                        (layout(source, source_layouts), layout(target, target_layouts));
+                    let (copy, regions) = (functions.cmd_copy_image, regions.as_ptr());
+                    // SAFETY: the caller guarantees the resources.
+                    unsafe { copy(self.buffer, source, from, target, to, count, regions) };
+                }
+                TransferCommand::BlitImage {
+                    source,
+                    target,
+                    filter,
+                    ref source_layouts,
+                    ref target_layouts,
+                    ..
+                } => {
+                    let regions: Vec<_> = run.iter().filter_map(blit_region).collect();
+                    let (from, to) =
+                        (layout(source, source_layouts), layout(target, target_layouts));
+                    let (blit, regions) = (functions.cmd_blit_image, regions.as_ptr());
+                    // SAFETY: the caller guarantees the resources.
+                    unsafe { blit(self.buffer, source, from, target, to, count, regions, filter) };
+                }
+                // Its barrier is recorded with those of the other commands.
+                TransferCommand::TransitionImage { .. } | TransferCommand::Barrier => {}
             }
         }
     }
@@ -131,24 +158,37 @@ impl Recorder<'_> {
     }
 }
 
-/// Returns whether one Vulkan call can record both commands.
-fn is_one_call(one: &TransferCommand, other: &TransferCommand) -> bool {
+/// Returns whether one Vulkan call can record both commands: they are of one kind, between the same resources in
+/// the same layouts.
+fn is_one_call(
+    one: &TransferCommand,
+    other: &TransferCommand,
+    layout: &dyn Fn(vk::Image, &LayoutChange) -> vk::ImageLayout,
+) -> bool {
     use TransferCommand as T;
-    match (*one, *other) {
+    let alike = match (one, other) {
         (
             T::CopyBuffer { source, target, .. },
             T::CopyBuffer { source: other_source, target: other_target, .. },
-        ) => (source, target) == (other_source, other_target),
+        ) => return (source, target) == (other_source, other_target),
         (
-            T::CopyBufferToImage { buffer, image, .. },
-            T::CopyBufferToImage { buffer: other_buffer, image: other_image, .. },
+            T::CopyBufferToImage { buffer, .. },
+            T::CopyBufferToImage { buffer: other_buffer, .. },
         )
         | (
-            T::CopyImageToBuffer { buffer, image, .. },
-            T::CopyImageToBuffer { buffer: other_buffer, image: other_image, .. },
-        ) => (buffer, image) == (other_buffer, other_image),
+            T::CopyImageToBuffer { buffer, .. },
+            T::CopyImageToBuffer { buffer: other_buffer, .. },
+        ) => buffer == other_buffer,
+        (T::CopyImage { .. }, T::CopyImage { .. }) => true,
+        (T::BlitImage { filter, .. }, T::BlitImage { filter: other_filter, .. }) => {
+            filter == other_filter
+        }
         _ => false,
-    }
+    };
+    let images = |command: &TransferCommand| {
+        command.images().map(|it| it.map(|(image, _, layouts)| (image, layout(image, &layouts))))
+    };
+    alike && images(one) == images(other)
 }
 
 fn buffer_region(command: &TransferCommand) -> Option<vk::BufferCopy> {
@@ -160,7 +200,7 @@ fn buffer_region(command: &TransferCommand) -> Option<vk::BufferCopy> {
     }
 }
 
-fn image_region(command: &TransferCommand) -> Option<vk::BufferImageCopy> {
+fn texel_region(command: &TransferCommand) -> Option<vk::BufferImageCopy> {
     match *command {
         TransferCommand::CopyBufferToImage { region, .. }
         | TransferCommand::CopyImageToBuffer { region, .. } => Some(region),
@@ -168,31 +208,32 @@ fn image_region(command: &TransferCommand) -> Option<vk::BufferImageCopy> {
     }
 }
 
+fn image_region(command: &TransferCommand) -> Option<vk::ImageCopy> {
+    match *command {
+        TransferCommand::CopyImage { region, .. } => Some(region),
+        _ => None,
+    }
+}
+
+fn blit_region(command: &TransferCommand) -> Option<vk::ImageBlit> {
+    match *command {
+        TransferCommand::BlitImage { region, .. } => Some(region),
+        _ => None,
+    }
+}
+
 type Barriers = Vec<vk::ImageMemoryBarrier<'static>>;
 
-/// Returns the layout transitions before and after the copies of a group; one per range, however many regions
-/// of it are copied.
-fn transitions(group: &[TransferCommand]) -> (Barriers, Barriers) {
+/// Returns the layout transitions before and after the commands of a group: one for each part, and none where
+/// it keeps its layout.
+fn transitions(images: &ImageParts) -> (Barriers, Barriers) {
     let (mut before, mut after) = (Barriers::new(), Barriers::new());
-    let mut seen = HashSet::new();
-    for command in group {
-        let (image, during, layouts) = match *command {
-            TransferCommand::CopyBufferToImage { image, layouts, .. } => {
-                (image, AS_TARGET, layouts)
-            }
-            TransferCommand::CopyImageToBuffer { image, layouts, .. } => {
-                (image, AS_SOURCE, layouts)
-            }
-            _ => continue,
-        };
-        let LayoutChange { range, old, new } = layouts;
-        let key = (image, range.aspect_mask, range.base_mip_level, range.base_array_layer);
-        if !seen.insert(key) {
-            continue;
+    for part in &images.parts {
+        if part.old != part.during {
+            before.push(transition(part.image, part.range, part.old, part.during));
         }
-        before.push(transition(image, range, old, during));
-        if layouts.is_final() {
-            after.push(transition(image, range, during, new));
+        if part.new() != part.during {
+            after.push(transition(part.image, part.range, part.during, part.new()));
         }
     }
     (before, after)

@@ -26,6 +26,7 @@ use crate::instance::functions::{
     Bind2Functions, DeviceAddressFunctions, Maintenance4Functions, PageableFunctions, Provider,
     Requirements2Functions, SemaphoreFunctions, TimelineFunctions, TimelineWaits,
 };
+use crate::instance::info::queue_flags;
 use crate::instance::open_error::OpenError;
 use crate::instance::validation::ValidationLog;
 use crate::instance::vulkan_instance::Instance;
@@ -55,6 +56,8 @@ pub struct VulkanDevice {
     pub(crate) extensions: Vec<String>,
     pub(crate) features: Vec<String>,
     pub(crate) submissions: Submissions,
+    /// What the queue can do; nothing without a queue.
+    pub(crate) queue_flags: vk::QueueFlags,
     pub(crate) memory_locks: MemoryLocks,
     pub(crate) disjoint: DisjointImages,
     // In this order: the device is dropped before its instance.
@@ -129,6 +132,12 @@ impl VulkanDevice {
         let external = unsafe {
             ExternalFunctions::load(&instance, physical_device, &info, &extensions, &find)
         }?;
+        let queue_flags = if parts.queue == vk::Queue::null() {
+            vk::QueueFlags::empty()
+        } else {
+            // SAFETY: the caller guarantees that the physical device belongs to this instance.
+            unsafe { queue_flags(&instance, physical_device, parts.queue_family_index) }
+        };
         Ok(Self {
             info,
             capabilities,
@@ -147,6 +156,7 @@ impl VulkanDevice {
                 timeline,
                 parts.queue_lock,
             ),
+            queue_flags,
             memory_locks: MemoryLocks::default(),
             disjoint: DisjointImages::default(),
             logical,

@@ -66,6 +66,10 @@ pub trait Driver: DeviceMemory {
     /// Returns the names of the features that are known to be enabled.
     fn features(&self) -> &[String];
 
+    /// Returns what the queue of [`submit`](Self::submit) can do; empty without a queue. One that has
+    /// `GRAPHICS` or `COMPUTE` has `TRANSFER`.
+    fn queue_flags(&self) -> vk::QueueFlags;
+
     /// Returns the functions for export and import of memory.
     fn external(&self) -> &dyn ExternalMemory;
 
@@ -149,6 +153,14 @@ pub trait Driver: DeviceMemory {
 
     /// `vkGetPhysicalDeviceImageFormatProperties2`, or before Vulkan 1.1 that without the 2.
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport;
+
+    /// `vkGetPhysicalDeviceFormatProperties`: what images of a format and a tiling, optimal or linear, can be used
+    /// for. Empty if they are not supported.
+    fn format_features(
+        &self,
+        format: vk::Format,
+        tiling: vk::ImageTiling,
+    ) -> vk::FormatFeatureFlags;
 
     /// `vkCreateImage`
     ///

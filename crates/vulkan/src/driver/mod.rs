@@ -6,6 +6,7 @@ pub mod disjoint;
 pub mod external;
 pub mod format;
 pub mod image_format;
+pub(crate) mod image_layouts;
 pub mod kept_info;
 pub(crate) mod resource_handle;
 pub(crate) mod submission;

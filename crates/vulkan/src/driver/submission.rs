@@ -5,6 +5,8 @@ use std::fmt::Debug;
 use ash::vk;
 use vkmem_engine::CallError;
 
+use crate::driver::texel;
+
 /// Work that was submitted to a device's queue. Of two submissions to one device the later one is greater.
 ///
 /// When it has ended, all before it have ended, too.
@@ -71,16 +73,94 @@ pub enum TransferCommand {
         /// The layouts before and after the copy.
         layouts: LayoutChange,
     },
+    /// `vkCmdCopyImage`. Consecutive copies between one pair of images become one call.
+    CopyImage {
+        /// The image to read.
+        source: vk::Image,
+        /// The image to write; may be the source.
+        target: vk::Image,
+        /// The texels, and their place in the target.
+        region: vk::ImageCopy,
+        /// The layouts of the source before and after the copy.
+        source_layouts: LayoutChange,
+        /// The layouts of the target before and after the copy.
+        target_layouts: LayoutChange,
+    },
+    /// `vkCmdBlitImage`: copies with scaling and conversion, on a queue with `GRAPHICS`. Consecutive blits with
+    /// one filter between one pair of images become one call.
+    BlitImage {
+        /// The image to read.
+        source: vk::Image,
+        /// The image to write; may be the source, for another mip level of it.
+        target: vk::Image,
+        /// The texels to read, and those to write.
+        region: vk::ImageBlit,
+        /// How texels are interpolated.
+        filter: vk::Filter,
+        /// The layouts of the source before and after the blit.
+        source_layouts: LayoutChange,
+        /// The layouts of the target before and after the blit.
+        target_layouts: LayoutChange,
+    },
+    /// Changes the layout of a part of an image, without a copy. No other command between the same two barriers
+    /// uses that part.
+    TransitionImage {
+        /// The image.
+        image: vk::Image,
+        /// The layouts before and after.
+        layouts: LayoutChange,
+    },
     /// `vkCmdPipelineBarrier`: the commands before it complete, and their writes are visible, before those
     /// after it begin.
     Barrier,
 }
 
-/// The layouts of a part of an image before and after a copy.
+/// What a command does with a part of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ImageUse {
+    Read,
+    Write,
+    /// Changes its layout only.
+    Transition,
+}
+
+impl TransferCommand {
+    /// Returns the parts of images that the command uses, source before target.
+    pub(crate) fn images(&self) -> [Option<(vk::Image, ImageUse, LayoutChange)>; 2] {
+        match *self {
+            Self::FillBuffer { .. } | Self::CopyBuffer { .. } | Self::Barrier => [None, None],
+            Self::CopyBufferToImage { image, layouts, .. } => {
+                [Some((image, ImageUse::Write, layouts)), None]
+            }
+            Self::CopyImageToBuffer { image, layouts, .. } => {
+                [Some((image, ImageUse::Read, layouts)), None]
+            }
+            Self::CopyImage { source, target, source_layouts, target_layouts, .. }
+            | Self::BlitImage { source, target, source_layouts, target_layouts, .. } => [
+                Some((source, ImageUse::Read, source_layouts)),
+                Some((target, ImageUse::Write, target_layouts)),
+            ],
+            Self::TransitionImage { image, layouts } => {
+                [Some((image, ImageUse::Transition, layouts)), None]
+            }
+        }
+    }
+}
+
+/// Returns the aspects of a format that change their layout together: `COLOR` for formats with planes.
+pub fn layout_aspects(format: vk::Format) -> vk::ImageAspectFlags {
+    let aspects = texel::aspects(format);
+    let of_depth = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
+    if aspects.intersects(of_depth) { aspects } else { vk::ImageAspectFlags::COLOR }
+}
+
+/// The layouts of a part of an image before and after a command.
 #[derive(Clone, Copy, Debug)]
 pub struct LayoutChange {
-    /// The subresources that contain the copied texels; both aspects of a format for depth and stencil.
-    /// Ranges of one image between two barriers are either equal or disjoint.
+    /// The subresources that contain the texels of the command, or more: `REMAINING_MIP_LEVELS` and
+    /// `REMAINING_ARRAY_LAYERS` are allowed. Its aspects are those of [`layout_aspects`]: both of a format for
+    /// depth and stencil, `COLOR` for all planes. Ranges of one image between two barriers are either equal or
+    /// disjoint. A range that is read and written between two barriers is in `GENERAL` meanwhile.
     pub range: vk::ImageSubresourceRange,
     /// The layout before. `UNDEFINED` discards the contents of the range.
     pub old: vk::ImageLayout,
@@ -102,7 +182,31 @@ impl LayoutChange {
         Self { range, old: vk::ImageLayout::UNDEFINED, new }
     }
 
-    /// Returns the change of a region that is in a layout, and is returned to it.
+    /// Returns the change of a whole image of a format.
+    pub fn of_whole(format: vk::Format, old: vk::ImageLayout, new: vk::ImageLayout) -> Self {
+        let mut change = Self::of_new_image(new);
+        change.range.aspect_mask = layout_aspects(format);
+        Self { old, ..change }
+    }
+
+    /// Returns the change of the level and the layers of a copy, in all aspects of a format.
+    pub fn of_layers(
+        format: vk::Format,
+        part: vk::ImageSubresourceLayers,
+        old: vk::ImageLayout,
+        new: vk::ImageLayout,
+    ) -> Self {
+        let range = vk::ImageSubresourceRange {
+            aspect_mask: layout_aspects(format),
+            base_mip_level: part.mip_level,
+            level_count: 1,
+            base_array_layer: part.base_array_layer,
+            layer_count: part.layer_count,
+        };
+        Self { range, old, new }
+    }
+
+    /// Returns the change of a region of one aspect that is in a layout, and is returned to it.
     pub fn kept(region: &vk::BufferImageCopy, layout: vk::ImageLayout) -> Self {
         let part = region.image_subresource;
         let range = vk::ImageSubresourceRange {

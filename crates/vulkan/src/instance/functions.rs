@@ -195,6 +195,8 @@ function_table! {
         cmd_copy_buffer: PFN_vkCmdCopyBuffer = "CmdCopyBuffer",
         cmd_copy_buffer_to_image: PFN_vkCmdCopyBufferToImage = "CmdCopyBufferToImage",
         cmd_copy_image_to_buffer: PFN_vkCmdCopyImageToBuffer = "CmdCopyImageToBuffer",
+        cmd_copy_image: PFN_vkCmdCopyImage = "CmdCopyImage",
+        cmd_blit_image: PFN_vkCmdBlitImage = "CmdBlitImage",
         create_fence: PFN_vkCreateFence = "CreateFence",
         destroy_fence: PFN_vkDestroyFence = "DestroyFence",
         reset_fences: PFN_vkResetFences = "ResetFences",

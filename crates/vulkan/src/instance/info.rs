@@ -147,6 +147,20 @@ pub(crate) unsafe fn transfer_queue_family(
     device: vk::PhysicalDevice,
     flags: vk::QueueFlags,
 ) -> Result<u32, Vec<vk::QueueFlags>> {
+    // SAFETY: the caller guarantees a valid device.
+    let families = unsafe { queue_families(instance, device) };
+    choose_queue_family(&families, flags)
+        .ok_or_else(|| families.iter().map(|family| family.queue_flags).collect())
+}
+
+/// Returns the queue families of a device.
+///
+/// # Safety
+/// The device belongs to this instance.
+unsafe fn queue_families(
+    instance: &Instance,
+    device: vk::PhysicalDevice,
+) -> Vec<vk::QueueFamilyProperties> {
     let function = instance.functions.get_physical_device_queue_family_properties;
     let mut count = 0;
     // SAFETY: the caller guarantees a valid device; a null list asks for the count.
@@ -155,8 +169,28 @@ pub(crate) unsafe fn transfer_queue_family(
     // SAFETY: the list has as many items as `count` says.
     unsafe { function(device, &mut count, families.as_mut_ptr()) };
     families.truncate(count as usize);
-    choose_queue_family(&families, flags)
-        .ok_or_else(|| families.iter().map(|family| family.queue_flags).collect())
+    families
+}
+
+/// Returns what a queue family can do, with `TRANSFER` if it can copy; nothing if there is no such family.
+///
+/// # Safety
+/// The device belongs to this instance.
+pub(crate) unsafe fn queue_flags(
+    instance: &Instance,
+    device: vk::PhysicalDevice,
+    family_index: u32,
+) -> vk::QueueFlags {
+    // SAFETY: the caller guarantees a valid device.
+    let families = unsafe { queue_families(instance, device) };
+    families.get(family_index as usize).map_or(vk::QueueFlags::empty(), all_flags)
+}
+
+/// Graphics and compute queues can copy, whether or not they report `TRANSFER`.
+fn all_flags(family: &vk::QueueFamilyProperties) -> vk::QueueFlags {
+    use vk::QueueFlags as Q;
+    let flags = family.queue_flags;
+    if flags.intersects(Q::GRAPHICS | Q::COMPUTE) { flags | Q::TRANSFER } else { flags }
 }
 
 fn choose_queue_family(
@@ -167,10 +201,7 @@ fn choose_queue_family(
     if !flags.is_empty() {
         let can_copy = |flags: Q| flags.intersects(Q::GRAPHICS | Q::COMPUTE | Q::TRANSFER);
         let fits = |family: &vk::QueueFamilyProperties| {
-            let all = family.queue_flags;
-            // Graphics and compute queues can copy, whether or not they report `TRANSFER`.
-            let all =
-                if all.intersects(Q::GRAPHICS | Q::COMPUTE) { all | Q::TRANSFER } else { all };
+            let all = all_flags(family);
             family.queue_count > 0 && can_copy(all) && all.contains(flags)
         };
         let fitting = families.iter().enumerate().filter(|(_, family)| fits(family));

@@ -225,8 +225,11 @@ impl Instance {
         let tiling = vk::ImageTiling::from_raw(kind.tiling);
         let usage = vk::ImageUsageFlags::from_raw(kind.usage);
         let flags = vk::ImageCreateFlags::from_raw(kind.flags);
+        // `vkGetPhysicalDeviceImageFormatProperties` does not say whether planes can be bound separately.
         if flags.contains(vk::ImageCreateFlags::DISJOINT)
-            && !self.has_disjoint_planes(device, format, tiling)
+            && !self
+                .format_features(device, format, tiling)
+                .contains(vk::FormatFeatureFlags::DISJOINT)
         {
             return ImageSupport::None;
         }
@@ -280,23 +283,22 @@ impl Instance {
         image_support(result, &found.image_format_properties)
     }
 
-    /// Returns whether the planes of a format can be bound separately, which
-    /// `vkGetPhysicalDeviceImageFormatProperties` does not report.
-    fn has_disjoint_planes(
+    /// Returns what images of a format can be used for.
+    pub(crate) fn format_features(
         &self,
         device: vk::PhysicalDevice,
         format: vk::Format,
         tiling: vk::ImageTiling,
-    ) -> bool {
+    ) -> vk::FormatFeatureFlags {
         let mut found = vk::FormatProperties::default();
         let get = self.functions.get_physical_device_format_properties;
         // SAFETY: the physical device belongs to this instance; the pointer is valid for the call.
         unsafe { get(device, format, &mut found) };
-        let features = match tiling {
+        match tiling {
+            vk::ImageTiling::OPTIMAL => found.optimal_tiling_features,
             vk::ImageTiling::LINEAR => found.linear_tiling_features,
-            _ => found.optimal_tiling_features,
-        };
-        features.contains(vk::FormatFeatureFlags::DISJOINT)
+            _ => vk::FormatFeatureFlags::empty(),
+        }
     }
 
     /// Returns all physical devices, in the driver's order.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ash::vk::{self, Handle};
 use vkmem_engine::lock::{Mutex, rank};
@@ -25,6 +25,7 @@ use crate::driver::format;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::instance::extensions;
+use crate::simulated::features::features;
 use crate::simulated::pending::Submissions;
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
@@ -44,6 +45,13 @@ const NO_REQUIREMENTS: MemoryRequirements = MemoryRequirements {
     requires_dedicated: false,
 };
 
+/// What the queue can do, unless told otherwise.
+const ALL_FLAGS: vk::QueueFlags = vk::QueueFlags::from_raw(
+    vk::QueueFlags::GRAPHICS.as_raw()
+        | vk::QueueFlags::COMPUTE.as_raw()
+        | vk::QueueFlags::TRANSFER.as_raw(),
+);
+
 /// Resources of one kind.
 type Table<S> = Mutex<Resources<S>, rank::SimulatedResources>;
 
@@ -55,6 +63,8 @@ pub struct SimulatedDriver {
     pub(super) extensions: Vec<String>,
     features: Vec<String>,
     requires_dedicated: AtomicBool,
+    /// `VkQueueFlags`
+    queue_flags: AtomicU32,
     pub(super) buffers: Table<BufferShape>,
     pub(super) images: Table<ImageShape>,
     pub(super) submissions: Submissions,
@@ -79,6 +89,7 @@ impl SimulatedDriver {
             features: extensions::features_of(&extensions),
             extensions,
             requires_dedicated: AtomicBool::new(false),
+            queue_flags: AtomicU32::new(ALL_FLAGS.as_raw()),
             buffers: Mutex::new(Resources::new(BUFFER_TAG)),
             images: Mutex::new(Resources::new(IMAGE_TAG)),
             submissions: Submissions::default(),
@@ -146,6 +157,11 @@ impl SimulatedDriver {
     /// Sets whether every resource that is created from now on requires dedicated memory.
     pub fn set_requires_dedicated(&self, requires: bool) {
         self.requires_dedicated.store(requires, Ordering::Relaxed);
+    }
+
+    /// Sets what the queue can do, for tests of queues without `GRAPHICS`.
+    pub fn set_queue_flags(&self, flags: vk::QueueFlags) {
+        self.queue_flags.store(flags.as_raw(), Ordering::Relaxed);
     }
 
     /// Returns the number of buffers that were created and not destroyed.
@@ -401,6 +417,10 @@ impl Driver for SimulatedDriver {
         &self.features
     }
 
+    fn queue_flags(&self) -> vk::QueueFlags {
+        vk::QueueFlags::from_raw(self.queue_flags.load(Ordering::Relaxed))
+    }
+
     fn external(&self) -> &dyn ExternalMemory {
         self
     }
@@ -474,6 +494,14 @@ impl Driver for SimulatedDriver {
         // Cannot fail: it is only counted.
         let _ = self.device.enter(Call::ImageFormatProperties);
         self.rules.image_format(kind)
+    }
+
+    fn format_features(
+        &self,
+        format: vk::Format,
+        tiling: vk::ImageTiling,
+    ) -> vk::FormatFeatureFlags {
+        features(format, tiling, self.rules.has_desktop_formats)
     }
 
     unsafe fn create_image(

@@ -2,6 +2,7 @@
 
 pub(crate) mod driver;
 mod external;
+mod features;
 mod image_copy;
 mod linear;
 pub(crate) mod pending;

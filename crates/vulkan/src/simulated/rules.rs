@@ -75,6 +75,9 @@ pub struct RequirementRules {
     pub max_image_layers: u32,
     /// `VkSampleCountFlags` of optimally tiled 2D images.
     pub sample_counts: u32,
+    /// Whether images may be filtered and blitted in the formats that desktop devices support beyond those
+    /// that Vulkan makes mandatory: 16 bits UNORM, linear filters of 32-bit floats, and the like.
+    pub has_desktop_formats: bool,
 }
 
 impl RequirementRules {
@@ -98,6 +101,7 @@ impl RequirementRules {
                 linear_image_alignment: 64,
                 max_volume_side: 4096,
                 sample_counts: 1 | 4,
+                has_desktop_formats: true,
                 ..general
             },
             "discrete-8gib" => Self {
@@ -121,6 +125,7 @@ impl RequirementRules {
                 large_image_alignment: 64 << 10,
                 linear_image_alignment: 64,
                 sample_counts: 1 | 2 | 4 | 8 | 16,
+                has_desktop_formats: true,
                 ..general
             },
             "raspberry-pi" => Self {
@@ -160,6 +165,7 @@ impl RequirementRules {
             max_volume_side: 2048,
             max_image_layers: 2048,
             sample_counts: 1 | 2 | 4 | 8,
+            has_desktop_formats: discrete,
         }
     }
 

@@ -82,6 +82,9 @@ impl SimulatedDriver {
             }
             TransferCommand::CopyBufferToImage { .. }
             | TransferCommand::CopyImageToBuffer { .. }
+            | TransferCommand::CopyImage { .. }
+            | TransferCommand::BlitImage { .. }
+            | TransferCommand::TransitionImage { .. }
             | TransferCommand::Barrier => [None, None],
         };
         parts.into_iter().flatten().collect()
