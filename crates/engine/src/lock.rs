@@ -103,8 +103,10 @@ ranks! {
     Registrations,
     /// A registered array. Alone.
     RegisteredArray,
-    /// Batches of transfers. Alone: they are submitted without the lock.
+    /// Batches of transfers. They are submitted without the lock.
     TransferBatches,
+    /// The layout of an image. After the batches, which note there what they have recorded.
+    TransferLayouts,
     /// The segments of a ring for transfers. Alone.
     TransferSegments,
     /// The state of one transfer. Last of those of transfers.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ash::vk;
 
 use crate::driver::submission::TransferCommand;
+use crate::transfer::batches::Index;
+use crate::transfer::image::ImageCommands;
 use crate::transfer::job::Job;
 use crate::transfer::staging::TransferDirection;
 
@@ -46,23 +48,26 @@ pub(super) struct Batch {
     touched: HashMap<vk::Buffer, Touched>,
     /// Memory that several buffers may share was used since the last barrier.
     shared: bool,
+    /// It was used at all.
+    pub(super) uses_shared: bool,
+    /// What they do to images.
+    pub(super) images: ImageCommands,
+    /// What they use, as far as another batch has asked.
+    pub(super) index: Index,
 }
 
 impl Batch {
     /// Adds a copy between the host's side, which nothing else uses, and a part of a buffer; `writes` says
     /// which way.
     pub(super) fn copy(&mut self, host: BufferPart, part: BufferPart, size: u64, writes: bool) {
-        let conflicts = part.is_shared && !self.commands.is_empty()
-            || self.shared
+        let conflicts = self.has_shared(part.is_shared)
             || self.touched.get(&part.buffer).is_some_and(|it| {
                 (writes || it.is_written) && part.offset < it.end && it.start < part.offset + size
             });
         if conflicts {
-            self.commands.push(TransferCommand::Barrier);
-            self.touched.clear();
-            self.shared = false;
+            self.barrier();
         }
-        self.shared |= part.is_shared;
+        self.note_shared(part.is_shared);
         let (start, end) = (part.offset, part.offset + size);
         let new = Touched { start, end, is_written: writes };
         let all = self.touched.entry(part.buffer).or_insert(new);
@@ -79,6 +84,30 @@ impl Batch {
         self.bytes += size;
     }
 
+    /// Whether a command needs a barrier because of memory that several resources share.
+    pub(super) fn has_shared(&self, is_shared: bool) -> bool {
+        is_shared && !self.commands.is_empty() || self.shared
+    }
+
+    /// Notes that a command uses such memory, if it does.
+    pub(super) fn note_shared(&mut self, is_shared: bool) {
+        self.shared |= is_shared;
+        self.uses_shared |= is_shared;
+    }
+
+    /// What follows depends on what was recorded so far.
+    pub(super) fn barrier(&mut self) {
+        self.commands.push(TransferCommand::Barrier);
+        self.touched.clear();
+        self.images.forget_touched();
+        self.shared = false;
+    }
+
+    /// Whether all parts are of one transfer.
+    pub(super) fn is_of(&self, job: &Arc<Job>) -> bool {
+        self.parts.iter().all(|it| Arc::ptr_eq(&it.job, job))
+    }
+
     /// All of it; it is empty then, and what it has learned of the room that it needs stays.
     pub(super) fn take(&mut self) -> Self {
         self.touched.clear();
@@ -88,6 +117,9 @@ impl Batch {
             bytes: mem::take(&mut self.bytes),
             touched: HashMap::new(),
             shared: mem::take(&mut self.shared),
+            uses_shared: mem::take(&mut self.uses_shared),
+            images: mem::take(&mut self.images),
+            index: mem::take(&mut self.index),
         }
     }
 }

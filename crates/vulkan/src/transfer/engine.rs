@@ -1,20 +1,22 @@
 //! The engine of transfers: rings, batches, and what waits for them. Nothing of it knows of Python, and no
 //! lock is held through a copy, a submission or a wait.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::lock::{Condvar, Mutex, rank};
 use vkmem_engine::{CallError, Error};
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::submission::Submission;
 use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{Batch, BufferPart, Part};
+use crate::transfer::batches::{Batches, First, Use};
+use crate::transfer::image::{ImagePart, MipChain};
 use crate::transfer::job::{Job, Progress};
 use crate::transfer::lane::{CopyOut, Lane, SLICE};
+use crate::transfer::region::Piece;
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
 
@@ -66,8 +68,9 @@ pub struct TransferEngine {
     ring_size: u64,
     up: Lane,
     down: Lane,
-    /// Open batches by their numbers.
-    batches: Mutex<HashMap<u64, Batch>, rank::TransferBatches>,
+    batches: Mutex<Batches, rank::TransferBatches>,
+    /// Notified when a batch was submitted.
+    submitted: Condvar,
     next_batch: AtomicU64,
     /// The newest submission that has ended, as far as is known, and the newest of all.
     done: AtomicU64,
@@ -85,6 +88,7 @@ impl TransferEngine {
             up: Lane::new(TransferDirection::Upload, ring_size),
             down: Lane::new(TransferDirection::Download, ring_size),
             batches: Mutex::default(),
+            submitted: Condvar::default(),
             next_batch: AtomicU64::new(1),
             done: AtomicU64::new(0),
             last: AtomicU64::new(0),
@@ -109,7 +113,7 @@ impl TransferEngine {
         }
     }
 
-    fn lane(&self, direction: TransferDirection) -> &Lane {
+    pub(super) fn lane(&self, direction: TransferDirection) -> &Lane {
         match direction {
             TransferDirection::Upload => &self.up,
             TransferDirection::Download => &self.down,
@@ -121,44 +125,42 @@ impl TransferEngine {
     /// Begins to gather commands.
     pub fn open_batch(&self) -> u64 {
         let number = self.next_batch.fetch_add(1, Ordering::Relaxed);
-        self.batches.lock().insert(number, Batch::default());
+        self.batches.lock().open(number);
         number
     }
 
     /// Submits what was gathered so far; the batch stays open. False if there was nothing to submit.
     pub fn flush_batch(&self, allocator: &DeviceAllocator, number: u64) -> bool {
-        let batch = match self.batches.lock().get_mut(&number) {
-            Some(batch) if !batch.commands.is_empty() => batch.take(),
-            _ => return false,
-        };
+        let batch = self.batches.lock().take(number);
+        let is_some = batch.is_some();
         self.submit(allocator, batch);
-        true
+        is_some
     }
 
     /// Submits what was gathered, and ends the batch.
     pub fn close_batch(&self, allocator: &DeviceAllocator, number: u64) {
-        let batch = self.batches.lock().remove(&number);
-        if let Some(batch) = batch {
-            self.submit(allocator, batch);
-        }
+        let batch = self.batches.lock().close(number);
+        self.submit(allocator, batch);
     }
 
     /// Submits what all open batches have gathered.
     pub fn flush(&self, allocator: &DeviceAllocator) {
-        let numbers: Vec<u64> = self.batches.lock().keys().copied().collect();
+        let numbers = self.batches.lock().numbers();
         for number in numbers {
             self.flush_batch(allocator, number);
         }
     }
 
-    fn submit(&self, allocator: &DeviceAllocator, batch: Batch) {
-        if batch.commands.is_empty() {
-            return;
-        }
+    fn submit(&self, allocator: &DeviceAllocator, batch: Option<Arc<Batch>>) {
+        let Some(batch) = batch else { return };
         // SAFETY: the callers of `upload` and `download` vouch for their buffers until the jobs have ended,
         // and the rings stay until no segment is in use.
-        let submitted = unsafe { allocator.driver().submit(&batch.commands) };
-        let outcome = submitted.map_err(Error::from);
+        let outcome = unsafe { batch.submit(&**allocator.driver()) };
+        {
+            let mut batches = self.batches.lock();
+            batches.left(&batch);
+            self.submitted.notify_all();
+        }
         let state = match &outcome {
             Ok(submission) => {
                 self.submits.fetch_add(1, Ordering::Relaxed);
@@ -175,9 +177,9 @@ impl TransferEngine {
                 lane.set(here.map(|(_, number)| number), state);
             }
         }
-        for Part { job, segment } in batch.parts {
+        for Part { job, segment } in &batch.parts {
             if let (Err(_), Some((TransferDirection::Download, number))) = (&outcome, segment)
-                && job.claim(number)
+                && job.claim(*number)
             {
                 job.copied_out(Ok(()));
             }
@@ -198,16 +200,76 @@ impl TransferEngine {
         segment: Option<(TransferDirection, u64)>,
         writes: bool,
     ) {
-        let full = {
-            let mut batches = self.batches.lock();
-            let batch = batches.entry(number).or_default();
+        let of = Use::of_buffer(part.buffer, part.offset, size, writes);
+        // A host's side that may be shared is the pages of an array.
+        let is_shared = part.is_shared || host.is_shared;
+        self.add(allocator, number, Part { job: job.clone(), segment }, of, is_shared, |batch| {
             batch.copy(host, part, size, writes);
-            batch.parts.push(Part { job: job.clone(), segment });
-            (batch.bytes >= BATCH.min(self.ring_size / 4)).then(|| batch.take())
-        };
-        if let Some(batch) = full {
-            self.submit(allocator, batch);
+        });
+    }
+
+    /// Adds the copy of a piece of an image to a batch.
+    #[allow(clippy::too_many_arguments, reason = "one place for both directions")]
+    pub(super) fn record_texels(
+        &self,
+        allocator: &DeviceAllocator,
+        number: u64,
+        job: &Arc<Job>,
+        host: BufferPart,
+        part: &ImagePart,
+        piece: &Piece,
+        segment: (TransferDirection, u64),
+    ) {
+        let (of, is_shared) = (Use::of_image(part.image.image), part.image.is_shared);
+        let writes = segment.0 == TransferDirection::Upload;
+        let whose = Part { job: job.clone(), segment: Some(segment) };
+        self.add(allocator, number, whose, of, is_shared, |batch| {
+            batch.copy_image(host, part, piece, job, writes);
+        });
+    }
+
+    /// Adds the blits of a chain of mip levels to a batch.
+    pub(super) fn record_mips(
+        &self,
+        allocator: &DeviceAllocator,
+        number: u64,
+        job: &Arc<Job>,
+        chain: &MipChain,
+    ) {
+        let (of, is_shared) = (Use::of_image(chain.image.image), chain.image.is_shared);
+        let whose = Part { job: job.clone(), segment: None };
+        self.add(allocator, number, whose, of, is_shared, |batch| batch.make_mips(chain));
+    }
+
+    /// Adds commands to a batch, once what other batches have recorded of the same bytes is submitted.
+    fn add(
+        &self,
+        allocator: &DeviceAllocator,
+        number: u64,
+        part: Part,
+        of: Use,
+        is_shared: bool,
+        record: impl FnOnce(&mut Batch),
+    ) {
+        let mut batches = self.batches.lock();
+        loop {
+            match batches.first(number, &part.job, &of, is_shared) {
+                First::Nothing => break,
+                First::Leaving => self.submitted.wait(&mut batches),
+                First::Batch(other) => {
+                    drop(batches);
+                    self.flush_batch(allocator, other);
+                    batches = self.batches.lock();
+                }
+            }
         }
+        let batch = batches.get(number);
+        record(batch);
+        batch.parts.push(part);
+        let is_full = batch.bytes >= BATCH.min(self.ring_size / 4);
+        let full = if is_full { batches.take(number) } else { None };
+        drop(batches);
+        self.submit(allocator, full);
     }
 
     // Waiting.
@@ -379,7 +441,7 @@ impl TransferEngine {
     }
 
     /// Takes a segment; waits for the oldest one where the ring is full.
-    fn reserve(
+    pub(super) fn reserve(
         &self,
         allocator: &DeviceAllocator,
         direction: TransferDirection,

@@ -1,10 +1,14 @@
-//! Transfers between the host and buffers: rings of staging memory, what is submitted from them, and how
+//! Transfers between the host and buffers or images: rings of staging memory, what is submitted from them, and how
 //! each transfer ends.
 
 pub(crate) mod batch;
+pub(crate) mod batches;
 pub(crate) mod engine;
+pub(crate) mod image;
 pub(crate) mod job;
 pub(crate) mod lane;
+pub(crate) mod layout;
 pub(crate) mod pieces;
+pub(crate) mod region;
 pub(crate) mod ring;
 pub(crate) mod staging;

@@ -28,7 +28,7 @@ pub type Between<'a> = &'a dyn Fn(u64) -> bool;
 type Piece<'a> = dyn Fn(u64, u64, u64, Pause<'_>) -> Result<(), Stopped> + Sync + 'a;
 
 /// What one transfer needs from its caller.
-pub struct TransferCall<'a> {
+pub struct TransferCall<'a, P = BufferPart> {
     /// The allocator of the buffer and of the rings.
     pub allocator: &'a DeviceAllocator,
     /// Progress and outcome of this transfer.
@@ -36,7 +36,7 @@ pub struct TransferCall<'a> {
     /// Gathers its commands; of its own, and submitted at once, if there is none.
     pub batch: Option<u64>,
     /// Where the bytes go to or come from on the device.
-    pub part: BufferPart,
+    pub part: P,
     /// Whether to stop a wait.
     pub pause: Pause<'a>,
     /// Between pieces.
@@ -45,13 +45,13 @@ pub struct TransferCall<'a> {
 
 /// How the pieces of a transfer are cut.
 #[derive(Clone, Copy, Debug)]
-struct Cut {
-    piece: u64,
+pub(super) struct Cut {
+    pub(super) piece: u64,
     /// Bytes of the ring that it may use: the rest stays for what others copy meanwhile.
-    limit: u64,
+    pub(super) limit: u64,
 }
 
-fn threads(size: u64, least: usize) -> usize {
+pub(super) fn threads(size: u64, least: usize) -> usize {
     if size < PARALLEL {
         return 1;
     }
@@ -61,7 +61,7 @@ fn threads(size: u64, least: usize) -> usize {
 
 impl TransferEngine {
     /// Pieces are multiples of `grain` bytes, so that none ends inside of an element.
-    fn cut(&self, size: u64, grain: u64) -> Cut {
+    pub(super) fn cut(&self, size: u64, grain: u64) -> Cut {
         let ring = self.ring_size();
         // What fits takes one piece; else several are on their way.
         let most = if size <= LARGEST.min(ring / 4) {
@@ -127,7 +127,11 @@ impl TransferEngine {
         self.end(call, self.pieces(call, cut, threads, &one))
     }
 
-    fn end(&self, call: &TransferCall<'_>, ended: Result<(), Stopped>) -> Result<(), Stopped> {
+    pub(super) fn end<P>(
+        &self,
+        call: &TransferCall<'_, P>,
+        ended: Result<(), Stopped>,
+    ) -> Result<(), Stopped> {
         let ended = match ended {
             Ok(()) => Ok(()),
             Err(Stopped::Failed(error)) => {
@@ -143,9 +147,9 @@ impl TransferEngine {
         ended
     }
 
-    fn pieces(
+    pub(super) fn pieces<P>(
         &self,
-        call: &TransferCall<'_>,
+        call: &TransferCall<'_, P>,
         cut: Cut,
         threads: usize,
         one: &Piece<'_>,
