@@ -82,6 +82,7 @@ from vk_mem.flags import (
 from vk_mem.memory.arrays import SubresourceLayout
 from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
 from vk_mem.memory.buffer_range import BufferRange
+from vk_mem.memory.defragmentation import DefragmentationStatistics, Location, Move
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.memory.transfers import TransferStatistics
 from vk_mem.memory.virtual import VirtualAllocations
@@ -105,6 +106,7 @@ __all__ = [
     "BufferSlice",
     "BufferUsage",
     "CorruptionError",
+    "DefragmentationStatistics",
     "Device",
     "DeviceLostError",
     "DeviceMemoryEvent",
@@ -130,6 +132,7 @@ __all__ = [
     "InvalidArgumentError",
     "Leak",
     "Leaks",
+    "Location",
     "Mapping",
     "Measurement",
     "MemoryHeap",
@@ -139,6 +142,7 @@ __all__ = [
     "MemoryPropertyFlags",
     "MemoryType",
     "MemoryUsage",
+    "Move",
     "OutOfDeviceMemoryError",
     "OutOfHostMemoryError",
     "PhysicalDevice",

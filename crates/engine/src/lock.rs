@@ -91,8 +91,6 @@ ranks! {
 
     /// Which thread moves resources of an allocator. Alone.
     Moving,
-    /// Moves of an allocator whose copies may still run. Alone.
-    MovesInFlight,
     /// Transfers of an allocator. Alone: a copy of the list is iterated.
     Background,
     /// Batches of transfers that threads have open. Before the batches themselves.
@@ -123,6 +121,8 @@ ranks! {
     Live,
     /// Resources that wait until no frame in flight can use them.
     Waiting,
+    /// What resources have left where they were before they moved. It is counted with those that are live.
+    MovesInFlight,
     /// The thread that closes an allocator.
     Closing,
     /// Threads that are taking a sample. Alone.

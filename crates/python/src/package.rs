@@ -83,6 +83,10 @@ pub static VIRTUAL_ALLOCATIONS: Name = Name::new("vk_mem.memory.virtual", "Virtu
 pub static ARRAY_SOURCE: Name = Name::new("vk_mem.memory.transfers", "array_source");
 pub static AWAITED: Name = Name::new("vk_mem.memory.transfers", "awaited");
 pub static NEW_ARRAY: Name = Name::new("vk_mem.memory.transfers", "new_array");
+pub static LOCATION: Name = Name::new("vk_mem.memory.defragmentation", "Location");
+pub static MOVE: Name = Name::new("vk_mem.memory.defragmentation", "Move");
+pub static DEFRAGMENTATION_STATISTICS: Name =
+    Name::new("vk_mem.memory.defragmentation", "DefragmentationStatistics");
 pub static TRANSFER_STATISTICS: Name = Name::new("vk_mem.memory.transfers", "TransferStatistics");
 
 pub static LEAKS: Name = Name::new("vk_mem.observe.leaks", "_leaks");
@@ -104,7 +108,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 36] = [
+static NAMES: [&Name; 39] = [
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
@@ -126,6 +130,9 @@ static NAMES: [&Name; 36] = [
     &ARRAY_SOURCE,
     &AWAITED,
     &NEW_ARRAY,
+    &LOCATION,
+    &MOVE,
+    &DEFRAGMENTATION_STATISTICS,
     &TRANSFER_STATISTICS,
     &LEAKS,
     &LOAD_DUMP,

@@ -12,7 +12,7 @@ pub use allocator::DeviceAllocator;
 pub use allocator::bind::BindPlace;
 pub use allocator::create::Allocate;
 pub use allocator::import::Import;
-pub use allocator::recreate::Relocation;
+pub use allocator::recreate::{Relocation, layout_after};
 pub use allocator::request::image_kind;
 pub use allocator::sharing::read_allocation_chain;
 pub use device::callbacks::AllocationCallbacks;

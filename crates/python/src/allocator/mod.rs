@@ -3,6 +3,7 @@
 mod alias;
 mod budget;
 pub mod create;
+mod defragment;
 mod dump;
 mod flush;
 mod handlers;
@@ -337,6 +338,9 @@ impl Allocator {
             )
         })?;
         self.state.events.tell(EventKind::Frame, || Event::Frame(frame));
+        if let Some(moves) = self.state.moves() {
+            moves.retire(py, &self.state);
+        }
         loop {
             let unused = self.state.take_unused(frames);
             if unused.is_empty() {

@@ -7,6 +7,7 @@ use pyo3::types::{PyBool, PyInt, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::AllocationId;
 use vkmem_engine::lock::Mutex;
+use vkmem_vulkan::TrackedLayout;
 
 use super::host_buffer::HeldBuffer;
 use super::ownership::{Alias, Extras, Resource, ResourceRef, Writers};
@@ -77,6 +78,11 @@ impl Resource {
     /// Returns where and when the resource was created, if the allocator tracks call sites.
     pub fn origin(&self) -> Option<Origin> {
         self.extras.get()?.origin.get().copied()
+    }
+
+    /// The layout of an image, which was created in `initial`.
+    pub fn layout(&self, initial: ash::vk::ImageLayout) -> &Arc<TrackedLayout> {
+        self.extras().layout.get_or_init(|| Arc::new(TrackedLayout::new(initial)))
     }
 
     /// Returns the user data as plain text, so that a dump needs neither the GIL nor locks of Python objects.

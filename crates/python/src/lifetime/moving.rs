@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use vkmem_vulkan::TrackedLayout;
+use vkmem_vulkan::kept_info::KeptInfo;
 
 use super::location::Location;
 use super::movable::Movable;
@@ -13,6 +15,14 @@ impl Resource {
     /// What it needs to move; `None` if it stays where it was created.
     pub fn movable(&self) -> Option<&Movable> {
         self.extras.get()?.movable.get().map(|it| &**it)
+    }
+
+    /// The layout of a movable image; `None` for a buffer.
+    pub fn movable_layout(&self) -> Option<&Arc<TrackedLayout>> {
+        match &self.movable()?.kept {
+            KeptInfo::Image(image) => Some(self.layout(image.initial_layout())),
+            KeptInfo::Buffer(_) => None,
+        }
     }
 
     /// Makes a new resource movable.

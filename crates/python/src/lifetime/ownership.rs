@@ -31,7 +31,7 @@ use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
 use vkmem_engine::{AllocationId, HostRanges, PoolId, PoolKey, ResourceKind};
-use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle};
+use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, TrackedLayout};
 
 use super::host_buffer::HeldBuffer;
 use super::location::LocationCell;
@@ -109,6 +109,8 @@ pub struct Extras {
     pub(super) last_name: OnceLock<String>,
     pub(super) origin: OnceLock<Origin>,
     pub(super) custom_data: Mutex<Option<Arc<str>>, rank::CustomData>,
+    /// The layout of an image that transfers or the caller have changed.
+    pub(super) layout: OnceLock<Arc<TrackedLayout>>,
     /// Open writers of non-coherent memory; those of an alias are its base's.
     pub(super) writers: Writers,
     /// What it needs to move.

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use ash::vk::QueueFlags;
 use vkmem_vulkan::ResourceHandle;
+use vkmem_vulkan::kept_info::KeptInfo;
 
 use crate::lifetime::ownership::Resource;
 
@@ -19,8 +21,20 @@ pub enum Obstacle {
     Aliased,
     /// Somebody has its device address.
     DeviceAddress,
+    /// The device's queue cannot copy it: there is none, or it has no `GRAPHICS`.
+    Queue,
     /// It has ended.
     Ended,
+}
+
+/// Whether the device's own queue copies what is in a resource.
+fn can_copy(resource: &Resource, kept: &KeptInfo) -> bool {
+    let driver = resource.allocator.device_allocator.driver();
+    let flags = driver.queue_flags();
+    match kept {
+        KeptInfo::Image(image) if image.needs_graphics() => flags.contains(QueueFlags::GRAPHICS),
+        _ => !flags.is_empty(),
+    }
 }
 
 impl Obstacle {
@@ -32,6 +46,7 @@ impl Obstacle {
             Self::InUse => "in use",
             Self::Aliased => "aliased",
             Self::DeviceAddress => "device address",
+            Self::Queue => "queue",
             Self::Ended => "ended",
         }
     }
@@ -49,6 +64,8 @@ impl Obstacle {
             Some(Self::DeviceAddress)
         } else if resource.pins.is_in_use() || resource.handle() == ResourceHandle::Memory {
             Some(Self::InUse)
+        } else if !can_copy(resource, &movable.kept) {
+            Some(Self::Queue)
         } else {
             None
         }

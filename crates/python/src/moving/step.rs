@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ash::vk;
+use ash::vk::ImageLayout;
 use pyo3::prelude::*;
 use vkmem_engine::{Allocation, Error};
-use vkmem_vulkan::{Relocation, ResourceHandle, Submission};
+use vkmem_vulkan::{Relocation, ResourceHandle, Submission, layout_after};
 
 use super::mover::{Left, Mover};
 use super::obstacle::Obstacle;
@@ -14,6 +14,8 @@ use crate::errors::to_py;
 use crate::interpreter::detach;
 use crate::lifetime::location::Location;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
+
+const UNDEFINED: ImageLayout = ImageLayout::UNDEFINED;
 
 /// A resource, and the memory that was allocated for it elsewhere.
 pub struct Planned {
@@ -59,7 +61,7 @@ impl Drop for Frozen<'_, '_> {
 }
 
 /// Frees destinations that nothing has moved to.
-fn cancel(py: Python<'_>, allocator: &AllocatorState, planned: &[Planned]) {
+pub fn cancel(py: Python<'_>, allocator: &AllocatorState, planned: &[Planned]) {
     if planned.is_empty() {
         return;
     }
@@ -148,7 +150,7 @@ fn create_and_copy(
                 kept: &it.resource.movable()?.kept,
                 source: it.resource.handle(),
                 destination: it.destination,
-                layout: vk::ImageLayout::UNDEFINED,
+                layout: it.resource.movable_layout().map_or(UNDEFINED, |layout| layout.get()),
             })
         })
         .collect();
@@ -197,6 +199,9 @@ fn swap(
         {
             let _ = allocator.engine().set_name(it.after.allocation.id, name.as_deref());
         }
+    }
+    for layout in ready.iter().filter_map(|it| it.resource.movable_layout()) {
+        layout.set(layout_after(layout.get()));
     }
     let entries = handles.iter().map(|handle| (*handle, false));
     if allocator.device.bindings.enter(entries, is_complete).is_err() {

@@ -1,12 +1,15 @@
 //! `vk_mem.Image`.
 
+use std::sync::Arc;
+
 use ash::vk;
 use pyo3::prelude::*;
-use vkmem_vulkan::BindPlace;
+use vkmem_vulkan::{BindPlace, TrackedLayout};
 
 use super::allocation::Allocation;
 use super::resource::ResourceObject;
-use crate::arguments::numbers::flags;
+use crate::arguments::numbers::{IMAGE_LAYOUT, flags, of_class};
+use crate::errors::invalid;
 
 /// A `VkImage` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
@@ -14,11 +17,12 @@ pub struct Image {
     pub format: u32,
     pub extent: (u32, u32, u32),
     pub samples: u32,
-    pub(super) image_type: u32,
-    pub(super) mip_levels: u32,
-    pub(super) array_layers: u32,
-    pub(super) tiling: u32,
-    pub(super) create_flags: u32,
+    pub image_type: u32,
+    pub mip_levels: u32,
+    pub array_layers: u32,
+    pub tiling: u32,
+    pub create_flags: u32,
+    pub initial_layout: vk::ImageLayout,
 }
 
 impl Image {
@@ -33,8 +37,14 @@ impl Image {
             array_layers: info.array_layers,
             tiling: info.tiling.as_raw() as u32,
             create_flags: info.flags.as_raw(),
+            initial_layout: info.initial_layout,
         }
     }
+}
+
+/// The layout of an image, as far as this package knows.
+pub fn tracked_layout<'a>(image: &'a Bound<'_, Image>) -> &'a Arc<TrackedLayout> {
+    image.as_super().get().resource.layout(image.get().initial_layout)
 }
 
 /// Returns the properties; raises if the image was destroyed.
@@ -119,6 +129,34 @@ impl Image {
         let resource = &slf.as_super().get().resource;
         resource.check_live(slf.py())?;
         flags(slf.py(), "ImageUsage", resource.usage)
+    }
+
+    /// `ImageLayout` that the whole image is in once the device has done what was submitted: that of the last
+    /// upload, download or chain of mip levels, or the initial one. Set it after commands of your own that
+    /// leave the image in another layout; nothing is submitted then.
+    ///
+    /// Raises `InvalidArgumentError` for a number that is no layout.
+    #[getter]
+    fn layout<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        live(slf)?;
+        // Numbers of layouts are not negative.
+        let layout = tracked_layout(slf).get().as_raw() as u32;
+        flags(slf.py(), "ImageLayout", layout.into())
+    }
+
+    #[setter]
+    fn set_layout(slf: &Bound<'_, Self>, layout: &Bound<'_, PyAny>) -> PyResult<()> {
+        live(slf)?;
+        let number = of_class(layout, "layout", &IMAGE_LAYOUT)?;
+        let layout = vk::ImageLayout::from_raw(number.cast_signed());
+        if layout == vk::ImageLayout::PREINITIALIZED
+            && slf.get().initial_layout != vk::ImageLayout::PREINITIALIZED
+        {
+            let why = "layout is PREINITIALIZED, and the image was not created in that";
+            return Err(invalid(slf.py(), why));
+        }
+        tracked_layout(slf).set(layout);
+        Ok(())
     }
 
     /// The `Allocation` of its memory.

@@ -5,10 +5,11 @@ use vkmem_engine::{Allocation, Error, MemoryRequirements};
 
 use crate::allocator::DeviceAllocator;
 use crate::allocator::resource_api::{Buffers, Images, ResourceApi};
-use crate::driver::kept_info::{BufferLinks, ImageLinks, KeptInfo};
-use crate::driver::resource_handle::ResourceHandle;
-use crate::driver::submission::TransferCommand;
 use crate::allocator::sharing::Direction;
+use crate::driver::format;
+use crate::driver::kept_info::{BufferLinks, ImageLinks, KeptImage, KeptInfo};
+use crate::driver::resource_handle::ResourceHandle;
+use crate::driver::submission::{LayoutChange, TransferCommand, layout_aspects};
 
 /// A resource that is to move: how it was created, its handle, and its new place.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +135,143 @@ impl Relocation<'_> {
                 target_offset: 0,
                 size: kept.size(),
             }),
+            (
+                KeptInfo::Image(kept),
+                ResourceHandle::Image(source),
+                ResourceHandle::Image(target),
+            ) if self.layout != vk::ImageLayout::UNDEFINED => {
+                let (format, old) = (kept.format(), self.layout);
+                let after = layout_after(old);
+                commands.extend(regions(kept).map(|region| TransferCommand::CopyImage {
+                    source,
+                    target,
+                    region,
+                    source_layouts: LayoutChange::of_layers(
+                        format,
+                        region.src_subresource,
+                        old,
+                        old,
+                    ),
+                    target_layouts: LayoutChange::of_layers(
+                        format,
+                        region.dst_subresource,
+                        vk::ImageLayout::UNDEFINED,
+                        after,
+                    ),
+                }));
+            }
             _ => {}
         }
+    }
+}
+
+/// The layout that a moved image is in, which was in another one before.
+pub fn layout_after(before: vk::ImageLayout) -> vk::ImageLayout {
+    match before {
+        // Nothing can be brought into it.
+        vk::ImageLayout::PREINITIALIZED => vk::ImageLayout::GENERAL,
+        other => other,
+    }
+}
+
+/// The regions of a copy of all of an image: one for each mip level with all layers, and for each plane.
+fn regions(image: &KeptImage) -> impl Iterator<Item = vk::ImageCopy> + '_ {
+    let planes = format::planes(image.format());
+    let parts: Vec<(vk::ImageAspectFlags, u32, u32)> = if planes.is_empty() {
+        vec![(layout_aspects(image.format()), 1, 1)]
+    } else {
+        let aspects = [
+            vk::ImageAspectFlags::PLANE_0,
+            vk::ImageAspectFlags::PLANE_1,
+            vk::ImageAspectFlags::PLANE_2,
+        ];
+        planes.iter().zip(aspects).map(|(it, aspect)| (aspect, it.width, it.height)).collect()
+    };
+    (0..image.mip_levels()).flat_map(move |mip_level| {
+        let of_level = |side: u32| (side >> mip_level).max(1);
+        let vk::Extent3D { width, height, depth } = image.extent();
+        let layer_count = image.array_layers();
+        let region = move |&(aspect_mask, wide, high): &(vk::ImageAspectFlags, u32, u32)| {
+            let part = vk::ImageSubresourceLayers {
+                aspect_mask,
+                mip_level,
+                base_array_layer: 0,
+                layer_count,
+            };
+            vk::ImageCopy {
+                src_subresource: part,
+                src_offset: vk::Offset3D::default(),
+                dst_subresource: part,
+                dst_offset: vk::Offset3D::default(),
+                extent: vk::Extent3D {
+                    width: of_level(width).div_ceil(wide),
+                    height: of_level(height).div_ceil(high),
+                    depth: of_level(depth),
+                },
+            }
+        };
+        parts.iter().map(region).collect::<Vec<_>>()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(info: vk::ImageCreateInfo<'_>) -> KeptImage {
+        // SAFETY: no chain.
+        unsafe { KeptImage::of(&info) }.expect("it can move")
+    }
+
+    fn extent(width: u32, height: u32, depth: u32) -> vk::Extent3D {
+        vk::Extent3D { width, height, depth }
+    }
+
+    #[test]
+    fn each_level_of_a_volume_has_its_depth() {
+        let image = kept(
+            vk::ImageCreateInfo::default()
+                .image_type(vk::ImageType::TYPE_3D)
+                .format(vk::Format::R8_UNORM)
+                .extent(extent(5, 3, 9))
+                .mip_levels(4)
+                .array_layers(1),
+        );
+        let extents: Vec<_> = regions(&image).map(|it| it.extent).collect();
+        let wanted = [extent(5, 3, 9), extent(2, 1, 4), extent(1, 1, 2), extent(1, 1, 1)];
+        assert_eq!(extents, wanted);
+    }
+
+    #[test]
+    fn a_region_has_all_layers_and_both_aspects() {
+        let image = kept(
+            vk::ImageCreateInfo::default()
+                .format(vk::Format::D24_UNORM_S8_UINT)
+                .extent(extent(8, 8, 1))
+                .mip_levels(2)
+                .array_layers(6),
+        );
+        let parts: Vec<_> = regions(&image).map(|it| it.src_subresource).collect();
+        let both = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
+        assert!(parts.iter().all(|it| it.aspect_mask == both && it.layer_count == 6));
+        assert_eq!(parts.iter().map(|it| it.mip_level).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn each_plane_is_a_region_of_its_own_size() {
+        let image = kept(
+            vk::ImageCreateInfo::default()
+                .format(vk::Format::G8_B8R8_2PLANE_420_UNORM)
+                .extent(extent(10, 6, 1))
+                .mip_levels(1)
+                .array_layers(1),
+        );
+        let found: Vec<_> =
+            regions(&image).map(|it| (it.src_subresource.aspect_mask, it.extent)).collect();
+        let wanted = [
+            (vk::ImageAspectFlags::PLANE_0, extent(10, 6, 1)),
+            (vk::ImageAspectFlags::PLANE_1, extent(5, 3, 1)),
+        ];
+        assert_eq!(found, wanted);
     }
 }

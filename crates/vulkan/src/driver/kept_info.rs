@@ -4,6 +4,7 @@
 use ash::vk;
 
 use crate::driver::chain;
+use crate::driver::submission::layout_aspects;
 
 const BUFFER_TRANSFER: u64 = (vk::BufferUsageFlags::TRANSFER_SRC.as_raw()
     | vk::BufferUsageFlags::TRANSFER_DST.as_raw()) as u64;
@@ -229,6 +230,17 @@ impl KeptImage {
     /// Width, height and depth in texels.
     pub fn extent(&self) -> vk::Extent3D {
         self.extent
+    }
+
+    /// The layout that it was created in.
+    pub fn initial_layout(&self) -> vk::ImageLayout {
+        self.initial_layout
+    }
+
+    /// Whether only a queue with `GRAPHICS` copies it.
+    pub fn needs_graphics(&self) -> bool {
+        self.samples != vk::SampleCountFlags::TYPE_1
+            || layout_aspects(self.format) != vk::ImageAspectFlags::COLOR
     }
 
     /// Number of mip levels.
