@@ -26,6 +26,7 @@ ROOMS: dict[str, list[str]] = {
         "simulated",
         "pools",
         "allocator",
+        "defragmentation",
         "dump",
         "lib.rs",
     ],

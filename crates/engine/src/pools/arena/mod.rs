@@ -1,6 +1,7 @@
 //! [`Arena`]: all blocks of one pool under one index. Grows, shrinks, and prefetches the next block.
 
 mod many;
+pub(crate) mod moving;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::suballocator::{
     AnySuballocator, BlockIndex, RegionInfo, RegionRequest, RegionTag, Suballocator,
 };
 use crate::words::counted;
+use moving::Moving;
 
 /// Whether an arena may allocate blocks from the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ struct State {
     refusals: u64,
     /// Whether a block was requested ahead of time, or was refused and is not to be requested again.
     prefetching: bool,
+    /// Regions that take part in moves.
+    moving: Moving,
 }
 
 impl State {
@@ -100,7 +104,14 @@ impl Arena {
         let (of_type, min_count) = (rules.memory_type_index, rules.min_block_count);
         let blocks = Blocks::new(suballocator, ledger, of_type, setup.retention, min_count);
         let (growing, growing_size, refusals, prefetching) = (0, 0, 0, false);
-        let state = Mutex::new(State { blocks, growing, growing_size, refusals, prefetching });
+        let state = Mutex::new(State {
+            blocks,
+            growing,
+            growing_size,
+            refusals,
+            prefetching,
+            moving: Moving::default(),
+        });
         let (setup, grown) = (setup.clone(), Condvar::new());
         Self { setup, pool_key, rules: *rules, sizes, state, grown }
     }

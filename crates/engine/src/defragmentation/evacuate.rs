@@ -1,0 +1,150 @@
+//! Emptying blocks: the emptiest into the free regions of the fullest, or one with many gaps into an empty
+//! one.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::info::DefragmentationAlgorithm as Algorithm;
+use super::pass::Pass;
+use super::plan::{Cursor, PoolPlan, Stage, Step};
+use super::survey::{BlockFigures, emptiest_first};
+use crate::pools::arena::moving::Destination;
+use crate::pools::pool::Pool;
+use crate::suballocator::BlockIndex;
+use crate::suballocator::moving::MovableRegion;
+
+/// Blocks that are being emptied.
+#[derive(Debug, Default)]
+pub(super) struct Evacuation {
+    /// The blocks to be emptied, the next one first.
+    victims: VecDeque<u32>,
+    /// The blocks that stay.
+    kept: HashSet<u32>,
+    /// Whether a region may also go to another victim, if it is fuller.
+    spreads: bool,
+    cursor: Option<Cursor>,
+    /// Regions that were read and not dealt with yet, the next one last.
+    read: Vec<MovableRegion>,
+    /// Whether the cursor has more.
+    has_more: bool,
+}
+
+impl Evacuation {
+    /// Chooses the blocks with the fewest live bytes, such that the others can hold everything: this moves
+    /// the fewest bytes.
+    pub fn of_emptiest(blocks: &[BlockFigures], pinned: &HashSet<u32>) -> Self {
+        let live: u64 = blocks.iter().map(|it| it.live).sum();
+        let is_in_use = |index: &&u32| blocks.get(**index as usize).is_some_and(|it| it.live > 0);
+        let mut kept: HashSet<u32> = pinned.iter().filter(is_in_use).copied().collect();
+        let mut room: u64 = kept.iter().map(|&it| blocks[it as usize].capacity).sum();
+        let mut victims = emptiest_first(blocks, pinned);
+        while room < live
+            && let Some(fullest) = victims.pop()
+        {
+            room = room.saturating_add(blocks[fullest as usize].capacity);
+            kept.insert(fullest);
+        }
+        Self { victims: victims.into(), kept, spreads: true, ..Self::default() }
+    }
+
+    /// Chooses one block to be moved into an empty one.
+    fn into_empty(victim: u32, empty: u32) -> Self {
+        Self { victims: [victim].into(), kept: [empty].into(), ..Self::default() }
+    }
+}
+
+impl PoolPlan {
+    /// Empties blocks as far as the pass has room; returns the rest, `None` if there is none.
+    pub(super) fn evacuate(
+        &mut self,
+        pool: &Pool,
+        mut it: Evacuation,
+        pass: &mut Pass<'_>,
+    ) -> Option<Evacuation> {
+        while !pass.is_full() {
+            if let Some(region) = it.read.last().copied() {
+                if !pass.has_room_for(region.size) {
+                    break;
+                }
+                it.read.pop();
+                self.evacuate_region(pool, &mut it, &region, pass);
+                continue;
+            }
+            let Some(&victim) = it.victims.front() else { return None };
+            let cursor = it.cursor.get_or_insert_with(|| {
+                it.has_more = true;
+                Cursor::new(BlockIndex(victim))
+            });
+            if it.has_more {
+                it.has_more = cursor.read(pool, &mut it.read);
+                it.read.reverse();
+            } else {
+                it.leave_victim();
+            }
+        }
+        Some(it)
+    }
+
+    fn evacuate_region(
+        &mut self,
+        pool: &Pool,
+        it: &mut Evacuation,
+        region: &MovableRegion,
+        pass: &mut Pass<'_>,
+    ) {
+        let from = region.block.0;
+        if !self.admits(pool, pass, region) {
+            // The block cannot become empty: it is better filled.
+            self.pinned.insert(from);
+            it.leave_victim();
+            it.kept.insert(from);
+            return;
+        }
+        let to_kept = |block: BlockIndex| block.0 != from && it.kept.contains(&block.0);
+        if self.propose(pool, pass, region, &Destination::Best(&to_kept)) || !it.spreads {
+            return;
+        }
+        let blocks = &self.blocks;
+        let left = blocks.get(from as usize).map_or(0, |it| it.live);
+        let is_fuller = |block: BlockIndex| {
+            let other = blocks.get(block.0 as usize);
+            block.0 != from
+                && other.is_some_and(|it| it.is_in_use() && it.live + region.footprint > left)
+        };
+        let made = pool.reserve_move(region.key, &Destination::Best(&is_fuller));
+        if let Some(made) = made {
+            self.note_proposed(pass, region, made);
+        }
+    }
+
+    /// Begins to refill an empty block, if that brings the pool nearer to a block less; ends the run of the
+    /// pool otherwise.
+    pub(super) fn begin_refill(&mut self) -> Step {
+        self.stage = Stage::Done;
+        if !matches!(self.algorithm, Algorithm::Full | Algorithm::Extensive) {
+            return Step::Next;
+        }
+        let in_use = || self.blocks.iter().filter(|it| it.is_in_use());
+        let free: u64 = in_use().map(BlockFigures::free).sum();
+        let least = in_use().map(|it| it.capacity).min().unwrap_or(u64::MAX);
+        let empty = (0u32..).zip(&self.blocks).find(|(_, it)| it.is_empty());
+        let (Some((empty, room)), true) = (empty, free >= least) else { return Step::Next };
+        let is_worth_it = |index: &u32| {
+            let it = &self.blocks[*index as usize];
+            it.gaps > 1 && it.live <= room.capacity && !self.refilled.contains(index)
+        };
+        let victim = emptiest_first(&self.blocks, &self.pinned).into_iter().find(is_worth_it);
+        if let Some(victim) = victim {
+            self.refilled.insert(empty);
+            self.stage = Stage::Refill(Evacuation::into_empty(victim, empty));
+        }
+        Step::Next
+    }
+}
+
+impl Evacuation {
+    fn leave_victim(&mut self) {
+        self.victims.pop_front();
+        self.read.clear();
+        self.cursor = None;
+    }
+}

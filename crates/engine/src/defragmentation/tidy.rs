@@ -1,0 +1,169 @@
+//! Tidying blocks: regions move down into free regions of their own block, if that joins free memory.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+
+use super::info::DefragmentationAlgorithm as Algorithm;
+use super::pass::Pass;
+use super::plan::{Cursor, PoolPlan, REGIONS_PER_LOCK, Stage, Step};
+use super::slide::Slides;
+use super::survey::BlockFigures;
+use crate::handle::SlotKey;
+use crate::pools::arena::moving::Destination;
+use crate::pools::pool::Pool;
+use crate::suballocator::BlockIndex;
+use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
+
+/// A sweep over some blocks.
+#[derive(Debug, Default)]
+pub(super) struct Tidying {
+    /// Blocks still to be tidied, the next one first.
+    blocks: VecDeque<u32>,
+    /// Blocks in which something moves.
+    moved: HashSet<u32>,
+    /// The free regions of the first block by size.
+    gaps: BTreeSet<FreeRegion>,
+    /// The region from which the search for free regions goes on.
+    next: Option<SlotKey>,
+    /// The way through the regions, once the free ones are known.
+    cursor: Option<Cursor>,
+    read: Vec<MovableRegion>,
+    has_more: bool,
+    /// Whether an earlier sweep moved something.
+    has_progressed: bool,
+}
+
+impl PoolPlan {
+    /// Begins a sweep over all blocks that may be worth it, or skips to the next stage.
+    pub(super) fn begin_tidying(&mut self) -> Step {
+        let in_use = self.blocks.iter().filter(|it| it.is_in_use()).count();
+        // A pool's only block is always tidied, as in VMA.
+        if self.algorithm == Algorithm::Fast && in_use > 1 {
+            return self.begin_sliding();
+        }
+        let is_worth_it = |it: &BlockFigures| it.is_in_use() && it.gaps > 1;
+        let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| is_worth_it(it));
+        let blocks = blocks.map(|(index, _)| index).collect();
+        self.go_on(Stage::Tidy(Tidying { blocks, ..Tidying::default() }))
+    }
+
+    /// Goes on with a sweep as far as the pass has room; returns it as an error at its end.
+    pub(super) fn tidy(
+        &mut self,
+        pool: &Pool,
+        mut it: Tidying,
+        pass: &mut Pass<'_>,
+    ) -> Result<Tidying, Tidying> {
+        while !pass.is_full() {
+            let Some(&block) = it.blocks.front() else { return Err(it) };
+            if let Some(region) = it.read.last().copied() {
+                if !pass.has_room_for(region.size) {
+                    break;
+                }
+                it.read.pop();
+                self.tidy_region(pool, &mut it, &region, pass);
+            } else if let Some(cursor) = &mut it.cursor {
+                if it.has_more {
+                    it.has_more = cursor.read(pool, &mut it.read);
+                    it.read.reverse();
+                } else {
+                    it.leave_block();
+                }
+            } else {
+                it.find_gaps(pool, BlockIndex(block));
+            }
+        }
+        Ok(it)
+    }
+
+    fn tidy_region(
+        &mut self,
+        pool: &Pool,
+        it: &mut Tidying,
+        region: &MovableRegion,
+        pass: &mut Pass<'_>,
+    ) {
+        // Only free regions below it are of use, and best the smallest.
+        let least = FreeRegion { size: region.size, offset: 0, slot: 0 };
+        let below = |gap: &&FreeRegion| gap.offset < region.offset;
+        let Some(gap) = it.gaps.range(least..).find(below).copied() else { return };
+        if !joins_free_memory(region, &gap)
+            || !self.is_cheap_enough(region)
+            || !self.admits(pool, pass, region)
+        {
+            return;
+        }
+        it.gaps.remove(&gap);
+        if self.propose(pool, pass, region, &Destination::In(gap)) {
+            it.moved.insert(region.block.0);
+        }
+    }
+
+    /// Returns whether the free memory beside a region is worth its bytes.
+    pub(super) fn is_cheap_enough(&self, region: &MovableRegion) -> bool {
+        let beside = region.gaps[0] + region.gaps[1];
+        self.algorithm != Algorithm::Balanced || beside >= region.footprint / 2
+    }
+
+    /// After the moves of a sweep: another one over the blocks in which something moved, then a new round, or
+    /// the next stage if nothing did.
+    pub(super) fn after_sweep(&mut self, swept: Tidying) -> Step {
+        if self.take_progress() {
+            let blocks = swept.moved.into_iter().collect();
+            let again = Tidying { blocks, has_progressed: true, ..Tidying::default() };
+            return self.go_on(Stage::Tidy(again));
+        }
+        match swept.has_progressed {
+            true => self.go_on(Stage::first()),
+            false => self.begin_sliding(),
+        }
+    }
+
+    pub(super) fn begin_sliding(&mut self) -> Step {
+        if !self.slides || self.algorithm == Algorithm::Fast {
+            return self.begin_refill();
+        }
+        let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| it.is_in_use() && it.gaps > 0);
+        let slides = Slides::of(blocks.map(|(index, _)| index));
+        self.go_on(Stage::Slide(slides))
+    }
+}
+
+impl Tidying {
+    fn find_gaps(&mut self, pool: &Pool, block: BlockIndex) {
+        let gaps = &mut self.gaps;
+        let walk = pool.arena().walk(block, self.next, 4 * REGIONS_PER_LOCK, &mut |met| {
+            if let Met::Free(free) = met {
+                gaps.insert(*free);
+            }
+            true
+        });
+        match walk {
+            Walk::At(next) => self.next = Some(next),
+            // What is not known is not used; the next sweep finds it.
+            Walk::Done | Walk::Stale => {
+                (self.cursor, self.has_more) = (Some(Cursor::new(block)), true);
+            }
+        }
+    }
+
+    fn leave_block(&mut self) {
+        self.blocks.pop_front();
+        self.gaps.clear();
+        (self.next, self.cursor) = (None, None);
+    }
+}
+
+/// Returns whether the sum of the squares of all free regions grows if a region moves into a free one below
+/// it: free memory is then joined, or drawn from a smaller free region to a larger one.
+fn joins_free_memory(region: &MovableRegion, gap: &FreeRegion) -> bool {
+    let square = |size: u64| u128::from(size) * u128::from(size);
+    let [before, after] = region.gaps;
+    let moved = region.footprint;
+    let left = gap.size.saturating_sub(moved);
+    if gap.offset + gap.size == region.offset {
+        // It is the free region directly below: what is left of it moves above the region.
+        return after > 0 && left.saturating_add(moved) > 0;
+    }
+    square(left) + square(before + moved + after)
+        > square(gap.size) + square(before) + square(after)
+}

@@ -1,0 +1,149 @@
+//! Walks and places for defragmentation.
+
+use super::super::bins::class_of;
+use super::super::moving::{FreeRegion, Met, MovableRegion, Moving, Walk};
+use super::super::node::{NONE, Node};
+use super::super::values::{BlockIndex, Placement, RegionRequest};
+use super::Buddy;
+use crate::handle::SlotKey;
+
+impl Buddy {
+    /// Returns a live region as defragmentation sees it. Its gaps are its buddy, if that is free.
+    fn seen(&self, index: u32) -> MovableRegion {
+        let node = self.regions.node(index);
+        let whole = node.footprint();
+        let is_lower = node.offset & whole == 0;
+        let buddy = if is_lower { node.next } else { node.previous };
+        let is_free = |it: &Node| it.is_free() && it.size() == whole;
+        let gap = if buddy != NONE && is_free(self.regions.node(buddy)) { whole } else { 0 };
+        let key = self.regions.key_of(index);
+        MovableRegion {
+            key,
+            block: BlockIndex(self.regions.block_of(index)),
+            offset: node.offset,
+            size: node.size(),
+            footprint: whole,
+            alignment: self.regions.alignment(key),
+            kind: node.kind(),
+            tag: node.tag(),
+            gaps: if is_lower { [0, gap] } else { [gap, 0] },
+        }
+    }
+
+    /// Takes the lower end of a free region.
+    fn take_lower_end(&mut self, index: u32, size: u64, request: &RegionRequest) -> Placement {
+        self.unlink(index);
+        while self.regions.node(index).size() > size {
+            self.split(index);
+        }
+        let key = self.begin(index, size, request);
+        self.regions.placement(key)
+    }
+}
+
+impl Moving for Buddy {
+    fn movable(&self, key: SlotKey) -> Option<MovableRegion> {
+        self.regions.live(key)?;
+        Some(self.seen(key.index()))
+    }
+
+    fn walk(
+        &self,
+        block: BlockIndex,
+        from: Option<SlotKey>,
+        limit: usize,
+        visit: &mut dyn FnMut(&Met) -> bool,
+    ) -> Walk {
+        let mut index = match from {
+            None => self.block(block).first,
+            Some(key) => {
+                let is_here = self.regions.live(key).is_some()
+                    && self.regions.block_of(key.index()) == block.0;
+                if !is_here {
+                    return Walk::Stale;
+                }
+                key.index()
+            }
+        };
+        let (mut left, mut goes_on) = (limit, true);
+        while index != NONE {
+            let node = self.regions.node(index);
+            if !node.is_free() {
+                if left == 0 || !goes_on {
+                    return Walk::At(self.regions.key_of(index));
+                }
+                goes_on = visit(&Met::Live(self.seen(index)));
+            } else if goes_on {
+                let (size, offset) = (node.size(), node.offset);
+                goes_on = visit(&Met::Free(FreeRegion { size, offset, slot: index }));
+            }
+            left = left.saturating_sub(1);
+            index = node.next;
+        }
+        Walk::Done
+    }
+
+    fn place_best(
+        &mut self,
+        request: &RegionRequest,
+        limit: usize,
+        accepts: &dyn Fn(BlockIndex) -> bool,
+    ) -> Option<Placement> {
+        let size = self.region_size(request)?;
+        if !request.alignment.is_power_of_two() || !self.has_room() {
+            return None;
+        }
+        let (mut class, mut left) = (class_of(size), limit);
+        let index = loop {
+            let used = self.free.next_used(class)?;
+            let accepted = self.free.of_class(used).take(left).find(|entry| {
+                left -= 1;
+                accepts(BlockIndex(self.regions.block_of(entry.node())))
+            });
+            match accepted {
+                Some(entry) => break entry.node(),
+                None if left == 0 => return None,
+                None => class = used + 1,
+            }
+        };
+        Some(self.take_lower_end(index, size, request))
+    }
+
+    fn place_in(
+        &mut self,
+        block: BlockIndex,
+        free: &FreeRegion,
+        request: &RegionRequest,
+    ) -> Option<Placement> {
+        let size = self.region_size(request)?;
+        let node = self.regions.nodes().get(free.slot)?;
+        let is_same = node.is_free()
+            && (node.offset, node.size()) == (free.offset, free.size)
+            && self.regions.block_of(free.slot) == block.0;
+        if !is_same || size > free.size || !request.alignment.is_power_of_two() || !self.has_room()
+        {
+            return None;
+        }
+        Some(self.take_lower_end(free.slot, size, request))
+    }
+
+    fn above(&self, block: BlockIndex, below: Option<SlotKey>) -> Option<MovableRegion> {
+        let mut index = match below {
+            None => self.block(block).first,
+            Some(key) => self.regions.live(key)?.next,
+        };
+        while index != NONE && self.regions.node(index).is_free() {
+            index = self.regions.node(index).next;
+        }
+        (index != NONE).then(|| self.seen(index))
+    }
+
+    /// A region of a power of two never begins lower in a gap that is smaller than itself.
+    fn hold_gap_before(&mut self, _: SlotKey) -> Option<Placement> {
+        None
+    }
+
+    fn slide(&mut self, _: SlotKey, _: SlotKey) -> Option<Placement> {
+        None
+    }
+}
