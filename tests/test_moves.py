@@ -152,7 +152,7 @@ def test_what_keeps_a_buffer_where_it_is(simulated_allocator: Allocator) -> None
 
 def test_a_device_address_pins_a_buffer(make_simulated: Callable[..., Any]) -> None:
     usage = BufferUsage.SHADER_DEVICE_ADDRESS | BufferUsage.STORAGE_BUFFER
-    device = make_simulated("discrete")
+    device = make_simulated("discrete-8gib")
     with Allocator(device) as allocator:
         plain = allocator.create_buffer(64, usage, movable=True)
         told = allocator.create_buffer(64, usage, movable="with_address")
@@ -319,7 +319,7 @@ def test_images_of_all_kinds_keep_their_texels(allocator: Allocator) -> None:
                 assert image.layout == ImageLayout.SHADER_READ_ONLY_OPTIMAL
                 staging.write(bytes(size))
                 device.copy_image_to_buffer(
-                    image, staging, image_layout=ImageLayout.SHADER_READ_ONLY_OPTIMAL
+                    image, staging, layout=ImageLayout.SHADER_READ_ONLY_OPTIMAL
                 )
                 assert staging.read() == data
 

@@ -91,6 +91,10 @@ ranks! {
 
     /// Which thread moves resources of an allocator. Alone.
     Moving,
+    /// The movable resources of an allocator by their memory. Alone.
+    MovableTable,
+    /// A defragmentation that goes on in steps, between two of them. Alone.
+    Stepping,
     /// Transfers of an allocator. Alone: a copy of the list is iterated.
     Background,
     /// Batches of transfers that threads have open. Before the batches themselves.

@@ -36,6 +36,12 @@ impl Defragmentation {
         &self.pending
     }
 
+    /// Changes the limits of the passes to come; 0 for no limit.
+    pub fn set_limits(&mut self, max_bytes_per_pass: u64, max_moves_per_pass: u32) {
+        self.info.max_bytes_per_pass = max_bytes_per_pass;
+        self.info.max_moves_per_pass = max_moves_per_pass;
+    }
+
     /// Counts the memory objects that a free of a source gives back to the driver, for callers that free
     /// sources later than their moves end.
     pub fn count_release(&mut self, release: &Release) {

@@ -1,69 +1,237 @@
 //! Defragmentation: moves of resources to places that leave less unused memory.
 
+use std::time::{Duration, Instant};
+
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationCreateFlags, AllocationCreateInfo, Error, PoolKey};
-use vkmem_vulkan::ResourceHandle;
+use pyo3::types::PyDict;
+use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo, HeapBudget, PoolId};
 
 use super::Allocator;
-use crate::errors::to_py;
-use crate::interpreter::detach;
-use crate::lifetime::ownership::{Resource, ResourceRef};
+use crate::arguments::numbers::{quantity, real, unsigned};
+use crate::arguments::text::Text;
+use crate::errors::invalid;
+use crate::lifetime::enter::enter_pool;
+use crate::lifetime::ownership::Background;
 use crate::moving::callbacks;
-use crate::moving::obstacle::Obstacle;
-use crate::moving::step::{self, Planned};
+use crate::moving::mover::Mover;
+use crate::moving::run::{Figures, Pass, Run};
+use crate::objects::pool::Pool;
+use crate::package::DEFRAGMENTATION_STATISTICS;
 
-/// The request for other memory like that which a movable resource has.
-fn request_like(resource: &Resource) -> Option<vkmem_engine::AllocationRequest> {
-    let now = resource.allocation();
-    let mut create = AllocationCreateInfo::default();
-    if now.mapped.is_some() {
-        create.flags |= AllocationCreateFlags::MAPPED;
+/// Limits of one pass of `defragment`: enough for the device to be busy, and little enough to look for signals
+/// in between.
+const PASS_BYTES: u64 = 256 << 20;
+const PASS_MOVES: u32 = 1024;
+
+/// Limits of `defragment_step`.
+const STEP_BYTES: u64 = 16 << 20;
+const STEP_MOVES: u32 = 128;
+
+fn algorithm(py: Python<'_>, name: Option<Text>) -> PyResult<DefragmentationAlgorithm> {
+    let Some(Text(name)) = name else { return Ok(DefragmentationAlgorithm::default()) };
+    DefragmentationAlgorithm::from_name(&name).ok_or_else(|| {
+        let all = DefragmentationAlgorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
+        invalid(py, format!("algorithm is '{}'; there are {all}", name.escape_debug()))
+    })
+}
+
+fn statistics<'py>(py: Python<'py>, figures: &Figures) -> PyResult<Bound<'py, PyAny>> {
+    let stayed = PyDict::new(py);
+    for (reason, count) in &figures.stayed {
+        stayed.set_item(reason, count)?;
     }
-    if let PoolKey::Custom(pool) = now.id.pool_key() {
-        create.pool = Some(pool);
-    }
-    let allocator = &resource.allocator.device_allocator;
-    // SAFETY: live handles of this device.
-    let mut request = unsafe {
-        match resource.handle() {
-            ResourceHandle::Memory => return None,
-            ResourceHandle::Buffer(buffer) => allocator.request_for_buffer(buffer, &create),
-            ResourceHandle::Image(image) => allocator.request_for_image(image, None, &create),
-        }
+    let done = &figures.done;
+    DEFRAGMENTATION_STATISTICS.get(py)?.call1((
+        done.bytes_moved,
+        done.bytes_freed,
+        done.allocations_moved,
+        done.device_memory_blocks_freed,
+        stayed,
+    ))
+}
+
+/// How much of each heap is in use: blocks and allocations, their numbers and bytes.
+type Usage = Vec<(u64, u64, u64, u64)>;
+
+fn usage(budgets: &[HeapBudget]) -> Usage {
+    let figures = |it: &HeapBudget| {
+        (it.block_count.into(), it.block_bytes, it.allocation_count, it.allocation_bytes)
     };
-    request.kind = resource.kind;
-    request.requirements.memory_type_bits = 1 << now.memory_type_index;
-    request.requirements.size = now.size;
-    request.dedicated = None;
-    Some(request)
+    budgets.iter().map(figures).collect()
+}
+
+/// A defragmentation that goes on from step to step.
+#[derive(Default)]
+pub struct Steps {
+    run: Mutex<Option<(Wanted, Run)>, rank::Stepping>,
+    /// What was in use when there was nothing more to move.
+    tidy: Mutex<Option<(Wanted, Usage)>, rank::Stepping>,
+}
+
+/// What the steps tidy, and how.
+type Wanted = (Option<PoolId>, DefragmentationAlgorithm);
+
+impl Allocator {
+    /// Makes the moves of one step. A run that has ended begins anew when something has changed.
+    fn step(
+        &self,
+        py: Python<'_>,
+        wanted: Wanted,
+        max_bytes: u64,
+        max_moves: u32,
+    ) -> PyResult<Figures> {
+        let (pool, algorithm) = wanted;
+        let kept = self.steps.run.lock().take();
+        let (mut run, is_new) = match kept {
+            Some((of, run)) if of == wanted => (run, false),
+            other => {
+                if let Some((_, run)) = other {
+                    run.end(&self.state);
+                }
+                let now = usage(&self.state.engine().heap_budgets());
+                if self.steps.tidy.lock().as_ref() == Some(&(wanted, now)) {
+                    Mover::of(&self.state).retire(py, &self.state);
+                    return Ok(Figures::default());
+                }
+                let info = DefragmentationInfo { pool, algorithm, ..Default::default() };
+                (Run::begin(py, &self.state, &info)?, true)
+            }
+        };
+        let before = if is_new { Figures::default() } else { run.figures() };
+        // No limit of 0: that would be none.
+        run.limit(max_bytes.max(1), max_moves.max(1));
+        let pass = self.pass(py, &mut run)?;
+        let figures = run.figures();
+        if pass.had_moves {
+            *self.steps.run.lock() = Some((wanted, run));
+        } else {
+            run.end(&self.state);
+            let now = usage(&self.state.engine().heap_budgets());
+            *self.steps.tidy.lock() = Some((wanted, now));
+        }
+        Ok(figures.since(&before))
+    }
+
+    /// Makes the moves of a pass, and tells of them.
+    fn pass(&self, py: Python<'_>, run: &mut Run) -> PyResult<Pass> {
+        let pass = run.pass(py, &self.state)?;
+        callbacks::tell(&self.state, &pass.moved);
+        callbacks::call(py, &self.handlers.moved, &pass.moved);
+        Ok(pass)
+    }
 }
 
 #[pymethods]
 impl Allocator {
-    /// Moves resources to wherever there is room, and returns how many have moved; for tests.
-    fn _relocate(&self, py: Python<'_>, objects: Vec<Bound<'_, PyAny>>) -> PyResult<usize> {
+    /// Moves movable buffers and images together, so that blocks become empty and are given back to the device;
+    /// returns `DefragmentationStatistics`.
+    ///
+    /// What was created with `movable=True`, or in a pool with that, gets a new handle at a better place; the
+    /// device copies its contents, and `on_move` tells of it. With frames (`set_current_frame_index`) old handles
+    /// and their memory are released when no frame in flight can use them; without, when the copies have ended,
+    /// so no command that was recorded with an old handle may be submitted after this call. The copies run on
+    /// the device's own queue, after everything that was submitted to that.
+    ///
+    /// `pool` is the pool to tidy, by default all default pools. `algorithm` is "fast", "balanced", "full" or
+    /// "extensive" (`VmaDefragmentationFlagBits`). It ends after `max_bytes` bytes or `max_seconds`, if they are
+    /// given; the last move may exceed them. `progress(statistics)` is called after each step; an exception in
+    /// it ends the call, and what has moved has moved.
+    ///
+    /// An image in layout UNDEFINED (`Image.layout`) is created anew without its texels: set the layout after
+    /// commands of your own. What is mapped, viewed, aliased, or whose device address was asked for stays, and is
+    /// counted in `not_moved`.
+    ///
+    /// Raises `FeatureNotPresentError` for a pool with the linear algorithm, `InvalidArgumentError`, and the
+    /// errors of creating buffers and images: then the resources of that step are where they were.
+    #[pyo3(
+        signature = (
+            *, pool = None, algorithm = None, max_bytes = None, max_seconds = None, progress = None
+        ),
+        text_signature = "($self, *, pool=None, algorithm='balanced', max_bytes=None, max_seconds=None, progress=None)"
+    )]
+    fn defragment<'py>(
+        &self,
+        py: Python<'py>,
+        pool: Option<&Bound<'py, Pool>>,
+        algorithm: Option<Text>,
+        max_bytes: Option<&Bound<'py, PyAny>>,
+        max_seconds: Option<&Bound<'py, PyAny>>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(py)?;
-        let mut planned: Vec<Planned> = Vec::new();
-        let made = objects.iter().try_for_each(|object| {
-            let resource: ResourceRef = self.check_here(object, "Buffer or Image")?.resource.clone();
-            if Obstacle::of(&resource).is_some() {
-                return Ok(());
+        let algorithm = self::algorithm(py, algorithm)?;
+        let from = pool.map(|pool| pool.get().state.clone());
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
+        let most = max_bytes.map_or(Ok(u64::MAX), |it| unsigned(it, "max_bytes"))?;
+        let seconds = max_seconds.map(|it| real(it, "max_seconds")).transpose()?;
+        let time = seconds
+            .map(Duration::try_from_secs_f64)
+            .transpose()
+            .map_err(|_| invalid(py, format!("max_seconds is {}", seconds.unwrap_or_default())))?;
+        let until = time.and_then(|time| Instant::now().checked_add(time));
+        let info = DefragmentationInfo {
+            pool: from.as_ref().map(|pool| pool.id),
+            algorithm,
+            ..DefragmentationInfo::default()
+        };
+        let mut run = Run::begin(py, &self.state, &info)?;
+        loop {
+            let left = most.saturating_sub(run.figures().done.bytes_moved);
+            if left == 0 || until.is_some_and(|until| Instant::now() >= until) {
+                break;
             }
-            let Some(request) = request_like(&resource) else { return Ok(()) };
-            let made = detach(py, || self.state.engine().allocate(&request));
-            let destination = made.map_err(|error: Error| to_py(py, &error))?;
-            planned.push(Planned { resource, destination });
-            Ok(())
-        });
-        if let Err(error) = made {
-            step::cancel(py, &self.state, &planned);
-            return Err(error);
+            run.limit(left.min(PASS_BYTES), PASS_MOVES);
+            let pass = self.pass(py, &mut run)?;
+            if !pass.had_moves {
+                break;
+            }
+            // The room that this frees is used by the next pass.
+            let mover = Mover::of(&self.state);
+            mover.settle_all(py, &self.state)?;
+            if let Some(progress) = progress {
+                progress.call1((statistics(py, &run.figures())?,))?;
+            }
+            py.check_signals()?;
         }
-        let step = step::run(py, &self.state, planned)?;
-        callbacks::tell(&self.state, &step.moved);
-        callbacks::call(py, &self.handlers.moved, &step.moved);
+        let figures = run.figures();
+        run.end(&self.state);
         self.handlers.call_pending(py, &self.state);
-        Ok(step.moved.len())
+        statistics(py, &figures)
+    }
+
+    /// Makes a few of the moves that `defragment` would make, to be called once a frame; returns the
+    /// `DefragmentationStatistics` of the step.
+    ///
+    /// It moves at most `max_bytes` bytes and `max_moves` resources; a resource that is larger moves alone. It
+    /// does not wait for the device: what the copies leave behind is released by a later step or
+    /// `set_current_frame_index`. Once there is nothing more to move, a step costs little until something is
+    /// created or destroyed. `pool` and `algorithm` are those of `defragment`.
+    ///
+    /// Raises what `defragment` raises.
+    #[pyo3(
+        signature = (max_bytes = None, max_moves = None, *, pool = None, algorithm = None),
+        text_signature = "($self, max_bytes=16777216, max_moves=128, *, pool=None, algorithm='balanced')"
+    )]
+    fn defragment_step<'py>(
+        &self,
+        py: Python<'py>,
+        max_bytes: Option<&Bound<'py, PyAny>>,
+        max_moves: Option<&Bound<'py, PyAny>>,
+        pool: Option<&Bound<'py, Pool>>,
+        algorithm: Option<Text>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = self.state.enter(py)?;
+        let algorithm = self::algorithm(py, algorithm)?;
+        let from = pool.map(|pool| pool.get().state.clone());
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
+        let max_bytes = max_bytes.map_or(Ok(STEP_BYTES), |it| quantity(it, "max_bytes"))?;
+        let max_moves = max_moves.map_or(Ok(STEP_MOVES.into()), |it| quantity(it, "max_moves"))?;
+        let wanted = (from.as_ref().map(|pool| pool.id), algorithm);
+        let max_moves = u32::try_from(max_moves).unwrap_or(u32::MAX);
+        let figures = self.step(py, wanted, max_bytes, max_moves)?;
+        self.handlers.call_pending(py, &self.state);
+        statistics(py, &figures)
     }
 
     /// Calls `callback(moves)` with a list of `Move`, once for each step of a defragmentation in which resources

@@ -346,7 +346,8 @@ impl Allocator {
                 return Err(PyTypeError::new_err("count stands beside one size, not a list"));
             }
         };
-        keywords.refuse_movable(py, "memory without a buffer or an image is the caller's to copy")?;
+        keywords
+            .refuse_movable(py, "memory without a buffer or an image is the caller's to copy")?;
         let names =
             sequences::names(names.as_ref().map(|it| it.bind(py)), keywords.name.is_some(), count)?;
         let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;

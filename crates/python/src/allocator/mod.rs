@@ -11,11 +11,13 @@ mod import;
 mod leaks;
 mod many;
 mod memory_types;
+mod relocate;
 mod statistics;
 mod transfers;
 
 use std::sync::Arc;
 
+use defragment::Steps;
 use handlers::Handlers;
 use pyo3::PyClass;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
@@ -84,6 +86,7 @@ pub struct Allocator {
     state: Arc<AllocatorState>,
     device: Py<Device>,
     handlers: Handlers,
+    steps: Steps,
 }
 
 /// Allocates from the engine; releases the GIL if the driver has to be called.
@@ -182,7 +185,8 @@ impl Allocator {
         keywords: Keywords,
         request: &AllocationRequest,
     ) -> PyResult<Py<Allocation>> {
-        keywords.refuse_movable(py, "memory without a buffer or an image is the caller's to copy")?;
+        keywords
+            .refuse_movable(py, "memory without a buffer or an image is the caller's to copy")?;
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         self.state
@@ -278,7 +282,12 @@ impl Allocator {
             state.pins.close(py).ok();
             return Err(out_of_host_memory(py));
         }
-        Ok(Self { state, device: device.clone().unbind(), handlers: Handlers::default() })
+        Ok(Self {
+            state,
+            device: device.clone().unbind(),
+            handlers: Handlers::default(),
+            steps: Steps::default(),
+        })
     }
 
     /// Sizes in bytes of the blocks that it allocates, by memory type; the first blocks are smaller.

@@ -22,6 +22,7 @@ use super::ownership::{
     AllocatorState, DeviceCore, Extras, Live, PoolState, Resource, ResourceRef,
 };
 use super::pins::Pins;
+use super::table::Table;
 use crate::errors::out_of_host_memory;
 use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::CallSites;
@@ -280,6 +281,7 @@ impl AllocatorState {
             background: Mutex::default(),
             default_transfers: OnceLock::new(),
             moving: MoveGate::default(),
+            movables: Table::default(),
             moves: OnceLock::new(),
         }
     }

@@ -19,7 +19,8 @@ pub struct Location {
 ///
 /// It is written by a thread that holds the GIL and the lock of the list of live resources, while nothing has
 /// the resource pinned. So it may be read by whoever holds one of these, has the resource pinned, or has ended
-/// it: no atomic is needed, and a resource that never moves pays nothing.
+/// it, and by the thread whose turn it is to move resources: no atomic is needed, and a resource that never
+/// moves pays nothing.
 pub struct LocationCell(UnsafeCell<Location>);
 
 // SAFETY: see the type: a write excludes all reads.

@@ -26,4 +26,5 @@ pub(crate) mod pins;
 pub(crate) mod queue_lock;
 pub(crate) mod release;
 pub(crate) mod samples;
+pub(crate) mod table;
 pub(crate) mod unflushed;

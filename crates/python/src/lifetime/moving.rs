@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use vkmem_engine::AllocationId;
 use vkmem_vulkan::TrackedLayout;
 use vkmem_vulkan::kept_info::KeptInfo;
 
 use super::location::Location;
 use super::movable::Movable;
-use super::ownership::{AllocatorState, Live, Moves, Resource};
+use super::ownership::{AllocatorState, Live, Moves, Resource, ResourceRef};
 use super::pins::Pinned;
 
 impl Resource {
@@ -25,11 +26,6 @@ impl Resource {
         }
     }
 
-    /// Makes a new resource movable.
-    pub fn set_movable(&self, movable: Movable) {
-        self.extras().movable.get_or_init(|| Box::new(movable));
-    }
-
     /// How often it has moved.
     pub fn generation(&self) -> u64 {
         self.movable().map_or(0, Movable::generation)
@@ -37,10 +33,7 @@ impl Resource {
 
     /// Waits while it moves, and pins it; `None` if it has ended.
     #[cold]
-    pub(super) fn enter_after_move<'a>(
-        &'a self,
-        py: Python<'a>,
-    ) -> PyResult<Option<Pinned<'a>>> {
+    pub(super) fn enter_after_move<'a>(&'a self, py: Python<'a>) -> PyResult<Option<Pinned<'a>>> {
         self.wait_while_moving(py)?;
         Ok(self.pins.pin(py))
     }
@@ -65,7 +58,26 @@ impl Resource {
     }
 }
 
+impl ResourceRef {
+    /// Makes a new resource movable.
+    pub fn set_movable(&self, movable: Movable) {
+        self.extras().movable.get_or_init(|| Box::new(movable));
+        self.enter_as_movable(None);
+    }
+
+    /// Notes which memory it has; `before` is what it had until now. The caller has the GIL.
+    pub fn enter_as_movable(&self, before: Option<AllocationId>) {
+        let id = self.allocation().id;
+        self.allocator.movables.enter(id, self, before, |it| it.pins.is_closed());
+    }
+}
+
 impl AllocatorState {
+    /// The movable resource that has some memory. The caller has the turn to move, or the GIL.
+    pub fn movable_at(&self, id: AllocationId) -> Option<ResourceRef> {
+        self.movables.find(id).filter(|it| it.allocation().id == id)
+    }
+
     /// What has moved resources; `None` before the first move.
     pub fn moves(&self) -> Option<&Arc<dyn Moves>> {
         self.moves.get()

@@ -39,7 +39,7 @@ use super::memory_listener::DeviceMemoryListener;
 use super::movable::{Movability, Movable, MoveGate};
 use super::pieces::Pieces;
 use super::pins::Pins;
-use super::{bindings, counted, live};
+use super::{bindings, counted, live, table};
 use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::{CallSites, Origin};
 use crate::observe::events::Events;
@@ -181,6 +181,8 @@ pub struct AllocatorState {
     pub default_transfers: OnceLock<Arc<dyn Background>>,
     /// Who moves resources at the moment.
     pub moving: MoveGate,
+    /// Those that can move.
+    pub movables: table::Table<Resource>,
     /// What moves resources, from the first move on.
     pub moves: OnceLock<Arc<dyn Moves>>,
 }
@@ -237,12 +239,7 @@ pub trait Moves: Background {
     fn wait_for(&self, py: Python<'_>, allocator: &AllocatorState, resource: &Resource);
 
     /// Waits for all moves, and releases what is left of them in some pools.
-    fn release(
-        &self,
-        py: Python<'_>,
-        allocator: &AllocatorState,
-        wanted: &dyn Fn(PoolKey) -> bool,
-    );
+    fn release(&self, py: Python<'_>, allocator: &AllocatorState, wanted: &dyn Fn(PoolKey) -> bool);
 
     /// What is left: allocation and size in bytes, usage and call site of each.
     fn left(&self) -> Vec<(AllocationId, u64, u64, Option<Origin>)>;

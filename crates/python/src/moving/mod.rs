@@ -3,4 +3,5 @@
 pub(crate) mod callbacks;
 pub(crate) mod mover;
 pub(crate) mod obstacle;
+pub(crate) mod run;
 pub(crate) mod step;

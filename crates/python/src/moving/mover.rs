@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use pyo3::prelude::*;
@@ -30,6 +31,15 @@ pub struct Left {
     pub origin: Option<Origin>,
 }
 
+/// Memory objects that a run of defragmentation has given back to the device, now or later.
+#[derive(Debug, Default)]
+pub struct FreedCounts {
+    /// Their bytes.
+    pub bytes: AtomicU64,
+    /// Their number.
+    pub objects: AtomicU64,
+}
+
 /// Resources whose copies were submitted together.
 struct Flight {
     submission: Submission,
@@ -38,12 +48,14 @@ struct Flight {
     /// How many frames had begun.
     frame: u64,
     left: Vec<Left>,
+    counts: Arc<FreedCounts>,
 }
 
 /// What waits for its frame.
 struct Waiting {
     frame: u64,
     left: Vec<Left>,
+    counts: Arc<FreedCounts>,
 }
 
 #[derive(Default)]
@@ -75,9 +87,18 @@ impl Mover {
         submission: Submission,
         moved: Vec<ResourceRef>,
         left: Vec<Left>,
+        counts: &Arc<FreedCounts>,
     ) {
         let frame = allocator.frames_begun();
-        self.0.lock().flights.push_back(Flight { submission, moved, frame, left });
+        let flight = Flight { submission, moved, frame, left, counts: counts.clone() };
+        self.0.lock().flights.push_back(flight);
+    }
+
+    /// Waits for all copies, and releases what no frame in flight can use.
+    pub fn settle_all(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()> {
+        self.settle(py, allocator, None)?;
+        self.release_unused(py, allocator);
+        Ok(())
     }
 
     /// Lets go of the resources whose copies have ended; what they left waits for its frame from then on.
@@ -108,7 +129,8 @@ impl Mover {
             let mut state = self.0.lock();
             while state.flights.front().is_some_and(|it| it.submission <= until) {
                 let Some(flight) = state.flights.pop_front() else { break };
-                state.waiting.push_back(Waiting { frame: flight.frame, left: flight.left });
+                let Flight { frame, left, counts, .. } = flight;
+                state.waiting.push_back(Waiting { frame, left, counts });
                 moved.extend(flight.moved);
             }
         }
@@ -131,7 +153,7 @@ impl Mover {
                 is_it.then(|| state.waiting.pop_front()).flatten()
             };
             if let Some(next) = next {
-                detach(py, || release(allocator, &next.left));
+                detach(py, || release(allocator, &next.left, &next.counts));
                 allocator.tell_device_memory(py);
             }
         }
@@ -139,12 +161,16 @@ impl Mover {
 }
 
 /// Destroys the old handles and frees the old memory.
-fn release(allocator: &AllocatorState, left: &[Left]) {
+fn release(allocator: &AllocatorState, left: &[Left], counts: &FreedCounts) {
     // Before the driver can reuse the handles.
     drop(allocator.device.bindings.remove_many(left.iter().map(|it| it.handle)));
     let memory: Vec<AllocationId> = left.iter().map(|it| it.id).collect();
     // SAFETY: the copies have ended and no frame in flight uses them, and each is released once.
-    drop(unsafe { allocator.device_allocator.destroy_many(left, |it| it.handle, &memory) });
+    let freed = unsafe { allocator.device_allocator.destroy_many(left, |it| it.handle, &memory) };
+    for it in &freed.releases {
+        counts.bytes.fetch_add(it.bytes(), Ordering::Relaxed);
+        counts.objects.fetch_add(it.object_count(), Ordering::Relaxed);
+    }
 }
 
 impl Background for Mover {
@@ -155,7 +181,11 @@ impl Background for Mover {
 
     fn uses(&self, resource: &Resource) -> bool {
         let state = self.0.lock();
-        state.flights.iter().flat_map(|it| &it.moved).any(|it| std::ptr::eq(&raw const **it, resource))
+        state
+            .flights
+            .iter()
+            .flat_map(|it| &it.moved)
+            .any(|it| std::ptr::eq(&raw const **it, resource))
     }
 
     fn is_busy(&self) -> bool {
@@ -181,7 +211,7 @@ impl Background for Mover {
     fn end(&self, allocator: &AllocatorState) {
         let waiting = std::mem::take(&mut self.0.lock().waiting);
         for it in waiting {
-            release(allocator, &it.left);
+            release(allocator, &it.left, &it.counts);
         }
     }
 }
@@ -206,9 +236,13 @@ impl Moves for Mover {
                 std::mem::take(&mut it.left).into_iter().partition(|it| wanted(it.id.pool_key()));
             let those: Vec<Left> = those;
             it.left = others;
-            of_these.extend(those);
+            of_these.push((those, it.counts.clone()));
         }
-        detach(py, || release(allocator, &of_these));
+        detach(py, || {
+            for (left, counts) in &of_these {
+                release(allocator, left, counts);
+            }
+        });
         allocator.tell_device_memory(py);
     }
 

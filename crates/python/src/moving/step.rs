@@ -1,18 +1,18 @@
 //! One step: resources get new handles at their destinations, and the device copies what is in them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ash::vk::ImageLayout;
 use pyo3::prelude::*;
 use vkmem_engine::{Allocation, Error};
 use vkmem_vulkan::{Relocation, ResourceHandle, Submission, layout_after};
 
-use super::mover::{Left, Mover};
+use super::mover::{FreedCounts, Left, Mover};
 use super::obstacle::Obstacle;
 use crate::errors::to_py;
 use crate::interpreter::detach;
 use crate::lifetime::location::Location;
+use crate::lifetime::movable::MoveTurn;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 
 const UNDEFINED: ImageLayout = ImageLayout::UNDEFINED;
@@ -21,7 +21,7 @@ const UNDEFINED: ImageLayout = ImageLayout::UNDEFINED;
 pub struct Planned {
     /// What is to move.
     pub resource: ResourceRef,
-    /// Where to; freed if it does not move.
+    /// Where to.
     pub destination: Allocation,
 }
 
@@ -40,34 +40,25 @@ pub struct Moved {
 pub struct Step {
     /// What has moved.
     pub moved: Vec<Moved>,
-    /// Why the others have not.
-    pub obstacles: Vec<Obstacle>,
+    /// What has not, and why.
+    pub stayed: Vec<(Planned, Obstacle)>,
 }
 
 /// Resources that nothing else can use until this is dropped.
 struct Frozen<'a, 'py> {
     py: Python<'py>,
     planned: &'a [Planned],
-    /// Pins of each when it is opened again.
-    pinned: bool,
+    /// Whether each has moved: those have a pin when they are opened again.
+    moved: Vec<bool>,
 }
 
 impl Drop for Frozen<'_, '_> {
     fn drop(&mut self) {
-        for it in self.planned {
-            it.resource.pins.end_move(self.py, self.pinned);
+        for (index, it) in self.planned.iter().enumerate() {
+            let has_moved = self.moved.get(index).is_some_and(|it| *it);
+            it.resource.pins.end_move(self.py, has_moved);
         }
     }
-}
-
-/// Frees destinations that nothing has moved to.
-pub fn cancel(py: Python<'_>, allocator: &AllocatorState, planned: &[Planned]) {
-    if planned.is_empty() {
-        return;
-    }
-    let ids: Vec<_> = planned.iter().map(|it| it.destination.id).collect();
-    detach(py, || drop(allocator.engine().free_many(&ids)));
-    allocator.tell_device_memory(py);
 }
 
 /// Closes a resource to all others for a move; says what is in the way.
@@ -79,52 +70,51 @@ fn freeze(py: Python<'_>, resource: &Resource) -> Result<(), Obstacle> {
     }
 }
 
-/// Moves resources to their destinations; those that something uses at the moment stay, and their destinations
-/// are freed. After an error all of them are where they were, and every destination is free.
+/// What the plan says of a destination when the copy to it was submitted: the memory as it is from then on, with
+/// the name of the old one. An error where the resource has to stay.
+pub type Commit<'a> = &'a mut dyn FnMut(&Planned) -> Result<Allocation, Error>;
+
+/// Moves resources to their destinations. Those that something uses at the moment stay, and are returned with the
+/// reason. After an error all of them are where they were. The caller frees the destinations of what stays.
 ///
-/// The device may still be copying when this returns: what it left behind is with the [`Mover`].
+/// The device may still be copying when this returns: what is left at the old places is with the [`Mover`], and
+/// released for the counts of a run.
 pub fn run(
     py: Python<'_>,
     allocator: &Arc<AllocatorState>,
+    _turn: &MoveTurn<'_>,
     planned: Vec<Planned>,
+    counts: &Arc<FreedCounts>,
+    commit: Commit<'_>,
 ) -> PyResult<Step> {
-    let turn = match allocator.moving.enter(py) {
-        Ok(turn) => turn,
-        Err(why) => {
-            cancel(py, allocator, &planned);
-            return Err(why);
-        }
-    };
-    let (mut step, mut ready, mut stay) = (Step::default(), Vec::new(), Vec::new());
+    let (mut step, mut ready) = (Step::default(), Vec::new());
     for it in planned {
         match freeze(py, &it.resource) {
             Ok(()) => ready.push(it),
-            Err(why) => {
-                step.obstacles.push(why);
-                stay.push(it);
-            }
+            Err(why) => step.stayed.push((it, why)),
         }
     }
-    let mut frozen = Frozen { py, planned: &ready, pinned: false };
-    cancel(py, allocator, &stay);
-    drop(stay);
+    let mut frozen = Frozen { py, planned: &ready, moved: Vec::new() };
     if ready.is_empty() {
         return Ok(step);
     }
     let submitted = detach(py, || create_and_copy(allocator, &ready));
-    let (handles, submission) = match submitted {
-        Ok(submitted) => submitted,
-        Err(error) => {
-            drop(frozen);
-            drop(turn);
-            cancel(py, allocator, &ready);
-            return Err(to_py(py, &error));
-        }
-    };
-    swap(py, allocator, &ready, &handles, &mut step);
-    // The device writes to them from now on.
-    frozen.pinned = true;
+    let (handles, submission) = submitted.map_err(|error| to_py(py, &error))?;
+    let places: Vec<Option<Allocation>> = ready.iter().map(|it| commit(it).ok()).collect();
+    swap(py, allocator, &ready, &handles, &places, &mut step);
+    // The device writes to what has moved from now on.
+    frozen.moved = places.iter().map(Option::is_some).collect();
     drop(frozen);
+    let all = ready.into_iter().zip(handles).zip(&places);
+    let unwanted: Vec<_> = all.filter(|(_, place)| place.is_none()).map(|(it, _)| it).collect();
+    if !unwanted.is_empty() {
+        let (stay, handles): (Vec<Planned>, Vec<ResourceHandle>) = unwanted.into_iter().unzip();
+        detach(py, || undo(allocator, submission, &handles));
+        step.stayed.extend(stay.into_iter().map(|it| (it, Obstacle::InUse)));
+    }
+    for it in &step.moved {
+        it.resource.enter_as_movable(Some(it.before.allocation.id));
+    }
     let left = step.moved.iter().map(|it| Left {
         handle: it.before.handle,
         id: it.before.allocation.id,
@@ -133,9 +123,17 @@ pub fn run(
         origin: it.resource.origin(),
     });
     let resources = step.moved.iter().map(|it| it.resource.clone()).collect();
-    Mover::of(allocator).add(allocator, submission, resources, left.collect());
-    drop(turn);
+    Mover::of(allocator).add(allocator, submission, resources, left.collect(), counts);
     Ok(step)
+}
+
+/// Waits for copies that are not wanted any more, and destroys the handles that they write to.
+fn undo(allocator: &AllocatorState, submission: Submission, handles: &[ResourceHandle]) {
+    let allocator = &allocator.device_allocator;
+    // An error says that nothing runs any more.
+    while !allocator.driver().wait(submission, u64::MAX).unwrap_or(true) {}
+    // SAFETY: created for this step, and the copies have ended.
+    unsafe { allocator.destroy_handles(handles) };
 }
 
 /// Creates the new handles, and submits the copies to them.
@@ -182,28 +180,22 @@ fn swap(
     allocator: &AllocatorState,
     ready: &[Planned],
     handles: &[ResourceHandle],
+    places: &[Option<Allocation>],
     step: &mut Step,
 ) {
     let mut live = allocator.live.lock();
-    for (it, handle) in ready.iter().zip(handles) {
-        let after = Location { handle: *handle, allocation: it.destination };
+    for ((it, handle), place) in ready.iter().zip(handles).zip(places) {
+        let Some(place) = place else { continue };
+        let after = Location { handle: *handle, allocation: *place };
         let before = it.resource.relocate(py, &mut live, after);
         step.moved.push(Moved { resource: it.resource.clone(), before, after });
     }
     let is_complete = allocator.device.bindings.is_complete();
     drop(live);
-    for it in &step.moved {
-        // Memory that nothing has moved from has no name to take along.
-        if it.resource.was_named.load(Ordering::Relaxed)
-            && let Ok(name) = allocator.engine().name(it.before.allocation.id)
-        {
-            let _ = allocator.engine().set_name(it.after.allocation.id, name.as_deref());
-        }
-    }
-    for layout in ready.iter().filter_map(|it| it.resource.movable_layout()) {
+    for layout in step.moved.iter().filter_map(|it| it.resource.movable_layout()) {
         layout.set(layout_after(layout.get()));
     }
-    let entries = handles.iter().map(|handle| (*handle, false));
+    let entries = step.moved.iter().map(|it| (it.after.handle, false));
     if allocator.device.bindings.enter(entries, is_complete).is_err() {
         // The next bind of an unknown handle looks at all live resources once more.
         allocator.device.bindings.set_incomplete();

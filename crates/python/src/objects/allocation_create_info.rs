@@ -298,7 +298,9 @@ impl AllocationCreateInfo {
         Ok(match self.keywords.movable {
             None => None,
             Some(Movability::WithAddress) => Some("with_address".into_pyobject(py)?.into_any()),
-            Some(other) => Some(PyBool::new(py, other == Movability::Movable).to_owned().into_any()),
+            Some(other) => {
+                Some(PyBool::new(py, other == Movability::Movable).to_owned().into_any())
+            }
         })
     }
 

@@ -155,7 +155,8 @@ impl KeptImage {
         if info.flags.contains(Flags::SUBSAMPLED_EXT) {
             return Err("it is subsampled: such an image cannot be copied");
         }
-        let usage = info.usage | read.stencil_usage.map_or(info.usage, vk::ImageUsageFlags::from_raw);
+        let usage =
+            info.usage | read.stencil_usage.map_or(info.usage, vk::ImageUsageFlags::from_raw);
         if usage.contains(vk::ImageUsageFlags::TRANSIENT_ATTACHMENT) {
             return Err("it is a TRANSIENT_ATTACHMENT: such an image cannot be copied");
         }
@@ -163,7 +164,9 @@ impl KeptImage {
             return Err(EXPORTED);
         }
         if info.tiling == vk::ImageTiling::DRM_FORMAT_MODIFIER_EXT {
-            return Err("its layout in memory is fixed by a DRM format modifier, for others to use");
+            return Err(
+                "its layout in memory is fixed by a DRM format modifier, for others to use",
+            );
         }
         if read.has_others {
             return Err(UNKNOWN_STRUCT);
@@ -309,8 +312,8 @@ mod tests {
     fn the_chain_of_an_image_is_copied() {
         let formats = [vk::Format::R8G8B8A8_UNORM, vk::Format::R8G8B8A8_SRGB];
         let mut list = vk::ImageFormatListCreateInfo::default().view_formats(&formats);
-        let mut stencil = vk::ImageStencilUsageCreateInfo::default()
-            .stencil_usage(vk::ImageUsageFlags::SAMPLED);
+        let mut stencil =
+            vk::ImageStencilUsageCreateInfo::default().stencil_usage(vk::ImageUsageFlags::SAMPLED);
         let info = vk::ImageCreateInfo::default()
             .usage(vk::ImageUsageFlags::STORAGE)
             .push_next(&mut list)
