@@ -33,6 +33,7 @@ PREFIXES = {
     flags.ImageType: ("VK_IMAGE_TYPE_",),
     flags.ImageTiling: ("VK_IMAGE_TILING_",),
     flags.ImageAspect: ("VK_IMAGE_ASPECT_",),
+    flags.Filter: ("VK_FILTER_",),
     flags.ImageLayout: ("VK_IMAGE_LAYOUT_",),
     flags.Format: ("VK_FORMAT_",),
     flags.SampleCount: ("VK_SAMPLE_COUNT_",),
@@ -43,8 +44,11 @@ PREFIXES = {
     flags.QueueFlags: ("VK_QUEUE_",),
     flags.DeviceType: ("VK_PHYSICAL_DEVICE_TYPE_",),
 }
-# Its generator counts the extensions wrongly here: the C header has 1000164003.
-WRONG_IN_VULKAN = {"VK_IMAGE_LAYOUT_FRAGMENT_SHADING_RATE_ATTACHMENT_OPTIMAL_KHR"}
+# Its generator counts the extensions wrongly here: the C header has 1000164003 and 1000015000.
+WRONG_IN_VULKAN = {
+    "VK_IMAGE_LAYOUT_FRAGMENT_SHADING_RATE_ATTACHMENT_OPTIMAL_KHR",
+    "VK_FILTER_CUBIC_EXT",
+}
 NOT_A_MEMBER = re.compile(
     r"_(BEGIN_RANGE|END_RANGE|RANGE_SIZE|MAX_ENUM|ASPECT_NONE|ASPECT_NONE_KHR)$|_RESERVED_|_FEATURE_|_SCI_BUF_|^VK_QUEUE_(GLOBAL|FAMILY)_"
 )

@@ -165,6 +165,13 @@ class ImageInfoKeywords(AllocationKeywords, ImageDetails, total=False):
 class ImageKeywords(ImageInfoKeywords, ImportKeywords, total=False):
     """All keywords of `create_image`."""
 
+    data: ArrayLike | None
+    """An array that the first mip level is filled from; TRANSFER_DST is added to the usage."""
+    layout: Choice | None
+    """The `ImageLayout` that the image is left in, with `data`."""
+    generate_mipmaps: bool
+    """With `data`: whether the other mip levels are made of the first one, all down to one texel."""
+
 
 class StructInfoKeywords(AllocationKeywords, total=False):
     """A Vulkan create-info struct, and how to allocate."""

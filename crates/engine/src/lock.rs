@@ -107,6 +107,8 @@ ranks! {
     RegisteredArray,
     /// Batches of transfers. They are submitted without the lock.
     TransferBatches,
+    /// Images that submitted transfers use. Before their layouts.
+    TransferImages,
     /// The layout of an image. After the batches, which note there what they have recorded.
     TransferLayouts,
     /// The segments of a ring for transfers. Alone.

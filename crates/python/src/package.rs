@@ -83,6 +83,7 @@ pub static VIRTUAL_ALLOCATIONS: Name = Name::new("vk_mem.memory.virtual", "Virtu
 pub static ARRAY_SOURCE: Name = Name::new("vk_mem.memory.transfers", "array_source");
 pub static AWAITED: Name = Name::new("vk_mem.memory.transfers", "awaited");
 pub static NEW_ARRAY: Name = Name::new("vk_mem.memory.transfers", "new_array");
+pub static NEW_TEXELS: Name = Name::new("vk_mem.memory.transfers", "new_texels");
 pub static LOCATION: Name = Name::new("vk_mem.memory.defragmentation", "Location");
 pub static MOVE: Name = Name::new("vk_mem.memory.defragmentation", "Move");
 pub static DEFRAGMENTATION_STATISTICS: Name =
@@ -108,7 +109,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 39] = [
+static NAMES: [&Name; 40] = [
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
@@ -130,6 +131,7 @@ static NAMES: [&Name; 39] = [
     &ARRAY_SOURCE,
     &AWAITED,
     &NEW_ARRAY,
+    &NEW_TEXELS,
     &LOCATION,
     &MOVE,
     &DEFRAGMENTATION_STATISTICS,

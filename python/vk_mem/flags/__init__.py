@@ -24,6 +24,7 @@ from vk_mem.flags.memory import (
 from vk_mem.flags.resource import (
     BufferCreateFlags,
     BufferUsage,
+    Filter,
     ImageAspect,
     ImageCreateFlags,
     ImageLayout,
@@ -41,6 +42,7 @@ __all__ = [
     "DeviceType",
     "ExternalMemoryHandleType",
     "Format",
+    "Filter",
     "ImageAspect",
     "ImageCreateFlags",
     "ImageLayout",

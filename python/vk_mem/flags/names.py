@@ -25,6 +25,7 @@ _PREFIXES = {
     "ExternalMemoryHandleType": "VK_EXTERNAL_MEMORY_HANDLE_TYPE_",
     "Format": "VK_FORMAT_",
     "ImageCreateFlags": "VK_IMAGE_CREATE_",
+    "Filter": "VK_FILTER_",
     "ImageAspect": "VK_IMAGE_ASPECT_",
     "ImageLayout": "VK_IMAGE_LAYOUT_",
     "ImageTiling": "VK_IMAGE_TILING_",

@@ -134,6 +134,14 @@ class ImageTiling(enum.IntEnum):
     DRM_FORMAT_MODIFIER_EXT = 1_000_158_000
 
 
+class Filter(enum.IntEnum):
+    """How texels are averaged: `VkFilter`."""
+
+    NEAREST = 0
+    LINEAR = 1
+    CUBIC_EXT = 1_000_015_000
+
+
 class ImageAspect(enum.IntFlag, boundary=enum.KEEP):
     """Aspects of an image: `VkImageAspectFlagBits`."""
 

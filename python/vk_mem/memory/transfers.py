@@ -151,6 +151,44 @@ def new_array(dtype: Any, shape: Any, available: int, size: int | None) -> Any:
     return numpy.empty(shape, kind)
 
 
+def new_texels(
+    dtype: Any, shape: Any, natural: tuple[str, tuple[int, ...], int, int], region: str
+) -> Any:
+    """A writable array for a download of texels.
+
+    `natural` has the dtype of their components, the sides, the components of each and the bytes of
+    all; `region` says in errors what they are.
+    """
+    component, sides, channels, size = natural
+    if dtype is None and shape is None:
+        try:
+            numpy = load("numpy")
+        except ImportError:
+            return bytearray(size)
+        return numpy.empty((*sides, channels), component)
+    numpy = _numpy("dtype=" if dtype is not None else "shape=")
+    kind = numpy.dtype(component if dtype is None else dtype)
+    if kind.hasobject:
+        raise TypeError(f"dtype is {kind}: an image holds no objects")
+    if shape is None:
+        texel = channels * numpy.dtype(component).itemsize
+        if kind.itemsize == 0 or texel % kind.itemsize:
+            raise InvalidArgumentError(
+                f"dtype is {kind}: the {counted(texel, 'byte')} of a texel or block are no whole "
+                "number of its elements"
+            )
+        return numpy.empty((*sides, texel // kind.itemsize), kind)
+    shape = tuple(map(index, shape)) if hasattr(shape, "__iter__") else (index(shape),)
+    if any(side < 0 for side in shape):
+        raise InvalidArgumentError(f"shape is {shape}; no side is negative")
+    wanted = math.prod(shape) * kind.itemsize
+    if wanted != size:
+        raise InvalidArgumentError(
+            f"{region}, and {shape} elements of {kind} have {counted(wanted, 'byte')}"
+        )
+    return numpy.empty(shape, kind)
+
+
 def _too_large(wanted: int, available: int) -> InvalidArgumentError:
     return InvalidArgumentError(
         f"{counted(wanted, 'byte')} are wanted: outside of the {counted(available, 'byte')} that "

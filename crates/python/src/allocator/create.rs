@@ -9,6 +9,7 @@ use vkmem_engine::{AllocationCreateInfo, AllocationRequest, Error};
 use vkmem_vulkan::kept_info::{BufferLinks, ImageLinks, KeptBuffer, KeptImage, KeptInfo};
 use vkmem_vulkan::{BindPlace, ResourceHandle};
 
+use super::new_texels::NewTexels;
 use super::{Allocator, allocate, no_more};
 use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::fast_call::FastMethod;
@@ -180,6 +181,32 @@ impl Allocator {
         Ok(buffer)
     }
 
+    /// Creates an image from a create info. The caller has pinned the pool of the keywords.
+    fn create_built_image(
+        &self,
+        py: Python<'_>,
+        keywords: Keywords,
+        info: &vk::ImageCreateInfo<'static>,
+    ) -> PyResult<Py<Image>> {
+        // SAFETY: created here, or a struct of the caller that interop has checked.
+        let kept = keywords.keep(py, || unsafe { KeptImage::of(info) })?;
+        let (mut links, again) = (ImageLinks::default(), kept.clone());
+        let info = &again.as_ref().map_or(*info, |kept| kept.info(&mut links));
+        let movability = keywords.movability();
+        let (image, allocation) = self.attempt(py, || {
+            let (allocator, create) = (&self.state.device_allocator, &keywords.create);
+            // SAFETY: created here, or a struct of the caller that interop has checked.
+            unsafe { allocator.create_image(info, create, |on, request| allocate(py, on, request)) }
+        })?;
+        let made = CreatedResource::image(image, allocation, info);
+        let image = self.finish(py, keywords, made, Image::of(info))?;
+        if let Some(kept) = kept {
+            let movable = Movable::new(KeptInfo::Image(kept), movability);
+            ResourceObject::set_movable(image.bind(py).as_super(), movable)?;
+        }
+        Ok(image)
+    }
+
     /// Allocates memory for planes of a disjoint image of the caller.
     fn memory_for_planes(
         &self,
@@ -317,6 +344,12 @@ impl Allocator {
     /// `mip_levels`, `array_layers` and `samples` (1), `image_type`, `initial_layout`, `create_flags`
     /// (`ImageCreateFlags`), `sharing_mode` and `queue_family_indices`.
     ///
+    /// With `data` the first mip level of all layers is filled from an array, as by `Image.upload`, and left in
+    /// `layout`; `TRANSFER_DST` is added to the usage. With `generate_mipmaps=True` the other levels are made of
+    /// it, as by `Image.generate_mipmaps`: all down to a single texel unless `mip_levels` is given;
+    /// `TRANSFER_SRC` is added, too. A create-info struct keeps its own usage and levels. Where that fails the
+    /// image is destroyed.
+    ///
     /// Raises what `create_buffer` raises.
     #[pyo3(signature = (format = None, extent = None, image_usage = None, **keywords))]
     fn create_image(
@@ -329,33 +362,25 @@ impl Allocator {
     ) -> PyResult<Py<Image>> {
         let _inside = self.state.enter(py)?;
         let (mut image, mut import) = (ImageKeywords::default(), ImportKeywords::default());
+        let mut texels = NewTexels::default();
         let keywords = Keywords::read("create_image", keywords, |key, value| {
-            Ok(import.take(key, value)? || image.take(key, value)?)
+            Ok(import.take(key, value)? || texels.take(key, value)? || image.take(key, value)?)
         })?;
-        let built = create_info::image(py, [format, extent, image_usage], image)?;
+        let of_struct = image.common.has_info() || image_usage.is_none();
+        let has_mip_levels = image.has_mip_levels();
+        let mut built = create_info::image(py, [format, extent, image_usage], image)?;
+        texels.prepare(py, &mut built.info, of_struct, has_mip_levels)?;
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
-        if let Some(importing) = import.finish(py)? {
-            keywords.refuse_movable(py, IMPORTED)?;
-            return self.import_image(py, keywords, &built, importing);
-        }
-        // SAFETY: created here, or a struct of the caller that interop has checked.
-        let kept = keywords.keep(py, || unsafe { KeptImage::of(&built.info) })?;
-        let (mut links, again) = (ImageLinks::default(), kept.clone());
-        let info = &again.as_ref().map_or(built.info, |kept| kept.info(&mut links));
-        let movability = keywords.movability();
-        let (image, allocation) = self.attempt(py, || {
-            let (allocator, create) = (&self.state.device_allocator, &keywords.create);
-            // SAFETY: created here, or a struct of the caller that interop has checked.
-            unsafe { allocator.create_image(info, create, |on, request| allocate(py, on, request)) }
-        })?;
-        let made = CreatedResource::image(image, allocation, info);
-        let image = self.finish(py, keywords, made, Image::of(info))?;
-        if let Some(kept) = kept {
-            let movable = Movable::new(KeptInfo::Image(kept), movability);
-            ResourceObject::set_movable(image.bind(py).as_super(), movable)?;
-        }
-        Ok(image)
+        let made = match import.finish(py)? {
+            Some(importing) => {
+                keywords.refuse_movable(py, IMPORTED)?;
+                self.import_image(py, keywords, &built, importing)?
+            }
+            None => self.create_built_image(py, keywords, &built.info)?,
+        };
+        texels.fill(&self.state, made.bind(py))?;
+        Ok(made)
     }
 
     /// Allocates `size` bytes without a buffer or an image (`vmaAllocateMemory`).

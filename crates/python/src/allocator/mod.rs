@@ -11,6 +11,7 @@ mod import;
 mod leaks;
 mod many;
 mod memory_types;
+mod new_texels;
 mod relocate;
 mod statistics;
 mod transfers;

@@ -271,6 +271,11 @@ impl ImageKeywords {
         Self { common, ..*self }
     }
 
+    /// Whether the number of mip levels was given.
+    pub fn has_mip_levels(&self) -> bool {
+        self.mip_levels.is_some()
+    }
+
     /// Reads a keyword; returns false if it is unknown.
     pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (number, class) = match key {

@@ -197,6 +197,7 @@ pub static BUFFER_CREATE_FLAGS: FlagClass = FlagClass::new("BufferCreateFlags");
 pub static IMAGE_CREATE_FLAGS: FlagClass = FlagClass::new("ImageCreateFlags");
 pub static IMAGE_TYPE: FlagClass = FlagClass::new("ImageType");
 pub static IMAGE_TILING: FlagClass = FlagClass::new("ImageTiling");
+pub static FILTER: FlagClass = FlagClass::new("Filter");
 pub static IMAGE_ASPECT: FlagClass = FlagClass::new("ImageAspect");
 pub static IMAGE_LAYOUT: FlagClass = FlagClass::new("ImageLayout");
 pub static SAMPLE_COUNT: FlagClass = FlagClass::new("SampleCount");

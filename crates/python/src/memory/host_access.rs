@@ -321,8 +321,8 @@ impl Resource {
     }
 }
 
-/// What moves texels between an image and a buffer, for errors.
-const DEVICE_COPIES: &str = "Device.copy_buffer_to_image() and Device.copy_image_to_buffer()";
+/// What moves bytes without a mapping, for errors.
+const DEVICE_COPIES: &str = "upload() and download()";
 
 impl<'a> Face<'a> {
     /// Registers a use of the memory by the host. An exception where there is no such use: of texels that
@@ -338,12 +338,8 @@ impl<'a> Face<'a> {
         if is_memory || info.flags_of(index).contains(MemoryPropertyFlags::HOST_VISIBLE) {
             return Ok(pin);
         }
-        let ways = match resource.handle() {
-            ResourceHandle::Image(_) => DEVICE_COPIES,
-            _ => "upload() and download()",
-        };
         let why = format!(
-            "{} cannot be mapped: memory type {index} is not HOST_VISIBLE. Use {ways}, or ask \
+            "{} cannot be mapped: memory type {index} is not HOST_VISIBLE. Use {DEVICE_COPIES}, or ask \
              for HOST_ACCESS_SEQUENTIAL_WRITE or HOST_ACCESS_RANDOM when creating it",
             self.describe()
         );

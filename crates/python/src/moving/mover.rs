@@ -220,6 +220,7 @@ impl Moves for Mover {
     fn wait_for(&self, py: Python<'_>, allocator: &AllocatorState, resource: &Resource) {
         if self.is_busy() && self.uses(resource) {
             self.land(py, allocator, true);
+            self.release_unused(py, allocator);
         }
     }
 

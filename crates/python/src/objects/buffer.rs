@@ -64,7 +64,7 @@ impl Buffer {
             ResourceHandle::Buffer(buffer) => unsafe { driver.buffer_device_address(buffer) },
             ResourceHandle::Image(_) | ResourceHandle::Memory => None,
         };
-        if let Some(movable) = resource.movable() {
+        if let (Some(movable), Some(_)) = (resource.movable(), address) {
             movable.give_address();
         }
         address.ok_or_else(|| {

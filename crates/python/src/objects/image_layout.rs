@@ -77,7 +77,7 @@ fn first(slf: &Bound<'_, Image>) -> PyResult<vk::SubresourceLayout> {
 }
 
 /// What NumPy calls the components of a texel, their bytes and their number: bytes where they have no one size.
-fn dtype(texels: &AspectTexels) -> (String, u64, u64) {
+pub fn dtype(texels: &AspectTexels) -> (String, u64, u64) {
     let Some(components) = texels.components else {
         return ("u1".into(), 1, texels.block.bytes.into());
     };

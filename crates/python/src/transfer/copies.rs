@@ -18,7 +18,7 @@ use crate::lifetime::ownership::{DeviceCore, Resource, ResourceRef};
 use crate::memory::host_copy;
 use crate::objects::buffer::Buffer;
 use crate::objects::device::Device;
-use crate::objects::image::Image;
+use crate::objects::image::{Image, tracked_layout};
 use crate::package::BUFFER_RANGE;
 
 pub(super) const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
@@ -332,7 +332,7 @@ fn copy_image(
     let texels = &image.as_super().get().resource;
     check_device(py, core, texels)?;
     let (_pin_memory, _pin_texels) = (memory.enter(py)?, texels.enter(py)?);
-    let facts = image.get();
+    let (facts, tracked) = (image.get(), tracked_layout(image));
     let wanted = if to_image {
         (vk::ImageUsageFlags::TRANSFER_DST, "TRANSFER_DST")
     } else {
@@ -374,9 +374,13 @@ fn copy_image(
             format!("{place}buffer_offset is {buffer_offset}, not a multiple of a texel's {bytes}");
         return Err(invalid(py, why + " bytes"));
     }
-    let general = vk::ImageLayout::GENERAL.as_raw() as u32;
-    let layout = layout.map_or(Ok(general), |layout| of_class(layout, "layout", &IMAGE_LAYOUT))?;
-    let layout = vk::ImageLayout::from_raw(layout as i32);
+    let default = match tracked.get() {
+        vk::ImageLayout::UNDEFINED => vk::ImageLayout::GENERAL,
+        known if !to_image => known,
+        _ => vk::ImageLayout::GENERAL,
+    };
+    let read = |layout| of_class(layout, "layout", &IMAGE_LAYOUT).map(u32::cast_signed);
+    let layout = vk::ImageLayout::from_raw(layout.map_or(Ok(default.as_raw()), read)?);
     if to_image && matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED) {
         let layout = layout.as_raw();
         return Err(invalid(py, format!("no image can be left in the layout {layout}")));
@@ -399,7 +403,11 @@ fn copy_image(
         let layouts = LayoutChange::kept(&region, layout);
         TransferCommand::CopyImageToBuffer { image, buffer, region, layouts }
     };
-    run(py, core, command)
+    run(py, core, command)?;
+    if to_image {
+        tracked.set(layout);
+    }
+    Ok(())
 }
 
 fn fill_value(value: &Bound<'_, PyAny>) -> PyResult<u32> {
@@ -459,7 +467,8 @@ impl Device {
     }
 
     /// Copies the first mip level and layer of a colour image, which is in `layout`, to tightly packed
-    /// texels, and waits (`vkCmdCopyImageToBuffer`).
+    /// texels, and waits (`vkCmdCopyImageToBuffer`). By default that is `Image.layout`, or `GENERAL` where
+    /// that is `UNDEFINED`.
     #[pyo3(signature = (image, buffer, *, buffer_offset = None, layout = None))]
     fn copy_image_to_buffer(
         &self,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use vkmem_engine::Error;
 use vkmem_vulkan::{HostSide, Stopped, Target, TransferCall, TransferDirection, copy_bytes};
@@ -11,6 +12,7 @@ use super::copies::{Part, check_read};
 use super::state::{Kept, Transfer, TransfersState, Watch, Way, hold_contiguous};
 use super::upload::{PROGRESS, STEP, copy_imported, memory_range};
 use super::way::{Chosen, Place, choose};
+use crate::arguments::plain::PlainBuffer;
 use crate::errors::invalid;
 use crate::interpreter::detach;
 use crate::lifetime::ownership::AllocatorState;
@@ -25,6 +27,22 @@ pub struct Wanted<'a, 'py> {
     pub offset: Option<&'a Bound<'py, PyAny>>,
     pub size: Option<&'a Bound<'py, PyAny>>,
     pub out: Option<&'a Bound<'py, PyAny>>,
+}
+
+/// Memory that a download fills: contiguous and writable.
+pub fn hold_target(array: &Bound<'_, PyAny>) -> PyResult<Box<PlainBuffer>> {
+    let py = array.py();
+    hold_contiguous(array, true).map_err(|why| {
+        let text = format!("out cannot be filled: {}", why.value(py));
+        if why.is_instance_of::<PyTypeError>(py) {
+            PyTypeError::new_err(text)
+        } else if why.is_instance_of::<PyBufferError>(py) || why.is_instance_of::<PyValueError>(py)
+        {
+            invalid(py, text)
+        } else {
+            why
+        }
+    })
 }
 
 /// A download that was checked, and that nothing was done of.
@@ -67,18 +85,7 @@ impl Prepared {
                 (NEW_ARRAY.get(py)?.call1(arguments)?, true)
             }
         };
-        let buffer = hold_contiguous(&array, true).map_err(|why| {
-            let text = format!("out cannot be filled: {}", why.value(py));
-            if why.is_instance_of::<pyo3::exceptions::PyTypeError>(py) {
-                pyo3::exceptions::PyTypeError::new_err(text)
-            } else if why.is_instance_of::<pyo3::exceptions::PyBufferError>(py)
-                || why.is_instance_of::<pyo3::exceptions::PyValueError>(py)
-            {
-                invalid(py, text)
-            } else {
-                why
-            }
-        })?;
+        let buffer = hold_target(&array)?;
         let (address, length) = (buffer.address(), buffer.len() as u64);
         if let Some(size) = size
             && size != length
@@ -111,7 +118,8 @@ impl Prepared {
         if chosen.waits {
             state.wait_for_resource(py, allocator, &place.resource)?;
         }
-        let transfer = chosen.transfer(py, state, &place, TransferDirection::Download)?;
+        let transfer =
+            chosen.transfer(py, state, &place.resource, size, TransferDirection::Download)?;
         *transfer.result.lock() = Some(array);
         *transfer.kept.lock() = Some(target);
         let watch = Watch::new(progress, size);
@@ -137,7 +145,7 @@ impl Prepared {
                     }
                 }
             }
-            (Way::Ring, _) => {
+            (Way::Ring | Way::Blit, _) => {
                 done = detach(py, || {
                     let call = TransferCall {
                         allocator: &allocator.device_allocator,

@@ -2,6 +2,13 @@
 
 pub(crate) mod copies;
 pub(crate) mod download;
+pub(crate) mod image_direct;
+pub(crate) mod image_download;
+pub(crate) mod image_forms;
+pub(crate) mod image_place;
+pub(crate) mod image_upload;
+pub(crate) mod image_way;
+pub(crate) mod mipmaps;
 pub(crate) mod register;
 pub(crate) mod short_forms;
 pub(crate) mod source;

@@ -28,6 +28,8 @@ pub enum Way {
     Ring,
     /// The device reads or writes the array's own pages.
     Import,
+    /// The device alone, from one part of an image to another.
+    Blit,
 }
 
 impl Way {
@@ -37,6 +39,7 @@ impl Way {
             Self::Direct => "direct",
             Self::Ring => "ring",
             Self::Import => "import",
+            Self::Blit => "blit",
         }
     }
 }
@@ -270,6 +273,7 @@ impl TransfersState {
             Way::Direct => direct,
             Way::Ring => ring,
             Way::Import => imported,
+            Way::Blit => return,
         };
         bytes.fetch_add(transfer.job.size, Ordering::Relaxed);
         way.fetch_add(1, Ordering::Relaxed);

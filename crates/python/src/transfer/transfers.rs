@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 use vkmem_engine::words::bytes;
@@ -10,6 +11,8 @@ use vkmem_vulkan::TransferDirection;
 
 use super::copies::{Part, number};
 use super::download::{self, Wanted};
+use super::image_place::{ImagePlace, RegionKeywords};
+use super::image_way::choose_image;
 use super::register::RegisteredArray;
 use super::source::Source;
 use super::state::{Transfer, TransfersState};
@@ -24,9 +27,10 @@ use crate::interpreter::{detach, try_attach, warn_unclosed};
 use crate::lifetime::ownership::{AllocatorState, Background};
 use crate::lifetime::pins::NotClosed;
 use crate::objects::buffer::Buffer;
+use crate::objects::image::Image;
 use crate::package::TRANSFER_STATISTICS;
 
-/// Copies between arrays and buffers, through memory that is kept for it.
+/// Copies between arrays and buffers or images, through memory that is kept for it.
 ///
 /// `ring_size` is what each of its two rings has, in bytes: one of host-visible memory for uploads, one of
 /// cached memory for downloads. Each is allocated when it is first needed, and kept until `close()`.
@@ -150,7 +154,7 @@ impl Transfers {
     }
 
     /// Runs something whose commands are submitted together.
-    fn together<T>(
+    pub(super) fn together<T>(
         &self,
         py: Python<'_>,
         run: impl FnOnce(Option<u64>) -> PyResult<T>,
@@ -165,16 +169,37 @@ impl Transfers {
     }
 }
 
-fn parts<'py>(given: &Bound<'py, PyAny>) -> PyResult<Vec<Part<'py>>> {
-    let read = |(index, item): (usize, Bound<'py, PyAny>)| {
-        Part::read(&item, "buffer").map_err(|error| about_item(item.py(), index, error))
+fn only_of_images(keyword: Option<&'static str>) -> PyResult<()> {
+    let Some(keyword) = keyword else { return Ok(()) };
+    Err(PyTypeError::new_err(format!("{keyword} is a keyword of images, and the resource is none")))
+}
+
+fn only_of_buffers(keyword: Option<&'static str>) -> PyResult<()> {
+    let Some(keyword) = keyword else { return Ok(()) };
+    Err(PyTypeError::new_err(format!(
+        "{keyword} is a keyword of buffers, and the resources are none"
+    )))
+}
+
+fn parts<'py>(given: &[Bound<'py, PyAny>]) -> PyResult<Vec<Part<'py>>> {
+    let read = |(index, item): (usize, &Bound<'py, PyAny>)| {
+        Part::read(item, "buffer").map_err(|error| about_item(item.py(), index, error))
     };
-    items(given, "buffers")?.into_iter().enumerate().map(read).collect()
+    given.iter().enumerate().map(read).collect()
+}
+
+/// The images that items are, if the first one is an image and all others are.
+fn images<'a, 'py>(given: &'a [Bound<'py, PyAny>]) -> Option<Vec<&'a Bound<'py, Image>>> {
+    if given.is_empty() {
+        return None;
+    }
+    given.iter().map(|it| it.cast::<Image>().ok()).collect()
 }
 
 #[pymethods]
 impl Transfers {
-    /// Copies an array into a buffer, or a `BufferSlice`, from `offset` bytes on.
+    /// Copies an array into a buffer, or a `BufferSlice`, from `offset` bytes on; or into an image, where it
+    /// takes the keywords of `Image.upload`.
     ///
     /// Anything with the buffer protocol, `__array__`, or DLPack on the host will do; read-only, strided
     /// and Fortran-ordered ones too, whose elements go in C's order. With `dtype` they are converted on
@@ -188,25 +213,40 @@ impl Transfers {
     /// `BufferUsage.TRANSFER_DST` and the host cannot write to it), `TypeError` (an array of objects, or
     /// of a type that is not converted so), `UseAfterFreeError`, `FeatureNotPresentError` (no queue).
     /// What goes wrong later is the transfer's.
-    #[pyo3(signature = (array, buffer, offset = None, *, dtype = None, progress = None, way = None))]
+    #[pyo3(signature = (
+        array, resource, offset = None, *, dtype = None, progress = None, way = None, mip_level = None,
+        base_layer = None, layer_count = None, extent = None, aspect = None, layout = None
+    ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn upload(
         &self,
         py: Python<'_>,
         array: &Bound<'_, PyAny>,
-        buffer: &Bound<'_, PyAny>,
+        resource: &Bound<'_, PyAny>,
         offset: Option<&Bound<'_, PyAny>>,
         dtype: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
         way: Option<Text>,
+        mip_level: Option<&Bound<'_, PyAny>>,
+        base_layer: Option<&Bound<'_, PyAny>>,
+        layer_count: Option<&Bound<'_, PyAny>>,
+        extent: Option<&Bound<'_, PyAny>>,
+        aspect: Option<&Bound<'_, PyAny>>,
+        layout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Transfer>> {
         drop(self.state.enter(py, &self.allocator)?);
-        let (part, way) = (Part::read(buffer, "buffer")?, self::way(py, way)?);
+        let way = self::way(py, way)?;
+        let region = RegionKeywords { mip_level, base_layer, layer_count, offset, extent, aspect };
+        if let Ok(image) = resource.cast::<Image>() {
+            return self.start_image_upload(array, image, &region, dtype, layout, progress, way);
+        }
+        only_of_images(region.of_images_only().or(layout.map(|_| "layout")))?;
+        let part = Part::read(resource, "resource")?;
         self.start_upload(py, array, &part, offset, dtype, progress, way)
     }
 
     /// Copies arrays into as many buffers, from as many `offsets` on in bytes: in one submission for each
-    /// 16 MiB.
+    /// 16 MiB. Instead of buffers there may be images, all of them, whose first mip levels are filled.
     ///
     /// Raises what `upload` raises, with the number of the item; nothing was copied then.
     #[pyo3(signature = (arrays, buffers, offsets = None, *, dtype = None))]
@@ -219,7 +259,12 @@ impl Transfers {
         dtype: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Py<Transfer>>> {
         let _inside = self.state.enter(py, &self.allocator)?;
-        let (arrays, parts) = (items(arrays, "arrays")?, parts(buffers)?);
+        let (arrays, buffers) = (items(arrays, "arrays")?, items(buffers, "buffers")?);
+        if let Some(images) = images(&buffers) {
+            only_of_buffers(offsets.map(|_| "offsets"))?;
+            return self.upload_images(py, &arrays, &images, dtype);
+        }
+        let parts = parts(&buffers)?;
         let offsets = offsets.map(|it| integers(it, "offsets", "offset")).transpose()?;
         let count = arrays.len();
         if parts.len() != count || offsets.as_ref().is_some_and(|it| it.len() != count) {
@@ -239,26 +284,28 @@ impl Transfers {
         self.together(py, |batch| upload::start_many(py, state, allocator, all, batch))
     }
 
-    /// Copies a buffer, or a `BufferSlice`, into a new array, which `result()` of the transfer returns: of
+    /// Copies a buffer, a `BufferSlice`, or an image into a new array, which `result()` of the transfer returns: of
     /// `size` bytes from `offset` on; all that is left without a size.
     ///
     /// `dtype` and `shape` are those of the array; without a dtype its elements are bytes, and without
     /// NumPy it is a `bytearray` then. Or `out` is any writable, contiguous object with the buffer
     /// protocol, which is filled. `progress` and `way` are as of `upload`.
     ///
+    /// An image takes the keywords of `Image.download`, and no `size`.
+    ///
     /// The array is filled once the transfer has ended.
     ///
     /// Raises what `upload` raises (here of `BufferUsage.TRANSFER_SRC`), and `ImportError` for a dtype or
     /// a shape without NumPy.
     #[pyo3(signature = (
-        buffer, dtype = None, shape = None, *, offset = None, size = None, out = None, progress = None,
-        way = None
+        resource, dtype = None, shape = None, *, offset = None, size = None, out = None, progress = None,
+        way = None, mip_level = None, base_layer = None, layer_count = None, extent = None, aspect = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn download(
         &self,
         py: Python<'_>,
-        buffer: &Bound<'_, PyAny>,
+        resource: &Bound<'_, PyAny>,
         dtype: Option<&Bound<'_, PyAny>>,
         shape: Option<&Bound<'_, PyAny>>,
         offset: Option<&Bound<'_, PyAny>>,
@@ -266,10 +313,21 @@ impl Transfers {
         out: Option<&Bound<'_, PyAny>>,
         progress: Option<&Bound<'_, PyAny>>,
         way: Option<Text>,
+        mip_level: Option<&Bound<'_, PyAny>>,
+        base_layer: Option<&Bound<'_, PyAny>>,
+        layer_count: Option<&Bound<'_, PyAny>>,
+        extent: Option<&Bound<'_, PyAny>>,
+        aspect: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Transfer>> {
         drop(self.state.enter(py, &self.allocator)?);
-        let (part, way) = (Part::read(buffer, "buffer")?, self::way(py, way)?);
+        let way = self::way(py, way)?;
         let wanted = Wanted { dtype, shape, offset, size, out };
+        let region = RegionKeywords { mip_level, base_layer, layer_count, offset, extent, aspect };
+        if let Ok(image) = resource.cast::<Image>() {
+            return self.start_image_download(image, &region, &wanted, progress, way);
+        }
+        only_of_images(region.of_images_only())?;
+        let part = Part::read(resource, "resource")?;
         self.start_download(py, &part, &wanted, progress, way)
     }
 
@@ -287,11 +345,15 @@ impl Transfers {
         outs: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Py<Transfer>>> {
         let _inside = self.state.enter(py, &self.allocator)?;
-        let parts = parts(buffers)?;
+        let buffers = items(buffers, "buffers")?;
         let outs = outs.map(|it| items(it, "outs")).transpose()?;
-        if outs.as_ref().is_some_and(|it| it.len() != parts.len()) {
-            return Err(invalid(py, format!("{} buffers need as many outs", parts.len())));
+        if outs.as_ref().is_some_and(|it| it.len() != buffers.len()) {
+            return Err(invalid(py, format!("{} buffers need as many outs", buffers.len())));
         }
+        if let Some(images) = images(&buffers) {
+            return self.download_images(py, &images, dtype, shape, outs.as_deref());
+        }
+        let parts = parts(&buffers)?;
         let (state, allocator) = (&self.state, &self.allocator);
         let mut all = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {
@@ -351,16 +413,15 @@ impl Transfers {
     /// "upload" or "download".
     ///
     /// Raises what the transfer would raise at once.
-    #[pyo3(signature = (array, buffer, direction = None), text_signature = "($self, array, buffer, direction='upload')")]
+    #[pyo3(signature = (array, resource, direction = None), text_signature = "($self, array, resource, direction='upload')")]
     fn explain(
         &self,
         py: Python<'_>,
         array: &Bound<'_, PyAny>,
-        buffer: &Bound<'_, PyAny>,
+        resource: &Bound<'_, PyAny>,
         direction: Option<Text>,
     ) -> PyResult<String> {
         let _inside = self.state.enter(py, &self.allocator)?;
-        let part = Part::read(buffer, "buffer")?;
         let direction = match direction {
             Some(given) => self::direction(&given, py)?,
             None => TransferDirection::Upload,
@@ -372,9 +433,16 @@ impl Transfers {
             let size = source.size();
             (size as u64, source.address().map(|address| (address, size)))
         };
+        let ring = self.state.engine.ring_size();
+        if let Ok(image) = resource.cast::<Image>() {
+            let place = ImagePlace::of(py, &self.allocator, image, &RegionKeywords::default())?;
+            let chosen = choose_image(py, &place, direction, None, None)?;
+            return Ok(explain(&chosen, &place.resource, size, ring, direction));
+        }
+        let part = Part::read(resource, "resource")?;
         let place = Place::of(py, &self.allocator, &part, 0, size)?;
         let chosen = choose(py, &self.state, &place, direction, host, None)?;
-        Ok(explain(&chosen, &place, self.state.engine.ring_size(), direction))
+        Ok(explain(&chosen, &place.resource, size, ring, direction))
     }
 
     /// Lets the device use the pages of an array, which is contiguous and writable: a `RegisteredArray`,

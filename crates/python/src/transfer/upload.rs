@@ -51,7 +51,7 @@ impl Prepared {
         }
         let source = match chosen.way {
             Way::Ring => source.with_grain(py, state.engine.largest_grain())?,
-            Way::Direct | Way::Import => source,
+            Way::Direct | Way::Import | Way::Blit => source,
         };
         Ok(Self { source, place, chosen })
     }
@@ -71,7 +71,8 @@ impl Prepared {
         if chosen.waits {
             state.wait_for_resource(py, allocator, &place.resource)?;
         }
-        let transfer = chosen.transfer(py, state, &place, TransferDirection::Upload)?;
+        let transfer =
+            chosen.transfer(py, state, &place.resource, size, TransferDirection::Upload)?;
         let watch = Watch::new(progress, size);
         let mut done = Ok(());
         if size == 0 {
@@ -102,7 +103,7 @@ impl Prepared {
                         }));
                     }
                 }
-                (Way::Ring, _) => {
+                (Way::Ring | Way::Blit, _) => {
                     let reader = source.reader();
                     let (grain, is_serial) = (source.grain(), reader.is_serial());
                     done = detach(py, || {
@@ -225,7 +226,9 @@ pub fn start_many(
     }
     let mut transfers = Vec::with_capacity(all.len());
     for Prepared { place, chosen, .. } in &all {
-        match chosen.transfer(py, state, place, TransferDirection::Upload) {
+        let made =
+            chosen.transfer(py, state, &place.resource, place.size, TransferDirection::Upload);
+        match made {
             Ok(transfer) => transfers.push(transfer),
             Err(error) => {
                 transfers.iter().for_each(|it: &Transfer| it.let_go(py));

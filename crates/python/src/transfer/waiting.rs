@@ -8,7 +8,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::words::bytes;
 use vkmem_vulkan::TransferDirection;
 
-use super::state::Transfer;
+use super::state::{Transfer, Way};
 use crate::arguments::numbers::real;
 use crate::errors::{invalid, to_py};
 use crate::interpreter::detach;
@@ -52,6 +52,7 @@ impl Transfer {
 
     fn direction_name(&self) -> &'static str {
         match self.direction {
+            _ if self.way == Way::Blit => "mipmaps",
             TransferDirection::Upload => "upload",
             TransferDirection::Download => "download",
         }
@@ -118,13 +119,13 @@ impl Transfer {
         AWAITED.get(slf.py())?.call1((slf,))?.call_method0("__await__")
     }
 
-    /// How the bytes go: "direct", "ring" or "import".
+    /// How the bytes go: "direct", "ring" or "import"; "blit" where the device makes mip levels.
     #[getter]
     fn way(&self) -> &'static str {
         self.way.name()
     }
 
-    /// "upload" or "download".
+    /// "upload" or "download"; "mipmaps" where the device makes mip levels.
     #[getter]
     fn direction(&self) -> &'static str {
         self.direction_name()

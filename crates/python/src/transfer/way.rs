@@ -66,7 +66,7 @@ impl Place {
 }
 
 /// Whether other buffers may lie in the same memory.
-fn is_shared(resource: &Resource) -> bool {
+pub(super) fn is_shared(resource: &Resource) -> bool {
     resource.dont_bind
         || resource.alias().is_some()
         || resource.bound_here.load(Ordering::Acquire) > 0
@@ -92,7 +92,7 @@ pub fn way(py: Python<'_>, given: Option<Text>) -> PyResult<Option<Way>> {
 }
 
 /// What memory of the resource is like for the host.
-fn properties(resource: &Resource) -> MemoryPropertyFlags {
+pub(super) fn properties(resource: &Resource) -> MemoryPropertyFlags {
     let types = &resource.allocator.engine().device().info().types;
     let index = resource.allocation().memory_type_index as usize;
     types.get(index).map_or(MemoryPropertyFlags::empty(), |it| it.flags)
@@ -158,7 +158,7 @@ pub fn choose(
             };
             return Err(invalid(py, format!("{what} has no direct way: {why}")));
         }
-        Some(Way::Direct) | None => {}
+        Some(Way::Direct | Way::Blit) | None => {}
     }
     if wanted.is_none() && registration.is_some() && can_copy {
         let why = "the array is registered: the device uses its own pages";
@@ -196,7 +196,7 @@ pub fn choose(
 }
 
 /// Whether a transfer that has not ended uses its memory.
-fn is_busy(py: Python<'_>, resource: &Resource) -> bool {
+pub(super) fn is_busy(py: Python<'_>, resource: &Resource) -> bool {
     let is_shared = is_shared(resource);
     if !resource.pins.is_in_use() && !is_shared {
         return false;
@@ -210,15 +210,21 @@ fn is_busy(py: Python<'_>, resource: &Resource) -> bool {
 }
 
 /// `explain()`
-pub fn explain(chosen: &Chosen, place: &Place, ring: u64, direction: TransferDirection) -> String {
-    let memory = properties(&place.resource);
+pub fn explain(
+    chosen: &Chosen,
+    resource: &Resource,
+    size: u64,
+    ring: u64,
+    direction: TransferDirection,
+) -> String {
+    let memory = properties(resource);
     let names = vkmem_engine::memory_property_names(memory);
     let (verb, towards) = match direction {
         TransferDirection::Upload => ("upload", "to"),
         TransferDirection::Download => ("download", "from"),
     };
-    let what = place.resource.describe();
-    let size = bytes(place.size);
+    let what = resource.describe();
+    let size = bytes(size);
     let mut text = format!(
         "{}: {verb} of {size} {towards} {what} ({names}); {}",
         chosen.way.name(),
@@ -228,7 +234,7 @@ pub fn explain(chosen: &Chosen, place: &Place, ring: u64, direction: TransferDir
         text += &format!("; through a ring of {}", bytes(ring));
     }
     if chosen.waits {
-        text += "; earlier transfers of the buffer end first";
+        text += "; earlier transfers of it end first";
     }
     text
 }
@@ -240,21 +246,22 @@ impl Chosen {
         &self,
         py: Python<'_>,
         state: &Arc<TransfersState>,
-        place: &Place,
+        resource: &ResourceRef,
+        size: u64,
         direction: TransferDirection,
     ) -> PyResult<Transfer> {
-        let is_pinned = self.way != Way::Direct && place.size > 0;
+        let is_pinned = self.way == Way::Blit || self.way != Way::Direct && size > 0;
         if is_pinned {
             // Counted out when it has ended.
-            std::mem::forget(place.resource.enter(py)?);
+            std::mem::forget(resource.enter(py)?);
             if let Some(registration) = &self.registration {
                 registration.uses.fetch_add(1, Ordering::AcqRel);
             }
         }
         Ok(Transfer {
             state: state.clone(),
-            job: Arc::new(Job::new(place.size)),
-            resource: place.resource.clone(),
+            job: Arc::new(Job::new(size)),
+            resource: resource.clone(),
             is_pinned: AtomicBool::new(is_pinned),
             way: self.way,
             direction,

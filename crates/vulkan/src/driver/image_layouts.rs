@@ -65,14 +65,31 @@ impl ImageParts {
         found
     }
 
+    /// Returns the index of a part.
+    pub(crate) fn index_of(
+        &self,
+        image: vk::Image,
+        range: &vk::ImageSubresourceRange,
+    ) -> Option<usize> {
+        self.index.get(&key(image, range)).copied()
+    }
+
+    /// Returns a part.
+    pub(crate) fn part(
+        &self,
+        image: vk::Image,
+        range: &vk::ImageSubresourceRange,
+    ) -> Option<&ImagePart> {
+        self.index_of(image, range).map(|index| &self.parts[index])
+    }
+
     /// Returns the layout that a part is in while the commands run.
     pub(crate) fn during(
         &self,
         image: vk::Image,
         range: &vk::ImageSubresourceRange,
     ) -> vk::ImageLayout {
-        let found = self.index.get(&key(image, range)).map(|index| self.parts[*index].during);
-        found.unwrap_or(vk::ImageLayout::UNDEFINED)
+        self.part(image, range).map_or(vk::ImageLayout::UNDEFINED, |part| part.during)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What one texel of a format holds: its aspects, and its components as numbers of the host.
 
-use ash::vk::{Format, ImageAspectFlags};
+use ash::vk::{Extent3D, Format, ImageAspectFlags};
 
 use super::format::{self, FormatBlock};
 
@@ -14,6 +14,37 @@ pub enum ComponentKind {
     Signed,
     /// SFLOAT.
     Float,
+}
+
+/// How the bits of a component stand for a number: Vulkan's numeric formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumericFormat {
+    /// From 0 to 1.
+    Unorm,
+    /// From -1 to 1.
+    Snorm,
+    /// Unsigned integers that are read as floats.
+    Uscaled,
+    /// Signed integers that are read as floats.
+    Sscaled,
+    /// Unsigned integers.
+    Uint,
+    /// Signed integers.
+    Sint,
+    /// From 0 to 1 on the sRGB curve; alpha is `Unorm`.
+    Srgb,
+    /// Floats.
+    Sfloat,
+}
+
+impl NumericFormat {
+    fn kind(self) -> ComponentKind {
+        match self {
+            Self::Unorm | Self::Uscaled | Self::Uint | Self::Srgb => ComponentKind::Unsigned,
+            Self::Snorm | Self::Sscaled | Self::Sint => ComponentKind::Signed,
+            Self::Sfloat => ComponentKind::Float,
+        }
+    }
 }
 
 /// The components of a texel, all of one size, in the order in memory.
@@ -66,42 +97,51 @@ const THREE: [(Format, u32, u32); 8] = [
 ];
 
 /// Formats by themselves. Components of 10 and 12 bits have a word of 16 bits each.
-const SINGLE: [(Format, u32, u32, ComponentKind); 11] = [
-    (Format::D16_UNORM, 1, 2, ComponentKind::Unsigned),
-    (Format::D32_SFLOAT, 1, 4, ComponentKind::Float),
-    (Format::S8_UINT, 1, 1, ComponentKind::Unsigned),
-    (Format::A8_UNORM_KHR, 1, 1, ComponentKind::Unsigned),
-    (Format::R10X6_UNORM_PACK16, 1, 2, ComponentKind::Unsigned),
-    (Format::R10X6G10X6_UNORM_2PACK16, 2, 2, ComponentKind::Unsigned),
-    (Format::R10X6G10X6B10X6A10X6_UNORM_4PACK16, 4, 2, ComponentKind::Unsigned),
-    (Format::R12X4_UNORM_PACK16, 1, 2, ComponentKind::Unsigned),
-    (Format::R12X4G12X4_UNORM_2PACK16, 2, 2, ComponentKind::Unsigned),
-    (Format::R12X4G12X4B12X4A12X4_UNORM_4PACK16, 4, 2, ComponentKind::Unsigned),
-    (Format::R16G16_S10_5_NV, 2, 2, ComponentKind::Signed),
+const SINGLE: [(Format, u32, u32, NumericFormat); 11] = [
+    (Format::D16_UNORM, 1, 2, NumericFormat::Unorm),
+    (Format::D32_SFLOAT, 1, 4, NumericFormat::Sfloat),
+    (Format::S8_UINT, 1, 1, NumericFormat::Uint),
+    (Format::A8_UNORM_KHR, 1, 1, NumericFormat::Unorm),
+    (Format::R10X6_UNORM_PACK16, 1, 2, NumericFormat::Unorm),
+    (Format::R10X6G10X6_UNORM_2PACK16, 2, 2, NumericFormat::Unorm),
+    (Format::R10X6G10X6B10X6A10X6_UNORM_4PACK16, 4, 2, NumericFormat::Unorm),
+    (Format::R12X4_UNORM_PACK16, 1, 2, NumericFormat::Unorm),
+    (Format::R12X4G12X4_UNORM_2PACK16, 2, 2, NumericFormat::Unorm),
+    (Format::R12X4G12X4B12X4A12X4_UNORM_4PACK16, 4, 2, NumericFormat::Unorm),
+    (Format::R16G16_S10_5_NV, 2, 2, NumericFormat::Sscaled),
 ];
 
-/// The components of a format of one plane.
-fn components(format: Format) -> Option<Components> {
+/// The components of a format of one plane, and what they stand for. `None` for packed and compressed formats.
+fn typed(format: Format) -> Option<(Components, NumericFormat)> {
+    use NumericFormat as N;
     let place = |first: Format, length: i32| {
         let place = format.as_raw() - first.as_raw();
-        (0..length).contains(&place).then_some(place)
+        (0..length).contains(&place).then_some(place as usize)
+    };
+    let found = |count, bytes, numeric: N| {
+        Some((Components { count, bytes, kind: numeric.kind() }, numeric))
     };
     for (first, count, bytes) in SEVEN {
         let Some(place) = place(first, 7) else { continue };
-        let kind = match place {
-            1 | 3 | 5 => ComponentKind::Signed,
-            6 if bytes == 2 => ComponentKind::Float,
-            _ => ComponentKind::Unsigned,
-        };
-        return Some(Components { count, bytes, kind });
+        let last = if bytes == 2 { N::Sfloat } else { N::Srgb };
+        let all = [N::Unorm, N::Snorm, N::Uscaled, N::Sscaled, N::Uint, N::Sint, last];
+        return found(count, bytes, all[place]);
     }
     for (first, count, bytes) in THREE {
         let Some(place) = place(first, 3) else { continue };
-        let kinds = [ComponentKind::Unsigned, ComponentKind::Signed, ComponentKind::Float];
-        return Some(Components { count, bytes, kind: kinds[place as usize] });
+        return found(count, bytes, [N::Uint, N::Sint, N::Sfloat][place]);
     }
-    let (_, count, bytes, kind) = *SINGLE.iter().find(|it| it.0 == format)?;
-    Some(Components { count, bytes, kind })
+    let (_, count, bytes, numeric) = *SINGLE.iter().find(|it| it.0 == format)?;
+    found(count, bytes, numeric)
+}
+
+fn components(format: Format) -> Option<Components> {
+    typed(format).map(|(components, _)| components)
+}
+
+/// Returns what the components of a format stand for, if it has one plane and [`texels`] knows its components.
+pub fn numeric_format(format: Format) -> Option<NumericFormat> {
+    typed(format).map(|(_, numeric)| numeric)
 }
 
 /// The aspects of a format that a subresource of an image is named by, the first one first: colour, or
@@ -149,6 +189,70 @@ pub fn texels(format: Format, aspect: ImageAspectFlags) -> Option<AspectTexels> 
     let components = Components { count, bytes: luma.bytes, kind: ComponentKind::Unsigned };
     let block = FormatBlock { bytes: plane.bytes, width: plane.width, height: plane.height };
     Some(AspectTexels { block, components: Some(components) })
+}
+
+/// The texels of one aspect in copies between images and buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopiedTexels {
+    /// The block of texels in a buffer. Offsets and extents of a copy are in texels of the aspect, of which a
+    /// plane has fewer than the image.
+    pub block: FormatBlock,
+    /// Bytes of a block that the copy defines: the upper 8 bits of a depth of 24 bits are undefined.
+    pub used: u32,
+    /// Bytes of a block in an image without padding.
+    pub(crate) stored: u32,
+    /// Texels of the image in a row that share one of the aspect.
+    width: u32,
+    /// Texels of the image in a column that share one of the aspect.
+    height: u32,
+}
+
+impl CopiedTexels {
+    /// Returns the extent of an aspect in its own texels, from that of the image or of one of its mip levels.
+    pub fn extent(&self, of_image: Extent3D) -> Extent3D {
+        Extent3D {
+            width: of_image.width.div_ceil(self.width),
+            height: of_image.height.div_ceil(self.height),
+            depth: of_image.depth,
+        }
+    }
+
+    /// Returns the bytes that a part of an aspect takes in a buffer without gaps. `None` on overflow.
+    pub fn size_of(&self, extent: Extent3D) -> Option<u64> {
+        self.block.size_of(extent)
+    }
+}
+
+/// The bytes of a depth in a buffer, those of them that are defined, and its bytes in an image.
+fn depth(format: Format) -> (u32, u32, u32) {
+    match format {
+        Format::D16_UNORM | Format::D16_UNORM_S8_UINT => (2, 2, 2),
+        Format::X8_D24_UNORM_PACK32 => (4, 3, 4),
+        Format::D24_UNORM_S8_UINT => (4, 3, 3),
+        _ => (4, 4, 4),
+    }
+}
+
+/// Returns how one aspect of a format, of those that [`aspects`] names, is copied between images and buffers
+/// ("Depth/Stencil Aspect Copy Table" of Vulkan). `None` for a format that is not known, and where the format has
+/// not that aspect or several are named.
+pub fn copied(format: Format, aspect: ImageAspectFlags) -> Option<CopiedTexels> {
+    if aspect.as_raw().count_ones() != 1 || !aspects(format).contains(aspect) {
+        return None;
+    }
+    let texel = |bytes| FormatBlock { bytes, width: 1, height: 1 };
+    if aspect == ImageAspectFlags::DEPTH {
+        let (bytes, used, stored) = depth(format);
+        return Some(CopiedTexels { block: texel(bytes), used, stored, width: 1, height: 1 });
+    }
+    if aspect == ImageAspectFlags::STENCIL {
+        return Some(CopiedTexels { block: texel(1), used: 1, stored: 1, width: 1, height: 1 });
+    }
+    let block = texels(format, aspect)?.block;
+    let (bytes, is_plane) = (block.bytes, aspect != ImageAspectFlags::COLOR);
+    let (block, width, height) =
+        if is_plane { (texel(bytes), block.width, block.height) } else { (block, 1, 1) };
+    Some(CopiedTexels { block, used: bytes, stored: bytes, width, height })
 }
 
 #[cfg(test)]
@@ -224,5 +328,48 @@ mod tests {
         let both = ImageAspectFlags::DEPTH | ImageAspectFlags::STENCIL;
         assert_eq!(aspects(Format::D24_UNORM_S8_UINT), both);
         assert_eq!(texels(Format::D24_UNORM_S8_UINT, ImageAspectFlags::DEPTH), None);
+    }
+
+    #[test]
+    fn aspects_are_copied_in_texels_of_their_own() {
+        let of = |format, aspect| {
+            let found = copied(format, aspect).unwrap();
+            let extent = found.extent(Extent3D { width: 10, height: 6, depth: 1 });
+            (found.block.bytes, found.used, extent.width, extent.height)
+        };
+        let (depth, stencil) = (ImageAspectFlags::DEPTH, ImageAspectFlags::STENCIL);
+        assert_eq!(of(Format::D24_UNORM_S8_UINT, depth), (4, 3, 10, 6));
+        assert_eq!(of(Format::X8_D24_UNORM_PACK32, depth), (4, 3, 10, 6));
+        assert_eq!(of(Format::D16_UNORM_S8_UINT, depth), (2, 2, 10, 6));
+        assert_eq!(of(Format::D32_SFLOAT_S8_UINT, stencil), (1, 1, 10, 6));
+        let second = ImageAspectFlags::PLANE_1;
+        assert_eq!(of(Format::G8_B8R8_2PLANE_420_UNORM, second), (2, 2, 5, 3));
+        assert_eq!(of(Format::G16_B16_R16_3PLANE_422_UNORM, second), (2, 2, 5, 6));
+        let blocks = copied(Format::ASTC_6X5_UNORM_BLOCK, ImageAspectFlags::COLOR).unwrap();
+        assert_eq!(blocks.size_of(Extent3D { width: 10, height: 6, depth: 1 }), Some(4 * 16));
+        assert_eq!(copied(Format::D24_UNORM_S8_UINT, depth | stencil), None);
+        assert_eq!(copied(Format::R8_UNORM, depth), None);
+        assert_eq!(copied(Format::UNDEFINED, ImageAspectFlags::COLOR), None);
+        assert_eq!(copied(Format::G8_B8R8_2PLANE_420_UNORM, ImageAspectFlags::COLOR), None);
+        // What an image stores of all aspects is what its whole block takes.
+        for raw in 1..=Format::D32_SFLOAT_S8_UINT.as_raw() {
+            let format = Format::from_raw(raw);
+            let stored: u32 = [ImageAspectFlags::COLOR, depth, stencil]
+                .iter()
+                .filter_map(|aspect| copied(format, *aspect))
+                .map(|it| it.stored)
+                .sum();
+            assert_eq!(stored, format::block(format).unwrap().bytes, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn numeric_formats_agree_with_the_names_of_formats() {
+        for raw in 1..=Format::D32_SFLOAT.as_raw() {
+            let format = Format::from_raw(raw);
+            let Some(found) = numeric_format(format) else { continue };
+            let (_, kind) = name(format);
+            assert_eq!(format!("{found:?}").to_uppercase(), kind, "{format:?}");
+        }
     }
 }

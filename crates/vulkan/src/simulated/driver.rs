@@ -185,6 +185,16 @@ impl SimulatedDriver {
         assert_eq!(self.live_images(), 0, "images that were never destroyed");
     }
 
+    /// Returns what the queue can do.
+    pub(super) fn flags_of_queue(&self) -> vk::QueueFlags {
+        vk::QueueFlags::from_raw(self.queue_flags.load(Ordering::Relaxed))
+    }
+
+    /// Returns what images like this one can be used for.
+    pub(super) fn features_of_shape(&self, shape: &ImageShape) -> vk::FormatFeatureFlags {
+        features(shape.format, shape.tiling, self.rules.has_desktop_formats)
+    }
+
     /// Applies the test hook to requirements from the rules; an invalid create info is a violation.
     fn checked(
         &self,
@@ -418,7 +428,7 @@ impl Driver for SimulatedDriver {
     }
 
     fn queue_flags(&self) -> vk::QueueFlags {
-        vk::QueueFlags::from_raw(self.queue_flags.load(Ordering::Relaxed))
+        self.flags_of_queue()
     }
 
     fn external(&self) -> &dyn ExternalMemory {

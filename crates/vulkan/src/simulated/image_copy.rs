@@ -1,16 +1,13 @@
-//! Copies between buffers and images on the simulated queue.
-//!
-//! Texels of an image are tightly packed in its memory: layer by layer; in each layer the mip levels, largest
-//! first; in each level depth before stencil.
+//! Copies between buffers and images, and between images, on the simulated queue.
 
 use ash::vk::{self, Handle};
 use vkmem_engine::words::bytes;
 
-use crate::driver::format::{self, FormatBlock};
-use crate::driver::submission::LayoutChange;
+use crate::driver::texel;
 use crate::simulated::driver::SimulatedDriver;
-use crate::simulated::resources::{MemoryOffset, Resource};
-use crate::simulated::rules::ImageShape;
+use crate::simulated::hazards::Access;
+use crate::simulated::plan::{Piece, Plan, Work};
+use crate::simulated::surface::{Needs, Part};
 
 /// The direction of a copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,202 +16,72 @@ pub(super) enum Direction {
     ToBuffer,
 }
 
-impl Direction {
-    fn usages(self) -> (vk::BufferUsageFlags, vk::ImageUsageFlags) {
-        match self {
-            Self::ToImage => {
-                (vk::BufferUsageFlags::TRANSFER_SRC, vk::ImageUsageFlags::TRANSFER_DST)
-            }
-            Self::ToBuffer => {
-                (vk::BufferUsageFlags::TRANSFER_DST, vk::ImageUsageFlags::TRANSFER_SRC)
-            }
-        }
-    }
+pub(super) const READ: Needs = Needs {
+    usage: vk::ImageUsageFlags::TRANSFER_SRC,
+    feature: vk::FormatFeatureFlags::TRANSFER_SRC,
+};
+pub(super) const WRITTEN: Needs = Needs {
+    usage: vk::ImageUsageFlags::TRANSFER_DST,
+    feature: vk::FormatFeatureFlags::TRANSFER_DST,
+};
 
-    fn layout(self) -> vk::ImageLayout {
-        match self {
-            Self::ToImage => vk::ImageLayout::TRANSFER_DST_OPTIMAL,
-            Self::ToBuffer => vk::ImageLayout::TRANSFER_SRC_OPTIMAL,
-        }
-    }
-}
-
-/// How one aspect of a format is stored in images and in buffers.
+/// Texels in a buffer or in the host's memory, in rows and slices as `VkBufferImageCopy` has them.
 #[derive(Clone, Copy)]
-struct Texels {
-    /// The block of texels in a buffer.
-    block: FormatBlock,
-    /// Bytes per block that the image stores: 24-bit depth takes 32 bits in a buffer.
-    stored: u64,
-    /// Bytes per block of the aspects before it.
-    before: u64,
+pub(super) struct Rows {
+    /// Distances in blocks.
+    row: u64,
+    slice: u64,
+    /// Bytes of a block.
+    block: u64,
 }
 
-/// Returns the layout of an aspect of a format. `Err`: the reason if the format has no such aspect.
-fn texels(of: vk::Format, aspect: vk::ImageAspectFlags) -> Result<Texels, String> {
-    let whole = format::block(of).ok_or_else(|| format!("{of:?} has no single block"))?;
-    let aspects: &[(vk::ImageAspectFlags, u64, u32)] = {
-        const DEPTH: vk::ImageAspectFlags = vk::ImageAspectFlags::DEPTH;
-        const STENCIL: vk::ImageAspectFlags = vk::ImageAspectFlags::STENCIL;
-        match of {
-            vk::Format::D16_UNORM => &[(DEPTH, 2, 2)],
-            vk::Format::X8_D24_UNORM_PACK32 | vk::Format::D32_SFLOAT => &[(DEPTH, 4, 4)],
-            vk::Format::S8_UINT => &[(STENCIL, 1, 1)],
-            vk::Format::D16_UNORM_S8_UINT => &[(DEPTH, 2, 2), (STENCIL, 1, 1)],
-            vk::Format::D24_UNORM_S8_UINT => &[(DEPTH, 3, 4), (STENCIL, 1, 1)],
-            vk::Format::D32_SFLOAT_S8_UINT => &[(DEPTH, 4, 4), (STENCIL, 1, 1)],
-            _ if aspect == vk::ImageAspectFlags::COLOR => {
-                return Ok(Texels { block: whole, stored: whole.bytes.into(), before: 0 });
-            }
-            _ => &[],
-        }
-    };
-    let mut before = 0;
-    for (known, stored, in_buffer) in aspects {
-        if *known == aspect {
-            let block = FormatBlock { bytes: *in_buffer, ..whole };
-            return Ok(Texels { block, stored: *stored, before });
-        }
-        before += stored;
-    }
-    Err(format!("{of:?} has no aspect {aspect:?} that is copied by itself"))
-}
-
-/// A region in blocks, after all checks.
-struct Blocks {
-    /// Size of a block in bytes, in the buffer and in the image.
-    in_buffer: u64,
-    in_image: u64,
-    /// Blocks in a row, rows in a slice, slices in a layer.
-    columns: u64,
-    rows: u64,
-    slices: u64,
-    layers: u64,
-    /// Distance of rows and slices in the buffer, in blocks.
-    buffer_row: u64,
-    buffer_slice: u64,
-    /// Offset of the first block in the image, and distances of rows, slices and layers there, in bytes.
-    first: u64,
-    image_row: u64,
-    image_slice: u64,
-    image_layer: u64,
-}
-
-impl Blocks {
-    fn of(shape: &ImageShape, region: &vk::BufferImageCopy) -> Result<Self, String> {
-        let part = region.image_subresource;
-        if part.mip_level >= shape.mip_levels {
-            return Err(format!("has no mip level {}", part.mip_level));
-        }
-        let end = part.base_array_layer.checked_add(part.layer_count);
-        if part.layer_count == 0 || end.is_none_or(|end| end > shape.array_layers) {
-            let (base, count) = (part.base_array_layer, part.layer_count);
-            return Err(format!("layers {base} + {count} lie outside its {}", shape.array_layers));
-        }
-        let Texels { block, stored, before } = texels(shape.format, part.aspect_mask)?;
-        let level = shape.extent_of(part.mip_level);
-        let (offset, extent) = (region.image_offset, region.image_extent);
-        for (start, length, whole, unit) in [
-            (offset.x, extent.width, level.width, block.width),
-            (offset.y, extent.height, level.height, block.height),
-            (offset.z, extent.depth, level.depth, 1),
-        ] {
-            let end = i64::from(start) + i64::from(length);
-            if start < 0 || length == 0 || end > i64::from(whole) {
-                return Err(format!("{offset:?} + {extent:?} lies outside its {level:?}"));
-            }
-            let is_whole = |length: i64| length % i64::from(unit) == 0;
-            if !is_whole(start.into()) || !(is_whole(length.into()) || end == i64::from(whole)) {
-                return Err(format!("{offset:?} + {extent:?} cuts texel blocks"));
-            }
-        }
-        let (row, height) = (region.buffer_row_length, region.buffer_image_height);
-        if (row != 0 && (row < extent.width || !row.is_multiple_of(block.width)))
-            || (height != 0 && (height < extent.height || !height.is_multiple_of(block.height)))
-        {
-            return Err(format!("rows of {row} and images of {height} do not hold {extent:?}"));
-        }
-        let across = |length: u32| u64::from(length.div_ceil(block.width));
-        let down = |length: u32| u64::from(length.div_ceil(block.height));
-        let blocks = |it: vk::Extent3D| across(it.width) * down(it.height) * u64::from(it.depth);
-        let (columns, rows) = (across(extent.width), down(extent.height));
-        let buffer_row = if row == 0 { columns } else { across(row) };
-        let buffer_rows = if height == 0 { rows } else { down(height) };
-        let whole: u64 = format::block(shape.format).map_or(0, |it| it.bytes.into());
-        let levels = |count: u32| -> u64 {
-            (0..count).map(|level| blocks(shape.extent_of(level)) * whole).sum()
+impl Rows {
+    /// Returns the rows of a part. `Err` if the lengths do not hold it.
+    pub(super) fn of(part: &Part, row_length: u32, image_height: u32) -> Result<Self, String> {
+        let block = part.surface.texels.block;
+        let [columns, rows, _] = part.counts;
+        let fits = |length: u32, unit: u32, count: u64| {
+            length == 0 || (length.is_multiple_of(unit) && u64::from(length / unit) >= count)
         };
-        let row = across(level.width) * stored;
-        let (start, image_row, image_slice, image_layer) =
-            if shape.tiling == vk::ImageTiling::LINEAR {
-                let layout = shape.layout_of(&vk::ImageSubresource {
-                    aspect_mask: part.aspect_mask,
-                    mip_level: part.mip_level,
-                    array_layer: part.base_array_layer,
-                })?;
-                (layout.offset, layout.row_pitch, layout.depth_pitch, layout.array_pitch)
-            } else {
-                let layer = levels(shape.mip_levels);
-                let start = u64::from(part.base_array_layer) * layer
-                    + levels(part.mip_level)
-                    + blocks(level) * before;
-                (start, row, row * down(level.height), layer)
-            };
-        // Not negative, as the region lies inside of the level.
-        let block_of = |at: i32, unit: u32| u64::from(at.unsigned_abs() / unit);
-        let first = start
-            + block_of(offset.z, 1) * image_slice
-            + block_of(offset.y, block.height) * image_row
-            + block_of(offset.x, block.width) * stored;
-        Ok(Self {
-            in_buffer: block.bytes.into(),
-            in_image: stored,
-            columns,
-            rows,
-            slices: extent.depth.into(),
-            layers: part.layer_count.into(),
-            buffer_row,
-            buffer_slice: buffer_row * buffer_rows,
-            first,
-            image_row,
-            image_slice,
-            image_layer,
-        })
+        if !fits(row_length, block.width, columns) || !fits(image_height, block.height, rows) {
+            return Err(format!(
+                "rows of {row_length} and images of {image_height} texels do not hold {columns} x {rows} blocks"
+            ));
+        }
+        let or = |length: u32, unit: u32, count| {
+            if length == 0 { count } else { u64::from(length / unit) }
+        };
+        let row = or(row_length, block.width, columns);
+        let slice = row * or(image_height, block.height, rows);
+        Ok(Self { row, slice, block: block.bytes.into() })
     }
 
-    /// Returns the bytes of the buffer from the first copied block to the last.
-    fn buffer_size(&self) -> u64 {
-        let slices = self.slices * self.layers - 1;
-        let blocks = slices * self.buffer_slice + (self.rows - 1) * self.buffer_row + self.columns;
-        blocks * self.in_buffer
+    /// Returns the bytes from the first copied block to the last.
+    pub(super) fn size(&self, part: &Part) -> u64 {
+        let [columns, rows, _] = part.counts;
+        ((part.sheets() - 1) * self.slice + (rows - 1) * self.row + columns) * self.block
     }
 
-    /// Returns ranges that are contiguous on both sides: offset in the buffer, offset in the image, size, in
-    /// bytes.
-    fn pieces(&self) -> Vec<(u64, u64, u64)> {
+    /// Returns the ranges that are contiguous on both sides: offset from the first block here, offset in the
+    /// memory of the image, size, in bytes.
+    pub(super) fn pieces(&self, part: &Part) -> Vec<(u64, u64, u64)> {
+        let [columns, rows, _] = part.counts;
+        let (stored, used) = (part.surface.block, u64::from(part.surface.texels.used));
         let mut pieces: Vec<(u64, u64, u64)> = Vec::new();
-        let mut add = |buffer: u64, image: u64, size: u64| match pieces.last_mut() {
-            Some((b, i, s)) if (*b + *s, *i + *s) == (buffer, image) => *s += size,
-            _ => pieces.push((buffer, image, size)),
+        let mut add = |here: u64, there: u64, size: u64| match pieces.last_mut() {
+            Some((h, t, s)) if (*h + *s, *t + *s) == (here, there) => *s += size,
+            _ => pieces.push((here, there, size)),
         };
-        for layer in 0..self.layers {
-            for slice in 0..self.slices {
-                for row in 0..self.rows {
-                    let slices = (layer * self.slices + slice) * self.buffer_slice;
-                    let buffer = (slices + row * self.buffer_row) * self.in_buffer;
-                    let image = self.first
-                        + layer * self.image_layer
-                        + slice * self.image_slice
-                        + row * self.image_row;
-                    if self.in_buffer == self.in_image {
-                        add(buffer, image, self.columns * self.in_image);
-                        continue;
-                    }
-                    for column in 0..self.columns {
-                        let (buffer, image) =
-                            (buffer + column * self.in_buffer, image + column * self.in_image);
-                        add(buffer, image, self.in_image);
-                    }
+        for sheet in 0..part.sheets() {
+            for row in 0..rows {
+                let here = (sheet * self.slice + row * self.row) * self.block;
+                let there = part.row_at(sheet, row);
+                if self.block == stored && stored == used {
+                    add(here, there, columns * used);
+                    continue;
+                }
+                for column in 0..columns {
+                    add(here + column * self.block, there + column * stored, used);
                 }
             }
         }
@@ -222,108 +89,196 @@ impl Blocks {
     }
 }
 
-impl Resource<ImageShape> {
-    /// Returns the mip levels and layers of a range.
-    fn subresources(&self, range: &vk::ImageSubresourceRange) -> Vec<(u32, u32)> {
-        let count = |count: u32, base: u32, whole: u32| {
-            let rest = whole.saturating_sub(base);
-            if count == vk::REMAINING_MIP_LEVELS { rest } else { count.min(rest) }
-        };
-        let shape = &self.shape;
-        let levels = count(range.level_count, range.base_mip_level, shape.mip_levels);
-        let layers = count(range.layer_count, range.base_array_layer, shape.array_layers);
-        let of_level = |level: u32| {
-            (0..layers).map(move |at| (range.base_mip_level + level, range.base_array_layer + at))
-        };
-        (0..levels).flat_map(of_level).collect()
-    }
-
-    fn layout(&self, subresource: (u32, u32)) -> vk::ImageLayout {
-        self.layouts.get(&subresource).copied().unwrap_or(self.shape.layout)
-    }
-}
-
 impl SimulatedDriver {
-    /// Copies a region. `Err` names the violation of Vulkan's rules; then nothing was copied.
-    pub(super) fn copy_image(
+    /// Plans a copy between a buffer and an image. `Err` names the violation of Vulkan's rules.
+    pub(super) fn plan_texels(
         &self,
         buffer: vk::Buffer,
         image: vk::Image,
         region: &vk::BufferImageCopy,
-        layouts: LayoutChange,
         direction: Direction,
-    ) -> Result<(), String> {
-        let (buffer_usage, image_usage) = direction.usages();
-        let (in_image, blocks) = self.image_place(image, region, &layouts, image_usage)?;
-        let is_colour = region.image_subresource.aspect_mask == vk::ImageAspectFlags::COLOR;
-        let unit = if is_colour { blocks.in_buffer } else { 4 };
-        if !region.buffer_offset.is_multiple_of(unit) {
-            let offset = region.buffer_offset;
+    ) -> Result<Plan, String> {
+        let needs = if direction == Direction::ToImage { WRITTEN } else { READ };
+        let part = self.layers_of(image, region.image_subresource, needs)?;
+        let named = |what: String| format!("image {:#x}: {what}", image.as_raw());
+        if part.surface.shape.samples != vk::SampleCountFlags::TYPE_1 {
+            return Err(named("has more than one sample".into()));
+        }
+        let part = part.with_texels(region.image_offset, region.image_extent).map_err(named)?;
+        self.check_aspect(part.aspect)?;
+        let rows =
+            Rows::of(&part, region.buffer_row_length, region.buffer_image_height).map_err(named)?;
+        let depth_or_stencil = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
+        let is_depth_or_stencil = part.aspect.intersects(depth_or_stencil);
+        let unit = if is_depth_or_stencil { 4 } else { rows.block };
+        let offset = region.buffer_offset;
+        if !offset.is_multiple_of(unit) {
             let unit = bytes(unit);
             return Err(format!(
                 "buffer offset {offset} is not a multiple of the {unit} of a texel block"
             ));
         }
-        let size = blocks.buffer_size();
-        let in_buffer = self.buffer_place(buffer, region.buffer_offset, size, buffer_usage)?;
-        for (from_buffer, from_image, size) in blocks.pieces() {
-            let of_buffer = (in_buffer.0, in_buffer.1 + from_buffer);
-            let of_image = (in_image.0, in_image.1 + from_image);
-            let (from, to) = match direction {
-                Direction::ToImage => (of_buffer, of_image),
-                Direction::ToBuffer => (of_image, of_buffer),
-            };
-            self.device.device_copy(from.0, from.1, to.0, to.1, size);
+        let can_draw = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE;
+        if !offset.is_multiple_of(4) && !self.flags_of_queue().intersects(can_draw) {
+            return Err(format!(
+                "buffer offset {offset} is not a multiple of 4 bytes, on a queue for transfers only"
+            ));
         }
-        let after = if layouts.is_final() { layouts.new } else { direction.layout() };
-        if let Ok(found) = self.images.lock().get_mut(image.as_raw()) {
-            for subresource in found.subresources(&layouts.range) {
-                found.layouts.insert(subresource, after);
+        let usage = match direction {
+            Direction::ToImage => vk::BufferUsageFlags::TRANSFER_SRC,
+            Direction::ToBuffer => vk::BufferUsageFlags::TRANSFER_DST,
+        };
+        let size = rows.size(&part);
+        let (memory, start) = self.buffer_place(buffer, offset, size, usage)?;
+        let pieces = rows.pieces(&part).into_iter().map(|(in_buffer, in_image, size)| {
+            let (of_buffer, of_image) =
+                ((memory, start + in_buffer), (part.surface.memory, in_image));
+            match direction {
+                Direction::ToImage => Piece { from: of_buffer, to: of_image, size },
+                Direction::ToBuffer => Piece { from: of_image, to: of_buffer, size },
             }
-        }
-        Ok(())
+        });
+        let to_image = direction == Direction::ToImage;
+        Ok(Plan {
+            work: Work::Copy(pieces.collect()),
+            accesses: vec![
+                Access::bytes(memory, start, size, !to_image),
+                Access::texels(part, to_image),
+            ],
+        })
     }
 
-    /// Returns the place of an image in memory, and the layout of a region in it.
-    fn image_place(
+    /// Plans a copy between images. `Err` names the violation of Vulkan's rules.
+    pub(super) fn plan_image_copy(
         &self,
-        image: vk::Image,
-        region: &vk::BufferImageCopy,
-        layouts: &LayoutChange,
-        usage: vk::ImageUsageFlags,
-    ) -> Result<(MemoryOffset, Blocks), String> {
-        let handle = image.as_raw();
-        let named = |what: String| format!("image {handle:#x}: {what}");
-        let images = self.images.lock();
-        let found = images.get(handle).map_err(named)?;
-        let shape = &found.shape;
-        if !shape.usage.contains(usage) {
-            return Err(named(format!("was created without {usage:?}")));
-        }
-        if shape.samples != vk::SampleCountFlags::TYPE_1 {
-            return Err(named("has more than one sample".into()));
-        }
-        let blocks = Blocks::of(shape, region).map_err(named)?;
-        let part = region.image_subresource;
-        let changed = found.subresources(&layouts.range);
-        for layer in part.base_array_layer..part.base_array_layer + part.layer_count {
-            if !changed.contains(&(part.mip_level, layer)) {
-                let level = part.mip_level;
-                let what =
-                    format!("level {level} of layer {layer} is put into no layout for the copy");
-                return Err(named(what));
+        source: vk::Image,
+        target: vk::Image,
+        region: &vk::ImageCopy,
+    ) -> Result<Plan, String> {
+        let (mut pieces, mut accesses) = (Vec::new(), Vec::new());
+        for (from, to) in pairs(region.src_subresource, region.dst_subresource)? {
+            let from = self.layers_of(source, from, READ)?;
+            let to = self.layers_of(target, to, WRITTEN)?;
+            self.check_aspect(from.aspect)?;
+            are_compatible(&from, &to)?;
+            // Slices of a volume may be layers of an array: the extent counts those of either.
+            let [from_depth, to_depth] = depths(&from, &to, region.extent.depth)?;
+            let extent = vk::Extent3D { depth: from_depth, ..region.extent };
+            let from = from
+                .with_texels(region.src_offset, extent)
+                .map_err(|what| format!("image {:#x}: {what}", source.as_raw()))?;
+            let counts = [from.counts[0], from.counts[1], to_depth.into()];
+            let to = to
+                .with_blocks(region.dst_offset, counts)
+                .map_err(|what| format!("image {:#x}: {what}", target.as_raw()))?;
+            if from.sheets() != to.sheets() {
+                let (one, two) = (from.sheets(), to.sheets());
+                return Err(format!("a copy of {one} layers or slices to {two}"));
             }
-        }
-        // `UNDEFINED` is allowed for any current layout.
-        if layouts.old != vk::ImageLayout::UNDEFINED {
-            for subresource in changed {
-                let layout = found.layout(subresource);
-                if layout != layouts.old {
-                    return Err(named(format!("is in {layout:?}, not in {:?}", layouts.old)));
-                }
+            if from.overlaps(&to) {
+                return Err(format!(
+                    "image {:#x}: the source of the copy overlaps its target",
+                    source.as_raw()
+                ));
             }
+            pieces.extend(between(&from, &to));
+            accesses.extend([Access::texels(from, false), Access::texels(to, true)]);
         }
-        let place = self.live_memory(found.bound).map_err(named)?;
-        Ok((place, blocks))
+        Ok(Plan { work: Work::Copy(pieces), accesses })
     }
+
+    /// Queues without `GRAPHICS` do not copy depth and stencil.
+    pub(super) fn check_aspect(&self, aspect: vk::ImageAspectFlags) -> Result<(), String> {
+        let depth_or_stencil = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
+        let is_allowed = !aspect.intersects(depth_or_stencil)
+            || self.flags_of_queue().contains(vk::QueueFlags::GRAPHICS);
+        is_allowed
+            .then_some(())
+            .ok_or_else(|| format!("a copy of {aspect:?} on a queue without GRAPHICS"))
+    }
+}
+
+/// Returns the pairs of single aspects that a copy names. `Err` if the aspects of its sides do not fit.
+pub(super) fn pairs(
+    from: vk::ImageSubresourceLayers,
+    to: vk::ImageSubresourceLayers,
+) -> Result<Vec<(vk::ImageSubresourceLayers, vk::ImageSubresourceLayers)>, String> {
+    let (one, two) = (from.aspect_mask, to.aspect_mask);
+    let depth_or_stencil = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
+    let is_single = one.as_raw().count_ones() == 1 && two.as_raw().count_ones() == 1;
+    if one != two && !(is_single && !(one | two).intersects(depth_or_stencil)) {
+        return Err(format!("a copy from {one:?} to {two:?}"));
+    }
+    if one != two {
+        return Ok(vec![(from, to)]);
+    }
+    let bits = (0..u32::BITS).map(|bit| one.as_raw() & (1 << bit)).filter(|bit| *bit != 0);
+    let single = |layers, aspect| vk::ImageSubresourceLayers { aspect_mask: aspect, ..layers };
+    let found: Vec<_> = bits
+        .map(vk::ImageAspectFlags::from_raw)
+        .map(|aspect| (single(from, aspect), single(to, aspect)))
+        .collect();
+    if found.is_empty() { Err("a copy of no aspect".into()) } else { Ok(found) }
+}
+
+/// Returns the depth of either side of a copy between images.
+fn depths(from: &Part, to: &Part, depth: u32) -> Result<[u32; 2], String> {
+    let is_volume = |part: &Part| part.surface.shape.image_type == vk::ImageType::TYPE_3D;
+    let of_flat = |part: &Part| {
+        let layers = part.layers;
+        let fits = layers == depth;
+        fits.then_some(1).ok_or_else(|| format!("a copy of depth {depth} and of {layers} layers"))
+    };
+    match (is_volume(from), is_volume(to)) {
+        (true, false) => Ok([depth, of_flat(to)?]),
+        (false, true) => Ok([of_flat(from)?, depth]),
+        _ => Ok([depth, depth]),
+    }
+}
+
+/// Checks that texels of one part can be copied to another one byte by byte.
+fn are_compatible(from: &Part, to: &Part) -> Result<(), String> {
+    let (one, two) = (from.surface.shape, to.surface.shape);
+    let has_depth = |format| !texel::aspects(format).intersects(vk::ImageAspectFlags::COLOR);
+    let is_plane = |part: &Part| part.aspect.as_raw() >= vk::ImageAspectFlags::PLANE_0.as_raw();
+    let is_depth = |part: &Part| has_depth(part.surface.shape.format) && !is_plane(part);
+    let (first, second) = (one.format, two.format);
+    if (is_depth(from) || is_depth(to)) && first != second {
+        return Err(format!("a copy from {first:?} to {second:?}"));
+    }
+    let (size, other) = (from.surface.texels.block.bytes, to.surface.texels.block.bytes);
+    if size != other {
+        return Err(format!("a copy from {first:?}, of {size} bytes, to {second:?}, of {other}"));
+    }
+    if one.samples != two.samples {
+        return Err(format!("a copy from {:?} to {:?} samples", one.samples, two.samples));
+    }
+    Ok(())
+}
+
+/// Returns the ranges of memory that are copied from one part to another of as many blocks.
+fn between(from: &Part, to: &Part) -> Vec<Piece> {
+    let [columns, rows, _] = from.counts;
+    let (one, two) = (&from.surface, &to.surface);
+    // All bytes of the samples of a block.
+    let used = u64::from(one.texels.used) * u64::from(one.shape.samples.as_raw());
+    let mut pieces = Vec::new();
+    for sheet in 0..from.sheets() {
+        for row in 0..rows {
+            let (source, target) = (from.row_at(sheet, row), to.row_at(sheet, row));
+            let mut add = |column: u64, size| {
+                pieces.push(Piece {
+                    from: (one.memory, source + column * one.block),
+                    to: (two.memory, target + column * two.block),
+                    size,
+                });
+            };
+            if one.block == used && two.block == used {
+                add(0, columns * used);
+            } else {
+                (0..columns).for_each(|column| add(column, used));
+            }
+        }
+    }
+    pieces
 }

@@ -11,16 +11,6 @@ use crate::simulated::rules::ImageShape;
 /// Alignment of the rows of linearly tiled images, in bytes.
 const ROW_ALIGNMENT: u64 = 32;
 
-/// Returns the bytes of depth and of stencil that an image of a format of both has for each texel.
-fn depth_and_stencil(format: vk::Format) -> Option<[u32; 2]> {
-    match format {
-        vk::Format::D16_UNORM_S8_UINT => Some([2, 1]),
-        vk::Format::D24_UNORM_S8_UINT => Some([3, 1]),
-        vk::Format::D32_SFLOAT_S8_UINT => Some([4, 1]),
-        _ => None,
-    }
-}
-
 /// The place of one level of one plane, in bytes.
 struct Level {
     row_pitch: u64,
@@ -40,22 +30,27 @@ impl ImageShape {
     }
 
     /// Returns the texel block of each plane, as which depth and stencil count here; one for other formats
-    /// without planes, none for an unknown one.
+    /// without planes, none for an unknown one. Its width and height are in texels of the image.
     fn plane_blocks(&self) -> Vec<FormatBlock> {
-        if let Some([depth, stencil]) = depth_and_stencil(self.format) {
-            let block = |bytes| FormatBlock { bytes, width: 1, height: 1 };
-            return vec![block(depth), block(stencil)];
-        }
         let planes = format::planes(self.format);
-        if planes.is_empty() {
-            return format::block(self.format).into_iter().collect();
+        if !planes.is_empty() {
+            let block = |it: &format::FormatPlane| FormatBlock {
+                bytes: it.bytes,
+                width: it.width,
+                height: it.height,
+            };
+            return planes.iter().map(block).collect();
         }
-        let block = |it: &format::FormatPlane| FormatBlock {
-            bytes: it.bytes,
-            width: it.width,
-            height: it.height,
+        let of_aspect = |aspect| {
+            let found = texel::copied(self.format, aspect)?;
+            Some(FormatBlock { bytes: found.stored, ..found.block })
         };
-        planes.iter().map(block).collect()
+        let all = [
+            vk::ImageAspectFlags::COLOR,
+            vk::ImageAspectFlags::DEPTH,
+            vk::ImageAspectFlags::STENCIL,
+        ];
+        all.into_iter().filter_map(of_aspect).collect()
     }
 
     fn linear_level(&self, block: FormatBlock, level: u32) -> Option<Level> {

@@ -8,6 +8,9 @@ use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
 /// Memory and the offset in it, in bytes.
 pub(super) type MemoryOffset = (MemoryHandle, u64);
 
+/// A part of an image that has a layout of its own: plane of a disjoint image or else 0, mip level, array layer.
+pub(super) type Subresource = (u32, u32, u32);
+
 /// One buffer or image.
 #[derive(Debug)]
 pub(super) struct Resource<S> {
@@ -19,9 +22,8 @@ pub(super) struct Resource<S> {
     /// Memory and offset in bytes, once bound; for a disjoint image those of its first plane, once all
     /// planes are bound.
     pub(super) bound: Option<(MemoryHandle, u64)>,
-    /// Layouts of the subresources of an image, by mip level and layer, if they differ from that of its
-    /// shape.
-    pub(super) layouts: HashMap<(u32, u32), vk::ImageLayout>,
+    /// Layouts of the subresources of an image, if they differ from that of its shape.
+    pub(super) layouts: HashMap<Subresource, vk::ImageLayout>,
     /// Bound planes of a disjoint image, with memory and offset in bytes.
     pub(super) planes: Vec<(u32, MemoryHandle, u64)>,
 }

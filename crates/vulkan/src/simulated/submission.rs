@@ -90,18 +90,6 @@ impl SimulatedDriver {
         parts.into_iter().flatten().collect()
     }
 
-    /// Executes all commands; returns whether all of them are valid.
-    fn execute_all(&self, commands: &[TransferCommand]) -> bool {
-        let mut allowed = true;
-        for command in commands {
-            if let Err(what) = self.execute(command) {
-                self.device.report_violation(Call::Submit, what);
-                allowed = false;
-            }
-        }
-        allowed
-    }
-
     /// Executes submissions up to a number. Errors in them are violations: for example a resource that was
     /// destroyed too early.
     fn execute_up_to(&self, state: &mut State, up_to: u64) {

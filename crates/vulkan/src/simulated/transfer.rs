@@ -1,4 +1,4 @@
-//! Fills and copies on the simulated queue, on the device's view of memory.
+//! Where resources lie in memory, for commands of the simulated queue and for the host.
 
 use std::ops::Range;
 
@@ -6,50 +6,11 @@ use ash::vk::{self, Handle};
 use vkmem_engine::MemoryRange;
 
 use crate::driver::contract::HostSide;
-use crate::driver::submission::TransferCommand;
 use crate::simulated::driver::SimulatedDriver;
-use crate::simulated::image_copy::Direction;
 use crate::simulated::resources::MemoryOffset;
 use vkmem_engine::words::bytes;
 
 impl SimulatedDriver {
-    /// Executes one command. `Err` names the violation of Vulkan's rules; then nothing was done.
-    pub(super) fn execute(&self, command: &TransferCommand) -> Result<(), String> {
-        match *command {
-            TransferCommand::FillBuffer { buffer, offset, size, value } => {
-                if !offset.is_multiple_of(4) || !size.is_multiple_of(4) {
-                    return Err(format!("a fill of {offset} + {size}, not multiples of 4"));
-                }
-                let usage = vk::BufferUsageFlags::TRANSFER_DST;
-                let (memory, offset) = self.buffer_place(buffer, offset, size, usage)?;
-                self.device.device_fill(memory, offset, size, &value.to_ne_bytes());
-            }
-            TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => {
-                let usage = vk::BufferUsageFlags::TRANSFER_SRC;
-                let from = self.buffer_place(source, source_offset, size, usage)?;
-                let usage = vk::BufferUsageFlags::TRANSFER_DST;
-                let to = self.buffer_place(target, target_offset, size, usage)?;
-                self.device.device_copy(from.0, from.1, to.0, to.1, size);
-            }
-            TransferCommand::CopyBufferToImage { buffer, image, region, layouts } => {
-                if !layouts.is_final() {
-                    return Err(format!("an image is not left in {:?}", layouts.new));
-                }
-                self.copy_image(buffer, image, &region, layouts, Direction::ToImage)?;
-            }
-            TransferCommand::CopyImageToBuffer { image, buffer, region, layouts } => {
-                self.copy_image(buffer, image, &region, layouts, Direction::ToBuffer)?;
-            }
-            TransferCommand::CopyImage { .. }
-            | TransferCommand::BlitImage { .. }
-            | TransferCommand::TransitionImage { .. } => {
-                return Err("a command that is not simulated yet".into());
-            }
-            TransferCommand::Barrier => {}
-        }
-        Ok(())
-    }
-
     /// Implements [`Driver::unflushed`](crate::Driver::unflushed).
     pub(super) fn unflushed_at(&self, place: HostSide) -> Option<Range<u64>> {
         // The range of memory to search, and its offset in the buffer or image.

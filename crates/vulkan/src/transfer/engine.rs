@@ -13,7 +13,7 @@ use crate::driver::submission::Submission;
 use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{Batch, BufferPart, Part};
 use crate::transfer::batches::{Batches, First, Use};
-use crate::transfer::image::{ImagePart, MipChain};
+use crate::transfer::image::{ImagePart, ImagesInFlight, MipChain};
 use crate::transfer::job::{Job, Progress};
 use crate::transfer::lane::{CopyOut, Lane, SLICE};
 use crate::transfer::region::Piece;
@@ -76,6 +76,7 @@ pub struct TransferEngine {
     done: AtomicU64,
     last: AtomicU64,
     lost: Mutex<Option<Lost>, rank::TransfersLost>,
+    images: Mutex<ImagesInFlight, rank::TransferImages>,
     submits: AtomicU64,
     waits: AtomicU64,
 }
@@ -93,6 +94,7 @@ impl TransferEngine {
             done: AtomicU64::new(0),
             last: AtomicU64::new(0),
             lost: Mutex::new(None),
+            images: Mutex::default(),
             submits: AtomicU64::new(0),
             waits: AtomicU64::new(0),
         }
@@ -156,6 +158,17 @@ impl TransferEngine {
         // SAFETY: the callers of `upload` and `download` vouch for their buffers until the jobs have ended,
         // and the rings stay until no segment is in use.
         let outcome = unsafe { batch.submit(&**allocator.driver()) };
+        if let Ok(submission) = outcome
+            && batch.has_images()
+        {
+            let done = Submission(self.done.load(Ordering::Acquire));
+            self.images.lock().add(submission, &batch, done);
+            if let Some(lost) = *self.lost.lock()
+                && submission.0 <= lost.up_to
+            {
+                self.images.lock().lose(Submission(lost.after));
+            }
+        }
         {
             let mut batches = self.batches.lock();
             batches.left(&batch);
@@ -310,6 +323,7 @@ impl TransferEngine {
                 let after = self.done.load(Ordering::Acquire);
                 if error.result == vkmem_engine::DeviceError::DeviceLost {
                     self.lost.lock().get_or_insert(Lost { after, up_to, error });
+                    self.images.lock().lose(Submission(after));
                 }
                 self.done.fetch_max(up_to, Ordering::AcqRel);
                 Err(error)

@@ -1,6 +1,6 @@
 //! Images: their copies in pieces, and the layouts that these find and leave.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use ash::vk;
@@ -289,7 +289,7 @@ impl Batch {
     /// # Safety
     /// That of [`Driver::submit`].
     pub(super) unsafe fn submit(&self, driver: &dyn Driver) -> Result<Submission, Error> {
-        if self.images.all.is_empty() {
+        if !self.has_images() {
             // SAFETY: of the caller.
             return Ok(unsafe { driver.submit(&self.commands) }?);
         }
@@ -311,6 +311,34 @@ impl Batch {
             it.image.layout.unrecord(1);
         }
         submitted.map(|(submission, _)| submission)
+    }
+}
+
+/// Images that submissions use which may not have ended, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct ImagesInFlight(VecDeque<(Submission, Vec<Arc<TrackedLayout>>)>);
+
+impl ImagesInFlight {
+    /// Adds those of a submission; forgets those up to `done`.
+    pub(super) fn add(&mut self, submission: Submission, batch: &Batch, done: Submission) {
+        self.0.retain(|(number, _)| *number > done);
+        let layouts = batch.images.all.iter().map(|it| it.image.layout.clone()).collect();
+        self.0.push_back((submission, layouts));
+    }
+
+    /// Nobody knows what the submissions after one have left.
+    pub(super) fn lose(&mut self, after: Submission) {
+        for (_, layouts) in self.0.iter().filter(|(number, _)| *number > after) {
+            layouts.iter().for_each(|it| it.set(vk::ImageLayout::UNDEFINED));
+        }
+        self.0.clear();
+    }
+}
+
+impl Batch {
+    /// Whether commands of it use an image.
+    pub(super) fn has_images(&self) -> bool {
+        !self.images.all.is_empty()
     }
 }
 

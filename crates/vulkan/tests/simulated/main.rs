@@ -1,8 +1,11 @@
 //! The simulated driver: requirements, binding, copies, and the host's access to its memory.
 
 mod bindings;
+mod blits;
 mod contents;
 mod external;
+mod image_copies;
+mod image_rules;
 mod requirements;
 mod submissions;
 mod transfers;

@@ -166,7 +166,12 @@ fn every_level_and_layer_has_a_place_and_a_layout_of_its_own() {
             image,
             buffer: target,
             region,
-            layouts: LayoutChange::kept(&region, layout),
+            layouts: LayoutChange::of_layers(
+                vk::Format::R8G8B8A8_UNORM,
+                region.image_subresource,
+                layout,
+                layout,
+            ),
         };
         let refuse = |command, word| {
             // SAFETY: handles of this driver.
@@ -234,7 +239,8 @@ fn depth_and_stencil_lie_side_by_side() {
             let copies = [(depth, 0), (stencil, 128)].map(|(aspect, offset)| {
                 let mut region = first_texels(offset, extent);
                 region.image_subresource.aspect_mask = aspect;
-                (region, LayoutChange::kept(&region, GENERAL))
+                let part = region.image_subresource;
+                (region, LayoutChange::of_layers(format, part, GENERAL, GENERAL))
             });
             let there = copies.map(|(region, mut layouts)| {
                 layouts.old = vk::ImageLayout::UNDEFINED;

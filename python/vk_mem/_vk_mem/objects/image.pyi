@@ -1,11 +1,20 @@
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 import numpy.typing as npt
+from typing_extensions import Buffer as PythonBuffer
 
-from vk_mem._typing import Choice
+from vk_mem._typing import ArrayLike, Choice, SupportsArrayInterface
 from vk_mem._vk_mem.objects.allocation import Allocation
 from vk_mem._vk_mem.objects.resource import Resource
-from vk_mem.flags import Format, ImageTiling, ImageType, ImageUsage, SampleCount
+from vk_mem.flags import (
+    Format,
+    ImageLayout,
+    ImageTiling,
+    ImageType,
+    ImageUsage,
+    SampleCount,
+)
 from vk_mem.memory.arrays import SubresourceLayout
 
 @final
@@ -35,6 +44,10 @@ class Image(Resource):
     @property
     def usage(self) -> ImageUsage: ...
     @property
+    def layout(self) -> ImageLayout: ...
+    @layout.setter
+    def layout(self, layout: Choice) -> None: ...
+    @property
     def allocation(self) -> Allocation: ...
     def subresource_layout(
         self,
@@ -56,5 +69,36 @@ class Image(Resource):
         *,
         readonly: bool = False,
     ) -> npt.NDArray[Any]: ...
+    def upload(
+        self,
+        array: ArrayLike,
+        mip_level: int | None = None,
+        base_layer: int | None = None,
+        layer_count: int | None = None,
+        offset: Sequence[int] | None = None,
+        extent: Sequence[int] | None = None,
+        aspect: Choice | None = None,
+        layout: Choice | None = None,
+        *,
+        dtype: Any = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None: ...
+    def download(
+        self,
+        dtype: Any = None,
+        shape: int | Iterable[int] | None = None,
+        mip_level: int | None = None,
+        base_layer: int | None = None,
+        layer_count: int | None = None,
+        offset: Sequence[int] | None = None,
+        extent: Sequence[int] | None = None,
+        aspect: Choice | None = None,
+        *,
+        out: PythonBuffer | SupportsArrayInterface | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Any: ...
+    def generate_mipmaps(
+        self, filter: Choice | None = None, layout: Choice | None = None
+    ) -> None: ...
     def bind(self) -> None: ...
     def destroy(self) -> None: ...

@@ -1,0 +1,138 @@
+//! Downloads: from an image into an array.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use vkmem_engine::Error;
+use vkmem_engine::words::bytes;
+use vkmem_vulkan::{HostSide, Stopped, Target, TransferCall, TransferDirection, UsedImage};
+
+use super::copies::check_read;
+use super::download::{Wanted, hold_target};
+use super::image_direct::read;
+use super::image_place::{ImagePlace, RegionKeywords, used_image};
+use super::image_way::choose_image;
+use super::state::{Kept, Transfer, TransfersState, Watch, Way};
+use super::upload::PROGRESS;
+use super::way::Chosen;
+use crate::errors::invalid;
+use crate::interpreter::detach;
+use crate::lifetime::ownership::AllocatorState;
+use crate::objects::image::Image;
+use crate::objects::image_layout::dtype;
+use crate::package::NEW_TEXELS;
+
+/// A download that was checked, and that nothing was done of.
+pub struct Prepared {
+    array: Py<PyAny>,
+    target: Kept,
+    address: usize,
+    is_new: bool,
+    place: ImagePlace,
+    image: UsedImage,
+    chosen: Chosen,
+}
+
+impl Prepared {
+    /// Checks everything, and makes the array.
+    pub fn new(
+        py: Python<'_>,
+        allocator: &Arc<AllocatorState>,
+        image: &Bound<'_, Image>,
+        keywords: &RegionKeywords<'_, '_>,
+        wanted: &Wanted<'_, '_>,
+        way: Option<Way>,
+    ) -> PyResult<Self> {
+        let place = ImagePlace::of(py, allocator, image, keywords)?;
+        let chosen = choose_image(py, &place, TransferDirection::Download, None, way)?;
+        let (array, is_new) = match wanted.out {
+            Some(_) if wanted.dtype.is_some() || wanted.shape.is_some() => {
+                return Err(invalid(py, "out= stands instead of dtype= and shape="));
+            }
+            Some(out) => (out.clone(), false),
+            None => {
+                let (name, _, channels) = dtype(&place.texels);
+                let sides = PyTuple::new(py, place.sides())?;
+                let natural = (name, sides, channels, place.size);
+                let arguments = (wanted.dtype, wanted.shape, natural, place.describe());
+                (NEW_TEXELS.get(py)?.call1(arguments)?, true)
+            }
+        };
+        let buffer = hold_target(&array)?;
+        let (address, length) = (buffer.address(), buffer.len() as u64);
+        if length != place.size {
+            let (what, region) = (place.resource.describe(), place.describe());
+            let why = format!("{what}: {region}, and out has {}", bytes(length));
+            return Err(invalid(py, why));
+        }
+        if chosen.way != Way::Direct {
+            check_read(py, &place.resource, HostSide::Image(place.image))?;
+        }
+        let (target, image) = (Kept::new(buffer), used_image(image, None)?);
+        Ok(Self { array: array.unbind(), target, address, is_new, place, image, chosen })
+    }
+
+    /// Begins it.
+    pub fn start(
+        self,
+        py: Python<'_>,
+        state: &Arc<TransfersState>,
+        allocator: &Arc<AllocatorState>,
+        batch: Option<u64>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Transfer>> {
+        let Self { array, target, address, is_new, place, image, chosen } = self;
+        let size = place.size;
+        let progress = progress.filter(|_| size > PROGRESS).map(|it| it.clone().unbind());
+        if chosen.waits {
+            state.wait_for_resource(py, allocator, &place.resource)?;
+        }
+        let transfer =
+            chosen.transfer(py, state, &place.resource, size, TransferDirection::Download)?;
+        *transfer.result.lock() = Some(array);
+        *transfer.kept.lock() = Some(target);
+        let watch = Watch::new(progress, size);
+        let job = &transfer.job;
+        let done = if chosen.way == Way::Direct {
+            let _pin = place.resource.enter(py)?;
+            let kind = if is_new { Target::New } else { Target::InUse };
+            let read = detach(py, || read(&place, address, kind, &watch));
+            let (outcome, done) = match read {
+                Ok(()) => (Ok(()), Ok(())),
+                Err(Stopped::Failed(error)) => (Err(error), Ok(())),
+                Err(stopped) => {
+                    let why = Error::InvalidArgument("the transfer was interrupted".into());
+                    (Err(why), Err(stopped))
+                }
+            };
+            state.engine.done_by_host(job, outcome);
+            done
+        } else {
+            let part = place.part(&image);
+            detach(py, || {
+                let call = TransferCall {
+                    allocator: &allocator.device_allocator,
+                    job,
+                    batch,
+                    part,
+                    pause: &|| watch.pause(),
+                    between: &|so_far| watch.between(so_far),
+                };
+                // SAFETY: what keeps the target stays with the transfer until that has ended.
+                unsafe { state.engine.download_image(&call, address) }
+            })
+        };
+        state.count(&transfer);
+        let transfer = Py::new(py, transfer)?;
+        if transfer.get().is_pinned.load(Ordering::Acquire) {
+            state.add(transfer.clone_ref(py));
+        } else {
+            let kept = transfer.get().kept.lock().take();
+            drop(kept);
+        }
+        watch.result(py, done)?;
+        Ok(transfer)
+    }
+}

@@ -1,0 +1,131 @@
+//! Uploads: from an array into an image.
+
+use std::sync::Arc;
+
+use ash::vk;
+use pyo3::prelude::*;
+use vkmem_vulkan::{HostSide, Stopped, TransferCall, TransferDirection};
+
+use super::copies::check_written;
+use super::image_direct::write;
+use super::image_place::{ImagePlace, RegionKeywords, read_layout, used_image};
+use super::image_way::choose_image;
+use super::source::Source;
+use super::state::{Transfer, TransfersState, Watch, Way};
+use super::upload::PROGRESS;
+use super::way::Chosen;
+use crate::errors::invalid;
+use crate::interpreter::detach;
+use crate::lifetime::ownership::AllocatorState;
+use crate::objects::image::Image;
+use vkmem_engine::words::bytes;
+use vkmem_vulkan::UsedImage;
+
+/// An upload that was checked, and that nothing was done of.
+pub struct Prepared {
+    source: Source,
+    place: ImagePlace,
+    image: UsedImage,
+    chosen: Chosen,
+}
+
+impl Prepared {
+    /// Checks everything.
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    pub fn new(
+        py: Python<'_>,
+        allocator: &Arc<AllocatorState>,
+        source: Source,
+        image: &Bound<'_, Image>,
+        keywords: &RegionKeywords<'_, '_>,
+        layout: Option<&Bound<'_, PyAny>>,
+        wanted: Option<Way>,
+    ) -> PyResult<Self> {
+        let place = ImagePlace::of(py, allocator, image, keywords)?;
+        let given = source.size() as u64;
+        if given != place.size {
+            let (what, region) = (place.resource.describe(), place.describe());
+            let why = format!("{what}: {region}, and the array has {}", bytes(given));
+            return Err(invalid(py, why));
+        }
+        let leave = read_layout(image, layout)?;
+        let chosen = choose_image(py, &place, TransferDirection::Upload, leave, wanted)?;
+        if chosen.way != Way::Direct {
+            check_written(py, &place.resource, HostSide::Image(place.image))?;
+        }
+        // Pieces begin at any row, direct copies at each.
+        let block = u64::from(place.texels.block.bytes);
+        let is_cut = source.grain() > 1 && !block.is_multiple_of(source.grain());
+        let source = if is_cut { source.with_grain(py, 1)? } else { source };
+        let image = used_image(image, leave)?;
+        Ok(Self { source, place, image, chosen })
+    }
+
+    /// Begins it. Where the caller interrupts it, what was submitted goes on by itself.
+    pub fn start(
+        self,
+        py: Python<'_>,
+        state: &Arc<TransfersState>,
+        allocator: &Arc<AllocatorState>,
+        batch: Option<u64>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Transfer>> {
+        let Self { source, place, image, chosen } = self;
+        let size = place.size;
+        let progress = progress.filter(|_| size > PROGRESS).map(|it| it.clone().unbind());
+        if chosen.waits {
+            state.wait_for_resource(py, allocator, &place.resource)?;
+        }
+        let transfer =
+            chosen.transfer(py, state, &place.resource, size, TransferDirection::Upload)?;
+        let (watch, reader) = (Watch::new(progress, size), source.reader());
+        let job = &transfer.job;
+        let done = if chosen.way == Way::Direct {
+            let _pin = place.resource.enter(py)?;
+            match detach(py, || write(&place, &reader, &watch)) {
+                Err(Stopped::Interrupted) => {
+                    reader.raised()?;
+                    watch.result(py, Err(Stopped::Interrupted))?;
+                    return Err(invalid(py, "the upload was interrupted"));
+                }
+                Err(Stopped::Failed(error)) => state.engine.done_by_host(job, Err(error)),
+                Ok(()) => state.engine.done_by_host(job, Ok(())),
+            }
+            Ok(())
+        } else {
+            let part = place.part(&image);
+            detach(py, || {
+                let call = TransferCall {
+                    allocator: &allocator.device_allocator,
+                    job,
+                    batch,
+                    part,
+                    pause: &|| watch.pause(),
+                    between: &|so_far| watch.between(so_far),
+                };
+                let fill = |from: u64, length: usize, to: usize| {
+                    // SAFETY: the engine asks for parts of the source, which is held, and for memory of its
+                    // ring.
+                    unsafe { reader.fill(from as usize, length, to) }
+                };
+                state.engine.upload_image(&call, &fill, reader.is_serial())
+            })
+        };
+        let raised = reader.raised();
+        state.count(&transfer);
+        let transfer = Py::new(py, transfer)?;
+        if chosen.way != Way::Direct {
+            // What was submitted of it runs, whatever was raised.
+            state.add(transfer.clone_ref(py));
+        }
+        raised?;
+        watch.result(py, done)?;
+        Ok(transfer)
+    }
+}
+
+/// Whether an image's usage has all flags.
+pub fn has_usage(usage: u64, flags: vk::ImageUsageFlags) -> bool {
+    let flags = u64::from(flags.as_raw());
+    usage & flags == flags
+}

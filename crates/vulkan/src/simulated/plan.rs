@@ -1,0 +1,314 @@
+//! Commands of the simulated queue: what Vulkan forbids about them, and what they do with memory.
+
+use std::collections::HashSet;
+
+use ash::vk::{self, Handle};
+use vkmem_engine::{Call, MemoryHandle};
+
+use crate::driver::image_layouts::{ImagePart, ImageParts};
+use crate::driver::submission::{ImageUse, TransferCommand, layout_aspects};
+use crate::driver::texel;
+use crate::simulated::blit::Blit;
+use crate::simulated::driver::SimulatedDriver;
+use crate::simulated::hazards::{Access, find_hazard};
+use crate::simulated::image_copy::Direction;
+use crate::simulated::resources::{MemoryOffset, Resource, Subresource};
+use crate::simulated::rules::ImageShape;
+
+/// Bytes that are copied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) from: MemoryOffset,
+    pub(super) to: MemoryOffset,
+    pub(super) size: u64,
+}
+
+/// What a command does, after all checks.
+#[derive(Debug)]
+pub(super) enum Work {
+    Nothing,
+    Fill { memory: MemoryHandle, offset: u64, size: u64, value: u32 },
+    Copy(Vec<Piece>),
+    Blit(Vec<Blit>),
+}
+
+/// A command after all checks.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) work: Work,
+    pub(super) accesses: Vec<Access>,
+}
+
+impl SimulatedDriver {
+    /// Executes all commands; returns whether all of them are valid. Of those that are not, nothing is done.
+    pub(super) fn execute_all(&self, commands: &[TransferCommand]) -> bool {
+        let is_barrier = |command: &TransferCommand| matches!(command, TransferCommand::Barrier);
+        // All groups, whatever one of them violates.
+        let mut allowed = true;
+        for group in commands.split(is_barrier) {
+            allowed &= self.execute_group(group);
+        }
+        allowed
+    }
+
+    /// Executes commands that have no barrier between them.
+    fn execute_group(&self, group: &[TransferCommand]) -> bool {
+        let parts = ImageParts::of(group);
+        let mut wrong = self.wrong_parts(&parts);
+        let is_refused: Vec<bool> = wrong.iter().map(Option::is_some).collect();
+        let mut violations: Vec<String> = wrong.iter_mut().filter_map(Option::take).collect();
+        let mut users = vec![0; parts.parts.len()];
+        for (image, _, layouts) in group.iter().flat_map(TransferCommand::images).flatten() {
+            if let Some(index) = parts.index_of(image, &layouts.range) {
+                users[index] += 1;
+            }
+        }
+        let mut is_used = vec![false; parts.parts.len()];
+        let (mut works, mut accesses) = (Vec::new(), Vec::new());
+        for (at, command) in group.iter().enumerate() {
+            let used: Vec<usize> = command
+                .images()
+                .into_iter()
+                .flatten()
+                .filter_map(|(image, _, layouts)| parts.index_of(image, &layouts.range))
+                .collect();
+            // Told already.
+            if used.iter().any(|index| is_refused[*index]) {
+                continue;
+            }
+            let is_transition = matches!(command, TransferCommand::TransitionImage { .. });
+            if is_transition && used.iter().any(|index| users[*index] > 1) {
+                violations
+                    .push("a transition of what another command uses, without a barrier".into());
+                continue;
+            }
+            let plan = self
+                .plan(command)
+                .and_then(|plan| self.check_layouts(command, &parts).map(|()| plan));
+            match plan {
+                Err(what) => violations.push(what),
+                Ok(plan) => {
+                    used.iter().for_each(|index| is_used[*index] = true);
+                    works.push(plan.work);
+                    accesses.push((at, plan.accesses));
+                }
+            }
+        }
+        violations.extend(find_hazard(&accesses));
+        for (part, _) in parts.parts.iter().zip(&is_used).filter(|(_, used)| **used) {
+            self.set_layout(part);
+        }
+        works.iter().for_each(|work| self.perform(work));
+        violations.iter().for_each(|what| self.device.report_violation(Call::Submit, what));
+        violations.is_empty()
+    }
+
+    /// Returns what Vulkan forbids about the layout transition of each part.
+    fn wrong_parts(&self, parts: &ImageParts) -> Vec<Option<String>> {
+        let images = self.images.lock();
+        let mut seen: HashSet<(vk::Image, Subresource)> = HashSet::new();
+        let mut wrong_part = |part: &ImagePart| {
+            let handle = part.image.as_raw();
+            let named = |what: String| format!("image {handle:#x}: {what}");
+            // The command that uses the image tells that it is not live.
+            let found = images.get(handle).ok()?;
+            let aspects = part.range.aspect_mask;
+            let shape = &found.shape;
+            let together = layout_aspects(shape.format);
+            let of_planes = texel::aspects(shape.format);
+            let disjoint = shape.flags.contains(vk::ImageCreateFlags::DISJOINT);
+            if aspects != together
+                && !(disjoint && !aspects.is_empty() && of_planes.contains(aspects))
+            {
+                let what =
+                    format!("the layout of {aspects:?} is changed alone, not of {together:?}");
+                return Some(named(what));
+            }
+            for subresource in found.subresources(&part.range) {
+                if !seen.insert((part.image, subresource)) {
+                    let (_, level, layer) = subresource;
+                    let what =
+                        format!("two ranges that differ contain level {level} of layer {layer}");
+                    return Some(named(what));
+                }
+                let layout = found.layout(subresource);
+                // `UNDEFINED` is allowed for any current layout.
+                if part.old != vk::ImageLayout::UNDEFINED && layout != part.old {
+                    return Some(named(format!("is in {layout:?}, not in {:?}", part.old)));
+                }
+            }
+            None
+        };
+        parts.parts.iter().map(&mut wrong_part).collect()
+    }
+
+    /// Checks that a command's layouts are those of its parts, and that these contain its texels.
+    fn check_layouts(&self, command: &TransferCommand, parts: &ImageParts) -> Result<(), String> {
+        let layers = match *command {
+            TransferCommand::CopyBufferToImage { region, .. }
+            | TransferCommand::CopyImageToBuffer { region, .. } => {
+                [Some(region.image_subresource), None]
+            }
+            TransferCommand::CopyImage { region, .. } => {
+                [Some(region.src_subresource), Some(region.dst_subresource)]
+            }
+            TransferCommand::BlitImage { region, .. } => {
+                [Some(region.src_subresource), Some(region.dst_subresource)]
+            }
+            _ => [None, None],
+        };
+        for (of_use, layers) in command.images().into_iter().zip(layers) {
+            let Some((image, of_use, layouts)) = of_use else { continue };
+            if of_use != ImageUse::Read && !layouts.is_final() {
+                return Err(format!("an image is not left in {:?}", layouts.new));
+            }
+            let handle = image.as_raw();
+            let named = |what: String| format!("image {handle:#x}: {what}");
+            if let Some(part) = parts.part(image, &layouts.range)
+                && (part.old != layouts.old || (layouts.is_final() && part.new() != layouts.new))
+            {
+                let what = format!(
+                    "goes from {:?} to {:?} in one command, from {:?} to {:?} in another one",
+                    part.old,
+                    part.new(),
+                    layouts.old,
+                    layouts.new
+                );
+                return Err(named(what));
+            }
+            let images = self.images.lock();
+            let found = images.get(handle).map_err(named)?;
+            let changed = found.subresources(&layouts.range);
+            if changed.is_empty() {
+                return Err(named("has none of the levels and layers of the range".into()));
+            }
+            let Some(layers) = layers else { continue };
+            let plane = found.layout_plane(layers.aspect_mask);
+            let level = layers.mip_level;
+            let end = layers.base_array_layer.saturating_add(layers.layer_count);
+            for layer in layers.base_array_layer..end.min(found.shape.array_layers) {
+                if level < found.shape.mip_levels && !changed.contains(&(plane, level, layer)) {
+                    let what = format!(
+                        "level {level} of layer {layer} is put into no layout for the copy"
+                    );
+                    return Err(named(what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_layout(&self, part: &ImagePart) {
+        if let Ok(found) = self.images.lock().get_mut(part.image.as_raw()) {
+            for subresource in found.subresources(&part.range) {
+                found.layouts.insert(subresource, part.new());
+            }
+        }
+    }
+
+    /// Returns what a command does. `Err` names the violation of Vulkan's rules.
+    fn plan(&self, command: &TransferCommand) -> Result<Plan, String> {
+        let flags = self.flags_of_queue();
+        let any = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER;
+        if !flags.intersects(any) {
+            return Err(format!("a queue with {flags:?} cannot copy"));
+        }
+        match *command {
+            TransferCommand::FillBuffer { buffer, offset, size, value } => {
+                if !offset.is_multiple_of(4) || !size.is_multiple_of(4) {
+                    return Err(format!("a fill of {offset} + {size}, not multiples of 4"));
+                }
+                let usage = vk::BufferUsageFlags::TRANSFER_DST;
+                let (memory, offset) = self.buffer_place(buffer, offset, size, usage)?;
+                Ok(Plan {
+                    work: Work::Fill { memory, offset, size, value },
+                    accesses: vec![Access::bytes(memory, offset, size, true)],
+                })
+            }
+            TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => {
+                let usage = vk::BufferUsageFlags::TRANSFER_SRC;
+                let from = self.buffer_place(source, source_offset, size, usage)?;
+                let usage = vk::BufferUsageFlags::TRANSFER_DST;
+                let to = self.buffer_place(target, target_offset, size, usage)?;
+                Ok(Plan {
+                    work: Work::Copy(vec![Piece { from, to, size }]),
+                    accesses: vec![
+                        Access::bytes(from.0, from.1, size, false),
+                        Access::bytes(to.0, to.1, size, true),
+                    ],
+                })
+            }
+            TransferCommand::CopyBufferToImage { buffer, image, ref region, .. } => {
+                self.plan_texels(buffer, image, region, Direction::ToImage)
+            }
+            TransferCommand::CopyImageToBuffer { image, buffer, ref region, .. } => {
+                self.plan_texels(buffer, image, region, Direction::ToBuffer)
+            }
+            TransferCommand::CopyImage { source, target, ref region, .. } => {
+                self.plan_image_copy(source, target, region)
+            }
+            TransferCommand::BlitImage { source, target, ref region, filter, .. } => {
+                self.plan_blit(source, target, region, filter)
+            }
+            TransferCommand::TransitionImage { .. } | TransferCommand::Barrier => {
+                Ok(Plan { work: Work::Nothing, accesses: Vec::new() })
+            }
+        }
+    }
+
+    fn perform(&self, work: &Work) {
+        match work {
+            Work::Nothing => {}
+            Work::Fill { memory, offset, size, value } => {
+                self.device.device_fill(*memory, *offset, *size, &value.to_ne_bytes());
+            }
+            Work::Copy(pieces) => {
+                for Piece { from, to, size } in pieces {
+                    self.device.device_copy(from.0, from.1, to.0, to.1, *size);
+                }
+            }
+            Work::Blit(blits) => blits.iter().for_each(|blit| blit.run(&self.device)),
+        }
+    }
+}
+
+impl Resource<ImageShape> {
+    /// Returns the plane that an aspect's layout is tracked by: planes of a disjoint image have their own.
+    fn layout_plane(&self, aspect: vk::ImageAspectFlags) -> u32 {
+        let disjoint = self.shape.flags.contains(vk::ImageCreateFlags::DISJOINT);
+        if disjoint { texel::plane_of(aspect) as u32 } else { 0 }
+    }
+
+    /// Returns the planes, mip levels and layers of a range.
+    pub(super) fn subresources(&self, range: &vk::ImageSubresourceRange) -> Vec<Subresource> {
+        let count = |count: u32, base: u32, whole: u32| {
+            let rest = whole.saturating_sub(base);
+            if count == vk::REMAINING_MIP_LEVELS { rest } else { count.min(rest) }
+        };
+        let shape = &self.shape;
+        let planes: Vec<u32> = if shape.flags.contains(vk::ImageCreateFlags::DISJOINT) {
+            let all = texel::aspects(shape.format);
+            let named = range.aspect_mask;
+            let chosen = if named == vk::ImageAspectFlags::COLOR { all } else { named & all };
+            (0..3)
+                .filter(|plane| chosen.contains(crate::driver::disjoint::aspect(*plane)))
+                .collect()
+        } else {
+            vec![0]
+        };
+        let levels = count(range.level_count, range.base_mip_level, shape.mip_levels);
+        let layers = count(range.layer_count, range.base_array_layer, shape.array_layers);
+        let mut found = Vec::new();
+        for plane in planes {
+            for level in range.base_mip_level..range.base_mip_level + levels {
+                let layers = range.base_array_layer..range.base_array_layer + layers;
+                found.extend(layers.map(|layer| (plane, level, layer)));
+            }
+        }
+        found
+    }
+
+    pub(super) fn layout(&self, subresource: Subresource) -> vk::ImageLayout {
+        self.layouts.get(&subresource).copied().unwrap_or(self.shape.layout)
+    }
+}
