@@ -95,6 +95,10 @@ ranks! {
     MovableTable,
     /// A defragmentation that goes on in steps, between two of them. Alone.
     Stepping,
+    /// A defragmentation whose copies the caller makes. Alone.
+    Protocol,
+    /// The Python objects of one. Alone.
+    ProtocolObjects,
     /// Transfers of an allocator. Alone: a copy of the list is iterated.
     Background,
     /// Batches of transfers that threads have open. Before the batches themselves.

@@ -3,21 +3,23 @@
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo, HeapBudget, PoolId};
 
 use super::Allocator;
+use crate::arguments::callback::callable;
 use crate::arguments::numbers::{quantity, real, unsigned};
 use crate::arguments::text::Text;
-use crate::errors::invalid;
+use crate::errors::{IntoPyResult, invalid};
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::ownership::Background;
 use crate::moving::callbacks;
 use crate::moving::mover::Mover;
-use crate::moving::run::{Figures, Pass, Run};
+use crate::moving::passes::Defragmentation;
+use crate::moving::protocol::ProtocolRun;
+use crate::moving::run::{Figures, Pass, Run, statistics};
 use crate::objects::pool::Pool;
-use crate::package::DEFRAGMENTATION_STATISTICS;
+use crate::objects::resource::ResourceObject;
 
 /// Limits of one pass of `defragment`: enough for the device to be busy, and little enough to look for signals
 /// in between.
@@ -34,21 +36,6 @@ fn algorithm(py: Python<'_>, name: Option<Text>) -> PyResult<DefragmentationAlgo
         let all = DefragmentationAlgorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
         invalid(py, format!("algorithm is '{}'; there are {all}", name.escape_debug()))
     })
-}
-
-fn statistics<'py>(py: Python<'py>, figures: &Figures) -> PyResult<Bound<'py, PyAny>> {
-    let stayed = PyDict::new(py);
-    for (reason, count) in &figures.stayed {
-        stayed.set_item(reason, count)?;
-    }
-    let done = &figures.done;
-    DEFRAGMENTATION_STATISTICS.get(py)?.call1((
-        done.bytes_moved,
-        done.bytes_freed,
-        done.allocations_moved,
-        done.device_memory_blocks_freed,
-        stayed,
-    ))
 }
 
 /// How much of each heap is in use: blocks and allocations, their numbers and bytes.
@@ -232,6 +219,63 @@ impl Allocator {
         let figures = self.step(py, wanted, max_bytes, max_moves)?;
         self.handlers.call_pending(py, &self.state);
         statistics(py, &figures)
+    }
+
+    /// Begins a defragmentation whose copies the caller makes (`vmaBeginDefragmentation`), for programs that
+    /// record them into command buffers of their own; returns a `Defragmentation`, to be used as a context manager
+    /// and iterated over. Each `DefragmentationPass` has `moves`, whose `create_buffer()` and `create_image()` make
+    /// the new handles. The caller copies, and waits for the copies and for all that uses the old handles, before
+    /// it goes on to the next pass: then the resources have their new handles, and the old ones are destroyed.
+    ///
+    /// Movable resources take part, and any `Buffer`, `Image` or `Allocation` in `resources`. What was mapped,
+    /// viewed or destroyed by the end of a pass stays. `pool` and `algorithm` are those of `defragment`; a pass
+    /// moves at most `max_bytes_per_pass` bytes and `max_allocations_per_pass` resources (0: no limit). Before each
+    /// pass `break_callback()` is called, and a true result ends the iteration.
+    ///
+    /// Raises `FeatureNotPresentError` for a pool with the linear algorithm.
+    #[pyo3(
+        signature = (
+            resources = None, *, pool = None, algorithm = None, max_bytes_per_pass = None,
+            max_allocations_per_pass = None, break_callback = None
+        ),
+        text_signature = "($self, resources=(), *, pool=None, algorithm='balanced', max_bytes_per_pass=0, max_allocations_per_pass=0, break_callback=None)"
+    )]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn begin_defragmentation(
+        &self,
+        py: Python<'_>,
+        resources: Option<&Bound<'_, PyAny>>,
+        pool: Option<&Bound<'_, Pool>>,
+        algorithm: Option<Text>,
+        max_bytes_per_pass: Option<&Bound<'_, PyAny>>,
+        max_allocations_per_pass: Option<&Bound<'_, PyAny>>,
+        break_callback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Defragmentation> {
+        let _inside = self.state.enter(py)?;
+        let algorithm = self::algorithm(py, algorithm)?;
+        let from = pool.map(|pool| pool.get().state.clone());
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
+        let limit = |value: Option<&Bound<'_, PyAny>>, name| {
+            value.map_or(Ok(0), |value| quantity(value, name))
+        };
+        let most = limit(max_allocations_per_pass, "max_allocations_per_pass")?;
+        let mut given = Vec::new();
+        for object in resources.map(|it| it.try_iter()).transpose()?.into_iter().flatten() {
+            let object = object?;
+            let resource = self.check_here(&object, "Buffer, Image or Allocation")?;
+            resource.resource.check_live(py)?;
+            given.push(object.cast_into::<ResourceObject>()?.unbind());
+        }
+        let info = DefragmentationInfo {
+            pool: from.as_ref().map(|pool| pool.id),
+            algorithm,
+            max_bytes_per_pass: limit(max_bytes_per_pass, "max_bytes_per_pass")?,
+            max_moves_per_pass: u32::try_from(most).unwrap_or(u32::MAX),
+            slides: false,
+        };
+        let interrupt = break_callback.map(callable).transpose()?.flatten();
+        let run = ProtocolRun::begin(&self.state, &info).or_raise(py)?;
+        Ok(Defragmentation::new(self.state.clone(), run, given, interrupt))
     }
 
     /// Calls `callback(moves)` with a list of `Move`, once for each step of a defragmentation in which resources

@@ -12,7 +12,8 @@ use crate::observe::event::{Event, EventKind, Relocated};
 use crate::package::{LOCATION, MOVE};
 use crate::process::forks::in_one_process;
 
-fn location<'py>(py: Python<'py>, it: &Location) -> PyResult<Bound<'py, PyAny>> {
+/// A `Location` of Python.
+pub fn location<'py>(py: Python<'py>, it: &Location) -> PyResult<Bound<'py, PyAny>> {
     let place = &it.allocation;
     LOCATION.get(py)?.call1((place.memory.0, place.offset, place.size, place.memory_type_index))
 }

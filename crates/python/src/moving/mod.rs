@@ -3,5 +3,7 @@
 pub(crate) mod callbacks;
 pub(crate) mod mover;
 pub(crate) mod obstacle;
+pub(crate) mod passes;
+pub(crate) mod protocol;
 pub(crate) mod run;
 pub(crate) mod step;

@@ -54,18 +54,29 @@ impl Obstacle {
     /// What keeps a resource where it is at the moment; `None` if it can move. The caller holds the GIL.
     pub fn of(resource: &Resource) -> Option<Self> {
         let Some(movable) = resource.movable() else { return Some(Self::NotMovable) };
+        if let Some(why) = Self::of_use(resource) {
+            Some(why)
+        } else if movable.is_held_by_address() {
+            Some(Self::DeviceAddress)
+        } else if resource.handle() == ResourceHandle::Memory {
+            Some(Self::NotMovable)
+        } else if !can_copy(resource, &movable.kept) {
+            Some(Self::Queue)
+        } else {
+            None
+        }
+    }
+
+    /// What uses a resource at the moment; `None` if nothing does. The caller holds the GIL.
+    pub fn of_use(resource: &Resource) -> Option<Self> {
         if resource.pins.is_closed() {
             Some(Self::Ended)
         } else if resource.open_mappings.load(Ordering::Acquire) > 0 {
             Some(Self::Mapped)
         } else if resource.bound_here.load(Ordering::Acquire) > 0 {
             Some(Self::Aliased)
-        } else if movable.is_held_by_address() {
-            Some(Self::DeviceAddress)
-        } else if resource.pins.is_in_use() || resource.handle() == ResourceHandle::Memory {
+        } else if resource.pins.is_in_use() {
             Some(Self::InUse)
-        } else if !can_copy(resource, &movable.kept) {
-            Some(Self::Queue)
         } else {
             None
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use vkmem_engine::{
     Allocation, AllocationId, Defragmentation, DefragmentationInfo, DefragmentationStatistics,
     Error, Move,
@@ -17,6 +18,7 @@ use super::step::{self, Moved, Planned};
 use crate::errors::IntoPyResult;
 use crate::interpreter::detach;
 use crate::lifetime::ownership::{AllocatorState, Background};
+use crate::package::DEFRAGMENTATION_STATISTICS;
 
 /// A run and what is known of it so far.
 pub struct Run {
@@ -161,4 +163,20 @@ fn may_move(
         noted.insert(id, why);
     }
     why.is_none()
+}
+
+/// As `DefragmentationStatistics` of Python.
+pub fn statistics<'py>(py: Python<'py>, figures: &Figures) -> PyResult<Bound<'py, PyAny>> {
+    let stayed = PyDict::new(py);
+    for (reason, count) in &figures.stayed {
+        stayed.set_item(reason, count)?;
+    }
+    let done = &figures.done;
+    DEFRAGMENTATION_STATISTICS.get(py)?.call1((
+        done.bytes_moved,
+        done.bytes_freed,
+        done.allocations_moved,
+        done.device_memory_blocks_freed,
+        stayed,
+    ))
 }
