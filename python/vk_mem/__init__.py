@@ -69,8 +69,8 @@ from vk_mem.flags import (
     BufferUsage,
     DeviceType,
     ExternalMemoryHandleType,
-    Format,
     Filter,
+    Format,
     ImageAspect,
     ImageCreateFlags,
     ImageLayout,
@@ -87,7 +87,12 @@ from vk_mem.flags import (
 from vk_mem.memory.arrays import SubresourceLayout
 from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
 from vk_mem.memory.buffer_range import BufferRange
-from vk_mem.memory.defragmentation import DefragmentationStatistics, Location, Move
+from vk_mem.memory.defragmentation import (
+    DefragmentationPolicy,
+    DefragmentationStatistics,
+    Location,
+    Move,
+)
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.memory.transfers import TransferStatistics
 from vk_mem.memory.virtual import VirtualAllocations
@@ -115,6 +120,7 @@ __all__ = [
     "DefragmentationDestination",
     "DefragmentationMove",
     "DefragmentationPass",
+    "DefragmentationPolicy",
     "DefragmentationStatistics",
     "Device",
     "DeviceLostError",
@@ -127,11 +133,11 @@ __all__ = [
     "EmptyBlockRetention",
     "ExternalMemoryHandleType",
     "FeatureNotPresentError",
+    "Filter",
     "Format",
     "HeapBudget",
     "HeapBudgets",
     "Image",
-    "Filter",
     "ImageAspect",
     "ImageCreateFlags",
     "ImageLayout",

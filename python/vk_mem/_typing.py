@@ -63,7 +63,7 @@ class AllocationKeywords(TypedDict, total=False):
     pool: Pool | None
     """The pool to allocate from, instead of the default pools."""
     movable: bool | Literal["with_address"] | None
-    """Whether `Allocator.defragment` may move it: by default as the pool says, or not at all."""
+    """Whether `Allocator.defragment` may move it; by default as the pool says."""
     priority: float | None
     """Priority of dedicated memory, from 0 to 1 (`VK_EXT_memory_priority`)."""
     export_handle_types: Flags | None
@@ -277,7 +277,7 @@ class PoolKeywords(TypedDict, total=False):
     fallback: bool
     """Allocates from the default pools when this pool is full, first from its memory type."""
     movable: bool | Literal["with_address"]
-    """Whether `Allocator.defragment` may move what is created in it, unless the call says otherwise."""
+    """Whether `Allocator.defragment` may move what is created in it."""
     name: str | None
     """A name for errors, tables and dumps."""
 

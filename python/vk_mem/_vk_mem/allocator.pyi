@@ -43,7 +43,11 @@ from vk_mem._vk_mem.transfer import Transfers
 from vk_mem.dump import Dump
 from vk_mem.errors import VkMemError
 from vk_mem.memory.buffer_range import BufferRange
-from vk_mem.memory.defragmentation import DefragmentationStatistics, Move
+from vk_mem.memory.defragmentation import (
+    DefragmentationPolicy,
+    DefragmentationStatistics,
+    Move,
+)
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.observe.leaks import Leaks
 from vk_mem.observe.tables import HeapBudgets
@@ -69,6 +73,7 @@ class Allocator:
         preferred_small_heap_block_size: int | None = None,
         enforce_allocation_count: bool = True,
         strict_host_access: bool | None = None,
+        auto_defragment: bool | DefragmentationPolicy | None = None,
     ) -> Self: ...
     @property
     def strict_host_access(self) -> bool: ...

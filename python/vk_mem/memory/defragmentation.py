@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vk_mem.text import counted, size_text
 
 if TYPE_CHECKING:
     from vk_mem._vk_mem import Buffer, Image
 
-__all__ = ["DefragmentationStatistics", "Location", "Move"]
+__all__ = ["DefragmentationPolicy", "DefragmentationStatistics", "Location", "Move"]
 
 
 class Location(NamedTuple):
@@ -38,6 +38,20 @@ class Move(NamedTuple):
     """The memory that it was in."""
     new_location: Location
     """The memory that it is in."""
+
+
+class DefragmentationPolicy(NamedTuple):
+    """When `Allocator(auto_defragment=...)` defragments by itself, and how much at once."""
+
+    share: float = 0.125
+    """It does where the blocks of a heap exceed what is allocated in them by this share and one
+    block."""
+    max_bytes: int = 16 << 20
+    """Most bytes that a frame moves; what is larger moves alone."""
+    max_moves: int = 128
+    """Most resources that a frame moves."""
+    algorithm: Literal["fast", "balanced", "full", "extensive"] = "balanced"
+    """As of `Allocator.defragment`."""
 
 
 class DefragmentationStatistics(NamedTuple):

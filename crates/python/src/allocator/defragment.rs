@@ -3,21 +3,21 @@
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use vkmem_engine::lock::{Mutex, rank};
-use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo, HeapBudget, PoolId};
+use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo};
 
 use super::Allocator;
+use super::steps::{STEP_BYTES, STEP_MOVES};
 use crate::arguments::callback::callable;
 use crate::arguments::numbers::{quantity, real, unsigned};
+use crate::arguments::options::thoroughness;
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
 use crate::lifetime::enter::enter_pool;
-use crate::lifetime::ownership::Background;
 use crate::moving::callbacks;
 use crate::moving::mover::Mover;
 use crate::moving::passes::Defragmentation;
 use crate::moving::protocol::ProtocolRun;
-use crate::moving::run::{Figures, Pass, Run, statistics};
+use crate::moving::run::{Pass, Run, statistics};
 use crate::objects::pool::Pool;
 use crate::objects::resource::ResourceObject;
 
@@ -26,82 +26,9 @@ use crate::objects::resource::ResourceObject;
 const PASS_BYTES: u64 = 256 << 20;
 const PASS_MOVES: u32 = 1024;
 
-/// Limits of `defragment_step`.
-const STEP_BYTES: u64 = 16 << 20;
-const STEP_MOVES: u32 = 128;
-
-fn algorithm(py: Python<'_>, name: Option<Text>) -> PyResult<DefragmentationAlgorithm> {
-    let Some(Text(name)) = name else { return Ok(DefragmentationAlgorithm::default()) };
-    DefragmentationAlgorithm::from_name(&name).ok_or_else(|| {
-        let all = DefragmentationAlgorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
-        invalid(py, format!("algorithm is '{}'; there are {all}", name.escape_debug()))
-    })
-}
-
-/// How much of each heap is in use: blocks and allocations, their numbers and bytes.
-type Usage = Vec<(u64, u64, u64, u64)>;
-
-fn usage(budgets: &[HeapBudget]) -> Usage {
-    let figures = |it: &HeapBudget| {
-        (it.block_count.into(), it.block_bytes, it.allocation_count, it.allocation_bytes)
-    };
-    budgets.iter().map(figures).collect()
-}
-
-/// A defragmentation that goes on from step to step.
-#[derive(Default)]
-pub struct Steps {
-    run: Mutex<Option<(Wanted, Run)>, rank::Stepping>,
-    /// What was in use when there was nothing more to move.
-    tidy: Mutex<Option<(Wanted, Usage)>, rank::Stepping>,
-}
-
-/// What the steps tidy, and how.
-type Wanted = (Option<PoolId>, DefragmentationAlgorithm);
-
 impl Allocator {
-    /// Makes the moves of one step. A run that has ended begins anew when something has changed.
-    fn step(
-        &self,
-        py: Python<'_>,
-        wanted: Wanted,
-        max_bytes: u64,
-        max_moves: u32,
-    ) -> PyResult<Figures> {
-        let (pool, algorithm) = wanted;
-        let kept = self.steps.run.lock().take();
-        let (mut run, is_new) = match kept {
-            Some((of, run)) if of == wanted => (run, false),
-            other => {
-                if let Some((_, run)) = other {
-                    run.end(&self.state);
-                }
-                let now = usage(&self.state.engine().heap_budgets());
-                if self.steps.tidy.lock().as_ref() == Some(&(wanted, now)) {
-                    Mover::of(&self.state).retire(py, &self.state);
-                    return Ok(Figures::default());
-                }
-                let info = DefragmentationInfo { pool, algorithm, ..Default::default() };
-                (Run::begin(py, &self.state, &info)?, true)
-            }
-        };
-        let before = if is_new { Figures::default() } else { run.figures() };
-        // No limit of 0: that would be none.
-        run.limit(max_bytes.max(1), max_moves.max(1));
-        let pass = self.pass(py, &mut run)?;
-        let figures = run.figures();
-        if pass.had_moves {
-            *self.steps.run.lock() = Some((wanted, run));
-        } else {
-            run.end(&self.state);
-            let now = usage(&self.state.engine().heap_budgets());
-            *self.steps.tidy.lock() = Some((wanted, now));
-        }
-        Ok(figures.since(&before))
-    }
-
     /// Makes the moves of a pass, and tells of them.
-    fn pass(&self, py: Python<'_>, run: &mut Run) -> PyResult<Pass> {
+    pub(super) fn pass(&self, py: Python<'_>, run: &mut Run) -> PyResult<Pass> {
         let pass = run.pass(py, &self.state)?;
         callbacks::tell(&self.state, &pass.moved);
         callbacks::call(py, &self.handlers.moved, &pass.moved);
@@ -147,7 +74,7 @@ impl Allocator {
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(py)?;
-        let algorithm = self::algorithm(py, algorithm)?;
+        let algorithm = thoroughness(py, algorithm)?;
         let from = pool.map(|pool| pool.get().state.clone());
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let most = max_bytes.map_or(Ok(u64::MAX), |it| unsigned(it, "max_bytes"))?;
@@ -209,7 +136,7 @@ impl Allocator {
         algorithm: Option<Text>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.state.enter(py)?;
-        let algorithm = self::algorithm(py, algorithm)?;
+        let algorithm = thoroughness(py, algorithm)?;
         let from = pool.map(|pool| pool.get().state.clone());
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let max_bytes = max_bytes.map_or(Ok(STEP_BYTES), |it| quantity(it, "max_bytes"))?;
@@ -252,7 +179,7 @@ impl Allocator {
         break_callback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Defragmentation> {
         let _inside = self.state.enter(py)?;
-        let algorithm = self::algorithm(py, algorithm)?;
+        let algorithm = thoroughness(py, algorithm)?;
         let from = pool.map(|pool| pool.get().state.clone());
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let limit = |value: Option<&Bound<'_, PyAny>>, name| {

@@ -4,8 +4,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
 use vkmem_engine::suballocator::Algorithm;
-use vkmem_engine::{AllocationCreateFlags, AllocationCreateInfo, EmptyBlockRetention, Strategy};
+use vkmem_engine::{
+    AllocationCreateFlags, AllocationCreateInfo, DefragmentationAlgorithm, EmptyBlockRetention, Strategy,
+};
 
+use super::text::Text;
 use super::numbers::{ALLOCATION_CREATE_FLAGS, of_class, real, unsigned, unsigned_32};
 use crate::errors::invalid;
 use crate::observe::call_site::MAX_DEPTH;
@@ -15,6 +18,15 @@ pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
     Algorithm::from_name(name).ok_or_else(|| {
         let names = Algorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
         invalid(py, format!("no algorithm is named '{}'; there are {names}", name.escape_debug()))
+    })
+}
+
+/// Reads the `algorithm` of a defragmentation.
+pub fn thoroughness(py: Python<'_>, name: Option<Text>) -> PyResult<DefragmentationAlgorithm> {
+    let Some(Text(name)) = name else { return Ok(DefragmentationAlgorithm::default()) };
+    DefragmentationAlgorithm::from_name(&name).ok_or_else(|| {
+        let all = DefragmentationAlgorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
+        invalid(py, format!("algorithm is '{}'; there are {all}", name.escape_debug()))
     })
 }
 
