@@ -54,9 +54,9 @@ def check_contents(allocator: Allocator, contents: dict[Any, bytes]) -> None:
         assert check.read(buffer) == data
 
 
-def like(allocator: Allocator) -> int:
-    """The memory type of such buffers, of no more than 4 KiB to be found by."""
-    with allocator.create_buffer(4096, VERTEX, movable=True) as buffer:
+def like(allocator: Allocator, flags: int = 0) -> int:
+    """The memory type of such buffers."""
+    with allocator.create_buffer(4096, VERTEX, movable=True, flags=flags) as buffer:
         return buffer.allocation.memory_type_index
 
 
@@ -69,7 +69,7 @@ def test_bytes_stay_and_blocks_become_empty(allocator: Allocator, algorithm: str
     with allocator.create_pool(
         memory_type_index=like(allocator), block_size=MIB, movable=True, name="meshes"
     ) as pool:
-        contents = scattered(allocator, pool=pool, count=200)
+        contents = scattered(allocator, pool=pool, count=100)
         before = pool.statistics().block_count
         done = allocator.defragment(pool=pool, algorithm=algorithm)
         assert isinstance(done, DefragmentationStatistics) and str(done)
@@ -103,14 +103,14 @@ def test_a_lone_buffer_above_a_gap_moves_down(simulated_allocator: Allocator) ->
 
 def test_what_stays_is_counted_by_reason(simulated_allocator: Allocator) -> None:
     allocator = simulated_allocator
-    with allocator.create_pool(memory_type_index=0, block_size=MIB) as pool:
+    with allocator.create_pool(memory_type_index=like(allocator, RANDOM), block_size=MIB) as pool:
         contents = scattered(allocator, pool=pool, count=60, flags=RANDOM)
         fixed = [allocator.create_buffer(4000, VERTEX, pool=pool) for _ in range(3)]
         buffers = list(contents)
         views = [it.map() for it in buffers[-2:]]
         places = [(it.allocation.device_memory, it.allocation.offset) for it in buffers[-2:]]
         done = allocator.defragment(pool=pool, algorithm="full")
-        assert done.not_moved.get("mapped", 0) == 2 or done.not_moved.get("not movable", 0) > 0
+        assert done.not_moved["mapped"] == 2
         assert [
             (it.allocation.device_memory, it.allocation.offset) for it in buffers[-2:]
         ] == places
@@ -126,7 +126,7 @@ def test_limits_and_progress(simulated_allocator: Allocator) -> None:
         contents = scattered(allocator, pool=pool, count=100)
         heard: list[DefragmentationStatistics] = []
         done = allocator.defragment(pool=pool, max_bytes=100_000, progress=heard.append)
-        assert 40_000 <= done.bytes_moved <= 100_000 and heard
+        assert 80_000 <= done.bytes_moved <= 120_000 and heard
         assert heard[-1].bytes_moved == done.bytes_moved
         assert allocator.defragment(pool=pool, max_bytes=0).allocations_moved == 0
         assert allocator.defragment(pool=pool, max_seconds=0).allocations_moved == 0
@@ -324,7 +324,7 @@ class TestProtocol:
             check = Check(allocator)
             buffers = [
                 allocator.create_buffer(40_000, usage, pool=pool, movable=movable, name=f"{it}")
-                for it in range(60)
+                for it in range(100)
             ]
             allocator.destroy_many(buffers[::2])
             buffers = buffers[1::2]
@@ -393,7 +393,9 @@ class TestProtocol:
 
     def test_what_ends_or_is_mapped_in_a_pass_stays(self, simulated_allocator: Allocator) -> None:
         allocator = simulated_allocator
-        with allocator.create_pool(memory_type_index=0, block_size=MIB, movable=True) as pool:
+        with allocator.create_pool(
+            memory_type_index=like(allocator, RANDOM), block_size=MIB, movable=True
+        ) as pool:
             contents = scattered(allocator, pool=pool, count=60, flags=RANDOM)
             with allocator.begin_defragmentation(pool=pool, algorithm="full") as run:
                 step = next(run)
@@ -455,7 +457,8 @@ class TestProtocol:
                 moved = sum(len(step.moves) for step in run)
                 assert run.statistics.allocations_moved == moved > 0
             assert [(it.device_memory, it.offset) for it in pages] != places
-            assert pool.statistics().block_count == 1
+            # One block may be kept empty.
+            assert pool.statistics().block_count <= 2
             allocator.free_memory_pages(pages)
 
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo};
+use vkmem_engine::DefragmentationInfo;
 
 use super::Allocator;
 use super::steps::{STEP_BYTES, STEP_MOVES};
@@ -108,6 +108,7 @@ impl Allocator {
             }
             py.check_signals()?;
         }
+        run.count_mapped(&self.state, info.pool);
         let figures = run.figures();
         run.end(&self.state);
         self.handlers.call_pending(py, &self.state);

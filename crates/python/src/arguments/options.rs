@@ -5,11 +5,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
 use vkmem_engine::suballocator::Algorithm;
 use vkmem_engine::{
-    AllocationCreateFlags, AllocationCreateInfo, DefragmentationAlgorithm, EmptyBlockRetention, Strategy,
+    AllocationCreateFlags, AllocationCreateInfo, DefragmentationAlgorithm, EmptyBlockRetention,
+    Strategy,
 };
 
-use super::text::Text;
 use super::numbers::{ALLOCATION_CREATE_FLAGS, of_class, real, unsigned, unsigned_32};
+use super::text::Text;
 use crate::errors::invalid;
 use crate::observe::call_site::MAX_DEPTH;
 

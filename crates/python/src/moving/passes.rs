@@ -216,7 +216,8 @@ impl Defragmentation {
     /// What was done so far, as `DefragmentationStatistics` (`VmaDefragmentationStats`).
     #[getter]
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let done = self.done.lock().unwrap_or_else(|| self.run.statistics());
+        let ended = *self.done.lock();
+        let done = ended.unwrap_or_else(|| self.run.statistics());
         let stayed = self.stayed.lock().clone();
         statistics(py, &Figures { done, stayed })
     }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vkmem_engine::{
     Allocation, AllocationId, Defragmentation, DefragmentationInfo, DefragmentationStatistics,
-    Error, Move,
+    Error, Move, PoolId, PoolKey,
 };
 
 use super::mover::{FreedCounts, Mover};
@@ -141,6 +141,23 @@ impl Run {
             *stayed.entry(it.name()).or_insert(0) += 1;
         }
         Figures { done, stayed }
+    }
+
+    /// Counts what is mapped, which the plan passes over: of a pool, or of all default pools. The caller holds no
+    /// lock.
+    pub fn count_mapped(&mut self, allocator: &AllocatorState, pool: Option<PoolId>) {
+        // Unlocked before they are dropped: one may be the last reference.
+        let live = allocator.live.lock().all();
+        for it in live.iter().filter(|it| it.movable().is_some()) {
+            let id = it.allocation().id;
+            let is_there = match id.pool_key() {
+                PoolKey::Custom(of) => pool == Some(of),
+                PoolKey::Default(_) => pool.is_none() && !id.is_dedicated(),
+            };
+            if is_there && Obstacle::of_use(it) == Some(Obstacle::Mapped) {
+                self.obstacles.insert(id, Obstacle::Mapped);
+            }
+        }
     }
 
     /// Ends it.
