@@ -69,7 +69,7 @@ def test_bytes_stay_and_blocks_become_empty(allocator: Allocator, algorithm: str
     with allocator.create_pool(
         memory_type_index=like(allocator), block_size=MIB, movable=True, name="meshes"
     ) as pool:
-        contents = scattered(allocator, pool=pool, count=100)
+        contents = scattered(allocator, pool=pool, count=150)
         before = pool.statistics().block_count
         done = allocator.defragment(pool=pool, algorithm=algorithm)
         assert isinstance(done, DefragmentationStatistics) and str(done)

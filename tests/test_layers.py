@@ -63,6 +63,7 @@ ROOMS: dict[str, list[str]] = {
         "memory",
         "interop",
         "objects",
+        "moving",
         "transfer",
         "allocator",
         "lib.rs",
