@@ -3,14 +3,17 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::info::DefragmentationAlgorithm as Algorithm;
 use super::pass::Pass;
 use super::plan::{Cursor, PoolPlan, Stage, Step};
 use super::survey::{BlockFigures, emptiest_first};
 use crate::pools::arena::moving::Destination;
 use crate::pools::pool::Pool;
+use crate::request::DefragmentationAlgorithm as Algorithm;
 use crate::suballocator::BlockIndex;
 use crate::suballocator::moving::MovableRegion;
+
+/// Refilling may move this many times the bytes of the block that it makes superfluous.
+const REFILL_PER_BLOCK: u64 = 4;
 
 /// Blocks that are being emptied.
 #[derive(Debug, Default)]
@@ -123,21 +126,38 @@ impl PoolPlan {
         if !matches!(self.algorithm, Algorithm::Full | Algorithm::Extensive) {
             return Step::Next;
         }
-        let in_use = || self.blocks.iter().filter(|it| it.is_in_use());
-        let free: u64 = in_use().map(BlockFigures::free).sum();
-        let least = in_use().map(|it| it.capacity).min().unwrap_or(u64::MAX);
+        let least = self.blocks.iter().filter(|it| it.is_in_use()).map(|it| it.capacity).min();
         let empty = (0u32..).zip(&self.blocks).find(|(_, it)| it.is_empty());
-        let (Some((empty, room)), true) = (empty, free >= least) else { return Step::Next };
-        let is_worth_it = |index: &u32| {
+        let (Some((empty, room)), Some(least)) = (empty, least) else { return Step::Next };
+        let can_be = |index: &u32| {
             let it = &self.blocks[*index as usize];
             it.gaps > 1 && it.live <= room.capacity && !self.refilled.contains(index)
         };
-        let victim = emptiest_first(&self.blocks, &self.pinned).into_iter().find(is_worth_it);
-        if let Some(victim) = victim {
+        let mut victims = emptiest_first(&self.blocks, &self.pinned);
+        victims.retain(can_be);
+        if self.is_worth_refilling(&victims, least)
+            && let Some(&victim) = victims.first()
+        {
             self.refilled.insert(empty);
             self.stage = Stage::Refill(Evacuation::into_empty(victim, empty));
         }
         Step::Next
+    }
+}
+
+impl PoolPlan {
+    /// Returns whether the first of these blocks have free memory for a whole block, so that joining it makes
+    /// one superfluous, without moving many times its bytes.
+    fn is_worth_refilling(&self, victims: &[u32], least: u64) -> bool {
+        let (mut free, mut moved) = (0u64, 0u64);
+        for &victim in victims {
+            let it = &self.blocks[victim as usize];
+            (free, moved) = (free.saturating_add(it.free()), moved.saturating_add(it.live));
+            if free >= least {
+                return moved <= least.saturating_mul(REFILL_PER_BLOCK);
+            }
+        }
+        false
     }
 }
 

@@ -31,8 +31,5 @@ mod slide;
 mod survey;
 mod tidy;
 
-pub use info::{
-    DefragmentationAlgorithm, DefragmentationInfo, DefragmentationStatistics, MoveEnd, MoveOutcome,
-    PassEnd,
-};
+pub use info::{DefragmentationInfo, DefragmentationStatistics, MoveEnd, MoveOutcome, PassEnd};
 pub use run::Defragmentation;

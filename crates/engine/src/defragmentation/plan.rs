@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use super::evacuate::Evacuation;
-use super::info::DefragmentationAlgorithm as Algorithm;
 use super::pass::Pass;
 use super::slide::Slides;
 use super::survey::{BlockFigures, Survey};
@@ -12,6 +11,7 @@ use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::pools::arena::moving::Destination;
 use crate::pools::moves::Move;
 use crate::pools::pool::Pool;
+use crate::request::DefragmentationAlgorithm as Algorithm;
 use crate::suballocator::BlockIndex;
 use crate::suballocator::moving::{Met, MovableRegion, Walk};
 

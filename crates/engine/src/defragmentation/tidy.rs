@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use super::info::DefragmentationAlgorithm as Algorithm;
 use super::pass::Pass;
 use super::plan::{Cursor, PoolPlan, REGIONS_PER_LOCK, Stage, Step};
 use super::slide::Slides;
@@ -10,8 +9,14 @@ use super::survey::BlockFigures;
 use crate::handle::SlotKey;
 use crate::pools::arena::moving::Destination;
 use crate::pools::pool::Pool;
+use crate::request::DefragmentationAlgorithm as Algorithm;
 use crate::suballocator::BlockIndex;
 use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
+
+/// A block is slid together if its live bytes are at most this many times its free ones,
+const SLIDE_PER_FREE: u64 = 16;
+/// or if it has at most this many regions.
+const FEW: u32 = 4;
 
 /// A sweep over some blocks.
 #[derive(Debug, Default)]
@@ -122,7 +127,12 @@ impl PoolPlan {
         if !self.slides || self.algorithm == Algorithm::Fast {
             return self.begin_refill();
         }
-        let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| it.is_in_use() && it.gaps > 0);
+        // A block that is full but for little would be moved as a whole for it.
+        let is_worth_it = |it: &BlockFigures| {
+            let is_loose = it.free() >= it.live / SLIDE_PER_FREE || it.count <= FEW;
+            it.is_in_use() && it.gaps > 0 && is_loose
+        };
+        let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| is_worth_it(it));
         let slides = Slides::of(blocks.map(|(index, _)| index));
         self.go_on(Stage::Slide(slides))
     }

@@ -124,4 +124,14 @@ pub trait Moving {
     /// # Time complexity
     /// O(1).
     fn slide(&mut self, key: SlotKey, gap: SlotKey) -> Option<Placement>;
+
+    /// Gives all live regions of a block new offsets, by ascending offset. Their keys stay. Returns false, and
+    /// changes nothing, if there is no host memory.
+    ///
+    /// # Panics
+    /// If a region is missing, is stale, overlaps the one before it or exceeds the block.
+    ///
+    /// # Time complexity
+    /// O(*n*).
+    fn rearrange(&mut self, block: BlockIndex, places: &[(SlotKey, u64)]) -> bool;
 }
