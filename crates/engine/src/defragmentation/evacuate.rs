@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::pass::Pass;
 use super::plan::{Cursor, PoolPlan, Stage, Step};
-use super::survey::{BlockFigures, emptiest_first};
+use super::survey::{BlockFigures, emptiest_first, is_linear};
 use crate::pools::arena::moving::Destination;
 use crate::pools::pool::Pool;
 use crate::request::DefragmentationAlgorithm as Algorithm;
@@ -29,6 +29,21 @@ pub(super) struct Evacuation {
     read: Vec<MovableRegion>,
     /// Whether the cursor has more.
     has_more: bool,
+    /// Whether the regions move by kind, and of which kinds now: first linear ones, then all others.
+    group: Option<Group>,
+}
+
+/// Kinds of resources that may share a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    Linear,
+    Others,
+}
+
+impl Group {
+    fn has(self, region: &MovableRegion) -> bool {
+        is_linear(region.kind) == (self == Self::Linear)
+    }
 }
 
 impl Evacuation {
@@ -50,8 +65,9 @@ impl Evacuation {
     }
 
     /// Chooses one block to be moved into an empty one.
-    fn into_empty(victim: u32, empty: u32) -> Self {
-        Self { victims: [victim].into(), kept: [empty].into(), ..Self::default() }
+    fn into_empty(victim: u32, empty: u32, by_kind: bool) -> Self {
+        let group = by_kind.then_some(Group::Linear);
+        Self { victims: [victim].into(), kept: [empty].into(), group, ..Self::default() }
     }
 }
 
@@ -80,6 +96,11 @@ impl PoolPlan {
             if it.has_more {
                 it.has_more = cursor.read(pool, &mut it.read);
                 it.read.reverse();
+                if let Some(group) = it.group {
+                    it.read.retain(|region| group.has(region));
+                }
+            } else if it.group == Some(Group::Linear) {
+                (it.group, it.cursor) = (Some(Group::Others), None);
             } else {
                 it.leave_victim();
             }
@@ -121,7 +142,7 @@ impl PoolPlan {
 
     /// Begins to refill an empty block, if that brings the pool nearer to a block less; ends the run of the
     /// pool otherwise.
-    pub(super) fn begin_refill(&mut self) -> Step {
+    pub(super) fn begin_refill(&mut self, pool: &Pool) -> Step {
         self.stage = Stage::Done;
         if !matches!(self.algorithm, Algorithm::Full | Algorithm::Extensive) {
             return Step::Next;
@@ -135,11 +156,15 @@ impl PoolPlan {
         };
         let mut victims = emptiest_first(&self.blocks, &self.pinned);
         victims.retain(can_be);
-        if self.is_worth_refilling(&victims, least)
-            && let Some(&victim) = victims.first()
-        {
+        let sorts = self.algorithm == Algorithm::Extensive && pool.granularity() > 1;
+        let mixed = victims.iter().find(|&&it| sorts && self.blocks[it as usize].is_mixed());
+        let victim = match self.is_worth_refilling(&victims, least) {
+            true => victims.first(),
+            false => mixed,
+        };
+        if let Some(&victim) = victim {
             self.refilled.insert(empty);
-            self.stage = Stage::Refill(Evacuation::into_empty(victim, empty));
+            self.stage = Stage::Refill(Evacuation::into_empty(victim, empty, sorts));
         }
         Step::Next
     }

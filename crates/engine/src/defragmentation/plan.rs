@@ -106,12 +106,12 @@ impl PoolPlan {
                 None => self.wait_for(Stage::Evacuated),
             },
             Stage::Evacuated if self.take_progress() => self.go_on(Stage::first()),
-            Stage::Evacuated => self.begin_tidying(),
+            Stage::Evacuated => self.begin_tidying(pool),
             Stage::Tidy(tidying) => match self.tidy(pool, tidying, pass) {
                 Ok(unfinished) => self.go_on(Stage::Tidy(unfinished)),
                 Err(swept) => self.wait_for(Stage::Tidied(swept)),
             },
-            Stage::Tidied(swept) => self.after_sweep(swept),
+            Stage::Tidied(swept) => self.after_sweep(pool, swept),
             Stage::Slide(slides) => self.slide(pool, slides, pass),
             Stage::Refill(evacuation) => match self.evacuate(pool, evacuation, pass) {
                 Some(unfinished) => self.go_on(Stage::Refill(unfinished)),

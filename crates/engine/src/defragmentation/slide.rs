@@ -58,7 +58,7 @@ impl PoolPlan {
         if it.waiting.is_empty() {
             return match self.take_progress() {
                 true => self.go_on(Stage::first()),
-                false => self.begin_refill(),
+                false => self.begin_refill(pool),
             };
         }
         it.blocks = std::mem::take(&mut it.waiting);

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::evacuate::Evacuation;
 use super::plan::{PoolPlan, Stage, Step};
 use crate::pools::pool::Pool;
+use crate::request::ResourceKind;
 
 /// Slots that are counted under one lock: about ten microseconds.
 const SLOTS_PER_LOCK: u32 = 2048;
@@ -22,6 +23,8 @@ pub(super) struct BlockFigures {
     pub count: u32,
     /// Number of free regions.
     pub gaps: u32,
+    /// Whether there are live regions of other kinds, and of linear ones: buffers and linear images.
+    pub kinds: [bool; 2],
 }
 
 impl BlockFigures {
@@ -33,9 +36,19 @@ impl BlockFigures {
         self.exists && self.live > 0
     }
 
+    /// Returns whether there are regions of kinds that must not share a page.
+    pub fn is_mixed(&self) -> bool {
+        self.kinds == [true; 2]
+    }
+
     pub fn free(&self) -> u64 {
         self.capacity.saturating_sub(self.live)
     }
+}
+
+/// Returns whether resources of a kind may share a page with buffers.
+pub(super) fn is_linear(kind: ResourceKind) -> bool {
+    matches!(kind, ResourceKind::Buffer | ResourceKind::ImageLinear)
 }
 
 /// A survey under way.
@@ -59,12 +72,15 @@ impl PoolPlan {
             }
         };
         let blocks = &mut self.blocks;
-        let next = arena.scan(from, SLOTS_PER_LOCK, &mut |block, live, free| {
+        let next = arena.scan(from, SLOTS_PER_LOCK, &mut |block, live, free, kind| {
             if let Some(it) = blocks.get_mut(block.0 as usize).filter(|it| it.exists) {
                 it.capacity += live + free;
                 it.live += live;
                 it.count += u32::from(live > 0);
                 it.gaps += u32::from(free > 0);
+                if live > 0 {
+                    it.kinds[usize::from(is_linear(kind))] = true;
+                }
             }
         });
         if next.is_some() {

@@ -39,11 +39,11 @@ pub(super) struct Tidying {
 
 impl PoolPlan {
     /// Begins a sweep over all blocks that may be worth it, or skips to the next stage.
-    pub(super) fn begin_tidying(&mut self) -> Step {
+    pub(super) fn begin_tidying(&mut self, pool: &Pool) -> Step {
         let in_use = self.blocks.iter().filter(|it| it.is_in_use()).count();
         // A pool's only block is always tidied, as in VMA.
         if self.algorithm == Algorithm::Fast && in_use > 1 {
-            return self.begin_sliding();
+            return self.begin_sliding(pool);
         }
         let is_worth_it = |it: &BlockFigures| it.is_in_use() && it.gaps > 1;
         let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| is_worth_it(it));
@@ -111,7 +111,7 @@ impl PoolPlan {
 
     /// After the moves of a sweep: another one over the blocks in which something moved, then a new round, or
     /// the next stage if nothing did.
-    pub(super) fn after_sweep(&mut self, swept: Tidying) -> Step {
+    pub(super) fn after_sweep(&mut self, pool: &Pool, swept: Tidying) -> Step {
         if self.take_progress() {
             let blocks = swept.moved.into_iter().collect();
             let again = Tidying { blocks, has_progressed: true, ..Tidying::default() };
@@ -119,13 +119,13 @@ impl PoolPlan {
         }
         match swept.has_progressed {
             true => self.go_on(Stage::first()),
-            false => self.begin_sliding(),
+            false => self.begin_sliding(pool),
         }
     }
 
-    pub(super) fn begin_sliding(&mut self) -> Step {
+    pub(super) fn begin_sliding(&mut self, pool: &Pool) -> Step {
         if !self.slides || self.algorithm == Algorithm::Fast {
-            return self.begin_refill();
+            return self.begin_refill(pool);
         }
         // A block that is full but for little would be moved as a whole for it.
         let is_worth_it = |it: &BlockFigures| {

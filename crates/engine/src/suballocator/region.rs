@@ -480,22 +480,23 @@ impl RegionTable {
         }
     }
 
-    /// Calls `visit` with block, live and free bytes of the region of each slot from `from` on, at most
-    /// `limit` slots; returns the slot to continue from, `None` at the end.
+    /// Calls `visit` with block, live bytes, free bytes and kind of the region of each slot from `from` on, at
+    /// most `limit` slots; returns the slot to continue from, `None` at the end.
     pub(crate) fn scan(
         &self,
         from: u32,
         limit: u32,
-        visit: &mut dyn FnMut(BlockIndex, u64, u64),
+        visit: &mut dyn FnMut(BlockIndex, u64, u64, ResourceKind),
     ) -> Option<u32> {
         let end = self.nodes.len() as u32;
         let stop = end.min(from.saturating_add(limit));
         for index in from..stop {
             let node = &self.nodes[index];
             if self.lives(index) {
-                visit(BlockIndex(self.block_of(index)), node.footprint(), 0);
+                visit(BlockIndex(self.block_of(index)), node.footprint(), 0, node.kind());
             } else if node.is_free() && node.size() > 0 {
-                visit(BlockIndex(self.block_of(index)), 0, node.size());
+                let kind = ResourceKind::Unknown;
+                visit(BlockIndex(self.block_of(index)), 0, node.size(), kind);
             }
         }
         (stop < end).then_some(stop)

@@ -4,7 +4,10 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
 use vkmem_engine::suballocator::Algorithm;
-use vkmem_engine::{AllocationCreateFlags, AllocationCreateInfo, EmptyBlockRetention, Strategy};
+use vkmem_engine::{
+    AllocationCreateFlags, AllocationCreateInfo, DefragmentationAlgorithm, EmptyBlockRetention,
+    Strategy,
+};
 
 use super::numbers::{ALLOCATION_CREATE_FLAGS, of_class, real, unsigned, unsigned_32};
 use crate::errors::invalid;
@@ -15,6 +18,15 @@ pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
     Algorithm::from_name(name).ok_or_else(|| {
         let names = Algorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
         invalid(py, format!("no algorithm is named '{}'; there are {names}", name.escape_debug()))
+    })
+}
+
+/// Reads the name of an algorithm of defragmentation.
+pub fn defragmentation_algorithm(py: Python<'_>, name: &str) -> PyResult<DefragmentationAlgorithm> {
+    DefragmentationAlgorithm::from_name(name).ok_or_else(|| {
+        let names = DefragmentationAlgorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
+        let name = name.escape_debug();
+        invalid(py, format!("no defragmentation is named '{name}'; there are {names}"))
     })
 }
 

@@ -7,7 +7,7 @@ use super::Arena;
 use crate::handle::SlotKey;
 use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::MemoryObject;
-use crate::request::Strategy;
+use crate::request::{ResourceKind, Strategy};
 use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
 use crate::suballocator::{BlockIndex, RegionRequest, Suballocator};
 
@@ -52,13 +52,13 @@ impl Arena {
         state.blocks.iter().map(|(block, memory)| (block, memory.size)).collect()
     }
 
-    /// Calls `visit` with block, live and free bytes of the regions of `limit` slots from `from` on; returns
-    /// the slot to continue from, `None` at the end. O(`limit`).
+    /// Calls `visit` with block, live bytes, free bytes and kind of the regions of `limit` slots from `from`
+    /// on; returns the slot to continue from, `None` at the end. O(`limit`).
     pub(crate) fn scan(
         &self,
         from: u32,
         limit: u32,
-        visit: &mut dyn FnMut(BlockIndex, u64, u64),
+        visit: &mut dyn FnMut(BlockIndex, u64, u64, ResourceKind),
     ) -> Option<u32> {
         let state = self.state.lock();
         state.blocks.suballocator.regions().scan(from, limit, visit)
