@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use common::{KIB, MIB, Random, World, buffer, one_heap};
-use movers::{Movers, pool};
+use movers::Movers;
 use vkmem_engine::{
     Algorithm, Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest,
     AllocatorOptions, Call, DefragmentationAlgorithm as Way, DefragmentationInfo, DeviceError,
@@ -24,6 +24,7 @@ fn random_info(random: &mut Random, pools: &[PoolId]) -> DefragmentationInfo {
         algorithm: random.pick(&Way::ALL),
         max_bytes_per_pass: random.pick(&[0, 1, 5000, 100_000]),
         max_moves_per_pass: random.pick(&[0, 1, 3, 50]),
+        max_regions_per_pass: random.pick(&[0, 0, 1, 500]),
         slides: random.one_in(2),
     }
 }
@@ -87,18 +88,21 @@ fn run(profile: &str, seed: u64) {
         ..common::blocks_of((64 * KIB) << random.below(3))
     };
     let world = World::with(info, &options);
-    let rules = |algorithm| PoolCreateInfo {
-        memory_type_index: random.below(types) as u32,
-        block_size: Some(64 * KIB),
-        min_block_count: random.below(2) as u32,
-        algorithm,
-        ..PoolCreateInfo::default()
-    };
-    let pools: Vec<PoolId> = [Algorithm::Tlsf, Algorithm::Buddy]
-        .map(rules)
-        .iter()
-        .map(|rules| pool(&world, rules))
-        .collect();
+    let pools = [Algorithm::Tlsf, Algorithm::Buddy].map(|algorithm| {
+        loop {
+            let rules = PoolCreateInfo {
+                memory_type_index: random.below(types) as u32,
+                block_size: Some(64 * KIB),
+                min_block_count: random.below(2) as u32,
+                algorithm,
+                ..PoolCreateInfo::default()
+            };
+            // Some types are not for pools.
+            if let Ok(id) = world.allocator.create_pool(&rules) {
+                return id;
+            }
+        }
+    });
     let (mut movers, mut mapped) = (Movers::new(world), Vec::new());
     for _ in 0..3 {
         for _ in 0..60 {
@@ -144,7 +148,10 @@ fn one_run(
         let moves = movers.allocator().next_pass(&mut run, &may_move);
         movers.check_moves(&moves);
         if moves.is_empty() {
-            break;
+            if run.is_done() {
+                break;
+            }
+            continue;
         }
         assert!(moves.iter().all(|it| may_move(it.source.id)));
         assert!(moves.iter().all(|it| !mapped.contains(&it.source.id)));

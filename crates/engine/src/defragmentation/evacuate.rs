@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use super::gaps::Gaps;
 use super::pass::Pass;
 use super::plan::{Cursor, PoolPlan, Stage, Step};
 use super::survey::{BlockFigures, emptiest_first, is_linear};
@@ -22,8 +23,10 @@ pub(super) struct Evacuation {
     victims: VecDeque<u32>,
     /// The blocks that stay.
     kept: HashSet<u32>,
-    /// Whether a region may also go to another victim, if it is fuller.
-    spreads: bool,
+    /// The free regions of the blocks that stay.
+    room: Gaps,
+    /// Those of the others: a region may also go to another victim, if that is fuller.
+    room_of_others: Gaps,
     cursor: Option<Cursor>,
     /// Regions that were read and not dealt with yet, the next one last.
     read: Vec<MovableRegion>,
@@ -49,7 +52,8 @@ impl Group {
 impl Evacuation {
     /// Chooses the blocks with the fewest live bytes, such that the others can hold everything: this moves
     /// the fewest bytes.
-    pub fn of_emptiest(blocks: &[BlockFigures], pinned: &HashSet<u32>) -> Self {
+    pub fn of_emptiest(plan: &PoolPlan) -> Self {
+        let (blocks, pinned) = (&plan.blocks, &plan.pinned);
         let live: u64 = blocks.iter().map(|it| it.live).sum();
         let is_in_use = |index: &&u32| blocks.get(**index as usize).is_some_and(|it| it.live > 0);
         let mut kept: HashSet<u32> = pinned.iter().filter(is_in_use).copied().collect();
@@ -61,13 +65,29 @@ impl Evacuation {
             room = room.saturating_add(blocks[fullest as usize].capacity);
             kept.insert(fullest);
         }
-        Self { victims: victims.into(), kept, spreads: true, ..Self::default() }
+        let mut it = Self { victims: victims.into(), kept, ..Self::default() };
+        if it.victims.is_empty() {
+            return it;
+        }
+        for &(block, free) in &plan.gaps {
+            if it.kept.contains(&block.0) {
+                it.room.add(block, free);
+            } else if blocks.get(block.0 as usize).is_some_and(BlockFigures::is_in_use) {
+                it.room_of_others.add(block, free);
+            }
+        }
+        it
     }
 
     /// Chooses one block to be moved into an empty one.
-    fn into_empty(victim: u32, empty: u32, by_kind: bool) -> Self {
+    fn into_empty(plan: &PoolPlan, victim: u32, empty: u32, by_kind: bool) -> Self {
         let group = by_kind.then_some(Group::Linear);
-        Self { victims: [victim].into(), kept: [empty].into(), group, ..Self::default() }
+        let mut it =
+            Self { victims: [victim].into(), kept: [empty].into(), group, ..Self::default() };
+        for &(block, free) in plan.gaps.iter().filter(|(block, _)| block.0 == empty) {
+            it.room.add(block, free);
+        }
+        it
     }
 }
 
@@ -94,7 +114,7 @@ impl PoolPlan {
                 Cursor::new(BlockIndex(victim))
             });
             if it.has_more {
-                it.has_more = cursor.read(pool, &mut it.read);
+                it.has_more = cursor.read(pool, pass, &mut it.read);
                 it.read.reverse();
                 if let Some(group) = it.group {
                     it.read.retain(|region| group.has(region));
@@ -123,20 +143,28 @@ impl PoolPlan {
             it.kept.insert(from);
             return;
         }
-        let to_kept = |block: BlockIndex| block.0 != from && it.kept.contains(&block.0);
-        if self.propose(pool, pass, region, &Destination::Best(&to_kept)) || !it.spreads {
+        let sizes = (region.size, surely_fits(pool, region));
+        let mut try_in = |plan: &mut Self, block, free| {
+            plan.propose(pool, pass, region, &Destination::In(block, free))
+        };
+        let placed = it.room.place(sizes, |_| true, |block, free| try_in(self, block, free));
+        if let Some((block, rest)) = placed {
+            rest.into_iter().for_each(|rest| it.room.add(block, rest));
             return;
         }
-        let blocks = &self.blocks;
+        let blocks = std::mem::take(&mut self.blocks);
         let left = blocks.get(from as usize).map_or(0, |it| it.live);
         let is_fuller = |block: BlockIndex| {
             let other = blocks.get(block.0 as usize);
             block.0 != from
                 && other.is_some_and(|it| it.is_in_use() && it.live + region.footprint > left)
         };
-        let made = pool.reserve_move(region.key, &Destination::Best(&is_fuller));
-        if let Some(made) = made {
-            self.note_proposed(pass, region, made);
+        let others = &mut it.room_of_others;
+        let placed = others.place(sizes, is_fuller, |block, free| try_in(self, block, free));
+        self.blocks = blocks;
+        if let Some((block, rest)) = placed {
+            self.note_moved(region, block);
+            rest.into_iter().for_each(|rest| others.add(block, rest));
         }
     }
 
@@ -164,7 +192,7 @@ impl PoolPlan {
         };
         if let Some(&victim) = victim {
             self.refilled.insert(empty);
-            self.stage = Stage::Refill(Evacuation::into_empty(victim, empty, sorts));
+            self.stage = Stage::Refill(Evacuation::into_empty(self, victim, empty, sorts));
         }
         Step::Next
     }
@@ -192,4 +220,11 @@ impl Evacuation {
         self.read.clear();
         self.cursor = None;
     }
+}
+
+/// Returns the size of a free region that is large enough for a region whatever its alignment and page conflicts
+/// cost, in bytes.
+fn surely_fits(pool: &Pool, region: &MovableRegion) -> u64 {
+    let costs = region.alignment.saturating_add(2 * pool.granularity()).saturating_add(32);
+    region.footprint.saturating_add(costs)
 }

@@ -15,6 +15,10 @@ pub struct DefragmentationInfo {
     pub max_bytes_per_pass: u64,
     /// The most allocations that a pass moves; 0 for no limit.
     pub max_moves_per_pass: u32,
+    /// The most regions that a pass looks at, by about a hundred; 0 for no limit. With a limit a pass may end
+    /// without a move although there are more:
+    /// [`Defragmentation::is_done`](crate::Defragmentation::is_done).
+    pub max_regions_per_pass: u32,
     /// Whether allocations may move by less than their size, to a place that overlaps their own
     /// ([`MoveKind::Slide`](crate::MoveKind::Slide)).
     pub slides: bool,

@@ -23,6 +23,7 @@
 //! also a limit of moves.
 
 mod evacuate;
+mod gaps;
 mod info;
 mod pass;
 mod plan;

@@ -9,11 +9,10 @@ use super::survey::{BlockFigures, Survey};
 use super::tidy::Tidying;
 use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::pools::arena::moving::Destination;
-use crate::pools::moves::Move;
 use crate::pools::pool::Pool;
 use crate::request::DefragmentationAlgorithm as Algorithm;
 use crate::suballocator::BlockIndex;
-use crate::suballocator::moving::{Met, MovableRegion, Walk};
+use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
 
 /// Moves of a run beyond this many for each allocation there was at its start are not looked for: the work
 /// of other threads could go on for ever.
@@ -60,6 +59,8 @@ pub(super) struct PoolPlan {
     pub algorithm: Algorithm,
     pub slides: bool,
     pub stage: Stage,
+    /// The free regions that the last survey found.
+    pub gaps: Vec<(BlockIndex, FreeRegion)>,
     /// The figures of the last survey, kept up to date with the plan's own moves; by index of the block.
     pub blocks: Vec<BlockFigures>,
     /// Blocks with a region that may not move.
@@ -86,6 +87,7 @@ impl PoolPlan {
             algorithm,
             slides,
             stage: Stage::first(),
+            gaps: Vec::new(),
             blocks: Vec::new(),
             pinned: HashSet::new(),
             refilled: HashSet::new(),
@@ -100,7 +102,7 @@ impl PoolPlan {
     /// Makes the next step, which may add moves to the pass.
     pub fn advance(&mut self, pool: &Pool, pass: &mut Pass<'_>) -> Step {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Survey(survey) => self.survey(pool, survey),
+            Stage::Survey(survey) => self.survey(pool, survey, pass),
             Stage::Evacuate(evacuation) => match self.evacuate(pool, evacuation, pass) {
                 Some(unfinished) => self.go_on(Stage::Evacuate(unfinished)),
                 None => self.wait_for(Stage::Evacuated),
@@ -152,32 +154,26 @@ impl PoolPlan {
             && pass.may_move(id)
     }
 
-    /// Reserves a place for a region and adds the move to the pass.
+    /// Reserves a place for a region and adds the move to the pass; returns the free region that is left behind
+    /// the place, with its block.
     pub fn propose(
         &mut self,
         pool: &Pool,
         pass: &mut Pass<'_>,
         region: &MovableRegion,
-        destination: &Destination<'_>,
-    ) -> bool {
-        let made = pool.reserve_move(region.key, destination);
-        made.is_some_and(|made| {
-            self.note_proposed(pass, region, made);
-            true
-        })
-    }
-
-    /// Adds a move to the pass.
-    pub fn note_proposed(
-        &mut self,
-        pass: &mut Pass<'_>,
-        region: &MovableRegion,
-        (it, block): (Move, BlockIndex),
-    ) {
+        destination: &Destination,
+    ) -> Option<(BlockIndex, Option<FreeRegion>)> {
+        let (it, block, rest) = pool.reserve_move(region.key, destination)?;
         pass.push(it);
         if let Some(left) = &mut self.moves_left {
             *left = left.saturating_sub(1);
         }
+        self.note_moved(region, block);
+        Some((block, rest))
+    }
+
+    /// Counts a region in the figures of another block.
+    pub fn note_moved(&mut self, region: &MovableRegion, block: BlockIndex) {
         if block != region.block {
             let moved = region.footprint;
             if let Some(from) = self.blocks.get_mut(region.block.0 as usize) {
@@ -213,7 +209,13 @@ impl Cursor {
     }
 
     /// Stores the next regions in `found` and returns whether there are more.
-    pub fn read(&mut self, pool: &Pool, found: &mut Vec<MovableRegion>) -> bool {
+    pub fn read(
+        &mut self,
+        pool: &Pool,
+        pass: &mut Pass<'_>,
+        found: &mut Vec<MovableRegion>,
+    ) -> bool {
+        pass.note_work(REGIONS_PER_LOCK);
         found.clear();
         if found.try_reserve(REGIONS_PER_LOCK).is_err() {
             return false;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::evacuate::Evacuation;
+use super::pass::Pass;
 use super::plan::{PoolPlan, Stage, Step};
 use crate::pools::pool::Pool;
 use crate::request::ResourceKind;
@@ -59,27 +60,38 @@ pub(super) struct Survey {
 }
 
 impl PoolPlan {
-    pub(super) fn survey(&mut self, pool: &Pool, survey: Survey) -> Step {
+    pub(super) fn survey(&mut self, pool: &Pool, survey: Survey, pass: &mut Pass<'_>) -> Step {
+        // Counting takes a fraction of the time of a walk.
+        pass.note_work(SLOTS_PER_LOCK as usize / 16);
         let arena = pool.arena();
         let from = match survey.next {
             Some(next) => next,
             None => {
                 self.blocks.clear();
+                self.gaps.clear();
                 for (block, _) in arena.blocks_to_move() {
                     self.figures_of(block.0).exists = true;
                 }
                 0
             }
         };
-        let blocks = &mut self.blocks;
-        let next = arena.scan(from, SLOTS_PER_LOCK, &mut |block, live, free, kind| {
-            if let Some(it) = blocks.get_mut(block.0 as usize).filter(|it| it.exists) {
-                it.capacity += live + free;
-                it.live += live;
-                it.count += u32::from(live > 0);
-                it.gaps += u32::from(free > 0);
-                if live > 0 {
-                    it.kinds[usize::from(is_linear(kind))] = true;
+        let (blocks, gaps) = (&mut self.blocks, &mut self.gaps);
+        // Without host memory for it a free region is not used.
+        let room = gaps.try_reserve(SLOTS_PER_LOCK as usize).is_ok();
+        let next = arena.scan(from, SLOTS_PER_LOCK, &mut |region| {
+            let Some(it) = blocks.get_mut(region.block.0 as usize).filter(|it| it.exists) else {
+                return;
+            };
+            if let Some((bytes, kind)) = region.live {
+                (it.capacity, it.live) = (it.capacity + bytes, it.live + bytes);
+                it.count += 1;
+                it.kinds[usize::from(is_linear(kind))] = true;
+            }
+            if let Some(free) = region.free {
+                it.capacity += free.size;
+                it.gaps += 1;
+                if room {
+                    gaps.push((region.block, free));
                 }
             }
         });
@@ -95,7 +107,7 @@ impl PoolPlan {
         });
         self.limit_moves();
         self.take_progress();
-        self.stage = Stage::Evacuate(Evacuation::of_emptiest(&self.blocks, &self.pinned));
+        self.stage = Stage::Evacuate(Evacuation::of_emptiest(self));
         Step::Next
     }
 

@@ -25,8 +25,12 @@ pub(super) struct Tidying {
     blocks: VecDeque<u32>,
     /// Blocks in which something moves.
     moved: HashSet<u32>,
-    /// The free regions of the first block by size.
-    gaps: BTreeSet<FreeRegion>,
+    /// The free regions of the first block, in the order of the walk.
+    all: Vec<FreeRegion>,
+    /// How many of these the walk has passed.
+    passed: usize,
+    /// Those below the walk, by size.
+    below: BTreeSet<FreeRegion>,
     /// The region from which the search for free regions goes on.
     next: Option<SlotKey>,
     /// The way through the regions, once the free ones are known.
@@ -68,13 +72,13 @@ impl PoolPlan {
                 self.tidy_region(pool, &mut it, &region, pass);
             } else if let Some(cursor) = &mut it.cursor {
                 if it.has_more {
-                    it.has_more = cursor.read(pool, &mut it.read);
+                    it.has_more = cursor.read(pool, pass, &mut it.read);
                     it.read.reverse();
                 } else {
                     it.leave_block();
                 }
             } else {
-                it.find_gaps(pool, BlockIndex(block));
+                it.find_gaps(pool, pass, BlockIndex(block));
             }
         }
         Ok(it)
@@ -88,18 +92,20 @@ impl PoolPlan {
         pass: &mut Pass<'_>,
     ) {
         // Only free regions below it are of use, and best the smallest.
+        it.go_below(pool, region.offset);
         let least = FreeRegion { size: region.size, offset: 0, slot: 0 };
-        let below = |gap: &&FreeRegion| gap.offset < region.offset;
-        let Some(gap) = it.gaps.range(least..).find(below).copied() else { return };
+        let Some(gap) = it.below.range(least..).next().copied() else { return };
         if !joins_free_memory(region, &gap)
             || !self.is_cheap_enough(region)
             || !self.admits(pool, pass, region)
         {
             return;
         }
-        it.gaps.remove(&gap);
-        if self.propose(pool, pass, region, &Destination::In(gap)) {
-            it.moved.insert(region.block.0);
+        it.below.remove(&gap);
+        let destination = Destination::In(region.block, gap);
+        if let Some((block, rest)) = self.propose(pool, pass, region, &destination) {
+            it.moved.insert(block.0);
+            it.below.extend(rest);
         }
     }
 
@@ -139,11 +145,26 @@ impl PoolPlan {
 }
 
 impl Tidying {
-    fn find_gaps(&mut self, pool: &Pool, block: BlockIndex) {
-        let gaps = &mut self.gaps;
+    /// Keeps the free regions below an offset in `below`. TLSF's walk goes down, so that they become fewer;
+    /// buddy's goes up.
+    fn go_below(&mut self, pool: &Pool, offset: u64) {
+        while let Some(gap) = self.all.get(self.passed)
+            && if pool.walks_down() { gap.offset > offset } else { gap.offset < offset }
+        {
+            match pool.walks_down() {
+                true => self.below.remove(gap),
+                false => self.below.insert(*gap),
+            };
+            self.passed += 1;
+        }
+    }
+
+    fn find_gaps(&mut self, pool: &Pool, pass: &mut Pass<'_>, block: BlockIndex) {
+        pass.note_work(4 * REGIONS_PER_LOCK);
+        let gaps = &mut self.all;
         let walk = pool.arena().walk(block, self.next, 4 * REGIONS_PER_LOCK, &mut |met| {
             if let Met::Free(free) = met {
-                gaps.insert(*free);
+                gaps.push(*free);
             }
             true
         });
@@ -151,6 +172,9 @@ impl Tidying {
             Walk::At(next) => self.next = Some(next),
             // What is not known is not used; the next sweep finds it.
             Walk::Done | Walk::Stale => {
+                if pool.walks_down() {
+                    self.below.extend(&self.all);
+                }
                 (self.cursor, self.has_more) = (Some(Cursor::new(block)), true);
             }
         }
@@ -158,7 +182,9 @@ impl Tidying {
 
     fn leave_block(&mut self) {
         self.blocks.pop_front();
-        self.gaps.clear();
+        self.all.clear();
+        self.below.clear();
+        self.passed = 0;
         (self.next, self.cursor) = (None, None);
     }
 }

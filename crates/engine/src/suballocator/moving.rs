@@ -39,6 +39,17 @@ pub struct FreeRegion {
     pub slot: u32,
 }
 
+/// The region of a slot, as a scan of the table finds it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scanned {
+    /// The block that contains it.
+    pub block: BlockIndex,
+    /// The bytes that it takes up if it is live, and its kind.
+    pub live: Option<(u64, ResourceKind)>,
+    /// The region if it is free.
+    pub free: Option<FreeRegion>,
+}
+
 /// What a walk meets.
 #[derive(Clone, Copy, Debug)]
 pub enum Met {
@@ -81,17 +92,8 @@ pub trait Moving {
         visit: &mut dyn FnMut(&Met) -> bool,
     ) -> Walk;
 
-    /// Places a request in the smallest free region of the blocks that `accepts` that is found among
-    /// `limit` candidates.
-    ///
-    /// # Time complexity
-    /// O(`limit`).
-    fn place_best(
-        &mut self,
-        request: &RegionRequest,
-        limit: usize,
-        accepts: &dyn Fn(BlockIndex) -> bool,
-    ) -> Option<Placement>;
+    /// Returns the free region directly behind a live one. O(1).
+    fn free_behind(&self, key: SlotKey) -> Option<FreeRegion>;
 
     /// Places a request in a free region of a block, which a walk met; `None` if it is not as it was, or if
     /// the request does not fit.

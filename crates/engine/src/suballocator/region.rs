@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 use std::hint::select_unpredictable;
 
+use super::moving::{FreeRegion, Scanned};
 use super::node::{NONE, Node, target};
 use super::slab::{Entries, Slab};
 use super::values::{BlockIndex, Placement, RegionInfo, RegionTag};
@@ -480,23 +481,25 @@ impl RegionTable {
         }
     }
 
-    /// Calls `visit` with block, live bytes, free bytes and kind of the region of each slot from `from` on, at
-    /// most `limit` slots; returns the slot to continue from, `None` at the end.
+    /// Calls `visit` with the live or free region of each slot from `from` on, at most `limit` slots; returns
+    /// the slot to continue from, `None` at the end.
     pub(crate) fn scan(
         &self,
         from: u32,
         limit: u32,
-        visit: &mut dyn FnMut(BlockIndex, u64, u64, ResourceKind),
+        visit: &mut dyn FnMut(Scanned),
     ) -> Option<u32> {
         let end = self.nodes.len() as u32;
         let stop = end.min(from.saturating_add(limit));
-        for index in from..stop {
-            let node = &self.nodes[index];
-            if self.lives(index) {
-                visit(BlockIndex(self.block_of(index)), node.footprint(), 0, node.kind());
-            } else if node.is_free() && node.size() > 0 {
-                let kind = ResourceKind::Unknown;
-                visit(BlockIndex(self.block_of(index)), 0, node.size(), kind);
+        for slot in from..stop {
+            let node = &self.nodes[slot];
+            let block = BlockIndex(self.block_of(slot));
+            let (size, offset) = (node.size(), node.offset);
+            if self.lives(slot) {
+                visit(Scanned { block, live: Some((node.footprint(), node.kind())), free: None });
+            } else if node.is_free() && size > 0 {
+                let free = Some(FreeRegion { size, offset, slot });
+                visit(Scanned { block, live: None, free });
             }
         }
         (stop < end).then_some(stop)

@@ -1,6 +1,5 @@
 //! Walks and places for defragmentation.
 
-use super::super::bins::class_of;
 use super::super::moving::{FreeRegion, Met, MovableRegion, Moving, Walk};
 use super::super::node::{NONE, Node};
 use super::super::values::{BlockIndex, Placement, RegionRequest};
@@ -106,30 +105,13 @@ impl Moving for Buddy {
         Walk::Done
     }
 
-    fn place_best(
-        &mut self,
-        request: &RegionRequest,
-        limit: usize,
-        accepts: &dyn Fn(BlockIndex) -> bool,
-    ) -> Option<Placement> {
-        let size = self.region_size(request)?;
-        if !request.alignment.is_power_of_two() || !self.has_room() {
+    fn free_behind(&self, key: SlotKey) -> Option<FreeRegion> {
+        let slot = self.regions.live(key)?.next;
+        if slot == NONE || !self.regions.node(slot).is_free() {
             return None;
         }
-        let (mut class, mut left) = (class_of(size), limit);
-        let index = loop {
-            let used = self.free.next_used(class)?;
-            let accepted = self.free.of_class(used).take(left).find(|entry| {
-                left -= 1;
-                accepts(BlockIndex(self.regions.block_of(entry.node())))
-            });
-            match accepted {
-                Some(entry) => break entry.node(),
-                None if left == 0 => return None,
-                None => class = used + 1,
-            }
-        };
-        Some(self.take_lower_end(index, size, request))
+        let node = self.regions.node(slot);
+        Some(FreeRegion { size: node.size(), offset: node.offset, slot })
     }
 
     fn place_in(

@@ -11,9 +11,6 @@ use super::{Block, Tlsf};
 use crate::handle::SlotKey;
 use crate::request::Strategy;
 
-/// The number of fitting regions of one size class that are compared.
-const COMPARED: usize = 32;
-
 impl Tlsf {
     /// Returns a live region as defragmentation sees it.
     fn seen(&self, index: u32) -> MovableRegion {
@@ -124,40 +121,11 @@ impl Moving for Tlsf {
         Walk::Done
     }
 
-    fn place_best(
-        &mut self,
-        request: &RegionRequest,
-        limit: usize,
-        accepts: &dyn Fn(BlockIndex) -> bool,
-    ) -> Option<Placement> {
-        let (size, rounded) = self.prepare_move(request)?;
-        let (mut class, mut left) = (class_of(size), limit);
-        let (mut found, mut smallest, mut compared) = (Candidate::NOTHING, u64::MAX, 0);
-        while left > 0
-            && !found.is_found()
-            && let Some(used) = self.free.next_used(class)
-        {
-            for entry in self.free.of_class(used) {
-                if left == 0 || compared == COMPARED {
-                    break;
-                }
-                left -= 1;
-                let (index, known) = (entry.node(), entry.size());
-                if known.is_some_and(|known| known < size || known >= smallest)
-                    || !accepts(BlockIndex(self.regions.block_of(index)))
-                {
-                    continue;
-                }
-                let node_size = self.regions.node(index).size();
-                let here = self.fit(index, size, request);
-                if here.is_found() && node_size < smallest {
-                    (found, smallest) = (here, node_size);
-                    compared += 1;
-                }
-            }
-            class = used + 1;
-        }
-        found.is_found().then(|| self.take_for_move(found, rounded, request))
+    fn free_behind(&self, key: SlotKey) -> Option<FreeRegion> {
+        let slot = target(self.regions.live(key)?.next);
+        let node = self.regions.node(slot);
+        let (size, offset) = (node.size(), node.offset);
+        (node.is_free() && !node.is_edge()).then_some(FreeRegion { size, offset, slot })
     }
 
     fn place_in(
