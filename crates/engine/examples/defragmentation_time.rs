@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use vkmem_engine::{
     AllocationCreateInfo, AllocationRequest, Allocator, AllocatorOptions,
-    DefragmentationAlgorithm as Way, DefragmentationInfo, MoveOutcome, SimulatedDevice,
-    profile_info,
+    DefragmentationAlgorithm as Way, DefragmentationInfo, MoveOutcome, ResourceKind,
+    SimulatedDevice, profile_info,
 };
 
 fn main() {
@@ -29,7 +29,8 @@ fn measure(way: Way) {
     let mut all = Vec::new();
     for _ in 0..200_000 {
         let size = 256 + 256 * random(255);
-        let request = AllocationRequest::of_memory(size, 256, &create_info);
+        let mut request = AllocationRequest::of_memory(size, 256, &create_info);
+        request.kind = ResourceKind::Buffer;
         all.push(allocator.allocate(&request).expect("there is room"));
     }
     let mut live = 0;

@@ -71,6 +71,8 @@ pub(super) struct PoolPlan {
     pub ignored: HashSet<AllocationId>,
     /// The source of each slide that has ended, and the key that it has now.
     pub slid: HashMap<SlotKey, SlotKey>,
+    /// Whether nothing has moved between blocks since all were tidied.
+    pub is_tidy: bool,
     /// Moves that ended with something moved or freed.
     pub progress: u64,
     /// `progress` when the stage began.
@@ -93,6 +95,7 @@ impl PoolPlan {
             refilled: HashSet::new(),
             ignored: HashSet::new(),
             slid: HashMap::new(),
+            is_tidy: false,
             progress: 0,
             progress_before: 0,
             moves_left: None,
@@ -107,7 +110,10 @@ impl PoolPlan {
                 Some(unfinished) => self.go_on(Stage::Evacuate(unfinished)),
                 None => self.wait_for(Stage::Evacuated),
             },
-            Stage::Evacuated if self.take_progress() => self.go_on(Stage::first()),
+            Stage::Evacuated if self.take_progress() => {
+                self.is_tidy = false;
+                self.go_on(Stage::first())
+            }
             Stage::Evacuated => self.begin_tidying(pool),
             Stage::Tidy(tidying) => match self.tidy(pool, tidying, pass) {
                 Ok(unfinished) => self.go_on(Stage::Tidy(unfinished)),

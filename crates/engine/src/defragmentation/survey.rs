@@ -8,8 +8,8 @@ use super::plan::{PoolPlan, Stage, Step};
 use crate::pools::pool::Pool;
 use crate::request::ResourceKind;
 
-/// Slots that are counted under one lock: about ten microseconds.
-const SLOTS_PER_LOCK: u32 = 2048;
+/// Slots that are counted under one lock: some ten microseconds.
+const SLOTS_PER_LOCK: u32 = 512;
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, Default)]

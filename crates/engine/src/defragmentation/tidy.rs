@@ -1,6 +1,6 @@
 //! Tidying blocks: regions move down into free regions of their own block, if that joins free memory.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::pass::Pass;
 use super::plan::{Cursor, PoolPlan, REGIONS_PER_LOCK, Stage, Step};
@@ -18,13 +18,16 @@ const SLIDE_PER_FREE: u64 = 16;
 /// or if it has at most this many regions.
 const FEW: u32 = 4;
 
+/// A block is swept again if one in this many of its regions moved.
+const FRUITFUL: u32 = 64;
+
 /// A sweep over some blocks.
 #[derive(Debug, Default)]
 pub(super) struct Tidying {
     /// Blocks still to be tidied, the next one first.
     blocks: VecDeque<u32>,
-    /// Blocks in which something moves.
-    moved: HashSet<u32>,
+    /// Blocks in which something moves, and how many regions.
+    moved: HashMap<u32, u32>,
     /// The free regions of the first block, in the order of the walk.
     all: Vec<FreeRegion>,
     /// How many of these the walk has passed.
@@ -46,7 +49,7 @@ impl PoolPlan {
     pub(super) fn begin_tidying(&mut self, pool: &Pool) -> Step {
         let in_use = self.blocks.iter().filter(|it| it.is_in_use()).count();
         // A pool's only block is always tidied, as in VMA.
-        if self.algorithm == Algorithm::Fast && in_use > 1 {
+        if (self.algorithm == Algorithm::Fast && in_use > 1) || self.is_tidy {
             return self.begin_sliding(pool);
         }
         let is_worth_it = |it: &BlockFigures| it.is_in_use() && it.gaps > 1;
@@ -92,6 +95,10 @@ impl PoolPlan {
         pass: &mut Pass<'_>,
     ) {
         // Only free regions below it are of use, and best the smallest.
+        if region.gaps == [0, 0] {
+            // It joins nothing, wherever it goes.
+            return;
+        }
         it.go_below(pool, region.offset);
         let least = FreeRegion { size: region.size, offset: 0, slot: 0 };
         let Some(gap) = it.below.range(least..).next().copied() else { return };
@@ -104,7 +111,7 @@ impl PoolPlan {
         it.below.remove(&gap);
         let destination = Destination::In(region.block, gap);
         if let Some((block, rest)) = self.propose(pool, pass, region, &destination) {
-            it.moved.insert(block.0);
+            *it.moved.entry(block.0).or_insert(0) += 1;
             it.below.extend(rest);
         }
     }
@@ -119,10 +126,13 @@ impl PoolPlan {
     /// the next stage if nothing did.
     pub(super) fn after_sweep(&mut self, pool: &Pool, swept: Tidying) -> Step {
         if self.take_progress() {
-            let blocks = swept.moved.into_iter().collect();
+            let count = |block: u32| self.blocks.get(block as usize).map_or(0, |it| it.count);
+            let is_worth_it = |&(block, moved): &(u32, u32)| moved > count(block) / FRUITFUL;
+            let blocks = swept.moved.into_iter().filter(is_worth_it).map(|it| it.0).collect();
             let again = Tidying { blocks, has_progressed: true, ..Tidying::default() };
             return self.go_on(Stage::Tidy(again));
         }
+        self.is_tidy = true;
         match swept.has_progressed {
             true => self.go_on(Stage::first()),
             false => self.begin_sliding(pool),

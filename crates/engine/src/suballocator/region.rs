@@ -428,7 +428,11 @@ impl RegionTable {
 
     /// Returns the alignment that a live region was asked for, in bytes; 1 if the key is stale.
     pub(super) fn alignment(&self, key: SlotKey) -> u64 {
-        match self.odd_alignments.get(&key.index()) {
+        let odd = match self.odd_alignments.is_empty() {
+            true => None,
+            false => self.odd_alignments.get(&key.index()),
+        };
+        match odd {
             Some(&(generation, alignment)) if generation == key.generation() => alignment,
             _ => self.live(key).map_or(1, Node::alignment),
         }

@@ -91,7 +91,7 @@ impl Arena {
         let moving = &state.moving.0;
         state.blocks.suballocator.moving().map_or(Walk::Done, |suballocator| {
             suballocator.walk(block, from, limit, &mut |met| match met {
-                Met::Live(region) if moving.contains_key(&region.key) => true,
+                Met::Live(region) if !moving.is_empty() && moving.contains_key(&region.key) => true,
                 met => visit(met),
             })
         })
