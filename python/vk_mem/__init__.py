@@ -95,7 +95,7 @@ from vk_mem.memory.defragmentation import (
 )
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.memory.transfers import TransferStatistics
-from vk_mem.memory.virtual import VirtualAllocations
+from vk_mem.memory.virtual import VirtualAllocations, VirtualMove
 from vk_mem.observe.leaks import Leak, Leaks
 from vk_mem.observe.measure import Measurement, statistics
 from vk_mem.observe.serve import StatsServer, serve_stats
@@ -183,6 +183,7 @@ __all__ = [
     "VirtualAllocation",
     "VirtualAllocations",
     "VirtualBlock",
+    "VirtualMove",
     "VkMemError",
     "__version__",
     "diff",

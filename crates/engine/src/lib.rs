@@ -31,8 +31,7 @@ pub use allocator::memory_type::{
 };
 pub use allocator::{Allocator, AllocatorOptions};
 pub use defragmentation::{
-    Defragmentation, DefragmentationAlgorithm, DefragmentationInfo, DefragmentationStatistics,
-    MoveEnd, MoveOutcome, PassEnd,
+    Defragmentation, DefragmentationInfo, DefragmentationStatistics, MoveEnd, MoveOutcome, PassEnd,
 };
 pub use device::*;
 pub use dump::describe::{AliasDescription, Describe, Description};
@@ -50,4 +49,5 @@ pub use simulated::*;
 pub use slot_map::SlotMap;
 pub use statistics::{PoolStatistics, Statistics};
 pub use virtual_block::block::{VirtualAllocation, VirtualBlock, VirtualRequest};
+pub use virtual_block::defragment::VirtualMove;
 pub use virtual_block::set::VirtualBlocks;

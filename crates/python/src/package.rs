@@ -79,6 +79,7 @@ pub static SUBRESOURCE_LAYOUT: Name = Name::new("vk_mem.memory.arrays", "Subreso
 pub static TEXEL_ARRAY: Name = Name::new("vk_mem.memory.arrays", "texel_array");
 pub static VIEW_ARRAY: Name = Name::new("vk_mem.memory.arrays", "view_array");
 pub static VIRTUAL_ALLOCATIONS: Name = Name::new("vk_mem.memory.virtual", "VirtualAllocations");
+pub static VIRTUAL_MOVE: Name = Name::new("vk_mem.memory.virtual", "VirtualMove");
 
 pub static ARRAY_SOURCE: Name = Name::new("vk_mem.memory.transfers", "array_source");
 pub static AWAITED: Name = Name::new("vk_mem.memory.transfers", "awaited");
@@ -109,7 +110,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 40] = [
+static NAMES: [&Name; 41] = [
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
@@ -128,6 +129,7 @@ static NAMES: [&Name; 40] = [
     &TEXEL_ARRAY,
     &VIEW_ARRAY,
     &VIRTUAL_ALLOCATIONS,
+    &VIRTUAL_MOVE,
     &ARRAY_SOURCE,
     &AWAITED,
     &NEW_ARRAY,

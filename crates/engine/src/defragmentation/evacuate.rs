@@ -3,14 +3,18 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::info::DefragmentationAlgorithm as Algorithm;
+use super::gaps::Gaps;
 use super::pass::Pass;
 use super::plan::{Cursor, PoolPlan, Stage, Step};
-use super::survey::{BlockFigures, emptiest_first};
+use super::survey::{BlockFigures, emptiest_first, is_linear};
 use crate::pools::arena::moving::Destination;
 use crate::pools::pool::Pool;
+use crate::request::DefragmentationAlgorithm as Algorithm;
 use crate::suballocator::BlockIndex;
 use crate::suballocator::moving::MovableRegion;
+
+/// Refilling may move this many times the bytes of the block that it makes superfluous.
+const REFILL_PER_BLOCK: u64 = 4;
 
 /// Blocks that are being emptied.
 #[derive(Debug, Default)]
@@ -19,19 +23,37 @@ pub(super) struct Evacuation {
     victims: VecDeque<u32>,
     /// The blocks that stay.
     kept: HashSet<u32>,
-    /// Whether a region may also go to another victim, if it is fuller.
-    spreads: bool,
+    /// The free regions of the blocks that stay.
+    room: Gaps,
+    /// Those of the others: a region may also go to another victim, if that is fuller.
+    room_of_others: Gaps,
     cursor: Option<Cursor>,
     /// Regions that were read and not dealt with yet, the next one last.
     read: Vec<MovableRegion>,
     /// Whether the cursor has more.
     has_more: bool,
+    /// Whether the regions move by kind, and of which kinds now: first linear ones, then all others.
+    group: Option<Group>,
+}
+
+/// Kinds of resources that may share a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    Linear,
+    Others,
+}
+
+impl Group {
+    fn has(self, region: &MovableRegion) -> bool {
+        is_linear(region.kind) == (self == Self::Linear)
+    }
 }
 
 impl Evacuation {
     /// Chooses the blocks with the fewest live bytes, such that the others can hold everything: this moves
     /// the fewest bytes.
-    pub fn of_emptiest(blocks: &[BlockFigures], pinned: &HashSet<u32>) -> Self {
+    pub fn of_emptiest(plan: &PoolPlan) -> Self {
+        let (blocks, pinned) = (&plan.blocks, &plan.pinned);
         let live: u64 = blocks.iter().map(|it| it.live).sum();
         let is_in_use = |index: &&u32| blocks.get(**index as usize).is_some_and(|it| it.live > 0);
         let mut kept: HashSet<u32> = pinned.iter().filter(is_in_use).copied().collect();
@@ -43,12 +65,29 @@ impl Evacuation {
             room = room.saturating_add(blocks[fullest as usize].capacity);
             kept.insert(fullest);
         }
-        Self { victims: victims.into(), kept, spreads: true, ..Self::default() }
+        let mut it = Self { victims: victims.into(), kept, ..Self::default() };
+        if it.victims.is_empty() {
+            return it;
+        }
+        for &(block, free) in &plan.gaps {
+            if it.kept.contains(&block.0) {
+                it.room.add(block, free);
+            } else if blocks.get(block.0 as usize).is_some_and(BlockFigures::is_in_use) {
+                it.room_of_others.add(block, free);
+            }
+        }
+        it
     }
 
     /// Chooses one block to be moved into an empty one.
-    fn into_empty(victim: u32, empty: u32) -> Self {
-        Self { victims: [victim].into(), kept: [empty].into(), ..Self::default() }
+    fn into_empty(plan: &PoolPlan, victim: u32, empty: u32, by_kind: bool) -> Self {
+        let group = by_kind.then_some(Group::Linear);
+        let mut it =
+            Self { victims: [victim].into(), kept: [empty].into(), group, ..Self::default() };
+        for &(block, free) in plan.gaps.iter().filter(|(block, _)| block.0 == empty) {
+            it.room.add(block, free);
+        }
+        it
     }
 }
 
@@ -75,8 +114,13 @@ impl PoolPlan {
                 Cursor::new(BlockIndex(victim))
             });
             if it.has_more {
-                it.has_more = cursor.read(pool, &mut it.read);
+                it.has_more = cursor.read(pool, pass, &mut it.read);
                 it.read.reverse();
+                if let Some(group) = it.group {
+                    it.read.retain(|region| group.has(region));
+                }
+            } else if it.group == Some(Group::Linear) {
+                (it.group, it.cursor) = (Some(Group::Others), None);
             } else {
                 it.leave_victim();
             }
@@ -99,45 +143,74 @@ impl PoolPlan {
             it.kept.insert(from);
             return;
         }
-        let to_kept = |block: BlockIndex| block.0 != from && it.kept.contains(&block.0);
-        if self.propose(pool, pass, region, &Destination::Best(&to_kept)) || !it.spreads {
+        let sizes = (region.size, surely_fits(pool, region));
+        let mut try_in = |plan: &mut Self, block, free| {
+            plan.propose(pool, pass, region, &Destination::In(block, free))
+        };
+        let placed = it.room.place(sizes, |_| true, |block, free| try_in(self, block, free));
+        if let Some((block, rest)) = placed {
+            rest.into_iter().for_each(|rest| it.room.add(block, rest));
             return;
         }
-        let blocks = &self.blocks;
+        let blocks = std::mem::take(&mut self.blocks);
         let left = blocks.get(from as usize).map_or(0, |it| it.live);
         let is_fuller = |block: BlockIndex| {
             let other = blocks.get(block.0 as usize);
             block.0 != from
                 && other.is_some_and(|it| it.is_in_use() && it.live + region.footprint > left)
         };
-        let made = pool.reserve_move(region.key, &Destination::Best(&is_fuller));
-        if let Some(made) = made {
-            self.note_proposed(pass, region, made);
+        let others = &mut it.room_of_others;
+        let placed = others.place(sizes, is_fuller, |block, free| try_in(self, block, free));
+        self.blocks = blocks;
+        if let Some((block, rest)) = placed {
+            self.note_moved(region, block);
+            rest.into_iter().for_each(|rest| others.add(block, rest));
         }
     }
 
     /// Begins to refill an empty block, if that brings the pool nearer to a block less; ends the run of the
     /// pool otherwise.
-    pub(super) fn begin_refill(&mut self) -> Step {
+    pub(super) fn begin_refill(&mut self, pool: &Pool) -> Step {
         self.stage = Stage::Done;
         if !matches!(self.algorithm, Algorithm::Full | Algorithm::Extensive) {
             return Step::Next;
         }
-        let in_use = || self.blocks.iter().filter(|it| it.is_in_use());
-        let free: u64 = in_use().map(BlockFigures::free).sum();
-        let least = in_use().map(|it| it.capacity).min().unwrap_or(u64::MAX);
+        let least = self.blocks.iter().filter(|it| it.is_in_use()).map(|it| it.capacity).min();
         let empty = (0u32..).zip(&self.blocks).find(|(_, it)| it.is_empty());
-        let (Some((empty, room)), true) = (empty, free >= least) else { return Step::Next };
-        let is_worth_it = |index: &u32| {
+        let (Some((empty, room)), Some(least)) = (empty, least) else { return Step::Next };
+        let can_be = |index: &u32| {
             let it = &self.blocks[*index as usize];
             it.gaps > 1 && it.live <= room.capacity && !self.refilled.contains(index)
         };
-        let victim = emptiest_first(&self.blocks, &self.pinned).into_iter().find(is_worth_it);
-        if let Some(victim) = victim {
+        let mut victims = emptiest_first(&self.blocks, &self.pinned);
+        victims.retain(can_be);
+        let sorts = self.algorithm == Algorithm::Extensive && pool.granularity() > 1;
+        let mixed = victims.iter().find(|&&it| sorts && self.blocks[it as usize].is_mixed());
+        let victim = match self.is_worth_refilling(&victims, least) {
+            true => victims.first(),
+            false => mixed,
+        };
+        if let Some(&victim) = victim {
             self.refilled.insert(empty);
-            self.stage = Stage::Refill(Evacuation::into_empty(victim, empty));
+            self.stage = Stage::Refill(Evacuation::into_empty(self, victim, empty, sorts));
         }
         Step::Next
+    }
+}
+
+impl PoolPlan {
+    /// Returns whether the first of these blocks have free memory for a whole block, so that joining it makes
+    /// one superfluous, without moving many times its bytes.
+    fn is_worth_refilling(&self, victims: &[u32], least: u64) -> bool {
+        let (mut free, mut moved) = (0u64, 0u64);
+        for &victim in victims {
+            let it = &self.blocks[victim as usize];
+            (free, moved) = (free.saturating_add(it.free()), moved.saturating_add(it.live));
+            if free >= least {
+                return moved <= least.saturating_mul(REFILL_PER_BLOCK);
+            }
+        }
+        false
     }
 }
 
@@ -147,4 +220,11 @@ impl Evacuation {
         self.read.clear();
         self.cursor = None;
     }
+}
+
+/// Returns the size of a free region that is large enough for a region whatever its alignment and page conflicts
+/// cost, in bytes.
+fn surely_fits(pool: &Pool, region: &MovableRegion) -> u64 {
+    let costs = region.alignment.saturating_add(2 * pool.granularity()).saturating_add(32);
+    region.footprint.saturating_add(costs)
 }

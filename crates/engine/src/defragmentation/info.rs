@@ -2,41 +2,7 @@
 
 use crate::handle::{Allocation, PoolId};
 use crate::pools::memory_object::Release;
-
-/// How far a defragmentation goes: `VmaDefragmentationFlagBits`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DefragmentationAlgorithm {
-    /// Empties blocks into the free regions of fuller ones, and tidies a pool's only block.
-    Fast,
-    /// Also moves allocations down within their blocks where that joins much free memory for what is moved.
-    #[default]
-    Balanced,
-    /// Moves whatever leaves fewer blocks or larger free regions.
-    Full,
-    /// Like `Full`, and also refills blocks in which kinds of resources that must not share a page of
-    /// `bufferImageGranularity` lie mixed.
-    Extensive,
-}
-
-impl DefragmentationAlgorithm {
-    /// All algorithms, from the least to the most thorough.
-    pub const ALL: [Self; 4] = [Self::Fast, Self::Balanced, Self::Full, Self::Extensive];
-
-    /// Returns the name in lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fast => "fast",
-            Self::Balanced => "balanced",
-            Self::Full => "full",
-            Self::Extensive => "extensive",
-        }
-    }
-
-    /// Returns the algorithm with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
-    }
-}
+use crate::request::DefragmentationAlgorithm;
 
 /// The parameters of a run: `VmaDefragmentationInfo`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +15,10 @@ pub struct DefragmentationInfo {
     pub max_bytes_per_pass: u64,
     /// The most allocations that a pass moves; 0 for no limit.
     pub max_moves_per_pass: u32,
+    /// The most regions that a pass looks at, by about a hundred; 0 for no limit. With a limit a pass may end
+    /// without a move although there are more:
+    /// [`Defragmentation::is_done`](crate::Defragmentation::is_done).
+    pub max_regions_per_pass: u32,
     /// Whether allocations may move by less than their size, to a place that overlaps their own
     /// ([`MoveKind::Slide`](crate::MoveKind::Slide)).
     pub slides: bool,

@@ -23,6 +23,7 @@
 //! also a limit of moves.
 
 mod evacuate;
+mod gaps;
 mod info;
 mod pass;
 mod plan;
@@ -31,8 +32,5 @@ mod slide;
 mod survey;
 mod tidy;
 
-pub use info::{
-    DefragmentationAlgorithm, DefragmentationInfo, DefragmentationStatistics, MoveEnd, MoveOutcome,
-    PassEnd,
-};
+pub use info::{DefragmentationInfo, DefragmentationStatistics, MoveEnd, MoveOutcome, PassEnd};
 pub use run::Defragmentation;

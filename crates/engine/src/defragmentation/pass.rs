@@ -1,5 +1,6 @@
 //! [`Pass`]: the moves that were found so far, and the limits of a pass.
 
+use super::info::DefragmentationInfo;
 use crate::handle::AllocationId;
 use crate::pools::moves::Move;
 
@@ -12,19 +13,32 @@ pub(super) struct Pass<'a> {
     /// The caller's veto; called without any lock.
     may_move: &'a dyn Fn(AllocationId) -> bool,
     is_full: bool,
+    /// Regions that may still be looked at.
+    work_left: usize,
 }
 
 impl<'a> Pass<'a> {
     /// Begins a pass; a limit of 0 is none.
-    pub fn new(max_bytes: u64, max_moves: u32, may_move: &'a dyn Fn(AllocationId) -> bool) -> Self {
-        let max_bytes = if max_bytes == 0 { u64::MAX } else { max_bytes };
-        let max_moves = if max_moves == 0 { usize::MAX } else { max_moves as usize };
-        Self { moves: Vec::new(), bytes: 0, max_bytes, max_moves, may_move, is_full: false }
+    pub fn new(info: &DefragmentationInfo, may_move: &'a dyn Fn(AllocationId) -> bool) -> Self {
+        let or_none = |limit: u32| if limit == 0 { usize::MAX } else { limit as usize };
+        Self {
+            moves: Vec::new(),
+            bytes: 0,
+            max_bytes: if info.max_bytes_per_pass == 0 {
+                u64::MAX
+            } else {
+                info.max_bytes_per_pass
+            },
+            max_moves: or_none(info.max_moves_per_pass),
+            may_move,
+            is_full: false,
+            work_left: or_none(info.max_regions_per_pass),
+        }
     }
 
     /// Returns whether no further move is to be looked for.
     pub fn is_full(&self) -> bool {
-        self.is_full || self.moves.len() >= self.max_moves
+        self.is_full || self.work_left == 0 || self.moves.len() >= self.max_moves
     }
 
     /// Returns whether an allocation of some bytes still belongs to this pass. The first one always does; one
@@ -34,6 +48,11 @@ impl<'a> Pass<'a> {
         // Room for it is made here, before a place is reserved.
         self.is_full |= !fits || self.moves.try_reserve(1).is_err();
         !self.is_full()
+    }
+
+    /// Counts regions that were looked at.
+    pub fn note_work(&mut self, regions: usize) {
+        self.work_left = self.work_left.saturating_sub(regions);
     }
 
     /// Asks the caller whether an allocation may move.

@@ -3,17 +3,16 @@
 use std::collections::{HashMap, HashSet};
 
 use super::evacuate::Evacuation;
-use super::info::DefragmentationAlgorithm as Algorithm;
 use super::pass::Pass;
 use super::slide::Slides;
 use super::survey::{BlockFigures, Survey};
 use super::tidy::Tidying;
 use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::pools::arena::moving::Destination;
-use crate::pools::moves::Move;
 use crate::pools::pool::Pool;
+use crate::request::DefragmentationAlgorithm as Algorithm;
 use crate::suballocator::BlockIndex;
-use crate::suballocator::moving::{Met, MovableRegion, Walk};
+use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
 
 /// Moves of a run beyond this many for each allocation there was at its start are not looked for: the work
 /// of other threads could go on for ever.
@@ -60,6 +59,8 @@ pub(super) struct PoolPlan {
     pub algorithm: Algorithm,
     pub slides: bool,
     pub stage: Stage,
+    /// The free regions that the last survey found.
+    pub gaps: Vec<(BlockIndex, FreeRegion)>,
     /// The figures of the last survey, kept up to date with the plan's own moves; by index of the block.
     pub blocks: Vec<BlockFigures>,
     /// Blocks with a region that may not move.
@@ -70,6 +71,8 @@ pub(super) struct PoolPlan {
     pub ignored: HashSet<AllocationId>,
     /// The source of each slide that has ended, and the key that it has now.
     pub slid: HashMap<SlotKey, SlotKey>,
+    /// Whether nothing has moved between blocks since all were tidied.
+    pub is_tidy: bool,
     /// Moves that ended with something moved or freed.
     pub progress: u64,
     /// `progress` when the stage began.
@@ -86,11 +89,13 @@ impl PoolPlan {
             algorithm,
             slides,
             stage: Stage::first(),
+            gaps: Vec::new(),
             blocks: Vec::new(),
             pinned: HashSet::new(),
             refilled: HashSet::new(),
             ignored: HashSet::new(),
             slid: HashMap::new(),
+            is_tidy: false,
             progress: 0,
             progress_before: 0,
             moves_left: None,
@@ -100,18 +105,21 @@ impl PoolPlan {
     /// Makes the next step, which may add moves to the pass.
     pub fn advance(&mut self, pool: &Pool, pass: &mut Pass<'_>) -> Step {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Survey(survey) => self.survey(pool, survey),
+            Stage::Survey(survey) => self.survey(pool, survey, pass),
             Stage::Evacuate(evacuation) => match self.evacuate(pool, evacuation, pass) {
                 Some(unfinished) => self.go_on(Stage::Evacuate(unfinished)),
                 None => self.wait_for(Stage::Evacuated),
             },
-            Stage::Evacuated if self.take_progress() => self.go_on(Stage::first()),
-            Stage::Evacuated => self.begin_tidying(),
+            Stage::Evacuated if self.take_progress() => {
+                self.is_tidy = false;
+                self.go_on(Stage::first())
+            }
+            Stage::Evacuated => self.begin_tidying(pool),
             Stage::Tidy(tidying) => match self.tidy(pool, tidying, pass) {
                 Ok(unfinished) => self.go_on(Stage::Tidy(unfinished)),
                 Err(swept) => self.wait_for(Stage::Tidied(swept)),
             },
-            Stage::Tidied(swept) => self.after_sweep(swept),
+            Stage::Tidied(swept) => self.after_sweep(pool, swept),
             Stage::Slide(slides) => self.slide(pool, slides, pass),
             Stage::Refill(evacuation) => match self.evacuate(pool, evacuation, pass) {
                 Some(unfinished) => self.go_on(Stage::Refill(unfinished)),
@@ -152,32 +160,26 @@ impl PoolPlan {
             && pass.may_move(id)
     }
 
-    /// Reserves a place for a region and adds the move to the pass.
+    /// Reserves a place for a region and adds the move to the pass; returns the free region that is left behind
+    /// the place, with its block.
     pub fn propose(
         &mut self,
         pool: &Pool,
         pass: &mut Pass<'_>,
         region: &MovableRegion,
-        destination: &Destination<'_>,
-    ) -> bool {
-        let made = pool.reserve_move(region.key, destination);
-        made.is_some_and(|made| {
-            self.note_proposed(pass, region, made);
-            true
-        })
-    }
-
-    /// Adds a move to the pass.
-    pub fn note_proposed(
-        &mut self,
-        pass: &mut Pass<'_>,
-        region: &MovableRegion,
-        (it, block): (Move, BlockIndex),
-    ) {
+        destination: &Destination,
+    ) -> Option<(BlockIndex, Option<FreeRegion>)> {
+        let (it, block, rest) = pool.reserve_move(region.key, destination)?;
         pass.push(it);
         if let Some(left) = &mut self.moves_left {
             *left = left.saturating_sub(1);
         }
+        self.note_moved(region, block);
+        Some((block, rest))
+    }
+
+    /// Counts a region in the figures of another block.
+    pub fn note_moved(&mut self, region: &MovableRegion, block: BlockIndex) {
         if block != region.block {
             let moved = region.footprint;
             if let Some(from) = self.blocks.get_mut(region.block.0 as usize) {
@@ -213,7 +215,13 @@ impl Cursor {
     }
 
     /// Stores the next regions in `found` and returns whether there are more.
-    pub fn read(&mut self, pool: &Pool, found: &mut Vec<MovableRegion>) -> bool {
+    pub fn read(
+        &mut self,
+        pool: &Pool,
+        pass: &mut Pass<'_>,
+        found: &mut Vec<MovableRegion>,
+    ) -> bool {
+        pass.note_work(REGIONS_PER_LOCK);
         found.clear();
         if found.try_reserve(REGIONS_PER_LOCK).is_err() {
             return false;

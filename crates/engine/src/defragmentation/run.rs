@@ -31,6 +31,11 @@ impl Defragmentation {
         self.statistics
     }
 
+    /// Returns whether there is nothing left to look at.
+    pub fn is_done(&self) -> bool {
+        self.plans.is_empty()
+    }
+
     /// Returns the moves that have not ended yet.
     pub fn pending(&self) -> &[Move] {
         &self.pending
@@ -136,8 +141,7 @@ impl Allocator {
         run: &mut Defragmentation,
         may_move: &dyn Fn(AllocationId) -> bool,
     ) -> Vec<Move> {
-        let DefragmentationInfo { max_bytes_per_pass, max_moves_per_pass, .. } = run.info;
-        let mut pass = Pass::new(max_bytes_per_pass, max_moves_per_pass, may_move);
+        let mut pass = Pass::new(&run.info, may_move);
         while !pass.is_full()
             && let Some(plan) = run.plans.last_mut()
         {

@@ -58,7 +58,7 @@ impl PoolPlan {
         if it.waiting.is_empty() {
             return match self.take_progress() {
                 true => self.go_on(Stage::first()),
-                false => self.begin_refill(),
+                false => self.begin_refill(pool),
             };
         }
         it.blocks = std::mem::take(&mut it.waiting);
@@ -66,21 +66,24 @@ impl PoolPlan {
     }
 
     fn slide_next(&mut self, pool: &Pool, at: &mut Sliding, pass: &mut Pass<'_>) -> Slid {
-        while let Some(region) = pool.arena().above(at.block, at.placed) {
+        while !pass.is_full()
+            && let Some(region) = pool.arena().above(at.block, at.placed)
+        {
             if region.gaps[0] > 0 && self.is_cheap_enough(&region) {
                 if !pass.has_room_for(region.size) {
                     return Slid::NoRoom;
                 }
                 if self.admits(pool, pass, &region)
-                    && self.propose(pool, pass, &region, &Destination::Down)
+                    && self.propose(pool, pass, &region, &Destination::Down).is_some()
                 {
                     at.moving = Some(region.key);
                     return Slid::Proposed;
                 }
             }
             at.placed = Some(region.key);
+            pass.note_work(1);
         }
-        Slid::AllInPlace
+        if pass.is_full() { Slid::NoRoom } else { Slid::AllInPlace }
     }
 }
 

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 
 use super::evacuate::Evacuation;
+use super::pass::Pass;
 use super::plan::{PoolPlan, Stage, Step};
 use crate::pools::pool::Pool;
+use crate::request::ResourceKind;
 
-/// Slots that are counted under one lock: about ten microseconds.
-const SLOTS_PER_LOCK: u32 = 2048;
+/// Slots that are counted under one lock: some ten microseconds.
+const SLOTS_PER_LOCK: u32 = 512;
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +24,8 @@ pub(super) struct BlockFigures {
     pub count: u32,
     /// Number of free regions.
     pub gaps: u32,
+    /// Whether there are live regions of other kinds, and of linear ones: buffers and linear images.
+    pub kinds: [bool; 2],
 }
 
 impl BlockFigures {
@@ -33,9 +37,19 @@ impl BlockFigures {
         self.exists && self.live > 0
     }
 
+    /// Returns whether there are regions of kinds that must not share a page.
+    pub fn is_mixed(&self) -> bool {
+        self.kinds == [true; 2]
+    }
+
     pub fn free(&self) -> u64 {
         self.capacity.saturating_sub(self.live)
     }
+}
+
+/// Returns whether resources of a kind may share a page with buffers.
+pub(super) fn is_linear(kind: ResourceKind) -> bool {
+    matches!(kind, ResourceKind::Buffer | ResourceKind::ImageLinear)
 }
 
 /// A survey under way.
@@ -46,25 +60,39 @@ pub(super) struct Survey {
 }
 
 impl PoolPlan {
-    pub(super) fn survey(&mut self, pool: &Pool, survey: Survey) -> Step {
+    pub(super) fn survey(&mut self, pool: &Pool, survey: Survey, pass: &mut Pass<'_>) -> Step {
+        // Counting takes a fraction of the time of a walk.
+        pass.note_work(SLOTS_PER_LOCK as usize / 16);
         let arena = pool.arena();
         let from = match survey.next {
             Some(next) => next,
             None => {
                 self.blocks.clear();
+                self.gaps.clear();
                 for (block, _) in arena.blocks_to_move() {
                     self.figures_of(block.0).exists = true;
                 }
                 0
             }
         };
-        let blocks = &mut self.blocks;
-        let next = arena.scan(from, SLOTS_PER_LOCK, &mut |block, live, free| {
-            if let Some(it) = blocks.get_mut(block.0 as usize).filter(|it| it.exists) {
-                it.capacity += live + free;
-                it.live += live;
-                it.count += u32::from(live > 0);
-                it.gaps += u32::from(free > 0);
+        let (blocks, gaps) = (&mut self.blocks, &mut self.gaps);
+        // Without host memory for it a free region is not used.
+        let room = gaps.try_reserve(SLOTS_PER_LOCK as usize).is_ok();
+        let next = arena.scan(from, SLOTS_PER_LOCK, &mut |region| {
+            let Some(it) = blocks.get_mut(region.block.0 as usize).filter(|it| it.exists) else {
+                return;
+            };
+            if let Some((bytes, kind)) = region.live {
+                (it.capacity, it.live) = (it.capacity + bytes, it.live + bytes);
+                it.count += 1;
+                it.kinds[usize::from(is_linear(kind))] = true;
+            }
+            if let Some(free) = region.free {
+                it.capacity += free.size;
+                it.gaps += 1;
+                if room {
+                    gaps.push((region.block, free));
+                }
             }
         });
         if next.is_some() {
@@ -79,7 +107,7 @@ impl PoolPlan {
         });
         self.limit_moves();
         self.take_progress();
-        self.stage = Stage::Evacuate(Evacuation::of_emptiest(&self.blocks, &self.pinned));
+        self.stage = Stage::Evacuate(Evacuation::of_emptiest(self));
         Step::Next
     }
 

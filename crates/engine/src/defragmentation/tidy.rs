@@ -1,8 +1,7 @@
 //! Tidying blocks: regions move down into free regions of their own block, if that joins free memory.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::info::DefragmentationAlgorithm as Algorithm;
 use super::pass::Pass;
 use super::plan::{Cursor, PoolPlan, REGIONS_PER_LOCK, Stage, Step};
 use super::slide::Slides;
@@ -10,18 +9,31 @@ use super::survey::BlockFigures;
 use crate::handle::SlotKey;
 use crate::pools::arena::moving::Destination;
 use crate::pools::pool::Pool;
+use crate::request::DefragmentationAlgorithm as Algorithm;
 use crate::suballocator::BlockIndex;
 use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
+
+/// A block is slid together if its live bytes are at most this many times its free ones,
+const SLIDE_PER_FREE: u64 = 16;
+/// or if it has at most this many regions.
+const FEW: u32 = 4;
+
+/// A block is swept again if one in this many of its regions moved.
+const FRUITFUL: u32 = 64;
 
 /// A sweep over some blocks.
 #[derive(Debug, Default)]
 pub(super) struct Tidying {
     /// Blocks still to be tidied, the next one first.
     blocks: VecDeque<u32>,
-    /// Blocks in which something moves.
-    moved: HashSet<u32>,
-    /// The free regions of the first block by size.
-    gaps: BTreeSet<FreeRegion>,
+    /// Blocks in which something moves, and how many regions.
+    moved: HashMap<u32, u32>,
+    /// The free regions of the first block, in the order of the walk.
+    all: Vec<FreeRegion>,
+    /// How many of these the walk has passed.
+    passed: usize,
+    /// Those below the walk, by size.
+    below: BTreeSet<FreeRegion>,
     /// The region from which the search for free regions goes on.
     next: Option<SlotKey>,
     /// The way through the regions, once the free ones are known.
@@ -34,11 +46,11 @@ pub(super) struct Tidying {
 
 impl PoolPlan {
     /// Begins a sweep over all blocks that may be worth it, or skips to the next stage.
-    pub(super) fn begin_tidying(&mut self) -> Step {
+    pub(super) fn begin_tidying(&mut self, pool: &Pool) -> Step {
         let in_use = self.blocks.iter().filter(|it| it.is_in_use()).count();
         // A pool's only block is always tidied, as in VMA.
-        if self.algorithm == Algorithm::Fast && in_use > 1 {
-            return self.begin_sliding();
+        if (self.algorithm == Algorithm::Fast && in_use > 1) || self.is_tidy {
+            return self.begin_sliding(pool);
         }
         let is_worth_it = |it: &BlockFigures| it.is_in_use() && it.gaps > 1;
         let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| is_worth_it(it));
@@ -63,13 +75,13 @@ impl PoolPlan {
                 self.tidy_region(pool, &mut it, &region, pass);
             } else if let Some(cursor) = &mut it.cursor {
                 if it.has_more {
-                    it.has_more = cursor.read(pool, &mut it.read);
+                    it.has_more = cursor.read(pool, pass, &mut it.read);
                     it.read.reverse();
                 } else {
                     it.leave_block();
                 }
             } else {
-                it.find_gaps(pool, BlockIndex(block));
+                it.find_gaps(pool, pass, BlockIndex(block));
             }
         }
         Ok(it)
@@ -83,18 +95,24 @@ impl PoolPlan {
         pass: &mut Pass<'_>,
     ) {
         // Only free regions below it are of use, and best the smallest.
+        if region.gaps == [0, 0] {
+            // It joins nothing, wherever it goes.
+            return;
+        }
+        it.go_below(pool, region.offset);
         let least = FreeRegion { size: region.size, offset: 0, slot: 0 };
-        let below = |gap: &&FreeRegion| gap.offset < region.offset;
-        let Some(gap) = it.gaps.range(least..).find(below).copied() else { return };
+        let Some(gap) = it.below.range(least..).next().copied() else { return };
         if !joins_free_memory(region, &gap)
             || !self.is_cheap_enough(region)
             || !self.admits(pool, pass, region)
         {
             return;
         }
-        it.gaps.remove(&gap);
-        if self.propose(pool, pass, region, &Destination::In(gap)) {
-            it.moved.insert(region.block.0);
+        it.below.remove(&gap);
+        let destination = Destination::In(region.block, gap);
+        if let Some((block, rest)) = self.propose(pool, pass, region, &destination) {
+            *it.moved.entry(block.0).or_insert(0) += 1;
+            it.below.extend(rest);
         }
     }
 
@@ -106,34 +124,57 @@ impl PoolPlan {
 
     /// After the moves of a sweep: another one over the blocks in which something moved, then a new round, or
     /// the next stage if nothing did.
-    pub(super) fn after_sweep(&mut self, swept: Tidying) -> Step {
+    pub(super) fn after_sweep(&mut self, pool: &Pool, swept: Tidying) -> Step {
         if self.take_progress() {
-            let blocks = swept.moved.into_iter().collect();
+            let count = |block: u32| self.blocks.get(block as usize).map_or(0, |it| it.count);
+            let is_worth_it = |&(block, moved): &(u32, u32)| moved > count(block) / FRUITFUL;
+            let blocks = swept.moved.into_iter().filter(is_worth_it).map(|it| it.0).collect();
             let again = Tidying { blocks, has_progressed: true, ..Tidying::default() };
             return self.go_on(Stage::Tidy(again));
         }
+        self.is_tidy = true;
         match swept.has_progressed {
             true => self.go_on(Stage::first()),
-            false => self.begin_sliding(),
+            false => self.begin_sliding(pool),
         }
     }
 
-    pub(super) fn begin_sliding(&mut self) -> Step {
+    pub(super) fn begin_sliding(&mut self, pool: &Pool) -> Step {
         if !self.slides || self.algorithm == Algorithm::Fast {
-            return self.begin_refill();
+            return self.begin_refill(pool);
         }
-        let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| it.is_in_use() && it.gaps > 0);
+        // A block that is full but for little would be moved as a whole for it.
+        let is_worth_it = |it: &BlockFigures| {
+            let is_loose = it.free() >= it.live / SLIDE_PER_FREE || it.count <= FEW;
+            it.is_in_use() && it.gaps > 0 && is_loose
+        };
+        let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| is_worth_it(it));
         let slides = Slides::of(blocks.map(|(index, _)| index));
         self.go_on(Stage::Slide(slides))
     }
 }
 
 impl Tidying {
-    fn find_gaps(&mut self, pool: &Pool, block: BlockIndex) {
-        let gaps = &mut self.gaps;
+    /// Keeps the free regions below an offset in `below`. TLSF's walk goes down, so that they become fewer;
+    /// buddy's goes up.
+    fn go_below(&mut self, pool: &Pool, offset: u64) {
+        while let Some(gap) = self.all.get(self.passed)
+            && if pool.walks_down() { gap.offset > offset } else { gap.offset < offset }
+        {
+            match pool.walks_down() {
+                true => self.below.remove(gap),
+                false => self.below.insert(*gap),
+            };
+            self.passed += 1;
+        }
+    }
+
+    fn find_gaps(&mut self, pool: &Pool, pass: &mut Pass<'_>, block: BlockIndex) {
+        pass.note_work(4 * REGIONS_PER_LOCK);
+        let gaps = &mut self.all;
         let walk = pool.arena().walk(block, self.next, 4 * REGIONS_PER_LOCK, &mut |met| {
             if let Met::Free(free) = met {
-                gaps.insert(*free);
+                gaps.push(*free);
             }
             true
         });
@@ -141,6 +182,9 @@ impl Tidying {
             Walk::At(next) => self.next = Some(next),
             // What is not known is not used; the next sweep finds it.
             Walk::Done | Walk::Stale => {
+                if pool.walks_down() {
+                    self.below.extend(&self.all);
+                }
                 (self.cursor, self.has_more) = (Some(Cursor::new(block)), true);
             }
         }
@@ -148,7 +192,9 @@ impl Tidying {
 
     fn leave_block(&mut self) {
         self.blocks.pop_front();
-        self.gaps.clear();
+        self.all.clear();
+        self.below.clear();
+        self.passed = 0;
         (self.next, self.cursor) = (None, None);
     }
 }

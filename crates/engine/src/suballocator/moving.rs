@@ -39,6 +39,17 @@ pub struct FreeRegion {
     pub slot: u32,
 }
 
+/// The region of a slot, as a scan of the table finds it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scanned {
+    /// The block that contains it.
+    pub block: BlockIndex,
+    /// The bytes that it takes up if it is live, and its kind.
+    pub live: Option<(u64, ResourceKind)>,
+    /// The region if it is free.
+    pub free: Option<FreeRegion>,
+}
+
 /// What a walk meets.
 #[derive(Clone, Copy, Debug)]
 pub enum Met {
@@ -81,17 +92,8 @@ pub trait Moving {
         visit: &mut dyn FnMut(&Met) -> bool,
     ) -> Walk;
 
-    /// Places a request in the smallest free region of the blocks that `accepts` that is found among
-    /// `limit` candidates.
-    ///
-    /// # Time complexity
-    /// O(`limit`).
-    fn place_best(
-        &mut self,
-        request: &RegionRequest,
-        limit: usize,
-        accepts: &dyn Fn(BlockIndex) -> bool,
-    ) -> Option<Placement>;
+    /// Returns the free region directly behind a live one. O(1).
+    fn free_behind(&self, key: SlotKey) -> Option<FreeRegion>;
 
     /// Places a request in a free region of a block, which a walk met; `None` if it is not as it was, or if
     /// the request does not fit.
@@ -124,4 +126,14 @@ pub trait Moving {
     /// # Time complexity
     /// O(1).
     fn slide(&mut self, key: SlotKey, gap: SlotKey) -> Option<Placement>;
+
+    /// Gives all live regions of a block new offsets, by ascending offset. Their keys stay. Returns false, and
+    /// changes nothing, if there is no host memory.
+    ///
+    /// # Panics
+    /// If a region is missing, is stale, overlaps the one before it or exceeds the block.
+    ///
+    /// # Time complexity
+    /// O(*n*).
+    fn rearrange(&mut self, block: BlockIndex, places: &[(SlotKey, u64)]) -> bool;
 }

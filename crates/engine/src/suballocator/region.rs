@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 use std::hint::select_unpredictable;
 
+use super::moving::{FreeRegion, Scanned};
 use super::node::{NONE, Node, target};
 use super::slab::{Entries, Slab};
 use super::values::{BlockIndex, Placement, RegionInfo, RegionTag};
@@ -427,7 +428,11 @@ impl RegionTable {
 
     /// Returns the alignment that a live region was asked for, in bytes; 1 if the key is stale.
     pub(super) fn alignment(&self, key: SlotKey) -> u64 {
-        match self.odd_alignments.get(&key.index()) {
+        let odd = match self.odd_alignments.is_empty() {
+            true => None,
+            false => self.odd_alignments.get(&key.index()),
+        };
+        match odd {
             Some(&(generation, alignment)) if generation == key.generation() => alignment,
             _ => self.live(key).map_or(1, Node::alignment),
         }
@@ -480,22 +485,25 @@ impl RegionTable {
         }
     }
 
-    /// Calls `visit` with block, live and free bytes of the region of each slot from `from` on, at most
-    /// `limit` slots; returns the slot to continue from, `None` at the end.
+    /// Calls `visit` with the live or free region of each slot from `from` on, at most `limit` slots; returns
+    /// the slot to continue from, `None` at the end.
     pub(crate) fn scan(
         &self,
         from: u32,
         limit: u32,
-        visit: &mut dyn FnMut(BlockIndex, u64, u64),
+        visit: &mut dyn FnMut(Scanned),
     ) -> Option<u32> {
         let end = self.nodes.len() as u32;
         let stop = end.min(from.saturating_add(limit));
-        for index in from..stop {
-            let node = &self.nodes[index];
-            if self.lives(index) {
-                visit(BlockIndex(self.block_of(index)), node.footprint(), 0);
-            } else if node.is_free() && node.size() > 0 {
-                visit(BlockIndex(self.block_of(index)), 0, node.size());
+        for slot in from..stop {
+            let node = &self.nodes[slot];
+            let block = BlockIndex(self.block_of(slot));
+            let (size, offset) = (node.size(), node.offset);
+            if self.lives(slot) {
+                visit(Scanned { block, live: Some((node.footprint(), node.kind())), free: None });
+            } else if node.is_free() && size > 0 {
+                let free = Some(FreeRegion { size, offset, slot });
+                visit(Scanned { block, live: None, free });
             }
         }
         (stop < end).then_some(stop)

@@ -1,4 +1,5 @@
 //! Callers that copy: a set of live allocations with their contents, and passes over them.
+#![allow(dead_code)]
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -125,6 +126,14 @@ impl Movers {
             }
             MoveEnd::Kept => {}
             MoveEnd::Gone => drop(self.live.remove(&it.source.id)),
+        }
+    }
+
+    /// Writes everything where it lives now: after copies to places that were given up, or with allocations
+    /// made over such places.
+    pub fn restore(&self) {
+        for live in self.live.values() {
+            self.write(&live.allocation, live.contents);
         }
     }
 

@@ -22,13 +22,19 @@ pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
     })
 }
 
-/// Reads the `algorithm` of a defragmentation.
-pub fn thoroughness(py: Python<'_>, name: Option<Text>) -> PyResult<DefragmentationAlgorithm> {
-    let Some(Text(name)) = name else { return Ok(DefragmentationAlgorithm::default()) };
-    DefragmentationAlgorithm::from_name(&name).ok_or_else(|| {
-        let all = DefragmentationAlgorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
-        invalid(py, format!("algorithm is '{}'; there are {all}", name.escape_debug()))
+/// Reads the name of an algorithm of defragmentation.
+pub fn defragmentation_algorithm(py: Python<'_>, name: &str) -> PyResult<DefragmentationAlgorithm> {
+    DefragmentationAlgorithm::from_name(name).ok_or_else(|| {
+        let names = DefragmentationAlgorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
+        let name = name.escape_debug();
+        invalid(py, format!("no defragmentation is named '{name}'; there are {names}"))
     })
+}
+
+/// Reads the keyword `algorithm` of a defragmentation.
+pub fn thoroughness(py: Python<'_>, name: Option<Text>) -> PyResult<DefragmentationAlgorithm> {
+    let of_name = |name: Text| defragmentation_algorithm(py, &name.0);
+    name.map_or(Ok(DefragmentationAlgorithm::default()), of_name)
 }
 
 fn given(limit: Bound<'_, PyAny>) -> Option<Bound<'_, PyAny>> {

@@ -8,22 +8,17 @@ use crate::handle::SlotKey;
 use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::MemoryObject;
 use crate::request::Strategy;
-use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
+use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Scanned, Walk};
 use crate::suballocator::{BlockIndex, RegionRequest, Suballocator};
-
-/// The number of free regions that are compared for one that moves: some microseconds.
-const CANDIDATES: usize = 512;
 
 /// Regions that take part in moves, and whether as a source.
 #[derive(Debug, Default)]
 pub(super) struct Moving(HashMap<SlotKey, bool>);
 
 /// Where a region is to move.
-pub(crate) enum Destination<'a> {
-    /// To the smallest free region that fits, in a block that is accepted.
-    Best(&'a dyn Fn(BlockIndex) -> bool),
-    /// To a free region of its own block.
-    In(FreeRegion),
+pub(crate) enum Destination {
+    /// To a free region of a block.
+    In(BlockIndex, FreeRegion),
     /// Down by less than its size, in its own block.
     Down,
 }
@@ -38,6 +33,8 @@ pub(crate) struct Reserved {
     pub placed: PlacedRegion,
     /// The block of the place.
     pub block: BlockIndex,
+    /// The free region that is left behind the place.
+    pub rest: Option<FreeRegion>,
 }
 
 impl Arena {
@@ -52,13 +49,13 @@ impl Arena {
         state.blocks.iter().map(|(block, memory)| (block, memory.size)).collect()
     }
 
-    /// Calls `visit` with block, live and free bytes of the regions of `limit` slots from `from` on; returns
-    /// the slot to continue from, `None` at the end. O(`limit`).
+    /// Calls `visit` with the regions of `limit` slots from `from` on; returns the slot to continue from, `None`
+    /// at the end. O(`limit`).
     pub(crate) fn scan(
         &self,
         from: u32,
         limit: u32,
-        visit: &mut dyn FnMut(BlockIndex, u64, u64),
+        visit: &mut dyn FnMut(Scanned),
     ) -> Option<u32> {
         let state = self.state.lock();
         state.blocks.suballocator.regions().scan(from, limit, visit)
@@ -94,7 +91,7 @@ impl Arena {
         let moving = &state.moving.0;
         state.blocks.suballocator.moving().map_or(Walk::Done, |suballocator| {
             suballocator.walk(block, from, limit, &mut |met| match met {
-                Met::Live(region) if moving.contains_key(&region.key) => true,
+                Met::Live(region) if !moving.is_empty() && moving.contains_key(&region.key) => true,
                 met => visit(met),
             })
         })
@@ -113,7 +110,7 @@ impl Arena {
 
     /// Reserves a place for a region; `None` if there is none, or if the region was freed, is mapped by
     /// calls of `map` or takes part in a move already. Makes no driver call.
-    pub(crate) fn reserve(&self, key: SlotKey, destination: &Destination<'_>) -> Option<Reserved> {
+    pub(crate) fn reserve(&self, key: SlotKey, destination: &Destination) -> Option<Reserved> {
         let mut state = self.state.lock();
         let inside = &mut *state;
         let suballocator = inside.blocks.suballocator.moving()?;
@@ -132,11 +129,11 @@ impl Arena {
             strategy: Strategy::Balanced,
         };
         let placement = match destination {
-            Destination::Best(accepts) => suballocator.place_best(&request, CANDIDATES, accepts)?,
-            Destination::In(free) => suballocator.place_in(source.block, free, &request)?,
+            Destination::In(block, free) => suballocator.place_in(*block, free, &request)?,
             Destination::Down => suballocator.hold_gap_before(key)?,
         };
         let size = suballocator.movable(placement.key).map_or(0, |placed| placed.size);
+        let rest = suballocator.free_behind(placement.key);
         inside.blocks.note_placed(placement.block, size);
         inside.moving.0.insert(key, true);
         inside.moving.0.insert(placement.key, false);
@@ -147,7 +144,7 @@ impl Arena {
             offset: placement.offset,
         };
         self.check(&state);
-        Some(Reserved { source, memory, placed, block: placement.block })
+        Some(Reserved { source, memory, placed, block: placement.block, rest })
     }
 
     /// Notes that a move ended with the region at its destination. The source takes part in no further

@@ -9,6 +9,7 @@ use crate::pools::memory_object::{MemoryObject, Release};
 use crate::pools::moves::{Move, MoveKind};
 use crate::request::Algorithm;
 use crate::suballocator::BlockIndex;
+use crate::suballocator::moving::FreeRegion;
 
 impl Pool {
     /// Returns the blocks, for walks over their regions.
@@ -46,15 +47,16 @@ impl Pool {
         }
     }
 
-    /// Reserves a place for an allocation and returns the move with the block of its destination; `None` if
-    /// there is no place or the allocation may not move. Maps the place if the allocation is persistently
+    /// Reserves a place for an allocation and returns the move, with the block of its destination and the free
+    /// region that is left behind it; `None` if there is no place or the allocation may not move. Maps the place if the allocation is persistently
     /// mapped, which may call the driver; if that fails, there is no move.
     pub(crate) fn reserve_move(
         &self,
         key: SlotKey,
-        destination: &Destination<'_>,
-    ) -> Option<(Move, BlockIndex)> {
-        let Reserved { source, memory, placed, block } = self.arena.reserve(key, destination)?;
+        destination: &Destination,
+    ) -> Option<(Move, BlockIndex, Option<FreeRegion>)> {
+        let Reserved { source, memory, placed, block, rest } =
+            self.arena.reserve(key, destination)?;
         let kind = match destination {
             Destination::Down => MoveKind::Slide,
             _ => MoveKind::Apart,
@@ -74,7 +76,7 @@ impl Pool {
         let (size, offset) = (source.size, *offset);
         let source = self.allocation_at(key, &memory, source.offset, size, is_mapped);
         let destination = self.allocation_at(*place, to, offset, size, is_mapped);
-        Some((Move { kind, source, destination }, block))
+        Some((Move { kind, source, destination }, block, rest))
     }
 
     /// Ends a move with the allocation at its destination and returns it as it is there. The source of a

@@ -1,10 +1,9 @@
 //! Walks and places for defragmentation.
 
-use super::super::bins::class_of;
 use super::super::moving::{FreeRegion, Met, MovableRegion, Moving, Walk};
 use super::super::node::{NONE, Node};
 use super::super::values::{BlockIndex, Placement, RegionRequest};
-use super::Buddy;
+use super::{Block, Buddy};
 use crate::handle::SlotKey;
 
 impl Buddy {
@@ -28,6 +27,29 @@ impl Buddy {
             tag: node.tag(),
             gaps: if is_lower { [0, gap] } else { [gap, 0] },
         }
+    }
+
+    /// Links a region behind the last one of a block that is being rearranged.
+    fn append(&mut self, block: BlockIndex, last: u32, index: u32) {
+        self.regions.node_mut(index).previous = last;
+        match last {
+            NONE => self.blocks[block.0 as usize].first = index,
+            last => self.regions.node_mut(last).next = index,
+        }
+    }
+
+    /// Appends free regions, each as large as its offset allows, and returns the last region.
+    fn append_gaps(&mut self, block: BlockIndex, mut last: u32, mut start: u64, end: u64) -> u32 {
+        while start < end {
+            let fits = 1 << (end - start).ilog2();
+            let size = if start == 0 { fits } else { fits.min(1 << start.trailing_zeros()) };
+            let index = self.regions.take(block.0);
+            self.regions.node_mut(index).set_free(start, size);
+            self.append(block, last, index);
+            self.link(index);
+            (last, start) = (index, start + size);
+        }
+        last
     }
 
     /// Takes the lower end of a free region.
@@ -83,30 +105,13 @@ impl Moving for Buddy {
         Walk::Done
     }
 
-    fn place_best(
-        &mut self,
-        request: &RegionRequest,
-        limit: usize,
-        accepts: &dyn Fn(BlockIndex) -> bool,
-    ) -> Option<Placement> {
-        let size = self.region_size(request)?;
-        if !request.alignment.is_power_of_two() || !self.has_room() {
+    fn free_behind(&self, key: SlotKey) -> Option<FreeRegion> {
+        let slot = self.regions.live(key)?.next;
+        if slot == NONE || !self.regions.node(slot).is_free() {
             return None;
         }
-        let (mut class, mut left) = (class_of(size), limit);
-        let index = loop {
-            let used = self.free.next_used(class)?;
-            let accepted = self.free.of_class(used).take(left).find(|entry| {
-                left -= 1;
-                accepts(BlockIndex(self.regions.block_of(entry.node())))
-            });
-            match accepted {
-                Some(entry) => break entry.node(),
-                None if left == 0 => return None,
-                None => class = used + 1,
-            }
-        };
-        Some(self.take_lower_end(index, size, request))
+        let node = self.regions.node(slot);
+        Some(FreeRegion { size: node.size(), offset: node.offset, slot })
     }
 
     fn place_in(
@@ -145,5 +150,47 @@ impl Moving for Buddy {
 
     fn slide(&mut self, _: SlotKey, _: SlotKey) -> Option<Placement> {
         None
+    }
+
+    fn rearrange(&mut self, block: BlockIndex, places: &[(SlotKey, u64)]) -> bool {
+        let Block { size, first, live, .. } = *self.block(block);
+        assert_eq!(places.len(), live as usize, "all regions");
+        // A range between two regions has at most two free ones of each order.
+        let orders = size.ilog2() as usize + 1;
+        let most = (places.len() + 1).saturating_mul(2 * orders);
+        let whole = (1u64 << size.ilog2()) / self.smallest;
+        let gaps = most.min(usize::try_from(whole).unwrap_or(usize::MAX));
+        while !self.regions.has_room_for(gaps) {
+            if !self.regions.try_grow() {
+                return false;
+            }
+        }
+        if !self.make_room() {
+            return false;
+        }
+        let mut index = first;
+        while index != NONE {
+            let node = *self.regions.node(index);
+            if node.is_free() {
+                self.unlink(index);
+                self.regions.give_back(index);
+            }
+            index = node.next;
+        }
+        let (mut last, mut end) = (NONE, 0);
+        for &(key, offset) in places {
+            assert!(offset >= end && self.regions.live(key).is_some(), "a place of a region");
+            last = self.append_gaps(block, last, end, offset);
+            let node = self.regions.node_mut(key.index());
+            node.offset = offset;
+            end = node.end();
+            self.append(block, last, key.index());
+            last = key.index();
+        }
+        let usable = 1 << size.ilog2();
+        assert!(end <= usable, "the end of a block");
+        last = self.append_gaps(block, last, end, usable);
+        self.regions.node_mut(last).next = NONE;
+        true
     }
 }

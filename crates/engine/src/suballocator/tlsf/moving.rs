@@ -4,15 +4,12 @@ use super::super::bins::class_of;
 use super::super::granularity::{Gap, Neighbour, place_in_gap};
 use super::super::interface::Suballocator;
 use super::super::moving::{FreeRegion, Met, MovableRegion, Moving, Walk};
-use super::super::node::{NONE, Node, target};
+use super::super::node::{FREE_LINK, NONE, Node, target};
 use super::super::values::{BlockIndex, Placement, RegionRequest};
-use super::Tlsf;
 use super::hot::{Candidate, Hot};
+use super::{Block, Tlsf};
 use crate::handle::SlotKey;
 use crate::request::Strategy;
-
-/// The number of fitting regions of one size class that are compared.
-const COMPARED: usize = 32;
 
 impl Tlsf {
     /// Returns a live region as defragmentation sees it.
@@ -49,6 +46,18 @@ impl Tlsf {
         self.count_in(placement.key, placement.block);
         self.regions.note_odd_alignment(placement.key, request.alignment);
         placement
+    }
+
+    /// Appends a free region, if it has a size, to the regions of a block that is being rearranged; returns the
+    /// link to the last one.
+    fn append_gap(&mut self, block: u32, last: u32, start: u64, end: u64) -> u32 {
+        if start == end {
+            return last;
+        }
+        let index = self.regions.take(block);
+        hot!(self, hot => hot.set_free(index, start, end - start).previous = last);
+        self.regions.node_mut(target(last)).next = index | FREE_LINK;
+        index | FREE_LINK
     }
 
     /// Prepares for placing a region that moves; returns the bytes it needs and those it takes where there
@@ -112,40 +121,11 @@ impl Moving for Tlsf {
         Walk::Done
     }
 
-    fn place_best(
-        &mut self,
-        request: &RegionRequest,
-        limit: usize,
-        accepts: &dyn Fn(BlockIndex) -> bool,
-    ) -> Option<Placement> {
-        let (size, rounded) = self.prepare_move(request)?;
-        let (mut class, mut left) = (class_of(size), limit);
-        let (mut found, mut smallest, mut compared) = (Candidate::NOTHING, u64::MAX, 0);
-        while left > 0
-            && !found.is_found()
-            && let Some(used) = self.free.next_used(class)
-        {
-            for entry in self.free.of_class(used) {
-                if left == 0 || compared == COMPARED {
-                    break;
-                }
-                left -= 1;
-                let (index, known) = (entry.node(), entry.size());
-                if known.is_some_and(|known| known < size || known >= smallest)
-                    || !accepts(BlockIndex(self.regions.block_of(index)))
-                {
-                    continue;
-                }
-                let node_size = self.regions.node(index).size();
-                let here = self.fit(index, size, request);
-                if here.is_found() && node_size < smallest {
-                    (found, smallest) = (here, node_size);
-                    compared += 1;
-                }
-            }
-            class = used + 1;
-        }
-        found.is_found().then(|| self.take_for_move(found, rounded, request))
+    fn free_behind(&self, key: SlotKey) -> Option<FreeRegion> {
+        let slot = target(self.regions.live(key)?.next);
+        let node = self.regions.node(slot);
+        let (size, offset) = (node.size(), node.offset);
+        (node.is_free() && !node.is_edge()).then_some(FreeRegion { size, offset, slot })
     }
 
     fn place_in(
@@ -256,5 +236,50 @@ impl Moving for Tlsf {
         let placement = self.take_for_move(found, rounded, &request);
         self.regions.set_tag(placement.key, region.tag);
         Some(placement)
+    }
+
+    fn rearrange(&mut self, block: BlockIndex, places: &[(SlotKey, u64)]) -> bool {
+        self.settle_all();
+        let Block { size, edge, .. } = *self.block(block);
+        assert_eq!(places.len(), self.live_counts[block.0 as usize] as usize, "all regions");
+        // The free regions of now give back their slots, but in the worst case each place has one before it.
+        let gaps = places.len() + 1;
+        while !self.regions.has_room_for(gaps) {
+            if !self.regions.try_grow() {
+                return false;
+            }
+        }
+        while !self.free.has_room_for(gaps as u32) {
+            if !self.free.try_grow() {
+                return false;
+            }
+        }
+        if !self.deferred.is_empty() {
+            return false;
+        }
+        let mut index = target(self.regions.node(edge).next);
+        while index != edge {
+            let node = *self.regions.node(index);
+            if node.is_free() {
+                hot!(self, hot => hot.unlink(class_of(node.size()), node.position()));
+                self.regions.give_back(index);
+            }
+            index = target(node.next);
+        }
+        let (mut last, mut end) = (edge, 0);
+        for &(key, offset) in places {
+            assert!(offset >= end && self.regions.live(key).is_some(), "a place of a region");
+            last = self.append_gap(block.0, last, end, offset);
+            let node = self.regions.node_mut(key.index());
+            (node.offset, node.previous) = (offset, last);
+            end = node.padded_end();
+            self.regions.node_mut(target(last)).next = key.index();
+            last = key.index();
+        }
+        assert!(end <= size, "the end of a block");
+        last = self.append_gap(block.0, last, end, size);
+        self.regions.node_mut(target(last)).next = edge;
+        self.regions.node_mut(edge).previous = last;
+        true
     }
 }
