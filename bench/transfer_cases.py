@@ -7,12 +7,13 @@ with the name of a profile on that simulated device.
 
 Contestants take turns. `by hand` creates a staging buffer, writes to it, copies on the queue, and
 destroys it; `memcpy` is `numpy.copyto` of as many bytes. Large copies are in GB/s, small ones in
-microseconds each.
+microseconds each, and the time that 4 KiB take beside large ones is the 99th percentile.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -134,6 +135,47 @@ def small(report: Report, allocator: Allocator, count: int, rounds: int) -> None
     allocator.destroy_many(buffers)
 
 
+def beside(report: Report, allocator: Allocator, size: int, rounds: int) -> None:
+    """How long 4 KiB of one thread take beside large uploads and downloads of another."""
+    data, one = np.zeros(size, np.uint8), np.zeros(4096, np.uint8)
+    with (
+        allocator.create_buffer(size, TRANSFER) as large,
+        allocator.create_buffer(4096, TRANSFER) as small,
+        Transfers(allocator) as transfers,
+    ):
+
+        def waited(run: Callable[[], object] | None) -> Callable[[], float]:
+            def measured() -> float:
+                taken: list[float] = []
+                thread = threading.Thread(target=run) if run else None
+                if thread:
+                    thread.start()
+                while thread.is_alive() if thread else len(taken) < 1000:
+                    began = time.perf_counter()
+                    transfers.upload(one, small, way="ring").result()
+                    taken.append(time.perf_counter() - began)
+                if thread:
+                    thread.join()
+                return sorted(taken)[len(taken) * 99 // 100] * 1e6
+
+            return measured
+
+        def up() -> None:
+            for _ in range(2):
+                transfers.upload(data, large, way="ring").result()
+
+        def down() -> None:
+            for _ in range(2):
+                transfers.download(large, out=data, way="ring").result()
+
+        for name, run in (("uploads", up), ("downloads", down)):
+            contestants = {"ours": waited(run), "alone": waited(None)}
+            for warm in contestants.values():
+                warm()
+            title = f"99th percentile of 4 KiB beside {name}, us"
+            report.add(title, size, "us", in_turns(rounds, contestants))
+
+
 def main() -> None:
     quick = "quick" in sys.argv[1:]
     names = [it for it in sys.argv[1:] if it != "quick"]
@@ -143,6 +185,7 @@ def main() -> None:
     with Allocator(device) as allocator:
         large(report, allocator, (64 << 20) if quick else (1 << 30), 3 if quick else 7)
         small(report, allocator, 1_000 if quick else 10_000, 3 if quick else 7)
+        beside(report, allocator, (64 << 20) if quick else (2 << 30), 3)
     report.merge()
 
 

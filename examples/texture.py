@@ -1,11 +1,13 @@
 """An array becomes a texture with mip levels, is scaled by the device, and comes back as a PNG.
 
 Run it with `python examples/texture.py [PROFILE [FOLDER]]`: on a simulated device, or on a real one
-with `driver` in place of a profile. It writes `texture.png`, all mip levels side by side.
+with `driver` in place of a profile. It writes `texture.png`, all mip levels side by side, to a
+temporary folder or to the one that is named.
 """
 
 import struct
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -40,7 +42,8 @@ def png(texels: np.ndarray) -> bytes:
 
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "discrete-8gib"
-    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else Path()
+    folder = sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="vk-mem-")
+    target = Path(folder) / "texture.png"
     device = vk_mem.Device.open() if name == "driver" else vk_mem.SimulatedDevice(name)
     with vk_mem.Allocator(device) as allocator:
         texture = allocator.create_image(
@@ -61,8 +64,8 @@ def main() -> None:
             height, width, _ = texels.shape
             sheet[:height, left : left + width] = texels
             left += width
-        (folder / "texture.png").write_bytes(png(sheet))
-        print(f"wrote texture.png, {sheet.shape[1]} x {sheet.shape[0]}")
+        target.write_bytes(png(sheet))
+        print(f"wrote {target}, {sheet.shape[1]} x {sheet.shape[0]}")
         texture.destroy()
 
 

@@ -57,12 +57,15 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "download": (None,),
     "download_many": ([],),
     "explain": (1, None),
+    "generate_mipmaps": (None,),
     "register": (bytearray(1),),
 }
 # Where several classes have a call of that name.
 OF_CLASS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("Buffer", "upload"): (b"x",),
     ("Buffer", "download"): (),
+    ("Image", "upload"): (b"x",),
+    ("Image", "download"): (),
 }
 
 

@@ -1,9 +1,12 @@
 """Every example runs without warnings and prints what it promises."""
 
 import pathlib
+import struct
 import subprocess
 import sys
+import zlib
 
+import numpy as np
 import pytest
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
@@ -21,6 +24,11 @@ SHOWS = {
     "memory_map": ["15 resources of", "level 1", "level-1.svg, ", "level-1.html, ", "leak.html, "],
     "pools": ["streaming: memory type", "after 10 chunks", "all destroyed"],
     "ring_buffer": ["frame 7: buffers in flight at", "0 MiB"],
+    "texture": [
+        "8 mip levels, in SHADER_READ_ONLY_OPTIMAL",
+        "as it was: True",
+        "texture.png, 256 x 128",
+    ],
     "upload": [
         "the array takes the way",
         "went up and came back",
@@ -47,3 +55,43 @@ def test_the_example_shows_its_result(name):
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     assert all(text in ran.stdout for text in SHOWS[name]), ran.stdout
+
+
+def texels_of_png(png):
+    """Rows of RGBA texels of a PNG whose rows are not filtered."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    chunks, at = {}, 8
+    while at < len(png):
+        (length,) = struct.unpack_from(">I", png, at)
+        kind, data = png[at + 4 : at + 8], png[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", png, at + 8 + length)[0] == zlib.crc32(kind + data)
+        chunks[kind] = data
+        at += 12 + length
+    width, height, *rest = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    assert rest == [8, 6, 0, 0, 0]
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, 1 + width * 4)
+    assert not rows[:, 0].any()
+    return rows[:, 1:].reshape(height, width, 4)
+
+
+@pytest.mark.parametrize(
+    "device", ["discrete-8gib", pytest.param("driver", marks=pytest.mark.driver)]
+)
+def test_the_texture_and_its_mip_levels(device, tmp_path):
+    """Each level is the mean of four texels of the one before."""
+    program = [sys.executable, EXAMPLES / "texture.py", device, tmp_path]
+    subprocess.run(program, check=True, capture_output=True, timeout=60)
+    sheet = texels_of_png((tmp_path / "texture.png").read_bytes())
+    assert sheet.shape == (128, 256, 4)
+    rows, columns = np.mgrid[0:128, 0:128]
+    tiles = (rows // 16 + columns // 16) % 2 * 255
+    expected = np.dstack([rows * 2, columns * 2, tiles, np.full_like(rows, 255)])
+    assert (sheet[:, :128] == expected).all()
+    left, side = 128, 64
+    level = expected
+    while side:
+        found = sheet[:side, left : left + side].astype(int)
+        mean = (level[::2, ::2] + level[1::2, ::2] + level[::2, 1::2] + level[1::2, 1::2]) / 4
+        assert np.abs(found - mean).max() <= 1
+        assert not sheet[side:, left : left + side].any()
+        level, left, side = found, left + side, side // 2

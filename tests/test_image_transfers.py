@@ -63,7 +63,7 @@ def create(allocator: Allocator, format: Any, extent: Any, **keywords: Any) -> I
 
 
 def texels(image: Image, seed: int = 0, **region: Any) -> Any:
-    """Random texels of the shape and dtype that a download has, all of which come back as they are."""
+    """Random texels of the shape and dtype that a download has, which come back as they are."""
     image.upload(np.zeros(size_of(image, **region), np.uint8), **region)
     found = image.download(**region)
     random = np.random.default_rng(seed)
@@ -95,9 +95,9 @@ def aspects(format: Format) -> list[str]:
 
 
 def comes_back(image: Image, given: Any, found: Any) -> bool:
-    if image.format in {Format.X8_D24_UNORM_PACK32, Format.D24_UNORM_S8_UINT}:
-        if found.dtype == np.uint32:
-            return bool(((found & 0xFFFFFF) == given).all())
+    of_24_bits = image.format in {Format.X8_D24_UNORM_PACK32, Format.D24_UNORM_S8_UINT}
+    if of_24_bits and found.dtype == np.uint32:
+        found = found & 0xFFFFFF
     # Bits that a format does not use may change.
     packed = "X6" in image.format.name or "X4" in image.format.name
     if packed:
@@ -174,7 +174,13 @@ def test_subresources(allocator: Allocator, transfers: Transfers, kind: str) -> 
 
 
 FORMATS = ["R8_UNORM", "R8G8B8_UNORM", "R8G8B8A8_UNORM", "R16G16B16_SFLOAT", "R32G32B32A32_UINT"]
-FORMATS += ["BC1_RGB_UNORM_BLOCK", "BC7_UNORM_BLOCK", "ASTC_5x4_UNORM_BLOCK", "D16_UNORM", "S8_UINT"]
+FORMATS += [
+    "BC1_RGB_UNORM_BLOCK",
+    "BC7_UNORM_BLOCK",
+    "ASTC_5x4_UNORM_BLOCK",
+    "D16_UNORM",
+    "S8_UINT",
+]
 
 
 @settings(
@@ -266,7 +272,7 @@ def test_layouts(allocator: Allocator) -> None:
     image = allocator.create_image(RGBA8, (8, 8), sampled | ImageUsage.STORAGE)
     texels = np.arange(256, dtype=np.uint8).reshape(8, 8, 4)
     assert image.layout is ImageLayout.UNDEFINED
-    with pytest.raises(InvalidArgumentError, match="no contents to download.*UNDEFINED"):
+    with pytest.raises(InvalidArgumentError, match=r"no contents to download.*UNDEFINED"):
         image.download()
     image.upload(texels)
     assert image.layout is ImageLayout.SHADER_READ_ONLY_OPTIMAL
@@ -279,7 +285,7 @@ def test_layouts(allocator: Allocator) -> None:
     for wrong in ("UNDEFINED", "PREINITIALIZED"):
         with pytest.raises(InvalidArgumentError, match="no image can be left in"):
             image.upload(texels, layout=wrong)
-    with pytest.raises(InvalidArgumentError, match="COLOR_ATTACHMENT_OPTIMAL.*without COLOR_ATT"):
+    with pytest.raises(InvalidArgumentError, match=r"COLOR_ATTACHMENT_OPTIMAL.*without COLOR_ATT"):
         image.upload(texels, layout="COLOR_ATTACHMENT_OPTIMAL")
     with pytest.raises(InvalidArgumentError, match="PREINITIALIZED"):
         image.layout = ImageLayout.PREINITIALIZED
@@ -373,18 +379,24 @@ def test_what_is_wrong_is_told(allocator: Allocator) -> None:
     with pytest.raises(UseAfterFreeError):
         image.upload(good)
     with allocator.create_image(RGBA8, (8, 6), ImageUsage.SAMPLED) as image:
-        with pytest.raises(InvalidArgumentError, match="without ImageUsage.TRANSFER_DST, and the te"):
+        with pytest.raises(
+            InvalidArgumentError, match=r"without ImageUsage\.TRANSFER_DST, and the te"
+        ):
             image.upload(good)
         image.layout = ImageLayout.GENERAL
-        with pytest.raises(InvalidArgumentError, match="without ImageUsage.TRANSFER_SRC"):
+        with pytest.raises(InvalidArgumentError, match=r"without ImageUsage\.TRANSFER_SRC"):
             image.download()
     usage = IMAGE_TRANSFER | ImageUsage.COLOR_ATTACHMENT
-    with allocator.create_image(RGBA8, (8, 6), usage, samples=4) as image:
-        with pytest.raises(InvalidArgumentError, match="has 4 samples"):
-            image.upload(good)
-    with allocator.create_image(RGBA8, (8, 6), IMAGE_TRANSFER, flags="DONT_BIND") as image:
-        with pytest.raises(InvalidArgumentError, match="not bound"):
-            image.upload(good)
+    with (
+        allocator.create_image(RGBA8, (8, 6), usage, samples=4) as image,
+        pytest.raises(InvalidArgumentError, match="has 4 samples"),
+    ):
+        image.upload(good)
+    with (
+        allocator.create_image(RGBA8, (8, 6), IMAGE_TRANSFER, flags="DONT_BIND") as image,
+        pytest.raises(InvalidArgumentError, match="not bound"),
+    ):
+        image.upload(good)
 
 
 def test_blocks_are_not_cut(allocator: Allocator) -> None:
@@ -502,9 +514,7 @@ def test_create_image_with_data(allocator: Allocator) -> None:
 
 
 def test_many(allocator: Allocator, transfers: Transfers) -> None:
-    images = [
-        allocator.create_image("R8_UNORM", (16, 4 + it), IMAGE_TRANSFER) for it in range(20)
-    ]
+    images = [allocator.create_image("R8_UNORM", (16, 4 + it), IMAGE_TRANSFER) for it in range(20)]
     arrays = [np.full((4 + it, 16, 1), it, np.uint8) for it in range(20)]
     transfers.upload_many(arrays, images)
     backs = transfers.download_many(images)
@@ -515,7 +525,7 @@ def test_many(allocator: Allocator, transfers: Transfers) -> None:
         transfers.upload_many(arrays[1:], images)
     with pytest.raises(TypeError, match="offsets is a keyword of buffers"):
         transfers.upload_many(arrays, images, [0] * 20)
-    with pytest.raises(InvalidArgumentError, match="item 3|index 3|3:"):
+    with pytest.raises(InvalidArgumentError, match=r"item 3|index 3|3:"):
         transfers.upload_many([*arrays[:3], b"x", *arrays[4:]], images)
     allocator.destroy_many(images)
 
@@ -598,25 +608,31 @@ def test_mip_levels_of_integers_and_layers(allocator: Allocator) -> None:
     found = image.download(mip_level=1)
     choices = [texels[:, y::2, x::2] for x in (0, 1) for y in (0, 1)]
     assert np.any([found == it for it in choices], axis=0).all()
-    with pytest.raises(FeatureNotPresentError, match="R32_UINT.*FILTER_LINEAR_BIT"):
+    with pytest.raises(FeatureNotPresentError, match=r"R32_UINT.*FILTER_LINEAR_BIT"):
         image.generate_mipmaps("LINEAR")
     image.destroy()
 
 
 def test_mip_levels_that_cannot_be_made(allocator: Allocator) -> None:
-    with allocator.create_image(RGBA8, (8, 8), IMAGE_TRANSFER, name="flat") as image:
-        with pytest.raises(InvalidArgumentError, match="'flat' .* has one mip level"):
-            image.generate_mipmaps()
-    with allocator.create_image(RGBA8, (8, 8), IMAGE_TRANSFER, mip_levels=2) as image:
-        with pytest.raises(InvalidArgumentError, match="no contents.*UNDEFINED"):
-            image.generate_mipmaps()
+    with (
+        allocator.create_image(RGBA8, (8, 8), IMAGE_TRANSFER, name="flat") as image,
+        pytest.raises(InvalidArgumentError, match=r"'flat' .* has one mip level"),
+    ):
+        image.generate_mipmaps()
+    with (
+        allocator.create_image(RGBA8, (8, 8), IMAGE_TRANSFER, mip_levels=2) as image,
+        pytest.raises(InvalidArgumentError, match=r"no contents.*UNDEFINED"),
+    ):
+        image.generate_mipmaps()
     for usage, name in (
         (ImageUsage.TRANSFER_DST, "TRANSFER_SRC"),
         (ImageUsage.TRANSFER_SRC, "TRANSFER_DST"),
     ):
-        with allocator.create_image(RGBA8, (8, 8), usage, mip_levels=2) as image:
-            with pytest.raises(InvalidArgumentError, match=f"without ImageUsage.{name}"):
-                image.generate_mipmaps()
+        with (
+            allocator.create_image(RGBA8, (8, 8), usage, mip_levels=2) as image,
+            pytest.raises(InvalidArgumentError, match=rf"without ImageUsage\.{name}"),
+        ):
+            image.generate_mipmaps()
     image = create(allocator, "D32_SFLOAT_S8_UINT", (8, 8), mip_levels=2)
     if image is not None:
         image.layout = ImageLayout.GENERAL
@@ -626,6 +642,8 @@ def test_mip_levels_that_cannot_be_made(allocator: Allocator) -> None:
     image = create(allocator, "BC1_RGB_UNORM_BLOCK", (8, 8), mip_levels=2)
     if image is not None:
         image.layout = ImageLayout.GENERAL
-        with pytest.raises(FeatureNotPresentError, match="BC1_RGB_UNORM_BLOCK.*BLIT_(SRC|DST)_BIT"):
+        with pytest.raises(
+            FeatureNotPresentError, match=r"BC1_RGB_UNORM_BLOCK.*BLIT_(SRC|DST)_BIT"
+        ):
             image.generate_mipmaps()
         image.destroy()

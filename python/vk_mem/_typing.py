@@ -172,7 +172,7 @@ class ImageKeywords(ImageInfoKeywords, ImportKeywords, total=False):
     layout: Choice | None
     """The `ImageLayout` that the image is left in, with `data`."""
     generate_mipmaps: bool
-    """With `data`: whether the other mip levels are made of the first one, all down to one texel."""
+    """Whether the other mip levels are made of the `data`: all down to one texel by default."""
 
 
 class StructInfoKeywords(AllocationKeywords, total=False):

@@ -23,6 +23,7 @@ pub use device::wrap::WrapOptions;
 pub use driver::chain::buffer_usage;
 pub use driver::contract::{DeviceHandles, Driver, HostSide};
 pub use driver::external::{ExternalMemory, ExternalSupport};
+pub use driver::host_image_copy::{HostCopyPerformance, HostImageCopy, HostRegion};
 pub use driver::resource_handle::ResourceHandle;
 pub use driver::submission::{
     LayoutChange, QUEUE_LOCK, QueueLock, Submission, TransferCommand, first_texels, layout_aspects,
@@ -45,3 +46,4 @@ pub use transfer::layout::TrackedLayout;
 pub use transfer::pieces::{Between, TransferCall};
 pub use transfer::region::{ImageRegion, copied_texels};
 pub use transfer::staging::TransferDirection;
+pub use transfer::together::SmallUploads;

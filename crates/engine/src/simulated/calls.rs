@@ -63,11 +63,17 @@ pub enum Call {
     ImageFormatProperties,
     /// `vkGetImageSubresourceLayout`
     ImageSubresourceLayout,
+    /// `vkCopyMemoryToImage`
+    CopyMemoryToImage,
+    /// `vkCopyImageToMemory`
+    CopyImageToMemory,
+    /// `vkTransitionImageLayout`
+    TransitionImageLayout,
 }
 
 impl Call {
     /// All functions.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Allocate,
         Self::Free,
         Self::Map,
@@ -92,6 +98,9 @@ impl Call {
         Self::HostPointerProperties,
         Self::ImageFormatProperties,
         Self::ImageSubresourceLayout,
+        Self::CopyMemoryToImage,
+        Self::CopyImageToMemory,
+        Self::TransitionImageLayout,
     ];
 
     /// Returns the name of the Vulkan function.
@@ -121,6 +130,9 @@ impl Call {
             Self::HostPointerProperties => "vkGetMemoryHostPointerPropertiesEXT",
             Self::ImageFormatProperties => "vkGetPhysicalDeviceImageFormatProperties2",
             Self::ImageSubresourceLayout => "vkGetImageSubresourceLayout",
+            Self::CopyMemoryToImage => "vkCopyMemoryToImage",
+            Self::CopyImageToMemory => "vkCopyImageToMemory",
+            Self::TransitionImageLayout => "vkTransitionImageLayout",
         }
     }
 

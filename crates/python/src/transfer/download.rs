@@ -125,6 +125,7 @@ impl Prepared {
         let watch = Watch::new(progress, size);
         let job = &transfer.job;
         let mut done = Ok(());
+        let kind = if is_new { Target::New } else { Target::InUse };
         match (chosen.way, &chosen.registration) {
             _ if size == 0 => state.engine.done_by_host(job, Ok(())),
             (Way::Import, Some(registration)) => {
@@ -133,7 +134,6 @@ impl Prepared {
             }
             (Way::Direct, _) | (Way::Import, None) => {
                 let _pin = place.resource.enter(py)?;
-                let kind = if is_new { Target::New } else { Target::InUse };
                 let read = detach(py, || read(&place, address, kind, &watch));
                 match read {
                     Ok(()) => state.engine.done_by_host(job, Ok(())),
@@ -156,12 +156,12 @@ impl Prepared {
                         between: &|so_far| watch.between(so_far),
                     };
                     // SAFETY: what keeps the target stays with the transfer until that has ended.
-                    unsafe { state.engine.download(&call, address) }
+                    unsafe { state.engine.download(&call, address, kind) }
                 });
             }
         }
         state.count(&transfer);
-        let transfer = Py::new(py, transfer)?;
+        let transfer = transfer.into_object(py)?;
         if transfer.get().is_pinned.load(Ordering::Acquire) {
             state.add(transfer.clone_ref(py));
         } else {

@@ -95,9 +95,9 @@ impl Prepared {
         *transfer.kept.lock() = Some(target);
         let watch = Watch::new(progress, size);
         let job = &transfer.job;
+        let kind = if is_new { Target::New } else { Target::InUse };
         let done = if chosen.way == Way::Direct {
             let _pin = place.resource.enter(py)?;
-            let kind = if is_new { Target::New } else { Target::InUse };
             let read = detach(py, || read(&place, address, kind, &watch));
             let (outcome, done) = match read {
                 Ok(()) => (Ok(()), Ok(())),
@@ -121,11 +121,11 @@ impl Prepared {
                     between: &|so_far| watch.between(so_far),
                 };
                 // SAFETY: what keeps the target stays with the transfer until that has ended.
-                unsafe { state.engine.download_image(&call, address) }
+                unsafe { state.engine.download_image(&call, address, kind) }
             })
         };
         state.count(&transfer);
-        let transfer = Py::new(py, transfer)?;
+        let transfer = transfer.into_object(py)?;
         if transfer.get().is_pinned.load(Ordering::Acquire) {
             state.add(transfer.clone_ref(py));
         } else {

@@ -1,5 +1,6 @@
 //! Transfers of images as Python calls them: those of `Transfers`, and the short forms of `Image`.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use super::download::Wanted;
@@ -167,11 +168,15 @@ impl Transfers {
     fn generate_mipmaps(
         &self,
         py: Python<'_>,
-        image: &Bound<'_, Image>,
+        image: &Bound<'_, PyAny>,
         filter: Option<&Bound<'_, PyAny>>,
         layout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Transfer>> {
         let _inside = self.state.enter(py, &self.allocator)?;
+        let image = image.cast::<Image>().map_err(|_| {
+            let kind = image.get_type().name().map_or("?".into(), |name| name.to_string());
+            PyTypeError::new_err(format!("image must be a vk_mem.Image, not {kind}"))
+        })?;
         let (state, allocator) = (&self.state, &self.allocator);
         state.retire_some(py, allocator);
         mipmaps::start(py, state, allocator, state.batch(), image, filter, layout)

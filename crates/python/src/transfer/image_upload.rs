@@ -113,7 +113,7 @@ impl Prepared {
         };
         let raised = reader.raised();
         state.count(&transfer);
-        let transfer = Py::new(py, transfer)?;
+        let transfer = transfer.into_object(py)?;
         if chosen.way != Way::Direct {
             // What was submitted of it runs, whatever was raised.
             state.add(transfer.clone_ref(py));

@@ -131,7 +131,7 @@ pub fn start(
             state.engine.close_batch(on, batch);
         }
     });
-    let transfer = Py::new(py, transfer)?;
+    let transfer = transfer.into_object(py)?;
     state.add(transfer.clone_ref(py));
     Ok(transfer)
 }

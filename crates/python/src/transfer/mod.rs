@@ -8,6 +8,8 @@ pub(crate) mod image_forms;
 pub(crate) mod image_place;
 pub(crate) mod image_upload;
 pub(crate) mod image_way;
+pub(crate) mod in_flight;
+pub(crate) mod many;
 pub(crate) mod mipmaps;
 pub(crate) mod register;
 pub(crate) mod short_forms;

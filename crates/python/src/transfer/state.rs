@@ -7,11 +7,13 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyKeyboardInterrupt;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_vulkan::{Job, Progress, Stopped, TransferDirection, TransferEngine};
 
+use super::in_flight::Looks;
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::{to_py, use_after_free};
 use crate::interpreter::{detach, try_attach};
@@ -81,6 +83,8 @@ pub struct Transfer {
     pub(super) resource: ResourceRef,
     /// It counts as a use of the resource.
     pub(super) is_pinned: AtomicBool,
+    /// In bytes: its job may be that of others, too.
+    pub(super) size: u64,
     pub(super) way: Way,
     pub(super) direction: TransferDirection,
     /// What a download fills.
@@ -130,17 +134,10 @@ pub struct TransfersState {
     pub pins: Pins,
     pub counts: Counts,
     pub registrations: Mutex<Vec<Arc<Registration>>, rank::Registrations>,
-    in_flight: Mutex<VecDeque<Py<Transfer>>, rank::TransfersInFlight>,
-    /// When so many are in flight, all of them are looked at.
-    look_at: AtomicU64,
+    pub(super) in_flight: Mutex<VecDeque<Py<Transfer>>, rank::TransfersInFlight>,
+    pub(super) looks: Looks,
     open: Mutex<Vec<Open>, rank::OpenBatches>,
 }
-
-/// How many of the oldest a call looks at.
-const AT_ONCE: usize = 32;
-
-/// Few enough to be looked at again and again.
-const FEW: u64 = 64;
 
 impl TransfersState {
     /// With nothing in flight, entered with its allocator.
@@ -151,7 +148,7 @@ impl TransfersState {
             counts: Counts::default(),
             registrations: Mutex::default(),
             in_flight: Mutex::default(),
-            look_at: AtomicU64::new(FEW),
+            looks: Looks::default(),
             open: Mutex::default(),
         });
         allocator.background.lock().push(state.clone());
@@ -198,62 +195,6 @@ impl TransfersState {
         (open[index].depth == 0).then(|| open.swap_remove(index).number)
     }
 
-    /// Notes that one is in flight, and lets go of those that are not any more.
-    pub fn add(&self, transfer: Py<Transfer>) {
-        self.in_flight.lock().push_back(transfer);
-    }
-
-    /// How many are in flight, as far as is known.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.lock().len()
-    }
-
-    /// Lets go of those at the front that have ended, and now and then of all.
-    pub fn retire_some(&self, py: Python<'_>, allocator: &AllocatorState) {
-        let first: Vec<Py<Transfer>> = {
-            let all = self.in_flight.lock();
-            all.iter().take(AT_ONCE).map(|it| it.clone_ref(py)).collect()
-        };
-        if first.is_empty() {
-            return;
-        }
-        // The driver is asked without the lock, and without the interpreter.
-        detach(py, || first.iter().all(|it| it.get().has_ended(allocator)));
-        drop(first);
-        let mut gone = Vec::new();
-        let many = {
-            let mut all = self.in_flight.lock();
-            while all.front().is_some_and(|it| it.get().job.is_known_to_have_ended()) {
-                gone.extend(all.pop_front());
-            }
-            all.len() as u64 > self.look_at.load(Ordering::Relaxed)
-        };
-        Self::let_all_go(py, gone);
-        if many {
-            self.retire(py, allocator);
-            let left = self.in_flight.lock().len() as u64;
-            self.look_at.store(left.saturating_mul(2).max(FEW), Ordering::Relaxed);
-        }
-    }
-
-    fn retire_ended(&self, py: Python<'_>) {
-        let gone: Vec<_> = {
-            let mut all = self.in_flight.lock();
-            let (gone, left): (Vec<_>, Vec<_>) =
-                all.drain(..).partition(|it| it.get().job.is_known_to_have_ended());
-            *all = left.into();
-            gone
-        };
-        Self::let_all_go(py, gone);
-    }
-
-    /// Without the lock: it may be the last reference, and what it leads to is the caller's.
-    fn let_all_go(py: Python<'_>, gone: Vec<Py<Transfer>>) {
-        for it in gone {
-            it.get().let_go(py);
-        }
-    }
-
     /// The pages that an array of some bytes lies in, if they are registered.
     pub fn registration(&self, (start, size): (usize, usize)) -> Option<Arc<Registration>> {
         let all = self.registrations.lock();
@@ -264,19 +205,24 @@ impl TransfersState {
 
     /// Counts one that was begun.
     pub fn count(&self, transfer: &Transfer) {
+        self.count_all(transfer.direction, transfer.way, transfer.size, 1);
+    }
+
+    /// Counts some that were begun, by the bytes of all.
+    pub fn count_all(&self, direction: TransferDirection, way: Way, size: u64, number: u64) {
         let Counts { bytes_up, bytes_down, direct, ring, imported } = &self.counts;
-        let bytes = match transfer.direction {
+        let bytes = match direction {
             TransferDirection::Upload => bytes_up,
             TransferDirection::Download => bytes_down,
         };
-        let way = match transfer.way {
+        let way = match way {
             Way::Direct => direct,
             Way::Ring => ring,
             Way::Import => imported,
             Way::Blit => return,
         };
-        bytes.fetch_add(transfer.job.size, Ordering::Relaxed);
-        way.fetch_add(1, Ordering::Relaxed);
+        bytes.fetch_add(size, Ordering::Relaxed);
+        way.fetch_add(number, Ordering::Relaxed);
     }
 
     /// Waits for all that is in flight of an allocator: what uses a buffer may be any of it.
@@ -291,30 +237,6 @@ impl TransfersState {
             it.settle(py, allocator, None)?;
         }
         Ok(())
-    }
-
-    /// Waits for all that are in flight.
-    pub fn wait_all(
-        &self,
-        py: Python<'_>,
-        allocator: &AllocatorState,
-        until: Option<Instant>,
-    ) -> PyResult<bool> {
-        detach(py, || self.engine.flush(&allocator.device_allocator));
-        loop {
-            let Some(next) = self.in_flight.lock().front().map(|it| it.clone_ref(py)) else {
-                return Ok(true);
-            };
-            if !next.get().wait_until(py, allocator, until)? {
-                return Ok(false);
-            }
-            let gone = {
-                let mut all = self.in_flight.lock();
-                // Another thread may have been quicker.
-                all.front().is_some_and(|it| it.is(&next)).then(|| all.pop_front())
-            };
-            drop((next, gone));
-        }
     }
 }
 
@@ -448,8 +370,20 @@ impl Transfer {
         &self.resource
     }
 
+    /// The object of Python. The cycle collector tracks it only if it refers to another one, as it would look at
+    /// thousands again and again.
+    pub(super) fn into_object(self, py: Python<'_>) -> PyResult<Py<Self>> {
+        let leads_on = self.result.lock().is_some();
+        let made = Py::new(py, self)?;
+        if !leads_on {
+            // SAFETY: an object of a class with garbage collection, which CPython tracks when it is new.
+            unsafe { ffi::PyObject_GC_UnTrack(made.as_ptr().cast()) };
+        }
+        Ok(made)
+    }
+
     /// Whether it has ended, without a wait, and without copying a download out.
-    fn has_ended(&self, allocator: &AllocatorState) -> bool {
+    pub(super) fn has_ended(&self, allocator: &AllocatorState) -> bool {
         match self.direction {
             TransferDirection::Upload => {
                 self.state.engine.poll(&allocator.device_allocator, &self.job)

@@ -13,6 +13,7 @@ use super::copies::{Part, number};
 use super::download::{self, Wanted};
 use super::image_place::{ImagePlace, RegionKeywords};
 use super::image_way::choose_image;
+use super::many::start_many;
 use super::register::RegisteredArray;
 use super::source::Source;
 use super::state::{Transfer, TransfersState};
@@ -281,7 +282,7 @@ impl Transfers {
             all.push(prepared.map_err(|error| about_item(py, index, error))?);
         }
         state.retire_some(py, allocator);
-        self.together(py, |batch| upload::start_many(py, state, allocator, all, batch))
+        self.together(py, |batch| start_many(py, state, allocator, all, batch))
     }
 
     /// Copies a buffer, a `BufferSlice`, or an image into a new array, which `result()` of the transfer returns: of

@@ -5,9 +5,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::{HostWriter, MemoryRange};
-use vkmem_vulkan::{
-    BufferPart, HostSide, Job, Stopped, Target, TransferCall, TransferDirection, copy_bytes,
-};
+use vkmem_vulkan::{BufferPart, HostSide, Job, Stopped, TransferCall, TransferDirection};
 
 use super::copies::{Part, check_written};
 use super::source::{Reader, Source};
@@ -23,9 +21,9 @@ pub const STEP: usize = 128 << 20;
 
 /// An upload that was checked, and that nothing was done of.
 pub struct Prepared {
-    source: Source,
-    place: Place,
-    chosen: Chosen,
+    pub(super) source: Source,
+    pub(super) place: Place,
+    pub(super) chosen: Chosen,
 }
 
 impl Prepared {
@@ -126,7 +124,7 @@ impl Prepared {
                     if raised.is_err() || done.is_err() {
                         // What was submitted of it still runs.
                         state.count(&transfer);
-                        state.add(Py::new(py, transfer)?);
+                        state.add(transfer.into_object(py)?);
                         raised?;
                         watch.result(py, done)?;
                         return Err(crate::errors::invalid(py, "the upload was interrupted"));
@@ -136,7 +134,7 @@ impl Prepared {
         }
         state.count(&transfer);
         let is_pinned = transfer.is_pinned.load(Ordering::Relaxed);
-        let transfer = Py::new(py, transfer)?;
+        let transfer = transfer.into_object(py)?;
         if is_pinned {
             state.add(transfer.clone_ref(py));
         }
@@ -208,75 +206,4 @@ fn write(place: &Place, reader: &Reader<'_>, watch: &Watch) -> Result<(), Stoppe
     })();
     let unmapped = if is_counted { resource.unmap() } else { Ok(()) };
     written.and(unmapped.map_err(Stopped::Failed))
-}
-
-/// Begins many. What goes through the ring and lies in one piece is copied without the interpreter.
-pub fn start_many(
-    py: Python<'_>,
-    state: &Arc<TransfersState>,
-    allocator: &Arc<AllocatorState>,
-    all: Vec<Prepared>,
-    batch: Option<u64>,
-) -> PyResult<Vec<Py<Transfer>>> {
-    let is_plain = |it: &Prepared| {
-        it.chosen.way == Way::Ring && it.place.size > 0 && it.source.address().is_some()
-    };
-    if !all.iter().all(is_plain) {
-        return all.into_iter().map(|it| it.start(py, state, allocator, batch, None)).collect();
-    }
-    let mut transfers = Vec::with_capacity(all.len());
-    for Prepared { place, chosen, .. } in &all {
-        let made =
-            chosen.transfer(py, state, &place.resource, place.size, TransferDirection::Upload);
-        match made {
-            Ok(transfer) => transfers.push(transfer),
-            Err(error) => {
-                transfers.iter().for_each(|it: &Transfer| it.let_go(py));
-                return Err(error);
-            }
-        }
-    }
-    let watch = Watch::quiet();
-    // What is read is held by `all`.
-    let work: Vec<(usize, BufferPart, &Arc<Job>)> = all
-        .iter()
-        .zip(&transfers)
-        .map(|(it, transfer)| {
-            (it.source.address().unwrap_or_default(), it.place.buffer_part(), &transfer.job)
-        })
-        .collect();
-    let done = detach(py, || {
-        let mut done = Ok(());
-        for (address, part, job) in &work {
-            let call = TransferCall {
-                allocator: &allocator.device_allocator,
-                job,
-                batch,
-                part: *part,
-                pause: &|| watch.pause(),
-                between: &|so_far| watch.between(so_far),
-            };
-            let fill = |from: u64, length: usize, to: usize| {
-                // SAFETY: the engine asks for parts of the source, which is held, and for memory of its
-                // ring.
-                unsafe { copy_bytes(address + from as usize, to, length, Target::InUse) };
-                Ok(())
-            };
-            if done.is_ok() {
-                done = state.engine.upload(&call, &fill, 1, false);
-            } else {
-                state.engine.give_up(job);
-            }
-        }
-        done
-    });
-    let mut made = Vec::with_capacity(transfers.len());
-    for transfer in transfers {
-        state.count(&transfer);
-        let transfer = Py::new(py, transfer)?;
-        state.add(transfer.clone_ref(py));
-        made.push(transfer);
-    }
-    watch.result(py, done)?;
-    Ok(made)
 }

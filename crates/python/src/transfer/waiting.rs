@@ -36,7 +36,10 @@ impl Transfer {
             return Ok(true);
         }
         let _inside = allocator.enter(py)?;
-        self.wait_until(py, allocator, until)
+        let has_ended = self.wait_until(py, allocator, until)?;
+        // What it fills is the caller's alone from now on.
+        self.state.let_first_go(py);
+        Ok(has_ended)
     }
 
     fn wait_or_raise(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
@@ -134,7 +137,7 @@ impl Transfer {
     /// Bytes that it copies.
     #[getter]
     fn nbytes(&self) -> u64 {
-        self.job.size
+        self.size
     }
 
     fn __repr__(&self) -> String {
@@ -144,7 +147,7 @@ impl Transfer {
             Some(None) => "done",
             Some(Some(_)) => "failed",
         };
-        let (direction, size) = (self.direction_name(), bytes(self.job.size));
+        let (direction, size) = (self.direction_name(), bytes(self.size));
         format!("<vk_mem.Transfer: {direction} of {size}, {}, {state}>", self.way.name())
     }
 

@@ -250,6 +250,18 @@ impl Chosen {
         size: u64,
         direction: TransferDirection,
     ) -> PyResult<Transfer> {
+        self.transfer_of(py, state, (resource, size), direction, Arc::new(Job::new(size)))
+    }
+
+    /// Makes one whose job may be that of others, too.
+    pub fn transfer_of(
+        &self,
+        py: Python<'_>,
+        state: &Arc<TransfersState>,
+        (resource, size): (&ResourceRef, u64),
+        direction: TransferDirection,
+        job: Arc<Job>,
+    ) -> PyResult<Transfer> {
         let is_pinned = self.way == Way::Blit || self.way != Way::Direct && size > 0;
         if is_pinned {
             // Counted out when it has ended.
@@ -260,7 +272,8 @@ impl Chosen {
         }
         Ok(Transfer {
             state: state.clone(),
-            job: Arc::new(Job::new(size)),
+            job,
+            size,
             resource: resource.clone(),
             is_pinned: AtomicBool::new(is_pinned),
             way: self.way,

@@ -6,6 +6,8 @@ mod command_slots;
 mod external;
 mod external_functions;
 mod fd_kind;
+mod host_image_copy;
+mod host_images;
 mod logical;
 pub(crate) mod memory_locks;
 pub(crate) mod open;

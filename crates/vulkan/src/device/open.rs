@@ -11,9 +11,9 @@ use crate::device::logical::LogicalDevice;
 use crate::device::vulkan_device::{Parts, VulkanDevice};
 use crate::instance::capabilities::Capabilities;
 use crate::instance::extensions::{
-    BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, MEMORY_PRIORITY, PAGEABLE_DEVICE_LOCAL_MEMORY,
-    Request, TIMELINE_SEMAPHORE, choose_for_device, features_to_query, has, is_left_out, is_there,
-    known_to_layer,
+    BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, HOST_IMAGE_COPY, MEMORY_PRIORITY,
+    PAGEABLE_DEVICE_LOCAL_MEMORY, Request, TIMELINE_SEMAPHORE, choose_for_device,
+    features_to_query, has, is_left_out, is_there, known_to_layer,
 };
 use crate::instance::features::{FeatureBit, FeatureChain, NoPlace, place_of};
 use crate::instance::info::{PhysicalDeviceSummary, summarise, transfer_queue_family};
@@ -253,6 +253,7 @@ impl VulkanDevice {
         // An extension that the caller requested may be enabled without its feature.
         capabilities.device_address &= is_on(BUFFER_DEVICE_ADDRESS);
         capabilities.timeline_semaphore = is_on(TIMELINE_SEMAPHORE);
+        capabilities.host_image_copy = is_on(HOST_IMAGE_COPY);
         capabilities.amd_device_coherent &= is_on(DEVICE_COHERENT_MEMORY);
         capabilities.memory_priority &= is_on(MEMORY_PRIORITY);
         capabilities.pageable &= is_on(PAGEABLE_DEVICE_LOCAL_MEMORY);

@@ -11,6 +11,7 @@ use crate::driver::chain::has_explicit_drm_modifier;
 use crate::driver::contract::{DeviceHandles, Driver};
 use crate::driver::disjoint::{aspect, combined_requirements, plane_count};
 use crate::driver::external::ExternalMemory;
+use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 
@@ -57,11 +58,19 @@ impl Driver for VulkanDevice {
     }
 
     fn queue_flags(&self) -> vk::QueueFlags {
-        self.queue_flags
+        self.queue_abilities.0
+    }
+
+    fn image_granularity(&self) -> vk::Extent3D {
+        self.queue_abilities.1
     }
 
     fn external(&self) -> &dyn ExternalMemory {
         self
+    }
+
+    fn host_image_copy(&self) -> Option<&dyn HostImageCopy> {
+        self.host_images.as_ref().map(|_| self as &dyn HostImageCopy)
     }
 
     fn validation_messages(&self) -> Vec<String> {

@@ -18,8 +18,8 @@ use crate::device::logical::LogicalDevice;
 use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::instance::functions::TimelineFunctions;
 
-/// Maximum number of free command buffers to keep.
-const MOST_FREE_SLOTS: usize = 8;
+/// Maximum number of free command buffers to keep: as many as both rings of a `TransferEngine` have pieces.
+const MOST_FREE_SLOTS: usize = 64;
 
 struct InFlight {
     number: u64,

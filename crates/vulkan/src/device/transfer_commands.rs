@@ -232,8 +232,8 @@ fn transitions(images: &ImageParts) -> (Barriers, Barriers) {
         if part.old != part.during {
             before.push(transition(part.image, part.range, part.old, part.during));
         }
-        if part.new() != part.during {
-            after.push(transition(part.image, part.range, part.during, part.new()));
+        if part.after() != part.during {
+            after.push(transition(part.image, part.range, part.during, part.after()));
         }
     }
     (before, after)

@@ -12,6 +12,7 @@ use vkmem_engine::{
 };
 
 use crate::device::external_functions::{ExternalFunctions, ImportChain};
+use crate::device::host_images::HostImages;
 use crate::device::logical::{LogicalDevice, check, device_function, memory};
 use crate::device::memory_locks::MemoryLocks;
 use crate::device::submission::Submissions;
@@ -26,7 +27,7 @@ use crate::instance::functions::{
     Bind2Functions, DeviceAddressFunctions, Maintenance4Functions, PageableFunctions, Provider,
     Requirements2Functions, SemaphoreFunctions, TimelineFunctions, TimelineWaits,
 };
-use crate::instance::info::queue_flags;
+use crate::instance::info::queue_abilities;
 use crate::instance::open_error::OpenError;
 use crate::instance::validation::ValidationLog;
 use crate::instance::vulkan_instance::Instance;
@@ -50,14 +51,16 @@ pub struct VulkanDevice {
     pub(crate) device_address: Option<DeviceAddressFunctions>,
     /// `vkSetDeviceMemoryPriorityEXT`.
     pub(crate) pageable: Option<PageableFunctions>,
+    /// `vkCopyMemoryToImage` and the like.
+    pub(crate) host_images: Option<HostImages>,
     /// `vkGetMemoryFdKHR` and the like.
     pub(crate) external: ExternalFunctions,
     pub(crate) physical_device: vk::PhysicalDevice,
     pub(crate) extensions: Vec<String>,
     pub(crate) features: Vec<String>,
     pub(crate) submissions: Submissions,
-    /// What the queue can do; nothing without a queue.
-    pub(crate) queue_flags: vk::QueueFlags,
+    /// What the queue can do, and the granularity of its copies of images; nothing without a queue.
+    pub(crate) queue_abilities: (vk::QueueFlags, vk::Extent3D),
     pub(crate) memory_locks: MemoryLocks,
     pub(crate) disjoint: DisjointImages,
     // In this order: the device is dropped before its instance.
@@ -128,15 +131,23 @@ impl VulkanDevice {
             let waits = unsafe { TimelineWaits::load(provider, &find) }?;
             timeline = Some(TimelineFunctions { semaphores, waits });
         }
+        let mut host_images = None;
+        if let (true, Some(properties)) =
+            (capabilities.host_image_copy, instance.properties2(info.api_version))
+        {
+            // SAFETY: `find` returns the function of the name; the physical device belongs to this instance.
+            host_images =
+                Some(unsafe { HostImages::load(&extensions, properties, physical_device, &find) }?);
+        }
         // SAFETY: `find` returns the function of the name; the physical device belongs to this instance.
         let external = unsafe {
             ExternalFunctions::load(&instance, physical_device, &info, &extensions, &find)
         }?;
-        let queue_flags = if parts.queue == vk::Queue::null() {
-            vk::QueueFlags::empty()
+        let queue_abilities = if parts.queue == vk::Queue::null() {
+            (vk::QueueFlags::empty(), vk::Extent3D::default())
         } else {
             // SAFETY: the caller guarantees that the physical device belongs to this instance.
-            unsafe { queue_flags(&instance, physical_device, parts.queue_family_index) }
+            unsafe { queue_abilities(&instance, physical_device, parts.queue_family_index) }
         };
         Ok(Self {
             info,
@@ -146,6 +157,7 @@ impl VulkanDevice {
             maintenance4,
             device_address,
             pageable,
+            host_images,
             external,
             physical_device,
             extensions,
@@ -156,7 +168,7 @@ impl VulkanDevice {
                 timeline,
                 parts.queue_lock,
             ),
-            queue_flags,
+            queue_abilities,
             memory_locks: MemoryLocks::default(),
             disjoint: DisjointImages::default(),
             logical,

@@ -10,7 +10,7 @@ use crate::device::vulkan_device::{Parts, VulkanDevice};
 use crate::driver::submission::QueueLock;
 use crate::instance::capabilities::Capabilities;
 use crate::instance::extensions::{
-    BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, TIMELINE_SEMAPHORE,
+    BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, HOST_IMAGE_COPY, TIMELINE_SEMAPHORE,
 };
 use crate::instance::info::summarise;
 use crate::instance::loader::Loader;
@@ -97,6 +97,7 @@ impl VulkanDevice {
             (capabilities.device_address, BUFFER_DEVICE_ADDRESS),
             (capabilities.timeline_semaphore, TIMELINE_SEMAPHORE),
             (capabilities.amd_device_coherent, DEVICE_COHERENT_MEMORY),
+            (capabilities.host_image_copy, HOST_IMAGE_COPY),
         ] {
             if is_on {
                 features.push(name.to_owned());

@@ -12,6 +12,7 @@ use vkmem_engine::{
 };
 
 use crate::driver::external::ExternalMemory;
+use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 
@@ -70,8 +71,20 @@ pub trait Driver: DeviceMemory {
     /// `GRAPHICS` or `COMPUTE` has `TRANSFER`.
     fn queue_flags(&self) -> vk::QueueFlags;
 
+    /// Returns `minImageTransferGranularity` of that queue's family, in texel blocks: offsets of copies of images
+    /// are multiples of it, and so are extents that do not reach the edge of the level. 1 in each direction on a
+    /// queue with `GRAPHICS` or `COMPUTE`; 0 where only whole levels are copied.
+    fn image_granularity(&self) -> vk::Extent3D {
+        vk::Extent3D { width: 1, height: 1, depth: 1 }
+    }
+
     /// Returns the functions for export and import of memory.
     fn external(&self) -> &dyn ExternalMemory;
+
+    /// Returns the copies of images by the host; `None` without the feature `hostImageCopy`.
+    fn host_image_copy(&self) -> Option<&dyn HostImageCopy> {
+        None
+    }
 
     /// Returns whether a buffer's usage may have more than 32 bits (`VkBufferUsageFlags2CreateInfo`).
     fn has_wide_buffer_usage(&self) -> bool {

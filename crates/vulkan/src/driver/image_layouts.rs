@@ -20,7 +20,7 @@ pub(crate) struct ImagePart {
 
 impl ImagePart {
     /// Returns the layout after the commands.
-    pub(crate) fn new(&self) -> vk::ImageLayout {
+    pub(crate) fn after(&self) -> vk::ImageLayout {
         self.new.unwrap_or(self.during)
     }
 }
@@ -133,11 +133,11 @@ mod tests {
             layouts,
         };
         let part = ImageParts::of(&[download]).parts[0];
-        assert_eq!(part.new(), vk::ImageLayout::TRANSFER_SRC_OPTIMAL);
+        assert_eq!(part.after(), vk::ImageLayout::TRANSFER_SRC_OPTIMAL);
         layouts.new = vk::ImageLayout::GENERAL;
         let moved = ImageParts::of(&[TransferCommand::TransitionImage { image, layouts }]).parts[0];
         assert_eq!(
-            (moved.during, moved.new()),
+            (moved.during, moved.after()),
             (vk::ImageLayout::GENERAL, vk::ImageLayout::GENERAL)
         );
     }

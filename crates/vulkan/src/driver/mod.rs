@@ -5,6 +5,7 @@ pub(crate) mod contract;
 pub mod disjoint;
 pub mod external;
 pub mod format;
+pub(crate) mod host_image_copy;
 pub mod image_format;
 pub(crate) mod image_layouts;
 pub mod kept_info;

@@ -19,18 +19,20 @@ pub(crate) struct Capabilities {
     pub(crate) device_address: bool,
     pub(crate) timeline_semaphore: bool,
     pub(crate) amd_device_coherent: bool,
+    pub(crate) host_image_copy: bool,
 }
 
 const REQUIREMENTS2: &str = "VK_KHR_get_memory_requirements2";
 const BIND2: &str = "VK_KHR_bind_memory2";
 /// `vkSetDeviceMemoryPriorityEXT`
 pub(crate) const PAGEABLE: &str = "VK_EXT_pageable_device_local_memory";
+const HOST_IMAGES: &str = "VK_EXT_host_image_copy";
 const MAINTENANCE4: &str = "VK_KHR_maintenance4";
 
 impl Capabilities {
     /// Derives the capabilities. The two features may be enabled with or without an extension in the
-    /// list. Timeline semaphores are only known to be enabled if their extension is in the list: nothing
-    /// says so of the feature of Vulkan 1.2.
+    /// list. Timeline semaphores and host image copies are only known to be enabled if their extension is in
+    /// the list: nothing says so of the features of Vulkan 1.2 and 1.4.
     pub(crate) fn new(
         api_version: u32,
         extensions: &[String],
@@ -62,6 +64,7 @@ impl Capabilities {
             device_address: device_address || has("VK_KHR_buffer_device_address"),
             timeline_semaphore: has("VK_KHR_timeline_semaphore"),
             amd_device_coherent: amd_device_coherent || has("VK_AMD_device_coherent_memory"),
+            host_image_copy: has(HOST_IMAGES),
         }
     }
 
@@ -92,6 +95,12 @@ pub(crate) fn timeline_provider(api_version: u32) -> Provider {
     } else {
         Provider::khr("VK_KHR_timeline_semaphore")
     }
+}
+
+/// Returns the provider of `vkCopyMemoryToImage` on a device with the feature `hostImageCopy`.
+pub(crate) fn host_image_copy_provider(extensions: &[String]) -> Provider {
+    let is_extension = extensions.iter().any(|enabled| enabled == HOST_IMAGES);
+    if is_extension { Provider::ext(HOST_IMAGES) } else { Provider::VULKAN_1_4 }
 }
 
 /// Returns the provider of the functions of a name in [`Capabilities`].

@@ -24,6 +24,9 @@ pub(crate) const PAGEABLE_DEVICE_LOCAL_MEMORY: &str = "pageableDeviceLocalMemory
 /// Feature of `VK_AMD_device_coherent_memory`.
 pub(crate) const DEVICE_COHERENT_MEMORY: &str = "deviceCoherentMemory";
 
+/// Feature of `VK_EXT_host_image_copy`.
+pub(crate) const HOST_IMAGE_COPY: &str = "hostImageCopy";
+
 /// That of `VK_KHR_timeline_semaphore`.
 pub(crate) const TIMELINE_SEMAPHORE: &str = "timelineSemaphore";
 
@@ -96,6 +99,9 @@ const DEVICE: &[Optional] = &[
     // Before 1.3 it requires VK_KHR_dynamic_rendering, which requires more.
     Optional::new("VK_KHR_maintenance5", API_VERSION_1_4, &[PROPERTIES2])
         .feature("maintenance5", vk::API_VERSION_1_3),
+    // Before 1.3 it requires VK_KHR_copy_commands2 and VK_KHR_format_feature_flags2.
+    Optional::new("VK_EXT_host_image_copy", API_VERSION_1_4, &[PROPERTIES2])
+        .feature(HOST_IMAGE_COPY, vk::API_VERSION_1_3),
 ];
 
 /// Returns whether the caller excludes an extension, or one that it requires.
@@ -139,18 +145,23 @@ pub(crate) fn choose_for_instance(
     chosen
 }
 
-/// Removes extensions that a validation layer of some version does not support. Of those used here only
-/// one is newer than the layers that systems ship.
+/// Extensions used here that are newer than the validation layers that some systems ship, and a version of the
+/// layer that knows each.
+const YOUNG: [(&str, u32); 2] = [
+    ("VK_KHR_maintenance5", vk::make_api_version(0, 1, 3, 274)),
+    ("VK_EXT_host_image_copy", vk::make_api_version(0, 1, 3, 274)),
+];
+
+/// Removes extensions that a validation layer of some version does not support.
 pub(crate) fn known_to_layer(
     mut present: Vec<String>,
     layer_version: Option<u32>,
     wanted: &[String],
 ) -> Vec<String> {
-    const SINCE: u32 = vk::make_api_version(0, 1, 3, 274);
-    const YOUNG: &str = "VK_KHR_maintenance5";
-    if layer_version.is_some_and(|version| version < SINCE) && !has(wanted, YOUNG) {
-        present.retain(|name| name != YOUNG);
-    }
+    let Some(version) = layer_version else { return present };
+    let is_unknown =
+        |name: &str| YOUNG.iter().any(|(young, since)| *young == name && version < *since);
+    present.retain(|name| !is_unknown(name) || has(wanted, name));
     present
 }
 

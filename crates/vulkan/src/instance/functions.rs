@@ -28,10 +28,17 @@ impl Provider {
     pub(crate) const VULKAN_1_2: Self = Self { name: "Vulkan 1.2", suffix: "" };
     /// Functions of Vulkan 1.3.
     pub(crate) const VULKAN_1_3: Self = Self { name: "Vulkan 1.3", suffix: "" };
+    /// Functions of Vulkan 1.4.
+    pub(crate) const VULKAN_1_4: Self = Self { name: "Vulkan 1.4", suffix: "" };
 
     /// Returns the provider for a `KHR` extension whose functions became core later.
     pub(crate) const fn khr(name: &'static str) -> Self {
         Self { name, suffix: "KHR" }
+    }
+
+    /// Returns the provider for an `EXT` extension whose functions became core later.
+    pub(crate) const fn ext(name: &'static str) -> Self {
+        Self { name, suffix: "EXT" }
     }
 
     /// Returns the provider for an extension whose function names in the tables have their suffix
@@ -263,6 +270,15 @@ function_table! {
 pub(crate) struct TimelineFunctions {
     pub(crate) semaphores: SemaphoreFunctions,
     pub(crate) waits: TimelineWaits,
+}
+
+function_table! {
+    /// Core 1.4, or `VK_EXT_host_image_copy`.
+    HostImageCopyFunctions {
+        copy_memory_to_image: PFN_vkCopyMemoryToImageEXT = "CopyMemoryToImage",
+        copy_image_to_memory: PFN_vkCopyImageToMemoryEXT = "CopyImageToMemory",
+        transition_image_layout: PFN_vkTransitionImageLayoutEXT = "TransitionImageLayout",
+    }
 }
 
 function_table! {

@@ -172,18 +172,20 @@ unsafe fn queue_families(
     families
 }
 
-/// Returns what a queue family can do, with `TRANSFER` if it can copy; nothing if there is no such family.
+/// Returns what a queue family can do, with `TRANSFER` if it can copy, and the granularity of its copies of images;
+/// nothing if there is no such family.
 ///
 /// # Safety
 /// The device belongs to this instance.
-pub(crate) unsafe fn queue_flags(
+pub(crate) unsafe fn queue_abilities(
     instance: &Instance,
     device: vk::PhysicalDevice,
     family_index: u32,
-) -> vk::QueueFlags {
+) -> (vk::QueueFlags, vk::Extent3D) {
     // SAFETY: the caller guarantees a valid device.
     let families = unsafe { queue_families(instance, device) };
-    families.get(family_index as usize).map_or(vk::QueueFlags::empty(), all_flags)
+    let family = families.get(family_index as usize).copied().unwrap_or_default();
+    (all_flags(&family), family.min_image_transfer_granularity)
 }
 
 /// Graphics and compute queues can copy, whether or not they report `TRANSFER`.

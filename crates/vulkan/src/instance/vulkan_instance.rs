@@ -5,6 +5,7 @@ use std::ptr;
 
 use ash::vk;
 
+use crate::driver::host_image_copy::HostCopyPerformance;
 use crate::driver::image_format::{ImageFormatInfo, ImageFormatProperties, ImageSupport};
 use crate::instance::extensions::{
     self, DEBUG_UTILS, EXTERNAL_CAPABILITIES, PORTABILITY_ENUMERATION, PROPERTIES2,
@@ -220,6 +221,33 @@ impl Instance {
         device_version: u32,
         kind: &ImageFormatInfo,
     ) -> ImageSupport {
+        self.image_format_properties_with(device, device_version, kind, None)
+    }
+
+    /// Returns what `HOST_TRANSFER` usage costs images of a kind, on a device with the feature `hostImageCopy`.
+    pub(crate) fn host_copy_performance(
+        &self,
+        device: vk::PhysicalDevice,
+        device_version: u32,
+        kind: &ImageFormatInfo,
+    ) -> Option<HostCopyPerformance> {
+        let mut query = vk::HostImageCopyDevicePerformanceQueryEXT::default();
+        let found =
+            self.image_format_properties_with(device, device_version, kind, Some(&mut query));
+        matches!(found, ImageSupport::UpTo(_)).then_some(HostCopyPerformance {
+            optimal_device_access: query.optimal_device_access == vk::TRUE,
+            identical_memory_layout: query.identical_memory_layout == vk::TRUE,
+        })
+    }
+
+    /// Returns the limits of a kind of image, and fills a query of the performance of copies by the host.
+    fn image_format_properties_with(
+        &self,
+        device: vk::PhysicalDevice,
+        device_version: u32,
+        kind: &ImageFormatInfo,
+        performance: Option<&mut vk::HostImageCopyDevicePerformanceQueryEXT<'_>>,
+    ) -> ImageSupport {
         let (format, image_type) =
             (vk::Format::from_raw(kind.format), vk::ImageType::from_raw(kind.image_type));
         let tiling = vk::ImageTiling::from_raw(kind.tiling);
@@ -234,7 +262,7 @@ impl Instance {
             return ImageSupport::None;
         }
         let Some(functions) = self.properties2(device_version) else {
-            if kind.stencil_usage.is_some() || kind.handle_type != 0 {
+            if kind.stencil_usage.is_some() || kind.handle_type != 0 || performance.is_some() {
                 return ImageSupport::Unknown;
             }
             let get = self.functions.get_physical_device_image_format_properties;
@@ -276,6 +304,9 @@ impl Instance {
         let mut shared = vk::ExternalImageFormatProperties::default();
         if kind.handle_type != 0 {
             found = found.push_next(&mut shared);
+        }
+        if let Some(query) = performance {
+            found = found.push_next(query);
         }
         let get = functions.get_physical_device_image_format_properties2;
         // SAFETY: the physical device belongs to this instance; the structures live for the call.

@@ -1,21 +1,17 @@
-//! Blits on the simulated queue: scaling with a filter, conversion of formats.
+//! Blits: texels of a target from those of a source, scaled with a filter and converted.
 
-use ash::vk::{self, Handle};
+use ash::vk;
 use vkmem_engine::SimulatedDevice;
 
 use crate::simulated::codec::{Codec, Texel};
-use crate::simulated::driver::SimulatedDriver;
-use crate::simulated::hazards::Access;
-use crate::simulated::image_copy::{READ, WRITTEN, pairs};
-use crate::simulated::plan::{Plan, Work};
-use crate::simulated::surface::{Needs, Part, Surface};
+use crate::simulated::surface::Surface;
 
 /// One direction of a blit: where the target begins, its length, and how its texels are mapped to the source.
 #[derive(Clone, Copy, Debug)]
-struct Axis {
+pub(super) struct Axis {
     /// First texel of the target, and the number of texels.
-    first: u64,
-    count: u64,
+    pub(super) first: u64,
+    pub(super) count: u64,
     /// The source coordinate of the edge of the target's first texel, and the step to the next one; negative for
     /// a mirrored blit.
     start: f64,
@@ -26,7 +22,12 @@ struct Axis {
 
 impl Axis {
     /// `Err` if a side lies outside of its image.
-    fn of(from: (i32, i32), to: (i32, i32), source: u32, target: u32) -> Result<Self, String> {
+    pub(super) fn of(
+        from: (i32, i32),
+        to: (i32, i32),
+        source: u32,
+        target: u32,
+    ) -> Result<Self, String> {
         let outside = |(one, two): (i32, i32), whole: u32| {
             let (low, high) = (one.min(two), one.max(two));
             low < 0 || i64::from(high) > i64::from(whole) || low == high
@@ -63,7 +64,7 @@ impl Axis {
     }
 
     /// Returns the texels of the source between the edges.
-    fn source_box(&self) -> (u64, u64) {
+    pub(super) fn source_box(&self) -> (u64, u64) {
         let end = self.start + self.count as f64 * self.step;
         (self.start.min(end).round() as u64, self.start.max(end).round() as u64)
     }
@@ -72,15 +73,15 @@ impl Axis {
 /// A blit of one aspect, after all checks.
 #[derive(Debug)]
 pub(super) struct Blit {
-    source: Surface,
-    target: Surface,
-    source_layer: u64,
-    target_layer: u64,
-    layers: u64,
-    axes: [Axis; 3],
-    filter: vk::Filter,
+    pub(super) source: Surface,
+    pub(super) target: Surface,
+    pub(super) source_layer: u64,
+    pub(super) target_layer: u64,
+    pub(super) layers: u64,
+    pub(super) axes: [Axis; 3],
+    pub(super) filter: vk::Filter,
     /// `None`: the bytes are copied.
-    codecs: Option<(Codec, Codec)>,
+    pub(super) codecs: Option<(Codec, Codec)>,
 }
 
 impl Blit {
@@ -146,102 +147,4 @@ fn mix(one: Texel, two: Texel, share: f64) -> Texel {
         // Not a sum of products: infinity times zero is no number.
         if share == 0.0 { one[at] } else { one[at] * (1.0 - share) + two[at] * share }
     })
-}
-
-impl SimulatedDriver {
-    /// Plans a blit. `Err` names the violation of Vulkan's rules.
-    pub(super) fn plan_blit(
-        &self,
-        source: vk::Image,
-        target: vk::Image,
-        region: &vk::ImageBlit,
-        filter: vk::Filter,
-    ) -> Result<Plan, String> {
-        if !self.flags_of_queue().contains(vk::QueueFlags::GRAPHICS) {
-            return Err("a blit on a queue without GRAPHICS".into());
-        }
-        let mut reads = vk::FormatFeatureFlags::BLIT_SRC;
-        match filter {
-            vk::Filter::NEAREST => {}
-            vk::Filter::LINEAR => reads |= vk::FormatFeatureFlags::SAMPLED_IMAGE_FILTER_LINEAR,
-            other => return Err(format!("a blit with filter {other:?}")),
-        }
-        let (mut blits, mut accesses) = (Vec::new(), Vec::new());
-        let (one, two) = (region.src_subresource, region.dst_subresource);
-        if one.aspect_mask != two.aspect_mask {
-            let (one, two) = (one.aspect_mask, two.aspect_mask);
-            return Err(format!("a blit from {one:?} to {two:?}"));
-        }
-        if one.layer_count != two.layer_count {
-            let (one, two) = (one.layer_count, two.layer_count);
-            return Err(format!("a blit of {one} layers to {two}"));
-        }
-        for (from, to) in pairs(one, two)? {
-            let from = self.layers_of(source, from, Needs { feature: reads, ..READ })?;
-            let written = vk::FormatFeatureFlags::BLIT_DST;
-            let to = self.layers_of(target, to, Needs { feature: written, ..WRITTEN })?;
-            for part in [&from, &to] {
-                if part.surface.shape.samples != vk::SampleCountFlags::TYPE_1 {
-                    let handle = part.image.as_raw();
-                    return Err(format!("image {handle:#x}: has more than one sample"));
-                }
-            }
-            let codecs = codecs(&from, &to, filter)?;
-            let axes = axes(&from.surface, &to.surface, region)?;
-            let source_boxes = axes.map(|axis| axis.source_box());
-            let from = Part {
-                first: source_boxes.map(|it| it.0),
-                counts: source_boxes.map(|(start, end)| end - start),
-                ..from
-            };
-            let to = Part { first: axes.map(|it| it.first), counts: axes.map(|it| it.count), ..to };
-            if from.overlaps(&to) {
-                let handle = source.as_raw();
-                return Err(format!(
-                    "image {handle:#x}: the source of the blit overlaps its target"
-                ));
-            }
-            blits.push(Blit {
-                source: from.surface,
-                target: to.surface,
-                source_layer: from.base_layer.into(),
-                target_layer: to.base_layer.into(),
-                layers: from.layers.into(),
-                axes,
-                filter,
-                codecs,
-            });
-            accesses.extend([Access::texels(from, false), Access::texels(to, true)]);
-        }
-        Ok(Plan { work: Work::Blit(blits), accesses })
-    }
-}
-
-fn axes(source: &Surface, target: &Surface, region: &vk::ImageBlit) -> Result<[Axis; 3], String> {
-    let ([from, from_end], [to, to_end]) = (region.src_offsets, region.dst_offsets);
-    let (one, two) = (source.extent, target.extent);
-    Ok([
-        Axis::of((from.x, from_end.x), (to.x, to_end.x), one.width, two.width)?,
-        Axis::of((from.y, from_end.y), (to.y, to_end.y), one.height, two.height)?,
-        Axis::of((from.z, from_end.z), (to.z, to_end.z), one.depth, two.depth)?,
-    ])
-}
-
-/// Returns how texels are converted; `None` where their bytes are copied.
-fn codecs(from: &Part, to: &Part, filter: vk::Filter) -> Result<Option<(Codec, Codec)>, String> {
-    let (one, two) = (from.surface.shape.format, to.surface.shape.format);
-    if from.aspect != vk::ImageAspectFlags::COLOR {
-        if one != two || filter != vk::Filter::NEAREST {
-            return Err(format!("a blit from {one:?} to {two:?} with filter {filter:?}"));
-        }
-        return Ok(None);
-    }
-    if one == two && filter == vk::Filter::NEAREST {
-        return Ok(None);
-    }
-    let codecs = Codec::of(one).zip(Codec::of(two));
-    match codecs {
-        Some((first, second)) if first.kind() == second.kind() => Ok(codecs),
-        _ => Err(format!("a blit from {one:?} to {two:?}, which are numbers of different kinds")),
-    }
 }

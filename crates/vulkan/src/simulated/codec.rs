@@ -10,9 +10,11 @@ pub(super) type Texel = [f64; 4];
 /// What a texel reads as where its format has no such component.
 const MISSING: Texel = [0.0, 0.0, 0.0, 1.0];
 
-/// Formats whose components share a word: bits of each component from the lowest bit on, and which component it
-/// is, by its place in [`Texel`].
-const PACKED: &[(Format, NumericFormat, &[(u32, usize)])] = &[
+/// The components of a word from the lowest bit on: their bits, and which they are, by their place in [`Texel`].
+type Fields = &'static [(u32, usize)];
+
+/// Formats whose components share a word.
+const PACKED: &[(Format, NumericFormat, Fields)] = &[
     (Format::B4G4R4A4_UNORM_PACK16, NumericFormat::Unorm, &[(4, 3), (4, 0), (4, 1), (4, 2)]),
     (Format::R5G6B5_UNORM_PACK16, NumericFormat::Unorm, &[(5, 2), (6, 1), (5, 0)]),
     (Format::A1R5G5B5_UNORM_PACK16, NumericFormat::Unorm, &[(5, 2), (5, 1), (5, 0), (1, 3)]),
@@ -26,7 +28,7 @@ enum Storage {
     /// Components of a number of bytes; red and blue may be exchanged.
     Components { count: usize, bytes: usize, swapped: bool },
     /// Bits of one word.
-    Packed { bytes: usize, fields: &'static [(u32, usize)] },
+    Packed { bytes: usize, fields: Fields },
     /// `B10G11R11_UFLOAT_PACK32`
     SmallFloats,
     /// `E5B9G9R9_UFLOAT_PACK32`

@@ -22,6 +22,7 @@ use crate::driver::contract::{DeviceHandles, Driver, HostSide};
 use crate::driver::disjoint::combined_requirements;
 use crate::driver::external::ExternalMemory;
 use crate::driver::format;
+use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::instance::extensions;
@@ -61,10 +62,12 @@ pub struct SimulatedDriver {
     pub(super) device: Arc<SimulatedDevice>,
     rules: RequirementRules,
     pub(super) extensions: Vec<String>,
-    features: Vec<String>,
+    pub(super) features: Vec<String>,
     requires_dedicated: AtomicBool,
     /// `VkQueueFlags`
     queue_flags: AtomicU32,
+    /// `minImageTransferGranularity`
+    granularity: [AtomicU32; 3],
     pub(super) buffers: Table<BufferShape>,
     pub(super) images: Table<ImageShape>,
     pub(super) submissions: Submissions,
@@ -90,6 +93,7 @@ impl SimulatedDriver {
             extensions,
             requires_dedicated: AtomicBool::new(false),
             queue_flags: AtomicU32::new(ALL_FLAGS.as_raw()),
+            granularity: [1, 1, 1].map(AtomicU32::new),
             buffers: Mutex::new(Resources::new(BUFFER_TAG)),
             images: Mutex::new(Resources::new(IMAGE_TAG)),
             submissions: Submissions::default(),
@@ -137,6 +141,9 @@ impl SimulatedDriver {
         if name != "moltenvk" {
             extensions.extend(["VK_KHR_external_memory_fd", "VK_EXT_external_memory_host"]);
         }
+        if matches!(name, "nvidia-h200" | "integrated") {
+            extensions.push("VK_EXT_host_image_copy");
+        }
         if matches!(name, "nvidia-h200" | "discrete-8gib" | "integrated" | "raspberry-pi") {
             extensions.push("VK_EXT_external_memory_dma_buf");
         }
@@ -162,6 +169,14 @@ impl SimulatedDriver {
     /// Sets what the queue can do, for tests of queues without `GRAPHICS`.
     pub fn set_queue_flags(&self, flags: vk::QueueFlags) {
         self.queue_flags.store(flags.as_raw(), Ordering::Relaxed);
+    }
+
+    /// Sets the granularity of copies of images, for tests of queues for transfers only.
+    pub fn set_image_granularity(&self, granularity: vk::Extent3D) {
+        let vk::Extent3D { width, height, depth } = granularity;
+        for (to, from) in self.granularity.iter().zip([width, height, depth]) {
+            to.store(from, Ordering::Relaxed);
+        }
     }
 
     /// Returns the number of buffers that were created and not destroyed.
@@ -193,6 +208,15 @@ impl SimulatedDriver {
     /// Returns what images like this one can be used for.
     pub(super) fn features_of_shape(&self, shape: &ImageShape) -> vk::FormatFeatureFlags {
         features(shape.format, shape.tiling, self.rules.has_desktop_formats)
+    }
+
+    /// Returns the limits of a kind of image.
+    pub(super) fn image_support(&self, kind: &ImageFormatInfo) -> ImageSupport {
+        let by_host = vk::ImageUsageFlags::HOST_TRANSFER_EXT.as_raw();
+        if kind.usage & by_host != 0 && !self.can_copy_by_host(vk::Format::from_raw(kind.format)) {
+            return ImageSupport::None;
+        }
+        self.rules.image_format(kind)
     }
 
     /// Applies the test hook to requirements from the rules; an invalid create info is a violation.
@@ -235,7 +259,13 @@ impl SimulatedDriver {
         info: &vk::ImageCreateInfo<'_>,
     ) -> Result<(ImageShape, MemoryRequirements), DeviceError> {
         let shape = ImageShape::of(info);
-        let requirements = self.rules.image(self.device.info(), &shape);
+        let by_host = vk::ImageUsageFlags::HOST_TRANSFER_EXT;
+        let requirements = if info.usage.contains(by_host) && !self.can_copy_by_host(info.format) {
+            let format = info.format;
+            Err(format!("an image of {format:?} with {by_host:?}, which is not supported"))
+        } else {
+            self.rules.image(self.device.info(), &shape)
+        };
         Ok((shape, self.checked(call, requirements)?))
     }
 
@@ -431,8 +461,18 @@ impl Driver for SimulatedDriver {
         self.flags_of_queue()
     }
 
+    fn image_granularity(&self) -> vk::Extent3D {
+        let [width, height, depth] =
+            [0, 1, 2].map(|at| self.granularity[at].load(Ordering::Relaxed));
+        vk::Extent3D { width, height, depth }
+    }
+
     fn external(&self) -> &dyn ExternalMemory {
         self
+    }
+
+    fn host_image_copy(&self) -> Option<&dyn HostImageCopy> {
+        self.has_host_image_copy().then_some(self as &dyn HostImageCopy)
     }
 
     fn unflushed(&self, place: HostSide) -> Option<Range<u64>> {
@@ -503,7 +543,7 @@ impl Driver for SimulatedDriver {
     fn image_format_properties(&self, kind: &ImageFormatInfo) -> ImageSupport {
         // Cannot fail: it is only counted.
         let _ = self.device.enter(Call::ImageFormatProperties);
-        self.rules.image_format(kind)
+        self.image_support(kind)
     }
 
     fn format_features(

@@ -3,18 +3,12 @@
 use ash::vk::{self, Handle};
 use vkmem_engine::words::bytes;
 
+use crate::driver::contract::Driver;
 use crate::driver::texel;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::Access;
-use crate::simulated::plan::{Piece, Plan, Work};
 use crate::simulated::surface::{Needs, Part};
-
-/// The direction of a copy.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    ToImage,
-    ToBuffer,
-}
+use crate::simulated::work::{Direction, Piece, Plan, Work};
 
 pub(super) const READ: Needs = Needs {
     usage: vk::ImageUsageFlags::TRANSFER_SRC,
@@ -106,6 +100,7 @@ impl SimulatedDriver {
         }
         let part = part.with_texels(region.image_offset, region.image_extent).map_err(named)?;
         self.check_aspect(part.aspect)?;
+        self.check_granularity(&part).map_err(named)?;
         let rows =
             Rows::of(&part, region.buffer_row_length, region.buffer_image_height).map_err(named)?;
         let depth_or_stencil = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
@@ -171,6 +166,10 @@ impl SimulatedDriver {
             let to = to
                 .with_blocks(region.dst_offset, counts)
                 .map_err(|what| format!("image {:#x}: {what}", target.as_raw()))?;
+            for part in [&from, &to] {
+                self.check_granularity(part)
+                    .map_err(|what| format!("image {:#x}: {what}", part.image.as_raw()))?;
+            }
             if from.sheets() != to.sheets() {
                 let (one, two) = (from.sheets(), to.sheets());
                 return Err(format!("a copy of {one} layers or slices to {two}"));
@@ -185,6 +184,29 @@ impl SimulatedDriver {
             accesses.extend([Access::texels(from, false), Access::texels(to, true)]);
         }
         Ok(Plan { work: Work::Copy(pieces), accesses })
+    }
+
+    /// Queues for transfers only may copy in larger units than texel blocks.
+    fn check_granularity(&self, part: &Part) -> Result<(), String> {
+        let vk::Extent3D { width, height, depth } = self.image_granularity();
+        let (extent, block) = (part.surface.extent, part.surface.texels.block);
+        let whole = [
+            extent.width.div_ceil(block.width),
+            extent.height.div_ceil(block.height),
+            extent.depth,
+        ];
+        for (at, unit) in [width, height, depth].into_iter().enumerate() {
+            let (first, count, whole) = (part.first[at], part.counts[at], u64::from(whole[at]));
+            // 0: only whole levels.
+            let unit = if unit == 0 { whole } else { unit.into() };
+            let fits = count.is_multiple_of(unit) || first + count == whole;
+            if !first.is_multiple_of(unit) || !fits {
+                return Err(format!(
+                    "blocks {first} + {count} of {whole} are no multiples of the queue's {unit}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Queues without `GRAPHICS` do not copy depth and stencil.
@@ -206,7 +228,7 @@ pub(super) fn pairs(
     let (one, two) = (from.aspect_mask, to.aspect_mask);
     let depth_or_stencil = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
     let is_single = one.as_raw().count_ones() == 1 && two.as_raw().count_ones() == 1;
-    if one != two && !(is_single && !(one | two).intersects(depth_or_stencil)) {
+    if one != two && (!is_single || (one | two).intersects(depth_or_stencil)) {
         return Err(format!("a copy from {one:?} to {two:?}"));
     }
     if one != two {

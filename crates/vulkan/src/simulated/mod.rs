@@ -1,11 +1,14 @@
 //! A Vulkan driver without a GPU, for tests.
 
 mod blit;
+mod blit_rules;
 mod codec;
+mod discard;
 pub(crate) mod driver;
 mod external;
 mod features;
 mod hazards;
+mod host_image_copy;
 mod image_copy;
 mod linear;
 pub(crate) mod pending;
@@ -16,3 +19,4 @@ pub(crate) mod rules;
 mod submission;
 mod surface;
 mod transfer;
+mod work;

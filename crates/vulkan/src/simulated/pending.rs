@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use vkmem_engine::MemoryRange;
 use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use crate::driver::submission::TransferCommand;
@@ -18,12 +19,21 @@ pub enum Completion {
     Held,
 }
 
+/// A submission that has not been executed yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) number: u64,
+    pub(super) commands: Vec<TransferCommand>,
+    /// The memory that the commands use, and whether they write it.
+    pub(super) uses: Vec<(MemoryRange, bool)>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) completion: Completion,
     pub(super) last: u64,
     pub(super) done: u64,
-    pub(super) pending: VecDeque<(u64, Vec<TransferCommand>)>,
+    pub(super) pending: VecDeque<Pending>,
 }
 
 /// Submissions that have not been executed yet.

@@ -3,41 +3,16 @@
 use std::collections::HashSet;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{Call, MemoryHandle};
+use vkmem_engine::Call;
 
 use crate::driver::image_layouts::{ImagePart, ImageParts};
 use crate::driver::submission::{ImageUse, TransferCommand, layout_aspects};
 use crate::driver::texel;
-use crate::simulated::blit::Blit;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::{Access, find_hazard};
-use crate::simulated::image_copy::Direction;
-use crate::simulated::resources::{MemoryOffset, Resource, Subresource};
+use crate::simulated::resources::{Resource, Subresource};
 use crate::simulated::rules::ImageShape;
-
-/// Bytes that are copied.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
-    pub(super) from: MemoryOffset,
-    pub(super) to: MemoryOffset,
-    pub(super) size: u64,
-}
-
-/// What a command does, after all checks.
-#[derive(Debug)]
-pub(super) enum Work {
-    Nothing,
-    Fill { memory: MemoryHandle, offset: u64, size: u64, value: u32 },
-    Copy(Vec<Piece>),
-    Blit(Vec<Blit>),
-}
-
-/// A command after all checks.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) work: Work,
-    pub(super) accesses: Vec<Access>,
-}
+use crate::simulated::work::{Direction, Piece, Plan, Work};
 
 impl SimulatedDriver {
     /// Executes all commands; returns whether all of them are valid. Of those that are not, nothing is done.
@@ -96,6 +71,7 @@ impl SimulatedDriver {
         }
         violations.extend(find_hazard(&accesses));
         for (part, _) in parts.parts.iter().zip(&is_used).filter(|(_, used)| **used) {
+            self.discard(part);
             self.set_layout(part);
         }
         works.iter().for_each(|work| self.perform(work));
@@ -112,16 +88,11 @@ impl SimulatedDriver {
             let named = |what: String| format!("image {handle:#x}: {what}");
             // The command that uses the image tells that it is not live.
             let found = images.get(handle).ok()?;
-            let aspects = part.range.aspect_mask;
-            let shape = &found.shape;
-            let together = layout_aspects(shape.format);
-            let of_planes = texel::aspects(shape.format);
-            let disjoint = shape.flags.contains(vk::ImageCreateFlags::DISJOINT);
-            if aspects != together
-                && !(disjoint && !aspects.is_empty() && of_planes.contains(aspects))
-            {
-                let what =
-                    format!("the layout of {aspects:?} is changed alone, not of {together:?}");
+            let wrong = found
+                .check_aspects(part.range.aspect_mask)
+                .and_then(|()| found.check_usage(part.old))
+                .and_then(|()| found.check_usage(part.after()));
+            if let Err(what) = wrong {
                 return Some(named(what));
             }
             for subresource in found.subresources(&part.range) {
@@ -165,12 +136,12 @@ impl SimulatedDriver {
             let handle = image.as_raw();
             let named = |what: String| format!("image {handle:#x}: {what}");
             if let Some(part) = parts.part(image, &layouts.range)
-                && (part.old != layouts.old || (layouts.is_final() && part.new() != layouts.new))
+                && (part.old != layouts.old || (layouts.is_final() && part.after() != layouts.new))
             {
                 let what = format!(
                     "goes from {:?} to {:?} in one command, from {:?} to {:?} in another one",
                     part.old,
-                    part.new(),
+                    part.after(),
                     layouts.old,
                     layouts.new
                 );
@@ -201,13 +172,13 @@ impl SimulatedDriver {
     fn set_layout(&self, part: &ImagePart) {
         if let Ok(found) = self.images.lock().get_mut(part.image.as_raw()) {
             for subresource in found.subresources(&part.range) {
-                found.layouts.insert(subresource, part.new());
+                found.layouts.insert(subresource, part.after());
             }
         }
     }
 
     /// Returns what a command does. `Err` names the violation of Vulkan's rules.
-    fn plan(&self, command: &TransferCommand) -> Result<Plan, String> {
+    pub(super) fn plan(&self, command: &TransferCommand) -> Result<Plan, String> {
         let flags = self.flags_of_queue();
         let any = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER;
         if !flags.intersects(any) {
@@ -274,9 +245,42 @@ impl SimulatedDriver {
 
 impl Resource<ImageShape> {
     /// Returns the plane that an aspect's layout is tracked by: planes of a disjoint image have their own.
-    fn layout_plane(&self, aspect: vk::ImageAspectFlags) -> u32 {
+    pub(super) fn layout_plane(&self, aspect: vk::ImageAspectFlags) -> u32 {
         let disjoint = self.shape.flags.contains(vk::ImageCreateFlags::DISJOINT);
         if disjoint { texel::plane_of(aspect) as u32 } else { 0 }
+    }
+
+    /// Checks that the layouts of some aspects can be changed without those of the others.
+    pub(super) fn check_aspects(&self, aspects: vk::ImageAspectFlags) -> Result<(), String> {
+        let shape = &self.shape;
+        let together = layout_aspects(shape.format);
+        let disjoint = shape.flags.contains(vk::ImageCreateFlags::DISJOINT);
+        let are_planes = disjoint && texel::aspects(shape.format).contains(aspects);
+        let is_allowed = aspects == together || (are_planes && !aspects.is_empty());
+        is_allowed.then_some(()).ok_or_else(|| {
+            format!("the layout of {aspects:?} is changed alone, not of {together:?}")
+        })
+    }
+
+    /// Checks that the usage of the image allows a layout.
+    fn check_usage(&self, layout: vk::ImageLayout) -> Result<(), String> {
+        use vk::ImageLayout as L;
+        use vk::ImageUsageFlags as U;
+        let needed = match layout {
+            L::SHADER_READ_ONLY_OPTIMAL => U::SAMPLED | U::INPUT_ATTACHMENT,
+            L::COLOR_ATTACHMENT_OPTIMAL => U::COLOR_ATTACHMENT,
+            L::DEPTH_STENCIL_ATTACHMENT_OPTIMAL => U::DEPTH_STENCIL_ATTACHMENT,
+            L::DEPTH_STENCIL_READ_ONLY_OPTIMAL => {
+                U::DEPTH_STENCIL_ATTACHMENT | U::SAMPLED | U::INPUT_ATTACHMENT
+            }
+            L::TRANSFER_SRC_OPTIMAL => U::TRANSFER_SRC,
+            L::TRANSFER_DST_OPTIMAL => U::TRANSFER_DST,
+            _ => return Ok(()),
+        };
+        let usage = self.shape.usage;
+        usage.intersects(needed).then_some(()).ok_or_else(|| {
+            format!("cannot be in {layout:?}: it was created for {usage:?}, without {needed:?}")
+        })
     }
 
     /// Returns the planes, mip levels and layers of a range.

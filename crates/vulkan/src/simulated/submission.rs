@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use ash::vk;
 use vkmem_engine::words::bytes;
 use vkmem_engine::{Call, CallError, DeviceError, MemoryRange, VALIDATION_FAILED};
 
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
-use crate::simulated::pending::{Completion, State};
+use crate::simulated::pending::{Completion, Pending, State};
+use crate::simulated::work::{Piece, Work};
 
 impl SimulatedDriver {
     /// Sets when later submissions are executed. `AtOnce` executes pending ones now, too.
@@ -24,7 +24,7 @@ impl SimulatedDriver {
     pub fn complete_submissions(&self, count: usize) -> usize {
         let mut state = self.submissions.state.lock();
         let before = state.pending.len();
-        let last = state.pending.iter().take(count).next_back().map_or(0, |(number, _)| *number);
+        let last = state.pending.iter().take(count).next_back().map_or(0, |it| it.number);
         self.execute_up_to(&mut state, last);
         before - state.pending.len()
     }
@@ -38,19 +38,16 @@ impl SimulatedDriver {
     /// what such a one reads.
     pub(super) fn check_host_access(&self, range: MemoryRange, writes: bool) {
         let state = self.submissions.state.lock();
-        for (number, commands) in &state.pending {
-            let parts = commands.iter().flat_map(|command| self.buffer_parts(command));
-            let hit = |part: &(MemoryRange, bool)| {
-                let (of, is_written) = part;
+        for Pending { number, uses, .. } in &state.pending {
+            let hit = |(of, is_written): &&(MemoryRange, bool)| {
                 of.memory == range.memory
                     && of.offset < range.offset + range.size
                     && range.offset < of.offset + of.size
                     && (writes || *is_written)
             };
-            let found = parts.into_iter().find(hit);
-            let Some((of, is_written)) = found else { continue };
+            let Some((of, is_written)) = uses.iter().find(hit) else { continue };
             let host = if writes { "writes" } else { "reads" };
-            let device = if is_written { "writes" } else { "reads" };
+            let device = if *is_written { "writes" } else { "reads" };
             let what = format!(
                 "the host {host} {} at offset {} of memory {:#x}, of which submission {number}, which \
                  has not ended, {device} {} at offset {}",
@@ -65,36 +62,33 @@ impl SimulatedDriver {
         }
     }
 
-    /// Which memory a command uses through buffers, and whether it writes there.
-    fn buffer_parts(&self, command: &TransferCommand) -> Vec<(MemoryRange, bool)> {
-        let place = |buffer, offset, size| {
-            let buffers = self.buffers.lock();
-            let (memory, start) = buffers.get(vk::Handle::as_raw(buffer)).ok()?.bound?;
-            Some(MemoryRange { memory, offset: start + offset, size })
-        };
-        let parts = match *command {
-            TransferCommand::FillBuffer { buffer, offset, size, .. } => {
-                [place(buffer, offset, size).map(|it| (it, true)), None]
+    /// Returns the memory that commands use, and whether they write it. Blits are left out: the host does not
+    /// access the memory of images with optimal tiling.
+    fn memory_of(&self, commands: &[TransferCommand]) -> Vec<(MemoryRange, bool)> {
+        let mut uses = Vec::new();
+        // What is invalid is told when the command is executed.
+        for plan in commands.iter().filter_map(|command| self.plan(command).ok()) {
+            match plan.work {
+                Work::Fill { memory, offset, size, .. } => {
+                    uses.push((MemoryRange { memory, offset, size }, true));
+                }
+                Work::Copy(pieces) => {
+                    for Piece { from, to, size } in pieces {
+                        let range = |(memory, offset)| MemoryRange { memory, offset, size };
+                        uses.extend([(range(from), false), (range(to), true)]);
+                    }
+                }
+                Work::Blit(_) | Work::Nothing => {}
             }
-            TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => {
-                let from = place(source, source_offset, size).map(|it| (it, false));
-                [from, place(target, target_offset, size).map(|it| (it, true))]
-            }
-            TransferCommand::CopyBufferToImage { .. }
-            | TransferCommand::CopyImageToBuffer { .. }
-            | TransferCommand::CopyImage { .. }
-            | TransferCommand::BlitImage { .. }
-            | TransferCommand::TransitionImage { .. }
-            | TransferCommand::Barrier => [None, None],
-        };
-        parts.into_iter().flatten().collect()
+        }
+        uses
     }
 
     /// Executes submissions up to a number. Errors in them are violations: for example a resource that was
     /// destroyed too early.
     fn execute_up_to(&self, state: &mut State, up_to: u64) {
-        while state.pending.front().is_some_and(|(number, _)| *number <= up_to) {
-            let Some((number, commands)) = state.pending.pop_front() else { break };
+        while state.pending.front().is_some_and(|it| it.number <= up_to) {
+            let Some(Pending { number, commands, .. }) = state.pending.pop_front() else { break };
             self.execute_all(&commands);
             state.done = number;
         }
@@ -118,7 +112,8 @@ impl SimulatedDriver {
             state.done = number;
             return if allowed { Ok(Submission(number)) } else { Err(failed(VALIDATION_FAILED)) };
         }
-        state.pending.push_back((number, commands.to_vec()));
+        let uses = self.memory_of(commands);
+        state.pending.push_back(Pending { number, commands: commands.to_vec(), uses });
         Ok(Submission(number))
     }
 

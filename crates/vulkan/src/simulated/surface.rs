@@ -32,7 +32,7 @@ pub(super) struct Surface {
 }
 
 /// The aspects that lie behind each other in each level of an image.
-fn aspects_of(format: vk::Format) -> impl Iterator<Item = vk::ImageAspectFlags> {
+pub(super) fn aspects_of(format: vk::Format) -> impl Iterator<Item = vk::ImageAspectFlags> {
     let all = texel::aspects(format).as_raw();
     (0..u32::BITS)
         .map(move |bit| vk::ImageAspectFlags::from_raw(all & (1 << bit)))
@@ -55,7 +55,7 @@ fn stride(shape: &ImageShape, texels: &CopiedTexels) -> u64 {
 impl Surface {
     /// Returns the place of an aspect of a level of an image that is bound to memory at `place`; for a disjoint
     /// image, where its plane is bound.
-    fn of(
+    pub(super) fn of(
         shape: &ImageShape,
         (memory, offset): MemoryOffset,
         aspect: vk::ImageAspectFlags,
@@ -215,7 +215,7 @@ pub(super) struct Needs {
 
 impl Resource<ImageShape> {
     /// Returns where an image, or the plane of a disjoint one, is bound.
-    fn bound_at(&self, aspect: vk::ImageAspectFlags) -> Option<MemoryOffset> {
+    pub(super) fn bound_at(&self, aspect: vk::ImageAspectFlags) -> Option<MemoryOffset> {
         if !self.shape.flags.contains(vk::ImageCreateFlags::DISJOINT) {
             return self.bound;
         }

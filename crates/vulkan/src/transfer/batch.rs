@@ -1,16 +1,17 @@
 //! Commands that are submitted together.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 use std::sync::Arc;
 
 use ash::vk;
 
 use crate::driver::submission::TransferCommand;
-use crate::transfer::batches::Index;
 use crate::transfer::image::ImageCommands;
 use crate::transfer::job::Job;
 use crate::transfer::staging::TransferDirection;
+use crate::transfer::uses::Index;
 
 /// A part of a buffer that a command uses.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,25 @@ struct Touched {
     is_written: bool,
 }
 
+/// Hashes a handle: the driver, and no attacker, chooses them. Many are addresses, whose lowest bits are 0.
+#[derive(Debug, Default)]
+struct HandleHasher(u64);
+
+impl Hasher for HandleHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // An odd number without a pattern: the fractional part of the golden ratio.
+        self.0 = (self.0.rotate_left(29) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -45,7 +65,7 @@ pub(super) struct Batch {
     pub(super) parts: Vec<Part>,
     /// That are copied by them.
     pub(super) bytes: u64,
-    touched: HashMap<vk::Buffer, Touched>,
+    touched: HashMap<vk::Buffer, Touched, BuildHasherDefault<HandleHasher>>,
     /// Memory that several buffers may share was used since the last barrier.
     shared: bool,
     /// It was used at all.
@@ -57,6 +77,12 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Makes room for so many copies.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.commands.reserve(count);
+        self.touched.reserve(count);
+    }
+
     /// Adds a copy between the host's side, which nothing else uses, and a part of a buffer; `writes` says
     /// which way.
     pub(super) fn copy(&mut self, host: BufferPart, part: BufferPart, size: u64, writes: bool) {
@@ -115,7 +141,7 @@ impl Batch {
             commands: mem::take(&mut self.commands),
             parts: mem::take(&mut self.parts),
             bytes: mem::take(&mut self.bytes),
-            touched: HashMap::new(),
+            touched: HashMap::default(),
             shared: mem::take(&mut self.shared),
             uses_shared: mem::take(&mut self.uses_shared),
             images: mem::take(&mut self.images),

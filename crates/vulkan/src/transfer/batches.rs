@@ -4,81 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ash::vk::{self, Handle};
-
-use crate::driver::submission::TransferCommand;
 use crate::transfer::batch::Batch;
 use crate::transfer::job::Job;
-
-/// A buffer or an image, by its handle.
-type Key = (bool, u64);
-
-/// What a command uses of a buffer or an image.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Use {
-    key: Key,
-    start: u64,
-    end: u64,
-    is_written: bool,
-}
-
-impl Use {
-    /// A range of a buffer in bytes.
-    pub(super) fn of_buffer(buffer: vk::Buffer, start: u64, size: u64, is_written: bool) -> Self {
-        Self { key: (false, buffer.as_raw()), start, end: start + size, is_written }
-    }
-
-    /// All of an image, as even a read may change its layout.
-    pub(super) fn of_image(image: vk::Image) -> Self {
-        Self { key: (true, image.as_raw()), start: 0, end: u64::MAX, is_written: true }
-    }
-
-    fn meets(&self, other: &Self) -> bool {
-        self.key == other.key
-            && (self.is_written || other.is_written)
-            && self.start < other.end
-            && other.start < self.end
-    }
-
-    /// What a command uses.
-    fn of(command: &TransferCommand) -> [Option<Self>; 2] {
-        match *command {
-            TransferCommand::FillBuffer { buffer, offset, size, .. } => {
-                [Some(Self::of_buffer(buffer, offset, size, true)), None]
-            }
-            TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => [
-                Some(Self::of_buffer(source, source_offset, size, false)),
-                Some(Self::of_buffer(target, target_offset, size, true)),
-            ],
-            // The buffer is the ring's, and each part of that belongs to one transfer.
-            _ => command.images().map(|it| it.map(|(image, ..)| Self::of_image(image))),
-        }
-    }
-}
-
-/// The smallest range that contains all uses of a buffer or an image.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    uses: HashMap<Key, Use>,
-    /// Commands that are in it.
-    commands: usize,
-}
-
-impl Index {
-    fn add(&mut self, new: Use) {
-        let all = self.uses.entry(new.key).or_insert(new);
-        (all.start, all.end) = (all.start.min(new.start), all.end.max(new.end));
-        all.is_written |= new.is_written;
-    }
-
-    fn meets(&mut self, commands: &[TransferCommand], new: &Use) -> bool {
-        for command in &commands[self.commands..] {
-            Use::of(command).into_iter().flatten().for_each(|it| self.add(it));
-        }
-        self.commands = commands.len();
-        self.uses.get(&new.key).is_some_and(|it| it.meets(new))
-    }
-}
+use crate::transfer::uses::Use;
 
 /// What has to be submitted before a command may be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +65,11 @@ impl Batches {
         self.leaving.retain(|it| !Arc::ptr_eq(it, batch));
     }
 
+    /// Whether a batch is the only one: nothing else waits for its submission.
+    pub(super) fn is_only(&self, number: u64) -> bool {
+        self.leaving.is_empty() && self.open.len() == 1 && self.open.contains_key(&number)
+    }
+
     /// What has to be submitted before a part of `job` is recorded into a batch. Parts of one job never meet.
     pub(super) fn first(&mut self, number: u64, job: &Arc<Job>, new: &Use, shared: bool) -> First {
         let may_meet = |batch: &Batch| !batch.commands.is_empty() && !batch.is_of(job);
@@ -163,6 +96,8 @@ impl Batches {
 
 #[cfg(test)]
 mod tests {
+    use ash::vk::{self, Handle};
+
     use super::*;
     use crate::transfer::batch::{BufferPart, Part};
 

@@ -12,13 +12,15 @@ use crate::allocator::DeviceAllocator;
 use crate::driver::submission::Submission;
 use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{Batch, BufferPart, Part};
-use crate::transfer::batches::{Batches, First, Use};
-use crate::transfer::image::{ImagePart, ImagesInFlight, MipChain};
+use crate::transfer::batch_images::ImagesInFlight;
+use crate::transfer::batches::{Batches, First};
+use crate::transfer::image::{ImagePart, MipChain};
 use crate::transfer::job::{Job, Progress};
 use crate::transfer::lane::{CopyOut, Lane, SLICE};
 use crate::transfer::region::Piece;
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
+use crate::transfer::uses::Use;
 
 /// A batch is submitted when it has so many bytes, or a quarter of the ring.
 const BATCH: u64 = 16 << 20;
@@ -66,8 +68,8 @@ struct Lost {
 /// See the module.
 pub struct TransferEngine {
     ring_size: u64,
-    up: Lane,
-    down: Lane,
+    pub(super) up: Lane,
+    pub(super) down: Lane,
     batches: Mutex<Batches, rank::TransferBatches>,
     /// Notified when a batch was submitted.
     submitted: Condvar,
@@ -163,7 +165,8 @@ impl TransferEngine {
         {
             let done = Submission(self.done.load(Ordering::Acquire));
             self.images.lock().add(submission, &batch, done);
-            if let Some(lost) = *self.lost.lock()
+            let lost = *self.lost.lock();
+            if let Some(lost) = lost
                 && submission.0 <= lost.up_to
             {
                 self.images.lock().lose(Submission(lost.after));
@@ -216,7 +219,9 @@ impl TransferEngine {
         let of = Use::of_buffer(part.buffer, part.offset, size, writes);
         // A host's side that may be shared is the pages of an array.
         let is_shared = part.is_shared || host.is_shared;
-        self.add(allocator, number, Part { job: job.clone(), segment }, of, is_shared, |batch| {
+        let first = |batches: &mut Batches| batches.first(number, job, &of, is_shared);
+        let whose = Part { job: job.clone(), segment };
+        self.record_all(allocator, number, whose, &first, &mut |batch| {
             batch.copy(host, part, size, writes);
         });
     }
@@ -235,8 +240,9 @@ impl TransferEngine {
     ) {
         let (of, is_shared) = (Use::of_image(part.image.image), part.image.is_shared);
         let writes = segment.0 == TransferDirection::Upload;
+        let first = |batches: &mut Batches| batches.first(number, job, &of, is_shared);
         let whose = Part { job: job.clone(), segment: Some(segment) };
-        self.add(allocator, number, whose, of, is_shared, |batch| {
+        self.record_all(allocator, number, whose, &first, &mut |batch| {
             batch.copy_image(host, part, piece, job, writes);
         });
     }
@@ -250,23 +256,24 @@ impl TransferEngine {
         chain: &MipChain,
     ) {
         let (of, is_shared) = (Use::of_image(chain.image.image), chain.image.is_shared);
+        let first = |batches: &mut Batches| batches.first(number, job, &of, is_shared);
         let whose = Part { job: job.clone(), segment: None };
-        self.add(allocator, number, whose, of, is_shared, |batch| batch.make_mips(chain));
+        self.record_all(allocator, number, whose, &first, &mut |batch| batch.make_mips(chain));
     }
 
-    /// Adds commands to a batch, once what other batches have recorded of the same bytes is submitted.
-    fn add(
+    /// Adds the commands of one part of a transfer to a batch, once what other batches have recorded of the
+    /// same bytes is submitted: `first` says what that is. Beyond a number of bytes the batch is submitted.
+    pub(super) fn record_all(
         &self,
         allocator: &DeviceAllocator,
         number: u64,
         part: Part,
-        of: Use,
-        is_shared: bool,
-        record: impl FnOnce(&mut Batch),
+        first: &dyn Fn(&mut Batches) -> First,
+        record: &mut dyn FnMut(&mut Batch),
     ) {
         let mut batches = self.batches.lock();
-        loop {
-            match batches.first(number, &part.job, &of, is_shared) {
+        while !batches.is_only(number) {
+            match first(&mut batches) {
                 First::Nothing => break,
                 First::Leaving => self.submitted.wait(&mut batches),
                 First::Batch(other) => {
@@ -279,16 +286,21 @@ impl TransferEngine {
         let batch = batches.get(number);
         record(batch);
         batch.parts.push(part);
-        let is_full = batch.bytes >= BATCH.min(self.ring_size / 4);
+        let is_full = batch.bytes >= self.most_of_a_batch();
         let full = if is_full { batches.take(number) } else { None };
         drop(batches);
         self.submit(allocator, full);
     }
 
+    /// Bytes beyond which a batch is submitted.
+    pub(super) fn most_of_a_batch(&self) -> u64 {
+        BATCH.min(self.ring_size / 4)
+    }
+
     // Waiting.
 
     /// Whether a submission has ended, without a wait.
-    fn is_done(&self, allocator: &DeviceAllocator, submission: Submission) -> bool {
+    pub(super) fn is_done(&self, allocator: &DeviceAllocator, submission: Submission) -> bool {
         if submission.0 <= self.done.load(Ordering::Acquire) {
             return true;
         }
@@ -301,7 +313,7 @@ impl TransferEngine {
     }
 
     /// Waits for a submission; whether it has ended. An error is that of the device: nothing runs any more.
-    fn wait_for(
+    pub(super) fn wait_for(
         &self,
         allocator: &DeviceAllocator,
         submission: Submission,
@@ -378,11 +390,22 @@ impl TransferEngine {
                     self.down.wait_for_change(slice.min(Duration::from_millis(1)));
                 }
                 Progress::Running(last, segments) => {
-                    match self.wait_for_job(allocator, job, last, slice) {
+                    // The first parts are copied out while the device copies the others.
+                    let first = segments.first().map(|it| self.down.state(*it));
+                    let next = match first {
+                        Some(Some(SegmentState::Submitted(first))) => first.min(last),
+                        _ => last,
+                    };
+                    if !slice.is_zero() {
+                        self.ask_for(allocator, next);
+                    }
+                    match self.wait_for_job(allocator, job, next, slice) {
                         Ok(false) => {}
                         Ok(true) => {
-                            self.copy_all_out(allocator, &segments);
-                            job.device_is_done(Ok(()));
+                            self.copy_arrived_out(allocator, job, &segments);
+                            if next == last {
+                                job.device_is_done(Ok(()));
+                            }
                             continue;
                         }
                         Err(error) => {
@@ -412,7 +435,7 @@ impl TransferEngine {
         {
             match self.lost_error(job.first(), last) {
                 None => {
-                    self.copy_all_out(allocator, &segments);
+                    self.copy_arrived_out(allocator, job, &segments);
                     job.device_is_done(Ok(()));
                 }
                 Some(error) => {
@@ -424,15 +447,9 @@ impl TransferEngine {
         job.is_known_to_have_ended()
     }
 
-    fn copy_all_out(&self, allocator: &DeviceAllocator, segments: &[u64]) {
-        for segment in segments {
-            self.copy_out(allocator, *segment, Target::InUse);
-        }
-    }
-
     /// Copies a segment of the ring for downloads to where it belongs, and frees it; its submission has
     /// ended. Nothing happens if another thread does it.
-    fn copy_out(&self, allocator: &DeviceAllocator, number: u64, kind: Target) {
+    pub(super) fn copy_out(&self, allocator: &DeviceAllocator, number: u64) {
         let Some((out, staging)) = self.down.claim(number) else { return };
         out.job.claim(number);
         let outcome = staging.invalidate(allocator, out.offset, out.size);
@@ -440,14 +457,14 @@ impl TransferEngine {
             allocator.driver().host_access(staging.range(out.offset, out.size), false);
             let from = staging.address() + out.offset as usize;
             // SAFETY: the segment is this thread's, and the target valid until the job has ended.
-            unsafe { copy_bytes(from, out.target, out.size as usize, kind) };
+            unsafe { copy_bytes(from, out.target, out.size as usize, Target::InUse) };
         }
         self.down.set([number].into_iter(), SegmentState::Free);
         out.job.copied_out(outcome);
     }
 
     /// Frees a segment whose bytes never came.
-    fn drop_segment(&self, number: u64, error: CallError) {
+    pub(super) fn drop_segment(&self, number: u64, error: CallError) {
         let Some((out, _)) = self.down.claim(number) else { return };
         out.job.claim(number);
         self.down.set([number].into_iter(), SegmentState::Free);
@@ -484,13 +501,14 @@ impl TransferEngine {
                         self.waits.fetch_add(1, Ordering::Relaxed);
                     }
                     has_waited = true;
+                    self.ask_for(allocator, submission);
                     let ended = self.wait_for(allocator, submission, SLICE);
                     match (direction, ended) {
                         (_, Ok(false)) => {}
                         // After an error nothing runs any more either.
                         (TransferDirection::Upload, _) => lane.free_up_to(submission),
                         (TransferDirection::Download, Ok(true)) => {
-                            self.copy_out(allocator, number, Target::InUse);
+                            self.copy_out(allocator, number);
                         }
                         (TransferDirection::Download, Err(error)) => {
                             self.drop_segment(number, error);
@@ -544,7 +562,7 @@ impl TransferEngine {
         Ok(())
     }
 
-    /// Records the copy of one piece into the ring; it is copied on to `target` once it is there.
+    /// Records the copy of one piece into a segment of the ring; it is copied on to `target` once it is there.
     #[allow(clippy::too_many_arguments, reason = "what a piece is")]
     pub(super) fn download_piece(
         &self,
@@ -554,49 +572,17 @@ impl TransferEngine {
         from: BufferPart,
         start: u64,
         size: u64,
-        limit: u64,
+        (place, staging): (Place, Staging),
         target: usize,
-        pause: Pause<'_>,
-    ) -> Result<u64, Stopped> {
-        let down = TransferDirection::Download;
-        let (place, staging) = self.reserve(allocator, down, size, limit, pause)?;
+    ) {
         let target = target + start as usize;
         let then = CopyOut { job: job.clone(), target, offset: place.offset, size };
         job.recorded(batch, Some(place.number));
         self.down.recorded(place.number, batch, Some(then));
         let host = BufferPart { buffer: staging.buffer(), offset: place.offset, is_shared: false };
         let part = BufferPart { offset: from.offset + start, ..from };
-        self.record(allocator, batch, job, host, part, size, Some((down, place.number)), false);
-        Ok(place.number)
-    }
-
-    /// Waits for one piece of a download, and copies it out; or for whoever does.
-    pub(super) fn finish_piece(
-        &self,
-        allocator: &DeviceAllocator,
-        number: u64,
-        pause: Pause<'_>,
-    ) -> Result<(), Stopped> {
-        loop {
-            match self.down.state(number) {
-                None => return Ok(()),
-                Some(SegmentState::Submitted(submission)) => {
-                    match self.wait_for(allocator, submission, SLICE) {
-                        Ok(true) => self.copy_out(allocator, number, Target::InUse),
-                        Ok(false) => {}
-                        Err(error) => {
-                            self.drop_segment(number, error);
-                            return Err(Stopped::Failed(error.into()));
-                        }
-                    }
-                }
-                Some(SegmentState::Free) => return Ok(()),
-                Some(_) => self.down.wait_for_change(Duration::from_millis(1)),
-            }
-            if pause() {
-                return Err(Stopped::Interrupted);
-            }
-        }
+        let segment = Some((TransferDirection::Download, place.number));
+        self.record(allocator, batch, job, host, part, size, segment, false);
     }
 
     /// Records a copy between two buffers of the caller's, as one of an array's own pages is; `writes` says

@@ -107,7 +107,8 @@ impl Job {
     pub(super) fn claim(&self, segment: u64) -> bool {
         let mut state = self.state.lock();
         let Some(index) = state.segments.iter().position(|it| *it == segment) else { return false };
-        state.segments.swap_remove(index);
+        // The rest stays in the order of its submissions.
+        state.segments.remove(index);
         state.claimed += 1;
         true
     }

@@ -2,13 +2,19 @@
 //! each transfer ends.
 
 pub(crate) mod batch;
+mod batch_images;
 pub(crate) mod batches;
 pub(crate) mod engine;
 pub(crate) mod image;
+mod image_pieces;
 pub(crate) mod job;
 pub(crate) mod lane;
 pub(crate) mod layout;
 pub(crate) mod pieces;
+pub(crate) mod pipeline;
 pub(crate) mod region;
 pub(crate) mod ring;
 pub(crate) mod staging;
+pub(crate) mod together;
+mod uses;
+pub(crate) mod workers;

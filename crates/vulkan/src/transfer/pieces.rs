@@ -1,31 +1,26 @@
 //! Transfers in pieces: some threads copy while the device does, each from piece to piece.
 
-use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{Builder, available_parallelism, scope};
 
 use vkmem_engine::Error;
-use vkmem_engine::lock::{Mutex, rank};
 
 use crate::allocator::DeviceAllocator;
+use crate::host::copy::Target;
 use crate::transfer::batch::BufferPart;
 use crate::transfer::engine::{Fill, Pause, Stopped, TransferEngine};
 use crate::transfer::job::Job;
+use crate::transfer::workers::{Pieces, threads};
 
 /// The largest piece in bytes: small enough that many are on their way at once.
 const LARGEST: u64 = 4 << 20;
 /// Smaller pieces of a small ring cost more calls than they save time.
 const SMALLEST: u64 = 4 << 10;
-/// Several threads copy from so many bytes on.
-const PARALLEL: u64 = 32 << 20;
-const MAX_THREADS: usize = 8;
 
 /// Called by the caller's own thread between pieces with the bytes that are done: whether to stop.
 pub type Between<'a> = &'a dyn Fn(u64) -> bool;
 
 /// Copies one piece: batch, offset and size in bytes, whether to stop a wait.
-type Piece<'a> = dyn Fn(u64, u64, u64, Pause<'_>) -> Result<(), Stopped> + Sync + 'a;
+pub(super) type Piece<'a> = dyn Fn(u64, u64, u64, Pause<'_>) -> Result<(), Stopped> + Sync + 'a;
 
 /// What one transfer needs from its caller.
 pub struct TransferCall<'a, P = BufferPart> {
@@ -49,14 +44,6 @@ pub(super) struct Cut {
     pub(super) piece: u64,
     /// Bytes of the ring that it may use: the rest stays for what others copy meanwhile.
     pub(super) limit: u64,
-}
-
-pub(super) fn threads(size: u64, least: usize) -> usize {
-    if size < PARALLEL {
-        return 1;
-    }
-    let cores = available_parallelism().map_or(1, NonZero::get);
-    (cores / 2).clamp(least, MAX_THREADS)
 }
 
 impl TransferEngine {
@@ -92,58 +79,28 @@ impl TransferEngine {
     ) -> Result<(), Stopped> {
         let size = call.job.size;
         let cut = self.cut(size, grain);
-        let threads = if is_serial { 1 } else { threads(size, 1) };
+        let threads = if is_serial { 1 } else { threads(size, Target::InUse) };
         let TransferCall { allocator, job, part, .. } = *call;
         let one = |batch: u64, from: u64, length: u64, pause: Pause<'_>| {
             self.upload_piece(allocator, job, batch, part, from, length, cut.limit, fill, pause)
         };
-        self.end(call, self.pieces(call, cut, threads, &one))
+        self.end(job, self.pieces(call, cut, threads, &one))
     }
 
-    /// Copies a buffer to the host. What fits into half of the ring is on its way when this returns, and is
-    /// copied out when the job is waited for; of more all but the end has arrived.
-    ///
-    /// # Errors
-    /// `Interrupted` alone.
-    ///
-    /// # Safety
-    /// `target` is valid for as many bytes as the job has, until that has ended.
-    pub unsafe fn download(&self, call: &TransferCall<'_>, target: usize) -> Result<(), Stopped> {
-        let size = call.job.size;
-        let cut = self.cut(size, 1);
-        let is_large = size > self.ring_size() / 2;
-        let threads = if is_large { threads(size, 2) } else { 1 };
-        let TransferCall { allocator, job, part, .. } = *call;
-        let one = |batch: u64, from: u64, length: u64, pause: Pause<'_>| {
-            let number = self.download_piece(
-                allocator, job, batch, part, from, length, cut.limit, target, pause,
-            )?;
-            if is_large {
-                self.flush_batch(allocator, batch);
-                self.finish_piece(allocator, number, pause)?;
-            }
-            Ok(())
-        };
-        self.end(call, self.pieces(call, cut, threads, &one))
-    }
-
-    pub(super) fn end<P>(
-        &self,
-        call: &TransferCall<'_, P>,
-        ended: Result<(), Stopped>,
-    ) -> Result<(), Stopped> {
+    /// Closes a job, of which no more is to be done; an error of the driver becomes that of the job.
+    pub(super) fn end(&self, job: &Job, ended: Result<(), Stopped>) -> Result<(), Stopped> {
         let ended = match ended {
             Ok(()) => Ok(()),
             Err(Stopped::Failed(error)) => {
-                call.job.fail(error);
+                job.fail(error);
                 Ok(())
             }
             Err(Stopped::Interrupted) => {
-                call.job.fail(Error::InvalidArgument("the transfer was interrupted".into()));
+                job.fail(Error::InvalidArgument("the transfer was interrupted".into()));
                 Err(Stopped::Interrupted)
             }
         };
-        call.job.close();
+        job.close();
         ended
     }
 
@@ -167,54 +124,27 @@ impl TransferEngine {
             };
         }
         let allocator = call.allocator;
-        let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (stop, first) = (AtomicBool::new(false), Mutex::<_, rank::TransferFailure>::new(None));
-        let job = call.job;
-        let work = |pause: Pause<'_>, between: Between<'_>| {
+        if let Some(batch) = call.batch {
+            // What it holds was asked for before this.
+            self.flush_batch(allocator, batch);
+        }
+        let pieces = Pieces::new(size, cut.piece, 0);
+        pieces.run(threads, call.pause, call.between, &|pause, between| {
             // Each piece is on its way before the next one is copied.
             let batch = self.open_batch();
-            while !stop.load(Ordering::Relaxed) {
-                let from = next.fetch_add(cut.piece, Ordering::Relaxed);
-                if from >= size {
-                    break;
-                }
-                let length = cut.piece.min(size - from);
-                let mut copied = one(batch, from, length, pause);
+            let mut copied = Ok(());
+            while copied.is_ok()
+                && let Some((from, length)) = pieces.take()
+            {
+                copied = one(batch, from, length, pause);
                 self.flush_batch(allocator, batch);
-                let all = done.fetch_add(length, Ordering::Relaxed) + length;
-                if copied.is_ok() && between(all) {
-                    copied = Err(Stopped::Interrupted);
-                }
-                if let Err(stopped) = copied {
-                    stop.store(true, Ordering::Relaxed);
-                    first.lock().get_or_insert(stopped);
-                } else if job.has_failed() {
-                    stop.store(true, Ordering::Relaxed);
+                copied = copied.and_then(|()| pieces.done(length, between));
+                if call.job.has_failed() {
+                    pieces.stop();
                 }
             }
             self.close_batch(allocator, batch);
-        };
-        if let Some(batch) = call.batch {
-            // What it holds was asked for before this.
-            self.flush_batch(call.allocator, batch);
-        }
-        scope(|scope| {
-            let begin = |_| {
-                let (work, stop) = (&work, &stop);
-                let builder = Builder::new().name("vk-mem copy".into());
-                let run = move || work(&|| stop.load(Ordering::Relaxed), &|_| false);
-                // Where the process may start no more threads, this one does it all.
-                builder.spawn_scoped(scope, run).ok()
-            };
-            let others: Vec<_> = (1..threads).filter_map(begin).collect();
-            work(call.pause, call.between);
-            // Joined by hand: a later fork must not see them.
-            others.into_iter().for_each(|thread| thread.join().expect("a copy does not panic"));
-        });
-        let stopped = first.lock().take();
-        match stopped {
-            Some(stopped) => Err(stopped),
-            None => Ok(()),
-        }
+            copied
+        })
     }
 }

@@ -4,6 +4,7 @@ mod bindings;
 mod blits;
 mod contents;
 mod external;
+mod host_images;
 mod image_copies;
 mod image_rules;
 mod requirements;
@@ -38,7 +39,11 @@ fn image_info(format: vk::Format, width: u32, height: u32) -> vk::ImageCreateInf
         .array_layers(1)
         .samples(vk::SampleCountFlags::TYPE_1)
         .tiling(vk::ImageTiling::OPTIMAL)
-        .usage(vk::ImageUsageFlags::TRANSFER_SRC | vk::ImageUsageFlags::TRANSFER_DST)
+        .usage(
+            vk::ImageUsageFlags::TRANSFER_SRC
+                | vk::ImageUsageFlags::TRANSFER_DST
+                | vk::ImageUsageFlags::SAMPLED,
+        )
 }
 
 /// Returns the usages of a copy's source and target.

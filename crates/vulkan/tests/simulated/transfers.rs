@@ -10,7 +10,7 @@ use vkmem_engine::{
 };
 use vkmem_vulkan::{
     BufferPart, Completion, DeviceAllocator, Job, Progress, ResourceHandle, SimulatedDriver,
-    TransferCall, TransferEngine,
+    Target, TransferCall, TransferEngine,
 };
 
 use crate::{KIB, buffer_info, driver};
@@ -74,7 +74,7 @@ impl Setup {
         let job = Arc::new(Job::new(target.len() as u64));
         let to = target.as_mut_ptr().expose_provenance();
         // SAFETY: every test waits for the job before the target goes.
-        unsafe { self.engine.download(&self.call(&job, None, offset), to) }.unwrap();
+        unsafe { self.engine.download(&self.call(&job, None, offset), to, Target::InUse) }.unwrap();
         job
     }
 
@@ -131,12 +131,46 @@ fn bytes_arrive_whatever_their_number() {
 
 #[test]
 fn large_transfers_are_shared_by_threads() {
-    let size = 40 << 20;
-    let setup = Setup::new("discrete-8gib", size, 4 << 20);
-    let data = bytes(size, 9);
+    // The first is copied out while the call runs, the second one, which fits the ring, by the wait for it.
+    for (size, ring) in [(40 << 20, 4 << 20), (13 << 20, 32 << 20)] {
+        for completion in [Completion::AtOnce, Completion::WhenWaited] {
+            let setup = Setup::new("discrete-8gib", size, ring);
+            setup.driver.set_completion(completion);
+            let data = bytes(size, 9);
+            let job = setup.upload(&data, 0, None);
+            assert!(setup.read(size, 0) == data);
+            let mut target = vec![0xee; size as usize];
+            let part = &mut target[4321..size as usize - 99];
+            let back = setup.download(part, 77);
+            setup.wait(&back);
+            assert!(*part == data[77..77 + part.len()]);
+            assert!(target[..4321].iter().all(|it| *it == 0xee));
+            assert!(target[size as usize - 99..].iter().all(|it| *it == 0xee));
+            setup.wait(&job);
+            setup.end();
+        }
+    }
+}
+
+#[test]
+fn a_download_arrives_part_by_part() {
+    let setup = Setup::new("non-coherent", 256 * KIB, 256 * KIB);
+    let data = bytes(100 * KIB, 5);
     let job = setup.upload(&data, 0, None);
-    assert!(setup.read(size, 0) == data);
     setup.wait(&job);
+    setup.driver.set_completion(Completion::Held);
+    let mut target = vec![0; data.len()];
+    let job = setup.download(&mut target, 0);
+    let pieces = setup.driver.pending_submissions();
+    assert!(pieces > 4, "{pieces}");
+    setup.driver.complete_submissions(pieces / 2);
+    let until = Some(Instant::now() + Duration::from_millis(20));
+    assert_eq!(setup.engine.wait(&setup.allocator, &job, until, &|| false), Ok(false));
+    let arrived = target.iter().zip(&data).take_while(|(found, sent)| found == sent).count();
+    assert!(arrived > data.len() / 3 && arrived < data.len() - 1000, "{arrived}");
+    setup.driver.complete_submissions(pieces);
+    setup.wait(&job);
+    assert_eq!((job.progress(), target), (Progress::Ended(None), data));
     setup.end();
 }
 

@@ -1,0 +1,38 @@
+//! What commands of the simulated queue do with memory, after all checks.
+
+use vkmem_engine::MemoryHandle;
+
+use crate::simulated::blit::Blit;
+use crate::simulated::hazards::Access;
+use crate::simulated::resources::MemoryOffset;
+
+/// The direction of a copy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    ToImage,
+    ToBuffer,
+}
+
+/// Bytes that are copied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) from: MemoryOffset,
+    pub(super) to: MemoryOffset,
+    pub(super) size: u64,
+}
+
+/// What a command does, after all checks.
+#[derive(Debug)]
+pub(super) enum Work {
+    Nothing,
+    Fill { memory: MemoryHandle, offset: u64, size: u64, value: u32 },
+    Copy(Vec<Piece>),
+    Blit(Vec<Blit>),
+}
+
+/// A command after all checks.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) work: Work,
+    pub(super) accesses: Vec<Access>,
+}
