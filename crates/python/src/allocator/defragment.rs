@@ -97,7 +97,7 @@ impl Allocator {
             }
             run.limit(left.min(PASS_BYTES), PASS_MOVES);
             let pass = self.pass(py, &mut run)?;
-            if !pass.had_moves {
+            if pass.is_done {
                 break;
             }
             // The room that this frees is used by the next pass.
@@ -199,7 +199,7 @@ impl Allocator {
             algorithm,
             max_bytes_per_pass: limit(max_bytes_per_pass, "max_bytes_per_pass")?,
             max_moves_per_pass: u32::try_from(most).unwrap_or(u32::MAX),
-            slides: false,
+            ..DefragmentationInfo::default()
         };
         let interrupt = break_callback.map(callable).transpose()?.flatten();
         let run = ProtocolRun::begin(&self.state, &info).or_raise(py)?;

@@ -19,6 +19,8 @@ use crate::moving::run::{Figures, Run};
 pub const STEP_BYTES: u64 = 16 << 20;
 /// See [`STEP_BYTES`].
 pub const STEP_MOVES: u32 = 128;
+/// Regions that a step looks at, so that its time does not grow with the number of live allocations.
+const STEP_REGIONS: u32 = 4096;
 
 /// How much of each heap is in use: blocks and allocations, their numbers and bytes.
 type Usage = Vec<(u64, u64, u64, u64)>;
@@ -139,7 +141,12 @@ impl Allocator {
                     Mover::of(&self.state).retire(py, &self.state);
                     return Ok(Figures::default());
                 }
-                let info = DefragmentationInfo { pool, algorithm, ..Default::default() };
+                let info = DefragmentationInfo {
+                    pool,
+                    algorithm,
+                    max_regions_per_pass: STEP_REGIONS,
+                    ..DefragmentationInfo::default()
+                };
                 (Run::begin(py, &self.state, &info)?, true)
             }
         };
@@ -148,7 +155,7 @@ impl Allocator {
         run.limit(max_bytes.max(1), max_moves.max(1));
         let pass = self.pass(py, &mut run)?;
         let figures = run.figures();
-        if pass.had_moves {
+        if !pass.is_done {
             *self.steps.run.lock() = Some((wanted, run));
         } else {
             run.end(&self.state);

@@ -52,8 +52,8 @@ impl Figures {
 pub struct Pass {
     /// What has moved.
     pub moved: Vec<Moved>,
-    /// Whether there were moves to make.
-    pub had_moves: bool,
+    /// Whether there is nothing left to do.
+    pub is_done: bool,
 }
 
 impl Run {
@@ -83,7 +83,8 @@ impl Run {
                 .engine()
                 .next_pass(plan, &|id| may_move(allocator, id, &mut noted.borrow_mut()))
         });
-        let mut pass = Pass { moved: Vec::new(), had_moves: !moves.is_empty() };
+        let is_done = moves.is_empty() && self.plan.is_done();
+        let mut pass = Pass { moved: Vec::new(), is_done };
         let by_destination: HashMap<AllocationId, Move> =
             moves.iter().map(|it| (it.destination.id, *it)).collect();
         let mut planned = Vec::new();
