@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import threading
 import time
@@ -445,6 +446,22 @@ class TestProtocol:
             allocator.destroy_many(contents)
         run.end()
         assert "ended" in repr(run)
+
+    def test_one_that_nobody_ends_gives_back_what_it_has(self, simulated: SimulatedDevice) -> None:
+        with Allocator(simulated) as allocator:
+            pool = allocator.create_pool(memory_type_index=0, block_size=MIB, movable=True)
+            contents = scattered(allocator, pool=pool, count=60)
+            run = allocator.begin_defragmentation(pool=pool, algorithm="full")
+            for move in next(run).moves:
+                move.destination.create_buffer()
+            assert allocator.calculate_statistics().total.allocation_count > len(contents)
+            assert simulated.live_buffers > len(contents)
+            del run, move
+            gc.collect()
+            assert allocator.calculate_statistics().total.allocation_count == len(contents)
+            assert simulated.live_buffers == len(contents)
+            allocator.destroy_many(contents)
+            pool.close()
 
     def test_bare_memory_takes_part(self, simulated_allocator: Allocator) -> None:
         allocator = simulated_allocator

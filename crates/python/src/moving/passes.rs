@@ -20,6 +20,7 @@ use crate::arguments::callback::{Callback, current, exchange};
 use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid, use_after_free};
+use crate::interpreter::without_gil;
 use crate::lifetime::location::Location;
 use crate::lifetime::ownership::AllocatorState;
 use crate::objects::resource::ResourceObject;
@@ -208,6 +209,17 @@ impl Defragmentation {
         }
         let given = std::mem::take(&mut *self.given.lock());
         drop(given);
+    }
+}
+
+impl Drop for Defragmentation {
+    fn drop(&mut self) {
+        let allocator = &self.allocator;
+        if !self.run.has_ended() && !allocator.pins.is_closed() && !allocator.is_abandoned() {
+            without_gil(|| {
+                self.run.end(allocator);
+            });
+        }
     }
 }
 
