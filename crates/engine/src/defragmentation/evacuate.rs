@@ -108,7 +108,7 @@ impl PoolPlan {
                 self.evacuate_region(pool, &mut it, &region, pass);
                 continue;
             }
-            let Some(&victim) = it.victims.front() else { return None };
+            let victim = *it.victims.front()?;
             let cursor = it.cursor.get_or_insert_with(|| {
                 it.has_more = true;
                 Cursor::new(BlockIndex(victim))

@@ -116,8 +116,8 @@ impl PoolPlan {
             }
             Stage::Evacuated => self.begin_tidying(pool),
             Stage::Tidy(tidying) => match self.tidy(pool, tidying, pass) {
-                Ok(unfinished) => self.go_on(Stage::Tidy(unfinished)),
-                Err(swept) => self.wait_for(Stage::Tidied(swept)),
+                (unfinished, false) => self.go_on(Stage::Tidy(unfinished)),
+                (swept, true) => self.wait_for(Stage::Tidied(swept)),
             },
             Stage::Tidied(swept) => self.after_sweep(pool, swept),
             Stage::Slide(slides) => self.slide(pool, slides, pass),

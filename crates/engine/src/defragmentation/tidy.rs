@@ -58,15 +58,15 @@ impl PoolPlan {
         self.go_on(Stage::Tidy(Tidying { blocks, ..Tidying::default() }))
     }
 
-    /// Goes on with a sweep as far as the pass has room; returns it as an error at its end.
+    /// Goes on with a sweep as far as the pass has room; returns it, and whether it is at its end.
     pub(super) fn tidy(
         &mut self,
         pool: &Pool,
         mut it: Tidying,
         pass: &mut Pass<'_>,
-    ) -> Result<Tidying, Tidying> {
+    ) -> (Tidying, bool) {
         while !pass.is_full() {
-            let Some(&block) = it.blocks.front() else { return Err(it) };
+            let Some(&block) = it.blocks.front() else { return (it, true) };
             if let Some(region) = it.read.last().copied() {
                 if !pass.has_room_for(region.size) {
                     break;
@@ -84,7 +84,7 @@ impl PoolPlan {
                 it.find_gaps(pool, pass, BlockIndex(block));
             }
         }
-        Ok(it)
+        (it, false)
     }
 
     fn tidy_region(
