@@ -1,6 +1,7 @@
 """Defragmentation of virtual blocks: offsets, order of the moves, what stays."""
 
 import gc
+import itertools
 import random
 import threading
 
@@ -47,7 +48,9 @@ class Contents:
     def copy(self, moves):
         for move in moves:
             end = move.old_offset + move.size
-            self.units[move.new_offset : move.new_offset + move.size] = self.units[move.old_offset : end]
+            self.units[move.new_offset : move.new_offset + move.size] = self.units[
+                move.old_offset : end
+            ]
 
     def check(self):
         self.block.validate()
@@ -166,4 +169,4 @@ def test_threads_allocate_and_read_offsets_meanwhile():
     assert not failures
     block.validate()
     spans = sorted((it.offset, it.offset + it.size) for it in kept)
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))

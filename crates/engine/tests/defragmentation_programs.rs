@@ -14,8 +14,8 @@ use movers::Movers;
 use vkmem_engine::{
     Algorithm, Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest,
     AllocatorOptions, Call, DefragmentationAlgorithm as Way, DefragmentationInfo, DeviceError,
-    EmptyBlockRetention, Move, MoveEnd, MoveOutcome, PoolCreateInfo, PoolId, ResourceKind,
-    profile_info, profile_names,
+    EmptyBlockRetention, Move, MoveEnd, MoveKind, MoveOutcome, PoolCreateInfo, PoolId,
+    ResourceKind, profile_info, profile_names,
 };
 
 fn random_info(random: &mut Random, pools: &[PoolId]) -> DefragmentationInfo {
@@ -75,7 +75,8 @@ fn disturb(
     }
 }
 
-fn run(profile: &str, seed: u64) {
+/// Returns the number of allocations that were moved, and how many of these slid.
+fn run(profile: &str, seed: u64) -> [u64; 2] {
     let mut random = Random(seed);
     let info = profile_info(profile).unwrap();
     let types = info.types.len() as u64;
@@ -104,6 +105,7 @@ fn run(profile: &str, seed: u64) {
         }
     });
     let (mut movers, mut mapped) = (Movers::new(world), Vec::new());
+    let mut total = [0, 0];
     for _ in 0..3 {
         for _ in 0..60 {
             let _ = movers.try_allocate(&random_request(&mut random, &pools));
@@ -118,7 +120,8 @@ fn run(profile: &str, seed: u64) {
             .collect();
         movers.free_if(|_| random.one_in(2));
         mapped.retain(|id| movers.live.contains_key(id));
-        one_run(&mut movers, &mut random, &pools, &mut mapped);
+        let moved = one_run(&mut movers, &mut random, &pools, &mut mapped);
+        total = [total[0] + moved[0], total[1] + moved[1]];
         for live in movers.live.values() {
             if let Some(name) = names.get(&live.contents) {
                 assert_eq!(&movers.allocator().name(live.allocation.id).unwrap(), name);
@@ -130,6 +133,7 @@ fn run(profile: &str, seed: u64) {
         movers.allocator().destroy_pool(id).expect("it is empty");
     }
     movers.world.assert_empty();
+    total
 }
 
 fn one_run(
@@ -137,7 +141,8 @@ fn one_run(
     random: &mut Random,
     pools: &[PoolId],
     mapped: &mut Vec<AllocationId>,
-) {
+) -> [u64; 2] {
+    let mut slid = 0;
     let info = random_info(random, pools);
     let mut run = movers.allocator().begin_defragmentation(&info).unwrap();
     let disturbs = random.one_in(2);
@@ -147,6 +152,7 @@ fn one_run(
         let may_move = |id: AllocationId| (id.key.to_bits() ^ salt) % 7 != 0;
         let moves = movers.allocator().next_pass(&mut run, &may_move);
         movers.check_moves(&moves);
+        slid += moves.iter().filter(|it| it.kind == MoveKind::Slide).count() as u64;
         if moves.is_empty() {
             if run.is_done() {
                 break;
@@ -179,8 +185,9 @@ fn one_run(
         end_in_some_way(movers, random, &mut run, &moves, &outcomes, mapped);
         movers.check();
     }
-    movers.world.allocator.end_defragmentation(run);
+    let done = movers.world.allocator.end_defragmentation(run);
     movers.check();
+    [done.allocations_moved, slid]
 }
 
 fn end_in_some_way(
@@ -210,7 +217,7 @@ fn end_in_some_way(
         match committed {
             Some(moved) => {
                 movers.note(it, MoveEnd::Moved(moved));
-                if it.kind == vkmem_engine::MoveKind::Apart {
+                if it.kind == MoveKind::Apart {
                     sources.push(it.source.id);
                 }
             }
@@ -229,12 +236,17 @@ macro_rules! random_passes_lose_nothing {
     ($($name:ident: $seeds:expr),*) => {$(
         #[test]
         fn $name() {
+            let mut slid = 0;
             for profile in profile_names() {
+                let mut moved = 0;
                 for seed in $seeds {
                     eprintln!("{profile}, seed {seed}");
-                    run(profile, seed);
+                    let [all, slides] = run(profile, seed);
+                    (moved, slid) = (moved + all, slid + slides);
                 }
+                assert!(moved > 0, "{profile}");
             }
+            assert!(slid > 0);
         }
     )*};
 }
@@ -349,7 +361,7 @@ fn move_all(world: &World, way: Way, owned: &[Mutex<Vec<Allocation>>]) -> u64 {
             match allocator.commit_move(&mut run, it) {
                 Ok(moved) => {
                     mine[at] = moved;
-                    if it.kind == vkmem_engine::MoveKind::Apart {
+                    if it.kind == MoveKind::Apart {
                         drop(allocator.free(it.source.id).unwrap());
                     }
                 }

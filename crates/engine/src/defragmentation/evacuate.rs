@@ -3,10 +3,11 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use super::cursor::Cursor;
+use super::figures::{BlockFigures, emptiest_first, is_linear};
 use super::gaps::Gaps;
 use super::pass::Pass;
-use super::plan::{Cursor, PoolPlan, Stage, Step};
-use super::survey::{BlockFigures, emptiest_first, is_linear};
+use super::state::PlanState;
 use crate::pools::arena::moving::Destination;
 use crate::pools::pool::Pool;
 use crate::request::DefragmentationAlgorithm as Algorithm;
@@ -52,7 +53,7 @@ impl Group {
 impl Evacuation {
     /// Chooses the blocks with the fewest live bytes, such that the others can hold everything: this moves
     /// the fewest bytes.
-    pub fn of_emptiest(plan: &PoolPlan) -> Self {
+    pub fn of_emptiest(plan: &PlanState) -> Self {
         let (blocks, pinned) = (&plan.blocks, &plan.pinned);
         let live: u64 = blocks.iter().map(|it| it.live).sum();
         let is_in_use = |index: &&u32| blocks.get(**index as usize).is_some_and(|it| it.live > 0);
@@ -80,7 +81,7 @@ impl Evacuation {
     }
 
     /// Chooses one block to be moved into an empty one.
-    fn into_empty(plan: &PoolPlan, victim: u32, empty: u32, by_kind: bool) -> Self {
+    fn into_empty(plan: &PlanState, victim: u32, empty: u32, by_kind: bool) -> Self {
         let group = by_kind.then_some(Group::Linear);
         let mut it =
             Self { victims: [victim].into(), kept: [empty].into(), group, ..Self::default() };
@@ -91,7 +92,7 @@ impl Evacuation {
     }
 }
 
-impl PoolPlan {
+impl PlanState {
     /// Empties blocks as far as the pass has room; returns the rest, `None` if there is none.
     pub(super) fn evacuate(
         &mut self,
@@ -108,7 +109,7 @@ impl PoolPlan {
                 self.evacuate_region(pool, &mut it, &region, pass);
                 continue;
             }
-            let Some(&victim) = it.victims.front() else { return None };
+            let victim = *it.victims.front()?;
             let cursor = it.cursor.get_or_insert_with(|| {
                 it.has_more = true;
                 Cursor::new(BlockIndex(victim))
@@ -168,16 +169,14 @@ impl PoolPlan {
         }
     }
 
-    /// Begins to refill an empty block, if that brings the pool nearer to a block less; ends the run of the
-    /// pool otherwise.
-    pub(super) fn begin_refill(&mut self, pool: &Pool) -> Step {
-        self.stage = Stage::Done;
+    /// Begins to refill an empty block, if that brings the pool nearer to a block less.
+    pub(super) fn refill(&mut self, pool: &Pool) -> Option<Evacuation> {
         if !matches!(self.algorithm, Algorithm::Full | Algorithm::Extensive) {
-            return Step::Next;
+            return None;
         }
         let least = self.blocks.iter().filter(|it| it.is_in_use()).map(|it| it.capacity).min();
         let empty = (0u32..).zip(&self.blocks).find(|(_, it)| it.is_empty());
-        let (Some((empty, room)), Some(least)) = (empty, least) else { return Step::Next };
+        let (Some((empty, room)), Some(least)) = (empty, least) else { return None };
         let can_be = |index: &u32| {
             let it = &self.blocks[*index as usize];
             it.gaps > 1 && it.live <= room.capacity && !self.refilled.contains(index)
@@ -186,19 +185,16 @@ impl PoolPlan {
         victims.retain(can_be);
         let sorts = self.algorithm == Algorithm::Extensive && pool.granularity() > 1;
         let mixed = victims.iter().find(|&&it| sorts && self.blocks[it as usize].is_mixed());
-        let victim = match self.is_worth_refilling(&victims, least) {
+        let victim = *match self.is_worth_refilling(&victims, least) {
             true => victims.first(),
             false => mixed,
-        };
-        if let Some(&victim) = victim {
-            self.refilled.insert(empty);
-            self.stage = Stage::Refill(Evacuation::into_empty(self, victim, empty, sorts));
-        }
-        Step::Next
+        }?;
+        self.refilled.insert(empty);
+        Some(Evacuation::into_empty(self, victim, empty, sorts))
     }
 }
 
-impl PoolPlan {
+impl PlanState {
     /// Returns whether the first of these blocks have free memory for a whole block, so that joining it makes
     /// one superfluous, without moving many times its bytes.
     fn is_worth_refilling(&self, victims: &[u32], least: u64) -> bool {

@@ -22,13 +22,16 @@
 //! A refill fills each block at most once in a run. What other threads do can make figures worse, so there is
 //! also a limit of moves.
 
+mod cursor;
 mod evacuate;
+mod figures;
 mod gaps;
 mod info;
 mod pass;
 mod plan;
 mod run;
 mod slide;
+mod state;
 mod survey;
 mod tidy;
 

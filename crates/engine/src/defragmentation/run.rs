@@ -66,18 +66,18 @@ impl Defragmentation {
     /// Tells the plan that a move ended with the allocation at another key, or gone.
     fn note_progress(&mut self, it: &Move, arrived: Option<AllocationId>) {
         if let Some(plan) = self.plan_of(it.source.id.pool_key()) {
-            plan.progress += 1;
+            plan.state.progress += 1;
             if let (MoveKind::Slide, Some(arrived)) = (it.kind, arrived) {
-                plan.slid.insert(it.source.id.key, arrived.key);
+                plan.state.slid.insert(it.source.id.key, arrived.key);
             }
         }
     }
 
     fn note_kept(&mut self, it: &Move) {
         if let Some(plan) = self.plan_of(it.source.id.pool_key()) {
-            plan.ignored.insert(it.source.id);
+            plan.state.ignored.insert(it.source.id);
             if it.kind == MoveKind::Slide {
-                plan.slid.insert(it.source.id.key, it.source.id.key);
+                plan.state.slid.insert(it.source.id.key, it.source.id.key);
             }
         }
     }
@@ -122,7 +122,7 @@ impl Allocator {
                 vec![PoolKey::Custom(id)]
             }
         };
-        let plan = |key: PoolKey| PoolPlan::new(key, info.algorithm, info.slides);
+        let plan = |key: PoolKey| PoolPlan::new(key, info);
         Ok(Defragmentation {
             pools: self.pools.clone(),
             info: *info,

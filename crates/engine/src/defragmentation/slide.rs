@@ -3,12 +3,19 @@
 
 use std::collections::VecDeque;
 
+use super::figures::BlockFigures;
 use super::pass::Pass;
-use super::plan::{PoolPlan, Stage, Step};
+use super::state::PlanState;
 use crate::handle::SlotKey;
 use crate::pools::arena::moving::Destination;
 use crate::pools::pool::Pool;
+use crate::request::DefragmentationAlgorithm as Algorithm;
 use crate::suballocator::BlockIndex;
+
+/// A block is slid together if its live bytes are at most this many times its free ones,
+const SLIDE_PER_FREE: u64 = 16;
+/// or if it has at most this many regions.
+const FEW: u32 = 4;
 
 /// A block that is being slid together.
 #[derive(Debug)]
@@ -37,9 +44,29 @@ impl Slides {
     }
 }
 
-impl PoolPlan {
-    /// Proposes one slide for each block, as far as the pass has room.
-    pub(super) fn slide(&mut self, pool: &Pool, mut it: Slides, pass: &mut Pass<'_>) -> Step {
+impl PlanState {
+    /// Begins to slide the blocks together that may be worth it, if the run may slide at all.
+    pub(super) fn slides(&self) -> Option<Slides> {
+        if !self.may_slide || self.algorithm == Algorithm::Fast {
+            return None;
+        }
+        // A block that is full but for little would be moved as a whole for it.
+        let is_worth_it = |it: &BlockFigures| {
+            let is_loose = it.free() >= it.live / SLIDE_PER_FREE || it.count <= FEW;
+            it.is_in_use() && it.gaps > 0 && is_loose
+        };
+        let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| is_worth_it(it));
+        Some(Slides::of(blocks.map(|(index, _)| index)))
+    }
+
+    /// Proposes one slide for each block, as far as the pass has room. Returns the rest, and whether it has to
+    /// wait for these moves to end; `None` if there is no rest.
+    pub(super) fn slide(
+        &mut self,
+        pool: &Pool,
+        mut it: Slides,
+        pass: &mut Pass<'_>,
+    ) -> Option<(Slides, bool)> {
         while let Some(mut at) = it.blocks.pop_front() {
             if let Some(source) = at.moving.take() {
                 // A move that has not ended is the end of this block.
@@ -50,19 +77,13 @@ impl PoolPlan {
                 Slid::Proposed => it.waiting.push_back(at),
                 Slid::NoRoom => {
                     it.blocks.push_front(at);
-                    return self.go_on(Stage::Slide(it));
+                    return Some((it, false));
                 }
                 Slid::AllInPlace => {}
             }
         }
-        if it.waiting.is_empty() {
-            return match self.take_progress() {
-                true => self.go_on(Stage::first()),
-                false => self.begin_refill(pool),
-            };
-        }
         it.blocks = std::mem::take(&mut it.waiting);
-        self.wait_for(Stage::Slide(it))
+        (!it.blocks.is_empty()).then_some((it, true))
     }
 
     fn slide_next(&mut self, pool: &Pool, at: &mut Sliding, pass: &mut Pass<'_>) -> Slid {

@@ -2,21 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use super::cursor::{Cursor, REGIONS_PER_LOCK};
+use super::figures::BlockFigures;
 use super::pass::Pass;
-use super::plan::{Cursor, PoolPlan, REGIONS_PER_LOCK, Stage, Step};
-use super::slide::Slides;
-use super::survey::BlockFigures;
+use super::state::PlanState;
 use crate::handle::SlotKey;
 use crate::pools::arena::moving::Destination;
 use crate::pools::pool::Pool;
 use crate::request::DefragmentationAlgorithm as Algorithm;
 use crate::suballocator::BlockIndex;
 use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
-
-/// A block is slid together if its live bytes are at most this many times its free ones,
-const SLIDE_PER_FREE: u64 = 16;
-/// or if it has at most this many regions.
-const FEW: u32 = 4;
 
 /// A block is swept again if one in this many of its regions moved.
 const FRUITFUL: u32 = 64;
@@ -41,32 +36,32 @@ pub(super) struct Tidying {
     read: Vec<MovableRegion>,
     has_more: bool,
     /// Whether an earlier sweep moved something.
-    has_progressed: bool,
+    pub has_progressed: bool,
 }
 
-impl PoolPlan {
-    /// Begins a sweep over all blocks that may be worth it, or skips to the next stage.
-    pub(super) fn begin_tidying(&mut self, pool: &Pool) -> Step {
+impl PlanState {
+    /// Begins a sweep over all blocks that may be worth it, unless all are tidy.
+    pub(super) fn tidying(&self) -> Option<Tidying> {
         let in_use = self.blocks.iter().filter(|it| it.is_in_use()).count();
         // A pool's only block is always tidied, as in VMA.
         if (self.algorithm == Algorithm::Fast && in_use > 1) || self.is_tidy {
-            return self.begin_sliding(pool);
+            return None;
         }
         let is_worth_it = |it: &BlockFigures| it.is_in_use() && it.gaps > 1;
         let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| is_worth_it(it));
         let blocks = blocks.map(|(index, _)| index).collect();
-        self.go_on(Stage::Tidy(Tidying { blocks, ..Tidying::default() }))
+        Some(Tidying { blocks, ..Tidying::default() })
     }
 
-    /// Goes on with a sweep as far as the pass has room; returns it as an error at its end.
+    /// Goes on with a sweep as far as the pass has room; returns it, and whether it is at its end.
     pub(super) fn tidy(
         &mut self,
         pool: &Pool,
         mut it: Tidying,
         pass: &mut Pass<'_>,
-    ) -> Result<Tidying, Tidying> {
+    ) -> (Tidying, bool) {
         while !pass.is_full() {
-            let Some(&block) = it.blocks.front() else { return Err(it) };
+            let Some(&block) = it.blocks.front() else { return (it, true) };
             if let Some(region) = it.read.last().copied() {
                 if !pass.has_room_for(region.size) {
                     break;
@@ -84,7 +79,7 @@ impl PoolPlan {
                 it.find_gaps(pool, pass, BlockIndex(block));
             }
         }
-        Ok(it)
+        (it, false)
     }
 
     fn tidy_region(
@@ -122,35 +117,17 @@ impl PoolPlan {
         self.algorithm != Algorithm::Balanced || beside >= region.footprint / 2
     }
 
-    /// After the moves of a sweep: another one over the blocks in which something moved, then a new round, or
-    /// the next stage if nothing did.
-    pub(super) fn after_sweep(&mut self, pool: &Pool, swept: Tidying) -> Step {
-        if self.take_progress() {
-            let count = |block: u32| self.blocks.get(block as usize).map_or(0, |it| it.count);
-            let is_worth_it = |&(block, moved): &(u32, u32)| moved > count(block) / FRUITFUL;
-            let blocks = swept.moved.into_iter().filter(is_worth_it).map(|it| it.0).collect();
-            let again = Tidying { blocks, has_progressed: true, ..Tidying::default() };
-            return self.go_on(Stage::Tidy(again));
+    /// Begins another sweep over the blocks in which much has moved, after the moves of the last one have ended;
+    /// `None` if nothing has.
+    pub(super) fn sweep_again(&mut self, swept: Tidying) -> Option<Tidying> {
+        if !self.take_progress() {
+            self.is_tidy = true;
+            return None;
         }
-        self.is_tidy = true;
-        match swept.has_progressed {
-            true => self.go_on(Stage::first()),
-            false => self.begin_sliding(pool),
-        }
-    }
-
-    pub(super) fn begin_sliding(&mut self, pool: &Pool) -> Step {
-        if !self.slides || self.algorithm == Algorithm::Fast {
-            return self.begin_refill(pool);
-        }
-        // A block that is full but for little would be moved as a whole for it.
-        let is_worth_it = |it: &BlockFigures| {
-            let is_loose = it.free() >= it.live / SLIDE_PER_FREE || it.count <= FEW;
-            it.is_in_use() && it.gaps > 0 && is_loose
-        };
-        let blocks = (0u32..).zip(&self.blocks).filter(|(_, it)| is_worth_it(it));
-        let slides = Slides::of(blocks.map(|(index, _)| index));
-        self.go_on(Stage::Slide(slides))
+        let count = |block: u32| self.blocks.get(block as usize).map_or(0, |it| it.count);
+        let is_worth_it = |&(block, moved): &(u32, u32)| moved > count(block) / FRUITFUL;
+        let blocks = swept.moved.into_iter().filter(is_worth_it).map(|it| it.0).collect();
+        Some(Tidying { blocks, has_progressed: true, ..Tidying::default() })
     }
 }
 

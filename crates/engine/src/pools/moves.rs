@@ -1,6 +1,8 @@
 //! [`Move`]: one step of a defragmentation.
 
-use crate::handle::Allocation;
+use std::collections::HashMap;
+
+use crate::handle::{Allocation, SlotKey};
 
 /// How the source and the destination of a move lie to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,3 +25,7 @@ pub struct Move {
     /// place; after a slide the allocation gets another one.
     pub destination: Allocation,
 }
+
+/// Regions of an arena that take part in moves, and whether as a source.
+#[derive(Debug, Default)]
+pub(crate) struct MovingRegions(pub HashMap<SlotKey, bool>);

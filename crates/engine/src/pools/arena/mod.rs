@@ -12,6 +12,7 @@ use crate::lock::{Condvar, Mutex, MutexGuard, rank};
 use crate::pools::block_sizes::{BlockSizes, FIRST_BLOCK_HALVINGS};
 use crate::pools::blocks::{Blocks, PlacedHandle, PlacedRegion};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
+use crate::pools::moves::MovingRegions;
 use crate::pools::setup::{Setup, take_memory};
 use crate::pools::snapshot::{BlockSnapshot, BlocksSnapshot, NO_ROOM, RegionSnapshot};
 use crate::request::PoolCreateInfo;
@@ -20,7 +21,6 @@ use crate::suballocator::{
     AnySuballocator, BlockIndex, RegionInfo, RegionRequest, RegionTag, Suballocator,
 };
 use crate::words::counted;
-use moving::Moving;
 
 /// Whether an arena may allocate blocks from the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ struct State {
     /// Whether a block was requested ahead of time, or was refused and is not to be requested again.
     prefetching: bool,
     /// Regions that take part in moves.
-    moving: Moving,
+    moving: MovingRegions,
 }
 
 impl State {
@@ -110,7 +110,7 @@ impl Arena {
             growing_size,
             refusals,
             prefetching,
-            moving: Moving::default(),
+            moving: MovingRegions::default(),
         });
         let (setup, grown) = (setup.clone(), Condvar::new());
         Self { setup, pool_key, rules: *rules, sizes, state, grown }

@@ -1,6 +1,5 @@
 //! Walks over the regions of an arena, and places for those that are to move.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Arena;
@@ -10,10 +9,6 @@ use crate::pools::memory_object::MemoryObject;
 use crate::request::Strategy;
 use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Scanned, Walk};
 use crate::suballocator::{BlockIndex, RegionRequest, Suballocator};
-
-/// Regions that take part in moves, and whether as a source.
-#[derive(Debug, Default)]
-pub(super) struct Moving(HashMap<SlotKey, bool>);
 
 /// Where a region is to move.
 pub(crate) enum Destination {

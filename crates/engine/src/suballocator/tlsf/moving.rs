@@ -224,9 +224,7 @@ impl Moving for Tlsf {
         }
         // Merged at once: otherwise the place would not be free yet.
         for key in [gap, key] {
-            if self.free(key).is_none() {
-                return None;
-            }
+            self.free(key)?;
             self.settle_all();
         }
         self.note_kind(request.kind);
