@@ -49,6 +49,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "find_memory_type_index_for_image_info": (RGBA8, (4, 4), IMAGE_TRANSFER),
     "set_current_frame_index": (1,),
     "on_pressure": (print,),
+    "on_move": (print,),
     "on_device_memory": (print,),
     "on_out_of_memory": (print,),
     "upload": (b"x", None),

@@ -438,6 +438,13 @@ def test_top_shows_no_control_codes_of_a_server(tmp_path: Path) -> None:
     assert "[red]" in text and "[bold]" in text and "\x07" not in text
 
 
+def test_top_counts_failures_and_moves(tmp_path: Path) -> None:
+    with serving(
+        tmp_path / "s", json.dumps(GOOD | {"events": {"failure": 2, "move": 5}}).encode() + b"\n"
+    ):
+        assert "2 failed; 5 moved" in good("top", tmp_path / "s", "--once")
+
+
 def test_top_in_a_terminal(served: tuple[str, Allocator]) -> None:
     pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
     parent, child = pty.openpty()

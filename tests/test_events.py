@@ -16,6 +16,7 @@ from vk_mem import Allocator, OutOfDeviceMemoryError
 KINDS = [
     "create",
     "free",
+    "move",
     "map",
     "unmap",
     "flush",
@@ -49,6 +50,17 @@ def test_a_create_and_its_end_are_told_once(allocator: Allocator) -> None:
         buffer = allocator.create_buffer(1024, TRANSFER, name="told")
     with told(allocator, free=1):
         allocator.destroy_many([buffer])
+
+
+def test_moves_are_told_and_what_they_leave_is_not(allocator: Allocator) -> None:
+    buffers = allocator.create_buffers([256] * 3, TRANSFER, movable=True)
+    with told(allocator, move=3):
+        assert allocator._relocate(buffers) == 3
+    with told(allocator, frame=2):
+        allocator.set_current_frame_index(1)
+        allocator.set_current_frame_index(9)
+    with told(allocator, free=3):
+        allocator.destroy_many(buffers)
 
 
 def test_each_of_many_is_told(allocator: Allocator) -> None:

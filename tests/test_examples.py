@@ -14,6 +14,7 @@ SHOWS = {
     "budget": ["MiB of", "pressure: heap", "made room", "refused within the budget"],
     "aliasing": ["the same memory: True, 0 bytes apart", "1 allocation", "refused: ", "0 left"],
     "buffer_heap": ["1000 meshes in", "written and read back"],
+    "defragment": [" freed", "before: ", "after: ", "40 resources have what they had"],
     "leaks": [
         "made 10 allocations and left 8",
         "in Level.lightmap",

@@ -88,6 +88,7 @@ def test_virtual_blocks():
         lambda: block.allocate_many([1]),
         lambda: block.free(one),
         lambda: block.free_many([one.handle]),
+        block.defragment,
         lambda: block.info(one.handle),
         lambda: block.grow(1 << 25),
         lambda: one.free(),

@@ -18,6 +18,7 @@ CALLS = {
     "retention": "vk_mem.EmptyBlockRetention(count=1)",
     "errors": "vk_mem.OutOfDeviceMemoryError('x', size=1)",
     "measurements": "str(measured), repr(measured), measured.profile",
+    "moves": "str(moved), repr(moved), moved._asdict()",
     "transfers": "repr(done), done.result(), done.exception(), str(done_so_far)",
 }
 LOADED = {
@@ -37,6 +38,8 @@ with vk_mem.statistics(allocator, profile=True) as measured:
         done = transfers.upload(bytes(64), target)
         done_so_far = transfers.stats()
         transfers.close()
+    with allocator.create_buffer(64, vk_mem.BufferUsage.VERTEX_BUFFER, movable=True):
+        moved = allocator.defragment()
     allocator.close()
 parsed, dump = json.loads(text), vk_mem.load_dump(text)
 found = vk_mem.diff(dump, dump)
@@ -55,7 +58,7 @@ class Late:
 import sys
 Late.sys = sys
 names = "ctypes vk_mem interop text parsed leaks budgets dump found measured struct done"
-names = (names + " done_so_far").split()
+names = (names + " done_so_far moved").split()
 names = {it: globals()[it] for it in names}
 """
 

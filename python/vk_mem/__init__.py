@@ -16,6 +16,10 @@ from vk_mem._vk_mem import (
     AllocationCreateInfo,
     Allocator,
     Buffer,
+    Defragmentation,
+    DefragmentationDestination,
+    DefragmentationMove,
+    DefragmentationPass,
     Device,
     DeviceMemoryEvent,
     DeviceProperties,
@@ -83,9 +87,15 @@ from vk_mem.flags import (
 from vk_mem.memory.arrays import SubresourceLayout
 from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
 from vk_mem.memory.buffer_range import BufferRange
+from vk_mem.memory.defragmentation import (
+    DefragmentationPolicy,
+    DefragmentationStatistics,
+    Location,
+    Move,
+)
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.memory.transfers import TransferStatistics
-from vk_mem.memory.virtual import VirtualAllocations
+from vk_mem.memory.virtual import VirtualAllocations, VirtualMove
 from vk_mem.observe.leaks import Leak, Leaks
 from vk_mem.observe.measure import Measurement, statistics
 from vk_mem.observe.serve import StatsServer, serve_stats
@@ -106,6 +116,12 @@ __all__ = [
     "BufferSlice",
     "BufferUsage",
     "CorruptionError",
+    "Defragmentation",
+    "DefragmentationDestination",
+    "DefragmentationMove",
+    "DefragmentationPass",
+    "DefragmentationPolicy",
+    "DefragmentationStatistics",
     "Device",
     "DeviceLostError",
     "DeviceMemoryEvent",
@@ -132,6 +148,7 @@ __all__ = [
     "InvalidArgumentError",
     "Leak",
     "Leaks",
+    "Location",
     "Mapping",
     "Measurement",
     "MemoryHeap",
@@ -141,6 +158,7 @@ __all__ = [
     "MemoryPropertyFlags",
     "MemoryType",
     "MemoryUsage",
+    "Move",
     "OutOfDeviceMemoryError",
     "OutOfHostMemoryError",
     "PhysicalDevice",
@@ -165,6 +183,7 @@ __all__ = [
     "VirtualAllocation",
     "VirtualAllocations",
     "VirtualBlock",
+    "VirtualMove",
     "VkMemError",
     "__version__",
     "diff",

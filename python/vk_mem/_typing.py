@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Required, TypedDict
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -62,6 +62,8 @@ class AllocationKeywords(TypedDict, total=False):
     """Any object of the caller's; the allocation keeps a reference to it."""
     pool: Pool | None
     """The pool to allocate from, instead of the default pools."""
+    movable: bool | Literal["with_address"] | None
+    """Whether `Allocator.defragment` may move it; by default as the pool says."""
     priority: float | None
     """Priority of dedicated memory, from 0 to 1 (`VK_EXT_memory_priority`)."""
     export_handle_types: Flags | None
@@ -274,6 +276,8 @@ class PoolKeywords(TypedDict, total=False):
     """`ExternalMemoryHandleType` bits that its blocks can be exported as."""
     fallback: bool
     """Allocates from the default pools when this pool is full, first from its memory type."""
+    movable: bool | Literal["with_address"]
+    """Whether `Allocator.defragment` may move what is created in it."""
     name: str | None
     """A name for errors, tables and dumps."""
 

@@ -5,6 +5,7 @@
 
 mod allocator;
 mod check;
+mod defragmentation;
 mod device;
 mod dump;
 mod error;
@@ -29,6 +30,9 @@ pub use allocator::memory_type::{
     Candidates, MemoryTypes, Preferences, names as memory_property_names,
 };
 pub use allocator::{Allocator, AllocatorOptions};
+pub use defragmentation::{
+    Defragmentation, DefragmentationInfo, DefragmentationStatistics, MoveEnd, MoveOutcome, PassEnd,
+};
 pub use device::*;
 pub use dump::describe::{AliasDescription, Describe, Description};
 pub use error::*;
@@ -39,9 +43,11 @@ pub use heap::pressure::{MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 pub use heap::retention::EmptyBlockRetention;
 pub use pools::block_sizes::BlockSizes;
 pub use pools::memory_object::Release;
+pub use pools::moves::{Move, MoveKind};
 pub use request::*;
 pub use simulated::*;
 pub use slot_map::SlotMap;
 pub use statistics::{PoolStatistics, Statistics};
 pub use virtual_block::block::{VirtualAllocation, VirtualBlock, VirtualRequest};
+pub use virtual_block::defragment::VirtualMove;
 pub use virtual_block::set::VirtualBlocks;

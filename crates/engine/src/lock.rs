@@ -89,6 +89,16 @@ ranks! {
 
     // ---- Short: no driver calls, no Python code, no wait for the GIL ----------------------------------
 
+    /// Which thread moves resources of an allocator. Alone.
+    Moving,
+    /// The movable resources of an allocator by their memory. Alone.
+    MovableTable,
+    /// A defragmentation that goes on in steps, between two of them. Alone.
+    Stepping,
+    /// A defragmentation whose copies the caller makes. Alone.
+    Protocol,
+    /// The Python objects of one. Alone.
+    ProtocolObjects,
     /// Transfers of an allocator. Alone: a copy of the list is iterated.
     Background,
     /// Batches of transfers that threads have open. Before the batches themselves.
@@ -121,6 +131,8 @@ ranks! {
     Live,
     /// Resources that wait until no frame in flight can use them.
     Waiting,
+    /// What resources have left where they were before they moved. It is counted with those that are live.
+    MovesInFlight,
     /// The thread that closes an allocator.
     Closing,
     /// Threads that are taking a sample. Alone.

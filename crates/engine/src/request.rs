@@ -312,6 +312,41 @@ impl Algorithm {
     }
 }
 
+/// How far a defragmentation goes: `VmaDefragmentationFlagBits`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefragmentationAlgorithm {
+    /// Empties blocks into the free regions of fuller ones, and tidies a pool's only block.
+    Fast,
+    /// Also moves allocations down within their blocks where that joins much free memory for what is moved.
+    #[default]
+    Balanced,
+    /// Moves whatever leaves fewer blocks or larger free regions.
+    Full,
+    /// Like `Full`, and also refills blocks in which kinds of resources that must not share a page of
+    /// `bufferImageGranularity` lie mixed.
+    Extensive,
+}
+
+impl DefragmentationAlgorithm {
+    /// All algorithms, from the least to the most thorough.
+    pub const ALL: [Self; 4] = [Self::Fast, Self::Balanced, Self::Full, Self::Extensive];
+
+    /// Returns the name in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Balanced => "balanced",
+            Self::Full => "full",
+            Self::Extensive => "extensive",
+        }
+    }
+
+    /// Returns the algorithm with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+}
+
 /// A custom pool: `VmaPoolCreateInfo`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PoolCreateInfo {

@@ -7,6 +7,7 @@ mod interop;
 mod interpreter;
 mod lifetime;
 mod memory;
+mod moving;
 mod objects;
 mod observe;
 mod package;
@@ -59,6 +60,10 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<objects::virtual_block::VirtualBlock>()?;
     module.add_class::<objects::virtual_blocks::Range>()?;
     module.add_class::<objects::virtual_blocks::VirtualBlocks>()?;
+    module.add_class::<moving::passes::Defragmentation>()?;
+    module.add_class::<moving::passes::DefragmentationDestination>()?;
+    module.add_class::<moving::passes::DefragmentationMove>()?;
+    module.add_class::<moving::passes::DefragmentationPass>()?;
     module.add_class::<transfer::register::RegisteredArray>()?;
     module.add_class::<transfer::state::Transfer>()?;
     module.add_class::<transfer::transfers::TransferBatch>()?;

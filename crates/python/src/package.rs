@@ -79,11 +79,16 @@ pub static SUBRESOURCE_LAYOUT: Name = Name::new("vk_mem.memory.arrays", "Subreso
 pub static TEXEL_ARRAY: Name = Name::new("vk_mem.memory.arrays", "texel_array");
 pub static VIEW_ARRAY: Name = Name::new("vk_mem.memory.arrays", "view_array");
 pub static VIRTUAL_ALLOCATIONS: Name = Name::new("vk_mem.memory.virtual", "VirtualAllocations");
+pub static VIRTUAL_MOVE: Name = Name::new("vk_mem.memory.virtual", "VirtualMove");
 
 pub static ARRAY_SOURCE: Name = Name::new("vk_mem.memory.transfers", "array_source");
 pub static AWAITED: Name = Name::new("vk_mem.memory.transfers", "awaited");
 pub static NEW_ARRAY: Name = Name::new("vk_mem.memory.transfers", "new_array");
 pub static NEW_TEXELS: Name = Name::new("vk_mem.memory.transfers", "new_texels");
+pub static LOCATION: Name = Name::new("vk_mem.memory.defragmentation", "Location");
+pub static MOVE: Name = Name::new("vk_mem.memory.defragmentation", "Move");
+pub static DEFRAGMENTATION_STATISTICS: Name =
+    Name::new("vk_mem.memory.defragmentation", "DefragmentationStatistics");
 pub static TRANSFER_STATISTICS: Name = Name::new("vk_mem.memory.transfers", "TransferStatistics");
 
 pub static LEAKS: Name = Name::new("vk_mem.observe.leaks", "_leaks");
@@ -105,7 +110,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 37] = [
+static NAMES: [&Name; 41] = [
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
@@ -124,10 +129,14 @@ static NAMES: [&Name; 37] = [
     &TEXEL_ARRAY,
     &VIEW_ARRAY,
     &VIRTUAL_ALLOCATIONS,
+    &VIRTUAL_MOVE,
     &ARRAY_SOURCE,
     &AWAITED,
     &NEW_ARRAY,
     &NEW_TEXELS,
+    &LOCATION,
+    &MOVE,
+    &DEFRAGMENTATION_STATISTICS,
     &TRANSFER_STATISTICS,
     &LEAKS,
     &LOAD_DUMP,

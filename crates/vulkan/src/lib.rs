@@ -12,6 +12,7 @@ pub use allocator::DeviceAllocator;
 pub use allocator::bind::BindPlace;
 pub use allocator::create::Allocate;
 pub use allocator::import::Import;
+pub use allocator::recreate::{Relocation, layout_after};
 pub use allocator::request::image_kind;
 pub use allocator::sharing::read_allocation_chain;
 pub use device::callbacks::AllocationCallbacks;
@@ -28,7 +29,7 @@ pub use driver::submission::{
     LayoutChange, QUEUE_LOCK, QueueLock, Submission, TransferCommand, first_texels, layout_aspects,
 };
 pub use driver::transfer_queue::{Sharing, TransferQueue};
-pub use driver::{disjoint, external, format, image_format, texel};
+pub use driver::{disjoint, external, format, image_format, kept_info, texel};
 pub use host::cache_hints::{prefetch_bytes, prefetch_line, prefetching};
 pub use host::copy::{Target, copy_bytes};
 pub use host::gather::StridedArray;

@@ -1,6 +1,12 @@
 from vk_mem._vk_mem.allocator import Allocator
 from vk_mem._vk_mem.lifetime import DeviceMemoryEvent, _close_all_at_exit
 from vk_mem._vk_mem.memory import Mapping, _HostBytes
+from vk_mem._vk_mem.moving import (
+    Defragmentation,
+    DefragmentationDestination,
+    DefragmentationMove,
+    DefragmentationPass,
+)
 from vk_mem._vk_mem.objects.allocation import Allocation
 from vk_mem._vk_mem.objects.allocation_create_info import AllocationCreateInfo
 from vk_mem._vk_mem.objects.buffer import Buffer
@@ -34,6 +40,10 @@ __all__ = [
     "AllocationCreateInfo",
     "Allocator",
     "Buffer",
+    "Defragmentation",
+    "DefragmentationDestination",
+    "DefragmentationMove",
+    "DefragmentationPass",
     "Device",
     "DeviceMemoryEvent",
     "DeviceProperties",

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack, final, overload
+from typing import Literal, Self, TypeVar, Unpack, final, overload
 
 from typing_extensions import Buffer as PythonBuffer
 
@@ -30,6 +30,7 @@ from vk_mem._typing import (
     SupportsArrayInterface,
 )
 from vk_mem._vk_mem.lifetime import DeviceMemoryEvent
+from vk_mem._vk_mem.moving import Defragmentation
 from vk_mem._vk_mem.objects.allocation import Allocation
 from vk_mem._vk_mem.objects.buffer import Buffer
 from vk_mem._vk_mem.objects.device import Device
@@ -42,10 +43,17 @@ from vk_mem._vk_mem.transfer import Transfers
 from vk_mem.dump import Dump
 from vk_mem.errors import VkMemError
 from vk_mem.memory.buffer_range import BufferRange
+from vk_mem.memory.defragmentation import (
+    DefragmentationPolicy,
+    DefragmentationStatistics,
+    Move,
+)
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.observe.leaks import Leaks
 from vk_mem.observe.tables import HeapBudgets
 
+_Thoroughness = Literal["fast", "balanced", "full", "extensive"]
+_OnMove = TypeVar("_OnMove", bound=Callable[[list[Move]], object] | None)
 _OnPressure = TypeVar("_OnPressure", bound=Callable[[int, HeapBudget], object] | None)
 _OnDeviceMemory = TypeVar("_OnDeviceMemory", bound=Callable[[DeviceMemoryEvent], object] | None)
 _OnOutOfMemory = TypeVar("_OnOutOfMemory", bound=Callable[[VkMemError], object] | None)
@@ -65,6 +73,7 @@ class Allocator:
         preferred_small_heap_block_size: int | None = None,
         enforce_allocation_count: bool = True,
         strict_host_access: bool | None = None,
+        auto_defragment: bool | DefragmentationPolicy | None = None,
     ) -> Self: ...
     @property
     def strict_host_access(self) -> bool: ...
@@ -304,6 +313,35 @@ class Allocator:
     def on_pressure(self, callback: _OnPressure, threshold: float = 0.9) -> _OnPressure: ...
     def on_out_of_memory(self, callback: _OnOutOfMemory) -> _OnOutOfMemory: ...
     def on_device_memory(self, callback: _OnDeviceMemory) -> _OnDeviceMemory: ...
+    def on_move(self, callback: _OnMove) -> _OnMove: ...
+    def defragment(
+        self,
+        *,
+        pool: Pool | None = None,
+        algorithm: _Thoroughness = "balanced",
+        max_bytes: int | None = None,
+        max_seconds: float | None = None,
+        progress: Callable[[DefragmentationStatistics], object] | None = None,
+    ) -> DefragmentationStatistics: ...
+    def defragment_step(
+        self,
+        max_bytes: int = 16777216,
+        max_moves: int = 128,
+        *,
+        pool: Pool | None = None,
+        algorithm: _Thoroughness = "balanced",
+    ) -> DefragmentationStatistics: ...
+    def begin_defragmentation(
+        self,
+        resources: Iterable[Buffer | Image | Allocation] = (),
+        *,
+        pool: Pool | None = None,
+        algorithm: _Thoroughness = "balanced",
+        max_bytes_per_pass: int = 0,
+        max_allocations_per_pass: int = 0,
+        break_callback: Callable[[], object] | None = None,
+    ) -> Defragmentation: ...
+    def _relocate(self, objects: Sequence[Buffer | Image]) -> int: ...
     def trim(self) -> int: ...
     def calculate_statistics(self) -> TotalStatistics: ...
     def validate(self) -> None: ...

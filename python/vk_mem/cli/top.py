@@ -50,6 +50,8 @@ class Sample:
     alive: int
     failures: int
     """Attempts to allocate that failed, since the server began."""
+    moves: int
+    """Moves of resources since the server began."""
     heaps: list[HeapNow]
     names: list[tuple[str | None, int, int]]
     raw: dict[str, Any]
@@ -190,6 +192,8 @@ def rates(sample: Sample, before: Sample) -> str:
     line = f"{count_text(sample.alive)} alive of {count_text(sample.created)} created"
     if sample.failures:
         line += f"; {count_text(sample.failures)} failed"
+    if sample.moves:
+        line += f"; {count_text(sample.moves)} moved"
     if seconds <= 0:
         return line
     return f"{line}; {created / seconds:,.0f} created and {ended / seconds:,.0f} ended a second"
@@ -251,7 +255,8 @@ def parse(line: bytes) -> Sample | None:
         created, alive = number(of["created"]), number(of["alive"])
         # A server of an older version counts no events.
         failures = number(of["events"]["failure"]) if "events" in of else 0
-        return Sample(title, float(of["time"]), created, alive, failures, heaps, names, of)
+        moves = number(of["events"].get("move", 0)) if "events" in of else 0
+        return Sample(title, float(of["time"]), created, alive, failures, moves, heaps, names, of)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         raise Unreadable("it sends something else than statistics") from None
 

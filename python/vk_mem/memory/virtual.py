@@ -1,10 +1,13 @@
-"""The result of `VirtualBlock.allocate_many`."""
+"""Results of `VirtualBlock.allocate_many` and `VirtualBlock.defragment`."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["VirtualAllocations"]
+if TYPE_CHECKING:
+    from vk_mem._vk_mem import VirtualAllocation
+
+__all__ = ["VirtualAllocations", "VirtualMove"]
 
 
 class VirtualAllocations(NamedTuple):
@@ -14,3 +17,16 @@ class VirtualAllocations(NamedTuple):
     """Handles for `free_many`, as unsigned 64-bit integers (format "Q")."""
     offsets: memoryview
     """Offsets in the caller's unit, as unsigned 64-bit integers (format "Q")."""
+
+
+class VirtualMove(NamedTuple):
+    """A move of `VirtualBlock.defragment`."""
+
+    allocation: VirtualAllocation
+    """What moves. Its handle, size and user data stay."""
+    old_offset: int
+    """Offset before the move, in the caller's unit."""
+    new_offset: int
+    """Offset after the move, in the caller's unit. Less than before."""
+    size: int
+    """Size in the caller's unit."""

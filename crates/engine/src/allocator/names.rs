@@ -42,6 +42,20 @@ impl Names {
         Ok(())
     }
 
+    /// Gives the name of an allocation to another one; returns false if it has none or there is no host
+    /// memory.
+    pub fn hand_over(&self, from: AllocationId, to: AllocationId) -> bool {
+        let mut names = self.names.lock();
+        if names.try_reserve(1).is_err() {
+            return false;
+        }
+        let name = names.remove(&from);
+        name.is_some_and(|name| {
+            names.insert(to, name);
+            true
+        })
+    }
+
     /// Removes the name of an allocation that was freed and returns it.
     pub fn take(&self, id: AllocationId) -> Option<String> {
         self.names.lock().remove(&id).map(String::from)

@@ -206,6 +206,21 @@ impl Blocks {
         Some(placement.key)
     }
 
+    /// Counts a region that was placed without [`place`](Self::place).
+    pub fn note_placed(&mut self, block: BlockIndex, size: u64) {
+        if self.front(block).empty_at != NOT_EMPTY {
+            self.take_from_empties(block);
+        }
+        self.allocation_count += 1;
+        self.allocation_bytes += size;
+    }
+
+    /// Counts that a region moved over a gap which was a region of `gap` bytes until then.
+    pub fn note_slid(&mut self, gap: u64) {
+        self.allocation_count -= 1;
+        self.allocation_bytes -= gap;
+    }
+
     /// Undoes a [`place`](Self::place) that has just succeeded; makes no driver call.
     pub fn take_back(&mut self, placed: &PlacedRegion) {
         let freed = self.free(placed.key).expect("it was placed just now");
@@ -236,6 +251,11 @@ impl Blocks {
 
     fn front_mut(&mut self, block: BlockIndex) -> &mut Front {
         &mut self.fronts[block.0 as usize]
+    }
+
+    /// Returns whether there is a block of this index.
+    pub fn contains(&self, block: BlockIndex) -> bool {
+        self.blocks.get(block.0 as usize).is_some_and(Option::is_some)
     }
 
     /// Returns the memory object of a block.

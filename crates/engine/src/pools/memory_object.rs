@@ -266,6 +266,11 @@ impl Release {
         self.0.iter().flat_map(|work| &work.free).map(|lease| lease.0.size).sum()
     }
 
+    /// Returns the number of memory objects that will be freed when this is dropped.
+    pub fn object_count(&self) -> u64 {
+        self.0.as_ref().map_or(0, |work| work.free.len() as u64)
+    }
+
     /// Returns whether dropping this calls the driver.
     #[inline]
     pub fn calls_driver(&self) -> bool {

@@ -5,6 +5,7 @@ pub(crate) mod block_sizes;
 pub(crate) mod blocks;
 pub(crate) mod dedicated;
 pub(crate) mod memory_object;
+pub(crate) mod moves;
 pub(crate) mod pool;
 pub(crate) mod prefetch;
 pub(crate) mod prefetch_queue;

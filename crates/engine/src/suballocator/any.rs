@@ -3,6 +3,7 @@
 use super::buddy::Buddy;
 use super::interface::Suballocator;
 use super::linear::Linear;
+use super::moving::Moving;
 use super::region::RegionTable;
 use super::tlsf::Tlsf;
 use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest, RegionView};
@@ -30,6 +31,15 @@ impl AnySuballocator {
         match algorithm {
             Algorithm::Tlsf => Self::Tlsf(Tlsf::new(1, 1).with_generations_apart()),
             Algorithm::Linear | Algorithm::Buddy => Self::new(algorithm, 1, 1),
+        }
+    }
+
+    /// Returns the suballocator for moving its regions; `None` for linear, whose order is the caller's.
+    pub(crate) fn moving(&mut self) -> Option<&mut dyn Moving> {
+        match self {
+            Self::Tlsf(it) => Some(it),
+            Self::Buddy(it) => Some(it),
+            Self::Linear(_) => None,
         }
     }
 

@@ -11,6 +11,7 @@ mod count;
 pub mod granularity;
 mod interface;
 mod linear;
+pub(crate) mod moving;
 mod node;
 mod region;
 mod slab;

@@ -8,7 +8,8 @@
 //!     next         32 bits   slot of the physical neighbour after; a vacant slot: the next vacant one
 //!     generation   32 bits   odd while the region is live, else 0
 //!     extra        32 bits   free  [ FREE: bit 31 ][ Position in the index: bits 0..31 ]
-//!                            live  [ padding or exponent: 14.. ][ POWER: 13 ][ kind: 10..13 ][ tag: 0..10 ]
+//!                            live  [ alignment: 25..31 ][ padding or exponent: 14..25 ][ POWER: 13 ]
+//!                                  [ kind: 10..13 ][ tag: 0..10 ]
 //!
 //!   block       edge <-> region <-> region <-> region <-> edge     TLSF: a ring through one edge node
 //!               NONE <-  region <-> region <-> region  -> NONE     buddy, and each run of linear
@@ -39,15 +40,16 @@ pub(super) fn target(link: u32) -> u32 {
 
 /// Flag in `extra` of a free region; the bits below it are its position in the index.
 const FREE: u32 = 1 << 31;
-/// Fields of `extra` of a live region, from the lowest bit on: the owner's tag, the kind, and the
-/// footprint. The footprint is a number of bytes beyond the size or, with `POWER`, the exponent of a
-/// power of two.
+/// Fields of `extra` of a live region, from the lowest bit on: the owner's tag, the kind, the footprint
+/// and the exponent of the alignment. The footprint is a number of bytes beyond the size or, with
+/// `POWER`, the exponent of a power of two.
 const TAG_MASK: u32 = (1 << KIND_SHIFT) - 1;
 const KIND_SHIFT: u32 = 10;
 const POWER: u32 = 1 << 13;
 const PADDING_SHIFT: u32 = 14;
 /// Padding in bytes is less than this, in suballocators that do not use powers of two.
-pub(super) const MAX_PADDING: u64 = 1 << 16;
+pub(super) const MAX_PADDING: u64 = 1 << (ALIGNMENT_SHIFT - PADDING_SHIFT);
+const ALIGNMENT_SHIFT: u32 = 25;
 
 /// The largest block in bytes: sums of sizes and alignments then stay far from overflow.
 pub(super) const MAX_SIZE: u64 = (1 << 60) - 1;
@@ -169,6 +171,20 @@ impl Node {
         self.offset = offset;
         self.size = size;
         self.extra = (padding as u32) << PADDING_SHIFT | u32::from(kind as u8) << KIND_SHIFT;
+    }
+
+    /// Notes the power of two in the alignment that a live region was asked for, in bytes.
+    #[inline(always)]
+    pub fn set_alignment(&mut self, alignment: u64) {
+        // The highest bit makes the count defined, and free of a branch, for any number.
+        let exponent = (alignment | 1 << 63).trailing_zeros();
+        self.extra |= exponent << ALIGNMENT_SHIFT;
+    }
+
+    /// Returns the power of two in the alignment that a live region was asked for, in bytes.
+    pub fn alignment(&self) -> u64 {
+        debug_assert!(!self.is_free());
+        1 << (self.extra >> ALIGNMENT_SHIFT & 63)
     }
 
     /// Makes the region live; it takes up 2^`order` bytes.

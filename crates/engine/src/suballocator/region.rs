@@ -13,8 +13,10 @@
 //! beside it, and only large tables of virtual blocks keep the generation twice. Slots are reused; each
 //! life has a new generation, so every earlier key of the slot is stale.
 
+use std::collections::HashMap;
 use std::hint::select_unpredictable;
 
+use super::moving::{FreeRegion, Scanned};
 use super::node::{NONE, Node, target};
 use super::slab::{Entries, Slab};
 use super::values::{BlockIndex, Placement, RegionInfo, RegionTag};
@@ -47,6 +49,9 @@ pub struct RegionTable {
     /// The number of nodes from which on `generations` is kept.
     apart_from: usize,
     slots: Slots,
+    /// Generation and alignment of each slot whose region was asked for an alignment that is not a power
+    /// of two. Rows of regions that were freed stay until their slot is used for another one.
+    odd_alignments: HashMap<u32, (u32, u64)>,
 }
 
 /// The free list of vacant slots, and the generation of the next life.
@@ -127,6 +132,7 @@ impl Default for RegionTable {
             generations,
             apart_from: usize::MAX,
             slots,
+            odd_alignments: HashMap::new(),
         }
     }
 }
@@ -356,6 +362,7 @@ impl RegionTable {
         self.nodes.clear();
         self.blocks.clear();
         self.generations.clear();
+        self.odd_alignments.clear();
         (self.slots.vacant, self.slots.vacant_count) = (NONE, 0);
     }
 
@@ -381,7 +388,7 @@ impl RegionTable {
 
     /// Returns whether the region of a slot is live.
     #[inline]
-    fn lives(&self, index: u32) -> bool {
+    pub(super) fn lives(&self, index: u32) -> bool {
         self.nodes[index].is_live() && !self.is_ended(index)
     }
 
@@ -403,6 +410,32 @@ impl RegionTable {
     #[inline(always)]
     pub(crate) fn hint(&self, key: SlotKey) -> CacheHint {
         CacheHint((&raw const self.nodes[key.index()]).addr() as u64)
+    }
+
+    /// Reserves host memory to note an alignment that is not a power of two; returns false if there is
+    /// none.
+    #[must_use]
+    pub(super) fn try_reserve_odd_alignment(&mut self, alignment: u64) -> bool {
+        alignment.is_power_of_two() || self.odd_alignments.try_reserve(1).is_ok()
+    }
+
+    /// Notes the alignment of a new region if it is not a power of two.
+    pub(super) fn note_odd_alignment(&mut self, key: SlotKey, alignment: u64) {
+        if !alignment.is_power_of_two() {
+            self.odd_alignments.insert(key.index(), (key.generation(), alignment));
+        }
+    }
+
+    /// Returns the alignment that a live region was asked for, in bytes; 1 if the key is stale.
+    pub(super) fn alignment(&self, key: SlotKey) -> u64 {
+        let odd = match self.odd_alignments.is_empty() {
+            true => None,
+            false => self.odd_alignments.get(&key.index()),
+        };
+        match odd {
+            Some(&(generation, alignment)) if generation == key.generation() => alignment,
+            _ => self.live(key).map_or(1, Node::alignment),
+        }
     }
 
     /// Returns the bits that the owner stored; `None` if the key is stale.
@@ -450,6 +483,30 @@ impl RegionTable {
             }
             index = target(node.next);
         }
+    }
+
+    /// Calls `visit` with the live or free region of each slot from `from` on, at most `limit` slots; returns
+    /// the slot to continue from, `None` at the end.
+    pub(crate) fn scan(
+        &self,
+        from: u32,
+        limit: u32,
+        visit: &mut dyn FnMut(Scanned),
+    ) -> Option<u32> {
+        let end = self.nodes.len() as u32;
+        let stop = end.min(from.saturating_add(limit));
+        for slot in from..stop {
+            let node = &self.nodes[slot];
+            let block = BlockIndex(self.block_of(slot));
+            let (size, offset) = (node.size(), node.offset);
+            if self.lives(slot) {
+                visit(Scanned { block, live: Some((node.footprint(), node.kind())), free: None });
+            } else if node.is_free() && size > 0 {
+                let free = Some(FreeRegion { size, offset, slot });
+                visit(Scanned { block, live: None, free });
+            }
+        }
+        (stop < end).then_some(stop)
     }
 
     /// Returns the key of a live slot.

@@ -90,6 +90,12 @@ impl VirtualBlock {
         self.algorithm
     }
 
+    /// Returns the block's index and the suballocator that divides it.
+    pub(super) fn parts(&mut self) -> (BlockIndex, &mut AnySuballocator) {
+        self.suballocator.settle();
+        (self.block, &mut self.suballocator)
+    }
+
     /// Returns the number of live allocations and their size in units. O(1).
     pub fn live(&self) -> (u64, u64) {
         (self.allocation_count, self.allocated - self.suballocator.unreported())

@@ -1,4 +1,5 @@
 //! Division of anything but Vulkan memory by the suballocators.
 
 pub(crate) mod block;
+pub(crate) mod defragment;
 pub(crate) mod set;

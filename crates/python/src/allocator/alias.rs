@@ -117,7 +117,7 @@ impl Allocator {
         let offset = keywords.local_offset;
         let (buffer, allocation) = self.attempt(py, || {
             // SAFETY: created here, or a struct of the caller that interop has checked.
-            unsafe { allocator.create_aliasing_buffer(&built.info, base.allocation(), offset) }
+            unsafe { allocator.create_aliasing_buffer(&built.info, &base.allocation(), offset) }
         })?;
         keywords.finish(py, base, CreatedResource::buffer(buffer, allocation, &built.info), Buffer)
     }
@@ -149,7 +149,7 @@ impl Allocator {
         let offset = keywords.local_offset;
         let (image, allocation) = self.attempt(py, || {
             // SAFETY: created here, or a struct of the caller that interop has checked.
-            unsafe { allocator.create_aliasing_image(&built.info, base.allocation(), offset) }
+            unsafe { allocator.create_aliasing_image(&built.info, &base.allocation(), offset) }
         })?;
         let made = CreatedResource::image(image, allocation, &built.info);
         keywords.finish(py, base, made, Image::of(&built.info))

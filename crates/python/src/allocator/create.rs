@@ -6,6 +6,7 @@ use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
 use vkmem_engine::{AllocationCreateInfo, AllocationRequest, Error};
+use vkmem_vulkan::kept_info::{BufferLinks, ImageLinks, KeptBuffer, KeptImage, KeptInfo};
 use vkmem_vulkan::{BindPlace, ResourceHandle};
 
 use super::new_texels::NewTexels;
@@ -19,6 +20,7 @@ use crate::errors::{IntoPyResult, to_py};
 use crate::interop::import::ImportKeywords;
 use crate::lifetime::create::{CommonOptions, CreatedResource};
 use crate::lifetime::enter::enter_pool;
+use crate::lifetime::movable::Movable;
 use crate::lifetime::ownership::Resource;
 use crate::lifetime::pins::Pinned;
 use crate::objects::allocation::Allocation;
@@ -31,6 +33,9 @@ use crate::process::host_memory;
 use crate::transfer::source::Source;
 use crate::transfer::transfers::Transfers;
 
+/// Why imported memory cannot move.
+const IMPORTED: &str = "its memory is imported: it belongs to others, too";
+
 impl Allocator {
     /// Creates a buffer from a create info. The caller has pinned the pool of the keywords. `failed` is the
     /// error of a first attempt that the caller made.
@@ -41,6 +46,11 @@ impl Allocator {
         info: &vk::BufferCreateInfo<'static>,
         mut failed: Option<Error>,
     ) -> PyResult<Py<Buffer>> {
+        // SAFETY: created here, or a struct of the caller that interop has checked.
+        let kept = keywords.keep(py, || unsafe { KeptBuffer::of(info) })?;
+        let (mut links, again) = (BufferLinks::default(), kept.clone());
+        let info = &again.as_ref().map_or(*info, |kept| kept.info(&mut links));
+        let movability = keywords.movability();
         let (buffer, allocation) = self.attempt(py, || {
             if let Some(error) = failed.take() {
                 return Err(error);
@@ -51,7 +61,13 @@ impl Allocator {
                 allocator.create_buffer(info, create, |on, request| allocate(py, on, request))
             }
         })?;
-        self.finish(py, keywords, CreatedResource::buffer(buffer, allocation, info), Buffer)
+        let made = CreatedResource::buffer(buffer, allocation, info);
+        let buffer = self.finish(py, keywords, made, Buffer)?;
+        if let Some(kept) = kept {
+            let movable = Movable::new(KeptInfo::Buffer(kept), movability);
+            ResourceObject::set_movable(buffer.bind(py).as_super(), movable)?;
+        }
+        Ok(buffer)
     }
 
     /// Creates a buffer of a size and a usage, without keywords. Drops no unbound reference to a Python
@@ -118,6 +134,7 @@ impl Allocator {
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         if let Some(importing) = import.finish(py)? {
+            keywords.refuse_movable(py, IMPORTED)?;
             return self.import_buffer(py, keywords, &built, importing);
         }
         self.create_built(py, keywords, &built.info, None)
@@ -151,7 +168,10 @@ impl Allocator {
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let built = create_info::buffer(py, size.as_ref(), usage.as_ref(), common)?;
         let buffer = match import.finish(py)? {
-            Some(importing) => self.import_buffer(py, keywords, &built, importing)?,
+            Some(importing) => {
+                keywords.refuse_movable(py, IMPORTED)?;
+                self.import_buffer(py, keywords, &built, importing)?
+            }
             None => self.create_built(py, keywords, &built.info, None)?,
         };
         Transfers::of(&self.state).fill_new(buffer.bind(py), data).inspect_err(|_| {
@@ -168,12 +188,23 @@ impl Allocator {
         keywords: Keywords,
         info: &vk::ImageCreateInfo<'static>,
     ) -> PyResult<Py<Image>> {
+        // SAFETY: created here, or a struct of the caller that interop has checked.
+        let kept = keywords.keep(py, || unsafe { KeptImage::of(info) })?;
+        let (mut links, again) = (ImageLinks::default(), kept.clone());
+        let info = &again.as_ref().map_or(*info, |kept| kept.info(&mut links));
+        let movability = keywords.movability();
         let (image, allocation) = self.attempt(py, || {
             let (allocator, create) = (&self.state.device_allocator, &keywords.create);
             // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe { allocator.create_image(info, create, |on, request| allocate(py, on, request)) }
         })?;
-        self.finish(py, keywords, CreatedResource::image(image, allocation, info), Image::of(info))
+        let made = CreatedResource::image(image, allocation, info);
+        let image = self.finish(py, keywords, made, Image::of(info))?;
+        if let Some(kept) = kept {
+            let movable = Movable::new(KeptInfo::Image(kept), movability);
+            ResourceObject::set_movable(image.bind(py).as_super(), movable)?;
+        }
+        Ok(image)
     }
 
     /// Allocates memory for planes of a disjoint image of the caller.
@@ -197,7 +228,7 @@ impl Allocator {
             let pin = resource.enter(py)?;
             let places = planes.iter().copied().zip(offsets);
             // SAFETY: the memory is live, pinned and large enough; the caller guarantees the image.
-            let bound = unsafe { allocator.bind_planes(image, resource.allocation(), places) };
+            let bound = unsafe { allocator.bind_planes(image, &resource.allocation(), places) };
             drop(pin);
             if let Err(error) = bound {
                 // The error of the bind is the one to raise.
@@ -342,7 +373,10 @@ impl Allocator {
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let made = match import.finish(py)? {
-            Some(importing) => self.import_image(py, keywords, &built, importing)?,
+            Some(importing) => {
+                keywords.refuse_movable(py, IMPORTED)?;
+                self.import_image(py, keywords, &built, importing)?
+            }
             None => self.create_built_image(py, keywords, &built.info)?,
         };
         texels.fill(&self.state, made.bind(py))?;

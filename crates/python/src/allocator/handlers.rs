@@ -23,6 +23,8 @@ use crate::process::forks::in_one_process;
 pub struct Handlers {
     out_of_memory: Callback,
     pressure: Callback,
+    /// Called when resources have moved.
+    pub(super) moved: Callback,
     /// Threads inside the callback of `on_out_of_memory`: their own failures do not call it again.
     handling: Mutex<Vec<ThreadId>, rank::Handling>,
 }
@@ -122,6 +124,12 @@ impl Handlers {
         Ok(is_set)
     }
 
+    /// Sets the callback of `Allocator.on_move`.
+    pub fn set_moved(&self, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        exchange(&self.moved, callable(callback)?);
+        Ok(())
+    }
+
     /// Runs an attempt that undoes everything when it fails; repeats it as long as memory is missing and the
     /// callback returns that it has freed some.
     pub fn retrying<T, F: Failure>(
@@ -203,7 +211,7 @@ impl Handlers {
 
     /// Traverses the callbacks for the cycle collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for slot in [&self.out_of_memory, &self.pressure] {
+        for slot in [&self.out_of_memory, &self.pressure, &self.moved] {
             // If another thread holds the lock, the object is reachable, and so is the callback.
             if let Some(callback) = slot.try_lock() {
                 visit.call(&*callback)?;
@@ -216,5 +224,6 @@ impl Handlers {
     pub fn clear(&self) {
         exchange(&self.out_of_memory, None);
         exchange(&self.pressure, None);
+        exchange(&self.moved, None);
     }
 }

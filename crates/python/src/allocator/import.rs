@@ -44,6 +44,7 @@ impl Allocator {
         keywords: Keywords,
         import: ImportKeywords,
     ) -> PyResult<Py<Allocation>> {
+        keywords.refuse_movable(py, "its memory is imported: it belongs to others, too")?;
         let nothing = || invalid(py, "nothing to import");
         let importing = import.finish(py)?.ok_or_else(nothing)?;
         let no_size = || invalid(py, "an address alone has no size: give it as well");

@@ -112,13 +112,20 @@ impl Allocator {
             let mut names = HashMap::<Option<String>, (u64, u64)>::new();
             let (mut alive, mut from) = (0, Some(0));
             while let Some(start) = from {
-                let (chunk, next) = state.live.lock().chunk(start, CHUNK);
+                // They may move as soon as the list is unlocked. The references are dropped after that.
+                let (places, chunk, next) = {
+                    let live = state.live.lock();
+                    let (chunk, next) = live.chunk(start, CHUNK);
+                    let own = chunk.iter().filter(|it| it.alias().is_none());
+                    (own.map(|it| it.allocation()).collect::<Vec<_>>(), chunk, next)
+                };
                 alive += chunk.len() as u64;
-                for it in chunk.iter().filter(|it| it.alias().is_none()) {
+                for it in places {
                     names.try_reserve(1)?;
-                    let sum = names.entry(it.name().ok().flatten()).or_default();
+                    let name = state.engine().name(it.id).ok().flatten();
+                    let sum = names.entry(name).or_default();
                     sum.0 += 1;
-                    sum.1 += it.allocation().size;
+                    sum.1 += it.size;
                 }
                 from = next;
             }

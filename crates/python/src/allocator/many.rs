@@ -8,18 +8,20 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList};
 use vkmem_engine::words::with_article;
 use vkmem_engine::{AllocationRequest, Error, FailedItem};
+use vkmem_vulkan::kept_info::{BufferLinks, ImageLinks, KeptBuffer, KeptImage, KeptInfo};
 
 use super::{Allocator, common_options, python_object};
 use crate::arguments::create_info::{CommonKeywords, ImageKeywords};
 use crate::arguments::create_infos::{buffer_infos, image_infos};
 use crate::arguments::numbers::{is_handle, unsigned};
-use crate::arguments::sequences;
+use crate::arguments::sequences::{self, about_item};
 use crate::errors::{IntoPyResult, invalid, to_py};
 use crate::interpreter::detach;
 use crate::lifetime::close::TO_END_ONE;
 use crate::lifetime::create::CreatedResource;
 use crate::lifetime::destroy_many::destroy_many;
 use crate::lifetime::enter::enter_pool;
+use crate::lifetime::movable::Movable;
 use crate::lifetime::ownership::Resource;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
@@ -37,6 +39,49 @@ fn take_names(names: &mut Option<Py<PyAny>>, key: &str, value: &Bound<'_, PyAny>
         *names = Some(value.clone().unbind());
     }
     key == "names"
+}
+
+/// The create infos of one call, for the thread that makes it while it has let the GIL go.
+struct InfosOfCall<'a, T>(&'a [T]);
+
+// SAFETY: the pointers inside lead to memory that the call keeps, or that the caller guarantees.
+unsafe impl<T> Sync for InfosOfCall<'_, T> {}
+
+impl<T> InfosOfCall<'_, T> {
+    fn all(&self) -> &[T] {
+        self.0
+    }
+}
+
+/// Keeps how each of many is created; nothing if they stay where they are.
+fn keep_all<T, K>(
+    py: Python<'_>,
+    keywords: &Keywords,
+    infos: &[T],
+    keep: impl Fn(&T) -> Result<K, &'static str>,
+) -> PyResult<Vec<K>> {
+    let mut kept = Vec::new();
+    for (index, info) in infos.iter().enumerate() {
+        match keywords.keep(py, || keep(info)) {
+            Ok(None) => break,
+            Ok(Some(one)) => kept.push(one),
+            Err(why) => return Err(about_item(py, index, why)),
+        }
+    }
+    Ok(kept)
+}
+
+/// Lets the resources of one call move.
+fn make_movable(
+    list: &Bound<'_, PyList>,
+    keywords: &Keywords,
+    kept: impl Iterator<Item = KeptInfo>,
+) -> PyResult<()> {
+    for (object, kept) in list.iter().zip(kept) {
+        let movable = Movable::new(kept, keywords.movability());
+        ResourceObject::set_movable(object.cast::<ResourceObject>()?, movable)?;
+    }
+    Ok(())
 }
 
 impl Allocator {
@@ -182,18 +227,26 @@ impl Allocator {
         )?;
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
-        let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
         check_room(py, built.infos.len(), BATCH_ITEM_BYTES)?;
+        // SAFETY: created here, or structs of the caller that interop has checked.
+        let kept = keep_all(py, &keywords, &built.infos, |info| unsafe { KeptBuffer::of(info) })?;
+        let mut links = vec![BufferLinks::default(); kept.len()];
+        let again: Vec<_> =
+            kept.iter().zip(&mut links).map(|(kept, links)| kept.info(links)).collect();
+        let infos = InfosOfCall(if again.is_empty() { &built.infos } else { &again });
+        let (allocator, create) = (&self.state.device_allocator, &keywords.create);
         let made = self.attempt_many(py, || {
             // SAFETY: created here, or structs of the caller that interop has checked.
-            detach(py, || unsafe { allocator.create_buffers(&whole.infos, create) })
+            detach(py, || unsafe { allocator.create_buffers(infos.all(), create) })
         })?;
-        let infos = &built.infos;
         let made = made
             .into_iter()
-            .zip(infos)
+            .zip(infos.all())
             .map(|((buffer, allocation), info)| CreatedResource::buffer(buffer, allocation, info));
-        self.finish_many(py, &keywords, &names, made, |_| Buffer)
+        let list = self.finish_many(py, &keywords, &names, made, |_| Buffer)?;
+        drop(again);
+        make_movable(&list, &keywords, kept.into_iter().map(KeptInfo::Buffer))?;
+        Ok(list)
     }
 
     /// Creates many images in one call, all or none (`vmaCreateImage` for each).
@@ -222,18 +275,27 @@ impl Allocator {
         )?;
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
-        let (allocator, create, whole) = (&self.state.device_allocator, &keywords.create, &built);
         check_room(py, built.infos.len(), BATCH_ITEM_BYTES)?;
+        // SAFETY: created here, or structs of the caller that interop has checked.
+        let kept = keep_all(py, &keywords, &built.infos, |info| unsafe { KeptImage::of(info) })?;
+        let mut links = vec![ImageLinks::default(); kept.len()];
+        let again: Vec<_> =
+            kept.iter().zip(&mut links).map(|(kept, links)| kept.info(links)).collect();
+        let infos = InfosOfCall(if again.is_empty() { &built.infos } else { &again });
+        let (allocator, create) = (&self.state.device_allocator, &keywords.create);
         let made = self.attempt_many(py, || {
             // SAFETY: created here, or structs of the caller that interop has checked.
-            detach(py, || unsafe { allocator.create_images(&whole.infos, create) })
+            detach(py, || unsafe { allocator.create_images(infos.all(), create) })
         })?;
         let made = made
             .into_iter()
-            .zip(&built.infos)
+            .zip(infos.all())
             .map(|((image, allocation), info)| CreatedResource::image(image, allocation, info));
-        let object = |index: usize| Image::of(&built.infos[index]);
-        self.finish_many(py, &keywords, &names, made, object)
+        let object = |index: usize| Image::of(&infos.all()[index]);
+        let list = self.finish_many(py, &keywords, &names, made, object)?;
+        drop(again);
+        make_movable(&list, &keywords, kept.into_iter().map(KeptInfo::Image))?;
+        Ok(list)
     }
 
     /// Allocates memory many times in one call, all or none (`vmaAllocateMemoryPages`); for sparse binding,
@@ -284,6 +346,8 @@ impl Allocator {
                 return Err(PyTypeError::new_err("count stands beside one size, not a list"));
             }
         };
+        keywords
+            .refuse_movable(py, "memory without a buffer or an image is the caller's to copy")?;
         let names =
             sequences::names(names.as_ref().map(|it| it.bind(py)), keywords.name.is_some(), count)?;
         let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;

@@ -3,6 +3,7 @@
 mod alias;
 mod budget;
 pub mod create;
+mod defragment;
 mod dump;
 mod flush;
 mod handlers;
@@ -11,7 +12,9 @@ mod leaks;
 mod many;
 mod memory_types;
 mod new_texels;
+mod relocate;
 mod statistics;
+mod steps;
 mod transfers;
 
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use steps::{Policy, Steps};
 use vkmem_engine::words::counted;
 use vkmem_engine::{
     Allocation as EngineAllocation, AllocationCreateFlags, AllocationRequest, Allocator as Engine,
@@ -73,6 +77,10 @@ const MOST_HEAPS: usize = 16;
 /// number says (at most 64): `leaks()`, dumps and the warnings about resources that were never closed then
 /// say where they were created. Frames of this package are left out.
 ///
+/// `auto_defragment=True` makes `set_current_frame_index` do a `defragment_step` where the blocks of the default
+/// pools are much larger than what is allocated in them; a `DefragmentationPolicy` says when and how much. It moves
+/// what was created with `movable`.
+///
 /// `strict_host_access=True` is for tests: memory that was not created for the host, by a HOST_ACCESS flag or
 /// MAPPED, by required HOST_VISIBLE memory or one of VMA's older usages, cannot be mapped, read, written or
 /// flushed then, wherever it lies. So a test on a device whose memory is all visible finds what fails on a
@@ -84,6 +92,7 @@ pub struct Allocator {
     state: Arc<AllocatorState>,
     device: Py<Device>,
     handlers: Handlers,
+    steps: Steps,
 }
 
 /// Allocates from the engine; releases the GIL if the driver has to be called.
@@ -182,6 +191,8 @@ impl Allocator {
         keywords: Keywords,
         request: &AllocationRequest,
     ) -> PyResult<Py<Allocation>> {
+        keywords
+            .refuse_movable(py, "memory without a buffer or an image is the caller's to copy")?;
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         self.state
@@ -220,7 +231,7 @@ impl Allocator {
         device, *, preferred_block_size = None, heap_size_limits = None, frames_in_flight = 2,
         empty_block_retention = None, prefetch = false, track_call_sites = None,
         preferred_small_heap_block_size = None, enforce_allocation_count = true,
-        strict_host_access = None
+        strict_host_access = None, auto_defragment = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -235,6 +246,7 @@ impl Allocator {
         preferred_small_heap_block_size: Option<&Bound<'_, PyAny>>,
         enforce_allocation_count: bool,
         strict_host_access: Option<bool>,
+        auto_defragment: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         host_memory::check(py)?;
         let device = device.cast::<Device>().map_err(|_| {
@@ -268,6 +280,7 @@ impl Allocator {
         };
         let depth = track_call_sites.map_or(Ok(0), options::depth)?;
         let strict = strict_host_access.map_or_else(|| options::strict_of_environment(py), Ok)?;
+        let auto = auto_defragment.map_or(Ok(None), Policy::read)?;
         let core = device.get().core.clone();
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
@@ -277,7 +290,12 @@ impl Allocator {
             state.pins.close(py).ok();
             return Err(out_of_host_memory(py));
         }
-        Ok(Self { state, device: device.clone().unbind(), handlers: Handlers::default() })
+        Ok(Self {
+            state,
+            device: device.clone().unbind(),
+            handlers: Handlers::default(),
+            steps: Steps::new(auto),
+        })
     }
 
     /// Sizes in bytes of the blocks that it allocates, by memory type; the first blocks are smaller.
@@ -337,6 +355,9 @@ impl Allocator {
             )
         })?;
         self.state.events.tell(EventKind::Frame, || Event::Frame(frame));
+        if let Some(moves) = self.state.moves() {
+            moves.retire(py, &self.state);
+        }
         loop {
             let unused = self.state.take_unused(frames);
             if unused.is_empty() {
@@ -345,6 +366,7 @@ impl Allocator {
             release_all(py, &self.state, &unused);
         }
         detach(py, || self.state.engine().refresh_budget());
+        self.step_by_itself(py);
         self.handlers.call_pending(py, &self.state);
         Ok(())
     }

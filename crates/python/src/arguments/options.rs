@@ -4,9 +4,13 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
 use vkmem_engine::suballocator::Algorithm;
-use vkmem_engine::{AllocationCreateFlags, AllocationCreateInfo, EmptyBlockRetention, Strategy};
+use vkmem_engine::{
+    AllocationCreateFlags, AllocationCreateInfo, DefragmentationAlgorithm, EmptyBlockRetention,
+    Strategy,
+};
 
 use super::numbers::{ALLOCATION_CREATE_FLAGS, of_class, real, unsigned, unsigned_32};
+use super::text::Text;
 use crate::errors::invalid;
 use crate::observe::call_site::MAX_DEPTH;
 
@@ -16,6 +20,21 @@ pub fn algorithm(py: Python<'_>, name: &str) -> PyResult<Algorithm> {
         let names = Algorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
         invalid(py, format!("no algorithm is named '{}'; there are {names}", name.escape_debug()))
     })
+}
+
+/// Reads the name of an algorithm of defragmentation.
+pub fn defragmentation_algorithm(py: Python<'_>, name: &str) -> PyResult<DefragmentationAlgorithm> {
+    DefragmentationAlgorithm::from_name(name).ok_or_else(|| {
+        let names = DefragmentationAlgorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
+        let name = name.escape_debug();
+        invalid(py, format!("no defragmentation is named '{name}'; there are {names}"))
+    })
+}
+
+/// Reads the keyword `algorithm` of a defragmentation.
+pub fn thoroughness(py: Python<'_>, name: Option<Text>) -> PyResult<DefragmentationAlgorithm> {
+    let of_name = |name: Text| defragmentation_algorithm(py, &name.0);
+    name.map_or(Ok(DefragmentationAlgorithm::default()), of_name)
 }
 
 fn given(limit: Bound<'_, PyAny>) -> Option<Bound<'_, PyAny>> {

@@ -83,7 +83,7 @@ impl ResourceRef {
         }
         let allocator = &self.allocator.device_allocator;
         // SAFETY: the memory is live and pinned; the caller guarantees the resource and the chain.
-        unsafe { allocator.bind(what, self.allocation(), place, || self.describe()) }?;
+        unsafe { allocator.bind(what, &self.allocation(), place, || self.describe()) }?;
         if let Some(binding) = bindings.get_mut(&what) {
             *binding = if what == self.handle() {
                 Binding::Own

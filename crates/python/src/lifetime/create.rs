@@ -15,11 +15,14 @@ use vkmem_engine::{
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, buffer_usage, image_kind};
 
 use super::bindings::Bindings;
+use super::location::{Location, LocationCell};
 use super::memory_listener::DeviceMemoryListener;
+use super::movable::{Movability, MoveGate};
 use super::ownership::{
-    AllocatorState, DeviceCore, Extras, Live, Location, PoolState, Resource, ResourceRef,
+    AllocatorState, DeviceCore, Extras, Live, PoolState, Resource, ResourceRef,
 };
 use super::pins::Pins;
+use super::table::Table;
 use crate::errors::out_of_host_memory;
 use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::CallSites;
@@ -225,7 +228,7 @@ impl Resource {
             host_access: options.host_access,
             families: created.families,
             open_mappings: AtomicU32::new(0),
-            location: created.location,
+            location: LocationCell::new(created.location),
             host_size: created.host_size,
             usage: created.usage,
             serial: AtomicU64::new(0),
@@ -311,6 +314,9 @@ impl AllocatorState {
             strict_host_access,
             background: Mutex::default(),
             default_transfers: OnceLock::new(),
+            moving: MoveGate::default(),
+            movables: Table::default(),
+            moves: OnceLock::new(),
         }
     }
 }
@@ -331,12 +337,13 @@ impl AllocatorState {
 
 impl PoolState {
     /// Creates the Rust half of a pool that the engine has just created.
-    pub fn new(allocator: &Arc<AllocatorState>, id: PoolId) -> Self {
+    pub fn new(allocator: &Arc<AllocatorState>, id: PoolId, movable: Movability) -> Self {
         Self {
             allocator: allocator.clone(),
             id,
             name: Mutex::default(),
             pins: Pins::default(),
+            movable,
             is_collected: AtomicBool::new(false),
         }
     }

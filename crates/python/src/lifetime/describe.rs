@@ -16,13 +16,13 @@ impl Resource {
     /// Returns the Vulkan handle.
     #[inline(always)]
     pub fn handle(&self) -> ResourceHandle {
-        self.location.handle
+        self.location.get().handle
     }
 
     /// Returns the allocation: memory object, offset and size.
     #[inline(always)]
-    pub fn allocation(&self) -> &Allocation {
-        &self.location.allocation
+    pub fn allocation(&self) -> Allocation {
+        self.location.get().allocation
     }
 
     /// Returns its number among all resources of the allocator, in the order of creation.

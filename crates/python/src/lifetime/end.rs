@@ -156,7 +156,11 @@ impl Resource {
     #[cold]
     #[inline(never)]
     pub(crate) fn close_after_transfers(&self, py: Python<'_>, verb: &str) -> PyResult<()> {
+        self.wait_while_moving(py)?;
         self.allocator.retire_background(py);
+        if let Some(moves) = self.allocator.moves() {
+            moves.wait_for(py, &self.allocator, self);
+        }
         match self.pins.close(py) {
             Err(_) if verb == RETIRE && self.has_views_alone() => {
                 self.pins.close_to_new(py);

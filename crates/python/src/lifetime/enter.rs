@@ -69,7 +69,10 @@ impl Resource {
     /// Pins the resource; raises after `destroy`.
     pub fn enter<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         self.allocator.device.check_process(py)?;
-        self.pins.pin(py).ok_or_else(|| self.ended_error(py))
+        match self.pins.pin(py) {
+            Some(pin) => Ok(pin),
+            None => self.enter_after_move(py)?.ok_or_else(|| self.ended_error(py)),
+        }
     }
 
     /// Raises if the resource has ended.

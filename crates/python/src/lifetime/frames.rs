@@ -69,14 +69,22 @@ impl AllocatorState {
     pub fn waiting(&self) -> (usize, u64) {
         let waiting = self.waiting.lock();
         let count = waiting.collected.len() + waiting.viewed.len();
-        (count, waiting.all().map(|it| it.pending.size).sum())
+        let bytes: u64 = waiting.all().map(|it| it.pending.size).sum();
+        drop(waiting);
+        let left = self.moves().map_or_else(Vec::new, |moves| moves.left());
+        (count + left.len(), bytes + left.iter().map(|it| it.1).sum::<u64>())
     }
 
     /// Returns allocation, usage and call site of each queued resource that has memory of its own.
     pub fn waiting_allocations(&self) -> Vec<(AllocationId, u64, Option<Origin>)> {
         let waiting = self.waiting.lock();
         let owners = waiting.all().filter(|it| it.pending.alias_of.is_none());
-        owners.map(|it| (it.pending.id, it.usage, it.origin)).collect()
+        let mut all: Vec<_> = owners.map(|it| (it.pending.id, it.usage, it.origin)).collect();
+        drop(waiting);
+        if let Some(moves) = self.moves() {
+            all.extend(moves.left().into_iter().map(|(id, _, usage, origin)| (id, usage, origin)));
+        }
+        all
     }
 
     /// Returns the handles of all queued buffers and images.
@@ -114,6 +122,18 @@ impl AllocatorState {
         self.frame.store(frame, Ordering::Relaxed);
         waiting.frames = waiting.frames.saturating_add(more);
         Ok(waiting.frames)
+    }
+
+    /// Returns the number of frames that have begun so far.
+    pub fn frames_begun(&self) -> u64 {
+        self.waiting.lock().frames
+    }
+
+    /// Whether no frame in flight can use what ended when so many frames had begun. Where no frame is ever begun,
+    /// there are none in flight.
+    pub fn is_unused_since(&self, frame: u64) -> bool {
+        let begun = self.frames_begun();
+        begun == 0 || frame.saturating_add(self.frames_in_flight) < begun
     }
 
     /// Removes and returns some queued resources that no frame in flight can use; to be called until empty.

@@ -30,14 +30,16 @@ use std::time::Instant;
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
-use vkmem_engine::{Allocation, AllocationId, HostRanges, PoolId, ResourceKind};
+use vkmem_engine::{AllocationId, HostRanges, PoolId, PoolKey, ResourceKind};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, TrackedLayout};
 
 use super::host_buffer::HeldBuffer;
+use super::location::LocationCell;
 use super::memory_listener::DeviceMemoryListener;
+use super::movable::{Movability, Movable, MoveGate};
 use super::pieces::Pieces;
 use super::pins::Pins;
-use super::{bindings, counted, live};
+use super::{bindings, counted, live, table};
 use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::{CallSites, Origin};
 use crate::observe::events::Events;
@@ -89,23 +91,13 @@ pub struct Resource {
     pub(crate) families: u16,
     /// Number of open mappings, including those of aliases.
     pub(crate) open_mappings: AtomicU32,
-    pub(super) location: Location,
+    pub(super) location: LocationCell,
     /// Size in bytes that the host can access: that of a buffer, or of the memory.
     pub host_size: u64,
     /// `VkBufferUsageFlags2` or `VkImageUsageFlags`; 0 for memory only.
     pub usage: u64,
     /// Its number among all resources of the allocator, in the order of creation.
     pub(super) serial: AtomicU64,
-}
-
-/// Handle and memory of a resource. Both change together when it is moved, so they are one value.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Location {
-    /// The buffer or image.
-    pub handle: ResourceHandle,
-    /// The memory; for an alias, its place in the memory of the other resource.
-    pub allocation: Allocation,
 }
 
 /// Optional parts of a resource: in a box, so that resources without them are small.
@@ -123,6 +115,8 @@ pub struct Extras {
     pub(super) layout: OnceLock<Arc<TrackedLayout>>,
     /// Open writers of non-coherent memory; those of an alias are its base's.
     pub(super) writers: Writers,
+    /// What it needs to move.
+    pub(super) movable: OnceLock<Box<Movable>>,
 }
 
 /// Base and name of an alias.
@@ -187,6 +181,12 @@ pub struct AllocatorState {
     pub background: Mutex<Vec<Arc<dyn Background>>, rank::Background>,
     /// The transfers of calls that name none.
     pub default_transfers: OnceLock<Arc<dyn Background>>,
+    /// Who moves resources at the moment.
+    pub moving: MoveGate,
+    /// Those that can move.
+    pub movables: table::Table<Resource>,
+    /// What moves resources, from the first move on.
+    pub moves: OnceLock<Arc<dyn Moves>>,
 }
 
 /// An ended resource, and how many frames had begun by then.
@@ -235,6 +235,18 @@ pub trait Background: Any + Send + Sync {
     fn end(&self, allocator: &AllocatorState);
 }
 
+/// What an allocator's resources have left where they were before they moved, until nothing can use it there.
+pub trait Moves: Background {
+    /// Waits until the contents of a resource are where it is now.
+    fn wait_for(&self, py: Python<'_>, allocator: &AllocatorState, resource: &Resource);
+
+    /// Waits for all moves, and releases what is left of them in some pools.
+    fn release(&self, py: Python<'_>, allocator: &AllocatorState, wanted: &dyn Fn(PoolKey) -> bool);
+
+    /// What is left: allocation and size in bytes, usage and call site of each.
+    fn left(&self) -> Vec<(AllocationId, u64, u64, Option<Origin>)>;
+}
+
 /// The Rust half of a `Pool`, kept alive by everything that was allocated from it.
 pub struct PoolState {
     /// The allocator it belongs to.
@@ -245,6 +257,8 @@ pub struct PoolState {
     pub name: Mutex<Option<Arc<str>>, rank::PoolName>,
     /// Pinned by running calls that use it; closed when the pool is.
     pub pins: Pins,
+    /// Whether what is created in it may move, unless the call says otherwise.
+    pub movable: Movability,
     /// Whether the cycle collector has cleared the object that `memory_allocate_next` points into.
     pub is_collected: AtomicBool,
 }

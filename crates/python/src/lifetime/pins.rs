@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use pyo3::Python;
 
 const CLOSED: u32 = 1 << 31;
+/// Beside [`CLOSED`]: it is open again after the move.
+const MOVING: u32 = 1 << 30;
 
 /// A count of users, and a bit that says that the object has ended.
 #[derive(Debug, Default)]
@@ -68,7 +70,7 @@ impl Pins {
                 self.set(CLOSED);
                 Ok(())
             }
-            state if state & CLOSED != 0 => Err(NotClosed::Already),
+            state if state & (CLOSED | MOVING) == CLOSED => Err(NotClosed::Already),
             _ => Err(NotClosed::InUse),
         }
     }
@@ -78,9 +80,28 @@ impl Pins {
         self.set(self.state() | CLOSED);
     }
 
+    /// Closes the object for the time in which it moves; false if it is in use or has ended.
+    pub fn begin_move(&self, _: Python<'_>) -> bool {
+        let is_unused = self.state() == 0;
+        if is_unused {
+            self.set(CLOSED | MOVING);
+        }
+        is_unused
+    }
+
+    /// Opens it again after a move, with one user if it is `used` from now on.
+    pub fn end_move(&self, _: Python<'_>, used: bool) {
+        self.set(u32::from(used));
+    }
+
+    /// Whether it moves: it is in use, and will be open again.
+    pub fn is_moving(&self) -> bool {
+        self.state() & MOVING != 0
+    }
+
     /// How many use it.
     pub fn count(&self) -> u32 {
-        self.state() & !CLOSED
+        self.state() & !(CLOSED | MOVING)
     }
 
     /// Undoes a [`close`](Self::close) when a later check fails.
@@ -91,12 +112,12 @@ impl Pins {
     /// Returns whether the object is closed.
     #[inline]
     pub fn is_closed(&self) -> bool {
-        self.state() & CLOSED != 0
+        self.state() & (CLOSED | MOVING) == CLOSED
     }
 
     /// Returns whether the object has users.
     pub fn is_in_use(&self) -> bool {
-        self.count() != 0
+        self.count() != 0 || self.is_moving()
     }
 }
 

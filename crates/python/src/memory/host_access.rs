@@ -265,6 +265,11 @@ impl Resource {
     /// memory, which has to be accessed instead.
     pub fn enter_memory<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         let pin = self.enter(py)?;
+        if let Some(moves) = self.allocator.moves()
+            && self.movable().is_some()
+        {
+            moves.wait_for(py, &self.allocator, self);
+        }
         if !self.dont_bind {
             return Ok(pin);
         }

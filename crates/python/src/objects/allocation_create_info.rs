@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBool, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::{
     AllocationCreateFlags, AllocationCreateInfo as EngineCreateInfo, MemoryPropertyFlags,
@@ -21,6 +21,7 @@ use crate::arguments::numbers::{
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
 use crate::interop::handle_types::export_types;
+use crate::lifetime::movable::{Movability, movability};
 use crate::lifetime::ownership::PoolState;
 use crate::package::unexpected_keyword;
 use crate::process::links::Link;
@@ -36,6 +37,8 @@ pub struct Keywords {
     pub user_data: Option<Link<PyAny>>,
     /// The pool to allocate from; `create` has its handle.
     pub pool: Option<Arc<PoolState>>,
+    /// Whether the resource may move; `None` leaves that to the pool.
+    pub movable: Option<Movability>,
     /// The caller's `Pool` object, which keeps alive what the pool needs to allocate.
     pool_object: Option<Link<Pool>>,
     /// The object that `memory_allocate_next` points into.
@@ -77,12 +80,61 @@ impl Keywords {
         self.user_data.as_ref().map(|data| Link::new(data.clone_ref(py)))
     }
 
+    /// Whether the buffer or image may move.
+    pub fn movability(&self) -> Movability {
+        let of_pool = || self.pool.as_ref().map_or(Movability::Fixed, |pool| pool.movable);
+        self.movable.unwrap_or_else(of_pool)
+    }
+
+    /// Keeps how a buffer or an image is created that may move, by what `keep` returns or says against it;
+    /// `None` if it stays. An exception where it cannot move, with the reason.
+    pub fn keep<T>(
+        &self,
+        py: Python<'_>,
+        keep: impl FnOnce() -> Result<T, &'static str>,
+    ) -> PyResult<Option<T>> {
+        if self.movability() == Movability::Fixed {
+            return Ok(None);
+        }
+        let create = &self.create;
+        let lazy = MemoryPropertyFlags::LAZILY_ALLOCATED;
+        let protected = MemoryPropertyFlags::PROTECTED;
+        let why = if create.flags.contains(AllocationCreateFlags::DONT_BIND) {
+            "DONT_BIND leaves it to the caller where it is bound"
+        } else if create.export_handle_types != 0 {
+            "its memory is exported (export_handle_types)"
+        } else if create.memory_allocate_next != 0 {
+            "its memory is allocated as memory_allocate_next says, which may not be known later"
+        } else if create.usage == MemoryUsage::GpuLazilyAllocated
+            || create.required_flags.contains(lazy)
+        {
+            "lazily allocated memory cannot be copied"
+        } else if create.required_flags.contains(protected) {
+            "protected memory cannot be copied"
+        } else {
+            match keep() {
+                Ok(kept) => return Ok(Some(kept)),
+                Err(why) => why,
+            }
+        };
+        Err(cannot_move(py, why))
+    }
+
+    /// An exception if `movable` was given to a call that creates nothing that could move.
+    pub fn refuse_movable(&self, py: Python<'_>, why: &str) -> PyResult<()> {
+        match self.movable {
+            None | Some(Movability::Fixed) => Ok(()),
+            Some(_) => Err(cannot_move(py, why)),
+        }
+    }
+
     fn copy(&self, py: Python<'_>) -> Self {
         Self {
             create: self.create,
             name: self.name.clone(),
             user_data: self.user_data(py),
             pool: self.pool.clone(),
+            movable: self.movable,
             pool_object: self.pool_object.as_ref().map(|pool| Link::new(pool.clone_ref(py))),
             next: self.next.as_ref().map(|next| Link::new(next.clone_ref(py))),
         }
@@ -120,6 +172,8 @@ impl Keywords {
                 self.pool_object = pool.map(|pool| Link::new(pool.clone().unbind()));
                 self.create.pool = self.pool.as_ref().map(|pool| pool.id);
             }
+            "movable" if value.is_none() => self.movable = None,
+            "movable" => self.movable = Some(movability(value)?),
             "name" if value.is_none() => self.name = None,
             "name" => self.name = Some(Text::string(value, key)?),
             "user_data" if value.is_none() => self.user_data = None,
@@ -128,6 +182,10 @@ impl Keywords {
         }
         Ok(true)
     }
+}
+
+fn cannot_move(py: Python<'_>, why: &str) -> PyErr {
+    invalid(py, format!("movable: it cannot move: {why}"))
 }
 
 fn pool<'a, 'py>(value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, Pool>> {
@@ -153,8 +211,9 @@ fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
 /// (`AllocationCreateFlags`), `required_flags`, `preferred_flags` and `not_preferred_flags`
 /// (`MemoryPropertyFlags`), `memory_type_bits` (bit i: type i may be used; 0: all), `min_alignment` (bytes, a
 /// power of two), `name`, `user_data` (any object), `allocation_info` (a set whose values are the defaults),
-/// `pool`, `priority` (0 to 1; of dedicated memory; ignored if `VK_EXT_memory_priority` is not enabled), and
-/// `export_handle_types` (`ExternalMemoryHandleType`), as which the memory can be exported.
+/// `pool`, `movable` (whether `Allocator.defragment` may move it), `priority` (0 to 1; of dedicated memory;
+/// ignored if `VK_EXT_memory_priority` is not enabled), and `export_handle_types`
+/// (`ExternalMemoryHandleType`), as which the memory can be exported.
 ///
 /// Outside of a pool that exports these types, an exportable allocation has a `VkDeviceMemory` of its own.
 /// That names the buffer or image (`VkMemoryDedicatedAllocateInfo`) if the driver prefers it or
@@ -230,6 +289,19 @@ impl AllocationCreateInfo {
     #[getter]
     fn export_handle_types<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         flags(py, "ExternalMemoryHandleType", self.keywords.create.export_handle_types.into())
+    }
+
+    /// Whether what is created may move (`Allocator.defragment`): a bool, or "with_address" where the caller
+    /// follows its device address; None leaves that to the pool.
+    #[getter]
+    fn movable<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(match self.keywords.movable {
+            None => None,
+            Some(Movability::WithAddress) => Some("with_address".into_pyobject(py)?.into_any()),
+            Some(other) => {
+                Some(PyBool::new(py, other == Movability::Movable).to_owned().into_any())
+            }
+        })
     }
 
     /// The pool to allocate from; None for the default pools.

@@ -38,7 +38,8 @@ impl Buffer {
         flags(slf.py(), "BufferUsage", resource.usage)
     }
 
-    /// Address of the buffer for shaders (`vkGetBufferDeviceAddress`).
+    /// Address of the buffer for shaders (`vkGetBufferDeviceAddress`). Whoever has asked for it keeps a movable
+    /// buffer where it is, unless that was created with `movable="with_address"`.
     ///
     /// Raises `FeatureNotPresentError` unless the device has `bufferDeviceAddress` enabled and the buffer was
     /// created with `BufferUsage.SHADER_DEVICE_ADDRESS`.
@@ -63,6 +64,9 @@ impl Buffer {
             ResourceHandle::Buffer(buffer) => unsafe { driver.buffer_device_address(buffer) },
             ResourceHandle::Image(_) | ResourceHandle::Memory => None,
         };
+        if let (Some(movable), Some(_)) = (resource.movable(), address) {
+            movable.give_address();
+        }
         address.ok_or_else(|| {
             feature_not_present(py, "the device was not opened with bufferDeviceAddress")
         })

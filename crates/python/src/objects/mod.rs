@@ -9,6 +9,7 @@ pub(crate) mod device;
 pub(crate) mod device_info;
 pub(crate) mod image;
 pub(crate) mod image_layout;
+pub(crate) mod moves;
 pub(crate) mod pool;
 pub(crate) mod resource;
 pub(crate) mod simulated;

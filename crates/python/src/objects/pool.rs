@@ -19,6 +19,7 @@ use crate::errors::{IntoPyResult, pinned, use_after_free};
 use crate::interop::handle_types::export_types;
 use crate::interpreter::detach;
 use crate::lifetime::close::{Closed, TO_END_ONE, in_use, leaked};
+use crate::lifetime::movable::{Movability, movability};
 use crate::lifetime::ownership::{AllocatorState, PoolState};
 use crate::lifetime::pins::NotClosed;
 use crate::lifetime::release::release_all;
@@ -44,6 +45,8 @@ pub struct PoolKeywords {
     pub has_memory_type: bool,
     /// An example of the resources, to find the memory type.
     pub like: Option<Py<PyAny>>,
+    /// Whether what is created in it may move.
+    movable: Movability,
     name: Option<String>,
     next: Option<Link<PyAny>>,
 }
@@ -55,6 +58,7 @@ impl PoolKeywords {
             rules: PoolCreateInfo::default(),
             has_memory_type: false,
             like: None,
+            movable: Movability::default(),
             name: None,
             next: None,
         };
@@ -81,6 +85,7 @@ impl PoolKeywords {
             | "memory_allocate_next"
             | "export_handle_types"
             | "fallback"
+            | "movable"
             | "name"
                 if value.is_none() => {}
             "memory_type_index" => {
@@ -103,6 +108,7 @@ impl PoolKeywords {
             }
             "export_handle_types" => rules.export_handle_types = export_types(value)?,
             "fallback" => rules.fallback = of_type(value, key, "a bool")?,
+            "movable" => self.movable = movability(value)?,
             "name" => self.name = Some(Text::string(value, key)?),
             _ => {
                 return Err(unexpected_keyword(value.py(), "create_pool", key));
@@ -113,7 +119,7 @@ impl PoolKeywords {
 
     /// Creates the Python object of a pool that the engine has created.
     pub fn create(self, id: PoolId, allocator: &Arc<AllocatorState>) -> Pool {
-        let state = PoolState::new(allocator, id);
+        let state = PoolState::new(allocator, id, self.movable);
         allocator.events.tell(EventKind::CreatePool, || Event::CreatePool(id));
         if self.name.is_some() {
             state.set_name(self.name.as_deref());
@@ -191,6 +197,9 @@ impl Pool {
         }
         let _inside = state.allocator.enter(py)?;
         state.allocator.retire_background(py);
+        if let Some(moves) = state.allocator.moves() {
+            moves.release(py, &state.allocator, &|pool_key| state.holds(pool_key));
+        }
         let count = state.allocator.live.lock().len() + state.allocator.waiting().0;
         check_room(py, count, TO_END_ONE)?;
         let live = state.allocator.live.lock().all();

@@ -9,6 +9,7 @@ use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::with_article;
 use vkmem_vulkan::{ResourceHandle, prefetch_bytes, prefetch_line};
 
+use crate::arguments::callback::{Callback, exchange};
 use crate::arguments::text::Text;
 use crate::errors::IntoPyResult;
 use crate::interop::export;
@@ -33,21 +34,23 @@ const TO_COLLECTOR: usize = 32;
 #[pyclass(name = "Resource", module = "vk_mem", subclass, frozen, weakref)]
 pub struct ResourceObject {
     pub resource: ResourceRef,
-    /// Copy of the resource's handle, which is in another cache line.
+    /// Copy of the handle that it was created with, to prefetch the driver's object.
     handle: u64,
     /// References that few objects have, allocated on first use.
-    others: OnceBox<Others>,
+    pub(super) others: OnceBox<Others>,
 }
 
 /// References to other Python objects.
 #[derive(Default)]
-struct Others {
+pub(super) struct Others {
     user_data: Mutex<Option<Link<PyAny>>, rank::UserData>,
     /// The `Buffer` or `Image` that this `Allocation` belongs to, and whose user data it shows.
     owner: Option<Link<ResourceObject>>,
     /// The object whose memory this one uses, if that refers to other objects: so that the cycle collector
     /// can traverse them.
     memory: Mutex<Option<Link<ResourceObject>>, rank::MemoryOwner>,
+    /// Called when it has moved.
+    pub(super) on_move: Callback,
 }
 
 impl ResourceObject {
@@ -177,7 +180,8 @@ impl ResourceObject {
     fn vulkan_handle(&self, py: Python<'_>) -> PyResult<u64> {
         self.resource.check_live(py)?;
         let is_memory = self.has_owner() || self.resource.handle() == ResourceHandle::Memory;
-        Ok(if is_memory { self.resource.allocation().memory.0 } else { self.handle })
+        let resource = &self.resource;
+        Ok(if is_memory { resource.allocation().memory.0 } else { resource.handle().raw() })
     }
 
     /// Returns whether it belongs to a `Buffer` or an `Image`.
@@ -493,6 +497,9 @@ impl ResourceObject {
         if let Some(owner) = &others.owner {
             visit.call(&**owner)?;
         }
+        if let Some(callback) = others.on_move.try_lock() {
+            visit.call(&*callback)?;
+        }
         match others.memory.try_lock().as_deref() {
             Some(Some(memory)) => visit.call(&**memory),
             _ => Ok(()),
@@ -501,6 +508,7 @@ impl ResourceObject {
 
     fn __clear__(&self) {
         let Some(others) = self.others.get() else { return };
+        exchange(&others.on_move, None);
         let before = (others.user_data.lock().take(), others.memory.lock().take());
         drop(before);
     }

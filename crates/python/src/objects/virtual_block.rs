@@ -1,15 +1,16 @@
 //! `vk_mem.VirtualBlock`: the suballocators for resources other than Vulkan memory.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyAnyMethods, PyTuple};
+use pyo3::types::{PyAnyMethods, PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::suballocator::SlotKey;
 use vkmem_engine::words::counted;
-use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualRequest};
+use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualMove, VirtualRequest};
 
 use super::statistics::Statistics;
 use crate::arguments::numbers::{refuse_handle, unsigned};
@@ -19,7 +20,7 @@ use crate::arguments::{arrays, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory, to_py_of_item, use_after_free};
 use crate::interpreter::{detach, enter_thread};
 use crate::lifetime::extras::text_of;
-use crate::package::VIRTUAL_ALLOCATIONS;
+use crate::package::{VIRTUAL_ALLOCATIONS, VIRTUAL_MOVE};
 use crate::process::forks::Process;
 use crate::process::host_memory;
 use crate::process::links::Link;
@@ -38,6 +39,8 @@ pub struct VirtualBlock {
     /// User data by handle; most handles have none.
     user_data: Mutex<HashMap<u64, Link<PyAny>>, rank::UserData>,
     process: Process,
+    /// Whether allocations may be elsewhere than where they were made.
+    has_moved: AtomicBool,
 }
 
 /// A range of a `VirtualBlock`.
@@ -45,7 +48,8 @@ pub struct VirtualBlock {
 pub struct VirtualAllocation {
     block: Link<VirtualBlock>,
     handle: u64,
-    offset: u64,
+    /// Where it was when somebody asked last.
+    offset: AtomicU64,
     size: u64,
 }
 
@@ -130,7 +134,8 @@ impl VirtualBlock {
         let algorithm = options::algorithm(py, &algorithm.0)?;
         let block = Engine::new(unsigned(size, "size")?, algorithm).or_raise(py)?;
         let (block, user_data) = (Mutex::new(block), Mutex::default());
-        Ok(Self { block, user_data, process: Process::current() })
+        let has_moved = AtomicBool::new(false);
+        Ok(Self { block, user_data, process: Process::current(), has_moved })
     }
 
     /// Size in the caller's unit.
@@ -192,8 +197,7 @@ impl VirtualBlock {
         if let Some(data) = user_data {
             this.user_data.lock().insert(handle, Link::new(data));
         }
-        let block = Link::new(slf.clone().unbind());
-        Ok(VirtualAllocation { block, handle, offset: made.offset, size: made.size })
+        Ok(VirtualAllocation::new(slf, handle, made.offset, made.size))
     }
 
     /// Allocates many ranges, all or none.
@@ -312,8 +316,46 @@ impl VirtualBlock {
         let handle = handle_of(slf, handle)?;
         let found = slf.get().engine(slf.py())?.lock().info(SlotKey::from_bits(handle));
         let found = found.map_err(|error| stale(slf.py(), &error))?;
-        let block = Link::new(slf.clone().unbind());
-        Ok(VirtualAllocation { block, handle, offset: found.offset, size: found.size })
+        Ok(VirtualAllocation::new(slf, handle, found.offset, found.size))
+    }
+
+    /// Moves allocations down, so that free ranges become fewer and larger, and returns the moves: a list of
+    /// `VirtualMove`.
+    ///
+    /// The block has its new layout at once; handles, sizes, alignments and user data stay. Copy the contents
+    /// in the order of the list: a destination may overlap its own source (copy as `memmove` does), but no
+    /// source of a later move. `algorithm` is one of
+    ///
+    /// - "fast": moves into free ranges that exist,
+    /// - "balanced": also slides allocations down over free ranges of at least half their size,
+    /// - "full" or "extensive": slides all together, so that nothing is free below the last allocation but
+    ///   what alignments require.
+    ///
+    /// A buddy block joins free ranges of equal size, whichever is given.
+    ///
+    /// Raises `FeatureNotPresentError` for a linear block, whose order is the caller's; `InvalidArgumentError`.
+    #[pyo3(signature = (*, algorithm = Text("balanced".into())), text_signature = "($self, *, algorithm='balanced')")]
+    fn defragment<'py>(
+        slf: &Bound<'py, Self>,
+        py: Python<'py>,
+        algorithm: Text,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let this = slf.get();
+        host_memory::check(py)?;
+        let algorithm = options::defragmentation_algorithm(py, &algorithm.0)?;
+        let engine = this.engine(py)?;
+        let move_class = VIRTUAL_MOVE.get(py)?;
+        // Before the first offset changes: other threads may read offsets.
+        this.has_moved.store(true, Relaxed);
+        let moves = detach(py, || engine.lock().defragment(algorithm)).or_raise(py)?;
+        let list = PyList::empty(py);
+        for it in moves {
+            let VirtualMove { key, old_offset, new_offset, size } = it;
+            let allocation = VirtualAllocation::new(slf, key.to_bits(), new_offset, size);
+            let (old, new, size) = (Number(old_offset), Number(new_offset), Number(size));
+            list.append(move_class.call1((allocation, old, new, size))?)?;
+        }
+        Ok(list)
     }
 
     /// Increases the size of the block; allocations keep their offsets.
@@ -384,6 +426,25 @@ impl VirtualBlock {
     }
 }
 
+impl VirtualAllocation {
+    fn new(block: &Bound<'_, VirtualBlock>, handle: u64, offset: u64, size: u64) -> Self {
+        let block = Link::new(block.clone().unbind());
+        Self { block, handle, offset: AtomicU64::new(offset), size }
+    }
+
+    /// Returns the offset, which only a defragmentation changes. That of a freed one is the last one known.
+    fn offset_now(&self) -> u64 {
+        let block = self.block.get();
+        if block.has_moved.load(Relaxed)
+            && block.process.is_this()
+            && let Ok(found) = block.block.lock().info(SlotKey::from_bits(self.handle))
+        {
+            self.offset.store(found.offset, Relaxed);
+        }
+        self.offset.load(Relaxed)
+    }
+}
+
 #[pymethods]
 impl VirtualAllocation {
     /// Handle for `free`, `free_many` and `info`.
@@ -392,10 +453,10 @@ impl VirtualAllocation {
         Number(self.handle)
     }
 
-    /// Offset in the block, in the caller's unit.
+    /// Offset in the block, in the caller's unit; changes when the block is defragmented.
     #[getter]
     fn offset(&self) -> Number {
-        Number(self.offset)
+        Number(self.offset_now())
     }
 
     /// Requested size, in the caller's unit.
@@ -454,6 +515,6 @@ impl VirtualAllocation {
     }
 
     fn __repr__(&self) -> String {
-        format!("<vk_mem.VirtualAllocation of {} at {}>", self.size, self.offset)
+        format!("<vk_mem.VirtualAllocation of {} at {}>", self.size, self.offset_now())
     }
 }

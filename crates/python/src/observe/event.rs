@@ -70,6 +70,17 @@ pub struct Visible {
     pub size: u64,
 }
 
+/// A resource that has moved to other memory.
+#[derive(Clone, Copy)]
+pub struct Relocated {
+    /// The memory that it was in.
+    pub before: AllocationId,
+    /// The memory that it is in.
+    pub after: AllocationId,
+    /// Size in bytes.
+    pub size: u64,
+}
+
 /// A change of an allocator. All but `Create` may come on a thread that does not hold the GIL.
 pub enum Event<'a> {
     /// Resources were created; no lock is held, so Python code may run.
@@ -83,6 +94,8 @@ pub enum Event<'a> {
     },
     /// Resources are about to be destroyed and their memory freed.
     Free(Batch<'a, dyn Observable + 'a>),
+    /// Resources have moved to other memory. What they leave behind is freed without an event.
+    Move(&'a [Relocated]),
     /// Memory was mapped (`vmaMapMemory`).
     Map(AllocationId),
     /// A map was undone (`vmaUnmapMemory`).
@@ -126,6 +139,7 @@ macro_rules! event_kinds {
 event_kinds! {
     Create: "create",
     Free: "free",
+    Move: "move",
     Map: "map",
     Unmap: "unmap",
     Flush: "flush",
@@ -150,6 +164,7 @@ impl Event<'_> {
         match self {
             Self::Create { .. } => EventKind::Create,
             Self::Free(_) => EventKind::Free,
+            Self::Move(_) => EventKind::Move,
             Self::Map(_) => EventKind::Map,
             Self::Unmap(_) => EventKind::Unmap,
             Self::Flush(_) => EventKind::Flush,
@@ -167,6 +182,7 @@ impl Event<'_> {
         let count = match self {
             Self::Create { resources, .. } => resources.len(),
             Self::Free(resources) => resources.len(),
+            Self::Move(moved) => moved.len(),
             Self::Flush(ranges) | Self::Invalidate(ranges) => ranges.len(),
             _ => 1,
         };

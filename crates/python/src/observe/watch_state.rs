@@ -9,7 +9,7 @@ use vkmem_engine::AllocationId;
 use vkmem_engine::lock::{Mutex, rank};
 
 use super::call_site::CallSites;
-use super::event::{Event, EventKind, Traced};
+use super::event::{Event, EventKind, Relocated, Traced};
 use super::events::Listener;
 use crate::process::host_memory::check_room;
 
@@ -99,6 +99,16 @@ impl Rows {
         }
     }
 
+    /// Keeps the rows of what has other memory now.
+    fn rename(&mut self, moved: &[Relocated]) {
+        for it in moved {
+            // There is room, as one was removed.
+            if let Some(row) = self.live.remove(&it.before) {
+                self.live.insert(it.after, row);
+            }
+        }
+    }
+
     /// Returns the row of a label; `None` if there is no host memory for another.
     fn row(&mut self, label: Option<String>) -> Option<usize> {
         let reserved = self.by_label.try_reserve(1).and_then(|()| self.rows.try_reserve(1));
@@ -175,10 +185,14 @@ impl WatchState {
 
 impl Listener for WatchState {
     fn interest(&self) -> u32 {
-        EventKind::Create.bit() | EventKind::Free.bit()
+        EventKind::Create.bit() | EventKind::Free.bit() | EventKind::Move.bit()
     }
 
     fn receive(&self, event: &Event<'_>) {
+        if let Event::Move(moved) = event {
+            // Whoever moves it: its end is counted by the memory that it has then.
+            return self.inner.lock().rename(moved);
+        }
         if !self.is_here() {
             return;
         }

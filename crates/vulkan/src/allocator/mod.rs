@@ -7,6 +7,7 @@ mod destroy;
 mod image_limits;
 pub(crate) mod import;
 mod many;
+pub(crate) mod recreate;
 pub(crate) mod request;
 mod resource_api;
 pub(crate) mod sharing;

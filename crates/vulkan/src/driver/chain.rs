@@ -57,6 +57,58 @@ pub(crate) unsafe fn external_types_of_image(info: &vk::ImageCreateInfo<'_>) -> 
     }
 }
 
+/// The known structures in the chain of a `VkBufferCreateInfo`.
+#[derive(Debug, Default)]
+pub(crate) struct OfBuffer {
+    /// Usage of a `VkBufferUsageFlags2CreateInfo`, which replaces that of the create info.
+    pub(crate) wide_usage: Option<u64>,
+    /// Handle types of a `VkExternalMemoryBufferCreateInfo`.
+    pub(crate) handle_types: u32,
+    /// Whether a `VkBufferOpaqueCaptureAddressCreateInfo` or `VkBufferDeviceAddressCreateInfoEXT` asks for an
+    /// address.
+    pub(crate) has_capture_address: bool,
+    /// Whether there are other structures.
+    pub(crate) has_others: bool,
+}
+
+/// Reads the chain of a buffer.
+///
+/// # Safety
+/// The `pNext` chain is valid.
+pub(crate) unsafe fn of_buffer(info: &vk::BufferCreateInfo<'_>) -> OfBuffer {
+    let mut read = OfBuffer::default();
+    let mut next = info.p_next.cast::<vk::BaseInStructure<'static>>();
+    while !next.is_null() {
+        // SAFETY: not null, and the caller guarantees a valid chain.
+        let structure = unsafe { &*next };
+        match structure.s_type {
+            vk::StructureType::BUFFER_USAGE_FLAGS_2_CREATE_INFO_KHR => {
+                let found = next.cast::<vk::BufferUsageFlags2CreateInfoKHR<'_>>();
+                // SAFETY: `s_type` identifies the structure.
+                read.wide_usage = Some(unsafe { *found }.usage.as_raw());
+            }
+            vk::StructureType::EXTERNAL_MEMORY_BUFFER_CREATE_INFO => {
+                let found = next.cast::<vk::ExternalMemoryBufferCreateInfo<'_>>();
+                // SAFETY: `s_type` identifies the structure.
+                read.handle_types = unsafe { *found }.handle_types.as_raw();
+            }
+            vk::StructureType::BUFFER_OPAQUE_CAPTURE_ADDRESS_CREATE_INFO => {
+                let found = next.cast::<vk::BufferOpaqueCaptureAddressCreateInfo<'_>>();
+                // SAFETY: `s_type` identifies the structure.
+                read.has_capture_address |= unsafe { *found }.opaque_capture_address != 0;
+            }
+            vk::StructureType::BUFFER_DEVICE_ADDRESS_CREATE_INFO_EXT => {
+                let found = next.cast::<vk::BufferDeviceAddressCreateInfoEXT<'_>>();
+                // SAFETY: `s_type` identifies the structure.
+                read.has_capture_address |= unsafe { *found }.device_address != 0;
+            }
+            _ => read.has_others = true,
+        }
+        next = structure.p_next;
+    }
+    read
+}
+
 /// The known structures in the chain of a `VkImageCreateInfo`.
 #[derive(Debug, Default)]
 pub(crate) struct OfImage {

@@ -8,6 +8,7 @@ pub mod format;
 pub(crate) mod host_image_copy;
 pub mod image_format;
 pub(crate) mod image_layouts;
+pub mod kept_info;
 pub(crate) mod ownership;
 pub(crate) mod resource_handle;
 pub(crate) mod submission;

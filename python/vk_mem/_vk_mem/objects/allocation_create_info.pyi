@@ -1,4 +1,4 @@
-from typing import Any, Self, Unpack, final
+from typing import Any, Literal, Self, Unpack, final
 
 from vk_mem._typing import AllocationKeywords
 from vk_mem._vk_mem.objects.pool import Pool
@@ -32,6 +32,8 @@ class AllocationCreateInfo:
     def memory_allocate_next(self) -> object: ...
     @property
     def export_handle_types(self) -> ExternalMemoryHandleType: ...
+    @property
+    def movable(self) -> bool | Literal["with_address"] | None: ...
     @property
     def pool(self) -> Pool | None: ...
     @property

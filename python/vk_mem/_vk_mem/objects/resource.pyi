@@ -1,6 +1,6 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, TypeVar, overload
 
 import numpy.typing as npt
 from typing_extensions import Buffer as PythonBuffer
@@ -9,6 +9,9 @@ from typing_extensions import CapsuleType, disjoint_base
 from vk_mem._typing import Choice, SupportsArrayInterface
 from vk_mem._vk_mem.memory import Mapping
 from vk_mem.interop.bindings import _Parameter
+from vk_mem.memory.defragmentation import Move
+
+_OnMove = TypeVar("_OnMove", bound=Callable[[list[Move]], object] | None)
 
 @disjoint_base
 class Resource:
@@ -22,6 +25,11 @@ class Resource:
     def user_data(self, value: object) -> None: ...
     @property
     def alive(self) -> bool: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def movable(self) -> bool: ...
+    def on_move(self, callback: _OnMove) -> _OnMove: ...
     @property
     def mapped(self) -> memoryview | None: ...
     def map(

@@ -1,6 +1,7 @@
 //! [`Arena`]: all blocks of one pool under one index. Grows, shrinks, and prefetches the next block.
 
 mod many;
+pub(crate) mod moving;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::lock::{Condvar, Mutex, MutexGuard, rank};
 use crate::pools::block_sizes::{BlockSizes, FIRST_BLOCK_HALVINGS};
 use crate::pools::blocks::{Blocks, PlacedHandle, PlacedRegion};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
+use crate::pools::moves::MovingRegions;
 use crate::pools::setup::{Setup, take_memory};
 use crate::pools::snapshot::{BlockSnapshot, BlocksSnapshot, NO_ROOM, RegionSnapshot};
 use crate::request::PoolCreateInfo;
@@ -39,6 +41,8 @@ struct State {
     refusals: u64,
     /// Whether a block was requested ahead of time, or was refused and is not to be requested again.
     prefetching: bool,
+    /// Regions that take part in moves.
+    moving: MovingRegions,
 }
 
 impl State {
@@ -100,7 +104,14 @@ impl Arena {
         let (of_type, min_count) = (rules.memory_type_index, rules.min_block_count);
         let blocks = Blocks::new(suballocator, ledger, of_type, setup.retention, min_count);
         let (growing, growing_size, refusals, prefetching) = (0, 0, 0, false);
-        let state = Mutex::new(State { blocks, growing, growing_size, refusals, prefetching });
+        let state = Mutex::new(State {
+            blocks,
+            growing,
+            growing_size,
+            refusals,
+            prefetching,
+            moving: MovingRegions::default(),
+        });
         let (setup, grown) = (setup.clone(), Condvar::new());
         Self { setup, pool_key, rules: *rules, sizes, state, grown }
     }

@@ -1,6 +1,7 @@
 //! [`Pool`]: memory of one type with its rules: the default pool of each memory type, and custom pools.
 
 mod many;
+mod moving;
 pub(crate) mod place;
 
 use std::sync::Arc;

@@ -22,13 +22,17 @@ pub(crate) struct AllocationPlace {
 }
 
 impl Pool {
+    /// Returns `bufferImageGranularity` in bytes; 1 if the pool ignores it.
+    pub(crate) fn granularity(&self) -> u64 {
+        match self.rules.ignore_buffer_image_granularity {
+            true => 1,
+            false => self.setup.device.info().limits.buffer_image_granularity,
+        }
+    }
+
     /// Returns the place of an allocation; `None` if the id is stale.
     pub(crate) fn place(&self, id: AllocationId) -> Option<AllocationPlace> {
-        let granularity = if self.rules.ignore_buffer_image_granularity {
-            1
-        } else {
-            self.setup.device.info().limits.buffer_image_granularity
-        };
+        let granularity = self.granularity();
         if id.is_dedicated() {
             let (memory, target) = self.dedicated.memory(id.key)?;
             return Some(AllocationPlace {

@@ -300,6 +300,7 @@ impl<N: Entries<Node>, C: Entries<Chunk>> Hot<'_, N, C> {
         node.previous = previous;
         node.next = next;
         node.set_live(offset, request.size, request.kind, footprint.wrapping_sub(request.size));
+        node.set_alignment(request.alignment);
         Placement { key: self.slots.begin_life(index, node), block: BlockIndex(block), offset }
     }
 

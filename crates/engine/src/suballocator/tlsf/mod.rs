@@ -39,6 +39,7 @@ macro_rules! hot {
 mod check;
 mod deferred;
 mod hot;
+mod moving;
 mod multiple;
 mod run;
 mod settle;

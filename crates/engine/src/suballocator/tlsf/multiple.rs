@@ -21,6 +21,10 @@ impl Tlsf {
         if !self.make_room() {
             return None;
         }
+        if !self.regions.try_reserve_odd_alignment(request.alignment) {
+            self.host_memory_failed = true;
+            return None;
+        }
         let found = self.search(size, request);
         if !found.is_found() {
             return None;
@@ -36,6 +40,7 @@ impl Tlsf {
         let known = (Some(whole), class_of(whole));
         let placement = hot!(self, hot => hot.take(found, known, rounded, request));
         self.count_in(placement.key, placement.block);
+        self.regions.note_odd_alignment(placement.key, request.alignment);
         Some(placement.key)
     }
 

@@ -10,6 +10,8 @@
 //! is one unused range. After Knowlton, "A fast storage allocator" (1965), with one free list per order
 //! for all blocks.
 
+mod moving;
+
 use super::bins::{Bins, class_of};
 use super::granularity::conflict;
 use super::interface::Suballocator;
@@ -262,6 +264,7 @@ impl Buddy {
         let block = self.regions.block_of(index);
         let node = self.regions.node_mut(index);
         node.set_live_in_power(node.offset, request.size, request.kind, size.ilog2());
+        node.set_alignment(request.alignment);
         self.blocks[block as usize].live += 1;
         self.regions.begin_life(index)
     }
@@ -319,7 +322,12 @@ impl Suballocator for Buddy {
         if !self.has_room() {
             return None;
         }
+        if !self.regions.try_reserve_odd_alignment(request.alignment) {
+            self.host_memory_failed = true;
+            return None;
+        }
         let key = self.place_at_multiple(request)?;
+        self.regions.note_odd_alignment(key, request.alignment);
         Some(self.regions.placement(key))
     }
 

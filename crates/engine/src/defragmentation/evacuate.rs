@@ -1,0 +1,226 @@
+//! Emptying blocks: the emptiest into the free regions of the fullest, or one with many gaps into an empty
+//! one.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::cursor::Cursor;
+use super::figures::{BlockFigures, emptiest_first, is_linear};
+use super::gaps::Gaps;
+use super::pass::Pass;
+use super::state::PlanState;
+use crate::pools::arena::moving::Destination;
+use crate::pools::pool::Pool;
+use crate::request::DefragmentationAlgorithm as Algorithm;
+use crate::suballocator::BlockIndex;
+use crate::suballocator::moving::MovableRegion;
+
+/// Refilling may move this many times the bytes of the block that it makes superfluous.
+const REFILL_PER_BLOCK: u64 = 4;
+
+/// Blocks that are being emptied.
+#[derive(Debug, Default)]
+pub(super) struct Evacuation {
+    /// The blocks to be emptied, the next one first.
+    victims: VecDeque<u32>,
+    /// The blocks that stay.
+    kept: HashSet<u32>,
+    /// The free regions of the blocks that stay.
+    room: Gaps,
+    /// Those of the others: a region may also go to another victim, if that is fuller.
+    room_of_others: Gaps,
+    cursor: Option<Cursor>,
+    /// Regions that were read and not dealt with yet, the next one last.
+    read: Vec<MovableRegion>,
+    /// Whether the cursor has more.
+    has_more: bool,
+    /// Whether the regions move by kind, and of which kinds now: first linear ones, then all others.
+    group: Option<Group>,
+}
+
+/// Kinds of resources that may share a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    Linear,
+    Others,
+}
+
+impl Group {
+    fn has(self, region: &MovableRegion) -> bool {
+        is_linear(region.kind) == (self == Self::Linear)
+    }
+}
+
+impl Evacuation {
+    /// Chooses the blocks with the fewest live bytes, such that the others can hold everything: this moves
+    /// the fewest bytes.
+    pub fn of_emptiest(plan: &PlanState) -> Self {
+        let (blocks, pinned) = (&plan.blocks, &plan.pinned);
+        let live: u64 = blocks.iter().map(|it| it.live).sum();
+        let is_in_use = |index: &&u32| blocks.get(**index as usize).is_some_and(|it| it.live > 0);
+        let mut kept: HashSet<u32> = pinned.iter().filter(is_in_use).copied().collect();
+        let mut room: u64 = kept.iter().map(|&it| blocks[it as usize].capacity).sum();
+        let mut victims = emptiest_first(blocks, pinned);
+        while room < live
+            && let Some(fullest) = victims.pop()
+        {
+            room = room.saturating_add(blocks[fullest as usize].capacity);
+            kept.insert(fullest);
+        }
+        let mut it = Self { victims: victims.into(), kept, ..Self::default() };
+        if it.victims.is_empty() {
+            return it;
+        }
+        for &(block, free) in &plan.gaps {
+            if it.kept.contains(&block.0) {
+                it.room.add(block, free);
+            } else if blocks.get(block.0 as usize).is_some_and(BlockFigures::is_in_use) {
+                it.room_of_others.add(block, free);
+            }
+        }
+        it
+    }
+
+    /// Chooses one block to be moved into an empty one.
+    fn into_empty(plan: &PlanState, victim: u32, empty: u32, by_kind: bool) -> Self {
+        let group = by_kind.then_some(Group::Linear);
+        let mut it =
+            Self { victims: [victim].into(), kept: [empty].into(), group, ..Self::default() };
+        for &(block, free) in plan.gaps.iter().filter(|(block, _)| block.0 == empty) {
+            it.room.add(block, free);
+        }
+        it
+    }
+}
+
+impl PlanState {
+    /// Empties blocks as far as the pass has room; returns the rest, `None` if there is none.
+    pub(super) fn evacuate(
+        &mut self,
+        pool: &Pool,
+        mut it: Evacuation,
+        pass: &mut Pass<'_>,
+    ) -> Option<Evacuation> {
+        while !pass.is_full() {
+            if let Some(region) = it.read.last().copied() {
+                if !pass.has_room_for(region.size) {
+                    break;
+                }
+                it.read.pop();
+                self.evacuate_region(pool, &mut it, &region, pass);
+                continue;
+            }
+            let victim = *it.victims.front()?;
+            let cursor = it.cursor.get_or_insert_with(|| {
+                it.has_more = true;
+                Cursor::new(BlockIndex(victim))
+            });
+            if it.has_more {
+                it.has_more = cursor.read(pool, pass, &mut it.read);
+                it.read.reverse();
+                if let Some(group) = it.group {
+                    it.read.retain(|region| group.has(region));
+                }
+            } else if it.group == Some(Group::Linear) {
+                (it.group, it.cursor) = (Some(Group::Others), None);
+            } else {
+                it.leave_victim();
+            }
+        }
+        Some(it)
+    }
+
+    fn evacuate_region(
+        &mut self,
+        pool: &Pool,
+        it: &mut Evacuation,
+        region: &MovableRegion,
+        pass: &mut Pass<'_>,
+    ) {
+        let from = region.block.0;
+        if !self.admits(pool, pass, region) {
+            // The block cannot become empty: it is better filled.
+            self.pinned.insert(from);
+            it.leave_victim();
+            it.kept.insert(from);
+            return;
+        }
+        let sizes = (region.size, surely_fits(pool, region));
+        let mut try_in = |plan: &mut Self, block, free| {
+            plan.propose(pool, pass, region, &Destination::In(block, free))
+        };
+        let placed = it.room.place(sizes, |_| true, |block, free| try_in(self, block, free));
+        if let Some((block, rest)) = placed {
+            rest.into_iter().for_each(|rest| it.room.add(block, rest));
+            return;
+        }
+        let blocks = std::mem::take(&mut self.blocks);
+        let left = blocks.get(from as usize).map_or(0, |it| it.live);
+        let is_fuller = |block: BlockIndex| {
+            let other = blocks.get(block.0 as usize);
+            block.0 != from
+                && other.is_some_and(|it| it.is_in_use() && it.live + region.footprint > left)
+        };
+        let others = &mut it.room_of_others;
+        let placed = others.place(sizes, is_fuller, |block, free| try_in(self, block, free));
+        self.blocks = blocks;
+        if let Some((block, rest)) = placed {
+            self.note_moved(region, block);
+            rest.into_iter().for_each(|rest| others.add(block, rest));
+        }
+    }
+
+    /// Begins to refill an empty block, if that brings the pool nearer to a block less.
+    pub(super) fn refill(&mut self, pool: &Pool) -> Option<Evacuation> {
+        if !matches!(self.algorithm, Algorithm::Full | Algorithm::Extensive) {
+            return None;
+        }
+        let least = self.blocks.iter().filter(|it| it.is_in_use()).map(|it| it.capacity).min();
+        let empty = (0u32..).zip(&self.blocks).find(|(_, it)| it.is_empty());
+        let (Some((empty, room)), Some(least)) = (empty, least) else { return None };
+        let can_be = |index: &u32| {
+            let it = &self.blocks[*index as usize];
+            it.gaps > 1 && it.live <= room.capacity && !self.refilled.contains(index)
+        };
+        let mut victims = emptiest_first(&self.blocks, &self.pinned);
+        victims.retain(can_be);
+        let sorts = self.algorithm == Algorithm::Extensive && pool.granularity() > 1;
+        let mixed = victims.iter().find(|&&it| sorts && self.blocks[it as usize].is_mixed());
+        let victim = *match self.is_worth_refilling(&victims, least) {
+            true => victims.first(),
+            false => mixed,
+        }?;
+        self.refilled.insert(empty);
+        Some(Evacuation::into_empty(self, victim, empty, sorts))
+    }
+}
+
+impl PlanState {
+    /// Returns whether the first of these blocks have free memory for a whole block, so that joining it makes
+    /// one superfluous, without moving many times its bytes.
+    fn is_worth_refilling(&self, victims: &[u32], least: u64) -> bool {
+        let (mut free, mut moved) = (0u64, 0u64);
+        for &victim in victims {
+            let it = &self.blocks[victim as usize];
+            (free, moved) = (free.saturating_add(it.free()), moved.saturating_add(it.live));
+            if free >= least {
+                return moved <= least.saturating_mul(REFILL_PER_BLOCK);
+            }
+        }
+        false
+    }
+}
+
+impl Evacuation {
+    fn leave_victim(&mut self) {
+        self.victims.pop_front();
+        self.read.clear();
+        self.cursor = None;
+    }
+}
+
+/// Returns the size of a free region that is large enough for a region whatever its alignment and page conflicts
+/// cost, in bytes.
+fn surely_fits(pool: &Pool, region: &MovableRegion) -> u64 {
+    let costs = region.alignment.saturating_add(2 * pool.granularity()).saturating_add(32);
+    region.footprint.saturating_add(costs)
+}

@@ -1,0 +1,221 @@
+//! Defragmentation: moves of resources to places that leave less unused memory.
+
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use vkmem_engine::DefragmentationInfo;
+
+use super::Allocator;
+use super::steps::{STEP_BYTES, STEP_MOVES};
+use crate::arguments::callback::callable;
+use crate::arguments::numbers::{quantity, real, unsigned};
+use crate::arguments::options::thoroughness;
+use crate::arguments::text::Text;
+use crate::errors::{IntoPyResult, invalid};
+use crate::lifetime::enter::enter_pool;
+use crate::moving::callbacks;
+use crate::moving::mover::Mover;
+use crate::moving::passes::Defragmentation;
+use crate::moving::protocol::ProtocolRun;
+use crate::moving::run::{Pass, Run, statistics};
+use crate::objects::pool::Pool;
+use crate::objects::resource::ResourceObject;
+
+/// Limits of one pass of `defragment`: enough for the device to be busy, and little enough to look for signals
+/// in between.
+const PASS_BYTES: u64 = 256 << 20;
+const PASS_MOVES: u32 = 1024;
+
+impl Allocator {
+    /// Makes the moves of a pass, and tells of them.
+    pub(super) fn pass(&self, py: Python<'_>, run: &mut Run) -> PyResult<Pass> {
+        let pass = run.pass(py, &self.state)?;
+        callbacks::tell(&self.state, &pass.moved);
+        callbacks::call(py, &self.handlers.moved, &pass.moved);
+        Ok(pass)
+    }
+}
+
+#[pymethods]
+impl Allocator {
+    /// Moves movable buffers and images together, so that blocks become empty and are given back to the device;
+    /// returns `DefragmentationStatistics`.
+    ///
+    /// What was created with `movable=True`, or in a pool with that, gets a new handle at a better place; the
+    /// device copies its contents, and `on_move` tells of it. With frames (`set_current_frame_index`) old handles
+    /// and their memory are released when no frame in flight can use them; without, when the copies have ended,
+    /// so no command that was recorded with an old handle may be submitted after this call. The copies run on
+    /// the device's own queue, after everything that was submitted to that.
+    ///
+    /// `pool` is the pool to tidy, by default all default pools. `algorithm` is "fast", "balanced", "full" or
+    /// "extensive" (`VmaDefragmentationFlagBits`). It ends after `max_bytes` bytes or `max_seconds`, if they are
+    /// given; the last move may exceed them. `progress(statistics)` is called after each step; an exception in
+    /// it ends the call, and what has moved has moved.
+    ///
+    /// An image in layout UNDEFINED (`Image.layout`) is created anew without its texels: set the layout after
+    /// commands of your own. What is mapped, viewed, aliased, or whose device address was asked for stays, and is
+    /// counted in `not_moved`.
+    ///
+    /// Raises `FeatureNotPresentError` for a pool with the linear algorithm, `InvalidArgumentError`, and the
+    /// errors of creating buffers and images: then the resources of that step are where they were.
+    #[pyo3(
+        signature = (
+            *, pool = None, algorithm = None, max_bytes = None, max_seconds = None, progress = None
+        ),
+        text_signature = "($self, *, pool=None, algorithm='balanced', max_bytes=None, max_seconds=None, progress=None)"
+    )]
+    fn defragment<'py>(
+        &self,
+        py: Python<'py>,
+        pool: Option<&Bound<'py, Pool>>,
+        algorithm: Option<Text>,
+        max_bytes: Option<&Bound<'py, PyAny>>,
+        max_seconds: Option<&Bound<'py, PyAny>>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = self.state.enter(py)?;
+        let algorithm = thoroughness(py, algorithm)?;
+        let from = pool.map(|pool| pool.get().state.clone());
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
+        let most = max_bytes.map_or(Ok(u64::MAX), |it| unsigned(it, "max_bytes"))?;
+        let seconds = max_seconds.map(|it| real(it, "max_seconds")).transpose()?;
+        let time = seconds
+            .map(Duration::try_from_secs_f64)
+            .transpose()
+            .map_err(|_| invalid(py, format!("max_seconds is {}", seconds.unwrap_or_default())))?;
+        let until = time.and_then(|time| Instant::now().checked_add(time));
+        let info = DefragmentationInfo {
+            pool: from.as_ref().map(|pool| pool.id),
+            algorithm,
+            ..DefragmentationInfo::default()
+        };
+        let mut run = Run::begin(py, &self.state, &info)?;
+        loop {
+            let left = most.saturating_sub(run.figures().done.bytes_moved);
+            if left == 0 || until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+            run.limit(left.min(PASS_BYTES), PASS_MOVES);
+            let pass = self.pass(py, &mut run)?;
+            if pass.is_done {
+                break;
+            }
+            // The room that this frees is used by the next pass.
+            let mover = Mover::of(&self.state);
+            mover.settle_all(py, &self.state)?;
+            if let Some(progress) = progress {
+                progress.call1((statistics(py, &run.figures())?,))?;
+            }
+            py.check_signals()?;
+        }
+        run.count_mapped(&self.state, info.pool);
+        let figures = run.figures();
+        run.end(&self.state);
+        self.handlers.call_pending(py, &self.state);
+        statistics(py, &figures)
+    }
+
+    /// Makes a few of the moves that `defragment` would make, to be called once a frame; returns the
+    /// `DefragmentationStatistics` of the step.
+    ///
+    /// It moves at most `max_bytes` bytes and `max_moves` resources; a resource that is larger moves alone. It
+    /// does not wait for the device: what the copies leave behind is released by a later step or
+    /// `set_current_frame_index`. Once there is nothing more to move, a step costs little until something is
+    /// created or destroyed. `pool` and `algorithm` are those of `defragment`.
+    ///
+    /// Raises what `defragment` raises.
+    #[pyo3(
+        signature = (max_bytes = None, max_moves = None, *, pool = None, algorithm = None),
+        text_signature = "($self, max_bytes=16777216, max_moves=128, *, pool=None, algorithm='balanced')"
+    )]
+    fn defragment_step<'py>(
+        &self,
+        py: Python<'py>,
+        max_bytes: Option<&Bound<'py, PyAny>>,
+        max_moves: Option<&Bound<'py, PyAny>>,
+        pool: Option<&Bound<'py, Pool>>,
+        algorithm: Option<Text>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = self.state.enter(py)?;
+        let algorithm = thoroughness(py, algorithm)?;
+        let from = pool.map(|pool| pool.get().state.clone());
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
+        let max_bytes = max_bytes.map_or(Ok(STEP_BYTES), |it| quantity(it, "max_bytes"))?;
+        let max_moves = max_moves.map_or(Ok(STEP_MOVES.into()), |it| quantity(it, "max_moves"))?;
+        let wanted = (from.as_ref().map(|pool| pool.id), algorithm);
+        let max_moves = u32::try_from(max_moves).unwrap_or(u32::MAX);
+        let figures = self.step(py, wanted, max_bytes, max_moves)?;
+        self.handlers.call_pending(py, &self.state);
+        statistics(py, &figures)
+    }
+
+    /// Begins a defragmentation whose copies the caller makes (`vmaBeginDefragmentation`), for programs that
+    /// record them into command buffers of their own; returns a `Defragmentation`, to be used as a context manager
+    /// and iterated over. Each `DefragmentationPass` has `moves`, whose `create_buffer()` and `create_image()` make
+    /// the new handles. The caller copies, and waits for the copies and for all that uses the old handles, before
+    /// it goes on to the next pass: then the resources have their new handles, and the old ones are destroyed.
+    ///
+    /// Movable resources take part, and any `Buffer`, `Image` or `Allocation` in `resources`. What was mapped,
+    /// viewed or destroyed by the end of a pass stays. `pool` and `algorithm` are those of `defragment`; a pass
+    /// moves at most `max_bytes_per_pass` bytes and `max_allocations_per_pass` resources (0: no limit). Before each
+    /// pass `break_callback()` is called, and a true result ends the iteration.
+    ///
+    /// Raises `FeatureNotPresentError` for a pool with the linear algorithm.
+    #[pyo3(
+        signature = (
+            resources = None, *, pool = None, algorithm = None, max_bytes_per_pass = None,
+            max_allocations_per_pass = None, break_callback = None
+        ),
+        text_signature = "($self, resources=(), *, pool=None, algorithm='balanced', max_bytes_per_pass=0, max_allocations_per_pass=0, break_callback=None)"
+    )]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn begin_defragmentation(
+        &self,
+        py: Python<'_>,
+        resources: Option<&Bound<'_, PyAny>>,
+        pool: Option<&Bound<'_, Pool>>,
+        algorithm: Option<Text>,
+        max_bytes_per_pass: Option<&Bound<'_, PyAny>>,
+        max_allocations_per_pass: Option<&Bound<'_, PyAny>>,
+        break_callback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Defragmentation> {
+        let _inside = self.state.enter(py)?;
+        let algorithm = thoroughness(py, algorithm)?;
+        let from = pool.map(|pool| pool.get().state.clone());
+        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
+        let limit = |value: Option<&Bound<'_, PyAny>>, name| {
+            value.map_or(Ok(0), |value| quantity(value, name))
+        };
+        let most = limit(max_allocations_per_pass, "max_allocations_per_pass")?;
+        let mut given = Vec::new();
+        for object in resources.map(|it| it.try_iter()).transpose()?.into_iter().flatten() {
+            let object = object?;
+            let resource = self.check_here(&object, "Buffer, Image or Allocation")?;
+            resource.resource.check_live(py)?;
+            given.push(object.cast_into::<ResourceObject>()?.unbind());
+        }
+        let info = DefragmentationInfo {
+            pool: from.as_ref().map(|pool| pool.id),
+            algorithm,
+            max_bytes_per_pass: limit(max_bytes_per_pass, "max_bytes_per_pass")?,
+            max_moves_per_pass: u32::try_from(most).unwrap_or(u32::MAX),
+            ..DefragmentationInfo::default()
+        };
+        let interrupt = break_callback.map(callable).transpose()?.flatten();
+        let run = ProtocolRun::begin(&self.state, &info).or_raise(py)?;
+        Ok(Defragmentation::new(self.state.clone(), run, given, interrupt))
+    }
+
+    /// Calls `callback(moves)` with a list of `Move`, once for each step of a defragmentation in which resources
+    /// moved: after the copies were submitted, and before the old handles are retired. Views, descriptors and
+    /// recorded commands of these are to be made anew then. `Resource.on_move` is for single resources.
+    ///
+    /// The callback runs without locks in the call that moves, and may use the allocator. An exception in it is
+    /// printed (`sys.unraisablehook`), not raised. There is one callback at a time; None removes it. Returns the
+    /// callback, so it can be used as a decorator.
+    fn on_move<'py>(&self, callback: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = self.state.enter(callback.py())?;
+        self.handlers.set_moved(&callback)?;
+        Ok(callback)
+    }
+}

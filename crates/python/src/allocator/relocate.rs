@@ -1,0 +1,97 @@
+//! Moves of single resources to wherever there is room, so that tests need no plan for one.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationRequest};
+use vkmem_engine::{
+    AllocationCreateInfo, AllocationId, Error, MemoryPropertyFlags, MemoryUsage, PoolKey,
+};
+use vkmem_vulkan::ResourceHandle;
+
+use super::Allocator;
+use crate::errors::to_py;
+use crate::interpreter::detach;
+use crate::lifetime::ownership::{Resource, ResourceRef};
+use crate::moving::callbacks;
+use crate::moving::mover::{FreedCounts, Mover};
+use crate::moving::obstacle::Obstacle;
+use crate::moving::step::{self, Planned};
+
+/// The request for other memory like that which a movable resource has.
+fn request_like(resource: &Resource) -> Option<AllocationRequest> {
+    let now = resource.allocation();
+    let mut create =
+        AllocationCreateInfo { usage: MemoryUsage::Unknown, ..AllocationCreateInfo::default() };
+    if now.mapped.is_some() {
+        create.flags |= AllocationCreateFlags::MAPPED;
+        create.required_flags |= MemoryPropertyFlags::HOST_VISIBLE;
+    }
+    if let PoolKey::Custom(pool) = now.id.pool_key() {
+        create.pool = Some(pool);
+    }
+    let allocator = &resource.allocator.device_allocator;
+    // SAFETY: live handles of this device.
+    let mut request = unsafe {
+        match resource.handle() {
+            ResourceHandle::Memory => return None,
+            ResourceHandle::Buffer(buffer) => allocator.request_for_buffer(buffer, &create),
+            ResourceHandle::Image(image) => allocator.request_for_image(image, None, &create),
+        }
+    };
+    request.kind = resource.kind;
+    request.requirements.memory_type_bits = 1 << now.memory_type_index;
+    request.requirements.size = now.size;
+    request.dedicated = None;
+    Some(request)
+}
+
+impl Allocator {
+    fn free_destinations(&self, py: Python<'_>, destinations: &[AllocationId]) {
+        if !destinations.is_empty() {
+            detach(py, || drop(self.state.engine().free_many(destinations)));
+        }
+    }
+}
+
+#[pymethods]
+impl Allocator {
+    /// Moves resources to wherever there is room; returns how many have moved. For tests: `defragment` knows
+    /// where they are better off.
+    fn _relocate(&self, py: Python<'_>, objects: Vec<Bound<'_, PyAny>>) -> PyResult<usize> {
+        let _inside = self.state.enter(py)?;
+        let engine = self.state.engine();
+        Mover::of(&self.state).settle_all(py, &self.state)?;
+        let turn = self.state.moving.enter(py)?;
+        let mut planned: Vec<Planned> = Vec::new();
+        let made = objects.iter().try_for_each(|object| {
+            let resource: ResourceRef =
+                self.check_here(object, "Buffer or Image")?.resource.clone();
+            if Obstacle::of(&resource).is_some() {
+                return Ok(());
+            }
+            let Some(request) = request_like(&resource) else { return Ok(()) };
+            let made = detach(py, || engine.allocate(&request));
+            let destination = made.map_err(|error| to_py(py, &error))?;
+            planned.push(Planned { resource, destination });
+            Ok(())
+        });
+        let ids: Vec<AllocationId> = planned.iter().map(|it| it.destination.id).collect();
+        let mut commit = |it: &Planned| -> Result<Allocation, Error> {
+            let (before, after) = (it.resource.allocation().id, it.destination.id);
+            engine.set_name(after, engine.name(before)?.as_deref())?;
+            Ok(it.destination)
+        };
+        let counts = Arc::new(FreedCounts::default());
+        let done =
+            made.and_then(|()| step::run(py, &self.state, &turn, planned, &counts, &mut commit));
+        drop(turn);
+        let step = done.inspect_err(|_| self.free_destinations(py, &ids))?;
+        let unused: Vec<_> = step.stayed.iter().map(|(it, _)| it.destination.id).collect();
+        self.free_destinations(py, &unused);
+        callbacks::tell(&self.state, &step.moved);
+        callbacks::call(py, &self.handlers.moved, &step.moved);
+        self.handlers.call_pending(py, &self.state);
+        Ok(step.moved.len())
+    }
+}

@@ -1,0 +1,180 @@
+//! Defragmentation in steps: one at a time, or by itself at the beginning of a frame.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyBool;
+use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo, HeapBudget, PoolId};
+
+use super::Allocator;
+use crate::arguments::numbers::{quantity, real, unsigned_32};
+use crate::arguments::options::thoroughness;
+use crate::arguments::text::Text;
+use crate::errors::invalid;
+use crate::lifetime::ownership::{AllocatorState, Background};
+use crate::moving::mover::Mover;
+use crate::moving::run::{Figures, Run};
+
+/// Limits of `defragment_step`.
+pub const STEP_BYTES: u64 = 16 << 20;
+/// See [`STEP_BYTES`].
+pub const STEP_MOVES: u32 = 128;
+/// Regions that a step looks at, so that its time does not grow with the number of live allocations.
+const STEP_REGIONS: u32 = 4096;
+
+/// How much of each heap is in use: blocks and allocations, their numbers and bytes.
+type Usage = Vec<(u64, u64, u64, u64)>;
+
+fn usage(budgets: &[HeapBudget]) -> Usage {
+    let figures = |it: &HeapBudget| {
+        (it.block_count.into(), it.block_bytes, it.allocation_count, it.allocation_bytes)
+    };
+    budgets.iter().map(figures).collect()
+}
+
+/// A defragmentation that goes on from step to step.
+pub struct Steps {
+    /// When the beginning of a frame makes one.
+    auto: Option<Policy>,
+    run: Mutex<Option<(Wanted, Run)>, rank::Stepping>,
+    /// What was in use when there was nothing more to move.
+    tidy: Mutex<Option<(Wanted, Usage)>, rank::Stepping>,
+}
+
+impl Steps {
+    /// Without a run.
+    pub fn new(auto: Option<Policy>) -> Self {
+        Self { auto, run: Mutex::default(), tidy: Mutex::default() }
+    }
+}
+
+/// When the beginning of a frame makes a step, and how large that is.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    share: f64,
+    max_bytes: u64,
+    max_moves: u32,
+    algorithm: DefragmentationAlgorithm,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            share: 0.125,
+            max_bytes: STEP_BYTES,
+            max_moves: STEP_MOVES,
+            algorithm: DefragmentationAlgorithm::default(),
+        }
+    }
+}
+
+impl Policy {
+    /// Reads `auto_defragment`: a bool, or a `DefragmentationPolicy`.
+    pub fn read(value: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        if value.is_none() {
+            return Ok(None);
+        }
+        if let Ok(on) = value.cast::<PyBool>() {
+            return Ok(on.is_true().then(Self::default));
+        }
+        let py = value.py();
+        let (Ok(share), Ok(bytes), Ok(moves), Ok(name)) = (
+            value.getattr("share"),
+            value.getattr("max_bytes"),
+            value.getattr("max_moves"),
+            value.getattr("algorithm"),
+        ) else {
+            let kind = value.get_type().name()?;
+            let why =
+                format!("auto_defragment must be a bool or a DefragmentationPolicy, not {kind}");
+            return Err(PyTypeError::new_err(why));
+        };
+        let share = real(&share, "share")?;
+        if share.is_nan() || share < 0.0 {
+            return Err(invalid(py, format!("share is {share}, not 0 or more")));
+        }
+        let name = Text::string(&name, "algorithm")?;
+        Ok(Some(Self {
+            share,
+            max_bytes: quantity(&bytes, "max_bytes")?,
+            max_moves: unsigned_32(&moves, "max_moves")?,
+            algorithm: thoroughness(py, Some(Text(name)))?,
+        }))
+    }
+
+    /// Whether so much more is held than is in use that a block could be given back.
+    fn is_due(&self, state: &AllocatorState, budgets: &[HeapBudget]) -> bool {
+        let engine = state.engine();
+        let info = engine.device().info();
+        (0u32..).zip(budgets).any(|(heap, it)| {
+            let types = (0u32..).zip(&info.types).filter(|(_, of)| of.heap_index == heap);
+            let block = types.map(|(index, _)| engine.preferred_block_size(index)).max();
+            let slack = (it.allocation_bytes as f64 * self.share) as u64;
+            let enough = it.allocation_bytes.saturating_add(slack);
+            it.block_bytes > enough.saturating_add(block.unwrap_or(0))
+        })
+    }
+}
+
+/// What the steps tidy, and how.
+type Wanted = (Option<PoolId>, DefragmentationAlgorithm);
+
+impl Allocator {
+    /// Makes the moves of one step. A run that has ended begins anew when something has changed.
+    pub(super) fn step(
+        &self,
+        py: Python<'_>,
+        wanted: Wanted,
+        max_bytes: u64,
+        max_moves: u32,
+    ) -> PyResult<Figures> {
+        let (pool, algorithm) = wanted;
+        let kept = self.steps.run.lock().take();
+        let (mut run, is_new) = match kept {
+            Some((of, run)) if of == wanted => (run, false),
+            other => {
+                if let Some((_, run)) = other {
+                    run.end(&self.state);
+                }
+                let now = usage(&self.state.engine().heap_budgets());
+                if self.steps.tidy.lock().as_ref() == Some(&(wanted, now)) {
+                    Mover::of(&self.state).retire(py, &self.state);
+                    return Ok(Figures::default());
+                }
+                let info = DefragmentationInfo {
+                    pool,
+                    algorithm,
+                    max_regions_per_pass: STEP_REGIONS,
+                    ..DefragmentationInfo::default()
+                };
+                (Run::begin(py, &self.state, &info)?, true)
+            }
+        };
+        let before = if is_new { Figures::default() } else { run.figures() };
+        // No limit of 0: that would be none.
+        run.limit(max_bytes.max(1), max_moves.max(1));
+        let pass = self.pass(py, &mut run)?;
+        let figures = run.figures();
+        if !pass.is_done {
+            *self.steps.run.lock() = Some((wanted, run));
+        } else {
+            run.end(&self.state);
+            let now = usage(&self.state.engine().heap_budgets());
+            *self.steps.tidy.lock() = Some((wanted, now));
+        }
+        Ok(figures.since(&before))
+    }
+
+    /// Makes a step at the beginning of a frame, if one is due. Exceptions are printed: the frame has begun.
+    pub(super) fn step_by_itself(&self, py: Python<'_>) {
+        let Some(policy) = &self.steps.auto else { return };
+        let goes_on = self.steps.run.lock().is_some();
+        if !goes_on && !policy.is_due(&self.state, &self.state.engine().heap_budgets()) {
+            return;
+        }
+        let wanted = (None, policy.algorithm);
+        if let Err(error) = self.step(py, wanted, policy.max_bytes, policy.max_moves) {
+            error.write_unraisable(py, None);
+        }
+    }
+}

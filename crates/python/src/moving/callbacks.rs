@@ -1,0 +1,81 @@
+//! Telling listeners and the program what has moved.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::step::Moved;
+use crate::arguments::callback::{Callback, current};
+use crate::lifetime::location::Location;
+use crate::lifetime::ownership::AllocatorState;
+use crate::objects::resource::ResourceObject;
+use crate::observe::event::{Event, EventKind, Relocated};
+use crate::package::{LOCATION, MOVE};
+use crate::process::forks::in_one_process;
+
+/// A `Location` of Python.
+pub fn location<'py>(py: Python<'py>, it: &Location) -> PyResult<Bound<'py, PyAny>> {
+    let place = &it.allocation;
+    LOCATION.get(py)?.call1((place.memory.0, place.offset, place.size, place.memory_type_index))
+}
+
+/// Tells listeners that resources have moved.
+pub fn tell(allocator: &AllocatorState, moved: &[Moved]) {
+    if moved.is_empty() || !allocator.events.is_heard(EventKind::Move) {
+        return;
+    }
+    let relocated = |it: &Moved| Relocated {
+        before: it.before.allocation.id,
+        after: it.after.allocation.id,
+        size: it.after.allocation.size,
+    };
+    let moved: Vec<Relocated> = moved.iter().map(relocated).collect();
+    allocator.events.tell(EventKind::Move, || Event::Move(&moved));
+}
+
+/// Calls the callbacks of the resources that have moved, each once, and that of their allocator. Exceptions are
+/// printed: the move has taken place.
+pub fn call(py: Python<'_>, of_allocator: &Callback, moved: &[Moved]) {
+    if let Err(error) = try_call(py, of_allocator, moved) {
+        error.write_unraisable(py, None);
+    }
+}
+
+fn try_call(py: Python<'_>, of_allocator: &Callback, moved: &[Moved]) -> PyResult<()> {
+    let of_allocator = current(py, of_allocator);
+    let mut all = Vec::new();
+    // By the identity of the callback: one that many resources have is called once.
+    let mut by_callback: Vec<(Bound<'_, PyAny>, Bound<'_, PyList>)> = Vec::new();
+    let places = PyDict::new(py);
+    for it in moved {
+        // Without its object nobody can be interested.
+        let Some(object) = ResourceObject::of_movable(py, &it.resource) else { continue };
+        let callback = object.get().move_callback(py);
+        if callback.is_none() && of_allocator.is_none() {
+            continue;
+        }
+        let (before, after) = (location(py, &it.before)?, location(py, &it.after)?);
+        let (old, new) = (it.before.handle.raw(), it.after.handle.raw());
+        let told = MOVE.get(py)?.call1((object, old, new, before, after))?;
+        if let Some(callback) = callback {
+            let key = callback.as_ptr() as usize;
+            match places.get_item(key)? {
+                Some(place) => by_callback[place.extract::<usize>()?].1.append(&told)?,
+                None => {
+                    places.set_item(key, by_callback.len())?;
+                    by_callback.push((callback, PyList::new(py, [&told])?));
+                }
+            }
+        }
+        all.push(told);
+    }
+    if let Some(callback) = of_allocator.filter(|_| !all.is_empty()) {
+        by_callback.push((callback, PyList::new(py, all)?));
+    }
+    for (callback, moves) in by_callback {
+        let called = in_one_process(py, || callback.call1((moves,)));
+        if let Err(error) = called.and_then(|it| it) {
+            error.write_unraisable(py, Some(&callback));
+        }
+    }
+    Ok(())
+}

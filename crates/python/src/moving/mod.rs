@@ -1,0 +1,9 @@
+//! Moves of resources: new handles, copies by the device, and what is left until nothing can use it.
+
+pub(crate) mod callbacks;
+pub(crate) mod mover;
+pub(crate) mod obstacle;
+pub(crate) mod passes;
+pub(crate) mod protocol;
+pub(crate) mod run;
+pub(crate) mod step;

@@ -1,0 +1,203 @@
+//! One step: resources get new handles at their destinations, and the device copies what is in them.
+
+use std::sync::Arc;
+
+use ash::vk::ImageLayout;
+use pyo3::prelude::*;
+use vkmem_engine::{Allocation, Error};
+use vkmem_vulkan::{Relocation, ResourceHandle, Submission, layout_after};
+
+use super::mover::{FreedCounts, Left, Mover};
+use super::obstacle::Obstacle;
+use crate::errors::to_py;
+use crate::interpreter::detach;
+use crate::lifetime::location::Location;
+use crate::lifetime::movable::MoveTurn;
+use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
+
+const UNDEFINED: ImageLayout = ImageLayout::UNDEFINED;
+
+/// A resource, and the memory that was allocated for it elsewhere.
+pub struct Planned {
+    /// What is to move.
+    pub resource: ResourceRef,
+    /// Where to.
+    pub destination: Allocation,
+}
+
+/// A resource that has moved.
+pub struct Moved {
+    /// What has moved.
+    pub resource: ResourceRef,
+    /// Where it was.
+    pub before: Location,
+    /// Where it is.
+    pub after: Location,
+}
+
+/// What a step did.
+#[derive(Default)]
+pub struct Step {
+    /// What has moved.
+    pub moved: Vec<Moved>,
+    /// What has not, and why.
+    pub stayed: Vec<(Planned, Obstacle)>,
+}
+
+/// Resources that nothing else can use until this is dropped.
+struct Frozen<'a, 'py> {
+    py: Python<'py>,
+    planned: &'a [Planned],
+    /// Whether each has moved: those have a pin when they are opened again.
+    moved: Vec<bool>,
+}
+
+impl Drop for Frozen<'_, '_> {
+    fn drop(&mut self) {
+        for (index, it) in self.planned.iter().enumerate() {
+            let has_moved = self.moved.get(index).is_some_and(|it| *it);
+            it.resource.pins.end_move(self.py, has_moved);
+        }
+    }
+}
+
+/// Closes a resource to all others for a move; says what is in the way.
+fn freeze(py: Python<'_>, resource: &Resource) -> Result<(), Obstacle> {
+    match Obstacle::of(resource) {
+        Some(why) => Err(why),
+        None if resource.pins.begin_move(py) => Ok(()),
+        None => Err(Obstacle::InUse),
+    }
+}
+
+/// What the plan says of a destination when the copy to it was submitted: the memory as it is from then on, with
+/// the name of the old one. An error where the resource has to stay.
+pub type Commit<'a> = &'a mut dyn FnMut(&Planned) -> Result<Allocation, Error>;
+
+/// Moves resources to their destinations. Those that something uses at the moment stay, and are returned with the
+/// reason. After an error all of them are where they were. The caller frees the destinations of what stays.
+///
+/// The device may still be copying when this returns: what is left at the old places is with the [`Mover`], and
+/// released for the counts of a run.
+pub fn run(
+    py: Python<'_>,
+    allocator: &Arc<AllocatorState>,
+    _turn: &MoveTurn<'_>,
+    planned: Vec<Planned>,
+    counts: &Arc<FreedCounts>,
+    commit: Commit<'_>,
+) -> PyResult<Step> {
+    let (mut step, mut ready) = (Step::default(), Vec::new());
+    for it in planned {
+        match freeze(py, &it.resource) {
+            Ok(()) => ready.push(it),
+            Err(why) => step.stayed.push((it, why)),
+        }
+    }
+    let mut frozen = Frozen { py, planned: &ready, moved: Vec::new() };
+    if ready.is_empty() {
+        return Ok(step);
+    }
+    let submitted = detach(py, || create_and_copy(allocator, &ready));
+    let (handles, submission) = submitted.map_err(|error| to_py(py, &error))?;
+    let places: Vec<Option<Allocation>> = ready.iter().map(|it| commit(it).ok()).collect();
+    swap(py, allocator, &ready, &handles, &places, &mut step);
+    // The device writes to what has moved from now on.
+    frozen.moved = places.iter().map(Option::is_some).collect();
+    drop(frozen);
+    let all = ready.into_iter().zip(handles).zip(&places);
+    let unwanted: Vec<_> = all.filter(|(_, place)| place.is_none()).map(|(it, _)| it).collect();
+    if !unwanted.is_empty() {
+        let (stay, handles): (Vec<Planned>, Vec<ResourceHandle>) = unwanted.into_iter().unzip();
+        detach(py, || undo(allocator, submission, &handles));
+        step.stayed.extend(stay.into_iter().map(|it| (it, Obstacle::InUse)));
+    }
+    for it in &step.moved {
+        it.resource.enter_as_movable(Some(it.before.allocation.id));
+    }
+    let left = step.moved.iter().map(|it| Left {
+        handle: it.before.handle,
+        id: it.before.allocation.id,
+        size: it.before.allocation.size,
+        usage: it.resource.usage,
+        origin: it.resource.origin(),
+    });
+    let resources = step.moved.iter().map(|it| it.resource.clone()).collect();
+    Mover::of(allocator).add(allocator, submission, resources, left.collect(), counts);
+    Ok(step)
+}
+
+/// Waits for copies that are not wanted any more, and destroys the handles that they write to.
+fn undo(allocator: &AllocatorState, submission: Submission, handles: &[ResourceHandle]) {
+    let allocator = &allocator.device_allocator;
+    // An error says that nothing runs any more.
+    while !allocator.driver().wait(submission, u64::MAX).unwrap_or(true) {}
+    // SAFETY: created for this step, and the copies have ended.
+    unsafe { allocator.destroy_handles(handles) };
+}
+
+/// Creates the new handles, and submits the copies to them.
+fn create_and_copy(
+    allocator: &AllocatorState,
+    ready: &[Planned],
+) -> Result<(Vec<ResourceHandle>, Submission), Error> {
+    let relocations: Vec<Relocation<'_>> = ready
+        .iter()
+        .filter_map(|it| {
+            Some(Relocation {
+                kept: &it.resource.movable()?.kept,
+                source: it.resource.handle(),
+                destination: it.destination,
+                layout: it.resource.movable_layout().map_or(UNDEFINED, |layout| layout.get()),
+            })
+        })
+        .collect();
+    let device_allocator = &allocator.device_allocator;
+    // SAFETY: the destinations were allocated for this, and nothing else knows them.
+    let handles = unsafe { device_allocator.recreate(&relocations)? };
+    let mut commands = Vec::new();
+    for (relocation, handle) in relocations.iter().zip(&handles) {
+        relocation.add_copies(*handle, &mut commands);
+    }
+    if commands.is_empty() {
+        return Ok((handles, Submission::NONE));
+    }
+    // SAFETY: nothing uses the resources, as they are closed, and both places stay until the submission has
+    // ended.
+    match unsafe { device_allocator.driver().submit(&commands) } {
+        Ok(submission) => Ok((handles, submission)),
+        Err(error) => {
+            // SAFETY: nothing was submitted, or has ended.
+            unsafe { device_allocator.destroy_handles(&handles) };
+            Err(error.into())
+        }
+    }
+}
+
+/// Puts the new handles and places where the old ones were.
+fn swap(
+    py: Python<'_>,
+    allocator: &AllocatorState,
+    ready: &[Planned],
+    handles: &[ResourceHandle],
+    places: &[Option<Allocation>],
+    step: &mut Step,
+) {
+    let mut live = allocator.live.lock();
+    for ((it, handle), place) in ready.iter().zip(handles).zip(places) {
+        let Some(place) = place else { continue };
+        let after = Location { handle: *handle, allocation: *place };
+        let before = it.resource.relocate(py, &mut live, after);
+        step.moved.push(Moved { resource: it.resource.clone(), before, after });
+    }
+    let is_complete = allocator.device.bindings.is_complete();
+    drop(live);
+    for layout in step.moved.iter().filter_map(|it| it.resource.movable_layout()) {
+        layout.set(layout_after(layout.get()));
+    }
+    let entries = step.moved.iter().map(|it| (it.after.handle, false));
+    if allocator.device.bindings.enter(entries, is_complete).is_err() {
+        // The next bind of an unknown handle looks at all live resources once more.
+        allocator.device.bindings.set_incomplete();
+    }
+}
