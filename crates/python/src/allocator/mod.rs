@@ -14,6 +14,7 @@ mod memory_types;
 mod new_texels;
 mod relocate;
 mod statistics;
+mod stepping;
 mod steps;
 mod transfers;
 

@@ -4,28 +4,26 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo, HeapBudget, PoolId};
+use vkmem_engine::{DefragmentationAlgorithm, HeapBudget, PoolId};
 
-use super::Allocator;
 use crate::arguments::numbers::{quantity, real, unsigned_32};
 use crate::arguments::options::thoroughness;
 use crate::arguments::text::Text;
 use crate::errors::invalid;
-use crate::lifetime::ownership::{AllocatorState, Background};
-use crate::moving::mover::Mover;
-use crate::moving::run::{Figures, Run};
+use crate::lifetime::ownership::AllocatorState;
+use crate::moving::run::Run;
 
 /// Limits of `defragment_step`.
 pub const STEP_BYTES: u64 = 16 << 20;
 /// See [`STEP_BYTES`].
 pub const STEP_MOVES: u32 = 128;
 /// Regions that a step looks at, so that its time does not grow with the number of live allocations.
-const STEP_REGIONS: u32 = 4096;
+pub const STEP_REGIONS: u32 = 4096;
 
 /// How much of each heap is in use: blocks and allocations, their numbers and bytes.
-type Usage = Vec<(u64, u64, u64, u64)>;
+pub type Usage = Vec<(u64, u64, u64, u64)>;
 
-fn usage(budgets: &[HeapBudget]) -> Usage {
+pub fn usage(budgets: &[HeapBudget]) -> Usage {
     let figures = |it: &HeapBudget| {
         (it.block_count.into(), it.block_bytes, it.allocation_count, it.allocation_bytes)
     };
@@ -35,10 +33,10 @@ fn usage(budgets: &[HeapBudget]) -> Usage {
 /// A defragmentation that goes on from step to step.
 pub struct Steps {
     /// When the beginning of a frame makes one.
-    auto: Option<Policy>,
-    run: Mutex<Option<(Wanted, Run)>, rank::Stepping>,
+    pub auto: Option<Policy>,
+    pub run: Mutex<Option<(Wanted, Run)>, rank::Stepping>,
     /// What was in use when there was nothing more to move.
-    tidy: Mutex<Option<(Wanted, Usage)>, rank::Stepping>,
+    pub tidy: Mutex<Option<(Wanted, Usage)>, rank::Stepping>,
 }
 
 impl Steps {
@@ -52,9 +50,9 @@ impl Steps {
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     share: f64,
-    max_bytes: u64,
-    max_moves: u32,
-    algorithm: DefragmentationAlgorithm,
+    pub max_bytes: u64,
+    pub max_moves: u32,
+    pub algorithm: DefragmentationAlgorithm,
 }
 
 impl Default for Policy {
@@ -103,7 +101,7 @@ impl Policy {
     }
 
     /// Whether so much more is held than is in use that a block could be given back.
-    fn is_due(&self, state: &AllocatorState, budgets: &[HeapBudget]) -> bool {
+    pub fn is_due(&self, state: &AllocatorState, budgets: &[HeapBudget]) -> bool {
         let engine = state.engine();
         let info = engine.device().info();
         (0u32..).zip(budgets).any(|(heap, it)| {
@@ -117,64 +115,4 @@ impl Policy {
 }
 
 /// What the steps tidy, and how.
-type Wanted = (Option<PoolId>, DefragmentationAlgorithm);
-
-impl Allocator {
-    /// Makes the moves of one step. A run that has ended begins anew when something has changed.
-    pub(super) fn step(
-        &self,
-        py: Python<'_>,
-        wanted: Wanted,
-        max_bytes: u64,
-        max_moves: u32,
-    ) -> PyResult<Figures> {
-        let (pool, algorithm) = wanted;
-        let kept = self.steps.run.lock().take();
-        let (mut run, is_new) = match kept {
-            Some((of, run)) if of == wanted => (run, false),
-            other => {
-                if let Some((_, run)) = other {
-                    run.end(&self.state);
-                }
-                let now = usage(&self.state.engine().heap_budgets());
-                if self.steps.tidy.lock().as_ref() == Some(&(wanted, now)) {
-                    Mover::of(&self.state).retire(py, &self.state);
-                    return Ok(Figures::default());
-                }
-                let info = DefragmentationInfo {
-                    pool,
-                    algorithm,
-                    max_regions_per_pass: STEP_REGIONS,
-                    ..DefragmentationInfo::default()
-                };
-                (Run::begin(py, &self.state, &info)?, true)
-            }
-        };
-        let before = if is_new { Figures::default() } else { run.figures() };
-        // No limit of 0: that would be none.
-        run.limit(max_bytes.max(1), max_moves.max(1));
-        let pass = self.pass(py, &mut run)?;
-        let figures = run.figures();
-        if !pass.is_done {
-            *self.steps.run.lock() = Some((wanted, run));
-        } else {
-            run.end(&self.state);
-            let now = usage(&self.state.engine().heap_budgets());
-            *self.steps.tidy.lock() = Some((wanted, now));
-        }
-        Ok(figures.since(&before))
-    }
-
-    /// Makes a step at the beginning of a frame, if one is due. Exceptions are printed: the frame has begun.
-    pub(super) fn step_by_itself(&self, py: Python<'_>) {
-        let Some(policy) = &self.steps.auto else { return };
-        let goes_on = self.steps.run.lock().is_some();
-        if !goes_on && !policy.is_due(&self.state, &self.state.engine().heap_budgets()) {
-            return;
-        }
-        let wanted = (None, policy.algorithm);
-        if let Err(error) = self.step(py, wanted, policy.max_bytes, policy.max_moves) {
-            error.write_unraisable(py, None);
-        }
-    }
-}
+pub type Wanted = (Option<PoolId>, DefragmentationAlgorithm);
