@@ -5,6 +5,7 @@ pub(crate) mod download;
 pub(crate) mod image_direct;
 pub(crate) mod image_download;
 pub(crate) mod image_forms;
+pub(crate) mod image_host;
 pub(crate) mod image_place;
 pub(crate) mod image_upload;
 pub(crate) mod image_way;

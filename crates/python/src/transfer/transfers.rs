@@ -11,8 +11,8 @@ use vkmem_vulkan::{QueueChoice, TransferDirection};
 
 use super::copies::{Part, number};
 use super::download::{self, Wanted};
-use super::image_place::{ImagePlace, RegionKeywords};
-use super::image_way::choose_image;
+use super::image_place::{ImagePlace, RegionKeywords, used_image};
+use super::image_way::{Asked, choose_image};
 use super::many::start_many;
 use super::register::RegisteredArray;
 use super::source::Source;
@@ -232,7 +232,7 @@ impl Transfers {
     /// Anything with the buffer protocol, `__array__`, or DLPack on the host will do; read-only, strided
     /// and Fortran-ordered ones too, whose elements go in C's order. With `dtype` they are converted on
     /// the way, as NumPy's "same_kind" allows. `progress(bytes_done, bytes)` is called between pieces of
-    /// more than 256 MiB. `way` is "direct", "ring" or "import" where it shall not be chosen.
+    /// more than 256 MiB. `way` is "direct", "ring", "import" or, of images, "host" where it shall not be chosen.
     ///
     /// The array may change once the call returns, unless it is registered: then once the transfer has
     /// ended.
@@ -435,6 +435,7 @@ impl Transfers {
             done.ring_bytes,
             self.state.in_flight(),
             done.on_transfer_queue,
+            load(&counts.by_host),
         ))
     }
 
@@ -464,7 +465,9 @@ impl Transfers {
         };
         if let Ok(image) = resource.cast::<Image>() {
             let place = ImagePlace::of(py, &self.allocator, image, &RegionKeywords::default())?;
-            let chosen = choose_image(py, &place, direction, None, None)?;
+            let used = used_image(image, None)?;
+            let asked = Asked { direction, host, wanted: None };
+            let chosen = choose_image(image, &self.state, &place, &used, &asked)?;
             return Ok(explain(&chosen, &place.resource, size, &self.state.engine, direction));
         }
         let part = Part::read(resource, "resource")?;

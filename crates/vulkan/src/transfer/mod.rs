@@ -6,6 +6,7 @@ mod batch_images;
 pub(crate) mod batches;
 pub(crate) mod engine;
 pub(crate) mod image;
+pub(crate) mod image_host;
 mod image_pieces;
 pub(crate) mod job;
 pub(crate) mod lane;
