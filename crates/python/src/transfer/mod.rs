@@ -1,7 +1,9 @@
 //! Copies and fills by the device, and transfers between it and the host.
 
+pub(crate) mod batch;
 pub(crate) mod copies;
 pub(crate) mod download;
+pub(crate) mod explain;
 pub(crate) mod image_direct;
 pub(crate) mod image_download;
 pub(crate) mod image_forms;
