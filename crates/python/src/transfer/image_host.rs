@@ -88,10 +88,11 @@ fn kind(image: &Bound<'_, Image>) -> ImageFormatInfo {
 fn call<'a>(
     place: &'a ImagePlace,
     image: &UsedImage,
+    pause: &'a dyn Fn() -> bool,
     between: &'a dyn Fn(u64) -> bool,
 ) -> HostImageCall<'a> {
     let driver = &**place.resource.allocator.device_allocator.driver();
-    HostImageCall { driver, part: place.part(image), between }
+    HostImageCall { driver, part: place.part(image), pause, between }
 }
 
 /// The texels of an array that the device can read as they lie.
@@ -115,13 +116,13 @@ pub fn host_upload(
     reader: &Reader<'_>,
     watch: &Watch,
 ) -> Result<(), Stopped> {
-    let between = |so_far| watch.between(so_far);
+    let (pause, between) = (|| watch.pause(), |so_far| watch.between(so_far));
     // SAFETY: the engine asks for parts of the source, which is held, and for memory of its own.
     let fill =
         |from: u64, length: usize, to: usize| unsafe { reader.fill(from as usize, length, to) };
     let source = texels.map_or(HostSource::Gathered(&fill), HostSource::Texels);
     // SAFETY: the image is pinned by the caller, and was looked at by `why_not_by_host`; the source is held.
-    unsafe { call(place, image, &between).upload(&source) }
+    unsafe { call(place, image, &pause, &between).upload(&source) }
 }
 
 /// Copies the image to an address.
@@ -131,10 +132,10 @@ pub fn host_download(
     to: usize,
     watch: &Watch,
 ) -> Result<(), Stopped> {
-    let between = |so_far| watch.between(so_far);
+    let (pause, between) = (|| watch.pause(), |so_far| watch.between(so_far));
     // SAFETY: the image is pinned by the caller, and was looked at by `why_not_by_host`; the target is held and as
     // long as the texels.
-    unsafe { call(place, image, &between).download(to) }
+    unsafe { call(place, image, &pause, &between).download(to) }
 }
 
 /// Submits a copy between pages of an array and an image, alone or with the others of a batch.

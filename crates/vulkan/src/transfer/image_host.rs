@@ -5,9 +5,10 @@ use vkmem_engine::Error;
 
 use crate::driver::contract::Driver;
 use crate::driver::host_image_copy::{HostImageCopy, HostRegion};
-use crate::driver::submission::LayoutChange;
-use crate::transfer::engine::{Between, Fill, Stopped};
+use crate::driver::submission::{LayoutChange, Submission};
+use crate::transfer::engine::{Between, Fill, Pause, Stopped};
 use crate::transfer::image::{ImagePart, UsedImage, is_initial};
+use crate::transfer::lane::SLICE;
 use crate::transfer::layout::TrackedLayout;
 use crate::transfer::region::ImageRegion;
 use crate::transfer::staging::TransferDirection;
@@ -146,6 +147,8 @@ pub struct HostImageCall<'a> {
     pub driver: &'a dyn Driver,
     /// The texels.
     pub part: ImagePart,
+    /// Whether to stop a wait.
+    pub pause: Pause<'a>,
     /// Called between pieces.
     pub between: Between<'a>,
 }
@@ -164,7 +167,7 @@ impl<'a> Leaving<'a> {
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        self.layout.end(Some(self.now));
+        self.layout.end(Submission::NONE, Some(self.now));
     }
 }
 
@@ -175,7 +178,7 @@ impl HostImageCall<'_> {
     /// Those of the driver, those of the source, and `Interrupted`; the image may have some of the texels then.
     ///
     /// # Safety
-    /// The image is live, bound, has `HOST_TRANSFER` usage, and no submission that has not ended uses it; the
+    /// The image is live, bound, has `HOST_TRANSFER` usage, and is used by no submission of others; the
     /// texels are valid for reading.
     pub unsafe fn upload(&self, source: &HostSource<'_>) -> Result<(), Stopped> {
         let region = &self.part.region;
@@ -218,7 +221,7 @@ impl HostImageCall<'_> {
     /// Those of the driver, and `Interrupted`.
     ///
     /// # Safety
-    /// The image is live, bound, has `HOST_TRANSFER` usage, and no submission that has not ended uses it; the
+    /// The image is live, bound, has `HOST_TRANSFER` usage, and is used by no submission of others; the
     /// target is valid for writing for as many bytes as the region has.
     pub unsafe fn download(&self, target: usize) -> Result<(), Stopped> {
         let texels = HostTexels::packed(target);
@@ -253,6 +256,21 @@ impl HostImageCall<'_> {
         Ok(())
     }
 
+    /// Waits for what other threads have submitted since the call was checked.
+    fn wait_for_device(&self) -> Result<(), Stopped> {
+        let last = self.part.image.layout.last();
+        if last == Submission::NONE || self.driver.is_done(last) == Ok(true) {
+            return Ok(());
+        }
+        let slice = u64::try_from(SLICE.as_nanos()).unwrap_or(u64::MAX);
+        while !self.driver.wait(last, slice).map_err(Error::from)? {
+            if (self.pause)() {
+                return Err(Stopped::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
     /// Brings the image into the layout that it is copied in, runs the copy, and leaves it in the right one.
     fn run(
         &self,
@@ -265,6 +283,7 @@ impl HostImageCall<'_> {
             return Err(refused("the device has no copies of images by the host").into());
         };
         let mut state = Leaving::of(&image.layout);
+        self.wait_for_device()?;
         // Another thread may have changed it since the call was checked.
         if direction == TransferDirection::Download && state.now == vk::ImageLayout::UNDEFINED {
             return Err(refused("it has no contents to read: its layout is UNDEFINED").into());
@@ -295,8 +314,10 @@ mod tests {
 
     use super::*;
     use crate::driver::format::FormatBlock;
+    use crate::driver::submission::TransferCommand;
     use crate::driver::transfer_queue::Sharing;
     use crate::simulated::driver::SimulatedDriver;
+    use crate::simulated::pending::Completion;
 
     use vk::ImageLayout as L;
 
@@ -389,12 +410,40 @@ mod tests {
         let image = used(L::UNDEFINED, None, L::GENERAL);
         let layout = image.layout.clone();
         let part = ImagePart { image, region: region([4, 4, 1], 1, (4, 1, 1)) };
-        let call = HostImageCall { driver: &driver, part, between: &|_| false };
+        let call = HostImageCall { driver: &driver, part, pause: &|| true, between: &|_| false };
         // SAFETY: the driver fails before it looks at the image or the texels.
         let failed = unsafe { call.upload(&HostSource::Texels(HostTexels::packed(0))) };
         assert!(matches!(failed, Err(Stopped::Failed(_))));
         // It is free again, in the layout that it was in.
         assert_eq!(layout.begin(), L::UNDEFINED);
-        layout.end(None);
+        layout.end(Submission::NONE, None);
+    }
+
+    #[test]
+    fn the_host_waits_for_what_other_threads_have_submitted_meanwhile() {
+        let driver = SimulatedDriver::profile("integrated").unwrap();
+        let image = used(L::UNDEFINED, None, L::GENERAL);
+        let layout = image.layout.clone();
+        let part = ImagePart { image, region: region([4, 4, 1], 1, (4, 1, 1)) };
+        let call = HostImageCall { driver: &driver, part, pause: &|| true, between: &|_| false };
+        for completion in [Completion::Held, Completion::WhenWaited] {
+            driver.set_completion(completion);
+            // SAFETY: it uses nothing.
+            let submission = unsafe { driver.submit(&[TransferCommand::Barrier]) }.unwrap();
+            layout.begin();
+            layout.end(submission, None);
+            driver.device().fail_next(Call::TransitionImageLayout, 1, DeviceError::OutOfHostMemory);
+            // SAFETY: the driver fails before it looks at the image or the texels.
+            let ended = unsafe { call.upload(&HostSource::Texels(HostTexels::packed(0))) };
+            let is_done = driver.is_done(submission).unwrap();
+            match completion {
+                Completion::Held => {
+                    assert_eq!((ended, is_done), (Err(Stopped::Interrupted), false));
+                    driver.device().clear_failures();
+                    driver.complete_submissions(1);
+                }
+                _ => assert!(matches!(ended, Err(Stopped::Failed(_))) && is_done),
+            }
+        }
     }
 }
