@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -206,6 +207,10 @@ def test_random_regions_of_the_driver(real_device: Any) -> None:
     run()
 
 
+def ways(image: Image) -> list[Any]:
+    return [None, "ring", "host"] if ImageUsage.HOST_TRANSFER in image.usage else [None, "ring"]
+
+
 def run_random_regions(allocator: Allocator, data: st.DataObject) -> None:
     with allocator, Transfers(allocator, RING) as transfers:
         name = data.draw(st.sampled_from([it for it in FORMATS if hasattr(Format, it)]))
@@ -216,7 +221,13 @@ def run_random_regions(allocator: Allocator, data: st.DataObject) -> None:
         layers = 1 if is_3d else data.draw(st.integers(1, 4))
         tiling = data.draw(st.sampled_from(["OPTIMAL", "OPTIMAL", "LINEAR"]))
         extent = (width, height, depth) if is_3d else (width, height)
-        image = create(allocator, format, extent, array_layers=layers, tiling=tiling, flags=RANDOM)
+        extra = data.draw(st.sampled_from([ImageUsage(0), ImageUsage.HOST_TRANSFER]))
+        make = functools.partial(
+            create, allocator, format, extent, array_layers=layers, tiling=tiling, flags=RANDOM
+        )
+        image = make(image_usage=IMAGE_TRANSFER | extra)
+        if image is None and extra:
+            image = make()
         if image is None:
             return
         block = (4, 4) if name.startswith("BC") else (5, 4) if "ASTC" in name else (1, 1)
@@ -248,7 +259,8 @@ def run_random_regions(allocator: Allocator, data: st.DataObject) -> None:
                 "layer_count": count,
             }
             part = np.s_[layer : layer + count, z : z + deep, y : y + high, x : x + wide]
-            with transfers.batch() if data.draw(st.booleans()) else nullcontext():
+            is_batch = data.draw(st.booleans())
+            with transfers.batch() if is_batch else nullcontext():
                 if data.draw(st.booleans()):
                     piece = np.arange(step, step + expected[part].size).astype(np.uint8)
                     piece = piece.reshape(expected[part].shape)
@@ -257,9 +269,16 @@ def run_random_regions(allocator: Allocator, data: st.DataObject) -> None:
                     expected[part] = piece
                     if data.draw(st.booleans()):
                         piece = np.asfortranarray(piece)
-                    way = data.draw(st.sampled_from([None, "ring"]))
+                    elif data.draw(st.booleans()):
+                        # Rows with gaps between them.
+                        wider = np.zeros((*piece.shape[:3], piece.shape[3] + 3, texel), np.uint8)
+                        wider[:, :, :, : piece.shape[3]] = piece
+                        piece = wider[:, :, :, : piece.shape[3]]
+                    way = data.draw(st.sampled_from(ways(image)))
                     transfers.upload(piece, image, way=way, **region)
-                back = transfers.download(image, way="ring", **region)
+                # The host copies nothing that an open batch is to write to.
+                way = "ring" if is_batch else data.draw(st.sampled_from(ways(image)[1:]))
+                back = transfers.download(image, way=way, **region)
                 backs.append((back, expected[part].copy()))
         for back, right in backs:
             assert back.result().tobytes() == right.tobytes()
@@ -363,11 +382,17 @@ def test_what_is_wrong_is_told(allocator: Allocator) -> None:
     transfers = allocator.transfers
     with pytest.raises(InvalidArgumentError, match="size is a keyword of buffers"):
         transfers.download(image, size=4)
-    with pytest.raises(InvalidArgumentError, match="one of buffers"):
+    with pytest.raises(InvalidArgumentError, match="the array is not registered"):
         transfers.upload(good, image, way="import")
+    with pytest.raises(
+        InvalidArgumentError, match=r"cannot be copied by the host: (it was cr|the dev)"
+    ):
+        transfers.upload(good, image, way="host")
     with pytest.raises(InvalidArgumentError, match="no direct way: the texels of its tiling"):
         transfers.upload(good, image, way="direct")
     with allocator.create_buffer(192, TRANSFER) as buffer:
+        with pytest.raises(InvalidArgumentError, match="one of images"):
+            transfers.upload(good, buffer, way="host")  # type: ignore[call-overload]
         for keyword in ("mip_level", "base_layer", "layer_count", "extent", "aspect", "layout"):
             with pytest.raises(TypeError, match=f"{keyword} is a keyword of images"):
                 transfers.upload(good, buffer, **{keyword: 0})  # type: ignore[call-overload]

@@ -573,7 +573,7 @@ def test_what_explain_tells(make_simulated: Any) -> None:
             transfers.explain(65, cached)
         with pytest.raises(InvalidArgumentError, match="direction is 'side'"):
             transfers.explain(64, cached, "side")  # type: ignore[arg-type]
-        assert transfers.stats() == (0,) * 10
+        assert transfers.stats() == (0,) * 11
         allocator.destroy_many([local, written, cached])
 
 

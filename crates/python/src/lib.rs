@@ -66,7 +66,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<moving::passes::DefragmentationPass>()?;
     module.add_class::<transfer::register::RegisteredArray>()?;
     module.add_class::<transfer::state::Transfer>()?;
-    module.add_class::<transfer::transfers::TransferBatch>()?;
+    module.add_class::<transfer::batch::TransferBatch>()?;
     module.add_class::<transfer::transfers::Transfers>()?;
     arguments::fast_call::add::<allocator::create::CreateBuffer, _>(py)?;
 

@@ -41,6 +41,7 @@ pub use simulated::pending::Completion;
 pub use simulated::rules::RequirementRules;
 pub use transfer::engine::{Between, Fill, Pause, Stopped, TransferCounts, TransferEngine};
 pub use transfer::image::{ImagePart, MipChain, UsedImage};
+pub use transfer::image_host::{HostImageCall, HostLayouts, HostSource, HostTexels};
 pub use transfer::job::{Job, Progress};
 pub use transfer::layout::TrackedLayout;
 pub use transfer::pieces::TransferCall;

@@ -41,6 +41,8 @@ class TransferStatistics(NamedTuple):
     """Transfers that have not ended."""
     on_transfer_queue: int
     """Submissions to `Device.transfer_queue`."""
+    by_host: int
+    """Transfers of images that the host copied itself."""
 
 
 def _numpy(what: str) -> Any:

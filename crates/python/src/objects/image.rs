@@ -1,10 +1,10 @@
 //! `vk_mem.Image`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ash::vk;
 use pyo3::prelude::*;
-use vkmem_vulkan::{BindPlace, TrackedLayout};
+use vkmem_vulkan::{BindPlace, HostCopyPerformance, TrackedLayout};
 
 use super::allocation::Allocation;
 use super::resource::ResourceObject;
@@ -23,6 +23,8 @@ pub struct Image {
     pub tiling: u32,
     pub create_flags: u32,
     pub initial_layout: vk::ImageLayout,
+    /// What copies by the host cost it, once that was asked.
+    pub host_copies: OnceLock<Option<HostCopyPerformance>>,
 }
 
 impl Image {
@@ -38,6 +40,7 @@ impl Image {
             tiling: info.tiling.as_raw() as u32,
             create_flags: info.flags.as_raw(),
             initial_layout: info.initial_layout,
+            host_copies: OnceLock::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ash::vk;
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -15,7 +16,7 @@ use vkmem_vulkan::{Completion, Driver, SimulatedDriver};
 use super::device::Device;
 use crate::arguments::iterables;
 use crate::arguments::numbers::{
-    DEVICE_TYPE, FlagClass, MEMORY_HEAP_FLAGS, MEMORY_PROPERTY_FLAGS, of_class, real,
+    DEVICE_TYPE, FlagClass, MEMORY_HEAP_FLAGS, MEMORY_PROPERTY_FLAGS, QUEUE_FLAGS, of_class, real,
     refuse_handle, unsigned, unsigned_32,
 };
 use crate::arguments::text::Text;
@@ -48,6 +49,8 @@ use crate::lifetime::ownership::DeviceCore;
 /// `transfer_queue` says whether the device has a second queue, of a family that can only copy. "nvidia-h200",
 /// "discrete-8gib" and "discrete-8gib-bar" have one otherwise, whose family copies buffers and, but for the last,
 /// images.
+///
+/// `queue_flags` (`QueueFlags`) are what the queue of the device can do; everything without them.
 ///
 /// Raises `InvalidArgumentError` for a device that violates Vulkan's limits, such as a page size that is not
 /// a power of two.
@@ -139,7 +142,8 @@ impl SimulatedDevice {
     #[pyo3(signature = (
         profile = None, *, heaps = None, types = None, device_type = None,
         buffer_image_granularity = None, non_coherent_atom_size = None,
-        max_memory_allocation_count = None, max_memory_allocation_size = None, transfer_queue = None
+        max_memory_allocation_count = None, max_memory_allocation_size = None, transfer_queue = None,
+        queue_flags = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -153,6 +157,7 @@ impl SimulatedDevice {
         max_memory_allocation_count: Option<&Bound<'_, PyAny>>,
         max_memory_allocation_size: Option<&Bound<'_, PyAny>>,
         transfer_queue: Option<bool>,
+        queue_flags: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let profile = profile.as_ref().map(|text| text.0.as_str());
         let profile = match (profile, heaps, types) {
@@ -210,6 +215,10 @@ impl SimulatedDevice {
         if let Some(has_one) = transfer_queue {
             let own = driver.transfer_queue().unwrap_or(SimulatedDriver::COPY_ENGINE);
             driver = driver.with_transfer_queue(has_one.then_some(own));
+        }
+        if let Some(flags) = queue_flags {
+            let flags = of_class(flags, "queue_flags", &QUEUE_FLAGS)?;
+            driver.set_queue_flags(vk::QueueFlags::from_raw(flags));
         }
         let driver = Arc::new(driver);
         let device = Device::new(driver.clone(), true);

@@ -132,7 +132,7 @@ impl Prepared {
                 let (host, part) = (registration.part(address), place.buffer_part());
                 detach(py, || copy_imported(state, allocator, job, batch, host, part, false));
             }
-            (Way::Direct, _) | (Way::Import, None) => {
+            (Way::Direct | Way::Host, _) | (Way::Import, None) => {
                 let _pin = place.resource.enter(py)?;
                 let read = detach(py, || read(&place, address, kind, &watch));
                 match read {

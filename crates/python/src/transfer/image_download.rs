@@ -12,8 +12,9 @@ use vkmem_vulkan::{HostSide, Stopped, Target, TransferCall, TransferDirection, U
 use super::copies::check_read;
 use super::download::{Wanted, hold_target};
 use super::image_direct::read;
+use super::image_host::{copy_imported_image, host_download};
 use super::image_place::{ImagePlace, RegionKeywords, used_image};
-use super::image_way::choose_image;
+use super::image_way::{Asked, choose_image};
 use super::state::{Kept, Transfer, TransfersState, Watch, Way};
 use super::upload::PROGRESS;
 use super::way::Chosen;
@@ -39,6 +40,7 @@ impl Prepared {
     /// Checks everything, and makes the array.
     pub fn new(
         py: Python<'_>,
+        state: &TransfersState,
         allocator: &Arc<AllocatorState>,
         image: &Bound<'_, Image>,
         keywords: &RegionKeywords<'_, '_>,
@@ -46,7 +48,6 @@ impl Prepared {
         way: Option<Way>,
     ) -> PyResult<Self> {
         let place = ImagePlace::of(py, allocator, image, keywords)?;
-        let chosen = choose_image(py, &place, TransferDirection::Download, None, way)?;
         let (array, is_new) = match wanted.out {
             Some(_) if wanted.dtype.is_some() || wanted.shape.is_some() => {
                 return Err(invalid(py, "out= stands instead of dtype= and shape="));
@@ -67,11 +68,15 @@ impl Prepared {
             let why = format!("{what}: {region}, and out has {}", bytes(length));
             return Err(invalid(py, why));
         }
-        if chosen.way != Way::Direct {
+        let used = used_image(image, None)?;
+        let host = Some((address, buffer.len()));
+        let asked = Asked { direction: TransferDirection::Download, host, wanted: way };
+        let chosen = choose_image(image, state, &place, &used, &asked)?;
+        if !chosen.way.is_by_host() {
             check_read(py, &place.resource, HostSide::Image(place.image))?;
         }
-        let (target, image) = (Kept::new(buffer), used_image(image, None)?);
-        Ok(Self { array: array.unbind(), target, address, is_new, place, image, chosen })
+        let target = Kept::new(buffer);
+        Ok(Self { array: array.unbind(), target, address, is_new, place, image: used, chosen })
     }
 
     /// Begins it.
@@ -96,9 +101,16 @@ impl Prepared {
         let watch = Watch::new(progress, size);
         let job = &transfer.job;
         let kind = if is_new { Target::New } else { Target::InUse };
-        let done = if chosen.way == Way::Direct {
+        let done = if let (Way::Import, Some(registration)) = (chosen.way, &chosen.registration) {
+            let (host, part) = (registration.part(address), place.part(&image));
+            detach(py, || copy_imported_image(state, allocator, job, batch, host, &part, false));
+            Ok(())
+        } else if chosen.way.is_by_host() {
             let _pin = place.resource.enter(py)?;
-            let read = detach(py, || read(&place, address, kind, &watch));
+            let read = detach(py, || match chosen.way {
+                Way::Host => host_download(&place, &image, address, &watch),
+                _ => read(&place, address, kind, &watch),
+            });
             let (outcome, done) = match read {
                 Ok(()) => (Ok(()), Ok(())),
                 Err(Stopped::Failed(error)) => (Err(error), Ok(())),

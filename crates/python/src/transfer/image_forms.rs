@@ -45,7 +45,7 @@ impl Transfers {
     ) -> PyResult<Py<Transfer>> {
         let (state, allocator) = (&self.state, &self.allocator);
         let prepared =
-            image_upload::Prepared::new(py, allocator, source, image, region, layout, way)?;
+            image_upload::Prepared::new(py, state, allocator, source, image, region, layout, way)?;
         state.retire_some(py, allocator);
         prepared.start(py, state, allocator, state.batch(), progress)
     }
@@ -64,9 +64,10 @@ impl Transfers {
         // One submission for both, where nothing is larger than a piece of the ring.
         let (filled, made) = self.together(py, |batch| {
             let (state, allocator) = (&self.state, &self.allocator);
-            let filled =
-                image_upload::Prepared::new(py, allocator, data, image, &region, layout, None)?
-                    .start(py, state, allocator, batch, None)?;
+            let filled = image_upload::Prepared::new(
+                py, state, allocator, data, image, &region, layout, None,
+            )?
+            .start(py, state, allocator, batch, None)?;
             let made =
                 with_mips.then(|| mipmaps::start(py, state, allocator, batch, image, None, layout));
             Ok((filled, made))
@@ -95,7 +96,8 @@ impl Transfers {
         if wanted.size.is_some() {
             return Err(invalid(py, "size is a keyword of buffers: an image has an extent"));
         }
-        let prepared = image_download::Prepared::new(py, allocator, image, region, wanted, way)?;
+        let prepared =
+            image_download::Prepared::new(py, state, allocator, image, region, wanted, way)?;
         state.retire_some(py, allocator);
         prepared.start(py, state, allocator, state.batch(), progress)
     }
@@ -117,7 +119,9 @@ impl Transfers {
             |(index, (array, image)): (usize, (&Bound<'_, PyAny>, &&Bound<'_, Image>))| {
                 let source = Source::read(array, dtype, "array");
                 let prepared = source.and_then(|source| {
-                    image_upload::Prepared::new(py, allocator, source, image, &region, None, None)
+                    image_upload::Prepared::new(
+                        py, state, allocator, source, image, &region, None, None,
+                    )
                 });
                 prepared.map_err(|error| about_item(py, index, error))
             };
@@ -144,7 +148,7 @@ impl Transfers {
             let out = outs.map(|it| &it[index]);
             let wanted = Wanted { dtype, shape, out, ..Wanted::default() };
             let prepared =
-                image_download::Prepared::new(py, allocator, image, &region, &wanted, None);
+                image_download::Prepared::new(py, state, allocator, image, &region, &wanted, None);
             prepared.map_err(|error| about_item(py, index, error))
         };
         let all: Vec<_> = images.iter().enumerate().map(prepare).collect::<PyResult<_>>()?;

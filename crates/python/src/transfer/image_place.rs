@@ -14,7 +14,7 @@ use super::copies::{check_bound, check_device};
 use super::way::{is_shared, sharing};
 use crate::arguments::iterables;
 use crate::arguments::numbers::{IMAGE_ASPECT, IMAGE_LAYOUT, of_class, unsigned_32};
-use crate::errors::{feature_not_present, invalid};
+use crate::errors::invalid;
 use crate::lifetime::ownership::{AllocatorState, ResourceRef};
 use crate::objects::image::{Image, tracked_layout};
 
@@ -201,16 +201,6 @@ impl ImagePlace {
         let Some((texels, shared)) = copied_texels(format, aspect) else {
             return Err(refuse(format!("is of {format:?}, whose texels have no known size")));
         };
-        let of_depth = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
-        let queue = allocator.device.driver.queue_flags();
-        if aspect.intersects(of_depth)
-            && queue.contains(vk::QueueFlags::TRANSFER)
-            && !queue.contains(vk::QueueFlags::GRAPHICS)
-        {
-            let why =
-                format!("{aspect:?} is copied by a queue with GRAPHICS, and the device's has none");
-            return Err(feature_not_present(py, &why));
-        }
         let number = |value: Option<&Bound<'_, PyAny>>, name, default| {
             value.map_or(Ok(default), |value| unsigned_32(value, name))
         };

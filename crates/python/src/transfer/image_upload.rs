@@ -8,8 +8,9 @@ use vkmem_vulkan::{HostSide, Stopped, TransferCall, TransferDirection};
 
 use super::copies::check_written;
 use super::image_direct::write;
+use super::image_host::{copy_imported_image, host_texels, host_upload};
 use super::image_place::{ImagePlace, RegionKeywords, read_layout, used_image};
-use super::image_way::choose_image;
+use super::image_way::{Asked, choose_image};
 use super::source::Source;
 use super::state::{Transfer, TransfersState, Watch, Way};
 use super::upload::PROGRESS;
@@ -34,6 +35,7 @@ impl Prepared {
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     pub fn new(
         py: Python<'_>,
+        state: &TransfersState,
         allocator: &Arc<AllocatorState>,
         source: Source,
         image: &Bound<'_, Image>,
@@ -49,16 +51,18 @@ impl Prepared {
             return Err(invalid(py, why));
         }
         let leave = read_layout(image, layout)?;
-        let chosen = choose_image(py, &place, TransferDirection::Upload, leave, wanted)?;
-        if chosen.way != Way::Direct {
+        let used = used_image(image, leave)?;
+        let host = source.address().map(|address| (address, source.size()));
+        let asked = Asked { direction: TransferDirection::Upload, host, wanted };
+        let chosen = choose_image(image, state, &place, &used, &asked)?;
+        if !chosen.way.is_by_host() {
             check_written(py, &place.resource, HostSide::Image(place.image))?;
         }
-        // Pieces begin at any row, direct copies at each.
+        // Pieces begin at any row, copies by the host at each.
         let block = u64::from(place.texels.block.bytes);
         let is_cut = source.grain() > 1 && !block.is_multiple_of(source.grain());
         let source = if is_cut { source.with_grain(py, 1)? } else { source };
-        let image = used_image(image, leave)?;
-        Ok(Self { source, place, image, chosen })
+        Ok(Self { source, place, image: used, chosen })
     }
 
     /// Begins it. Where the caller interrupts it, what was submitted goes on by itself.
@@ -78,11 +82,28 @@ impl Prepared {
         }
         let transfer =
             chosen.transfer(py, state, &place.resource, size, TransferDirection::Upload)?;
-        let (watch, reader) = (Watch::new(progress, size), source.reader());
+        let watch = Watch::new(progress, size);
         let job = &transfer.job;
-        let done = if chosen.way == Way::Direct {
+        if let (Way::Import, Some(registration)) = (chosen.way, &chosen.registration) {
+            let host = registration.part(source.address().unwrap_or_default());
+            *transfer.kept.lock() = source.into_kept();
+            let part = place.part(&image);
+            detach(py, || copy_imported_image(state, allocator, job, batch, host, &part, true));
+            state.count(&transfer);
+            let transfer = transfer.into_object(py)?;
+            state.add(transfer.clone_ref(py));
+            return Ok(transfer);
+        }
+        let reader = source.reader();
+        let is_by_host = chosen.way.is_by_host();
+        let done = if is_by_host {
             let _pin = place.resource.enter(py)?;
-            match detach(py, || write(&place, &reader, &watch)) {
+            let texels = host_texels(&place, &source);
+            let written = detach(py, || match chosen.way {
+                Way::Host => host_upload(&place, &image, texels, &reader, &watch),
+                _ => write(&place, &reader, &watch),
+            });
+            match written {
                 Err(Stopped::Interrupted) => {
                     reader.raised()?;
                     watch.result(py, Err(Stopped::Interrupted))?;
@@ -114,7 +135,7 @@ impl Prepared {
         let raised = reader.raised();
         state.count(&transfer);
         let transfer = transfer.into_object(py)?;
-        if chosen.way != Way::Direct {
+        if !is_by_host {
             // What was submitted of it runs, whatever was raised.
             state.add(transfer.clone_ref(py));
         }

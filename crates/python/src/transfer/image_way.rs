@@ -1,24 +1,74 @@
 //! Which way a transfer of an image takes, and why.
 
+use std::sync::Arc;
+
 use ash::vk;
 use pyo3::prelude::*;
 use vkmem_engine::MemoryPropertyFlags;
-use vkmem_vulkan::TransferDirection;
+use vkmem_vulkan::{TransferDirection, UsedImage};
 
 use super::copies::check_queue;
+use super::image_host::{why_host_gains, why_not_by_host};
 use super::image_place::ImagePlace;
-use super::state::Way;
+use super::state::{Registration, TransfersState, Way};
 use super::way::{Chosen, is_busy, properties};
-use crate::errors::invalid;
+use crate::errors::{feature_not_present, invalid};
+use crate::objects::image::Image;
 
-/// Chooses, or says why there is no way. `leave` is the layout that the image shall be left in.
-pub fn choose_image(
-    py: Python<'_>,
+/// What a call asks for.
+pub struct Asked {
+    pub direction: TransferDirection,
+    /// Where the array lies, if in one piece: its address and its bytes.
+    pub host: Option<(usize, usize)>,
+    pub wanted: Option<Way>,
+}
+
+/// The queue that copies the texels.
+fn check_queue_of(py: Python<'_>, place: &ImagePlace) -> PyResult<()> {
+    let device = &place.resource.allocator.device;
+    check_queue(py, device)?;
+    let of_depth = vk::ImageAspectFlags::DEPTH | vk::ImageAspectFlags::STENCIL;
+    let aspect = place.region.aspect;
+    let flags = device.driver.queue_flags();
+    if aspect.intersects(of_depth)
+        && flags.contains(vk::QueueFlags::TRANSFER)
+        && !flags.contains(vk::QueueFlags::GRAPHICS)
+    {
+        let why =
+            format!("{aspect:?} is copied by a queue with GRAPHICS, and the device's has none");
+        return Err(feature_not_present(py, &why));
+    }
+    Ok(())
+}
+
+/// The pages that the array lies in, if the device can copy between them and the image; else why not.
+fn pages(
     place: &ImagePlace,
-    direction: TransferDirection,
-    leave: Option<vk::ImageLayout>,
-    wanted: Option<Way>,
+    state: &TransfersState,
+    host: Option<(usize, usize)>,
+) -> Result<Arc<Registration>, &'static str> {
+    let found = host.and_then(|host| Some((state.registration(host)?, host.0)));
+    let Some((registration, address)) = found else {
+        return Err(
+            "the array is not registered: Transfers.register() lets the device use its pages",
+        );
+    };
+    if registration.part(address).offset.is_multiple_of(place.region.buffer_unit(1)) {
+        return Ok(registration);
+    }
+    Err("the array does not begin at a multiple of 4 bytes and of a texel's bytes in its page")
+}
+
+/// Chooses, or says why there is no way. `used` says which layout the image shall be left in.
+pub fn choose_image(
+    image: &Bound<'_, Image>,
+    state: &TransfersState,
+    place: &ImagePlace,
+    used: &UsedImage,
+    asked: &Asked,
 ) -> PyResult<Chosen> {
+    let py = image.py();
+    let Asked { direction, host, wanted } = *asked;
     let resource = &*place.resource;
     let (usage, flag) = match direction {
         TransferDirection::Upload => (vk::ImageUsageFlags::TRANSFER_DST, "TRANSFER_DST"),
@@ -30,42 +80,76 @@ pub fn choose_image(
             "has no contents to download: its layout is UNDEFINED (set Image.layout after other code has filled it)",
         ));
     }
-    let queue = check_queue(py, &resource.allocator.device);
+    let queue = check_queue_of(py, place);
     let has_usage = resource.usage & u64::from(usage.as_raw()) != 0;
     let can_copy = has_usage && queue.is_ok();
-    let direct = why_not_direct(place, direction, leave);
     let chosen = |way, why| Chosen { way, registration: None, waits: false, why };
-    match wanted {
-        Some(Way::Import) => {
-            return Err(invalid(py, "way is 'import', which is one of buffers and not of images"));
+    let no_copy = |otherwise: String| {
+        if has_usage {
+            return queue.err().unwrap_or_else(|| invalid(py, "there is no queue"));
         }
+        refuse(&format!("was created without ImageUsage.{flag}{otherwise}"))
+    };
+    // The host must not meet what the device does with the image.
+    let by_host = |way, why| {
+        if !is_busy(py, resource) {
+            return chosen(way, why);
+        }
+        if wanted.is_none() && can_copy {
+            return chosen(Way::Ring, "an earlier transfer of the image is in flight");
+        }
+        Chosen { waits: true, ..chosen(way, why) }
+    };
+    let direct = why_not_direct(place, direction, used.leave);
+    let not_by_host = why_not_by_host(place, used, direction);
+    match wanted {
         Some(Way::Blit) => return Err(invalid(py, "way is 'blit', which is no transfer")),
         Some(Way::Ring) if can_copy => return Ok(chosen(Way::Ring, "the call wants it")),
-        Some(Way::Direct) | None if direct.is_none() => {
-            let why = "the host can reach the texels of the image, which lie in rows";
-            if !is_busy(py, resource) {
-                return Ok(chosen(Way::Direct, why));
-            }
-            if wanted.is_none() && can_copy {
-                return Ok(chosen(Way::Ring, "an earlier transfer of the image is in flight"));
-            }
-            return Ok(Chosen { waits: true, ..chosen(Way::Direct, why) });
+        Some(Way::Ring) => return Err(no_copy(String::new())),
+        Some(Way::Import) if !can_copy => return Err(no_copy(String::new())),
+        Some(Way::Import) => {
+            let registration = Some(pages(place, state, host).map_err(|why| invalid(py, why))?);
+            return Ok(Chosen { registration, ..chosen(Way::Import, "the call wants it") });
+        }
+        Some(Way::Host) => {
+            return match not_by_host {
+                None => Ok(by_host(Way::Host, "the call wants it")),
+                Some(why) => Err(refuse(&format!("cannot be copied by the host: {why}"))),
+            };
         }
         Some(Way::Direct) => {
-            let why = direct.unwrap_or("there is none");
-            return Err(refuse(&format!("has no direct way: {why}")));
+            if let Some(why) = direct {
+                return Err(refuse(&format!("has no direct way: {why}")));
+            }
         }
-        Some(Way::Ring) | None => {}
+        None => {}
+    }
+    if wanted.is_none()
+        && can_copy
+        && let Ok(registration) = pages(place, state, host)
+    {
+        let why = "the array is registered: the device uses its own pages";
+        let registration = Some(registration);
+        return Ok(Chosen { registration, ..chosen(Way::Import, why) });
+    }
+    let Some(direct) = direct else {
+        return Ok(by_host(
+            Way::Direct,
+            "the host can reach the texels of the image, which lie in rows",
+        ));
+    };
+    if not_by_host.is_none() {
+        let gains = why_host_gains(image, place, used, direction);
+        return Ok(match gains {
+            Ok(why) => by_host(Way::Host, why),
+            Err(why) if can_copy => chosen(Way::Ring, why),
+            Err(_) => by_host(Way::Host, "the host can copy its texels, and the device cannot"),
+        });
     }
     if can_copy {
-        return Ok(chosen(Way::Ring, direct.unwrap_or("it is the only way")));
+        return Ok(chosen(Way::Ring, direct));
     }
-    if has_usage {
-        return Err(queue.err().unwrap_or_else(|| invalid(py, "there is no queue")));
-    }
-    let why =
-        direct.filter(|_| wanted.is_none()).map_or(String::new(), |why| format!(", and {why}"));
-    Err(refuse(&format!("was created without ImageUsage.{flag}{why}")))
+    Err(no_copy(format!(", and {direct}")))
 }
 
 /// Why the host cannot read or write the texels themselves; `None` if it can.

@@ -1,10 +1,13 @@
 //! Copies and fills by the device, and transfers between it and the host.
 
+pub(crate) mod batch;
 pub(crate) mod copies;
 pub(crate) mod download;
+pub(crate) mod explain;
 pub(crate) mod image_direct;
 pub(crate) mod image_download;
 pub(crate) mod image_forms;
+pub(crate) mod image_host;
 pub(crate) mod image_place;
 pub(crate) mod image_upload;
 pub(crate) mod image_way;

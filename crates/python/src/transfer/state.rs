@@ -31,6 +31,8 @@ pub enum Way {
     Ring,
     /// The device reads or writes the array's own pages.
     Import,
+    /// The host copies texels, and the driver arranges them.
+    Host,
     /// The device alone, from one part of an image to another.
     Blit,
 }
@@ -42,8 +44,14 @@ impl Way {
             Self::Direct => "direct",
             Self::Ring => "ring",
             Self::Import => "import",
+            Self::Host => "host",
             Self::Blit => "blit",
         }
+    }
+
+    /// Whether all is done when the call returns.
+    pub fn is_by_host(self) -> bool {
+        matches!(self, Self::Direct | Self::Host)
     }
 }
 
@@ -121,6 +129,7 @@ pub struct Counts {
     pub direct: AtomicU64,
     pub ring: AtomicU64,
     pub imported: AtomicU64,
+    pub by_host: AtomicU64,
 }
 
 /// A batch that a thread has open.
@@ -230,7 +239,7 @@ impl TransfersState {
 
     /// Counts some that were begun, by the bytes of all.
     pub fn count_all(&self, direction: TransferDirection, way: Way, size: u64, number: u64) {
-        let Counts { bytes_up, bytes_down, direct, ring, imported } = &self.counts;
+        let Counts { bytes_up, bytes_down, direct, ring, imported, by_host } = &self.counts;
         let bytes = match direction {
             TransferDirection::Upload => bytes_up,
             TransferDirection::Download => bytes_down,
@@ -239,6 +248,7 @@ impl TransfersState {
             Way::Direct => direct,
             Way::Ring => ring,
             Way::Import => imported,
+            Way::Host => by_host,
             Way::Blit => return,
         };
         bytes.fetch_add(size, Ordering::Relaxed);

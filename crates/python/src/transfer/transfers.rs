@@ -5,21 +5,20 @@ use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyTuple};
+use pyo3::types::PyTuple;
 use vkmem_engine::words::bytes;
-use vkmem_vulkan::{QueueChoice, TransferDirection};
+use vkmem_vulkan::QueueChoice;
 
 use super::copies::{Part, number};
 use super::download::{self, Wanted};
-use super::image_place::{ImagePlace, RegionKeywords};
-use super::image_way::choose_image;
+use super::image_place::RegionKeywords;
 use super::many::start_many;
 use super::register::RegisteredArray;
 use super::source::Source;
 use super::state::{Transfer, TransfersState};
 use super::upload;
 use super::waiting::until;
-use super::way::{Place, choose, explain, way};
+use super::way::way;
 use crate::arguments::numbers::unsigned;
 use crate::arguments::sequences::{about_item, integers, items};
 use crate::arguments::text::Text;
@@ -67,17 +66,6 @@ pub fn default_state(allocator: &AllocatorState) -> Arc<TransfersState> {
     });
     let any: Arc<dyn std::any::Any + Send + Sync> = made.clone();
     any.downcast().expect("made above")
-}
-
-fn direction(given: &Text, py: Python<'_>) -> PyResult<TransferDirection> {
-    match given.0.as_str() {
-        "upload" => Ok(TransferDirection::Upload),
-        "download" => Ok(TransferDirection::Download),
-        other => {
-            let other = other.escape_debug();
-            Err(invalid(py, format!("direction is '{other}'; it must be 'upload' or 'download'")))
-        }
-    }
 }
 
 fn queue(py: Python<'_>, given: &Text, allocator: &AllocatorState) -> PyResult<QueueChoice> {
@@ -232,7 +220,7 @@ impl Transfers {
     /// Anything with the buffer protocol, `__array__`, or DLPack on the host will do; read-only, strided
     /// and Fortran-ordered ones too, whose elements go in C's order. With `dtype` they are converted on
     /// the way, as NumPy's "same_kind" allows. `progress(bytes_done, bytes)` is called between pieces of
-    /// more than 256 MiB. `way` is "direct", "ring" or "import" where it shall not be chosen.
+    /// more than 256 MiB. `way` is "direct", "ring", "import" or, of images, "host" where it shall not be chosen.
     ///
     /// The array may change once the call returns, unless it is registered: then once the transfer has
     /// ended.
@@ -396,15 +384,8 @@ impl Transfers {
         })
     }
 
-    /// A context manager: what this thread begins inside of it is submitted together, at its end or
-    /// earlier by `flush()`, by a wait for a part of it, or for each 16 MiB.
-    fn batch(slf: &Bound<'_, Self>) -> PyResult<TransferBatch> {
-        drop(slf.get().state.enter(slf.py(), &slf.get().allocator)?);
-        Ok(TransferBatch { transfers: slf.clone().unbind() })
-    }
-
     /// Submits what open batches have gathered, of all threads.
-    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn flush(&self, py: Python<'_>) -> PyResult<()> {
         let _inside = self.state.enter(py, &self.allocator)?;
         detach(py, || self.state.engine.flush(&self.allocator.device_allocator));
         Ok(())
@@ -435,42 +416,8 @@ impl Transfers {
             done.ring_bytes,
             self.state.in_flight(),
             done.on_transfer_queue,
+            load(&counts.by_host),
         ))
-    }
-
-    /// Which way a transfer would take, and why. `array` is an array, or a number of bytes; `direction` is
-    /// "upload" or "download".
-    ///
-    /// Raises what the transfer would raise at once.
-    #[pyo3(signature = (array, resource, direction = None), text_signature = "($self, array, resource, direction='upload')")]
-    fn explain(
-        &self,
-        py: Python<'_>,
-        array: &Bound<'_, PyAny>,
-        resource: &Bound<'_, PyAny>,
-        direction: Option<Text>,
-    ) -> PyResult<String> {
-        let _inside = self.state.enter(py, &self.allocator)?;
-        let direction = match direction {
-            Some(given) => self::direction(&given, py)?,
-            None => TransferDirection::Upload,
-        };
-        let (size, host) = if array.is_instance_of::<PyInt>() {
-            (unsigned(array, "array")?, None)
-        } else {
-            let source = Source::read(array, None, "array")?;
-            let size = source.size();
-            (size as u64, source.address().map(|address| (address, size)))
-        };
-        if let Ok(image) = resource.cast::<Image>() {
-            let place = ImagePlace::of(py, &self.allocator, image, &RegionKeywords::default())?;
-            let chosen = choose_image(py, &place, direction, None, None)?;
-            return Ok(explain(&chosen, &place.resource, size, &self.state.engine, direction));
-        }
-        let part = Part::read(resource, "resource")?;
-        let place = Place::of(py, &self.allocator, &part, 0, size)?;
-        let chosen = choose(py, &self.state, &place, direction, host, None)?;
-        Ok(explain(&chosen, &place.resource, size, &self.state.engine, direction))
     }
 
     /// Lets the device use the pages of an array, which is contiguous and writable: a `RegisteredArray`,
@@ -498,7 +445,7 @@ impl Transfers {
 
     /// Whether it or its allocator was closed.
     #[getter]
-    fn closed(&self) -> bool {
+    pub(super) fn closed(&self) -> bool {
         self.state.pins.is_closed() || self.allocator.pins.is_closed()
     }
 
@@ -563,43 +510,5 @@ impl Drop for Transfers {
             let message = "unclosed Transfers: its rings are released with its allocator";
             try_attach(|py| warn_unclosed(py, message));
         }
-    }
-}
-
-/// What `Transfers.batch` returns.
-#[pyclass(name = "_TransferBatch", module = "vk_mem", frozen)]
-pub struct TransferBatch {
-    transfers: Py<Transfers>,
-}
-
-#[pymethods]
-impl TransferBatch {
-    /// Begins to gather.
-    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        let transfers = slf.get().transfers.get();
-        drop(transfers.state.enter(slf.py(), &transfers.allocator)?);
-        transfers.state.begin_batch();
-        Ok(slf)
-    }
-
-    /// Submits what was gathered, whatever happened.
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        let transfers = self.transfers.get();
-        if transfers.closed() {
-            return Ok(());
-        }
-        let _inside = transfers.state.enter(py, &transfers.allocator)?;
-        if let Some(batch) = transfers.state.end_batch() {
-            detach(py, || {
-                transfers.state.engine.close_batch(&transfers.allocator.device_allocator, batch)
-            });
-        }
-        Ok(())
-    }
-
-    /// Submits what was gathered so far.
-    fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.transfers.get().flush(py)
     }
 }

@@ -49,7 +49,7 @@ impl Prepared {
         }
         let source = match chosen.way {
             Way::Ring => source.with_grain(py, state.engine.largest_grain())?,
-            Way::Direct | Way::Import | Way::Blit => source,
+            Way::Direct | Way::Import | Way::Host | Way::Blit => source,
         };
         Ok(Self { source, place, chosen })
     }
@@ -84,7 +84,7 @@ impl Prepared {
                     let (part, job) = (place.buffer_part(), &transfer.job);
                     detach(py, || copy_imported(state, allocator, job, batch, host, part, true));
                 }
-                (Way::Direct, _) | (Way::Import, None) => {
+                (Way::Direct | Way::Host, _) | (Way::Import, None) => {
                     let _pin = place.resource.enter(py)?;
                     let reader = source.reader();
                     let job = &transfer.job;

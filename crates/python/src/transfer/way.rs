@@ -93,10 +93,11 @@ pub struct Chosen {
 /// Reads the keyword `way`.
 pub fn way(py: Python<'_>, given: Option<Text>) -> PyResult<Option<Way>> {
     let Some(text) = given else { return Ok(None) };
-    let found = [Way::Direct, Way::Ring, Way::Import].into_iter().find(|it| it.name() == text.0);
+    let all = [Way::Direct, Way::Ring, Way::Import, Way::Host];
+    let found = all.into_iter().find(|it| it.name() == text.0);
     found.map(Some).ok_or_else(|| {
         let name = text.0.escape_debug().to_string();
-        invalid(py, format!("way is '{name}'; it must be 'direct', 'ring' or 'import'"))
+        invalid(py, format!("way is '{name}'; it must be 'direct', 'ring', 'import' or 'host'"))
     })
 }
 
@@ -155,6 +156,9 @@ pub fn choose(
                     "the array is not registered: Transfers.register() lets the device use its pages",
                 )),
             };
+        }
+        Some(Way::Host) => {
+            return Err(invalid(py, "way is 'host', which is one of images and not of buffers"));
         }
         Some(Way::Ring) if can_copy => return Ok(chosen(Way::Ring, "the call wants it")),
         Some(Way::Ring) => return Err(no_copy("")),
@@ -244,7 +248,7 @@ pub fn explain(
         text += &format!("; through a ring of {}", bytes(ring));
     }
     let driver = &**resource.allocator.device_allocator.driver();
-    if chosen.way != Way::Direct && engine.queue().is_transfer(driver, size, sharing(resource)) {
+    if !chosen.way.is_by_host() && engine.queue().is_transfer(driver, size, sharing(resource)) {
         text += "; on the transfer queue";
     }
     if chosen.waits {
@@ -276,7 +280,7 @@ impl Chosen {
         direction: TransferDirection,
         job: Arc<Job>,
     ) -> PyResult<Transfer> {
-        let is_pinned = self.way == Way::Blit || self.way != Way::Direct && size > 0;
+        let is_pinned = self.way == Way::Blit || !self.way.is_by_host() && size > 0;
         if is_pinned {
             // Counted out when it has ended.
             std::mem::forget(resource.enter(py)?);

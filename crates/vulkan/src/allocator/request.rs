@@ -103,6 +103,15 @@ impl DeviceAllocator {
         &self,
         info: &vk::ImageCreateInfo<'_>,
     ) -> Result<(), Error> {
+        if info.usage.contains(vk::ImageUsageFlags::HOST_TRANSFER_EXT)
+            && self.driver().host_image_copy().is_none()
+        {
+            return Err(Error::FeatureNotPresent(
+                "usage HOST_TRANSFER needs the feature hostImageCopy (Vulkan 1.4 or \
+                 VK_EXT_host_image_copy), which the device was not created with"
+                    .into(),
+            ));
+        }
         // SAFETY: the caller guarantees a valid chain.
         let Some((mut kind, handle_types)) = (unsafe { ImageFormatInfo::of(info) }) else {
             return Ok(());

@@ -35,6 +35,26 @@ impl StridedArray {
         self.count * self.item
     }
 
+    /// The address of the first row, and the bytes from one row to the next and from one slice to the next, where the
+    /// array is slices of `rows` rows of `row` bytes each, and no row has gaps.
+    pub fn pitches(&self, row: usize, rows: usize) -> Option<(usize, usize, usize)> {
+        let (&(inner, stride), outer) = self.dimensions.split_last()?;
+        let run = inner * self.item;
+        if stride != self.item as isize || row == 0 || rows == 0 {
+            return None;
+        }
+        let pitch = |index: usize| usize::try_from(outer[index].1).ok();
+        let (row_pitch, slice_pitch) = match outer {
+            [_] if run == row * rows => (row, pitch(0)?),
+            [(count, _)] if run == row && count.is_multiple_of(rows) => {
+                (pitch(0)?, pitch(0)? * rows)
+            }
+            [_, (count, _)] if run == row && *count == rows => (pitch(1)?, pitch(0)?),
+            _ => return None,
+        };
+        Some((self.address, row_pitch, slice_pitch))
+    }
+
     /// Copies `length` bytes of the elements from byte `from` on to an address, both multiples of an
     /// element's bytes.
     ///
@@ -163,5 +183,23 @@ mod tests {
                 assert_eq!(target[length..], [0xee; 8]);
             }
         }
+    }
+
+    #[test]
+    fn rows_of_an_array_that_lie_some_bytes_apart() {
+        let of = |shape: &[usize], strides: &[isize]| StridedArray::new(64, 4, shape, strides);
+        // Every other column of 10; of these rows, every other one; slices of 100 rows.
+        assert_eq!(of(&[6, 5], &[40, 4]).pitches(20, 6), Some((64, 40, 240)));
+        assert_eq!(of(&[6, 5], &[40, 4]).pitches(20, 3), Some((64, 40, 120)));
+        assert_eq!(of(&[2, 3, 5], &[400, 40, 4]).pitches(20, 3), Some((64, 40, 400)));
+        assert_eq!(of(&[2, 3, 5], &[400, 20, 4]).pitches(20, 3), Some((64, 20, 400)));
+        // Channels of 4 bytes are a part of their row.
+        assert_eq!(of(&[6, 5, 2], &[80, 8, 4]).pitches(40, 6), Some((64, 80, 480)));
+        // Columns with gaps, rows upside down, rows that are cut elsewhere.
+        assert_eq!(of(&[6, 5], &[40, 8]).pitches(20, 6), None);
+        assert_eq!(of(&[6, 5], &[-40, 4]).pitches(20, 6), None);
+        assert_eq!(of(&[6, 5], &[40, 4]).pitches(10, 12), None);
+        assert_eq!(of(&[6, 5], &[40, 4]).pitches(20, 4), None);
+        assert_eq!(of(&[2, 3, 5], &[400, 40, 4]).pitches(20, 2), None);
     }
 }

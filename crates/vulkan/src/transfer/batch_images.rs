@@ -144,7 +144,9 @@ impl Batch {
         let submitted =
             self.with_layouts(now).and_then(|(commands, then)| Ok((submit(&commands)?, then)));
         for it in layouts {
-            it.end(submitted.as_ref().ok().and_then(|(_, then)| then.get(&address(it)).copied()));
+            let done = submitted.as_ref().ok();
+            let submission = done.map_or(Submission::NONE, |(submission, _)| *submission);
+            it.end(submission, done.and_then(|(_, then)| then.get(&address(it)).copied()));
         }
         for it in self.images.all.iter().filter(|it| !it.reads) {
             it.image.layout.unrecord(1);

@@ -3,24 +3,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use vkmem_engine::lock::{Condvar, Mutex, rank};
 use vkmem_engine::{CallError, Error};
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::submission::{Submission, TransferCommand};
-use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{Batch, Part};
 use crate::transfer::batch_images::ImagesInFlight;
 use crate::transfer::batches::{Batches, First};
 use crate::transfer::image::{ImagePart, MipChain};
-use crate::transfer::job::{Job, Progress};
-use crate::transfer::lane::{CopyOut, Lane, SLICE};
+use crate::transfer::job::Job;
+use crate::transfer::lane::Lane;
 use crate::transfer::queue_choice::QueueChoice;
 use crate::transfer::region::Piece;
-use crate::transfer::ring::{Place, SegmentState};
-use crate::transfer::staging::{Staging, TransferDirection};
+use crate::transfer::ring::SegmentState;
+use crate::transfer::staging::TransferDirection;
 use crate::transfer::uses::BufferPart;
 use crate::transfer::uses::Use;
 
@@ -66,10 +64,10 @@ pub struct TransferCounts {
 
 /// Submissions that the loss of the device took with it.
 #[derive(Clone, Copy)]
-struct Lost {
-    after: u64,
-    up_to: u64,
-    error: CallError,
+pub(super) struct Lost {
+    pub(super) after: u64,
+    pub(super) up_to: u64,
+    pub(super) error: CallError,
 }
 
 /// See the module.
@@ -83,13 +81,13 @@ pub struct TransferEngine {
     submitted: Condvar,
     next_batch: AtomicU64,
     /// The newest submission that has ended, as far as is known, and the newest of all.
-    done: AtomicU64,
-    last: AtomicU64,
-    lost: Mutex<Option<Lost>, rank::TransfersLost>,
-    images: Mutex<ImagesInFlight, rank::TransferImages>,
+    pub(super) done: AtomicU64,
+    pub(super) last: AtomicU64,
+    pub(super) lost: Mutex<Option<Lost>, rank::TransfersLost>,
+    pub(super) images: Mutex<ImagesInFlight, rank::TransferImages>,
     submits: AtomicU64,
     on_transfer_queue: AtomicU64,
-    waits: AtomicU64,
+    pub(super) waits: AtomicU64,
 }
 
 impl TransferEngine {
@@ -240,7 +238,7 @@ impl TransferEngine {
 
     /// Adds one copy to a batch. Beyond a number of bytes it is submitted.
     #[allow(clippy::too_many_arguments, reason = "one place for both directions")]
-    fn record(
+    pub(super) fn record(
         &self,
         allocator: &DeviceAllocator,
         number: u64,
@@ -327,294 +325,6 @@ impl TransferEngine {
     /// Bytes beyond which a batch is submitted.
     pub(super) fn most_of_a_batch(&self) -> u64 {
         BATCH.min(self.ring_size / 4)
-    }
-
-    // Waiting.
-
-    /// Whether a submission has ended, without a wait.
-    pub(super) fn is_done(&self, allocator: &DeviceAllocator, submission: Submission) -> bool {
-        if submission.0 <= self.done.load(Ordering::Acquire) {
-            return true;
-        }
-        // A device that cannot say is asked again by a wait.
-        let done = allocator.driver().is_done(submission) == Ok(true);
-        if done {
-            self.done.fetch_max(submission.0, Ordering::AcqRel);
-        }
-        done
-    }
-
-    /// Waits for a submission; whether it has ended. An error is that of the device: nothing runs any more.
-    pub(super) fn wait_for(
-        &self,
-        allocator: &DeviceAllocator,
-        submission: Submission,
-        at_most: Duration,
-    ) -> Result<bool, CallError> {
-        if self.is_done(allocator, submission) {
-            return self.lost_error(submission, submission).map_or(Ok(true), Err);
-        }
-        // What is submitted meanwhile may run on.
-        let up_to = self.last.load(Ordering::Acquire).max(submission.0);
-        let nanoseconds = u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX);
-        match allocator.driver().wait(submission, nanoseconds) {
-            Ok(true) => {
-                self.done.fetch_max(submission.0, Ordering::AcqRel);
-                self.lost_error(submission, submission).map_or(Ok(true), Err)
-            }
-            Ok(false) => Ok(false),
-            Err(error) => {
-                let after = self.done.load(Ordering::Acquire);
-                if error.result == vkmem_engine::DeviceError::DeviceLost {
-                    self.lost.lock().get_or_insert(Lost { after, up_to, error });
-                    self.images.lock().lose(Submission(after));
-                }
-                self.done.fetch_max(up_to, Ordering::AcqRel);
-                Err(error)
-            }
-        }
-    }
-
-    /// What took some of the submissions between two with it.
-    fn lost_error(&self, first: Submission, last: Submission) -> Option<CallError> {
-        let lost = (*self.lost.lock())?;
-        (lost.after < last.0 && first.0 <= lost.up_to).then_some(lost.error)
-    }
-
-    /// Waits for all submissions of a job, up to `last`; returns whether they have ended.
-    fn wait_for_job(
-        &self,
-        allocator: &DeviceAllocator,
-        job: &Job,
-        last: Submission,
-        at_most: Duration,
-    ) -> Result<bool, CallError> {
-        let ended = self.wait_for(allocator, last, at_most)?;
-        match self.lost_error(job.first(), last) {
-            Some(error) if ended => Err(error),
-            _ => Ok(ended),
-        }
-    }
-
-    /// Waits until a job has ended or the time is up; whether it has ended.
-    ///
-    /// # Errors
-    /// `Interrupted` where `pause` wants it.
-    pub fn wait(
-        &self,
-        allocator: &DeviceAllocator,
-        job: &Job,
-        until: Option<Instant>,
-        pause: Pause<'_>,
-    ) -> Result<bool, Stopped> {
-        loop {
-            let left = until.map(|it| it.saturating_duration_since(Instant::now()));
-            let slice = left.map_or(SLICE, |left| left.min(SLICE));
-            match job.progress() {
-                Progress::Ended(_) => return Ok(true),
-                Progress::Recorded(batch) => {
-                    if !self.flush_batch(allocator, batch) {
-                        // Another thread submits it right now.
-                        self.down.wait_for_change(slice.min(Duration::from_millis(1)));
-                    }
-                }
-                Progress::Busy => {
-                    self.down.wait_for_change(slice.min(Duration::from_millis(1)));
-                }
-                Progress::Running(last, segments) => {
-                    // The first parts are copied out while the device copies the others.
-                    let first = segments.first().map(|it| self.down.state(*it));
-                    let next = match first {
-                        Some(Some(SegmentState::Submitted(first))) => first.min(last),
-                        _ => last,
-                    };
-                    if !slice.is_zero() {
-                        self.ask_for(allocator, next);
-                    }
-                    match self.wait_for_job(allocator, job, next, slice) {
-                        Ok(false) => {}
-                        Ok(true) => {
-                            self.copy_arrived_out(allocator, job, &segments);
-                            if next == last {
-                                job.device_is_done(Ok(()));
-                            }
-                            continue;
-                        }
-                        Err(error) => {
-                            segments.iter().for_each(|it| self.drop_segment(*it, error));
-                            job.device_is_done(Err(error.into()));
-                            continue;
-                        }
-                    }
-                }
-            }
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(matches!(job.progress(), Progress::Ended(_)));
-            }
-            if pause() {
-                return Err(Stopped::Interrupted);
-            }
-        }
-    }
-
-    /// Whether a job has ended, without a wait; what has arrived of it is copied out.
-    pub fn poll(&self, allocator: &DeviceAllocator, job: &Job) -> bool {
-        if job.is_known_to_have_ended() {
-            return true;
-        }
-        if let Progress::Running(last, segments) = job.progress()
-            && self.is_done(allocator, last)
-        {
-            match self.lost_error(job.first(), last) {
-                None => {
-                    self.copy_arrived_out(allocator, job, &segments);
-                    job.device_is_done(Ok(()));
-                }
-                Some(error) => {
-                    segments.iter().for_each(|it| self.drop_segment(*it, error));
-                    job.device_is_done(Err(error.into()));
-                }
-            }
-        }
-        job.is_known_to_have_ended()
-    }
-
-    /// Copies a segment of the ring for downloads to where it belongs, and frees it; its submission has
-    /// ended. Nothing happens if another thread does it.
-    pub(super) fn copy_out(&self, allocator: &DeviceAllocator, number: u64) {
-        let Some((out, staging)) = self.down.claim(number) else { return };
-        out.job.claim(number);
-        let outcome = staging.invalidate(allocator, out.offset, out.size);
-        if outcome.is_ok() {
-            allocator.driver().host_access(staging.range(out.offset, out.size), false);
-            let from = staging.address() + out.offset as usize;
-            // SAFETY: the segment is this thread's, and the target valid until the job has ended.
-            unsafe { copy_bytes(from, out.target, out.size as usize, Target::InUse) };
-        }
-        self.down.set([number].into_iter(), SegmentState::Free);
-        out.job.copied_out(outcome);
-    }
-
-    /// Frees a segment whose bytes never came.
-    pub(super) fn drop_segment(&self, number: u64, error: CallError) {
-        let Some((out, _)) = self.down.claim(number) else { return };
-        out.job.claim(number);
-        self.down.set([number].into_iter(), SegmentState::Free);
-        out.job.copied_out(Err(error.into()));
-    }
-
-    /// Takes a segment; waits for the oldest one where the ring is full.
-    pub(super) fn reserve(
-        &self,
-        allocator: &DeviceAllocator,
-        direction: TransferDirection,
-        size: u64,
-        limit: u64,
-        pause: Pause<'_>,
-    ) -> Result<(Place, Staging), Stopped> {
-        let lane = self.lane(direction);
-        if direction == TransferDirection::Upload {
-            // What was used last is in the caches still.
-            lane.free_up_to(Submission(self.done.load(Ordering::Acquire)));
-        }
-        let mut has_waited = false;
-        loop {
-            let oldest = match lane.reserve(size, limit) {
-                Ok(taken) => return Ok(taken),
-                Err(oldest) => oldest,
-            };
-            match oldest {
-                None => {
-                    lane.make(allocator)?;
-                    continue;
-                }
-                Some((number, SegmentState::Submitted(submission))) => {
-                    if !has_waited {
-                        self.waits.fetch_add(1, Ordering::Relaxed);
-                    }
-                    has_waited = true;
-                    self.ask_for(allocator, submission);
-                    let ended = self.wait_for(allocator, submission, SLICE);
-                    match (direction, ended) {
-                        (_, Ok(false)) => {}
-                        // After an error nothing runs any more either.
-                        (TransferDirection::Upload, _) => lane.free_up_to(submission),
-                        (TransferDirection::Download, Ok(true)) => {
-                            self.copy_out(allocator, number);
-                        }
-                        (TransferDirection::Download, Err(error)) => {
-                            self.drop_segment(number, error);
-                        }
-                    }
-                }
-                Some((_, SegmentState::Recorded(batch))) => {
-                    if !self.flush_batch(allocator, batch) {
-                        lane.wait_for_change(Duration::from_millis(1));
-                    }
-                }
-                Some((_, SegmentState::Held | SegmentState::Free)) => lane.wait_for_change(SLICE),
-            }
-            if pause() {
-                return Err(Stopped::Interrupted);
-            }
-        }
-    }
-
-    // Pieces.
-
-    /// Brings one piece into the ring, and its copy into a batch.
-    #[allow(clippy::too_many_arguments, reason = "what a piece is")]
-    pub(super) fn upload_piece(
-        &self,
-        allocator: &DeviceAllocator,
-        job: &Arc<Job>,
-        batch: u64,
-        to: BufferPart,
-        from: u64,
-        size: u64,
-        limit: u64,
-        fill: &Fill<'_>,
-        pause: Pause<'_>,
-    ) -> Result<(), Stopped> {
-        let up = TransferDirection::Upload;
-        let (place, staging) = self.reserve(allocator, up, size, limit, pause)?;
-        allocator.driver().host_access(staging.range(place.offset, size), true);
-        let address = staging.address() + place.offset as usize;
-        let filled = fill(from, size as usize, address)
-            .and_then(|()| Ok(staging.flush(allocator, place.offset, size)?));
-        if let Err(stopped) = filled {
-            self.up.set([place.number].into_iter(), SegmentState::Free);
-            return Err(stopped);
-        }
-        job.recorded(batch, None);
-        self.up.recorded(place.number, batch, None);
-        let host = staging.part(place.offset);
-        let part = BufferPart { offset: to.offset + from, ..to };
-        self.record(allocator, batch, job, host, part, size, Some((up, place.number)), true);
-        Ok(())
-    }
-
-    /// Records the copy of one piece into a segment of the ring; it is copied on to `target` once it is there.
-    #[allow(clippy::too_many_arguments, reason = "what a piece is")]
-    pub(super) fn download_piece(
-        &self,
-        allocator: &DeviceAllocator,
-        job: &Arc<Job>,
-        batch: u64,
-        from: BufferPart,
-        start: u64,
-        size: u64,
-        (place, staging): (Place, Staging),
-        target: usize,
-    ) {
-        let target = target + start as usize;
-        let then = CopyOut { job: job.clone(), target, offset: place.offset, size };
-        job.recorded(batch, Some(place.number));
-        self.down.recorded(place.number, batch, Some(then));
-        let host = staging.part(place.offset);
-        let part = BufferPart { offset: from.offset + start, ..from };
-        let segment = Some((TransferDirection::Download, place.number));
-        self.record(allocator, batch, job, host, part, size, segment, false);
     }
 
     /// Records a copy between two buffers of the caller's, as one of an array's own pages is; `writes` says

@@ -151,13 +151,13 @@ impl ImageCommands {
 }
 
 /// Whether an image can only leave a layout.
-fn is_initial(layout: vk::ImageLayout) -> bool {
+pub(super) fn is_initial(layout: vk::ImageLayout) -> bool {
     matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED)
 }
 
 impl UsedImage {
     /// The layout that it is left in.
-    pub(super) fn after(&self, before: vk::ImageLayout) -> vk::ImageLayout {
+    pub fn after(&self, before: vk::ImageLayout) -> vk::ImageLayout {
         let kept = if is_initial(before) { self.otherwise } else { before };
         self.leave.unwrap_or(kept)
     }

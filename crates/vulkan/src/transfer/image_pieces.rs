@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::allocator::DeviceAllocator;
 use crate::host::copy::Target;
+use crate::transfer::batch::Part;
 use crate::transfer::engine::{Fill, Pause, Stopped, TransferEngine};
 use crate::transfer::image::{ImagePart, MipChain};
 use crate::transfer::job::Job;
@@ -12,6 +13,7 @@ use crate::transfer::pieces::TransferCall;
 use crate::transfer::region::Piece;
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
+use crate::transfer::uses::{BufferPart, Use};
 use crate::transfer::workers::threads;
 
 /// Room in the ring for a piece, and where it begins there.
@@ -114,6 +116,33 @@ impl TransferEngine {
             Ok(())
         };
         self.end(job, self.pieces(call, cut, threads, &one))
+    }
+
+    /// Records a copy between an image and a buffer of the caller's, as one of an array's own pages is; `writes` says
+    /// that it goes to the image. The offset in the buffer is a multiple of [`ImageRegion::buffer_unit`].
+    #[allow(clippy::too_many_arguments, reason = "what a copy is")]
+    pub fn copy_whole_image(
+        &self,
+        allocator: &DeviceAllocator,
+        job: &Arc<Job>,
+        batch: u64,
+        host: BufferPart,
+        part: &ImagePart,
+        writes: bool,
+    ) {
+        // What the host's buffer holds may be part of another transfer of the batch.
+        let (host, mut part) = (BufferPart { is_shared: true, ..host }, part.clone());
+        part.image.is_shared = true;
+        for piece in part.region.pieces(0, job.size) {
+            job.recorded(batch, None);
+            let uses = std::iter::once((Use::of_image(part.image.image), true));
+            let whose = Part { job: job.clone(), segment: None };
+            let host = BufferPart { offset: host.offset + piece.from, ..host };
+            self.record_all(allocator, batch, whose, uses, |batch| {
+                batch.copy_image(host, &part, &piece, job, writes);
+            });
+        }
+        job.close();
     }
 
     /// Records the blits of a chain of mip levels into a batch.

@@ -4,13 +4,17 @@ use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use ash::vk;
 
+use crate::driver::submission::Submission;
+
 #[derive(Debug)]
 struct State {
     layout: vk::ImageLayout,
     /// Commands of batches that are not submitted yet, which give the image a layout.
     recorded: u32,
-    /// A thread submits commands that use the image.
+    /// A thread submits commands that use the image, or the host copies it.
     is_leaving: bool,
+    /// The newest submission of commands that use the image.
+    last: Submission,
 }
 
 /// The layout of a whole image. It changes with the submissions of this library, in their order, and where
@@ -24,7 +28,8 @@ pub struct TrackedLayout {
 impl TrackedLayout {
     /// That of a new image.
     pub fn new(initial: vk::ImageLayout) -> Self {
-        let state = State { layout: initial, recorded: 0, is_leaving: false };
+        let state =
+            State { layout: initial, recorded: 0, is_leaving: false, last: Submission::NONE };
         Self { state: Mutex::new(state), has_left: Condvar::default() }
     }
 
@@ -69,10 +74,17 @@ impl TrackedLayout {
         state.layout
     }
 
-    /// Ends that, with the layout that the image has now if it was changed.
-    pub(super) fn end(&self, layout: Option<vk::ImageLayout>) {
+    /// The newest submission of commands that use the image.
+    pub(super) fn last(&self) -> Submission {
+        self.state.lock().last
+    }
+
+    /// Ends that, with the submission of the commands if there was one, and the layout that the image has now if
+    /// it was changed.
+    pub(super) fn end(&self, submission: Submission, layout: Option<vk::ImageLayout>) {
         let mut state = self.state.lock();
         state.is_leaving = false;
+        state.last = state.last.max(submission);
         state.layout = layout.unwrap_or(state.layout);
         self.has_left.notify_all();
     }

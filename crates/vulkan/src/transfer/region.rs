@@ -32,7 +32,7 @@ pub(super) struct Piece {
     /// In bytes.
     pub(super) size: u64,
     /// Column, row and slice of the first block. Slices of a 3D image are its depths, of others its layers.
-    first: [u64; 3],
+    pub(super) first: [u64; 3],
     /// Sides in blocks and slices.
     sides: [u64; 3],
 }
@@ -62,8 +62,8 @@ impl ImageRegion {
         columns.checked_mul(rows)?.checked_mul(slices)?.checked_mul(self.block.bytes.into())
     }
 
-    /// What `bufferOffset` is a multiple of.
-    pub(super) fn buffer_unit(&self, optimal: u64) -> u64 {
+    /// What `bufferOffset` is a multiple of, on any queue; `optimal` is what the device likes it to be.
+    pub fn buffer_unit(&self, optimal: u64) -> u64 {
         common_multiple(common_multiple(4, self.block.bytes.into()), optimal.max(1))
     }
 

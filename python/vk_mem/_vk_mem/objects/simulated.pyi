@@ -18,6 +18,7 @@ class SimulatedDevice(Device):
         max_memory_allocation_count: int | None = None,
         max_memory_allocation_size: int | None = None,
         transfer_queue: bool | None = None,
+        queue_flags: Flags | None = None,
     ) -> Self: ...
     @staticmethod
     def profile_names() -> tuple[str, ...]: ...
