@@ -10,13 +10,12 @@ use vkmem_engine::{CallError, Error};
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::submission::{Submission, TransferCommand};
-use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::{Batch, Part};
 use crate::transfer::batch_images::ImagesInFlight;
 use crate::transfer::batches::{Batches, First};
 use crate::transfer::image::{ImagePart, MipChain};
 use crate::transfer::job::{Job, Progress};
-use crate::transfer::lane::{CopyOut, Lane, SLICE};
+use crate::transfer::lane::{CopyOut, CopyTo, Lane, SLICE};
 use crate::transfer::queue_choice::QueueChoice;
 use crate::transfer::region::Piece;
 use crate::transfer::ring::{Place, SegmentState};
@@ -235,6 +234,9 @@ impl TransferEngine {
                 job.copied_out(Ok(()));
             }
             job.submitted(1, &outcome);
+        }
+        if let Some(room) = Arc::into_inner(batch).map(Batch::into_room) {
+            self.batches.lock().keep_room(room);
         }
     }
 
@@ -488,8 +490,8 @@ impl TransferEngine {
         if outcome.is_ok() {
             allocator.driver().host_access(staging.range(out.offset, out.size), false);
             let from = staging.address() + out.offset as usize;
-            // SAFETY: the segment is this thread's, and the target valid until the job has ended.
-            unsafe { copy_bytes(from, out.target, out.size as usize, Target::InUse) };
+            // SAFETY: the segment is this thread's, and its job waits for it.
+            unsafe { out.run(from) };
         }
         self.down.set([number].into_iter(), SegmentState::Free);
         out.job.copied_out(outcome);
@@ -608,7 +610,8 @@ impl TransferEngine {
         target: usize,
     ) {
         let target = target + start as usize;
-        let then = CopyOut { job: job.clone(), target, offset: place.offset, size };
+        let to = CopyTo::Address(target);
+        let then = CopyOut { job: job.clone(), to, offset: place.offset, size };
         job.recorded(batch, Some(place.number));
         self.down.recorded(place.number, batch, Some(then));
         let host = staging.part(place.offset);

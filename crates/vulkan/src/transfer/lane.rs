@@ -8,9 +8,11 @@ use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::submission::Submission;
+use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::job::Job;
 use crate::transfer::ring::{Place, Ring, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
+use crate::transfer::together::SmallTransfers;
 
 /// How long a thread waits before it looks whether it is interrupted.
 pub(super) const SLICE: Duration = Duration::from_millis(50);
@@ -19,10 +21,37 @@ pub(super) const SLICE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct CopyOut {
     pub(super) job: Arc<Job>,
-    /// Host address that is written to; valid until the job has ended.
-    pub(super) target: usize,
+    pub(super) to: CopyTo,
     pub(super) offset: u64,
     pub(super) size: u64,
+}
+
+/// Host memory that is written to; valid until the job has ended.
+#[derive(Debug)]
+pub(super) enum CopyTo {
+    /// All of it from an address on.
+    Address(usize),
+    /// Each of several arrays.
+    Arrays(SmallTransfers),
+}
+
+impl CopyOut {
+    /// Copies a segment, whose first byte lies at an address, to where its bytes belong.
+    ///
+    /// # Safety
+    /// The job has not ended, and the segment is the caller's.
+    pub(super) unsafe fn run(&self, from: usize) {
+        match &self.to {
+            CopyTo::Address(to) => {
+                // SAFETY: of the caller.
+                unsafe { copy_bytes(from, *to, self.size as usize, Target::InUse) };
+            }
+            CopyTo::Arrays(arrays) => {
+                // SAFETY: of the caller.
+                unsafe { arrays.copy_from_segment(from) };
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
