@@ -1,5 +1,6 @@
 //! One ring with its memory: for uploads, or for downloads.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,6 @@ use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::job::Job;
 use crate::transfer::ring::{Place, Ring, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
-use crate::transfer::together::SmallTransfers;
 
 /// How long a thread waits before it looks whether it is interrupted.
 pub(super) const SLICE: Duration = Duration::from_millis(50);
@@ -32,7 +32,16 @@ pub(super) enum CopyTo {
     /// All of it from an address on.
     Address(usize),
     /// Each of several arrays.
-    Arrays(SmallTransfers),
+    Arrays(Box<dyn Arrays>),
+}
+
+/// Several arrays that one segment is copied to.
+pub(super) trait Arrays: Debug + Send + Sync {
+    /// Copies a segment that begins at an address to the arrays.
+    ///
+    /// # Safety
+    /// The arrays are valid for writing, and the segment for reading.
+    unsafe fn copy_from_segment(&self, start: usize);
 }
 
 impl CopyOut {

@@ -7,7 +7,7 @@ use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::batch::Part;
 use crate::transfer::engine::{Pause, Stopped, TransferEngine};
 use crate::transfer::job::Job;
-use crate::transfer::lane::{CopyOut, CopyTo};
+use crate::transfer::lane::{Arrays, CopyOut, CopyTo};
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
 use crate::transfer::uses::{BufferPart, Use};
@@ -72,18 +72,6 @@ impl SmallTransfers {
         });
     }
 
-    /// Copies a segment that begins at an address to the arrays.
-    ///
-    /// # Safety
-    /// The arrays are valid for writing, and the segment for reading.
-    pub(super) unsafe fn copy_from_segment(&self, start: usize) {
-        self.share(self.target, &|it| {
-            let (from, size) = (start + it.place as usize, it.size as usize);
-            // SAFETY: of the caller.
-            unsafe { copy_bytes(from, it.address, size, Target::InUse) };
-        });
-    }
-
     /// Copies each array, in several threads where that pays.
     fn share(&self, target: Target, copy: &(dyn Fn(&Small) + Sync)) {
         let pieces = Pieces::new(self.all.len() as u64, AT_ONCE, 0);
@@ -94,6 +82,16 @@ impl SmallTransfers {
             Ok(())
         });
         debug_assert_eq!(done, Ok(()), "nothing here can fail");
+    }
+}
+
+impl Arrays for SmallTransfers {
+    unsafe fn copy_from_segment(&self, start: usize) {
+        self.share(self.target, &|it| {
+            let (from, size) = (start + it.place as usize, it.size as usize);
+            // SAFETY: of the caller.
+            unsafe { copy_bytes(from, it.address, size, Target::InUse) };
+        });
     }
 }
 
@@ -183,7 +181,7 @@ impl TransferEngine {
         let recorded = taken.map(|(place, staging)| {
             // The segment keeps them from now on.
             let all = arrays.all.clone();
-            let (offset, to) = (place.offset, CopyTo::Arrays(arrays));
+            let (offset, to) = (place.offset, CopyTo::Arrays(Box::new(arrays)));
             job.recorded(batch, Some(place.number));
             let then = CopyOut { job: job.clone(), to, offset, size };
             self.down.recorded(place.number, batch, Some(then));
