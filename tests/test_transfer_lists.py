@@ -135,6 +135,124 @@ def test_each_call_of_the_driver_fails_in_a_list() -> None:
     assert failures >= 3
 
 
+@pytest.mark.parametrize("completion", ["at once", "when waited"])
+@pytest.mark.parametrize("profile", SimulatedDevice.profile_names())
+def test_downloads_of_lists(make_simulated: Any, profile: str, completion: Any) -> None:
+    device = make_simulated(profile)
+    device.set_completion(completion)
+    random = np.random.default_rng(4)
+    with Allocator(device) as allocator, Transfers(allocator, RING) as transfers:
+        for sizes in (
+            [1] * 50,
+            [3, 70_001, 64, 65],
+            [TOGETHER, TOGETHER + 1, TOGETHER - 64, 64, 64, 1],
+            random.integers(1, 3000, 200).tolist(),
+        ):
+            contents = [random.integers(0, 256, it, np.uint8) for it in sizes]
+            buffers = [
+                allocator.create_buffer(it, TRANSFER, flags=RANDOM * (number % 7 == 6))
+                for number, it in enumerate(sizes)
+            ]
+            transfers.upload_many(contents, buffers)
+            outs = [np.zeros(it, np.uint8) for it in sizes]
+            begun = transfers.download_many(buffers, outs=outs)
+            assert [it.nbytes for it in begun] == sizes
+            for number in reversed(range(len(sizes))):
+                assert begun[number].result() is outs[number]
+                assert (outs[number] == contents[number]).all()
+            # Arrays that the library makes, and a wait for all of them.
+            begun = transfers.download_many(buffers)
+            assert transfers.wait() and transfers.stats().in_flight == 0
+            assert all(it.done() for it in begun)
+            for transfer, content in zip(begun, contents, strict=True):
+                assert (transfer.result() == content).all()
+            allocator.destroy_many(buffers)
+
+
+def test_downloads_of_a_list_see_what_was_uploaded_before(make_simulated: Any) -> None:
+    device = make_simulated("discrete-8gib")
+    device.set_completion("when waited")
+    with Allocator(device) as allocator, Transfers(allocator, RING) as transfers:
+        buffers = allocator.create_buffers([128] * 20, TRANSFER)
+        with transfers.batch():
+            transfers.upload_many([pattern(128, it) for it in range(20)], buffers)
+            first = transfers.download_many(buffers, np.uint8)
+            transfers.upload_many([pattern(128, it + 50) for it in range(20)], buffers)
+            second = transfers.download_many(buffers, np.uint8)
+            assert transfers.stats().submits == 0
+        assert transfers.stats().submits == 1 and transfers.stats().in_flight == 80
+        with pytest.raises(BufferError):
+            buffers[13].destroy()
+        assert [it.result().tobytes() for it in first] == [pattern(128, it) for it in range(20)]
+        expected = [pattern(128, it + 50) for it in range(20)]
+        assert [it.result().tobytes() for it in second] == expected
+        allocator.destroy_many(buffers)
+    assert device.violations == []
+
+
+def test_arrays_of_downloads_are_held_until_they_are_filled(make_simulated: Any) -> None:
+    device = make_simulated("discrete-8gib")
+    device.set_completion("when waited")
+    with Allocator(device) as allocator, Transfers(allocator, RING) as transfers:
+        buffers = allocator.create_buffers([512] * 20, TRANSFER)
+        transfers.upload_many([pattern(512, it) for it in range(20)], buffers)
+        outs = [bytearray(512) for _ in range(20)]
+        del transfers.download_many(buffers, outs=outs)[:]
+        with pytest.raises(BufferError):
+            outs[7].append(1)
+        assert transfers.wait()
+        assert outs == [pattern(512, it) for it in range(20)]
+        outs[7].append(1)
+        allocator.destroy_many(buffers)
+
+
+def test_each_call_of_the_driver_fails_in_a_list_of_downloads() -> None:
+    failures = 0
+    for number in range(40):
+        device = SimulatedDevice("non-coherent")
+        device.set_completion("when waited")
+        with Allocator(device) as allocator, Transfers(allocator, RING) as transfers:
+            buffers = allocator.create_buffers([300] * 200, TRANSFER)
+            arrays = [pattern(300, it) for it in range(200)]
+            transfers.upload_many(arrays, buffers)
+            transfers.wait()
+            before = device.fallible_call_count
+            device.fail_call(number, -2)
+            begun = transfers.download_many(buffers)
+            errors = [it.exception() for it in begun]
+            made = device.fallible_call_count - before
+            device.clear_failures()
+            failures += any(errors)
+            for transfer, error, array in zip(begun, errors, arrays, strict=True):
+                assert error is None or isinstance(error, VkMemError)
+                assert error is not None or transfer.result().tobytes() == array
+            again = transfers.download_many(buffers)
+            assert [it.result().tobytes() for it in again] == arrays
+            allocator.destroy_many(buffers)
+        assert device.violations == []
+        assert (device.live_memory_objects, device.live_buffers) == (0, 0)
+        if number >= made:
+            break
+    assert failures >= 3
+
+
+@pytest.mark.parametrize("size", [4 << 10, 1 << 20])
+def test_the_queue_of_a_list_is_that_of_its_largest_array(make_simulated: Any, size: int) -> None:
+    """To change the owner of each buffer pays for large arrays, not for many small ones."""
+    device = make_simulated("nvidia-h200")
+    count = (2 << 20) // size
+    with Allocator(device) as allocator, Transfers(allocator) as transfers:
+        buffers = allocator.create_buffers([size] * count, TRANSFER)
+        arrays = [np.full(size, it % 251, np.uint8) for it in range(count)]
+        transfers.upload_many(arrays, buffers)
+        backs = transfers.download_many(buffers, np.uint8)
+        for array, back in zip(arrays, backs, strict=True):
+            assert (back.result() == array).all()
+        assert (transfers.stats().on_transfer_queue > 0) == (size >= 1 << 20)
+        assert "transfer queue" in transfers.explain(arrays[0], buffers[0]) or size < 1 << 20
+        allocator.destroy_many(buffers)
+
+
 def test_what_has_ended_is_let_go(make_simulated: Any) -> None:
     """An array that was handed out is its caller's alone, without another call."""
     device = make_simulated("discrete-8gib")

@@ -48,5 +48,5 @@ pub use transfer::pieces::TransferCall;
 pub use transfer::queue_choice::QueueChoice;
 pub use transfer::region::{ImageRegion, copied_texels};
 pub use transfer::staging::TransferDirection;
-pub use transfer::together::SmallUploads;
+pub use transfer::together::SmallTransfers;
 pub use transfer::uses::BufferPart;

@@ -9,6 +9,8 @@ use vkmem_engine::Error;
 use vkmem_vulkan::{HostSide, Stopped, Target, TransferCall, TransferDirection, copy_bytes};
 
 use super::copies::{Part, check_read};
+use super::many::Listed;
+use super::source::Source;
 use super::state::{Kept, Transfer, TransfersState, Watch, Way, hold_contiguous};
 use super::upload::{PROGRESS, STEP, copy_imported, memory_range};
 use super::way::{Chosen, Place, choose};
@@ -170,6 +172,42 @@ impl Prepared {
         }
         watch.result(py, done)?;
         Ok(transfer)
+    }
+}
+
+impl Listed for Prepared {
+    const DIRECTION: TransferDirection = TransferDirection::Download;
+
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn chosen(&self) -> &Chosen {
+        &self.chosen
+    }
+
+    fn address(&self) -> Option<usize> {
+        Some(self.address)
+    }
+
+    fn target(&self) -> Target {
+        if self.is_new { Target::New } else { Target::InUse }
+    }
+
+    fn give(self, transfer: &Transfer) -> Option<Source> {
+        *transfer.result.lock() = Some(self.array);
+        *transfer.kept.lock() = Some(self.target);
+        None
+    }
+
+    fn start_alone(
+        self,
+        py: Python<'_>,
+        state: &Arc<TransfersState>,
+        allocator: &Arc<AllocatorState>,
+        batch: Option<u64>,
+    ) -> PyResult<Py<Transfer>> {
+        self.start(py, state, allocator, batch, None)
     }
 }
 

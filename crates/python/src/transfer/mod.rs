@@ -12,6 +12,7 @@ pub(crate) mod image_place;
 pub(crate) mod image_upload;
 pub(crate) mod image_way;
 pub(crate) mod in_flight;
+pub(crate) mod jobs;
 pub(crate) mod many;
 pub(crate) mod mipmaps;
 pub(crate) mod register;

@@ -1,6 +1,5 @@
 //! The types of transfers, and which of them are in flight; their calls are in the other files.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::ThreadId;
@@ -15,6 +14,7 @@ use vkmem_vulkan::{
     Job, Progress, QueueChoice, Sharing, Stopped, TransferDirection, TransferEngine,
 };
 
+use super::jobs::InFlight;
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::{to_py, use_after_free};
 use crate::interpreter::{detach, try_attach};
@@ -163,7 +163,7 @@ pub struct TransfersState {
     pub pins: Pins,
     pub counts: Counts,
     pub registrations: Mutex<Vec<Arc<Registration>>, rank::Registrations>,
-    pub(super) in_flight: Mutex<VecDeque<Py<Transfer>>, rank::TransfersInFlight>,
+    pub(super) in_flight: Mutex<InFlight<Py<Transfer>>, rank::TransfersInFlight>,
     pub(super) looks: Looks,
     open: Mutex<Vec<Open>, rank::OpenBatches>,
 }
@@ -272,26 +272,18 @@ impl TransfersState {
 
 impl Background for TransfersState {
     fn retire(&self, py: Python<'_>, allocator: &AllocatorState) {
-        let running: Vec<Py<Transfer>> = {
-            let all = self.in_flight.lock();
-            all.iter().map(|it| it.clone_ref(py)).collect()
-        };
-        detach(py, || {
-            for it in &running {
-                self.engine.poll(&allocator.device_allocator, &it.get().job);
-            }
-        });
-        drop(running);
+        self.poll_all(py, allocator);
         self.retire_ended(py);
     }
 
     fn uses(&self, resource: &Resource) -> bool {
-        let all = self.in_flight.lock();
-        all.iter().any(|it| std::ptr::eq(&raw const **it.get().resource_ref(), resource))
+        let is_it =
+            |it: &Py<Transfer>| std::ptr::eq(&raw const **it.get().resource_ref(), resource);
+        self.in_flight.lock().any(is_it)
     }
 
     fn is_busy(&self) -> bool {
-        !self.in_flight.lock().is_empty()
+        self.in_flight() > 0
     }
 
     fn settle(
@@ -332,7 +324,8 @@ pub struct Watch {
     raised: Mutex<Option<PyErr>, rank::TransferFailure>,
     progress: Option<Py<PyAny>>,
     total: u64,
-    looked: Mutex<Instant, rank::TransferFailure>,
+    /// When it has looked for them; not before it was asked for the first time.
+    looked: Mutex<Option<Instant>, rank::TransferFailure>,
 }
 
 /// How often it looks for signals between pieces.
@@ -346,7 +339,7 @@ impl Watch {
 
     /// `progress(done, total)` is called between pieces.
     pub fn new(progress: Option<Py<PyAny>>, total: u64) -> Self {
-        let (raised, looked) = (Mutex::new(None), Mutex::new(Instant::now()));
+        let (raised, looked) = (Mutex::new(None), Mutex::new(None));
         Self { raised, progress, total, looked }
     }
 
@@ -365,9 +358,10 @@ impl Watch {
     pub fn between(&self, done: u64) -> bool {
         let is_time = {
             let mut looked = self.looked.lock();
-            let is_time = looked.elapsed() >= LOOK;
+            let now = Instant::now();
+            let is_time = now.duration_since(*looked.get_or_insert(now)) >= LOOK;
             if is_time {
-                *looked = Instant::now();
+                *looked = Some(now);
             }
             is_time
         };
@@ -424,9 +418,11 @@ impl Transfer {
 
     /// It has ended: the resource may end, and the host's memory is free.
     pub(super) fn let_go(&self, py: Python<'_>) {
-        if !self.is_pinned.swap(false, Ordering::Relaxed) {
+        // Changed with the interpreter alone.
+        if !self.is_pinned.load(Ordering::Relaxed) {
             return;
         }
+        self.is_pinned.store(false, Ordering::Relaxed);
         self.resource.pins.remove(py);
         if let Some(registration) = &self.registration {
             registration.uses.fetch_sub(1, Ordering::AcqRel);

@@ -379,9 +379,7 @@ impl Transfers {
             all.push(prepared.map_err(|error| about_item(py, index, error))?);
         }
         state.retire_some(py, allocator);
-        self.together(py, |batch| {
-            all.into_iter().map(|it| it.start(py, state, allocator, batch, None)).collect()
-        })
+        self.together(py, |batch| start_many(py, state, allocator, all, batch))
     }
 
     /// Submits what open batches have gathered, of all threads.

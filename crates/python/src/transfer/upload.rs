@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::{HostWriter, MemoryRange};
-use vkmem_vulkan::{BufferPart, HostSide, Job, Stopped, TransferCall, TransferDirection};
+use vkmem_vulkan::{BufferPart, HostSide, Job, Stopped, Target, TransferCall, TransferDirection};
 
 use super::copies::{Part, check_written};
+use super::many::Listed;
 use super::source::{Reader, Source};
 use super::state::{Registration, Transfer, TransfersState, Watch, Way};
 use super::way::{Chosen, Place, choose};
@@ -139,6 +140,40 @@ impl Prepared {
             state.add(transfer.clone_ref(py));
         }
         Ok(transfer)
+    }
+}
+
+impl Listed for Prepared {
+    const DIRECTION: TransferDirection = TransferDirection::Upload;
+
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn chosen(&self) -> &Chosen {
+        &self.chosen
+    }
+
+    fn address(&self) -> Option<usize> {
+        self.source.address()
+    }
+
+    fn target(&self) -> Target {
+        Target::InUse
+    }
+
+    fn give(self, _: &Transfer) -> Option<Source> {
+        Some(self.source)
+    }
+
+    fn start_alone(
+        self,
+        py: Python<'_>,
+        state: &Arc<TransfersState>,
+        allocator: &Arc<AllocatorState>,
+        batch: Option<u64>,
+    ) -> PyResult<Py<Transfer>> {
+        self.start(py, state, allocator, batch, None)
     }
 }
 

@@ -30,6 +30,23 @@ struct Touched {
     is_written: bool,
 }
 
+/// Commands that a batch keeps room for, at most: those of as many arrays of 1 KiB as one submission takes.
+const MOST_ROOM: usize = 16 << 10;
+
+/// Empty collections whose memory the next batch uses again.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    commands: Vec<TransferCommand>,
+    touched: HashMap<vk::Buffer, Touched, BuildHasherDefault<HandleHasher>>,
+}
+
+impl Room {
+    /// Whether to keep this one, and not the other.
+    pub(super) fn is_worth_more_than(&self, other: &Self) -> bool {
+        (other.commands.capacity()..=MOST_ROOM).contains(&self.commands.capacity())
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -51,6 +68,30 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// An empty one that uses memory of an earlier one.
+    pub(super) fn with_room(room: Room) -> Self {
+        let mut batch = Self::default();
+        batch.use_room(room);
+        batch
+    }
+
+    /// Uses memory of an earlier one, as it is empty.
+    pub(super) fn use_room(&mut self, room: Room) {
+        debug_assert!(self.commands.is_empty() && self.touched.is_empty());
+        self.commands = room.commands;
+        if room.touched.capacity() > self.touched.capacity() {
+            self.touched = room.touched;
+        }
+    }
+
+    /// Leaves its memory to a later one.
+    pub(super) fn into_room(self) -> Room {
+        let Self { mut commands, mut touched, .. } = self;
+        commands.clear();
+        touched.clear();
+        Room { commands, touched }
+    }
+
     /// Makes room for so many copies.
     pub(super) fn reserve(&mut self, count: usize) {
         self.commands.reserve(count);

@@ -1,11 +1,10 @@
 //! Which batches are open and which are being submitted, so that no command overtakes an earlier one that
 //! uses the same bytes.
 
-use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 
-use crate::transfer::batch::Batch;
+use crate::transfer::batch::{Batch, Room};
 use crate::transfer::job::Job;
 use crate::transfer::uses::{Index, Use};
 
@@ -23,8 +22,11 @@ pub(super) enum First {
 /// Batches that gather commands, and those that leave.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
-    open: HashMap<u64, Batch>,
+    /// With their numbers: hardly more than one for each thread.
+    open: Vec<(u64, Batch)>,
     leaving: Vec<Leaving>,
+    /// For the next one.
+    room: Room,
 }
 
 /// A batch that is being submitted, and what its commands use, as far as another batch has asked.
@@ -37,29 +39,56 @@ struct Leaving {
 impl Batches {
     /// Begins one.
     pub(super) fn open(&mut self, number: u64) {
-        self.open.insert(number, Batch::default());
+        let room = mem::take(&mut self.room);
+        self.open.push((number, Batch::with_room(room)));
     }
 
     /// Those that are open.
     pub(super) fn numbers(&self) -> Vec<u64> {
-        self.open.keys().copied().collect()
+        self.open.iter().map(|(number, _)| *number).collect()
     }
 
     /// One that is open, or a new one.
     pub(super) fn get(&mut self, number: u64) -> &mut Batch {
-        self.open.entry(number).or_default()
+        let index = match self.index(number) {
+            Some(index) => index,
+            None => {
+                self.open(number);
+                self.open.len() - 1
+            }
+        };
+        &mut self.open[index].1
+    }
+
+    fn index(&self, number: u64) -> Option<usize> {
+        self.open.iter().position(|(it, _)| *it == number)
     }
 
     /// What a batch has gathered, to be submitted; it stays open. `None` if that is nothing.
     pub(super) fn take(&mut self, number: u64) -> Option<Arc<Batch>> {
-        let batch = self.open.get_mut(&number).filter(|it| !it.commands.is_empty())?.take();
+        let index = self.index(number)?;
+        let open = Some(&mut self.open[index].1).filter(|it| !it.commands.is_empty())?;
+        let batch = open.take();
+        open.use_room(mem::take(&mut self.room));
         Some(self.leave(batch))
     }
 
     /// Ends a batch; what it has gathered is to be submitted.
     pub(super) fn close(&mut self, number: u64) -> Option<Arc<Batch>> {
-        let batch = self.open.remove(&number).filter(|it| !it.commands.is_empty())?;
+        let index = self.index(number)?;
+        let (_, batch) = self.open.swap_remove(index);
+        if batch.commands.is_empty() {
+            self.keep_room(batch.into_room());
+            return None;
+        }
         Some(self.leave(batch))
+    }
+
+    /// Keeps the room of a batch that was submitted for a later one.
+    pub(super) fn keep_room(&mut self, room: Room) {
+        if room.is_worth_more_than(&self.room) {
+            self.room = room;
+        }
     }
 
     fn leave(&mut self, mut batch: Batch) -> Arc<Batch> {

@@ -234,6 +234,9 @@ impl TransferEngine {
             }
             job.submitted(1, &outcome);
         }
+        if let Some(room) = Arc::into_inner(batch).map(Batch::into_room) {
+            self.batches.lock().keep_room(room);
+        }
     }
 
     /// Adds one copy to a batch. Beyond a number of bytes it is submitted.

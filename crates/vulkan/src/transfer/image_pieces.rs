@@ -8,7 +8,7 @@ use crate::transfer::batch::Part;
 use crate::transfer::engine::{Fill, Pause, Stopped, TransferEngine};
 use crate::transfer::image::{ImagePart, MipChain};
 use crate::transfer::job::Job;
-use crate::transfer::lane::CopyOut;
+use crate::transfer::lane::{CopyOut, CopyTo};
 use crate::transfer::pieces::TransferCall;
 use crate::transfer::region::Piece;
 use crate::transfer::ring::{Place, SegmentState};
@@ -86,7 +86,8 @@ impl TransferEngine {
         let Room { place, staging, offset } =
             self.room(allocator, down, part, piece.size, limit, pause)?;
         let target = target + piece.from as usize;
-        let then = CopyOut { job: job.clone(), target, offset, size: piece.size };
+        let to = CopyTo::Address(target);
+        let then = CopyOut { job: job.clone(), to, offset, size: piece.size };
         job.recorded(batch, Some(place.number));
         self.lane(down).recorded(place.number, batch, Some(then));
         let host = staging.part(offset);

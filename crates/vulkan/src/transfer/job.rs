@@ -42,11 +42,18 @@ pub struct Job {
     state: Mutex<State, rank::Transfer>,
     /// In bytes.
     pub size: u64,
+    /// Bytes of the largest transfer that it carries out.
+    pub(super) largest: u64,
 }
 
 impl Job {
     /// One of so many bytes, of which nothing was recorded.
     pub fn new(size: u64) -> Self {
+        Self::of_many(size, size)
+    }
+
+    /// One that carries out several transfers, by the bytes of all and of the largest one.
+    pub fn of_many(size: u64, largest: u64) -> Self {
         let state = State {
             open: 1,
             batched: 0,
@@ -58,7 +65,7 @@ impl Job {
             has_ended: false,
             error: None,
         };
-        Self { state: Mutex::new(state), size }
+        Self { state: Mutex::new(state), size, largest }
     }
 
     /// A part of it was recorded into a batch, for a segment of the ring for downloads if it is one.

@@ -1,5 +1,6 @@
 //! One ring with its memory: for uploads, or for downloads.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::submission::Submission;
+use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::job::Job;
 use crate::transfer::ring::{Place, Ring, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
@@ -19,10 +21,46 @@ pub(super) const SLICE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct CopyOut {
     pub(super) job: Arc<Job>,
-    /// Host address that is written to; valid until the job has ended.
-    pub(super) target: usize,
+    pub(super) to: CopyTo,
     pub(super) offset: u64,
     pub(super) size: u64,
+}
+
+/// Host memory that is written to; valid until the job has ended.
+#[derive(Debug)]
+pub(super) enum CopyTo {
+    /// All of it from an address on.
+    Address(usize),
+    /// Each of several arrays.
+    Arrays(Box<dyn Arrays>),
+}
+
+/// Several arrays that one segment is copied to.
+pub(super) trait Arrays: Debug + Send + Sync {
+    /// Copies a segment that begins at an address to the arrays.
+    ///
+    /// # Safety
+    /// The arrays are valid for writing, and the segment for reading.
+    unsafe fn copy_from_segment(&self, start: usize);
+}
+
+impl CopyOut {
+    /// Copies a segment, whose first byte lies at an address, to where its bytes belong.
+    ///
+    /// # Safety
+    /// The job has not ended, and the segment is the caller's.
+    pub(super) unsafe fn run(&self, from: usize) {
+        match &self.to {
+            CopyTo::Address(to) => {
+                // SAFETY: of the caller.
+                unsafe { copy_bytes(from, *to, self.size as usize, Target::InUse) };
+            }
+            CopyTo::Arrays(arrays) => {
+                // SAFETY: of the caller.
+                unsafe { arrays.copy_from_segment(from) };
+            }
+        }
+    }
 }
 
 #[derive(Debug)]

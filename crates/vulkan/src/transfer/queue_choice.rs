@@ -45,7 +45,7 @@ impl QueueChoice {
         batch: &Batch,
         commands: &[TransferCommand],
     ) -> Option<Vec<ResourceHandle>> {
-        let largest = batch.parts.iter().map(|part| part.job.size).max().unwrap_or(0);
+        let largest = batch.parts.iter().map(|part| part.job.largest).max().unwrap_or(0);
         let queue = driver.transfer_queue();
         let queue = queue.filter(|_| self.is_transfer(driver, largest, Sharing::Concurrent))?;
         let noted: HashMap<ResourceHandle, Sharing> = batch.sharing.iter().copied().collect();

@@ -8,7 +8,7 @@ use crate::allocator::DeviceAllocator;
 use crate::driver::submission::Submission;
 use crate::transfer::engine::{Fill, Pause, Stopped, TransferEngine};
 use crate::transfer::job::Job;
-use crate::transfer::lane::{CopyOut, SLICE};
+use crate::transfer::lane::{CopyOut, CopyTo, SLICE};
 use crate::transfer::ring::{Place, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
 use crate::transfer::uses::BufferPart;
@@ -117,7 +117,8 @@ impl TransferEngine {
         target: usize,
     ) {
         let target = target + start as usize;
-        let then = CopyOut { job: job.clone(), target, offset: place.offset, size };
+        let to = CopyTo::Address(target);
+        let then = CopyOut { job: job.clone(), to, offset: place.offset, size };
         job.recorded(batch, Some(place.number));
         self.down.recorded(place.number, batch, Some(then));
         let host = staging.part(place.offset);

@@ -7,7 +7,6 @@ use vkmem_engine::CallError;
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::submission::Submission;
-use crate::host::copy::{Target, copy_bytes};
 use crate::transfer::engine::{Lost, Pause, Stopped, TransferEngine};
 use crate::transfer::job::{Job, Progress};
 use crate::transfer::lane::SLICE;
@@ -171,8 +170,8 @@ impl TransferEngine {
         if outcome.is_ok() {
             allocator.driver().host_access(staging.range(out.offset, out.size), false);
             let from = staging.address() + out.offset as usize;
-            // SAFETY: the segment is this thread's, and the target valid until the job has ended.
-            unsafe { copy_bytes(from, out.target, out.size as usize, Target::InUse) };
+            // SAFETY: the segment is this thread's, and its job waits for it.
+            unsafe { out.run(from) };
         }
         self.down.set([number].into_iter(), SegmentState::Free);
         out.job.copied_out(outcome);
