@@ -2,12 +2,13 @@
 
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ash::vk;
 
 use super::allocator::{Allocator, Pool};
 use super::ffi;
+use crate::measure::thread_time;
 
 /// `VmaDefragmentationFlagBits`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +79,14 @@ impl Allocator {
 
 impl Defragmentation<'_> {
     /// Plans one pass and accepts all of its moves, as if they had been copied. Returns the number of moves
-    /// and how long it took to plan them; none if no more moves are possible.
+    /// and the CPU time of planning them; none if no more moves are possible.
     pub fn pass(&mut self) -> Option<(u32, Duration)> {
         let mut pass = ffi::DefragmentationPassMoveInfo { move_count: 0, moves: null_mut() };
-        let (allocator, began) = (self.allocator.raw(), Instant::now());
+        let (allocator, began) = (self.allocator.raw(), thread_time());
         // SAFETY: allocator and context live, and the structure is that of the header.
         let result =
             unsafe { ffi::vmaBeginDefragmentationPass(allocator, self.context, &mut pass) };
-        let planned = began.elapsed();
+        let planned = thread_time() - began;
         if result != vk::Result::INCOMPLETE {
             return None;
         }
