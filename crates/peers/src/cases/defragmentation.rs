@@ -1,11 +1,11 @@
 //! Defragmentation: blocks that are left, bytes that are moved, and the time that planning takes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use ash::vk;
 use vkmem_engine::{
-    Allocation, AllocationRequest, Allocator, AllocatorOptions, Defragmentation,
+    Allocation, AllocationId, AllocationRequest, Allocator, AllocatorOptions, Defragmentation,
     DefragmentationAlgorithm, DefragmentationInfo, MoveEnd, MoveOutcome, PoolCreateInfo, PoolId,
 };
 
@@ -75,6 +75,8 @@ struct Ours {
     allocator: Allocator,
     pool: PoolId,
     live: Vec<Option<Allocation>>,
+    /// Where each is in `live`.
+    places: HashMap<AllocationId, usize>,
 }
 
 impl Ours {
@@ -88,19 +90,21 @@ impl Ours {
             ..PoolCreateInfo::default()
         };
         let pool = allocator.create_pool(&rules).expect("a pool");
-        Self { allocator, pool, live: Vec::new() }
+        Self { allocator, pool, live: Vec::new(), places: HashMap::new() }
     }
 
     fn allocate(&mut self, size: u64) -> bool {
         let mut request = AllocationRequest::of_memory(size, ALIGNMENT, &plain());
         request.create_info.pool = Some(self.pool);
         let made = self.allocator.allocate(&request).ok();
+        self.places.extend(made.map(|it| (it.id, self.live.len())));
         self.live.extend(made.map(Some));
         made.is_some()
     }
 
     fn free(&mut self, at: usize) {
         let freed = self.live[at].take().expect("it is live");
+        self.places.remove(&freed.id);
         drop(self.allocator.free(freed.id).expect("it is live"));
     }
 
@@ -130,11 +134,10 @@ impl Ours {
         }
         let outcomes = vec![MoveOutcome::Copy; moves.len()];
         let end = self.allocator.end_pass(run, &moves, &outcomes);
-        let ended: std::collections::HashMap<_, _> =
-            moves.iter().map(|it| it.source.id).zip(&end.ends).collect();
-        for slot in self.live.iter_mut().flatten() {
-            if let Some(MoveEnd::Moved(moved)) = ended.get(&slot.id) {
-                *slot = *moved;
+        for (it, ended) in moves.iter().zip(&end.ends) {
+            if let (Some(at), MoveEnd::Moved(moved)) = (self.places.remove(&it.source.id), ended) {
+                self.places.insert(moved.id, at);
+                self.live[at] = Some(*moved);
             }
         }
         Some((moves.len() as u32, planned))
