@@ -2,7 +2,7 @@
 //! arguments choose sections by name.
 
 use vkmem_peers::cases::{
-    Effort, blocks, buffers, churn, linear, offset, statistics, tail, threads,
+    Effort, blocks, buffers, churn, defragmentation, linear, offset, statistics, tail, threads,
 };
 use vkmem_peers::report::Report;
 
@@ -49,6 +49,10 @@ fn main() {
     }
     if wanted("tail") {
         tail::tail(&mut report, effort);
+    }
+    if wanted("defragmentation") {
+        defragmentation::packing(&mut report, effort);
+        defragmentation::planning(&mut report, effort);
     }
     let (met, missed) = report.verdict();
     println!("\n{met} bars met, {} missed", missed.len());

@@ -1,10 +1,12 @@
 //! Emptying blocks: the emptiest into the free regions of the fullest, or one with many gaps into an empty
 //! one.
 
+use std::cmp::Reverse;
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 
 use super::cursor::Cursor;
-use super::figures::{BlockFigures, emptiest_first, is_linear};
+use super::figures::{emptiest_first, is_linear};
 use super::gaps::Gaps;
 use super::pass::Pass;
 use super::state::PlanState;
@@ -12,10 +14,13 @@ use crate::pools::arena::moving::Destination;
 use crate::pools::pool::Pool;
 use crate::request::DefragmentationAlgorithm as Algorithm;
 use crate::suballocator::BlockIndex;
-use crate::suballocator::moving::MovableRegion;
+use crate::suballocator::moving::{FreeRegion, MovableRegion};
 
 /// Refilling may move this many times the bytes of the block that it makes superfluous.
 const REFILL_PER_BLOCK: u64 = 4;
+
+/// Free regions that are added at once to those in which places are looked for.
+const LEARNT_AT_ONCE: usize = 512;
 
 /// Blocks that are being emptied.
 #[derive(Debug, Default)]
@@ -24,6 +29,13 @@ pub(super) struct Evacuation {
     victims: VecDeque<u32>,
     /// The blocks that stay.
     kept: HashSet<u32>,
+    /// Blocks whose free regions were added ahead of the survey.
+    known: HashSet<u32>,
+    /// Free regions that are still to be added to the two below: places in the plan's list, and whether of
+    /// blocks that stay. All of them at once would take more time than the moves of a pass.
+    to_learn: VecDeque<(bool, Range<usize>)>,
+    /// Likewise, what an evacuation ahead of the survey has left.
+    inherited: Vec<Vec<(BlockIndex, FreeRegion)>>,
     /// The free regions of the blocks that stay.
     room: Gaps,
     /// Those of the others: a region may also go to another victim, if that is fuller.
@@ -53,7 +65,7 @@ impl Group {
 impl Evacuation {
     /// Chooses the blocks with the fewest live bytes, such that the others can hold everything: this moves
     /// the fewest bytes.
-    pub fn of_emptiest(plan: &PlanState) -> Self {
+    pub fn of_emptiest(plan: &PlanState, early: Self) -> Self {
         let (blocks, pinned) = (&plan.blocks, &plan.pinned);
         let live: u64 = blocks.iter().map(|it| it.live).sum();
         let is_in_use = |index: &&u32| blocks.get(**index as usize).is_some_and(|it| it.live > 0);
@@ -70,14 +82,74 @@ impl Evacuation {
         if it.victims.is_empty() {
             return it;
         }
-        for &(block, free) in &plan.gaps {
-            if it.kept.contains(&block.0) {
-                it.room.add(block, free);
-            } else if blocks.get(block.0 as usize).is_some_and(BlockFigures::is_in_use) {
-                it.room_of_others.add(block, free);
+        // The fullest first, so that these are filled first.
+        let by_fullness = |&block: &u32| Reverse(blocks[block as usize].live);
+        let mut kept: Vec<u32> = it.kept.iter().copied().collect();
+        kept.sort_unstable_by_key(|block| (by_fullness(block), *block));
+        let others = it.victims.iter().rev().map(|&block| (false, block));
+        let all = kept.into_iter().map(|block| (true, block)).chain(others);
+        let unknown = all.filter(|(_, block)| !early.known.contains(block));
+        let ranges = unknown.map(|(stays, block)| (stays, blocks[block as usize].gap_range()));
+        it.to_learn = ranges.collect();
+        it.inherited = early.room_of_others.into_classes();
+        it
+    }
+
+    /// Adds a block that is to become empty.
+    pub fn is_to_empty(&mut self, block: BlockIndex) {
+        self.victims.push_back(block.0);
+    }
+
+    /// Adds the free regions of a block, for regions of blocks that are less full.
+    pub fn may_fill(&mut self, plan: &PlanState, block: BlockIndex) {
+        self.known.insert(block.0);
+        for &(block, free) in &plan.gaps[plan.blocks[block.0 as usize].gap_range()] {
+            self.room_of_others.add(block, free);
+        }
+    }
+
+    /// Returns whether no block is left to become empty.
+    pub fn is_done(&self) -> bool {
+        self.victims.is_empty()
+    }
+
+    /// Returns whether there are free regions that were not looked at.
+    fn may_learn(&self) -> bool {
+        !self.to_learn.is_empty() || !self.inherited.is_empty()
+    }
+
+    /// Adds some more free regions to those in which places are looked for.
+    fn learn(&mut self, plan: &PlanState, pass: &mut Pass<'_>) {
+        if !self.may_learn() {
+            return;
+        }
+        pass.note_work(LEARNT_AT_ONCE / 8);
+        let mut left = LEARNT_AT_ONCE;
+        while left > 0 {
+            if let Some(class) = self.inherited.last_mut() {
+                match class.pop() {
+                    Some((block, free)) => {
+                        let stays = self.kept.contains(&block.0);
+                        let room = if stays { &mut self.room } else { &mut self.room_of_others };
+                        room.add(block, free);
+                        left -= 1;
+                    }
+                    None => drop(self.inherited.pop()),
+                }
+                continue;
+            }
+            let Some((stays, range)) = self.to_learn.front_mut() else { return };
+            let end = range.end.min(range.start + left);
+            let room = if *stays { &mut self.room } else { &mut self.room_of_others };
+            for &(block, free) in plan.gaps.get(range.start..end).unwrap_or_default() {
+                room.add(block, free);
+            }
+            left -= end - range.start;
+            range.start = end;
+            if range.start == range.end {
+                self.to_learn.pop_front();
             }
         }
-        it
     }
 
     /// Chooses one block to be moved into an empty one.
@@ -85,31 +157,31 @@ impl Evacuation {
         let group = by_kind.then_some(Group::Linear);
         let mut it =
             Self { victims: [victim].into(), kept: [empty].into(), group, ..Self::default() };
-        for &(block, free) in plan.gaps.iter().filter(|(block, _)| block.0 == empty) {
-            it.room.add(block, free);
-        }
+        it.to_learn.push_back((true, plan.blocks[empty as usize].gap_range()));
         it
     }
 }
 
 impl PlanState {
-    /// Empties blocks as far as the pass has room; returns the rest, `None` if there is none.
+    /// Empties blocks as far as the pass has room; returns whether all is done.
     pub(super) fn evacuate(
         &mut self,
         pool: &Pool,
-        mut it: Evacuation,
+        it: &mut Evacuation,
         pass: &mut Pass<'_>,
-    ) -> Option<Evacuation> {
+    ) -> bool {
+        it.learn(self, pass);
         while !pass.is_full() {
             if let Some(region) = it.read.last().copied() {
                 if !pass.has_room_for(region.size) {
                     break;
                 }
-                it.read.pop();
-                self.evacuate_region(pool, &mut it, &region, pass);
+                if self.evacuate_region(pool, it, &region, pass) {
+                    it.read.pop();
+                }
                 continue;
             }
-            let victim = *it.victims.front()?;
+            let Some(&victim) = it.victims.front() else { return true };
             let cursor = it.cursor.get_or_insert_with(|| {
                 it.has_more = true;
                 Cursor::new(BlockIndex(victim))
@@ -126,32 +198,59 @@ impl PlanState {
                 it.leave_victim();
             }
         }
-        Some(it)
+        false
     }
 
+    /// Finds a place for a region, if there is one. Returns false if that is to be done in the next pass.
     fn evacuate_region(
         &mut self,
         pool: &Pool,
         it: &mut Evacuation,
         region: &MovableRegion,
         pass: &mut Pass<'_>,
-    ) {
+    ) -> bool {
         let from = region.block.0;
         if !self.admits(pool, pass, region) {
             // The block cannot become empty: it is better filled.
             self.pinned.insert(from);
             it.leave_victim();
             it.kept.insert(from);
-            return;
+            // Nothing was read ahead any more.
+            return false;
         }
         let sizes = (region.size, surely_fits(pool, region));
+        loop {
+            if self.place(pool, it, region, sizes, pass) {
+                return true;
+            }
+            if !it.may_learn() {
+                return true;
+            }
+            if !pass.may_search() {
+                pass.end();
+                return false;
+            }
+            it.learn(self, pass);
+        }
+    }
+
+    /// Proposes a move of a region to a place that is known; returns whether there is one.
+    fn place(
+        &mut self,
+        pool: &Pool,
+        it: &mut Evacuation,
+        region: &MovableRegion,
+        sizes: (u64, u64),
+        pass: &mut Pass<'_>,
+    ) -> bool {
+        let from = region.block.0;
         let mut try_in = |plan: &mut Self, block, free| {
             plan.propose(pool, pass, region, &Destination::In(block, free))
         };
         let placed = it.room.place(sizes, |_| true, |block, free| try_in(self, block, free));
         if let Some((block, rest)) = placed {
             rest.into_iter().for_each(|rest| it.room.add(block, rest));
-            return;
+            return true;
         }
         let blocks = std::mem::take(&mut self.blocks);
         let left = blocks.get(from as usize).map_or(0, |it| it.live);
@@ -163,10 +262,10 @@ impl PlanState {
         let others = &mut it.room_of_others;
         let placed = others.place(sizes, is_fuller, |block, free| try_in(self, block, free));
         self.blocks = blocks;
-        if let Some((block, rest)) = placed {
-            self.note_moved(region, block);
-            rest.into_iter().for_each(|rest| others.add(block, rest));
-        }
+        let Some((block, rest)) = placed else { return false };
+        self.note_moved(region, block);
+        rest.into_iter().for_each(|rest| others.add(block, rest));
+        true
     }
 
     /// Begins to refill an empty block, if that brings the pool nearer to a block less.

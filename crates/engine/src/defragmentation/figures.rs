@@ -1,6 +1,7 @@
 //! [`BlockFigures`]: what a block holds.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use crate::request::ResourceKind;
 
@@ -17,13 +18,18 @@ pub(super) struct BlockFigures {
     pub count: u32,
     /// Number of free regions.
     pub gaps: u32,
+    /// Index of the first of these in the list of all free regions, in which they lie one behind the other.
+    pub first_gap: usize,
+    /// Number of live regions that have moved away or are about to, and are to be freed.
+    pub sources: u32,
     /// Whether there are live regions of other kinds, and of linear ones: buffers and linear images.
     pub kinds: [bool; 2],
 }
 
 impl BlockFigures {
     pub fn is_empty(&self) -> bool {
-        self.exists && self.live == 0
+        // A block that has only sources left is given back when they are freed.
+        self.exists && self.live == 0 && self.sources == 0
     }
 
     pub fn is_in_use(&self) -> bool {
@@ -33,6 +39,11 @@ impl BlockFigures {
     /// Returns whether there are regions of kinds that must not share a page.
     pub fn is_mixed(&self) -> bool {
         self.kinds == [true; 2]
+    }
+
+    /// Returns where the free regions lie in the list of all.
+    pub fn gap_range(&self) -> Range<usize> {
+        self.first_gap..self.first_gap + self.gaps as usize
     }
 
     pub fn free(&self) -> u64 {

@@ -42,6 +42,11 @@ impl Gaps {
         }
     }
 
+    /// Returns the regions, by size class.
+    pub fn into_classes(self) -> Vec<Vec<(BlockIndex, FreeRegion)>> {
+        self.classes
+    }
+
     fn next_used(&self, class: usize) -> Option<usize> {
         let mut word = class / 64;
         let mut here = self.used.get(word)? & (!0 << (class % 64));

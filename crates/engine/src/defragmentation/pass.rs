@@ -4,6 +4,11 @@ use super::info::DefragmentationInfo;
 use crate::handle::AllocationId;
 use crate::pools::moves::Move;
 
+/// Regions that a pass looks at in any case, and for each move: so planning takes time by the moves, not by the
+/// live allocations.
+const REGIONS_PER_PASS: usize = 1024;
+const REGIONS_PER_MOVE: usize = 16;
+
 /// The moves of one pass while they are being found.
 pub(super) struct Pass<'a> {
     pub moves: Vec<Move>,
@@ -15,12 +20,18 @@ pub(super) struct Pass<'a> {
     is_full: bool,
     /// Regions that may still be looked at.
     work_left: usize,
+    /// Regions that are still in proportion to the moves of a pass; then it ends, if it has any moves.
+    allowance: usize,
+    /// `allowance` at the start.
+    whole: usize,
 }
 
 impl<'a> Pass<'a> {
     /// Begins a pass; a limit of 0 is none.
     pub fn new(info: &DefragmentationInfo, may_move: &'a dyn Fn(AllocationId) -> bool) -> Self {
         let or_none = |limit: u32| if limit == 0 { usize::MAX } else { limit as usize };
+        let regions = or_none(info.max_moves_per_pass).saturating_mul(REGIONS_PER_MOVE);
+        let allowance = REGIONS_PER_PASS.saturating_add(regions);
         Self {
             moves: Vec::new(),
             bytes: 0,
@@ -33,12 +44,15 @@ impl<'a> Pass<'a> {
             may_move,
             is_full: false,
             work_left: or_none(info.max_regions_per_pass),
+            allowance,
+            whole: allowance,
         }
     }
 
     /// Returns whether no further move is to be looked for.
     pub fn is_full(&self) -> bool {
-        self.is_full || self.work_left == 0 || self.moves.len() >= self.max_moves
+        let is_costly = self.allowance == 0 && !self.moves.is_empty();
+        self.is_full || is_costly || self.work_left == 0 || self.moves.len() >= self.max_moves
     }
 
     /// Returns whether an allocation of some bytes still belongs to this pass. The first one always does; one
@@ -53,6 +67,33 @@ impl<'a> Pass<'a> {
     /// Counts regions that were looked at.
     pub fn note_work(&mut self, regions: usize) {
         self.work_left = self.work_left.saturating_sub(regions);
+        self.allowance = self.allowance.saturating_sub(regions);
+    }
+
+    /// Limits the regions that are looked at by the moves for which the bytes of the pass suffice, if
+    /// allocations have `mean` bytes.
+    pub fn limit_by_bytes(&mut self, mean: u64) {
+        let moves = usize::try_from(self.max_bytes / mean.max(1)).unwrap_or(usize::MAX);
+        let most = REGIONS_PER_PASS.saturating_add(moves.saturating_mul(REGIONS_PER_MOVE));
+        if most < self.whole {
+            self.allowance = most.saturating_sub(self.whole - self.allowance);
+            self.whole = most;
+        }
+    }
+
+    /// Returns whether more regions are to be counted before the first moves: half of the pass is for these.
+    pub fn may_survey(&self) -> bool {
+        self.allowance > self.whole / 2
+    }
+
+    /// Returns whether looking for a place is still in proportion.
+    pub fn may_search(&self) -> bool {
+        self.allowance > 0 || self.moves.is_empty()
+    }
+
+    /// Ends the pass: what comes next belongs to the next one.
+    pub fn end(&mut self) {
+        self.is_full = true;
     }
 
     /// Asks the caller whether an allocation may move.

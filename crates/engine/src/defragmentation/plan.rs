@@ -60,16 +60,23 @@ impl PoolPlan {
     pub fn advance(&mut self, pool: &Pool, pass: &mut Pass<'_>) -> Step {
         let state = &mut self.state;
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Survey(survey) => match state.survey(pool, survey, pass) {
-                Some(unfinished) => self.go_on(Stage::Survey(unfinished)),
-                None => {
-                    let evacuation = Evacuation::of_emptiest(state);
-                    self.go_on(Stage::Evacuate(evacuation))
+            Stage::Survey(mut survey) => {
+                if state.survey(pool, &mut survey, pass) {
+                    let evacuation = Evacuation::of_emptiest(state, survey.early);
+                    return self.go_on(Stage::Evacuate(evacuation));
                 }
-            },
-            Stage::Evacuate(evacuation) => match state.evacuate(pool, evacuation, pass) {
-                Some(unfinished) => self.go_on(Stage::Evacuate(unfinished)),
-                None => self.wait_for(Stage::Evacuated),
+                if pass.may_survey() || survey.early.is_done() {
+                    return self.go_on(Stage::Survey(survey));
+                }
+                // What is known so far is enough for some moves.
+                let before = pass.moves.len();
+                state.evacuate(pool, &mut survey.early, pass);
+                state.is_tidy &= pass.moves.len() == before;
+                self.wait_for(Stage::Survey(survey))
+            }
+            Stage::Evacuate(mut evacuation) => match state.evacuate(pool, &mut evacuation, pass) {
+                false => self.go_on(Stage::Evacuate(evacuation)),
+                true => self.wait_for(Stage::Evacuated),
             },
             Stage::Evacuated if state.take_progress() => {
                 state.is_tidy = false;
@@ -97,9 +104,9 @@ impl PoolPlan {
                 None if state.take_progress() => self.go_on(Stage::first()),
                 None => self.begin_refill(pool),
             },
-            Stage::Refill(evacuation) => match state.evacuate(pool, evacuation, pass) {
-                Some(unfinished) => self.go_on(Stage::Refill(unfinished)),
-                None => self.wait_for(Stage::first()),
+            Stage::Refill(mut evacuation) => match state.evacuate(pool, &mut evacuation, pass) {
+                false => self.go_on(Stage::Refill(evacuation)),
+                true => self.wait_for(Stage::first()),
             },
             Stage::Done => Step::Done,
         }

@@ -1,74 +1,153 @@
-//! Counting the bytes of each block.
+//! Counting the bytes of each block: the emptiest and the fullest blocks by their number of regions first, in
+//! turns, so that the first moves need not wait for the rest.
 
+use std::collections::VecDeque;
+
+use super::evacuate::Evacuation;
 use super::figures::{BlockFigures, is_linear};
 use super::pass::Pass;
 use super::state::PlanState;
+use crate::handle::SlotKey;
 use crate::pools::pool::Pool;
+use crate::suballocator::BlockIndex;
+use crate::suballocator::moving::{Met, Walk};
 
-/// Slots that are counted under one lock: some ten microseconds.
-const SLOTS_PER_LOCK: u32 = 512;
+/// Regions that are counted and blocks that are listed under one lock: some ten microseconds.
+const REGIONS_PER_LOCK: usize = 256;
+const BLOCKS_PER_LOCK: u32 = 1024;
+/// How often the count of a block begins anew because the region to go on with was freed.
+const RESTARTS: u32 = 16;
 
 /// A survey under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Survey {
-    /// The slot to go on with; `None`: not begun.
-    next: Option<u32>,
+    /// The place of the block that is listed next; `None`: all are.
+    listing: Option<u32>,
+    /// Blocks that were not counted yet, with their number of regions; in ascending order once all are listed.
+    blocks: VecDeque<(u32, BlockIndex)>,
+    /// The block that is being counted, and whether it is one of the fullest.
+    current: Option<(BlockIndex, bool)>,
+    /// The region to go on with; `None`: the first one.
+    next: Option<SlotKey>,
+    restarts: u32,
+    takes_fullest: bool,
+    /// Live bytes of a mean allocation, and of a mean block.
+    mean: [u64; 2],
+    /// Bytes of blocks that may still be emptied ahead of the rest of the survey.
+    may_empty: u64,
+    /// Moves from the emptiest into the fullest blocks, as far as these are known.
+    pub early: Evacuation,
+}
+
+impl Default for Survey {
+    fn default() -> Self {
+        Self {
+            listing: Some(0),
+            blocks: VecDeque::new(),
+            current: None,
+            next: None,
+            restarts: 0,
+            takes_fullest: false,
+            mean: [0; 2],
+            may_empty: 0,
+            early: Evacuation::default(),
+        }
+    }
 }
 
 impl PlanState {
-    /// Goes on counting; returns the rest, `None` if there is none.
-    pub(super) fn survey(
+    /// Goes on counting; returns whether that is done.
+    pub(super) fn survey(&mut self, pool: &Pool, it: &mut Survey, pass: &mut Pass<'_>) -> bool {
+        if let Some(from) = it.listing {
+            self.list(pool, it, from, pass);
+            return false;
+        }
+        pass.limit_by_bytes(it.mean[0]);
+        let Some((block, is_fullest)) = it.current.or_else(|| it.take_next()) else {
+            self.limit_moves();
+            self.take_progress();
+            return true;
+        };
+        if it.next.is_none() {
+            self.figures_of(block.0).first_gap = self.gaps.len();
+        }
+        it.current = Some((block, is_fullest));
+        match self.count(pool, block, it.next, pass) {
+            Walk::At(next) => it.next = Some(next),
+            Walk::Stale if it.restarts < RESTARTS => {
+                it.restarts += 1;
+                it.next = None;
+                let figures = self.figures_of(block.0);
+                let first_gap = figures.first_gap;
+                *figures = BlockFigures { exists: true, ..BlockFigures::default() };
+                self.gaps.truncate(first_gap);
+            }
+            Walk::Done | Walk::Stale => {
+                (it.current, it.next, it.restarts) = (None, None, 0);
+                it.learn(self, block, is_fullest);
+            }
+        }
+        false
+    }
+
+    fn list(&mut self, pool: &Pool, it: &mut Survey, from: u32, pass: &mut Pass<'_>) {
+        let arena = pool.arena();
+        if from == 0 {
+            self.blocks.clear();
+            self.gaps.clear();
+        }
+        let mut listed = Vec::new();
+        it.listing = arena.list_blocks(from, BLOCKS_PER_LOCK, &mut listed);
+        pass.note_work(listed.len() / 16);
+        for &(_, block) in &listed {
+            self.figures_of(block.0).exists = true;
+        }
+        it.blocks.extend(listed);
+        if it.listing.is_none() {
+            it.blocks.make_contiguous().sort_unstable_by_key(|it| (it.0, it.1.0));
+            let (bytes, count, live) = arena.fullness();
+            let in_use = it.blocks.iter().filter(|(count, _)| *count > 0).count() as u64;
+            it.mean = [live / count.max(1), live / in_use.max(1)];
+            it.may_empty = bytes.saturating_sub(live) / 2;
+        }
+    }
+
+    /// Adds regions of a block to its figures.
+    fn count(
         &mut self,
         pool: &Pool,
-        survey: Survey,
+        block: BlockIndex,
+        from: Option<SlotKey>,
         pass: &mut Pass<'_>,
-    ) -> Option<Survey> {
-        // Counting takes a fraction of the time of a walk.
-        pass.note_work(SLOTS_PER_LOCK as usize / 16);
-        let arena = pool.arena();
-        let from = match survey.next {
-            Some(next) => next,
-            None => {
-                self.blocks.clear();
-                self.gaps.clear();
-                for (block, _) in arena.blocks_to_move() {
-                    self.figures_of(block.0).exists = true;
-                }
-                0
-            }
-        };
-        let (blocks, gaps) = (&mut self.blocks, &mut self.gaps);
+    ) -> Walk {
+        let (figures, gaps) = (&mut self.blocks[block.0 as usize], &mut self.gaps);
         // Without host memory for it a free region is not used.
-        let room = gaps.try_reserve(SLOTS_PER_LOCK as usize).is_ok();
-        let next = arena.scan(from, SLOTS_PER_LOCK, &mut |region| {
-            let Some(it) = blocks.get_mut(region.block.0 as usize).filter(|it| it.exists) else {
-                return;
-            };
-            if let Some((bytes, kind)) = region.live {
-                (it.capacity, it.live) = (it.capacity + bytes, it.live + bytes);
-                it.count += 1;
-                it.kinds[usize::from(is_linear(kind))] = true;
-            }
-            if let Some(free) = region.free {
-                it.capacity += free.size;
-                it.gaps += 1;
-                if room {
-                    gaps.push((region.block, free));
+        let room = gaps.try_reserve(REGIONS_PER_LOCK + 1).is_ok();
+        let mut met = 0;
+        let walk = pool.arena().walk_all(block, from, REGIONS_PER_LOCK, &mut |it, is_source| {
+            met += 1;
+            match it {
+                Met::Live(region) => {
+                    figures.capacity += region.footprint;
+                    if is_source {
+                        figures.sources += 1;
+                        return;
+                    }
+                    figures.live += region.footprint;
+                    figures.count += 1;
+                    figures.kinds[usize::from(is_linear(region.kind))] = true;
+                }
+                Met::Free(free) => {
+                    figures.capacity += free.size;
+                    if room {
+                        figures.gaps += 1;
+                        gaps.push((block, *free));
+                    }
                 }
             }
         });
-        if next.is_some() {
-            return Some(Survey { next });
-        }
-        arena.visit_sources(&mut |region| {
-            if let Some(it) = blocks.get_mut(region.block.0 as usize) {
-                it.live = it.live.saturating_sub(region.footprint);
-                it.count = it.count.saturating_sub(1);
-            }
-        });
-        self.limit_moves();
-        self.take_progress();
-        None
+        pass.note_work(met);
+        walk
     }
 
     fn figures_of(&mut self, block: u32) -> &mut BlockFigures {
@@ -77,5 +156,28 @@ impl PlanState {
             self.blocks.resize(index + 1, BlockFigures::default());
         }
         &mut self.blocks[index]
+    }
+}
+
+impl Survey {
+    fn take_next(&mut self) -> Option<(BlockIndex, bool)> {
+        self.takes_fullest = !self.takes_fullest;
+        let taken =
+            if self.takes_fullest { self.blocks.pop_back() } else { self.blocks.pop_front() };
+        taken.map(|(_, block)| (block, self.takes_fullest))
+    }
+
+    /// Prepares moves from or into a block that was counted, if they make sense whatever the others hold: it is
+    /// less full than a mean block, and one of the first half of those that can become empty; or it is fuller.
+    fn learn(&mut self, plan: &PlanState, block: BlockIndex, is_fullest: bool) {
+        let figures = &plan.blocks[block.0 as usize];
+        let is_full = figures.live >= self.mean[1];
+        if is_fullest && is_full {
+            self.early.may_fill(plan, block);
+        } else if !is_fullest && !is_full && figures.live > 0 && figures.capacity <= self.may_empty
+        {
+            self.may_empty -= figures.capacity;
+            self.early.is_to_empty(block);
+        }
     }
 }

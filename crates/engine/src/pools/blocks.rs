@@ -132,6 +132,16 @@ impl Blocks {
         self.count
     }
 
+    /// Returns the number of places for blocks, some of which may be vacant.
+    pub fn places(&self) -> u32 {
+        self.blocks.len() as u32
+    }
+
+    /// Returns the bytes of all blocks.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Returns the number of live allocations and their bytes. O(1).
     pub fn live(&self) -> (u64, u64) {
         (self.allocation_count, self.allocation_bytes)

@@ -39,17 +39,6 @@ pub struct FreeRegion {
     pub slot: u32,
 }
 
-/// The region of a slot, as a scan of the table finds it.
-#[derive(Clone, Copy, Debug)]
-pub struct Scanned {
-    /// The block that contains it.
-    pub block: BlockIndex,
-    /// The bytes that it takes up if it is live, and its kind.
-    pub live: Option<(u64, ResourceKind)>,
-    /// The region if it is free.
-    pub free: Option<FreeRegion>,
-}
-
 /// What a walk meets.
 #[derive(Clone, Copy, Debug)]
 pub enum Met {
@@ -75,6 +64,9 @@ pub enum Walk {
 /// Below, *n* is the number of regions of a block. Freed regions whose merging was deferred are merged by
 /// those functions that change something; a walk skips them.
 pub trait Moving {
+    /// Returns the number of live regions of a block. O(1).
+    fn live_count(&self, block: BlockIndex) -> u32;
+
     /// Returns the description of a live region; `None` if the key is stale. O(1).
     fn movable(&self, key: SlotKey) -> Option<MovableRegion>;
 

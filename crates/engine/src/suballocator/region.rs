@@ -16,7 +16,6 @@
 use std::collections::HashMap;
 use std::hint::select_unpredictable;
 
-use super::moving::{FreeRegion, Scanned};
 use super::node::{NONE, Node, target};
 use super::slab::{Entries, Slab};
 use super::values::{BlockIndex, Placement, RegionInfo, RegionTag};
@@ -483,30 +482,6 @@ impl RegionTable {
             }
             index = target(node.next);
         }
-    }
-
-    /// Calls `visit` with the live or free region of each slot from `from` on, at most `limit` slots; returns
-    /// the slot to continue from, `None` at the end.
-    pub(crate) fn scan(
-        &self,
-        from: u32,
-        limit: u32,
-        visit: &mut dyn FnMut(Scanned),
-    ) -> Option<u32> {
-        let end = self.nodes.len() as u32;
-        let stop = end.min(from.saturating_add(limit));
-        for slot in from..stop {
-            let node = &self.nodes[slot];
-            let block = BlockIndex(self.block_of(slot));
-            let (size, offset) = (node.size(), node.offset);
-            if self.lives(slot) {
-                visit(Scanned { block, live: Some((node.footprint(), node.kind())), free: None });
-            } else if node.is_free() && size > 0 {
-                let free = Some(FreeRegion { size, offset, slot });
-                visit(Scanned { block, live: None, free });
-            }
-        }
-        (stop < end).then_some(stop)
     }
 
     /// Returns the key of a live slot.

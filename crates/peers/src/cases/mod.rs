@@ -4,6 +4,7 @@ pub mod blocks;
 pub mod buffers;
 pub mod churn;
 pub mod contestant;
+pub mod defragmentation;
 pub mod linear;
 pub mod lines;
 pub mod memory;

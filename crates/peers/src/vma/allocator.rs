@@ -58,6 +58,12 @@ unsafe impl Send for Pool {}
 // SAFETY: VMA is internally synchronised.
 unsafe impl Sync for Pool {}
 
+impl Pool {
+    pub(super) fn raw(self) -> *mut c_void {
+        self.0
+    }
+}
+
 /// `VmaTotalStatistics`
 pub struct TotalStatistics(Box<ffi::TotalStatistics>);
 
@@ -180,6 +186,10 @@ impl Allocator {
         // SAFETY: all of them are the fake's own.
         unsafe { Self::open(fake::get_instance_proc_addr, handles, options) }
             .expect("VMA opens on the fake device")
+    }
+
+    pub(super) fn raw(&self) -> *mut c_void {
+        self.raw
     }
 
     /// `vmaFindMemoryTypeIndex`

@@ -89,6 +89,32 @@ pub struct AllocationInfo {
     pub name: *const c_char,
 }
 
+/// `VmaDefragmentationInfo`
+#[repr(C)]
+pub struct DefragmentationInfo {
+    pub flags: u32,
+    pub pool: *mut c_void,
+    pub max_bytes_per_pass: u64,
+    pub max_allocations_per_pass: u32,
+    pub break_callback: *const c_void,
+    pub break_callback_user_data: *mut c_void,
+}
+
+/// `VmaDefragmentationMove`
+#[repr(C)]
+pub struct DefragmentationMove {
+    pub operation: u32,
+    pub source: *mut c_void,
+    pub temporary_target: *mut c_void,
+}
+
+/// `VmaDefragmentationPassMoveInfo`
+#[repr(C)]
+pub struct DefragmentationPassMoveInfo {
+    pub move_count: u32,
+    pub moves: *mut DefragmentationMove,
+}
+
 /// `VmaTotalStatistics`
 #[repr(C)]
 pub struct TotalStatistics {
@@ -164,6 +190,26 @@ unsafe extern "C" {
         place: *mut AllocationInfo,
     ) -> vk::Result;
     pub fn vmaDestroyImage(allocator: *mut c_void, image: vk::Image, allocation: *mut c_void);
+    pub fn vmaBeginDefragmentation(
+        allocator: *mut c_void,
+        info: *const DefragmentationInfo,
+        context: *mut *mut c_void,
+    ) -> vk::Result;
+    pub fn vmaEndDefragmentation(
+        allocator: *mut c_void,
+        context: *mut c_void,
+        statistics: *mut super::DefragmentationStatistics,
+    );
+    pub fn vmaBeginDefragmentationPass(
+        allocator: *mut c_void,
+        context: *mut c_void,
+        pass: *mut DefragmentationPassMoveInfo,
+    ) -> vk::Result;
+    pub fn vmaEndDefragmentationPass(
+        allocator: *mut c_void,
+        context: *mut c_void,
+        pass: *mut DefragmentationPassMoveInfo,
+    ) -> vk::Result;
     pub fn vmaBuildStatsString(allocator: *mut c_void, text: *mut *mut c_char, detailed: u32);
     pub fn vmaFreeStatsString(allocator: *mut c_void, text: *mut c_char);
 }

@@ -7,7 +7,7 @@ use crate::handle::SlotKey;
 use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::MemoryObject;
 use crate::request::Strategy;
-use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Scanned, Walk};
+use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
 use crate::suballocator::{BlockIndex, RegionRequest, Suballocator};
 
 /// Where a region is to move.
@@ -33,39 +33,64 @@ pub(crate) struct Reserved {
 }
 
 impl Arena {
-    /// Merges freed regions and returns index and size in bytes of each block. O(blocks).
-    pub(crate) fn blocks_to_move(&self) -> Vec<(BlockIndex, u64)> {
-        let mut state = self.state.lock();
-        state.blocks.suballocator.settle();
-        // Regions that were freed take part in no move any more.
-        let mut moving = std::mem::take(&mut state.moving);
-        moving.0.retain(|&key, _| state.blocks.suballocator.region(key).is_some());
-        state.moving = moving;
-        state.blocks.iter().map(|(block, memory)| (block, memory.size)).collect()
-    }
-
-    /// Calls `visit` with the regions of `limit` slots from `from` on; returns the slot to continue from, `None`
-    /// at the end. O(`limit`).
-    pub(crate) fn scan(
+    /// Adds index and number of live regions of the blocks in `limit` places from `from` on to `found`, if there
+    /// is host memory; returns the place to continue from, `None` at the end. O(`limit`).
+    pub(crate) fn list_blocks(
         &self,
         from: u32,
         limit: u32,
-        visit: &mut dyn FnMut(Scanned),
+        found: &mut Vec<(u32, BlockIndex)>,
     ) -> Option<u32> {
-        let state = self.state.lock();
-        state.blocks.suballocator.regions().scan(from, limit, visit)
+        if found.try_reserve(limit as usize).is_err() {
+            return None;
+        }
+        let mut state = self.state.lock();
+        let blocks = &mut state.blocks;
+        let end = blocks.places();
+        let stop = end.min(from.saturating_add(limit));
+        for block in (from..stop).map(BlockIndex) {
+            if !blocks.contains(block) {
+                continue;
+            }
+            let count = blocks.suballocator.moving().map_or(0, |it| it.live_count(block));
+            found.push((count, block));
+        }
+        (stop < end).then_some(stop)
     }
 
-    /// Calls `visit` with each region that has a destination already and is not freed yet. O(moves).
-    pub(crate) fn visit_sources(&self, visit: &mut dyn FnMut(MovableRegion)) {
+    /// Returns the bytes of all blocks, and the number and the bytes of the live regions. O(1).
+    pub(crate) fn fullness(&self) -> (u64, u64, u64) {
+        let state = self.state.lock();
+        let (count, bytes) = state.blocks.live();
+        (state.blocks.bytes(), count, bytes)
+    }
+
+    /// Merges freed regions and continues a walk over a block like [`walk`](Self::walk), but also over regions
+    /// that take part in a move: `visit` is told whether the region is the source of one. O(`limit`).
+    pub(crate) fn walk_all(
+        &self,
+        block: BlockIndex,
+        from: Option<SlotKey>,
+        limit: usize,
+        visit: &mut dyn FnMut(&Met, bool),
+    ) -> Walk {
         let mut state = self.state.lock();
         let state = &mut *state;
-        let Some(suballocator) = state.blocks.suballocator.moving() else { return };
-        for (&key, &is_source) in &state.moving.0 {
-            if is_source && let Some(region) = suballocator.movable(key) {
-                visit(region);
-            }
+        if !state.blocks.contains(block) {
+            return Walk::Done;
         }
+        state.blocks.suballocator.settle();
+        let moving = &state.moving;
+        state.blocks.suballocator.moving().map_or(Walk::Done, |suballocator| {
+            suballocator.walk(block, from, limit, &mut |met| {
+                let is_source = match met {
+                    Met::Live(region) => !moving.is_empty() && moving.is_source(region.key),
+                    Met::Free(_) => false,
+                };
+                visit(met, is_source);
+                true
+            })
+        })
     }
 
     /// Continues a walk over a block: see
@@ -83,10 +108,10 @@ impl Arena {
         if !state.blocks.contains(block) {
             return Walk::Done;
         }
-        let moving = &state.moving.0;
+        let moving = &state.moving;
         state.blocks.suballocator.moving().map_or(Walk::Done, |suballocator| {
             suballocator.walk(block, from, limit, &mut |met| match met {
-                Met::Live(region) if !moving.is_empty() && moving.contains_key(&region.key) => true,
+                Met::Live(region) if !moving.is_empty() && moving.contains(region.key) => true,
                 met => visit(met),
             })
         })
@@ -111,8 +136,8 @@ impl Arena {
         let suballocator = inside.blocks.suballocator.moving()?;
         let source = suballocator.movable(key)?;
         let is_free_to_move = source.tag.map_count == 0
-            && !inside.moving.0.contains_key(&key)
-            && inside.moving.0.try_reserve(2).is_ok();
+            && !inside.moving.contains(key)
+            && inside.moving.try_reserve();
         if !is_free_to_move {
             return None;
         }
@@ -130,8 +155,9 @@ impl Arena {
         let size = suballocator.movable(placement.key).map_or(0, |placed| placed.size);
         let rest = suballocator.free_behind(placement.key);
         inside.blocks.note_placed(placement.block, size);
-        inside.moving.0.insert(key, true);
-        inside.moving.0.insert(placement.key, false);
+        inside.moving.add(key, placement.key);
+        let suballocator = &inside.blocks.suballocator;
+        inside.moving.sweep(|key| suballocator.region(key).is_some());
         let memory = inside.blocks.memory(source.block).clone();
         let placed = PlacedRegion {
             key: placement.key,
@@ -150,7 +176,7 @@ impl Arena {
         let is_whole = suballocator.tag(source).is_some_and(|tag| tag.map_count == 0)
             && suballocator.region(destination).is_some();
         if is_whole {
-            state.moving.0.remove(&destination);
+            state.moving.remove(destination);
         }
         is_whole
     }
@@ -158,8 +184,8 @@ impl Arena {
     /// Notes that a move ended with the region at its source.
     pub(crate) fn forget_move(&self, source: SlotKey, destination: SlotKey) {
         let mut state = self.state.lock();
-        state.moving.0.remove(&source);
-        state.moving.0.remove(&destination);
+        state.moving.remove(source);
+        state.moving.remove(destination);
     }
 
     /// Shifts a region down over the gap that was reserved for that; returns its new place, `None` if either
@@ -174,8 +200,8 @@ impl Arena {
         }
         let placement = suballocator.slide(source, gap)?;
         inside.blocks.note_slid(held.size);
-        inside.moving.0.remove(&source);
-        inside.moving.0.remove(&gap);
+        inside.moving.remove(source);
+        inside.moving.remove(gap);
         let memory = inside.blocks.memory(placement.block).clone();
         self.check(&state);
         Some(PlacedRegion { key: placement.key, memory, offset: placement.offset })

@@ -64,6 +64,10 @@ impl Buddy {
 }
 
 impl Moving for Buddy {
+    fn live_count(&self, block: BlockIndex) -> u32 {
+        self.block(block).live
+    }
+
     fn movable(&self, key: SlotKey) -> Option<MovableRegion> {
         self.regions.live(key)?;
         Some(self.seen(key.index()))

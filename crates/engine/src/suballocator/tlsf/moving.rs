@@ -79,6 +79,10 @@ impl Tlsf {
 }
 
 impl Moving for Tlsf {
+    fn live_count(&self, block: BlockIndex) -> u32 {
+        self.live_counts[block.0 as usize]
+    }
+
     fn movable(&self, key: SlotKey) -> Option<MovableRegion> {
         self.regions.live(key)?;
         Some(self.seen(key.index()))
