@@ -103,6 +103,12 @@ impl Mover {
         Ok(())
     }
 
+    /// Does that without an end by a signal.
+    pub fn settle_now(&self, py: Python<'_>, allocator: &AllocatorState) {
+        self.land(py, allocator, true);
+        self.release_unused(py, allocator);
+    }
+
     /// Lets go of the resources whose copies have ended; what they left waits for its frame from then on.
     fn land(&self, py: Python<'_>, allocator: &AllocatorState, wait: bool) {
         loop {

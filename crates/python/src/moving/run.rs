@@ -26,6 +26,8 @@ pub struct Run {
     plan: Defragmentation,
     obstacles: HashMap<AllocationId, Obstacle>,
     freed: Arc<FreedCounts>,
+    /// The pool whose resources may move; `None`: all of the plan.
+    only: Option<PoolKey>,
 }
 
 /// What a run has done so far.
@@ -67,7 +69,12 @@ impl Run {
         info: &DefragmentationInfo,
     ) -> PyResult<Self> {
         let plan = allocator.engine().begin_defragmentation(info).or_raise(py)?;
-        Ok(Self { plan, obstacles: HashMap::new(), freed: Arc::default() })
+        Ok(Self { plan, obstacles: HashMap::new(), freed: Arc::default(), only: None })
+    }
+
+    /// Leaves what is not in some pool where it is.
+    pub fn only(self, only: Option<PoolKey>) -> Self {
+        Self { only, ..self }
     }
 
     /// Changes the limits of the passes to come.
@@ -80,12 +87,13 @@ impl Run {
     pub fn pass(&mut self, py: Python<'_>, allocator: &Arc<AllocatorState>) -> PyResult<Pass> {
         Mover::of(allocator).retire(py, allocator);
         let turn = allocator.moving.enter(py)?;
-        let (plan, obstacles) = (&mut self.plan, &mut self.obstacles);
+        let (plan, obstacles, only) = (&mut self.plan, &mut self.obstacles, self.only);
         let moves = detach(py, || {
             let noted = RefCell::new(obstacles);
-            allocator
-                .engine()
-                .next_pass(plan, &|id| may_move(allocator, id, &mut noted.borrow_mut()))
+            allocator.engine().next_pass(plan, &|id| {
+                only.is_none_or(|only| id.pool_key() == only)
+                    && may_move(allocator, id, &mut noted.borrow_mut())
+            })
         });
         let is_done = moves.is_empty() && self.plan.is_done();
         let mut pass = Pass { moved: Vec::new(), is_done, failure: None };
