@@ -74,6 +74,7 @@ class Allocator:
         enforce_allocation_count: bool = True,
         strict_host_access: bool | None = None,
         auto_defragment: bool | DefragmentationPolicy | None = None,
+        defragment_when_full: bool = False,
     ) -> Self: ...
     @property
     def strict_host_access(self) -> bool: ...

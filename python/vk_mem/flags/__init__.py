@@ -14,6 +14,7 @@ from __future__ import annotations
 from vk_mem.flags.format import Format
 from vk_mem.flags.memory import (
     AllocationCreateFlags,
+    DefragmentationMoveOperation,
     DeviceType,
     ExternalMemoryHandleType,
     MemoryHeapFlags,
@@ -39,6 +40,7 @@ __all__ = [
     "AllocationCreateFlags",
     "BufferCreateFlags",
     "BufferUsage",
+    "DefragmentationMoveOperation",
     "DeviceType",
     "ExternalMemoryHandleType",
     "Filter",

@@ -80,6 +80,17 @@ class DeviceType(enum.IntEnum):
     CPU = 4
 
 
+class DefragmentationMoveOperation(enum.IntEnum):
+    """What becomes of a `DefragmentationMove`: `VmaDefragmentationMoveOperation`."""
+
+    COPY = 0
+    """It was copied: the resource has the new handle and place from now on."""
+    IGNORE = 1
+    """It stays where it is."""
+    DESTROY = 2
+    """It is destroyed."""
+
+
 class MemoryUsage(enum.IntEnum):
     """The intended use of an allocation: `VmaMemoryUsage`.
 

@@ -21,6 +21,7 @@ _PREFIXES = {
     "AllocationCreateFlags": "VMA_ALLOCATION_CREATE_",
     "BufferCreateFlags": "VK_BUFFER_CREATE_",
     "BufferUsage": "VK_BUFFER_USAGE_",
+    "DefragmentationMoveOperation": "VMA_DEFRAGMENTATION_MOVE_OPERATION_",
     "DeviceType": "VK_PHYSICAL_DEVICE_TYPE_",
     "ExternalMemoryHandleType": "VK_EXTERNAL_MEMORY_HANDLE_TYPE_",
     "Format": "VK_FORMAT_",

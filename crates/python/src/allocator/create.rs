@@ -51,7 +51,8 @@ impl Allocator {
         let (mut links, again) = (BufferLinks::default(), kept.clone());
         let info = &again.as_ref().map_or(*info, |kept| kept.info(&mut links));
         let movability = keywords.movability();
-        let (buffer, allocation) = self.attempt(py, || {
+        let pool = keywords.create.pool;
+        let (buffer, allocation) = self.attempt_in(py, pool, || {
             if let Some(error) = failed.take() {
                 return Err(error);
             }
@@ -193,7 +194,8 @@ impl Allocator {
         let (mut links, again) = (ImageLinks::default(), kept.clone());
         let info = &again.as_ref().map_or(*info, |kept| kept.info(&mut links));
         let movability = keywords.movability();
-        let (image, allocation) = self.attempt(py, || {
+        let pool = keywords.create.pool;
+        let (image, allocation) = self.attempt_in(py, pool, || {
             let (allocator, create) = (&self.state.device_allocator, &keywords.create);
             // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe { allocator.create_image(info, create, |on, request| allocate(py, on, request)) }

@@ -18,6 +18,7 @@ use crate::moving::mover::Mover;
 use crate::moving::passes::Defragmentation;
 use crate::moving::protocol::ProtocolRun;
 use crate::moving::run::{Pass, Run, statistics};
+use crate::moving::slide;
 use crate::objects::pool::Pool;
 use crate::objects::resource::ResourceObject;
 
@@ -27,12 +28,12 @@ const PASS_BYTES: u64 = 256 << 20;
 const PASS_MOVES: u32 = 1024;
 
 impl Allocator {
-    /// Makes the moves of a pass, and tells of them.
+    /// Makes the moves of a pass, and tells of them. Raises why others were not made.
     pub(super) fn pass(&self, py: Python<'_>, run: &mut Run) -> PyResult<Pass> {
-        let pass = run.pass(py, &self.state)?;
+        let mut pass = run.pass(py, &self.state)?;
         callbacks::tell(&self.state, &pass.moved);
         callbacks::call(py, &self.handlers.moved, &pass.moved);
-        Ok(pass)
+        pass.failure.take().map_or(Ok(pass), Err)
     }
 }
 
@@ -46,6 +47,10 @@ impl Allocator {
     /// and their memory are released when no frame in flight can use them; without, when the copies have ended,
     /// so no command that was recorded with an old handle may be submitted after this call. The copies run on
     /// the device's own queue, after everything that was submitted to that.
+    ///
+    /// Without frames, and with `frames_in_flight=0`, resources also slide down by less than their own size (except
+    /// with "fast"), which overwrites the old place: all that was submitted elsewhere and uses them has to have
+    /// ended.
     ///
     /// `pool` is the pool to tidy, by default all default pools. `algorithm` is "fast", "balanced", "full" or
     /// "extensive" (`VmaDefragmentationFlagBits`). It ends after `max_bytes` bytes or `max_seconds`, if they are
@@ -87,6 +92,7 @@ impl Allocator {
         let info = DefragmentationInfo {
             pool: from.as_ref().map(|pool| pool.id),
             algorithm,
+            slides: slide::is_possible(&self.state),
             ..DefragmentationInfo::default()
         };
         let mut run = Run::begin(py, &self.state, &info)?;

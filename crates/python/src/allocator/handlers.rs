@@ -25,7 +25,7 @@ pub struct Handlers {
     pressure: Callback,
     /// Called when resources have moved.
     pub(super) moved: Callback,
-    /// Threads inside the callback of `on_out_of_memory`: their own failures do not call it again.
+    /// Threads inside the callback of `on_out_of_memory`, or of moves that make room: their own failures do neither.
     handling: Mutex<Vec<ThreadId>, rank::Handling>,
 }
 
@@ -89,7 +89,7 @@ fn warn_past_count(py: Python<'_>, state: &AllocatorState) {
 }
 
 /// Removes this thread from `handling` when dropped, also if the callback raises.
-struct HandlingGuard<'a>(&'a Handlers);
+pub(super) struct HandlingGuard<'a>(&'a Handlers);
 
 impl Drop for HandlingGuard<'_> {
     fn drop(&mut self) {
@@ -99,8 +99,9 @@ impl Drop for HandlingGuard<'_> {
 }
 
 impl Handlers {
-    /// Enters the callback of `on_out_of_memory`; `None` on a thread that is inside of it.
-    fn begin_handling(&self) -> Option<HandlingGuard<'_>> {
+    /// Enters the callback of `on_out_of_memory`, or moves that make room; `None` on a thread that is inside of
+    /// either.
+    pub(super) fn begin_handling(&self) -> Option<HandlingGuard<'_>> {
         let me = thread::current().id();
         let mut handling = self.handling.lock();
         if handling.contains(&me) {

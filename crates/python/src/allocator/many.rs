@@ -7,7 +7,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList};
 use vkmem_engine::words::with_article;
-use vkmem_engine::{AllocationRequest, Error, FailedItem};
+use vkmem_engine::{AllocationRequest, Error, FailedItem, PoolId};
 use vkmem_vulkan::kept_info::{BufferLinks, ImageLinks, KeptBuffer, KeptImage, KeptInfo};
 
 use super::{Allocator, common_options, python_object};
@@ -119,16 +119,16 @@ impl Allocator {
         Ok(list)
     }
 
-    /// Runs an attempt for many resources, with the errors and the callback of one for a single resource.
+    /// Runs an attempt for many resources of a pool, with the errors and the callback of one for a single resource.
     fn attempt_many<T>(
         &self,
         py: Python<'_>,
+        pool: Option<PoolId>,
         mut attempt: impl FnMut() -> Result<T, FailedItem>,
     ) -> PyResult<T> {
         self.handlers.retrying(py, &self.state, || {
-            attempt().map_err(|FailedItem { index, error }| FailedItem {
-                index,
-                error: self.add_pending_release(error),
+            self.or_make_room(py, pool, &mut attempt).map_err(|FailedItem { index, error }| {
+                FailedItem { index, error: self.add_pending_release(error) }
             })
         })
     }
@@ -235,7 +235,7 @@ impl Allocator {
             kept.iter().zip(&mut links).map(|(kept, links)| kept.info(links)).collect();
         let infos = InfosOfCall(if again.is_empty() { &built.infos } else { &again });
         let (allocator, create) = (&self.state.device_allocator, &keywords.create);
-        let made = self.attempt_many(py, || {
+        let made = self.attempt_many(py, create.pool, || {
             // SAFETY: created here, or structs of the caller that interop has checked.
             detach(py, || unsafe { allocator.create_buffers(infos.all(), create) })
         })?;
@@ -283,7 +283,7 @@ impl Allocator {
             kept.iter().zip(&mut links).map(|(kept, links)| kept.info(links)).collect();
         let infos = InfosOfCall(if again.is_empty() { &built.infos } else { &again });
         let (allocator, create) = (&self.state.device_allocator, &keywords.create);
-        let made = self.attempt_many(py, || {
+        let made = self.attempt_many(py, create.pool, || {
             // SAFETY: created here, or structs of the caller that interop has checked.
             detach(py, || unsafe { allocator.create_images(infos.all(), create) })
         })?;
@@ -362,7 +362,9 @@ impl Allocator {
         }
         check_room(py, count, BATCH_ITEM_BYTES)?;
         let engine = self.state.engine();
-        let made = self.attempt_many(py, || detach(py, || engine.allocate_many(&requests)))?;
+        let pool = keywords.create.pool;
+        let made =
+            self.attempt_many(py, pool, || detach(py, || engine.allocate_many(&requests)))?;
         let made = made.into_iter().map(CreatedResource::memory);
         self.finish_many(py, &keywords, &names, made, |_| Allocation)
     }

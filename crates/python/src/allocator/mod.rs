@@ -17,6 +17,7 @@ mod statistics;
 mod stepping;
 mod steps;
 mod transfers;
+mod when_full;
 
 use std::sync::Arc;
 
@@ -81,6 +82,11 @@ const MOST_HEAPS: usize = 16;
 /// `auto_defragment=True` makes `set_current_frame_index` do a `defragment_step` where the blocks of the default
 /// pools are much larger than what is allocated in them; a `DefragmentationPolicy` says when and how much. It moves
 /// what was created with `movable`.
+///
+/// With `defragment_when_full=True` a request that fails for lack of memory, although the blocks have as many free
+/// bytes, first moves what is `movable` in its pool or memory type together, up to 256 MiB and 1024 resources, waits
+/// for the copies, and is tried again; only then `on_out_of_memory` is called. With frames the old places are not
+/// free before the frames in flight have ended.
 ///
 /// `strict_host_access=True` is for tests: memory that was not created for the host, by a HOST_ACCESS flag or
 /// MAPPED, by required HOST_VISIBLE memory or one of VMA's older usages, cannot be mapped, read, written or
@@ -200,7 +206,8 @@ impl Allocator {
             .device_allocator
             .check_export(keywords.create.export_handle_types)
             .or_raise(py)?;
-        let made = self.attempt(py, || allocate(py, self.state.engine(), request))?;
+        let pool = keywords.create.pool;
+        let made = self.attempt_in(py, pool, || allocate(py, self.state.engine(), request))?;
         self.finish(py, keywords, CreatedResource::memory(made), Allocation)
     }
 }
@@ -232,7 +239,7 @@ impl Allocator {
         device, *, preferred_block_size = None, heap_size_limits = None, frames_in_flight = 2,
         empty_block_retention = None, prefetch = false, track_call_sites = None,
         preferred_small_heap_block_size = None, enforce_allocation_count = true,
-        strict_host_access = None, auto_defragment = None
+        strict_host_access = None, auto_defragment = None, defragment_when_full = false
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -248,6 +255,7 @@ impl Allocator {
         enforce_allocation_count: bool,
         strict_host_access: Option<bool>,
         auto_defragment: Option<&Bound<'_, PyAny>>,
+        defragment_when_full: bool,
     ) -> PyResult<Self> {
         host_memory::check(py)?;
         let device = device.cast::<Device>().map_err(|_| {
@@ -295,7 +303,7 @@ impl Allocator {
             state,
             device: device.clone().unbind(),
             handlers: Handlers::default(),
-            steps: Steps::new(auto),
+            steps: Steps::new(auto, defragment_when_full),
         })
     }
 

@@ -3,48 +3,17 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationRequest};
-use vkmem_engine::{
-    AllocationCreateInfo, AllocationId, Error, MemoryPropertyFlags, MemoryUsage, PoolKey,
-};
-use vkmem_vulkan::ResourceHandle;
+use vkmem_engine::{Allocation, AllocationId, Error};
 
 use super::Allocator;
 use crate::errors::to_py;
 use crate::interpreter::detach;
-use crate::lifetime::ownership::{Resource, ResourceRef};
+use crate::lifetime::ownership::ResourceRef;
 use crate::moving::callbacks;
 use crate::moving::mover::{FreedCounts, Mover};
 use crate::moving::obstacle::Obstacle;
+use crate::moving::slide::request_like;
 use crate::moving::step::{self, Planned};
-
-/// The request for other memory like that which a movable resource has.
-fn request_like(resource: &Resource) -> Option<AllocationRequest> {
-    let now = resource.allocation();
-    let mut create =
-        AllocationCreateInfo { usage: MemoryUsage::Unknown, ..AllocationCreateInfo::default() };
-    if now.mapped.is_some() {
-        create.flags |= AllocationCreateFlags::MAPPED;
-        create.required_flags |= MemoryPropertyFlags::HOST_VISIBLE;
-    }
-    if let PoolKey::Custom(pool) = now.id.pool_key() {
-        create.pool = Some(pool);
-    }
-    let allocator = &resource.allocator.device_allocator;
-    // SAFETY: live handles of this device.
-    let mut request = unsafe {
-        match resource.handle() {
-            ResourceHandle::Memory => return None,
-            ResourceHandle::Buffer(buffer) => allocator.request_for_buffer(buffer, &create),
-            ResourceHandle::Image(image) => allocator.request_for_image(image, None, &create),
-        }
-    };
-    request.kind = resource.kind;
-    request.requirements.memory_type_bits = 1 << now.memory_type_index;
-    request.requirements.size = now.size;
-    request.dedicated = None;
-    Some(request)
-}
 
 impl Allocator {
     fn free_destinations(&self, py: Python<'_>, destinations: &[AllocationId]) {

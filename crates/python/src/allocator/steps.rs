@@ -34,6 +34,8 @@ pub fn usage(budgets: &[HeapBudget]) -> Usage {
 pub struct Steps {
     /// When the beginning of a frame makes one.
     pub auto: Option<Policy>,
+    /// Whether a request that finds no room makes some.
+    pub when_full: bool,
     pub run: Mutex<Option<(Wanted, Run)>, rank::Stepping>,
     /// What was in use when there was nothing more to move.
     pub tidy: Mutex<Option<(Wanted, Usage)>, rank::Stepping>,
@@ -41,8 +43,8 @@ pub struct Steps {
 
 impl Steps {
     /// Without a run.
-    pub fn new(auto: Option<Policy>) -> Self {
-        Self { auto, run: Mutex::default(), tidy: Mutex::default() }
+    pub fn new(auto: Option<Policy>, when_full: bool) -> Self {
+        Self { auto, when_full, run: Mutex::default(), tidy: Mutex::default() }
     }
 }
 

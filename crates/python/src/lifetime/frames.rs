@@ -136,6 +136,11 @@ impl AllocatorState {
         begun == 0 || frame.saturating_add(self.frames_in_flight) < begun
     }
 
+    /// Whether there are frames in flight that could use what something has now.
+    pub fn has_frames_in_flight(&self) -> bool {
+        self.frames_in_flight > 0 && self.frames_begun() > 0
+    }
+
     /// Removes and returns some queued resources that no frame in flight can use; to be called until empty.
     pub fn take_unused(&self, frames: u64) -> Vec<PendingRelease> {
         let unused = |it: &Collected| it.frame.saturating_add(self.frames_in_flight) < frames;

@@ -121,6 +121,11 @@ impl MoveGate {
         Err(within_a_move())
     }
 
+    /// Whether this thread moves resources.
+    pub fn is_mine(&self) -> bool {
+        *self.thread.lock() == Some(std::thread::current().id())
+    }
+
     /// Waits until the thread that moves resources is done; an exception in that thread.
     pub fn wait(&self, py: Python<'_>) -> PyResult<()> {
         let me = std::thread::current().id();

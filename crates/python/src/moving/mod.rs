@@ -6,4 +6,5 @@ pub(crate) mod obstacle;
 pub(crate) mod passes;
 pub(crate) mod protocol;
 pub(crate) mod run;
+pub(crate) mod slide;
 pub(crate) mod step;

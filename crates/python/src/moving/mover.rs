@@ -23,6 +23,8 @@ pub struct Left {
     pub handle: ResourceHandle,
     /// The old memory.
     pub id: AllocationId,
+    /// Whether that is still live: after a slide it is not.
+    pub has_memory: bool,
     /// Its size in bytes.
     pub size: u64,
     /// Usage, for dumps.
@@ -101,6 +103,12 @@ impl Mover {
         Ok(())
     }
 
+    /// Does that without an end by a signal.
+    pub fn settle_now(&self, py: Python<'_>, allocator: &AllocatorState) {
+        self.land(py, allocator, true);
+        self.release_unused(py, allocator);
+    }
+
     /// Lets go of the resources whose copies have ended; what they left waits for its frame from then on.
     fn land(&self, py: Python<'_>, allocator: &AllocatorState, wait: bool) {
         loop {
@@ -164,7 +172,8 @@ impl Mover {
 fn release(allocator: &AllocatorState, left: &[Left], counts: &FreedCounts) {
     // Before the driver can reuse the handles.
     drop(allocator.device.bindings.remove_many(left.iter().map(|it| it.handle)));
-    let memory: Vec<AllocationId> = left.iter().map(|it| it.id).collect();
+    let memory: Vec<AllocationId> =
+        left.iter().filter(|it| it.has_memory).map(|it| it.id).collect();
     // SAFETY: the copies have ended and no frame in flight uses them, and each is released once.
     let freed = unsafe { allocator.device_allocator.destroy_many(left, |it| it.handle, &memory) };
     for it in &freed.releases {
@@ -251,6 +260,7 @@ impl Moves for Mover {
         let state = self.0.lock();
         let left = state.flights.iter().flat_map(|it| &it.left);
         let left = left.chain(state.waiting.iter().flat_map(|it| &it.left));
+        let left = left.filter(|it| it.has_memory);
         left.map(|it| (it.id, it.size, it.usage, it.origin)).collect()
     }
 }

@@ -23,6 +23,8 @@ pub enum Obstacle {
     DeviceAddress,
     /// The device's queue cannot copy it: there is none, or it has no `GRAPHICS`.
     Queue,
+    /// It slides through other memory, for which there is no room.
+    NoRoom,
     /// It has ended.
     Ended,
 }
@@ -47,6 +49,7 @@ impl Obstacle {
             Self::Aliased => "aliased",
             Self::DeviceAddress => "device address",
             Self::Queue => "queue",
+            Self::NoRoom => "no room",
             Self::Ended => "ended",
         }
     }

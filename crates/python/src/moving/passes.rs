@@ -18,7 +18,7 @@ use super::protocol::{Outcome, ProtocolRun, can_move};
 use super::run::{Figures, statistics};
 use crate::arguments::callback::{Callback, current, exchange};
 use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
-use crate::arguments::text::Text;
+use crate::arguments::numbers::{MOVE_OPERATION, of_class};
 use crate::errors::{IntoPyResult, invalid, use_after_free};
 use crate::interpreter::without_gil;
 use crate::lifetime::location::Location;
@@ -359,20 +359,20 @@ impl DefragmentationMove {
     }
 
     /// What happens to it at the end of the pass: "copy" (the default: it has the new handle and place, and what
-    /// it had is destroyed), "ignore" (it stays) or "destroy" (it is destroyed).
+    /// it had is destroyed), "ignore" (it stays) or "destroy" (it is destroyed). May be set to a `DefragmentationMoveOperation` as well.
     #[getter]
     fn operation(&self) -> &'static str {
         OPERATIONS[usize::from(self.operation.load(Ordering::Relaxed))]
     }
 
     #[setter]
-    fn set_operation(&self, py: Python<'_>, operation: Text) -> PyResult<()> {
+    fn set_operation(&self, py: Python<'_>, operation: &Bound<'_, PyAny>) -> PyResult<()> {
         self.check_open(py)?;
-        let Some(number) = OPERATIONS.iter().position(|it| *it == operation.0) else {
-            let name = operation.0.escape_debug().to_string();
-            let why = format!("operation is '{name}'; it must be 'copy', 'ignore' or 'destroy'");
+        let number = of_class(operation, "operation", &MOVE_OPERATION)?;
+        if number as usize >= OPERATIONS.len() {
+            let why = format!("operation is {number}; it must be 'copy', 'ignore' or 'destroy'");
             return Err(invalid(py, why));
-        };
+        }
         self.operation.store(number as u8, Ordering::Relaxed);
         Ok(())
     }

@@ -9,12 +9,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vkmem_engine::{
     Allocation, AllocationId, Defragmentation, DefragmentationInfo, DefragmentationStatistics,
-    Error, Move, PoolId, PoolKey,
+    Error, Move, MoveKind, PoolId, PoolKey,
 };
 
 use super::mover::{FreedCounts, Mover};
 use super::obstacle::Obstacle;
-use super::step::{self, Moved, Planned};
+use super::slide;
+use super::step::{self, Moved, Planned, Step};
 use crate::errors::IntoPyResult;
 use crate::interpreter::detach;
 use crate::lifetime::ownership::{AllocatorState, Background};
@@ -25,6 +26,8 @@ pub struct Run {
     plan: Defragmentation,
     obstacles: HashMap<AllocationId, Obstacle>,
     freed: Arc<FreedCounts>,
+    /// The pool whose resources may move; `None`: all of the plan.
+    only: Option<PoolKey>,
 }
 
 /// What a run has done so far.
@@ -54,6 +57,8 @@ pub struct Pass {
     pub moved: Vec<Moved>,
     /// Whether there is nothing left to do.
     pub is_done: bool,
+    /// Why the other moves were not made, which can be repeated.
+    pub failure: Option<PyErr>,
 }
 
 impl Run {
@@ -64,7 +69,12 @@ impl Run {
         info: &DefragmentationInfo,
     ) -> PyResult<Self> {
         let plan = allocator.engine().begin_defragmentation(info).or_raise(py)?;
-        Ok(Self { plan, obstacles: HashMap::new(), freed: Arc::default() })
+        Ok(Self { plan, obstacles: HashMap::new(), freed: Arc::default(), only: None })
+    }
+
+    /// Leaves what is not in some pool where it is.
+    pub fn only(self, only: Option<PoolKey>) -> Self {
+        Self { only, ..self }
     }
 
     /// Changes the limits of the passes to come.
@@ -72,26 +82,29 @@ impl Run {
         self.plan.set_limits(max_bytes, max_moves);
     }
 
-    /// Makes the moves of the next pass. After an error none of them was made, and the pass can be repeated.
+    /// Makes the moves of the next pass. After an error none of them was made, and the pass can be repeated; it can
+    /// be too after a failure of a part of them.
     pub fn pass(&mut self, py: Python<'_>, allocator: &Arc<AllocatorState>) -> PyResult<Pass> {
         Mover::of(allocator).retire(py, allocator);
         let turn = allocator.moving.enter(py)?;
-        let (plan, obstacles) = (&mut self.plan, &mut self.obstacles);
+        let (plan, obstacles, only) = (&mut self.plan, &mut self.obstacles, self.only);
         let moves = detach(py, || {
             let noted = RefCell::new(obstacles);
-            allocator
-                .engine()
-                .next_pass(plan, &|id| may_move(allocator, id, &mut noted.borrow_mut()))
+            allocator.engine().next_pass(plan, &|id| {
+                only.is_none_or(|only| id.pool_key() == only)
+                    && may_move(allocator, id, &mut noted.borrow_mut())
+            })
         });
         let is_done = moves.is_empty() && self.plan.is_done();
-        let mut pass = Pass { moved: Vec::new(), is_done };
+        let mut pass = Pass { moved: Vec::new(), is_done, failure: None };
         let by_destination: HashMap<AllocationId, Move> =
             moves.iter().map(|it| (it.destination.id, *it)).collect();
-        let mut planned = Vec::new();
+        let (mut apart, mut slides) = (Vec::new(), Vec::new());
         for it in &moves {
             match allocator.movable_at(it.source.id) {
                 Some(resource) => {
-                    planned.push(Planned { resource, destination: it.destination });
+                    let those = if it.kind == MoveKind::Slide { &mut slides } else { &mut apart };
+                    those.push(Planned { resource, destination: it.destination });
                 }
                 None => self.cancel(py, allocator, it),
             }
@@ -102,15 +115,17 @@ impl Run {
             let of_plan = by_destination.get(&it.destination.id).ok_or(Error::UseAfterFree)?;
             engine.commit_move(plan, of_plan)
         };
-        let step = step::run(py, allocator, &turn, planned, &self.freed, &mut commit);
+        let mut step = Step::default();
+        let made = step::run(py, allocator, &turn, apart, &self.freed, &mut commit)
+            .map(|made| step.add(made))
+            .and_then(|()| slide::run(py, allocator, &turn, slides, &self.freed, &mut commit))
+            .map(|made| step.add(made));
         drop(turn);
-        let step = match step {
-            Ok(step) => step,
-            Err(why) => {
-                moves.iter().for_each(|it| self.cancel(py, allocator, it));
-                return Err(why);
-            }
-        };
+        if let Err(why) = made {
+            // Those that were made have ended.
+            moves.iter().for_each(|it| self.cancel(py, allocator, it));
+            pass.failure = Some(why);
+        }
         for (it, why) in &step.stayed {
             self.obstacles.insert(it.resource.allocation().id, *why);
             if let Some(of_plan) = by_destination.get(&it.destination.id) {

@@ -35,6 +35,20 @@ pub struct Moved {
     pub after: Location,
 }
 
+impl Moved {
+    /// What is left at the old place: the handle, and the memory unless the new place has taken it over.
+    pub(super) fn left(&self, has_memory: bool) -> Left {
+        Left {
+            handle: self.before.handle,
+            id: self.before.allocation.id,
+            has_memory,
+            size: self.before.allocation.size,
+            usage: self.resource.usage,
+            origin: self.resource.origin(),
+        }
+    }
+}
+
 /// What a step did.
 #[derive(Default)]
 pub struct Step {
@@ -44,12 +58,20 @@ pub struct Step {
     pub stayed: Vec<(Planned, Obstacle)>,
 }
 
+impl Step {
+    /// Adds what another step did.
+    pub fn add(&mut self, other: Self) {
+        self.moved.extend(other.moved);
+        self.stayed.extend(other.stayed);
+    }
+}
+
 /// Resources that nothing else can use until this is dropped.
-struct Frozen<'a, 'py> {
-    py: Python<'py>,
-    planned: &'a [Planned],
+pub(super) struct Frozen<'a, 'py> {
+    pub py: Python<'py>,
+    pub planned: &'a [Planned],
     /// Whether each has moved: those have a pin when they are opened again.
-    moved: Vec<bool>,
+    pub moved: Vec<bool>,
 }
 
 impl Drop for Frozen<'_, '_> {
@@ -62,7 +84,7 @@ impl Drop for Frozen<'_, '_> {
 }
 
 /// Closes a resource to all others for a move; says what is in the way.
-fn freeze(py: Python<'_>, resource: &Resource) -> Result<(), Obstacle> {
+pub(super) fn freeze(py: Python<'_>, resource: &Resource) -> Result<(), Obstacle> {
     match Obstacle::of(resource) {
         Some(why) => Err(why),
         None if resource.pins.begin_move(py) => Ok(()),
@@ -115,13 +137,7 @@ pub fn run(
     for it in &step.moved {
         it.resource.enter_as_movable(Some(it.before.allocation.id));
     }
-    let left = step.moved.iter().map(|it| Left {
-        handle: it.before.handle,
-        id: it.before.allocation.id,
-        size: it.before.allocation.size,
-        usage: it.resource.usage,
-        origin: it.resource.origin(),
-    });
+    let left = step.moved.iter().map(|it| it.left(true));
     let resources = step.moved.iter().map(|it| it.resource.clone()).collect();
     Mover::of(allocator).add(allocator, submission, resources, left.collect(), counts);
     Ok(step)
@@ -136,22 +152,22 @@ fn undo(allocator: &AllocatorState, submission: Submission, handles: &[ResourceH
     unsafe { allocator.destroy_handles(handles) };
 }
 
+/// What moves where, and how it was created.
+pub(super) fn relocation(it: &Planned) -> Option<Relocation<'_>> {
+    Some(Relocation {
+        kept: &it.resource.movable()?.kept,
+        source: it.resource.handle(),
+        destination: it.destination,
+        layout: it.resource.movable_layout().map_or(UNDEFINED, |layout| layout.get()),
+    })
+}
+
 /// Creates the new handles, and submits the copies to them.
 fn create_and_copy(
     allocator: &AllocatorState,
     ready: &[Planned],
 ) -> Result<(Vec<ResourceHandle>, Submission), Error> {
-    let relocations: Vec<Relocation<'_>> = ready
-        .iter()
-        .filter_map(|it| {
-            Some(Relocation {
-                kept: &it.resource.movable()?.kept,
-                source: it.resource.handle(),
-                destination: it.destination,
-                layout: it.resource.movable_layout().map_or(UNDEFINED, |layout| layout.get()),
-            })
-        })
-        .collect();
+    let relocations: Vec<Relocation<'_>> = ready.iter().filter_map(relocation).collect();
     let device_allocator = &allocator.device_allocator;
     // SAFETY: the destinations were allocated for this, and nothing else knows them.
     let handles = unsafe { device_allocator.recreate(&relocations)? };
@@ -175,7 +191,7 @@ fn create_and_copy(
 }
 
 /// Puts the new handles and places where the old ones were.
-fn swap(
+pub(super) fn swap(
     py: Python<'_>,
     allocator: &AllocatorState,
     ready: &[Planned],
