@@ -60,7 +60,7 @@ def apart(one: str, other: str, matrix: Any) -> float:
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_can_be_told_apart(sight: str, dark: bool) -> None:
     colours = theme.kind_colours(dark)
-    for group in (range(kinds.USES), (kinds.SAME, kinds.GONE, kinds.NEW)):
+    for group in (range(kinds.USES), (kinds.SAME, kinds.GONE, kinds.NEW, kinds.MOVED)):
         for a, b in itertools.combinations([*group, kinds.FREE], 2):
             distance = apart(colours[a], colours[b], BLIND[sight])
             assert distance > 0.085, (kinds.KINDS[a].key, kinds.KINDS[b].key, round(distance, 3))

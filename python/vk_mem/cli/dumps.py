@@ -375,7 +375,8 @@ def print_diff(found: Diff, names: int) -> None:
         columns = ("Created at", "Count", "Size")
         show(largest_table("New, by call site", columns, largest(sites, site_of, names)))
     freed, stayed, new = (sum_of(it) for it in (found.only_in_a, found.in_both, found.only_in_b))
-    out.print(f"\n{freed} freed, {stayed} stayed, {new} new", soft_wrap=True)
+    moved = f"{sum_of(tuple(it for _, it in found.moved))} moved, " if found.moved else ""
+    out.print(f"\n{freed} freed, {stayed} stayed, {moved}{new} new", soft_wrap=True)
 
 
 NOTHING = Figures(0, 0, 0, 0, 0)
@@ -474,4 +475,5 @@ def diff_json(found: Diff, names: int) -> dict[str, Any]:
         "freed": part(found.only_in_a),
         "stayed": part(found.in_both),
         "new": part(found.only_in_b),
+        "moved": part(tuple(after for _, after in found.moved)),
     }

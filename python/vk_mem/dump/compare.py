@@ -15,6 +15,8 @@ __all__ = ["Diff", "DiffEntry", "diff"]
 
 Identity = tuple[str, str | None, str | None, int, int, str, str | None]
 
+Nature = tuple[str, str | None, str | None, str | None, str | None, int, str, int]
+
 
 @dataclass(frozen=True, slots=True)
 class DiffEntry:
@@ -41,6 +43,9 @@ class Diff:
     in_both: tuple[DiffEntry, ...]
     """Allocations that exist in both dumps, as they are in `b`."""
     only_in_b: tuple[DiffEntry, ...]
+    moved: tuple[tuple[DiffEntry, DiffEntry], ...] = ()
+    """Allocations that are in both dumps at different places, as defragmentation moves them: how each
+    is in `a`, and how it is in `b`. They are in none of the other three."""
 
     def _repr_html_(self) -> str:
         """Returns an HTML table for notebooks."""
@@ -51,9 +56,10 @@ class Diff:
         def of(entries: tuple[DiffEntry, ...]) -> str:
             return f"{len(entries)} ({counted(sum(entry.size for entry in entries), 'byte')})"
 
+        moved = f"{of(tuple(b for _, b in self.moved))} moved, " if self.moved else ""
         return (
             f"<vk_mem.Diff: {of(self.only_in_a)} only in a, {of(self.in_both)} in both, "
-            f"{of(self.only_in_b)} only in b>"
+            f"{moved}{of(self.only_in_b)} only in b>"
         )
 
 
@@ -63,6 +69,10 @@ def diff(a: Source, b: Source) -> Diff:
     Two allocations match if their pool, block, offset, size, type and name are equal. Dedicated
     allocations have no offset; equal ones are matched by count. An allocation that was freed and
     made again at the same place counts as the same.
+
+    One of those left over in each dump count as `Diff.moved` if both have the name, size, type, usage,
+    user data, call site, memory type and pool of the other, and no third one has: without a name and
+    without user data nothing tells two allocations apart, and such are never said to have moved.
 
     Raises what `load_dump` raises.
     """
@@ -82,7 +92,35 @@ def diff(a: Source, b: Source) -> Diff:
         if left[identity] > 0:
             left[identity] -= 1
             gone.append(entry)
-    return Diff(a, b, tuple(gone), tuple(both), tuple(new))
+    gone, new, moved = _moves(gone, new)
+    return Diff(a, b, tuple(gone), tuple(both), tuple(new), moved)
+
+
+def _moves(
+    gone: list[DiffEntry], new: list[DiffEntry]
+) -> tuple[list[DiffEntry], list[DiffEntry], tuple[tuple[DiffEntry, DiffEntry], ...]]:
+    """Takes the pairs that are one allocation at two places out of both lists."""
+    before, after = _by_nature(gone), _by_nature(new)
+    moved = tuple(
+        (before[nature][0], found[0])
+        for nature, found in after.items()
+        if len(found) == 1 == len(before.get(nature, ()))
+    )
+    known = {id(entry) for pair in moved for entry in pair}
+    gone = [entry for entry in gone if id(entry) not in known]
+    return gone, [entry for entry in new if id(entry) not in known], moved
+
+
+def _by_nature(entries: list[DiffEntry]) -> dict[Nature, list[DiffEntry]]:
+    """Groups what has a name or user data by all that a move leaves as it is."""
+    found: dict[Nature, list[DiffEntry]] = {}
+    for entry in entries:
+        pool, it = entry.pool, entry.region
+        if it.name is None and it.custom_data is None:
+            continue
+        whose = (pool.type_name, pool.name, it.name, it.custom_data, it.call_site)
+        found.setdefault((*whose, it.size, it.type_name, it.usage), []).append(entry)
+    return found
 
 
 def _entries(dump: Dump) -> Iterator[DiffEntry]:

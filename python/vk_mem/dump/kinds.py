@@ -39,9 +39,12 @@ KINDS = (
     Kind("same", "In both", "#9aa1ad"),
     Kind("gone", "Only before", "#cf602e"),
     Kind("new", "Only after", "#1e55d8"),
+    Kind("moved", "Moved", "#12908a"),
 )
 NUMBER = {kind.key: number for number, kind in enumerate(KINDS)}
-FREE, SAME, GONE, NEW = (NUMBER[key] for key in ("free", "same", "gone", "new"))
+FREE, SAME, GONE, NEW, MOVED = (
+    NUMBER[key] for key in ("free", "same", "gone", "new", "moved")
+)
 USES = FREE
 """Number of kinds that stand for a use: those before `FREE`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from vk_mem.dump.compare import Diff, DiffEntry
-from vk_mem.dump.kinds import GONE, KINDS, NEW, SAME, kind_of
+from vk_mem.dump.kinds import GONE, KINDS, MOVED, NEW, SAME, kind_of
 from vk_mem.dump.load import Source, as_dump
 from vk_mem.dump.model import Dump, Heap, PoolDump
 from vk_mem.dump.words import figures_text, flags_text
@@ -172,6 +172,8 @@ def _diff(diff: Diff) -> Iterator[str]:
         (SAME, "in both", diff.in_both),
         (NEW, "only after", diff.only_in_b),
     )
+    if diff.moved:
+        parts = (*parts, (MOVED, "moved", tuple(after for _, after in diff.moved)))
     sizes = [sum(entry.size for entry in entries) for _, _, entries in parts]
     yield f'<table style="{TABLE}">'
     for (shade, what, entries), size in zip(parts, sizes, strict=True):

@@ -12,6 +12,8 @@ consecutive. Columns:
     size    u64   in bytes
     side    u8    0: in both dumps, or there is one dump; 1: only before; 2: only after
     lane    u8    0 for the owner of the memory, 1 and more for its aliases
+    moved   u32   from where (side 2) or to where (side 1) it moved, as an index into the texts; 0 for
+                  what has not moved
     parent  u32   row of the memory that an alias shares; 2^32 - 1 for all other rows
 """
 
@@ -46,6 +48,7 @@ FORMATS = {
     "size": "Q",
     "side": "B",
     "lane": "B",
+    "moved": "I",
     "parent": "I",
 }
 
@@ -164,6 +167,7 @@ class _Table:
         columns["size"].extend([it.size for it in regions])
         columns["side"].extend([row.side for row in rows])
         columns["lane"].extend([row.lane for row in rows])
+        columns["moved"].extend([text(row.moved) for row in rows])
         columns["parent"].extend([NONE if it.parent < 0 else first + it.parent for it in rows])
         return first
 

@@ -149,4 +149,6 @@ def region_title(row: Row) -> str:
     region = row.region
     parts = [short(region.name, 80)] if region.name else []
     parts.append(f"{KINDS[row.kind].title}, {size_text(region.size)}")
+    if row.moved:
+        parts.append(f"moved {row.moved}")
     return ", ".join(parts)

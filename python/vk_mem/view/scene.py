@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from vk_mem.dump.compare import diff
-from vk_mem.dump.kinds import FREE, GONE, NEW, SAME, kind_of
+from vk_mem.dump.compare import DiffEntry, diff
+from vk_mem.dump.kinds import FREE, GONE, MOVED, NEW, SAME, kind_of
 from vk_mem.dump.load import Source, as_dump
 from vk_mem.dump.model import Block, Dump, Heap, MemoryType, PoolDump, Region
 
@@ -33,6 +33,8 @@ class Row:
     """0 for the owner of the memory, 1 and more for aliases."""
     parent: int = -1
     """For an alias: the index of the row whose memory it shares."""
+    moved: str = ""
+    """For an allocation that has moved: from where, or on the side before: to where."""
 
 
 @dataclass
@@ -105,12 +107,15 @@ class Scene:
 
     def shade(self, row: Row) -> int:
         """Returns the kind that determines the colour of a row."""
-        return row.kind if self.before is None or row.kind == FREE else SHADES[row.side]
+        if self.before is None or row.kind == FREE:
+            return row.kind
+        return MOVED if row.moved else SHADES[row.side]
 
     def shades(self) -> list[int]:
         """Returns the kinds that occur, for the legend."""
         if self.before is not None:
-            return [SAME, GONE, NEW, FREE]
+            moved = any(row.moved for *_, bar in self.bars() for row in bar.rows)
+            return [SAME, *([MOVED] if moved else []), GONE, NEW, FREE]
         return [*sorted({row.kind for *_, bar in self.bars() for row in bar.rows} - {FREE}), FREE]
 
 
@@ -143,6 +148,7 @@ def make_scene(source: Source, other: Source | None = None) -> Scene:
         before, dump = found.a, found.b
         sides = _Sides((before, dump), _Kinds(dump.api))
         sides.take(found.only_in_a, found.only_in_b)
+        sides.take_moved(found.moved)
     pools: dict[PoolKey, list[PoolDump | None]] = {}
     for number, it in enumerate((before, dump)):
         for pool in it.pools if it is not None else ():
@@ -177,16 +183,34 @@ class _Sides:
     def __init__(self, dumps: tuple[Dump, Dump] | None, kind: _Kinds) -> None:
         self.dumps, self.kind = dumps, kind
         self.only: set[int] = set()
+        self.moved: dict[int, str] = {}
 
     def take(self, gone: Iterable[object], new: Iterable[object]) -> None:
         for entries in (gone, new):
             self.only.update(id(entry.region) for entry in entries)  # type: ignore[attr-defined]
+
+    def take_moved(self, pairs: Iterable[tuple[DiffEntry, DiffEntry]]) -> None:
+        for before, after in pairs:
+            for entry, what in ((before, f"to {_place(after)}"), (after, f"from {_place(before)}")):
+                self.only.add(id(entry.region))
+                self.moved[id(entry.region)] = what
+
+    def row(self, region: Region, position: int, side: int) -> Row:
+        """Returns the row of a region on a side."""
+        return Row(region, self.kind(region), position, side, moved=self.moved.get(id(region), ""))
 
     def of(self, region: Region, side: int) -> int:
         """Returns `BOTH`, or the side of a region that only one dump has."""
         if self.dumps is None:
             return BOTH
         return side if region.is_free or id(region) in self.only else BOTH
+
+
+def _place(entry: DiffEntry) -> str:
+    """Names the place of an allocation: `block 3, offset 65,536`."""
+    if entry.block is None:
+        return "memory of its own"
+    return f"block {entry.block.id}, offset {entry.region.offset:,}"
 
 
 def _bars(a: PoolDump | None, b: PoolDump | None, sides: _Sides) -> list[Bar]:
@@ -223,7 +247,7 @@ def _block_bar(a: Block | None, b: Block | None, sides: _Sides) -> Bar:
                 found = sides.of(region, number)
                 # A region in both dumps is drawn once, as it is in the later one.
                 if found != BOTH or number == AFTER:
-                    bar.rows.append(Row(region, sides.kind(region), region.offset, found))
+                    bar.rows.append(sides.row(region, region.offset, found))
         bar.rows.sort(key=lambda row: (row.position, row.side))
     bar.count = sum(row.kind != FREE for row in bar.rows)
     _overlaps(bar)
@@ -239,9 +263,9 @@ def _block_bar(a: Block | None, b: Block | None, sides: _Sides) -> Bar:
 
 
 def _strip(a: Iterable[Region], b: Iterable[Region], sides: _Sides) -> Bar | None:
-    rows = [Row(region, sides.kind(region), 0, sides.of(region, AFTER)) for region in b]
+    rows = [sides.row(region, 0, sides.of(region, AFTER)) for region in b]
     if sides.dumps is not None:
-        found = (Row(region, sides.kind(region), 0, sides.of(region, BEFORE)) for region in a)
+        found = (sides.row(region, 0, sides.of(region, BEFORE)) for region in a)
         rows += [row for row in found if row.side == BEFORE]
     if not rows:
         return None

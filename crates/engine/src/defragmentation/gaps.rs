@@ -74,6 +74,7 @@ impl Gaps {
         mut place: impl FnMut(BlockIndex, FreeRegion) -> Option<T>,
     ) -> Option<T> {
         let (mut class, mut tries) = (class_of(size), TRIED);
+        let mut are_sure = false;
         while let Some(used) = self.next_used(class) {
             // Each that was tried is at or behind this place.
             let mut untried = self.classes[used].len();
@@ -92,10 +93,15 @@ impl Gaps {
                     untried = at;
                 }
             }
-            if tries == 0 {
-                return None;
-            }
             class = used + 1;
+            if tries == 0 {
+                if are_sure {
+                    return None;
+                }
+                // Many small ones between regions that are aligned, say, and none of them serves.
+                (are_sure, tries) = (true, TRIED);
+                class = class.max(class_of(sure));
+            }
         }
         None
     }
@@ -136,6 +142,21 @@ mod tests {
         // What does not serve although it must is forgotten.
         assert_eq!(gaps.place((10, 10), |_| true, |_, _| None::<u64>), None);
         assert_eq!(take(&mut gaps, 10), None);
+    }
+
+    #[test]
+    fn many_that_do_not_serve_hide_none_that_does() {
+        let mut gaps = Gaps::default();
+        for slot in 0..10 * TRIED as u32 {
+            gaps.add(
+                BlockIndex(0),
+                FreeRegion { size: 20 + u64::from(slot % 40), offset: 0, slot },
+            );
+        }
+        gaps.add(BlockIndex(1), FreeRegion { size: 1 << 20, offset: 0, slot: 0 });
+        // As if each of the small ones were not aligned.
+        let aligned = |_, free: FreeRegion| (free.size >= 100).then_some(free.size);
+        assert_eq!(gaps.place((12, 100), |_| true, aligned), Some(1 << 20));
     }
 
     #[test]

@@ -157,6 +157,7 @@ impl ProtocolRun {
         if resource.movable().is_some() {
             resource.enter_as_movable(Some(before.allocation.id));
         }
+        detach(py, || allocator.device_allocator.driver().moved(&[(before.handle, handle)]));
         let moved = [Moved { resource: resource.clone(), before, after }];
         callbacks::tell(allocator, &moved);
         detach(py, || self.release(allocator, &before));

@@ -134,6 +134,8 @@ pub fn run(
         detach(py, || undo(allocator, submission, &handles));
         step.stayed.extend(stay.into_iter().map(|it| (it, Obstacle::InUse)));
     }
+    let told: Vec<_> = step.moved.iter().map(|it| (it.before.handle, it.after.handle)).collect();
+    detach(py, || allocator.device_allocator.driver().moved(&told));
     for it in &step.moved {
         it.resource.enter_as_movable(Some(it.before.allocation.id));
     }

@@ -13,6 +13,7 @@ pub(crate) mod moves;
 pub(crate) mod pool;
 pub(crate) mod resource;
 pub(crate) mod simulated;
+mod simulated_commands;
 pub(crate) mod statistics;
 pub(crate) mod virtual_block;
 pub(crate) mod virtual_blocks;

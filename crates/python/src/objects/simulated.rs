@@ -120,7 +120,7 @@ impl SimulatedDevice {
         Ok(self.driver(py)?.device())
     }
 
-    fn driver(&self, py: Python<'_>) -> PyResult<&SimulatedDriver> {
+    pub(super) fn driver(&self, py: Python<'_>) -> PyResult<&SimulatedDriver> {
         self.core.check_process(py)?;
         Ok(&self.driver)
     }

@@ -115,6 +115,10 @@ pub trait Driver: DeviceMemory {
     /// that was submitted and has not ended uses it.
     fn host_access(&self, _range: MemoryRange, _writes: bool) {}
 
+    /// Tells that resources have moved: the handles that each had and has. What is submitted from now on with
+    /// an old one comes too late, which a simulated device reports.
+    fn moved(&self, _moves: &[(ResourceHandle, ResourceHandle)]) {}
+
     /// `vkCreateBuffer`
     ///
     /// # Safety

@@ -505,6 +505,10 @@ impl Driver for SimulatedDriver {
         self.check_host_access(range, writes);
     }
 
+    fn moved(&self, moves: &[(ResourceHandle, ResourceHandle)]) {
+        self.note_moved(moves);
+    }
+
     unsafe fn create_buffer(
         &self,
         info: &vk::BufferCreateInfo<'_>,

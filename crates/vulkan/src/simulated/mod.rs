@@ -11,6 +11,7 @@ mod hazards;
 mod host_image_copy;
 mod image_copy;
 mod linear;
+mod moved;
 mod ownership;
 pub(crate) mod pending;
 mod plan;

@@ -7,6 +7,7 @@ use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::TransferCommand;
+use crate::simulated::moved::Moved;
 use crate::simulated::ownership::Away;
 
 /// When a simulated device executes submissions.
@@ -39,6 +40,7 @@ pub(super) struct State {
     /// The exclusive resources of submissions to the second queue that have not been executed, by number.
     pub(super) on_second: HashMap<u64, Vec<ResourceHandle>>,
     pub(super) away: Away,
+    pub(super) moved: Moved,
 }
 
 /// Submissions that have not been executed yet.

@@ -75,6 +75,7 @@ impl SimulatedDriver {
         at_last().map_err(failed)?;
         let acquired = at_last();
         let mut state = self.submissions.state.lock();
+        self.check_late(&state.moved, commands);
         state.last += 1;
         let number = state.last;
         state.on_second.insert(number, exclusive.to_vec());

@@ -105,6 +105,7 @@ impl SimulatedDriver {
             return Ok(Submission::NONE);
         }
         let mut state = self.submissions.state.lock();
+        self.check_late(&state.moved, commands);
         state.last += 1;
         let number = state.last;
         if state.completion == Completion::AtOnce {

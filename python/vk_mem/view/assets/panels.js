@@ -46,7 +46,9 @@ function showLegend(state) {
     legend.append(button);
   };
   if (data.compares) {
-    for (const [side, key] of [[1, "gone"], [0, "same"], [2, "new"]]) {
+    for (const side of [1, 0, 3, 2]) {
+      const key = CHANGE_KEYS[side];
+      if (side === 3 && !data.columns.moved.some((it) => it)) continue;
       const kind = data.kinds.find((it) => it.key === key);
       chip(kind.title, () => (state.colourBy === "change" ? kind : null), state.filter.sides, side);
     }
@@ -134,7 +136,7 @@ function facts(state, row) {
   const found = [["Size", sizeText(data.size[row]) + bytes]];
   if (!bar.dedicated) found.push(["Offset", exactly(columns.offset, row).toLocaleString("en")]);
   found.push(["Place", placeText(data, row)]);
-  if (data.compares && !free) found.push(["Change", CHANGES[columns.side[row]]]);
+  if (data.compares && !free) found.push(["Change", changeText(data, row)]);
   if (free) return found;
   found.push(["Kind", `${data.kinds[data.kind[row]].title} (${visible(use.class)})`]);
   if (use.flags) found.push(["Usage", visible(use.flags)]);

@@ -57,7 +57,7 @@ function applyFilter(state) {
   const smallest = filter.smallest ?? 0, largest = filter.largest ?? Infinity;
   const hiddenKind = new Uint8Array(data.kinds.length);
   for (const number of filter.kinds) hiddenKind[number] = 1;
-  const hiddenSide = new Uint8Array(3);
+  const hiddenSide = new Uint8Array(4);
   for (const side of filter.sides) hiddenSide[side] = 1;
   state.filtered = Boolean(filter.text || filter.place || smallest > 0 || largest < Infinity ||
     filter.kinds.size || filter.sides.size);
@@ -66,7 +66,7 @@ function applyFilter(state) {
     const here = inPlace(data, bar, filter.place);
     for (let row = bar.first, end = bar.first + bar.rows; row < end; row++) {
       const ok = here && kind[row] !== freeKind &&
-        !hiddenKind[kind[row]] && !hiddenSide[columns.side[row]] &&
+        !hiddenKind[kind[row]] && !hiddenSide[changeOf(data, row)] &&
         size[row] >= smallest && size[row] <= largest &&
         (!hits || hits[columns.name[row]] || hits[columns.data[row]] || hits[columns.site[row]]);
       match[row] = ok ? 1 : 0;
@@ -91,17 +91,25 @@ function applyShades(state) {
   const { data, match, shade, filtered, dimmed } = state;
   const { kind, freeKind, columns } = data;
   const number = (key) => data.kinds.findIndex((it) => it.key === key);
-  const bySide = [number("same"), number("gone"), number("new")];
+  const byChange = CHANGE_KEYS.map(number);
   const change = state.colourBy === "change";
   for (let row = 0; row < data.count; row++) {
     if (kind[row] === freeKind) shade[row] = freeKind;
     else if (filtered && !match[row]) shade[row] = dimmed;
-    else shade[row] = change ? bySide[columns.side[row]] : kind[row];
+    else shade[row] = change ? byChange[changeOf(data, row)] : kind[row];
   }
 }
 
-// By the side of a row.
-const CHANGES = ["In both", "Only before", "Only after"];
+// By the change of a row: its side, or 3 for what has moved.
+const CHANGES = ["In both", "Only before", "Only after", "Moved"];
+const CHANGE_KEYS = ["same", "gone", "new", "moved"];
+
+const changeOf = (data, row) => (data.columns.moved[row] ? 3 : data.columns.side[row]);
+
+const changeText = (data, row) =>
+  data.columns.moved[row]
+    ? `Moved ${visible(data.texts[data.columns.moved[row]])}`
+    : CHANGES[data.columns.side[row]];
 
 const nameOf = (data, row) => visible(data.texts[data.columns.name[row]]);
 

@@ -53,7 +53,7 @@ function makeTable(state) {
   }
 
   function sort() {
-    const { size, side, name } = data.columns;
+    const { size, name } = data.columns;
     const rows = allocations();
     if (sortedBy === "size") {
       all = sorted(rows, (row) => size[2 * row], (row) => size[2 * row + 1], descending);
@@ -62,7 +62,7 @@ function makeTable(state) {
       all = sorted(rows, (row) => rank[name[row]], null, descending);
     } else if (sortedBy === "kind") {
       const first = data.compares ? 256 : 0;
-      all = sorted(rows, (row) => side[row] * first + data.kind[row], null, descending);
+      all = sorted(rows, (row) => changeOf(data, row) * first + data.kind[row], null, descending);
     } else {
       all = descending ? rows.reverse() : rows;
     }
@@ -199,14 +199,14 @@ function makeTable(state) {
 function colourOf(state, row) {
   const { data } = state;
   const change = state.colourBy === "change" && data.kind[row] !== data.freeKind;
-  const key = ["same", "gone", "new"][data.columns.side[row]];
+  const key = CHANGE_KEYS[changeOf(data, row)];
   const kind = change ? data.kinds.find((it) => it.key === key) : data.kinds[data.kind[row]];
   return state.dark ? kind.dark : kind.light;
 }
 
 function useText(state, row) {
   const { data } = state;
-  if (state.colourBy === "change") return CHANGES[data.columns.side[row]];
+  if (state.colourBy === "change") return CHANGES[changeOf(data, row)];
   return data.kinds[data.kind[row]].title;
 }
 
