@@ -15,6 +15,15 @@
 //! reserved in the same step in which it is found. So other threads may allocate and free at any time, and
 //! what was freed, mapped or moved by another run in between is passed over.
 //!
+//! **Planning takes time by the moves.** A pass looks at some regions for each move that it may make. A survey
+//! that takes more than that goes on in later passes; it begins with the emptiest and the fullest blocks, by
+//! their number of regions, so that moves out of the former into the latter can be made before it is complete.
+//! Only a pass that finds no move looks at everything, unless
+//! [`max_regions_per_pass`](DefragmentationInfo::max_regions_per_pass) says otherwise.
+//!
+//! **Sources that wait.** A source is not counted from the time its move is proposed, also if it is freed long
+//! after the move has ended: it neither fills its block nor keeps it from becoming empty.
+//!
 //! **It ends.** Within a round every stage goes through its blocks once, and through each block in one
 //! direction. A further round begins only if allocations were moved, and every move makes one of two figures
 //! better and leaves those before it as they are: the sum of squares of the live bytes of the blocks grows when

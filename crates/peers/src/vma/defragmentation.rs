@@ -7,7 +7,7 @@ use std::time::Duration;
 use ash::vk;
 
 use super::allocator::{Allocator, Pool};
-use super::ffi;
+use super::ffi::{self, DefragmentationStatistics};
 use crate::measure::thread_time;
 
 /// `VmaDefragmentationFlagBits`
@@ -21,20 +21,6 @@ pub enum DefragmentationAlgorithm {
     Full = 4,
     /// `ALGORITHM_EXTENSIVE`
     Extensive = 8,
-}
-
-/// `VmaDefragmentationStats`
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DefragmentationStatistics {
-    /// Total size of the moved allocations.
-    pub bytes_moved: u64,
-    /// Size of the blocks that were freed.
-    pub bytes_freed: u64,
-    /// Number of moved allocations.
-    pub allocations_moved: u32,
-    /// Number of blocks that were freed.
-    pub device_memory_blocks_freed: u32,
 }
 
 /// Limits of one pass; 0 for none.

@@ -35,6 +35,20 @@ pub const VULKAN_FUNCTIONS: [&std::ffi::CStr; 27] = [
     c"vkGetMemoryWin32HandleKHR",
 ];
 
+/// `VmaDefragmentationStats`
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DefragmentationStatistics {
+    /// Total size of the moved allocations.
+    pub bytes_moved: u64,
+    /// Size of the blocks that were freed.
+    pub bytes_freed: u64,
+    /// Number of moved allocations.
+    pub allocations_moved: u32,
+    /// Number of blocks that were freed.
+    pub device_memory_blocks_freed: u32,
+}
+
 /// `VmaAllocatorCreateInfo`
 #[repr(C)]
 pub struct AllocatorCreateInfo {
@@ -198,7 +212,7 @@ unsafe extern "C" {
     pub fn vmaEndDefragmentation(
         allocator: *mut c_void,
         context: *mut c_void,
-        statistics: *mut super::DefragmentationStatistics,
+        statistics: *mut DefragmentationStatistics,
     );
     pub fn vmaBeginDefragmentationPass(
         allocator: *mut c_void,

@@ -8,9 +8,8 @@ mod ffi;
 mod virtual_block;
 
 pub use allocator::{Allocation, Allocator, Handles, Options, Pool, TotalStatistics};
-pub use defragmentation::{
-    Defragmentation, DefragmentationAlgorithm, DefragmentationStatistics, PassLimits,
-};
+pub use defragmentation::{Defragmentation, DefragmentationAlgorithm, PassLimits};
+pub use ffi::DefragmentationStatistics;
 pub use virtual_block::{DetailedStatistics, VirtualBlock, VirtualStrategy};
 
 // Links the library with the functions declared in this module.
