@@ -19,6 +19,7 @@ from vk_mem import (
     Allocator,
     Buffer,
     BufferUsage,
+    DefragmentationMoveOperation,
     DefragmentationPolicy,
     DefragmentationStatistics,
     FeatureNotPresentError,
@@ -383,7 +384,12 @@ class TestProtocol:
                     for index, move in enumerate(step.moves):
                         with pytest.raises(InvalidArgumentError, match="operation"):
                             move.operation = "move"  # type: ignore[assignment]
-                        move.operation = "destroy" if index % 2 else "ignore"
+                        with pytest.raises(InvalidArgumentError, match="operation is 3"):
+                            move.operation = 3
+                        move.operation = DefragmentationMoveOperation.COPY
+                        assert move.operation == "copy"
+                        move.operation = DefragmentationMoveOperation(2 if index % 2 else 1)
+                        assert move.operation == ("destroy" if index % 2 else "ignore")
                         (destroyed if index % 2 else ignored).append(move.resource)
                 assert run.statistics.allocations_moved == 0
             assert ignored and destroyed and not any(it.alive for it in destroyed)

@@ -5,6 +5,7 @@ use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo, Error, PoolId,
 
 use super::Allocator;
 use super::handlers::Failure;
+use crate::errors::is_ours;
 use crate::moving::mover::Mover;
 use crate::moving::run::Run;
 use crate::moving::slide;
@@ -39,8 +40,8 @@ impl Allocator {
         }
     }
 
-    /// Moves resources together after a failure; returns whether any has moved. An exception is printed, as the
-    /// failure is the one to raise.
+    /// Moves resources together after a failure; returns whether any has moved. A foreign exception is printed, as
+    /// the failure is the one to raise; errors of the moves are of no interest beside it.
     #[cold]
     fn make_room(&self, py: Python<'_>, error: &Error, pool: Option<PoolId>) -> bool {
         if !error.is_shortage() || !self.could_fit(error) || self.state.moving.is_mine() {
@@ -49,7 +50,9 @@ impl Allocator {
         // What the callbacks of these moves create is not a reason for more of them.
         let Some(_inside) = self.handlers.begin_handling() else { return false };
         self.move_together(py, error, pool).unwrap_or_else(|error| {
-            error.write_unraisable(py, None);
+            if !is_ours(py, &error) {
+                error.write_unraisable(py, None);
+            }
             false
         })
     }
