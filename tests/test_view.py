@@ -275,7 +275,7 @@ def test_a_comparison_tells_what_has_moved() -> None:
         for bar in bars_of(svg)
         for rect in region_rects(bar)
         if (rect.get("class") or "") == f"k{kinds.MOVED}"
-        for text in texts_of(rect)
+        for text in rect.itertext()
     ]
     assert sorted(it.partition("moved ")[2] for it in titles) == [
         "from block 0, offset 2,097,152",
