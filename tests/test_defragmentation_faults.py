@@ -1,4 +1,4 @@
-"""What went wrong in other libraries that move memory: each fault that was reported of one is a test.
+"""What went wrong in other libraries that move memory: each reported fault is a test.
 
 The names say what was lost: SDL_gpu #11107, #11298, #11429, #12242, #12256, #12718, #15123, #15127,
 #15542, #15593 and FNA3D #110.
@@ -20,7 +20,6 @@ import vk_mem
 from vk_mem import (
     Allocator,
     Buffer,
-    BufferUsage,
     Format,
     ImageLayout,
     ImageUsage,
@@ -36,7 +35,7 @@ def late() -> Iterator[SimulatedDevice]:
     assert (device.live_memory_objects, device.live_buffers, device.live_images) == (0, 0, 0)
 
 
-def moved_once(allocator: Allocator, frames: bool = False) -> tuple[Buffer, int, int]:
+def moved_once(allocator: Allocator) -> tuple[Buffer, int, int]:
     """A buffer that was moved, with the handle that it had and the one that it has."""
     buffer = allocator.create_buffer(4096, TRANSFER, movable=True)
     buffer.upload(pattern(4096))
@@ -160,7 +159,9 @@ class TestMappedAndHostVisible:
             check_contents(allocator, contents)
             allocator.destroy_many(contents)
 
-    @pytest.mark.parametrize("flags", [RANDOM, WRITE, RANDOM | MAPPED], ids=["random", "write", "mapped"])
+    @pytest.mark.parametrize(
+        "flags", [RANDOM, WRITE, RANDOM | MAPPED], ids=["random", "write", "mapped"]
+    )
     def test_contents_of_host_visible_buffers_are_moved(
         self, allocator: Allocator, flags: int
     ) -> None:
@@ -242,7 +243,9 @@ def test_a_resource_without_memory_of_ours_is_never_moved(allocator: Allocator) 
         contents = scattered(allocator, pool=pool, count=60)
         plain = [allocator.allocate_memory(65536, 256, pool=pool) for _ in range(4)]
         unbound = [
-            allocator.create_buffer(5000, VERTEX, pool=pool, flags=vk_mem.AllocationCreateFlags.DONT_BIND)
+            allocator.create_buffer(
+                5000, VERTEX, pool=pool, flags=vk_mem.AllocationCreateFlags.DONT_BIND
+            )
             for _ in range(3)
         ]
         stay = [*plain, *unbound]

@@ -240,7 +240,7 @@ def test_a_page_of_a_comparison_has_both() -> None:
 
 
 def moved() -> tuple[Dump, Dump]:
-    """`mesh` and one without memory of others go to other places; two `twin`s cannot be told apart."""
+    """`mesh` moves to another block; two `twin`s cannot be told apart."""
     then = Block(
         "0",
         4 * MIB,
@@ -282,8 +282,11 @@ def test_a_comparison_tells_what_has_moved() -> None:
         "to block 5, offset 65,536",
     ]
     assert "Moved" in texts_of(svg)
-    header, columns, texts = page_data(vk_mem.view.html(before, other=after))
-    told = [(texts[n], s, texts[m]) for n, s, m in zip(*map(columns.get, ("name", "side", "moved")), strict=True)]
+    _, columns, texts = page_data(vk_mem.view.html(before, other=after))
+    told = [
+        (texts[n], s, texts[m])
+        for n, s, m in zip(*map(columns.get, ("name", "side", "moved")), strict=True)
+    ]
     assert [it for it in told if it[2]] == [
         ("mesh", 1, "to block 5, offset 65,536"),
         ("mesh", 2, "from block 0, offset 2,097,152"),
