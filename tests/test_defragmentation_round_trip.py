@@ -1,7 +1,7 @@
-"""Thousands of buffers and hundreds of images of all kinds keep their bytes through a defragmentation.
+"""Buffers and images of all kinds keep their bytes through a defragmentation, in large numbers.
 
 Environment: `VK_MEM_ROUND_TRIP=full` moves 10,000 buffers and 500 images in each case instead of a
-tenth of them; with `VK_MEM_TEST_DEVICE` set to the name of a GPU, or its `gpu` cases, on a real one:
+tenth of them. On a GPU:
 
     VK_MEM_ROUND_TRIP=full pytest tests/test_defragmentation_round_trip.py -k "gpu or driver"
 """
@@ -50,7 +50,7 @@ def make_buffers(allocator: Allocator, chance: random.Random) -> dict[Buffer, by
 
 
 def make_images(allocator: Allocator, chance: random.Random) -> dict[Image, list[Any]]:
-    """Images of each kind that the device has, and what is in each level of each of their aspects."""
+    """Images of each kind that the device has, and the texels of each level and aspect."""
     made: list[Image] = []
     for index in range(IMAGES):
         name, extent, keywords = KINDS[index % len(KINDS)]

@@ -239,6 +239,61 @@ def test_a_page_of_a_comparison_has_both() -> None:
     assert sides["albedo"] == sides["bloom"] == sides["particles"] == 0
 
 
+def moved() -> tuple[Dump, Dump]:
+    """`mesh` moves to another block; two `twin`s cannot be told apart."""
+    then = Block(
+        "0",
+        4 * MIB,
+        (
+            region(0, MIB, 3, "stays"),
+            region(2 * MIB, MIB, 3, "mesh"),
+            region(3 * MIB, 4096, 3, "twin"),
+            region(3 * MIB + 4096, 4096, 3, "twin"),
+        ),
+    )
+    now = Block("0", 4 * MIB, (region(0, MIB, 3, "stays"), region(MIB, 4096, 3, "twin")))
+    twin = region(MIB, 4096, 3, "twin")
+    later = Block("5", 4 * MIB, (region(65536, MIB, 3, "mesh"), twin, region(2 * MIB, 64, 3)))
+    return make_dump(pool(then)), make_dump(pool(now, later))
+
+
+def test_a_comparison_tells_what_has_moved() -> None:
+    before, after = moved()
+    found = vk_mem.diff(before, after)
+    ((was, now),) = found.moved
+    assert (was.region.name, was.region.offset, now.region.offset) == ("mesh", 2 * MIB, 65536)
+    assert was.block is not None and now.block is not None
+    assert (was.block.id, now.block.id) == ("0", "5")
+    assert [it.region.name for it in found.only_in_a] == ["twin", "twin"]
+    assert [it.region.name for it in found.only_in_b] == ["twin", "twin", None]
+    assert [it.region.name for it in found.in_both] == ["stays"]
+    assert "1 (1048576 bytes) moved" in repr(found)
+    assert "moved" in found._repr_html_()
+    svg = parsed_svg(vk_mem.view.svg(before, other=after))
+    titles = [
+        text
+        for bar in bars_of(svg)
+        for rect in region_rects(bar)
+        if (rect.get("class") or "") == f"k{kinds.MOVED}"
+        for text in rect.itertext()
+    ]
+    assert sorted(it.partition("moved ")[2] for it in titles) == [
+        "from block 0, offset 2,097,152",
+        "to block 5, offset 65,536",
+    ]
+    assert "Moved" in texts_of(svg)
+    _, columns, texts = page_data(vk_mem.view.html(before, other=after))
+    told = [
+        (texts[n], s, texts[m])
+        for n, s, m in zip(*map(columns.get, ("name", "side", "moved")), strict=True)
+    ]
+    assert [it for it in told if it[2]] == [
+        ("mesh", 1, "to block 5, offset 65,536"),
+        ("mesh", 2, "from block 0, offset 2,097,152"),
+    ]
+    assert "Moved" not in texts_of(parsed_svg(vk_mem.view.svg(*changed()[:1], other=changed()[1])))
+
+
 def test_a_block_or_an_alias_of_one_side_only() -> None:
     both = Block("0", MIB, (region(0, MIB, 0, "base", aliases=(region(0, 1024, 2, "old"),)),))
     then = make_dump(pool(both, Block("7", MIB, (region(0, MIB, 0, "gone"),))))

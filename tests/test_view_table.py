@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,9 @@ from browser import (
     settle,
     zoom_of,
 )
-from pictures import MIB, large_dump, mixed_dump, region, without
+from pictures import MIB, large_dump, make_dump, mixed_dump, pool, region, without
+
+from vk_mem.dump import Block
 
 # ---- search, filters, table ----
 
@@ -153,6 +156,21 @@ def test_clicking_selects_and_aliases_name_each_other(opened: Callable[..., Any]
 
 
 # ---- comparing ----
+
+
+def test_a_comparison_with_moves(opened: Callable[..., Any]) -> None:
+    then = make_dump(pool(Block("0", 4 * MIB, (region(2 * MIB, MIB, 3, "mesh"),))))
+    now = make_dump(pool(Block("0", 4 * MIB, (region(0, MIB, 3, "mesh"),))))
+    page = opened(then, now)
+    mesh = rect_of(page, "mesh")
+    assert colour_at(page, mesh["x"] + 3, mesh["y"] + 2) == kind_colour(page, "moved")
+    assert "Moved" in page.inner_text("#legend")
+    page.mouse.move(mesh["x"] + 5, mesh["y"] + 4)
+    page.wait_for_selector("#tip:visible")
+    assert re.search(r"Moved (from|to) block 0, offset", page.inner_text("#tip"))
+    page.click("#legend button:has-text('Moved')")
+    settle(page)
+    assert colour_at(page, mesh["x"] + 3, mesh["y"] + 2) != kind_colour(page, "moved")
 
 
 def test_a_comparison(opened: Callable[..., Any]) -> None:

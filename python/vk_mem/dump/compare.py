@@ -44,8 +44,8 @@ class Diff:
     """Allocations that exist in both dumps, as they are in `b`."""
     only_in_b: tuple[DiffEntry, ...]
     moved: tuple[tuple[DiffEntry, DiffEntry], ...] = ()
-    """Allocations that are in both dumps at different places, as defragmentation moves them: how each
-    is in `a`, and how it is in `b`. They are in none of the other three."""
+    """Allocations that are in both dumps at different places, as defragmentation moves them: how
+    each is in `a`, and how it is in `b`. They are in none of the other three."""
 
     def _repr_html_(self) -> str:
         """Returns an HTML table for notebooks."""
@@ -70,9 +70,9 @@ def diff(a: Source, b: Source) -> Diff:
     allocations have no offset; equal ones are matched by count. An allocation that was freed and
     made again at the same place counts as the same.
 
-    One of those left over in each dump count as `Diff.moved` if both have the name, size, type, usage,
-    user data, call site, memory type and pool of the other, and no third one has: without a name and
-    without user data nothing tells two allocations apart, and such are never said to have moved.
+    What is left over counts as moved if each dump has exactly one allocation with this name, size,
+    type, usage, user data, call site, memory type and pool. Without a name and without user data
+    nothing tells two allocations apart, and such are never said to have moved.
 
     Raises what `load_dump` raises.
     """

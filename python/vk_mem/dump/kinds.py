@@ -42,9 +42,7 @@ KINDS = (
     Kind("moved", "Moved", "#12908a"),
 )
 NUMBER = {kind.key: number for number, kind in enumerate(KINDS)}
-FREE, SAME, GONE, NEW, MOVED = (
-    NUMBER[key] for key in ("free", "same", "gone", "new", "moved")
-)
+FREE, SAME, GONE, NEW, MOVED = (NUMBER[key] for key in ("free", "same", "gone", "new", "moved"))
 USES = FREE
 """Number of kinds that stand for a use: those before `FREE`."""
 

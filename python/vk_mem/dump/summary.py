@@ -167,13 +167,13 @@ def _shares(pool: PoolDump, api: str) -> tuple[int, int, dict[int, int]]:
 def _diff(diff: Diff) -> Iterator[str]:
     device = short(diff.b.device or diff.b.api)
     yield _line(f"What changed on {device}", "font-weight:600")
-    parts = (
+    parts = [
         (GONE, "only before", diff.only_in_a),
         (SAME, "in both", diff.in_both),
         (NEW, "only after", diff.only_in_b),
-    )
+    ]
     if diff.moved:
-        parts = (*parts, (MOVED, "moved", tuple(after for _, after in diff.moved)))
+        parts.append((MOVED, "moved", tuple(after for _, after in diff.moved)))
     sizes = [sum(entry.size for entry in entries) for _, _, entries in parts]
     yield f'<table style="{TABLE}">'
     for (shade, what, entries), size in zip(parts, sizes, strict=True):

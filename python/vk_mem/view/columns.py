@@ -12,7 +12,7 @@ consecutive. Columns:
     size    u64   in bytes
     side    u8    0: in both dumps, or there is one dump; 1: only before; 2: only after
     lane    u8    0 for the owner of the memory, 1 and more for its aliases
-    moved   u32   from where (side 2) or to where (side 1) it moved, as an index into the texts; 0 for
+    moved   u32   where it moved to (side 1) or from (side 2), as an index into the texts; 0 for
                   what has not moved
     parent  u32   row of the memory that an alias shares; 2^32 - 1 for all other rows
 """

@@ -156,10 +156,13 @@ impl Resource {
     #[cold]
     #[inline(never)]
     pub(crate) fn close_after_transfers(&self, py: Python<'_>, verb: &str) -> PyResult<()> {
-        self.wait_while_moving(py)?;
-        self.allocator.retire_background(py);
-        if let Some(moves) = self.allocator.moves() {
-            moves.wait_for(py, &self.allocator, self);
+        let mut has_waited = true;
+        // It may move again while this waits.
+        while self.pins.is_moving() || has_waited {
+            self.wait_while_moving(py)?;
+            self.allocator.retire_background(py);
+            let moves = self.allocator.moves();
+            has_waited = moves.is_some_and(|it| it.wait_for(py, &self.allocator, self));
         }
         match self.pins.close(py) {
             Err(_) if verb == RETIRE && self.has_views_alone() => {

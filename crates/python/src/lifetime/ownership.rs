@@ -237,8 +237,8 @@ pub trait Background: Any + Send + Sync {
 
 /// What an allocator's resources have left where they were before they moved, until nothing can use it there.
 pub trait Moves: Background {
-    /// Waits until the contents of a resource are where it is now.
-    fn wait_for(&self, py: Python<'_>, allocator: &AllocatorState, resource: &Resource);
+    /// Waits until the contents of a resource are where it is now; false if they have been there already.
+    fn wait_for(&self, py: Python<'_>, allocator: &AllocatorState, resource: &Resource) -> bool;
 
     /// Waits for all moves, and releases what is left of them in some pools.
     fn release(&self, py: Python<'_>, allocator: &AllocatorState, wanted: &dyn Fn(PoolKey) -> bool);

@@ -226,11 +226,13 @@ impl Background for Mover {
 }
 
 impl Moves for Mover {
-    fn wait_for(&self, py: Python<'_>, allocator: &AllocatorState, resource: &Resource) {
-        if self.is_busy() && self.uses(resource) {
+    fn wait_for(&self, py: Python<'_>, allocator: &AllocatorState, resource: &Resource) -> bool {
+        let is_used = self.is_busy() && self.uses(resource);
+        if is_used {
             self.land(py, allocator, true);
             self.release_unused(py, allocator);
         }
+        is_used
     }
 
     fn release(

@@ -124,24 +124,29 @@ pub fn run(
     let (handles, submission) = submitted.map_err(|error| to_py(py, &error))?;
     let places: Vec<Option<Allocation>> = ready.iter().map(|it| commit(it).ok()).collect();
     swap(py, allocator, &ready, &handles, &places, &mut step);
+    let told: Vec<_> = step.moved.iter().map(|it| (it.before.handle, it.after.handle)).collect();
+    let all = handles.iter().zip(&places);
+    let unwanted: Vec<ResourceHandle> =
+        all.filter(|(_, place)| place.is_none()).map(|(handle, _)| *handle).collect();
+    // Other threads run meanwhile, and wait for what is frozen: also for what stays, as copies read it.
+    detach(py, || {
+        allocator.device_allocator.driver().moved(&told);
+        if !unwanted.is_empty() {
+            undo(allocator, submission, &unwanted);
+        }
+    });
     // The device writes to what has moved from now on.
     frozen.moved = places.iter().map(Option::is_some).collect();
     drop(frozen);
-    let all = ready.into_iter().zip(handles).zip(&places);
-    let unwanted: Vec<_> = all.filter(|(_, place)| place.is_none()).map(|(it, _)| it).collect();
-    if !unwanted.is_empty() {
-        let (stay, handles): (Vec<Planned>, Vec<ResourceHandle>) = unwanted.into_iter().unzip();
-        detach(py, || undo(allocator, submission, &handles));
-        step.stayed.extend(stay.into_iter().map(|it| (it, Obstacle::InUse)));
-    }
-    let told: Vec<_> = step.moved.iter().map(|it| (it.before.handle, it.after.handle)).collect();
-    detach(py, || allocator.device_allocator.driver().moved(&told));
     for it in &step.moved {
         it.resource.enter_as_movable(Some(it.before.allocation.id));
     }
+    // Before other threads run: what they find in use is either frozen or in flight.
     let left = step.moved.iter().map(|it| it.left(true));
     let resources = step.moved.iter().map(|it| it.resource.clone()).collect();
     Mover::of(allocator).add(allocator, submission, resources, left.collect(), counts);
+    let stayed = ready.into_iter().zip(&places).filter(|(_, place)| place.is_none());
+    step.stayed.extend(stayed.map(|(it, _)| (it, Obstacle::InUse)));
     Ok(step)
 }
 
