@@ -31,7 +31,8 @@ def main() -> None:
         with vk_mem.Transfers(allocator, ring_size=16 << 20) as transfers:
             transfers.upload_many(arrays, buffers)
             transfers.wait()
-            print(f"1000 arrays in {transfers.stats().submits} submission")
+            count = transfers.stats().submits
+            print(f"1000 arrays in {count} submission{'' if count == 1 else 's'}")
 
             # Strided and of another type: the elements go straight to where they belong.
             table = np.arange(30_000, dtype=np.float64).reshape(10_000, 3)

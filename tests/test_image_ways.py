@@ -67,7 +67,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any], tuple[int, ...]]] = {
     "depth and stencil": ("D24_UNORM_S8_UINT", (9, 7), {}, (7, 9, 4)),
     "blocks": ("BC1_RGB_UNORM_BLOCK", (18, 10), {}, (3, 5, 8)),
     "layers": ("R8G8B8A8_UNORM", (17, 9), {"array_layers": 5}, (5, 9, 17, 4)),
-    "3d": ("R8_UNORM", (12, 10, 7), {}, (7, 10, 12, 1)),
+    "3d": ("R8_UNORM", (12, 10, 7), {}, (7, 10, 12)),
     "1d": ("R8G8B8A8_UNORM", 33, {}, (1, 33, 4)),
     "linear": ("R8G8B8A8_UNORM", (40, 24), {"tiling": "LINEAR"}, (24, 40, 4)),
 }
@@ -417,7 +417,7 @@ def test_pages_of_an_array(
 
 
 def test_queues_without_graphics() -> None:
-    texels = texels_of((8, 8, 1)).astype(np.float32)
+    texels = texels_of((8, 8)).astype(np.float32)
     device = SimulatedDevice("discrete-8gib", queue_flags="COMPUTE | TRANSFER")
     with Allocator(device) as allocator:
         image = allocator.create_image("D32_SFLOAT", (8, 8), IMAGE_TRANSFER)

@@ -17,26 +17,30 @@ if TYPE_CHECKING:
 
 __all__ = ["TransferStatistics"]
 
+# In seconds, between two questions whether an awaited transfer has ended.
+_FIRST_PAUSE = 0.0002
+_LONGEST_PAUSE = 0.01
+
 
 class TransferStatistics(NamedTuple):
     """What a `Transfers` has done so far, from `Transfers.stats()`."""
 
     bytes_up: int
-    """Bytes from arrays to buffers."""
+    """Bytes from arrays to buffers and images, by all ways."""
     bytes_down: int
-    """Bytes from buffers to arrays."""
+    """Bytes from buffers and images to arrays, by all ways."""
     submits: int
     """`vkQueueSubmit`s: three for each submission to the transfer queue."""
     waits: int
     """How often a ring was full, and a call waited for its oldest segment."""
     direct: int
-    """Transfers through the buffer's own memory."""
+    """Transfers through the own memory of the buffer or image, which the host reads or writes."""
     ring: int
     """Transfers through a ring."""
     imported: int
     """Transfers from and to the pages of a registered array."""
     ring_bytes: int
-    """Bytes of the rings that were allocated."""
+    """Bytes that its rings have now: each is allocated when it is first needed."""
     in_flight: int
     """Transfers that have not ended."""
     on_transfer_queue: int
@@ -54,17 +58,27 @@ def _numpy(what: str) -> Any:
         ) from error
 
 
-def array_source(array: Any, dtype: Any, name: str) -> tuple[Any, _Converter | None, int, int]:
-    """An array with the buffer protocol, or what converts it, its size and that of an element."""
+def array_source(
+    array: Any, dtype: Any, name: str
+) -> tuple[Any, tuple[_Converter, int, int, tuple[int, int]] | None]:
+    """An array with the buffer protocol, and what converts it if it is of another dtype.
+
+    The conversion comes with the bytes that it makes, those of an element, and the addresses that
+    it reads between.
+    """
+    if hasattr(array, "__cuda_array_interface__"):
+        raise InvalidArgumentError(
+            f"{name}: its memory is a GPU's: copy it to the host first (cupy.asnumpy, tensor.cpu())"
+        )
     numpy = _numpy("dtype=" if dtype is not None else f"{name} of {type(array).__name__}")
     found = _as_array(numpy, array, name)
     if dtype is None:
-        return found, None, 0, 0
+        return found, None
     wanted = numpy.dtype(dtype)
     if wanted.hasobject or found.dtype.hasobject:
         raise TypeError(f"{name}: elements of {found.dtype} do not become {wanted}: no objects")
     if found.dtype == wanted:
-        return found, None, 0, 0
+        return found, None
     if not numpy.can_cast(found.dtype, wanted, "same_kind"):
         raise TypeError(
             f"{name}: elements of {found.dtype} do not become {wanted} (NumPy's 'same_kind'); use "
@@ -73,7 +87,17 @@ def array_source(array: Any, dtype: Any, name: str) -> tuple[Any, _Converter | N
     if wanted.itemsize == 0:
         raise TypeError(f"{name}: elements of {wanted} have no bytes")
     size = found.size * wanted.itemsize
-    return found, _Converter(numpy, found, wanted), size, wanted.itemsize
+    return found, (_Converter(numpy, found, wanted), size, wanted.itemsize, _bounds(found))
+
+
+def _bounds(array: Any) -> tuple[int, int]:
+    """The lowest address of an array's elements, and that behind the highest."""
+    start = array.__array_interface__["data"][0]
+    if array.size == 0:
+        return start, start
+    reaches = [(side - 1) * s for side, s in zip(array.shape, array.strides, strict=True)]
+    low = start + sum(reach for reach in reaches if reach < 0)
+    return low, start + sum(reach for reach in reaches if reach > 0) + array.itemsize
 
 
 def _as_array(numpy: Any, array: Any, name: str) -> Any:
@@ -88,8 +112,11 @@ def _as_array(numpy: Any, array: Any, name: str) -> Any:
             raise InvalidArgumentError(f"{name} is not in memory of the host: {error}") from error
     try:
         view = memoryview(array)
-    except TypeError as error:
-        raise TypeError(f"{name}: {error}") from None
+    except TypeError:
+        raise TypeError(
+            f"{name} is of type {type(array).__name__}, which is no array: pass "
+            f"numpy.asarray({name}), or anything with the buffer protocol, __array__ or DLPack"
+        ) from None
     return numpy.asarray(view)
 
 
@@ -169,7 +196,7 @@ def new_texels(
             numpy = load("numpy")
         except ImportError:
             return bytearray(size)
-        return numpy.empty((*sides, channels), component)
+        return numpy.empty(sides if channels == 1 else (*sides, channels), component)
     numpy = _numpy("dtype=" if dtype is not None else "shape=")
     kind = numpy.dtype(component if dtype is None else dtype)
     if kind.hasobject:
@@ -181,7 +208,8 @@ def new_texels(
                 f"dtype is {kind}: the {counted(texel, 'byte')} of a texel or block are no whole "
                 "number of its elements"
             )
-        return numpy.empty((*sides, texel // kind.itemsize), kind)
+        count = texel // kind.itemsize
+        return numpy.empty(sides if count == 1 else (*sides, count), kind)
     shape = tuple(map(index, shape)) if hasattr(shape, "__iter__") else (index(shape),)
     if any(side < 0 for side in shape):
         raise InvalidArgumentError(f"shape is {shape}; no side is negative")
@@ -206,8 +234,14 @@ def awaited(transfer: Transfer) -> Coroutine[Any, Any, Any]:
 
 
 async def _wait(transfer: Transfer) -> Any:
-    """Waits in a thread of the event loop's, so that the loop goes on meanwhile."""
-    if not transfer.done():
-        loop = load("asyncio").get_running_loop()
-        await loop.run_in_executor(None, transfer.wait)
+    """Asks now and then, and takes no thread: any number of transfers may be awaited at a time.
+
+    A transfer of an open batch is submitted first, as `Transfer.wait` does.
+    """
+    if not transfer.done() and not transfer.wait(0):
+        sleep = load("asyncio").sleep
+        pause = _FIRST_PAUSE
+        while not transfer.done():
+            await sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
     return transfer.result()

@@ -45,6 +45,12 @@ impl Allocator {
         Ok(address.at(offset))
     }
 
+    /// Returns the host address of an allocation if its memory is mapped now, by whomever; counts no map.
+    pub fn mapped_at(&self, id: AllocationId) -> Option<HostAddress> {
+        let ((), memory, offset, _) = self.update_tag(id, |_| ()).ok()?;
+        memory.mapped_at().map(|address| address.at(offset))
+    }
+
     /// Undoes one [`map`](Self::map).
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use crate::errors::invalid;
 use crate::lifetime::ownership::AllocatorState;
 use crate::objects::image::Image;
 use crate::process::links::Link;
+use crate::transfer::image_place::shape_of;
 use crate::transfer::mipmaps::full_chain;
 use crate::transfer::source::Source;
 use crate::transfer::transfers::Transfers;
@@ -16,7 +17,8 @@ use crate::transfer::transfers::Transfers;
 /// What a new image is filled with.
 #[derive(Default)]
 pub struct NewTexels {
-    data: Option<Source>,
+    /// The array, and its shape if it has one.
+    data: Option<(Source, Option<Vec<u64>>)>,
     layout: Option<Link<PyAny>>,
     with_mips: bool,
 }
@@ -26,7 +28,7 @@ impl NewTexels {
     pub fn take(&mut self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         match key {
             "data" if value.is_none() => self.data = None,
-            "data" => self.data = Some(Source::read(value, None, "data")?),
+            "data" => self.data = Some((Source::read(value, None, "data")?, shape_of(value))),
             "layout" => self.layout = (!value.is_none()).then(|| Link::new(value.clone().unbind())),
             "generate_mipmaps" => self.with_mips = value.is_truthy()?,
             _ => return Ok(false),

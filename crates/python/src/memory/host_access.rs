@@ -236,7 +236,7 @@ impl Resource {
     }
 
     /// Returns the offset in its allocation, in bytes.
-    fn start(&self) -> u64 {
+    pub fn start(&self) -> u64 {
         self.allocation().offset - self.base().allocation().offset
     }
 

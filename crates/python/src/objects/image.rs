@@ -8,8 +8,9 @@ use vkmem_vulkan::{BindPlace, HostCopyPerformance, TrackedLayout};
 
 use super::allocation::Allocation;
 use super::resource::ResourceObject;
-use crate::arguments::numbers::{IMAGE_LAYOUT, flags, of_class};
+use crate::arguments::numbers::flags;
 use crate::errors::invalid;
+use crate::objects::image_layout::read_image_layout;
 
 /// A `VkImage` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]
@@ -150,8 +151,7 @@ impl Image {
     #[setter]
     fn set_layout(slf: &Bound<'_, Self>, layout: &Bound<'_, PyAny>) -> PyResult<()> {
         live(slf)?;
-        let number = of_class(layout, "layout", &IMAGE_LAYOUT)?;
-        let layout = vk::ImageLayout::from_raw(number.cast_signed());
+        let layout = read_image_layout(layout)?;
         if layout == vk::ImageLayout::PREINITIALIZED
             && slf.get().initial_layout != vk::ImageLayout::PREINITIALIZED
         {

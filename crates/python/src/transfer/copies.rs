@@ -11,7 +11,7 @@ use vkmem_vulkan::{
     DeviceAllocator, HostSide, LayoutChange, ResourceHandle, TransferCommand, first_texels, format,
 };
 
-use crate::arguments::numbers::{IMAGE_LAYOUT, of_class, unsigned, unsigned_32};
+use crate::arguments::numbers::{unsigned, unsigned_32};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::{DeviceCore, Resource, ResourceRef};
@@ -19,6 +19,7 @@ use crate::memory::host_copy;
 use crate::objects::buffer::Buffer;
 use crate::objects::device::Device;
 use crate::objects::image::{Image, tracked_layout};
+use crate::objects::image_layout::read_image_layout;
 use crate::package::BUFFER_RANGE;
 
 pub(super) const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
@@ -57,6 +58,15 @@ impl<'py> Part<'py> {
 
     /// Reads a buffer or slice argument.
     pub(super) fn read(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+        Self::read_or(value, name, "a vk_mem.Buffer or a range of one")
+    }
+
+    /// Reads one where an image was possible, too.
+    pub(super) fn read_if_no_image(value: &Bound<'py, PyAny>) -> PyResult<Self> {
+        Self::read_or(value, "resource", "a vk_mem.Buffer, a range of one or a vk_mem.Image")
+    }
+
+    fn read_or(value: &Bound<'py, PyAny>, name: &str, wanted: &str) -> PyResult<Self> {
         if let Ok(buffer) = value.cast::<Buffer>() {
             return Ok(Self { buffer: buffer.clone(), start: 0, slice: None });
         }
@@ -69,7 +79,7 @@ impl<'py> Part<'py> {
             });
         }
         let kind = value.get_type().name()?;
-        let why = format!("{name} must be a vk_mem.Buffer or a range of one, not {kind}");
+        let why = format!("{name} must be {wanted}, not {kind}");
         Err(PyTypeError::new_err(why))
     }
 
@@ -379,8 +389,7 @@ fn copy_image(
         known if !to_image => known,
         _ => vk::ImageLayout::GENERAL,
     };
-    let read = |layout| of_class(layout, "layout", &IMAGE_LAYOUT).map(u32::cast_signed);
-    let layout = vk::ImageLayout::from_raw(layout.map_or(Ok(default.as_raw()), read)?);
+    let layout = layout.map_or(Ok(default), read_image_layout)?;
     if to_image && matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED) {
         let layout = layout.as_raw();
         return Err(invalid(py, format!("no image can be left in the layout {layout}")));

@@ -10,10 +10,13 @@ use vkmem_vulkan::{HostSide, Stopped, Target, TransferCall, TransferDirection, c
 
 use super::copies::{Part, check_read};
 use super::many::Listed;
+use super::overlap::{mapped_range, meet};
 use super::source::Source;
-use super::state::{Kept, Transfer, TransfersState, Watch, Way, hold_contiguous};
-use super::upload::{PROGRESS, STEP, copy_imported, memory_range};
-use super::way::{Chosen, Place, choose};
+use super::state::{Kept, Transfer, TransfersState, Way, hold_contiguous};
+use super::upload::{STEP, copy_imported, memory_range};
+use super::watch::Watch;
+use super::way::{Chosen, Place, choose, is_busy};
+use crate::arguments::numbers::unsigned;
 use crate::arguments::plain::PlainBuffer;
 use crate::errors::invalid;
 use crate::interpreter::detach;
@@ -35,7 +38,10 @@ pub struct Wanted<'a, 'py> {
 pub fn hold_target(array: &Bound<'_, PyAny>) -> PyResult<Box<PlainBuffer>> {
     let py = array.py();
     hold_contiguous(array, true).map_err(|why| {
-        let text = format!("out cannot be filled: {}", why.value(py));
+        let text = format!(
+            "out cannot be filled: {}; it must be writable, contiguous, and have the buffer protocol",
+            why.value(py)
+        );
         if why.is_instance_of::<PyTypeError>(py) {
             PyTypeError::new_err(text)
         } else if why.is_instance_of::<PyBufferError>(py) || why.is_instance_of::<PyValueError>(py)
@@ -69,7 +75,7 @@ impl Prepared {
     ) -> PyResult<Self> {
         part.resource().check_live(py)?;
         let offset = host_copy::offset(wanted.offset)?;
-        let size = host_copy::size(wanted.size)?;
+        let size = wanted.size.map(|size| unsigned(size, "size")).transpose()?;
         let (array, is_new) = match wanted.out {
             Some(out) => {
                 if wanted.dtype.is_some() || wanted.shape.is_some() {
@@ -96,7 +102,16 @@ impl Prepared {
         }
         let place = Place::of(py, allocator, part, offset, length)?;
         let host = Some((address, length as usize));
-        let chosen = choose(py, state, &place, TransferDirection::Download, host, way)?;
+        let mut chosen = choose(py, state, &place, TransferDirection::Download, host, way)?;
+        let filled = address..address + buffer.len();
+        if chosen.way == Way::Ring
+            && mapped_range(py, &place.resource).is_some_and(|it| meet(&it, &filled))
+        {
+            // The pieces of a ring would overwrite what later ones read.
+            let why = "the array lies in the buffer's own memory";
+            let waits = is_busy(py, &place.resource);
+            chosen = Chosen { way: Way::Direct, registration: None, waits, why };
+        }
         if length > 0 && chosen.way != Way::Direct {
             let Place { handle, offset, size, .. } = place;
             check_read(py, &place.resource, HostSide::Buffer { buffer: handle, offset, size })?;
@@ -116,7 +131,7 @@ impl Prepared {
     ) -> PyResult<Py<Transfer>> {
         let Self { array, target, address, is_new, place, chosen } = self;
         let size = place.size;
-        let progress = progress.filter(|_| size > PROGRESS).map(|it| it.clone().unbind());
+        let watch = Watch::of(progress, size)?;
         if chosen.waits {
             state.wait_for_resource(py, allocator, &place.resource)?;
         }
@@ -124,7 +139,6 @@ impl Prepared {
             chosen.transfer(py, state, &place.resource, size, TransferDirection::Download)?;
         *transfer.result.lock() = Some(array);
         *transfer.kept.lock() = Some(target);
-        let watch = Watch::new(progress, size);
         let job = &transfer.job;
         let mut done = Ok(());
         let kind = if is_new { Target::New } else { Target::InUse };
@@ -169,6 +183,9 @@ impl Prepared {
         } else {
             let kept = transfer.get().kept.lock().take();
             drop(kept);
+        }
+        if done.is_ok() {
+            watch.finish(py, transfer.get())?;
         }
         watch.result(py, done)?;
         Ok(transfer)
@@ -225,8 +242,10 @@ fn read(place: &Place, to: usize, kind: Target, watch: &Watch) -> Result<(), Sto
         let driver = resource.allocator.device_allocator.driver();
         driver.host_access(memory_range(resource, *offset, *size), false);
         let (whole, start) = (*size as usize, address.at(*offset).0.get());
-        for from in (0..whole).step_by(STEP) {
-            let length = STEP.min(whole - from);
+        // Bytes that overlap are moved at once: a step would overwrite what the next one reads.
+        let step = if start.abs_diff(to) < whole { whole } else { STEP };
+        for from in (0..whole).step_by(step) {
+            let length = step.min(whole - from);
             // SAFETY: the source is mapped, pinned and in range, the target held and as long.
             unsafe { copy_bytes(start + from, to + from, length, kind) };
             if whole > STEP && watch.between((from + length) as u64) {

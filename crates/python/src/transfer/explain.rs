@@ -59,7 +59,7 @@ impl Transfers {
             let chosen = choose_image(image, &self.state, &place, &used, &asked)?;
             return Ok(explain(&chosen, &place.resource, size, &self.state.engine, direction));
         }
-        let part = Part::read(resource, "resource")?;
+        let part = Part::read_if_no_image(resource)?;
         let place = Place::of(py, &self.allocator, &part, 0, size)?;
         let chosen = choose(py, &self.state, &place, direction, host, None)?;
         Ok(explain(&chosen, &place.resource, size, &self.state.engine, direction))

@@ -6,8 +6,8 @@ use vkmem_vulkan::{Stopped, Target, copy_bytes};
 
 use super::image_place::ImagePlace;
 use super::source::Reader;
-use super::state::Watch;
 use super::upload::{STEP, memory_range};
+use super::watch::Watch;
 
 /// A row of texel blocks: its offset in the image and among the bytes of the array.
 struct Row {

@@ -7,7 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use vkmem_engine::Error;
 use vkmem_engine::words::bytes;
-use vkmem_vulkan::{HostSide, Stopped, Target, TransferCall, TransferDirection, UsedImage};
+use vkmem_vulkan::{
+    HostSide, Stopped, Target, TransferCall, TransferDirection, UsedImage, copy_bytes,
+};
 
 use super::copies::check_read;
 use super::download::{Wanted, hold_target};
@@ -15,8 +17,9 @@ use super::image_direct::read;
 use super::image_host::{copy_imported_image, host_download};
 use super::image_place::{ImagePlace, RegionKeywords, used_image};
 use super::image_way::{Asked, choose_image};
-use super::state::{Kept, Transfer, TransfersState, Watch, Way};
-use super::upload::PROGRESS;
+use super::overlap::{mapped_range, meet, temporary};
+use super::state::{Kept, Transfer, TransfersState, Way};
+use super::watch::Watch;
 use super::way::Chosen;
 use crate::errors::invalid;
 use crate::interpreter::detach;
@@ -34,6 +37,8 @@ pub struct Prepared {
     place: ImagePlace,
     image: UsedImage,
     chosen: Chosen,
+    /// The array lies in the memory of the image itself.
+    is_inside: bool,
 }
 
 impl Prepared {
@@ -72,11 +77,22 @@ impl Prepared {
         let host = Some((address, buffer.len()));
         let asked = Asked { direction: TransferDirection::Download, host, wanted: way };
         let chosen = choose_image(image, state, &place, &used, &asked)?;
+        let filled = address..address + buffer.len();
+        let is_inside = chosen.way != Way::Import
+            && mapped_range(py, &place.resource).is_some_and(|it| meet(&it, &filled));
+        if is_inside && !chosen.way.is_by_host() {
+            let what = place.resource.describe();
+            let why = format!(
+                "out lies in the memory of {what} itself, which the device reads meanwhile: download into another array"
+            );
+            return Err(invalid(py, why));
+        }
         if !chosen.way.is_by_host() {
             check_read(py, &place.resource, HostSide::Image(place.image))?;
         }
         let target = Kept::new(buffer);
-        Ok(Self { array: array.unbind(), target, address, is_new, place, image: used, chosen })
+        let array = array.unbind();
+        Ok(Self { array, target, address, is_new, place, image: used, chosen, is_inside })
     }
 
     /// Begins it.
@@ -88,9 +104,9 @@ impl Prepared {
         batch: Option<u64>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Transfer>> {
-        let Self { array, target, address, is_new, place, image, chosen } = self;
+        let Self { array, target, address, is_new, place, image, chosen, is_inside } = self;
         let size = place.size;
-        let progress = progress.filter(|_| size > PROGRESS).map(|it| it.clone().unbind());
+        let watch = Watch::of(progress, size)?;
         if chosen.waits {
             state.wait_for_resource(py, allocator, &place.resource)?;
         }
@@ -98,7 +114,6 @@ impl Prepared {
             chosen.transfer(py, state, &place.resource, size, TransferDirection::Download)?;
         *transfer.result.lock() = Some(array);
         *transfer.kept.lock() = Some(target);
-        let watch = Watch::new(progress, size);
         let job = &transfer.job;
         let kind = if is_new { Target::New } else { Target::InUse };
         let done = if let (Way::Import, Some(registration)) = (chosen.way, &chosen.registration) {
@@ -107,9 +122,20 @@ impl Prepared {
             Ok(())
         } else if chosen.way.is_by_host() {
             let _pin = place.resource.enter(py)?;
-            let read = detach(py, || match chosen.way {
-                Way::Host => host_download(&place, &image, address, &watch),
-                _ => read(&place, address, kind, &watch),
+            let read = detach(py, || {
+                let read = |to| match chosen.way {
+                    Way::Host => host_download(&place, &image, to, &watch),
+                    _ => read(&place, to, kind, &watch),
+                };
+                if !is_inside {
+                    return read(address);
+                }
+                let mut texels = temporary(size as usize)?;
+                let from = texels.as_mut_ptr().expose_provenance();
+                read(from)?;
+                // SAFETY: as many bytes as the target has, which is held.
+                unsafe { copy_bytes(from, address, texels.len(), kind) };
+                Ok(())
             });
             let (outcome, done) = match read {
                 Ok(()) => (Ok(()), Ok(())),
@@ -143,6 +169,9 @@ impl Prepared {
         } else {
             let kept = transfer.get().kept.lock().take();
             drop(kept);
+        }
+        if done.is_ok() {
+            watch.finish(py, transfer.get())?;
         }
         watch.result(py, done)?;
         Ok(transfer)

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use super::download::Wanted;
-use super::image_place::RegionKeywords;
+use super::image_place::{RegionKeywords, shape_of};
 use super::source::Source;
 use super::state::{Transfer, Way};
 use super::transfers::Transfers;
@@ -29,23 +29,10 @@ impl Transfers {
         let py = array.py();
         let _inside = self.state.enter(py, &self.allocator)?;
         let source = Source::read(array, dtype, "array")?;
-        self.upload_texels(py, source, image, region, layout, progress, way)
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
-    fn upload_texels(
-        &self,
-        py: Python<'_>,
-        source: Source,
-        image: &Bound<'_, Image>,
-        region: &RegionKeywords<'_, '_>,
-        layout: Option<&Bound<'_, PyAny>>,
-        progress: Option<&Bound<'_, PyAny>>,
-        way: Option<Way>,
-    ) -> PyResult<Py<Transfer>> {
         let (state, allocator) = (&self.state, &self.allocator);
         let prepared =
             image_upload::Prepared::new(py, state, allocator, source, image, region, layout, way)?;
+        prepared.check_shape(py, shape_of(array).as_deref())?;
         state.retire_some(py, allocator);
         prepared.start(py, state, allocator, state.batch(), progress)
     }
@@ -54,7 +41,7 @@ impl Transfers {
     pub fn fill_new_image(
         &self,
         image: &Bound<'_, Image>,
-        data: Source,
+        (data, shape): (Source, Option<Vec<u64>>),
         layout: Option<&Bound<'_, PyAny>>,
         with_mips: bool,
     ) -> PyResult<()> {
@@ -66,8 +53,9 @@ impl Transfers {
             let (state, allocator) = (&self.state, &self.allocator);
             let filled = image_upload::Prepared::new(
                 py, state, allocator, data, image, &region, layout, None,
-            )?
-            .start(py, state, allocator, batch, None)?;
+            )?;
+            filled.check_shape(py, shape.as_deref())?;
+            let filled = filled.start(py, state, allocator, batch, None)?;
             let made =
                 with_mips.then(|| mipmaps::start(py, state, allocator, batch, image, None, layout));
             Ok((filled, made))
@@ -123,6 +111,8 @@ impl Transfers {
                         py, state, allocator, source, image, &region, None, None,
                     )
                 });
+                let prepared = prepared
+                    .and_then(|it| it.check_shape(py, shape_of(array).as_deref()).map(|()| it));
                 prepared.map_err(|error| about_item(py, index, error))
             };
         let all: Vec<_> =
@@ -198,8 +188,8 @@ impl Image {
     /// by default the first one: `DEPTH` and `STENCIL` are copied one at a time, and so are planes, whose
     /// offset and extent are in texels of the plane.
     ///
-    /// The array has the bytes of the texels in the order layers, depth, rows, columns, whatever its own
-    /// shape: of blocks where the format is compressed, and of 32 bits for 24 bits of depth. What is told of
+    /// The array has the bytes of the texels in the order layers, depth, rows, columns, in that shape, flat or in
+    /// another one, but not with the width before the height: of blocks where the format is compressed, and of 32 bits for 24 bits of depth. What is told of
     /// sources and of `dtype` in `Transfers.upload` holds here, too.
     ///
     /// The image is left in `layout`: by default in the one that it was in, and a new image in the first one
@@ -238,7 +228,7 @@ impl Image {
     /// Copies a box of texels into a new array, and waits for it:
     /// `Allocator.transfers.download(image, ...).result()`. The keywords of the box are those of `upload`.
     ///
-    /// Its shape is `(height, width, channels)`, with a depth in front of it if the image is 3D, and layers in
+    /// Its shape is `(height, width, channels)`, and `(height, width)` where a texel is one element; with a depth in front of it if the image is 3D, and layers in
     /// front of all if there are several. Its dtype is that of the components, as of `Image.numpy`: bytes
     /// where they have no one size, and blocks of bytes of compressed formats. With a `dtype` of another size
     /// the channels are counted in it, with a `shape` the bytes are arranged so. Or `out` is any writable,

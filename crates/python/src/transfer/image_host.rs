@@ -14,7 +14,8 @@ use vkmem_vulkan::{
 
 use super::image_place::ImagePlace;
 use super::source::{Reader, Source};
-use super::state::{TransfersState, Watch};
+use super::state::TransfersState;
+use super::watch::Watch;
 use super::way::properties;
 use crate::lifetime::ownership::AllocatorState;
 use crate::objects::image::Image;

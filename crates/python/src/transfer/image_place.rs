@@ -13,10 +13,11 @@ use vkmem_vulkan::{
 use super::copies::{check_bound, check_device};
 use super::way::{is_shared, sharing};
 use crate::arguments::iterables;
-use crate::arguments::numbers::{IMAGE_ASPECT, IMAGE_LAYOUT, of_class, unsigned_32};
+use crate::arguments::numbers::{IMAGE_ASPECT, of_class, unsigned_32};
 use crate::errors::invalid;
 use crate::lifetime::ownership::{AllocatorState, ResourceRef};
 use crate::objects::image::{Image, tracked_layout};
+use crate::objects::image_layout::{dtype, read_image_layout};
 
 /// The keywords that name texels.
 #[derive(Clone, Copy, Default)]
@@ -65,6 +66,19 @@ fn sides(value: &Bound<'_, PyAny>, name: &str, default: u32) -> PyResult<[u32; 3
         return Err(invalid(value.py(), format!("{name} is empty: it has one to three numbers")));
     }
     Ok(std::array::from_fn(|index| found.get(index).copied().unwrap_or(default)))
+}
+
+/// The shape of an array, if it has one.
+pub fn shape_of(array: &Bound<'_, PyAny>) -> Option<Vec<u64>> {
+    array.getattr("shape").ok()?.extract().ok()
+}
+
+/// Says how many of something there are where a number is none of them.
+fn there_is_no(what: &str, number: u32, count: u32) -> String {
+    match count {
+        1 => format!("has one {what}, 0; there is no {number}"),
+        _ => format!("has {count} {what}s, 0 to {}; there is no {number}", count.saturating_sub(1)),
+    }
 }
 
 /// The usages of which an image needs one to be in a layout; empty where any will do.
@@ -116,8 +130,7 @@ pub fn read_layout(
 ) -> PyResult<Option<vk::ImageLayout>> {
     let Some(given) = layout else { return Ok(None) };
     let (py, resource) = (image.py(), &image.as_super().get().resource);
-    let number = of_class(given, "layout", &IMAGE_LAYOUT)?;
-    let layout = vk::ImageLayout::from_raw(number.cast_signed());
+    let layout = read_image_layout(given)?;
     if matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED) {
         return Err(invalid(py, format!("layout is {layout:?}, which no image can be left in")));
     }
@@ -194,8 +207,9 @@ impl ImagePlace {
         let aspect = keywords.aspect.map_or(Ok(first), |it| of_class(it, "aspect", &IMAGE_ASPECT));
         let aspect = vk::ImageAspectFlags::from_raw(aspect?);
         if aspect.as_raw().count_ones() != 1 || !known.contains(aspect) {
+            let given = if aspect.is_empty() { "0".into() } else { format!("{aspect:?}") };
             let why =
-                format!("aspect is {aspect:?}: one of those of {format:?}, {known:?}, is wanted");
+                format!("aspect is {given}: one of those of {format:?}, {known:?}, is wanted");
             return Err(invalid(py, why));
         }
         let Some((texels, shared)) = copied_texels(format, aspect) else {
@@ -206,10 +220,13 @@ impl ImagePlace {
         };
         let mip_level = number(keywords.mip_level, "mip_level", 0)?;
         if mip_level >= facts.mip_levels {
-            return Err(refuse(format!("has no mip level {mip_level}, but {}", facts.mip_levels)));
+            return Err(refuse(there_is_no("mip level", mip_level, facts.mip_levels)));
         }
         let base_layer = number(keywords.base_layer, "base_layer", 0)?;
-        let rest = facts.array_layers.saturating_sub(base_layer);
+        if base_layer >= facts.array_layers {
+            return Err(refuse(there_is_no("array layer", base_layer, facts.array_layers)));
+        }
+        let rest = facts.array_layers - base_layer;
         let layer_count = number(keywords.layer_count, "layer_count", rest)?;
         if layer_count == 0 || layer_count > rest {
             let (base, count, all) = (base_layer, layer_count, facts.array_layers);
@@ -229,7 +246,7 @@ impl ImagePlace {
             let (start, length) = (offset[side], extent[side]);
             if length == 0 || length > left[side] {
                 let why = format!(
-                    "has no texels {extent:?} at {offset:?} in its mip level {mip_level} of {whole:?}"
+                    "has no texels of extent {extent:?} at offset {offset:?} in its mip level {mip_level}, whose extent is {whole:?}"
                 );
                 return Err(refuse(why));
             }
@@ -281,6 +298,26 @@ impl ImagePlace {
         }
         sides.extend([rows, columns]);
         sides
+    }
+
+    /// Raises for an array whose width stands before its height: its bytes would fit, in another order.
+    pub fn check_shape(&self, py: Python<'_>, shape: Option<&[u64]>) -> PyResult<()> {
+        let Some(shape) = shape else { return Ok(()) };
+        let sides = self.sides();
+        let mut turned = sides.clone();
+        let count = turned.len();
+        turned.swap(count - 2, count - 1);
+        let (_, _, channels) = dtype(&self.texels);
+        let rest = shape.strip_prefix(&*turned);
+        if turned == sides || !rest.is_some_and(|rest| rest.is_empty() || rest == [channels]) {
+            return Ok(());
+        }
+        let what = self.resource.describe();
+        let expected: Vec<u64> = sides.iter().chain(rest.unwrap_or_default()).copied().collect();
+        let why = format!(
+            "the array has the shape {shape:?}, and the texels of {what} have {expected:?}, the height before the width: turn it with numpy.swapaxes, or pass it flat if its bytes are in that order"
+        );
+        Err(invalid(py, why))
     }
 
     /// As errors name it, with its bytes.

@@ -11,9 +11,10 @@ use super::image_direct::write;
 use super::image_host::{copy_imported_image, host_texels, host_upload};
 use super::image_place::{ImagePlace, RegionKeywords, read_layout, used_image};
 use super::image_way::{Asked, choose_image};
+use super::overlap::mapped_range;
 use super::source::Source;
-use super::state::{Transfer, TransfersState, Watch, Way};
-use super::upload::PROGRESS;
+use super::state::{Transfer, TransfersState, Way};
+use super::watch::Watch;
 use super::way::Chosen;
 use crate::errors::invalid;
 use crate::interpreter::detach;
@@ -65,6 +66,11 @@ impl Prepared {
         Ok(Self { source, place, image: used, chosen })
     }
 
+    /// Raises for an array whose sides stand in another order than those of the texels.
+    pub fn check_shape(&self, py: Python<'_>, shape: Option<&[u64]>) -> PyResult<()> {
+        self.place.check_shape(py, shape)
+    }
+
     /// Begins it. Where the caller interrupts it, what was submitted goes on by itself.
     pub fn start(
         self,
@@ -76,13 +82,16 @@ impl Prepared {
     ) -> PyResult<Py<Transfer>> {
         let Self { source, place, image, chosen } = self;
         let size = place.size;
-        let progress = progress.filter(|_| size > PROGRESS).map(|it| it.clone().unbind());
+        let watch = Watch::of(progress, size)?;
         if chosen.waits {
             state.wait_for_resource(py, allocator, &place.resource)?;
         }
+        let source = match chosen.way {
+            Way::Import => source,
+            _ => source.apart_from(py, mapped_range(py, &place.resource))?,
+        };
         let transfer =
             chosen.transfer(py, state, &place.resource, size, TransferDirection::Upload)?;
-        let watch = Watch::new(progress, size);
         let job = &transfer.job;
         if let (Way::Import, Some(registration)) = (chosen.way, &chosen.registration) {
             let host = registration.part(source.address().unwrap_or_default());
@@ -92,6 +101,7 @@ impl Prepared {
             state.count(&transfer);
             let transfer = transfer.into_object(py)?;
             state.add(transfer.clone_ref(py));
+            watch.finish(py, transfer.get())?;
             return Ok(transfer);
         }
         let reader = source.reader();
@@ -140,6 +150,9 @@ impl Prepared {
             state.add(transfer.clone_ref(py));
         }
         raised?;
+        if done.is_ok() {
+            watch.finish(py, transfer.get())?;
+        }
         watch.result(py, done)?;
         Ok(transfer)
     }

@@ -11,7 +11,7 @@ use super::copies::check_queue;
 use super::image_host::{why_host_gains, why_not_by_host};
 use super::image_place::ImagePlace;
 use super::state::{Registration, TransfersState, Way};
-use super::way::{Chosen, is_busy, properties};
+use super::way::{Chosen, is_busy, properties, why_unseen};
 use crate::errors::{feature_not_present, invalid};
 use crate::objects::image::Image;
 
@@ -88,7 +88,9 @@ pub fn choose_image(
         if has_usage {
             return queue.err().unwrap_or_else(|| invalid(py, "there is no queue"));
         }
-        refuse(&format!("was created without ImageUsage.{flag}{otherwise}"))
+        refuse(&format!(
+            "was created without ImageUsage.{flag}{otherwise}: pass image_usage=... | ImageUsage.{flag} at its creation"
+        ))
     };
     // The host must not meet what the device does with the image.
     let by_host = |way, why| {
@@ -160,15 +162,14 @@ fn why_not_direct(
 ) -> Option<&'static str> {
     let resource = &*place.resource;
     let memory = properties(resource);
-    let may_map = resource.host_access || !resource.allocator.strict_host_access;
     if !place.is_linear {
         return Some("the texels of its tiling lie as the driver likes");
     }
     if place.is_disjoint {
         return Some("it is disjoint");
     }
-    if !memory.contains(MemoryPropertyFlags::HOST_VISIBLE) || resource.dont_bind || !may_map {
-        return Some("the host does not see its memory");
+    if let Some(why) = why_unseen(resource) {
+        return Some(why);
     }
     if direction == TransferDirection::Download
         && !memory.contains(MemoryPropertyFlags::HOST_CACHED)

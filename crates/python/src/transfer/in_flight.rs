@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 use vkmem_vulkan::Job;
 
 use super::jobs::OneJob;
-use super::state::{FEW, Transfer, TransfersState, Watch};
+use super::state::{FEW, Transfer, TransfersState};
+use super::watch::Watch;
 use crate::interpreter::detach;
 use crate::lifetime::ownership::{AllocatorState, Background};
 

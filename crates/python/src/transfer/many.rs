@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 use vkmem_vulkan::{SmallTransfers, Target, TransferDirection};
 
 use super::source::Source;
-use super::state::{Transfer, TransfersState, Watch, Way};
+use super::state::{Transfer, TransfersState, Way};
+use super::watch::Watch;
 use super::way::{Chosen, Place};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::AllocatorState;

@@ -1,13 +1,17 @@
 //! What an upload reads: any array, whatever its elements and their order.
 
+use std::ops::Range;
+
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_vulkan::{Stopped, StridedArray, Target, copy_bytes};
 
+use super::overlap::{meet, temporary};
 use super::state::{Kept, hold_contiguous};
 use crate::arguments::plain::PlainBuffer;
-use crate::errors::invalid;
+use crate::errors::{IntoPyResult, invalid};
 use crate::interpreter::try_attach;
 use crate::package::ARRAY_SOURCE;
 
@@ -25,10 +29,15 @@ pub enum Source {
         size: usize,
         /// Bytes of one element.
         item: usize,
+        /// Where the array lies.
+        bounds: Range<usize>,
     },
     /// Copied before, as one element is larger than a piece.
     Owned(Vec<u8>),
 }
+
+/// What converts an array, the bytes that it becomes, those of one element, and where the array lies.
+type Conversion = (Py<PyAny>, usize, usize, (usize, usize));
 
 fn is_layout(py: Python<'_>, error: &PyErr) -> bool {
     // NumPy has a ValueError where the standard library has a BufferError.
@@ -62,10 +71,21 @@ impl Source {
             return Err(why);
         }
         let offers = |attribute| object.hasattr(attribute).unwrap_or(false);
-        if offers("__array__") || offers("__dlpack__") || offers("__array_interface__") {
+        if offers("__cuda_array_interface__")
+            || offers("__array__")
+            || offers("__dlpack__")
+            || offers("__array_interface__")
+        {
             return Self::through_numpy(object, None, name);
         }
-        Err(PyTypeError::new_err(format!("{name}: {}", why.value(py))))
+        // SAFETY: reads the type of a live object.
+        if unsafe { ffi::PyObject_CheckBuffer(object.as_ptr()) } == 1 {
+            return Err(PyTypeError::new_err(format!("{name}: {}", why.value(py))));
+        }
+        let kind = object.get_type().name()?;
+        Err(PyTypeError::new_err(format!(
+            "{name} is of type {kind}, which is no array: pass numpy.asarray({name}), or anything with the buffer protocol, __array__ or DLPack"
+        )))
     }
 
     fn strided(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
@@ -95,10 +115,9 @@ impl Source {
     ) -> PyResult<Self> {
         let py = object.py();
         let found = ARRAY_SOURCE.get(py)?.call1((object, dtype, name))?;
-        let (array, convert, size, item): (Bound<'_, PyAny>, Option<Py<PyAny>>, usize, usize) =
-            found.extract()?;
-        if let Some(convert) = convert {
-            return Ok(Self::Converted { convert, size, item });
+        let (array, converted): (Bound<'_, PyAny>, Option<Conversion>) = found.extract()?;
+        if let Some((convert, size, item, (start, end))) = converted {
+            return Ok(Self::Converted { convert, size, item, bounds: start..end });
         }
         match hold_contiguous(&array, false) {
             Ok(buffer) => Ok(Self::Contiguous(buffer)),
@@ -140,9 +159,29 @@ impl Source {
         if self.grain() <= most {
             return Ok(self);
         }
-        let mut bytes: Vec<u8> = Vec::new();
-        bytes.try_reserve_exact(self.size()).map_err(|_| crate::errors::out_of_host_memory(py))?;
-        bytes.resize(self.size(), 0);
+        self.copied(py)
+    }
+
+    /// Returns the source itself, or a copy of its bytes if it lies in a range of addresses that is written to.
+    pub fn apart_from(self, py: Python<'_>, written: Option<Range<usize>>) -> PyResult<Self> {
+        match (&written, self.bounds()) {
+            (Some(written), Some(read)) if meet(written, &read) => self.copied(py),
+            _ => Ok(self),
+        }
+    }
+
+    /// From the lowest address that is read to behind the highest one; `None` if the memory is its own.
+    fn bounds(&self) -> Option<Range<usize>> {
+        match self {
+            Self::Contiguous(buffer) => Some(buffer.address()..buffer.address() + buffer.len()),
+            Self::Strided(_, array) => Some(array.bounds()),
+            Self::Converted { bounds, .. } => Some(bounds.clone()),
+            Self::Owned(_) => None,
+        }
+    }
+
+    fn copied(self, py: Python<'_>) -> PyResult<Self> {
+        let mut bytes = temporary(self.size()).or_raise(py)?;
         let reader = self.reader();
         let (size, to) = (self.size(), bytes.as_mut_ptr().expose_provenance());
         // SAFETY: as long as the source.

@@ -3,20 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_vulkan::{
-    Job, Progress, QueueChoice, Sharing, Stopped, TransferDirection, TransferEngine,
-};
+use vkmem_vulkan::{Job, Progress, QueueChoice, Sharing, TransferDirection, TransferEngine};
 
 use super::jobs::InFlight;
+use super::watch::Watch;
 use crate::arguments::plain::PlainBuffer;
-use crate::errors::{to_py, use_after_free};
+use crate::errors::use_after_free;
 use crate::interpreter::{detach, try_attach};
 use crate::lifetime::host_buffer::HeldBuffer;
 use crate::lifetime::ownership::{AllocatorState, Background, Resource, ResourceRef};
@@ -316,75 +314,6 @@ impl Registration {
         drop(unsafe { allocator.device_allocator.destroy(buffer, Some(self.id)) });
         let held = self.held.lock().take();
         drop(held);
-    }
-}
-
-/// Looks for signals while a call waits, and tells how far it is.
-pub struct Watch {
-    raised: Mutex<Option<PyErr>, rank::TransferFailure>,
-    progress: Option<Py<PyAny>>,
-    total: u64,
-    /// When it has looked for them; not before it was asked for the first time.
-    looked: Mutex<Option<Instant>, rank::TransferFailure>,
-}
-
-/// How often it looks for signals between pieces.
-const LOOK: Duration = Duration::from_millis(50);
-
-impl Watch {
-    /// Looks for signals alone, for a call without `progress`.
-    pub fn quiet() -> Self {
-        Self::new(None, 0)
-    }
-
-    /// `progress(done, total)` is called between pieces.
-    pub fn new(progress: Option<Py<PyAny>>, total: u64) -> Self {
-        let (raised, looked) = (Mutex::new(None), Mutex::new(None));
-        Self { raised, progress, total, looked }
-    }
-
-    fn stops(&self, run: impl FnOnce(Python<'_>) -> PyResult<()>) -> bool {
-        let ran = try_attach(|py| run(py).map_err(|error| *self.raised.lock() = Some(error)));
-        // Without an interpreter nobody waits any more.
-        ran.is_none_or(|ran| ran.is_err())
-    }
-
-    /// For the engine, while it waits.
-    pub fn pause(&self) -> bool {
-        self.stops(|py| py.check_signals())
-    }
-
-    /// For the engine, between pieces.
-    pub fn between(&self, done: u64) -> bool {
-        let is_time = {
-            let mut looked = self.looked.lock();
-            let now = Instant::now();
-            let is_time = now.duration_since(*looked.get_or_insert(now)) >= LOOK;
-            if is_time {
-                *looked = Some(now);
-            }
-            is_time
-        };
-        match &self.progress {
-            Some(progress) => self.stops(|py| {
-                progress.call1(py, (done.min(self.total), self.total))?;
-                py.check_signals()
-            }),
-            None => is_time && self.pause(),
-        }
-    }
-
-    /// The exception of a call that was stopped.
-    pub fn result<T>(self, py: Python<'_>, done: Result<T, Stopped>) -> PyResult<T> {
-        match done {
-            Ok(value) => Ok(value),
-            Err(Stopped::Failed(error)) => Err(to_py(py, &error)),
-            Err(Stopped::Interrupted) => {
-                Err(self.raised.lock().take().unwrap_or_else(|| {
-                    PyKeyboardInterrupt::new_err("the transfer was interrupted")
-                }))
-            }
-        }
     }
 }
 

@@ -199,6 +199,11 @@ fn only_of_buffers(keyword: Option<&'static str>) -> PyResult<()> {
 
 fn parts<'py>(given: &[Bound<'py, PyAny>]) -> PyResult<Vec<Part<'py>>> {
     let read = |(index, item): (usize, &Bound<'py, PyAny>)| {
+        if item.is_instance_of::<Image>() {
+            let why =
+                "it is an image, and other items are buffers: pass those of one kind at a time";
+            return Err(about_item(item.py(), index, PyTypeError::new_err(why)));
+        }
         Part::read(item, "buffer").map_err(|error| about_item(item.py(), index, error))
     };
     given.iter().enumerate().map(read).collect()
@@ -219,8 +224,8 @@ impl Transfers {
     ///
     /// Anything with the buffer protocol, `__array__`, or DLPack on the host will do; read-only, strided
     /// and Fortran-ordered ones too, whose elements go in C's order. With `dtype` they are converted on
-    /// the way, as NumPy's "same_kind" allows. `progress(bytes_done, bytes)` is called between pieces of
-    /// more than 256 MiB. `way` is "direct", "ring", "import" or, of images, "host" where it shall not be chosen.
+    /// the way, as NumPy's "same_kind" allows. `progress(bytes_done, bytes)` is called for
+    /// transfers of more than 256 MiB: between pieces, and with all bytes before the call returns. `way` is "direct", "ring", "import" or, of images, "host" where it shall not be chosen.
     ///
     /// The array may change once the call returns, unless it is registered: then once the transfer has
     /// ended.
@@ -257,7 +262,7 @@ impl Transfers {
             return self.start_image_upload(array, image, &region, dtype, layout, progress, way);
         }
         only_of_images(region.of_images_only().or(layout.map(|_| "layout")))?;
-        let part = Part::read(resource, "resource")?;
+        let part = Part::read_if_no_image(resource)?;
         self.start_upload(py, array, &part, offset, dtype, progress, way)
     }
 
@@ -343,7 +348,7 @@ impl Transfers {
             return self.start_image_download(image, &region, &wanted, progress, way);
         }
         only_of_images(region.of_images_only())?;
-        let part = Part::read(resource, "resource")?;
+        let part = Part::read_if_no_image(resource)?;
         self.start_download(py, &part, &wanted, progress, way)
     }
 

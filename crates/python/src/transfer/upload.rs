@@ -9,14 +9,14 @@ use vkmem_vulkan::{BufferPart, HostSide, Job, Stopped, Target, TransferCall, Tra
 
 use super::copies::{Part, check_written};
 use super::many::Listed;
+use super::overlap::mapped_range;
 use super::source::{Reader, Source};
-use super::state::{Registration, Transfer, TransfersState, Watch, Way};
+use super::state::{Registration, Transfer, TransfersState, Way};
+use super::watch::Watch;
 use super::way::{Chosen, Place, choose};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::{AllocatorState, Resource};
 
-/// `progress=` is told of transfers above so many bytes.
-pub const PROGRESS: u64 = 256 << 20;
 /// Bytes that the host copies at once between two calls of `progress=`.
 pub const STEP: usize = 128 << 20;
 
@@ -66,13 +66,16 @@ impl Prepared {
     ) -> PyResult<Py<Transfer>> {
         let Self { source, place, chosen } = self;
         let size = place.size;
-        let progress = progress.filter(|_| size > PROGRESS).map(|it| it.clone().unbind());
+        let watch = Watch::of(progress, size)?;
         if chosen.waits {
             state.wait_for_resource(py, allocator, &place.resource)?;
         }
+        let source = match chosen.way {
+            Way::Import => source,
+            _ => source.apart_from(py, mapped_range(py, &place.resource))?,
+        };
         let transfer =
             chosen.transfer(py, state, &place.resource, size, TransferDirection::Upload)?;
-        let watch = Watch::new(progress, size);
         let mut done = Ok(());
         if size == 0 {
             state.engine.done_by_host(&transfer.job, Ok(()));
@@ -139,6 +142,7 @@ impl Prepared {
         if is_pinned {
             state.add(transfer.clone_ref(py));
         }
+        watch.finish(py, transfer.get())?;
         Ok(transfer)
     }
 }

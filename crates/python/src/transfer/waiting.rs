@@ -6,6 +6,7 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::words::bytes;
+use vkmem_engine::{Error, VALIDATION_FAILED};
 use vkmem_vulkan::TransferDirection;
 
 use super::state::{Transfer, Way};
@@ -50,7 +51,25 @@ impl Transfer {
     }
 
     fn failure(&self, py: Python<'_>) -> Option<PyErr> {
-        self.outcome().flatten().map(|error| to_py(py, &error))
+        self.outcome().flatten().map(|error| self.explained(py, &error))
+    }
+
+    /// The exception for an error; of a call that broke a rule of Vulkan it says which.
+    fn explained(&self, py: Python<'_>, error: &Error) -> PyErr {
+        let raised = to_py(py, error);
+        let Error::Device(failed) = error else { return raised };
+        let driver = self.resource.allocator.device_allocator.driver();
+        if failed.result == VALIDATION_FAILED
+            && let Some(what) = driver.last_violation()
+        {
+            let resource = self.resource.describe();
+            let text = format!("{}; a transfer of {resource}: {what}", raised.value(py));
+            // The text of an exception is its first argument.
+            if let Err(error) = raised.value(py).setattr("args", (text,)) {
+                return error;
+            }
+        }
+        raised
     }
 
     fn direction_name(&self) -> &'static str {

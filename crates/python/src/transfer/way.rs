@@ -108,6 +108,28 @@ pub(super) fn properties(resource: &Resource) -> MemoryPropertyFlags {
     types.get(index).map_or(MemoryPropertyFlags::empty(), |it| it.flags)
 }
 
+/// Why the host stays away from memory that it could see.
+const STRICT: &str =
+    "its allocator has strict_host_access, and it was created without a flag of HOST_ACCESS";
+
+/// Whether the host sees its memory, and strict mode keeps it out.
+fn is_kept_out(resource: &Resource) -> bool {
+    properties(resource).contains(MemoryPropertyFlags::HOST_VISIBLE)
+        && resource.allocator.strict_host_access
+        && !resource.host_access
+}
+
+/// Why the host does not read or write the memory itself; `None` if it may.
+pub(super) fn why_unseen(resource: &Resource) -> Option<&'static str> {
+    if !properties(resource).contains(MemoryPropertyFlags::HOST_VISIBLE) {
+        return Some("its memory is not HOST_VISIBLE");
+    }
+    if resource.dont_bind {
+        return Some("it was created with DONT_BIND");
+    }
+    is_kept_out(resource).then_some(STRICT)
+}
+
 /// Chooses, or says why there is no way. `host` is where the array lies, if in one piece.
 pub fn choose(
     py: Python<'_>,
@@ -126,9 +148,8 @@ pub fn choose(
     let queue = check_queue(py, &resource.allocator.device);
     let can_copy = has_usage && queue.is_ok();
     let memory = properties(resource);
-    let may_map = resource.host_access || !resource.allocator.strict_host_access;
-    let is_visible =
-        memory.contains(MemoryPropertyFlags::HOST_VISIBLE) && !resource.dont_bind && may_map;
+    let unseen = why_unseen(resource);
+    let is_visible = unseen.is_none();
     let can_direct = match direction {
         TransferDirection::Upload => is_visible,
         TransferDirection::Download => {
@@ -142,7 +163,8 @@ pub fn choose(
             return queue.err().unwrap_or_else(|| invalid(py, "there is no queue"));
         }
         let what = resource.describe();
-        invalid(py, format!("{what} was created without BufferUsage.{flag}{otherwise}"))
+        let how = format!("pass buffer_usage=... | BufferUsage.{flag} at its creation");
+        invalid(py, format!("{what} was created without BufferUsage.{flag}{otherwise}: {how}"))
     };
     match wanted {
         Some(Way::Import) => {
@@ -167,7 +189,7 @@ pub fn choose(
             let why = if is_visible {
                 "its memory is not HOST_CACHED, where the host reads slowly"
             } else {
-                "its memory is not HOST_VISIBLE"
+                unseen.unwrap_or("the host does not see its memory")
             };
             return Err(invalid(py, format!("{what} has no direct way: {why}")));
         }
@@ -193,12 +215,11 @@ pub fn choose(
         return Ok(Chosen { waits: true, ..chosen(Way::Direct, why) });
     }
     if !can_copy {
-        return Err(no_copy(match direction {
-            TransferDirection::Upload => ", and its memory is not HOST_VISIBLE",
-            TransferDirection::Download => ", and its memory is not HOST_CACHED",
-        }));
+        let otherwise = unseen.unwrap_or("its memory is not HOST_CACHED");
+        return Err(no_copy(&format!(", and {otherwise}")));
     }
     let why = match direction {
+        _ if is_kept_out(resource) => STRICT,
         TransferDirection::Upload => "the host cannot write to the buffer's memory",
         TransferDirection::Download if is_visible => {
             "the host reads the buffer's memory slowly: it is not cached"

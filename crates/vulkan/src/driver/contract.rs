@@ -75,6 +75,11 @@ pub trait Driver: DeviceMemory {
     /// `GRAPHICS` or `COMPUTE` has `TRANSFER`.
     fn queue_flags(&self) -> vk::QueueFlags;
 
+    /// Returns what the last call did that broke a rule of Vulkan, on a driver that looks for that.
+    fn last_violation(&self) -> Option<String> {
+        None
+    }
+
     /// Returns `minImageTransferGranularity` of that queue's family, in texel blocks: offsets of copies of images
     /// are multiples of it, and so are extents that do not reach the edge of the level. 1 in each direction on a
     /// queue with `GRAPHICS` or `COMPUTE`; 0 where only whole levels are copied.

@@ -1,5 +1,7 @@
 //! Arrays whose elements do not lie one behind the other, copied to where they do.
 
+use std::ops::Range;
+
 /// An array in memory, as the buffer protocol describes it. Its elements are counted in C's order.
 #[derive(Clone, Debug)]
 pub struct StridedArray {
@@ -33,6 +35,20 @@ impl StridedArray {
     /// Bytes of all elements together.
     pub fn size(&self) -> usize {
         self.count * self.item
+    }
+
+    /// From the lowest address of an element to behind the highest one.
+    pub fn bounds(&self) -> Range<usize> {
+        if self.count == 0 {
+            return self.address..self.address;
+        }
+        let (mut low, mut high) = (self.address, self.address + self.item);
+        for (count, stride) in &self.dimensions {
+            let reach = (*count as isize - 1) * stride;
+            let end = if reach < 0 { &mut low } else { &mut high };
+            *end = end.wrapping_add_signed(reach);
+        }
+        low..high
     }
 
     /// The address of the first row, and the bytes from one row to the next and from one slice to the next, where the

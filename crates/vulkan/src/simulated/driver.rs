@@ -501,6 +501,10 @@ impl Driver for SimulatedDriver {
         self.device.forget_unflushed(range);
     }
 
+    fn last_violation(&self) -> Option<String> {
+        self.device.violations().pop()
+    }
+
     fn host_access(&self, range: MemoryRange, writes: bool) {
         self.check_host_access(range, writes);
     }
