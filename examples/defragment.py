@@ -1,7 +1,7 @@
 """Blocks that are half empty, before and after they are tidied.
 
-`python examples/defragment.py [folder]` writes before.svg, after.svg and page.html, which shows
-both; by default into a temporary folder.
+`python examples/defragment.py [folder]` writes before.svg, after.svg, moves.svg and page.html, which
+show what has moved; by default into a temporary folder.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def main(folder: Path) -> None:
 
         view.svg(before, folder / "before.svg")
         view.svg(after, folder / "after.svg")
+        view.svg(before, folder / "moves.svg", other=after)
         view.html(before, folder / "page.html", other=after, title="After defragment()")
         print(done)
         for what, dump in (("before", before), ("after", after)):

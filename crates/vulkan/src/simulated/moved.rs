@@ -4,17 +4,13 @@
 //! reads what was there before the move, or writes where nobody looks any more. Validation layers are silent as
 //! long as the old handle lives.
 
-use std::collections::HashMap;
-
 use ash::vk::{self, Handle};
 use vkmem_engine::Call;
 
 use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{ImageUse, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
-
-/// The handle of each resource that has moved, by the one that it had before. Handles are not reused.
-pub(super) type Moved = HashMap<ResourceHandle, ResourceHandle>;
+use crate::simulated::pending::Moved;
 
 /// How many moves are remembered: a device that lives for long forgets the others.
 const MOST_MOVES: usize = 1 << 20;

@@ -7,7 +7,6 @@ use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::TransferCommand;
-use crate::simulated::moved::Moved;
 use crate::simulated::ownership::Away;
 
 /// When a simulated device executes submissions.
@@ -30,6 +29,9 @@ pub(super) struct Pending {
     /// The memory that the commands use, and whether they write it.
     pub(super) uses: Vec<(MemoryRange, bool)>,
 }
+
+/// The handle of each resource that has moved, by the one that it had before. Handles are not reused.
+pub(super) type Moved = HashMap<ResourceHandle, ResourceHandle>;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
