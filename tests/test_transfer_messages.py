@@ -42,7 +42,7 @@ def test_what_is_no_array(
     simulated_allocator: Allocator, given: A, name: str, dtype: str | None
 ) -> None:
     with simulated_allocator.create_buffer(64, TRANSFER) as buffer:
-        text = rf"array is of type {name}, which is no array: pass numpy.asarray\(array\)"
+        text = rf"array: a value of type {name} is no array: pass numpy.asarray\(value\)"
         refused(lambda: buffer.upload(given, dtype=dtype), text, TypeError)
         text = "its memory is a GPU's: copy it to the host first"
         refused(lambda: buffer.upload(OnGpu(), dtype=dtype), text, InvalidArgumentError)  # type: ignore[arg-type]
