@@ -353,7 +353,7 @@ def test_what_is_wrong_is_told(allocator: Allocator) -> None:
             InvalidArgumentError,
             "'texture' .* has 2 mip levels, 0 to 1; there is no 2",
         ),
-        ({"base_layer": 1}, InvalidArgumentError, "has 1 array layer, 0; there is no 1"),
+        ({"base_layer": 1}, InvalidArgumentError, "has one array layer, 0; there is no 1"),
         ({"layer_count": 0}, InvalidArgumentError, "layer_count 0"),
         ({"offset": (8, 0)}, InvalidArgumentError, r"no texels .* at offset \[8, 0, 0\]"),
         ({"offset": (1, 0), "extent": (8, 6)}, InvalidArgumentError, "no texels"),
