@@ -94,7 +94,7 @@ def test_a_usage_that_is_missing(simulated: SimulatedDevice) -> None:
 
 
 def test_strict_mode_is_named() -> None:
-    device = SimulatedDevice("integrated")
+    device = SimulatedDevice("lavapipe")
     with Allocator(device, strict_host_access=True) as allocator:
         with allocator.create_buffer(64, TRANSFER) as buffer:
             assert "strict_host_access" in allocator.transfers.explain(64, buffer)
