@@ -47,7 +47,7 @@ def test_uploads_from_the_buffer_itself(
     source = view_of(before).astype(dtype) if dtype else view_of(before)
     expected = before.copy()
     expected[offset : offset + source.nbytes] = np.frombuffer(source.tobytes(), np.uint8)
-    with Transfers(allocator, 64 << 10) as transfers, buffer.map() as view:
+    with Transfers(allocator, 64 << 10) as transfers, buffer.map(readonly=True) as view:
         array = np.asarray(view)
         transfers.upload(view_of(array), buffer, offset, dtype=dtype, way=way).result()
         del array
@@ -62,10 +62,11 @@ def test_pieces_of_a_ring_do_not_read_what_earlier_ones_have_written(allocator: 
         Transfers(allocator, 64 << 10) as transfers,
     ):
         buffer.write(before)
-        array = buffer.numpy()
-        transfers.upload(array[:-64], buffer, 64, way="ring").result()
+        with buffer.map(readonly=True) as view:
+            transfers.upload(view[:-64], buffer, 64, way="ring").result()
         assert buffer.read()[64:] == before[:-64].tobytes()
         buffer.write(before)
+        array = buffer.numpy()
         out = array[64:]
         for way in (None, "ring"):
             transfers.download(buffer, size=size - 64, out=out, way=way).result()  # type: ignore[call-overload]
@@ -131,7 +132,8 @@ def test_downloads_into_the_image_itself(allocator: Allocator) -> None:
     before = np.frombuffer(pattern(512, 3), np.uint8).reshape(8, 16, 4)
     with linear(allocator) as image:
         image.upload(before)
-        whole = np.frombuffer(image.map().view(), np.uint8)
+        mapping = image.map()
+        whole = np.asarray(mapping)
         way = allocator.transfers.explain(512, image, "download").split(":")[0]
         if way == "ring":
             with pytest.raises(InvalidArgumentError, match="out lies in the memory of"):
@@ -140,3 +142,4 @@ def test_downloads_into_the_image_itself(allocator: Allocator) -> None:
             image.download(out=whole[:512])
             assert whole[:512].tobytes() == before.tobytes()
         del whole
+        mapping.close()

@@ -242,7 +242,9 @@ def test_what_no_array_becomes(
             upload([1, 2, 3], buffer)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="array: "):
             upload(None, buffer)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match=r"must be a vk_mem.Buffer or a range"):
+        with pytest.raises(
+            TypeError, match=r"must be a vk_mem.Buffer, a range of one or a vk_mem.Image"
+        ):
             upload(b"x", b"y")  # type: ignore[arg-type]
         assert simulated_transfers.stats().bytes_up == 0
         assert (buffer.download() == 0).all()

@@ -114,8 +114,8 @@ def _as_array(numpy: Any, array: Any, name: str) -> Any:
         view = memoryview(array)
     except TypeError:
         raise TypeError(
-            f"{name} is of type {type(array).__name__}, which is no array: pass "
-            f"numpy.asarray({name}), or anything with the buffer protocol, __array__ or DLPack"
+            f"{name}: a value of type {type(array).__name__} is no array: pass "
+            "numpy.asarray(value), or anything with the buffer protocol, __array__ or DLPack"
         ) from None
     return numpy.asarray(view)
 

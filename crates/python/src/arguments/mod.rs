@@ -6,6 +6,7 @@ pub(crate) mod chains;
 pub(crate) mod create_info;
 pub(crate) mod create_infos;
 pub(crate) mod fast_call;
+pub(crate) mod image_layout;
 pub(crate) mod iterables;
 pub(crate) mod numbers;
 pub(crate) mod options;

@@ -8,9 +8,9 @@ use vkmem_vulkan::{BindPlace, HostCopyPerformance, TrackedLayout};
 
 use super::allocation::Allocation;
 use super::resource::ResourceObject;
+use crate::arguments::image_layout::read_image_layout;
 use crate::arguments::numbers::flags;
 use crate::errors::invalid;
-use crate::objects::image_layout::read_image_layout;
 
 /// A `VkImage` and its memory.
 #[pyclass(module = "vk_mem", extends = ResourceObject, frozen)]

@@ -11,6 +11,7 @@ use vkmem_vulkan::{
     DeviceAllocator, HostSide, LayoutChange, ResourceHandle, TransferCommand, first_texels, format,
 };
 
+use crate::arguments::image_layout::read_image_layout;
 use crate::arguments::numbers::{unsigned, unsigned_32};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::interpreter::detach;
@@ -19,7 +20,6 @@ use crate::memory::host_copy;
 use crate::objects::buffer::Buffer;
 use crate::objects::device::Device;
 use crate::objects::image::{Image, tracked_layout};
-use crate::objects::image_layout::read_image_layout;
 use crate::package::BUFFER_RANGE;
 
 pub(super) const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;

@@ -185,7 +185,7 @@ impl Prepared {
             drop(kept);
         }
         if done.is_ok() {
-            watch.finish(py, transfer.get())?;
+            watch.finish(py, &transfer.get().job)?;
         }
         watch.result(py, done)?;
         Ok(transfer)

@@ -12,12 +12,13 @@ use vkmem_vulkan::{
 
 use super::copies::{check_bound, check_device};
 use super::way::{is_shared, sharing};
+use crate::arguments::image_layout::read_image_layout;
 use crate::arguments::iterables;
 use crate::arguments::numbers::{IMAGE_ASPECT, of_class, unsigned_32};
 use crate::errors::invalid;
 use crate::lifetime::ownership::{AllocatorState, ResourceRef};
 use crate::objects::image::{Image, tracked_layout};
-use crate::objects::image_layout::{dtype, read_image_layout};
+use crate::objects::image_layout::dtype;
 
 /// The keywords that name texels.
 #[derive(Clone, Copy, Default)]

@@ -101,7 +101,7 @@ impl Prepared {
             state.count(&transfer);
             let transfer = transfer.into_object(py)?;
             state.add(transfer.clone_ref(py));
-            watch.finish(py, transfer.get())?;
+            watch.finish(py, &transfer.get().job)?;
             return Ok(transfer);
         }
         let reader = source.reader();
@@ -151,7 +151,7 @@ impl Prepared {
         }
         raised?;
         if done.is_ok() {
-            watch.finish(py, transfer.get())?;
+            watch.finish(py, &transfer.get().job)?;
         }
         watch.result(py, done)?;
         Ok(transfer)

@@ -84,7 +84,7 @@ impl Source {
         }
         let kind = object.get_type().name()?;
         Err(PyTypeError::new_err(format!(
-            "{name} is of type {kind}, which is no array: pass numpy.asarray({name}), or anything with the buffer protocol, __array__ or DLPack"
+            "{name}: a value of type {kind} is no array: pass numpy.asarray(value), or anything with the buffer protocol, __array__ or DLPack"
         )))
     }
 

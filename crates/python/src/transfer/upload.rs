@@ -142,7 +142,7 @@ impl Prepared {
         if is_pinned {
             state.add(transfer.clone_ref(py));
         }
-        watch.finish(py, transfer.get())?;
+        watch.finish(py, &transfer.get().job)?;
         Ok(transfer)
     }
 }

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyTypeError};
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_vulkan::Stopped;
+use vkmem_vulkan::{Job, Progress, Stopped};
 
-use super::state::Transfer;
 use crate::errors::to_py;
 use crate::interpreter::try_attach;
 
@@ -89,8 +88,8 @@ impl Watch {
     }
 
     /// Tells of all bytes, if it has not yet: the copies of the call are made or submitted.
-    pub fn finish(&self, py: Python<'_>, transfer: &Transfer) -> PyResult<()> {
-        let has_failed = || transfer.outcome().flatten().is_some();
+    pub fn finish(&self, py: Python<'_>, job: &Job) -> PyResult<()> {
+        let has_failed = || matches!(job.progress(), Progress::Ended(Some(_)));
         match &self.progress {
             Some(progress) if !has_failed() && self.told.load(Ordering::Relaxed) != self.total => {
                 progress.call1(py, (self.total, self.total)).map(drop)
