@@ -1,7 +1,7 @@
 """Blocks that are half empty, before and after they are tidied.
 
-`python examples/defragment.py [folder]` writes before.svg, after.svg, moves.svg and page.html, which
-show what has moved; by default into a temporary folder.
+`python examples/defragment.py [folder]` writes before.svg, after.svg, moves.svg and page.html,
+which show what has moved; by default into a temporary folder.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ fn one_run(
     let salt = random.next();
     for pass in 0.. {
         assert!(pass < 20_000, "it ends: {info:?}");
-        let may_move = |id: AllocationId| (id.key.to_bits() ^ salt) % 7 != 0;
+        let may_move = |id: AllocationId| !(id.key.to_bits() ^ salt).is_multiple_of(7);
         let moves = movers.allocator().next_pass(&mut run, &may_move);
         movers.check_moves(&moves);
         slid += moves.iter().filter(|it| it.kind == MoveKind::Slide).count() as u64;
