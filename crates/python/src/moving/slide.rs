@@ -113,6 +113,11 @@ pub fn run(
     let (mut step, mut ready, mut routes) = (Step::default(), Vec::new(), Vec::new());
     let mut detours = Detours { allocator, memory: Vec::new() };
     for it in planned {
+        if it.resource.allocation().mapped.is_some() {
+            // The host may write to the old place at any time, and the new one overlaps it.
+            step.stayed.push((it, Obstacle::Mapped));
+            continue;
+        }
         let Ok(route) = detach(py, || route(allocator, &it)) else {
             step.stayed.push((it, Obstacle::NoRoom));
             continue;

@@ -149,7 +149,7 @@ impl Prepared {
                 detach(py, || copy_imported(state, allocator, job, batch, host, part, false));
             }
             (Way::Direct | Way::Host, _) | (Way::Import, None) => {
-                let _pin = place.resource.enter(py)?;
+                let _pin = place.resource.enter_memory(py)?;
                 let read = detach(py, || read(&place, address, kind, &watch));
                 match read {
                     Ok(()) => state.engine.done_by_host(job, Ok(())),

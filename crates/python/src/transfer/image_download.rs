@@ -121,7 +121,7 @@ impl Prepared {
             detach(py, || copy_imported_image(state, allocator, job, batch, host, &part, false));
             Ok(())
         } else if chosen.way.is_by_host() {
-            let _pin = place.resource.enter(py)?;
+            let _pin = place.resource.enter_memory(py)?;
             let read = detach(py, || {
                 let read = |to| match chosen.way {
                     Way::Host => host_download(&place, &image, to, &watch),

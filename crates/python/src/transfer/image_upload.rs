@@ -107,7 +107,7 @@ impl Prepared {
         let reader = source.reader();
         let is_by_host = chosen.way.is_by_host();
         let done = if is_by_host {
-            let _pin = place.resource.enter(py)?;
+            let _pin = place.resource.enter_memory(py)?;
             let texels = host_texels(&place, &source);
             let written = detach(py, || match chosen.way {
                 Way::Host => host_upload(&place, &image, texels, &reader, &watch),

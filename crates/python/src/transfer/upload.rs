@@ -89,7 +89,7 @@ impl Prepared {
                     detach(py, || copy_imported(state, allocator, job, batch, host, part, true));
                 }
                 (Way::Direct | Way::Host, _) | (Way::Import, None) => {
-                    let _pin = place.resource.enter(py)?;
+                    let _pin = place.resource.enter_memory(py)?;
                     let reader = source.reader();
                     let job = &transfer.job;
                     let written = detach(py, || write(&place, &reader, &watch));
