@@ -248,7 +248,11 @@ def test_nothing_is_assumed_of_an_extension_without_its_feature(odd_driver, open
     odd_driver.after("vkGetPhysicalDeviceFeatures2", change)
     odd_driver.instead("vkCreateDevice", create)
     odd_driver.instead("vkAllocateMemory", allocate)
-    without = ["VK_KHR_external_memory", "VK_EXT_pageable_device_local_memory"]
+    without = [
+        "VK_KHR_external_memory",
+        "VK_EXT_pageable_device_local_memory",
+        "VK_EXT_host_image_copy",
+    ]
     device = open_odd(extensions=[name], without_extensions=without, validation=False)
     assert name in device.extensions
     assert ("memoryPriority" in device.features) == has_feature

@@ -15,7 +15,7 @@ use super::copies::check_read;
 use super::download::{Wanted, hold_target};
 use super::image_direct::read;
 use super::image_host::{copy_imported_image, host_download};
-use super::image_place::{ImagePlace, RegionKeywords, used_image};
+use super::image_place::{ImagePlace, RegionKeywords, renewed, used_image};
 use super::image_way::{Asked, choose_image};
 use super::overlap::{mapped_range, meet, temporary};
 use super::state::{Kept, Transfer, TransfersState, Way};
@@ -112,6 +112,7 @@ impl Prepared {
         }
         let transfer =
             chosen.transfer(py, state, &place.resource, size, TransferDirection::Download)?;
+        let mut image = renewed(image, &place.resource);
         *transfer.result.lock() = Some(array);
         *transfer.kept.lock() = Some(target);
         let job = &transfer.job;
@@ -122,6 +123,7 @@ impl Prepared {
             Ok(())
         } else if chosen.way.is_by_host() {
             let _pin = place.resource.enter_memory(py)?;
+            image = renewed(image, &place.resource);
             let read = detach(py, || {
                 let read = |to| match chosen.way {
                     Way::Host => host_download(&place, &image, to, &watch),

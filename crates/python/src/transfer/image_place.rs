@@ -16,7 +16,7 @@ use crate::arguments::image_layout::read_image_layout;
 use crate::arguments::iterables;
 use crate::arguments::numbers::{IMAGE_ASPECT, of_class, unsigned_32};
 use crate::errors::invalid;
-use crate::lifetime::ownership::{AllocatorState, ResourceRef};
+use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::objects::image::{Image, tracked_layout};
 use crate::objects::image_layout::dtype;
 
@@ -167,6 +167,15 @@ pub fn used_image(image: &Bound<'_, Image>, leave: Option<vk::ImageLayout>) -> P
         leave,
         otherwise: useful_layout(image_usage(resource.usage), is_linear),
     })
+}
+
+/// Returns the image with the handle that it has now: a move may have ended since it was read. The caller has
+/// pinned it.
+pub fn renewed(mut used: UsedImage, resource: &Resource) -> UsedImage {
+    if let ResourceHandle::Image(handle) = resource.handle() {
+        used.image = handle;
+    }
+    used
 }
 
 /// Checks that an image is of the allocator, bound, and can be copied.

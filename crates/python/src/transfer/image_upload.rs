@@ -9,7 +9,7 @@ use vkmem_vulkan::{HostSide, Stopped, TransferCall, TransferDirection};
 use super::copies::check_written;
 use super::image_direct::write;
 use super::image_host::{copy_imported_image, host_texels, host_upload};
-use super::image_place::{ImagePlace, RegionKeywords, read_layout, used_image};
+use super::image_place::{ImagePlace, RegionKeywords, read_layout, renewed, used_image};
 use super::image_way::{Asked, choose_image};
 use super::overlap::mapped_range;
 use super::source::Source;
@@ -92,6 +92,7 @@ impl Prepared {
         };
         let transfer =
             chosen.transfer(py, state, &place.resource, size, TransferDirection::Upload)?;
+        let mut image = renewed(image, &place.resource);
         let job = &transfer.job;
         if let (Way::Import, Some(registration)) = (chosen.way, &chosen.registration) {
             let host = registration.part(source.address().unwrap_or_default());
@@ -108,6 +109,7 @@ impl Prepared {
         let is_by_host = chosen.way.is_by_host();
         let done = if is_by_host {
             let _pin = place.resource.enter_memory(py)?;
+            image = renewed(image, &place.resource);
             let texels = host_texels(&place, &source);
             let written = detach(py, || match chosen.way {
                 Way::Host => host_upload(&place, &image, texels, &reader, &watch),

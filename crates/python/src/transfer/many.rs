@@ -10,7 +10,7 @@ use super::state::{Transfer, TransfersState, Way};
 use super::watch::Watch;
 use super::way::{Chosen, Place};
 use crate::interpreter::detach;
-use crate::lifetime::ownership::AllocatorState;
+use crate::lifetime::ownership::{AllocatorState, ResourceRef};
 
 /// A transfer of a list, which was checked, and of which nothing was done.
 pub trait Listed: Sized {
@@ -79,6 +79,11 @@ fn start_together<P: Listed>(
 ) -> PyResult<()> {
     let together: Vec<P> = together.collect();
     let Some(target) = together.first().map(P::target) else { return Ok(()) };
+    // While they are pinned none of them moves, and their handles stay.
+    let movable =
+        together.iter().map(|it| &it.place().resource).filter(|it| it.movable().is_some());
+    let movable: Vec<ResourceRef> = movable.cloned().collect();
+    let _pins = movable.iter().map(|it| it.enter(py)).collect::<PyResult<Vec<_>>>()?;
     let mut arrays = SmallTransfers::with_capacity(together.len(), target);
     for it in &together {
         let place = it.place();

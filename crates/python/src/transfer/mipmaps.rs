@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use vkmem_vulkan::{MipChain, TransferDirection, texel};
 
 use super::copies::check_queue;
-use super::image_place::{check_image, read_layout, used_image};
+use super::image_place::{check_image, read_layout, renewed, used_image};
 use super::image_upload::has_usage;
 use super::state::{Transfer, TransfersState, Way};
 use super::way::Chosen;
@@ -117,11 +117,12 @@ pub fn start(
     filter: Option<&Bound<'_, PyAny>>,
     layout: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Py<Transfer>> {
-    let chain = chain(py, allocator, image, filter, layout)?;
+    let mut chain = chain(py, allocator, image, filter, layout)?;
     let resource = &image.as_super().get().resource;
     let why = "the device makes them";
     let chosen = Chosen { way: Way::Blit, registration: None, waits: false, why };
     let transfer = chosen.transfer(py, state, resource, 0, TransferDirection::Upload)?;
+    chain.image = renewed(chain.image, resource);
     let (on, job) = (&allocator.device_allocator, &transfer.job);
     detach(py, || match batch {
         Some(batch) => state.engine.generate_mips(on, job, batch, &chain),

@@ -61,7 +61,12 @@ impl Place {
     /// For the engine.
     pub fn buffer_part(&self) -> BufferPart {
         let (is_shared, sharing) = (is_shared(&self.resource), sharing(&self.resource));
-        BufferPart { buffer: self.handle, offset: self.offset, is_shared, sharing }
+        // A move may have ended since the place was read: once it is pinned, the handle stays.
+        let buffer = match self.resource.handle() {
+            ResourceHandle::Buffer(buffer) => buffer,
+            ResourceHandle::Image(_) | ResourceHandle::Memory => self.handle,
+        };
+        BufferPart { buffer, offset: self.offset, is_shared, sharing }
     }
 }
 
