@@ -117,6 +117,11 @@ fn out_of_range(value: &Bound<'_, PyAny>, name: &str) -> PyResult<PyErr> {
     Ok(invalid(value.py(), format!("{name} is {shown}; it {why}")))
 }
 
+/// Reads an integer that is 0 where it is left out.
+pub fn unsigned_or_zero(value: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<u64> {
+    value.map_or(Ok(0), |value| unsigned(value, name))
+}
+
 /// Reads a non-negative integer of 32 bits.
 #[inline]
 pub fn unsigned_32(value: &Bound<'_, PyAny>, name: &str) -> PyResult<u32> {

@@ -6,13 +6,9 @@ use vkmem_engine::Error;
 use vkmem_vulkan::{Driver, TransferCommand};
 
 use super::simulated::SimulatedDevice;
-use crate::arguments::numbers::{unsigned, unsigned_32};
+use crate::arguments::numbers::{unsigned, unsigned_32, unsigned_or_zero};
 use crate::errors::IntoPyResult;
 use crate::interpreter::detach;
-
-fn or_zero(value: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<u64> {
-    value.map_or(Ok(0), |value| unsigned(value, name))
-}
 
 impl SimulatedDevice {
     fn submit(&self, py: Python<'_>, command: TransferCommand) -> PyResult<()> {
@@ -40,7 +36,7 @@ impl SimulatedDevice {
     ) -> PyResult<()> {
         let command = TransferCommand::FillBuffer {
             buffer: vk::Buffer::from_raw(unsigned(buffer, "buffer")?),
-            offset: or_zero(offset, "offset")?,
+            offset: unsigned_or_zero(offset, "offset")?,
             size: unsigned(size, "size")?,
             value: value.map_or(Ok(0), |value| unsigned_32(value, "value"))?,
         };
@@ -61,9 +57,9 @@ impl SimulatedDevice {
     ) -> PyResult<()> {
         let command = TransferCommand::CopyBuffer {
             source: vk::Buffer::from_raw(unsigned(source, "source")?),
-            source_offset: or_zero(source_offset, "source_offset")?,
+            source_offset: unsigned_or_zero(source_offset, "source_offset")?,
             target: vk::Buffer::from_raw(unsigned(target, "target")?),
-            target_offset: or_zero(target_offset, "target_offset")?,
+            target_offset: unsigned_or_zero(target_offset, "target_offset")?,
             size: unsigned(size, "size")?,
         };
         self.submit(py, command)

@@ -12,7 +12,7 @@ use vkmem_vulkan::{
 };
 
 use crate::arguments::image_layout::read_image_layout;
-use crate::arguments::numbers::{unsigned, unsigned_32};
+use crate::arguments::numbers::{unsigned, unsigned_32, unsigned_or_zero};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::{DeviceCore, Resource, ResourceRef};
@@ -24,10 +24,6 @@ use crate::package::BUFFER_RANGE;
 
 pub(super) const TRANSFER_SRC: u64 = vk::BufferUsageFlags::TRANSFER_SRC.as_raw() as u64;
 pub(super) const TRANSFER_DST: u64 = vk::BufferUsageFlags::TRANSFER_DST.as_raw() as u64;
-
-pub(super) fn number(value: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<u64> {
-    value.map_or(Ok(0), |value| unsigned(value, name))
-}
 
 /// Warns if the host has written to bytes that a copy reads, without a flush.
 pub(super) fn check_read(py: Python<'_>, resource: &Resource, place: HostSide) -> PyResult<()> {
@@ -255,7 +251,7 @@ fn fill_buffer(
 ) -> PyResult<()> {
     let (resource, handle) = usable(core, part, TRANSFER_DST)?;
     let _pin = resource.enter(py)?;
-    let offset = number(offset, "offset")?;
+    let offset = unsigned_or_zero(offset, "offset")?;
     let whole = part.size().saturating_sub(offset);
     let size = host_copy::size(size)?.unwrap_or(whole);
     part.check_range(py, offset, size)?;
@@ -293,8 +289,8 @@ fn copy_buffer(
     let (from, from_handle) = usable(core, source, TRANSFER_SRC)?;
     let (to, to_handle) = usable(core, target, TRANSFER_DST)?;
     let (_pin_from, _pin_to) = (from.enter(py)?, to.enter(py)?);
-    let source_offset = number(source_offset, "source_offset")?;
-    let target_offset = number(target_offset, "target_offset")?;
+    let source_offset = unsigned_or_zero(source_offset, "source_offset")?;
+    let target_offset = unsigned_or_zero(target_offset, "target_offset")?;
     let whole = source.size().saturating_sub(source_offset);
     let size = host_copy::size(size)?.unwrap_or(whole);
     source.check_range(py, source_offset, size)?;
@@ -374,7 +370,7 @@ fn copy_image(
     let (Some(block), Some(size)) = (block, size) else {
         return Err(invalid(py, format!("texels of format {} have no known size", facts.format)));
     };
-    let buffer_offset = number(buffer_offset, "buffer_offset")?;
+    let buffer_offset = unsigned_or_zero(buffer_offset, "buffer_offset")?;
     part.check_range(py, buffer_offset, size)?;
     let place = if part.slice.is_some() { "the slice's offset and " } else { "" };
     let buffer_offset = part.start + buffer_offset;

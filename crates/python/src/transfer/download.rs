@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use vkmem_engine::Error;
-use vkmem_vulkan::{HostSide, Stopped, Target, TransferCall, TransferDirection, copy_bytes};
+use vkmem_vulkan::{HostSide, Job, Stopped, Target, TransferCall, TransferDirection, copy_bytes};
 
 use super::copies::{Part, check_read};
 use super::many::Listed;
@@ -151,15 +151,7 @@ impl Prepared {
             (Way::Direct | Way::Host, _) | (Way::Import, None) => {
                 let _pin = place.resource.enter_memory(py)?;
                 let read = detach(py, || read(&place, address, kind, &watch));
-                match read {
-                    Ok(()) => state.engine.done_by_host(job, Ok(())),
-                    Err(Stopped::Failed(error)) => state.engine.done_by_host(job, Err(error)),
-                    Err(stopped) => {
-                        let why = Error::InvalidArgument("the transfer was interrupted".into());
-                        state.engine.done_by_host(job, Err(why));
-                        done = Err(stopped);
-                    }
-                }
+                done = read_by_host(state, job, read);
             }
             (Way::Ring | Way::Blit, _) => {
                 done = detach(py, || {
@@ -176,20 +168,49 @@ impl Prepared {
                 });
             }
         }
-        state.count(&transfer);
-        let transfer = transfer.into_object(py)?;
-        if transfer.get().is_pinned.load(Ordering::Acquire) {
-            state.add(transfer.clone_ref(py));
-        } else {
-            let kept = transfer.get().kept.lock().take();
-            drop(kept);
-        }
-        if done.is_ok() {
-            watch.finish(py, &transfer.get().job)?;
-        }
-        watch.result(py, done)?;
-        Ok(transfer)
+        hand_out(py, state, transfer, watch, done)
     }
+}
+
+/// Notes what the host has read of a download, or why not. `Err` if the caller has interrupted it.
+pub(super) fn read_by_host(
+    state: &TransfersState,
+    job: &Job,
+    read: Result<(), Stopped>,
+) -> Result<(), Stopped> {
+    let (outcome, done) = match read {
+        Ok(()) => (Ok(()), Ok(())),
+        Err(Stopped::Failed(error)) => (Err(error), Ok(())),
+        Err(stopped) => {
+            let why = Error::InvalidArgument("the transfer was interrupted".into());
+            (Err(why), Err(stopped))
+        }
+    };
+    state.engine.done_by_host(job, outcome);
+    done
+}
+
+/// Makes the object of a download that has begun. One that the host has read already lets its array go.
+pub(super) fn hand_out(
+    py: Python<'_>,
+    state: &Arc<TransfersState>,
+    transfer: Transfer,
+    watch: Watch,
+    done: Result<(), Stopped>,
+) -> PyResult<Py<Transfer>> {
+    state.count(&transfer);
+    let transfer = transfer.into_object(py)?;
+    if transfer.get().is_pinned.load(Ordering::Acquire) {
+        state.add(transfer.clone_ref(py));
+    } else {
+        let kept = transfer.get().kept.lock().take();
+        drop(kept);
+    }
+    if done.is_ok() {
+        watch.finish(py, &transfer.get().job)?;
+    }
+    watch.result(py, done)?;
+    Ok(transfer)
 }
 
 impl Listed for Prepared {

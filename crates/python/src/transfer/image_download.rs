@@ -1,18 +1,14 @@
 //! Downloads: from an image into an array.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use vkmem_engine::Error;
 use vkmem_engine::words::bytes;
-use vkmem_vulkan::{
-    HostSide, Stopped, Target, TransferCall, TransferDirection, UsedImage, copy_bytes,
-};
+use vkmem_vulkan::{HostSide, Target, TransferCall, TransferDirection, UsedImage, copy_bytes};
 
 use super::copies::check_read;
-use super::download::{Wanted, hold_target};
+use super::download::{Wanted, hand_out, hold_target, read_by_host};
 use super::image_direct::read;
 use super::image_host::{copy_imported_image, host_download};
 use super::image_place::{ImagePlace, RegionKeywords, renewed, used_image};
@@ -139,16 +135,7 @@ impl Prepared {
                 unsafe { copy_bytes(from, address, texels.len(), kind) };
                 Ok(())
             });
-            let (outcome, done) = match read {
-                Ok(()) => (Ok(()), Ok(())),
-                Err(Stopped::Failed(error)) => (Err(error), Ok(())),
-                Err(stopped) => {
-                    let why = Error::InvalidArgument("the transfer was interrupted".into());
-                    (Err(why), Err(stopped))
-                }
-            };
-            state.engine.done_by_host(job, outcome);
-            done
+            read_by_host(state, job, read)
         } else {
             let part = place.part(&image);
             detach(py, || {
@@ -164,18 +151,6 @@ impl Prepared {
                 unsafe { state.engine.download_image(&call, address, kind) }
             })
         };
-        state.count(&transfer);
-        let transfer = transfer.into_object(py)?;
-        if transfer.get().is_pinned.load(Ordering::Acquire) {
-            state.add(transfer.clone_ref(py));
-        } else {
-            let kept = transfer.get().kept.lock().take();
-            drop(kept);
-        }
-        if done.is_ok() {
-            watch.finish(py, &transfer.get().job)?;
-        }
-        watch.result(py, done)?;
-        Ok(transfer)
+        hand_out(py, state, transfer, watch, done)
     }
 }

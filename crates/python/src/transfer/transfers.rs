@@ -9,7 +9,7 @@ use pyo3::types::PyTuple;
 use vkmem_engine::words::bytes;
 use vkmem_vulkan::QueueChoice;
 
-use super::copies::{Part, number};
+use super::copies::Part;
 use super::download::{self, Wanted};
 use super::image_place::RegionKeywords;
 use super::many::start_many;
@@ -19,7 +19,7 @@ use super::state::{Transfer, TransfersState};
 use super::upload;
 use super::waiting::until;
 use super::way::way;
-use crate::arguments::numbers::unsigned;
+use crate::arguments::numbers::{unsigned, unsigned_or_zero};
 use crate::arguments::sequences::{about_item, integers, items};
 use crate::arguments::text::Text;
 use crate::errors::{feature_not_present, invalid, pinned};
@@ -126,7 +126,7 @@ impl Transfers {
     ) -> PyResult<Py<Transfer>> {
         let _inside = self.state.enter(py, &self.allocator)?;
         let source = Source::read(array, dtype, "array")?;
-        self.upload_source(py, source, part, number(offset, "offset")?, progress, way)
+        self.upload_source(py, source, part, unsigned_or_zero(offset, "offset")?, progress, way)
     }
 
     /// Starts an upload of a source that was read from its Python object.
