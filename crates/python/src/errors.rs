@@ -6,7 +6,7 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use vkmem_engine::{CallError, Error};
-use vkmem_vulkan::{OpenError, QUEUE_LOCK};
+use vkmem_vulkan::{OpenError, QUEUE_LOCK, QUEUE_UNLOCK};
 
 use crate::interpreter::check_locks;
 use crate::package::ERRORS;
@@ -23,7 +23,7 @@ pub fn keep_raised(raised: Option<PyErr>) {
 
 /// Returns what a queue lock raised, if that is what the error reports.
 fn take_raised(error: &CallError) -> Option<PyErr> {
-    (error.call == QUEUE_LOCK).then(|| RAISED.take()).flatten()
+    matches!(error.call, QUEUE_LOCK | QUEUE_UNLOCK).then(|| RAISED.take()).flatten()
 }
 
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {

@@ -61,8 +61,8 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<objects::virtual_blocks::Range>()?;
     module.add_class::<objects::virtual_blocks::VirtualBlocks>()?;
     module.add_class::<moving::passes::Defragmentation>()?;
-    module.add_class::<moving::passes::DefragmentationDestination>()?;
-    module.add_class::<moving::passes::DefragmentationMove>()?;
+    module.add_class::<moving::moves::DefragmentationDestination>()?;
+    module.add_class::<moving::moves::DefragmentationMove>()?;
     module.add_class::<moving::passes::DefragmentationPass>()?;
     module.add_class::<transfer::register::RegisteredArray>()?;
     module.add_class::<transfer::state::Transfer>()?;

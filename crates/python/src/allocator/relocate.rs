@@ -55,12 +55,12 @@ impl Allocator {
         let done =
             made.and_then(|()| step::run(py, &self.state, &turn, planned, &counts, &mut commit));
         drop(turn);
-        let step = done.inspect_err(|_| self.free_destinations(py, &ids))?;
+        let mut step = done.inspect_err(|_| self.free_destinations(py, &ids))?;
         let unused: Vec<_> = step.stayed.iter().map(|(it, _)| it.destination.id).collect();
         self.free_destinations(py, &unused);
         callbacks::tell(&self.state, &step.moved);
         callbacks::call(py, &self.handlers.moved, &step.moved);
         self.handlers.call_pending(py, &self.state);
-        Ok(step.moved.len())
+        step.failure.take().map_or(Ok(step.moved.len()), Err)
     }
 }

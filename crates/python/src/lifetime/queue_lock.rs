@@ -8,7 +8,7 @@ use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{CallError, DeviceError};
-use vkmem_vulkan::{QUEUE_LOCK, QueueLock};
+use vkmem_vulkan::{QUEUE_LOCK, QUEUE_UNLOCK, QueueLock};
 
 use crate::arguments::callback::current;
 use crate::errors::{keep_raised, use_after_free};
@@ -56,8 +56,8 @@ impl OwnersLock {
         drop(object);
     }
 
-    /// Calls a method of the lock's class, as `with` does.
-    fn call(&self, method: &str, exception: &[()]) -> Result<(), CallError> {
+    /// Calls a method of the lock's class, as `with` does; an error has the `name`.
+    fn call(&self, method: &str, exception: &[()], name: &'static str) -> Result<(), CallError> {
         let called = try_attach(|py| {
             let Some(lock) = current(py, &self.0) else {
                 return Err(use_after_free(py, "the queue_lock of the device was collected"));
@@ -72,17 +72,17 @@ impl OwnersLock {
         let called = called.map_or_else(|| Err(None), |called| called.map_err(Some));
         called.map_err(|raised| {
             keep_raised(raised);
-            DeviceError::Other(UNKNOWN).of(QUEUE_LOCK)
+            DeviceError::Other(UNKNOWN).of(name)
         })
     }
 }
 
 impl QueueLock for OwnersLock {
     fn lock(&self) -> Result<(), CallError> {
-        self.call("__enter__", &[])
+        self.call("__enter__", &[], QUEUE_LOCK)
     }
 
     fn unlock(&self) -> Result<(), CallError> {
-        self.call("__exit__", &[(); 3])
+        self.call("__exit__", &[(); 3], QUEUE_UNLOCK)
     }
 }

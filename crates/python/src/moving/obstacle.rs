@@ -6,6 +6,7 @@ use ash::vk::QueueFlags;
 use vkmem_vulkan::ResourceHandle;
 use vkmem_vulkan::kept_info::KeptInfo;
 
+use super::by_host;
 use crate::lifetime::ownership::Resource;
 
 /// Why a resource does not move, for the counts of a defragmentation.
@@ -21,7 +22,8 @@ pub enum Obstacle {
     Aliased,
     /// Somebody has its device address.
     DeviceAddress,
-    /// The device's queue cannot copy it: there is none, or it has no `GRAPHICS`.
+    /// The device's queue cannot copy it: it has no `GRAPHICS`; or there is none, and the host cannot copy it
+    /// either.
     Queue,
     /// It slides through other memory, for which there is no room.
     NoRoom,
@@ -29,13 +31,14 @@ pub enum Obstacle {
     Ended,
 }
 
-/// Whether the device's own queue copies what is in a resource.
+/// Whether the device's own queue, or the host, copies what is in a resource.
 fn can_copy(resource: &Resource, kept: &KeptInfo) -> bool {
-    let driver = resource.allocator.device_allocator.driver();
-    let flags = driver.queue_flags();
+    let Some(flags) = by_host::queue_flags(&resource.allocator) else {
+        return by_host::is_moved_by_host(resource);
+    };
     match kept {
         KeptInfo::Image(image) if image.needs_graphics() => flags.contains(QueueFlags::GRAPHICS),
-        _ => !flags.is_empty(),
+        _ => true,
     }
 }
 

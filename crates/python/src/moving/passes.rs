@@ -1,36 +1,25 @@
-//! `vk_mem.Defragmentation`, its passes and their moves.
+//! `vk_mem.Defragmentation` and its passes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use ash::vk;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_engine::{AllocationId, DefragmentationStatistics, Move};
+use vkmem_engine::{AllocationId, DefragmentationStatistics};
 use vkmem_vulkan::ResourceHandle;
-use vkmem_vulkan::kept_info::{KeptBuffer, KeptImage, KeptInfo};
 
-use super::callbacks::location;
+use super::moves::{COPY, DESTROY, DefragmentationMove};
 use super::protocol::{Outcome, ProtocolRun, can_move};
 use super::run::{Figures, statistics};
 use crate::arguments::callback::{Callback, current, exchange};
-use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
-use crate::arguments::numbers::{MOVE_OPERATION, of_class};
-use crate::errors::{IntoPyResult, invalid, use_after_free};
+use crate::errors::{invalid, use_after_free};
 use crate::interpreter::without_gil;
-use crate::lifetime::location::Location;
 use crate::lifetime::ownership::AllocatorState;
 use crate::objects::resource::ResourceObject;
-use crate::package::unexpected_keyword;
 use crate::process::forks::in_one_process;
-
-/// Names of `MoveOutcome`, in VMA's order.
-const OPERATIONS: [&str; 3] = ["copy", "ignore", "destroy"];
-const COPY: u8 = 0;
-const DESTROY: u8 = 2;
 
 /// Resources by the ids of their memory, that the caller lets move.
 type Given = HashMap<AllocationId, Py<ResourceObject>>;
@@ -55,26 +44,8 @@ pub struct Defragmentation {
 /// The moves of one pass (`VmaDefragmentationPassMoveInfo`).
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct DefragmentationPass {
-    moves: Vec<Py<DefragmentationMove>>,
-    has_ended: AtomicBool,
-}
-
-/// A move that the caller makes (`VmaDefragmentationMove`): of a `Buffer`, an `Image` or an `Allocation`, to
-/// memory that is reserved for it.
-#[pyclass(module = "vk_mem", frozen, weakref)]
-pub struct DefragmentationMove {
-    allocator: Arc<AllocatorState>,
-    run: Arc<ProtocolRun>,
-    plan: Move,
-    object: Py<ResourceObject>,
-    operation: AtomicU8,
-    has_ended: AtomicBool,
-}
-
-/// The memory that a `DefragmentationMove` moves to (`VmaDefragmentationMove::dstTmpAllocation`).
-#[pyclass(module = "vk_mem", frozen, weakref)]
-pub struct DefragmentationDestination {
-    of: Py<DefragmentationMove>,
+    pub(super) moves: Vec<Py<DefragmentationMove>>,
+    pub(super) has_ended: AtomicBool,
 }
 
 impl Defragmentation {
@@ -124,15 +95,8 @@ impl Defragmentation {
                 self.run.cancel(py, allocator, &plan);
                 continue;
             };
-            let it = DefragmentationMove {
-                allocator: allocator.clone(),
-                run: self.run.clone(),
-                plan,
-                object,
-                operation: AtomicU8::new(COPY),
-                has_ended: AtomicBool::new(false),
-            };
-            made.push(Py::new(py, it)?);
+            let (allocator, run) = (allocator.clone(), self.run.clone());
+            made.push(Py::new(py, DefragmentationMove::new(allocator, run, plan, object))?);
         }
         Ok(made)
     }
@@ -151,12 +115,12 @@ impl Defragmentation {
     }
 
     fn end_move(&self, py: Python<'_>, it: &DefragmentationMove) -> PyResult<()> {
-        if it.has_ended.swap(true, Ordering::Relaxed) {
+        if !it.end() {
             return Ok(());
         }
         let (run, allocator) = (&self.run, &self.allocator);
         let resource = &it.object.get().resource;
-        match it.operation.load(Ordering::Relaxed) {
+        match it.operation_number() {
             COPY => {
                 let has_handle = run.handle_of(it.plan.destination.id).is_some();
                 let is_memory = resource.handle() == ResourceHandle::Memory;
@@ -172,6 +136,7 @@ impl Defragmentation {
                 }
                 match run.commit(py, allocator, &it.plan, resource)? {
                     Outcome::Moved => {
+                        it.leave_layout();
                         let mut given = self.given.lock();
                         let object = given.remove(&it.plan.source.id);
                         if let Some(object) = object {
@@ -197,7 +162,7 @@ impl Defragmentation {
         let open = self.open.lock().take();
         if let Some(open) = open {
             for it in &open.get().moves {
-                if !it.get().has_ended.swap(true, Ordering::Relaxed) {
+                if it.get().end() {
                     self.run.cancel(py, &self.allocator, &it.get().plan);
                 }
             }
@@ -325,180 +290,5 @@ impl DefragmentationPass {
 
     fn __repr__(&self) -> String {
         format!("<vk_mem.DefragmentationPass of {} moves>", self.moves.len())
-    }
-}
-
-impl DefragmentationMove {
-    fn check_open(&self, py: Python<'_>) -> PyResult<()> {
-        if self.has_ended.load(Ordering::Relaxed) || self.run.has_ended() {
-            return Err(use_after_free(py, "the pass of the move has ended"));
-        }
-        Ok(())
-    }
-
-    fn create(&self, py: Python<'_>, kept: &KeptInfo) -> PyResult<u64> {
-        let _inside = self.allocator.enter(py)?;
-        self.check_open(py)?;
-        let resource = &self.object.get().resource;
-        let made = self.run.create_handle(py, &self.allocator, &self.plan, kept, resource.handle());
-        made.or_raise(py).map(ResourceHandle::raw)
-    }
-
-    fn wrong(&self, py: Python<'_>, class: &str) -> PyErr {
-        let what = self.object.get().resource.describe();
-        invalid(py, format!("{what} is no {class}"))
-    }
-}
-
-#[pymethods]
-impl DefragmentationMove {
-    /// The `Buffer`, `Image` or `Allocation` that moves.
-    #[getter]
-    fn resource(&self, py: Python<'_>) -> Py<ResourceObject> {
-        self.object.clone_ref(py)
-    }
-
-    /// What happens to it at the end of the pass: "copy" (the default: it has the new handle and place, and what
-    /// it had is destroyed), "ignore" (it stays) or "destroy" (it is destroyed). May be set to a `DefragmentationMoveOperation` as well.
-    #[getter]
-    fn operation(&self) -> &'static str {
-        OPERATIONS[usize::from(self.operation.load(Ordering::Relaxed))]
-    }
-
-    #[setter]
-    fn set_operation(&self, py: Python<'_>, operation: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.check_open(py)?;
-        let number = of_class(operation, "operation", &MOVE_OPERATION)?;
-        if number as usize >= OPERATIONS.len() {
-            let why = format!("operation is {number}; it must be 'copy', 'ignore' or 'destroy'");
-            return Err(invalid(py, why));
-        }
-        self.operation.store(number as u8, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Where it is, as a `Location`.
-    #[getter]
-    fn source<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        location(py, &Location { handle: ResourceHandle::Memory, allocation: self.plan.source })
-    }
-
-    /// Where it is to be, a `DefragmentationDestination`.
-    #[getter]
-    fn destination(slf: &Bound<'_, Self>) -> DefragmentationDestination {
-        DefragmentationDestination { of: slf.clone().unbind() }
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.object)
-    }
-
-    fn __repr__(&self) -> String {
-        let what = self.object.get().resource.describe();
-        format!("<vk_mem.DefragmentationMove of {what}, '{}'>", self.operation())
-    }
-}
-
-#[pymethods]
-impl DefragmentationDestination {
-    /// The `VkDeviceMemory`.
-    #[getter]
-    fn device_memory(&self) -> u64 {
-        self.of.get().plan.destination.memory.0
-    }
-
-    /// Offset in it, in bytes.
-    #[getter]
-    fn offset(&self) -> u64 {
-        self.of.get().plan.destination.offset
-    }
-
-    /// Size in bytes.
-    #[getter]
-    fn size(&self) -> u64 {
-        self.of.get().plan.destination.size
-    }
-
-    /// Creates the `VkBuffer` that the buffer has from the end of the pass on, bound to the destination, and
-    /// returns it, to be copied to. A movable buffer needs no arguments; any other those of `create_buffer` that
-    /// describe a buffer, which have to be those that it was created with.
-    ///
-    /// Raises `InvalidArgumentError` if it does not fit the destination, or there is one already, and
-    /// `UseAfterFreeError` after the end of the pass.
-    #[pyo3(signature = (size = None, buffer_usage = None, **keywords))]
-    fn create_buffer(
-        &self,
-        py: Python<'_>,
-        size: Option<&Bound<'_, PyAny>>,
-        buffer_usage: Option<&Bound<'_, PyAny>>,
-        keywords: Option<&Bound<'_, pyo3::types::PyDict>>,
-    ) -> PyResult<u64> {
-        let of = self.of.get();
-        let resource = &of.object.get().resource;
-        if !matches!(resource.handle(), ResourceHandle::Buffer(_)) {
-            return Err(of.wrong(py, "buffer"));
-        }
-        if let Some(movable) = resource.movable()
-            && size.is_none()
-            && keywords.is_none()
-        {
-            return of.create(py, &movable.kept);
-        }
-        let mut common = CommonKeywords::default();
-        for (key, value) in keywords.into_iter().flat_map(|it| it.iter()) {
-            let key: String = key.extract()?;
-            if !common.take(&key, &value)? {
-                return Err(unexpected_keyword(py, "create_buffer", &key));
-            }
-        }
-        let built = create_info::buffer(py, size, buffer_usage, common)?;
-        // SAFETY: created here, or a struct of the caller that interop has checked.
-        let kept = unsafe { KeptBuffer::of(&built.info) };
-        of.create(py, &KeptInfo::Buffer(kept.map_err(|why| invalid(py, why))?))
-    }
-
-    /// Creates the `VkImage` that the image has from the end of the pass on, in layout UNDEFINED; see
-    /// `create_buffer`.
-    #[pyo3(signature = (format = None, extent = None, image_usage = None, **keywords))]
-    fn create_image(
-        &self,
-        py: Python<'_>,
-        format: Option<&Bound<'_, PyAny>>,
-        extent: Option<&Bound<'_, PyAny>>,
-        image_usage: Option<&Bound<'_, PyAny>>,
-        keywords: Option<&Bound<'_, pyo3::types::PyDict>>,
-    ) -> PyResult<u64> {
-        let of = self.of.get();
-        let resource = &of.object.get().resource;
-        if !matches!(resource.handle(), ResourceHandle::Image(_)) {
-            return Err(of.wrong(py, "image"));
-        }
-        if let Some(movable) = resource.movable()
-            && format.is_none()
-            && keywords.is_none()
-        {
-            return of.create(py, &movable.kept);
-        }
-        let mut image = ImageKeywords::default();
-        for (key, value) in keywords.into_iter().flat_map(|it| it.iter()) {
-            let key: String = key.extract()?;
-            if !image.take(&key, &value)? {
-                return Err(unexpected_keyword(py, "create_image", &key));
-            }
-        }
-        let built: create_info::Built<vk::ImageCreateInfo<'static>> =
-            create_info::image(py, [format, extent, image_usage], image)?;
-        // SAFETY: created here, or a struct of the caller that interop has checked.
-        let kept = unsafe { KeptImage::of(&built.info) };
-        of.create(py, &KeptInfo::Image(kept.map_err(|why| invalid(py, why))?))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.of)
-    }
-
-    fn __repr__(&self) -> String {
-        let place = &self.of.get().plan.destination;
-        format!("<vk_mem.DefragmentationDestination, {} bytes at {}>", place.size, place.offset)
     }
 }

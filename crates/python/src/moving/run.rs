@@ -116,10 +116,17 @@ impl Run {
             engine.commit_move(plan, of_plan)
         };
         let mut step = Step::default();
-        let made = step::run(py, allocator, &turn, apart, &self.freed, &mut commit)
-            .map(|made| step.add(made))
-            .and_then(|()| slide::run(py, allocator, &turn, slides, &self.freed, &mut commit))
-            .map(|made| step.add(made));
+        let mut made = step::run(py, allocator, &turn, apart, &self.freed, &mut commit);
+        if let Ok(apart) = &mut made
+            && apart.failure.is_none()
+        {
+            step.add(std::mem::take(apart));
+            made = slide::run(py, allocator, &turn, slides, &self.freed, &mut commit);
+        }
+        let made = made.and_then(|made| {
+            step.add(made);
+            step.failure.take().map_or(Ok(()), Err)
+        });
         drop(turn);
         if let Err(why) = made {
             // Those that were made have ended.

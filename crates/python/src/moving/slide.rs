@@ -12,11 +12,14 @@ use pyo3::prelude::*;
 use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationId, AllocationRequest, Error};
 use vkmem_engine::{AllocationCreateInfo, MemoryPropertyFlags, MemoryUsage, PoolKey};
 use vkmem_vulkan::kept_info::KeptInfo;
-use vkmem_vulkan::{Relocation, ResourceHandle, Submission, TransferCommand, layout_after};
+use vkmem_vulkan::{
+    Relocation, ResourceHandle, Submission, TransferCommand, has_run, layout_after,
+};
 
+use super::by_host::{HostCopies, is_moved_by_host};
 use super::mover::{FreedCounts, Mover};
 use super::obstacle::Obstacle;
-use super::step::{Commit, Frozen, Planned, Step, freeze, relocation, swap};
+use super::step::{Commit, Copied, Frozen, Planned, Step, freeze, relocation, swap};
 use crate::errors::to_py;
 use crate::interpreter::detach;
 use crate::lifetime::movable::MoveTurn;
@@ -31,6 +34,8 @@ enum Route {
     Direct,
     /// Through memory of its own.
     Through(Allocation),
+    /// All at once, by the host.
+    ByHost,
 }
 
 /// Whether slides are possible: they leave nothing that a frame in flight could read.
@@ -71,6 +76,9 @@ pub fn request_like(resource: &Resource) -> Option<AllocationRequest> {
 fn route(allocator: &AllocatorState, it: &Planned) -> Result<Route, Error> {
     let resource = &it.resource;
     let now = resource.allocation();
+    if is_moved_by_host(resource) {
+        return Ok(Route::ByHost);
+    }
     let is_direct = match resource.handle() {
         ResourceHandle::Image(_) => {
             resource.movable_layout().is_none_or(|it| it.get() == ImageLayout::UNDEFINED)
@@ -138,7 +146,8 @@ pub fn run(
     }
     let frozen = Frozen { py, planned: &ready, moved: Vec::new() };
     let copied = detach(py, || create_and_copy(allocator, &ready, &routes));
-    let handles = copied.map_err(|error| to_py(py, &error))?;
+    let Copied { handles, failure, .. } = copied.map_err(|error| to_py(py, &error))?;
+    step.failure = failure.map(|error| to_py(py, &error));
     let in_place = "what is frozen is neither freed nor mapped";
     let places: Vec<_> = ready.iter().map(|it| Some(commit(it).expect(in_place))).collect();
     swap(py, allocator, &ready, &handles, &places, &mut step);
@@ -157,13 +166,13 @@ fn create_and_copy(
     allocator: &AllocatorState,
     ready: &[Planned],
     routes: &[Route],
-) -> Result<Vec<ResourceHandle>, Error> {
+) -> Result<Copied, Error> {
     let relocations: Vec<Relocation<'_>> = ready.iter().filter_map(relocation).collect();
     let detours: Vec<Relocation<'_>> = relocations
         .iter()
         .zip(routes)
         .filter_map(|(it, route)| match route {
-            Route::Direct => None,
+            Route::Direct | Route::ByHost => None,
             Route::Through(memory) => Some(Relocation { destination: *memory, ..*it }),
         })
         .collect();
@@ -191,16 +200,22 @@ fn create_and_copy(
             let rest = Relocation { source: *between, layout: layout_after(it.layout), ..*it };
             rest.add_copies(*handle, &mut commands);
             commands.push(TransferCommand::Barrier);
-        } else {
+        } else if let Route::Direct = routes[at] {
             let distance = ready[at].resource.allocation().offset - it.destination.offset;
             add_pieces(it, *handle, distance, &mut commands);
         }
     }
-    let copied = copy_now(allocator, &commands);
+    let by_host = ready.iter().zip(routes).filter(|(_, route)| matches!(route, Route::ByHost));
+    let by_host = by_host.map(|(it, _)| (&*it.resource, &it.destination));
+    let copied = HostCopies::prepare(allocator, true, by_host).and_then(|by_host| {
+        let failure = copy_now(allocator, &commands)?;
+        // The old places are overwritten: from here on the new ones it is.
+        Ok(failure.or(by_host.run().err()))
+    });
     // SAFETY: created here, and the copies have ended or were not submitted.
     unsafe { device_allocator.destroy_handles(&between) };
     match copied {
-        Ok(()) => Ok(handles),
+        Ok(failure) => Ok(Copied { handles, submission: Submission::NONE, failure }),
         Err(error) => {
             // SAFETY: as above.
             unsafe { device_allocator.destroy_handles(&handles) };
@@ -237,15 +252,18 @@ fn add_pieces(
     }
 }
 
-/// Submits commands and waits until the device has done them.
-fn copy_now(allocator: &AllocatorState, commands: &[TransferCommand]) -> Result<(), Error> {
+/// Submits commands and waits until the device has done them; returns an error after that.
+fn copy_now(
+    allocator: &AllocatorState,
+    commands: &[TransferCommand],
+) -> Result<Option<Error>, Error> {
     if commands.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let driver = allocator.device_allocator.driver();
     // SAFETY: nothing uses the resources, as they are closed, and all of it stays until the submission has ended.
-    let submission = unsafe { driver.submit(commands)? };
+    let (submission, failure) = has_run(unsafe { driver.submit(commands) })?;
     // An error says that nothing runs any more: the old place was overwritten, so the new one it is.
     while !driver.wait(submission, u64::MAX).unwrap_or(true) {}
-    Ok(())
+    Ok(failure.map(Error::from))
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use ash::vk::ImageLayout;
 use pyo3::prelude::*;
 use vkmem_engine::{Allocation, Error};
-use vkmem_vulkan::{Relocation, ResourceHandle, Submission, layout_after};
+use vkmem_vulkan::{Relocation, ResourceHandle, Submission, has_run, layout_after};
 
+use super::by_host::{HostCopies, is_moved_by_host};
 use super::mover::{FreedCounts, Left, Mover};
 use super::obstacle::Obstacle;
 use crate::errors::to_py;
@@ -56,6 +57,9 @@ pub struct Step {
     pub moved: Vec<Moved>,
     /// What has not, and why.
     pub stayed: Vec<(Planned, Obstacle)>,
+    /// An error after the contents were copied, such as that of a queue lock that could not be unlocked: what has
+    /// moved has moved.
+    pub failure: Option<PyErr>,
 }
 
 impl Step {
@@ -63,6 +67,7 @@ impl Step {
     pub fn add(&mut self, other: Self) {
         self.moved.extend(other.moved);
         self.stayed.extend(other.stayed);
+        self.failure = self.failure.take().or(other.failure);
     }
 }
 
@@ -121,7 +126,8 @@ pub fn run(
         return Ok(step);
     }
     let submitted = detach(py, || create_and_copy(allocator, &ready));
-    let (handles, submission) = submitted.map_err(|error| to_py(py, &error))?;
+    let Copied { handles, submission, failure } = submitted.map_err(|error| to_py(py, &error))?;
+    step.failure = failure.map(|error| to_py(py, &error));
     let places: Vec<Option<Allocation>> = ready.iter().map(|it| commit(it).ok()).collect();
     swap(py, allocator, &ready, &handles, &places, &mut step);
     let told: Vec<_> = step.moved.iter().map(|it| (it.before.handle, it.after.handle)).collect();
@@ -169,26 +175,40 @@ pub(super) fn relocation(it: &Planned) -> Option<Relocation<'_>> {
     })
 }
 
+/// New handles, and what copies to them.
+pub(super) struct Copied {
+    pub handles: Vec<ResourceHandle>,
+    pub submission: Submission,
+    /// An error after the copies: they have been made.
+    pub failure: Option<Error>,
+}
+
 /// Creates the new handles, and submits the copies to them.
-fn create_and_copy(
-    allocator: &AllocatorState,
-    ready: &[Planned],
-) -> Result<(Vec<ResourceHandle>, Submission), Error> {
+fn create_and_copy(allocator: &AllocatorState, ready: &[Planned]) -> Result<Copied, Error> {
     let relocations: Vec<Relocation<'_>> = ready.iter().filter_map(relocation).collect();
     let device_allocator = &allocator.device_allocator;
+    let by_host: Vec<bool> = ready.iter().map(|it| is_moved_by_host(&it.resource)).collect();
+    let of_host = ready.iter().zip(&by_host).filter(|(_, by_host)| **by_host);
+    let of_host = of_host.map(|(it, _)| (&*it.resource, &it.destination));
+    HostCopies::prepare(allocator, false, of_host)?.run()?;
     // SAFETY: the destinations were allocated for this, and nothing else knows them.
     let handles = unsafe { device_allocator.recreate(&relocations)? };
     let mut commands = Vec::new();
-    for (relocation, handle) in relocations.iter().zip(&handles) {
+    for ((relocation, handle), _) in
+        relocations.iter().zip(&handles).zip(&by_host).filter(|(_, by_host)| !**by_host)
+    {
         relocation.add_copies(*handle, &mut commands);
     }
     if commands.is_empty() {
-        return Ok((handles, Submission::NONE));
+        return Ok(Copied { handles, submission: Submission::NONE, failure: None });
     }
     // SAFETY: nothing uses the resources, as they are closed, and both places stay until the submission has
     // ended.
-    match unsafe { device_allocator.driver().submit(&commands) } {
-        Ok(submission) => Ok((handles, submission)),
+    let submitted = unsafe { device_allocator.driver().submit(&commands) };
+    match has_run(submitted) {
+        Ok((submission, failure)) => {
+            Ok(Copied { handles, submission, failure: failure.map(Error::from) })
+        }
         Err(error) => {
             // SAFETY: nothing was submitted, or has ended.
             unsafe { device_allocator.destroy_handles(&handles) };

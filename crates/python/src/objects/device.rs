@@ -31,8 +31,9 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn new(driver: Arc<dyn Driver>, is_owned: bool) -> Self {
-        Self { core: Arc::new(DeviceCore::new(driver, is_owned, [None, None], [None, None])) }
+    /// A simulated one, and the lock of its queue.
+    pub fn simulated(driver: Arc<dyn Driver>, lock: Option<Arc<OwnersLock>>) -> Self {
+        Self { core: Arc::new(DeviceCore::new(driver, true, [lock, None], [None, None])) }
     }
 }
 

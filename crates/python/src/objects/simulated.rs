@@ -11,7 +11,7 @@ use vkmem_engine::{
     Call, DeviceError, DeviceMemory, DeviceType, MemoryHeapFlags, MemoryPropertyFlags,
     SimulatedDevice as EngineDevice, profile_info, simulated_info,
 };
-use vkmem_vulkan::{Completion, Driver, SimulatedDriver};
+use vkmem_vulkan::{Completion, Driver, QueueLock, SimulatedDriver};
 
 use super::device::Device;
 use crate::arguments::iterables;
@@ -23,6 +23,7 @@ use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::DeviceCore;
+use crate::lifetime::queue_lock::OwnersLock;
 
 /// A device that needs no driver and behaves like an existing GPU, or like one that is described.
 ///
@@ -50,7 +51,9 @@ use crate::lifetime::ownership::DeviceCore;
 /// "discrete-8gib" and "discrete-8gib-bar" have one otherwise, whose family copies buffers and, but for the last,
 /// images.
 ///
-/// `queue_flags` (`QueueFlags`) are what the queue of the device can do; everything without them.
+/// `queue_flags` (`QueueFlags`) are what the queue of the device can do; everything without them. With 0 the device
+/// has no queue, as one that was wrapped without. `queue_lock` is a context manager that is entered around each
+/// submission of this library, as that of `Device.wrap`.
 ///
 /// Raises `InvalidArgumentError` for a device that violates Vulkan's limits, such as a page size that is not
 /// a power of two.
@@ -143,7 +146,7 @@ impl SimulatedDevice {
         profile = None, *, heaps = None, types = None, device_type = None,
         buffer_image_granularity = None, non_coherent_atom_size = None,
         max_memory_allocation_count = None, max_memory_allocation_size = None, transfer_queue = None,
-        queue_flags = None
+        queue_flags = None, queue_lock = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -158,6 +161,7 @@ impl SimulatedDevice {
         max_memory_allocation_size: Option<&Bound<'_, PyAny>>,
         transfer_queue: Option<bool>,
         queue_flags: Option<&Bound<'_, PyAny>>,
+        queue_lock: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let profile = profile.as_ref().map(|text| text.0.as_str());
         let profile = match (profile, heaps, types) {
@@ -220,8 +224,10 @@ impl SimulatedDevice {
             let flags = of_class(flags, "queue_flags", &QUEUE_FLAGS)?;
             driver.set_queue_flags(vk::QueueFlags::from_raw(flags));
         }
+        let lock = queue_lock.map(OwnersLock::new).transpose()?;
+        let driver = driver.with_queue_lock(lock.clone().map(|lock| lock as Arc<dyn QueueLock>));
         let driver = Arc::new(driver);
-        let device = Device::new(driver.clone(), true);
+        let device = Device::simulated(driver.clone(), lock);
         let core = device.core.clone();
         Ok(PyClassInitializer::from(device).add_subclass(Self { driver, core }))
     }

@@ -3,18 +3,17 @@
 use ash::vk::{self, Handle};
 use pyo3::prelude::*;
 use vkmem_engine::Error;
-use vkmem_vulkan::{Driver, TransferCommand};
+use vkmem_vulkan::TransferCommand;
 
 use super::simulated::SimulatedDevice;
-use crate::arguments::numbers::{unsigned, unsigned_32, unsigned_or_zero};
+use crate::arguments::numbers::{live_handle, unsigned, unsigned_32, unsigned_or_zero};
 use crate::errors::IntoPyResult;
 use crate::interpreter::detach;
 
 impl SimulatedDevice {
     fn submit(&self, py: Python<'_>, command: TransferCommand) -> PyResult<()> {
         let driver = self.driver(py)?;
-        // SAFETY: a simulated driver looks up each handle, and reports one that is not live.
-        let submitted = detach(py, || unsafe { driver.submit(&[command]) });
+        let submitted = detach(py, || driver.submit_as_owner(&[command]));
         submitted.map(drop).map_err(Error::from).or_raise(py)
     }
 }
@@ -41,6 +40,25 @@ impl SimulatedDevice {
             value: value.map_or(Ok(0), |value| unsigned_32(value, "value"))?,
         };
         self.submit(py, command)
+    }
+
+    /// Begins a command buffer that is submitted once, for `DefragmentationPass.record`; returns its handle.
+    fn begin_command_buffer(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.driver(py)?.begin_command_buffer().as_raw())
+    }
+
+    /// Ends a command buffer of `begin_command_buffer` and submits it (`vkQueueSubmit`), as a program does; does not
+    /// wait. The handle is gone then. What Vulkan forbids is among the `violations`; raises `VkMemError` if
+    /// something could not be carried out.
+    fn submit_command_buffer(
+        &self,
+        py: Python<'_>,
+        command_buffer: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let buffer = live_handle(command_buffer, "VkCommandBuffer", "command_buffer")?;
+        let driver = self.driver(py)?;
+        let submit = || driver.submit_command_buffer(vk::CommandBuffer::from_raw(buffer));
+        detach(py, submit).map(drop).map_err(Error::from).or_raise(py)
     }
 
     /// Submits a copy (`vkCmdCopyBuffer`) between buffers by their handles, as `submit_fill` does. Offsets and

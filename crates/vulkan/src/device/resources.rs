@@ -6,6 +6,7 @@ use ash::vk::{self, Handle};
 use vkmem_engine::{CallError, DeviceError, MemoryHandle, MemoryRequirements};
 
 use crate::device::logical::{check, memory};
+use crate::device::transfer_commands::Recorder;
 use crate::device::vulkan_device::VulkanDevice;
 use crate::driver::chain::has_explicit_drm_modifier;
 use crate::driver::contract::{DeviceHandles, Driver};
@@ -374,6 +375,17 @@ impl Driver for VulkanDevice {
         // SAFETY: the caller guarantees valid resources, and that the owner of a wrapped queue does not
         // use it meanwhile.
         unsafe { self.submissions.submit(&self.logical, commands) }
+    }
+
+    unsafe fn record(
+        &self,
+        command_buffer: vk::CommandBuffer,
+        commands: &[TransferCommand],
+    ) -> Result<(), CallError> {
+        let recorder = Recorder { device: &self.logical, buffer: command_buffer };
+        // SAFETY: the caller guarantees a recording command buffer, valid resources and their layouts.
+        unsafe { recorder.record(commands) };
+        Ok(())
     }
 
     fn transfer_queue(&self) -> Option<TransferQueue> {

@@ -192,12 +192,21 @@ impl Submissions {
         let submitted = self.submit_slot(device, slot, semaphore);
         let unlocked = self.unlock_owner();
         let number = submitted?;
-        if let Err(error) = unlocked {
-            // The caller does not get the number, so it cannot wait.
-            while !self.wait(device, Submission(number), u64::MAX)? {}
-            return Err(error);
+        self.or_ended(device, Submission(number), unlocked)
+    }
+
+    /// Returns a submission; or waits for it after an error of unlocking, with which the caller does not get it. A
+    /// wait that fails says that nothing runs any more.
+    pub(super) fn or_ended(
+        &self,
+        device: &LogicalDevice,
+        submission: Submission,
+        unlocked: Result<(), CallError>,
+    ) -> Result<Submission, CallError> {
+        if unlocked.is_err() {
+            while !self.wait(device, submission, u64::MAX).unwrap_or(true) {}
         }
-        Ok(Submission(number))
+        unlocked.map(|()| submission)
     }
 
     pub(super) fn lock_owner(&self) -> Result<(), CallError> {

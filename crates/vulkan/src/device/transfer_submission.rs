@@ -157,13 +157,7 @@ impl Submissions {
         let submitted = self.submit_parts(device, second, slot, timeline, &ownership);
         let unlocked = second.unlock_owner(main_lock);
         let unlocked = self.unlock_owner().and(unlocked);
-        let number = submitted?;
-        if let Err(error) = unlocked {
-            // The caller does not get the number, so it cannot wait.
-            while !self.wait(device, Submission(number), u64::MAX)? {}
-            return Err(error);
-        }
-        Ok(Submission(number))
+        self.or_ended(device, Submission(submitted?), unlocked)
     }
 
     /// Submits the three parts. The locks of the owners are held.

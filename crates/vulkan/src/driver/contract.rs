@@ -296,12 +296,30 @@ pub trait Driver: DeviceMemory {
     ///
     /// # Errors
     /// `FeatureNotPresent` for a device without a queue; those of the driver calls. After an error, nothing was
-    /// submitted, or the submission has ended.
+    /// submitted, or the submission has ended: after one of [`QUEUE_UNLOCK`](crate::QUEUE_UNLOCK) its commands
+    /// have run ([`has_run`](crate::has_run)).
     ///
     /// # Safety
     /// See the trait; ranges lie inside their resources, which are live and not used by anything else until
     /// [`wait`](Self::wait) has returned true or an error for the submission.
     unsafe fn submit(&self, commands: &[TransferCommand]) -> Result<Submission, CallError>;
+
+    /// Writes commands into a command buffer of the caller, between a barrier against all that comes before them on
+    /// its queue and one that makes their results visible to all that comes after, and to the host once they have
+    /// ended. Makes no call that waits.
+    ///
+    /// # Errors
+    /// A simulated device knows which command buffers are being recorded.
+    ///
+    /// # Safety
+    /// See the trait; the command buffer is of this device and in the recording state, outside of a render pass,
+    /// its family can carry out the commands and owns the resources, and no other thread uses its pool. When it
+    /// runs, the resources are live, and the images in the layouts that the commands name.
+    unsafe fn record(
+        &self,
+        command_buffer: vk::CommandBuffer,
+        commands: &[TransferCommand],
+    ) -> Result<(), CallError>;
 
     /// Returns the second queue, if there is one, for copies beside the work of the main one.
     fn transfer_queue(&self) -> Option<TransferQueue> {

@@ -240,6 +240,11 @@ impl KeptImage {
         self.initial_layout
     }
 
+    /// The number of samples of a texel.
+    pub fn samples(&self) -> vk::SampleCountFlags {
+        self.samples
+    }
+
     /// Whether only a queue with `GRAPHICS` copies it.
     pub fn needs_graphics(&self) -> bool {
         self.samples != vk::SampleCountFlags::TYPE_1

@@ -243,8 +243,25 @@ pub fn first_texels(buffer_offset: u64, extent: vk::Extent3D) -> vk::BufferImage
     }
 }
 
-/// The name of a [`QueueLock`] in errors, in place of the name of a driver call.
+/// The name of [`QueueLock::lock`] in errors, in place of the name of a driver call: nothing was submitted.
 pub const QUEUE_LOCK: &str = "queue_lock";
+/// The name of [`QueueLock::unlock`] in errors: the commands were submitted, and have ended by then.
+pub const QUEUE_UNLOCK: &str = "queue_lock (unlock)";
+
+/// Takes an error of [`QUEUE_UNLOCK`] apart from the outcome of a submission, whose commands have run: they have
+/// ended, as [`Submission::NONE`].
+///
+/// # Errors
+/// All others: nothing has run.
+pub fn has_run(
+    outcome: Result<Submission, CallError>,
+) -> Result<(Submission, Option<CallError>), CallError> {
+    match outcome {
+        Ok(submission) => Ok((submission, None)),
+        Err(error) if error.call == QUEUE_UNLOCK => Ok((Submission::NONE, Some(error))),
+        Err(error) => Err(error),
+    }
+}
 
 /// The lock of the other code that submits to the queue of a wrapped device.
 ///
@@ -254,6 +271,7 @@ pub trait QueueLock: Debug + Send + Sync {
     /// Locks it. On an error, of [`QUEUE_LOCK`], it is not locked, and nothing is submitted.
     fn lock(&self) -> Result<(), CallError>;
 
-    /// Unlocks it. Called after each `lock` that succeeded.
+    /// Unlocks it. Called after each `lock` that succeeded. On an error, of [`QUEUE_UNLOCK`], what was submitted
+    /// meanwhile is waited for, and has run.
     fn unlock(&self) -> Result<(), CallError>;
 }

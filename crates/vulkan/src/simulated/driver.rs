@@ -25,9 +25,10 @@ use crate::driver::format;
 use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::resource_handle::ResourceHandle;
-use crate::driver::submission::{Submission, TransferCommand};
+use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::driver::transfer_queue::TransferQueue;
 use crate::instance::extensions;
+use crate::simulated::command_buffers::CommandBuffers;
 use crate::simulated::features::features;
 use crate::simulated::pending::{Completion, Submissions};
 use crate::simulated::registry;
@@ -74,6 +75,8 @@ pub struct SimulatedDriver {
     pub(super) images: Table<ImageShape>,
     pub(super) submissions: Submissions,
     pub(super) second_queue: Option<TransferQueue>,
+    pub(super) owners_lock: Option<Arc<dyn QueueLock>>,
+    pub(super) command_buffers: CommandBuffers,
 }
 
 impl SimulatedDriver {
@@ -101,6 +104,8 @@ impl SimulatedDriver {
             images: Mutex::new(Resources::new(IMAGE_TAG)),
             submissions: Submissions::default(),
             second_queue: None,
+            owners_lock: None,
+            command_buffers: CommandBuffers::default(),
         }
     }
 
@@ -713,7 +718,15 @@ impl Driver for SimulatedDriver {
     }
 
     unsafe fn submit(&self, commands: &[TransferCommand]) -> Result<Submission, CallError> {
-        self.submit_commands(commands)
+        self.under_owners_lock(|| self.submit_commands(commands))
+    }
+
+    unsafe fn record(
+        &self,
+        command_buffer: vk::CommandBuffer,
+        commands: &[TransferCommand],
+    ) -> Result<(), CallError> {
+        self.record_into(command_buffer, commands)
     }
 
     fn transfer_queue(&self) -> Option<TransferQueue> {
@@ -725,10 +738,10 @@ impl Driver for SimulatedDriver {
         commands: &[TransferCommand],
         exclusive: &[ResourceHandle],
     ) -> Result<Submission, CallError> {
-        match self.second_queue {
+        self.under_owners_lock(|| match self.second_queue {
             Some(queue) if queue.can_do_all(commands) => self.submit_to_second(commands, exclusive),
             _ => self.submit_commands(commands),
-        }
+        })
     }
 
     fn wait(&self, submission: Submission, timeout_ns: u64) -> Result<bool, CallError> {

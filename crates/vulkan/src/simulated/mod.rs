@@ -3,6 +3,7 @@
 mod blit;
 mod blit_rules;
 mod codec;
+mod command_buffers;
 mod discard;
 pub(crate) mod driver;
 mod external;

@@ -2,15 +2,49 @@
 
 use std::time::{Duration, Instant};
 
+use std::sync::Arc;
+
 use vkmem_engine::words::bytes;
 use vkmem_engine::{Call, CallError, DeviceError, MemoryRange, VALIDATION_FAILED};
 
-use crate::driver::submission::{Submission, TransferCommand};
+use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::pending::{Completion, Pending, State};
 use crate::simulated::work::{Piece, Work};
 
 impl SimulatedDriver {
+    /// Gives the queue an owner with a lock, as that of a wrapped device.
+    #[must_use]
+    pub fn with_queue_lock(mut self, lock: Option<Arc<dyn QueueLock>>) -> Self {
+        self.owners_lock = lock;
+        self
+    }
+
+    /// Submits commands of the owner of the queue, who holds its lock if there is one.
+    ///
+    /// # Errors
+    /// Those of [`Driver::submit`](crate::Driver::submit).
+    pub fn submit_as_owner(&self, commands: &[TransferCommand]) -> Result<Submission, CallError> {
+        self.submit_commands(commands)
+    }
+
+    /// Submits under the lock of the owner of the queue.
+    pub(super) fn under_owners_lock(
+        &self,
+        submit: impl FnOnce() -> Result<Submission, CallError>,
+    ) -> Result<Submission, CallError> {
+        let Some(lock) = &self.owners_lock else { return submit() };
+        lock.lock()?;
+        let submitted = submit();
+        let unlocked = lock.unlock();
+        let submission = submitted?;
+        if unlocked.is_err() {
+            // The caller does not get the number, so it cannot wait.
+            while !self.wait_for(submission, u64::MAX).unwrap_or(true) {}
+        }
+        unlocked.map(|()| submission)
+    }
+
     /// Sets when later submissions are executed. `AtOnce` executes pending ones now, too.
     pub fn set_completion(&self, completion: Completion) {
         let mut state = self.submissions.state.lock();

@@ -7,7 +7,7 @@ use ash::vk;
 use vkmem_engine::{CallError, Error};
 
 use crate::driver::resource_handle::ResourceHandle;
-use crate::driver::submission::{LayoutChange, Submission, TransferCommand};
+use crate::driver::submission::{LayoutChange, Submission, TransferCommand, has_run};
 use crate::transfer::batch::Batch;
 use crate::transfer::image::{ImageCommand, ImagePart, MipChain, Touched};
 use crate::transfer::job::Job;
@@ -141,17 +141,22 @@ impl Batch {
         layouts.dedup_by_key(|it| Arc::as_ptr(it).addr());
         let address = |it: &Arc<TrackedLayout>| Arc::as_ptr(it).addr();
         let now = layouts.iter().map(|it| (address(it), it.begin())).collect();
-        let submitted =
-            self.with_layouts(now).and_then(|(commands, then)| Ok((submit(&commands)?, then)));
+        let (submitted, then) = match self.with_layouts(now) {
+            Ok((commands, then)) => {
+                let submitted = submit(&commands);
+                let then = has_run(submitted).map_or_else(|_| HashMap::new(), |_| then);
+                (submitted.map_err(Error::from), then)
+            }
+            Err(error) => (Err(error), HashMap::new()),
+        };
         for it in layouts {
-            let done = submitted.as_ref().ok();
-            let submission = done.map_or(Submission::NONE, |(submission, _)| *submission);
-            it.end(submission, done.and_then(|(_, then)| then.get(&address(it)).copied()));
+            let submission = submitted.as_ref().map_or(Submission::NONE, |it| *it);
+            it.end(submission, then.get(&address(it)).copied());
         }
         for it in self.images.all.iter().filter(|it| !it.reads) {
             it.image.layout.unrecord(1);
         }
-        submitted.map(|(submission, _)| submission)
+        submitted
     }
 }
 

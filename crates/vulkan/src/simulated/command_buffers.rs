@@ -1,0 +1,75 @@
+//! Command buffers of the program on a simulated device: what is recorded runs once they are submitted.
+
+use std::collections::HashMap;
+
+use ash::vk::{self, Handle};
+use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::{Call, CallError, VALIDATION_FAILED};
+
+use crate::driver::submission::{Submission, TransferCommand};
+use crate::simulated::driver::SimulatedDriver;
+
+/// Handles of command buffers spell "CMD" in their upper bytes.
+const TAG: u64 = 0x434D_4400_0000_0000;
+
+#[derive(Debug, Default)]
+struct State {
+    begun: u64,
+    /// What was recorded, by handle.
+    recording: HashMap<vk::CommandBuffer, Vec<TransferCommand>>,
+}
+
+/// The command buffers that are being recorded.
+#[derive(Debug, Default)]
+pub(super) struct CommandBuffers(Mutex<State, rank::SimulatedResources>);
+
+impl SimulatedDriver {
+    /// Begins a command buffer that is submitted once (`VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT`). Handles
+    /// are not reused.
+    pub fn begin_command_buffer(&self) -> vk::CommandBuffer {
+        let mut state = self.command_buffers.0.lock();
+        state.begun += 1;
+        let begun = vk::CommandBuffer::from_raw(TAG + state.begun);
+        state.recording.insert(begun, Vec::new());
+        begun
+    }
+
+    /// Ends and submits a command buffer as the owner of the queue does; the handle is gone.
+    ///
+    /// # Errors
+    /// Those of [`Driver::submit`](crate::Driver::submit); `VALIDATION_FAILED` if it is not being recorded.
+    pub fn submit_command_buffer(
+        &self,
+        buffer: vk::CommandBuffer,
+    ) -> Result<Submission, CallError> {
+        let recorded = self.command_buffers.0.lock().recording.remove(&buffer);
+        match recorded {
+            Some(commands) => self.submit_as_owner(&commands),
+            None => Err(self.refuse(buffer, "vkQueueSubmit")),
+        }
+    }
+
+    /// Implements [`Driver::record`](crate::Driver::record).
+    pub(super) fn record_into(
+        &self,
+        buffer: vk::CommandBuffer,
+        commands: &[TransferCommand],
+    ) -> Result<(), CallError> {
+        let mut state = self.command_buffers.0.lock();
+        let Some(recorded) = state.recording.get_mut(&buffer) else {
+            drop(state);
+            return Err(self.refuse(buffer, "vkCmdCopyBuffer"));
+        };
+        if !recorded.is_empty() {
+            recorded.push(TransferCommand::Barrier);
+        }
+        recorded.extend_from_slice(commands);
+        Ok(())
+    }
+
+    fn refuse(&self, buffer: vk::CommandBuffer, call: &'static str) -> CallError {
+        let what = format!("{:#x} is no command buffer that is being recorded", buffer.as_raw());
+        self.device.report_violation(Call::Submit, what);
+        VALIDATION_FAILED.of(call)
+    }
+}
