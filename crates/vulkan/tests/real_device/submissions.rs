@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use ash::vk;
 use vkmem_engine::{CallError, DeviceError, DeviceMemory, MemoryPropertyFlags};
 use vkmem_vulkan::{
-    Driver, LayoutChange, OpenOptions, QUEUE_LOCK, QueueLock, Submission, TransferCommand,
-    VulkanDevice, first_texels,
+    Driver, LayoutChange, OpenOptions, QUEUE_LOCK, QUEUE_UNLOCK, QueueLock, Submission,
+    TransferCommand, VulkanDevice, first_texels, has_run,
 };
 
 use crate::{HostBuffer, allocate, fill_and_copy, pattern, validated, with_device, wrap};
@@ -333,8 +333,10 @@ struct CountingLock {
     locked: AtomicU32,
     unlocked: AtomicU32,
     refuses: AtomicBool,
+    stays_locked: AtomicBool,
 }
 
+const NOT_UNLOCKED: CallError = CallError { call: QUEUE_UNLOCK, result: DeviceError::Other(-13) };
 const REFUSED: CallError = CallError { call: QUEUE_LOCK, result: DeviceError::Other(-13) };
 
 impl QueueLock for CountingLock {
@@ -348,7 +350,7 @@ impl QueueLock for CountingLock {
 
     fn unlock(&self) -> Result<(), CallError> {
         self.unlocked.fetch_add(1, Ordering::Relaxed);
-        if self.refuses.load(Ordering::Relaxed) { Err(REFUSED) } else { Ok(()) }
+        if self.stays_locked.load(Ordering::Relaxed) { Err(NOT_UNLOCKED) } else { Ok(()) }
     }
 }
 
@@ -376,8 +378,16 @@ fn the_owners_lock_is_held_around_each_submission() {
             assert_eq!((refused, counts()), (Err(REFUSED), (2, 2)));
             assert_eq!(buffer.read(), [1; 4096]);
             lock.refuses.store(false, Ordering::Relaxed);
+            lock.stays_locked.store(true, Ordering::Relaxed);
+            // SAFETY: the range lies inside the buffer.
+            let ended = unsafe { wrapped.submit(&[fill(&buffer, 0, 4096, 7)]) };
+            assert_eq!((ended, counts()), (Err(NOT_UNLOCKED), (3, 3)));
+            assert_eq!(has_run(ended), Ok((Submission::NONE, Some(NOT_UNLOCKED))));
+            assert_eq!(has_run(refused), Err(REFUSED));
+            assert_eq!(buffer.read()[..4], 7u32.to_ne_bytes(), "the fill has run");
+            lock.stays_locked.store(false, Ordering::Relaxed);
             fill_and_copy(&wrapped);
-            assert_eq!(counts(), (3, 3));
+            assert_eq!(counts(), (4, 4));
             drop(buffer);
             // SAFETY: the device is live.
             unsafe { wrapped.release_submissions() };

@@ -53,6 +53,25 @@ fn submissions_end_at_once_unless_told_otherwise() {
 }
 
 #[test]
+fn what_is_recorded_runs_when_the_command_buffer_is_submitted() {
+    with_buffer(|driver, buffer, word| {
+        let commands = driver.begin_command_buffer();
+        // SAFETY: the range lies inside the buffer.
+        unsafe {
+            driver.record(commands, &[fill(buffer, 1)]).unwrap();
+            driver.record(commands, &[fill(buffer, 2)]).unwrap();
+        }
+        assert_eq!(word(), 0);
+        driver.set_completion(Completion::Held);
+        let submission = driver.submit_command_buffer(commands).unwrap();
+        assert_eq!((word(), driver.is_done(submission)), (0, Ok(false)));
+        assert_eq!(driver.complete_submissions(1), 1);
+        assert_eq!((word(), driver.is_done(submission)), (2, Ok(true)));
+        assert_ne!(driver.begin_command_buffer(), commands, "handles are not reused");
+    });
+}
+
+#[test]
 fn a_held_submission_ends_when_told() {
     with_buffer(|driver, buffer, word| {
         driver.set_completion(Completion::Held);
