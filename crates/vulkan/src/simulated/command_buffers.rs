@@ -1,9 +1,6 @@
 //! Command buffers of the program on a simulated device: what is recorded runs once they are submitted.
 
-use std::collections::HashMap;
-
 use ash::vk::{self, Handle};
-use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{Call, CallError, VALIDATION_FAILED};
 
 use crate::driver::submission::{Submission, TransferCommand};
@@ -12,22 +9,11 @@ use crate::simulated::driver::SimulatedDriver;
 /// Handles of command buffers spell "CMD" in their upper bytes.
 const TAG: u64 = 0x434D_4400_0000_0000;
 
-#[derive(Debug, Default)]
-struct State {
-    begun: u64,
-    /// What was recorded, by handle.
-    recording: HashMap<vk::CommandBuffer, Vec<TransferCommand>>,
-}
-
-/// The command buffers that are being recorded.
-#[derive(Debug, Default)]
-pub(super) struct CommandBuffers(Mutex<State, rank::SimulatedResources>);
-
 impl SimulatedDriver {
     /// Begins a command buffer that is submitted once (`VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT`). Handles
     /// are not reused.
     pub fn begin_command_buffer(&self) -> vk::CommandBuffer {
-        let mut state = self.command_buffers.0.lock();
+        let mut state = self.command_buffers.lock();
         state.begun += 1;
         let begun = vk::CommandBuffer::from_raw(TAG + state.begun);
         state.recording.insert(begun, Vec::new());
@@ -42,7 +28,7 @@ impl SimulatedDriver {
         &self,
         buffer: vk::CommandBuffer,
     ) -> Result<Submission, CallError> {
-        let recorded = self.command_buffers.0.lock().recording.remove(&buffer);
+        let recorded = self.command_buffers.lock().recording.remove(&buffer);
         match recorded {
             Some(commands) => self.submit_as_owner(&commands),
             None => Err(self.refuse(buffer, "vkQueueSubmit")),
@@ -55,7 +41,7 @@ impl SimulatedDriver {
         buffer: vk::CommandBuffer,
         commands: &[TransferCommand],
     ) -> Result<(), CallError> {
-        let mut state = self.command_buffers.0.lock();
+        let mut state = self.command_buffers.lock();
         let Some(recorded) = state.recording.get_mut(&buffer) else {
             drop(state);
             return Err(self.refuse(buffer, "vkCmdCopyBuffer"));

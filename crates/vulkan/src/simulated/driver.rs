@@ -28,9 +28,8 @@ use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::driver::transfer_queue::TransferQueue;
 use crate::instance::extensions;
-use crate::simulated::command_buffers::CommandBuffers;
 use crate::simulated::features::features;
-use crate::simulated::pending::{Completion, Submissions};
+use crate::simulated::pending::{CommandBuffers, Completion, Submissions};
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
 use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
@@ -76,7 +75,7 @@ pub struct SimulatedDriver {
     pub(super) submissions: Submissions,
     pub(super) second_queue: Option<TransferQueue>,
     pub(super) owners_lock: Option<Arc<dyn QueueLock>>,
-    pub(super) command_buffers: CommandBuffers,
+    pub(super) command_buffers: Mutex<CommandBuffers, rank::SimulatedResources>,
 }
 
 impl SimulatedDriver {
@@ -105,7 +104,7 @@ impl SimulatedDriver {
             submissions: Submissions::default(),
             second_queue: None,
             owners_lock: None,
-            command_buffers: CommandBuffers::default(),
+            command_buffers: Mutex::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use ash::vk;
 use vkmem_engine::MemoryRange;
 use vkmem_engine::lock::{Condvar, Mutex, rank};
 
@@ -28,6 +29,15 @@ pub(super) struct Pending {
     pub(super) commands: Vec<TransferCommand>,
     /// The memory that the commands use, and whether they write it.
     pub(super) uses: Vec<(MemoryRange, bool)>,
+}
+
+/// The command buffers of the program that are being recorded.
+#[derive(Debug, Default)]
+pub(super) struct CommandBuffers {
+    /// How many were begun so far.
+    pub(super) begun: u64,
+    /// What was recorded, by handle.
+    pub(super) recording: HashMap<vk::CommandBuffer, Vec<TransferCommand>>,
 }
 
 /// The handle of each resource that has moved, by the one that it had before. Handles are not reused.
