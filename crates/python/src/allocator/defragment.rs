@@ -52,6 +52,9 @@ impl Allocator {
     /// with "fast"), which overwrites the old place: all that was submitted elsewhere and uses them has to have
     /// ended.
     ///
+    /// On a device without a queue the host copies: buffers in host-visible memory alone, and only without frames or
+    /// with `frames_in_flight=0`. All that was submitted and uses them has to have ended. The rest stays as "queue".
+    ///
     /// `pool` is the pool to tidy, by default all default pools. `algorithm` is "fast", "balanced", "full" or
     /// "extensive" (`VmaDefragmentationFlagBits`). It ends after `max_bytes` bytes or `max_seconds`, if they are
     /// given; the last move may exceed them. `progress(statistics)` is called after each step; an exception in
@@ -158,7 +161,7 @@ impl Allocator {
     /// Begins a defragmentation whose copies the caller makes (`vmaBeginDefragmentation`), for programs that
     /// record them into command buffers of their own; returns a `Defragmentation`, to be used as a context manager
     /// and iterated over. Each `DefragmentationPass` has `moves`, whose `create_buffer()` and `create_image()` make
-    /// the new handles. The caller copies, and waits for the copies and for all that uses the old handles, before
+    /// the new handles. The caller copies, or lets `record` write the copies into its command buffer, and waits for them and for all that uses the old handles, before
     /// it goes on to the next pass: then the resources have their new handles, and the old ones are destroyed.
     ///
     /// Movable resources take part, and any `Buffer`, `Image` or `Allocation` in `resources`. What was mapped,

@@ -185,7 +185,7 @@ impl Device {
     /// passes `queue_lock`, a context manager such as a `threading.Lock()`: it is entered around each
     /// `vkQueueSubmit` and `vkQueueWaitIdle` of this library, but not while that waits for the device. If
     /// `__enter__` raises, nothing is submitted and the call raises that exception; an exception of
-    /// `__exit__` is raised when the copy has ended. A thread that holds the lock cannot make copies, unless
+    /// `__exit__` is raised when the copy has ended, and has taken place. A thread that holds the lock cannot make copies, unless
     /// the lock is reentrant, like `threading.RLock()`.
     ///
     /// `transfer_queue` and `transfer_queue_family_index` are a second queue that can copy, mostly of a family
