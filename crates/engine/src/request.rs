@@ -185,6 +185,9 @@ pub struct AllocationCreateInfo {
     /// Address of a `pNext` chain for `vkAllocateMemory`, or 0: such an allocation has a memory object of
     /// its own. The caller guarantees that the chain is valid during the call.
     pub memory_allocate_next: usize,
+    /// Whether a lack of memory in the first memory type, or in the pool, is an error at once, although another
+    /// memory type might have room: for a caller who can make room there.
+    pub first_choice_only: bool,
 }
 
 impl Default for AllocationCreateInfo {
@@ -201,6 +204,7 @@ impl Default for AllocationCreateInfo {
             priority: None,
             export_handle_types: 0,
             memory_allocate_next: 0,
+            first_choice_only: false,
         }
     }
 }

@@ -206,8 +206,13 @@ impl Allocator {
             .device_allocator
             .check_export(keywords.create.export_handle_types)
             .or_raise(py)?;
-        let pool = keywords.create.pool;
-        let made = self.attempt_in(py, pool, || allocate(py, self.state.engine(), request))?;
+        let engine = self.state.engine();
+        let made = self.attempt_in(py, &request.create_info, |create| {
+            if std::ptr::eq(create, &request.create_info) {
+                return allocate(py, engine, request);
+            }
+            allocate(py, engine, &AllocationRequest { create_info: *create, ..*request })
+        })?;
         self.finish(py, keywords, CreatedResource::memory(made), Allocation)
     }
 }

@@ -6,6 +6,7 @@ use pyo3::types::PyBool;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{DefragmentationAlgorithm, HeapBudget, PoolId};
 
+use super::when_full::InVain;
 use crate::arguments::numbers::{quantity, real, unsigned_32};
 use crate::arguments::options::thoroughness;
 use crate::arguments::text::Text;
@@ -39,12 +40,15 @@ pub struct Steps {
     pub run: Mutex<Option<(Wanted, Run)>, rank::Stepping>,
     /// What was in use when there was nothing more to move.
     pub tidy: Mutex<Option<(Wanted, Usage)>, rank::Stepping>,
+    /// The last request for which nothing could move.
+    pub(super) in_vain: Mutex<Option<InVain>, rank::Stepping>,
 }
 
 impl Steps {
     /// Without a run.
     pub fn new(auto: Option<Policy>, when_full: bool) -> Self {
-        Self { auto, when_full, run: Mutex::default(), tidy: Mutex::default() }
+        let (run, tidy, in_vain) = Default::default();
+        Self { auto, when_full, run, tidy, in_vain }
     }
 }
 
