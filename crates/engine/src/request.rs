@@ -316,8 +316,8 @@ impl Algorithm {
     }
 }
 
-/// How far a defragmentation goes: `VmaDefragmentationFlagBits`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How far a defragmentation goes, in ascending order: `VmaDefragmentationFlagBits`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DefragmentationAlgorithm {
     /// Empties blocks into the free regions of fuller ones, and tidies a pool's only block.
     Fast,
