@@ -40,5 +40,5 @@ def test_a_day_with_auto_defragment_holds_little_more_than_is_live(
         it.mean < 0.6 * other for it, other in zip(tidied.of("unload"), without, strict=True)
     ), (tidied.phases, without)
     assert plain.moved == 0
-    # It has to pay: what is loaded once is not moved many times.
-    assert 0 < tidied.moved < tidied.allocated / 2
+    # Most of what is loaded is never moved.
+    assert 0 < tidied.moved < 0.75 * tidied.allocated
