@@ -219,6 +219,7 @@ impl Allocator {
 
 impl Drop for Allocator {
     fn drop(&mut self) {
+        self.steps.give_up();
         self.state.stop_delivery();
     }
 }
@@ -397,7 +398,9 @@ impl Allocator {
     /// device has to be closed before the device is destroyed. Raises `BufferError`, and changes nothing,
     /// while a view is open or a call runs: in another thread, or in this one around a callback.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        close(py, &self.state)?.warn(py)
+        let closed = close(py, &self.state)?;
+        self.steps.give_up();
+        closed.warn(py)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

@@ -11,6 +11,7 @@ use crate::arguments::numbers::{quantity, real, unsigned_32};
 use crate::arguments::options::thoroughness;
 use crate::arguments::text::Text;
 use crate::errors::invalid;
+use crate::interpreter::without_gil;
 use crate::lifetime::ownership::AllocatorState;
 use crate::moving::run::Run;
 
@@ -73,6 +74,15 @@ impl Steps {
     pub fn new(auto: Option<Policy>, when_full: bool) -> Self {
         let (run, tidy, in_vain) = Default::default();
         Self { auto, when_full, run, tidy, in_vain }
+    }
+
+    /// Gives up the run that has not ended. It keeps the pools, and these the device, which is not to be destroyed
+    /// with the GIL.
+    pub fn give_up(&self) {
+        let begun = self.run.lock().take();
+        if begun.is_some() {
+            without_gil(|| drop(begun));
+        }
     }
 }
 
