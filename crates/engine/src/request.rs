@@ -185,6 +185,9 @@ pub struct AllocationCreateInfo {
     /// Address of a `pNext` chain for `vkAllocateMemory`, or 0: such an allocation has a memory object of
     /// its own. The caller guarantees that the chain is valid during the call.
     pub memory_allocate_next: usize,
+    /// Whether a lack of memory in the first memory type, or in the pool, is an error at once, although another
+    /// memory type might have room: for a caller who can make room there.
+    pub first_choice_only: bool,
 }
 
 impl Default for AllocationCreateInfo {
@@ -201,6 +204,7 @@ impl Default for AllocationCreateInfo {
             priority: None,
             export_handle_types: 0,
             memory_allocate_next: 0,
+            first_choice_only: false,
         }
     }
 }
@@ -312,8 +316,8 @@ impl Algorithm {
     }
 }
 
-/// How far a defragmentation goes: `VmaDefragmentationFlagBits`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How far a defragmentation goes, in ascending order: `VmaDefragmentationFlagBits`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DefragmentationAlgorithm {
     /// Empties blocks into the free regions of fuller ones, and tidies a pool's only block.
     Fast,

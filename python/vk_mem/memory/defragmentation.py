@@ -43,7 +43,7 @@ class Move(NamedTuple):
 class DefragmentationPolicy(NamedTuple):
     """When `Allocator(auto_defragment=...)` defragments by itself, and how much at once."""
 
-    share: float = 0.125
+    share: float = 0.0625
     """It does where the blocks of a heap exceed what is allocated in them by this share and one
     block."""
     max_bytes: int = 16 << 20

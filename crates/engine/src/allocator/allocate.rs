@@ -14,6 +14,11 @@ use crate::request::{
     ResourceUse,
 };
 
+/// Returns whether a request is not to be served by a memory type or pool of less choice.
+fn ends_search(request: &AllocationRequest, error: &Error) -> bool {
+    request.create_info.first_choice_only && error.is_shortage()
+}
+
 impl Allocator {
     /// Returns the memory type that a request would get first.
     ///
@@ -148,6 +153,7 @@ impl Allocator {
             // The pool also fails if the request needs dedicated memory, which this pool does not allow.
             Err(error)
                 if pool.rules().fallback
+                    && !ends_search(request, &error)
                     && (error.allows_fallback()
                         || matches!(error, Error::FeatureNotPresent(_))) =>
             {
@@ -195,7 +201,7 @@ impl Allocator {
         });
         while let Some(memory_type) = candidates.best(&self.types) {
             match self.pools.defaults[memory_type as usize].allocate(request) {
-                Err(error) if error.allows_fallback() => {
+                Err(error) if error.allows_fallback() && !ends_search(request, &error) => {
                     first_error = Some(match first_error {
                         None => error,
                         Some(first) => first.combined_with(&error),

@@ -51,12 +51,11 @@ impl Allocator {
         let (mut links, again) = (BufferLinks::default(), kept.clone());
         let info = &again.as_ref().map_or(*info, |kept| kept.info(&mut links));
         let movability = keywords.movability();
-        let pool = keywords.create.pool;
-        let (buffer, allocation) = self.attempt_in(py, pool, || {
+        let (buffer, allocation) = self.attempt_in(py, &keywords.create, |create| {
             if let Some(error) = failed.take() {
                 return Err(error);
             }
-            let (allocator, create) = (&self.state.device_allocator, &keywords.create);
+            let allocator = &self.state.device_allocator;
             // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe {
                 allocator.create_buffer(info, create, |on, request| allocate(py, on, request))
@@ -89,7 +88,10 @@ impl Allocator {
         // SAFETY: created here.
         let made = unsafe {
             let allocator = &self.state.device_allocator;
-            allocator.create_buffer(&info, &create, |on, request| allocate(py, on, request))
+            allocator.create_buffer(&info, &create, |on, request| match on.try_allocate(request) {
+                Some(allocation) => Ok(allocation),
+                None => self.allocate_first_choice(py, request),
+            })
         };
         match made {
             Ok((buffer, allocation)) => {
@@ -194,9 +196,8 @@ impl Allocator {
         let (mut links, again) = (ImageLinks::default(), kept.clone());
         let info = &again.as_ref().map_or(*info, |kept| kept.info(&mut links));
         let movability = keywords.movability();
-        let pool = keywords.create.pool;
-        let (image, allocation) = self.attempt_in(py, pool, || {
-            let (allocator, create) = (&self.state.device_allocator, &keywords.create);
+        let (image, allocation) = self.attempt_in(py, &keywords.create, |create| {
+            let allocator = &self.state.device_allocator;
             // SAFETY: created here, or a struct of the caller that interop has checked.
             unsafe { allocator.create_image(info, create, |on, request| allocate(py, on, request)) }
         })?;

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList};
 use vkmem_engine::words::with_article;
-use vkmem_engine::{AllocationRequest, Error, FailedItem, PoolId};
+use vkmem_engine::{AllocationCreateInfo, AllocationRequest, Error, FailedItem};
 use vkmem_vulkan::kept_info::{BufferLinks, ImageLinks, KeptBuffer, KeptImage, KeptInfo};
 
 use super::{Allocator, common_options, python_object};
@@ -119,15 +119,15 @@ impl Allocator {
         Ok(list)
     }
 
-    /// Runs an attempt for many resources of a pool, with the errors and the callback of one for a single resource.
+    /// Runs an attempt for many resources with one create info, with the errors and the callback of one for a single resource.
     fn attempt_many<T>(
         &self,
         py: Python<'_>,
-        pool: Option<PoolId>,
-        mut attempt: impl FnMut() -> Result<T, FailedItem>,
+        create: &AllocationCreateInfo,
+        mut attempt: impl FnMut(&AllocationCreateInfo) -> Result<T, FailedItem>,
     ) -> PyResult<T> {
         self.handlers.retrying(py, &self.state, || {
-            self.or_make_room(py, pool, &mut attempt).map_err(|FailedItem { index, error }| {
+            self.or_make_room(py, create, &mut attempt).map_err(|FailedItem { index, error }| {
                 FailedItem { index, error: self.add_pending_release(error) }
             })
         })
@@ -234,8 +234,8 @@ impl Allocator {
         let again: Vec<_> =
             kept.iter().zip(&mut links).map(|(kept, links)| kept.info(links)).collect();
         let infos = InfosOfCall(if again.is_empty() { &built.infos } else { &again });
-        let (allocator, create) = (&self.state.device_allocator, &keywords.create);
-        let made = self.attempt_many(py, create.pool, || {
+        let allocator = &self.state.device_allocator;
+        let made = self.attempt_many(py, &keywords.create, |create| {
             // SAFETY: created here, or structs of the caller that interop has checked.
             detach(py, || unsafe { allocator.create_buffers(infos.all(), create) })
         })?;
@@ -282,8 +282,8 @@ impl Allocator {
         let again: Vec<_> =
             kept.iter().zip(&mut links).map(|(kept, links)| kept.info(links)).collect();
         let infos = InfosOfCall(if again.is_empty() { &built.infos } else { &again });
-        let (allocator, create) = (&self.state.device_allocator, &keywords.create);
-        let made = self.attempt_many(py, create.pool, || {
+        let allocator = &self.state.device_allocator;
+        let made = self.attempt_many(py, &keywords.create, |create| {
             // SAFETY: created here, or structs of the caller that interop has checked.
             detach(py, || unsafe { allocator.create_images(infos.all(), create) })
         })?;
@@ -362,9 +362,10 @@ impl Allocator {
         }
         check_room(py, count, BATCH_ITEM_BYTES)?;
         let engine = self.state.engine();
-        let pool = keywords.create.pool;
-        let made =
-            self.attempt_many(py, pool, || detach(py, || engine.allocate_many(&requests)))?;
+        let made = self.attempt_many(py, &keywords.create, |create| {
+            requests.iter_mut().for_each(|it| it.create_info = *create);
+            detach(py, || engine.allocate_many(&requests))
+        })?;
         let made = made.into_iter().map(CreatedResource::memory);
         self.finish_many(py, &keywords, &names, made, |_| Allocation)
     }

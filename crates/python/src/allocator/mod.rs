@@ -206,14 +206,20 @@ impl Allocator {
             .device_allocator
             .check_export(keywords.create.export_handle_types)
             .or_raise(py)?;
-        let pool = keywords.create.pool;
-        let made = self.attempt_in(py, pool, || allocate(py, self.state.engine(), request))?;
+        let engine = self.state.engine();
+        let made = self.attempt_in(py, &request.create_info, |create| {
+            if std::ptr::eq(create, &request.create_info) {
+                return allocate(py, engine, request);
+            }
+            allocate(py, engine, &AllocationRequest { create_info: *create, ..*request })
+        })?;
         self.finish(py, keywords, CreatedResource::memory(made), Allocation)
     }
 }
 
 impl Drop for Allocator {
     fn drop(&mut self) {
+        self.steps.give_up();
         self.state.stop_delivery();
     }
 }
@@ -392,7 +398,9 @@ impl Allocator {
     /// device has to be closed before the device is destroyed. Raises `BufferError`, and changes nothing,
     /// while a view is open or a call runs: in another thread, or in this one around a callback.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        close(py, &self.state)?.warn(py)
+        let closed = close(py, &self.state)?;
+        self.steps.give_up();
+        closed.warn(py)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

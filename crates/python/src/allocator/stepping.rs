@@ -1,10 +1,10 @@
 //! One step of a defragmentation, asked for or at the beginning of a frame.
 
 use pyo3::prelude::*;
-use vkmem_engine::DefragmentationInfo;
+use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo};
 
 use super::Allocator;
-use super::steps::{STEP_REGIONS, Wanted, usage};
+use super::steps::{Begun, STEP_REGIONS, Tidy, Wanted, usage};
 use crate::lifetime::ownership::Background;
 use crate::moving::mover::Mover;
 use crate::moving::run::{Figures, Run};
@@ -20,14 +20,14 @@ impl Allocator {
     ) -> PyResult<Figures> {
         let (pool, algorithm) = wanted;
         let kept = self.steps.run.lock().take();
-        let (mut run, is_new) = match kept {
-            Some((of, run)) if of == wanted => (run, false),
+        let (mut begun, is_new) = match kept {
+            Some(begun) if begun.wanted == wanted => (begun, false),
             other => {
-                if let Some((_, run)) = other {
-                    run.end(&self.state);
+                if let Some(other) = other {
+                    other.run.end(&self.state);
                 }
-                let now = usage(&self.state.engine().heap_budgets());
-                if self.steps.tidy.lock().as_ref() == Some(&(wanted, now)) {
+                let usage = usage(&self.state.engine().heap_budgets());
+                if self.steps.tidy.lock().as_ref().is_some_and(|it| it.covers(wanted, &usage)) {
                     Mover::of(&self.state).retire(py, &self.state);
                     return Ok(Figures::default());
                 }
@@ -37,20 +37,22 @@ impl Allocator {
                     max_regions_per_pass: STEP_REGIONS,
                     ..DefragmentationInfo::default()
                 };
-                (Run::begin(py, &self.state, &info)?, true)
+                (Begun { wanted, run: Run::begin(py, &self.state, &info)?, usage }, true)
             }
         };
+        let run = &mut begun.run;
         let before = if is_new { Figures::default() } else { run.figures() };
         // No limit of 0: that would be none.
         run.limit(max_bytes.max(1), max_moves.max(1));
-        let pass = self.pass(py, &mut run)?;
+        let pass = self.pass(py, run)?;
         let figures = run.figures();
         if !pass.is_done {
-            *self.steps.run.lock() = Some((wanted, run));
+            *self.steps.run.lock() = Some(begun);
         } else {
-            run.end(&self.state);
-            let now = usage(&self.state.engine().heap_budgets());
-            *self.steps.tidy.lock() = Some((wanted, now));
+            begun.run.end(&self.state);
+            let usage = usage(&self.state.engine().heap_budgets());
+            let has_moved = figures.done.allocations_moved > 0;
+            *self.steps.tidy.lock() = Some(Tidy { wanted, usage, has_moved });
         }
         Ok(figures.since(&before))
     }
@@ -58,11 +60,26 @@ impl Allocator {
     /// Makes a step at the beginning of a frame, if one is due. Exceptions are printed: the frame has begun.
     pub(super) fn step_by_itself(&self, py: Python<'_>) {
         let Some(policy) = &self.steps.auto else { return };
-        let goes_on = self.steps.run.lock().is_some();
-        if !goes_on && !policy.is_due(&self.state, &self.state.engine().heap_budgets()) {
+        let going = {
+            let run = self.steps.run.lock();
+            let own = run.as_ref().filter(|it| it.wanted.0.is_none());
+            own.map(|it| (it.wanted.1, it.usage.clone()))
+        };
+        let is_emptied = {
+            let last = self.steps.tidy.lock();
+            let fast = (None, DefragmentationAlgorithm::Fast);
+            last.as_ref().is_some_and(|it| it.wanted == fast && !it.has_moved)
+        };
+        let is_going = going.is_some();
+        let Some(algorithm) = policy.next(&self.state, going, is_emptied) else {
+            // Its purpose is fulfilled.
+            let ended = if is_going { self.steps.run.lock().take() } else { None };
+            if let Some(ended) = ended {
+                ended.run.end(&self.state);
+            }
             return;
-        }
-        let wanted = (None, policy.algorithm);
+        };
+        let wanted = (None, algorithm);
         if let Err(error) = self.step(py, wanted, policy.max_bytes, policy.max_moves) {
             error.write_unraisable(py, None);
         }

@@ -6,10 +6,12 @@ use pyo3::types::PyBool;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{DefragmentationAlgorithm, HeapBudget, PoolId};
 
+use super::when_full::InVain;
 use crate::arguments::numbers::{quantity, real, unsigned_32};
 use crate::arguments::options::thoroughness;
 use crate::arguments::text::Text;
 use crate::errors::invalid;
+use crate::interpreter::without_gil;
 use crate::lifetime::ownership::AllocatorState;
 use crate::moving::run::Run;
 
@@ -30,21 +32,57 @@ pub fn usage(budgets: &[HeapBudget]) -> Usage {
     budgets.iter().map(figures).collect()
 }
 
+/// A run that was begun.
+pub struct Begun {
+    pub wanted: Wanted,
+    pub run: Run,
+    /// What was in use then.
+    pub usage: Usage,
+}
+
+/// What is known of a run that has ended.
+pub struct Tidy {
+    pub wanted: Wanted,
+    /// What was in use at its end.
+    pub usage: Usage,
+    /// Whether it had moved anything.
+    pub has_moved: bool,
+}
+
+impl Tidy {
+    /// Whether another run would find nothing to move: nothing has changed since one that did as much or more.
+    pub fn covers(&self, wanted: Wanted, now: &Usage) -> bool {
+        self.wanted.0 == wanted.0 && self.wanted.1 >= wanted.1 && self.usage == *now
+    }
+}
+
 /// A defragmentation that goes on from step to step.
 pub struct Steps {
     /// When the beginning of a frame makes one.
     pub auto: Option<Policy>,
     /// Whether a request that finds no room makes some.
     pub when_full: bool,
-    pub run: Mutex<Option<(Wanted, Run)>, rank::Stepping>,
-    /// What was in use when there was nothing more to move.
-    pub tidy: Mutex<Option<(Wanted, Usage)>, rank::Stepping>,
+    pub run: Mutex<Option<Begun>, rank::Stepping>,
+    /// The last run that had nothing more to move.
+    pub tidy: Mutex<Option<Tidy>, rank::Stepping>,
+    /// The last request for which nothing could move.
+    pub(super) in_vain: Mutex<Option<InVain>, rank::Stepping>,
 }
 
 impl Steps {
     /// Without a run.
     pub fn new(auto: Option<Policy>, when_full: bool) -> Self {
-        Self { auto, when_full, run: Mutex::default(), tidy: Mutex::default() }
+        let (run, tidy, in_vain) = Default::default();
+        Self { auto, when_full, run, tidy, in_vain }
+    }
+
+    /// Gives up the run that has not ended. It keeps the pools, and these the device, which is not to be destroyed
+    /// with the GIL.
+    pub fn give_up(&self) {
+        let begun = self.run.lock().take();
+        if begun.is_some() {
+            without_gil(|| drop(begun));
+        }
     }
 }
 
@@ -60,7 +98,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            share: 0.125,
+            share: 0.0625,
             max_bytes: STEP_BYTES,
             max_moves: STEP_MOVES,
             algorithm: DefragmentationAlgorithm::default(),
@@ -102,18 +140,56 @@ impl Policy {
         }))
     }
 
+    /// The algorithm of the step at the beginning of a frame; `None`: no step. `going` is the run of this policy that
+    /// has not ended, with what was in use at its begin; `is_emptied` says that the last one found no block to empty.
+    ///
+    /// Blocks are emptied first, as that alone gives memory back. A more thorough run, which also moves resources
+    /// within their blocks, follows where that found nothing to move and still too much is held, and ends when less
+    /// is held or when so much was freed meanwhile that blocks can be emptied once more.
+    pub fn next(
+        &self,
+        state: &AllocatorState,
+        going: Option<(DefragmentationAlgorithm, Usage)>,
+        is_emptied: bool,
+    ) -> Option<DefragmentationAlgorithm> {
+        const FAST: DefragmentationAlgorithm = DefragmentationAlgorithm::Fast;
+        if matches!(going, Some((FAST, _))) {
+            return Some(FAST);
+        }
+        let budgets = state.engine().heap_budgets();
+        if !self.is_due(state, &budgets) {
+            return None;
+        }
+        let goes_on = match going {
+            Some((_, before)) => !has_shrunk(state, &before, &budgets),
+            None => is_emptied,
+        };
+        Some(if goes_on { self.algorithm } else { FAST })
+    }
+
     /// Whether so much more is held than is in use that a block could be given back.
-    pub fn is_due(&self, state: &AllocatorState, budgets: &[HeapBudget]) -> bool {
-        let engine = state.engine();
-        let info = engine.device().info();
+    fn is_due(&self, state: &AllocatorState, budgets: &[HeapBudget]) -> bool {
         (0u32..).zip(budgets).any(|(heap, it)| {
-            let types = (0u32..).zip(&info.types).filter(|(_, of)| of.heap_index == heap);
-            let block = types.map(|(index, _)| engine.preferred_block_size(index)).max();
             let slack = (it.allocation_bytes as f64 * self.share) as u64;
             let enough = it.allocation_bytes.saturating_add(slack);
-            it.block_bytes > enough.saturating_add(block.unwrap_or(0))
+            it.block_bytes > enough.saturating_add(block_bytes(state, heap))
         })
     }
+}
+
+/// Bytes of the largest block that is allocated in a heap.
+fn block_bytes(state: &AllocatorState, heap: u32) -> u64 {
+    let engine = state.engine();
+    let types = (0u32..).zip(&engine.device().info().types);
+    let of_heap = types.filter(|(_, of)| of.heap_index == heap);
+    of_heap.map(|(index, _)| engine.preferred_block_size(index)).max().unwrap_or(0)
+}
+
+/// Whether as much as a block of some heap was freed since then.
+fn has_shrunk(state: &AllocatorState, before: &Usage, now: &[HeapBudget]) -> bool {
+    (0u32..).zip(before).zip(now).any(|((heap, before), now)| {
+        before.3.saturating_sub(now.allocation_bytes) > block_bytes(state, heap)
+    })
 }
 
 /// What the steps tidy, and how.
