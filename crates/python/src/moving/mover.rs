@@ -168,7 +168,8 @@ impl Mover {
     }
 }
 
-/// Destroys the old handles and frees the old memory.
+/// Destroys the old handles and frees the old memory. Blocks that become empty are given back by another thread: a
+/// frame has no time for that.
 fn release(allocator: &AllocatorState, left: &[Left], counts: &FreedCounts) {
     // Before the driver can reuse the handles.
     drop(allocator.device.bindings.remove_many(left.iter().map(|it| it.handle)));
@@ -180,6 +181,7 @@ fn release(allocator: &AllocatorState, left: &[Left], counts: &FreedCounts) {
         counts.bytes.fetch_add(it.bytes(), Ordering::Relaxed);
         counts.objects.fetch_add(it.object_count(), Ordering::Relaxed);
     }
+    allocator.engine().release_later(freed.releases);
 }
 
 impl Background for Mover {
