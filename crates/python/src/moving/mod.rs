@@ -6,5 +6,6 @@ pub(crate) mod obstacle;
 pub(crate) mod passes;
 pub(crate) mod protocol;
 pub(crate) mod run;
+pub(crate) mod scratch;
 pub(crate) mod slide;
 pub(crate) mod step;
