@@ -17,6 +17,10 @@ use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 
 const UNDEFINED: ImageLayout = ImageLayout::UNDEFINED;
 
+/// Copies of so many resources are submitted together, so that the device need not wait for the handles of all of a
+/// step: a submission takes as long as creating some handles.
+const SUBMITTED_TOGETHER: usize = 32;
+
 /// A resource, and the memory that was allocated for it elsewhere.
 pub struct Planned {
     /// What is to move.
@@ -169,15 +173,37 @@ pub(super) fn relocation(it: &Planned) -> Option<Relocation<'_>> {
     })
 }
 
-/// Creates the new handles, and submits the copies to them.
+/// Creates the new handles, and submits the copies to them: the device copies the first while the handles of the
+/// others are created. After an error nothing is left of it.
 fn create_and_copy(
     allocator: &AllocatorState,
     ready: &[Planned],
 ) -> Result<(Vec<ResourceHandle>, Submission), Error> {
     let relocations: Vec<Relocation<'_>> = ready.iter().filter_map(relocation).collect();
+    let mut handles = Vec::with_capacity(relocations.len());
+    let mut last = Submission::NONE;
+    for together in relocations.chunks(SUBMITTED_TOGETHER) {
+        match create_and_submit(allocator, together) {
+            Ok((made, submission)) => {
+                handles.extend(made);
+                last = last.max(submission);
+            }
+            Err(error) => {
+                undo(allocator, last, &handles);
+                return Err(error);
+            }
+        }
+    }
+    Ok((handles, last))
+}
+
+fn create_and_submit(
+    allocator: &AllocatorState,
+    relocations: &[Relocation<'_>],
+) -> Result<(Vec<ResourceHandle>, Submission), Error> {
     let device_allocator = &allocator.device_allocator;
     // SAFETY: the destinations were allocated for this, and nothing else knows them.
-    let handles = unsafe { device_allocator.recreate(&relocations)? };
+    let handles = unsafe { device_allocator.recreate(relocations)? };
     let mut commands = Vec::new();
     for (relocation, handle) in relocations.iter().zip(&handles) {
         relocation.add_copies(*handle, &mut commands);
