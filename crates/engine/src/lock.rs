@@ -74,6 +74,8 @@ ranks! {
     /// The prefetch thread. Alone: it is joined without the lock, but may be in a driver call, for which the
     /// lock waits.
     PrefetchThread,
+    /// The thread that gives memory back. Alone, as the prefetch thread, and for the same reason.
+    ReclaimThread,
     /// The queue of a device. Held around `vkQueueSubmit` and `vkQueueWaitIdle`.
     Queue,
     /// Command buffers in flight and the progress of the queue. After the queue, as a submission gets its
@@ -178,6 +180,8 @@ ranks! {
     Dedicated,
     /// Pools that need a block. Alone.
     PrefetchQueue,
+    /// Memory that is to be given back. Alone, or after the thread that does so.
+    ReclaimQueue,
     /// Names of allocations. After all locks that lead to an allocation.
     Names,
     /// Map counts beyond those that a region stores. After all locks that lead to an allocation.

@@ -62,29 +62,53 @@ impl Allocator {
         Ok(release)
     }
 
+    /// Makes the driver calls of frees in a thread of its own, one after the other: freeing a block can take
+    /// milliseconds. [`trim`](Self::trim) and [`close`](Self::close) wait for them, and so does whoever would
+    /// otherwise find no memory. Until then budgets count the memory as held.
+    pub fn release_later(&self, releases: impl IntoIterator<Item = Release>) {
+        for release in releases {
+            if release.frees_memory() {
+                self.setup.ledger.reclaimer.add(Box::new(|| drop(release)));
+            }
+        }
+    }
+
     /// Frees retained empty blocks in the driver, except those of `min_block_count`; returns the bytes
     /// freed. The memory of a block in which another thread is destroying a buffer is freed right after
-    /// that.
+    /// that. Waits for memory that is given back [later](Self::release_later), which it does not count.
     pub fn trim(&self) -> u64 {
+        let bytes = self.release_retained();
+        self.setup.ledger.reclaimer.finish();
+        bytes
+    }
+
+    fn release_retained(&self) -> u64 {
         self.pools.release_empties(|_| true, false).bytes()
     }
 
     /// Frees retained empty blocks like [`trim`](Self::trim); returns whether there were any.
     pub fn release_empty_blocks(&self) -> bool {
-        self.trim() > 0
+        self.release_retained() > 0
     }
 
-    /// Stops the prefetch thread and waits for the driver call that it may be in.
-    pub fn stop_prefetch(&self) {
+    /// Stops the threads of the allocator and waits for the driver calls that they may be in. Memory that one
+    /// of them was to give back is left to the device, which may be gone.
+    pub fn stop_threads(&self) {
+        self.stop_prefetch();
+        self.setup.ledger.reclaimer.abandon();
+    }
+
+    fn stop_prefetch(&self) {
         if let Some(prefetcher) = &self.prefetcher {
             prefetcher.stop();
         }
     }
 
-    /// Stops the prefetch thread and frees every empty block; after that the device may be destroyed.
+    /// Stops the threads of the allocator and frees every empty block; after that the device may be destroyed.
     pub fn close(&self) {
         self.stop_prefetch();
         drop(self.pools.release_empties(|_| true, true));
+        self.setup.ledger.reclaimer.stop();
     }
 
     /// Frees the empty blocks of heaps that exceed their budget.

@@ -11,6 +11,7 @@ use crate::device::{DeviceMemory, MemoryHandle};
 use crate::error::{Error, FailureFigures};
 use crate::heap::memory_events::{MemoryEvent, MemoryEventKind, MemoryEvents, WakeUp};
 use crate::heap::pressure::Pressure;
+use crate::heap::reclaimer::Reclaimer;
 use crate::lock::{RwLock, rank};
 use crate::words::bytes;
 
@@ -49,6 +50,8 @@ pub struct HeapLedger {
     changes: AtomicU32,
     pressure: Pressure,
     events: MemoryEvents,
+    /// Gives memory back later. What waits for it is still counted here.
+    pub reclaimer: Reclaimer,
 }
 
 /// The driver is queried again after this many allocations and frees.
@@ -115,9 +118,17 @@ impl HeapLedger {
         let heaps = heaps.collect();
         let (objects, changes) = (AtomicU32::new(0), AtomicU32::new(0));
         let asks_driver = device.budget().is_some();
-        let (pressure, events) = (Pressure::default(), MemoryEvents::default());
-        let ledger =
-            Self { heaps, objects, asks_driver, exceed_count, changes, pressure, events, device };
+        let ledger = Self {
+            heaps,
+            objects,
+            asks_driver,
+            exceed_count,
+            changes,
+            pressure: Pressure::default(),
+            events: MemoryEvents::default(),
+            reclaimer: Reclaimer::default(),
+            device,
+        };
         ledger.refresh();
         ledger
     }

@@ -36,8 +36,23 @@ impl Setup {
     }
 }
 
-/// Books memory in the ledger and allocates it from the driver; cancels the booking if that fails.
+/// Books memory in the ledger and allocates it from the driver; cancels the booking if that fails. Memory that
+/// another thread is about to give back is no reason of a failure. No lock is held.
 pub(crate) fn take_memory(
+    setup: &Setup,
+    info: &MemoryAllocateInfo,
+    within_budget: bool,
+    shared: bool,
+) -> Result<MemoryObject, Error> {
+    match try_take_memory(setup, info, within_budget, shared) {
+        Err(error) if error.is_shortage() && setup.ledger.reclaimer.finish() => {
+            try_take_memory(setup, info, within_budget, shared)
+        }
+        taken => taken,
+    }
+}
+
+fn try_take_memory(
     setup: &Setup,
     info: &MemoryAllocateInfo,
     within_budget: bool,

@@ -66,7 +66,7 @@ impl Allocator {
     }
 
     /// Frees the retained empty blocks, except for `min_block_count` of each pool. Returns their size in
-    /// bytes.
+    /// bytes. Waits until blocks that `defragment` has emptied are given back to the device, too.
     fn trim(&self, py: Python<'_>) -> PyResult<u64> {
         let _inside = self.state.enter(py)?;
         let bytes = detach(py, || self.state.engine().trim());

@@ -22,9 +22,12 @@ use crate::moving::slide;
 use crate::objects::pool::Pool;
 use crate::objects::resource::ResourceObject;
 
-/// Limits of one pass of `defragment`: enough for the device to be busy, and little enough to look for signals
-/// in between.
-const PASS_BYTES: u64 = 256 << 20;
+/// Limits of one pass of `defragment`: so much that the wait at its end is short beside it, and little enough to
+/// look for signals in between.
+const PASS_BYTES: u64 = 1 << 30;
+/// The limit of a pass in bytes if the time is limited, too.
+const TIMED_PASS_BYTES: u64 = 256 << 20;
+/// See [`PASS_BYTES`].
 const PASS_MOVES: u32 = 1024;
 
 impl Allocator {
@@ -47,6 +50,10 @@ impl Allocator {
     /// and their memory are released when no frame in flight can use them; without, when the copies have ended,
     /// so no command that was recorded with an old handle may be submitted after this call. The copies run on
     /// the device's own queue, after everything that was submitted to that.
+    ///
+    /// A thread of the allocator gives empty blocks back to the device (`vkFreeMemory`), which may go on for some
+    /// milliseconds after the call: `trim` waits for it, and so does a call that would otherwise find no memory.
+    /// `bytes_freed` counts these blocks, and `heap_budgets` does until they are given back.
     ///
     /// Without frames, and with `frames_in_flight=0`, resources also slide down by less than their own size (except
     /// with "fast"), which overwrites the old place: all that was submitted elsewhere and uses them has to have
@@ -99,12 +106,13 @@ impl Allocator {
             ..DefragmentationInfo::default()
         };
         let mut run = Run::begin(py, &self.state, &info)?;
+        let most_of_pass = if until.is_some() { TIMED_PASS_BYTES } else { PASS_BYTES };
         loop {
             let left = most.saturating_sub(run.figures().done.bytes_moved);
             if left == 0 || until.is_some_and(|until| Instant::now() >= until) {
                 break;
             }
-            run.limit(left.min(PASS_BYTES), PASS_MOVES);
+            run.limit(left.min(most_of_pass), PASS_MOVES);
             let pass = self.pass(py, &mut run)?;
             if pass.is_done {
                 break;

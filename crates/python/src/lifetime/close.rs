@@ -216,8 +216,8 @@ impl AllocatorState {
     /// Stops all calls of the device, which may have been destroyed.
     pub fn abandon(&self, py: Python<'_>) {
         self.abandoned.store(true, Ordering::Relaxed);
-        // The prefetch thread that this waits for may be in a driver call that runs Python code.
-        detach(py, || self.engine().stop_prefetch());
+        // The threads that this waits for may be in driver calls that run Python code.
+        detach(py, || self.engine().stop_threads());
     }
 
     /// Returns whether [`abandon`](Self::abandon) was called, or the process was forked.
@@ -250,7 +250,7 @@ impl Drop for AllocatorState {
         // A wrapped device may have been destroyed by now: its memory is freed with it, and a driver call
         // would crash.
         if !closed && !self.device.is_owned {
-            without_gil(|| self.engine().stop_prefetch());
+            without_gil(|| self.engine().stop_threads());
             return;
         }
         // The warning ran Python code of the caller, which may have forked.

@@ -9,5 +9,6 @@ pub(crate) mod passes;
 pub(crate) mod protocol;
 pub(crate) mod record;
 pub(crate) mod run;
+pub(crate) mod scratch;
 pub(crate) mod slide;
 pub(crate) mod step;

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{AllocationId, PoolKey};
-use vkmem_vulkan::{ResourceHandle, Submission};
+use vkmem_vulkan::{Driver, ResourceHandle, Submission};
 
 use crate::interpreter::detach;
 use crate::lifetime::ownership::{AllocatorState, Background, Moves, Resource, ResourceRef};
@@ -16,6 +16,24 @@ use crate::observe::call_site::Origin;
 
 /// How long a wait for the device lasts before it looks for signals.
 const SLICE_NS: u64 = 50_000_000;
+
+/// How long the device is asked again and again before a wait. Then the thread would sleep, and waking up takes
+/// as long as copying ten megabytes.
+const POLLED: Duration = Duration::from_micros(100);
+
+/// Waits until a submission has ended, for a time in nanoseconds; returns whether it has, which it also has after an
+/// error. The caller does not hold the GIL.
+pub(super) fn has_ended(driver: &dyn Driver, submission: Submission, timeout_ns: u64) -> bool {
+    let begun = Instant::now();
+    while driver.is_done(submission) == Ok(false) {
+        if begun.elapsed() >= POLLED {
+            return driver.wait(submission, timeout_ns).unwrap_or(true);
+        }
+        std::thread::yield_now();
+    }
+    // Tells an error from an end.
+    driver.wait(submission, timeout_ns).unwrap_or(true)
+}
 
 /// What a resource has left at its old place.
 pub struct Left {
@@ -116,7 +134,7 @@ impl Mover {
             let driver = allocator.device_allocator.driver();
             // An error says that nothing runs any more: the device is lost.
             let has_ended = detach(py, || match wait {
-                true => driver.wait(next, SLICE_NS).unwrap_or(true),
+                true => has_ended(&**driver, next, SLICE_NS),
                 false => match driver.is_done(next) {
                     Ok(done) => done,
                     Err(_) => driver.wait(next, 0).unwrap_or(true),
@@ -168,7 +186,8 @@ impl Mover {
     }
 }
 
-/// Destroys the old handles and frees the old memory.
+/// Destroys the old handles and frees the old memory. Blocks that become empty are given back by another thread: a
+/// frame has no time for that.
 fn release(allocator: &AllocatorState, left: &[Left], counts: &FreedCounts) {
     // Before the driver can reuse the handles.
     drop(allocator.device.bindings.remove_many(left.iter().map(|it| it.handle)));
@@ -180,6 +199,7 @@ fn release(allocator: &AllocatorState, left: &[Left], counts: &FreedCounts) {
         counts.bytes.fetch_add(it.bytes(), Ordering::Relaxed);
         counts.objects.fetch_add(it.object_count(), Ordering::Relaxed);
     }
+    allocator.engine().release_later(freed.releases);
 }
 
 impl Background for Mover {

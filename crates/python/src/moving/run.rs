@@ -14,6 +14,7 @@ use vkmem_engine::{
 
 use super::mover::{FreedCounts, Mover};
 use super::obstacle::Obstacle;
+use super::scratch::Scratch;
 use super::slide;
 use super::step::{self, Moved, Planned, Step};
 use crate::errors::IntoPyResult;
@@ -26,6 +27,7 @@ pub struct Run {
     plan: Defragmentation,
     obstacles: HashMap<AllocationId, Obstacle>,
     freed: Arc<FreedCounts>,
+    scratch: Scratch,
     /// The pool whose resources may move; `None`: all of the plan.
     only: Option<PoolKey>,
 }
@@ -65,11 +67,12 @@ impl Run {
     /// Begins a run, without a move.
     pub fn begin(
         py: Python<'_>,
-        allocator: &AllocatorState,
+        allocator: &Arc<AllocatorState>,
         info: &DefragmentationInfo,
     ) -> PyResult<Self> {
         let plan = allocator.engine().begin_defragmentation(info).or_raise(py)?;
-        Ok(Self { plan, obstacles: HashMap::new(), freed: Arc::default(), only: None })
+        let (obstacles, freed) = (HashMap::new(), Arc::default());
+        Ok(Self { plan, obstacles, freed, scratch: Scratch::new(allocator.clone()), only: None })
     }
 
     /// Leaves what is not in some pool where it is.
@@ -110,7 +113,7 @@ impl Run {
             }
         }
         let engine = allocator.engine();
-        let plan = &mut self.plan;
+        let (plan, scratch) = (&mut self.plan, &mut self.scratch);
         let mut commit = |it: &Planned| -> Result<Allocation, Error> {
             let of_plan = by_destination.get(&it.destination.id).ok_or(Error::UseAfterFree)?;
             engine.commit_move(plan, of_plan)
@@ -121,7 +124,7 @@ impl Run {
             && apart.failure.is_none()
         {
             step.add(std::mem::take(apart));
-            made = slide::run(py, allocator, &turn, slides, &self.freed, &mut commit);
+            made = slide::run(py, allocator, &turn, slides, &self.freed, scratch, &mut commit);
         }
         let made = made.and_then(|made| {
             step.add(made);

@@ -1,15 +1,17 @@
 //! Slides: moves down by less than the own size, to a place that overlaps the old one.
 //!
 //! A buffer is copied from its lower end up, in pieces no longer than the distance, each after the one before. An
-//! image, and a buffer that would take too many pieces, goes through memory that is allocated for the time of the
-//! move. Either way the copy overwrites the old place, so it has ended before anything else is done: the room
-//! above the new place is free from then on.
+//! image, and a buffer that would take many pieces, goes through other memory. Either way the copy overwrites the
+//! old place, so it has ended before anything else is done: the room above the new place is free from then on.
+//!
+//! The slides of a pass lie in different blocks. So they are copied side by side: the first piece of each, then the
+//! second of each, and so on.
 
 use std::sync::Arc;
 
 use ash::vk::ImageLayout;
 use pyo3::prelude::*;
-use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationId, AllocationRequest, Error};
+use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationRequest, Error};
 use vkmem_engine::{AllocationCreateInfo, MemoryPropertyFlags, MemoryUsage, PoolKey};
 use vkmem_vulkan::kept_info::KeptInfo;
 use vkmem_vulkan::{
@@ -17,22 +19,26 @@ use vkmem_vulkan::{
 };
 
 use super::by_host::{HostCopies, is_moved_by_host};
-use super::mover::{FreedCounts, Mover};
+use super::mover::{FreedCounts, Mover, has_ended};
 use super::obstacle::Obstacle;
+use super::scratch::Scratch;
 use super::step::{Commit, Copied, Frozen, Planned, Step, freeze, relocation, swap};
 use crate::errors::to_py;
 use crate::interpreter::detach;
 use crate::lifetime::movable::MoveTurn;
 use crate::lifetime::ownership::{AllocatorState, Resource};
 
-/// A buffer that would take more pieces goes through other memory.
+/// A buffer that would take more pieces goes through other memory, if there is any: a barrier takes as long as
+/// copying a megabyte.
+const FEW_PIECES: u64 = 16;
+/// A buffer that would take more pieces does not move without other memory.
 const MOST_PIECES: u64 = 512;
 
 /// How the contents of a resource get to a place that overlaps the old one.
 enum Route {
     /// In pieces; nothing is copied of an image whose texels are not wanted.
     Direct,
-    /// Through memory of its own.
+    /// Through other memory.
     Through(Allocation),
     /// All at once, by the host.
     ByHost,
@@ -72,39 +78,50 @@ pub fn request_like(resource: &Resource) -> Option<AllocationRequest> {
     Some(request)
 }
 
-/// How a resource slides; an error if there is no memory for that.
-fn route(allocator: &AllocatorState, it: &Planned) -> Result<Route, Error> {
-    let resource = &it.resource;
-    let now = resource.allocation();
-    if is_moved_by_host(resource) {
-        return Ok(Route::ByHost);
-    }
-    let is_direct = match resource.handle() {
+/// The number of pieces in which a resource can be copied; `None` for the texels of an image.
+fn pieces(it: &Planned) -> Option<u64> {
+    let now = it.resource.allocation();
+    match it.resource.handle() {
         ResourceHandle::Image(_) => {
-            resource.movable_layout().is_none_or(|it| it.get() == ImageLayout::UNDEFINED)
+            let layout = it.resource.movable_layout().map_or(ImageLayout::UNDEFINED, |it| it.get());
+            (layout == ImageLayout::UNDEFINED).then_some(0)
         }
-        _ => now.size.div_ceil(now.offset - it.destination.offset) <= MOST_PIECES,
-    };
-    if is_direct {
-        return Ok(Route::Direct);
+        _ => Some(now.size.div_ceil(now.offset - it.destination.offset)),
     }
-    let mut request = request_like(resource).ok_or(Error::UseAfterFree)?;
+}
+
+/// The request for memory that a resource slides through, if that is better than pieces.
+fn detour(it: &Planned) -> Option<AllocationRequest> {
+    let is_direct = pieces(it).is_some_and(|pieces| pieces <= FEW_PIECES);
+    if is_direct || is_moved_by_host(&it.resource) {
+        return None;
+    }
+    let mut request = request_like(&it.resource)?;
     // Not in the pool that is being tidied.
     request.create_info.pool = None;
     request.create_info.flags = AllocationCreateFlags::DEDICATED_MEMORY;
-    allocator.engine().allocate(&request).map(Route::Through)
+    Some(request)
 }
 
-/// The memory of routes, freed when this is dropped.
-struct Detours<'a> {
-    allocator: &'a AllocatorState,
-    memory: Vec<AllocationId>,
-}
-
-impl Drop for Detours<'_> {
-    fn drop(&mut self) {
-        crate::interpreter::without_gil(|| drop(self.allocator.engine().free_many(&self.memory)));
-    }
+/// How each of some resources slides; `None` for one that does not, as there is no memory for that.
+fn routes(planned: &[Planned], scratch: &mut Scratch) -> Vec<Option<Route>> {
+    scratch.begin_pass();
+    let detours: Vec<_> = planned.iter().map(detour).collect();
+    let bytes = |it: &AllocationRequest| it.requirements.size + it.requirements.alignment;
+    let mut ahead: u64 = detours.iter().flatten().map(bytes).sum();
+    let route = |(it, detour): (&Planned, &Option<AllocationRequest>)| {
+        let Some(detour) = detour else {
+            let by_host = is_moved_by_host(&it.resource);
+            return Some(if by_host { Route::ByHost } else { Route::Direct });
+        };
+        let taken = scratch.take(detour, ahead);
+        ahead -= bytes(detour);
+        match taken {
+            Ok(memory) => Some(Route::Through(memory)),
+            Err(_) => pieces(it).filter(|it| *it <= MOST_PIECES).map(|_| Route::Direct),
+        }
+    };
+    planned.iter().zip(&detours).map(route).collect()
 }
 
 /// Moves resources to places that overlap their own, and waits for the copies. Those that something uses at the
@@ -116,25 +133,22 @@ pub fn run(
     _turn: &MoveTurn<'_>,
     planned: Vec<Planned>,
     counts: &Arc<FreedCounts>,
+    scratch: &mut Scratch,
     commit: Commit<'_>,
 ) -> PyResult<Step> {
     let (mut step, mut ready, mut routes) = (Step::default(), Vec::new(), Vec::new());
-    let mut detours = Detours { allocator, memory: Vec::new() };
-    for it in planned {
-        if it.resource.allocation().mapped.is_some() {
-            // The host may write to the old place at any time, and the new one overlaps it.
-            step.stayed.push((it, Obstacle::Mapped));
-            continue;
-        }
-        let Ok(route) = detach(py, || route(allocator, &it)) else {
-            step.stayed.push((it, Obstacle::NoRoom));
-            continue;
-        };
-        if let Route::Through(memory) = &route {
-            detours.memory.push(memory.id);
-        }
-        match freeze(py, &it.resource) {
-            Ok(()) => {
+    // The host may write to the old place of what is mapped at any time, and the new one overlaps it.
+    let is_mapped = |it: &Planned| it.resource.allocation().mapped.is_some();
+    let (mapped, planned): (Vec<_>, Vec<_>) = planned.into_iter().partition(is_mapped);
+    step.stayed.extend(mapped.into_iter().map(|it| (it, Obstacle::Mapped)));
+    if planned.is_empty() {
+        return Ok(step);
+    }
+    let found = detach(py, || self::routes(&planned, scratch));
+    for (it, route) in planned.into_iter().zip(found) {
+        let frozen = route.ok_or(Obstacle::NoRoom);
+        match frozen.and_then(|route| freeze(py, &it.resource).map(|()| route)) {
+            Ok(route) => {
                 ready.push(it);
                 routes.push(route);
             }
@@ -189,22 +203,21 @@ fn create_and_copy(
             return Err(error);
         }
     };
-    let mut commands = Vec::new();
+    let mut rounds = Rounds::default();
     let mut next = between.iter();
     for (at, (it, handle)) in relocations.iter().zip(&handles).enumerate() {
         if let Route::Through(_) = routes[at]
             && let Some(between) = next.next()
         {
-            it.add_copies(*between, &mut commands);
-            commands.push(TransferCommand::Barrier);
+            it.add_copies(*between, rounds.at(0));
             let rest = Relocation { source: *between, layout: layout_after(it.layout), ..*it };
-            rest.add_copies(*handle, &mut commands);
-            commands.push(TransferCommand::Barrier);
+            rest.add_copies(*handle, rounds.at(1));
         } else if let Route::Direct = routes[at] {
             let distance = ready[at].resource.allocation().offset - it.destination.offset;
-            add_pieces(it, *handle, distance, &mut commands);
+            add_pieces(it, *handle, distance, &mut rounds);
         }
     }
+    let commands = rounds.joined();
     let by_host = ready.iter().zip(routes).filter(|(_, route)| matches!(route, Route::ByHost));
     let by_host = by_host.map(|(it, _)| (&*it.resource, &it.destination));
     let copied = HostCopies::prepare(allocator, true, by_host).and_then(|by_host| {
@@ -224,31 +237,46 @@ fn create_and_copy(
     }
 }
 
+/// Commands between barriers.
+#[derive(Default)]
+struct Rounds(Vec<Vec<TransferCommand>>);
+
+impl Rounds {
+    /// The commands of a round, which is the next one at most.
+    fn at(&mut self, round: usize) -> &mut Vec<TransferCommand> {
+        if round >= self.0.len() {
+            self.0.resize_with(round + 1, Vec::new);
+        }
+        &mut self.0[round]
+    }
+
+    /// All commands, with barriers.
+    fn joined(self) -> Vec<TransferCommand> {
+        let rounds: Vec<_> = self.0.into_iter().filter(|it| !it.is_empty()).collect();
+        rounds.join(&TransferCommand::Barrier)
+    }
+}
+
 /// Adds the copies of a buffer by a distance in bytes, from its lower end up.
-fn add_pieces(
-    it: &Relocation<'_>,
-    target: ResourceHandle,
-    distance: u64,
-    commands: &mut Vec<TransferCommand>,
-) {
+fn add_pieces(it: &Relocation<'_>, target: ResourceHandle, distance: u64, rounds: &mut Rounds) {
     let (KeptInfo::Buffer(kept), ResourceHandle::Buffer(source), ResourceHandle::Buffer(target)) =
         (it.kept, it.source, target)
     else {
         return;
     };
-    let mut offset = 0;
+    let (mut offset, mut round) = (0, 0);
     while offset < kept.size() {
         let size = distance.min(kept.size() - offset);
         let (source_offset, target_offset) = (offset, offset);
-        commands.push(TransferCommand::CopyBuffer {
+        rounds.at(round).push(TransferCommand::CopyBuffer {
             source,
             source_offset,
             target,
             target_offset,
             size,
         });
-        commands.push(TransferCommand::Barrier);
         offset += size;
+        round += 1;
     }
 }
 
@@ -264,6 +292,6 @@ fn copy_now(
     // SAFETY: nothing uses the resources, as they are closed, and all of it stays until the submission has ended.
     let (submission, failure) = has_run(unsafe { driver.submit(commands) })?;
     // An error says that nothing runs any more: the old place was overwritten, so the new one it is.
-    while !driver.wait(submission, u64::MAX).unwrap_or(true) {}
+    while !has_ended(&**driver, submission, u64::MAX) {}
     Ok(failure.map(Error::from))
 }

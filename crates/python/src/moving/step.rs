@@ -18,6 +18,10 @@ use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 
 const UNDEFINED: ImageLayout = ImageLayout::UNDEFINED;
 
+/// Copies of so many resources are submitted together, so that the device need not wait for the handles of all of a
+/// step: a submission takes as long as creating some handles.
+const SUBMITTED_TOGETHER: usize = 32;
+
 /// A resource, and the memory that was allocated for it elsewhere.
 pub struct Planned {
     /// What is to move.
@@ -183,8 +187,28 @@ pub(super) struct Copied {
     pub failure: Option<Error>,
 }
 
-/// Creates the new handles, and submits the copies to them.
+/// Creates the new handles, and submits the copies to them: the device copies the first while the handles of the
+/// others are created. After an error nothing is left of it.
 fn create_and_copy(allocator: &AllocatorState, ready: &[Planned]) -> Result<Copied, Error> {
+    let handles = Vec::with_capacity(ready.len());
+    let mut all = Copied { handles, submission: Submission::NONE, failure: None };
+    for together in ready.chunks(SUBMITTED_TOGETHER) {
+        match create_and_submit(allocator, together) {
+            Ok(made) => {
+                all.handles.extend(made.handles);
+                all.submission = all.submission.max(made.submission);
+                all.failure = all.failure.or(made.failure);
+            }
+            Err(error) => {
+                undo(allocator, all.submission, &all.handles);
+                return Err(error);
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn create_and_submit(allocator: &AllocatorState, ready: &[Planned]) -> Result<Copied, Error> {
     let relocations: Vec<Relocation<'_>> = ready.iter().filter_map(relocation).collect();
     let device_allocator = &allocator.device_allocator;
     let by_host: Vec<bool> = ready.iter().map(|it| is_moved_by_host(&it.resource)).collect();
