@@ -169,8 +169,9 @@ impl Allocator {
     /// Begins a defragmentation whose copies the caller makes (`vmaBeginDefragmentation`), for programs that
     /// record them into command buffers of their own; returns a `Defragmentation`, to be used as a context manager
     /// and iterated over. Each `DefragmentationPass` has `moves`, whose `create_buffer()` and `create_image()` make
-    /// the new handles. The caller copies, or lets `record` write the copies into its command buffer, and waits for them and for all that uses the old handles, before
-    /// it goes on to the next pass: then the resources have their new handles, and the old ones are destroyed.
+    /// the new handles. The caller copies, or lets `record` write the copies into its command buffer. It waits for
+    /// them, and for all that uses the old handles, before it goes on to the next pass: then the resources have
+    /// their new handles, and the old ones are destroyed.
     ///
     /// Movable resources take part, and any `Buffer`, `Image` or `Allocation` in `resources`. What was mapped,
     /// viewed or destroyed by the end of a pass stays. `pool` and `algorithm` are those of `defragment`; a pass
