@@ -1,4 +1,4 @@
-"""What `Allocator.defragment` does not wait for: blocks that are given back, barriers, memory for slides."""
+"""`Allocator.defragment` waits neither for `vkFreeMemory` nor for one slide after the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOW = 1.0
 
 
 def half_empty(allocator: Allocator, count: int = 24) -> tuple[Pool, list[Buffer]]:
-    """A pool with blocks of 1 MiB in each of which half of the bytes are free, and what is in them."""
+    """A pool with blocks of 1 MiB in which half of the bytes are free, and what is in them."""
     pool = allocator.create_pool(memory_type_index=0, block_size=MIB, movable=True)
     all_of_them = [allocator.create_buffer(MIB // 4, VERTEX, pool=pool) for _ in range(count)]
     for it in all_of_them[::2]:

@@ -136,23 +136,31 @@ pub fn run(
     scratch: &mut Scratch,
     commit: Commit<'_>,
 ) -> PyResult<Step> {
-    let (mut step, mut ready, mut routes) = (Step::default(), Vec::new(), Vec::new());
+    let (mut step, mut ready) = (Step::default(), Vec::new());
     // The host may write to the old place of what is mapped at any time, and the new one overlaps it.
     let is_mapped = |it: &Planned| it.resource.allocation().mapped.is_some();
     let (mapped, planned): (Vec<_>, Vec<_>) = planned.into_iter().partition(is_mapped);
     step.stayed.extend(mapped.into_iter().map(|it| (it, Obstacle::Mapped)));
-    if planned.is_empty() {
-        return Ok(step);
-    }
-    let found = detach(py, || self::routes(&planned, scratch));
-    for (it, route) in planned.into_iter().zip(found) {
-        let frozen = route.ok_or(Obstacle::NoRoom);
-        match frozen.and_then(|route| freeze(py, &it.resource).map(|()| route)) {
-            Ok(route) => {
-                ready.push(it);
-                routes.push(route);
-            }
+    for it in planned {
+        match freeze(py, &it.resource) {
+            Ok(()) => ready.push(it),
             Err(why) => step.stayed.push((it, why)),
+        }
+    }
+    // Only now, as the driver is asked about the handles, which nobody destroys from here on.
+    let frozen = Frozen { py, planned: &ready, moved: Vec::new() };
+    let found = detach(py, || self::routes(&ready, scratch));
+    // Those that stay are opened below, the others when they have moved.
+    std::mem::forget(frozen);
+    let mut routes = Vec::with_capacity(found.len());
+    let all = std::mem::take(&mut ready);
+    for (it, route) in all.into_iter().zip(found) {
+        if let Some(route) = route {
+            ready.push(it);
+            routes.push(route);
+        } else {
+            it.resource.pins.end_move(py, false);
+            step.stayed.push((it, Obstacle::NoRoom));
         }
     }
     if ready.is_empty() {
