@@ -78,8 +78,13 @@ impl Allocator {
     /// that. Waits for memory that is given back [later](Self::release_later), which it does not count.
     pub fn trim(&self) -> u64 {
         let bytes = self.release_retained();
-        self.setup.ledger.reclaimer.finish();
+        self.wait_for_releases();
         bytes
+    }
+
+    /// Waits for memory that is given back [later](Self::release_later).
+    pub fn wait_for_releases(&self) {
+        self.setup.ledger.reclaimer.finish();
     }
 
     fn release_retained(&self) -> u64 {

@@ -12,6 +12,7 @@ use crate::arguments::numbers::{quantity, real, unsigned};
 use crate::arguments::options::thoroughness;
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
+use crate::interpreter::detach;
 use crate::lifetime::enter::enter_pool;
 use crate::moving::callbacks;
 use crate::moving::mover::Mover;
@@ -51,9 +52,9 @@ impl Allocator {
     /// so no command that was recorded with an old handle may be submitted after this call. The copies run on
     /// the device's own queue, after everything that was submitted to that.
     ///
-    /// A thread of the allocator gives empty blocks back to the device (`vkFreeMemory`), which may go on for some
-    /// milliseconds after the call: `trim` waits for it, and so does a call that would otherwise find no memory.
-    /// `bytes_freed` counts these blocks, and `heap_budgets` does until they are given back.
+    /// A thread of the allocator gives the blocks that become empty back to the device (`vkFreeMemory`) while others
+    /// move; the call waits for that in the end. Those of `defragment_step` may be given back some milliseconds after
+    /// the step: until then `heap_budgets` counts them, and a call that would otherwise find no memory waits for them.
     ///
     /// Without frames, and with `frames_in_flight=0`, resources also slide down by less than their own size (except
     /// with "fast"), which overwrites the old place: all that was submitted elsewhere and uses them has to have
@@ -128,6 +129,7 @@ impl Allocator {
         run.count_mapped(&self.state, info.pool);
         let figures = run.figures();
         run.end(&self.state);
+        detach(py, || self.state.engine().wait_for_releases());
         self.handlers.call_pending(py, &self.state);
         statistics(py, &figures)
     }
