@@ -290,9 +290,7 @@ def test_worse_memory_types_make_room_as_well(
         with pytest.raises(OutOfDeviceMemoryError):
             while True:
                 scattered.append(
-                    allocator.create_buffer(
-                        SIZE, COPIED, memory_type_bits=1 << worse, movable=True
-                    )
+                    allocator.create_buffer(SIZE, COPIED, memory_type_bits=1 << worse, movable=True)
                 )
         allocator.destroy_many(scattered[::2])
         large = allocator.create_buffer(5 * SIZE, VERTEX)

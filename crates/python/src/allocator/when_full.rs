@@ -90,7 +90,8 @@ impl Allocator {
                 return Ok(made);
             }
             let Some(failed) = error.figures().and_then(|it| it.memory_type_index) else { break };
-            let left = if choice.memory_type_bits == 0 { u32::MAX } else { choice.memory_type_bits };
+            let left =
+                if choice.memory_type_bits == 0 { u32::MAX } else { choice.memory_type_bits };
             choice.memory_type_bits = left & !(1 << failed);
             if choice.pool.is_some() || choice.memory_type_bits == 0 || left >> failed & 1 == 0 {
                 break;
