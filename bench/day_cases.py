@@ -2,10 +2,11 @@
 
     .venv/bin/python bench/day_cases.py [quick] [NAME OF A PROFILE]
 
-Needs the release build (`tools/setup.sh release`). Runs on the best device of the driver; with the name
-of a profile on that simulated device. Sizes, blocks and the bytes that a frame may move are divided by
-16 on a processor, by 64 if quick, and not at all on a GPU with 32 GiB or more: there the levels have 16
-GiB. A frame is four buffers that are created or destroyed, and `set_current_frame_index`.
+Needs the release build (`tools/setup.sh release`). Runs on the best device of the driver; with the
+name of a profile on that simulated device. Sizes, blocks and the bytes that a frame may move are
+divided by 16 on a processor, by 64 if quick, and not at all on a GPU with 32 GiB or more: there the
+levels have 16 GiB. A frame is four buffers that are created or destroyed, and
+`set_current_frame_index`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The trace of `day_cases.py`, which a test runs as well: levels that are loaded, streamed through, and
-unloaded but for a tenth, as that of `crates/peers/src/cases/blocks.rs`."""
+"""The trace of `day_cases.py`, which a test runs as well: levels that are loaded, streamed through,
+and unloaded but for a tenth, as that of `crates/peers/src/cases/blocks.rs`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from vk_mem import Allocator, Buffer, BufferUsage, DefragmentationPolicy, Device
 MIB = 1 << 20
 BLOCK = 256 * MIB
 STEPS_PER_FRAME = 4
-"""Buffers that are created or destroyed in a frame: 10 MiB of 2.7 MiB each, before they are scaled."""
+"""Buffers that are created or destroyed in a frame; one has 2.7 MiB before it is scaled."""
 
 
 class Phase(NamedTuple):
-    """A part of the day: sizes to create, or `~index` of the live one to destroy, which the last replaces."""
+    """A part of the day: sizes to create, or `~index` of the live one to destroy. The last one takes
+    its place."""
 
     name: str
     steps: list[int]
@@ -76,7 +77,10 @@ def day(levels: int, level_bytes: int, scale: int, seed: int = 3) -> list[Phase]
         return live.pop()
 
     for _ in range(levels):
-        held, load, stream, unload = sum(live), [], [], []  # type: int, list[int], list[int], list[int]
+        held = sum(live)
+        load: list[int] = []
+        stream: list[int] = []
+        unload: list[int] = []
         while held < level_bytes:
             held += create(load)
         for _ in range(4 * len(live)):

@@ -1,9 +1,10 @@
-"""What VMA's own tests of defragmentation check, through Python: `d0` is the protocol, `d1` to `d10` are
-`TestDefragmentationSimple`, `...VsMapping`, `...Algorithms`, `...Full`, `...Gpu`, `...IncrementalBasic`,
-`...IncrementalComplex`, a part of `TestPool_SameSize`, `...WholePool`, and the interface of VMA 2.
+"""What VMA's own tests of defragmentation check, through Python: `d0` is the protocol, `d1` to `d10`
+are `TestDefragmentationSimple`, `...VsMapping`, `...Algorithms`, `...Full`, `...Gpu`,
+`...IncrementalBasic`, `...IncrementalComplex`, a part of `TestPool_SameSize`, `...WholePool`, and the
+interface of VMA 2.
 
-Where VMA's program makes the copies, these do it by `begin_defragmentation`; what that copies is compared
-where the device is simulated. `defragment` copies by itself on all devices.
+Where VMA's program makes the copies, these do it by `begin_defragmentation`; what that copies is
+compared where the device is simulated. `defragment` copies by itself on all devices.
 """
 
 from __future__ import annotations
@@ -168,9 +169,7 @@ class TestD0Protocol:
                 assert list(run) == []
             allocator.destroy_many(contents)
 
-    def test_d0_3_a_destination_is_reserved_and_like_its_source(
-        self, allocator: Allocator
-    ) -> None:
+    def test_d0_3_a_destination_is_reserved_and_like_its_source(self, allocator: Allocator) -> None:
         with host_pool(allocator, 8 * K64) as pool:
             contents = every_second_of_two_blocks(allocator, pool)
             with allocator.begin_defragmentation(pool=pool) as run:
@@ -390,7 +389,7 @@ class TestD1Simple:
 
 
 def test_d2_mapping_moves_along(allocator: Allocator) -> None:
-    """What is MAPPED moves and is mapped at its new place. What has an open view stays: its address is in use."""
+    """What is MAPPED moves and is mapped at its new place. What has an open view stays."""
     chance = random.Random(0)
     with host_pool(allocator, MIB, ignore_buffer_image_granularity=True) as pool:
         made = [
@@ -448,9 +447,7 @@ def test_d3_buffers_and_linear_images_of_one_pool(
         live: dict[Any, Any] = {}
         for index in range(100):
             size = chance.randrange(2 * KIB, 256 * KIB)
-            buffer = allocator.create_buffer(
-                size, TRANSFER, pool=pool, flags=RANDOM, movable=True
-            )
+            buffer = allocator.create_buffer(size, TRANSFER, pool=pool, flags=RANDOM, movable=True)
             live[buffer] = random_bytes(size, index)
             buffer.write(live[buffer])
         for index in range(25):
@@ -628,9 +625,7 @@ def test_d8_no_more_moves_than_empty_two_of_four_blocks(allocator: Allocator) ->
     """25 buffers in each of four blocks, of which 13, 12, 13 and 12 are left."""
     index = like(allocator)
     with allocator.create_pool(memory_type_index=index, block_size=25 * K64) as pool:
-        made = [
-            allocator.create_buffer(K64, TRANSFER, pool=pool, movable=True) for _ in range(100)
-        ]
+        made = [allocator.create_buffer(K64, TRANSFER, pool=pool, movable=True) for _ in range(100)]
         assert pool.statistics().block_count == 4
         allocator.destroy_many(made[1::2])
         done = allocator.defragment(pool=pool, algorithm="full")
@@ -661,7 +656,7 @@ def test_d9_a_pool_and_all_of_its_allocations_are_the_same_run(allocator: Alloca
 
 class TestD10InterfaceOfVma2:
     def test_d10_only_what_is_listed_moves(self, allocator: Allocator) -> None:
-        """Resources that are not movable; `generation` says whether each moved, as VMA's array did."""
+        """They are not movable; `generation` says whether each moved, as VMA's array did."""
         with host_pool(allocator, 8 * K64) as pool:
             made = [
                 allocator.create_buffer(K64, TRANSFER, pool=pool, flags=RANDOM) for _ in range(24)

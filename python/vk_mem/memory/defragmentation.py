@@ -51,7 +51,8 @@ class DefragmentationPolicy(NamedTuple):
     max_moves: int = 128
     """Most resources that a frame moves."""
     algorithm: Literal["fast", "balanced", "full", "extensive"] = "balanced"
-    """As of `Allocator.defragment`."""
+    """The most thorough one of `Allocator.defragment` that it uses: "fast", which empties blocks,
+    comes first, and this one where that finds nothing to move and too much is still held."""
 
 
 class DefragmentationStatistics(NamedTuple):

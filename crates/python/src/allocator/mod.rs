@@ -83,10 +83,11 @@ const MOST_HEAPS: usize = 16;
 /// pools are much larger than what is allocated in them; a `DefragmentationPolicy` says when and how much. It moves
 /// what was created with `movable`.
 ///
-/// With `defragment_when_full=True` a request that fails for lack of memory, although the blocks have as many free
-/// bytes, first moves what is `movable` in its pool or memory type together, up to 256 MiB and 1024 resources, waits
-/// for the copies, and is tried again; only then `on_out_of_memory` is called. With frames the old places are not
-/// free before the frames in flight have ended.
+/// With `defragment_when_full=True` a request that finds no room in its memory type or pool, although the blocks have
+/// as many free bytes, first moves what is `movable` there together, up to 256 MiB and 1024 resources, waits for the
+/// copies, and is tried again; only then the next, worse memory type is tried, in which it does the same, and
+/// `on_out_of_memory` is called after the last one. With frames the old places are not free before the frames in
+/// flight have ended.
 ///
 /// `strict_host_access=True` is for tests: memory that was not created for the host, by a HOST_ACCESS flag or
 /// MAPPED, by required HOST_VISIBLE memory or one of VMA's older usages, cannot be mapped, read, written or

@@ -1,7 +1,7 @@
 //! What a resource has that was created with `movable`, and the turn of those who move resources.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 
 use pyo3::exceptions::PyTypeError;
@@ -52,7 +52,6 @@ pub struct Movable {
     /// Whether it moves although somebody has its device address.
     pub with_address: bool,
     has_address: AtomicBool,
-    generation: AtomicU64,
     /// A weak reference to the `Buffer` or the `Image`.
     pub object: OnceLock<Py<PyAny>>,
 }
@@ -64,7 +63,6 @@ impl Movable {
             kept,
             with_address: movability == Movability::WithAddress,
             has_address: AtomicBool::new(false),
-            generation: AtomicU64::new(0),
             object: OnceLock::new(),
         }
     }
@@ -77,16 +75,6 @@ impl Movable {
     /// Whether somebody has the device address, and does not expect that it changes.
     pub fn is_held_by_address(&self) -> bool {
         !self.with_address && self.has_address.load(Ordering::Relaxed)
-    }
-
-    /// How often it has moved.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
-    }
-
-    /// Counts a move.
-    pub fn count(&self) {
-        self.generation.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Resources that move: their use waits meanwhile, and their location is replaced as a whole.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::AllocationId;
@@ -28,7 +29,7 @@ impl Resource {
 
     /// How often it has moved.
     pub fn generation(&self) -> u64 {
-        self.movable().map_or(0, Movable::generation)
+        self.extras.get().map_or(0, |it| it.generation.load(Ordering::Relaxed))
     }
 
     /// Waits while it moves, and pins it; `None` if it has ended.
@@ -50,9 +51,7 @@ impl Resource {
     /// Replaces its location while it moves, counts the move, and returns the location before.
     pub fn relocate(&self, _: Python<'_>, _: &mut Live, location: Location) -> Location {
         assert!(self.pins.is_moving(), "only what nothing uses is moved");
-        if let Some(movable) = self.movable() {
-            movable.count();
-        }
+        self.extras().generation.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the GIL and the list of live resources are here, and what moves is not pinned.
         unsafe { self.location.replace(location) }
     }

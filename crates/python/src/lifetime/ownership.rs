@@ -117,6 +117,8 @@ pub struct Extras {
     pub(super) writers: Writers,
     /// What it needs to move.
     pub(super) movable: OnceLock<Box<Movable>>,
+    /// How often it has moved: what is not movable moves where a program makes the copies.
+    pub(super) generation: AtomicU64,
 }
 
 /// Base and name of an alias.

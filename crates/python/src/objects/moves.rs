@@ -37,7 +37,7 @@ impl ResourceObject {
 
 #[pymethods]
 impl ResourceObject {
-    /// How often it has moved: 0 until `Allocator.defragment` or one like it moves it, then one more each time.
+    /// How often it has moved: 0 until a defragmentation moves it, then one more each time.
     /// With each move it has another handle, so views, descriptors and recorded commands of an older generation
     /// are out of date.
     #[getter]
