@@ -40,6 +40,8 @@ pub(super) struct Evacuation {
     room: Gaps,
     /// Those of the others: a region may also go to another victim, if that is fuller.
     room_of_others: Gaps,
+    /// Whether there was no place for a region since room was added last.
+    lacks_room: bool,
     cursor: Option<Cursor>,
     /// Regions that were read and not dealt with yet, the next one last.
     read: Vec<MovableRegion>,
@@ -103,6 +105,7 @@ impl Evacuation {
     /// Adds the free regions of a block, for regions of blocks that are less full.
     pub fn may_fill(&mut self, plan: &PlanState, block: BlockIndex) {
         self.known.insert(block.0);
+        self.lacks_room = false;
         for &(block, free) in &plan.gaps[plan.blocks[block.0 as usize].gap_range()] {
             self.room_of_others.add(block, free);
         }
@@ -111,6 +114,16 @@ impl Evacuation {
     /// Returns whether no block is left to become empty.
     pub fn is_done(&self) -> bool {
         self.victims.is_empty()
+    }
+
+    /// Returns whether there was no place for a region since room was added last.
+    pub fn lacks_room(&self) -> bool {
+        self.lacks_room
+    }
+
+    /// Returns the number of regions in the blocks that are left to become empty, of the first one all.
+    pub fn regions_left(&self, plan: &PlanState) -> u64 {
+        self.victims.iter().map(|&block| u64::from(plan.blocks[block as usize].count)).sum()
     }
 
     /// Returns whether there are free regions that were not looked at.
@@ -224,6 +237,7 @@ impl PlanState {
                 return true;
             }
             if !it.may_learn() {
+                it.lacks_room = true;
                 return true;
             }
             if !pass.may_search() {
