@@ -31,14 +31,14 @@ const PAGE: usize = 1024;
 
 /// What the region of a slot does in a move.
 #[derive(Clone, Copy, Debug, Default)]
-struct Role {
+pub(crate) struct Role {
     /// The generation of the region's key; 0: none of this slot takes part.
     generation: u32,
     is_source: bool,
 }
 
 /// The roles of [`PAGE`] slots each; an empty page has none.
-type Pages = Vec<Vec<Role>>;
+pub(crate) type Pages = Vec<Vec<Role>>;
 
 /// Regions of an arena that take part in moves, by slot: a walk looks up each region, and unlike a hash table
 /// pages never have to be filled anew under the arena's lock.
@@ -132,7 +132,7 @@ impl MovingRegions {
     }
 
     /// Takes out the pages if no region has a role, to be freed without the arena's lock.
-    pub fn take_unused(&mut self) -> impl Sized + use<> {
+    pub fn take_unused(&mut self) -> Pages {
         if self.is_empty() { std::mem::take(&mut self.pages) } else { Vec::new() }
     }
 }
