@@ -42,6 +42,8 @@ pub(super) struct Evacuation {
     room_of_others: Gaps,
     /// Whether there was no place for a region since room was added last.
     lacks_room: bool,
+    /// Whether regions were looked at.
+    has_begun: bool,
     cursor: Option<Cursor>,
     /// Regions that were read and not dealt with yet, the next one last.
     read: Vec<MovableRegion>,
@@ -90,10 +92,14 @@ impl Evacuation {
         kept.sort_unstable_by_key(|block| (by_fullness(block), *block));
         let others = it.victims.iter().rev().map(|&block| (false, block));
         let all = kept.into_iter().map(|block| (true, block)).chain(others);
+        // Without moves ahead of the survey all are as it found them, and come in the best order.
+        let early = if early.has_begun { early } else { Self::default() };
         let unknown = all.filter(|(_, block)| !early.known.contains(block));
         let ranges = unknown.map(|(stays, block)| (stays, blocks[block as usize].gap_range()));
         it.to_learn = ranges.collect();
+        // The smallest first: otherwise small regions would go to large free ones while only these are known.
         it.inherited = early.room_of_others.into_classes();
+        it.inherited.reverse();
         it
     }
 
@@ -196,7 +202,7 @@ impl PlanState {
             }
             let Some(&victim) = it.victims.front() else { return true };
             let cursor = it.cursor.get_or_insert_with(|| {
-                it.has_more = true;
+                (it.has_begun, it.has_more) = (true, true);
                 Cursor::new(BlockIndex(victim))
             });
             if it.has_more {

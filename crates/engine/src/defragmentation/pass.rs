@@ -87,6 +87,11 @@ impl<'a> Pass<'a> {
         self.allowance > self.whole - pace.min(self.whole / 2)
     }
 
+    /// Returns the number of regions that are in proportion to the moves of the pass.
+    pub fn regions(&self) -> usize {
+        self.whole
+    }
+
     /// Returns the number of moves to which the regions of the pass are in proportion; `None` without a limit.
     pub fn expected_moves(&self) -> Option<usize> {
         let is_limited = self.whole < usize::MAX;

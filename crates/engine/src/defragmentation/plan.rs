@@ -65,7 +65,8 @@ impl PoolPlan {
                     let evacuation = Evacuation::of_emptiest(state, survey.early);
                     return self.go_on(Stage::Evacuate(evacuation));
                 }
-                if survey.early.is_done() || pass.may_survey(survey.pace(state, pass)) {
+                let may_go_on = survey.is_short(pass) || pass.may_survey(survey.pace(state, pass));
+                if survey.early.is_done() || may_go_on {
                     return self.go_on(Stage::Survey(survey));
                 }
                 // What is known so far is enough for some moves.

@@ -39,7 +39,8 @@ pub(super) struct Survey {
     takes_fullest: bool,
     /// Live bytes of a mean allocation, and of a mean block.
     mean: [u64; 2],
-    /// Number of live regions in blocks that were not begun.
+    /// Number of live regions, and of those in blocks that were not begun.
+    all: u64,
     uncounted: u64,
     /// Bytes of blocks that may still be emptied ahead of the rest of the survey.
     may_empty: u64,
@@ -57,6 +58,7 @@ impl Default for Survey {
             restarts: 0,
             takes_fullest: false,
             mean: [0; 2],
+            all: 0,
             uncounted: 0,
             may_empty: 0,
             early: Evacuation::default(),
@@ -118,7 +120,7 @@ impl PlanState {
             let in_use = it.blocks.iter().filter(|(count, _)| *count > 0).count() as u64;
             it.mean = [live / count.max(1), live / in_use.max(1)];
             it.may_empty = bytes.saturating_sub(live) / 4 * 3;
-            it.uncounted = count;
+            (it.all, it.uncounted) = (count, count);
         }
     }
 
@@ -180,11 +182,16 @@ impl Survey {
         })
     }
 
+    /// Returns whether the whole survey takes little more than a pass: then moves wait for it, and are the best.
+    pub fn is_short(&self, pass: &Pass<'_>) -> bool {
+        self.all <= pass.regions() as u64
+    }
+
     /// Returns the number of regions that a pass is to count, so that the survey is complete by the time the
     /// moves ahead of it have been made.
     pub fn pace(&self, plan: &PlanState, pass: &Pass<'_>) -> usize {
         let Some(moves) = pass.expected_moves() else { return usize::MAX };
-        if self.early.lacks_room() || plan.moves_left.is_none() && plan.progress == 0 {
+        if self.early.lacks_room() {
             return usize::MAX;
         }
         let ahead = self.early.regions_left(plan) + self.may_empty / 2 / self.mean[0].max(1);
