@@ -1,5 +1,6 @@
 //! Measures how long a pass of 128 moves takes to plan among 100,000 live allocations:
-//! `cargo run --release -p vkmem-engine --example defragmentation_time`.
+//! `cargo run --release -p vkmem-engine --example defragmentation_time`. With `--features lock-times` also how long
+//! the lock of the pool is held.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,11 +13,36 @@ use vkmem_engine::{
 
 fn main() {
     for way in Way::ALL {
-        measure(way);
+        let runs: Vec<Holds> = (0..RUNS).map(|_| measure(way)).collect();
+        for (at, what) in ["planned", "ended"].into_iter().enumerate() {
+            print_holds(what, runs.iter().map(|run| &run[at][..]).collect());
+        }
     }
 }
 
-fn measure(way: Way) {
+/// Runs of each algorithm. They do the same, so the shortest time of each pass is that without other processes on
+/// its core.
+const RUNS: usize = if cfg!(feature = "lock-times") { 7 } else { 1 };
+
+/// The longest time that the lock of the pool was held while each pass was planned, and while it was ended.
+type Holds = [Vec<Duration>; 2];
+
+fn print_holds(what: &str, runs: Vec<&[Duration]>) {
+    let passes = runs.iter().map(|run| run.len()).min().unwrap_or(0);
+    let shortest = |pass: usize| runs.iter().map(|run| run[pass]).min().unwrap_or_default();
+    let mut holds: Vec<Duration> = (0..passes).map(shortest).collect();
+    holds.sort_unstable();
+    if let [.., longest] = holds[..] {
+        let median = holds[passes / 2];
+        let over = holds.iter().filter(|it| it.as_micros() >= 50).count();
+        println!(
+            "  lock of the pool while a pass is {what}: median {median:?}, longest {longest:?}, 50 us or more in {over} of \
+             {passes} passes",
+        );
+    }
+}
+
+fn measure(way: Way) -> Holds {
     let device = Arc::new(SimulatedDevice::new(profile_info("nvidia-h200").expect("a profile")));
     let options = AllocatorOptions::default();
     let allocator = Allocator::new(device, &options).expect("an allocator");
@@ -50,10 +76,13 @@ fn measure(way: Way) {
     let mut run = allocator.begin_defragmentation(&info).expect("it can be");
     let mut times: Vec<Duration> = Vec::new();
     let mut last = Duration::ZERO;
+    let mut holds = [Vec::new(), Vec::new()];
+    note_hold(&mut Vec::new());
     loop {
         let start = Instant::now();
         let moves = allocator.next_pass(&mut run, &|_| true);
         let time = start.elapsed();
+        note_hold(&mut holds[0]);
         if moves.is_empty() {
             last = last.max(time);
             break;
@@ -61,6 +90,7 @@ fn measure(way: Way) {
         times.push(time);
         let outcomes = vec![MoveOutcome::Copy; moves.len()];
         drop(allocator.end_pass(&mut run, &moves, &outcomes).releases);
+        note_hold(&mut holds[1]);
     }
     let done = allocator.end_defragmentation(run);
     let after = allocator.statistics().block_count;
@@ -74,4 +104,16 @@ fn measure(way: Way) {
         times[times.len() / 2],
         times[times.len() - 1],
     );
+    holds
+}
+
+/// Adds the longest time that this thread held the lock of a pool since the last call, if that is measured.
+#[cfg_attr(
+    not(feature = "lock-times"),
+    expect(clippy::ptr_arg, reason = "it is added to otherwise")
+)]
+fn note_hold(holds: &mut Vec<Duration>) {
+    #[cfg(feature = "lock-times")]
+    holds.push(vkmem_engine::lock::take_longest::<vkmem_engine::lock::rank::Arena>());
+    let _ = holds;
 }

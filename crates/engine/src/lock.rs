@@ -33,7 +33,7 @@ macro_rules! ranks {
         enum Number { $($name,)+ }
 
         /// Names of the ranks, by number.
-        #[cfg(any(debug_assertions, feature = "validate", test))]
+        #[cfg(any(debug_assertions, feature = "validate", feature = "lock-times", test))]
         const NAMES: &[&str] = &[$(stringify!($name),)+];
 
         /// The ranks, in ascending order.
@@ -320,8 +320,33 @@ pub fn check<R: Rank>() {
     held::check::<R>(None);
 }
 
-/// Counts one guard as held. Has no size.
-struct Held<R: Rank>(PhantomData<fn() -> R>);
+/// The longest time that this thread held a lock of each rank.
+#[cfg(feature = "lock-times")]
+mod times {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::NAMES;
+
+    thread_local! {
+        pub static LONGEST: [Cell<Duration>; NAMES.len()] =
+            const { [const { Cell::new(Duration::ZERO) }; NAMES.len()] };
+    }
+}
+
+/// Returns the longest time that this thread held a lock of a rank since the last call, waits at a [`Condvar`]
+/// included.
+#[cfg(feature = "lock-times")]
+pub fn take_longest<R: Rank>() -> std::time::Duration {
+    times::LONGEST.with(|longest| longest[R::NUMBER].take())
+}
+
+/// Counts one guard as held. Has no size, unless times are measured.
+struct Held<R: Rank> {
+    #[cfg(feature = "lock-times")]
+    since: Instant,
+    rank: PhantomData<fn() -> R>,
+}
 
 impl<R: Rank> Held<R> {
     /// Counts a lock as held.
@@ -330,13 +355,22 @@ impl<R: Rank> Held<R> {
         #[cfg(any(debug_assertions, feature = "validate"))]
         held::add::<R>(std::ptr::from_ref(lock).addr());
         let _ = lock;
-        Self(PhantomData)
+        Self {
+            #[cfg(feature = "lock-times")]
+            since: Instant::now(),
+            rank: PhantomData,
+        }
     }
 }
 
-#[cfg(any(debug_assertions, feature = "validate"))]
+#[cfg(any(debug_assertions, feature = "validate", feature = "lock-times"))]
 impl<R: Rank> Drop for Held<R> {
     fn drop(&mut self) {
+        #[cfg(feature = "lock-times")]
+        times::LONGEST.with(|longest| {
+            longest[R::NUMBER].set(longest[R::NUMBER].get().max(self.since.elapsed()));
+        });
+        #[cfg(any(debug_assertions, feature = "validate"))]
         held::remove::<R>();
     }
 }
@@ -344,7 +378,7 @@ impl<R: Rank> Drop for Held<R> {
 macro_rules! guard {
     ($(#[doc = $doc:literal])+ $name:ident) => {
         $(#[doc = $doc])+
-        #[repr(transparent)]
+        #[cfg_attr(not(feature = "lock-times"), repr(transparent))]
         #[must_use = "it is unlocked when dropped"]
         pub struct $name<'a, T, R: Rank> {
             guard: parking_lot::$name<'a, T>,
@@ -566,6 +600,7 @@ impl<R: Rank> Drop for Away<R> {
     }
 }
 
+#[cfg(not(feature = "lock-times"))]
 const _: () = {
     use std::mem::size_of;
     type R = rank::Arena;

@@ -40,6 +40,10 @@ pub(super) struct Evacuation {
     room: Gaps,
     /// Those of the others: a region may also go to another victim, if that is fuller.
     room_of_others: Gaps,
+    /// Whether there was no place for a region since room was added last.
+    lacks_room: bool,
+    /// Whether regions were looked at.
+    has_begun: bool,
     cursor: Option<Cursor>,
     /// Regions that were read and not dealt with yet, the next one last.
     read: Vec<MovableRegion>,
@@ -88,10 +92,14 @@ impl Evacuation {
         kept.sort_unstable_by_key(|block| (by_fullness(block), *block));
         let others = it.victims.iter().rev().map(|&block| (false, block));
         let all = kept.into_iter().map(|block| (true, block)).chain(others);
+        // Without moves ahead of the survey all are as it found them, and come in the best order.
+        let early = if early.has_begun { early } else { Self::default() };
         let unknown = all.filter(|(_, block)| !early.known.contains(block));
         let ranges = unknown.map(|(stays, block)| (stays, blocks[block as usize].gap_range()));
         it.to_learn = ranges.collect();
+        // The smallest first: otherwise small regions would go to large free ones while only these are known.
         it.inherited = early.room_of_others.into_classes();
+        it.inherited.reverse();
         it
     }
 
@@ -103,6 +111,7 @@ impl Evacuation {
     /// Adds the free regions of a block, for regions of blocks that are less full.
     pub fn may_fill(&mut self, plan: &PlanState, block: BlockIndex) {
         self.known.insert(block.0);
+        self.lacks_room = false;
         for &(block, free) in &plan.gaps[plan.blocks[block.0 as usize].gap_range()] {
             self.room_of_others.add(block, free);
         }
@@ -111,6 +120,16 @@ impl Evacuation {
     /// Returns whether no block is left to become empty.
     pub fn is_done(&self) -> bool {
         self.victims.is_empty()
+    }
+
+    /// Returns whether there was no place for a region since room was added last.
+    pub fn lacks_room(&self) -> bool {
+        self.lacks_room
+    }
+
+    /// Returns the number of regions in the blocks that are left to become empty, of the first one all.
+    pub fn regions_left(&self, plan: &PlanState) -> u64 {
+        self.victims.iter().map(|&block| u64::from(plan.blocks[block as usize].count)).sum()
     }
 
     /// Returns whether there are free regions that were not looked at.
@@ -183,7 +202,7 @@ impl PlanState {
             }
             let Some(&victim) = it.victims.front() else { return true };
             let cursor = it.cursor.get_or_insert_with(|| {
-                it.has_more = true;
+                (it.has_begun, it.has_more) = (true, true);
                 Cursor::new(BlockIndex(victim))
             });
             if it.has_more {
@@ -224,6 +243,7 @@ impl PlanState {
                 return true;
             }
             if !it.may_learn() {
+                it.lacks_room = true;
                 return true;
             }
             if !pass.may_search() {

@@ -8,7 +8,7 @@ use crate::suballocator::BlockIndex;
 use crate::suballocator::moving::FreeRegion;
 
 /// The fitting regions of a class that are compared, and the regions that are tried at all.
-const COMPARED: usize = 16;
+const COMPARED: usize = 4;
 const TRIED: usize = 64;
 
 /// Free regions by size class.

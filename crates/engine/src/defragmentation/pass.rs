@@ -81,9 +81,21 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Returns whether more regions are to be counted before the first moves: half of the pass is for these.
-    pub fn may_survey(&self) -> bool {
-        self.allowance > self.whole / 2
+    /// Returns whether a survey may go on before the first moves, although some are possible, if it is to count
+    /// `pace` regions a pass; at most half of the pass is for that.
+    pub fn may_survey(&self, pace: usize) -> bool {
+        self.allowance > self.whole - pace.min(self.whole / 2)
+    }
+
+    /// Returns the number of regions that are in proportion to the moves of the pass.
+    pub fn regions(&self) -> usize {
+        self.whole
+    }
+
+    /// Returns the number of moves to which the regions of the pass are in proportion; `None` without a limit.
+    pub fn expected_moves(&self) -> Option<usize> {
+        let is_limited = self.whole < usize::MAX;
+        is_limited.then(|| self.whole.saturating_sub(REGIONS_PER_PASS) / REGIONS_PER_MOVE)
     }
 
     /// Returns whether looking for a place is still in proportion.

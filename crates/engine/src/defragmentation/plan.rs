@@ -65,14 +65,15 @@ impl PoolPlan {
                     let evacuation = Evacuation::of_emptiest(state, survey.early);
                     return self.go_on(Stage::Evacuate(evacuation));
                 }
-                if pass.may_survey() || survey.early.is_done() {
+                let may_go_on = survey.is_short(pass) || pass.may_survey(survey.pace(state, pass));
+                if survey.early.is_done() || may_go_on {
                     return self.go_on(Stage::Survey(survey));
                 }
                 // What is known so far is enough for some moves.
                 let before = pass.moves.len();
                 state.evacuate(pool, &mut survey.early, pass);
                 state.is_tidy &= pass.moves.len() == before;
-                self.wait_for(Stage::Survey(survey))
+                self.go_on(Stage::Survey(survey))
             }
             Stage::Evacuate(mut evacuation) => match state.evacuate(pool, &mut evacuation, pass) {
                 false => self.go_on(Stage::Evacuate(evacuation)),

@@ -18,6 +18,8 @@ use crate::request::Algorithm;
 pub struct Defragmentation {
     pools: Arc<Pools>,
     info: DefragmentationInfo,
+    /// All pools of the run.
+    pool_keys: Vec<PoolKey>,
     /// The pools that are not done yet, the next one last.
     plans: Vec<PoolPlan>,
     /// Moves that have not ended yet.
@@ -99,6 +101,12 @@ impl Drop for Defragmentation {
                 pool.free(it.destination.id, &mut release)
             });
         }
+        for &key in &self.pool_keys {
+            self.pools.with_pool(key, |pool| {
+                pool.arena().end_moves();
+                Some(())
+            });
+        }
     }
 }
 
@@ -126,7 +134,8 @@ impl Allocator {
         Ok(Defragmentation {
             pools: self.pools.clone(),
             info: *info,
-            plans: keys.into_iter().map(plan).collect(),
+            plans: keys.iter().copied().map(plan).collect(),
+            pool_keys: keys,
             pending: Vec::new(),
             statistics: DefragmentationStatistics::default(),
         })
@@ -191,7 +200,7 @@ impl Allocator {
         outcome: MoveOutcome,
     ) -> (MoveEnd, [Option<Release>; 2]) {
         match outcome {
-            MoveOutcome::Copy => match self.commit_move(run, it) {
+            MoveOutcome::Copy => match self.settle(run, it, true) {
                 Ok(moved) => {
                     let source = match it.kind {
                         MoveKind::Apart => run.free(self, it.source.id),
@@ -225,8 +234,18 @@ impl Allocator {
     /// [`Error::InvalidArgument`] if it was mapped meanwhile. The move is then to be
     /// [cancelled](Self::cancel_move).
     pub fn commit_move(&self, run: &mut Defragmentation, it: &Move) -> Result<Allocation, Error> {
+        self.settle(run, it, false)
+    }
+
+    fn settle(
+        &self,
+        run: &mut Defragmentation,
+        it: &Move,
+        frees_source: bool,
+    ) -> Result<Allocation, Error> {
         let it = run.take_pending(it)?;
-        let settled = self.pools.with_pool(it.source.id.pool_key(), |pool| pool.settle_move(&it));
+        let key = it.source.id.pool_key();
+        let settled = self.pools.with_pool(key, |pool| pool.settle_move(&it, frees_source));
         let Some(moved) = settled else {
             // To be cancelled.
             run.pending.push(it);

@@ -18,6 +18,12 @@ const BLOCKS_PER_LOCK: u32 = 1024;
 /// How often the count of a block begins anew because the region to go on with was freed.
 const RESTARTS: u32 = 16;
 
+/// Regions that are counted in each pass in any case, until all are.
+const LEAST_PACE: usize = 512;
+
+/// The part of a mean block's bytes by which a block is clearly emptier or fuller.
+const CLEARLY: u64 = 8;
+
 /// A survey under way.
 #[derive(Debug)]
 pub(super) struct Survey {
@@ -33,6 +39,9 @@ pub(super) struct Survey {
     takes_fullest: bool,
     /// Live bytes of a mean allocation, and of a mean block.
     mean: [u64; 2],
+    /// Number of live regions, and of those in blocks that were not begun.
+    all: u64,
+    uncounted: u64,
     /// Bytes of blocks that may still be emptied ahead of the rest of the survey.
     may_empty: u64,
     /// Moves from the emptiest into the fullest blocks, as far as these are known.
@@ -49,6 +58,8 @@ impl Default for Survey {
             restarts: 0,
             takes_fullest: false,
             mean: [0; 2],
+            all: 0,
+            uncounted: 0,
             may_empty: 0,
             early: Evacuation::default(),
         }
@@ -108,7 +119,8 @@ impl PlanState {
             let (bytes, count, live) = arena.fullness();
             let in_use = it.blocks.iter().filter(|(count, _)| *count > 0).count() as u64;
             it.mean = [live / count.max(1), live / in_use.max(1)];
-            it.may_empty = bytes.saturating_sub(live) / 2;
+            it.may_empty = bytes.saturating_sub(live) / 4 * 3;
+            (it.all, it.uncounted) = (count, count);
         }
     }
 
@@ -164,18 +176,43 @@ impl Survey {
         self.takes_fullest = !self.takes_fullest;
         let taken =
             if self.takes_fullest { self.blocks.pop_back() } else { self.blocks.pop_front() };
-        taken.map(|(_, block)| (block, self.takes_fullest))
+        taken.map(|(count, block)| {
+            self.uncounted = self.uncounted.saturating_sub(u64::from(count));
+            (block, self.takes_fullest)
+        })
     }
 
-    /// Prepares moves from or into a block that was counted, if they make sense whatever the others hold: it is
-    /// less full than a mean block, and one of the first half of those that can become empty; or it is fuller.
+    /// Returns whether the whole survey takes little more than a pass: then moves wait for it, and are the best.
+    pub fn is_short(&self, pass: &Pass<'_>) -> bool {
+        self.all <= pass.regions() as u64
+    }
+
+    /// Returns the number of regions that a pass is to count, so that the survey is complete by the time the
+    /// moves ahead of it have been made.
+    pub fn pace(&self, plan: &PlanState, pass: &Pass<'_>) -> usize {
+        let Some(moves) = pass.expected_moves() else { return usize::MAX };
+        if self.early.lacks_room() {
+            return usize::MAX;
+        }
+        let ahead = self.early.regions_left(plan) + self.may_empty / 2 / self.mean[0].max(1);
+        // With about as many free regions as live ones.
+        let regions = (2 * self.uncounted).saturating_mul(moves as u64);
+        usize::try_from(regions / ahead.max(1)).map_or(usize::MAX, |pace| pace.max(LEAST_PACE))
+    }
+
+    /// Prepares moves from or into a block that was counted, whatever the others hold. The emptiest blocks become
+    /// empty, as far as the others surely have room, and the fullest are filled; a block whose bytes say clearly
+    /// the opposite of its number of regions is taken by its bytes.
     fn learn(&mut self, plan: &PlanState, block: BlockIndex, is_fullest: bool) {
         let figures = &plan.blocks[block.0 as usize];
-        let is_full = figures.live >= self.mean[1];
-        if is_fullest && is_full {
+        let margin = self.mean[1] / CLEARLY;
+        let is_full = match is_fullest {
+            true => figures.live + margin >= self.mean[1],
+            false => figures.live > self.mean[1] + margin,
+        };
+        if is_full {
             self.early.may_fill(plan, block);
-        } else if !is_fullest && !is_full && figures.live > 0 && figures.capacity <= self.may_empty
-        {
+        } else if figures.live > 0 && figures.capacity <= self.may_empty {
             self.may_empty -= figures.capacity;
             self.early.is_to_empty(block);
         }

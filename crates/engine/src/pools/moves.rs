@@ -1,7 +1,6 @@
 //! [`Move`]: one step of a defragmentation.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 
 use crate::handle::{Allocation, SlotKey};
 
@@ -27,65 +26,94 @@ pub struct Move {
     pub destination: Allocation,
 }
 
-/// Regions of an arena that take part in moves.
+/// Slots whose roles are stored together.
+const PAGE: usize = 1024;
+
+/// What the region of a slot does in a move.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Role {
+    /// The generation of the region's key; 0: none of this slot takes part.
+    generation: u32,
+    is_source: bool,
+}
+
+/// The roles of [`PAGE`] slots each; an empty page has none.
+pub(crate) type Pages = Vec<Vec<Role>>;
+
+/// Regions of an arena that take part in moves, by slot: a walk looks up each region, and unlike a hash table
+/// pages never have to be filled anew under the arena's lock.
 #[derive(Debug, Default)]
 pub(crate) struct MovingRegions {
-    /// Whether each is a source.
-    roles: HashMap<SlotKey, bool, BuildHasherDefault<KeyHasher>>,
-    /// Sources that may have been freed since, the next one to be looked at first.
+    pages: Pages,
+    /// Number of regions with a role.
+    count: usize,
+    /// Sources that may have been freed since their moves ended, the next one to be looked at first.
     to_sweep: VecDeque<SlotKey>,
 }
 
 /// Sources that are looked at for each move: more than are added, so that those that were freed do not pile up.
 const SWEPT_PER_MOVE: usize = 2;
 
-/// Hashes a key by one multiplication: nobody can choose keys so that they collide, and a walk looks up each
-/// region.
-#[derive(Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        let mixed = (self.0 ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
-
 impl MovingRegions {
+    fn role(&self, key: SlotKey) -> Option<Role> {
+        let index = key.index() as usize;
+        let role = *self.pages.get(index / PAGE)?.get(index % PAGE)?;
+        (role.generation == key.generation() && role.generation != 0).then_some(role)
+    }
+
+    fn slot(&mut self, key: SlotKey) -> Option<&mut Role> {
+        let index = key.index() as usize;
+        self.pages.get_mut(index / PAGE)?.get_mut(index % PAGE)
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.roles.is_empty()
+        self.count == 0
     }
 
     pub fn contains(&self, key: SlotKey) -> bool {
-        self.roles.contains_key(&key)
+        self.role(key).is_some()
     }
 
     /// Returns whether the region moves away, or has moved and is to be freed.
     pub fn is_source(&self, key: SlotKey) -> bool {
-        self.roles.get(&key) == Some(&true)
+        self.role(key).is_some_and(|role| role.is_source)
     }
 
-    /// Reserves host memory for one more move.
-    pub fn try_reserve(&mut self) -> bool {
-        self.roles.try_reserve(2).is_ok() && self.to_sweep.try_reserve(1).is_ok()
-    }
-
-    pub fn add(&mut self, source: SlotKey, destination: SlotKey) {
-        self.roles.insert(source, true);
-        self.roles.insert(destination, false);
-        self.to_sweep.push_back(source);
+    /// Notes that a region takes part in a move; returns false if there is no host memory for that.
+    #[must_use]
+    pub fn add(&mut self, key: SlotKey, is_source: bool) -> bool {
+        let page = key.index() as usize / PAGE;
+        if page >= self.pages.len() {
+            if self.pages.try_reserve(page + 1 - self.pages.len()).is_err() {
+                return false;
+            }
+            self.pages.resize_with(page + 1, Vec::new);
+        }
+        if self.pages[page].is_empty() {
+            if self.pages[page].try_reserve_exact(PAGE).is_err() {
+                return false;
+            }
+            self.pages[page].resize(PAGE, Role::default());
+        }
+        let role = &mut self.pages[page][key.index() as usize % PAGE];
+        // The role of a source that was freed, whose slot has got another region.
+        self.count += usize::from(role.generation == 0);
+        *role = Role { generation: key.generation(), is_source };
+        true
     }
 
     pub fn remove(&mut self, key: SlotKey) {
-        self.roles.remove(&key);
+        if self.contains(key) {
+            self.count -= 1;
+            *self.slot(key).expect("it is there") = Role::default();
+        }
+    }
+
+    /// Notes that a source is to be freed, at any time. Without host memory for that its role stays.
+    pub fn will_be_freed(&mut self, source: SlotKey) {
+        if self.to_sweep.try_reserve(1).is_ok() {
+            self.to_sweep.push_back(source);
+        }
     }
 
     /// Forgets some sources that are not live any more. O(1): later calls look at the others.
@@ -101,5 +129,53 @@ impl MovingRegions {
                 false => self.remove(key),
             }
         }
+    }
+
+    /// Takes out the pages if no region has a role, to be freed without the arena's lock.
+    pub fn take_unused(&mut self) -> Pages {
+        if self.is_empty() { std::mem::take(&mut self.pages) } else { Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_belong_to_one_life_of_a_slot() {
+        let mut moving = MovingRegions::default();
+        let (old, new, far) = (SlotKey::new(5, 1), SlotKey::new(5, 3), SlotKey::new(5000, 7));
+        assert!(moving.is_empty() && !moving.contains(old));
+        assert!(moving.add(old, true) && moving.add(far, false));
+        assert!(moving.is_source(old) && moving.contains(far) && !moving.is_source(far));
+        assert!(!moving.contains(new) && !moving.contains(SlotKey::new(5, 0)));
+        assert!(
+            !moving.contains(SlotKey::new(4000, 0)) && !moving.contains(SlotKey::new(1 << 30, 1))
+        );
+        // Freed late, after its slot has another region.
+        assert!(moving.add(new, false));
+        moving.remove(old);
+        assert!(moving.contains(new) && moving.take_unused().is_empty());
+        moving.remove(new);
+        moving.remove(far);
+        assert!(moving.is_empty() && !moving.contains(far));
+        assert_eq!(moving.take_unused().len(), 5);
+    }
+
+    #[test]
+    fn sources_are_swept_once_they_are_freed() {
+        let mut moving = MovingRegions::default();
+        let keys: Vec<SlotKey> = (0..100).map(|slot| SlotKey::new(slot, 2 * slot + 1)).collect();
+        for &key in &keys {
+            assert!(moving.add(key, true));
+            moving.will_be_freed(key);
+        }
+        let sweep = |moving: &mut MovingRegions, first_live: u32| {
+            (0..100).for_each(|_| moving.sweep(|key| key.index() >= first_live));
+        };
+        sweep(&mut moving, 60);
+        assert_eq!(keys.iter().filter(|&&key| moving.is_source(key)).count(), 40);
+        sweep(&mut moving, 100);
+        assert!(moving.is_empty() && moving.to_sweep.is_empty());
     }
 }

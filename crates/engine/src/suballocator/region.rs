@@ -427,14 +427,19 @@ impl RegionTable {
 
     /// Returns the alignment that a live region was asked for, in bytes; 1 if the key is stale.
     pub(super) fn alignment(&self, key: SlotKey) -> u64 {
-        let odd = match self.odd_alignments.is_empty() {
-            true => None,
-            false => self.odd_alignments.get(&key.index()),
-        };
-        match odd {
-            Some(&(generation, alignment)) if generation == key.generation() => alignment,
-            _ => self.live(key).map_or(1, Node::alignment),
+        self.live(key).map_or(1, |node| self.alignment_of(key.index(), node))
+    }
+
+    /// Returns the alignment that the live region of a node was asked for, in bytes.
+    #[inline]
+    pub(super) fn alignment_of(&self, index: u32, node: &Node) -> u64 {
+        if !self.odd_alignments.is_empty()
+            && let Some(&(generation, alignment)) = self.odd_alignments.get(&index)
+            && generation == node.generation()
+        {
+            return alignment;
         }
+        node.alignment()
     }
 
     /// Returns the bits that the owner stored; `None` if the key is stale.

@@ -135,10 +135,7 @@ impl Arena {
         let inside = &mut *state;
         let suballocator = inside.blocks.suballocator.moving()?;
         let source = suballocator.movable(key)?;
-        let is_free_to_move = source.tag.map_count == 0
-            && !inside.moving.contains(key)
-            && inside.moving.try_reserve();
-        if !is_free_to_move {
+        if source.tag.map_count > 0 || inside.moving.contains(key) {
             return None;
         }
         let request = RegionRequest {
@@ -152,31 +149,46 @@ impl Arena {
             Destination::In(block, free) => suballocator.place_in(*block, free, &request)?,
             Destination::Down => suballocator.hold_gap_before(key)?,
         };
-        let size = suballocator.movable(placement.key).map_or(0, |placed| placed.size);
-        let rest = suballocator.free_behind(placement.key);
+        // A reserved gap has a size of its own.
+        let size = inside.blocks.suballocator.region(placement.key).map_or(0, |it| it.size);
+        let rest = inside.blocks.suballocator.moving()?.free_behind(placement.key);
         inside.blocks.note_placed(placement.block, size);
-        inside.moving.add(key, placement.key);
-        let suballocator = &inside.blocks.suballocator;
-        inside.moving.sweep(|key| suballocator.region(key).is_some());
-        let memory = inside.blocks.memory(source.block).clone();
         let placed = PlacedRegion {
             key: placement.key,
             memory: inside.blocks.memory(placement.block).clone(),
             offset: placement.offset,
         };
+        if !inside.moving.add(key, true) || !inside.moving.add(placed.key, false) {
+            inside.moving.remove(key);
+            inside.blocks.take_back(&placed);
+            return None;
+        }
+        let suballocator = &inside.blocks.suballocator;
+        inside.moving.sweep(|key| suballocator.region(key).is_some());
+        let memory = inside.blocks.memory(source.block).clone();
         self.check(&state);
         Some(Reserved { source, memory, placed, block: placement.block, rest })
     }
 
     /// Notes that a move ended with the region at its destination. The source takes part in no further
-    /// move. Returns false if either was freed, or the source was mapped meanwhile.
-    pub(crate) fn settle_move(&self, source: SlotKey, destination: SlotKey) -> bool {
+    /// move, also if it is freed late; the caller says whether it is freed at once. Returns false if either was
+    /// freed, or the source was mapped meanwhile.
+    pub(crate) fn settle_move(
+        &self,
+        source: SlotKey,
+        destination: SlotKey,
+        is_freed_at_once: bool,
+    ) -> bool {
         let mut state = self.state.lock();
         let suballocator = &state.blocks.suballocator;
         let is_whole = suballocator.tag(source).is_some_and(|tag| tag.map_count == 0)
             && suballocator.region(destination).is_some();
         if is_whole {
             state.moving.remove(destination);
+            match is_freed_at_once {
+                true => state.moving.remove(source),
+                false => state.moving.will_be_freed(source),
+            }
         }
         is_whole
     }
@@ -186,6 +198,12 @@ impl Arena {
         let mut state = self.state.lock();
         state.moving.remove(source);
         state.moving.remove(destination);
+    }
+
+    /// Gives back what a run has used to note moves, unless others use it.
+    pub(crate) fn end_moves(&self) {
+        let unused = self.state.lock().moving.take_unused();
+        drop(unused);
     }
 
     /// Shifts a region down over the gap that was reserved for that; returns its new place, `None` if either

@@ -80,13 +80,14 @@ impl Pool {
     }
 
     /// Ends a move with the allocation at its destination and returns it as it is there. The source of a
-    /// move [apart](MoveKind::Apart) stays live until it is freed. `None` if the source or the destination was freed, or
-    /// the source was mapped meanwhile: then nothing has changed.
-    pub(crate) fn settle_move(&self, it: &Move) -> Option<Allocation> {
+    /// move [apart](MoveKind::Apart) stays live until it is freed, which the caller does at once or later. `None`
+    /// if the source or the destination was freed, or the source was mapped meanwhile: then nothing has changed.
+    pub(crate) fn settle_move(&self, it: &Move, is_freed_at_once: bool) -> Option<Allocation> {
         let (source, destination) = (it.source.id.key, it.destination.id.key);
         match it.kind {
             MoveKind::Apart => {
-                self.arena.settle_move(source, destination).then_some(it.destination)
+                let is_settled = self.arena.settle_move(source, destination, is_freed_at_once);
+                is_settled.then_some(it.destination)
             }
             MoveKind::Slide => {
                 let placed = self.arena.slide(source, destination)?;

@@ -4,7 +4,7 @@ use super::super::bins::class_of;
 use super::super::granularity::{Gap, Neighbour, place_in_gap};
 use super::super::interface::Suballocator;
 use super::super::moving::{FreeRegion, Met, MovableRegion, Moving, Walk};
-use super::super::node::{FREE_LINK, NONE, Node, target};
+use super::super::node::{FREE_LINK, NONE, Node, is_free_link, target};
 use super::super::values::{BlockIndex, Placement, RegionRequest};
 use super::hot::{Candidate, Hot};
 use super::{Block, Tlsf};
@@ -14,19 +14,25 @@ use crate::request::Strategy;
 impl Tlsf {
     /// Returns a live region as defragmentation sees it.
     fn seen(&self, index: u32) -> MovableRegion {
+        self.seen_in(index, BlockIndex(self.regions.block_of(index)))
+    }
+
+    /// Likewise, where the block is known.
+    #[inline]
+    fn seen_in(&self, index: u32, block: BlockIndex) -> MovableRegion {
         let node = self.regions.node(index);
-        let gap = |link: u32| {
-            let beside = self.regions.node(target(link));
-            if beside.is_free() { beside.size() } else { 0 }
+        // A neighbour that is not free is not read: it may be in no cache.
+        let gap = |link: u32| match is_free_link(link) {
+            true => self.regions.node(target(link)).size(),
+            false => 0,
         };
-        let key = self.regions.key_of(index);
         MovableRegion {
-            key,
-            block: BlockIndex(self.regions.block_of(index)),
+            key: SlotKey::new(index, node.generation()),
+            block,
             offset: node.offset,
             size: node.size(),
             footprint: node.footprint(),
-            alignment: self.regions.alignment(key),
+            alignment: self.regions.alignment_of(index, node),
             kind: node.kind(),
             tag: node.tag(),
             gaps: [gap(node.previous), gap(node.next)],
@@ -114,7 +120,7 @@ impl Moving for Tlsf {
                 if left == 0 || !goes_on {
                     return Walk::At(self.regions.key_of(index));
                 }
-                goes_on = visit(&Met::Live(self.seen(index)));
+                goes_on = visit(&Met::Live(self.seen_in(index, block)));
             } else if node.is_free() && goes_on {
                 let (size, offset) = (node.size(), node.offset);
                 goes_on = visit(&Met::Free(FreeRegion { size, offset, slot: index }));
