@@ -17,8 +17,8 @@ STEPS_PER_FRAME = 4
 
 
 class Phase(NamedTuple):
-    """A part of the day: sizes to create, or `~index` of the live one to destroy. The last one takes
-    its place."""
+    """A part of the day: sizes to create, or `~index` of the live one to destroy, whose place the
+    last one takes."""
 
     name: str
     steps: list[int]
@@ -97,7 +97,7 @@ def day(levels: int, level_bytes: int, scale: int, seed: int = 3) -> list[Phase]
 
 
 def spend(device: Device, phases: list[Phase], scale: int, *, auto: bool) -> Day:
-    """Makes the steps of a day, with blocks and bytes of a frame that are scaled as the sizes are."""
+    """Makes the steps of a day; blocks and the bytes of a frame are scaled as the sizes are."""
     policy = DefragmentationPolicy(max_bytes=DefragmentationPolicy().max_bytes // scale)
     held: list[Held] = []
     taken: list[float] = []

@@ -4,9 +4,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_engine::{DefragmentationAlgorithm, HeapBudget, PoolId};
+use vkmem_engine::{DefragmentationAlgorithm, HeapBudget, PoolId, PoolKey};
 
-use super::when_full::InVain;
 use crate::arguments::numbers::{quantity, real, unsigned_32};
 use crate::arguments::options::thoroughness;
 use crate::arguments::text::Text;
@@ -56,6 +55,29 @@ impl Tidy {
     }
 }
 
+/// A request for which nothing could be moved together.
+#[derive(Clone, Copy, Debug)]
+pub struct InVain {
+    /// Where it wanted memory.
+    pub from: PoolKey,
+    /// Bytes of the request.
+    pub size: u64,
+    /// Bytes of the heap's blocks then.
+    pub held: u64,
+    /// How many of them were free.
+    pub free: u64,
+}
+
+impl InVain {
+    /// Whether another try would be in vain as well: the request is no smaller, and less than its size was freed.
+    pub fn says_no(&self, other: &Self) -> bool {
+        self.from == other.from
+            && self.size <= other.size
+            && self.held == other.held
+            && other.free < self.free.saturating_add(other.size)
+    }
+}
+
 /// A defragmentation that goes on from step to step.
 pub struct Steps {
     /// When the beginning of a frame makes one.
@@ -66,7 +88,7 @@ pub struct Steps {
     /// The last run that had nothing more to move.
     pub tidy: Mutex<Option<Tidy>, rank::Stepping>,
     /// The last request for which nothing could move.
-    pub(super) in_vain: Mutex<Option<InVain>, rank::Stepping>,
+    pub in_vain: Mutex<Option<InVain>, rank::Stepping>,
 }
 
 impl Steps {

@@ -9,6 +9,7 @@ use vkmem_engine::{
 
 use super::Allocator;
 use super::handlers::Failure;
+use super::steps::InVain;
 use crate::errors::is_ours;
 use crate::interpreter::detach;
 use crate::moving::mover::Mover;
@@ -18,28 +19,6 @@ use crate::moving::slide;
 /// The most that is moved for one request.
 const MOST_BYTES: u64 = 256 << 20;
 const MOST_MOVES: u32 = 1024;
-
-/// What moving resources together has not helped: nothing had moved.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct InVain {
-    /// Where.
-    from: PoolKey,
-    /// Bytes of the request.
-    size: u64,
-    /// Bytes of the heap's blocks then, and how many of them were free.
-    held: u64,
-    free: u64,
-}
-
-impl InVain {
-    /// Whether another try would be in vain as well: the request is no smaller, and less than its size was freed.
-    fn says_no(&self, other: &Self) -> bool {
-        self.from == other.from
-            && self.size <= other.size
-            && self.held == other.held
-            && other.free < self.free.saturating_add(other.size)
-    }
-}
 
 impl Allocator {
     /// As [`attempt`](Self::attempt), for a request that may make room: the attempt gets its create info, which
