@@ -108,10 +108,6 @@ fn measure(way: Way) -> Holds {
 }
 
 /// Adds the longest time that this thread held the lock of a pool since the last call, if that is measured.
-#[cfg_attr(
-    not(feature = "lock-times"),
-    expect(clippy::ptr_arg, reason = "it is added to otherwise")
-)]
 fn note_hold(holds: &mut Vec<Duration>) {
     #[cfg(feature = "lock-times")]
     holds.push(vkmem_engine::lock::take_longest::<vkmem_engine::lock::rank::Arena>());
