@@ -1,10 +1,11 @@
 //! [`find`]: neighbours in the blocks of a pool that leave room for a request when they are taken away.
 //!
 //! First the oldest ones are marked, one by one, until marked neighbours and the free regions between them have room.
-//! If [`MARKS`] are not enough, each of them shows where old allocations lie: what is around it is weighed, whatever
-//! its age.
+//! If that is not enough, each of them shows where old allocations lie: what is around it is weighed, whatever its
+//! age. Old ones that are alone among recent ones would hide the others, so more are marked while only recent ones
+//! were found.
 
-use super::group::{Mark, Records, Spared};
+use super::group::{Mark, Oldest, Records, Spared};
 use super::rule::Rule;
 use super::window::{LiveRange, Neighbour, Row, Window};
 use crate::handle::SlotKey;
@@ -12,16 +13,14 @@ use crate::pools::arena::evicting::{Hole, Regions};
 use crate::suballocator::evicting::LiveRegion;
 use crate::suballocator::{BlockIndex, RegionRequest};
 
-/// Allocations that are marked, oldest first.
-const MARKS: usize = 64;
-/// Marks after which the search goes on only if some in a row have half of the room.
-const FIRST_MARKS: usize = 16;
+/// Allocations that are marked, oldest first; more of them as long as only a recent window was found.
+const MARKS: [usize; 3] = [16, 64, 256];
 /// Allocations that are tried: some are mapped, or being moved.
-const MOST_TRIES: usize = 4 * MARKS;
-/// Neighbours that are looked at after a window was found, and as long as it is one of the [`RECENT`]: a look may be
-/// some cache misses.
+const MOST_TRIES: usize = 1024;
+/// Neighbours of marked ones that are looked at after a window was found, and as long as it is one of the
+/// [`RECENT`]: a look may be some cache misses.
 const LOOKS: usize = 64;
-const MORE_LOOKS: usize = 8 * LOOKS;
+const MORE_LOOKS: usize = 4 * LOOKS;
 /// Neighbours that are looked at as long as no window was found.
 const MOST_LOOKS: usize = 4096;
 /// A window is recent if its last use is in this part of the time since that of the oldest allocation.
@@ -42,34 +41,65 @@ impl Search<'_> {
             return self.find_in_ring(regions);
         }
         let mut walk = self.records.oldest(self.rule);
-        let mut marked: Vec<Mark> = Vec::with_capacity(MARKS);
-        let (mut found, mut tries, mut widest) = (None, 0, 0);
-        let half = self.request.size / 2;
-        while marked.len() < if widest < half { FIRST_MARKS } else { MARKS }
-            && tries < MOST_TRIES
-            && found.is_none()
-            && let Some(mark) = walk.next(self.records, self.spared)
-        {
-            tries += 1;
+        let (mut marked, mut tries) = (Vec::new(), 0);
+        let mut cheapest: Option<Window> = None;
+        for most in MARKS {
+            let new = marked.len();
+            let joined = self.mark(regions, &mut walk, &mut marked, (&mut tries, most));
+            if joined.is_some() {
+                cheapest = joined;
+                break;
+            }
+            let oldest = marked.first().map_or(0, |mark| mark.stamp.frame());
+            let beside = self.find_beside(regions, &marked[new..], oldest);
+            cheapest = Window::cheaper(cheapest, beside);
+            let is_over = marked.len() < most;
+            if is_over || cheapest.as_ref().is_some_and(|it| !self.is_recent(it, oldest)) {
+                break;
+            }
+        }
+        walk.close(self.records);
+        cheapest.map(|window| (Hole::Between(window.range), window.victims))
+    }
+
+    /// Marks the oldest ones, up to `most` in all, until marked neighbours have room; returns their window.
+    fn mark(
+        &mut self,
+        regions: &mut Regions<'_>,
+        walk: &mut Oldest,
+        marked: &mut Vec<Mark>,
+        (tries, most): (&mut usize, usize),
+    ) -> Option<Window> {
+        while marked.len() < most && *tries < MOST_TRIES {
+            let mark = walk.next(self.records, self.spared)?;
+            *tries += 1;
             if !regions.is_live_and_loose(mark.id.key) {
                 continue;
             }
             marked.push(mark);
             let wanted = |key| marked.iter().any(|mark| mark.id.key == key);
             let row = self.around(regions, &mark, u64::MAX, &wanted);
-            widest = widest.max(row.width());
-            found = row.best(regions, self.request);
+            let window = row.best(regions, self.request);
+            if window.is_some() {
+                return window;
+            }
         }
-        walk.close(self.records);
-        found
-            .or_else(|| self.find_beside(regions, &marked))
-            .map(|window| (Hole::Between(window.range), window.victims))
+        None
     }
 
-    /// Returns the cheapest window around any of these, of which the first is the oldest.
-    fn find_beside(&mut self, regions: &mut Regions<'_>, marked: &[Mark]) -> Option<Window> {
-        let (newest, oldest) = (self.rule.newest(), marked.first()?.stamp.frame());
-        let is_recent = |window: &Window| newest - window.cost.1 < (newest - oldest) / RECENT;
+    /// Returns whether a window was used late since the last use of the oldest allocation.
+    fn is_recent(&self, window: &Window, oldest: u64) -> bool {
+        let newest = self.rule.newest();
+        newest - window.cost.1 < (newest - oldest) / RECENT
+    }
+
+    /// Returns the cheapest window around any of these.
+    fn find_beside(
+        &mut self,
+        regions: &mut Regions<'_>,
+        marked: &[Mark],
+        oldest: u64,
+    ) -> Option<Window> {
         let reach = regions.evicting().ok()?.reach(self.request);
         let mut cheapest: Option<Window> = None;
         let mut seen: Vec<LiveRange> = Vec::new();
@@ -77,7 +107,7 @@ impl Search<'_> {
         for mark in marked {
             let most = match &cheapest {
                 None => MOST_LOOKS,
-                Some(window) if is_recent(window) => MORE_LOOKS,
+                Some(window) if self.is_recent(window, oldest) => MORE_LOOKS,
                 Some(_) => LOOKS,
             };
             if looks >= most {
@@ -90,11 +120,7 @@ impl Search<'_> {
             let row = self.around(regions, mark, reach, &|_| true);
             looks += row.neighbours.len();
             seen.extend(row.range());
-            if let Some(window) = row.best(regions, self.request)
-                && cheapest.as_ref().is_none_or(|it| window.cost < it.cost)
-            {
-                cheapest = Some(window);
-            }
+            cheapest = Window::cheaper(cheapest, row.best(regions, self.request));
         }
         cheapest
     }
@@ -170,11 +196,7 @@ impl Search<'_> {
                 row.neighbours.push_back(Neighbour { region, mark });
             } else {
                 row.ends[1] = next.map(|it| it.key);
-                if let Some(window) = row.best(regions, self.request)
-                    && cheapest.as_ref().is_none_or(|it| window.cost < it.cost)
-                {
-                    cheapest = Some(window);
-                }
+                cheapest = Window::cheaper(cheapest, row.best(regions, self.request));
                 row.neighbours.clear();
                 row.ends[0] = row.ends[1];
             }

@@ -8,6 +8,7 @@ use super::heap_memory::Need;
 use super::hole::Search;
 use super::registry::Eviction;
 use super::rule::Reach;
+use super::window::Window;
 use crate::error::Error;
 use crate::handle::{Allocation, AllocationId};
 use crate::pools::arena::evicting::Hole;
@@ -102,15 +103,11 @@ impl Attempt<'_> {
         if !anywhere {
             return pool.arena().search(|regions| search.find(regions));
         }
-        let mut cheapest: Option<super::window::Window> = None;
+        let mut cheapest: Option<Window> = None;
         for block in pool.arena().block_indices() {
             let window =
                 pool.arena().search_block(block, |regions| search.find_in_block(regions, block));
-            if let Some(Some(window)) = window
-                && cheapest.as_ref().is_none_or(|it| window.cost < it.cost)
-            {
-                cheapest = Some(window);
-            }
+            cheapest = Window::cheaper(cheapest, window.flatten());
         }
         cheapest.map(|window| (Hole::Between(window.range), window.victims))
     }

@@ -27,6 +27,16 @@ pub(super) struct Window {
     pub cost: Cost,
 }
 
+impl Window {
+    /// Returns the cheaper one; the first of equals.
+    pub fn cheaper(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(if other.cost < one.cost { other } else { one }),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
 /// Neighbours in a row, by ascending offset.
 #[derive(Default)]
 pub(super) struct Row {
@@ -49,11 +59,6 @@ impl LiveRange {
 }
 
 impl Row {
-    /// Returns the bytes from its first to its last.
-    pub fn width(&self) -> u64 {
-        self.range().map_or(0, |range| range.end - range.start)
-    }
-
     pub fn range(&self) -> Option<LiveRange> {
         let (first, last) = (self.neighbours.front()?.region, self.neighbours.back()?.region);
         Some(LiveRange { block: first.block, start: first.offset, end: last.end })
