@@ -76,7 +76,11 @@ impl Attempt<'_> {
             let memory = pool.maps(request).then(|| pool.memory_of(marks[0].id)).flatten();
             let hold = match memory {
                 Some((memory, _)) if memory.map().is_ok() => Hold(Some(memory)),
-                Some(_) => return None,
+                Some(_) => {
+                    // No other place could be mapped for sure.
+                    self.give_up();
+                    return None;
+                }
                 None => Hold(None),
             };
             let placed = self.take_hole(pool, group, (&hole, &marks), region, taken);
