@@ -12,9 +12,9 @@ impl Linear {
     fn ring(&self, block: u32) -> impl Iterator<Item = u32> {
         let runs = [RunKind::Lower, RunKind::Wrapped];
         let of_run = move |which| {
-            let first = self.blocks[block as usize].run(which).first;
-            let next = |&index: &u32| Some(self.regions.node(index).next);
-            std::iter::successors(Some(first), next).take_while(|&index| index != NONE)
+            let region = |index: u32| (index != NONE).then_some(index);
+            let first = region(self.blocks[block as usize].run(which).first);
+            std::iter::successors(first, move |&index| region(self.regions.node(index).next))
         };
         runs.into_iter().flat_map(of_run).filter(|&index| !self.regions.node(index).is_free())
     }

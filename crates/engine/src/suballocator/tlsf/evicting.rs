@@ -109,8 +109,9 @@ impl Evicting for Tlsf {
         freed: &mut dyn FnMut(FreedRegion),
     ) -> Option<Placement> {
         let (_, rounded) = self.prepare_move(request)?;
-        // Each free adds at most one region to the index before it is merged with the last one.
-        while !self.free.has_room_for(2 * ROOM as u32) {
+        // Each free may leave the merged region in another class, and a class keeps its last chunk.
+        let room = u32::try_from(victims.len() + 2 * ROOM).ok()?;
+        while !self.free.has_room_for(room) {
             if !self.free.try_grow() {
                 return None;
             }
