@@ -1,7 +1,7 @@
 //! [`Attempt`]: one request's attempts to take allocations away: choose, ask the owner, commit, and choose anew if
 //! somebody was faster.
 
-use super::group::{Group, Mark, Spared};
+use super::group::{Group, Mark, Records, Spared};
 use super::registry::Eviction;
 use super::rule::Reach;
 use crate::handle::{AllocationId, SlotKey};
@@ -78,18 +78,30 @@ pub(super) fn commit_in_group(
     marks: &[Mark],
     act: impl FnOnce(&[SlotKey]) -> bool,
 ) -> bool {
+    let keys: Vec<SlotKey> = marks.iter().map(|mark| mark.id.key).collect();
     let mut records = group.lock();
     if !records.claim(marks) {
         return false;
     }
-    let keys: Vec<SlotKey> = marks.iter().map(|mark| mark.id.key).collect();
-    let done = act(&keys);
-    if done {
-        records.lose(marks)
-    } else {
-        records.unclaim(marks)
+    let mut claim = Claim { records: &mut records, marks, done: false };
+    claim.done = act(&keys);
+    claim.done
+}
+
+/// A claim that is decided when it is dropped, also by a panic: touches wait for it.
+struct Claim<'a> {
+    records: &'a mut Records,
+    marks: &'a [Mark],
+    done: bool,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        match self.done {
+            true => self.records.lose(self.marks),
+            false => self.records.unclaim(self.marks),
+        }
     }
-    done
 }
 
 /// Returns the ids of marked allocations.

@@ -97,16 +97,18 @@ pub fn costs(report: &mut Report, effort: Effort) {
         let bar = Some(Bar::AtMost(10.0));
         report.add_with_bar(&format!("taken, used {what}"), live as u64, "", &taken, bar, &[]);
         if shuffled {
-            touches(report, &mut pool, &all);
+            touches(report, &mut pool, all);
         }
     }
 }
 
-/// Times touches of a thousand allocations that lie apart.
-fn touches(report: &mut Report, pool: &mut Pool, all: &[Resource]) {
+/// Times touches of a thousand allocations that were made far apart.
+fn touches(report: &mut Report, pool: &mut Pool, all: Vec<Resource>) {
     const ROUNDS: u32 = 1_000;
-    let of = |step: usize| all.iter().filter(|it| !it.1.is_lost()).step_by(step).take(1_000);
-    let of: Vec<&Resource> = of(all.len() / 1_100).collect();
+    let live: Vec<Evictable> =
+        all.into_iter().map(|it| it.1).filter(|evictable| !evictable.is_lost()).collect();
+    let step = live.len() / 1_000;
+    let of: Vec<Evictable> = live.into_iter().step_by(step).take(1_000).collect();
     for (case, frames) in [("a touch", ROUNDS), ("a touch in a new frame", 1)] {
         let mut times = Vec::new();
         for _ in 0..9 {
@@ -115,7 +117,7 @@ fn touches(report: &mut Report, pool: &mut Pool, all: &[Resource]) {
                 if round % frames == 0 {
                     pool.next_frame();
                 }
-                let all = of.iter().filter(|it| it.1.touch()).count();
+                let all = of.iter().filter(|it| it.touch()).count();
                 assert_eq!(all, of.len());
             }
             let touches = f64::from(ROUNDS) * of.len() as f64;
