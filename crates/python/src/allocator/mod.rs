@@ -293,6 +293,7 @@ impl Allocator {
             empty_block_retention: empty_block_retention
                 .map_or(Ok(EmptyBlockRetention::default()), options::retention)?,
             prefetch,
+            ..AllocatorOptions::default()
         };
         let depth = track_call_sites.map_or(Ok(0), options::depth)?;
         let strict = strict_host_access.map_or_else(|| options::strict_of_environment(py), Ok)?;
