@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from vk_mem.dump.evictions import EvictionStatistics, read_evictions
+from vk_mem.dump.evictions import NO_EVICTIONS, EvictionStatistics, read_evictions
 from vk_mem.dump.model import Region, ResourceClass
 from vk_mem.dump.values import get, items, list_of, number, object_of, text, wrong
 
@@ -66,7 +66,7 @@ class Places:
 class Additions:
     """The additions of a whole dump."""
 
-    evictions: EvictionStatistics | None = None
+    evictions: EvictionStatistics = NO_EVICTIONS
 
     def __init__(self) -> None:
         self._places: dict[Path, Places] = {}

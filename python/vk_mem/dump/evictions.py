@@ -27,6 +27,8 @@ class EvictionStatistics(NamedTuple):
     """The size in bytes that they had."""
 
 
+NO_EVICTIONS = EvictionStatistics(0, 0, 0, 0, 0, 0)
+"""Nothing may be lost, and nothing was."""
 KEYS = ("EvictableCount", "EvictableBytes", "LostCount", "LostBytes", "LossCount", "LossBytes")
 
 

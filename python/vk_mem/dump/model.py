@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vk_mem._lazy import load
-from vk_mem.dump.evictions import EvictionStatistics
+from vk_mem.dump.evictions import NO_EVICTIONS, EvictionStatistics
 from vk_mem.text import counted, known_size
 
 __all__ = [
@@ -196,10 +196,10 @@ class Dump:
     """The default pools first. Empty if the dump is not detailed."""
     detailed: bool
     """Whether the dump lists individual blocks and allocations."""
-    evictions: EvictionStatistics | None = None
-    """What may be lost and what was; None if the dump says nothing of that."""
     source: str = field(default="", compare=False)
     """The file it was read from; "" for a text and for a live allocator."""
+    evictions: EvictionStatistics = NO_EVICTIONS
+    """What may be lost and what was; zeros if the dump says nothing of that."""
 
     def allocations(self) -> Iterator[tuple[PoolDump, Block | None, Region]]:
         """Yields every allocation with its pool and block; a dedicated one has no block."""

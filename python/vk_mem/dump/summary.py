@@ -51,7 +51,7 @@ def _line(text: str, style: str = "") -> str:
 def _dump(dump: Dump) -> Iterator[str]:
     yield _line(f"Memory of {short(dump.device) or dump.api}", "font-weight:600")
     yield _line(figures_text(dump.total), QUIET)
-    if dump.evictions is not None:
+    if any(dump.evictions):
         yield _line(evictions_text(dump.evictions), QUIET)
     yield f'<table style="{TABLE}">'
     for heap in dump.heaps[:MOST_HEAPS]:

@@ -317,7 +317,7 @@ def summary(scene: Scene) -> Iterator[str]:
         yield f"After: {figures_text(scene.dump.total)}"
     else:
         yield figures_text(scene.dump.total)
-    if scene.dump.evictions is not None:
+    if any(scene.dump.evictions):
         yield evictions_text(scene.dump.evictions)
     if not scene.dump.detailed:
         yield "The dump has totals only, no single blocks and allocations."
