@@ -52,6 +52,11 @@ impl<'a> Attempt<'a> {
         self.left > 0
     }
 
+    /// Ends the attempts of the request.
+    pub fn give_up(&mut self) {
+        self.left = 0;
+    }
+
     /// Lets the owner take victims away with `commit`. Returns false if nothing has changed; then those that are in
     /// use are spared from now on.
     pub fn ask(&mut self, victims: &[AllocationId], commit: &mut dyn FnMut() -> bool) -> bool {

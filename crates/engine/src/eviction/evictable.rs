@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::group::{Group, GroupKey};
-use super::stamps::{CHUNK, Chunk, State};
+use super::stamps::{CHUNK, Chunk, Clock, State};
 use crate::error::Error;
 use crate::handle::{Allocation, AllocationId};
 
@@ -11,6 +11,8 @@ use crate::handle::{Allocation, AllocationId};
 /// [`Allocation`], touches it on use, and ends it before it frees the allocation; dropping it ends it as well.
 pub struct Evictable {
     chunk: Arc<Chunk>,
+    /// The clock of the group, to save a cache line at each touch.
+    clock: Arc<Clock>,
     group: Arc<Group>,
     record: u32,
     ended: bool,
@@ -18,7 +20,7 @@ pub struct Evictable {
 
 impl Evictable {
     pub(super) fn new(chunk: Arc<Chunk>, group: Arc<Group>, record: u32) -> Self {
-        Self { chunk, group, record, ended: false }
+        Self { chunk, clock: group.clock(), group, record, ended: false }
     }
 
     fn index(&self) -> usize {
@@ -31,7 +33,7 @@ impl Evictable {
     /// lock; waits only while an eviction that has chosen this allocation decides, which is short.
     #[inline]
     pub fn touch(&self) -> bool {
-        self.chunk.touch(self.index())
+        self.chunk.touch(self.index(), &self.clock)
     }
 
     /// Returns whether the allocation was taken away; its id is stale then. Does not count as a use.

@@ -123,8 +123,13 @@ impl Group {
         records.counts.evictable.0 += 1;
         records.counts.evictable.1 += size;
         let chunk = records.chunks[record as usize / CHUNK].0.clone();
-        chunk.begin(record as usize % CHUNK);
+        chunk.begin(record as usize % CHUNK, &self.clock);
         Ok((chunk, record))
+    }
+
+    /// Returns the clock, for touches.
+    pub fn clock(&self) -> Arc<Clock> {
+        self.clock.clone()
     }
 
     /// Removes an allocation; returns whether it was lost.
@@ -193,7 +198,7 @@ impl Records {
         if !reserved {
             return Err(NO_ROOM);
         }
-        self.chunks.push((Arc::new(Chunk::new(clock)), priority));
+        self.chunks.push((Arc::new(Chunk::new()), priority));
         self.records.resize(first as usize + CHUNK, Record { id: None, size: 0 });
         class.bounds.push(Reverse((clock.frame(), number)));
         class.vacant.extend((first..first + CHUNK as u32).rev());
@@ -341,8 +346,8 @@ impl Oldest {
             let Reverse((_, number)) = class.bounds.pop()?;
             let chunk = &chunks[number as usize].0;
             let lowest = self.look_into(chunk, number, None);
-            // Without live ones: none will be older than now.
-            let bound = lowest.unwrap_or(chunk.frame());
+            // Without live ones: later ones are used in the current frame, which is newer than what may go.
+            let bound = lowest.unwrap_or(newest.saturating_add(1));
             self.open.bounds.push(Reverse((bound, number)));
         }
     }

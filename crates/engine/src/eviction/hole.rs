@@ -1,26 +1,30 @@
 //! [`find`]: neighbours in the blocks of a pool that leave room for a request when they are taken away.
 //!
 //! First the oldest ones are marked, one by one, until marked neighbours and the free regions between them have room.
-//! If [`MARKS`] are not enough, each of them shows where old allocations lie: what is around it is weighed, whatever
-//! its age.
+//! If that is not enough, each of them shows where old allocations lie: what is around it is weighed, whatever its
+//! age. Old ones that are alone among recent ones would hide the others, so more are marked while only recent ones
+//! were found.
 
-use std::collections::{HashSet, VecDeque};
-
-use super::group::{Mark, Records, Spared};
+use super::group::{Mark, Oldest, Records, Spared};
 use super::rule::Rule;
-use super::window::{Neighbour, Window, best};
+use super::window::{LiveRange, Neighbour, Row, Window};
 use crate::handle::SlotKey;
 use crate::pools::arena::evicting::{Hole, Regions};
 use crate::suballocator::evicting::LiveRegion;
 use crate::suballocator::{BlockIndex, RegionRequest};
 
-/// Allocations that are marked, oldest first.
-const MARKS: usize = 64;
+/// Allocations that are marked, oldest first; more of them as long as only a recent window was found.
+const MARKS: [usize; 3] = [16, 64, 256];
 /// Allocations that are tried: some are mapped, or being moved.
-const MOST_TRIES: usize = 4 * MARKS;
-/// Neighbours that are looked at after a window was found, and at most: a look may be some cache misses.
-const LOOKS: usize = 128;
+const MOST_TRIES: usize = 1024;
+/// Neighbours of marked ones that are looked at after a window was found, and as long as it is one of the
+/// [`RECENT`]: a look may be some cache misses.
+const LOOKS: usize = 64;
+const MORE_LOOKS: usize = 4 * LOOKS;
+/// Neighbours that are looked at as long as no window was found.
 const MOST_LOOKS: usize = 4096;
+/// A window is recent if its last use is in this part of the time since that of the oldest allocation.
+const RECENT: u64 = 8;
 
 /// A search for one request.
 pub(super) struct Search<'a> {
@@ -37,101 +41,122 @@ impl Search<'_> {
             return self.find_in_ring(regions);
         }
         let mut walk = self.records.oldest(self.rule);
-        let mut marked: Vec<SlotKey> = Vec::with_capacity(MARKS);
-        let mut is_marked = HashSet::with_capacity(MARKS);
-        let (mut found, mut tries) = (None, 0);
-        while marked.len() < MARKS
-            && tries < MOST_TRIES
-            && found.is_none()
-            && let Some(mark) = walk.next(self.records, self.spared)
-        {
-            tries += 1;
+        let (mut marked, mut tries) = (Vec::new(), 0);
+        let mut cheapest: Option<Window> = None;
+        for most in MARKS {
+            let new = marked.len();
+            let joined = self.mark(regions, &mut walk, &mut marked, (&mut tries, most));
+            if joined.is_some() {
+                cheapest = joined;
+                break;
+            }
+            let oldest = marked.first().map_or(0, |mark| mark.stamp.frame());
+            let beside = self.find_beside(regions, &marked[new..], oldest);
+            cheapest = Window::cheaper(cheapest, beside);
+            let is_over = marked.len() < most;
+            if is_over || cheapest.as_ref().is_some_and(|it| !self.is_recent(it, oldest)) {
+                break;
+            }
+        }
+        walk.close(self.records);
+        cheapest.map(|window| (Hole::Between(window.range), window.victims))
+    }
+
+    /// Marks the oldest ones, up to `most` in all, until marked neighbours have room; returns their window.
+    fn mark(
+        &mut self,
+        regions: &mut Regions<'_>,
+        walk: &mut Oldest,
+        marked: &mut Vec<Mark>,
+        (tries, most): (&mut usize, usize),
+    ) -> Option<Window> {
+        while marked.len() < most && *tries < MOST_TRIES {
+            let mark = walk.next(self.records, self.spared)?;
+            *tries += 1;
             if !regions.is_live_and_loose(mark.id.key) {
                 continue;
             }
-            marked.push(mark.id.key);
-            is_marked.insert(mark.id.key);
-            found = self.around(regions, mark.id.key, u64::MAX, &|key| is_marked.contains(&key)).0;
+            marked.push(mark);
+            let wanted = |key| marked.iter().any(|mark| mark.id.key == key);
+            let row = self.around(regions, &mark, u64::MAX, &wanted);
+            let window = row.best(regions, self.request);
+            if window.is_some() {
+                return window;
+            }
         }
-        walk.close(self.records);
-        found
-            .or_else(|| self.find_beside(regions, &marked))
-            .map(|window| (Hole::Between(window.range), window.victims))
+        None
+    }
+
+    /// Returns whether a window was used late since the last use of the oldest allocation.
+    fn is_recent(&self, window: &Window, oldest: u64) -> bool {
+        let newest = self.rule.newest();
+        newest - window.cost.1 < (newest - oldest) / RECENT
     }
 
     /// Returns the cheapest window around any of these.
-    fn find_beside(&mut self, regions: &mut Regions<'_>, marked: &[SlotKey]) -> Option<Window> {
-        // The region of a buddy block is up to twice as large.
-        let size = self.request.size.checked_next_power_of_two().unwrap_or(u64::MAX);
-        let reach = size.saturating_add(self.request.alignment);
+    fn find_beside(
+        &mut self,
+        regions: &mut Regions<'_>,
+        marked: &[Mark],
+        oldest: u64,
+    ) -> Option<Window> {
+        let reach = regions.evicting().ok()?.reach(self.request);
         let mut cheapest: Option<Window> = None;
-        let mut seen = HashSet::new();
+        let mut seen: Vec<LiveRange> = Vec::new();
         let mut looks = 0;
-        for &key in marked {
-            if looks >= if cheapest.is_some() { LOOKS } else { MOST_LOOKS } {
+        for mark in marked {
+            let most = match &cheapest {
+                None => MOST_LOOKS,
+                Some(window) if self.is_recent(window, oldest) => MORE_LOOKS,
+                Some(_) => LOOKS,
+            };
+            if looks >= most {
                 break;
             }
-            if seen.contains(&key) {
+            let Some(region) = regions.look(mark.id.key) else { continue };
+            if seen.iter().any(|range| range.contains(&region)) {
                 continue;
             }
-            let (window, row) = self.around(regions, key, reach, &|_| true);
-            looks += row.len();
-            seen.extend(row.iter().map(|it| it.region.key));
-            if let Some(window) = window
-                && cheapest.as_ref().is_none_or(|it| window.cost < it.cost)
-            {
-                cheapest = Some(window);
-            }
+            let row = self.around(regions, mark, reach, &|_| true);
+            looks += row.neighbours.len();
+            seen.extend(row.range());
+            cheapest = Window::cheaper(cheapest, row.best(regions, self.request));
         }
         cheapest
     }
 
-    /// Returns the cheapest window in the row of eligible neighbours around a region for which `wanted` is true,
-    /// no farther than `reach` bytes away, and the row.
+    /// Returns the row of eligible neighbours around one for which `wanted` is true, up to about `reach` bytes away.
     fn around(
-        &mut self,
+        &self,
         regions: &mut Regions<'_>,
-        key: SlotKey,
+        mark: &Mark,
         reach: u64,
         wanted: &dyn Fn(SlotKey) -> bool,
-    ) -> (Option<Window>, VecDeque<Neighbour>) {
-        let mut row = VecDeque::new();
-        let Some(region) = regions.evicting().ok().and_then(|it| it.look(key)) else {
-            return (None, row);
-        };
-        let Some(mark) = self.records.eligible(key, self.rule, self.spared) else {
-            return (None, row);
-        };
-        row.push_back(Neighbour { region, mark });
-        let mut ends = [None; 2];
+    ) -> Row {
+        let mut row = Row::default();
+        let Some(region) = regions.look(mark.id.key) else { return row };
+        row.neighbours.push_back(Neighbour { region, mark: *mark });
         for upwards in [false, true] {
             let mut last = region;
-            loop {
-                let Ok(evicting) = regions.evicting() else { break };
-                let Some(next) = evicting.neighbour(last.key, upwards) else { break };
+            while let Some(next) = regions.neighbour(last.key, upwards) {
                 let distance =
                     if upwards { next.offset - region.offset } else { region.end - next.end };
                 let eligible = (wanted(next.key) && distance <= reach)
                     .then(|| self.eligible(regions, &next))
                     .flatten();
                 let Some(mark) = eligible else {
-                    ends[usize::from(upwards)] = Some(next.key);
+                    row.ends[usize::from(upwards)] = Some(next.key);
                     break;
                 };
                 let neighbour = Neighbour { region: next, mark };
-                if upwards {
-                    row.push_back(neighbour)
-                } else {
-                    row.push_front(neighbour)
+                match upwards {
+                    true => row.neighbours.push_back(neighbour),
+                    false => row.neighbours.push_front(neighbour),
                 }
                 last = next;
             }
         }
-        let window = match regions.evicting() {
-            Ok(evicting) => best(evicting, self.request, &row, ends),
-            Err(_) => None,
-        };
-        (window, row)
+        row
     }
 
     fn eligible(&self, regions: &Regions<'_>, region: &LiveRegion) -> Option<Mark> {
@@ -162,28 +187,21 @@ impl Search<'_> {
         regions: &mut Regions<'_>,
         block: BlockIndex,
     ) -> Option<Window> {
-        let evicting = regions.evicting().ok()?;
-        let mut next = evicting.lowest(block);
+        let mut next = regions.evicting().ok()?.lowest(block);
         let mut cheapest: Option<Window> = None;
-        let (mut row, mut below) = (VecDeque::new(), None);
+        let mut row = Row::default();
         loop {
             let mark = next.and_then(|region| self.eligible(regions, &region));
             if let (Some(region), Some(mark)) = (next, mark) {
-                row.push_back(Neighbour { region, mark });
+                row.neighbours.push_back(Neighbour { region, mark });
             } else {
-                let ends = [below, next.map(|it| it.key)];
-                let window =
-                    regions.evicting().ok().and_then(|it| best(it, self.request, &row, ends));
-                if let Some(window) = window
-                    && cheapest.as_ref().is_none_or(|it| window.cost < it.cost)
-                {
-                    cheapest = Some(window);
-                }
-                row.clear();
-                below = next.map(|it| it.key);
+                row.ends[1] = next.map(|it| it.key);
+                cheapest = Window::cheaper(cheapest, row.best(regions, self.request));
+                row.neighbours.clear();
+                row.ends[0] = row.ends[1];
             }
             let Some(region) = next else { return cheapest };
-            next = regions.evicting().ok()?.neighbour(region.key, true);
+            next = regions.neighbour(region.key, true);
         }
     }
 }

@@ -8,6 +8,7 @@ use super::heap_memory::Need;
 use super::hole::Search;
 use super::registry::Eviction;
 use super::rule::Reach;
+use super::window::Window;
 use crate::error::Error;
 use crate::handle::{Allocation, AllocationId};
 use crate::pools::arena::evicting::Hole;
@@ -75,7 +76,11 @@ impl Attempt<'_> {
             let memory = pool.maps(request).then(|| pool.memory_of(marks[0].id)).flatten();
             let hold = match memory {
                 Some((memory, _)) if memory.map().is_ok() => Hold(Some(memory)),
-                Some(_) => return None,
+                Some(_) => {
+                    // No other place could be mapped for sure.
+                    self.give_up();
+                    return None;
+                }
                 None => Hold(None),
             };
             let placed = self.take_hole(pool, group, (&hole, &marks), region, taken);
@@ -102,15 +107,11 @@ impl Attempt<'_> {
         if !anywhere {
             return pool.arena().search(|regions| search.find(regions));
         }
-        let mut cheapest: Option<super::window::Window> = None;
+        let mut cheapest: Option<Window> = None;
         for block in pool.arena().block_indices() {
             let window =
                 pool.arena().search_block(block, |regions| search.find_in_block(regions, block));
-            if let Some(Some(window)) = window
-                && cheapest.as_ref().is_none_or(|it| window.cost < it.cost)
-            {
-                cheapest = Some(window);
-            }
+            cheapest = Window::cheaper(cheapest, window.flatten());
         }
         cheapest.map(|window| (Hole::Between(window.range), window.victims))
     }

@@ -12,7 +12,6 @@
 //! A touch is one compare-and-swap from the stamp that it read, and so is a claim: of a touch and an eviction that
 //! meet, one finds that the other was first.
 
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -84,19 +83,14 @@ impl Clock {
 
 /// The stamps of 256 allocations of one priority.
 pub(super) struct Chunk {
-    clock: Arc<Clock>,
     stamps: [AtomicU64; CHUNK],
 }
 
 impl Chunk {
-    pub fn new(clock: &Arc<Clock>) -> Self {
-        let ended = Stamp::new(0, State::Ended).0;
-        Self { clock: clock.clone(), stamps: [const { AtomicU64::new(0) }; CHUNK] }.filled(ended)
-    }
-
-    fn filled(self, with: u64) -> Self {
-        self.stamps.iter().for_each(|stamp| stamp.store(with, Release));
-        self
+    pub fn new() -> Self {
+        // None is live.
+        const ENDED: u64 = State::Ended as u64;
+        Self { stamps: [const { AtomicU64::new(ENDED) }; CHUNK] }
     }
 
     #[inline]
@@ -105,21 +99,21 @@ impl Chunk {
     }
 
     /// Begins the life of an allocation, used in the current frame.
-    pub fn begin(&self, index: usize) {
-        self.stamps[index].store(self.clock.now().0, Release);
+    pub fn begin(&self, index: usize, clock: &Clock) {
+        self.stamps[index].store(clock.now().0, Release);
     }
 
     /// Marks it as used in the current frame; false if it is lost or has ended.
     #[inline]
-    pub fn touch(&self, index: usize) -> bool {
-        let (now, seen) = (self.clock.now(), self.get(index));
-        seen == now || self.touch_in_new_frame(index, seen)
+    pub fn touch(&self, index: usize, clock: &Clock) -> bool {
+        let (now, seen) = (clock.now(), self.get(index));
+        seen == now || self.touch_in_new_frame(index, seen, clock)
     }
 
     #[inline]
-    fn touch_in_new_frame(&self, index: usize, mut seen: Stamp) -> bool {
+    fn touch_in_new_frame(&self, index: usize, mut seen: Stamp, clock: &Clock) -> bool {
         loop {
-            let now = self.clock.now();
+            let now = clock.now();
             match seen.state() {
                 // Another thread may have seen a later frame.
                 State::Live if seen.0 >= now.0 => return true,
@@ -136,11 +130,6 @@ impl Chunk {
     fn exchange(&self, index: usize, from: Stamp, to: Stamp) -> Result<(), Stamp> {
         let stamp = &self.stamps[index];
         stamp.compare_exchange(from.0, to.0, AcqRel, Acquire).map(drop).map_err(Stamp)
-    }
-
-    /// Returns the current frame.
-    pub fn frame(&self) -> u64 {
-        self.clock.frame()
     }
 
     /// Returns frame and index of the least recently used live or claimed one behind `last`, in the order of
@@ -206,12 +195,12 @@ mod tests {
 
     #[test]
     fn of_a_touch_and_a_claim_one_is_first() {
-        let clock = Arc::new(Clock::default());
-        let chunk = Chunk::new(&clock);
-        chunk.begin(3);
+        let clock = Clock::default();
+        let chunk = Chunk::new();
+        chunk.begin(3, &clock);
         let seen = chunk.get(3);
         clock.set(9);
-        assert!(chunk.touch(3));
+        assert!(chunk.touch(3, &clock));
         assert!(!chunk.claim(3, seen), "it was touched since");
         let seen = chunk.get(3);
         assert_eq!(seen.frame(), 9);
@@ -220,8 +209,8 @@ mod tests {
         assert_eq!(chunk.get(3), seen);
         assert!(chunk.claim(3, seen));
         chunk.decide(3, true);
-        assert!(!chunk.touch(3) && chunk.end(3));
-        assert!(!chunk.touch(3) && !chunk.touch(4));
+        assert!(!chunk.touch(3, &clock) && chunk.end(3));
+        assert!(!chunk.touch(3, &clock) && !chunk.touch(4, &clock));
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! [`best`]: which neighbours in a row are taken for a request.
+//! [`Row`]: which neighbours in a row are taken for a request.
 
 use std::collections::VecDeque;
 
 use super::group::Mark;
 use super::rule::Priority;
 use crate::handle::SlotKey;
-use crate::suballocator::RegionRequest;
+use crate::pools::arena::evicting::Regions;
 use crate::suballocator::evicting::{Evicting, LiveRegion, Range};
+use crate::suballocator::{BlockIndex, RegionRequest};
 
 /// A neighbour that may be taken away.
 #[derive(Clone, Copy)]
@@ -26,12 +27,53 @@ pub(super) struct Window {
     pub cost: Cost,
 }
 
-/// Returns the cheapest window in a row of neighbours in which a request fits; `below` and `above` are the live
-/// regions at both ends of the row.
-///
-/// # Time complexity
-/// O(neighbours).
-pub(super) fn best(
+impl Window {
+    /// Returns the cheaper one; the first of equals.
+    pub fn cheaper(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(if other.cost < one.cost { other } else { one }),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+/// Neighbours in a row, by ascending offset.
+#[derive(Default)]
+pub(super) struct Row {
+    pub neighbours: VecDeque<Neighbour>,
+    /// The live regions below and above the row.
+    pub ends: [Option<SlotKey>; 2],
+}
+
+/// The bytes of a block from the first to the last of a row.
+pub(super) struct LiveRange {
+    block: BlockIndex,
+    start: u64,
+    end: u64,
+}
+
+impl LiveRange {
+    pub fn contains(&self, region: &LiveRegion) -> bool {
+        region.block == self.block && (self.start..self.end).contains(&region.offset)
+    }
+}
+
+impl Row {
+    pub fn range(&self) -> Option<LiveRange> {
+        let (first, last) = (self.neighbours.front()?.region, self.neighbours.back()?.region);
+        Some(LiveRange { block: first.block, start: first.offset, end: last.end })
+    }
+
+    /// Returns the cheapest window in which a request fits.
+    ///
+    /// # Time complexity
+    /// O(neighbours).
+    pub fn best(&self, regions: &mut Regions<'_>, request: &RegionRequest) -> Option<Window> {
+        best(regions.evicting().ok()?, request, &self.neighbours, self.ends)
+    }
+}
+
+fn best(
     suballocator: &dyn Evicting,
     request: &RegionRequest,
     row: &VecDeque<Neighbour>,

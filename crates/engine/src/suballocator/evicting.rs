@@ -44,6 +44,9 @@ pub trait Evicting {
     /// Returns the lowest live region of a block. O(1), plus the number of free regions below it.
     fn lowest(&self, block: BlockIndex) -> Option<LiveRegion>;
 
+    /// Returns how far the ends of a range that a request needs can be from any region in it, in bytes. O(1).
+    fn reach(&self, request: &RegionRequest) -> u64;
+
     /// Returns the offset at which a request would fit into a range if everything in it were free. O(1).
     fn fit_between(&self, range: &Range, request: &RegionRequest) -> Option<u64>;
 

@@ -7,7 +7,7 @@ use crate::handle::SlotKey;
 use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::{MemoryObject, Release};
 use crate::pools::moves::MovingRegions;
-use crate::suballocator::evicting::{Evicting, Range};
+use crate::suballocator::evicting::{Evicting, LiveRegion, Range};
 use crate::suballocator::{
     AnySuballocator, BlockIndex, FreedRegion, Linear, RegionRequest, RegionTag, Suballocator,
 };
@@ -36,6 +36,16 @@ impl Regions<'_> {
     /// be replaced, that itself.
     pub fn evicting(&mut self) -> Result<&mut dyn Evicting, &mut Linear> {
         self.suballocator.evicting()
+    }
+
+    /// Returns a live region; `None` if the key is stale, and for linear.
+    pub fn look(&mut self, key: SlotKey) -> Option<LiveRegion> {
+        self.evicting().ok()?.look(key)
+    }
+
+    /// Returns the next live region above or below one; `None` at the border of the block, and for linear.
+    pub fn neighbour(&mut self, key: SlotKey, upwards: bool) -> Option<LiveRegion> {
+        self.evicting().ok()?.neighbour(key, upwards)
     }
 
     /// Returns whether a region could be freed: it is neither mapped nor takes part in a move.

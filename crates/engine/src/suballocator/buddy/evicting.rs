@@ -98,6 +98,10 @@ impl Evicting for Buddy {
         self.live_from(self.block(block).first, true)
     }
 
+    fn reach(&self, request: &RegionRequest) -> u64 {
+        self.region_size(request).unwrap_or(u64::MAX)
+    }
+
     fn fit_between(&self, range: &Range, request: &RegionRequest) -> Option<u64> {
         let size = self.region_size(request)?;
         let node = |key: Option<SlotKey>| key.map(|key| self.regions.node(key.index()));

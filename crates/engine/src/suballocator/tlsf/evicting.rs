@@ -81,6 +81,11 @@ impl Evicting for Tlsf {
         self.live_from(block, first, true)
     }
 
+    fn reach(&self, request: &RegionRequest) -> u64 {
+        let pages = if self.granularity == 1 { 0 } else { 2 * self.granularity };
+        request.size.saturating_add(request.alignment).saturating_add(pages)
+    }
+
     fn fit_between(&self, range: &Range, request: &RegionRequest) -> Option<u64> {
         let size = request.size.checked_next_multiple_of(self.granule)?;
         let node = |key: Option<SlotKey>| key.map(|key| self.regions.node(key.index()));
