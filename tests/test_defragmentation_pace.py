@@ -46,19 +46,15 @@ def test_frames_do_not_wait_for_blocks_that_are_given_back(simulated: SimulatedD
     assert simulated.live_memory_objects == 0 and not simulated.violations
 
 
-def test_a_run_does_not_wait_and_trim_does(simulated: SimulatedDevice) -> None:
+def test_a_run_gives_blocks_back_beside_its_moves_and_waits_in_the_end(simulated: SimulatedDevice) -> None:
     with Allocator(simulated) as allocator:
         pool, live = half_empty(allocator)
         told: list[DeviceMemoryEvent] = []
         allocator.on_device_memory(told.append)
-        simulated.set_latency(SLOW, "vkFreeMemory")
-        begun = time.perf_counter()
+        simulated.set_latency(0.1, "vkFreeMemory")
         done = allocator.defragment(pool=pool)
-        assert time.perf_counter() - begun < SLOW
         freed = done.device_memory_blocks_freed
         assert freed >= 2 and done.bytes_freed == freed * MIB
-        assert sum(it.block_count for it in allocator.heap_budgets()) >= 5
-        allocator.trim()
         assert simulated.call_count("vkFreeMemory") >= freed
         left = allocator.calculate_statistics().total.block_count
         assert sum(it.block_count for it in allocator.heap_budgets()) == left

@@ -48,6 +48,7 @@ from vk_mem._vk_mem import (
     list_physical_devices,
 )
 from vk_mem.dump import Diff, Dump, diff, load_dump
+from vk_mem.dump.evictions import EvictionStatistics
 from vk_mem.errors import (
     CorruptionError,
     DeviceLostError,
@@ -55,6 +56,7 @@ from vk_mem.errors import (
     FeatureNotPresentError,
     InitializationError,
     InvalidArgumentError,
+    LostError,
     MemoryMapError,
     OutOfDeviceMemoryError,
     OutOfHostMemoryError,
@@ -133,6 +135,7 @@ __all__ = [
     "Dump",
     "DumpError",
     "EmptyBlockRetention",
+    "EvictionStatistics",
     "ExternalMemoryHandleType",
     "FeatureNotPresentError",
     "Filter",
@@ -151,6 +154,7 @@ __all__ = [
     "Leak",
     "Leaks",
     "Location",
+    "LostError",
     "Mapping",
     "Measurement",
     "MemoryHeap",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vk_mem._lazy import load
+from vk_mem.dump.evictions import NO_EVICTIONS, EvictionStatistics
 from vk_mem.text import counted, known_size
 
 __all__ = [
@@ -72,6 +73,8 @@ class Region:
     line, innermost first."""
     aliases: tuple[Region, ...] = ()
     """Other resources in the same memory. Their offsets count from the start of the block, too."""
+    last_use: int | None = field(default=None, compare=False)
+    """The frame of its last use, if it may be lost (`CAN_BECOME_LOST`)."""
 
     @property
     def is_free(self) -> bool:
@@ -195,6 +198,8 @@ class Dump:
     """Whether the dump lists individual blocks and allocations."""
     source: str = field(default="", compare=False)
     """The file it was read from; "" for a text and for a live allocator."""
+    evictions: EvictionStatistics = NO_EVICTIONS
+    """What may be lost and what was; zeros if the dump says nothing of that."""
 
     def allocations(self) -> Iterator[tuple[PoolDump, Block | None, Region]]:
         """Yields every allocation with its pool and block; a dedicated one has no block."""

@@ -4,6 +4,7 @@ use std::collections::LinkedList;
 
 use super::Allocator;
 use crate::error::{Error, FailureFigures};
+use crate::eviction::EvictionStatistics;
 use crate::handle::PoolId;
 use crate::heap::ledger::HeapBudget;
 use crate::heap::memory_events::{MemoryEvent, WakeUp};
@@ -65,6 +66,21 @@ impl Allocator {
         total
     }
 
+    /// Counts evictable and lost allocations of all memory types. O(memory types * pools).
+    pub fn total_eviction_statistics(&self) -> EvictionStatistics {
+        let mut total = EvictionStatistics::default();
+        for index in 0..self.pools.defaults.len() {
+            let it = self.eviction_statistics(index as u32);
+            total.evictable_count += it.evictable_count;
+            total.evictable_bytes += it.evictable_bytes;
+            total.lost_count += it.lost_count;
+            total.lost_bytes += it.lost_bytes;
+            total.loss_count += it.loss_count;
+            total.loss_bytes += it.loss_bytes;
+        }
+        total
+    }
+
     /// Queries the driver for usage and budget of all heaps, if it reports them. To be called once per
     /// frame; the engine counts changes in between itself.
     pub fn refresh_budget(&self) {
@@ -84,9 +100,15 @@ impl Allocator {
     /// Returns and clears a bit mask: bit i if the usage of heap i has reached the threshold since the
     /// last call; [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT), once, if more memory objects
     /// are live than the device allows; [`MEMORY_EVENTS`](crate::MEMORY_EVENTS) if there are events to
-    /// take.
+    /// take; [`LOSSES`](crate::LOSSES) after [`note_losses`](Self::note_losses).
     pub fn take_pressed(&self) -> u32 {
         self.setup.ledger.take_pressed()
+    }
+
+    /// Lets the next [`take_pressed`](Self::take_pressed) report [`LOSSES`](crate::LOSSES), for the owner of
+    /// allocations that were lost.
+    pub fn note_losses(&self) {
+        self.setup.ledger.note_losses();
     }
 
     /// Starts recording an event for each memory object that is allocated or freed, on any thread, and
