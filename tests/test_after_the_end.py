@@ -155,8 +155,8 @@ def test_every_class_that_ends_is_tested(simulated_allocator: Allocator) -> None
         for cls in vars(vk_mem).values()
         if isinstance(cls, type) and {"destroy", "free", "close"} & set(public_names(cls))
     }
-    # In test_buffer_heap.py and test_serve.py.
-    in_python = {"BufferHeap", "BufferSlice", "StatsServer"}
+    # In test_buffer_heap.py, test_resource_cache.py and test_serve.py.
+    in_python = {"BufferHeap", "BufferSlice", "ResourceCache", "StatsServer"}
     # In test_transfers.py: it says how large the array was, and nothing else.
     in_python |= {"RegisteredArray"}
     tested = {kind.split()[0] for kind in KINDS} | NUMBERS | in_python

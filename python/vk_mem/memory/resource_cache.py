@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast, overload
 
@@ -185,7 +186,9 @@ class ResourceCache(NoCopies, Generic[K, R]):
         entry.frame = self._allocator.current_frame_index
         self._entries[entry.key] = self._by_resource[id(entry.resource)] = entry
         self._bytes += entry.size
-        entry.resource.on_lost(self._on_lost)
+        # What was created without CAN_BECOME_LOST has no such callback.
+        with suppress(InvalidArgumentError):
+            entry.resource.on_lost(self._on_lost)
 
     def _remove(self, entry: _Entry[K, R]) -> None:
         del self._entries[entry.key], self._by_resource[id(entry.resource)]
@@ -307,7 +310,8 @@ class ResourceCache(NoCopies, Generic[K, R]):
                 self._remove(entry)
         self._release(gone)
         if entry is not None:
-            entry.resource.on_lost(None)
+            with suppress(InvalidArgumentError):
+                entry.resource.on_lost(None)
             return entry.resource
         if default:
             return default[0]
