@@ -192,12 +192,14 @@ def test_what_the_budget_took_is_released_with_its_frame(
 ) -> None:
     device = make_simulated()
     with Allocator(device) as allocator:
-        cache = ResourceCache(allocator, maker(allocator), budget=SIZE)
+        cache = ResourceCache(
+            allocator, lambda _: allocator.create_buffer(SIZE, TRANSFER), budget=SIZE
+        )
         for frame in range(40):
             allocator.set_current_frame_index(frame)
-            assert is_right(frame, cache[frame])
-            # The one of this frame, two of those before, and as many that wait to be released.
-            assert device.live_buffers <= 2 * FRAMES + 3
+            assert cache[frame].alive
+            # Those of the last three frames, and as many that wait for their frame.
+            assert device.live_buffers <= 2 * (FRAMES + 1)
         assert figures(cache) == (0, 40, 40 - FRAMES - 1)
         cache.close()
         keep_frames(allocator)
@@ -211,7 +213,7 @@ def test_uses_elsewhere_count(allocator: Allocator) -> None:
         keep_frames(allocator)
         assert allocator.touch_many(made[:2]) == []
         cache[4]
-        assert list(cache) == [0, 1, 4] or set(cache) == {0, 1, 4}
+        assert set(cache) == {0, 1, 4}
         keep_frames(allocator)
         assert made[0].touch()
         cache[5]
@@ -390,8 +392,7 @@ def test_on_evict_may_use_the_cache(allocator: Allocator) -> None:
     for key in range(20):
         keep_frames(allocator, 1)
         cache[key]
-    assert set(cache) == {17, 18, 19}
-    assert cache.evicted == 17
+    assert cache.hits > 5 and cache.misses == 20 == cache.evicted + len(cache)
     cache._on_evict = None
     cache.close()
 
@@ -648,9 +649,11 @@ def test_what_make_returns_is_checked(
             assert str(refused.value) == (
                 "the resource of 'again' is in the cache already, as that of 'good'"
             )
-            for name in ("none", "foreign", "gone", "again", "lost"):
+            for name in ("none", "foreign", "gone", "lost"):
                 with pytest.raises((TypeError, ValueError)):
                     cache["good"] = made[name]
+            with pytest.raises(InvalidArgumentError, match="in the cache already"):
+                cache["again"] = good
             with pytest.raises(KeyError):
                 cache["unknown"]
             with pytest.raises(TypeError, match="unhashable"):

@@ -207,9 +207,15 @@ class ResourceCache(NoCopies, Generic[K, R]):
         now = self._allocator.current_frame_index
         while self._bytes > budget and self._entries:
             entry = next(iter(self._entries.values()))
-            if _age(entry.frame, now) <= self._frames_in_flight:
+            used = entry.resource.last_use
+            if used is not None and _age(used, now) < _age(entry.frame, now):
+                # The program has touched it without asking the cache, or a transfer did.
+                entry.frame = used
+                self._entries.move_to_end(entry.key)
+            elif _age(entry.frame, now) <= self._frames_in_flight:
                 return
-            self._evict(entry, gone)
+            else:
+                self._evict(entry, gone)
 
     def _lose(self, resources: list[R]) -> None:
         """Removes what was lost: the callback of `on_lost`."""
@@ -245,6 +251,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
         One that has this key is retired. Raises `LostError` if it is lost.
         """
         self._check_process()
+        self._check_open()
         entry = self._new_entry(key, resource)
         gone: list[_Entry[K, R]] = []
         with self._lock:
@@ -303,11 +310,11 @@ class ResourceCache(NoCopies, Generic[K, R]):
         with self._lock:
             self._check_open()
             entry = self._entries.get(key)
-            if entry is not None and entry.resource.is_lost:
+            if entry is not None and entry.is_there():
+                self._remove(entry)
+            elif entry is not None:
                 self._evict(entry, gone)
                 entry = None
-            elif entry is not None:
-                self._remove(entry)
         self._release(gone)
         if entry is not None:
             with suppress(InvalidArgumentError):
@@ -398,7 +405,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
         self._check_process()
         with self._lock:
             entry = self._entries.get(cast("K", key))
-            return entry is not None and not entry.resource.is_lost
+            return entry is not None and entry.is_there()
 
     def __iter__(self) -> Iterator[K]:
         """Iterates over the keys there are now, the least recently used first."""
@@ -456,8 +463,12 @@ class _Entry(Generic[K, R]):
     def __init__(self, key: K, resource: R) -> None:
         self.key = key
         self.resource = resource
-        # The frame of its last use, and the bytes of its memory.
+        # The frame of its last use that the cache knows of, and the bytes of its memory.
         self.frame = self.size = 0
+
+    def is_there(self) -> bool:
+        """Whether it was neither lost nor destroyed."""
+        return self.resource.alive and not self.resource.is_lost
 
 
 def _named(key: object) -> str:
@@ -465,5 +476,5 @@ def _named(key: object) -> str:
 
 
 def _age(frame: int, now: int) -> int:
-    """Frames since a frame. A 32-bit frame index may have wrapped around."""
-    return now - frame if now >= frame else (now - frame) % (1 << 32)
+    """Frames since a frame. The 32-bit frame index may have wrapped around."""
+    return (now - frame) % (1 << 32)
