@@ -174,7 +174,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
         return entry
 
     def _check_new(self, entry: _Entry[K, R]) -> None:
-        other = self._by_resource.get(id(entry.resource))
+        other = self._by_resource.get(entry.number)
         if other is not None:
             raise InvalidArgumentError(
                 f"the resource of {_named(entry.key)} is in the cache already, as that of "
@@ -184,14 +184,15 @@ class ResourceCache(NoCopies, Generic[K, R]):
     def _add(self, entry: _Entry[K, R]) -> None:
         self._check_new(entry)
         entry.frame = self._allocator.current_frame_index
-        self._entries[entry.key] = self._by_resource[id(entry.resource)] = entry
-        self._bytes += entry.size
         # What was created without CAN_BECOME_LOST has no such callback.
         with suppress(InvalidArgumentError):
             entry.resource.on_lost(self._on_lost)
+        # Without a call in between, where an interrupt could come.
+        self._by_resource[entry.number] = self._entries[entry.key] = entry
+        self._bytes += entry.size
 
     def _remove(self, entry: _Entry[K, R]) -> None:
-        del self._entries[entry.key], self._by_resource[id(entry.resource)]
+        del self._entries[entry.key], self._by_resource[entry.number]
         self._bytes -= entry.size
 
     def _evict(self, entry: _Entry[K, R], gone: list[_Entry[K, R]]) -> None:
@@ -334,9 +335,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
 
     def _remove_all(self) -> list[_Entry[K, R]]:
         gone = list(self._entries.values())
-        self._entries.clear()
-        self._by_resource.clear()
-        self._bytes = 0
+        self._entries, self._by_resource, self._bytes = OrderedDict(), {}, 0
         return gone
 
     def close(self) -> None:
@@ -458,11 +457,12 @@ class ResourceCache(NoCopies, Generic[K, R]):
 class _Entry(Generic[K, R]):
     """A resource of the cache."""
 
-    __slots__ = ("frame", "key", "resource", "size")
+    __slots__ = ("frame", "key", "number", "resource", "size")
 
     def __init__(self, key: K, resource: R) -> None:
         self.key = key
         self.resource = resource
+        self.number = id(resource)
         # The frame of its last use that the cache knows of, and the bytes of its memory.
         self.frame = self.size = 0
 
