@@ -36,6 +36,8 @@ DEDICATED = AllocationCreateFlags.DEDICATED_MEMORY
 NEVER = AllocationCreateFlags.NEVER_ALLOCATE
 DONT_BIND = AllocationCreateFlags.DONT_BIND
 WITHIN_BUDGET = AllocationCreateFlags.WITHIN_BUDGET
+LOSABLE = AllocationCreateFlags.CAN_BECOME_LOST
+TAKES = AllocationCreateFlags.CAN_MAKE_OTHER_LOST
 
 
 def pattern(size: int, seed: int = 0) -> bytes:

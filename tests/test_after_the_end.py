@@ -12,10 +12,10 @@ from vk_mem import Allocator, Transfers, UseAfterFreeError
 
 # What works after the end, and why.
 ALWAYS = {
-    "Resource": {"alive"},
-    "Buffer": {"alive", "destroy", "retire"},
-    "Image": {"alive", "destroy", "retire"},
-    "Allocation": {"alive", "free", "retire"},
+    "Resource": {"alive", "is_lost"},
+    "Buffer": {"alive", "destroy", "is_lost", "retire"},
+    "Image": {"alive", "destroy", "is_lost", "retire"},
+    "Allocation": {"alive", "free", "is_lost", "retire"},
     # The device is not the allocator's: it outlives it.
     "Allocator": {"closed", "close", "device"},
     "Mapping": {"closed", "close", "offset", "size"},
@@ -50,6 +50,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "set_current_frame_index": (1,),
     "on_pressure": (print,),
     "on_move": (print,),
+    "on_lost": (print,),
+    "touch_many": ([],),
     "on_device_memory": (print,),
     "on_out_of_memory": (print,),
     "upload": (b"x", None),

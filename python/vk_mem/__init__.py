@@ -48,6 +48,7 @@ from vk_mem._vk_mem import (
     list_physical_devices,
 )
 from vk_mem.dump import Diff, Dump, diff, load_dump
+from vk_mem.dump.evictions import EvictionStatistics
 from vk_mem.errors import (
     CorruptionError,
     DeviceLostError,
@@ -55,6 +56,7 @@ from vk_mem.errors import (
     FeatureNotPresentError,
     InitializationError,
     InvalidArgumentError,
+    LostError,
     MemoryMapError,
     OutOfDeviceMemoryError,
     OutOfHostMemoryError,
@@ -134,6 +136,7 @@ __all__ = [
     "Dump",
     "DumpError",
     "EmptyBlockRetention",
+    "EvictionStatistics",
     "ExternalMemoryHandleType",
     "FeatureNotPresentError",
     "Filter",
@@ -152,6 +155,7 @@ __all__ = [
     "Leak",
     "Leaks",
     "Location",
+    "LostError",
     "Mapping",
     "Measurement",
     "MemoryHeap",

@@ -64,8 +64,11 @@ class AllocationKeywords(TypedDict, total=False):
     """The pool to allocate from, instead of the default pools."""
     movable: bool | Literal["with_address"] | None
     """Whether `Allocator.defragment` may move it; by default as the pool says."""
+    evict: int | Literal["never", "idle", "lower_priority"] | None
+    """What CAN_MAKE_OTHER_LOST takes away: what is "idle" by default."""
     priority: float | None
-    """Priority of dedicated memory, from 0 to 1 (`VK_EXT_memory_priority`)."""
+    """Priority from 0 to 1: of dedicated memory (`VK_EXT_memory_priority`), and among what may be
+    lost."""
     export_handle_types: Flags | None
     """`ExternalMemoryHandleType` bits that the memory can be exported as."""
     memory_allocate_next: object
@@ -278,6 +281,8 @@ class PoolKeywords(TypedDict, total=False):
     """Allocates from the default pools when this pool is full, first from its memory type."""
     movable: bool | Literal["with_address"]
     """Whether `Allocator.defragment` may move what is created in it."""
+    frames_in_use: int | None
+    """Frames after which what was not used in it may be lost; by default those of the allocator."""
     name: str | None
     """A name for errors, tables and dumps."""
 

@@ -13,6 +13,7 @@ __all__ = [
     "FeatureNotPresentError",
     "InitializationError",
     "InvalidArgumentError",
+    "LostError",
     "MemoryMapError",
     "OutOfDeviceMemoryError",
     "OutOfHostMemoryError",
@@ -113,6 +114,13 @@ class InvalidArgumentError(VkMemError, ValueError):
 
 class UseAfterFreeError(VkMemError, ValueError):
     """An object was used after its `destroy()`, `free()` or `close()`. No `VkResult`."""
+
+
+class LostError(UseAfterFreeError):
+    """A resource was used whose memory was taken away: it was created with `CAN_BECOME_LOST`.
+
+    `Resource.touch` says whether it is still there, without an exception. No `VkResult`.
+    """
 
 
 class DeviceLostError(VkMemError):

@@ -39,7 +39,7 @@ pub use error::*;
 pub use handle::*;
 pub use heap::ledger::HeapBudget;
 pub use heap::memory_events::{MemoryEvent, MemoryEventKind, WakeUp};
-pub use heap::pressure::{MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
+pub use heap::pressure::{LOSSES, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 pub use heap::retention::EmptyBlockRetention;
 pub use pools::block_sizes::BlockSizes;
 pub use pools::memory_object::Release;

@@ -91,8 +91,10 @@ ranks! {
 
     /// Which thread moves resources of an allocator. Alone.
     Moving,
-    /// The movable resources of an allocator by their memory. Alone.
+    /// The movable resources of an allocator, or those that may be lost, by their memory. Alone.
     MovableTable,
+    /// Resources that were lost, until their callbacks are called. Alone.
+    Lost,
     /// A defragmentation that goes on in steps, between two of them. Alone.
     Stepping,
     /// A defragmentation whose copies the caller makes. Alone.

@@ -147,6 +147,11 @@ pub fn use_after_free(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
     raise(py, "UseAfterFreeError", message.as_ref(), None)
 }
 
+/// Returns a `LostError`.
+pub fn lost_error(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
+    raise(py, "LostError", message.as_ref(), None)
+}
+
 /// Returns a `FeatureNotPresentError`.
 pub fn feature_not_present(py: Python<'_>, message: &str) -> PyErr {
     let error = Error::FeatureNotPresent(message.into());

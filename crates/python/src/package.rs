@@ -91,6 +91,8 @@ pub static DEFRAGMENTATION_STATISTICS: Name =
     Name::new("vk_mem.memory.defragmentation", "DefragmentationStatistics");
 pub static TRANSFER_STATISTICS: Name = Name::new("vk_mem.memory.transfers", "TransferStatistics");
 
+pub static EVICTION_STATISTICS: Name =
+    Name::new("vk_mem.dump.evictions", "EvictionStatistics");
 pub static LEAKS: Name = Name::new("vk_mem.observe.leaks", "_leaks");
 pub static LOAD_DUMP: Name = Name::new("vk_mem.dump", "load_dump");
 
@@ -110,7 +112,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 41] = [
+static NAMES: [&Name; 42] = [
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
@@ -138,6 +140,7 @@ static NAMES: [&Name; 41] = [
     &MOVE,
     &DEFRAGMENTATION_STATISTICS,
     &TRANSFER_STATISTICS,
+    &EVICTION_STATISTICS,
     &LEAKS,
     &LOAD_DUMP,
     &ALLOCATOR_HTML,

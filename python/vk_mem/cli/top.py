@@ -52,6 +52,10 @@ class Sample:
     """Attempts to allocate that failed, since the server began."""
     moves: int
     """Moves of resources since the server began."""
+    evictable: tuple[int, int]
+    """Number and bytes of what may be lost (`CAN_BECOME_LOST`)."""
+    lost: tuple[int, int]
+    """Number and bytes of what was lost, and whose objects are not destroyed yet."""
     heaps: list[HeapNow]
     names: list[tuple[str | None, int, int]]
     raw: dict[str, Any]
@@ -174,6 +178,10 @@ def screen(sample: Sample, before: Sample, names: int) -> RenderableType:
             size_text(heap.allocation_bytes),
         )
     parts: list[RenderableType] = [plain(sample.title, "bold"), rates(sample, before), "", heaps]
+    if sample.evictable[0] or sample.lost[0]:
+        (count, size), (lost, lost_size) = sample.evictable, sample.lost
+        line = f"{count_text(count)} that may be lost: {size_text(size)}"
+        parts.append(plain(f"{line}; {count_text(lost)} lost: {size_text(lost_size)}"))
     if names and sample.names:
         rows = table("Largest names", "Name", "Count", "Size", right=(1, 2))
         rows.columns[0].no_wrap = True
@@ -256,8 +264,24 @@ def parse(line: bytes) -> Sample | None:
         # A server of an older version counts no events.
         failures = number(of["events"]["failure"]) if "events" in of else 0
         moves = number(of["events"].get("move", 0)) if "events" in of else 0
-        return Sample(title, float(of["time"]), created, alive, failures, moves, heaps, names, of)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        # Nor does it know of losses.
+        evictions = of.get("evictions", {})
+        evictable, lost = (
+            (number(evictions.get(f"{kind}_count", 0)), number(evictions.get(f"{kind}_bytes", 0)))
+            for kind in ("evictable", "lost")
+        )
+        time = float(of["time"])
+        return Sample(
+            title, time, created, alive, failures, moves, evictable, lost, heaps, names, of
+        )
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ):
         raise Unreadable("it sends something else than statistics") from None
 
 

@@ -1,4 +1,4 @@
-"""Reads what our dumps have beyond VMA's: call sites and aliases.
+"""Reads what our dumps have beyond VMA's: call sites, aliases, and what may be lost.
 
 `crates/engine/src/dump/additions.rs` writes them, each under its own top-level key, with the same
 layout as the pools. Each entry must belong to an allocation of the dump.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from vk_mem.dump.evictions import EvictionStatistics, read_evictions
 from vk_mem.dump.model import Region, ResourceClass
 from vk_mem.dump.values import get, items, list_of, number, object_of, text, wrong
 
@@ -44,11 +45,13 @@ class Places:
     where: str
     call_sites: dict[int, str] = field(default_factory=dict)
     aliases: dict[int, tuple[Region, ...]] = field(default_factory=dict)
+    last_uses: dict[int, int] = field(default_factory=dict)
 
     def complete(self, region: Region, place: int) -> Region:
-        """Returns the region with its call site and aliases."""
+        """Returns the region with its call site, its aliases and the frame of its last use."""
         site, aliases = self.call_sites.pop(place, None), self.aliases.pop(place, ())
-        if site is None and not aliases:
+        last_use = self.last_uses.pop(place, None)
+        if site is None and not aliases and last_use is None:
             return region
         if region.is_free:
             wrong(f"{self.where}.{place}", "it refers to an unused range")
@@ -57,11 +60,13 @@ class Places:
                 span = f"{alias.offset} to {alias.end}"
                 memory = f"{region.offset} to {region.end}"
                 wrong(f"{self.where}.{place}", f"an alias from {span} is outside of {memory}")
-        return replace(region, call_site=site, aliases=aliases)
+        return replace(region, call_site=site, aliases=aliases, last_use=last_use)
 
 
 class Additions:
-    """The call sites and aliases of a whole dump."""
+    """The additions of a whole dump."""
+
+    evictions: EvictionStatistics | None = None
 
     def __init__(self) -> None:
         self._places: dict[Path, Places] = {}
@@ -77,12 +82,12 @@ class Additions:
     def check_all_used(self) -> None:
         """Raises `DumpError` if an entry refers to an allocation that the dump does not have."""
         for places in self._places.values():
-            for place in (*places.call_sites, *places.aliases):
+            for place in (*places.call_sites, *places.aliases, *places.last_uses):
                 wrong(f"{places.where}.{place}", "there is no such allocation in the dump")
 
 
 def read_additions(dump: Mapping[str, Any]) -> Additions:
-    """Reads the keys `CallSites` and `Aliases`; either may be missing."""
+    """Reads the keys `CallSites`, `Aliases` and `Evictable`; each may be missing."""
     added = Additions()
     sites: list[str] = []
     if "CallSites" in dump:
@@ -103,6 +108,10 @@ def read_additions(dump: Mapping[str, Any]) -> Additions:
 
         of = object_of(dump["Aliases"], "Aliases")
         _read(of, "Aliases", added, aliases, lambda places: places.aliases)
+    if "Evictable" in dump:
+        of = object_of(dump["Evictable"], "Evictable")
+        added.evictions = read_evictions(of)
+        _read(of, "Evictable", added, number, lambda places: places.last_uses)
     return added
 
 
@@ -139,7 +148,7 @@ def _read(
     value: Callable[[object, str], T],
     values: Callable[[Places], dict[int, T]],
 ) -> None:
-    """Walks the value of `CallSites` or `Aliases`, which has the layout of the pools."""
+    """Walks the value of `CallSites`, `Aliases` or `Evictable`, which has the layout of the pools."""
 
     def entries(given: object, where: str, path: Path) -> None:
         for place, item in items(given, where):

@@ -168,5 +168,6 @@ def _dump(value: object, source: str) -> Dump:
         heaps=heaps,
         pools=pools,
         detailed="DefaultPools" in of,
+        evictions=added.evictions,
         source=source,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vk_mem._lazy import load
+from vk_mem.dump.evictions import EvictionStatistics
 from vk_mem.text import counted, known_size
 
 __all__ = [
@@ -72,6 +73,8 @@ class Region:
     line, innermost first."""
     aliases: tuple[Region, ...] = ()
     """Other resources in the same memory. Their offsets count from the start of the block, too."""
+    last_use: int | None = field(default=None, compare=False)
+    """The frame of its last use, if it may be lost (`CAN_BECOME_LOST`)."""
 
     @property
     def is_free(self) -> bool:
@@ -193,6 +196,8 @@ class Dump:
     """The default pools first. Empty if the dump is not detailed."""
     detailed: bool
     """Whether the dump lists individual blocks and allocations."""
+    evictions: EvictionStatistics | None = None
+    """What may be lost and what was; None if the dump says nothing of that."""
     source: str = field(default="", compare=False)
     """The file it was read from; "" for a text and for a live allocator."""
 

@@ -8,7 +8,7 @@ from vk_mem.dump.compare import Diff, DiffEntry
 from vk_mem.dump.kinds import GONE, KINDS, MOVED, NEW, SAME, kind_of
 from vk_mem.dump.load import Source, as_dump
 from vk_mem.dump.model import Dump, Heap, PoolDump
-from vk_mem.dump.words import figures_text, flags_text
+from vk_mem.dump.words import evictions_text, figures_text, flags_text
 from vk_mem.text import count_text, escaped, percent, short, size_text
 
 MOST_ROWS = 12
@@ -51,6 +51,8 @@ def _line(text: str, style: str = "") -> str:
 def _dump(dump: Dump) -> Iterator[str]:
     yield _line(f"Memory of {short(dump.device) or dump.api}", "font-weight:600")
     yield _line(figures_text(dump.total), QUIET)
+    if dump.evictions is not None:
+        yield _line(evictions_text(dump.evictions), QUIET)
     yield f'<table style="{TABLE}">'
     for heap in dump.heaps[:MOST_HEAPS]:
         yield _row((_heap_name(heap), CELL), (_budget_bar(heap), CELL), (_budget(heap), CELL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vk_mem.dump.evictions import EvictionStatistics
 from vk_mem.dump.model import Figures
 from vk_mem.text import count_text, percent, size_text
 
@@ -16,6 +17,15 @@ def figures_text(figures: Figures) -> str:
         f"{count_text(figures.allocation_count, 'allocation')} of {size_text(used)} in "
         f"{count_text(figures.block_count, 'memory object')} of {size_text(held)}, "
         f"{percent(used, held)} used"
+    )
+
+
+def evictions_text(it: EvictionStatistics) -> str:
+    """`4 allocations that may be lost, of 3 MiB; 1 lost, of 1 MiB; 7 lost so far`"""
+    return (
+        f"{count_text(it.evictable_count, 'allocation')} that may be lost, of "
+        f"{size_text(it.evictable_bytes)}; {it.lost_count:,} lost, of {size_text(it.lost_bytes)}; "
+        f"{it.losses:,} lost so far"
     )
 
 

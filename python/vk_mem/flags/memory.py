@@ -129,6 +129,10 @@ class AllocationCreateFlags(enum.IntFlag, boundary=enum.KEEP):
     """Allocates only from existing blocks."""
     MAPPED = 0x4
     """Keeps the memory mapped as long as the allocation lives."""
+    CAN_BECOME_LOST = 0x8
+    """The memory may be taken away when something else needs room: `Resource.touch`."""
+    CAN_MAKE_OTHER_LOST = 0x10
+    """Takes memory away from others (`CAN_BECOME_LOST`) where there is no room otherwise."""
     UPPER_ADDRESS = 0x40
     """Allocates from the upper end of a block; only in pools with the linear algorithm."""
     DONT_BIND = 0x80

@@ -32,6 +32,8 @@ FORMAT = 1
 NAMES = 50
 """Most names in a sample: those with the most memory."""
 LONGEST_NAME = 200
+EVICTIONS = ("evictable_count", "evictable_bytes", "lost_count", "lost_bytes")
+"""Keys of what may be lost (`CAN_BECOME_LOST`), and of what was."""
 BACKLOG = 128
 """Length of the queue of pending connections; clients that left again stay in it."""
 MOST_CLIENTS = 16
@@ -47,9 +49,9 @@ def serve_stats(
     """Starts a server on a new Unix socket, so that `vk-mem top PATH` can watch an allocator.
 
     A daemon thread takes a sample every `interval` seconds while a client is connected: heap
-    budgets, the number of resources created, the names with the most memory, and how many events of
-    each kind (create, free, map, flush, failure ...) there were since the server began. Sampling
-    makes short calls of the allocator; `allocator.close()` waits for one that is running. Only this
+    budgets, the number of resources created, the names with the most memory, what may be lost and
+    what was, and how many events of each kind (create, free, map, flush, failure ...) there were
+    since the server began. Sampling makes short calls of the allocator; `allocator.close()` waits for one that is running. Only this
     user can connect (mode 0600). A socket that a dead process left at `path` is replaced.
 
     Returns a `StatsServer`, to be closed or used as a context manager. The server also ends when
@@ -385,7 +387,7 @@ def _about(allocator: Allocator) -> dict[str, Any]:
 
 def _sample(allocator: Allocator) -> dict[str, Any]:
     """Takes a sample. Raises `UseAfterFreeError` if the allocator is closed."""
-    created, alive, names, budgets = allocator._sample(NAMES)
+    created, alive, names, budgets, evictions = allocator._sample(NAMES)
     keys = ("usage", "budget", "block_count", "block_bytes", "allocation_count", "allocation_bytes")
     return {
         "time": time.monotonic(),
@@ -396,6 +398,7 @@ def _sample(allocator: Allocator) -> dict[str, Any]:
             {"name": None if name is None else name[:LONGEST_NAME], "count": count, "bytes": size}
             for name, count, size in names
         ],
+        "evictions": dict(zip(EVICTIONS, evictions, strict=True)),
     }
 
 

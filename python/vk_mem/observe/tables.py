@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from vk_mem.dump.words import evictions_text
 from vk_mem.text import known_size, well_formed
 
 if TYPE_CHECKING:
@@ -222,12 +223,16 @@ def _total_rows(statistics: TotalStatistics) -> list[Row]:
 
 def total_statistics_text(statistics: TotalStatistics) -> str:
     """Formats a `TotalStatistics` for `str`."""
-    return text_table(TOTAL_COLUMNS, _total_rows(statistics))
+    table = text_table(TOTAL_COLUMNS, _total_rows(statistics))
+    evictions = evictions_text(statistics.evictions) if any(statistics.evictions) else ""
+    return f"{table}\n{evictions}" if evictions else table
 
 
 def total_statistics_html(statistics: TotalStatistics) -> str:
     """Formats a `TotalStatistics` as HTML for notebooks."""
-    return html_table(TOTAL_COLUMNS, _total_rows(statistics))
+    table = html_table(TOTAL_COLUMNS, _total_rows(statistics))
+    evictions = evictions_text(statistics.evictions) if any(statistics.evictions) else ""
+    return f"{table}<div>{html.escape(evictions)}</div>" if evictions else table
 
 
 # ---- budgets ----

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vk_mem.dump.kinds import KINDS
 from vk_mem.dump.model import Figures, Heap
-from vk_mem.dump.words import figures_text, flags_text
+from vk_mem.dump.words import evictions_text, figures_text, flags_text
 from vk_mem.text import count_text, percent, short, size_text, visible
 from vk_mem.view.pieces import Pieces, bar_height, cut
 from vk_mem.view.scene import Bar, HeapPart, PoolPart, Progress, Scene, TypePart
@@ -317,6 +317,8 @@ def summary(scene: Scene) -> Iterator[str]:
         yield f"After: {figures_text(scene.dump.total)}"
     else:
         yield figures_text(scene.dump.total)
+    if scene.dump.evictions is not None:
+        yield evictions_text(scene.dump.evictions)
     if not scene.dump.detailed:
         yield "The dump has totals only, no single blocks and allocations."
 

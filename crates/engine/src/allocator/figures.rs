@@ -84,9 +84,15 @@ impl Allocator {
     /// Returns and clears a bit mask: bit i if the usage of heap i has reached the threshold since the
     /// last call; [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT), once, if more memory objects
     /// are live than the device allows; [`MEMORY_EVENTS`](crate::MEMORY_EVENTS) if there are events to
-    /// take.
+    /// take; [`LOSSES`](crate::LOSSES) after [`note_losses`](Self::note_losses).
     pub fn take_pressed(&self) -> u32 {
         self.setup.ledger.take_pressed()
+    }
+
+    /// Lets the next [`take_pressed`](Self::take_pressed) report [`LOSSES`](crate::LOSSES), for the owner of
+    /// allocations that were lost.
+    pub fn note_losses(&self) {
+        self.setup.ledger.note_losses();
     }
 
     /// Starts recording an event for each memory object that is allocated or freed, on any thread, and

@@ -1,13 +1,17 @@
-//! Additions to VMA's dump format: call sites and aliases, under top-level keys of their own.
+//! Additions to VMA's dump format: call sites, aliases and what may be lost, under top-level keys of their own.
 //!
-//! Both mirror the layout of the pools. A key in `Blocks` is the offset of an allocation whose block the
+//! They mirror the layout of the pools. A key in `Blocks` is the offset of an allocation whose block the
 //! dump lists under that id, a key in `DedicatedAllocations` its index in that list:
 //!
 //! ```json
 //! "CallSites": {"Sites": ["load.py:3 in load\nmain.py:9 in main"],
 //!               "DefaultPools": {"Type 0": {"Blocks": {"0": {"4096": 0}}}}},
-//! "Aliases": {"CustomPools": {"Type 1": {"0": {"DedicatedAllocations": {"2": [{"Offset": 0, ...}]}}}}}
+//! "Aliases": {"CustomPools": {"Type 1": {"0": {"DedicatedAllocations": {"2": [{"Offset": 0, ...}]}}}}},
+//! "Evictable": {"EvictableCount": 1, "EvictableBytes": 64, "LostCount": 0, "LostBytes": 0, "Losses": 0,
+//!               "DefaultPools": {"Type 0": {"Blocks": {"0": {"4096": 17}}}}}
 //! ```
+//!
+//! The values of `Evictable` are the frames of the last uses.
 
 use crate::dump::describe::{AliasDescription, Describe, Description, type_name};
 use crate::dump::json::JsonWriter;
@@ -20,6 +24,7 @@ pub(super) fn write(
     describe: &dyn Describe,
     pools: &[PoolSnapshot],
     types: u32,
+    evictions: &EvictionStatistics,
 ) {
     if !describe.call_sites().is_empty() {
         let wanted = |it: &Description<'_>| it.call_site.is_some();
@@ -41,6 +46,21 @@ pub(super) fn write(
         };
         let mirror = Mirror { describe, pools, types, wanted: &wanted, value: &value };
         json.key("Aliases").object(|json| mirror.write(json));
+    }
+    if *evictions != EvictionStatistics::default() {
+        let wanted = |it: &Description<'_>| it.last_use.is_some();
+        let value = |json: &mut JsonWriter, it: &Description<'_>| {
+            it.last_use.into_iter().for_each(|frame| json.number(frame));
+        };
+        let mirror = Mirror { describe, pools, types, wanted: &wanted, value: &value };
+        json.key("Evictable").object(|json| {
+            json.field("EvictableCount", evictions.evictable_count);
+            json.field("EvictableBytes", evictions.evictable_bytes);
+            json.field("LostCount", evictions.lost_count);
+            json.field("LostBytes", evictions.lost_bytes);
+            json.field("Losses", evictions.losses);
+            mirror.write(json);
+        });
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Description<'a> {
     pub call_site: Option<u32>,
     /// Other resources in its memory.
     pub aliases: &'a [AliasDescription],
+    /// The frame of its last use, if it may be lost.
+    pub last_use: Option<u64>,
 }
 
 /// A resource in the memory of another one.

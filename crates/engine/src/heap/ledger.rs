@@ -333,10 +333,15 @@ impl HeapLedger {
     }
 
     /// Returns and clears a bit mask: bit i if the usage of heap i has reached the threshold since the
-    /// last call, [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT) once, and
-    /// [`MEMORY_EVENTS`](crate::MEMORY_EVENTS).
+    /// last call, [`PAST_ALLOCATION_COUNT`](crate::PAST_ALLOCATION_COUNT) once,
+    /// [`MEMORY_EVENTS`](crate::MEMORY_EVENTS) and [`LOSSES`](crate::LOSSES).
     pub fn take_pressed(&self) -> u32 {
         self.pressure.take()
+    }
+
+    /// Records that allocations were lost.
+    pub fn note_losses(&self) {
+        self.pressure.note_losses();
     }
 
     /// Records the event that the driver allocated a memory object.

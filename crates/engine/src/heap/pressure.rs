@@ -11,6 +11,12 @@ pub const PAST_ALLOCATION_COUNT: u32 = 1 << 31;
 /// [`Allocator::take_memory_events`](crate::Allocator::take_memory_events).
 pub const MEMORY_EVENTS: u32 = 1 << 30;
 
+/// Bit beside those of the (at most 16) heaps: allocations were lost.
+pub const LOSSES: u32 = 1 << 29;
+
+/// All bits beside those of the heaps.
+const OTHERS: u32 = PAST_ALLOCATION_COUNT | MEMORY_EVENTS | LOSSES;
+
 /// A threshold that no usage reaches.
 const OFF: f64 = f64::INFINITY;
 
@@ -40,7 +46,7 @@ impl Pressure {
     pub fn set_threshold(&self, share: Option<f64>) {
         self.threshold.store(share.unwrap_or(OFF).to_bits(), Relaxed);
         self.high.store(0, Relaxed);
-        self.crossed.fetch_and(PAST_ALLOCATION_COUNT | MEMORY_EVENTS, Relaxed);
+        self.crossed.fetch_and(OTHERS, Relaxed);
     }
 
     /// Records that `maxMemoryAllocationCount` is exceeded; reported once.
@@ -53,6 +59,11 @@ impl Pressure {
     /// Records that there are memory events to take.
     pub fn note_memory_events(&self) {
         self.crossed.fetch_or(MEMORY_EVENTS, Relaxed);
+    }
+
+    /// Records that allocations were lost.
+    pub fn note_losses(&self) {
+        self.crossed.fetch_or(LOSSES, Relaxed);
     }
 
     pub fn is_watched(&self) -> bool {

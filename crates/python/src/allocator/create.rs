@@ -33,8 +33,8 @@ use crate::process::host_memory;
 use crate::transfer::source::Source;
 use crate::transfer::transfers::Transfers;
 
-/// Why imported memory cannot move.
-const IMPORTED: &str = "its memory is imported: it belongs to others, too";
+/// Why imported memory cannot move, nor be lost.
+pub(super) const IMPORTED: &str = "its memory is imported: it belongs to others, too";
 
 impl Allocator {
     /// Creates a buffer from a create info. The caller has pinned the pool of the keywords. `failed` is the
@@ -46,6 +46,7 @@ impl Allocator {
         info: &vk::BufferCreateInfo<'static>,
         mut failed: Option<Error>,
     ) -> PyResult<Py<Buffer>> {
+        keywords.check_losses(py)?;
         // SAFETY: created here, or a struct of the caller that interop has checked.
         let kept = keywords.keep(py, || unsafe { KeptBuffer::of(info) })?;
         let (mut links, again) = (BufferLinks::default(), kept.clone());
@@ -136,6 +137,7 @@ impl Allocator {
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         if let Some(importing) = import.finish(py)? {
             keywords.refuse_movable(py, IMPORTED)?;
+keywords.refuse_losable(py, IMPORTED)?;
             return self.import_buffer(py, keywords, &built, importing);
         }
         self.create_built(py, keywords, &built.info, None)
@@ -171,6 +173,7 @@ impl Allocator {
         let buffer = match import.finish(py)? {
             Some(importing) => {
                 keywords.refuse_movable(py, IMPORTED)?;
+keywords.refuse_losable(py, IMPORTED)?;
                 self.import_buffer(py, keywords, &built, importing)?
             }
             None => self.create_built(py, keywords, &built.info, None)?,
@@ -189,6 +192,7 @@ impl Allocator {
         keywords: Keywords,
         info: &vk::ImageCreateInfo<'static>,
     ) -> PyResult<Py<Image>> {
+        keywords.check_losses(py)?;
         // SAFETY: created here, or a struct of the caller that interop has checked.
         let kept = keywords.keep(py, || unsafe { KeptImage::of(info) })?;
         let (mut links, again) = (ImageLinks::default(), kept.clone());
@@ -377,6 +381,7 @@ impl Allocator {
         let made = match import.finish(py)? {
             Some(importing) => {
                 keywords.refuse_movable(py, IMPORTED)?;
+keywords.refuse_losable(py, IMPORTED)?;
                 self.import_image(py, keywords, &built, importing)?
             }
             None => self.create_built_image(py, keywords, &built.info)?,

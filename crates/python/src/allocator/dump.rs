@@ -21,6 +21,7 @@ struct Entry {
     usage: u64,
     custom_data: Option<Arc<str>>,
     call_site: Option<u32>,
+    last_use: Option<u64>,
     aliases: Vec<AliasDescription>,
 }
 
@@ -80,7 +81,9 @@ impl Labels {
             let (usage, custom_data) = (resource.usage, resource.custom_data());
             let call_site = sites.of(py, resource.origin());
             let is_alias = resource.alias().is_some();
-            if !is_alias && usage == 0 && custom_data.is_none() && call_site.is_none() {
+            let last_use = resource.losable().and_then(|it| it.last_use(py));
+            let is_bare = usage == 0 && custom_data.is_none() && call_site.is_none();
+            if !is_alias && is_bare && last_use.is_none() {
                 continue;
             }
             // An alias has the id of its base's allocation, and may come before it.
@@ -90,7 +93,7 @@ impl Labels {
                 entry.aliases.push(alias(resource, call_site));
             } else {
                 (entry.usage, entry.custom_data) = (usage, custom_data);
-                entry.call_site = call_site;
+                (entry.call_site, entry.last_use) = (call_site, last_use);
             }
         }
         for (id, usage, origin) in state.waiting_allocations() {
@@ -114,6 +117,7 @@ impl Describe for Labels {
                 custom_data: entry.custom_data.as_deref().unwrap_or(""),
                 call_site: entry.call_site,
                 aliases: &entry.aliases,
+                last_use: entry.last_use,
             },
         }
     }
@@ -140,9 +144,9 @@ impl Allocator {
     /// digits of a text, a number, or else the type and the `id()` of the object. Each pool is shown as it
     /// was at one moment.
     ///
-    /// VMA's keys are unchanged. In addition there are `Aliases` and, with `track_call_sites`, `CallSites`:
-    /// objects laid out like the pools, with an offset, or the index of a dedicated allocation, for each
-    /// entry. Tools for VMA ignore them.
+    /// VMA's keys are unchanged. In addition there are `Aliases`, with `track_call_sites` `CallSites`, and where
+    /// something may be lost `Evictable`: objects laid out like the pools, with an offset, or the index of a
+    /// dedicated allocation, for each entry. Tools for VMA ignore them.
     ///
     /// `vk_mem.load_dump` reads it. Raises `UseAfterFreeError` (closed).
     #[pyo3(signature = (detailed = true))]

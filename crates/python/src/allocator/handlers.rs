@@ -9,11 +9,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::counted;
-use vkmem_engine::{Error, FailedItem, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
+use vkmem_engine::{Error, FailedItem, LOSSES, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 
 use crate::arguments::callback::{Callback, callable, current, exchange};
 use crate::errors::{is_ours, to_py, to_py_of_item};
 use crate::lifetime::ownership::AllocatorState;
+use crate::objects::loss_callbacks;
 use crate::objects::statistics::HeapBudget;
 use crate::observe::event::{Event, EventKind};
 use crate::process::forks::in_one_process;
@@ -187,7 +188,10 @@ impl Handlers {
         if pressed & MEMORY_EVENTS != 0 {
             state.tell_device_memory(py);
         }
-        self.call_back(py, state, pressed & !(PAST_ALLOCATION_COUNT | MEMORY_EVENTS));
+        if pressed & LOSSES != 0 {
+            loss_callbacks::call(py, state);
+        }
+        self.call_back(py, state, pressed & !(PAST_ALLOCATION_COUNT | MEMORY_EVENTS | LOSSES));
         if pressed & PAST_ALLOCATION_COUNT != 0 {
             warn_past_count(py, state);
         }

@@ -10,6 +10,7 @@ use vkmem_engine::{
 };
 
 use super::Allocator;
+use super::create::IMPORTED;
 use crate::arguments::create_info::Built;
 use crate::arguments::numbers::unsigned;
 use crate::errors::invalid;
@@ -44,7 +45,8 @@ impl Allocator {
         keywords: Keywords,
         import: ImportKeywords,
     ) -> PyResult<Py<Allocation>> {
-        keywords.refuse_movable(py, "its memory is imported: it belongs to others, too")?;
+        keywords.refuse_movable(py, IMPORTED)?;
+        keywords.refuse_losable(py, IMPORTED)?;
         let nothing = || invalid(py, "nothing to import");
         let importing = import.finish(py)?.ok_or_else(nothing)?;
         let no_size = || invalid(py, "an address alone has no size: give it as well");

@@ -48,8 +48,12 @@ impl<'a> SiteTexts<'a> {
 type Row = (u64, &'static str, Option<String>, u64, u32, bool, Option<u32>, Option<f64>);
 
 /// Number of resources ever created, and of live ones; the names that hold most memory, with counts and
-/// bytes; of each heap usage, budget, blocks, their bytes, allocations and their bytes.
-type Sample = (u64, u64, Vec<(Option<String>, u64, u64)>, Vec<(u64, u64, u64, u64, u64, u64)>);
+/// bytes; of each heap usage, budget, blocks, their bytes, allocations and their bytes; of what may be lost,
+/// and of what was, number and bytes.
+type Sample = (u64, u64, Vec<NameRow>, Vec<(u64, u64, u64, u64, u64, u64)>, (u64, u64, u64, u64));
+
+/// A name, the number of those that have it, and their bytes.
+type NameRow = (Option<String>, u64, u64);
 
 #[pymethods]
 impl Allocator {
@@ -139,7 +143,10 @@ impl Allocator {
                 let (blocks, allocations) = (u64::from(it.block_count), it.allocation_count);
                 (it.usage, it.budget, blocks, it.block_bytes, allocations, it.allocation_bytes)
             });
-            Ok((state.created_count(), alive, names, budgets.collect()))
+            let lost = state.engine().total_eviction_statistics();
+            let lost =
+                (lost.evictable_count, lost.evictable_bytes, lost.lost_count, lost.lost_bytes);
+            Ok((state.created_count(), alive, names, budgets.collect(), lost))
         };
         detach(py, sample).map_err(|_| out_of_host_memory(py))
     }

@@ -115,6 +115,15 @@ impl Allocator {
             destroy_many(py, &self.state, &resources.iter().collect::<Vec<_>>())?;
             return Err(error);
         }
+        if keywords.may_be_lost() {
+            for object in &list {
+                let object = object.cast::<ResourceObject>()?;
+                if let Err(why) = ResourceObject::set_losable(object, keywords.loss_priority()) {
+                    destroy_many(py, &self.state, &resources.iter().collect::<Vec<_>>())?;
+                    return Err(why);
+                }
+            }
+        }
         self.handlers.call_pending(py, &self.state);
         Ok(list)
     }
@@ -225,6 +234,7 @@ impl Allocator {
             keywords.name.is_some(),
             built.infos.len(),
         )?;
+        keywords.check_losses(py)?;
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         check_room(py, built.infos.len(), BATCH_ITEM_BYTES)?;
@@ -273,6 +283,7 @@ impl Allocator {
             keywords.name.is_some(),
             built.infos.len(),
         )?;
+        keywords.check_losses(py)?;
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         check_room(py, built.infos.len(), BATCH_ITEM_BYTES)?;
@@ -351,6 +362,7 @@ impl Allocator {
         let names =
             sequences::names(names.as_ref().map(|it| it.bind(py)), keywords.name.is_some(), count)?;
         let alignment = alignment.map_or(Ok(1), |it| unsigned(it, "alignment"))?;
+        keywords.check_losses(py)?;
         let from = keywords.pool.clone();
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let request = |size| AllocationRequest::of_memory(size, alignment, &keywords.create);

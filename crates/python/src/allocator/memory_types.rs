@@ -149,6 +149,9 @@ impl Allocator {
     /// stays unused. Without a `block_size` that is the case on heaps up to 1 GiB, whose blocks are an eighth
     /// of the heap.
     ///
+    /// `frames_in_use` is the number of frames for which what was created in the pool with `CAN_BECOME_LOST` is not
+    /// lost after its last use, by default that of the allocator; not less than `frames_in_flight`.
+    ///
     /// `ignore_buffer_image_granularity` is for pools of one kind of resource. `priority` is from 0 to 1
     /// (`VK_EXT_memory_priority`), and ignored if that extension is not enabled. `min_alignment` is in bytes.
     /// `memory_allocate_next` is the address or struct of a `pNext` chain for each `vkAllocateMemory`, kept
@@ -183,6 +186,9 @@ impl Allocator {
             (None, false) => {
                 return Err(invalid(py, "a pool needs either memory_type_index= or like="));
             }
+        }
+        if let Some(frames) = keywords.rules.frames_in_use {
+            check_frames_in_use(py, frames, self.state.frames_in_flight())?;
         }
         let mut rules = keywords.rules;
         let allocator = &self.state.device_allocator;

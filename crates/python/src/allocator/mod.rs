@@ -9,6 +9,7 @@ mod flush;
 mod handlers;
 mod import;
 mod leaks;
+mod losses;
 mod many;
 mod memory_types;
 mod new_texels;
@@ -35,6 +36,7 @@ use vkmem_engine::{
 };
 use vkmem_vulkan::DeviceAllocator;
 
+use crate::arguments::callback::exchange;
 use crate::arguments::numbers::unsigned;
 use crate::arguments::{iterables, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
@@ -42,6 +44,7 @@ use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
 use crate::lifetime::create::{CommonOptions, CreatedResource, promises_host_access};
 use crate::lifetime::enter::enter_pool;
+use crate::lifetime::losing::check_frames_in_use;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::lifetime::release::release_all;
 use crate::objects::allocation::Allocation;
@@ -88,6 +91,11 @@ const MOST_HEAPS: usize = 16;
 /// for the copies, and is tried again; only then `on_out_of_memory` is called. With frames the old places are not
 /// free before the frames in flight have ended.
 ///
+/// `frames_in_use` is the number of frames for which what was created with `CAN_BECOME_LOST` is not lost after its last
+/// use, by default `frames_in_flight`, and not less. With `evict_over_budget=True`, `set_current_frame_index` takes
+/// the memory of such resources where the usage of a heap is above its budget, least recently used first, until it is
+/// not.
+///
 /// `strict_host_access=True` is for tests: memory that was not created for the host, by a HOST_ACCESS flag or
 /// MAPPED, by required HOST_VISIBLE memory or one of VMA's older usages, cannot be mapped, read, written or
 /// flushed then, wherever it lies. So a test on a device whose memory is all visible finds what fails on a
@@ -100,6 +108,8 @@ pub struct Allocator {
     device: Py<Device>,
     handlers: Handlers,
     steps: Steps,
+    /// Whether the beginning of a frame loses resources where a heap is over its budget.
+    evicts_over_budget: bool,
 }
 
 /// Allocates from the engine; releases the GIL if the driver has to be called.
@@ -137,7 +147,13 @@ impl Allocator {
         object: T,
     ) -> PyResult<Py<T>> {
         let resource = Resource::create(py, &self.state, made, &common_options(&keywords))?;
-        self.create_object(py, resource, keywords.name.as_deref(), keywords.user_data, object)
+        let priority = keywords.may_be_lost().then(|| keywords.loss_priority());
+        let (name, user_data) = (keywords.name.as_deref(), keywords.user_data);
+        let made = self.create_object(py, resource, name, user_data, object)?;
+        if let Some(priority) = priority {
+            ResourceObject::set_losable(made.bind(py).as_super(), priority)?;
+        }
+        Ok(made)
     }
 
     /// Creates the Python object of a new resource, and passes the creation to listeners and handlers.
@@ -198,6 +214,7 @@ impl Allocator {
         keywords: Keywords,
         request: &AllocationRequest,
     ) -> PyResult<Py<Allocation>> {
+        keywords.check_losses(py)?;
         keywords
             .refuse_movable(py, "memory without a buffer or an image is the caller's to copy")?;
         let from = keywords.pool.clone();
@@ -215,6 +232,7 @@ impl Allocator {
 impl Drop for Allocator {
     fn drop(&mut self) {
         self.state.stop_delivery();
+        exchange(&self.state.on_lost, None);
     }
 }
 
@@ -239,7 +257,8 @@ impl Allocator {
         device, *, preferred_block_size = None, heap_size_limits = None, frames_in_flight = 2,
         empty_block_retention = None, prefetch = false, track_call_sites = None,
         preferred_small_heap_block_size = None, enforce_allocation_count = true,
-        strict_host_access = None, auto_defragment = None, defragment_when_full = false
+        strict_host_access = None, auto_defragment = None, defragment_when_full = false,
+        frames_in_use = None, evict_over_budget = false
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -256,6 +275,8 @@ impl Allocator {
         strict_host_access: Option<bool>,
         auto_defragment: Option<&Bound<'_, PyAny>>,
         defragment_when_full: bool,
+        frames_in_use: Option<&Bound<'_, PyAny>>,
+        evict_over_budget: bool,
     ) -> PyResult<Self> {
         host_memory::check(py)?;
         let device = device.cast::<Device>().map_err(|_| {
@@ -286,6 +307,14 @@ impl Allocator {
             empty_block_retention: empty_block_retention
                 .map_or(Ok(EmptyBlockRetention::default()), options::retention)?,
             prefetch,
+            frames_in_use: match frames_in_use {
+                None => frames_in_flight,
+                Some(frames) => {
+                    let frames = unsigned(frames, "frames_in_use")?;
+                    check_frames_in_use(py, frames, frames_in_flight)?;
+                    frames
+                }
+            },
         };
         let depth = track_call_sites.map_or(Ok(0), options::depth)?;
         let strict = strict_host_access.map_or_else(|| options::strict_of_environment(py), Ok)?;
@@ -293,7 +322,8 @@ impl Allocator {
         let core = device.get().core.clone();
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
-        let state = AllocatorState::new(device_allocator, core, frames_in_flight, depth, strict);
+        let frames = [frames_in_flight, options.frames_in_use];
+        let state = AllocatorState::new(device_allocator, core, frames, depth, strict);
         let state = Arc::new(state);
         if register(&state).is_err() {
             state.pins.close(py).ok();
@@ -304,6 +334,7 @@ impl Allocator {
             device: device.clone().unbind(),
             handlers: Handlers::default(),
             steps: Steps::new(auto, defragment_when_full),
+            evicts_over_budget: evict_over_budget,
         })
     }
 
@@ -375,6 +406,7 @@ impl Allocator {
             release_all(py, &self.state, &unused);
         }
         detach(py, || self.state.engine().refresh_budget());
+        self.keep_budget(py);
         self.step_by_itself(py);
         self.handlers.call_pending(py, &self.state);
         Ok(())
@@ -417,11 +449,15 @@ impl Allocator {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.device)?;
         self.state.device_memory.traverse(&visit)?;
+        if let Some(callback) = self.state.on_lost.try_lock() {
+            visit.call(&*callback)?;
+        }
         self.handlers.traverse(&visit)
     }
 
     fn __clear__(&self) {
         self.state.device_memory.clear();
+        exchange(&self.state.on_lost, None);
         self.handlers.clear();
     }
 

@@ -2,11 +2,11 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt};
+use pyo3::types::{PyBool, PyInt, PyString};
 use vkmem_engine::suballocator::Algorithm;
 use vkmem_engine::{
     AllocationCreateFlags, AllocationCreateInfo, DefragmentationAlgorithm, EmptyBlockRetention,
-    Strategy,
+    Evict, Strategy,
 };
 
 use super::numbers::{ALLOCATION_CREATE_FLAGS, of_class, real, unsigned, unsigned_32};
@@ -85,6 +85,45 @@ pub fn strategy(value: Option<&Bound<'_, PyAny>>) -> PyResult<Strategy> {
     }
     let info = AllocationCreateInfo { flags, ..Default::default() };
     Ok(info.strategy())
+}
+
+/// Reads `evict`: how far a request goes that makes others lost. None is the default.
+pub fn eviction(value: &Bound<'_, PyAny>) -> PyResult<Evict> {
+    if value.is_none() {
+        return Ok(Evict::default());
+    }
+    let py = value.py();
+    if value.is_instance_of::<PyString>() {
+        let name = Text::string(value, "evict")?;
+        return match name.as_str() {
+            "never" => Ok(Evict::Never),
+            "idle" => Ok(Evict::Idle),
+            "lower_priority" => Ok(Evict::LowerPriority),
+            _ => {
+                let name = name.escape_debug();
+                let why = format!("evict is '{name}', not {EVICTIONS}");
+                Err(invalid(py, why))
+            }
+        };
+    }
+    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
+        let kind = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("evict must be {EVICTIONS}, not {kind}")));
+    }
+    unsigned_32(value, "evict").map(Evict::Frames)
+}
+
+const EVICTIONS: &str = "'idle', 'never', 'lower_priority' or a number of frames";
+
+/// Returns what [`eviction`] reads.
+pub fn eviction_object(py: Python<'_>, evict: Evict) -> PyResult<Bound<'_, PyAny>> {
+    let name = match evict {
+        Evict::Never => "never",
+        Evict::Idle => "idle",
+        Evict::LowerPriority => "lower_priority",
+        Evict::Frames(frames) => return Ok(frames.into_pyobject(py)?.into_any()),
+    };
+    Ok(name.into_pyobject(py)?.into_any())
 }
 
 /// Number of frames that `track_call_sites=True` stores.

@@ -9,8 +9,8 @@ use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::lock::Mutex;
 use vkmem_engine::{
-    Allocation, AllocationCreateFlags, AllocationCreateInfo, MemoryPropertyFlags, MemoryUsage,
-    PoolId, ResourceKind,
+    Allocation, AllocationCreateFlags, AllocationCreateInfo, AllocationId, CacheHint, MemoryHandle,
+    MemoryPropertyFlags, MemoryUsage, PoolId, PoolKey, ResourceKind, SlotKey,
 };
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, buffer_usage, image_kind};
 
@@ -23,6 +23,7 @@ use super::ownership::{
 };
 use super::pins::Pins;
 use super::table::Table;
+use crate::arguments::callback::Callback;
 use crate::errors::out_of_host_memory;
 use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::CallSites;
@@ -206,6 +207,27 @@ impl Resource {
         Ok(resource)
     }
 
+    /// Creates one that was lost from the start, and is in no list.
+    pub fn lost(py: Python<'_>, allocator: &Arc<AllocatorState>) -> ResourceRef {
+        // An id that no live allocation has, which is never looked up.
+        let id = AllocationId::new(PoolKey::Default(0), true, SlotKey::NONE);
+        let place = Allocation {
+            id,
+            hint: CacheHint::default(),
+            size: 0,
+            memory: MemoryHandle(0),
+            offset: 0,
+            memory_type_index: 0,
+            mapped: None,
+        };
+        let options = CommonOptions::default();
+        let extras = OnceBox::with_value(Extras::of_lost(allocator));
+        let made = CreatedResource::memory(place);
+        let resource = ResourceRef::new(Self::unregistered(allocator, made, &options, extras));
+        resource.pins.close_to_new(py);
+        resource
+    }
+
     #[inline(always)]
     fn unregistered(
         allocator: &Arc<AllocatorState>,
@@ -283,7 +305,7 @@ impl AllocatorState {
     pub fn new(
         device_allocator: DeviceAllocator,
         device: Arc<DeviceCore>,
-        frames_in_flight: u64,
+        [frames_in_flight, frames_in_use]: [u64; 2],
         call_site_depth: u32,
         strict_host_access: bool,
     ) -> Self {
@@ -307,6 +329,7 @@ impl AllocatorState {
             waiting: Mutex::default(),
             frame: AtomicU64::new(0),
             frames_in_flight,
+            frames_in_use,
             abandoned: AtomicBool::new(false),
             closing: Mutex::default(),
             samples: Mutex::default(),
@@ -317,6 +340,8 @@ impl AllocatorState {
             moving: MoveGate::default(),
             movables: Table::default(),
             moves: OnceLock::new(),
+            losing: OnceLock::new(),
+            on_lost: Callback::default(),
         }
     }
 }

@@ -72,8 +72,11 @@ impl Resource {
         invalid(py, format!("{} at offset {offset}: outside of {what}", bytes(size)))
     }
 
-    /// Returns the name, if it has one.
+    /// Returns the name, if it has one. What was lost has the one that it had then.
     pub fn name(&self) -> Result<Option<String>, Error> {
+        if self.is_lost() {
+            return Ok(self.last_name().map(String::from));
+        }
         match self.alias() {
             Some(alias) => Ok(alias.name.lock().clone()),
             None => self.allocator.engine().name(self.allocation().id),

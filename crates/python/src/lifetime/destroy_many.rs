@@ -24,7 +24,7 @@ pub fn destroy_many(
     for resource in prefetching(resources, |it| it.expect()) {
         match resource.pins.close(py) {
             Ok(()) => ended.push(*resource),
-            Err(NotClosed::Already) => {}
+            Err(NotClosed::Already) => resource.forget_loss(py),
             Err(NotClosed::InUse) => match resource.close_after_transfers(py, "destroy") {
                 Ok(()) => ended.push(*resource),
                 Err(why) => {

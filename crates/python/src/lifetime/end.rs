@@ -41,9 +41,14 @@ impl Owned for Resource {
 }
 
 impl Resource {
-    /// Returns what has to be released: handle, memory and held objects.
+    /// Returns what has to be released: handle, memory and held objects. From then on it cannot be lost. To be
+    /// called with the GIL, or by the last reference.
     #[inline]
     pub(crate) fn pending_release(&self) -> PendingRelease {
+        if let Some(losable) = self.losable() {
+            // SAFETY: as the caller guarantees.
+            unsafe { losable.end() };
+        }
         let alias_of = self.alias().map(|alias| alias.base.downgrade());
         let (id, size) = (self.allocation().id, self.own_size());
         PendingRelease { handle: self.handle(), id, size, alias_of, _held: self.take_held() }
@@ -58,6 +63,7 @@ impl Resource {
         prefetch_line(self.allocation().hint.0);
         self.allocator.device.check_process(py)?;
         if !self.end(py, "destroy")? {
+            self.forget_loss(py);
             return Ok(());
         }
         if let Some(lost) = self.lost_writes() {

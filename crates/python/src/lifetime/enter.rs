@@ -11,7 +11,7 @@ use vkmem_engine::Allocator as Engine;
 use super::describe::quoted;
 use super::ownership::{AllocatorState, DeviceCore, PoolState, Resource};
 use super::pins::Pinned;
-use crate::errors::{invalid, use_after_free};
+use crate::errors::{invalid, lost_error, use_after_free};
 use crate::interpreter::enter_thread;
 
 impl DeviceCore {
@@ -65,14 +65,25 @@ pub fn enter_pool<'a>(
     pool.pins.pin(py).map(Some).ok_or_else(|| use_after_free(py, "the pool is closed"))
 }
 
+/// Returns the exception for a use of what was lost.
+#[cold]
+fn lost(py: Python<'_>, what: String) -> PyErr {
+    lost_error(
+        py,
+        format!("{what} was lost: its memory was taken away (CAN_BECOME_LOST); create it again"),
+    )
+}
+
 impl Resource {
-    /// Pins the resource; raises after `destroy`.
+    /// Pins the resource, which is a use in this frame; raises after `destroy`.
     pub fn enter<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         self.allocator.device.check_process(py)?;
-        match self.pins.pin(py) {
-            Some(pin) => Ok(pin),
-            None => self.enter_after_move(py)?.ok_or_else(|| self.ended_error(py)),
-        }
+        let pin = match self.pins.pin(py) {
+            Some(pin) => pin,
+            None => self.enter_after_move(py)?.ok_or_else(|| self.ended_error(py))?,
+        };
+        self.touch(py);
+        Ok(pin)
     }
 
     /// Raises if the resource has ended.
@@ -90,6 +101,9 @@ impl Resource {
     }
 
     fn ended_error(&self, py: Python<'_>) -> PyErr {
+        if self.is_lost() {
+            return lost(py, self.title());
+        }
         let verb = match self.handle() {
             _ if self.retired.load(Ordering::Relaxed) => "retired",
             ResourceHandle::Memory => "freed",

@@ -9,8 +9,9 @@ use vkmem_engine::AllocationId;
 use vkmem_engine::lock::Mutex;
 use vkmem_vulkan::TrackedLayout;
 
+use super::evictable::Losable;
 use super::host_buffer::HeldBuffer;
-use super::ownership::{Alias, Extras, Resource, ResourceRef, Writers};
+use super::ownership::{Alias, AllocatorState, Extras, Resource, ResourceRef, Writers};
 use crate::observe::call_site::Origin;
 use crate::observe::event::{Observable, Traced};
 
@@ -21,6 +22,13 @@ impl Extras {
     /// Returns the writers that may have written to the memory without a flush.
     pub fn writers(&self) -> &Writers {
         &self.writers
+    }
+
+    /// Creates the extras of what is lost from the start.
+    pub fn of_lost(allocator: &Arc<AllocatorState>) -> Box<Self> {
+        let extras = Box::<Self>::default();
+        extras.losable.get_or_init(|| Box::new(Losable::lost(allocator)));
+        extras
     }
 
     /// Creates the extras of a new alias.

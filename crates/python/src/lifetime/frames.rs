@@ -111,6 +111,11 @@ impl AllocatorState {
         self.frames_in_flight
     }
 
+    /// Returns the number of frames after which what was not used may be lost.
+    pub fn frames_in_use(&self) -> u64 {
+        self.frames_in_use
+    }
+
     /// Begins a frame. Returns the number of frames begun so far, for [`take_unused`](Self::take_unused).
     ///
     /// # Errors
@@ -121,6 +126,7 @@ impl AllocatorState {
         let more = frames_between(current, frame).ok_or(current)?;
         self.frame.store(frame, Ordering::Relaxed);
         waiting.frames = waiting.frames.saturating_add(more);
+        self.engine().set_frame(waiting.frames);
         Ok(waiting.frames)
     }
 

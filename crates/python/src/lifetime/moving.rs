@@ -48,10 +48,13 @@ impl Resource {
     }
 
     /// Replaces its location while it moves, counts the move, and returns the location before.
-    pub fn relocate(&self, _: Python<'_>, _: &mut Live, location: Location) -> Location {
+    pub fn relocate(&self, py: Python<'_>, _: &mut Live, location: Location) -> Location {
         assert!(self.pins.is_moving(), "only what nothing uses is moved");
         if let Some(movable) = self.movable() {
             movable.count();
+        }
+        if let Some(losable) = self.losable() {
+            losable.relocated(py, &location.allocation);
         }
         // SAFETY: the GIL and the list of live resources are here, and what moves is not pinned.
         unsafe { self.location.replace(location) }
@@ -65,8 +68,17 @@ impl ResourceRef {
         self.enter_as_movable(None);
     }
 
-    /// Notes which memory it has; `before` is what it had until now. The caller has the GIL.
-    pub fn enter_as_movable(&self, before: Option<AllocationId>) {
+    /// Notes which memory it has after a move; `before` is what it had until now. The caller has the GIL.
+    pub fn enter_after_move_from(&self, before: AllocationId) {
+        if self.movable().is_some() {
+            self.enter_as_movable(Some(before));
+        }
+        if self.losable().is_some() {
+            self.allocator.losing(|it| it.enter(self, Some(before)));
+        }
+    }
+
+    fn enter_as_movable(&self, before: Option<AllocationId>) {
         let id = self.allocation().id;
         self.allocator.movables.enter(id, self, before, |it| it.pins.is_closed());
     }

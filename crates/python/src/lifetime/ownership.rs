@@ -33,13 +33,16 @@ use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
 use vkmem_engine::{AllocationId, HostRanges, PoolId, PoolKey, ResourceKind};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, TrackedLayout};
 
+use super::evictable::Losable;
 use super::host_buffer::HeldBuffer;
 use super::location::LocationCell;
+use super::losing::Losing;
 use super::memory_listener::DeviceMemoryListener;
 use super::movable::{Movability, Movable, MoveGate};
 use super::pieces::Pieces;
 use super::pins::Pins;
 use super::{bindings, counted, live, table};
+use crate::arguments::callback::Callback;
 use crate::lifetime::queue_lock::OwnersLock;
 use crate::observe::call_site::{CallSites, Origin};
 use crate::observe::events::Events;
@@ -117,6 +120,8 @@ pub struct Extras {
     pub(super) writers: Writers,
     /// What it needs to move.
     pub(super) movable: OnceLock<Box<Movable>>,
+    /// What it has if it may be lost.
+    pub(super) losable: OnceLock<Box<Losable>>,
 }
 
 /// Base and name of an alias.
@@ -168,6 +173,8 @@ pub struct AllocatorState {
     /// Current frame index, as the caller counts.
     pub(super) frame: AtomicU64,
     pub(super) frames_in_flight: u64,
+    /// Frames after which what was not used may be lost.
+    pub(super) frames_in_use: u64,
     pub(super) abandoned: AtomicBool,
     /// The thread that closes the allocator, until everything is released.
     pub(super) closing: Mutex<Option<ThreadId>, rank::Closing>,
@@ -187,6 +194,10 @@ pub struct AllocatorState {
     pub movables: table::Table<Resource>,
     /// What moves resources, from the first move on.
     pub moves: OnceLock<Arc<dyn Moves>>,
+    /// What is needed for losses, from the first resource on that may be lost.
+    pub(super) losing: OnceLock<Box<Losing>>,
+    /// Called when resources were lost.
+    pub on_lost: Callback,
 }
 
 /// An ended resource, and how many frames had begun by then.

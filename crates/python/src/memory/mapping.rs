@@ -131,6 +131,8 @@ impl Mapping {
             flushed.and(unmapped)
         });
         self.resource.pins.remove(py);
+        // The device may use in this frame what was written.
+        self.resource.touch(py);
         ended.or_raise(py)
     }
 

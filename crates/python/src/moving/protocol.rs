@@ -154,9 +154,7 @@ impl ProtocolRun {
         }
         resource.pins.end_move(py, false);
         drop(turn);
-        if resource.movable().is_some() {
-            resource.enter_as_movable(Some(before.allocation.id));
-        }
+        resource.enter_after_move_from(before.allocation.id);
         detach(py, || allocator.device_allocator.driver().moved(&[(before.handle, handle)]));
         let moved = [Moved { resource: resource.clone(), before, after }];
         callbacks::tell(allocator, &moved);

@@ -145,7 +145,7 @@ pub fn run(
     // Without a pin: the device is done with them.
     drop(frozen);
     for it in &step.moved {
-        it.resource.enter_as_movable(Some(it.before.allocation.id));
+        it.resource.enter_after_move_from(it.before.allocation.id);
     }
     let left = step.moved.iter().map(|it| it.left(false)).collect();
     Mover::of(allocator).add(allocator, Submission::NONE, Vec::new(), left, counts);

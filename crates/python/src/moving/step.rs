@@ -139,7 +139,7 @@ pub fn run(
     frozen.moved = places.iter().map(Option::is_some).collect();
     drop(frozen);
     for it in &step.moved {
-        it.resource.enter_as_movable(Some(it.before.allocation.id));
+        it.resource.enter_after_move_from(it.before.allocation.id);
     }
     // Before other threads run: what they find in use is either frozen or in flight.
     let left = step.moved.iter().map(|it| it.left(true));

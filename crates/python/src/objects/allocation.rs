@@ -23,10 +23,10 @@ impl Allocation {
     }
 }
 
-/// Returns its resource; raises if that has ended.
+/// Returns its resource, of which it notes a use; raises if that has ended.
 pub fn resource<'a>(slf: &'a Bound<'_, Allocation>) -> PyResult<&'a ResourceRef> {
     let resource = &slf.as_super().get().resource;
-    resource.check_live(slf.py())?;
+    resource.check_used(slf.py())?;
     Ok(resource)
 }
 

@@ -18,6 +18,7 @@ use crate::arguments::numbers::{
     ALLOCATION_CREATE_FLAGS, MEMORY_PROPERTY_FLAGS, MEMORY_USAGE, flags, of_class, real, unsigned,
     unsigned_32,
 };
+use crate::arguments::options::{eviction, eviction_object};
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
 use crate::interop::handle_types::export_types;
@@ -39,6 +40,8 @@ pub struct Keywords {
     pub pool: Option<Arc<PoolState>>,
     /// Whether the resource may move; `None` leaves that to the pool.
     pub movable: Option<Movability>,
+    /// Whether `evict` was given.
+    pub(super) has_evict: bool,
     /// The caller's `Pool` object, which keeps alive what the pool needs to allocate.
     pool_object: Option<Link<Pool>>,
     /// The object that `memory_allocate_next` points into.
@@ -135,6 +138,7 @@ impl Keywords {
             user_data: self.user_data(py),
             pool: self.pool.clone(),
             movable: self.movable,
+            has_evict: self.has_evict,
             pool_object: self.pool_object.as_ref().map(|pool| Link::new(pool.clone_ref(py))),
             next: self.next.as_ref().map(|next| Link::new(next.clone_ref(py))),
         }
@@ -171,6 +175,10 @@ impl Keywords {
                 self.pool = pool.map(|pool| pool.get().state.clone());
                 self.pool_object = pool.map(|pool| Link::new(pool.clone().unbind()));
                 self.create.pool = self.pool.as_ref().map(|pool| pool.id);
+            }
+            "evict" => {
+                self.has_evict = !value.is_none();
+                self.create.evict = eviction(value)?;
             }
             "movable" if value.is_none() => self.movable = None,
             "movable" => self.movable = Some(movability(value)?),
@@ -211,9 +219,16 @@ fn memory_usage(value: &Bound<'_, PyAny>) -> PyResult<MemoryUsage> {
 /// (`AllocationCreateFlags`), `required_flags`, `preferred_flags` and `not_preferred_flags`
 /// (`MemoryPropertyFlags`), `memory_type_bits` (bit i: type i may be used; 0: all), `min_alignment` (bytes, a
 /// power of two), `name`, `user_data` (any object), `allocation_info` (a set whose values are the defaults),
-/// `pool`, `movable` (whether `Allocator.defragment` may move it), `priority` (0 to 1; of dedicated memory;
-/// ignored if `VK_EXT_memory_priority` is not enabled), and `export_handle_types`
-/// (`ExternalMemoryHandleType`), as which the memory can be exported.
+/// `pool`, `movable` (whether `Allocator.defragment` may move it), `evict` (how far `CAN_MAKE_OTHER_LOST` goes),
+/// `priority` (0 to 1; of dedicated memory, if `VK_EXT_memory_priority` is enabled, and among what may be lost,
+/// where 0.5 is the default), and `export_handle_types` (`ExternalMemoryHandleType`), as which the memory can be
+/// exported.
+///
+/// What is created with `CAN_BECOME_LOST` may be lost when a request with `CAN_MAKE_OTHER_LOST` finds no room: those
+/// of the lowest priority first, and of these the least recently used, if nothing has used them in this frame or in
+/// the `frames_in_use` frames before (`set_current_frame_index`), and nothing maps or holds them. `evict` says of the
+/// request what it takes: "idle" any of those, "lower_priority" only what has a lower priority than itself, a
+/// number what was not used for at least so many frames, "never" nothing.
 ///
 /// Outside of a pool that exports these types, an exportable allocation has a `VkDeviceMemory` of its own.
 /// That names the buffer or image (`VkMemoryDedicatedAllocateInfo`) if the driver prefers it or
@@ -302,6 +317,13 @@ impl AllocationCreateInfo {
                 Some(PyBool::new(py, other == Movability::Movable).to_owned().into_any())
             }
         })
+    }
+
+    /// What CAN_MAKE_OTHER_LOST takes away: "idle", "never", "lower_priority", or what was not used for a number
+    /// of frames.
+    #[getter]
+    fn evict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        eviction_object(py, self.keywords.create.evict)
     }
 
     /// The pool to allocate from; None for the default pools.

@@ -18,7 +18,7 @@ impl Buffer {
     #[getter]
     fn handle(slf: &Bound<'_, Self>) -> PyResult<u64> {
         let resource = &slf.as_super().get().resource;
-        resource.check_live(slf.py())?;
+        resource.check_used(slf.py())?;
         Ok(resource.handle().raw())
     }
 

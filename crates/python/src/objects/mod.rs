@@ -9,6 +9,8 @@ pub(crate) mod device;
 pub(crate) mod device_info;
 pub(crate) mod image;
 pub(crate) mod image_layout;
+pub(crate) mod loss_callbacks;
+pub(crate) mod losses;
 pub(crate) mod moves;
 pub(crate) mod pool;
 pub(crate) mod resource;

@@ -10,6 +10,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{PoolCreateInfo, PoolId};
 
+use super::loss_callbacks;
 use super::statistics::Statistics;
 use crate::arguments::chains::chain_address;
 use crate::arguments::numbers::{of_type, real, unsigned, unsigned_32};
@@ -85,6 +86,7 @@ impl PoolKeywords {
             | "memory_allocate_next"
             | "export_handle_types"
             | "fallback"
+            | "frames_in_use"
             | "movable"
             | "name"
                 if value.is_none() => {}
@@ -108,6 +110,7 @@ impl PoolKeywords {
             }
             "export_handle_types" => rules.export_handle_types = export_types(value)?,
             "fallback" => rules.fallback = of_type(value, key, "a bool")?,
+            "frames_in_use" => rules.frames_in_use = Some(unsigned(value, key)?),
             "movable" => self.movable = movability(value)?,
             "name" => self.name = Some(Text::string(value, key)?),
             _ => {
@@ -172,6 +175,12 @@ impl Pool {
         Ok(self.rules(py)?.block_size)
     }
 
+    /// Frames after which what was not used in it may be lost.
+    #[getter]
+    fn frames_in_use(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.rules(py)?.frames_in_use.unwrap_or(self.state.allocator.frames_in_use()))
+    }
+
     /// Whether the pool or its allocator was closed.
     #[getter]
     fn closed(&self) -> bool {
@@ -184,6 +193,17 @@ impl Pool {
         let _inside = self.state.allocator.enter(py)?;
         let (engine, id) = (self.state.allocator.engine(), self.state.id);
         detach(py, || engine.statistics_of_pool(id)).or_raise(py).map(Statistics::from)
+    }
+
+    /// Takes the memory of all resources in the pool that may be lost now (`vmaMakePoolAllocationsLost` of VMA 2.3):
+    /// created with `CAN_BECOME_LOST`, not used in this frame and in the `frames_in_use` frames before, and neither
+    /// mapped nor held. Returns their number.
+    fn make_allocations_lost(&self, py: Python<'_>) -> PyResult<usize> {
+        self.rules(py)?;
+        let _inside = self.state.allocator.enter(py)?;
+        let count = self.state.allocator.make_allocations_lost(py, Some(self.state.id))?;
+        loss_callbacks::call(py, &self.state.allocator);
+        Ok(count)
     }
 
     /// Frees all memory of the pool (`vmaDestroyPool`). Does nothing if it was closed before.

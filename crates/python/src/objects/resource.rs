@@ -51,6 +51,8 @@ pub(super) struct Others {
     memory: Mutex<Option<Link<ResourceObject>>, rank::MemoryOwner>,
     /// Called when it has moved.
     pub(super) on_move: Callback,
+    /// Called when it was lost.
+    pub(super) on_lost: Callback,
 }
 
 impl ResourceObject {
@@ -172,13 +174,13 @@ impl ResourceObject {
     }
 
     /// Returns the name of the class.
-    fn class(&self) -> &'static str {
+    pub(super) fn class(&self) -> &'static str {
         if self.has_owner() { "Allocation" } else { self.resource.handle().class() }
     }
 
     /// Returns the `VkBuffer`, the `VkImage` or, for an `Allocation`, the `VkDeviceMemory`.
     fn vulkan_handle(&self, py: Python<'_>) -> PyResult<u64> {
-        self.resource.check_live(py)?;
+        self.resource.check_used(py)?;
         let is_memory = self.has_owner() || self.resource.handle() == ResourceHandle::Memory;
         let resource = &self.resource;
         Ok(if is_memory { resource.allocation().memory.0 } else { resource.handle().raw() })
@@ -195,6 +197,9 @@ impl ResourceObject {
     /// Name for messages and dumps; None without one.
     #[getter]
     fn name(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        if self.resource.is_lost() {
+            return self.resource.name().or_raise(py);
+        }
         let _pin = self.resource.enter(py)?;
         self.resource.name().or_raise(py)
     }
@@ -208,7 +213,9 @@ impl ResourceObject {
     /// Any Python object that the caller attaches to this one.
     #[getter]
     fn user_data(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.resource.check_live(py)?;
+        if !self.resource.is_lost() {
+            self.resource.check_live(py)?;
+        }
         let Some(others) = self.with_user_data().others.get() else { return Ok(None) };
         Ok(others.user_data.lock().as_ref().map(|data| data.clone_ref(py)))
     }
@@ -474,6 +481,9 @@ impl ResourceObject {
     }
 
     fn __repr__(&self) -> String {
+        if self.resource.is_lost() {
+            return format!("<vk_mem.{}, lost>", self.lost_title());
+        }
         if self.resource.pins.is_closed() {
             return format!("<vk_mem.{}, no longer alive>", self.class());
         }
@@ -497,8 +507,10 @@ impl ResourceObject {
         if let Some(owner) = &others.owner {
             visit.call(&**owner)?;
         }
-        if let Some(callback) = others.on_move.try_lock() {
-            visit.call(&*callback)?;
+        for callback in [&others.on_move, &others.on_lost] {
+            if let Some(callback) = callback.try_lock() {
+                visit.call(&*callback)?;
+            }
         }
         match others.memory.try_lock().as_deref() {
             Some(Some(memory)) => visit.call(&**memory),
@@ -509,6 +521,7 @@ impl ResourceObject {
     fn __clear__(&self) {
         let Some(others) = self.others.get() else { return };
         exchange(&others.on_move, None);
+        exchange(&others.on_lost, None);
         let before = (others.user_data.lock().take(), others.memory.lock().take());
         drop(before);
     }

@@ -162,8 +162,21 @@ pub struct TotalStatistics {
     /// Statistics of the whole allocator.
     #[pyo3(get)]
     total: Statistics,
+    evictions: engine::EvictionStatistics,
+    memory_type_evictions: Vec<engine::EvictionStatistics>,
     #[pyo3(get)]
     _layout: Layout,
+}
+
+/// Converts figures of what may be lost.
+fn evictions(py: Python<'_>, it: engine::EvictionStatistics) -> PyResult<Bound<'_, PyAny>> {
+    package::EVICTION_STATISTICS.get(py)?.call1((
+        it.evictable_count,
+        it.evictable_bytes,
+        it.lost_count,
+        it.lost_bytes,
+        it.losses,
+    ))
 }
 
 impl TotalStatistics {
@@ -202,6 +215,8 @@ impl TotalStatistics {
             total: sum(&|_| true),
             memory_types: types.iter().copied().map(Statistics::from).collect(),
             pools: pools.collect(),
+            evictions: allocator.total_eviction_statistics(),
+            memory_type_evictions: allocator.eviction_statistics(),
             _layout: layout,
         })
     }
@@ -209,6 +224,18 @@ impl TotalStatistics {
 
 #[pymethods]
 impl TotalStatistics {
+    /// `EvictionStatistics` of what may be lost (`CAN_BECOME_LOST`), and of what was.
+    #[getter]
+    fn evictions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        evictions(py, self.evictions)
+    }
+
+    /// `EvictionStatistics` of each memory type.
+    #[getter]
+    fn memory_type_evictions<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.memory_type_evictions.iter().map(|it| evictions(py, *it)).collect()
+    }
+
     fn __repr__(&self) -> String {
         format!("TotalStatistics(total={})", self.total.__repr__())
     }

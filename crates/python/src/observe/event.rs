@@ -96,6 +96,8 @@ pub enum Event<'a> {
     Free(Batch<'a, dyn Observable + 'a>),
     /// Resources have moved to other memory. What they leave behind is freed without an event.
     Move(&'a [Relocated]),
+    /// Resources were lost: their memory was taken away for other use.
+    Lose(Batch<'a, dyn Observable + 'a>),
     /// Memory was mapped (`vmaMapMemory`).
     Map(AllocationId),
     /// A map was undone (`vmaUnmapMemory`).
@@ -140,6 +142,7 @@ event_kinds! {
     Create: "create",
     Free: "free",
     Move: "move",
+    Lose: "lose",
     Map: "map",
     Unmap: "unmap",
     Flush: "flush",
@@ -165,6 +168,7 @@ impl Event<'_> {
             Self::Create { .. } => EventKind::Create,
             Self::Free(_) => EventKind::Free,
             Self::Move(_) => EventKind::Move,
+            Self::Lose(_) => EventKind::Lose,
             Self::Map(_) => EventKind::Map,
             Self::Unmap(_) => EventKind::Unmap,
             Self::Flush(_) => EventKind::Flush,
@@ -181,7 +185,7 @@ impl Event<'_> {
     pub fn count(&self) -> u64 {
         let count = match self {
             Self::Create { resources, .. } => resources.len(),
-            Self::Free(resources) => resources.len(),
+            Self::Free(resources) | Self::Lose(resources) => resources.len(),
             Self::Move(moved) => moved.len(),
             Self::Flush(ranges) | Self::Invalidate(ranges) => ranges.len(),
             _ => 1,

@@ -95,6 +95,14 @@ impl Events {
         self.send(&Event::Free(Batch::new(resources.len(), &at)));
     }
 
+    /// Passes on resources that were lost.
+    pub fn tell_lost(&self, resources: &[impl Observable]) {
+        if self.is_heard(EventKind::Lose) && !resources.is_empty() {
+            let at = |index: usize| -> &dyn Observable { &resources[index] };
+            self.send(&Event::Lose(Batch::new(resources.len(), &at)));
+        }
+    }
+
     #[cold]
     fn send(&self, event: &Event<'_>) {
         let bit = event.kind().bit();

@@ -185,7 +185,8 @@ impl WatchState {
 
 impl Listener for WatchState {
     fn interest(&self) -> u32 {
-        EventKind::Create.bit() | EventKind::Free.bit() | EventKind::Move.bit()
+        let ends = EventKind::Free.bit() | EventKind::Lose.bit();
+        EventKind::Create.bit() | ends | EventKind::Move.bit()
     }
 
     fn receive(&self, event: &Event<'_>) {
@@ -209,7 +210,7 @@ impl Listener for WatchState {
                     inner.add(it.id(), it.size(), row);
                 }
             }
-            Event::Free(resources) => {
+            Event::Free(resources) | Event::Lose(resources) => {
                 let mut inner = self.inner.lock();
                 for it in resources.iter().filter(|it| !it.is_alias()) {
                     inner.remove(it.id(), it.size());

@@ -353,6 +353,7 @@ impl Transfer {
         }
         self.is_pinned.store(false, Ordering::Relaxed);
         self.resource.pins.remove(py);
+        self.resource.touch(py);
         if let Some(registration) = &self.registration {
             registration.uses.fetch_sub(1, Ordering::AcqRel);
         }
