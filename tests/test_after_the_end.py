@@ -12,10 +12,10 @@ from vk_mem import Allocator, Transfers, UseAfterFreeError
 
 # What works after the end, and why.
 ALWAYS = {
-    "Resource": {"alive", "is_lost"},
-    "Buffer": {"alive", "destroy", "is_lost", "retire"},
-    "Image": {"alive", "destroy", "is_lost", "retire"},
-    "Allocation": {"alive", "free", "is_lost", "retire"},
+    "Resource": {"alive", "is_lost", "last_use"},
+    "Buffer": {"alive", "destroy", "is_lost", "last_use", "retire"},
+    "Image": {"alive", "destroy", "is_lost", "last_use", "retire"},
+    "Allocation": {"alive", "free", "is_lost", "last_use", "retire"},
     # The device is not the allocator's: it outlives it.
     "Allocator": {"closed", "close", "device"},
     "Mapping": {"closed", "close", "offset", "size"},

@@ -33,9 +33,9 @@ class ResourceCache(NoCopies, Generic[K, R]):
     others need room: it leaves the cache, and the next `cache[key]` makes it again.
 
     `budget` is how many bytes of memory the resources may have together; None is no limit. Beyond
-    it the least recently used ones are retired, but none that was used in the current frame or the
-    `frames_in_flight` frames before it, for which the budget is exceeded. That needs
-    `Allocator.set_current_frame_index` once a frame.
+    it the least recently used ones are retired. Those that were used in the current frame, or in
+    the `Allocator.frames_in_use` frames before it, stay even if that exceeds the budget; so it
+    takes `Allocator.set_current_frame_index` once a frame.
 
     `on_evict(key, resource)` is called for each resource that leaves the cache, except by `pop`:
     before it is retired, or after it was lost, so that what refers to it can be released. It runs
@@ -65,7 +65,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
                 what = type(function).__name__
                 raise TypeError(f"{name} must be callable, not {with_article(what)}")
         self._allocator = allocator
-        self._frames_in_flight = allocator.frames_in_flight
+        self._frames_in_use = allocator.frames_in_use
         self._make = make
         self._on_evict = on_evict
         self._budget = None if budget is None else unsigned(budget, "budget")
@@ -213,7 +213,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
                 # The program has touched it without asking the cache, or a transfer did.
                 entry.frame = used
                 self._entries.move_to_end(entry.key)
-            elif _age(entry.frame, now) <= self._frames_in_flight:
+            elif _age(entry.frame, now) <= self._frames_in_use:
                 return
             else:
                 self._evict(entry, gone)

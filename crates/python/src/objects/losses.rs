@@ -119,6 +119,17 @@ impl ResourceObject {
         self.resource.is_lost()
     }
 
+    /// The index of the frame of its last use that the library knows of (`set_current_frame_index`); None for what was
+    /// created without `CAN_BECOME_LOST`, and after its loss or end.
+    #[getter]
+    fn last_use(&self, py: Python<'_>) -> Option<u64> {
+        let used = self.resource.losable()?.last_use(py)?;
+        let state = &self.resource.allocator;
+        let age = state.frames_begun().saturating_sub(used);
+        // An index has 32 bits, and wraps around.
+        Some(state.current_frame().wrapping_sub(age) & u64::from(u32::MAX))
+    }
+
     /// Calls `callback(resources)` when it was lost, with the list of all resources with this callback that one call
     /// has taken memory from. Views and descriptors of these are to be thrown away then.
     ///
