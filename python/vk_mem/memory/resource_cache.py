@@ -295,10 +295,10 @@ class ResourceCache(NoCopies, Generic[K, R]):
         return default if found is None else found
 
     @overload
-    def pop(self, key: K) -> R: ...
+    def pop(self, key: K, /) -> R: ...
     @overload
-    def pop(self, key: K, default: D) -> R | D: ...
-    def pop(self, key: K, *default: object) -> object:
+    def pop(self, key: K, default: D, /) -> R | D: ...
+    def pop(self, key: K, /, *default: object) -> object:
         """Removes a resource and returns it: the caller owns it.
 
         Without it, or if it was lost, returns `default`, or raises `KeyError` if there is no
