@@ -1,4 +1,4 @@
-"""Lost allocations: VMA 2.3's behaviours L0 to L3, who goes first, how far a request goes, the budget."""
+"""VMA 2.3's behaviours L0 to L3; who goes first, how far a request goes, the budget."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def pool_of(allocator: Allocator, size: int, blocks: int = 1, **keywords: Any) -
     )
 
 
-def fill(allocator: Allocator, pool: Pool, size: int, flags: int = BOTH, **keywords: Any) -> list[Buffer]:
+def fill(
+    allocator: Allocator, pool: Pool, size: int, flags: int = BOTH, **keywords: Any
+) -> list[Buffer]:
     """Buffers until the pool is full."""
     made = []
     with pytest.raises(OutOfDeviceMemoryError):
@@ -237,44 +239,44 @@ class TestRing:
 
     def test_l2(self, device: Device) -> None:
         rng = random.Random(2)
-        with frames(device) as allocator:
-            with pool_of(allocator, 300 * KIB, algorithm="linear") as pool:
-                frame = 0
-                made: list[Buffer] = []
+        with (
+            frames(device) as allocator,
+            pool_of(allocator, 300 * KIB, algorithm="linear") as pool,
+        ):
+            frame = 0
+            made: list[Buffer] = []
 
-                def until_full() -> None:
-                    nonlocal frame
-                    while True:
-                        frame += 1
-                        allocator.set_current_frame_index(frame)
-                        size = rng.randrange(64, 1025, 16)
-                        try:
-                            made.append(
-                                allocator.create_buffer(size, VERTEX, pool=pool, flags=LOSABLE)
-                            )
-                        except OutOfDeviceMemoryError:
-                            return
+            def until_full() -> None:
+                nonlocal frame
+                while True:
+                    frame += 1
+                    allocator.set_current_frame_index(frame)
+                    size = rng.randrange(64, 1025, 16)
+                    try:
+                        made.append(allocator.create_buffer(size, VERTEX, pool=pool, flags=LOSABLE))
+                    except OutOfDeviceMemoryError:
+                        return
 
-                until_full()
-                half = len(made) // 2
-                allocator.destroy_many(made[:half])
-                del made[:half]
-                until_full()
-                frame += 1
-                allocator.set_current_frame_index(frame)
-                assert losses(made) == []
-                made.append(allocator.create_buffer(1024, VERTEX, pool=pool, flags=TAKES))
-                lost = losses(made)
-                assert lost and lost == list(range(len(lost))), "the oldest ones"
-                for index in reversed(lost):
-                    made.pop(index).destroy()
-                frame += 1
-                allocator.set_current_frame_index(frame)
-                count = pool.make_allocations_lost()
-                assert count > 0 and count == len(losses(made))
-                allocator.validate()
-                for it in made:
-                    it.destroy()
+            until_full()
+            half = len(made) // 2
+            allocator.destroy_many(made[:half])
+            del made[:half]
+            until_full()
+            frame += 1
+            allocator.set_current_frame_index(frame)
+            assert losses(made) == []
+            made.append(allocator.create_buffer(1024, VERTEX, pool=pool, flags=TAKES))
+            lost = losses(made)
+            assert lost and lost == list(range(len(lost))), "the oldest ones"
+            for index in reversed(lost):
+                made.pop(index).destroy()
+            frame += 1
+            allocator.set_current_frame_index(frame)
+            count = pool.make_allocations_lost()
+            assert count > 0 and count == len(losses(made))
+            allocator.validate()
+            for it in made:
+                it.destroy()
 
 
 class TestThreads:
@@ -336,20 +338,22 @@ ALGORITHMS = ["tlsf", "buddy", "linear"]
 class TestWhoGoes:
     @pytest.mark.parametrize("algorithm", ALGORITHMS)
     def test_the_oldest_first(self, device: Device, algorithm: str) -> None:
-        with frames(device) as allocator:
-            with pool_of(allocator, MIB, algorithm=algorithm) as pool:
-                its = []
-                for frame in range(1, 17):
-                    allocator.set_current_frame_index(frame)
-                    its.append(allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=LOSABLE))
-                allocator.set_current_frame_index(17)
-                order = []
-                for _ in range(6):
-                    its.append(allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=TAKES))
-                    order.append(losses(its))
-                assert order == [list(range(count)) for count in range(1, 7)]
-                allocator.validate()
-                allocator.destroy_many(its)
+        with (
+            frames(device) as allocator,
+            pool_of(allocator, MIB, algorithm=algorithm) as pool,
+        ):
+            its = []
+            for frame in range(1, 17):
+                allocator.set_current_frame_index(frame)
+                its.append(allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=LOSABLE))
+            allocator.set_current_frame_index(17)
+            order = []
+            for _ in range(6):
+                its.append(allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=TAKES))
+                order.append(losses(its))
+            assert order == [list(range(count)) for count in range(1, 7)]
+            allocator.validate()
+            allocator.destroy_many(its)
 
     def test_a_touch_changes_the_order(self, device: Device) -> None:
         with frames(device) as allocator, pool_of(allocator, MIB) as pool:
@@ -362,8 +366,7 @@ class TestWhoGoes:
                 assert its[index].touch()
             allocator.set_current_frame_index(20)
             made = [
-                allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=TAKES)
-                for _ in range(5)
+                allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=TAKES) for _ in range(5)
             ]
             assert losses(its) == [11, 12, 13, 14, 15]
             allocator.destroy_many([*its, *made])
@@ -377,9 +380,7 @@ class TestWhoGoes:
                 priority = priorities[frame % 4]
                 keywords = {} if priority is None else {"priority": priority}
                 its.append(
-                    allocator.create_buffer(
-                        64 * KIB, VERTEX, pool=pool, flags=LOSABLE, **keywords
-                    )
+                    allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=LOSABLE, **keywords)
                 )
             allocator.set_current_frame_index(20)
             order: list[int] = []
@@ -394,18 +395,15 @@ class TestWhoGoes:
             allocator.destroy_many(its)
 
     def test_dedicated_memory(self, device: Device) -> None:
-        with Allocator(device) as plain:
-            with plain.create_buffer(256, VERTEX) as example:
-                heap = device.memory_properties.types[example.allocation.memory_type_index]
+        with Allocator(device) as plain, plain.create_buffer(256, VERTEX) as example:
+            heap = device.memory_properties.types[example.allocation.memory_type_index]
         limits = [None] * len(device.memory_properties.heaps)
         limits[heap.heap_index] = 8 * MIB
         with frames(device, heap_size_limits=limits) as allocator:
             its = []
             for frame in range(1, 5):
                 allocator.set_current_frame_index(frame)
-                its.append(
-                    allocator.create_buffer(2 * MIB, VERTEX, flags=LOSABLE | DEDICATED)
-                )
+                its.append(allocator.create_buffer(2 * MIB, VERTEX, flags=LOSABLE | DEDICATED))
             allocator.set_current_frame_index(6)
             index = its[0].allocation.memory_type_index
             allocator.set_current_frame_index(7)
@@ -434,9 +432,7 @@ class TestWhoGoes:
                 except OutOfDeviceMemoryError:
                     break
             allocator.set_current_frame_index(2000)
-            big = allocator.create_buffer(
-                3 * MIB, VERTEX, flags=TAKES, memory_type_bits=1 << index
-            )
+            big = allocator.create_buffer(3 * MIB, VERTEX, flags=TAKES, memory_type_bits=1 << index)
             lost = losses(its)
             assert lost and sum(100 * KIB for _ in lost) <= 6 * MIB
             assert max(lost) < len(its) * 3 // 4, "the older ones"
@@ -497,20 +493,22 @@ class TestHowFar:
 
     @pytest.mark.parametrize("algorithm", ALGORITHMS)
     def test_a_request_that_fails_costs_nobody(self, device: Device, algorithm: str) -> None:
-        with frames(device) as allocator:
-            with pool_of(allocator, MIB, algorithm=algorithm) as pool:
-                its = []
-                for frame in range(1, 17):
-                    allocator.set_current_frame_index(frame)
-                    flags = 0 if frame == 8 else LOSABLE
-                    its.append(allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=flags))
-                allocator.set_current_frame_index(30)
-                # The eighth cannot be lost, so no range is as long.
-                with pytest.raises(OutOfDeviceMemoryError):
-                    allocator.create_buffer(768 * KIB, VERTEX, pool=pool, flags=TAKES)
-                assert losses(its) == []
-                allocator.validate()
-                allocator.destroy_many(its)
+        with (
+            frames(device) as allocator,
+            pool_of(allocator, MIB, algorithm=algorithm) as pool,
+        ):
+            its = []
+            for frame in range(1, 17):
+                allocator.set_current_frame_index(frame)
+                flags = 0 if frame == 8 else LOSABLE
+                its.append(allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=flags))
+            allocator.set_current_frame_index(30)
+            # The eighth cannot be lost, so no range is as long.
+            with pytest.raises(OutOfDeviceMemoryError):
+                allocator.create_buffer(768 * KIB, VERTEX, pool=pool, flags=TAKES)
+            assert losses(its) == []
+            allocator.validate()
+            allocator.destroy_many(its)
 
 
 class TestContents:

@@ -91,8 +91,7 @@ pub static DEFRAGMENTATION_STATISTICS: Name =
     Name::new("vk_mem.memory.defragmentation", "DefragmentationStatistics");
 pub static TRANSFER_STATISTICS: Name = Name::new("vk_mem.memory.transfers", "TransferStatistics");
 
-pub static EVICTION_STATISTICS: Name =
-    Name::new("vk_mem.dump.evictions", "EvictionStatistics");
+pub static EVICTION_STATISTICS: Name = Name::new("vk_mem.dump.evictions", "EvictionStatistics");
 pub static LEAKS: Name = Name::new("vk_mem.observe.leaks", "_leaks");
 pub static LOAD_DUMP: Name = Name::new("vk_mem.dump", "load_dump");
 

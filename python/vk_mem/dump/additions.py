@@ -148,7 +148,7 @@ def _read(
     value: Callable[[object, str], T],
     values: Callable[[Places], dict[int, T]],
 ) -> None:
-    """Walks the value of `CallSites`, `Aliases` or `Evictable`, which has the layout of the pools."""
+    """Walks the value of one of these keys, which has the layout of the pools."""
 
     def entries(given: object, where: str, path: Path) -> None:
         for place, item in items(given, where):

@@ -21,11 +21,13 @@ class EvictionStatistics(NamedTuple):
     """Resources that were lost, and whose objects are not destroyed yet."""
     lost_bytes: int
     """The size in bytes that they had."""
-    losses: int
-    """Resources that were lost since the allocator was created."""
+    loss_count: int
+    """Resources that were ever lost; those of pools that were closed do not count any more."""
+    loss_bytes: int
+    """The size in bytes that they had."""
 
 
-KEYS = ("EvictableCount", "EvictableBytes", "LostCount", "LostBytes", "Losses")
+KEYS = ("EvictableCount", "EvictableBytes", "LostCount", "LostBytes", "LossCount", "LossBytes")
 
 
 def read_evictions(of: Mapping[str, Any]) -> EvictionStatistics:

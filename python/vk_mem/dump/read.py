@@ -24,7 +24,8 @@ KINDS = (
 )
 # How a dump can begin in a log, whatever the order of its keys.
 BEGINNING = re.compile(
-    r'\{\s*"(?:General|Total|MemoryInfo|DefaultPools|CustomPools|CallSites|Aliases|Evictable|Heap \d+)"\s*:'
+    r'\{\s*"(?:General|Total|MemoryInfo|DefaultPools|CustomPools|CallSites|Aliases|Evictable|'
+    r'Heap \d+)"\s*:'
 )
 HEAP_OF_VMA_2 = re.compile(r"Heap \d+")
 MOST_TRIES = 64

@@ -25,7 +25,7 @@ def evictions_text(it: EvictionStatistics) -> str:
     return (
         f"{count_text(it.evictable_count, 'allocation')} that may be lost, of "
         f"{size_text(it.evictable_bytes)}; {it.lost_count:,} lost, of {size_text(it.lost_bytes)}; "
-        f"{it.losses:,} lost so far"
+        f"{it.loss_count:,} lost so far"
     )
 
 

@@ -51,8 +51,9 @@ def serve_stats(
     A daemon thread takes a sample every `interval` seconds while a client is connected: heap
     budgets, the number of resources created, the names with the most memory, what may be lost and
     what was, and how many events of each kind (create, free, map, flush, failure ...) there were
-    since the server began. Sampling makes short calls of the allocator; `allocator.close()` waits for one that is running. Only this
-    user can connect (mode 0600). A socket that a dead process left at `path` is replaced.
+    since the server began. Sampling makes short calls of the allocator; `allocator.close()` waits
+    for one that is running. Only this user can connect (mode 0600). A socket that a dead process
+    left at `path` is replaced.
 
     Returns a `StatsServer`, to be closed or used as a context manager. The server also ends when
     the allocator is closed, at interpreter exit, and in a forked child. It holds only a weak

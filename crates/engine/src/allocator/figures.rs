@@ -4,6 +4,7 @@ use std::collections::LinkedList;
 
 use super::Allocator;
 use crate::error::{Error, FailureFigures};
+use crate::eviction::EvictionStatistics;
 use crate::handle::PoolId;
 use crate::heap::ledger::HeapBudget;
 use crate::heap::memory_events::{MemoryEvent, WakeUp};
@@ -61,6 +62,21 @@ impl Allocator {
         let mut total = Statistics::default();
         for index in 0..self.pools.defaults.len() {
             total.add(&self.statistics_of_type(index as u32));
+        }
+        total
+    }
+
+    /// Counts evictable and lost allocations of all memory types. O(memory types * pools).
+    pub fn total_eviction_statistics(&self) -> EvictionStatistics {
+        let mut total = EvictionStatistics::default();
+        for index in 0..self.pools.defaults.len() {
+            let it = self.eviction_statistics(index as u32);
+            total.evictable_count += it.evictable_count;
+            total.evictable_bytes += it.evictable_bytes;
+            total.lost_count += it.lost_count;
+            total.lost_bytes += it.lost_bytes;
+            total.loss_count += it.loss_count;
+            total.loss_bytes += it.loss_bytes;
         }
         total
     }

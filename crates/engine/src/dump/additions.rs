@@ -7,7 +7,8 @@
 //! "CallSites": {"Sites": ["load.py:3 in load\nmain.py:9 in main"],
 //!               "DefaultPools": {"Type 0": {"Blocks": {"0": {"4096": 0}}}}},
 //! "Aliases": {"CustomPools": {"Type 1": {"0": {"DedicatedAllocations": {"2": [{"Offset": 0, ...}]}}}}},
-//! "Evictable": {"EvictableCount": 1, "EvictableBytes": 64, "LostCount": 0, "LostBytes": 0, "Losses": 0,
+//! "Evictable": {"EvictableCount": 1, "EvictableBytes": 64, "LostCount": 0, "LostBytes": 0,
+//!               "LossCount": 0, "LossBytes": 0,
 //!               "DefaultPools": {"Type 0": {"Blocks": {"0": {"4096": 17}}}}}
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 use crate::dump::describe::{AliasDescription, Describe, Description, type_name};
 use crate::dump::json::JsonWriter;
+use crate::eviction::EvictionStatistics;
 use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::pools::snapshot::{PoolSnapshot, custom_pools_of};
 
@@ -58,7 +60,8 @@ pub(super) fn write(
             json.field("EvictableBytes", evictions.evictable_bytes);
             json.field("LostCount", evictions.lost_count);
             json.field("LostBytes", evictions.lost_bytes);
-            json.field("Losses", evictions.losses);
+            json.field("LossCount", evictions.loss_count);
+            json.field("LossBytes", evictions.loss_bytes);
             mirror.write(json);
         });
     }

@@ -70,7 +70,9 @@ impl Allocator {
                 json.key("CustomPools").object(|json| {
                     writer.custom_pools(json, &pools, info.types.len() as u32);
                 });
-                crate::dump::additions::write(json, describe, &pools, info.types.len() as u32);
+                let evictions = self.total_eviction_statistics();
+                let types = info.types.len() as u32;
+                crate::dump::additions::write(json, describe, &pools, types, &evictions);
             }
         });
         json.finish()

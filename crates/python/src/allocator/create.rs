@@ -137,7 +137,7 @@ impl Allocator {
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         if let Some(importing) = import.finish(py)? {
             keywords.refuse_movable(py, IMPORTED)?;
-keywords.refuse_losable(py, IMPORTED)?;
+            keywords.refuse_losable(py, IMPORTED)?;
             return self.import_buffer(py, keywords, &built, importing);
         }
         self.create_built(py, keywords, &built.info, None)
@@ -173,7 +173,7 @@ keywords.refuse_losable(py, IMPORTED)?;
         let buffer = match import.finish(py)? {
             Some(importing) => {
                 keywords.refuse_movable(py, IMPORTED)?;
-keywords.refuse_losable(py, IMPORTED)?;
+                keywords.refuse_losable(py, IMPORTED)?;
                 self.import_buffer(py, keywords, &built, importing)?
             }
             None => self.create_built(py, keywords, &built.info, None)?,
@@ -381,7 +381,7 @@ impl Allocator {
         let made = match import.finish(py)? {
             Some(importing) => {
                 keywords.refuse_movable(py, IMPORTED)?;
-keywords.refuse_losable(py, IMPORTED)?;
+                keywords.refuse_losable(py, IMPORTED)?;
                 self.import_image(py, keywords, &built, importing)?
             }
             None => self.create_built_image(py, keywords, &built.info)?,

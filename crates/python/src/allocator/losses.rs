@@ -20,8 +20,7 @@ impl Allocator {
     fn touch_one(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Ok(base) = object.cast::<ResourceObject>() else {
             let kind = object.get_type().name()?;
-            let why =
-                format!("resources must be of Buffer, Image or Allocation, not {kind}");
+            let why = format!("resources must be of Buffer, Image or Allocation, not {kind}");
             return Err(PyTypeError::new_err(why));
         };
         let (py, resource) = (object.py(), &base.get().resource);
@@ -29,11 +28,7 @@ impl Allocator {
             let what = base.get().face().describe();
             return Err(invalid(py, format!("{what} is of another allocator")));
         }
-        let is_there = resource.touch(py);
-        if is_there && resource.pins.is_closed() {
-            resource.check_live(py)?;
-        }
-        Ok(is_there)
+        resource.try_touch(py)
     }
 
     /// Loses resources where a heap is over its budget, if the allocator was created for that.
@@ -66,7 +61,7 @@ impl Allocator {
     ) -> PyResult<Bound<'py, PyList>> {
         let _inside = self.state.enter(py)?;
         let lost = PyList::empty(py);
-        let mut touch = |object: &Bound<'py, PyAny>| {
+        let touch = |object: &Bound<'py, PyAny>| {
             if self.touch_one(object)? { Ok(()) } else { lost.append(object) }
         };
         if let Ok(list) = resources.cast::<PyList>() {

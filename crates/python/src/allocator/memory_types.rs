@@ -10,6 +10,7 @@ use crate::arguments::create_info::{self, CommonKeywords, ImageKeywords};
 use crate::arguments::numbers::unsigned_32;
 use crate::errors::{IntoPyResult, invalid};
 use crate::interpreter::detach;
+use crate::lifetime::losing::check_frames_in_use;
 use crate::objects::allocation_create_info::{AllocationCreateInfo, Keywords};
 use crate::objects::pool::{Pool, PoolKeywords};
 use crate::objects::resource::ResourceObject;

@@ -58,7 +58,9 @@ impl Losable {
 
     /// One that is lost from the start.
     pub fn lost(allocator: &Arc<AllocatorState>) -> Self {
-        Self { is_lost: AtomicBool::new(true), ..Self::new(allocator, 0.0) }
+        let made = Self::new(allocator, 0.0);
+        made.is_lost.store(true, Ordering::Relaxed);
+        made
     }
 
     /// Notes a use of the resource in this frame; false if it is lost.
@@ -130,6 +132,16 @@ impl Resource {
         self.losable().is_none_or(|it| it.touch(py))
     }
 
+    /// Notes a use in this frame; false if it is lost. Raises if it was ended.
+    #[inline]
+    pub fn try_touch(&self, py: Python<'_>) -> PyResult<bool> {
+        let is_there = self.touch(py);
+        if is_there {
+            self.check_live(py)?;
+        }
+        Ok(is_there)
+    }
+
     /// Frees the engine's entry of what was lost; does nothing for any other resource that has ended.
     #[cold]
     pub(super) fn forget_loss(&self, _: Python<'_>) {
@@ -153,7 +165,8 @@ impl ResourceRef {
     pub fn set_losable(&self, py: Python<'_>, priority: f32, object: Py<PyAny>) -> PyResult<()> {
         let allocator = &self.allocator;
         allocator.losing(|it| it.enter(self, None));
-        let made = self.extras().losable.get_or_init(|| Box::new(Losable::new(allocator, priority)));
+        let made =
+            self.extras().losable.get_or_init(|| Box::new(Losable::new(allocator, priority)));
         made.object.get_or_init(|| object);
         let entry = allocator.engine().make_evictable(&self.allocation(), priority).or_raise(py)?;
         // SAFETY: the GIL is here.

@@ -72,7 +72,7 @@ impl AllocatorState {
     /// Calls a function with what it has for losses, from the first resource on that may be lost.
     pub fn losing<T>(self: &Arc<Self>, call: impl FnOnce(&Losing) -> T) -> T {
         call(self.losing.get_or_init(|| {
-            self.engine().set_eviction_owner(Arc::new(Owner(Arc::downgrade(self))));
+            self.engine().set_eviction_owner(Some(Arc::new(Owner(Arc::downgrade(self)))));
             Box::default()
         }))
     }
@@ -108,7 +108,9 @@ impl AllocatorState {
                 Some(it) if !it.is_held() => found.push(it),
                 other => {
                     // It is in use, which is a use in this frame.
-                    other.inspect(|it| drop(it.touch(py)));
+                    if let Some(it) = other {
+                        it.touch(py);
+                    }
                     held.push(*id);
                 }
             }
@@ -128,8 +130,12 @@ impl AllocatorState {
         for (it, name) in found.iter().zip(names) {
             let closed = it.pins.close(py);
             debug_assert!(closed.is_ok(), "nothing uses what is lost");
-            it.losable().inspect(|it| it.set_lost(py));
-            name.map_or((), |name| it.remember_name(name));
+            if let Some(losable) = it.losable() {
+                losable.set_lost(py);
+            }
+            if let Some(name) = name {
+                it.remember_name(name);
+            }
         }
         {
             let mut live = self.live.lock();

@@ -105,11 +105,7 @@ impl ResourceObject {
     ///
     /// Raises `UseAfterFreeError` if it was destroyed.
     fn touch(&self, py: Python<'_>) -> PyResult<bool> {
-        let is_there = self.resource.touch(py);
-        if is_there && self.resource.pins.is_closed() {
-            self.resource.check_live(py)?;
-        }
-        Ok(is_there)
+        self.resource.try_touch(py)
     }
 
     /// Whether its memory was taken away. It was created with `CAN_BECOME_LOST` then; its buffer or image is

@@ -175,7 +175,8 @@ fn evictions(py: Python<'_>, it: engine::EvictionStatistics) -> PyResult<Bound<'
         it.evictable_bytes,
         it.lost_count,
         it.lost_bytes,
-        it.losses,
+        it.loss_count,
+        it.loss_bytes,
     ))
 }
 
@@ -216,7 +217,9 @@ impl TotalStatistics {
             memory_types: types.iter().copied().map(Statistics::from).collect(),
             pools: pools.collect(),
             evictions: allocator.total_eviction_statistics(),
-            memory_type_evictions: allocator.eviction_statistics(),
+            memory_type_evictions: (0..info.types.len() as u32)
+                .map(|index| allocator.eviction_statistics(index))
+                .collect(),
             _layout: layout,
         })
     }
