@@ -25,6 +25,7 @@ ROOMS: dict[str, list[str]] = {
         "virtual_block",
         "simulated",
         "pools",
+        "eviction",
         "allocator",
         "defragmentation",
         "dump",

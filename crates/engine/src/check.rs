@@ -90,6 +90,16 @@ fn check_options(create_info: &AllocationCreateInfo) -> Result<(), Error> {
              contradict it",
         );
     }
+    if flags.contains(Create::CAN_BECOME_LOST | Create::MAPPED) {
+        return invalid(
+            "CAN_BECOME_LOST and MAPPED contradict each other: what is mapped cannot be taken away",
+        );
+    }
+    if flags.contains(Create::CAN_BECOME_LOST) && create_info.export_handle_types != 0 {
+        return invalid(
+            "CAN_BECOME_LOST and export_handle_types contradict each other: others may use what was exported",
+        );
+    }
     if flags.contains(Create::HOST_ACCESS_MASK) {
         return invalid(
             "HOST_ACCESS_SEQUENTIAL_WRITE and HOST_ACCESS_RANDOM contradict each other: choose \

@@ -9,6 +9,7 @@ mod defragmentation;
 mod device;
 mod dump;
 mod error;
+mod eviction;
 mod handle;
 mod heap;
 pub mod lock;
@@ -36,6 +37,7 @@ pub use defragmentation::{
 pub use device::*;
 pub use dump::describe::{AliasDescription, Describe, Description};
 pub use error::*;
+pub use eviction::{Evictable, EvictionOwner, EvictionStatistics};
 pub use handle::*;
 pub use heap::ledger::HeapBudget;
 pub use heap::memory_events::{MemoryEvent, MemoryEventKind, WakeUp};

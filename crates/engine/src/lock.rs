@@ -172,6 +172,12 @@ ranks! {
     CallSites,
     /// One virtual block, or many as one. Alone.
     VirtualBlock,
+    /// Who owns the evictable allocations of an allocator. Alone: it is called without the lock.
+    EvictionOwner,
+    /// The pools of an allocator that have evictable allocations. Before those of each.
+    EvictablePools,
+    /// The evictable allocations of one pool. Before its blocks, in which they are looked up.
+    Evictables,
     /// The custom pools of an allocator. Before their arenas.
     Pools,
     /// The blocks of one pool. Before the budgets, which limit the size of a new block.

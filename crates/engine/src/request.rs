@@ -66,6 +66,11 @@ bitflags! {
         const NEVER_ALLOCATE = 0x2;
         /// Keep it mapped for its whole life.
         const MAPPED = 0x4;
+        /// It may be taken away when another request needs room: VMA 2.3's `CAN_BECOME_LOST`. It takes effect
+        /// once its owner has called [`make_evictable`](crate::Allocator::make_evictable).
+        const CAN_BECOME_LOST = 0x8;
+        /// Take others away if there is no room, as far as [`Evict`] allows: VMA 2.3's `CAN_MAKE_OTHER_LOST`.
+        const CAN_MAKE_OTHER_LOST = 0x10;
         /// Allocate from the upper end of a block; only in pools with the linear algorithm.
         const UPPER_ADDRESS = 0x40;
         /// Create the resource and allocate memory, but do not bind it.
@@ -96,6 +101,22 @@ impl AllocationCreateFlags {
     /// Both kinds of host access.
     pub const HOST_ACCESS_MASK: Self =
         Self::HOST_ACCESS_SEQUENTIAL_WRITE.union(Self::HOST_ACCESS_RANDOM);
+}
+
+/// Which evictable allocations a request with
+/// [`CAN_MAKE_OTHER_LOST`](AllocationCreateFlags::CAN_MAKE_OTHER_LOST) may take away. What was used in the current
+/// frame or in the `frames_in_use` frames before is never taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Evict {
+    /// All that may be taken at all, those of the lowest priority first.
+    #[default]
+    Idle,
+    /// None.
+    Never,
+    /// Those whose priority is below that of the request; a request without a priority has 0.5.
+    LowerPriority,
+    /// Those that were not used for at least this many frames.
+    Frames(u32),
 }
 
 /// The search strategy for a free region.
@@ -185,6 +206,8 @@ pub struct AllocationCreateInfo {
     /// Address of a `pNext` chain for `vkAllocateMemory`, or 0: such an allocation has a memory object of
     /// its own. The caller guarantees that the chain is valid during the call.
     pub memory_allocate_next: usize,
+    /// What it may take away; only read with `CAN_MAKE_OTHER_LOST`.
+    pub evict: Evict,
 }
 
 impl Default for AllocationCreateInfo {
@@ -201,6 +224,7 @@ impl Default for AllocationCreateInfo {
             priority: None,
             export_handle_types: 0,
             memory_allocate_next: 0,
+            evict: Evict::Idle,
         }
     }
 }
@@ -214,6 +238,12 @@ impl PoolCreateInfo {
 }
 
 impl AllocationCreateInfo {
+    /// Returns whether the request may take evictable allocations away.
+    pub(crate) fn may_evict(&self) -> bool {
+        self.flags.contains(AllocationCreateFlags::CAN_MAKE_OTHER_LOST)
+            && self.evict != Evict::Never
+    }
+
     /// Returns the strategy that the flags select; the lowest bit wins if several are set.
     pub fn strategy(&self) -> Strategy {
         if self.flags.contains(AllocationCreateFlags::STRATEGY_MIN_MEMORY) {
@@ -376,4 +406,7 @@ pub struct PoolCreateInfo {
     pub fallback: bool,
     /// `VkExternalMemoryHandleTypeFlags` that its memory objects can be exported as; 0 if none.
     pub export_handle_types: u32,
+    /// Number of frames after its last use in which an allocation of this pool cannot be lost; `None`: that of
+    /// the allocator.
+    pub frames_in_use: Option<u64>,
 }

@@ -144,7 +144,7 @@ impl Allocator {
                 request.requirements.memory_type_bits
             )));
         }
-        match pool.allocate(request) {
+        match self.allocate_in_pool(&pool, request) {
             // The pool also fails if the request needs dedicated memory, which this pool does not allow.
             Err(error)
                 if pool.rules().fallback
@@ -174,7 +174,7 @@ impl Allocator {
         create_info.export_handle_types |= rules.export_handle_types;
         create_info.flags -= Create::UPPER_ADDRESS;
         create_info.required_flags |= self.device().info().flags_of(own) & visible;
-        match self.pools.defaults[own as usize].allocate(&request) {
+        match self.allocate_in_pool(&self.pools.defaults[own as usize], &request) {
             Err(error) if error.allows_fallback() => {
                 self.allocate_in_types(&request, Some((own, error)))
             }
@@ -194,7 +194,8 @@ impl Allocator {
             error
         });
         while let Some(memory_type) = candidates.best(&self.types) {
-            match self.pools.defaults[memory_type as usize].allocate(request) {
+            let pool = &self.pools.defaults[memory_type as usize];
+            match self.allocate_in_pool(pool, request) {
                 Err(error) if error.allows_fallback() => {
                     first_error = Some(match first_error {
                         None => error,

@@ -2,6 +2,7 @@
 
 pub(crate) mod alias;
 mod allocate;
+mod evict;
 mod figures;
 pub(crate) mod host_access;
 pub(crate) mod host_ranges;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 use crate::check::check_device;
 use crate::device::DeviceMemory;
 use crate::error::Error;
-use crate::handle::{Allocation, AllocationId, CacheHint, PoolId};
+use crate::eviction::Eviction;
+use crate::handle::{Allocation, AllocationId, CacheHint, PoolId, PoolKey};
 use crate::heap::ledger::HeapLedger;
 use crate::heap::retention::EmptyBlockRetention;
 use crate::pools::memory_object::MemoryObject;
@@ -48,6 +50,9 @@ pub struct AllocatorOptions {
     pub exceed_allocation_count: bool,
     /// Whether a thread allocates the next block before it is needed.
     pub prefetch: bool,
+    /// Number of frames after its last use in which an evictable allocation cannot be lost: VMA 2.3's
+    /// `frameInUseCount`.
+    pub frames_in_use: u64,
 }
 
 /// Allocates the memory of one device. Usable from many threads at once.
@@ -61,6 +66,7 @@ pub struct Allocator {
     pub(crate) pools: Arc<Pools>,
     pub(crate) names: Names,
     more_maps: MoreMaps,
+    eviction: Eviction,
 }
 
 impl Allocator {
@@ -121,6 +127,7 @@ impl Allocator {
             pools,
             names: Names::default(),
             more_maps: MoreMaps::default(),
+            eviction: Eviction::new(options.frames_in_use),
         })
     }
 
@@ -147,7 +154,9 @@ impl Allocator {
     /// # Errors
     /// [`Error::InvalidArgument`] if it has live allocations; [`Error::UseAfterFree`] if the id is stale.
     pub fn destroy_pool(&self, id: PoolId) -> Result<(), Error> {
-        self.pools.destroy(id)
+        self.pools.destroy(id)?;
+        self.eviction.forget_pool(PoolKey::Custom(id));
+        Ok(())
     }
 
     /// Returns the parameters that a pool was created with.

@@ -194,6 +194,18 @@ impl HeapLedger {
         budget.saturating_sub(usage)
     }
 
+    /// Returns the bytes that have to be freed in a memory type's heap until an object of `size` bytes can be
+    /// booked and, as far as is known, allocated from the driver.
+    pub fn missing(&self, memory_type_index: u32, size: u64, within_budget: bool) -> u64 {
+        let (heap, count) = self.heap_of(memory_type_index);
+        let bytes = count.bytes.load(Relaxed);
+        let (usage, budget) = self.usage_and_budget(heap);
+        let used = if count.limited { bytes } else { usage.max(bytes) };
+        let over_limit = used.saturating_add(size).saturating_sub(count.limit);
+        let over_budget = usage.saturating_add(size).saturating_sub(budget);
+        if within_budget { over_limit.max(over_budget) } else { over_limit }
+    }
+
     /// Returns whether the usage of a memory type's heap exceeds its budget.
     pub fn is_over_budget(&self, memory_type_index: u32) -> bool {
         self.is_heap_over_budget(self.heap_of(memory_type_index).0)

@@ -58,6 +58,12 @@ impl BlockSizes {
         size
     }
 
+    /// Returns the size in bytes of the smallest block that would be tried for a request.
+    pub(crate) fn least_for(self, request: u64) -> u64 {
+        let smaller = |&size: &u64| self.smaller(size, request);
+        std::iter::successors(Some(self.preferred), smaller).last().unwrap_or(self.preferred)
+    }
+
     /// Returns the size to try after the driver refused `size`, if there is one.
     pub(crate) fn smaller(self, size: u64, request: u64) -> Option<u64> {
         // The last step is the floor itself: the heap may have exactly that much left.

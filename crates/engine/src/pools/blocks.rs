@@ -231,6 +231,27 @@ impl Blocks {
         self.allocation_bytes -= gap;
     }
 
+    /// Counts that `count` regions of one block with `freed` bytes in all were replaced by one of `placed` bytes.
+    pub fn note_replaced(&mut self, count: usize, freed: u64, placed: u64) {
+        self.allocation_count = self.allocation_count + 1 - count as u64;
+        self.allocation_bytes = self.allocation_bytes + placed - freed;
+    }
+
+    /// Returns the number of live regions of a block. O(1); O(regions) for linear.
+    pub fn live_in(&mut self, block: BlockIndex) -> usize {
+        if let Some(suballocator) = self.suballocator.moving() {
+            return suballocator.live_count(block) as usize;
+        }
+        let mut count = 0;
+        self.suballocator.visit_live(block, &mut |_, _, _, _| count += 1);
+        count
+    }
+
+    /// Removes an empty block, whatever the limits of retention say.
+    pub fn remove_empty(&mut self, block: BlockIndex, release: &mut Release) {
+        release.free(self.remove(block));
+    }
+
     /// Undoes a [`place`](Self::place) that has just succeeded; makes no driver call.
     pub fn take_back(&mut self, placed: &PlacedRegion) {
         let freed = self.free(placed.key).expect("it was placed just now");

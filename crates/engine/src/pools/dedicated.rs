@@ -37,6 +37,16 @@ struct Inside {
     bytes: u64,
 }
 
+impl Inside {
+    /// Returns whether all these allocations are live and not mapped.
+    fn are_loose(&self, keys: &[SlotKey]) -> bool {
+        keys.iter().all(|&key| {
+            let tag = self.slots.get(key).map(|slot| slot.tag);
+            tag.is_some_and(|tag| tag.map_count == 0 && !tag.persistently_mapped)
+        })
+    }
+}
+
 impl Dedicated {
     /// Reserves host memory for one more allocation, so that a later failure does not have to undo a
     /// driver call.
@@ -69,6 +79,32 @@ impl Dedicated {
         // `vkFreeMemory` unmaps the memory.
         release.free(Lease::new(memory));
         Some(tag)
+    }
+
+    /// Returns whether an allocation is live and not mapped.
+    pub(crate) fn is_loose(&self, key: SlotKey) -> bool {
+        self.inside.lock().are_loose(&[key])
+    }
+
+    /// Frees allocations; false and nothing changed if one of them was freed or mapped meanwhile. `freed` gets the
+    /// key and the tag of each.
+    pub(crate) fn lose(
+        &self,
+        keys: &[SlotKey],
+        release: &mut Release,
+        freed: &mut dyn FnMut(SlotKey, RegionTag),
+    ) -> bool {
+        let mut inside = self.inside.lock();
+        if !inside.are_loose(keys) {
+            return false;
+        }
+        for &key in keys {
+            let gone = inside.slots.remove(key).expect("it was live just now");
+            inside.bytes -= gone.size;
+            release.free(Lease::new(gone.memory));
+            freed(key, gone.tag);
+        }
+        true
     }
 
     /// Changes the tag of an allocation; returns the result, its memory object, its offset there and its

@@ -1,6 +1,7 @@
 //! [`AnySuballocator`]: the suballocator of an algorithm that is chosen at run time.
 
 use super::buddy::Buddy;
+use super::evicting::Evicting;
 use super::interface::Suballocator;
 use super::linear::Linear;
 use super::moving::Moving;
@@ -40,6 +41,16 @@ impl AnySuballocator {
             Self::Tlsf(it) => Some(it),
             Self::Buddy(it) => Some(it),
             Self::Linear(_) => None,
+        }
+    }
+
+    /// Returns the suballocator for replacing neighbours; for linear, where only the oldest regions of a ring can
+    /// be replaced, that itself.
+    pub(crate) fn evicting(&mut self) -> Result<&mut dyn Evicting, &mut Linear> {
+        match self {
+            Self::Tlsf(it) => Ok(it),
+            Self::Buddy(it) => Ok(it),
+            Self::Linear(it) => Err(it),
         }
     }
 

@@ -8,6 +8,7 @@ mod any;
 mod bins;
 mod buddy;
 mod count;
+pub(crate) mod evicting;
 pub mod granularity;
 mod interface;
 mod linear;

@@ -1,5 +1,6 @@
 //! [`Arena`]: all blocks of one pool under one index. Grows, shrinks, and prefetches the next block.
 
+pub(crate) mod evicting;
 mod many;
 pub(crate) mod moving;
 

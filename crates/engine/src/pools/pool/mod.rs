@@ -1,5 +1,6 @@
 //! [`Pool`]: memory of one type with its rules: the default pool of each memory type, and custom pools.
 
+pub(crate) mod evicting;
 mod many;
 mod moving;
 pub(crate) mod place;

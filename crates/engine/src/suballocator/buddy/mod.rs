@@ -10,6 +10,7 @@
 //! is one unused range. After Knowlton, "A fast storage allocator" (1965), with one free list per order
 //! for all blocks.
 
+mod evicting;
 mod moving;
 
 use super::bins::{Bins, class_of};

@@ -15,6 +15,7 @@
 //! the upper end nor the ring is used.
 
 mod check;
+mod evicting;
 mod stack;
 
 use super::granularity::{Gap, Neighbour, align_up, conflict, place_in_gap};

@@ -38,6 +38,7 @@ macro_rules! hot {
 
 mod check;
 mod deferred;
+mod evicting;
 mod hot;
 mod moving;
 mod multiple;

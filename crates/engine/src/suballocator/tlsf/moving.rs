@@ -34,7 +34,7 @@ impl Tlsf {
     }
 
     /// Takes a place that was found and returns its placement.
-    fn take_for_move(
+    pub(super) fn take_for_move(
         &mut self,
         found: Candidate,
         rounded: u64,
@@ -62,7 +62,7 @@ impl Tlsf {
 
     /// Prepares for placing a region that moves; returns the bytes it needs and those it takes where there
     /// is room, `None` if there is no host memory.
-    fn prepare_move(&mut self, request: &RegionRequest) -> Option<(u64, u64)> {
+    pub(super) fn prepare_move(&mut self, request: &RegionRequest) -> Option<(u64, u64)> {
         self.note_kind(request.kind);
         self.settle_all();
         if !self.make_room() || !self.regions.try_reserve_odd_alignment(request.alignment) {

@@ -1,0 +1,93 @@
+//! [`Attempt`]: one request's attempts to take allocations away: choose, ask the owner, commit, and choose anew if
+//! somebody was faster.
+
+use super::group::{Group, Mark, Spared};
+use super::registry::Eviction;
+use super::rule::Reach;
+use crate::handle::{AllocationId, SlotKey};
+use crate::pools::memory_object::Release;
+use crate::pools::registry::Pools;
+use crate::suballocator::RegionTag;
+
+/// Attempts of one request: others may use the victims between choice and deed.
+const ATTEMPTS: u32 = 32;
+
+/// What is left to do after allocations were taken away.
+#[derive(Default)]
+pub(crate) struct Taken {
+    /// Memory objects to free.
+    pub releases: Vec<Release>,
+    /// Allocations that had a name.
+    pub named: Vec<AllocationId>,
+    /// Number of allocations taken.
+    pub count: usize,
+}
+
+impl Taken {
+    pub(super) fn note(&mut self, id: AllocationId, tag: RegionTag) {
+        self.count += 1;
+        if tag.named {
+            self.named.push(id);
+        }
+    }
+}
+
+/// The attempts of one request.
+pub(super) struct Attempt<'a> {
+    pub eviction: &'a Eviction,
+    pub pools: &'a Pools,
+    pub reach: Reach,
+    pub spared: Spared,
+    left: u32,
+}
+
+impl<'a> Attempt<'a> {
+    pub fn new(eviction: &'a Eviction, pools: &'a Pools, reach: Reach) -> Self {
+        Self { eviction, pools, reach, spared: Spared::new(), left: ATTEMPTS }
+    }
+
+    /// Counts an attempt; false if there were too many.
+    pub fn again(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        self.left > 0
+    }
+
+    /// Lets the owner take victims away with `commit`. Returns false if nothing has changed; then those that are in
+    /// use are spared from now on.
+    pub fn ask(&mut self, victims: &[AllocationId], commit: &mut dyn FnMut() -> bool) -> bool {
+        let Some(owner) = self.eviction.owner() else { return commit() };
+        match owner.evict(victims, commit) {
+            Ok(done) => done,
+            Err(in_use) => {
+                self.spared.extend(in_use);
+                false
+            }
+        }
+    }
+}
+
+/// Takes regions of one group away with `act`, which frees them: all or none. `act` is called with the group's lock
+/// held, so it takes short locks only.
+pub(super) fn commit_in_group(
+    group: &Group,
+    marks: &[Mark],
+    act: impl FnOnce(&[SlotKey]) -> bool,
+) -> bool {
+    let mut records = group.lock();
+    if !records.claim(marks) {
+        return false;
+    }
+    let keys: Vec<SlotKey> = marks.iter().map(|mark| mark.id.key).collect();
+    let done = act(&keys);
+    if done {
+        records.lose(marks)
+    } else {
+        records.unclaim(marks)
+    }
+    done
+}
+
+/// Returns the ids of marked allocations.
+pub(super) fn ids(marks: &[Mark]) -> Vec<AllocationId> {
+    marks.iter().map(|mark| mark.id).collect()
+}

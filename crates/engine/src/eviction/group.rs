@@ -1,0 +1,378 @@
+//! [`Group`]: the evictable allocations of one pool, in its blocks or with memory of their own.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::sync::Arc;
+
+use super::rule::{Priority, Rule};
+use super::stamps::{CHUNK, Chunk, Clock, Stamp};
+use crate::error::Error;
+use crate::handle::{AllocationId, PoolKey, SlotKey};
+use crate::lock::{Mutex, MutexGuard, rank};
+
+const NO_ROOM: Error = Error::NoHostMemory("an evictable allocation");
+/// The record of a region that is not evictable.
+const NONE: u32 = u32::MAX;
+
+/// What a group belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct GroupKey {
+    pub pool: PoolKey,
+    /// Whether it has the dedicated allocations of the pool, or those in its blocks.
+    pub dedicated: bool,
+}
+
+impl GroupKey {
+    pub fn of(id: AllocationId) -> Self {
+        Self { pool: id.pool_key(), dedicated: id.is_dedicated() }
+    }
+}
+
+/// An evictable allocation as a search found it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub record: u32,
+    pub id: AllocationId,
+    pub stamp: Stamp,
+    pub priority: Priority,
+}
+
+impl Mark {
+    /// Returns what decides who goes first: the priority, then the age.
+    pub fn rank(&self) -> (Priority, u64) {
+        (self.priority, self.stamp.frame())
+    }
+}
+
+/// Allocations that a request must not take, because they were refused or could not be freed.
+pub(super) type Spared = HashSet<AllocationId>;
+
+/// Numbers of evictable and of lost allocations and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub evictable: (u64, u64),
+    pub lost: (u64, u64),
+    pub losses: (u64, u64),
+}
+
+/// An allocation of the group; `None`: vacant.
+#[derive(Clone, Copy)]
+pub(super) struct Record {
+    id: Option<AllocationId>,
+    size: u64,
+}
+
+/// The chunks of one priority.
+#[derive(Default)]
+struct Class {
+    /// A lower bound of the frames of the live stamps of each chunk, and its number.
+    bounds: BinaryHeap<Reverse<(u64, u32)>>,
+    vacant: Vec<u32>,
+}
+
+/// The records of a group.
+#[derive(Default)]
+pub(super) struct Records {
+    chunks: Vec<(Arc<Chunk>, Priority)>,
+    records: Vec<Record>,
+    classes: BTreeMap<Priority, Class>,
+    /// The record of each region or dedicated allocation, by its slot.
+    by_slot: Vec<u32>,
+    pub counts: Counts,
+}
+
+/// The evictable allocations of one pool, in its blocks or with memory of their own.
+pub(super) struct Group {
+    pub key: GroupKey,
+    pub memory_type_index: u32,
+    pub heap: u32,
+    /// Frames after its last use in which an allocation cannot be lost.
+    pub frames_in_use: u64,
+    clock: Arc<Clock>,
+    records: Mutex<Records, rank::Evictables>,
+}
+
+impl Group {
+    pub fn new(
+        key: GroupKey,
+        (memory_type_index, heap): (u32, u32),
+        frames_in_use: u64,
+        clock: &Arc<Clock>,
+    ) -> Self {
+        let (clock, records) = (clock.clone(), Mutex::default());
+        Self { key, memory_type_index, heap, frames_in_use, clock, records }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Records, rank::Evictables> {
+        self.records.lock()
+    }
+
+    /// Adds an allocation, used in the current frame; returns its chunk and its record.
+    pub fn add(
+        &self,
+        id: AllocationId,
+        size: u64,
+        priority: Priority,
+    ) -> Result<(Arc<Chunk>, u32), Error> {
+        let mut records = self.lock();
+        records.reserve(id.key, priority, &self.clock)?;
+        let class = records.classes.entry(priority).or_default();
+        let record = class.vacant.pop().expect("room was reserved");
+        records.records[record as usize] = Record { id: Some(id), size };
+        records.by_slot[id.key.index() as usize] = record;
+        records.counts.evictable.0 += 1;
+        records.counts.evictable.1 += size;
+        let chunk = records.chunks[record as usize / CHUNK].0.clone();
+        chunk.begin(record as usize % CHUNK);
+        Ok((chunk, record))
+    }
+
+    /// Removes an allocation; returns whether it was lost.
+    pub fn end(&self, chunk: &Chunk, record: u32) -> bool {
+        loop {
+            // Before the lock: an eviction that has claimed it may need the lock to decide.
+            chunk.decided(record as usize % CHUNK);
+            let mut records = self.lock();
+            if chunk.get(record as usize % CHUNK).state() == super::stamps::State::Claimed {
+                continue;
+            }
+            let lost = chunk.end(record as usize % CHUNK);
+            records.remove(record, lost);
+            return lost;
+        }
+    }
+
+    /// Notes that an allocation moved within its pool; false if it is lost.
+    pub fn relocate(&self, chunk: &Chunk, record: u32, to: AllocationId) -> Result<bool, Error> {
+        loop {
+            let stamp = chunk.decided(record as usize % CHUNK);
+            if !stamp.is_live() {
+                return Ok(false);
+            }
+            let mut records = self.lock();
+            if !chunk.get(record as usize % CHUNK).is_live() {
+                continue;
+            }
+            records.reserve_slot(to.key)?;
+            records.forget_slot(record);
+            records.records[record as usize].id = Some(to);
+            records.by_slot[to.key.index() as usize] = record;
+            return Ok(true);
+        }
+    }
+}
+
+impl Records {
+    fn reserve_slot(&mut self, key: SlotKey) -> Result<(), Error> {
+        let slots = key.index() as usize + 1;
+        if slots > self.by_slot.len() {
+            self.by_slot.try_reserve(slots - self.by_slot.len()).map_err(|_| NO_ROOM)?;
+            // Up to the capacity, so that it is not filled step by step.
+            self.by_slot.resize(self.by_slot.capacity().min(slots.next_power_of_two()), NONE);
+        }
+        Ok(())
+    }
+
+    fn reserve(
+        &mut self,
+        key: SlotKey,
+        priority: Priority,
+        clock: &Arc<Clock>,
+    ) -> Result<(), Error> {
+        self.reserve_slot(key)?;
+        let class = self.classes.entry(priority).or_default();
+        if !class.vacant.is_empty() {
+            return Ok(());
+        }
+        let (number, first) = (self.chunks.len() as u32, self.records.len() as u32);
+        let reserved = self.chunks.try_reserve(1).is_ok()
+            && self.records.try_reserve(CHUNK).is_ok()
+            && class.bounds.try_reserve(1).is_ok()
+            // All of them may be vacant at once.
+            && class.vacant.try_reserve((class.bounds.len() + 1) * CHUNK).is_ok();
+        if !reserved {
+            return Err(NO_ROOM);
+        }
+        self.chunks.push((Arc::new(Chunk::new(clock)), priority));
+        self.records.resize(first as usize + CHUNK, Record { id: None, size: 0 });
+        class.bounds.push(Reverse((clock.frame(), number)));
+        class.vacant.extend((first..first + CHUNK as u32).rev());
+        Ok(())
+    }
+
+    /// Makes a region's slot lead to no record.
+    fn forget_slot(&mut self, record: u32) {
+        let Some(id) = self.records[record as usize].id else { return };
+        let slot = &mut self.by_slot[id.key.index() as usize];
+        if *slot == record {
+            *slot = NONE;
+        }
+    }
+
+    fn remove(&mut self, record: u32, lost: bool) {
+        if !lost {
+            self.forget_slot(record);
+        }
+        let Record { size, .. } = self.records[record as usize];
+        let count = if lost { &mut self.counts.lost } else { &mut self.counts.evictable };
+        *count = (count.0 - 1, count.1 - size);
+        self.records[record as usize].id = None;
+        let priority = self.chunks[record as usize / CHUNK].1;
+        if let Some(class) = self.classes.get_mut(&priority) {
+            class.vacant.push(record);
+        }
+    }
+
+    fn mark(&self, record: u32) -> Option<Mark> {
+        let id = self.records[record as usize].id?;
+        let (chunk, priority) = &self.chunks[record as usize / CHUNK];
+        let stamp = chunk.get(record as usize % CHUNK);
+        Some(Mark { record, id, stamp, priority: *priority })
+    }
+
+    /// Returns the allocation in a slot if it may be taken away. O(1).
+    pub fn eligible(&self, key: SlotKey, rule: &Rule, spared: &Spared) -> Option<Mark> {
+        let record = *self.by_slot.get(key.index() as usize)?;
+        if record == NONE {
+            return None;
+        }
+        let mark = self.mark(record)?;
+        let is_spared = !spared.is_empty() && spared.contains(&mark.id);
+        (mark.id.key == key && rule.allows(mark.stamp, mark.priority) && !is_spared).then_some(mark)
+    }
+
+    /// Claims all of these; false, and none claimed, if one is not as it was seen.
+    pub fn claim(&self, marks: &[Mark]) -> bool {
+        for (at, mark) in marks.iter().enumerate() {
+            let (chunk, _) = &self.chunks[mark.record as usize / CHUNK];
+            let is_same = self.records[mark.record as usize].id == Some(mark.id);
+            if !is_same || !chunk.claim(mark.record as usize % CHUNK, mark.stamp) {
+                self.unclaim(&marks[..at]);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives up a claim.
+    pub fn unclaim(&self, marks: &[Mark]) {
+        for mark in marks {
+            let (chunk, _) = &self.chunks[mark.record as usize / CHUNK];
+            chunk.decide(mark.record as usize % CHUNK, false);
+        }
+    }
+
+    /// Marks what was claimed as lost.
+    pub fn lose(&mut self, marks: &[Mark]) {
+        for mark in marks {
+            let size = self.records[mark.record as usize].size;
+            self.forget_slot(mark.record);
+            let counts = &mut self.counts;
+            counts.evictable = (counts.evictable.0 - 1, counts.evictable.1 - size);
+            counts.lost = (counts.lost.0 + 1, counts.lost.1 + size);
+            counts.losses = (counts.losses.0 + 1, counts.losses.1 + size);
+            let (chunk, _) = &self.chunks[mark.record as usize / CHUNK];
+            chunk.decide(mark.record as usize % CHUNK, true);
+        }
+    }
+
+    /// Begins to go through those that may be taken away, the first to go first.
+    pub fn oldest(&self, rule: &Rule) -> Oldest {
+        let allowed = self.classes.keys().filter(|&&it| rule.allows_priority(it));
+        Oldest { rule: *rule, classes: allowed.rev().copied().collect(), open: Opened::default() }
+    }
+}
+
+/// The chunks of a class that a walk has looked into.
+#[derive(Default)]
+struct Opened {
+    /// The next one of each chunk: frame, record.
+    next: BinaryHeap<Reverse<(u64, u32)>>,
+    /// The lowest frame in each chunk.
+    bounds: Vec<Reverse<(u64, u32)>>,
+}
+
+/// A walk over evictable allocations, those of the lowest priority first, of these the least recently used first.
+///
+/// # Time complexity
+/// Each step reads one chunk, and one for each chunk whose bound was too low, because all that were that old have
+/// been used since: these are paid for by the uses.
+pub(super) struct Oldest {
+    rule: Rule,
+    /// The priorities that follow, the next one last.
+    classes: Vec<Priority>,
+    open: Opened,
+}
+
+impl Oldest {
+    /// Returns the next one.
+    pub fn next(&mut self, records: &mut Records, spared: &Spared) -> Option<Mark> {
+        loop {
+            let priority = *self.classes.last()?;
+            match self.next_of_class(records, priority) {
+                Some(record) => {
+                    let mark = records.mark(record).filter(|mark| {
+                        self.rule.allows(mark.stamp, mark.priority) && !spared.contains(&mark.id)
+                    });
+                    if mark.is_some() {
+                        return mark;
+                    }
+                }
+                None => self.close_class(records),
+            }
+        }
+    }
+
+    fn next_of_class(&mut self, records: &mut Records, priority: Priority) -> Option<u32> {
+        let Records { chunks, classes, .. } = records;
+        let class = classes.get_mut(&priority)?;
+        let newest = self.rule.newest();
+        loop {
+            let opened = self.open.next.peek().map(|&Reverse((frame, _))| frame);
+            let unopened = class.bounds.peek().map(|&Reverse((bound, _))| bound);
+            let opens = unopened
+                .is_some_and(|bound| bound <= newest && opened.is_none_or(|frame| bound < frame));
+            if !opens {
+                let Reverse((frame, record)) = self.open.next.pop()?;
+                let number = record / CHUNK as u32;
+                self.look_into(&chunks[number as usize].0, number, Some((frame, record)));
+                return Some(record);
+            }
+            let Reverse((_, number)) = class.bounds.pop()?;
+            let chunk = &chunks[number as usize].0;
+            let lowest = self.look_into(chunk, number, None);
+            // Without live ones: none will be older than now.
+            let bound = lowest.unwrap_or(chunk.frame());
+            self.open.bounds.push(Reverse((bound, number)));
+        }
+    }
+
+    /// Finds the next one of a chunk behind `last`, and returns its frame. Both are ordered by frame and record.
+    fn look_into(&mut self, chunk: &Chunk, number: u32, last: Option<(u64, u32)>) -> Option<u64> {
+        let first = number * CHUNK as u32;
+        let found = chunk.lowest_after(last.map(|(frame, record)| (frame, record - first)));
+        let (frame, index) = found?;
+        if frame <= self.rule.newest() {
+            self.open.next.push(Reverse((frame, first + index)));
+        }
+        Some(frame)
+    }
+
+    fn close_class(&mut self, records: &mut Records) {
+        if let Some(priority) = self.classes.pop() {
+            self.give_back(records, priority);
+        }
+    }
+
+    fn give_back(&mut self, records: &mut Records, priority: Priority) {
+        let open = std::mem::take(&mut self.open);
+        if let Some(class) = records.classes.get_mut(&priority) {
+            class.bounds.extend(open.bounds);
+        }
+    }
+
+    /// Ends the walk, which keeps what it has found out about the chunks.
+    pub fn close(mut self, records: &mut Records) {
+        self.close_class(records);
+    }
+}

@@ -1,0 +1,241 @@
+//! Memory objects of a heap in which all that is live may be taken away: dedicated ones and whole blocks.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::attempt::{Attempt, Taken, ids};
+use super::group::{Group, Mark};
+use super::rule::{Priority, Rule};
+use crate::handle::{AllocationId, PoolKey, SlotKey};
+use crate::pools::memory_object::Release;
+use crate::pools::pool::Pool;
+use crate::pools::registry::Pools;
+use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
+use crate::suballocator::BlockIndex;
+
+/// The oldest allocations of a pool whose memory objects are weighed; more of them if these are not enough.
+const FIRST_MARKS: usize = 64;
+
+/// What has to become free.
+pub(super) struct Need {
+    heap: u32,
+    /// Bytes of the heap.
+    bytes: u64,
+    /// The pool whose block is to become empty, and the bytes that it needs to have, if no new memory object is
+    /// possible.
+    own: Option<(PoolKey, u64)>,
+    /// Whether less than `bytes` is better than nothing.
+    partly: bool,
+}
+
+impl Need {
+    pub fn of_request(pool: &Pool, request: &AllocationRequest, needs_own: bool) -> Self {
+        let size = request.requirements.size;
+        let within_budget = request.create_info.flags.contains(Create::WITHIN_BUDGET);
+        let (object, missing) = pool.missing_bytes(size, within_budget);
+        // If nothing seems to be missing, the driver has refused: as much as the request needs may help.
+        let bytes = if missing == 0 { object } else { missing };
+        let own = needs_own.then(|| (pool.pool_key(), size));
+        Self { heap: pool.heap(), bytes, own, partly: false }
+    }
+
+    /// The need of a heap that is over its budget.
+    pub fn of_heap(heap: u32, bytes: u64) -> Self {
+        Self { heap, bytes, own: None, partly: true }
+    }
+}
+
+/// A memory object that becomes free if these allocations are taken away.
+pub(super) struct Unit {
+    group: Arc<Group>,
+    /// The block; `None`: dedicated memory.
+    block: Option<BlockIndex>,
+    victims: Vec<Mark>,
+    bytes: u64,
+    /// The highest priority and the newest use in it.
+    rank: (Priority, u64),
+}
+
+impl Attempt<'_> {
+    /// Returns the memory objects to free, the oldest ones, if there are enough.
+    pub fn choose_units(&self, need: &Need) -> Option<Vec<Unit>> {
+        let mut most = FIRST_MARKS;
+        loop {
+            let (units, is_all) = self.units(need, most);
+            let mut chosen = choose(units, need);
+            if chosen.is_none() && !is_all {
+                most = most.saturating_mul(16);
+                continue;
+            }
+            return chosen.take().filter(|chosen| !chosen.is_empty());
+        }
+    }
+
+    /// Returns the memory objects that hold one of the `most` oldest allocations of each pool, and whether these
+    /// were all.
+    fn units(&self, need: &Need, most: usize) -> (Vec<Unit>, bool) {
+        let is_wanted = |group: &Group| {
+            group.heap == need.heap
+                && need.own.is_none_or(|(pool, _)| group.key.pool == pool && !group.key.dedicated)
+        };
+        let (mut units, mut is_all) = (Vec::new(), true);
+        for group in self.eviction.groups(is_wanted) {
+            let Some(rule) = self.eviction.rule(&group, &self.reach) else { continue };
+            self.pools.with_pool(group.key.pool, |pool| {
+                let marks = self.oldest(&group, &rule, most);
+                is_all &= marks.len() < most;
+                if group.key.dedicated {
+                    units.extend(marks.iter().filter_map(|mark| dedicated(pool, &group, mark)));
+                } else {
+                    self.blocks_of(pool, &group, &rule, &marks, &mut units);
+                }
+                Some(())
+            });
+        }
+        (units, is_all)
+    }
+
+    fn oldest(&self, group: &Group, rule: &Rule, most: usize) -> Vec<Mark> {
+        let mut records = group.lock();
+        let mut walk = records.oldest(rule);
+        let mut marks = Vec::new();
+        while marks.len() < most
+            && let Some(mark) = walk.next(&mut records, &self.spared)
+        {
+            marks.push(mark);
+        }
+        walk.close(&mut records);
+        marks
+    }
+
+    /// Adds the blocks of marked allocations that hold nothing but what may go.
+    fn blocks_of(
+        &self,
+        pool: &Pool,
+        group: &Arc<Group>,
+        rule: &Rule,
+        marks: &[Mark],
+        units: &mut Vec<Unit>,
+    ) {
+        let records = group.lock();
+        let mut seen = HashSet::new();
+        for mark in marks {
+            let Some(block) = pool.arena().block_of(mark.id.key) else { continue };
+            if !seen.insert(block) {
+                continue;
+            }
+            let mut victims = Vec::new();
+            let all = pool.arena().search_block(block, |regions| {
+                regions.all_of(block, &mut |key| {
+                    let mark = records.eligible(key, rule, &self.spared);
+                    victims.extend(mark);
+                    mark.is_some()
+                })
+            });
+            let (Some(Some(_)), Some(memory)) = (all, pool.arena().block(block)) else { continue };
+            let rank = victims.iter().map(Mark::rank).max();
+            let Some(rank) = rank else { continue };
+            let group = group.clone();
+            units.push(Unit { group, block: Some(block), victims, bytes: memory.size, rank });
+        }
+    }
+
+    /// Takes away what is in these memory objects: all or nothing; they are freed with `taken`. With `keep`, blocks
+    /// stay in their pools. Returns whether they were taken.
+    pub fn take_units(&mut self, units: &[Unit], keep: bool, taken: &mut Taken) -> bool {
+        let victims: Vec<AllocationId> = units.iter().flat_map(|unit| ids(&unit.victims)).collect();
+        let pools = self.pools;
+        self.ask(&victims, &mut || {
+            let is_whole = |unit: &Unit| unit.group.lock().claim(&unit.victims);
+            let claimed = units.iter().take_while(|unit| is_whole(unit)).count();
+            let all = claimed == units.len() && units.iter().all(|unit| unit.can_go(pools));
+            if all {
+                units.iter().for_each(|unit| unit.take(pools, keep, taken));
+            } else {
+                units[..claimed].iter().for_each(|it| it.group.lock().unclaim(&it.victims));
+            }
+            all
+        })
+    }
+}
+
+impl Unit {
+    fn keys(&self) -> Vec<SlotKey> {
+        self.victims.iter().map(|mark| mark.id.key).collect()
+    }
+
+    /// Returns whether it still holds nothing else.
+    fn can_go(&self, pools: &Pools) -> bool {
+        let can_go = pools.with_pool(self.group.key.pool, |pool| {
+            Some(match self.block {
+                Some(block) => pool.arena().holds_only(block, &self.keys()),
+                None => pool.is_loose(self.victims[0].id),
+            })
+        });
+        can_go == Some(true)
+    }
+
+    /// Takes away what is in it. If something else was placed in the block meanwhile, the block stays.
+    fn take(&self, pools: &Pools, keep: bool, taken: &mut Taken) {
+        let (key, keys) = (self.group.key, self.keys());
+        let mut records = self.group.lock();
+        pools.with_pool(key.pool, |pool| {
+            let mut releases = Vec::new();
+            let mut note =
+                |slot, tag| taken.note(AllocationId::new(key.pool, key.dedicated, slot), tag);
+            match self.block {
+                Some(block) => {
+                    pool.arena().lose_block(block, &keys, keep, &mut releases, &mut note);
+                }
+                None => {
+                    let mut release = Release::default();
+                    pool.lose(true, &keys, &mut release, &mut note);
+                    releases.push(release);
+                }
+            }
+            taken.releases.append(&mut releases);
+            Some(())
+        });
+        records.lose(&self.victims);
+    }
+}
+
+fn dedicated(pool: &Pool, group: &Arc<Group>, mark: &Mark) -> Option<Unit> {
+    let (memory, tag) = pool.memory_of(mark.id)?;
+    let is_mapped = tag.map_count > 0 || tag.persistently_mapped;
+    (!is_mapped).then(|| Unit {
+        group: group.clone(),
+        block: None,
+        victims: vec![*mark],
+        bytes: memory.size,
+        rank: mark.rank(),
+    })
+}
+
+/// Returns the oldest units that are needed; `None` if all are not enough.
+fn choose(mut units: Vec<Unit>, need: &Need) -> Option<Vec<Unit>> {
+    units.sort_by_key(|unit| unit.rank);
+    if let Some((_, size)) = need.own {
+        let at = units.iter().position(|unit| unit.bytes >= size)?;
+        return Some(vec![units.swap_remove(at)]);
+    }
+    let mut sum = 0u64;
+    let mut chosen: Vec<Unit> = Vec::new();
+    for unit in units {
+        if sum >= need.bytes {
+            break;
+        }
+        sum = sum.saturating_add(unit.bytes);
+        chosen.push(unit);
+    }
+    if sum < need.bytes && !need.partly {
+        return None;
+    }
+    // What a later, larger one makes superfluous, the newest first.
+    for at in (0..chosen.len()).rev() {
+        if sum - chosen[at].bytes >= need.bytes {
+            sum -= chosen.remove(at).bytes;
+        }
+    }
+    Some(chosen)
+}

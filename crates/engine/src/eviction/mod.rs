@@ -1,0 +1,42 @@
+//! Eviction: allocations that may be taken away when a request finds no room ("lost allocations").
+//!
+//! ```text
+//!   Evictable      what the owner keeps: touch, is_lost                      `evictable.rs`
+//!   Eviction       clock, owner, groups                                      `registry.rs`
+//!     Group        the evictable allocations of one pool                     `group.rs`
+//!       Chunk      last use and state of 256 of them                         `stamps.rs`
+//!   Attempt        choose, ask the owner, commit, choose anew                `attempt.rs`
+//!     in_hole      neighbours in the pool's blocks make room                 `place.rs`, `hole.rs`, `window.rs`
+//!     in_heap      memory objects of the heap are freed                      `place.rs`, `heap_memory.rs`
+//!   Rule           how old, and of what priority, victims have to be         `rule.rs`
+//! ```
+//!
+//! **The ways into and out of a pool do not know of it.** An allocation is made like any other; then its owner makes
+//! it evictable, and ends that before it frees it.
+//!
+//! **Nobody is lost for nothing.** The choice changes nothing. A commit claims all victims, which fails if one was
+//! used since, and then frees them and places the request under one lock of the arena, which fails if the place is
+//! not as it was. Memory objects of a heap are freed only if their sum suffices.
+//!
+//! **Finding the oldest takes time by the victims.** A heap orders chunks by a lower bound of their oldest stamp. A
+//! touch does not change it; a bound that turns out too low is corrected by the search that meets it. So a search
+//! reads the chunks of those it returns, and those that were used since the last one.
+
+mod all;
+mod attempt;
+mod evictable;
+mod group;
+mod heap_memory;
+mod hole;
+mod owner;
+mod place;
+mod registry;
+mod rule;
+mod stamps;
+mod window;
+
+pub(crate) use attempt::Taken;
+pub use evictable::Evictable;
+pub use owner::EvictionOwner;
+pub(crate) use registry::Eviction;
+pub use registry::EvictionStatistics;

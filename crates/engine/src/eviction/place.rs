@@ -1,0 +1,162 @@
+//! A place for a request at the cost of others: a hole in the blocks of its pool, or memory of its heap.
+
+use std::sync::Arc;
+
+use super::attempt::{Attempt, Taken, commit_in_group, ids};
+use super::group::{Group, GroupKey, Mark};
+use super::heap_memory::Need;
+use super::hole::Search;
+use super::registry::Eviction;
+use super::rule::Reach;
+use crate::error::Error;
+use crate::handle::{Allocation, AllocationId};
+use crate::pools::arena::evicting::Hole;
+use crate::pools::blocks::PlacedRegion;
+use crate::pools::memory_object::MemoryObject;
+use crate::pools::pool::Pool;
+use crate::pools::pool::evicting::NewMemory;
+use crate::pools::registry::Pools;
+use crate::request::AllocationRequest;
+use crate::suballocator::RegionRequest;
+
+/// A map of a block that is counted while a request that is to be mapped takes its place there.
+struct Hold(Option<Arc<MemoryObject>>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(memory) = &self.0 {
+            memory.unmap(1);
+        }
+    }
+}
+
+impl Eviction {
+    /// Allocates from a pool that has no room, at the cost of evictable allocations; `None` if that is not possible:
+    /// then nobody was taken away. May call the driver. `taken` gets what is left to do; its memory objects are
+    /// freed by this function where the request needs that.
+    pub(crate) fn allocate(
+        &self,
+        pools: &Pools,
+        pool: &Pool,
+        request: &AllocationRequest,
+        taken: &mut Taken,
+    ) -> Option<Allocation> {
+        let reach = Reach::of(&request.create_info)?;
+        let mut attempt = Attempt::new(self, pools, reach);
+        let region = pool.region_in_blocks(request);
+        let group = self.group(GroupKey { pool: pool.pool_key(), dedicated: false });
+        let hole = group.zip(region);
+        if let Some((group, region)) = &hole
+            && let Some(made) = attempt.in_hole(pool, group, (request, region), false, taken)
+        {
+            return Some(made);
+        }
+        if let Some(made) = attempt.in_heap(pool, request, taken) {
+            return Some(made);
+        }
+        let (group, region) = hole?;
+        attempt.in_hole(pool, &group, (request, &region), true, taken)
+    }
+}
+
+impl Attempt<'_> {
+    /// Places a request in a hole, among the oldest allocations or, if `anywhere`, among all of the pool.
+    fn in_hole(
+        &mut self,
+        pool: &Pool,
+        group: &Group,
+        (request, region): (&AllocationRequest, &RegionRequest),
+        anywhere: bool,
+        taken: &mut Taken,
+    ) -> Option<Allocation> {
+        while self.again() {
+            let (hole, marks) = self.find_hole(pool, group, region, anywhere)?;
+            // Mapped before anybody is taken away: that may fail.
+            let memory = pool.maps(request).then(|| pool.memory_of(marks[0].id)).flatten();
+            let hold = match memory {
+                Some((memory, _)) if memory.map().is_ok() => Hold(Some(memory)),
+                Some(_) => return None,
+                None => Hold(None),
+            };
+            let placed = self.take_hole(pool, group, (&hole, &marks), region, taken);
+            if let Some(placed) = placed {
+                let made = pool.placed(placed, request).ok();
+                drop(hold);
+                return made;
+            }
+        }
+        None
+    }
+
+    fn find_hole(
+        &mut self,
+        pool: &Pool,
+        group: &Group,
+        region: &RegionRequest,
+        anywhere: bool,
+    ) -> Option<(Hole, Vec<Mark>)> {
+        let rule = self.eviction.rule(group, &self.reach)?;
+        let mut records = group.lock();
+        let mut search =
+            Search { records: &mut records, rule: &rule, spared: &self.spared, request: region };
+        if !anywhere {
+            return pool.arena().search(|regions| search.find(regions));
+        }
+        let mut cheapest: Option<super::window::Window> = None;
+        for block in pool.arena().block_indices() {
+            let window =
+                pool.arena().search_block(block, |regions| search.find_in_block(regions, block));
+            if let Some(Some(window)) = window
+                && cheapest.as_ref().is_none_or(|it| window.cost < it.cost)
+            {
+                cheapest = Some(window);
+            }
+        }
+        cheapest.map(|window| (Hole::Between(window.range), window.victims))
+    }
+
+    fn take_hole(
+        &mut self,
+        pool: &Pool,
+        group: &Group,
+        (hole, marks): (&Hole, &[Mark]),
+        region: &RegionRequest,
+        taken: &mut Taken,
+    ) -> Option<PlacedRegion> {
+        let mut placed = None;
+        self.ask(&ids(marks), &mut || {
+            commit_in_group(group, marks, |keys| {
+                placed = pool.replace(hole, keys, region, &mut |key, tag| {
+                    taken.note(AllocationId::new(pool.pool_key(), false, key), tag);
+                });
+                placed.is_some()
+            })
+        });
+        placed
+    }
+
+    /// Frees memory of the heap until a request can have a memory object, or empties a block of its own pool.
+    fn in_heap(
+        &mut self,
+        pool: &Pool,
+        request: &AllocationRequest,
+        taken: &mut Taken,
+    ) -> Option<Allocation> {
+        let needs_own = pool.new_memory(request) == NewMemory::Forbidden;
+        while self.again() {
+            let need = Need::of_request(pool, request, needs_own);
+            let chosen = self.choose_units(&need)?;
+            if !self.take_units(&chosen, needs_own, taken) {
+                continue;
+            }
+            // Memory objects are freed here, after the owner has destroyed what was in them.
+            taken.releases.clear();
+            match pool.allocate(request) {
+                Ok(made) => return Some(made),
+                Err(Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+}

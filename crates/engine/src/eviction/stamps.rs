@@ -1,0 +1,236 @@
+//! [`Chunk`]: when each of 256 evictable allocations was last used, and whether it is lost.
+//!
+//! ```text
+//!   stamp   [ frame of the last use: 62 bits ][ state: 2 bits ]
+//!
+//!   LIVE --claim--> CLAIMED --> LOST        an eviction: all of its victims are claimed, or none
+//!     ^                |
+//!     +---- unclaim ---+
+//!   LIVE --end--> ENDED                     LOST --end--> ENDED
+//! ```
+//!
+//! A touch is one compare-and-swap from the stamp that it read, and so is a claim: of a touch and an eviction that
+//! meet, one finds that the other was first.
+
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+/// Allocations of a chunk.
+pub(super) const CHUNK: usize = 256;
+/// The last frame that a stamp can hold.
+const LAST_FRAME: u64 = u64::MAX >> 2;
+
+/// What a stamp says beside the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Live = 0,
+    Lost = 1,
+    Ended = 2,
+    Claimed = 3,
+}
+
+/// A frame and a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(u64);
+
+impl Stamp {
+    fn new(frame: u64, state: State) -> Self {
+        Self(frame.min(LAST_FRAME) << 2 | state as u64)
+    }
+
+    pub fn frame(self) -> u64 {
+        self.0 >> 2
+    }
+
+    pub fn state(self) -> State {
+        match self.0 & 3 {
+            0 => State::Live,
+            1 => State::Lost,
+            2 => State::Ended,
+            _ => State::Claimed,
+        }
+    }
+
+    pub fn is_live(self) -> bool {
+        self.0 & 3 == State::Live as u64
+    }
+
+    fn with(self, state: State) -> Self {
+        Self::new(self.frame(), state)
+    }
+}
+
+/// The number of the current frame.
+#[derive(Default)]
+pub(super) struct Clock(AtomicU64);
+
+impl Clock {
+    /// Sets the frame, unless it is an earlier one.
+    pub fn set(&self, frame: u64) {
+        self.0.fetch_max(Stamp::new(frame, State::Live).0, AcqRel);
+    }
+
+    pub fn frame(&self) -> u64 {
+        self.now().frame()
+    }
+
+    fn now(&self) -> Stamp {
+        Stamp(self.0.load(Acquire))
+    }
+}
+
+/// The stamps of 256 allocations of one priority.
+pub(super) struct Chunk {
+    clock: Arc<Clock>,
+    stamps: [AtomicU64; CHUNK],
+}
+
+impl Chunk {
+    pub fn new(clock: &Arc<Clock>) -> Self {
+        let ended = Stamp::new(0, State::Ended).0;
+        Self { clock: clock.clone(), stamps: [const { AtomicU64::new(0) }; CHUNK] }.filled(ended)
+    }
+
+    fn filled(self, with: u64) -> Self {
+        self.stamps.iter().for_each(|stamp| stamp.store(with, Release));
+        self
+    }
+
+    #[inline]
+    pub fn get(&self, index: usize) -> Stamp {
+        Stamp(self.stamps[index].load(Acquire))
+    }
+
+    /// Begins the life of an allocation, used in the current frame.
+    pub fn begin(&self, index: usize) {
+        self.stamps[index].store(self.clock.now().0, Release);
+    }
+
+    /// Marks it as used in the current frame; false if it is lost or has ended.
+    #[inline]
+    pub fn touch(&self, index: usize) -> bool {
+        let (now, seen) = (self.clock.now(), self.get(index));
+        seen == now || self.touch_in_new_frame(index, seen)
+    }
+
+    #[inline]
+    fn touch_in_new_frame(&self, index: usize, mut seen: Stamp) -> bool {
+        loop {
+            let now = self.clock.now();
+            match seen.state() {
+                // Another thread may have seen a later frame.
+                State::Live if seen.0 >= now.0 => return true,
+                State::Live => match self.exchange(index, seen, now) {
+                    Ok(()) => return true,
+                    Err(found) => seen = found,
+                },
+                State::Claimed => seen = self.decided(index),
+                State::Lost | State::Ended => return false,
+            }
+        }
+    }
+
+    fn exchange(&self, index: usize, from: Stamp, to: Stamp) -> Result<(), Stamp> {
+        let stamp = &self.stamps[index];
+        stamp.compare_exchange(from.0, to.0, AcqRel, Acquire).map(drop).map_err(Stamp)
+    }
+
+    /// Returns the current frame.
+    pub fn frame(&self) -> u64 {
+        self.clock.frame()
+    }
+
+    /// Returns frame and index of the least recently used live or claimed one behind `last`, in the order of
+    /// both.
+    pub fn lowest_after(&self, last: Option<(u64, u32)>) -> Option<(u64, u32)> {
+        // Smaller numbers are earlier frames; the index decides among those of one frame.
+        let after =
+            last.map_or(0, |(frame, index)| (u128::from(frame) << 9) + u128::from(index) + 1);
+        let mut lowest: Option<(u64, u32)> = None;
+        let mut least = u128::MAX;
+        for (index, stamp) in (0u32..).zip(&self.stamps) {
+            let stamp = Stamp(stamp.load(Relaxed));
+            let place = (u128::from(stamp.frame()) << 9) + u128::from(index);
+            if place < least
+                && place >= after
+                && matches!(stamp.state(), State::Live | State::Claimed)
+            {
+                (least, lowest) = (place, Some((stamp.frame(), index)));
+            }
+        }
+        lowest
+    }
+
+    /// Waits until an eviction has decided, which takes it no driver call and no long lock; returns the stamp.
+    #[cold]
+    pub fn decided(&self, index: usize) -> Stamp {
+        loop {
+            let stamp = self.get(index);
+            if stamp.state() != State::Claimed {
+                return stamp;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Claims an allocation for an eviction; false if it is not as it was seen.
+    pub fn claim(&self, index: usize, seen: Stamp) -> bool {
+        seen.is_live() && self.exchange(index, seen, seen.with(State::Claimed)).is_ok()
+    }
+
+    /// Ends a claim: with the allocation lost, or as it was.
+    pub fn decide(&self, index: usize, lost: bool) {
+        let claimed = self.get(index);
+        debug_assert_eq!(claimed.state(), State::Claimed);
+        let state = if lost { State::Lost } else { State::Live };
+        self.stamps[index].store(claimed.with(state).0, Release);
+    }
+
+    /// Ends an allocation; returns whether it was lost.
+    pub fn end(&self, index: usize) -> bool {
+        loop {
+            let seen = self.decided(index);
+            if self.exchange(index, seen, seen.with(State::Ended)).is_ok() {
+                return seen.state() == State::Lost;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_touch_and_a_claim_one_is_first() {
+        let clock = Arc::new(Clock::default());
+        let chunk = Chunk::new(&clock);
+        chunk.begin(3);
+        let seen = chunk.get(3);
+        clock.set(9);
+        assert!(chunk.touch(3));
+        assert!(!chunk.claim(3, seen), "it was touched since");
+        let seen = chunk.get(3);
+        assert_eq!(seen.frame(), 9);
+        assert!(chunk.claim(3, seen));
+        chunk.decide(3, false);
+        assert_eq!(chunk.get(3), seen);
+        assert!(chunk.claim(3, seen));
+        chunk.decide(3, true);
+        assert!(!chunk.touch(3) && chunk.end(3));
+        assert!(!chunk.touch(3) && !chunk.touch(4));
+    }
+
+    #[test]
+    fn the_clock_never_goes_back() {
+        let clock = Clock::default();
+        clock.set(7);
+        clock.set(3);
+        assert_eq!(clock.frame(), 7);
+        clock.set(u64::MAX);
+        assert_eq!(clock.frame(), LAST_FRAME);
+    }
+}

@@ -1,0 +1,116 @@
+//! Room for a request at the cost of allocations that may be lost.
+
+use std::sync::Arc;
+
+use super::{DedicatedNeed, Pool};
+use crate::error::Error;
+use crate::handle::{Allocation, AllocationId, SlotKey};
+use crate::pools::arena::evicting::Hole;
+use crate::pools::blocks::PlacedRegion;
+use crate::pools::memory_object::{MemoryObject, Release};
+use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
+use crate::suballocator::{RegionRequest, RegionTag};
+
+/// What a request needs of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NewMemory {
+    /// A memory object of at least its size.
+    Possible,
+    /// None: the pool allows no further block and no dedicated memory, or `NEVER_ALLOCATE` is set. Only an
+    /// emptied block of its own helps.
+    Forbidden,
+}
+
+impl Pool {
+    /// Returns the request for a region; `None` if it has to be dedicated.
+    pub(crate) fn region_in_blocks(&self, request: &AllocationRequest) -> Option<RegionRequest> {
+        let is_required = self.dedicated_need(request) == DedicatedNeed::Required;
+        (!is_required && request.requirements.size <= self.sizes().preferred)
+            .then(|| self.region_request(request))
+    }
+
+    /// Returns whether a memory object could be allocated for a request, once there is memory for it.
+    pub(crate) fn new_memory(&self, request: &AllocationRequest) -> NewMemory {
+        let never = request.create_info.flags.contains(Create::NEVER_ALLOCATE);
+        let blocks = self.arena.block_count();
+        let is_full = self.rules.max_block_count != 0 && blocks >= self.rules.max_block_count;
+        if never || (is_full && !self.allows_dedicated()) {
+            NewMemory::Forbidden
+        } else {
+            NewMemory::Possible
+        }
+    }
+
+    /// Replaces regions by the place of a request, both or neither; see
+    /// [`Arena::replace`](crate::pools::arena::Arena::replace).
+    pub(crate) fn replace(
+        &self,
+        hole: &Hole,
+        victims: &[SlotKey],
+        region: &RegionRequest,
+        freed: &mut dyn FnMut(SlotKey, RegionTag),
+    ) -> Option<PlacedRegion> {
+        self.arena.replace(hole, victims, region, freed)
+    }
+
+    /// Returns whether a request is to be mapped as long as it lives.
+    pub(crate) fn maps(&self, request: &AllocationRequest) -> bool {
+        self.is_to_be_mapped(request)
+    }
+
+    /// Returns the allocation of a request that was placed, mapped if it is to be.
+    ///
+    /// # Errors
+    /// [`Error::MemoryMap`] if its block is not mapped yet and the driver refuses to map it; the region is free
+    /// then.
+    pub(crate) fn placed(
+        &self,
+        placed: PlacedRegion,
+        request: &AllocationRequest,
+    ) -> Result<Allocation, Error> {
+        self.map_if_asked(false, placed, request)
+    }
+
+    /// Returns the memory object of an allocation and its tag; `None` if the id is stale.
+    pub(crate) fn memory_of(&self, id: AllocationId) -> Option<(Arc<MemoryObject>, RegionTag)> {
+        let (tag, memory, ..) = self.update_tag(id, |tag| *tag)?;
+        Some((memory, tag))
+    }
+
+    /// Returns whether an allocation is live and could be taken away: it is neither mapped nor takes part in a
+    /// move.
+    pub(crate) fn is_loose(&self, id: AllocationId) -> bool {
+        match id.is_dedicated() {
+            true => self.dedicated.is_loose(id.key),
+            false => self.arena.is_loose(id.key),
+        }
+    }
+
+    /// Frees allocations that are all dedicated, or all in blocks; false and nothing changed if one of them was
+    /// freed, mapped or moved meanwhile.
+    pub(crate) fn lose(
+        &self,
+        dedicated: bool,
+        victims: &[SlotKey],
+        release: &mut Release,
+        freed: &mut dyn FnMut(SlotKey, RegionTag),
+    ) -> bool {
+        match dedicated {
+            true => self.dedicated.lose(victims, release, freed),
+            false => self.arena.lose(victims, release, freed),
+        }
+    }
+
+    /// Returns the heap of its memory type.
+    pub(crate) fn heap(&self) -> u32 {
+        self.setup.device.info().heap_of(self.rules.memory_type_index)
+    }
+
+    /// Returns the size in bytes of the smallest memory object that could hold a request of `size` bytes, and the
+    /// bytes that its heap lacks for that.
+    pub(crate) fn missing_bytes(&self, size: u64, within_budget: bool) -> (u64, u64) {
+        let object = if self.allows_dedicated() { size } else { self.sizes().least_for(size) };
+        let of_type = self.rules.memory_type_index;
+        (object, self.setup.ledger.missing(of_type, object, within_budget))
+    }
+}

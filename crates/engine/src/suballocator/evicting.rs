@@ -1,0 +1,63 @@
+//! [`Evicting`]: what eviction needs of a suballocator: the neighbours of a region, and a place for a request
+//! where other regions are now.
+
+use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest, RegionTag};
+use crate::handle::SlotKey;
+
+/// A live region as eviction sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveRegion {
+    /// Key of the region.
+    pub key: SlotKey,
+    /// The block that contains it.
+    pub block: BlockIndex,
+    /// Offset in the block, in bytes.
+    pub offset: u64,
+    /// End in the block with what rounding added, in bytes.
+    pub end: u64,
+    /// Requested size in bytes.
+    pub size: u64,
+    /// The bits that its owner stores with it.
+    pub tag: RegionTag,
+}
+
+/// A range of a block between two live regions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The block.
+    pub block: BlockIndex,
+    /// The live region below it; `None`: it begins with the block.
+    pub below: Option<SlotKey>,
+    /// The live region above it; `None`: it ends with the block.
+    pub above: Option<SlotKey>,
+}
+
+/// A suballocator in which a run of neighbours can be replaced by one region.
+pub trait Evicting {
+    /// Returns a live region; `None` if the key is stale. O(1).
+    fn look(&self, key: SlotKey) -> Option<LiveRegion>;
+
+    /// Returns the next live region above or below one; `None` at the border of the block. O(1), plus the number
+    /// of free and unmerged regions in a row.
+    fn neighbour(&self, key: SlotKey, upwards: bool) -> Option<LiveRegion>;
+
+    /// Returns the lowest live region of a block. O(1), plus the number of free regions below it.
+    fn lowest(&self, block: BlockIndex) -> Option<LiveRegion>;
+
+    /// Returns the offset at which a request would fit into a range if everything in it were free. O(1).
+    fn fit_between(&self, range: &Range, request: &RegionRequest) -> Option<u64>;
+
+    /// Frees all live regions of a range, which are `victims` by ascending offset, and places a request there.
+    /// Returns `None` and changes nothing if the range contains other regions, if the request does not fit or
+    /// if there is no host memory.
+    ///
+    /// # Time complexity
+    /// That of freeing each victim and of allocating.
+    fn replace(
+        &mut self,
+        range: &Range,
+        victims: &[SlotKey],
+        request: &RegionRequest,
+        freed: &mut dyn FnMut(FreedRegion),
+    ) -> Option<Placement>;
+}
