@@ -77,6 +77,8 @@ class ResourceCache(NoCopies, Generic[K, R]):
         self._entries: OrderedDict[K, _Entry[K, R]] = OrderedDict()
         self._by_resource: dict[int, _Entry[K, R]] = {}
         self._bytes = 0
+        # What has left the cache, until it is retired.
+        self._leaving: list[R] = []
         self._making = SingleFlight()
         self._hits = self._misses = self._evicted = 0
         self._closed = False
@@ -153,7 +155,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
                 self._add(entry)
             self._trim(gone)
         if closed or found is not None:
-            made.retire()
+            self._leaving.append(made)
         self._release(gone)
         self._check_open()
         return made if found is None else found
@@ -238,13 +240,24 @@ class ResourceCache(NoCopies, Generic[K, R]):
             except Exception as error:
                 errors.append(error)
             finally:
-                # What is lost stays so for whoever still has it: `LostError` says more.
-                if not entry.resource.is_lost:
-                    entry.resource.retire()
+                self._leaving.append(entry.resource)
+        self._retire_leaving()
         if len(errors) == 1:
             raise errors[0]
         if errors:
             raise ExceptionGroup(f"on_evict failed {len(errors)} times", errors)
+
+    def _retire_leaving(self) -> None:
+        with self._lock:
+            leaving, self._leaving = self._leaving, []
+        for resource in leaving:
+            # What is lost stays so for whoever still has it: `LostError` says more.
+            if not resource.is_lost:
+                try:
+                    resource.retire()
+                except BufferError:
+                    # A call of another thread uses it; the next call of the cache tries again.
+                    self._leaving.append(resource)
 
     def __setitem__(self, key: K, resource: R) -> None:
         """Adds a resource that was made already, and is owned by the cache from now on.
@@ -342,13 +355,17 @@ class ResourceCache(NoCopies, Generic[K, R]):
         """Retires all resources; the cache cannot be used any more. May be called again.
 
         What is being made is retired when it is there, and who waits for it gets
-        `UseAfterFreeError`.
+        `UseAfterFreeError`. Raises `BufferError` while a call of another thread uses a resource:
+        close it again then.
         """
         self._check_process()
         with self._lock:
             gone = [] if self.closed else self._remove_all()
             self._closed = True
         self._release(gone)
+        if self._leaving and not self._allocator.closed:
+            what = counted(len(self._leaving), "resource")
+            raise BufferError(f"cannot close the resource cache: another thread uses {what} of it")
 
     @property
     def closed(self) -> bool:
