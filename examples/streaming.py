@@ -77,8 +77,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2, help="threads that make textures")
     given = options.parse_args()
     device = open_device(given.device)
-    # The largest textures of which there are 48 at least. All levels of one have 4/3 of the bytes of
-    # the first.
+    # As large as possible, but at least 48. All levels together have 4/3 of the bytes of the first.
     side = 1 << int(np.log2(given.total / 48 * 3 / 4 / 4) / 2)
     count = round(given.total / (side * side * 4 * 4 / 3))
     limits = [
@@ -128,9 +127,8 @@ def main() -> None:
         print(f"{count} textures of {side} x {side} on {device.properties.device_name}")
         print(f"{cache.hits} hits, {cache.misses} misses, {cache.evicted} evicted")
         print(f"{sum(streamed) / 1e6:.0f} MB streamed, {checked / 1e6:.0f} MB read back and right")
-        print(
-            f"{(sum(streamed) + checked) / 1e6 / seconds:.0f} MB/s, {used / (1 << 20):.1f} MiB in use"
-        )
+        rate = (sum(streamed) + checked) / 1e6 / seconds
+        print(f"{rate:.0f} MB/s, {used / (1 << 20):.1f} MiB in use")
 
 
 if __name__ == "__main__":
