@@ -24,6 +24,8 @@ K = TypeVar("K", bound=Hashable)
 R = TypeVar("R", bound=Buffer | Image | Allocation)
 D = TypeVar("D")
 
+_NO_DEFAULT = object()
+
 
 class ResourceCache(NoCopies, Generic[K, R]):
     """A mapping that calls `make(key)` for what it does not have. VMA has no equivalent.
@@ -308,17 +310,15 @@ class ResourceCache(NoCopies, Generic[K, R]):
         return default if found is None else found
 
     @overload
-    def pop(self, key: K, /) -> R: ...
+    def pop(self, key: K) -> R: ...
     @overload
-    def pop(self, key: K, default: D, /) -> R | D: ...
-    def pop(self, key: K, /, *default: object) -> object:
+    def pop(self, key: K, default: D) -> R | D: ...
+    def pop(self, key: K, default: object = _NO_DEFAULT) -> object:
         """Removes a resource and returns it: the caller owns it.
 
         Without it, or if it was lost, returns `default`, or raises `KeyError` if there is no
         default.
         """
-        if len(default) > 1:
-            raise TypeError(f"pop takes a key and a default, not {1 + len(default)} arguments")
         self._check_process()
         gone: list[_Entry[K, R]] = []
         with self._lock:
@@ -334,9 +334,9 @@ class ResourceCache(NoCopies, Generic[K, R]):
             with suppress(InvalidArgumentError):
                 entry.resource.on_lost(None)
             return entry.resource
-        if default:
-            return default[0]
-        raise KeyError(key)
+        if default is _NO_DEFAULT:
+            raise KeyError(key)
+        return default
 
     def clear(self) -> None:
         """Retires all resources. Those that are being made come into the cache afterwards."""
