@@ -282,7 +282,7 @@ class TestRing:
 class TestThreads:
     """L3, TestPool_Benchmark"""
 
-    @pytest.mark.parametrize("device", ["discrete", "integrated", "driver"], indirect=True)
+    @pytest.mark.parametrize("device", ["discrete-8gib", "integrated", "driver"], indirect=True)
     def test_l3(self, device: Device) -> None:
         with frames(device, frames_in_use=1) as allocator, pool_of(allocator, 4 * MIB) as pool:
             barrier = threading.Barrier(4)
@@ -396,8 +396,8 @@ class TestWhoGoes:
 
     def test_dedicated_memory(self, device: Device) -> None:
         with Allocator(device) as plain, plain.create_buffer(256, VERTEX) as example:
-            heap = device.memory_properties.types[example.allocation.memory_type_index]
-        limits = [None] * len(device.memory_properties.heaps)
+            heap = device.memory_properties.memory_types[example.allocation.memory_type_index]
+        limits = [None] * len(device.memory_properties.memory_heaps)
         limits[heap.heap_index] = 8 * MIB
         with frames(device, heap_size_limits=limits) as allocator:
             its = []
@@ -413,12 +413,12 @@ class TestWhoGoes:
             assert losses(its) == [1], "the first one was asked for in frame 6"
             allocator.destroy_many([*its, more])
 
-    @pytest.mark.parametrize("device", ["discrete", "integrated", "driver"], indirect=True)
+    @pytest.mark.parametrize("device", ["discrete-8gib", "integrated", "driver"], indirect=True)
     def test_default_pools_give_blocks_back(self, device: Device) -> None:
         with Allocator(device) as plain, plain.create_buffer(256, VERTEX) as example:
             index = example.allocation.memory_type_index
-        limits = [None] * len(device.memory_properties.heaps)
-        limits[device.memory_properties.types[index].heap_index] = 8 * MIB
+        limits = [None] * len(device.memory_properties.memory_heaps)
+        limits[device.memory_properties.memory_types[index].heap_index] = 8 * MIB
         with frames(device, heap_size_limits=limits, preferred_block_size=MIB) as allocator:
             its = []
             for frame in range(1, 1000):
@@ -561,12 +561,12 @@ class TestContents:
 class TestBudget:
     @pytest.mark.parametrize("in_flight", [0, 2])
     def test_a_smaller_budget(self, make_simulated: Any, in_flight: int) -> None:
-        device = make_simulated("discrete")
+        device = make_simulated("discrete-8gib")
         with Allocator(
             device,
             frames_in_flight=in_flight,
             evict_over_budget=True,
-            heap_size_limits=[64 * MIB, None, None][: len(device.memory_properties.heaps)],
+            heap_size_limits=[64 * MIB] * len(device.memory_properties.memory_heaps),
             preferred_block_size=MIB,
         ) as allocator:
             its: list[Buffer] = []
@@ -579,7 +579,7 @@ class TestBudget:
                 allocator.set_current_frame_index(frame)
                 it = allocator.create_buffer(512 * KIB, VERTEX, flags=LOSABLE | DEDICATED)
                 its.append(it)
-                heap = device.memory_properties.types[it.allocation.memory_type_index].heap_index
+                heap = device.memory_properties.memory_types[it.allocation.memory_type_index].heap_index
                 now = allocator.heap_budgets()[heap]
                 budget = now.budget
                 if now.usage > budget:

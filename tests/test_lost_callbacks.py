@@ -94,18 +94,20 @@ def test_each_callback_once_with_a_list(allocator: Allocator, pool: Pool) -> Non
 def test_callbacks_may_use_the_allocator(allocator: Allocator, pool: Pool) -> None:
     its = sixteen(allocator, pool)
     made: list[Buffer] = []
+    left = [3]
 
     @allocator.on_lost
     def again(resources: list[Buffer]) -> None:
         for it in resources:
             assert it.is_lost
             it.destroy()
-        if len(made) < 3:
+        if left[0] > 0:
+            left[0] -= 1
             made.append(allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=LOSABLE | TAKES))
 
     allocator.set_current_frame_index(1)
     made.append(allocator.create_buffer(64 * KIB, VERTEX, pool=pool, flags=TAKES))
-    assert 2 <= len(made) <= 4 and not any(it.is_lost for it in made)
+    assert len(made) == 4 and not any(it.is_lost for it in made)
     allocator.on_lost(None)
     allocator.validate()
     allocator.destroy_many([*its, *made])
@@ -151,7 +153,7 @@ def test_events_leaks_and_statistics(allocator: Allocator, pool: Pool) -> None:
         assert measured.current_count == 4
         assert measured.current_bytes == 4 * 64 * KIB
         assert measured.peak_count == 16
-    assert dict(counter.read())["lose"] == 12
+    assert counter.counts()["lose"] == 12
     counter.end()
     assert len(allocator.leaks()) == 4
     figures = allocator.calculate_statistics()
@@ -189,7 +191,7 @@ class TestFailures:
 
     def ready(self, device: SimulatedDevice) -> tuple[Allocator, list[Buffer]]:
         allocator = Allocator(
-            device, frames_in_flight=0, heap_size_limits=[8 * MIB] * 8, preferred_block_size=MIB
+            device, frames_in_flight=0, heap_size_limits=[8 * MIB] * 2, preferred_block_size=MIB
         )
         its = []
         for frame in range(1, 9):
@@ -202,7 +204,7 @@ class TestFailures:
 
     def test_each_call_of_a_creation(self, make_simulated: Any) -> None:
         for call in range(30):
-            device = make_simulated("discrete")
+            device = make_simulated("discrete-8gib")
             allocator, its = self.ready(device)
             with allocator:
                 device.fail_call(device.fallible_call_count + call)
@@ -223,7 +225,7 @@ class TestFailures:
                     made.destroy()
 
     def test_out_of_memory_is_still_told(self, make_simulated: Any) -> None:
-        device = make_simulated("discrete")
+        device = make_simulated("discrete-8gib")
         allocator, its = self.ready(device)
         with allocator:
             allocator.touch_many(its)

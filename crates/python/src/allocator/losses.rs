@@ -60,6 +60,12 @@ impl Allocator {
         resources: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyList>> {
         let _inside = self.state.enter(py)?;
+        if resources.is_instance_of::<ResourceObject>() {
+            let kind = resources.get_type().name()?;
+            let why =
+                format!("resources must be a list of resources, not {kind}: touch() is for one");
+            return Err(PyTypeError::new_err(why));
+        }
         let lost = PyList::empty(py);
         let touch = |object: &Bound<'py, PyAny>| {
             if self.touch_one(object)? { Ok(()) } else { lost.append(object) }

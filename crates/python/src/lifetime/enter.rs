@@ -77,13 +77,18 @@ fn lost(py: Python<'_>, what: String) -> PyErr {
 impl Resource {
     /// Pins the resource, which is a use in this frame; raises after `destroy`.
     pub fn enter<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
-        self.allocator.device.check_process(py)?;
-        let pin = match self.pins.pin(py) {
-            Some(pin) => pin,
-            None => self.enter_after_move(py)?.ok_or_else(|| self.ended_error(py))?,
-        };
+        let pin = self.enter_unused(py)?;
         self.touch(py);
         Ok(pin)
+    }
+
+    /// Pins the resource, although nothing in its memory is used; raises after `destroy`.
+    pub fn enter_unused<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        self.allocator.device.check_process(py)?;
+        match self.pins.pin(py) {
+            Some(pin) => Ok(pin),
+            None => self.enter_after_move(py)?.ok_or_else(|| self.ended_error(py)),
+        }
     }
 
     /// Raises if the resource has ended.

@@ -200,13 +200,13 @@ impl ResourceObject {
         if self.resource.is_lost() {
             return self.resource.name().or_raise(py);
         }
-        let _pin = self.resource.enter(py)?;
+        let _pin = self.resource.enter_unused(py)?;
         self.resource.name().or_raise(py)
     }
 
     #[setter]
     fn set_name(&self, py: Python<'_>, name: Option<Text>) -> PyResult<()> {
-        let _pin = self.resource.enter(py)?;
+        let _pin = self.resource.enter_unused(py)?;
         self.resource.set_name(name.as_ref().map(|text| text.0.as_str())).or_raise(py)
     }
 
