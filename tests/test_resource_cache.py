@@ -632,7 +632,7 @@ def test_what_make_returns_is_checked(
         good = allocator.create_buffer(64, TRANSFER)
         lost = allocator.create_lost_allocation()
         made: dict[str, Any] = {"none": None, "foreign": foreign, "gone": gone}
-        made |= {"good": good, "again": good, "lost": lost}
+        made |= {"good": good, "again": good, "lost": lost, "owned": good.allocation}
         with ResourceCache(allocator, made.__getitem__) as cache:
             with pytest.raises(TypeError) as raised:
                 cache["none"]
@@ -651,7 +651,10 @@ def test_what_make_returns_is_checked(
             assert str(refused.value) == (
                 "the resource of 'again' is in the cache already, as that of 'good'"
             )
-            for name in ("none", "foreign", "gone", "lost"):
+            with pytest.raises(InvalidArgumentError) as refused:
+                cache["owned"]
+            assert str(refused.value) == "this memory belongs to a Buffer: put that into the cache"
+            for name in ("none", "foreign", "gone", "lost", "owned"):
                 with pytest.raises((TypeError, ValueError)):
                     cache["good"] = made[name]
             with pytest.raises(InvalidArgumentError, match="in the cache already"):

@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast, overload
 
@@ -154,6 +153,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
             closed = self.closed
             found = None if closed else self._use(key, gone)
             if not closed and found is None:
+                self._take(entry)
                 self._add(entry)
             self._trim(gone)
         if closed or found is not None:
@@ -177,20 +177,18 @@ class ResourceCache(NoCopies, Generic[K, R]):
         entry.size = given.size if isinstance(given, Allocation) else given.allocation.size
         return entry
 
-    def _check_new(self, entry: _Entry[K, R]) -> None:
+    def _take(self, entry: _Entry[K, R]) -> None:
+        """Makes a resource the cache's own, or raises and changes nothing."""
         other = self._by_resource.get(entry.number)
         if other is not None:
             raise InvalidArgumentError(
                 f"the resource of {_named(entry.key)} is in the cache already, as that of "
                 f"{_named(other.key)}"
             )
+        entry.resource._enter_cache(self._on_lost)
+        entry.frame = self._allocator.current_frame_index
 
     def _add(self, entry: _Entry[K, R]) -> None:
-        self._check_new(entry)
-        entry.frame = self._allocator.current_frame_index
-        # What was created without CAN_BECOME_LOST has no such callback.
-        with suppress(InvalidArgumentError):
-            entry.resource.on_lost(self._on_lost)
         # Without a call in between, where an interrupt could come.
         self._by_resource[entry.number] = self._entries[entry.key] = entry
         self._bytes += entry.size
@@ -275,7 +273,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
             old = self._entries.get(key)
             if old is not None and old.resource is resource:
                 return
-            self._check_new(entry)
+            self._take(entry)
             if old is not None:
                 self._remove(old)
                 gone.append(old)
@@ -331,8 +329,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
                 entry = None
         self._release(gone)
         if entry is not None:
-            with suppress(InvalidArgumentError):
-                entry.resource.on_lost(None)
+            entry.resource._enter_cache(None)
             return entry.resource
         if default is _NO_DEFAULT:
             raise KeyError(key)
