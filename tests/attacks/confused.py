@@ -51,7 +51,7 @@ LEFT_OUT = {
 }
 # Python's own, which takes as much memory as it is told to, or says what a class is.
 NOT_OURS = {"__mul__", "__rmul__", "__imul__"}
-NOT_OURS |= {"__class__", "__reduce__", "__reduce_ex__", "__dict__"}
+NOT_OURS |= {"__class__", "__class_getitem__", "__reduce__", "__reduce_ex__", "__dict__"}
 MODULES = (vk_mem, vk_mem.interop)
 # Only the simulated driver checks them; a real one trusts.
 SHAPES = {"create_image", "create_images", "create_aliasing_image"}

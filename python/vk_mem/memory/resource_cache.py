@@ -14,8 +14,8 @@ from vk_mem._no_copies import NoCopies
 from vk_mem._vk_mem import Allocation, Allocator, Buffer, Image
 from vk_mem.errors import InvalidArgumentError, LostError, UseAfterFreeError
 from vk_mem.memory.buffer_range import unsigned
-from vk_mem.memory.single_flight import SingleFlight
-from vk_mem.text import counted, short, size_text, with_article
+from vk_mem.memory.single_flight import SingleFlight, named
+from vk_mem.text import counted, size_text, with_article
 
 __all__ = ["ResourceCache"]
 
@@ -167,12 +167,12 @@ class ResourceCache(NoCopies, Generic[K, R]):
         if not isinstance(given, Buffer | Image | Allocation):
             what = with_article(type(given).__name__)
             raise TypeError(
-                f"the resource of {_named(key)} must be a Buffer, an Image or an Allocation, "
+                f"the resource of {named(key)} must be a Buffer, an Image or an Allocation, "
                 f"not {what}"
             )
         # Also refuses a resource of another allocator.
         if self._allocator.touch_many([resource]):
-            raise LostError(f"the resource of {_named(key)} is lost already")
+            raise LostError(f"the resource of {named(key)} is lost already")
         entry = _Entry(key, resource)
         entry.size = given.size if isinstance(given, Allocation) else given.allocation.size
         return entry
@@ -182,8 +182,8 @@ class ResourceCache(NoCopies, Generic[K, R]):
         other = self._by_resource.get(entry.number)
         if other is not None:
             raise InvalidArgumentError(
-                f"the resource of {_named(entry.key)} is in the cache already, as that of "
-                f"{_named(other.key)}"
+                f"the resource of {named(entry.key)} is in the cache already, as that of "
+                f"{named(other.key)}"
             )
         entry.resource._enter_cache(self._on_lost)
         entry.frame = self._allocator.current_frame_index
@@ -483,10 +483,6 @@ class _Entry(Generic[K, R]):
     def is_there(self) -> bool:
         """Whether it was neither lost nor destroyed."""
         return self.resource.alive and not self.resource.is_lost
-
-
-def _named(key: object) -> str:
-    return short(repr(key), 80)
 
 
 def _age(frame: int, now: int) -> int:

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
-from vk_mem.text import short
+from vk_mem.text import short, visible
 
-__all__ = ["SingleFlight"]
+__all__ = ["SingleFlight", "named"]
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class SingleFlight:
         while at is not None and at.lock.locked() and at.thread is not None:
             if at.thread == threading.get_ident():
                 raise RuntimeError(
-                    f"{short(repr(key), 80)} waits for itself: the call that makes it asks for it, "
+                    f"{named(key)} waits for itself: the call that makes it asks for it, "
                     "directly or through other keys"
                 )
             at = self._waiting.get(at.thread)
@@ -94,3 +94,8 @@ class _Call:
         # Whether those who waited need not make it themselves.
         self.is_done = False
         self.error: Exception | None = None
+
+
+def named(key: Hashable) -> str:
+    """Names a key in an error, in one line."""
+    return visible(short(repr(key), 80))
