@@ -25,6 +25,18 @@ D = TypeVar("D")
 
 _NO_DEFAULT = object()
 
+_process = object()
+"""Stands for this process. Each lookup compares it; `os.getpid` would be a system call."""
+
+
+def _after_fork_in_child() -> None:
+    global _process
+    _process = object()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
 
 class ResourceCache(NoCopies, Generic[K, R]):
     """A mapping that calls `make(key)` for what it does not have. VMA has no equivalent.
@@ -73,7 +85,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
         # Reentrant, because finalisers may run anywhere and use the cache. Neither `make` nor
         # `on_evict` nor a driver is called while it is held.
         self._lock = threading.RLock()
-        self._process = os.getpid()
+        self._process = _process
         # The least recently used first.
         self._entries: OrderedDict[K, _Entry[K, R]] = OrderedDict()
         self._by_resource: dict[int, _Entry[K, R]] = {}
@@ -106,9 +118,10 @@ class ResourceCache(NoCopies, Generic[K, R]):
         while True:
             gone: list[_Entry[K, R]] = []
             with self._lock:
-                self._check_open()
+                # Nothing is found in a closed cache, and `_make_it` refuses to make it.
                 found = self._use(key, gone)
-                self._trim(gone)
+                if self._budget is not None and self._bytes > self._budget:
+                    self._trim(gone)
             if gone:
                 self._release(gone)
             if found is None:
@@ -139,6 +152,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
     def _make_it(self, key: K) -> R:
         gone: list[_Entry[K, R]] = []
         with self._lock:
+            self._check_open()
             # Another thread may have made it since it was looked for.
             found = self._use(key, gone)
             self._misses += found is None
@@ -434,7 +448,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
 
     def _check_process(self) -> None:
         # Checked before taking the lock: in a forked child it may be held for ever.
-        if os.getpid() != self._process:
+        if self._process is not _process:
             raise InvalidArgumentError(
                 "the resource cache was made before os.fork(): make another in this process"
             )
@@ -456,7 +470,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
         self.close()
 
     def __repr__(self) -> str:
-        if os.getpid() != self._process:
+        if self._process is not _process:
             return "<vk_mem.ResourceCache, from before os.fork()>"
         if self.closed:
             return "<vk_mem.ResourceCache, closed>"
