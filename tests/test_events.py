@@ -17,6 +17,7 @@ KINDS = [
     "create",
     "free",
     "move",
+    "lose",
     "map",
     "unmap",
     "flush",

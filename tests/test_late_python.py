@@ -19,6 +19,7 @@ CALLS = {
     "errors": "vk_mem.OutOfDeviceMemoryError('x', size=1)",
     "measurements": "str(measured), repr(measured), measured.profile",
     "moves": "str(moved), repr(moved), moved._asdict()",
+    "losses": "str(figures), repr(lost), figures.evictions, lost.touch()",
     "transfers": "repr(done), done.result(), done.exception(), str(done_so_far)",
 }
 LOADED = {
@@ -40,6 +41,7 @@ with vk_mem.statistics(allocator, profile=True) as measured:
         transfers.close()
     with allocator.create_buffer(64, vk_mem.BufferUsage.VERTEX_BUFFER, movable=True):
         moved = allocator.defragment()
+    lost, figures = allocator.create_lost_allocation(), allocator.calculate_statistics()
     allocator.close()
 parsed, dump = json.loads(text), vk_mem.load_dump(text)
 found = vk_mem.diff(dump, dump)
@@ -58,7 +60,7 @@ class Late:
 import sys
 Late.sys = sys
 names = "ctypes vk_mem interop text parsed leaks budgets dump found measured struct done"
-names = (names + " done_so_far moved").split()
+names = (names + " done_so_far moved lost figures").split()
 names = {it: globals()[it] for it in names}
 """
 

@@ -579,7 +579,9 @@ class TestBudget:
                 allocator.set_current_frame_index(frame)
                 it = allocator.create_buffer(512 * KIB, VERTEX, flags=LOSABLE | DEDICATED)
                 its.append(it)
-                heap = device.memory_properties.memory_types[it.allocation.memory_type_index].heap_index
+                heap = device.memory_properties.memory_types[
+                    it.allocation.memory_type_index
+                ].heap_index
                 now = allocator.heap_budgets()[heap]
                 budget = now.budget
                 if now.usage > budget:

@@ -126,7 +126,9 @@ def test_touching_what_is_no_resource(simulated: SimulatedDevice) -> None:
         theirs = other.create_buffer(256, VERTEX, flags=LOSABLE, name="theirs")
         with pytest.raises(TypeError, match=r"resources must be of Buffer, Image .* not int"):
             allocator.touch_many([mine, 1])  # type: ignore[list-item]
-        with pytest.raises(TypeError, match=r"a list of resources, not Buffer: touch\(\) is for one"):
+        with pytest.raises(
+            TypeError, match=r"a list of resources, not Buffer: touch\(\) is for one"
+        ):
             allocator.touch_many(mine)  # type: ignore[arg-type]
         with pytest.raises(InvalidArgumentError, match=r"'theirs'.* is of another allocator"):
             allocator.touch_many([mine, theirs])

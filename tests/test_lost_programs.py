@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, consumes, initialize, multiple, rule
 from support import LOSABLE, RANDOM, TAKES, TRANSFER
 from test_programs import EXAMPLES, FRAMES_IN_FLIGHT, Programs, Shadow
 
-from vk_mem import LostError, OutOfDeviceMemoryError
+from vk_mem import LostError, OutOfDeviceMemoryError, SimulatedDevice
 
 SIZES = st.integers(1, 40_000)
 PRIORITIES = st.sampled_from([None, 0.0, 0.5, 1.0])
@@ -22,8 +22,13 @@ EVICT = st.sampled_from(["idle", "never", "lower_priority", 0, 2, 5])
 class LossPrograms(Programs):
     losables = Bundle("losables")
 
-    @initialize(algorithm=st.sampled_from(["tlsf", "buddy", "linear"]))
-    def open_small_pools(self, algorithm: str) -> None:
+    @initialize(
+        profile=st.sampled_from(SimulatedDevice.profile_names()),
+        small=st.booleans(),
+        algorithm=st.sampled_from(["tlsf", "buddy", "linear"]),
+    )
+    def open(self, profile: str, small: bool, algorithm: str = "tlsf") -> None:
+        self.open_on(profile, small)
         index = self.allocator.find_memory_type_index_for_buffer_info(64, TRANSFER, flags=RANDOM)
         self.small = self.allocator.create_pool(
             memory_type_index=index, block_size=1 << 17, max_block_count=2, algorithm=algorithm

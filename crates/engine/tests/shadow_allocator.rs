@@ -47,6 +47,7 @@ fn situation(info: &mut DeviceInfo, random: &mut Random) -> AllocatorOptions {
         empty_block_retention,
         prefetch: false,
         exceed_allocation_count: random.one_in(4),
+        ..AllocatorOptions::default()
     }
 }
 

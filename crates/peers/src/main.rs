@@ -2,7 +2,8 @@
 //! arguments choose sections by name.
 
 use vkmem_peers::cases::{
-    Effort, blocks, buffers, churn, defragmentation, linear, offset, statistics, tail, threads,
+    Effort, blocks, buffers, churn, defragmentation, eviction, linear, offset, statistics, tail,
+    threads,
 };
 use vkmem_peers::report::Report;
 
@@ -53,6 +54,10 @@ fn main() {
     if wanted("defragmentation") {
         defragmentation::packing(&mut report, effort);
         defragmentation::planning(&mut report, effort);
+    }
+    if wanted("eviction") {
+        eviction::costs(&mut report, effort);
+        eviction::hits(&mut report, effort);
     }
     let (met, missed) = report.verdict();
     println!("\n{met} bars met, {} missed", missed.len());

@@ -5,6 +5,7 @@ pub mod buffers;
 pub mod churn;
 pub mod contestant;
 pub mod defragmentation;
+pub mod eviction;
 pub mod linear;
 pub mod lines;
 pub mod memory;

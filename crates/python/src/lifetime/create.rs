@@ -221,7 +221,7 @@ impl Resource {
             mapped: None,
         };
         let options = CommonOptions::default();
-        let extras = OnceBox::with_value(Extras::of_lost(allocator));
+        let extras = OnceBox::with_value(Extras::of_lost());
         let made = CreatedResource::memory(place);
         let resource = ResourceRef::new(Self::unregistered(allocator, made, &options, extras));
         resource.pins.close_to_new(py);

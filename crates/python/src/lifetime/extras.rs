@@ -9,9 +9,9 @@ use vkmem_engine::AllocationId;
 use vkmem_engine::lock::Mutex;
 use vkmem_vulkan::TrackedLayout;
 
-use super::evictable::Losable;
 use super::host_buffer::HeldBuffer;
-use super::ownership::{Alias, AllocatorState, Extras, Resource, ResourceRef, Writers};
+use super::losable::Losable;
+use super::ownership::{Alias, Extras, Resource, ResourceRef, Writers};
 use crate::observe::call_site::Origin;
 use crate::observe::event::{Observable, Traced};
 
@@ -25,9 +25,9 @@ impl Extras {
     }
 
     /// Creates the extras of what is lost from the start.
-    pub fn of_lost(allocator: &Arc<AllocatorState>) -> Box<Self> {
+    pub fn of_lost() -> Box<Self> {
         let extras = Box::<Self>::default();
-        extras.losable.get_or_init(|| Box::new(Losable::lost(allocator)));
+        extras.losable.get_or_init(|| Box::new(Losable::lost()));
         extras
     }
 

@@ -4,23 +4,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
-use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{AllocationId, EvictionOwner, PoolId};
 use vkmem_vulkan::ResourceHandle;
 
+use super::losable::Losing;
 use super::ownership::{AllocatorState, Resource, ResourceRef, WeakResourceRef};
-use super::table::Table;
 use crate::errors::{IntoPyResult, invalid};
 use crate::interpreter::{detach, try_attach};
-
-/// What an allocator has whose resources may be lost.
-#[derive(Default)]
-pub struct Losing {
-    /// Those that may be lost, by their memory.
-    table: Table<Resource>,
-    /// Those that were lost, until their callbacks are called.
-    lost: Mutex<Vec<WeakResourceRef>, rank::Lost>,
-}
 
 /// Raises for a number of frames after which what was not used may be lost, if the device may still use it then.
 pub fn check_frames_in_use(py: Python<'_>, frames: u64, in_flight: u64) -> PyResult<()> {
@@ -50,17 +40,6 @@ impl EvictionOwner for Owner {
     }
 }
 
-impl Losing {
-    /// Notes which memory a resource has; `before` is what it had until now. The caller has the GIL.
-    pub fn enter(&self, resource: &ResourceRef, before: Option<AllocationId>) {
-        self.table.enter(resource.allocation().id, resource, before, |it| it.pins.is_closed());
-    }
-
-    fn find(&self, id: AllocationId) -> Option<ResourceRef> {
-        self.table.find(id).filter(|it| it.allocation().id == id)
-    }
-}
-
 impl Resource {
     /// Whether a view, a transfer, a call, or what is bound to its memory keeps it from being lost.
     fn is_held(&self) -> bool {
@@ -68,13 +47,21 @@ impl Resource {
     }
 }
 
+impl ResourceRef {
+    /// Notes which memory it has; `before` is what it had until now. The caller has the GIL.
+    pub(super) fn enter_as_losable(&self, before: Option<AllocationId>) {
+        let id = self.allocation().id;
+        self.allocator.losing().table.enter(id, self, before, |it| it.pins.is_closed());
+    }
+}
+
 impl AllocatorState {
-    /// Calls a function with what it has for losses, from the first resource on that may be lost.
-    pub fn losing<T>(self: &Arc<Self>, call: impl FnOnce(&Losing) -> T) -> T {
-        call(self.losing.get_or_init(|| {
+    /// What it has for losses, from the first resource on that may be lost.
+    fn losing(self: &Arc<Self>) -> &Losing<Resource> {
+        self.losing.get_or_init(|| {
             self.engine().set_eviction_owner(Some(Arc::new(Owner(Arc::downgrade(self)))));
             Box::default()
-        }))
+        })
     }
 
     /// Takes the memory of all resources that may be lost now, of one pool or of all; returns their number.
@@ -104,7 +91,7 @@ impl AllocatorState {
         self.retire_background(py);
         let (mut found, mut held) = (Vec::with_capacity(victims.len()), Vec::new());
         for id in victims {
-            match losing.find(*id) {
+            match losing.table.find(*id).filter(|it| it.allocation().id == *id) {
                 Some(it) if !it.is_held() => found.push(it),
                 other => {
                     // It is in use, which is a use in this frame.

@@ -18,6 +18,7 @@ pub(crate) mod frames;
 pub(crate) mod host_buffer;
 pub(crate) mod live;
 pub(crate) mod location;
+pub(crate) mod losable;
 pub(crate) mod losing;
 pub(crate) mod memory_listener;
 pub(crate) mod movable;

@@ -53,9 +53,7 @@ impl Resource {
         if let Some(movable) = self.movable() {
             movable.count();
         }
-        if let Some(losable) = self.losable() {
-            losable.relocated(py, &location.allocation);
-        }
+        self.move_losable(py, &location.allocation);
         // SAFETY: the GIL and the list of live resources are here, and what moves is not pinned.
         unsafe { self.location.replace(location) }
     }
@@ -74,7 +72,7 @@ impl ResourceRef {
             self.enter_as_movable(Some(before));
         }
         if self.losable().is_some() {
-            self.allocator.losing(|it| it.enter(self, Some(before)));
+            self.enter_as_losable(Some(before));
         }
     }
 

@@ -33,10 +33,9 @@ use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
 use vkmem_engine::{AllocationId, HostRanges, PoolId, PoolKey, ResourceKind};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, TrackedLayout};
 
-use super::evictable::Losable;
 use super::host_buffer::HeldBuffer;
 use super::location::LocationCell;
-use super::losing::Losing;
+use super::losable::{Losable, Losing};
 use super::memory_listener::DeviceMemoryListener;
 use super::movable::{Movability, Movable, MoveGate};
 use super::pieces::Pieces;
@@ -195,7 +194,7 @@ pub struct AllocatorState {
     /// What moves resources, from the first move on.
     pub moves: OnceLock<Arc<dyn Moves>>,
     /// What is needed for losses, from the first resource on that may be lost.
-    pub(super) losing: OnceLock<Box<Losing>>,
+    pub(super) losing: OnceLock<Box<Losing<Resource>>>,
     /// Called when resources were lost.
     pub on_lost: Callback,
 }
