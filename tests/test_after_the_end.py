@@ -12,10 +12,10 @@ from vk_mem import Allocator, Transfers, UseAfterFreeError
 
 # What works after the end, and why.
 ALWAYS = {
-    "Resource": {"alive", "is_lost"},
-    "Buffer": {"alive", "destroy", "is_lost", "retire"},
-    "Image": {"alive", "destroy", "is_lost", "retire"},
-    "Allocation": {"alive", "free", "is_lost", "retire"},
+    "Resource": {"alive", "is_lost", "last_use"},
+    "Buffer": {"alive", "destroy", "is_lost", "last_use", "retire"},
+    "Image": {"alive", "destroy", "is_lost", "last_use", "retire"},
+    "Allocation": {"alive", "free", "is_lost", "last_use", "retire"},
     # The device is not the allocator's: it outlives it.
     "Allocator": {"closed", "close", "device"},
     "Mapping": {"closed", "close", "offset", "size"},
@@ -157,8 +157,8 @@ def test_every_class_that_ends_is_tested(simulated_allocator: Allocator) -> None
         for cls in vars(vk_mem).values()
         if isinstance(cls, type) and {"destroy", "free", "close"} & set(public_names(cls))
     }
-    # In test_buffer_heap.py and test_serve.py.
-    in_python = {"BufferHeap", "BufferSlice", "StatsServer"}
+    # In test_buffer_heap.py, test_resource_cache.py and test_serve.py.
+    in_python = {"BufferHeap", "BufferSlice", "ResourceCache", "StatsServer"}
     # In test_transfers.py: it says how large the array was, and nothing else.
     in_python |= {"RegisteredArray"}
     tested = {kind.split()[0] for kind in KINDS} | NUMBERS | in_python

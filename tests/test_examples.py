@@ -24,6 +24,7 @@ SHOWS = {
     "memory_map": ["15 resources of", "level 1", "level-1.svg, ", "level-1.html, ", "leak.html, "],
     "pools": ["streaming: memory type", "after 10 chunks", "all destroyed"],
     "ring_buffer": ["frame 7: buffers in flight at", "0 MiB"],
+    "streaming": ["48 textures of 512", " hits, ", "MB read back and right", "MB/s, "],
     "texture": [
         "8 mip levels, in SHADER_READ_ONLY_OPTIMAL",
         "as it was: True",

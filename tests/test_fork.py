@@ -18,6 +18,7 @@ from vk_mem import (
     BufferHeap,
     BufferUsage,
     InvalidArgumentError,
+    ResourceCache,
     SimulatedDevice,
     VirtualBlock,
 )
@@ -172,6 +173,40 @@ def test_buffer_heaps():
             go_on.set()
             thread.join()
         piece.free()
+
+
+def test_resource_caches():
+    def make(key):
+        return allocator.create_buffer(key, STORAGE)
+
+    with Allocator(SimulatedDevice()) as allocator, ResourceCache(allocator, make) as cache:
+        cache[64]
+        held, go_on = threading.Event(), threading.Event()
+
+        def hold():
+            with cache._lock:
+                held.set()
+                go_on.wait()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        try:
+            uses = [
+                lambda: cache[64],
+                lambda: cache[128],
+                lambda: cache.get(64),
+                lambda: cache.pop(64),
+                lambda: 64 in cache,
+                lambda: list(cache),
+                cache.items,
+                cache.clear,
+                cache.close,
+            ]
+            in_children(uses, [lambda: repr(cache)])
+        finally:
+            go_on.set()
+            thread.join()
 
 
 def test_what_an_unclosed_object_held_is_let_go_of_in_the_child():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import assert_type
 
 import vk_mem
-from vk_mem import Allocator, BufferHeap, BufferUsage, SimulatedDevice
+from vk_mem import Allocator, Buffer, BufferHeap, BufferUsage, ResourceCache, SimulatedDevice
 
 
 def test_calls(tmp_path: Path) -> None:
@@ -55,3 +55,25 @@ def test_calls(tmp_path: Path) -> None:
         assert_type(vk_mem.view.svg(before, str(tmp_path / "picture.svg")), str)
         allocator.destroy_many(resources={one, two, three, image, memory, None})
         allocator.free_memory_pages(allocations=(it for it in pages))
+
+
+def test_a_cache_has_types() -> None:
+    with Allocator(SimulatedDevice()) as allocator:
+
+        def make(key: str) -> Buffer:
+            return allocator.create_buffer(len(key), BufferUsage.VERTEX_BUFFER)
+
+        def evicted(key: str, buffer: Buffer) -> None:
+            assert key in ("abc", "y") and buffer.alive
+
+        with ResourceCache(allocator, make, budget=1 << 20, on_evict=evicted) as cache:
+            assert_type(cache, ResourceCache[str, Buffer])
+            assert_type(cache["abc"], Buffer)
+            assert_type(cache.get("x"), Buffer | None)
+            assert_type(cache.get("x", 5), Buffer | int)
+            assert_type(cache.items(), list[tuple[str, Buffer]])
+            assert_type(list(cache), list[str])
+            taken = cache.pop("abc")
+            assert_type(taken, Buffer)
+            cache["y"] = taken
+            del cache["y"]

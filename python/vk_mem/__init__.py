@@ -96,6 +96,7 @@ from vk_mem.memory.defragmentation import (
     Location,
     Move,
 )
+from vk_mem.memory.resource_cache import ResourceCache
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.memory.transfers import TransferStatistics
 from vk_mem.memory.virtual import VirtualAllocations, VirtualMove
@@ -173,6 +174,7 @@ __all__ = [
     "QueueFlags",
     "RegisteredArray",
     "Resource",
+    "ResourceCache",
     "SampleCount",
     "SharingMode",
     "SimulatedDevice",

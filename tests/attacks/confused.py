@@ -51,7 +51,7 @@ LEFT_OUT = {
 }
 # Python's own, which takes as much memory as it is told to, or says what a class is.
 NOT_OURS = {"__mul__", "__rmul__", "__imul__"}
-NOT_OURS |= {"__class__", "__reduce__", "__reduce_ex__", "__dict__"}
+NOT_OURS |= {"__class__", "__class_getitem__", "__reduce__", "__reduce_ex__", "__dict__"}
 MODULES = (vk_mem, vk_mem.interop)
 # Only the simulated driver checks them; a real one trusts.
 SHAPES = {"create_image", "create_images", "create_aliasing_image"}
@@ -136,10 +136,11 @@ class World:
         buffer = allocator.create_buffer(dice.choice([1, 64, 5000]), 3, flags=RANDOM | MAPPED)
         block = VirtualBlock(1 << 20, algorithm=dice.choice(["tlsf", "linear", "buddy"]))
         heap = vk_mem.BufferHeap(allocator, 3, block_size=1 << 16, flags=RANDOM)
+        cache = vk_mem.ResourceCache(allocator, lambda key: self.dice.choice(self.held), 1 << 12)
         gone = allocator.create_buffer(64, 3)
         gone.destroy()
         self.held += [
-            *(buffer, allocator.create_image(37, (8, 8), 3), buffer.allocation, gone),
+            *(cache, buffer, allocator.create_image(37, (8, 8), 3), buffer.allocation, gone),
             *(allocator.allocate_memory(64, flags=RANDOM), block, block.allocate(64)),
             *(heap, heap.allocate(64), buffer.map(), allocator.create_pool(memory_type_index=0)),
         ]

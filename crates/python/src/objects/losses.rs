@@ -88,6 +88,19 @@ impl ResourceObject {
         current(py, &self.others.get()?.on_lost)
     }
 
+    fn set_loss_callback(slf: &Bound<'_, Self>, callback: Option<Py<PyAny>>) {
+        Self::track(slf);
+        exchange(&slf.get().others.get_or_init(Box::default).on_lost, callback);
+    }
+
+    fn check_no_owner(&self, py: Python<'_>, instead: &str) -> PyResult<()> {
+        if !self.has_owner() {
+            return Ok(());
+        }
+        let class = with_article(self.resource.handle().class());
+        Err(invalid(py, format!("this memory belongs to {class}: {instead}")))
+    }
+
     /// Returns class and name of what was lost.
     pub(super) fn lost_title(&self) -> String {
         let name = self.resource.last_name().map_or(String::new(), quoted);
@@ -115,6 +128,17 @@ impl ResourceObject {
         self.resource.is_lost()
     }
 
+    /// The index of the frame of its last use that the library knows of (`set_current_frame_index`); None for what was
+    /// created without `CAN_BECOME_LOST`, and after its loss or end.
+    #[getter]
+    fn last_use(&self, py: Python<'_>) -> Option<u64> {
+        let used = self.resource.losable()?.last_use(py)?;
+        let state = &self.resource.allocator;
+        let age = state.frames_begun().saturating_sub(used);
+        // An index has 32 bits, and wraps around.
+        Some(state.current_frame().wrapping_sub(age) & u64::from(u32::MAX))
+    }
+
     /// Calls `callback(resources)` when it was lost, with the list of all resources with this callback that one call
     /// has taken memory from. Views and descriptors of these are to be thrown away then.
     ///
@@ -129,19 +153,26 @@ impl ResourceObject {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         this.resource.check_live(py)?;
-        if this.has_owner() {
-            let class = with_article(this.resource.handle().class());
-            let why = format!("this memory belongs to {class}: call on_lost() on that");
-            return Err(invalid(py, why));
-        }
+        this.check_no_owner(py, "call on_lost() on that")?;
         if this.resource.losable().is_none() {
             let what = this.face().describe();
             let why = format!("{what} cannot be lost: create it with CAN_BECOME_LOST");
             return Err(invalid(py, why));
         }
-        let callback_or_none = callable(&callback)?;
-        Self::track(slf);
-        exchange(&this.others.get_or_init(Box::default).on_lost, callback_or_none);
+        Self::set_loss_callback(slf, callable(&callback)?);
         Ok(callback)
+    }
+
+    /// Sets the callback of losses where there can be one: `ResourceCache` owns it from now on.
+    ///
+    /// Raises `InvalidArgumentError` for memory that belongs to a buffer or an image.
+    fn _enter_cache(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.resource.check_live(py)?;
+        this.check_no_owner(py, "put that into the cache")?;
+        if this.resource.losable().is_some() {
+            Self::set_loss_callback(slf, callable(callback)?);
+        }
+        Ok(())
     }
 }
