@@ -17,6 +17,7 @@ ROOMS: dict[str, list[str]] = {
         "handle.rs",
         "slot_map.rs",
         "error.rs",
+        "debugging",
         "request.rs",
         "check.rs",
         "statistics.rs",

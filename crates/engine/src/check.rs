@@ -163,6 +163,15 @@ pub(crate) fn check_pool(
     {
         return invalid(format!("priority is {priority}, not from 0 to 1"));
     }
+    if let Some(debug) = &rules.debug {
+        debug.check()?;
+        if debug.always_dedicated && (rules.block_size.is_some() || rules.max_block_count != 0) {
+            return invalid(
+                "always_dedicated contradicts a block_size or a max_block_count: such a pool has no memory objects \
+                 of their own",
+            );
+        }
+    }
     let flags = info.flags_of(rules.memory_type_index);
     if flags.contains(Property::LAZILY_ALLOCATED) && rules.block_size.is_some() {
         return invalid("lazily allocated memory is dedicated: a pool of it has no block_size");

@@ -5,6 +5,7 @@
 
 mod allocator;
 mod check;
+mod debugging;
 mod defragmentation;
 mod device;
 mod dump;
@@ -31,6 +32,9 @@ pub use allocator::memory_type::{
     Candidates, MemoryTypes, Preferences, names as memory_property_names,
 };
 pub use allocator::{Allocator, AllocatorOptions};
+pub use debugging::guarded::{GuardedRange, GuardedUse, QuarantineOwner, Quarantined};
+pub use debugging::options::{DebugOptions, QuarantineLimit};
+pub use debugging::pattern::{Difference, Pattern};
 pub use defragmentation::{
     Defragmentation, DefragmentationInfo, DefragmentationStatistics, MoveEnd, MoveOutcome, PassEnd,
 };
@@ -44,6 +48,7 @@ pub use heap::memory_events::{MemoryEvent, MemoryEventKind, WakeUp};
 pub use heap::pressure::{LOSSES, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 pub use heap::retention::EmptyBlockRetention;
 pub use pools::block_sizes::BlockSizes;
+pub use pools::guarded_memory::{GuardedMemory, MappedMemory};
 pub use pools::memory_object::Release;
 pub use pools::moves::{Move, MoveKind};
 pub use request::*;

@@ -174,6 +174,8 @@ ranks! {
     CallSites,
     /// One virtual block, or many as one. Alone.
     VirtualBlock,
+    /// Who looks at freed memory before it is given out again. Alone: it is called without the lock.
+    QuarantineOwner,
     /// Who owns the evictable allocations of an allocator. Alone: it is called without the lock.
     EvictionOwner,
     /// The pools of an allocator that have evictable allocations. Before those of each.

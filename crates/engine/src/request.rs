@@ -2,6 +2,7 @@
 
 use bitflags::bitflags;
 
+use crate::debugging::options::DebugOptions;
 use crate::device::{DedicatedTarget, MemoryImport, MemoryPropertyFlags};
 use crate::handle::PoolId;
 
@@ -413,4 +414,6 @@ pub struct PoolCreateInfo {
     /// Number of frames after its last use in which an allocation of this pool cannot be lost; `None`: that of
     /// the allocator.
     pub frames_in_use: Option<u64>,
+    /// What helps to find faults; `None`: as in the allocator.
+    pub debug: Option<DebugOptions>,
 }

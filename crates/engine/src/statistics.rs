@@ -25,6 +25,18 @@ pub struct Statistics {
     pub unused_range_size_min: u64,
     /// Size of the largest unused range in bytes; 0 without unused ranges.
     pub unused_range_size_max: u64,
+    /// Number of margins; each allocation with margins has one before and one behind it.
+    pub margin_count: u64,
+    /// Size of all margins in bytes, with what alignment adds. They are neither allocated nor unused.
+    pub margin_bytes: u64,
+    /// Number of freed allocations in quarantine.
+    pub quarantined_count: u64,
+    /// Size of these in bytes, without their margins. They are neither allocated nor unused.
+    pub quarantined_bytes: u64,
+    /// Size in bytes of the smallest margin or range in quarantine; `u64::MAX` without any.
+    pub held_size_min: u64,
+    /// Size in bytes of the largest margin or range in quarantine; 0 without any.
+    pub held_size_max: u64,
 }
 
 impl Default for Statistics {
@@ -40,6 +52,12 @@ impl Default for Statistics {
             allocation_size_max: 0,
             unused_range_size_min: u64::MAX,
             unused_range_size_max: 0,
+            margin_count: 0,
+            margin_bytes: 0,
+            quarantined_count: 0,
+            quarantined_bytes: 0,
+            held_size_min: u64::MAX,
+            held_size_max: 0,
         }
     }
 }
@@ -67,6 +85,46 @@ impl Statistics {
         self.unused_range_size_max = self.unused_range_size_max.max(size);
     }
 
+    /// Adds a margin of `size` bytes.
+    pub fn add_margin(&mut self, size: u64) {
+        self.margin_count += 1;
+        self.margin_bytes += size;
+        self.add_held_size(size);
+    }
+
+    /// Adds a freed allocation of `size` bytes in quarantine.
+    pub fn add_quarantined(&mut self, size: u64) {
+        self.quarantined_count += 1;
+        self.quarantined_bytes += size;
+        self.add_held_size(size);
+    }
+
+    fn add_held_size(&mut self, size: u64) {
+        self.held_size_min = self.held_size_min.min(size);
+        self.held_size_max = self.held_size_max.max(size);
+    }
+
+    /// Returns the statistics with margins and ranges in quarantine as unused ranges: what VMA counts.
+    pub fn with_held_unused(&self) -> Self {
+        Self {
+            unused_range_count: self.unused_range_count
+                + self.margin_count
+                + self.quarantined_count,
+            unused_range_bytes: self.unused_range_bytes
+                + self.margin_bytes
+                + self.quarantined_bytes,
+            unused_range_size_min: self.unused_range_size_min.min(self.held_size_min),
+            unused_range_size_max: self.unused_range_size_max.max(self.held_size_max),
+            margin_count: 0,
+            margin_bytes: 0,
+            quarantined_count: 0,
+            quarantined_bytes: 0,
+            held_size_min: u64::MAX,
+            held_size_max: 0,
+            ..*self
+        }
+    }
+
     /// Adds the statistics of other blocks.
     pub fn add(&mut self, other: &Self) {
         self.block_count += other.block_count;
@@ -79,6 +137,12 @@ impl Statistics {
         self.allocation_size_max = self.allocation_size_max.max(other.allocation_size_max);
         self.unused_range_size_min = self.unused_range_size_min.min(other.unused_range_size_min);
         self.unused_range_size_max = self.unused_range_size_max.max(other.unused_range_size_max);
+        self.margin_count += other.margin_count;
+        self.margin_bytes += other.margin_bytes;
+        self.quarantined_count += other.quarantined_count;
+        self.quarantined_bytes += other.quarantined_bytes;
+        self.held_size_min = self.held_size_min.min(other.held_size_min);
+        self.held_size_max = self.held_size_max.max(other.held_size_max);
     }
 
     /// Returns 1 - largest unused range / all unused bytes: 0 if the unused bytes are one range or none,

@@ -13,8 +13,8 @@ use common::{KIB, MIB, Random, World, buffer, one_heap};
 use movers::Movers;
 use vkmem_engine::{
     Algorithm, Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest,
-    AllocatorOptions, Call, DefragmentationAlgorithm as Way, DefragmentationInfo, DeviceError,
-    EmptyBlockRetention, Move, MoveEnd, MoveKind, MoveOutcome, PoolCreateInfo, PoolId,
+    AllocatorOptions, Call, DebugOptions, DefragmentationAlgorithm as Way, DefragmentationInfo,
+    DeviceError, EmptyBlockRetention, Move, MoveEnd, MoveKind, MoveOutcome, PoolCreateInfo, PoolId,
     ResourceKind, profile_info, profile_names,
 };
 
@@ -86,9 +86,18 @@ fn run(profile: &str, seed: u64) -> [u64; 2] {
             EmptyBlockRetention { count: Some(0), bytes: None, share: None },
             EmptyBlockRetention { count: Some(3), bytes: None, share: None },
         ]),
+        debug: DebugOptions {
+            margin: if seed % 2 == 0 { 0 } else { random.pick(&[4, 16, 300]) },
+            ..DebugOptions::default()
+        },
         ..common::blocks_of((64 * KIB) << random.below(3))
     };
     let world = World::with(info, &options);
+    // Every other program has margins, some only in one pool.
+    let margin = |random: &mut Random| DebugOptions {
+        margin: random.pick(&[0, 4, 16, 300]),
+        ..DebugOptions::default()
+    };
     let pools = [Algorithm::Tlsf, Algorithm::Buddy].map(|algorithm| {
         loop {
             let rules = PoolCreateInfo {
@@ -96,6 +105,7 @@ fn run(profile: &str, seed: u64) -> [u64; 2] {
                 block_size: Some(64 * KIB),
                 min_block_count: random.below(2) as u32,
                 algorithm,
+                debug: random.one_in(2).then(|| margin(&mut random)),
                 ..PoolCreateInfo::default()
             };
             // Some types are not for pools.

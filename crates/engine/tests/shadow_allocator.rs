@@ -12,8 +12,8 @@ use std::sync::Arc;
 use common::{KIB, MIB, Random, World};
 use shadow::Shadow;
 use vkmem_engine::{
-    AllocationRequest, Allocator, AllocatorOptions, DeviceInfo, EmptyBlockRetention, Error,
-    SimulatedDevice, profile_info, profile_names,
+    AllocationRequest, Allocator, AllocatorOptions, DebugOptions, DeviceInfo, EmptyBlockRetention,
+    Error, SimulatedDevice, profile_info, profile_names,
 };
 
 /// Varies a profile: small blocks, heap limits, few memory objects, a heap used by other processes.
@@ -47,7 +47,18 @@ fn situation(info: &mut DeviceInfo, random: &mut Random) -> AllocatorOptions {
         empty_block_retention,
         prefetch: false,
         exceed_allocation_count: random.one_in(4),
+        debug: debug(random),
         ..AllocatorOptions::default()
+    }
+}
+
+/// Margins in half of the worlds, and limits that are stricter than the device's in some.
+fn debug(random: &mut Random) -> DebugOptions {
+    DebugOptions {
+        margin: random.pick(&[0, 0, 0, 4, 16, 100, 5000, 64 * KIB]),
+        min_granularity: random.one_in(6).then_some(64 * KIB),
+        always_dedicated: random.one_in(10),
+        ..DebugOptions::default()
     }
 }
 
@@ -56,7 +67,7 @@ fn run(profile: &str, seed: u64, steps: u64) {
     let mut info = profile_info(profile).unwrap();
     let options = situation(&mut info, &mut random);
     let heaps = info.heaps.clone();
-    let mut shadow = Shadow::new(World::with(info, &options));
+    let mut shadow = Shadow::new(World::with(info, &options), options.debug);
     for step in 0..steps {
         // Fills and empties in turns.
         let grows = step / 60 % 2 == 0;
@@ -116,9 +127,10 @@ fn random_batches_agree_with_the_shadow() {
             let options = AllocatorOptions {
                 preferred_block_size: Some((256 * KIB) << random.below(4)),
                 heap_size_limits: Vec::new(),
+                debug: debug(&mut random),
                 ..AllocatorOptions::default()
             };
-            let mut shadow = Shadow::new(World::with(info, &options));
+            let mut shadow = Shadow::new(World::with(info, &options), options.debug);
             for _ in 0..30 {
                 let count = random.below(40) as usize;
                 // Most calls repeat one create info; some mix several.

@@ -116,7 +116,13 @@ impl Allocator {
     #[inline(never)]
     pub fn allocate_slow(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         check_request(request)?;
-        let first = match self.allocate_anywhere(request) {
+        let made = match self.allocate_anywhere(request) {
+            Err(error) if error.is_shortage() && self.end_quarantines() => {
+                self.allocate_anywhere(request)
+            }
+            made => made,
+        };
+        let first = match made {
             Err(error) if error.is_shortage() => error,
             Err(hopeless @ Error::OutOfDeviceMemory { .. }) => return Err(hopeless),
             other => {

@@ -44,6 +44,7 @@ impl Allocator {
     /// be lost. A number below the current one has no effect.
     pub fn set_frame(&self, frame: u64) {
         self.eviction.set_frame(frame);
+        self.setup.quarantines.set_frame(frame);
     }
 
     /// Returns the number of the current frame.
@@ -105,7 +106,14 @@ impl Allocator {
         pool: &Pool,
         request: &AllocationRequest,
     ) -> Result<Allocation, Error> {
-        match pool.allocate(request) {
+        let made = match pool.allocate(request) {
+            // What is in quarantine must not be the reason of a failure or of a loss.
+            Err(error) if error.is_shortage() && pool.end_quarantine(true) => {
+                pool.allocate(request)
+            }
+            made => made,
+        };
+        match made {
             Err(error) if request.create_info.may_evict() && error.is_shortage() => {
                 self.allocate_evicting(pool, request).ok_or(error)
             }

@@ -11,11 +11,13 @@ pub(crate) mod many;
 pub(crate) mod memory_type;
 mod more_maps;
 pub(crate) mod names;
+mod quarantine;
 mod release;
 
 use std::sync::Arc;
 
 use crate::check::check_device;
+use crate::debugging::options::DebugOptions;
 use crate::device::DeviceMemory;
 use crate::error::Error;
 use crate::eviction::Eviction;
@@ -53,6 +55,8 @@ pub struct AllocatorOptions {
     /// Number of frames after its last use in which an evictable allocation cannot be lost: VMA 2.3's
     /// `frameInUseCount`.
     pub frames_in_use: u64,
+    /// What helps to find faults of the program, in all pools that do not say otherwise.
+    pub debug: DebugOptions,
 }
 
 /// Allocates the memory of one device. Usable from many threads at once.
@@ -94,6 +98,7 @@ impl Allocator {
                 counted(info.heaps.len(), "heap")
             )));
         }
+        options.debug.check()?;
         let retention = options.empty_block_retention;
         if retention.share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
             return Err(Error::InvalidArgument(
@@ -113,8 +118,12 @@ impl Allocator {
             preferred_small_heap_block_size,
             retention,
             prefetch,
+            debug: options.debug,
+            quarantines: Arc::default(),
         };
         let pools = Arc::new(Pools::new(&setup));
+        let weak = Arc::downgrade(&pools);
+        setup.quarantines.set_pools(weak);
         let queue = setup.prefetch.clone();
         let prefetcher = queue.map(|queue| Prefetcher::start(queue, &pools)).transpose()?;
         let types = MemoryTypes::new(&info);
@@ -154,6 +163,7 @@ impl Allocator {
     /// # Errors
     /// [`Error::InvalidArgument`] if it has live allocations; [`Error::UseAfterFree`] if the id is stale.
     pub fn destroy_pool(&self, id: PoolId) -> Result<(), Error> {
+        self.end_quarantine_of(id);
         self.pools.destroy(id)?;
         self.eviction.forget_pool(PoolKey::Custom(id));
         Ok(())

@@ -24,7 +24,7 @@ impl Allocator {
     /// Removes the records beside the region (name, further map counts) of an allocation that was freed,
     /// according to its tag.
     #[inline]
-    fn forget(&self, id: AllocationId, tag: RegionTag, release: &mut Release) {
+    pub(super) fn forget(&self, id: AllocationId, tag: RegionTag, release: &mut Release) {
         if tag.named {
             self.names.remove(id);
         }
@@ -112,6 +112,7 @@ impl Allocator {
     /// Stops the threads of the allocator and frees every empty block; after that the device may be destroyed.
     pub fn close(&self) {
         self.stop_prefetch();
+        self.end_quarantines();
         drop(self.pools.release_empties(|_| true, true));
         self.setup.ledger.reclaimer.stop();
     }

@@ -123,7 +123,7 @@ impl Mirror<'_> {
     fn pool(&self, json: &mut JsonWriter, key: &str, number: u32, pool: &PoolSnapshot) {
         let blocks: Vec<(u32, Places<'_>)> = (pool.blocks.each())
             .map(|(block, regions)| {
-                let live = regions.iter().filter_map(|it| Some((it.view.offset, it.view.live?.0)));
+                let live = regions.iter().filter_map(|it| Some((it.view.offset, it.view.key()?)));
                 (block.id, self.places(pool.pool_key, false, live))
             })
             .filter(|(_, places)| !places.is_empty())

@@ -100,7 +100,9 @@ fn general(json: &mut JsonWriter, info: &DeviceInfo) {
     json.field("memoryTypeCount", info.types.len() as u64);
 }
 
+/// Writes the counts of VMA, for which margins and what is in quarantine are unused ranges.
 fn stats(json: &mut JsonWriter, it: &Statistics) {
+    let it = it.with_held_unused();
     json.field("BlockCount", it.block_count);
     json.field("BlockBytes", it.block_bytes);
     json.field("AllocationCount", it.allocation_count);
@@ -227,7 +229,11 @@ impl PoolWriter<'_> {
             for (block, regions) in pool.blocks.each() {
                 json.numbered_key("", u64::from(block.id)).object(|json| {
                     json.field("MapRefCount", block.memory.map_count());
-                    block_counts(json, block.memory.size, regions.iter().map(|it| &it.view));
+                    block_counts(
+                        json,
+                        block.memory.size,
+                        regions.iter().map(|it| it.view.region()),
+                    );
                     json.key("Suballocations").array(|json| {
                         regions.iter().for_each(|region| self.region(json, pool.pool_key, region));
                     });
@@ -238,13 +244,13 @@ impl PoolWriter<'_> {
             for it in &pool.dedicated {
                 let id = AllocationId::new(pool.pool_key, true, it.key);
                 json.element("{");
-                self.parameters(json, id, it.kind, it.size, it.named);
+                self.parameters(json, id, it.kind, it.size(), it.named);
             }
         });
     }
 
     fn region(&self, json: &mut JsonWriter, pool_key: PoolKey, region: &RegionSnapshot) {
-        let RegionView { offset, size, live } = region.view;
+        let RegionView { offset, size, live } = region.view.region();
         json.element("{\"Offset\":");
         json.raw_number(offset);
         match live {
@@ -290,13 +296,9 @@ fn free(json: &mut JsonWriter, size: u64) {
     json.raw("}");
 }
 
-fn block_counts<'a>(
-    json: &mut JsonWriter,
-    size: u64,
-    regions: impl Iterator<Item = &'a RegionView>,
-) {
+fn block_counts(json: &mut JsonWriter, size: u64, regions: impl Iterator<Item = RegionView>) {
     let mut counts = Statistics::default();
-    regions.for_each(|region| count(&mut counts, region));
+    regions.for_each(|region| count(&mut counts, &region));
     json.field("TotalBytes", size);
     json.field("UnusedBytes", size - counts.allocation_bytes);
     json.field("Allocations", counts.allocation_count);
@@ -329,7 +331,7 @@ impl VirtualBlock {
         }
         let mut json = JsonWriter::with_capacity(128 + regions.len() * 64);
         json.object(|json| {
-            block_counts(json, self.size(), regions.iter());
+            block_counts(json, self.size(), regions.iter().copied());
             if detailed {
                 json.key("Suballocations").array(|json| {
                     for region in &regions {

@@ -30,12 +30,11 @@ pub(super) struct Need {
 
 impl Need {
     pub fn of_request(pool: &Pool, request: &AllocationRequest, needs_own: bool) -> Self {
-        let size = request.requirements.size;
         let within_budget = request.create_info.flags.contains(Create::WITHIN_BUDGET);
-        let (object, missing) = pool.missing_bytes(size, within_budget);
+        let (object, missing) = pool.missing_bytes(request, within_budget);
         // If nothing seems to be missing, the driver has refused: as much as the request needs may help.
         let bytes = if missing == 0 { object } else { missing };
-        let own = needs_own.then(|| (pool.pool_key(), size));
+        let own = needs_own.then(|| (pool.pool_key(), pool.region_size(request)));
         Self { heap: pool.heap(), bytes, own, partly: false }
     }
 

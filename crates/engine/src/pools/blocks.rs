@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::handle::{CacheHint, SlotKey};
 use crate::heap::ledger::HeapLedger;
 use crate::heap::retention::EmptyBlockRetention;
+use crate::pools::guard::Guard;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::suballocator::{
     AnySuballocator, BlockIndex, FreedRegion, Placement, RegionRequest, RegionTag, RegionView,
@@ -96,8 +97,11 @@ pub(crate) struct Blocks {
     empties: Vec<BlockIndex>,
     /// Empty blocks that a call of [`place_many`](Self::place_many) has used; empty between calls.
     filled: Vec<BlockIndex>,
+    /// Number and bytes of the live regions, whole ones with their margins.
     allocation_count: u64,
     allocation_bytes: u64,
+    /// What is kept for debugging; `None` unless that is on.
+    pub guard: Option<Box<Guard>>,
 }
 
 impl Blocks {
@@ -124,6 +128,7 @@ impl Blocks {
             filled: Vec::new(),
             allocation_count: 0,
             allocation_bytes: 0,
+            guard: None,
         }
     }
 
@@ -142,8 +147,14 @@ impl Blocks {
         self.bytes
     }
 
-    /// Returns the number of live allocations and their bytes. O(1).
+    /// Returns the number of live allocations and their bytes, without margins. O(1).
     pub fn live(&self) -> (u64, u64) {
+        let (count, bytes) = self.guard.as_ref().map_or((0, 0), |guard| guard.held());
+        (self.allocation_count - count, self.allocation_bytes - bytes)
+    }
+
+    /// Returns the number of live regions and their bytes, with margins. O(1).
+    pub fn taken(&self) -> (u64, u64) {
         (self.allocation_count, self.allocation_bytes)
     }
 
@@ -159,6 +170,13 @@ impl Blocks {
 
     /// Places a request in an existing block.
     pub fn place(&mut self, request: &RegionRequest) -> Option<PlacedRegion> {
+        let placed = self.place_unguarded(request)?;
+        self.note_margins(placed.key, request.alignment);
+        Some(placed)
+    }
+
+    /// Places a request in an existing block of a pool that is not being debugged.
+    pub fn place_unguarded(&mut self, request: &RegionRequest) -> Option<PlacedRegion> {
         let Placement { key, block, offset } = self.find(request)?;
         Some(PlacedRegion { key, memory: self.memory(block).clone(), offset })
     }
@@ -264,8 +282,14 @@ impl Blocks {
 
     /// Frees a region. If that leaves the block empty, the caller passes it to
     /// [`keep_or_remove`](Self::keep_or_remove).
-    #[inline(never)]
     pub fn free(&mut self, key: SlotKey) -> Option<FreedIn> {
+        self.forget_margins(key);
+        self.free_unguarded(key)
+    }
+
+    /// Frees a region of a pool that is not being debugged; see [`free`](Self::free).
+    #[inline(never)]
+    pub fn free_unguarded(&mut self, key: SlotKey) -> Option<FreedIn> {
         let FreedRegion { info, tag, block_is_empty } = self.suballocator.free(key)?;
         self.allocation_count -= 1;
         self.allocation_bytes -= info.size;
@@ -466,7 +490,8 @@ impl Blocks {
         if (self.iter().count(), block_bytes) != (self.count as usize, self.bytes) {
             return Err("blocks are counted wrongly".into());
         }
-        if (count, bytes) != self.live() {
+        self.validate_guard()?;
+        if (count, bytes) != self.taken() {
             return Err(format!(
                 "{} of {}, counted otherwise",
                 counted(count, "region"),

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::debugging::guarded::{GuardedRange, GuardedUse};
+use crate::debugging::options::DebugOptions;
 use crate::device::DedicatedTarget;
 use crate::error::Error;
-use crate::handle::SlotKey;
+use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::lock::{Mutex, rank};
+use crate::pools::guarded_memory::GuardedMemory;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
+use crate::pools::quarantine::{Entry, Quarantine, Quarantines};
 use crate::pools::snapshot::{DedicatedSnapshot, NO_ROOM};
 use crate::request::ResourceKind;
 use crate::slot_map::SlotMap;
@@ -15,26 +19,46 @@ use crate::suballocator::RegionTag;
 
 struct Slot {
     memory: Arc<MemoryObject>,
+    lease: Arc<Lease>,
     kind: ResourceKind,
     /// The resource that the memory object is dedicated to (`VkMemoryDedicatedAllocateInfo`): no other
     /// may be bound.
     target: Option<DedicatedTarget>,
     tag: RegionTag,
-    /// The range of the allocation in bytes: the whole memory object, unless it was imported.
+    /// The range of the allocation in bytes: all of the memory object but the margins, unless it was imported.
     offset: u64,
     size: u64,
+    /// Bytes of the margins before and behind it.
+    margins: [u64; 2],
+    /// Whether its margins hold the pattern.
+    is_filled: bool,
+}
+
+/// What keeps the memory of a freed allocation in quarantine.
+#[derive(Clone)]
+pub(crate) struct HeldObject {
+    pub memory: Arc<MemoryObject>,
+    lease: Arc<Lease>,
+    /// Offset of the allocation in bytes.
+    pub offset: u64,
+    margins: [u64; 2],
+    is_filled: bool,
 }
 
 /// The dedicated allocations of one pool.
-#[derive(Default)]
 pub struct Dedicated {
     inside: Mutex<Inside, rank::Dedicated>,
+    quarantines: Arc<Quarantines>,
+    pool_key: PoolKey,
+    /// The bytes on either side that are checked.
+    margin: u64,
 }
 
-#[derive(Default)]
 struct Inside {
     slots: SlotMap<Slot>,
     bytes: u64,
+    /// Freed allocations whose memory is not given back yet, by the keys that they had.
+    quarantine: Option<Quarantine<HeldObject>>,
 }
 
 impl Inside {
@@ -48,6 +72,12 @@ impl Inside {
 }
 
 impl Dedicated {
+    pub fn new(debug: &DebugOptions, quarantines: &Arc<Quarantines>, pool_key: PoolKey) -> Self {
+        let quarantine = debug.quarantine.map(Quarantine::new);
+        let inside = Mutex::new(Inside { slots: SlotMap::default(), bytes: 0, quarantine });
+        Self { inside, quarantines: quarantines.clone(), pool_key, margin: debug.margin }
+    }
+
     /// Reserves host memory for one more allocation, so that a later failure does not have to undo a
     /// driver call.
     pub fn try_reserve(&self) -> Result<(), Error> {
@@ -63,22 +93,147 @@ impl Dedicated {
         target: Option<DedicatedTarget>,
         offset: u64,
         size: u64,
+        margins: [u64; 2],
     ) -> SlotKey {
         let mut inside = self.inside.lock();
         inside.bytes += size;
-        inside.slots.insert(Slot { memory, kind, target, tag: RegionTag::default(), offset, size })
+        let tag = RegionTag::default();
+        let (lease, is_filled) = (Lease::new(memory.clone()), false);
+        let slot = Slot { memory, lease, kind, target, tag, offset, size, margins, is_filled };
+        inside.slots.insert(slot)
     }
 
     /// Frees an allocation and returns its tag; `None` if the key is stale. The driver call is added to
-    /// `release`.
-    pub fn free(&self, key: SlotKey, release: &mut Release) -> Option<RegionTag> {
+    /// `release`. The memory goes to the quarantine, if the pool has one, with the owner's `token`.
+    pub fn free(&self, key: SlotKey, token: u64, release: &mut Release) -> Option<RegionTag> {
         let mut inside = self.inside.lock();
-        let Slot { memory, tag, size, .. } = inside.slots.remove(key)?;
+        let inside = &mut *inside;
+        let Slot { memory, lease, tag, size, offset, margins, is_filled, .. } =
+            inside.slots.remove(key)?;
         inside.bytes -= size;
-        drop(inside);
-        // `vkFreeMemory` unmaps the memory.
-        release.free(Lease::new(memory));
+        let mut quarantine = inside.quarantine.as_mut();
+        if let Some(it) = &mut quarantine
+            && !it.try_reserve()
+        {
+            quarantine = None;
+        }
+        match quarantine {
+            Some(quarantine) => {
+                let frame = self.quarantines.frame();
+                let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
+                release.unmap(memory.clone(), maps);
+                let memory = HeldObject { memory, lease, offset, margins, is_filled };
+                quarantine.push(key, Entry { former: key, token, size, frame, memory });
+                if quarantine.is_overdue(frame) {
+                    release.end_overdue(&self.quarantines, self.pool_key);
+                }
+            }
+            // `vkFreeMemory` unmaps the memory.
+            None => release.free(lease),
+        }
         Some(tag)
+    }
+
+    /// Lets freed allocations leave the quarantine; see [`Quarantine::take_leaving`].
+    pub(crate) fn take_leaving(&self, all: bool) -> Vec<(SlotKey, Entry<HeldObject>)> {
+        let frame = self.quarantines.frame();
+        let quarantine = &mut self.inside.lock().quarantine;
+        quarantine.as_mut().map_or(Vec::new(), |it| it.take_leaving(frame, all))
+    }
+
+    /// Frees the memory of allocations that leave the quarantine.
+    pub(crate) fn end_leaving(
+        &self,
+        leaving: Vec<(SlotKey, Entry<HeldObject>)>,
+        release: &mut Release,
+    ) {
+        let mut inside = self.inside.lock();
+        for (key, entry) in leaving {
+            let removed = inside.quarantine.as_mut().and_then(|it| it.remove(key));
+            debug_assert!(removed.is_some());
+            release.free(entry.memory.lease);
+        }
+    }
+
+    /// Notes that the margins of an allocation hold the pattern; returns false if the key is stale.
+    pub(crate) fn note_filled(&self, key: SlotKey) -> bool {
+        let mut inside = self.inside.lock();
+        inside.slots.get_mut(key).map(|slot| slot.is_filled = true).is_some()
+    }
+
+    /// Adds the margins of all allocations, and what is in quarantine, to `found`; `false` without host memory.
+    /// O(slots).
+    pub(crate) fn guarded(&self, found: &mut Vec<GuardedMemory>) -> bool {
+        let inside = self.inside.lock();
+        let quarantined = inside.quarantine.iter().flat_map(Quarantine::iter);
+        let count = inside.slots.len() + quarantined.clone().count();
+        if found.try_reserve(count).is_err() {
+            return false;
+        }
+        for (key, slot) in inside.slots.iter() {
+            found.extend(self.guards(key, slot));
+        }
+        for (key, entry) in quarantined {
+            let HeldObject { memory, lease, offset, margins, is_filled } = &entry.memory;
+            let id = AllocationId::new(self.pool_key, true, key);
+            let token = entry.token;
+            let whole = (*offset, entry.size);
+            let margins = if *is_filled { *margins } else { [0; 2] };
+            let mut ranges = self.ranges(id, whole, margins, token);
+            ranges.push(GuardedRange {
+                offset: *offset,
+                size: entry.size,
+                is: GuardedUse::Quarantined,
+                id: Some(id),
+                token,
+                neighbours: [None; 2],
+            });
+            found.push(GuardedMemory::new(self.pool_key, memory.clone(), lease.clone(), ranges));
+        }
+        true
+    }
+
+    /// Returns the margins of an allocation; `None` if the key is stale.
+    pub(crate) fn guarded_of(&self, key: SlotKey) -> Option<GuardedMemory> {
+        let inside = self.inside.lock();
+        let slot = inside.slots.get(key)?;
+        let (memory, lease) = (slot.memory.clone(), slot.lease.clone());
+        let none = GuardedMemory::new(self.pool_key, memory, lease, Vec::new());
+        Some(self.guards(key, slot).unwrap_or(none))
+    }
+
+    /// Returns whether a freed allocation is in quarantine.
+    pub(crate) fn is_quarantined(&self, key: SlotKey) -> bool {
+        self.inside.lock().quarantine.as_ref().is_some_and(|it| it.contains(key))
+    }
+
+    fn guards(&self, key: SlotKey, slot: &Slot) -> Option<GuardedMemory> {
+        if !slot.is_filled || slot.margins == [0, 0] {
+            return None;
+        }
+        let id = AllocationId::new(self.pool_key, true, key);
+        let ranges = self.ranges(id, (slot.offset, slot.size), slot.margins, 0);
+        Some(GuardedMemory::new(self.pool_key, slot.memory.clone(), slot.lease.clone(), ranges))
+    }
+
+    fn ranges(
+        &self,
+        id: AllocationId,
+        (offset, size): (u64, u64),
+        margins: [u64; 2],
+        token: u64,
+    ) -> Vec<GuardedRange> {
+        if margins == [0, 0] {
+            return Vec::new();
+        }
+        let range = |offset, is| {
+            let neighbours = [None; 2];
+            GuardedRange { offset, size: self.margin, is, id: Some(id), token, neighbours }
+        };
+        vec![
+            range(offset - self.margin, GuardedUse::FrontMargin),
+            range(offset + size, GuardedUse::BackMargin),
+        ]
     }
 
     /// Returns whether an allocation is live and not mapped.
@@ -101,7 +256,7 @@ impl Dedicated {
         for &key in keys {
             let gone = inside.slots.remove(key).expect("it was live just now");
             inside.bytes -= gone.size;
-            release.free(Lease::new(gone.memory));
+            release.free(gone.lease);
             freed(key, gone.tag);
         }
         true
@@ -135,9 +290,18 @@ impl Dedicated {
     /// Counts memory objects and allocations. O(slots).
     pub fn statistics(&self) -> Statistics {
         let mut statistics = Statistics::default();
-        for (_, slot) in self.inside.lock().slots.iter() {
+        let inside = self.inside.lock();
+        for (_, slot) in inside.slots.iter() {
             statistics.add_block(slot.memory.size);
             statistics.add_allocation(slot.size);
+            let margins = slot.margins.into_iter().filter(|&size| size != 0);
+            margins.for_each(|size| statistics.add_margin(size));
+        }
+        for (_, entry) in inside.quarantine.iter().flat_map(Quarantine::iter) {
+            statistics.add_block(entry.memory.memory.size);
+            statistics.add_quarantined(entry.size);
+            let margins = entry.memory.margins.into_iter().filter(|&size| size != 0);
+            margins.for_each(|size| statistics.add_margin(size));
         }
         statistics
     }
@@ -149,7 +313,8 @@ impl Dedicated {
         copied.try_reserve_exact(inside.slots.len()).map_err(|_| NO_ROOM)?;
         let copy = |(key, slot): (SlotKey, &Slot)| DedicatedSnapshot {
             key,
-            size: slot.memory.size,
+            memory_size: slot.memory.size,
+            margins: slot.margins,
             named: slot.tag.named,
             kind: slot.kind,
         };
@@ -161,8 +326,13 @@ impl Dedicated {
 impl Drop for Dedicated {
     fn drop(&mut self) {
         let mut release = Release::default();
-        let leases =
-            self.inside.get_mut().slots.iter().map(|(_, it)| Lease::new(it.memory.clone()));
+        let inside = self.inside.get_mut();
+        let leases = inside.slots.iter().map(|(_, it)| it.lease.clone());
         leases.for_each(|it| release.free(it));
+        let held = inside.quarantine.iter().flat_map(Quarantine::iter);
+        held.for_each(|(_, it)| release.free(it.memory.lease.clone()));
+        // The leases in the tables are no reason to keep the memory.
+        inside.slots = SlotMap::default();
+        inside.quarantine = None;
     }
 }

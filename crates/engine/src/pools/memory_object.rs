@@ -6,8 +6,10 @@ use crate::device::{
     DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags,
 };
 use crate::error::Error;
+use crate::handle::PoolKey;
 use crate::heap::ledger::HeapLedger;
 use crate::lock::{Mutex, rank};
+use crate::pools::quarantine::Quarantines;
 use crate::words::bytes;
 
 /// A shared block stays mapped after this many maps and unmaps: mapping is a system call, while a mapping
@@ -194,6 +196,13 @@ impl MemoryObject {
 /// A guard that keeps a memory object mapped while it lives.
 pub(crate) struct MappedHold(Arc<MemoryObject>);
 
+impl MappedHold {
+    /// Creates a guard that undoes a map that was counted.
+    pub(crate) fn of_map(memory: Arc<MemoryObject>) -> Self {
+        Self(memory)
+    }
+}
+
 impl Drop for MappedHold {
     fn drop(&mut self) {
         // Not counted in `events`, unlike a map and unmap of the caller's.
@@ -238,6 +247,8 @@ pub struct Release(
 struct Work {
     unmap: Option<(Arc<MemoryObject>, u64)>,
     free: Vec<Arc<Lease>>,
+    /// A pool in whose quarantine something is overdue.
+    overdue: Option<(Arc<Quarantines>, PoolKey)>,
 }
 
 impl Release {
@@ -258,6 +269,11 @@ impl Release {
 
     pub(crate) fn free(&mut self, lease: Arc<Lease>) {
         self.0.get_or_insert_default().free.push(lease);
+    }
+
+    /// Lets what is overdue in the quarantine of a pool be given out again when this is dropped.
+    pub(crate) fn end_overdue(&mut self, quarantines: &Arc<Quarantines>, pool_key: PoolKey) {
+        self.0.get_or_insert_default().overdue = Some((quarantines.clone(), pool_key));
     }
 
     /// Returns the bytes of memory that will be freed when this is dropped, or right after a destroy in
@@ -291,6 +307,9 @@ impl Work {
             memory.unmap(count);
         }
         drop(self.free);
+        if let Some((quarantines, pool_key)) = self.overdue {
+            quarantines.end_overdue(pool_key);
+        }
     }
 }
 

@@ -8,10 +8,17 @@ use crate::handle::{PoolId, PoolKey};
 use crate::lock::{RwLock, rank};
 use crate::pools::memory_object::Release;
 use crate::pools::pool::Pool;
+use crate::pools::quarantine::EndQuarantine;
 use crate::pools::setup::Setup;
 use crate::request::PoolCreateInfo;
 use crate::slot_map::SlotMap;
 use crate::words::{bytes, counted};
+
+impl EndQuarantine for Pools {
+    fn end_overdue(&self, pool_key: PoolKey) {
+        self.with_pool(pool_key, |pool| Some(pool.end_quarantine(false)));
+    }
+}
 
 /// All pools of an allocator.
 pub(crate) struct Pools {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::debugging::options::DebugOptions;
 use crate::device::{DeviceError, DeviceMemory, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
 use crate::heap::ledger::HeapLedger;
@@ -9,6 +10,7 @@ use crate::heap::retention::EmptyBlockRetention;
 use crate::pools::block_sizes::BlockSizes;
 use crate::pools::memory_object::MemoryObject;
 use crate::pools::prefetch_queue::PrefetchQueue;
+use crate::pools::quarantine::Quarantines;
 
 /// What all pools of an allocator share.
 #[derive(Clone)]
@@ -22,6 +24,10 @@ pub(crate) struct Setup {
     pub retention: EmptyBlockRetention,
     /// The queue for requests of blocks ahead of time, if prefetching is on.
     pub prefetch: Option<Arc<PrefetchQueue>>,
+    /// What helps to find faults, in pools that do not say otherwise.
+    pub debug: DebugOptions,
+    /// What the quarantines of all pools share.
+    pub quarantines: Arc<Quarantines>,
 }
 
 impl Setup {

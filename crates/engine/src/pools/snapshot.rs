@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::handle::{PoolId, PoolKey, SlotKey};
+use crate::pools::margin::Extent;
 use crate::pools::memory_object::MemoryObject;
 use crate::request::{Algorithm, ResourceKind};
 use crate::statistics::Statistics;
@@ -12,10 +13,62 @@ use crate::suballocator::RegionView;
 /// The error when there is no host memory for a copy.
 pub(crate) const NO_ROOM: Error = Error::NoHostMemory("a copy of all allocations");
 
-/// A copied region.
+/// What a range of a block is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RangeUse {
+    Live(SlotKey, ResourceKind),
+    Margin,
+    Quarantined,
+    Unused,
+}
+
+/// One range of a block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RangeView {
+    /// Offset in the block, in bytes.
+    pub offset: u64,
+    /// Size in bytes.
+    pub size: u64,
+    pub is: RangeUse,
+}
+
+impl RangeView {
+    pub fn new(extent: Extent, is: RangeUse) -> Self {
+        Self { offset: extent.offset, size: extent.size, is }
+    }
+
+    /// Returns the key of an allocation, `None` for other ranges.
+    pub fn key(&self) -> Option<SlotKey> {
+        match self.is {
+            RangeUse::Live(key, _) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Adds the range to `statistics`.
+    pub fn add_to(&self, statistics: &mut Statistics) {
+        match self.is {
+            RangeUse::Live(..) => statistics.add_allocation(self.size),
+            RangeUse::Margin => statistics.add_margin(self.size),
+            RangeUse::Quarantined => statistics.add_quarantined(self.size),
+            RangeUse::Unused => statistics.add_unused_range(self.size),
+        }
+    }
+
+    /// Returns the range as VMA sees it: a margin is an unused one.
+    pub fn region(&self) -> RegionView {
+        let live = match self.is {
+            RangeUse::Live(key, kind) => Some((key, kind)),
+            _ => None,
+        };
+        RegionView { offset: self.offset, size: self.size, live }
+    }
+}
+
+/// A copied range.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RegionSnapshot {
-    pub view: RegionView,
+    pub view: RangeView,
     pub named: bool,
 }
 
@@ -48,7 +101,10 @@ impl BlocksSnapshot {
 /// A copied dedicated allocation.
 pub(crate) struct DedicatedSnapshot {
     pub key: SlotKey,
-    pub size: u64,
+    /// Size of the memory object in bytes.
+    pub memory_size: u64,
+    /// Bytes of the margins before and behind the allocation.
+    pub margins: [u64; 2],
     pub named: bool,
     pub kind: ResourceKind,
 }
@@ -64,17 +120,28 @@ pub(crate) struct PoolSnapshot {
     pub dedicated: Vec<DedicatedSnapshot>,
 }
 
+impl DedicatedSnapshot {
+    /// Returns the size of the allocation in bytes.
+    pub fn size(&self) -> u64 {
+        self.memory_size - self.margins[0] - self.margins[1]
+    }
+}
+
 impl PoolSnapshot {
     /// Counts blocks, allocations and unused ranges.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = Statistics::default();
         for (block, regions) in self.blocks.each() {
             statistics.add_block(block.memory.size);
-            regions.iter().for_each(|region| count(&mut statistics, &region.view));
+            regions.iter().for_each(|region| region.view.add_to(&mut statistics));
         }
         for it in &self.dedicated {
-            statistics.add_block(it.size);
-            statistics.add_allocation(it.size);
+            statistics.add_block(it.memory_size);
+            statistics.add_allocation(it.size());
+            it.margins
+                .into_iter()
+                .filter(|&size| size != 0)
+                .for_each(|size| statistics.add_margin(size));
         }
         statistics
     }

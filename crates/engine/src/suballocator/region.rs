@@ -426,8 +426,24 @@ impl RegionTable {
     }
 
     /// Returns the alignment that a live region was asked for, in bytes; 1 if the key is stale.
-    pub(super) fn alignment(&self, key: SlotKey) -> u64 {
+    pub(crate) fn alignment(&self, key: SlotKey) -> u64 {
         self.live(key).map_or(1, |node| self.alignment_of(key.index(), node))
+    }
+
+    /// Gives a live region a new key and no tag; `None` if the key is stale.
+    pub(crate) fn renew(&mut self, key: SlotKey) -> Option<SlotKey> {
+        self.live(key)?;
+        self.node_mut(key.index()).set_tag(RegionTag::default());
+        let renewed = self.begin_life(key.index());
+        self.note_life(renewed);
+        Some(renewed)
+    }
+
+    /// Notes the alignment of a live region, a power of two, for suballocators that do not note it themselves.
+    pub(crate) fn note_alignment(&mut self, key: SlotKey, alignment: u64) {
+        if self.live(key).is_some() {
+            self.node_mut(key.index()).set_alignment(alignment);
+        }
     }
 
     /// Returns the alignment that the live region of a node was asked for, in bytes.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call,
-    DeviceError, DeviceMemory, Error, MemoryPropertyFlags as Property, MemoryUsage, ResourceKind,
-    Statistics,
+    DebugOptions, DeviceError, DeviceMemory, Error, MemoryPropertyFlags as Property, MemoryUsage,
+    ResourceKind, Statistics,
 };
 
 use super::common::{Random, Told, World};
@@ -17,10 +17,13 @@ struct Live {
     kind: ResourceKind,
     maps: u32,
     name: Option<String>,
+    /// Whether it has margins.
+    is_guarded: bool,
 }
 
 pub struct Shadow {
     pub world: World,
+    debug: DebugOptions,
     live: Vec<Live>,
     freed: Vec<AllocationId>,
     pub made: u64,
@@ -35,10 +38,10 @@ fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
 }
 
 impl Shadow {
-    pub fn new(world: World) -> Self {
+    pub fn new(world: World, debug: DebugOptions) -> Self {
         world.allocator.watch_memory(Some(Arc::new(|| ())));
         let (live, freed, told) = (Vec::new(), Vec::new(), RefCell::default());
-        Self { world, live, freed, made: 0, failed: vec![], told }
+        Self { world, debug, live, freed, made: 0, failed: vec![], told }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -144,7 +147,17 @@ impl Shadow {
 
     fn take(&mut self, allocation: Allocation, request: &AllocationRequest) {
         self.made += 1;
-        self.live.push(Live { allocation, kind: request.kind, maps: 0, name: None });
+        let is_guarded = self.is_guarded(request, &allocation);
+        self.live.push(Live { allocation, kind: request.kind, maps: 0, name: None, is_guarded });
+    }
+
+    /// Returns whether an allocation has margins: not where the resource needs the exact size.
+    fn is_guarded(&self, request: &AllocationRequest, it: &Allocation) -> bool {
+        let flags = self.world.device.info().flags_of(it.memory_type_index);
+        let is_exact = request.requirements.requires_dedicated
+            || request.create_info.memory_allocate_next != 0
+            || flags.contains(Property::LAZILY_ALLOCATED);
+        self.debug.margin != 0 && !(it.is_dedicated() && is_exact)
     }
 
     /// Asserts everything that must hold for a new allocation.
@@ -177,9 +190,17 @@ impl Shadow {
         assert_eq!(it.mapped.is_some(), mapped);
         assert!(!mapped || memory.mapped);
 
-        let must = wish.flags.contains(Create::DEDICATED_MEMORY) || needs.requires_dedicated;
+        let is_in_block = wish.flags.contains(Create::NEVER_ALLOCATE);
+        let must = wish.flags.contains(Create::DEDICATED_MEMORY)
+            || needs.requires_dedicated
+            || (self.debug.always_dedicated && !is_in_block);
         assert!(!must || it.is_dedicated());
-        if it.is_dedicated() {
+        if it.is_dedicated() && self.is_guarded(request, it) {
+            let margin = self.debug.margin;
+            assert!(it.offset >= margin, "{it:?}");
+            assert_eq!(memory.size, it.offset + it.size + margin);
+            assert_eq!(memory.dedicated, None);
+        } else if it.is_dedicated() {
             assert_eq!((it.offset, memory.size), (0, it.size));
             let aliases = wish.flags.contains(Create::CAN_ALIAS) && !needs.requires_dedicated;
             assert_eq!(memory.dedicated, request.dedicated.filter(|_| !aliases));
@@ -282,6 +303,10 @@ impl Shadow {
         let bytes: u64 = self.live.iter().map(|it| it.allocation.size).sum();
         assert_eq!((total.allocation_count, total.allocation_bytes), (self.len(), bytes));
         assert_eq!(total.block_count, device.live_memory_objects() as u64);
+        let guarded = self.live.iter().filter(|it| it.is_guarded).count() as u64;
+        assert_eq!(total.margin_count, 2 * guarded);
+        assert!(total.margin_bytes >= 2 * guarded * self.debug.margin);
+        assert!(guarded == 0 || total.margin_size_min == self.debug.margin);
         let smallest = self.live.iter().map(|it| it.allocation.size).min();
         let largest = self.live.iter().map(|it| it.allocation.size).max();
         assert_eq!(total.allocation_size_min, smallest.unwrap_or(u64::MAX));
@@ -295,10 +320,9 @@ impl Shadow {
             let of_type = allocator.statistics_of_type(index as u32);
             assert_eq!((of_type.allocation_count, of_type.allocation_bytes), expected);
             assert_eq!(of_type, by_pool[index]);
-            assert!(
-                of_type.unused_range_bytes <= of_type.block_bytes - of_type.allocation_bytes,
-                "{of_type:?}"
-            );
+            let counted =
+                of_type.allocation_bytes + of_type.unused_range_bytes + of_type.margin_bytes;
+            assert_eq!(counted, of_type.block_bytes, "{of_type:?}");
             assert!((0.0..1.0).contains(&of_type.fragmentation()), "{of_type:?}");
             let heap = &mut blocks[info.heap_of(index as u32) as usize];
             heap.0 += of_type.block_count;
@@ -317,8 +341,10 @@ impl Shadow {
     fn check_neighbours(&self) {
         let info = self.world.device.info();
         let mut objects: HashMap<u64, BTreeMap<u64, (u64, ResourceKind)>> = HashMap::new();
-        for Live { allocation: it, kind, .. } in &self.live {
-            let (mut end, mut start) = (it.offset + it.size, it.offset);
+        for Live { allocation: it, kind, is_guarded, .. } in &self.live {
+            let margin = if *is_guarded { self.debug.margin } else { 0 };
+            let (mut end, mut start) = (it.offset + it.size + margin, it.offset - margin);
+            assert!(end <= self.world.device.memory(it.memory).unwrap().size, "{it:?}");
             if info.is_non_coherent(it.memory_type_index) {
                 // A flush of one must not affect another.
                 let atom = info.limits.non_coherent_atom_size;
@@ -328,7 +354,8 @@ impl Shadow {
             let taken = intervals.insert(start, (end, *kind));
             assert!(taken.is_none(), "two allocations at {start}");
         }
-        let page = info.limits.buffer_image_granularity;
+        let least = self.debug.min_granularity.unwrap_or(1);
+        let page = info.limits.buffer_image_granularity.max(least);
         for intervals in objects.values() {
             let all: Vec<_> =
                 intervals.iter().map(|(&from, &(to, kind))| (from, to, kind)).collect();

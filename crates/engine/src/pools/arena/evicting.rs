@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Arena, State};
 use crate::handle::SlotKey;
 use crate::pools::blocks::PlacedRegion;
+use crate::pools::guard::Guard;
 use crate::pools::memory_object::{MemoryObject, Release};
 use crate::pools::moves::MovingRegions;
 use crate::suballocator::evicting::{Evicting, LiveRegion, Range};
@@ -24,6 +25,7 @@ pub(crate) enum Hole {
 pub(crate) struct Regions<'a> {
     suballocator: &'a mut AnySuballocator,
     moving: &'a MovingRegions,
+    guard: Option<&'a Guard>,
 }
 
 /// Returns whether a region must stay, because it is mapped.
@@ -50,7 +52,9 @@ impl Regions<'_> {
 
     /// Returns whether a region could be freed: it is neither mapped nor takes part in a move.
     pub fn is_loose(&self, key: SlotKey, tag: RegionTag) -> bool {
-        !is_mapped(tag) && (self.moving.is_empty() || !self.moving.contains(key))
+        !is_mapped(tag)
+            && (self.moving.is_empty() || !self.moving.contains(key))
+            && self.guard.is_none_or(|guard| !guard.is_quarantined(key))
     }
 
     /// Returns whether a region is live and could be freed.
@@ -98,7 +102,9 @@ impl State {
     fn are_loose(&self, keys: &[SlotKey]) -> bool {
         keys.iter().all(|&key| {
             let tag = self.blocks.suballocator.tag(key);
-            tag.is_some_and(|tag| !is_mapped(tag)) && !self.moving.contains(key)
+            tag.is_some_and(|tag| !is_mapped(tag))
+                && !self.moving.contains(key)
+                && !self.blocks.is_quarantined(key)
         })
     }
 }
@@ -109,7 +115,8 @@ impl Arena {
         let mut state = self.state.lock();
         let State { blocks, moving, .. } = &mut *state;
         blocks.suballocator.settle();
-        search(&mut Regions { suballocator: &mut blocks.suballocator, moving })
+        let guard = blocks.guard.as_deref();
+        search(&mut Regions { suballocator: &mut blocks.suballocator, moving, guard })
     }
 
     /// Calls `search` like [`search`](Self::search); `None` if a block does not exist any more.
@@ -124,7 +131,8 @@ impl Arena {
             return None;
         }
         blocks.suballocator.settle();
-        Some(search(&mut Regions { suballocator: &mut blocks.suballocator, moving }))
+        let guard = blocks.guard.as_deref();
+        Some(search(&mut Regions { suballocator: &mut blocks.suballocator, moving, guard }))
     }
 
     /// Returns whether a region is live and could be freed. O(1).
@@ -174,6 +182,7 @@ impl Arena {
             return None;
         }
         blocks.suballocator.settle();
+        let margins: u64 = victims.iter().map(|&key| blocks.margins_of(key)).sum();
         let (mut keys, mut bytes) = (victims.iter(), 0);
         let mut note = |it: FreedRegion| {
             bytes += it.info.size;
@@ -187,6 +196,10 @@ impl Arena {
             _ => None,
         }?;
         blocks.note_replaced(victims.len(), bytes, request.size);
+        if let Some(guard) = &mut blocks.guard {
+            guard.margin_bytes -= margins;
+        }
+        blocks.note_margins(placement.key, request.alignment);
         let memory = blocks.memory(placement.block).clone();
         self.check(&state);
         Some(PlacedRegion { key: placement.key, memory, offset: placement.offset })
@@ -255,7 +268,7 @@ impl Arena {
             return false;
         }
         for &key in victims {
-            let tag = state.free(key, release, |_, _| {}).expect("it was live just now");
+            let tag = state.free(key, None, release, |_, _| {}).expect("it was live just now");
             freed(key, tag);
         }
         self.check(&state);

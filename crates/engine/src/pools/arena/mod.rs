@@ -1,17 +1,22 @@
 //! [`Arena`]: all blocks of one pool under one index. Grows, shrinks, and prefetches the next block.
 
 pub(crate) mod evicting;
+mod guarding;
 mod many;
 pub(crate) mod moving;
+mod quarantine;
 
 use std::sync::Arc;
 
+use crate::debugging::options::DebugOptions;
 use crate::device::{HostAddress, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
 use crate::handle::{PoolKey, SlotKey};
 use crate::lock::{Condvar, Mutex, MutexGuard, rank};
 use crate::pools::block_sizes::{BlockSizes, FIRST_BLOCK_HALVINGS};
 use crate::pools::blocks::{Blocks, PlacedHandle, PlacedRegion};
+use crate::pools::guard::Guard;
+use crate::pools::margin::Margins;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::moves::MovingRegions;
 use crate::pools::setup::{Setup, take_memory};
@@ -50,7 +55,7 @@ impl State {
     /// Places a request in a mapped block and counts one map of it; `None` if there is no room or the
     /// block is not mapped.
     fn place_mapped(&mut self, request: &RegionRequest) -> Option<(PlacedRegion, HostAddress)> {
-        let placed = self.blocks.place(request)?;
+        let placed = self.blocks.place_unguarded(request)?;
         let mapped = placed.memory.map_if_mapped();
         if mapped.is_none() {
             self.blocks.take_back(&placed);
@@ -59,16 +64,29 @@ impl State {
     }
 
     /// Frees a region and returns its tag; `None` if the key is stale. Pending driver calls are added to
-    /// `release`. `before` is called with the block before it can be removed.
+    /// `release`. `before` is called with the block before it can be removed. With a token the region goes to the
+    /// quarantine, if the pool has one.
     #[inline]
     fn free(
         &mut self,
         key: SlotKey,
+        token: Option<u64>,
         release: &mut Release,
         before: impl FnOnce(&Blocks, BlockIndex),
     ) -> Option<RegionTag> {
         let blocks = &mut self.blocks;
-        let freed = blocks.free(key)?;
+        let freed = match blocks.guard.is_none() {
+            true => blocks.free_unguarded(key)?,
+            false => {
+                if let Some(token) = token
+                    && let Some((tag, block)) = blocks.hold(key, token, release)
+                {
+                    before(blocks, block);
+                    return Some(tag);
+                }
+                blocks.free(key)?
+            }
+        };
         before(blocks, freed.block);
         let tag = freed.tag;
         let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
@@ -88,6 +106,7 @@ pub struct Arena {
     pool_key: PoolKey,
     rules: PoolCreateInfo,
     sizes: BlockSizes,
+    margins: Margins,
     state: Mutex<State, rank::Arena>,
     grown: Condvar,
 }
@@ -100,10 +119,13 @@ impl Arena {
         sizes: BlockSizes,
         rules: &PoolCreateInfo,
         suballocator: AnySuballocator,
+        debug: &DebugOptions,
     ) -> Self {
+        let margins = Margins::new(debug.margin);
         let ledger = setup.ledger.clone();
         let (of_type, min_count) = (rules.memory_type_index, rules.min_block_count);
-        let blocks = Blocks::new(suballocator, ledger, of_type, setup.retention, min_count);
+        let mut blocks = Blocks::new(suballocator, ledger, of_type, setup.retention, min_count);
+        blocks.guard = Guard::new(debug, &setup.quarantines, pool_key);
         let (growing, growing_size, refusals, prefetching) = (0, 0, 0, false);
         let state = Mutex::new(State {
             blocks,
@@ -114,7 +136,7 @@ impl Arena {
             moving: MovingRegions::default(),
         });
         let (setup, grown) = (setup.clone(), Condvar::new());
-        Self { setup, pool_key, rules: *rules, sizes, state, grown }
+        Self { setup, pool_key, rules: *rules, sizes, margins, state, grown }
     }
 
     /// Returns the block sizes.
@@ -169,7 +191,11 @@ impl Arena {
             }
             if request.size > self.sizes.preferred {
                 drop(state);
-                return Err(self.no_room("larger than a block", request, true));
+                let why = match self.margins.are_on() {
+                    true => "larger than a block, with its margins",
+                    false => "larger than a block",
+                };
+                return Err(self.no_room(why, request, true));
             }
             // One thread allocates a block; the others wait for it instead of allocating one each.
             let worth_waiting = state.growing > 0
@@ -183,7 +209,7 @@ impl Arena {
                         format!("the pool is full: {} (max_block_count)", counted(most, "block"));
                     return Err(self.no_room(&reason, request, false));
                 }
-                if request.upper && state.blocks.live().0 > 0 {
+                if request.upper && state.blocks.taken().0 > 0 {
                     drop(state);
                     let why = "the upper end of a pool is that of its only block in use \
                                (UPPER_ADDRESS)";
@@ -386,7 +412,17 @@ impl Arena {
     /// `release`.
     #[inline]
     pub fn free(&self, key: SlotKey, release: &mut Release) -> Option<RegionTag> {
-        self.free_and(key, release, |_, _| {})
+        self.free_and(key, 0, release, |_, _| {})
+    }
+
+    /// Frees a region like [`free`](Self::free); the quarantine, if there is one, keeps the owner's `token`.
+    pub fn free_with_token(
+        &self,
+        key: SlotKey,
+        token: u64,
+        release: &mut Release,
+    ) -> Option<RegionTag> {
+        self.free_and(key, token, release, |_, _| {})
     }
 
     /// Frees a region like [`free`](Self::free), and stores a lease that keeps its block's memory from
@@ -398,18 +434,19 @@ impl Arena {
         release: &mut Release,
         lease: &mut Option<Arc<Lease>>,
     ) -> Option<RegionTag> {
-        self.free_and(key, release, |blocks, block| *lease = Some(blocks.lease(block)))
+        self.free_and(key, 0, release, |blocks, block| *lease = Some(blocks.lease(block)))
     }
 
     #[inline(always)]
     fn free_and(
         &self,
         key: SlotKey,
+        token: u64,
         release: &mut Release,
         before: impl FnOnce(&Blocks, BlockIndex),
     ) -> Option<RegionTag> {
         let mut state = self.state.lock();
-        let tag = state.free(key, release, before)?;
+        let tag = state.free(key, Some(token), release, before)?;
         self.check(&state);
         Some(tag)
     }
@@ -435,6 +472,7 @@ impl Arena {
         let mut tag = blocks.suballocator.tag(key)?;
         let result = update(&mut tag);
         blocks.suballocator.set_tag(key, tag);
+        let info = self.payload(blocks, key, info);
         Some((result, blocks.memory(info.block).clone(), info))
     }
 
@@ -448,6 +486,10 @@ impl Arena {
         let mut state = self.state.lock();
         state.blocks.suballocator.settle();
         let mut statistics = Statistics::default();
+        if state.blocks.guard.is_some() {
+            state.blocks.count_guarded(&mut statistics);
+            return statistics;
+        }
         state.blocks.iter().for_each(|(_, memory)| statistics.add_block(memory.size));
         let mut blocks = state.blocks.iter().map(|(block, _)| block);
         state.blocks.suballocator.count(&mut blocks, &mut statistics);
@@ -458,16 +500,16 @@ impl Arena {
     pub(crate) fn copy_for_dump(&self) -> Result<BlocksSnapshot, Error> {
         let mut copied = BlocksSnapshot::default();
         // Reserves most of the memory before taking the lock.
-        let most = self.live().0 as usize * 2;
+        let most = self.state.lock().blocks.taken().0 as usize * 2;
         copied.regions.try_reserve(most).map_err(|_| NO_ROOM)?;
         let state = self.state.lock();
         copied.blocks.try_reserve(state.blocks.count() as usize).map_err(|_| NO_ROOM)?;
         for (block, memory) in state.blocks.iter() {
             let mut failed = false;
-            state.blocks.visit(block, &mut |view| {
+            state.blocks.visit_ranges(block, &mut |view| {
                 failed = failed || copied.regions.try_reserve(1).is_err();
                 if !failed {
-                    let tag = view.live.and_then(|(key, _)| state.blocks.suballocator.tag(key));
+                    let tag = view.key().and_then(|key| state.blocks.suballocator.tag(key));
                     let named = tag.is_some_and(|tag| tag.named);
                     copied.regions.push(RegionSnapshot { view, named });
                 }

@@ -58,15 +58,15 @@ impl Arena {
         (stop < end).then_some(stop)
     }
 
-    /// Returns the bytes of all blocks, and the number and the bytes of the live regions. O(1).
+    /// Returns the bytes of all blocks, and the number and the bytes of the live regions with their margins. O(1).
     pub(crate) fn fullness(&self) -> (u64, u64, u64) {
         let state = self.state.lock();
-        let (count, bytes) = state.blocks.live();
+        let (count, bytes) = state.blocks.taken();
         (state.blocks.bytes(), count, bytes)
     }
 
     /// Merges freed regions and continues a walk over a block like [`walk`](Self::walk), but also over regions
-    /// that take part in a move: `visit` is told whether the region is the source of one. O(`limit`).
+    /// that take part in a move or are in quarantine: `visit` is told whether the region is to be freed. O(`limit`).
     pub(crate) fn walk_all(
         &self,
         block: BlockIndex,
@@ -80,11 +80,15 @@ impl Arena {
             return Walk::Done;
         }
         state.blocks.suballocator.settle();
-        let moving = &state.moving;
+        let (moving, guard) = (&state.moving, state.blocks.guard.as_deref());
         state.blocks.suballocator.moving().map_or(Walk::Done, |suballocator| {
             suballocator.walk(block, from, limit, &mut |met| {
                 let is_source = match met {
-                    Met::Live(region) => !moving.is_empty() && moving.is_source(region.key),
+                    // What is in quarantine is to be freed as well.
+                    Met::Live(region) => {
+                        !moving.is_empty() && moving.is_source(region.key)
+                            || guard.is_some_and(|guard| guard.is_quarantined(region.key))
+                    }
                     Met::Free(_) => false,
                 };
                 visit(met, is_source);
@@ -94,8 +98,8 @@ impl Arena {
     }
 
     /// Continues a walk over a block: see
-    /// [`Moving::walk`](crate::suballocator::moving::Moving::walk). Regions that take part in a move are
-    /// skipped. O(`limit`).
+    /// [`Moving::walk`](crate::suballocator::moving::Moving::walk). Regions that take part in a move or are in
+    /// quarantine are skipped. O(`limit`).
     pub(crate) fn walk(
         &self,
         block: BlockIndex,
@@ -108,10 +112,11 @@ impl Arena {
         if !state.blocks.contains(block) {
             return Walk::Done;
         }
-        let moving = &state.moving;
+        let (moving, guard) = (&state.moving, state.blocks.guard.as_deref());
         state.blocks.suballocator.moving().map_or(Walk::Done, |suballocator| {
             suballocator.walk(block, from, limit, &mut |met| match met {
                 Met::Live(region) if !moving.is_empty() && moving.contains(region.key) => true,
+                Met::Live(region) if guard.is_some_and(|it| it.is_quarantined(region.key)) => true,
                 met => visit(met),
             })
         })
@@ -133,6 +138,9 @@ impl Arena {
     pub(crate) fn reserve(&self, key: SlotKey, destination: &Destination) -> Option<Reserved> {
         let mut state = self.state.lock();
         let inside = &mut *state;
+        if inside.blocks.is_quarantined(key) {
+            return None;
+        }
         let suballocator = inside.blocks.suballocator.moving()?;
         let source = suballocator.movable(key)?;
         if source.tag.map_count > 0 || inside.moving.contains(key) {
@@ -153,6 +161,8 @@ impl Arena {
         let size = inside.blocks.suballocator.region(placement.key).map_or(0, |it| it.size);
         let rest = inside.blocks.suballocator.moving()?.free_behind(placement.key);
         inside.blocks.note_placed(placement.block, size);
+        let alignment = inside.blocks.suballocator.regions().alignment(placement.key);
+        inside.blocks.note_margins(placement.key, alignment);
         let placed = PlacedRegion {
             key: placement.key,
             memory: inside.blocks.memory(placement.block).clone(),
@@ -206,7 +216,7 @@ impl Arena {
         drop(unused);
     }
 
-    /// Shifts a region down over the gap that was reserved for that; returns its new place, `None` if either
+    /// Shifts a region down over the gap that was reserved for that; returns the new place of its payload, `None` if either
     /// was freed or the region was mapped meanwhile.
     pub(crate) fn slide(&self, source: SlotKey, gap: SlotKey) -> Option<PlacedRegion> {
         let mut state = self.state.lock();
@@ -222,6 +232,7 @@ impl Arena {
         inside.moving.remove(gap);
         let memory = inside.blocks.memory(placement.block).clone();
         self.check(&state);
-        Some(PlacedRegion { key: placement.key, memory, offset: placement.offset })
+        let [front, _] = self.margins.around(region.alignment);
+        Some(PlacedRegion { key: placement.key, memory, offset: placement.offset + front })
     }
 }

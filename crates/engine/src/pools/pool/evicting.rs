@@ -25,8 +25,8 @@ impl Pool {
     /// Returns the request for a region; `None` if it has to be dedicated.
     pub(crate) fn region_in_blocks(&self, request: &AllocationRequest) -> Option<RegionRequest> {
         let is_required = self.dedicated_need(request) == DedicatedNeed::Required;
-        (!is_required && request.requirements.size <= self.sizes().preferred)
-            .then(|| self.region_request(request))
+        let region = self.margins.widen(self.region_request(request));
+        (!is_required && region.size <= self.sizes().preferred).then_some(region)
     }
 
     /// Returns whether a memory object could be allocated for a request, once there is memory for it.
@@ -68,6 +68,8 @@ impl Pool {
         placed: PlacedRegion,
         request: &AllocationRequest,
     ) -> Result<Allocation, Error> {
+        let [front, _] = self.margins.around(self.region_request(request).alignment);
+        let placed = PlacedRegion { offset: placed.offset + front, ..placed };
         self.map_if_asked(false, placed, request)
     }
 
@@ -106,10 +108,20 @@ impl Pool {
         self.setup.device.info().heap_of(self.rules.memory_type_index)
     }
 
-    /// Returns the size in bytes of the smallest memory object that could hold a request of `size` bytes, and the
+    /// Returns the size in bytes of the smallest memory object that could hold a request with its margins, and the
     /// bytes that its heap lacks for that.
-    pub(crate) fn missing_bytes(&self, size: u64, within_budget: bool) -> (u64, u64) {
-        let object = if self.allows_dedicated() { size } else { self.sizes().least_for(size) };
+    pub(crate) fn missing_bytes(
+        &self,
+        request: &AllocationRequest,
+        within_budget: bool,
+    ) -> (u64, u64) {
+        let object = if self.allows_dedicated() {
+            let around = self.dedicated_margins(request, false).iter().sum();
+            request.requirements.size.saturating_add(around)
+        } else {
+            let region = self.margins.widen(self.region_request(request));
+            self.sizes().least_for(region.size)
+        };
         let of_type = self.rules.memory_type_index;
         (object, self.setup.ledger.missing(of_type, object, within_budget))
     }

@@ -15,6 +15,12 @@ impl Pool {
         made: &mut Vec<Allocation>,
     ) -> usize {
         let Some(first) = requests.first() else { return 0 };
+        if self.margins.are_on() {
+            let one_by_one = requests.iter().map_while(|request| self.try_allocate(request));
+            let before = made.len();
+            made.extend(one_by_one);
+            return made.len() - before;
+        }
         let mapped = self.is_to_be_mapped(first);
         let in_blocks = requests
             .iter()
@@ -42,7 +48,7 @@ impl Pool {
             if run.first().is_some_and(|id| id.is_dedicated()) {
                 for (index, id) in run.iter().enumerate() {
                     let mut release = Release::default();
-                    if let Some(tag) = self.dedicated.free(id.key, &mut release) {
+                    if let Some(tag) = self.dedicated.free(id.key, 0, &mut release) {
                         freed(next + index, tag, &mut release);
                         if releases.try_reserve(1).is_ok() {
                             releases.push(release);

@@ -1,9 +1,11 @@
 //! [`Pool`]: memory of one type with its rules: the default pool of each memory type, and custom pools.
 
 pub(crate) mod evicting;
+mod guarding;
 mod many;
 mod moving;
 pub(crate) mod place;
+mod quarantine;
 
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use crate::pools::arena::{Arena, Growth};
 use crate::pools::block_sizes::BlockSizes;
 use crate::pools::blocks::{PlacedHandle, PlacedRegion};
 use crate::pools::dedicated::Dedicated;
+use crate::pools::margin::{LEAST_ALIGNMENT, Margins};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::setup::{Setup, take_memory};
 use crate::pools::snapshot::PoolSnapshot;
@@ -38,6 +41,13 @@ pub(crate) struct Pool {
     flags: MemoryPropertyFlags,
     /// Minimum alignment of its allocations in bytes.
     min_alignment: u64,
+    /// `bufferImageGranularity` in bytes; 1 if the pool ignores it.
+    granularity: u64,
+    /// The margins of its allocations.
+    margins: Margins,
+    /// Whether allocations have memory of their own if they can.
+    dedicates: bool,
+    has_quarantine: bool,
     arena: Arena,
     dedicated: Dedicated,
 }
@@ -77,6 +87,8 @@ impl Pool {
         block_size: Option<u64>,
     ) -> Self {
         let info = setup.device.info();
+        let debug = rules.debug.unwrap_or(setup.debug);
+        let margins = Margins::new(debug.margin);
         let memory_type = rules.memory_type_index;
         let heap_size = setup.ledger.limit(info.heap_of(memory_type));
         let largest = heap_size.min(info.limits.max_memory_allocation_size);
@@ -85,7 +97,7 @@ impl Pool {
         let granularity = if rules.ignore_buffer_image_granularity {
             1
         } else {
-            info.limits.buffer_image_granularity
+            info.limits.buffer_image_granularity.max(debug.min_granularity.unwrap_or(1))
         };
         let granule = match rules.algorithm {
             Algorithm::Tlsf | Algorithm::Linear => GRANULE,
@@ -96,11 +108,29 @@ impl Pool {
             // Two allocations in one atom would flush and invalidate each other's bytes.
             min_alignment = min_alignment.max(info.limits.non_coherent_atom_size);
         }
+        if margins.are_on() || debug.quarantine.is_some() {
+            min_alignment = min_alignment.max(LEAST_ALIGNMENT);
+        }
         let flags = info.flags_of(memory_type);
+        let dedicates = flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
+            || (debug.always_dedicated && rules.block_size.is_none() && rules.max_block_count == 0);
         let suballocator = AnySuballocator::new(rules.algorithm, granule, granularity);
-        let arena = Arena::new(setup, pool_key, sizes, &rules, suballocator);
-        let (setup, dedicated) = (setup.clone(), Dedicated::default());
-        Self { setup, pool_key, rules, flags, min_alignment, arena, dedicated }
+        let arena = Arena::new(setup, pool_key, sizes, &rules, suballocator, &debug);
+        let dedicated = Dedicated::new(&debug, &setup.quarantines, pool_key);
+        let setup = setup.clone();
+        Self {
+            setup,
+            pool_key,
+            rules,
+            flags,
+            min_alignment,
+            granularity,
+            margins,
+            dedicates,
+            has_quarantine: debug.quarantine.is_some(),
+            arena,
+            dedicated,
+        }
     }
 
     /// Returns the pool's key.
@@ -125,6 +155,9 @@ impl Pool {
             return None;
         }
         let region = self.region_request(request);
+        if self.margins.are_on() {
+            return self.try_allocate_guarded(&{ region }, &{ *request });
+        }
         if !self.is_to_be_mapped(request) {
             let handle = self.arena.allocate_in_place(&region)?;
             return Some(self.allocation(false, &handle, request, None));
@@ -155,12 +188,13 @@ impl Pool {
                 made => return made,
             }
         }
-        let region = self.region_request(request);
+        let region = self.margins.widen(self.region_request(request));
         let growth =
             Growth { allowed: !never, within_budget: flags.contains(Create::WITHIN_BUDGET) };
         let error = match self.arena.allocate(&region, growth) {
-            Ok(placed) => return self.map_if_asked(false, placed, request),
-            Err(error) => error,
+            Ok(placed) => return self.placed(placed, request),
+            // The arena knows the region only, with its margins.
+            Err(error) => error.about(request.requirements.size),
         };
         match error {
             // The refusal of the preferred dedicated memory explains more than a lack of room in the
@@ -195,13 +229,16 @@ impl Pool {
         let (ledger, info) = (&self.setup.ledger, self.setup.device.info());
         let size = request.requirements.size;
         if self.allows_dedicated() {
+            // Nothing but the size counts where the margins are left out.
+            let around = self.dedicated_margins(request, false).iter().sum();
+            let size = size.saturating_add(around);
             let never = request.create_info.flags.contains(Create::NEVER_ALLOCATE);
             let limit = ledger.limit(info.heap_of(self.rules.memory_type_index));
             let most = if never { self.sizes().preferred } else { limit };
             size <= most.min(info.limits.max_memory_allocation_size)
                 && (!never || self.dedicated_need(request) != DedicatedNeed::Required)
         } else {
-            size <= self.sizes().preferred
+            self.margins.widen(self.region_request(request)).size <= self.sizes().preferred
                 && self.dedicated_need(request) != DedicatedNeed::Required
         }
     }
@@ -228,7 +265,7 @@ impl Pool {
             || needs.requires_dedicated
             || request.create_info.memory_allocate_next != 0
             || request.create_info.export_handle_types & !self.rules.all_export_handle_types() != 0
-            || self.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
+            || (self.dedicates && self.must_dedicate(request))
         {
             return DedicatedNeed::Required;
         }
@@ -266,11 +303,14 @@ impl Pool {
             !is_external || needs.prefers_dedicated || flags.contains(Create::DEDICATED_MEMORY);
         let dedicated =
             request.dedicated.filter(|_| needs.requires_dedicated || (may_name && !can_alias));
+        let [front, back] = self.dedicated_margins(request, import.is_some());
+        // A resource to which memory is dedicated has all of it (VkMemoryDedicatedAllocateInfo).
+        let dedicated = dedicated.filter(|_| [front, back] == [0, 0]);
         // At most one of the two is not 0, as was checked.
         let next = self.rules.memory_allocate_next | request.create_info.memory_allocate_next;
         let info = MemoryAllocateInfo {
             memory_type_index: self.rules.memory_type_index,
-            size: request.requirements.size,
+            size: request.requirements.size.saturating_add(front + back),
             dedicated,
             priority: request.create_info.priority.or(self.rules.priority),
             next,
@@ -279,11 +319,14 @@ impl Pool {
         };
         let within_budget = flags.contains(Create::WITHIN_BUDGET);
         self.dedicated.try_reserve()?;
-        let memory = take_memory(&self.setup, &info, within_budget, false)?;
+        let memory = take_memory(&self.setup, &info, within_budget, false)
+            .map_err(|error| error.about(request.requirements.size))?;
         let memory = Arc::new(memory);
-        let (offset, size) = import.map_or((0, memory.size), |it| (it.offset, it.size));
+        let whole = (front, memory.size - front - back);
+        let (offset, size) = import.map_or(whole, |it| (it.offset, it.size));
         let inside = &self.dedicated;
-        let key = inside.insert(memory.clone(), request.kind, dedicated, offset, size);
+        let key =
+            inside.insert(memory.clone(), request.kind, dedicated, offset, size, [front, back]);
         let made = self.map_if_asked(true, PlacedRegion { key, memory, offset }, request)?;
         Ok(Allocation { size, ..made })
     }
@@ -374,7 +417,7 @@ impl Pool {
     #[inline]
     pub(crate) fn free(&self, id: AllocationId, release: &mut Release) -> Option<RegionTag> {
         match id.is_dedicated() {
-            true => self.dedicated.free(id.key, release),
+            true => self.dedicated.free(id.key, 0, release),
             false => self.arena.free(id.key, release),
         }
     }
@@ -389,7 +432,7 @@ impl Pool {
         lease: &mut Option<Arc<Lease>>,
     ) -> Option<RegionTag> {
         match id.is_dedicated() {
-            true => self.dedicated.free(id.key, release),
+            true => self.dedicated.free(id.key, 0, release),
             false => self.arena.free_leased(id.key, release, lease),
         }
     }

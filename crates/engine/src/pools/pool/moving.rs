@@ -73,8 +73,9 @@ impl Pool {
             self.mark_mapped(false, &placed);
         }
         let PlacedRegion { key: place, memory: to, offset } = &placed;
-        let (size, offset) = (source.size, *offset);
-        let source = self.allocation_at(key, &memory, source.offset, size, is_mapped);
+        let [front, back] = self.margins.around(source.alignment);
+        let (size, offset) = (source.size - front - back, *offset + front);
+        let source = self.allocation_at(key, &memory, source.offset + front, size, is_mapped);
         let destination = self.allocation_at(*place, to, offset, size, is_mapped);
         Some((Move { kind, source, destination }, block, rest))
     }

@@ -24,10 +24,7 @@ pub(crate) struct AllocationPlace {
 impl Pool {
     /// Returns `bufferImageGranularity` in bytes; 1 if the pool ignores it.
     pub(crate) fn granularity(&self) -> u64 {
-        match self.rules.ignore_buffer_image_granularity {
-            true => 1,
-            false => self.setup.device.info().limits.buffer_image_granularity,
-        }
+        self.granularity
     }
 
     /// Returns the place of an allocation; `None` if the id is stale.

@@ -1,0 +1,136 @@
+//! [`Pattern`]: the bytes that memory which nobody may write has to hold.
+
+use crate::device::MemoryHandle;
+
+/// The finalizer of SplitMix64: each bit of the result depends on each bit of `value`.
+fn mix(mut value: u64) -> u64 {
+    value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
+
+/// The pattern of one memory object. Each byte depends on a key, on the memory object and on its offset there, so
+/// that bytes that were copied from elsewhere, also from another margin, are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    seed: u64,
+}
+
+/// Where memory differs from a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Offset in the memory object of the first byte that differs.
+    pub offset: u64,
+    /// Bytes from the first to the last one that differs.
+    pub length: u64,
+    /// Number of bytes that differ.
+    pub count: u64,
+}
+
+impl Pattern {
+    /// Returns the pattern of a memory object; `key` is the same for the life of an allocator.
+    pub fn new(key: u64, memory: MemoryHandle) -> Self {
+        Self { seed: mix(key ^ mix(memory.0 ^ 0x9E37_79B9_7F4A_7C15)) }
+    }
+
+    /// Returns the eight bytes from an offset on that is a multiple of 8.
+    fn word(self, index: u64) -> [u8; 8] {
+        mix(self.seed.wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15))).to_le_bytes()
+    }
+
+    /// Calls `run` with each part of a range that lies in one word of the pattern: where it begins in the range,
+    /// and the bytes.
+    fn parts(self, offset: u64, length: usize, mut run: impl FnMut(usize, &[u8])) {
+        let mut at = 0;
+        while at < length {
+            let (word, skip) = ((offset + at as u64) / 8, ((offset + at as u64) % 8) as usize);
+            let count = (8 - skip).min(length - at);
+            run(at, &self.word(word)[skip..skip + count]);
+            at += count;
+        }
+    }
+
+    /// Writes the bytes from `offset` of the memory object on.
+    pub fn fill(self, offset: u64, into: &mut [u8]) {
+        self.parts(offset, into.len(), |at, part| into[at..at + part.len()].copy_from_slice(part));
+    }
+
+    /// Compares bytes that were read from `offset` of the memory object on; `None` if they are the pattern.
+    pub fn first_difference(self, offset: u64, found: &[u8]) -> Option<Difference> {
+        let mut ends: Option<(usize, usize, u64)> = None;
+        self.parts(offset, found.len(), |at, part| {
+            if found[at..at + part.len()] == *part {
+                return;
+            }
+            for (place, expected) in (at..).zip(part) {
+                if found[place] != *expected {
+                    let (first, _, count) = ends.unwrap_or((place, place, 0));
+                    ends = Some((first, place, count + 1));
+                }
+            }
+        });
+        ends.map(|(first, last, count)| Difference {
+            offset: offset + first as u64,
+            length: (last - first) as u64 + 1,
+            count,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(key: u64, memory: u64, offset: u64, length: usize) -> Vec<u8> {
+        let mut all = vec![0; length];
+        Pattern::new(key, MemoryHandle(memory)).fill(offset, &mut all);
+        all
+    }
+
+    #[test]
+    fn parts_of_a_range_are_those_of_the_whole() {
+        let whole = bytes(7, 3, 0, 256);
+        for start in 0..64 {
+            for length in 0..40 {
+                assert_eq!(bytes(7, 3, start, length), whole[start as usize..][..length]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_from_another_place_is_found() {
+        let pattern = Pattern::new(1, MemoryHandle(9));
+        let whole = bytes(1, 9, 0, 1 << 16);
+        for shift in (1..=4096).chain([8192, 32768]) {
+            for length in [16, 64] {
+                let copied = &whole[shift..shift + length];
+                assert!(pattern.first_difference(0, copied).is_some(), "{shift}, {length}");
+            }
+        }
+        for (key, memory) in [(2, 9), (1, 10), (0, 0)] {
+            assert!(pattern.first_difference(0, &bytes(key, memory, 0, 16)).is_some());
+        }
+    }
+
+    #[test]
+    fn each_bit_that_changes_is_found_where_it_is() {
+        let pattern = Pattern::new(5, MemoryHandle(u64::MAX));
+        for offset in [0, 1, 7, 4093, u64::from(u32::MAX) + 3] {
+            let mut found = vec![0; 35];
+            pattern.fill(offset, &mut found);
+            assert_eq!(pattern.first_difference(offset, &found), None);
+            for at in 0..found.len() {
+                for bit in 0..8 {
+                    found[at] ^= 1 << bit;
+                    let expected = Difference { offset: offset + at as u64, length: 1, count: 1 };
+                    assert_eq!(pattern.first_difference(offset, &found), Some(expected));
+                    found[at] ^= 1 << bit;
+                }
+            }
+            found[3] ^= 1;
+            found[30] ^= 0x80;
+            let expected = Difference { offset: offset + 3, length: 28, count: 2 };
+            assert_eq!(pattern.first_difference(offset, &found), Some(expected));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Regions with margins: placing them, and listing what nobody may write.
+
+use super::{Arena, State};
+use crate::debugging::guarded::{GuardedRange, GuardedUse};
+use crate::device::HostAddress;
+use crate::error::Error;
+use crate::handle::{AllocationId, SlotKey};
+use crate::pools::blocks::{Blocks, PlacedRegion};
+use crate::pools::guarded_memory::GuardedMemory;
+use crate::pools::margin::Extent;
+use crate::suballocator::{BlockIndex, RegionInfo, RegionRequest, Suballocator};
+
+/// The ranges of one block while they are listed.
+#[derive(Default)]
+struct List {
+    /// The live allocations, by ascending offset.
+    live: Vec<SlotKey>,
+    /// Each range with the number of live allocations before it, and whether it belongs to the next one.
+    ranges: Vec<(GuardedRange, usize, bool)>,
+    failed: bool,
+}
+
+impl List {
+    fn add(&mut self, range: GuardedRange, belongs_to_live: bool) {
+        self.failed = self.failed || self.ranges.try_reserve(1).is_err();
+        if !self.failed {
+            self.ranges.push((range, self.live.len(), belongs_to_live));
+        }
+    }
+
+    fn add_live(&mut self, key: SlotKey) {
+        self.failed = self.failed || self.live.try_reserve(1).is_err();
+        if !self.failed {
+            self.live.push(key);
+        }
+    }
+}
+
+impl Arena {
+    /// Places a request in existing blocks and counts its margins; `None` if there is no room. With `mapped` the
+    /// block has to be mapped, and one map of it is counted. No driver call.
+    pub(crate) fn allocate_guarded_in_place(
+        &self,
+        request: &RegionRequest,
+        mapped: bool,
+    ) -> Option<(PlacedRegion, Option<HostAddress>)> {
+        let mut state = self.state.lock();
+        let mut placed = state.blocks.place(request).map(|placed| (placed, None));
+        if mapped && let Some((region, address)) = &mut placed {
+            *address = region.memory.map_if_mapped();
+            if address.is_none() {
+                state.blocks.take_back(region);
+                placed = None;
+            }
+        }
+        self.end(state);
+        placed
+    }
+
+    /// Returns the description of a region without its margins.
+    #[inline]
+    pub(super) fn payload(&self, blocks: &Blocks, key: SlotKey, info: RegionInfo) -> RegionInfo {
+        if !self.margins.are_on() {
+            return info;
+        }
+        let Extent { offset, size } =
+            blocks.payload(key, Extent { offset: info.offset, size: info.size });
+        RegionInfo { offset, size, ..info }
+    }
+
+    /// Notes that the margins of a region hold the pattern; `None` if the key is stale.
+    pub(crate) fn note_filled(&self, key: SlotKey) -> Option<Result<(), Error>> {
+        let mut state = self.state.lock();
+        state.blocks.suballocator.region(key)?;
+        let Some(guard) = &mut state.blocks.guard else { return Some(Ok(())) };
+        let marked = guard.filled.mark(key);
+        Some(marked.then_some(()).ok_or(Error::NoHostMemory("a margin")))
+    }
+
+    /// Adds the ranges of each block that nobody may write to `found`, one lock for each block; returns false
+    /// without host memory. O(regions).
+    pub(crate) fn guarded(&self, with_unused: bool, found: &mut Vec<GuardedMemory>) -> bool {
+        let places = self.state.lock().blocks.places();
+        for block in (0..places).map(BlockIndex) {
+            let state = self.state.lock();
+            if !state.blocks.contains(block) {
+                continue;
+            }
+            let Some(ranges) = self.list(&state, block, with_unused) else { return false };
+            if !ranges.is_empty() {
+                if found.try_reserve(1).is_err() {
+                    return false;
+                }
+                found.push(self.with_memory(&state, block, ranges));
+            }
+        }
+        true
+    }
+
+    /// Returns the margins of a region, none if they do not hold the pattern; `None` if the key is stale. Without
+    /// neighbours O(1), with them O(regions of the block).
+    pub(crate) fn guarded_of(
+        &self,
+        key: SlotKey,
+        with_neighbours: bool,
+    ) -> Option<Result<GuardedMemory, Error>> {
+        let state = self.state.lock();
+        let info = state.blocks.suballocator.region(key)?;
+        let ranges = if with_neighbours {
+            let Some(mut ranges) = self.list(&state, info.block, false) else {
+                return Some(Err(Error::NoHostMemory("the margins of an allocation")));
+            };
+            let id = self.id_of(key);
+            ranges.retain(|range| range.id == Some(id));
+            ranges
+        } else {
+            let whole = Extent { offset: info.offset, size: info.size };
+            self.margins_at(&state, key, whole, (self.id_of(key), 0))
+                .into_iter()
+                .flatten()
+                .collect()
+        };
+        Some(Ok(self.with_memory(&state, info.block, ranges)))
+    }
+
+    fn with_memory(
+        &self,
+        state: &State,
+        block: BlockIndex,
+        ranges: Vec<GuardedRange>,
+    ) -> GuardedMemory {
+        let (memory, lease) = (state.blocks.memory(block).clone(), state.blocks.lease(block));
+        GuardedMemory::new(self.pool_key, memory, lease, ranges)
+    }
+
+    fn id_of(&self, key: SlotKey) -> AllocationId {
+        AllocationId::new(self.pool_key, false, key)
+    }
+
+    /// Returns the bytes before and behind the payload of a region that hold the pattern.
+    fn margins_at(
+        &self,
+        state: &State,
+        key: SlotKey,
+        whole: Extent,
+        (id, token): (AllocationId, u64),
+    ) -> Option<[GuardedRange; 2]> {
+        let guard = state.blocks.guard.as_ref()?;
+        let payload = state.blocks.payload(key, whole);
+        if payload == whole || !guard.filled.contains(key) {
+            return None;
+        }
+        let size = self.margins.bytes();
+        let range = |offset, is| GuardedRange {
+            offset,
+            size,
+            is,
+            id: Some(id),
+            token,
+            neighbours: [None; 2],
+        };
+        Some([
+            range(payload.offset - size, GuardedUse::FrontMargin),
+            range(payload.offset + payload.size, GuardedUse::BackMargin),
+        ])
+    }
+
+    /// Lists the ranges of a block that nobody may write, by ascending offset; `None` without host memory.
+    fn list(
+        &self,
+        state: &State,
+        block: BlockIndex,
+        with_unused: bool,
+    ) -> Option<Vec<GuardedRange>> {
+        let blocks = &state.blocks;
+        let quarantine = blocks.guard.as_ref().and_then(|guard| guard.quarantine.as_ref());
+        let mut list = List::default();
+        blocks.visit(block, &mut |view| {
+            let whole = Extent { offset: view.offset, size: view.size };
+            let neighbours = [None; 2];
+            let Some((key, _)) = view.live else {
+                if with_unused {
+                    let is = GuardedUse::Unused;
+                    let Extent { offset, size } = whole;
+                    let range = GuardedRange { offset, size, is, id: None, token: 0, neighbours };
+                    list.add(range, false);
+                }
+                return;
+            };
+            let entry = quarantine.and_then(|quarantine| quarantine.get(key));
+            let (former, token) = entry.map_or((key, 0), |entry| (entry.former, entry.token));
+            let id = self.id_of(former);
+            let margins = self.margins_at(state, key, whole, (id, token));
+            let is_live = entry.is_none();
+            margins.iter().for_each(|[front, _]| list.add(*front, is_live));
+            if !is_live {
+                let Extent { offset, size } = blocks.payload(key, whole);
+                let is = GuardedUse::Quarantined;
+                list.add(GuardedRange { offset, size, is, id: Some(id), token, neighbours }, false);
+            }
+            margins.iter().for_each(|[_, back]| list.add(*back, is_live));
+            if is_live {
+                list.add_live(key);
+            }
+        });
+        if list.failed {
+            return None;
+        }
+        let List { live, mut ranges, .. } = list;
+        let id_at = |at: Option<usize>| Some(self.id_of(*live.get(at?)?));
+        let mut listed = Vec::new();
+        listed.try_reserve_exact(ranges.len()).ok()?;
+        for (range, before, belongs_to_live) in &mut ranges {
+            let next = *before + usize::from(*belongs_to_live);
+            range.neighbours = [id_at(before.checked_sub(1)), id_at(Some(next))];
+            listed.push(*range);
+        }
+        Some(listed)
+    }
+}

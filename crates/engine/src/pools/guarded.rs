@@ -1,0 +1,139 @@
+//! Blocks whose regions have margins.
+
+use crate::handle::SlotKey;
+use crate::pools::blocks::Blocks;
+use crate::pools::margin::{Extent, LEAST_ALIGNMENT, Margins};
+use crate::pools::memory_object::Release;
+use crate::pools::quarantine::Entry;
+use crate::pools::snapshot::{RangeUse, RangeView};
+use crate::statistics::Statistics;
+use crate::suballocator::{AnySuballocator, BlockIndex, RegionTag, Suballocator};
+
+impl Blocks {
+    /// Returns the margins of the regions.
+    pub fn margins(&self) -> Margins {
+        self.guard.as_ref().map_or(Margins::default(), |guard| guard.margins)
+    }
+
+    /// Returns the payload of a live region.
+    pub fn payload(&self, key: SlotKey, region: Extent) -> Extent {
+        match &self.guard {
+            None => region,
+            Some(guard) => {
+                guard.margins.payload(self.suballocator.regions().alignment(key), region)
+            }
+        }
+    }
+
+    /// Returns the bytes of the margins of a live region.
+    pub fn margins_of(&self, key: SlotKey) -> u64 {
+        let alignment = self.suballocator.regions().alignment(key);
+        self.margins().sum(alignment)
+    }
+
+    /// Counts the margins of a new region, which was asked for with an alignment.
+    pub fn note_margins(&mut self, key: SlotKey, alignment: u64) {
+        let Some(guard) = &mut self.guard else { return };
+        if let AnySuballocator::Linear(linear) = &mut self.suballocator {
+            // The others note it themselves.
+            linear.regions_mut().note_alignment(key, alignment);
+        }
+        guard.margin_bytes += guard.margins.sum(alignment);
+    }
+
+    /// Counts the margins of a region that is about to be freed.
+    pub fn forget_margins(&mut self, key: SlotKey) {
+        let sum = self.margins_of(key);
+        if let Some(guard) = &mut self.guard {
+            guard.margin_bytes -= sum;
+        }
+    }
+
+    /// Returns whether a live region was freed and is in quarantine.
+    pub fn is_quarantined(&self, key: SlotKey) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.is_quarantined(key))
+    }
+
+    /// Ends an allocation and keeps its region in quarantine; returns its tag and its block, `None` if the key is
+    /// stale, if there is no quarantine or no host memory for it. Pending driver calls are added to `release`.
+    pub fn hold(
+        &mut self,
+        key: SlotKey,
+        token: u64,
+        release: &mut Release,
+    ) -> Option<(RegionTag, BlockIndex)> {
+        let region = self.suballocator.region(key)?;
+        let (tag, memory) = (self.suballocator.tag(key)?, self.memory(region.block).clone());
+        let size = self.payload(key, Extent { offset: region.offset, size: region.size }).size;
+        let regions = self.suballocator.regions_mut();
+        let guard = self.guard.as_mut()?;
+        let quarantine = guard.quarantine.as_mut()?;
+        // A gap that was held for an allocation that slides was nobody's.
+        if regions.alignment(key) < LEAST_ALIGNMENT || !quarantine.try_reserve() {
+            return None;
+        }
+        let kept = regions.renew(key)?;
+        if guard.filled.contains(key) {
+            // The slot has a mark already.
+            let _ = guard.filled.mark(kept);
+        }
+        let frame = guard.shared.frame();
+        quarantine.push(kept, Entry { former: key, token, size, frame, memory: () });
+        let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
+        release.unmap(memory, maps);
+        if quarantine.is_overdue(frame) {
+            release.end_overdue(&guard.shared, guard.pool_key);
+        }
+        Some((tag, region.block))
+    }
+
+    /// Calls `visit` with what a block is divided into, by ascending offset: payloads, margins and unused ranges.
+    /// O(regions of the block).
+    pub fn visit_ranges(&self, block: BlockIndex, visit: &mut dyn FnMut(RangeView)) {
+        self.visit(block, &mut |view| {
+            let whole = Extent { offset: view.offset, size: view.size };
+            let Some((key, kind)) = view.live else {
+                return visit(RangeView::new(whole, RangeUse::Unused));
+            };
+            let payload = self.payload(key, whole);
+            let margin = |offset: u64, end: u64, visit: &mut dyn FnMut(RangeView)| {
+                if offset < end {
+                    let extent = Extent { offset, size: end - offset };
+                    visit(RangeView::new(extent, RangeUse::Margin));
+                }
+            };
+            margin(whole.offset, payload.offset, visit);
+            let is = match self.is_quarantined(key) {
+                true => RangeUse::Quarantined,
+                false => RangeUse::Live(key, kind),
+            };
+            visit(RangeView::new(payload, is));
+            margin(payload.offset + payload.size, whole.offset + whole.size, visit);
+        });
+    }
+
+    /// Counts blocks, allocations, margins and unused ranges by visiting them. O(regions).
+    pub fn count_guarded(&self, statistics: &mut Statistics) {
+        for (block, memory) in self.iter() {
+            statistics.add_block(memory.size);
+            self.visit_ranges(block, &mut |range| range.add_to(statistics));
+        }
+    }
+
+    /// Checks the counts of what is kept for debugging and returns the first one that is broken. O(regions).
+    pub fn validate_guard(&self) -> Result<(), String> {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        let mut statistics = Statistics::default();
+        self.count_guarded(&mut statistics);
+        if statistics.margin_bytes != guard.margin_bytes {
+            return Err(format!(
+                "margins of {} bytes, counted as {}",
+                statistics.margin_bytes, guard.margin_bytes
+            ));
+        }
+        if (statistics.allocation_count, statistics.allocation_bytes) != self.live() {
+            return Err("allocations without their margins are counted wrongly".into());
+        }
+        Ok(())
+    }
+}

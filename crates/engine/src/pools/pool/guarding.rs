@@ -1,0 +1,100 @@
+//! Allocations with margins.
+
+use super::Pool;
+use crate::device::MemoryPropertyFlags;
+use crate::error::Error;
+use crate::handle::{Allocation, AllocationId};
+use crate::pools::blocks::PlacedRegion;
+use crate::pools::guarded_memory::GuardedMemory;
+use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
+use crate::suballocator::RegionRequest;
+
+impl Pool {
+    /// Returns the size in bytes of the region that a request needs in a block, with its margins.
+    pub(crate) fn region_size(&self, request: &AllocationRequest) -> u64 {
+        self.margins.widen(self.region_request(request)).size
+    }
+
+    /// Allocates without driver calls; `region` is the request for the payload.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn try_allocate_guarded(
+        &self,
+        region: &RegionRequest,
+        request: &AllocationRequest,
+    ) -> Option<Allocation> {
+        let whole = self.margins.widen(*region);
+        let mapped = self.is_to_be_mapped(request);
+        let (placed, address) = self.arena.allocate_guarded_in_place(&whole, mapped)?;
+        let [front, _] = self.margins.around(region.alignment);
+        let placed = PlacedRegion { offset: placed.offset + front, ..placed };
+        if mapped {
+            self.mark_mapped(false, &placed);
+        }
+        let mapped = address.map(|address| address.at(placed.offset));
+        Some(self.finished(false, &placed, request, mapped))
+    }
+
+    /// Returns the bytes before and behind the payload of memory of its own: none where the resource, or another
+    /// program, needs the exact size.
+    pub(super) fn dedicated_margins(
+        &self,
+        request: &AllocationRequest,
+        is_imported: bool,
+    ) -> [u64; 2] {
+        let create_info = &request.create_info;
+        let is_exact = is_imported
+            || request.requirements.requires_dedicated
+            || self.rules.memory_allocate_next | create_info.memory_allocate_next != 0
+            || self.rules.all_export_handle_types() | create_info.export_handle_types != 0
+            || self.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED);
+        match is_exact {
+            true => [0, 0],
+            false => self.margins.around(self.region_request(request).alignment),
+        }
+    }
+
+    /// Notes that the margins of an allocation hold the pattern; `None` if the id is stale.
+    pub(crate) fn note_filled(&self, id: AllocationId) -> Option<Result<(), Error>> {
+        match id.is_dedicated() {
+            true => self.dedicated.note_filled(id.key).then_some(Ok(())),
+            false => self.arena.note_filled(id.key),
+        }
+    }
+
+    /// Adds the ranges that nobody may write to `found`; returns false without host memory for it.
+    pub(crate) fn guarded_ranges(&self, with_unused: bool, found: &mut Vec<GuardedMemory>) -> bool {
+        if !self.margins.are_on() && !self.has_quarantine && !with_unused {
+            return true;
+        }
+        self.arena.guarded(with_unused, found) && self.dedicated.guarded(found)
+    }
+
+    /// Returns the margins of an allocation; `None` if the id is stale.
+    pub(crate) fn guarded_ranges_of(
+        &self,
+        id: AllocationId,
+        with_neighbours: bool,
+    ) -> Option<Result<GuardedMemory, Error>> {
+        match id.is_dedicated() {
+            true => Some(Ok(self.dedicated.guarded_of(id.key)?)),
+            false => self.arena.guarded_of(id.key, with_neighbours),
+        }
+    }
+
+    /// Returns whether a freed allocation is in quarantine. O(allocations in quarantine).
+    pub(crate) fn is_quarantined(&self, id: AllocationId) -> bool {
+        match id.is_dedicated() {
+            true => self.dedicated.is_quarantined(id.key),
+            false => self.arena.is_quarantined(id.key),
+        }
+    }
+
+    /// Returns whether a request gets memory of its own in a pool whose allocations do.
+    #[cold]
+    pub(super) fn must_dedicate(&self, request: &AllocationRequest) -> bool {
+        let is_in_block = Create::NEVER_ALLOCATE | Create::UPPER_ADDRESS;
+        self.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED)
+            || !request.create_info.flags.intersects(is_in_block)
+    }
+}

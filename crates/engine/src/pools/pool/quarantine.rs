@@ -1,0 +1,78 @@
+//! The quarantine of a pool: freed allocations that are not given out again yet.
+
+use super::Pool;
+use crate::debugging::guarded::Quarantined;
+use crate::handle::{AllocationId, SlotKey};
+use crate::pools::memory_object::{MemoryObject, Release};
+use crate::pools::quarantine::Entry;
+use crate::suballocator::RegionTag;
+
+impl Pool {
+    /// Frees an allocation like [`free`](Self::free); the quarantine, if there is one, keeps the owner's `token`.
+    pub(crate) fn free_with_token(
+        &self,
+        id: AllocationId,
+        token: u64,
+        release: &mut Release,
+    ) -> Option<RegionTag> {
+        match id.is_dedicated() {
+            true => self.dedicated.free(id.key, token, release),
+            false => self.arena.free_with_token(id.key, token, release),
+        }
+    }
+
+    /// Gives out again what is overdue in the quarantine, or all of it; the owner looks at it first. Returns whether
+    /// there was any. May call the driver.
+    pub(crate) fn end_quarantine(&self, all: bool) -> bool {
+        if !self.has_quarantine {
+            return false;
+        }
+        let mut any = false;
+        loop {
+            let regions = self.arena.take_leaving(all);
+            let objects = self.dedicated.take_leaving(all);
+            if regions.is_empty() && objects.is_empty() {
+                return any;
+            }
+            any = true;
+            if let Some(owner) = self.setup.quarantines.owner() {
+                let of_blocks = regions.iter().map(|it| {
+                    self.quarantined(false, it.entry.former, &it.entry, &it.memory, it.offset)
+                });
+                let of_objects = objects.iter().map(|(key, entry)| {
+                    let held = &entry.memory;
+                    self.quarantined(true, *key, entry, &held.memory, held.offset)
+                });
+                let mut list = Vec::new();
+                if list.try_reserve(regions.len() + objects.len()).is_ok() {
+                    list.extend(of_blocks.chain(of_objects));
+                    owner.leaving(&list);
+                } else {
+                    of_blocks.chain(of_objects).for_each(|it| owner.leaving(&[it]));
+                }
+            }
+            let mut release = Release::default();
+            self.arena.end_leaving(&regions, &mut release);
+            self.dedicated.end_leaving(objects, &mut release);
+            drop(release);
+        }
+    }
+
+    fn quarantined<T>(
+        &self,
+        dedicated: bool,
+        former: SlotKey,
+        entry: &Entry<T>,
+        memory: &MemoryObject,
+        offset: u64,
+    ) -> Quarantined {
+        Quarantined {
+            id: AllocationId::new(self.pool_key, dedicated, former),
+            token: entry.token,
+            memory: memory.handle,
+            memory_type_index: memory.memory_type_index,
+            offset,
+            size: entry.size,
+        }
+    }
+}
