@@ -78,6 +78,7 @@ fn margins_lie_between_neighbours_on_each_device() {
                 assert!(two[1].offset >= two[0].offset + two[0].size + 2 * MARGIN);
             }
             let dump = world.allocator.build_stats_string(true, &Nothing).unwrap();
+            assert!(dump.contains("\"Debug\":{\"MarginCount\":20,"), "{dump}");
             let unused = 256 * KIB - 256 * 55;
             assert!(dump.contains(&format!("\"UnusedBytes\":{unused}")), "{dump}");
             let statistics = world.allocator.statistics_of_pool(pool).unwrap();

@@ -10,8 +10,8 @@ use vkmem_engine::suballocator::{
     Algorithm, BlockIndex, Buddy, Linear, RegionRequest, SlotKey, Suballocator, Tlsf,
 };
 use vkmem_engine::{
-    AllocationCreateFlags as Create, Describe, Description, Error, PoolCreateInfo, PoolId,
-    ResourceKind, Strategy, VirtualBlock, VirtualRequest,
+    AllocationCreateFlags as Create, AllocatorOptions, DebugOptions, Describe, Description, Error,
+    PoolCreateInfo, PoolId, QuarantineLimit, ResourceKind, Strategy, VirtualBlock, VirtualRequest,
 };
 
 /// A global allocator that refuses requests of this thread above a limit.
@@ -241,4 +241,39 @@ fn an_arena_without_memory_for_its_regions_takes_no_blocks_instead() {
     assert_eq!(world.allocate_calls(), calls);
     drop(world.allocator.free(first.id).unwrap());
     world.assert_empty();
+}
+
+/// Without room for it in the tables of the quarantine, memory is free at once.
+#[test]
+fn a_quarantine_without_host_memory_holds_nothing_back() {
+    let debug = DebugOptions {
+        margin: 16,
+        quarantine: Some(QuarantineLimit::Bytes(MIB)),
+        ..DebugOptions::default()
+    };
+    let options = AllocatorOptions { debug, ..blocks_of(MIB) };
+    for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
+        let world = World::with(one_heap(64 * MIB), &options);
+        let all: Vec<_> =
+            (0..500).map(|_| world.allocator.allocate(&flagged(100, flags)).unwrap()).collect();
+        for it in &all {
+            // Small enough for what a free itself takes, not for a table of some hundreds.
+            limited(2000, || drop(world.allocator.free(it.id).unwrap()));
+        }
+        let held = world.allocator.statistics().quarantined_count;
+        assert!(held > 0 && held < 200, "{held}");
+        world.allocator.validate().unwrap();
+        let made = world.allocator.allocate(&flagged(100, flags)).unwrap();
+        if !made.is_dedicated() {
+            let marked = limited(0, || world.allocator.note_filled(made.id));
+            assert_eq!(marked, Err(Error::NoHostMemory("a margin")));
+            world.allocator.note_filled(made.id).unwrap();
+        }
+        let listed = limited(0, || world.allocator.guarded_ranges(!0, None, false).map(drop));
+        assert!(matches!(listed, Err(Error::NoHostMemory(_))));
+        world.allocator.end_quarantines();
+        drop(world.allocator.free(made.id).unwrap());
+        world.allocator.end_quarantines();
+        world.assert_empty();
+    }
 }

@@ -13,12 +13,24 @@
 //! ```
 //!
 //! The values of `Evictable` are the frames of the last uses.
+//!
+//! `Debug` tells the bytes that VMA's counts have among the unused ones, and where they are: each block lists its
+//! margins and what is in quarantine as pairs of offset and size, dedicated memory the sizes of its two margins.
+//!
+//! ```json
+//! "Debug": {"MarginCount": 2, "MarginBytes": 32, "QuarantinedCount": 1, "QuarantinedBytes": 64,
+//!           "DefaultPools": {"Type 0": {"Blocks": {"0": {"Margins": [[0, 16], [80, 16]], "Quarantined": []}},
+//!                                       "DedicatedAllocations": {"3": [16, 16]}}}}
+//! ```
 
 use crate::dump::describe::{AliasDescription, Describe, Description, type_name};
 use crate::dump::json::JsonWriter;
 use crate::eviction::EvictionStatistics;
 use crate::handle::{AllocationId, PoolKey, SlotKey};
-use crate::pools::snapshot::{PoolSnapshot, custom_pools_of};
+use crate::pools::snapshot::{
+    DedicatedSnapshot, PoolSnapshot, RangeUse, RegionSnapshot, custom_pools_of,
+};
+use crate::statistics::Statistics;
 
 /// Writes the additions that have content.
 pub(super) fn write(
@@ -26,8 +38,17 @@ pub(super) fn write(
     describe: &dyn Describe,
     pools: &[PoolSnapshot],
     types: u32,
-    evictions: &EvictionStatistics,
+    (evictions, statistics): (&EvictionStatistics, &Statistics),
 ) {
+    if statistics.margin_count + statistics.quarantined_count > 0 {
+        json.key("Debug").object(|json| {
+            json.field("MarginCount", statistics.margin_count);
+            json.field("MarginBytes", statistics.margin_bytes);
+            json.field("QuarantinedCount", statistics.quarantined_count);
+            json.field("QuarantinedBytes", statistics.quarantined_bytes);
+            mirror_pools(json, pools, types, &debug_of_pool);
+        });
+    }
     if !describe.call_sites().is_empty() {
         let wanted = |it: &Description<'_>| it.call_site.is_some();
         let value = |json: &mut JsonWriter, it: &Description<'_>| {
@@ -67,6 +88,42 @@ pub(super) fn write(
     }
 }
 
+/// Writes where the margins of a pool and its freed memory in quarantine are; nothing if there are none.
+fn debug_of_pool(json: &mut JsonWriter, key: &str, number: u32, pool: &PoolSnapshot) {
+    let is_held =
+        |it: &RegionSnapshot| matches!(it.view.is, RangeUse::Margin | RangeUse::Quarantined);
+    let has_margins = |it: &DedicatedSnapshot| it.margins != [0, 0];
+    let any = pool.blocks.regions.iter().any(is_held) || pool.dedicated.iter().any(has_margins);
+    if !any {
+        return;
+    }
+    json.numbered_key(key, u64::from(number)).object(|json| {
+        json.key("Blocks").object(|json| {
+            for (block, regions) in pool.blocks.each().filter(|it| it.1.iter().any(is_held)) {
+                let ranges = |json: &mut JsonWriter, is: RangeUse| {
+                    for it in regions.iter().filter(|it| it.view.is == is) {
+                        json.array(|json| {
+                            json.number(it.view.offset);
+                            json.number(it.view.size);
+                        });
+                    }
+                };
+                json.numbered_key("", u64::from(block.id)).object(|json| {
+                    json.key("Margins").array(|json| ranges(json, RangeUse::Margin));
+                    json.key("Quarantined").array(|json| ranges(json, RangeUse::Quarantined));
+                });
+            }
+        });
+        json.key("DedicatedAllocations").object(|json| {
+            for (index, it) in (0..).zip(&pool.dedicated).filter(|it| has_margins(it.1)) {
+                json.numbered_key("", index).array(|json| {
+                    it.margins.iter().for_each(|&size| json.number(size));
+                });
+            }
+        });
+    });
+}
+
 fn alias(json: &mut JsonWriter, it: &AliasDescription) {
     json.object(|json| {
         json.field("Offset", it.offset);
@@ -85,6 +142,32 @@ fn alias(json: &mut JsonWriter, it: &AliasDescription) {
     });
 }
 
+/// Writes something about one pool under a key and a number.
+type OfPool<'a> = &'a dyn Fn(&mut JsonWriter, &str, u32, &PoolSnapshot);
+
+/// Calls `write` for each pool, in the order and under the keys of the dump.
+fn mirror_pools(json: &mut JsonWriter, pools: &[PoolSnapshot], types: u32, write: OfPool<'_>) {
+    json.key("DefaultPools").object(|json| {
+        for pool in pools {
+            if let PoolKey::Default(index) = pool.pool_key {
+                write(json, "Type ", index, pool);
+            }
+        }
+    });
+    json.key("CustomPools").object(|json| {
+        for memory_type in 0..types {
+            if custom_pools_of(pools, memory_type).next().is_none() {
+                continue;
+            }
+            json.numbered_key("Type ", u64::from(memory_type)).object(|json| {
+                for (index, (_, pool)) in (0..).zip(custom_pools_of(pools, memory_type)) {
+                    write(json, "", index, pool);
+                }
+            });
+        }
+    });
+}
+
 /// Allocations of a block by offset, or dedicated ones by index.
 type Places<'a> = Vec<(u64, Description<'a>)>;
 
@@ -98,25 +181,8 @@ struct Mirror<'a> {
 
 impl Mirror<'_> {
     fn write(&self, json: &mut JsonWriter) {
-        json.key("DefaultPools").object(|json| {
-            for pool in self.pools {
-                if let PoolKey::Default(index) = pool.pool_key {
-                    self.pool(json, "Type ", index, pool);
-                }
-            }
-        });
-        json.key("CustomPools").object(|json| {
-            for memory_type in 0..self.types {
-                if custom_pools_of(self.pools, memory_type).next().is_none() {
-                    continue;
-                }
-                json.numbered_key("Type ", u64::from(memory_type)).object(|json| {
-                    let pools = custom_pools_of(self.pools, memory_type);
-                    for (index, (_, pool)) in (0..).zip(pools) {
-                        self.pool(json, "", index, pool);
-                    }
-                });
-            }
+        mirror_pools(json, self.pools, self.types, &|json, key, number, pool| {
+            self.pool(json, key, number, pool);
         });
     }
 

@@ -72,7 +72,8 @@ impl Allocator {
                 });
                 let evictions = self.total_eviction_statistics();
                 let types = info.types.len() as u32;
-                crate::dump::additions::write(json, describe, &pools, types, &evictions);
+                let counted = (&evictions, &sum(&by_type));
+                crate::dump::additions::write(json, describe, &pools, types, counted);
             }
         });
         json.finish()

@@ -71,6 +71,19 @@ impl Inside {
     }
 }
 
+impl Inside {
+    fn statistics_of_quarantine(&self) -> Statistics {
+        let mut statistics = Statistics::default();
+        for (_, entry) in self.quarantine.iter().flat_map(Quarantine::iter) {
+            statistics.add_block(entry.memory.memory.size);
+            statistics.add_quarantined(entry.size);
+            let margins = entry.memory.margins.into_iter().filter(|&size| size != 0);
+            margins.for_each(|size| statistics.add_margin(size));
+        }
+        statistics
+    }
+}
+
 impl Dedicated {
     pub fn new(debug: &DebugOptions, quarantines: &Arc<Quarantines>, pool_key: PoolKey) -> Self {
         let quarantine = debug.quarantine.map(Quarantine::new);
@@ -180,14 +193,16 @@ impl Dedicated {
             let whole = (*offset, entry.size);
             let margins = if *is_filled { *margins } else { [0; 2] };
             let mut ranges = self.ranges(id, whole, margins, token);
-            ranges.push(GuardedRange {
+            let quarantined = GuardedRange {
                 offset: *offset,
                 size: entry.size,
                 is: GuardedUse::Quarantined,
                 id: Some(id),
                 token,
                 neighbours: [None; 2],
-            });
+            };
+            // Between its margins.
+            ranges.insert(ranges.len().min(1), quarantined);
             found.push(GuardedMemory::new(self.pool_key, memory.clone(), lease.clone(), ranges));
         }
         true
@@ -297,13 +312,13 @@ impl Dedicated {
             let margins = slot.margins.into_iter().filter(|&size| size != 0);
             margins.for_each(|size| statistics.add_margin(size));
         }
-        for (_, entry) in inside.quarantine.iter().flat_map(Quarantine::iter) {
-            statistics.add_block(entry.memory.memory.size);
-            statistics.add_quarantined(entry.size);
-            let margins = entry.memory.margins.into_iter().filter(|&size| size != 0);
-            margins.for_each(|size| statistics.add_margin(size));
-        }
+        statistics.add(&inside.statistics_of_quarantine());
         statistics
+    }
+
+    /// Counts memory objects and allocations in quarantine. O(allocations in quarantine).
+    pub(crate) fn statistics_of_quarantine(&self) -> Statistics {
+        self.inside.lock().statistics_of_quarantine()
     }
 
     /// Copies all allocations, under one lock. O(slots).

@@ -65,11 +65,13 @@ impl Blocks {
         let region = self.suballocator.region(key)?;
         let (tag, memory) = (self.suballocator.tag(key)?, self.memory(region.block).clone());
         let size = self.payload(key, Extent { offset: region.offset, size: region.size }).size;
+        let is_linear = matches!(self.suballocator, AnySuballocator::Linear(_));
         let regions = self.suballocator.regions_mut();
         let guard = self.guard.as_mut()?;
         let quarantine = guard.quarantine.as_mut()?;
-        // A gap that was held for an allocation that slides was nobody's.
-        if regions.alignment(key) < LEAST_ALIGNMENT || !quarantine.try_reserve() {
+        // A gap that was held for an allocation that slides was nobody's. Linear has none.
+        let is_gap = !is_linear && regions.alignment(key) < LEAST_ALIGNMENT;
+        if is_gap || !quarantine.try_reserve() {
             return None;
         }
         let kept = regions.renew(key)?;

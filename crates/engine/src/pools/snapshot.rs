@@ -118,6 +118,8 @@ pub(crate) struct PoolSnapshot {
     pub ignores_granularity: bool,
     pub blocks: BlocksSnapshot,
     pub dedicated: Vec<DedicatedSnapshot>,
+    /// The statistics of dedicated memory in quarantine.
+    pub quarantined: Statistics,
 }
 
 impl DedicatedSnapshot {
@@ -130,7 +132,7 @@ impl DedicatedSnapshot {
 impl PoolSnapshot {
     /// Counts blocks, allocations and unused ranges.
     pub fn statistics(&self) -> Statistics {
-        let mut statistics = Statistics::default();
+        let mut statistics = self.quarantined;
         for (block, regions) in self.blocks.each() {
             statistics.add_block(block.memory.size);
             regions.iter().for_each(|region| region.view.add_to(&mut statistics));

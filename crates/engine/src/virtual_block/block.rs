@@ -7,6 +7,7 @@ use crate::statistics::Statistics;
 use crate::suballocator::{
     AnySuballocator, BlockIndex, Placement, RegionRequest, RegionView, Suballocator,
 };
+use crate::virtual_block::margins::VirtualMargins;
 
 /// A request to a virtual block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +62,9 @@ pub struct VirtualBlock {
     size: u64,
     algorithm: Algorithm,
     allocation_count: u64,
-    /// Units allocated, including freed ones that the suballocator has not reported yet.
+    /// Units allocated with their margins, including freed ones that the suballocator has not reported yet.
     allocated: u64,
+    margins: Option<Box<VirtualMargins>>,
 }
 
 impl VirtualBlock {
@@ -71,13 +73,33 @@ impl VirtualBlock {
     /// # Errors
     /// [`Error::InvalidArgument`] for a size of 0 or 2^60 and more; [`Error::NoHostMemory`].
     pub fn new(size: u64, algorithm: Algorithm) -> Result<Self, Error> {
+        Self::with_margin(size, algorithm, 0)
+    }
+
+    /// Creates a block like [`new`](Self::new) with at least `margin` units before and exactly so many behind each
+    /// allocation that belong to none.
+    ///
+    /// # Errors
+    /// The errors of [`new`](Self::new); [`Error::InvalidArgument`] for a margin of 2^32 and more.
+    pub fn with_margin(size: u64, algorithm: Algorithm, margin: u64) -> Result<Self, Error> {
         check_size(size)?;
+        if margin > u64::from(u32::MAX) {
+            return Err(Error::InvalidArgument(format!("margin is {margin}, above {}", u32::MAX)));
+        }
         let mut suballocator = AnySuballocator::of_one_block(algorithm);
         if !suballocator.try_reserve_block(size) {
             return Err(Error::NoHostMemory("a virtual block"));
         }
         let block = suballocator.add_block(size);
-        Ok(Self { suballocator, block, size, algorithm, allocation_count: 0, allocated: 0 })
+        let margins = (margin != 0).then(|| Box::new(VirtualMargins::new(margin)));
+        let (allocation_count, allocated) = (0, 0);
+        Ok(Self { suballocator, block, size, algorithm, allocation_count, allocated, margins })
+    }
+
+    /// Returns the units before and behind each allocation that nobody may write: `margin` directly before its
+    /// offset, and `margin` directly behind its end.
+    pub fn margin(&self) -> u64 {
+        self.margins.as_ref().map_or(0, |margins| margins.margin)
     }
 
     /// Returns the size in the caller's unit.
@@ -98,7 +120,8 @@ impl VirtualBlock {
 
     /// Returns the number of live allocations and their size in units. O(1).
     pub fn live(&self) -> (u64, u64) {
-        (self.allocation_count, self.allocated - self.suballocator.unreported())
+        let margins = self.margins.as_ref().map_or(0, |margins| margins.units);
+        (self.allocation_count, self.allocated - self.suballocator.unreported() - margins)
     }
 
     /// Reserves host memory for the bookkeeping of `allocations` more allocations, as far as the system
@@ -122,7 +145,7 @@ impl VirtualBlock {
     #[inline]
     pub fn allocate(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
         let VirtualRequest { size, alignment, upper, strategy } = *request;
-        if request.is_usual(self.is_linear()) {
+        if request.is_usual(self.is_linear()) && self.margins.is_none() {
             let (key, offset) = self.place(size, alignment, upper, strategy);
             if key != SlotKey::NONE {
                 return Ok(VirtualAllocation { key, offset, size });
@@ -133,13 +156,16 @@ impl VirtualBlock {
         Err(self.refusal(&{ *request }))
     }
 
-    /// Allocates with an alignment that is not a power of two, or returns the error of an invalid
-    /// request.
+    /// Allocates with margins or an alignment that is not a power of two, or returns the error of an
+    /// invalid request.
     #[cold]
     #[inline(never)]
     fn allocate_unusual(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
         if !request.is_valid(self.is_linear()) {
             return Err(self.refusal(request));
+        }
+        if self.margins.is_some() {
+            return self.allocate_guarded(request);
         }
         if request.alignment == 0 {
             return self.allocate(&VirtualRequest { alignment: 1, ..*request });
@@ -149,6 +175,27 @@ impl VirtualBlock {
         self.allocation_count += 1;
         self.allocated += request.size;
         Ok(VirtualAllocation { key, offset, size: request.size })
+    }
+
+    fn allocate_guarded(&mut self, request: &VirtualRequest) -> Result<VirtualAllocation, Error> {
+        let (size, alignment) = (request.size, request.alignment.max(1));
+        let Some(margins) = &mut self.margins else { return Err(self.refusal(request)) };
+        let front = margins.front(alignment);
+        let whole = front.and_then(|front| size.checked_add(front)?.checked_add(margins.margin));
+        let (Some(front), Some(whole)) = (front, whole) else { return Err(self.refusal(request)) };
+        if !margins.try_reserve() {
+            return Err(Error::NoHostMemory("a virtual allocation"));
+        }
+        let region = VirtualRequest { size: whole, alignment, ..*request }.of_region();
+        let placed = match alignment.is_power_of_two() {
+            true => self.suballocator.allocate(&region),
+            false => self.suballocator.allocate_at_multiple(&region),
+        };
+        let Some(Placement { key, offset, .. }) = placed else { return Err(self.refusal(request)) };
+        margins.insert(key, front);
+        self.allocation_count += 1;
+        self.allocated += whole;
+        Ok(VirtualAllocation { key, offset: offset + front, size })
     }
 
     /// Allocates many ranges, up to the first that fails, and calls `placed` for each. Several times
@@ -166,13 +213,13 @@ impl VirtualBlock {
         requests: impl Iterator<Item = VirtualRequest>,
         mut placed: impl FnMut(VirtualAllocation),
     ) -> Result<(), Error> {
-        let is_linear = self.is_linear();
+        let (is_linear, has_margins) = (self.is_linear(), self.margins.is_some());
         let mut requests = requests;
         loop {
             let (mut asked, mut last, mut unusual) = (0, None, false);
             let usual = requests.by_ref().map_while(|request| {
                 last = Some(request);
-                unusual = !request.is_usual(is_linear);
+                unusual = has_margins || !request.is_usual(is_linear);
                 asked += usize::from(!unusual);
                 (!unusual).then(|| request.of_region())
             });
@@ -251,6 +298,9 @@ impl VirtualBlock {
     #[inline(never)]
     fn release(&mut self, key: SlotKey) -> bool {
         let Some(bytes) = self.suballocator.release(key) else { return false };
+        if let Some(margins) = &mut self.margins {
+            margins.remove(key);
+        }
         self.allocation_count = self.allocation_count.wrapping_sub(1);
         self.allocated -= bytes;
         true
@@ -296,7 +346,16 @@ impl VirtualBlock {
     /// O(1).
     pub fn info(&self, key: SlotKey) -> Result<VirtualAllocation, Error> {
         let region = self.suballocator.region(key).ok_or(Error::UseAfterFree)?;
-        Ok(VirtualAllocation { key, offset: region.offset, size: region.size })
+        let (offset, size) = self.payload(key, region.offset, region.size);
+        Ok(VirtualAllocation { key, offset, size })
+    }
+
+    /// Returns offset and size of the allocation in a live range.
+    pub(super) fn payload(&self, key: SlotKey, offset: u64, size: u64) -> (u64, u64) {
+        match &self.margins {
+            None => (offset, size),
+            Some(margins) => margins.payload(key, offset, size),
+        }
     }
 
     /// Frees all ranges.
@@ -306,6 +365,9 @@ impl VirtualBlock {
     pub fn clear(&mut self) {
         self.suballocator.clear();
         (self.allocation_count, self.allocated) = (0, 0);
+        if let Some(margins) = &mut self.margins {
+            margins.clear();
+        }
     }
 
     /// Makes the block larger; allocations keep their offsets.
@@ -331,9 +393,25 @@ impl VirtualBlock {
         Ok(())
     }
 
-    /// Calls `visit` with each live region and unused range, by ascending offset. O(ranges).
+    /// Calls `visit` with each live region and unused range, by ascending offset. Margins are unused ranges.
+    /// O(ranges).
     pub fn visit(&self, visit: &mut dyn FnMut(RegionView)) {
-        self.suballocator.visit_block(self.block, visit);
+        self.visit_ranges(&mut |view, _| visit(view));
+    }
+
+    /// Calls `visit` with each range, and whether it is a margin.
+    fn visit_ranges(&self, visit: &mut dyn FnMut(RegionView, bool)) {
+        self.suballocator.visit_block(self.block, &mut |view| {
+            let Some((key, _)) = view.live.filter(|_| self.margins.is_some()) else {
+                return visit(view, false);
+            };
+            let (offset, size) = self.payload(key, view.offset, view.size);
+            let before = RegionView { offset: view.offset, size: offset - view.offset, live: None };
+            let behind = RegionView { offset: offset + size, size: self.margin(), live: None };
+            visit(before, true);
+            visit(RegionView { offset, size, ..view }, false);
+            visit(behind, true);
+        });
     }
 
     /// Counts allocations and unused ranges. O(ranges).
@@ -345,6 +423,14 @@ impl VirtualBlock {
     fn counted(&self) -> Statistics {
         let mut statistics = Statistics::default();
         statistics.add_block(self.size);
+        if self.margins.is_some() {
+            self.visit_ranges(&mut |view, is_margin| match view.live {
+                Some(_) => statistics.add_allocation(view.size),
+                None if is_margin => statistics.add_margin(view.size),
+                None => statistics.add_unused_range(view.size),
+            });
+            return statistics;
+        }
         self.suballocator.count(&mut std::iter::once(self.block), &mut statistics);
         statistics
     }
@@ -359,6 +445,9 @@ impl VirtualBlock {
         self.suballocator.validate()?;
         let statistics = self.counted();
         let counted = (statistics.allocation_count, statistics.allocation_bytes);
+        if statistics.margin_bytes != self.margins.as_ref().map_or(0, |margins| margins.units) {
+            return Err("margins are counted wrongly".into());
+        }
         if counted == self.live() { Ok(()) } else { Err("allocations are counted wrongly".into()) }
     }
 }

@@ -64,7 +64,16 @@ impl VirtualBlock {
         places.extend(layout.regions.iter().map(|region| (region.key, region.offset)));
         let (block, suballocator) = self.parts();
         let done = suballocator.moving().is_some_and(|it| it.rearrange(block, &places));
-        if done { Ok(layout.moves) } else { Err(NO_MEMORY) }
+        if !done {
+            return Err(NO_MEMORY);
+        }
+        for it in &mut layout.moves {
+            // The same units are before each of them as after the move.
+            let (offset, size) = self.payload(it.key, it.old_offset, it.size);
+            it.new_offset += offset - it.old_offset;
+            (it.old_offset, it.size) = (offset, size);
+        }
+        Ok(layout.moves)
     }
 
     fn regions_by_offset(&mut self) -> Result<Vec<MovableRegion>, Error> {

@@ -2,4 +2,5 @@
 
 pub(crate) mod block;
 pub(crate) mod defragment;
+mod margins;
 pub(crate) mod set;

@@ -23,6 +23,8 @@ pub struct VirtualBlocks {
     algorithm: Algorithm,
     /// Minimum alignment of every offset.
     alignment: u64,
+    /// Units before and behind each allocation that nobody may write.
+    margin: u64,
     entries: Vec<Option<Entry>>,
     vacant: Vec<u32>,
     /// The blocks by `may_serve`; the second number is the index in `entries`.
@@ -34,9 +36,14 @@ impl VirtualBlocks {
     /// Creates an empty set. All blocks use one algorithm, and every offset is a multiple of `alignment`;
     /// 0 means 1.
     pub fn new(algorithm: Algorithm, alignment: u64) -> Self {
+        Self::with_margin(algorithm, alignment, 0)
+    }
+
+    /// Creates an empty set like [`new`](Self::new), whose blocks have margins; see [`VirtualBlock::with_margin`].
+    pub fn with_margin(algorithm: Algorithm, alignment: u64, margin: u64) -> Self {
         let alignment = alignment.max(1);
         let (entries, vacant, filed) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { algorithm, alignment, entries, vacant, filed, allocated: 0 }
+        Self { algorithm, alignment, margin, entries, vacant, filed, allocated: 0 }
     }
 
     /// Returns the size of all allocations in units. O(1).
@@ -52,7 +59,7 @@ impl VirtualBlocks {
     /// # Time complexity
     /// O(log *b*) for *b* blocks.
     pub fn add(&mut self, size: u64) -> Result<u32, Error> {
-        let block = VirtualBlock::new(size, self.algorithm)?;
+        let block = VirtualBlock::with_margin(size, self.algorithm, self.margin)?;
         let entries = self.entries.len();
         if self.entries.try_reserve(1).is_err() || self.vacant.try_reserve(entries + 1).is_err() {
             return Err(Error::NoHostMemory("a virtual block"));
@@ -114,8 +121,15 @@ impl VirtualBlocks {
                 }
                 Err(Error::VirtualBlockFull { .. }) => {
                     // Every gap starts at the common alignment; a gap of the size plus what a larger
-                    // alignment may skip would have been large enough.
-                    let lower = size.saturating_add(alignment - self.alignment) - 1;
+                    // alignment may skip and a larger margin takes would have been large enough.
+                    let front = |alignment: u64| self.margin.div_ceil(alignment) * alignment;
+                    let more = front(alignment) - front(self.alignment);
+                    let skipped = match self.margin {
+                        0 => alignment - self.alignment,
+                        // A margin may end anywhere.
+                        _ => alignment - 1,
+                    };
+                    let lower = size.saturating_add(skipped).saturating_add(more) - 1;
                     if lower < may_serve {
                         entry.may_serve = lower;
                         self.filed.remove(&(may_serve, number));

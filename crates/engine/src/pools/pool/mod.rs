@@ -489,6 +489,7 @@ impl Pool {
             ignores_granularity: self.rules.ignore_buffer_image_granularity,
             blocks: self.arena.copy_for_dump()?,
             dedicated: self.dedicated.copy_for_dump()?,
+            quarantined: self.dedicated.statistics_of_quarantine(),
         })
     }
 
