@@ -374,6 +374,8 @@ fn freed_memory_stays_for_as_many_frames() {
         assert_eq!(free(3, flags), [1]);
         world.allocator.set_frame(start + 9);
         assert_eq!(free(4, flags), [2, 3]);
+        world.allocator.set_frame(start + 10);
+        assert!(!world.allocator.end_overdue_quarantines());
         assert!(world.allocator.end_quarantines());
         assert_eq!(left.tokens(), [4]);
         assert!(!world.allocator.end_quarantines());

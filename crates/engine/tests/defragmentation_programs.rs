@@ -15,7 +15,7 @@ use vkmem_engine::{
     Algorithm, Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest,
     AllocatorOptions, Call, DebugOptions, DefragmentationAlgorithm as Way, DefragmentationInfo,
     DeviceError, EmptyBlockRetention, Move, MoveEnd, MoveKind, MoveOutcome, PoolCreateInfo, PoolId,
-    ResourceKind, profile_info, profile_names,
+    QuarantineLimit, ResourceKind, profile_info, profile_names,
 };
 
 fn random_info(random: &mut Random, pools: &[PoolId]) -> DefragmentationInfo {
@@ -88,6 +88,7 @@ fn run(profile: &str, seed: u64) -> [u64; 2] {
         ]),
         debug: DebugOptions {
             margin: if seed % 2 == 0 { 0 } else { random.pick(&[4, 16, 300]) },
+            quarantine: (seed % 4 == 3).then_some(QuarantineLimit::Bytes(20_000)),
             ..DebugOptions::default()
         },
         ..common::blocks_of((64 * KIB) << random.below(3))
@@ -139,6 +140,7 @@ fn run(profile: &str, seed: u64) -> [u64; 2] {
         }
     }
     movers.free_if(|_| true);
+    movers.allocator().end_quarantines();
     for id in pools {
         movers.allocator().destroy_pool(id).expect("it is empty");
     }

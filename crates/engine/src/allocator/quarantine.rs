@@ -14,7 +14,7 @@ const NO_ROOM: Error = Error::NoHostMemory("the ranges that nobody may write");
 
 impl Allocator {
     /// Frees an allocation like [`free`](Self::free). If its pool has a quarantine, that keeps `token`, by which the
-    /// owner finds its own record of the allocation.
+    /// owner finds its own record of the allocation; what is freed otherwise has the token 0.
     ///
     /// # Errors
     /// [`Error::UseAfterFree`] if the id is stale.
@@ -35,6 +35,14 @@ impl Allocator {
     pub fn end_quarantines(&self) -> bool {
         let mut any = false;
         self.each_pool(|pool| any |= pool.end_quarantine(true));
+        any
+    }
+
+    /// Ends the quarantine of what is overdue, of which pools take notice only when something of theirs is freed or
+    /// when they have no room; returns whether there was any. May call the driver. To be called once per frame.
+    pub fn end_overdue_quarantines(&self) -> bool {
+        let mut any = false;
+        self.each_pool(|pool| any |= pool.end_quarantine(false));
         any
     }
 

@@ -322,6 +322,7 @@ impl Allocator {
                     frames
                 }
             },
+            ..AllocatorOptions::default()
         };
         let depth = track_call_sites.map_or(Ok(0), options::depth)?;
         let strict = strict_host_access.map_or_else(|| options::strict_of_environment(py), Ok)?;

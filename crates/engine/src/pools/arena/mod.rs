@@ -1,6 +1,7 @@
 //! [`Arena`]: all blocks of one pool under one index. Grows, shrinks, and prefetches the next block.
 
 pub(crate) mod evicting;
+mod figures;
 mod guarding;
 mod many;
 pub(crate) mod moving;
@@ -20,9 +21,7 @@ use crate::pools::margin::Margins;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::moves::MovingRegions;
 use crate::pools::setup::{Setup, take_memory};
-use crate::pools::snapshot::{BlockSnapshot, BlocksSnapshot, NO_ROOM, RegionSnapshot};
 use crate::request::PoolCreateInfo;
-use crate::statistics::Statistics;
 use crate::suballocator::{
     AnySuballocator, BlockIndex, RegionInfo, RegionRequest, RegionTag, Suballocator,
 };
@@ -479,48 +478,6 @@ impl Arena {
     /// Returns the number of live allocations and their bytes. O(1).
     pub fn live(&self) -> (u64, u64) {
         self.state.lock().blocks.live()
-    }
-
-    /// Counts blocks, allocations and unused ranges. O(regions).
-    pub fn statistics(&self) -> Statistics {
-        let mut state = self.state.lock();
-        state.blocks.suballocator.settle();
-        let mut statistics = Statistics::default();
-        if state.blocks.guard.is_some() {
-            state.blocks.count_guarded(&mut statistics);
-            return statistics;
-        }
-        state.blocks.iter().for_each(|(_, memory)| statistics.add_block(memory.size));
-        let mut blocks = state.blocks.iter().map(|(block, _)| block);
-        state.blocks.suballocator.count(&mut blocks, &mut statistics);
-        statistics
-    }
-
-    /// Copies all blocks and regions, under one lock. O(regions).
-    pub(crate) fn copy_for_dump(&self) -> Result<BlocksSnapshot, Error> {
-        let mut copied = BlocksSnapshot::default();
-        // Reserves most of the memory before taking the lock.
-        let most = self.state.lock().blocks.taken().0 as usize * 2;
-        copied.regions.try_reserve(most).map_err(|_| NO_ROOM)?;
-        let state = self.state.lock();
-        copied.blocks.try_reserve(state.blocks.count() as usize).map_err(|_| NO_ROOM)?;
-        for (block, memory) in state.blocks.iter() {
-            let mut failed = false;
-            state.blocks.visit_ranges(block, &mut |view| {
-                failed = failed || copied.regions.try_reserve(1).is_err();
-                if !failed {
-                    let tag = view.key().and_then(|key| state.blocks.suballocator.tag(key));
-                    let named = tag.is_some_and(|tag| tag.named);
-                    copied.regions.push(RegionSnapshot { view, named });
-                }
-            });
-            if failed {
-                return Err(NO_ROOM);
-            }
-            let regions_end = copied.regions.len();
-            copied.blocks.push(BlockSnapshot { id: block.0, memory: memory.clone(), regions_end });
-        }
-        Ok(copied)
     }
 
     /// Returns the bytes of bookkeeping. O(1).
