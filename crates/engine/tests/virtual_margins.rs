@@ -107,7 +107,7 @@ fn a_set_finds_room_between_margins() {
                 }
             }
         }
-        assert!(alone.live().0 > 5);
+        assert!(alone.live().0 >= 2, "{algorithm:?}");
     }
 }
 
