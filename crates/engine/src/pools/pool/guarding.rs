@@ -1,10 +1,10 @@
 //! Allocations with margins.
 
 use super::Pool;
-use crate::device::MemoryPropertyFlags;
+use crate::device::{HostAddress, MemoryPropertyFlags};
 use crate::error::Error;
-use crate::handle::{Allocation, AllocationId};
-use crate::pools::blocks::PlacedRegion;
+use crate::handle::AllocationId;
+use crate::pools::blocks::{PlacedHandle, PlacedRegion};
 use crate::pools::guarded_memory::GuardedMemory;
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
 use crate::suballocator::RegionRequest;
@@ -15,24 +15,31 @@ impl Pool {
         self.margins.widen(self.region_request(request)).size
     }
 
-    /// Allocates without driver calls; `region` is the request for the payload.
+    /// Places a request, with its margins, in existing blocks and returns the place of its payload; `None` if there is
+    /// no room. No driver call.
     #[cold]
     #[inline(never)]
-    pub(super) fn try_allocate_guarded(
+    pub(super) fn place_guarded(&self, region: &RegionRequest) -> Option<PlacedHandle> {
+        let whole = self.margins.widen(*region);
+        let (placed, _) = self.arena.allocate_guarded_in_place(&whole, false)?;
+        Some(self.payload_of(placed, region).handle())
+    }
+
+    /// Places a request like [`place_guarded`](Self::place_guarded), in a mapped block, of which one map is counted.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn place_guarded_and_mapped(
         &self,
         region: &RegionRequest,
-        request: &AllocationRequest,
-    ) -> Option<Allocation> {
+    ) -> Option<(PlacedRegion, HostAddress)> {
         let whole = self.margins.widen(*region);
-        let mapped = self.is_to_be_mapped(request);
-        let (placed, address) = self.arena.allocate_guarded_in_place(&whole, mapped)?;
+        let (placed, address) = self.arena.allocate_guarded_in_place(&whole, true)?;
+        Some((self.payload_of(placed, region), address?))
+    }
+
+    fn payload_of(&self, placed: PlacedRegion, region: &RegionRequest) -> PlacedRegion {
         let [front, _] = self.margins.around(region.alignment);
-        let placed = PlacedRegion { offset: placed.offset + front, ..placed };
-        if mapped {
-            self.mark_mapped(false, &placed);
-        }
-        let mapped = address.map(|address| address.at(placed.offset));
-        Some(self.finished(false, &placed, request, mapped))
+        PlacedRegion { offset: placed.offset + front, ..placed }
     }
 
     /// Returns the bytes before and behind the payload of memory of its own: none where the resource, or another

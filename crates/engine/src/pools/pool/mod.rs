@@ -155,14 +155,18 @@ impl Pool {
             return None;
         }
         let region = self.region_request(request);
-        if self.margins.are_on() {
-            return self.try_allocate_guarded(&{ region }, &{ *request });
-        }
         if !self.is_to_be_mapped(request) {
-            let handle = self.arena.allocate_in_place(&region)?;
+            let handle = match self.margins.are_on() {
+                false => self.arena.allocate_in_place(&region)?,
+                // A copy, so that the original can stay in registers otherwise.
+                true => self.place_guarded(&{ region })?,
+            };
             return Some(self.allocation(false, &handle, request, None));
         }
-        let (placed, address) = self.arena.allocate_in_mapped_place(&region)?;
+        let (placed, address) = match self.margins.are_on() {
+            false => self.arena.allocate_in_mapped_place(&region)?,
+            true => self.place_guarded_and_mapped(&{ region })?,
+        };
         self.mark_mapped(false, &placed);
         let mapped = Some(address.at(placed.offset));
         Some(self.finished(false, &placed, request, mapped))
