@@ -95,15 +95,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
         self._making = SingleFlight()
         self._hits = self._misses = self._evicted = 0
         self._closed = False
-        # Resources refer to the callback, so it must not keep the cache alive.
-        cache = weakref.ref(self)
-
-        def lost(resources: list[R]) -> None:
-            still_there = cache()
-            if still_there is not None:
-                still_there._lose(resources)
-
-        self._on_lost = lost
+        self._on_lost = _loser_of(self)
 
     def __getitem__(self, key: K) -> R:
         """Returns the resource of a key, and marks it as used in the current frame.
@@ -502,3 +494,15 @@ class _Entry(Generic[K, R]):
 def _age(frame: int, now: int) -> int:
     """Frames since a frame. The 32-bit frame index may have wrapped around."""
     return (now - frame) % (1 << 32)
+
+
+def _loser_of(cache: ResourceCache[K, R]) -> Callable[[list[R]], None]:
+    # Resources refer to the callback, so it must not keep the cache alive.
+    weak = weakref.ref(cache)
+
+    def lose(resources: list[R]) -> None:
+        still_there = weak()
+        if still_there is not None:
+            still_there._lose(resources)
+
+    return lose
