@@ -103,15 +103,21 @@ impl Chunk {
         self.stamps[index].store(clock.now().0, Release);
     }
 
+    /// Returns whether an allocation is there and was used in the current frame.
+    #[inline]
+    pub fn is_current(&self, index: usize, clock: &Clock) -> bool {
+        self.get(index) == clock.now()
+    }
+
     /// Marks it as used in the current frame; false if it is lost or has ended.
     #[inline]
     pub fn touch(&self, index: usize, clock: &Clock) -> bool {
-        let (now, seen) = (clock.now(), self.get(index));
-        seen == now || self.touch_in_new_frame(index, seen, clock)
+        self.is_current(index, clock) || self.touch_in_new_frame(index, clock)
     }
 
     #[inline]
-    fn touch_in_new_frame(&self, index: usize, mut seen: Stamp, clock: &Clock) -> bool {
+    fn touch_in_new_frame(&self, index: usize, clock: &Clock) -> bool {
+        let mut seen = self.get(index);
         loop {
             let now = clock.now();
             match seen.state() {

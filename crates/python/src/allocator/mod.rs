@@ -17,6 +17,7 @@ mod relocate;
 mod statistics;
 mod stepping;
 mod steps;
+mod touches;
 mod transfers;
 mod when_full;
 
