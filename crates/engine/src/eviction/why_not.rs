@@ -32,7 +32,9 @@ impl Eviction {
                         _ => "",
                     };
                     let frames = counted(age, "frame");
-                    format!("but too much of it is held, or was used less than {frames} ago{priority}")
+                    format!(
+                        "but too much of it is held, or was used less than {frames} ago{priority}"
+                    )
                 }
                 left => {
                     let frames = counted(left, "more frame");

@@ -85,9 +85,9 @@ impl ResourceObject {
 
     /// What is called when it was lost: for the program, and for the cache that has it.
     pub fn loss_callbacks<'py>(&self, py: Python<'py>) -> [Option<Bound<'py, PyAny>>; 2] {
-        self.others.get().map_or([None, None], |it| {
-            [current(py, &it.on_lost), current(py, &it.cache_on_lost)]
-        })
+        self.others
+            .get()
+            .map_or([None, None], |it| [current(py, &it.on_lost), current(py, &it.cache_on_lost)])
     }
 
     /// Returns the optional objects, to set a callback of losses.
