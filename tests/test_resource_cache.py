@@ -637,7 +637,7 @@ def test_what_make_returns_is_checked(
             with pytest.raises(TypeError) as raised:
                 cache["none"]
             assert str(raised.value) == (
-                "the resource of 'none' must be a Buffer, an Image or an Allocation, not a NoneType"
+                "the resource of 'none' must be a Buffer, an Image or an Allocation, not None"
             )
             with pytest.raises(InvalidArgumentError, match="another allocator"):
                 cache["foreign"]

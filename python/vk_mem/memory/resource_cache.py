@@ -171,14 +171,18 @@ class ResourceCache(NoCopies, Generic[K, R]):
     def _new_entry(self, key: K, resource: R) -> _Entry[K, R]:
         given: object = resource
         if not isinstance(given, Buffer | Image | Allocation):
-            what = with_article(type(given).__name__)
+            what = "None" if given is None else with_article(type(given).__name__)
             raise TypeError(
                 f"the resource of {named(key)} must be a Buffer, an Image or an Allocation, "
                 f"not {what}"
             )
         # Also refuses a resource of another allocator.
-        if self._allocator.touch_many([resource]):
-            raise LostError(f"the resource of {named(key)} is lost already")
+        try:
+            lost = self._allocator.touch_many([resource])
+        except (InvalidArgumentError, UseAfterFreeError) as error:
+            raise type(error)(f"the resource of {named(key)}: {error}") from None
+        if lost:
+            raise LostError(f"the resource of {named(key)} is lost already: return a new one")
         entry = _Entry(key, resource)
         entry.size = given.size if isinstance(given, Allocation) else given.allocation.size
         return entry

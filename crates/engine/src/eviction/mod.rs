@@ -9,6 +9,7 @@
 //!     in_hole      neighbours in the pool's blocks make room                 `place.rs`, `hole.rs`, `window.rs`
 //!     in_heap      memory objects of the heap are freed                      `place.rs`, `heap_memory.rs`
 //!   Rule           how old, and of what priority, victims have to be         `rule.rs`
+//!   why_not        what a request that fails says of them                `why_not.rs`
 //! ```
 //!
 //! **The ways into and out of a pool do not know of it.** An allocation is made like any other; then its owner makes
@@ -33,6 +34,7 @@ mod place;
 mod registry;
 mod rule;
 mod stamps;
+mod why_not;
 mod window;
 
 pub(crate) use attempt::Taken;

@@ -106,11 +106,20 @@ pub fn eviction(value: &Bound<'_, PyAny>) -> PyResult<Evict> {
             }
         };
     }
-    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
-        let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("evict must be {EVICTIONS}, not {kind}")));
+    let other = |error: PyErr| {
+        if !error.is_instance_of::<PyTypeError>(py) {
+            return error;
+        }
+        let kind = value.get_type().name();
+        kind.map_or_else(
+            |error| error,
+            |kind| PyTypeError::new_err(format!("evict must be {EVICTIONS}, not {kind}")),
+        )
+    };
+    if value.is_instance_of::<PyBool>() {
+        return Err(other(PyTypeError::new_err(())));
     }
-    unsigned_32(value, "evict").map(Evict::Frames)
+    unsigned_32(value, "evict").map(Evict::Frames).map_err(other)
 }
 
 const EVICTIONS: &str = "'idle', 'never', 'lower_priority' or a number of frames";
