@@ -301,16 +301,18 @@ def test_a_budget_that_shrinks(
     ) as allocator:
         heard: list[Buffer] = []
         allocator.on_lost(heard.extend)
-        example = allocator.create_buffer(MIB, VERTEX)
-        index = example.allocation.memory_type_index
+        with allocator.create_buffer(MIB, VERTEX) as example:
+            index = example.allocation.memory_type_index
         heap = device.memory_properties.memory_types[index].heap_index
         flags = LOSABLE | (DEDICATED if dedicated else 0)
         its = []
         for frame in range(1, 81):
             allocator.set_current_frame_index(frame)
-            its.append(allocator.create_buffer(MIB, VERTEX, flags=flags, memory_type_bits=1 << index))
+            its.append(
+                allocator.create_buffer(MIB, VERTEX, flags=flags, memory_type_bits=1 << index)
+            )
         before = allocator.heap_budgets()[heap]
-        assert before.budget == 100 * MIB and 80 * MIB < before.usage <= 100 * MIB
+        assert before.budget == 100 * MIB and 80 * MIB <= before.usage <= 100 * MIB
         assert heard == []
         device.set_heap_budgets([70 * MIB] * len(heaps))
         for frame in range(81, 81 + in_flight + 1):
@@ -323,7 +325,7 @@ def test_a_budget_that_shrinks(
         # A block goes when all in it may be lost, so at most one more of them than needed.
         assert now.usage > 66 * MIB
         allocator.validate()
-        allocator.destroy_many([*its, example])
+        allocator.destroy_many(its)
 
 
 @pytest.mark.parametrize("budgets", [[], [1], [1, 2, 3]])
@@ -336,9 +338,8 @@ def test_budgets_of_all_heaps(make_simulated: Any, budgets: list[int]) -> None:
     with Allocator(device) as allocator:
         assert [it.budget for it in allocator.heap_budgets()] == [MIB, 2 * MIB]
     device.set_heap_budgets(None)
-    with Allocator(device) as allocator:
-        sizes = [it.size for it in device.memory_properties.memory_heaps]
-        assert [it.budget for it in allocator.heap_budgets()] == [it * 8 // 10 for it in sizes]
+    with Allocator(device) as allocator, Allocator(make_simulated("discrete-8gib")) as other:
+        assert allocator.heap_budgets() == other.heap_budgets()
 
 
 def test_frames_in_use_must_cover_those_in_flight(device: Device) -> None:

@@ -122,7 +122,7 @@ pub struct Extras {
     /// How often it has moved: what is not movable moves where a program makes the copies.
     pub(super) generation: AtomicU64,
     /// What it has if it may be lost.
-    pub(super) losable: OnceLock<Box<Losable>>,
+    pub(super) losable: OnceLock<Losable>,
 }
 
 /// Base and name of an alias.
