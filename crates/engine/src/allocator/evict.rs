@@ -158,6 +158,9 @@ impl Allocator {
     /// Does what is left to do after allocations were taken away; returns their number.
     fn finish(&self, taken: Taken) -> usize {
         taken.named.iter().for_each(|&id| self.names.remove(id));
+        for &(before, after) in &taken.renamed {
+            self.names.hand_over(before, after);
+        }
         taken.count
     }
 }

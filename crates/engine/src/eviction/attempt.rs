@@ -19,11 +19,20 @@ pub(crate) struct Taken {
     pub releases: Vec<Release>,
     /// Allocations that had a name.
     pub named: Vec<AllocationId>,
+    /// Allocations with a name that have moved: before and after.
+    pub renamed: Vec<(AllocationId, AllocationId)>,
     /// Number of allocations taken.
     pub count: usize,
 }
 
 impl Taken {
+    pub(super) fn add(&mut self, other: Self) {
+        self.releases.extend(other.releases);
+        self.named.extend(other.named);
+        self.renamed.extend(other.renamed);
+        self.count += other.count;
+    }
+
     pub(super) fn note(&mut self, id: AllocationId, tag: RegionTag) {
         self.count += 1;
         if tag.named {

@@ -246,6 +246,11 @@ impl Records {
         (mark.id.key == key && rule.allows(mark.stamp, mark.priority) && !is_spared).then_some(mark)
     }
 
+    /// Returns the requested bytes of these.
+    pub fn bytes(&self, marks: &[Mark]) -> u64 {
+        marks.iter().map(|mark| self.records[mark.record as usize].size).sum()
+    }
+
     /// Claims all of these; false, and none claimed, if one is not as it was seen.
     pub fn claim(&self, marks: &[Mark]) -> bool {
         for (at, mark) in marks.iter().enumerate() {

@@ -26,6 +26,20 @@ const MOST_LOOKS: usize = 4096;
 /// A window is recent if its last use is in this part of the time since that of the oldest allocation.
 const RECENT: u64 = 8;
 
+/// A hole, and whom it costs.
+pub(super) struct Found {
+    pub hole: Hole,
+    pub victims: Vec<Mark>,
+    /// Whether those are among the oldest of the pool.
+    pub are_oldest: bool,
+}
+
+impl Found {
+    pub fn of(window: Window, are_oldest: bool) -> Self {
+        Self { hole: Hole::Between(window.range), victims: window.victims, are_oldest }
+    }
+}
+
 /// A search for one request.
 pub(super) struct Search<'a> {
     pub records: &'a mut Records,
@@ -35,19 +49,19 @@ pub(super) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Returns a hole among the oldest allocations, and whom it costs.
-    pub fn find(&mut self, regions: &mut Regions<'_>) -> Option<(Hole, Vec<Mark>)> {
+    /// Returns a hole among the oldest allocations, or around one of them.
+    pub fn find(&mut self, regions: &mut Regions<'_>) -> Option<Found> {
         if regions.evicting().is_err() {
             return self.find_in_ring(regions);
         }
         let mut walk = self.records.oldest(self.rule);
         let (mut marked, mut tries) = (Vec::new(), 0);
-        let mut cheapest: Option<Window> = None;
+        let (mut cheapest, mut are_oldest): (Option<Window>, bool) = (None, false);
         for most in MARKS {
             let new = marked.len();
             let joined = self.mark(regions, &mut walk, &mut marked, (&mut tries, most));
             if joined.is_some() {
-                cheapest = joined;
+                (cheapest, are_oldest) = (joined, true);
                 break;
             }
             let oldest = marked.first().map_or(0, |mark| mark.stamp.frame());
@@ -59,7 +73,7 @@ impl Search<'_> {
             }
         }
         walk.close(self.records);
-        cheapest.map(|window| (Hole::Between(window.range), window.victims))
+        cheapest.map(|window| Found::of(window, are_oldest))
     }
 
     /// Marks the oldest ones, up to `most` in all, until marked neighbours have room; returns their window.
@@ -166,7 +180,7 @@ impl Search<'_> {
         self.records.eligible(region.key, self.rule, self.spared)
     }
 
-    fn find_in_ring(&self, regions: &mut Regions<'_>) -> Option<(Hole, Vec<Mark>)> {
+    fn find_in_ring(&self, regions: &mut Regions<'_>) -> Option<Found> {
         let mut marks = Vec::new();
         let mut may_go = |key: SlotKey| {
             let mark = self.records.eligible(key, self.rule, self.spared);
@@ -175,7 +189,7 @@ impl Search<'_> {
         };
         let victims = regions.evicting().err()?.oldest_in_the_way(self.request, &mut may_go)?;
         let are_loose = victims.iter().all(|&key| regions.is_live_and_loose(key));
-        are_loose.then_some((Hole::Oldest, marks))
+        are_loose.then_some(Found { hole: Hole::Oldest, victims: marks, are_oldest: true })
     }
 
     /// Returns the cheapest window of a whole block.

@@ -7,6 +7,7 @@
 //!       Chunk      last use and state of 256 of them                         `stamps.rs`
 //!   Attempt        choose, ask the owner, commit, choose anew                `attempt.rs`
 //!     in_hole      neighbours in the pool's blocks make room                 `place.rs`, `hole.rs`, `window.rs`
+//!     in_room      what stays moves to where the oldest were                 `room.rs`, `room_plan.rs`, `packing.rs`
 //!     in_heap      memory objects of the heap are freed                      `place.rs`, `heap_memory.rs`
 //!   Rule           how old, and of what priority, victims have to be         `rule.rs`
 //!   why_not        what a request that fails says of them                `why_not.rs`
@@ -30,8 +31,11 @@ mod group;
 mod heap_memory;
 mod hole;
 mod owner;
+mod packing;
 mod place;
 mod registry;
+mod room;
+mod room_plan;
 mod rule;
 mod stamps;
 mod why_not;
@@ -42,3 +46,4 @@ pub use evictable::Evictable;
 pub use owner::EvictionOwner;
 pub(crate) use registry::Eviction;
 pub use registry::EvictionStatistics;
+pub use room::Room;

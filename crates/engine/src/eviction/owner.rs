@@ -1,5 +1,6 @@
 //! [`EvictionOwner`]: who is asked before allocations are taken away.
 
+use super::room::Room;
 use crate::handle::AllocationId;
 
 /// The owner of evictable allocations, who destroys the resources in them.
@@ -18,4 +19,27 @@ pub trait EvictionOwner: Send + Sync {
         victims: &[AllocationId],
         commit: &mut dyn FnMut() -> bool,
     ) -> Result<bool, Vec<AllocationId>>;
+
+    /// Returns whether it moves allocations to make room for a request. Then a request whose cheapest hole costs
+    /// others than the oldest ones asks for that first.
+    fn may_move(&self) -> bool {
+        false
+    }
+
+    /// Returns which of some allocations could move now. Each has with it whether it is known that no frame in flight
+    /// uses it, by its last use; of any other one the owner has to know that.
+    fn movable(&self, allocations: &[(AllocationId, bool)]) -> Vec<bool> {
+        vec![false; allocations.len()]
+    }
+
+    /// Makes room, called without any lock of the engine's: sees to it that nothing uses what moves, prepares the
+    /// moves, calls [`Room::commit`], copies what moves, and calls [`Room::settle`] for each move whose old place
+    /// nothing uses any more, neither the host nor the device.
+    ///
+    /// Returns whether another plan may be better, after it has called [`Room::refuse`] with what was in the way, or
+    /// after a commit that returned false. Whatever it returns, what was committed is done.
+    fn make_room(&self, room: &mut Room<'_>) -> bool {
+        let _ = room;
+        false
+    }
 }

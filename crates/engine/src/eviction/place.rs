@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::attempt::{Attempt, Taken, commit_in_group, ids};
 use super::group::{Group, GroupKey, Mark};
 use super::heap_memory::Need;
-use super::hole::Search;
+use super::hole::{Found, Search};
 use super::registry::Eviction;
+use super::room::{HoleCost, Outcome};
 use super::rule::Reach;
 use super::window::Window;
 use crate::error::Error;
@@ -21,7 +22,16 @@ use crate::request::AllocationRequest;
 use crate::suballocator::RegionRequest;
 
 /// A map of a block that is counted while a request that is to be mapped takes its place there.
-struct Hold(Option<Arc<MemoryObject>>);
+pub(super) struct Hold(Option<Arc<MemoryObject>>);
+
+impl Hold {
+    pub fn map(memory: Option<Arc<MemoryObject>>) -> Result<Self, Error> {
+        if let Some(memory) = &memory {
+            memory.map()?;
+        }
+        Ok(Self(memory))
+    }
+}
 
 impl Drop for Hold {
     fn drop(&mut self) {
@@ -47,50 +57,77 @@ impl Eviction {
         let region = pool.region_in_blocks(request);
         let group = self.group(GroupKey { pool: pool.pool_key(), dedicated: false });
         let hole = group.zip(region);
-        if let Some((group, region)) = &hole
-            && let Some(made) = attempt.in_hole(pool, group, (request, region), false, taken)
-        {
-            return Some(made);
+        if let Some((group, region)) = &hole {
+            match attempt.among_the_oldest(pool, group, (request, region), taken) {
+                Outcome::Made(made) => return Some(made),
+                // It has cost others, and is not to cost more.
+                Outcome::InVain => return pool.allocate(request).ok(),
+                Outcome::Impossible => {}
+            }
         }
         if let Some(made) = attempt.in_heap(pool, request, taken) {
             return Some(made);
         }
         let (group, region) = hole?;
-        attempt.in_hole(pool, &group, (request, &region), true, taken)
+        while attempt.again() {
+            let found = attempt.find_hole(pool, &group, &region, true)?;
+            let made = attempt.in_hole(pool, &group, (request, &region), &found, taken);
+            if made.is_some() {
+                return made;
+            }
+        }
+        None
     }
 }
 
 impl Attempt<'_> {
-    /// Places a request in a hole, among the oldest allocations or, if `anywhere`, among all of the pool.
+    /// Places a request in a hole among the oldest allocations, in room that moves make at their cost, or in a hole
+    /// around one of them, whatever of these is cheaper.
+    fn among_the_oldest(
+        &mut self,
+        pool: &Pool,
+        group: &Group,
+        (request, region): (&AllocationRequest, &RegionRequest),
+        taken: &mut Taken,
+    ) -> Outcome {
+        let mut may_move = true;
+        while self.again() {
+            let found = self.find_hole(pool, group, region, false);
+            let cost = found.as_ref().map(|it| HoleCost::of(group, it));
+            if std::mem::take(&mut may_move) && cost.as_ref().is_none_or(|it| it.is_high(region)) {
+                let made = self.in_room(pool, group, (request, region), cost.as_ref(), taken);
+                if !matches!(made, Outcome::Impossible) {
+                    return made;
+                }
+            }
+            let Some(found) = found else { break };
+            if let Some(made) = self.in_hole(pool, group, (request, region), &found, taken) {
+                return Outcome::Made(made);
+            }
+        }
+        Outcome::Impossible
+    }
+
+    /// Places a request in a hole; `None` if it is not as it was found.
     fn in_hole(
         &mut self,
         pool: &Pool,
         group: &Group,
         (request, region): (&AllocationRequest, &RegionRequest),
-        anywhere: bool,
+        found: &Found,
         taken: &mut Taken,
     ) -> Option<Allocation> {
-        while self.again() {
-            let (hole, marks) = self.find_hole(pool, group, region, anywhere)?;
-            // Mapped before anybody is taken away: that may fail.
-            let memory = pool.maps(request).then(|| pool.memory_of(marks[0].id)).flatten();
-            let hold = match memory {
-                Some((memory, _)) if memory.map().is_ok() => Hold(Some(memory)),
-                Some(_) => {
-                    // No other place could be mapped for sure.
-                    self.give_up();
-                    return None;
-                }
-                None => Hold(None),
-            };
-            let placed = self.take_hole(pool, group, (&hole, &marks), region, taken);
-            if let Some(placed) = placed {
-                let made = pool.placed(placed, request).ok();
-                drop(hold);
-                return made;
-            }
-        }
-        None
+        // Mapped before anybody is taken away: that may fail.
+        let memory = pool.maps(request).then(|| pool.memory_of(found.victims[0].id)).flatten();
+        let Ok(hold) = Hold::map(memory.map(|(memory, _)| memory)) else {
+            // No other place could be mapped for sure.
+            self.give_up();
+            return None;
+        };
+        let placed = self.take_hole(pool, group, (&found.hole, &found.victims), region, taken)?;
+        let made = pool.placed(placed, request).ok();
+        drop(hold);
+        made
     }
 
     fn find_hole(
@@ -99,7 +136,7 @@ impl Attempt<'_> {
         group: &Group,
         region: &RegionRequest,
         anywhere: bool,
-    ) -> Option<(Hole, Vec<Mark>)> {
+    ) -> Option<Found> {
         let rule = self.eviction.rule(group, &self.reach)?;
         let mut records = group.lock();
         let mut search =
@@ -113,7 +150,7 @@ impl Attempt<'_> {
                 pool.arena().search_block(block, |regions| search.find_in_block(regions, block));
             cheapest = Window::cheaper(cheapest, window.flatten());
         }
-        cheapest.map(|window| (Hole::Between(window.range), window.victims))
+        cheapest.map(|window| Found::of(window, false))
     }
 
     fn take_hole(

@@ -231,10 +231,10 @@ impl Blocks {
         self.allocation_bytes -= gap;
     }
 
-    /// Counts that `count` regions of one block with `freed` bytes in all were replaced by one of `placed` bytes.
-    pub fn note_replaced(&mut self, count: usize, freed: u64, placed: u64) {
-        self.allocation_count = self.allocation_count + 1 - count as u64;
-        self.allocation_bytes = self.allocation_bytes + placed - freed;
+    /// Counts that regions of one block were replaced by others: number and bytes of both. At least one was placed.
+    pub fn note_replaced(&mut self, freed: (usize, u64), placed: (usize, u64)) {
+        self.allocation_count = self.allocation_count + placed.0 as u64 - freed.0 as u64;
+        self.allocation_bytes = self.allocation_bytes + placed.1 - freed.1;
     }
 
     /// Returns the number of live regions of a block. O(1); O(regions) for linear.

@@ -337,10 +337,14 @@ impl Allocator {
             state.pins.close(py).ok();
             return Err(out_of_host_memory(py));
         }
+        let handlers = Handlers::default();
+        if defragment_when_full {
+            state.room_maker.get_or_init(|| handlers.rooms.clone());
+        }
         Ok(Self {
             state,
             device: device.clone().unbind(),
-            handlers: Handlers::default(),
+            handlers,
             steps: Steps::new(auto, defragment_when_full),
             evicts_over_budget: evict_over_budget,
         })

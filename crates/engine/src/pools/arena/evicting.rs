@@ -8,9 +8,11 @@ use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::{MemoryObject, Release};
 use crate::pools::moves::MovingRegions;
 use crate::suballocator::evicting::{Evicting, LiveRegion, Range};
+use crate::suballocator::moving::MovableRegion;
 use crate::suballocator::{
     AnySuballocator, BlockIndex, FreedRegion, Linear, RegionRequest, RegionTag, Suballocator,
 };
+
 /// Where regions are to be replaced by one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hole {
@@ -58,6 +60,25 @@ impl Regions<'_> {
         self.suballocator.tag(key).is_some_and(|tag| self.is_loose(key, tag))
     }
 
+    /// Adds the live regions of a block to `found`, by ascending offset, each with whether it could be freed; false if
+    /// there is no host memory, and for linear.
+    ///
+    /// # Time complexity
+    /// O(regions of the block).
+    pub fn list(&mut self, block: BlockIndex, found: &mut Vec<(MovableRegion, bool)>) -> bool {
+        let Some(moving) = self.suballocator.moving() else { return false };
+        let mut last = None;
+        while let Some(region) = moving.above(block, last) {
+            let takes_part = !self.moving.is_empty() && self.moving.contains(region.key);
+            if found.try_reserve(1).is_err() {
+                return false;
+            }
+            found.push((region, !is_mapped(region.tag) && !takes_part));
+            last = Some(region.key);
+        }
+        true
+    }
+
     /// Returns the keys of all live regions of a block if `may_go` is true for each; `None` if not.
     ///
     /// # Time complexity
@@ -95,7 +116,7 @@ impl Regions<'_> {
 
 impl State {
     /// Returns whether all these regions are live and could be freed.
-    fn are_loose(&self, keys: &[SlotKey]) -> bool {
+    pub(super) fn are_loose(&self, keys: &[SlotKey]) -> bool {
         keys.iter().all(|&key| {
             let tag = self.blocks.suballocator.tag(key);
             tag.is_some_and(|tag| !is_mapped(tag)) && !self.moving.contains(key)
@@ -186,7 +207,7 @@ impl Arena {
             (Hole::Oldest, Err(linear)) => linear.replace_oldest(victims, request, &mut note),
             _ => None,
         }?;
-        blocks.note_replaced(victims.len(), bytes, request.size);
+        blocks.note_replaced((victims.len(), bytes), (1, request.size));
         let memory = blocks.memory(placement.block).clone();
         self.check(&state);
         Some(PlacedRegion { key: placement.key, memory, offset: placement.offset })

@@ -3,6 +3,7 @@
 pub(crate) mod evicting;
 mod many;
 pub(crate) mod moving;
+pub(crate) mod room;
 
 use std::sync::Arc;
 

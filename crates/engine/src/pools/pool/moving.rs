@@ -9,7 +9,7 @@ use crate::pools::memory_object::{MemoryObject, Release};
 use crate::pools::moves::{Move, MoveKind};
 use crate::request::Algorithm;
 use crate::suballocator::BlockIndex;
-use crate::suballocator::moving::FreeRegion;
+use crate::suballocator::moving::{FreeRegion, MovableRegion};
 
 impl Pool {
     /// Returns the blocks, for walks over their regions.
@@ -77,6 +77,18 @@ impl Pool {
         let source = self.allocation_at(key, &memory, source.offset, size, is_mapped);
         let destination = self.allocation_at(*place, to, offset, size, is_mapped);
         Some((Move { kind, source, destination }, block, rest))
+    }
+
+    /// Returns a move to a place of the same block that is not reserved yet: until then the destination has the id of
+    /// the source.
+    pub(crate) fn planned_move(
+        &self,
+        source: &MovableRegion,
+        memory: &MemoryObject,
+        offset: u64,
+    ) -> Move {
+        let at = |offset| self.allocation_at(source.key, memory, offset, source.size, false);
+        Move { kind: MoveKind::Apart, source: at(source.offset), destination: at(offset) }
     }
 
     /// Ends a move with the allocation at its destination and returns it as it is there. The source of a

@@ -29,32 +29,6 @@ impl Buddy {
         (index != NONE).then(|| self.live_region(index))
     }
 
-    /// Returns whether the live regions of a range are exactly these.
-    fn holds_exactly(&self, range: &Range, victims: &[SlotKey]) -> bool {
-        let is_here = |key: SlotKey| {
-            self.regions.live(key).is_some() && self.regions.block_of(key.index()) == range.block.0
-        };
-        if !range.below.is_none_or(is_here) || !range.above.is_none_or(is_here) {
-            return false;
-        }
-        let mut index = match range.below {
-            Some(key) => self.regions.node(key.index()).next,
-            None => self.block(range.block).first,
-        };
-        let mut expected = victims.iter();
-        while index != range.above.map_or(NONE, SlotKey::index) {
-            if index == NONE {
-                return false;
-            }
-            let node = self.regions.node(index);
-            if !node.is_free() && expected.next() != Some(&self.regions.key_of(index)) {
-                return false;
-            }
-            index = node.next;
-        }
-        expected.next().is_none()
-    }
-
     /// Takes the region of `size` bytes that begins at an offset out of the free region that contains it.
     fn take_at(
         &mut self,
@@ -103,31 +77,78 @@ impl Evicting for Buddy {
     }
 
     fn fit_between(&self, range: &Range, request: &RegionRequest) -> Option<u64> {
-        let size = self.region_size(request)?;
-        let node = |key: Option<SlotKey>| key.map(|key| self.regions.node(key.index()));
-        let usable = 1 << self.block(range.block).size.ilog2();
-        let start = node(range.below).map_or(0, |it| it.end());
-        let end = node(range.above).map_or(usable, |it| it.offset);
-        let offset = align_up(start, size)?;
-        (offset.checked_add(size)? <= end).then_some(offset)
+        self.fit_all(range, std::slice::from_ref(request))?.pop()
     }
 
-    fn replace(
+    fn fit_all(&self, range: &Range, requests: &[RegionRequest]) -> Option<Vec<u64>> {
+        let node = |key: Option<SlotKey>| key.map(|key| self.regions.node(key.index()));
+        let usable = 1 << self.block(range.block).size.ilog2();
+        let mut start = node(range.below).map_or(0, |it| it.end());
+        let end = node(range.above).map_or(usable, |it| it.offset);
+        let mut offsets = Vec::new();
+        offsets.try_reserve(requests.len()).ok()?;
+        for request in requests {
+            let size = self.region_size(request)?;
+            let offset = align_up(start, size)?;
+            start = offset.checked_add(size).filter(|&to| to <= end)?;
+            offsets.push(offset);
+        }
+        Some(offsets)
+    }
+
+    fn holds_exactly(&self, range: &Range, keys: &[SlotKey]) -> bool {
+        let is_here = |key: SlotKey| {
+            self.regions.live(key).is_some() && self.regions.block_of(key.index()) == range.block.0
+        };
+        if !range.below.is_none_or(is_here) || !range.above.is_none_or(is_here) {
+            return false;
+        }
+        let mut index = match range.below {
+            Some(key) => self.regions.node(key.index()).next,
+            None => self.block(range.block).first,
+        };
+        let mut expected = keys.iter();
+        while index != range.above.map_or(NONE, SlotKey::index) {
+            if index == NONE {
+                return false;
+            }
+            let node = self.regions.node(index);
+            if !node.is_free() && expected.next() != Some(&self.regions.key_of(index)) {
+                return false;
+            }
+            index = node.next;
+        }
+        expected.next().is_none()
+    }
+
+    fn reserve_for(&mut self, _: usize, requests: &[RegionRequest]) -> bool {
+        self.make_room_for(requests.len())
+    }
+
+    fn refill(
         &mut self,
         range: &Range,
         victims: &[SlotKey],
-        request: &RegionRequest,
+        requests: &[RegionRequest],
         freed: &mut dyn FnMut(FreedRegion),
-    ) -> Option<Placement> {
-        if !self.has_room() || !self.holds_exactly(range, victims) {
+    ) -> Option<Vec<Placement>> {
+        let mut placements = Vec::new();
+        placements.try_reserve(requests.len()).ok()?;
+        if !self.reserve_for(victims.len(), requests) || !self.holds_exactly(range, victims) {
             return None;
         }
-        let (size, offset) = (self.region_size(request)?, self.fit_between(range, request)?);
+        let offsets = self.fit_all(range, requests)?;
         for &key in victims {
             freed(self.free(key).expect("it was live just now"));
         }
-        let index = self.take_at(range.block, offset, size, range.below);
-        let key = self.begin(index, size, request);
-        Some(self.regions.placement(key))
+        let mut below = range.below;
+        for (request, offset) in requests.iter().zip(offsets) {
+            let size = self.region_size(request)?;
+            let index = self.take_at(range.block, offset, size, below);
+            let key = self.begin(index, size, request);
+            placements.push(self.regions.placement(key));
+            below = Some(key);
+        }
+        Some(placements)
     }
 }
