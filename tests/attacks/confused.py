@@ -49,9 +49,9 @@ LEFT_OUT = {
     "serve_stats",
     "list_physical_devices",
 }
-# Python's own, which takes as much memory as it is told to, or says what a class is.
-NOT_OURS = {"__mul__", "__rmul__", "__imul__"}
-NOT_OURS |= {"__class__", "__reduce__", "__reduce_ex__", "__dict__"}
+# Python's own, which says what a class is.
+NOT_OURS = {"__class__", "__reduce__", "__reduce_ex__", "__dict__"}
+CONTAINERS = (list, tuple, dict, str)
 MODULES = (vk_mem, vk_mem.interop)
 # Only the simulated driver checks them; a real one trusts.
 SHAPES = {"create_image", "create_images", "create_aliasing_image"}
@@ -81,6 +81,13 @@ def show(it: Any) -> None:
 def is_python(cls: type) -> bool:
     """Whether it is written in Python, where what begins with `_` trusts its callers."""
     return bool(cls.__flags__ & (1 << 9))
+
+
+def is_of_python(cls: type, name: str) -> bool:
+    """Whether a class has it from a container of Python's: such a list takes as much memory as the
+    length of its arguments says, be that a lie."""
+    owner = next((it for it in cls.__mro__ if name in vars(it)), None)
+    return owner in CONTAINERS
 
 
 class World:
@@ -178,7 +185,7 @@ class World:
             return
         names = getattr(target, "__all__", None) if target in MODULES else dir(target)
         name = dice.choice(list(names or ()))
-        if name in LEFT_OUT or name in NOT_OURS:
+        if name in LEFT_OUT or name in NOT_OURS or is_of_python(type(target), name):
             return
         if name.startswith("_") and not name.startswith("__") and is_python(type(target)):
             return

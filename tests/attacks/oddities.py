@@ -164,7 +164,7 @@ def oddities(dice: random.Random, mischief: Callable[[], object]) -> list[Any]:
     return [
         *(None, True, False, 0, 1, 3, 16, 64, 100, 4096, -1, 2**31, 2**32 - 1, 2**32, 2**63),
         *(2**64 - 1, 2**64, -(2**63), 10**30, 0.5, float("nan"), float("inf"), 1j),
-        *("", "a", "a\0b", "\ud800", "é" * 99, b"", b"abc", bytearray(64), memoryview(bytes(64))),
+        *("", "a", "a\0b", "a\nb", "\ud800", "é" * 99, b"", b"abc", bytearray(64), memoryview(bytes(64))),
         *(memoryview(bytearray(64))[::2], array.array("Q", [64, 64]), array.array("d", [1.0])),
         *([], (), {}, [1, 2], (4, 4), (4, 4, 4), (0, 0), (2**32, 1), range(5), {1: 2}, {3}),
         *(object(), int, Ends, Ends(), Raises, Raises(), Wrong(), Long(), Shrinks([1, 2, 3])),
