@@ -37,6 +37,7 @@ KEYWORDS = (
 TRUSTING = {
     *("bind_buffer", "bind_image", "allocate_memory_for_buffer", "allocate_memory_for_image"),
     *("wrap", "import_memory_fd", "import_memory_win32_handle", "import_host_pointer"),
+    *("submit_command_buffer", "record"),
     *("find_memory_type_index_for_buffer_info", "find_memory_type_index_for_image_info"),
 }
 # What waits, what fails because it is asked to, and what opens a driver or a socket.
@@ -145,6 +146,12 @@ class World:
         heap = vk_mem.BufferHeap(allocator, 3, block_size=1 << 16, flags=RANDOM)
         gone = allocator.create_buffer(64, 3)
         gone.destroy()
+        moving = [allocator.create_buffer(5000, 3, movable=True) for _ in range(4)]
+        moving.pop(0).destroy()
+        run = allocator.begin_defragmentation(algorithm="full")
+        if step := next(run, None):
+            self.held += [step, step.moves[0], step.moves[0].destination]
+        self.held += [run, *moving]
         self.held += [
             *(buffer, allocator.create_image(37, (8, 8), 3), buffer.allocation, gone),
             *(allocator.allocate_memory(64, flags=RANDOM), block, block.allocate(64)),
@@ -254,7 +261,7 @@ class World:
         with self.allocator.create_buffer(100, 3, flags=RANDOM) as buffer:
             buffer.write(data)
             assert buffer.read() == data
-        assert self.device.validation_messages == []
+        assert self.device.validation_messages == [], self.device.validation_messages
         self.held.clear()
         if isinstance(self.device, SimulatedDevice):
-            assert self.device.violations == []
+            assert self.device.violations == [], self.device.violations
