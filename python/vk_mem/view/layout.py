@@ -149,6 +149,11 @@ class _Page:
             self.items.append(Box(x, self.y - 10, 12, 12, f"k{shade}"))
             self.label(x + 18, name, "text")
             x += needed
+        if self.scene.compares:
+            text = "in each block: before above, after below"
+            if x + text_width(text, 12) > self.width - MARGIN:
+                x, self.y = MARGIN, self.y + 20
+            self.label(x, text, "quiet")
         self.y += 10
 
     def line_of_two(self, head: str, rest: str, right: str) -> None:

@@ -163,7 +163,8 @@ impl Steps {
 
     /// Gives up the runs that have not ended.
     pub fn give_up(&self) {
-        give_up(std::mem::take(&mut *self.tracks.lock()));
+        let all = std::mem::take(&mut *self.tracks.lock());
+        give_up(all);
     }
 }
 

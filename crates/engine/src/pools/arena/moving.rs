@@ -205,6 +205,11 @@ impl Arena {
         state.moving.remove(destination);
     }
 
+    /// Returns whether moves may be open.
+    pub(crate) fn is_moving(&self) -> bool {
+        !self.state.lock().moving.is_empty()
+    }
+
     /// Gives back what a run has used to note moves, unless others use it.
     pub(crate) fn end_moves(&self) {
         let unused = self.state.lock().moving.take_unused();
