@@ -87,7 +87,11 @@ fn what_one_run_destroys_is_gone_for_the_other() {
 }
 
 /// Moves everything, and notes the source of each move; none may move twice.
-fn move_all(allocator: &Allocator, info: &DefragmentationInfo, moved: &Mutex<HashSet<AllocationId>>) {
+fn move_all(
+    allocator: &Allocator,
+    info: &DefragmentationInfo,
+    moved: &Mutex<HashSet<AllocationId>>,
+) {
     let mut run = allocator.begin_defragmentation(info).unwrap();
     loop {
         let moves = allocator.next_pass(&mut run, &|_| true);

@@ -150,7 +150,8 @@ impl Allocator {
     /// It moves at most `max_bytes` bytes and `max_moves` resources; a resource that is larger moves alone, and with
     /// 0 nothing moves. It does not wait for the device: what the copies leave behind is released by a later step or
     /// `set_current_frame_index`. Once there is nothing more to move, a step costs little until something is
-    /// created or destroyed. `pool` and `algorithm` are those of `defragment`.
+    /// created or destroyed. `pool` and `algorithm` are those of `defragment`. With
+    /// `auto_defragment` frames and this method continue one run of the default pools, the more thorough of both.
     ///
     /// Raises what `defragment` raises.
     #[pyo3(

@@ -24,8 +24,8 @@ impl Allocator {
             Mover::of(&self.state).retire(py, &self.state);
             return Ok(Figures::default());
         }
-        let mut track = self.steps.take(asker, wanted.0);
-        let made = self.step_of(py, &mut track, wanted, max_bytes, max_moves);
+        let mut track = self.steps.take(wanted.0);
+        let made = self.step_of(py, &mut track, asker, wanted, max_bytes, max_moves);
         let engine = self.state.engine();
         self.steps.put(track, |pool| engine.pool_info(pool).is_ok());
         made
@@ -35,20 +35,20 @@ impl Allocator {
         &self,
         py: Python<'_>,
         track: &mut Track,
+        asker: Asker,
         wanted: Wanted,
         max_bytes: u64,
         max_moves: u32,
     ) -> PyResult<Figures> {
         let (pool, algorithm) = wanted;
         let (mut begun, is_new) = match track.run.take() {
-            Some(begun) if begun.wanted == wanted => (begun, false),
+            Some(begun) if begun.serves(asker, wanted) => (begun, false),
             other => {
                 if let Some(other) = other {
                     other.run.end(&self.state);
                 }
                 let usage = usage(&self.state.engine().heap_budgets());
-                let is_tidy = track.tidy.as_ref().is_some_and(|it| it.covers(wanted, &usage));
-                if is_tidy || self.steps.is_tidy(wanted, &usage) {
+                if track.tidy.as_ref().is_some_and(|it| it.covers(wanted, &usage)) {
                     Mover::of(&self.state).retire(py, &self.state);
                     return Ok(Figures::default());
                 }
@@ -58,10 +58,11 @@ impl Allocator {
                     max_regions_per_pass: STEP_REGIONS,
                     ..DefragmentationInfo::default()
                 };
-                (Begun { wanted, run: Run::begin(py, &self.state, &info)?, usage }, true)
+                let run = Run::begin(py, &self.state, &info)?;
+                (Begun { asker, wanted, run, usage }, true)
             }
         };
-        let run = &mut begun.run;
+        let (run, wanted) = (&mut begun.run, begun.wanted);
         let before = if is_new { Figures::default() } else { run.figures() };
         run.limit(max_bytes, max_moves);
         let pass = self.pass(py, run)?;
@@ -81,16 +82,25 @@ impl Allocator {
     pub(super) fn step_by_itself(&self, py: Python<'_>) {
         let Some(policy) = &self.steps.auto else { return };
         let fast = (None, DefragmentationAlgorithm::Fast);
-        let known = self.steps.look(Asker::Frame, None, |track| {
-            let going = track.run.as_ref().map(|it| (it.wanted.1, it.usage.clone()));
+        let known = self.steps.look(None, |track| {
+            let going = track.run.as_ref().map(|it| (it.asker, it.wanted.1, it.usage.clone()));
             (going, track.tidy.as_ref().is_some_and(|it| it.wanted == fast && !it.has_moved))
         });
         let (going, is_emptied) = known.unwrap_or_default();
-        let is_going = going.is_some();
-        let Some(algorithm) = policy.next(&self.state, going, is_emptied) else {
-            if is_going {
+        let (is_own, next) = match going {
+            // The program's run is continued, and ended by the program alone.
+            Some((Asker::Program, algorithm, _)) => {
+                (false, policy.is_due_now(&self.state).then_some(algorithm))
+            }
+            Some((Asker::Frame, algorithm, usage)) => {
+                (true, policy.next(&self.state, Some((algorithm, usage)), is_emptied))
+            }
+            None => (false, policy.next(&self.state, None, is_emptied)),
+        };
+        let Some(algorithm) = next else {
+            if is_own {
                 // Its purpose is fulfilled.
-                let mut track = self.steps.take(Asker::Frame, None);
+                let mut track = self.steps.take(None);
                 if let Some(ended) = track.run.take() {
                     ended.run.end(&self.state);
                 }
@@ -99,8 +109,7 @@ impl Allocator {
             return;
         };
         let wanted = (None, algorithm);
-        if let Err(error) =
-            self.step(py, Asker::Frame, wanted, policy.max_bytes, policy.max_moves)
+        if let Err(error) = self.step(py, Asker::Frame, wanted, policy.max_bytes, policy.max_moves)
         {
             error.write_unraisable(py, None);
         }

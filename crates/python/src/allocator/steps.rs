@@ -32,10 +32,20 @@ pub fn usage(budgets: &[HeapBudget]) -> Usage {
 
 /// A run that was begun.
 pub struct Begun {
+    pub asker: Asker,
     pub wanted: Wanted,
     pub run: Run,
     /// What was in use then.
     pub usage: Usage,
+}
+
+impl Begun {
+    /// Whether a step that somebody asks for continues this run: one that is as thorough, or that frames have begun
+    /// and that is more thorough.
+    pub fn serves(&self, asker: Asker, wanted: Wanted) -> bool {
+        let is_more = self.asker == Asker::Frame && asker == Asker::Program;
+        self.wanted.1 == wanted.1 || (is_more && self.wanted.1 > wanted.1)
+    }
 }
 
 /// What is known of a run that has ended.
@@ -77,7 +87,7 @@ impl InVain {
     }
 }
 
-/// Who asks for steps. Each has runs of his own, which do not end those of the other.
+/// Who asks for steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
     /// `defragment_step`.
@@ -86,20 +96,14 @@ pub enum Asker {
     Frame,
 }
 
-/// What somebody has tidied of one pool, or of the default pools, in steps.
+/// What was tidied of one pool, or of the default pools, in steps. There is one run at a time, which all continue:
+/// two would move resources to and fro between two blocks that each takes for the emptiest.
 pub struct Track {
-    asker: Asker,
     pool: Option<PoolId>,
     /// The run that has not ended.
     pub run: Option<Begun>,
     /// The last run that had nothing more to move.
     pub tidy: Option<Tidy>,
-}
-
-impl Track {
-    fn is_of(&self, asker: Asker, pool: Option<PoolId>) -> bool {
-        self.asker == asker && self.pool == pool
-    }
 }
 
 /// Defragmentations that go on from step to step.
@@ -119,22 +123,17 @@ impl Steps {
         Self { auto, when_full, tracks: Mutex::default(), in_vain: Mutex::default() }
     }
 
-    /// Looks at what somebody has tidied of a pool.
-    pub fn look<T>(
-        &self,
-        asker: Asker,
-        pool: Option<PoolId>,
-        look: impl FnOnce(&Track) -> T,
-    ) -> Option<T> {
-        self.tracks.lock().iter().find(|it| it.is_of(asker, pool)).map(look)
+    /// Looks at what was tidied of a pool.
+    pub fn look<T>(&self, pool: Option<PoolId>, look: impl FnOnce(&Track) -> T) -> Option<T> {
+        self.tracks.lock().iter().find(|it| it.pool == pool).map(look)
     }
 
     /// Takes that out, for a step; a new one if there is none, as during a step of another thread.
-    pub fn take(&self, asker: Asker, pool: Option<PoolId>) -> Track {
+    pub fn take(&self, pool: Option<PoolId>) -> Track {
         let mut tracks = self.tracks.lock();
-        match tracks.iter().position(|it| it.is_of(asker, pool)) {
+        match tracks.iter().position(|it| it.pool == pool) {
             Some(at) => tracks.swap_remove(at),
-            None => Track { asker, pool, run: None, tidy: None },
+            None => Track { pool, run: None, tidy: None },
         }
     }
 
@@ -146,19 +145,13 @@ impl Steps {
         let gone: Vec<Track> = {
             let mut tracks = self.tracks.lock();
             let is_over = |it: &mut Track| {
-                it.is_of(track.asker, track.pool) || it.pool.is_some_and(|it| ended.contains(&it))
+                it.pool == track.pool || it.pool.is_some_and(|it| ended.contains(&it))
             };
             let gone = tracks.extract_if(.., is_over).collect();
             tracks.push(track);
             gone
         };
         give_up(gone);
-    }
-
-    /// Whether a run would find nothing to move, by what is in use now.
-    pub fn is_tidy(&self, wanted: Wanted, now: &Usage) -> bool {
-        let tracks = self.tracks.lock();
-        tracks.iter().any(|it| it.tidy.as_ref().is_some_and(|it| it.covers(wanted, now)))
     }
 
     /// Gives up the runs that have not ended.
@@ -262,6 +255,11 @@ impl Policy {
             None => is_emptied,
         };
         Some(if goes_on { self.algorithm } else { FAST })
+    }
+
+    /// Whether so much more is held than is in use, as the engine counts now, that a block could be given back.
+    pub fn is_due_now(&self, state: &AllocatorState) -> bool {
+        self.is_due(state, &state.engine().heap_budgets())
     }
 
     /// Whether so much more is held than is in use that a block could be given back.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
-use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::AllocationId;
+use vkmem_engine::lock::{Mutex, rank};
 use vkmem_vulkan::ResourceHandle;
 
 use super::moves::{COPY, DESTROY, DefragmentationMove};
