@@ -144,7 +144,7 @@ def test_limits_and_progress(simulated_allocator: Allocator) -> None:
 
 def test_wrong_arguments(simulated_allocator: Allocator) -> None:
     allocator = simulated_allocator
-    with pytest.raises(InvalidArgumentError, match="named 'best'"):
+    with pytest.raises(InvalidArgumentError, match="algorithm is 'best'"):
         allocator.defragment(algorithm="best")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="max_seconds"):
         allocator.defragment(max_seconds=-1)

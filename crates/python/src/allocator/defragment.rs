@@ -9,7 +9,7 @@ use super::Allocator;
 use super::steps::{Asker, STEP_BYTES, STEP_MOVES};
 use crate::arguments::callback::callable;
 use crate::arguments::iterables::{MOST_ITEMS, read};
-use crate::arguments::numbers::{quantity, real, unsigned};
+use crate::arguments::numbers::{quantity, real};
 use crate::arguments::options::thoroughness;
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
@@ -36,11 +36,13 @@ const PASS_MOVES: u32 = 1024;
 /// Reads the keyword `max_seconds`.
 fn seconds_at_most(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let seconds = real(value, "max_seconds")?;
-    // What is longer than a lifetime is no limit.
-    Duration::try_from_secs_f64(seconds.min(1e10)).map_err(|_| {
+    if seconds.is_nan() || seconds < 0.0 {
         let shown = if seconds.is_nan() { "no number" } else { "negative" };
-        invalid(value.py(), format!("max_seconds is {shown}; it is a time in seconds, 0 or more"))
-    })
+        let why = format!("max_seconds is {shown}; it is a time in seconds, 0 or more");
+        return Err(invalid(value.py(), why));
+    }
+    // What is longer than a lifetime is no limit.
+    Ok(Duration::from_secs_f64(seconds.min(1e10)))
 }
 
 impl Allocator {
@@ -105,7 +107,7 @@ impl Allocator {
         let algorithm = thoroughness(py, algorithm)?;
         let from = pool.map(|pool| pool.get().state.clone());
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
-        let most = max_bytes.map_or(Ok(u64::MAX), |it| unsigned(it, "max_bytes"))?;
+        let most = max_bytes.map_or(Ok(u64::MAX), |it| quantity(it, "max_bytes"))?;
         let time = max_seconds.map(seconds_at_most).transpose()?;
         let progress = progress.map(callable).transpose()?.flatten();
         let until = time.and_then(|time| Instant::now().checked_add(time));
