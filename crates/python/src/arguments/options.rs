@@ -27,7 +27,7 @@ pub fn defragmentation_algorithm(py: Python<'_>, name: &str) -> PyResult<Defragm
     DefragmentationAlgorithm::from_name(name).ok_or_else(|| {
         let names = DefragmentationAlgorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
         let name = name.escape_debug();
-        invalid(py, format!("no defragmentation is named '{name}'; there are {names}"))
+        invalid(py, format!("algorithm is '{name}'; it must be one of {names}"))
     })
 }
 

@@ -110,6 +110,11 @@ impl Pool {
         }
     }
 
+    /// Notes that the source of a move that was settled is freed.
+    pub(crate) fn forget_source(&self, it: &Move) {
+        self.arena.forget_source(it.source.id.key);
+    }
+
     /// Ends a move with the allocation at its source. The destination is freed by the caller.
     pub(crate) fn forget_move(&self, it: &Move) {
         self.arena.forget_move(it.source.id.key, it.destination.id.key);
