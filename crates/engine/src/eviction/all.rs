@@ -38,7 +38,7 @@ impl Eviction {
         let need = Need::of_heap(heap, bytes);
         while attempt.again() {
             let Some(chosen) = attempt.choose_units(&need) else { break };
-            if attempt.take_units(&chosen, false, &mut taken) {
+            if attempt.take_units(&chosen, &mut taken, &mut || true) {
                 break;
             }
         }

@@ -21,22 +21,38 @@ pub(super) struct Need {
     heap: u32,
     /// Bytes of the heap.
     bytes: u64,
-    /// The pool whose block is to become empty, and the bytes that it needs to have, if no new memory object is
-    /// possible.
+    /// The pool whose block is to become empty and the bytes that it needs to have, if one of its blocks is needed.
     own: Option<(PoolKey, u64)>,
     /// Whether less than `bytes` is better than nothing.
     partly: bool,
 }
 
 impl Need {
-    pub fn of_request(pool: &Pool, request: &AllocationRequest, needs_own: bool) -> Self {
-        let size = request.requirements.size;
+    /// The need of a request that a limit or a budget refuses; `None` if none does.
+    pub fn of_limits(pool: &Pool, request: &AllocationRequest) -> Option<Self> {
+        let (_, missing) = Self::bytes(pool, request);
+        (missing > 0).then(|| Self::of_bytes(pool, missing))
+    }
+
+    /// The need of a request that the driver refuses: as much as the request needs may help, and if there are too many
+    /// memory objects, any of them.
+    pub fn of_driver(pool: &Pool, request: &AllocationRequest, too_many_objects: bool) -> Self {
+        let (object, missing) = Self::bytes(pool, request);
+        Self::of_bytes(pool, if too_many_objects { missing.max(1) } else { missing.max(object) })
+    }
+
+    /// The need of a block in which a request has room.
+    pub fn of_block(pool: &Pool, size: u64) -> Self {
+        Self { own: Some((pool.pool_key(), size)), ..Self::of_bytes(pool, size) }
+    }
+
+    fn bytes(pool: &Pool, request: &AllocationRequest) -> (u64, u64) {
         let within_budget = request.create_info.flags.contains(Create::WITHIN_BUDGET);
-        let (object, missing) = pool.missing_bytes(size, within_budget);
-        // If nothing seems to be missing, the driver has refused: as much as the request needs may help.
-        let bytes = if missing == 0 { object } else { missing };
-        let own = needs_own.then(|| (pool.pool_key(), size));
-        Self { heap: pool.heap(), bytes, own, partly: false }
+        pool.missing_bytes(request.requirements.size, within_budget)
+    }
+
+    fn of_bytes(pool: &Pool, bytes: u64) -> Self {
+        Self { heap: pool.heap(), bytes, own: None, partly: false }
     }
 
     /// The need of a heap that is over its budget.
@@ -95,7 +111,7 @@ impl Attempt<'_> {
         (units, is_all)
     }
 
-    fn oldest(&self, group: &Group, rule: &Rule, most: usize) -> Vec<Mark> {
+    pub fn oldest(&self, group: &Group, rule: &Rule, most: usize) -> Vec<Mark> {
         let mut records = group.lock();
         let mut walk = records.oldest(rule);
         let mut marks = Vec::new();
@@ -140,26 +156,61 @@ impl Attempt<'_> {
         }
     }
 
-    /// Takes away what is in these memory objects: all or nothing; they are freed with `taken`. With `keep`, blocks
-    /// stay in their pools. Returns whether they were taken.
-    pub fn take_units(&mut self, units: &[Unit], keep: bool, taken: &mut Taken) -> bool {
+    /// Takes away what is in these memory objects: all or nothing; they are freed with `taken`. `ready`, called when
+    /// it is sure that they can go, decides whether they do; it makes no driver call. Returns whether they were taken.
+    pub fn take_units(
+        &mut self,
+        units: &[Unit],
+        taken: &mut Taken,
+        ready: &mut dyn FnMut() -> bool,
+    ) -> bool {
         let victims: Vec<AllocationId> = units.iter().flat_map(|unit| ids(&unit.victims)).collect();
         let pools = self.pools;
         self.ask(&victims, &mut || {
-            let is_whole = |unit: &Unit| unit.group.lock().claim(&unit.victims);
-            let claimed = units.iter().take_while(|unit| is_whole(unit)).count();
-            let all = claimed == units.len() && units.iter().all(|unit| unit.can_go(pools));
-            if all {
-                units.iter().for_each(|unit| unit.take(pools, keep, taken));
-            } else {
-                units[..claimed].iter().for_each(|it| it.group.lock().unclaim(&it.victims));
+            let mut claims = Claims { units, claimed: 0 };
+            while claims.claimed < units.len() {
+                let unit = &units[claims.claimed];
+                if !unit.group.lock().claim(&unit.victims) {
+                    return false;
+                }
+                claims.claimed += 1;
             }
-            all
+            if !units.iter().all(|unit| unit.can_go(pools)) || !ready() {
+                return false;
+            }
+            for unit in units {
+                unit.take(pools, taken);
+            }
+            claims.claimed = 0;
+            true
         })
     }
 }
 
+/// Claims that are given up when this is dropped, also by a panic: touches wait for them.
+struct Claims<'a> {
+    units: &'a [Unit],
+    claimed: usize,
+}
+
+impl Drop for Claims<'_> {
+    fn drop(&mut self) {
+        let claimed = &self.units[..self.claimed];
+        claimed.iter().for_each(|unit| unit.group.lock().unclaim(&unit.victims));
+    }
+}
+
 impl Unit {
+    /// Returns the bytes of the memory object.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns the block and what is in it; `None` for dedicated memory.
+    pub fn into_block(self) -> Option<(BlockIndex, Vec<Mark>)> {
+        Some((self.block?, self.victims))
+    }
+
     fn keys(&self) -> Vec<SlotKey> {
         self.victims.iter().map(|mark| mark.id.key).collect()
     }
@@ -176,7 +227,7 @@ impl Unit {
     }
 
     /// Takes away what is in it. If something else was placed in the block meanwhile, the block stays.
-    fn take(&self, pools: &Pools, keep: bool, taken: &mut Taken) {
+    fn take(&self, pools: &Pools, taken: &mut Taken) {
         let (key, keys) = (self.group.key, self.keys());
         let mut records = self.group.lock();
         pools.with_pool(key.pool, |pool| {
@@ -185,7 +236,7 @@ impl Unit {
                 |slot, tag| taken.note(AllocationId::new(key.pool, key.dedicated, slot), tag);
             match self.block {
                 Some(block) => {
-                    pool.arena().lose_block(block, &keys, keep, &mut releases, &mut note);
+                    pool.arena().lose_block(block, &keys, &mut releases, &mut note);
                 }
                 None => {
                     let mut release = Release::default();

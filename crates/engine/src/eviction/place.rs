@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use super::attempt::{Attempt, Taken, commit_in_group, ids};
 use super::group::{Group, GroupKey, Mark};
-use super::heap_memory::Need;
 use super::hole::Search;
 use super::registry::Eviction;
 use super::rule::Reach;
 use super::window::Window;
-use crate::error::Error;
 use crate::handle::{Allocation, AllocationId};
 use crate::pools::arena::evicting::Hole;
 use crate::pools::blocks::PlacedRegion;
@@ -21,7 +19,7 @@ use crate::request::AllocationRequest;
 use crate::suballocator::RegionRequest;
 
 /// A map of a block that is counted while a request that is to be mapped takes its place there.
-struct Hold(Option<Arc<MemoryObject>>);
+pub(super) struct Hold(Option<Arc<MemoryObject>>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
@@ -52,11 +50,24 @@ impl Eviction {
         {
             return Some(made);
         }
-        if let Some(made) = attempt.in_heap(pool, request, taken) {
+        let may_grow = pool.new_memory(request) == NewMemory::Possible;
+        if may_grow && let Some(made) = attempt.in_exchange(pool, request, taken) {
             return Some(made);
         }
-        let (group, region) = hole?;
-        attempt.in_hole(pool, &group, (request, &region), true, taken)
+        // From here on, either there can be no new memory object, or the driver refuses one.
+        if let Some((group, region)) = &hole {
+            let in_block = attempt.in_block(pool, group, (request, region), taken);
+            let made =
+                in_block.or_else(|| attempt.in_hole(pool, group, (request, region), true, taken));
+            if made.is_some() {
+                return made;
+            }
+        }
+        if !may_grow {
+            return None;
+        }
+        let made = attempt.in_dedicated(pool, request, taken);
+        made.or_else(|| attempt.in_freed(pool, request, taken))
     }
 }
 
@@ -73,16 +84,7 @@ impl Attempt<'_> {
         while self.again() {
             let (hole, marks) = self.find_hole(pool, group, region, anywhere)?;
             // Mapped before anybody is taken away: that may fail.
-            let memory = pool.maps(request).then(|| pool.memory_of(marks[0].id)).flatten();
-            let hold = match memory {
-                Some((memory, _)) if memory.map().is_ok() => Hold(Some(memory)),
-                Some(_) => {
-                    // No other place could be mapped for sure.
-                    self.give_up();
-                    return None;
-                }
-                None => Hold(None),
-            };
+            let hold = self.hold(pool, request, marks[0].id)?;
             let placed = self.take_hole(pool, group, (&hole, &marks), region, taken);
             if let Some(placed) = placed {
                 let made = pool.placed(placed, request).ok();
@@ -91,6 +93,24 @@ impl Attempt<'_> {
             }
         }
         None
+    }
+
+    /// Maps the memory object of an allocation for a request that is to take its place, if it is to be mapped;
+    /// `None` and the end of all attempts if the driver refuses: no other place could be mapped for sure.
+    pub(super) fn hold(
+        &mut self,
+        pool: &Pool,
+        request: &AllocationRequest,
+        victim: AllocationId,
+    ) -> Option<Hold> {
+        match pool.maps(request).then(|| pool.memory_of(victim)).flatten() {
+            Some((memory, _)) if memory.map().is_ok() => Some(Hold(Some(memory))),
+            Some(_) => {
+                self.give_up();
+                None
+            }
+            None => Some(Hold(None)),
+        }
     }
 
     fn find_hole(
@@ -116,7 +136,7 @@ impl Attempt<'_> {
         cheapest.map(|window| (Hole::Between(window.range), window.victims))
     }
 
-    fn take_hole(
+    pub(super) fn take_hole(
         &mut self,
         pool: &Pool,
         group: &Group,
@@ -134,30 +154,5 @@ impl Attempt<'_> {
             })
         });
         placed
-    }
-
-    /// Frees memory of the heap until a request can have a memory object, or empties a block of its own pool.
-    fn in_heap(
-        &mut self,
-        pool: &Pool,
-        request: &AllocationRequest,
-        taken: &mut Taken,
-    ) -> Option<Allocation> {
-        let needs_own = pool.new_memory(request) == NewMemory::Forbidden;
-        while self.again() {
-            let need = Need::of_request(pool, request, needs_own);
-            let chosen = self.choose_units(&need)?;
-            if !self.take_units(&chosen, needs_own, taken) {
-                continue;
-            }
-            // Memory objects are freed here, after the owner has destroyed what was in them.
-            taken.releases.clear();
-            match pool.allocate(request) {
-                Ok(made) => return Some(made),
-                Err(Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }) => {}
-                Err(_) => return None,
-            }
-        }
-        None
     }
 }

@@ -38,6 +38,8 @@ pub struct MemoryObject {
     pub size: u64,
     /// Index into the device's memory types.
     pub memory_type_index: u32,
+    /// The parameters that it was allocated with.
+    pub info: MemoryAllocateInfo,
     /// `VkExternalMemoryHandleTypeFlags` that it was allocated for.
     pub export_handle_types: u32,
     /// Whether it was imported.
@@ -66,6 +68,7 @@ impl MemoryObject {
             handle,
             size,
             memory_type_index,
+            info: *info,
             export_handle_types,
             is_imported,
             names_resource,

@@ -71,6 +71,15 @@ impl Pool {
         self.map_if_asked(false, placed, request)
     }
 
+    /// Returns the allocation of a request that got dedicated memory like [`placed`](Self::placed).
+    pub(crate) fn placed_in_dedicated(
+        &self,
+        placed: PlacedRegion,
+        request: &AllocationRequest,
+    ) -> Result<Allocation, Error> {
+        self.map_if_asked(true, placed, request)
+    }
+
     /// Returns the memory object of an allocation and its tag; `None` if the id is stale.
     pub(crate) fn memory_of(&self, id: AllocationId) -> Option<(Arc<MemoryObject>, RegionTag)> {
         let (tag, memory, ..) = self.update_tag(id, |tag| *tag)?;
