@@ -6,7 +6,7 @@
 //! remains: a driver that refuses memory again, or to map it, right after as many bytes of the heap were freed in
 //! one exchange has cost their owners.
 
-use super::attempt::{Attempt, Taken, commit_in_group, ids};
+use super::attempt::{Attempt, Taken, commit_in_group};
 use super::group::{Group, GroupKey, Mark};
 use super::heap_memory::{Need, Unit};
 use crate::device::DeviceError;
@@ -15,7 +15,7 @@ use crate::handle::{Allocation, AllocationId};
 use crate::heap::ledger::Offer;
 use crate::pools::arena::evicting::Hole;
 use crate::pools::pool::Pool;
-use crate::pools::pool::exchange::{Booked, Refusal};
+use crate::pools::pool::exchange::Booked;
 use crate::request::AllocationRequest;
 use crate::suballocator::RegionRequest;
 
@@ -39,21 +39,14 @@ impl Attempt<'_> {
         while self.again() {
             let need = Need::of_limits(pool, request)?;
             let chosen = self.choose_units(&need)?;
-            let mut prepared = match pool.prepare(request, offer(&chosen).bytes) {
-                Ok(prepared) => prepared,
-                Err(Refusal::Rules | Refusal::NoMemory) => return None,
-                Err(Refusal::Other) => {
-                    self.give_up();
-                    return None;
-                }
-            };
+            let mut prepared = pool.prepare(request, offer(&chosen).bytes)?;
             let mut placed = None;
             self.take_units(&chosen, taken, &mut || {
                 placed = prepared.install();
                 placed.is_some()
             });
             if let Some(placed) = placed {
-                return Some(prepared.finish(&placed));
+                return Some(prepared.finish(&placed, &taken.releases));
             }
         }
         None
@@ -91,12 +84,13 @@ impl Attempt<'_> {
         let group = self.eviction.group(GroupKey { pool: pool.pool_key(), dedicated: true })?;
         while self.again() {
             let rule = self.eviction.rule(&group, &self.reach)?;
-            let marks = self.oldest(&group, &rule, MOST_DEDICATED);
+            let marks = self.oldest(&group, &rule, MOST_DEDICATED)?;
             let fits = |mark: &Mark| pool.is_loose(mark.id) && pool.could_reuse(request, mark.id);
             let mark = marks.into_iter().find(fits)?;
             let hold = self.hold(pool, request, mark.id)?;
             let mut placed = None;
-            self.ask(&ids(&[mark]), &mut || {
+            taken.reserve(1, 0)?;
+            self.ask(&[mark.id], &mut || {
                 commit_in_group(&group, &[mark], |_| {
                     let id = AllocationId::new(pool.pool_key(), true, mark.id.key);
                     placed = pool.reuse(request, id, &mut |tag| taken.note(id, tag));
@@ -135,12 +129,12 @@ impl Attempt<'_> {
                 booked.is_some()
             });
             let Some(mut booked) = booked.filter(|_| done) else { continue };
-            booked.pay();
+            booked.pay(&taken.releases);
             // Memory objects are freed here, after the owner has destroyed what was in them.
             taken.releases.clear();
-            let placed = pool.take_booked(request, booked).ok().and_then(|mut prepared| {
+            let placed = pool.take_booked(request, booked).and_then(|mut prepared| {
                 let placed = prepared.install()?;
-                Some(prepared.finish(&placed))
+                Some(prepared.finish(&placed, &[]))
             });
             // A refusal must not cost even more.
             return placed.or_else(|| pool.allocate(request).ok());

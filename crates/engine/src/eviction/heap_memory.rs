@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::attempt::{Attempt, Taken, ids};
+use super::attempt::{Attempt, Taken};
 use super::group::{Group, Mark};
+use super::host_memory::{collect, push};
 use super::rule::{Priority, Rule};
 use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::pools::memory_object::Release;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Pools;
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
-use crate::suballocator::BlockIndex;
+use crate::suballocator::{BlockIndex, RegionTag};
 
 /// The oldest allocations of a pool whose memory objects are weighed; more of them if these are not enough.
 const FIRST_MARKS: usize = 64;
@@ -67,6 +68,7 @@ pub(super) struct Unit {
     /// The block; `None`: dedicated memory.
     block: Option<BlockIndex>,
     victims: Vec<Mark>,
+    keys: Vec<SlotKey>,
     bytes: u64,
     /// The highest priority and the newest use in it.
     rank: (Priority, u64),
@@ -77,7 +79,7 @@ impl Attempt<'_> {
     pub fn choose_units(&self, need: &Need) -> Option<Vec<Unit>> {
         let mut most = FIRST_MARKS;
         loop {
-            let (units, is_all) = self.units(need, most);
+            let (units, is_all) = self.units(need, most)?;
             let mut chosen = choose(units, need);
             if chosen.is_none() && !is_all {
                 most = most.saturating_mul(16);
@@ -88,43 +90,46 @@ impl Attempt<'_> {
     }
 
     /// Returns the memory objects that hold one of the `most` oldest allocations of each pool, and whether these
-    /// were all.
-    fn units(&self, need: &Need, most: usize) -> (Vec<Unit>, bool) {
+    /// were all; `None` without host memory.
+    fn units(&self, need: &Need, most: usize) -> Option<(Vec<Unit>, bool)> {
         let is_wanted = |group: &Group| {
             group.heap == need.heap
                 && need.own.is_none_or(|(pool, _)| group.key.pool == pool && !group.key.dedicated)
         };
         let (mut units, mut is_all) = (Vec::new(), true);
-        for group in self.eviction.groups(is_wanted) {
+        for group in self.eviction.groups(is_wanted)? {
             let Some(rule) = self.eviction.rule(&group, &self.reach) else { continue };
-            self.pools.with_pool(group.key.pool, |pool| {
-                let marks = self.oldest(&group, &rule, most);
-                is_all &= marks.len() < most;
-                if group.key.dedicated {
-                    units.extend(marks.iter().filter_map(|mark| dedicated(pool, &group, mark)));
-                } else {
-                    self.blocks_of(pool, &group, &rule, &marks, &mut units);
-                }
-                Some(())
+            let marks = self.oldest(&group, &rule, most)?;
+            is_all &= marks.len() < most;
+            // Without the pool there is nothing to find.
+            let found = self.pools.with_pool(group.key.pool, |pool| {
+                Some(match group.key.dedicated {
+                    true => dedicated_of(pool, &group, &marks, &mut units),
+                    false => self.blocks_of(pool, &group, &rule, &marks, &mut units),
+                })
             });
+            found.unwrap_or(Some(()))?;
         }
-        (units, is_all)
+        Some((units, is_all))
     }
 
-    pub fn oldest(&self, group: &Group, rule: &Rule, most: usize) -> Vec<Mark> {
+    /// Returns the `most` oldest allocations of a group; `None` without host memory.
+    pub fn oldest(&self, group: &Group, rule: &Rule, most: usize) -> Option<Vec<Mark>> {
         let mut records = group.lock();
         let mut walk = records.oldest(rule);
         let mut marks = Vec::new();
+        let mut reserved = Some(());
         while marks.len() < most
+            && reserved.is_some()
             && let Some(mark) = walk.next(&mut records, &self.spared)
         {
-            marks.push(mark);
+            reserved = push(&mut marks, mark);
         }
         walk.close(&mut records);
-        marks
+        reserved.map(|()| marks)
     }
 
-    /// Adds the blocks of marked allocations that hold nothing but what may go.
+    /// Adds the blocks of marked allocations that hold nothing but what may go; `None` without host memory.
     fn blocks_of(
         &self,
         pool: &Pool,
@@ -132,11 +137,12 @@ impl Attempt<'_> {
         rule: &Rule,
         marks: &[Mark],
         units: &mut Vec<Unit>,
-    ) {
+    ) -> Option<()> {
         let records = group.lock();
         let mut seen = HashSet::new();
         for mark in marks {
             let Some(block) = pool.arena().block_of(mark.id.key) else { continue };
+            seen.try_reserve(1).ok()?;
             if !seen.insert(block) {
                 continue;
             }
@@ -144,16 +150,19 @@ impl Attempt<'_> {
             let all = pool.arena().search_block(block, |regions| {
                 regions.all_of(block, &mut |key| {
                     let mark = records.eligible(key, rule, &self.spared);
-                    victims.extend(mark);
-                    mark.is_some()
+                    mark.is_some_and(|mark| push(&mut victims, mark).is_some())
                 })
             });
-            let (Some(Some(_)), Some(memory)) = (all, pool.arena().block(block)) else { continue };
+            let (Some(Some(keys)), Some(memory)) = (all, pool.arena().block(block)) else {
+                continue;
+            };
             let rank = victims.iter().map(Mark::rank).max();
             let Some(rank) = rank else { continue };
             let group = group.clone();
-            units.push(Unit { group, block: Some(block), victims, bytes: memory.size, rank });
+            let (block, bytes) = (Some(block), memory.size);
+            push(units, Unit { group, block, victims, keys, bytes, rank })?;
         }
+        Some(())
     }
 
     /// Takes away what is in these memory objects: all or nothing; they are freed with `taken`. `ready`, called when
@@ -164,7 +173,16 @@ impl Attempt<'_> {
         taken: &mut Taken,
         ready: &mut dyn FnMut() -> bool,
     ) -> bool {
-        let victims: Vec<AllocationId> = units.iter().flat_map(|unit| ids(&unit.victims)).collect();
+        let mut victims: Vec<AllocationId> = Vec::new();
+        for mark in units.iter().flat_map(|unit| &unit.victims) {
+            if push(&mut victims, mark.id).is_none() {
+                return false;
+            }
+        }
+        // A unit may have maps to undo for each victim that was mapped last, and one memory object.
+        if taken.reserve(victims.len(), victims.len() + units.len()).is_none() {
+            return false;
+        }
         let pools = self.pools;
         self.ask(&victims, &mut || {
             let mut claims = Claims { units, claimed: 0 };
@@ -211,15 +229,11 @@ impl Unit {
         Some((self.block?, self.victims))
     }
 
-    fn keys(&self) -> Vec<SlotKey> {
-        self.victims.iter().map(|mark| mark.id.key).collect()
-    }
-
     /// Returns whether it still holds nothing else.
     fn can_go(&self, pools: &Pools) -> bool {
         let can_go = pools.with_pool(self.group.key.pool, |pool| {
             Some(match self.block {
-                Some(block) => pool.arena().holds_only(block, &self.keys()),
+                Some(block) => pool.arena().holds_only(block, &self.keys),
                 None => pool.is_loose(self.victims[0].id),
             })
         });
@@ -228,44 +242,56 @@ impl Unit {
 
     /// Takes away what is in it. If something else was placed in the block meanwhile, the block stays.
     fn take(&self, pools: &Pools, taken: &mut Taken) {
-        let (key, keys) = (self.group.key, self.keys());
+        let (key, keys) = (self.group.key, &self.keys);
+        let Taken { releases, named, count } = taken;
         let mut records = self.group.lock();
         pools.with_pool(key.pool, |pool| {
-            let mut releases = Vec::new();
-            let mut note =
-                |slot, tag| taken.note(AllocationId::new(key.pool, key.dedicated, slot), tag);
+            let mut note = |slot, tag: RegionTag| {
+                *count += 1;
+                if tag.named {
+                    named.push(AllocationId::new(key.pool, key.dedicated, slot));
+                }
+            };
             match self.block {
                 Some(block) => {
-                    pool.arena().lose_block(block, &keys, &mut releases, &mut note);
+                    pool.arena().lose_block(block, keys, releases, &mut note);
                 }
                 None => {
                     let mut release = Release::default();
-                    pool.lose(true, &keys, &mut release, &mut note);
+                    pool.lose(true, keys, &mut release, &mut note);
                     releases.push(release);
                 }
             }
-            taken.releases.append(&mut releases);
             Some(())
         });
         records.lose(&self.victims);
     }
 }
 
-fn dedicated(pool: &Pool, group: &Arc<Group>, mark: &Mark) -> Option<Unit> {
-    let (memory, tag) = pool.memory_of(mark.id)?;
-    let is_mapped = tag.map_count > 0 || tag.persistently_mapped;
-    (!is_mapped).then(|| Unit {
-        group: group.clone(),
-        block: None,
-        victims: vec![*mark],
-        bytes: memory.size,
-        rank: mark.rank(),
-    })
+/// Adds the memory objects of marked dedicated allocations that are not mapped; `None` without host memory.
+fn dedicated_of(
+    pool: &Pool,
+    group: &Arc<Group>,
+    marks: &[Mark],
+    units: &mut Vec<Unit>,
+) -> Option<()> {
+    for mark in marks {
+        let Some((memory, tag)) = pool.memory_of(mark.id) else { continue };
+        if tag.map_count > 0 || tag.persistently_mapped {
+            continue;
+        }
+        let (victims, keys) =
+            (collect([*mark].iter().copied())?, collect([mark.id.key].into_iter())?);
+        let (group, bytes, rank) = (group.clone(), memory.size, mark.rank());
+        push(units, Unit { group, block: None, victims, keys, bytes, rank })?;
+    }
+    Some(())
 }
 
 /// Returns the oldest units that are needed; `None` if all are not enough.
 fn choose(mut units: Vec<Unit>, need: &Need) -> Option<Vec<Unit>> {
-    units.sort_by_key(|unit| unit.rank);
+    // Without host memory, and in an order that does not change.
+    units.sort_unstable_by_key(|unit| (unit.rank, unit.victims.first().map(|mark| mark.record)));
     if let Some((_, size)) = need.own {
         let at = units.iter().position(|unit| unit.bytes >= size)?;
         return Some(vec![units.swap_remove(at)]);
@@ -277,7 +303,7 @@ fn choose(mut units: Vec<Unit>, need: &Need) -> Option<Vec<Unit>> {
             break;
         }
         sum = sum.saturating_add(unit.bytes);
-        chosen.push(unit);
+        push(&mut chosen, unit)?;
     }
     if sum < need.bytes && !need.partly {
         return None;

@@ -20,8 +20,8 @@
 //! the ledger in exchange for them, and if possible allocated, before anybody is taken away.
 //!
 //! **Finding the oldest takes time by the victims.** A heap orders chunks by a lower bound of their oldest stamp. A
-//! touch does not change it; a bound that turns out too low is corrected by the search that meets it. So a search
-//! reads the chunks of those it returns, and those that were used since the last one.
+//! touch does not change it; a bound that turns out too low is corrected by a search that meets it, or before, by one
+//! of the next frames. So a search reads the chunks of those it returns, and some of those that were used since.
 
 mod all;
 mod attempt;
@@ -30,6 +30,7 @@ mod exchange;
 mod group;
 mod heap_memory;
 mod hole;
+mod host_memory;
 mod owner;
 mod place;
 mod registry;

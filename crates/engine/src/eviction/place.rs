@@ -16,7 +16,7 @@ use crate::pools::pool::Pool;
 use crate::pools::pool::evicting::NewMemory;
 use crate::pools::registry::Pools;
 use crate::request::AllocationRequest;
-use crate::suballocator::RegionRequest;
+use crate::suballocator::{BlockIndex, RegionRequest};
 
 /// A map of a block that is counted while a request that is to be mapped takes its place there.
 pub(super) struct Hold(Option<Arc<MemoryObject>>);
@@ -128,7 +128,7 @@ impl Attempt<'_> {
             return pool.arena().search(|regions| search.find(regions));
         }
         let mut cheapest: Option<Window> = None;
-        for block in pool.arena().block_indices() {
+        for block in (0..pool.arena().block_places()).map(BlockIndex) {
             let window =
                 pool.arena().search_block(block, |regions| search.find_in_block(regions, block));
             cheapest = Window::cheaper(cheapest, window.flatten());
@@ -145,7 +145,9 @@ impl Attempt<'_> {
         taken: &mut Taken,
     ) -> Option<PlacedRegion> {
         let mut placed = None;
-        self.ask(&ids(marks), &mut || {
+        let victims = ids(marks)?;
+        taken.reserve(victims.len(), 0)?;
+        self.ask(&victims, &mut || {
             commit_in_group(group, marks, |keys| {
                 placed = pool.replace(hole, keys, region, &mut |key, tag| {
                     taken.note(AllocationId::new(pool.pool_key(), false, key), tag);

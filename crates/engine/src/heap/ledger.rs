@@ -63,8 +63,8 @@ pub struct Offer {
     pub objects: u32,
 }
 
-/// Bytes above a limit or a budget that were booked in exchange for others; they count as within it until this is
-/// dropped, right before those are freed.
+/// Bytes above a limit or a budget that were booked in exchange for memory objects that are about to be freed. They
+/// count as within it until those are freed, or until this is dropped.
 pub struct Debt {
     ledger: Arc<HeapLedger>,
     heap: u32,
@@ -76,6 +76,13 @@ impl Debt {
     pub fn new(ledger: &Arc<HeapLedger>, memory_type_index: u32, bytes: u64) -> Self {
         let (heap, _) = ledger.heap_of(memory_type_index);
         Self { ledger: ledger.clone(), heap, bytes }
+    }
+
+    /// Takes up to `most` bytes out, for [`HeapLedger::free`] of a memory object in the same heap.
+    pub fn take(&mut self, most: u64) -> u64 {
+        let part = self.bytes.min(most);
+        self.bytes -= part;
+        part
     }
 }
 
@@ -417,11 +424,15 @@ impl HeapLedger {
         self.note(MemoryEvent { kind, memory, memory_type_index, size }, || ());
     }
 
-    /// Frees a memory object in the driver, cancels its booking and records the event.
-    pub fn free(&self, memory: MemoryHandle, memory_type_index: u32, size: u64) {
+    /// Frees a memory object in the driver, cancels its booking and records the event. `owed` bytes of a [`Debt`] end
+    /// with it.
+    pub fn free(&self, memory: MemoryHandle, memory_type_index: u32, size: u64, owed: u64) {
         let kind = MemoryEventKind::Free;
         self.note(MemoryEvent { kind, memory, memory_type_index, size }, || {
             self.device.free(memory);
+            if owed > 0 {
+                self.heap_of(memory_type_index).1.owed.fetch_sub(owed, Relaxed);
+            }
             self.release(memory_type_index, size);
         });
     }

@@ -134,9 +134,9 @@ impl Arena {
         self.state.lock().are_loose(&[key])
     }
 
-    /// Returns the blocks, for a search of all of them. O(blocks).
-    pub(crate) fn block_indices(&self) -> Vec<BlockIndex> {
-        self.state.lock().blocks.iter().map(|(block, _)| block).collect()
+    /// Returns the number of places for blocks, some of which may be vacant. O(1).
+    pub(crate) fn block_places(&self) -> u32 {
+        self.state.lock().blocks.places()
     }
 
     /// Returns the number of blocks, including those that are being allocated.

@@ -110,6 +110,12 @@ impl Pool {
         }
     }
 
+    /// Returns how many memory objects may become free with `count` allocations, at most.
+    pub(crate) fn objects_at_most(&self, count: usize) -> usize {
+        let dedicated = self.dedicated.live().0.try_into().unwrap_or(usize::MAX);
+        count.min((self.arena.block_count() as usize).max(dedicated))
+    }
+
     /// Returns the heap of its memory type.
     pub(crate) fn heap(&self) -> u32 {
         self.setup.device.info().heap_of(self.rules.memory_type_index)

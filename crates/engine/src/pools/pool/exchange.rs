@@ -21,17 +21,6 @@ struct Candidate {
     is_dedicated: bool,
 }
 
-/// Why there is no memory object for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// A limit, a budget or a rule forbids it.
-    Rules,
-    /// There is no device memory, says the driver.
-    NoMemory,
-    /// Something else, which no free memory helps against.
-    Other,
-}
-
 /// A booked memory object for a request.
 pub(crate) struct Booked {
     booking: Booking,
@@ -39,9 +28,10 @@ pub(crate) struct Booked {
 }
 
 impl Booked {
-    /// Ends the debt, before what was offered is freed.
-    pub fn pay(&mut self) {
-        drop(self.booking.debt());
+    /// Lets its debt end when what was offered is freed.
+    pub fn pay(&mut self, releases: &[Release]) {
+        let mut debt = self.booking.debt();
+        releases.iter().for_each(|release| release.pay(&mut debt));
     }
 }
 
@@ -75,9 +65,11 @@ impl Prepared<'_> {
         Some(PlacedRegion { key, memory, offset: 0 })
     }
 
-    /// Ends the debt, and returns the allocation of the request.
-    pub fn finish(mut self, placed: &PlacedRegion) -> Allocation {
-        drop(self.debt.take());
+    /// Lets the debt end when what was offered is freed, and returns the allocation of the request.
+    pub fn finish(mut self, placed: &PlacedRegion, releases: &[Release]) -> Allocation {
+        if let Some(mut debt) = self.debt.take() {
+            releases.iter().for_each(|release| release.pay(&mut debt));
+        }
         if self.address.is_some() {
             self.pool.mark_mapped(self.is_dedicated, placed);
         }
@@ -151,48 +143,55 @@ impl Pool {
         })
     }
 
-    /// Allocates what was booked from the driver, and maps it if the request is to be mapped.
+    /// Allocates what was booked from the driver, and maps it if the request is to be mapped; `None` if the driver
+    /// refuses.
     pub(crate) fn take_booked<'a>(
         &'a self,
         request: &'a AllocationRequest,
+        booked: Booked,
+    ) -> Option<Prepared<'a>> {
+        self.try_take_booked(request, booked).ok()
+    }
+
+    fn try_take_booked<'a>(
+        &'a self,
+        request: &'a AllocationRequest,
         mut booked: Booked,
-    ) -> Result<Prepared<'a>, Refusal> {
+    ) -> Result<Prepared<'a>, DeviceError> {
         let (debt, is_dedicated) = (Some(booked.booking.debt()), booked.is_dedicated);
-        let memory = booked.booking.take(!is_dedicated).map_err(|error| match error {
-            DeviceError::OutOfDeviceMemory => Refusal::NoMemory,
-            _ => Refusal::Other,
-        })?;
+        let memory = booked.booking.take(!is_dedicated)?;
         let (memory, unused) = (Some(memory), Release::default());
         let mut prepared =
             Prepared { pool: self, request, memory, is_dedicated, address: None, debt, unused };
         if self.is_to_be_mapped(request) {
             let mapped = prepared.memory.as_ref().map(MemoryObject::map);
-            prepared.address = mapped.transpose().map_err(|_| Refusal::Other)?;
+            prepared.address = mapped.transpose().map_err(|_| DeviceError::MemoryMapFailed)?;
         }
         Ok(prepared)
     }
 
     /// Allocates and maps a memory object for a request before `bytes` of its heap are freed, by the limits and
-    /// budgets that hold afterwards. For a moment the heap holds both.
+    /// budgets that hold afterwards; `None` if they or the driver refuse. For a moment the heap holds both.
     pub(crate) fn prepare<'a>(
         &'a self,
         request: &'a AllocationRequest,
         bytes: u64,
-    ) -> Result<Prepared<'a>, Refusal> {
+    ) -> Option<Prepared<'a>> {
         let ledger = &self.setup.ledger;
         ledger.refresh_if_old();
         let offer = Offer { bytes, objects: 0 };
         let most = ledger.headroom(self.rules.memory_type_index).saturating_add(bytes);
-        let mut refusal = Refusal::Rules;
-        let prepared = self.first_candidate(request, most, |candidate| {
-            if refusal == Refusal::Other {
+        let mut is_out_of_memory = true;
+        self.first_candidate(request, most, |candidate| {
+            if !is_out_of_memory {
+                // A smaller one would not help either.
                 return None;
             }
             let booked = self.book_candidate(request, candidate, offer)?;
-            let taken = self.take_booked(request, booked);
-            taken.map_err(|error| refusal = error).ok()
-        });
-        prepared.ok_or(refusal)
+            let prepared = self.try_take_booked(request, booked);
+            let note = |error| is_out_of_memory = error == DeviceError::OutOfDeviceMemory;
+            prepared.map_err(note).ok()
+        })
     }
 
     /// Returns whether a dedicated allocation's memory object could become that of a request, as it was allocated with
