@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use common::{KIB, MIB, Random, World, one_heap};
@@ -37,12 +38,13 @@ struct Totals {
     made: AtomicU64,
     lost: AtomicU64,
     refused: AtomicU64,
+    rounds: AtomicU64,
 }
 
 fn run_thread(
     world: &World,
     request: &vkmem_engine::AllocationRequest,
-    seed: u64,
+    (seed, ended): (u64, &Barrier),
     totals: &Totals,
 ) {
     let allocator = &world.allocator;
@@ -51,13 +53,8 @@ fn run_thread(
     let mut used: Vec<u64> = (0..USED).map(|_| random.below(ITEMS)).collect();
     let most = touches() / THREADS;
     let mut done = 0;
-    let mut last = 0;
     while done < most {
-        // The first thread counts the frames.
-        if seed == 0 {
-            last += 1;
-            allocator.set_frame(last);
-        }
+        allocator.set_frame(totals.rounds.fetch_add(1, Relaxed) / THREADS);
         for slot in &mut used {
             if random.one_in(50) {
                 *slot = random.below(ITEMS);
@@ -100,6 +97,8 @@ fn run_thread(
         }
     }
     totals.touches.fetch_add(done, Relaxed);
+    // Until then all of them want the memory.
+    ended.wait();
     for it in items.into_iter().flatten() {
         assert_eq!(it.evictable.end(), allocator.free(it.allocation.id).is_err());
     }
@@ -120,11 +119,11 @@ fn nothing_that_was_touched_within_the_frames_in_use_is_lost() {
         let mut request = common::buffer(1);
         request.create_info.pool = Some(pool);
         request.create_info.flags = Create::CAN_BECOME_LOST | Create::CAN_MAKE_OTHER_LOST;
-        let totals = Totals::default();
+        let (totals, ended) = (Totals::default(), Barrier::new(THREADS as usize));
         std::thread::scope(|scope| {
             for seed in 0..THREADS {
-                let (world, request, totals) = (&world, &request, &totals);
-                scope.spawn(move || run_thread(world, request, seed, totals));
+                let (world, request, totals, ended) = (&world, &request, &totals, &ended);
+                scope.spawn(move || run_thread(world, request, (seed, ended), totals));
             }
         });
         let [touched, made, lost, refused] =

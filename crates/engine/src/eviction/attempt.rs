@@ -46,12 +46,14 @@ pub(super) struct Attempt<'a> {
     pub pools: &'a Pools,
     pub reach: Reach,
     pub spared: Spared,
+    /// Whether freeing memory could help a request that the driver has refused.
+    pub may_free: bool,
     left: u32,
 }
 
 impl<'a> Attempt<'a> {
     pub fn new(eviction: &'a Eviction, pools: &'a Pools, reach: Reach) -> Self {
-        Self { eviction, pools, reach, spared: Spared::new(), left: ATTEMPTS }
+        Self { eviction, pools, reach, spared: Spared::new(), may_free: true, left: ATTEMPTS }
     }
 
     /// Counts an attempt; false if there were too many.

@@ -39,7 +39,13 @@ impl Attempt<'_> {
         while self.again() {
             let need = Need::of_limits(pool, request)?;
             let chosen = self.choose_units(&need)?;
-            let mut prepared = pool.prepare(request, offer(&chosen).bytes)?;
+            let mut prepared = match pool.prepare(request, offer(&chosen).bytes) {
+                Ok(prepared) => prepared,
+                Err(memory_could_help) => {
+                    self.may_free = memory_could_help;
+                    return None;
+                }
+            };
             let mut placed = None;
             self.take_units(&chosen, taken, &mut || {
                 placed = prepared.install();
@@ -113,7 +119,7 @@ impl Attempt<'_> {
         request: &AllocationRequest,
         taken: &mut Taken,
     ) -> Option<Allocation> {
-        while self.again() {
+        while self.may_free && self.again() {
             // Somebody else may have freed enough meanwhile.
             let too_many = match pool.allocate(request) {
                 Ok(made) => return Some(made),
@@ -123,9 +129,12 @@ impl Attempt<'_> {
                 Err(_) => return None,
             };
             let chosen = self.choose_units(&Need::of_driver(pool, request, too_many))?;
+            let offer = offer(&chosen);
+            // Where there are only too many objects, there is memory.
+            let most = if too_many { u64::MAX } else { offer.bytes };
             let mut booked: Option<Booked> = None;
             let done = self.take_units(&chosen, taken, &mut || {
-                booked = pool.book(request, offer(&chosen));
+                booked = pool.book(request, offer, most);
                 booked.is_some()
             });
             let Some(mut booked) = booked.filter(|_| done) else { continue };

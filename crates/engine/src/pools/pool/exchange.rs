@@ -133,10 +133,14 @@ impl Pool {
         Some(Booked { booking, is_dedicated: candidate.is_dedicated })
     }
 
-    /// Books a memory object for a request in exchange for what is offered, at most that large if possible. Makes no
-    /// driver call.
-    pub(crate) fn book(&self, request: &AllocationRequest, offer: Offer) -> Option<Booked> {
-        let most = offer.bytes;
+    /// Books a memory object of up to `most` bytes for a request in exchange for what is offered. Makes no driver
+    /// call.
+    pub(crate) fn book(
+        &self,
+        request: &AllocationRequest,
+        offer: Offer,
+        most: u64,
+    ) -> Option<Booked> {
         self.first_candidate(request, most, |candidate| {
             let fits = candidate.info.size <= most;
             fits.then(|| self.book_candidate(request, candidate, offer)).flatten()
@@ -171,18 +175,21 @@ impl Pool {
     }
 
     /// Allocates and maps a memory object for a request before `bytes` of its heap are freed, by the limits and
-    /// budgets that hold afterwards; `None` if they or the driver refuse. For a moment the heap holds both.
+    /// budgets that hold afterwards. For a moment the heap holds both.
+    ///
+    /// # Errors
+    /// Whether free memory could help: they refuse it, or the driver has none.
     pub(crate) fn prepare<'a>(
         &'a self,
         request: &'a AllocationRequest,
         bytes: u64,
-    ) -> Option<Prepared<'a>> {
+    ) -> Result<Prepared<'a>, bool> {
         let ledger = &self.setup.ledger;
         ledger.refresh_if_old();
         let offer = Offer { bytes, objects: 0 };
         let most = ledger.headroom(self.rules.memory_type_index).saturating_add(bytes);
         let mut is_out_of_memory = true;
-        self.first_candidate(request, most, |candidate| {
+        let prepared = self.first_candidate(request, most, |candidate| {
             if !is_out_of_memory {
                 // A smaller one would not help either.
                 return None;
@@ -191,7 +198,8 @@ impl Pool {
             let prepared = self.try_take_booked(request, booked);
             let note = |error| is_out_of_memory = error == DeviceError::OutOfDeviceMemory;
             prepared.map_err(note).ok()
-        })
+        });
+        prepared.ok_or(is_out_of_memory)
     }
 
     /// Returns whether a dedicated allocation's memory object could become that of a request, as it was allocated with
