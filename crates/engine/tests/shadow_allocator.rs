@@ -47,19 +47,23 @@ fn situation(info: &mut DeviceInfo, random: &mut Random) -> AllocatorOptions {
         empty_block_retention,
         prefetch: false,
         exceed_allocation_count: random.one_in(4),
-        ..AllocatorOptions::default()
+        frames_in_use: random.below(3),
     }
 }
 
-fn run(profile: &str, seed: u64, steps: u64) {
+/// Returns the number of lost allocations.
+fn run(profile: &str, seed: u64, steps: u64) -> u64 {
     let mut random = Random(seed);
     let mut info = profile_info(profile).unwrap();
     let options = situation(&mut info, &mut random);
     let heaps = info.heaps.clone();
-    let mut shadow = Shadow::new(World::with(info, &options));
+    let mut shadow = Shadow::new(World::with(info, &options), options.frames_in_use);
     for step in 0..steps {
         // Fills and empties in turns.
         let grows = step / 60 % 2 == 0;
+        if random.one_in(3) {
+            shadow.world.allocator.set_frame(step);
+        }
         match random.below(20) {
             0 => {
                 let heap = random.below(heaps.len() as u64) as u32;
@@ -67,6 +71,7 @@ fn run(profile: &str, seed: u64, steps: u64) {
                 let free = heaps[heap as usize].size.saturating_sub(left);
                 shadow.world.device.occupy(heap, free);
             }
+            1 if random.one_in(8) => shadow.lose_all(),
             1..=4 if !shadow.is_empty() => shadow.use_one(&mut random),
             it if it < if grows { 15 } else { 9 } => {
                 let request = requests::random(&mut random, shadow.world.device.as_ref());
@@ -82,6 +87,7 @@ fn run(profile: &str, seed: u64, steps: u64) {
     }
     shadow.free_all();
     shadow.world.assert_empty();
+    shadow.lost
 }
 
 /// Threads run tests side by side, so the seeds are spread over some.
@@ -90,10 +96,11 @@ macro_rules! random_requests_agree_with_the_shadow {
         #[test]
         fn $name() {
             for profile in profile_names() {
-                for seed in $seeds {
+                let lost = $seeds.map(|seed| {
                     println!("profile {profile}, seed {seed}");
-                    run(profile, seed, 220);
-                }
+                    run(profile, seed, 220)
+                });
+                assert!(lost.sum::<u64>() > 50, "{profile}");
             }
         }
     )*};
@@ -118,7 +125,7 @@ fn random_batches_agree_with_the_shadow() {
                 heap_size_limits: Vec::new(),
                 ..AllocatorOptions::default()
             };
-            let mut shadow = Shadow::new(World::with(info, &options));
+            let mut shadow = Shadow::new(World::with(info, &options), options.frames_in_use);
             for _ in 0..30 {
                 let count = random.below(40) as usize;
                 // Most calls repeat one create info; some mix several.
@@ -133,6 +140,7 @@ fn random_batches_agree_with_the_shadow() {
                     })
                     .collect();
                 shadow.allocate_many(&batch);
+                shadow.world.allocator.set_frame(shadow.made);
                 shadow.check();
                 if random.one_in(2) {
                     let count = random.below(shadow.len() + 1) as usize;

@@ -6,6 +6,7 @@
 //! were found.
 
 use super::group::{Mark, Oldest, Records, Spared};
+use super::host_memory::{push, push_back};
 use super::rule::Rule;
 use super::window::{LiveRange, Neighbour, Row, Window};
 use crate::handle::SlotKey;
@@ -90,9 +91,9 @@ impl Search<'_> {
             if !regions.is_live_and_loose(mark.id.key) {
                 continue;
             }
-            marked.push(mark);
+            push(marked, mark)?;
             let wanted = |key| marked.iter().any(|mark| mark.id.key == key);
-            let row = self.around(regions, &mark, u64::MAX, &wanted);
+            let row = self.around(regions, &mark, u64::MAX, &wanted)?;
             let window = row.best(regions, self.request);
             if window.is_some() {
                 return window;
@@ -131,25 +132,28 @@ impl Search<'_> {
             if seen.iter().any(|range| range.contains(&region)) {
                 continue;
             }
-            let row = self.around(regions, mark, reach, &|_| true);
+            let row = self.around(regions, mark, reach, &|_| true)?;
             looks += row.neighbours.len();
-            seen.extend(row.range());
+            if let Some(range) = row.range() {
+                push(&mut seen, range)?;
+            }
             cheapest = Window::cheaper(cheapest, row.best(regions, self.request));
         }
         cheapest
     }
 
-    /// Returns the row of eligible neighbours around one for which `wanted` is true, up to about `reach` bytes away.
+    /// Returns the row of eligible neighbours around one for which `wanted` is true, up to about `reach` bytes away;
+    /// `None` without host memory.
     fn around(
         &self,
         regions: &mut Regions<'_>,
         mark: &Mark,
         reach: u64,
         wanted: &dyn Fn(SlotKey) -> bool,
-    ) -> Row {
+    ) -> Option<Row> {
         let mut row = Row::default();
-        let Some(region) = regions.look(mark.id.key) else { return row };
-        row.neighbours.push_back(Neighbour { region, mark: *mark });
+        let Some(region) = regions.look(mark.id.key) else { return Some(row) };
+        push_back(&mut row.neighbours, Neighbour { region, mark: *mark })?;
         for upwards in [false, true] {
             let mut last = region;
             while let Some(next) = regions.neighbour(last.key, upwards) {
@@ -163,6 +167,7 @@ impl Search<'_> {
                     break;
                 };
                 let neighbour = Neighbour { region: next, mark };
+                row.neighbours.try_reserve(1).ok()?;
                 match upwards {
                     true => row.neighbours.push_back(neighbour),
                     false => row.neighbours.push_front(neighbour),
@@ -170,7 +175,7 @@ impl Search<'_> {
                 last = next;
             }
         }
-        row
+        Some(row)
     }
 
     fn eligible(&self, regions: &Regions<'_>, region: &LiveRegion) -> Option<Mark> {
@@ -184,8 +189,7 @@ impl Search<'_> {
         let mut marks = Vec::new();
         let mut may_go = |key: SlotKey| {
             let mark = self.records.eligible(key, self.rule, self.spared);
-            marks.extend(mark);
-            mark.is_some()
+            mark.is_some_and(|mark| push(&mut marks, mark).is_some())
         };
         let victims = regions.evicting().err()?.oldest_in_the_way(self.request, &mut may_go)?;
         let are_loose = victims.iter().all(|&key| regions.is_live_and_loose(key));
@@ -207,7 +211,7 @@ impl Search<'_> {
         loop {
             let mark = next.and_then(|region| self.eligible(regions, &region));
             if let (Some(region), Some(mark)) = (next, mark) {
-                row.neighbours.push_back(Neighbour { region, mark });
+                push_back(&mut row.neighbours, Neighbour { region, mark })?;
             } else {
                 row.ends[1] = next.map(|it| it.key);
                 cheapest = Window::cheaper(cheapest, row.best(regions, self.request));

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::attempt::{Attempt, Taken, commit_in_group, ids};
 use super::group::{Group, GroupKey, Mark};
-use super::heap_memory::Need;
 use super::hole::{Found, Search};
 use super::registry::Eviction;
 use super::room::{HoleCost, Outcome};
@@ -19,7 +18,7 @@ use crate::pools::pool::Pool;
 use crate::pools::pool::evicting::NewMemory;
 use crate::pools::registry::Pools;
 use crate::request::AllocationRequest;
-use crate::suballocator::RegionRequest;
+use crate::suballocator::{BlockIndex, RegionRequest};
 
 /// A map of a block that is counted while a request that is to be mapped takes its place there.
 pub(super) struct Hold(Option<Arc<MemoryObject>>);
@@ -65,18 +64,26 @@ impl Eviction {
                 Outcome::Impossible => {}
             }
         }
-        if let Some(made) = attempt.in_heap(pool, request, taken) {
+        let may_grow = pool.new_memory(request) == NewMemory::Possible;
+        if may_grow && let Some(made) = attempt.in_exchange(pool, request, taken) {
             return Some(made);
         }
-        let (group, region) = hole?;
-        while attempt.again() {
-            let found = attempt.find_hole(pool, &group, &region, true)?;
-            let made = attempt.in_hole(pool, &group, (request, &region), &found, taken);
+        // From here on, either there can be no new memory object, or the driver refuses one.
+        if let Some((group, region)) = &hole {
+            let mut made = attempt.in_block(pool, group, (request, region), taken);
+            while made.is_none() && attempt.again() {
+                let Some(found) = attempt.find_hole(pool, group, region, true) else { break };
+                made = attempt.in_hole(pool, group, (request, region), &found, taken);
+            }
             if made.is_some() {
                 return made;
             }
         }
-        None
+        if !may_grow {
+            return None;
+        }
+        let made = attempt.in_dedicated(pool, request, taken);
+        made.or_else(|| attempt.in_freed(pool, request, taken))
     }
 }
 
@@ -118,16 +125,27 @@ impl Attempt<'_> {
         taken: &mut Taken,
     ) -> Option<Allocation> {
         // Mapped before anybody is taken away: that may fail.
-        let memory = pool.maps(request).then(|| pool.memory_of(found.victims[0].id)).flatten();
-        let Ok(hold) = Hold::map(memory.map(|(memory, _)| memory)) else {
-            // No other place could be mapped for sure.
-            self.give_up();
-            return None;
-        };
+        let hold = self.hold(pool, request, found.victims[0].id)?;
         let placed = self.take_hole(pool, group, (&found.hole, &found.victims), region, taken)?;
         let made = pool.placed(placed, request).ok();
         drop(hold);
         made
+    }
+
+    /// Maps the memory object of an allocation for a request that is to take its place, if it is to be mapped;
+    /// `None` and the end of all attempts if the driver refuses: no other place could be mapped for sure.
+    pub(super) fn hold(
+        &mut self,
+        pool: &Pool,
+        request: &AllocationRequest,
+        victim: AllocationId,
+    ) -> Option<Hold> {
+        let memory = pool.maps(request).then(|| pool.memory_of(victim)).flatten();
+        let hold = Hold::map(memory.map(|(memory, _)| memory));
+        if hold.is_err() {
+            self.give_up();
+        }
+        hold.ok()
     }
 
     fn find_hole(
@@ -145,7 +163,7 @@ impl Attempt<'_> {
             return pool.arena().search(|regions| search.find(regions));
         }
         let mut cheapest: Option<Window> = None;
-        for block in pool.arena().block_indices() {
+        for block in (0..pool.arena().block_places()).map(BlockIndex) {
             let window =
                 pool.arena().search_block(block, |regions| search.find_in_block(regions, block));
             cheapest = Window::cheaper(cheapest, window.flatten());
@@ -153,7 +171,7 @@ impl Attempt<'_> {
         cheapest.map(|window| Found::of(window, false))
     }
 
-    fn take_hole(
+    pub(super) fn take_hole(
         &mut self,
         pool: &Pool,
         group: &Group,
@@ -162,7 +180,9 @@ impl Attempt<'_> {
         taken: &mut Taken,
     ) -> Option<PlacedRegion> {
         let mut placed = None;
-        self.ask(&ids(marks), &mut || {
+        let victims = ids(marks)?;
+        taken.reserve(victims.len(), 0)?;
+        self.ask(&victims, &mut || {
             commit_in_group(group, marks, |keys| {
                 placed = pool.replace(hole, keys, region, &mut |key, tag| {
                     taken.note(AllocationId::new(pool.pool_key(), false, key), tag);
@@ -171,30 +191,5 @@ impl Attempt<'_> {
             })
         });
         placed
-    }
-
-    /// Frees memory of the heap until a request can have a memory object, or empties a block of its own pool.
-    fn in_heap(
-        &mut self,
-        pool: &Pool,
-        request: &AllocationRequest,
-        taken: &mut Taken,
-    ) -> Option<Allocation> {
-        let needs_own = pool.new_memory(request) == NewMemory::Forbidden;
-        while self.again() {
-            let need = Need::of_request(pool, request, needs_own);
-            let chosen = self.choose_units(&need)?;
-            if !self.take_units(&chosen, needs_own, taken) {
-                continue;
-            }
-            // Memory objects are freed here, after the owner has destroyed what was in them.
-            taken.releases.clear();
-            match pool.allocate(request) {
-                Ok(made) => return Some(made),
-                Err(Error::OutOfDeviceMemory { .. } | Error::TooManyObjects { .. }) => {}
-                Err(_) => return None,
-            }
-        }
-        None
     }
 }

@@ -97,7 +97,7 @@ impl<'a> Room<'a> {
         let it = |(source, offset): &_| pool.planned_move(source, &memory, *offset);
         let moves: Vec<Move> = packed.moves.iter().map(it).collect();
         let stages = vec![Stage::Planned; moves.len()];
-        let (victims, request, plan) = (ids(&marks), *request, packed.plan);
+        let (victims, request, plan) = (ids(&marks)?, *request, packed.plan);
         let (in_the_way, made, is_committed, taken) = Default::default();
         Some(Self {
             pool,
@@ -129,7 +129,10 @@ impl<'a> Room<'a> {
     /// Takes the victims away and reserves the destinations; to be called once. Returns false, and nothing has
     /// changed, if something is not as it was planned. Takes short locks only, and makes no driver call.
     pub fn commit(&mut self) -> bool {
-        let Self { pool, group, request, plan, taken, .. } = self;
+        let Self { pool, group, request, plan, taken, victims, .. } = self;
+        if taken.reserve(victims.len(), 0).is_none() {
+            return false;
+        }
         let mut made = None;
         commit_in_group(group, &self.marks, |_| {
             made = pool.arena().begin_room(plan, request, &mut |key, tag| {

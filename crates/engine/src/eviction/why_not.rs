@@ -16,7 +16,7 @@ impl Eviction {
         let groups = self.groups(|group| match key {
             PoolKey::Custom(_) => group.key.pool == key,
             PoolKey::Default(_) => group.heap == heap,
-        });
+        })?;
         let bytes: u64 = groups.iter().map(|group| group.lock().counts.evictable.1).sum();
         if bytes == 0 {
             return None;

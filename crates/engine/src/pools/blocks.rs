@@ -299,6 +299,12 @@ impl Blocks {
         self.block(block).lease.clone()
     }
 
+    /// Returns whether the memory object of a block is freed as soon as the block is removed: no thread is
+    /// destroying a buffer in it.
+    pub fn is_freed_with(&self, block: BlockIndex) -> bool {
+        Arc::strong_count(&self.block(block).lease) == 1
+    }
+
     /// Iterates over all blocks.
     pub fn iter(&self) -> impl Iterator<Item = (BlockIndex, &Arc<MemoryObject>)> {
         (0u32..)

@@ -107,6 +107,25 @@ impl Dedicated {
         true
     }
 
+    /// Replaces an allocation by another one with its memory object; `None` and nothing changed if it was freed or
+    /// mapped meanwhile. `freed` gets its tag.
+    pub(crate) fn replace(
+        &self,
+        key: SlotKey,
+        kind: ResourceKind,
+        freed: &mut dyn FnMut(RegionTag),
+    ) -> Option<(SlotKey, Arc<MemoryObject>)> {
+        let mut inside = self.inside.lock();
+        if !inside.are_loose(&[key]) {
+            return None;
+        }
+        let Slot { memory, tag, offset, size, .. } = inside.slots.remove(key)?;
+        freed(tag);
+        let tag = RegionTag::default();
+        let slot = Slot { memory: memory.clone(), kind, target: None, tag, offset, size };
+        Some((inside.slots.insert(slot), memory))
+    }
+
     /// Changes the tag of an allocation; returns the result, its memory object, its offset there and its
     /// size in bytes.
     pub fn update_tag<R>(

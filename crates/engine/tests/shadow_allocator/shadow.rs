@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call,
-    DeviceError, DeviceMemory, Error, MemoryPropertyFlags as Property, MemoryUsage, ResourceKind,
-    Statistics,
+    DeviceError, DeviceMemory, Error, Evictable, MemoryPropertyFlags as Property, MemoryUsage,
+    ResourceKind, Statistics,
 };
 
 use super::common::{Random, Told, World};
@@ -17,6 +17,8 @@ struct Live {
     kind: ResourceKind,
     maps: u32,
     name: Option<String>,
+    /// For those that may be lost, with the frame of the last use.
+    evictable: Option<(Evictable, u64)>,
 }
 
 pub struct Shadow {
@@ -25,7 +27,13 @@ pub struct Shadow {
     freed: Vec<AllocationId>,
     pub made: u64,
     pub failed: Vec<String>,
+    pub lost: u64,
+    frames_in_use: u64,
     told: RefCell<Told>,
+}
+
+fn may_evict(request: &AllocationRequest) -> bool {
+    request.create_info.flags.contains(Create::CAN_MAKE_OTHER_LOST)
 }
 
 fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
@@ -35,10 +43,10 @@ fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
 }
 
 impl Shadow {
-    pub fn new(world: World) -> Self {
+    pub fn new(world: World, frames_in_use: u64) -> Self {
         world.allocator.watch_memory(Some(Arc::new(|| ())));
         let (live, freed, told) = (Vec::new(), Vec::new(), RefCell::default());
-        Self { world, live, freed, made: 0, failed: vec![], told }
+        Self { world, live, freed, made: 0, failed: vec![], lost: 0, frames_in_use, told }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -76,9 +84,11 @@ impl Shadow {
                     assert!(budget.usage <= budget.budget, "{budget:?}");
                 }
                 self.check_new(request, &allocation);
+                assert!(self.remove_lost() == 0 || may_evict(request));
                 self.take(allocation, request);
             }
             Err(error) => {
+                assert_eq!(self.remove_lost(), 0, "it failed and cost somebody");
                 self.failed.push(format!("{:.60}", error.to_string()));
                 self.check_error(request, &error, &before)
             }
@@ -118,15 +128,18 @@ impl Shadow {
         match self.world.allocator.allocate_many(requests) {
             Ok(made) => {
                 assert_eq!(made.len(), requests.len());
+                assert!(self.remove_lost() == 0 || requests.iter().any(may_evict));
                 for (it, request) in made.into_iter().zip(requests) {
                     self.check_new(request, &it);
                     self.take(it, request);
                 }
             }
             Err(failed) => {
+                // What requests before the failed one have cost stays lost; `check` compares the rest.
+                let lost = self.remove_lost();
+                assert!(lost == 0 || requests[..failed.index].iter().any(may_evict), "{failed:?}");
                 let after = self.world.allocator.statistics();
-                assert_eq!(after.allocation_count, before.allocation_count, "{failed:?}");
-                assert_eq!(after.allocation_bytes, before.allocation_bytes);
+                assert_eq!(after.allocation_count, before.allocation_count - lost, "{failed:?}");
                 assert!(!failed.error.is_shortage() || after.block_bytes <= before.block_bytes);
                 assert!(failed.index < requests.len());
             }
@@ -136,7 +149,10 @@ impl Shadow {
     /// Frees the last `count` allocations together with some stale ids.
     pub fn free_many(&mut self, count: usize) {
         let mut ids: Vec<_> = self.freed.iter().rev().take(3).copied().collect();
-        let last = self.live.split_off(self.live.len() - count);
+        let mut last = self.live.split_off(self.live.len() - count);
+        for (evictable, _) in last.iter_mut().filter_map(|it| it.evictable.take()) {
+            assert!(!evictable.end());
+        }
         ids.extend(last.iter().map(|it| it.allocation.id));
         drop(self.world.allocator.free_many(&ids));
         self.freed.extend(last.iter().map(|it| it.allocation.id));
@@ -144,7 +160,45 @@ impl Shadow {
 
     fn take(&mut self, allocation: Allocation, request: &AllocationRequest) {
         self.made += 1;
-        self.live.push(Live { allocation, kind: request.kind, maps: 0, name: None });
+        let may_be_lost = request.create_info.flags.contains(Create::CAN_BECOME_LOST);
+        let allocator = &self.world.allocator;
+        let evictable = may_be_lost.then(|| {
+            let priority = (self.made % 3) as f32 / 2.0;
+            (allocator.make_evictable(&allocation, priority).unwrap(), allocator.frame())
+        });
+        self.live.push(Live { allocation, kind: request.kind, maps: 0, name: None, evictable });
+    }
+
+    /// Removes what was lost, which has to be old enough and not in use; returns how many there were.
+    fn remove_lost(&mut self) -> u64 {
+        let frame = self.world.allocator.frame();
+        let before = self.len();
+        let (freed, in_use) = (&mut self.freed, self.frames_in_use);
+        self.live.retain_mut(|it| {
+            let Some((evictable, used)) = it.evictable.take_if(|it| it.0.is_lost()) else {
+                return true;
+            };
+            assert!(used + in_use < frame, "used in {used}, lost in {frame}");
+            assert!(it.maps == 0 && it.allocation.mapped.is_none(), "it was mapped");
+            assert!(!evictable.touch() && evictable.end());
+            freed.push(it.allocation.id);
+            false
+        });
+        let lost = before - self.len();
+        self.lost += lost;
+        lost
+    }
+
+    /// Takes away all that is old enough.
+    pub fn lose_all(&mut self) {
+        let frame = self.world.allocator.frame();
+        let may_go = |it: &Live| {
+            let old = it.evictable.as_ref().is_some_and(|it| it.1 + self.frames_in_use < frame);
+            old && it.maps == 0 && it.allocation.mapped.is_none()
+        };
+        let expected = self.live.iter().filter(|it| may_go(it)).count();
+        assert_eq!(self.world.allocator.make_allocations_lost(None), Ok(expected));
+        assert_eq!(self.remove_lost(), expected as u64);
     }
 
     /// Asserts everything that must hold for a new allocation.
@@ -189,7 +243,8 @@ impl Shadow {
     }
 
     pub fn free(&mut self, at: usize) {
-        let Live { allocation, .. } = self.live.swap_remove(at);
+        let Live { allocation, evictable, .. } = self.live.swap_remove(at);
+        assert!(evictable.is_none_or(|(evictable, _)| !evictable.end()));
         drop(self.world.allocator.free(allocation.id).expect("it lives"));
         self.freed.push(allocation.id);
     }
@@ -209,6 +264,12 @@ impl Shadow {
         let one = &mut self.live[at];
         let it = one.allocation;
         let flags = device.info().flags_of(it.memory_type_index);
+        if let Some((evictable, used)) = &mut one.evictable
+            && random.one_in(2)
+        {
+            assert!(evictable.touch());
+            *used = allocator.frame();
+        }
         match random.below(5) {
             0 => match allocator.map(it.id) {
                 Ok(address) => {
@@ -268,6 +329,17 @@ impl Shadow {
 
         let mut by_heap = vec![(0, 0); info.heaps.len()];
         let mut by_type = vec![(0, 0); info.types.len()];
+        let mut evictable = vec![(0, 0); info.types.len()];
+        for Live { allocation: it, evictable: of, .. } in &self.live {
+            let counts = &mut evictable[it.memory_type_index as usize];
+            let one = u64::from(of.is_some());
+            *counts = (counts.0 + one, counts.1 + one * it.size);
+        }
+        for (index, expected) in (0..).zip(evictable) {
+            let found = allocator.eviction_statistics(index);
+            assert_eq!((found.evictable_count, found.evictable_bytes), expected);
+            assert_eq!((found.lost_count, found.lost_bytes), (0, 0), "all of them have ended");
+        }
         for Live { allocation: it, name, .. } in &self.live {
             assert_eq!(allocator.info(it.id), Ok(*it));
             assert_eq!(allocator.name(it.id).as_ref(), Ok(name));

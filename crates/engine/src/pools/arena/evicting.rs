@@ -20,6 +20,8 @@ pub(crate) enum Hole {
     Between(Range),
     /// The oldest regions of a ring.
     Oldest,
+    /// All regions of a block.
+    Block(BlockIndex),
 }
 
 /// The regions of an arena, for a search under its lock.
@@ -153,9 +155,9 @@ impl Arena {
         self.state.lock().are_loose(&[key])
     }
 
-    /// Returns the blocks, for a search of all of them. O(blocks).
-    pub(crate) fn block_indices(&self) -> Vec<BlockIndex> {
-        self.state.lock().blocks.iter().map(|(block, _)| block).collect()
+    /// Returns the number of places for blocks, some of which may be vacant. O(1).
+    pub(crate) fn block_places(&self) -> u32 {
+        self.state.lock().blocks.places()
     }
 
     /// Returns the number of blocks, including those that are being allocated.
@@ -164,10 +166,11 @@ impl Arena {
         state.blocks.count() + state.growing
     }
 
-    /// Returns the memory object of a block; `None` if it was removed. O(1).
+    /// Returns the memory object of a block; `None` if it was removed, or if it could not be freed at once. O(1).
     pub(crate) fn block(&self, block: BlockIndex) -> Option<Arc<MemoryObject>> {
-        let state = self.state.lock();
-        state.blocks.contains(block).then(|| state.blocks.memory(block).clone())
+        let blocks = &self.state.lock().blocks;
+        let is_free = blocks.contains(block) && blocks.is_freed_with(block);
+        is_free.then(|| blocks.memory(block).clone())
     }
 
     /// Returns the block that contains a region; `None` if the key is stale. O(1).
@@ -189,12 +192,22 @@ impl Arena {
             return None;
         }
         let blocks = &mut state.blocks;
-        if let Hole::Between(range) = hole
-            && !blocks.contains(range.block)
-        {
+        let range = match *hole {
+            Hole::Between(range) => Some(range),
+            Hole::Block(block) => Some(Range { block, below: None, above: None }),
+            Hole::Oldest => None,
+        };
+        if range.is_some_and(|range| !blocks.contains(range.block)) {
             return None;
         }
         blocks.suballocator.settle();
+        if let Hole::Block(block) = *hole
+            && blocks.suballocator.evicting().is_err()
+        {
+            let placed = Self::replace_all(&mut state, block, victims, request, freed);
+            self.check(&state);
+            return placed;
+        }
         let (mut keys, mut bytes) = (victims.iter(), 0);
         let mut note = |it: FreedRegion| {
             bytes += it.info.size;
@@ -202,9 +215,9 @@ impl Arena {
                 freed(key, it.tag);
             }
         };
-        let placement = match (hole, blocks.suballocator.evicting()) {
-            (Hole::Between(range), Ok(it)) => it.replace(range, victims, request, &mut note),
-            (Hole::Oldest, Err(linear)) => linear.replace_oldest(victims, request, &mut note),
+        let placement = match (range, blocks.suballocator.evicting()) {
+            (Some(range), Ok(it)) => it.replace(&range, victims, request, &mut note),
+            (None, Err(linear)) => linear.replace_oldest(victims, request, &mut note),
             _ => None,
         }?;
         blocks.note_replaced((victims.len(), bytes), (1, request.size));
@@ -213,13 +226,16 @@ impl Arena {
         Some(PlacedRegion { key: placement.key, memory, offset: placement.offset })
     }
 
-    /// Returns whether the live regions of a block are exactly these, and all could be freed.
+    /// Returns whether the live regions of a block are exactly these, and all could be freed, and the block with them.
     pub(crate) fn holds_only(&self, block: BlockIndex, keys: &[SlotKey]) -> bool {
         let mut state = self.state.lock();
         if !state.blocks.contains(block) || !state.are_loose(keys) {
             return false;
         }
         let blocks = &mut state.blocks;
+        if !blocks.is_freed_with(block) {
+            return false;
+        }
         let is_here = |&key: &SlotKey| {
             blocks.suballocator.region(key).is_some_and(|region| region.block == block)
         };
@@ -227,12 +243,11 @@ impl Arena {
     }
 
     /// Frees regions of a block for good, whatever happened to them meanwhile; those that were freed are skipped. A
-    /// block that becomes empty is removed, unless it is to be kept or is one of `min_block_count`.
+    /// block that becomes empty is removed, unless it is one of `min_block_count`.
     pub(crate) fn lose_block(
         &self,
         block: BlockIndex,
         victims: &[SlotKey],
-        keep: bool,
         releases: &mut Vec<Release>,
         freed: &mut dyn FnMut(SlotKey, RegionTag),
     ) {
@@ -252,7 +267,7 @@ impl Arena {
         }
         if is_empty {
             blocks.suballocator.settle();
-            if keep || blocks.count() <= blocks.min_count() {
+            if blocks.count() <= blocks.min_count() {
                 blocks.keep(block);
             } else {
                 let mut release = Release::default();

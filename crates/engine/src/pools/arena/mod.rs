@@ -1,6 +1,7 @@
 //! [`Arena`]: all blocks of one pool under one index. Grows, shrinks, and prefetches the next block.
 
 pub(crate) mod evicting;
+pub(crate) mod exchange;
 mod many;
 pub(crate) mod moving;
 pub(crate) mod room;
@@ -347,6 +348,16 @@ impl Arena {
         placed
     }
 
+    /// Returns the parameters of the `vkAllocateMemory` call for a block of `size` bytes.
+    pub(crate) fn block_info(&self, size: u64) -> MemoryAllocateInfo {
+        MemoryAllocateInfo {
+            priority: self.rules.priority,
+            next: self.rules.memory_allocate_next,
+            export_handle_types: self.rules.all_export_handle_types(),
+            ..MemoryAllocateInfo::of_type(self.rules.memory_type_index, size)
+        }
+    }
+
     /// Allocates a block from the driver, and tries smaller ones while it refuses. No lock is held.
     fn take_block(
         &self,
@@ -356,17 +367,7 @@ impl Arena {
     ) -> Result<MemoryObject, Error> {
         let mut size = first;
         loop {
-            let taken = take_memory(
-                &self.setup,
-                &MemoryAllocateInfo {
-                    priority: self.rules.priority,
-                    next: self.rules.memory_allocate_next,
-                    export_handle_types: self.rules.all_export_handle_types(),
-                    ..MemoryAllocateInfo::of_type(self.rules.memory_type_index, size)
-                },
-                within_budget,
-                true,
-            );
+            let taken = take_memory(&self.setup, &self.block_info(size), within_budget, true);
             match taken {
                 // A smaller object would count as one, too.
                 Err(error)

@@ -71,6 +71,15 @@ impl Pool {
         self.map_if_asked(false, placed, request)
     }
 
+    /// Returns the allocation of a request that got dedicated memory like [`placed`](Self::placed).
+    pub(crate) fn placed_in_dedicated(
+        &self,
+        placed: PlacedRegion,
+        request: &AllocationRequest,
+    ) -> Result<Allocation, Error> {
+        self.map_if_asked(true, placed, request)
+    }
+
     /// Returns the memory object of an allocation and its tag; `None` if the id is stale.
     pub(crate) fn memory_of(&self, id: AllocationId) -> Option<(Arc<MemoryObject>, RegionTag)> {
         let (tag, memory, ..) = self.update_tag(id, |tag| *tag)?;
@@ -99,6 +108,12 @@ impl Pool {
             true => self.dedicated.lose(victims, release, freed),
             false => self.arena.lose(victims, release, freed),
         }
+    }
+
+    /// Returns how many memory objects may become free with `count` allocations, at most.
+    pub(crate) fn objects_at_most(&self, count: usize) -> usize {
+        let dedicated = self.dedicated.live().0.try_into().unwrap_or(usize::MAX);
+        count.min((self.arena.block_count() as usize).max(dedicated))
     }
 
     /// Returns the heap of its memory type.

@@ -1,6 +1,7 @@
 //! [`Pool`]: memory of one type with its rules: the default pool of each memory type, and custom pools.
 
 pub(crate) mod evicting;
+pub(crate) mod exchange;
 mod many;
 mod moving;
 pub(crate) mod place;
@@ -248,11 +249,12 @@ impl Pool {
         self.allocate_dedicated(&request.whole, Some(request))
     }
 
-    fn allocate_dedicated(
+    /// Returns the parameters of the `vkAllocateMemory` call for dedicated memory.
+    fn dedicated_info(
         &self,
         request: &AllocationRequest,
         import: Option<&ImportRequest>,
-    ) -> Result<Allocation, Error> {
+    ) -> MemoryAllocateInfo {
         let flags = request.create_info.flags;
         let needs = &request.requirements;
         let export_handle_types =
@@ -268,7 +270,7 @@ impl Pool {
             request.dedicated.filter(|_| needs.requires_dedicated || (may_name && !can_alias));
         // At most one of the two is not 0, as was checked.
         let next = self.rules.memory_allocate_next | request.create_info.memory_allocate_next;
-        let info = MemoryAllocateInfo {
+        MemoryAllocateInfo {
             memory_type_index: self.rules.memory_type_index,
             size: request.requirements.size,
             dedicated,
@@ -276,14 +278,23 @@ impl Pool {
             next,
             export_handle_types,
             import: import.map(|import| import.import),
-        };
+        }
+    }
+
+    fn allocate_dedicated(
+        &self,
+        request: &AllocationRequest,
+        import: Option<&ImportRequest>,
+    ) -> Result<Allocation, Error> {
+        let info = self.dedicated_info(request, import);
+        let flags = request.create_info.flags;
         let within_budget = flags.contains(Create::WITHIN_BUDGET);
         self.dedicated.try_reserve()?;
         let memory = take_memory(&self.setup, &info, within_budget, false)?;
         let memory = Arc::new(memory);
         let (offset, size) = import.map_or((0, memory.size), |it| (it.offset, it.size));
         let inside = &self.dedicated;
-        let key = inside.insert(memory.clone(), request.kind, dedicated, offset, size);
+        let key = inside.insert(memory.clone(), request.kind, info.dedicated, offset, size);
         let made = self.map_if_asked(true, PlacedRegion { key, memory, offset }, request)?;
         Ok(Allocation { size, ..made })
     }
