@@ -31,7 +31,7 @@ const RECENT: u64 = 8;
 pub(super) struct Found {
     pub hole: Hole,
     pub victims: Vec<Mark>,
-    /// Whether those are among the oldest of the pool.
+    /// Whether those are among the oldest third of the pool.
     pub are_oldest: bool,
 }
 
@@ -62,7 +62,8 @@ impl Search<'_> {
             let new = marked.len();
             let joined = self.mark(regions, &mut walk, &mut marked, (&mut tries, most));
             if joined.is_some() {
-                (cheapest, are_oldest) = (joined, true);
+                let third = self.records.counts.evictable.0 / 3;
+                (cheapest, are_oldest) = (joined, marked.len() as u64 <= third.max(1));
                 break;
             }
             let oldest = marked.first().map_or(0, |mark| mark.stamp.frame());
