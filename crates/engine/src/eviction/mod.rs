@@ -28,6 +28,7 @@ mod attempt;
 mod evictable;
 mod group;
 mod heap_memory;
+mod hold;
 mod hole;
 mod owner;
 mod packing;
@@ -41,7 +42,6 @@ mod window;
 
 pub(crate) use attempt::Taken;
 pub use evictable::Evictable;
-pub use owner::EvictionOwner;
+pub use owner::{EvictionOwner, Room};
 pub(crate) use registry::Eviction;
 pub use registry::EvictionStatistics;
-pub use room::Room;
