@@ -60,14 +60,14 @@ impl EvictionOwner for Owner {
         allocations.iter().map(|(id, is_idle)| *is_idle && !fixed.contains(id)).collect()
     }
 
-    fn make_room(&self, room: &mut Room<'_>) -> bool {
+    fn make_room(&self, room: &mut dyn Room) -> bool {
         let refused = std::mem::take(&mut *self.refuses.lock().unwrap());
         let refused: Vec<_> = refused
             .into_iter()
             .filter(|id| room.moves().iter().any(|it| it.source.id == *id))
             .collect();
         if !refused.is_empty() {
-            room.refuse(refused);
+            room.refuse(&refused);
             return true;
         }
         let victims = room.victims().to_vec();

@@ -31,6 +31,7 @@ mod evictable;
 mod exchange;
 mod group;
 mod heap_memory;
+mod hold;
 mod hole;
 mod host_memory;
 mod owner;
@@ -46,7 +47,6 @@ mod window;
 
 pub(crate) use attempt::Taken;
 pub use evictable::Evictable;
-pub use owner::EvictionOwner;
+pub use owner::{EvictionOwner, Room};
 pub(crate) use registry::Eviction;
 pub use registry::EvictionStatistics;
-pub use room::Room;

@@ -1,44 +1,21 @@
 //! A place for a request at the cost of others: a hole in the blocks of its pool, or memory of its heap.
 
-use std::sync::Arc;
-
 use super::attempt::{Attempt, Taken, commit_in_group, ids};
 use super::group::{Group, GroupKey, Mark};
+use super::hold::Hold;
 use super::hole::{Found, Search};
 use super::registry::Eviction;
 use super::room::{HoleCost, Outcome};
 use super::rule::Reach;
 use super::window::Window;
-use crate::error::Error;
 use crate::handle::{Allocation, AllocationId};
 use crate::pools::arena::evicting::Hole;
 use crate::pools::blocks::PlacedRegion;
-use crate::pools::memory_object::MemoryObject;
 use crate::pools::pool::Pool;
 use crate::pools::pool::evicting::NewMemory;
 use crate::pools::registry::Pools;
 use crate::request::AllocationRequest;
 use crate::suballocator::{BlockIndex, RegionRequest};
-
-/// A map of a block that is counted while a request that is to be mapped takes its place there.
-pub(super) struct Hold(Option<Arc<MemoryObject>>);
-
-impl Hold {
-    pub fn map(memory: Option<Arc<MemoryObject>>) -> Result<Self, Error> {
-        if let Some(memory) = &memory {
-            memory.map()?;
-        }
-        Ok(Self(memory))
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        if let Some(memory) = &self.0 {
-            memory.unmap(1);
-        }
-    }
-}
 
 impl Eviction {
     /// Allocates from a pool that has no room, at the cost of evictable allocations; `None` if that is not possible:

@@ -1,11 +1,12 @@
-//! [`Room`]: room for a request in one block, where the oldest allocations are taken away and others move together.
+//! [`RoomInBlock`]: room for a request in one block, while its [owner](super::EvictionOwner) makes it.
 
 use std::collections::HashSet;
 
 use super::attempt::{Attempt, Taken, commit_in_group, ids};
 use super::group::{Group, Mark, Spared};
+use super::hold::Hold;
 use super::hole::Found;
-use super::place::Hold;
+use super::owner::Room;
 use super::room_plan::PlannedRoom;
 use super::rule::Priority;
 use crate::handle::{Allocation, AllocationId, SlotKey};
@@ -66,11 +67,8 @@ enum Stage {
     Kept,
 }
 
-/// Room for a request: the [owner](super::EvictionOwner) of evictable allocations makes it, by moves within one block.
-///
-/// Until [`commit`](Self::commit) nothing has changed. From then on the victims are lost, and the destinations of the
-/// moves are reserved; what does not move after that stays where it is.
-pub struct Room<'a> {
+/// Room for a request in one block.
+pub(super) struct RoomInBlock<'a> {
     pool: &'a Pool,
     group: &'a Group,
     request: RegionRequest,
@@ -85,7 +83,7 @@ pub struct Room<'a> {
     taken: Taken,
 }
 
-impl<'a> Room<'a> {
+impl<'a> RoomInBlock<'a> {
     fn new(
         pool: &'a Pool,
         group: &'a Group,
@@ -115,20 +113,30 @@ impl<'a> Room<'a> {
         })
     }
 
-    /// Returns who is to be taken away.
-    pub fn victims(&self) -> &[AllocationId] {
+    /// Places the request where the window is free now.
+    fn place(&mut self) -> Option<PlacedRegion> {
+        let made = self.made.as_ref()?;
+        if self.stages.iter().any(|stage| *stage != Stage::Settled) {
+            return None;
+        }
+        let regions: HashSet<SlotKey> =
+            self.plan.inside.iter().chain(&made.holds).copied().collect();
+        let placed = self.pool.arena().fill_room(self.plan.block, &regions, &self.request)?;
+        self.made = None;
+        Some(placed)
+    }
+}
+
+impl Room for RoomInBlock<'_> {
+    fn victims(&self) -> &[AllocationId] {
         &self.victims
     }
 
-    /// Returns what is to move, each to a place apart from its own. The id of a destination is known after the
-    /// commit; until then it is that of the source. Until the victims are lost, some of them lie at the destinations.
-    pub fn moves(&self) -> &[Move] {
+    fn moves(&self) -> &[Move] {
         &self.moves
     }
 
-    /// Takes the victims away and reserves the destinations; to be called once. Returns false, and nothing has
-    /// changed, if something is not as it was planned. Takes short locks only, and makes no driver call.
-    pub fn commit(&mut self) -> bool {
+    fn commit(&mut self) -> bool {
         let Self { pool, group, request, plan, taken, victims, .. } = self;
         if taken.reserve(victims.len(), 0).is_none() {
             return false;
@@ -151,9 +159,7 @@ impl<'a> Room<'a> {
         self.is_committed
     }
 
-    /// Ends a move after the commit: the allocation is at its destination, and nothing uses its old place any more.
-    /// Returns it as it is from now on; `None` if it was freed or mapped meanwhile, and stays.
-    pub fn settle(&mut self, index: usize) -> Option<Allocation> {
+    fn settle(&mut self, index: usize) -> Option<Allocation> {
         let it = *self.moves.get(index)?;
         let (source, destination) = (it.source.id.key, it.destination.id.key);
         if self.stages[index] != Stage::Planned
@@ -169,34 +175,18 @@ impl<'a> Room<'a> {
         Some(it.destination)
     }
 
-    /// Keeps the old place of a move that was settled, as something uses it after all: the owner frees it later. Then
-    /// the request is not placed.
-    pub fn keep_source(&mut self, index: usize) {
+    fn keep_source(&mut self, index: usize) {
         if let Some(stage) = self.stages.get_mut(index) {
             *stage = Stage::Kept;
         }
     }
 
-    /// Notes that allocations are in use: before the commit, so that another plan leaves them where they are.
-    pub fn refuse(&mut self, in_use: impl IntoIterator<Item = AllocationId>) {
+    fn refuse(&mut self, in_use: &[AllocationId]) {
         self.in_the_way.extend(in_use);
-    }
-
-    /// Places the request where the window is free now.
-    fn place(&mut self) -> Option<PlacedRegion> {
-        let made = self.made.as_ref()?;
-        if self.stages.iter().any(|stage| *stage != Stage::Settled) {
-            return None;
-        }
-        let regions: HashSet<SlotKey> =
-            self.plan.inside.iter().chain(&made.holds).copied().collect();
-        let placed = self.pool.arena().fill_room(self.plan.block, &regions, &self.request)?;
-        self.made = None;
-        Some(placed)
     }
 }
 
-impl Drop for Room<'_> {
+impl Drop for RoomInBlock<'_> {
     fn drop(&mut self) {
         let Some(made) = self.made.take() else { return };
         let mut held = made.holds;
@@ -240,7 +230,7 @@ impl Attempt<'_> {
             let block = planned.packed.plan.block;
             let memory = pool.maps(request).then(|| pool.arena().block(block)).flatten();
             let Ok(hold) = Hold::map(memory) else { break };
-            let Some(mut room) = Room::new(pool, group, region, planned) else { break };
+            let Some(mut room) = RoomInBlock::new(pool, group, region, planned) else { break };
             let may_go_on = owner.make_room(&mut room);
             if !room.is_committed {
                 if !may_go_on {

@@ -51,7 +51,7 @@ impl EvictionOwner for Owner {
         try_attach(ask).flatten().unwrap_or_else(|| vec![false; allocations.len()])
     }
 
-    fn make_room(&self, room: &mut Room<'_>) -> bool {
+    fn make_room(&self, room: &mut dyn Room) -> bool {
         let make = |py: Python<'_>| {
             let allocator = self.0.upgrade().filter(|it| !it.is_abandoned())?;
             Some(allocator.room_maker.get()?.make_room(py, &allocator, room))

@@ -276,7 +276,7 @@ pub trait RoomMaker: Send + Sync {
         &self,
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
-        room: &mut Room<'_>,
+        room: &mut dyn Room,
     ) -> bool;
 }
 

@@ -79,13 +79,13 @@ impl RoomMaker for RoomMover {
         &self,
         py: Python<'_>,
         allocator: &Arc<AllocatorState>,
-        room: &mut Room<'_>,
+        room: &mut dyn Room,
     ) -> bool {
         let Ok(turn) = allocator.moving.enter(py) else { return false };
         let planned = match close(py, allocator, room) {
             Ok(planned) => planned,
             Err(in_the_way) => {
-                room.refuse(in_the_way);
+                room.refuse(&in_the_way);
                 return true;
             }
         };
@@ -98,7 +98,7 @@ impl RoomMaker for RoomMover {
         let lost = allocator.lose(py, &victims, &mut || room.commit());
         if lost != Ok(true) {
             destroy(py, allocator, &handles);
-            room.refuse(lost.err().unwrap_or_default());
+            room.refuse(&lost.err().unwrap_or_default());
             return true;
         }
         let failure = match copy(py, allocator, room, &planned, &relocations, &handles) {
@@ -138,7 +138,7 @@ impl RoomMaker for RoomMover {
 fn close(
     py: Python<'_>,
     allocator: &AllocatorState,
-    room: &Room<'_>,
+    room: &dyn Room,
 ) -> Result<Vec<Planned>, Vec<AllocationId>> {
     let (mut planned, mut in_the_way) = (Vec::new(), Vec::new());
     for it in room.moves() {
@@ -161,7 +161,7 @@ fn close(
 fn copy(
     py: Python<'_>,
     allocator: &AllocatorState,
-    room: &Room<'_>,
+    room: &dyn Room,
     planned: &[Planned],
     relocations: &[Relocation<'_>],
     handles: &[ResourceHandle],
@@ -191,7 +191,7 @@ fn copy(
 
 /// Destroys the old handles. What was touched while it moved may be used by the current frame at its old place: there
 /// that stays until no frame in flight can use it.
-fn leave(py: Python<'_>, allocator: &AllocatorState, room: &mut Room<'_>, moved: &[Moved]) {
+fn leave(py: Python<'_>, allocator: &AllocatorState, room: &mut dyn Room, moved: &[Moved]) {
     let index_of: std::collections::HashMap<AllocationId, usize> =
         room.moves().iter().enumerate().map(|(index, it)| (it.source.id, index)).collect();
     let (mut unused, mut left) = (Vec::new(), Vec::new());
