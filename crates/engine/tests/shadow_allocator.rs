@@ -69,9 +69,9 @@ fn run(profile: &str, seed: u64, steps: u64) -> u64 {
                 let heap = random.below(heaps.len() as u64) as u32;
                 let left = random.pick(&[u64::MAX, 3 * MIB, 100 * KIB, 0]);
                 let free = heaps[heap as usize].size.saturating_sub(left);
-                shadow.world.device.occupy(heap, free);
+                shadow.occupy(heap, free);
             }
-            1 if random.one_in(8) => shadow.lose_all(),
+            1 if random.one_in(4) => shadow.lose_all(),
             1..=4 if !shadow.is_empty() => shadow.use_one(&mut random),
             it if it < if grows { 15 } else { 9 } => {
                 let request = requests::random(&mut random, shadow.world.device.as_ref());
@@ -100,7 +100,8 @@ macro_rules! random_requests_agree_with_the_shadow {
                     println!("profile {profile}, seed {seed}");
                     run(profile, seed, 220)
                 });
-                assert!(lost.sum::<u64>() > 50, "{profile}");
+                let lost: u64 = lost.sum();
+                assert!(lost >= 20, "{profile}: {lost} lost");
             }
         }
     )*};

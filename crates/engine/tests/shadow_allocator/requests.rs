@@ -62,6 +62,9 @@ pub fn random(random: &mut Random, device: &dyn DeviceMemory) -> AllocationReque
     } else if !host_access && !random.one_in(10) {
         flags -= Create::MAPPED | Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD;
     }
+    if flags.contains(Create::MAPPED) && !random.one_in(20) {
+        flags -= Create::CAN_BECOME_LOST;
+    }
     let mut property = |chances| match random.one_in(chances) {
         true => random.pick(&PROPERTIES),
         false => Property::empty(),
