@@ -166,7 +166,7 @@ fn a_mapping_that_fails_costs_nobody() {
 
 #[test]
 fn what_is_in_use_is_never_lost_on_eight_threads() {
-    touch_on_eight_threads(200_000);
+    touch_on_eight_threads(50_000);
 }
 
 /// Takes seconds in a release build.
@@ -176,22 +176,25 @@ fn ten_million_touches_on_eight_threads() {
     touch_on_eight_threads(10_000_000);
 }
 
-/// Each thread touches its own and makes again what is lost; the frame goes on with the touches, a thousand of each
-/// thread in one.
+/// Each thread touches its own and makes again what is lost; the frame goes on with the touches, few in one, so
+/// that much is not touched for a while.
 fn touch_on_eight_threads(touches: u64) {
     const IN_USE: u64 = 2;
     const THREADS: u64 = 8;
-    const OF_FRAME: u64 = 1_000 * THREADS;
+    // More than the pool holds, so that a thread that runs alone loses some as well.
+    const OWN: u64 = 80;
+    const OF_FRAME: u64 = 16;
     let options = AllocatorOptions { frames_in_use: IN_USE, ..AllocatorOptions::default() };
     let world = World::with(one_heap(64 * MIB), &options);
     let pool = pool(&world, MIB, 2, Algorithm::Tlsf);
     let (done, losses) = (AtomicU64::new(0), AtomicU64::new(0));
     let run = |seed: u64| {
         let mut random = Random(seed);
-        let mut mine: Vec<Option<(Resource, u64)>> = (0..24).map(|_| None).collect();
+        let mut mine: Vec<Option<(Resource, u64)>> = (0..OWN).map(|_| None).collect();
         let mut count = 0;
         while count < touches / THREADS {
-            let slot = &mut mine[random.below(24) as usize];
+            let index = random.below(OWN);
+            let slot = &mut mine[index as usize];
             match slot {
                 Some((it, touched)) => {
                     count += 1;
@@ -213,7 +216,7 @@ fn touch_on_eight_threads(touches: u64) {
                 }
                 None => {
                     let before = world.allocator.frame();
-                    let size = 16 * KIB * (1 + random.below(3));
+                    let size = 16 * KIB * (1 + index % 3);
                     *slot = make(&world, &in_pool(pool, size)).ok().map(|it| (it, before));
                 }
             }
@@ -226,9 +229,10 @@ fn touch_on_eight_threads(touches: u64) {
         let run = &run;
         (0..THREADS).for_each(|seed| drop(scope.spawn(move || run(seed))));
     });
-    assert!(done.into_inner() >= touches / THREADS * THREADS);
+    assert_eq!(done.into_inner(), touches);
     let losses = losses.into_inner();
-    assert!(losses > touches / 10_000, "{losses} losses");
+    eprintln!("{touches} touches, {losses} losses");
+    assert!(losses > touches / 100, "{losses} losses");
     world.allocator.destroy_pool(pool).unwrap();
     world.assert_empty();
 }

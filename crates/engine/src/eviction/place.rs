@@ -45,7 +45,7 @@ impl Eviction {
         if may_grow && let Some(made) = attempt.in_exchange(pool, request, taken) {
             return Some(made);
         }
-        // From here on, either there can be no new memory object, or the driver refuses one.
+        // From here on, there can be no new memory object, or not by the limits, or the driver refuses it.
         if let Some((group, region)) = &hole {
             let mut made = attempt.in_block(pool, group, (request, region), taken);
             while made.is_none() && attempt.again() {

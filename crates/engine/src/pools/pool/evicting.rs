@@ -16,8 +16,8 @@ use crate::suballocator::{RegionRequest, RegionTag};
 pub(crate) enum NewMemory {
     /// A memory object of at least its size.
     Possible,
-    /// None: the pool allows no further block and no dedicated memory, or `NEVER_ALLOCATE` is set. Only an
-    /// emptied block of its own helps.
+    /// None: the pool allows no further block and no dedicated memory, or `NEVER_ALLOCATE` or `UPPER_ADDRESS`
+    /// is set. Only room in its own blocks helps.
     Forbidden,
 }
 
@@ -31,7 +31,9 @@ impl Pool {
 
     /// Returns whether a memory object could be allocated for a request, once there is memory for it.
     pub(crate) fn new_memory(&self, request: &AllocationRequest) -> NewMemory {
-        let never = request.create_info.flags.contains(Create::NEVER_ALLOCATE);
+        // The upper end of a pool is that of its only block.
+        let never =
+            request.create_info.flags.intersects(Create::NEVER_ALLOCATE | Create::UPPER_ADDRESS);
         let blocks = self.arena.block_count();
         let is_full = self.rules.max_block_count != 0 && blocks >= self.rules.max_block_count;
         if never || (is_full && !self.allows_dedicated()) {

@@ -157,6 +157,8 @@ impl Evicting for Tlsf {
             // At once: otherwise the place would not be free yet.
             self.settle_all();
         }
+        // Once more: where nothing is left, no kind is known.
+        requests.iter().for_each(|it| self.note_kind(it.kind));
         for (request, offset) in requests.iter().zip(offsets) {
             let (_, rounded) = self.sizes(request)?;
             let node = target(self.regions.node(below).next);
