@@ -287,7 +287,7 @@ def as_handle(value: object, binding: Any, type_name: str | None = None) -> Any:
     number = to_int(value, type_name)
     if not (str.isascii(type_name) and str.isidentifier(type_name)):
         # cffi aborts the process on a lone surrogate.
-        raise InvalidArgumentError(f"type_name is {_shown(type_name)!r}, which is no name in C")
+        raise InvalidArgumentError(f"type_name is '{_shown(type_name)}', which is no name in C")
     ffi = getattr(binding, "ffi", None)
     for name in (type_name, type_name.removeprefix("Vk")):
         if ffi is not None:
