@@ -277,7 +277,7 @@ fn dedicated_of(
 ) -> Option<()> {
     for mark in marks {
         let Some((memory, tag)) = pool.memory_of(mark.id) else { continue };
-        if tag.map_count > 0 || tag.persistently_mapped {
+        if tag.is_mapped() {
             continue;
         }
         let (victims, keys) =

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 
 use crate::handle::SlotKey;
 use crate::pools::arena::room::{Refill, RoomPlan};
-use crate::request::Strategy;
 use crate::suballocator::evicting::{Evicting, Range};
 use crate::suballocator::moving::MovableRegion;
 use crate::suballocator::{BlockIndex, RegionRequest};
@@ -220,13 +219,7 @@ impl Row<'_> {
 impl Gap {
     /// Takes a place for a region, above those that were taken before; false if there is none.
     fn take(&mut self, suballocator: &dyn Evicting, region: &MovableRegion) -> bool {
-        self.requests.push(RegionRequest {
-            size: region.size,
-            alignment: region.alignment,
-            kind: region.kind,
-            upper: false,
-            strategy: Strategy::Balanced,
-        });
+        self.requests.push(region.request());
         let fits = suballocator.fit_all(&self.range, &self.requests).is_some();
         match fits {
             true => {

@@ -237,8 +237,15 @@ impl Blocks {
         self.allocation_bytes = self.allocation_bytes + placed.1 - freed.1;
     }
 
+    /// Returns whether the live regions of a block are exactly these, in any order. O(keys), and O(regions) for linear.
+    pub fn holds_only(&mut self, block: BlockIndex, keys: &[SlotKey]) -> bool {
+        let suballocator = &self.suballocator;
+        let is_here = |&key: &SlotKey| suballocator.region(key).is_some_and(|it| it.block == block);
+        keys.iter().all(is_here) && self.live_in(block) == keys.len()
+    }
+
     /// Returns the number of live regions of a block. O(1); O(regions) for linear.
-    pub fn live_in(&mut self, block: BlockIndex) -> usize {
+    fn live_in(&mut self, block: BlockIndex) -> usize {
         if let Some(suballocator) = self.suballocator.moving() {
             return suballocator.live_count(block) as usize;
         }

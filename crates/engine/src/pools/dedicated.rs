@@ -42,7 +42,7 @@ impl Inside {
     fn are_loose(&self, keys: &[SlotKey]) -> bool {
         keys.iter().all(|&key| {
             let tag = self.slots.get(key).map(|slot| slot.tag);
-            tag.is_some_and(|tag| tag.map_count == 0 && !tag.persistently_mapped)
+            tag.is_some_and(|tag| !tag.is_mapped())
         })
     }
 }

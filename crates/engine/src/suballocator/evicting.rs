@@ -1,6 +1,7 @@
 //! [`Evicting`]: what eviction needs of a suballocator: the neighbours of a region, and a place for a request
 //! where other regions are now.
 
+use super::region::RegionTable;
 use super::values::{BlockIndex, FreedRegion, Placement, RegionRequest, RegionTag};
 use crate::handle::SlotKey;
 
@@ -19,6 +20,21 @@ pub struct LiveRegion {
     pub size: u64,
     /// The bits that its owner stores with it.
     pub tag: RegionTag,
+}
+
+impl RegionTable {
+    /// Returns a live region as eviction sees it.
+    pub(super) fn live_region(&self, index: u32) -> LiveRegion {
+        let node = self.node(index);
+        LiveRegion {
+            key: self.key_of(index),
+            block: BlockIndex(self.block_of(index)),
+            offset: node.offset,
+            end: node.end(),
+            size: node.size(),
+            tag: node.tag(),
+        }
+    }
 }
 
 /// A range of a block between two live regions.
@@ -55,7 +71,22 @@ pub trait Evicting {
     fn fit_all(&self, range: &Range, requests: &[RegionRequest]) -> Option<Vec<u64>>;
 
     /// Returns whether the live regions of a range are exactly these, by ascending offset. O(regions of the range).
-    fn holds_exactly(&self, range: &Range, keys: &[SlotKey]) -> bool;
+    fn holds_exactly(&self, range: &Range, keys: &[SlotKey]) -> bool {
+        let mut next = match range.below {
+            None => self.lowest(range.block),
+            Some(below) if self.look(below).is_some_and(|it| it.block == range.block) => {
+                self.neighbour(below, true)
+            }
+            Some(_) => return false,
+        };
+        for key in keys {
+            match next {
+                Some(region) if region.key == *key => next = self.neighbour(*key, true),
+                _ => return false,
+            }
+        }
+        next.map(|it| it.key) == range.above
+    }
 
     /// Merges freed regions and reserves host memory for refills that free so many victims in all and place these
     /// requests; returns false if there is none.

@@ -30,11 +30,6 @@ pub(crate) struct Regions<'a> {
     moving: &'a MovingRegions,
 }
 
-/// Returns whether a region must stay, because it is mapped.
-fn is_mapped(tag: RegionTag) -> bool {
-    tag.map_count > 0 || tag.persistently_mapped
-}
-
 impl Regions<'_> {
     /// Returns the suballocator for replacing neighbours; for linear, where only the oldest regions of a ring can
     /// be replaced, that itself.
@@ -54,7 +49,7 @@ impl Regions<'_> {
 
     /// Returns whether a region could be freed: it is neither mapped nor takes part in a move.
     pub fn is_loose(&self, key: SlotKey, tag: RegionTag) -> bool {
-        !is_mapped(tag) && (self.moving.is_empty() || !self.moving.contains(key))
+        !tag.is_mapped() && (self.moving.is_empty() || !self.moving.contains(key))
     }
 
     /// Returns whether a region is live and could be freed.
@@ -75,7 +70,7 @@ impl Regions<'_> {
             if found.try_reserve(1).is_err() {
                 return false;
             }
-            found.push((region, !is_mapped(region.tag) && !takes_part));
+            found.push((region, !region.tag.is_mapped() && !takes_part));
             last = Some(region.key);
         }
         true
@@ -121,7 +116,7 @@ impl State {
     pub(super) fn are_loose(&self, keys: &[SlotKey]) -> bool {
         keys.iter().all(|&key| {
             let tag = self.blocks.suballocator.tag(key);
-            tag.is_some_and(|tag| !is_mapped(tag)) && !self.moving.contains(key)
+            tag.is_some_and(|tag| !tag.is_mapped()) && !self.moving.contains(key)
         })
     }
 }
@@ -236,10 +231,7 @@ impl Arena {
         if !blocks.is_freed_with(block) {
             return false;
         }
-        let is_here = |&key: &SlotKey| {
-            blocks.suballocator.region(key).is_some_and(|region| region.block == block)
-        };
-        keys.iter().all(is_here) && blocks.live_in(block) == keys.len()
+        blocks.holds_only(block, keys)
     }
 
     /// Frees regions of a block for good, whatever happened to them meanwhile; those that were freed are skipped. A
@@ -256,10 +248,9 @@ impl Arena {
         let mut is_empty = false;
         for &key in victims {
             let Some(gone) = blocks.free(key) else { continue };
-            let maps = u64::from(gone.tag.map_count) + u64::from(gone.tag.persistently_mapped);
-            if maps > 0 {
+            if gone.tag.is_mapped() {
                 let mut release = Release::default();
-                release.unmap(blocks.memory(gone.block).clone(), maps);
+                release.unmap(blocks.memory(gone.block).clone(), gone.tag.maps());
                 releases.push(release);
             }
             freed(key, gone.tag);

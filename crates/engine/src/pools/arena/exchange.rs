@@ -57,10 +57,7 @@ impl Arena {
         freed: &mut dyn FnMut(SlotKey, RegionTag),
     ) -> Option<PlacedRegion> {
         let blocks = &mut state.blocks;
-        let is_here = |&key: &SlotKey| {
-            blocks.suballocator.region(key).is_some_and(|region| region.block == block)
-        };
-        let is_whole = victims.iter().all(is_here) && blocks.live_in(block) == victims.len();
+        let is_whole = blocks.holds_only(block, victims);
         let alone = !request.upper || blocks.live().0 == victims.len() as u64;
         if !is_whole || !alone || request.size > blocks.memory(block).size {
             return None;

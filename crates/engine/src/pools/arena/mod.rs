@@ -73,7 +73,7 @@ impl State {
         let freed = blocks.free(key)?;
         before(blocks, freed.block);
         let tag = freed.tag;
-        let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
+        let maps = tag.maps();
         if maps > 0 {
             release.unmap(blocks.memory(freed.block).clone(), maps);
         }

@@ -6,9 +6,8 @@ use super::Arena;
 use crate::handle::SlotKey;
 use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::MemoryObject;
-use crate::request::Strategy;
 use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
-use crate::suballocator::{BlockIndex, RegionRequest, Suballocator};
+use crate::suballocator::{BlockIndex, Suballocator};
 
 /// Where a region is to move.
 pub(crate) enum Destination {
@@ -138,13 +137,7 @@ impl Arena {
         if source.tag.map_count > 0 || inside.moving.contains(key) {
             return None;
         }
-        let request = RegionRequest {
-            size: source.size,
-            alignment: source.alignment,
-            kind: source.kind,
-            upper: false,
-            strategy: Strategy::Balanced,
-        };
+        let request = source.request();
         let placement = match destination {
             Destination::In(block, free) => suballocator.place_in(*block, free, &request)?,
             Destination::Down => suballocator.hold_gap_before(key)?,

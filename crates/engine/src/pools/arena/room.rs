@@ -7,7 +7,6 @@ use super::{Arena, State};
 use crate::handle::SlotKey;
 use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::Release;
-use crate::request::Strategy;
 use crate::suballocator::evicting::{Evicting, Range};
 use crate::suballocator::{BlockIndex, FreedRegion, RegionRequest, RegionTag, Suballocator};
 
@@ -81,11 +80,9 @@ impl State {
                 && let Some(free) = suballocator.free_behind(last)
                 && holds.try_reserve(1).is_ok()
             {
-                let (size, kind) = (free.size, request.kind);
-                let (upper, strategy) = (false, Strategy::Balanced);
-                let hold = RegionRequest { size, alignment: 1, kind, upper, strategy };
+                let hold = RegionRequest::of_size(free.size, 1, request.kind);
                 let Some(placed) = suballocator.place_in(plan.block, &free, &hold) else { break };
-                self.blocks.note_placed(plan.block, size);
+                self.blocks.note_placed(plan.block, hold.size);
                 holds.push(placed.key);
                 last = placed.key;
             }

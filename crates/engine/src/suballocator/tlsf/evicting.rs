@@ -10,18 +10,6 @@ use super::hot::{Candidate, ROOM};
 use crate::handle::SlotKey;
 
 impl Tlsf {
-    fn live_region(&self, index: u32) -> LiveRegion {
-        let node = self.regions.node(index);
-        LiveRegion {
-            key: self.regions.key_of(index),
-            block: BlockIndex(self.regions.block_of(index)),
-            offset: node.offset,
-            end: node.padded_end(),
-            size: node.size(),
-            tag: node.tag(),
-        }
-    }
-
     /// Returns the first live region from a node on, in one direction, before the edge of its block.
     fn live_from(&self, block: BlockIndex, mut index: u32, upwards: bool) -> Option<LiveRegion> {
         let edge = self.block(block).edge;
@@ -29,7 +17,7 @@ impl Tlsf {
             let node = self.regions.node(index);
             index = target(if upwards { node.next } else { node.previous });
         }
-        (index != edge).then(|| self.live_region(index))
+        (index != edge).then(|| self.regions.live_region(index))
     }
 
     /// Returns the node below a range, which is the edge of the block if there is no region; `None` if that is
@@ -52,12 +40,20 @@ impl Tlsf {
             after: above.map(|it| Neighbour { edge: it.offset, kind: it.kind() }),
         }
     }
+
+    /// Returns the offset of a request in a gap, and the bytes that it takes up where there is room.
+    fn fit_in_gap(&self, gap: &Gap, request: &RegionRequest) -> Option<(u64, u64)> {
+        let (size, rounded) = self.sizes(request)?;
+        let alignment = request.alignment.max(self.granule);
+        let offset = place_in_gap(gap, size, alignment, request.kind, self.granularity)?;
+        Some((offset, rounded))
+    }
 }
 
 impl Evicting for Tlsf {
     fn look(&self, key: SlotKey) -> Option<LiveRegion> {
         self.regions.live(key)?;
-        Some(self.live_region(key.index()))
+        Some(self.regions.live_region(key.index()))
     }
 
     fn neighbour(&self, key: SlotKey, upwards: bool) -> Option<LiveRegion> {
@@ -77,9 +73,7 @@ impl Evicting for Tlsf {
     }
 
     fn fit_between(&self, range: &Range, request: &RegionRequest) -> Option<u64> {
-        let size = request.size.checked_next_multiple_of(self.granule)?;
-        let alignment = request.alignment.max(self.granule);
-        place_in_gap(&self.gap_of(range), size, alignment, request.kind, self.granularity)
+        self.fit_in_gap(&self.gap_of(range), request).map(|(offset, _)| offset)
     }
 
     fn fit_all(&self, range: &Range, requests: &[RegionRequest]) -> Option<Vec<u64>> {
@@ -87,36 +81,12 @@ impl Evicting for Tlsf {
         let mut offsets = Vec::new();
         offsets.try_reserve(requests.len()).ok()?;
         for request in requests {
-            let (size, rounded) = self.sizes(request)?;
-            let alignment = request.alignment.max(self.granule);
-            let offset = place_in_gap(&gap, size, alignment, request.kind, self.granularity)?;
+            let (offset, rounded) = self.fit_in_gap(&gap, request)?;
             offsets.push(offset);
             gap.start = gap.end.min(offset + rounded);
             gap.before = Some(Neighbour { edge: offset + request.size, kind: request.kind });
         }
         Some(offsets)
-    }
-
-    fn holds_exactly(&self, range: &Range, keys: &[SlotKey]) -> bool {
-        let Some(below) = self.node_below(range) else { return false };
-        let edge = self.block(range.block).edge;
-        let end = match range.above {
-            None => edge,
-            Some(key) if self.regions.live(key).is_some() => key.index(),
-            Some(_) => return false,
-        };
-        let mut expected = keys.iter();
-        let mut index = target(self.regions.node(below).next);
-        while index != end {
-            if index == edge {
-                return false;
-            }
-            if self.regions.lives(index) && expected.next() != Some(&self.regions.key_of(index)) {
-                return false;
-            }
-            index = target(self.regions.node(index).next);
-        }
-        expected.next().is_none()
     }
 
     fn reserve_for(&mut self, victims: usize, requests: &[RegionRequest]) -> bool {
@@ -146,7 +116,6 @@ impl Evicting for Tlsf {
     ) -> Option<Vec<Placement>> {
         let mut placements = Vec::new();
         placements.try_reserve(requests.len()).ok()?;
-        requests.iter().for_each(|it| self.note_kind(it.kind));
         if !self.reserve_for(victims.len(), requests) || !self.holds_exactly(range, victims) {
             return None;
         }
@@ -157,8 +126,6 @@ impl Evicting for Tlsf {
             // At once: otherwise the place would not be free yet.
             self.settle_all();
         }
-        // Once more: where nothing is left, no kind is known.
-        requests.iter().for_each(|it| self.note_kind(it.kind));
         for (request, offset) in requests.iter().zip(offsets) {
             let (_, rounded) = self.sizes(request)?;
             let node = target(self.regions.node(below).next);
